@@ -1,0 +1,338 @@
+//! Pure. Questions and approvals: the forms of `asks/<id>.json` and its answer, and how they are shown.
+
+use serde::{Deserialize, Serialize};
+
+use super::decision::Move;
+use super::name::Name;
+use super::time::Now;
+
+/// The most approvals that may be open at once.
+pub const MAX_OPEN_APPROVALS: usize = 20;
+/// For how long a rejected approval is refused without asking again, in milliseconds.
+pub const REJECTED_FOR_MS: i64 = 24 * 3_600_000;
+
+/// What an ask wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskKind {
+    /// An answer in words.
+    Question,
+    /// A yes or a no to one exact move.
+    Approval,
+}
+
+/// The form of `asks/<id>.json`, written once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// Its id, the file's name.
+    pub id: Name,
+    /// What it wants.
+    pub kind: AskKind,
+    /// The worker that asks; none: the loop does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Name>,
+    /// The goal it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<Name>,
+    /// The question, or why the move is wanted.
+    pub text: String,
+    /// Answers to choose from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+    /// What the question is about.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The beat that asked.
+    pub beat: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Until when it can be answered; none: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
+    /// The move that waits for a yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+}
+
+/// One exact move, as it is shown and as it will be executed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// The move.
+    #[serde(rename = "move")]
+    pub decided: Move,
+    /// What the move would touch, at the time of asking.
+    pub subject: Subject,
+    /// The diff of the file that the move would replace; empty for a command.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub diff: String,
+    /// Why the move needs a yes.
+    pub because: String,
+    /// blake3 over subject, ask id and expiry: what a yes is bound to.
+    pub hash: String,
+}
+
+/// All that a yes covers. If any byte of it differs when the move is about to be made, the yes is void.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// The move's flat JSON form, canonical.
+    pub decided: String,
+    /// The argument vector; empty when the move is not a `run`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
+    /// The executable's path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// blake3 of the executable and of each argument that names a file: `[path, digest]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<(String, String)>,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Names of the environment variables that it gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// The sandbox that it runs in.
+    pub sandbox: String,
+    /// blake3 of the file that the move replaces; none: there is no such file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+}
+
+impl Subject {
+    /// blake3 over the subject: the same move on the same files is the same subject.
+    pub fn digest(&self) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+
+    /// The id of the ask for this subject, so that the same wish is the same ask.
+    pub fn ask_id(&self) -> String {
+        format!("ap-{}", &self.digest()[..10])
+    }
+
+    /// What a yes is bound to: subject, ask id and expiry.
+    pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for part in [self.digest().as_str(), ask_id, &expires_ms.to_string()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+/// The form of `asks/<id>.answer.json`, made once by exclusive create.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The ask it answers.
+    pub ask: Name,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// What was said.
+    pub said: Said,
+}
+
+/// What a human said to an ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Said {
+    /// An answer in words.
+    Answer {
+        /// The answer.
+        text: String,
+    },
+    /// Yes to exactly this hash.
+    Approve {
+        /// The hash that was shown.
+        hash: String,
+    },
+    /// No.
+    Reject {
+        /// Why not.
+        text: String,
+    },
+    /// Nobody said anything in time.
+    Expired,
+}
+
+/// Where an ask stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for a human.
+    Open,
+    /// A question was answered.
+    Answered,
+    /// A move was approved and is not made yet.
+    Approved,
+    /// A move was rejected.
+    Rejected,
+    /// Its time is up.
+    Expired,
+}
+
+impl Ask {
+    /// Where the ask stands, given its answer.
+    pub fn state(&self, answer: Option<&Answer>, now: Now) -> State {
+        let late = self.expires_ms.is_some_and(|end| now.unix_ms >= end);
+        match answer.map(|a| &a.said) {
+            Some(Said::Answer { .. }) => State::Answered,
+            Some(Said::Reject { .. }) => State::Rejected,
+            Some(Said::Expired) => State::Expired,
+            // A yes is good until its end, even when it was given in time.
+            Some(Said::Approve { .. }) if late => State::Expired,
+            Some(Said::Approve { .. }) => State::Approved,
+            None if late => State::Expired,
+            None => State::Open,
+        }
+    }
+}
+
+/// An ask and what was said to it, as a decision sees it once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answered {
+    /// The ask's id.
+    pub ask: Name,
+    /// What was asked.
+    pub text: String,
+    /// `answered`, `rejected` or `expired`.
+    pub state: String,
+    /// The human's words; empty when there are none.
+    pub answer: String,
+    /// The beat that asked.
+    pub beat: String,
+}
+
+/// Makes control, format and bidirectional characters visible as `\u{202e}`; keeps line breaks when asked to.
+pub fn visible(text: &str, keep_lines: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if (c == '\n' && keep_lines) || !is_hidden(c) {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+        }
+    }
+    out
+}
+
+/// Characters that a terminal does not draw, or that reorder what it draws (Unicode Standard Annex 9
+/// for the bidirectional ones; tag characters and variation selectors hide text too).
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Quotes an argument vector so that a shell reads it back as it is and a human cannot misread it.
+pub fn quote_argv(argv: &[String]) -> String {
+    argv.iter().map(|arg| quote(arg)).collect::<Vec<_>>().join(" ")
+}
+
+fn quote(arg: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !arg.is_empty() && arg.chars().all(plain) {
+        return arg.to_owned();
+    }
+    if !arg.chars().any(is_hidden) {
+        return format!("'{}'", arg.replace('\'', r"'\''"));
+    }
+    let mut out = String::from("$'");
+    for c in arg.chars() {
+        match c {
+            '\\' | '\'' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            _ if is_hidden(c) && u32::from(c) < 0x100 => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            _ if is_hidden(c) && u32::from(c) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ if is_hidden(c) => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+            _ => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(items: &[&str]) -> Vec<String> {
+        items.iter().map(|s| (*s).to_owned()).collect()
+    }
+
+    #[test]
+    fn argv_is_shown_without_doubt() {
+        let argv = strings(&["git", "commit", "-m", "it's", "", "a b", "x\u{202e}y\n", "日本"]);
+        assert_eq!(quote_argv(&argv), r"git commit -m 'it'\''s' '' 'a b' $'x\u202ey\n' '日本'");
+    }
+
+    #[test]
+    fn hidden_characters_become_visible() {
+        assert_eq!(visible("a\u{1b}[31m\u{202e}b\nc", true), "a\\u{1b}[31m\\u{202e}b\nc");
+        assert_eq!(visible("a\nb", false), "a\\u{a}b");
+    }
+
+    fn subject() -> Subject {
+        Subject {
+            decided: "{}".to_owned(),
+            argv: strings(&["ls"]),
+            exe: Some("/bin/ls".to_owned()),
+            files: vec![("/bin/ls".to_owned(), "d1".to_owned())],
+            cwd: Some("/tmp".to_owned()),
+            env: strings(&["PATH"]),
+            sandbox: "none".to_owned(),
+            replaces: None,
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_subject_counts() {
+        let base = subject();
+        let changed = [
+            Subject { decided: "{ }".to_owned(), ..base.clone() },
+            Subject { argv: strings(&["ls", ""]), ..base.clone() },
+            Subject { exe: Some("/usr/bin/ls".to_owned()), ..base.clone() },
+            Subject { files: vec![("/bin/ls".to_owned(), "d2".to_owned())], ..base.clone() },
+            Subject { cwd: None, ..base.clone() },
+            Subject { env: strings(&["PATH", "GH_TOKEN"]), ..base.clone() },
+            Subject { sandbox: "full".to_owned(), ..base.clone() },
+            Subject { replaces: Some("d".to_owned()), ..base.clone() },
+        ];
+        for other in changed {
+            assert_ne!(other.digest(), base.digest(), "{other:?}");
+        }
+        assert_ne!(base.bound_hash("a", 1), base.bound_hash("a", 2));
+        assert_ne!(base.bound_hash("a", 1), base.bound_hash("b", 1));
+    }
+
+    #[test]
+    fn a_yes_ends_with_its_time() {
+        let ask = Ask {
+            id: Name::parse("ap-1").unwrap(),
+            kind: AskKind::Approval,
+            worker: None,
+            goal: None,
+            text: String::new(),
+            options: vec![],
+            reference: None,
+            beat: "b".to_owned(),
+            created_ms: 0,
+            expires_ms: Some(100),
+            approval: None,
+        };
+        let yes = Answer { ask: ask.id.clone(), at_ms: 50, said: Said::Approve { hash: "h".to_owned() } };
+        let at = |unix_ms| Now { unix_ms, offset_s: 0 };
+        assert_eq!(ask.state(Some(&yes), at(99)), State::Approved);
+        assert_eq!(ask.state(Some(&yes), at(100)), State::Expired);
+        assert_eq!(ask.state(None, at(99)), State::Open);
+        let text = serde_json::to_string(&yes).unwrap();
+        assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), yes);
+    }
+}

@@ -1,0 +1,319 @@
+//! Pure. The form of `beat.json`: all that the loop remembers between two ticks.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::decision::Move;
+use super::entry::Outcome;
+use super::name::Name;
+use super::time::Now;
+use super::world::{Digest, Items};
+
+/// The memory of the loop. One atomic replace of its file is the tick's commit point.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Beat {
+    /// The start of the newest beat, in milliseconds; ids are made from it and never reused.
+    pub last_ms: i64,
+    /// Decisions completed so far.
+    pub decisions: u64,
+    /// The world that the last completed decision saw.
+    pub baseline: Items,
+    /// The commit that holds that world, for the diff.
+    pub base_commit: Option<String>,
+    /// Whether that world is settled.
+    pub settled: Settled,
+    /// When the decider wants to look again.
+    pub nudge: Option<Nudge>,
+    /// The starts of the decisions of the last hour, in milliseconds.
+    pub decides: Vec<i64>,
+    /// Failures in a row.
+    pub backoff: Option<Backoff>,
+    /// How restless each sensor is.
+    pub flaps: BTreeMap<String, Flap>,
+    /// For each goal, `decisions` when a move last served it (or when it was first seen).
+    pub served: BTreeMap<Name, u64>,
+    /// Goals whose present text was written after untrusted text was read.
+    pub untrusted_goals: BTreeMap<Name, Digest>,
+    /// A runner call that was begun and not settled.
+    pub inflight: Option<Inflight>,
+    /// A move that was begun and not settled.
+    pub intent: Option<Intent>,
+    /// What became of the last move.
+    pub last: Option<LastResult>,
+    /// Why the last decision failed; cleared by success.
+    pub failure: Option<Failure>,
+    /// Asks whose answers a decision has seen, and approvals that were used.
+    pub closed_asks: Vec<Name>,
+    /// Rejected subjects and until when they are refused, in milliseconds.
+    pub rejected: BTreeMap<Digest, i64>,
+    /// When each timer last fired, in milliseconds.
+    pub fired: BTreeMap<Name, i64>,
+    /// Moves that may not be in git yet.
+    pub uncommitted: Vec<CommitNote>,
+    /// Set when the memory was lost: no move is made until a human resumes.
+    pub halted: Option<String>,
+    /// The local day on which the human was told that the budget is out.
+    pub budget_told: Option<String>,
+}
+
+/// Whether the decider has nothing more to do about the world it saw.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Settled {
+    /// The last move was not `noop`: the next beat decides again and sees its effect.
+    #[default]
+    No,
+    /// The last move was `noop`, at this time; `again` when it was asked once more after the noop's lifetime.
+    Noop {
+        /// When, in milliseconds.
+        at_ms: i64,
+        /// True: it stays settled until the world changes.
+        again: bool,
+    },
+}
+
+/// The decider's wish to look again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nudge {
+    /// When it was wished, in milliseconds.
+    pub set_ms: i64,
+    /// After how long, in milliseconds.
+    pub wait_ms: i64,
+    /// How many in a row without a change, this one included.
+    pub streak: u32,
+}
+
+/// Failures in a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backoff {
+    /// How many.
+    pub fails: u32,
+    /// When the last one was, in milliseconds.
+    pub at_ms: i64,
+    /// What the human had decided then; an edit ends the present wait and keeps the count.
+    pub human: Digest,
+}
+
+/// How restless a sensor is: `count` at `at_ms`, decaying by one per quarter of an hour.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flap {
+    /// Changes that woke the loop, less what decayed.
+    pub count: u32,
+    /// When the last one was, in milliseconds.
+    pub at_ms: i64,
+}
+
+/// A runner call that has been paid for, perhaps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inflight {
+    /// The beat that called.
+    pub beat: String,
+    /// The runner.
+    pub runner: String,
+    /// When, in milliseconds.
+    pub at_ms: i64,
+    /// What the human had decided then.
+    pub human: Digest,
+    /// The sensors whose change woke the beat.
+    pub sensors: Vec<String>,
+}
+
+/// A move that is about to be made, with all that is needed to settle it after a crash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intent {
+    /// The beat's id.
+    pub beat: String,
+    /// When, in milliseconds.
+    pub at_ms: i64,
+    /// The move.
+    pub decided: Move,
+    /// What is done to make it.
+    pub deed: Deed,
+    /// What the journal says when the deed is done.
+    pub then: Outcome,
+    /// The command's process, known before it may begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Started>,
+    /// What the commit will say besides.
+    pub note: CommitNote,
+}
+
+/// What is done to make a move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Deed {
+    /// Nothing: the move has no effect outside the journal.
+    Nothing,
+    /// Replace or create a file of the data dir.
+    Write {
+        /// Relative to the data dir.
+        path: String,
+        /// The whole new content.
+        text: String,
+        /// Whether it is an executable.
+        executable: bool,
+        /// blake3 of the content that it replaces; none: there must be no file.
+        replaces: Option<Digest>,
+    },
+    /// Move a file within the data dir.
+    Rename {
+        /// Relative to the data dir.
+        from: String,
+        /// Relative to the data dir; nothing may be there.
+        to: String,
+        /// blake3 of the content.
+        content: Digest,
+    },
+    /// Remove a file of the data dir.
+    Remove {
+        /// Relative to the data dir.
+        path: String,
+        /// blake3 of the content.
+        content: Digest,
+    },
+    /// Run a command.
+    Exec {
+        /// The argument vector.
+        argv: Vec<String>,
+        /// The executable's path.
+        exe: String,
+        /// Where.
+        cwd: String,
+    },
+    /// Something that the fleet of workers does; the move says what.
+    Fleet,
+}
+
+/// A process, told apart from a later one with the same number by its start time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// The process id.
+    pub pid: u32,
+    /// Its start in clock ticks since boot, as the kernel tells it.
+    pub start: u64,
+    /// The boot it belongs to.
+    pub boot: String,
+}
+
+/// What a commit of a move says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitNote {
+    /// The beat's id.
+    pub beat: String,
+    /// The journal line without its stamp and id; empty until the move is settled.
+    pub subject: String,
+    /// Digest of the world that the decision saw.
+    pub world: Digest,
+    /// blake3 of the prompt; empty when no runner was asked.
+    pub prompt: Digest,
+    /// What the decision cost, in millionths of a dollar.
+    pub cost_micros: u64,
+    /// Files that the move wrote, relative to the data dir.
+    pub paths: Vec<String>,
+}
+
+/// What became of a move, as the next decision sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastResult {
+    /// The beat's id.
+    pub beat: String,
+    /// When, in milliseconds.
+    pub at_ms: i64,
+    /// The move's tag.
+    #[serde(rename = "move")]
+    pub tag: String,
+    /// What the move was about.
+    pub object: String,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Why a decision failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// The beat's id.
+    pub beat: String,
+    /// When, in milliseconds.
+    pub at_ms: i64,
+    /// The class: `timeout`, `crashed`, `empty`, `invalid` and so on.
+    pub class: String,
+    /// The cause in words.
+    pub why: String,
+}
+
+/// How long a flap takes to decay by one, in milliseconds.
+pub const FLAP_DECAY_MS: i64 = 15 * 60_000;
+/// From this count on a sensor is flapping.
+pub const FLAP_LIMIT: u32 = 5;
+/// After so many decisions without a move for it a goal is starving.
+pub const STARVING_AFTER: u64 = 10;
+
+impl Flap {
+    /// The count after decay.
+    pub fn level(&self, now: Now) -> u32 {
+        let decayed = now.elapsed_ms(self.at_ms) / FLAP_DECAY_MS;
+        self.count.saturating_sub(u32::try_from(decayed).unwrap_or(u32::MAX))
+    }
+}
+
+impl Beat {
+    /// The next beat's start: now, or just after the last one where the clock was set back.
+    pub fn next_ms(&self, now: Now) -> i64 {
+        now.unix_ms.max(self.last_ms + 1)
+    }
+
+    /// True when the sensor changes so often that its change alone does not wake the loop.
+    pub fn is_flapping(&self, sensor: &str, now: Now) -> bool {
+        self.flaps.get(sensor).is_some_and(|flap| flap.level(now) >= FLAP_LIMIT)
+    }
+
+    /// Goals that no move has served for a while, with the number of decisions since.
+    pub fn starving<'a>(&self, goals: impl Iterator<Item = &'a Name>) -> Vec<(Name, u64)> {
+        let since = |goal: &Name| self.decisions - self.served.get(goal).copied().unwrap_or(self.decisions);
+        let mut all: Vec<(Name, u64)> = goals.map(|goal| (goal.clone(), since(goal))).collect();
+        all.retain(|(_, count)| *count >= STARVING_AFTER);
+        all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flaps_decay_by_one_a_quarter_of_an_hour() {
+        let flap = Flap { count: 5, at_ms: 0 };
+        let at = |minutes: i64| Now { unix_ms: minutes * 60_000, offset_s: 0 };
+        assert_eq!(flap.level(at(14)), 5);
+        assert_eq!(flap.level(at(15)), 4);
+        assert_eq!(flap.level(at(600)), 0);
+        assert_eq!(flap.level(at(-600)), 5, "a clock that was set back keeps the count");
+    }
+
+    #[test]
+    fn goals_starve_by_decisions_not_by_time() {
+        let name = |text| Name::parse(text).unwrap();
+        let served = [(name("loud"), 30), (name("quiet"), 12)].into();
+        let beat = Beat { decisions: 30, served, ..Beat::default() };
+        let goals = [name("loud"), name("quiet"), name("new")];
+        assert_eq!(beat.starving(goals.iter()), [(name("quiet"), 18)]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_corruption() {
+        assert!(serde_json::from_str::<Beat>(r#"{"surprise":1}"#).is_err());
+        assert_eq!(serde_json::from_str::<Beat>("{}").unwrap(), Beat::default());
+    }
+}

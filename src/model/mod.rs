@@ -1,0 +1,18 @@
+//! Pure. Values and rules: what looop knows and how it judges, with no file, clock or process in sight.
+
+pub mod ask;
+pub mod beat;
+pub mod charge;
+pub mod decision;
+pub mod entry;
+pub mod fault;
+pub mod json;
+pub mod name;
+pub mod policy;
+pub mod schedule;
+pub mod sensor;
+pub mod settings;
+pub mod step;
+pub mod time;
+pub mod worker;
+pub mod world;

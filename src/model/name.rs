@@ -1,0 +1,141 @@
+//! Pure. Names of goals, sensors, workers, schedules and asks: the one place that says what a name may be.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The longest name, in characters.
+pub const MAX_CHARS: usize = 64;
+
+/// Words that mean something else where a name could stand.
+const RESERVED: [&str; 6] = ["archive", "past", "all", "today", "pulse", "index"];
+
+/// A name that is safe as a file name, as a git path and on a command line: letters and digits of any
+/// script, `-`, `_` and `.`, beginning with a letter or a digit, at most 64 characters, no `..`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// Says which rule the text breaks.
+    pub fn parse(text: &str) -> Result<Name, String> {
+        let shown: String = text.chars().take(MAX_CHARS).collect();
+        let bad = |rule: &str| Err(format!("{shown:?} is not a name: {rule}"));
+        let Some(first) = text.chars().next() else { return bad("it is empty") };
+        if text.chars().count() > MAX_CHARS || text.len() > 200 {
+            return bad("it is longer than 64 characters");
+        }
+        if !first.is_alphanumeric() {
+            return bad("it must begin with a letter or a digit");
+        }
+        if let Some(c) = text.chars().find(|c| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
+            return bad(&format!("{c:?} is not a letter, a digit, `-`, `_` or `.`"));
+        }
+        if text.contains("..") || text.ends_with('.') {
+            return bad("`..` and a dot at the end are not allowed");
+        }
+        Ok(Name(text.to_owned()))
+    }
+
+    /// Parses a name that looop is about to create. Words with a meaning of their own are refused.
+    ///
+    /// # Errors
+    /// As [`Name::parse`], and for a reserved word.
+    pub fn parse_new(text: &str) -> Result<Name, String> {
+        if RESERVED.contains(&text) {
+            return Err(format!("{text:?} is not a name: the word is reserved"));
+        }
+        Name::parse(text)
+    }
+
+    /// A name made of a word and an id of letters and digits; other characters of the id are left out.
+    pub fn joined(word: &'static str, id: &str) -> Name {
+        let id: String = id.chars().filter(char::is_ascii_alphanumeric).take(40).collect();
+        Name(format!("{word}-{id}"))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+    fn try_from(text: String) -> Result<Name, String> {
+        Name::parse_new(&text)
+    }
+}
+
+impl std::str::FromStr for Name {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Name, String> {
+        Name::parse_new(text)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> String {
+        name.0
+    }
+}
+
+impl JsonSchema for Name {
+    fn schema_name() -> Cow<'static, str> {
+        "Name".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::{Component, Path};
+
+    #[test]
+    fn good_names() {
+        for good in ["setup", "a", "fix-ci_2", "v1.2", "日本語", "9lives"] {
+            assert!(Name::parse(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn bad_names() {
+        let long = "x".repeat(300);
+        for bad in ["", ".", "..", "../../x", "a/b", "a\\b", "-rf", ".hidden", "a b", "a\nb", "a..b", "end.", &long] {
+            assert!(Name::parse(bad).is_err(), "{bad}");
+        }
+        assert!(Name::parse_new("archive").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_never_leaves_its_dir(text in "\\PC{0,80}") {
+            if let Ok(name) = Name::parse(&text) {
+                let path = Path::new("goals").join(format!("{name}.md"));
+                prop_assert_eq!(path.components().count(), 2);
+                prop_assert!(path.components().all(|c| matches!(c, Component::Normal(_))));
+                prop_assert!(!name.as_str().starts_with('.') && !name.as_str().starts_with('-'));
+            }
+        }
+    }
+}

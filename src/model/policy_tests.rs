@@ -1,0 +1,123 @@
+//! Tests of policy: each row of the table, and each thing that must never be free.
+
+use super::*;
+use crate::model::settings::Rule;
+use serde_json::json;
+
+fn decided(value: serde_json::Value) -> Move {
+    let mut value = value;
+    value["why"] = "w".into();
+    Move::from_json(&value).unwrap()
+}
+
+fn rules(allow: &[(&[&str], &[&str])]) -> Rules {
+    let rule = |(argv, cwd): &(&[&str], &[&str])| Rule {
+        argv: argv.iter().map(|s| (*s).to_owned()).collect(),
+        cwd: cwd.iter().map(PathBuf::from).collect(),
+    };
+    Rules { allow: allow.iter().map(rule).collect(), free_moves: vec![] }
+}
+
+fn facts(rules: &Rules) -> Facts<'_> {
+    Facts { rules, tainted: false, data_dir: Path::new("/data"), cwd: Some(Path::new("/data")), protected: &[], was_cut: false }
+}
+
+fn run(argv: &[&str]) -> Move {
+    decided(json!({ "move": "run", "argv": argv }))
+}
+
+#[test]
+fn each_move_has_its_row() {
+    let none = Rules::default();
+    let rows = [
+        (json!({"move":"noop"}), "free"),
+        (json!({"move":"write_goal","id":"g","body":"b"}), "free"),
+        (json!({"move":"archive_goal","id":"g"}), "free"),
+        (json!({"move":"ask","text":"t"}), "free"),
+        (json!({"move":"schedule","name":"s","in_s":5,"note":"n"}), "free"),
+        (json!({"move":"drop_schedule","name":"s"}), "free"),
+        (json!({"move":"stop_worker","id":"w"}), "free"),
+        (json!({"move":"tell_worker","id":"w","text":"t"}), "free"),
+        (json!({"move":"run","argv":["true"]}), "waits"),
+        (json!({"move":"run","sh":"true"}), "waits"),
+        (json!({"move":"write_playbook","body":"b"}), "waits"),
+        (json!({"move":"write_sensor","name":"s","script":"#!/bin/sh\n"}), "waits"),
+        (json!({"move":"start_worker","id":"w","brief":"b"}), "waits"),
+        (json!({"move":"start_worker","id":"w","brief":"b","grant":["X"]}), "waits"),
+    ];
+    for (value, expected) in rows {
+        let got = match judge(&decided(value.clone()), &facts(&none)) {
+            Verdict::Free => "free",
+            Verdict::Waits(_) => "waits",
+            Verdict::Refused(_) => "refused",
+        };
+        assert_eq!(got, expected, "{value}");
+    }
+}
+
+#[test]
+fn a_rule_frees_exactly_what_it_says() {
+    let allow = rules(&[(&["git", "fetch", "*"], &[]), (&["ls", "**"], &["/src"]), (&["date"], &[])]);
+    let here = facts(&allow);
+    let there = Facts { cwd: Some(Path::new("/src")), ..here.clone() };
+    assert_eq!(judge(&run(&["git", "fetch", "origin"]), &here), Verdict::Free);
+    assert_eq!(judge(&run(&["date"]), &here), Verdict::Free);
+    assert_eq!(judge(&run(&["ls"]), &there), Verdict::Free);
+    assert_eq!(judge(&run(&["ls", "-l", "x"]), &there), Verdict::Free);
+    for (argv, facts) in [
+        (&["git", "fetch"][..], &here),
+        (&["git", "fetch", "origin", "main"], &here),
+        (&["git", "push", "origin"], &here),
+        (&["ls"], &here),
+        (&["date"], &there),
+        (&["/usr/bin/date"], &here),
+    ] {
+        assert!(matches!(judge(&run(argv), facts), Verdict::Waits(_)), "{argv:?}");
+    }
+}
+
+#[test]
+fn a_shell_line_is_never_free() {
+    let allow = rules(&[(&["sh", "-c", "date"], &[]), (&["**"], &[])]);
+    let line = decided(json!({"move":"run","sh":"date"}));
+    assert!(matches!(judge(&line, &facts(&allow)), Verdict::Waits(_)));
+}
+
+#[test]
+fn untrusted_text_takes_wildcards_and_free_moves_away() {
+    let mut allow = rules(&[(&["git", "fetch", "*"], &[]), (&["date"], &[])]);
+    allow.free_moves = vec!["write_playbook".to_owned()];
+    let clean = facts(&allow);
+    let tainted = Facts { tainted: true, ..clean.clone() };
+    assert_eq!(judge(&run(&["git", "fetch", "x"]), &clean), Verdict::Free);
+    assert!(matches!(judge(&run(&["git", "fetch", "x"]), &tainted), Verdict::Waits(_)));
+    assert_eq!(judge(&run(&["date"]), &tainted), Verdict::Free);
+    let playbook = decided(json!({"move":"write_playbook","body":"b"}));
+    assert_eq!(judge(&playbook, &clean), Verdict::Free);
+    assert!(matches!(judge(&playbook, &tainted), Verdict::Waits(_)));
+}
+
+#[test]
+fn what_is_looops_own_is_refused() {
+    let allow = rules(&[(&["**"], &["/data", "/data/asks", "/src", "/conf"])]);
+    let config = [PathBuf::from("/conf")];
+    let base = Facts { protected: &config, ..facts(&allow) };
+    for cwd in ["/data/asks", "/data/.git/refs", "/data/workers/w1/clone", "/conf"] {
+        let there = Facts { cwd: Some(Path::new(cwd)), ..base.clone() };
+        assert!(matches!(judge(&run(&["ls"]), &there), Verdict::Refused(_)), "{cwd}");
+    }
+    for arg in ["asks/x.answer.json", "./goals/../asks", "/data/.git/config", "--output=/data/beat.json", "/conf/looop.json"] {
+        assert!(matches!(judge(&run(&["cp", "a", arg]), &base), Verdict::Refused(_)), "{arg}");
+    }
+    let nowhere = Facts { cwd: None, ..base.clone() };
+    assert!(matches!(judge(&run(&["ls"]), &nowhere), Verdict::Refused(_)));
+    assert_eq!(judge(&run(&["ls", "goals"]), &base), Verdict::Free);
+}
+
+#[test]
+fn what_was_cut_is_not_written_back() {
+    let none = Rules::default();
+    let cut = Facts { was_cut: true, ..facts(&none) };
+    let goal = decided(json!({"move":"write_goal","id":"g","body":"b"}));
+    assert!(matches!(judge(&goal, &cut), Verdict::Refused(_)));
+}

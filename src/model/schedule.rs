@@ -1,0 +1,156 @@
+//! Pure. Durable timers: when one is due, counted from the last time it fired.
+
+use chrono::{Duration, FixedOffset, TimeZone};
+use croner::Cron;
+use serde::{Deserialize, Serialize};
+
+use super::name::Name;
+use super::time::Now;
+
+/// When a timer fires.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum When {
+    /// Once, so many seconds after it was made.
+    InS(u32),
+    /// Again and again, so many seconds apart.
+    EveryS(u32),
+    /// At the times of a cron expression of five fields, in local time.
+    Cron(String),
+}
+
+/// The form of `schedules/<name>.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// When it fires.
+    pub when: When,
+    /// What to look at when it is due.
+    pub note: String,
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub created_ms: i64,
+}
+
+/// A timer as the world shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Due {
+    /// The timer's name.
+    pub name: Name,
+    /// The timer's note.
+    pub note: String,
+    /// The moment at which it came due.
+    pub due_ms: i64,
+}
+
+/// The shortest distance of a repeating timer, in seconds.
+const MIN_EVERY_S: u32 = 60;
+
+impl When {
+    /// Reads the three optional fields of a move; exactly one must be set.
+    ///
+    /// # Errors
+    /// Says which rule is broken.
+    pub fn from_parts(in_s: Option<u32>, every_s: Option<u32>, cron: Option<&str>) -> Result<When, String> {
+        match (in_s, every_s, cron) {
+            (Some(s), None, None) => Ok(When::InS(s)),
+            (None, Some(s), None) if s < MIN_EVERY_S => {
+                Err(format!("`every_s` is {s}; {MIN_EVERY_S} is the least"))
+            }
+            (None, Some(s), None) => Ok(When::EveryS(s)),
+            (None, None, Some(text)) => parse_cron(text).map(|_| When::Cron(text.to_owned())),
+            _ => Err("exactly one of `in_s`, `every_s` and `cron` must be given".to_owned()),
+        }
+    }
+}
+
+fn parse_cron(text: &str) -> Result<Cron, String> {
+    if text.split_whitespace().count() != 5 {
+        return Err(format!("{text:?} is not a cron expression of five fields"));
+    }
+    text.parse().map_err(|e| format!("{text:?} is not a cron expression: {e}"))
+}
+
+impl Schedule {
+    /// The moment at which the timer is next due, counted from `fired_ms` (the last time it fired).
+    /// None: it never is again. A cron expression is read in the zone of `now`, so that a change to
+    /// summer time moves it with the wall clock.
+    pub fn next_ms(&self, fired_ms: Option<i64>, now: Now) -> Option<i64> {
+        // A timer that was made anew under the same name starts over.
+        let fired = fired_ms.filter(|fired| *fired >= self.created_ms);
+        match &self.when {
+            When::InS(_) if fired.is_some() => None,
+            When::InS(s) => self.created_ms.checked_add(i64::from(*s) * 1000),
+            When::EveryS(s) => {
+                let step_ms = i64::from((*s).max(MIN_EVERY_S)) * 1000;
+                let last = fired.unwrap_or(self.created_ms);
+                // Fires on a fixed grid from its making, and once for any number of missed times.
+                let periods = (last - self.created_ms).max(0) / step_ms + 1;
+                self.created_ms.checked_add(periods.checked_mul(step_ms)?)
+            }
+            When::Cron(text) => {
+                let zone = FixedOffset::east_opt(now.offset_s)?;
+                let last = zone.timestamp_millis_opt(fired.unwrap_or(self.created_ms)).single()?;
+                let cron = parse_cron(text).ok()?;
+                let next = cron.find_next_occurrence(&last.checked_add_signed(Duration::milliseconds(1))?, true).ok()?;
+                Some(next.timestamp_millis())
+            }
+        }
+    }
+
+    /// The timer as due, when it is.
+    pub fn due(&self, name: &Name, fired_ms: Option<i64>, now: Now) -> Option<Due> {
+        let due_ms = self.next_ms(fired_ms, now)?;
+        (due_ms <= now.unix_ms).then(|| Due { name: name.clone(), note: self.note.clone(), due_ms })
+    }
+
+    /// True when it can never fire again.
+    pub fn is_spent(&self, fired_ms: Option<i64>, now: Now) -> bool {
+        self.next_ms(fired_ms, now).is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000;
+
+    fn at(ms: i64) -> Now {
+        Now { unix_ms: ms, offset_s: 3600 }
+    }
+
+    fn timer(when: When) -> Schedule {
+        Schedule { when, note: "n".to_owned(), created_ms: 0 }
+    }
+
+    #[test]
+    fn once_means_once() {
+        let t = timer(When::InS(90));
+        assert_eq!(t.next_ms(None, at(0)), Some(90_000));
+        assert!(t.is_spent(Some(90_000), at(90_000)));
+        let again = Schedule { created_ms: 100_000, ..t };
+        assert_eq!(again.next_ms(Some(90_000), at(0)), Some(190_000), "made anew");
+    }
+
+    #[test]
+    fn every_keeps_its_grid_and_fires_once_for_missed_times() {
+        let t = timer(When::EveryS(60));
+        assert_eq!(t.next_ms(None, at(0)), Some(60_000));
+        assert_eq!(t.next_ms(Some(61_000), at(0)), Some(120_000));
+        assert_eq!(t.next_ms(Some(10 * HOUR + 5), at(0)), Some(10 * HOUR + 60_000));
+    }
+
+    #[test]
+    fn cron_is_local_time() {
+        let t = timer(When::Cron("0 9 * * *".to_owned()));
+        assert_eq!(t.next_ms(None, at(0)), Some(8 * HOUR), "nine o'clock one hour east of UTC");
+        assert_eq!(t.next_ms(Some(8 * HOUR), at(0)), Some(32 * HOUR));
+    }
+
+    #[test]
+    fn a_huge_number_never_overflows() {
+        let t = Schedule { created_ms: i64::MAX - 5, ..timer(When::InS(u32::MAX)) };
+        assert_eq!(t.next_ms(None, at(0)), None);
+    }
+}

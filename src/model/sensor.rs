@@ -1,0 +1,123 @@
+//! Pure. The header of a sensor: `# looop: interval=300s timeout=20s trust=untrusted env=GH_TOKEN write=~/.cache/gh`.
+
+use super::time::parse_ms;
+use super::world::Trust;
+
+/// What a sensor's header lines say; all times in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Run at most this often; none: every beat.
+    pub interval_ms: Option<i64>,
+    /// Its deadline; none: the config's.
+    pub timeout_ms: Option<i64>,
+    /// Whether its text is vouched for.
+    pub trust: Trust,
+    /// Names of environment variables that it gets besides the usual ones.
+    pub env: Vec<String>,
+    /// Paths that it may write besides its own temporary directory.
+    pub write: Vec<String>,
+}
+
+/// The comment marks after which a directive may stand: shells and scripts, C-like languages, SQL and Lua.
+const MARKS: [&str; 4] = ["#", "//", "--", ";"];
+/// How many lines are searched for directives.
+const MAX_LINES: usize = 40;
+
+impl Header {
+    /// Reads the directives from the first lines of a sensor. Bytes that are no text hold none.
+    ///
+    /// # Errors
+    /// Names the directive that is not understood; a sensor with one is not run.
+    pub fn parse(head: &[u8]) -> Result<Header, String> {
+        let mut header = Header::default();
+        let text = String::from_utf8_lossy(head);
+        for line in text.lines().take(MAX_LINES) {
+            let Some(rest) = MARKS.iter().find_map(|mark| line.trim_start().strip_prefix(mark)) else { continue };
+            let Some(directives) = rest.trim_start().strip_prefix("looop:") else { continue };
+            for directive in directives.split_whitespace() {
+                header.set(directive)?;
+            }
+        }
+        Ok(header)
+    }
+
+    fn set(&mut self, directive: &str) -> Result<(), String> {
+        let (key, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match key {
+            "interval" => self.interval_ms = Some(parse_ms(value)?),
+            "timeout" => self.timeout_ms = Some(parse_ms(value)?),
+            "trust" => {
+                self.trust = match value {
+                    "trusted" => Trust::Trusted,
+                    "untrusted" => Trust::Untrusted,
+                    _ => return Err(format!("`trust={value}` is neither `trusted` nor `untrusted`")),
+                }
+            }
+            "env" => self.env.extend(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned)),
+            "write" => self.write.extend(value.split(',').filter(|path| !path.is_empty()).map(str::to_owned)),
+            _ => return Err(format!("`{key}` is not a directive; known are interval, timeout, trust, env, write")),
+        }
+        Ok(())
+    }
+}
+
+/// Marks a script's text as untrusted, behind its `#!` line, unless it carries the mark already.
+pub fn stamp_untrusted(script: &str) -> String {
+    if Header::parse(script.as_bytes()).is_ok_and(|header| header.trust == Trust::Untrusted) {
+        return script.to_owned();
+    }
+    // The last directive wins, so the stamp goes behind whatever the script claims for itself.
+    let mark = "# looop: trust=untrusted\n";
+    let last_claim = script
+        .split_inclusive('\n')
+        .take(MAX_LINES)
+        .enumerate()
+        .filter(|(i, line)| *i == 0 || line.contains("looop:"))
+        .map(|(i, _)| i)
+        .last()
+        .unwrap_or(0);
+    let mut out = String::new();
+    for (i, line) in script.split_inclusive('\n').enumerate() {
+        out.push_str(line);
+        if i == last_claim {
+            if !line.ends_with('\n') {
+                out.push('\n');
+            }
+            out.push_str(mark);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives_are_read() {
+        let header = Header::parse(b"#!/bin/sh\n# looop: interval=300s timeout=20s\n# looop: trust=untrusted env=A,B write=~/x\n").unwrap();
+        assert_eq!(header.interval_ms, Some(300_000));
+        assert_eq!(header.timeout_ms, Some(20_000));
+        assert_eq!(header.trust, Trust::Untrusted);
+        assert_eq!(header.env, ["A", "B"]);
+        assert_eq!(header.write, ["~/x"]);
+        assert_eq!(Header::parse(b"\x7fELF\0\0# looop"), Ok(Header::default()));
+    }
+
+    #[test]
+    fn an_unknown_directive_is_an_error() {
+        for bad in ["# looop: intervall=3s", "# looop: trust=yes", "// looop: timeout=soon"] {
+            assert!(Header::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_wins_over_what_the_script_claims() {
+        for script in ["#!/bin/sh\n# looop: trust=trusted\necho {}\n", "#!/bin/sh\necho {}", "#!/bin/sh"] {
+            let stamped = stamp_untrusted(script);
+            assert_eq!(Header::parse(stamped.as_bytes()).unwrap().trust, Trust::Untrusted, "{stamped}");
+            assert!(stamped.starts_with("#!/bin/sh\n"));
+            assert_eq!(stamp_untrusted(&stamped), stamped);
+        }
+    }
+}

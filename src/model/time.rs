@@ -1,0 +1,149 @@
+//! Pure. Time as a value: one reading of the clock, and what is computed from it.
+
+use chrono::{DateTime, FixedOffset, Offset, TimeZone, Utc};
+use serde::{Deserialize, Serialize};
+
+/// One reading of the wall clock with the local zone's offset at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Now {
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: i64,
+    /// Seconds east of UTC.
+    pub offset_s: i32,
+}
+
+impl Now {
+    /// The moment in local time; the epoch where the number is outside of what a calendar holds.
+    pub fn local(&self) -> DateTime<FixedOffset> {
+        local(self.unix_ms, self.offset_s)
+    }
+
+    /// The local calendar day, `2026-11-21`.
+    pub fn day(&self) -> String {
+        self.local().format("%Y-%m-%d").to_string()
+    }
+
+    /// The local month, `2026-11`.
+    pub fn month(&self) -> String {
+        self.local().format("%Y-%m").to_string()
+    }
+
+    /// Local time with its zone, to the second: `2026-11-21 09:15:03 +01:00`.
+    pub fn stamp(&self) -> String {
+        self.local().format("%Y-%m-%d %H:%M:%S %:z").to_string()
+    }
+
+    /// The same zone at another moment.
+    pub fn at(&self, unix_ms: i64) -> Now {
+        Now { unix_ms, offset_s: self.offset_s }
+    }
+
+    /// True when `wait_ms` have gone by since `since_ms`. A start that lies in the future means that
+    /// the clock was set back; the wait is over then, because nothing tells how long it has lasted.
+    pub fn waited(&self, since_ms: i64, wait_ms: i64) -> bool {
+        since_ms > self.unix_ms || self.unix_ms - since_ms >= wait_ms
+    }
+
+    /// Milliseconds since `since_ms`, never negative.
+    pub fn elapsed_ms(&self, since_ms: i64) -> i64 {
+        (self.unix_ms - since_ms).max(0)
+    }
+}
+
+fn local(unix_ms: i64, offset_s: i32) -> DateTime<FixedOffset> {
+    let zone = FixedOffset::east_opt(offset_s).unwrap_or_else(|| Utc.fix());
+    zone.timestamp_millis_opt(unix_ms)
+        .single()
+        .unwrap_or_else(|| DateTime::<Utc>::UNIX_EPOCH.with_timezone(&zone))
+}
+
+/// A span of time for humans, two units at the most: `4s`, `3m 20s`, `2h 5m`, `6d 1h`.
+pub fn human_ms(ms: i64) -> String {
+    let s = ms.max(0) / 1000;
+    match s {
+        0 => format!("{}ms", ms.max(0)),
+        1..60 => format!("{s}s"),
+        60..3600 => pair(s / 60, "m", s % 60, "s"),
+        3600..86_400 => pair(s / 3600, "h", s % 3600 / 60, "m"),
+        _ => pair(s / 86_400, "d", s % 86_400 / 3600, "h"),
+    }
+}
+
+fn pair(big: i64, big_unit: &str, small: i64, small_unit: &str) -> String {
+    match small {
+        0 => format!("{big}{big_unit}"),
+        _ => format!("{big}{big_unit} {small}{small_unit}"),
+    }
+}
+
+/// Parses `90s`, `15m`, `12h`, `2d` or `250ms` into milliseconds.
+///
+/// # Errors
+/// Says what a duration looks like when the text is not one, or is over 366 days.
+pub fn parse_ms(text: &str) -> Result<i64, String> {
+    let bad = || format!("`{text}` is not a duration; write it as 90s, 15m, 12h or 2d");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+    let number: i64 = text[..digits].parse().map_err(|_| bad())?;
+    let unit_ms = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(bad()),
+    };
+    number.checked_mul(unit_ms).filter(|ms| *ms <= 366 * 86_400_000).ok_or_else(|| format!("`{text}` is over 366 days"))
+}
+
+/// The id of a beat: its start in milliseconds, in base 36. Ids sort by time and are never reused,
+/// because a beat takes `max(now, last + 1)`.
+pub fn beat_id(ms: i64) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut rest = ms.max(0) as u64;
+    let mut out = Vec::new();
+    while rest > 0 || out.is_empty() {
+        out.push(DIGITS[(rest % 36) as usize]);
+        rest /= 36;
+    }
+    out.reverse();
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_parse_and_print() {
+        assert_eq!(parse_ms("90s"), Ok(90_000));
+        assert_eq!(parse_ms("12h"), Ok(43_200_000));
+        assert_eq!(parse_ms("250ms"), Ok(250));
+        for bad in ["", "s", "1", "-1s", "1w", "1 s", "99999999999999999999s", "400d"] {
+            assert!(parse_ms(bad).is_err(), "{bad}");
+        }
+        assert_eq!(human_ms(200_000), "3m 20s");
+        assert_eq!(human_ms(7_500_000), "2h 5m");
+    }
+
+    #[test]
+    fn a_wait_that_starts_in_the_future_is_over() {
+        let now = Now { unix_ms: 1_000, offset_s: 0 };
+        assert!(now.waited(5_000, 60_000));
+        assert!(!now.waited(500, 60_000));
+        assert!(now.waited(500, 500));
+    }
+
+    #[test]
+    fn beat_ids_sort_by_time() {
+        assert!(beat_id(1_795_218_410_413) < beat_id(1_795_218_410_414));
+        assert_eq!(beat_id(0), "0");
+    }
+
+    #[test]
+    fn a_moment_prints_in_its_own_zone() {
+        let now = Now { unix_ms: 0, offset_s: 3600 };
+        assert_eq!(now.stamp(), "1970-01-01 01:00:00 +01:00");
+        assert_eq!(now.day(), "1970-01-01");
+    }
+}

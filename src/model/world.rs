@@ -1,0 +1,334 @@
+//! Pure. The world of one beat: what was sensed, looop's own state, and the digests by which change is seen.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ask::Answered;
+use super::beat::{Failure, LastResult};
+use super::json::{PathChange, canonical};
+use super::name::Name;
+use super::schedule::Due;
+use super::time::Now;
+use super::worker::WorkerView;
+
+/// A blake3 digest in hexadecimal.
+pub type Digest = String;
+
+/// The version of the prompt's form; a recorded world says which one its prompt had.
+pub const PROMPT_VERSION: u32 = 1;
+
+/// Whether what a sensor prints was written by people or programs that the human does not vouch for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// The human wrote the sensor and vouches for its source.
+    #[default]
+    Trusted,
+    /// Text of strangers may be in it.
+    Untrusted,
+}
+
+/// What one sensor said; the form of `snapshots/<name>.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reading {
+    /// False: the sensor failed, and `signal.error` says how.
+    pub ok: bool,
+    /// Whether its text is vouched for.
+    pub trust: Trust,
+    /// The part whose change wakes the loop.
+    pub signal: Value,
+    /// The part that the decider sees besides.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
+}
+
+impl Reading {
+    /// A reading from what a sensor printed: `{"signal":…,"detail":…}` is split, any other object is all signal.
+    pub fn from_output(value: Value, trust: Trust) -> Reading {
+        if let Value::Object(map) = &value {
+            let split = map.contains_key("signal") && map.keys().all(|key| key == "signal" || key == "detail");
+            if split {
+                let part = |key| map.get(key).cloned().unwrap_or_default();
+                return Reading { ok: true, trust, signal: part("signal"), detail: part("detail") };
+            }
+        }
+        Reading { ok: true, trust, signal: value, detail: Value::Null }
+    }
+
+    /// A failed sensor. `error` is one of few fixed words and `exit` a small number, so that a sensor which
+    /// fails in the same way twice does not wake the loop twice.
+    pub fn failed(error: &str, exit: Option<i32>, detail: Value, trust: Trust) -> Reading {
+        let mut signal = serde_json::json!({ "error": error });
+        if let Some(code) = exit {
+            signal["exit_code"] = code.into();
+        }
+        Reading { ok: false, trust, signal, detail }
+    }
+
+    /// The digest of the signal.
+    pub fn digest(&self) -> Digest {
+        digest(&[b"reading", &[u8::from(self.ok)], canonical(&self.signal).as_bytes()])
+    }
+}
+
+/// A goal's text, or why it could not be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// Its whole text.
+    Text(String),
+    /// Why there is no text: too large, not UTF-8, a symbolic link, no permission.
+    Unreadable(String),
+}
+
+impl Goal {
+    /// The digest of the text, or of the reason, so that an unreadable goal is never taken for an absent one.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Goal::Text(text) => digest(&[b"goal", text.as_bytes()]),
+            Goal::Unreadable(why) => digest(&[b"unreadable", why.as_bytes()]),
+        }
+    }
+}
+
+/// How much of the day's budget is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetState {
+    /// More than a fifth, or no limit.
+    #[default]
+    Ok,
+    /// A fifth or less.
+    Low,
+    /// Nothing.
+    Out,
+}
+
+impl BudgetState {
+    /// The state after `spent` of `limit`, in millionths of a dollar.
+    pub fn of(spent_micros: u64, limit_micros: Option<u64>) -> BudgetState {
+        match limit_micros {
+            Some(limit) if spent_micros >= limit => BudgetState::Out,
+            Some(limit) if spent_micros >= limit / 5 * 4 => BudgetState::Low,
+            _ => BudgetState::Ok,
+        }
+    }
+}
+
+/// looop's own state as part of the world.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Own {
+    /// Live workers, and ended ones that no decision has seen.
+    pub workers: Vec<WorkerView>,
+    /// Answers that no decision has seen.
+    pub answers: Vec<Answered>,
+    /// Questions and approvals that are open: `[id, text]`. They never wake the loop.
+    pub open: Vec<(Name, String)>,
+    /// Timers that are due.
+    pub due: Vec<Due>,
+    /// The day's budget.
+    pub budget: BudgetState,
+    /// Files that could not be used, and why.
+    pub problems: Vec<String>,
+}
+
+/// Everything that one beat saw. It is read once and feeds digests, diff and prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct World {
+    /// PLAYBOOK.md.
+    pub playbook: String,
+    /// The goals by name.
+    pub goals: BTreeMap<Name, Goal>,
+    /// The readings by sensor.
+    pub readings: BTreeMap<Name, Reading>,
+    /// looop's own state.
+    pub own: Own,
+}
+
+/// The digest of each item of a world.
+pub type Items = BTreeMap<String, Digest>;
+
+/// Length-prefixed blake3, so that no content can stand for another split of the same bytes.
+pub fn digest(parts: &[&[u8]]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// One digest over all items, sorted by name.
+pub fn digest_items(items: &Items) -> Digest {
+    let parts: Vec<&[u8]> = items.iter().flat_map(|(name, d)| [name.as_bytes(), d.as_bytes()]).collect();
+    digest(&parts)
+}
+
+impl World {
+    /// The digest of each item, for comparing with an earlier world.
+    pub fn items(&self) -> Items {
+        let own = |name: &str, value: Value| {
+            (format!("own/{name}"), digest(&[b"own", canonical(&value).as_bytes()]))
+        };
+        let json = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
+        let mut items: Items = [
+            ("playbook".to_owned(), digest(&[b"playbook", self.playbook.as_bytes()])),
+            own("workers", json(serde_json::to_value(&self.own.workers))),
+            own("budget", json(serde_json::to_value(self.own.budget))),
+            own("problems", json(serde_json::to_value(&self.own.problems))),
+        ]
+        .into();
+        items.extend(self.goals.iter().map(|(name, goal)| (format!("goal/{name}"), goal.digest())));
+        items.extend(self.readings.iter().map(|(name, reading)| (format!("sensor/{name}"), reading.digest())));
+        items
+    }
+
+    /// The digest of what a human decides: playbook, goals and answers. An edit ends a backoff.
+    pub fn human_digest(&self) -> Digest {
+        let mut items: Items = self.goals.iter().map(|(n, g)| (n.to_string(), g.digest())).collect();
+        items.insert("playbook".to_owned(), digest(&[self.playbook.as_bytes()]));
+        for answer in &self.own.answers {
+            items.insert(format!("answer/{}", answer.ask), digest(&[answer.answer.as_bytes()]));
+        }
+        digest_items(&items)
+    }
+
+    /// True when text of strangers is in front of the decider: an untrusted reading, or a goal that was
+    /// written by a move in such a beat.
+    pub fn is_tainted(&self, untrusted_goals: &BTreeMap<Name, Digest>) -> bool {
+        self.readings.values().any(|r| r.trust == Trust::Untrusted)
+            || self.goals.iter().any(|(name, goal)| untrusted_goals.get(name) == Some(&goal.digest()))
+    }
+}
+
+/// How an item differs from the world of the last decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It was not there.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It is another.
+    Changed,
+}
+
+/// One changed item with the places that changed in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The item: `playbook`, `goal/<id>`, `sensor/<name>`, `own/<part>`.
+    pub item: String,
+    /// How.
+    pub kind: ChangeKind,
+    /// Where, as far as it is known and fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathChange>,
+    /// How many places there are in all.
+    #[serde(default)]
+    pub total: usize,
+}
+
+/// The form of `world.json`: with the files beside it in the same commit, all that a prompt is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Context {
+    /// The form of the prompt.
+    pub prompt_version: u32,
+    /// The beat's id.
+    pub beat: String,
+    /// When.
+    pub at: Now,
+    /// looop's own state.
+    pub own: Own,
+    /// Why the loop decides now, in words.
+    pub woke: Vec<String>,
+    /// What changed since the last decision.
+    pub changes: Vec<Change>,
+    /// The result of the last move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastResult>,
+    /// Why the last decision failed, when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Goals that no move has served for a while: `[goal, decisions since]`.
+    pub starving: Vec<(Name, u64)>,
+    /// Sensors that change all the time.
+    pub flapping: Vec<String>,
+    /// The goal that the human wants a move for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Name>,
+    /// Goals whose text was written by a move after it read untrusted text.
+    pub untrusted_goals: Vec<Name>,
+    /// Goals that could not be read, and why.
+    pub unreadable_goals: BTreeMap<Name, String>,
+    /// Sensors of this world; each has its file in `snapshots/`.
+    pub sensors: Vec<Name>,
+}
+
+/// A world in its context: all that a prompt is rendered from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// PLAYBOOK.md.
+    pub playbook: String,
+    /// The goals by name.
+    pub goals: BTreeMap<Name, Goal>,
+    /// The readings by sensor.
+    pub readings: BTreeMap<Name, Reading>,
+    /// `world.json`.
+    pub context: Context,
+    /// The end of the journal.
+    pub journal: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn reading(text: &str) -> Reading {
+        Reading::from_output(serde_json::from_str(text).unwrap(), Trust::Trusted)
+    }
+
+    #[test]
+    fn only_the_signal_counts() {
+        let a = reading(r#"{"signal":{"n":1},"detail":{"t":1}}"#);
+        let b = reading(r#"{ "detail": {"t": 2}, "signal": {"n": 1.0} }"#);
+        let c = reading(r#"{"signal":{"n":2},"detail":{"t":1}}"#);
+        assert_eq!(a.digest(), b.digest());
+        assert_ne!(a.digest(), c.digest());
+        assert_ne!(reading(r#"{"signal":1,"x":2}"#).digest(), reading(r#"{"signal":1,"x":3}"#).digest());
+    }
+
+    #[test]
+    fn a_failure_is_never_taken_for_a_reading() {
+        let failed = Reading::failed("exit", Some(1), json!({"stderr": "a"}), Trust::Trusted);
+        let again = Reading::failed("exit", Some(1), json!({"stderr": "b"}), Trust::Trusted);
+        assert_eq!(failed.digest(), again.digest());
+        assert_ne!(failed.digest(), reading(r#"{"error":"exit","exit_code":1}"#).digest());
+    }
+
+    #[test]
+    fn an_unreadable_goal_is_not_its_reason_as_text() {
+        let why = "not UTF-8".to_owned();
+        assert_ne!(Goal::Unreadable(why.clone()).digest(), Goal::Text(why).digest());
+    }
+
+    #[test]
+    fn digests_are_framed() {
+        assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
+        assert_ne!(digest(&[b"ab"]), digest(&[b"ab", b""]));
+    }
+
+    #[test]
+    fn the_budget_runs_low_and_out() {
+        assert_eq!(BudgetState::of(100, None), BudgetState::Ok);
+        assert_eq!(BudgetState::of(79, Some(100)), BudgetState::Ok);
+        assert_eq!(BudgetState::of(80, Some(100)), BudgetState::Low);
+        assert_eq!(BudgetState::of(100, Some(100)), BudgetState::Out);
+    }
+}

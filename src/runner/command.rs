@@ -1,0 +1,50 @@
+//! The runner `command`: any program that reads a prompt on stdin and prints its answer as text.
+
+use std::path::PathBuf;
+
+use super::{Call, Class, Failed, Program, Reply, Runner, call_process, last_words};
+use crate::model::charge::Usage;
+use crate::sys::proc::Exit;
+
+/// A runner from the config.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Its name in the config.
+    pub name: String,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Names of environment variables that it gets.
+    pub env: Vec<String>,
+    /// What a transient error looks like on stderr.
+    pub transient: Option<regex_lite::Regex>,
+    /// Where it runs: the config file's directory, so that a script beside it is found.
+    pub cwd: PathBuf,
+}
+
+impl Runner for Command {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+
+    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+        let program = Program { argv: &self.argv, allow: &self.env, set: &[], cwd: self.cwd.clone() };
+        let prompt_bytes = call.prompt_bytes;
+        let ended = call_process(&program, call)?;
+        let usage = Usage::estimate(prompt_bytes, ended.stdout.len());
+        let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+        let stderr = ended.stderr;
+        let transient = self.transient.as_ref().is_some_and(|p| p.is_match(&String::from_utf8_lossy(&stderr)));
+        let (class, why) = match ended.exit {
+            Exit::Code(0) if text.trim().is_empty() => (Class::Empty, "it exited 0 and printed nothing".to_owned()),
+            Exit::Code(0) => return Ok(Reply { text, usage, raw: ended.stdout, stderr }),
+            Exit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
+            other => (Class::Crashed, format!("it ended with {other:?}: {}", last_words(&stderr))),
+        };
+        let class = if transient { Class::Transient } else { class };
+        Err(Box::new(Failed { class, why, usage, raw: ended.stdout, stderr }))
+    }
+}

@@ -1,0 +1,205 @@
+//! The commits of a beat: `human:`, `world:` and `move:`, each with exactly what belongs to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::file::{self, Keep};
+use super::history::{CommitSpec, Content, FileEdit, History, Signature};
+use super::layout::Layout;
+use crate::model::time::Now;
+use crate::sys::proc::{self, Input, Job};
+use crate::sys::signal::Cancel;
+
+/// The largest file that is committed, in bytes; a larger one of a human's stays out of git.
+const MAX_FILE_BYTES: usize = 10 << 20;
+/// From this many loose objects on `git gc` is run.
+const LOOSE_OBJECTS: usize = 5_000;
+/// The deadline of `git gc`, in milliseconds.
+const GC_TIMEOUT_MS: i64 = 120_000;
+
+/// Puts the files of a frame on disk, and removes readings of sensors that are gone. Goals and playbook are
+/// the human's and are not written. A file that holds the same bytes is left alone.
+///
+/// # Errors
+/// Names the file.
+pub fn write_frame(layout: &Layout, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    file::make_dir(&layout.snapshots())?;
+    for (path, bytes) in files.iter().filter(|(path, _)| is_machine_made(path)) {
+        let target = layout.file(path);
+        if file::read(&target, MAX_FILE_BYTES).ok().flatten().as_ref() != Some(bytes) {
+            file::write(&target, bytes, 0o600, Keep::Whole)?;
+        }
+    }
+    let Ok(entries) = std::fs::read_dir(layout.snapshots()) else { return Ok(()) };
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        if !files.contains_key(&format!("snapshots/{name}")) {
+            std::fs::remove_file(layout.snapshots().join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_machine_made(path: &str) -> bool {
+    path == "world.json" || path.starts_with("snapshots/")
+}
+
+/// What only looop writes; every other file in the data dir is a human's.
+fn is_looops(path: &str) -> bool {
+    let dirs = ["snapshots/", "journal/", "reports/"];
+    let ask = path.starts_with("asks/") && !path.ends_with(".answer.json");
+    path == "world.json" || path == "journal.md" || ask || dirs.iter().any(|dir| path.starts_with(dir))
+}
+
+/// The repository of a data dir, ready to be committed to.
+pub struct Commits<'a> {
+    layout: &'a Layout,
+    history: History,
+    person: Signature,
+    looop: Signature,
+}
+
+impl<'a> Commits<'a> {
+    /// Opens the repository.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or a commit must not be made now.
+    pub fn open(layout: &'a Layout, now: Now, person: &str) -> Result<Commits<'a>> {
+        let history = History::open(layout.root())?;
+        history.heal()?;
+        if let Some(blocked) = history.blocked()? {
+            return Err(blocked.into());
+        }
+        let signature = |name: &str| Signature {
+            name: name.to_owned(),
+            email: format!("{}@localhost", name.replace(' ', ".")),
+            unix_s: now.unix_ms.max(0) / 1000,
+            utc_offset_s: now.offset_s,
+        };
+        Ok(Commits { layout, history, person: signature(person), looop: signature("looop") })
+    }
+
+    /// The beats that the newest commits name in their trailers.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    pub fn known_beats(&self, commits: usize) -> Result<BTreeSet<String>> {
+        let entries = self.history.log(commits)?;
+        let moves = entries.iter().filter(|entry| entry.message.starts_with("move: "));
+        let beats = moves.flat_map(|entry| entry.message.lines()).filter_map(|line| line.strip_prefix("Beat: "));
+        Ok(beats.map(str::to_owned).collect())
+    }
+
+    /// Commits what people edited. Where the world holds a file, its bytes are committed, so that an edit
+    /// made after the world was read is left for the next beat.
+    ///
+    /// # Errors
+    /// When the commit cannot be made.
+    pub fn people(&self, world: &BTreeMap<String, Vec<u8>>) -> Result<Option<String>> {
+        let mut edits = Vec::new();
+        for path in self.history.changed()?.into_iter().filter(|path| !is_looops(path)) {
+            let seen = path == "PLAYBOOK.md" || is_goal(&path);
+            match world.get(&path) {
+                Some(bytes) => edits.push(edit(path, Some(bytes.clone()), false)),
+                None if seen && !world.is_empty() && self.layout.file(&path).exists() => {}
+                None => edits.extend(self.from_disk(path)),
+            }
+        }
+        let names: Vec<&str> = edits.iter().map(|edit| edit.path.as_str()).collect();
+        let message = format!("human: edit {}\n", crate::model::json::clip(&names.join(", "), 200));
+        self.commit(&message, &self.person, edits)
+    }
+
+    /// Commits the world of a decision from its bytes in memory.
+    ///
+    /// # Errors
+    /// When the commit cannot be made.
+    pub fn world(&self, message: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Option<String>> {
+        let changed = self.history.changed()?;
+        let rest = changed.into_iter().filter(|path| is_looops(path) && !files.contains_key(path));
+        let mut edits: Vec<FileEdit> = rest.filter_map(|path| self.from_disk(path)).collect();
+        edits.extend(files.iter().map(|(path, bytes)| edit(path.clone(), Some(bytes.clone()), false)));
+        self.commit(message, &self.looop, edits)
+    }
+
+    /// Commits what looop itself wrote, and these paths besides.
+    ///
+    /// # Errors
+    /// When the commit cannot be made.
+    pub fn looop(&self, message: &str, paths: &[String]) -> Result<Option<String>> {
+        let mine = |path: &String| is_looops(path) || paths.contains(path) || is_put_away(path);
+        let changed = self.history.changed()?.into_iter().filter(mine);
+        let edits = changed.filter_map(|path| self.from_disk(path)).collect();
+        self.commit(message, &self.looop, edits)
+    }
+
+    fn commit(&self, message: &str, author: &Signature, edits: Vec<FileEdit>) -> Result<Option<String>> {
+        if edits.is_empty() {
+            return Ok(None);
+        }
+        self.history.commit(&CommitSpec { message, author, committer: &self.looop, edits })
+    }
+
+    /// A file as it is on disk; gone means deleted. What is no regular file or too large stays out of git.
+    fn from_disk(&self, path: String) -> Option<FileEdit> {
+        let target = self.layout.file(&path);
+        match file::read(&target, MAX_FILE_BYTES) {
+            Ok(None) => Some(edit(path, None, false)),
+            Ok(Some(bytes)) => {
+                use std::os::unix::fs::PermissionsExt;
+                let mode = std::fs::metadata(&target).map(|meta| meta.permissions().mode()).unwrap_or_default();
+                Some(edit(path, Some(bytes), mode & 0o100 != 0))
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+fn is_goal(path: &str) -> bool {
+    path.strip_prefix("goals/").is_some_and(|name| !name.contains('/') && name.ends_with(".md"))
+}
+
+/// Answers and timers that the tick itself moved away or removed.
+fn is_put_away(path: &str) -> bool {
+    path.starts_with("asks/") || path.starts_with("schedules/")
+}
+
+fn edit(path: String, bytes: Option<Vec<u8>>, executable: bool) -> FileEdit {
+    FileEdit { path, content: bytes.map(|bytes| Content { bytes, executable }) }
+}
+
+/// Packs the repository when it has many loose objects and `git` is there.
+///
+/// # Errors
+/// When git says no.
+pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<()> {
+    let history = History::open(layout.root())?;
+    if history.loose_objects()? < LOOSE_OBJECTS {
+        return Ok(());
+    }
+    let Some(git) = proc::find_program("git", path, layout.root()) else { return Ok(()) };
+    let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let job = Job {
+        program: git,
+        args: ["-c", "gc.recentObjectsHook=", "-c", "core.hooksPath=/dev/null", "gc", "--quiet"].map(str::to_owned).into(),
+        env: vec![
+            set("PATH", path),
+            set("GIT_DIR", &layout.root().join(".git").to_string_lossy()),
+            set("GIT_CONFIG_GLOBAL", "/dev/null"),
+            set("GIT_CONFIG_NOSYSTEM", "1"),
+        ],
+        cwd: layout.root().to_owned(),
+        input: Input::Null,
+        keep: proc::Keep::Tail(4096),
+        timeout_ms: GC_TIMEOUT_MS,
+        gate: None,
+    };
+    let ended = proc::run_one(job, cancel, None)?;
+    anyhow::ensure!(
+        ended.exit == proc::Exit::Code(0),
+        "could not pack the history: git gc ended with {:?}: {}",
+        ended.exit,
+        String::from_utf8_lossy(&ended.stdout).trim()
+    );
+    Ok(())
+}

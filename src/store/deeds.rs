@@ -1,0 +1,135 @@
+//! Making a move's change to a file of the data dir, and finding out after a crash whether it was made.
+//!
+//! Every change carries the digest of what it replaces. Where the file is another one by now, somebody else
+//! wrote it, and it is left alone.
+
+use anyhow::{Context, Result};
+
+use super::file::{self, Keep};
+use super::layout::Layout;
+use super::lock;
+use crate::model::beat::Deed;
+use crate::model::step::Probe;
+use crate::model::world::Digest;
+
+/// Why a change was not made.
+pub const CHANGED: &str = "changed by someone else";
+
+/// Makes a change of a file under the store's lock. None: done. A text: refused, because the file is not
+/// what the decision saw.
+///
+/// # Errors
+/// When the file system refuses; then the file is as it was.
+pub fn perform(layout: &Layout, deed: &Deed) -> Result<Option<String>> {
+    let _held = lock::store(&layout.store_lock())?;
+    match probe(layout, deed)? {
+        Probe::NotMade => {}
+        // The change stands there already, byte for byte.
+        Probe::Made => return Ok(None),
+        Probe::Dropped(why) | Probe::Unknown(why) => return Ok(Some(why)),
+        Probe::Journaled => return Ok(None),
+    }
+    match deed {
+        Deed::Write { path, text, executable, replaces } => {
+            let target = layout.file(path);
+            if let Some(dir) = target.parent() {
+                file::make_dir(dir)?;
+            }
+            let mode = if *executable { 0o700 } else { 0o600 };
+            match replaces {
+                Some(_) => file::write(&target, text.as_bytes(), mode, Keep::Durable)?,
+                None if file::create(&target, text.as_bytes(), mode)? => {}
+                None => return Ok(Some(CHANGED.to_owned())),
+            }
+        }
+        Deed::Rename { from, to, .. } => {
+            let target = layout.file(to);
+            if let Some(dir) = target.parent() {
+                file::make_dir(dir)?;
+            }
+            file::rename_new(&layout.file(from), &target)?;
+        }
+        Deed::Remove { path, .. } => file::remove(&layout.file(path))?,
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => {}
+    }
+    Ok(None)
+}
+
+/// Finds out whether a change of a file was made. [`Probe::NotMade`] means that making it is safe.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
+    let changed = || Probe::Dropped(CHANGED.to_owned());
+    Ok(match deed {
+        Deed::Nothing => Probe::Made,
+        Deed::Write { path, text, replaces, .. } => {
+            let wanted = blake3::hash(text.as_bytes()).to_hex().to_string();
+            match content(layout, path)? {
+                Some(now) if now == wanted => Probe::Made,
+                now if now == *replaces => Probe::NotMade,
+                _ => changed(),
+            }
+        }
+        Deed::Rename { from, to, content: wanted } => match (content(layout, from)?, content(layout, to)?) {
+            (None, Some(there)) if there == *wanted => Probe::Made,
+            (Some(here), None) if here == *wanted => Probe::NotMade,
+            _ => changed(),
+        },
+        Deed::Remove { path, content: wanted } => match content(layout, path)? {
+            None => Probe::Made,
+            Some(here) if here == *wanted => Probe::NotMade,
+            Some(_) => changed(),
+        },
+        Deed::Exec { .. } | Deed::Fleet => Probe::Unknown("no file tells".to_owned()),
+    })
+}
+
+/// blake3 of a file of the data dir; none when there is none.
+///
+/// # Errors
+/// Names the file.
+pub fn content(layout: &Layout, path: &str) -> Result<Option<Digest>> {
+    file::digest(&layout.file(path)).with_context(|| format!("could not read `{path}`"))
+}
+
+/// Puts an ask and its answer away, after a decision saw it. Done under the store's lock; what is away
+/// already is fine.
+///
+/// # Errors
+/// Names the file.
+pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()> {
+    let _held = lock::store(&layout.store_lock())?;
+    let past = layout.asks().join("archive");
+    file::make_dir(&past)?;
+    let ask = layout.asks().join(format!("{id}.json"));
+    let answer = layout.asks().join(format!("{id}.answer.json"));
+    let stamp = std::fs::metadata(&ask).and_then(|meta| meta.modified()).ok();
+    let suffix = stamp.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |age| age.as_millis());
+    // The answer first: one that stayed behind would be taken for the answer to the next ask of this id,
+    // while an ask that stayed behind is known as closed by the memory.
+    for (from, name) in [(answer, format!("{id}-{suffix}.answer.json")), (ask, format!("{id}-{suffix}.json"))] {
+        match std::fs::rename(&from, past.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("could not put `{}` away", from.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes a timer that can never fire again, unless it was made anew since it was read.
+///
+/// # Errors
+/// Names the file.
+pub fn drop_schedule(
+    layout: &Layout,
+    name: &crate::model::name::Name,
+    read: &crate::model::schedule::Schedule,
+) -> Result<()> {
+    let _held = lock::store(&layout.store_lock())?;
+    let path = layout.file(&super::layout::schedule_path(name));
+    let now: Option<crate::model::schedule::Schedule> = super::records::read_json(&path)?;
+    if now.as_ref() == Some(read) { file::remove(&path) } else { Ok(()) }
+}

@@ -1,0 +1,266 @@
+//! Reading and writing single files: absent, unreadable and corrupt are told apart, and a write is whole or not at all.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+
+/// Why a file could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// It is a symbolic link, a directory, a pipe or another thing that is not a regular file.
+    NotRegular,
+    /// It is larger than what is read of its kind; the limit in bytes.
+    TooLarge(usize),
+    /// It is not UTF-8.
+    NotUtf8,
+    /// The system refused; its words.
+    Unreadable(String),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::NotRegular => f.write_str("it is not a regular file"),
+            ReadError::TooLarge(cap) => write!(f, "it is larger than {} KiB", cap / 1024),
+            ReadError::NotUtf8 => f.write_str("it is not UTF-8 text"),
+            ReadError::Unreadable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// Opens a regular file for reading without following a link in its last part and without ever blocking.
+/// None: there is no such file.
+///
+/// # Errors
+/// [`ReadError`] for anything else that stands there.
+pub fn open(path: &Path) -> Result<Option<File>, ReadError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(ReadError::NotRegular),
+        Err(error) => return Err(ReadError::Unreadable(io::Error::from(error).to_string())),
+    };
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(Some(file)),
+        Ok(_) => Err(ReadError::NotRegular),
+        Err(error) => Err(ReadError::Unreadable(error.to_string())),
+    }
+}
+
+/// Reads a whole regular file of at most `cap` bytes. None: there is no such file.
+///
+/// # Errors
+/// As [`open`], and [`ReadError::TooLarge`].
+pub fn read(path: &Path, cap: usize) -> Result<Option<Vec<u8>>, ReadError> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    let limit = cap as u64 + 1;
+    file.take(limit).read_to_end(&mut bytes).map_err(|e| ReadError::Unreadable(e.to_string()))?;
+    if bytes.len() > cap { Err(ReadError::TooLarge(cap)) } else { Ok(Some(bytes)) }
+}
+
+/// Reads a whole UTF-8 file of at most `cap` bytes. None: there is no such file.
+///
+/// # Errors
+/// As [`read`], and [`ReadError::NotUtf8`].
+pub fn read_text(path: &Path, cap: usize) -> Result<Option<String>, ReadError> {
+    let Some(bytes) = read(path, cap)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|_| ReadError::NotUtf8)
+}
+
+/// The last `cap` bytes of a file, from the first whole line on; empty when there is no such file.
+///
+/// # Errors
+/// As [`open`].
+pub fn read_tail(path: &Path, cap: usize) -> Result<String, ReadError> {
+    use std::io::{Seek, SeekFrom};
+    let unreadable = |e: io::Error| ReadError::Unreadable(e.to_string());
+    let Some(mut file) = open(path)? else { return Ok(String::new()) };
+    let length = file.metadata().map_err(unreadable)?.len();
+    let from = length.saturating_sub(cap as u64);
+    file.seek(SeekFrom::Start(from)).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(cap as u64).read_to_end(&mut bytes).map_err(unreadable)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    match text.find('\n') {
+        Some(end) if from > 0 => Ok(text[end + 1..].to_owned()),
+        _ => Ok(text),
+    }
+}
+
+/// How a written file must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It is on the disk when the call returns, or the old one is.
+    Durable,
+    /// It is whole or the old one is, but a power loss may bring the old one back.
+    Whole,
+}
+
+/// Replaces or creates a file in one step.
+///
+/// # Errors
+/// Names the file; the old one is untouched then.
+pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<()> {
+    let temp = write_temp(path, bytes, mode, keep)?;
+    let placed = fs::rename(&temp, path).map_err(anyhow::Error::from).and_then(|()| match keep {
+        Keep::Durable => sync_dir(path),
+        Keep::Whole => Ok(()),
+    });
+    placed.inspect_err(|_| remove_temp(&temp)).with_context(|| format!("could not write `{}`", path.display()))
+}
+
+/// Creates a file in one step, durably; false when there is one already, which is left as it is.
+///
+/// # Errors
+/// Names the file.
+pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
+    let temp = write_temp(path, bytes, mode, Keep::Durable)?;
+    let made = match rustix::fs::renameat_with(CWD, &temp, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => sync_dir(path).map(|()| true),
+        Err(rustix::io::Errno::EXIST) => {
+            remove_temp(&temp);
+            Ok(false)
+        }
+        // A file system without the flag: a hard link is exclusive too.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => link(&temp, path),
+        Err(error) => Err(io::Error::from(error).into()),
+    };
+    made.inspect_err(|_| remove_temp(&temp)).with_context(|| format!("could not create `{}`", path.display()))
+}
+
+fn link(temp: &Path, path: &Path) -> Result<bool> {
+    let linked = fs::hard_link(temp, path);
+    remove_temp(temp);
+    match linked {
+        Ok(()) => sync_dir(path).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // One fixed name: writers of one file exclude each other by a lock, and what a crash leaves is overwritten.
+    let temp = path.with_file_name(format!(".{name}.tmp"));
+    let fill = || -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(CWD, &temp, flags, Mode::from_raw_mode(0o600))?);
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        if keep == Keep::Durable { file.sync_all() } else { Ok(()) }
+    };
+    fill().inspect_err(|_| remove_temp(&temp)).with_context(|| format!("could not write `{}`", path.display()))?;
+    Ok(temp)
+}
+
+fn remove_temp(temp: &Path) {
+    // A temporary file that stays behind is hidden, ignored by git and overwritten by the next write.
+    drop(fs::remove_file(temp));
+}
+
+/// Makes a change of names in the file's directory durable.
+///
+/// # Errors
+/// Names the directory.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.with_context(|| format!("could not sync `{}`", dir.display()))
+}
+
+/// Appends one line in one write; durable when asked to. A torn last line of an earlier crash is ended first.
+///
+/// # Errors
+/// Names the file.
+pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
+    let append = || -> io::Result<()> {
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?);
+        let length = file.metadata()?.len();
+        let torn = length > 0 && {
+            let mut last = [0_u8; 1];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut last, length - 1)?;
+            last != *b"\n"
+        };
+        file.write_all(format!("{}{line}\n", if torn { "\n" } else { "" }).as_bytes())?;
+        if keep == Keep::Durable { file.sync_all() } else { Ok(()) }
+    };
+    append().with_context(|| format!("could not append to `{}`", path.display()))
+}
+
+/// Moves a file to another name of the data dir where nothing may be, durably.
+///
+/// # Errors
+/// Names both.
+pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    let moved = rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from);
+    moved.map_err(anyhow::Error::from)
+        .and_then(|()| sync_dir(to))
+        .and_then(|()| sync_dir(from))
+        .with_context(|| format!("could not move `{}` to `{}`", from.display(), to.display()))
+}
+
+/// Removes a file durably; one that is gone already is fine.
+///
+/// # Errors
+/// Names the file.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_dir(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("could not remove `{}`", path.display())),
+    }
+}
+
+/// Makes a directory that only its owner can enter, and its parents.
+///
+/// # Errors
+/// Names the directory.
+pub fn make_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("could not make the directory `{}`", path.display()))
+}
+
+/// Sets a corrupt file aside under a new name next to it and returns that name. The original stays in place
+/// until something replaces it.
+///
+/// # Errors
+/// Names the file.
+pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{name}.corrupt-{stamp}"));
+    let bytes = fs::read(path).with_context(|| format!("could not read `{}`", path.display()))?;
+    write(&aside, &bytes, 0o600, Keep::Durable)?;
+    Ok(aside)
+}
+
+/// blake3 of a regular file's content, in hexadecimal; none when there is no such file.
+///
+/// # Errors
+/// As [`open`].
+pub fn digest(path: &Path) -> Result<Option<String>, ReadError> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file).map_err(|e| ReadError::Unreadable(e.to_string()))?;
+    Ok(Some(hasher.finalize().to_hex().to_string()))
+}
+
+/// What tells an edit of a file without reading it: inode, size and change time.
+pub fn stamp(file: &File) -> io::Result<String> {
+    let meta = file.metadata()?;
+    Ok(format!("{}-{}-{}-{}-{:o}", meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec(), meta.mode()))
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,0 +1,377 @@
+//! The git history of the data dir, through gix: init, what changed, commit, read back.
+//!
+//! The `git` program is never started, and nothing in a git config can make this module run
+//! one: the repository is opened isolated (its own config only, no `GIT_*` variables), contents
+//! are compared and stored as the raw bytes of the files (no filters), and gix runs no hooks.
+
+mod edits;
+mod heal;
+mod scan;
+mod types;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use gix::index::entry::Mode;
+use gix::state::InProgress;
+
+use edits::{Edits, actor};
+use scan::Scan;
+pub use types::{Blocked, CommitSpec, Content, FileEdit, LogEntry, Signature};
+
+/// The data dir's git history. Not `Send`: open one for each thread that needs it.
+pub struct History {
+    repo: gix::Repository,
+    dir: PathBuf,
+}
+
+impl History {
+    /// Opens the history of `dir`, and makes it first when `dir` has no `.git`: a repository of
+    /// mode 0700 on the unborn branch `main`, without hooks and without the person's templates.
+    /// It appears whole or not at all, and one that is there is not touched.
+    ///
+    /// # Errors
+    /// When `dir` is no writable directory, and as for [`History::open`].
+    pub fn init(dir: &Path) -> Result<Self> {
+        let git = dir.join(".git");
+        if fs::symlink_metadata(&git).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            make(dir, &git)
+                .with_context(|| format!("could not make the git history in {}", dir.display()))?;
+        }
+        Self::open(dir)
+    }
+
+    /// Opens the history of `dir`, and of no directory above it.
+    ///
+    /// # Errors
+    /// When `dir/.git` is absent, is no plain directory (a link, or a file that points
+    /// elsewhere), shares its objects with another checkout, or is no git repository.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let cause = || format!("could not open the git history in {}", dir.display());
+        let git = dir.join(".git");
+        let meta = fs::symlink_metadata(&git).with_context(cause)?;
+        ensure!(meta.is_dir(), "{}: .git is not a plain directory", cause());
+        let options = gix::open::Options::isolated().lossy_config(true);
+        let mut repo = options.open(git).with_context(cause)?.to_thread_local();
+        ensure!(repo.common_dir() == repo.git_dir(), "{}: .git is part of another repository", cause());
+        // A core.worktree in the config must not move the files somewhere else.
+        repo.set_workdir(dir.to_path_buf()).with_context(cause)?;
+        Ok(Self { repo, dir: dir.to_path_buf() })
+    }
+
+    /// The id of the commit HEAD is at, 40 hex digits; `None` before the first commit.
+    ///
+    /// # Errors
+    /// When HEAD cannot be read.
+    pub fn head(&self) -> Result<Option<String>> {
+        Ok(self.head_id()?.map(|id| id.to_string()))
+    }
+
+    /// Why a commit must not be made now; `None` when it may.
+    ///
+    /// # Errors
+    /// When HEAD cannot be read.
+    pub fn blocked(&self) -> Result<Option<Blocked>> {
+        let lock = self.index_path().with_extension("lock");
+        if fs::symlink_metadata(&lock).is_ok() {
+            return Ok(Some(Blocked::IndexLocked { lock }));
+        }
+        self.blocked_but_for_the_lock()
+    }
+
+    /// The files whose content, kind or executable bit on disk is not that of HEAD's, sorted,
+    /// relative to the data dir: changed, deleted and new ones. Whether a change is staged makes
+    /// no difference. `.gitignore` and `.git/info/exclude` hide new files; repositories inside
+    /// the data dir, empty directories, and new files that are neither regular files nor links
+    /// are left out, as git does, and so are names that are not UTF-8. A path may be a link, or
+    /// be gone or a directory when what HEAD has there was deleted: look before opening it.
+    ///
+    /// # Errors
+    /// When HEAD, the index, a directory or a file with new stat data cannot be read.
+    pub fn changed(&self) -> Result<Vec<String>> {
+        let head = match self.head_id()? {
+            Some(id) => self.files_in(self.tree_of(id)?, "")?,
+            None => BTreeMap::new(),
+        };
+        let index = self.index()?;
+        Scan::new(&self.repo, &self.dir, &head, &index).run()
+    }
+
+    /// Removes the locks that an earlier commit of ours left when its process was killed. Call it only
+    /// while no other process commits through this type; a lock of somebody else's git stays.
+    ///
+    /// # Errors
+    /// When a lock could not be removed.
+    pub fn heal(&self) -> Result<()> {
+        heal::heal(&self.dir)
+    }
+
+    /// Commits `spec.edits` on top of HEAD's files and moves the branch HEAD is on, if HEAD is
+    /// still the commit the edits were applied to. Gives the id of the commit, or `None`, with
+    /// nothing written, when HEAD's files are that already.
+    ///
+    /// What git has staged for other files stays staged. A committed file that no longer holds
+    /// on disk what was committed shows as modified in `git status`.
+    ///
+    /// # Errors
+    /// [`Blocked`] (to be found by `downcast_ref`) when a commit must not be made now; else when
+    /// a path, a name or the message is not one git can store, when the branch was moved by
+    /// someone else, or when a file could not be read or written. HEAD and the index are then as
+    /// they were, but for a failure to put the written index in place, which is the last step.
+    pub fn commit(&self, spec: &CommitSpec<'_>) -> Result<Option<String>> {
+        let author = actor(spec.author)?;
+        let committer = actor(spec.committer)?;
+        ensure!(!spec.message.contains('\0'), "could not commit: the message has a NUL byte");
+        let edits = Edits::new(&spec.edits)?;
+        let _marked = heal::Marker::set(&self.dir)?;
+        // In this order no git that changes branches can come in between.
+        let (mut lock, since) = self.lock_index()?;
+        if let Some(blocked) = self.blocked_but_for_the_lock()? {
+            return Err(blocked.into());
+        }
+        let parent = self.head_id()?;
+        let base = parent.map_or_else(|| Ok(self.empty_tree()), |id| self.tree_of(id))?;
+        let (tree, blobs) = self.write_tree(base, &edits)?;
+        if tree == base {
+            return Ok(None);
+        }
+        self.write_index(&mut lock, since, base, &edits, &blobs).context("could not write the git index")?;
+        let (mut a, mut c) = Default::default();
+        let id = self
+            .repo
+            .commit_as(committer.to_ref(&mut c), author.to_ref(&mut a), "HEAD", spec.message, tree, parent)
+            .context("could not commit")?;
+        // Last, so that a branch that could not be moved leaves the index alone.
+        lock.commit().map_err(|e| e.error).context("could not put the new git index in place")?;
+        Ok(Some(id.to_string()))
+    }
+
+    /// The content of the file (or the target of the link) at `path` in `commit`, a full commit
+    /// id; `None` when that commit has no file there.
+    ///
+    /// # Errors
+    /// When there is no such commit, or the file has more than `cap_bytes` bytes.
+    pub fn read(&self, commit: &str, path: &str, cap_bytes: usize) -> Result<Option<Vec<u8>>> {
+        let cause = || format!("could not read {path} of commit {commit}");
+        let tree = self.commit_at(commit)?.tree().with_context(cause)?;
+        let entry = match tree.lookup_entry(path.split('/').map(str::as_bytes)).with_context(cause)? {
+            Some(entry) if entry.mode().is_blob_or_symlink() => entry,
+            _ => return Ok(None),
+        };
+        let size = self.repo.find_header(entry.object_id()).with_context(cause)?.size();
+        ensure!(size <= cap_bytes as u64, "{}: it has {size} bytes, more than {cap_bytes}", cause());
+        Ok(Some(self.repo.find_blob(entry.object_id()).with_context(cause)?.take_data()))
+    }
+
+    /// The paths of all files and links of `commit` (a full commit id) below the directory
+    /// `prefix` (`""` is all), relative to the data dir, sorted. Empty when there is no such
+    /// directory; names that are not UTF-8 are left out.
+    ///
+    /// # Errors
+    /// When there is no such commit.
+    pub fn list(&self, commit: &str, prefix: &str) -> Result<Vec<String>> {
+        let prefix = prefix.trim_matches('/');
+        let mut tree = self.tree_of(self.commit_at(commit)?.id)?;
+        if !prefix.is_empty() {
+            let root = self.repo.find_tree(tree).context("could not read a git tree")?;
+            match root
+                .lookup_entry(prefix.split('/').map(str::as_bytes))
+                .context("could not read a git tree")?
+            {
+                Some(entry) if entry.mode().is_tree() => tree = entry.object_id(),
+                _ => return Ok(Vec::new()),
+            }
+        }
+        let files = self.files_in(tree, prefix)?.into_iter();
+        Ok(files.filter(|(_, leaf)| leaf.mode != Mode::COMMIT).map(|(path, _)| path).collect())
+    }
+
+    /// The full id of the commit that `rev` names: `HEAD`, a branch, or a commit id of 4 to 40
+    /// hex digits; `None` when there is no such commit.
+    ///
+    /// # Errors
+    /// When `rev` is the start of more than one commit id, or the repository cannot be read.
+    pub fn resolve(&self, rev: &str) -> Result<Option<String>> {
+        let cause = || format!("could not look up the commit {rev}");
+        if rev == "HEAD" {
+            return self.head();
+        }
+        if let Ok(name) = gix::refs::FullName::try_from(format!("refs/heads/{rev}"))
+            && let Some(mut branch) = self.repo.try_find_reference(&name).with_context(cause)?
+        {
+            return Ok(Some(branch.peel_to_commit().with_context(cause)?.id.to_string()));
+        }
+        let Ok(prefix) = gix::hash::Prefix::from_hex(rev) else {
+            return Ok(None);
+        };
+        let mut ids = HashSet::new();
+        self.repo.objects.lookup_prefix(prefix, Some(&mut ids)).with_context(cause)?;
+        let mut commits = Vec::new();
+        for id in ids {
+            if self.repo.find_header(id).with_context(cause)?.kind() == gix::objs::Kind::Commit {
+                commits.push(id.to_string());
+            }
+        }
+        ensure!(commits.len() < 2, "{}: {} commit ids start so", cause(), commits.len());
+        Ok(commits.pop())
+    }
+
+    /// The whole message of `commit`, a full commit id.
+    ///
+    /// # Errors
+    /// When there is no such commit.
+    pub fn message(&self, commit: &str) -> Result<String> {
+        let commit = self.commit_at(commit)?;
+        Ok(commit.message_raw().context("could not read a commit")?.to_str_lossy().into_owned())
+    }
+
+    /// The newest `limit` commits, newest first, along first parents from HEAD.
+    ///
+    /// # Errors
+    /// When HEAD or a commit cannot be read.
+    pub fn log(&self, limit: usize) -> Result<Vec<LogEntry>> {
+        let mut next = self.head_id()?;
+        let mut entries = Vec::new();
+        while entries.len() < limit
+            && let Some(id) = next
+        {
+            let cause = || format!("could not read commit {id}");
+            let commit = self.repo.find_commit(id).with_context(cause)?;
+            let commit = commit.decode().with_context(cause)?;
+            let author = commit.author().with_context(cause)?;
+            entries.push(LogEntry {
+                id: id.to_string(),
+                author: author.name.to_str_lossy().into_owned(),
+                unix_s: author.seconds(),
+                message: commit.message.to_str_lossy().into_owned(),
+            });
+            next = commit.parents().next();
+        }
+        Ok(entries)
+    }
+
+    /// About how many objects lie in files of their own, as `git gc --auto` reckons it: one of
+    /// the 256 directories they are spread over is counted.
+    ///
+    /// # Errors
+    /// When that directory is there but cannot be read.
+    pub fn loose_objects(&self) -> Result<usize> {
+        match fs::read_dir(self.repo.git_dir().join("objects/17")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+            listed => Ok(listed.context("could not count the git objects")?.count() * 256),
+        }
+    }
+}
+
+/// A file of a tree: its kind and its blob.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Leaf {
+    mode: Mode,
+    id: ObjectId,
+}
+
+impl History {
+    fn head_id(&self) -> Result<Option<ObjectId>> {
+        let head = self.repo.head().and_then(gix::Head::try_into_peeled_id);
+        Ok(head.context("could not read HEAD")?.map(gix::Id::detach))
+    }
+
+    fn blocked_but_for_the_lock(&self) -> Result<Option<Blocked>> {
+        let dir = self.dir.clone();
+        // A rebase detaches HEAD, so it has to be looked for first to be named.
+        if let Some(state) = self.repo.state() {
+            let what = match state {
+                InProgress::ApplyMailbox => "am",
+                InProgress::ApplyMailboxRebase | InProgress::Rebase | InProgress::RebaseInteractive => {
+                    "rebase"
+                }
+                InProgress::Bisect => "bisect",
+                InProgress::CherryPick | InProgress::CherryPickSequence => "cherry-pick",
+                InProgress::Merge => "merge",
+                InProgress::Revert | InProgress::RevertSequence => "revert",
+            };
+            return Ok(Some(Blocked::InProgress { dir, what }));
+        }
+        let head = self.repo.head().context("could not read HEAD")?;
+        Ok(head.is_detached().then_some(Blocked::DetachedHead { dir }))
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.repo.git_dir().join("index")
+    }
+
+    /// The index as it is on disk now: gix's own copy goes by the index file's time alone, which
+    /// `commit` sets and which therefore may not change from one index to the next.
+    fn index(&self) -> Result<gix::index::File> {
+        let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
+        gix::index::File::at_or_default(self.index_path(), self.repo.object_hash(), false, options)
+            .context("could not read the git index")
+    }
+
+    fn commit_at(&self, id: &str) -> Result<gix::Commit<'_>> {
+        let cause = || format!("could not read commit {id}");
+        self.repo.find_commit(ObjectId::from_hex(id.as_bytes()).with_context(cause)?).with_context(cause)
+    }
+
+    fn tree_of(&self, commit: ObjectId) -> Result<ObjectId> {
+        let tree = self.repo.find_commit(commit).and_then(|c| Ok(c.tree_id()?.detach()));
+        tree.with_context(|| format!("could not read commit {commit}"))
+    }
+
+    /// All files below the tree `root`, which lies at the path `at`.
+    fn files_in(&self, root: ObjectId, at: &str) -> Result<BTreeMap<String, Leaf>> {
+        let mut files = BTreeMap::new();
+        let mut todo = vec![(at.to_owned(), root)];
+        while let Some((at, id)) = todo.pop() {
+            let tree = self.repo.find_tree(id).context("could not read a git tree")?;
+            for entry in tree.iter() {
+                let entry = entry.context("could not read a git tree")?;
+                let Ok(name) = entry.filename().to_str() else {
+                    continue;
+                };
+                let path = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
+                if entry.mode().is_tree() {
+                    todo.push((path, entry.object_id()));
+                } else {
+                    let mode = Mode::from(entry.mode().kind());
+                    files.insert(path, Leaf { mode, id: entry.object_id() });
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// Makes the repository beside its place and moves it in, so that a crash leaves none or a whole
+/// one; what a crash did leave of an earlier try is cleared first.
+fn make(dir: &Path, git: &Path) -> Result<()> {
+    let aside = dir.join(".git-init");
+    match fs::remove_dir_all(&aside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+        _ => fs::create_dir(&aside)?,
+    }
+    let made = aside.join(".git");
+    let options = gix::open::Options::isolated();
+    gix::ThreadSafeRepository::init_opts(
+        &aside,
+        gix::create::Kind::WithWorktree,
+        Default::default(),
+        options,
+    )?;
+    // gix brings git's sample hooks along; a data dir has no use for them.
+    fs::remove_dir_all(made.join("hooks"))?;
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o700))?;
+    fs::rename(&made, git)?;
+    fs::remove_dir(&aside)?;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

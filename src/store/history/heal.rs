@@ -1,0 +1,57 @@
+//! What a killed commit leaves behind: git's lock files, told apart from those of somebody else by a marker.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+
+/// Stands while a commit of ours is being made; locks that are not older are ours.
+const MARKER: &str = "looop-commit";
+
+/// The standing marker; dropping it removes it.
+pub(super) struct Marker(PathBuf);
+
+impl Marker {
+    pub(super) fn set(dir: &Path) -> Result<Marker> {
+        let path = dir.join(".git").join(MARKER);
+        fs::write(&path, "").with_context(|| format!("could not write `{}`", path.display()))?;
+        Ok(Marker(path))
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        // One that stays makes the next commit look for locks, and find none of ours.
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+pub(super) fn heal(dir: &Path) -> Result<()> {
+    let git = dir.join(".git");
+    let marker = git.join(MARKER);
+    let Some(since) = modified(&marker) else { return Ok(()) };
+    let mut locks = vec![git.join("index.lock"), git.join("HEAD.lock")];
+    if let Ok(heads) = fs::read_dir(git.join("refs/heads")) {
+        let paths = heads.flatten().map(|entry| entry.path());
+        locks.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "lock")));
+    }
+    for lock in locks.iter().filter(|lock| modified(lock).is_some_and(|at| at >= since)) {
+        remove(lock)?;
+    }
+    remove(&marker)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok()
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

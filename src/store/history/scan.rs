@@ -1,0 +1,184 @@
+//! What of the data dir differs from a commit: a walk over the files that reads only those the
+//! index's stat data cannot vouch for.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gix::ObjectId;
+use gix::bstr::BStr;
+use gix::index::Entry;
+use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
+use gix::index::fs::Metadata;
+use gix::worktree::stack::state::ignore::Source;
+
+use super::Leaf;
+
+/// All of it, nanoseconds too: a mismatch costs one read of the file and is never an answer.
+pub(super) const STRICT: stat::Options =
+    stat::Options { trust_ctime: true, check_stat: true, use_nsec: true, use_stdev: false };
+
+/// One walk over the data dir.
+pub(super) struct Scan<'a> {
+    repo: &'a gix::Repository,
+    dir: &'a Path,
+    head: &'a BTreeMap<String, Leaf>,
+    index: &'a gix::index::File,
+    ignores: Option<gix::AttributeStack<'a>>,
+    seen: HashSet<String>,
+    found: Vec<String>,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(
+        repo: &'a gix::Repository,
+        dir: &'a Path,
+        head: &'a BTreeMap<String, Leaf>,
+        index: &'a gix::index::File,
+    ) -> Self {
+        Self { repo, dir, head, index, ignores: None, seen: HashSet::new(), found: Vec::new() }
+    }
+
+    /// The paths that differ from HEAD's, sorted.
+    pub(super) fn run(mut self) -> Result<Vec<String>> {
+        self.dir("", false)?;
+        for (path, leaf) in self.head {
+            if leaf.mode != Mode::COMMIT && !self.seen.contains(path) && !self.is_left_out(path) {
+                self.found.push(path.clone());
+            }
+        }
+        self.found.sort_unstable();
+        Ok(self.found)
+    }
+
+    /// Looks through one directory; `hidden` when no new file below it counts.
+    fn dir(&mut self, at: &str, hidden: bool) -> Result<()> {
+        let cause = || format!("could not list {}", self.dir.join(at).display());
+        let entries = match fs::read_dir(self.dir.join(at)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            listed => listed.with_context(cause)?.collect::<io::Result<Vec<_>>>().with_context(cause)?,
+        };
+        for entry in entries {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if name.eq_ignore_ascii_case(".git") {
+                continue;
+            }
+            let path = if at.is_empty() { name } else { format!("{at}/{name}") };
+            let kind = match entry.file_type() {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                kind => kind.with_context(|| format!("could not read {path}"))?,
+            };
+            if !kind.is_dir() {
+                self.file(path, kind.is_file() || kind.is_symlink(), hidden)?;
+                continue;
+            }
+            let hidden = hidden || fs::symlink_metadata(entry.path().join(".git")).is_ok();
+            // Files HEAD has are looked at even where new ones do not count, as git does: not
+            // having looked would be taken for their deletion.
+            if self.is_tracked_dir(&path) || !(hidden || self.is_ignored(&path, Mode::DIR)?) {
+                self.dir(&path, hidden)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: String, is_storable: bool, hidden: bool) -> Result<()> {
+        let staged = self.index.entry_by_path_and_stage(path.as_str().into(), Stage::Unconflicted);
+        if let Some(leaf) = self.head.get(&path) {
+            let known = staged.map(|entry| (entry, &**self.index));
+            let now = OnDisk::look(self.dir, path.as_str().into(), known)?;
+            if now.is_none_or(|now| now.leaf != *leaf) {
+                self.found.push(path.clone());
+            }
+            self.seen.insert(path);
+        } else if is_storable && (staged.is_some() || !(hidden || self.is_ignored(&path, Mode::FILE)?)) {
+            self.found.push(path);
+        }
+        Ok(())
+    }
+
+    fn is_tracked_dir(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        self.head.range(below.clone()..).next().is_some_and(|(first, _)| first.starts_with(&below))
+            || self.index.path_is_directory(path.into())
+    }
+
+    fn is_ignored(&mut self, path: &str, mode: Mode) -> Result<bool> {
+        let cause = || format!("could not match {path} against .gitignore");
+        let ignores = match &mut self.ignores {
+            Some(ignores) => ignores,
+            None => {
+                let source = Source::WorktreeThenIdMappingIfNotSkipped;
+                self.ignores.insert(self.repo.excludes(self.index, None, source).with_context(cause)?)
+            }
+        };
+        Ok(ignores.at_entry(path, Some(mode)).with_context(cause)?.is_excluded())
+    }
+
+    /// Whether a sparse checkout keeps the file away from the disk.
+    fn is_left_out(&self, path: &str) -> bool {
+        let staged = self.index.entry_by_path_and_stage(path.into(), Stage::Unconflicted);
+        staged.is_some_and(|entry| entry.flags.contains(Flags::SKIP_WORKTREE))
+    }
+}
+
+/// A file or link as it is on disk.
+pub(super) struct OnDisk {
+    pub(super) leaf: Leaf,
+    pub(super) stat: Stat,
+}
+
+impl OnDisk {
+    /// Looks at `path` below `dir`; `None` when no file or link is there. The content is read
+    /// unless `known`, an entry and its index, still describes the file.
+    pub(super) fn look(
+        dir: &Path,
+        path: &BStr,
+        known: Option<(&Entry, &gix::index::State)>,
+    ) -> Result<Option<Self>> {
+        let cause = || format!("could not read {path}");
+        let full = dir.join(gix::path::from_bstr(path).with_context(cause)?);
+        // Before the content: a change after the look then leaves stat data that do not fit.
+        let meta = match Metadata::from_path_no_follow(&full) {
+            Err(e) if is_gone(&e) => return Ok(None),
+            meta => meta.with_context(cause)?,
+        };
+        let mode = match (meta.is_symlink(), meta.is_file()) {
+            (true, _) => Mode::SYMLINK,
+            (_, true) if meta.is_executable() => Mode::FILE_EXECUTABLE,
+            (_, true) => Mode::FILE,
+            _ => return Ok(None),
+        };
+        let stat = Stat::from_fs(&meta).with_context(cause)?;
+        if let Some((entry, index)) = known
+            && entry.mode == mode
+            && entry.stat.matches(&stat, STRICT)
+            && !entry.stat.is_racy(index.timestamp(), STRICT)
+        {
+            return Ok(Some(Self { leaf: Leaf { mode, id: entry.id }, stat }));
+        }
+        let bytes = match mode {
+            Mode::SYMLINK => fs::read_link(&full).map(|to| to.as_os_str().as_bytes().to_vec()),
+            _ => fs::read(&full),
+        };
+        let bytes = match bytes {
+            Err(e) if is_gone(&e) => return Ok(None),
+            bytes => bytes.with_context(cause)?,
+        };
+        Ok(Some(Self { leaf: Leaf { mode, id: blob_id(&bytes)? }, stat }))
+    }
+}
+
+fn is_gone(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn blob_id(bytes: &[u8]) -> Result<ObjectId> {
+    gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Blob, bytes)
+        .context("could not hash a file")
+}

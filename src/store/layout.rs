@@ -1,0 +1,251 @@
+//! The data dir: where each kind of file is, and whether the dir may be used at all.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::file::{self, Keep};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+
+/// The version of the layout that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// The paths of one data dir and of the cache that belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+    cache: PathBuf,
+}
+
+impl Layout {
+    /// The layout of a data dir; both paths are absolute.
+    pub fn new(root: PathBuf, cache: PathBuf) -> Layout {
+        Layout { root, cache }
+    }
+
+    /// The data dir itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A file of the data dir by its relative path, as a deed names it.
+    pub fn file(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The cache dir: what may be lost.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// The layout's version.
+    pub fn format(&self) -> PathBuf {
+        self.root.join("format")
+    }
+
+    /// The judgment.
+    pub fn playbook(&self) -> PathBuf {
+        self.root.join("PLAYBOOK.md")
+    }
+
+    /// The directory of the goals.
+    pub fn goals(&self) -> PathBuf {
+        self.root.join("goals")
+    }
+
+    /// The directory of the sensors.
+    pub fn sensors(&self) -> PathBuf {
+        self.root.join("sensors")
+    }
+
+    /// The directory of the readings that the last decision saw.
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// The context of the last decision.
+    pub fn world(&self) -> PathBuf {
+        self.root.join("world.json")
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal.md")
+    }
+
+    /// The directory of older parts of the journal.
+    pub fn journal_past(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// The directory of the asks.
+    pub fn asks(&self) -> PathBuf {
+        self.root.join("asks")
+    }
+
+    /// The directory of the timers.
+    pub fn schedules(&self) -> PathBuf {
+        self.root.join("schedules")
+    }
+
+    /// The directory of the spend ledger.
+    pub fn cost(&self) -> PathBuf {
+        self.root.join("cost")
+    }
+
+    /// The directory of what decisions were asked and answered.
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// The memory of the loop.
+    pub fn beat(&self) -> PathBuf {
+        self.root.join("beat.json")
+    }
+
+    /// Present while a human has paused the loop.
+    pub fn paused(&self) -> PathBuf {
+        self.root.join("paused.json")
+    }
+
+    /// The machine log.
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events.jsonl")
+    }
+
+    /// The lock of a whole beat.
+    pub fn tick_lock(&self) -> PathBuf {
+        self.root.join("tick.lock")
+    }
+
+    /// The lock around short replaces.
+    pub fn store_lock(&self) -> PathBuf {
+        self.root.join("store.lock")
+    }
+
+    /// When the last idle beat was.
+    pub fn idle(&self) -> PathBuf {
+        self.cache.join("idle")
+    }
+
+    /// The last runs of sensors with an interval.
+    pub fn sensor_runs(&self) -> PathBuf {
+        self.cache.join("sensors.json")
+    }
+
+    /// An empty directory for a child that has no business anywhere.
+    pub fn empty_dir(&self) -> PathBuf {
+        self.cache.join("empty")
+    }
+}
+
+/// The relative path of a goal.
+pub fn goal_path(id: &Name) -> String {
+    format!("goals/{id}.md")
+}
+
+/// The relative path of a sensor that looop writes.
+pub fn sensor_path(name: &Name) -> String {
+    if name.as_str().contains('.') { format!("sensors/{name}") } else { format!("sensors/{name}.sh") }
+}
+
+/// The relative path of a timer.
+pub fn schedule_path(name: &Name) -> String {
+    format!("schedules/{name}.json")
+}
+
+/// The relative path of an ask.
+pub fn ask_path(id: &Name) -> String {
+    format!("asks/{id}.json")
+}
+
+/// Paths that git holds, relative; the rest is ignored. The order is that of a listing.
+pub const TRACKED: [&str; 12] = [
+    ".gitignore", "format", "PLAYBOOK.md", "goals", "sensors", "snapshots", "world.json", "journal.md", "journal",
+    "reports", "asks", "schedules",
+];
+
+/// What people write: a change here that no move made is a human's.
+pub fn is_human_path(path: &str) -> bool {
+    let roots = ["PLAYBOOK.md", ".gitignore", "format"];
+    let dirs = ["goals/", "sensors/", "schedules/", "reports/"];
+    let answer = path.starts_with("asks/") && path.ends_with(".answer.json");
+    roots.contains(&path) || dirs.iter().any(|dir| path.starts_with(dir)) || answer
+}
+
+/// Checks that the data dir is there, is this user's alone, and has a layout that this program knows.
+///
+/// # Errors
+/// Says what is wrong and how to mend it.
+pub fn check(layout: &Layout) -> Result<()> {
+    let root = layout.root();
+    let shown = root.display();
+    let meta = match fs::symlink_metadata(root) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Fault::failed(format!("could not open the data dir `{shown}`: it does not exist"))
+                .hint("make it with `looop init`")
+                .into());
+        }
+        Err(error) => return Err(error).with_context(|| format!("could not open the data dir `{shown}`")),
+    };
+    if !meta.is_dir() {
+        let what = format!("could not use `{shown}` as the data dir: it is not a directory");
+        return Err(Fault::failed(what).hint("name another with LOOOP_DATA_DIR").into());
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if meta.uid() != me {
+        let what = format!("could not use the data dir `{shown}`: it belongs to user {} and you are {me}", meta.uid());
+        return Err(Fault::failed(what).hint(format!("sudo chown -R {me} {shown}")).into());
+    }
+    if meta.mode() & 0o077 != 0 {
+        let what = format!("could not use the data dir `{shown}`: others can enter it (mode {:o})", meta.mode() & 0o777);
+        return Err(Fault::failed(what).hint(format!("chmod 700 {shown}")).into());
+    }
+    check_format(layout)
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Format {
+    format: u32,
+}
+
+fn check_format(layout: &Layout) -> Result<()> {
+    let path = layout.format();
+    let text = file::read_text(&path, 4096).with_context(|| format!("could not read `{}`", path.display()))?;
+    let Some(text) = text else {
+        let what = format!("could not use the data dir `{}`: it was never set up", layout.root().display());
+        return Err(Fault::failed(what).hint("set it up with `looop init`").into());
+    };
+    match serde_json::from_str(&text) {
+        Ok(Format { format: FORMAT }) => Ok(()),
+        Ok(Format { format }) if format > FORMAT => {
+            let what = format!("could not use the data dir: its format is {format} and this program knows {FORMAT}");
+            Err(Fault::failed(what).hint("install a newer looop").into())
+        }
+        Ok(Format { format }) => {
+            Err(Fault::failed(format!("could not use the data dir: format {format} was never released")).into())
+        }
+        Err(error) => {
+            let fault = Fault::failed(format!("could not read `{}`: {error}", path.display()));
+            Err(fault.hint(format!("it should hold {{\"format\":{FORMAT}}}")).into())
+        }
+    }
+}
+
+/// Writes the layout's version, unless it is there.
+///
+/// # Errors
+/// Names the file.
+pub fn write_format(layout: &Layout) -> Result<bool> {
+    if layout.format().exists() {
+        return Ok(false);
+    }
+    let text = format!("{}\n", serde_json::json!({ "format": FORMAT }));
+    file::write(&layout.format(), text.as_bytes(), 0o600, Keep::Durable)?;
+    Ok(true)
+}

@@ -1,0 +1,113 @@
+//! The spend ledger: one line per runner call in a file per month, and the day's total beside it.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, Keep};
+use super::layout::Layout;
+use crate::model::charge::Charge;
+use crate::model::time::Now;
+
+/// The longest month file that is read, in bytes: some three million lines.
+const MAX_LEDGER_BYTES: usize = 1 << 30;
+
+/// A month of the ledger, with the lines that could not be read.
+#[derive(Debug, Default)]
+pub struct Month {
+    /// The charges in the order of the file.
+    pub charges: Vec<Charge>,
+    /// Lines that are no charge: torn by a power loss, or edited.
+    pub bad_lines: usize,
+}
+
+/// The form of `cost/totals.json`: a sum that is recomputed when the month file has another length.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Totals {
+    day: String,
+    cost_micros: u64,
+    ledger_bytes: u64,
+}
+
+/// Appends a charge, durably.
+///
+/// # Errors
+/// Names the file.
+pub fn append(layout: &Layout, charge: &Charge) -> Result<()> {
+    let month = charge.day.get(..7).unwrap_or("unknown");
+    let line = serde_json::to_string(charge).context("could not write a charge as JSON")?;
+    file::append_line(&layout.cost().join(format!("{month}.jsonl")), &line, Keep::Durable)
+}
+
+/// All charges of the months from `first` on (`2026-11`; empty for all), oldest first.
+///
+/// # Errors
+/// Names the file that could not be read.
+pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
+    let mut months: Vec<String> = match std::fs::read_dir(layout.cost()) {
+        Ok(entries) => entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).context("could not list the spend ledger"),
+    };
+    months.retain(|name| name.ends_with(".jsonl") && name.as_str() >= first);
+    months.sort();
+    let mut all = Month::default();
+    for name in months {
+        let path = layout.cost().join(name);
+        let bytes = file::read(&path, MAX_LEDGER_BYTES)
+            .with_context(|| format!("could not read `{}`", path.display()))?
+            .unwrap_or_default();
+        for line in String::from_utf8_lossy(&bytes).lines().filter(|line| !line.is_empty()) {
+            match serde_json::from_str(line) {
+                Ok(charge) => all.charges.push(charge),
+                Err(_) => all.bad_lines += 1,
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What was spent on the local day of `now`, in millionths of a dollar.
+///
+/// # Errors
+/// Names the file that could not be read: a budget is never taken for unspent because its ledger is unreadable.
+pub fn spent_today(layout: &Layout, now: Now) -> Result<u64> {
+    let month = layout.cost().join(format!("{}.jsonl", now.month()));
+    let ledger_bytes = match std::fs::metadata(&month) {
+        Ok(meta) => meta.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error).with_context(|| format!("could not read `{}`", month.display())),
+    };
+    let path = layout.cost().join("totals.json");
+    let known = file::read_text(&path, 4096).ok().flatten().and_then(|text| serde_json::from_str(&text).ok());
+    if let Some(Totals { day, cost_micros, ledger_bytes: length }) = known
+        && day == now.day()
+        && length == ledger_bytes
+    {
+        return Ok(cost_micros);
+    }
+    let charges = read_from(layout, &now.month())?.charges;
+    let day = now.day();
+    Ok(charges.iter().filter(|c| c.day == day).map(|c| c.usage.cost_micros).sum())
+}
+
+/// Writes the day's total beside the ledger, so that the next beat need not sum it up again.
+///
+/// # Errors
+/// Names the file.
+pub fn save_total(layout: &Layout, now: Now) -> Result<()> {
+    let cost_micros = spent_today(layout, now)?;
+    let month = layout.cost().join(format!("{}.jsonl", now.month()));
+    let ledger_bytes = std::fs::metadata(&month).map(|meta| meta.len()).unwrap_or_default();
+    let totals = Totals { day: now.day(), cost_micros, ledger_bytes };
+    let text = serde_json::to_string(&totals).context("could not write totals as JSON")?;
+    file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, Keep::Whole)
+}
+
+/// True when the ledger's last line is a charge of this beat.
+pub fn ends_with_beat(layout: &Layout, now: Now, beat: &str) -> bool {
+    let month = layout.cost().join(format!("{}.jsonl", now.month()));
+    let tail = file::read_tail(&month, 16 * 1024).unwrap_or_default();
+    let last = tail.lines().rev().find_map(|line| serde_json::from_str::<Charge>(line).ok());
+    last.is_some_and(|charge| charge.beat == beat)
+}

@@ -1,0 +1,108 @@
+//! The two locks of a data dir, both `flock`: released by the kernel on any death, so never stale.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::model::fault::{Fault, Kind};
+use crate::sys::clock::Deadline;
+use crate::sys::proc::pause_ms;
+use crate::sys::signal::Cancel;
+
+/// A held lock; dropping it releases it.
+#[derive(Debug)]
+pub struct Held(#[allow(dead_code, reason = "held for its drop")] File);
+
+/// How long a short lock is waited for before that is called an error, in milliseconds.
+const SHORT_WAIT_MS: i64 = 10_000;
+
+fn open(path: &Path) -> Result<File> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path);
+    opened.with_context(|| format!("could not open the lock `{}`", path.display()))
+}
+
+/// Takes the lock of a whole beat, or fails at once with [`Kind::Busy`] naming who holds it.
+///
+/// # Errors
+/// [`Kind::Busy`] when it is held; else when the file cannot be opened.
+pub fn tick(path: &Path) -> Result<Held> {
+    let file = open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Held(file)),
+        Err(TryLockError::WouldBlock) => Err(busy(&file).into()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("could not lock `{}`", path.display())),
+    }
+}
+
+/// Takes the lock of a whole beat, waiting for the present one to end.
+///
+/// # Errors
+/// [`Kind::Busy`] when it is still held after `wait_ms` or the human interrupts.
+pub fn tick_patiently(path: &Path, wait_ms: i64, cancel: &Cancel) -> Result<Held> {
+    let deadline = Deadline::after_ms(wait_ms);
+    loop {
+        match tick(path) {
+            Err(error) if is_busy(&error) && !deadline.passed() && !cancel.is_set() => pause_ms(20),
+            other => return other,
+        }
+    }
+}
+
+/// True when an error says that another tick holds the lock.
+pub fn is_busy(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Fault>().is_some_and(|fault| fault.kind == Kind::Busy)
+}
+
+/// The process that holds the beat's lock now; none when nobody does.
+pub fn tick_holder(path: &Path) -> Option<u32> {
+    let file = File::open(path).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(holder(&file).unwrap_or(0)),
+        _ => None,
+    }
+}
+
+/// Takes the short lock around a replace of a file that others replace too.
+///
+/// # Errors
+/// When it cannot be had within ten seconds.
+pub fn store(path: &Path) -> Result<Held> {
+    let file = open(path)?;
+    let deadline = Deadline::after_ms(SHORT_WAIT_MS);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Held(file)),
+            Err(TryLockError::WouldBlock) if !deadline.passed() => pause_ms(2),
+            Err(error) => {
+                return Err(anyhow::Error::from(error)).with_context(|| format!("could not lock `{}`", path.display()));
+            }
+        }
+    }
+}
+
+/// Who holds a lock on this file, as the kernel lists it: nothing is written into the lock file for that,
+/// because an idle beat must not write a byte.
+fn holder(file: &File) -> Option<u32> {
+    let inode = format!(":{}", file.metadata().ok()?.ino());
+    let table = std::fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`, as in proc(5).
+    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut held = fields.filter(|f| f.get(1) == Some(&"FLOCK") && f.get(5).is_some_and(|id| id.ends_with(&inode)));
+    held.find_map(|f| f.get(4)?.parse().ok())
+}
+
+fn busy(file: &File) -> Fault {
+    let who = holder(file).map_or("another process".to_owned(), |pid| format!("process {pid}"));
+    let what = format!("could not start a beat: {who} is in one");
+    let fault = Fault { kind: Kind::Busy, what, hints: Vec::new() };
+    fault.hint("wait for it to end, or see `looop status`")
+}

@@ -1,0 +1,109 @@
+//! What is only ever added to: the journal, the machine log, and the archive of what runners were asked.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value};
+
+use super::file::{self, Keep};
+use super::layout::Layout;
+use crate::model::time::Now;
+
+/// From this size on the journal is rotated, in bytes.
+const JOURNAL_BYTES: u64 = 256 * 1024;
+/// How much of its end stays in place when it is, in bytes: more than a prompt shows.
+const JOURNAL_KEPT_BYTES: usize = 32 * 1024;
+/// From this size on the machine log is rotated, in bytes; one older part is kept.
+const EVENTS_BYTES: u64 = 4 << 20;
+/// How many beats the archive holds.
+const RUNS_KEPT: usize = 200;
+/// The longest part of an archived reply, in bytes.
+const RUN_FILE_BYTES: usize = 4 << 20;
+
+/// Appends a line to the journal, durably.
+///
+/// # Errors
+/// Names the file.
+pub fn journal(layout: &Layout, line: &str) -> Result<()> {
+    file::append_line(&layout.journal(), line, Keep::Durable)
+}
+
+/// The last `cap` bytes of the journal, in whole lines.
+///
+/// # Errors
+/// When it cannot be read: an unreadable journal is never taken for an empty one.
+pub fn journal_tail(layout: &Layout, cap: usize) -> Result<String> {
+    let path = layout.journal();
+    file::read_tail(&path, cap).with_context(|| format!("could not read `{}`", path.display()))
+}
+
+/// Moves the older part of a long journal to `journal/`, in whole lines. Crash-safe: the older part is
+/// written first, so that a line is there twice rather than not at all, and the next rotation writes the
+/// same file again.
+///
+/// # Errors
+/// Names the file.
+pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
+    let path = layout.journal();
+    let length = std::fs::metadata(&path).map(|meta| meta.len()).unwrap_or_default();
+    if length < JOURNAL_BYTES {
+        return Ok(());
+    }
+    let bytes = std::fs::read(&path).with_context(|| format!("could not read `{}`", path.display()))?;
+    let from = bytes.len().saturating_sub(JOURNAL_KEPT_BYTES);
+    let cut = bytes[from..].iter().position(|b| *b == b'\n').map_or(from, |end| from + end + 1);
+    file::make_dir(&layout.journal_past())?;
+    let past = free_name(layout, &now.day());
+    file::write(&past, &bytes[..cut], 0o600, Keep::Durable)?;
+    file::write(&path, &bytes[cut..], 0o600, Keep::Durable)
+}
+
+fn free_name(layout: &Layout, day: &str) -> PathBuf {
+    let name = |n: u32| layout.journal_past().join(if n == 0 { format!("{day}.md") } else { format!("{day}-{n}.md") });
+    (0..10_000).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(10_000))
+}
+
+/// Appends a line to the machine log. What looop says of a line stands above what the caller adds.
+///
+/// # Errors
+/// Names the file.
+pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Value>) -> Result<()> {
+    fields.insert("ts_ms".to_owned(), now.unix_ms.into());
+    fields.insert("event".to_owned(), name.into());
+    let path = layout.events();
+    let length = std::fs::metadata(&path).map(|meta| meta.len()).unwrap_or_default();
+    if length >= EVENTS_BYTES {
+        let old = path.with_extension("jsonl.1");
+        std::fs::rename(&path, &old).with_context(|| format!("could not rotate `{}`", path.display()))?;
+    }
+    file::append_line(&path, &Value::Object(fields).to_string(), Keep::Whole)
+}
+
+/// Keeps what a runner was asked or answered, cut at a few megabytes.
+///
+/// # Errors
+/// Names the file.
+pub fn archive(layout: &Layout, beat: &str, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    let dir = layout.runs().join(beat);
+    file::make_dir(&dir)?;
+    let path = dir.join(name);
+    file::write(&path, &bytes[..bytes.len().min(RUN_FILE_BYTES)], 0o600, Keep::Whole)?;
+    Ok(path)
+}
+
+/// Removes the oldest archived beats beyond the limit.
+///
+/// # Errors
+/// Names the directory.
+pub fn prune_archive(layout: &Layout) -> Result<()> {
+    let entries = std::fs::read_dir(layout.runs()).context("could not list the archive of runs")?;
+    let mut beats: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    // Beat ids sort by time.
+    beats.sort();
+    let extra = beats.len().saturating_sub(RUNS_KEPT);
+    for beat in &beats[..extra] {
+        let dir = layout.runs().join(beat);
+        std::fs::remove_dir_all(&dir).with_context(|| format!("could not remove `{}`", dir.display()))?;
+    }
+    Ok(())
+}

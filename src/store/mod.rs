@@ -1,0 +1,13 @@
+//! The edge to the data dir: the only place that knows file names. Everything else asks here by meaning.
+
+pub mod commits;
+pub mod deeds;
+pub mod file;
+pub mod history;
+pub mod layout;
+pub mod ledger;
+pub mod lock;
+pub mod logs;
+pub mod records;
+pub mod seed;
+pub mod texts;

@@ -1,0 +1,90 @@
+//! What a fresh data dir starts with, embedded in the program.
+
+use anyhow::Result;
+
+use super::file::{self, Keep};
+use super::history::History;
+use super::layout::{self, Layout};
+use crate::model::fault::Fault;
+
+/// A seeded file: relative path, content, mode.
+const FILES: [(&str, &str, u32); 4] = [
+    ("PLAYBOOK.md", include_str!("../../seed/PLAYBOOK.md"), 0o600),
+    ("goals/setup.md", include_str!("../../seed/goals/setup.md"), 0o600),
+    ("goals/playbook-daily.md", include_str!("../../seed/goals/playbook-daily.md"), 0o600),
+    ("sensors/today.sh", include_str!("../../seed/sensors/today.sh"), 0o700),
+];
+
+/// All that git does not hold.
+const IGNORE: &str = "\
+# looop's own state: machine-made, per machine, or private to one run
+*.lock
+.*.tmp
+*.corrupt-*
+/beat.json
+/paused.json
+/claims/
+/workers/
+/cost/
+/runs/
+/events.jsonl*
+";
+
+/// Directories of a data dir.
+const DIRS: [&str; 9] =
+    ["goals/archive", "sensors", "snapshots", "asks/archive", "schedules", "journal", "reports", "cost", "runs"];
+
+/// True when the data dir was set up.
+pub fn is_set_up(layout: &Layout) -> bool {
+    layout.format().exists()
+}
+
+/// Makes the data dir: directories, repository, seeds. Each file is made only on the first run, so that what
+/// a human deletes later stays deleted. Running it again changes nothing. Returns what was made.
+///
+/// # Errors
+/// Names what could not be made. A dir that is not empty and not a data dir is refused.
+pub fn set_up(layout: &Layout) -> Result<Vec<String>> {
+    let mut made = Vec::new();
+    if is_set_up(layout) {
+        layout::check(layout)?;
+        History::init(layout.root())?;
+        return Ok(made);
+    }
+    refuse_foreign(layout)?;
+    for dir in DIRS {
+        file::make_dir(&layout.file(dir))?;
+    }
+    History::init(layout.root())?;
+    file::write(&layout.file(".gitignore"), IGNORE.as_bytes(), 0o600, Keep::Durable)?;
+    for (path, text, mode) in FILES {
+        if file::create(&layout.file(path), text.as_bytes(), mode)? {
+            made.push(path.to_owned());
+        }
+    }
+    // Last: a dir without it is not set up, so an interrupted first run is simply run again.
+    layout::write_format(layout)?;
+    layout::check(layout)?;
+    Ok(made)
+}
+
+/// A directory with other files in it is somebody's, unless all of them are ours from an interrupted set-up.
+fn refuse_foreign(layout: &Layout) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(layout.root()) else {
+        return file::make_dir(layout.root());
+    };
+    let ours = |name: &str| {
+        layout::TRACKED.contains(&name) || ["cost", "runs", ".git"].contains(&name) || name.ends_with(".lock")
+    };
+    let foreign = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).find(|name| {
+        !ours(name) && !name.ends_with(".tmp")
+    });
+    match foreign {
+        None => Ok(()),
+        Some(name) => {
+            let root = layout.root().display();
+            let what = format!("could not set up `{root}`: it holds other files, `{name}` among them");
+            Err(Fault::failed(what).hint("name an empty or new directory with LOOOP_DATA_DIR").into())
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What people write: the playbook, the goals and the sensors, as the world sees them.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::file::{self, ReadError};
+use super::layout::Layout;
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::sensor::Header;
+use crate::model::world::Goal;
+
+/// The longest goal or playbook, in bytes.
+pub const MAX_TEXT_BYTES: usize = 256 * 1024;
+/// How much of a sensor is searched for its header, in bytes.
+const HEAD_BYTES: u64 = 4096;
+
+/// The playbook's text.
+///
+/// # Errors
+/// When it is absent or cannot be read: without judgment there is no decision.
+pub fn playbook(layout: &Layout) -> Result<String> {
+    let path = layout.playbook();
+    match file::read_text(&path, MAX_TEXT_BYTES) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => {
+            let what = format!("could not read `{}`: it does not exist", path.display());
+            Err(Fault::failed(what).hint("write one with `looop playbook write`").into())
+        }
+        Err(error) => {
+            let fault = Fault::failed(format!("could not read `{}`: {error}", path.display()));
+            Err(fault.hint("the loop makes no decision without its playbook").into())
+        }
+    }
+}
+
+/// All goals, and a line for each file that cannot be one.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn goals(layout: &Layout) -> Result<(BTreeMap<Name, Goal>, Vec<String>)> {
+    let mut goals = BTreeMap::new();
+    let mut problems = Vec::new();
+    for name in list(&layout.goals())? {
+        let Some(stem) = name.strip_suffix(".md") else { continue };
+        match Name::parse_new(stem) {
+            Ok(id) => {
+                let goal = match file::read_text(&layout.goals().join(&name), MAX_TEXT_BYTES) {
+                    Ok(Some(text)) => Goal::Text(text),
+                    // Gone since it was listed.
+                    Ok(None) => continue,
+                    Err(error) => Goal::Unreadable(error.to_string()),
+                };
+                goals.insert(id, goal);
+            }
+            Err(why) => problems.push(format!("goals/{} is not read: {why}", name.escape_debug())),
+        }
+    }
+    Ok((goals, problems))
+}
+
+/// A file of `sensors/`.
+#[derive(Clone, Debug)]
+pub struct SensorFile {
+    /// The sensor's name.
+    pub name: Name,
+    /// The file.
+    pub path: PathBuf,
+    /// Its header, or why it cannot be run.
+    pub header: Result<Header, Unfit>,
+    /// Changes whenever the file does.
+    pub stamp: String,
+}
+
+/// Why a sensor cannot be run: one fixed word for the signal, and the words for a human.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// One of `not_regular`, `not_executable`, `unreadable`, `header`.
+    pub error: &'static str,
+    /// The cause and the fix.
+    pub why: String,
+}
+
+/// All sensors, and a line for each file that cannot be one.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn sensors(layout: &Layout) -> Result<(Vec<SensorFile>, Vec<String>)> {
+    let mut sensors: Vec<SensorFile> = Vec::new();
+    let mut problems = Vec::new();
+    for file_name in list(&layout.sensors())? {
+        let stem = file_name.strip_suffix(".sh").unwrap_or(&file_name);
+        match Name::parse_new(stem) {
+            Ok(name) if sensors.iter().any(|other| other.name == name) => {
+                problems.push(format!("sensors/{file_name} is not run: another file has the name {name}"));
+            }
+            Ok(name) => {
+                let path = layout.sensors().join(&file_name);
+                let (header, stamp) = inspect(&path);
+                sensors.push(SensorFile { name, path, header, stamp });
+            }
+            Err(why) => problems.push(format!("sensors/{} is not run: {why}", file_name.escape_debug())),
+        }
+    }
+    Ok((sensors, problems))
+}
+
+fn inspect(path: &std::path::Path) -> (Result<Header, Unfit>, String) {
+    let unfit = |error, why: String| (Err(Unfit { error, why }), String::new());
+    let file = match file::open(path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return unfit("unreadable", "it is gone".to_owned()),
+        Err(ReadError::NotRegular) => {
+            return unfit("not_regular", "it is not a regular file; copy the program here instead of a link".to_owned());
+        }
+        Err(error) => return unfit("unreadable", error.to_string()),
+    };
+    let executable = file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+    if !executable {
+        return unfit("not_executable", format!("it is not executable; chmod +x {}", path.display()));
+    }
+    let stamp = match file::stamp(&file) {
+        Ok(stamp) => stamp,
+        Err(error) => return unfit("unreadable", error.to_string()),
+    };
+    let mut head = Vec::new();
+    if let Err(error) = file.take(HEAD_BYTES).read_to_end(&mut head) {
+        return unfit("unreadable", error.to_string());
+    }
+    (Header::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp)
+}
+
+/// The names of the files in a directory, sorted; hidden ones and directories are left out, an absent
+/// directory is empty. A name that is not UTF-8 is shown with its odd bytes replaced.
+fn list(dir: &std::path::Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("could not list `{}`", dir.display())),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("could not list `{}`", dir.display()))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !name.starts_with('.') && !is_dir {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

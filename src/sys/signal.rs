@@ -1,0 +1,50 @@
+//! Interruption by a human or the system: SIGINT, SIGTERM and SIGHUP as a file descriptor to poll.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+/// Becomes readable, and stays so, once the process was asked to end.
+#[derive(Debug)]
+pub struct Cancel {
+    read: UnixStream,
+    _write: Option<UnixStream>,
+}
+
+impl Cancel {
+    /// Listens for the signals from now on; they no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// When no socket pair or no handler can be had.
+    pub fn on_signals() -> io::Result<Cancel> {
+        let (read, write) = UnixStream::pair()?;
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        Ok(Cancel { read, _write: Some(write) })
+    }
+
+    /// One that never fires, for callers whose process ends by the signal itself.
+    ///
+    /// # Errors
+    /// When no socket pair can be had.
+    pub fn never() -> io::Result<Cancel> {
+        let (read, write) = UnixStream::pair()?;
+        Ok(Cancel { read, _write: Some(write) })
+    }
+
+    /// The descriptor to poll for reading.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.read.as_fd()
+    }
+
+    /// True once the process was asked to end.
+    pub fn is_set(&self) -> bool {
+        let mut fds = [PollFd::new(&self.read, PollFlags::IN)];
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&zero)).is_ok_and(|ready| ready > 0)
+    }
+}

@@ -1,0 +1,243 @@
+//! The frame of a decision: the world in its context, built once and seen alike by prompt, git and memory.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use super::diff::{self, Content};
+use super::gate::{self, Inputs, Reason};
+use super::prompt::Prompt;
+use super::sense::{self, Sensed};
+use super::{Ctx, log};
+use crate::model::beat::{Beat, Inflight};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::step::Seen;
+use crate::model::time::beat_id;
+use crate::model::world::{
+    Change, ChangeKind, Context, Frame, Goal, Items, PROMPT_VERSION, Reading, digest_items,
+};
+use crate::store::history::History;
+use crate::store::{file, layout};
+
+/// The largest file that is read back from git for a diff or a rebuild, in bytes.
+const MAX_BLOB_BYTES: usize = 16 << 20;
+/// The longest journal that is read for a frame, in bytes; it is rotated long before.
+const MAX_JOURNAL_BYTES: usize = 4 << 20;
+
+/// Asks the gate.
+///
+/// # Errors
+/// When the human wants a move for a goal that does not exist.
+pub fn gate(ctx: &Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, ChangeKind)]) -> Result<gate::Verdict> {
+    if let Some(goal) = ctx.forced.as_ref().filter(|goal| !sensed.world.goals.contains_key(goal)) {
+        let fault = Fault::usage(format!("could not run the goal {goal}: there is no such goal"));
+        return Err(fault.hint("list them with `looop goal list`").into());
+    }
+    let human = sensed.world.human_digest();
+    let inputs = Inputs {
+        world: &sensed.world,
+        changed,
+        human: &human,
+        approved: sensed.approved.as_ref().map(|ask| &ask.id),
+        paused: sensed.paused.as_ref().map(|paused| paused.why.as_str()),
+        forced: ctx.forced.as_ref(),
+    };
+    Ok(gate::judge(beat, &inputs, &ctx.settings.limits, ctx.now))
+}
+
+/// Builds the frame of a decision.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub fn build(
+    ctx: &mut Ctx,
+    beat: &Beat,
+    sensed: &Sensed,
+    changed: &[(String, ChangeKind)],
+    reasons: &[Reason],
+) -> Result<Frame> {
+    let world = &sensed.world;
+    let unreadable = |(name, goal): (&Name, &Goal)| match goal {
+        Goal::Unreadable(why) => Some((name.clone(), why.clone())),
+        Goal::Text(_) => None,
+    };
+    let untrusted = |(name, goal): &(&Name, &Goal)| beat.untrusted_goals.get(*name) == Some(&goal.digest());
+    let context = Context {
+        prompt_version: PROMPT_VERSION,
+        beat: beat_id(beat.next_ms(ctx.now)),
+        at: ctx.now.at(beat.next_ms(ctx.now)),
+        own: world.own.clone(),
+        woke: reasons.iter().map(Reason::words).collect(),
+        changes: changes(ctx, beat, sensed, changed),
+        last: beat.last.clone(),
+        failure: beat.failure.clone(),
+        starving: beat.starving(world.goals.keys()),
+        flapping: beat.flaps.keys().filter(|s| beat.is_flapping(s, ctx.now)).cloned().collect(),
+        forced: ctx.forced.clone(),
+        untrusted_goals: world.goals.iter().filter(untrusted).map(|(name, _)| name.clone()).collect(),
+        unreadable_goals: world.goals.iter().filter_map(unreadable).collect(),
+        sensors: world.readings.keys().cloned().collect(),
+    };
+    let path = ctx.layout.journal();
+    let journal = file::read(&path, MAX_JOURNAL_BYTES)
+        .with_context(|| format!("could not read `{}`", path.display()))?
+        .unwrap_or_default();
+    Ok(Frame {
+        playbook: world.playbook.clone(),
+        goals: world.goals.clone(),
+        readings: world.readings.clone(),
+        context,
+        journal: String::from_utf8_lossy(&journal).into_owned(),
+    })
+}
+
+/// Names the places that changed. What an item was before stands in the commit of the last decision's world.
+fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, ChangeKind)]) -> Vec<Change> {
+    let world = &sensed.world;
+    let is_changed = |(_, kind): &(String, ChangeKind)| *kind == ChangeKind::Changed;
+    let history = beat.base_commit.as_ref().filter(|_| changed.iter().any(is_changed)).and_then(|commit| {
+        let opened = History::open(ctx.layout.root());
+        Some((log::warn_on_error(ctx, opened)?, commit.clone()))
+    });
+    let before = |path: &str| {
+        let (history, commit) = history.as_ref()?;
+        history.read(commit, path, MAX_BLOB_BYTES).ok().flatten()
+    };
+    let text = |bytes: Vec<u8>| Content::Text(String::from_utf8_lossy(&bytes).into_owned());
+    diff::places(changed, &mut |item| {
+        if let Some(name) = item.strip_prefix("sensor/") {
+            let old = before(&snapshot_path(name)).and_then(|bytes| serde_json::from_slice::<Reading>(&bytes).ok());
+            let new = world.readings.iter().find(|(n, _)| n.as_str() == name).map(|(_, r)| r.signal.clone());
+            return (old.map(|r| Content::Json(r.signal)), new.map(Content::Json));
+        }
+        if let Some(name) = item.strip_prefix("goal/") {
+            let old = before(&format!("goals/{name}.md")).map(text);
+            let new = world.goals.iter().find(|(n, _)| n.as_str() == name).and_then(|(_, goal)| match goal {
+                Goal::Text(text) => Some(Content::Text(text.clone())),
+                Goal::Unreadable(_) => None,
+            });
+            return (old, new);
+        }
+        match item {
+            "playbook" => (before("PLAYBOOK.md").map(text), Some(Content::Text(world.playbook.clone()))),
+            _ => (None, None),
+        }
+    })
+}
+
+/// The relative path of a reading.
+pub fn snapshot_path(sensor: &str) -> String {
+    format!("snapshots/{sensor}.json")
+}
+
+/// What the memory keeps of a frame.
+#[allow(clippy::too_many_arguments, reason = "each is one fact of the beat, and there is one caller")]
+pub fn seen(
+    frame: &Frame,
+    sensed: &Sensed,
+    items: Items,
+    changed: &[(String, ChangeKind)],
+    reasons: &[Reason],
+    prompt: &Prompt,
+    commit: Option<String>,
+    beat: &Beat,
+) -> Seen {
+    let own = &frame.context.own;
+    let answers: Vec<Name> = own.answers.iter().map(|answer| answer.ask.clone()).collect();
+    let restless = |(item, kind): &(String, ChangeKind)| match (item.strip_prefix("sensor/"), kind) {
+        (Some(sensor), ChangeKind::Changed) => Some(sensor.to_owned()),
+        _ => None,
+    };
+    Seen {
+        beat: frame.context.beat.clone(),
+        at: frame.context.at,
+        world: digest_items(&items),
+        items,
+        human: sensed.world.human_digest(),
+        commit,
+        prompt: blake3::hash(prompt.text.as_bytes()).to_hex().to_string(),
+        sensors: changed.iter().filter_map(restless).collect(),
+        unchanged: changed.is_empty() && answers.is_empty() && own.due.is_empty(),
+        aged: reasons.contains(&Reason::Aged),
+        tainted: sensed.world.is_tainted(&beat.untrusted_goals),
+        goals: frame.goals.keys().cloned().collect(),
+        asks: sensed.asks.keys().cloned().collect(),
+        rejected: sense::rejected(&sensed.asks, &answers),
+        answers,
+        due: own.due.iter().map(|due| due.name.clone()).collect(),
+        schedules: sensed.schedules.keys().cloned().collect(),
+    }
+}
+
+/// The record of a call that is about to be made.
+pub fn call(ctx: &Ctx, seen: &Seen) -> Inflight {
+    Inflight {
+        beat: seen.beat.clone(),
+        runner: ctx.runner.name().to_owned(),
+        at_ms: seen.at.unix_ms,
+        human: seen.human.clone(),
+        sensors: seen.sensors.clone(),
+    }
+}
+
+/// Rebuilds the frame of a past decision from its `world:` commit alone.
+///
+/// # Errors
+/// When the commit does not hold a world, or not all of it.
+pub fn rebuild(history: &History, commit: &str) -> Result<Frame> {
+    let read = |path: &str| -> Result<String> {
+        let bytes = history.read(commit, path, MAX_BLOB_BYTES)?;
+        let bytes = bytes.with_context(|| format!("could not rebuild: commit {commit} has no {path}"))?;
+        String::from_utf8(bytes).with_context(|| format!("could not rebuild: {path} is not UTF-8"))
+    };
+    let context: Context = serde_json::from_str(&read("world.json")?).context("could not rebuild: world.json")?;
+    let mut goals: BTreeMap<Name, Goal> = BTreeMap::new();
+    for path in history.list(commit, "goals")? {
+        let stem = path.strip_prefix("goals/").and_then(|name| name.strip_suffix(".md"));
+        let Some(id) = stem.filter(|stem| !stem.contains('/')).and_then(|stem| Name::parse_new(stem).ok()) else {
+            continue;
+        };
+        if !context.unreadable_goals.contains_key(&id) {
+            goals.insert(id, Goal::Text(read(&path)?));
+        }
+    }
+    goals.extend(context.unreadable_goals.iter().map(|(id, why)| (id.clone(), Goal::Unreadable(why.clone()))));
+    let mut readings = BTreeMap::new();
+    for sensor in &context.sensors {
+        let reading = serde_json::from_str(&read(&snapshot_path(sensor.as_str()))?);
+        readings.insert(sensor.clone(), reading.with_context(|| format!("could not rebuild: {sensor}"))?);
+    }
+    let journal = history.read(commit, "journal.md", MAX_BLOB_BYTES)?.unwrap_or_default();
+    Ok(Frame {
+        playbook: read("PLAYBOOK.md")?,
+        goals,
+        readings,
+        context,
+        journal: String::from_utf8_lossy(&journal).into_owned(),
+    })
+}
+
+/// The files of a frame as they stand in its commit: relative path and bytes.
+///
+/// # Errors
+/// When a value has no JSON form.
+pub fn files(frame: &Frame) -> Result<BTreeMap<String, Vec<u8>>> {
+    use crate::store::records::json_text;
+    let mut files = BTreeMap::from([
+        ("PLAYBOOK.md".to_owned(), frame.playbook.clone().into_bytes()),
+        ("world.json".to_owned(), json_text(&frame.context)?.into_bytes()),
+    ]);
+    for (id, goal) in &frame.goals {
+        if let Goal::Text(text) = goal {
+            files.insert(layout::goal_path(id), text.clone().into_bytes());
+        }
+    }
+    for (name, reading) in &frame.readings {
+        files.insert(snapshot_path(name.as_str()), json_text(reading)?.into_bytes());
+    }
+    if !frame.journal.is_empty() {
+        files.insert("journal.md".to_owned(), frame.journal.clone().into_bytes());
+    }
+    Ok(files)
+}

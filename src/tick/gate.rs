@@ -1,0 +1,238 @@
+//! Pure. The gate: whether a beat may ask for a decision, and why or why not.
+
+use serde::Serialize;
+
+use crate::model::beat::{Beat, FLAP_DECAY_MS, Settled};
+use crate::model::name::Name;
+use crate::model::settings::Limits;
+use crate::model::step::recent;
+use crate::model::time::{Now, human_ms};
+use crate::model::world::{BudgetState, ChangeKind, Digest, World};
+
+/// The first wait after a failure, in milliseconds; it doubles with each failure in a row.
+const BACKOFF_FIRST_MS: i64 = 15_000;
+/// The longest wait after a failure, in milliseconds.
+const BACKOFF_MAX_MS: i64 = 300_000;
+
+/// What the gate looks at besides the memory.
+#[derive(Clone, Debug)]
+pub struct Inputs<'a> {
+    /// The world.
+    pub world: &'a World,
+    /// Items that differ from the world of the last decision.
+    pub changed: &'a [(String, ChangeKind)],
+    /// What the human has decided.
+    pub human: &'a Digest,
+    /// The id of an approval that waits to be used.
+    pub approved: Option<&'a Name>,
+    /// Why the human paused the loop, when they did.
+    pub paused: Option<&'a str>,
+    /// The goal that the human wants a move for now.
+    pub forced: Option<&'a Name>,
+}
+
+/// Why a beat decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// No decision was ever completed.
+    First,
+    /// An item changed.
+    Changed(String),
+    /// The last move was not `noop`.
+    AfterMove,
+    /// An ask was answered, rejected or expired.
+    Answer(Name),
+    /// A timer is due.
+    Due(Name),
+    /// The world is settled for longer than the noop's lifetime.
+    Aged,
+    /// The decider wanted to look again.
+    Nudge,
+    /// The human wants a move for this goal.
+    Forced(Name),
+}
+
+impl Reason {
+    /// The reason in words.
+    pub fn words(&self) -> String {
+        match self {
+            Reason::First => "there was no decision yet".to_owned(),
+            Reason::Changed(item) => format!("{item} changed"),
+            Reason::AfterMove => "the last move was not noop".to_owned(),
+            Reason::Answer(ask) => format!("ask {ask} is closed"),
+            Reason::Due(name) => format!("schedule {name} is due"),
+            Reason::Aged => "the last noop is old".to_owned(),
+            Reason::Nudge => "the decider wanted to look again".to_owned(),
+            Reason::Forced(goal) => format!("a human wants a move for {goal}"),
+        }
+    }
+}
+
+/// Why a beat does not decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "hold")]
+pub enum Hold {
+    /// Nothing changed.
+    Idle,
+    /// The memory was lost; a human must resume.
+    Halted {
+        /// What happened.
+        why: String,
+    },
+    /// A human paused the loop.
+    Paused {
+        /// The human's words.
+        why: String,
+    },
+    /// Only sensors changed that change all the time.
+    Flapping {
+        /// The sensors.
+        sensors: Vec<String>,
+    },
+    /// After failures in a row.
+    BackingOff {
+        /// How many.
+        fails: u32,
+        /// How long it still waits, in milliseconds.
+        left_ms: i64,
+    },
+    /// The decisions of the hour are used up.
+    RateLimited {
+        /// The limit.
+        per_hour: usize,
+        /// How long until one is free, in milliseconds.
+        left_ms: i64,
+    },
+    /// The day's budget is used up.
+    OutOfBudget,
+}
+
+impl Hold {
+    /// The hold in words.
+    pub fn words(&self) -> String {
+        match self {
+            Hold::Idle => "nothing changed".to_owned(),
+            Hold::Halted { why } => format!("halted: {why}"),
+            Hold::Paused { why } if why.is_empty() => "paused".to_owned(),
+            Hold::Paused { why } => format!("paused: {why}"),
+            Hold::Flapping { sensors } => format!("only flapping sensors changed: {}", sensors.join(", ")),
+            Hold::BackingOff { fails, left_ms } => {
+                format!("backing off for {} after {fails} failures in a row", human_ms(*left_ms))
+            }
+            Hold::RateLimited { per_hour, left_ms } => {
+                format!("all {per_hour} decisions of the hour are used; the next is free in {}", human_ms(*left_ms))
+            }
+            Hold::OutOfBudget => "the day's budget is used up".to_owned(),
+        }
+    }
+}
+
+/// What the gate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Make the approved move; no runner is called.
+    Approved(Name),
+    /// Ask for a decision; why.
+    Decide(Vec<Reason>),
+    /// Do nothing; why.
+    Hold(Hold),
+}
+
+/// Judges a beat.
+pub fn judge(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> Verdict {
+    if let Some(why) = &beat.halted {
+        return Verdict::Hold(Hold::Halted { why: why.clone() });
+    }
+    if let Some(why) = inputs.paused {
+        return Verdict::Hold(Hold::Paused { why: why.to_owned() });
+    }
+    if let Some(ask) = inputs.approved {
+        return Verdict::Approved(ask.clone());
+    }
+    let (reasons, restless) = reasons(beat, inputs, limits, now);
+    if reasons.is_empty() {
+        let sensors = restless;
+        return Verdict::Hold(if sensors.is_empty() { Hold::Idle } else { Hold::Flapping { sensors } });
+    }
+    if inputs.forced.is_none()
+        && let Some(hold) = backing_off(beat, inputs.human, now)
+    {
+        return Verdict::Hold(hold);
+    }
+    if let Some(hold) = rate(beat, limits, now) {
+        return Verdict::Hold(hold);
+    }
+    if inputs.world.own.budget == BudgetState::Out {
+        return Verdict::Hold(Hold::OutOfBudget);
+    }
+    Verdict::Decide(reasons)
+}
+
+/// Why to decide, and the flapping sensors whose change alone is no reason.
+fn reasons(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> (Vec<Reason>, Vec<String>) {
+    let mut reasons = Vec::new();
+    let mut restless = Vec::new();
+    if let Some(goal) = inputs.forced {
+        reasons.push(Reason::Forced(goal.clone()));
+    }
+    if beat.baseline.is_empty() {
+        reasons.push(Reason::First);
+        return (reasons, restless);
+    }
+    for (item, _) in inputs.changed {
+        match item.strip_prefix("sensor/").filter(|sensor| rests(beat, sensor, now)) {
+            Some(sensor) => restless.push(sensor.to_owned()),
+            None => reasons.push(Reason::Changed(item.clone())),
+        }
+    }
+    reasons.extend(inputs.world.own.answers.iter().map(|answer| Reason::Answer(answer.ask.clone())));
+    reasons.extend(inputs.world.own.due.iter().map(|due| Reason::Due(due.name.clone())));
+    match (&beat.settled, limits.noop_ttl_ms) {
+        (Settled::No, _) => reasons.push(Reason::AfterMove),
+        (Settled::Noop { at_ms, again: false }, Some(ttl)) if now.waited(*at_ms, ttl) => reasons.push(Reason::Aged),
+        _ => {}
+    }
+    if beat.nudge.as_ref().is_some_and(|nudge| now.waited(nudge.set_ms, nudge.wait_ms)) {
+        reasons.push(Reason::Nudge);
+    }
+    (reasons, restless)
+}
+
+/// True while a flapping sensor has had its one wake of this quarter of an hour.
+fn rests(beat: &Beat, sensor: &str, now: Now) -> bool {
+    let woke_ms = beat.flaps.get(sensor).map_or(0, |flap| flap.at_ms);
+    beat.is_flapping(sensor, now) && !now.waited(woke_ms, FLAP_DECAY_MS)
+}
+
+fn backing_off(beat: &Beat, human: &Digest, now: Now) -> Option<Hold> {
+    let backoff = beat.backoff.as_ref()?;
+    let doubled = 1_i64.checked_shl(backoff.fails.saturating_sub(1)).unwrap_or(i64::MAX);
+    let wait_ms = BACKOFF_FIRST_MS.saturating_mul(doubled.max(1)).min(BACKOFF_MAX_MS);
+    let holds = backoff.human == *human && !now.waited(backoff.at_ms, wait_ms);
+    let left_ms = wait_ms - now.elapsed_ms(backoff.at_ms);
+    holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms })
+}
+
+fn rate(beat: &Beat, limits: &Limits, now: Now) -> Option<Hold> {
+    let used = recent(&beat.decides, now.unix_ms);
+    let per_hour = limits.decides_per_hour;
+    let first_free = used.len().checked_sub(per_hour)?;
+    let left_ms = used.get(first_free).map_or(3_600_000, |at| 3_600_000 - (now.unix_ms - at));
+    Some(Hold::RateLimited { per_hour, left_ms })
+}
+
+/// How long the pulse may sleep at the most before the gate could say something else by itself.
+pub fn next_look_ms(beat: &Beat, limits: &Limits, now: Now) -> Option<i64> {
+    let until = |since: i64, wait: i64| (wait - now.elapsed_ms(since)).max(0);
+    let nudge = beat.nudge.as_ref().map(|nudge| until(nudge.set_ms, nudge.wait_ms));
+    let aged = match (&beat.settled, limits.noop_ttl_ms) {
+        (Settled::Noop { at_ms, again: false }, Some(ttl)) => Some(until(*at_ms, ttl)),
+        _ => None,
+    };
+    nudge.into_iter().chain(aged).min()
+}
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

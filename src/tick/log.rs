@@ -1,0 +1,296 @@
+//! Log: what a beat leaves for humans and for git, and what it says of itself.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::act::{self, Cuts, Plan};
+use super::decide::Asked;
+use super::gate::{self, Hold};
+use super::prompt::Prompt;
+use super::sense::Sensed;
+use super::{Ctx, frame};
+use crate::model::ask::{Ask, AskKind};
+use crate::model::beat::{Beat, CommitNote, Failure, LastResult};
+use crate::model::charge::{Charge, Usage};
+use crate::model::decision::Move;
+use crate::model::name::Name;
+use crate::model::step::{Decided, Event, Seen};
+use crate::model::time::beat_id;
+use crate::model::world::{Frame, Items, digest_items};
+use crate::store::commits::{self, Commits};
+use crate::store::{deeds, file, layout, ledger, logs, records};
+
+/// What a beat says of itself.
+#[derive(Debug)]
+pub struct Report {
+    /// What happened.
+    pub what: What,
+    /// What the runner's call cost.
+    pub usage: Option<Usage>,
+    /// What went wrong without ending the beat, and what did not fit into the prompt.
+    pub warnings: Vec<String>,
+    /// When the gate could say something else by itself, in milliseconds from now.
+    pub next_look_ms: Option<i64>,
+}
+
+/// What happened in a beat.
+#[derive(Debug)]
+pub enum What {
+    /// No decision was asked for; why.
+    Held(Hold),
+    /// A move was decided; what became of it.
+    Moved(LastResult),
+    /// The decision failed.
+    Failed(Failure),
+    /// The human interrupted the decision.
+    Cancelled,
+}
+
+/// Reads the memory. One that was lost halts the loop, and the human is told.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn recall(ctx: &mut Ctx) -> Result<Beat> {
+    let (beat, told) = records::load_beat(ctx.layout, ctx.now)?;
+    ctx.warnings.extend(told);
+    Ok(beat)
+}
+
+/// Appends to the machine log; where that fails the beat goes on and says so.
+pub fn event(ctx: &mut Ctx, name: &str, fields: &[(&str, Value)]) {
+    let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let written = logs::event(ctx.layout, (ctx.clock)(), name, fields);
+    warn_on_error(ctx, written);
+}
+
+/// Turns an error that must not end the beat into a warning.
+pub fn warn_on_error<T>(ctx: &mut Ctx, result: Result<T>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let hint = error.downcast_ref::<crate::store::history::Blocked>().map(|blocked| blocked.hint());
+            ctx.warnings.push(format!("{error:#}{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default()));
+            None
+        }
+    }
+}
+
+/// Ends a beat that decided nothing. Only the cache is written, and the first beat of a day that finds the
+/// budget used up tells the human.
+///
+/// # Errors
+/// When the human cannot be told.
+pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
+    let day = ctx.now.day();
+    if hold == Hold::OutOfBudget && beat.budget_told.as_ref() != Some(&day) {
+        tell_budget(ctx, &day)?;
+        beat.budget_told = Some(day);
+        records::save_beat(ctx.layout, beat)?;
+        event(ctx, "out_of_budget", &[]);
+    }
+    let idle = ctx.layout.idle();
+    let text = format!("{}\n", ctx.now.unix_ms);
+    let noted = file::make_dir(ctx.layout.cache()).and_then(|()| file::write(&idle, text.as_bytes(), 0o600, file::Keep::Whole));
+    warn_on_error(ctx, noted);
+    let next_look_ms = gate::next_look_ms(beat, &ctx.settings.limits, ctx.now);
+    Ok(report(ctx, What::Held(hold), None, next_look_ms))
+}
+
+fn tell_budget(ctx: &Ctx, day: &str) -> Result<()> {
+    let ask = Ask {
+        id: Name::joined("budget", day),
+        kind: AskKind::Question,
+        worker: None,
+        goal: None,
+        text: format!("The budget of {day} is used up; no decision is made until tomorrow or until it is raised."),
+        options: Vec::new(),
+        reference: Some("budget.day_usd".to_owned()),
+        beat: beat_id(ctx.now.unix_ms),
+        created_ms: ctx.now.unix_ms,
+        expires_ms: None,
+        approval: None,
+    };
+    let path = ctx.layout.file(&layout::ask_path(&ask.id));
+    file::create(&path, records::json_text(&ask)?.as_bytes(), 0o600).map(|_| ())
+}
+
+fn report(ctx: &mut Ctx, what: What, usage: Option<Usage>, next_look_ms: Option<i64>) -> Report {
+    Report { what, usage, warnings: std::mem::take(&mut ctx.warnings), next_look_ms }
+}
+
+/// Makes the move that a human approved. No runner is called.
+///
+/// # Errors
+/// When the move could not be brought to its end; the next beat settles it.
+pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -> Result<Report> {
+    let Some(ask) = sensed.approved.clone() else {
+        return held(ctx, beat, Hold::Idle);
+    };
+    let at = ctx.now.at(beat.next_ms(ctx.now));
+    let id = beat_id(at.unix_ms);
+    let (decided, plan) = act::plan_approved(ctx, sensed, &id, &ask)?;
+    commit_people(ctx, beat);
+    let seen = Seen {
+        beat: id,
+        at,
+        world: digest_items(&items),
+        items,
+        human: String::new(),
+        commit: None,
+        prompt: String::new(),
+        sensors: Vec::new(),
+        unchanged: true,
+        aged: false,
+        tainted: sensed.world.is_tainted(&beat.untrusted_goals),
+        goals: sensed.world.goals.keys().cloned().collect(),
+        asks: Vec::new(),
+        answers: Vec::new(),
+        rejected: Vec::new(),
+        due: Vec::new(),
+        schedules: Vec::new(),
+    };
+    let Plan { deed, then } = plan;
+    let decided = Decided { seen, decided, deed, then, charge: None, approval: Some(ask.id) };
+    act::carry_out(ctx, beat, Event::Decided(Box::new(decided)))?;
+    finish(ctx, beat, sensed, &Prompt::default())
+}
+
+/// Puts the frame of a decision on disk and into git. A commit that cannot be made is a warning: the files
+/// are the truth, and the next beat commits the rest. Returns the commit of the world.
+///
+/// # Errors
+/// When a file of the frame cannot be written.
+pub fn record_world(ctx: &mut Ctx, beat: &mut Beat, frame: &Frame) -> Result<Option<String>> {
+    let files = frame::files(frame)?;
+    commits::write_frame(ctx.layout, &files)?;
+    let prepared = Commits::open(ctx.layout, ctx.now, &ctx.person);
+    let Some(commits) = warn_on_error(ctx, prepared) else { return Ok(None) };
+    let made = people_and_leftovers(beat, &commits, &files).and_then(|()| {
+        let message = format!("world: {}\n\nBeat: {}\n", frame.context.woke.join("; "), frame.context.beat);
+        commits.world(&message, &files)
+    });
+    Ok(warn_on_error(ctx, made).flatten())
+}
+
+/// Commits what an earlier beat could not, and what people edited, each on its own.
+fn people_and_leftovers(beat: &mut Beat, commits: &Commits, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    let known = commits.known_beats(beat.uncommitted.len() * 4 + 8)?;
+    beat.uncommitted.retain(|note| !known.contains(&note.beat));
+    if let Some(message) = message_of(&beat.uncommitted) {
+        let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
+        commits.looop(&message, &paths)?;
+    }
+    beat.uncommitted.clear();
+    commits.people(files).map(|_| ())
+}
+
+fn commit_people(ctx: &mut Ctx, beat: &mut Beat) {
+    let made = Commits::open(ctx.layout, ctx.now, &ctx.person)
+        .and_then(|commits| people_and_leftovers(beat, &commits, &BTreeMap::new()));
+    warn_on_error(ctx, made);
+}
+
+/// The message of a commit for moves: the newest one's journal line, older ones that were not committed in
+/// the body, and the newest one's trailers.
+fn message_of(notes: &[CommitNote]) -> Option<String> {
+    let (newest, older) = notes.split_last()?;
+    let mut message = format!("move: {}\n\n", crate::model::json::clip(&newest.subject, 200));
+    for note in older {
+        message.push_str(&format!("also: {} (beat {})\n", crate::model::json::clip(&note.subject, 200), note.beat));
+    }
+    if !older.is_empty() {
+        message.push('\n');
+    }
+    for note in older.iter().chain([newest]) {
+        message.push_str(&format!("Beat: {}\n", note.beat));
+    }
+    message.push_str(&format!("World: {}\n", newest.world));
+    if !newest.prompt.is_empty() {
+        message.push_str(&format!("Prompt: {}\n", newest.prompt));
+    }
+    let dollars = newest.cost_micros as f64 / 1e6;
+    message.push_str(&format!("Cost-Usd: {dollars:.6}\n"));
+    Some(message)
+}
+
+/// Turns what came of asking into an event for the memory.
+///
+/// # Errors
+/// When a file that the move depends on cannot be read.
+pub fn answer(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, seen: Seen, asked: Asked, prompt: &Prompt) -> Result<Event> {
+    let charge = |usage: Usage, goal: Option<&Name>| {
+        let at = (ctx.clock)();
+        Box::new(Charge {
+            at_ms: at.unix_ms,
+            day: at.day(),
+            beat: seen.beat.clone(),
+            goal: goal.map(Name::to_string),
+            worker: None,
+            runner: ctx.runner.name().to_owned(),
+            sensors: seen.sensors.clone(),
+            usage,
+        })
+    };
+    Ok(match asked {
+        Asked::Cancelled(usage) => Event::Cancelled { charge: charge(usage, None) },
+        Asked::Failed(failure, usage) => {
+            Event::Failed { charge: Some(charge(usage, None)), human: seen.human.clone(), failure }
+        }
+        Asked::Move(decided, usage) => {
+            let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
+            let Plan { deed, then } = act::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts)?;
+            let charge = Some(charge(usage, decided.goal.as_ref()));
+            let decided: Move = *decided;
+            Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
+        }
+    })
+}
+
+/// Ends a deciding beat: puts closed asks and spent timers away, rotates, commits.
+///
+/// # Errors
+/// Never for what the next beat can do; such things are warnings.
+pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt) -> Result<Report> {
+    let tidied = tidy(ctx, beat, sensed);
+    warn_on_error(ctx, tidied);
+    ctx.warnings.extend(prompt.cuts.iter().map(|cut| format!("not shown to the decider in full: {cut}")));
+    let failure = beat.failure.clone().filter(|failure| failure.at_ms >= ctx.now.unix_ms);
+    let what = match (failure, &beat.last) {
+        (Some(failure), _) => What::Failed(failure),
+        (None, Some(last)) if last.at_ms >= ctx.now.unix_ms => What::Moved(last.clone()),
+        _ => What::Cancelled,
+    };
+    if let Some(message) = message_of(&beat.uncommitted) {
+        let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
+        let made = Commits::open(ctx.layout, ctx.now, &ctx.person).and_then(|commits| commits.looop(&message, &paths));
+        warn_on_error(ctx, made);
+    }
+    let collected = commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel);
+    warn_on_error(ctx, collected);
+    match &what {
+        What::Failed(f) => event(ctx, "decision_failed", &[("class", f.class.clone().into()), ("why", f.why.clone().into()), ("beat", f.beat.clone().into())]),
+        What::Moved(l) => event(ctx, "move", &[("move", l.tag.clone().into()), ("outcome", l.outcome.words().into()), ("beat", l.beat.clone().into())]),
+        What::Cancelled => event(ctx, "cancelled", &[]),
+        What::Held(_) => {}
+    }
+    let next_look_ms = gate::next_look_ms(beat, &ctx.settings.limits, ctx.now);
+    Ok(report(ctx, what, None, next_look_ms))
+}
+
+fn tidy(ctx: &Ctx, beat: &Beat, sensed: &Sensed) -> Result<()> {
+    for id in beat.closed_asks.iter().filter(|id| sensed.asks.contains_key(id)) {
+        deeds::put_away_ask(ctx.layout, id)?;
+    }
+    for (name, schedule) in &sensed.schedules {
+        if schedule.is_spent(beat.fired.get(name).copied(), ctx.now) {
+            deeds::drop_schedule(ctx.layout, name, schedule)?;
+        }
+    }
+    if ctx.settings.budget.day_micros.is_some() {
+        ledger::save_total(ctx.layout, ctx.now)?;
+    }
+    logs::rotate_journal(ctx.layout, ctx.now)?;
+    logs::prune_archive(ctx.layout)
+}

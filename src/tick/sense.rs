@@ -1,0 +1,263 @@
+//! Sense: run the sensors side by side and read everything else that a beat looks at, once.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Ctx;
+use crate::model::ask::{Answered, Ask, AskKind, Said, State};
+use crate::model::beat::Beat;
+use crate::model::name::Name;
+use crate::model::schedule::Schedule;
+use crate::model::sensor::Header;
+use crate::model::time::Now;
+use crate::model::world::{BudgetState, Digest, Own, Reading, Trust, World};
+use crate::store::records::Asks;
+use crate::store::texts::SensorFile;
+use crate::store::{file, ledger, records, texts};
+use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+
+/// The most that a sensor may print, in bytes; more costs it its life and this much memory.
+const MAX_OUTPUT_BYTES: usize = 256 * 1024;
+/// How many sensors run at the same time.
+const WIDTH: usize = 16;
+/// How much of a failed sensor's stderr the decider sees, in bytes.
+const STDERR_BYTES: usize = 2_000;
+
+/// Everything that one beat looks at.
+#[derive(Debug)]
+pub struct Sensed {
+    /// The world.
+    pub world: World,
+    /// Asks that were not put away, with their answers.
+    pub asks: Asks,
+    /// All timers.
+    pub schedules: BTreeMap<Name, Schedule>,
+    /// The oldest approval that a human gave and no beat has used.
+    pub approved: Option<Ask>,
+    /// Whether a human has paused the loop, and why.
+    pub paused: Option<records::Paused>,
+}
+
+/// Reads the world. Every failure of a sensor is a reading; what cannot be listed at all is an error.
+///
+/// # Errors
+/// When the playbook or a directory cannot be read, or the human interrupts.
+pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
+    let layout = ctx.layout;
+    let playbook = texts::playbook(layout)?;
+    let (goals, mut problems) = texts::goals(layout)?;
+    let (sensors, more) = texts::sensors(layout)?;
+    problems.extend(more);
+    let (asks, more) = records::asks(layout)?;
+    problems.extend(more);
+    let (schedules, more) = records::schedules(layout)?;
+    problems.extend(more);
+    let paused = records::paused(layout)?;
+    let readings = readings(ctx, &sensors)?;
+    let now = ctx.now;
+    let spent = match ctx.settings.budget.day_micros {
+        Some(_) => ledger::spent_today(layout, now)?,
+        None => 0,
+    };
+    let fresh = |id: &Name| !beat.closed_asks.contains(id);
+    let standing = |(ask, answer): &(Ask, _)| Ask::state(ask, Option::as_ref(answer), now);
+    let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
+    let approved = live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
+    let own = Own {
+        workers: ctx.fleet.workers()?,
+        answers: live().filter_map(|pair| answered(&pair.0, pair.1.as_ref(), standing(pair))).collect(),
+        open: live().filter(|p| standing(p) == State::Open).map(|p| (p.0.id.clone(), p.0.text.clone())).collect(),
+        due: schedules.iter().filter_map(|(name, s)| s.due(name, beat.fired.get(name).copied(), now)).collect(),
+        budget: BudgetState::of(spent, ctx.settings.budget.day_micros),
+        problems,
+    };
+    let approved = approved.map(|pair| pair.0.clone());
+    Ok(Sensed { world: World { playbook, goals, readings, own }, asks, schedules, approved, paused })
+}
+
+/// An ask as the next decision sees it, once it is answered, rejected or expired.
+fn answered(ask: &Ask, answer: Option<&crate::model::ask::Answer>, state: State) -> Option<Answered> {
+    let (state, words) = match (state, answer.map(|a| &a.said)) {
+        (State::Answered, Some(Said::Answer { text })) => ("answered", text.clone()),
+        (State::Rejected, Some(Said::Reject { text })) => ("rejected", text.clone()),
+        (State::Expired, _) => ("expired", String::new()),
+        _ => return None,
+    };
+    let text = match (&ask.kind, &ask.approval) {
+        (AskKind::Approval, Some(approval)) => {
+            format!("{} {}: {}", approval.decided.action.tag(), approval.decided.action.object(), ask.text)
+        }
+        _ => ask.text.clone(),
+    };
+    Some(Answered { ask: ask.id.clone(), text, state: state.to_owned(), answer: words, beat: ask.beat.clone() })
+}
+
+/// Subjects of moves that the human rejected, and until when they are refused.
+pub fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
+    let of_seen = asks.values().filter(|(ask, _)| seen.contains(&ask.id));
+    of_seen
+        .filter_map(|(ask, answer)| match (&ask.approval, answer) {
+            (Some(approval), Some(answer)) if matches!(answer.said, Said::Reject { .. }) => {
+                Some((approval.subject.digest(), answer.at_ms + crate::model::ask::REJECTED_FOR_MS))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// The last run of a sensor with an interval, in the cache; losing it costs one run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LastRun {
+    at_ms: i64,
+    stamp: String,
+    reading: Reading,
+}
+
+type LastRuns = BTreeMap<Name, LastRun>;
+
+fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Reading>> {
+    let has_interval = |s: &SensorFile| s.header.as_ref().is_ok_and(|h| h.interval_ms.is_some());
+    let cache_path = ctx.layout.sensor_runs();
+    let mut runs: LastRuns = match sensors.iter().any(has_interval) {
+        // What cannot be read is run again.
+        true => records::read_json(&cache_path).ok().flatten().unwrap_or_default(),
+        false => LastRuns::new(),
+    };
+    let mut readings = BTreeMap::new();
+    let mut due = Vec::new();
+    for sensor in sensors {
+        match &sensor.header {
+            Err(unfit) => {
+                let detail = json!({ "why": unfit.why });
+                readings.insert(sensor.name.clone(), Reading::failed(unfit.error, None, detail, Trust::Trusted));
+            }
+            Ok(header) => match still_good(runs.get(&sensor.name), sensor, header, ctx.now) {
+                Some(reading) => {
+                    readings.insert(sensor.name.clone(), reading);
+                }
+                None => due.push((sensor, header)),
+            },
+        }
+    }
+    let jobs = due.iter().map(|(sensor, header)| job(ctx, sensor, header)).collect();
+    let ended = proc::run_all(jobs, WIDTH, ctx.cancel, None)?;
+    proc::end_strays();
+    if ctx.cancel.is_set() {
+        return Err(crate::model::fault::Fault::failed("could not finish the beat: interrupted").into());
+    }
+    let mut ran_timed = false;
+    for ((sensor, header), ended) in due.into_iter().zip(ended) {
+        let reading = interpret(ended, header.trust);
+        if header.interval_ms.is_some() {
+            ran_timed = true;
+            let run = LastRun { at_ms: ctx.now.unix_ms, stamp: sensor.stamp.clone(), reading: reading.clone() };
+            runs.insert(sensor.name.clone(), run);
+        }
+        readings.insert(sensor.name.clone(), reading);
+    }
+    if ran_timed {
+        runs.retain(|name, _| readings.contains_key(name));
+        file::make_dir(ctx.layout.cache())?;
+        records::write_json(&cache_path, &runs, file::Keep::Whole)?;
+    }
+    Ok(readings)
+}
+
+/// The cached reading, when the sensor's interval is not over and its file is the same.
+fn still_good(run: Option<&LastRun>, sensor: &SensorFile, header: &Header, now: Now) -> Option<Reading> {
+    let run = run?;
+    let same = run.stamp == sensor.stamp && run.reading.trust == header.trust;
+    (same && !now.waited(run.at_ms, header.interval_ms?)).then(|| run.reading.clone())
+}
+
+fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header) -> Job<'static> {
+    let settings = ctx.settings;
+    let granted = settings.full_env.iter().filter(|(key, _)| header.env.contains(key));
+    let mut env: Vec<(String, String)> = settings.base_env.iter().chain(granted).cloned().collect();
+    env.push(("LOOOP_DATA_DIR".to_owned(), ctx.layout.root().to_string_lossy().into_owned()));
+    Job {
+        program: sensor.path.clone(),
+        args: Vec::new(),
+        env,
+        cwd: ctx.layout.root().to_owned(),
+        input: Input::Null,
+        keep: Keep::All(MAX_OUTPUT_BYTES),
+        timeout_ms: header.timeout_ms.unwrap_or(settings.limits.sensor_timeout_ms),
+        gate: None,
+    }
+}
+
+/// A sensor's end as a reading. What varies from run to run goes to the detail, so that a sensor which
+/// fails in the same way twice is the same signal twice.
+fn interpret(ended: Ended, trust: Trust) -> Reading {
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    let from = stderr.len().saturating_sub(STDERR_BYTES);
+    let from = (from..=stderr.len()).find(|at| stderr.is_char_boundary(*at)).unwrap_or(0);
+    let detail = json!({ "stderr": stderr[from..], "took_ms": ended.took_ms, "printed_bytes": ended.stdout.len() });
+    let failed = |error, code| Reading::failed(error, code, detail, trust);
+    match ended.exit {
+        Exit::Code(0) => match parse_one_object(&ended.stdout) {
+            Ok(value) => Reading::from_output(value, trust),
+            Err(error) => failed(error, None),
+        },
+        Exit::Code(code) => failed("exit", Some(code)),
+        Exit::Signal(signal) => failed("signal", Some(signal)),
+        Exit::Timeout => failed("timeout", None),
+        Exit::TooMuch => failed("too_large", None),
+        Exit::NotStarted(why) => Reading::failed("not_started", None, json!({ "why": why }), trust),
+        Exit::Cancelled => failed("interrupted", None),
+    }
+}
+
+fn parse_one_object(bytes: &[u8]) -> Result<Value, &'static str> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err("empty");
+    }
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err("not_an_object"),
+        Err(_) => Err("not_json"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(exit: Exit, stdout: &str) -> Ended {
+        Ended { exit, stdout: stdout.as_bytes().to_vec(), stderr: b"oops".to_vec(), took_ms: 7 }
+    }
+
+    #[test]
+    fn every_end_is_a_reading() {
+        let rows = [
+            (ended(Exit::Code(0), "{\"a\":1}"), true, json!({"a":1})),
+            (ended(Exit::Code(0), " \n"), false, json!({"error":"empty"})),
+            (ended(Exit::Code(0), "[1]"), false, json!({"error":"not_an_object"})),
+            (ended(Exit::Code(0), "{\"a\":1}{\"b\":2}"), false, json!({"error":"not_json"})),
+            (ended(Exit::Code(0), "{\"a\":\"\u{0}\"}"), false, json!({"error":"not_json"})),
+            (ended(Exit::Code(3), "{\"a\":1}"), false, json!({"error":"exit","exit_code":3})),
+            (ended(Exit::Code(200), ""), false, json!({"error":"exit","exit_code":200})),
+            (ended(Exit::Signal(9), ""), false, json!({"error":"signal","exit_code":9})),
+            (ended(Exit::Timeout, "{"), false, json!({"error":"timeout"})),
+            (ended(Exit::TooMuch, ""), false, json!({"error":"too_large"})),
+        ];
+        for (end, ok, signal) in rows {
+            let shown = format!("{end:?}");
+            let reading = interpret(end, Trust::Trusted);
+            assert_eq!((reading.ok, reading.signal), (ok, signal), "{shown}");
+        }
+    }
+
+    #[test]
+    fn stderr_reaches_the_detail_and_not_the_signal() {
+        let reading = interpret(ended(Exit::Code(1), ""), Trust::Untrusted);
+        assert_eq!(reading.detail["stderr"], "oops");
+        assert_eq!(reading.trust, Trust::Untrusted);
+        assert_eq!(reading.signal, json!({"error":"exit","exit_code":1}));
+    }
+}

@@ -1,0 +1,333 @@
+//! A scripted model server: the real agent CLI runs in tests with no key and no internet.
+//!
+//! It speaks as much of the Anthropic Messages API as such a CLI uses, streamed or not, over HTTP on the loopback. Each
+//! request gets the next reply of the script, and the last reply repeats. A connection serves one request.
+
+use serde_json::{Value, json};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// What the server does with one request.
+#[derive(Clone)]
+pub struct Reply {
+    act: Act,
+    usage: Value,
+}
+
+#[derive(Clone)]
+enum Act {
+    /// The content blocks of a message, and why it stopped.
+    Message(Value, &'static str),
+    Status(u16, String),
+    Hang,
+}
+
+impl Reply {
+    /// The model says `text`.
+    pub fn text(text: &str) -> Reply {
+        Reply::new(Act::Message(json!({"type": "text", "text": text}), "end_turn"))
+    }
+
+    /// The model calls one of the CLI's tools.
+    pub fn tool(name: &str, input: Value) -> Reply {
+        let block = json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": input});
+        Reply::new(Act::Message(block, "tool_use"))
+    }
+
+    /// The endpoint fails with an HTTP status and this body.
+    pub fn status(code: u16, body: &str) -> Reply {
+        Reply::new(Act::Status(code, body.to_owned()))
+    }
+
+    /// The request is read and never answered, until the client or the server goes away.
+    pub fn hang() -> Reply {
+        Reply::new(Act::Hang)
+    }
+
+    /// The tokens that a message reports. As in the real API, `input` leaves out what came from the cache.
+    pub fn usage(mut self, input: u64, output: u64, cache_read: u64, cache_write: u64) -> Reply {
+        self.usage = json!({
+            "input_tokens": input, "output_tokens": output,
+            "cache_read_input_tokens": cache_read, "cache_creation_input_tokens": cache_write,
+        });
+        self
+    }
+
+    fn new(act: Act) -> Reply {
+        Reply { act, usage: Value::Null }.usage(100, 20, 0, 0)
+    }
+}
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Path and query.
+    pub path: String,
+    /// The body, or null where it was not JSON.
+    pub body: Value,
+    /// Length of the body.
+    pub bytes: usize,
+}
+
+/// A running server. It ends, with all its connections, when it is dropped.
+pub struct ModelServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    replies: Vec<Reply>,
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Recorded>,
+    answered: usize,
+    connections: Vec<TcpStream>,
+    stopped: bool,
+}
+
+impl ModelServer {
+    /// Listens on a free port and answers from a thread of its own.
+    pub fn start(replies: Vec<Reply>) -> ModelServer {
+        assert!(!replies.is_empty(), "a script needs a reply");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared { replies, state: Mutex::default(), arrived: Condvar::new() });
+        let thread = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.accept(&listener)
+        });
+        ModelServer { address, shared, thread: Some(thread) }
+    }
+
+    /// What a client takes as the base address, without a path.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// All requests so far.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.lock().requests.clone()
+    }
+
+    /// Waits until `count` requests came in, or panics: a test waits for this, not for time to pass.
+    pub fn wait_for_requests(&self, count: usize) {
+        let missing = |state: &mut State| state.requests.len() < count;
+        let deadline = Duration::from_secs(30);
+        let (state, late) =
+            self.shared.arrived.wait_timeout_while(self.shared.lock(), deadline, missing).unwrap();
+        assert!(!late.timed_out(), "{} of {count} requests after {deadline:?}", state.requests.len());
+    }
+}
+
+impl Drop for ModelServer {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.stopped = true;
+            for connection in &state.connections {
+                ignore(connection.shutdown(Shutdown::Both));
+            }
+        }
+        // The thread may be waiting for a client: be one.
+        ignore(TcpStream::connect(self.address).map(drop));
+        if let Some(thread) = self.thread.take() {
+            ignore(thread.join());
+        }
+    }
+}
+
+/// The client may go away at any time, and a test that fails must not fail a second time while it is cleaned up.
+fn ignore<E>(_: Result<(), E>) {}
+
+impl Shared {
+    /// A test that panicked with the lock in hand left nothing half done here.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn accept(&self, listener: &TcpListener) {
+        // The scope ends when each connection has: nothing of a server outlives its drop.
+        thread::scope(|scope| {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut state = self.lock();
+                if state.stopped {
+                    return;
+                }
+                state.connections.extend(stream.try_clone());
+                drop(state);
+                scope.spawn(move || {
+                    ignore(self.serve(&stream));
+                    // The clone kept for `drop` would hold the connection open.
+                    ignore(stream.shutdown(Shutdown::Both));
+                });
+            }
+        });
+    }
+
+    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+        let Some((method, recorded)) = read_request(stream)? else { return Ok(()) };
+        let is_call = method == "POST" && recorded.path.split('?').next() == Some("/v1/messages");
+        let reply = self.record(recorded.clone(), is_call);
+        let Some(reply) = reply else {
+            return respond(stream, 404, "application/json", r#"{"type":"error"}"#);
+        };
+        match reply.act {
+            Act::Message(block, stop) if recorded.body["stream"] == true => {
+                let model = &recorded.body["model"];
+                respond(stream, 200, "text/event-stream", &as_events(model, &block, stop, &reply.usage))
+            }
+            Act::Message(block, stop) => {
+                let message = message(&recorded.body["model"], json!([block]), json!(stop), &reply.usage);
+                respond(stream, 200, "application/json", &message.to_string())
+            }
+            Act::Status(code, body) => respond(stream, code, "application/json", &body),
+            Act::Hang => io::copy(&mut &*stream, &mut io::sink()).map(drop),
+        }
+    }
+
+    /// Notes the request, and takes the next reply if it is a call of the model.
+    fn record(&self, recorded: Recorded, is_call: bool) -> Option<Reply> {
+        let mut state = self.lock();
+        state.requests.push(recorded);
+        self.arrived.notify_all();
+        if !is_call {
+            return None;
+        }
+        let next = state.answered.min(self.replies.len() - 1);
+        state.answered += 1;
+        Some(self.replies[next].clone())
+    }
+}
+
+/// `None` where the client closed without a word.
+fn read_request(stream: &TcpStream) -> io::Result<Option<(String, Recorded)>> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(None) };
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header)?;
+        let Some((name, value)) = header.split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().map_err(io::Error::other)?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    Ok(Some((method, Recorded { path, body: json, bytes: length })))
+}
+
+fn respond(mut stream: &TcpStream, code: u16, kind: &str, body: &str) -> io::Result<()> {
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {code} scripted\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
+fn message(model: &Value, content: Value, stop: Value, usage: &Value) -> Value {
+    json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": model,
+        "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage,
+    })
+}
+
+/// The same message as the events of a stream. The content comes in two parts, as nothing says it comes in one.
+fn as_events(model: &Value, block: &Value, stop: &str, usage: &Value) -> String {
+    let (start, parts) = match block["text"].as_str() {
+        Some(text) => {
+            let deltas = halves(text).map(|part| json!({"type": "text_delta", "text": part}));
+            (json!({"type": "text", "text": ""}), deltas)
+        }
+        None => {
+            let input = block["input"].to_string();
+            let deltas = halves(&input).map(|part| json!({"type": "input_json_delta", "partial_json": part}));
+            let mut start = block.clone();
+            start["input"] = json!({});
+            (start, deltas)
+        }
+    };
+    let mut events = vec![
+        json!({"type": "message_start", "message": message(model, json!([]), Value::Null, usage)}),
+        json!({"type": "content_block_start", "index": 0, "content_block": start}),
+    ];
+    events.extend(parts.map(|delta| json!({"type": "content_block_delta", "index": 0, "delta": delta})));
+    events.extend([
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}),
+        json!({"type": "message_stop"}),
+    ]);
+    let name = |event: &Value| event["type"].as_str().unwrap_or_default().to_owned();
+    events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", name(event))).collect()
+}
+
+fn halves(text: &str) -> [&str; 2] {
+    let middle = text.ceil_char_boundary(text.len() / 2);
+    text.split_at(middle).into()
+}
+
+/// One request with a client that knows nothing: what comes back, whole.
+fn post(server: &ModelServer, path: &str, body: &Value) -> String {
+    let mut client = send(server, path, body);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn send(server: &ModelServer, path: &str, body: &Value) -> TcpStream {
+    let mut client = TcpStream::connect(server.address).unwrap();
+    let body = body.to_string();
+    write!(client, "POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    client
+}
+
+#[test]
+fn replies_go_out_in_order_and_the_last_repeats() {
+    let script = vec![Reply::status(429, r#"{"slow":"down"}"#), Reply::text("häh?").usage(1, 2, 3, 4)];
+    let server = ModelServer::start(script);
+    let call = |body| post(&server, "/v1/messages?beta=true", &body);
+
+    let refused = call(json!({"n": 1}));
+    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.ends_with(r#"{"slow":"down"}"#), "{refused}");
+
+    let whole = call(json!({"n": 2, "model": "m"}));
+    let (_, whole) = whole.split_once("\r\n\r\n").unwrap();
+    let whole: Value = serde_json::from_str(whole).unwrap();
+    assert_eq!(whole["content"][0]["text"], "häh?");
+    assert_eq!(whole["usage"]["cache_read_input_tokens"], 3);
+
+    let streamed = call(json!({"n": 3, "stream": true}));
+    assert!(streamed.contains("event: message_start\n") && streamed.ends_with("}\n\n"), "{streamed}");
+
+    let elsewhere = post(&server, "/v1/models", &json!({}));
+    assert!(elsewhere.starts_with("HTTP/1.1 404 "), "{elsewhere}");
+
+    let seen: Vec<Value> = server.requests().iter().map(|request| request.body["n"].clone()).collect();
+    assert_eq!(seen, [json!(1), json!(2), json!(3), Value::Null]);
+    assert_eq!(server.requests()[0].path, "/v1/messages?beta=true");
+    assert_eq!(server.requests()[0].bytes, r#"{"n":1}"#.len());
+}
+
+#[test]
+fn a_hanging_reply_ends_with_the_server() {
+    let server = ModelServer::start(vec![Reply::hang()]);
+    let mut client = send(&server, "/v1/messages", &json!({}));
+    server.wait_for_requests(1);
+    drop(server);
+    let mut answer = Vec::new();
+    // The end may come as an orderly close or as a reset; what counts is that it comes, and without an answer.
+    ignore(client.read_to_end(&mut answer).map(drop));
+    assert!(answer.is_empty());
+}

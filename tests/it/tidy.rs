@@ -1,0 +1,252 @@
+//! The shape of the source itself: layers, pure files, one owner per door to the outside, sizes, nothing unfinished.
+//!
+//! Rules see code with its comments and literals blanked out, and `use` groups spelled out, so that prose and messages
+//! may name anything. Rules about text see the file as it is. `cases` breaks each rule once.
+
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+mod cases;
+mod source;
+
+use source::{File, files};
+
+/// A module of the crate imports itself and what stands left of it.
+const LAYERS: [&str; 10] =
+    ["model", "sys", "store", "runner", "worker", "tick", "map", "fix", "config", "cli"];
+
+/// What a file marked `Pure.` cannot name: with none of these, the same input gives the same result.
+const IMPURE: [&str; 10] = [
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::net",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "rustix",
+    "Local::now",
+    "Utc::now",
+];
+
+/// Names, and the one place of the source (a file, or a folder with a slash) whose code has them.
+const DOORS: [(&[&str], &[&str]); 4] = [
+    (&["SystemTime::now", "Instant::now", "Local::now", "Utc::now", "clock_gettime"], &["src/sys/clock.rs"]),
+    (&["env::var", "env::set_var", "env::remove_var"], &["src/config.rs"]),
+    (&["Command::new"], &["src/sys/"]),
+    (&["print!", "println!", "eprint!", "eprintln!"], &["src/cli/print.rs"]),
+];
+
+/// Crates whose interface stays in so many files, so that they can be replaced.
+const FENCED: [(&str, usize); 3] = [("gix", 2), ("portable_pty", 1), ("tmux_interface", 1)];
+const CLAP_PLACES: [&str; 2] = ["src/cli/", "src/main.rs"];
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+const PIPELINE: (&str, usize) = ("src/tick/mod.rs", 80);
+const DROPPED_RESULTS_MAX: usize = 10;
+
+/// What may be longer, as a path or `path::function`, and why.
+const ALLOWED_LONG: &[(&str, &str)] = &[];
+
+/// Marks of unfinished work, and of this machine. Spelled apart, so that this file has none of them.
+const MARKS: [&str; 6] = [
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+    concat!("to", "do!"),
+    concat!("unimple", "mented!"),
+    concat!("#[ig", "nore"),
+];
+const PLACES: [&str; 8] = [
+    concat!("/wo", "rk/"),
+    concat!("/fa", "rm/"),
+    concat!("registry.npm", "js.org"),
+    concat!("index.cra", "tes.io"),
+    concat!("static.cra", "tes.io"),
+    concat!("pypi.org/", "simple"),
+    concat!("files.python", "hosted.org"),
+    concat!("deb.deb", "ian.org"),
+];
+
+/// A broken rule, and where.
+#[derive(Debug)]
+struct Violation {
+    rule: &'static str,
+    path: String,
+    line: usize,
+    text: String,
+}
+
+#[test]
+fn the_source_keeps_its_rules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tree = Vec::new();
+    read_tree(root, root, &mut tree);
+    assert!(tree.iter().any(|(path, _)| path == "src/main.rs"), "the source is not where it is looked for");
+    let broken = check(&tree);
+    let lines = broken.iter().map(|v| format!("{}:{}: {}: {}\n", v.path, v.line, v.rule, v.text));
+    assert!(broken.is_empty(), "{} rules broken:\n{}", broken.len(), lines.collect::<String>());
+}
+
+/// All text files under `folder`, named from `root`.
+fn read_tree(root: &Path, folder: &Path, tree: &mut Vec<(String, String)>) {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
+    entries.sort_by_key(|entry| entry.file_name());
+    for entry in entries {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        let generated = matches!(entry.file_name().to_str(), Some("target" | ".git" | "node_modules"));
+        if kind.is_dir() && !generated {
+            read_tree(root, &path, tree);
+        } else if kind.is_file()
+            // Recorded bytes are no text of ours.
+            && let Ok(text) = fs::read_to_string(&path)
+        {
+            tree.push((path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), text));
+        }
+    }
+}
+
+/// Every rule over a tree of (path, text).
+fn check(tree: &[(String, String)]) -> Vec<Violation> {
+    let files = files(tree);
+    let rust: Vec<&File> = files.iter().filter(|file| file.path.ends_with(".rs")).collect();
+    let source: Vec<&File> = rust.iter().copied().filter(|file| file.path.starts_with("src/")).collect();
+    let mut found = Vec::new();
+    for file in &source {
+        layers(file, &mut found);
+        pure(file, &mut found);
+        doors(file, &mut found);
+    }
+    for file in &rust {
+        first_line(file, &mut found);
+        sizes(file, ALLOWED_LONG, &mut found);
+    }
+    fences(&source, &mut found);
+    dropped_results(&source, &mut found);
+    for file in &files {
+        marks(file, &mut found);
+    }
+    docs_linked(&files, &mut found);
+    found
+}
+
+fn layers(file: &File, found: &mut Vec<Violation>) {
+    if matches!(file.path, "src/main.rs" | "src/lib.rs") {
+        return;
+    }
+    let rank = |name: &str| LAYERS.iter().position(|layer| *layer == name);
+    let (own, depth) = file.module();
+    let Some(own_rank) = rank(own) else {
+        found.push(file.violation("layers", 1, "belongs to no layer"));
+        return;
+    };
+    for (line, target) in file.crate_paths(depth) {
+        if rank(target).is_some_and(|rank| rank > own_rank) {
+            found.push(file.violation("layers", line, &format!("{own} imports {target}")));
+        }
+    }
+}
+
+fn pure(file: &File, found: &mut Vec<Violation>) {
+    let mut header = file.text.lines().take_while(|line| line.starts_with("//!"));
+    if header.any(|line| line.split_whitespace().any(|word| word == "Pure.")) {
+        for name in IMPURE {
+            for line in file.lines_with(name) {
+                found.push(file.violation("pure", line, &format!("a pure file names {name}")));
+            }
+        }
+    }
+}
+
+fn doors(file: &File, found: &mut Vec<Violation>) {
+    for (names, places) in DOORS {
+        for name in names.iter().filter(|_| !file.is_in(places)) {
+            for line in file.lines_with(name) {
+                found.push(file.violation("doors", line, &format!("{name} belongs to {}", places[0])));
+            }
+        }
+    }
+}
+
+fn fences(source: &[&File], found: &mut Vec<Violation>) {
+    for (name, limit) in FENCED {
+        let users = source.iter().filter_map(|file| Some((file, file.lines_with(name).first().copied()?)));
+        for (file, line) in users.skip(limit) {
+            found.push(file.violation("fences", line, &format!("{name} is in more than {limit} files")));
+        }
+    }
+    for file in source.iter().filter(|file| !file.is_in(&CLAP_PLACES)) {
+        for line in file.lines_with("clap") {
+            found.push(file.violation("fences", line, "clap belongs to src/cli/"));
+        }
+    }
+}
+
+fn first_line(file: &File, found: &mut Vec<Violation>) {
+    let header = file.text.lines().map_while(|line| line.strip_prefix("//! "));
+    let paragraph = header.collect::<Vec<_>>().join(" ");
+    if !paragraph.contains(". ") && !paragraph.ends_with('.') {
+        found.push(file.violation("first-line", 1, "does not say in a sentence what the file is for"));
+    }
+}
+
+/// Tests may be as long as their cases are many.
+fn sizes(file: &File, allowed: &[(&str, &str)], found: &mut Vec<Violation>) {
+    let is_allowed = |name: &str| allowed.iter().any(|(long, _)| *long == name);
+    let lines = file.text.lines().count();
+    if file.path == PIPELINE.0 && lines > PIPELINE.1 {
+        let text = format!("{lines} lines: the pipeline is one screen of {}", PIPELINE.1);
+        found.push(file.violation("pipeline", PIPELINE.1 + 1, &text));
+    }
+    if file.is_test() {
+        return;
+    }
+    let tests = file.test_lines();
+    let own = lines - tests.iter().map(ExactSizeIterator::len).sum::<usize>();
+    if own > FILE_LINES_MAX && !is_allowed(file.path) {
+        found.push(file.violation("size", FILE_LINES_MAX + 1, &format!("{own} lines in a file")));
+    }
+    for (name, span) in file.functions() {
+        let in_tests = tests.iter().any(|range: &Range<usize>| range.contains(&span.start));
+        let allowed = is_allowed(&format!("{}::{name}", file.path));
+        if span.len() > FUNCTION_LINES_MAX && !in_tests && !allowed {
+            found.push(file.violation("size", span.start, &format!("{} lines in {name}", span.len())));
+        }
+    }
+}
+
+fn dropped_results(source: &[&File], found: &mut Vec<Violation>) {
+    let drops =
+        source.iter().flat_map(|file| file.lines_with("let _ =").into_iter().map(move |line| (file, line)));
+    for (file, line) in drops.skip(DROPPED_RESULTS_MAX) {
+        let text = format!("more than {DROPPED_RESULTS_MAX} results thrown away");
+        found.push(file.violation("dropped-results", line, &text));
+    }
+}
+
+fn marks(file: &File, found: &mut Vec<Violation>) {
+    let of_ours = file.path.starts_with("src/") || file.path.starts_with("tests/");
+    for (number, line) in (1..).zip(file.text.lines()) {
+        for mark in MARKS.iter().filter(|mark| of_ours && line.contains(*mark)) {
+            found.push(file.violation("marks", number, mark));
+        }
+        for place in PLACES.iter().filter(|place| line.contains(*place)) {
+            found.push(file.violation("places", number, place));
+        }
+    }
+}
+
+/// A page that no other page leads to is not found by a reader.
+fn docs_linked(files: &[File], found: &mut Vec<Violation>) {
+    let is_doc = |path: &str| path.starts_with("docs/") && path.ends_with(".md");
+    let pages: Vec<&File> =
+        files.iter().filter(|file| is_doc(file.path) || file.path == "README.md").collect();
+    for doc in pages.iter().filter(|file| is_doc(file.path)) {
+        let mut others = pages.iter().filter(|page| page.path != doc.path);
+        if !others.any(|page| page.links().iter().any(|link| link == doc.path)) {
+            found.push(doc.violation("docs-linked", 1, "no other page links to it"));
+        }
+    }
+}

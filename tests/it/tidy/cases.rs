@@ -1,0 +1,295 @@
+//! Each rule of the tidy test, broken once and kept once: a rule whose wire is cut fails here.
+
+use super::{ALLOWED_LONG, FILE_LINES_MAX, FUNCTION_LINES_MAX, MARKS, PLACES, check, files, sizes};
+use std::collections::BTreeSet;
+
+/// The rules that a tree of one file breaks. The file gets a proper first line.
+fn broken(path: &str, rest: &str) -> Vec<&'static str> {
+    broken_tree(&[(path, &format!("//! A made-up file.\n{rest}"))])
+}
+
+fn broken_tree(tree: &[(&str, &str)]) -> Vec<&'static str> {
+    let tree: Vec<_> = tree.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+    let rules: BTreeSet<_> = check(&tree).into_iter().map(|violation| violation.rule).collect();
+    rules.into_iter().collect()
+}
+
+/// `lines` lines that no other rule minds.
+fn filler(lines: usize) -> String {
+    "    go();\n".repeat(lines)
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn layers_look_left() {
+    for bad in [
+        ("src/sys/proc.rs", "use crate::store::Store;\n"),
+        ("src/model.rs", "fn f() { crate::cli::run() }\n"),
+        ("src/tick/gate.rs", "use crate::{\n    model::World,\n    config::{Config, Limits},\n};\n"),
+        ("src/tick/mod.rs", "use super::cli;\n"),
+        ("src/tick/gate.rs", "use super::super::map::{Map, Name};\n"),
+        ("src/worker/wire/frame.rs", "use super::super::super::tick;\n"),
+        ("src/tick/gate_tests.rs", "use crate::cli as front;\n"),
+        ("src/sys/proc.rs", "use crate::{model, cli as front};\n"),
+        ("src/helpers.rs", "fn f() {}\n"),
+    ] {
+        assert_eq!(broken(bad.0, bad.1), ["layers"], "{bad:?}");
+    }
+    for good in [
+        ("src/tick/gate.rs", "use crate::model::World;\nuse crate::{sys, tick::diff, worker};\n"),
+        (
+            "src/tick/gate.rs",
+            "//! See [`crate::cli`].\n// crate::cli::run does more\nconst A: &str = \"crate::cli::x\";\n",
+        ),
+        ("src/tick/gate.rs", "use super::{diff, decide};\nuse super::map_of_names;\n"),
+        ("src/worker/wire/frame.rs", "use super::super::tick;\n"),
+        ("src/worker/wire/frame.rs", "use super::super::attach;\n"),
+        ("src/cli/run.rs", "use crate::{config, fix, map, tick};\n"),
+        ("src/model/beat.rs", "use crate::model::fixture;\nuse crate::VERSION;\n"),
+        ("src/main.rs", "use crate::cli;\n"),
+        ("src/lib.rs", "pub use crate::cli::run;\n"),
+        ("tests/it/main.rs", "use crate::cli;\n"),
+    ] {
+        assert_eq!(broken(good.0, good.1), NONE, "{good:?}");
+    }
+}
+
+#[test]
+fn a_violation_says_where() {
+    let text = "//! A made-up file.\n\nuse crate::{\n    model::{\n        World,\n    },\n    cli,\n};\n";
+    let found = check(&[("src/sys/proc.rs".to_owned(), text.to_owned())]);
+    let [only] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((&*only.path, only.line, &*only.text), ("src/sys/proc.rs", 7, "sys imports cli"));
+}
+
+#[test]
+fn pure_files_touch_nothing() {
+    for (mark, code) in [
+        ("//! Pure.", "use std::fs;\n"),
+        ("//! Pure. The rules of time.", "use std::{collections::BTreeMap, env};\n"),
+        ("//! The rules of time. Pure.", "fn f() { std::thread::yield_now() }\n"),
+        ("//!\n//! Pure.", "type T = SystemTime;\n"),
+        ("//! Pure.", "use rustix::fs;\n"),
+        ("//! Pure.", "fn f(a: std::net::IpAddr) {}\n"),
+        ("//! Pure.", "use std::process::ExitCode;\n"),
+    ] {
+        assert_eq!(broken("src/model/beat.rs", &format!("{mark}\n\n{code}")), ["pure"], "{mark} {code}");
+        assert_eq!(broken("src/model/beat.rs", &format!("//! Not so.\n\n{code}")), NONE, "{code}");
+    }
+    for clock in ["Instant::now()", "Local::now()", "chrono::Utc::now()"] {
+        let code = format!("//! Pure.\n\nfn f() {{ {clock} }}\n");
+        assert_eq!(broken("src/model/beat.rs", &code), ["doors", "pure"], "{clock}");
+    }
+    let prose = "//! Pure.\n\n/// Unlike std::fs.\nconst A: &str = \"std::fs\";\nconst B: &str = r#\"\"std::env\"\"#;\n";
+    assert_eq!(broken("src/model/beat.rs", prose), NONE);
+}
+
+#[test]
+fn each_door_has_one_owner() {
+    for (call, owner) in [
+        ("SystemTime::now()", "src/sys/clock.rs"),
+        ("std::time::Instant::now()", "src/sys/clock.rs"),
+        ("chrono::Local::now()", "src/sys/clock.rs"),
+        ("Utc::now()", "src/sys/clock.rs"),
+        ("clock_gettime(ClockId::Monotonic)", "src/sys/clock.rs"),
+        ("std::env::var(name)", "src/config.rs"),
+        ("env::vars_os()", "src/config.rs"),
+        ("std::env::set_var(name, value)", "src/config.rs"),
+        ("std::env::remove_var(name)", "src/config.rs"),
+        ("Command::new(name)", "src/sys/proc.rs"),
+        ("print!()", "src/cli/print.rs"),
+        ("println!()", "src/cli/print.rs"),
+        ("eprint!()", "src/cli/print.rs"),
+        ("eprintln!()", "src/cli/print.rs"),
+    ] {
+        let code = format!("fn f() {{ {call}; }}\n");
+        assert_eq!(broken("src/tick/log.rs", &code), ["doors"], "{call}");
+        assert_eq!(broken(owner, &code), NONE, "{call}");
+        assert_eq!(broken("tests/it/log.rs", &code), NONE, "{call}");
+    }
+    assert_eq!(broken("src/config.rs", "use std::{\n    env::var_os,\n    fs,\n};\n"), NONE);
+    assert_eq!(broken("src/tick/log.rs", "use std::{\n    env::{args, var_os},\n    fs,\n};\n"), ["doors"]);
+    let alike = "fn f() { CommandLine::new(); MyCommand::new(); writeln!(out).ok(); std::env::args(); }\n";
+    assert_eq!(broken("src/tick/log.rs", alike), NONE);
+}
+
+#[test]
+fn crates_stay_behind_their_fences() {
+    let user = |path, code| (path, code);
+    let gix = "//! A user of it.\nuse gix::Repository;\n";
+    let two = [user("src/store/history.rs", gix), user("src/store/commit.rs", gix)];
+    assert_eq!(broken_tree(&two), NONE);
+    assert_eq!(broken_tree(&[two[0], two[1], user("src/worker/clone.rs", gix)]), ["fences"]);
+    assert_eq!(
+        broken_tree(&[two[0], two[1], user("src/map/mod.rs", "//! It is not gix that names it.\n")]),
+        NONE
+    );
+    for name in ["portable_pty", "tmux_interface"] {
+        let code = format!("//! A user of it.\nuse {name}::All;\nfn f(a: {name}::One) {{}}\n");
+        assert_eq!(broken_tree(&[("src/worker/a.rs", &code)]), NONE, "{name}");
+        assert_eq!(
+            broken_tree(&[("src/worker/a.rs", &code), ("src/worker/b.rs", &code)]),
+            ["fences"],
+            "{name}"
+        );
+    }
+    for (path, rules) in [
+        ("src/cli/tick.rs", &NONE[..]),
+        ("src/main.rs", &NONE),
+        ("src/config.rs", &["fences"]),
+        ("src/lib.rs", &["fences"]),
+    ] {
+        assert_eq!(broken(path, "use clap::Parser;\n"), rules, "{path}");
+    }
+}
+
+#[test]
+fn first_lines_say_what_for() {
+    for bad in [
+        "fn f() {}\n",
+        "//! no sentence\n",
+        "//!\n//! Too late.\n",
+        "// Not for the reader.\n",
+        "",
+        "\n//! Too late.\n",
+    ] {
+        assert_eq!(broken_tree(&[("src/sys/tty.rs", bad)]), ["first-line"], "{bad:?}");
+        assert_eq!(broken_tree(&[("benches/beat.rs", bad)]), ["first-line"], "{bad:?}");
+    }
+    for good in [
+        "//! Terminals.",
+        "//! Terminals. And more of\n//! them",
+        "//! What a terminal\n//! can do.\n//!\n//! More",
+    ] {
+        assert_eq!(broken_tree(&[("src/sys/tty.rs", good)]), NONE, "{good:?}");
+    }
+    assert_eq!(broken_tree(&[("notes.txt", "as you like")]), NONE);
+}
+
+#[test]
+fn files_and_functions_fit_on_a_screen_or_two() {
+    let function = |lines: usize| format!("fn long(a: [u8; 2]) {{\n{}}}\n", filler(lines - 2));
+    let (fits, too_long) = (function(FUNCTION_LINES_MAX), function(FUNCTION_LINES_MAX + 1));
+    assert_eq!(broken("src/sys/tty.rs", &fits), NONE);
+    assert_eq!(broken("src/sys/tty.rs", &too_long), ["size"]);
+    assert_eq!(broken("benches/beat.rs", &too_long), ["size"]);
+    assert_eq!(broken("src/sys/tty.rs", &format!("impl A {{\n{too_long}}}\n")), ["size"]);
+
+    let file = |lines: usize| filler(lines - 1);
+    assert_eq!(broken("src/sys/tty.rs", &file(FILE_LINES_MAX)), NONE);
+    assert_eq!(broken("src/sys/tty.rs", &file(FILE_LINES_MAX + 1)), ["size"]);
+
+    // A brace in a literal or a comment ends no function, and a signature alone is none.
+    for literal in [
+        "'}'",
+        "'\\'','}'",
+        "'\"', '}'",
+        "\"}\"",
+        "\"\\\"}\"",
+        "r#\"\"}\"#",
+        "b\"}\"",
+        "x) // }",
+        "x) /* /* } */ } */",
+    ] {
+        let hidden = too_long.replacen("go()", &format!("go({literal}"), 1);
+        assert_eq!(broken("src/sys/tty.rs", &hidden), ["size"], "{literal}");
+    }
+    let signature =
+        format!("trait A {{\n    fn a(&self);\n{}    fn b(&self);\n}}\n", "    const B: u8;\n".repeat(80));
+    assert_eq!(broken("src/sys/tty.rs", &signature), NONE);
+}
+
+#[test]
+fn tests_may_be_long() {
+    let long = format!("fn long() {{\n{}}}\n", filler(FILE_LINES_MAX + 1));
+    assert_eq!(broken("tests/it/tty.rs", &long), NONE);
+    assert_eq!(broken("src/sys/tty_tests.rs", &long), NONE);
+    assert_eq!(
+        broken("src/sys/tty.rs", &format!("fn a() {{}}\n\n#[cfg(test)]\nmod tests {{\n{long}}}\n")),
+        NONE
+    );
+    // What stands after the tests counts again, and a test module in a file of its own excuses nothing.
+    assert_eq!(
+        broken("src/sys/tty.rs", &format!("#[cfg(test)]\nmod tests {{\n    go();\n}}\n{long}")),
+        ["size"]
+    );
+    assert_eq!(broken("src/sys/tty.rs", &format!("#[cfg(test)]\nmod tty_tests;\n{long}")), ["size"]);
+}
+
+#[test]
+fn what_may_be_long_is_named() {
+    let text = format!("//! A made-up file.\nfn long() {{\n{}}}\n", filler(FILE_LINES_MAX));
+    let tree = [("src/sys/tty.rs".to_owned(), text)];
+    let found = |allowed: &[(&str, &str)]| {
+        let mut found = Vec::new();
+        sizes(&files(&tree)[0], allowed, &mut found);
+        found.len()
+    };
+    assert_eq!(found(&[]), 2);
+    assert_eq!(found(&[("src/sys/tty.rs", "a table")]), 1);
+    assert_eq!(found(&[("src/sys/tty.rs::long", "a table")]), 1);
+    assert_eq!(found(&[("src/sys/tty.rs::other", "a table"), ("src/sys/signal.rs", "a table")]), 2);
+    assert!(ALLOWED_LONG.iter().all(|(_, why)| !why.is_empty()));
+}
+
+#[test]
+fn the_pipeline_is_one_screen() {
+    assert_eq!(broken("src/tick/mod.rs", &filler(79)), NONE);
+    assert_eq!(broken("src/tick/mod.rs", &filler(80)), ["pipeline"]);
+    assert_eq!(broken("src/map/mod.rs", &filler(80)), NONE);
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    for mark in MARKS {
+        for path in ["src/sys/tty.rs", "tests/it/tty.rs"] {
+            assert_eq!(broken(path, &format!("// {mark}(me): this\n")), ["marks"], "{path} {mark}");
+        }
+        assert_eq!(broken_tree(&[("tests/it/fixtures/a.txt", mark)]), ["marks"], "{mark}");
+        assert_eq!(broken_tree(&[("README.md", mark)]), NONE, "{mark}");
+    }
+}
+
+#[test]
+fn no_place_of_one_machine_is_named() {
+    for place in PLACES {
+        for path in ["src/sys/tty.rs", "README.md", ".ci/run"] {
+            let text = format!("//! A made-up file.\n// see {place}here\n");
+            assert_eq!(broken_tree(&[(path, &text)]), ["places"], "{path} {place}");
+        }
+    }
+    assert_eq!(broken_tree(&[("README.md", "a network, ~/work and https://crates.io/crates/looop")]), NONE);
+}
+
+#[test]
+fn results_are_seldom_thrown_away() {
+    let drops = |count: usize| format!("fn f() {{\n{}}}\n", "    let _ = go();\n".repeat(count));
+    let half = format!("//! Half of them.\n{}", drops(5));
+    assert_eq!(broken_tree(&[("src/sys/a.rs", &half), ("src/sys/b.rs", &half)]), NONE);
+    let more = format!("//! More than half of them.\n{}", drops(6));
+    assert_eq!(broken_tree(&[("src/sys/a.rs", &half), ("src/sys/b.rs", &more)]), ["dropped-results"]);
+    assert_eq!(broken("tests/it/a.rs", &drops(11)), NONE);
+}
+
+#[test]
+fn each_page_is_linked() {
+    let page = |path, text| (path, text);
+    let lonely =
+        [page("README.md", "[a](docs/a.md)"), page("docs/a.md", "a"), page("docs/b.md", "[b](b.md)")];
+    assert_eq!(broken_tree(&lonely), ["docs-linked"]);
+    for (from, link) in [
+        ("README.md", "[b](docs/b.md#why)"),
+        ("README.md", "[b](./docs/b.md \"why\")"),
+        ("README.md", "see [b]\n\n[b]: docs/b.md\n"),
+        ("docs/a.md", "[b](b.md)"),
+        ("docs/more/a.md", "[b](../b.md)"),
+    ] {
+        let mut tree = vec![page("docs/b.md", "b"), page(from, link)];
+        if from != "README.md" {
+            tree.push(page("README.md", "[a](docs/a.md) [a](docs/more/a.md)"));
+        }
+        assert_eq!(broken_tree(&tree), NONE, "{from} {link}");
+    }
+    assert_eq!(broken_tree(&[page("seed/PLAYBOOK.md", "no page of ours")]), NONE);
+}

@@ -1,0 +1,270 @@
+//! How the tidy test reads a source file: its code without prose, its paths, its functions, its links.
+
+use super::Violation;
+use std::ops::Range;
+
+/// One file of the tree.
+pub struct File<'a> {
+    pub path: &'a str,
+    pub text: &'a str,
+    /// The text with comments and the insides of literals blanked out, line for line.
+    code: String,
+    /// Lines of `use` groups, one path each: (line, path).
+    grouped: Vec<(usize, String)>,
+}
+
+/// The tree, read once for all rules.
+pub fn files(tree: &[(String, String)]) -> Vec<File<'_>> {
+    tree.iter().map(|(path, text)| File::read(path, text)).collect()
+}
+
+impl<'a> File<'a> {
+    fn read(path: &'a str, text: &'a str) -> File<'a> {
+        let code = if path.ends_with(".rs") { code_only(text) } else { String::new() };
+        let grouped = grouped_uses(&code);
+        File { path, text, code, grouped }
+    }
+}
+
+impl File<'_> {
+    pub fn violation(&self, rule: &'static str, line: usize, text: &str) -> Violation {
+        Violation { rule, path: self.path.to_owned(), line, text: text.to_owned() }
+    }
+
+    /// Whether it is one of `places`, or in one that ends with a slash.
+    pub fn is_in(&self, places: &[&str]) -> bool {
+        places
+            .iter()
+            .any(|place| self.path == *place || (place.ends_with('/') && self.path.starts_with(place)))
+    }
+
+    /// Whether the whole file is a test.
+    pub fn is_test(&self) -> bool {
+        self.path.starts_with("tests/")
+            || self.path.ends_with("_tests.rs")
+            || self.path.ends_with("/tests.rs")
+    }
+
+    /// The top module it is in, and how many `super` lead from it to the crate.
+    pub fn module(&self) -> (&str, usize) {
+        let inside = self.path.trim_start_matches("src/").trim_end_matches(".rs");
+        let inside = inside.trim_end_matches("/mod");
+        (inside.split('/').next().unwrap_or(inside), inside.split('/').count())
+    }
+
+    /// Lines whose code has `name`, as the start of a word. Each line once.
+    pub fn lines_with(&self, name: &str) -> Vec<usize> {
+        let mut lines: Vec<usize> = self
+            .fragments()
+            .filter(|(_, code)| words(code, name).next().is_some())
+            .map(|(line, _)| line)
+            .collect();
+        lines.sort_unstable();
+        lines.dedup();
+        lines
+    }
+
+    /// The modules of the crate that it names, by `crate::` or by enough `super::`.
+    pub fn crate_paths(&self, depth: usize) -> Vec<(usize, &str)> {
+        let mut paths = Vec::new();
+        for (line, code) in self.fragments() {
+            paths.extend(words(code, "crate::").map(|at| (line, identifier(&code[at + 7..]))));
+            for at in words(code, "super::").filter(|at| !code[..*at].ends_with("super::")) {
+                let after = code[at..].trim_start_matches("super::");
+                let supers = (code.len() - at - after.len()) / "super::".len();
+                if supers >= depth {
+                    paths.push((line, identifier(after)));
+                }
+            }
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
+    fn fragments(&self) -> impl Iterator<Item = (usize, &str)> {
+        let grouped = self.grouped.iter().map(|(line, path)| (*line, path.as_str()));
+        (1..).zip(self.code.lines()).chain(grouped)
+    }
+
+    /// Lines that only a test build has.
+    pub fn test_lines(&self) -> Vec<Range<usize>> {
+        let starts = self.code.match_indices("#[cfg(test)]").map(|(at, _)| at);
+        starts.map(|at| line_of(&self.code, at)..line_of(&self.code, item_end(&self.code, at)) + 1).collect()
+    }
+
+    /// Each function that has a body: its name, its first line to its last.
+    pub fn functions(&self) -> Vec<(&str, Range<usize>)> {
+        let code = &self.code;
+        let named = words(code, "fn ").map(|at| (at, identifier(&code[at + 3..])));
+        let span = |at| line_of(code, at)..line_of(code, item_end(code, at)) + 1;
+        named.filter(|(_, name)| !name.is_empty()).map(|(at, name)| (name, span(at))).collect()
+    }
+
+    /// The files that a page links to, as paths from the root of the tree.
+    pub fn links(&self) -> Vec<String> {
+        let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let inline = self.text.split("](").skip(1);
+        let listed = self
+            .text
+            .lines()
+            .filter(|line| line.starts_with('['))
+            .filter_map(|line| line.split("]: ").nth(1));
+        let target = |rest: &str| {
+            let end = rest.find([')', '#', ' ', '\n']).unwrap_or(rest.len());
+            resolve(folder, &rest[..end])
+        };
+        inline.chain(listed).map(target).collect()
+    }
+}
+
+fn resolve(folder: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(link.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Where `name` starts a word in `code`.
+fn words<'a>(code: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let starts = move |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    code.match_indices(name).map(|(at, _)| at).filter(move |at| starts(*at))
+}
+
+fn identifier(code: &str) -> &str {
+    let end = code.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(code.len());
+    &code[..end]
+}
+
+fn line_of(code: &str, at: usize) -> usize {
+    code[..at].matches('\n').count() + 1
+}
+
+/// The end of the item that starts at `from`: the brace that closes its body, or a semicolon in place of a body.
+fn item_end(code: &str, from: usize) -> usize {
+    // An array type in a signature holds a semicolon too, but within its brackets.
+    let (mut braces, mut brackets) = (0_usize, 0_usize);
+    for (at, byte) in code.bytes().enumerate().skip(from) {
+        match byte {
+            b'(' | b'[' => brackets += 1,
+            b')' | b']' => brackets = brackets.saturating_sub(1),
+            b'{' => braces += 1,
+            b'}' if braces <= 1 => return at,
+            b'}' => braces -= 1,
+            b';' if braces == 0 && brackets == 0 => return at,
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+/// The paths of all `use` statements that have a group in them, spelled out, each with the line it ends on.
+fn grouped_uses(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for start in words(code, "use ") {
+        let statement = code[start + 4..].split(';').next().unwrap_or_default();
+        if statement.contains('{') {
+            spell_out(statement, line_of(code, start), &mut found);
+        }
+    }
+    found
+}
+
+fn spell_out(statement: &str, first_line: usize, found: &mut Vec<(usize, String)>) {
+    let mut prefixes = vec![String::new()];
+    let mut path = String::new();
+    let mut line = first_line;
+    for c in statement.chars().chain([',']) {
+        let outer = prefixes.last().cloned().unwrap_or_default();
+        match c {
+            '\n' => line += 1,
+            '{' => prefixes.push(outer + std::mem::take(&mut path).trim()),
+            ',' | '}' => {
+                let leaf = std::mem::take(&mut path);
+                if !leaf.trim().is_empty() {
+                    found.push((line, outer + leaf.trim()));
+                }
+                if c == '}' {
+                    prefixes.pop();
+                }
+            }
+            c => path.push(c),
+        }
+    }
+}
+
+/// The text with comments and the insides of literals blanked out, line for line.
+fn code_only(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
+        let end = prose_end(&text[at..]).map_or(at + c.len_utf8(), |length| at + length);
+        if end == at + c.len_utf8() {
+            code.push(c);
+        } else {
+            code.extend(text[at..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+        }
+        at = end;
+    }
+    code
+}
+
+/// The length of the comment or literal that `text` starts with.
+fn prose_end(text: &str) -> Option<usize> {
+    if text.starts_with("//") {
+        return Some(text.find('\n').unwrap_or(text.len()));
+    }
+    if text.starts_with("/*") {
+        return Some(block_comment_end(text));
+    }
+    if let Some(rest) = text.strip_prefix('\'') {
+        // 'a' is a character and 'a a lifetime.
+        let mut chars = rest.chars();
+        return match (chars.next()?, chars.next()?) {
+            ('\\', _) => quoted_end(text, '\''),
+            (_, '\'') => quoted_end(text, '\''),
+            _ => None,
+        };
+    }
+    if text.starts_with('"') {
+        return quoted_end(text, '"');
+    }
+    let raw = text.strip_prefix("br").or(text.strip_prefix("cr")).or(text.strip_prefix('r'))?;
+    let hashes = raw.len() - raw.trim_start_matches('#').len();
+    let inside = raw[hashes..].strip_prefix('"')?;
+    let close = format!("\"{}", &raw[..hashes]);
+    let length = inside.find(&close).map_or(inside.len(), |end| end + close.len());
+    Some(text.len() - inside.len() + length)
+}
+
+fn quoted_end(text: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == quote => return Some(at + 1),
+            _ => {}
+        }
+    }
+    Some(text.len())
+}
+
+/// Comments may hold comments.
+fn block_comment_end(text: &str) -> usize {
+    let (mut at, mut depth) = (2, 1);
+    while depth > 0 {
+        let rest = &text[at..];
+        match (rest.find("/*"), rest.find("*/")) {
+            (Some(open), Some(close)) if open < close => (at, depth) = (at + open + 2, depth + 1),
+            (_, Some(close)) => (at, depth) = (at + close + 2, depth - 1),
+            (_, None) => return text.len(),
+        }
+    }
+    at
+}
