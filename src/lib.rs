@@ -5,3 +5,5 @@ pub mod store;
 pub mod runner;
 pub mod worker;
 pub mod tick;
+pub mod config;
+pub mod cli;

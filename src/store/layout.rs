@@ -121,6 +121,11 @@ impl Layout {
         self.root.join("tick.lock")
     }
 
+    /// Held by the one pulse of a data dir.
+    pub fn pulse_lock(&self) -> PathBuf {
+        self.root.join("pulse.lock")
+    }
+
     /// The lock around short replaces.
     pub fn store_lock(&self) -> PathBuf {
         self.root.join("store.lock")
@@ -167,14 +172,6 @@ pub const TRACKED: [&str; 12] = [
     ".gitignore", "format", "PLAYBOOK.md", "goals", "sensors", "snapshots", "world.json", "journal.md", "journal",
     "reports", "asks", "schedules",
 ];
-
-/// What people write: a change here that no move made is a human's.
-pub fn is_human_path(path: &str) -> bool {
-    let roots = ["PLAYBOOK.md", ".gitignore", "format"];
-    let dirs = ["goals/", "sensors/", "schedules/", "reports/"];
-    let answer = path.starts_with("asks/") && path.ends_with(".answer.json");
-    roots.contains(&path) || dirs.iter().any(|dir| path.starts_with(dir)) || answer
-}
 
 /// Checks that the data dir is there, is this user's alone, and has a layout that this program knows.
 ///

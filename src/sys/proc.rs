@@ -602,3 +602,25 @@ pub fn wait_readable(fds: &[&dyn AsFd], wait_ms: i64) -> bool {
     let time = timespec(std::time::Duration::from_millis(wait_ms.max(0) as u64));
     poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
 }
+
+/// The processes that this one descends from, nearest first.
+pub fn ancestors() -> Vec<u32> {
+    let mut all = Vec::new();
+    let mut pid = rustix::process::getpid().as_raw_nonzero().get();
+    while let Some(fields) = stat_fields(pid).filter(|fields| fields.parent > 1 && all.len() < 1000) {
+        pid = fields.parent;
+        all.extend(u32::try_from(pid));
+    }
+    all
+}
+
+/// Runs the human's editor on a file, in the foreground of their terminal; true when it ended well.
+/// The editor is a shell line, as it is for git.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_interactive(editor: &str, file: &Path) -> io::Result<bool> {
+    let line = format!("{editor} \"$@\"");
+    let status = Command::new("sh").arg("-c").arg(line).arg(editor).arg(file).status()?;
+    Ok(status.success())
+}

@@ -43,6 +43,8 @@ pub struct Ctx<'a> {
     pub person: String,
     /// Drawn about ten times a second while the runner thinks.
     pub frame: Option<Box<dyn FnMut() + 'a>>,
+    /// True: nothing is written, not even to the cache.
+    pub dry: bool,
     /// What went wrong without ending the beat.
     pub warnings: Vec<String>,
 }

@@ -159,12 +159,27 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
         }
         readings.insert(sensor.name.clone(), reading);
     }
-    if ran_timed {
+    if ran_timed && !ctx.dry {
         runs.retain(|name, _| readings.contains_key(name));
         file::make_dir(ctx.layout.cache())?;
         records::write_json(&cache_path, &runs, file::Keep::Whole)?;
     }
     Ok(readings)
+}
+
+/// Runs one sensor, or all, whatever their intervals say.
+///
+/// # Errors
+/// When the sensors cannot be listed, or the human interrupts.
+pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name, Reading>> {
+    let (mut sensors, _) = texts::sensors(ctx.layout)?;
+    sensors.retain(|sensor| one.is_none_or(|name| sensor.name.as_str() == name));
+    for sensor in &mut sensors {
+        if let Ok(header) = &mut sensor.header {
+            header.interval_ms = None;
+        }
+    }
+    readings(ctx, &sensors)
 }
 
 /// The cached reading, when the sensor's interval is not over and its file is the same.

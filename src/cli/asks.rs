@@ -1,0 +1,264 @@
+//! `looop asks`, `answer`, `approve`, `reject`: the human channel.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{App, envelope, pick, print, read_stdin};
+use crate::model::ask::{Answer, Approval, Ask, AskKind, Said, State, quote_argv, visible};
+use crate::model::fault::{Fault, Kind};
+use crate::model::json::clip;
+use crate::model::name::Name;
+use crate::model::time::human_ms;
+use crate::store::records::{self, Asks};
+use crate::store::{file, lock};
+
+/// Arguments of `looop asks`.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Show closed ones that no beat has put away yet, too.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Arguments of `looop answer`.
+#[derive(Debug, clap::Args)]
+pub struct AnswerArgs {
+    /// The ask, or the unique beginning of its id.
+    ask: String,
+    /// The answer; the number of an option; or `-` for stdin. Without it you are asked.
+    text: Option<String>,
+}
+
+/// Arguments of `looop approve`.
+#[derive(Debug, clap::Args)]
+pub struct ApproveArgs {
+    /// The ask, or the unique beginning of its id.
+    ask: String,
+    /// The hash that you saw; needed where there is no terminal to ask on.
+    #[arg(long, value_name = "HASH")]
+    hash: Option<String>,
+}
+
+/// Arguments of `looop reject`.
+#[derive(Debug, clap::Args)]
+pub struct RejectArgs {
+    /// The ask, or the unique beginning of its id.
+    ask: String,
+    /// Why not; the next decision sees it.
+    why: Vec<String>,
+}
+
+/// Lists what waits for the human. Exit 0, whether or not anything does.
+pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
+    let (asks, problems) = open_asks(app)?;
+    let shown: Vec<(&Ask, State)> = asks
+        .values()
+        .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
+        .filter(|(_, state)| args.all || *state == State::Open)
+        .collect();
+    if args.json {
+        let rows: Vec<Value> = shown.iter().map(|(ask, state)| row(ask, *state)).collect();
+        print::json(&envelope("asks", json!(rows)));
+        return Ok(0);
+    }
+    if shown.is_empty() {
+        print::line("nothing waits for you");
+    }
+    for (ask, state) in shown {
+        print::raw(text(app, ask, state).as_bytes());
+    }
+    problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
+    Ok(0)
+}
+
+/// Asks that no beat has used or put away.
+fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
+    let (mut asks, problems) = records::asks(&app.layout)?;
+    let closed = records::peek_beat(&app.layout).map(|beat| beat.closed_asks).unwrap_or_default();
+    asks.retain(|id, _| !closed.contains(id));
+    Ok((asks, problems))
+}
+
+/// One ask in its public form.
+pub fn row(ask: &Ask, state: State) -> Value {
+    let subject = ask.approval.as_ref().map(|approval| &approval.subject);
+    json!({
+        "id": ask.id,
+        "kind": ask.kind,
+        "worker": ask.worker,
+        "goal": ask.goal,
+        "text": ask.text,
+        "options": ask.options,
+        "ref": ask.reference,
+        "move": ask.approval.as_ref().map(|approval| approval.decided.to_json()),
+        "argv": subject.map(|s| s.argv.clone()).unwrap_or_default(),
+        "cwd": subject.and_then(|s| s.cwd.clone()),
+        "diff": ask.approval.as_ref().map(|approval| approval.diff.clone()),
+        "hash": ask.approval.as_ref().map(|approval| approval.hash.clone()),
+        "created": ask.created_ms,
+        "expires": ask.expires_ms,
+        "state": state,
+    })
+}
+
+/// One ask for a human: an approval in full, with nothing hidden.
+pub fn text(app: &App, ask: &Ask, state: State) -> String {
+    let style = app.style;
+    let age = human_ms(app.now.elapsed_ms(ask.created_ms));
+    let state = match state {
+        State::Open => String::new(),
+        other => format!(" · {}", format!("{other:?}").to_lowercase()),
+    };
+    let goal = ask.goal.as_ref().map(|goal| format!(" · for {goal}")).unwrap_or_default();
+    let kind = match ask.kind {
+        AskKind::Question => "question",
+        AskKind::Approval => "approval",
+    };
+    let mut out = format!("{} {kind} · {age} old{goal}{state}\n", style.bold(ask.id.as_str()));
+    match &ask.approval {
+        Some(approval) => out.push_str(&approval_text(app, ask, approval)),
+        None => {
+            out.push_str(&indent(&visible(&ask.text, true)));
+            for (i, option) in ask.options.iter().enumerate() {
+                out.push_str(&format!("    {}) {}\n", i + 1, visible(option, false)));
+            }
+            if let Some(reference) = &ask.reference {
+                out.push_str(&format!("    about: {}\n", visible(reference, false)));
+            }
+            out.push_str(&style.dim(&format!("  looop answer {} …", ask.id)));
+            out.push('\n');
+        }
+    }
+    out.push('\n');
+    out
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+fn approval_text(app: &App, ask: &Ask, approval: &Approval) -> String {
+    let style = app.style;
+    let subject = &approval.subject;
+    let mut out = format!("  move     {}\n", approval.decided.action.tag());
+    if subject.argv.is_empty() {
+        let object = visible(&approval.decided.action.object(), false);
+        out.push_str(&format!("  on       {}\n", if object.is_empty() { "PLAYBOOK.md" } else { &object }));
+    } else {
+        out.push_str(&format!("  command  {}\n", style.bold(&quote_argv(&subject.argv))));
+        out.push_str(&format!("  program  {}\n", visible(subject.exe.as_deref().unwrap_or(""), false)));
+        out.push_str(&format!("  in       {}\n", visible(subject.cwd.as_deref().unwrap_or(""), false)));
+        out.push_str(&format!("  with     {}\n", visible(&subject.env.join(" "), false)));
+        for (path, digest) in &subject.files {
+            out.push_str(&format!("  file     {} {}\n", visible(path, false), clip(digest, 16)));
+        }
+    }
+    out.push_str(&format!("  sandbox  {}\n", subject.sandbox));
+    out.push_str(&format!("  asked by the loop in beat {}, because {}\n", ask.beat, visible(&approval.because, false)));
+    out.push_str(&format!("  why      {}\n", visible(&ask.text, false)));
+    if !approval.diff.is_empty() {
+        out.push_str(&indent(&visible(&approval.diff, true)));
+    }
+    let left = ask.expires_ms.map(|end| human_ms(end - app.now.unix_ms)).unwrap_or_default();
+    out.push_str(&format!("  hash     {}\n  expires  in {left}\n", approval.hash));
+    out.push_str(&style.dim(&format!("  looop approve {0} | looop reject {0} WHY", ask.id)));
+    out.push('\n');
+    out
+}
+
+/// Finds the one open ask of a kind that is meant.
+fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
+    let (asks, _) = open_asks(app)?;
+    let id = pick("ask", wanted, asks.keys().map(Name::as_str))?.to_owned();
+    let Some((ask, answer)) = asks.into_values().find(|(ask, _)| ask.id.as_str() == id) else {
+        return Err(Fault::usage(format!("could not find the ask {wanted}")).into());
+    };
+    if ask.kind != kind {
+        let fault = Fault::usage(format!("could not {verb} {id}: it is not a {kind:?}").to_lowercase());
+        let right = if kind == AskKind::Question { "`looop approve` or `looop reject`" } else { "`looop answer`" };
+        return Err(fault.hint(format!("use {right}")).into());
+    }
+    match ask.state(answer.as_ref(), app.now) {
+        State::Open => Ok(ask),
+        state => Err(Fault::failed(format!("could not {verb} {id}: it is {state:?} already").to_lowercase()).into()),
+    }
+}
+
+/// Writes the answer, unless somebody else was first.
+fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
+    let answer = Answer { ask: ask.id.clone(), at_ms: app.now.unix_ms, said };
+    let path = app.layout.asks().join(format!("{}.answer.json", ask.id));
+    let _held = lock::store(&app.layout.store_lock())?;
+    if file::create(&path, records::json_text(&answer)?.as_bytes(), 0o600)? {
+        return Ok(());
+    }
+    Err(Fault::failed(format!("could not answer {}: somebody else was first", ask.id)).into())
+}
+
+/// Answers a question.
+pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
+    let ask = find(app, &args.ask, AskKind::Question, "answer")?;
+    let given = match args.text.as_deref() {
+        Some("-") => read_stdin("the answer")?.trim_end().to_owned(),
+        Some(text) => text.to_owned(),
+        None if print::stdin_is_tty() => {
+            print::raw(text(app, &ask, State::Open).as_bytes());
+            print::prompt("answer: ").unwrap_or_default()
+        }
+        None => read_stdin("the answer")?.trim_end().to_owned(),
+    };
+    let number = given.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+    let chosen = number.and_then(|i| ask.options.get(i)).cloned().unwrap_or(given);
+    if chosen.trim().is_empty() {
+        return Err(Fault::usage(format!("could not answer {}: the answer is empty", ask.id)).into());
+    }
+    let cap = crate::model::decision::MAX_TEXT_BYTES;
+    if chosen.len() > cap {
+        return Err(Fault::usage(format!("could not answer {}: the answer is longer than {cap} bytes", ask.id)).into());
+    }
+    say(app, &ask, Said::Answer { text: chosen.clone() })?;
+    print::line(&format!("answered {}: {}", ask.id, visible(&chosen, false)));
+    Ok(0)
+}
+
+/// Says yes to one exact move.
+pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
+    let ask = find(app, &args.ask, AskKind::Approval, "approve")?;
+    let Some(approval) = &ask.approval else {
+        return Err(Fault::failed(format!("could not approve {}: it holds no move", ask.id)).into());
+    };
+    let hash = approval.hash.clone();
+    match &args.hash {
+        Some(seen) if *seen == hash => {}
+        Some(_) => {
+            let fault = Fault::failed(format!("could not approve {}: the hash is not the one of this move", ask.id));
+            return Err(fault.hint("look again with `looop asks`").into());
+        }
+        None if print::stdin_is_tty() => {
+            print::raw(text(app, &ask, State::Open).as_bytes());
+            if print::prompt("Make this move? [y/N] ").is_none_or(|said| !said.eq_ignore_ascii_case("y")) {
+                print::line("nothing was approved");
+                return Ok(1);
+            }
+        }
+        None => {
+            let what = format!("could not approve {}: there is no terminal to show it on", ask.id);
+            let fault = Fault { kind: Kind::Usage, what, hints: Vec::new() };
+            return Err(fault.hint("read `looop asks`, then give the hash that you saw with --hash").into());
+        }
+    }
+    say(app, &ask, Said::Approve { hash })?;
+    print::line(&format!("approved {}; the next beat makes the move", ask.id));
+    Ok(0)
+}
+
+/// Says no to a move.
+pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
+    let ask = find(app, &args.ask, AskKind::Approval, "reject")?;
+    say(app, &ask, Said::Reject { text: args.why.join(" ") })?;
+    print::line(&format!("rejected {}; the same move is refused for a day", ask.id));
+    Ok(0)
+}

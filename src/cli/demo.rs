@@ -1,0 +1,224 @@
+//! `looop demo`: real beats over real sensors of this machine, with a scripted runner that is said to be scripted.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{App, print};
+use crate::config::Env;
+use crate::model::fault::Fault;
+use crate::store::{file, records, seed};
+use crate::sys::proc;
+use crate::sys::signal::Cancel;
+
+/// Arguments of `looop demo`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A git repository to observe; without it the demo makes one.
+    #[arg(long, value_name = "DIR")]
+    repo: Option<PathBuf>,
+    /// Where to put the demo's files; without it a new temporary directory.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// The sensors of the demo: the date, the disk, and a git repository.
+const SENSORS: [(&str, &str); 3] = [
+    ("today.sh", include_str!("../../seed/sensors/today.sh")),
+    ("disk.sh", include_str!("../../sensors-examples/disk.sh")),
+    ("git-repo.sh", include_str!("../../sensors-examples/git-repo.sh")),
+];
+
+const GOAL: &str = "---\ngoal: the demo repository has no uncommitted work at the end of a day\n---\nSay what is uncommitted and propose how to finish it.\n";
+
+/// Runs the demo.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    let style = app.style;
+    let dir = demo_dir(app, args)?;
+    let repo = match &args.repo {
+        Some(repo) => std::fs::canonicalize(repo).with_context(|| format!("could not find `{}`", repo.display()))?,
+        None => make_repo(app, &dir)?,
+    };
+    let demo = prepare(&dir, &repo)?;
+    print::line(&style.bold("looop demo"));
+    print::line("The runner here is SCRIPTED: its replies are fixed lines in a file, no model is asked and nothing is spent.");
+    print::line("All else is real: the sensors, the gate, the moves, the journal, the commits.");
+    print::line("");
+
+    step(app, "1. The first beat senses this machine and decides: write down a goal.")?;
+    demo.looop(&["tick"])?;
+    step(app, "2. The next beat sees its own edit, and decides: noop.")?;
+    demo.looop(&["tick"])?;
+    step(app, "3. Nothing changed, so this beat asks nobody and writes nothing.")?;
+    demo.looop(&["tick"])?;
+    step(app, "4. Somebody edits a goal; the beat wants to run a command, and that needs your yes.")?;
+    demo.looop(&["goal", "write", "tidy-repo", "---\ngoal: the demo repository is tidy\n---\nLook at what is uncommitted.\n"])?;
+    demo.looop(&["tick"])?;
+    demo.looop(&["asks"])?;
+    step(app, "5. Say yes (the demo does it for you, to exactly this hash), and the next beat makes the move.")?;
+    let (ask, hash) = demo.open_approval()?;
+    demo.looop(&["approve", &ask, "--hash", &hash])?;
+    demo.looop(&["tick"])?;
+    step(app, "6. The journal tells it; so does git.")?;
+    demo.looop(&["log"])?;
+
+    let data = demo.data.display();
+    print::line("");
+    print::line(&format!("The files are in {data}; look at them with `git -C {data} log --stat`."));
+    print::line(&format!("Go on with `LOOOP_DATA_DIR={data} LOOOP_CONFIG={} looop status`.", demo.config.display()));
+    print::line("With a real runner: install pi (or name any command as \"decide\" in the config), then `looop init` and `looop`.");
+    Ok(0)
+}
+
+fn step(app: &App, text: &str) -> Result<()> {
+    print::line("");
+    print::line(&app.style.bold(text));
+    Ok(())
+}
+
+fn demo_dir(app: &App, args: &Args) -> Result<PathBuf> {
+    let dir = match &args.dir {
+        Some(dir) => std::path::absolute(dir)?,
+        None => app.env.temp_dir().join(format!("looop-demo-{}", crate::model::time::beat_id(app.now.unix_ms))),
+    };
+    if dir.exists() && std::fs::read_dir(&dir)?.next().is_some() {
+        let what = format!("could not put the demo into `{}`: it is not empty", dir.display());
+        return Err(Fault::usage(what).hint("name another with --dir").into());
+    }
+    file::make_dir(&dir)?;
+    Ok(dir)
+}
+
+struct Demo {
+    data: PathBuf,
+    config: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
+    let config_dir = dir.join("config");
+    file::make_dir(&config_dir)?;
+    let (data, config) = (dir.join("data"), config_dir.join("looop.json"));
+    let script = config_dir.join("replies.jsonl");
+    file::write(&script, replies(repo).as_bytes(), 0o600, file::Keep::Whole)?;
+    let own = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| proc::self_path());
+    let path = Env::read()?.path();
+    let file_text = json!({
+        "path": path,
+        "decide": "scripted",
+        "runners": { "scripted": { "decide": [own, "__scripted", script], "env": [] } },
+    });
+    records::write_json(&config, &file_text, file::Keep::Whole)?;
+    let set = |key: &str, value: &Path| (key.to_owned(), value.to_string_lossy().into_owned());
+    let mut env = Env::read()?.all();
+    env.retain(|(key, _)| !key.starts_with("LOOOP_"));
+    env.extend([set("LOOOP_DATA_DIR", &data), set("LOOOP_CONFIG", &config), set("XDG_CACHE_HOME", &dir.join("cache"))]);
+    let layout = crate::store::layout::Layout::new(data.clone(), dir.join("cache"));
+    seed::set_up(&layout)?;
+    std::fs::remove_file(layout.goals().join("setup.md"))?;
+    std::fs::remove_file(layout.goals().join("playbook-daily.md"))?;
+    file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, file::Keep::Whole)?;
+    for (name, text) in SENSORS {
+        // Written into the sensor, because a sensor gets no environment that it did not ask for.
+        let text = if name == "git-repo.sh" { pin_repo(text, repo) } else { text.to_owned() };
+        file::write(&layout.sensors().join(name), text.as_bytes(), 0o700, file::Keep::Whole)?;
+    }
+    Ok(Demo { data, config, env })
+}
+
+fn pin_repo(text: &str, repo: &Path) -> String {
+    let quoted = crate::model::ask::quote_argv(&[repo.to_string_lossy().into_owned()]);
+    let line = text.lines().find(|line| line.starts_with("REPO=")).unwrap_or_default();
+    text.replacen(line, &format!("REPO={quoted}"), 1)
+}
+
+/// What the scripted runner says, one reply a line.
+fn replies(repo: &Path) -> String {
+    let repo = repo.to_string_lossy();
+    let all = [
+        json!({
+            "move": "write_goal",
+            "id": "finish-today",
+            "body": "---\ngoal: what is uncommitted in the repository is finished today\n---\nThe git-repo sensor counts dirty files; this goal is reached when it reads 0.",
+            "goal": "clean-repo",
+            "why": "the repository has uncommitted files and no goal names them",
+        }),
+        json!({ "move": "noop", "why": "the goal is written down; the next step is the human's" }),
+        json!({
+            "move": "run",
+            "argv": ["git", "-C", repo, "status", "--short", "--branch"],
+            "goal": "tidy-repo",
+            "why": "the exact list of uncommitted files is needed before anything can be proposed",
+        }),
+        json!({ "move": "noop", "why": "the list is in the journal; finishing the work is the human's" }),
+    ];
+    all.iter().map(|reply: &Value| format!("{reply}\n")).collect()
+}
+
+/// A small repository with one commit, one edited and one new file, made by `git` where it is there.
+fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
+    let repo = dir.join("repo");
+    file::make_dir(&repo)?;
+    file::write(&repo.join("README.md"), b"# A demo\n", 0o600, file::Keep::Whole)?;
+    let mut env = app.env.all();
+    env.extend([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+    let who = ["-c", "user.name=demo", "-c", "user.email=demo@localhost"];
+    for args in [&["init", "-q", "-b", "main"][..], &["add", "."], &["commit", "-q", "-m", "the first commit"]] {
+        let Some(git) = proc::find_program("git", &app.env.path(), dir) else {
+            print::note("git is not on the PATH; the git sensor of the demo will say that it fails");
+            break;
+        };
+        let args: Vec<String> = who.iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+        run_quietly(git, args, env.clone(), &repo)?;
+    }
+    file::write(&repo.join("README.md"), b"# A demo\n\nTODO: say what it is\n".as_slice(), 0o600, file::Keep::Whole)?;
+    file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, file::Keep::Whole)?;
+    Ok(repo)
+}
+
+fn run_quietly(program: PathBuf, args: Vec<String>, env: Vec<(String, String)>, cwd: &Path) -> Result<()> {
+    let job = proc::Job {
+        program,
+        args,
+        env,
+        cwd: cwd.to_owned(),
+        input: proc::Input::Null,
+        keep: proc::Keep::Tail(4096),
+        timeout_ms: 30_000,
+        gate: None,
+    };
+    let ended = proc::run_one(job, &Cancel::never()?, None)?;
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    anyhow::ensure!(ended.exit == proc::Exit::Code(0), "could not make the demo's repository: {said}");
+    Ok(())
+}
+
+impl Demo {
+    /// Runs looop itself in the demo's data dir and shows what a person would see.
+    fn looop(&self, args: &[&str]) -> Result<()> {
+        let shown: Vec<String> = args.iter().map(|arg| crate::model::json::clip(arg.lines().next().unwrap_or(""), 40)).collect();
+        print::line(&format!("$ looop {}", shown.join(" ")));
+        let job = proc::Job {
+            program: proc::self_path(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            env: self.env.clone(),
+            cwd: self.data.clone(),
+            input: proc::Input::Null,
+            keep: proc::Keep::Tail(64 * 1024),
+            timeout_ms: 60_000,
+            gate: None,
+        };
+        let ended = proc::run_one(job, &Cancel::on_signals()?, None)?;
+        print::raw(&ended.stdout);
+        anyhow::ensure!(ended.exit == proc::Exit::Code(0), "could not go on with the demo: `looop {}` failed", shown.join(" "));
+        Ok(())
+    }
+
+    fn open_approval(&self) -> Result<(String, String)> {
+        let layout = crate::store::layout::Layout::new(self.data.clone(), self.data.join("cache"));
+        let (asks, _) = records::asks(&layout)?;
+        let open = asks.values().find_map(|(ask, _)| Some((ask.id.to_string(), ask.approval.as_ref()?.hash.clone())));
+        open.context("could not go on with the demo: no approval is open")
+    }
+}

@@ -1,0 +1,179 @@
+//! `looop doctor`: what is there, what is not, and how to mend it.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{App, envelope, print};
+use crate::model::fault::Fault;
+use crate::runner::Call;
+use crate::store::history::History;
+use crate::store::{file, layout, logs, seed, texts};
+use crate::sys::proc;
+use crate::sys::signal::Cancel;
+
+/// Arguments of `looop doctor`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Ask the runner one real question, which may cost something.
+    #[arg(long)]
+    ask: bool,
+}
+
+/// How one thing was found.
+#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Health {
+    Good,
+    Odd,
+    Bad,
+}
+
+#[derive(serde::Serialize)]
+struct Finding {
+    health: Health,
+    what: String,
+    found: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fix: Vec<String>,
+}
+
+fn finding(health: Health, what: &str, found: impl Into<String>, fix: &[&str]) -> Finding {
+    let fix = fix.iter().map(|fix| (*fix).to_owned()).collect();
+    Finding { health, what: what.to_owned(), found: found.into(), fix }
+}
+
+fn from_error(what: &str, error: &anyhow::Error) -> Finding {
+    let hints: Vec<String> = error.downcast_ref::<Fault>().map(|fault| fault.hints.clone()).unwrap_or_default();
+    Finding { health: Health::Bad, what: what.to_owned(), found: format!("{error:#}"), fix: hints }
+}
+
+/// How long the runner may take to answer the doctor, in milliseconds.
+const ASK_TIMEOUT_MS: i64 = 60_000;
+
+/// Checks everything; exit 1 when something is bad. Only `--ask` writes: the question goes to the archive.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    let mut found = Vec::new();
+    config(app, args, &mut found);
+    data_dir(app, &mut found);
+    tools(app, &mut found);
+    if args.json {
+        print::json(&envelope("findings", json!(found)));
+    } else {
+        let style = app.style;
+        for f in &found {
+            let mark = match f.health {
+                Health::Good => style.green("ok  "),
+                Health::Odd => style.yellow("odd "),
+                Health::Bad => style.red("BAD "),
+            };
+            print::line(&format!("{mark} {}: {}", f.what, f.found));
+            f.fix.iter().for_each(|fix| print::line(&format!("     fix: {fix}")));
+        }
+    }
+    Ok(u8::from(found.iter().any(|f| f.health == Health::Bad)))
+}
+
+fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
+    let config = match app.config() {
+        Ok(config) => config,
+        Err(error) => return found.push(from_error("config", &error)),
+    };
+    let path = config.path.display().to_string();
+    match config.path.exists() {
+        true => found.push(finding(Health::Good, "config", path, &[])),
+        false => found.push(finding(Health::Odd, "config", format!("{path} is not there; all defaults"), &["looop init"])),
+    }
+    let runner = match config.decider() {
+        Ok(runner) => runner,
+        Err(error) => return found.push(from_error("runner", &error)),
+    };
+    let Some(program) = proc::find_program(runner.program(), &config.settings.path, config.path.parent().unwrap_or(&config.path)) else {
+        let what = format!("`{}` is not on the configured PATH ({})", runner.program(), config.settings.path);
+        let fix = ["install it, or name another runner with \"decide\" in the config", "try `looop demo`, which needs none"];
+        return found.push(finding(Health::Bad, "runner", what, &fix));
+    };
+    found.push(finding(Health::Good, "runner", format!("{} is {}", runner.name(), program.display()), &[]));
+    if args.ask {
+        found.push(match ask(app, &config, runner.as_ref()) {
+            Ok(answer) => finding(Health::Good, "runner answers", answer, &[]),
+            Err(error) => from_error("runner answers", &error),
+        });
+    }
+}
+
+fn ask(app: &App, config: &crate::config::Config, runner: &dyn crate::runner::Runner) -> Result<String> {
+    let question = "Answer with the one word: well";
+    let prompt_file = logs::archive(&app.layout, "doctor", "prompt.md", question.as_bytes())?;
+    file::make_dir(&app.layout.empty_dir())?;
+    let cancel = Cancel::on_signals()?;
+    let mut call = Call {
+        prompt_file,
+        prompt_bytes: question.len(),
+        timeout_ms: ASK_TIMEOUT_MS,
+        empty_dir: app.layout.empty_dir(),
+        path: &config.settings.path,
+        base_env: &config.settings.base_env,
+        full_env: &config.settings.full_env,
+        cancel: &cancel,
+        frame: None,
+    };
+    match runner.decide(&mut call) {
+        Ok(reply) => Ok(crate::model::json::clip(&crate::model::ask::visible(reply.text.trim(), false), 80)),
+        Err(failed) => Err(Fault::failed(format!("{}: {}", failed.class.word(), failed.why)).into()),
+    }
+}
+
+fn data_dir(app: &App, found: &mut Vec<Finding>) {
+    let root = app.layout.root().display().to_string();
+    if !seed::is_set_up(&app.layout) {
+        return found.push(finding(Health::Odd, "data dir", format!("{root} is not set up"), &["looop init"]));
+    }
+    if let Err(error) = layout::check(&app.layout) {
+        return found.push(from_error("data dir", &error));
+    }
+    found.push(finding(Health::Good, "data dir", root, &[]));
+    match History::open(app.layout.root()).and_then(|history| history.blocked()) {
+        Ok(None) => found.push(finding(Health::Good, "history", "commits can be made", &[])),
+        Ok(Some(blocked)) => found.push(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()])),
+        Err(error) => found.push(from_error("history", &error)),
+    }
+    if let Err(error) = texts::playbook(&app.layout) {
+        found.push(from_error("playbook", &error));
+    }
+    match crate::store::records::peek_beat(&app.layout) {
+        Err(error) => found.push(from_error("memory", &error)),
+        Ok(beat) if beat.halted.is_some() => {
+            found.push(finding(Health::Bad, "memory", beat.halted.unwrap_or_default(), &["looop resume"]));
+        }
+        Ok(_) => {}
+    }
+    let sensors = texts::sensors(&app.layout);
+    match &sensors {
+        Err(error) => found.push(from_error("sensors", error)),
+        Ok((sensors, problems)) => {
+            let unfit = sensors.iter().filter_map(|s| Some((s.name.as_str(), s.header.as_ref().err()?)));
+            found.extend(unfit.map(|(name, unfit)| finding(Health::Bad, &format!("sensor {name}"), unfit.why.clone(), &[])));
+            found.extend(problems.iter().map(|problem| finding(Health::Odd, "sensors", problem.clone(), &[])));
+            let fit = sensors.iter().filter(|sensor| sensor.header.is_ok()).count();
+            found.push(finding(Health::Good, "sensors", format!("{fit} can be run; `looop sensor test` runs them"), &[]));
+        }
+    }
+}
+
+fn tools(app: &App, found: &mut Vec<Finding>) {
+    let path = app.env.path();
+    let has = |name: &str| proc::find_program(name, &path, app.layout.root()).is_some();
+    found.push(match has("git") {
+        true => finding(Health::Good, "git", "is there, to pack the history and to look at it", &[]),
+        false => finding(Health::Odd, "git", "is not on the PATH; looop runs without it", &["install git to read the history"]),
+    });
+    found.push(match has("tmux") {
+        true => finding(Health::Good, "tmux", "is there", &[]),
+        false => finding(Health::Odd, "tmux", "is not on the PATH; this version does not need it", &[]),
+    });
+    let boxed = "none: this version runs sensors and commands as you; what a move runs waits for your yes";
+    found.push(finding(Health::Odd, "sandbox", boxed, &[]));
+}

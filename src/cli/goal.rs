@@ -1,0 +1,110 @@
+//! `looop goal`: desired state, as files that a human owns.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{App, body, envelope, pick, print};
+use crate::model::fault::Fault;
+use crate::model::json::clip;
+use crate::model::name::Name;
+use crate::model::world::Goal;
+use crate::store::file::Keep;
+use crate::store::{file, layout, lock, texts};
+
+/// What to do with goals.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// List the goals.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a goal's text.
+    Show {
+        /// The goal, or the unique beginning of its name.
+        id: String,
+    },
+    /// Create or replace a goal; the text comes from stdin or your editor.
+    Write {
+        /// The goal.
+        id: Name,
+        /// `-` for stdin, or the text itself.
+        #[arg(allow_hyphen_values = true)]
+        text: Option<String>,
+    },
+    /// Move a goal to goals/archive/.
+    Archive {
+        /// The goal, or the unique beginning of its name.
+        id: String,
+    },
+}
+
+/// Runs a verb on goals.
+pub fn run(app: &App, verb: Verb) -> Result<u8> {
+    let (goals, problems) = texts::goals(&app.layout)?;
+    let names = || goals.keys().map(Name::as_str);
+    match verb {
+        Verb::List { json: true } => {
+            let rows: Vec<_> = goals.iter().map(|(id, goal)| row(id, goal)).collect();
+            print::json(&envelope("goals", json!(rows)));
+        }
+        Verb::List { json: false } => {
+            let rows: Vec<Vec<String>> = goals.iter().map(|(id, goal)| vec![id.to_string(), summary(goal)]).collect();
+            print::raw(print::table(&rows).as_bytes());
+            problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
+        }
+        Verb::Show { id } => {
+            let id = pick("goal", &id, names())?;
+            match goals.iter().find(|(name, _)| name.as_str() == id).map(|(_, goal)| goal) {
+                Some(Goal::Text(text)) => print::raw(text.as_bytes()),
+                Some(Goal::Unreadable(why)) => {
+                    return Err(Fault::failed(format!("could not read the goal {id}: {why}")).into());
+                }
+                None => {}
+            }
+        }
+        Verb::Write { id, text } => {
+            let present = match goals.get(&id) {
+                Some(Goal::Text(text)) => text.clone(),
+                _ => format!("---\ngoal: {id}\n---\n"),
+            };
+            let text = body(app, &format!("the goal {id}"), text.as_deref(), &present)?;
+            let _held = lock::store(&app.layout.store_lock())?;
+            file::write(&app.layout.file(&layout::goal_path(&id)), text.as_bytes(), 0o600, Keep::Durable)?;
+            print::line(&format!("wrote goals/{id}.md; the next beat sees it"));
+        }
+        Verb::Archive { id } => {
+            let id = pick("goal", &id, names())?.to_owned();
+            let name = Name::parse(&id).map_err(anyhow::Error::msg).context("could not archive the goal")?;
+            let _held = lock::store(&app.layout.store_lock())?;
+            let to = app.layout.goals().join("archive");
+            file::make_dir(&to)?;
+            let aside = to.join(format!("{id}-{}.md", crate::model::time::beat_id(app.now.unix_ms)));
+            file::rename_new(&app.layout.file(&layout::goal_path(&name)), &aside)?;
+            print::line(&format!("archived {id}"));
+        }
+    }
+    Ok(0)
+}
+
+fn row(id: &Name, goal: &Goal) -> serde_json::Value {
+    match goal {
+        Goal::Text(text) => json!({ "id": id, "goal": headline(text), "bytes": text.len() }),
+        Goal::Unreadable(why) => json!({ "id": id, "error": why }),
+    }
+}
+
+fn summary(goal: &Goal) -> String {
+    match goal {
+        Goal::Text(text) => clip(&crate::model::ask::visible(&headline(text), false), 100),
+        Goal::Unreadable(why) => format!("(cannot be read: {why})"),
+    }
+}
+
+/// The `goal:` line of the front matter, else the first line of text.
+pub fn headline(text: &str) -> String {
+    let marked = text.lines().take(20).find_map(|line| line.strip_prefix("goal:"));
+    let first = || text.lines().find(|line| !line.trim().is_empty() && line.trim() != "---");
+    marked.or_else(first).unwrap_or("").trim().trim_start_matches("# ").to_owned()
+}

@@ -1,0 +1,57 @@
+//! `looop init`: the data dir, the config, and what to do next.
+
+use anyhow::Result;
+
+use super::{App, print};
+use crate::config::{KNOWN_RUNNERS, write_fresh};
+use crate::store::seed;
+use crate::sys::proc;
+
+/// Makes what is missing and says what to do next. Running it again changes nothing.
+pub fn run(app: &App) -> Result<u8> {
+    let (made, config_made) = set_up(app)?;
+    let found = runners_on_path(app);
+    let root = app.layout.root().display();
+    let style = app.style;
+    let state = |made: bool| if made { "made" } else { "is there already" };
+    print::line(&format!("{} {root} ({})", style.bold("data dir"), state(!made.is_empty())));
+    print::line(&format!("{}   {} ({})", style.bold("config"), app.env.config_path().display(), state(config_made)));
+    match found.as_slice() {
+        [] => print::line(&format!("{}  none on the PATH; known: {}", style.bold("runners"), KNOWN_RUNNERS.join(", "))),
+        found => print::line(&format!("{}  {}", style.bold("runners"), found.join(", "))),
+    }
+    print::line("");
+    print::line("Next:");
+    print::line("  looop demo            see real beats with a scripted runner; costs nothing");
+    print::line("  looop doctor          check that everything is there");
+    print::line("  looop goal write ID   say what you want (the text on stdin or in $EDITOR)");
+    print::line("  looop tick --dry-run  read the prompt that a decision would get");
+    print::line("  looop                 start the loop; Ctrl-C ends it");
+    Ok(0)
+}
+
+/// Makes the data dir and the config on the first command of all, and says so in one line.
+pub fn first_run(app: &App) -> Result<()> {
+    set_up(app)?;
+    let root = app.layout.root().display();
+    print::note(&format!("looop: made the data dir `{root}`; `looop init` says what to do next"));
+    Ok(())
+}
+
+fn set_up(app: &App) -> Result<(Vec<String>, bool)> {
+    // A config that cannot be read is said before anything is made.
+    app.config()?;
+    let made = seed::set_up(&app.layout)?;
+    let found = runners_on_path(app);
+    // Only pi decides without a command of one's own for now.
+    let decide = found.iter().find(|name| *name == "pi").map_or(KNOWN_RUNNERS[0], String::as_str);
+    let config_made = write_fresh(&app.env, decide)?;
+    Ok((made, config_made))
+}
+
+/// The agent CLIs that are on the PATH.
+pub fn runners_on_path(app: &App) -> Vec<String> {
+    let path = app.env.path();
+    let found = KNOWN_RUNNERS.iter().filter(|name| proc::find_program(name, &path, app.layout.root()).is_some());
+    found.map(|name| (*name).to_owned()).collect()
+}

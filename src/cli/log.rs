@@ -1,0 +1,79 @@
+//! `looop log`: the journal, and what one beat was asked and answered.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{App, envelope, print};
+use crate::model::ask::visible;
+use crate::model::entry;
+use crate::model::fault::Fault;
+use crate::store::{file, logs};
+use crate::store::history::History;
+use crate::tick::{frame, prompt};
+
+/// Arguments of `looop log`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this beat.
+    beat: Option<String>,
+    /// How many lines.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "LINES")]
+    lines: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Rebuild the prompt of the beat from git alone.
+    #[arg(long, requires = "beat")]
+    prompt: bool,
+    /// Print what the runner printed in the beat, as far as it is still kept.
+    #[arg(long, requires = "beat", conflicts_with = "prompt")]
+    reply: bool,
+}
+
+/// How much of the journal is read, in bytes.
+const JOURNAL_BYTES: usize = 512 * 1024;
+/// How many commits are searched for a beat's world.
+const SEARCH_COMMITS: usize = 100_000;
+
+/// Prints the journal, or one beat.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    if let Some(beat) = args.beat.as_deref().filter(|_| args.prompt) {
+        return rebuild(app, beat);
+    }
+    if let Some(beat) = args.beat.as_deref().filter(|_| args.reply) {
+        let path = app.layout.runs().join(beat).join("reply.txt");
+        let reply = file::read(&path, 64 << 20).ok().flatten();
+        let reply = reply.with_context(|| format!("could not find the reply of beat {beat}: it is not kept (any more)"))?;
+        print::raw(&reply);
+        return Ok(0);
+    }
+    let journal = logs::journal_tail(&app.layout, JOURNAL_BYTES)?;
+    let of_beat = |line: &&str| match &args.beat {
+        Some(beat) => entry::parse(line).is_some_and(|entry| entry.beat == *beat),
+        None => !line.trim().is_empty(),
+    };
+    let all: Vec<&str> = journal.lines().filter(of_beat).collect();
+    let shown = &all[all.len().saturating_sub(args.lines)..];
+    if args.json {
+        let beats: Vec<_> = shown.iter().filter_map(|line| entry::parse(line)).collect();
+        print::json(&envelope("beats", json!(beats)));
+        return Ok(0);
+    }
+    for line in shown {
+        print::line(&visible(line, false));
+    }
+    Ok(0)
+}
+
+fn rebuild(app: &App, beat: &str) -> Result<u8> {
+    let history = History::open(app.layout.root())?;
+    let marker = format!("\nBeat: {beat}\n");
+    let entries = history.log(SEARCH_COMMITS)?;
+    let world = entries.iter().find(|entry| entry.message.starts_with("world: ") && entry.message.contains(&marker));
+    let Some(world) = world else {
+        return Err(Fault::failed(format!("could not rebuild the prompt of beat {beat}: git has no world of it")).into());
+    };
+    let frame = frame::rebuild(&history, &world.id)?;
+    print::raw(prompt::render(&frame).text.as_bytes());
+    Ok(0)
+}

@@ -1,0 +1,53 @@
+//! `looop pause` and `looop resume`: the human's hand on the brake.
+
+use anyhow::Result;
+
+use super::{App, print};
+use crate::store::file::Keep;
+use crate::store::records::{self, Paused};
+use crate::store::{file, lock};
+use crate::sys::signal::Cancel;
+
+/// Arguments of `looop pause`.
+#[derive(Debug, clap::Args)]
+pub struct PauseArgs {
+    /// Why, for whoever looks.
+    why: Vec<String>,
+}
+
+/// How long `resume` waits for the present beat to end, in milliseconds.
+const PATIENCE_MS: i64 = 60_000;
+
+/// Stops deciding. A beat that is thinking ends as it would have; the next one holds.
+pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
+    let _held = lock::store(&app.layout.store_lock())?;
+    let paused = Paused { since_ms: app.now.unix_ms, why: args.why.join(" ") };
+    records::write_json(&app.layout.paused(), &paused, Keep::Durable)?;
+    print::line("paused; `looop resume` goes on");
+    Ok(0)
+}
+
+/// Decides again: ends a pause, and a halt after the memory was lost.
+pub fn resume(app: &App) -> Result<u8> {
+    let beat = records::peek_beat(&app.layout)?;
+    let mut ended = false;
+    if beat.halted.is_some() {
+        // The memory is the tick's: its lock keeps a running beat from writing over this.
+        let _tick = lock::tick_patiently(&app.layout.tick_lock(), PATIENCE_MS, &Cancel::on_signals()?)?;
+        let mut beat = records::peek_beat(&app.layout)?;
+        beat.halted = None;
+        records::save_beat(&app.layout, &beat)?;
+        print::line("the halt is over; the next beat decides afresh");
+        ended = true;
+    }
+    if records::paused(&app.layout)?.is_some() {
+        let _held = lock::store(&app.layout.store_lock())?;
+        file::remove(&app.layout.paused())?;
+        print::line("the pause is over");
+        ended = true;
+    }
+    if !ended {
+        print::line("nothing was paused");
+    }
+    Ok(0)
+}

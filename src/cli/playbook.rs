@@ -1,0 +1,35 @@
+//! `looop playbook`: the human's judgment.
+
+use anyhow::Result;
+
+use super::{App, body, print};
+use crate::store::file::Keep;
+use crate::store::{file, lock, texts};
+
+/// What to do with the playbook.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Print it.
+    Show,
+    /// Replace it; the text comes from stdin or your editor.
+    Write {
+        /// `-` for stdin, or the text itself.
+        #[arg(allow_hyphen_values = true)]
+        text: Option<String>,
+    },
+}
+
+/// Runs a verb on the playbook.
+pub fn run(app: &App, verb: Verb) -> Result<u8> {
+    match verb {
+        Verb::Show => print::raw(texts::playbook(&app.layout)?.as_bytes()),
+        Verb::Write { text } => {
+            let present = file::read_text(&app.layout.playbook(), texts::MAX_TEXT_BYTES).ok().flatten().unwrap_or_default();
+            let text = body(app, "the playbook", text.as_deref(), &present)?;
+            let _held = lock::store(&app.layout.store_lock())?;
+            file::write(&app.layout.playbook(), text.as_bytes(), 0o600, Keep::Durable)?;
+            print::line("wrote PLAYBOOK.md; the next beat sees it");
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,152 @@
+//! The only place that prints: colours where they are wanted, and a broken pipe is success.
+
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "this module owns stdout and stderr")]
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
+
+use crate::model::fault::Fault;
+
+/// Whether and how to colour.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// Whether stdout gets colours.
+    pub on: bool,
+}
+
+/// The value of `--color`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum When {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Style {
+    /// Decides for this process.
+    pub fn new(when: When, no_color: bool) -> Style {
+        let on = match when {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => !no_color && io::stdout().is_terminal(),
+        };
+        Style { on }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Important.
+    pub fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// Beside the point.
+    pub fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// Well.
+    pub fn green(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// Wants attention.
+    pub fn yellow(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// Failed.
+    pub fn red(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+}
+
+/// Prints text and a line break to stdout.
+pub fn line(text: &str) {
+    raw(format!("{text}\n").as_bytes());
+}
+
+/// Prints bytes to stdout as they are. When nobody reads any more, the process is done, and well.
+pub fn raw(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints one JSON value and a line break to stdout.
+pub fn json(value: &Value) {
+    line(&value.to_string());
+}
+
+/// Prints a line to stderr. Where stderr is gone there is nobody to tell.
+pub fn note(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// Prints an error with its cause and remedies to stderr, and returns its exit code.
+pub fn error(error: &anyhow::Error) -> u8 {
+    let fault = error.downcast_ref::<Fault>();
+    let mut text = format!("error: {error:#}");
+    for hint in fault.iter().flat_map(|fault| &fault.hints) {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
+    note(&text);
+    fault.map_or(1, |fault| fault.kind.exit_code())
+}
+
+/// True when stdin is a terminal.
+pub fn stdin_is_tty() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// True when stderr is a terminal.
+pub fn stderr_is_tty() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// True when stdout is a terminal.
+pub fn stdout_is_tty() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Draws over the present line of stderr, without a line break; an empty text clears it.
+pub fn redraw(text: &str) {
+    let mut err = io::stderr().lock();
+    drop(write!(err, "\r\x1b[K{text}").and_then(|()| err.flush()));
+}
+
+/// Asks on the terminal and reads one line of the answer; none at the end of input.
+pub fn prompt(question: &str) -> Option<String> {
+    let mut err = io::stderr().lock();
+    drop(write!(err, "{question}").and_then(|()| err.flush()));
+    let mut answer = String::new();
+    match io::stdin().read_line(&mut answer) {
+        Ok(bytes) if bytes > 0 => Some(answer.trim().to_owned()),
+        _ => None,
+    }
+}
+
+/// Columns of text, each as wide as its widest cell; a clipped last column keeps a table on its lines.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(i, cell)| {
+            let pad = if i + 1 < row.len() { widths[i].saturating_sub(cell.chars().count()) } else { 0 };
+            format!("{cell}{}", " ".repeat(pad))
+        });
+        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}

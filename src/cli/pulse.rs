@@ -1,0 +1,184 @@
+//! The pulse: `looop` in the foreground runs each beat as a child, so that nothing survives a beat in memory.
+
+use std::io;
+use std::process::Child;
+
+use anyhow::{Context, Result};
+
+use super::{App, print};
+use crate::config::Config;
+use crate::model::beat::{Beat, Settled};
+use crate::model::fault::Kind;
+use crate::model::time::human_ms;
+use crate::store::{lock, records};
+use crate::sys::clock::{self, Deadline};
+use crate::sys::proc::{self, Exit};
+use crate::sys::signal::Cancel;
+use crate::sys::watch::Watch;
+use crate::tick::gate;
+
+/// The wait after a move, before the next beat sees its effect, in milliseconds.
+const AFTER_MOVE_MS: i64 = 2_000;
+/// The longest single wait before the clock is looked at again, in milliseconds: it may have been set, or the
+/// machine may have slept.
+const LOOK_MS: i64 = 1_000;
+/// How long changes must have been quiet before they start a beat, in milliseconds.
+const QUIET_MS: i64 = 100;
+/// How long a beat may take to end after it was asked to, in milliseconds.
+const END_MS: i64 = 10_000;
+/// What a beat may take besides its own deadlines, in milliseconds.
+const SLACK_MS: i64 = 60_000;
+/// The first and the longest wait after a beat that broke, in milliseconds.
+const BROKEN_MS: (i64, i64) = (5_000, 300_000);
+
+/// Runs beats until interrupted.
+pub fn run(app: &App) -> Result<u8> {
+    app.ready()?;
+    let cancel = Cancel::on_signals()?;
+    let held = lock::tick(&app.layout.pulse_lock());
+    let _held = match held {
+        Err(error) if lock::is_busy(&error) => {
+            let who = lock::tick_holder(&app.layout.pulse_lock()).unwrap_or_default();
+            let what = format!("could not start the pulse: process {who} is the pulse of this data dir");
+            return Err(crate::model::fault::Fault { kind: Kind::Busy, what, hints: Vec::new() }.into());
+        }
+        other => other?,
+    };
+    proc::become_subreaper();
+    let config = app.config()?;
+    config.decider()?;
+    let interval = human_ms(config.interval_ms);
+    let root = app.layout.root().display();
+    print::note(&format!("looop: {root} · {} decides · a beat every {interval} · Ctrl-C ends it", config.decide));
+    let watch = watch(app).inspect_err(|e| print::note(&format!("warning: {e:#}; changes wait for the interval"))).ok();
+    let mut broken = 0_u32;
+    while !cancel.is_set() {
+        // Read anew for each beat, so that an edit takes effect without a restart.
+        let config = app.config().unwrap_or_else(|error| {
+            print::error(&error);
+            config.clone()
+        });
+        let good = beat(&config, &cancel)?;
+        broken = if good { 0 } else { broken.saturating_add(1) };
+        let wait_ms = wait_after(app, &config, broken);
+        sleep(&cancel, watch.as_ref(), wait_ms);
+    }
+    if print::stderr_is_tty() {
+        print::redraw("");
+    }
+    print::note("looop: ended; nothing is lost");
+    Ok(0)
+}
+
+fn watch(app: &App) -> Result<Watch> {
+    let layout = &app.layout;
+    let all: &[&str] = &[];
+    Watch::new(&[
+        (layout.root(), &["PLAYBOOK.md", "paused.json"]),
+        (&layout.goals(), all),
+        (&layout.sensors(), all),
+        (&layout.schedules(), all),
+        (&layout.asks(), all),
+    ])
+}
+
+/// Runs one beat as a child. False: it broke, by a panic, a signal or its deadline; it has said so itself, or
+/// it is said here.
+fn beat(config: &Config, cancel: &Cancel) -> Result<bool> {
+    let mut child = proc::spawn_self(&["tick", "--pulse"]).context("could not start a beat")?;
+    let limits = &config.settings.limits;
+    let longest_ms = limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;
+    let ended = proc::wait_child(&mut child, Some(cancel), longest_ms)?;
+    let exit = match ended {
+        Some(exit) => exit,
+        None => {
+            if !cancel.is_set() {
+                print::note(&format!("error: the beat did not end within {}; it is ended", human_ms(longest_ms)));
+            }
+            end(&mut child)?
+        }
+    };
+    // What a beat left behind when it died was adopted by this process.
+    proc::end_strays();
+    Ok(match exit {
+        Exit::Code(0 | 1 | 75) => true,
+        Exit::Code(code) => {
+            print::note(&format!("error: the beat ended with exit code {code}"));
+            false
+        }
+        Exit::Signal(signal) => {
+            print::note(&format!("error: the beat was ended by signal {signal}"));
+            cancel.is_set()
+        }
+        _ => false,
+    })
+}
+
+fn end(child: &mut Child) -> io::Result<Exit> {
+    proc::signal_child(child, false);
+    if let Some(exit) = proc::wait_child(child, None, END_MS)? {
+        return Ok(exit);
+    }
+    proc::signal_child(child, true);
+    Ok(proc::wait_child(child, None, END_MS)?.unwrap_or(Exit::Signal(9)))
+}
+
+/// How long to wait for the next beat. Only the memory on disk is asked; a deadline that has passed never
+/// makes the wait shorter than the wait after a move.
+fn wait_after(app: &App, config: &Config, broken: u32) -> i64 {
+    if broken > 0 {
+        let doubled = BROKEN_MS.0.saturating_mul(1 << broken.saturating_sub(1).min(10));
+        return doubled.min(BROKEN_MS.1);
+    }
+    let Ok(beat) = records::peek_beat(&app.layout) else { return config.interval_ms };
+    let now = clock::now();
+    if after_move(&beat) {
+        return AFTER_MOVE_MS.min(config.interval_ms);
+    }
+    let look = gate::next_look_ms(&beat, &config.settings.limits, now).map_or(i64::MAX, |ms| ms.max(AFTER_MOVE_MS));
+    config.interval_ms.min(look)
+}
+
+fn after_move(beat: &Beat) -> bool {
+    beat.decisions > 0 && beat.settled == Settled::No && beat.backoff.is_none() && beat.halted.is_none()
+}
+
+/// Waits until the time is up, something changed, or the human interrupts.
+fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64) {
+    let until_ms = clock::uptime_ms() + wait_ms;
+    loop {
+        let left_ms = until_ms - clock::uptime_ms();
+        if left_ms <= 0 || cancel.is_set() {
+            return;
+        }
+        let cancel_fd = cancel.fd();
+        let step_ms = left_ms.min(LOOK_MS);
+        let changed = match watch {
+            Some(watch) => {
+                let watch_fd = watch.fd();
+                proc::wait_readable(&[&cancel_fd, &watch_fd], step_ms);
+                watch.drain()
+            }
+            None => {
+                proc::wait_readable(&[&cancel_fd], step_ms);
+                false
+            }
+        };
+        if changed {
+            return settle(cancel, watch);
+        }
+    }
+}
+
+/// Lets a burst of changes end, within a second, so that one save is one beat.
+fn settle(cancel: &Cancel, watch: Option<&Watch>) {
+    let patience = Deadline::after_ms(1_000);
+    let Some(watch) = watch else { return };
+    while !patience.passed() && !cancel.is_set() {
+        let (cancel_fd, watch_fd) = (cancel.fd(), watch.fd());
+        if !proc::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {
+            return;
+        }
+        watch.drain();
+    }
+}

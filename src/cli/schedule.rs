@@ -1,0 +1,107 @@
+//! `looop schedule`: durable timers that wake the loop.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{App, envelope, pick, print};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::schedule::{Schedule, When};
+use crate::model::time::{human_ms, parse_ms};
+use crate::store::file::Keep;
+use crate::store::{file, layout, lock, records};
+
+/// What to do with timers.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// List the timers and when each is due.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a timer; an existing one of this name is replaced.
+    Set(SetArgs),
+    /// Remove a timer.
+    Drop {
+        /// The timer, or the unique beginning of its name.
+        name: String,
+    },
+}
+
+/// Arguments of `looop schedule set`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("when").required(true).args(["after", "every", "cron"]))]
+pub struct SetArgs {
+    /// The timer's name.
+    name: Name,
+    /// Once, after this long: `90s`, `15m`, `12h`.
+    #[arg(long = "in", value_name = "DURATION")]
+    after: Option<String>,
+    /// Again and again, this long apart; 60s at the least.
+    #[arg(long, value_name = "DURATION")]
+    every: Option<String>,
+    /// At the times of a cron expression of five fields, in local time.
+    #[arg(long, value_name = "EXPRESSION")]
+    cron: Option<String>,
+    /// What the decider should look at when it is due.
+    #[arg(required = true)]
+    note: Vec<String>,
+}
+
+/// Runs a verb on timers.
+pub fn run(app: &App, verb: Verb) -> Result<u8> {
+    let (schedules, problems) = records::schedules(&app.layout)?;
+    match verb {
+        Verb::List { json } => {
+            let fired = records::peek_beat(&app.layout)?.fired;
+            let next = |name: &Name, s: &Schedule| s.next_ms(fired.get(name).copied(), app.now);
+            if json {
+                let rows: Vec<_> = schedules
+                    .iter()
+                    .map(|(name, s)| json!({ "name": name, "when": s.when, "note": s.note, "due_ms": next(name, s) }))
+                    .collect();
+                print::json(&envelope("schedules", json!(rows)));
+                return Ok(0);
+            }
+            let rows: Vec<Vec<String>> = schedules
+                .iter()
+                .map(|(name, s)| vec![name.to_string(), due_words(next(name, s), app), s.note.clone()])
+                .collect();
+            print::raw(print::table(&rows).as_bytes());
+            problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
+        }
+        Verb::Set(args) => set(app, args)?,
+        Verb::Drop { name } => {
+            let name = pick("schedule", &name, schedules.keys().map(Name::as_str))?;
+            let _held = lock::store(&app.layout.store_lock())?;
+            file::remove(&app.layout.schedules().join(format!("{name}.json")))?;
+            print::line(&format!("dropped {name}"));
+        }
+    }
+    Ok(0)
+}
+
+fn due_words(next: Option<i64>, app: &App) -> String {
+    match next {
+        Some(at) if at <= app.now.unix_ms => "due".to_owned(),
+        Some(at) => format!("in {}", human_ms(at - app.now.unix_ms)),
+        None => "never again".to_owned(),
+    }
+}
+
+fn set(app: &App, args: SetArgs) -> Result<()> {
+    let seconds = |text: &Option<String>| -> Result<Option<u32>> {
+        let Some(text) = text else { return Ok(None) };
+        let ms = parse_ms(text).map_err(Fault::usage)?;
+        Ok(Some(u32::try_from(ms / 1000)?))
+    };
+    let when = When::from_parts(seconds(&args.after)?, seconds(&args.every)?, args.cron.as_deref());
+    let when = when.map_err(|why| Fault::usage(format!("could not set the schedule {}: {why}", args.name)))?;
+    let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms };
+    let _held = lock::store(&app.layout.store_lock())?;
+    records::write_json(&app.layout.file(&layout::schedule_path(&args.name)), &schedule, Keep::Durable)?;
+    let due = schedule.next_ms(None, app.now);
+    print::line(&format!("set {}: {}", args.name, due_words(due, app)));
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! `looop sensor`: what observes the world.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{App, envelope, pick, print, read_stdin};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::sensor::stamp_untrusted;
+use crate::model::time::human_ms;
+use crate::store::file::Keep;
+use crate::store::{file, layout, lock, records, texts};
+use crate::sys::signal::Cancel;
+use crate::tick::sense;
+
+/// What to do with sensors.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// List the sensors with what each read last.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a sensor's program.
+    Show {
+        /// The sensor, or the unique beginning of its name.
+        name: String,
+    },
+    /// Add or replace a sensor from a script on stdin; it is stamped `trust=untrusted`.
+    Add {
+        /// The sensor.
+        name: Name,
+        /// You vouch for every text that it prints: no stamp.
+        #[arg(long)]
+        trusted: bool,
+    },
+    /// Run a sensor, or all of them, and print the readings.
+    Test {
+        /// The sensor, or the unique beginning of its name.
+        name: Option<String>,
+    },
+    /// Move a sensor out of the way, to sensors/archive/.
+    Remove {
+        /// The sensor, or the unique beginning of its name.
+        name: String,
+    },
+}
+
+/// Runs a verb on sensors.
+pub fn run(app: &App, verb: Verb) -> Result<u8> {
+    let (sensors, problems) = texts::sensors(&app.layout)?;
+    let names = || sensors.iter().map(|sensor| sensor.name.as_str());
+    match verb {
+        Verb::List { json } => list(app, &sensors, &problems, json)?,
+        Verb::Show { name } => {
+            let name = pick("sensor", &name, names())?;
+            let path = sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
+            let bytes = file::read(&path, 16 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
+            print::raw(&bytes.unwrap_or_default());
+        }
+        Verb::Add { name, trusted } => {
+            let script = read_stdin(&format!("the sensor {name}"))?;
+            if !script.starts_with("#!") {
+                let fault = Fault::usage(format!("could not add the sensor {name}: the script does not begin with `#!`"));
+                return Err(fault.hint("begin it with a line like `#!/bin/sh`").into());
+            }
+            let script = if trusted { script } else { stamp_untrusted(&script) };
+            let _held = lock::store(&app.layout.store_lock())?;
+            file::write(&app.layout.file(&layout::sensor_path(&name)), script.as_bytes(), 0o700, Keep::Durable)?;
+            print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
+        }
+        Verb::Test { name } => {
+            let one = name.map(|name| pick("sensor", &name, names()).map(str::to_owned)).transpose()?;
+            return test(app, one.as_deref());
+        }
+        Verb::Remove { name } => {
+            let name = pick("sensor", &name, names())?;
+            let path = sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
+            let to = app.layout.sensors().join("archive");
+            let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let _held = lock::store(&app.layout.store_lock())?;
+            file::make_dir(&to)?;
+            let id = crate::model::time::beat_id(app.now.unix_ms);
+            file::rename_new(&path, &to.join(format!("{file_name}-{id}")))?;
+            print::line(&format!("removed {name}; it is kept in sensors/archive/"));
+        }
+    }
+    Ok(0)
+}
+
+fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: bool) -> Result<()> {
+    let snapshot = |name: &Name| -> Option<crate::model::world::Reading> {
+        records::read_json(&app.layout.snapshots().join(format!("{name}.json"))).ok().flatten()
+    };
+    if as_json {
+        let rows: Vec<_> = sensors
+            .iter()
+            .map(|sensor| {
+                let header = sensor.header.as_ref();
+                json!({
+                    "name": sensor.name,
+                    "path": sensor.path,
+                    "interval_ms": header.ok().and_then(|h| h.interval_ms),
+                    "timeout_ms": header.ok().and_then(|h| h.timeout_ms),
+                    "trust": header.ok().map(|h| h.trust),
+                    "error": header.err().map(|unfit| &unfit.why),
+                    "reading": snapshot(&sensor.name),
+                })
+            })
+            .collect();
+        print::json(&envelope("sensors", json!(rows)));
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = sensors
+        .iter()
+        .map(|sensor| match &sensor.header {
+            Err(unfit) => vec![sensor.name.to_string(), "unfit".to_owned(), unfit.why.clone()],
+            Ok(header) => {
+                let every = header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
+                let last = snapshot(&sensor.name).map_or("(no reading yet)".to_owned(), |r| r.signal.to_string());
+                vec![sensor.name.to_string(), every, crate::model::json::clip(&crate::model::ask::visible(&last, false), 80)]
+            }
+        })
+        .collect();
+    print::raw(print::table(&rows).as_bytes());
+    problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
+    Ok(())
+}
+
+fn test(app: &App, one: Option<&str>) -> Result<u8> {
+    let config = app.config()?;
+    let cancel = Cancel::on_signals()?;
+    let runner = config.decider()?;
+    crate::sys::proc::become_subreaper();
+    let mut ctx = super::tick::ctx(app, &config, runner.as_ref(), &cancel);
+    ctx.dry = true;
+    let readings = sense::fresh_readings(&mut ctx, one)?;
+    let failed = readings.values().any(|reading| !reading.ok);
+    for (name, reading) in &readings {
+        print::line(&json!({ "sensor": name, "reading": reading }).to_string());
+    }
+    Ok(u8::from(failed))
+}

@@ -1,0 +1,200 @@
+//! `looop status`: where everything stands, for a human and, with `--json`, for an observing program.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{App, asks, envelope_with, goal, print};
+use crate::model::ask::State;
+use crate::model::beat::{Beat, Settled};
+use crate::model::charge::dollars;
+use crate::model::time::human_ms;
+use crate::model::world::{Goal, Reading};
+use crate::store::{ledger, lock, records, texts};
+
+/// Arguments of `looop status`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+struct Facts {
+    beat: Beat,
+    pulse: Option<u32>,
+    ticking: Option<u32>,
+    paused: Option<records::Paused>,
+    idle_ms: Option<i64>,
+    goals: Vec<Value>,
+    sensors: Vec<Value>,
+    asks: Vec<Value>,
+    schedules: Vec<Value>,
+    problems: Vec<String>,
+    today_micros: u64,
+}
+
+/// Prints the status. It reads files only: no sensor is run and nothing is written.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    let facts = gather(app)?;
+    if args.json {
+        print::json(&as_json(app, &facts));
+    } else {
+        print::raw(as_text(app, &facts).as_bytes());
+    }
+    Ok(0)
+}
+
+fn gather(app: &App) -> Result<Facts> {
+    let layout = &app.layout;
+    let beat = records::peek_beat(layout)?;
+    let (goals, mut problems) = texts::goals(layout)?;
+    let (sensors, more) = texts::sensors(layout)?;
+    problems.extend(more);
+    let (all_asks, more) = records::asks(layout)?;
+    problems.extend(more);
+    let (schedules, more) = records::schedules(layout)?;
+    problems.extend(more);
+    let snapshot = |name: &crate::model::name::Name| -> Option<Reading> {
+        records::read_json(&layout.snapshots().join(format!("{name}.json"))).ok().flatten()
+    };
+    let open = all_asks.values().filter(|(ask, _)| !beat.closed_asks.contains(&ask.id));
+    let idle = crate::store::file::read_text(&layout.idle(), 64).ok().flatten();
+    Ok(Facts {
+        pulse: lock::tick_holder(&layout.pulse_lock()),
+        ticking: lock::tick_holder(&layout.tick_lock()),
+        paused: records::paused(layout)?,
+        idle_ms: idle.and_then(|text| text.trim().parse().ok()),
+        goals: goals
+            .iter()
+            .map(|(id, goal)| match goal {
+                Goal::Text(text) => json!({ "id": id, "goal": goal::headline(text) }),
+                Goal::Unreadable(why) => json!({ "id": id, "error": why }),
+            })
+            .collect(),
+        sensors: sensors
+            .iter()
+            .map(|sensor| {
+                let reading = snapshot(&sensor.name);
+                let error = sensor.header.as_ref().err().map(|unfit| unfit.why.clone());
+                json!({
+                    "name": sensor.name,
+                    "ok": error.is_none() && reading.as_ref().is_none_or(|r| r.ok),
+                    "signal": reading.as_ref().map(|r| &r.signal),
+                    "error": error,
+                    "flapping": beat.is_flapping(sensor.name.as_str(), app.now),
+                })
+            })
+            .collect(),
+        asks: open
+            .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
+            .filter(|(_, state)| matches!(state, State::Open | State::Approved))
+            .map(|(ask, state)| asks::row(ask, state))
+            .collect(),
+        schedules: schedules
+            .iter()
+            .map(|(name, s)| json!({ "name": name, "note": s.note, "due_ms": s.next_ms(beat.fired.get(name).copied(), app.now) }))
+            .collect(),
+        problems,
+        today_micros: ledger::spent_today(layout, app.now)?,
+        beat,
+    })
+}
+
+fn gate_words(app: &App, facts: &Facts) -> String {
+    let beat = &facts.beat;
+    if let Some(why) = &beat.halted {
+        return format!("halted: {why}");
+    }
+    if let Some(paused) = &facts.paused {
+        return format!("paused{}", if paused.why.is_empty() { String::new() } else { format!(": {}", paused.why) });
+    }
+    match (&beat.backoff, &beat.settled) {
+        (Some(backoff), _) => {
+            let ago = human_ms(app.now.elapsed_ms(backoff.at_ms));
+            format!("{} failures in a row, the last one {ago} ago", backoff.fails)
+        }
+        (None, _) if beat.decisions == 0 => "no decision yet".to_owned(),
+        (None, Settled::No) => "the next beat decides".to_owned(),
+        (None, Settled::Noop { at_ms, .. }) => format!("settled since {}", human_ms(app.now.elapsed_ms(*at_ms))),
+    }
+}
+
+fn as_json(app: &App, facts: &Facts) -> Value {
+    let beat = &facts.beat;
+    envelope_with(json!({
+        "pulse": { "alive": facts.pulse.is_some(), "pid": facts.pulse, "ticking": facts.ticking, "idle_at_ms": facts.idle_ms },
+        "last_beat": { "last": beat.last, "failure": beat.failure, "decisions": beat.decisions },
+        "gate": {
+            "words": gate_words(app, facts),
+            "halted": beat.halted,
+            "paused": facts.paused,
+            "backoff": beat.backoff,
+            "settled": beat.settled,
+            "decides_last_hour": crate::model::step::recent(&beat.decides, app.now.unix_ms).len(),
+        },
+        "goals": facts.goals,
+        "sensors": facts.sensors,
+        "workers": [],
+        "asks": facts.asks,
+        "claims": [],
+        "schedules": facts.schedules,
+        "cost": { "today_micros": facts.today_micros, "day": app.now.day() },
+        "sandbox": { "engine": "none" },
+        "problems": facts.problems,
+        "data_dir": app.layout.root(),
+    }))
+}
+
+fn as_text(app: &App, facts: &Facts) -> String {
+    let style = app.style;
+    let beat = &facts.beat;
+    let mut out = String::new();
+    let mut put = |key: &str, text: String| out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
+    put("data dir", app.layout.root().display().to_string());
+    put("pulse", match facts.pulse {
+        Some(pid) => style.green(&format!("running (process {pid})")),
+        None => style.dim("not running"),
+    });
+    put("gate", gate_words(app, facts));
+    if let Some(last) = &beat.last {
+        let ago = human_ms(app.now.elapsed_ms(last.at_ms));
+        let object = crate::model::json::clip(&crate::model::ask::visible(&last.object, false), 60);
+        put("last move", format!("{} {object} — {} ({ago} ago)", last.tag, last.outcome.words()));
+    }
+    if let Some(failure) = &beat.failure {
+        put("failure", style.red(&format!("{}: {}", failure.class, failure.why)));
+    }
+    put("today", dollars(facts.today_micros));
+    put("goals", names(&facts.goals, "id"));
+    put("sensors", sensor_words(app, &facts.sensors));
+    if !facts.schedules.is_empty() {
+        put("schedules", names(&facts.schedules, "name"));
+    }
+    put("sandbox", "none: this version runs sensors and commands as you".to_owned());
+    match facts.asks.len() {
+        0 => put("asks", "nothing waits for you".to_owned()),
+        n => put("asks", style.yellow(&format!("{n} waiting: {} (looop asks)", names(&facts.asks, "id")))),
+    }
+    for problem in &facts.problems {
+        put("problem", style.red(problem));
+    }
+    out
+}
+
+fn names(rows: &[Value], key: &str) -> String {
+    let names: Vec<&str> = rows.iter().filter_map(|row| row[key].as_str()).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn sensor_words(app: &App, sensors: &[Value]) -> String {
+    let words = sensors.iter().map(|row| {
+        let name = row["name"].as_str().unwrap_or_default();
+        match (row["ok"].as_bool(), row["flapping"].as_bool()) {
+            (Some(false), _) => app.style.red(&format!("{name} (failing)")),
+            (_, Some(true)) => app.style.yellow(&format!("{name} (flapping)")),
+            _ => name.to_owned(),
+        }
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}

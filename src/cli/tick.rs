@@ -1,0 +1,234 @@
+//! `looop tick` and `looop run`: one beat, and what it says of itself.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{App, envelope, print};
+use crate::config::Config;
+use crate::model::charge::{Basis, dollars};
+use crate::model::fault::Fault;
+use crate::model::json::clip;
+use crate::model::name::Name;
+use crate::model::time::human_ms;
+use crate::runner::Runner;
+use crate::store::{lock, records};
+use crate::sys::clock::{self, Deadline};
+use crate::sys::proc;
+use crate::sys::signal::Cancel;
+use crate::tick::gate::{Hold, Verdict};
+use crate::tick::log::{Report, What};
+use crate::tick::{self, Ctx, diff, frame, prompt, sense};
+use crate::worker::NoFleet;
+
+/// Arguments of `looop tick`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show what the gate says and the prompt that a decision would get; spends and writes nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Draw an idle beat over the last one; for the pulse.
+    #[arg(long, hide = true)]
+    pulse: bool,
+}
+
+/// Arguments of `looop run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// The goal.
+    goal: Name,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long `looop run` waits for the present beat to end, in milliseconds.
+const PATIENCE_MS: i64 = 30 * 60_000;
+
+/// Runs one beat.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    if args.dry_run {
+        return dry_run(app);
+    }
+    app.ready()?;
+    let cancel = Cancel::on_signals()?;
+    let held = lock::tick(&app.layout.tick_lock())?;
+    beat(app, &cancel, None, args.json, args.pulse, held)
+}
+
+/// Runs one beat that decides on a move for a goal.
+pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
+    app.ready()?;
+    app.human_only("run a goal")?;
+    let cancel = Cancel::on_signals()?;
+    let held = lock::tick_patiently(&app.layout.tick_lock(), PATIENCE_MS, &cancel)?;
+    beat(app, &cancel, Some(args.goal.clone()), args.json, false, held)
+}
+
+fn beat(app: &App, cancel: &Cancel, forced: Option<Name>, json: bool, pulse: bool, held: lock::Held) -> Result<u8> {
+    let config = app.config()?;
+    let runner = config.decider()?;
+    proc::become_subreaper();
+    let spinner = (!json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
+    let mut ctx = ctx(app, &config, runner.as_ref(), cancel);
+    ctx.forced = forced;
+    ctx.frame = spinner;
+    let started = Deadline::after_ms(0);
+    let outcome = tick::tick(&mut ctx);
+    drop(held);
+    if print::stderr_is_tty() {
+        print::redraw("");
+    }
+    let report = outcome?;
+    for warning in config.warnings.iter().chain(&report.warnings) {
+        print::note(&format!("warning: {warning}"));
+    }
+    if json {
+        print::json(&envelope("beat", as_json(&report)));
+    } else {
+        say(app, &report, started.spent_ms(), pulse);
+    }
+    Ok(match report.what {
+        What::Failed(_) | What::Cancelled => 1,
+        What::Held(Hold::Halted { .. }) => 1,
+        What::Held(_) | What::Moved(_) => 0,
+    })
+}
+
+/// The context of a beat.
+pub fn ctx<'a>(app: &'a App, config: &'a Config, runner: &'a dyn Runner, cancel: &'a Cancel) -> Ctx<'a> {
+    Ctx {
+        layout: &app.layout,
+        settings: &config.settings,
+        runner,
+        fleet: &NoFleet,
+        cancel,
+        now: clock::now(),
+        clock: &clock::now,
+        forced: None,
+        person: app.env.person(),
+        frame: None,
+        dry: false,
+        warnings: Vec::new(),
+    }
+}
+
+fn spinner<'a>(app: &App, runner: &str) -> Box<dyn FnMut() + 'a> {
+    const FRAMES: [&str; 8] = ["⣾", "⣽", "⣻", "⢿", "⡿", "⣟", "⣯", "⣷"];
+    let started = Deadline::after_ms(0);
+    let style = app.style;
+    let runner = runner.to_owned();
+    let mut turn = 0;
+    Box::new(move || {
+        turn += 1;
+        let text = format!("{} {runner} is thinking · {}", FRAMES[turn % FRAMES.len()], human_ms(started.spent_ms()));
+        print::redraw(&style.dim(&text));
+    })
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let mut value = match &report.what {
+        What::Held(hold) => json!({ "did": "held", "why": hold }),
+        What::Moved(last) => json!({ "did": "moved", "move": last.tag, "beat": last.beat, "outcome": last.outcome }),
+        What::Failed(failure) => json!({ "did": "failed", "failure": failure }),
+        What::Cancelled => json!({ "did": "cancelled" }),
+    };
+    value["warnings"] = json!(report.warnings);
+    value["usage"] = json!(report.usage);
+    value["next_look_ms"] = json!(report.next_look_ms);
+    value
+}
+
+fn say(app: &App, report: &Report, took_ms: i64, pulse: bool) {
+    let style = app.style;
+    let time = clock::now().local().format("%H:%M:%S").to_string();
+    let cost = report.usage.as_ref().map(|usage| match usage.basis {
+        Basis::Reported => format!(" · {}", dollars(usage.cost_micros)),
+        Basis::Estimated | Basis::Unknown => " · unmetered".to_owned(),
+    });
+    let tail = style.dim(&format!(" ({}{})", human_ms(took_ms), cost.unwrap_or_default()));
+    let text = match &report.what {
+        What::Held(hold @ Hold::Idle) => {
+            let text = style.dim(&format!("{time} idle — {} ({})", hold.words(), human_ms(took_ms)));
+            if pulse && print::stderr_is_tty() {
+                print::redraw(&text);
+            } else {
+                print::line(&text);
+            }
+            return;
+        }
+        What::Held(hold) => format!("{time} {}{tail}", style.yellow(&format!("held — {}", hold.words()))),
+        What::Moved(last) => {
+            let object = clip(&crate::model::ask::visible(&last.object, false), 60);
+            let words = clip(&crate::model::ask::visible(&last.outcome.words(), false), 200);
+            format!("{time} {} {object} — {words} [{}]{tail}", style.bold(&last.tag), last.beat)
+        }
+        What::Failed(failure) => {
+            let why = clip(&crate::model::ask::visible(&failure.why, false), 400);
+            format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class)
+        }
+        What::Cancelled => format!("{time} {}", style.yellow("interrupted; nothing was decided")),
+    };
+    print::line(&text);
+}
+
+/// What a beat would do now, found out without writing anything: the gate's word, and the prompt.
+pub struct Preview {
+    /// What the gate says.
+    pub verdict: Verdict,
+    /// The prompt of a decision made now.
+    pub prompt: String,
+}
+
+/// Runs the sensors and the gate without writing or spending.
+pub fn preview(app: &App, config: &Config) -> Result<Preview> {
+    let cancel = Cancel::on_signals()?;
+    proc::become_subreaper();
+    let idle = crate::runner::command::Command {
+        name: config.decide.clone(),
+        argv: Vec::new(),
+        env: Vec::new(),
+        transient: None,
+        cwd: app.layout.root().to_owned(),
+    };
+    let mut ctx = ctx(app, config, &idle, &cancel);
+    ctx.dry = true;
+    let beat = records::peek_beat(&app.layout)?;
+    let sensed = sense::world(&mut ctx, &beat)?;
+    let changed = diff::items(&beat.baseline, &sensed.world.items());
+    let verdict = frame::gate(&ctx, &beat, &sensed, &changed)?;
+    let reasons = match &verdict {
+        Verdict::Decide(reasons) => reasons.clone(),
+        Verdict::Approved(_) | Verdict::Hold(_) => Vec::new(),
+    };
+    let frame = frame::build(&mut ctx, &beat, &sensed, &changed, &reasons)?;
+    Ok(Preview { verdict, prompt: prompt::render(&frame).text })
+}
+
+fn dry_run(app: &App) -> Result<u8> {
+    if !crate::store::seed::is_set_up(&app.layout) {
+        let what = format!("could not try a beat: there is no data dir at `{}`", app.layout.root().display());
+        return Err(Fault::failed(what).hint("make it with `looop init`").into());
+    }
+    crate::store::layout::check(&app.layout)?;
+    let config = app.config()?;
+    let preview = preview(app, &config)?;
+    print::raw(preview.prompt.as_bytes());
+    print::note(&format!("gate: {}", verdict_words(&preview.verdict)));
+    print::note(&format!("prompt: {} bytes for `{}`; nothing was asked and nothing was written", preview.prompt.len(), config.decide));
+    Ok(0)
+}
+
+/// What the gate says, in words.
+pub fn verdict_words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Hold(hold) => format!("no decision: {}", hold.words()),
+        Verdict::Approved(ask) => format!("the approved move of {ask} would be made, without asking a runner"),
+        Verdict::Decide(reasons) => {
+            let words: Vec<String> = reasons.iter().map(|reason| reason.words()).collect();
+            format!("a decision: {}", words.join("; "))
+        }
+    }
+}

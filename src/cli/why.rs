@@ -1,0 +1,68 @@
+//! `looop why`: what woke the last beat, what would wake the next one, and what each sensor costs.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{App, envelope, print, tick};
+use crate::model::charge::{By, Row, report};
+use crate::model::time::human_ms;
+use crate::model::world::Context;
+use crate::store::{ledger, records};
+
+/// Arguments of `looop why`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const WEEK_MS: i64 = 7 * 86_400_000;
+
+/// Explains. It runs the sensors once, and spends and writes nothing.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    let last: Option<Context> = records::read_json(&app.layout.world())?;
+    let config = app.config()?;
+    let next = tick::preview(app, &config)?;
+    let since = app.now.at(app.now.unix_ms - WEEK_MS);
+    let charges = ledger::read_from(&app.layout, &since.month())?.charges;
+    let week: Vec<_> = charges.into_iter().filter(|charge| charge.at_ms >= since.unix_ms).collect();
+    let sensors = report(&week, By::Sensor);
+    let words = tick::verdict_words(&next.verdict);
+    if args.json {
+        let last = last.map(|c| json!({ "beat": c.beat, "at": c.at.stamp(), "woke": c.woke, "changes": c.changes }));
+        let why = json!({ "last": last, "next": words, "week_by_sensor": sensors });
+        print::json(&envelope("why", why));
+        return Ok(0);
+    }
+    let style = app.style;
+    match &last {
+        None => print::line("no decision was made yet"),
+        Some(context) => {
+            let age = human_ms(app.now.elapsed_ms(context.at.unix_ms));
+            print::line(&format!("{} ({age} ago, beat {})", style.bold("the last decision"), context.beat));
+            context.woke.iter().for_each(|reason| print::line(&format!("  {reason}")));
+            for change in &context.changes {
+                for path in &change.paths {
+                    let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "(nothing)".to_owned());
+                    print::line(&format!("    {} {}: {} -> {}", change.item, path.path, side(&path.old), side(&path.new)));
+                }
+                let more = change.total.saturating_sub(change.paths.len());
+                if more > 0 && !change.paths.is_empty() {
+                    print::line(&format!("    {} and {more} more", change.item));
+                }
+            }
+        }
+    }
+    print::line(&format!("{} {words}", style.bold("now:")));
+    if !sensors.is_empty() {
+        print::line(&style.bold("decisions of the last week, by the sensor that woke them"));
+        let rows: Vec<Vec<String>> = sensors.iter().map(|row| cells(row)).collect();
+        print::raw(print::table(&rows).as_bytes());
+    }
+    Ok(0)
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    vec![format!("  {}", row.key), row.calls.to_string(), crate::model::charge::dollars(row.cost_micros)]
+}

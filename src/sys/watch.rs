@@ -1,0 +1,66 @@
+//! Watching directories for changes, as a descriptor to poll; a hint that saves waiting, never a source of truth.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+/// Becomes readable when a watched file changed.
+pub struct Watch {
+    read: UnixStream,
+    _watcher: RecommendedWatcher,
+}
+
+impl Watch {
+    /// Watches directories, not what is below them. Hidden files do not count; neither do changes that
+    /// leave no file under that name, nor reads. `only` names the files that count in a directory; empty: all.
+    ///
+    /// # Errors
+    /// When the system has no watch to give; the caller goes on with its interval.
+    pub fn new(dirs: &[(&Path, &[&str])]) -> Result<Watch> {
+        let (read, mut write) = UnixStream::pair().context("could not watch for changes")?;
+        read.set_nonblocking(true)?;
+        write.set_nonblocking(true)?;
+        let filters: Vec<(std::path::PathBuf, HashSet<OsString>)> =
+            dirs.iter().map(|(dir, only)| ((*dir).to_owned(), only.iter().map(OsString::from).collect())).collect();
+        let counts = move |path: &Path| {
+            let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return false };
+            let shown = !name.to_string_lossy().starts_with('.');
+            let wanted = filters.iter().any(|(d, only)| d == dir && (only.is_empty() || only.contains(name)));
+            shown && wanted
+        };
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return };
+            if !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(|path| counts(path)) {
+                // A full pipe means that the reader has been told already.
+                drop(write.write(b"!"));
+            }
+        })
+        .context("could not watch for changes")?;
+        for (dir, _) in dirs {
+            let watched = watcher.watch(dir, RecursiveMode::NonRecursive);
+            watched.with_context(|| format!("could not watch `{}`", dir.display()))?;
+        }
+        Ok(Watch { read, _watcher: watcher })
+    }
+
+    /// The descriptor to poll for reading.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.read.as_fd()
+    }
+
+    /// Takes what has been told so far; true when there was something.
+    pub fn drain(&self) -> bool {
+        let mut buffer = [0_u8; 256];
+        let mut any = false;
+        while matches!((&self.read).read(&mut buffer), Ok(bytes) if bytes > 0) {
+            any = true;
+        }
+        any
+    }
+}

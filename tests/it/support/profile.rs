@@ -1,0 +1,227 @@
+//! One isolated profile: a home, a config, a data dir, and the real program run in it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+/// The program under test.
+pub const LOOOP: &str = env!("CARGO_BIN_EXE_looop");
+
+/// A home, a config and a data dir in a temporary directory that goes away with it.
+pub struct Profile {
+    dir: tempfile::TempDir,
+    vars: Vec<(String, String)>,
+}
+
+/// What a run of the program printed and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// The exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said besides.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The same, after a check that it exited 0.
+    #[track_caller]
+    pub fn ok(self) -> Ran {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Its stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+impl Profile {
+    /// A profile with nothing in it but an empty home.
+    pub fn empty() -> Profile {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("home")).unwrap();
+        Profile { dir, vars: Vec::new() }
+    }
+
+    /// A set-up profile without the seeded goals and sensors, whose runner answers with these lines, the last
+    /// one again and again.
+    pub fn scripted(replies: &[&str]) -> Profile {
+        let profile = Profile::empty();
+        profile.script(replies);
+        profile.looop(&["init"]).ok();
+        fs::remove_file(profile.data().join("goals/setup.md")).unwrap();
+        fs::remove_file(profile.data().join("goals/playbook-daily.md")).unwrap();
+        fs::remove_file(profile.data().join("sensors/today.sh")).unwrap();
+        profile
+    }
+
+    /// Makes a scripted runner the decider and gives it these lines to answer with.
+    pub fn script(&self, replies: &[&str]) {
+        fs::write(self.path("replies.jsonl"), replies.join("\n") + "\n").unwrap();
+        let argv = json!([LOOOP, "__scripted", self.path("replies.jsonl")]);
+        self.config(json!({ "decide": "scripted", "runners": { "scripted": { "decide": argv } } }));
+    }
+
+    /// Makes a shell line the decider; it stands in a profile's own config.
+    pub fn shell_runner(&self, line: &str) {
+        self.config(json!({ "decide": "sh", "runners": { "sh": { "decide": ["sh", "-c", line] } } }));
+    }
+
+    /// Replaces the config; a `path` is added where there is none.
+    pub fn config(&self, mut value: Value) {
+        if value.get("path").is_none() {
+            value["path"] = "/usr/local/bin:/usr/bin:/bin".into();
+        }
+        fs::write(self.config_file(), value.to_string()).unwrap();
+        fs::set_permissions(self.config_file(), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Adds keys to the config.
+    pub fn config_more(&self, more: Value) {
+        let mut value: Value = serde_json::from_str(&fs::read_to_string(self.config_file()).unwrap()).unwrap();
+        for (key, item) in more.as_object().unwrap() {
+            value[key] = item.clone();
+        }
+        self.config(value);
+    }
+
+    /// How often the scripted runner was asked.
+    pub fn asked(&self) -> usize {
+        fs::read_to_string(self.path("replies.count")).map_or(0, |text| text.trim().parse().unwrap())
+    }
+
+    /// Sets a variable for each run of the program.
+    pub fn var(&mut self, key: &str, value: &str) {
+        self.vars.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// A path in the profile's own directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The data dir.
+    pub fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// The config file.
+    pub fn config_file(&self) -> PathBuf {
+        self.path("looop.json")
+    }
+
+    /// A file of the data dir as text.
+    #[track_caller]
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.data().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    /// A JSON file of the data dir.
+    #[track_caller]
+    pub fn read_json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
+    /// Writes a goal as a human with an editor would.
+    pub fn goal(&self, id: &str, text: &str) {
+        fs::write(self.data().join(format!("goals/{id}.md")), text).unwrap();
+    }
+
+    /// Writes a sensor as a human with an editor would; a `#!` line is added.
+    pub fn sensor(&self, name: &str, body: &str) {
+        let path = self.data().join(format!("sensors/{name}"));
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// The program in this profile, with nothing of the caller's environment.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(LOOOP);
+        command.args(args).env_clear().current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+            .env("HOME", self.path("home"))
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("LANG", "C.UTF-8")
+            .env("TZ", "UTC")
+            .env("USER", "ada")
+            .env("LOOOP_DATA_DIR", self.data())
+            .env("LOOOP_CONFIG", self.config_file())
+            .envs(self.vars.iter().cloned());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn looop(&self, args: &[&str]) -> Ran {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// Runs the program with this on stdin.
+    pub fn looop_with(&self, args: &[&str], stdin: &str) -> Ran {
+        use std::io::Write;
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that does not read its stdin closes it; what it says then is the result.
+        let _unread = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// Starts the program and leaves it running, its output in pipes.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs real git in the data dir.
+    #[track_caller]
+    pub fn git(&self, args: &[&str]) -> String {
+        git_in(&self.data(), args)
+    }
+}
+
+/// Runs real git in a directory, with nothing of the caller's environment or config.
+#[track_caller]
+pub fn git_in(dir: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=ada", "-c", "user.email=ada@localhost", "-c", "init.defaultBranch=main"])
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "git {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Waits until a condition holds; a test that waits longer than this has failed.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed().as_secs() < 60, "waited a minute for: {what}");
+        std::thread::yield_now();
+        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        drop(rustix::event::poll(&mut [], Some(&pause)));
+    }
+}
