@@ -1,1 +1,2 @@
-fn main(){}
+//! Benchmarks of the beat.
+fn main() {}

@@ -2,13 +2,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the environment")]
 
+mod form;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use anyhow::Result;
+
+pub use form::write_fresh;
+use form::{Boxing, ConfigFile, FreeMove, LimitsFile, PolicyFile, RuleFile, RunnerFile, SandboxFile, Span};
 
 use crate::model::fault::Fault;
 use crate::model::settings::{Budget, Limits, Rule, Rules, Settings};
@@ -25,8 +28,21 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const MAX_CONFIG_BYTES: usize = 1 << 20;
 /// Variables that every child gets, besides PATH.
 const BASE_ENV: [&str; 15] = [
-    "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LC_TIME", "TZ",
-    "TMPDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LC_MESSAGES",
+    "LC_TIME",
+    "TZ",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
 ];
 /// What keeps a git that a child starts from running code of the repository it stands in.
 const SAFE_GIT: [(&str, &str); 5] = [
@@ -38,172 +54,6 @@ const SAFE_GIT: [(&str, &str); 5] = [
 ];
 /// Agent CLIs that are looked for on the PATH on the first run, the default first.
 pub const KNOWN_RUNNERS: [&str; 6] = ["pi", "claude", "codex", "gemini", "opencode", "qwen"];
-
-/// The form of the config file. Every key has a default; an unknown key is an error.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct ConfigFile {
-    /// Where the schema of this file is.
-    #[serde(rename = "$schema")]
-    _schema: Option<String>,
-    /// How long the pulse waits between two beats.
-    interval: Option<Span>,
-    /// The PATH on which programs are found.
-    path: Option<String>,
-    /// The runner that decides.
-    decide: Option<String>,
-    /// The runner of workers.
-    worker: Option<String>,
-    /// Runners of your own, and settings of built-in ones.
-    runners: BTreeMap<String, RunnerFile>,
-    /// Deadlines and rates.
-    limits: LimitsFile,
-    /// Spending limits.
-    budget: BudgetFile,
-    /// What needs no yes.
-    policy: PolicyFile,
-    /// Commands that decide whether a worker's work is done.
-    verify: BTreeMap<String, Vec<String>>,
-    /// How each kind of child is boxed.
-    sandbox: SandboxFile,
-    /// A command that gets each ask as JSON on stdin.
-    notify: Vec<String>,
-}
-
-/// A duration: `90s`, `15m`, `12h`.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-struct Span(i64);
-
-impl TryFrom<String> for Span {
-    type Error = String;
-    fn try_from(text: String) -> Result<Span, String> {
-        parse_ms(&text).map(Span)
-    }
-}
-
-/// A runner: an argument vector of your own, or settings of a built-in one.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct RunnerFile {
-    /// Reads the prompt on stdin and prints its answer.
-    decide: Option<Vec<String>>,
-    /// Runs a worker; `{brief}` stands for the path of its brief.
-    worker: Option<Vec<String>>,
-    /// How the answer is read.
-    format: Option<Format>,
-    /// Names of environment variables that it gets.
-    env: Vec<String>,
-    /// A pattern of stderr that means: try again later.
-    transient: Option<String>,
-    /// The model.
-    model: Option<String>,
-    /// How hard it thinks.
-    effort: Option<String>,
-    /// The protocol of an endpoint.
-    http: Option<String>,
-    /// The endpoint's address.
-    base_url: Option<String>,
-    /// The path that says whether the endpoint is well.
-    health: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Format {
-    /// All of stdout is the answer.
-    Text,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct LimitsFile {
-    /// Decisions in any hour.
-    decides_per_hour: Option<usize>,
-    /// Live workers.
-    workers: Option<usize>,
-    /// The deadline of a sensor that names none.
-    sensor_timeout: Option<Span>,
-    /// The deadline of one runner call.
-    decide_timeout: Option<Span>,
-    /// The deadline of one `run` move.
-    run_timeout: Option<Span>,
-    /// After how long a settled world is asked about once more; null: never.
-    #[serde(deserialize_with = "present")]
-    noop_ttl: Option<Option<Span>>,
-    /// How long an approval can be given.
-    approval_ttl: Option<Span>,
-    /// After how long without output a worker counts as stuck.
-    worker_idle: Option<Span>,
-    /// The longest life of a worker.
-    worker_wall: Option<Span>,
-}
-
-/// Tells a key that is null from one that is absent.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Span>>, D::Error> {
-    Option::<Span>::deserialize(from).map(Some)
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct BudgetFile {
-    /// US dollars per local day; null: no limit.
-    day_usd: Option<f64>,
-    /// US dollars per goal and day.
-    goal_usd: Option<f64>,
-    /// US dollars per worker.
-    worker_usd: Option<f64>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct PolicyFile {
-    /// Commands that need no yes.
-    allow: Vec<RuleFile>,
-    /// Moves that need no yes although they wait by default.
-    free_moves: Vec<FreeMove>,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct RuleFile {
-    /// The argument vector; `*` is one argument, `**` the rest.
-    argv: Vec<String>,
-    /// Where it holds; the data dir when absent.
-    #[serde(default)]
-    cwd: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum FreeMove {
-    WriteSensor,
-    WritePlaybook,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct SandboxFile {
-    decide: Option<Box_>,
-    sensor: Option<Box_>,
-    run: Option<Box_>,
-    verify: Option<Box_>,
-    worker: Option<Box_>,
-}
-
-/// How much of a sandbox is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Box_ {
-    /// The best that can be had.
-    Auto,
-    /// All of it, or nothing runs.
-    Full,
-    /// Landlock at least, or nothing runs.
-    Partial,
-    /// None.
-    None,
-}
 
 /// The process environment, read once.
 #[derive(Clone, Debug, Default)]
@@ -262,12 +112,15 @@ impl Env {
 
     /// Where the config file is: `$LOOOP_CONFIG`, else `looop.json` in the config directory.
     pub fn config_path(&self) -> PathBuf {
-        self.get("LOOOP_CONFIG").map_or_else(|| self.dirs.config.join("looop.json"), |path| self.absolute(path))
+        self.get("LOOOP_CONFIG")
+            .map_or_else(|| self.dirs.config.join("looop.json"), |path| self.absolute(path))
     }
 
     /// The data dir (`$LOOOP_DATA_DIR`, else `looop` in the state directory) and the cache that belongs to it.
     pub fn layout(&self) -> Layout {
-        let root = self.get("LOOOP_DATA_DIR").map_or_else(|| self.dirs.state.join("looop"), |dir| self.absolute(dir));
+        let root = self
+            .get("LOOOP_DATA_DIR")
+            .map_or_else(|| self.dirs.state.join("looop"), |dir| self.absolute(dir));
         let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let id = blake3::hash(root.to_string_lossy().as_bytes()).to_hex();
         let cache = self.dirs.cache.join("looop").join(format!("{name}-{}", &id[..8]));
@@ -325,7 +178,8 @@ pub struct Config {
 pub fn load(env: &Env) -> Result<Config> {
     let path = env.config_path();
     let shown = path.display();
-    let text = file::read_text(&path, MAX_CONFIG_BYTES).map_err(|e| usage(format!("could not read the config `{shown}`: {e}")))?;
+    let text = file::read_text(&path, MAX_CONFIG_BYTES)
+        .map_err(|e| usage(format!("could not read the config `{shown}`: {e}")))?;
     refuse_shared(&path)?;
     let parsed = match &text {
         Some(text) => serde_json::from_str::<ConfigFile>(text).map_err(|e| explain(&path, &e))?,
@@ -334,7 +188,8 @@ pub fn load(env: &Env) -> Result<Config> {
     refuse_unhad_sandbox(&path, &parsed.sandbox)?;
     let mut warnings = Vec::new();
     let interval_ms = interval(env, &parsed, &mut warnings)?;
-    let decide = env.get("LOOOP_DECIDE").map(str::to_owned).or(parsed.decide.clone()).unwrap_or("pi".to_owned());
+    let decide =
+        env.get("LOOOP_DECIDE").map(str::to_owned).or(parsed.decide.clone()).unwrap_or("pi".to_owned());
     let search = parsed.path.clone().unwrap_or_else(|| env.path());
     let mut base_env: Vec<(String, String)> = vec![("PATH".to_owned(), search.clone())];
     base_env.extend(BASE_ENV.iter().filter_map(|key| Some(((*key).to_owned(), env.get(key)?.to_owned()))));
@@ -363,7 +218,8 @@ fn refuse_shared(path: &Path) -> Result<()> {
         return Ok(());
     }
     let shown = path.display();
-    let what = format!("could not use the config `{shown}`: others can write it (mode {:o})", meta.mode() & 0o777);
+    let what =
+        format!("could not use the config `{shown}`: others can write it (mode {:o})", meta.mode() & 0o777);
     Err(Fault::usage(what).hint(format!("chmod go-w {shown}")).into())
 }
 
@@ -377,10 +233,13 @@ fn refuse_unhad_sandbox(path: &Path, sandbox: &SandboxFile) -> Result<()> {
         ("verify", sandbox.verify),
         ("worker", sandbox.worker),
     ];
-    match asked.iter().find(|(_, level)| matches!(level, Some(Box_::Full | Box_::Partial))) {
+    match asked.iter().find(|(_, level)| matches!(level, Some(Boxing::Full | Boxing::Partial))) {
         None => Ok(()),
         Some((name, _)) => {
-            let what = format!("could not use the config `{}`: sandbox.{name} asks for a sandbox that this version does not have", path.display());
+            let what = format!(
+                "could not use the config `{}`: sandbox.{name} asks for a sandbox that this version does not have",
+                path.display()
+            );
             Err(Fault::usage(what).hint("set it to \"auto\" or \"none\"").into())
         }
     }
@@ -421,14 +280,18 @@ fn rules(env: &Env, from: &PolicyFile) -> Rules {
         FreeMove::WriteSensor => "write_sensor".to_owned(),
         FreeMove::WritePlaybook => "write_playbook".to_owned(),
     };
-    Rules { allow: from.allow.iter().map(rule).collect(), free_moves: from.free_moves.iter().map(tag).collect() }
+    Rules {
+        allow: from.allow.iter().map(rule).collect(),
+        free_moves: from.free_moves.iter().map(tag).collect(),
+    }
 }
 
 fn dollars(usd: Option<f64>, key: &str, path: &Path) -> Result<Option<u64>> {
     match usd {
-        Some(usd) if !(0.0..=1e9).contains(&usd) => {
-            Err(usage(format!("could not use the config `{}`: {key} is {usd}; 0 to 1000000000 is possible", path.display())))
-        }
+        Some(usd) if !(0.0..=1e9).contains(&usd) => Err(usage(format!(
+            "could not use the config `{}`: {key} is {usd}; 0 to 1000000000 is possible",
+            path.display()
+        ))),
         other => Ok(other.map(|usd| (usd * 1e6).round() as u64)),
     }
 }
@@ -442,12 +305,15 @@ fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
     let quoted: Vec<&str> = cause.split('`').skip(1).step_by(2).collect();
     match quoted.split_first() {
         Some((key, known)) if cause.starts_with("unknown field") => {
-            let fault = Fault::usage(format!("could not read the config: {place}: `{key}` is not a key here"));
-            let near = known.iter().max_by(|a, b| {
-                strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b))
-            });
+            let fault =
+                Fault::usage(format!("could not read the config: {place}: `{key}` is not a key here"));
+            let near = known
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
             match near {
-                Some(near) => fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into(),
+                Some(near) => {
+                    fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into()
+                }
                 None => fault.into(),
             }
         }
@@ -482,60 +348,27 @@ impl Config {
         let shown = self.path.display();
         Err(fault
             .hint(format!("known runners: {}", known.join(", ")))
-            .hint(format!("add {{\"runners\":{{\"{name}\":{{\"decide\":[\"program\",\"argument\"]}}}}}} to {shown}"))
+            .hint(format!(
+                "add {{\"runners\":{{\"{name}\":{{\"decide\":[\"program\",\"argument\"]}}}}}} to {shown}"
+            ))
             .into())
     }
 
     fn command(&self, name: &str, argv: &[String], entry: &RunnerFile) -> Result<Box<dyn Runner>> {
         let transient = entry.transient.as_deref().map(regex_lite::Regex::new).transpose();
-        let transient = transient.map_err(|e| usage(format!("could not read runners.{name}.transient: {e}")))?;
+        let transient =
+            transient.map_err(|e| usage(format!("could not read runners.{name}.transient: {e}")))?;
         let cwd = self.path.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
-        Ok(Box::new(Command { name: name.to_owned(), argv: argv.to_vec(), env: entry.env.clone(), transient, cwd }))
+        Ok(Box::new(Command {
+            name: name.to_owned(),
+            argv: argv.to_vec(),
+            env: entry.env.clone(),
+            transient,
+            cwd,
+        }))
     }
-}
-
-/// The form of a fresh config file.
-#[derive(Serialize)]
-struct Fresh<'a> {
-    #[serde(rename = "$schema")]
-    schema: &'a str,
-    interval: &'a str,
-    path: &'a str,
-    decide: &'a str,
-    budget: FreshBudget,
-}
-
-#[derive(Serialize)]
-struct FreshBudget {
-    day_usd: u32,
-}
-
-/// Writes a config file and its schema, unless there is one. Returns whether it did.
-///
-/// # Errors
-/// Names the file.
-pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
-    let path = env.config_path();
-    if path.symlink_metadata().is_ok() {
-        return Ok(false);
-    }
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(dir).with_context(|| format!("could not make the directory `{}`", dir.display()))?;
-    let schema_name = "looop.schema.json";
-    let schema = serde_json::to_string_pretty(&schemars::schema_for!(ConfigFile)).context("could not write the schema")?;
-    file::write(&dir.join(schema_name), (schema + "\n").as_bytes(), 0o600, file::Keep::Durable)?;
-    let search = env.path();
-    let fresh = Fresh {
-        schema: &format!("./{schema_name}"),
-        interval: "60s",
-        path: &search,
-        decide,
-        budget: FreshBudget { day_usd: 20 },
-    };
-    let text = serde_json::to_string_pretty(&fresh).context("could not write the config as JSON")?;
-    file::create(&path, (text + "\n").as_bytes(), 0o600)
 }
 
 #[cfg(test)]
-#[path = "config_tests.rs"]
+#[path = "config/config_tests.rs"]
 mod tests;

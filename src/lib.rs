@@ -1,9 +1,9 @@
 //! looop: placeholder map.
-pub mod model;
-pub mod sys;
-pub mod store;
-pub mod runner;
-pub mod worker;
-pub mod tick;
-pub mod config;
 pub mod cli;
+pub mod config;
+pub mod model;
+pub mod runner;
+pub mod store;
+pub mod sys;
+pub mod tick;
+pub mod worker;

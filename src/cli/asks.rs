@@ -157,7 +157,11 @@ fn approval_text(app: &App, ask: &Ask, approval: &Approval) -> String {
         }
     }
     out.push_str(&format!("  sandbox  {}\n", subject.sandbox));
-    out.push_str(&format!("  asked by the loop in beat {}, because {}\n", ask.beat, visible(&approval.because, false)));
+    out.push_str(&format!(
+        "  asked by the loop in beat {}, because {}\n",
+        ask.beat,
+        visible(&approval.because, false)
+    ));
     out.push_str(&format!("  why      {}\n", visible(&ask.text, false)));
     if !approval.diff.is_empty() {
         out.push_str(&indent(&visible(&approval.diff, true)));
@@ -178,12 +182,16 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
     };
     if ask.kind != kind {
         let fault = Fault::usage(format!("could not {verb} {id}: it is not a {kind:?}").to_lowercase());
-        let right = if kind == AskKind::Question { "`looop approve` or `looop reject`" } else { "`looop answer`" };
+        let right =
+            if kind == AskKind::Question { "`looop approve` or `looop reject`" } else { "`looop answer`" };
         return Err(fault.hint(format!("use {right}")).into());
     }
     match ask.state(answer.as_ref(), app.now) {
         State::Open => Ok(ask),
-        state => Err(Fault::failed(format!("could not {verb} {id}: it is {state:?} already").to_lowercase()).into()),
+        state => {
+            Err(Fault::failed(format!("could not {verb} {id}: it is {state:?} already").to_lowercase())
+                .into())
+        }
     }
 }
 
@@ -217,7 +225,11 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     }
     let cap = crate::model::decision::MAX_TEXT_BYTES;
     if chosen.len() > cap {
-        return Err(Fault::usage(format!("could not answer {}: the answer is longer than {cap} bytes", ask.id)).into());
+        return Err(Fault::usage(format!(
+            "could not answer {}: the answer is longer than {cap} bytes",
+            ask.id
+        ))
+        .into());
     }
     say(app, &ask, Said::Answer { text: chosen.clone() })?;
     print::line(&format!("answered {}: {}", ask.id, visible(&chosen, false)));
@@ -234,7 +246,8 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
     match &args.hash {
         Some(seen) if *seen == hash => {}
         Some(_) => {
-            let fault = Fault::failed(format!("could not approve {}: the hash is not the one of this move", ask.id));
+            let fault =
+                Fault::failed(format!("could not approve {}: the hash is not the one of this move", ask.id));
             return Err(fault.hint("look again with `looop asks`").into());
         }
         None if print::stdin_is_tty() => {

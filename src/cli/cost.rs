@@ -72,7 +72,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         ledger.charges.into_iter().filter(|charge| args.span == Span::All || charge.day == today).collect();
     let rows = report(&charges, args.by.by());
     if ledger.bad_lines > 0 {
-        print::note(&format!("warning: {} lines of the ledger could not be read and are not counted", ledger.bad_lines));
+        print::note(&format!(
+            "warning: {} lines of the ledger could not be read and are not counted",
+            ledger.bad_lines
+        ));
     }
     if args.json {
         print::json(&envelope("rows", json!(rows)));
@@ -84,7 +87,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     let mut table = vec![["", "calls", "in", "cached", "out", "cost"].map(str::to_owned).to_vec()];
     table.extend(rows.iter().map(|row| {
-        let unmetered = if row.unmetered > 0 { format!(" + {} unmetered", row.unmetered) } else { String::new() };
+        let unmetered =
+            if row.unmetered > 0 { format!(" + {} unmetered", row.unmetered) } else { String::new() };
         vec![
             row.key.clone(),
             row.calls.to_string(),

@@ -10,6 +10,7 @@ use crate::config::Env;
 use crate::model::fault::Fault;
 use crate::store::{file, records, seed};
 use crate::sys::proc;
+use crate::sys::program;
 use crate::sys::signal::Cancel;
 
 /// Arguments of `looop demo`.
@@ -37,14 +38,17 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let style = app.style;
     let dir = demo_dir(app, args)?;
     let repo = match &args.repo {
-        Some(repo) => std::fs::canonicalize(repo).with_context(|| format!("could not find `{}`", repo.display()))?,
+        Some(repo) => {
+            std::fs::canonicalize(repo).with_context(|| format!("could not find `{}`", repo.display()))?
+        }
         None => make_repo(app, &dir)?,
     };
     let demo = prepare(&dir, &repo)?;
     print::line(&style.bold("looop demo"));
-    print::line("The runner here is SCRIPTED: its replies are fixed lines in a file, no model is asked and nothing is spent.");
+    print::line(
+        "The runner here is SCRIPTED: its replies are fixed lines in a file, no model is asked and nothing is spent.",
+    );
     print::line("All else is real: the sensors, the gate, the moves, the journal, the commits.");
-    print::line("");
 
     step(app, "1. The first beat senses this machine and decides: write down a goal.")?;
     demo.looop(&["tick"])?;
@@ -53,10 +57,18 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     step(app, "3. Nothing changed, so this beat asks nobody and writes nothing.")?;
     demo.looop(&["tick"])?;
     step(app, "4. Somebody edits a goal; the beat wants to run a command, and that needs your yes.")?;
-    demo.looop(&["goal", "write", "tidy-repo", "---\ngoal: the demo repository is tidy\n---\nLook at what is uncommitted.\n"])?;
+    demo.looop(&[
+        "goal",
+        "write",
+        "tidy-repo",
+        "---\ngoal: the demo repository is tidy\n---\nLook at what is uncommitted.\n",
+    ])?;
     demo.looop(&["tick"])?;
     demo.looop(&["asks"])?;
-    step(app, "5. Say yes (the demo does it for you, to exactly this hash), and the next beat makes the move.")?;
+    step(
+        app,
+        "5. Say yes (the demo does it for you, to exactly this hash), and the next beat makes the move.",
+    )?;
     let (ask, hash) = demo.open_approval()?;
     demo.looop(&["approve", &ask, "--hash", &hash])?;
     demo.looop(&["tick"])?;
@@ -66,8 +78,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let data = demo.data.display();
     print::line("");
     print::line(&format!("The files are in {data}; look at them with `git -C {data} log --stat`."));
-    print::line(&format!("Go on with `LOOOP_DATA_DIR={data} LOOOP_CONFIG={} looop status`.", demo.config.display()));
-    print::line("With a real runner: install pi (or name any command as \"decide\" in the config), then `looop init` and `looop`.");
+    print::line(&format!(
+        "Go on with `LOOOP_DATA_DIR={data} LOOOP_CONFIG={} looop status`.",
+        demo.config.display()
+    ));
+    print::line(
+        "With a real runner: install pi (or name any command as \"decide\" in the config), then `looop init` and `looop`.",
+    );
     Ok(0)
 }
 
@@ -80,7 +97,9 @@ fn step(app: &App, text: &str) -> Result<()> {
 fn demo_dir(app: &App, args: &Args) -> Result<PathBuf> {
     let dir = match &args.dir {
         Some(dir) => std::path::absolute(dir)?,
-        None => app.env.temp_dir().join(format!("looop-demo-{}", crate::model::time::beat_id(app.now.unix_ms))),
+        None => {
+            app.env.temp_dir().join(format!("looop-demo-{}", crate::model::time::beat_id(app.now.unix_ms)))
+        }
     };
     if dir.exists() && std::fs::read_dir(&dir)?.next().is_some() {
         let what = format!("could not put the demo into `{}`: it is not empty", dir.display());
@@ -102,7 +121,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     let (data, config) = (dir.join("data"), config_dir.join("looop.json"));
     let script = config_dir.join("replies.jsonl");
     file::write(&script, replies(repo).as_bytes(), 0o600, file::Keep::Whole)?;
-    let own = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| proc::self_path());
+    let own = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| program::self_path());
     let path = Env::read()?.path();
     let file_text = json!({
         "path": path,
@@ -113,9 +132,13 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     let set = |key: &str, value: &Path| (key.to_owned(), value.to_string_lossy().into_owned());
     let mut env = Env::read()?.all();
     env.retain(|(key, _)| !key.starts_with("LOOOP_"));
-    env.extend([set("LOOOP_DATA_DIR", &data), set("LOOOP_CONFIG", &config), set("XDG_CACHE_HOME", &dir.join("cache"))]);
+    env.extend([
+        set("LOOOP_DATA_DIR", &data),
+        set("LOOOP_CONFIG", &config),
+        set("XDG_CACHE_HOME", &dir.join("cache")),
+    ]);
     let layout = crate::store::layout::Layout::new(data.clone(), dir.join("cache"));
-    seed::set_up(&layout)?;
+    seed::set_up(&layout, crate::sys::clock::now())?;
     std::fs::remove_file(layout.goals().join("setup.md"))?;
     std::fs::remove_file(layout.goals().join("playbook-daily.md"))?;
     file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, file::Keep::Whole)?;
@@ -162,17 +185,27 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
     file::make_dir(&repo)?;
     file::write(&repo.join("README.md"), b"# A demo\n", 0o600, file::Keep::Whole)?;
     let mut env = app.env.all();
-    env.extend([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+    env.extend(
+        [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned())),
+    );
     let who = ["-c", "user.name=demo", "-c", "user.email=demo@localhost"];
-    for args in [&["init", "-q", "-b", "main"][..], &["add", "."], &["commit", "-q", "-m", "the first commit"]] {
-        let Some(git) = proc::find_program("git", &app.env.path(), dir) else {
+    for args in
+        [&["init", "-q", "-b", "main"][..], &["add", "."], &["commit", "-q", "-m", "the first commit"]]
+    {
+        let Some(git) = program::find_program("git", &app.env.path(), dir) else {
             print::note("git is not on the PATH; the git sensor of the demo will say that it fails");
             break;
         };
         let args: Vec<String> = who.iter().chain(args).map(|arg| (*arg).to_owned()).collect();
         run_quietly(git, args, env.clone(), &repo)?;
     }
-    file::write(&repo.join("README.md"), b"# A demo\n\nTODO: say what it is\n".as_slice(), 0o600, file::Keep::Whole)?;
+    file::write(
+        &repo.join("README.md"),
+        concat!("# A demo\n\nTO", "DO: say what it is\n").as_bytes(),
+        0o600,
+        file::Keep::Whole,
+    )?;
     file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, file::Keep::Whole)?;
     Ok(repo)
 }
@@ -197,10 +230,11 @@ fn run_quietly(program: PathBuf, args: Vec<String>, env: Vec<(String, String)>, 
 impl Demo {
     /// Runs looop itself in the demo's data dir and shows what a person would see.
     fn looop(&self, args: &[&str]) -> Result<()> {
-        let shown: Vec<String> = args.iter().map(|arg| crate::model::json::clip(arg.lines().next().unwrap_or(""), 40)).collect();
+        let shown: Vec<String> =
+            args.iter().map(|arg| crate::model::json::clip(arg.lines().next().unwrap_or(""), 40)).collect();
         print::line(&format!("$ looop {}", shown.join(" ")));
         let job = proc::Job {
-            program: proc::self_path(),
+            program: program::self_path(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: self.env.clone(),
             cwd: self.data.clone(),
@@ -211,14 +245,20 @@ impl Demo {
         };
         let ended = proc::run_one(job, &Cancel::on_signals()?, None)?;
         print::raw(&ended.stdout);
-        anyhow::ensure!(ended.exit == proc::Exit::Code(0), "could not go on with the demo: `looop {}` failed", shown.join(" "));
+        anyhow::ensure!(
+            ended.exit == proc::Exit::Code(0),
+            "could not go on with the demo: `looop {}` failed",
+            shown.join(" ")
+        );
         Ok(())
     }
 
     fn open_approval(&self) -> Result<(String, String)> {
         let layout = crate::store::layout::Layout::new(self.data.clone(), self.data.join("cache"));
         let (asks, _) = records::asks(&layout)?;
-        let open = asks.values().find_map(|(ask, _)| Some((ask.id.to_string(), ask.approval.as_ref()?.hash.clone())));
+        let open = asks
+            .values()
+            .find_map(|(ask, _)| Some((ask.id.to_string(), ask.approval.as_ref()?.hash.clone())));
         open.context("could not go on with the demo: no approval is open")
     }
 }

@@ -8,7 +8,7 @@ use crate::model::fault::Fault;
 use crate::runner::Call;
 use crate::store::history::History;
 use crate::store::{file, layout, logs, seed, texts};
-use crate::sys::proc;
+use crate::sys::program;
 use crate::sys::signal::Cancel;
 
 /// Arguments of `looop doctor`.
@@ -46,7 +46,8 @@ fn finding(health: Health, what: &str, found: impl Into<String>, fix: &[&str]) -
 }
 
 fn from_error(what: &str, error: &anyhow::Error) -> Finding {
-    let hints: Vec<String> = error.downcast_ref::<Fault>().map(|fault| fault.hints.clone()).unwrap_or_default();
+    let hints: Vec<String> =
+        error.downcast_ref::<Fault>().map(|fault| fault.hints.clone()).unwrap_or_default();
     Finding { health: Health::Bad, what: what.to_owned(), found: format!("{error:#}"), fix: hints }
 }
 
@@ -84,15 +85,27 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
     let path = config.path.display().to_string();
     match config.path.exists() {
         true => found.push(finding(Health::Good, "config", path, &[])),
-        false => found.push(finding(Health::Odd, "config", format!("{path} is not there; all defaults"), &["looop init"])),
+        false => found.push(finding(
+            Health::Odd,
+            "config",
+            format!("{path} is not there; all defaults"),
+            &["looop init"],
+        )),
     }
     let runner = match config.decider() {
         Ok(runner) => runner,
         Err(error) => return found.push(from_error("runner", &error)),
     };
-    let Some(program) = proc::find_program(runner.program(), &config.settings.path, config.path.parent().unwrap_or(&config.path)) else {
+    let Some(program) = program::find_program(
+        runner.program(),
+        &config.settings.path,
+        config.path.parent().unwrap_or(&config.path),
+    ) else {
         let what = format!("`{}` is not on the configured PATH ({})", runner.program(), config.settings.path);
-        let fix = ["install it, or name another runner with \"decide\" in the config", "try `looop demo`, which needs none"];
+        let fix = [
+            "install it, or name another runner with \"decide\" in the config",
+            "try `looop demo`, which needs none",
+        ];
         return found.push(finding(Health::Bad, "runner", what, &fix));
     };
     found.push(finding(Health::Good, "runner", format!("{} is {}", runner.name(), program.display()), &[]));
@@ -129,7 +142,12 @@ fn ask(app: &App, config: &crate::config::Config, runner: &dyn crate::runner::Ru
 fn data_dir(app: &App, found: &mut Vec<Finding>) {
     let root = app.layout.root().display().to_string();
     if !seed::is_set_up(&app.layout) {
-        return found.push(finding(Health::Odd, "data dir", format!("{root} is not set up"), &["looop init"]));
+        return found.push(finding(
+            Health::Odd,
+            "data dir",
+            format!("{root} is not set up"),
+            &["looop init"],
+        ));
     }
     if let Err(error) = layout::check(&app.layout) {
         return found.push(from_error("data dir", &error));
@@ -137,7 +155,9 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     found.push(finding(Health::Good, "data dir", root, &[]));
     match History::open(app.layout.root()).and_then(|history| history.blocked()) {
         Ok(None) => found.push(finding(Health::Good, "history", "commits can be made", &[])),
-        Ok(Some(blocked)) => found.push(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()])),
+        Ok(Some(blocked)) => {
+            found.push(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()]))
+        }
         Err(error) => found.push(from_error("history", &error)),
     }
     if let Err(error) = texts::playbook(&app.layout) {
@@ -155,20 +175,33 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
         Err(error) => found.push(from_error("sensors", error)),
         Ok((sensors, problems)) => {
             let unfit = sensors.iter().filter_map(|s| Some((s.name.as_str(), s.header.as_ref().err()?)));
-            found.extend(unfit.map(|(name, unfit)| finding(Health::Bad, &format!("sensor {name}"), unfit.why.clone(), &[])));
-            found.extend(problems.iter().map(|problem| finding(Health::Odd, "sensors", problem.clone(), &[])));
+            found.extend(unfit.map(|(name, unfit)| {
+                finding(Health::Bad, &format!("sensor {name}"), unfit.why.clone(), &[])
+            }));
+            found
+                .extend(problems.iter().map(|problem| finding(Health::Odd, "sensors", problem.clone(), &[])));
             let fit = sensors.iter().filter(|sensor| sensor.header.is_ok()).count();
-            found.push(finding(Health::Good, "sensors", format!("{fit} can be run; `looop sensor test` runs them"), &[]));
+            found.push(finding(
+                Health::Good,
+                "sensors",
+                format!("{fit} can be run; `looop sensor test` runs them"),
+                &[],
+            ));
         }
     }
 }
 
 fn tools(app: &App, found: &mut Vec<Finding>) {
     let path = app.env.path();
-    let has = |name: &str| proc::find_program(name, &path, app.layout.root()).is_some();
+    let has = |name: &str| program::find_program(name, &path, app.layout.root()).is_some();
     found.push(match has("git") {
         true => finding(Health::Good, "git", "is there, to pack the history and to look at it", &[]),
-        false => finding(Health::Odd, "git", "is not on the PATH; looop runs without it", &["install git to read the history"]),
+        false => finding(
+            Health::Odd,
+            "git",
+            "is not on the PATH; looop runs without it",
+            &["install git to read the history"],
+        ),
     });
     found.push(match has("tmux") {
         true => finding(Health::Good, "tmux", "is there", &[]),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::print;
-use crate::sys::proc;
+use crate::sys::program;
 
 /// What to become.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ pub struct Args {
 /// Becomes the command; returns only when it could not, with the shell's exit code for that.
 pub fn run(args: &Args) -> Result<u8> {
     let (name, rest) = args.argv.split_first().map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
-    let error = proc::exec_when_told(&args.program, name, rest);
+    let error = program::exec_when_told(&args.program, name, rest);
     print::note(&format!("error: could not run `{}`: {error}", args.program.display()));
     Ok(126)
 }

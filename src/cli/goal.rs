@@ -50,7 +50,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             print::json(&envelope("goals", json!(rows)));
         }
         Verb::List { json: false } => {
-            let rows: Vec<Vec<String>> = goals.iter().map(|(id, goal)| vec![id.to_string(), summary(goal)]).collect();
+            let rows: Vec<Vec<String>> =
+                goals.iter().map(|(id, goal)| vec![id.to_string(), summary(goal)]).collect();
             print::raw(print::table(&rows).as_bytes());
             problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
         }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{App, print};
 use crate::config::{KNOWN_RUNNERS, write_fresh};
 use crate::store::seed;
-use crate::sys::proc;
+use crate::sys::program;
 
 /// Makes what is missing and says what to do next. Running it again changes nothing.
 pub fn run(app: &App) -> Result<u8> {
@@ -15,9 +15,18 @@ pub fn run(app: &App) -> Result<u8> {
     let style = app.style;
     let state = |made: bool| if made { "made" } else { "is there already" };
     print::line(&format!("{} {root} ({})", style.bold("data dir"), state(!made.is_empty())));
-    print::line(&format!("{}   {} ({})", style.bold("config"), app.env.config_path().display(), state(config_made)));
+    print::line(&format!(
+        "{}   {} ({})",
+        style.bold("config"),
+        app.env.config_path().display(),
+        state(config_made)
+    ));
     match found.as_slice() {
-        [] => print::line(&format!("{}  none on the PATH; known: {}", style.bold("runners"), KNOWN_RUNNERS.join(", "))),
+        [] => print::line(&format!(
+            "{}  none on the PATH; known: {}",
+            style.bold("runners"),
+            KNOWN_RUNNERS.join(", ")
+        )),
         found => print::line(&format!("{}  {}", style.bold("runners"), found.join(", "))),
     }
     print::line("");
@@ -41,7 +50,7 @@ pub fn first_run(app: &App) -> Result<()> {
 fn set_up(app: &App) -> Result<(Vec<String>, bool)> {
     // A config that cannot be read is said before anything is made.
     app.config()?;
-    let made = seed::set_up(&app.layout)?;
+    let made = seed::set_up(&app.layout, app.now)?;
     let found = runners_on_path(app);
     // Only pi decides without a command of one's own for now.
     let decide = found.iter().find(|name| *name == "pi").map_or(KNOWN_RUNNERS[0], String::as_str);
@@ -52,6 +61,7 @@ fn set_up(app: &App) -> Result<(Vec<String>, bool)> {
 /// The agent CLIs that are on the PATH.
 pub fn runners_on_path(app: &App) -> Vec<String> {
     let path = app.env.path();
-    let found = KNOWN_RUNNERS.iter().filter(|name| proc::find_program(name, &path, app.layout.root()).is_some());
+    let found =
+        KNOWN_RUNNERS.iter().filter(|name| program::find_program(name, &path, app.layout.root()).is_some());
     found.map(|name| (*name).to_owned()).collect()
 }

@@ -7,8 +7,8 @@ use super::{App, envelope, print};
 use crate::model::ask::visible;
 use crate::model::entry;
 use crate::model::fault::Fault;
-use crate::store::{file, logs};
 use crate::store::history::History;
+use crate::store::{file, logs};
 use crate::tick::{frame, prompt};
 
 /// Arguments of `looop log`.
@@ -43,7 +43,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(beat) = args.beat.as_deref().filter(|_| args.reply) {
         let path = app.layout.runs().join(beat).join("reply.txt");
         let reply = file::read(&path, 64 << 20).ok().flatten();
-        let reply = reply.with_context(|| format!("could not find the reply of beat {beat}: it is not kept (any more)"))?;
+        let reply = reply
+            .with_context(|| format!("could not find the reply of beat {beat}: it is not kept (any more)"))?;
         print::raw(&reply);
         return Ok(0);
     }
@@ -69,9 +70,13 @@ fn rebuild(app: &App, beat: &str) -> Result<u8> {
     let history = History::open(app.layout.root())?;
     let marker = format!("\nBeat: {beat}\n");
     let entries = history.log(SEARCH_COMMITS)?;
-    let world = entries.iter().find(|entry| entry.message.starts_with("world: ") && entry.message.contains(&marker));
+    let world =
+        entries.iter().find(|entry| entry.message.starts_with("world: ") && entry.message.contains(&marker));
     let Some(world) = world else {
-        return Err(Fault::failed(format!("could not rebuild the prompt of beat {beat}: git has no world of it")).into());
+        return Err(Fault::failed(format!(
+            "could not rebuild the prompt of beat {beat}: git has no world of it"
+        ))
+        .into());
     };
     let frame = frame::rebuild(&history, &world.id)?;
     print::raw(prompt::render(&frame).text.as_bytes());

@@ -30,7 +30,9 @@ use crate::model::fault::{Fault, Kind};
 use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::store::seed;
-use crate::sys::{clock, proc};
+use crate::sys::clock;
+use crate::sys::program;
+use crate::sys::tree;
 use print::{Style, When};
 
 /// A tiny control loop for a person's work: sense, diff, gate, decide one move, act, log.
@@ -139,7 +141,11 @@ pub fn main() -> ExitCode {
             let text = error.render();
             let ansi = if error.use_stderr() { print::stderr_is_tty() } else { print::stdout_is_tty() };
             let text = if ansi { text.ansi().to_string() } else { text.to_string() };
-            if error.use_stderr() { print::note(text.trim_end()) } else { print::raw(text.as_bytes()) }
+            if error.use_stderr() {
+                print::note(text.trim_end())
+            } else {
+                print::raw(text.as_bytes())
+            }
             return ExitCode::from(code);
         }
     };
@@ -206,7 +212,7 @@ impl App {
     /// Refuses a verb that only a human may use to everything that a beat of this data dir has started.
     fn human_only(&self, verb: &str) -> Result<()> {
         let Some(holder) = crate::store::lock::tick_holder(&self.layout.tick_lock()) else { return Ok(()) };
-        if !proc::ancestors().contains(&holder) {
+        if !tree::ancestors().contains(&holder) {
             return Ok(());
         }
         let what = format!("could not {verb}: this is for a human, and a beat of looop started this process");
@@ -231,7 +237,8 @@ fn body(app: &App, what: &str, argument: Option<&str>, present: &str) -> Result<
     let text = match argument {
         Some("-") => read_stdin(what)?,
         Some(text) if text.starts_with('-') && !text.contains('\n') => {
-            let fault = Fault::usage(format!("could not write {what}: `{text}` looks like a flag, not like a text"));
+            let fault =
+                Fault::usage(format!("could not write {what}: `{text}` looks like a flag, not like a text"));
             return Err(fault.hint("give the text on stdin with `-`").into());
         }
         Some(text) => text.to_owned(),
@@ -251,9 +258,12 @@ fn read_stdin(what: &str) -> Result<String> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(cap as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > cap {
-        return Err(Fault::usage(format!("could not write {what}: it is larger than {} KiB", cap / 1024)).into());
+        return Err(
+            Fault::usage(format!("could not write {what}: it is larger than {} KiB", cap / 1024)).into()
+        );
     }
-    String::from_utf8(bytes).map_err(|_| Fault::usage(format!("could not write {what}: it is not UTF-8 text")).into())
+    String::from_utf8(bytes)
+        .map_err(|_| Fault::usage(format!("could not write {what}: it is not UTF-8 text")).into())
 }
 
 /// Opens the human's editor on a copy and returns what they saved.
@@ -266,11 +276,14 @@ fn edit(app: &App, what: &str, present: &str) -> Result<String> {
     crate::store::file::make_dir(&dir)?;
     let draft = dir.join("draft.md");
     crate::store::file::write(&draft, present.as_bytes(), 0o600, crate::store::file::Keep::Whole)?;
-    let done = proc::run_interactive(editor, &draft)?;
+    let done = program::run_interactive(editor, &draft)?;
     if !done {
-        return Err(Fault::failed(format!("could not edit {what}: the editor failed")).hint("nothing was changed").into());
+        return Err(Fault::failed(format!("could not edit {what}: the editor failed"))
+            .hint("nothing was changed")
+            .into());
     }
-    let text = crate::store::file::read_text(&draft, crate::store::texts::MAX_TEXT_BYTES)?.unwrap_or_default();
+    let text =
+        crate::store::file::read_text(&draft, crate::store::texts::MAX_TEXT_BYTES)?.unwrap_or_default();
     std::fs::remove_file(&draft)?;
     if text == present {
         return Err(Fault::failed(format!("could not write {what}: it was not changed")).into());
@@ -284,16 +297,20 @@ fn pick<'a>(kind: &str, wanted: &str, all: impl Iterator<Item = &'a str>) -> Res
     if let Some(exact) = all.iter().find(|id| **id == wanted) {
         return Ok(exact);
     }
-    let hits: Vec<&str> = all.iter().copied().filter(|id| !wanted.is_empty() && id.starts_with(wanted)).collect();
+    let hits: Vec<&str> =
+        all.iter().copied().filter(|id| !wanted.is_empty() && id.starts_with(wanted)).collect();
     match hits.as_slice() {
         [one] => Ok(one),
-        [] if all.is_empty() => Err(Fault::usage(format!("could not find {kind} {wanted:?}: there is none")).into()),
+        [] if all.is_empty() => {
+            Err(Fault::usage(format!("could not find {kind} {wanted:?}: there is none")).into())
+        }
         [] => {
             let fault = Fault::usage(format!("could not find {kind} {wanted:?}"));
             Err(fault.hint(format!("there are: {}", all.join(", "))).into())
         }
         many => {
-            let fault = Fault { kind: Kind::Usage, what: format!("{wanted:?} is not unique"), hints: Vec::new() };
+            let fault =
+                Fault { kind: Kind::Usage, what: format!("{wanted:?} is not unique"), hints: Vec::new() };
             Err(fault.hint(format!("it could be: {}", many.join(", "))).into())
         }
     }

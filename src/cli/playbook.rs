@@ -24,7 +24,10 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Show => print::raw(texts::playbook(&app.layout)?.as_bytes()),
         Verb::Write { text } => {
-            let present = file::read_text(&app.layout.playbook(), texts::MAX_TEXT_BYTES).ok().flatten().unwrap_or_default();
+            let present = file::read_text(&app.layout.playbook(), texts::MAX_TEXT_BYTES)
+                .ok()
+                .flatten()
+                .unwrap_or_default();
             let text = body(app, "the playbook", text.as_deref(), &present)?;
             let _held = lock::store(&app.layout.store_lock())?;
             file::write(&app.layout.playbook(), text.as_bytes(), 0o600, Keep::Durable)?;

@@ -1,6 +1,10 @@
 //! The only place that prints: colours where they are wanted, and a broken pipe is success.
 
-#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "this module owns stdout and stderr")]
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "this module owns stdout and stderr"
+)]
 
 use std::io::{self, IsTerminal, Write};
 
@@ -137,7 +141,8 @@ pub fn prompt(question: &str) -> Option<String> {
 /// Columns of text, each as wide as its widest cell; a clipped last column keeps a table on its lines.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut out = String::new();
     for row in rows {

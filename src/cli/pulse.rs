@@ -12,8 +12,11 @@ use crate::model::fault::Kind;
 use crate::model::time::human_ms;
 use crate::store::{lock, records};
 use crate::sys::clock::{self, Deadline};
-use crate::sys::proc::{self, Exit};
+use crate::sys::proc::Exit;
+use crate::sys::program;
 use crate::sys::signal::Cancel;
+use crate::sys::spawn;
+use crate::sys::tree;
 use crate::sys::watch::Watch;
 use crate::tick::gate;
 
@@ -44,13 +47,18 @@ pub fn run(app: &App) -> Result<u8> {
         }
         other => other?,
     };
-    proc::become_subreaper();
+    tree::become_subreaper();
     let config = app.config()?;
     config.decider()?;
     let interval = human_ms(config.interval_ms);
     let root = app.layout.root().display();
-    print::note(&format!("looop: {root} · {} decides · a beat every {interval} · Ctrl-C ends it", config.decide));
-    let watch = watch(app).inspect_err(|e| print::note(&format!("warning: {e:#}; changes wait for the interval"))).ok();
+    print::note(&format!(
+        "looop: {root} · {} decides · a beat every {interval} · Ctrl-C ends it",
+        config.decide
+    ));
+    let watch = watch(app)
+        .inspect_err(|e| print::note(&format!("warning: {e:#}; changes wait for the interval")))
+        .ok();
     let mut broken = 0_u32;
     while !cancel.is_set() {
         // Read anew for each beat, so that an edit takes effect without a restart.
@@ -85,21 +93,25 @@ fn watch(app: &App) -> Result<Watch> {
 /// Runs one beat as a child. False: it broke, by a panic, a signal or its deadline; it has said so itself, or
 /// it is said here.
 fn beat(config: &Config, cancel: &Cancel) -> Result<bool> {
-    let mut child = proc::spawn_self(&["tick", "--pulse"]).context("could not start a beat")?;
+    let mut child = program::spawn_self(&["tick", "--pulse"]).context("could not start a beat")?;
     let limits = &config.settings.limits;
-    let longest_ms = limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;
-    let ended = proc::wait_child(&mut child, Some(cancel), longest_ms)?;
+    let longest_ms =
+        limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;
+    let ended = program::wait_child(&mut child, Some(cancel), longest_ms)?;
     let exit = match ended {
         Some(exit) => exit,
         None => {
             if !cancel.is_set() {
-                print::note(&format!("error: the beat did not end within {}; it is ended", human_ms(longest_ms)));
+                print::note(&format!(
+                    "error: the beat did not end within {}; it is ended",
+                    human_ms(longest_ms)
+                ));
             }
             end(&mut child)?
         }
     };
     // What a beat left behind when it died was adopted by this process.
-    proc::end_strays();
+    tree::end_strays();
     Ok(match exit {
         Exit::Code(0 | 1 | 75) => true,
         Exit::Code(code) => {
@@ -115,12 +127,12 @@ fn beat(config: &Config, cancel: &Cancel) -> Result<bool> {
 }
 
 fn end(child: &mut Child) -> io::Result<Exit> {
-    proc::signal_child(child, false);
-    if let Some(exit) = proc::wait_child(child, None, END_MS)? {
+    program::signal_child(child, false);
+    if let Some(exit) = program::wait_child(child, None, END_MS)? {
         return Ok(exit);
     }
-    proc::signal_child(child, true);
-    Ok(proc::wait_child(child, None, END_MS)?.unwrap_or(Exit::Signal(9)))
+    program::signal_child(child, true);
+    Ok(program::wait_child(child, None, END_MS)?.unwrap_or(Exit::Signal(9)))
 }
 
 /// How long to wait for the next beat. Only the memory on disk is asked; a deadline that has passed never
@@ -135,7 +147,8 @@ fn wait_after(app: &App, config: &Config, broken: u32) -> i64 {
     if after_move(&beat) {
         return AFTER_MOVE_MS.min(config.interval_ms);
     }
-    let look = gate::next_look_ms(&beat, &config.settings.limits, now).map_or(i64::MAX, |ms| ms.max(AFTER_MOVE_MS));
+    let look =
+        gate::next_look_ms(&beat, &config.settings.limits, now).map_or(i64::MAX, |ms| ms.max(AFTER_MOVE_MS));
     config.interval_ms.min(look)
 }
 
@@ -156,11 +169,11 @@ fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64) {
         let changed = match watch {
             Some(watch) => {
                 let watch_fd = watch.fd();
-                proc::wait_readable(&[&cancel_fd, &watch_fd], step_ms);
+                spawn::wait_readable(&[&cancel_fd, &watch_fd], step_ms);
                 watch.drain()
             }
             None => {
-                proc::wait_readable(&[&cancel_fd], step_ms);
+                spawn::wait_readable(&[&cancel_fd], step_ms);
                 false
             }
         };
@@ -176,7 +189,7 @@ fn settle(cancel: &Cancel, watch: Option<&Watch>) {
     let Some(watch) = watch else { return };
     while !patience.passed() && !cancel.is_set() {
         let (cancel_fd, watch_fd) = (cancel.fd(), watch.fd());
-        if !proc::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {
+        if !spawn::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {
             return;
         }
         watch.drain();

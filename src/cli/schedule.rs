@@ -97,7 +97,8 @@ fn set(app: &App, args: SetArgs) -> Result<()> {
         Ok(Some(u32::try_from(ms / 1000)?))
     };
     let when = When::from_parts(seconds(&args.after)?, seconds(&args.every)?, args.cron.as_deref());
-    let when = when.map_err(|why| Fault::usage(format!("could not set the schedule {}: {why}", args.name)))?;
+    let when =
+        when.map_err(|why| Fault::usage(format!("could not set the schedule {}: {why}", args.name)))?;
     let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms };
     let _held = lock::store(&app.layout.store_lock())?;
     records::write_json(&app.layout.file(&layout::schedule_path(&args.name)), &schedule, Keep::Durable)?;

@@ -15,7 +15,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<u8> {
     let prompt = std::io::read_to_string(std::io::stdin()).context("could not read the prompt")?;
     let counter = args.file.with_extension("count");
-    let given: usize = std::fs::read_to_string(&counter).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let given: usize =
+        std::fs::read_to_string(&counter).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     std::fs::write(&counter, (given + 1).to_string()).context("could not count the reply")?;
     let script = std::fs::read_to_string(&args.file).context("could not read the script")?;
     let replies: Vec<&str> = script.lines().filter(|line| !line.trim().is_empty()).collect();

@@ -55,19 +55,28 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         Verb::List { json } => list(app, &sensors, &problems, json)?,
         Verb::Show { name } => {
             let name = pick("sensor", &name, names())?;
-            let path = sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
-            let bytes = file::read(&path, 16 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
+            let path =
+                sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
+            let bytes = file::read(&path, 16 << 20)
+                .with_context(|| format!("could not read `{}`", path.display()))?;
             print::raw(&bytes.unwrap_or_default());
         }
         Verb::Add { name, trusted } => {
             let script = read_stdin(&format!("the sensor {name}"))?;
             if !script.starts_with("#!") {
-                let fault = Fault::usage(format!("could not add the sensor {name}: the script does not begin with `#!`"));
+                let fault = Fault::usage(format!(
+                    "could not add the sensor {name}: the script does not begin with `#!`"
+                ));
                 return Err(fault.hint("begin it with a line like `#!/bin/sh`").into());
             }
             let script = if trusted { script } else { stamp_untrusted(&script) };
             let _held = lock::store(&app.layout.store_lock())?;
-            file::write(&app.layout.file(&layout::sensor_path(&name)), script.as_bytes(), 0o700, Keep::Durable)?;
+            file::write(
+                &app.layout.file(&layout::sensor_path(&name)),
+                script.as_bytes(),
+                0o700,
+                Keep::Durable,
+            )?;
             print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
         }
         Verb::Test { name } => {
@@ -76,7 +85,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         }
         Verb::Remove { name } => {
             let name = pick("sensor", &name, names())?;
-            let path = sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
+            let path =
+                sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
             let to = app.layout.sensors().join("archive");
             let file_name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let _held = lock::store(&app.layout.store_lock())?;
@@ -117,9 +127,15 @@ fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: 
         .map(|sensor| match &sensor.header {
             Err(unfit) => vec![sensor.name.to_string(), "unfit".to_owned(), unfit.why.clone()],
             Ok(header) => {
-                let every = header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
-                let last = snapshot(&sensor.name).map_or("(no reading yet)".to_owned(), |r| r.signal.to_string());
-                vec![sensor.name.to_string(), every, crate::model::json::clip(&crate::model::ask::visible(&last, false), 80)]
+                let every =
+                    header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
+                let last =
+                    snapshot(&sensor.name).map_or("(no reading yet)".to_owned(), |r| r.signal.to_string());
+                vec![
+                    sensor.name.to_string(),
+                    every,
+                    crate::model::json::clip(&crate::model::ask::visible(&last, false), 80),
+                ]
             }
         })
         .collect();
@@ -132,7 +148,7 @@ fn test(app: &App, one: Option<&str>) -> Result<u8> {
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
     let runner = config.decider()?;
-    crate::sys::proc::become_subreaper();
+    crate::sys::tree::become_subreaper();
     let mut ctx = super::tick::ctx(app, &config, runner.as_ref(), &cancel);
     ctx.dry = true;
     let readings = sense::fresh_readings(&mut ctx, one)?;

@@ -106,7 +106,10 @@ fn gate_words(app: &App, facts: &Facts) -> String {
         return format!("halted: {why}");
     }
     if let Some(paused) = &facts.paused {
-        return format!("paused{}", if paused.why.is_empty() { String::new() } else { format!(": {}", paused.why) });
+        return format!(
+            "paused{}",
+            if paused.why.is_empty() { String::new() } else { format!(": {}", paused.why) }
+        );
     }
     match (&beat.backoff, &beat.settled) {
         (Some(backoff), _) => {
@@ -115,7 +118,9 @@ fn gate_words(app: &App, facts: &Facts) -> String {
         }
         (None, _) if beat.decisions == 0 => "no decision yet".to_owned(),
         (None, Settled::No) => "the next beat decides".to_owned(),
-        (None, Settled::Noop { at_ms, .. }) => format!("settled since {}", human_ms(app.now.elapsed_ms(*at_ms))),
+        (None, Settled::Noop { at_ms, .. }) => {
+            format!("settled since {}", human_ms(app.now.elapsed_ms(*at_ms)))
+        }
     }
 }
 
@@ -149,12 +154,16 @@ fn as_text(app: &App, facts: &Facts) -> String {
     let style = app.style;
     let beat = &facts.beat;
     let mut out = String::new();
-    let mut put = |key: &str, text: String| out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
+    let mut put =
+        |key: &str, text: String| out.push_str(&format!("{} {text}\n", style.bold(&format!("{key:<9}"))));
     put("data dir", app.layout.root().display().to_string());
-    put("pulse", match facts.pulse {
-        Some(pid) => style.green(&format!("running (process {pid})")),
-        None => style.dim("not running"),
-    });
+    put(
+        "pulse",
+        match facts.pulse {
+            Some(pid) => style.green(&format!("running (process {pid})")),
+            None => style.dim("not running"),
+        },
+    );
     put("gate", gate_words(app, facts));
     if let Some(last) = &beat.last {
         let ago = human_ms(app.now.elapsed_ms(last.at_ms));

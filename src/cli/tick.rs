@@ -13,8 +13,8 @@ use crate::model::time::human_ms;
 use crate::runner::Runner;
 use crate::store::{lock, records};
 use crate::sys::clock::{self, Deadline};
-use crate::sys::proc;
 use crate::sys::signal::Cancel;
+use crate::sys::tree;
 use crate::tick::gate::{Hold, Verdict};
 use crate::tick::log::{Report, What};
 use crate::tick::{self, Ctx, diff, frame, prompt, sense};
@@ -67,10 +67,17 @@ pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     beat(app, &cancel, Some(args.goal.clone()), args.json, false, held)
 }
 
-fn beat(app: &App, cancel: &Cancel, forced: Option<Name>, json: bool, pulse: bool, held: lock::Held) -> Result<u8> {
+fn beat(
+    app: &App,
+    cancel: &Cancel,
+    forced: Option<Name>,
+    json: bool,
+    pulse: bool,
+    held: lock::Held,
+) -> Result<u8> {
     let config = app.config()?;
     let runner = config.decider()?;
-    proc::become_subreaper();
+    tree::become_subreaper();
     let spinner = (!json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
     let mut ctx = ctx(app, &config, runner.as_ref(), cancel);
     ctx.forced = forced;
@@ -111,6 +118,7 @@ pub fn ctx<'a>(app: &'a App, config: &'a Config, runner: &'a dyn Runner, cancel:
         person: app.env.person(),
         frame: None,
         dry: false,
+        usage: None,
         warnings: Vec::new(),
     }
 }
@@ -123,7 +131,11 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn FnMut() + 'a> {
     let mut turn = 0;
     Box::new(move || {
         turn += 1;
-        let text = format!("{} {runner} is thinking · {}", FRAMES[turn % FRAMES.len()], human_ms(started.spent_ms()));
+        let text = format!(
+            "{} {runner} is thinking · {}",
+            FRAMES[turn % FRAMES.len()],
+            human_ms(started.spent_ms())
+        );
         print::redraw(&style.dim(&text));
     })
 }
@@ -131,7 +143,9 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn FnMut() + 'a> {
 fn as_json(report: &Report) -> serde_json::Value {
     let mut value = match &report.what {
         What::Held(hold) => json!({ "did": "held", "why": hold }),
-        What::Moved(last) => json!({ "did": "moved", "move": last.tag, "beat": last.beat, "outcome": last.outcome }),
+        What::Moved(last) => {
+            json!({ "did": "moved", "move": last.tag, "beat": last.beat, "outcome": last.outcome })
+        }
         What::Failed(failure) => json!({ "did": "failed", "failure": failure }),
         What::Cancelled => json!({ "did": "cancelled" }),
     };
@@ -162,8 +176,9 @@ fn say(app: &App, report: &Report, took_ms: i64, pulse: bool) {
         What::Held(hold) => format!("{time} {}{tail}", style.yellow(&format!("held — {}", hold.words()))),
         What::Moved(last) => {
             let object = clip(&crate::model::ask::visible(&last.object, false), 60);
+            let object = if object.is_empty() { object } else { format!(" {object}") };
             let words = clip(&crate::model::ask::visible(&last.outcome.words(), false), 200);
-            format!("{time} {} {object} — {words} [{}]{tail}", style.bold(&last.tag), last.beat)
+            format!("{time} {}{object} — {words} [{}]{tail}", style.bold(&last.tag), last.beat)
         }
         What::Failed(failure) => {
             let why = clip(&crate::model::ask::visible(&failure.why, false), 400);
@@ -185,7 +200,7 @@ pub struct Preview {
 /// Runs the sensors and the gate without writing or spending.
 pub fn preview(app: &App, config: &Config) -> Result<Preview> {
     let cancel = Cancel::on_signals()?;
-    proc::become_subreaper();
+    tree::become_subreaper();
     let idle = crate::runner::command::Command {
         name: config.decide.clone(),
         argv: Vec::new(),
@@ -217,7 +232,11 @@ fn dry_run(app: &App) -> Result<u8> {
     let preview = preview(app, &config)?;
     print::raw(preview.prompt.as_bytes());
     print::note(&format!("gate: {}", verdict_words(&preview.verdict)));
-    print::note(&format!("prompt: {} bytes for `{}`; nothing was asked and nothing was written", preview.prompt.len(), config.decide));
+    print::note(&format!(
+        "prompt: {} bytes for `{}`; nothing was asked and nothing was written",
+        preview.prompt.len(),
+        config.decide
+    ));
     Ok(0)
 }
 
@@ -225,7 +244,9 @@ fn dry_run(app: &App) -> Result<u8> {
 pub fn verdict_words(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Hold(hold) => format!("no decision: {}", hold.words()),
-        Verdict::Approved(ask) => format!("the approved move of {ask} would be made, without asking a runner"),
+        Verdict::Approved(ask) => {
+            format!("the approved move of {ask} would be made, without asking a runner")
+        }
         Verdict::Decide(reasons) => {
             let words: Vec<String> = reasons.iter().map(|reason| reason.words()).collect();
             format!("a decision: {}", words.join("; "))

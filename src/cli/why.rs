@@ -30,7 +30,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let sensors = report(&week, By::Sensor);
     let words = tick::verdict_words(&next.verdict);
     if args.json {
-        let last = last.map(|c| json!({ "beat": c.beat, "at": c.at.stamp(), "woke": c.woke, "changes": c.changes }));
+        let last =
+            last.map(|c| json!({ "beat": c.beat, "at": c.at.stamp(), "woke": c.woke, "changes": c.changes }));
         let why = json!({ "last": last, "next": words, "week_by_sensor": sensors });
         print::json(&envelope("why", why));
         return Ok(0);
@@ -45,7 +46,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
             for change in &context.changes {
                 for path in &change.paths {
                     let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "(nothing)".to_owned());
-                    print::line(&format!("    {} {}: {} -> {}", change.item, path.path, side(&path.old), side(&path.new)));
+                    print::line(&format!(
+                        "    {} {}: {} -> {}",
+                        change.item,
+                        path.path,
+                        side(&path.old),
+                        side(&path.new)
+                    ));
                 }
                 let more = change.total.saturating_sub(change.paths.len());
                 if more > 0 && !change.paths.is_empty() {
@@ -57,7 +64,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     print::line(&format!("{} {words}", style.bold("now:")));
     if !sensors.is_empty() {
         print::line(&style.bold("decisions of the last week, by the sensor that woke them"));
-        let rows: Vec<Vec<String>> = sensors.iter().map(|row| cells(row)).collect();
+        let rows: Vec<Vec<String>> = sensors.iter().map(cells).collect();
         print::raw(print::table(&rows).as_bytes());
     }
     Ok(0)

@@ -196,7 +196,10 @@ mod tests {
             charge("d2", &[], 50, Basis::Reported),
         ];
         let days = report(&all, By::Day);
-        assert_eq!((days[0].key.as_str(), days[0].calls, days[0].cost_micros, days[0].unmetered), ("d1", 2, 100, 1));
+        assert_eq!(
+            (days[0].key.as_str(), days[0].calls, days[0].cost_micros, days[0].unmetered),
+            ("d1", 2, 100, 1)
+        );
         let sensors = report(&all, By::Sensor);
         let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();
         assert_eq!(calls, [("(none)", 1), ("ci", 1), ("git", 2)]);

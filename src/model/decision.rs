@@ -184,26 +184,35 @@ impl Action {
             | Action::StartWorker { id, .. }
             | Action::StopWorker { id }
             | Action::TellWorker { id, .. } => id.to_string(),
-            Action::WriteSensor { name, .. } | Action::Schedule { name, .. } | Action::DropSchedule { name } => {
-                name.to_string()
-            }
+            Action::WriteSensor { name, .. }
+            | Action::Schedule { name, .. }
+            | Action::DropSchedule { name } => name.to_string(),
             Action::Ask { text, .. } => text.clone(),
         }
     }
 
     fn check(&self) -> Result<(), String> {
         match self {
-            Action::Noop {} | Action::ArchiveGoal { .. } | Action::StopWorker { .. } | Action::DropSchedule { .. } => {
-                Ok(())
-            }
+            Action::Noop {}
+            | Action::ArchiveGoal { .. }
+            | Action::StopWorker { .. }
+            | Action::DropSchedule { .. } => Ok(()),
             Action::Run(run) => check_run(run),
-            Action::WriteGoal { body, .. } | Action::WritePlaybook { body } => check_text("body", body, MAX_BODY_BYTES),
+            Action::WriteGoal { body, .. } | Action::WritePlaybook { body } => {
+                check_text("body", body, MAX_BODY_BYTES)
+            }
             Action::WriteSensor { script, .. } => {
                 check_text("script", script, MAX_BODY_BYTES)?;
-                if script.starts_with("#!") { Ok(()) } else { Err("`script` must begin with a `#!` line".to_owned()) }
+                if script.starts_with("#!") {
+                    Ok(())
+                } else {
+                    Err("`script` must begin with a `#!` line".to_owned())
+                }
             }
             Action::StartWorker { brief, .. } => check_text("brief", brief, MAX_BODY_BYTES),
-            Action::TellWorker { text, .. } | Action::Ask { text, .. } => check_text("text", text, MAX_TEXT_BYTES),
+            Action::TellWorker { text, .. } | Action::Ask { text, .. } => {
+                check_text("text", text, MAX_TEXT_BYTES)
+            }
             Action::Schedule { in_s, every_s, cron, note, .. } => {
                 check_text("note", note, MAX_TEXT_BYTES)?;
                 When::from_parts(*in_s, *every_s, cron.as_deref()).map(|_| ())
@@ -283,7 +292,10 @@ impl Move {
     }
 }
 
-fn take<T: serde::de::DeserializeOwned>(rest: &mut Map<String, Value>, key: &str) -> Result<Option<T>, String> {
+fn take<T: serde::de::DeserializeOwned>(
+    rest: &mut Map<String, Value>,
+    key: &str,
+) -> Result<Option<T>, String> {
     match rest.remove(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => serde_json::from_value(value).map(Some).map_err(|e| format!("`{key}`: {e}")),

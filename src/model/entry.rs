@@ -76,7 +76,12 @@ const MAX_LINE_CHARS: usize = 1200;
 pub fn line(now: Now, beat: &str, decided: &Move, outcome: &Outcome) -> String {
     let object = clip(&visible(&decided.action.object(), false), 160);
     let goal = decided.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
-    let head = format!("{} {}{}{object}", now.stamp(), decided.action.tag(), if object.is_empty() { "" } else { " " });
+    let head = format!(
+        "{} {}{}{object}",
+        now.stamp(),
+        decided.action.tag(),
+        if object.is_empty() { "" } else { " " }
+    );
     let words = visible(&outcome.words(), false);
     let why = visible(&decided.why, false);
     let text = clip(&format!("{head}{goal} — {words} — {why}"), MAX_LINE_CHARS);
@@ -107,7 +112,12 @@ pub fn parse(line: &str) -> Option<Entry> {
     let rest = rest.strip_prefix(' ')?;
     let (tag, text) = rest.split_once(' ').unwrap_or((rest, ""));
     let is_id = !beat.is_empty() && beat.chars().all(|c| c.is_ascii_alphanumeric());
-    is_id.then(|| Entry { at: at.to_owned(), tag: tag.to_owned(), text: text.to_owned(), beat: beat.to_owned() })
+    is_id.then(|| Entry {
+        at: at.to_owned(),
+        tag: tag.to_owned(),
+        text: text.to_owned(),
+        beat: beat.to_owned(),
+    })
 }
 
 /// True when the journal has a line of this beat.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_CHARS: usize = 64;
 
 /// Words that mean something else where a name could stand.
-const RESERVED: [&str; 6] = ["archive", "past", "all", "today", "pulse", "index"];
+const RESERVED: [&str; 4] = ["archive", "past", "pulse", "index"];
 
 /// A name that is safe as a file name, as a git path and on a command line: letters and digits of any
 /// script, `-`, `_` and `.`, beginning with a letter or a digit, at most 64 characters, no `..`.
@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn bad_names() {
         let long = "x".repeat(300);
-        for bad in ["", ".", "..", "../../x", "a/b", "a\\b", "-rf", ".hidden", "a b", "a\nb", "a..b", "end.", &long] {
+        for bad in
+            ["", ".", "..", "../../x", "a/b", "a\\b", "-rf", ".hidden", "a b", "a\nb", "a..b", "end.", &long]
+        {
             assert!(Name::parse(bad).is_err(), "{bad}");
         }
         assert!(Name::parse_new("archive").is_err());

@@ -40,7 +40,9 @@ const PROTECTED: [&str; 5] = [".git", "asks", "claims", "beat.json", "workers"];
 pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
     let tag = decided.action.tag();
     if facts.was_cut {
-        return Verdict::Refused("its text was cut in the prompt, and writing it back would lose the rest".to_owned());
+        return Verdict::Refused(
+            "its text was cut in the prompt, and writing it back would lose the rest".to_owned(),
+        );
     }
     match &decided.action {
         Action::Run(run) => judge_run(run.sh.is_some(), &run.full_argv(), facts),
@@ -77,7 +79,8 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
     if protected(cwd) {
         return Verdict::Refused(format!("`{}` is looop's own", cwd.display()));
     }
-    if let Some(arg) = argv.iter().find(|arg| paths_in(arg).any(|path| protected(&lexical(&cwd.join(path))))) {
+    if let Some(arg) = argv.iter().find(|arg| paths_in(arg).any(|path| protected(&lexical(&cwd.join(path)))))
+    {
         return Verdict::Refused(format!("{arg:?} names a file that is looop's own"));
     }
     if is_shell {
@@ -92,7 +95,9 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
     });
     match rule {
         Some(_) => Verdict::Free,
-        None if facts.tainted => Verdict::Waits("untrusted text was read and no exact rule allows it".to_owned()),
+        None if facts.tainted => {
+            Verdict::Waits("untrusted text was read and no exact rule allows it".to_owned())
+        }
         None => Verdict::Waits("no rule allows it".to_owned()),
     }
 }
@@ -122,7 +127,9 @@ pub fn matches(pattern: &[String], argv: &[String]) -> bool {
     match (pattern.split_first(), argv.split_first()) {
         (None, None) => true,
         (Some((first, [])), _) if first == "**" => true,
-        (Some((first, pattern)), Some((arg, argv))) => (first == "*" || first == arg) && matches(pattern, argv),
+        (Some((first, pattern)), Some((arg, argv))) => {
+            (first == "*" || first == arg) && matches(pattern, argv)
+        }
         _ => false,
     }
 }

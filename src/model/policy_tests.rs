@@ -19,7 +19,14 @@ fn rules(allow: &[(&[&str], &[&str])]) -> Rules {
 }
 
 fn facts(rules: &Rules) -> Facts<'_> {
-    Facts { rules, tainted: false, data_dir: Path::new("/data"), cwd: Some(Path::new("/data")), protected: &[], was_cut: false }
+    Facts {
+        rules,
+        tainted: false,
+        data_dir: Path::new("/data"),
+        cwd: Some(Path::new("/data")),
+        protected: &[],
+        was_cut: false,
+    }
 }
 
 fn run(argv: &[&str]) -> Move {
@@ -106,7 +113,13 @@ fn what_is_looops_own_is_refused() {
         let there = Facts { cwd: Some(Path::new(cwd)), ..base.clone() };
         assert!(matches!(judge(&run(&["ls"]), &there), Verdict::Refused(_)), "{cwd}");
     }
-    for arg in ["asks/x.answer.json", "./goals/../asks", "/data/.git/config", "--output=/data/beat.json", "/conf/looop.json"] {
+    for arg in [
+        "asks/x.answer.json",
+        "./goals/../asks",
+        "/data/.git/config",
+        "--output=/data/beat.json",
+        "/conf/looop.json",
+    ] {
         assert!(matches!(judge(&run(&["cp", "a", arg]), &base), Verdict::Refused(_)), "{arg}");
     }
     let nowhere = Facts { cwd: None, ..base.clone() };

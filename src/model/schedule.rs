@@ -1,6 +1,6 @@
 //! Pure. Durable timers: when one is due, counted from the last time it fired.
 
-use chrono::{Duration, FixedOffset, TimeZone};
+use chrono::{FixedOffset, TimeZone};
 use croner::Cron;
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ impl Schedule {
                 let zone = FixedOffset::east_opt(now.offset_s)?;
                 let last = zone.timestamp_millis_opt(fired.unwrap_or(self.created_ms)).single()?;
                 let cron = parse_cron(text).ok()?;
-                let next = cron.find_next_occurrence(&last.checked_add_signed(Duration::milliseconds(1))?, true).ok()?;
+                let next = cron.find_next_occurrence(&last, false).ok()?;
                 Some(next.timestamp_millis())
             }
         }

@@ -32,7 +32,9 @@ impl Header {
         let mut header = Header::default();
         let text = String::from_utf8_lossy(head);
         for line in text.lines().take(MAX_LINES) {
-            let Some(rest) = MARKS.iter().find_map(|mark| line.trim_start().strip_prefix(mark)) else { continue };
+            let Some(rest) = MARKS.iter().find_map(|mark| line.trim_start().strip_prefix(mark)) else {
+                continue;
+            };
             let Some(directives) = rest.trim_start().strip_prefix("looop:") else { continue };
             for directive in directives.split_whitespace() {
                 header.set(directive)?;
@@ -55,7 +57,11 @@ impl Header {
             }
             "env" => self.env.extend(value.split(',').filter(|name| !name.is_empty()).map(str::to_owned)),
             "write" => self.write.extend(value.split(',').filter(|path| !path.is_empty()).map(str::to_owned)),
-            _ => return Err(format!("`{key}` is not a directive; known are interval, timeout, trust, env, write")),
+            _ => {
+                return Err(format!(
+                    "`{key}` is not a directive; known are interval, timeout, trust, env, write"
+                ));
+            }
         }
         Ok(())
     }
@@ -95,7 +101,10 @@ mod tests {
 
     #[test]
     fn directives_are_read() {
-        let header = Header::parse(b"#!/bin/sh\n# looop: interval=300s timeout=20s\n# looop: trust=untrusted env=A,B write=~/x\n").unwrap();
+        let header = Header::parse(
+            b"#!/bin/sh\n# looop: interval=300s timeout=20s\n# looop: trust=untrusted env=A,B write=~/x\n",
+        )
+        .unwrap();
         assert_eq!(header.interval_ms, Some(300_000));
         assert_eq!(header.timeout_ms, Some(20_000));
         assert_eq!(header.trust, Trust::Untrusted);

@@ -93,7 +93,10 @@ pub fn parse_ms(text: &str) -> Result<i64, String> {
         "d" => 86_400_000,
         _ => return Err(bad()),
     };
-    number.checked_mul(unit_ms).filter(|ms| *ms <= 366 * 86_400_000).ok_or_else(|| format!("`{text}` is over 366 days"))
+    number
+        .checked_mul(unit_ms)
+        .filter(|ms| *ms <= 366 * 86_400_000)
+        .ok_or_else(|| format!("`{text}` is over 366 days"))
 }
 
 /// The id of a beat: its start in milliseconds, in base 36. Ids sort by time and are never reused,

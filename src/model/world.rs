@@ -49,7 +49,8 @@ impl Reading {
     /// A reading from what a sensor printed: `{"signal":…,"detail":…}` is split, any other object is all signal.
     pub fn from_output(value: Value, trust: Trust) -> Reading {
         if let Value::Object(map) = &value {
-            let split = map.contains_key("signal") && map.keys().all(|key| key == "signal" || key == "detail");
+            let split =
+                map.contains_key("signal") && map.keys().all(|key| key == "signal" || key == "detail");
             if split {
                 let part = |key| map.get(key).cloned().unwrap_or_default();
                 return Reading { ok: true, trust, signal: part("signal"), detail: part("detail") };
@@ -183,7 +184,8 @@ impl World {
         ]
         .into();
         items.extend(self.goals.iter().map(|(name, goal)| (format!("goal/{name}"), goal.digest())));
-        items.extend(self.readings.iter().map(|(name, reading)| (format!("sensor/{name}"), reading.digest())));
+        items
+            .extend(self.readings.iter().map(|(name, reading)| (format!("sensor/{name}"), reading.digest())));
         items
     }
 

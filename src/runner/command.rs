@@ -37,9 +37,12 @@ impl Runner for Command {
         let usage = Usage::estimate(prompt_bytes, ended.stdout.len());
         let text = String::from_utf8_lossy(&ended.stdout).into_owned();
         let stderr = ended.stderr;
-        let transient = self.transient.as_ref().is_some_and(|p| p.is_match(&String::from_utf8_lossy(&stderr)));
+        let transient =
+            self.transient.as_ref().is_some_and(|p| p.is_match(&String::from_utf8_lossy(&stderr)));
         let (class, why) = match ended.exit {
-            Exit::Code(0) if text.trim().is_empty() => (Class::Empty, "it exited 0 and printed nothing".to_owned()),
+            Exit::Code(0) if text.trim().is_empty() => {
+                (Class::Empty, "it exited 0 and printed nothing".to_owned())
+            }
             Exit::Code(0) => return Ok(Reply { text, usage, raw: ended.stdout, stderr }),
             Exit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
             other => (Class::Crashed, format!("it ended with {other:?}: {}", last_words(&stderr))),

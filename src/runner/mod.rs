@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::model::charge::Usage;
 use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+use crate::sys::program;
 use crate::sys::signal::Cancel;
 
 /// The most that a runner may print in one call, in bytes.
@@ -144,7 +145,7 @@ pub fn call_process(program: &Program, call: &mut Call) -> Result<Ended, Box<Fai
     let Some((name, args)) = program.argv.split_first() else {
         return Err(failed(Class::Missing, "its argv is empty".to_owned()));
     };
-    let Some(path) = proc::find_program(name, call.path, &program.cwd) else {
+    let Some(path) = program::find_program(name, call.path, &program.cwd) else {
         return Err(failed(Class::Missing, format!("`{name}` is not an executable on the configured PATH")));
     };
     let input = std::fs::File::open(&call.prompt_file)

@@ -55,7 +55,8 @@ impl Runner for Pi {
         for (flag, value) in [("--model", &self.model), ("--thinking", &self.effort)] {
             argv.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
         }
-        let allow: Vec<String> = KEYS.iter().map(|key| (*key).to_owned()).chain(self.env.iter().cloned()).collect();
+        let allow: Vec<String> =
+            KEYS.iter().map(|key| (*key).to_owned()).chain(self.env.iter().cloned()).collect();
         // No update check and no telemetry: a decision makes the one request that it is for.
         let set = [("PI_OFFLINE", "1"), ("PI_TELEMETRY", "0")];
         let program = Program { argv: &argv, allow: &allow, set: &set, cwd: call.empty_dir.clone() };

@@ -9,6 +9,7 @@ use super::history::{CommitSpec, Content, FileEdit, History, Signature};
 use super::layout::Layout;
 use crate::model::time::Now;
 use crate::sys::proc::{self, Input, Job};
+use crate::sys::program;
 use crate::sys::signal::Cancel;
 
 /// The largest file that is committed, in bytes; a larger one of a human's stays out of git.
@@ -51,6 +52,20 @@ fn is_looops(path: &str) -> bool {
     path == "world.json" || path == "journal.md" || ask || dirs.iter().any(|dir| path.starts_with(dir))
 }
 
+fn signature(name: &str, now: Now) -> Signature {
+    Signature {
+        name: name.to_owned(),
+        email: format!("{}@localhost", name.replace(' ', ".")),
+        unix_s: now.unix_ms.max(0) / 1000,
+        utc_offset_s: now.offset_s,
+    }
+}
+
+/// Under which name looop commits.
+pub fn looop_signature(now: Now) -> Signature {
+    signature("looop", now)
+}
+
 /// The repository of a data dir, ready to be committed to.
 pub struct Commits<'a> {
     layout: &'a Layout,
@@ -70,13 +85,7 @@ impl<'a> Commits<'a> {
         if let Some(blocked) = history.blocked()? {
             return Err(blocked.into());
         }
-        let signature = |name: &str| Signature {
-            name: name.to_owned(),
-            email: format!("{}@localhost", name.replace(' ', ".")),
-            unix_s: now.unix_ms.max(0) / 1000,
-            utc_offset_s: now.offset_s,
-        };
-        Ok(Commits { layout, history, person: signature(person), looop: signature("looop") })
+        Ok(Commits { layout, history, person: signature(person, now), looop: looop_signature(now) })
     }
 
     /// The beats that the newest commits name in their trailers.
@@ -86,7 +95,8 @@ impl<'a> Commits<'a> {
     pub fn known_beats(&self, commits: usize) -> Result<BTreeSet<String>> {
         let entries = self.history.log(commits)?;
         let moves = entries.iter().filter(|entry| entry.message.starts_with("move: "));
-        let beats = moves.flat_map(|entry| entry.message.lines()).filter_map(|line| line.strip_prefix("Beat: "));
+        let beats =
+            moves.flat_map(|entry| entry.message.lines()).filter_map(|line| line.strip_prefix("Beat: "));
         Ok(beats.map(str::to_owned).collect())
     }
 
@@ -102,7 +112,7 @@ impl<'a> Commits<'a> {
             match world.get(&path) {
                 Some(bytes) => edits.push(edit(path, Some(bytes.clone()), false)),
                 None if seen && !world.is_empty() && self.layout.file(&path).exists() => {}
-                None => edits.extend(self.from_disk(path)),
+                None => edits.extend(self.on_disk(path)),
             }
         }
         let names: Vec<&str> = edits.iter().map(|edit| edit.path.as_str()).collect();
@@ -117,7 +127,7 @@ impl<'a> Commits<'a> {
     pub fn world(&self, message: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Option<String>> {
         let changed = self.history.changed()?;
         let rest = changed.into_iter().filter(|path| is_looops(path) && !files.contains_key(path));
-        let mut edits: Vec<FileEdit> = rest.filter_map(|path| self.from_disk(path)).collect();
+        let mut edits: Vec<FileEdit> = rest.filter_map(|path| self.on_disk(path)).collect();
         edits.extend(files.iter().map(|(path, bytes)| edit(path.clone(), Some(bytes.clone()), false)));
         self.commit(message, &self.looop, edits)
     }
@@ -129,7 +139,7 @@ impl<'a> Commits<'a> {
     pub fn looop(&self, message: &str, paths: &[String]) -> Result<Option<String>> {
         let mine = |path: &String| is_looops(path) || paths.contains(path) || is_put_away(path);
         let changed = self.history.changed()?.into_iter().filter(mine);
-        let edits = changed.filter_map(|path| self.from_disk(path)).collect();
+        let edits = changed.filter_map(|path| self.on_disk(path)).collect();
         self.commit(message, &self.looop, edits)
     }
 
@@ -141,13 +151,14 @@ impl<'a> Commits<'a> {
     }
 
     /// A file as it is on disk; gone means deleted. What is no regular file or too large stays out of git.
-    fn from_disk(&self, path: String) -> Option<FileEdit> {
+    fn on_disk(&self, path: String) -> Option<FileEdit> {
         let target = self.layout.file(&path);
         match file::read(&target, MAX_FILE_BYTES) {
             Ok(None) => Some(edit(path, None, false)),
             Ok(Some(bytes)) => {
                 use std::os::unix::fs::PermissionsExt;
-                let mode = std::fs::metadata(&target).map(|meta| meta.permissions().mode()).unwrap_or_default();
+                let mode =
+                    std::fs::metadata(&target).map(|meta| meta.permissions().mode()).unwrap_or_default();
                 Some(edit(path, Some(bytes), mode & 0o100 != 0))
             }
             Err(_) => None,
@@ -177,11 +188,13 @@ pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<(
     if history.loose_objects()? < LOOSE_OBJECTS {
         return Ok(());
     }
-    let Some(git) = proc::find_program("git", path, layout.root()) else { return Ok(()) };
+    let Some(git) = program::find_program("git", path, layout.root()) else { return Ok(()) };
     let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let job = Job {
         program: git,
-        args: ["-c", "gc.recentObjectsHook=", "-c", "core.hooksPath=/dev/null", "gc", "--quiet"].map(str::to_owned).into(),
+        args: ["-c", "gc.recentObjectsHook=", "-c", "core.hooksPath=/dev/null", "gc", "--quiet"]
+            .map(str::to_owned)
+            .into(),
         env: vec![
             set("PATH", path),
             set("GIT_DIR", &layout.root().join(".git").to_string_lossy()),

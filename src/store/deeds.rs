@@ -105,10 +105,12 @@ pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()
     let ask = layout.asks().join(format!("{id}.json"));
     let answer = layout.asks().join(format!("{id}.answer.json"));
     let stamp = std::fs::metadata(&ask).and_then(|meta| meta.modified()).ok();
-    let suffix = stamp.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |age| age.as_millis());
+    let suffix =
+        stamp.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |age| age.as_millis());
     // The answer first: one that stayed behind would be taken for the answer to the next ask of this id,
     // while an ask that stayed behind is known as closed by the memory.
-    for (from, name) in [(answer, format!("{id}-{suffix}.answer.json")), (ask, format!("{id}-{suffix}.json"))] {
+    for (from, name) in [(answer, format!("{id}-{suffix}.answer.json")), (ask, format!("{id}-{suffix}.json"))]
+    {
         match std::fs::rename(&from, past.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("could not put `{}` away", from.display()));

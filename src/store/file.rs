@@ -115,7 +115,9 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<()> {
         Keep::Durable => sync_dir(path),
         Keep::Whole => Ok(()),
     });
-    placed.inspect_err(|_| remove_temp(&temp)).with_context(|| format!("could not write `{}`", path.display()))
+    placed
+        .inspect_err(|_| remove_temp(&temp))
+        .with_context(|| format!("could not write `{}`", path.display()))
 }
 
 /// Creates a file in one step, durably; false when there is one already, which is left as it is.
@@ -158,7 +160,9 @@ fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBu
         file.set_permissions(Permissions::from_mode(mode))?;
         if keep == Keep::Durable { file.sync_all() } else { Ok(()) }
     };
-    fill().inspect_err(|_| remove_temp(&temp)).with_context(|| format!("could not write `{}`", path.display()))?;
+    fill()
+        .inspect_err(|_| remove_temp(&temp))
+        .with_context(|| format!("could not write `{}`", path.display()))?;
     Ok(temp)
 }
 
@@ -202,8 +206,10 @@ pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
 /// # Errors
 /// Names both.
 pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
-    let moved = rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from);
-    moved.map_err(anyhow::Error::from)
+    let moved =
+        rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from);
+    moved
+        .map_err(anyhow::Error::from)
         .and_then(|()| sync_dir(to))
         .and_then(|()| sync_dir(from))
         .with_context(|| format!("could not move `{}` to `{}`", from.display(), to.display()))

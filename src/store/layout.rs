@@ -12,6 +12,8 @@ use crate::model::name::Name;
 
 /// The version of the layout that this program writes.
 pub const FORMAT: u32 = 1;
+/// The content of `format` for it.
+pub const FORMAT_TEXT: &str = "{\"format\":1}\n";
 
 /// The paths of one data dir and of the cache that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,8 +171,18 @@ pub fn ask_path(id: &Name) -> String {
 
 /// Paths that git holds, relative; the rest is ignored. The order is that of a listing.
 pub const TRACKED: [&str; 12] = [
-    ".gitignore", "format", "PLAYBOOK.md", "goals", "sensors", "snapshots", "world.json", "journal.md", "journal",
-    "reports", "asks", "schedules",
+    ".gitignore",
+    "format",
+    "PLAYBOOK.md",
+    "goals",
+    "sensors",
+    "snapshots",
+    "world.json",
+    "journal.md",
+    "journal",
+    "reports",
+    "asks",
+    "schedules",
 ];
 
 /// Checks that the data dir is there, is this user's alone, and has a layout that this program knows.
@@ -195,11 +207,17 @@ pub fn check(layout: &Layout) -> Result<()> {
     }
     let me = rustix::process::geteuid().as_raw();
     if meta.uid() != me {
-        let what = format!("could not use the data dir `{shown}`: it belongs to user {} and you are {me}", meta.uid());
+        let what = format!(
+            "could not use the data dir `{shown}`: it belongs to user {} and you are {me}",
+            meta.uid()
+        );
         return Err(Fault::failed(what).hint(format!("sudo chown -R {me} {shown}")).into());
     }
     if meta.mode() & 0o077 != 0 {
-        let what = format!("could not use the data dir `{shown}`: others can enter it (mode {:o})", meta.mode() & 0o777);
+        let what = format!(
+            "could not use the data dir `{shown}`: others can enter it (mode {:o})",
+            meta.mode() & 0o777
+        );
         return Err(Fault::failed(what).hint(format!("chmod 700 {shown}")).into());
     }
     check_format(layout)
@@ -213,7 +231,8 @@ struct Format {
 
 fn check_format(layout: &Layout) -> Result<()> {
     let path = layout.format();
-    let text = file::read_text(&path, 4096).with_context(|| format!("could not read `{}`", path.display()))?;
+    let text =
+        file::read_text(&path, 4096).with_context(|| format!("could not read `{}`", path.display()))?;
     let Some(text) = text else {
         let what = format!("could not use the data dir `{}`: it was never set up", layout.root().display());
         return Err(Fault::failed(what).hint("set it up with `looop init`").into());
@@ -221,11 +240,13 @@ fn check_format(layout: &Layout) -> Result<()> {
     match serde_json::from_str(&text) {
         Ok(Format { format: FORMAT }) => Ok(()),
         Ok(Format { format }) if format > FORMAT => {
-            let what = format!("could not use the data dir: its format is {format} and this program knows {FORMAT}");
+            let what =
+                format!("could not use the data dir: its format is {format} and this program knows {FORMAT}");
             Err(Fault::failed(what).hint("install a newer looop").into())
         }
         Ok(Format { format }) => {
-            Err(Fault::failed(format!("could not use the data dir: format {format} was never released")).into())
+            Err(Fault::failed(format!("could not use the data dir: format {format} was never released"))
+                .into())
         }
         Err(error) => {
             let fault = Fault::failed(format!("could not read `{}`: {error}", path.display()));
@@ -242,7 +263,6 @@ pub fn write_format(layout: &Layout) -> Result<bool> {
     if layout.format().exists() {
         return Ok(false);
     }
-    let text = format!("{}\n", serde_json::json!({ "format": FORMAT }));
-    file::write(&layout.format(), text.as_bytes(), 0o600, Keep::Durable)?;
+    file::write(&layout.format(), FORMAT_TEXT.as_bytes(), 0o600, Keep::Durable)?;
     Ok(true)
 }

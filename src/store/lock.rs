@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 
 use crate::model::fault::{Fault, Kind};
 use crate::sys::clock::Deadline;
-use crate::sys::proc::pause_ms;
 use crate::sys::signal::Cancel;
+use crate::sys::spawn::pause_ms;
 
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ pub fn tick(path: &Path) -> Result<Held> {
     match file.try_lock() {
         Ok(()) => Ok(Held(file)),
         Err(TryLockError::WouldBlock) => Err(busy(&file).into()),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("could not lock `{}`", path.display())),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("could not lock `{}`", path.display()))
+        }
     }
 }
 
@@ -83,7 +85,8 @@ pub fn store(path: &Path) -> Result<Held> {
             Ok(()) => return Ok(Held(file)),
             Err(TryLockError::WouldBlock) if !deadline.passed() => pause_ms(2),
             Err(error) => {
-                return Err(anyhow::Error::from(error)).with_context(|| format!("could not lock `{}`", path.display()));
+                return Err(anyhow::Error::from(error))
+                    .with_context(|| format!("could not lock `{}`", path.display()));
             }
         }
     }
@@ -96,7 +99,8 @@ fn holder(file: &File) -> Option<u32> {
     let table = std::fs::read_to_string("/proc/locks").ok()?;
     // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`, as in proc(5).
     let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mut held = fields.filter(|f| f.get(1) == Some(&"FLOCK") && f.get(5).is_some_and(|id| id.ends_with(&inode)));
+    let mut held =
+        fields.filter(|f| f.get(1) == Some(&"FLOCK") && f.get(5).is_some_and(|id| id.ends_with(&inode)));
     held.find_map(|f| f.get(4)?.parse().ok())
 }
 

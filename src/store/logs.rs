@@ -59,7 +59,9 @@ pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
 }
 
 fn free_name(layout: &Layout, day: &str) -> PathBuf {
-    let name = |n: u32| layout.journal_past().join(if n == 0 { format!("{day}.md") } else { format!("{day}-{n}.md") });
+    let name = |n: u32| {
+        layout.journal_past().join(if n == 0 { format!("{day}.md") } else { format!("{day}-{n}.md") })
+    };
     (0..10_000).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(10_000))
 }
 
@@ -97,7 +99,8 @@ pub fn archive(layout: &Layout, beat: &str, name: &str, bytes: &[u8]) -> Result<
 /// Names the directory.
 pub fn prune_archive(layout: &Layout) -> Result<()> {
     let entries = std::fs::read_dir(layout.runs()).context("could not list the archive of runs")?;
-    let mut beats: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut beats: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     // Beat ids sort by time.
     beats.sort();
     let extra = beats.len().saturating_sub(RUNS_KEPT);

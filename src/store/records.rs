@@ -129,7 +129,9 @@ pub fn paused(layout: &Layout) -> Result<Option<Paused>> {
     match parse::<Paused>(&layout.paused())? {
         Parsed::Absent => Ok(None),
         Parsed::Good(paused) => Ok(Some(paused)),
-        Parsed::Corrupt(why) => Ok(Some(Paused { since_ms: 0, why: format!("`paused.json` is corrupt: {why}") })),
+        Parsed::Corrupt(why) => {
+            Ok(Some(Paused { since_ms: 0, why: format!("`paused.json` is corrupt: {why}") }))
+        }
     }
 }
 
@@ -163,7 +165,9 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match parse(path)? {
         Parsed::Absent => Ok(None),
         Parsed::Good(value) => Ok(Some(value)),
-        Parsed::Corrupt(why) => Err(Fault::failed(format!("could not read `{}`: {why}", path.display())).into()),
+        Parsed::Corrupt(why) => {
+            Err(Fault::failed(format!("could not read `{}`: {why}", path.display())).into())
+        }
     }
 }
 
@@ -192,8 +196,10 @@ fn json_names(dir: &Path) -> Result<Vec<String>> {
         Err(error) => return Err(error).with_context(|| format!("could not list `{}`", dir.display())),
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> =
-        names.filter(|n| !n.starts_with('.')).filter_map(|n| n.strip_suffix(".json").map(str::to_owned)).collect();
+    let mut names: Vec<String> = names
+        .filter(|n| !n.starts_with('.'))
+        .filter_map(|n| n.strip_suffix(".json").map(str::to_owned))
+        .collect();
     names.sort();
     Ok(names)
 }

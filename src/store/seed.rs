@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 
+use super::commits;
 use super::file::{self, Keep};
-use super::history::History;
+use super::history::{CommitSpec, Content, FileEdit, History};
 use super::layout::{self, Layout};
 use crate::model::fault::Fault;
+use crate::model::time::Now;
 
 /// A seeded file: relative path, content, mode.
 const FILES: [(&str, &str, u32); 4] = [
@@ -31,8 +33,17 @@ const IGNORE: &str = "\
 ";
 
 /// Directories of a data dir.
-const DIRS: [&str; 9] =
-    ["goals/archive", "sensors", "snapshots", "asks/archive", "schedules", "journal", "reports", "cost", "runs"];
+const DIRS: [&str; 9] = [
+    "goals/archive",
+    "sensors",
+    "snapshots",
+    "asks/archive",
+    "schedules",
+    "journal",
+    "reports",
+    "cost",
+    "runs",
+];
 
 /// True when the data dir was set up.
 pub fn is_set_up(layout: &Layout) -> bool {
@@ -44,7 +55,7 @@ pub fn is_set_up(layout: &Layout) -> bool {
 ///
 /// # Errors
 /// Names what could not be made. A dir that is not empty and not a data dir is refused.
-pub fn set_up(layout: &Layout) -> Result<Vec<String>> {
+pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
     let mut made = Vec::new();
     if is_set_up(layout) {
         layout::check(layout)?;
@@ -62,10 +73,29 @@ pub fn set_up(layout: &Layout) -> Result<Vec<String>> {
             made.push(path.to_owned());
         }
     }
+    first_commit(layout, now)?;
     // Last: a dir without it is not set up, so an interrupted first run is simply run again.
     layout::write_format(layout)?;
     layout::check(layout)?;
     Ok(made)
+}
+
+/// Commits what looop itself put there, so that the first beat credits people only with what they wrote.
+fn first_commit(layout: &Layout, now: Now) -> Result<()> {
+    let history = History::open(layout.root())?;
+    let who = commits::looop_signature(now);
+    let own = [(".gitignore", IGNORE, 0o600), ("format", layout::FORMAT_TEXT, 0o600)];
+    let edits = own.iter().chain(&FILES).map(|(path, text, mode)| FileEdit {
+        path: (*path).to_owned(),
+        content: Some(Content { bytes: text.as_bytes().to_vec(), executable: mode & 0o100 != 0 }),
+    });
+    let message = "init: a fresh data dir\n";
+    let spec = CommitSpec { message, author: &who, committer: &who, edits: edits.collect() };
+    // An interrupted first run may have committed already.
+    if history.head()?.is_none() {
+        history.commit(&spec)?;
+    }
+    Ok(())
 }
 
 /// A directory with other files in it is somebody's, unless all of them are ours from an interrupted set-up.
@@ -76,9 +106,10 @@ fn refuse_foreign(layout: &Layout) -> Result<()> {
     let ours = |name: &str| {
         layout::TRACKED.contains(&name) || ["cost", "runs", ".git"].contains(&name) || name.ends_with(".lock")
     };
-    let foreign = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).find(|name| {
-        !ours(name) && !name.ends_with(".tmp")
-    });
+    let foreign = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .find(|name| !ours(name) && !name.ends_with(".tmp"));
     match foreign {
         None => Ok(()),
         Some(name) => {

@@ -115,7 +115,10 @@ fn inspect(path: &std::path::Path) -> (Result<Header, Unfit>, String) {
         Ok(Some(file)) => file,
         Ok(None) => return unfit("unreadable", "it is gone".to_owned()),
         Err(ReadError::NotRegular) => {
-            return unfit("not_regular", "it is not a regular file; copy the program here instead of a link".to_owned());
+            return unfit(
+                "not_regular",
+                "it is not a regular file; copy the program here instead of a link".to_owned(),
+            );
         }
         Err(error) => return unfit("unreadable", error.to_string()),
     };

@@ -2,5 +2,8 @@
 
 pub mod clock;
 pub mod proc;
+pub mod program;
 pub mod signal;
+pub mod spawn;
+pub mod tree;
 pub mod watch;

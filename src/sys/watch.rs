@@ -26,8 +26,10 @@ impl Watch {
         let (read, mut write) = UnixStream::pair().context("could not watch for changes")?;
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
-        let filters: Vec<(std::path::PathBuf, HashSet<OsString>)> =
-            dirs.iter().map(|(dir, only)| ((*dir).to_owned(), only.iter().map(OsString::from).collect())).collect();
+        let filters: Vec<(std::path::PathBuf, HashSet<OsString>)> = dirs
+            .iter()
+            .map(|(dir, only)| ((*dir).to_owned(), only.iter().map(OsString::from).collect()))
+            .collect();
         let counts = move |path: &Path| {
             let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return false };
             let shown = !name.to_string_lossy().starts_with('.');

@@ -40,7 +40,9 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str) -> Result<Asked> {
     let usage = first.usage.plus(&second.usage);
     Ok(match decision::parse_reply(&second.text) {
         Ok(decided) => Asked::Move(Box::new(decided), usage),
-        Err(error) => Asked::Failed(failure(ctx, beat, "invalid", &format!("no valid move, twice: {error}")), usage),
+        Err(error) => {
+            Asked::Failed(failure(ctx, beat, "invalid", &format!("no valid move, twice: {error}")), usage)
+        }
     })
 }
 
@@ -61,7 +63,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, text: &str) -> Result<Result<Rep
         frame: ctx.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut()),
     };
     let asked = ctx.runner.decide(&mut call);
-    crate::sys::proc::end_strays();
+    crate::sys::tree::end_strays();
     let (raw, stderr) = match &asked {
         Ok(reply) => (&reply.raw, &reply.stderr),
         Err(failed) => (&failed.raw, &failed.stderr),
@@ -84,5 +86,10 @@ fn no_reply(ctx: &Ctx, beat: &str, failed: Failed, before: Option<Usage>) -> Ask
 }
 
 fn failure(ctx: &Ctx, beat: &str, class: &str, why: &str) -> Failure {
-    Failure { beat: beat.to_owned(), at_ms: (ctx.clock)().unix_ms, class: class.to_owned(), why: why.to_owned() }
+    Failure {
+        beat: beat.to_owned(),
+        at_ms: (ctx.clock)().unix_ms,
+        class: class.to_owned(),
+        why: why.to_owned(),
+    }
 }

@@ -12,7 +12,10 @@ const PLACES: usize = 200;
 
 /// The items that differ, sorted by name.
 pub fn items(baseline: &Items, now: &Items) -> Vec<(String, ChangeKind)> {
-    let gone = baseline.keys().filter(|item| !now.contains_key(*item)).map(|item| (item.clone(), ChangeKind::Removed));
+    let gone = baseline
+        .keys()
+        .filter(|item| !now.contains_key(*item))
+        .map(|item| (item.clone(), ChangeKind::Removed));
     let rest = now.iter().filter_map(|(item, digest)| match baseline.get(item) {
         None => Some((item.clone(), ChangeKind::Added)),
         Some(old) if old != digest => Some((item.clone(), ChangeKind::Changed)),
@@ -32,17 +35,22 @@ pub enum Content {
     Text(String),
 }
 
+/// What an item was and is, as far as it is known.
+pub type BeforeAndNow = (Option<Content>, Option<Content>);
+
 /// Names the places in which changed items differ. `content` gives an item's content before and now, as far
 /// as it is known.
 pub fn places(
     changed: &[(String, ChangeKind)],
-    content: &mut dyn FnMut(&str) -> (Option<Content>, Option<Content>),
+    content: &mut dyn FnMut(&str) -> BeforeAndNow,
 ) -> Vec<Change> {
     let mut left = PLACES;
     let mut changes = Vec::with_capacity(changed.len());
     for (item, kind) in changed {
         let (paths, total) = match content(item) {
-            (Some(Content::Json(old)), Some(Content::Json(new))) => json::diff(&old, &new, PLACES_PER_ITEM.min(left)),
+            (Some(Content::Json(old)), Some(Content::Json(new))) => {
+                json::diff(&old, &new, PLACES_PER_ITEM.min(left))
+            }
             (Some(Content::Text(old)), Some(Content::Text(new))) => lines(&old, &new),
             _ => (Vec::new(), 0),
         };
@@ -86,7 +94,8 @@ mod tests {
 
     #[test]
     fn places_are_bounded_in_all() {
-        let changed: Vec<(String, ChangeKind)> = (0..50).map(|i| (format!("sensor/s{i}"), ChangeKind::Changed)).collect();
+        let changed: Vec<(String, ChangeKind)> =
+            (0..50).map(|i| (format!("sensor/s{i}"), ChangeKind::Changed)).collect();
         let big = |n: i64| Content::Json((0..100).map(|i| (format!("k{i}"), json!(i + n))).collect());
         let changes = places(&changed, &mut |_| (Some(big(0)), Some(big(1))));
         assert_eq!(changes.iter().map(|c| c.paths.len()).sum::<usize>(), PLACES);

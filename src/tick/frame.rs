@@ -29,7 +29,12 @@ const MAX_JOURNAL_BYTES: usize = 4 << 20;
 ///
 /// # Errors
 /// When the human wants a move for a goal that does not exist.
-pub fn gate(ctx: &Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, ChangeKind)]) -> Result<gate::Verdict> {
+pub fn gate(
+    ctx: &Ctx,
+    beat: &Beat,
+    sensed: &Sensed,
+    changed: &[(String, ChangeKind)],
+) -> Result<gate::Verdict> {
     if let Some(goal) = ctx.forced.as_ref().filter(|goal| !sensed.world.goals.contains_key(goal)) {
         let fault = Fault::usage(format!("could not run the goal {goal}: there is no such goal"));
         return Err(fault.hint("list them with `looop goal list`").into());
@@ -107,7 +112,8 @@ fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, Chan
     let text = |bytes: Vec<u8>| Content::Text(String::from_utf8_lossy(&bytes).into_owned());
     diff::places(changed, &mut |item| {
         if let Some(name) = item.strip_prefix("sensor/") {
-            let old = before(&snapshot_path(name)).and_then(|bytes| serde_json::from_slice::<Reading>(&bytes).ok());
+            let old =
+                before(&snapshot_path(name)).and_then(|bytes| serde_json::from_slice::<Reading>(&bytes).ok());
             let new = world.readings.iter().find(|(n, _)| n.as_str() == name).map(|(_, r)| r.signal.clone());
             return (old.map(|r| Content::Json(r.signal)), new.map(Content::Json));
         }
@@ -191,18 +197,21 @@ pub fn rebuild(history: &History, commit: &str) -> Result<Frame> {
         let bytes = bytes.with_context(|| format!("could not rebuild: commit {commit} has no {path}"))?;
         String::from_utf8(bytes).with_context(|| format!("could not rebuild: {path} is not UTF-8"))
     };
-    let context: Context = serde_json::from_str(&read("world.json")?).context("could not rebuild: world.json")?;
+    let context: Context =
+        serde_json::from_str(&read("world.json")?).context("could not rebuild: world.json")?;
     let mut goals: BTreeMap<Name, Goal> = BTreeMap::new();
     for path in history.list(commit, "goals")? {
         let stem = path.strip_prefix("goals/").and_then(|name| name.strip_suffix(".md"));
-        let Some(id) = stem.filter(|stem| !stem.contains('/')).and_then(|stem| Name::parse_new(stem).ok()) else {
+        let Some(id) = stem.filter(|stem| !stem.contains('/')).and_then(|stem| Name::parse_new(stem).ok())
+        else {
             continue;
         };
         if !context.unreadable_goals.contains_key(&id) {
             goals.insert(id, Goal::Text(read(&path)?));
         }
     }
-    goals.extend(context.unreadable_goals.iter().map(|(id, why)| (id.clone(), Goal::Unreadable(why.clone()))));
+    goals
+        .extend(context.unreadable_goals.iter().map(|(id, why)| (id.clone(), Goal::Unreadable(why.clone()))));
     let mut readings = BTreeMap::new();
     for sensor in &context.sensors {
         let reading = serde_json::from_str(&read(&snapshot_path(sensor.as_str()))?);

@@ -121,7 +121,10 @@ impl Hold {
                 format!("backing off for {} after {fails} failures in a row", human_ms(*left_ms))
             }
             Hold::RateLimited { per_hour, left_ms } => {
-                format!("all {per_hour} decisions of the hour are used; the next is free in {}", human_ms(*left_ms))
+                format!(
+                    "all {per_hour} decisions of the hour are used; the next is free in {}",
+                    human_ms(*left_ms)
+                )
             }
             Hold::OutOfBudget => "the day's budget is used up".to_owned(),
         }
@@ -190,7 +193,9 @@ fn reasons(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> (Vec<Reas
     reasons.extend(inputs.world.own.due.iter().map(|due| Reason::Due(due.name.clone())));
     match (&beat.settled, limits.noop_ttl_ms) {
         (Settled::No, _) => reasons.push(Reason::AfterMove),
-        (Settled::Noop { at_ms, again: false }, Some(ttl)) if now.waited(*at_ms, ttl) => reasons.push(Reason::Aged),
+        (Settled::Noop { at_ms, again: false }, Some(ttl)) if now.waited(*at_ms, ttl) => {
+            reasons.push(Reason::Aged)
+        }
         _ => {}
     }
     if beat.nudge.as_ref().is_some_and(|nudge| now.waited(nudge.set_ms, nudge.wait_ms)) {

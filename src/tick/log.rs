@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::act::{self, Cuts, Plan};
+use super::act;
 use super::decide::Asked;
 use super::gate::{self, Hold};
+use super::plan::{self, Cuts, Plan};
 use super::prompt::Prompt;
 use super::sense::Sensed;
 use super::{Ctx, frame};
@@ -71,7 +72,8 @@ pub fn warn_on_error<T>(ctx: &mut Ctx, result: Result<T>) -> Option<T> {
         Ok(value) => Some(value),
         Err(error) => {
             let hint = error.downcast_ref::<crate::store::history::Blocked>().map(|blocked| blocked.hint());
-            ctx.warnings.push(format!("{error:#}{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default()));
+            ctx.warnings
+                .push(format!("{error:#}{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default()));
             None
         }
     }
@@ -92,10 +94,11 @@ pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
     }
     let idle = ctx.layout.idle();
     let text = format!("{}\n", ctx.now.unix_ms);
-    let noted = file::make_dir(ctx.layout.cache()).and_then(|()| file::write(&idle, text.as_bytes(), 0o600, file::Keep::Whole));
+    let noted = file::make_dir(ctx.layout.cache())
+        .and_then(|()| file::write(&idle, text.as_bytes(), 0o600, file::Keep::Whole));
     warn_on_error(ctx, noted);
     let next_look_ms = gate::next_look_ms(beat, &ctx.settings.limits, ctx.now);
-    Ok(report(ctx, What::Held(hold), None, next_look_ms))
+    Ok(report(ctx, What::Held(hold), next_look_ms))
 }
 
 fn tell_budget(ctx: &Ctx, day: &str) -> Result<()> {
@@ -104,7 +107,9 @@ fn tell_budget(ctx: &Ctx, day: &str) -> Result<()> {
         kind: AskKind::Question,
         worker: None,
         goal: None,
-        text: format!("The budget of {day} is used up; no decision is made until tomorrow or until it is raised."),
+        text: format!(
+            "The budget of {day} is used up; no decision is made until tomorrow or until it is raised."
+        ),
         options: Vec::new(),
         reference: Some("budget.day_usd".to_owned()),
         beat: beat_id(ctx.now.unix_ms),
@@ -116,8 +121,8 @@ fn tell_budget(ctx: &Ctx, day: &str) -> Result<()> {
     file::create(&path, records::json_text(&ask)?.as_bytes(), 0o600).map(|_| ())
 }
 
-fn report(ctx: &mut Ctx, what: What, usage: Option<Usage>, next_look_ms: Option<i64>) -> Report {
-    Report { what, usage, warnings: std::mem::take(&mut ctx.warnings), next_look_ms }
+fn report(ctx: &mut Ctx, what: What, next_look_ms: Option<i64>) -> Report {
+    Report { what, usage: ctx.usage.take(), warnings: std::mem::take(&mut ctx.warnings), next_look_ms }
 }
 
 /// Makes the move that a human approved. No runner is called.
@@ -130,7 +135,7 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
     };
     let at = ctx.now.at(beat.next_ms(ctx.now));
     let id = beat_id(at.unix_ms);
-    let (decided, plan) = act::plan_approved(ctx, sensed, &id, &ask)?;
+    let (decided, plan) = plan::plan_approved(ctx, sensed, &id, &ask)?;
     commit_people(ctx, beat);
     let seen = Seen {
         beat: id,
@@ -198,7 +203,11 @@ fn message_of(notes: &[CommitNote]) -> Option<String> {
     let (newest, older) = notes.split_last()?;
     let mut message = format!("move: {}\n\n", crate::model::json::clip(&newest.subject, 200));
     for note in older {
-        message.push_str(&format!("also: {} (beat {})\n", crate::model::json::clip(&note.subject, 200), note.beat));
+        message.push_str(&format!(
+            "also: {} (beat {})\n",
+            crate::model::json::clip(&note.subject, 200),
+            note.beat
+        ));
     }
     if !older.is_empty() {
         message.push('\n');
@@ -219,9 +228,18 @@ fn message_of(notes: &[CommitNote]) -> Option<String> {
 ///
 /// # Errors
 /// When a file that the move depends on cannot be read.
-pub fn answer(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, seen: Seen, asked: Asked, prompt: &Prompt) -> Result<Event> {
+pub fn answer(
+    ctx: &mut Ctx,
+    beat: &Beat,
+    sensed: &Sensed,
+    seen: Seen,
+    asked: Asked,
+    prompt: &Prompt,
+) -> Result<Event> {
+    let at = (ctx.clock)();
+    let (Asked::Cancelled(usage) | Asked::Failed(_, usage) | Asked::Move(_, usage)) = &asked;
+    ctx.usage = Some(usage.clone());
     let charge = |usage: Usage, goal: Option<&Name>| {
-        let at = (ctx.clock)();
         Box::new(Charge {
             at_ms: at.unix_ms,
             day: at.day(),
@@ -240,7 +258,7 @@ pub fn answer(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, seen: Seen, asked: As
         }
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
-            let Plan { deed, then } = act::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts)?;
+            let Plan { deed, then } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts)?;
             let charge = Some(charge(usage, decided.goal.as_ref()));
             let decided: Move = *decided;
             Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
@@ -264,19 +282,36 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt) 
     };
     if let Some(message) = message_of(&beat.uncommitted) {
         let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
-        let made = Commits::open(ctx.layout, ctx.now, &ctx.person).and_then(|commits| commits.looop(&message, &paths));
+        let made = Commits::open(ctx.layout, ctx.now, &ctx.person)
+            .and_then(|commits| commits.looop(&message, &paths));
         warn_on_error(ctx, made);
     }
     let collected = commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel);
     warn_on_error(ctx, collected);
     match &what {
-        What::Failed(f) => event(ctx, "decision_failed", &[("class", f.class.clone().into()), ("why", f.why.clone().into()), ("beat", f.beat.clone().into())]),
-        What::Moved(l) => event(ctx, "move", &[("move", l.tag.clone().into()), ("outcome", l.outcome.words().into()), ("beat", l.beat.clone().into())]),
+        What::Failed(f) => event(
+            ctx,
+            "decision_failed",
+            &[
+                ("class", f.class.clone().into()),
+                ("why", f.why.clone().into()),
+                ("beat", f.beat.clone().into()),
+            ],
+        ),
+        What::Moved(l) => event(
+            ctx,
+            "move",
+            &[
+                ("move", l.tag.clone().into()),
+                ("outcome", l.outcome.words().into()),
+                ("beat", l.beat.clone().into()),
+            ],
+        ),
         What::Cancelled => event(ctx, "cancelled", &[]),
         What::Held(_) => {}
     }
     let next_look_ms = gate::next_look_ms(beat, &ctx.settings.limits, ctx.now);
-    Ok(report(ctx, what, None, next_look_ms))
+    Ok(report(ctx, what, next_look_ms))
 }
 
 fn tidy(ctx: &Ctx, beat: &Beat, sensed: &Sensed) -> Result<()> {

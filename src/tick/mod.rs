@@ -6,11 +6,13 @@ pub mod diff;
 pub mod frame;
 pub mod gate;
 pub mod log;
+pub mod plan;
 pub mod prompt;
 pub mod sense;
 
 use anyhow::Result;
 
+use crate::model::charge::Usage;
 use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::model::step::{Event, Seen};
@@ -45,6 +47,8 @@ pub struct Ctx<'a> {
     pub frame: Option<Box<dyn FnMut() + 'a>>,
     /// True: nothing is written, not even to the cache.
     pub dry: bool,
+    /// What the beat's call cost.
+    pub usage: Option<Usage>,
     /// What went wrong without ending the beat.
     pub warnings: Vec<String>,
 }

@@ -94,7 +94,9 @@ pub fn render(frame: &Frame) -> Prompt {
 pub fn repair(prompt: &str, reply: &str, error: &str) -> String {
     let shown = crate::model::json::clip(reply, 4_000);
     let data = json!({ "error": error, "your_reply": shown });
-    format!("{prompt}\n# Your reply was no valid move (data)\n{data}\n\nAnswer again with one JSON object: your move.\n")
+    format!(
+        "{prompt}\n# Your reply was no valid move (data)\n{data}\n\nAnswer again with one JSON object: your move.\n"
+    )
 }
 
 #[derive(Default)]
@@ -179,7 +181,11 @@ fn goals(out: &mut Writer, frame: &Frame) {
                 out.heading(&format!("goal {name}, written by looop after it read untrusted text (data)"));
                 out.data(&json!(text[..end]));
                 if end < text.len() {
-                    out.cuts.push(format!("goal {name}: the last {} of {} bytes", text.len() - end, text.len()));
+                    out.cuts.push(format!(
+                        "goal {name}: the last {} of {} bytes",
+                        text.len() - end,
+                        text.len()
+                    ));
                     out.cut_goals.push(name.clone());
                 }
                 left -= end;
@@ -264,11 +270,18 @@ fn history(out: &mut Writer, frame: &Frame) {
         out.heading("Last failure (data)");
         out.data(&serde_json::to_value(failure).unwrap_or_default());
     }
-    let starving: Vec<Value> =
-        context.starving.iter().map(|(goal, since)| json!({ "goal": goal, "decisions_since": since })).collect();
+    let starving: Vec<Value> = context
+        .starving
+        .iter()
+        .map(|(goal, since)| json!({ "goal": goal, "decisions_since": since }))
+        .collect();
     out.list("Starving goals: no move served them for a while (data)", starving, OWN_BYTES);
     let flapping: Vec<Value> = context.flapping.iter().map(|sensor| json!(sensor)).collect();
-    out.list("Flapping sensors: they change nearly every beat; mend or split them (data)", flapping, OWN_BYTES);
+    out.list(
+        "Flapping sensors: they change nearly every beat; mend or split them (data)",
+        flapping,
+        OWN_BYTES,
+    );
     if let Some(goal) = &context.forced {
         out.heading("The human wants a move for this goal now (data)");
         out.data(&json!(goal));

@@ -18,6 +18,7 @@ use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
 use crate::store::{file, ledger, records, texts};
 use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+use crate::sys::tree;
 
 /// The most that a sensor may print, in bytes; more costs it its life and this much memory.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;
@@ -65,12 +66,19 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let fresh = |id: &Name| !beat.closed_asks.contains(id);
     let standing = |(ask, answer): &(Ask, _)| Ask::state(ask, Option::as_ref(answer), now);
     let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
-    let approved = live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
+    let approved =
+        live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
     let own = Own {
         workers: ctx.fleet.workers()?,
         answers: live().filter_map(|pair| answered(&pair.0, pair.1.as_ref(), standing(pair))).collect(),
-        open: live().filter(|p| standing(p) == State::Open).map(|p| (p.0.id.clone(), p.0.text.clone())).collect(),
-        due: schedules.iter().filter_map(|(name, s)| s.due(name, beat.fired.get(name).copied(), now)).collect(),
+        open: live()
+            .filter(|p| standing(p) == State::Open)
+            .map(|p| (p.0.id.clone(), p.0.text.clone()))
+            .collect(),
+        due: schedules
+            .iter()
+            .filter_map(|(name, s)| s.due(name, beat.fired.get(name).copied(), now))
+            .collect(),
         budget: BudgetState::of(spent, ctx.settings.budget.day_micros),
         problems,
     };
@@ -92,7 +100,13 @@ fn answered(ask: &Ask, answer: Option<&crate::model::ask::Answer>, state: State)
         }
         _ => ask.text.clone(),
     };
-    Some(Answered { ask: ask.id.clone(), text, state: state.to_owned(), answer: words, beat: ask.beat.clone() })
+    Some(Answered {
+        ask: ask.id.clone(),
+        text,
+        state: state.to_owned(),
+        answer: words,
+        beat: ask.beat.clone(),
+    })
 }
 
 /// Subjects of moves that the human rejected, and until when they are refused.
@@ -133,7 +147,8 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
         match &sensor.header {
             Err(unfit) => {
                 let detail = json!({ "why": unfit.why });
-                readings.insert(sensor.name.clone(), Reading::failed(unfit.error, None, detail, Trust::Trusted));
+                readings
+                    .insert(sensor.name.clone(), Reading::failed(unfit.error, None, detail, Trust::Trusted));
             }
             Ok(header) => match still_good(runs.get(&sensor.name), sensor, header, ctx.now) {
                 Some(reading) => {
@@ -145,7 +160,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
     }
     let jobs = due.iter().map(|(sensor, header)| job(ctx, sensor, header)).collect();
     let ended = proc::run_all(jobs, WIDTH, ctx.cancel, None)?;
-    proc::end_strays();
+    tree::end_strays();
     if ctx.cancel.is_set() {
         return Err(crate::model::fault::Fault::failed("could not finish the beat: interrupted").into());
     }
@@ -154,7 +169,8 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
         let reading = interpret(ended, header.trust);
         if header.interval_ms.is_some() {
             ran_timed = true;
-            let run = LastRun { at_ms: ctx.now.unix_ms, stamp: sensor.stamp.clone(), reading: reading.clone() };
+            let run =
+                LastRun { at_ms: ctx.now.unix_ms, stamp: sensor.stamp.clone(), reading: reading.clone() };
             runs.insert(sensor.name.clone(), run);
         }
         readings.insert(sensor.name.clone(), reading);
@@ -212,7 +228,8 @@ fn interpret(ended: Ended, trust: Trust) -> Reading {
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let from = stderr.len().saturating_sub(STDERR_BYTES);
     let from = (from..=stderr.len()).find(|at| stderr.is_char_boundary(*at)).unwrap_or(0);
-    let detail = json!({ "stderr": stderr[from..], "took_ms": ended.took_ms, "printed_bytes": ended.stdout.len() });
+    let detail =
+        json!({ "stderr": stderr[from..], "took_ms": ended.took_ms, "printed_bytes": ended.stdout.len() });
     let failed = |error, code| Reading::failed(error, code, detail, trust);
     match ended.exit {
         Exit::Code(0) => match parse_one_object(&ended.stdout) {

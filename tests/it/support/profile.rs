@@ -45,7 +45,11 @@ impl Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Ran {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
     }
 }
 
@@ -92,7 +96,8 @@ impl Profile {
 
     /// Adds keys to the config.
     pub fn config_more(&self, more: Value) {
-        let mut value: Value = serde_json::from_str(&fs::read_to_string(self.config_file()).unwrap()).unwrap();
+        let mut value: Value =
+            serde_json::from_str(&fs::read_to_string(self.config_file()).unwrap()).unwrap();
         for (key, item) in more.as_object().unwrap() {
             value[key] = item.clone();
         }
@@ -222,6 +227,6 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed().as_secs() < 60, "waited a minute for: {what}");
         std::thread::yield_now();
         let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-        drop(rustix::event::poll(&mut [], Some(&pause)));
+        let _woken = rustix::event::poll(&mut [], Some(&pause));
     }
 }

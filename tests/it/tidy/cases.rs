@@ -118,7 +118,7 @@ fn each_door_has_one_owner() {
 fn crates_stay_behind_their_fences() {
     let user = |path, code| (path, code);
     let gix = "//! A user of it.\nuse gix::Repository;\n";
-    let two = [user("src/store/history.rs", gix), user("src/store/commit.rs", gix)];
+    let two = [user("src/store/history.rs", gix), user("src/store/history/edits.rs", gix)];
     assert_eq!(broken_tree(&two), NONE);
     assert_eq!(broken_tree(&[two[0], two[1], user("src/worker/clone.rs", gix)]), ["fences"]);
     assert_eq!(

@@ -1,0 +1,222 @@
+//! The form of the config file: strict keys, each with a default, and the schema that is made from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Env;
+use crate::model::time::parse_ms;
+use crate::store::file;
+
+/// The form of the config file. Every key has a default; an unknown key is an error.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ConfigFile {
+    /// Where the schema of this file is.
+    #[serde(rename = "$schema")]
+    pub(super) _schema: Option<String>,
+    /// How long the pulse waits between two beats.
+    pub(super) interval: Option<Span>,
+    /// The PATH on which programs are found.
+    pub(super) path: Option<String>,
+    /// The runner that decides.
+    pub(super) decide: Option<String>,
+    /// The runner of workers.
+    pub(super) worker: Option<String>,
+    /// Runners of your own, and settings of built-in ones.
+    pub(super) runners: BTreeMap<String, RunnerFile>,
+    /// Deadlines and rates.
+    pub(super) limits: LimitsFile,
+    /// Spending limits.
+    pub(super) budget: BudgetFile,
+    /// What needs no yes.
+    pub(super) policy: PolicyFile,
+    /// Commands that decide whether a worker's work is done.
+    pub(super) verify: BTreeMap<String, Vec<String>>,
+    /// How each kind of child is boxed.
+    pub(super) sandbox: SandboxFile,
+    /// A command that gets each ask as JSON on stdin.
+    pub(super) notify: Vec<String>,
+}
+
+/// A duration: `90s`, `15m`, `12h`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+pub(super) struct Span(pub(super) i64);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+    fn try_from(text: String) -> Result<Span, String> {
+        parse_ms(&text).map(Span)
+    }
+}
+
+/// A runner: an argument vector of your own, or settings of a built-in one.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RunnerFile {
+    /// Reads the prompt on stdin and prints its answer.
+    pub(super) decide: Option<Vec<String>>,
+    /// Runs a worker; `{brief}` stands for the path of its brief.
+    pub(super) worker: Option<Vec<String>>,
+    /// How the answer is read.
+    pub(super) format: Option<Format>,
+    /// Names of environment variables that it gets.
+    pub(super) env: Vec<String>,
+    /// A pattern of stderr that means: try again later.
+    pub(super) transient: Option<String>,
+    /// The model.
+    pub(super) model: Option<String>,
+    /// How hard it thinks.
+    pub(super) effort: Option<String>,
+    /// The protocol of an endpoint.
+    pub(super) http: Option<String>,
+    /// The endpoint's address.
+    pub(super) base_url: Option<String>,
+    /// The path that says whether the endpoint is well.
+    pub(super) health: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Format {
+    /// All of stdout is the answer.
+    Text,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsFile {
+    /// Decisions in any hour.
+    pub(super) decides_per_hour: Option<usize>,
+    /// Live workers.
+    pub(super) workers: Option<usize>,
+    /// The deadline of a sensor that names none.
+    pub(super) sensor_timeout: Option<Span>,
+    /// The deadline of one runner call.
+    pub(super) decide_timeout: Option<Span>,
+    /// The deadline of one `run` move.
+    pub(super) run_timeout: Option<Span>,
+    /// After how long a settled world is asked about once more; null: never.
+    #[serde(deserialize_with = "present")]
+    pub(super) noop_ttl: Option<Option<Span>>,
+    /// How long an approval can be given.
+    pub(super) approval_ttl: Option<Span>,
+    /// After how long without output a worker counts as stuck.
+    pub(super) worker_idle: Option<Span>,
+    /// The longest life of a worker.
+    pub(super) worker_wall: Option<Span>,
+}
+
+/// Tells a key that is null from one that is absent.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Span>>, D::Error> {
+    Option::<Span>::deserialize(from).map(Some)
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BudgetFile {
+    /// US dollars per local day; null: no limit.
+    pub(super) day_usd: Option<f64>,
+    /// US dollars per goal and day.
+    pub(super) goal_usd: Option<f64>,
+    /// US dollars per worker.
+    pub(super) worker_usd: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PolicyFile {
+    /// Commands that need no yes.
+    pub(super) allow: Vec<RuleFile>,
+    /// Moves that need no yes although they wait by default.
+    pub(super) free_moves: Vec<FreeMove>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuleFile {
+    /// The argument vector; `*` is one argument, `**` the rest.
+    pub(super) argv: Vec<String>,
+    /// Where it holds; the data dir when absent.
+    #[serde(default)]
+    pub(super) cwd: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FreeMove {
+    WriteSensor,
+    WritePlaybook,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SandboxFile {
+    pub(super) decide: Option<Boxing>,
+    pub(super) sensor: Option<Boxing>,
+    pub(super) run: Option<Boxing>,
+    pub(super) verify: Option<Boxing>,
+    pub(super) worker: Option<Boxing>,
+}
+
+/// How much of a sandbox is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Boxing {
+    /// The best that can be had.
+    Auto,
+    /// All of it, or nothing runs.
+    Full,
+    /// Landlock at least, or nothing runs.
+    Partial,
+    /// None.
+    None,
+}
+
+/// The form of a fresh config file.
+#[derive(Serialize)]
+pub(super) struct Fresh<'a> {
+    #[serde(rename = "$schema")]
+    schema: &'a str,
+    interval: &'a str,
+    path: &'a str,
+    decide: &'a str,
+    budget: FreshBudget,
+}
+
+#[derive(Serialize)]
+pub(super) struct FreshBudget {
+    day_usd: u32,
+}
+
+/// Writes a config file and its schema, unless there is one. Returns whether it did.
+///
+/// # Errors
+/// Names the file.
+pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
+    let path = env.config_path();
+    if path.symlink_metadata().is_ok() {
+        return Ok(false);
+    }
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("could not make the directory `{}`", dir.display()))?;
+    let schema_name = "looop.schema.json";
+    let schema = serde_json::to_string_pretty(&schemars::schema_for!(ConfigFile))
+        .context("could not write the schema")?;
+    file::write(&dir.join(schema_name), (schema + "\n").as_bytes(), 0o600, file::Keep::Durable)?;
+    let search = env.path();
+    let fresh = Fresh {
+        schema: &format!("./{schema_name}"),
+        interval: "60s",
+        path: &search,
+        decide,
+        budget: FreshBudget { day_usd: 20 },
+    };
+    let text = serde_json::to_string_pretty(&fresh).context("could not write the config as JSON")?;
+    file::create(&path, (text + "\n").as_bytes(), 0o600)
+}

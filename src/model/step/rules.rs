@@ -1,0 +1,252 @@
+//! Pure. What each event of a beat does to the memory; [`super::step`] picks the rule.
+
+use super::{Decided, Effect, Probe, Seen};
+use crate::model::ask::{Ask, AskKind};
+use crate::model::beat::{
+    Backoff, Beat, CommitNote, Deed, Failure, Flap, Inflight, Intent, LastResult, Nudge, Settled,
+};
+use crate::model::charge::{Charge, Usage};
+use crate::model::decision::{Action, Move};
+use crate::model::entry::{self, Outcome};
+use crate::model::name::Name;
+use crate::model::time::Now;
+use crate::model::world::{Digest, Goal};
+
+/// The shortest and longest wish to look again, in milliseconds.
+const NUDGE_MS: (i64, i64) = (30_000, 300_000);
+/// How many wishes in a row are heard while nothing changes.
+const MAX_NUDGES: u32 = 3;
+/// The window of the decision rate, in milliseconds.
+const HOUR_MS: i64 = 3_600_000;
+/// The most commit notes that are carried along while commits fail.
+const MAX_NOTES: usize = 50;
+
+pub(super) fn charged(charge: Option<Box<Charge>>, next: Beat) -> Vec<Effect> {
+    charge.map(Effect::Charge).into_iter().chain([Effect::Save(Box::new(next))]).collect()
+}
+
+/// The call is counted before it is made, so that a crash in it can never make it free.
+pub(super) fn asking(beat: &Beat, call: Inflight) -> Beat {
+    let mut next = beat.clone();
+    next.last_ms = next.last_ms.max(call.at_ms);
+    next.decides = recent(&beat.decides, call.at_ms);
+    next.decides.push(call.at_ms);
+    next.inflight = Some(call);
+    next
+}
+
+/// The starts of decisions within the hour before `now_ms`. One that lies in the future counts as now,
+/// so that a clock that was set back can neither free nor block the loop for more than an hour.
+pub fn recent(decides: &[i64], now_ms: i64) -> Vec<i64> {
+    decides.iter().map(|at| (*at).min(now_ms)).filter(|at| now_ms - at < HOUR_MS).collect()
+}
+
+pub(super) fn failed(beat: &Beat, failure: Failure, human: Digest) -> Beat {
+    let fails = beat.backoff.as_ref().map_or(0, |b| b.fails).saturating_add(1);
+    Beat {
+        inflight: None,
+        backoff: Some(Backoff { fails, at_ms: failure.at_ms, human }),
+        failure: Some(failure),
+        ..beat.clone()
+    }
+}
+
+pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<Effect> {
+    let Some(call) = &beat.inflight else { return Vec::new() };
+    let failure = Failure {
+        beat: call.beat.clone(),
+        at_ms: at.unix_ms,
+        class: "cut_off".to_owned(),
+        why: "the tick ended while the runner was thinking".to_owned(),
+    };
+    charged(charge, failed(beat, failure, call.human.clone()))
+}
+
+/// The ledger line for a call of which nothing came back.
+pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
+    Charge {
+        at_ms: now.unix_ms,
+        day: now.day(),
+        beat: call.beat.clone(),
+        goal: None,
+        worker: None,
+        runner: call.runner.clone(),
+        sensors: call.sensors.clone(),
+        usage: Usage::unknown(),
+    }
+}
+
+pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
+    let Decided { seen, decided, deed, then, charge, approval } = event;
+    let mut next = seen_by(beat, &seen, approval);
+    next.settled = remember_move(beat, &mut next, &seen, &decided, &then);
+    remember_taint(&mut next, &seen, &decided, &deed);
+    let note = CommitNote {
+        beat: seen.beat.clone(),
+        subject: String::new(),
+        world: seen.world.clone(),
+        prompt: seen.prompt.clone(),
+        cost_micros: charge.as_ref().map_or(0, |c| c.usage.cost_micros),
+        paths: paths_of(&deed),
+    };
+    let intent = Intent { beat: seen.beat, at_ms: seen.at.unix_ms, decided, deed, then, started: None, note };
+    let mut effects: Vec<Effect> = charge.map(Effect::Charge).into_iter().collect();
+    if intent.deed == Deed::Nothing {
+        let outcome = intent.then.clone();
+        effects.extend(settle(&next, &intent, seen.at, outcome));
+    } else {
+        next.intent = Some(intent.clone());
+        effects.extend([Effect::Save(Box::new(next)), Effect::Act(Box::new(intent))]);
+    }
+    effects
+}
+
+fn paths_of(deed: &Deed) -> Vec<String> {
+    match deed {
+        Deed::Write { path, .. } | Deed::Remove { path, .. } => vec![path.clone()],
+        Deed::Rename { from, to, .. } => vec![from.clone(), to.clone()],
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => Vec::new(),
+    }
+}
+
+/// The memory after a decision saw its world: baseline, answers, timers, flaps and rejections.
+fn seen_by(beat: &Beat, seen: &Seen, approval: Option<Name>) -> Beat {
+    let now = seen.at;
+    let mut next = beat.clone();
+    next.last_ms = next.last_ms.max(now.unix_ms);
+    next.inflight = None;
+    if let Some(used) = approval {
+        // No runner saw this world, so the baseline stays; only the approval is used up, in this same save.
+        next.closed_asks.push(used);
+        return next;
+    }
+    next.decisions += 1;
+    next.failure = None;
+    next.backoff = None;
+    next.baseline = seen.items.clone();
+    next.base_commit = seen.commit.clone().or(next.base_commit);
+    next.closed_asks.retain(|id| seen.asks.contains(id));
+    next.closed_asks.extend(seen.answers.iter().cloned());
+    next.rejected.retain(|_, until| *until > now.unix_ms);
+    next.rejected.extend(seen.rejected.iter().cloned());
+    next.fired.retain(|name, _| seen.schedules.contains(name));
+    next.fired.extend(seen.due.iter().map(|name| (name.clone(), now.unix_ms)));
+    next.flaps.retain(|_, flap| flap.level(now) > 0);
+    for sensor in &seen.sensors {
+        let count = next.flaps.get(sensor).map_or(0, |flap| flap.level(now)) + 1;
+        next.flaps.insert(sensor.clone(), Flap { count, at_ms: now.unix_ms });
+    }
+    next
+}
+
+/// What the move itself leaves in the memory; returns whether the world is settled by it.
+fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then: &Outcome) -> Settled {
+    let aim = match &decided.action {
+        Action::WriteGoal { id, .. } => Some(id),
+        _ => decided.goal.as_ref(),
+    };
+    next.served.retain(|goal, _| seen.goals.contains(goal));
+    for goal in &seen.goals {
+        next.served.entry(goal.clone()).or_insert(next.decisions);
+    }
+    next.served.extend(aim.map(|goal| (goal.clone(), next.decisions)));
+    let streak = beat.nudge.as_ref().filter(|_| seen.unchanged).map_or(0, |nudge| nudge.streak) + 1;
+    next.nudge = decided.next_beat_s.filter(|_| streak <= MAX_NUDGES).map(|seconds| Nudge {
+        set_ms: seen.at.unix_ms,
+        wait_ms: (i64::from(seconds) * 1000).clamp(NUDGE_MS.0, NUDGE_MS.1),
+        streak,
+    });
+    let at_ms = seen.at.unix_ms;
+    let asked_again = seen.unchanged && matches!(beat.settled, Settled::Noop { again: true, .. });
+    match &decided.action {
+        Action::Noop {} => Settled::Noop { at_ms, again: seen.aged || asked_again },
+        // The same fruitless move twice in a row says no more than a noop, and must not be paid for for ever.
+        _ if repeats(beat, decided, then) => Settled::Noop { at_ms, again: false },
+        _ => Settled::No,
+    }
+}
+
+/// A goal that was written after untrusted text was read is untrusted in exactly these bytes: any edit by a
+/// human makes it another text.
+fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed) {
+    next.untrusted_goals.retain(|goal, _| seen.goals.contains(goal));
+    if let (Action::WriteGoal { id, .. }, Deed::Write { text, .. }) = (&decided.action, deed) {
+        next.untrusted_goals.remove(id);
+        if seen.tainted {
+            next.untrusted_goals.insert(id.clone(), Goal::Text(text.clone()).digest());
+        }
+    }
+}
+
+fn repeats(beat: &Beat, decided: &Move, then: &Outcome) -> bool {
+    let fruitless = matches!(then, Outcome::Waits { .. } | Outcome::Refused { .. });
+    fruitless
+        && beat.last.as_ref().is_some_and(|last| {
+            last.tag == decided.action.tag()
+                && last.object == decided.action.object()
+                && last.outcome == *then
+        })
+}
+
+/// Journals an outcome and clears the intent.
+pub(super) fn settle(beat: &Beat, intent: &Intent, at: Now, outcome: Outcome) -> Vec<Effect> {
+    let line = entry::line(at, &intent.beat, &intent.decided, &outcome);
+    let flag = matches!(outcome, Outcome::Unknown { .. }).then(|| unknown_ask(intent, at, &outcome));
+    let next = settled(beat, intent, at, &line, outcome);
+    let mut effects: Vec<Effect> = flag.into_iter().map(|ask| Effect::Flag(Box::new(ask))).collect();
+    effects.extend([Effect::Journal(line), Effect::Save(Box::new(next))]);
+    effects
+}
+
+fn settled(beat: &Beat, intent: &Intent, at: Now, line: &str, outcome: Outcome) -> Beat {
+    let mut next = beat.clone();
+    let subject = entry::parse(line).map(|e| format!("{} {}", e.tag, e.text)).unwrap_or_default();
+    next.uncommitted.push(CommitNote { subject, ..intent.note.clone() });
+    let extra = next.uncommitted.len().saturating_sub(MAX_NOTES);
+    next.uncommitted.drain(..extra);
+    next.last = Some(LastResult {
+        beat: intent.beat.clone(),
+        at_ms: at.unix_ms,
+        tag: intent.decided.action.tag().to_owned(),
+        object: intent.decided.action.object(),
+        outcome,
+    });
+    next.intent = None;
+    next
+}
+
+fn unknown_ask(intent: &Intent, at: Now, outcome: &Outcome) -> Ask {
+    let what = crate::model::json::clip(&intent.decided.action.object(), 400);
+    let text = format!("Was this `{}` made? {what} ({})", intent.decided.action.tag(), outcome.words());
+    Ask {
+        id: Name::joined("unknown", &intent.beat),
+        kind: AskKind::Question,
+        worker: None,
+        goal: intent.decided.goal.clone(),
+        text,
+        options: vec!["it ran".to_owned(), "it did not run".to_owned()],
+        reference: None,
+        beat: intent.beat.clone(),
+        created_ms: at.unix_ms,
+        expires_ms: None,
+        approval: None,
+    }
+}
+
+pub(super) fn unfinished(beat: &Beat, intent: &Intent, at: Now, probe: Probe) -> Vec<Effect> {
+    let after_crash = |outcome: &Outcome| match outcome {
+        Outcome::Done { .. } => Outcome::Done { note: "found done after an interruption".to_owned() },
+        other => other.clone(),
+    };
+    match probe {
+        Probe::Journaled => {
+            let line = entry::line(at, &intent.beat, &intent.decided, &intent.then);
+            let outcome = Outcome::Done { note: "as the journal says".to_owned() };
+            vec![Effect::Save(Box::new(settled(beat, intent, at, &line, outcome)))]
+        }
+        Probe::Made => settle(beat, intent, at, after_crash(&intent.then)),
+        Probe::NotMade => vec![Effect::Act(Box::new(intent.clone()))],
+        Probe::Dropped(why) => settle(beat, intent, at, Outcome::NotDone { why }),
+        Probe::Unknown(why) => settle(beat, intent, at, Outcome::Unknown { why }),
+    }
+}

@@ -1,0 +1,96 @@
+//! Programs: finding one, becoming one, and starting this one again.
+
+#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
+
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::clock::Deadline;
+use super::proc::Exit;
+use super::signal::Cancel;
+use super::spawn::{exit_watch, ignore, timespec};
+
+/// Finds a program: as it stands when it has a slash, else on `path`. Only executable regular files count.
+pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
+    let is_program = |file: &PathBuf| {
+        let regular = std::fs::metadata(file).is_ok_and(|meta| meta.is_file());
+        regular && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    if name.contains('/') {
+        return Some(cwd.join(name)).filter(is_program);
+    }
+    let dirs = path.split(':').filter(|dir| dir.starts_with('/'));
+    dirs.map(|dir| Path::new(dir).join(name)).find(is_program)
+}
+
+/// Becomes another program, when one byte comes on stdin; the end of file means that it must not begin.
+/// Returns only when it did not begin.
+pub fn exec_when_told(program: &Path, argv0: &str, args: &[String]) -> io::Error {
+    let mut byte = [0_u8; 1];
+    match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
+        Ok(1) => {}
+        Ok(_) => return io::Error::other("it was not told to begin"),
+        Err(error) => return error.into(),
+    }
+    Command::new(program).arg0(argv0).args(args).stdin(Stdio::null()).exec()
+}
+
+/// Starts this program again as a child that shares terminal and process group, for the pulse.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn_self(args: &[&str]) -> io::Result<Child> {
+    Command::new(self_path()).args(args).stdin(Stdio::null()).spawn()
+}
+
+/// This program's own file. On Linux it stays the running one even when the file was replaced.
+pub fn self_path() -> PathBuf {
+    let link = Path::new("/proc/self/exe");
+    if link.exists() { link.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| link.to_owned()) }
+}
+
+/// Waits for a child of [`spawn_self`] until it ends or the deadline passes; none: it is still alive.
+///
+/// # Errors
+/// When the child cannot be watched.
+pub fn wait_child(child: &mut Child, cancel: Option<&Cancel>, wait_ms: i64) -> io::Result<Option<Exit>> {
+    let exited = exit_watch(child)?;
+    let deadline = Deadline::after_ms(wait_ms);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(match (status.code(), status.signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+            }));
+        }
+        if deadline.passed() || cancel.is_some_and(Cancel::is_set) {
+            return Ok(None);
+        }
+        let cancel_fd = cancel.map(Cancel::fd);
+        let mut fds = vec![PollFd::new(&exited, PollFlags::IN)];
+        fds.extend(cancel_fd.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        // A signal that interrupts the wait is seen by the next turn of the loop.
+        ignore(poll(&mut fds, Some(&timespec(deadline.left()))));
+    }
+}
+
+/// Sends a signal to a child that was not waited for yet.
+pub fn signal_child(child: &Child, kill: bool) {
+    ignore(kill_process(Pid::from_child(child), if kill { Signal::KILL } else { Signal::TERM }));
+}
+
+/// Runs the human's editor on a file, in the foreground of their terminal; true when it ended well.
+/// The editor is a shell line, as it is for git.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_interactive(editor: &str, file: &Path) -> io::Result<bool> {
+    let line = format!("{editor} \"$@\"");
+    let status = Command::new("sh").arg("-c").arg(line).arg(editor).arg(file).status()?;
+    Ok(status.success())
+}

@@ -1,0 +1,124 @@
+//! Starting a child: its pipes, its group, the gate that it waits at, and a descriptor for its end.
+
+#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
+
+use super::clock::Deadline;
+use super::proc::{Exit, Gate, Input, Job, Keep};
+
+/// A child with the read ends of its stdout and stderr.
+pub(super) type Spawned = (Child, Option<File>, Option<File>);
+
+/// Starts a job.
+pub(super) fn spawn(job: Job) -> Result<Spawned, Exit> {
+    let not_started = |error: io::Error| Exit::NotStarted(error.to_string());
+    let mut command = Command::new(&job.program);
+    command.args(&job.args).env_clear().envs(job.env).current_dir(&job.cwd).process_group(0);
+    match (&job.gate, job.input) {
+        (Some(_), _) => command.stdin(Stdio::piped()),
+        (None, Input::Null) => command.stdin(Stdio::null()),
+        (None, Input::File(file)) => command.stdin(file),
+    };
+    let (out, err) = match job.keep {
+        Keep::All(_) => {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            (None, None)
+        }
+        Keep::Tail(_) => {
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+                .map_err(|e| not_started(e.into()))?;
+            let twin = write.try_clone().map_err(not_started)?;
+            command.stdout(write).stderr(twin);
+            (Some(File::from(read)), None)
+        }
+    };
+    let mut child = try_spawn(&mut command).map_err(not_started)?;
+    // The command holds the write ends of the pipe; while it lives the pipe has no end.
+    drop(command);
+    if let Some(gate) = job.gate {
+        open_gate(&mut child, gate)?;
+    }
+    let file = |fd: Option<OwnedFd>| fd.map(File::from);
+    let out = out.or_else(|| file(child.stdout.take().map(OwnedFd::from)));
+    let err = err.or_else(|| file(child.stderr.take().map(OwnedFd::from)));
+    Ok((child, out, err))
+}
+
+/// Spawns; a script that someone else is just writing is tried again for a little while.
+fn try_spawn(command: &mut Command) -> io::Result<Child> {
+    let patience = Deadline::after_ms(500);
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !patience.passed() => {
+                pause_ms(5)
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Waits for a moment, as `poll` on nothing.
+pub fn pause_ms(ms: u64) {
+    let time = timespec(std::time::Duration::from_millis(ms));
+    // A signal may cut the pause short; callers loop on a condition of their own.
+    ignore(poll(&mut [], Some(&time)));
+}
+
+fn open_gate(child: &mut Child, gate: Gate) -> Result<(), Exit> {
+    let opened = gate(child.id()).map_err(|error| format!("{error:#}")).and_then(|()| {
+        let stdin = child.stdin.take().ok_or("it has no stdin")?;
+        (&stdin).write_all(b"!").map_err(|error| error.to_string())
+    });
+    if opened.is_err() {
+        // Closing stdin without the byte makes the child end without having begun.
+        drop(child.stdin.take());
+        drop(child.wait());
+    }
+    opened.map_err(Exit::NotStarted)
+}
+
+/// A descriptor that becomes readable when the child has ended.
+#[cfg(target_os = "linux")]
+pub(super) fn exit_watch(child: &Child) -> io::Result<OwnedFd> {
+    let pid = Pid::from_child(child);
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+}
+
+/// A descriptor that becomes readable when the child has ended: a thread waits for it without reaping it.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn exit_watch(child: &Child) -> io::Result<OwnedFd> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let pid = Pid::from_child(child);
+    let (read, write) = std::os::unix::net::UnixStream::pair()?;
+    std::thread::spawn(move || {
+        ignore(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
+        drop(write);
+    });
+    Ok(read.into())
+}
+
+/// Waits until one of the descriptors is readable or the time is up; true when one is.
+pub fn wait_readable(fds: &[&dyn AsFd], wait_ms: i64) -> bool {
+    let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+    let mut polled: Vec<PollFd> = borrowed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let time = timespec(std::time::Duration::from_millis(wait_ms.max(0) as u64));
+    poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
+}
+
+pub(super) fn timespec(duration: std::time::Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// For calls whose failure means that what was wanted is so already; each place says why.
+pub(super) fn ignore<T>(_: rustix::io::Result<T>) {}

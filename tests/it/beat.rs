@@ -1,0 +1,142 @@
+//! The beat end to end with the real program: what a decision leaves, what an idle beat does not, and what wakes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::profile::Profile;
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
+
+/// Every file and directory with all that changes when something is written: inode, size, change time.
+pub fn listing(dir: &Path) -> BTreeMap<PathBuf, (u64, u64, i64, i64)> {
+    let mut all = BTreeMap::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        all.insert(path, (meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()));
+    }
+    all
+}
+
+#[test]
+fn a_settled_world_costs_nothing_and_writes_nothing() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.sensor("s.sh", "echo '{\"n\":1}'");
+    profile.goal("g", "---\ngoal: g\n---\n");
+    profile.looop(&["tick"]).ok();
+    assert_eq!(profile.asked(), 1);
+    let before = listing(&profile.data());
+    let head = profile.git(&["rev-parse", "HEAD"]);
+    for _ in 0..3 {
+        let idle = profile.looop(&["tick"]).ok();
+        assert!(idle.stdout.contains("idle — nothing changed"), "{}", idle.stdout);
+    }
+    assert_eq!(profile.asked(), 1);
+    assert_eq!(profile.git(&["rev-parse", "HEAD"]), head);
+    // `git rev-parse` itself writes nothing, so what is compared is looop's doing.
+    assert_eq!(listing(&profile.data()), before);
+}
+
+#[test]
+fn only_a_changed_signal_wakes() {
+    let profile = Profile::scripted(&[NOOP]);
+    let file = profile.path("value");
+    profile.sensor("s.sh", &format!("cat {}", file.display()));
+    let sense = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let before = profile.asked();
+        profile.looop(&["tick"]).ok();
+        profile.asked() - before
+    };
+    assert_eq!(sense(r#"{"signal":{"n":1,"m":[1,2]},"detail":{"at":1}}"#), 1);
+    for same in [
+        r#"{"signal":{"n":1,"m":[1,2]},"detail":{"at":2}}"#,
+        r#"{ "detail": {"at":3, "more":"x"}, "signal": { "m": [ 1, 2 ], "n": 1.0 } }"#,
+        r#"{"signal":{"n":1e0,"m":[1.00,20e-1]}}"#,
+    ] {
+        assert_eq!(sense(same), 0, "{same}");
+    }
+    assert_eq!(sense(r#"{"signal":{"n":2,"m":[1,2]},"detail":{"at":2}}"#), 1);
+    let changes = profile.read_json("world.json")["changes"].clone();
+    assert_eq!(changes[0]["item"], "sensor/s");
+    assert_eq!(changes[0]["paths"][0]["path"], ".n");
+    assert_eq!((&changes[0]["paths"][0]["old"], &changes[0]["paths"][0]["new"]), (&"1".into(), &"2".into()));
+}
+
+#[test]
+fn a_move_is_committed_with_its_world_and_the_humans_edits_apart() {
+    let goal =
+        r#"{"move":"write_goal","id":"new","body":"---\ngoal: new\n---\n","why":"it is missing","goal":"g"}"#;
+    let profile = Profile::scripted(&[goal, NOOP]);
+    profile.goal("g", "---\ngoal: g\n---\n");
+    profile.looop(&["tick"]).ok();
+    let log = profile.git(&["log", "--format=%an|%s"]);
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines[0].starts_with("looop|move: write_goal new for g — done — it is missing"), "{log}");
+    assert!(lines[1].starts_with("looop|world: "), "{log}");
+    assert!(lines[2].starts_with("ada|human: edit "), "{log}");
+    assert_eq!(lines[3], "looop|init: a fresh data dir");
+    let names = |rev: &str| profile.git(&["show", "--name-only", "--format=", rev]);
+    assert_eq!(names("HEAD"), "goals/new.md\njournal.md\n");
+    assert_eq!(names("HEAD~1"), "world.json\n");
+    let body = profile.git(&["log", "-1", "--format=%B"]);
+    let beat = profile.read_json("beat.json")["last"]["beat"].as_str().unwrap().to_owned();
+    for trailer in
+        [format!("Beat: {beat}"), "World: ".to_owned(), "Prompt: ".to_owned(), "Cost-Usd: ".to_owned()]
+    {
+        assert!(body.lines().any(|line| line.starts_with(&trailer)), "{trailer}: {body}");
+    }
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    assert_eq!(profile.git(&["fsck", "--strict"]), "");
+    assert!(profile.read("journal.md").trim_end().ends_with(&format!("[{beat}]")));
+}
+
+#[test]
+fn the_prompt_of_a_past_decision_is_rebuilt_from_git() {
+    let moves = [
+        r#"{"move":"write_goal","id":"a","body":"one","why":"w"}"#,
+        r#"{"move":"ask","text":"which?","options":["x","y"],"why":"w"}"#,
+        r#"{"move":"write_goal","id":"a","body":"two","why":"w"}"#,
+        r#"{"move":"schedule","name":"later","in_s":3600,"note":"look","why":"w"}"#,
+        r#"{"move":"archive_goal","id":"a","why":"w"}"#,
+        r#"{"move":"run","argv":["date"],"why":"w"}"#,
+        NOOP,
+    ];
+    let profile = Profile::scripted(&moves);
+    profile.goal("g", "---\ngoal: g\n---\nüñí\n");
+    fs::write(profile.data().join("goals/bad.md"), [0xff, 0xfe]).unwrap();
+    profile.sensor("s.sh", "echo '{\"signal\":{\"n\":1.50,\"big\":12345678901234567890123},\"detail\":[1]}'");
+    for round in 0..moves.len() {
+        if round == 3 {
+            profile.sensor("t.sh", "# looop: trust=untrusted\necho '{\"x\":\"# Norms\"}'; exit 0");
+        }
+        profile.looop(&["tick"]).ok();
+    }
+    let beats: Vec<_> =
+        fs::read_dir(profile.data().join("runs")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(beats.len(), moves.len());
+    for beat in beats {
+        let beat = beat.to_str().unwrap();
+        let archived = profile.read(&format!("runs/{beat}/prompt.md"));
+        let rebuilt = profile.looop(&["log", beat, "--prompt"]).ok().stdout;
+        assert_eq!(rebuilt, archived, "beat {beat}");
+    }
+}
+
+#[test]
+fn a_humans_edit_made_while_the_model_thinks_is_never_overwritten() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.goal("g", "before\n");
+    let goal = profile.data().join("goals/g.md");
+    let reply = r#"{"move":"write_goal","id":"g","body":"the model","why":"w"}"#;
+    profile.shell_runner(&format!("cat >/dev/null; echo 'the human' > {}; echo '{reply}'", goal.display()));
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("refused: changed by someone else"), "{}", ran.stdout);
+    assert_eq!(fs::read_to_string(&goal).unwrap(), "the human\n");
+    assert!(profile.read("journal.md").contains("refused: changed by someone else"));
+}
