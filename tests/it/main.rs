@@ -6,5 +6,6 @@
 
 mod beat;
 mod real_pi;
+mod speed;
 mod support;
 mod tidy;

@@ -1,0 +1,46 @@
+//! Counts that speed rests on: how often a deciding beat waits for the disk, and that an idle one never does.
+
+use std::process::{Command, Stdio};
+
+use crate::support::pi::skipped;
+use crate::support::profile::Profile;
+
+const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+
+/// How often a beat calls fsync and fdatasync, its children not counted.
+fn fsyncs(profile: &Profile) -> usize {
+    let trace = profile.path("trace");
+    let plain = profile.command(&["tick"]);
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-e", "trace=fsync,fdatasync", "-o"])
+        .arg(&trace)
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    strace.env_clear().envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let status = strace.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
+    assert!(status.success());
+    std::fs::read_to_string(trace).unwrap().lines().filter(|line| line.contains("sync(")).count()
+}
+
+#[test]
+fn a_deciding_beat_waits_for_the_disk_at_most_ten_times() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        return skipped("no strace");
+    }
+    let moves = [
+        r#"{"move":"write_goal","id":"g","body":"one","why":"w"}"#,
+        r#"{"move":"run","argv":["date"],"why":"w"}"#,
+        r#"{"move":"ask","text":"which?","why":"w"}"#,
+        NOOP,
+    ];
+    let profile = Profile::scripted(&moves);
+    profile.config_more(serde_json::json!({ "policy": { "allow": [{ "argv": ["date"] }] } }));
+    profile.sensor("s.sh", "echo '{\"n\":1}'");
+    for text in moves {
+        let count = fsyncs(&profile);
+        println!("{count} fsyncs: {text}");
+        assert!((1..=10).contains(&count), "{count} fsyncs for {text}");
+    }
+    assert_eq!(fsyncs(&profile), 0, "an idle beat");
+}
