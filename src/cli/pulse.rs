@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::{App, print};
 use crate::config::Config;
-use crate::model::beat::{Beat, Settled};
+use crate::model::beat::LastResult;
 use crate::model::fault::Kind;
 use crate::model::time::human_ms;
 use crate::store::{lock, records};
@@ -62,13 +62,13 @@ pub fn run(app: &App) -> Result<u8> {
     let mut broken = 0_u32;
     while !cancel.is_set() {
         // Read anew for each beat, so that an edit takes effect without a restart.
-        let config = app.config().unwrap_or_else(|error| {
-            print::error(&error);
-            config.clone()
-        });
+        // One that cannot be read is said by the beat itself.
+        let config = app.config().unwrap_or_else(|_| config.clone());
+        let before = last_move(app);
         let good = beat(&config, &cancel)?;
         broken = if good { 0 } else { broken.saturating_add(1) };
-        let wait_ms = wait_after(app, &config, broken);
+        let moved = last_move(app).filter(|last| before.as_ref() != Some(last));
+        let wait_ms = wait_after(app, &config, broken, moved.is_some_and(|last| last.tag != "noop"));
         sleep(&cancel, watch.as_ref(), wait_ms);
     }
     if print::stderr_is_tty() {
@@ -81,7 +81,11 @@ pub fn run(app: &App) -> Result<u8> {
 fn watch(app: &App) -> Result<Watch> {
     let layout = &app.layout;
     let all: &[&str] = &[];
+    let config = app.env.config_path();
+    let config_dir = config.parent().unwrap_or(layout.root());
+    let config_name = config.file_name().unwrap_or_default().to_string_lossy();
     Watch::new(&[
+        (config_dir, &[&config_name]),
         (layout.root(), &["PLAYBOOK.md", "paused.json"]),
         (&layout.goals(), all),
         (&layout.sensors(), all),
@@ -114,6 +118,8 @@ fn beat(config: &Config, cancel: &Cancel) -> Result<bool> {
     tree::end_strays();
     Ok(match exit {
         Exit::Code(0 | 1 | 75) => true,
+        // The beat has said what is wrong with the config.
+        Exit::Code(2) => false,
         Exit::Code(code) => {
             print::note(&format!("error: the beat ended with exit code {code}"));
             false
@@ -135,25 +141,27 @@ fn end(child: &mut Child) -> io::Result<Exit> {
     Ok(program::wait_child(child, None, END_MS)?.unwrap_or(Exit::Signal(9)))
 }
 
-/// How long to wait for the next beat. Only the memory on disk is asked; a deadline that has passed never
-/// makes the wait shorter than the wait after a move.
-fn wait_after(app: &App, config: &Config, broken: u32) -> i64 {
+fn last_move(app: &App) -> Option<LastResult> {
+    records::peek_beat(&app.layout).ok()?.last
+}
+
+/// How long to wait for the next beat. Only files are asked. A deadline that has passed never makes the wait
+/// shorter: whatever keeps the gate closed then would be asked again and again.
+fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
     if broken > 0 {
         let doubled = BROKEN_MS.0.saturating_mul(1 << broken.saturating_sub(1).min(10));
         return doubled.min(BROKEN_MS.1);
     }
-    let Ok(beat) = records::peek_beat(&app.layout) else { return config.interval_ms };
-    let now = clock::now();
-    if after_move(&beat) {
+    if moved {
         return AFTER_MOVE_MS.min(config.interval_ms);
     }
-    let look =
-        gate::next_look_ms(&beat, &config.settings.limits, now).map_or(i64::MAX, |ms| ms.max(AFTER_MOVE_MS));
-    config.interval_ms.min(look)
-}
-
-fn after_move(beat: &Beat) -> bool {
-    beat.decisions > 0 && beat.settled == Settled::No && beat.backoff.is_none() && beat.halted.is_none()
+    let Ok(beat) = records::peek_beat(&app.layout) else { return config.interval_ms };
+    let now = clock::now();
+    let look = gate::next_look_ms(&beat, &config.settings.limits, now);
+    let timers = records::schedules(&app.layout).map(|(timers, _)| timers).unwrap_or_default();
+    let due = timers.iter().filter_map(|(name, timer)| timer.next_ms(beat.fired.get(name).copied(), now));
+    let deadlines = look.into_iter().chain(due.map(|at| at - now.unix_ms)).filter(|ms| *ms > 0);
+    deadlines.chain([config.interval_ms]).min().unwrap_or(config.interval_ms)
 }
 
 /// Waits until the time is up, something changed, or the human interrupts.

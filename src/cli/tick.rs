@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{App, envelope, print};
 use crate::config::Config;
 use crate::model::charge::{Basis, dollars};
-use crate::model::fault::Fault;
+use crate::model::fault::{Fault, Kind};
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::human_ms;
@@ -53,6 +53,11 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         return dry_run(app);
     }
     app.ready()?;
+    if let Some(pulse) = lock::tick_holder(&app.layout.pulse_lock()).filter(|_| !args.pulse) {
+        let what = format!("could not start a beat: process {pulse} is the pulse of this data dir");
+        let fault = Fault { kind: Kind::Busy, what, hints: Vec::new() };
+        return Err(fault.hint("`looop run GOAL` asks for a move now, beside the pulse").into());
+    }
     let cancel = Cancel::on_signals()?;
     let held = lock::tick(&app.layout.tick_lock())?;
     beat(app, &cancel, None, args.json, args.pulse, held)

@@ -85,12 +85,16 @@ pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
     })
 }
 
-/// blake3 of a file of the data dir; none when there is none.
+/// blake3 of a file of the data dir; none when there is none. What stands there without being a regular file
+/// has a word for a digest, which is never that of a content: it is somebody else's, and no move touches it.
 ///
 /// # Errors
-/// Names the file.
+/// Names the file that the system does not let us read.
 pub fn content(layout: &Layout, path: &str) -> Result<Option<Digest>> {
-    file::digest(&layout.file(path)).with_context(|| format!("could not read `{path}`"))
+    match file::digest(&layout.file(path)) {
+        Err(file::ReadError::NotRegular) => Ok(Some("not a regular file".to_owned())),
+        other => other.with_context(|| format!("could not read `{path}`")),
+    }
 }
 
 /// Puts an ask and its answer away, after a decision saw it. Done under the store's lock; what is away

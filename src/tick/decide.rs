@@ -1,5 +1,7 @@
 //! Decide: one call to the runner, at most one repair call, one valid move or a failure in words.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use super::{Ctx, prompt};
@@ -20,12 +22,22 @@ pub enum Asked {
     Cancelled(Usage),
 }
 
-/// Asks the runner for a move.
+/// Puts the prompt where the runner reads it. Done before the call is reserved, so that a full disk neither
+/// asks nor counts.
 ///
 /// # Errors
-/// When the prompt cannot be written: then nothing is asked and nothing is paid.
-pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str) -> Result<Asked> {
-    let first = match ask(ctx, beat, "", text)? {
+/// When the prompt cannot be written.
+pub fn write_down(ctx: &Ctx, beat: &str, text: &str) -> Result<PathBuf> {
+    file::make_dir(&ctx.layout.empty_dir())?;
+    logs::archive(ctx.layout, beat, "prompt.md", text.as_bytes())
+}
+
+/// Asks the runner for a move; the prompt lies in the file.
+///
+/// # Errors
+/// When the reply cannot be kept, or a repair cannot be asked for.
+pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str, prompt_file: PathBuf) -> Result<Asked> {
+    let first = match ask(ctx, beat, "", prompt_file, text.len())? {
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, None)),
     };
@@ -33,7 +45,9 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str) -> Result<Asked> {
         Ok(decided) => return Ok(Asked::Move(Box::new(decided), first.usage)),
         Err(error) => error,
     };
-    let second = match ask(ctx, beat, "repair-", &prompt::repair(text, &first.text, &error))? {
+    let again = prompt::repair(text, &first.text, &error);
+    let repair_file = logs::archive(ctx.layout, beat, "repair-prompt.md", again.as_bytes())?;
+    let second = match ask(ctx, beat, "repair-", repair_file, again.len())? {
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, Some(first.usage))),
     };
@@ -46,14 +60,14 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str) -> Result<Asked> {
     })
 }
 
-fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, text: &str) -> Result<Result<Reply, Box<Failed>>> {
+type Answer = Result<Reply, Box<Failed>>;
+
+fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, prompt_file: PathBuf, prompt_bytes: usize) -> Result<Answer> {
     let layout = ctx.layout;
-    let prompt_file = logs::archive(layout, beat, &format!("{prefix}prompt.md"), text.as_bytes())?;
     let empty_dir = layout.empty_dir();
-    file::make_dir(&empty_dir)?;
     let mut call = Call {
         prompt_file,
-        prompt_bytes: text.len(),
+        prompt_bytes,
         timeout_ms: ctx.settings.limits.decide_timeout_ms,
         empty_dir,
         path: &ctx.settings.path,

@@ -138,7 +138,7 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
     let (decided, plan) = plan::plan_approved(ctx, sensed, &id, &ask)?;
     commit_people(ctx, beat);
     let seen = Seen {
-        beat: id,
+        beat: id.clone(),
         at,
         world: digest_items(&items),
         items,
@@ -159,7 +159,7 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
     let Plan { deed, then } = plan;
     let decided = Decided { seen, decided, deed, then, charge: None, approval: Some(ask.id) };
     act::carry_out(ctx, beat, Event::Decided(Box::new(decided)))?;
-    finish(ctx, beat, sensed, &Prompt::default())
+    finish(ctx, beat, sensed, &Prompt::default(), &id)
 }
 
 /// Puts the frame of a decision on disk and into git. A commit that cannot be made is a warning: the files
@@ -224,10 +224,8 @@ fn message_of(notes: &[CommitNote]) -> Option<String> {
     Some(message)
 }
 
-/// Turns what came of asking into an event for the memory.
-///
-/// # Errors
-/// When a file that the move depends on cannot be read.
+/// Turns what came of asking into an event for the memory. A move that cannot even be planned, because a file
+/// that it depends on cannot be read, is a failed decision: it was paid for, and says why.
 pub fn answer(
     ctx: &mut Ctx,
     beat: &Beat,
@@ -235,7 +233,7 @@ pub fn answer(
     seen: Seen,
     asked: Asked,
     prompt: &Prompt,
-) -> Result<Event> {
+) -> Event {
     let at = (ctx.clock)();
     let (Asked::Cancelled(usage) | Asked::Failed(_, usage) | Asked::Move(_, usage)) = &asked;
     ctx.usage = Some(usage.clone());
@@ -251,33 +249,40 @@ pub fn answer(
             usage,
         })
     };
-    Ok(match asked {
+    match asked {
         Asked::Cancelled(usage) => Event::Cancelled { charge: charge(usage, None) },
         Asked::Failed(failure, usage) => {
             Event::Failed { charge: Some(charge(usage, None)), human: seen.human.clone(), failure }
         }
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
-            let Plan { deed, then } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts)?;
             let charge = Some(charge(usage, decided.goal.as_ref()));
-            let decided: Move = *decided;
-            Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
+            match plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts) {
+                Ok(Plan { deed, then }) => {
+                    let decided: Move = *decided;
+                    Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
+                }
+                Err(error) => {
+                    let (class, why) = ("no_plan".to_owned(), format!("{error:#}"));
+                    let failure = Failure { beat: seen.beat.clone(), at_ms: at.unix_ms, class, why };
+                    Event::Failed { charge, human: seen.human.clone(), failure }
+                }
+            }
         }
-    })
+    }
 }
 
 /// Ends a deciding beat: puts closed asks and spent timers away, rotates, commits.
 ///
 /// # Errors
 /// Never for what the next beat can do; such things are warnings.
-pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt) -> Result<Report> {
+pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, id: &str) -> Result<Report> {
     let tidied = tidy(ctx, beat, sensed);
     warn_on_error(ctx, tidied);
     ctx.warnings.extend(prompt.cuts.iter().map(|cut| format!("not shown to the decider in full: {cut}")));
-    let failure = beat.failure.clone().filter(|failure| failure.at_ms >= ctx.now.unix_ms);
-    let what = match (failure, &beat.last) {
-        (Some(failure), _) => What::Failed(failure),
-        (None, Some(last)) if last.at_ms >= ctx.now.unix_ms => What::Moved(last.clone()),
+    let what = match (&beat.failure, &beat.last) {
+        (Some(failure), _) if failure.beat == id => What::Failed(failure.clone()),
+        (_, Some(last)) if last.beat == id => What::Moved(last.clone()),
         _ => What::Cancelled,
     };
     if let Some(message) = message_of(&beat.uncommitted) {

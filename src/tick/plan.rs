@@ -219,9 +219,17 @@ fn ask_first(
             && ask.state(answer.as_ref(), ctx.now) == State::Open
     };
     let ask_id = Name::joined("ap", &subject.ask_id()[3..]);
-    if sensed.asks.contains_key(&ask_id) {
-        let then = Outcome::Waits { ask: ask_id.to_string(), because };
-        return Ok(Plan { deed: Deed::Nothing, then });
+    if let Some((ask, answer)) = sensed.asks.get(&ask_id) {
+        return match ask.state(answer.as_ref(), ctx.now) {
+            State::Open | State::Approved if !beat.closed_asks.contains(&ask_id) => {
+                let then = Outcome::Waits { ask: ask_id.to_string(), because };
+                Ok(Plan { deed: Deed::Nothing, then })
+            }
+            State::Rejected => refuse("the human rejected exactly this".to_owned()),
+            _ => refuse(format!(
+                "{ask_id} has just been closed; ask again in the next beat if it is still wanted"
+            )),
+        };
     }
     if sensed.asks.values().filter(open).count() >= MAX_OPEN_APPROVALS {
         return refuse(format!("{MAX_OPEN_APPROVALS} approvals are open already"));

@@ -1,0 +1,40 @@
+//! What a tick works with: everything that it does not decide itself is handed to it here.
+
+use crate::model::charge::Usage;
+use crate::model::name::Name;
+use crate::model::settings::Settings;
+use crate::model::time::Now;
+use crate::runner::Runner;
+use crate::store::layout::Layout;
+use crate::sys::signal::Cancel;
+use crate::worker::Fleet;
+
+/// All that a tick works with. The caller holds the tick's lock.
+pub struct Ctx<'a> {
+    /// Where everything is.
+    pub layout: &'a Layout,
+    /// What the config decides.
+    pub settings: &'a Settings,
+    /// Who decides.
+    pub runner: &'a dyn Runner,
+    /// Who runs workers.
+    pub fleet: &'a dyn Fleet,
+    /// Interruption by a human.
+    pub cancel: &'a Cancel,
+    /// The beat's moment, read once.
+    pub now: Now,
+    /// The clock, for how long things took.
+    pub clock: &'a dyn Fn() -> Now,
+    /// The goal that the human wants a move for now.
+    pub forced: Option<Name>,
+    /// The name under which a human's edits are committed.
+    pub person: String,
+    /// Drawn while the runner thinks.
+    pub frame: Option<Box<dyn FnMut() + 'a>>,
+    /// True: nothing is written, not even to the cache.
+    pub dry: bool,
+    /// What the beat's call cost.
+    pub usage: Option<Usage>,
+    /// What went wrong without ending the beat.
+    pub warnings: Vec<String>,
+}
