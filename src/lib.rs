@@ -1,4 +1,39 @@
-//! looop: placeholder map.
+//! looop: a tiny, portable, Kubernetes-shaped control loop for a person's work.
+//!
+//! Desired state (`goals/*.md`) and judgment (`PLAYBOOK.md`) are text in a data dir that is a git repository.
+//! Sensors print the world as JSON. Each tick runs the sensors and, only when something changed, asks an LLM
+//! for exactly one move, makes it at most once, journals it and commits.
+//!
+//! ```text
+//! sense -> diff -> gate -> decide ONE move -> act -> log          one tick, then the process ends
+//! ```
+//!
+//! # The map
+//! A module imports itself and what stands left of it, and a test holds that:
+//! `model < sys < store < runner < worker < tick < config < cli`.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`model`] | pure values and rules: no file, clock or process |
+//! | [`sys`] | the operating system: clock, processes, signals, watching |
+//! | [`store`] | the data dir: the only place that knows file names; git history through gix |
+//! | [`runner`] | LLMs: one call, one reply |
+//! | [`worker`] | whoever runs detached workers |
+//! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
+//! | [`config`] | environment and config file, read once |
+//! | [`cli`] | one file per command; the only place that prints |
+//!
+//! # Where the promises live
+//! 1. *An unchanged world costs nothing*: [`tick::gate`] says [`tick::gate::Hold::Idle`], and [`tick::log::held`]
+//!    writes nothing but a stamp in the cache.
+//! 2. *At most one move, at most once*: [`model::step`] orders reserve, intent, deed, journal and settlement;
+//!    [`tick::act`] carries that out and settles what a crash left.
+//! 3. *Nothing irreversible without a yes*: [`model::policy`] decides outside the model, [`tick::plan`] binds a
+//!    yes to the exact bytes.
+//! 4. *Nothing finished is lost*: [`store::file`] replaces whole files, [`store::deeds`] never overwrites what
+//!    somebody else wrote, [`store::commits`] keeps history.
+//! 5. *Level-triggered*: a tick knows only files; [`model::beat::Beat`] is all that it remembers.
+
 pub mod cli;
 pub mod config;
 pub mod model;

@@ -38,7 +38,7 @@ pub enum Action {
     Noop {},
     /// Run one command on this machine. `argv` runs without a shell; `sh` is one shell line and always waits for a human.
     Run(Run),
-    /// Create or replace goals/<id>.md with `body` (front matter `goal:` and free text).
+    /// Create or replace `goals/ID.md` with `body` (front matter `goal:` and free text).
     WriteGoal {
         /// The goal's name.
         id: Name,

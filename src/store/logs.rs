@@ -110,3 +110,68 @@ pub fn prune_archive(layout: &Layout) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 0 };
+
+    fn layout(dir: &tempfile::TempDir) -> Layout {
+        for name in ["journal", "runs"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Layout::new(dir.path().to_owned(), dir.path().join("cache"))
+    }
+
+    #[test]
+    fn a_long_journal_keeps_its_end_and_loses_no_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        let lines: Vec<String> =
+            (0..6000).map(|n| format!("line {n} of a journal that has grown for a long time")).collect();
+        fs::write(layout.journal(), lines.join("\n") + "\n").unwrap();
+        rotate_journal(&layout, NOW).unwrap();
+        let kept = fs::read_to_string(layout.journal()).unwrap();
+        let past = fs::read_to_string(layout.journal_past().join("2026-11-20.md")).unwrap();
+        assert_eq!(format!("{past}{kept}").lines().collect::<Vec<_>>(), lines);
+        assert!(kept.len() > 16 * 1024 && kept.len() <= JOURNAL_KEPT_BYTES, "{}", kept.len());
+        rotate_journal(&layout, NOW).unwrap();
+        assert_eq!(fs::read_dir(layout.journal_past()).unwrap().count(), 1, "a short one is left alone");
+        fs::write(layout.journal(), lines.join("\n")).unwrap();
+        rotate_journal(&layout, NOW).unwrap();
+        assert_eq!(
+            fs::read_dir(layout.journal_past()).unwrap().count(),
+            2,
+            "an older part is never written over"
+        );
+    }
+
+    #[test]
+    fn the_machine_log_is_bounded_and_its_own_keys_win() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        let forged = Map::from_iter([("event".to_owned(), "forged".into()), ("x".to_owned(), 1.into())]);
+        event(&layout, NOW, "real", forged).unwrap();
+        let line: Value = serde_json::from_str(fs::read_to_string(layout.events()).unwrap().trim()).unwrap();
+        assert_eq!((&line["event"], &line["x"]), (&Value::from("real"), &Value::from(1)));
+        fs::write(layout.events(), vec![b'\n'; EVENTS_BYTES as usize]).unwrap();
+        event(&layout, NOW, "next", Map::new()).unwrap();
+        assert!(fs::metadata(layout.events()).unwrap().len() < 100);
+        assert!(dir.path().join("events.jsonl.1").exists());
+    }
+
+    #[test]
+    fn the_archive_keeps_the_newest_beats() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        for n in 0..RUNS_KEPT + 3 {
+            archive(&layout, &format!("b{n:05}"), "prompt.md", b"x").unwrap();
+        }
+        prune_archive(&layout).unwrap();
+        let mut left: Vec<_> = fs::read_dir(layout.runs()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!((left.len(), left[0].to_str()), (RUNS_KEPT, Some("b00003")));
+    }
+}

@@ -51,7 +51,7 @@ struct StatFields {
     start: u64,
 }
 
-/// Fields 3, 4 and 22 of /proc/<pid>/stat (proc(5)); the name in field 2 may hold anything, so counting
+/// Fields 3, 4 and 22 of `/proc/PID/stat` (proc(5)); the name in field 2 may hold anything, so counting
 /// begins behind its last bracket.
 fn stat_fields(pid: i32) -> Option<StatFields> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

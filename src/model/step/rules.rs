@@ -124,7 +124,7 @@ fn seen_by(beat: &Beat, seen: &Seen, approval: Option<Name>) -> Beat {
     next.failure = None;
     next.backoff = None;
     next.baseline = seen.items.clone();
-    next.base_commit = seen.commit.clone().or(next.base_commit);
+    next.base_commit = seen.commit.clone();
     next.closed_asks.retain(|id| seen.asks.contains(id));
     next.closed_asks.extend(seen.answers.iter().cloned());
     next.rejected.retain(|_, until| *until > now.unix_ms);

@@ -1,0 +1,360 @@
+//! Runners that are missing, hang, flood, crash or answer nonsense: each costs one known failure and never a beat.
+
+use crate::sense::peak_kib;
+use crate::support::profile::{Profile, wait_until};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
+
+/// A profile whose decider is this shell script; each call leaves a line in `calls`.
+fn decided_by(body: &str) -> Profile {
+    let profile = Profile::scripted(&[NOOP]);
+    decide_by(&profile, body);
+    profile
+}
+
+fn decide_by(profile: &Profile, body: &str) {
+    let script = profile.path("decide.sh");
+    fs::write(&script, format!("echo x >> {}\n{body}\n", profile.path("calls").display())).unwrap();
+    profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["sh", script] } } }));
+}
+
+fn calls(profile: &Profile) -> usize {
+    lines(&profile.path("calls"))
+}
+
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+/// The lines of the spend ledger.
+fn charges(profile: &Profile) -> Vec<Value> {
+    let months = fs::read_dir(profile.data().join("cost")).unwrap().map(|entry| entry.unwrap().path());
+    let ledgers = months.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    let text: String = ledgers.map(|path| fs::read_to_string(path).unwrap()).collect();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn failure(profile: &Profile) -> Value {
+    profile.read_json("beat.json")["failure"].clone()
+}
+
+/// Checks that the beat fails with this class after so many calls, is charged once, and that the next one waits.
+#[track_caller]
+fn fails(profile: &Profile, class: &str, expected_calls: usize) -> String {
+    let ran = profile.looop(&["tick"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains(&format!("failed — {class}: ")), "{ran:?}");
+    let failure = failure(profile);
+    assert_eq!(failure["class"], class, "{failure}");
+    let charges = charges(profile);
+    assert_eq!(charges.len(), 1, "{charges:?}");
+    assert_eq!(charges[0]["beat"], failure["beat"]);
+    let next = profile.looop(&["tick"]).ok();
+    assert!(next.stdout.contains("backing off for 1"), "{next:?}");
+    assert_eq!(calls(profile), expected_calls, "a beat that waits asks nobody");
+    assert!(!profile.data().join("journal.md").exists(), "no move, no line");
+    let status = profile.looop(&["status"]).ok().stdout;
+    assert!(status.contains("in a row") && status.contains(class), "{status}");
+    failure["why"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_call_that_ends_badly_is_one_failure() {
+    let rows = [
+        (":", "empty", "printed nothing"),
+        ("echo; echo ' '", "empty", "printed nothing"),
+        ("echo chatter; echo 'no key here' >&2; exit 1", "crashed", "no key here"),
+        ("echo '{\"move\":\"noop\",\"why\":\"x\"}'; exit 3", "crashed", "3"),
+        ("kill -9 $$", "crashed", "signal 9"),
+        ("exec nosuchprogram", "crashed", "not found"),
+    ];
+    for (body, class, why) in rows {
+        let profile = decided_by(body);
+        let said = fails(&profile, class, 1);
+        assert!(said.contains(why), "{body}: {said}");
+    }
+}
+
+#[test]
+fn a_runner_that_is_not_there_is_missing() {
+    for argv in [json!(["nosuchprogram"]), json!(["/nowhere/x"]), json!([]), json!(["./plain.txt"])] {
+        let profile = Profile::scripted(&[NOOP]);
+        fs::write(profile.path("plain.txt"), "not executable").unwrap();
+        profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": argv } } }));
+        fails(&profile, "missing", 0);
+    }
+    let profile = Profile::scripted(&[NOOP]);
+    fs::write(profile.path("bad"), "#!/nowhere/sh\n").unwrap();
+    std::process::Command::new("chmod").arg("755").arg(profile.path("bad")).status().unwrap();
+    profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["./bad"] } } }));
+    fails(&profile, "missing", 0);
+}
+
+#[test]
+fn a_runner_that_hangs_is_ended_with_all_its_children() {
+    let profile = Profile::scripted(&[NOOP]);
+    let pids = profile.path("pids");
+    decide_by(
+        &profile,
+        &format!(
+            "trap '' TERM; echo $$ > {0}; setsid sleep 1000 & echo $! >> {0}; sleep 1000",
+            pids.display()
+        ),
+    );
+    profile.config_more(json!({ "limits": { "decide_timeout": "1s" } }));
+    let said = fails(&profile, "timeout", 1);
+    assert!(said.contains("still running after 1s"), "{said}");
+    for pid in fs::read_to_string(pids).unwrap().lines() {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still there");
+    }
+}
+
+#[test]
+fn a_runner_that_floods_costs_bounded_memory() {
+    let profile = decided_by("exec yes");
+    let mut child = profile.command(&["tick"]).stdout(Stdio::null()).spawn().unwrap();
+    let peak = peak_kib(&mut child);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(peak < 96 * 1024, "{peak} KiB");
+    assert_eq!(failure(&profile)["class"], "flood");
+    let beat = failure(&profile)["beat"].as_str().unwrap().to_owned();
+    let kept = profile.data().join("runs").join(beat).join("reply.txt");
+    assert!(fs::metadata(kept).unwrap().len() <= 4 << 20, "what is kept of it is small");
+}
+
+#[test]
+fn a_reply_without_one_valid_move_is_asked_about_once() {
+    let rows = [
+        (r"printf '\377\376\001\200'", "no complete JSON object"),
+        ("echo 'I think that all is well.'", "no complete JSON object"),
+        (r#"echo '{"move":"noop","why":"x"}{"move":"noop","why":"y"}'"#, "2 moves"),
+        (r#"echo '{"move":"noop","why":"x","extra":1}'"#, "extra"),
+        (r#"echo '{"move":"run","argv":["ls"],"why":"x","sudo":true}'"#, "sudo"),
+        (r#"echo '{"move":"format_disk","why":"x"}'"#, "format_disk"),
+        (r#"echo '{"move":"noop"}'"#, "why"),
+        (r#"echo '{"move":"noop","why":""}'"#, "why"),
+        (r#"echo '{"move":"run","argv":"ls","why":"x"}'"#, "run"),
+        (r#"echo '{"move":"noop","why":"x"'"#, "no complete JSON object"),
+        (r#"echo '{"move":"write_goal","id":"../../x","body":"b","why":"x"}'"#, "not a name"),
+        (r#"echo '{"move":"write_goal","id":"a/b","body":"b","why":"x"}'"#, "not a name"),
+        (r#"echo '{"move":"write_goal","id":"g","body":" ","why":"x"}'"#, "must not be empty"),
+        (r#"echo '{"result":"ok"}'"#, "`move`"),
+        (
+            r#"printf '{"move":"write_goal","id":"g","why":"x","body":"'; head -c 5000000 /dev/zero | tr '\0' a; echo '"}'"#,
+            "limit",
+        ),
+        (
+            r#"printf '{"move":"write_goal","id":"g","why":"x","body":"'; head -c 100000 /dev/zero | tr '\0' a; echo '"}'"#,
+            "limit",
+        ),
+        ("i=0; while [ $i -lt 3000 ]; do printf '{\"move\":'; i=$((i+1)); done", ""),
+    ];
+    for (body, why) in rows {
+        let profile = decided_by(body);
+        let said = fails(&profile, "invalid", 2);
+        assert!(said.contains(why), "{body}: {said}");
+        let outside = [profile.path("x.md"), profile.path("x"), profile.data().join("x.md")];
+        assert!(outside.iter().all(|path| !path.exists()), "{body}");
+        assert_eq!(
+            fs::read_dir(profile.data().join("goals")).unwrap().count(),
+            1,
+            "only the archive: {body}"
+        );
+    }
+}
+
+#[test]
+fn a_move_in_prose_or_fences_is_found() {
+    let rows = [
+        format!("Let me think.\n\n{NOOP}\n\nThat is all {{not JSON}}."),
+        format!("```json\n{NOOP}\n```"),
+        format!("<think>{{\"a\": 1}}</think>\n{NOOP}"),
+        format!("\u{feff}\r\n{}\r\n", NOOP.replace(':', " :\n")),
+        r#"{"move":"noop","why":"a \"quoted\" } brace","goal":null,"next_beat_s":null}"#.to_owned(),
+    ];
+    for reply in rows {
+        let profile = Profile::scripted(&[NOOP]);
+        fs::write(profile.path("reply"), &reply).unwrap();
+        decide_by(&profile, &format!("cat {}", profile.path("reply").display()));
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stdout.contains(" noop "), "{reply}: {ran:?}");
+        assert_eq!(calls(&profile), 1);
+    }
+}
+
+#[test]
+fn one_repair_call_quotes_the_error_and_saves_the_beat() {
+    let bad = r#"{"move":"write_goal","id":"no name","body":"b","why":"x"}"#;
+    let good = r#"{"move":"write_goal","id":"name","body":"wanted","why":"x"}"#;
+    let profile = Profile::scripted(&[bad, good, NOOP]);
+    profile.looop(&["tick"]).ok();
+    assert_eq!(profile.read("goals/name.md"), "wanted\n");
+    assert_eq!((profile.asked(), charges(&profile).len()), (2, 1));
+    let beat = profile.read_json("beat.json");
+    assert_eq!((&beat["failure"], &beat["backoff"]), (&Value::Null, &Value::Null));
+    assert_eq!(beat["decisions"], 1);
+    let run = format!("runs/{}", beat["last"]["beat"].as_str().unwrap());
+    let repair = profile.read(&format!("{run}/repair-prompt.md"));
+    assert!(
+        repair.starts_with(&profile.read(&format!("{run}/prompt.md"))),
+        "the same prompt, and then the error"
+    );
+    assert!(
+        repair.contains(r#"\"no name\" is not a name"#)
+            && repair.contains(r#"write_goal\",\"id\":\"no name"#)
+    );
+    assert!(profile.read(&format!("{run}/reply.txt")).contains("no name"));
+    assert!(profile.read(&format!("{run}/repair-reply.txt")).contains("wanted"));
+}
+
+#[test]
+fn only_success_clears_a_failure_and_a_human_edit_ends_its_wait() {
+    let profile = decided_by("echo broken >&2; exit 1");
+    fails(&profile, "crashed", 1);
+    let dry = profile.looop(&["tick", "--dry-run"]).ok().stdout;
+    let (_, shown) = dry.split_once("# Last failure (data)").expect("the next decision sees the failure");
+    assert!(shown.contains("broken"), "{shown}");
+    // A sensor's change does not end the wait.
+    profile.sensor("s.sh", "echo '{\"a\":1}'");
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("backing off"));
+    profile.goal("g", "---\ngoal: mend it\n---\n");
+    let again = profile.looop(&["tick"]);
+    assert_eq!((again.code, calls(&profile)), (1, 2));
+    assert_eq!(profile.read_json("beat.json")["backoff"]["fails"], 2, "the count goes on");
+    let waits = profile.looop(&["tick"]).ok().stdout;
+    assert!(waits.contains("after 2 failures in a row"), "{waits}");
+    decide_by(&profile, &format!("echo '{NOOP}'"));
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("backing off"), "a new runner alone ends nothing");
+    // A human who wants a move now does not wait.
+    profile.looop(&["run", "g"]).ok();
+    let beat = profile.read_json("beat.json");
+    assert_eq!((&beat["failure"], &beat["backoff"]), (&Value::Null, &Value::Null));
+    assert!(!profile.looop(&["tick", "--dry-run"]).ok().stdout.contains("# Last failure"));
+}
+
+#[test]
+fn a_transient_error_is_told_by_its_pattern() {
+    let profile = decided_by("echo 'HTTP 529 overloaded' >&2; exit 1");
+    profile.config_more(json!({ "runners": { "mine": {
+        "decide": ["sh", profile.path("decide.sh")], "transient": "rate.?limit|5[0-9][0-9]" } } }));
+    fails(&profile, "transient", 1);
+    profile.config_more(json!({ "runners": { "mine": { "decide": ["sh"], "transient": "(" } } }));
+    let ran = profile.looop(&["tick"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(ran.stderr.contains("runners.mine.transient"), "{ran:?}");
+}
+
+#[test]
+fn a_refusal_is_shown_to_the_next_decision() {
+    let wish = r#"{"move":"archive_goal","id":"nosuch","why":"done"}"#;
+    let worker = r#"{"move":"stop_worker","id":"w","why":"x"}"#;
+    let profile = Profile::scripted(&[wish, worker, NOOP]);
+    let first = profile.looop(&["tick"]).ok();
+    assert!(first.stdout.contains("refused: there is no such goal"), "{first:?}");
+    assert!(profile.looop(&["tick", "--dry-run"]).ok().stdout.contains("there is no such goal"));
+    let second = profile.looop(&["tick"]).ok();
+    assert!(second.stdout.contains("stop_worker w — refused: "), "{second:?}");
+    profile.looop(&["tick"]).ok();
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
+    assert_eq!(lines(&profile.data().join("journal.md")), 3);
+}
+
+#[test]
+fn the_decisions_of_an_hour_are_limited() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.config_more(json!({ "limits": { "decides_per_hour": 2 } }));
+    for number in 0..4 {
+        profile.goal("g", &format!("edit {number}"));
+        profile.looop(&["tick"]).ok();
+    }
+    assert_eq!(profile.asked(), 2);
+    let held = profile.looop(&["tick"]).ok().stdout;
+    assert!(held.contains("all 2 decisions of the hour are used"), "{held}");
+    let forced = profile.looop(&["run", "g"]).ok().stdout;
+    assert!(forced.contains("all 2 decisions of the hour are used"), "not even a human's wish: {forced}");
+    profile.config_more(json!({ "limits": { "decides_per_hour": 0 } }));
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("all 0 decisions"));
+    assert_eq!(profile.asked(), 2);
+}
+
+#[test]
+fn a_budget_that_is_out_asks_nobody_and_says_so_once() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.config_more(json!({ "budget": { "day_usd": 0 } }));
+    for _ in 0..3 {
+        let held = profile.looop(&["tick"]).ok().stdout;
+        assert!(held.contains("the day's budget is used up"), "{held}");
+    }
+    assert_eq!(profile.asked(), 0);
+    let asks = profile.looop(&["asks", "--json"]).ok().json();
+    assert_eq!(asks["asks"].as_array().unwrap().len(), 1, "{asks}");
+    assert!(asks["asks"][0]["text"].as_str().unwrap().contains("budget"));
+    profile.looop(&["answer", "budget", "go on tomorrow"]).ok();
+    profile.looop(&["tick"]).ok();
+    assert_eq!(profile.looop(&["asks", "--json"]).ok().json()["asks"], json!([]), "and not again");
+    profile.config_more(json!({ "budget": { "day_usd": 1 } }));
+    profile.looop(&["tick"]).ok();
+    assert_eq!(profile.asked(), 1);
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
+}
+
+#[test]
+fn a_large_prompt_travels_by_file_and_the_environment_is_a_list() {
+    let mut profile = Profile::scripted(&[NOOP]);
+    let out = profile.path("out");
+    profile.var("MY_SECRET", "s3cret");
+    profile.var("MY_TOKEN", "t0ken");
+    let goal = "x".repeat(59) + "\n";
+    fs::write(profile.data().join("PLAYBOOK.md"), goal.repeat(1000)).unwrap();
+    (0..4).for_each(|number| profile.goal(&format!("g{number}"), &goal.repeat(1000)));
+    let body = format!(
+        "readlink /proc/$$/fd/0 > {0}; tr '\\0' ' ' < /proc/$$/cmdline >> {0}; echo >> {0}; env >> {0}\n\
+         wc -c > {0}.bytes; echo '{NOOP}'",
+        out.display()
+    );
+    decide_by(&profile, &body);
+    profile.config_more(json!({ "runners": { "mine": {
+        "decide": ["sh", profile.path("decide.sh")], "env": ["MY_TOKEN", "NOT_SET"] } } }));
+    profile.looop(&["tick"]).ok();
+    let bytes: usize = fs::read_to_string(profile.path("out.bytes")).unwrap().trim().parse().unwrap();
+    assert!(bytes > 240_000, "{bytes} bytes");
+    let text = fs::read_to_string(out).unwrap();
+    let mut seen = text.lines();
+    let prompt =
+        profile.data().join("runs").join(profile.read_json("beat.json")["last"]["beat"].as_str().unwrap());
+    assert_eq!(seen.next().unwrap(), prompt.join("prompt.md").to_str().unwrap());
+    let argv = format!("sh {}", profile.path("decide.sh").display());
+    assert!(seen.next().unwrap().trim_end().ends_with(&argv), "{text}");
+    let keys: Vec<&str> = seen.filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    assert!(keys.contains(&"MY_TOKEN") && keys.contains(&"HOME") && keys.contains(&"PATH"), "{keys:?}");
+    let stranger = |key: &&&str| ["MY_SECRET", "LOOOP_DATA_DIR", "LOOOP_CONFIG", "NOT_SET"].contains(key);
+    assert!(!keys.iter().any(|key| stranger(&key)), "{keys:?}");
+}
+
+#[test]
+fn while_a_runner_thinks_another_beat_does_not_start_and_an_end_is_clean() {
+    let profile = Profile::scripted(&[NOOP]);
+    let pid = profile.path("pid");
+    decide_by(&profile, &format!("echo $$ > {}; exec sleep 1000", pid.display()));
+    let mut child = profile.spawn(&["tick"]);
+    wait_until("the call", || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));
+    let other = profile.looop(&["tick"]);
+    assert_eq!(other.code, 75, "{other:?}");
+    assert!(other.stderr.contains(&format!("process {} is in one", child.id())), "{other:?}");
+    // Reading and the human's own verbs do not wait for it.
+    profile.looop(&["status"]).ok();
+    profile.looop_with(&["goal", "write", "g"], "a goal\n").ok();
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let runner = fs::read_to_string(&pid).unwrap();
+    assert!(!Path::new(&format!("/proc/{}", runner.trim())).exists(), "the runner is ended with its beat");
+    assert_eq!(charges(&profile).len(), 1, "what it may have cost is written down");
+    assert_eq!(failure(&profile), Value::Null, "an interruption is no failure");
+    decide_by(&profile, &format!("echo '{NOOP}'"));
+    assert!(profile.looop(&["tick"]).ok().stdout.contains(" noop "));
+}

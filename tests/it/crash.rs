@@ -1,0 +1,314 @@
+//! A deciding beat killed before each write, sync, rename, unlink and spawn it makes, and what the next two beats leave.
+//!
+//! looop calls the kernel without libc, so strace is what kills it: SIGKILL on entering the n-th call of a kind, which
+//! then is not made. All effects of a tick happen on its main thread, which is all that strace follows here without
+//! `-f`; so n counts the calls of that thread alone, and neither the runner's nor the command's. The state after a call
+//! is the state before the next one, so killing before each call covers both sides of each.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+mod after;
+
+use after::After;
+pub use after::processes;
+
+use crate::support::pi::skipped;
+use crate::support::profile::{LOOOP, Profile, wait_until};
+
+/// Calls with an effect, and the waits for children; not every machine has them all. Of the opens only those
+/// that create count.
+const EFFECTS: &str = "write pwrite64 writev fsync fdatasync rename renameat renameat2 link linkat unlink unlinkat \
+     rmdir mkdir mkdirat ftruncate fchmod utimensat openat clone clone3 fork vfork poll ppoll";
+/// Calls that fill what a rename or a link will show: there are many, and most of the time the next one changes
+/// nothing that anyone can see. Where points are sampled, only of these.
+const COMMON: &str = "write openat mkdir mkdirat fchmod utimensat";
+const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+const BODY: &str = "goal: made by a move\n\nBody.\n";
+
+/// A beat to be killed, and what must hold afterwards.
+struct Scene {
+    name: &'static str,
+    /// The move of the beat; none: the scene sets its own runner.
+    reply: Option<String>,
+    /// One of so many [`COMMON`] points is tried, all of them with `LOOOP_TEST_ALL_POINTS=1`.
+    every: usize,
+    prepare: fn(&Profile),
+    check: fn(&After) -> Option<String>,
+}
+
+fn scene(name: &'static str, reply: Value, check: fn(&After) -> Option<String>) -> Scene {
+    let reply = Some(reply.to_string());
+    Scene { name, reply, every: 6, prepare: |_| {}, check }
+}
+
+fn scenes() -> Vec<Scene> {
+    let run = json!({"move": "run", "argv": ["../record.sh"], "why": "w"});
+    let goal = json!({"move": "write_goal", "id": "made", "body": BODY, "why": "w"});
+    let timer = json!({"move": "schedule", "name": "later", "in_s": 3600, "note": "n", "why": "w"});
+    let flaky =
+        Scene { reply: None, prepare: flaky_runner, ..scene("failing runner", Value::Null, |_| None) };
+    vec![
+        Scene { every: 1, ..scene("write_goal", goal, written) },
+        Scene { every: 1, prepare: allow_record, ..scene("run", run.clone(), ran_once) },
+        Scene {
+            prepare: old_goal,
+            ..scene("archive_goal", json!({"move": "archive_goal", "id": "old", "why": "w"}), archived)
+        },
+        scene("ask", json!({"move": "ask", "text": "Which?", "why": "w"}), asked),
+        scene("schedule", timer, scheduled),
+        scene("noop", json!({"move": "noop", "why": "w"}), |_| None),
+        Scene { prepare: approve_record, ..scene("approved run", run, ran_and_told) },
+        flaky,
+    ]
+}
+
+/// A script outside of the data dir that leaves a line in a file outside of it each time it runs, and then
+/// lives on a little, so that it is still there when the next beat begins.
+fn add_record(profile: &Profile) {
+    let sink = profile.path("sink");
+    executable(&profile.path("record.sh"), &format!("echo ran >>{}\nsleep 0.05", sink.display()));
+}
+
+fn executable(path: &Path, body: &str) {
+    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn allow_record(profile: &Profile) {
+    add_record(profile);
+    profile.config_more(json!({"policy": {"allow": [{"argv": ["../record.sh"]}]}}));
+}
+
+fn approve_record(profile: &Profile) {
+    add_record(profile);
+    profile.looop(&["tick"]).ok();
+    let asks = profile.looop(&["asks", "--json"]).ok().json();
+    let ask = &asks["asks"][0];
+    let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+    profile.looop(&["approve", id, "--hash", hash]).ok();
+}
+
+fn old_goal(profile: &Profile) {
+    profile.goal("old", "goal: is over\n");
+}
+
+/// A runner that fails the first time and then finds nothing to do.
+fn flaky_runner(profile: &Profile) {
+    let (count, script) = (profile.path("replies.count"), profile.path("flaky.sh"));
+    let count = count.display();
+    let body = format!(
+        "n=$(cat {count} 2>/dev/null || echo 0)\necho $((n+1)) >{count}\n[ $n -gt 0 ] || exit 3\necho '{NOOP}'"
+    );
+    executable(&script, &body);
+    profile.shell_runner(&script.display().to_string());
+}
+
+fn written(after: &After) -> Option<String> {
+    let body = after.text("goals/made.md");
+    let torn = body.as_ref().is_some_and(|body| body != BODY);
+    if torn {
+        Some(format!("goals/made.md is torn: {body:?}"))
+    } else {
+        after.agree("write_goal", body.is_some())
+    }
+}
+
+fn archived(after: &After) -> Option<String> {
+    let moved = after.count("goals/archive", "old-");
+    match (after.text("goals/old.md").is_some(), moved) {
+        (true, 0) | (false, 1) => after.agree("archive_goal", moved == 1),
+        state => Some(format!("goal here and in the archive: {state:?}")),
+    }
+}
+
+fn asked(after: &After) -> Option<String> {
+    let asks = after.count("asks", "ask-");
+    if asks > 1 { Some(format!("{asks} asks")) } else { after.agree("ask", asks == 1) }
+}
+
+fn scheduled(after: &After) -> Option<String> {
+    after.agree("schedule", after.text("schedules/later.json").is_some())
+}
+
+/// The sink has at most one line; one that is there is in the journal, and what the journal is sure of is true.
+fn ran_once(after: &After) -> Option<String> {
+    let ran = fs::read_to_string(after.profile.path("sink")).unwrap_or_default().lines().count();
+    let told: Vec<&String> = after
+        .journal
+        .iter()
+        .filter(|line| line.contains(" run ") && !line.contains("— waits for "))
+        .collect();
+    let sure = |words: &str| told.iter().any(|line| line.contains(words));
+    let wrong = match (ran, told.len()) {
+        (0, 0) => false,
+        (0, 1) => sure("— exit "),
+        (1, 1) => !sure("— exit 0 ") && !sure("— unknown: "),
+        _ => true,
+    };
+    wrong.then(|| format!("it ran {ran} times, the journal says {told:?}"))
+}
+
+/// As [`ran_once`], and a yes is never lost without a word: nobody but looop knows that it was used.
+fn ran_and_told(after: &After) -> Option<String> {
+    let told = ["— exit 0 ", "— unknown: ", "— not done: "];
+    let lost = !after.journal.iter().any(|line| told.iter().any(|words| line.contains(words)));
+    if lost { Some("the approved move is lost".to_owned()) } else { ran_once(after) }
+}
+
+/// A profile that can be brought back to the moment before the beat. It keeps its path, because approvals name it.
+struct Stage {
+    profile: Profile,
+    saved: tempfile::TempDir,
+}
+
+impl Stage {
+    fn set(scene: &Scene) -> Stage {
+        let reply = scene.reply.as_deref().unwrap_or(NOOP);
+        let profile = Profile::scripted(&[reply, NOOP]);
+        profile.goal("keep", "goal: stay as you are\n");
+        profile.sensor("one.sh", "echo '{\"n\":1}'");
+        (scene.prepare)(&profile);
+        let saved = tempfile::tempdir().unwrap();
+        copy(&profile.path(""), saved.path());
+        Stage { profile, saved }
+    }
+
+    fn reset(&self) {
+        for dir in ["data", "home"] {
+            fs::remove_dir_all(self.profile.path(dir)).unwrap();
+        }
+        for file in ["replies.count", "sink"] {
+            drop(fs::remove_file(self.profile.path(file)));
+        }
+        copy(self.saved.path(), &self.profile.path(""));
+    }
+
+    /// The beat under strace with these arguments.
+    fn traced(&self, args: &[&str]) -> Output {
+        let tick = self.profile.command(&["tick"]);
+        let mut command = Command::new("strace");
+        command.args(args).arg(LOOOP).arg("tick").env_clear().current_dir(self.profile.path(""));
+        command.envs(tick.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
+        command.output().unwrap()
+    }
+
+    /// The calls of an undisturbed beat.
+    fn points(&self) -> Vec<Point> {
+        let log = self.profile.path("trace");
+        let set = EFFECTS.split(' ').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
+        let ran = self.traced(&["-qq", "-o", log.to_str().unwrap(), "-e", &format!("trace={set}")]);
+        assert!(ran.status.code().is_some_and(|code| code < 2), "{ran:?}");
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        let mut points = Vec::new();
+        for line in fs::read_to_string(log).unwrap().lines() {
+            let Some((call, rest)) = line.split_once('(').filter(|(call, _)| has(EFFECTS, call)) else {
+                continue;
+            };
+            let nth = counts.entry(call.to_owned()).or_default();
+            *nth += 1;
+            if call != "openat" || rest.contains("O_CREAT") {
+                points.push(Point { call: call.to_owned(), nth: *nth });
+            }
+        }
+        points
+    }
+
+    /// Kills a beat at a point, lets two more run, and says what is wrong then. None: the beat ended before that
+    /// point, as when fewer of git's directories were missing this time.
+    fn kill(&self, scene: &Scene, point: &Point) -> Option<Vec<String>> {
+        self.reset();
+        let Point { call, nth } = point;
+        let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
+        let killed = self.traced(&["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
+        if killed.status.signal() != Some(9) && killed.status.code() != Some(137) {
+            return None;
+        }
+        let mut wrong = Vec::new();
+        // The second one is forced, since only a deciding beat must leave everything committed.
+        for args in [&["tick"][..], &["run", "keep"]] {
+            let ran = self.profile.looop(args);
+            let failed = scene.reply.is_none() && ran.stdout.contains("Code(3)");
+            if (ran.code != 0 && !failed) || ran.stderr.contains("warning") {
+                wrong.push(format!("{args:?} exits {}: {}{}", ran.code, ran.stdout, ran.stderr));
+            }
+        }
+        let here = self.profile.path("").display().to_string();
+        wait_until("what the killed beat had started", || processes(&here).is_empty());
+        let journal = fs::read_to_string(self.profile.data().join("journal.md")).unwrap_or_default();
+        let after = After { profile: &self.profile, journal: journal.lines().map(str::to_owned).collect() };
+        wrong.extend(after.problems().into_iter().chain((scene.check)(&after)));
+        Some(wrong)
+    }
+}
+
+fn has(calls: &str, call: &str) -> bool {
+    calls.split(' ').any(|one| one == call)
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+/// The n-th call of a kind.
+struct Point {
+    call: String,
+    nth: usize,
+}
+
+/// Tries the points of a scene on two threads; returns how many there were and what was wrong.
+fn sweep(scene: &Scene, all: bool) -> (usize, Vec<String>) {
+    let stages = [Stage::set(scene), Stage::set(scene)];
+    let mut points = stages[0].points();
+    let found = points.len();
+    let mut at = 0..;
+    points.retain(|point| all || !has(COMMON, &point.call) || at.next().unwrap() % scene.every == 0);
+    let (next, killed, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for stage in &stages {
+            scope.spawn(|| {
+                while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let Some(problems) = stage.kill(scene, point) else { continue };
+                    killed.fetch_add(1, Ordering::Relaxed);
+                    let place = format!("{}: killed before {} {}", scene.name, point.call, point.nth);
+                    wrong
+                        .lock()
+                        .unwrap()
+                        .extend(problems.iter().map(|problem| format!("{place}: {problem}")));
+                }
+            });
+        }
+    });
+    let (killed, wrong) = (killed.into_inner(), wrong.into_inner().unwrap());
+    println!("{}: {found} points, {killed} kills, {} violations", scene.name, wrong.len());
+    (killed, wrong)
+}
+
+#[test]
+fn a_beat_killed_anywhere_is_made_whole_by_the_next() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        return skipped("no strace");
+    }
+    let all = env::var_os("LOOOP_TEST_ALL_POINTS").is_some();
+    let start = Instant::now();
+    let (mut kills, mut wrong) = (0, Vec::new());
+    for scene in scenes() {
+        let (killed, problems) = sweep(&scene, all);
+        kills += killed;
+        wrong.extend(problems);
+    }
+    println!("in all: {kills} kills, {} violations, {:?}", wrong.len(), start.elapsed());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(kills > 300, "only {kills} kills");
+}
