@@ -109,7 +109,8 @@ impl History {
     /// # Errors
     /// When a lock could not be removed.
     pub fn heal(&self) -> Result<()> {
-        heal::heal(&self.dir)
+        let tree = self.head_id()?.map(|id| self.tree_of(id)).transpose()?;
+        heal::heal(&self.dir, tree.map(|tree| tree.to_string()))
     }
 
     /// Commits `spec.edits` on top of HEAD's files and moves the branch HEAD is on, if HEAD is
@@ -129,7 +130,7 @@ impl History {
         let committer = actor(spec.committer)?;
         ensure!(!spec.message.contains('\0'), "could not commit: the message has a NUL byte");
         let edits = Edits::new(&spec.edits)?;
-        let _marked = heal::Marker::set(&self.dir)?;
+        let marker = heal::Marker::set(&self.dir)?;
         // In this order no git that changes branches can come in between.
         let (mut lock, since) = self.lock_index()?;
         if let Some(blocked) = self.blocked_but_for_the_lock()? {
@@ -142,6 +143,7 @@ impl History {
             return Ok(None);
         }
         self.write_index(&mut lock, since, base, &edits, &blobs).context("could not write the git index")?;
+        marker.index_is_written(&tree.to_string())?;
         let (mut a, mut c) = Default::default();
         let id = self
             .repo
