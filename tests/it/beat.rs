@@ -140,3 +140,23 @@ fn a_humans_edit_made_while_the_model_thinks_is_never_overwritten() {
     assert_eq!(fs::read_to_string(&goal).unwrap(), "the human\n");
     assert!(profile.read("journal.md").contains("refused: changed by someone else"));
 }
+
+#[test]
+fn a_history_of_many_loose_objects_is_packed() {
+    let profile = Profile::scripted(&[NOOP]);
+    let archive = profile.data().join("goals/archive");
+    for n in 0..6_500 {
+        fs::write(archive.join(format!("{n}.md")), format!("goal {n}\n")).unwrap();
+    }
+    profile.git(&["add", "."]);
+    profile.git(&["commit", "-q", "-m", "many"]);
+    let loose = |profile: &Profile| {
+        let counts = profile.git(&["count-objects"]);
+        counts.split_whitespace().next().unwrap().parse::<usize>().unwrap()
+    };
+    assert!(loose(&profile) > 6_000);
+    profile.looop(&["tick"]).ok();
+    assert!(loose(&profile) < 100, "{} are left", loose(&profile));
+    assert_eq!(profile.git(&["fsck", "--strict"]), "");
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+}
