@@ -1,1 +1,314 @@
-//! Tests to come.
+//! Tests of the rules of the memory: what is written for each event, and in which order.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::ask::AskKind;
+use crate::model::beat::{Backoff, LastResult, Nudge, Settled, Started};
+use crate::model::entry;
+use crate::model::time::beat_id;
+use crate::model::world::Goal;
+
+#[path = "crash_tests.rs"]
+mod crash;
+#[path = "step_memory_tests.rs"]
+mod memory;
+
+const T0: i64 = 1_795_218_410_413;
+const NOW: Now = Now { unix_ms: T0, offset_s: 3600 };
+const HOUR: i64 = 3_600_000;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn decided(mut value: Value) -> Move {
+    value["why"] = "because".into();
+    Move::from_json(&value).unwrap()
+}
+
+fn noop() -> Move {
+    decided(json!({ "move": "noop" }))
+}
+
+fn done() -> Outcome {
+    Outcome::Done { note: String::new() }
+}
+
+fn call(beat: &str, at_ms: i64) -> Inflight {
+    let sensors = vec!["ci".to_owned()];
+    Inflight { beat: beat.to_owned(), runner: "pi".to_owned(), at_ms, human: "edits".to_owned(), sensors }
+}
+
+fn charge(beat: &str, at: Now) -> Box<Charge> {
+    Box::new(unknown_charge(&call(beat, at.unix_ms), at))
+}
+
+fn seen(beat: &str, at: Now) -> Seen {
+    Seen {
+        beat: beat.to_owned(),
+        at,
+        items: [("playbook".to_owned(), "p1".to_owned())].into(),
+        world: "w".to_owned(),
+        human: "edits".to_owned(),
+        commit: Some("c0ffee".to_owned()),
+        prompt: "p".to_owned(),
+        sensors: vec![],
+        unchanged: true,
+        aged: false,
+        tainted: false,
+        goals: vec![name("g")],
+        asks: vec![],
+        answers: vec![],
+        rejected: vec![],
+        due: vec![],
+        schedules: vec![],
+    }
+}
+
+fn event(decided: Move, deed: Deed, then: Outcome) -> Decided {
+    Decided { seen: seen("b1", NOW), decided, deed, then, charge: Some(charge("b1", NOW)), approval: None }
+}
+
+fn writes(path: &str, text: &str) -> Deed {
+    Deed::Write { path: path.to_owned(), text: text.to_owned(), executable: false, replaces: None }
+}
+
+fn exec() -> (Move, Deed) {
+    let deed = Deed::Exec { argv: vec!["make".to_owned()], exe: "/bin/make".to_owned(), cwd: "/".to_owned() };
+    (decided(json!({ "move": "run", "argv": ["make"] })), deed)
+}
+
+/// The names of effects, in order.
+fn order(effects: &[Effect]) -> Vec<&'static str> {
+    let name = |effect: &Effect| match effect {
+        Effect::Charge(_) => "charge",
+        Effect::Save(_) => "save",
+        Effect::Act(_) => "act",
+        Effect::Flag(_) => "flag",
+        Effect::Journal(_) => "journal",
+    };
+    effects.iter().map(name).collect()
+}
+
+fn saved(effects: &[Effect]) -> Beat {
+    let last = effects.iter().rev().find_map(|effect| match effect {
+        Effect::Save(beat) => Some(beat.as_ref().clone()),
+        _ => None,
+    });
+    last.expect("nothing was saved")
+}
+
+fn after(beat: &Beat, event: Decided) -> Beat {
+    saved(&step(beat, Event::Decided(Box::new(event))))
+}
+
+fn asking() -> Beat {
+    saved(&step(&Beat::default(), Event::Asking(Box::new(call("b1", T0)))))
+}
+
+/// A memory with a command that was begun and not settled.
+fn acting() -> Beat {
+    let (run, deed) = exec();
+    after(&asking(), event(run, deed, done()))
+}
+
+fn line_of(effects: &[Effect]) -> String {
+    let line = effects.iter().find_map(|effect| match effect {
+        Effect::Journal(line) => Some(line.clone()),
+        _ => None,
+    });
+    line.expect("nothing was journaled")
+}
+
+#[test]
+fn a_call_is_counted_before_it_is_made() {
+    let beat = Beat { decides: vec![T0 - HOUR, T0 - HOUR + 1, T0 + 9 * HOUR], ..Beat::default() };
+    let effects = step(&beat, Event::Asking(Box::new(call("b1", T0))));
+    assert_eq!(order(&effects), ["save"]);
+    let next = saved(&effects);
+    assert_eq!(next.decides, [T0 - HOUR + 1, T0, T0], "what lies in the future counts as now");
+    assert_eq!(next.inflight, Some(call("b1", T0)));
+    assert!(next.last_ms >= T0);
+}
+
+#[test]
+fn failures_count_until_a_decision_succeeds() {
+    let nudge = Some(Nudge { set_ms: T0, wait_ms: 30_000, streak: 1 });
+    let mut beat = Beat { nudge, baseline: seen("b0", NOW).items, ..asking() };
+    for fails in 1..=3 {
+        let failure =
+            Failure { beat: "b1".to_owned(), at_ms: T0 + 5, class: "empty".to_owned(), why: "w".to_owned() };
+        let charge = Some(charge("b1", NOW));
+        let failed = Event::Failed { failure: failure.clone(), charge, human: "edits".to_owned() };
+        let effects = step(&beat, failed);
+        assert_eq!(order(&effects), ["charge", "save"]);
+        let backoff = Some(Backoff { fails, at_ms: T0 + 5, human: "edits".to_owned() });
+        let expected = Beat { inflight: None, nudge: None, backoff, failure: Some(failure), ..beat.clone() };
+        assert_eq!(saved(&effects), expected, "and nothing else");
+        beat = saved(&effects);
+    }
+    let cancelled = step(&beat, Event::Cancelled { charge: charge("b1", NOW) });
+    assert_eq!(saved(&cancelled).backoff, beat.backoff, "only success clears it");
+    let next = after(&beat, event(noop(), Deed::Nothing, done()));
+    assert_eq!((next.backoff, next.failure), (None, None));
+}
+
+#[test]
+fn an_interrupted_call_leaves_no_trace_but_its_cost() {
+    let effects = step(&asking(), Event::Cancelled { charge: charge("b1", NOW) });
+    assert_eq!(order(&effects), ["charge", "save"]);
+    assert_eq!(saved(&effects), Beat { inflight: None, ..asking() });
+}
+
+#[test]
+fn a_call_that_was_cut_off_is_a_failure_of_its_own_time() {
+    let at = NOW.at(T0 + HOUR);
+    let effects = step(&asking(), Event::CutOff { at, charge: Some(charge("b1", at)) });
+    assert_eq!(order(&effects), ["charge", "save"]);
+    assert_eq!(order(&step(&asking(), Event::CutOff { at, charge: None })), ["save"], "the ledger has it");
+    let next = saved(&effects);
+    assert_eq!(next.backoff, Some(Backoff { fails: 1, at_ms: T0 + HOUR, human: "edits".to_owned() }));
+    let failure = next.failure.unwrap();
+    assert_eq!((failure.beat.as_str(), failure.class.as_str(), next.inflight), ("b1", "cut_off", None));
+}
+
+#[test]
+fn a_move_without_an_effect_is_journaled_and_then_saved() {
+    let effects = step(&asking(), Event::Decided(Box::new(event(noop(), Deed::Nothing, done()))));
+    assert_eq!(order(&effects), ["charge", "journal", "save"]);
+    let next = saved(&effects);
+    assert!(entry::mentions(&line_of(&effects), "b1"));
+    assert_eq!((next.inflight.clone(), next.intent.clone(), next.decisions), (None, None, 1));
+    assert_eq!(next.settled, Settled::Noop { at_ms: T0, again: false });
+    assert_eq!((next.baseline, next.base_commit), (seen("b1", NOW).items, Some("c0ffee".to_owned())));
+    let last = LastResult {
+        beat: "b1".to_owned(),
+        at_ms: T0,
+        tag: "noop".to_owned(),
+        object: String::new(),
+        outcome: done(),
+    };
+    assert_eq!(next.last, Some(last));
+    assert_eq!(next.uncommitted[0].subject, "noop — done — because");
+}
+
+#[test]
+fn an_intent_stands_before_its_deed_and_until_its_line() {
+    let (run, deed) = exec();
+    let effects = step(&asking(), Event::Decided(Box::new(event(run.clone(), deed.clone(), done()))));
+    assert_eq!(order(&effects), ["charge", "save", "act"]);
+    let intent = saved(&effects).intent.unwrap();
+    assert_eq!(effects[2], Effect::Act(Box::new(intent.clone())));
+    assert_eq!((&intent.decided, &intent.deed, intent.beat.as_str()), (&run, &deed, "b1"));
+    assert_eq!((intent.started, intent.note.paths.len()), (None, 0));
+    let outcome = Outcome::Ran { status: "exit 0".to_owned(), tail: "ok".to_owned(), took_ms: 7 };
+    let effects = step(&acting(), Event::Acted { at: NOW, outcome: outcome.clone() });
+    assert_eq!(order(&effects), ["journal", "save"]);
+    assert!(line_of(&effects).contains("exit 0") && entry::mentions(&line_of(&effects), "b1"));
+    let next = saved(&effects);
+    assert_eq!((next.intent, next.last.unwrap().outcome, next.settled), (None, outcome, Settled::No));
+}
+
+#[test]
+fn what_nobody_knows_is_flagged_before_it_is_journaled() {
+    let outcome = Outcome::Unknown { why: "the lights went out".to_owned() };
+    let effects = step(&acting(), Event::Acted { at: NOW, outcome: outcome.clone() });
+    assert_eq!(order(&effects), ["flag", "journal", "save"]);
+    let Effect::Flag(ask) = &effects[0] else { panic!("{effects:?}") };
+    assert_eq!((ask.id.as_str(), ask.kind), ("unknown-b1", AskKind::Question));
+    assert!(ask.text.contains("make") && ask.text.contains("the lights went out"), "{}", ask.text);
+    assert_eq!(saved(&effects).last.unwrap().outcome, outcome, "the next decision is shown it");
+}
+
+#[test]
+fn an_approval_is_used_up_with_its_intent() {
+    let beat = Beat {
+        decisions: 7,
+        backoff: Some(Backoff { fails: 2, at_ms: T0, human: String::new() }),
+        ..Beat::default()
+    };
+    let (run, deed) = exec();
+    for (deed, names) in [(deed, vec!["save", "act"]), (Deed::Nothing, vec!["journal", "save"])] {
+        let decided =
+            Decided { charge: None, approval: Some(name("ap-1")), ..event(run.clone(), deed, done()) };
+        let effects = step(&beat, Event::Decided(Box::new(decided)));
+        assert_eq!(order(&effects), names);
+        let next = saved(&effects);
+        assert_eq!(next.closed_asks, [name("ap-1")], "in the first save that there is");
+        assert_eq!(
+            (next.decisions, &next.baseline, &next.backoff),
+            (7, &beat.baseline, &beat.backoff),
+            "no runner saw it"
+        );
+        assert_eq!(next.settled, Settled::No, "the next decision sees what came of it");
+    }
+}
+
+#[test]
+fn an_unfinished_move_is_settled_by_what_is_found() {
+    let found = |probe| step(&acting(), Event::Unfinished { at: NOW.at(T0 + HOUR), probe });
+    let outcome = |effects: &[Effect]| saved(effects).last.unwrap().outcome;
+    let why = || "why".to_owned();
+    let rows = [
+        (Probe::Journaled, vec!["save"], Outcome::Done { note: "as the journal says".to_owned() }),
+        (
+            Probe::Made,
+            vec!["journal", "save"],
+            Outcome::Done { note: "found done after an interruption".to_owned() },
+        ),
+        (Probe::Dropped(why()), vec!["journal", "save"], Outcome::NotDone { why: why() }),
+        (Probe::Unknown(why()), vec!["flag", "journal", "save"], Outcome::Unknown { why: why() }),
+    ];
+    for (probe, names, expected) in rows {
+        let effects = found(probe.clone());
+        assert_eq!((order(&effects), outcome(&effects)), (names, expected), "{probe:?}");
+        assert_eq!(saved(&effects).intent, None, "{probe:?}");
+        assert_eq!(saved(&effects).uncommitted.len(), 1, "{probe:?}");
+    }
+    assert_eq!(
+        found(Probe::NotMade),
+        [Effect::Act(Box::new(acting().intent.unwrap()))],
+        "the same once more"
+    );
+    let mut waits = acting();
+    waits.intent.as_mut().unwrap().then = Outcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
+    let effects = step(&waits, Event::Unfinished { at: NOW, probe: Probe::Made });
+    assert!(matches!(outcome(&effects), Outcome::Waits { .. }), "an ask that was found made still waits");
+}
+
+#[test]
+fn an_event_that_does_not_fit_has_no_effect() {
+    let (idle, at) = (Beat::default(), NOW);
+    for probe in [Probe::Journaled, Probe::Made, Probe::NotMade, Probe::Unknown(String::new())] {
+        assert_eq!(step(&idle, Event::Unfinished { at, probe }), []);
+    }
+    assert_eq!(step(&idle, Event::Acted { at, outcome: done() }), []);
+    assert_eq!(step(&asking(), Event::Acted { at, outcome: done() }), []);
+    assert_eq!(step(&idle, Event::CutOff { at, charge: Some(charge("b1", at)) }), []);
+    assert_eq!(step(&acting(), Event::CutOff { at, charge: None }), []);
+}
+
+#[test]
+fn the_memory_follows_each_save_and_stops_at_an_error() {
+    let (run, deed) = exec();
+    let whole = || Event::Decided(Box::new(event(run.clone(), deed.clone(), done())));
+    let total = ["charge", "save", "act", "journal", "save"];
+    for fails_at in 0..=total.len() {
+        let (mut beat, mut disk, mut performed) = (asking(), asking(), Vec::new());
+        let result = drive(&mut beat, whole(), &mut |effect| {
+            if performed.len() == fails_at {
+                return Err("no space");
+            }
+            performed.extend(order(std::slice::from_ref(effect)));
+            if let Effect::Save(next) = effect {
+                disk = next.as_ref().clone();
+            }
+            let acted = matches!(effect, Effect::Act(_));
+            Ok(acted.then(|| Event::Acted { at: NOW, outcome: done() }))
+        });
+        assert_eq!((result.is_err(), performed), (fails_at < total.len(), total[..fails_at].to_vec()));
+        assert_eq!(beat, disk, "what is remembered is what the file holds");
+        assert_eq!(beat.intent.is_some(), (2..5).contains(&fails_at));
+    }
+}

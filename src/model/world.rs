@@ -191,7 +191,7 @@ impl World {
 
     /// The digest of what a human decides: playbook, goals and answers. An edit ends a backoff.
     pub fn human_digest(&self) -> Digest {
-        let mut items: Items = self.goals.iter().map(|(n, g)| (n.to_string(), g.digest())).collect();
+        let mut items: Items = self.goals.iter().map(|(n, g)| (format!("goal/{n}"), g.digest())).collect();
         items.insert("playbook".to_owned(), digest(&[self.playbook.as_bytes()]));
         for answer in &self.own.answers {
             items.insert(format!("answer/{}", answer.ask), digest(&[answer.answer.as_bytes()]));

@@ -186,7 +186,7 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 /// # Errors
 /// Names the file.
 pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
-    let append = || -> io::Result<()> {
+    let append = || -> io::Result<bool> {
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?);
         let length = file.metadata()?.len();
@@ -196,9 +196,13 @@ pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
             last != *b"\n"
         };
         file.write_all(format!("{}{line}\n", if torn { "\n" } else { "" }).as_bytes())?;
-        if keep == Keep::Durable { file.sync_all() } else { Ok(()) }
+        if keep == Keep::Durable {
+            file.sync_all()?;
+        }
+        Ok(length == 0)
     };
-    append().with_context(|| format!("could not append to `{}`", path.display()))
+    let is_new = append().with_context(|| format!("could not append to `{}`", path.display()))?;
+    if is_new && keep == Keep::Durable { sync_dir(path) } else { Ok(()) }
 }
 
 /// Moves a file to another name of the data dir where nothing may be, durably.

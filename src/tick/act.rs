@@ -132,6 +132,10 @@ fn probe(ctx: &Ctx, intent: &Intent) -> Result<Probe> {
             Probe::Unknown(format!("looop was interrupted while it ran; {what}"))
         }
         (Deed::Fleet, _) => Probe::Unknown("looop was interrupted while it was made".to_owned()),
-        (deed, _) => deeds::probe(ctx.layout, deed)?,
+        (deed, _) => match deeds::probe(ctx.layout, deed)? {
+            // Somebody wrote the file since; whether the move was made before that, nobody can tell.
+            Probe::Dropped(why) => Probe::Unknown(format!("looop was interrupted while it was made; {why}")),
+            known => known,
+        },
     })
 }

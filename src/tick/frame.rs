@@ -71,7 +71,7 @@ pub fn build(
     let context = Context {
         prompt_version: PROMPT_VERSION,
         beat: beat_id(beat.next_ms(ctx.now)),
-        at: ctx.now.at(beat.next_ms(ctx.now)),
+        at: ctx.now,
         own: world.own.clone(),
         woke: reasons.iter().map(Reason::words).collect(),
         changes: changes(ctx, beat, sensed, changed),

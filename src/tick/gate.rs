@@ -212,15 +212,18 @@ fn rests(beat: &Beat, sensor: &str, now: Now) -> bool {
 
 fn backing_off(beat: &Beat, human: &Digest, now: Now) -> Option<Hold> {
     let backoff = beat.backoff.as_ref()?;
-    let doubled = 1_i64.checked_shl(backoff.fails.saturating_sub(1)).unwrap_or(i64::MAX);
-    let wait_ms = BACKOFF_FIRST_MS.saturating_mul(doubled.max(1)).min(BACKOFF_MAX_MS);
+    let doubled = 1_i64 << backoff.fails.saturating_sub(1).min(20);
+    let wait_ms = (BACKOFF_FIRST_MS * doubled).min(BACKOFF_MAX_MS);
     let holds = backoff.human == *human && !now.waited(backoff.at_ms, wait_ms);
     let left_ms = wait_ms - now.elapsed_ms(backoff.at_ms);
     holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms })
 }
 
 fn rate(beat: &Beat, limits: &Limits, now: Now) -> Option<Hold> {
-    let used = recent(&beat.decides, now.unix_ms);
+    // One that lies in the future was made before the clock was set back. It does not block here, since nothing
+    // tells for how long it should; the next decision counts it as its own time, for one hour from then on.
+    let past: Vec<i64> = beat.decides.iter().copied().filter(|at| *at <= now.unix_ms).collect();
+    let used = recent(&past, now.unix_ms);
     let per_hour = limits.decides_per_hour;
     let first_free = used.len().checked_sub(per_hour)?;
     let left_ms = used.get(first_free).map_or(3_600_000, |at| 3_600_000 - (now.unix_ms - at));

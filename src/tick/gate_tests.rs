@@ -1,1 +1,397 @@
-//! Tests to come.
+//! Tests of the gate: each reason, each hold and their order, and what a loop that runs for days costs.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::ask::{Answer, Answered, Ask, AskKind, Said};
+use crate::model::beat::{Backoff, Flap, Inflight, Nudge};
+use crate::model::decision::Move;
+use crate::model::entry::Outcome;
+use crate::model::schedule::{Schedule, When};
+use crate::model::step::{self, Decided, Effect, Event};
+use crate::model::time::beat_id;
+use crate::model::world::{self, Frame, Goal, Items, Own, PROMPT_VERSION, Reading, Trust};
+use crate::store::records::Asks;
+use crate::tick::sense::Sensed;
+use crate::tick::{diff, frame, prompt};
+use serde_json::json;
+
+const S: i64 = 1_000;
+const MINUTE: i64 = 60 * S;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+const T0: i64 = 1_795_218_410_413;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn reading(signal: serde_json::Value) -> Reading {
+    Reading { ok: true, trust: Trust::Trusted, signal, detail: serde_json::Value::Null }
+}
+
+/// What the scripted decider answers.
+#[derive(Clone, Copy, Debug)]
+enum Reply {
+    Noop(Option<u32>),
+    Done,
+    Refused,
+    Fails,
+    Cancelled,
+}
+
+/// The loop in memory: the gate over the rules of the memory, a world that the test changes, no files.
+struct Loop {
+    beat: Beat,
+    sensed: Sensed,
+    items: Items,
+    human: Digest,
+    limits: Limits,
+    now: Now,
+    forced: Option<Name>,
+    reply: Reply,
+    /// When a runner was asked, and for which reasons.
+    asked: Vec<(i64, Vec<Reason>)>,
+    ids: Vec<String>,
+    saves: usize,
+}
+
+impl Loop {
+    fn new() -> Loop {
+        let goals = [(name("g"), Goal::Text("goal: all is well\n".to_owned()))].into();
+        let readings = ["a", "b"].map(|sensor| (name(sensor), reading(json!({ "n": 0 })))).into();
+        let world = World { playbook: "Be calm.\n".to_owned(), goals, readings, own: Own::default() };
+        let sensed =
+            Sensed { world, asks: Asks::new(), schedules: BTreeMap::new(), approved: None, paused: None };
+        let mut new = Loop {
+            beat: Beat::default(),
+            sensed,
+            items: Items::new(),
+            human: String::new(),
+            limits: Limits::default(),
+            now: Now { unix_ms: T0, offset_s: 3600 },
+            forced: None,
+            reply: Reply::Noop(None),
+            asked: Vec::new(),
+            ids: Vec::new(),
+            saves: 0,
+        };
+        new.look();
+        new
+    }
+
+    /// A loop whose first decision is behind it and settled its world.
+    fn settled() -> Loop {
+        let mut new = Loop::new();
+        assert_eq!(new.tick(), Verdict::Decide(vec![Reason::First]));
+        new
+    }
+
+    /// Takes the world in, as `sense` does; a constant world needs it once.
+    fn look(&mut self) {
+        let (beat, now) = (&self.beat, self.now);
+        let schedules = self.sensed.schedules.iter();
+        let due = schedules.filter_map(|(name, s)| s.due(name, beat.fired.get(name).copied(), now)).collect();
+        let fresh = self.sensed.asks.values().filter(|pair| !beat.closed_asks.contains(&pair.0.id));
+        let answers = fresh.filter_map(|(ask, answer)| match answer.as_ref().map(|a| &a.said) {
+            Some(Said::Answer { text }) => Some(Answered {
+                ask: ask.id.clone(),
+                text: ask.text.clone(),
+                state: "answered".to_owned(),
+                answer: text.clone(),
+                beat: ask.beat.clone(),
+            }),
+            _ => None,
+        });
+        let answers = answers.collect();
+        self.sensed.world.own = Own { due, answers, ..self.sensed.world.own.clone() };
+        self.items = self.sensed.world.items();
+        self.human = self.sensed.world.human_digest();
+    }
+
+    fn sets(&mut self, sensor: &str, n: i64) {
+        self.sensed.world.readings.insert(name(sensor), reading(json!({ "n": n })));
+        self.look();
+    }
+
+    fn judge(&self) -> Verdict {
+        let changed = diff::items(&self.beat.baseline, &self.items);
+        let inputs = Inputs {
+            world: &self.sensed.world,
+            changed: &changed,
+            human: &self.human,
+            approved: None,
+            paused: None,
+            forced: self.forced.as_ref(),
+        };
+        judge(&self.beat, &inputs, &self.limits, self.now)
+    }
+
+    /// One beat: the gate, and where it says so a decision that is answered by the script.
+    fn tick(&mut self) -> Verdict {
+        let verdict = self.judge();
+        if let Verdict::Decide(reasons) = &verdict {
+            self.decide(reasons);
+        }
+        verdict
+    }
+
+    fn after(&mut self, ms: i64) -> Verdict {
+        self.now.unix_ms += ms;
+        self.look();
+        self.tick()
+    }
+
+    fn decide(&mut self, reasons: &[Reason]) {
+        let id = beat_id(self.beat.next_ms(self.now));
+        self.asked.push((self.now.unix_ms, reasons.to_vec()));
+        self.ids.push(id.clone());
+        let seen = self.seen(&id, reasons);
+        let call = Inflight {
+            beat: id.clone(),
+            runner: "scripted".to_owned(),
+            at_ms: self.now.unix_ms,
+            human: seen.human.clone(),
+            sensors: seen.sensors.clone(),
+        };
+        let charge = Box::new(step::unknown_charge(&call, self.now));
+        self.drive(Event::Asking(Box::new(call)));
+        let (action, outcome) = match self.reply {
+            Reply::Noop(next) => {
+                (json!({ "move": "noop", "next_beat_s": next }), Outcome::Done { note: String::new() })
+            }
+            Reply::Done => {
+                (json!({ "move": "archive_goal", "id": "old" }), Outcome::Done { note: id.clone() })
+            }
+            Reply::Refused => {
+                (json!({ "move": "archive_goal", "id": "old" }), Outcome::Refused { why: "no".to_owned() })
+            }
+            Reply::Cancelled => return self.drive(Event::Cancelled { charge }),
+            Reply::Fails => {
+                let (at_ms, human) = (self.now.unix_ms, seen.human);
+                let failure = crate::model::beat::Failure {
+                    beat: id,
+                    at_ms,
+                    class: "crashed".to_owned(),
+                    why: String::new(),
+                };
+                return self.drive(Event::Failed { failure, charge: Some(charge), human });
+            }
+        };
+        let mut action = action;
+        action["why"] = "scripted".into();
+        let decided = Move::from_json(&action).unwrap();
+        let deed = crate::model::beat::Deed::Nothing;
+        let event = Decided { seen, decided, deed, then: outcome, charge: Some(charge), approval: None };
+        self.drive(Event::Decided(Box::new(event)));
+    }
+
+    /// What the memory keeps, computed by the code of the tick itself.
+    fn seen(&self, id: &str, reasons: &[Reason]) -> step::Seen {
+        let world = &self.sensed.world;
+        let changed = diff::items(&self.beat.baseline, &self.items);
+        let context = world::Context {
+            prompt_version: PROMPT_VERSION,
+            beat: id.to_owned(),
+            at: self.now,
+            own: world.own.clone(),
+            woke: Vec::new(),
+            changes: Vec::new(),
+            last: None,
+            failure: None,
+            starving: Vec::new(),
+            flapping: Vec::new(),
+            forced: self.forced.clone(),
+            untrusted_goals: Vec::new(),
+            unreadable_goals: BTreeMap::new(),
+            sensors: Vec::new(),
+        };
+        let World { playbook, goals, readings, .. } = world.clone();
+        let frame = Frame { playbook, goals, readings, context, journal: String::new() };
+        let prompt = prompt::Prompt::default();
+        frame::seen(&frame, &self.sensed, self.items.clone(), &changed, reasons, &prompt, None, &self.beat)
+    }
+
+    fn drive(&mut self, event: Event) {
+        let saves = &mut self.saves;
+        let done: Result<(), ()> = step::drive(&mut self.beat, event, &mut |effect| {
+            *saves += usize::from(matches!(effect, Effect::Save(_)));
+            Ok(None)
+        });
+        done.unwrap();
+    }
+
+    /// Runs beats of `every` for `span`, with `change` before each; the number of requests in it.
+    fn runs(&mut self, every: i64, span: i64, change: &mut dyn FnMut(&mut Loop, i64)) -> usize {
+        let before = self.asked.len();
+        for beat in 0..span / every {
+            self.now.unix_ms += every;
+            change(self, beat);
+            self.tick();
+        }
+        self.asked.len() - before
+    }
+}
+
+fn hold(verdict: &Verdict) -> &Hold {
+    match verdict {
+        Verdict::Hold(hold) => hold,
+        other => panic!("it did not hold: {other:?}"),
+    }
+}
+
+fn only(reason: Reason) -> Verdict {
+    Verdict::Decide(vec![reason])
+}
+
+#[test]
+fn a_settled_world_is_idle_and_each_reason_wakes_it_alone() {
+    type Change = fn(&mut Loop);
+    let rows: [(Change, Reason); 8] = [
+        (|l| l.beat = Beat::default(), Reason::First),
+        (|l| l.sets("a", 1), Reason::Changed("sensor/a".to_owned())),
+        (|l| l.beat.settled = Settled::No, Reason::AfterMove),
+        (|l| l.now.unix_ms += 6 * HOUR, Reason::Aged),
+        (|l| l.beat.nudge = Some(Nudge { set_ms: T0 - MINUTE, wait_ms: MINUTE, streak: 1 }), Reason::Nudge),
+        (|l| l.forced = Some(name("g")), Reason::Forced(name("g"))),
+        (|l| answer(l, "ask-1"), Reason::Answer(name("ask-1"))),
+        (|l| timer(l, When::InS(0)), Reason::Due(name("t"))),
+    ];
+    for (change, reason) in rows {
+        let mut looped = Loop::settled();
+        assert_eq!(looped.tick(), Verdict::Hold(Hold::Idle));
+        change(&mut looped);
+        assert!(!reason.words().is_empty());
+        assert_eq!(looped.tick(), only(reason));
+        looped.forced = None;
+        assert_eq!(looped.after(0), Verdict::Hold(Hold::Idle), "a decision that saw it settles it");
+    }
+}
+
+fn answer(looped: &mut Loop, id: &str) {
+    let said = Said::Answer { text: "yes".to_owned() };
+    let ask = Ask {
+        id: name(id),
+        kind: AskKind::Question,
+        worker: None,
+        goal: None,
+        text: "Shall I?".to_owned(),
+        options: vec![],
+        reference: None,
+        beat: "b".to_owned(),
+        created_ms: T0,
+        expires_ms: None,
+        approval: None,
+    };
+    looped.sensed.asks.insert(name(id), (ask, Some(Answer { ask: name(id), at_ms: T0, said })));
+    looped.look();
+}
+
+fn timer(looped: &mut Loop, when: When) {
+    let schedule = Schedule { when, note: "look".to_owned(), created_ms: looped.now.unix_ms };
+    looped.sensed.schedules.insert(name("t"), schedule);
+    looped.look();
+}
+
+#[test]
+fn timers_and_answers_wake_once_until_the_next_time() {
+    let mut looped = Loop::settled();
+    answer(&mut looped, "ask-1");
+    timer(&mut looped, When::EveryS(600));
+    looped.reply = Reply::Fails;
+    assert_eq!(looped.tick(), only(Reason::Answer(name("ask-1"))));
+    looped.reply = Reply::Noop(None);
+    assert_eq!(looped.after(MINUTE), only(Reason::Answer(name("ask-1"))), "no decision saw it yet");
+    let woke = looped.runs(MINUTE, HOUR, &mut |l, _| l.look());
+    assert_eq!(woke, 6, "once per period, for whole beats after it is due: {:?}", looped.asked);
+    assert!(looped.asked[3..].iter().all(|(_, why)| *why == [Reason::Due(name("t"))]), "{:?}", looped.asked);
+}
+
+#[test]
+fn holds_stand_in_their_order() {
+    let mut looped = Loop::settled();
+    looped.sensed.world.own.budget = BudgetState::Out;
+    looped.limits.decides_per_hour = 1;
+    let beat = &mut looped.beat;
+    beat.halted = Some("lost".to_owned());
+    beat.backoff = Some(Backoff { fails: 3, at_ms: T0, human: looped.human.clone() });
+    let (approved, change) = (name("ap-1"), [("playbook".to_owned(), ChangeKind::Changed)]);
+    let judged = |l: &Loop, paused, approved, changed: &[(String, ChangeKind)]| {
+        let world = &l.sensed.world;
+        let inputs = Inputs { world, changed, human: &l.human, approved, paused, forced: l.forced.as_ref() };
+        judge(&l.beat, &inputs, &l.limits, l.now)
+    };
+    let halted = Hold::Halted { why: "lost".to_owned() };
+    assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), Verdict::Hold(halted));
+    looped.beat.halted = None;
+    let paused = Hold::Paused { why: "tea".to_owned() };
+    assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), Verdict::Hold(paused.clone()));
+    looped.forced = Some(name("g"));
+    assert_eq!(
+        judged(&looped, Some("tea"), None, &change),
+        Verdict::Hold(paused),
+        "a pause stands over force"
+    );
+    looped.forced = None;
+    assert_eq!(judged(&looped, None, Some(&approved), &change), Verdict::Approved(approved.clone()));
+    assert_eq!(judged(&looped, None, None, &[]), Verdict::Hold(Hold::Idle), "nothing to hold back");
+    let verdict = judged(&looped, None, None, &change);
+    assert_eq!(hold(&verdict), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
+    looped.forced = Some(name("g"));
+    let rate = Hold::RateLimited { per_hour: 1, left_ms: HOUR };
+    assert_eq!(
+        hold(&judged(&looped, None, None, &[])),
+        &rate,
+        "force stands over idle and backoff, not over the rate"
+    );
+    (looped.beat.backoff, looped.forced) = (None, None);
+    assert_eq!(hold(&judged(&looped, None, None, &change)), &rate);
+    looped.limits.decides_per_hour = 2;
+    assert_eq!(hold(&judged(&looped, None, None, &change)), &Hold::OutOfBudget);
+    looped.forced = Some(name("g"));
+    assert_eq!(hold(&judged(&looped, None, None, &[])), &Hold::OutOfBudget, "force does not make money");
+    looped.sensed.world.own.budget = BudgetState::Low;
+    assert_eq!(judged(&looped, None, None, &[]), only(Reason::Forced(name("g"))));
+}
+
+#[test]
+fn a_backoff_doubles_up_to_five_minutes_for_any_count() {
+    let mut looped = Loop::settled();
+    looped.sets("a", 1);
+    for fails in 1..=200_u32 {
+        let wait = 15 * S * (1 << (fails - 1).min(5));
+        looped.beat.backoff = Some(Backoff { fails, at_ms: T0, human: looped.human.clone() });
+        let wait = wait.min(300 * S);
+        looped.now.unix_ms = T0 + wait - 1;
+        assert_eq!(hold(&looped.judge()), &Hold::BackingOff { fails, left_ms: 1 }, "after {fails} failures");
+        looped.now.unix_ms = T0 + wait;
+        assert!(matches!(looped.judge(), Verdict::Decide(_)), "after {fails} failures");
+    }
+}
+
+#[test]
+fn a_human_edit_ends_a_wait_but_only_success_clears_the_count() {
+    for goal in ["g", "playbook"] {
+        let mut looped = Loop::settled();
+        let edit = |l: &mut Loop, text: &str| {
+            l.sensed.world.goals.insert(name(goal), Goal::Text(text.to_owned()));
+            l.look();
+        };
+        looped.reply = Reply::Fails;
+        edit(&mut looped, "one");
+        assert!(matches!(looped.tick(), Verdict::Decide(_)));
+        looped.sets("a", 1);
+        assert!(matches!(hold(&looped.tick()), Hold::BackingOff { fails: 1, .. }), "a sensor is no human");
+        edit(&mut looped, "two");
+        assert!(matches!(looped.tick(), Verdict::Decide(_)), "an edit of the goal {goal} ends the wait");
+        assert_eq!(hold(&looped.tick()), &Hold::BackingOff { fails: 2, left_ms: 30 * S });
+        looped.sensed.world.playbook.push_str("Hurry.\n");
+        looped.look();
+        looped.reply = Reply::Noop(None);
+        assert!(matches!(looped.tick(), Verdict::Decide(_)));
+        assert_eq!(looped.beat.backoff, None);
+    }
+}
+
+#[path = "gate_days_tests.rs"]
+mod days;

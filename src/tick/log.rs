@@ -133,8 +133,8 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
     let Some(ask) = sensed.approved.clone() else {
         return held(ctx, beat, Hold::Idle);
     };
-    let at = ctx.now.at(beat.next_ms(ctx.now));
-    let id = beat_id(at.unix_ms);
+    let at = ctx.now;
+    let id = beat_id(beat.next_ms(at));
     let (decided, plan) = plan::plan_approved(ctx, sensed, &id, &ask)?;
     commit_people(ctx, beat);
     let seen = Seen {

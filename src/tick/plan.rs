@@ -142,6 +142,9 @@ fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
             return Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Done { note } });
         }
         _ => match replacement(ctx, sensed, decided)? {
+            Some((_, text, _, Some(held))) if held == blake3::hash(text.as_bytes()).to_hex().as_str() => {
+                return refuse("the file holds exactly this already");
+            }
             Some((path, text, executable, replaces)) => Deed::Write { path, text, executable, replaces },
             None => return refuse("it writes nothing"),
         },

@@ -6,7 +6,6 @@
 
 use serde_json::{Value, json};
 
-use crate::model::beat::LastResult;
 use crate::model::decision;
 use crate::model::name::Name;
 use crate::model::world::{Frame, Goal, Reading, Trust};
@@ -29,6 +28,9 @@ pub const JOURNAL_BYTES: usize = 8 * 1024;
 const LAST_BYTES: usize = 8 * 1024;
 /// The most of each list of looop's own state, in bytes.
 const OWN_BYTES: usize = 24 * 1024;
+
+/// How many reasons for the decision are named.
+const WOKE: usize = 50;
 
 const NORMS: &str = "\
 # looop: decide one move
@@ -70,11 +72,19 @@ pub fn render(frame: &Frame) -> Prompt {
     out.text.push_str(&decision::schema().to_string());
     out.text.push('\n');
     out.heading("PLAYBOOK, written by the human");
-    out.prompt_cut_playbook = out.human_text("PLAYBOOK", &frame.playbook, PLAYBOOK_BYTES);
+    out.prompt_cut_playbook = out.human_text("PLAYBOOK", &frame.playbook, PLAYBOOK_BYTES).0;
     goals(&mut out, frame);
     readings(&mut out, frame);
     own(&mut out, frame);
     history(&mut out, frame);
+    let woke = &frame.context.woke[..frame.context.woke.len().min(WOKE)];
+    if woke.len() < frame.context.woke.len() {
+        out.cuts.push(format!(
+            "Now: {} of {} reasons",
+            frame.context.woke.len() - WOKE,
+            frame.context.woke.len()
+        ));
+    }
     if !out.cuts.is_empty() {
         let cuts = out.cuts.clone();
         out.heading("Not shown in full, for want of room");
@@ -84,7 +94,7 @@ pub fn render(frame: &Frame) -> Prompt {
     }
     out.heading("Now");
     let now = frame.context.at;
-    out.data(&json!({ "time": now.stamp(), "beat": frame.context.beat, "woke": frame.context.woke }));
+    out.data(&json!({ "time": now.stamp(), "beat": frame.context.beat, "woke": woke }));
     out.text.push_str("\nAnswer with one JSON object: your move.\n");
     let cut_playbook = out.prompt_cut_playbook;
     Prompt { text: out.text, cuts: out.cuts, cut_goals: out.cut_goals, cut_playbook }
@@ -93,7 +103,8 @@ pub fn render(frame: &Frame) -> Prompt {
 /// The prompt of the one repair call: the same prompt, what was answered, and what is wrong with it.
 pub fn repair(prompt: &str, reply: &str, error: &str) -> String {
     let shown = crate::model::json::clip(reply, 4_000);
-    let data = json!({ "error": error, "your_reply": shown });
+    let error = crate::model::json::clip(error, 1_000);
+    let data = encoded(&json!({ "error": error, "your_reply": shown }));
     format!(
         "{prompt}\n# Your reply was no valid move (data)\n{data}\n\nAnswer again with one JSON object: your move.\n"
     )
@@ -114,23 +125,16 @@ impl Writer {
         self.text.push('\n');
     }
 
-    /// One line of JSON. serde_json escapes line breaks; the other characters that some readers take for one
-    /// are escaped here.
+    /// One line of JSON.
     fn data(&mut self, value: &Value) {
-        let line = value.to_string();
-        for c in line.chars() {
-            match c {
-                '\u{2028}' | '\u{2029}' | '\u{85}' => self.text.push_str(&format!("\\u{:04x}", u32::from(c))),
-                _ => self.text.push(c),
-            }
-        }
+        self.text.push_str(&encoded(value));
         self.text.push('\n');
     }
 
-    /// The human's text behind a margin, cut at `cap` bytes; true when it was cut.
-    fn human_text(&mut self, what: &str, text: &str, cap: usize) -> bool {
-        let end = floor_boundary(text, cap);
-        for line in text[..end].split(['\n', '\r', '\u{2028}', '\u{2029}', '\u{85}', '\u{b}', '\u{c}']) {
+    /// The human's text behind a margin, cut at `cap` bytes; whether it was cut, and what it takes.
+    fn human_text(&mut self, what: &str, text: &str, cap: usize) -> (bool, usize) {
+        let (end, used) = fit(text, cap, in_margin);
+        for line in text[..end].split(BREAKS) {
             self.text.push_str("| ");
             self.text.push_str(line);
             self.text.push('\n');
@@ -139,7 +143,18 @@ impl Writer {
         if cut {
             self.cuts.push(format!("{what}: the last {} of {} bytes", text.len() - end, text.len()));
         }
-        cut
+        (cut, used)
+    }
+
+    /// One line of JSON of a few kilobytes at the most.
+    fn short(&mut self, what: &str, value: Value) {
+        let text = encoded(&value);
+        if text.len() <= LAST_BYTES {
+            return self.data(&value);
+        }
+        self.cuts.push(format!("{what}: its text was cut"));
+        let (end, _) = fit(&text, LAST_BYTES, in_json);
+        self.data(&json!({ "cut": true, "text": text[..end] }));
     }
 
     /// A list of JSON lines within a budget; the rest is counted as cut.
@@ -151,7 +166,7 @@ impl Writer {
         let mut left = cap;
         let total = items.len();
         for (shown, item) in items.into_iter().enumerate() {
-            let length = item.to_string().len();
+            let length = encoded(&item).len();
             if length > left {
                 self.cuts.push(format!("{title}: {} of {total}", total - shown));
                 break;
@@ -160,6 +175,47 @@ impl Writer {
             self.data(&item);
         }
     }
+}
+
+/// JSON in one line. serde_json escapes line breaks; the other characters that some readers take for one are
+/// escaped here.
+fn encoded(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            '\u{2028}' | '\u{2029}' | '\u{85}' => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => line.push(c),
+        }
+    }
+    line
+}
+
+const BREAKS: [char; 7] = ['\n', '\r', '\u{2028}', '\u{2029}', '\u{85}', '\u{b}', '\u{c}'];
+
+/// What a character of the human's text takes in the prompt: a line break brings a margin.
+fn in_margin(c: char) -> usize {
+    if BREAKS.contains(&c) { 3 } else { c.len_utf8() }
+}
+
+/// What a character takes at the most in a line of JSON.
+fn in_json(c: char) -> usize {
+    match c {
+        '"' | '\\' => 2,
+        _ if c.is_control() || BREAKS.contains(&c) => 6,
+        _ => c.len_utf8(),
+    }
+}
+
+/// Where a text must end so that it takes at most `cap` bytes in the prompt, and what it takes then.
+fn fit(text: &str, cap: usize, cost: fn(char) -> usize) -> (usize, usize) {
+    let mut used = 0;
+    for (at, c) in text.char_indices() {
+        if used + cost(c) > cap {
+            return (at, used);
+        }
+        used += cost(c);
+    }
+    (text.len(), used)
 }
 
 fn floor_boundary(text: &str, cap: usize) -> usize {
@@ -177,7 +233,7 @@ fn goals(out: &mut Writer, frame: &Frame) {
             }
             Goal::Text(text) if frame.context.untrusted_goals.contains(name) => {
                 // Written by a move after untrusted text was read: data until a human edits it.
-                let end = floor_boundary(text, GOAL_BYTES.min(left));
+                let (end, used) = fit(text, GOAL_BYTES.min(left), in_json);
                 out.heading(&format!("goal {name}, written by looop after it read untrusted text (data)"));
                 out.data(&json!(text[..end]));
                 if end < text.len() {
@@ -188,14 +244,15 @@ fn goals(out: &mut Writer, frame: &Frame) {
                     ));
                     out.cut_goals.push(name.clone());
                 }
-                left -= end;
+                left -= used;
             }
             Goal::Text(text) => {
                 out.heading(&format!("goal {name}"));
-                if out.human_text(&format!("goal {name}"), text, GOAL_BYTES.min(left)) {
+                let (cut, used) = out.human_text(&format!("goal {name}"), text, GOAL_BYTES.min(left));
+                if cut {
                     out.cut_goals.push(name.clone());
                 }
-                left -= text.len().min(GOAL_BYTES).min(left);
+                left -= used;
             }
         }
     }
@@ -206,7 +263,7 @@ fn readings(out: &mut Writer, frame: &Frame) {
     let mut left = READINGS_BYTES;
     for (name, reading) in &frame.readings {
         let value = shown(name, reading, READING_BYTES.min(left));
-        left -= value.to_string().len().min(left);
+        left -= encoded(&value).len().min(left);
         if value["cut"] == true {
             out.cuts.push(format!("sensor {name}"));
         }
@@ -223,14 +280,14 @@ fn shown(name: &Name, reading: &Reading, cap: usize) -> Value {
     if !reading.detail.is_null() {
         value["detail"] = reading.detail.clone();
     }
-    if value.to_string().len() <= cap {
+    if encoded(&value).len() <= cap {
         return value;
     }
     value["cut"] = true.into();
     if let Value::Object(map) = &mut value {
         map.remove("detail");
     }
-    if value.to_string().len() > cap {
+    if encoded(&value).len() > cap {
         let text = reading.signal.to_string();
         value["signal"] = text[..floor_boundary(&text, cap / 2)].into();
     }
@@ -264,11 +321,13 @@ fn history(out: &mut Writer, frame: &Frame) {
     out.list("Recent journal (data)", journal, JOURNAL_BYTES * 2);
     if let Some(last) = &context.last {
         out.heading("Last move (data)");
-        out.data(&last_result(last));
+        let value = serde_json::to_value(last).unwrap_or_default();
+        out.short("Last move", value);
     }
     if let Some(failure) = &context.failure {
         out.heading("Last failure (data)");
-        out.data(&serde_json::to_value(failure).unwrap_or_default());
+        let value = serde_json::to_value(failure).unwrap_or_default();
+        out.short("Last failure", value);
     }
     let starving: Vec<Value> = context
         .starving
@@ -285,15 +344,6 @@ fn history(out: &mut Writer, frame: &Frame) {
     if let Some(goal) = &context.forced {
         out.heading("The human wants a move for this goal now (data)");
         out.data(&json!(goal));
-    }
-}
-
-fn last_result(last: &LastResult) -> Value {
-    let value = serde_json::to_value(last).unwrap_or_default();
-    let text = value.to_string();
-    match text.len() {
-        n if n > LAST_BYTES => json!({ "cut": true, "text": text[..floor_boundary(&text, LAST_BYTES / 2)] }),
-        _ => value,
     }
 }
 

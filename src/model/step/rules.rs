@@ -28,7 +28,7 @@ pub(super) fn charged(charge: Option<Box<Charge>>, next: Beat) -> Vec<Effect> {
 /// The call is counted before it is made, so that a crash in it can never make it free.
 pub(super) fn asking(beat: &Beat, call: Inflight) -> Beat {
     let mut next = beat.clone();
-    next.last_ms = next.last_ms.max(call.at_ms);
+    next.last_ms = call.at_ms.max(next.last_ms + 1);
     next.decides = recent(&beat.decides, call.at_ms);
     next.decides.push(call.at_ms);
     next.inflight = Some(call);
@@ -117,6 +117,7 @@ fn seen_by(beat: &Beat, seen: &Seen, approval: Option<Name>) -> Beat {
     next.inflight = None;
     if let Some(used) = approval {
         // No runner saw this world, so the baseline stays; only the approval is used up, in this same save.
+        next.last_ms = beat.next_ms(now);
         next.closed_asks.push(used);
         return next;
     }
@@ -161,7 +162,7 @@ fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then
     match &decided.action {
         Action::Noop {} => Settled::Noop { at_ms, again: seen.aged || asked_again },
         // The same fruitless move twice in a row says no more than a noop, and must not be paid for for ever.
-        _ if repeats(beat, decided, then) => Settled::Noop { at_ms, again: false },
+        _ if repeats(beat, decided, then) => Settled::Noop { at_ms, again: seen.aged || asked_again },
         _ => Settled::No,
     }
 }

@@ -1,0 +1,359 @@
+//! Crash proof: the rules of the memory over a simulated disk that can lose its power between any two operations.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use super::*;
+
+#[path = "crash_disk_tests.rs"]
+mod disk;
+use disk::{APPROVAL, BEAT, Disk, JOURNAL, LEDGER, PowerLoss, Reply, YES, plan, tag};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mutant {
+    ActsBeforeIntent,
+    SavesBeforeJournal,
+    SkipsStarted,
+    RunsAgain,
+    KeepsApproval,
+    SkipsSync,
+    ForgetsCall,
+}
+
+/// Why a tick stopped: the power went, or the disk holds what must never be there.
+#[derive(Debug)]
+enum Stop {
+    Power,
+    Broken(String),
+}
+
+impl From<PowerLoss> for Stop {
+    fn from(_: PowerLoss) -> Stop {
+        Stop::Power
+    }
+}
+
+/// A machine: a disk, a clock, and the world outside, which remembers what was done to it.
+#[derive(Clone, Debug)]
+struct Sim {
+    disk: Disk,
+    now_ms: i64,
+    ran: Vec<String>,
+    paid: Vec<String>,
+    mutant: Option<Mutant>,
+}
+
+impl Sim {
+    fn new(fuse: usize, mutant: Option<Mutant>) -> Sim {
+        let mut disk = Disk::new(fuse);
+        disk.syncs = mutant != Some(Mutant::SkipsSync);
+        Sim { disk, now_ms: T0, ran: vec![], paid: vec![], mutant }
+    }
+
+    fn load(&self) -> Result<Beat, Stop> {
+        let Some(text) = self.disk.read(BEAT) else { return Ok(Beat::default()) };
+        serde_json::from_str(&text).map_err(|error| Stop::Broken(format!("beat.json: {error}: {text:.40}")))
+    }
+
+    fn save(&mut self, beat: &Beat) -> Result<(), Stop> {
+        Ok(self.disk.write(BEAT, &serde_json::to_string(beat).unwrap(), true)?)
+    }
+
+    fn event(&mut self, beat: &mut Beat, event: Event) -> Result<(), Stop> {
+        let Some(mutant) = self.mutant else {
+            return drive(beat, event, &mut |effect| self.perform(effect));
+        };
+        let mut queue: VecDeque<Effect> = mutate(step(beat, event), mutant).into();
+        while let Some(effect) = queue.pop_front() {
+            let back = self.perform(&effect)?;
+            if let Effect::Save(next) = effect {
+                *beat = *next;
+            }
+            queue.extend(back.into_iter().flat_map(|event| mutate(step(beat, event), mutant)));
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effect: &Effect) -> Result<Option<Event>, Stop> {
+        match effect {
+            Effect::Charge(charge) => self.disk.append(LEDGER, &serde_json::to_string(charge).unwrap())?,
+            Effect::Save(beat) => self.save(beat)?,
+            Effect::Journal(line) => self.disk.append(JOURNAL, line)?,
+            Effect::Flag(ask) => self.ask(&format!("asks/{}.json", ask.id), "?")?,
+            Effect::Act(intent) => {
+                let outcome = self.act(intent)?;
+                return Ok(Some(Event::Acted { at: NOW.at(self.now_ms), outcome }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn ask(&mut self, path: &str, text: &str) -> Result<(), Stop> {
+        if self.disk.has(path) { Ok(()) } else { Ok(self.disk.write(path, text, true)?) }
+    }
+
+    fn act(&mut self, intent: &Intent) -> Result<Outcome, Stop> {
+        if let Deed::Exec { .. } = intent.deed {
+            let started = Some(Started { pid: 7, start: 9, boot: "x".to_owned() });
+            let known = Beat { intent: Some(Intent { started, ..intent.clone() }), ..self.load()? };
+            if self.mutant != Some(Mutant::SkipsStarted) {
+                self.save(&known)?;
+            }
+            // The byte that lets it go.
+            self.disk.point()?;
+            self.ran.push(intent.beat.clone());
+            return Ok(Outcome::Ran { status: "exit 0".to_owned(), tail: String::new(), took_ms: 1 });
+        }
+        if let Some(why) = self.disk.make(&intent.deed)? {
+            return Ok(Outcome::Refused { why });
+        }
+        Ok(intent.then.clone())
+    }
+
+    /// What a tick does first: settle what an interrupted one left.
+    fn settle(&mut self, beat: &mut Beat) -> Result<(), Stop> {
+        let at = NOW.at(self.now_ms);
+        if let Some(call) = beat.inflight.clone() {
+            let last = self
+                .disk
+                .text(LEDGER)
+                .lines()
+                .rev()
+                .find_map(|line| serde_json::from_str::<Charge>(line).ok());
+            let known = last.is_some_and(|charge| charge.beat == call.beat)
+                || self.mutant == Some(Mutant::ForgetsCall);
+            let charge = (!known).then(|| Box::new(unknown_charge(&call, at)));
+            self.event(beat, Event::CutOff { at, charge })?;
+        }
+        let Some(intent) = beat.intent.clone() else { return Ok(()) };
+        let probe = match (&intent.deed, &intent.started) {
+            _ if entry::mentions(&self.disk.text(JOURNAL), &intent.beat) => Probe::Journaled,
+            (Deed::Exec { .. }, _) if self.mutant == Some(Mutant::RunsAgain) => Probe::NotMade,
+            (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
+            (Deed::Exec { .. }, Some(_)) => Probe::Unknown("nobody saw its end".to_owned()),
+            (deed, _) => self.disk.look(deed),
+        };
+        self.event(beat, Event::Unfinished { at, probe })
+    }
+
+    fn tick(&mut self, reply: Reply) -> Result<(), Stop> {
+        self.now_ms += 60_000;
+        let mut beat = self.load()?;
+        self.settle(&mut beat)?;
+        let at = NOW.at(beat.next_ms(NOW.at(self.now_ms)));
+        let id = beat_id(at.unix_ms);
+        let open = |path: &str| self.disk.has(path) && !beat.closed_asks.contains(&name("ap-1"));
+        let mut seen = seen(&id, at);
+        seen.asks = vec![name("ap-1")];
+        if open(YES) {
+            let (run, deed) = exec();
+            let approval = Some(name("ap-1"));
+            let decided = Decided { seen, decided: run, deed, then: done(), charge: None, approval };
+            return self.event(&mut beat, Event::Decided(Box::new(decided)));
+        }
+        // Snapshots are never synced: what is lost of them must not matter.
+        self.disk.write("snapshots/ci.json", &id, false)?;
+        self.event(&mut beat, Event::Asking(Box::new(call(&id, at.unix_ms))))?;
+        self.disk.point()?;
+        self.paid.push(id.clone());
+        let charge = charge(&id, at);
+        let failure = Failure { beat: id, at_ms: at.unix_ms, class: "empty".to_owned(), why: "w".to_owned() };
+        match reply {
+            Reply::Fails => {
+                self.event(&mut beat, Event::Failed { failure, charge: Some(charge), human: String::new() })
+            }
+            Reply::Cancelled => self.event(&mut beat, Event::Cancelled { charge }),
+            _ => {
+                let (decided, deed, then) = plan(reply);
+                let decided = Decided { seen, decided, deed, then, charge: Some(charge), approval: None };
+                self.event(&mut beat, Event::Decided(Box::new(decided)))
+            }
+        }
+    }
+
+    /// The ticks of a scenario. A human approves what is asked as soon as it is.
+    fn play(&mut self, replies: &[Reply]) -> Result<(), Stop> {
+        for reply in replies {
+            self.tick(*reply)?;
+            if self.disk.has(APPROVAL) && !self.disk.has(YES) {
+                self.disk.place(YES);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a power loss may leave behind, with a clock that was set back in the meantime.
+    fn wrecks(&self) -> Vec<Sim> {
+        let wreck = |disk| Sim { disk, now_ms: self.now_ms - 24 * HOUR, ..self.clone() };
+        self.disk.wrecks().into_iter().map(wreck).collect()
+    }
+
+    /// What must hold after recovery, in words where it does not.
+    fn wrongs(&self, reply: Reply) -> Vec<String> {
+        let mut wrongs = Vec::new();
+        let mut must = |holds: bool, what: &str| wrongs.extend((!holds).then(|| what.to_owned()));
+        match self.load() {
+            Ok(beat) => must(beat.intent.is_none() && beat.inflight.is_none(), "something is left unsettled"),
+            Err(stop) => must(false, &format!("{stop:?}")),
+        }
+        let journal = self.disk.text(JOURNAL);
+        let entries: Vec<entry::Entry> = journal.lines().filter_map(entry::parse).collect();
+        let beats: BTreeSet<&str> = entries.iter().map(|entry| entry.beat.as_str()).collect();
+        must(beats.len() == entries.len(), "a beat has two lines");
+        must(self.ran.len() <= 1, "a command ran twice");
+        for beat in &self.ran {
+            let line = entries.iter().find(|entry| entry.beat == *beat);
+            must(
+                line.is_some_and(|e| e.text.contains("exit 0") || e.text.contains("unknown")),
+                "a command ran without a trace",
+            );
+        }
+        for entry in entries.iter().filter(|entry| entry.text.contains("unknown:")) {
+            let flag = format!("asks/unknown-{}.json", entry.beat);
+            must(self.disk.has(&flag), "what is unknown was not flagged");
+        }
+        if let Some(tag) = tag(reply) {
+            let of_move = entries.iter().filter(|entry| entry.tag == tag);
+            let told = of_move.clone().any(|e| e.text.contains("— done") || e.text.contains("— waits"));
+            must(self.disk.is_made(reply) == told, "the journal and the files differ");
+            must(of_move.count() <= 1, "a move was made in two beats");
+        }
+        let charges = self.disk.text(LEDGER);
+        let charged: Vec<Charge> =
+            charges.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        for beat in &self.paid {
+            must(
+                charged.iter().filter(|charge| charge.beat == *beat).count() == 1,
+                "a call has not one line in the ledger",
+            );
+            must(self.paid.iter().filter(|other| *other == beat).count() == 1, "an id was used twice");
+        }
+        wrongs
+    }
+}
+
+fn mutate(mut effects: Vec<Effect>, mutant: Mutant) -> Vec<Effect> {
+    match mutant {
+        Mutant::ActsBeforeIntent => effects.sort_by_key(|effect| !matches!(effect, Effect::Act(_))),
+        Mutant::SavesBeforeJournal => effects.sort_by_key(|effect| matches!(effect, Effect::Journal(_))),
+        Mutant::KeepsApproval => effects.iter_mut().for_each(|effect| match effect {
+            Effect::Save(beat) if beat.intent.is_some() => beat.closed_asks.clear(),
+            _ => {}
+        }),
+        _ => {}
+    }
+    effects
+}
+
+/// Loses the power at every point of a scenario, in every way; how many, and what was wrong after recovery.
+fn crash_everywhere(reply: Reply, mutant: Option<Mutant>) -> (usize, Vec<String>) {
+    let (mut wrecks, mut wrongs) = (0, Vec::new());
+    let script = [reply, Reply::Noop];
+    for fuse in 0.. {
+        let mut sim = Sim::new(fuse, mutant);
+        let played = sim.play(&script);
+        for (number, mut wreck) in sim.wrecks().into_iter().enumerate() {
+            wrecks += 1;
+            let told = |wrong: String| format!("{reply:?}, point {fuse}, wreck {number}: {wrong}");
+            match wreck.play(&[Reply::Noop; 3]) {
+                Ok(()) => wrongs.extend(wreck.wrongs(reply).into_iter().map(told)),
+                Err(stop) => wrongs.push(told(format!("{stop:?}"))),
+            }
+        }
+        match played {
+            Ok(()) if mutant.is_some() => break,
+            Ok(()) => {
+                let makes = tag(reply).is_some() || reply == Reply::RunWaits;
+                assert_eq!(sim.disk.is_made(reply), makes, "{reply:?} is not what it says");
+                assert_eq!(
+                    sim.ran.len(),
+                    usize::from(matches!(reply, Reply::Run | Reply::RunWaits)),
+                    "{reply:?}"
+                );
+                assert_eq!(sim.wrongs(reply), Vec::<String>::new(), "{reply:?}");
+                break;
+            }
+            Err(Stop::Power) => {}
+            Err(Stop::Broken(what)) => {
+                wrongs.push(what);
+                break;
+            }
+        }
+    }
+    (wrecks, wrongs)
+}
+
+const ALL: [Reply; 10] = {
+    use Reply::*;
+    [Noop, Write, Archive, Drop, Ask, Run, RunWaits, Refused, Fails, Cancelled]
+};
+
+#[test]
+fn no_crash_loses_a_trace_or_makes_a_move_twice() {
+    let (wrecks, wrongs): (Vec<usize>, Vec<Vec<String>>) =
+        ALL.map(|reply| crash_everywhere(reply, None)).into_iter().unzip();
+    let (wrecks, wrongs) = (wrecks.iter().sum::<usize>(), wrongs.concat());
+    assert!(wrongs.is_empty(), "{} of {wrecks}: {:#?}", wrongs.len(), &wrongs[..wrongs.len().min(10)]);
+    assert!(wrecks > 500, "{wrecks}");
+    writeln!(std::io::stderr(), "crash proof: {wrecks} wrecks, 0 wrong").unwrap();
+}
+
+#[test]
+fn a_crash_during_recovery_is_recovered_from_too() {
+    let mut wrecks = 0;
+    for reply in [Reply::Write, Reply::Run] {
+        for fuse in 0.. {
+            let mut sim = Sim::new(fuse, None);
+            let played = sim.play(&[reply]).is_ok();
+            // Nothing of what was not synced is there.
+            wrecks += crash_in_recovery(&sim.wrecks()[1], reply);
+            if played {
+                break;
+            }
+        }
+    }
+    assert!(wrecks > 500, "{wrecks}");
+    writeln!(std::io::stderr(), "crash proof: {wrecks} wrecks of recoveries, 0 wrong").unwrap();
+}
+
+fn crash_in_recovery(wreck: &Sim, reply: Reply) -> usize {
+    let mut wrecks = 0;
+    for fuse in 0.. {
+        let mut again = wreck.clone();
+        again.disk.fuse = fuse;
+        let recovered = again.play(&[Reply::Noop]).is_ok();
+        for mut last in again.wrecks().into_iter().take(2) {
+            wrecks += 1;
+            last.play(&[Reply::Noop; 3]).unwrap();
+            assert_eq!(last.wrongs(reply), Vec::<String>::new(), "{reply:?}, point {fuse} of recovery");
+        }
+        if recovered {
+            break;
+        }
+    }
+    wrecks
+}
+
+#[test]
+fn the_simulation_finds_each_broken_order() {
+    let rows = [
+        (Mutant::ActsBeforeIntent, Reply::Run),
+        (Mutant::SavesBeforeJournal, Reply::Write),
+        (Mutant::SkipsStarted, Reply::Run),
+        (Mutant::RunsAgain, Reply::Run),
+        (Mutant::KeepsApproval, Reply::RunWaits),
+        (Mutant::SkipsSync, Reply::Noop),
+        (Mutant::ForgetsCall, Reply::Noop),
+    ];
+    for (mutant, reply) in rows {
+        let (wrecks, wrongs) = crash_everywhere(reply, Some(mutant));
+        assert!(!wrongs.is_empty(), "{mutant:?} was not found in {wrecks} wrecks");
+        writeln!(
+            std::io::stderr(),
+            "{mutant:?}: {} of {wrecks} wrecks wrong, as {:?}",
+            wrongs.len(),
+            wrongs[0]
+        )
+        .unwrap();
+    }
+}

@@ -1,0 +1,167 @@
+//! Tests of what a decision leaves in the memory: service, taint, rejections, restlessness, ids.
+
+use super::*;
+use crate::model::beat::{FLAP_LIMIT, STARVING_AFTER};
+
+#[test]
+fn a_goal_is_served_by_its_moves_and_starves_without() {
+    let mut beat = Beat::default();
+    for n in 0..STARVING_AFTER + 1 {
+        let mut one = event(decided(json!({ "move": "noop", "goal": "loud" })), Deed::Nothing, done());
+        one.seen.goals = vec![name("loud"), name("quiet"), name("written")];
+        if n == 5 {
+            one.decided =
+                decided(json!({ "move": "write_goal", "id": "written", "body": "b", "goal": "loud" }));
+        }
+        beat = after(&beat, one);
+    }
+    let goals = [name("loud"), name("quiet"), name("written"), name("new")];
+    assert_eq!(beat.starving(goals.iter()), [(name("quiet"), STARVING_AFTER)]);
+    let next = after(&beat, event(noop(), Deed::Nothing, done()));
+    assert_eq!(next.served.keys().collect::<Vec<_>>(), [&name("g")], "goals that are gone are forgotten");
+}
+
+#[test]
+fn a_goal_written_after_untrusted_text_is_known_by_the_bytes_that_are_written() {
+    let write = || decided(json!({ "move": "write_goal", "id": "g", "body": "do it" }));
+    let written = || writes("goals/g.md", "do it\n");
+    let tainted = |mut event: Decided| {
+        event.seen.tainted = true;
+        event
+    };
+    let marked = after(&Beat::default(), tainted(event(write(), written(), done())));
+    // What the next world holds is the file, with the line end that it was given.
+    let mark = [(name("g"), Goal::Text("do it\n".to_owned()).digest())].into();
+    assert_eq!(marked.untrusted_goals, mark);
+    let refused = || event(write(), Deed::Nothing, Outcome::Refused { why: "no".to_owned() });
+    assert_eq!(after(&marked, refused()).untrusted_goals, mark, "what is not written takes no mark away");
+    assert_eq!(after(&marked, tainted(refused())).untrusted_goals, mark, "nor replaces it");
+    assert_eq!(after(&marked, event(noop(), Deed::Nothing, done())).untrusted_goals, mark);
+    assert!(
+        after(&marked, event(write(), written(), done())).untrusted_goals.is_empty(),
+        "written from trusted text"
+    );
+    let mut gone = event(noop(), Deed::Nothing, done());
+    gone.seen.goals.clear();
+    assert!(after(&marked, gone).untrusted_goals.is_empty());
+}
+
+#[test]
+fn what_a_decision_saw_is_not_shown_again() {
+    let mut one = event(noop(), Deed::Nothing, done());
+    let day = crate::model::ask::REJECTED_FOR_MS;
+    one.seen.answers = vec![name("ask-1")];
+    one.seen.asks = vec![name("ask-1")];
+    one.seen.rejected = vec![("subject".to_owned(), T0 + day)];
+    one.seen.due = vec![name("daily")];
+    one.seen.schedules = vec![name("daily")];
+    let beat = after(&Beat::default(), one);
+    assert_eq!((&beat.closed_asks, beat.fired.get(&name("daily"))), (&vec![name("ask-1")], Some(&T0)));
+    let later = |ms: i64| {
+        let mut later = event(noop(), Deed::Nothing, done());
+        later.seen.at = NOW.at(T0 + ms);
+        after(&beat, later)
+    };
+    assert_eq!((day, beat.rejected.get("subject")), (24 * HOUR, Some(&(T0 + day))));
+    assert_eq!(later(day - 1).rejected, beat.rejected, "refused for a day");
+    assert!(later(day).rejected.is_empty());
+    assert!(later(1).closed_asks.is_empty() && later(1).fired.is_empty(), "their files are gone");
+}
+
+#[test]
+fn changes_that_woke_the_loop_are_counted_and_fade() {
+    let mut beat = Beat::default();
+    let quarter = crate::model::beat::FLAP_DECAY_MS;
+    let mut at = T0;
+    let mut woke = |beat: &Beat, sensors: &[&str], wait: i64| {
+        at += wait;
+        let mut one = event(noop(), Deed::Nothing, done());
+        one.seen.at = NOW.at(at);
+        one.seen.sensors = sensors.iter().map(|s| (*s).to_owned()).collect();
+        after(beat, one)
+    };
+    for count in 1..=FLAP_LIMIT {
+        beat = woke(&beat, &["ci"], 60_000);
+        assert_eq!(beat.flaps["ci"].count, count);
+    }
+    let later = NOW.at(T0 + 300_000 + quarter);
+    assert!(beat.is_flapping("ci", NOW.at(T0 + 300_000)) && !beat.is_flapping("ci", later));
+    assert_eq!(
+        woke(&beat, &[], quarter).flaps["ci"].count,
+        FLAP_LIMIT,
+        "time is counted when it is asked for"
+    );
+    beat = woke(&beat, &["ci", "mail"], quarter);
+    assert_eq!(
+        (beat.flaps["ci"].count, beat.flaps["mail"].count),
+        (FLAP_LIMIT - 1, 1),
+        "two quarters have gone by"
+    );
+    assert!(woke(&beat, &[], 9 * quarter).flaps.is_empty());
+}
+
+#[test]
+fn the_same_fruitless_move_twice_settles_the_world_like_a_noop() {
+    for then in [
+        Outcome::Refused { why: "no".to_owned() },
+        Outcome::Waits { ask: "ap".to_owned(), because: "b".to_owned() },
+    ] {
+        let (run, _) = exec();
+        let fruitless = || event(run.clone(), Deed::Nothing, then.clone());
+        let once = after(&Beat::default(), fruitless());
+        assert_eq!(once.settled, Settled::No, "it is told once that this leads nowhere");
+        let twice = after(&once, fruitless());
+        assert_eq!(twice.settled, Settled::Noop { at_ms: T0, again: false });
+        let mut aged = fruitless();
+        aged.seen.aged = true;
+        assert_eq!(
+            after(&twice, aged).settled,
+            Settled::Noop { at_ms: T0, again: true },
+            "it is not paid for for ever"
+        );
+        let other = event(decided(json!({ "move": "run", "argv": ["ls"] })), Deed::Nothing, then.clone());
+        assert_eq!(after(&once, other).settled, Settled::No, "another move is another try");
+    }
+    let fruitful = || event(exec().0, Deed::Nothing, done());
+    assert_eq!(after(&after(&Beat::default(), fruitful()), fruitful()).settled, Settled::No);
+}
+
+#[test]
+fn ids_are_never_used_again_when_the_clock_goes_back() {
+    // A beat's time may be the clock's, or the id's own where the clock is behind.
+    for own_time in [true, false] {
+        let (mut beat, mut ids) = (Beat::default(), Vec::new());
+        for (n, now_ms) in
+            [T0, T0, T0 - 24 * HOUR, T0 - 24 * HOUR, T0 + 1, T0 - 1, T0 + HOUR].into_iter().enumerate()
+        {
+            let id_ms = beat.next_ms(NOW.at(now_ms));
+            let at = NOW.at(if own_time { id_ms } else { now_ms });
+            ids.push(id_ms);
+            let mut one = event(noop(), Deed::Nothing, done());
+            one.seen = seen(&beat_id(id_ms), at);
+            if n % 2 == 0 {
+                beat = saved(&step(&beat, Event::Asking(Box::new(call(&beat_id(id_ms), at.unix_ms)))));
+            } else {
+                one.approval = Some(name("ap-1"));
+            }
+            beat = after(&beat, one);
+        }
+        assert!(ids.is_sorted_by(|a, b| a < b), "own time {own_time}: {ids:?}");
+    }
+}
+
+#[test]
+fn notes_for_git_are_carried_along_but_not_without_end() {
+    let mut beat = Beat::default();
+    for n in 0..60 {
+        let mut one = event(noop(), Deed::Nothing, done());
+        one.seen.beat = format!("b{n}");
+        beat = after(&beat, one);
+    }
+    assert_eq!((beat.uncommitted.len(), beat.uncommitted[0].beat.as_str()), (50, "b10"));
+    let started = Started { pid: 7, start: 9, boot: "x".to_owned() };
+    let mut acting = acting();
+    acting.intent.as_mut().unwrap().started = Some(started);
+    let text = serde_json::to_string(&acting).unwrap();
+    assert_eq!(serde_json::from_str::<Beat>(&text).unwrap(), acting, "the file holds all of it");
+}

@@ -1,0 +1,154 @@
+//! Tests of the gate over hours, days and weeks: the rate, the clock, restless sensors, and what stillness costs.
+
+use super::*;
+
+#[test]
+fn no_hour_has_more_decisions_than_allowed() {
+    let mut looped = Loop::new();
+    looped.limits.decides_per_hour = 12;
+    looped.reply = Reply::Done;
+    looped.runs(10 * S, 5 * HOUR, &mut |l, _| {
+        if let Verdict::Hold(Hold::RateLimited { left_ms, .. }) = l.judge() {
+            let mut later = l.now;
+            later.unix_ms += left_ms - 1;
+            assert!(rate(&l.beat, &l.limits, later).is_some());
+            later.unix_ms += 1;
+            assert!(rate(&l.beat, &l.limits, later).is_none());
+        }
+    });
+    let times: Vec<i64> = looped.asked.iter().map(|(at, _)| *at).collect();
+    assert!(times.windows(13).all(|w| w[12] - w[0] >= HOUR), "{times:?}");
+    assert_eq!(times.len(), 5 * 12, "the whole allowance is used");
+}
+
+#[test]
+fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
+    let mut looped = Loop::settled();
+    looped.limits.decides_per_hour = 12;
+    looped.reply = Reply::Done;
+    looped.sets("a", 1);
+    looped.runs(MINUTE, HOUR, &mut |_, _| {});
+    let (before, back) = (looped.asked.len(), looped.now.unix_ms - DAY);
+    looped.now.unix_ms = back;
+    let asked = looped.runs(MINUTE, 6 * HOUR, &mut |_, _| {});
+    let times: Vec<i64> = looped.asked[before..].iter().map(|(at, _)| *at).collect();
+    assert!(times.first().is_some_and(|at| at - back <= HOUR + MINUTE), "blocked for too long: {times:?}");
+    assert!(
+        times.iter().filter(|at| **at - back < HOUR).count() <= 1,
+        "the clock must not free the rate: {times:?}"
+    );
+    assert!((5 * 12..=6 * 12).contains(&asked), "{asked}");
+    looped.beat.decides.clear();
+    looped.beat.backoff = Some(Backoff { fails: 9, at_ms: back + DAY, human: looped.human.clone() });
+    assert!(matches!(looped.judge(), Verdict::Decide(_)), "a wait that starts in the future is over");
+}
+
+#[test]
+fn a_restless_sensor_costs_one_decision_a_quarter_of_an_hour() {
+    // What the sensor says at the n-th beat: always another thing; and twice another, then still.
+    for pattern in [|n: i64| n, |n: i64| n - n / 3] {
+        let mut looped = Loop::settled();
+        let asked = looped.runs(MINUTE, DAY, &mut |l, n| l.sets("a", pattern(n + 1)));
+        assert!((90..=5 + 24 * 4 + 2).contains(&asked), "{asked}");
+        looped.sets("a", -1);
+        let verdict = looped.after(S);
+        assert_eq!(hold(&verdict), &Hold::Flapping { sensors: vec!["a".to_owned()] });
+        looped.sets("b", 1);
+        assert_eq!(
+            looped.tick(),
+            only(Reason::Changed("sensor/b".to_owned())),
+            "another sensor wakes at once"
+        );
+    }
+    let mut looped = Loop::settled();
+    looped.beat.flaps.insert("a".to_owned(), Flap { count: 50, at_ms: T0 });
+    looped.sets("a", 1);
+    assert!(matches!(hold(&looped.after(15 * MINUTE - 1)), Hold::Flapping { .. }));
+    assert_eq!(
+        looped.after(1),
+        only(Reason::Changed("sensor/a".to_owned())),
+        "one wake each quarter, however restless"
+    );
+}
+
+#[test]
+fn a_settled_world_is_asked_once_more_and_then_never() {
+    let mut looped = Loop::settled();
+    assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), Some(6 * HOUR));
+    assert_eq!(looped.after(6 * HOUR - 1), Verdict::Hold(Hold::Idle));
+    assert_eq!(looped.after(1), only(Reason::Aged));
+    assert_eq!(looped.after(300 * DAY), Verdict::Hold(Hold::Idle));
+    assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), None);
+    looped.sets("a", 1);
+    assert_eq!(looped.tick(), only(Reason::Changed("sensor/a".to_owned())));
+    assert_eq!(looped.after(6 * HOUR), only(Reason::Aged), "a change gives it its second look back");
+    let mut never = Loop::settled();
+    never.limits.noop_ttl_ms = None;
+    assert_eq!(never.after(300 * DAY), Verdict::Hold(Hold::Idle));
+}
+
+#[test]
+fn a_wish_to_look_again_is_clamped_durable_and_heard_three_times() {
+    for (wish, wait) in [(0, 30 * S), (100, 100 * S), (u32::MAX, 300 * S)] {
+        let mut looped = Loop::new();
+        looped.reply = Reply::Noop(Some(wish));
+        looped.tick();
+        let text = serde_json::to_string(&looped.beat).unwrap();
+        looped.beat = serde_json::from_str(&text).unwrap();
+        assert_eq!(looped.after(wait - 1), Verdict::Hold(Hold::Idle), "{wish}");
+        assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), Some(1));
+        assert_eq!(looped.after(1), only(Reason::Nudge), "{wish}");
+    }
+    let mut looped = Loop::new();
+    looped.reply = Reply::Noop(Some(60));
+    looped.tick();
+    assert_eq!(looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}), 3, "three in a row, then not again");
+    looped.sets("a", 1);
+    assert_eq!(looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}), 4, "a change makes it heard again");
+    looped.sets("a", 2);
+    assert_eq!(looped.runs(MINUTE, 3 * MINUTE, &mut |_, _| {}), 3);
+    looped.sets("a", 3);
+    assert_eq!(looped.runs(MINUTE, HOUR, &mut |_, _| {}), 4, "it counts from the last change");
+    looped.sets("a", 4);
+    assert!(looped.runs(MINUTE, 30 * DAY, &mut |_, _| {}) <= 8, "with the second look, and then it is quiet");
+}
+
+#[test]
+fn a_wish_is_used_up_by_an_attempt_only() {
+    let mut looped = Loop::new();
+    looped.reply = Reply::Noop(Some(60));
+    looped.tick();
+    let wish = looped.beat.nudge.clone();
+    looped.limits.decides_per_hour = 1;
+    assert!(matches!(hold(&looped.after(MINUTE)), Hold::RateLimited { .. }));
+    assert_eq!(looped.beat.nudge, wish, "a beat that was held back leaves it");
+    looped.limits.decides_per_hour = 9;
+    looped.reply = Reply::Cancelled;
+    assert_eq!((looped.tick(), &looped.beat.nudge), (only(Reason::Nudge), &wish));
+    looped.reply = Reply::Fails;
+    assert_eq!((looped.tick(), &looped.beat.nudge), (only(Reason::Nudge), &None));
+}
+
+#[test]
+fn thirty_days_of_an_unchanged_world_cost_two_requests() {
+    let rows = [
+        (Reply::Noop(None), Some(6 * HOUR), 2),
+        (Reply::Noop(None), None, 1),
+        (Reply::Refused, Some(6 * HOUR), 3),
+    ];
+    for (reply, noop_ttl_ms, requests) in rows {
+        let mut looped = Loop::new();
+        looped.limits.noop_ttl_ms = noop_ttl_ms;
+        looped.reply = reply;
+        let beats = 30 * DAY / MINUTE;
+        assert_eq!(beats, 43_200);
+        let mut saved_by_idle = 0;
+        for _ in 0..beats {
+            let (asked, saves) = (looped.asked.len(), looped.saves);
+            looped.tick();
+            saved_by_idle += usize::from(looped.asked.len() == asked) * (looped.saves - saves);
+            looped.now.unix_ms += MINUTE;
+        }
+        assert_eq!((looped.asked.len(), saved_by_idle), (requests, 0), "{reply:?}: {:?}", looped.asked);
+    }
+}
