@@ -182,6 +182,10 @@ pub fn load(env: &Env) -> Result<Config> {
         .map_err(|e| usage(format!("could not read the config `{shown}`: {e}")))?;
     refuse_shared(&path)?;
     let parsed = match &text {
+        // A list would be read as the values of the keys, in order.
+        Some(text) if text.trim_start().starts_with('[') => {
+            return Err(usage(format!("could not read the config: {shown}:1:1: it is not a JSON object")));
+        }
         Some(text) => serde_json::from_str::<ConfigFile>(text).map_err(|e| explain(&path, &e))?,
         None => ConfigFile::default(),
     };

@@ -158,7 +158,10 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
         Ok(Some(blocked)) => {
             found.push(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()]))
         }
-        Err(error) => found.push(from_error("history", &error)),
+        Err(error) => {
+            let fix = "put the `.git` directory back, or move what is there away and run `looop init`";
+            found.push(finding(Health::Bad, "history", format!("{error:#}"), &[fix]));
+        }
     }
     if let Err(error) = texts::playbook(&app.layout) {
         found.push(from_error("playbook", &error));
@@ -176,7 +179,8 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
         Ok((sensors, problems)) => {
             let unfit = sensors.iter().filter_map(|s| Some((s.name.as_str(), s.header.as_ref().err()?)));
             found.extend(unfit.map(|(name, unfit)| {
-                finding(Health::Bad, &format!("sensor {name}"), unfit.why.clone(), &[])
+                let fix = format!("mend or remove it: {}", app.layout.sensors().display());
+                finding(Health::Bad, &format!("sensor {name}"), unfit.why.clone(), &[&fix])
             }));
             found
                 .extend(problems.iter().map(|problem| finding(Health::Odd, "sensors", problem.clone(), &[])));

@@ -54,6 +54,11 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         None => !line.trim().is_empty(),
     };
     let all: Vec<&str> = journal.lines().filter(of_beat).collect();
+    if let Some(beat) = args.beat.as_deref().filter(|_| all.is_empty()) {
+        return Err(
+            Fault::failed(format!("could not find the beat {beat}: the journal has no line of it")).into()
+        );
+    }
     let shown = &all[all.len().saturating_sub(args.lines)..];
     if args.json {
         let beats: Vec<_> = shown.iter().filter_map(|line| entry::parse(line)).collect();

@@ -29,6 +29,7 @@ use crate::config::{self, Config, Env};
 use crate::model::fault::{Fault, Kind};
 use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
+use crate::store::lock;
 use crate::store::seed;
 use crate::sys::clock;
 use crate::sys::program;
@@ -209,10 +210,15 @@ impl App {
         config::load(&self.env)
     }
 
-    /// Refuses a verb that only a human may use to everything that a beat of this data dir has started.
+    /// Refuses a verb that only a human may use to everything that a beat of this data dir has started. A beat
+    /// that cannot be seen from here may be the one that started this process, so that counts as one.
     fn human_only(&self, verb: &str) -> Result<()> {
-        let Some(holder) = crate::store::lock::tick_holder(&self.layout.tick_lock()) else { return Ok(()) };
-        if !tree::ancestors().contains(&holder) {
+        let refused = match lock::holders(&self.layout.tick_lock()) {
+            lock::Holders::Nobody => false,
+            lock::Holders::Seen(pids) => tree::ancestors().iter().any(|pid| pids.contains(pid)),
+            lock::Holders::Unseen => true,
+        };
+        if !refused {
             return Ok(());
         }
         let what = format!("could not {verb}: this is for a human, and a beat of looop started this process");

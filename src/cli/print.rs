@@ -80,8 +80,13 @@ pub fn line(text: &str) {
 /// Prints bytes to stdout as they are. When nobody reads any more, the process is done, and well.
 pub fn raw(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            note(&format!("error: could not print: {error}"));
+            std::process::exit(1);
+        }
     }
 }
 
@@ -140,6 +145,8 @@ pub fn prompt(question: &str) -> Option<String> {
 
 /// Columns of text, each as wide as its widest cell; a clipped last column keeps a table on its lines.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let shown = |cell: &String| crate::model::ask::visible(cell, false);
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();

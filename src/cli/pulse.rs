@@ -41,7 +41,7 @@ pub fn run(app: &App) -> Result<u8> {
     let held = lock::tick(&app.layout.pulse_lock());
     let _held = match held {
         Err(error) if lock::is_busy(&error) => {
-            let who = lock::tick_holder(&app.layout.pulse_lock()).unwrap_or_default();
+            let who = lock::holder(&app.layout.pulse_lock()).unwrap_or_default();
             let what = format!("could not start the pulse: process {who} is the pulse of this data dir");
             return Err(crate::model::fault::Fault { kind: Kind::Busy, what, hints: Vec::new() }.into());
         }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{App, asks, envelope_with, goal, print};
-use crate::model::ask::State;
+use crate::model::ask::{State, visible};
 use crate::model::beat::{Beat, Settled};
 use crate::model::charge::dollars;
 use crate::model::time::human_ms;
@@ -60,8 +60,8 @@ fn gather(app: &App) -> Result<Facts> {
     let open = all_asks.values().filter(|(ask, _)| !beat.closed_asks.contains(&ask.id));
     let idle = crate::store::file::read_text(&layout.idle(), 64).ok().flatten();
     Ok(Facts {
-        pulse: lock::tick_holder(&layout.pulse_lock()),
-        ticking: lock::tick_holder(&layout.tick_lock()),
+        pulse: lock::holder(&layout.pulse_lock()),
+        ticking: lock::holder(&layout.tick_lock()),
         paused: records::paused(layout)?,
         idle_ms: idle.and_then(|text| text.trim().parse().ok()),
         goals: goals
@@ -168,10 +168,13 @@ fn as_text(app: &App, facts: &Facts) -> String {
     if let Some(last) = &beat.last {
         let ago = human_ms(app.now.elapsed_ms(last.at_ms));
         let object = crate::model::json::clip(&crate::model::ask::visible(&last.object, false), 60);
-        put("last move", format!("{} {object} — {} ({ago} ago)", last.tag, last.outcome.words()));
+        put(
+            "last move",
+            format!("{} {object} — {} ({ago} ago)", last.tag, visible(&last.outcome.words(), false)),
+        );
     }
     if let Some(failure) = &beat.failure {
-        put("failure", style.red(&format!("{}: {}", failure.class, failure.why)));
+        put("failure", style.red(&format!("{}: {}", failure.class, visible(&failure.why, false))));
     }
     put("today", dollars(facts.today_micros));
     put("goals", names(&facts.goals, "id"));

@@ -53,7 +53,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         return dry_run(app);
     }
     app.ready()?;
-    if let Some(pulse) = lock::tick_holder(&app.layout.pulse_lock()).filter(|_| !args.pulse) {
+    if let Some(pulse) = lock::holder(&app.layout.pulse_lock()).filter(|_| !args.pulse) {
         let what = format!("could not start a beat: process {pulse} is the pulse of this data dir");
         let fault = Fault { kind: Kind::Busy, what, hints: Vec::new() };
         return Err(fault.hint("`looop run GOAL` asks for a move now, beside the pulse").into());

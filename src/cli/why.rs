@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, print, tick};
+use crate::model::ask::visible;
 use crate::model::charge::{By, Row, report};
 use crate::model::time::human_ms;
 use crate::model::world::Context;
@@ -45,11 +46,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
             context.woke.iter().for_each(|reason| print::line(&format!("  {reason}")));
             for change in &context.changes {
                 for path in &change.paths {
-                    let side = |text: &Option<String>| text.clone().unwrap_or_else(|| "(nothing)".to_owned());
+                    let side = |text: &Option<String>| {
+                        text.as_ref().map_or("(nothing)".to_owned(), |text| visible(text, false))
+                    };
                     print::line(&format!(
                         "    {} {}: {} -> {}",
                         change.item,
-                        path.path,
+                        visible(&path.path, false),
                         side(&path.old),
                         side(&path.new)
                     ));

@@ -1,1 +1,208 @@
-//! Tests to come.
+//! Tests of what the config file and the environment decide together.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+/// A config file in a directory of its own, and an environment that names it.
+fn env_with(text: Option<&str>, vars: &[(&str, &str)]) -> (tempfile::TempDir, Env) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("looop.json");
+    if let Some(text) = text {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
+    let mut all: BTreeMap<String, String> =
+        vars.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    all.entry("LOOOP_CONFIG".to_owned()).or_insert(path.display().to_string());
+    let home = dir.path().join("home");
+    let dirs = Dirs {
+        home: Some(home.clone()),
+        config: home.join(".config"),
+        state: home.join(".local/state"),
+        cache: home.join(".cache"),
+    };
+    let env = Env { vars: all, cwd: dir.path().to_owned(), dirs };
+    (dir, env)
+}
+
+fn loaded(text: &str, vars: &[(&str, &str)]) -> Config {
+    let (_dir, env) = env_with(Some(text), vars);
+    load(&env).unwrap()
+}
+
+fn error(text: &str, vars: &[(&str, &str)]) -> Fault {
+    let (_dir, env) = env_with(Some(text), vars);
+    load(&env).unwrap_err().downcast().unwrap()
+}
+
+#[test]
+fn without_a_file_everything_has_its_default() {
+    let (_dir, env) = env_with(None, &[("PATH", "/a:/b")]);
+    let none = load(&env).unwrap();
+    let empty = loaded("{}", &[("PATH", "/a:/b")]);
+    for config in [none, empty] {
+        assert_eq!((config.interval_ms, config.decide.as_str()), (60_000, "pi"));
+        assert_eq!(config.settings.limits, Limits::default());
+        assert_eq!((config.settings.path.as_str(), config.settings.budget.day_micros), ("/a:/b", None));
+        assert!(config.settings.rules.allow.is_empty() && config.warnings.is_empty());
+    }
+}
+
+/// The example of the contract, with each key that there is.
+const EXAMPLE: &str = r#"{
+  "$schema": "./looop.schema.json",
+  "interval": "90s",  "path": "/usr/local/bin:/usr/bin:/bin",
+  "decide": "mine",   "worker": "claude",
+  "runners": {
+    "mine":   { "decide": ["sh", "decide.sh"], "worker": ["sh", "work.sh", "{brief}"], "format": "text", "env": ["MY_TOKEN"], "transient": "rate.?limit|5[0-9][0-9]" },
+    "claude": { "model": "sonnet", "effort": "low" },
+    "local":  { "http": "openai", "base_url": "http://127.0.0.1:8080/v1", "model": "qwen3", "health": "/health" }
+  },
+  "limits":  { "decides_per_hour": 12, "workers": 3, "sensor_timeout": "61s", "decide_timeout": "11m", "run_timeout": "9m", "noop_ttl": "7h", "approval_ttl": "2d", "worker_idle": "15m", "worker_wall": "12h" },
+  "budget":  { "day_usd": 20.5, "goal_usd": null, "worker_usd": 5 },
+  "policy":  { "allow": [ { "argv": ["gh", "pr", "list"], "cwd": ["~/src/app"] } ], "free_moves": ["write_sensor", "write_playbook"] },
+  "verify":  { "tests": ["cargo", "test"] },
+  "sandbox": { "decide": "auto", "sensor": "auto", "run": "none", "verify": "auto", "worker": "auto" },
+  "notify":  ["ntfy", "publish", "looop"]
+}"#;
+
+#[test]
+fn every_key_of_the_contract_is_read() {
+    let (dir, env) = env_with(Some(EXAMPLE), &[]);
+    let config = load(&env).unwrap();
+    let limits = Limits {
+        decides_per_hour: 12,
+        workers: 3,
+        sensor_timeout_ms: 61_000,
+        decide_timeout_ms: 660_000,
+        run_timeout_ms: 540_000,
+        noop_ttl_ms: Some(25_200_000),
+        approval_ttl_ms: 172_800_000,
+    };
+    assert_eq!((config.interval_ms, &config.settings.limits), (90_000, &limits));
+    assert_eq!(config.settings.budget.day_micros, Some(20_500_000));
+    let rules = &config.settings.rules;
+    assert_eq!(rules.allow[0].cwd, [dir.path().join("home/src/app")]);
+    assert_eq!(rules.free_moves, ["write_sensor", "write_playbook"]);
+    let decider = config.decider().unwrap();
+    assert_eq!((decider.name(), decider.program()), ("mine", "sh"));
+}
+
+#[test]
+fn null_is_not_absence() {
+    assert_eq!(loaded(r#"{"limits":{"noop_ttl":null}}"#, &[]).settings.limits.noop_ttl_ms, None);
+    assert_eq!(loaded(r#"{"limits":{}}"#, &[]).settings.limits.noop_ttl_ms, Some(21_600_000));
+    assert_eq!(loaded(r#"{"budget":{"day_usd":null}}"#, &[]).settings.budget.day_micros, None);
+    assert_eq!(loaded(r#"{"budget":{"day_usd":0}}"#, &[]).settings.budget.day_micros, Some(0));
+}
+
+#[test]
+fn the_environment_stands_above_the_file() {
+    let text = r#"{"interval":"30s","decide":"a"}"#;
+    let config = loaded(text, &[("LOOOP_INTERVAL", "5s"), ("LOOOP_DECIDE", "b")]);
+    assert_eq!((config.interval_ms, config.decide.as_str()), (5_000, "b"));
+    // Set and empty is as good as not set.
+    let config = loaded(text, &[("LOOOP_INTERVAL", ""), ("LOOOP_DECIDE", "")]);
+    assert_eq!((config.interval_ms, config.decide.as_str()), (30_000, "a"));
+    for short in ["0s", "999ms"] {
+        let config = loaded("{}", &[("LOOOP_INTERVAL", short)]);
+        assert_eq!((config.interval_ms, config.warnings.len()), (1_000, 1));
+    }
+    let fault = error("{}", &[("LOOOP_INTERVAL", "1 minute")]);
+    assert_eq!(
+        fault.what,
+        "could not read LOOOP_INTERVAL: `1 minute` is not a duration; write it as 90s, 15m, 12h or 2d"
+    );
+}
+
+#[test]
+fn a_mistake_is_told_with_its_place_and_the_nearest_key() {
+    let rows = [
+        ("{\n \"intervall\": \"1s\"}", ":2:12: `intervall` is not a key here", "did you mean `interval`?"),
+        (r#"{"limits":{"noop_tll":"1s"}}"#, "`noop_tll` is not a key here", "did you mean `noop_ttl`?"),
+        (r#"{"runners":{"a":{"bade_url":"x"}}}"#, "`bade_url` is not a key here", "did you mean `base_url`?"),
+        (r#"{"policy":{"alow":[]}}"#, "`alow` is not a key here", "did you mean `allow`?"),
+        (
+            r#"{"policy":{"allow":[{"argv":[],"dir":[]}]}}"#,
+            "`dir` is not a key here",
+            "Keys here are: argv, cwd",
+        ),
+        (r#"{"sandbox":{"sensors":"auto"}}"#, "`sensors` is not a key here", "did you mean `sensor`?"),
+        (r#"{"policy":{"allow":[{"cwd":[]}]}}"#, "missing field `argv`", ""),
+        (r#"{"limits":{"workers":1.5}}"#, "1.5", ""),
+        (r#"{"interval":"1w"}"#, "`1w` is not a duration", ""),
+        (r#"{"budget":{"day_usd":1e10}}"#, "budget.day_usd is 10000000000", ""),
+        (r#"{"interval":"1s","interval":"2s"}"#, "duplicate field `interval`", ""),
+        ("[]", ":1:1: it is not a JSON object", ""),
+    ];
+    for (text, what, hint) in rows {
+        let fault = error(text, &[]);
+        assert!(fault.what.contains(what) && fault.what.contains("looop.json"), "{text}: {fault}");
+        assert!(fault.hints.join("\n").contains(hint), "{text}: {:?}", fault.hints);
+        assert_eq!(fault.kind.exit_code(), 2);
+    }
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_had_is_refused_by_name() {
+    for (key, level) in [("decide", "full"), ("sensor", "partial"), ("run", "full"), ("worker", "partial")] {
+        let fault = error(&format!(r#"{{"sandbox":{{"{key}":"{level}"}}}}"#), &[]);
+        assert!(fault.what.contains(&format!("sandbox.{key}")) && !fault.hints.is_empty(), "{fault}");
+    }
+}
+
+#[test]
+fn a_decider_is_found_or_the_choice_is_named() {
+    let own = r#"{"decide":"pi","runners":{"pi":{"decide":["mypi"]}}}"#;
+    assert_eq!(
+        loaded(own, &[]).decider().unwrap().program(),
+        "mypi",
+        "one's own argv wins over the built-in one"
+    );
+    assert_eq!(loaded(r#"{"runners":{"pi":{"model":"m"}}}"#, &[]).decider().unwrap().program(), "pi");
+    let rows = [
+        (r#"{"decide":"nosuch"}"#, "could not find the runner `nosuch`"),
+        (r#"{"decide":"gemini"}"#, "it has no `decide` command"),
+        (r#"{"decide":"w","runners":{"w":{"worker":["x"]}}}"#, "it has no `decide` command"),
+        (r#"{"decide":"m","runners":{"m":{"decide":["x"],"transient":"("}}}"#, "runners.m.transient"),
+    ];
+    for (text, what) in rows {
+        let Err(error) = loaded(text, &[]).decider() else { panic!("{text}") };
+        assert!(error.to_string().contains(what), "{text}: {error}");
+    }
+}
+
+#[test]
+fn children_get_a_list_and_no_more() {
+    let vars = [("HOME", "/h"), ("LANG", "C"), ("SECRET", "s"), ("LOOOP_INTERVAL", "5s"), ("PATH", "/env")];
+    let config = loaded(r#"{"path":"/file"}"#, &vars);
+    let keys: Vec<&str> = config.settings.base_env.iter().map(|(key, _)| key.as_str()).collect();
+    assert!(
+        !keys.contains(&"SECRET") && !keys.contains(&"LOOOP_INTERVAL") && keys.contains(&"HOME"),
+        "{keys:?}"
+    );
+    let value = |key: &str| config.settings.base_env.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    assert_eq!((value("PATH"), value("GIT_CONFIG_KEY_1")), (Some("/file"), Some("core.hooksPath")));
+    assert!(
+        config.settings.full_env.iter().any(|(key, _)| key == "SECRET"),
+        "for those that ask for it by name"
+    );
+    assert!(config.settings.protected.contains(&config.path));
+}
+
+#[test]
+fn places_are_absolute_and_a_person_has_a_name_git_can_store() {
+    let (dir, env) = env_with(None, &[("LOOOP_DATA_DIR", "data"), ("USER", "Ada <x@y>\n")]);
+    assert_eq!(env.layout().root(), dir.path().join("data"));
+    assert_eq!(env.person(), "Ada xy");
+    let (dir, env) =
+        env_with(None, &[("LOOOP_DATA_DIR", "~/state"), ("USER", "<>"), ("LOOOP_CONFIG", "~/c.json")]);
+    assert_eq!(env.layout().root(), dir.path().join("home/state"));
+    assert_eq!((env.person().as_str(), env.config_path()), ("human", dir.path().join("home/c.json")));
+    let (_, env) = env_with(None, &[]);
+    let (_, other) = env_with(None, &[]);
+    assert!(env.layout().root().ends_with(".local/state/looop"));
+    assert_ne!(env.layout().cache(), other.layout().cache(), "profiles of one name do not share a cache");
+}

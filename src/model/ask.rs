@@ -136,6 +136,17 @@ pub struct Answer {
     pub said: Said,
 }
 
+impl Answer {
+    /// True when this kind of ask can be answered so.
+    pub fn fits(&self, ask: &Ask) -> bool {
+        match self.said {
+            Said::Answer { .. } => ask.kind == AskKind::Question,
+            Said::Approve { .. } | Said::Reject { .. } => ask.approval.is_some(),
+            Said::Expired => true,
+        }
+    }
+}
+
 /// What a human said to an ask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

@@ -50,7 +50,8 @@ impl Header {
             "timeout" => self.timeout_ms = Some(parse_ms(value)?),
             "trust" => {
                 self.trust = match value {
-                    "trusted" => Trust::Trusted,
+                    // The stamp of looop stands first, and no later claim takes it back.
+                    "trusted" => self.trust,
                     "untrusted" => Trust::Untrusted,
                     _ => return Err(format!("`trust={value}` is neither `trusted` nor `untrusted`")),
                 }
@@ -72,27 +73,8 @@ pub fn stamp_untrusted(script: &str) -> String {
     if Header::parse(script.as_bytes()).is_ok_and(|header| header.trust == Trust::Untrusted) {
         return script.to_owned();
     }
-    // The last directive wins, so the stamp goes behind whatever the script claims for itself.
-    let mark = "# looop: trust=untrusted\n";
-    let last_claim = script
-        .split_inclusive('\n')
-        .take(MAX_LINES)
-        .enumerate()
-        .filter(|(i, line)| *i == 0 || line.contains("looop:"))
-        .map(|(i, _)| i)
-        .last()
-        .unwrap_or(0);
-    let mut out = String::new();
-    for (i, line) in script.split_inclusive('\n').enumerate() {
-        out.push_str(line);
-        if i == last_claim {
-            if !line.ends_with('\n') {
-                out.push('\n');
-            }
-            out.push_str(mark);
-        }
-    }
-    out
+    let (first, rest) = script.split_once('\n').unwrap_or((script, ""));
+    format!("{first}\n# looop: trust=untrusted\n{rest}")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::file::{self, Keep};
 use super::history::{CommitSpec, Content, FileEdit, History, Signature};
 use super::layout::Layout;
+use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::sys::proc::{self, Input, Job};
 use crate::sys::program;
@@ -33,9 +34,11 @@ pub fn write_frame(layout: &Layout, files: &BTreeMap<String, Vec<u8>>) -> Result
         }
     }
     let Ok(entries) = std::fs::read_dir(layout.snapshots()) else { return Ok(()) };
-    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+    // A directory is nobody's reading and stays.
+    let entries = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
         if !files.contains_key(&format!("snapshots/{name}")) {
-            std::fs::remove_file(layout.snapshots().join(name))?;
+            file::remove(&layout.snapshots().join(name))?;
         }
     }
     Ok(())
@@ -132,12 +135,20 @@ impl<'a> Commits<'a> {
         self.commit(message, &self.looop, edits)
     }
 
-    /// Commits what looop itself wrote, and these paths besides.
+    /// Commits what looop itself wrote, and these paths besides. The readings of a world that is yet to be
+    /// committed are left to its own commit.
     ///
     /// # Errors
     /// When the commit cannot be made.
-    pub fn looop(&self, message: &str, paths: &[String]) -> Result<Option<String>> {
-        let mine = |path: &String| is_looops(path) || paths.contains(path) || is_put_away(path);
+    pub fn looop(
+        &self,
+        message: &str,
+        paths: &[String],
+        world: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Option<String>> {
+        let next = |path: &String| !world.is_empty() && is_machine_made(path);
+        let mine =
+            |path: &String| !next(path) && (is_looops(path) || paths.contains(path) || is_put_away(path));
         let changed = self.history.changed()?.into_iter().filter(mine);
         let edits = changed.filter_map(|path| self.on_disk(path)).collect();
         self.commit(message, &self.looop, edits)
@@ -167,7 +178,8 @@ impl<'a> Commits<'a> {
 }
 
 fn is_goal(path: &str) -> bool {
-    path.strip_prefix("goals/").is_some_and(|name| !name.contains('/') && name.ends_with(".md"))
+    let stem = path.strip_prefix("goals/").and_then(|name| name.strip_suffix(".md"));
+    stem.is_some_and(|stem| Name::parse_new(stem).is_ok())
 }
 
 /// Answers and timers that the tick itself moved away or removed.

@@ -60,6 +60,14 @@ pub fn perform(layout: &Layout, deed: &Deed) -> Result<Option<String>> {
 /// # Errors
 /// When a file cannot be read.
 pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
+    match compare(layout, deed) {
+        // No regular file, or one that may not be read: somebody else put it there, and it stays.
+        Err(error) if error.is::<file::ReadError>() => Ok(Probe::Dropped(format!("{error:#}"))),
+        other => other,
+    }
+}
+
+fn compare(layout: &Layout, deed: &Deed) -> Result<Probe> {
     let changed = || Probe::Dropped(CHANGED.to_owned());
     Ok(match deed {
         Deed::Nothing => Probe::Made,
@@ -85,16 +93,12 @@ pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
     })
 }
 
-/// blake3 of a file of the data dir; none when there is none. What stands there without being a regular file
-/// has a word for a digest, which is never that of a content: it is somebody else's, and no move touches it.
+/// blake3 of a file of the data dir; none when there is none.
 ///
 /// # Errors
-/// Names the file that the system does not let us read.
+/// Names the file.
 pub fn content(layout: &Layout, path: &str) -> Result<Option<Digest>> {
-    match file::digest(&layout.file(path)) {
-        Err(file::ReadError::NotRegular) => Ok(Some("not a regular file".to_owned())),
-        other => other.with_context(|| format!("could not read `{path}`")),
-    }
+    file::digest(&layout.file(path)).with_context(|| format!("could not read `{path}`"))
 }
 
 /// Puts an ask and its answer away, after a decision saw it. Done under the store's lock; what is away

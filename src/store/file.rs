@@ -249,6 +249,10 @@ pub fn make_dir(path: &Path) -> Result<()> {
 pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = path.with_file_name(format!("{name}.corrupt-{stamp}"));
+    if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        // Reading a pipe would wait for ever, and a directory has no bytes: the thing itself is moved.
+        return rename_new(path, &aside).map(|()| aside);
+    }
     let bytes = fs::read(path).with_context(|| format!("could not read `{}`", path.display()))?;
     write(&aside, &bytes, 0o600, Keep::Durable)?;
     Ok(aside)

@@ -190,6 +190,15 @@ pub const TRACKED: [&str; 12] = [
 /// # Errors
 /// Says what is wrong and how to mend it.
 pub fn check(layout: &Layout) -> Result<()> {
+    check_root(layout)?;
+    check_format(layout)
+}
+
+/// Checks the directory alone: that it is one, and this user's alone.
+///
+/// # Errors
+/// Says what is wrong and how to mend it.
+pub fn check_root(layout: &Layout) -> Result<()> {
     let root = layout.root();
     let shown = root.display();
     let meta = match fs::symlink_metadata(root) {
@@ -220,7 +229,7 @@ pub fn check(layout: &Layout) -> Result<()> {
         );
         return Err(Fault::failed(what).hint(format!("chmod 700 {shown}")).into());
     }
-    check_format(layout)
+    Ok(())
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

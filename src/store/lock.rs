@@ -15,6 +15,10 @@ use crate::sys::spawn::pause_ms;
 #[derive(Debug)]
 pub struct Held(#[allow(dead_code, reason = "held for its drop")] File);
 
+/// Where the kernel lists the locks that are held.
+const LOCKS: &str = "/proc/locks";
+/// For how long a look at the lock is waited out, in milliseconds.
+const LOOK_MS: i64 = 200;
 /// How long a short lock is waited for before that is called an error, in milliseconds.
 const SHORT_WAIT_MS: i64 = 10_000;
 
@@ -36,11 +40,18 @@ fn open(path: &Path) -> Result<File> {
 /// [`Kind::Busy`] when it is held; else when the file cannot be opened.
 pub fn tick(path: &Path) -> Result<Held> {
     let file = open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Held(file)),
-        Err(TryLockError::WouldBlock) => Err(busy(&file).into()),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("could not lock `{}`", path.display()))
+    // A look at the lock has it shared for a moment, and must never pass for a beat.
+    let patience = Deadline::after_ms(LOOK_MS);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Held(file)),
+            Err(TryLockError::WouldBlock) => match writers(&file) {
+                Some(writers) if writers.is_empty() && !patience.passed() => pause_ms(2),
+                writers => return Err(busy(writers.unwrap_or_default().first().copied()).into()),
+            },
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("could not lock `{}`", path.display()));
+            }
         }
     }
 }
@@ -64,12 +75,32 @@ pub fn is_busy(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Fault>().is_some_and(|fault| fault.kind == Kind::Busy)
 }
 
-/// The process that holds the beat's lock now; none when nobody does.
-pub fn tick_holder(path: &Path) -> Option<u32> {
-    let file = File::open(path).ok()?;
-    match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(holder(&file).unwrap_or(0)),
-        _ => None,
+/// The process that holds this lock now, as the kernel lists it; none when nobody does, or nobody that can be
+/// seen from here. The lock itself is not touched.
+pub fn holder(path: &Path) -> Option<u32> {
+    writers(&File::open(path).ok()?)?.first().copied()
+}
+
+/// Who holds a lock, for a decision that must not be wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holders {
+    /// Nobody.
+    Nobody,
+    /// One of these processes.
+    Seen(Vec<u32>),
+    /// Somebody that cannot be seen from here: in another process namespace, or without /proc.
+    Unseen,
+}
+
+/// Finds out who holds a lock. Where the kernel's list names nobody the lock itself is tried.
+pub fn holders(path: &Path) -> Holders {
+    let Ok(file) = File::open(path) else { return Holders::Nobody };
+    match writers(&file) {
+        Some(pids) if !pids.is_empty() => Holders::Seen(pids),
+        _ => match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Holders::Unseen,
+            _ => Holders::Nobody,
+        },
     }
 }
 
@@ -92,20 +123,23 @@ pub fn store(path: &Path) -> Result<Held> {
     }
 }
 
-/// Who holds a lock on this file, as the kernel lists it: nothing is written into the lock file for that,
-/// because an idle beat must not write a byte.
-fn holder(file: &File) -> Option<u32> {
+/// The processes that hold this file's lock for themselves, as the kernel lists them; none where it does not.
+/// Nothing is written into the lock file for that, because an idle beat must not write a byte.
+fn writers(file: &File) -> Option<Vec<u32>> {
     let inode = format!(":{}", file.metadata().ok()?.ino());
-    let table = std::fs::read_to_string("/proc/locks").ok()?;
+    let table = std::fs::read_to_string(LOCKS).ok()?;
     // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`, as in proc(5).
     let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mut held =
-        fields.filter(|f| f.get(1) == Some(&"FLOCK") && f.get(5).is_some_and(|id| id.ends_with(&inode)));
-    held.find_map(|f| f.get(4)?.parse().ok())
+    let held = fields.filter(|f| {
+        f.get(1) == Some(&"FLOCK")
+            && f.get(3) == Some(&"WRITE")
+            && f.get(5).is_some_and(|id| id.ends_with(&inode))
+    });
+    Some(held.filter_map(|f| f.get(4)?.parse().ok()).collect())
 }
 
-fn busy(file: &File) -> Fault {
-    let who = holder(file).map_or("another process".to_owned(), |pid| format!("process {pid}"));
+fn busy(holder: Option<u32>) -> Fault {
+    let who = holder.map_or("another process".to_owned(), |pid| format!("process {pid}"));
     let what = format!("could not start a beat: {who} is in one");
     let fault = Fault { kind: Kind::Busy, what, hints: Vec::new() };
     fault.hint("wait for it to end, or see `looop status`")

@@ -79,7 +79,9 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
         }
         let answer = parse::<Answer>(&layout.asks().join(format!("{name}.answer.json")));
         match (parse::<Ask>(&layout.file(&layout::ask_path(&id))), answer) {
-            (Ok(Parsed::Good(ask)), Ok(Parsed::Good(answer))) if ask.id == id && answer.ask == id => {
+            (Ok(Parsed::Good(ask)), Ok(Parsed::Good(answer)))
+                if ask.id == id && answer.ask == id && answer.fits(&ask) =>
+            {
                 asks.insert(id, (ask, Some(answer)));
             }
             (Ok(Parsed::Good(ask)), Ok(Parsed::Absent)) if ask.id == id => {
@@ -146,6 +148,10 @@ fn parse<T: DeserializeOwned>(path: &Path) -> Result<Parsed<T>> {
     use file::ReadError;
     match file::read(path, MAX_RECORD_BYTES) {
         Ok(None) => Ok(Parsed::Absent),
+        // A list would be read as the values of the fields, in order.
+        Ok(Some(bytes)) if bytes.trim_ascii_start().starts_with(b"[") => {
+            Ok(Parsed::Corrupt("it is not a JSON object".to_owned()))
+        }
         Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Parsed::Good(value)),
             Err(error) => Ok(Parsed::Corrupt(error.to_string())),

@@ -62,6 +62,10 @@ pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
         History::init(layout.root())?;
         return Ok(made);
     }
+    // Before anything is asked of what is in it: a dir of somebody else's looks as if it held nothing.
+    if std::fs::symlink_metadata(layout.root()).is_ok() {
+        layout::check_root(layout)?;
+    }
     refuse_foreign(layout)?;
     for dir in DIRS {
         file::make_dir(&layout.file(dir))?;

@@ -134,6 +134,10 @@ fn inspect(path: &std::path::Path) -> (Result<Header, Unfit>, String) {
     if let Err(error) = file.take(HEAD_BYTES).read_to_end(&mut head) {
         return unfit("unreadable", error.to_string());
     }
+    if head.len() as u64 == HEAD_BYTES && head.starts_with(b"#!") && !head.contains(&b'\n') {
+        // Whatever its header says would not be seen.
+        return unfit("header", format!("its first line is longer than {HEAD_BYTES} bytes"));
+    }
     (Header::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp)
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Ctx, prompt};
+use super::{Ctx, log, prompt};
 use crate::model::beat::Failure;
 use crate::model::charge::Usage;
 use crate::model::decision::{self, Move};
@@ -27,8 +27,9 @@ pub enum Asked {
 ///
 /// # Errors
 /// When the prompt cannot be written.
-pub fn write_down(ctx: &Ctx, beat: &str, text: &str) -> Result<PathBuf> {
-    file::make_dir(&ctx.layout.empty_dir())?;
+pub fn write_down(ctx: &mut Ctx, beat: &str, text: &str) -> Result<PathBuf> {
+    // Only a runner that stands in it needs it, and says so when it is not there.
+    log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));
     logs::archive(ctx.layout, beat, "prompt.md", text.as_bytes())
 }
 

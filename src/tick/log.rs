@@ -122,7 +122,10 @@ fn tell_budget(ctx: &Ctx, day: &str) -> Result<()> {
 }
 
 fn report(ctx: &mut Ctx, what: What, next_look_ms: Option<i64>) -> Report {
-    Report { what, usage: ctx.usage.take(), warnings: std::mem::take(&mut ctx.warnings), next_look_ms }
+    let mut warnings = std::mem::take(&mut ctx.warnings);
+    let mut said = std::collections::BTreeSet::new();
+    warnings.retain(|warning| said.insert(warning.clone()));
+    Report { what, usage: ctx.usage.take(), warnings, next_look_ms }
 }
 
 /// Makes the move that a human approved. No runner is called.
@@ -185,7 +188,7 @@ fn people_and_leftovers(beat: &mut Beat, commits: &Commits, files: &BTreeMap<Str
     beat.uncommitted.retain(|note| !known.contains(&note.beat));
     if let Some(message) = message_of(&beat.uncommitted) {
         let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
-        commits.looop(&message, &paths)?;
+        commits.looop(&message, &paths, files)?;
     }
     beat.uncommitted.clear();
     commits.people(files).map(|_| ())
@@ -256,18 +259,10 @@ pub fn answer(
         }
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
+            let Plan { deed, then } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts);
             let charge = Some(charge(usage, decided.goal.as_ref()));
-            match plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts) {
-                Ok(Plan { deed, then }) => {
-                    let decided: Move = *decided;
-                    Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
-                }
-                Err(error) => {
-                    let (class, why) = ("no_plan".to_owned(), format!("{error:#}"));
-                    let failure = Failure { beat: seen.beat.clone(), at_ms: at.unix_ms, class, why };
-                    Event::Failed { charge, human: seen.human.clone(), failure }
-                }
-            }
+            let decided: Move = *decided;
+            Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
         }
     }
 }
@@ -288,7 +283,7 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
     if let Some(message) = message_of(&beat.uncommitted) {
         let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
         let made = Commits::open(ctx.layout, ctx.now, &ctx.person)
-            .and_then(|commits| commits.looop(&message, &paths));
+            .and_then(|commits| commits.looop(&message, &paths, &BTreeMap::new()));
         warn_on_error(ctx, made);
     }
     let collected = commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel);

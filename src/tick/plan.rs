@@ -36,13 +36,10 @@ pub struct Cuts {
 }
 
 /// Turns a decided move into what is done: at once, after a human's yes, or not at all.
-///
-/// # Errors
-/// When a file that it depends on cannot be read.
-pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> Result<Plan> {
+pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> Plan {
     let refuse = |why: String| Plan { deed: Deed::Nothing, then: Outcome::Refused { why } };
     if let Some(why) = fleet_refuses(ctx, &decided.action) {
-        return Ok(refuse(why));
+        return refuse(why);
     }
     let cwd = cwd_of(ctx, &decided.action);
     let was_cut = match &decided.action {
@@ -59,11 +56,13 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         protected: &ctx.settings.protected,
         was_cut,
     };
-    match policy::judge(decided, &facts) {
+    let planned = match policy::judge(decided, &facts) {
         Verdict::Refused(why) => Ok(refuse(why)),
         Verdict::Free => free(ctx, sensed, id, decided),
         Verdict::Waits(because) => ask_first(ctx, beat, sensed, id, decided, because),
-    }
+    };
+    // The decision is paid for: what it depends on and cannot be read refuses it, and does not end the beat.
+    planned.unwrap_or_else(|error| refuse(format!("{error:#}")))
 }
 
 fn fleet_refuses(ctx: &Ctx, action: &Action) -> Option<String> {
@@ -318,11 +317,12 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     if !yes {
         return Ok((decided, refuse("the yes was not for this")));
     }
-    match subject(ctx, sensed, &decided)? {
-        Ok((now, _)) if now == approval.subject => {}
-        Ok(_) => return Ok((decided, refuse("something that the yes covered has changed since"))),
-        Err(why) => return Ok((decided, refuse(&why))),
-    }
-    let plan = free(ctx, sensed, id, &decided)?;
+    let planned = match subject(ctx, sensed, &decided) {
+        Ok(Ok((now, _))) if now == approval.subject => free(ctx, sensed, id, &decided),
+        Ok(Ok(_)) => Ok(refuse("something that the yes covered has changed since")),
+        Ok(Err(why)) => Ok(refuse(&why)),
+        Err(error) => Err(error),
+    };
+    let plan = planned.unwrap_or_else(|error| refuse(&format!("{error:#}")));
     Ok((decided, plan))
 }

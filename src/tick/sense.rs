@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Ctx;
+use super::{Ctx, log};
 use crate::model::ask::{Answered, Ask, AskKind, Said, State};
 use crate::model::beat::Beat;
 use crate::model::name::Name;
@@ -177,8 +177,10 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
     }
     if ran_timed && !ctx.dry {
         runs.retain(|name, _| readings.contains_key(name));
-        file::make_dir(ctx.layout.cache())?;
-        records::write_json(&cache_path, &runs, file::Keep::Whole)?;
+        let kept = file::make_dir(ctx.layout.cache())
+            .and_then(|()| records::write_json(&cache_path, &runs, file::Keep::Whole));
+        // What cannot be kept costs a run of those sensors, not the beat.
+        log::warn_on_error(ctx, kept);
     }
     Ok(readings)
 }

@@ -1,0 +1,337 @@
+//! Bad files of a human or of a crash: each has one defined result, which names the file and says how to mend it.
+
+mod dir;
+mod git;
+
+use crate::beat::listing;
+use crate::support::profile::{Profile, Ran};
+use serde_json::json;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
+
+/// Puts something odd at a path.
+type Make = fn(&Path);
+
+fn fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Commands that read the config, the pulse among them.
+const READERS: [&[&str]; 6] =
+    [&["init"], &["tick"], &["status"], &["goal", "list"], &["tick", "--dry-run"], &[]];
+
+/// Checks that this config is refused by every command before anything is made.
+#[track_caller]
+fn refused(profile: &Profile, expected: &[&str]) {
+    for args in READERS {
+        // A dry run needs a data dir first and says so; it makes none either.
+        let ran = profile.looop(args);
+        assert!(ran.code == 2 || (args.len() == 2 && args[0] == "tick"), "{args:?}: {ran:?}");
+        let says = expected.iter().all(|text| ran.stderr.contains(text));
+        assert!(says || ran.code != 2, "{args:?}: wanted {expected:?} in {}", ran.stderr);
+        assert!(!profile.data().exists(), "{args:?} made the data dir");
+    }
+    let doctor = profile.looop(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.stdout.contains("BAD  config: "), "{doctor:?}");
+}
+
+#[test]
+fn a_bad_config_says_where_and_makes_nothing() {
+    let rows: [(&str, &[&str]); 18] = [
+        ("", &["looop.json:1:0: EOF"]),
+        ("{\"interval\": \"60s\",}", &["looop.json:1:", "trailing comma"]),
+        ("{\n  \"intervall\": \"60s\"\n}", &["looop.json:2:13: `intervall`", "did you mean `interval`?"]),
+        ("{\"limits\": {\"decide_timout\": \"1m\"}}", &["looop.json:1:", "did you mean `decide_timeout`?"]),
+        ("{\"runners\": {\"x\": {\n\"decid\": []}}}", &["looop.json:2:", "did you mean `decide`?"]),
+        ("{\"policy\": {\"allow\": [{\"argv\": [\"ls\"], \"cmd\": []}]}}", &["`cmd`", "did you mean `cwd`?"]),
+        ("{\"budget\": {\"day_us\": 1}}", &["did you mean `day_usd`?"]),
+        ("{\"budget\": {\"day_usd\": \"20\"}}", &["looop.json:1:", "invalid type"]),
+        ("{\"budget\": {\"day_usd\": -1}}", &["budget.day_usd is -1"]),
+        ("{\"interval\": 60}", &["looop.json:1:", "invalid type"]),
+        ("{\"interval\": \"soon\"}", &["looop.json:1:", "`soon` is not a duration", "90s"]),
+        ("{\"limits\": {\"sensor_timeout\": \"-1s\"}}", &["`-1s` is not a duration"]),
+        ("{\"limits\": {\"noop_ttl\": \"999d\"}}", &["over 366 days"]),
+        ("{\"limits\": {\"decides_per_hour\": -1}}", &["looop.json:1:", "-1"]),
+        ("{\"policy\": {\"free_moves\": [\"run\"]}}", &["looop.json:1:", "`run`"]),
+        ("{\"sandbox\": {\"worker\": \"full\"}}", &["sandbox.worker", "\"auto\" or \"none\""]),
+        ("[]", &["looop.json:1:"]),
+        ("{\"decide\": \"a\"} {}", &["looop.json:1:", "trailing characters"]),
+    ];
+    for (text, expected) in rows {
+        let profile = Profile::empty();
+        fs::write(profile.config_file(), text).unwrap();
+        fs::set_permissions(profile.config_file(), fs::Permissions::from_mode(0o600)).unwrap();
+        refused(&profile, expected);
+    }
+}
+
+#[test]
+fn a_config_that_is_no_plain_file_is_refused() {
+    let make: [(Make, &str); 5] = [
+        (|path| fs::write(path, b"{\"decide\":\"\xff\"}").unwrap(), "not UTF-8"),
+        (|path| fs::write(path, " ".repeat(2 << 20)).unwrap(), "larger than 1024 KiB"),
+        (|path| symlink("/nowhere", path).unwrap(), "not a regular file"),
+        (fifo, "not a regular file"),
+        (|path| fs::create_dir(path).unwrap(), "not a regular file"),
+    ];
+    for (make, why) in make {
+        let profile = Profile::empty();
+        make(&profile.config_file());
+        refused(&profile, &["could not read the config", "looop.json", why]);
+    }
+    let profile = Profile::empty();
+    profile.config(json!({}));
+    for mode in [0o620, 0o602, 0o666] {
+        fs::set_permissions(profile.config_file(), fs::Permissions::from_mode(mode)).unwrap();
+        refused(&profile, &["others can write it", "hint: chmod go-w "]);
+    }
+}
+
+#[test]
+fn the_environment_is_checked_like_the_config() {
+    let mut profile = Profile::empty();
+    profile.config(json!({ "interval": "30s" }));
+    for bad in ["soon", "10", "-1s", "1.5s", "99999999999999999999s"] {
+        profile.var("LOOOP_INTERVAL", bad);
+        refused(&profile, &["could not read LOOOP_INTERVAL: `"]);
+    }
+    profile.var("LOOOP_INTERVAL", "0s");
+    profile.var("LOOOP_DECIDE", "nosuch");
+    let ran = profile.looop(&["tick"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(
+        ran.stderr.contains("could not find the runner `nosuch`") && ran.stderr.contains("known runners:")
+    );
+    profile.script(&[NOOP]);
+    profile.var("LOOOP_DECIDE", "scripted");
+    let ran = profile.looop(&["tick"]).ok();
+    assert_eq!(ran.stderr.matches("the interval is shorter than 1s; 1s is used").count(), 1, "{ran:?}");
+}
+
+/// Ways in which a text file is none, and the cause that is said.
+const ODD: [(Make, &str); 5] = [
+    (|path| symlink("/etc/hostname", path).unwrap(), "not a regular file"),
+    (|path| symlink("/nowhere", path).unwrap(), "not a regular file"),
+    (fifo, "not a regular file"),
+    (|path| fs::write(path, b"goal: \xff\xfe").unwrap(), "not UTF-8"),
+    (|path| fs::write(path, vec![b'x'; 10 << 20]).unwrap(), "larger than 256 KiB"),
+];
+
+#[test]
+fn an_unreadable_goal_is_shown_as_one() {
+    for (make, why) in ODD {
+        let profile = Profile::scripted(&[NOOP]);
+        profile.goal("good", "---\ngoal: fine\n---\n");
+        make(&profile.data().join("goals/odd.md"));
+        let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
+        let (_, shown) = prompt.split_once("# goal odd cannot be read (data)").expect("it is named");
+        assert!(shown.lines().nth(1).is_some_and(|line| line.contains(why)), "{why}");
+        let list = profile.looop(&["goal", "list"]).ok().stdout;
+        assert!(list.contains("odd") && list.contains(&format!("(cannot be read: it is {why}")), "{list}");
+        assert!(profile.looop(&["status", "--json"]).ok().json()["goals"][1]["error"].as_str().is_some());
+        let show = profile.looop(&["goal", "show", "odd"]);
+        assert!(show.code == 1 && show.stderr.contains("could not read the goal odd"), "{show:?}");
+        profile.looop(&["tick"]).ok();
+        assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"), "the same cause is the same world");
+        let beat = profile.read_json("beat.json")["last"]["beat"].as_str().unwrap().to_owned();
+        let rebuilt = profile.looop(&["log", &beat, "--prompt"]).ok().stdout;
+        assert_eq!(rebuilt, profile.read(&format!("runs/{beat}/prompt.md")));
+    }
+}
+
+#[test]
+fn without_a_playbook_nothing_is_decided() {
+    let missing: (Make, &str) = (|_| (), "does not exist");
+    for (make, why) in ODD.into_iter().chain([missing]) {
+        let profile = Profile::scripted(&[NOOP]);
+        fs::remove_file(profile.data().join("PLAYBOOK.md")).unwrap();
+        make(&profile.data().join("PLAYBOOK.md"));
+        for _ in 0..2 {
+            let ran = profile.looop(&["tick"]);
+            assert_eq!((ran.code, profile.asked()), (1, 0), "{ran:?}");
+            assert!(ran.stderr.contains("PLAYBOOK.md") && ran.stderr.contains(why), "{ran:?}");
+            assert!(ran.stderr.contains("hint: "), "{ran:?}");
+        }
+        let doctor = profile.looop(&["doctor"]);
+        assert!(doctor.code == 1 && doctor.stdout.contains("BAD  playbook"), "{doctor:?}");
+        profile.looop_with(&["playbook", "write", "-"], "Be kind.\n").ok();
+        profile.looop(&["tick"]).ok();
+        assert_eq!(profile.asked(), 1);
+    }
+}
+
+#[test]
+fn a_goal_file_with_a_bad_name_is_said_and_kept() {
+    let profile = Profile::scripted(&[NOOP]);
+    let names: [&[u8]; 6] =
+        [b"my goal.md", b"a..b.md", b"-rf.md", b"line\nbreak.md", b"archive.md", b"x\xff.md"];
+    for name in names {
+        fs::write(profile.data().join("goals").join(OsStr::from_bytes(name)), "text\n").unwrap();
+    }
+    let told = profile.looop(&["tick"]).ok();
+    for text in [profile.looop(&["status"]).ok().stdout, profile.looop(&["tick", "--dry-run"]).ok().stdout] {
+        for name in
+            ["goals/my goal.md is not read", "goals/a..b.md", "goals/-rf.md", "break.md", "goals/archive.md"]
+        {
+            assert!(text.contains(name), "{name}: {text}");
+        }
+        assert!(!text.contains("line\nbreak"), "a name cannot break a line");
+    }
+    let list = profile.looop(&["goal", "list"]).ok();
+    assert!(list.stdout.is_empty() && list.stderr.contains("my goal.md is not read"), "{list:?}");
+    assert!(told.stdout.contains(" noop "), "{told:?}");
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
+    // It is the human's file all the same, and the history has it.
+    assert!(profile.git(&["ls-files", "goals"]).contains("my goal.md"));
+}
+
+#[test]
+fn a_name_never_leaves_its_directory() {
+    let profile = Profile::scripted(&[NOOP]);
+    let before = listing(&profile.data());
+    for id in ["../../x", "../x", "a/b", "..", ".hidden", "-x", "a b", "archive", "", "x\n"] {
+        for args in [["goal", "write", "--", id], ["sensor", "add", "--", id]] {
+            let ran = profile.looop_with(&args, "#!/bin/sh\necho '{}'\n");
+            assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
+        }
+        let set = profile.looop(&["schedule", "set", "--in", "5m", "--", id, "note"]);
+        assert_eq!(set.code, 2, "{id}: {set:?}");
+    }
+    for args in [
+        ["goal", "show", "../PLAYBOOK"],
+        ["goal", "archive", "../PLAYBOOK"],
+        ["sensor", "remove", "../format"],
+    ] {
+        assert_eq!(profile.looop(&args).code, 2, "{args:?}");
+    }
+    assert_eq!(profile.looop(&["log", "../../..", "--reply"]).code, 1);
+    assert_eq!(listing(&profile.data()), before);
+    assert!(!profile.path("x.md").exists());
+}
+
+/// Checks that the one move is refused for this cause, that the odd thing stays, and that the next beat goes on.
+#[track_caller]
+fn refuses_the_move(make: Make, path: &str, decided: &str, why: &str) {
+    let profile = Profile::scripted(&[decided, NOOP]);
+    fs::remove_file(profile.data().join(path)).ok();
+    make(&profile.data().join(path));
+    let kind = fs::symlink_metadata(profile.data().join(path)).unwrap().file_type();
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("refused: ") && ran.stdout.contains(why), "{decided}: {ran:?}");
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains(" noop "), "{decided}: {ran:?}");
+    assert_eq!(fs::symlink_metadata(profile.data().join(path)).unwrap().file_type(), kind);
+    assert_eq!(profile.read("journal.md").lines().count(), 2);
+}
+
+#[test]
+fn a_move_on_what_is_no_regular_file_is_refused_and_blocks_nothing() {
+    let write = r#"{"move":"write_goal","id":"odd","body":"b","why":"x"}"#;
+    let archive = r#"{"move":"archive_goal","id":"odd","why":"x"}"#;
+    for (make, _) in ODD {
+        refuses_the_move(make, "goals/odd.md", write, "");
+    }
+    for (make, why) in &ODD[..3] {
+        refuses_the_move(*make, "goals/odd.md", archive, why);
+    }
+    let dir: Make = |path| fs::create_dir(path).unwrap();
+    refuses_the_move(dir, "goals/odd.md", write, "not a regular file");
+    refuses_the_move(dir, "goals/odd.md", archive, "not a regular file");
+    let sensor = r##"{"move":"write_sensor","name":"odd","script":"#!/bin/sh\necho {}","why":"x"}"##;
+    refuses_the_move(ODD[0].0, "sensors/odd.sh", sensor, "not a regular file");
+    let timer = r#"{"move":"schedule","name":"odd","in_s":600,"note":"n","why":"x"}"#;
+    refuses_the_move(dir, "schedules/odd.json", timer, "not a regular file");
+    let drop = r#"{"move":"drop_schedule","name":"odd","why":"x"}"#;
+    refuses_the_move(fifo, "schedules/odd.json", drop, "not a regular file");
+}
+
+/// Checks a memory that cannot be used: kept aside, no move until a human resumes.
+#[track_caller]
+fn halts(make: Make) {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.looop(&["tick"]).ok();
+    let path = profile.data().join("beat.json");
+    fs::remove_file(&path).unwrap();
+    make(&path);
+    profile.goal("g", "---\ngoal: new\n---\n");
+    let says = |ran: &Ran| assert!(ran.code == 1 && ran.stderr.contains("beat.json"), "{ran:?}");
+    says(&profile.looop(&["status"]));
+    let doctor = profile.looop(&["doctor"]);
+    assert!(
+        doctor.code == 1 && doctor.stdout.contains("BAD  memory") && doctor.stdout.contains("fix: "),
+        "{doctor:?}"
+    );
+    for _ in 0..2 {
+        let ran = profile.looop(&["tick"]);
+        assert!(ran.code == 1 && ran.stdout.contains("halted: "), "{ran:?}");
+        assert_eq!(profile.asked(), 1, "no runner is asked");
+    }
+    let kept = fs::read_dir(profile.data()).unwrap().map(|entry| entry.unwrap().file_name());
+    let kept = kept.filter(|name| name.to_string_lossy().starts_with("beat.json.corrupt-")).count();
+    assert_eq!(kept, 1, "what was there is kept");
+    let status = profile.looop(&["status"]).ok().stdout;
+    assert!(status.contains("halted: ") && status.contains("beat.json.corrupt-"), "{status}");
+    let doctor = profile.looop(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.stdout.contains("fix: looop resume"), "{doctor:?}");
+    assert!(profile.looop(&["resume"]).ok().stdout.contains("the halt is over"));
+    assert!(profile.looop(&["tick"]).ok().stdout.contains(" noop "));
+    assert_eq!(profile.asked(), 2);
+}
+
+#[test]
+fn a_corrupt_memory_halts_the_loop_until_a_human_resumes() {
+    let make: [Make; 10] = [
+        |path| fs::write(path, "garbage").unwrap(),
+        |path| fs::write(path, "").unwrap(),
+        |path| fs::write(path, b"\0\0\0\0\xff").unwrap(),
+        |path| fs::write(path, "{\"last_ms\": 5, \"decisions\": ").unwrap(),
+        |path| fs::write(path, "{\"surprise\": 1}").unwrap(),
+        |path| fs::write(path, "[]").unwrap(),
+        |path| fs::write(path, "{\"last_ms\": \"5\"}").unwrap(),
+        |path| fs::create_dir(path).unwrap(),
+        |path| symlink("/etc/hostname", path).unwrap(),
+        fifo,
+    ];
+    make.into_iter().for_each(halts);
+}
+
+#[test]
+fn corrupt_records_are_said_and_not_used() {
+    let profile = Profile::scripted(&[r#"{"move":"ask","text":"Which one?","why":"x"}"#, NOOP]);
+    profile.looop(&["tick"]).ok();
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"].as_str().unwrap().to_owned();
+    fs::write(profile.data().join("asks/bad.json"), "{").unwrap();
+    fs::write(profile.data().join("asks/...json"), "{").unwrap();
+    fs::write(profile.data().join("asks/a\\b.json"), "{}").unwrap();
+    fifo(&profile.data().join("asks/pipe.json"));
+    fs::write(profile.data().join("schedules/bad.json"), "{\"when\":{\"cron\":5}}").unwrap();
+    fs::write(profile.data().join("schedules/a b.json"), "{}").unwrap();
+    let expected = ["asks/bad.json", "asks/pipe.json", "schedules/bad.json", "schedules/a b.json"];
+    let said = |text: &str| expected.iter().for_each(|name| assert!(text.contains(name), "{name}: {text}"));
+    said(&profile.looop(&["status"]).ok().stdout);
+    said(&profile.looop(&["tick", "--dry-run"]).ok().stdout);
+    assert!(profile.looop(&["asks"]).ok().stderr.contains("asks/bad.json"));
+    assert!(profile.looop(&["schedule", "list"]).ok().stderr.contains("schedules/bad.json"));
+    profile.looop(&["tick"]).ok();
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
+    // An answer that is none answers nothing, whatever kind of ask it claims to fit.
+    for answer in ["{", "{\"ask\":\"other\",\"at_ms\":1,\"said\":\"expired\"}", "[]"] {
+        fs::write(profile.data().join(format!("asks/{ask}.answer.json")), answer).unwrap();
+        assert!(profile.looop(&["status"]).ok().stdout.contains(&format!("asks/{ask}.json")), "{answer}");
+        profile.looop(&["tick"]).ok();
+    }
+    let yes = json!({ "ask": ask, "at_ms": 1, "said": { "approve": { "hash": "h" } } });
+    fs::write(profile.data().join(format!("asks/{ask}.answer.json")), yes.to_string()).unwrap();
+    profile.looop(&["tick"]).ok();
+    // A pause that cannot be read is a pause.
+    fs::write(profile.data().join("paused.json"), "{").unwrap();
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("paused: `paused.json` is corrupt"));
+    profile.looop(&["resume"]).ok();
+    profile.looop(&["tick"]).ok();
+}

@@ -1,0 +1,198 @@
+//! A repository that is locked, detached, in the middle of a merge, armed with hooks, or gone: beats go on.
+
+use super::NOOP;
+use crate::support::profile::{Profile, Ran};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// A move that writes a goal.
+fn write(id: &str) -> String {
+    format!(r#"{{"move":"write_goal","id":"{id}","body":"text of {id}","why":"x"}}"#)
+}
+
+fn beats(profile: &Profile) -> Vec<String> {
+    let log = profile.looop(&["log", "--json", "-n", "100"]).ok().json();
+    log["beats"].as_array().unwrap().iter().map(|beat| beat["beat"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Checks that two beats work while commits are blocked, that they say why, and that the first beat after the
+/// repair commits all of it.
+#[track_caller]
+fn catches_up(block: fn(&Profile), warning: &str, hint: &str, mend: fn(&Profile)) {
+    let profile = Profile::scripted(&[&write("a"), &write("b"), &write("c"), &write("d"), NOOP]);
+    profile.looop(&["tick"]).ok();
+    block(&profile);
+    let head = fs::read_to_string(profile.data().join(".git/HEAD"));
+    for id in ["b", "c"] {
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stdout.contains(&format!("write_goal {id} — done")), "{ran:?}");
+        assert_eq!(ran.stderr.matches(warning).count(), 1, "said once a beat: {ran:?}");
+        assert!(ran.stderr.contains("warning: ") && ran.stderr.contains(hint), "{ran:?}");
+        assert_eq!(profile.read(&format!("goals/{id}.md")), format!("text of {id}\n"));
+    }
+    let doctor = profile.looop(&["doctor"]);
+    assert!(doctor.code == 1 && doctor.stdout.contains("BAD  history: "), "{doctor:?}");
+    assert!(doctor.stdout.contains("fix: "), "{doctor:?}");
+    assert_eq!(fs::read_to_string(profile.data().join(".git/HEAD")).ok(), head.ok(), "HEAD is where it was");
+    mend(&profile);
+    let ran: Ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stderr.is_empty(), "{ran:?}");
+    let all = beats(&profile);
+    assert_eq!(all.len(), 4);
+    let log = profile.git(&["log", "--format=%B"]);
+    for beat in &all {
+        assert!(log.contains(&format!("\nBeat: {beat}\n")), "{beat}: {log}");
+    }
+    assert!(log.contains(&format!("(beat {})", all[1])), "the older one is named in the body: {log}");
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    profile.git(&["fsck", "--strict"]);
+    for id in ["a", "b", "c", "d"] {
+        assert_eq!(profile.git(&["show", &format!("HEAD:goals/{id}.md")]), format!("text of {id}\n"));
+    }
+    // The beat that caught up has a world of its own.
+    let rebuilt = profile.looop(&["log", &all[3], "--prompt"]).ok().stdout;
+    assert_eq!(rebuilt, profile.read(&format!("runs/{}/prompt.md", all[3])));
+    let lost = profile.looop(&["log", &all[1], "--prompt"]);
+    assert!(lost.code == 1 && lost.stderr.contains("git has no world of it"), "{lost:?}");
+}
+
+#[test]
+fn a_stale_index_lock_delays_commits_and_nothing_else() {
+    catches_up(
+        |profile| fs::write(profile.data().join(".git/index.lock"), "").unwrap(),
+        "index.lock exists",
+        "when no git runs in the data dir, run `rm ",
+        |profile| fs::remove_file(profile.data().join(".git/index.lock")).unwrap(),
+    );
+}
+
+#[test]
+fn a_detached_head_delays_commits_and_nothing_else() {
+    catches_up(
+        |profile| drop(profile.git(&["checkout", "-q", "--detach"])),
+        "is on no branch",
+        "switch main`",
+        |profile| drop(profile.git(&["switch", "-q", "main"])),
+    );
+}
+
+#[test]
+fn a_merge_in_progress_delays_commits_and_loses_nothing() {
+    catches_up(
+        |profile| {
+            profile.git(&["switch", "-qc", "other"]);
+            fs::write(profile.data().join("goals/other.md"), "x\n").unwrap();
+            profile.git(&["add", "goals/other.md"]);
+            profile.git(&["commit", "-qm", "other"]);
+            profile.git(&["switch", "-q", "main"]);
+            profile.git(&["merge", "-q", "--no-commit", "--no-ff", "other"]);
+        },
+        "a git merge is in progress",
+        "merge --abort`",
+        |profile| drop(profile.git(&["merge", "--abort"])),
+    );
+}
+
+#[test]
+fn a_git_that_is_no_directory_or_gone_is_not_followed() {
+    catches_up(
+        |profile| {
+            fs::rename(profile.data().join(".git"), profile.path("kept")).unwrap();
+            let text = format!("gitdir: {}\n", profile.path("kept").display());
+            fs::write(profile.data().join(".git"), text).unwrap();
+        },
+        ".git is not a plain directory",
+        "could not open the git history",
+        |profile| {
+            fs::remove_file(profile.data().join(".git")).unwrap();
+            fs::rename(profile.path("kept"), profile.data().join(".git")).unwrap();
+        },
+    );
+    catches_up(
+        |profile| fs::rename(profile.data().join(".git"), profile.path("kept")).unwrap(),
+        "No such file or directory",
+        "could not open the git history",
+        |profile| fs::rename(profile.path("kept"), profile.data().join(".git")).unwrap(),
+    );
+}
+
+#[test]
+fn a_repository_that_was_deleted_is_made_anew_by_init() {
+    let profile = Profile::scripted(&[&write("a"), &write("b"), NOOP]);
+    profile.looop(&["tick"]).ok();
+    fs::remove_dir_all(profile.data().join(".git")).unwrap();
+    assert!(profile.looop(&["tick"]).ok().stderr.contains("could not open the git history"));
+    profile.looop(&["init"]).ok();
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stderr.is_empty(), "{ran:?}");
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    assert_eq!(profile.git(&["show", "HEAD:goals/a.md"]), "text of a\n");
+}
+
+/// Makes a program that leaves a mark when it is run.
+fn trap(profile: &Profile, path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("#!/bin/sh\necho $0 >> {}\nexit 0\n", profile.path("sprung").display())).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn nothing_that_a_git_config_names_is_ever_run() {
+    let mut profile = Profile::scripted(&[&write("a"), &write("b"), NOOP]);
+    let hooks = [
+        "applypatch-msg",
+        "pre-commit",
+        "prepare-commit-msg",
+        "commit-msg",
+        "post-commit",
+        "pre-auto-gc",
+        "reference-transaction",
+        "post-index-change",
+        "fsmonitor-watchman",
+        "post-checkout",
+        "post-rewrite",
+    ];
+    let trapped = profile.path("trapped");
+    for hook in hooks {
+        trap(&profile, &profile.data().join(".git/hooks").join(hook));
+        trap(&profile, &profile.path("hooks").join(hook));
+    }
+    trap(&profile, &trapped);
+    let config = format!(
+        "[core]\n hooksPath = {1}\n fsmonitor = {0}\n editor = {0}\n pager = {0}\n sshCommand = {0}\n askPass = {0}\n\
+         [commit]\n gpgSign = true\n[tag]\n gpgSign = true\n[gpg]\n program = {0}\n[credential]\n helper = {0}\n\
+         [filter \"evil\"]\n clean = {0}\n smudge = {0}\n process = {0}\n required = true\n\
+         [diff]\n external = {0}\n[diff \"evil\"]\n textconv = {0}\n command = {0}\n[gc]\n recentObjectsHook = {0}\n\
+         [user]\n name = mallory\n email = m@x\n",
+        trapped.display(),
+        profile.path("hooks").display()
+    );
+    fs::write(profile.path("home/.gitconfig"), &config).unwrap();
+    let own = fs::read_to_string(profile.data().join(".git/config")).unwrap();
+    fs::write(profile.data().join(".git/config"), own + &config).unwrap();
+    fs::write(profile.data().join(".gitattributes"), "* filter=evil diff=evil\n").unwrap();
+    for (key, value) in
+        [("GIT_SSH_COMMAND", &trapped), ("GIT_EXTERNAL_DIFF", &trapped), ("GIT_ASKPASS", &trapped)]
+    {
+        profile.var(key, value.to_str().unwrap());
+    }
+    profile.var("GIT_AUTHOR_NAME", "mallory");
+    profile.goal("h", "---\ngoal: a human's\n---\n");
+    for _ in 0..3 {
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stderr.is_empty(), "{ran:?}");
+    }
+    for args in [&["status"][..], &["doctor"], &["why"], &["log"]] {
+        profile.looop(args);
+    }
+    assert!(!profile.path("sprung").exists(), "{}", fs::read_to_string(profile.path("sprung")).unwrap());
+    fs::remove_file(profile.path("home/.gitconfig")).unwrap();
+    fs::write(profile.data().join(".git/config"), "[core]\n repositoryformatversion = 0\n bare = false\n")
+        .unwrap();
+    fs::remove_dir_all(profile.data().join(".git/hooks")).unwrap();
+    let log = profile.git(&["log", "--format=%an %s"]);
+    assert!(log.contains("looop move: write_goal b") && log.contains("ada human: "), "{log}");
+    assert!(!log.contains("mallory"), "{log}");
+    assert_eq!(profile.git(&["show", "HEAD:goals/a.md"]), "text of a\n", "no filter changed what is stored");
+}

@@ -1,0 +1,205 @@
+//! The pulse: it beats at its start, sleeps until something changes, and outlives its beats but leaves nothing behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::races::{assert_settled, end, hang, left, runner, send, wait_for};
+use crate::support::profile::{Profile, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+const GOAL: &str = r#"{"move":"write_goal","id":"made","body":"goal: made\n","why":"w"}"#;
+
+/// How soon a change must start a beat. It is a fraction of a second, but the machine may be busy with other tests;
+/// the interval is an hour.
+const SOON: Duration = Duration::from_secs(5);
+/// How long nothing may happen for it to count as quiet: longer than the wait after a move.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// A running pulse, ended when dropped.
+struct Pulse {
+    child: Option<Child>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Pulse {
+    fn start(profile: &Profile) -> Pulse {
+        profile.config_more(json!({"interval": "1h"}));
+        let mut child = profile.spawn(&[]);
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (said, stdout) = (lines.clone(), child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                said.lock().unwrap().push(line);
+            }
+        });
+        Pulse { child: Some(child), lines }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// One line is printed for each beat.
+    fn wait_for_beats(&self, count: usize) {
+        wait_until(&format!("{count} beats"), || self.lines().len() >= count);
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// The beat that runs now.
+    fn tick(&self) -> Option<i32> {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();
+        let mut pids = children.split_whitespace().map(|pid| pid.parse().unwrap());
+        pids.find(|pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains("\0tick\0--pulse")
+        })
+    }
+
+    fn end(mut self) -> (i32, String) {
+        let child = self.child.take().unwrap();
+        send(&child, Signal::TERM);
+        let ran = end(child);
+        (ran.code, ran.stderr)
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            send(&child, Signal::TERM);
+            child.wait().unwrap();
+        }
+    }
+}
+
+/// Waits and looks: nothing may have happened by then.
+fn stay_quiet(pulse: &Pulse, beats: usize) {
+    let start = Instant::now();
+    wait_until("a quiet time", || start.elapsed() > QUIET);
+    assert_eq!(pulse.lines().len(), beats, "{:?}", pulse.lines());
+}
+
+fn idle_stamp(profile: &Profile) -> Option<Vec<u8>> {
+    let profiles = fs::read_dir(profile.path("home/.cache/looop")).ok()?;
+    profiles.flatten().find_map(|dir| fs::read(dir.path().join("idle")).ok())
+}
+
+#[test]
+fn it_beats_at_its_start_and_not_because_of_its_own_writes() {
+    let profile = Profile::scripted(&[
+        GOAL,
+        r#"{"move":"schedule","name":"later","in_s":9000,"note":"n","why":"w"}"#,
+        r#"{"move":"ask","text":"Which?","why":"w"}"#,
+        NOOP,
+    ]);
+    let pulse = Pulse::start(&profile);
+    // After each move it looks at the effect; after the noop the world is settled.
+    pulse.wait_for_beats(4);
+    let stamp = idle_stamp(&profile);
+    stay_quiet(&pulse, 4);
+    assert_eq!((profile.asked(), idle_stamp(&profile)), (4, stamp));
+    let lines = pulse.lines();
+    for (line, word) in lines.iter().zip(["write_goal made", "schedule later", "ask ", "noop"]) {
+        assert!(line.contains(word), "{word:?} is not in {line:?}");
+    }
+    let (code, stderr) = pulse.end();
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("ended; nothing is lost"), "{stderr}");
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_change_of_the_humans_wakes_it_at_once() {
+    let profile = Profile::scripted(&[r#"{"move":"ask","text":"Which?","why":"w"}"#, NOOP]);
+    profile.sensor("s.sh", "echo '{\"n\":1}'");
+    let pulse = Pulse::start(&profile);
+    pulse.wait_for_beats(2);
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"].as_str().unwrap().to_owned();
+    let edits: [(&str, &dyn Fn()); 7] = [
+        ("a goal in an editor", &|| profile.goal("g", "goal: g\n")),
+        ("a goal", &|| drop(profile.looop(&["goal", "write", "g", "goal: other"]).ok())),
+        ("the playbook", &|| drop(profile.looop_with(&["playbook", "write", "-"], "Be brief.\n").ok())),
+        ("a sensor", &|| profile.sensor("s.sh", "echo '{\"n\":2}'")),
+        ("a timer", &|| drop(profile.looop(&["schedule", "set", "t", "--in", "1h", "note"]).ok())),
+        ("an answer", &|| drop(profile.looop(&["answer", &ask, "this"]).ok())),
+        ("a pause", &|| drop(profile.looop(&["pause"]).ok())),
+    ];
+    for (what, edit) in edits {
+        let beats = pulse.lines().len();
+        edit();
+        let start = Instant::now();
+        pulse.wait_for_beats(beats + 1);
+        println!("{what}: {:?}", start.elapsed());
+        assert!(start.elapsed() < SOON, "{what}: {:?}", start.elapsed());
+        // A beat that the edit's own burst of events could still start belongs to the edit.
+        let settled = Instant::now();
+        wait_until("the burst to end", || settled.elapsed() > Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn it_outlives_a_killed_beat() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.sensor(
+        "s.sh",
+        &format!("[ -e {} ] || {} >/dev/null\necho '{{}}'", profile.path("go").display(), hang(&profile)),
+    );
+    let pulse = Pulse::start(&profile);
+    wait_until("the sensor", || !left(&profile).is_empty());
+    let tick = pulse.tick().expect("a beat runs");
+    kill_process(Pid::from_raw(tick).unwrap(), Signal::KILL).unwrap();
+    wait_until("the sensor to be ended", || left(&profile).is_empty());
+    fs::write(profile.path("go"), "").unwrap();
+    // It begins again by itself after a few seconds.
+    pulse.wait_for_beats(1);
+    assert!(pulse.lines()[0].contains("noop"), "{:?}", pulse.lines());
+    let (code, stderr) = pulse.end();
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("the beat was ended by signal 9"), "{stderr}");
+}
+
+#[test]
+fn ended_while_a_model_thinks_it_leaves_nothing() {
+    for trap in ["", "trap '' TERM INT\n"] {
+        let profile = Profile::scripted(&[NOOP]);
+        runner(
+            &profile,
+            &format!("{trap}setsid {} &\ntouch thinking\nexec {}", hang(&profile), hang(&profile)),
+        );
+        let pulse = Pulse::start(&profile);
+        wait_for(&profile, "thinking");
+        let start = Instant::now();
+        let (code, stderr) = pulse.end();
+        assert_eq!(code, 0, "{stderr}");
+        assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+        assert_eq!(left(&profile), Vec::<String>::new());
+        assert_settled(&profile);
+        profile.script(&[NOOP]);
+        assert!(profile.looop(&["tick"]).ok().stdout.contains("noop"));
+        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    }
+}
+
+#[test]
+fn there_is_one_pulse_and_only_a_forced_move_beside_it() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.goal("g", "goal: g\n");
+    let pulse = Pulse::start(&profile);
+    pulse.wait_for_beats(1);
+    for args in [&[][..], &["tick"]] {
+        let refused = profile.looop(args);
+        assert_eq!(refused.code, 75, "{refused:?}");
+        assert!(refused.stderr.contains(&format!("process {} is the pulse", pulse.pid())), "{refused:?}");
+    }
+    let forced = profile.looop(&["run", "g"]).ok();
+    assert!(forced.stdout.contains("noop"), "{forced:?}");
+}
