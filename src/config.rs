@@ -134,9 +134,9 @@ impl Env {
         if plain.trim().is_empty() { "human".to_owned() } else { plain }
     }
 
-    /// The human's editor: `$VISUAL`, else `$EDITOR`.
-    pub fn editor(&self) -> Option<&str> {
-        self.get("VISUAL").or(self.get("EDITOR"))
+    /// The human's editor: `$VISUAL`, else `$EDITOR`, else `vi`, as git has it.
+    pub fn editor(&self) -> &str {
+        self.get("VISUAL").or(self.get("EDITOR")).unwrap_or("vi")
     }
 
     /// The PATH of this process, or a usual one.
@@ -168,6 +168,8 @@ pub struct Config {
     pub settings: Settings,
     /// What is odd but no error, one line each.
     pub warnings: Vec<String>,
+    /// Keys that are set and have no effect in this version.
+    pub unused: Vec<&'static str>,
     runners: BTreeMap<String, RunnerFile>,
 }
 
@@ -209,7 +211,20 @@ pub fn load(env: &Env) -> Result<Config> {
         home: env.dirs.home.clone(),
         protected,
     };
-    Ok(Config { path, interval_ms, decide, settings, warnings, runners: parsed.runners })
+    let unused = unused(&parsed);
+    Ok(Config { path, interval_ms, decide, settings, warnings, unused, runners: parsed.runners })
+}
+
+fn unused(parsed: &ConfigFile) -> Vec<&'static str> {
+    let set = [
+        ("worker", parsed.worker.is_some()),
+        ("verify", !parsed.verify.is_empty()),
+        ("notify", !parsed.notify.is_empty()),
+        ("budget.goal_usd", parsed.budget.goal_usd.is_some()),
+        ("budget.worker_usd", parsed.budget.worker_usd.is_some()),
+        ("limits.workers", parsed.limits.workers.is_some()),
+    ];
+    set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
 }
 
 fn usage(what: String) -> anyhow::Error {

@@ -120,7 +120,8 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     file::make_dir(&config_dir)?;
     let (data, config) = (dir.join("data"), config_dir.join("looop.json"));
     let script = config_dir.join("replies.jsonl");
-    file::write(&script, replies(repo).as_bytes(), 0o600, file::Keep::Whole)?;
+    let has_git = program::find_program("git", &Env::read()?.path(), dir).is_some();
+    file::write(&script, replies(repo, has_git).as_bytes(), 0o600, file::Keep::Whole)?;
     let own = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| program::self_path());
     let path = Env::read()?.path();
     let file_text = json!({
@@ -157,8 +158,12 @@ fn pin_repo(text: &str, repo: &Path) -> String {
 }
 
 /// What the scripted runner says, one reply a line.
-fn replies(repo: &Path) -> String {
+fn replies(repo: &Path, has_git: bool) -> String {
     let repo = repo.to_string_lossy();
+    let argv = match has_git {
+        true => json!(["git", "-C", repo, "status", "--short", "--branch"]),
+        false => json!(["ls", "-l", repo]),
+    };
     let all = [
         json!({
             "move": "write_goal",
@@ -170,7 +175,7 @@ fn replies(repo: &Path) -> String {
         json!({ "move": "noop", "why": "the goal is written down; the next step is the human's" }),
         json!({
             "move": "run",
-            "argv": ["git", "-C", repo, "status", "--short", "--branch"],
+            "argv": argv,
             "goal": "tidy-repo",
             "why": "the exact list of uncommitted files is needed before anything can be proposed",
         }),

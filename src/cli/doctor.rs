@@ -4,10 +4,11 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, print};
+use crate::model::charge::Charge;
 use crate::model::fault::Fault;
 use crate::runner::Call;
 use crate::store::history::History;
-use crate::store::{file, layout, logs, seed, texts};
+use crate::store::{file, layout, ledger, logs, seed, texts};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
@@ -54,7 +55,7 @@ fn from_error(what: &str, error: &anyhow::Error) -> Finding {
 /// How long the runner may take to answer the doctor, in milliseconds.
 const ASK_TIMEOUT_MS: i64 = 60_000;
 
-/// Checks everything; exit 1 when something is bad. Only `--ask` writes: the question goes to the archive.
+/// Checks everything; exit 1 when something is bad. Only `--ask` writes: question and cost are kept.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let mut found = Vec::new();
     config(app, args, &mut found);
@@ -91,6 +92,10 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
             format!("{path} is not there; all defaults"),
             &["looop init"],
         )),
+    }
+    if !config.unused.is_empty() {
+        let keys = config.unused.join(", ");
+        found.push(finding(Health::Odd, "config", format!("without effect in this version: {keys}"), &[]));
     }
     let runner = match config.decider() {
         Ok(runner) => runner,
@@ -133,7 +138,16 @@ fn ask(app: &App, config: &crate::config::Config, runner: &dyn crate::runner::Ru
         cancel: &cancel,
         frame: None,
     };
-    match runner.decide(&mut call) {
+    let asked = runner.decide(&mut call);
+    let usage = match &asked {
+        Ok(reply) => reply.usage.clone(),
+        Err(failed) => failed.usage.clone(),
+    };
+    let (at_ms, day) = (app.now.unix_ms, app.now.day());
+    let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
+    let charge = Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
+    ledger::append(&app.layout, &charge)?;
+    match asked {
         Ok(reply) => Ok(crate::model::json::clip(&crate::model::ask::visible(reply.text.trim(), false), 80)),
         Err(failed) => Err(Fault::failed(format!("{}: {}", failed.class.word(), failed.why)).into()),
     }

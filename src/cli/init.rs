@@ -29,6 +29,11 @@ pub fn run(app: &App) -> Result<u8> {
         )),
         found => print::line(&format!("{}  {}", style.bold("runners"), found.join(", "))),
     }
+    if !found.iter().any(|name| name == "pi") {
+        print::line(
+            "         only pi decides by itself in this version; name any other program as a runner of your own",
+        );
+    }
     print::line("");
     print::line("Next:");
     print::line("  looop demo            see real beats with a scripted runner; costs nothing");

@@ -9,7 +9,7 @@ use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::store::history::History;
 use crate::store::{file, logs};
-use crate::tick::{frame, prompt};
+use crate::tick::{act, frame, prompt};
 
 /// Arguments of `looop log`.
 #[derive(Debug, clap::Args)]
@@ -67,6 +67,11 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     for line in shown {
         print::line(&visible(line, false));
+    }
+    if let Some(beat) = &args.beat {
+        let output = file::read(&app.layout.runs().join(beat).join(act::OUTPUT), 64 << 20).ok().flatten();
+        let text = String::from_utf8_lossy(&output.unwrap_or_default()).into_owned();
+        text.lines().for_each(|line| print::line(&format!("  {}", visible(line, false))));
     }
     Ok(0)
 }

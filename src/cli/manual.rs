@@ -70,7 +70,7 @@ Environment
   LOOOP_DATA_DIR  LOOOP_CONFIG  LOOOP_INTERVAL  LOOOP_DECIDE  NO_COLOR  VISUAL  EDITOR
 
 Exit codes
-  0 done   1 failed   2 usage   3 a human is waited for   75 another beat holds the lock
+  0 done   1 failed   2 usage   75 another beat holds the lock
 ";
 
 /// Prints the version.

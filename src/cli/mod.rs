@@ -203,7 +203,8 @@ impl App {
         if !seed::is_set_up(&self.layout) {
             init::first_run(self)?;
         }
-        layout::check(&self.layout)
+        layout::check(&self.layout)?;
+        seed::make_dirs(&self.layout)
     }
 
     fn config(&self) -> Result<Config> {
@@ -218,7 +219,8 @@ impl App {
             lock::Holders::Seen(pids) => tree::ancestors().iter().any(|pid| pids.contains(pid)),
             lock::Holders::Unseen => true,
         };
-        if !refused {
+        let looking = lock::lookers(&self.layout.look_lock());
+        if !refused && !tree::ancestors().iter().any(|pid| looking.contains(pid)) {
             return Ok(());
         }
         let what = format!("could not {verb}: this is for a human, and a beat of looop started this process");
@@ -261,6 +263,9 @@ fn body(app: &App, what: &str, argument: Option<&str>, present: &str) -> Result<
 fn read_stdin(what: &str) -> Result<String> {
     use std::io::Read;
     let cap = crate::store::texts::MAX_TEXT_BYTES;
+    if print::stdin_is_tty() {
+        print::note(&format!("reading {what} from here; Ctrl-D ends it"));
+    }
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(cap as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > cap {
@@ -274,15 +279,11 @@ fn read_stdin(what: &str) -> Result<String> {
 
 /// Opens the human's editor on a copy and returns what they saved.
 fn edit(app: &App, what: &str, present: &str) -> Result<String> {
-    let Some(editor) = app.env.editor() else {
-        let fault = Fault::usage(format!("could not edit {what}: neither VISUAL nor EDITOR is set"));
-        return Err(fault.hint("give the text on stdin").into());
-    };
     let dir = app.layout.cache().join("edit");
     crate::store::file::make_dir(&dir)?;
     let draft = dir.join("draft.md");
     crate::store::file::write(&draft, present.as_bytes(), 0o600, crate::store::file::Keep::Whole)?;
-    let done = program::run_interactive(editor, &draft)?;
+    let done = program::run_interactive(app.env.editor(), &draft)?;
     if !done {
         return Err(Fault::failed(format!("could not edit {what}: the editor failed"))
             .hint("nothing was changed")

@@ -148,6 +148,7 @@ fn test(app: &App, one: Option<&str>) -> Result<u8> {
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
     let runner = config.decider()?;
+    let _look = lock::look(&app.layout.look_lock())?;
     crate::sys::tree::become_subreaper();
     let mut ctx = super::tick::ctx(app, &config, runner.as_ref(), &cancel);
     ctx.dry = true;

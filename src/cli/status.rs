@@ -10,6 +10,7 @@ use crate::model::charge::dollars;
 use crate::model::time::human_ms;
 use crate::model::world::{Goal, Reading};
 use crate::store::{ledger, lock, records, texts};
+use crate::tick::gate;
 
 /// Arguments of `looop status`.
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,7 @@ struct Facts {
     asks: Vec<Value>,
     schedules: Vec<Value>,
     problems: Vec<String>,
-    today_micros: u64,
+    today: ledger::Spent,
 }
 
 /// Prints the status. It reads files only: no sensor is run and nothing is written.
@@ -95,7 +96,7 @@ fn gather(app: &App) -> Result<Facts> {
             .map(|(name, s)| json!({ "name": name, "note": s.note, "due_ms": s.next_ms(beat.fired.get(name).copied(), app.now) }))
             .collect(),
         problems,
-        today_micros: ledger::spent_today(layout, app.now)?,
+        today: ledger::spent_today(layout, app.now)?,
         beat,
     })
 }
@@ -103,7 +104,7 @@ fn gather(app: &App) -> Result<Facts> {
 fn gate_words(app: &App, facts: &Facts) -> String {
     let beat = &facts.beat;
     if let Some(why) = &beat.halted {
-        return format!("halted: {why}");
+        return format!("halted: {why}; `looop resume` goes on");
     }
     if let Some(paused) = &facts.paused {
         return format!(
@@ -114,7 +115,7 @@ fn gate_words(app: &App, facts: &Facts) -> String {
     match (&beat.backoff, &beat.settled) {
         (Some(backoff), _) => {
             let ago = human_ms(app.now.elapsed_ms(backoff.at_ms));
-            format!("{} failures in a row, the last one {ago} ago", backoff.fails)
+            format!("{}, the last one {ago} ago", gate::in_a_row(backoff.fails))
         }
         (None, _) if beat.decisions == 0 => "no decision yet".to_owned(),
         (None, Settled::No) => "the next beat decides".to_owned(),
@@ -143,7 +144,7 @@ fn as_json(app: &App, facts: &Facts) -> Value {
         "asks": facts.asks,
         "claims": [],
         "schedules": facts.schedules,
-        "cost": { "today_micros": facts.today_micros, "day": app.now.day() },
+        "cost": { "today_micros": facts.today.cost_micros, "today_unmetered": facts.today.unmetered, "day": app.now.day() },
         "sandbox": { "engine": "none" },
         "problems": facts.problems,
         "data_dir": app.layout.root(),
@@ -176,7 +177,9 @@ fn as_text(app: &App, facts: &Facts) -> String {
     if let Some(failure) = &beat.failure {
         put("failure", style.red(&format!("{}: {}", failure.class, visible(&failure.why, false))));
     }
-    put("today", dollars(facts.today_micros));
+    let unmetered = facts.today.unmetered;
+    let more = if unmetered > 0 { format!(" + {unmetered} unmetered calls") } else { String::new() };
+    put("today", format!("{}{more}", dollars(facts.today.cost_micros)));
     put("goals", names(&facts.goals, "id"));
     put("sensors", sensor_words(app, &facts.sensors));
     if !facts.schedules.is_empty() {

@@ -29,7 +29,10 @@ pub struct Args {
     /// Print the outcome as JSON.
     #[arg(long)]
     json: bool,
-    /// Draw an idle beat over the last one; for the pulse.
+    /// Say nothing of a beat that decides nothing; for cron.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Draw a beat that decides nothing over the last one; for the pulse.
     #[arg(long, hide = true)]
     pulse: bool,
 }
@@ -60,7 +63,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     let cancel = Cancel::on_signals()?;
     let held = lock::tick(&app.layout.tick_lock())?;
-    beat(app, &cancel, None, args.json, args.pulse, held)
+    beat(app, &cancel, None, voice(args.json, args.quiet, args.pulse), held)
 }
 
 /// Runs one beat that decides on a move for a goal.
@@ -69,21 +72,36 @@ pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     app.human_only("run a goal")?;
     let cancel = Cancel::on_signals()?;
     let held = lock::tick_patiently(&app.layout.tick_lock(), PATIENCE_MS, &cancel)?;
-    beat(app, &cancel, Some(args.goal.clone()), args.json, false, held)
+    beat(app, &cancel, Some(args.goal.clone()), voice(args.json, false, false), held)
 }
 
-fn beat(
-    app: &App,
-    cancel: &Cancel,
-    forced: Option<Name>,
-    json: bool,
-    pulse: bool,
-    held: lock::Held,
-) -> Result<u8> {
+/// How a beat speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Voice {
+    /// One line for each beat.
+    Plain,
+    /// One JSON value for each beat.
+    Json,
+    /// Nothing for a beat that decides nothing.
+    Quiet,
+    /// As plain, but what is only waiting is drawn over on a terminal.
+    Pulse,
+}
+
+fn voice(json: bool, quiet: bool, pulse: bool) -> Voice {
+    match (json, quiet, pulse) {
+        (true, _, _) => Voice::Json,
+        (_, true, _) => Voice::Quiet,
+        (_, _, true) => Voice::Pulse,
+        _ => Voice::Plain,
+    }
+}
+
+fn beat(app: &App, cancel: &Cancel, forced: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
     let config = app.config()?;
     let runner = config.decider()?;
     tree::become_subreaper();
-    let spinner = (!json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
+    let spinner = (voice != Voice::Json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
     let mut ctx = ctx(app, &config, runner.as_ref(), cancel);
     ctx.forced = forced;
     ctx.frame = spinner;
@@ -97,10 +115,9 @@ fn beat(
     for warning in config.warnings.iter().chain(&report.warnings) {
         print::note(&format!("warning: {warning}"));
     }
-    if json {
-        print::json(&envelope("beat", as_json(&report)));
-    } else {
-        say(app, &report, started.spent_ms(), pulse);
+    match voice {
+        Voice::Json => print::json(&envelope("beat", as_json(&report))),
+        voice => say(app, &report, started.spent_ms(), voice),
     }
     Ok(match report.what {
         What::Failed(_) | What::Cancelled => 1,
@@ -160,7 +177,7 @@ fn as_json(report: &Report) -> serde_json::Value {
     value
 }
 
-fn say(app: &App, report: &Report, took_ms: i64, pulse: bool) {
+fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
     let style = app.style;
     let time = clock::now().local().format("%H:%M:%S").to_string();
     let cost = report.usage.as_ref().map(|usage| match usage.basis {
@@ -169,16 +186,19 @@ fn say(app: &App, report: &Report, took_ms: i64, pulse: bool) {
     });
     let tail = style.dim(&format!(" ({}{})", human_ms(took_ms), cost.unwrap_or_default()));
     let text = match &report.what {
-        What::Held(hold @ Hold::Idle) => {
-            let text = style.dim(&format!("{time} idle — {} ({})", hold.words(), human_ms(took_ms)));
-            if pulse && print::stderr_is_tty() {
-                print::redraw(&text);
-            } else {
-                print::line(&text);
-            }
-            return;
+        What::Held(hold) => {
+            let wakes_nobody = !matches!(hold, Hold::Halted { .. } | Hold::OutOfBudget);
+            let idle = format!("{time} idle — {} ({})", hold.words(), human_ms(took_ms));
+            let text = match hold {
+                Hold::Idle => style.dim(&idle),
+                _ => format!("{time} {}{tail}", style.yellow(&format!("held — {}", hold.words()))),
+            };
+            return match voice {
+                Voice::Quiet if wakes_nobody => {}
+                Voice::Pulse if wakes_nobody && print::stderr_is_tty() => print::redraw(&text),
+                _ => print::line(&text),
+            };
         }
-        What::Held(hold) => format!("{time} {}{tail}", style.yellow(&format!("held — {}", hold.words()))),
         What::Moved(last) => {
             let object = clip(&crate::model::ask::visible(&last.object, false), 60);
             let object = if object.is_empty() { object } else { format!(" {object}") };
@@ -205,6 +225,7 @@ pub struct Preview {
 /// Runs the sensors and the gate without writing or spending.
 pub fn preview(app: &App, config: &Config) -> Result<Preview> {
     let cancel = Cancel::on_signals()?;
+    let _look = lock::look(&app.layout.look_lock())?;
     tree::become_subreaper();
     let idle = crate::runner::command::Command {
         name: config.decide.clone(),

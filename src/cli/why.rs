@@ -65,7 +65,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         }
     }
     print::line(&format!("{} {words}", style.bold("now:")));
-    if !sensors.is_empty() {
+    if sensors.iter().any(|row| row.key != "(none)") {
         print::line(&style.bold("decisions of the last week, by the sensor that woke them"));
         let rows: Vec<Vec<String>> = sensors.iter().map(cells).collect();
         print::raw(print::table(&rows).as_bytes());

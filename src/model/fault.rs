@@ -9,8 +9,6 @@ pub enum Kind {
     Failed,
     /// The caller asked for something that cannot be meant: exit code 2.
     Usage,
-    /// A human is waited for: exit code 3.
-    Waiting,
     /// Another tick holds the lock: exit code 75, as `EX_TEMPFAIL` in sysexits.h.
     Busy,
 }
@@ -21,7 +19,6 @@ impl Kind {
         match self {
             Kind::Failed => 1,
             Kind::Usage => 2,
-            Kind::Waiting => 3,
             Kind::Busy => 75,
         }
     }

@@ -45,7 +45,7 @@ impl Runner for Command {
             }
             Exit::Code(0) => return Ok(Reply { text, usage, raw: ended.stdout, stderr }),
             Exit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
-            other => (Class::Crashed, format!("it ended with {other:?}: {}", last_words(&stderr))),
+            other => (Class::Crashed, format!("it ended with {}: {}", other.words(), last_words(&stderr))),
         };
         let class = if transient { Class::Transient } else { class };
         Err(Box::new(Failed { class, why, usage, raw: ended.stdout, stderr }))

@@ -81,7 +81,7 @@ impl Runner for Pi {
             (Exit::Code(0), None) => return Ok(Reply { text: stream.text, usage, raw, stderr }),
             (exit, None) => {
                 let words = last_words(&stderr);
-                (classify(&words), format!("pi ended with {exit:?}: {words}"))
+                (classify(&words), format!("pi ended with {}: {words}", exit.words()))
             }
         };
         Err(Box::new(Failed { class, why, usage, raw, stderr }))

@@ -222,8 +222,8 @@ pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<(
     let ended = proc::run_one(job, cancel, None)?;
     anyhow::ensure!(
         ended.exit == proc::Exit::Code(0),
-        "could not pack the history: git gc ended with {:?}: {}",
-        ended.exit,
+        "could not pack the history: git gc ended with {}: {}",
+        ended.exit.words(),
         String::from_utf8_lossy(&ended.stdout).trim()
     );
     Ok(())

@@ -113,6 +113,11 @@ impl Layout {
         self.root.join("paused.json")
     }
 
+    /// Present while a move waits for its commit, because git could not take it.
+    pub fn commit_pending(&self) -> PathBuf {
+        self.root.join("commit.pending")
+    }
+
     /// The machine log.
     pub fn events(&self) -> PathBuf {
         self.root.join("events.jsonl")
@@ -121,6 +126,11 @@ impl Layout {
     /// The lock of a whole beat.
     pub fn tick_lock(&self) -> PathBuf {
         self.root.join("tick.lock")
+    }
+
+    /// Held by whoever runs sensors without a beat, as `looop why` does; many may.
+    pub fn look_lock(&self) -> PathBuf {
+        self.root.join("look.lock")
     }
 
     /// Held by the one pulse of a data dir.

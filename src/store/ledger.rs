@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Keep};
 use super::layout::Layout;
-use crate::model::charge::Charge;
+use crate::model::charge::{Basis, Charge};
 use crate::model::time::Now;
 
 /// The longest month file that is read, in bytes: some three million lines.
@@ -25,8 +25,18 @@ pub struct Month {
 #[serde(deny_unknown_fields)]
 struct Totals {
     day: String,
-    cost_micros: u64,
+    spent: Spent,
     ledger_bytes: u64,
+}
+
+/// What was spent on one day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spent {
+    /// Millionths of a US dollar, of calls whose cost was reported.
+    pub cost_micros: u64,
+    /// Calls whose cost nobody reported.
+    pub unmetered: u64,
 }
 
 /// Appends a charge, durably.
@@ -67,28 +77,32 @@ pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
     Ok(all)
 }
 
-/// What was spent on the local day of `now`, in millionths of a dollar.
+/// What was spent on the local day of `now`.
 ///
 /// # Errors
 /// Names the file that could not be read: a budget is never taken for unspent because its ledger is unreadable.
-pub fn spent_today(layout: &Layout, now: Now) -> Result<u64> {
+pub fn spent_today(layout: &Layout, now: Now) -> Result<Spent> {
     let month = layout.cost().join(format!("{}.jsonl", now.month()));
     let ledger_bytes = match std::fs::metadata(&month) {
         Ok(meta) => meta.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Spent::default()),
         Err(error) => return Err(error).with_context(|| format!("could not read `{}`", month.display())),
     };
     let path = layout.cost().join("totals.json");
     let known = file::read_text(&path, 4096).ok().flatten().and_then(|text| serde_json::from_str(&text).ok());
-    if let Some(Totals { day, cost_micros, ledger_bytes: length }) = known
+    if let Some(Totals { day, spent, ledger_bytes: length }) = known
         && day == now.day()
         && length == ledger_bytes
     {
-        return Ok(cost_micros);
+        return Ok(spent);
     }
     let charges = read_from(layout, &now.month())?.charges;
     let day = now.day();
-    Ok(charges.iter().filter(|c| c.day == day).map(|c| c.usage.cost_micros).sum())
+    let today = charges.iter().filter(|charge| charge.day == day);
+    Ok(today.fold(Spent::default(), |sum, charge| Spent {
+        cost_micros: sum.cost_micros.saturating_add(charge.usage.cost_micros),
+        unmetered: sum.unmetered + u64::from(charge.usage.basis != Basis::Reported),
+    }))
 }
 
 /// Writes the day's total beside the ledger, so that the next beat need not sum it up again.
@@ -96,10 +110,10 @@ pub fn spent_today(layout: &Layout, now: Now) -> Result<u64> {
 /// # Errors
 /// Names the file.
 pub fn save_total(layout: &Layout, now: Now) -> Result<()> {
-    let cost_micros = spent_today(layout, now)?;
+    let spent = spent_today(layout, now)?;
     let month = layout.cost().join(format!("{}.jsonl", now.month()));
     let ledger_bytes = std::fs::metadata(&month).map(|meta| meta.len()).unwrap_or_default();
-    let totals = Totals { day: now.day(), cost_micros, ledger_bytes };
+    let totals = Totals { day: now.day(), spent, ledger_bytes };
     let text = serde_json::to_string(&totals).context("could not write totals as JSON")?;
     file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, Keep::Whole)
 }

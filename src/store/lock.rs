@@ -75,6 +75,22 @@ pub fn is_busy(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Fault>().is_some_and(|fault| fault.kind == Kind::Busy)
 }
 
+/// Takes a lock that many may hold at once, for the time of a look.
+///
+/// # Errors
+/// When the file cannot be opened or locked.
+pub fn look(path: &Path) -> Result<Held> {
+    // On a disk that cannot be written the file may still be there to be locked.
+    let file = File::open(path).or_else(|_| open(path))?;
+    file.try_lock_shared().with_context(|| format!("could not lock `{}`", path.display()))?;
+    Ok(Held(file))
+}
+
+/// All processes that hold this lock, alone or together.
+pub fn lookers(path: &Path) -> Vec<u32> {
+    File::open(path).ok().and_then(|file| listed(&file, &["READ", "WRITE"])).unwrap_or_default()
+}
+
 /// The process that holds this lock now, as the kernel lists it; none when nobody does, or nobody that can be
 /// seen from here. The lock itself is not touched.
 pub fn holder(path: &Path) -> Option<u32> {
@@ -126,13 +142,17 @@ pub fn store(path: &Path) -> Result<Held> {
 /// The processes that hold this file's lock for themselves, as the kernel lists them; none where it does not.
 /// Nothing is written into the lock file for that, because an idle beat must not write a byte.
 fn writers(file: &File) -> Option<Vec<u32>> {
+    listed(file, &["WRITE"])
+}
+
+fn listed(file: &File, modes: &[&str]) -> Option<Vec<u32>> {
     let inode = format!(":{}", file.metadata().ok()?.ino());
     let table = std::fs::read_to_string(LOCKS).ok()?;
     // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`, as in proc(5).
     let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let held = fields.filter(|f| {
         f.get(1) == Some(&"FLOCK")
-            && f.get(3) == Some(&"WRITE")
+            && f.get(3).is_some_and(|mode| modes.contains(mode))
             && f.get(5).is_some_and(|id| id.ends_with(&inode))
     });
     Some(held.filter_map(|f| f.get(4)?.parse().ok()).collect())

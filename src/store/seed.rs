@@ -30,6 +30,7 @@ const IGNORE: &str = "\
 /cost/
 /runs/
 /events.jsonl*
+/commit.pending
 ";
 
 /// Directories of a data dir.
@@ -67,9 +68,7 @@ pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
         layout::check_root(layout)?;
     }
     refuse_foreign(layout)?;
-    for dir in DIRS {
-        file::make_dir(&layout.file(dir))?;
-    }
+    make_dirs(layout)?;
     History::init(layout.root())?;
     file::write(&layout.file(".gitignore"), IGNORE.as_bytes(), 0o600, Keep::Durable)?;
     for (path, text, mode) in FILES {
@@ -82,6 +81,24 @@ pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
     layout::write_format(layout)?;
     layout::check(layout)?;
     Ok(made)
+}
+
+/// Makes the directories that are missing: git does not keep empty ones, so a data dir that was cloned back has
+/// none of them.
+///
+/// # Errors
+/// Names the directory.
+pub fn make_dirs(layout: &Layout) -> Result<()> {
+    for dir in DIRS.iter().map(|dir| layout.file(dir)).filter(|dir| !dir.exists()) {
+        file::make_dir(&dir)?;
+    }
+    // Made here, so that a look at the data dir has nothing to write.
+    for lock in
+        [layout.tick_lock(), layout.look_lock(), layout.store_lock()].iter().filter(|lock| !lock.exists())
+    {
+        file::write(lock, b"", 0o600, Keep::Whole)?;
+    }
+    Ok(())
 }
 
 /// Commits what looop itself put there, so that the first beat credits people only with what they wrote.

@@ -84,6 +84,20 @@ pub enum Exit {
     Cancelled,
 }
 
+impl Exit {
+    /// The end in words, for a sentence: `exit code 3`, `signal 9`.
+    pub fn words(&self) -> String {
+        match self {
+            Exit::Code(code) => format!("exit code {code}"),
+            Exit::Signal(signal) => format!("signal {signal}"),
+            Exit::Timeout => "its deadline".to_owned(),
+            Exit::TooMuch => "too much output".to_owned(),
+            Exit::NotStarted(why) => format!("no start: {why}"),
+            Exit::Cancelled => "an interruption".to_owned(),
+        }
+    }
+}
+
 /// What is left of a child.
 #[derive(Debug)]
 pub struct Ended {

@@ -15,6 +15,8 @@ use crate::sys::tree;
 
 /// How much of the end of a command's output the next decision sees, in bytes.
 const TAIL_BYTES: usize = 4_000;
+/// The archived file with the end of what a command printed.
+pub const OUTPUT: &str = "output.txt";
 /// How much of the journal is searched for a beat's id, in bytes.
 const SEARCH_BYTES: usize = 64 * 1024;
 
@@ -90,6 +92,8 @@ fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -
         Exit::Cancelled => "interrupted, perhaps half done".to_owned(),
         Exit::TooMuch => "ended for printing too much".to_owned(),
     };
+    let kept = logs::archive(layout, &intent.beat, OUTPUT, &ended.stdout);
+    log::warn_on_error(ctx, kept);
     let from = ended.stdout.len().saturating_sub(TAIL_BYTES);
     let tail = String::from_utf8_lossy(&ended.stdout[from..]).into_owned();
     Ok(Outcome::Ran { status, tail, took_ms: ended.took_ms })

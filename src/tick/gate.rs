@@ -108,17 +108,22 @@ pub enum Hold {
     OutOfBudget,
 }
 
+/// So many failures, in words.
+pub fn in_a_row(fails: u32) -> String {
+    if fails == 1 { "a failure".to_owned() } else { format!("{fails} failures in a row") }
+}
+
 impl Hold {
     /// The hold in words.
     pub fn words(&self) -> String {
         match self {
             Hold::Idle => "nothing changed".to_owned(),
-            Hold::Halted { why } => format!("halted: {why}"),
+            Hold::Halted { why } => format!("halted: {why}; `looop resume` goes on"),
             Hold::Paused { why } if why.is_empty() => "paused".to_owned(),
             Hold::Paused { why } => format!("paused: {why}"),
             Hold::Flapping { sensors } => format!("only flapping sensors changed: {}", sensors.join(", ")),
             Hold::BackingOff { fails, left_ms } => {
-                format!("backing off for {} after {fails} failures in a row", human_ms(*left_ms))
+                format!("backing off for {} after {}", human_ms(*left_ms), in_a_row(*fails))
             }
             Hold::RateLimited { per_hour, left_ms } => {
                 format!(

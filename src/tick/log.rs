@@ -20,6 +20,7 @@ use crate::model::name::Name;
 use crate::model::step::{Decided, Event, Seen};
 use crate::model::time::beat_id;
 use crate::model::world::{Frame, Items, digest_items};
+use crate::runner::Class;
 use crate::store::commits::{self, Commits};
 use crate::store::{deeds, file, layout, ledger, logs, records};
 
@@ -91,6 +92,9 @@ pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
         beat.budget_told = Some(day);
         records::save_beat(ctx.layout, beat)?;
         event(ctx, "out_of_budget", &[]);
+    }
+    if ctx.layout.commit_pending().exists() {
+        commit_moves(ctx, beat);
     }
     let idle = ctx.layout.idle();
     let text = format!("{}\n", ctx.now.unix_ms);
@@ -200,6 +204,22 @@ fn commit_people(ctx: &mut Ctx, beat: &mut Beat) {
     warn_on_error(ctx, made);
 }
 
+/// Commits the moves that are not in git yet. Where git cannot take them, a mark makes each later beat try again.
+fn commit_moves(ctx: &mut Ctx, beat: &Beat) {
+    let Some(message) = message_of(&beat.uncommitted) else { return };
+    let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
+    let made = Commits::open(ctx.layout, ctx.now, &ctx.person)
+        .and_then(|commits| commits.looop(&message, &paths, &BTreeMap::new()));
+    let mark = ctx.layout.commit_pending();
+    let marked = match &made {
+        Ok(_) if mark.exists() => file::remove(&mark),
+        Ok(_) => Ok(()),
+        Err(_) => file::write(&mark, b"", 0o600, file::Keep::Whole),
+    };
+    warn_on_error(ctx, marked);
+    warn_on_error(ctx, made);
+}
+
 /// The message of a commit for moves: the newest one's journal line, older ones that were not committed in
 /// the body, and the newest one's trailers.
 fn message_of(notes: &[CommitNote]) -> Option<String> {
@@ -255,7 +275,10 @@ pub fn answer(
     match asked {
         Asked::Cancelled(usage) => Event::Cancelled { charge: charge(usage, None) },
         Asked::Failed(failure, usage) => {
-            Event::Failed { charge: Some(charge(usage, None)), human: seen.human.clone(), failure }
+            // A program that could not even be started has spent nothing.
+            let spent = failure.class != Class::Missing.word();
+            let charge = spent.then(|| charge(usage, None));
+            Event::Failed { charge, human: seen.human.clone(), failure }
         }
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
@@ -280,12 +303,7 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
         (_, Some(last)) if last.beat == id => What::Moved(last.clone()),
         _ => What::Cancelled,
     };
-    if let Some(message) = message_of(&beat.uncommitted) {
-        let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
-        let made = Commits::open(ctx.layout, ctx.now, &ctx.person)
-            .and_then(|commits| commits.looop(&message, &paths, &BTreeMap::new()));
-        warn_on_error(ctx, made);
-    }
+    commit_moves(ctx, beat);
     let collected = commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel);
     warn_on_error(ctx, collected);
     match &what {
@@ -323,9 +341,7 @@ fn tidy(ctx: &Ctx, beat: &Beat, sensed: &Sensed) -> Result<()> {
             deeds::drop_schedule(ctx.layout, name, schedule)?;
         }
     }
-    if ctx.settings.budget.day_micros.is_some() {
-        ledger::save_total(ctx.layout, ctx.now)?;
-    }
+    ledger::save_total(ctx.layout, ctx.now)?;
     logs::rotate_journal(ctx.layout, ctx.now)?;
     logs::prune_archive(ctx.layout)
 }

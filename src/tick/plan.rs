@@ -296,7 +296,8 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
     let before = file::read(&ctx.layout.file(&path), 1 << 20).ok().flatten().unwrap_or_default();
     let before = String::from_utf8_lossy(&before).into_owned();
     let diff = similar::TextDiff::from_lines(before.as_str(), text.as_str());
-    let shown = diff.unified_diff().header(&path, &path).to_string();
+    let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
+    let shown = diff.unified_diff().header(old_name, &path).to_string();
     subject.replaces = replaces;
     Ok(Ok((subject, shown)))
 }

@@ -60,7 +60,7 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let readings = readings(ctx, &sensors)?;
     let now = ctx.now;
     let spent = match ctx.settings.budget.day_micros {
-        Some(_) => ledger::spent_today(layout, now)?,
+        Some(_) => ledger::spent_today(layout, now)?.cost_micros,
         None => 0,
     };
     let fresh = |id: &Name| !beat.closed_asks.contains(id);

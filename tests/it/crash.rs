@@ -238,7 +238,7 @@ impl Stage {
         // The second one is forced, since only a deciding beat must leave everything committed.
         for args in [&["tick"][..], &["run", "keep"]] {
             let ran = self.profile.looop(args);
-            let failed = scene.reply.is_none() && ran.stdout.contains("Code(3)");
+            let failed = scene.reply.is_none() && ran.stdout.contains("exit code 3");
             if (ran.code != 0 && !failed) || ran.stderr.contains("warning") {
                 wrong.push(format!("{args:?} exits {}: {}{}", ran.code, ran.stdout, ran.stderr));
             }

@@ -17,3 +17,4 @@ mod sense;
 mod speed;
 mod support;
 mod tidy;
+mod verbs;

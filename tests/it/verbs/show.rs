@@ -2,11 +2,12 @@
 
 use super::NOOP;
 use crate::beat::listing;
-use crate::support::profile::{LOOOP, Profile};
+use crate::support::profile::Profile;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Replaces the script and begins it anew.
 fn answer(profile: &Profile, reply: &Value) {
@@ -92,7 +93,6 @@ fn every_prompt_of_a_history_is_rebuilt_byte_for_byte() {
     }
     let none = profile.looop(&["log", "nosuch", "--prompt"]);
     assert!(none.code == 1 && none.stderr.contains("git has no world of it"), "{none:?}");
-    profile.git(&["fsck", "--strict"]);
 }
 
 /// A profile with a bit of everything in it.
@@ -131,7 +131,6 @@ fn verbs_that_look_write_nothing() {
     }
     let after = fs::metadata(profile.config_file()).unwrap();
     assert_eq!(after.modified().unwrap(), config.modified().unwrap());
-    assert_eq!(profile.asked(), 3);
 }
 
 #[test]
@@ -218,7 +217,6 @@ fn the_log_shows_the_journal_and_one_beat() {
         let ran = profile.looop(args);
         assert!(ran.code == 1 && ran.stderr.contains("nosuch"), "{args:?}: {ran:?}");
     }
-    assert_eq!(profile.looop(&["log", "--prompt"]).code, 2);
 }
 
 #[test]
@@ -351,7 +349,6 @@ fn colours_come_when_they_are_wanted() {
     );
     assert!(!is_coloured(&profile, &["status", "--color", "never"]));
     assert!(!is_coloured(&profile, &["status", "--json", "--color", "always"]), "JSON has none");
-    assert_eq!(profile.looop(&["status", "--color", "maybe"]).code, 2);
 }
 
 #[test]
@@ -385,16 +382,19 @@ fn nothing_that_was_read_reaches_the_terminal_raw() {
 #[test]
 fn looking_never_keeps_a_beat_from_starting() {
     let profile = lived_in();
-    let script = format!("while [ ! -e stop ]; do {LOOOP} status >/dev/null; done");
-    let looop = profile.command(&[]);
-    let looks = |_| {
-        let mut command = std::process::Command::new("sh");
-        command.args(["-c", &script]).current_dir(profile.path(".")).env_clear();
-        command.envs(looop.get_envs().filter_map(|(key, value)| Some((key, value?)))).spawn().unwrap()
-    };
-    let children: Vec<_> = (0..3).map(looks).collect();
-    let codes: Vec<i32> = (0..40).map(|_| profile.looop(&["tick"]).code).collect();
-    fs::write(profile.path("stop"), "").unwrap();
-    children.into_iter().for_each(|mut child| drop(child.wait()));
+    let lock = fs::File::open(profile.data().join("tick.lock")).unwrap();
+    let done = AtomicBool::new(false);
+    let codes: Vec<i32> = std::thread::scope(|scope| {
+        // As `looop status` does to see whether a beat runs, only far more often.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                drop(lock.try_lock_shared().map(|()| lock.unlock()));
+                std::thread::yield_now();
+            }
+        });
+        let codes = (0..20).map(|_| profile.looop(&["tick"]).code).collect();
+        done.store(true, Ordering::Relaxed);
+        codes
+    });
     assert!(codes.iter().all(|code| *code == 0), "{codes:?}");
 }
