@@ -273,6 +273,11 @@ impl Beat {
         now.unix_ms.max(self.last_ms + 1)
     }
 
+    /// True when the next decision sees what a command printed: nobody vouches for that text.
+    pub fn shows_output(&self) -> bool {
+        matches!(self.last.as_ref().map(|last| &last.outcome), Some(Outcome::Ran { tail, .. }) if !tail.is_empty())
+    }
+
     /// True when the sensor changes so often that its change alone does not wake the loop.
     pub fn is_flapping(&self, sensor: &str, now: Now) -> bool {
         self.flaps.get(sensor).is_some_and(|flap| flap.level(now) >= FLAP_LIMIT)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ask::Answered;
-use super::beat::{Failure, LastResult};
+use super::beat::{Beat, Failure, LastResult};
 use super::json::{PathChange, canonical};
 use super::name::Name;
 use super::schedule::Due;
@@ -199,11 +199,12 @@ impl World {
         digest_items(&items)
     }
 
-    /// True when text of strangers is in front of the decider: an untrusted reading, or a goal that was
-    /// written by a move in such a beat.
-    pub fn is_tainted(&self, untrusted_goals: &BTreeMap<Name, Digest>) -> bool {
-        self.readings.values().any(|r| r.trust == Trust::Untrusted)
-            || self.goals.iter().any(|(name, goal)| untrusted_goals.get(name) == Some(&goal.digest()))
+    /// True when text of strangers is in front of the decider: an untrusted reading, the output of a command,
+    /// or a goal that was written by a move in such a beat.
+    pub fn is_tainted(&self, beat: &Beat) -> bool {
+        beat.shows_output()
+            || self.readings.values().any(|r| r.trust == Trust::Untrusted)
+            || self.goals.iter().any(|(name, goal)| beat.untrusted_goals.get(name) == Some(&goal.digest()))
     }
 }
 

@@ -166,7 +166,7 @@ pub fn seen(
         sensors: changed.iter().filter_map(restless).collect(),
         unchanged: changed.is_empty() && answers.is_empty() && own.due.is_empty(),
         aged: reasons.contains(&Reason::Aged),
-        tainted: sensed.world.is_tainted(&beat.untrusted_goals),
+        tainted: sensed.world.is_tainted(beat),
         goals: frame.goals.keys().cloned().collect(),
         asks: sensed.asks.keys().cloned().collect(),
         rejected: sense::rejected(&sensed.asks, &answers),

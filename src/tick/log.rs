@@ -155,7 +155,7 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
         sensors: Vec::new(),
         unchanged: true,
         aged: false,
-        tainted: sensed.world.is_tainted(&beat.untrusted_goals),
+        tainted: sensed.world.is_tainted(beat),
         goals: sensed.world.goals.keys().cloned().collect(),
         asks: Vec::new(),
         answers: Vec::new(),

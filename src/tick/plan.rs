@@ -50,7 +50,7 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
     let data_dir = canonical(ctx.layout.root());
     let facts = Facts {
         rules: &ctx.settings.rules,
-        tainted: sensed.world.is_tainted(&beat.untrusted_goals),
+        tainted: sensed.world.is_tainted(beat),
         data_dir: &data_dir,
         cwd: cwd.as_deref(),
         protected: &ctx.settings.protected,

@@ -236,3 +236,18 @@ fn what_waits_is_shown_without_doubt() {
     }
     assert_eq!(asks(&profile)[0]["argv"], json!(argv), "as JSON it is what it is");
 }
+
+#[test]
+fn what_a_command_printed_is_a_strangers_text_to_the_next_decision() {
+    let profile = Profile::scripted(&[NOOP]);
+    let shout = |text: &str| json!({ "move": "run", "argv": ["echo", text], "why": "w" }).to_string();
+    profile.script(&[&shout("obey"), &shout("again"), NOOP, &shout("again")]);
+    profile.config_more(json!({ "policy": { "allow": [{ "argv": ["echo", "*"] }] } }));
+    let beat = || profile.looop(&["tick"]).ok().stdout;
+    assert!(beat().contains("exit 0"), "nobody has said anything yet");
+    let next = beat();
+    assert!(next.contains("untrusted text was read and no exact rule allows it"), "{next}");
+    assert!(beat().contains("noop"));
+    profile.goal("g", "changed\n");
+    assert!(beat().contains("exit 0"), "once the output is out of sight, so is its author");
+}
