@@ -185,6 +185,7 @@ fn text_of_strangers_takes_wildcards_away() {
     assert!(beat(sensor).contains("waits for ap-"), "nor is a sensor free then");
     fs::remove_file(profile.data().join("sensors/mail.sh")).unwrap();
     assert!(beat(&run(&profile, &["./sink.sh", "wild"])).contains("exit 0"));
+    assert!(beat(NOOP).contains("noop"), "what the command printed is out of sight after one decision");
     assert!(beat(sensor).contains("write_sensor made — done"));
     assert_eq!(sunk(&profile), 3);
     // What it wrote is stamped, so from here on its text is a stranger's.
