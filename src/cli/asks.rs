@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{App, envelope, pick, print, read_stdin};
+use super::{App, envelope, input, pick, print};
 use crate::model::ask::{Answer, Approval, Ask, AskKind, Said, State, quote_argv, visible};
 use crate::model::fault::{Fault, Kind};
 use crate::model::json::clip;
@@ -210,13 +210,13 @@ fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
 pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     let ask = find(app, &args.ask, AskKind::Question, "answer")?;
     let given = match args.text.as_deref() {
-        Some("-") => read_stdin("the answer")?.trim_end().to_owned(),
+        Some("-") => input::stdin("the answer")?.trim_end().to_owned(),
         Some(text) => text.to_owned(),
         None if print::stdin_is_tty() => {
             print::raw(text(app, &ask, State::Open).as_bytes());
             print::prompt("answer: ").unwrap_or_default()
         }
-        None => read_stdin("the answer")?.trim_end().to_owned(),
+        None => input::stdin("the answer")?.trim_end().to_owned(),
     };
     let number = given.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
     let chosen = number.and_then(|i| ask.options.get(i)).cloned().unwrap_or(given);

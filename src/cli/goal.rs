@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{App, body, envelope, pick, print};
+use super::{App, envelope, input, pick, print};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
@@ -70,7 +70,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 Some(Goal::Text(text)) => text.clone(),
                 _ => format!("---\ngoal: {id}\n---\n"),
             };
-            let text = body(app, &format!("the goal {id}"), text.as_deref(), &present)?;
+            let target = app.layout.file(&layout::goal_path(&id));
+            let text = input::text(app, &format!("the goal {id}"), text.as_deref(), &present, &target)?;
             let _held = lock::store(&app.layout.store_lock())?;
             file::write(&app.layout.file(&layout::goal_path(&id)), text.as_bytes(), 0o600, Keep::Durable)?;
             print::line(&format!("wrote goals/{id}.md; the next beat sees it"));

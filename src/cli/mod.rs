@@ -7,6 +7,7 @@ mod doctor;
 mod exec;
 mod goal;
 mod init;
+mod input;
 mod log;
 mod manual;
 mod pause;
@@ -32,7 +33,6 @@ use crate::store::layout::{self, Layout};
 use crate::store::lock;
 use crate::store::seed;
 use crate::sys::clock;
-use crate::sys::program;
 use crate::sys::tree;
 use print::{Style, When};
 
@@ -237,65 +237,6 @@ fn envelope(key: &str, value: serde_json::Value) -> serde_json::Value {
 fn envelope_with(mut value: serde_json::Value) -> serde_json::Value {
     value["schema_version"] = 1.into();
     value
-}
-
-/// Text for a body: from the argument `-` or no argument on a pipe, from stdin; else from the editor.
-/// Empty text is refused, because it would wipe out what is there.
-fn body(app: &App, what: &str, argument: Option<&str>, present: &str) -> Result<String> {
-    let text = match argument {
-        Some("-") => read_stdin(what)?,
-        Some(text) if text.starts_with('-') && !text.contains('\n') => {
-            let fault =
-                Fault::usage(format!("could not write {what}: `{text}` looks like a flag, not like a text"));
-            return Err(fault.hint("give the text on stdin with `-`").into());
-        }
-        Some(text) => text.to_owned(),
-        None if !print::stdin_is_tty() => read_stdin(what)?,
-        None => edit(app, what, present)?,
-    };
-    if text.trim().is_empty() {
-        let fault = Fault::usage(format!("could not write {what}: the text is empty"));
-        return Err(fault.hint("nothing was changed").into());
-    }
-    Ok(if text.ends_with('\n') { text } else { text + "\n" })
-}
-
-fn read_stdin(what: &str) -> Result<String> {
-    use std::io::Read;
-    let cap = crate::store::texts::MAX_TEXT_BYTES;
-    if print::stdin_is_tty() {
-        print::note(&format!("reading {what} from here; Ctrl-D ends it"));
-    }
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().take(cap as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > cap {
-        return Err(
-            Fault::usage(format!("could not write {what}: it is larger than {} KiB", cap / 1024)).into()
-        );
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| Fault::usage(format!("could not write {what}: it is not UTF-8 text")).into())
-}
-
-/// Opens the human's editor on a copy and returns what they saved.
-fn edit(app: &App, what: &str, present: &str) -> Result<String> {
-    let dir = app.layout.cache().join("edit");
-    crate::store::file::make_dir(&dir)?;
-    let draft = dir.join("draft.md");
-    crate::store::file::write(&draft, present.as_bytes(), 0o600, crate::store::file::Keep::Whole)?;
-    let done = program::run_interactive(app.env.editor(), &draft)?;
-    if !done {
-        return Err(Fault::failed(format!("could not edit {what}: the editor failed"))
-            .hint("nothing was changed")
-            .into());
-    }
-    let text =
-        crate::store::file::read_text(&draft, crate::store::texts::MAX_TEXT_BYTES)?.unwrap_or_default();
-    std::fs::remove_file(&draft)?;
-    if text == present {
-        return Err(Fault::failed(format!("could not write {what}: it was not changed")).into());
-    }
-    Ok(text)
 }
 
 /// Finds the one id that is meant: an exact one, else a unique prefix.

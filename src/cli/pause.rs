@@ -18,7 +18,7 @@ pub struct PauseArgs {
 /// How long `resume` waits for the present beat to end, in milliseconds.
 const PATIENCE_MS: i64 = 60_000;
 
-/// Stops deciding. A beat that is thinking ends as it would have; the next one holds.
+/// Stops deciding. A beat that is thinking makes no move any more; the next one holds.
 pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let paused = Paused { since_ms: app.now.unix_ms, why: args.why.join(" ") };

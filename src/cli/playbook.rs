@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{App, body, print};
+use super::{App, input, print};
 use crate::store::file::Keep;
 use crate::store::{file, lock, texts};
 
@@ -28,7 +28,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 .ok()
                 .flatten()
                 .unwrap_or_default();
-            let text = body(app, "the playbook", text.as_deref(), &present)?;
+            let text = input::text(app, "the playbook", text.as_deref(), &present, &app.layout.playbook())?;
             let _held = lock::store(&app.layout.store_lock())?;
             file::write(&app.layout.playbook(), text.as_bytes(), 0o600, Keep::Durable)?;
             print::line("wrote PLAYBOOK.md; the next beat sees it");

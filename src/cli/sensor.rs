@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{App, envelope, pick, print, read_stdin};
+use super::{App, envelope, input, pick, print};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::sensor::stamp_untrusted;
@@ -62,7 +62,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             print::raw(&bytes.unwrap_or_default());
         }
         Verb::Add { name, trusted } => {
-            let script = read_stdin(&format!("the sensor {name}"))?;
+            let script = input::stdin(&format!("the sensor {name}"))?;
             if !script.starts_with("#!") {
                 let fault = Fault::usage(format!(
                     "could not add the sensor {name}: the script does not begin with `#!`"

@@ -209,7 +209,7 @@ fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
             let why = clip(&crate::model::ask::visible(&failure.why, false), 400);
             format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class)
         }
-        What::Cancelled => format!("{time} {}", style.yellow("interrupted; nothing was decided")),
+        What::Cancelled => format!("{time} {}", style.yellow("interrupted or paused; no move was made")),
     };
     print::line(&text);
 }

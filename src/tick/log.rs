@@ -280,6 +280,8 @@ pub fn answer(
             let charge = spent.then(|| charge(usage, None));
             Event::Failed { charge, human: seen.human.clone(), failure }
         }
+        // Who pauses the loop while the model thinks wants no move any more.
+        Asked::Move(_, usage) if paused_now(ctx) => Event::Cancelled { charge: charge(usage, None) },
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
             let Plan { deed, then } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts);
@@ -288,6 +290,11 @@ pub fn answer(
             Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
         }
     }
+}
+
+/// Whether the human has paused the loop by now; a pause that cannot be read counts as one.
+fn paused_now(ctx: &Ctx) -> bool {
+    !matches!(records::paused(ctx.layout), Ok(None))
 }
 
 /// Ends a deciding beat: puts closed asks and spent timers away, rotates, commits.

@@ -160,3 +160,21 @@ fn a_history_of_many_loose_objects_is_packed() {
     assert_eq!(profile.git(&["fsck", "--strict"]), "");
     assert_eq!(profile.git(&["status", "--porcelain"]), "");
 }
+
+#[test]
+fn a_pause_while_the_model_thinks_keeps_its_move_from_being_made() {
+    let profile = Profile::scripted(&[NOOP]);
+    let paused = profile.data().join("paused.json");
+    let reply = r#"{"move":"write_goal","id":"late","body":"too late","why":"w"}"#;
+    let pause = format!("echo '{{\"since_ms\":1,\"why\":\"wait\"}}' > {}", paused.display());
+    profile.shell_runner(&format!("cat >/dev/null; {pause}; echo '{reply}'"));
+    let ran = profile.looop(&["tick"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stdout.contains("no move was made"), "{ran:?}");
+    assert!(!profile.data().join("goals/late.md").exists());
+    let beat = profile.read_json("beat.json");
+    assert!(beat["intent"].is_null() && beat["inflight"].is_null() && beat["backoff"].is_null(), "{beat}");
+    let rows = profile.looop(&["cost", "--json"]).ok().json()["rows"].clone();
+    assert_eq!(rows[0]["calls"], 1, "what it cost is written down");
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("held — paused: wait"));
+}

@@ -129,6 +129,13 @@ fn the_editor_of_the_human_is_used_on_a_terminal() {
         assert!(ran.code == code && ran.stdout.contains(why), "{why}: {ran:?}");
         assert_eq!(profile.read("goals/g.md"), "old text\nnew text\n");
     }
+    let races = editor(
+        "races",
+        &format!("echo mine > \"$1\"; echo theirs > {}", profile.data().join("goals/g.md").display()),
+    );
+    let ran = on_terminal(&profile, "goal write g", &races).unwrap();
+    assert!(ran.code == 1 && ran.stdout.contains("your text is kept as"), "{ran:?}");
+    assert_eq!(profile.read("goals/g.md"), "theirs\n", "what was written meanwhile stands");
     let visual = editor("visual", "echo visual > \"$1\"");
     profile.var("VISUAL", &visual);
     on_terminal(&profile, "goal write g", "false").unwrap().ok();

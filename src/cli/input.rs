@@ -1,0 +1,78 @@
+//! Text from a human: an argument, stdin, or their editor. Empty text is refused, because it would wipe out what is there.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{App, print};
+use crate::model::fault::Fault;
+use crate::store::file::{self, Keep};
+use crate::store::texts::MAX_TEXT_BYTES;
+use crate::sys::program;
+
+/// The new text of a file: from the argument, from stdin for `-` or where there is no terminal, else from the
+/// editor, which begins with `present`.
+///
+/// # Errors
+/// When the text is empty, a lone flag or too large, or somebody else wrote the file while the editor was open.
+pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str, target: &Path) -> Result<String> {
+    let text = match argument {
+        Some("-") => stdin(what)?,
+        Some(text) if text.starts_with('-') && !text.contains('\n') => {
+            let fault =
+                Fault::usage(format!("could not write {what}: `{text}` looks like a flag, not like a text"));
+            return Err(fault.hint("give the text on stdin with `-`").into());
+        }
+        Some(text) => text.to_owned(),
+        None if !print::stdin_is_tty() => stdin(what)?,
+        None => edited(app, what, present, target)?,
+    };
+    if text.trim().is_empty() {
+        let fault = Fault::usage(format!("could not write {what}: the text is empty"));
+        return Err(fault.hint("nothing was changed").into());
+    }
+    Ok(if text.ends_with('\n') { text } else { text + "\n" })
+}
+
+/// All of stdin as text.
+///
+/// # Errors
+/// When it is too large or not UTF-8.
+pub fn stdin(what: &str) -> Result<String> {
+    use std::io::Read;
+    if print::stdin_is_tty() {
+        print::note(&format!("reading {what} from here; Ctrl-D ends it"));
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_TEXT_BYTES {
+        let what = format!("could not write {what}: it is larger than {} KiB", MAX_TEXT_BYTES / 1024);
+        return Err(Fault::usage(what).into());
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Fault::usage(format!("could not write {what}: it is not UTF-8 text")).into())
+}
+
+/// Opens the human's editor on a copy and returns what they saved. The copy stays where it could not be used.
+fn edited(app: &App, what: &str, present: &str, target: &Path) -> Result<String> {
+    let before = file::digest(target)?;
+    let dir = app.layout.cache().join("edit");
+    file::make_dir(&dir)?;
+    let draft = dir.join("draft.md");
+    file::write(&draft, present.as_bytes(), 0o600, Keep::Whole)?;
+    if !program::run_interactive(app.env.editor(), &draft)? {
+        let fault = Fault::failed(format!("could not edit {what}: the editor failed"));
+        return Err(fault.hint("nothing was changed").into());
+    }
+    let text = file::read_text(&draft, MAX_TEXT_BYTES)?.unwrap_or_default();
+    if text == present {
+        return Err(Fault::failed(format!("could not write {what}: it was not changed")).into());
+    }
+    if file::digest(target)? != before {
+        let fault =
+            Fault::failed(format!("could not write {what}: somebody else wrote it while you were editing"));
+        return Err(fault.hint(format!("your text is kept as {}", draft.display())).into());
+    }
+    std::fs::remove_file(&draft)?;
+    Ok(text)
+}
