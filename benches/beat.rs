@@ -100,6 +100,11 @@ impl Profile {
         assert!(self.command(args).status().unwrap().success(), "looop {args:?}");
     }
 
+    /// Lines of the journal.
+    fn moves(&self) -> usize {
+        fs::read_to_string(self.data().join("journal.md")).map_or(0, |text| text.lines().count())
+    }
+
     fn sensors(&self, count: usize) {
         for i in 0..count {
             write_script(&self.data().join(format!("sensors/s{i}.sh")), "echo '{\"n\":1}'");
@@ -171,7 +176,10 @@ fn changed_tick(run: &mut Run) {
         let body =
             format!("{{\"move\":\"write_goal\",\"id\":\"g\",\"body\":\"round {round}\",\"why\":\"w\"}}");
         profile.reply(&body);
+        fs::write(profile.data().join("goals/work.md"), format!("the world of round {round}\n")).unwrap();
+        let before = profile.moves();
         ours.push(time(profile.command(&["tick"])));
+        assert_eq!(profile.moves(), before + 1, "what is timed is a deciding beat");
         profile.reply(r#"{"move":"noop","why":"w"}"#);
         profile.run(&["tick"]);
         idle.push(time(profile.command(&["tick"])));

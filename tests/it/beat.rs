@@ -178,3 +178,18 @@ fn a_pause_while_the_model_thinks_keeps_its_move_from_being_made() {
     assert_eq!(rows[0]["calls"], 1, "what it cost is written down");
     assert!(profile.looop(&["tick"]).ok().stdout.contains("held — paused: wait"));
 }
+
+#[test]
+fn a_sensor_of_ten_megabytes_and_one_that_is_no_text_are_sensors_like_others() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.sensor("large.sh", &format!("echo '{{\"n\":1}}'; exit 0\n#{}", "x".repeat(10 << 20)));
+    let odd = profile.data().join("sensors/odd");
+    fs::write(&odd, b"#!/bin/sh\n# \xff\xfe\x00\necho '{\"n\":2}'\n").unwrap();
+    fs::set_permissions(&odd, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ran = profile.looop(&["tick"]).ok();
+    assert_eq!(profile.read_json("snapshots/large.json")["signal"]["n"], 1);
+    assert_eq!(profile.read_json("snapshots/odd.json")["signal"]["n"], 2);
+    assert!(!ran.stderr.contains("error"), "{}", ran.stderr);
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
+    assert_eq!(profile.git(&["fsck", "--strict"]), "");
+}
