@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::Child;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::clock::Deadline;
 use super::signal::Cancel;
@@ -267,8 +267,11 @@ fn wait(live: &[Live], cancel: &Cancel, cancelled: bool, frames: bool) -> io::Re
 
 impl Live {
     fn kill(&mut self, signal: Signal) {
-        // An error means that the group is gone, which is what was wanted.
-        ignore(kill_process_group(Pid::from_child(&self.child), signal));
+        // An error means that the group or the child is gone, which is what was wanted. The child is told by
+        // itself too, because it may have left its group; it is not reaped yet, so its number is still its own.
+        let child = Pid::from_child(&self.child);
+        ignore(kill_process_group(child, signal));
+        ignore(kill_process(child, signal));
     }
 
     fn end(&mut self, exit: Exit) {

@@ -94,7 +94,7 @@ pub fn end_group(pid: u32, start: u64) -> bool {
 pub fn ancestors() -> Vec<u32> {
     let mut all = Vec::new();
     let mut pid = rustix::process::getpid().as_raw_nonzero().get();
-    while let Some(fields) = stat_fields(pid).filter(|fields| fields.parent > 1 && all.len() < 1000) {
+    while let Some(fields) = stat_fields(pid).filter(|fields| fields.parent > 0 && all.len() < 1000) {
         pid = fields.parent;
         all.extend(u32::try_from(pid));
     }
