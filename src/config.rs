@@ -2,18 +2,22 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the environment")]
 
+mod explain;
 mod form;
+mod workers;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use explain::{explain, refuse_shared, refuse_unhad_sandbox};
 pub use form::write_fresh;
-use form::{Boxing, ConfigFile, FreeMove, LimitsFile, PolicyFile, RuleFile, RunnerFile, SandboxFile, Span};
+use form::{ConfigFile, FreeMove, LimitsFile, PolicyFile, RuleFile, RunnerFile, Span};
 
 use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::secret::Secrets;
 use crate::model::settings::{Budget, Limits, Rule, Rules, Settings};
 use crate::model::time::parse_ms;
 use crate::runner::Runner;
@@ -55,6 +59,15 @@ const SAFE_GIT: [(&str, &str); 5] = [
 /// Agent CLIs that are looked for on the PATH on the first run, the default first.
 pub const KNOWN_RUNNERS: [&str; 6] = ["pi", "claude", "codex", "gemini", "opencode", "qwen"];
 
+/// The arguments of a process that is to supervise a worker: data dir, cache and the worker's name.
+pub fn supervisor_args() -> Option<(PathBuf, PathBuf, Name)> {
+    let mut args = std::env::args_os().skip(1);
+    let mut next = || args.next().map(PathBuf::from);
+    let is_one = next()?.as_os_str() == "__supervise";
+    let (root, cache, id) = (next().filter(|_| is_one)?, next()?, next()?);
+    Some((root, cache, Name::parse_new(id.to_str()?).ok()?))
+}
+
 /// The process environment, read once.
 #[derive(Clone, Debug, Default)]
 pub struct Env {
@@ -77,6 +90,11 @@ impl Env {
     /// # Errors
     /// When there is no home directory and no variable says where things are.
     pub fn read() -> Result<Env> {
+        // Taken lossily it would name another directory.
+        if std::env::var_os("LOOOP_DATA_DIR").is_some_and(|dir| dir.to_str().is_none()) {
+            let fault = Fault::failed("could not use LOOOP_DATA_DIR: its path is not UTF-8 text");
+            return Err(fault.hint("name another directory with LOOOP_DATA_DIR").into());
+        }
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let vars = std::env::vars_os().map(|(key, value)| (lossy(key), lossy(value))).collect();
         let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
@@ -100,6 +118,11 @@ impl Env {
     /// A path as the caller means it, made absolute once.
     fn absolute(&self, text: &str) -> PathBuf {
         self.cwd.join(self.expand(text))
+    }
+
+    /// A path as the caller's shell means it.
+    pub fn here(&self, path: &Path) -> PathBuf {
+        self.cwd.join(path)
     }
 
     fn expand(&self, text: &str) -> PathBuf {
@@ -208,7 +231,10 @@ pub fn load(env: &Env) -> Result<Config> {
         path: search,
         base_env,
         full_env: env.all(),
+        secrets: Secrets::of(&env.all()),
         home: env.dirs.home.clone(),
+        workers: workers::of(env, &parsed, &path)?,
+        config_env: config_env(env, &path),
         protected,
     };
     let unused = unused(&parsed);
@@ -216,52 +242,23 @@ pub fn load(env: &Env) -> Result<Config> {
 }
 
 fn unused(parsed: &ConfigFile) -> Vec<&'static str> {
-    let set = [
-        ("worker", parsed.worker.is_some()),
-        ("verify", !parsed.verify.is_empty()),
-        ("notify", !parsed.notify.is_empty()),
-        ("budget.goal_usd", parsed.budget.goal_usd.is_some()),
-        ("budget.worker_usd", parsed.budget.worker_usd.is_some()),
-        ("limits.workers", parsed.limits.workers.is_some()),
-    ];
+    let set = [("budget.goal_usd", parsed.budget.goal_usd.is_some())];
     set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+}
+
+/// What looop needs to find this profile and the human's tmux again when it is run from a scrubbed environment.
+fn config_env(env: &Env, path: &Path) -> Vec<(String, String)> {
+    let config = env.get("LOOOP_CONFIG").map(|_| ("LOOOP_CONFIG".to_owned(), text_of(path)));
+    let sockets = env.get("TMUX_TMPDIR").map(|dir| ("TMUX_TMPDIR".to_owned(), dir.to_owned()));
+    config.into_iter().chain(sockets).collect()
+}
+
+fn text_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn usage(what: String) -> anyhow::Error {
     Fault::usage(what).into()
-}
-
-fn refuse_shared(path: &Path) -> Result<()> {
-    let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
-    if meta.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    let shown = path.display();
-    let what =
-        format!("could not use the config `{shown}`: others can write it (mode {:o})", meta.mode() & 0o777);
-    Err(Fault::usage(what).hint(format!("chmod go-w {shown}")).into())
-}
-
-/// A sandbox that was asked for by name and cannot be had stops everything, so that nothing runs unboxed
-/// that was meant to be boxed.
-fn refuse_unhad_sandbox(path: &Path, sandbox: &SandboxFile) -> Result<()> {
-    let asked = [
-        ("decide", sandbox.decide),
-        ("sensor", sandbox.sensor),
-        ("run", sandbox.run),
-        ("verify", sandbox.verify),
-        ("worker", sandbox.worker),
-    ];
-    match asked.iter().find(|(_, level)| matches!(level, Some(Boxing::Full | Boxing::Partial))) {
-        None => Ok(()),
-        Some((name, _)) => {
-            let what = format!(
-                "could not use the config `{}`: sandbox.{name} asks for a sandbox that this version does not have",
-                path.display()
-            );
-            Err(Fault::usage(what).hint("set it to \"auto\" or \"none\"").into())
-        }
-    }
 }
 
 fn interval(env: &Env, parsed: &ConfigFile, warnings: &mut Vec<String>) -> Result<i64> {
@@ -312,31 +309,6 @@ fn dollars(usd: Option<f64>, key: &str, path: &Path) -> Result<Option<u64>> {
             path.display()
         ))),
         other => Ok(other.map(|usd| (usd * 1e6).round() as u64)),
-    }
-}
-
-/// Words a JSON error so that it can be mended: where it is, and the nearest key that is known.
-fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
-    let text = error.to_string();
-    let cause = text.split(" at line ").next().unwrap_or(&text);
-    let place = format!("{}:{}:{}", path.display(), error.line(), error.column());
-    // serde words it as: unknown field `a`, expected one of `b`, `c`
-    let quoted: Vec<&str> = cause.split('`').skip(1).step_by(2).collect();
-    match quoted.split_first() {
-        Some((key, known)) if cause.starts_with("unknown field") => {
-            let fault =
-                Fault::usage(format!("could not read the config: {place}: `{key}` is not a key here"));
-            let near = known
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
-            match near {
-                Some(near) => {
-                    fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into()
-                }
-                None => fault.into(),
-            }
-        }
-        _ => Fault::usage(format!("could not read the config: {place}: {cause}")).into(),
     }
 }
 

@@ -18,7 +18,7 @@
 //! | [`sys`] | the operating system: clock, processes, signals, watching |
 //! | [`store`] | the data dir: the only place that knows file names; git history through gix |
 //! | [`runner`] | LLMs: one call, one reply |
-//! | [`worker`] | whoever runs detached workers |
+//! | [`worker`] | detached workers: who starts, supervises, shows and ends them |
 //! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
 //! | [`config`] | environment and config file, read once |
 //! | [`cli`] | one file per command; the only place that prints |

@@ -3,14 +3,17 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{App, envelope, input, pick, print};
+use super::{App, complete, envelope, input, pick, print};
 use crate::model::ask::{Answer, Approval, Ask, AskKind, Said, State, quote_argv, visible};
+use crate::model::decision::Action;
 use crate::model::fault::{Fault, Kind};
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::human_ms;
 use crate::store::records::{self, Asks};
-use crate::store::{file, lock};
+use crate::store::{file, layout, lock};
+use crate::sys::clock;
+use crate::worker::client;
 
 /// Arguments of `looop asks`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +30,7 @@ pub struct ListArgs {
 #[derive(Debug, clap::Args)]
 pub struct AnswerArgs {
     /// The ask, or the unique beginning of its id.
+    #[arg(add = complete::ask_ids())]
     ask: String,
     /// The answer; the number of an option; or `-` for stdin. Without it you are asked.
     text: Option<String>,
@@ -36,6 +40,7 @@ pub struct AnswerArgs {
 #[derive(Debug, clap::Args)]
 pub struct ApproveArgs {
     /// The ask, or the unique beginning of its id.
+    #[arg(add = complete::ask_ids())]
     ask: String,
     /// The hash that you saw; needed where there is no terminal to ask on.
     #[arg(long, value_name = "HASH")]
@@ -46,10 +51,14 @@ pub struct ApproveArgs {
 #[derive(Debug, clap::Args)]
 pub struct RejectArgs {
     /// The ask, or the unique beginning of its id.
+    #[arg(add = complete::ask_ids())]
     ask: String,
     /// Why not; the next decision sees it.
     why: Vec<String>,
 }
+
+/// Why a question cannot be answered whose worker is gone.
+const STRANDED: &str = "the worker that asked has ended, so nobody would hear it";
 
 /// Lists what waits for the human. Exit 0, whether or not anything does.
 pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
@@ -149,12 +158,23 @@ fn approval_text(app: &App, ask: &Ask, approval: &Approval) -> String {
         out.push_str(&format!("  on       {}\n", if object.is_empty() { "PLAYBOOK.md" } else { &object }));
     } else {
         out.push_str(&format!("  command  {}\n", style.bold(&quote_argv(&subject.argv))));
-        out.push_str(&format!("  program  {}\n", visible(subject.exe.as_deref().unwrap_or(""), false)));
+        let exe = subject.exe.as_ref().map(|exe| format!("  program  {}\n", visible(exe, false)));
+        out.push_str(&exe.unwrap_or_default());
         out.push_str(&format!("  in       {}\n", visible(subject.cwd.as_deref().unwrap_or(""), false)));
         out.push_str(&format!("  with     {}\n", visible(&subject.env.join(" "), false)));
         for (path, digest) in &subject.files {
             out.push_str(&format!("  file     {} {}\n", visible(path, false), clip(digest, 16)));
         }
+    }
+    if let Action::StartWorker { id, brief, claims, .. } = &approval.decided.action {
+        let mut line =
+            |name: &str, text: &str| out.push_str(&format!("  {name:<8} {}\n", visible(text, false)));
+        line("worker", id.as_str());
+        subject.goal.iter().for_each(|goal| line("goal", goal.as_str()));
+        subject.repo.iter().for_each(|repo| line("clone of", repo));
+        claims.iter().for_each(|claim| line("claims", claim));
+        let digest = blake3::hash(brief.as_bytes()).to_hex();
+        line("brief", &format!("{} bytes, {}", brief.len(), clip(&digest, 16)));
     }
     out.push_str(&format!("  sandbox  {}\n", subject.sandbox));
     out.push_str(&format!(
@@ -188,6 +208,10 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
     }
     match ask.state(answer.as_ref(), app.now) {
         State::Open => Ok(ask),
+        State::Stranded => {
+            let fault = Fault::failed(format!("could not {verb} {id}: {STRANDED}"));
+            Err(fault.hint("`looop ls --all` says how it ended").into())
+        }
         state => {
             Err(Fault::failed(format!("could not {verb} {id}: it is {state:?} already").to_lowercase())
                 .into())
@@ -195,15 +219,37 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
     }
 }
 
-/// Writes the answer, unless somebody else was first.
+/// Writes the answer, unless somebody else was first. The human took their time: whether the ask is still open
+/// is asked once more, at the present moment and under the lock that a beat takes to put it away.
 fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
-    let answer = Answer { ask: ask.id.clone(), at_ms: app.now.unix_ms, said };
-    let path = app.layout.asks().join(format!("{}.answer.json", ask.id));
-    let _held = lock::store(&app.layout.store_lock())?;
-    if file::create(&path, records::json_text(&answer)?.as_bytes(), 0o600)? {
-        return Ok(());
+    let verb = match said {
+        Said::Answer { .. } | Said::Expired | Said::Stranded => "answer",
+        Said::Approve { .. } => "approve",
+        Said::Reject { .. } => "reject",
+    };
+    let fail = |why: &str| Err(Fault::failed(format!("could not {verb} {}: {why}", ask.id)).into());
+    let held = lock::store(&app.layout.store_lock())?;
+    let now = clock::now();
+    let there: Option<Ask> = records::read_json(&app.layout.file(&layout::ask_path(&ask.id)))?;
+    if there.as_ref() != Some(ask) || records::peek_beat(&app.layout)?.closed_asks.contains(&ask.id) {
+        return fail("a beat has closed it meanwhile");
     }
-    Err(Fault::failed(format!("could not answer {}: somebody else was first", ask.id)).into())
+    if ask.state(None, now) == State::Expired {
+        return fail("it is expired already");
+    }
+    if records::is_stranded(&app.layout, ask)? {
+        return fail(STRANDED);
+    }
+    let answer = Answer { ask: ask.id.clone(), at_ms: now.unix_ms, said };
+    let path = app.layout.asks().join(format!("{}.answer.json", ask.id));
+    if !file::create(&path, records::json_text(&answer)?.as_bytes(), 0o600)? {
+        return fail("somebody else was first");
+    }
+    drop(held);
+    if let Some(worker) = &ask.worker {
+        client::poke(&app.layout.worker(worker).attach_socket());
+    }
+    Ok(())
 }
 
 /// Answers a question.
@@ -218,6 +264,24 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
         }
         None => input::stdin("the answer")?.trim_end().to_owned(),
     };
+    let chosen = chosen(&ask, given)?;
+    say(app, &ask, Said::Answer { text: chosen.clone() })?;
+    print::line(&format!("answered {}: {}", ask.id, visible(&chosen, false)));
+    Ok(0)
+}
+
+/// Shows one ask and reads its answer from the terminal; an empty one leaves it open.
+pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
+    let ask = find(app, ask.as_str(), AskKind::Question, "answer")?;
+    print::raw(text(app, &ask, State::Open).as_bytes());
+    match print::prompt("answer (empty: not now): ") {
+        Some(given) if !given.is_empty() => say(app, &ask, Said::Answer { text: chosen(&ask, given)? }),
+        _ => Ok(()),
+    }
+}
+
+/// What an answer means: the option of that number, or its own words.
+fn chosen(ask: &Ask, given: String) -> Result<String> {
     let number = given.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
     let chosen = number.and_then(|i| ask.options.get(i)).cloned().unwrap_or(given);
     if chosen.trim().is_empty() {
@@ -225,15 +289,10 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     }
     let cap = crate::model::decision::MAX_TEXT_BYTES;
     if chosen.len() > cap {
-        return Err(Fault::usage(format!(
-            "could not answer {}: the answer is longer than {cap} bytes",
-            ask.id
-        ))
-        .into());
+        let what = format!("could not answer {}: the answer is longer than {cap} bytes", ask.id);
+        return Err(Fault::usage(what).into());
     }
-    say(app, &ask, Said::Answer { text: chosen.clone() })?;
-    print::line(&format!("answered {}: {}", ask.id, visible(&chosen, false)));
-    Ok(0)
+    Ok(chosen)
 }
 
 /// Says yes to one exact move.

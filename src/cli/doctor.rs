@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, print};
+use crate::config::Config;
 use crate::model::charge::Charge;
 use crate::model::fault::Fault;
 use crate::runner::Call;
@@ -97,6 +98,7 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
         let keys = config.unused.join(", ");
         found.push(finding(Health::Odd, "config", format!("without effect in this version: {keys}"), &[]));
     }
+    worker(&config, found);
     let runner = match config.decider() {
         Ok(runner) => runner,
         Err(error) => return found.push(from_error("runner", &error)),
@@ -122,7 +124,7 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
     }
 }
 
-fn ask(app: &App, config: &crate::config::Config, runner: &dyn crate::runner::Runner) -> Result<String> {
+fn ask(app: &App, config: &Config, runner: &dyn crate::runner::Runner) -> Result<String> {
     let question = "Answer with the one word: well";
     let prompt_file = logs::archive(&app.layout, "doctor", "prompt.md", question.as_bytes())?;
     file::make_dir(&app.layout.empty_dir())?;
@@ -167,9 +169,17 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
         return found.push(from_error("data dir", &error));
     }
     found.push(finding(Health::Good, "data dir", root, &[]));
-    match History::open(app.layout.root()).and_then(|history| history.blocked()) {
-        Ok(None) => found.push(finding(Health::Good, "history", "commits can be made", &[])),
-        Ok(Some(blocked)) => {
+    let tip = |history: &History| match history.check_tip() {
+        Ok(()) => None,
+        Err(error) => {
+            let fix = "`looop run` goes back to the newest commit that can be read; no file is lost";
+            Some(finding(Health::Bad, "history", format!("{error:#}"), &[fix]))
+        }
+    };
+    match History::open(app.layout.root()).and_then(|history| Ok((tip(&history), history.blocked()?))) {
+        Ok((Some(unreadable), _)) => found.push(unreadable),
+        Ok((None, None)) => found.push(finding(Health::Good, "history", "commits can be made", &[])),
+        Ok((None, Some(blocked))) => {
             found.push(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()]))
         }
         Err(error) => {
@@ -209,21 +219,48 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     }
 }
 
+/// What runs workers. Where nobody chose it, its absence is no fault.
+fn worker(config: &Config, found: &mut Vec<Finding>) {
+    let workers = &config.settings.workers;
+    let ill = if workers.runner.is_some() { Health::Bad } else { Health::Odd };
+    let fix = "install it, or name another runner with \"worker\" in the config";
+    let (name, argv) = match workers.runner(None) {
+        Ok((name, runner)) => (name, &runner.argv),
+        Err(why) => return found.push(finding(ill, "worker runner", why, &[fix])),
+    };
+    let program = argv.first().map_or("", String::as_str);
+    let here = config.path.parent().unwrap_or(&config.path);
+    found.push(match program::find_program(program, &config.settings.path, here) {
+        Some(path) => finding(Health::Good, "worker runner", format!("{name} is {}", path.display()), &[]),
+        None => {
+            let what = format!("`{program}` is not on the configured PATH ({})", config.settings.path);
+            finding(ill, "worker runner", what, &[fix])
+        }
+    });
+}
+
 fn tools(app: &App, found: &mut Vec<Finding>) {
-    let path = app.env.path();
+    let path = app.config().map_or_else(|_| app.env.path(), |config| config.settings.path);
     let has = |name: &str| program::find_program(name, &path, app.layout.root()).is_some();
     found.push(match has("git") {
-        true => finding(Health::Good, "git", "is there, to pack the history and to look at it", &[]),
+        true => {
+            finding(Health::Good, "git", "is there, for workers in a repository and for the history", &[])
+        }
         false => finding(
             Health::Odd,
             "git",
-            "is not on the PATH; looop runs without it",
-            &["install git to read the history"],
+            "is not on the PATH; no worker can get a repository, all else runs without it",
+            &["install git"],
         ),
     });
     found.push(match has("tmux") {
-        true => finding(Health::Good, "tmux", "is there", &[]),
-        false => finding(Health::Odd, "tmux", "is not on the PATH; this version does not need it", &[]),
+        true => finding(Health::Good, "tmux", "is there, to show workers that wait for you", &[]),
+        false => finding(
+            Health::Odd,
+            "tmux",
+            "is not on the PATH; the pulse rings and says who waits for you instead",
+            &["install tmux to get a window for each of them"],
+        ),
     });
     let boxed = "none: this version runs sensors and commands as you; what a move runs waits for your yes";
     found.push(finding(Health::Odd, "sandbox", boxed, &[]));

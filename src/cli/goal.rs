@@ -106,7 +106,7 @@ fn summary(goal: &Goal) -> String {
 
 /// The `goal:` line of the front matter, else the first line of text.
 pub fn headline(text: &str) -> String {
-    let marked = text.lines().take(20).find_map(|line| line.strip_prefix("goal:"));
+    let marked = crate::model::world::marked(text, "goal");
     let first = || text.lines().find(|line| !line.trim().is_empty() && line.trim() != "---");
     marked.or_else(first).unwrap_or("").trim().trim_start_matches("# ").to_owned()
 }

@@ -63,6 +63,7 @@ Files
     PLAYBOOK.md  goals/*.md  sensors/*            what you write
     journal.md  world.json  snapshots/            what looop writes, committed
     asks/  schedules/                             questions, approvals, timers
+    claims/                                       who works on what; not in git
     beat.json  cost/  runs/  events.jsonl         looop's memory, spend, archive, log; not in git
   $LOOOP_CONFIG, else $XDG_CONFIG_HOME/looop.json the config; its $schema names every key
 

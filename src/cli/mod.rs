@@ -1,25 +1,35 @@
 //! The commands: one file each, with its arguments and its `run`. clap lives only here.
 
 mod asks;
+mod attach;
+mod claims;
+mod collect;
+mod complete;
 mod cost;
 mod demo;
 mod doctor;
 mod exec;
 mod goal;
 mod init;
+mod inner;
 mod input;
 mod log;
+mod logs;
+mod ls;
 mod manual;
 mod pause;
 mod playbook;
 mod print;
+mod prune;
 mod pulse;
 mod schedule;
 mod scripted;
 mod sensor;
 mod status;
+mod surface;
 mod tick;
 mod why;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -32,8 +42,10 @@ use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::store::lock;
 use crate::store::seed;
+use crate::store::workers;
 use crate::sys::clock;
 use crate::sys::tree;
+use crate::worker::supervise;
 use print::{Style, When};
 
 /// A tiny control loop for a person's work: sense, diff, gate, decide one move, act, log.
@@ -72,6 +84,45 @@ enum Verb {
     Approve(asks::ApproveArgs),
     /// Say no to a move.
     Reject(asks::RejectArgs),
+    /// List workers; those that need you first.
+    Ls(ls::Args),
+    /// Wait until something needs a human. Exit 3: something does. 0: nothing can come. 1: time is up.
+    Wait(ls::WaitArgs),
+    /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it running.
+    Attach(attach::Args),
+    /// Print what a worker printed.
+    Logs(logs::LogsArgs),
+    /// Print what stands on a worker's screen.
+    Screen(logs::ScreenArgs),
+    /// Remove what is kept of ended workers, but for work that is nowhere else.
+    Prune(prune::Args),
+    /// List who may work on what.
+    Claims(claims::ListArgs),
+    /// Take a lease, so that nobody else works on a thing; in a worker: for the worker.
+    Claim(claims::ClaimArgs),
+    /// Give a lease back.
+    Release(claims::ReleaseArgs),
+    /// Start a worker by hand.
+    #[command(subcommand)]
+    Worker(worker::Verb),
+    /// End a worker, with everything that it has started.
+    Kill(worker::KillArgs),
+    /// Call for a human; by hand: flag a worker, so that it is not forgotten.
+    Flag(worker::FlagArgs),
+    /// Take a flag down.
+    Unflag(worker::OneArgs),
+    /// Send a text to a worker.
+    Tell(worker::TellArgs),
+    /// In a worker: put a question to the human and wait; prints the answer alone.
+    Ask(inner::AskArgs),
+    /// In a worker: print what was sent to it since it last looked.
+    Told,
+    /// In a worker: hand in a file from stdin, for people to read.
+    Report(inner::ReportArgs),
+    /// In a worker: say what it has spent.
+    Spend(inner::SpendArgs),
+    /// In a worker: say that the work is done, which ends the worker; then the checks run.
+    Done,
     /// List, show, write and archive goals.
     #[command(subcommand)]
     Goal(goal::Verb),
@@ -94,6 +145,10 @@ enum Verb {
     Doctor(doctor::Args),
     /// See looop work in a temporary data dir, with a scripted runner.
     Demo(demo::Args),
+    /// Print completions for a shell; worker and ask ids complete too.
+    Completions(complete::Args),
+    /// Print the manual page, or write one page per command.
+    Man(complete::ManArgs),
     /// Print the version.
     Version,
     /// Print the full manual, or the part about one command.
@@ -101,13 +156,20 @@ enum Verb {
     /// Become a command once one byte arrives on stdin.
     #[command(name = "__exec", hide = true)]
     Exec(exec::Args),
+    /// Bring the commits of a worker back into the repository that it works for.
+    #[command(name = "__collect", hide = true)]
+    Collect(collect::Args),
     /// Answer with the next line of a script.
     #[command(name = "__scripted", hide = true)]
     Scripted(scripted::Args),
+    /// Show workers that wait for a human where the human is.
+    #[command(name = "__surface", hide = true)]
+    Surface,
 }
 
 impl Verb {
-    /// What the verb does, when only a human may do it.
+    /// What the verb does, when only a human may do it. A claim or a flag is a human's only outside of a worker, and
+    /// asks itself.
     fn human_only(&self) -> Option<&'static str> {
         match self {
             Verb::Answer(_) => Some("answer"),
@@ -115,6 +177,11 @@ impl Verb {
             Verb::Reject(_) => Some("reject"),
             Verb::Pause(_) => Some("pause"),
             Verb::Resume => Some("resume"),
+            Verb::Attach(_) => Some("attach"),
+            Verb::Prune(_) => Some("prune"),
+            Verb::Worker(_) => Some("start a worker"),
+            Verb::Kill(_) => Some("end a worker"),
+            Verb::Tell(_) => Some("tell a worker"),
             Verb::Goal(goal::Verb::Write { .. } | goal::Verb::Archive { .. }) => Some("change a goal"),
             Verb::Sensor(sensor::Verb::Add { .. } | sensor::Verb::Remove { .. }) => Some("change a sensor"),
             Verb::Playbook(playbook::Verb::Write { .. }) => Some("change the playbook"),
@@ -134,7 +201,13 @@ struct App {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    // Before anything else, because the child must not do more than wait and become the command.
+    // Before the arguments are parsed: what that needs in memory a supervisor would keep for as long as it lives.
+    if let Some((root, cache, id)) = config::supervisor_args() {
+        return ExitCode::from(u8::from(supervise::run(root, cache, &id).is_err()));
+    }
+    if complete::asked() {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -157,6 +230,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match &cli.command {
         Some(Verb::Exec(args)) => return exec::run(args),
         Some(Verb::Scripted(args)) => return scripted::run(args),
+        Some(Verb::Completions(args)) => return complete::run(args),
+        Some(Verb::Man(args)) => return complete::man(args),
         Some(Verb::Version) => return manual::version(),
         Some(Verb::Help(args)) => return manual::run(args),
         _ => {}
@@ -166,7 +241,9 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let app = App { layout: env.layout(), env, style, now: clock::now() };
     match cli.command {
         None => pulse::run(&app),
+        Some(Verb::Collect(args)) => collect::run(&app, &args),
         Some(Verb::Init) => init::run(&app),
+        Some(Verb::Surface) => surface::run(&app),
         Some(Verb::Demo(args)) => demo::run(&app, &args),
         Some(Verb::Doctor(args)) => doctor::run(&app, &args),
         Some(Verb::Tick(args)) => tick::run(&app, &args),
@@ -185,6 +262,25 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 Verb::Answer(args) => asks::answer(&app, &args),
                 Verb::Approve(args) => asks::approve(&app, &args),
                 Verb::Reject(args) => asks::reject(&app, &args),
+                Verb::Ls(args) => ls::run(&app, &args),
+                Verb::Wait(args) => ls::wait(&app, &args),
+                Verb::Attach(args) => attach::run(&app, &args),
+                Verb::Logs(args) => logs::logs(&app, &args),
+                Verb::Screen(args) => logs::screen(&app, &args),
+                Verb::Prune(args) => prune::run(&app, &args),
+                Verb::Claims(args) => claims::list(&app, &args),
+                Verb::Claim(args) => claims::claim(&app, &args),
+                Verb::Release(args) => claims::release(&app, &args),
+                Verb::Worker(verb) => worker::run(&app, verb),
+                Verb::Kill(args) => worker::kill(&app, &args),
+                Verb::Flag(args) => worker::flag(&app, &args),
+                Verb::Unflag(args) => worker::unflag(&app, &args),
+                Verb::Tell(args) => worker::tell(&app, &args),
+                Verb::Ask(args) => inner::ask(&app, &args),
+                Verb::Told => inner::told(&app),
+                Verb::Report(args) => inner::report(&app, &args),
+                Verb::Spend(args) => inner::spend(&app, &args),
+                Verb::Done => inner::done(&app),
                 Verb::Goal(verb) => goal::run(&app, verb),
                 Verb::Sensor(verb) => sensor::run(&app, verb),
                 Verb::Playbook(verb) => playbook::run(&app, verb),
@@ -214,23 +310,34 @@ impl App {
     /// Refuses a verb that only a human may use to everything that a beat of this data dir has started. A beat
     /// that cannot be seen from here may be the one that started this process, so that counts as one.
     fn human_only(&self, verb: &str) -> Result<()> {
-        let refused = match lock::holders(&self.layout.tick_lock()) {
+        let is_of = |holders: lock::Holders| match holders {
             lock::Holders::Nobody => false,
-            lock::Holders::Seen(pids) => tree::ancestors().iter().any(|pid| pids.contains(pid)),
+            lock::Holders::Seen(pids) => tree::may_descend_from(&pids),
             lock::Holders::Unseen => true,
         };
-        let looking = lock::lookers(&self.layout.look_lock());
-        if !refused && !tree::ancestors().iter().any(|pid| looking.contains(pid)) {
+        let who = if is_of(lock::holders([self.layout.tick_lock()]))
+            || is_of(lock::lookers(&self.layout.look_lock()))
+        {
+            "a beat of looop"
+        } else if is_of(workers::supervising(&self.layout)) {
+            "a worker"
+        } else {
             return Ok(());
-        }
-        let what = format!("could not {verb}: this is for a human, and a beat of looop started this process");
+        };
+        let what = format!("could not {verb}: this is for a human, and {who} started this process");
         Err(Fault::failed(what).into())
+    }
+
+    /// The socket of the supervisor, when this process is a worker's.
+    fn inside_worker(&self) -> Option<std::path::PathBuf> {
+        self.env.get("LOOOP_SOCKET").map(std::path::PathBuf::from)
     }
 }
 
-/// The envelope of every `--json` answer.
+/// The envelope of every `--json` answer. It takes the value as it is: `json!` would copy all of it.
 fn envelope(key: &str, value: serde_json::Value) -> serde_json::Value {
-    serde_json::json!({ "schema_version": 1, key: value })
+    let fields = [("schema_version".to_owned(), 1.into()), (key.to_owned(), value)];
+    serde_json::Value::Object(fields.into_iter().collect())
 }
 
 /// The envelope around several keys.

@@ -34,7 +34,7 @@ pub fn resume(app: &App) -> Result<u8> {
     if beat.halted.is_some() {
         // The memory is the tick's: its lock keeps a running beat from writing over this.
         let _tick = lock::tick_patiently(&app.layout.tick_lock(), PATIENCE_MS, &Cancel::on_signals()?)?;
-        let mut beat = records::peek_beat(&app.layout)?;
+        let (mut beat, _) = records::load_beat(&app.layout, app.now)?;
         beat.halted = None;
         records::save_beat(&app.layout, &beat)?;
         print::line("the halt is over; the next beat decides afresh");

@@ -31,6 +31,9 @@ pub enum When {
     Never,
 }
 
+/// The end of what was painted.
+const UNPAINTED: &str = "\x1b[0m";
+
 impl Style {
     /// Decides for this process.
     pub fn new(when: When, no_color: bool) -> Style {
@@ -43,7 +46,7 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.on { format!("\x1b[{code}m{text}{UNPAINTED}") } else { text.to_owned() }
     }
 
     /// Important.
@@ -100,6 +103,11 @@ pub fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
+/// Prints a line to stderr that must not be missed: on a terminal with a bell, over what is being redrawn there.
+pub fn ring(text: &str) {
+    note(&if stderr_is_tty() { format!("\r\x1b[K\x07{text}") } else { text.to_owned() });
+}
+
 /// Prints an error with its cause and remedies to stderr, and returns its exit code.
 pub fn error(error: &anyhow::Error) -> u8 {
     let fault = error.downcast_ref::<Fault>();
@@ -143,22 +151,49 @@ pub fn prompt(question: &str) -> Option<String> {
     }
 }
 
-/// Columns of text, each as wide as its widest cell; a clipped last column keeps a table on its lines.
+/// Columns of text, each as wide as its widest cell; a clipped last column keeps a table on its lines. A cell may be
+/// painted as a whole.
 pub fn table(rows: &[Vec<String>]) -> String {
-    let shown = |cell: &String| crate::model::ask::visible(cell, false);
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
+    let shown = |cell: &String| {
+        let (paint, text) = unpaint(cell);
+        (paint.to_owned(), crate::model::ask::visible(text, false))
+    };
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|(_, c)| c.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut out = String::new();
     for row in rows {
-        let cells = row.iter().enumerate().map(|(i, cell)| {
-            let pad = if i + 1 < row.len() { widths[i].saturating_sub(cell.chars().count()) } else { 0 };
-            format!("{cell}{}", " ".repeat(pad))
+        let cells = row.iter().enumerate().map(|(i, (paint, text))| {
+            let pad = if i + 1 < row.len() { widths[i].saturating_sub(text.chars().count()) } else { 0 };
+            let end = if paint.is_empty() { "" } else { UNPAINTED };
+            format!("{paint}{text}{end}{}", " ".repeat(pad))
         });
         out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         out.push('\n');
     }
     out
+}
+
+/// Splits what [`Style`] has painted into how and what.
+fn unpaint(cell: &str) -> (&str, &str) {
+    let painted = cell.strip_prefix("\x1b[").and_then(|rest| rest.strip_suffix(UNPAINTED)?.split_once('m'));
+    match painted {
+        Some((code, text)) if code.chars().all(|c| c.is_ascii_digit()) => (&cell[..code.len() + 3], text),
+        _ => ("", cell),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_painted_cell_is_as_wide_as_its_text_and_hides_nothing() {
+        let style = Style { on: true };
+        let rows =
+            [vec![style.red("a\x1b[2Jb"), "x".to_owned()], vec!["long enough".to_owned(), String::new()]];
+        assert_eq!(table(&rows), "\x1b[31ma\\u{1b}[2Jb\x1b[0m  x\nlong enough\n");
+    }
 }

@@ -1,5 +1,7 @@
 //! The pulse: `looop` in the foreground runs each beat as a child, so that nothing survives a beat in memory.
 
+mod bell;
+
 use std::io;
 use std::process::Child;
 
@@ -10,7 +12,7 @@ use crate::config::Config;
 use crate::model::beat::LastResult;
 use crate::model::fault::Kind;
 use crate::model::time::human_ms;
-use crate::store::{lock, records};
+use crate::store::{lock, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::proc::Exit;
 use crate::sys::program;
@@ -19,12 +21,17 @@ use crate::sys::spawn;
 use crate::sys::tree;
 use crate::sys::watch::Watch;
 use crate::tick::gate;
+use bell::Bell;
 
 /// The wait after a move, before the next beat sees its effect, in milliseconds.
 const AFTER_MOVE_MS: i64 = 2_000;
 /// The longest single wait before the clock is looked at again, in milliseconds: it may have been set, or the
 /// machine may have slept.
 const LOOK_MS: i64 = 1_000;
+/// How often flags are looked for while a beat runs, in milliseconds.
+const FLAG_MS: i64 = 250;
+/// How often the wait after a beat that something changed in is doubled: to about a minute.
+const MAX_DOUBLINGS: u32 = 5;
 /// How long changes must have been quiet before they start a beat, in milliseconds.
 const QUIET_MS: i64 = 100;
 /// How long a beat may take to end after it was asked to, in milliseconds.
@@ -47,7 +54,7 @@ pub fn run(app: &App) -> Result<u8> {
         }
         other => other?,
     };
-    tree::become_subreaper();
+    let spare = tree::become_subreaper();
     let config = app.config()?;
     config.decider()?;
     let interval = human_ms(config.interval_ms);
@@ -59,17 +66,22 @@ pub fn run(app: &App) -> Result<u8> {
     let watch = watch(app)
         .inspect_err(|e| print::note(&format!("warning: {e:#}; changes wait for the interval")))
         .ok();
-    let mut broken = 0_u32;
+    let mut bell = Bell::new(app);
+    let (mut broken, mut echoes) = (0_u32, 0_u32);
     while !cancel.is_set() {
         // Read anew for each beat, so that an edit takes effect without a restart.
         // One that cannot be read is said by the beat itself.
         let config = app.config().unwrap_or_else(|_| config.clone());
         let before = last_move(app);
-        let good = beat(&config, &cancel)?;
+        let good = beat(app, &config, &spare, &cancel, &mut bell)?;
+        bell.after_beat();
         broken = if good { 0 } else { broken.saturating_add(1) };
         let moved = last_move(app).filter(|last| before.as_ref() != Some(last));
-        let wait_ms = wait_after(app, &config, broken, moved.is_some_and(|last| last.tag != "noop"));
-        sleep(&cancel, watch.as_ref(), wait_ms);
+        let moved = moved.is_some_and(|last| last.tag != "noop");
+        let told = settle(&cancel, watch.as_ref(), &mut bell);
+        echoes = if told && !moved { echoes.saturating_add(1) } else { 0 };
+        let wait_ms = wait_after(app, &config, broken, moved).min(echo_wait(echoes));
+        sleep(&cancel, watch.as_ref(), wait_ms, &mut bell);
     }
     if print::stderr_is_tty() {
         print::redraw("");
@@ -91,17 +103,25 @@ fn watch(app: &App) -> Result<Watch> {
         (&layout.sensors(), all),
         (&layout.schedules(), all),
         (&layout.asks(), all),
+        (&layout.workers(), &[".poke"]),
     ])
 }
 
 /// Runs one beat as a child. False: it broke, by a panic, a signal or its deadline; it has said so itself, or
 /// it is said here.
-fn beat(config: &Config, cancel: &Cancel) -> Result<bool> {
+fn beat(app: &App, config: &Config, spare: &tree::Known, cancel: &Cancel, bell: &mut Bell) -> Result<bool> {
     let mut child = program::spawn_self(&["tick", "--pulse"]).context("could not start a beat")?;
     let limits = &config.settings.limits;
     let longest_ms =
         limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;
-    let ended = program::wait_child(&mut child, Some(cancel), longest_ms)?;
+    let deadline = Deadline::after_ms(longest_ms);
+    let ended = loop {
+        bell.look();
+        let ended = program::wait_child(&mut child, Some(cancel), bell.step_ms(FLAG_MS))?;
+        if ended.is_some() || deadline.passed() || cancel.is_set() {
+            break ended;
+        }
+    };
     let exit = match ended {
         Some(exit) => exit,
         None => {
@@ -115,7 +135,10 @@ fn beat(config: &Config, cancel: &Cancel) -> Result<bool> {
         }
     };
     // What a beat left behind when it died was adopted by this process.
-    tree::end_strays();
+    let mut spare = spare.clone();
+    spare.extend(workers::supervisors(&app.layout));
+    spare.extend(bell.errands());
+    tree::end_strays(&spare);
     Ok(match exit {
         Exit::Code(0 | 1 | 75) => true,
         // The beat has said what is wrong with the config.
@@ -139,6 +162,15 @@ fn end(child: &mut Child) -> io::Result<Exit> {
     }
     program::signal_child(child, true);
     Ok(program::wait_child(child, None, END_MS)?.unwrap_or(Exit::Signal(9)))
+}
+
+/// How long to wait when something changed during each of the last so many beats. A human may have changed it after
+/// the beat had read it, or a sensor of the beat's own, which would do so again each time.
+fn echo_wait(echoes: u32) -> i64 {
+    match echoes {
+        0 => i64::MAX,
+        more => AFTER_MOVE_MS << (more - 1).min(MAX_DOUBLINGS),
+    }
 }
 
 fn last_move(app: &App) -> Option<LastResult> {
@@ -165,15 +197,16 @@ fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
 }
 
 /// Waits until the time is up, something changed, or the human interrupts.
-fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64) {
+fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64, bell: &mut Bell) {
     let until_ms = clock::uptime_ms() + wait_ms;
     loop {
         let left_ms = until_ms - clock::uptime_ms();
         if left_ms <= 0 || cancel.is_set() {
             return;
         }
+        bell.look();
         let cancel_fd = cancel.fd();
-        let step_ms = left_ms.min(LOOK_MS);
+        let step_ms = bell.step_ms(left_ms.min(LOOK_MS));
         let changed = match watch {
             Some(watch) => {
                 let watch_fd = watch.fd();
@@ -186,20 +219,24 @@ fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64) {
             }
         };
         if changed {
-            return settle(cancel, watch);
+            settle(cancel, watch, bell);
+            return;
         }
     }
 }
 
-/// Lets a burst of changes end, within a second, so that one save is one beat.
-fn settle(cancel: &Cancel, watch: Option<&Watch>) {
+/// Lets a burst of changes end, within a second, so that one save is one beat. True when there was one.
+fn settle(cancel: &Cancel, watch: Option<&Watch>, bell: &mut Bell) -> bool {
     let patience = Deadline::after_ms(1_000);
-    let Some(watch) = watch else { return };
+    let Some(watch) = watch else { return false };
+    let mut any = false;
     while !patience.passed() && !cancel.is_set() {
+        bell.look();
         let (cancel_fd, watch_fd) = (cancel.fd(), watch.fd());
         if !spawn::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {
-            return;
+            break;
         }
-        watch.drain();
+        any |= watch.drain();
     }
+    any
 }

@@ -69,7 +69,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 ));
                 return Err(fault.hint("begin it with a line like `#!/bin/sh`").into());
             }
-            let script = if trusted { script } else { stamp_untrusted(&script) };
+            let unfit = |why| Fault::usage(format!("could not add the sensor {name}: {why}"));
+            let script = if trusted { script } else { stamp_untrusted(&script).map_err(unfit)? };
             let _held = lock::store(&app.layout.store_lock())?;
             file::write(
                 &app.layout.file(&layout::sensor_path(&name)),
@@ -149,8 +150,8 @@ fn test(app: &App, one: Option<&str>) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     let runner = config.decider()?;
     let _look = lock::look(&app.layout.look_lock())?;
-    crate::sys::tree::become_subreaper();
-    let mut ctx = super::tick::ctx(app, &config, runner.as_ref(), &cancel);
+    let fleet = super::tick::fleet(app, &config, &cancel);
+    let mut ctx = super::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel);
     ctx.dry = true;
     let readings = sense::fresh_readings(&mut ctx, one)?;
     let failed = readings.values().any(|reading| !reading.ok);

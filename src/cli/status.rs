@@ -3,13 +3,14 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{App, asks, envelope_with, goal, print};
+use super::{App, asks, claims, envelope_with, goal, ls, print};
 use crate::model::ask::{State, visible};
 use crate::model::beat::{Beat, Settled};
 use crate::model::charge::dollars;
 use crate::model::time::human_ms;
 use crate::model::world::{Goal, Reading};
-use crate::store::{ledger, lock, records, texts};
+use crate::store::workers::Worker;
+use crate::store::{claims as leases, ledger, lock, records, texts};
 use crate::tick::gate;
 
 /// Arguments of `looop status`.
@@ -28,7 +29,9 @@ struct Facts {
     idle_ms: Option<i64>,
     goals: Vec<Value>,
     sensors: Vec<Value>,
+    workers: Vec<Worker>,
     asks: Vec<Value>,
+    claims: Vec<Value>,
     schedules: Vec<Value>,
     problems: Vec<String>,
     today: ledger::Spent,
@@ -54,6 +57,11 @@ fn gather(app: &App) -> Result<Facts> {
     let (all_asks, more) = records::asks(layout)?;
     problems.extend(more);
     let (schedules, more) = records::schedules(layout)?;
+    problems.extend(more);
+    let here = leases::here();
+    let (all_claims, more) = leases::list(layout, &here)?;
+    problems.extend(more);
+    let (workers, more) = ls::sorted(app)?;
     problems.extend(more);
     let snapshot = |name: &crate::model::name::Name| -> Option<Reading> {
         records::read_json(&layout.snapshots().join(format!("{name}.json"))).ok().flatten()
@@ -86,11 +94,13 @@ fn gather(app: &App) -> Result<Facts> {
                 })
             })
             .collect(),
+        workers,
         asks: open
             .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
             .filter(|(_, state)| matches!(state, State::Open | State::Approved))
             .map(|(ask, state)| asks::row(ask, state))
             .collect(),
+        claims: all_claims.iter().map(|(lease, standing)| claims::row(lease, *standing, &here)).collect(),
         schedules: schedules
             .iter()
             .map(|(name, s)| json!({ "name": name, "note": s.note, "due_ms": s.next_ms(beat.fired.get(name).copied(), app.now) }))
@@ -140,9 +150,9 @@ fn as_json(app: &App, facts: &Facts) -> Value {
         },
         "goals": facts.goals,
         "sensors": facts.sensors,
-        "workers": [],
+        "workers": facts.workers.iter().map(|worker| ls::row(worker, app.now)).collect::<Vec<_>>(),
         "asks": facts.asks,
-        "claims": [],
+        "claims": facts.claims,
         "schedules": facts.schedules,
         "cost": { "today_micros": facts.today.cost_micros, "today_unmetered": facts.today.unmetered, "day": app.now.day() },
         "sandbox": { "engine": "none" },
@@ -182,8 +192,12 @@ fn as_text(app: &App, facts: &Facts) -> String {
     put("today", format!("{}{more}", dollars(facts.today.cost_micros)));
     put("goals", names(&facts.goals, "id"));
     put("sensors", sensor_words(app, &facts.sensors));
+    put("workers", worker_words(app, &facts.workers));
     if !facts.schedules.is_empty() {
         put("schedules", names(&facts.schedules, "name"));
+    }
+    if !facts.claims.is_empty() {
+        put("claims", names(&facts.claims, "resource"));
     }
     put("sandbox", "none: this version runs sensors and commands as you".to_owned());
     match facts.asks.len() {
@@ -199,6 +213,18 @@ fn as_text(app: &App, facts: &Facts) -> String {
 fn names(rows: &[Value], key: &str) -> String {
     let names: Vec<&str> = rows.iter().filter_map(|row| row[key].as_str()).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn worker_words(app: &App, workers: &[Worker]) -> String {
+    let words = workers.iter().map(|worker| {
+        let (id, state) = (&worker.spec.id, &worker.state);
+        match state.needs_human() {
+            true => app.style.yellow(&format!("⚑{id} ({}; looop attach {id})", state.phase.word())),
+            false => format!("{id} ({})", state.phase.word()),
+        }
+    });
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 fn sensor_words(app: &App, sensors: &[Value]) -> String {

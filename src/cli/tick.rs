@@ -18,7 +18,9 @@ use crate::sys::tree;
 use crate::tick::gate::{Hold, Verdict};
 use crate::tick::log::{Report, What};
 use crate::tick::{self, Ctx, diff, frame, prompt, sense};
-use crate::worker::NoFleet;
+use crate::worker::Fleet;
+use crate::worker::fleet::LocalFleet;
+use crate::worker::start::Starter;
 
 /// Arguments of `looop tick`.
 #[derive(Debug, clap::Args)]
@@ -97,13 +99,18 @@ fn voice(json: bool, quiet: bool, pulse: bool) -> Voice {
     }
 }
 
-fn beat(app: &App, cancel: &Cancel, forced: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
+/// The workers of this machine.
+pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalFleet<'a> {
+    LocalFleet(Starter { layout: &app.layout, settings: &config.settings, cancel, now: app.now })
+}
+
+fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
     let config = app.config()?;
     let runner = config.decider()?;
-    tree::become_subreaper();
     let spinner = (voice != Voice::Json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
-    let mut ctx = ctx(app, &config, runner.as_ref(), cancel);
-    ctx.forced = forced;
+    let fleet = fleet(app, &config, cancel);
+    let mut ctx = ctx(app, &config, runner.as_ref(), &fleet, cancel);
+    ctx.forced = goal.clone();
     ctx.frame = spinner;
     let started = Deadline::after_ms(0);
     let outcome = tick::tick(&mut ctx);
@@ -115,9 +122,15 @@ fn beat(app: &App, cancel: &Cancel, forced: Option<Name>, voice: Voice, held: lo
     for warning in config.warnings.iter().chain(&report.warnings) {
         print::note(&format!("warning: {warning}"));
     }
+    let undecided = goal.and_then(|goal| undecided(&report, &goal));
     match voice {
         Voice::Json => print::json(&envelope("beat", as_json(&report))),
+        // The error says it all.
+        _ if undecided.is_some() && matches!(report.what, What::Held(_)) => {}
         voice => say(app, &report, started.spent_ms(), voice),
+    }
+    if let Some(fault) = undecided {
+        return Err(fault.into());
     }
     Ok(match report.what {
         What::Failed(_) | What::Cancelled => 1,
@@ -126,13 +139,36 @@ fn beat(app: &App, cancel: &Cancel, forced: Option<Name>, voice: Voice, held: lo
     })
 }
 
-/// The context of a beat.
-pub fn ctx<'a>(app: &'a App, config: &'a Config, runner: &'a dyn Runner, cancel: &'a Cancel) -> Ctx<'a> {
+/// Why a beat that was to decide on a move for a goal asked nobody.
+fn undecided(report: &Report, goal: &Name) -> Option<Fault> {
+    let why = match &report.what {
+        What::Held(hold) => hold.words(),
+        // Where a runner was asked there is a usage, even when nothing is known of it.
+        What::Moved(_) if report.usage.is_none() => "an approved move came first".to_owned(),
+        _ => return None,
+    };
+    let fault = Fault::failed(format!("could not decide on a move for {goal}: {why}"));
+    Some(match &report.what {
+        What::Held(Hold::Paused { .. }) => fault.hint("end the pause with `looop resume`"),
+        What::Moved(_) => fault.hint(format!("once more: `looop run {goal}`")),
+        _ => fault,
+    })
+}
+
+/// The context of a beat. From here on this process is the parent of what its children leave behind.
+pub fn ctx<'a>(
+    app: &'a App,
+    config: &'a Config,
+    runner: &'a dyn Runner,
+    fleet: &'a dyn Fleet,
+    cancel: &'a Cancel,
+) -> Ctx<'a> {
     Ctx {
         layout: &app.layout,
         settings: &config.settings,
         runner,
-        fleet: &NoFleet,
+        fleet,
+        spare: tree::become_subreaper(),
         cancel,
         now: clock::now(),
         clock: &clock::now,
@@ -226,7 +262,6 @@ pub struct Preview {
 pub fn preview(app: &App, config: &Config) -> Result<Preview> {
     let cancel = Cancel::on_signals()?;
     let _look = lock::look(&app.layout.look_lock())?;
-    tree::become_subreaper();
     let idle = crate::runner::command::Command {
         name: config.decide.clone(),
         argv: Vec::new(),
@@ -234,7 +269,8 @@ pub fn preview(app: &App, config: &Config) -> Result<Preview> {
         transient: None,
         cwd: app.layout.root().to_owned(),
     };
-    let mut ctx = ctx(app, config, &idle, &cancel);
+    let fleet = fleet(app, config, &cancel);
+    let mut ctx = ctx(app, config, &idle, &fleet, &cancel);
     ctx.dry = true;
     let beat = records::peek_beat(&app.layout)?;
     let sensed = sense::world(&mut ctx, &beat)?;

@@ -154,6 +154,18 @@ fn a_sandbox_that_cannot_be_had_is_refused_by_name() {
 }
 
 #[test]
+fn a_built_in_worker_takes_a_model_and_an_effort_and_more_variables() {
+    let text = r#"{"runners":{"claude":{"model":"m","effort":"low","env":["A"]},"pi":{"effort":"high"}}}"#;
+    let config = loaded(text, &[]);
+    let workers = &config.settings.workers;
+    let (_, claude) = workers.runner(None).unwrap();
+    assert_eq!(claude.argv[..5], ["claude", "--model", "m", "--effort", "low"]);
+    assert!(claude.env.contains(&"A".to_owned()) && claude.env.contains(&"ANTHROPIC_API_KEY".to_owned()));
+    let (_, pi) = workers.runner(Some("pi")).unwrap();
+    assert_eq!(pi.argv[..5], ["pi", "--thinking", "high", "--extension", "{status}"]);
+}
+
+#[test]
 fn a_decider_is_found_or_the_choice_is_named() {
     let own = r#"{"decide":"pi","runners":{"pi":{"decide":["mypi"]}}}"#;
     assert_eq!(

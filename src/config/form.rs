@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Env;
 use crate::model::time::parse_ms;
-use crate::store::file;
+use crate::store::{file, lock};
 
 /// The form of the config file. Every key has a default; an unknown key is an error.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -35,11 +35,21 @@ pub(super) struct ConfigFile {
     /// What needs no yes.
     pub(super) policy: PolicyFile,
     /// Commands that decide whether a worker's work is done.
-    pub(super) verify: BTreeMap<String, Vec<String>>,
+    pub(super) verify: BTreeMap<String, VerifyFile>,
     /// How each kind of child is boxed.
     pub(super) sandbox: SandboxFile,
     /// A command that gets each ask as JSON on stdin.
     pub(super) notify: Vec<String>,
+}
+
+/// One command, or a list of them that must all pass.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum VerifyFile {
+    /// One argument vector.
+    One(Vec<String>),
+    /// Several, in order.
+    All(Vec<Vec<String>>),
 }
 
 /// A duration: `90s`, `15m`, `12h`.
@@ -109,6 +119,10 @@ pub(super) struct LimitsFile {
     pub(super) worker_idle: Option<Span>,
     /// The longest life of a worker.
     pub(super) worker_wall: Option<Span>,
+    /// How long a worker's lease is good without being renewed.
+    pub(super) lease_ttl: Option<Span>,
+    /// The deadline of each check of a worker's work.
+    pub(super) verify_timeout: Option<Span>,
 }
 
 /// Tells a key that is null from one that is absent.
@@ -205,6 +219,8 @@ pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(dir)
         .with_context(|| format!("could not make the directory `{}`", dir.display()))?;
+    // Two first runs at once would write through the same temporary files.
+    let _held = lock::dir(dir)?;
     let schema_name = "looop.schema.json";
     let schema = serde_json::to_string_pretty(&schemars::schema_for!(ConfigFile))
         .context("could not write the schema")?;

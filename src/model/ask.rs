@@ -64,7 +64,7 @@ pub struct Approval {
     pub decided: Move,
     /// What the move would touch, at the time of asking.
     pub subject: Subject,
-    /// The diff of the file that the move would replace; empty for a command.
+    /// The diff of the file that the move would replace, or a worker's brief; empty for a command.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub diff: String,
     /// Why the move needs a yes.
@@ -77,7 +77,7 @@ pub struct Approval {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
-    /// The move's flat JSON form, canonical.
+    /// The flat JSON form of the move's action, canonical, without the `cwd` of a `run`.
     pub decided: String,
     /// The argument vector; empty when the move is not a `run`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -99,6 +99,12 @@ pub struct Subject {
     /// blake3 of the file that the move replaces; none: there is no such file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// The goal whose lease a worker would get, and whose check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<Name>,
+    /// The repository that a worker would get a clone of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
 }
 
 impl Subject {
@@ -143,6 +149,8 @@ impl Answer {
             Said::Answer { .. } => ask.kind == AskKind::Question,
             Said::Approve { .. } | Said::Reject { .. } => ask.approval.is_some(),
             Said::Expired => true,
+            // It stands in no file.
+            Said::Stranded => false,
         }
     }
 }
@@ -168,6 +176,8 @@ pub enum Said {
     },
     /// Nobody said anything in time.
     Expired,
+    /// Nobody can: the worker that asked has ended. Found out at each look, and never written.
+    Stranded,
 }
 
 /// Where an ask stands.
@@ -184,6 +194,8 @@ pub enum State {
     Rejected,
     /// Its time is up.
     Expired,
+    /// The worker that asked has ended.
+    Stranded,
 }
 
 impl Ask {
@@ -194,6 +206,7 @@ impl Ask {
             Some(Said::Answer { .. }) => State::Answered,
             Some(Said::Reject { .. }) => State::Rejected,
             Some(Said::Expired) => State::Expired,
+            Some(Said::Stranded) => State::Stranded,
             // A yes is good until its end, even when it was given in time.
             Some(Said::Approve { .. }) if late => State::Expired,
             Some(Said::Approve { .. }) => State::Approved,
@@ -211,7 +224,7 @@ pub struct Answered {
     pub ask: Name,
     /// What was asked.
     pub text: String,
-    /// `answered`, `rejected` or `expired`.
+    /// `answered`, `rejected`, `expired` or `stranded`.
     pub state: String,
     /// The human's words; empty when there are none.
     pub answer: String,
@@ -220,25 +233,35 @@ pub struct Answered {
 }
 
 /// Makes control, format and bidirectional characters visible as `\u{202e}`; keeps line breaks when asked to.
+/// Backslashes in front of it, and of text that looks like it already, are doubled, so that no two texts look alike.
 pub fn visible(text: &str, keep_lines: bool) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if (c == '\n' && keep_lines) || !is_hidden(c) {
-            out.push(c);
-        } else {
-            out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+    let mut backslashes = 0;
+    for (at, c) in text.char_indices() {
+        let hidden = is_hidden(c) && !(c == '\n' && keep_lines);
+        if hidden || text[at..].starts_with("u{") {
+            out.extend(std::iter::repeat_n('\\', backslashes));
         }
+        if hidden {
+            out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+        backslashes = if c == '\\' { backslashes + 1 } else { 0 };
     }
     out
 }
 
-/// Characters that a terminal does not draw, or that reorder what it draws (Unicode Standard Annex 9
-/// for the bidirectional ones; tag characters and variation selectors hide text too).
-fn is_hidden(c: char) -> bool {
+/// True for a character that is not seen as itself: a control, one that changes the order of others, one that is
+/// not drawn (default-ignorable in the Unicode database, or blank), and any space that is not U+0020.
+pub fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-        || matches!(c, '\u{e0000}'..='\u{e0fff}')
+        || (c.is_whitespace() && c != ' ')
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
+        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}')
+        || matches!(c, '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}')
+        || matches!(c, '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Quotes an argument vector so that a shell reads it back as it is and a human cannot misread it.
@@ -288,6 +311,19 @@ mod tests {
     fn hidden_characters_become_visible() {
         assert_eq!(visible("a\u{1b}[31m\u{202e}b\nc", true), "a\\u{1b}[31m\\u{202e}b\nc");
         assert_eq!(visible("a\nb", false), "a\\u{a}b");
+        let hidden = "\u{34f}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{3164}\u{ffa0}\u{2800}\u{1d173}\u{1d17a}\u{e0000}\u{e0fff}";
+        let spaces = "\u{a0}\u{1680}\u{2000}\u{200a}\u{202f}\u{205f}\u{3000}";
+        assert_eq!(hidden.chars().chain(spaces.chars()).find(|c| !is_hidden(*c)), None);
+        assert_eq!("a é日\u{1f600} -".chars().find(|c| is_hidden(*c)), None);
+    }
+
+    #[test]
+    fn text_that_looks_like_a_hidden_character_is_told_from_it() {
+        assert_eq!(visible(r"x\u{202e}y C:\users", false), r"x\\u{202e}y C:\users");
+        let alike = [r"\u{202e}", "\u{202e}", "\\\u{202e}", r"\\u{202e}", "\\\\\u{202e}"];
+        let shown: std::collections::BTreeSet<_> = alike.iter().map(|text| visible(text, false)).collect();
+        assert_eq!(shown.len(), alike.len(), "{shown:?}");
+        assert_eq!(visible("a \\\nb", true), "a \\\nb");
     }
 
     fn subject() -> Subject {
@@ -300,6 +336,8 @@ mod tests {
             env: strings(&["PATH"]),
             sandbox: "none".to_owned(),
             replaces: None,
+            goal: None,
+            repo: None,
         }
     }
 
@@ -315,6 +353,8 @@ mod tests {
             Subject { env: strings(&["PATH", "GH_TOKEN"]), ..base.clone() },
             Subject { sandbox: "full".to_owned(), ..base.clone() },
             Subject { replaces: Some("d".to_owned()), ..base.clone() },
+            Subject { goal: "g".parse().ok(), ..base.clone() },
+            Subject { repo: Some("/src".to_owned()), ..base.clone() },
         ];
         for other in changed {
             assert_ne!(other.digest(), base.digest(), "{other:?}");

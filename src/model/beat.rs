@@ -12,7 +12,7 @@ use super::world::{Digest, Items};
 
 /// The memory of the loop. One atomic replace of its file is the tick's commit point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Beat {
     /// The start of the newest beat, in milliseconds; ids are made from it and never reused.
     pub last_ms: i64,
@@ -46,6 +46,9 @@ pub struct Beat {
     pub failure: Option<Failure>,
     /// Asks whose answers a decision has seen, and approvals that were used.
     pub closed_asks: Vec<Name>,
+    /// Approvals that were used and until when a yes to them is good, in milliseconds. Till then they stay closed,
+    /// whether or not their files are there, since files can come back.
+    pub used: BTreeMap<Name, i64>,
     /// Rejected subjects and until when they are refused, in milliseconds.
     pub rejected: BTreeMap<Digest, i64>,
     /// When each timer last fired, in milliseconds.
@@ -217,8 +220,9 @@ pub struct CommitNote {
     pub prompt: Digest,
     /// What the decision cost, in millionths of a dollar.
     pub cost_micros: u64,
-    /// Files that the move wrote, relative to the data dir.
-    pub paths: Vec<String>,
+    /// Files that the move wrote, relative to the data dir, each with the blake3 of its content; none: it was taken
+    /// away. One that is another by now is somebody else's.
+    pub paths: BTreeMap<String, Option<Digest>>,
 }
 
 /// What became of a move, as the next decision sees it.
@@ -252,6 +256,8 @@ pub struct Failure {
     pub why: String,
 }
 
+/// The end of the year 9999: no clock tells a later time, and ids of beats that begin there could not go on.
+const LAST_MS: i64 = 253_402_300_799_999;
 /// How long a flap takes to decay by one, in milliseconds.
 pub const FLAP_DECAY_MS: i64 = 15 * 60_000;
 /// From this count on a sensor is flapping.
@@ -268,9 +274,16 @@ impl Flap {
 }
 
 impl Beat {
+    /// What makes a memory of the right form impossible; none when nothing does.
+    pub fn is_absurd(&self) -> Option<String> {
+        let last = self.last_ms;
+        (!(0..=LAST_MS).contains(&last))
+            .then(|| format!("its last beat, {last}, is in no year that there is"))
+    }
+
     /// The next beat's start: now, or just after the last one where the clock was set back.
     pub fn next_ms(&self, now: Now) -> i64 {
-        now.unix_ms.max(self.last_ms + 1)
+        now.unix_ms.max(self.last_ms.saturating_add(1))
     }
 
     /// True when the next decision sees what a command printed: nobody vouches for that text.
@@ -285,7 +298,9 @@ impl Beat {
 
     /// Goals that no move has served for a while, with the number of decisions since.
     pub fn starving<'a>(&self, goals: impl Iterator<Item = &'a Name>) -> Vec<(Name, u64)> {
-        let since = |goal: &Name| self.decisions - self.served.get(goal).copied().unwrap_or(self.decisions);
+        let since = |goal: &Name| {
+            self.decisions.saturating_sub(self.served.get(goal).copied().unwrap_or(self.decisions))
+        };
         let mut all: Vec<(Name, u64)> = goals.map(|goal| (goal.clone(), since(goal))).collect();
         all.retain(|(_, count)| *count >= STARVING_AFTER);
         all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -308,6 +323,19 @@ mod tests {
     }
 
     #[test]
+    fn no_number_in_the_file_is_too_odd_to_be_read() {
+        let now = Now { unix_ms: 1, offset_s: 0 };
+        for odd in [i64::MIN, -1, LAST_MS + 1, i64::MAX] {
+            let beat = Beat { last_ms: odd, ..Beat::default() };
+            assert!(beat.is_absurd().is_some() && beat.next_ms(now) >= 1, "{odd}");
+            assert!(Flap { count: 1, at_ms: odd }.level(now) <= 1);
+        }
+        let beat =
+            Beat { last_ms: LAST_MS, served: [(Name::parse("g").unwrap(), 9)].into(), ..Beat::default() };
+        assert_eq!((beat.is_absurd(), beat.starving(beat.served.keys())), (None, vec![]));
+    }
+
+    #[test]
     fn goals_starve_by_decisions_not_by_time() {
         let name = |text| Name::parse(text).unwrap();
         let served = [(name("loud"), 30), (name("quiet"), 12)].into();
@@ -317,8 +345,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_corruption() {
-        assert!(serde_json::from_str::<Beat>(r#"{"surprise":1}"#).is_err());
-        assert_eq!(serde_json::from_str::<Beat>("{}").unwrap(), Beat::default());
+    fn an_unknown_or_a_missing_key_is_corruption() {
+        let fresh = serde_json::to_value(Beat::default()).unwrap();
+        assert_eq!(serde_json::from_value::<Beat>(fresh.clone()).unwrap(), Beat::default());
+        let mut odd = fresh.clone();
+        odd["surprise"] = 1.into();
+        assert!(serde_json::from_value::<Beat>(odd).is_err());
+        for key in ["last_ms", "closed_asks", "used", "untrusted_goals", "rejected"] {
+            let mut less = fresh.clone();
+            less.as_object_mut().unwrap().remove(key);
+            assert!(serde_json::from_value::<Beat>(less).is_err(), "{key}");
+        }
     }
 }

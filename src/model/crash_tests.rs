@@ -114,20 +114,18 @@ impl Sim {
     fn settle(&mut self, beat: &mut Beat) -> Result<(), Stop> {
         let at = NOW.at(self.now_ms);
         if let Some(call) = beat.inflight.clone() {
-            let last = self
-                .disk
-                .text(LEDGER)
-                .lines()
-                .rev()
-                .find_map(|line| serde_json::from_str::<Charge>(line).ok());
-            let known = last.is_some_and(|charge| charge.beat == call.beat)
-                || self.mutant == Some(Mutant::ForgetsCall);
+            let ledger = self.disk.text(LEDGER);
+            let mut charges = ledger.lines().filter_map(|line| serde_json::from_str::<Charge>(line).ok());
+            let known =
+                charges.any(|charge| charge.beat == call.beat) || self.mutant == Some(Mutant::ForgetsCall);
             let charge = (!known).then(|| Box::new(unknown_charge(&call, at)));
             self.event(beat, Event::CutOff { at, charge })?;
         }
         let Some(intent) = beat.intent.clone() else { return Ok(()) };
+        let journal = self.disk.text(JOURNAL);
+        let line = entry::find(&journal, &intent.beat);
         let probe = match (&intent.deed, &intent.started) {
-            _ if entry::mentions(&self.disk.text(JOURNAL), &intent.beat) => Probe::Journaled,
+            _ if line.is_some() => Probe::Journaled(line.unwrap_or_default().to_owned()),
             (Deed::Exec { .. }, _) if self.mutant == Some(Mutant::RunsAgain) => Probe::NotMade,
             (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
             (Deed::Exec { .. }, Some(_)) => Probe::Unknown("nobody saw its end".to_owned()),
@@ -147,7 +145,7 @@ impl Sim {
         seen.asks = vec![name("ap-1")];
         if open(YES) {
             let (run, deed) = exec();
-            let approval = Some(name("ap-1"));
+            let approval = Some((name("ap-1"), T0 + 24 * HOUR));
             let decided = Decided { seen, decided: run, deed, then: done(), charge: None, approval };
             return self.event(&mut beat, Event::Decided(Box::new(decided)));
         }

@@ -191,6 +191,24 @@ impl Action {
         }
     }
 
+    /// The flat JSON form of what is done, without why and for which goal.
+    pub fn to_json(&self) -> Value {
+        Value::Object(self.to_fields())
+    }
+
+    fn to_fields(&self) -> Map<String, Value> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(tagged)) => match tagged.into_iter().next() {
+                Some((tag, Value::Object(mut fields))) => {
+                    fields.insert("move".to_owned(), tag.into());
+                    fields
+                }
+                _ => Map::new(),
+            },
+            _ => Map::new(),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         match self {
             Action::Noop {}
@@ -271,16 +289,7 @@ impl Move {
 
     /// The flat JSON form that [`Move::from_json`] reads.
     pub fn to_json(&self) -> Value {
-        let mut flat = match serde_json::to_value(&self.action) {
-            Ok(Value::Object(tagged)) => match tagged.into_iter().next() {
-                Some((tag, Value::Object(mut fields))) => {
-                    fields.insert("move".to_owned(), tag.into());
-                    fields
-                }
-                _ => Map::new(),
-            },
-            _ => Map::new(),
-        };
+        let mut flat = self.action.to_fields();
         flat.insert("why".to_owned(), self.why.clone().into());
         if let Some(goal) = &self.goal {
             flat.insert("goal".to_owned(), goal.as_str().into());

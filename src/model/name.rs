@@ -59,6 +59,15 @@ impl Name {
         Name(format!("{word}-{id}"))
     }
 
+    /// A name in a space of its own: `goal.setup` for the word `goal`. Where that is too long for a name a digest
+    /// stands for it, behind a `_` that no name begins with, so that two names never become one.
+    pub fn within(word: &'static str, name: &Name) -> Name {
+        Name::parse(&format!("{word}.{name}")).unwrap_or_else(|_| {
+            let digest = blake3::hash(name.0.as_bytes()).to_hex();
+            Name(format!("{word}._{}", &digest[..32]))
+        })
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -127,6 +136,16 @@ mod tests {
             assert!(Name::parse(bad).is_err(), "{bad}");
         }
         assert!(Name::parse_new("archive").is_err());
+    }
+
+    #[test]
+    fn names_within_a_space_stay_apart_and_are_names() {
+        let parse = |text: &str| Name::parse(text).unwrap();
+        assert_eq!(Name::within("goal", &parse("setup")).as_str(), "goal.setup");
+        let long: Vec<Name> = ["a", "b", "日"].map(|c| parse(&c.repeat(64))).into();
+        let within: Vec<Name> = long.iter().map(|name| Name::within("goal", name)).collect();
+        assert!(within[0] != within[1] && within[1] != within[2]);
+        assert!(within.iter().all(|name| Name::parse(name.as_str()).as_ref() == Ok(name)), "{within:?}");
     }
 
     proptest! {

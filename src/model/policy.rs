@@ -25,16 +25,33 @@ pub struct Facts<'a> {
     pub tainted: bool,
     /// The data dir, absolute.
     pub data_dir: &'a Path,
-    /// Where a `run` would run, absolute and with symbolic links resolved.
-    pub cwd: Option<&'a Path>,
+    /// Where a `run` would run, or what a worker would get a clone of, absolute and with symbolic links resolved.
+    pub place: Option<&'a Path>,
     /// Directories besides the data dir's own that nothing may touch: looop's config.
     pub protected: &'a [PathBuf],
+    /// A path as the kernel would follow it, symbolic links and all, whether or not its end is there yet.
+    pub resolve: fn(&Path) -> PathBuf,
     /// True when the file that the move replaces was cut in the prompt, so that its end would be lost.
     pub was_cut: bool,
+    /// True when the move writes the goal that a worker's report proposes.
+    pub proposed: bool,
 }
 
 /// Parts of the data dir that no command may name or stand in.
-const PROTECTED: [&str; 5] = [".git", "asks", "claims", "beat.json", "workers"];
+const PROTECTED: [&str; 12] = [
+    ".git",
+    "asks",
+    "claims",
+    "beat.json",
+    "workers",
+    "sensors",
+    "PLAYBOOK.md",
+    "schedules",
+    "format",
+    "reports",
+    "cost",
+    "paused.json",
+];
 
 /// Judges a move.
 pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
@@ -52,6 +69,17 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
             }
             Verdict::Waits(format!("`{tag}` changes how looop judges or what it runs"))
         }
+        Action::WriteGoal { .. } if facts.proposed => {
+            Verdict::Waits("a worker proposed this goal".to_owned())
+        }
+        Action::StartWorker { repo: Some(_), .. } if facts.place.is_none() => {
+            Verdict::Refused("its repo is not a directory".to_owned())
+        }
+        Action::StartWorker { repo: Some(_), .. }
+            if facts.place.is_some_and(|repo| is_inside(repo, facts)) =>
+        {
+            Verdict::Refused("its repo is looop's own".to_owned())
+        }
         Action::StartWorker { grant, .. } if !grant.is_empty() => {
             Verdict::Waits("it grants a credential or a path".to_owned())
         }
@@ -68,33 +96,47 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
     }
 }
 
+/// True for a place in the data dir or beside looop's config.
+fn is_inside(path: &Path, facts: &Facts) -> bool {
+    path.starts_with(facts.data_dir) || facts.protected.iter().any(|dir| path.starts_with(dir))
+}
+
 fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
-    let Some(cwd) = facts.cwd else {
+    let Some(cwd) = facts.place else {
         return Verdict::Refused("its cwd is not a directory".to_owned());
     };
-    let protected = |path: &Path| {
-        let inside = PROTECTED.iter().any(|part| path.starts_with(facts.data_dir.join(part)));
-        inside || facts.protected.iter().any(|dir| path.starts_with(dir))
-    };
+    let protected = |path: &Path| is_own(path, facts);
     if protected(cwd) {
         return Verdict::Refused(format!("`{}` is looop's own", cwd.display()));
     }
-    if let Some(arg) = argv.iter().find(|arg| paths_in(arg).any(|path| protected(&lexical(&cwd.join(path)))))
+    // Both as it is written and as it is followed: a link may stand in for what is looop's own, or be it.
+    let named = |path: &str| [lexical(&cwd.join(path)), (facts.resolve)(&cwd.join(path))];
+    if let Some(arg) =
+        argv.iter().find(|arg| paths_in(arg).any(|path| named(path).iter().any(|p| protected(p))))
     {
         return Verdict::Refused(format!("{arg:?} names a file that is looop's own"));
     }
     if is_shell {
         return Verdict::Waits("a shell line always needs a yes".to_owned());
     }
-    let rule = facts.rules.allow.iter().find(|rule| {
+    let far = |arg: &str| paths_in(arg).any(|path| is_far(&(facts.resolve)(&cwd.join(path)), cwd, facts));
+    let mut too_far = None;
+    for rule in &facts.rules.allow {
         let here = match rule.cwd.as_slice() {
             [] => cwd == facts.data_dir,
             dirs => dirs.iter().any(|dir| dir == cwd),
         };
-        here && (!facts.tainted || !rule.has_wildcard()) && matches(&rule.argv, argv)
-    });
-    match rule {
-        Some(_) => Verdict::Free,
+        if !here || (facts.tainted && rule.has_wildcard()) || !matches(&rule.argv, argv) {
+            continue;
+        }
+        let mut filled = argv.iter().enumerate().filter(|(at, arg)| rule.argv.get(*at) != Some(*arg));
+        match filled.find(|(_, arg)| far(arg)) {
+            Some((_, arg)) => too_far = Some(arg),
+            None => return Verdict::Free,
+        }
+    }
+    match too_far {
+        Some(arg) => Verdict::Waits(format!("{arg:?} reaches further than a wildcard frees")),
         None if facts.tainted => {
             Verdict::Waits("untrusted text was read and no exact rule allows it".to_owned())
         }
@@ -102,9 +144,30 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
     }
 }
 
-/// The parts of an argument that may be a path: the whole, and what follows a `=`.
+/// True for what is looop's own: parts of the data dir, and its config.
+fn is_own(path: &Path, facts: &Facts) -> bool {
+    let part = path.strip_prefix(facts.data_dir).ok().and_then(|inside| inside.iter().next()?.to_str());
+    let inside = part.is_some_and(|part| {
+        PROTECTED.contains(&part) || part.starts_with("journal") || part.ends_with(".lock")
+    });
+    inside || facts.protected.iter().any(|dir| path.starts_with(dir))
+}
+
+/// True for a place outside of where a command runs, and for one that holds what is looop's own: a copy of a whole
+/// directory into it needs no name of what it replaces.
+fn is_far(path: &Path, cwd: &Path, facts: &Facts) -> bool {
+    let holds_own =
+        facts.data_dir.starts_with(path) || facts.protected.iter().any(|dir| dir.starts_with(path));
+    holds_own || !(path.starts_with(cwd) || path.starts_with(facts.data_dir))
+}
+
+/// The parts of an argument that may be a path: the whole, what follows a `=`, and each end of a cluster of short
+/// options, since the value of the last one may be attached (`-tDIR`).
 fn paths_in(arg: &str) -> impl Iterator<Item = &str> {
-    std::iter::once(arg).chain(arg.split_once('=').map(|(_, value)| value))
+    let values = arg.match_indices('=').map(|(at, _)| &arg[at + 1..]);
+    let cluster = arg.strip_prefix('-').filter(|rest| !rest.starts_with('-')).unwrap_or("");
+    let attached = cluster.char_indices().map(|(at, _)| &cluster[at..]);
+    std::iter::once(arg).chain(values).chain(attached).filter(|path| !path.is_empty())
 }
 
 /// A path with `.` and `..` worked out as text.

@@ -23,9 +23,11 @@ fn facts(rules: &Rules) -> Facts<'_> {
         rules,
         tainted: false,
         data_dir: Path::new("/data"),
-        cwd: Some(Path::new("/data")),
+        place: Some(Path::new("/data")),
         protected: &[],
+        resolve: lexical,
         was_cut: false,
+        proposed: false,
     }
 }
 
@@ -63,10 +65,18 @@ fn each_move_has_its_row() {
 }
 
 #[test]
+fn a_goal_that_a_worker_proposes_waits() {
+    let none = Rules::default();
+    let proposed = Facts { proposed: true, ..facts(&none) };
+    let goal = decided(json!({ "move": "write_goal", "id": "g", "body": "b" }));
+    assert!(matches!(judge(&goal, &proposed), Verdict::Waits(_)));
+}
+
+#[test]
 fn a_rule_frees_exactly_what_it_says() {
     let allow = rules(&[(&["git", "fetch", "*"], &[]), (&["ls", "**"], &["/src"]), (&["date"], &[])]);
     let here = facts(&allow);
-    let there = Facts { cwd: Some(Path::new("/src")), ..here.clone() };
+    let there = Facts { place: Some(Path::new("/src")), ..here.clone() };
     assert_eq!(judge(&run(&["git", "fetch", "origin"]), &here), Verdict::Free);
     assert_eq!(judge(&run(&["date"]), &here), Verdict::Free);
     assert_eq!(judge(&run(&["ls"]), &there), Verdict::Free);
@@ -110,7 +120,7 @@ fn what_is_looops_own_is_refused() {
     let config = [PathBuf::from("/conf")];
     let base = Facts { protected: &config, ..facts(&allow) };
     for cwd in ["/data/asks", "/data/.git/refs", "/data/workers/w1/clone", "/conf"] {
-        let there = Facts { cwd: Some(Path::new(cwd)), ..base.clone() };
+        let there = Facts { place: Some(Path::new(cwd)), ..base.clone() };
         assert!(matches!(judge(&run(&["ls"]), &there), Verdict::Refused(_)), "{cwd}");
     }
     for arg in [
@@ -122,7 +132,7 @@ fn what_is_looops_own_is_refused() {
     ] {
         assert!(matches!(judge(&run(&["cp", "a", arg]), &base), Verdict::Refused(_)), "{arg}");
     }
-    let nowhere = Facts { cwd: None, ..base.clone() };
+    let nowhere = Facts { place: None, ..base.clone() };
     assert!(matches!(judge(&run(&["ls"]), &nowhere), Verdict::Refused(_)));
     assert_eq!(judge(&run(&["ls", "goals"]), &base), Verdict::Free);
 }
@@ -133,4 +143,49 @@ fn what_was_cut_is_not_written_back() {
     let cut = Facts { was_cut: true, ..facts(&none) };
     let goal = decided(json!({"move":"write_goal","id":"g","body":"b"}));
     assert!(matches!(judge(&goal, &cut), Verdict::Refused(_)));
+}
+
+#[test]
+fn no_way_of_writing_a_path_hides_what_it_names() {
+    let linked = |path: &Path| {
+        let path = lexical(path);
+        path.strip_prefix("/data/l").map_or_else(|_| path.clone(), |rest| Path::new("/data").join(rest))
+    };
+    let config = [PathBuf::from("/home/u/conf")];
+    let allow = rules(&[(&["cp", "**"], &["/data", "/src"])]);
+    let here = Facts { resolve: linked, protected: &config, ..facts(&allow) };
+    for arg in [
+        "-tasks",
+        "-t.git",
+        "-rt/data/asks",
+        "-t=asks",
+        "--opt=key=asks/x",
+        "l/.git/y",
+        "-tl/asks",
+        "tick.lock",
+        "PLAYBOOK.md",
+        "sensors/today.sh",
+        "schedules/s.json",
+        "format",
+        "reports/w.md",
+        "cost/x",
+        "journal.md",
+        "journal/2026.md",
+        "paused.json",
+    ] {
+        assert!(matches!(judge(&run(&["cp", "goals/g.md", arg]), &here), Verdict::Refused(_)), "{arg}");
+    }
+    for arg in ["/elsewhere/x", "../x", "-t/tmp", "--target-directory=/tmp", ".", "-t.", "..", "/", "/home/u"]
+    {
+        let said = judge(&run(&["cp", "-r", "goals/asks", arg]), &here);
+        assert_eq!(said, Verdict::Waits(format!("{arg:?} reaches further than a wildcard frees")));
+    }
+    for arg in ["goals/h.md", "l/goals/h.md", "notes", "--format", "-v"] {
+        assert_eq!(judge(&run(&["cp", "goals/g.md", arg]), &here), Verdict::Free, "{arg}");
+    }
+    let exact = rules(&[(&["cp", "**"], &["/data"]), (&["cp", "/etc/motd", "*"], &["/data"])]);
+    let named = Facts { rules: &exact, ..here.clone() };
+    assert_eq!(judge(&run(&["cp", "/etc/motd", "goals/h.md"]), &named), Verdict::Free, "the rule names it");
+    let there = Facts { place: Some(Path::new("/src")), ..here };
+    assert_eq!(judge(&run(&["cp", "a", "/src/b"]), &there), Verdict::Free);
 }

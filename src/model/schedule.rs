@@ -1,6 +1,6 @@
 //! Pure. Durable timers: when one is due, counted from the last time it fired.
 
-use chrono::{FixedOffset, TimeZone};
+use chrono::{DateTime, FixedOffset, TimeZone};
 use croner::Cron;
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +68,11 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
     if text.split_whitespace().count() != 5 {
         return Err(format!("{text:?} is not a cron expression of five fields"));
     }
-    text.parse().map_err(|e| format!("{text:?} is not a cron expression: {e}"))
+    let cron: Cron = text.parse().map_err(|e| format!("{text:?} is not a cron expression: {e}"))?;
+    match cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false) {
+        Ok(_) => Ok(cron),
+        Err(_) => Err(format!("{text:?} is a time that never comes")),
+    }
 }
 
 impl Schedule {
@@ -76,17 +80,22 @@ impl Schedule {
     /// None: it never is again. A cron expression is read in the zone of `now`, so that a change to
     /// summer time moves it with the wall clock.
     pub fn next_ms(&self, fired_ms: Option<i64>, now: Now) -> Option<i64> {
+        // The clock was set back since the timer was made.
+        let set_back = self.created_ms > now.unix_ms;
         // A timer that was made anew under the same name starts over.
-        let fired = fired_ms.filter(|fired| *fired >= self.created_ms);
+        let fired = fired_ms.filter(|fired| set_back || *fired >= self.created_ms);
         match &self.when {
             When::InS(_) if fired.is_some() => None,
+            // Nothing tells how long a wait has lasted that begins in the future: it is over.
+            _ if fired.unwrap_or(self.created_ms) > now.unix_ms => Some(now.unix_ms),
             When::InS(s) => self.created_ms.checked_add(i64::from(*s) * 1000),
             When::EveryS(s) => {
                 let step_ms = i64::from((*s).max(MIN_EVERY_S)) * 1000;
                 let last = fired.unwrap_or(self.created_ms);
                 // Fires on a fixed grid from its making, and once for any number of missed times.
-                let periods = (last - self.created_ms).max(0) / step_ms + 1;
-                self.created_ms.checked_add(periods.checked_mul(step_ms)?)
+                let from = self.created_ms.min(last);
+                let periods = last.checked_sub(from)? / step_ms + 1;
+                from.checked_add(periods.checked_mul(step_ms)?)
             }
             When::Cron(text) => {
                 let zone = FixedOffset::east_opt(now.offset_s)?;
@@ -130,27 +139,53 @@ mod tests {
         assert_eq!(t.next_ms(None, at(0)), Some(90_000));
         assert!(t.is_spent(Some(90_000), at(90_000)));
         let again = Schedule { created_ms: 100_000, ..t };
-        assert_eq!(again.next_ms(Some(90_000), at(0)), Some(190_000), "made anew");
+        assert_eq!(again.next_ms(Some(90_000), at(100_000)), Some(190_000), "made anew");
     }
 
     #[test]
     fn every_keeps_its_grid_and_fires_once_for_missed_times() {
         let t = timer(When::EveryS(60));
         assert_eq!(t.next_ms(None, at(0)), Some(60_000));
-        assert_eq!(t.next_ms(Some(61_000), at(0)), Some(120_000));
-        assert_eq!(t.next_ms(Some(10 * HOUR + 5), at(0)), Some(10 * HOUR + 60_000));
+        assert_eq!(t.next_ms(Some(61_000), at(61_000)), Some(120_000));
+        assert_eq!(t.next_ms(Some(10 * HOUR + 5), at(11 * HOUR)), Some(10 * HOUR + 60_000));
     }
 
     #[test]
     fn cron_is_local_time() {
         let t = timer(When::Cron("0 9 * * *".to_owned()));
         assert_eq!(t.next_ms(None, at(0)), Some(8 * HOUR), "nine o'clock one hour east of UTC");
-        assert_eq!(t.next_ms(Some(8 * HOUR), at(0)), Some(32 * HOUR));
+        assert_eq!(t.next_ms(Some(8 * HOUR), at(8 * HOUR)), Some(32 * HOUR));
     }
 
     #[test]
     fn a_huge_number_never_overflows() {
         let t = Schedule { created_ms: i64::MAX - 5, ..timer(When::InS(u32::MAX)) };
-        assert_eq!(t.next_ms(None, at(0)), None);
+        assert_eq!(t.next_ms(None, at(i64::MAX)), None);
+    }
+
+    #[test]
+    fn a_wait_that_begins_in_the_future_is_over_once() {
+        for when in [When::InS(90), When::EveryS(60), When::Cron("0 9 * * *".to_owned())] {
+            let made_later = Schedule { created_ms: 30 * HOUR, ..timer(when.clone()) };
+            assert_eq!(made_later.next_ms(None, at(HOUR)), Some(HOUR), "{when:?}");
+            let next = made_later.next_ms(Some(HOUR), at(HOUR + 1000));
+            match when {
+                When::InS(_) => assert_eq!(next, None),
+                _ => assert!(next.unwrap() >= HOUR + 60_000, "{when:?}: {next:?}"),
+            }
+            let fired_later = timer(when.clone()).next_ms(Some(30 * HOUR), at(HOUR));
+            assert_eq!(fired_later, (!matches!(when, When::InS(_))).then_some(HOUR), "{when:?}");
+        }
+    }
+
+    #[test]
+    fn a_cron_that_never_comes_is_refused() {
+        for never in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
+            assert!(
+                When::from_parts(None, None, Some(never)).unwrap_err().contains("never comes"),
+                "{never}"
+            );
+        }
+        assert!(When::from_parts(None, None, Some("0 0 29 2 *")).is_ok());
     }
 }

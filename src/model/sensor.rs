@@ -22,15 +22,31 @@ pub struct Header {
 const MARKS: [&str; 4] = ["#", "//", "--", ";"];
 /// How many lines are searched for directives.
 const MAX_LINES: usize = 40;
+/// How much of a sensor is searched for directives, in bytes.
+pub const HEAD_BYTES: usize = 4096;
+/// The longest `#!` line, in bytes; the stamp stands behind it and must be within the head.
+const FIRST_LINE_BYTES: usize = 1024;
 
 impl Header {
-    /// Reads the directives from the first lines of a sensor. Bytes that are no text hold none.
+    /// Reads the directives from the first lines of a sensor; of longer bytes only the head counts. Bytes that
+    /// are no text hold none.
     ///
     /// # Errors
-    /// Names the directive that is not understood; a sensor with one is not run.
-    pub fn parse(head: &[u8]) -> Result<Header, String> {
+    /// Names the directive that is not understood, or a first line that leaves the rest no room; a sensor with
+    /// one is not run.
+    pub fn parse(script: &[u8]) -> Result<Header, String> {
+        let head = &script[..script.len().min(HEAD_BYTES)];
+        let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        if first.starts_with(b"#!") && first.len() > FIRST_LINE_BYTES {
+            return Err(format!("its first line is longer than {FIRST_LINE_BYTES} bytes"));
+        }
         let mut header = Header::default();
-        let text = String::from_utf8_lossy(head);
+        // A line that goes on behind the head is not known.
+        let whole = match head.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) if head.len() == HEAD_BYTES => &head[..end],
+            _ => head,
+        };
+        let text = String::from_utf8_lossy(whole);
         for line in text.lines().take(MAX_LINES) {
             let Some(rest) = MARKS.iter().find_map(|mark| line.trim_start().strip_prefix(mark)) else {
                 continue;
@@ -69,12 +85,15 @@ impl Header {
 }
 
 /// Marks a script's text as untrusted, behind its `#!` line, unless it carries the mark already.
-pub fn stamp_untrusted(script: &str) -> String {
-    if Header::parse(script.as_bytes()).is_ok_and(|header| header.trust == Trust::Untrusted) {
-        return script.to_owned();
+///
+/// # Errors
+/// As [`Header::parse`]: such a script would not be run.
+pub fn stamp_untrusted(script: &str) -> Result<String, String> {
+    if Header::parse(script.as_bytes())?.trust == Trust::Untrusted {
+        return Ok(script.to_owned());
     }
     let (first, rest) = script.split_once('\n').unwrap_or((script, ""));
-    format!("{first}\n# looop: trust=untrusted\n{rest}")
+    Ok(format!("{first}\n# looop: trust=untrusted\n{rest}"))
 }
 
 #[cfg(test)]
@@ -104,11 +123,26 @@ mod tests {
 
     #[test]
     fn a_stamp_wins_over_what_the_script_claims() {
-        for script in ["#!/bin/sh\n# looop: trust=trusted\necho {}\n", "#!/bin/sh\necho {}", "#!/bin/sh"] {
-            let stamped = stamp_untrusted(script);
-            assert_eq!(Header::parse(stamped.as_bytes()).unwrap().trust, Trust::Untrusted, "{stamped}");
+        let behind = |bytes: usize| format!("#!/bin/sh\n#{}\n# looop: trust=untrusted\n", "x".repeat(bytes));
+        let scripts = ["#!/bin/sh\n# looop: trust=trusted\necho {}\n", "#!/bin/sh\necho {}", "#!/bin/sh"];
+        // The mark that a script brings itself may lie anywhere around the end of what is read.
+        let far = (HEAD_BYTES - 50..HEAD_BYTES + 10).map(behind);
+        for script in scripts.map(str::to_owned).into_iter().chain(far) {
+            let stamped = stamp_untrusted(&script).unwrap();
+            let head = &stamped.as_bytes()[..stamped.len().min(HEAD_BYTES)];
+            assert_eq!(Header::parse(head).unwrap().trust, Trust::Untrusted, "{}", script.len());
             assert!(stamped.starts_with("#!/bin/sh\n"));
-            assert_eq!(stamp_untrusted(&stamped), stamped);
+            assert_eq!(stamp_untrusted(&stamped).unwrap(), stamped);
         }
+    }
+
+    #[test]
+    fn a_script_that_the_stamp_would_not_mark_is_refused() {
+        for length in [1025, 4070, 4090, 4096, 5000] {
+            let script = format!("#!/bin/sh{}\necho {{}}\n", " ".repeat(length - 9));
+            assert!(stamp_untrusted(&script).is_err_and(|why| why.contains("first line")), "{length}");
+            assert!(Header::parse(script.as_bytes()).is_err(), "{length}");
+        }
+        assert!(stamp_untrusted("#!/bin/sh\n# looop: intervall=3s\n").is_err(), "it would not run either");
     }
 }

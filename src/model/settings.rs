@@ -1,6 +1,10 @@
 //! Pure. What the config decides for a beat: limits, budget and the rules of policy.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::secret::Secrets;
+use super::worker::WorkerLimits;
 
 /// Deadlines, rates and lifetimes. All times are in milliseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +71,46 @@ pub struct Budget {
     pub day_micros: Option<u64>,
 }
 
+/// How a runner works as a worker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkerRunner {
+    /// Its command; `{brief}` stands for the path of the brief, `{status}` for that of pi's extension.
+    pub argv: Vec<String>,
+    /// Names of environment variables that it gets besides the usual ones.
+    pub env: Vec<String>,
+}
+
+/// What the config decides about workers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Workers {
+    /// The runner that is used where none is named; none: the first that is known of claude and pi.
+    pub runner: Option<String>,
+    /// Runners that can work.
+    pub runners: BTreeMap<String, WorkerRunner>,
+    /// The commands of each entry of `verify`, in order.
+    pub verify: BTreeMap<String, Vec<Vec<String>>>,
+    /// A command that gets each flag and ask as JSON on stdin; empty: none.
+    pub notify: Vec<String>,
+    /// What each worker may use up.
+    pub limits: WorkerLimits,
+    /// The human's tmux server, where there is one: the value of `TMUX`.
+    pub tmux: Option<String>,
+}
+
+impl Workers {
+    /// The runner of this name, or the default one.
+    ///
+    /// # Errors
+    /// Says which there are.
+    pub fn runner(&self, name: Option<&str>) -> Result<(&str, &WorkerRunner), String> {
+        let name = name.or(self.runner.as_deref()).unwrap_or("claude");
+        self.runners.get_key_value(name).map(|(name, runner)| (name.as_str(), runner)).ok_or_else(|| {
+            let known: Vec<&str> = self.runners.keys().map(String::as_str).collect();
+            format!("{name:?} is no runner with a worker command; there are: {}", known.join(", "))
+        })
+    }
+}
+
 /// Everything of the config that a beat needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -82,8 +126,25 @@ pub struct Settings {
     pub base_env: Vec<(String, String)>,
     /// The whole environment, from which a sensor's or a runner's allow-list picks.
     pub full_env: Vec<(String, String)>,
+    /// What must never be written down.
+    pub secrets: Secrets,
     /// The human's home directory, for `~` in paths.
     pub home: Option<PathBuf>,
+    /// What the config decides about workers.
+    pub workers: Workers,
+    /// The variables that name this profile to looop itself, for what runs looop again.
+    pub config_env: Vec<(String, String)>,
     /// Directories that no move may touch: the config file's own among them.
     pub protected: Vec<PathBuf>,
+}
+
+impl Settings {
+    /// A path as a move writes it: `~` is the human's home, and what is relative begins in the data dir.
+    pub fn path_of(&self, data_dir: &Path, text: &str) -> PathBuf {
+        let below_home = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        match (below_home, &self.home) {
+            (Some(rest), Some(home)) => home.join(rest.trim_start_matches('/')),
+            _ => data_dir.join(text),
+        }
+    }
 }

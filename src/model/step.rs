@@ -91,15 +91,15 @@ pub struct Decided {
     pub then: Outcome,
     /// What the call cost; none when no runner was asked.
     pub charge: Option<Box<Charge>>,
-    /// The approval that this move uses up.
-    pub approval: Option<Name>,
+    /// The approval that this move uses up, and until when its yes is good, in milliseconds.
+    pub approval: Option<(Name, i64)>,
 }
 
 /// What was found out about an unfinished move.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Probe {
-    /// The journal has its line.
-    Journaled,
+    /// The journal has its line, this one.
+    Journaled(String),
     /// The world shows that it was made.
     Made,
     /// The world shows that it was not made, and making it is safe.

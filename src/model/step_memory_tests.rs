@@ -69,6 +69,19 @@ fn what_a_decision_saw_is_not_shown_again() {
 }
 
 #[test]
+fn a_used_yes_is_remembered_for_as_long_as_it_would_be_good() {
+    let used = Decided { approval: Some((name("ap-1"), T0 + HOUR)), ..event(noop(), Deed::Nothing, done()) };
+    let mut beat = after(&Beat::default(), used);
+    for (wait, closed) in [(0, vec![name("ap-1")]), (HOUR - 1, vec![name("ap-1")]), (HOUR, vec![])] {
+        let mut one = event(noop(), Deed::Nothing, done());
+        one.seen.at = NOW.at(T0 + wait);
+        beat = after(&beat, one);
+        assert_eq!(beat.closed_asks, closed, "{wait}: its file is gone");
+    }
+    assert!(beat.used.is_empty());
+}
+
+#[test]
 fn changes_that_woke_the_loop_are_counted_and_fade() {
     let mut beat = Beat::default();
     let quarter = crate::model::beat::FLAP_DECAY_MS;
@@ -142,7 +155,7 @@ fn ids_are_never_used_again_when_the_clock_goes_back() {
             if n % 2 == 0 {
                 beat = saved(&step(&beat, Event::Asking(Box::new(call(&beat_id(id_ms), at.unix_ms)))));
             } else {
-                one.approval = Some(name("ap-1"));
+                one.approval = Some((name("ap-1"), T0 + 24 * HOUR));
             }
             beat = after(&beat, one);
         }
@@ -164,4 +177,28 @@ fn notes_for_git_are_carried_along_but_not_without_end() {
     acting.intent.as_mut().unwrap().started = Some(started);
     let text = serde_json::to_string(&acting).unwrap();
     assert_eq!(serde_json::from_str::<Beat>(&text).unwrap(), acting, "the file holds all of it");
+}
+
+#[test]
+fn only_a_file_that_the_move_wrote_goes_into_its_commit() {
+    let write = decided(json!({ "move": "write_goal", "id": "g", "body": "b" }));
+    let line = |outcome| Probe::Journaled(entry::line(NOW, "b1", &write, &outcome));
+    let begun = after(&Beat::default(), event(write.clone(), writes("goals/g.md", "b\n"), done()));
+    let paths = |event: Event| saved(&step(&begun, event)).uncommitted.pop().unwrap().paths;
+    let acted = |outcome| Event::Acted { at: NOW, outcome };
+    let found = |probe| Event::Unfinished { at: NOW, probe };
+    let waits = Outcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
+    for ours in [acted(done()), acted(waits), found(Probe::Made), found(line(done()))] {
+        let wrote = Some(blake3::hash(b"b\n").to_hex().to_string());
+        assert_eq!(paths(ours.clone()), [("goals/g.md".to_owned(), wrote)].into(), "{ours:?}");
+    }
+    let why = || "changed".to_owned();
+    for theirs in [
+        acted(Outcome::Refused { why: why() }),
+        found(Probe::Dropped(why())),
+        found(Probe::Unknown(why())),
+        found(line(Outcome::Refused { why: why() })),
+    ] {
+        assert!(paths(theirs.clone()).is_empty(), "{theirs:?}");
+    }
 }

@@ -178,7 +178,7 @@ fn a_move_without_an_effect_is_journaled_and_then_saved() {
     let effects = step(&asking(), Event::Decided(Box::new(event(noop(), Deed::Nothing, done()))));
     assert_eq!(order(&effects), ["charge", "journal", "save"]);
     let next = saved(&effects);
-    assert!(entry::mentions(&line_of(&effects), "b1"));
+    assert!(entry::find(&line_of(&effects), "b1").is_some());
     assert_eq!((next.inflight.clone(), next.intent.clone(), next.decisions), (None, None, 1));
     assert_eq!(next.settled, Settled::Noop { at_ms: T0, again: false });
     assert_eq!((next.baseline, next.base_commit), (seen("b1", NOW).items, Some("c0ffee".to_owned())));
@@ -205,7 +205,7 @@ fn an_intent_stands_before_its_deed_and_until_its_line() {
     let outcome = Outcome::Ran { status: "exit 0".to_owned(), tail: "ok".to_owned(), took_ms: 7 };
     let effects = step(&acting(), Event::Acted { at: NOW, outcome: outcome.clone() });
     assert_eq!(order(&effects), ["journal", "save"]);
-    assert!(line_of(&effects).contains("exit 0") && entry::mentions(&line_of(&effects), "b1"));
+    assert!(line_of(&effects).contains("exit 0") && entry::find(&line_of(&effects), "b1").is_some());
     let next = saved(&effects);
     assert_eq!((next.intent, next.last.unwrap().outcome, next.settled), (None, outcome, Settled::No));
 }
@@ -230,8 +230,11 @@ fn an_approval_is_used_up_with_its_intent() {
     };
     let (run, deed) = exec();
     for (deed, names) in [(deed, vec!["save", "act"]), (Deed::Nothing, vec!["journal", "save"])] {
-        let decided =
-            Decided { charge: None, approval: Some(name("ap-1")), ..event(run.clone(), deed, done()) };
+        let decided = Decided {
+            charge: None,
+            approval: Some((name("ap-1"), T0 + 24 * HOUR)),
+            ..event(run.clone(), deed, done())
+        };
         let effects = step(&beat, Event::Decided(Box::new(decided)));
         assert_eq!(order(&effects), names);
         let next = saved(&effects);
@@ -250,8 +253,9 @@ fn an_unfinished_move_is_settled_by_what_is_found() {
     let found = |probe| step(&acting(), Event::Unfinished { at: NOW.at(T0 + HOUR), probe });
     let outcome = |effects: &[Effect]| saved(effects).last.unwrap().outcome;
     let why = || "why".to_owned();
+    let refused = entry::line(NOW, "b1", &exec().0, &Outcome::Refused { why: why() });
     let rows = [
-        (Probe::Journaled, vec!["save"], Outcome::Done { note: "as the journal says".to_owned() }),
+        (Probe::Journaled(refused), vec!["save"], Outcome::Refused { why: why() }),
         (
             Probe::Made,
             vec!["journal", "save"],
@@ -266,6 +270,9 @@ fn an_unfinished_move_is_settled_by_what_is_found() {
         assert_eq!(saved(&effects).intent, None, "{probe:?}");
         assert_eq!(saved(&effects).uncommitted.len(), 1, "{probe:?}");
     }
+    let note =
+        saved(&found(Probe::Journaled(line_of(&found(Probe::Dropped(why())))))).uncommitted.pop().unwrap();
+    assert!(note.subject.contains("not done: why"), "the commit says what the line says: {}", note.subject);
     assert_eq!(
         found(Probe::NotMade),
         [Effect::Act(Box::new(acting().intent.unwrap()))],
@@ -280,7 +287,8 @@ fn an_unfinished_move_is_settled_by_what_is_found() {
 #[test]
 fn an_event_that_does_not_fit_has_no_effect() {
     let (idle, at) = (Beat::default(), NOW);
-    for probe in [Probe::Journaled, Probe::Made, Probe::NotMade, Probe::Unknown(String::new())] {
+    for probe in [Probe::Journaled(String::new()), Probe::Made, Probe::NotMade, Probe::Unknown(String::new())]
+    {
         assert_eq!(step(&idle, Event::Unfinished { at, probe }), []);
     }
     assert_eq!(step(&idle, Event::Acted { at, outcome: done() }), []);

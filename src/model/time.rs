@@ -42,12 +42,12 @@ impl Now {
     /// True when `wait_ms` have gone by since `since_ms`. A start that lies in the future means that
     /// the clock was set back; the wait is over then, because nothing tells how long it has lasted.
     pub fn waited(&self, since_ms: i64, wait_ms: i64) -> bool {
-        since_ms > self.unix_ms || self.unix_ms - since_ms >= wait_ms
+        since_ms > self.unix_ms || self.unix_ms.saturating_sub(since_ms) >= wait_ms
     }
 
     /// Milliseconds since `since_ms`, never negative.
     pub fn elapsed_ms(&self, since_ms: i64) -> i64 {
-        (self.unix_ms - since_ms).max(0)
+        self.unix_ms.saturating_sub(since_ms).max(0)
     }
 }
 

@@ -11,7 +11,7 @@ use super::json::{PathChange, canonical};
 use super::name::Name;
 use super::schedule::Due;
 use super::time::Now;
-use super::worker::WorkerView;
+use super::worker::{Report, WorkerView};
 
 /// A blake3 digest in hexadecimal.
 pub type Digest = String;
@@ -123,8 +123,12 @@ impl BudgetState {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Own {
-    /// Live workers, and ended ones that no decision has seen.
+    /// Live workers, and ended ones that no decision has seen; one that handed something in stays until a decision
+    /// found nothing more to do.
     pub workers: Vec<WorkerView>,
+    /// What these workers have handed in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reports: Vec<Report>,
     /// Answers that no decision has seen.
     pub answers: Vec<Answered>,
     /// Questions and approvals that are open: `[id, text]`. They never wake the loop.
@@ -133,8 +137,19 @@ pub struct Own {
     pub due: Vec<Due>,
     /// The day's budget.
     pub budget: BudgetState,
+    /// True when words that a worker chose are among all this: a flag, a question, a report, what its checks printed.
+    #[serde(default)]
+    pub worker_words: bool,
     /// Files that could not be used, and why.
     pub problems: Vec<String>,
+}
+
+impl Own {
+    /// True when a worker handed a goal of this name in: its text is the worker's, whatever the goal is called by.
+    pub fn proposes_goal(&self, id: &Name) -> bool {
+        let file = format!("goal-{id}.md");
+        self.reports.iter().any(|report| report.name.as_str() == file)
+    }
 }
 
 /// Everything that one beat saw. It is read once and feeds digests, diff and prompt.
@@ -152,6 +167,9 @@ pub struct World {
 
 /// The digest of each item of a world.
 pub type Items = BTreeMap<String, Digest>;
+
+/// How the items of workers begin. One that was put away is no change: a decision saw its end before.
+pub const WORKER_ITEM: &str = "worker/";
 
 /// Length-prefixed blake3, so that no content can stand for another split of the same bytes.
 pub fn digest(parts: &[&[u8]]) -> Digest {
@@ -178,11 +196,14 @@ impl World {
         let json = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
         let mut items: Items = [
             ("playbook".to_owned(), digest(&[b"playbook", self.playbook.as_bytes()])),
-            own("workers", json(serde_json::to_value(&self.own.workers))),
             own("budget", json(serde_json::to_value(self.own.budget))),
             own("problems", json(serde_json::to_value(&self.own.problems))),
         ]
         .into();
+        for worker in &self.own.workers {
+            let value = canonical(&json(serde_json::to_value(worker)));
+            items.insert(format!("{WORKER_ITEM}{}", worker.id), digest(&[b"worker", value.as_bytes()]));
+        }
         items.extend(self.goals.iter().map(|(name, goal)| (format!("goal/{name}"), goal.digest())));
         items
             .extend(self.readings.iter().map(|(name, reading)| (format!("sensor/{name}"), reading.digest())));
@@ -199,10 +220,11 @@ impl World {
         digest_items(&items)
     }
 
-    /// True when text of strangers is in front of the decider: an untrusted reading, the output of a command,
-    /// or a goal that was written by a move in such a beat.
+    /// True when text of strangers is in front of the decider: an untrusted reading, the output of a command, a
+    /// worker's own words, or a goal that was written by a move in such a beat.
     pub fn is_tainted(&self, beat: &Beat) -> bool {
         beat.shows_output()
+            || self.own.worker_words
             || self.readings.values().any(|r| r.trust == Trust::Untrusted)
             || self.goals.iter().any(|(name, goal)| beat.untrusted_goals.get(name) == Some(&goal.digest()))
     }
@@ -224,7 +246,7 @@ pub enum ChangeKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// The item: `playbook`, `goal/<id>`, `sensor/<name>`, `own/<part>`.
+    /// The item: `playbook`, `goal/<id>`, `sensor/<name>`, `worker/<id>`, `own/<part>`.
     pub item: String,
     /// How.
     pub kind: ChangeKind,
@@ -286,6 +308,11 @@ pub struct Frame {
     pub context: Context,
     /// The end of the journal.
     pub journal: String,
+}
+
+/// The value of a line of a goal's front matter, as `goal: …` or `verify: …`.
+pub fn marked<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().take(20).find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }
 
 #[cfg(test)]

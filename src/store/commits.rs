@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use super::file::{self, Keep};
+use super::file::{self, Keep, ReadError};
 use super::history::{CommitSpec, Content, FileEdit, History, Signature};
 use super::layout::Layout;
 use crate::model::name::Name;
 use crate::model::time::Now;
+use crate::model::world::Digest;
 use crate::sys::proc::{self, Input, Job};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
@@ -50,7 +51,7 @@ fn is_machine_made(path: &str) -> bool {
 
 /// What only looop writes; every other file in the data dir is a human's.
 fn is_looops(path: &str) -> bool {
-    let dirs = ["snapshots/", "journal/", "reports/"];
+    let dirs = ["snapshots/", "journal/", "reports/", "asks/archive/"];
     let ask = path.starts_with("asks/") && !path.ends_with(".answer.json");
     path == "world.json" || path == "journal.md" || ask || dirs.iter().any(|dir| path.starts_with(dir))
 }
@@ -75,6 +76,8 @@ pub struct Commits<'a> {
     history: History,
     person: Signature,
     looop: Signature,
+    /// What of the history had to be given up, in words.
+    pub lost: Option<String>,
 }
 
 impl<'a> Commits<'a> {
@@ -84,11 +87,11 @@ impl<'a> Commits<'a> {
     /// When it cannot be opened, or a commit must not be made now.
     pub fn open(layout: &'a Layout, now: Now, person: &str) -> Result<Commits<'a>> {
         let history = History::open(layout.root())?;
-        history.heal()?;
+        let lost = history.heal()?;
         if let Some(blocked) = history.blocked()? {
             return Err(blocked.into());
         }
-        Ok(Commits { layout, history, person: signature(person, now), looop: looop_signature(now) })
+        Ok(Commits { layout, history, person: signature(person, now), looop: looop_signature(now), lost })
     }
 
     /// The beats that the newest commits name in their trailers.
@@ -103,24 +106,34 @@ impl<'a> Commits<'a> {
         Ok(beats.map(str::to_owned).collect())
     }
 
-    /// Commits what people edited. Where the world holds a file, its bytes are committed, so that an edit
+    /// Commits what people edited; returns in words what cannot be committed. Where the world holds a file, its bytes are committed, so that an edit
     /// made after the world was read is left for the next beat.
     ///
     /// # Errors
     /// When the commit cannot be made.
-    pub fn people(&self, world: &BTreeMap<String, Vec<u8>>) -> Result<Option<String>> {
-        let mut edits = Vec::new();
-        for path in self.history.changed()?.into_iter().filter(|path| !is_looops(path)) {
-            let seen = path == "PLAYBOOK.md" || is_goal(&path);
-            match world.get(&path) {
-                Some(bytes) => edits.push(edit(path, Some(bytes.clone()), false)),
-                None if seen && !world.is_empty() && self.layout.file(&path).exists() => {}
-                None => edits.extend(self.on_disk(path)),
+    pub fn people(&self, world: &BTreeMap<String, Vec<u8>>) -> Result<Vec<String>> {
+        let (mut edits, mut left_out) = (Vec::new(), Vec::new());
+        let changed = self.history.changed()?;
+        for path in changed.iter().filter(|path| !self.is_mine(path, &changed)) {
+            let is_text = path == "PLAYBOOK.md" || is_goal(path);
+            match (world.get(path), self.on_disk(path)) {
+                (Some(bytes), _) => {
+                    edits.push(edit(path.clone(), Some(bytes.clone()), self.is_executable(path)));
+                }
+                (None, Err(why)) => left_out.push(format!("`{path}` is not kept in git: {why}")),
+                (None, Ok(FileEdit { content: Some(content), .. })) if is_text && !world.is_empty() => {
+                    // One that can be read was made after the world was.
+                    if std::str::from_utf8(&content.bytes).is_err() {
+                        left_out.push(format!("`{path}` is not kept in git: {}", ReadError::NotUtf8));
+                    }
+                }
+                (None, Ok(edit)) => edits.push(edit),
             }
         }
         let names: Vec<&str> = edits.iter().map(|edit| edit.path.as_str()).collect();
         let message = format!("human: edit {}\n", crate::model::json::clip(&names.join(", "), 200));
-        self.commit(&message, &self.person, edits)
+        self.commit(&message, &self.person, edits)?;
+        Ok(left_out)
     }
 
     /// Commits the world of a decision from its bytes in memory.
@@ -129,13 +142,17 @@ impl<'a> Commits<'a> {
     /// When the commit cannot be made.
     pub fn world(&self, message: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Option<String>> {
         let changed = self.history.changed()?;
-        let rest = changed.into_iter().filter(|path| is_looops(path) && !files.contains_key(path));
-        let mut edits: Vec<FileEdit> = rest.filter_map(|path| self.on_disk(path)).collect();
-        edits.extend(files.iter().map(|(path, bytes)| edit(path.clone(), Some(bytes.clone()), false)));
+        let rest = changed.iter().filter(|path| self.is_mine(path, &changed) && !files.contains_key(*path));
+        let mut edits: Vec<FileEdit> = rest.filter_map(|path| self.on_disk(path).ok()).collect();
+        edits.extend(
+            files
+                .iter()
+                .map(|(path, bytes)| edit(path.clone(), Some(bytes.clone()), self.is_executable(path))),
+        );
         self.commit(message, &self.looop, edits)
     }
 
-    /// Commits what looop itself wrote, and these paths besides. The readings of a world that is yet to be
+    /// Commits what looop itself wrote, and these paths besides where they are still as it left them. The readings of a world that is yet to be
     /// committed are left to its own commit.
     ///
     /// # Errors
@@ -143,15 +160,49 @@ impl<'a> Commits<'a> {
     pub fn looop(
         &self,
         message: &str,
-        paths: &[String],
+        paths: &BTreeMap<String, Option<Digest>>,
         world: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Option<String>> {
         let next = |path: &String| !world.is_empty() && is_machine_made(path);
-        let mine =
-            |path: &String| !next(path) && (is_looops(path) || paths.contains(path) || is_put_away(path));
-        let changed = self.history.changed()?.into_iter().filter(mine);
-        let edits = changed.filter_map(|path| self.on_disk(path)).collect();
+        let changed = self.history.changed()?;
+        let mut edits = Vec::new();
+        for path in changed.iter().filter(|path| !next(path)) {
+            let (mine, wrote) = (self.is_mine(path, &changed), paths.get(path));
+            let Some(edit) = (mine || wrote.is_some()).then(|| self.on_disk(path).ok()).flatten() else {
+                continue;
+            };
+            let now = edit.content.as_ref().map(|content| blake3::hash(&content.bytes).to_hex().to_string());
+            if mine || wrote == Some(&now) {
+                edits.push(edit);
+            }
+        }
         self.commit(message, &self.looop, edits)
+    }
+
+    /// What looop made. An ask or answer that is gone was put away by the tick if it is new in the archive; else a
+    /// human removed it.
+    fn is_mine(&self, path: &str, changed: &[String]) -> bool {
+        let Some(name) = path.strip_prefix("asks/").filter(|name| !name.contains('/')) else {
+            return is_looops(path);
+        };
+        if std::fs::symlink_metadata(self.layout.file(path)).is_ok() {
+            return is_looops(path);
+        }
+        let (id, end) = match name.strip_suffix(".answer.json") {
+            Some(id) => (id, ".answer.json"),
+            None => (name.trim_end_matches(".json"), ".json"),
+        };
+        let stamp = |past: &str| {
+            let rest = past.strip_prefix("asks/archive/")?.strip_prefix(id)?.strip_prefix('-')?;
+            rest.strip_suffix(end)?.parse::<u128>().ok()
+        };
+        changed.iter().any(|past| stamp(past).is_some())
+    }
+
+    fn is_executable(&self, path: &str) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        let meta = std::fs::metadata(self.layout.file(path));
+        meta.is_ok_and(|meta| meta.permissions().mode() & 0o100 != 0)
     }
 
     fn commit(&self, message: &str, author: &Signature, edits: Vec<FileEdit>) -> Result<Option<String>> {
@@ -162,29 +213,15 @@ impl<'a> Commits<'a> {
     }
 
     /// A file as it is on disk; gone means deleted. What is no regular file or too large stays out of git.
-    fn on_disk(&self, path: String) -> Option<FileEdit> {
-        let target = self.layout.file(&path);
-        match file::read(&target, MAX_FILE_BYTES) {
-            Ok(None) => Some(edit(path, None, false)),
-            Ok(Some(bytes)) => {
-                use std::os::unix::fs::PermissionsExt;
-                let mode =
-                    std::fs::metadata(&target).map(|meta| meta.permissions().mode()).unwrap_or_default();
-                Some(edit(path, Some(bytes), mode & 0o100 != 0))
-            }
-            Err(_) => None,
-        }
+    fn on_disk(&self, path: &str) -> Result<FileEdit, ReadError> {
+        let bytes = file::read(&self.layout.file(path), MAX_FILE_BYTES)?;
+        Ok(edit(path.to_owned(), bytes, self.is_executable(path)))
     }
 }
 
 fn is_goal(path: &str) -> bool {
     let stem = path.strip_prefix("goals/").and_then(|name| name.strip_suffix(".md"));
     stem.is_some_and(|stem| Name::parse_new(stem).is_ok())
-}
-
-/// Answers and timers that the tick itself moved away or removed.
-fn is_put_away(path: &str) -> bool {
-    path.starts_with("asks/") || path.starts_with("schedules/")
 }
 
 fn edit(path: String, bytes: Option<Vec<u8>>, executable: bool) -> FileEdit {

@@ -3,11 +3,13 @@
 //! Every change carries the digest of what it replaces. Where the file is another one by now, somebody else
 //! wrote it, and it is left alone.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 
 use super::file::{self, Keep};
 use super::layout::Layout;
-use super::lock;
+use super::{lock, texts};
 use crate::model::beat::Deed;
 use crate::model::step::Probe;
 use crate::model::world::Digest;
@@ -25,9 +27,8 @@ pub fn perform(layout: &Layout, deed: &Deed) -> Result<Option<String>> {
     match probe(layout, deed)? {
         Probe::NotMade => {}
         // The change stands there already, byte for byte.
-        Probe::Made => return Ok(None),
+        Probe::Made | Probe::Journaled(_) => return Ok(None),
         Probe::Dropped(why) | Probe::Unknown(why) => return Ok(Some(why)),
-        Probe::Journaled => return Ok(None),
     }
     match deed {
         Deed::Write { path, text, executable, replaces } => {
@@ -93,11 +94,26 @@ fn compare(layout: &Layout, deed: &Deed) -> Result<Probe> {
     })
 }
 
-/// blake3 of a file of the data dir; none when there is none.
+/// blake3 of each sensor and timer by its path. One that cannot be read has the digest of nothing, which never
+/// fits, so that no move touches it.
 ///
 /// # Errors
-/// Names the file.
-pub fn content(layout: &Layout, path: &str) -> Result<Option<Digest>> {
+/// When a directory cannot be listed.
+pub fn held(layout: &Layout) -> Result<BTreeMap<String, Digest>> {
+    let mut held = BTreeMap::new();
+    for dir in ["sensors", "schedules"] {
+        for name in texts::list(&layout.file(dir))? {
+            let path = format!("{dir}/{name}");
+            if let Some(digest) = content(layout, &path).unwrap_or(Some(String::new())) {
+                held.insert(path, digest);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// blake3 of a file of the data dir; none when there is none.
+fn content(layout: &Layout, path: &str) -> Result<Option<Digest>> {
     file::digest(&layout.file(path)).with_context(|| format!("could not read `{path}`"))
 }
 
@@ -119,17 +135,21 @@ pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()
     // while an ask that stayed behind is known as closed by the memory.
     for (from, name) in [(answer, format!("{id}-{suffix}.answer.json")), (ask, format!("{id}-{suffix}.json"))]
     {
-        match std::fs::rename(&from, past.join(name)) {
+        let to = past.join(name);
+        match std::fs::rename(&from, &to) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("could not put `{}` away", from.display()));
             }
-            _ => {}
+            Err(_) => {}
+            // A power loss must not bring back a yes that was used.
+            Ok(()) => file::sync_dir(&to).and_then(|()| file::sync_dir(&from))?,
         }
     }
     Ok(())
 }
 
-/// Removes a timer that can never fire again, unless it was made anew since it was read.
+/// Removes a timer that can never fire again, unless it was made anew since it was read. `remember` is called just
+/// before a removal.
 ///
 /// # Errors
 /// Names the file.
@@ -137,9 +157,15 @@ pub fn drop_schedule(
     layout: &Layout,
     name: &crate::model::name::Name,
     read: &crate::model::schedule::Schedule,
+    remember: &mut dyn FnMut(String) -> Result<()>,
 ) -> Result<()> {
     let _held = lock::store(&layout.store_lock())?;
-    let path = layout.file(&super::layout::schedule_path(name));
+    let relative = super::layout::schedule_path(name);
+    let path = layout.file(&relative);
     let now: Option<crate::model::schedule::Schedule> = super::records::read_json(&path)?;
-    if now.as_ref() == Some(read) { file::remove(&path) } else { Ok(()) }
+    if now.as_ref() != Some(read) {
+        return Ok(());
+    }
+    remember(relative)?;
+    file::remove(&path)
 }

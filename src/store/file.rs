@@ -18,6 +18,8 @@ pub enum ReadError {
     TooLarge(usize),
     /// It is not UTF-8.
     NotUtf8,
+    /// The human interrupted.
+    Stopped,
     /// The system refused; its words.
     Unreadable(String),
 }
@@ -28,6 +30,7 @@ impl fmt::Display for ReadError {
             ReadError::NotRegular => f.write_str("it is not a regular file"),
             ReadError::TooLarge(cap) => write!(f, "it is larger than {} KiB", cap / 1024),
             ReadError::NotUtf8 => f.write_str("it is not UTF-8 text"),
+            ReadError::Stopped => f.write_str("interrupted"),
             ReadError::Unreadable(why) => f.write_str(why),
         }
     }
@@ -41,6 +44,10 @@ impl std::error::Error for ReadError {}
 /// # Errors
 /// [`ReadError`] for anything else that stands there.
 pub fn open(path: &Path) -> Result<Option<File>, ReadError> {
+    Ok(open_sized(path)?.map(|(file, _)| file))
+}
+
+fn open_sized(path: &Path) -> Result<Option<(File, u64)>, ReadError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
@@ -49,7 +56,7 @@ pub fn open(path: &Path) -> Result<Option<File>, ReadError> {
         Err(error) => return Err(ReadError::Unreadable(io::Error::from(error).to_string())),
     };
     match file.metadata() {
-        Ok(meta) if meta.is_file() => Ok(Some(file)),
+        Ok(meta) if meta.is_file() => Ok(Some((file, meta.len()))),
         Ok(_) => Err(ReadError::NotRegular),
         Err(error) => Err(ReadError::Unreadable(error.to_string())),
     }
@@ -60,9 +67,10 @@ pub fn open(path: &Path) -> Result<Option<File>, ReadError> {
 /// # Errors
 /// As [`open`], and [`ReadError::TooLarge`].
 pub fn read(path: &Path, cap: usize) -> Result<Option<Vec<u8>>, ReadError> {
-    let Some(file) = open(path)? else { return Ok(None) };
-    let mut bytes = Vec::new();
+    let Some((file, length)) = open_sized(path)? else { return Ok(None) };
     let limit = cap as u64 + 1;
+    // With room for all of it, and for seeing its end, it is read at once and not in ever larger parts.
+    let mut bytes = Vec::with_capacity(usize::try_from(length.min(limit)).unwrap_or(0) + 1);
     file.take(limit).read_to_end(&mut bytes).map_err(|e| ReadError::Unreadable(e.to_string()))?;
     if bytes.len() > cap { Err(ReadError::TooLarge(cap)) } else { Ok(Some(bytes)) }
 }
@@ -83,11 +91,10 @@ pub fn read_text(path: &Path, cap: usize) -> Result<Option<String>, ReadError> {
 pub fn read_tail(path: &Path, cap: usize) -> Result<String, ReadError> {
     use std::io::{Seek, SeekFrom};
     let unreadable = |e: io::Error| ReadError::Unreadable(e.to_string());
-    let Some(mut file) = open(path)? else { return Ok(String::new()) };
-    let length = file.metadata().map_err(unreadable)?.len();
+    let Some((mut file, length)) = open_sized(path)? else { return Ok(String::new()) };
     let from = length.saturating_sub(cap as u64);
     file.seek(SeekFrom::Start(from)).map_err(unreadable)?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(length - from).unwrap_or(0) + 1);
     file.take(cap as u64).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     match text.find('\n') {
@@ -125,18 +132,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<()> {
 /// # Errors
 /// Names the file.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
-    let temp = write_temp(path, bytes, mode, Keep::Durable)?;
-    let made = match rustix::fs::renameat_with(CWD, &temp, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) => sync_dir(path).map(|()| true),
-        Err(rustix::io::Errno::EXIST) => {
-            remove_temp(&temp);
-            Ok(false)
-        }
-        // A file system without the flag: a hard link is exclusive too.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => link(&temp, path),
-        Err(error) => Err(io::Error::from(error).into()),
-    };
-    made.inspect_err(|_| remove_temp(&temp)).with_context(|| format!("could not create `{}`", path.display()))
+    publish(&write_temp(path, bytes, mode, Keep::Durable)?, path)
 }
 
 fn link(temp: &Path, path: &Path) -> Result<bool> {
@@ -219,6 +215,44 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("could not move `{}` to `{}`", from.display(), to.display()))
 }
 
+/// Gives a whole file its name, durably; false when something has that name already.
+///
+/// # Errors
+/// Names both.
+pub fn publish(temp: &Path, path: &Path) -> Result<bool> {
+    let made = match rustix::fs::renameat_with(CWD, temp, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => sync_dir(path).map(|()| true),
+        Err(rustix::io::Errno::EXIST) => {
+            remove_temp(temp);
+            Ok(false)
+        }
+        // A file system without the flag: a hard link is exclusive too.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => link(temp, path),
+        Err(error) => Err(io::Error::from(error).into()),
+    };
+    made.inspect_err(|_| remove_temp(temp)).with_context(|| format!("could not create `{}`", path.display()))
+}
+
+/// Gives a directory another name, durably; false when something has that name already.
+///
+/// # Errors
+/// Names both.
+pub fn publish_dir(from: &Path, to: &Path) -> Result<bool> {
+    let flags = RenameFlags::NOREPLACE;
+    let moved = match rustix::fs::renameat_with(CWD, from, CWD, to, flags) {
+        Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => return Ok(false),
+        // A file system without the flag: a plain rename replaces nothing but an empty directory.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if to.exists() => return Ok(false),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(from, to),
+        other => other.map_err(io::Error::from),
+    };
+    moved
+        .map_err(anyhow::Error::from)
+        .and_then(|()| sync_dir(to))
+        .map(|()| true)
+        .with_context(|| format!("could not move `{}` to `{}`", from.display(), to.display()))
+}
+
 /// Removes a file durably; one that is gone already is fine.
 ///
 /// # Errors
@@ -263,10 +297,40 @@ pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
 /// # Errors
 /// As [`open`].
 pub fn digest(path: &Path) -> Result<Option<String>, ReadError> {
-    let Some(file) = open(path)? else { return Ok(None) };
+    let mut all = usize::MAX;
+    digest_within(path, &mut all, &|| false)
+}
+
+/// As [`digest`], of at most `left` bytes, from which what was read is taken. `stop` is asked before each read.
+///
+/// # Errors
+/// As [`open`], [`ReadError::TooLarge`], and [`ReadError::Stopped`].
+pub fn digest_within(
+    path: &Path,
+    left: &mut usize,
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<String>, ReadError> {
+    let unreadable = |error: io::Error| ReadError::Unreadable(error.to_string());
+    let Some(mut file) = open(path)? else { return Ok(None) };
+    if file.metadata().map_err(unreadable)?.len() > *left as u64 {
+        return Err(ReadError::TooLarge(*left));
+    }
+    let limit = *left;
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file).map_err(|e| ReadError::Unreadable(e.to_string()))?;
-    Ok(Some(hasher.finalize().to_hex().to_string()))
+    let mut buffer = vec![0_u8; 256 * 1024];
+    loop {
+        if stop() {
+            return Err(ReadError::Stopped);
+        }
+        let bytes = match file.read(&mut buffer) {
+            Ok(0) => return Ok(Some(hasher.finalize().to_hex().to_string())),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        *left = left.checked_sub(bytes).ok_or(ReadError::TooLarge(limit))?;
+        hasher.update(&buffer[..bytes]);
+    }
 }
 
 /// What tells an edit of a file without reading it: inode, size and change time.

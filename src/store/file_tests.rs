@@ -69,3 +69,20 @@ fn a_rename_never_overwrites() {
     assert!(rename_new(&a, &b).is_err());
     assert_eq!((fs::read(&a).unwrap(), fs::read(&b).unwrap()), (b"a".to_vec(), b"b".to_vec()));
 }
+
+#[test]
+fn a_digest_has_a_limit_and_can_be_stopped() {
+    let dir = dir();
+    let path = dir.path().join("zeros");
+    File::create(&path).unwrap().set_len(3 << 20).unwrap();
+    let go_on = || false;
+    let mut left = 4 << 20;
+    assert_eq!(digest_within(&path, &mut left, &go_on), digest(&path));
+    assert_eq!(left, 1 << 20, "what was read is taken from the limit");
+    assert_eq!(digest_within(&path, &mut left, &go_on), Err(ReadError::TooLarge(1 << 20)));
+    let asked = std::cell::Cell::new(0);
+    let third = || asked.replace(asked.get() + 1) == 2;
+    assert_eq!(digest_within(&path, &mut (4 << 20), &third), Err(ReadError::Stopped));
+    // The kernel's files say that they are empty.
+    assert_eq!(digest_within(Path::new("/proc/self/status"), &mut 9, &go_on), Err(ReadError::TooLarge(9)));
+}

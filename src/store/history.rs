@@ -25,6 +25,9 @@ use edits::{Edits, actor};
 use scan::Scan;
 pub use types::{Blocked, CommitSpec, Content, FileEdit, LogEntry, Signature};
 
+/// Where a repository is made before it is moved into its place.
+pub(super) const ASIDE: &str = ".git-init";
+
 /// The data dir's git history. Not `Send`: open one for each thread that needs it.
 pub struct History {
     repo: gix::Repository,
@@ -44,6 +47,8 @@ impl History {
             make(dir, &git)
                 .with_context(|| format!("could not make the git history in {}", dir.display()))?;
         }
+        // Empty after a crash that came right after the move; anything else is not ours to remove.
+        drop(fs::remove_dir(dir.join(ASIDE)));
         Self::open(dir)
     }
 
@@ -106,11 +111,27 @@ impl History {
     /// Removes the locks that an earlier commit of ours left when its process was killed. Call it only
     /// while no other process commits through this type; a lock of somebody else's git stays.
     ///
+    /// Where the newest commit cannot be read, as after a power loss, the branch goes back to the newest one that
+    /// can; returns in words what was given up.
+    ///
     /// # Errors
-    /// When a lock could not be removed.
-    pub fn heal(&self) -> Result<()> {
+    /// When a lock could not be removed, or no commit can be read.
+    pub fn heal(&self) -> Result<Option<String>> {
+        let lost = match self.check_tip() {
+            Ok(()) => None,
+            Err(why) => Some(heal::go_back(&self.dir, &why, |id| self.is_whole(id))?),
+        };
         let tree = self.head_id()?.map(|id| self.tree_of(id)).transpose()?;
-        heal::heal(&self.dir, tree.map(|tree| tree.to_string()))
+        heal::heal(&self.dir, tree.map(|tree| tree.to_string()))?;
+        Ok(lost)
+    }
+
+    /// Reads the newest commit and its directories.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn check_tip(&self) -> Result<()> {
+        self.head_id()?.map(|id| self.files_in(self.tree_of(id)?, "")).transpose().map(|_| ())
     }
 
     /// Commits `spec.edits` on top of HEAD's files and moves the branch HEAD is on, if HEAD is
@@ -353,7 +374,7 @@ impl History {
 /// Makes the repository beside its place and moves it in, so that a crash leaves none or a whole
 /// one; what a crash did leave of an earlier try is cleared first.
 fn make(dir: &Path, git: &Path) -> Result<()> {
-    let aside = dir.join(".git-init");
+    let aside = dir.join(ASIDE);
     match fs::remove_dir_all(&aside) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
         _ => fs::create_dir(&aside)?,
@@ -370,7 +391,6 @@ fn make(dir: &Path, git: &Path) -> Result<()> {
     fs::remove_dir_all(made.join("hooks"))?;
     fs::set_permissions(&made, fs::Permissions::from_mode(0o700))?;
     fs::rename(&made, git)?;
-    fs::remove_dir(&aside)?;
     Ok(())
 }
 

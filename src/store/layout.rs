@@ -1,5 +1,7 @@
 //! The data dir: where each kind of file is, and whether the dir may be used at all.
 
+mod worker;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use anyhow::{Context, Result};
 use super::file::{self, Keep};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
+pub use worker::WorkerDir;
 
 /// The version of the layout that this program writes.
 pub const FORMAT: u32 = 1;
@@ -138,9 +141,49 @@ impl Layout {
         self.root.join("pulse.lock")
     }
 
+    /// Held by the one process that shows flags to the human; there since the first flag.
+    pub fn surface_lock(&self) -> PathBuf {
+        self.root.join("surface.lock")
+    }
+
     /// The lock around short replaces.
     pub fn store_lock(&self) -> PathBuf {
         self.root.join("store.lock")
+    }
+
+    /// The directory of the leases.
+    pub fn claims(&self) -> PathBuf {
+        self.root.join("claims")
+    }
+
+    /// One lease.
+    pub fn claim(&self, resource: &Name) -> PathBuf {
+        self.claims().join(format!("{resource}.json"))
+    }
+
+    /// The epoch that every lease without a file counts on from.
+    pub fn claims_floor(&self) -> PathBuf {
+        self.claims().join("floor")
+    }
+
+    /// The directory of the workers.
+    pub fn workers(&self) -> PathBuf {
+        self.root.join("workers")
+    }
+
+    /// The directory of workers that were put away.
+    pub fn past_workers(&self) -> PathBuf {
+        self.workers().join("past")
+    }
+
+    /// Touched when a worker's state has changed, for whoever watches.
+    pub fn poke(&self) -> PathBuf {
+        self.workers().join(".poke")
+    }
+
+    /// The files of one worker.
+    pub fn worker(&self, id: &Name) -> WorkerDir {
+        WorkerDir(self.workers().join(id.as_str()))
     }
 
     /// When the last idle beat was.

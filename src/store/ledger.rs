@@ -11,6 +11,9 @@ use crate::model::time::Now;
 /// The longest month file that is read, in bytes: some three million lines.
 const MAX_LEDGER_BYTES: usize = 1 << 30;
 
+/// A day, in milliseconds.
+const DAY_MS: i64 = 86_400_000;
+
 /// A month of the ledger, with the lines that could not be read.
 #[derive(Debug, Default)]
 pub struct Month {
@@ -118,10 +121,51 @@ pub fn save_total(layout: &Layout, now: Now) -> Result<()> {
     file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, Keep::Whole)
 }
 
-/// True when the ledger's last line is a charge of this beat.
-pub fn ends_with_beat(layout: &Layout, now: Now, beat: &str) -> bool {
-    let month = layout.cost().join(format!("{}.jsonl", now.month()));
-    let tail = file::read_tail(&month, 16 * 1024).unwrap_or_default();
-    let last = tail.lines().rev().find_map(|line| serde_json::from_str::<Charge>(line).ok());
-    last.is_some_and(|charge| charge.beat == beat)
+/// True when the ledger has a charge of this beat, whose call began at `at_ms`.
+///
+/// # Errors
+/// Names the file that could not be read.
+pub fn has_beat(layout: &Layout, beat: &str, at_ms: i64, now: Now) -> Result<bool> {
+    // A charge is of the day of the call's end; the day before its start covers a zone that was another.
+    let first = now.at(at_ms.min(now.unix_ms) - DAY_MS).month();
+    Ok(read_from(layout, &first)?.charges.iter().any(|charge| charge.beat == beat))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::charge::Usage;
+
+    const NOV_30: Now = Now { unix_ms: 1_796_081_400_000, offset_s: 0 };
+
+    fn charge(beat: &str, at: Now) -> Charge {
+        Charge {
+            at_ms: at.unix_ms,
+            day: at.day(),
+            beat: beat.to_owned(),
+            goal: None,
+            worker: None,
+            runner: "r".to_owned(),
+            sensors: Vec::new(),
+            usage: Usage::unknown(),
+        }
+    }
+
+    #[test]
+    fn a_charge_is_found_behind_others_and_in_another_month() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        let has = |beat, at: Now, now: Now| has_beat(&layout, beat, at.unix_ms, now).unwrap();
+        let next_day = NOV_30.at(NOV_30.unix_ms + DAY_MS);
+        assert_eq!((NOV_30.day().as_str(), next_day.month().as_str()), ("2026-11-30", "2026-12"));
+        assert!(!has("b1", NOV_30, NOV_30), "there is no ledger");
+        file::make_dir(&layout.cost()).unwrap();
+        append(&layout, &charge("b1", NOV_30)).unwrap();
+        append(&layout, &charge("worker", NOV_30)).unwrap();
+        append(&layout, &charge("b2", next_day)).unwrap();
+        assert!(has("b1", NOV_30, NOV_30) && has("b1", NOV_30, next_day));
+        assert!(has("b2", NOV_30, next_day), "a call that ended in the next month");
+        assert!(!has("b3", NOV_30, next_day));
+        assert!(has("b2", NOV_30.at(i64::MAX), next_day), "the clock was set back");
+    }
 }

@@ -1,8 +1,10 @@
 //! The two locks of a data dir, both `flock`: released by the kernel on any death, so never stale.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -82,19 +84,18 @@ pub fn is_busy(error: &anyhow::Error) -> bool {
 pub fn look(path: &Path) -> Result<Held> {
     // On a disk that cannot be written the file may still be there to be locked.
     let file = File::open(path).or_else(|_| open(path))?;
-    file.try_lock_shared().with_context(|| format!("could not lock `{}`", path.display()))?;
-    Ok(Held(file))
-}
-
-/// All processes that hold this lock, alone or together.
-pub fn lookers(path: &Path) -> Vec<u32> {
-    File::open(path).ok().and_then(|file| listed(&file, &["READ", "WRITE"])).unwrap_or_default()
-}
-
-/// The process that holds this lock now, as the kernel lists it; none when nobody does, or nobody that can be
-/// seen from here. The lock itself is not touched.
-pub fn holder(path: &Path) -> Option<u32> {
-    writers(&File::open(path).ok()?)?.first().copied()
+    // Who asks for the lookers has the lock alone for a moment.
+    let patience = Deadline::after_ms(LOOK_MS);
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(Held(file)),
+            Err(TryLockError::WouldBlock) if !patience.passed() => pause_ms(2),
+            Err(error) => {
+                return Err(anyhow::Error::from(error))
+                    .with_context(|| format!("could not lock `{}`", path.display()));
+            }
+        }
+    }
 }
 
 /// Who holds a lock, for a decision that must not be wrong.
@@ -108,16 +109,65 @@ pub enum Holders {
     Unseen,
 }
 
-/// Finds out who holds a lock. Where the kernel's list names nobody the lock itself is tried.
-pub fn holders(path: &Path) -> Holders {
-    let Ok(file) = File::open(path) else { return Holders::Nobody };
-    match writers(&file) {
-        Some(pids) if !pids.is_empty() => Holders::Seen(pids),
-        _ => match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Holders::Unseen,
-            _ => Holders::Nobody,
-        },
+/// The process that holds this lock for itself now; none when nobody does, or nobody that can be seen from here.
+pub fn holder(path: &Path) -> Option<u32> {
+    match holders([path.to_owned()]) {
+        Holders::Seen(pids) => pids.first().copied(),
+        Holders::Nobody | Holders::Unseen => None,
     }
+}
+
+/// Finds out who holds one of these locks for itself.
+pub fn holders(paths: impl IntoIterator<Item = PathBuf>) -> Holders {
+    who_holds(paths.into_iter().collect(), Mode::Alone)
+}
+
+/// Finds out who holds this lock, alone or together.
+pub fn lookers(path: &Path) -> Holders {
+    who_holds(vec![path.to_owned()], Mode::Any)
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// By one, for itself.
+    Alone,
+    /// By one or many.
+    Any,
+}
+
+/// The kernel's list is read only for locks that are held, and once for all of them: the kernel stops all locking
+/// for each read of it, for longer than the rest of a command takes.
+fn who_holds(mut paths: Vec<PathBuf>, mode: Mode) -> Holders {
+    let mut pids = Vec::new();
+    // A lock that changes hands between the two looks is looked at again. One that stays held and unlisted is
+    // held by somebody who cannot be seen.
+    for _ in 0..3 {
+        paths.retain(|path| is_held(path, mode));
+        if paths.is_empty() {
+            break;
+        }
+        let mut table = Table::read().unwrap_or_default();
+        paths.retain(|path| {
+            let found = File::open(path).map_or_else(|_| Vec::new(), |file| table.of(&file, mode));
+            pids.extend(&found);
+            found.is_empty()
+        });
+    }
+    match (paths.is_empty(), pids.is_empty()) {
+        (false, _) => Holders::Unseen,
+        (true, true) => Holders::Nobody,
+        (true, false) => Holders::Seen(pids),
+    }
+}
+
+fn is_held(path: &Path, mode: Mode) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let tried = match mode {
+        Mode::Alone => file.try_lock_shared(),
+        Mode::Any => file.try_lock(),
+    };
+    matches!(tried, Err(TryLockError::WouldBlock))
 }
 
 /// Takes the short lock around a replace of a file that others replace too.
@@ -125,8 +175,28 @@ pub fn holders(path: &Path) -> Holders {
 /// # Errors
 /// When it cannot be had within ten seconds.
 pub fn store(path: &Path) -> Result<Held> {
-    let file = open(path)?;
-    let deadline = Deadline::after_ms(SHORT_WAIT_MS);
+    within(path, SHORT_WAIT_MS)
+}
+
+/// Takes a lock that is soon free again.
+///
+/// # Errors
+/// When it cannot be had in time.
+pub fn within(path: &Path, wait_ms: i64) -> Result<Held> {
+    wait(open(path)?, path, wait_ms)
+}
+
+/// Takes the lock of a directory itself, for what makes the first files in it.
+///
+/// # Errors
+/// When it cannot be had within ten seconds.
+pub fn dir(path: &Path) -> Result<Held> {
+    let opened = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
+    wait(opened, path, SHORT_WAIT_MS)
+}
+
+fn wait(file: File, path: &Path, wait_ms: i64) -> Result<Held> {
+    let deadline = Deadline::after_ms(wait_ms);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Held(file)),
@@ -142,20 +212,59 @@ pub fn store(path: &Path) -> Result<Held> {
 /// The processes that hold this file's lock for themselves, as the kernel lists them; none where it does not.
 /// Nothing is written into the lock file for that, because an idle beat must not write a byte.
 fn writers(file: &File) -> Option<Vec<u32>> {
-    listed(file, &["WRITE"])
+    Some(Table::read()?.of(file, Mode::Alone))
 }
 
-fn listed(file: &File, modes: &[&str]) -> Option<Vec<u32>> {
-    let inode = format!(":{}", file.metadata().ok()?.ino());
-    let table = std::fs::read_to_string(LOCKS).ok()?;
-    // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`, as in proc(5).
-    let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let held = fields.filter(|f| {
-        f.get(1) == Some(&"FLOCK")
-            && f.get(3).is_some_and(|mode| modes.contains(mode))
-            && f.get(5).is_some_and(|id| id.ends_with(&inode))
-    });
-    Some(held.filter_map(|f| f.get(4)?.parse().ok()).collect())
+/// The locks that are held, as the kernel lists them.
+#[derive(Default)]
+struct Table {
+    /// By inode: the device as the kernel names it, the mode and the process.
+    rows: BTreeMap<u64, Vec<(String, String, u32)>>,
+    /// The kernel's names of devices, by what a file's metadata call them.
+    devices: BTreeMap<u64, Option<String>>,
+}
+
+impl Table {
+    fn read() -> Option<Table> {
+        Some(Table::parse(&std::fs::read_to_string(LOCKS).ok()?))
+    }
+
+    fn parse(text: &str) -> Table {
+        let mut table = Table::default();
+        // `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`, as in proc(5).
+        for fields in text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+            if let [_, "FLOCK", _, mode, pid, id, ..] = fields.as_slice()
+                && let Some((device, inode)) = id.rsplit_once(':')
+                && let (Ok(inode), Ok(pid)) = (inode.parse(), pid.parse())
+            {
+                table.rows.entry(inode).or_default().push((device.to_owned(), (*mode).to_owned(), pid));
+            }
+        }
+        table
+    }
+
+    /// Who holds the lock of this file. The device is looked up only for a row that may be meant.
+    fn of(&mut self, file: &File, mode: Mode) -> Vec<u32> {
+        let Ok(meta) = file.metadata() else { return Vec::new() };
+        let Some(rows) = self.rows.get(&meta.ino()) else { return Vec::new() };
+        let device = self.devices.entry(meta.dev()).or_insert_with(|| device_of(file)).as_ref();
+        let is_its = |(of, how, _): &&(String, String, u32)| {
+            device.is_none_or(|device| of == device) && (mode == Mode::Any || how == "WRITE")
+        };
+        rows.iter().filter(is_its).map(|(_, _, pid)| *pid).collect()
+    }
+}
+
+/// The device of a file's whole file system, as the kernel's list names it. A file's own metadata may name another:
+/// that of a subvolume, or of a layer. None where it cannot be told.
+fn device_of(file: &File) -> Option<String> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    // `36 35 98:0 / /mnt rw …`, as in proc(5): decimal here, hexadecimal there.
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let (major, minor) = fields.into_iter().find(|f| f.first() == Some(&mount))?.get(2)?.split_once(':')?;
+    Some(format!("{:02x}:{:02x}", major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
 }
 
 fn busy(holder: Option<u32>) -> Fault {
@@ -163,4 +272,55 @@ fn busy(holder: Option<u32>) -> Fault {
     let what = format!("could not start a beat: {who} is in one");
     let fault = Fault { kind: Kind::Busy, what, hints: Vec::new() };
     fault.hint("wait for it to end, or see `looop status`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_told_by_device_and_inode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = store(&path).unwrap();
+        let me = std::process::id();
+        assert_eq!((holder(&path), holders([path.clone()])), (Some(me), Holders::Seen(vec![me])));
+        let file = File::open(&path).unwrap();
+        let (device, inode) = (device_of(&file).unwrap(), file.metadata().unwrap().ino());
+        let of = |id: String, mode: &str| {
+            let text = format!("1: FLOCK  ADVISORY  {mode} 77 {id} 0 EOF\n");
+            [Mode::Alone, Mode::Any].map(|mode| Table::parse(&text).of(&file, mode))
+        };
+        assert_eq!(of(format!("{device}:{inode}"), "WRITE"), [vec![77], vec![77]]);
+        assert_eq!(of(format!("{device}:{inode}"), "READ"), [vec![], vec![77]]);
+        let nobody = [Vec::<u32>::new(), Vec::new()];
+        assert_eq!(of(format!("fe:fe:{inode}"), "WRITE"), nobody, "a file of another disk");
+        assert_eq!(of(format!("{device}:1{inode}"), "WRITE"), nobody);
+        drop(held);
+        assert_eq!((holder(&path), holders([path])), (None, Holders::Nobody));
+    }
+
+    #[test]
+    fn holders_of_many_locks_are_found_among_free_and_missing_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let me = std::process::id();
+        drop(store(&path("free")).unwrap());
+        let free = || [path("free"), path("missing")];
+        assert_eq!(holders(free()), Holders::Nobody);
+        let _held = [store(&path("one")).unwrap(), store(&path("two")).unwrap()];
+        let all = free().into_iter().chain([path("one"), path("two")]);
+        assert_eq!(holders(all), Holders::Seen(vec![me, me]));
+    }
+
+    #[test]
+    fn a_look_is_seen_by_those_who_ask_for_lookers_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let looks = [look(&path).unwrap(), look(&path).unwrap()];
+        let me = std::process::id();
+        assert_eq!((holders([path.clone()]), lookers(&path)), (Holders::Nobody, Holders::Seen(vec![me, me])));
+        drop(looks);
+        assert_eq!(lookers(&path), Holders::Nobody);
+    }
 }

@@ -38,15 +38,15 @@ pub fn journal_tail(layout: &Layout, cap: usize) -> Result<String> {
 }
 
 /// Moves the older part of a long journal to `journal/`, in whole lines. Crash-safe: the older part is
-/// written first, so that a line is there twice rather than not at all, and the next rotation writes the
-/// same file again.
+/// written first, so that a line is there twice rather than not at all. Call it only while no move is unsettled:
+/// the line that tells what became of one is looked for in the journal itself.
 ///
 /// # Errors
 /// Names the file.
 pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
     let path = layout.journal();
-    let length = std::fs::metadata(&path).map(|meta| meta.len()).unwrap_or_default();
-    if length < JOURNAL_BYTES {
+    let long = |meta: std::fs::Metadata| meta.is_file() && meta.len() >= JOURNAL_BYTES;
+    if !std::fs::symlink_metadata(&path).is_ok_and(long) {
         return Ok(());
     }
     let bytes = std::fs::read(&path).with_context(|| format!("could not read `{}`", path.display()))?;

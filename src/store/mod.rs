@@ -1,5 +1,6 @@
 //! The edge to the data dir: the only place that knows file names. Everything else asks here by meaning.
 
+pub mod claims;
 pub mod commits;
 pub mod deeds;
 pub mod file;
@@ -8,6 +9,9 @@ pub mod layout;
 pub mod ledger;
 pub mod lock;
 pub mod logs;
+pub mod mail;
 pub mod records;
 pub mod seed;
 pub mod texts;
+pub mod transcript;
+pub mod workers;

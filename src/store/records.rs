@@ -9,34 +9,109 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Keep};
 use super::layout::{self, Layout};
-use crate::model::ask::{Answer, Ask};
-use crate::model::beat::Beat;
+use super::logs;
+use super::{texts, workers};
+use crate::model::ask::{Answer, Ask, Said};
+use crate::model::beat::{Beat, Failure};
+use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
-use crate::model::time::Now;
+use crate::model::time::{Now, beat_id};
 
 /// The longest record, in bytes.
 const MAX_RECORD_BYTES: usize = 16 << 20;
 
-/// Reads the memory of the loop. An absent one is a fresh one. A corrupt one is set aside and replaced by one
-/// that is halted, so that no move is made until a human has looked; the second value says so.
+/// Reads the memory of the loop. One that is absent where no beat ever was is begun and written. A lost one is begun
+/// `afresh`, and the second value says so; one that was corrupt is set aside.
 ///
 /// # Errors
 /// When it cannot be read, or cannot be set aside: then nothing is decided either.
 pub fn load_beat(layout: &Layout, now: Now) -> Result<(Beat, Option<String>)> {
     let path = layout.beat();
-    match parse::<Beat>(&path)? {
-        Parsed::Absent => Ok((Beat::default(), None)),
-        Parsed::Good(beat) => Ok((beat, None)),
+    let lost = match parse_beat(&path)? {
+        Parsed::Good(beat) => return Ok((beat, None)),
+        Parsed::Absent if !has_beaten(layout) => {
+            // Before the first beat leaves any other trace: one that is killed then has lost nothing.
+            let fresh = Beat::default();
+            save_beat(layout, &fresh)?;
+            return Ok((fresh, None));
+        }
+        Parsed::Absent => GONE.to_owned(),
         Parsed::Corrupt(why) => {
             let aside = file::copy_aside(&path, &now.unix_ms.to_string())?;
-            let told = format!("`beat.json` was corrupt ({why}); it is kept as `{}`", aside.display());
-            let beat = Beat { halted: Some(told.clone()), ..Beat::default() };
-            save_beat(layout, &beat)?;
-            Ok((beat, Some(told)))
+            format!("`beat.json` was corrupt ({why}); it is kept as `{}`", aside.display())
         }
-    }
+    };
+    let mut beat = afresh(layout, lost)?;
+    beat.failure = Some(Failure {
+        beat: beat_id(now.unix_ms),
+        at_ms: now.unix_ms,
+        class: "lost".to_owned(),
+        why: "the memory was lost: a move may have been made, in part or in full, of which the journal has no line"
+            .to_owned(),
+    });
+    save_beat(layout, &beat)?;
+    let told = beat.halted.clone();
+    Ok((beat, told))
+}
+
+fn parse_beat(path: &Path) -> Result<Parsed<Beat>> {
+    Ok(match parse::<Beat>(path)? {
+        Parsed::Good(beat) => beat.is_absurd().map_or(Parsed::Good(beat), Parsed::Corrupt),
+        other => other,
+    })
+}
+
+/// How much of the journal's end is looked through for a beat's line, in bytes.
+const JOURNAL_BYTES: usize = 512 * 1024;
+/// Whether what a beat asked is kept; `looop doctor` keeps what it asked beside it.
+fn runs_of_beats(layout: &Layout) -> bool {
+    let runs = std::fs::read_dir(layout.runs()).into_iter().flatten().flatten();
+    runs.filter(|run| run.file_name() != "doctor").any(|run| run.path().is_dir())
+}
+
+/// Why a memory that is absent is lost.
+const GONE: &str = "`beat.json` is gone";
+
+/// Whether a beat was ever decided in this data dir: each leaves a journal line, a run or an answered approval.
+/// Workers that a human started leave lines and answers too, and need no beat.
+fn has_beaten(layout: &Layout) -> bool {
+    let holds = |dir: &Path, start: &str, end: &str| {
+        let mut names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.any(|name| {
+            let name = name.to_string_lossy();
+            name.starts_with(start) && name.ends_with(end)
+        })
+    };
+    // What cannot be read may be a beat's.
+    let journal = logs::journal_tail(layout, JOURNAL_BYTES);
+    journal.map_or(true, |text| text.lines().any(|line| entry::parse(line).is_some()))
+        || runs_of_beats(layout)
+        || holds(&layout.asks(), "ap-", ".answer.json")
+        || holds(&layout.asks().join("archive"), "ap-", ".answer.json")
+}
+
+/// The memory after a loss. Nobody can tell any more which approvals were used, which goals were written after text of
+/// strangers was read, nor what was under way: so no move is made until a human has looked.
+fn afresh(layout: &Layout, lost: String) -> Result<Beat> {
+    let is_yes = |answer: &Answer| matches!(answer.said, Said::Approve { .. });
+    let approved = asks(layout)?.0.into_values().filter(|(_, answer)| answer.as_ref().is_some_and(is_yes));
+    let used = approved.map(|(ask, _)| (ask.id, ask.expires_ms.unwrap_or(i64::MAX)));
+    let mut beat = Beat { used: used.collect(), ..Beat::default() };
+    beat.closed_asks = beat.used.keys().cloned().collect();
+    let goals = texts::goals(layout)?.0.into_iter();
+    beat.untrusted_goals = goals.map(|(id, goal)| (id, goal.digest())).collect();
+    let void: Vec<&str> = beat.closed_asks.iter().map(Name::as_str).collect();
+    let void = if void.is_empty() {
+        String::new()
+    } else {
+        format!("; each yes given before counts as used: {}", void.join(", "))
+    };
+    beat.halted = Some(format!(
+        "{lost}; a move may have been cut off{void}; each goal counts as untrusted until you edit it"
+    ));
+    Ok(beat)
 }
 
 /// Reads the memory without ever writing, for the verbs that only look.
@@ -44,7 +119,8 @@ pub fn load_beat(layout: &Layout, now: Now) -> Result<(Beat, Option<String>)> {
 /// # Errors
 /// When it cannot be read or is corrupt.
 pub fn peek_beat(layout: &Layout) -> Result<Beat> {
-    match parse::<Beat>(&layout.beat())? {
+    match parse_beat(&layout.beat())? {
+        Parsed::Absent if has_beaten(layout) => afresh(layout, GONE.to_owned()),
         Parsed::Absent => Ok(Beat::default()),
         Parsed::Good(beat) => Ok(beat),
         Parsed::Corrupt(why) => {
@@ -62,7 +138,7 @@ pub fn save_beat(layout: &Layout, beat: &Beat) -> Result<()> {
     write_json(&layout.beat(), beat, Keep::Durable)
 }
 
-/// Asks with their answers, by id.
+/// Asks with their answers, by id. One that nobody waits for any more counts as answered by [`Said::Stranded`].
 pub type Asks = BTreeMap<Name, (Ask, Option<Answer>)>;
 
 /// All asks that were not put away, and a line for each file that could not be read.
@@ -85,13 +161,61 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
                 asks.insert(id, (ask, Some(answer)));
             }
             (Ok(Parsed::Good(ask)), Ok(Parsed::Absent)) if ask.id == id => {
-                asks.insert(id, (ask, None));
+                // What cannot be found out leaves it open.
+                let stranded = is_stranded(layout, &ask).unwrap_or(false);
+                let said = stranded.then_some(Said::Stranded);
+                let answer = said.map(|said| Answer { ask: id.clone(), at_ms: ask.created_ms, said });
+                asks.insert(id, (ask, answer));
             }
             (Ok(Parsed::Absent), _) => {}
             _ => problems.push(format!("asks/{name}.json or its answer is corrupt and not used")),
         }
     }
     Ok((asks, problems))
+}
+
+/// One ask that was not put away; none when there is none.
+///
+/// # Errors
+/// When it cannot be read or is corrupt.
+pub fn ask(layout: &Layout, id: &Name) -> Result<Option<Ask>> {
+    read_json(&layout.file(&layout::ask_path(id)))
+}
+
+/// The answer to an ask, whether or not a beat has put it away; none when there is none.
+///
+/// # Errors
+/// When it cannot be read or is corrupt.
+pub fn answer(layout: &Layout, id: &Name) -> Result<Option<Answer>> {
+    let here = read_json(&layout.asks().join(format!("{id}.answer.json")))?;
+    // An answer is put away before its ask is, so where the ask is there is no need to search.
+    if here.is_some() || ask(layout, id)?.is_some() {
+        return Ok(here);
+    }
+    let archive = layout.asks().join("archive");
+    for name in json_names(&archive)? {
+        let is_its = name.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('-'));
+        if is_its
+            && name.ends_with(".answer")
+            && let Some(answer) = read_json::<Answer>(&archive.join(format!("{name}.json")))?
+            && answer.ask == *id
+        {
+            return Ok(Some(answer));
+        }
+    }
+    Ok(None)
+}
+
+/// True for a question whose worker has ended: nobody would hear the answer.
+///
+/// # Errors
+/// When that cannot be found out; never taken for an end.
+pub fn is_stranded(layout: &Layout, ask: &Ask) -> Result<bool> {
+    let Some(id) = &ask.worker else { return Ok(false) };
+    let Some(worker) = workers::load(layout, id)? else { return Ok(true) };
+    // A later worker of the same name never asked this.
+    let is_another = worker.state.ask.as_ref() != Some(&ask.id) && worker.spec.created_ms > ask.created_ms;
+    Ok(worker.state.phase.is_over() || is_another)
 }
 
 /// All timers, and a line for each file that could not be read.
@@ -138,13 +262,13 @@ pub fn paused(layout: &Layout) -> Result<Option<Paused>> {
 }
 
 /// What a JSON file was found to be.
-enum Parsed<T> {
+pub(super) enum Parsed<T> {
     Absent,
     Good(T),
     Corrupt(String),
 }
 
-fn parse<T: DeserializeOwned>(path: &Path) -> Result<Parsed<T>> {
+pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<Parsed<T>> {
     use file::ReadError;
     match file::read(path, MAX_RECORD_BYTES) {
         Ok(None) => Ok(Parsed::Absent),
@@ -195,7 +319,7 @@ pub fn json_text<T: Serialize>(value: &T) -> Result<String> {
 }
 
 /// The names before `.json` in a directory, sorted; hidden files are left out.
-fn json_names(dir: &Path) -> Result<Vec<String>> {
+pub(super) fn json_names(dir: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::commits;
 use super::file::{self, Keep};
-use super::history::{CommitSpec, Content, FileEdit, History};
+use super::history::{self, CommitSpec, Content, FileEdit, History};
 use super::layout::{self, Layout};
+use super::{commits, lock};
 use crate::model::fault::Fault;
 use crate::model::time::Now;
 
@@ -34,7 +34,7 @@ const IGNORE: &str = "\
 ";
 
 /// Directories of a data dir.
-const DIRS: [&str; 9] = [
+const DIRS: [&str; 11] = [
     "goals/archive",
     "sensors",
     "snapshots",
@@ -44,6 +44,8 @@ const DIRS: [&str; 9] = [
     "reports",
     "cost",
     "runs",
+    "claims",
+    "workers/past",
 ];
 
 /// True when the data dir was set up.
@@ -57,17 +59,24 @@ pub fn is_set_up(layout: &Layout) -> bool {
 /// # Errors
 /// Names what could not be made. A dir that is not empty and not a data dir is refused.
 pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
+    // Before anything is asked of what is in it: a dir of somebody else's looks as if it held nothing.
+    if std::fs::symlink_metadata(layout.root()).is_ok() {
+        layout::check_root(layout)?;
+    }
+    if !is_set_up(layout)
+        && let Err(foreign) = refuse_foreign(layout)
+        // Another first run may have come to its end meanwhile, and its first beat to files of its own.
+        && !is_set_up(layout)
+    {
+        return Err(foreign);
+    }
+    let _held = lock::dir(layout.root())?;
     let mut made = Vec::new();
     if is_set_up(layout) {
         layout::check(layout)?;
         History::init(layout.root())?;
         return Ok(made);
     }
-    // Before anything is asked of what is in it: a dir of somebody else's looks as if it held nothing.
-    if std::fs::symlink_metadata(layout.root()).is_ok() {
-        layout::check_root(layout)?;
-    }
-    refuse_foreign(layout)?;
     make_dirs(layout)?;
     History::init(layout.root())?;
     file::write(&layout.file(".gitignore"), IGNORE.as_bytes(), 0o600, Keep::Durable)?;
@@ -96,7 +105,8 @@ pub fn make_dirs(layout: &Layout) -> Result<()> {
     for lock in
         [layout.tick_lock(), layout.look_lock(), layout.store_lock()].iter().filter(|lock| !lock.exists())
     {
-        file::write(lock, b"", 0o600, Keep::Whole)?;
+        // Never over one that another process has just made, and perhaps holds.
+        file::create(lock, b"", 0o600)?;
     }
     Ok(())
 }
@@ -104,6 +114,7 @@ pub fn make_dirs(layout: &Layout) -> Result<()> {
 /// Commits what looop itself put there, so that the first beat credits people only with what they wrote.
 fn first_commit(layout: &Layout, now: Now) -> Result<()> {
     let history = History::open(layout.root())?;
+    history.heal()?;
     let who = commits::looop_signature(now);
     let own = [(".gitignore", IGNORE, 0o600), ("format", layout::FORMAT_TEXT, 0o600)];
     let edits = own.iter().chain(&FILES).map(|(path, text, mode)| FileEdit {
@@ -125,7 +136,9 @@ fn refuse_foreign(layout: &Layout) -> Result<()> {
         return file::make_dir(layout.root());
     };
     let ours = |name: &str| {
-        layout::TRACKED.contains(&name) || ["cost", "runs", ".git"].contains(&name) || name.ends_with(".lock")
+        layout::TRACKED.contains(&name)
+            || ["cost", "runs", "claims", "workers", ".git", history::ASIDE].contains(&name)
+            || name.ends_with(".lock")
     };
     let foreign = entries
         .flatten()

@@ -1,4 +1,4 @@
-//! What people write: the playbook, the goals and the sensors, as the world sees them.
+//! What people write, the playbook, the goals and the sensors, and what workers hand in, as the world sees them.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,13 +11,12 @@ use super::file::{self, ReadError};
 use super::layout::Layout;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
-use crate::model::sensor::Header;
+use crate::model::sensor::{HEAD_BYTES, Header};
+use crate::model::worker::Report;
 use crate::model::world::Goal;
 
 /// The longest goal or playbook, in bytes.
 pub const MAX_TEXT_BYTES: usize = 256 * 1024;
-/// How much of a sensor is searched for its header, in bytes.
-const HEAD_BYTES: u64 = 4096;
 
 /// The playbook's text.
 ///
@@ -36,6 +35,30 @@ pub fn playbook(layout: &Layout) -> Result<String> {
             Err(fault.hint("the loop makes no decision without its playbook").into())
         }
     }
+}
+
+/// The beginning of a worker's report.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result<Option<Report>> {
+    let path = layout.file(&format!("reports/{worker}/{name}"));
+    let reading = || format!("could not read `{}`", path.display());
+    let Some(file) = file::open(&path).with_context(reading)? else { return Ok(None) };
+    let bytes = file.metadata().with_context(reading)?.len();
+    let mut head = Vec::new();
+    file.take(cap as u64).read_to_end(&mut head).with_context(reading)?;
+    let cut = bytes > head.len() as u64;
+    let text = match str::from_utf8(&head) {
+        Ok(text) => Some(text.to_owned()),
+        // A character that the cut went through.
+        Err(error) if cut && error.error_len().is_none() => {
+            head.truncate(error.valid_up_to());
+            String::from_utf8(head).ok()
+        }
+        Err(_) => None,
+    };
+    Ok(Some(Report { worker: worker.clone(), name: name.clone(), bytes, text, cut }))
 }
 
 /// All goals, and a line for each file that cannot be one.
@@ -131,19 +154,15 @@ fn inspect(path: &std::path::Path) -> (Result<Header, Unfit>, String) {
         Err(error) => return unfit("unreadable", error.to_string()),
     };
     let mut head = Vec::new();
-    if let Err(error) = file.take(HEAD_BYTES).read_to_end(&mut head) {
+    if let Err(error) = file.take(HEAD_BYTES as u64).read_to_end(&mut head) {
         return unfit("unreadable", error.to_string());
-    }
-    if head.len() as u64 == HEAD_BYTES && head.starts_with(b"#!") && !head.contains(&b'\n') {
-        // Whatever its header says would not be seen.
-        return unfit("header", format!("its first line is longer than {HEAD_BYTES} bytes"));
     }
     (Header::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp)
 }
 
 /// The names of the files in a directory, sorted; hidden ones and directories are left out, an absent
 /// directory is empty. A name that is not UTF-8 is shown with its odd bytes replaced.
-fn list(dir: &std::path::Path) -> Result<Vec<String>> {
+pub(super) fn list(dir: &std::path::Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

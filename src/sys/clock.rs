@@ -43,6 +43,12 @@ impl Deadline {
     }
 }
 
+/// Milliseconds on a clock that is never set and stands still while the machine sleeps; it begins with the boot.
+pub fn mono_ms() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+}
+
 /// Milliseconds on a clock that also runs while the machine sleeps; only differences mean something.
 pub fn uptime_ms() -> i64 {
     #[cfg(target_os = "linux")]

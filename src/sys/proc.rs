@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::clock::Deadline;
 use super::signal::Cancel;
-use super::spawn::{exit_watch, ignore, spawn, timespec};
+use super::spawn::{ignore, spawn, timespec};
 
 /// How long a group has between SIGTERM and SIGKILL, in milliseconds.
 pub const GRACE_MS: i64 = 2_000;
@@ -202,29 +202,20 @@ pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io
 fn start(index: usize, job: Job) -> Result<Live, Exit> {
     let keep = job.keep;
     let timeout_ms = job.timeout_ms;
-    let (child, out, err) = spawn(job)?;
-    let failed = |error: io::Error, mut child: Child| {
-        // Both can only fail when the child is gone already.
-        drop(child.kill());
-        drop(child.wait());
-        Exit::NotStarted(error.to_string())
-    };
-    match exit_watch(&child) {
-        Ok(exited) => Ok(Live {
-            index,
-            child,
-            exited,
-            out,
-            err,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            keep,
-            deadline: Deadline::after_ms(timeout_ms),
-            started: Deadline::after_ms(0),
-            ending: None,
-        }),
-        Err(error) => Err(failed(error, child)),
-    }
+    let (child, exited, out, err) = spawn(job)?;
+    Ok(Live {
+        index,
+        child,
+        exited,
+        out,
+        err,
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+        keep,
+        deadline: Deadline::after_ms(timeout_ms),
+        started: Deadline::after_ms(0),
+        ending: None,
+    })
 }
 
 struct Ready {

@@ -54,6 +54,16 @@ pub fn self_path() -> PathBuf {
     if link.exists() { link.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| link.to_owned()) }
 }
 
+/// This program's file under a name that is good after this process, for another one to start it by. Where the
+/// file was replaced it is the new one.
+pub fn installed_path() -> PathBuf {
+    let link = self_path();
+    let path = std::fs::read_link(&link).unwrap_or(link);
+    // The kernel's mark of a file that has no name any more.
+    let was = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
+    was.filter(|_| !path.exists()).unwrap_or(path)
+}
+
 /// Waits for a child of [`spawn_self`] until it ends or the deadline passes; none: it is still alive.
 ///
 /// # Errors

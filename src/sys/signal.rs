@@ -48,3 +48,39 @@ impl Cancel {
         poll(&mut fds, Some(&zero)).is_ok_and(|ready| ready > 0)
     }
 }
+
+/// Becomes readable each time one of some signals came, until it is asked.
+#[derive(Debug)]
+pub struct Bell {
+    read: UnixStream,
+}
+
+impl Bell {
+    /// Listens for the signals from now on; they no longer do what they do by themselves.
+    ///
+    /// # Errors
+    /// When no socket pair or no handler can be had.
+    pub fn on(signals: &[i32]) -> io::Result<Bell> {
+        let (read, write) = UnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        for signal in signals {
+            signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
+        }
+        Ok(Bell { read })
+    }
+
+    /// The descriptor to poll for reading.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.read.as_fd()
+    }
+
+    /// True when a signal came since this was last asked.
+    pub fn rang(&self) -> bool {
+        let mut buffer = [0_u8; 64];
+        let mut rang = false;
+        while rustix::io::read(&self.read, &mut buffer).is_ok_and(|count| count > 0) {
+            rang = true;
+        }
+        rang
+    }
+}

@@ -14,10 +14,10 @@ use rustix::process::Pid;
 use super::clock::Deadline;
 use super::proc::{Exit, Gate, Input, Job, Keep};
 
-/// A child with the read ends of its stdout and stderr.
-pub(super) type Spawned = (Child, Option<File>, Option<File>);
+/// A child, a descriptor that becomes readable at its end, and the read ends of its stdout and stderr.
+pub(super) type Spawned = (Child, OwnedFd, Option<File>, Option<File>);
 
-/// Starts a job.
+/// Starts a job. An error means that it did not begin, if it has a gate; without one it was ended at once.
 pub(super) fn spawn(job: Job) -> Result<Spawned, Exit> {
     let not_started = |error: io::Error| Exit::NotStarted(error.to_string());
     let mut command = Command::new(&job.program);
@@ -43,13 +43,20 @@ pub(super) fn spawn(job: Job) -> Result<Spawned, Exit> {
     let mut child = try_spawn(&mut command).map_err(not_started)?;
     // The command holds the write ends of the pipe; while it lives the pipe has no end.
     drop(command);
+    // Before the gate opens: from then on the child has begun, whatever fails here.
+    let exited = exit_watch(&child).map_err(|error| {
+        // Both can only fail when the child is gone already.
+        drop(child.kill());
+        drop(child.wait());
+        not_started(error)
+    })?;
     if let Some(gate) = job.gate {
         open_gate(&mut child, gate)?;
     }
     let file = |fd: Option<OwnedFd>| fd.map(File::from);
     let out = out.or_else(|| file(child.stdout.take().map(OwnedFd::from)));
     let err = err.or_else(|| file(child.stderr.take().map(OwnedFd::from)));
-    Ok((child, out, err))
+    Ok((child, exited, out, err))
 }
 
 /// Spawns; a script that someone else is just writing is tried again for a little while.
@@ -113,7 +120,8 @@ pub fn wait_readable(fds: &[&dyn AsFd], wait_ms: i64) -> bool {
     poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
 }
 
-pub(super) fn timespec(duration: std::time::Duration) -> Timespec {
+/// A duration as `poll` takes it.
+pub fn timespec(duration: std::time::Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),

@@ -1,33 +1,56 @@
 //! The process tree as the kernel tells it: who descends from whom, strays, and processes known by their start.
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group};
+use std::collections::BTreeSet;
+
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, waitid,
+};
 
 use super::clock::Deadline;
 use super::proc::GRACE_MS;
 use super::spawn::{ignore, pause_ms};
 
-/// Makes this process the parent of what its children leave behind, where the system can.
-pub fn become_subreaper() {
+/// Processes by number and start, so that a later one with the same number is another.
+pub type Known = BTreeSet<(u32, u64)>;
+
+/// Makes this process the parent of what its children leave behind, where the system can. Returns the children that
+/// it has already: whatever became this program by `exec` left them, and they are not its own to end.
+pub fn become_subreaper() -> Known {
     #[cfg(target_os = "linux")]
     // Without it strays live on as they do under any other program; nothing else depends on it.
     ignore(rustix::process::set_child_subreaper(Some(rustix::process::getpid())));
+    // To look through all processes takes longer than the rest of an idle beat; mostly there is no child at all.
+    match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT) {
+        Err(_) => Known::new(),
+        Ok(_) => children().into_iter().collect(),
+    }
 }
 
-/// Ends and reaps every child that is left, strays of ended children included. Call it only when no child
-/// is meant to live. Returns how many were ended.
-pub fn end_strays() -> usize {
+/// Ends and reaps every child that is left and not spared, strays of ended children included. Call it only when no
+/// other child is meant to live. Returns how many were ended.
+pub fn end_strays(spare: &Known) -> usize {
     let patience = Deadline::after_ms(GRACE_MS);
     let mut ended = 0;
+    let mut none_seen = false;
     while !patience.passed() {
         match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) => {}
+            // Its own children are this process's now, and a look that was under way may have missed them.
+            Ok(Some(_)) => none_seen = false,
+            Ok(None) if none_seen => break,
             Ok(None) => {
-                let strays = children();
+                let strays: Vec<Pid> = children()
+                    .into_iter()
+                    .filter(|child| !spare.contains(child))
+                    .filter_map(|(pid, _)| Pid::from_raw(pid.cast_signed()))
+                    .collect();
+                none_seen = strays.is_empty();
                 ended += strays.len();
                 for pid in strays {
                     ignore(kill_process(pid, Signal::KILL));
                 }
-                pause_ms(1);
+                if !none_seen {
+                    pause_ms(1);
+                }
             }
             Err(_) => break,
         }
@@ -36,13 +59,13 @@ pub fn end_strays() -> usize {
 }
 
 /// The living children of this process, as the kernel lists them.
-fn children() -> Vec<Pid> {
+fn children() -> Vec<(u32, u64)> {
     let me = rustix::process::getpid().as_raw_nonzero().get();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| stat_fields(*pid).is_some_and(|fields| fields.parent == me && fields.state != 'Z'))
-        .filter_map(Pid::from_raw)
-        .collect()
+    let fields = pids.filter_map(|pid| Some((pid, stat_fields(pid)?)));
+    let mine = fields.filter(|(_, fields)| fields.parent == me && fields.state != 'Z');
+    mine.map(|(pid, fields)| (pid.cast_unsigned(), fields.start)).collect()
 }
 
 struct StatFields {
@@ -73,15 +96,32 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// Ends a group whose leader is known by pid and start time. A pid alone is no authority: it may be another's.
-/// Returns true when there was something to end.
+/// The name of this machine.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The namespace in which this process has its number; 0 where the system has none.
+pub fn pid_namespace() -> u64 {
+    let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let text = link.to_string_lossy();
+    // As namespaces(7) has it: `pid:[4026531836]`.
+    text.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap_or(0)
+}
+
+/// Ends a process and the group that it led, known by pid and start time. A pid alone is no authority: it may be
+/// another's. Returns true when there was something to end.
 pub fn end_group(pid: u32, start: u64) -> bool {
     let alive = || start_of(pid) == Some(start);
-    let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| alive()) else {
+    let Some(leader) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| alive()) else {
         return false;
     };
     for signal in [Signal::TERM, Signal::KILL] {
-        ignore(kill_process_group(group, signal));
+        ignore(kill_process_group(leader, signal));
+        // It may have left its group.
+        if alive() {
+            ignore(kill_process(leader, signal));
+        }
         let patience = Deadline::after_ms(GRACE_MS);
         while alive() && !patience.passed() {
             pause_ms(10);
@@ -90,13 +130,26 @@ pub fn end_group(pid: u32, start: u64) -> bool {
     true
 }
 
-/// The processes that this one descends from, nearest first.
-pub fn ancestors() -> Vec<u32> {
-    let mut all = Vec::new();
+/// True when this process descends from one of these, or when that cannot be told.
+pub fn may_descend_from(pids: &[u32]) -> bool {
+    !pids.is_empty() && ancestors().is_none_or(|all| all.iter().any(|pid| pids.contains(pid)))
+}
+
+/// The processes that this one descends from, nearest first; none when they cannot be followed to the first. A /proc
+/// of another process namespace, to which this process has another number, says nothing about it.
+fn ancestors() -> Option<Vec<u32>> {
     let mut pid = rustix::process::getpid().as_raw_nonzero().get();
-    while let Some(fields) = stat_fields(pid).filter(|fields| fields.parent > 0 && all.len() < 1000) {
-        pid = fields.parent;
-        all.extend(u32::try_from(pid));
+    let named = std::fs::read_link("/proc/self").ok()?;
+    if named.to_str()?.parse() != Ok(pid) {
+        return None;
     }
-    all
+    let mut all = Vec::new();
+    while all.len() < 1000 {
+        pid = stat_fields(pid)?.parent;
+        if pid == 0 {
+            return Some(all);
+        }
+        all.push(u32::try_from(pid).ok()?);
+    }
+    None
 }

@@ -17,8 +17,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches directories, not what is below them. Hidden files do not count; neither do changes that
-    /// leave no file under that name, nor reads. `only` names the files that count in a directory; empty: all.
+    /// Watches directories, not what is below them. Reads do not count, nor do changes that leave no file under that
+    /// name. `only` names the files that count in a directory; empty: all that are not hidden.
     ///
     /// # Errors
     /// When the system has no watch to give; the caller goes on with its interval.
@@ -32,9 +32,10 @@ impl Watch {
             .collect();
         let counts = move |path: &Path| {
             let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return false };
-            let shown = !name.to_string_lossy().starts_with('.');
-            let wanted = filters.iter().any(|(d, only)| d == dir && (only.is_empty() || only.contains(name)));
-            shown && wanted
+            let is_shown = !name.to_string_lossy().starts_with('.');
+            let counts =
+                |only: &HashSet<OsString>| if only.is_empty() { is_shown } else { only.contains(name) };
+            filters.iter().any(|(d, only)| d == dir && counts(only))
         };
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::{Ctx, log};
+use super::{Ctx, decide, log};
 use crate::model::beat::{Beat, Deed, Intent, Started};
 use crate::model::entry::{self, Outcome};
 use crate::model::step::{self, Effect, Event, Probe};
 use crate::store::{deeds, file, layout, ledger, logs, records};
+use crate::sys::kin;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::program;
 use crate::sys::tree;
@@ -45,7 +46,7 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
 
 fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Outcome> {
     match &intent.deed {
-        Deed::Fleet => ctx.fleet.perform(&intent.decided.action),
+        Deed::Fleet => ctx.fleet.perform(&intent.beat, &intent.decided),
         Deed::Exec { argv, exe, cwd } => exec(ctx, intent, argv, exe, cwd),
         deed => Ok(match deeds::perform(ctx.layout, deed)? {
             None => intent.then.clone(),
@@ -82,8 +83,9 @@ fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -
         timeout_ms: ctx.settings.limits.run_timeout_ms,
         gate: Some(Box::new(gate)),
     };
-    let ended = proc::run_one(job, ctx.cancel, None)?;
-    tree::end_strays();
+    let mut ended = proc::run_one(job, ctx.cancel, None)?;
+    ctx.settings.secrets.redact_bytes(&mut ended.stdout);
+    tree::end_strays(&ctx.spare);
     let status = match ended.exit {
         Exit::NotStarted(why) => return Ok(Outcome::NotDone { why }),
         Exit::Code(code) => format!("exit {code}"),
@@ -104,8 +106,11 @@ fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -
 /// # Errors
 /// When it cannot be settled now; nothing else is done before it is.
 pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
+    ctx.fleet.end_lost()?;
     if let Some(call) = &beat.inflight {
-        let known = ledger::ends_with_beat(ctx.layout, ctx.now, &call.beat);
+        let (key, value) = decide::mark(ctx, &call.beat);
+        kin::end_marked(&key, &value);
+        let known = ledger::has_beat(ctx.layout, &call.beat, call.at_ms, ctx.now)?;
         let charge = (!known).then(|| Box::new(step::unknown_charge(call, ctx.now)));
         log::event(ctx, "call_cut_off", &[("beat", call.beat.clone().into())]);
         carry_out(ctx, beat, Event::CutOff { at: ctx.now, charge })?;
@@ -124,8 +129,8 @@ pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
 
 fn probe(ctx: &Ctx, intent: &Intent) -> Result<Probe> {
     let journal = logs::journal_tail(ctx.layout, SEARCH_BYTES)?;
-    if entry::mentions(&journal, &intent.beat) {
-        return Ok(Probe::Journaled);
+    if let Some(line) = entry::find(&journal, &intent.beat) {
+        return Ok(Probe::Journaled(line.to_owned()));
     }
     Ok(match (&intent.deed, &intent.started) {
         (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
@@ -135,7 +140,7 @@ fn probe(ctx: &Ctx, intent: &Intent) -> Result<Probe> {
             let what = if ended { "it was still running and was ended" } else { "nobody saw its end" };
             Probe::Unknown(format!("looop was interrupted while it ran; {what}"))
         }
-        (Deed::Fleet, _) => Probe::Unknown("looop was interrupted while it was made".to_owned()),
+        (Deed::Fleet, _) => ctx.fleet.probe(&intent.beat, &intent.decided)?,
         (deed, _) => match deeds::probe(ctx.layout, deed)? {
             // Somebody wrote the file since; whether the move was made before that, nobody can tell.
             Probe::Dropped(why) => Probe::Unknown(format!("looop was interrupted while it was made; {why}")),

@@ -1,12 +1,16 @@
 //! What a tick works with: everything that it does not decide itself is handed to it here.
 
+use anyhow::Result;
+
 use crate::model::charge::Usage;
+use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::model::time::Now;
 use crate::runner::Runner;
 use crate::store::layout::Layout;
 use crate::sys::signal::Cancel;
+use crate::sys::tree;
 use crate::worker::Fleet;
 
 /// All that a tick works with. The caller holds the tick's lock.
@@ -19,6 +23,8 @@ pub struct Ctx<'a> {
     pub runner: &'a dyn Runner,
     /// Who runs workers.
     pub fleet: &'a dyn Fleet,
+    /// Children that are not a beat's to end.
+    pub spare: tree::Known,
     /// Interruption by a human.
     pub cancel: &'a Cancel,
     /// The beat's moment, read once.
@@ -37,4 +43,17 @@ pub struct Ctx<'a> {
     pub usage: Option<Usage>,
     /// What went wrong without ending the beat.
     pub warnings: Vec<String>,
+}
+
+impl Ctx<'_> {
+    /// Ends the beat here when the human interrupted it.
+    ///
+    /// # Errors
+    /// When so.
+    pub fn go_on(&self) -> Result<()> {
+        if self.cancel.is_set() {
+            return Err(Fault::failed("could not finish the beat: interrupted").into());
+        }
+        Ok(())
+    }
 }

@@ -16,8 +16,8 @@ use crate::store::{file, logs};
 pub enum Asked {
     /// A valid move, and what it cost.
     Move(Box<Move>, Usage),
-    /// No move, and what it cost all the same.
-    Failed(Failure, Usage),
+    /// No move, and what it cost all the same; none when no call was begun.
+    Failed(Failure, Option<Usage>),
     /// The human interrupted.
     Cancelled(Usage),
 }
@@ -55,30 +55,49 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str, prompt_file: PathBuf) -> 
     let usage = first.usage.plus(&second.usage);
     Ok(match decision::parse_reply(&second.text) {
         Ok(decided) => Asked::Move(Box::new(decided), usage),
-        Err(error) => {
-            Asked::Failed(failure(ctx, beat, "invalid", &format!("no valid move, twice: {error}")), usage)
-        }
+        Err(error) => Asked::Failed(
+            failure(ctx, beat, "invalid", &format!("no valid move, twice: {error}")),
+            Some(usage),
+        ),
     })
 }
 
 type Answer = Result<Reply, Box<Failed>>;
 
+/// The variable that marks a runner and what it starts, and its value for a beat: what a killed tick leaves thinking
+/// is found by it.
+pub fn mark(ctx: &Ctx, beat: &str) -> (String, String) {
+    ("LOOOP_BEAT".to_owned(), format!("{beat} {}", ctx.layout.root().display()))
+}
+
 fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, prompt_file: PathBuf, prompt_bytes: usize) -> Result<Answer> {
     let layout = ctx.layout;
     let empty_dir = layout.empty_dir();
+    let mut base_env = ctx.settings.base_env.clone();
+    base_env.push(mark(ctx, beat));
     let mut call = Call {
         prompt_file,
         prompt_bytes,
         timeout_ms: ctx.settings.limits.decide_timeout_ms,
         empty_dir,
         path: &ctx.settings.path,
-        base_env: &ctx.settings.base_env,
+        base_env: &base_env,
         full_env: &ctx.settings.full_env,
         cancel: ctx.cancel,
         frame: ctx.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut()),
     };
-    let asked = ctx.runner.decide(&mut call);
-    crate::sys::tree::end_strays();
+    let mut asked = ctx.runner.decide(&mut call);
+    let secrets = &ctx.settings.secrets;
+    match &mut asked {
+        Ok(reply) => {
+            [&mut reply.raw, &mut reply.stderr].into_iter().for_each(|bytes| secrets.redact_bytes(bytes))
+        }
+        Err(failed) => {
+            [&mut failed.raw, &mut failed.stderr].into_iter().for_each(|bytes| secrets.redact_bytes(bytes));
+            failed.why = secrets.redact(&failed.why).into_owned();
+        }
+    }
+    crate::sys::tree::end_strays(&ctx.spare);
     let (raw, stderr) = match &asked {
         Ok(reply) => (&reply.raw, &reply.stderr),
         Err(failed) => (&failed.raw, &failed.stderr),
@@ -92,12 +111,14 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, prompt_file: PathBuf, prompt_byt
 }
 
 fn no_reply(ctx: &Ctx, beat: &str, failed: Failed, before: Option<Usage>) -> Asked {
-    let usage = before.map_or(failed.usage.clone(), |first| first.plus(&failed.usage));
+    let usage = before.as_ref().map_or(failed.usage.clone(), |first| first.plus(&failed.usage));
     if failed.class == Class::Cancelled {
         return Asked::Cancelled(usage);
     }
+    // A program that could not even be started has spent nothing; a call before it has.
+    let spent = if failed.class == Class::Missing { before } else { Some(usage) };
     let why = format!("runner `{}`: {}", ctx.runner.name(), failed.why);
-    Asked::Failed(failure(ctx, beat, failed.class.word(), &why), usage)
+    Asked::Failed(failure(ctx, beat, failed.class.word(), &why), spent)
 }
 
 fn failure(ctx: &Ctx, beat: &str, class: &str, why: &str) -> Failure {

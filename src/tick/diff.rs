@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::model::json::{self, PathChange};
-use crate::model::world::{Change, ChangeKind, Items};
+use crate::model::world::{Change, ChangeKind, Items, WORKER_ITEM};
 
 /// How many places of one item are named.
 const PLACES_PER_ITEM: usize = 20;
@@ -14,7 +14,7 @@ const PLACES: usize = 200;
 pub fn items(baseline: &Items, now: &Items) -> Vec<(String, ChangeKind)> {
     let gone = baseline
         .keys()
-        .filter(|item| !now.contains_key(*item))
+        .filter(|item| !now.contains_key(*item) && !item.starts_with(WORKER_ITEM))
         .map(|item| (item.clone(), ChangeKind::Removed));
     let rest = now.iter().filter_map(|(item, digest)| match baseline.get(item) {
         None => Some((item.clone(), ChangeKind::Added)),
@@ -90,6 +90,9 @@ mod tests {
         let expected = [("a", ChangeKind::Removed), ("b", ChangeKind::Changed), ("d", ChangeKind::Added)];
         assert_eq!(found, expected.map(|(item, kind)| (item.to_owned(), kind)));
         assert!(items(&new, &new).is_empty());
+        let ended = items_of(&[("worker/w1", "1")]);
+        assert!(items(&ended, &Items::new()).is_empty(), "to put an ended worker away wakes nobody");
+        assert_eq!(items(&Items::new(), &ended).len(), 1);
     }
 
     #[test]

@@ -18,11 +18,12 @@ use crate::model::world::{
     Change, ChangeKind, Context, Frame, Goal, Items, PROMPT_VERSION, Reading, digest_items,
 };
 use crate::store::history::History;
-use crate::store::{file, layout};
+use crate::store::{layout, logs};
 
 /// The largest file that is read back from git for a diff or a rebuild, in bytes.
 const MAX_BLOB_BYTES: usize = 16 << 20;
-/// The longest journal that is read for a frame, in bytes; it is rotated long before.
+/// The most of the journal's end that is read for a frame, in bytes. The journal is rotated long before, so this is
+/// all of it but for a look that writes nothing.
 const MAX_JOURNAL_BYTES: usize = 4 << 20;
 
 /// Asks the gate.
@@ -84,16 +85,16 @@ pub fn build(
         unreadable_goals: world.goals.iter().filter_map(unreadable).collect(),
         sensors: world.readings.keys().cloned().collect(),
     };
-    let path = ctx.layout.journal();
-    let journal = file::read(&path, MAX_JOURNAL_BYTES)
-        .with_context(|| format!("could not read `{}`", path.display()))?
-        .unwrap_or_default();
+    if !ctx.dry {
+        let rotated = logs::rotate_journal(ctx.layout, ctx.now);
+        log::warn_on_error(ctx, rotated);
+    }
     Ok(Frame {
         playbook: world.playbook.clone(),
         goals: world.goals.clone(),
         readings: world.readings.clone(),
         context,
-        journal: String::from_utf8_lossy(&journal).into_owned(),
+        journal: logs::journal_tail(ctx.layout, MAX_JOURNAL_BYTES)?,
     })
 }
 

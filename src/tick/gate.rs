@@ -41,7 +41,7 @@ pub enum Reason {
     Changed(String),
     /// The last move was not `noop`.
     AfterMove,
-    /// An ask was answered, rejected or expired.
+    /// An ask was answered or rejected, or it expired or is stranded.
     Answer(Name),
     /// A timer is due.
     Due(Name),
@@ -220,7 +220,7 @@ fn backing_off(beat: &Beat, human: &Digest, now: Now) -> Option<Hold> {
     let doubled = 1_i64 << backoff.fails.saturating_sub(1).min(20);
     let wait_ms = (BACKOFF_FIRST_MS * doubled).min(BACKOFF_MAX_MS);
     let holds = backoff.human == *human && !now.waited(backoff.at_ms, wait_ms);
-    let left_ms = wait_ms - now.elapsed_ms(backoff.at_ms);
+    let left_ms = wait_ms.saturating_sub(now.elapsed_ms(backoff.at_ms));
     holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms })
 }
 
@@ -237,7 +237,7 @@ fn rate(beat: &Beat, limits: &Limits, now: Now) -> Option<Hold> {
 
 /// How long the pulse may sleep at the most before the gate could say something else by itself.
 pub fn next_look_ms(beat: &Beat, limits: &Limits, now: Now) -> Option<i64> {
-    let until = |since: i64, wait: i64| (wait - now.elapsed_ms(since)).max(0);
+    let until = |since: i64, wait: i64| wait.saturating_sub(now.elapsed_ms(since)).max(0);
     let nudge = beat.nudge.as_ref().map(|nudge| until(nudge.set_ms, nudge.wait_ms));
     let aged = match (&beat.settled, limits.noop_ttl_ms) {
         (Settled::Noop { at_ms, again: false }, Some(ttl)) => Some(until(*at_ms, ttl)),

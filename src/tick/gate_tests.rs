@@ -61,8 +61,14 @@ impl Loop {
         let goals = [(name("g"), Goal::Text("goal: all is well\n".to_owned()))].into();
         let readings = ["a", "b"].map(|sensor| (name(sensor), reading(json!({ "n": 0 })))).into();
         let world = World { playbook: "Be calm.\n".to_owned(), goals, readings, own: Own::default() };
-        let sensed =
-            Sensed { world, asks: Asks::new(), schedules: BTreeMap::new(), approved: None, paused: None };
+        let sensed = Sensed {
+            world,
+            asks: Asks::new(),
+            schedules: BTreeMap::new(),
+            held: BTreeMap::new(),
+            approved: None,
+            paused: None,
+        };
         let mut new = Loop {
             beat: Beat::default(),
             sensed,

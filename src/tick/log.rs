@@ -13,14 +13,13 @@ use super::prompt::Prompt;
 use super::sense::Sensed;
 use super::{Ctx, frame};
 use crate::model::ask::{Ask, AskKind};
-use crate::model::beat::{Beat, CommitNote, Failure, LastResult};
+use crate::model::beat::{Beat, CommitNote, Failure, LastResult, Settled};
 use crate::model::charge::{Charge, Usage};
 use crate::model::decision::Move;
 use crate::model::name::Name;
 use crate::model::step::{Decided, Event, Seen};
 use crate::model::time::beat_id;
-use crate::model::world::{Frame, Items, digest_items};
-use crate::runner::Class;
+use crate::model::world::{Digest, Frame, Items, digest_items};
 use crate::store::commits::{self, Commits};
 use crate::store::{deeds, file, layout, ledger, logs, records};
 
@@ -155,7 +154,8 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
         sensors: Vec::new(),
         unchanged: true,
         aged: false,
-        tainted: sensed.world.is_tainted(beat),
+        // A human said yes to each byte of it.
+        tainted: false,
         goals: sensed.world.goals.keys().cloned().collect(),
         asks: Vec::new(),
         answers: Vec::new(),
@@ -164,7 +164,8 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
         schedules: Vec::new(),
     };
     let Plan { deed, then } = plan;
-    let decided = Decided { seen, decided, deed, then, charge: None, approval: Some(ask.id) };
+    let approval = Some((ask.id, ask.expires_ms.unwrap_or(i64::MAX)));
+    let decided = Decided { seen, decided, deed, then, charge: None, approval };
     act::carry_out(ctx, beat, Event::Decided(Box::new(decided)))?;
     finish(ctx, beat, sensed, &Prompt::default(), &id)
 }
@@ -177,39 +178,49 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
 pub fn record_world(ctx: &mut Ctx, beat: &mut Beat, frame: &Frame) -> Result<Option<String>> {
     let files = frame::files(frame)?;
     commits::write_frame(ctx.layout, &files)?;
-    let prepared = Commits::open(ctx.layout, ctx.now, &ctx.person);
+    let prepared = open_commits(ctx);
     let Some(commits) = warn_on_error(ctx, prepared) else { return Ok(None) };
-    let made = people_and_leftovers(beat, &commits, &files).and_then(|()| {
+    let made = people_and_leftovers(ctx, beat, &commits, &files).and_then(|()| {
         let message = format!("world: {}\n\nBeat: {}\n", frame.context.woke.join("; "), frame.context.beat);
         commits.world(&message, &files)
     });
     Ok(warn_on_error(ctx, made).flatten())
 }
 
+fn open_commits<'a>(ctx: &mut Ctx<'a>) -> Result<Commits<'a>> {
+    let commits = Commits::open(ctx.layout, ctx.now, &ctx.person)?;
+    ctx.warnings.extend(commits.lost.clone());
+    Ok(commits)
+}
+
 /// Commits what an earlier beat could not, and what people edited, each on its own.
-fn people_and_leftovers(beat: &mut Beat, commits: &Commits, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+fn people_and_leftovers(
+    ctx: &mut Ctx,
+    beat: &mut Beat,
+    commits: &Commits,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Result<()> {
     let known = commits.known_beats(beat.uncommitted.len() * 4 + 8)?;
     beat.uncommitted.retain(|note| !known.contains(&note.beat));
     if let Some(message) = message_of(&beat.uncommitted) {
-        let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
-        commits.looop(&message, &paths, files)?;
+        commits.looop(&message, &paths_of(beat), files)?;
     }
     beat.uncommitted.clear();
-    commits.people(files).map(|_| ())
+    ctx.warnings.extend(commits.people(files)?);
+    Ok(())
 }
 
 fn commit_people(ctx: &mut Ctx, beat: &mut Beat) {
-    let made = Commits::open(ctx.layout, ctx.now, &ctx.person)
-        .and_then(|commits| people_and_leftovers(beat, &commits, &BTreeMap::new()));
+    let made =
+        open_commits(ctx).and_then(|commits| people_and_leftovers(ctx, beat, &commits, &BTreeMap::new()));
     warn_on_error(ctx, made);
 }
 
 /// Commits the moves that are not in git yet. Where git cannot take them, a mark makes each later beat try again.
 fn commit_moves(ctx: &mut Ctx, beat: &Beat) {
     let Some(message) = message_of(&beat.uncommitted) else { return };
-    let paths: Vec<String> = beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect();
-    let made = Commits::open(ctx.layout, ctx.now, &ctx.person)
-        .and_then(|commits| commits.looop(&message, &paths, &BTreeMap::new()));
+    let made =
+        open_commits(ctx).and_then(|commits| commits.looop(&message, &paths_of(beat), &BTreeMap::new()));
     let mark = ctx.layout.commit_pending();
     let marked = match &made {
         Ok(_) if mark.exists() => file::remove(&mark),
@@ -218,6 +229,11 @@ fn commit_moves(ctx: &mut Ctx, beat: &Beat) {
     };
     warn_on_error(ctx, marked);
     warn_on_error(ctx, made);
+}
+
+/// What the uncommitted moves wrote, as the newest of them left it.
+fn paths_of(beat: &Beat) -> BTreeMap<String, Option<Digest>> {
+    beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect()
 }
 
 /// The message of a commit for moves: the newest one's journal line, older ones that were not committed in
@@ -258,8 +274,10 @@ pub fn answer(
     prompt: &Prompt,
 ) -> Event {
     let at = (ctx.clock)();
-    let (Asked::Cancelled(usage) | Asked::Failed(_, usage) | Asked::Move(_, usage)) = &asked;
-    ctx.usage = Some(usage.clone());
+    ctx.usage = match &asked {
+        Asked::Cancelled(usage) | Asked::Move(_, usage) => Some(usage.clone()),
+        Asked::Failed(_, usage) => usage.clone(),
+    };
     let charge = |usage: Usage, goal: Option<&Name>| {
         Box::new(Charge {
             at_ms: at.unix_ms,
@@ -275,16 +293,16 @@ pub fn answer(
     match asked {
         Asked::Cancelled(usage) => Event::Cancelled { charge: charge(usage, None) },
         Asked::Failed(failure, usage) => {
-            // A program that could not even be started has spent nothing.
-            let spent = failure.class != Class::Missing.word();
-            let charge = spent.then(|| charge(usage, None));
+            let charge = usage.map(|usage| charge(usage, None));
             Event::Failed { charge, human: seen.human.clone(), failure }
         }
-        // Who pauses the loop while the model thinks wants no move any more.
-        Asked::Move(_, usage) if paused_now(ctx) => Event::Cancelled { charge: charge(usage, None) },
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
             let Plan { deed, then } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts);
+            // Who pauses or interrupts the loop before the move is made wants it no more.
+            if ctx.cancel.is_set() || paused_now(ctx) {
+                return Event::Cancelled { charge: charge(usage, None) };
+            }
             let charge = Some(charge(usage, decided.goal.as_ref()));
             let decided: Move = *decided;
             Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
@@ -297,7 +315,7 @@ fn paused_now(ctx: &Ctx) -> bool {
     !matches!(records::paused(ctx.layout), Ok(None))
 }
 
-/// Ends a deciding beat: puts closed asks and spent timers away, rotates, commits.
+/// Ends a deciding beat: puts closed asks and spent timers away, commits.
 ///
 /// # Errors
 /// Never for what the next beat can do; such things are warnings.
@@ -310,6 +328,9 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
         (_, Some(last)) if last.beat == id => What::Moved(last.clone()),
         _ => What::Cancelled,
     };
+    if let What::Moved(_) = &what {
+        put_away(ctx, beat, sensed, prompt);
+    }
     commit_moves(ctx, beat);
     let collected = commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel);
     warn_on_error(ctx, collected);
@@ -339,16 +360,34 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
     Ok(report(ctx, what, next_look_ms))
 }
 
-fn tidy(ctx: &Ctx, beat: &Beat, sensed: &Sensed) -> Result<()> {
+/// Puts away the workers whose end this beat's decision has seen. One that handed something in stays until there is
+/// nothing more to do: each beat makes one move, and there may be a move in each of its reports.
+fn put_away(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, prompt: &Prompt) {
+    // No decider saw the world of an approved move.
+    if prompt.text.is_empty() {
+        return;
+    }
+    let is_settled = matches!(beat.settled, Settled::Noop { .. });
+    let workers = sensed.world.own.workers.iter();
+    let seen: Vec<_> = workers.filter(|worker| is_settled || worker.reports.is_empty()).cloned().collect();
+    let put_away = ctx.fleet.put_away(&seen);
+    warn_on_error(ctx, put_away);
+}
+
+fn tidy(ctx: &Ctx, beat: &mut Beat, sensed: &Sensed) -> Result<()> {
     for id in beat.closed_asks.iter().filter(|id| sensed.asks.contains_key(id)) {
         deeds::put_away_ask(ctx.layout, id)?;
     }
     for (name, schedule) in &sensed.schedules {
         if schedule.is_spent(beat.fired.get(name).copied(), ctx.now) {
-            deeds::drop_schedule(ctx.layout, name, schedule)?;
+            // In the memory before it is done: after a crash the timer would look as if a human had removed it.
+            deeds::drop_schedule(ctx.layout, name, schedule, &mut |path| {
+                let Some(note) = beat.uncommitted.last_mut() else { return Ok(()) };
+                note.paths.insert(path, None);
+                records::save_beat(ctx.layout, beat)
+            })?;
         }
     }
     ledger::save_total(ctx.layout, ctx.now)?;
-    logs::rotate_journal(ctx.layout, ctx.now)?;
     logs::prune_archive(ctx.layout)
 }

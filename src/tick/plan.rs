@@ -14,8 +14,14 @@ use crate::model::name::Name;
 use crate::model::policy::{self, Facts, Verdict};
 use crate::model::schedule::{Schedule, When};
 use crate::model::sensor::stamp_untrusted;
-use crate::store::{deeds, file, layout, records};
-use crate::sys::program;
+use crate::model::world::{Digest, Goal};
+use crate::store::file::{self, ReadError};
+use crate::store::{deeds, layout, records};
+use crate::sys::{path, program};
+
+/// The most that the files which a command names may hold together, the program among them, in bytes: all of it is
+/// read while the beat's lock is held.
+const MAX_NAMED_BYTES: usize = 1 << 30;
 
 /// A move with what policy and the store made of it.
 #[derive(Debug)]
@@ -25,6 +31,9 @@ pub struct Plan {
     /// What the journal says when it is done.
     pub then: Outcome,
 }
+
+/// The longest file of which a diff is shown to the human, in bytes; no move replaces a longer one.
+const MAX_SHOWN_BYTES: usize = 1 << 20;
 
 /// What the decider could not see in full, so that it must not be written back.
 #[derive(Clone, Debug, Default)]
@@ -38,23 +47,26 @@ pub struct Cuts {
 /// Turns a decided move into what is done: at once, after a human's yes, or not at all.
 pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> Plan {
     let refuse = |why: String| Plan { deed: Deed::Nothing, then: Outcome::Refused { why } };
-    if let Some(why) = fleet_refuses(ctx, &decided.action) {
-        return refuse(why);
-    }
-    let cwd = cwd_of(ctx, &decided.action);
+    let place = place_of(ctx, &decided.action);
     let was_cut = match &decided.action {
         Action::WriteGoal { id, .. } => cuts.goals.contains(id),
         Action::WritePlaybook { .. } => cuts.playbook,
         _ => false,
     };
     let data_dir = canonical(ctx.layout.root());
+    let proposed = match &decided.action {
+        Action::WriteGoal { id, .. } => sensed.world.own.proposes_goal(id),
+        _ => false,
+    };
     let facts = Facts {
         rules: &ctx.settings.rules,
         tainted: sensed.world.is_tainted(beat),
         data_dir: &data_dir,
-        cwd: cwd.as_deref(),
+        place: place.as_deref(),
         protected: &ctx.settings.protected,
+        resolve: path::followed,
         was_cut,
+        proposed,
     };
     let planned = match policy::judge(decided, &facts) {
         Verdict::Refused(why) => Ok(refuse(why)),
@@ -65,24 +77,15 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
     planned.unwrap_or_else(|error| refuse(format!("{error:#}")))
 }
 
-fn fleet_refuses(ctx: &Ctx, action: &Action) -> Option<String> {
-    match action {
-        Action::StartWorker { .. } | Action::StopWorker { .. } | Action::TellWorker { .. } => {
-            ctx.fleet.refuses(action)
-        }
-        _ => None,
-    }
-}
-
-/// Where a `run` would run, with symbolic links resolved; none when that is no directory.
-fn cwd_of(ctx: &Ctx, action: &Action) -> Option<PathBuf> {
-    let Action::Run(run) = action else { return None };
-    let wanted = match (run.cwd.as_deref(), &ctx.settings.home) {
-        (None, _) => ctx.layout.root().to_owned(),
-        (Some("~"), Some(home)) => home.clone(),
-        (Some(text), Some(home)) if text.starts_with("~/") => home.join(&text[2..]),
-        (Some(text), _) => ctx.layout.root().join(text),
+/// Where a `run` would run, or the repository that a worker would get a clone of, with symbolic links resolved; none
+/// when that is no directory.
+fn place_of(ctx: &Ctx, action: &Action) -> Option<PathBuf> {
+    let wanted = match action {
+        Action::Run(run) => run.cwd.as_deref().unwrap_or("."),
+        Action::StartWorker { repo, .. } => repo.as_deref()?,
+        _ => return None,
     };
+    let wanted = ctx.settings.path_of(ctx.layout.root(), wanted);
     std::fs::canonicalize(wanted).ok().filter(|dir| dir.is_dir())
 }
 
@@ -97,23 +100,25 @@ fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
         Action::Noop {} => Deed::Nothing,
         Action::Run(run) => {
             let argv = run.full_argv();
-            let cwd = cwd_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
+            let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
             let program = argv.first().map_or("", String::as_str);
             match program::find_program(program, &ctx.settings.path, &cwd) {
                 Some(exe) => Deed::Exec { argv, exe: text_of(&exe), cwd: text_of(&cwd) },
                 None => return refuse(&format!("`{program}` is not an executable on the configured PATH")),
             }
         }
-        Action::ArchiveGoal { id: goal } => {
-            let from = layout::goal_path(goal);
-            match deeds::content(ctx.layout, &from)? {
-                Some(content) => Deed::Rename { from, to: format!("goals/archive/{goal}-{id}.md"), content },
-                None => return refuse("there is no such goal"),
-            }
-        }
+        Action::ArchiveGoal { id: goal } => match sensed.world.goals.get(goal) {
+            Some(Goal::Text(text)) => Deed::Rename {
+                from: layout::goal_path(goal),
+                to: format!("goals/archive/{goal}-{id}.md"),
+                content: digest_of(text.as_bytes()),
+            },
+            Some(Goal::Unreadable(why)) => return refuse(&format!("the goal cannot be read: {why}")),
+            None => return refuse("there is no such goal"),
+        },
         Action::DropSchedule { name } => {
             let path = layout::schedule_path(name);
-            match deeds::content(ctx.layout, &path)? {
+            match sensed.held.get(&path).cloned() {
                 Some(content) => Deed::Remove { path, content },
                 None => return refuse("there is no such schedule"),
             }
@@ -141,7 +146,7 @@ fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
             return Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Done { note } });
         }
         _ => match replacement(ctx, sensed, decided)? {
-            Some((_, text, _, Some(held))) if held == blake3::hash(text.as_bytes()).to_hex().as_str() => {
+            Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
                 return refuse("the file holds exactly this already");
             }
             Some((path, text, executable, replaces)) => Deed::Write { path, text, executable, replaces },
@@ -160,38 +165,43 @@ fn write_ask(ask: &Ask) -> Result<Deed> {
     Ok(Deed::Write { path: layout::ask_path(&ask.id), text, executable: false, replaces: None })
 }
 
-/// A file's path, its new text, whether it is executable, and the digest of what it replaces.
-type Replacement = (String, String, bool, Option<String>);
+fn digest_of(bytes: &[u8]) -> Digest {
+    blake3::hash(bytes).to_hex().to_string()
+}
 
-/// The file that a move replaces. The digest is of what the World held, so that an edit made while the
-/// runner was thinking is never overwritten.
+/// A file's path, its new text, whether it is executable, and the digest of what it replaces.
+type Replacement = (String, String, bool, Option<Digest>);
+
+/// The file that a move replaces. The digest is of what was there when the beat looked at the world, so that
+/// an edit made while the runner was thinking is never overwritten.
 fn replacement(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Option<Replacement>> {
-    let held = |text: &str| blake3::hash(text.as_bytes()).to_hex().to_string();
     let with_end = |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
+    let over = |path: String, text: String, executable| {
+        let replaces = sensed.held.get(&path).cloned();
+        (path, text, executable, replaces)
+    };
     Ok(match &decided.action {
         Action::WriteGoal { id, body } => {
             let replaces = match sensed.world.goals.get(id) {
-                Some(crate::model::world::Goal::Text(text)) => Some(held(text)),
+                Some(Goal::Text(text)) => Some(digest_of(text.as_bytes())),
                 // Not read means not shown: the digest of nothing never fits, so the file stays as it is.
-                Some(crate::model::world::Goal::Unreadable(_)) => Some(String::new()),
+                Some(Goal::Unreadable(_)) => Some(String::new()),
                 None => None,
             };
             Some((layout::goal_path(id), with_end(body), false, replaces))
         }
         Action::WritePlaybook { body } => {
-            Some(("PLAYBOOK.md".to_owned(), with_end(body), false, Some(held(&sensed.world.playbook))))
+            let replaces = Some(digest_of(sensed.world.playbook.as_bytes()));
+            Some(("PLAYBOOK.md".to_owned(), with_end(body), false, replaces))
         }
         Action::WriteSensor { name, script } => {
-            let path = layout::sensor_path(name);
-            let replaces = deeds::content(ctx.layout, &path)?;
-            Some((path, with_end(&stamp_untrusted(script)), true, replaces))
+            let script = stamp_untrusted(script).map_err(anyhow::Error::msg)?;
+            Some(over(layout::sensor_path(name), with_end(&script), true))
         }
         Action::Schedule { name, in_s, every_s, cron, note } => {
             let when = When::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
             let schedule = Schedule { when, note: note.clone(), created_ms: ctx.now.unix_ms };
-            let path = layout::schedule_path(name);
-            let replaces = deeds::content(ctx.layout, &path)?;
-            Some((path, records::json_text(&schedule)?, false, replaces))
+            Some(over(layout::schedule_path(name), records::json_text(&schedule)?, false))
         }
         _ => None,
     })
@@ -220,21 +230,27 @@ fn ask_first(
             && !beat.closed_asks.contains(&ask.id)
             && ask.state(answer.as_ref(), ctx.now) == State::Open
     };
-    let ask_id = Name::joined("ap", &subject.ask_id()[3..]);
-    if let Some((ask, answer)) = sensed.asks.get(&ask_id) {
+    let same = |(ask, _): &&(Ask, _)| ask.approval.as_ref().is_some_and(|a| a.subject.digest() == digest);
+    if let Some((ask, answer)) = sensed.asks.values().filter(same).max_by_key(|(ask, _)| ask.created_ms) {
         return match ask.state(answer.as_ref(), ctx.now) {
-            State::Open | State::Approved if !beat.closed_asks.contains(&ask_id) => {
-                let then = Outcome::Waits { ask: ask_id.to_string(), because };
+            State::Open | State::Approved if !beat.closed_asks.contains(&ask.id) => {
+                let then = Outcome::Waits { ask: ask.id.to_string(), because };
                 Ok(Plan { deed: Deed::Nothing, then })
             }
             State::Rejected => refuse("the human rejected exactly this".to_owned()),
             _ => refuse(format!(
-                "{ask_id} has just been closed; ask again in the next beat if it is still wanted"
+                "{} has just been closed; ask again in the next beat if it is still wanted",
+                ask.id
             )),
         };
     }
     if sensed.asks.values().filter(open).count() >= MAX_OPEN_APPROVALS {
         return refuse(format!("{MAX_OPEN_APPROVALS} approvals are open already"));
+    }
+    let mut ask_id = Name::joined("ap", &subject.ask_id()[3..]);
+    if beat.closed_asks.contains(&ask_id) {
+        // A yes to this wish was used and is remembered by its id: the next one needs an id of its own.
+        ask_id = Name::joined("ap", &format!("{}{id}", &subject.ask_id()[3..]));
     }
     let expires_ms = ctx.now.unix_ms + ctx.settings.limits.approval_ttl_ms;
     let hash = subject.bound_hash(ask_id.as_str(), expires_ms);
@@ -255,11 +271,24 @@ fn ask_first(
     Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Waits { ask: ask_id.to_string(), because } })
 }
 
+fn too_much() -> String {
+    format!(
+        "the files that it names hold more than {} MiB, and a yes would cover each byte of them",
+        MAX_NAMED_BYTES >> 20
+    )
+}
+
 /// All that a yes to a move covers, as it is now, and the diff of the file that it replaces.
 /// The inner error says why the move cannot be made at all.
 fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject, String), String>> {
+    let mut action = decided.action.to_json();
+    if let (Action::Run(_), Some(fields)) = (&decided.action, action.as_object_mut()) {
+        // One directory has many spellings; the subject holds the one that they all lead to.
+        fields.remove("cwd");
+    }
     let mut subject = Subject {
-        decided: crate::model::json::canonical(&decided.to_json()),
+        // Other words for why it is wanted make no other wish.
+        decided: crate::model::json::canonical(&action),
         argv: Vec::new(),
         exe: None,
         files: Vec::new(),
@@ -267,21 +296,36 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
         env: Vec::new(),
         sandbox: "none".to_owned(),
         replaces: None,
+        goal: None,
+        repo: None,
     };
+    if let Action::StartWorker { id, brief, .. } = &decided.action {
+        return Ok(ctx.fleet.describe(decided)?.map(|described| {
+            subject.argv = described.argv;
+            subject.cwd = Some(described.cwd);
+            subject.env = described.env;
+            subject.goal = decided.goal.clone();
+            subject.repo = described.repo;
+            (subject, diff_of("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n")))
+        }));
+    }
     if let Action::Run(run) = &decided.action {
         let argv = run.full_argv();
         let program = argv.first().cloned().unwrap_or_default();
-        let Some(cwd) = cwd_of(ctx, &decided.action) else {
+        let Some(cwd) = place_of(ctx, &decided.action) else {
             return Ok(Err("its cwd is not a directory".to_owned()));
         };
         let Some(exe) = program::find_program(&program, &ctx.settings.path, &cwd) else {
             return Ok(Err(format!("`{program}` is not an executable on the configured PATH")));
         };
         let named = argv.iter().skip(1).map(|arg| cwd.join(arg)).filter(|path| path.is_file());
+        let mut left = MAX_NAMED_BYTES;
         for path in std::iter::once(exe.clone()).chain(named) {
             let real = canonical(&path);
-            let digest =
-                file::digest(&real).with_context(|| format!("could not read `{}`", real.display()))?;
+            let digest = match file::digest_within(&real, &mut left, &|| ctx.cancel.is_set()) {
+                Err(ReadError::TooLarge(_)) => return Ok(Err(too_much())),
+                read => read.with_context(|| format!("could not read `{}`", real.display()))?,
+            };
             subject.files.push((text_of(&path), digest.unwrap_or_default()));
         }
         subject.env = super::act::run_env(ctx).into_iter().map(|(key, _)| key).collect();
@@ -293,20 +337,27 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
     let Some((path, text, _, replaces)) = replacement(ctx, sensed, decided)? else {
         return Ok(Ok((subject, String::new())));
     };
-    let before = file::read(&ctx.layout.file(&path), 1 << 20).ok().flatten().unwrap_or_default();
-    let before = String::from_utf8_lossy(&before).into_owned();
-    let diff = similar::TextDiff::from_lines(before.as_str(), text.as_str());
+    let before = file::read(&ctx.layout.file(&path), MAX_SHOWN_BYTES)
+        .with_context(|| format!("could not read `{path}`"))?;
+    if before.as_deref().map(digest_of) != replaces {
+        return Ok(Err(deeds::CHANGED.to_owned()));
+    }
+    let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
-    let shown = diff.unified_diff().header(old_name, &path).to_string();
+    let shown = diff_of(old_name, &path, &before, &text);
     subject.replaces = replaces;
     Ok(Ok((subject, shown)))
+}
+
+fn diff_of(old_name: &str, new_name: &str, old: &str, new: &str) -> String {
+    similar::TextDiff::from_lines(old, new).unified_diff().header(old_name, new_name).to_string()
 }
 
 /// The plan of an approved move: the same check as when it was asked, on the files as they are now. If any
 /// byte of what the yes covered differs, the yes is void.
 ///
 /// # Errors
-/// When a file that it depends on cannot be read.
+/// When the ask holds no move, or the human interrupts; the yes is kept then.
 pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<(Move, Plan)> {
     let refuse = |why: &str| Plan { deed: Deed::Nothing, then: Outcome::Refused { why: why.to_owned() } };
     let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
@@ -318,7 +369,10 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     if !yes {
         return Ok((decided, refuse("the yes was not for this")));
     }
-    let planned = match subject(ctx, sensed, &decided) {
+    let subject = subject(ctx, sensed, &decided);
+    // What could not be looked at to its end says nothing about the yes.
+    ctx.go_on()?;
+    let planned = match subject {
         Ok(Ok((now, _))) if now == approval.subject => free(ctx, sensed, id, &decided),
         Ok(Ok(_)) => Ok(refuse("something that the yes covered has changed since")),
         Ok(Err(why)) => Ok(refuse(&why)),

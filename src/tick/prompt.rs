@@ -28,6 +28,8 @@ pub const JOURNAL_BYTES: usize = 8 * 1024;
 const LAST_BYTES: usize = 8 * 1024;
 /// The most of each list of looop's own state, in bytes.
 const OWN_BYTES: usize = 24 * 1024;
+/// The most of what workers have handed in, in bytes.
+const REPORTS_BYTES: usize = 96 * 1024;
 
 /// How many reasons for the decision are named.
 const WOKE: usize = 50;
@@ -299,12 +301,18 @@ fn own(out: &mut Writer, frame: &Frame) {
     let list = |items: &[Value]| items.to_vec();
     let to_value = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
     let workers: Vec<Value> = own.workers.iter().map(|w| to_value(serde_json::to_value(w))).collect();
+    let reports: Vec<Value> = own.reports.iter().map(|r| to_value(serde_json::to_value(r))).collect();
     let answers: Vec<Value> = own.answers.iter().map(|a| to_value(serde_json::to_value(a))).collect();
     let open: Vec<Value> = own.open.iter().map(|(id, text)| json!({ "ask": id, "text": text })).collect();
     let due: Vec<Value> = own.due.iter().map(|d| json!({ "schedule": d.name, "note": d.note })).collect();
     let problems: Vec<Value> = own.problems.iter().map(|p| json!(p)).collect();
     out.list("Workers (data)", list(&workers), OWN_BYTES);
-    out.list("Asks that were answered, rejected or expired (data)", answers, OWN_BYTES);
+    out.list("Reports that workers handed in (data)", reports, REPORTS_BYTES);
+    out.list(
+        "Asks that were answered, rejected, expired or stranded by their worker's end (data)",
+        answers,
+        OWN_BYTES,
+    );
     out.list("Asks that wait for the human (data)", open, OWN_BYTES);
     out.list("Schedules that are due (data)", due, OWN_BYTES);
     out.list("Files that could not be used (data)", problems, OWN_BYTES);

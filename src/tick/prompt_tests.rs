@@ -11,7 +11,7 @@ use crate::model::entry::Outcome;
 use crate::model::json::PathChange;
 use crate::model::schedule::Due;
 use crate::model::time::Now;
-use crate::model::worker::WorkerView;
+use crate::model::worker::{Report, WorkerView};
 use crate::model::world::{BudgetState, Change, ChangeKind, Context, Own, PROMPT_VERSION};
 
 /// Everything that some reader takes for the end of a line.
@@ -43,8 +43,22 @@ fn saying(text: &str) -> Frame {
         signal: json!({ text: [text, { "n": text }] }),
         detail: json!(text),
     };
-    let worker =
-        WorkerView { id: name("w1"), goal: Some(name("mine")), kind: own_words(), state: own_words() };
+    let worker = WorkerView {
+        id: name("w1"),
+        goal: Some(name("mine")),
+        kind: own_words(),
+        state: own_words(),
+        exit: None,
+        why: Some(own_words()),
+        flag: Some(own_words()),
+        ask: None,
+        verdict: Some(own_words()),
+        branch: None,
+        reports: vec![name("r.md")],
+        stuck: false,
+    };
+    let report =
+        Report { worker: name("w"), name: name("r.md"), bytes: 9, text: Some(own_words()), cut: false };
     let answer = Answered {
         ask: name("ask-1"),
         text: own_words(),
@@ -53,7 +67,9 @@ fn saying(text: &str) -> Frame {
         beat: own_words(),
     };
     let own = Own {
+        worker_words: true,
         workers: vec![worker],
+        reports: vec![report],
         answers: vec![answer],
         open: vec![(name("ask-2"), own_words())],
         due: vec![Due { name: name("daily"), note: own_words(), due_ms: 5 }],

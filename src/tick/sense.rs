@@ -11,12 +11,15 @@ use crate::model::ask::{Answered, Ask, AskKind, Said, State};
 use crate::model::beat::Beat;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
+use crate::model::secret::Secrets;
 use crate::model::sensor::Header;
 use crate::model::time::Now;
+use crate::model::worker::{Report, WorkerView};
 use crate::model::world::{BudgetState, Digest, Own, Reading, Trust, World};
+use crate::store::layout::Layout;
 use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
-use crate::store::{file, ledger, records, texts};
+use crate::store::{deeds, file, ledger, records, texts};
 use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
 use crate::sys::tree;
 
@@ -26,6 +29,8 @@ const MAX_OUTPUT_BYTES: usize = 256 * 1024;
 const WIDTH: usize = 16;
 /// How much of a failed sensor's stderr the decider sees, in bytes.
 const STDERR_BYTES: usize = 2_000;
+/// The most of one report and of all that the decider sees, in bytes.
+const REPORT_BYTES: (usize, usize) = (16 * 1024, 64 * 1024);
 
 /// Everything that one beat looks at.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ pub struct Sensed {
     pub asks: Asks,
     /// All timers.
     pub schedules: BTreeMap<Name, Schedule>,
+    /// blake3 of the files that a move may replace and the world does not hold as text, by path.
+    pub held: BTreeMap<String, Digest>,
     /// The oldest approval that a human gave and no beat has used.
     pub approved: Option<Ask>,
     /// Whether a human has paused the loop, and why.
@@ -48,6 +55,8 @@ pub struct Sensed {
 /// When the playbook or a directory cannot be read, or the human interrupts.
 pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let layout = ctx.layout;
+    // Before any of them is read or run: an edit after this moment is one that the decision may not have seen.
+    let held = deeds::held(layout)?;
     let playbook = texts::playbook(layout)?;
     let (goals, mut problems) = texts::goals(layout)?;
     let (sensors, more) = texts::sensors(layout)?;
@@ -56,6 +65,9 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     problems.extend(more);
     let (schedules, more) = records::schedules(layout)?;
     problems.extend(more);
+    let (workers, more) = ctx.fleet.workers()?;
+    problems.extend(more);
+    let reports = reports(layout, &workers, &mut problems);
     let paused = records::paused(layout)?;
     let readings = readings(ctx, &sensors)?;
     let now = ctx.now;
@@ -68,8 +80,14 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
     let approved =
         live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
+    let from_worker = |pair: &&(Ask, _)| pair.0.worker.is_some();
+    let worker_words = !reports.is_empty()
+        || live().any(|pair| from_worker(&pair))
+        || workers.iter().any(|w| w.flag.is_some() || w.verdict.is_some() || w.why.is_some());
     let own = Own {
-        workers: ctx.fleet.workers()?,
+        workers,
+        reports,
+        worker_words,
         answers: live().filter_map(|pair| answered(&pair.0, pair.1.as_ref(), standing(pair))).collect(),
         open: live()
             .filter(|p| standing(p) == State::Open)
@@ -83,15 +101,34 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
         problems,
     };
     let approved = approved.map(|pair| pair.0.clone());
-    Ok(Sensed { world: World { playbook, goals, readings, own }, asks, schedules, approved, paused })
+    Ok(Sensed { world: World { playbook, goals, readings, own }, asks, schedules, held, approved, paused })
 }
 
-/// An ask as the next decision sees it, once it is answered, rejected or expired.
+/// What workers have handed in, each in order, as far as there is room.
+fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) -> Vec<Report> {
+    let mut left = REPORT_BYTES.1;
+    let mut all = Vec::new();
+    for (worker, name) in workers.iter().flat_map(|w| w.reports.iter().map(move |name| (&w.id, name))) {
+        match texts::report(layout, worker, name, REPORT_BYTES.0.min(left)) {
+            Ok(Some(report)) => {
+                left -= report.text.as_ref().map_or(0, String::len);
+                all.push(report);
+            }
+            // A human has taken it away.
+            Ok(None) => {}
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    all
+}
+
+/// An ask as the next decision sees it, once it is closed.
 fn answered(ask: &Ask, answer: Option<&crate::model::ask::Answer>, state: State) -> Option<Answered> {
     let (state, words) = match (state, answer.map(|a| &a.said)) {
         (State::Answered, Some(Said::Answer { text })) => ("answered", text.clone()),
         (State::Rejected, Some(Said::Reject { text })) => ("rejected", text.clone()),
         (State::Expired, _) => ("expired", String::new()),
+        (State::Stranded, _) => ("stranded", String::new()),
         _ => return None,
     };
     let text = match (&ask.kind, &ask.approval) {
@@ -114,9 +151,10 @@ pub fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
     let of_seen = asks.values().filter(|(ask, _)| seen.contains(&ask.id));
     of_seen
         .filter_map(|(ask, answer)| match (&ask.approval, answer) {
-            (Some(approval), Some(answer)) if matches!(answer.said, Said::Reject { .. }) => {
-                Some((approval.subject.digest(), answer.at_ms + crate::model::ask::REJECTED_FOR_MS))
-            }
+            (Some(approval), Some(answer)) if matches!(answer.said, Said::Reject { .. }) => Some((
+                approval.subject.digest(),
+                answer.at_ms.saturating_add(crate::model::ask::REJECTED_FOR_MS),
+            )),
             _ => None,
         })
         .collect()
@@ -160,13 +198,11 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
     }
     let jobs = due.iter().map(|(sensor, header)| job(ctx, sensor, header)).collect();
     let ended = proc::run_all(jobs, WIDTH, ctx.cancel, None)?;
-    tree::end_strays();
-    if ctx.cancel.is_set() {
-        return Err(crate::model::fault::Fault::failed("could not finish the beat: interrupted").into());
-    }
+    tree::end_strays(&ctx.spare);
+    ctx.go_on()?;
     let mut ran_timed = false;
     for ((sensor, header), ended) in due.into_iter().zip(ended) {
-        let reading = interpret(ended, header.trust);
+        let reading = interpret(ended, header.trust, &ctx.settings.secrets);
         if header.interval_ms.is_some() {
             ran_timed = true;
             let run =
@@ -224,10 +260,11 @@ fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header) -> Job<'static> {
     }
 }
 
-/// A sensor's end as a reading. What varies from run to run goes to the detail, so that a sensor which
+/// A sensor's end as a reading, without secrets. What varies from run to run goes to the detail, so that a sensor which
 /// fails in the same way twice is the same signal twice.
-fn interpret(ended: Ended, trust: Trust) -> Reading {
+fn interpret(ended: Ended, trust: Trust, secrets: &Secrets) -> Reading {
     let stderr = String::from_utf8_lossy(&ended.stderr);
+    let stderr = secrets.redact(&stderr);
     let from = stderr.len().saturating_sub(STDERR_BYTES);
     let from = (from..=stderr.len()).find(|at| stderr.is_char_boundary(*at)).unwrap_or(0);
     let detail =
@@ -235,7 +272,10 @@ fn interpret(ended: Ended, trust: Trust) -> Reading {
     let failed = |error, code| Reading::failed(error, code, detail, trust);
     match ended.exit {
         Exit::Code(0) => match parse_one_object(&ended.stdout) {
-            Ok(value) => Reading::from_output(value, trust),
+            Ok(mut value) => {
+                secrets.redact_json(&mut value);
+                Reading::from_output(value, trust)
+            }
             Err(error) => failed(error, None),
         },
         Exit::Code(code) => failed("exit", Some(code)),
@@ -282,14 +322,14 @@ mod tests {
         ];
         for (end, ok, signal) in rows {
             let shown = format!("{end:?}");
-            let reading = interpret(end, Trust::Trusted);
+            let reading = interpret(end, Trust::Trusted, &Secrets::default());
             assert_eq!((reading.ok, reading.signal), (ok, signal), "{shown}");
         }
     }
 
     #[test]
     fn stderr_reaches_the_detail_and_not_the_signal() {
-        let reading = interpret(ended(Exit::Code(1), ""), Trust::Untrusted);
+        let reading = interpret(ended(Exit::Code(1), ""), Trust::Untrusted, &Secrets::default());
         assert_eq!(reading.detail["stderr"], "oops");
         assert_eq!(reading.trust, Trust::Untrusted);
         assert_eq!(reading.signal, json!({"error":"exit","exit_code":1}));

@@ -1,41 +1,72 @@
-//! The edge to workers: what the loop asks of whoever runs them.
+//! The edge to workers: what the loop asks of whoever runs them, and the ones of this machine.
 
-use crate::model::decision::Action;
+pub mod attach;
+pub mod client;
+pub mod clone;
+pub mod export;
+pub mod fleet;
+pub mod keys;
+pub mod paint;
+pub mod screen;
+pub mod start;
+pub mod supervise;
+pub mod surface;
+
+use anyhow::Result;
+
+use crate::model::decision::Move;
 use crate::model::entry::Outcome;
+use crate::model::step::Probe;
 use crate::model::worker::WorkerView;
+
+/// What a move about workers would run, for the human who is asked about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Described {
+    /// The command, and after `--then` each check.
+    pub argv: Vec<String>,
+    /// Where.
+    pub cwd: String,
+    /// Names of the environment variables that it gets.
+    pub env: Vec<String>,
+    /// The repository that is cloned for it, with symbolic links resolved.
+    pub repo: Option<String>,
+}
 
 /// Whoever runs workers. A trait because workers are slow and random; the loop is tested with a scripted one.
 pub trait Fleet {
-    /// Workers that live, and ended ones that no decision has seen.
+    /// Workers that live, and ended ones that no decision has seen; and a line for each that cannot be read.
     ///
     /// # Errors
     /// When they cannot be listed: an error is never taken for "none".
-    fn workers(&self) -> anyhow::Result<Vec<WorkerView>>;
+    fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)>;
 
-    /// Why a move about workers cannot be made at all; none when it can.
-    fn refuses(&self, action: &Action) -> Option<String>;
+    /// What a move would run; empty for one that runs nothing. The inner error says why it cannot be made at all.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    fn describe(&self, decided: &Move) -> Result<Result<Described, String>>;
 
-    /// Makes a move about workers.
+    /// Makes a move of this beat about workers.
     ///
     /// # Errors
     /// When it could not be made.
-    fn perform(&self, action: &Action) -> anyhow::Result<Outcome>;
-}
+    fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome>;
 
-/// A machine without workers: every move about them is refused in words that reach the next decision.
-#[derive(Clone, Copy, Debug)]
-pub struct NoFleet;
+    /// Finds out whether this beat made the move before it was interrupted.
+    ///
+    /// # Errors
+    /// When that cannot be found out now.
+    fn probe(&self, beat: &str, decided: &Move) -> Result<Probe>;
 
-impl Fleet for NoFleet {
-    fn workers(&self) -> anyhow::Result<Vec<WorkerView>> {
-        Ok(Vec::new())
-    }
+    /// Ends what is left of workers whose supervisors died without ending it: nobody else will.
+    ///
+    /// # Errors
+    /// When the workers cannot be listed.
+    fn end_lost(&self) -> Result<()>;
 
-    fn refuses(&self, _: &Action) -> Option<String> {
-        Some("no worker support yet".to_owned())
-    }
-
-    fn perform(&self, action: &Action) -> anyhow::Result<Outcome> {
-        Ok(Outcome::Refused { why: self.refuses(action).unwrap_or_default() })
-    }
+    /// Puts away those of these workers that have ended: a decision has seen them.
+    ///
+    /// # Errors
+    /// When one cannot be put away; it is seen again then.
+    fn put_away(&self, seen: &[WorkerView]) -> Result<()>;
 }

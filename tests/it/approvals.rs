@@ -1,5 +1,6 @@
 //! Approvals and questions over their whole life: nothing that needs a yes is done without exactly that yes, once.
 
+mod late;
 mod policy;
 
 use crate::support::pi::skipped;
@@ -135,6 +136,34 @@ fn a_no_is_shown_and_keeps_the_same_wish_away() {
     }
     profile.looop(&["tick"]).ok();
     assert_eq!(sunk(&profile), 0);
+}
+
+#[test]
+fn a_wish_that_is_worded_anew_is_the_same_wish() {
+    let profile = profile(&[NOOP]);
+    profile.goal("g", "goal: g\n");
+    let plain: Value = serde_json::from_str(&run(&profile, &["./sink.sh"])).unwrap();
+    let here = json!(profile.path("work").join("."));
+    let urgent = json!("now it is urgent");
+    let reworded = [("why", urgent), ("goal", json!("g")), ("next_beat_s", json!(60)), ("cwd", here)];
+    let wishes = reworded.into_iter().map(|(key, value)| {
+        let mut wish = plain.clone();
+        wish[key] = value;
+        wish.to_string()
+    });
+    let wishes: Vec<String> = std::iter::once(plain.to_string()).chain(wishes).collect();
+    profile.script(&wishes.iter().map(String::as_str).collect::<Vec<_>>());
+    profile.looop(&["tick"]).ok();
+    let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
+    let again = profile.looop(&["tick"]).ok();
+    assert!(again.stdout.contains(&format!("waits for {id}")), "{again:?}");
+    assert_eq!(asks(&profile).len(), 1);
+    profile.looop(&["reject", &id]).ok();
+    for round in 2..5 {
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stdout.contains("refused: the human rejected exactly this"), "{round}: {ran:?}");
+        assert!(asks(&profile).is_empty());
+    }
 }
 
 #[test]

@@ -242,7 +242,7 @@ fn a_move_on_what_is_no_regular_file_is_refused_and_blocks_nothing() {
     }
     let dir: Make = |path| fs::create_dir(path).unwrap();
     refuses_the_move(dir, "goals/odd.md", write, "not a regular file");
-    refuses_the_move(dir, "goals/odd.md", archive, "not a regular file");
+    refuses_the_move(dir, "goals/odd.md", archive, "there is no such goal");
     let sensor = r##"{"move":"write_sensor","name":"odd","script":"#!/bin/sh\necho {}","why":"x"}"##;
     refuses_the_move(ODD[0].0, "sensors/odd.sh", sensor, "not a regular file");
     let timer = r#"{"move":"schedule","name":"odd","in_s":600,"note":"n","why":"x"}"#;
@@ -286,8 +286,9 @@ fn halts(make: Make) {
 
 #[test]
 fn a_corrupt_memory_halts_the_loop_until_a_human_resumes() {
-    let make: [Make; 10] = [
+    let make: [Make; 11] = [
         |path| fs::write(path, "garbage").unwrap(),
+        |path| fs::write(path, "{}").unwrap(),
         |path| fs::write(path, "").unwrap(),
         |path| fs::write(path, b"\0\0\0\0\xff").unwrap(),
         |path| fs::write(path, "{\"last_ms\": 5, \"decisions\": ").unwrap(),

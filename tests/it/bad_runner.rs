@@ -213,6 +213,20 @@ fn one_repair_call_quotes_the_error_and_saves_the_beat() {
 }
 
 #[test]
+fn a_paid_call_is_charged_although_the_repair_finds_no_runner() {
+    let profile = Profile::scripted(&[NOOP]);
+    fs::write(profile.path("once"), "#!/bin/sh\nrm once\necho nonsense\n").unwrap();
+    std::process::Command::new("chmod").arg("755").arg(profile.path("once")).status().unwrap();
+    profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["./once"] } } }));
+    let ran = profile.looop(&["tick"]);
+    assert!(ran.stdout.contains("failed — missing: "), "{ran:?}");
+    let charges = charges(&profile);
+    assert_eq!(charges.len(), 1, "{charges:?}");
+    let usage = &charges[0]["usage"];
+    assert!(usage["tokens_in"].as_u64() > Some(0) && usage["tokens_out"] == 3, "{usage}");
+}
+
+#[test]
 fn only_success_clears_a_failure_and_a_human_edit_ends_its_wait() {
     let profile = decided_by("echo broken >&2; exit 1");
     fails(&profile, "crashed", 1);
@@ -275,8 +289,8 @@ fn the_decisions_of_an_hour_are_limited() {
     assert_eq!(profile.asked(), 2);
     let held = profile.looop(&["tick"]).ok().stdout;
     assert!(held.contains("all 2 decisions of the hour are used"), "{held}");
-    let forced = profile.looop(&["run", "g"]).ok().stdout;
-    assert!(forced.contains("all 2 decisions of the hour are used"), "not even a human's wish: {forced}");
+    let forced = profile.looop(&["run", "g"]);
+    assert!(forced.code == 1 && forced.stderr.contains("all 2 decisions of the hour are used"), "{forced:?}");
     profile.config_more(json!({ "limits": { "decides_per_hour": 0 } }));
     assert!(profile.looop(&["tick"]).ok().stdout.contains("all 0 decisions"));
     assert_eq!(profile.asked(), 2);

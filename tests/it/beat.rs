@@ -193,3 +193,57 @@ fn a_sensor_of_ten_megabytes_and_one_that_is_no_text_are_sensors_like_others() {
     assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
     assert_eq!(profile.git(&["fsck", "--strict"]), "");
 }
+
+#[test]
+fn a_journal_of_any_length_is_rotated_before_the_decision() {
+    let goal = |id: &str| format!(r#"{{"move":"write_goal","id":"{id}","body":"goal: x\n","why":"w"}}"#);
+    let profile = Profile::scripted(&[&goal("one"), &goal("two"), NOOP]);
+    profile.looop(&["tick"]).ok();
+    let line = profile.read("journal.md");
+    let padding: String = (0..200_000).map(|n| format!("A line that a human wrote, number {n}.\n")).collect();
+    assert!(padding.len() > 6 << 20);
+    fs::write(profile.data().join("journal.md"), format!("{padding}{line}")).unwrap();
+    let shown = profile.looop(&["tick", "--dry-run"]).ok().stdout;
+    assert!(shown.contains("write_goal one"), "a look at the prompt needs no rotation: {shown}");
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("write_goal two") && ran.stderr.is_empty(), "{ran:?}");
+    let past = fs::read_dir(profile.data().join("journal")).unwrap().next().unwrap().unwrap().path();
+    let (past, kept) = (fs::read_to_string(past).unwrap(), profile.read("journal.md"));
+    assert!(kept.len() < 64 * 1024 && (past + &kept).starts_with(&format!("{padding}{line}")), "{kept}");
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    let beat = profile.read_json("beat.json")["last"]["beat"].as_str().unwrap().to_owned();
+    let prompt = profile.read(&format!("runs/{beat}/prompt.md"));
+    assert!(prompt.contains("write_goal one"), "the decision still sees the last move");
+    assert_eq!(profile.looop(&["log", &beat, "--prompt"]).ok().stdout, prompt);
+}
+
+#[test]
+fn a_move_that_was_asked_for_and_not_decided_is_a_failure_that_says_why() {
+    let run = r#"{"move":"run","argv":["true"],"why":"w"}"#;
+    let profile = Profile::scripted(&[run, NOOP]);
+    profile.goal("g", "goal: g\n");
+    profile.looop(&["pause", "wait"]).ok();
+    for json in [false, true] {
+        let args: &[&str] = if json { &["run", "g", "--json"] } else { &["run", "g"] };
+        let ran = profile.looop(args);
+        assert!(
+            ran.code == 1 && ran.stderr.contains("error: could not decide on a move for g: paused: wait")
+        );
+        assert!(ran.stderr.contains("hint: "), "{ran:?}");
+        if json {
+            assert_eq!(ran.json()["beat"]["did"], "held");
+        }
+    }
+    profile.looop(&["resume"]).ok();
+    profile.looop(&["run", "g"]).ok();
+    // A move that was approved goes first, and then nobody was asked for one.
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+    profile.looop(&["approve", id, "--hash", hash]).ok();
+    let ran = profile.looop(&["run", "g"]);
+    assert!(ran.code == 1 && ran.stdout.contains("run true — exit 0"), "{ran:?}");
+    assert!(ran.stderr.contains("could not decide on a move for g: an approved move came first"), "{ran:?}");
+    assert_eq!(profile.asked(), 1);
+    profile.looop(&["run", "g"]).ok();
+    assert_eq!(profile.asked(), 2);
+}

@@ -19,6 +19,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 mod after;
+mod first_run;
+mod panics;
+mod workers;
 
 use after::After;
 pub use after::processes;
@@ -44,12 +47,16 @@ struct Scene {
     /// One of so many [`COMMON`] points is tried, all of them with `LOOOP_TEST_ALL_POINTS=1`.
     every: usize,
     prepare: fn(&Profile),
+    /// What lives while the beat is killed; files alone cannot bring it back.
+    begin: fn(&Profile),
+    /// Waits for what goes on by itself between the first beat after the kill and the second.
+    settle: fn(&Profile),
     check: fn(&After) -> Option<String>,
 }
 
 fn scene(name: &'static str, reply: Value, check: fn(&After) -> Option<String>) -> Scene {
     let reply = Some(reply.to_string());
-    Scene { name, reply, every: 6, prepare: |_| {}, check }
+    Scene { name, reply, every: 6, prepare: |_| {}, begin: |_| {}, settle: |_| {}, check }
 }
 
 fn scenes() -> Vec<Scene> {
@@ -66,10 +73,13 @@ fn scenes() -> Vec<Scene> {
             ..scene("archive_goal", json!({"move": "archive_goal", "id": "old", "why": "w"}), archived)
         },
         scene("ask", json!({"move": "ask", "text": "Which?", "why": "w"}), asked),
-        scene("schedule", timer, scheduled),
+        Scene { prepare: long_journal, ..scene("schedule", timer, scheduled) },
         scene("noop", json!({"move": "noop", "why": "w"}), |_| None),
         Scene { prepare: approve_record, ..scene("approved run", run, ran_and_told) },
         flaky,
+        workers::start(),
+        workers::stop(),
+        workers::tell(),
     ]
 }
 
@@ -92,6 +102,11 @@ fn allow_record(profile: &Profile) {
 
 fn approve_record(profile: &Profile) {
     add_record(profile);
+    approve(profile);
+}
+
+/// Lets the loop ask for its move, and says yes.
+fn approve(profile: &Profile) {
     profile.looop(&["tick"]).ok();
     let asks = profile.looop(&["asks", "--json"]).ok().json();
     let ask = &asks["asks"][0];
@@ -101,6 +116,14 @@ fn approve_record(profile: &Profile) {
 
 fn old_goal(profile: &Profile) {
     profile.goal("old", "goal: is over\n");
+}
+
+/// One line of a human's that is longer than the whole journal may be, so that the beat begins with a rotation.
+fn long_journal(profile: &Profile) {
+    fs::write(profile.data().join("journal.md"), "x".repeat(300_000) + "\n").unwrap();
+    // Where there is a journal there is a memory; that it were lost would be said.
+    let layout = looop::store::layout::Layout::new(profile.data(), profile.path("cache"));
+    looop::store::records::save_beat(&layout, &looop::model::beat::Beat::default()).unwrap();
 }
 
 /// A runner that fails the first time and then finds nothing to do.
@@ -185,6 +208,9 @@ impl Stage {
     }
 
     fn reset(&self) {
+        let here = self.profile.path("").display().to_string();
+        self.profile.end_workers();
+        wait_until("no worker is left", || processes(&here).is_empty());
         for dir in ["data", "home"] {
             fs::remove_dir_all(self.profile.path(dir)).unwrap();
         }
@@ -194,46 +220,16 @@ impl Stage {
         copy(self.saved.path(), &self.profile.path(""));
     }
 
-    /// The beat under strace with these arguments.
-    fn traced(&self, args: &[&str]) -> Output {
-        let tick = self.profile.command(&["tick"]);
-        let mut command = Command::new("strace");
-        command.args(args).arg(LOOOP).arg("tick").env_clear().current_dir(self.profile.path(""));
-        command.envs(tick.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
-        command.output().unwrap()
-    }
-
-    /// The calls of an undisturbed beat.
-    fn points(&self) -> Vec<Point> {
-        let log = self.profile.path("trace");
-        let set = EFFECTS.split(' ').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
-        let ran = self.traced(&["-qq", "-o", log.to_str().unwrap(), "-e", &format!("trace={set}")]);
-        assert!(ran.status.code().is_some_and(|code| code < 2), "{ran:?}");
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        let mut points = Vec::new();
-        for line in fs::read_to_string(log).unwrap().lines() {
-            let Some((call, rest)) = line.split_once('(').filter(|(call, _)| has(EFFECTS, call)) else {
-                continue;
-            };
-            let nth = counts.entry(call.to_owned()).or_default();
-            *nth += 1;
-            if call != "openat" || rest.contains("O_CREAT") {
-                points.push(Point { call: call.to_owned(), nth: *nth });
-            }
-        }
-        points
-    }
-
     /// Kills a beat at a point, lets two more run, and says what is wrong then. None: the beat ended before that
     /// point, as when fewer of git's directories were missing this time.
     fn kill(&self, scene: &Scene, point: &Point) -> Option<Vec<String>> {
         self.reset();
-        let Point { call, nth } = point;
-        let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
-        let killed = self.traced(&["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
-        if killed.status.signal() != Some(9) && killed.status.code() != Some(137) {
-            return None;
-        }
+        (scene.begin)(&self.profile);
+        point.kills(&self.profile, "tick").then(|| self.next_beats(scene))
+    }
+
+    /// Lets two beats run after one that died, and says what is wrong then.
+    fn next_beats(&self, scene: &Scene) -> Vec<String> {
         let mut wrong = Vec::new();
         // The second one is forced, since only a deciding beat must leave everything committed.
         for args in [&["tick"][..], &["run", "keep"]] {
@@ -242,13 +238,18 @@ impl Stage {
             if (ran.code != 0 && !failed) || ran.stderr.contains("warning") {
                 wrong.push(format!("{args:?} exits {}: {}{}", ran.code, ran.stdout, ran.stderr));
             }
+            if args[0] == "tick" {
+                (scene.settle)(&self.profile);
+            }
         }
         let here = self.profile.path("").display().to_string();
         wait_until("what the killed beat had started", || processes(&here).is_empty());
         let journal = fs::read_to_string(self.profile.data().join("journal.md")).unwrap_or_default();
-        let after = After { profile: &self.profile, journal: journal.lines().map(str::to_owned).collect() };
+        // What a worker's end says there is no beat's.
+        let lines = journal.lines().filter(|line| !line.contains(" [worker ")).map(str::to_owned);
+        let after = After { profile: &self.profile, journal: lines.collect() };
         wrong.extend(after.problems().into_iter().chain((scene.check)(&after)));
-        Some(wrong)
+        wrong
     }
 }
 
@@ -267,10 +268,52 @@ struct Point {
     nth: usize,
 }
 
+impl Point {
+    /// Kills the verb there; false when it ended before.
+    fn kills(&self, profile: &Profile, verb: &str) -> bool {
+        let Point { call, nth } = self;
+        let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
+        let args = ["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject];
+        let killed = traced(profile, verb, &args);
+        killed.status.signal() == Some(9) || killed.status.code() == Some(137)
+    }
+}
+
+/// The verb under strace with these arguments.
+fn traced(profile: &Profile, verb: &str, args: &[&str]) -> Output {
+    let plain = profile.command(&[verb]);
+    let mut command = Command::new("strace");
+    command.args(args).arg(LOOOP).arg(verb).env_clear().current_dir(profile.path(""));
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+/// The calls of an undisturbed run of the verb.
+fn points(profile: &Profile, verb: &str) -> Vec<Point> {
+    let log = profile.path("trace");
+    let set = EFFECTS.split(' ').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
+    let ran = traced(profile, verb, &["-qq", "-o", log.to_str().unwrap(), "-e", &format!("trace={set}")]);
+    assert!(ran.status.code().is_some_and(|code| code < 2), "{ran:?}");
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut points = Vec::new();
+    for line in fs::read_to_string(log).unwrap().lines() {
+        let Some((call, rest)) = line.split_once('(').filter(|(call, _)| has(EFFECTS, call)) else {
+            continue;
+        };
+        let nth = counts.entry(call.to_owned()).or_default();
+        *nth += 1;
+        if call != "openat" || rest.contains("O_CREAT") {
+            points.push(Point { call: call.to_owned(), nth: *nth });
+        }
+    }
+    points
+}
+
 /// Tries the points of a scene on two threads; returns how many there were and what was wrong.
 fn sweep(scene: &Scene, all: bool) -> (usize, Vec<String>) {
     let stages = [Stage::set(scene), Stage::set(scene)];
-    let mut points = stages[0].points();
+    (scene.begin)(&stages[0].profile);
+    let mut points = points(&stages[0].profile, "tick");
     let found = points.len();
     let mut at = 0..;
     points.retain(|point| all || !has(COMMON, &point.call) || at.next().unwrap() % scene.every == 0);

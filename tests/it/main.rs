@@ -4,17 +4,30 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
+mod agents;
 mod approvals;
+mod attach;
 mod bad_data;
 mod bad_runner;
 mod beat;
+mod clones;
+mod complete;
 mod crash;
+mod edits;
+mod kin;
+mod leases;
+mod lost;
 mod pulse;
 mod races;
 mod readme;
 mod real_pi;
+mod secrets;
 mod sense;
 mod speed;
+mod story;
+mod supervisor;
 mod support;
+mod surface;
 mod tidy;
 mod verbs;
+mod workers;

@@ -203,3 +203,41 @@ fn there_is_one_pulse_and_only_a_forced_move_beside_it() {
     let forced = profile.looop(&["run", "g"]).ok();
     assert!(forced.stdout.contains("noop"), "{forced:?}");
 }
+
+#[test]
+fn a_sensor_that_writes_where_it_looks_does_not_make_it_spin() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.goal("g", "goal: g\n");
+    profile.sensor("s.sh", "echo again >goals/notes.txt\necho '{}'");
+    let pulse = Pulse::start(&profile);
+    pulse.wait_for_beats(1);
+    let start = Instant::now();
+    wait_until("some time", || start.elapsed() > Duration::from_secs(7));
+    let beats = pulse.lines().len();
+    assert!((2..=4).contains(&beats), "{:?}", pulse.lines());
+    // The next look at its own traces is far away by now; a human is heard as soon as ever.
+    profile.goal("g", "goal: another\n");
+    let start = Instant::now();
+    pulse.wait_for_beats(beats + 1);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(profile.asked(), 2, "{:?}", pulse.lines());
+}
+
+#[test]
+fn an_edit_made_during_a_beat_is_seen_by_the_next() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.goal("g", "goal: g\n");
+    let [sensing, go] = ["sensing", "go"].map(|name| profile.path(name).display().to_string());
+    profile
+        .sensor("s.sh", &format!("touch {sensing}\nwhile [ ! -e {go} ]; do sleep 0.01; done\necho '{{}}'"));
+    let pulse = Pulse::start(&profile);
+    wait_for(&profile, "sensing");
+    // The goals were read before the sensors began.
+    profile.goal("g", "goal: another\n");
+    fs::write(go, "").unwrap();
+    pulse.wait_for_beats(1);
+    let start = Instant::now();
+    pulse.wait_for_beats(2);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert_eq!(profile.asked(), 2, "{:?}", pulse.lines());
+}

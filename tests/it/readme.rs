@@ -178,7 +178,9 @@ fn complaint(manual: &BTreeMap<String, String>, args: &[String]) -> Option<Strin
             before && help[at + flag.len()..].starts_with(ends)
         })
     };
-    let flags = args.iter().filter(|arg| arg.len() > 1 && arg.starts_with('-'));
+    // Behind `--` stands somebody else's command.
+    let ours = args.iter().take_while(|arg| *arg != "--");
+    let flags = ours.filter(|arg| arg.len() > 1 && arg.starts_with('-'));
     let mut names = flags.map(|flag| flag.split('=').next().unwrap());
     names.find(|flag| !known(flag)).map(|flag| format!("`{name}` has no flag `{flag}`"))
 }

@@ -94,8 +94,6 @@ fn a_deadline_ends_the_sensor_and_all_that_it_started() {
 fn a_sensor_that_never_stops_printing_costs_little_memory() {
     let profile = Profile::scripted(&[NOOP]);
     profile.looop(&["tick"]).ok();
-    let mut plain = profile.command(&["tick"]).stdout(Stdio::null()).spawn().unwrap();
-    let base = peak_kib(&mut plain);
     profile.sensor("flood.sh", "exec yes");
     profile.sensor("loud.sh", "# looop: timeout=1s\nexec yes >&2");
     let mut child = profile.command(&["tick"]).stdout(Stdio::null()).spawn().unwrap();
@@ -103,7 +101,8 @@ fn a_sensor_that_never_stops_printing_costs_little_memory() {
     assert!(child.wait().unwrap().success());
     assert_eq!(reading(&profile, "flood")["signal"], json!({ "error": "too_large" }));
     assert_eq!(reading(&profile, "loud")["signal"], json!({ "error": "timeout" }));
-    assert!(peak < base + 24 * 1024, "{peak} KiB, and {base} KiB without them");
+    // A beat takes about 25 MiB without them in a build for tests; what they print comes in gigabytes.
+    assert!(peak < 64 * 1024, "{peak} KiB");
 }
 
 #[test]

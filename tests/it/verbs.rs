@@ -185,8 +185,18 @@ fn sensors_are_added_stamped_tried_and_removed() {
     let profile = Profile::scripted(&[NOOP]);
     let far = format!("#!/bin/sh\n{}# looop: trust=trusted\necho '{{}}'\n", "\n".repeat(38));
     let wide = format!("#!/bin/sh\n#{}\n# looop: trust=trusted\necho '{{}}'\n", "x".repeat(5000));
-    let scripts =
-        ["#!/bin/sh\necho '{}'\n", "#!/bin/sh\n# looop: trust=trusted\necho '{}'", &far, &wide, "#!/bin/sh"];
+    // It says itself that it is untrusted, but further down than a sensor's header is read.
+    let deep = format!("#!/bin/sh\n#{}\n# looop: trust=untrusted\necho '{{}}'\n", "x".repeat(5000));
+    let cut = format!("#!/bin/sh\n#{}\n# looop: trust=untrusted\necho '{{}}'\n", "x".repeat(4096 - 30));
+    let scripts = [
+        "#!/bin/sh\necho '{}'\n",
+        "#!/bin/sh\n# looop: trust=trusted\necho '{}'",
+        &far,
+        &wide,
+        &deep,
+        &cut,
+        "#!/bin/sh",
+    ];
     let trust = |name: &str| -> Value {
         let rows = profile.looop(&["sensor", "list", "--json"]).ok().json()["sensors"].clone();
         rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap()["trust"].clone()
@@ -199,10 +209,15 @@ fn sensors_are_added_stamped_tried_and_removed() {
     }
     profile.looop_with(&["sensor", "add", "mine", "--trusted"], "#!/bin/sh\necho '{\"a\":1}'\n").ok();
     assert_eq!(trust("mine"), "trusted");
-    // A first line so long that the stamp behind it would not be read is not run at all.
-    let long = format!("#!/bin/sh {}\necho '{{}}'\n", " ".repeat(5000));
-    profile.looop_with(&["sensor", "add", "long"], &long).ok();
-    assert_ne!(trust("long"), "trusted");
+    // Behind a first line so long the stamp would not be read: such a script is not taken, nor run.
+    for length in [1025, 4075, 4090, 5000] {
+        let long = format!("#!/bin/sh {}\necho '{{}}'\n", " ".repeat(length - 10));
+        let ran = profile.looop_with(&["sensor", "add", "long"], &long);
+        assert!(ran.code == 2 && ran.stderr.contains("its first line is longer than 1024 bytes"), "{ran:?}");
+        profile.sensor("long.sh", "");
+        fs::write(profile.data().join("sensors/long.sh"), long).unwrap();
+        assert_eq!(trust("long"), Value::Null, "{length}");
+    }
     for bad in ["", "echo '{}'\n", "\u{7f}ELF"] {
         let ran = profile.looop_with(&["sensor", "add", "bad"], bad);
         assert!(ran.code == 2 && ran.stderr.contains("does not begin with `#!`"), "{ran:?}");
@@ -211,7 +226,7 @@ fn sensors_are_added_stamped_tried_and_removed() {
     let tried = profile.looop(&["sensor", "test", "mine"]).ok();
     assert_eq!(tried.json()["reading"]["signal"], json!({ "a": 1 }));
     let all = profile.looop(&["sensor", "test"]);
-    assert_eq!((all.code, all.stdout.lines().count()), (1, 7), "one that fails is an exit code: {all:?}");
+    assert_eq!((all.code, all.stdout.lines().count()), (1, 9), "one that fails is an exit code: {all:?}");
     assert_eq!(listing(&profile.data()), before, "to try is not to write");
     profile.looop(&["sensor", "remove", "mine"]).ok();
     assert!(!profile.data().join("sensors/mine.sh").exists());
@@ -269,8 +284,8 @@ fn a_pause_holds_until_resume() {
     }
     assert!(profile.looop(&["status"]).ok().stdout.contains("paused: on holiday"));
     profile.looop(&["goal", "write", "g", "text"]).ok();
-    let forced = profile.looop(&["run", "g"]).ok();
-    assert!(forced.stdout.contains("paused"), "{forced:?}");
+    let forced = profile.looop(&["run", "g"]);
+    assert!(forced.code == 1 && forced.stderr.contains("paused: on holiday"), "{forced:?}");
     assert_eq!(profile.asked(), 0);
     assert!(profile.looop(&["resume"]).ok().stdout.contains("the pause is over"));
     assert!(profile.looop(&["resume"]).ok().stdout.contains("nothing was paused"));

@@ -1,5 +1,7 @@
 //! Pure. What each event of a beat does to the memory; [`super::step`] picks the rule.
 
+use std::collections::BTreeMap;
+
 use super::{Decided, Effect, Probe, Seen};
 use crate::model::ask::{Ask, AskKind};
 use crate::model::beat::{
@@ -28,7 +30,7 @@ pub(super) fn charged(charge: Option<Box<Charge>>, next: Beat) -> Vec<Effect> {
 /// The call is counted before it is made, so that a crash in it can never make it free.
 pub(super) fn asking(beat: &Beat, call: Inflight) -> Beat {
     let mut next = beat.clone();
-    next.last_ms = call.at_ms.max(next.last_ms + 1);
+    next.last_ms = call.at_ms.max(next.last_ms.saturating_add(1));
     next.decides = recent(&beat.decides, call.at_ms);
     next.decides.push(call.at_ms);
     next.inflight = Some(call);
@@ -38,7 +40,7 @@ pub(super) fn asking(beat: &Beat, call: Inflight) -> Beat {
 /// The starts of decisions within the hour before `now_ms`. One that lies in the future counts as now,
 /// so that a clock that was set back can neither free nor block the loop for more than an hour.
 pub fn recent(decides: &[i64], now_ms: i64) -> Vec<i64> {
-    decides.iter().map(|at| (*at).min(now_ms)).filter(|at| now_ms - at < HOUR_MS).collect()
+    decides.iter().map(|at| (*at).min(now_ms)).filter(|at| now_ms.saturating_sub(*at) < HOUR_MS).collect()
 }
 
 pub(super) fn failed(beat: &Beat, failure: Failure, human: Digest) -> Beat {
@@ -101,32 +103,40 @@ pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
     effects
 }
 
-fn paths_of(deed: &Deed) -> Vec<String> {
+fn paths_of(deed: &Deed) -> BTreeMap<String, Option<Digest>> {
     match deed {
-        Deed::Write { path, .. } | Deed::Remove { path, .. } => vec![path.clone()],
-        Deed::Rename { from, to, .. } => vec![from.clone(), to.clone()],
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => Vec::new(),
+        Deed::Write { path, text, .. } => {
+            let digest = blake3::hash(text.as_bytes()).to_hex().to_string();
+            BTreeMap::from([(path.clone(), Some(digest))])
+        }
+        Deed::Remove { path, .. } => BTreeMap::from([(path.clone(), None)]),
+        Deed::Rename { from, to, content } => {
+            BTreeMap::from([(from.clone(), None), (to.clone(), Some(content.clone()))])
+        }
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => BTreeMap::new(),
     }
 }
 
 /// The memory after a decision saw its world: baseline, answers, timers, flaps and rejections.
-fn seen_by(beat: &Beat, seen: &Seen, approval: Option<Name>) -> Beat {
+fn seen_by(beat: &Beat, seen: &Seen, approval: Option<(Name, i64)>) -> Beat {
     let now = seen.at;
     let mut next = beat.clone();
     next.last_ms = next.last_ms.max(now.unix_ms);
     next.inflight = None;
-    if let Some(used) = approval {
+    if let Some((used, until)) = approval {
         // No runner saw this world, so the baseline stays; only the approval is used up, in this same save.
         next.last_ms = beat.next_ms(now);
-        next.closed_asks.push(used);
+        next.closed_asks.push(used.clone());
+        next.used.insert(used, until);
         return next;
     }
-    next.decisions += 1;
+    next.decisions = next.decisions.saturating_add(1);
     next.failure = None;
     next.backoff = None;
     next.baseline = seen.items.clone();
     next.base_commit = seen.commit.clone();
-    next.closed_asks.retain(|id| seen.asks.contains(id));
+    next.used.retain(|_, until| *until > now.unix_ms);
+    next.closed_asks.retain(|id| seen.asks.contains(id) || next.used.contains_key(id));
     next.closed_asks.extend(seen.answers.iter().cloned());
     next.rejected.retain(|_, until| *until > now.unix_ms);
     next.rejected.extend(seen.rejected.iter().cloned());
@@ -134,7 +144,7 @@ fn seen_by(beat: &Beat, seen: &Seen, approval: Option<Name>) -> Beat {
     next.fired.extend(seen.due.iter().map(|name| (name.clone(), now.unix_ms)));
     next.flaps.retain(|_, flap| flap.level(now) > 0);
     for sensor in &seen.sensors {
-        let count = next.flaps.get(sensor).map_or(0, |flap| flap.level(now)) + 1;
+        let count = next.flaps.get(sensor).map_or(0, |flap| flap.level(now)).saturating_add(1);
         next.flaps.insert(sensor.clone(), Flap { count, at_ms: now.unix_ms });
     }
     next
@@ -151,7 +161,8 @@ fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then
         next.served.entry(goal.clone()).or_insert(next.decisions);
     }
     next.served.extend(aim.map(|goal| (goal.clone(), next.decisions)));
-    let streak = beat.nudge.as_ref().filter(|_| seen.unchanged).map_or(0, |nudge| nudge.streak) + 1;
+    let streak =
+        beat.nudge.as_ref().filter(|_| seen.unchanged).map_or(0, |nudge| nudge.streak).saturating_add(1);
     next.nudge = decided.next_beat_s.filter(|_| streak <= MAX_NUDGES).map(|seconds| Nudge {
         set_ms: seen.at.unix_ms,
         wait_ms: (i64::from(seconds) * 1000).clamp(NUDGE_MS.0, NUDGE_MS.1),
@@ -202,7 +213,12 @@ pub(super) fn settle(beat: &Beat, intent: &Intent, at: Now, outcome: Outcome) ->
 fn settled(beat: &Beat, intent: &Intent, at: Now, line: &str, outcome: Outcome) -> Beat {
     let mut next = beat.clone();
     let subject = entry::parse(line).map(|e| format!("{} {}", e.tag, e.text)).unwrap_or_default();
-    next.uncommitted.push(CommitNote { subject, ..intent.note.clone() });
+    let mut note = CommitNote { subject, ..intent.note.clone() };
+    if !matches!(outcome, Outcome::Done { .. } | Outcome::Waits { .. }) {
+        // What the move did not write is not looop's to commit.
+        note.paths.clear();
+    }
+    next.uncommitted.push(note);
     let extra = next.uncommitted.len().saturating_sub(MAX_NOTES);
     next.uncommitted.drain(..extra);
     next.last = Some(LastResult {
@@ -240,9 +256,8 @@ pub(super) fn unfinished(beat: &Beat, intent: &Intent, at: Now, probe: Probe) ->
         other => other.clone(),
     };
     match probe {
-        Probe::Journaled => {
-            let line = entry::line(at, &intent.beat, &intent.decided, &intent.then);
-            let outcome = Outcome::Done { note: "as the journal says".to_owned() };
+        Probe::Journaled(line) => {
+            let outcome = entry::outcome(&line, &intent.decided);
             vec![Effect::Save(Box::new(settled(beat, intent, at, &line, outcome)))]
         }
         Probe::Made => settle(beat, intent, at, after_crash(&intent.then)),

@@ -1,4 +1,5 @@
-//! What a killed commit leaves behind: git's lock files, told apart from those of somebody else by a marker.
+//! What a killed commit leaves behind: git's lock files, told apart from those of
+//! somebody else by a marker. And what a power loss leaves: a newest commit that cannot be read.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,6 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+
+use gix::ObjectId;
+use gix::index::entry::Mode;
+
+use super::super::file::{self, Keep};
+use super::{History, Leaf};
 
 /// Stands while a commit of ours is being made; locks that are not older are ours.
 const MARKER: &str = "looop-commit";
@@ -57,6 +64,52 @@ pub(super) fn heal(dir: &Path, head_tree: Option<String>) -> Result<()> {
     }
     remove(&git.join(TREE))?;
     remove(&marker)
+}
+
+impl History {
+    pub(super) fn is_whole(&self, id: &str) -> bool {
+        let files = ObjectId::from_hex(id.as_bytes())
+            .map_err(anyhow::Error::from)
+            .and_then(|id| self.files_in(self.tree_of(id)?, ""));
+        let is_there = |leaf: &Leaf| leaf.mode == Mode::COMMIT || self.repo.find_header(leaf.id).is_ok();
+        files.is_ok_and(|files| files.values().all(is_there))
+    }
+}
+
+/// Moves HEAD's branch to the newest commit of its log that is whole, and clears away what a power loss left empty: a
+/// git that finds an empty object takes it for the thing itself and never writes it again.
+pub(super) fn go_back(dir: &Path, why: &anyhow::Error, is_whole: impl Fn(&str) -> bool) -> Result<String> {
+    let git = dir.join(".git");
+    let unreadable = || format!("could not read the newest commit: {why:#}");
+    let head = fs::read_to_string(git.join("HEAD")).with_context(unreadable)?;
+    let branch = head.trim().strip_prefix("ref: ").with_context(unreadable)?;
+    let log = fs::read_to_string(git.join("logs/HEAD")).with_context(unreadable)?;
+    let mut ids = log.lines().rev().filter_map(|line| line.split(' ').nth(1));
+    let good = ids.find(|id| is_whole(id)).with_context(unreadable)?;
+    for name in ["HEAD", branch] {
+        let path = git.join("logs").join(name);
+        let log = fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<&str> = log.split_inclusive('\n').collect();
+        if let Some(at) = lines.iter().rposition(|line| line.split(' ').nth(1) == Some(good)) {
+            let kept = lines[..=at].concat();
+            file::write(&path, kept.as_bytes(), 0o600, Keep::Durable)?;
+        }
+    }
+    // Made anew by the next commit: it names objects of the commit that is lost.
+    remove(&git.join("index"))?;
+    remove_empty_objects(&git.join("objects"))?;
+    // Last: until then the tip cannot be read, and a crash has all of this done again.
+    file::write(&git.join(branch), format!("{good}\n").as_bytes(), 0o600, Keep::Durable)?;
+    Ok(format!("the newest commit was unreadable and is given up; the history goes on from {good} ({why:#})"))
+}
+
+fn remove_empty_objects(objects: &Path) -> Result<()> {
+    let dirs = fs::read_dir(objects).with_context(|| format!("could not list `{}`", objects.display()))?;
+    let files = dirs.flatten().filter_map(|dir| fs::read_dir(dir.path()).ok()).flatten().flatten();
+    for file in files.filter(|file| file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)) {
+        remove(&file.path())?;
+    }
+    Ok(())
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -1,9 +1,13 @@
 //! What a move may do without a yes, what no yes can be forged for, and what text of strangers takes away.
 
 use super::{NOOP, approve, ask_and_approve, asks, profile, program, run, sunk};
-use crate::support::profile::{LOOOP, Profile};
+use crate::support::pi::skipped;
+use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
 use serde_json::json;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_forged_yes_runs_nothing() {
@@ -122,6 +126,41 @@ fn no_rule_opens_what_is_looops_own() {
         assert!(ran.stdout.contains("refused: "), "{decided}: {ran:?}");
     }
     assert!(asks(&profile).is_empty());
+}
+
+#[test]
+fn no_free_command_carries_a_yes_to_where_yeses_are() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.config_more(json!({ "policy": { "allow": [{ "argv": ["cp", "**"] }] } }));
+    symlink(".", profile.data().join("l")).unwrap();
+    fs::write(profile.path("ap-1.answer.json"), "{}").unwrap();
+    let outside = profile.path("ap-1.answer.json").display().to_string();
+    let rows = [
+        (vec!["cp", "goals/g.md", &outside], "waits for ap-"),
+        (vec!["cp", &outside, "goals"], "waits for ap-"),
+        (vec!["cp", "-r", "goals/asks", "."], "waits for ap-"),
+        (vec!["cp", "-tasks", &outside], "refused: "),
+        (vec!["cp", "-tasks", "goals/g.md"], "refused: "),
+        (vec!["cp", "-t.git", "goals/g.md"], "refused: "),
+        (vec!["cp", "goals/g.md", "l/.git/y"], "refused: "),
+        (vec!["cp", "goals/g.md", "l/asks/ap-1.answer.json"], "refused: "),
+        (vec!["cp", "goals/g.md", "tick.lock"], "refused: "),
+        (vec!["cp", "goals/g.md", "PLAYBOOK.md"], "refused: "),
+        (vec!["cp", "goals/g.md", "sensors/today.sh"], "refused: "),
+        (vec!["cp", "goals/g.md", "goals/h.md"], "exit 0"),
+    ];
+    let playbook = profile.read("PLAYBOOK.md");
+    for (number, (argv, word)) in rows.into_iter().enumerate() {
+        let decided = json!({ "move": "run", "argv": argv, "why": "x" });
+        fs::write(profile.path("replies.jsonl"), format!("{decided}\n")).unwrap();
+        profile.goal("g", &format!("{number}\n"));
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stdout.contains(word), "{decided}: {ran:?}");
+    }
+    let dir = profile.data();
+    let forged = ["asks/ap-1.answer.json", "asks/g.md", ".git/g.md", ".git/y"];
+    assert_eq!(forged.map(|path| dir.join(path).exists()), [false; 4]);
+    assert_eq!(profile.read("PLAYBOOK.md"), playbook);
 }
 
 #[test]
@@ -251,4 +290,68 @@ fn what_a_command_printed_is_a_strangers_text_to_the_next_decision() {
     assert!(beat().contains("noop"));
     profile.goal("g", "changed\n");
     assert!(beat().contains("exit 0"), "once the output is out of sight, so is its author");
+}
+
+/// A file that takes no room on the disk, whatever its length.
+fn sparse(profile: &Profile, name: &str, bytes: u64) {
+    fs::File::create(profile.path(name)).unwrap().set_len(bytes).unwrap();
+}
+
+#[test]
+fn a_command_that_names_too_much_to_read_is_refused() {
+    let profile = profile(&[NOOP]);
+    for name in ["work/one", "work/two"] {
+        sparse(&profile, name, 600 << 20);
+    }
+    sparse(&profile, "work/huge", 1 << 40);
+    for argv in [["./sink.sh", "one", "two"], ["./sink.sh", "huge", "input.txt"]] {
+        profile.script(&[&run(&profile, &argv)]);
+        profile.goal("g", argv[1]);
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stdout.contains("refused: the files that it names hold more than 1024 MiB"), "{ran:?}");
+    }
+    profile.script(&[&run(&profile, &["./sink.sh", "one", "input.txt"])]);
+    profile.goal("g", "again");
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("waits for ap-"), "{ran:?}");
+}
+
+#[test]
+fn a_beat_that_reads_what_a_command_names_can_be_interrupted() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        return skipped("no strace");
+    }
+    let profile = profile(&[NOOP]);
+    sparse(&profile, "work/big", 64 << 20);
+    let big = profile.path("work/big").display().to_string();
+    profile.script(&[&run(&profile, &["./sink.sh", "big"])]);
+    // Each read of this file takes a tenth of a second.
+    let inject = ["-e", "trace=read", "-e", "inject=read:delay_enter=100000", LOOOP, "tick"];
+    let argv: Vec<&str> = ["-qq", "-o", "/dev/null", "-P", &big].into_iter().chain(inject).collect();
+    let interrupt = || {
+        let mut command = profile.other_command("strace", &argv);
+        let traced = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", traced.id());
+        let mut pid = String::new();
+        wait_until("the file to be read", || {
+            pid = fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+            let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|file| file.ends_with("work/big"))
+        });
+        assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+        let start = Instant::now();
+        let ran = Ran::from(traced.wait_with_output().unwrap());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        ran
+    };
+    let ran = interrupt();
+    assert!(ran.code == 1 && ran.stdout.contains("interrupted or paused; no move was made"), "{ran:?}");
+    assert!(asks(&profile).is_empty() && !profile.data().join("journal.md").exists());
+    // A yes is not used up by a beat that was interrupted before it could look at what the yes covers.
+    ask_and_approve(&profile);
+    let ran = interrupt();
+    assert!(ran.code == 1 && ran.stderr.contains("interrupted"), "{ran:?}");
+    assert_eq!(sunk(&profile), 0);
+    profile.looop(&["tick"]).ok();
+    assert_eq!(sunk(&profile), 1);
 }

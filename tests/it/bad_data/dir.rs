@@ -251,3 +251,16 @@ fn what_may_not_be_read_is_never_taken_for_absent() {
     }
     assert_eq!(profile.asked(), 3);
 }
+
+#[test]
+fn a_data_dir_whose_name_is_not_utf8_is_refused_and_not_made() {
+    use std::os::unix::ffi::OsStrExt;
+    let profile = Profile::empty();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9");
+    let output =
+        profile.command(&["init"]).env("LOOOP_DATA_DIR", profile.path("").join(name)).output().unwrap();
+    let ran = Ran::from(output);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("could not use LOOOP_DATA_DIR: its path is not UTF-8 text"), "{ran:?}");
+    assert_eq!(fs::read_dir(profile.path("")).unwrap().count(), 1, "only the home");
+}

@@ -196,3 +196,27 @@ fn nothing_that_a_git_config_names_is_ever_run() {
     assert!(!log.contains("mallory"), "{log}");
     assert_eq!(profile.git(&["show", "HEAD:goals/a.md"]), "text of a\n", "no filter changed what is stored");
 }
+
+#[test]
+fn a_newest_commit_that_a_power_loss_left_empty_is_given_up_with_a_word() {
+    for what in ["HEAD", "HEAD^{tree}", "refs/heads/main"] {
+        let profile = Profile::scripted(&[NOOP]);
+        profile.looop(&["tick"]).ok();
+        let id = profile.git(&["rev-parse", what]).trim().to_owned();
+        let path = match what {
+            "refs/heads/main" => profile.data().join(".git").join(what),
+            _ => profile.data().join(".git/objects").join(&id[..2]).join(&id[2..]),
+        };
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "").unwrap();
+        let doctor = profile.looop(&["doctor"]);
+        assert!(doctor.stdout.contains("BAD  history: could not read "), "{what}: {doctor:?}");
+        profile.goal("wake", "up\n");
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stderr.contains("the newest commit was unreadable and is given up"), "{what}: {ran:?}");
+        assert!(profile.git(&["log", "--format=%an %s"]).contains("ada human: edit goals/wake.md"), "{what}");
+        assert_eq!(profile.git(&["fsck", "--no-dangling", "--no-progress"]), "", "{what}");
+        assert_eq!(profile.git(&["status", "--porcelain"]), "", "{what}");
+        assert!(!profile.looop(&["doctor"]).stdout.contains("BAD  history"), "{what}");
+    }
+}

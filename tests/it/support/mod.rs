@@ -1,5 +1,7 @@
-//! What the tests stand on: a data dir of their own, the real program, a scripted runner and a scripted model server.
+//! What the tests stand on: a data dir of their own, the real program, a scripted runner, a scripted model server, a tmux server.
 
+pub mod claude;
+pub mod desk;
 pub mod model_server;
 pub mod pi;
 pub mod profile;

@@ -33,7 +33,7 @@ impl Reply {
 
     /// The model calls one of the CLI's tools.
     pub fn tool(name: &str, input: Value) -> Reply {
-        let block = json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": input});
+        let block = json!({"type": "tool_use", "name": name, "input": input});
         Reply::new(Act::Message(block, "tool_use"))
     }
 
@@ -203,7 +203,12 @@ impl Shared {
         }
         let next = state.answered.min(self.replies.len() - 1);
         state.answered += 1;
-        Some(self.replies[next].clone())
+        let mut reply = self.replies[next].clone();
+        if let Act::Message(block, "tool_use") = &mut reply.act {
+            // A CLI tells its calls apart by their ids.
+            block["id"] = format!("toolu_{}", state.answered).into();
+        }
+        Some(reply)
     }
 }
 

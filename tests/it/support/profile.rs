@@ -53,6 +53,30 @@ impl From<Output> for Ran {
     }
 }
 
+impl Drop for Profile {
+    /// No worker outlives its test.
+    fn drop(&mut self) {
+        self.end_workers();
+    }
+}
+
+impl Profile {
+    /// Kills all workers with their supervisors, whatever they do.
+    pub fn end_workers(&self) {
+        let Ok(entries) = fs::read_dir(self.data().join("workers")) else { return };
+        for entry in entries.flatten() {
+            let state = fs::read_to_string(entry.path().join("state.json")).unwrap_or_default();
+            let Ok(state) = serde_json::from_str::<Value>(&state) else { continue };
+            for which in ["supervisor", "child"] {
+                let (pid, start) = (state[which]["pid"].as_u64(), state[which]["start"].as_u64());
+                if let (Some(pid), Some(start)) = (pid, start) {
+                    looop::sys::detach::signal(pid as u32, start, true);
+                }
+            }
+        }
+    }
+}
+
 impl Profile {
     /// A profile with nothing in it but an empty home.
     pub fn empty() -> Profile {
@@ -155,7 +179,12 @@ impl Profile {
 
     /// The program in this profile, with nothing of the caller's environment.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(LOOOP);
+        self.other_command(LOOOP, args)
+    }
+
+    /// Another program in this profile, one that starts looop perhaps.
+    pub fn other_command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).env_clear().current_dir(self.dir.path()).stdin(Stdio::null());
         command
             .env("HOME", self.path("home"))

@@ -125,14 +125,11 @@ fn crates_stay_behind_their_fences() {
         broken_tree(&[two[0], two[1], user("src/map/mod.rs", "//! It is not gix that names it.\n")]),
         NONE
     );
-    for name in ["portable_pty", "tmux_interface"] {
-        let code = format!("//! A user of it.\nuse {name}::All;\nfn f(a: {name}::One) {{}}\n");
-        assert_eq!(broken_tree(&[("src/worker/a.rs", &code)]), NONE, "{name}");
-        assert_eq!(
-            broken_tree(&[("src/worker/a.rs", &code), ("src/worker/b.rs", &code)]),
-            ["fences"],
-            "{name}"
-        );
+    let code = "//! A user of it.\nuse portable_pty::All;\nfn f(a: portable_pty::One) {}\n";
+    assert_eq!(broken_tree(&[("src/worker/a.rs", code)]), NONE);
+    assert_eq!(broken_tree(&[("src/worker/a.rs", code), ("src/worker/b.rs", code)]), ["fences"]);
+    for (path, rules) in [("src/worker/surface/tmux.rs", &NONE[..]), ("src/worker/surface.rs", &["fences"])] {
+        assert_eq!(broken(path, "use tmux_interface::NewWindow;\n"), rules, "{path}");
     }
     for (path, rules) in [
         ("src/cli/tick.rs", &NONE[..]),

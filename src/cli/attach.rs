@@ -1,0 +1,41 @@
+//! `looop attach`: a worker's screen on this terminal.
+
+use anyhow::Result;
+
+use super::ls::Chosen;
+use super::{App, complete, ls, pick, print};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::store::workers;
+use crate::worker::attach::{self, Ended, Options};
+
+/// Arguments of `looop attach`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The worker, or the unique beginning of its id. The newest that waits for you when absent, or the only one.
+    #[arg(add = complete::worker_ids())]
+    id: Option<String>,
+    /// Only look: no key is passed on.
+    #[arg(long)]
+    view: bool,
+}
+
+/// Shows a worker until the human leaves.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    let id = resolve(app, args.id.as_deref())?;
+    let answer = &mut |ask: &Name| super::asks::answer_on_terminal(app, ask);
+    let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer })?;
+    match ended {
+        Ended::Detached => print::line(&format!("detached from {id}; it runs on")),
+        Ended::Over(phase) => print::line(&format!("{id} is {}", phase.word())),
+    }
+    Ok(0)
+}
+
+/// Who is meant. One that is named is shown whatever its files say of it.
+fn resolve(app: &App, wanted: Option<&str>) -> Result<Name> {
+    let Some(wanted) = wanted else { return Ok(ls::choose(app, None, Chosen::Any)?.spec.id) };
+    let ids = workers::ids(&app.layout)?;
+    let id = pick("worker", wanted, ids.iter().map(Name::as_str))?.to_owned();
+    Name::parse(&id).map_err(|why| Fault::usage(why).into())
+}

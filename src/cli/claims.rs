@@ -1,0 +1,160 @@
+//! `looop claims`, `claim`, `release`: who may work on what, and a person's own leases.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{App, envelope, print};
+use crate::model::ask::visible;
+use crate::model::fault::Fault;
+use crate::model::lease::{Here, Holder, Lease, Standing, Ttl};
+use crate::model::name::Name;
+use crate::model::time::{human_ms, parse_ms};
+use crate::model::wire::Request;
+use crate::store::claims::{self, Freed};
+use crate::worker::client;
+
+/// Arguments of `looop claims`.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `looop claim`.
+#[derive(Debug, clap::Args)]
+pub struct ClaimArgs {
+    /// What to lease: any name, or `goal.ID` to keep workers off a goal.
+    resource: Name,
+    /// For how long, 5s to 24h: `30s`, `15m`, `2h`. Claim it again to renew it.
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    ttl: String,
+}
+
+/// Arguments of `looop release`.
+#[derive(Debug, clap::Args)]
+pub struct ReleaseArgs {
+    /// What to give back.
+    resource: Name,
+    /// Take it from whoever has it; what they still write under it is refused from then on.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Lists who has what.
+pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
+    let here = claims::here();
+    let (leases, problems) = claims::list(&app.layout, &here)?;
+    if args.json {
+        let rows: Vec<Value> = leases.iter().map(|(lease, standing)| row(lease, *standing, &here)).collect();
+        print::json(&envelope("claims", json!(rows)));
+        return Ok(0);
+    }
+    if leases.is_empty() {
+        print::line("nobody has claimed anything");
+    }
+    let rows: Vec<Vec<String>> =
+        leases.iter().map(|(lease, standing)| text_row(app, lease, *standing)).collect();
+    print::raw(print::table(&rows).as_bytes());
+    problems.iter().for_each(|problem| print::note(&format!("warning: {}", visible(problem, false))));
+    Ok(0)
+}
+
+/// One lease in its public form: its file's, and how it stands.
+pub fn row(lease: &Lease, standing: Standing, here: &Here) -> Value {
+    let mut row = json!(lease);
+    let (state, free_in_ms) = match standing {
+        Standing::Held(ms) => ("held", json!(ms)),
+        Standing::Free(_) => ("free", json!(0)),
+        Standing::Foreign => ("elsewhere", Value::Null),
+    };
+    row["state"] = state.into();
+    row["free_in_ms"] = free_in_ms;
+    row["why"] = match standing {
+        Standing::Free(why) => why.into(),
+        Standing::Held(_) | Standing::Foreign => Value::Null,
+    };
+    row["age_ms"] = if lease.boot == here.boot { lease.age_ms(here).into() } else { Value::Null };
+    row
+}
+
+fn text_row(app: &App, lease: &Lease, standing: Standing) -> Vec<String> {
+    let standing = match standing {
+        Standing::Held(ms) => format!("for {}", human_ms(ms)),
+        Standing::Free(why) => format!("free: {why}"),
+        Standing::Foreign => format!("on {}; only you can release it", lease.host),
+    };
+    vec![
+        lease.resource.to_string(),
+        lease.holder.words(),
+        format!("epoch {}", lease.epoch),
+        format!("since {}", human_ms(app.now.elapsed_ms(lease.acquired))),
+        standing,
+    ]
+}
+
+/// Takes a lease for the person, or renews it.
+pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
+    if let Some(socket) = app.inside_worker() {
+        let ttl_s = parse_ms(&args.ttl).map_err(Fault::usage)?.unsigned_abs() / 1000;
+        let request = Request::Claim { resource: args.resource.to_string(), ttl_s: Some(ttl_s) };
+        print::line(&format!("claimed {} (epoch {})", args.resource, client::call(&socket, request)?));
+        return Ok(0);
+    }
+    let what = format!("claim {}", args.resource);
+    let person = by_hand(app, &what)?;
+    let ttl = parse_ms(&args.ttl).and_then(|ms| Ttl::try_from(ms.unsigned_abs() / 1000));
+    let ttl = ttl.map_err(|why| Fault::usage(format!("could not {what}: {why}")))?;
+    let claimant = claims::by_hand(&person, ttl);
+    match claims::acquire(&app.layout, &args.resource, &claimant, &claims::here())? {
+        Ok(granted) => {
+            granted.note.iter().for_each(|note| print::note(&format!("note: {note}")));
+            let epoch = granted.holding.epoch;
+            print::line(&format!("claimed {} for {} (epoch {epoch})", args.resource, human_ms(ttl.ms())));
+            Ok(0)
+        }
+        Err(refusal) => {
+            let fault = Fault::failed(format!("could not {what}: {refusal}"));
+            Err(fault.hint(format!("`looop release {} --force` takes it from them", args.resource)).into())
+        }
+    }
+}
+
+/// Gives the person's own lease back, or ends anybody's.
+pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
+    if let Some(socket) = app.inside_worker() {
+        client::call(&socket, Request::Release { resource: args.resource.to_string() })?;
+        return Ok(0);
+    }
+    let what = format!("release {}", args.resource);
+    let person = by_hand(app, &what)?;
+    let said = match claims::free(&app.layout, &args.resource, &person, args.force)? {
+        Freed::Lease(lease) => {
+            let from = if lease.holder == person {
+                String::new()
+            } else {
+                format!(" from {}", lease.holder.words())
+            };
+            format!("released {}{from} (epoch {})", args.resource, lease.epoch)
+        }
+        Freed::Nobody => format!("nobody had {}", args.resource),
+        Freed::Corrupt(kept) => {
+            format!("released {}: its file was no lease and is kept as `{}`", args.resource, kept.display())
+        }
+        Freed::NotTheirs(lease) => {
+            let (who, epoch) = (lease.holder.words(), lease.epoch);
+            let fault = Fault::failed(format!("could not {what}: {who} has it (epoch {epoch})"));
+            return Err(fault
+                .hint(format!("`looop release {} --force` takes it from them", args.resource))
+                .into());
+        }
+    };
+    print::line(&said);
+    Ok(0)
+}
+
+/// The person who claims by hand.
+fn by_hand(app: &App, what: &str) -> Result<Holder> {
+    app.human_only(what)?;
+    Ok(Holder::Person(app.env.person()))
+}

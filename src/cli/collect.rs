@@ -1,0 +1,51 @@
+//! `looop __collect`: brings the commits of one worker back in a process of its own, so that its supervisor never waits.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{App, envelope, print};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::store::layout::Layout;
+use crate::store::workers;
+use crate::sys::signal::Cancel;
+use crate::worker::clone::{self, Collected, Git};
+
+/// How long bringing commits back may take, in milliseconds.
+const COLLECT_MS: i64 = 10 * 60_000;
+
+/// Whose commits.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The data dir.
+    root: PathBuf,
+    /// The worker.
+    id: Name,
+}
+
+/// Prints one line of JSON: `collected`, or `error` and exit code 1.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    match collect(app, args) {
+        Ok(collected) => {
+            let value = serde_json::to_value(&collected).context("could not write what came back")?;
+            print::json(&envelope("collected", value));
+            Ok(0)
+        }
+        Err(error) => {
+            print::json(&envelope("error", json!(format!("{error:#}"))));
+            Ok(1)
+        }
+    }
+}
+
+fn collect(app: &App, args: &Args) -> Result<Collected> {
+    let layout = Layout::new(args.root.clone(), app.layout.cache().to_owned());
+    let none = |what: &str| Fault::failed(format!("could not bring commits back: worker {} {what}", args.id));
+    let worker = workers::load(&layout, &args.id)?.ok_or_else(|| none("does not exist"))?;
+    let repo = worker.spec.repo.ok_or_else(|| none("has no repository"))?;
+    let cancel = Cancel::on_signals()?;
+    let git = Git::find(&app.config()?.settings.path, COLLECT_MS, &cancel)?;
+    clone::collect(&git, &repo, &layout.worker(&args.id).clone_dir())
+}

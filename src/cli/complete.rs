@@ -1,0 +1,107 @@
+//! `looop completions` and `looop man`: what a shell and a manual reader need, made from the tree that parses.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::Shells;
+
+use super::{Cli, print};
+use crate::config::Env;
+use crate::model::fault::Fault;
+use crate::store::file;
+use crate::store::layout::Layout;
+use crate::store::{records, workers};
+
+/// The variable by which a shell's script asks for completions.
+const VARIABLE: &str = "LOOOP_COMPLETE";
+
+/// Arguments of `looop completions`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The shell: bash, zsh, fish, elvish or powershell.
+    shell: String,
+}
+
+/// Arguments of `looop man`.
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// A directory to write one page per command into; the page of looop itself goes to stdout when absent.
+    dir: Option<std::path::PathBuf>,
+}
+
+/// Answers a shell that asks for completions; false: this run is for something else.
+pub fn asked() -> bool {
+    let done = CompleteEnv::with_factory(Cli::command).var(VARIABLE).try_complete(std::env::args_os(), None);
+    // A shell that asks badly gets nothing to choose from.
+    done.unwrap_or(true)
+}
+
+/// Prints the script that a shell reads at its start.
+pub fn run(args: &Args) -> Result<u8> {
+    let shells = Shells::builtins();
+    let Some(shell) = shells.completer(&args.shell) else {
+        let known: Vec<&str> = shells.names().collect();
+        let fault = Fault::usage(format!("could not complete for the shell {:?}", args.shell));
+        return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
+    };
+    let mut script = Vec::new();
+    shell
+        .write_registration(VARIABLE, "looop", "looop", "looop", &mut script)
+        .context("could not write the completions")?;
+    print::raw(&script);
+    Ok(0)
+}
+
+/// Prints or writes the manual pages.
+pub fn man(args: &ManArgs) -> Result<u8> {
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    let Some(dir) = &args.dir else {
+        print::raw(&page(&root, "looop")?);
+        return Ok(0);
+    };
+    std::fs::create_dir_all(dir).with_context(|| format!("could not make `{}`", dir.display()))?;
+    write_pages(&root, "looop", dir)?;
+    Ok(0)
+}
+
+fn write_pages(command: &clap::Command, name: &str, dir: &Path) -> Result<()> {
+    file::write(&dir.join(format!("{name}.1")), &page(command, name)?, 0o644, file::Keep::Whole)?;
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set());
+    shown.into_iter().try_for_each(|sub| write_pages(sub, &format!("{name}-{}", sub.get_name()), dir))
+}
+
+fn page(command: &clap::Command, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let man = clap_mangen::Man::new(command.clone()).title(name);
+    man.render(&mut bytes).context("could not write a manual page")?;
+    Ok(bytes)
+}
+
+/// Completes the name of a worker that was not put away.
+pub fn worker_ids() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        candidates(typed, |layout| workers::ids(layout).ok()?.iter().map(|id| Some(id.to_string())).collect())
+    })
+}
+
+/// Completes the id of an open ask.
+pub fn ask_ids() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        candidates(typed, |layout| {
+            let (asks, _) = records::asks(layout).ok()?;
+            let open = asks.values().filter(|(_, answer)| answer.is_none());
+            Some(open.map(|(ask, _)| ask.id.to_string()).collect())
+        })
+    })
+}
+
+fn candidates(typed: &OsStr, list: fn(&Layout) -> Option<Vec<String>>) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    let all = Env::read().ok().and_then(|env| list(&env.layout())).unwrap_or_default();
+    all.into_iter().filter(|id| id.starts_with(typed)).map(CompletionCandidate::new).collect()
+}

@@ -1,0 +1,103 @@
+//! The verbs that only a worker has: `ask`, `told`, `report`, `spend`, `done`. They go through its supervisor.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{App, print};
+use crate::model::fault::Fault;
+use crate::model::wire::Request;
+use crate::worker::client;
+
+/// Arguments of `looop ask`.
+#[derive(Debug, clap::Args)]
+pub struct AskArgs {
+    /// The question.
+    text: String,
+    /// Answers to choose from, separated by commas.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    options: Vec<String>,
+    /// What the question is about: a link, a path, a name.
+    #[arg(long = "ref", value_name = "REF")]
+    reference: Option<String>,
+}
+
+/// Arguments of `looop report`.
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// The file's name. The content comes on stdin.
+    name: String,
+}
+
+/// Arguments of `looop spend`.
+#[derive(Debug, clap::Args)]
+pub struct SpendArgs {
+    /// US dollars.
+    #[arg(long, default_value_t = 0.0, value_name = "USD")]
+    usd: f64,
+    /// Input tokens.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    tokens_in: u64,
+    /// Output tokens.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    tokens_out: u64,
+    /// The model.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+}
+
+fn socket(app: &App, verb: &str) -> Result<PathBuf> {
+    app.inside_worker().ok_or_else(|| {
+        let fault =
+            Fault::usage(format!("could not {verb}: this is for a worker, and there is no LOOOP_SOCKET"));
+        fault.hint("a worker's brief says how it is used").into()
+    })
+}
+
+/// Puts a question to the human and waits for the answer, which is all that is printed.
+pub fn ask(app: &App, args: &AskArgs) -> Result<u8> {
+    let socket = socket(app, "ask")?;
+    print::line(&client::ask(&socket, &args.text, &args.options, args.reference.as_deref())?);
+    Ok(0)
+}
+
+/// Prints what was sent to the worker since it last looked.
+pub fn told(app: &App) -> Result<u8> {
+    let text = client::call(&socket(app, "look for texts")?, Request::Told)?;
+    if !text.is_empty() {
+        print::line(&text);
+    }
+    Ok(0)
+}
+
+/// Hands in a deliverable from stdin and prints its path in the data dir.
+pub fn report(app: &App, args: &ReportArgs) -> Result<u8> {
+    let socket = socket(app, "report")?;
+    print::line(&client::report(&socket, &args.name, &mut std::io::stdin().lock())?);
+    Ok(0)
+}
+
+/// Says what the worker has spent.
+pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
+    if !(0.0..=1e6).contains(&args.usd) {
+        return Err(Fault::usage(format!(
+            "could not take {} as dollars: 0 to 1000000 is possible",
+            args.usd
+        ))
+        .into());
+    }
+    let request = Request::Spend {
+        cost_micros: (args.usd * 1e6).round() as u64,
+        tokens_in: args.tokens_in,
+        tokens_out: args.tokens_out,
+        model: args.model.clone(),
+    };
+    client::call(&socket(app, "say what was spent")?, request)?;
+    Ok(0)
+}
+
+/// Says that the work is done: the worker's program is ended, this one with it, and the checks begin.
+pub fn done(app: &App) -> Result<u8> {
+    client::call(&socket(app, "end the work")?, Request::Done)?;
+    Ok(0)
+}

@@ -1,0 +1,122 @@
+//! `looop logs` and `looop screen`: what a worker printed, from its transcript.
+
+use anyhow::{Context, Result};
+
+use super::ls::Chosen;
+use super::{App, complete, ls, pick, print};
+use crate::model::fault::Fault;
+use crate::model::strip::Strip;
+use crate::store::layout::WorkerDir;
+use crate::store::transcript::{Event, Reader};
+use crate::store::workers;
+use crate::sys::signal::Cancel;
+use crate::sys::spawn::wait_readable;
+use crate::worker::export;
+use crate::worker::screen::{REPLAY_BYTES, Screen};
+
+/// Arguments of `looop logs`.
+#[derive(Debug, clap::Args)]
+pub struct LogsArgs {
+    /// The worker, or the unique beginning of its name; also one that was put away. The newest flagged one when absent.
+    #[arg(add = complete::worker_ids())]
+    id: Option<String>,
+    /// Go on as it prints, until it ends.
+    #[arg(short, long, conflicts_with = "cast")]
+    follow: bool,
+    /// Every byte as it was printed. Escape sequences in it reach your terminal.
+    #[arg(long)]
+    raw: bool,
+    /// A recording as asciicast v2.
+    #[arg(long, conflicts_with = "raw")]
+    cast: bool,
+    /// Text without colours and cursor movement; this is how it is anyway.
+    #[arg(long, conflicts_with_all = ["raw", "cast"])]
+    plain: bool,
+}
+
+/// Arguments of `looop screen`.
+#[derive(Debug, clap::Args)]
+pub struct ScreenArgs {
+    /// The worker, or the unique beginning of its name; the newest flagged one when absent.
+    #[arg(add = complete::worker_ids())]
+    id: Option<String>,
+}
+
+/// How often a transcript that is followed is looked at, in milliseconds.
+const LOOK_MS: i64 = 100;
+
+/// The directory of the worker that is meant, and its name: one that was not put away, else the newest of that name
+/// that was.
+fn find(app: &App, wanted: Option<&str>) -> Result<(WorkerDir, String)> {
+    let known = ls::choose(app, wanted, Chosen::Any);
+    let Some(wanted) = wanted.filter(|_| known.is_err()) else {
+        let worker = known?;
+        return Ok((app.layout.worker(&worker.spec.id), worker.spec.id.to_string()));
+    };
+    let past = workers::past(&app.layout)?;
+    let mut names: Vec<&str> = past.iter().map(|past| past.id.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    // What is told about a name that nobody has is told about those that are there.
+    let Ok(id) = pick("worker", wanted, names.into_iter()) else {
+        return Err(known.err().unwrap_or_else(nobody));
+    };
+    let newest =
+        past.iter().rev().find(|past| past.id.as_str() == id).context("could not find the worker")?;
+    Ok((WorkerDir(app.layout.past_workers().join(&newest.dir)), id.to_owned()))
+}
+
+fn nobody() -> anyhow::Error {
+    Fault::usage("could not find the worker").into()
+}
+
+/// Prints what a worker printed.
+pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
+    let (dir, id) = find(app, args.id.as_deref())?;
+    let mut reader = Reader::open(&dir)?;
+    let mut out = |text: &str| {
+        print::raw(text.as_bytes());
+        Ok(())
+    };
+    if args.cast {
+        return export::cast(&mut reader, &id, &mut out).map(|()| 0);
+    }
+    if !args.follow && !args.raw {
+        return export::plain(&mut reader, &mut out).map(|()| 0);
+    }
+    follow(&dir, reader, args)
+}
+
+/// Prints output as it comes: raw, or the text in it.
+fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs) -> Result<u8> {
+    let cancel = Cancel::on_signals()?;
+    let mut buffer = vec![0_u8; 64 * 1024];
+    let mut strip = Strip::default();
+    loop {
+        // Looked at before reading: what was printed before the end is then read in this turn.
+        let alive = workers::is_alive(dir)?;
+        while let Some(event) = reader.next(&mut buffer)? {
+            match event {
+                Event::Output { length, .. } if args.raw => print::raw(&buffer[..length]),
+                Event::Output { length, .. } => print::raw(strip.text(&buffer[..length]).as_bytes()),
+                Event::Lost { bytes, .. } => {
+                    print::note(&format!("{bytes} bytes of output could not be written down"))
+                }
+                Event::Resize { .. } => {}
+            }
+        }
+        if !args.follow || !alive || cancel.is_set() {
+            return Ok(0);
+        }
+        wait_readable(&[&cancel.fd()], LOOK_MS);
+    }
+}
+
+/// Prints what stands on a worker's screen now.
+pub fn screen(app: &App, args: &ScreenArgs) -> Result<u8> {
+    let (dir, _) = find(app, args.id.as_deref())?;
+    let text = Screen::replay(&dir, REPLAY_BYTES)?.text();
+    print::raw(text.trim_end().as_bytes());
+    print::line("");
+    Ok(0)
+}

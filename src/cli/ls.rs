@@ -1,0 +1,313 @@
+//! `looop ls` and `looop wait`: which workers there are, who needs a human first.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{App, envelope, pick, print};
+use crate::model::ask::visible;
+use crate::model::charge::dollars;
+use crate::model::fault::Fault;
+use crate::model::json::clip;
+use crate::model::name::Name;
+use crate::model::time::{Now, human_ms, parse_ms};
+use crate::model::worker::{Exit, Phase};
+use crate::store::workers::{self, Past, Worker};
+use crate::store::{lock, records};
+use crate::sys::clock::{self, Deadline};
+use crate::sys::signal::Cancel;
+use crate::sys::spawn::wait_readable;
+use crate::worker::fleet;
+
+/// Arguments of `looop ls`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show workers that were put away, too.
+    #[arg(long)]
+    all: bool,
+    /// Show it anew each second until interrupted.
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `looop wait`.
+#[derive(Debug, clap::Args)]
+pub struct WaitArgs {
+    /// For how long at most.
+    #[arg(long, value_name = "TIME", value_parser = parse_ms)]
+    timeout: Option<i64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How often a waiting command looks, in milliseconds.
+const LOOK_MS: i64 = 200;
+
+/// Which workers a verb is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen {
+    /// One that lives.
+    Live,
+    /// One that was not put away.
+    Any,
+}
+
+/// The worker that is meant: by its name or the unique beginning of it, else the newest flagged one, else the only one.
+///
+/// # Errors
+/// Lists the candidates when none or several fit.
+pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker> {
+    let (all, _) = workers::list(&app.layout)?;
+    let fits: Vec<Worker> =
+        all.into_iter().filter(|w| chosen == Chosen::Any || !w.state.phase.is_over()).collect();
+    let id = match wanted {
+        Some(wanted) => pick("worker", wanted, fits.iter().map(|w| w.spec.id.as_str()))?.to_owned(),
+        None => {
+            let since = |w: &Worker| w.state.flag.as_ref().map_or(w.state.since_ms, |flag| flag.at_ms);
+            let newest = fits.iter().filter(|w| w.state.needs_human()).max_by_key(|w| since(w));
+            match newest.or(fits.first().filter(|_| fits.len() == 1)) {
+                Some(worker) => worker.spec.id.to_string(),
+                None => {
+                    let names: Vec<&str> = fits.iter().map(|w| w.spec.id.as_str()).collect();
+                    let fault = Fault::usage("could not choose a worker: none needs a human");
+                    return Err(match names.len() {
+                        0 => fault.hint("there is no worker; `looop worker start` starts one"),
+                        _ => fault.hint(format!("name one: {}", names.join(", "))),
+                    }
+                    .into());
+                }
+            }
+        }
+    };
+    fits.into_iter()
+        .find(|w| w.spec.id.as_str() == id)
+        .ok_or_else(|| Fault::usage("could not find it").into())
+}
+
+/// Lists workers.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    if !args.watch {
+        return show(app, args, app.now).map(|()| 0);
+    }
+    let cancel = Cancel::on_signals()?;
+    let mut before = String::new();
+    while !cancel.is_set() {
+        let text = table(app, args, clock::now())?;
+        if text != before {
+            print::raw(format!("\x1b[H\x1b[J{text}").as_bytes());
+            before = text;
+        }
+        wait_readable(&[&cancel.fd()], 1000);
+    }
+    Ok(0)
+}
+
+fn show(app: &App, args: &Args, now: Now) -> Result<()> {
+    if !args.json {
+        print::raw(table(app, args, now)?.as_bytes());
+        return Ok(());
+    }
+    let (all, problems) = sorted(app)?;
+    let mut rows: Vec<Value> = all.iter().map(|worker| row(worker, now)).collect();
+    if args.all {
+        rows.extend(workers::past(&app.layout)?.iter().rev().map(past_row));
+    }
+    problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
+    print::json(&envelope("workers", Value::Array(rows)));
+    Ok(())
+}
+
+/// Workers that were not put away: those that need a human first, then those that live, newest first.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
+    let (mut all, problems) = workers::list(&app.layout)?;
+    all.sort_by_key(|w| (!w.state.needs_human(), w.state.phase.is_over(), -w.spec.created_ms));
+    Ok((all, problems))
+}
+
+/// One worker in its public form.
+pub fn row(worker: &Worker, now: Now) -> Value {
+    let (spec, state) = (&worker.spec, &worker.state);
+    json!({
+        "id": spec.id,
+        "goal": spec.goal,
+        "kind": spec.kind,
+        "runner": spec.runner,
+        "state": state.phase,
+        "since": state.since_ms,
+        "flag": state.flag,
+        "ask": state.ask,
+        "pid": state.supervisor.pid,
+        "started": spec.created_ms,
+        "idle_s": if state.phase.is_over() { Value::Null } else { json!(now.elapsed_ms(worker.printed_ms) / 1000) },
+        "stuck": fleet::is_stuck(worker, now),
+        "exit": state.exit,
+        "why": state.why,
+        "verify": state.verdict,
+        "branch": state.branch,
+        "lease": state.leases,
+        "cost_usd": state.cost_micros as f64 / 1e6,
+        "lost_bytes": state.lost_bytes,
+        "sandbox": "none",
+    })
+}
+
+fn past_row(past: &Past) -> Value {
+    json!({
+        "id": past.id, "goal": past.goal, "kind": past.kind, "runner": past.runner, "state": past.phase,
+        "since": past.ended_ms, "flag": null, "ask": null, "pid": null, "started": past.created_ms, "idle_s": null,
+        "exit": null, "verify": null, "lease": [], "cost_usd": past.cost_micros as f64 / 1e6, "past": past.dir,
+    })
+}
+
+fn table(app: &App, args: &Args, now: Now) -> Result<String> {
+    let (all, problems) = sorted(app)?;
+    let mut rows: Vec<Vec<String>> = all.iter().map(|worker| cells(app, worker, now)).collect();
+    if args.all {
+        for past in workers::past(&app.layout)?.iter().rev() {
+            let age = human_ms(now.elapsed_ms(past.created_ms));
+            let goal = past.goal.as_ref().map(Name::to_string).unwrap_or_default();
+            let spent = if past.cost_micros == 0 { String::new() } else { dollars(past.cost_micros) };
+            let words = app.style.dim("put away");
+            rows.push(vec![
+                past.id.to_string(),
+                past.phase.word().to_owned(),
+                goal,
+                age,
+                String::new(),
+                spent,
+                words,
+            ]);
+        }
+    }
+    let mut out = if rows.is_empty() {
+        "no workers\n".to_owned()
+    } else {
+        let head = ["WORKER", "STATE", "GOAL", "AGE", "IDLE", "SPENT", ""].map(|cell| app.style.dim(cell));
+        rows.insert(0, head.into());
+        print::table(&rows)
+    };
+    for problem in problems {
+        out.push_str(&format!("warning: {problem}\n"));
+    }
+    Ok(out)
+}
+
+fn cells(app: &App, worker: &Worker, now: Now) -> Vec<String> {
+    let (spec, state) = (&worker.spec, &worker.state);
+    let style = app.style;
+    let flag = if state.needs_human() { "⚑" } else { "" };
+    let stuck = fleet::is_stuck(worker, now);
+    let word = match state.phase {
+        Phase::Waiting => style.yellow("waiting"),
+        Phase::Done => style.green("done"),
+        Phase::Failed | Phase::Lost => style.red(state.phase.word()),
+        Phase::Running if stuck => style.yellow("stuck?"),
+        phase => phase.word().to_owned(),
+    };
+    let idle =
+        if state.phase.is_over() { String::new() } else { human_ms(now.elapsed_ms(worker.printed_ms)) };
+    let spent = if state.cost_micros == 0 { String::new() } else { dollars(state.cost_micros) };
+    let goal = spec.goal.as_ref().map(Name::to_string).unwrap_or_default();
+    let age = human_ms(now.elapsed_ms(spec.created_ms));
+    vec![format!("{flag}{}", spec.id), word, goal, age, idle, spent, words(app, worker)]
+}
+
+/// What there is to say about a worker in a few words.
+fn words(app: &App, worker: &Worker) -> String {
+    let state = &worker.state;
+    let short = |text: &str| clip(&visible(text, false), 70);
+    if let Some(flag) = &state.flag {
+        let guess = if flag.guess { " (a guess)" } else { "" };
+        return app.style.yellow(&format!("{}{guess}", short(&flag.text)));
+    }
+    if let Some(ask) = &state.ask {
+        let text =
+            records::ask(&app.layout, ask).ok().flatten().map(|ask| short(&ask.text)).unwrap_or_default();
+        return app.style.yellow(&format!("{ask}: {text}"));
+    }
+    if let Some(why) = &state.why {
+        return short(why);
+    }
+    match (&state.verdict, &state.branch, state.exit) {
+        (Some(verdict), branch, _) => {
+            let branch = branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
+            short(&format!("{} {}{branch}", verdict.name, verdict.status))
+        }
+        (None, Some(branch), _) => short(&format!("branch {branch}")),
+        (None, None, Some(Exit::Code(code))) if state.phase.is_over() => format!("exit code {code}"),
+        _ => String::new(),
+    }
+}
+
+/// Who waits for a human: `[kind, id, text]`.
+fn waiting(app: &App) -> Result<Vec<Value>> {
+    let (all, _) = workers::list(&app.layout)?;
+    let mut found = Vec::new();
+    for worker in all.iter().filter(|worker| worker.state.needs_human()) {
+        let text = worker.state.flag.as_ref().map(|flag| flag.text.clone());
+        found.push(json!({ "worker": worker.spec.id, "ask": worker.state.ask, "text": text }));
+    }
+    let closed = records::peek_beat(&app.layout)?.closed_asks;
+    let (asks, _) = records::asks(&app.layout)?;
+    for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
+        if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::State::Open {
+            found.push(json!({ "worker": null, "ask": ask.id, "text": ask.text }));
+        }
+    }
+    Ok(found)
+}
+
+/// Waits until something needs a human. Exit 3: something does, and is named. 0: nothing can come. 1: time is up.
+pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
+    let cancel = Cancel::on_signals()?;
+    let deadline = args.timeout.map(Deadline::after_ms);
+    loop {
+        let found = waiting(app)?;
+        if !found.is_empty() {
+            say_waiting(args, &found);
+            return Ok(3);
+        }
+        let (all, problems) = workers::list(&app.layout)?;
+        let live = all.iter().any(|worker| !worker.state.phase.is_over()) || !problems.is_empty();
+        if !live && lock::holder(&app.layout.pulse_lock()).is_none() {
+            if args.json {
+                print::json(&envelope("waiting", json!([])));
+            } else {
+                print::line("nothing can come: there is no pulse and no worker");
+            }
+            return Ok(0);
+        }
+        if deadline.as_ref().is_some_and(Deadline::passed) || cancel.is_set() {
+            if args.json {
+                print::json(&envelope("waiting", json!([])));
+            }
+            return Ok(1);
+        }
+        let left =
+            deadline.as_ref().map_or(LOOK_MS, |d| i64::try_from(d.left().as_millis()).unwrap_or(LOOK_MS));
+        wait_readable(&[&cancel.fd()], left.clamp(1, LOOK_MS));
+    }
+}
+
+fn say_waiting(args: &WaitArgs, found: &[Value]) {
+    if args.json {
+        return print::json(&envelope("waiting", json!(found)));
+    }
+    for item in found {
+        let text = clip(&visible(item["text"].as_str().unwrap_or_default(), false), 100);
+        match (item["worker"].as_str(), item["ask"].as_str()) {
+            (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} (looop attach {worker})")),
+            (worker, Some(ask)) => {
+                let worker = worker.map(|worker| format!("{worker} ")).unwrap_or_default();
+                print::line(&format!("{worker}{ask}: {text} (looop asks)"));
+            }
+            (None, None) => {}
+        }
+    }
+}

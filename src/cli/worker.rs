@@ -1,0 +1,194 @@
+//! `looop worker start`, and the verbs of a human on one worker: `kill`, `flag`, `unflag`, `tell`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::ls::Chosen;
+use super::{App, complete, input, ls, print};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::wire::Request;
+use crate::store::{lock, mail, workers};
+use crate::sys::clock::{self, Deadline};
+use crate::sys::detach;
+use crate::sys::signal::Cancel;
+use crate::sys::spawn::pause_ms;
+use crate::worker::client;
+use crate::worker::start::{Starter, Wanted};
+
+/// What there is about workers besides the verbs on one of them.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Start a worker by hand. Prints its id.
+    Start(StartArgs),
+}
+
+/// Arguments of `looop worker start`.
+#[derive(Debug, clap::Args)]
+pub struct StartArgs {
+    /// The worker's name.
+    id: String,
+    /// What it is told; `-` for stdin.
+    brief: Option<String>,
+    /// The goal that it works for; no other worker can work for it meanwhile.
+    #[arg(long, value_name = "GOAL")]
+    goal: Option<Name>,
+    /// The runner; the config's when absent.
+    #[arg(long, value_name = "NAME", conflicts_with = "argv")]
+    runner: Option<String>,
+    /// A git repository: it works on a private clone, and its commits come back as branch looop/<id>.
+    #[arg(long, value_name = "DIR")]
+    repo: Option<PathBuf>,
+    /// An entry of `verify` in the config; it decides whether the work is done.
+    #[arg(long, value_name = "NAME")]
+    verify: Vec<String>,
+    /// Something that only this worker may work on.
+    #[arg(long, value_name = "NAME")]
+    claim: Vec<String>,
+    /// The directory it runs in; an empty one of its own when absent.
+    #[arg(long, value_name = "DIR", conflicts_with = "repo")]
+    cwd: Option<PathBuf>,
+    /// A command to run instead of a runner's.
+    #[arg(last = true)]
+    argv: Vec<String>,
+}
+
+/// Arguments of a verb on one worker.
+#[derive(Debug, clap::Args)]
+pub struct OneArgs {
+    /// The worker, or the unique beginning of its name; the newest flagged one when absent.
+    #[arg(add = complete::worker_ids())]
+    id: Option<String>,
+}
+
+/// Arguments of `looop kill`.
+#[derive(Debug, clap::Args)]
+pub struct KillArgs {
+    /// The worker, or the unique beginning of its name.
+    #[arg(add = complete::worker_ids())]
+    id: String,
+}
+
+/// Arguments of `looop flag`.
+#[derive(Debug, clap::Args)]
+pub struct FlagArgs {
+    /// For a human: the worker. Inside a worker: what a human is needed for.
+    words: Vec<String>,
+}
+
+/// Arguments of `looop tell`.
+#[derive(Debug, clap::Args)]
+pub struct TellArgs {
+    /// The worker, or the unique beginning of its name.
+    #[arg(add = complete::worker_ids())]
+    id: String,
+    /// The text; `-` for stdin.
+    text: String,
+}
+
+/// How long a worker may take to end, in milliseconds.
+const END_MS: i64 = 45_000;
+
+/// Starts a worker.
+pub fn run(app: &App, verb: Verb) -> Result<u8> {
+    let Verb::Start(args) = verb;
+    let brief = match args.brief.as_deref() {
+        Some("-") => input::stdin("the brief")?,
+        Some(text) => text.to_owned(),
+        None => String::new(),
+    };
+    let config = app.config()?;
+    let cancel = Cancel::on_signals()?;
+    let starter = Starter { layout: &app.layout, settings: &config.settings, cancel: &cancel, now: app.now };
+    let wanted = Wanted {
+        id: args.id.clone(),
+        goal: args.goal,
+        runner: args.runner,
+        argv: args.argv,
+        brief,
+        verify: args.verify,
+        claims: args.claim,
+        repo: args.repo.map(|dir| app.env.here(&dir)),
+        cwd: args.cwd.map(|dir| app.env.here(&dir)),
+        by: "human".to_owned(),
+    };
+    match starter.start(&wanted)? {
+        Ok(spec) => {
+            print::line(spec.id.as_str());
+            Ok(0)
+        }
+        Err(why) => Err(Fault::failed(format!("could not start worker {}: {why}", args.id)).into()),
+    }
+}
+
+/// Ends a worker and waits for its end.
+pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
+    let worker = ls::choose(app, Some(&args.id), Chosen::Any)?;
+    let id = worker.spec.id.clone();
+    if worker.state.phase.is_over() {
+        let word = worker.state.phase.word();
+        return Err(Fault::failed(format!("could not end worker {id}: it has ended already ({word})")).into());
+    }
+    let dir = app.layout.worker(&id);
+    let supervisor = &worker.state.supervisor;
+    // A supervisor that does not listen is told by a signal, which it heeds as well.
+    if client::call(&dir.attach_socket(), Request::Kill).is_err() {
+        detach::signal(supervisor.pid, supervisor.start, false);
+    }
+    let deadline = Deadline::after_ms(END_MS);
+    while workers::is_alive(&dir)? {
+        if deadline.passed() {
+            let fault = Fault::failed(format!("could not end worker {id}: its supervisor still lives"));
+            return Err(fault.hint(format!("process {} is its supervisor", supervisor.pid)).into());
+        }
+        pause_ms(10);
+    }
+    let phase = workers::load(&app.layout, &id)?.map_or("put away", |worker| worker.state.phase.word());
+    print::line(&format!("{id}: {phase}"));
+    Ok(0)
+}
+
+/// Inside a worker: calls for a human. By hand: flags a worker, so that it is not forgotten.
+pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
+    if let Some(socket) = app.inside_worker() {
+        client::call(&socket, Request::Flag { text: args.words.join(" ") })?;
+        return Ok(0);
+    }
+    app.human_only("flag a worker")?;
+    let id = args.words.first().map(String::as_str);
+    let worker = ls::choose(app, id, Chosen::Live)?;
+    let text = args.words.get(1..).unwrap_or_default().join(" ");
+    let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
+    client::call(&app.layout.worker(&worker.spec.id).attach_socket(), Request::Flag { text })?;
+    Ok(0)
+}
+
+/// Takes a flag down.
+pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
+    if let Some(socket) = app.inside_worker() {
+        client::call(&socket, Request::Unflag)?;
+        return Ok(0);
+    }
+    app.human_only("unflag a worker")?;
+    let worker = ls::choose(app, args.id.as_deref(), Chosen::Live)?;
+    client::call(&app.layout.worker(&worker.spec.id).attach_socket(), Request::Unflag)?;
+    Ok(0)
+}
+
+/// Sends a text to a worker.
+pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
+    let worker = ls::choose(app, Some(&args.id), Chosen::Live)?;
+    let text = if args.text == "-" { input::stdin("the text")? } else { args.text.clone() };
+    if text.trim().is_empty() {
+        return Err(Fault::usage("could not tell the worker: the text is empty").into());
+    }
+    if text.len() > crate::model::decision::MAX_TEXT_BYTES {
+        return Err(Fault::usage("could not tell the worker: the text is too long").into());
+    }
+    let told = mail::Told { by: "human".to_owned(), at_ms: clock::now().unix_ms, text };
+    let _store = lock::store(&app.layout.store_lock())?;
+    mail::tell(&app.layout.worker(&worker.spec.id), &told)?;
+    print::line(&format!("told {}; it reads it with `looop told`", worker.spec.id));
+    Ok(0)
+}

@@ -1,0 +1,68 @@
+//! What is wrong with a config file, in words by which it can be mended.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::form::{Boxing, SandboxFile};
+use crate::model::fault::Fault;
+
+/// A config that others can write is not read.
+pub(super) fn refuse_shared(path: &Path) -> Result<()> {
+    let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
+    if meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let shown = path.display();
+    let what =
+        format!("could not use the config `{shown}`: others can write it (mode {:o})", meta.mode() & 0o777);
+    Err(Fault::usage(what).hint(format!("chmod go-w {shown}")).into())
+}
+
+/// A sandbox that was asked for by name and cannot be had stops everything, so that nothing runs unboxed
+/// that was meant to be boxed.
+pub(super) fn refuse_unhad_sandbox(path: &Path, sandbox: &SandboxFile) -> Result<()> {
+    let asked = [
+        ("decide", sandbox.decide),
+        ("sensor", sandbox.sensor),
+        ("run", sandbox.run),
+        ("verify", sandbox.verify),
+        ("worker", sandbox.worker),
+    ];
+    match asked.iter().find(|(_, level)| matches!(level, Some(Boxing::Full | Boxing::Partial))) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let what = format!(
+                "could not use the config `{}`: sandbox.{name} asks for a sandbox that this version does not have",
+                path.display()
+            );
+            Err(Fault::usage(what).hint("set it to \"auto\" or \"none\"").into())
+        }
+    }
+}
+
+/// Words a JSON error so that it can be mended: where it is, and the nearest key that is known.
+pub(super) fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let cause = text.split(" at line ").next().unwrap_or(&text);
+    let place = format!("{}:{}:{}", path.display(), error.line(), error.column());
+    // serde words it as: unknown field `a`, expected one of `b`, `c`
+    let quoted: Vec<&str> = cause.split('`').skip(1).step_by(2).collect();
+    match quoted.split_first() {
+        Some((key, known)) if cause.starts_with("unknown field") => {
+            let fault =
+                Fault::usage(format!("could not read the config: {place}: `{key}` is not a key here"));
+            let near = known
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+            match near {
+                Some(near) => {
+                    fault.hint(format!("did you mean `{near}`? Keys here are: {}", known.join(", "))).into()
+                }
+                None => fault.into(),
+            }
+        }
+        _ => Fault::usage(format!("could not read the config: {place}: {cause}")).into(),
+    }
+}

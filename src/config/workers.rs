@@ -1,0 +1,112 @@
+//! What the config says about workers: runners that can work, checks, limits.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::form::{ConfigFile, VerifyFile};
+use super::{Env, dollars, usage};
+use crate::model::lease::Ttl;
+use crate::model::settings::{WorkerRunner, Workers};
+use crate::model::worker::WorkerLimits;
+
+/// What every worker runner is told first: the brief is a file, because it may be long.
+const READ_BRIEF: &str =
+    "Read the file {brief} and do what it says. When all of it is done, run `looop done`, which ends you.";
+
+/// A runner that looop knows. None is told to skip its own questions: those are noticed and flagged.
+struct BuiltIn {
+    name: &'static str,
+    argv: &'static [&'static str],
+    env: &'static [&'static str],
+    /// The option that says how hard it thinks.
+    effort: &'static str,
+}
+
+const BUILT_IN: [BuiltIn; 2] = [
+    BuiltIn {
+        name: "claude",
+        // Its brief and looop are all that it need not ask for. The option takes words to the end of the line.
+        argv: &["claude", READ_BRIEF, "--allowedTools", "Read(/{brief})", "Bash(looop:*)"],
+        env: &[
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "ANTHROPIC_BASE_URL",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "CLAUDE_CONFIG_DIR",
+        ],
+        effort: "--effort",
+    },
+    BuiltIn {
+        name: "pi",
+        argv: &["pi", "--extension", "{status}", READ_BRIEF],
+        env: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "PI_OFFLINE"],
+        effort: "--thinking",
+    },
+];
+
+/// The part of the settings that is about workers.
+pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers> {
+    let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
+    let mut runners: BTreeMap<String, WorkerRunner> = BTreeMap::new();
+    for BuiltIn { name, argv, env, effort } in BUILT_IN {
+        let mut runner = WorkerRunner { argv: strings(argv), env: strings(env) };
+        if let Some(own) = parsed.runners.get(name) {
+            for (option, value) in [(effort, &own.effort), ("--model", &own.model)] {
+                if let Some(value) = value {
+                    runner.argv.splice(1..1, [option.to_owned(), value.clone()]);
+                }
+            }
+            runner.env.extend(own.env.iter().cloned());
+        }
+        runners.insert(name.to_owned(), runner);
+    }
+    for (name, own) in &parsed.runners {
+        if let Some(argv) = &own.worker {
+            if argv.is_empty() {
+                return Err(usage(format!(
+                    "could not use the config `{}`: runners.{name}.worker is empty",
+                    path.display()
+                )));
+            }
+            runners.insert(name.clone(), WorkerRunner { argv: argv.clone(), env: own.env.clone() });
+        }
+    }
+    let mut verify = BTreeMap::new();
+    for (name, entry) in &parsed.verify {
+        let checks = match entry {
+            VerifyFile::One(argv) => vec![argv.clone()],
+            VerifyFile::All(all) => all.clone(),
+        };
+        if checks.is_empty() || checks.iter().any(|argv| argv.first().is_none_or(String::is_empty)) {
+            return Err(usage(format!(
+                "could not use the config `{}`: verify.{name} is an empty command",
+                path.display()
+            )));
+        }
+        verify.insert(name.clone(), checks);
+    }
+    let base = WorkerLimits::default();
+    let limits = &parsed.limits;
+    let ttl_s = limits.lease_ttl.map_or(base.ttl_s, |span| u64::try_from(span.0 / 1000).unwrap_or(0));
+    Ttl::try_from(ttl_s).map_err(|why| {
+        usage(format!("could not use the config `{}`: limits.lease_ttl: {why}", path.display()))
+    })?;
+    let runner = env.get("LOOOP_WORKER").map(str::to_owned).or_else(|| parsed.worker.clone());
+    Ok(Workers {
+        runner,
+        runners,
+        verify,
+        notify: parsed.notify.clone(),
+        limits: WorkerLimits {
+            wall_ms: limits.worker_wall.map_or(base.wall_ms, |span| span.0.max(1)),
+            idle_ms: limits.worker_idle.map_or(base.idle_ms, |span| span.0.max(1)),
+            verify_ms: limits.verify_timeout.map_or(base.verify_ms, |span| span.0.max(1)),
+            cost_micros: dollars(parsed.budget.worker_usd, "budget.worker_usd", path)?,
+            ttl_s,
+            ..base
+        },
+        tmux: env.get("TMUX").map(str::to_owned),
+    })
+}

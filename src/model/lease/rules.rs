@@ -1,0 +1,114 @@
+//! Pure. The rules of leases: whether a holder lives, who is given a lease under which epoch, and who still has it.
+
+use super::{Alive, Claimant, Found, Grant, Here, Holder, Lease, Lost, Refusal, Standing};
+use crate::model::beat::Started;
+use crate::model::name::Name;
+use crate::model::worker::Holding;
+
+/// More epochs than one resource is given between two files that could not be read.
+const GAP: u64 = 1 << 32;
+
+/// Whether a lease's holder lives, from the lock that a worker's supervisor holds (none: it could not be looked at)
+/// and from who that supervisor says it is. A worker of the same name may have come after the one that took it.
+pub fn alive(lease: &Lease, locked: Option<bool>, supervisor: Option<&Started>) -> Alive {
+    match (locked, supervisor) {
+        (Some(false), _) => Alive::No,
+        (Some(true), Some(now)) => {
+            let same = (now.pid, now.start, now.boot.as_str()) == (lease.pid, lease.pid_start, &*lease.boot);
+            if same { Alive::Yes } else { Alive::No }
+        }
+        (Some(true), None) | (None, _) => Alive::Unknown,
+    }
+}
+
+/// Gives a lease to whoever may have it. A new holder gets a new epoch, always; the present one keeps its own.
+///
+/// # Errors
+/// A [`Refusal`] while somebody else has it.
+pub fn acquire(
+    resource: &Name,
+    found: &Found,
+    floor: u64,
+    claimant: &Claimant,
+    here: &Here,
+    alive: Alive,
+) -> Result<Grant, Refusal> {
+    let lease = match found {
+        Found::Absent => return Ok(give(resource, floor, floor, claimant, here, None)),
+        Found::Corrupt(why) => {
+            let (floor, note) = (floor_after(found, floor), format!("its file was corrupt: {why}"));
+            return Ok(give(resource, floor, floor, claimant, here, Some(note)));
+        }
+        Found::Lease(lease) => lease,
+    };
+    let standing = lease.standing(here, alive);
+    let is_own = lease.is_of(claimant, here);
+    let refuse = |free_in_ms| Refusal { holder: lease.holder.clone(), epoch: lease.epoch, free_in_ms };
+    let free = match (&lease.holder, standing) {
+        (Holder::Worker(_), _) | (_, Standing::Held(_)) if is_own => {
+            let lease = Lease { renewed_mono_ms: here.mono_ms, ttl_s: claimant.ttl, ..lease.clone() };
+            return Ok(Grant { lease, floor, note: None });
+        }
+        // One lock is all that the workers of one name ever have, and this claimant has it.
+        (Holder::Worker(_), _) if lease.holder == claimant.holder && lease.boot == here.boot => {
+            "it began anew"
+        }
+        (_, Standing::Free(why)) => why,
+        (_, Standing::Held(ms)) => return Err(refuse(Some(ms))),
+        (_, Standing::Foreign) => return Err(refuse(None)),
+    };
+    let note = format!("taken from {} (epoch {}): {free}", lease.holder.words(), lease.epoch);
+    Ok(give(resource, lease.epoch.max(floor), floor, claimant, here, Some(note)))
+}
+
+fn give(
+    resource: &Name,
+    last: u64,
+    floor: u64,
+    claimant: &Claimant,
+    here: &Here,
+    note: Option<String>,
+) -> Grant {
+    let lease = Lease {
+        resource: resource.clone(),
+        holder: claimant.holder.clone(),
+        pid: claimant.pid,
+        pid_start: claimant.pid_start,
+        pid_ns: claimant.pid_ns,
+        host: here.host.clone(),
+        boot: here.boot.clone(),
+        epoch: last.saturating_add(1),
+        acquired: here.unix_ms,
+        renewed_mono_ms: here.mono_ms,
+        ttl_s: claimant.ttl,
+    };
+    Grant { lease, floor, note }
+}
+
+/// The lease that this holder still has under this epoch.
+///
+/// # Errors
+/// [`Lost`], with who has it now.
+pub fn held<'a>(found: &'a Found, holder: &Holder, holding: &Holding) -> Result<&'a Lease, Lost> {
+    match found.lease() {
+        Some(lease) if lease.may_write(holder, holding.epoch) => Ok(lease),
+        other => {
+            let to = other.map(|lease| (lease.holder.clone(), lease.epoch));
+            Err(Lost { holding: holding.clone(), to })
+        }
+    }
+}
+
+/// The same lease, good from now on again.
+pub fn renewed(lease: &Lease, mono_ms: i64) -> Lease {
+    Lease { renewed_mono_ms: mono_ms, ..lease.clone() }
+}
+
+/// What the floor is to be before a file goes: no epoch that it had is given again.
+pub fn floor_after(found: &Found, floor: u64) -> u64 {
+    match found {
+        Found::Absent => floor,
+        Found::Corrupt(_) => floor.saturating_add(GAP),
+        Found::Lease(lease) => floor.max(lease.epoch),
+    }
+}

@@ -1,0 +1,383 @@
+//! The rules of leases over every order of events: workers that start, stop, die and write, clocks that jump, boots.
+//!
+//! A worker that is stopped, for however long, is one of which no event comes; so every pause is among the orders.
+//! The rules are the ones that ship. A mutant bends what goes in or comes out of them, and each must be caught.
+
+#![allow(clippy::disallowed_macros, reason = "the size of a search is worth a line")]
+
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
+
+use super::*;
+use crate::model::beat::Started;
+
+/// The lifetime of every lease here, and the step of the clock.
+const TTL_MS: i64 = 5_000;
+/// How far the search goes: boots, steps of a boot's clock, starts, changes of holder, corrupted files.
+const BOUND: Bound = Bound { boots: 1, mono: 2, starts: 3, grants: 3, corruptions: 1 };
+
+#[derive(Clone, Copy)]
+struct Bound {
+    boots: u8,
+    mono: u8,
+    starts: u8,
+    grants: u8,
+    corruptions: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mutant {
+    TakeoverKeepsEpoch,
+    PidWithoutStart,
+    HalfThePatienceAndNoFence,
+    FenceOutsideTheLock,
+    ReleaseForgetsEpoch,
+    CorruptIsAbsent,
+    UnknownIsDead,
+}
+
+/// A worker's supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Life {
+    pid: u32,
+    start: u64,
+    /// The epoch under which it believes to have the lease.
+    epoch: Option<u64>,
+    /// It was let through the fence and has not written; only a mutant lets go of the lock there.
+    passed: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct World {
+    found: Found,
+    floor: u64,
+    boot: u8,
+    mono: u8,
+    /// Processes since boot, of either machine: the start of the next one.
+    clocks: [u64; 2],
+    workers: Vec<Option<Life>>,
+    /// The newest epoch that was given, and the newest under which something was written.
+    given: u64,
+    written: u64,
+    counts: (u8, u8, u8),
+    broken: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Event {
+    Start(usize),
+    Crash(usize),
+    /// The second value: whether the holder's life can be seen.
+    Acquire(usize, bool),
+    Renew(usize),
+    Release(usize),
+    Write(usize),
+    HumanReleases,
+    Corrupt,
+    Tick,
+    ClockBack,
+    Reboot,
+}
+
+struct Leases {
+    workers: usize,
+    /// The last worker is on a machine of its own that shares the files.
+    far: bool,
+    mutant: Option<Mutant>,
+}
+
+impl Leases {
+    fn is_far(&self, w: usize) -> bool {
+        self.far && w + 1 == self.workers
+    }
+
+    fn has(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    fn here(&self, world: &World, w: usize) -> Here {
+        let (host, boot) = if self.is_far(w) { ("far", 99) } else { ("box", world.boot) };
+        let mono_ms = i64::from(world.mono) * TTL_MS;
+        Here { host: host.to_owned(), boot: boot.to_string(), mono_ms, unix_ms: 0 }
+    }
+
+    fn started(&self, world: &World, w: usize) -> Option<Started> {
+        let life = world.workers[w].as_ref()?;
+        let start = if self.has(Mutant::PidWithoutStart) { 0 } else { life.start };
+        Some(Started { pid: life.pid, start, boot: self.here(world, w).boot })
+    }
+
+    fn claimant(&self, world: &World, w: usize) -> Option<Claimant> {
+        let Started { pid, start, .. } = self.started(world, w)?;
+        let ttl = Ttl::try_from(5).unwrap();
+        Some(Claimant { holder: holder(w), pid, pid_start: start, pid_ns: 1, ttl })
+    }
+
+    /// The process that really has taken this lease, where it lives.
+    fn owner(&self, world: &World, lease: &Lease) -> Option<usize> {
+        (0..self.workers).find(|w| {
+            let life = world.workers[*w].as_ref();
+            lease.holder == holder(*w) && life.is_some_and(|life| life.epoch == Some(lease.epoch))
+        })
+    }
+
+    /// The rule that is checked, as the store asks it.
+    fn ask(&self, world: &World, w: usize, sees: bool) -> Option<Result<Grant, Refusal>> {
+        let claimant = self.claimant(world, w)?;
+        let mut here = self.here(world, w);
+        let life = world.found.lease().map_or(Alive::Unknown, |lease| {
+            let of = (0..self.workers).find(|of| lease.holder == holder(*of)).unwrap();
+            let locked = (sees && !self.is_far(w) && !self.is_far(of)).then_some(world.workers[of].is_some());
+            alive(lease, locked, self.started(world, of).as_ref())
+        });
+        let life = match life {
+            Alive::Unknown if self.has(Mutant::UnknownIsDead) => Alive::No,
+            other => other,
+        };
+        if self.has(Mutant::HalfThePatienceAndNoFence) {
+            here.mono_ms += TTL_MS;
+        }
+        let found = match &world.found {
+            Found::Corrupt(_) if self.has(Mutant::CorruptIsAbsent) => &Found::Absent,
+            other => other,
+        };
+        let mut asked = acquire(&door(), found, world.floor, &claimant, &here, life);
+        if let (Ok(grant), Some(old), true) =
+            (&mut asked, world.found.lease(), self.has(Mutant::TakeoverKeepsEpoch))
+        {
+            grant.lease.epoch = old.epoch;
+        }
+        Some(asked)
+    }
+
+    fn passes(&self, world: &World, w: usize) -> bool {
+        let epoch = world.workers[w].as_ref().and_then(|life| life.epoch);
+        epoch.is_some_and(|epoch| {
+            let holding = Holding { resource: door(), epoch };
+            self.has(Mutant::HalfThePatienceAndNoFence) || held(&world.found, &holder(w), &holding).is_ok()
+        })
+    }
+
+    fn acquire(&self, world: &mut World, w: usize, sees: bool) -> Option<()> {
+        let grant = self.ask(world, w, sees)?.ok()?;
+        let epoch = grant.lease.epoch;
+        let again = world.workers[w].as_ref()?.epoch == Some(epoch) && world.given == epoch;
+        if !again && epoch <= world.given {
+            world.broken = Some("an epoch was given twice");
+        }
+        let robbed = world.found.lease().filter(|old| self.owner(world, old).is_some_and(|of| of != w));
+        if robbed.is_some_and(|old| old.age_ms(&self.here(world, w)) < 2 * TTL_MS) {
+            world.broken = Some("a lease was taken from a living holder before its time");
+        }
+        world.given = world.given.max(epoch);
+        world.counts.1 += u8::from(!again);
+        (world.floor, world.found) = (grant.floor, Found::Lease(grant.lease));
+        world.workers[w].as_mut()?.epoch = Some(epoch);
+        Some(())
+    }
+
+    fn write(&self, world: &mut World, w: usize) -> Option<()> {
+        let passes = self.passes(world, w);
+        let life = world.workers[w].as_mut()?;
+        if self.has(Mutant::FenceOutsideTheLock) && !life.passed {
+            life.passed = passes;
+            return passes.then_some(());
+        }
+        if !passes && !life.passed {
+            return None;
+        }
+        life.passed = false;
+        let epoch = life.epoch?;
+        if epoch < world.written {
+            world.broken = Some("an older epoch wrote after a newer one");
+        }
+        world.written = world.written.max(epoch);
+        Some(())
+    }
+
+    /// The file goes, by its holder's wish or a human's.
+    fn release(&self, world: &mut World) {
+        if !self.has(Mutant::ReleaseForgetsEpoch) {
+            world.floor = floor_after(&world.found, world.floor);
+        }
+        world.found = Found::Absent;
+    }
+}
+
+fn door() -> Name {
+    Name::parse("door").unwrap()
+}
+
+fn holder(w: usize) -> Holder {
+    Holder::Worker(Name::parse(&format!("w{w}")).unwrap())
+}
+
+impl Model for Leases {
+    type State = World;
+    type Action = Event;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            found: Found::Absent,
+            floor: 0,
+            boot: 0,
+            mono: 0,
+            clocks: [0, 0],
+            workers: vec![None; self.workers],
+            given: 0,
+            written: 0,
+            counts: (0, 0, 0),
+            broken: None,
+        }]
+    }
+
+    fn actions(&self, world: &World, events: &mut Vec<Event>) {
+        for (w, life) in world.workers.iter().enumerate() {
+            match life {
+                None => events.push(Event::Start(w)),
+                Some(_) => events.extend([
+                    Event::Crash(w),
+                    Event::Acquire(w, true),
+                    Event::Acquire(w, false),
+                    Event::Renew(w),
+                    Event::Release(w),
+                    Event::Write(w),
+                ]),
+            }
+        }
+        events.extend([Event::HumanReleases, Event::Corrupt, Event::Tick, Event::ClockBack, Event::Reboot]);
+    }
+
+    fn next_state(&self, last: &World, event: Event) -> Option<World> {
+        let mut world = last.clone();
+        match event {
+            Event::Start(w) => {
+                // The lowest number that is free, so that numbers come back as soon as they can.
+                let taken = |pid: u32| world.workers.iter().flatten().any(|life| life.pid == pid);
+                let pid = (1..).find(|pid| !taken(*pid))?;
+                let clock = &mut world.clocks[usize::from(self.is_far(w))];
+                let start = *clock;
+                *clock += 1;
+                world.workers[w] = Some(Life { pid, start, epoch: None, passed: false });
+                world.counts.0 += 1;
+            }
+            Event::Crash(w) => world.workers[w] = None,
+            Event::Acquire(w, sees) => self.acquire(&mut world, w, sees)?,
+            Event::Renew(w) if self.passes(&world, w) => {
+                let lease = renewed(world.found.lease()?, self.here(&world, w).mono_ms);
+                world.found = Found::Lease(lease);
+            }
+            Event::Release(w) if self.passes(&world, w) => {
+                self.release(&mut world);
+                world.workers[w].as_mut()?.epoch = None;
+            }
+            Event::Renew(_) | Event::Release(_) => return None,
+            Event::Write(w) => self.write(&mut world, w)?,
+            Event::HumanReleases if world.found != Found::Absent => self.release(&mut world),
+            Event::HumanReleases => return None,
+            Event::Corrupt if matches!(world.found, Found::Corrupt(_)) => return None,
+            Event::Corrupt => {
+                world.found = Found::Corrupt(String::new());
+                world.counts.2 += 1;
+            }
+            Event::Tick => world.mono += 1,
+            Event::ClockBack => world.mono = 0,
+            Event::Reboot => {
+                (world.boot, world.mono, world.clocks[0]) = (world.boot + 1, 0, 0);
+                let near = (0..self.workers).filter(|w| !self.is_far(*w));
+                near.for_each(|w| world.workers[w] = None);
+            }
+        }
+        Some(world)
+    }
+
+    fn within_boundary(&self, world: &World) -> bool {
+        let (starts, grants, corruptions) = world.counts;
+        world.boot <= BOUND.boots
+            && world.mono <= BOUND.mono
+            && starts <= BOUND.starts
+            && grants <= BOUND.grants
+            && corruptions <= BOUND.corruptions
+    }
+
+    fn properties(&self) -> Vec<Property<Leases>> {
+        vec![
+            Property::always("one at most passes the fence", |leases: &Leases, world: &World| {
+                (0..leases.workers).filter(|w| leases.passes(world, *w)).count() <= 1
+            }),
+            Property::always("no step is wrong", |_, world: &World| world.broken.is_none()),
+            Property::always("a dead holder's lease can be had", |leases: &Leases, world: &World| {
+                let Some(lease) = world.found.lease() else { return true };
+                let dead = lease.host == "box" && leases.owner(world, lease).is_none();
+                let mut near = (0..leases.workers).filter(|w| !leases.is_far(*w));
+                !dead || near.all(|w| leases.ask(world, w, true).is_none_or(|asked| asked.is_ok()))
+            }),
+            Property::always("what nobody renews can be had", |leases: &Leases, world: &World| {
+                let Some(lease) = world.found.lease() else { return true };
+                let late = |w| {
+                    let here = leases.here(world, w);
+                    here.host == lease.host && lease.age_ms(&here) >= 2 * TTL_MS
+                };
+                let mut all = (0..leases.workers).filter(|w| late(*w));
+                all.all(|w| leases.ask(world, w, false).is_none_or(|asked| asked.is_ok()))
+            }),
+            // What the search must have come by, else it proves nothing.
+            Property::sometimes("somebody alive is shut out", |leases: &Leases, world: &World| {
+                let believes = |w: usize| world.workers[w].as_ref().is_some_and(|life| life.epoch.is_some());
+                (0..leases.workers).filter(|w| believes(*w)).count() > 1 && world.written == world.given
+            }),
+            Property::sometimes("a number came back in the same name", |_, world: &World| {
+                world.found.lease().is_some_and(|lease| {
+                    world.workers.iter().enumerate().any(|(w, life)| {
+                        let life = life.as_ref().filter(|_| lease.holder == holder(w));
+                        life.is_some_and(|life| life.pid == lease.pid && life.start != lease.pid_start)
+                    })
+                })
+            }),
+        ]
+    }
+}
+
+fn search(workers: usize, far: bool, depth: usize) {
+    let checked = Leases { workers, far, mutant: None }.checker().target_max_depth(depth).spawn_bfs().join();
+    println!(
+        "{workers} workers{}: {} states, of them {} unlike each other, depth {}",
+        if far { ", one far away" } else { "" },
+        checked.state_count(),
+        checked.unique_state_count(),
+        checked.max_depth()
+    );
+    checked.assert_properties();
+}
+
+#[test]
+fn every_order_of_events_keeps_the_promises() {
+    search(2, false, 30);
+    search(2, true, 30);
+    search(3, false, 9);
+    search(3, true, 9);
+}
+
+#[test]
+fn every_mutant_of_the_rules_is_caught() {
+    for mutant in [
+        Mutant::TakeoverKeepsEpoch,
+        Mutant::PidWithoutStart,
+        Mutant::HalfThePatienceAndNoFence,
+        Mutant::FenceOutsideTheLock,
+        Mutant::ReleaseForgetsEpoch,
+        Mutant::CorruptIsAbsent,
+        Mutant::UnknownIsDead,
+    ] {
+        let checked = Leases { workers: 2, far: false, mutant: Some(mutant) }
+            .checker()
+            .finish_when(HasDiscoveries::AnyFailures)
+            .spawn_bfs()
+            .join();
+        let mut wrong = checked.discoveries();
+        wrong.retain(|name, _| checked.model().property(name).expectation == Expectation::Always);
+        assert!(!wrong.is_empty(), "{mutant:?} is as good as the rules");
+        for (name, path) in wrong {
+            println!("{mutant:?} breaks \"{name}\" by {:?}", path.into_actions());
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Texts for a worker: written by a human or a move, read by the worker once.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, Keep};
+use super::layout::WorkerDir;
+use crate::model::wire::MAX_TEXT;
+
+/// The most that may wait for one worker, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+/// One text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// Who sent it: a beat's id, or `human`.
+    pub by: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// The text.
+    pub text: String,
+}
+
+/// Sends a text to a worker. The caller holds the store's lock.
+///
+/// # Errors
+/// When too much waits already, or it cannot be written.
+pub fn tell(dir: &WorkerDir, told: &Told) -> Result<()> {
+    anyhow::ensure!(
+        told.text.len() <= MAX_TEXT,
+        "could not tell the worker: the text is longer than {} KiB",
+        MAX_TEXT / 1024
+    );
+    let waiting = std::fs::metadata(dir.told()).map_or(0, |meta| meta.len());
+    anyhow::ensure!(
+        waiting as usize + told.text.len() < MAX_BYTES / 2,
+        "could not tell the worker: {} KiB of texts wait that it has not read",
+        waiting / 1024
+    );
+    let line = serde_json::to_string(told).context("could not write a text for a worker as JSON")?;
+    file::append_line(&dir.told(), &line, Keep::Durable)
+}
+
+/// True when a text of this sender was sent to the worker, read or not.
+///
+/// # Errors
+/// When that cannot be found out.
+pub fn has_from(dir: &WorkerDir, by: &str) -> Result<bool> {
+    let both = read(&dir.told_read())?.into_iter().chain(read(&dir.told())?);
+    Ok(both.into_iter().any(|told| told.by == by))
+}
+
+/// Takes texts that were not read, oldest first, as many as fit into `cap` bytes, and at least one.
+/// The caller holds the store's lock.
+///
+/// # Errors
+/// When they cannot be read, or not be marked as read: then they come again.
+pub fn take(dir: &WorkerDir, cap: usize) -> Result<Vec<Told>> {
+    let mut waiting = read(&dir.told())?;
+    let mut bytes = 0;
+    let fits = waiting.iter().take_while(|told| {
+        bytes += told.text.len();
+        bytes <= cap
+    });
+    let count = fits.count().max(usize::from(!waiting.is_empty()));
+    let rest = waiting.split_off(count);
+    for told in &waiting {
+        let line = serde_json::to_string(told).context("could not write a text for a worker as JSON")?;
+        file::append_line(&dir.told_read(), &line, Keep::Whole)?;
+    }
+    if rest.is_empty() {
+        file::remove(&dir.told())?;
+    } else {
+        let lines = rest.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
+        let text = lines.context("could not write texts for a worker as JSON")?.join("\n") + "\n";
+        file::write(&dir.told(), text.as_bytes(), 0o600, Keep::Durable)?;
+    }
+    Ok(waiting)
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<Told>> {
+    let text =
+        file::read_text(path, 64 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
+    // A line that a crash tore is no text.
+    Ok(text.unwrap_or_default().lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Told {
+        Told { by: "human".to_owned(), at_ms: 1, text: text.to_owned() }
+    }
+
+    #[test]
+    fn texts_are_read_once_and_in_order() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = WorkerDir(temp.path().to_owned());
+        assert!(take(&dir, 100).unwrap().is_empty());
+        for text in ["one", "two", "three"] {
+            tell(&dir, &told(text)).unwrap();
+        }
+        assert_eq!(take(&dir, 7).unwrap(), [told("one"), told("two")]);
+        assert!(has_from(&dir, "human").unwrap());
+        assert_eq!(take(&dir, 100).unwrap(), [told("three")]);
+        assert!(take(&dir, 100).unwrap().is_empty());
+        assert!(has_from(&dir, "human").unwrap() && !has_from(&dir, "b1").unwrap());
+    }
+
+    #[test]
+    fn a_text_longer_than_the_room_still_comes() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = WorkerDir(temp.path().to_owned());
+        tell(&dir, &told(&"x".repeat(50))).unwrap();
+        assert_eq!(take(&dir, 7).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = WorkerDir(temp.path().to_owned());
+        assert!(tell(&dir, &told(&"x".repeat(MAX_TEXT + 1))).is_err(), "it would not fit into one reply");
+        let long = told(&"x".repeat(MAX_TEXT));
+        assert!((0..15).all(|_| tell(&dir, &long).is_ok()));
+        assert!(tell(&dir, &long).is_err());
+    }
+}

@@ -1,0 +1,224 @@
+//! What a worker printed, as bytes in two files, with a timing index beside each; written by its supervisor only.
+//!
+//! Offsets are logical: they count from the worker's very first byte and never go back. Each file holds the bytes
+//! from its `base` on, and the byte at logical offset `n` stands at `n - base`. So output that could not be
+//! written (a full disk) leaves a gap of zero bytes in the file, which costs no room, and everything after it is
+//! still where its offset says. The index is written before the bytes that it tells of: who sees a byte can
+//! also see its time and the size of the screen. Losing an index loses just that.
+
+mod reader;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use super::layout::WorkerDir;
+
+pub use reader::{Event, Reader};
+
+/// The least time between two lines of the index that tell of output, in milliseconds.
+const MARK_MS: i64 = 20;
+/// Each time an index has grown by this, in bytes, its lines come half as often: a spinner that turns all day
+/// must not fill the disk with times.
+const INDEX_STEP_BITS: u32 = 20;
+
+/// The first line of an index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Header {
+    /// The logical offset of the file's first byte.
+    base: u64,
+    /// When the worker was started, in milliseconds since the Unix epoch; all times count from it.
+    start_ms: i64,
+    /// The width of the screen at the file's first byte, in cells.
+    cols: u16,
+    /// Its height, in cells.
+    rows: u16,
+}
+
+/// Writes a worker's transcript. Holds two descriptors and no buffer. No error ends it: what cannot be written is
+/// counted, and the next call tries again.
+#[derive(Debug)]
+pub struct Writer {
+    dir: WorkerDir,
+    /// The bytes; none when the file could not be made.
+    raw: Option<File>,
+    /// The index and how much of it is whole, in bytes.
+    index: Option<(File, u64)>,
+    /// The first line of the present index, with the present size of the screen.
+    header: Header,
+    /// The logical offset of the next byte.
+    offset: u64,
+    /// How large a file may become, in bytes.
+    cap: u64,
+    /// The last time that was seen, counted from the worker's start.
+    last_ms: i64,
+    /// From when on output gets a line of the index again.
+    next_mark_ms: i64,
+    /// How many bytes are lost, and how many of those the index tells of.
+    lost: u64,
+    lost_told: u64,
+}
+
+impl Writer {
+    /// Begins the transcript of a worker that was started at `start_ms`. About `keep_bytes` of it are kept.
+    ///
+    /// # Errors
+    /// When the files cannot be made.
+    pub fn create(
+        dir: &WorkerDir,
+        start_ms: i64,
+        cols: u16,
+        rows: u16,
+        keep_bytes: u64,
+    ) -> io::Result<Writer> {
+        let mut writer = Writer {
+            dir: dir.clone(),
+            raw: None,
+            index: None,
+            header: Header { base: 0, start_ms, cols, rows },
+            offset: 0,
+            cap: (keep_bytes / 2).max(1),
+            last_ms: 0,
+            next_mark_ms: 0,
+            lost: 0,
+            lost_told: 0,
+        };
+        writer.begin()?;
+        Ok(writer)
+    }
+
+    /// The logical offset of the next byte: how much the worker printed.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Appends output that came at `now_ms` and says how many bytes of it are lost.
+    pub fn append(&mut self, mut bytes: &[u8], now_ms: i64) -> u64 {
+        let before = self.lost;
+        while !bytes.is_empty() {
+            // Without a file to write to the rest is lost at once, and the next output tries again.
+            let room = self.room().unwrap_or(0);
+            let (now, later) = match usize::try_from(room) {
+                Ok(room) if (1..bytes.len()).contains(&room) => bytes.split_at(room),
+                _ => (bytes, &[][..]),
+            };
+            self.mark(now_ms);
+            let written = if room == 0 { 0 } else { self.put(now) };
+            self.offset += now.len() as u64;
+            self.lost += (now.len() - written) as u64;
+            bytes = later;
+        }
+        self.lost - before
+    }
+
+    /// Notes that the screen has another size from here on.
+    pub fn resize(&mut self, cols: u16, rows: u16, now_ms: i64) {
+        (self.header.cols, self.header.rows) = (cols, rows);
+        let ms = self.since_start(now_ms);
+        self.index_line(&format!("[{ms},{},{cols},{rows}]\n", self.offset));
+    }
+
+    /// Times in an index never go back, whatever the clock does.
+    fn since_start(&mut self, now_ms: i64) -> i64 {
+        self.last_ms = self.last_ms.max(now_ms.saturating_sub(self.header.start_ms));
+        self.last_ms
+    }
+
+    /// A line of the index for output that begins here, unless there was one a moment ago. Where output was lost
+    /// since then, the line says how much.
+    fn mark(&mut self, now_ms: i64) {
+        let ms = self.since_start(now_ms);
+        if ms < self.next_mark_ms {
+            return;
+        }
+        let length = self.index.as_ref().map_or(0, |(_, length)| *length);
+        self.next_mark_ms = ms + (MARK_MS << (length >> INDEX_STEP_BITS).min(20));
+        let lost = self.lost - self.lost_told;
+        let line = match lost {
+            0 => format!("[{ms},{}]\n", self.offset),
+            _ => format!("[{ms},{},{lost}]\n", self.offset),
+        };
+        if self.index_line(&line) {
+            self.lost_told = self.lost;
+        }
+    }
+
+    /// A line that was written in part is written over by the next one.
+    fn index_line(&mut self, line: &str) -> bool {
+        let Some((file, length)) = &mut self.index else { return false };
+        let written = file.write_all_at(line.as_bytes(), *length).is_ok();
+        if written {
+            *length += line.len() as u64;
+        }
+        written
+    }
+
+    /// Writes what can be written at its place, and says how much that is.
+    fn put(&self, bytes: &[u8]) -> usize {
+        let Some(raw) = &self.raw else { return 0 };
+        let mut written = 0;
+        while written < bytes.len() {
+            let at = self.offset - self.header.base + written as u64;
+            match raw.write_at(&bytes[written..], at) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        written
+    }
+
+    /// How much still fits into the present file; a new one is begun when it is full.
+    fn room(&mut self) -> io::Result<u64> {
+        let used = self.offset - self.header.base;
+        if self.raw.is_some() && used < self.cap {
+            return Ok(self.cap - used);
+        }
+        if self.raw.is_some() {
+            self.put_aside()?;
+        }
+        self.begin()?;
+        Ok(self.cap)
+    }
+
+    /// The order of the steps here and in `begin` tells a reader which index belongs to which bytes, whenever it
+    /// looks and wherever a crash stops them.
+    fn put_aside(&mut self) -> io::Result<()> {
+        remove(&self.dir.old_index())?;
+        fs::rename(self.dir.transcript(), self.dir.old_transcript())?;
+        self.raw = None;
+        self.index = None;
+        fs::rename(self.dir.index(), self.dir.old_index()).or_else(|_| remove(&self.dir.index()))
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        self.header.base = self.offset;
+        self.next_mark_ms = self.last_ms;
+        self.index = make(&self.dir.index()).ok().map(|file| (file, 0));
+        let line = serde_json::to_string(&self.header)? + "\n";
+        self.index_line(&line);
+        self.raw = Some(make(&self.dir.transcript())?);
+        Ok(())
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn make(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?))
+}
+
+#[cfg(test)]
+#[path = "transcript_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+//! A process of this program that outlives the one that starts it, and the processes that descend from it.
+
+#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
+
+use super::clock::Deadline;
+use super::program::self_path;
+use super::spawn::{ignore, wait_readable};
+use super::tree;
+
+/// The longest message of a detached process about its start, in bytes.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// Starts this program with these arguments so that it outlives its starter, and waits for the one line by
+/// which it says how its start went. It gets no descriptor of the caller and no environment.
+///
+/// # Errors
+/// When it cannot be started, or ends or stays silent until the time is up: then it was told to end.
+pub fn start(args: &[&str], wait_ms: i64) -> io::Result<String> {
+    let mut command = Command::new(self_path());
+    command.args(args).env_clear().current_dir("/").stdin(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let mut out = child.stdout.take().ok_or_else(|| io::Error::other("it has no stdout"))?;
+    let deadline = Deadline::after_ms(wait_ms);
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        if !wait_readable(&[&out], i64::try_from(deadline.left().as_millis()).unwrap_or(0)) {
+            ignore(rustix::process::kill_process(Pid::from_child(&child), Signal::TERM));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not say that it is there"));
+        }
+        let mut buffer = [0_u8; 4096];
+        let count = out.read(&mut buffer)?;
+        if count == 0 || line.len() > MAX_MESSAGE_BYTES {
+            drop(child.wait());
+            return Err(io::Error::other("it ended without a word"));
+        }
+        line.extend_from_slice(&buffer[..count]);
+    }
+    Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+}
+
+/// Makes this process the leader of a session of its own, without a terminal.
+pub fn leave_session() {
+    // It fails only for the leader of a group, which a freshly started child is not.
+    ignore(rustix::process::setsid());
+}
+
+/// Gives the caller's pipe up: whoever waits for its end must not wait for this process.
+///
+/// # Errors
+/// When /dev/null cannot be opened.
+pub fn close_stdout() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(&null)?)
+}
+
+/// Starts a command with its output in one pipe that never blocks, in a group of its own, without input.
+/// Returns the pipe and the process id; the caller reaps it.
+///
+/// # Errors
+/// Says why it could not be started.
+pub fn spawn_piped(
+    argv: &[String],
+    env: &[(String, String)],
+    cwd: &Path,
+    with_stderr: bool,
+) -> io::Result<(File, u32)> {
+    let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(env.iter().map(|(k, v)| (k, v))).current_dir(cwd).process_group(0);
+    let error: Stdio = if with_stderr { twin(&write)?.into() } else { Stdio::null() };
+    command.stdin(Stdio::null()).stdout(write).stderr(error);
+    let child = command.spawn()?;
+    Ok((File::from(read), child.id()))
+}
+
+fn twin(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
+}
+
+/// Starts this program for an errand: nobody waits for its end or its output.
+///
+/// # Errors
+/// Says why it could not be started.
+pub fn errand(args: &[&str], env: &[(String, String)]) -> io::Result<u32> {
+    let mut command = Command::new(self_path());
+    command.args(args).env_clear().envs(env.iter().map(|(k, v)| (k, v))).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    Ok(command.spawn()?.id())
+}
+
+/// One child that has ended, adopted ones among them; none when none has. Never waits.
+pub fn reap() -> Option<(u32, ExitStatus)> {
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
+    let pid = u32::try_from(pid.as_raw_nonzero().get()).ok()?;
+    Some((pid, ExitStatus::from_raw(status.as_raw())))
+}
+
+/// Sends a signal to the process that this pid and start time mean, and to no later one with the same number.
+/// True: there was such a process.
+pub fn signal(pid: u32, start: u64, kill: bool) -> bool {
+    let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    // Opened before the start time is read: what is signalled is then the process that was looked at.
+    let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) else { return false };
+    if tree::start_of(pid) != Some(start) {
+        return false;
+    }
+    pidfd_send_signal(&pidfd, if kill { Signal::KILL } else { Signal::TERM }).is_ok()
+}

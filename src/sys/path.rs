@@ -1,0 +1,68 @@
+//! Paths as the kernel follows them, also where their end is not there yet.
+
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+/// How many symbolic links are followed, as many as the kernel does.
+const MAX_LINKS: usize = 40;
+
+/// Where an absolute path leads: each symbolic link followed, `..` taken where the link leads, a dangling one too.
+/// What lies under /proc is left as it is: its links mean something else to each process.
+pub fn followed(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    let mut left = reversed(path);
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        match Path::new(&part).components().next() {
+            Some(Component::ParentDir) if out.starts_with("/proc") => out.push(".."),
+            Some(Component::RootDir) => out = PathBuf::from("/"),
+            Some(Component::ParentDir) => drop(out.pop()),
+            Some(Component::Normal(name)) => {
+                let next = out.join(name);
+                let target = (links < MAX_LINKS && !next.starts_with("/proc")).then(|| next.read_link().ok());
+                match target.flatten() {
+                    Some(target) => {
+                        links += 1;
+                        left.extend(reversed(&target));
+                    }
+                    None => out = next,
+                }
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn reversed(path: &Path) -> Vec<OsString> {
+    path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_are_followed_as_the_kernel_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        symlink(".", root.join("here")).unwrap();
+        symlink(root.join("a/b"), root.join("deep")).unwrap();
+        symlink("a/new", root.join("dangling")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        for (path, leads) in [
+            ("x/../y", "y"),
+            ("here/here/.git/z", ".git/z"),
+            ("deep/../c", "a/c"),
+            ("dangling", "a/new"),
+            ("loop", "loop"),
+        ] {
+            assert_eq!(followed(&root.join(path)), root.join(leads), "{path}");
+        }
+        for path in ["/proc/self/cwd/x", "/proc/self/cwd/../x"] {
+            assert_eq!(followed(Path::new(path)), Path::new(path));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Sockets of the file system: in directories of any depth, for their owner alone, and over what a dead process left.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+/// The longest path that a socket address holds, in bytes; one of the 108 of Linux ends it, and BSD has 104.
+const PATH_BYTES: usize = 103;
+
+/// A short name of a path: the directory is held open for as long as the name is used.
+struct Short {
+    path: PathBuf,
+    _dir: Option<OwnedFd>,
+}
+
+fn short(path: &Path) -> io::Result<Short> {
+    if path.as_os_str().len() <= PATH_BYTES {
+        return Ok(Short { path: path.to_owned(), _dir: None });
+    }
+    let too_long = || io::Error::new(io::ErrorKind::InvalidFilename, "the path is too long for a socket");
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(too_long()) };
+    let dir =
+        rustix::fs::openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let through = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+    if !through.exists() {
+        return Err(too_long());
+    }
+    Ok(Short { path: through.join(name), _dir: Some(dir) })
+}
+
+/// Connects to a socket that belongs to the caller's user.
+///
+/// # Errors
+/// `NotFound` and `ConnectionRefused` mean that nobody listens; `PermissionDenied` that somebody else does.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(&short(path)?.path)?;
+    check_peer(&stream)?;
+    Ok(stream)
+}
+
+/// Listens on a socket that only its owner can reach. A socket file that a dead process left is replaced; the
+/// caller holds the lock that says that no live one is there.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there, or when what is there is no socket.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::FileTypeExt;
+    let short = short(path)?;
+    if let Ok(meta) = fs::symlink_metadata(path) {
+        let dead = meta.file_type().is_socket()
+            && UnixStream::connect(&short.path)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if !dead {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(&short.path)?;
+    // The directory is its owner's alone, so nobody gets in between these two.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Makes sure that the process at the other end runs as the same user.
+///
+/// # Errors
+/// `PermissionDenied` when it does not.
+pub fn check_peer(stream: &UnixStream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if rustix::net::sockopt::socket_peercred(stream)?.uid != rustix::process::geteuid() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    #[cfg(not(target_os = "linux"))]
+    // The directory of the socket is its owner's alone there too.
+    let _same_directory = stream;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_socket_works_however_deep_it_lies() {
+        let temp = tempfile::tempdir().unwrap();
+        for depth in [0, 1, 20] {
+            let dir = temp.path().join("a-directory-of-some-length/".repeat(depth));
+            fs::create_dir_all(&dir).unwrap();
+            let path = dir.join("attach.sock");
+            let listener = listen(&path).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            let mut near = connect(&path).unwrap();
+            let (mut far, _) = listener.accept().unwrap();
+            check_peer(&far).unwrap();
+            near.write_all(b"hi").unwrap();
+            let mut got = [0; 2];
+            far.read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"hi");
+            assert!(listener.accept().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock));
+            let flags = rustix::io::fcntl_getfd(near.as_fd()).unwrap();
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn only_what_a_dead_process_left_is_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("s");
+        assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let live = listen(&path).unwrap();
+        assert_eq!(listen(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(live);
+        assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        drop(listen(&path).unwrap());
+        let file = temp.path().join("f");
+        fs::write(&file, "kept").unwrap();
+        assert_eq!(listen(&file).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
+    }
+}

@@ -1,0 +1,353 @@
+//! The human's side of a worker: its screen drawn on this terminal, keys passed on to it, until the human leaves.
+//!
+//! What a worker printed is read from its transcript; the supervisor only says that there is more. So a slow terminal
+//! costs the worker nothing, and what is drawn is always the latest state, however much was printed in between.
+
+mod link;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::keys::{KeyEvent, Keys};
+use super::paint::{self, Painter};
+use super::screen::{DEFAULT_SIZE, PIECE_BYTES, REPLAY_BYTES, Screen};
+use crate::model::ask::visible;
+use crate::model::beat::Started;
+use crate::model::fault::Fault;
+use crate::model::json::clip;
+use crate::model::name::Name;
+use crate::model::wire::Seen;
+use crate::model::worker::{Flag, Phase, State};
+use crate::store::layout::WorkerDir;
+use crate::store::transcript::Reader;
+use crate::store::workers;
+use crate::sys::clock::Deadline;
+use crate::sys::signal::Cancel;
+use crate::sys::tty::{self, Raw, Resized};
+use link::Link;
+
+/// The least time between two frames, in milliseconds.
+const FRAME_MS: i64 = 10;
+/// For how long output is read before keys get their turn again, in milliseconds.
+const READ_MS: i64 = 8;
+/// For how long the history may be read before something is drawn, in milliseconds.
+const HISTORY_MS: i64 = 300;
+/// How long an escape may wait for the rest of its sequence, in milliseconds.
+const ESCAPE_MS: i64 = 25;
+/// How often files are looked at without being told, in milliseconds: a message is a hint, the files are the truth.
+const LOOK_MS: i64 = 500;
+/// For how long the last state of a supervisor that hung up is waited for, in milliseconds.
+const LAST_STATE_MS: i64 = 2000;
+/// How often it is looked for, in milliseconds.
+const LAST_LOOK_MS: i64 = 20;
+/// The longest text of a flag on the status line, in characters.
+const FLAG_CHARS: usize = 200;
+
+/// How to attach.
+pub struct Options<'a> {
+    /// True: only look. No key is passed on, and the size of this terminal does not count.
+    pub view: bool,
+    /// Asks the human the worker's question, on a terminal that is in its usual state.
+    pub answer: &'a mut dyn FnMut(&Name) -> Result<()>,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The human left, or the terminal went away; the worker runs on.
+    Detached,
+    /// The worker is over, and the human has seen its last screen.
+    Over(Phase),
+}
+
+/// Shows a worker until the human leaves.
+///
+/// # Errors
+/// When there is no terminal, the supervisor speaks another version of the protocol, or it was killed. The terminal
+/// is as it was before.
+pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<Ended> {
+    if !tty::is_terminal() {
+        let fault = Fault::usage(format!("could not attach to {id}: stdin and stdout are no terminal"));
+        return Err(fault.hint(format!("`looop logs {id}` prints what it printed")).into());
+    }
+    let what = || format!("could not attach to {id}");
+    let (cols, rows) = tty::size().unwrap_or(DEFAULT_SIZE);
+    let link = Link::open(dir, id, Painter::room(cols, rows), options.view)?;
+    let cancel = Cancel::on_signals().with_context(what)?;
+    let resized = Resized::listen().with_context(what)?;
+    let raw = Raw::enter(&paint::enter(id), paint::LEAVE).with_context(what)?;
+    let session = Session {
+        id,
+        dir,
+        reader: Reader::open(dir)?,
+        screen: Screen::new(cols, rows),
+        painter: Painter::new(cols, rows),
+        keys: Keys::default(),
+        link,
+        seen: None,
+        over: None,
+        notice: None,
+        raw: Some(raw),
+        options,
+    };
+    session.run(&cancel, &resized)
+}
+
+struct Session<'a, 'b> {
+    id: &'a Name,
+    dir: &'a WorkerDir,
+    reader: Reader,
+    screen: Screen,
+    painter: Painter,
+    keys: Keys,
+    link: Link,
+    seen: Option<Seen>,
+    /// Where it ended.
+    over: Option<State>,
+    /// What the human is told until the next key.
+    notice: Option<String>,
+    raw: Option<Raw>,
+    options: Options<'b>,
+}
+
+/// What the descriptors said.
+struct Ready {
+    keys: bool,
+    resized: bool,
+    cancelled: bool,
+    screen: bool,
+    link: bool,
+}
+
+impl Session<'_, '_> {
+    fn run(mut self, cancel: &Cancel, resized: &Resized) -> Result<Ended> {
+        self.rewind()?;
+        let history = Deadline::after_ms(HISTORY_MS);
+        let mut next_frame = Deadline::after_ms(0);
+        let (mut dirty, mut ended) = (true, None);
+        while ended.is_none() {
+            // Told or not, what is in the files is looked at.
+            let offset = self.reader.offset();
+            let more = self.read()?;
+            dirty |= self.reader.offset() > offset;
+            let can_draw = dirty && (!more || history.passed());
+            let wait = if more { 0 } else { self.wait_ms(can_draw, &next_frame) };
+            let ready = self.poll(cancel, resized, can_draw && next_frame.passed(), wait)?;
+            if ready.cancelled {
+                return Ok(Ended::Detached);
+            }
+            if ready.resized {
+                self.resize(resized);
+                dirty = true;
+            }
+            if ready.screen {
+                let status = self.status();
+                let frame = self.painter.frame(&mut self.screen, &status);
+                tty::write_all(frame.as_bytes()).context("could not draw on the terminal")?;
+                next_frame = Deadline::after_ms(FRAME_MS);
+                dirty = false;
+            }
+            let typed = if ready.keys { self.type_in()? } else { self.rest_of_escape(wait) };
+            ended = self.act(typed, &mut dirty)?;
+            if ready.link || !self.link.is_open() {
+                dirty |= self.listen()?;
+            }
+        }
+        self.link.send_rest();
+        self.raw = None;
+        Ok(ended.unwrap_or(Ended::Detached))
+    }
+
+    /// Goes to the last part of the transcript, far enough back to draw the whole screen.
+    fn rewind(&mut self) -> Result<()> {
+        let end = self.reader.end_offset()?;
+        self.reader.seek(end.saturating_sub(REPLAY_BYTES))?;
+        if let Some((cols, rows)) = self.reader.size() {
+            self.screen.resize(cols, rows);
+        }
+        Ok(())
+    }
+
+    /// Draws more of the transcript on the model; true when time was up before its end.
+    fn read(&mut self) -> Result<bool> {
+        // A few bytes can ask for a lot of drawing, so the clock is looked at often.
+        let (turn, mut buffer) = (Deadline::after_ms(READ_MS), [0; PIECE_BYTES]);
+        while !turn.passed() {
+            match self.reader.next(&mut buffer)? {
+                Some(event) => self.screen.apply(event, &buffer),
+                None => {
+                    // Where no index tells sizes, the supervisor does.
+                    if let (None, Some(seen)) = (self.reader.size(), &self.seen) {
+                        self.screen.resize(seen.cols, seen.rows);
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn wait_ms(&self, can_draw: bool, next_frame: &Deadline) -> i64 {
+        let mut wait = LOOK_MS;
+        if can_draw {
+            // Then for the terminal to take it.
+            let left = i64::try_from(next_frame.left().as_micros().div_ceil(1000)).unwrap_or(FRAME_MS);
+            wait = if left > 0 { left } else { LOOK_MS };
+        }
+        if self.keys.is_waiting() {
+            wait = wait.min(ESCAPE_MS);
+        }
+        if self.link.is_closing() { wait.min(LAST_LOOK_MS) } else { wait }
+    }
+
+    fn poll(&self, cancel: &Cancel, resized: &Resized, can_draw: bool, wait_ms: i64) -> Result<Ready> {
+        // Keys wait in the terminal while the worker does not take them, so a paste of any size is held by its sender.
+        let keys = if self.link.is_full() { PollFlags::empty() } else { PollFlags::IN };
+        let screen = if can_draw { PollFlags::OUT } else { PollFlags::empty() };
+        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let cancelled = cancel.fd();
+        let changed = resized.fd();
+        let mut fds = vec![
+            PollFd::new(&stdin, keys),
+            PollFd::new(&stdout, screen),
+            PollFd::new(&cancelled, PollFlags::IN),
+            PollFd::new(&changed, PollFlags::IN),
+        ];
+        let stream = self.link.stream();
+        fds.extend(stream.map(|stream| PollFd::new(stream, self.link.interest())));
+        let timeout = Timespec { tv_sec: 0, tv_nsec: wait_ms * 1_000_000 };
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(std::io::Error::from(error)).context("could not wait for the terminal"),
+        }
+        let is = |n: usize, flags: PollFlags| fds.get(n).is_some_and(|fd| fd.revents().intersects(flags));
+        let any = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        Ok(Ready {
+            keys: is(0, any),
+            screen: is(1, PollFlags::OUT),
+            cancelled: is(2, any),
+            resized: is(3, any),
+            link: is(4, any | PollFlags::OUT),
+        })
+    }
+
+    fn resize(&mut self, resized: &Resized) {
+        resized.take();
+        if let Some((cols, rows)) = tty::size() {
+            self.painter.resize(cols, rows);
+            if !self.options.view {
+                self.link.resize(Painter::room(cols, rows));
+            }
+        }
+    }
+
+    fn type_in(&mut self) -> Result<Vec<KeyEvent>> {
+        let mut buffer = [0; 16 * 1024];
+        match tty::read(&mut buffer) {
+            Ok(0) => Ok(vec![KeyEvent::Detach]),
+            Ok(length) => Ok(self.keys.push(&buffer[..length])),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Vec::new()),
+            // The terminal is gone, and with it whoever would be told.
+            Err(_) => Ok(vec![KeyEvent::Detach]),
+        }
+    }
+
+    fn rest_of_escape(&mut self, waited_ms: i64) -> Vec<KeyEvent> {
+        if waited_ms > 0 && self.keys.is_waiting() { self.keys.flush() } else { Vec::new() }
+    }
+
+    /// Does what was typed; says so when the human leaves.
+    fn act(&mut self, typed: Vec<KeyEvent>, dirty: &mut bool) -> Result<Option<Ended>> {
+        for event in typed {
+            *dirty |= self.notice.take().is_some();
+            let over = self.over.as_ref().map(|state| state.phase);
+            match (event, over) {
+                (KeyEvent::Detach, over) => return Ok(Some(over.map_or(Ended::Detached, Ended::Over))),
+                // Nothing takes keys any more, so a few of them leave; not a line that was on its way.
+                (KeyEvent::Pass(bytes), Some(phase)) if matches!(*bytes, [.., b'q' | 0x03 | 0x04]) => {
+                    return Ok(Some(Ended::Over(phase)));
+                }
+                (KeyEvent::Pass(bytes), None) if !self.options.view => self.link.send(&bytes),
+                (KeyEvent::Pass(_), _) => {}
+                (KeyEvent::Answer, _) => {
+                    self.answer()?;
+                    *dirty = true;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives the terminal back for a question on looop's own screen, and takes it again.
+    fn answer(&mut self) -> Result<()> {
+        let Some(ask) = self.seen.as_ref().and_then(|seen| seen.ask.clone()) else {
+            self.notice = Some("it asks nothing".to_owned());
+            return Ok(());
+        };
+        self.raw = None;
+        if let Err(error) = (self.options.answer)(&ask) {
+            self.notice = Some(visible(&format!("{error:#}"), false));
+        }
+        self.raw = Some(Raw::enter(&paint::enter(self.id), paint::LEAVE)?);
+        let (cols, rows) = tty::size().unwrap_or(DEFAULT_SIZE);
+        self.painter = Painter::new(cols, rows);
+        Ok(())
+    }
+
+    /// Takes what the supervisor says; true when there is something new.
+    fn listen(&mut self) -> Result<bool> {
+        if self.over.is_some() {
+            return Ok(false);
+        }
+        let news = self.link.exchange(self.id)?;
+        let any = news.is_some();
+        if news.as_ref().is_some_and(|news| self.seen.as_ref().is_some_and(|seen| seen.ask != news.ask)) {
+            self.notice = None;
+        }
+        self.seen = news.or(self.seen.take());
+        if self.link.is_open() {
+            return Ok(any);
+        }
+        // It writes its last state before it lets go; a directory that was put away meanwhile says nothing.
+        let state = workers::load_from(self.dir).ok().flatten().map(|worker| worker.state);
+        let said = self.seen.as_ref().map(|seen| seen.phase).filter(|phase| phase.is_over());
+        self.over = match (state, said) {
+            (Some(state), _) if state.phase == Phase::Lost && !self.link.was_never_open() => {
+                return Err(self.lost().into());
+            }
+            (Some(state), _) if state.phase.is_over() => Some(state),
+            (None, Some(phase)) => {
+                let nobody = Started { pid: 0, start: 0, boot: String::new() };
+                Some(State { phase, ..State::new(self.id.clone(), 0, nobody) })
+            }
+            _ if self.link.is_closing() => None,
+            _ => return Err(self.lost().into()),
+        };
+        Ok(any || self.over.is_some())
+    }
+
+    fn lost(&self) -> Fault {
+        let what = format!("lost {}: its supervisor ended without a word", self.id);
+        Fault::failed(what).hint(format!("`looop logs {}` shows what is left", self.id))
+    }
+
+    fn status(&self) -> String {
+        let id = self.id;
+        if let Some(notice) = &self.notice {
+            return format!(" {id} · {notice}");
+        }
+        if let Some(state) = &self.over {
+            let why = state.why.as_deref().map(|why| format!(": {}", visible(&clip(why, FLAG_CHARS), false)));
+            return format!(" {id} · {}{} · q leaves", state.phase.word(), why.unwrap_or_default());
+        }
+        let leave =
+            if self.keys.is_prefixed() { "Ctrl-\\ again detaches" } else { "Ctrl-\\ Ctrl-\\ detaches" };
+        let view = if self.options.view { " · view only" } else { "" };
+        let Some(seen) = &self.seen else { return format!(" {id}{view} · {leave}") };
+        let flag = |flag: &Flag| format!(" · ⚑ {}", visible(&clip(&flag.text, FLAG_CHARS), false));
+        let flag = seen.flag.as_ref().map(flag).unwrap_or_default();
+        let ask = if seen.ask.is_some() { " · it asks: Ctrl-\\ a answers" } else { "" };
+        let lost = if seen.lost_bytes > 0 { " · output was lost: the disk is full" } else { "" };
+        format!(" {id} · {}{ask}{view} · {leave}{lost}{flag}", seen.phase.word())
+    }
+}

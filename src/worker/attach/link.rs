@@ -1,0 +1,173 @@
+//! The connection of an attached human to a supervisor: keys and sizes out, news in, never waiting for either.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFlags, Timespec, poll};
+
+use super::LAST_STATE_MS;
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::wire::{
+    Decoder, FrameKind, Hello, MAX_PAYLOAD, Reply, Request, Resize, Seen, VERSION, encode, encode_json,
+};
+use crate::store::layout::WorkerDir;
+use crate::store::workers;
+use crate::sys::clock::Deadline;
+use crate::sys::socket;
+
+/// From here on nothing more is taken to be sent, in bytes.
+const FULL_BYTES: usize = 64 * 1024;
+
+/// A connection, or what is left of one.
+pub struct Link {
+    stream: Option<UnixStream>,
+    decoder: Decoder,
+    queue: Vec<u8>,
+    /// Until when the last state of a supervisor that hung up may still come.
+    patience: Option<Deadline>,
+}
+
+impl Link {
+    /// Connects to the supervisor and asks to attach; one that is not there leaves a closed link.
+    pub fn open(dir: &WorkerDir, id: &Name, (cols, rows): (u16, u16), view: bool) -> Result<Link> {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        let what = || format!("could not attach to {id}");
+        let patience = Deadline::after_ms(LAST_STATE_MS);
+        let stream = loop {
+            match socket::connect(&dir.attach_socket()) {
+                Ok(stream) => break Some(stream),
+                Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {
+                    if patience.passed() || !workers::is_alive(dir)? {
+                        break None;
+                    }
+                    // One that is just being started listens in a moment.
+                    let moment = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+                    poll(&mut [], Some(&moment)).map_err(io::Error::from).with_context(what)?;
+                }
+                Err(error) => return Err(error).with_context(what),
+            }
+        };
+        if let Some(stream) = &stream {
+            stream.set_nonblocking(true).with_context(what)?;
+        }
+        let hello = Hello { looop: VERSION, request: Request::Attach { cols, rows, view } };
+        Ok(Link { stream, decoder: Decoder::of_replies(), queue: encode_json(&hello), patience: None })
+    }
+
+    /// The stream to poll, while there is one.
+    pub fn stream(&self) -> Option<&UnixStream> {
+        self.stream.as_ref()
+    }
+
+    /// What to poll it for.
+    pub fn interest(&self) -> PollFlags {
+        if self.queue.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }
+    }
+
+    /// True while there is a connection.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// True when there was no connection from the start.
+    pub fn was_never_open(&self) -> bool {
+        self.stream.is_none() && self.patience.is_none()
+    }
+
+    /// True while a last state may still come.
+    pub fn is_closing(&self) -> bool {
+        self.patience.as_ref().is_some_and(|patience| !patience.passed())
+    }
+
+    /// True when what was typed must wait.
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= FULL_BYTES
+    }
+
+    /// Sends keys.
+    pub fn send(&mut self, keys: &[u8]) {
+        for part in keys.chunks(MAX_PAYLOAD) {
+            self.queue.extend(encode(FrameKind::Data, part));
+        }
+    }
+
+    /// Tells the size of this terminal.
+    pub fn resize(&mut self, (cols, rows): (u16, u16)) {
+        self.queue.extend(encode_json(&Resize { cols, rows }));
+    }
+
+    /// Sends and takes what can be without waiting; the latest news, if there are any.
+    pub fn exchange(&mut self, id: &Name) -> Result<Option<Seen>> {
+        let Some(mut stream) = self.stream.as_ref() else { return Ok(None) };
+        let mut over = false;
+        while !self.queue.is_empty() && !over {
+            match stream.write(&self.queue) {
+                Ok(written) => drop(self.queue.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What it said before it hung up is still read.
+                Err(_) => self.queue.clear(),
+            }
+        }
+        let mut buffer = [0; 8 * 1024];
+        while !over {
+            match stream.read(&mut buffer) {
+                Ok(0) => over = true,
+                Ok(length) => self.decoder.push(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => over = true,
+            }
+        }
+        let mut news = None;
+        while let Some(frame) = self.decoder.next_frame().map_err(|why| refused(id, &why))? {
+            match serde_json::from_slice::<Seen>(&frame.payload) {
+                Ok(seen) => news = Some(seen),
+                Err(_) => self.reply(id, &frame.payload)?,
+            }
+        }
+        if over {
+            self.stream = None;
+            self.queue.clear();
+            self.patience = Some(Deadline::after_ms(LAST_STATE_MS));
+        }
+        Ok(news)
+    }
+
+    /// Anything but news ends the attempt.
+    fn reply(&self, id: &Name, payload: &[u8]) -> Result<()> {
+        match serde_json::from_slice::<Reply>(payload) {
+            Ok(Reply::Version(theirs)) => {
+                let (who, hint) = if theirs < VERSION {
+                    ("older", "end the worker with the looop that started it, or wait until it is done")
+                } else {
+                    ("newer", "use the looop that started it")
+                };
+                let what = format!("its supervisor is {who} than this looop ({theirs}, not {VERSION})");
+                Err(Fault::failed(format!("could not attach to {id}: {what}")).hint(hint).into())
+            }
+            Ok(Reply::Error(why)) => Err(refused(id, &why).into()),
+            Ok(Reply::Ok(_)) => Ok(()),
+            Err(error) => Err(refused(id, &error.to_string()).into()),
+        }
+    }
+
+    /// Sends what is left before the connection is dropped, for a moment at most.
+    pub fn send_rest(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            let sent = stream
+                .set_nonblocking(false)
+                .and_then(|()| stream.set_write_timeout(Some(Duration::from_secs(1))))
+                .and_then(|()| stream.write_all(&self.queue));
+            // The human leaves; keys that nobody takes have no other place to go.
+            sent.unwrap_or_default();
+        }
+    }
+}
+
+fn refused(id: &Name, why: &str) -> Fault {
+    Fault::failed(format!("could not attach to {id}: {}", crate::model::ask::visible(why, false)))
+}

@@ -1,0 +1,113 @@
+//! Bringing a worker's commits back: from the clone's own objects, through a check of each, to a branch of the human's.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::fault;
+use super::git::{Git, text};
+use super::leftovers::{Leftovers, leftovers};
+use super::source::{Source, inspect, numbered};
+use super::view::View;
+use crate::model::worker::Repo;
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collected {
+    /// The branch of the human's repository that holds the commits; none where there were none.
+    pub branch: Option<String>,
+    /// Its commit.
+    pub tip: Option<String>,
+    /// How many commits the worker made on its branch.
+    pub commits: u64,
+    /// What is still in the clone alone.
+    pub left: Leftovers,
+}
+
+/// Brings the commits of the worker's branch into the source, as the branch of the same name. Where such a
+/// branch is there already, it is moved only forward and only while nobody uses it; else the commits go to
+/// `looop/ID-2` and so on. Doing it twice is doing it once.
+///
+/// # Errors
+/// When the commits are not all in the source; then no branch of it changed, and the clone is as it was.
+pub fn collect(git: &Git, repo: &Repo, clone: &Path) -> Result<Collected> {
+    let source = inspect(git, Path::new(&repo.source))?.map_err(|why| fault("bring commits back", &why))?;
+    let brought = {
+        let view = View::open(git, &source, clone)?;
+        bring(git, &source, &view, repo)?
+    };
+    let left = leftovers(git, repo, clone);
+    Ok(match brought {
+        Some((branch, tip, commits)) => Collected { branch: Some(branch), tip: Some(tip), commits, left },
+        None => Collected { branch: None, tip: None, commits: 0, left },
+    })
+}
+
+/// Branch, tip and number of commits; none where there are none.
+fn bring(git: &Git, source: &Source, view: &View, repo: &Repo) -> Result<Option<(String, String, u64)>> {
+    let own = format!("refs/heads/{}", repo.branch);
+    // A branch that is there and leads nowhere is an error further on, not a worker without commits.
+    let is_there = view.file(".git").join(&own).exists();
+    if !is_there && !git.asks(&view.place, &["rev-parse", "-q", "--verify", &own])? {
+        return Ok(None);
+    }
+    // Resolved once: whatever the worker's files say from here on, this is the commit.
+    let tip = git.line(&view.place, &["rev-parse", "--verify", &format!("{own}^{{commit}}")])?;
+    let range = format!("{}..{tip}", repo.base);
+    let commits = git.line(&view.place, &["rev-list", "--count", &range])?;
+    let commits: u64 = commits.parse().context("could not count the commits")?;
+    if commits == 0 {
+        return Ok(None);
+    }
+    let kept = carry(git, source, view, &repo.base, &tip)?;
+    let placed = source.set_ref(git, &tip, || pick(git, source, view, repo, &tip));
+    // Only until a ref holds the pack; where no ref does, `gc` may have it.
+    drop(fs::remove_file(kept));
+    let branch = placed?.trim_start_matches("refs/heads/").to_owned();
+    Ok(Some((branch, tip, commits)))
+}
+
+/// Copies what the tip needs besides the base into the source as one pack. Every object is hashed and checked
+/// on the way, and so is that what it points to is there, so that a clone with false objects brings nothing;
+/// the base is whole by the ref that keeps it. Returns the file that keeps the pack from
+/// `gc` until a ref does.
+fn carry(git: &Git, source: &Source, view: &View, base: &str, tip: &str) -> Result<std::path::PathBuf> {
+    let wanted = view.input(&[tip.to_owned(), format!("^{base}")])?;
+    let stem = view.file("out");
+    let pack = ["pack-objects", "-q", "--revs", &text(&stem)?];
+    let hash = git.run_with(&view.place, &pack, Some(wanted))?;
+    let file = view.file(&format!("out-{}.pack", String::from_utf8_lossy(&hash).trim()));
+    let file = File::open(&file).with_context(|| format!("could not open `{}`", file.display()))?;
+    let said =
+        git.run_with(source.place(), &["index-pack", "--stdin", "--strict", "--keep=looop"], Some(file))?;
+    let name = String::from_utf8_lossy(&said);
+    let name = name.split_whitespace().last().unwrap_or_default();
+    Ok(source.common.join(format!("objects/pack/pack-{name}.keep")))
+}
+
+/// The first branch that may become the tip, with its present value.
+fn pick(git: &Git, source: &Source, view: &View, repo: &Repo, tip: &str) -> Result<(String, Option<String>)> {
+    let flat = repo.branch.replace('/', "-");
+    let refs = source.refs(git, &["refs/heads/looop", &format!("refs/heads/{flat}*")])?;
+    // A branch of the name `looop` leaves no room for `looop/ID`.
+    let stem = if refs.contains_key("refs/heads/looop") { &flat } else { &repo.branch };
+    for name in numbered(&format!("refs/heads/{stem}")) {
+        let below = format!("{name}/");
+        let Some(at) = refs.get(&name) else {
+            if refs.keys().any(|other| other.starts_with(&below)) {
+                continue;
+            }
+            return Ok((name, None));
+        };
+        let is_free = || !at.in_use && !source.is_busy();
+        if at.oid == tip
+            || (is_free() && git.asks(&view.place, &["merge-base", "--is-ancestor", &at.oid, tip])?)
+        {
+            return Ok((name, Some(at.oid.clone())));
+        }
+    }
+    Err(fault("bring commits back", "no name for a branch is free"))
+}

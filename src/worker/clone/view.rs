@@ -1,0 +1,254 @@
+//! A git directory of looop's own that shows what a worker's clone holds: its HEAD, refs, stash, index and objects as plain
+//! files, and nothing else of it.
+//!
+//! The worker could have written anything into its `.git`: a config that runs programs, hooks, `alternates` or
+//! links that lead to other repositories, files that lie about the history. Here the config is looop's, the only
+//! objects besides the clone's own are those of the human's repository, and no link is followed.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, linkat, openat, statat};
+
+use super::git::{Git, Place};
+use super::source::{Source, numbered};
+use super::{fault, init};
+
+/// How deep directories of refs are followed.
+const MAX_DEPTH: usize = 24;
+/// What views are called, next to the clone.
+pub(super) const NAME: &str = ".view";
+/// What a clone may hold besides, which no fetch would bring back.
+const OTHERS: [(&str, &str); 3] =
+    [("worktrees", "a linked worktree"), ("modules", "a submodule"), ("lfs", "LFS files")];
+
+/// A view; it goes away with its value.
+#[derive(Debug)]
+pub(super) struct View {
+    dir: PathBuf,
+    /// The view as a place for git, without files.
+    pub place: Place,
+    /// The view with the clone's files.
+    pub tree: Place,
+    /// What else is in the clone's `.git`.
+    pub others: Vec<&'static str>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // What stays behind goes away with the clone.
+        drop(fs::remove_dir_all(&self.dir));
+    }
+}
+
+impl View {
+    /// Looks at a clone.
+    pub fn open(git: &Git, source: &Source, clone: &Path) -> Result<View> {
+        let dir = free_dir(clone)?;
+        let place = Place::of(&dir.join(".git"))?;
+        let tree = place.clone().with_tree(clone)?;
+        let mut view = View { dir, place, tree, others: Vec::new() };
+        init(git, source, &view.dir, "none")?;
+        let top = open_dir(CWD, clone)?;
+        let inside = open_dir(&top, Path::new(".git"))?;
+        if !is_absent_or_empty(&inside, "reftable")? {
+            return Err(fault("look at the clone", "its refs are in a reftable, which is not read"));
+        }
+        let links = Links { git, what: clone };
+        let to = view.dir.join(".git");
+        for name in ["HEAD", "packed-refs", "index"] {
+            links.file(&inside, name, &to.join(name))?;
+        }
+        links.dir(&inside, "refs", &to.join("refs"), &|_, name| !name.ends_with(".lock"))?;
+        fs::create_dir_all(to.join("logs")).context("could not make `logs`")?;
+        links.dir(&inside, "logs", &to.join("logs"), &|depth, name| {
+            matches!((depth, name), (0, "refs") | (1, "stash"))
+        })?;
+        links.dir(&inside, "objects", &to.join("objects"), &is_object)?;
+        for (name, what) in OTHERS {
+            if !is_absent_or_empty(&inside, name)? {
+                view.others.push(what);
+            }
+        }
+        Ok(view)
+    }
+
+    /// A file of looop's own in the view.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The index that the worker left.
+    pub fn index(&self) -> PathBuf {
+        self.dir.join(".git/index")
+    }
+
+    /// Writes lines for git's stdin.
+    pub fn input(&self, lines: &[String]) -> Result<File> {
+        let path = self.file("input");
+        let written = fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+        written.and_then(|()| File::open(&path)).context("could not write what git is to read")
+    }
+}
+
+fn free_dir(clone: &Path) -> Result<PathBuf> {
+    for name in numbered(NAME).take(1000) {
+        let dir = clone.with_file_name(name);
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("could not make `{}`", dir.display())),
+        }
+    }
+    Err(fault("look at the clone", "1000 processes look at it already"))
+}
+
+/// Objects and packs by their names; not `info`, nor what git derives and would believe.
+fn is_object(depth: usize, name: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let is_pack = || {
+        let stem = name.strip_suffix(".pack").or(name.strip_suffix(".idx"));
+        stem.and_then(|stem| stem.strip_prefix("pack-")).is_some_and(is_hex)
+    };
+    match depth {
+        0 => name == "pack" || (name.len() == 2 && is_hex(name)),
+        _ => is_pack() || (matches!(name.len(), 38 | 62) && is_hex(name)),
+    }
+}
+
+fn open_dir(at: impl std::os::fd::AsFd, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(at, path, flags, Mode::empty());
+    opened.map_err(|error| {
+        let why = format!("`{}` is not a plain directory ({})", path.display(), io::Error::from(error));
+        fault("look at the clone", &why)
+    })
+}
+
+fn is_absent_or_empty(at: &OwnedFd, name: &str) -> Result<bool> {
+    if matches!(statat(at, name, AtFlags::SYMLINK_NOFOLLOW), Err(rustix::io::Errno::NOENT)) {
+        return Ok(true);
+    }
+    Ok(names(&open_dir(at, Path::new(name))?)?.is_empty())
+}
+
+fn names(dir: &OwnedFd) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir).context("could not list the clone")? {
+        let entry = entry.context("could not list the clone")?;
+        // Nothing that git makes has a name that is not UTF-8.
+        let name = entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | ".."));
+        names.extend(name.map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// Takes files over: by a hard link where that can be had, else by a copy.
+struct Links<'a> {
+    git: &'a Git<'a>,
+    what: &'a Path,
+}
+
+impl Links<'_> {
+    fn refuse(&self, name: &str) -> anyhow::Error {
+        let why = format!("`{name}` in its .git is not a plain file");
+        fault(&format!("look at the clone `{}`", self.what.display()), &why)
+    }
+
+    fn dir(&self, at: &OwnedFd, name: &str, to: &Path, wanted: &dyn Fn(usize, &str) -> bool) -> Result<()> {
+        if matches!(statat(at, name, AtFlags::SYMLINK_NOFOLLOW), Err(rustix::io::Errno::NOENT)) {
+            return Ok(());
+        }
+        self.level(&open_dir(at, Path::new(name))?, to, wanted, 0)
+    }
+
+    fn level(
+        &self,
+        from: &OwnedFd,
+        to: &Path,
+        wanted: &dyn Fn(usize, &str) -> bool,
+        depth: usize,
+    ) -> Result<()> {
+        self.git.check()?;
+        if depth > MAX_DEPTH {
+            return Err(fault("look at the clone", "its directories of refs are too deep"));
+        }
+        for name in names(from)?.iter().filter(|name| wanted(depth, name)) {
+            let stat =
+                statat(from, name, AtFlags::SYMLINK_NOFOLLOW).context("could not look at the clone")?;
+            let to = to.join(name);
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                fs::create_dir_all(&to).with_context(|| format!("could not make `{}`", to.display()))?;
+                self.level(&open_dir(from, Path::new(name))?, &to, wanted, depth + 1)?;
+            } else {
+                self.file(from, name, &to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one file over, if it is there.
+    fn file(&self, at: &OwnedFd, name: &str, to: &Path) -> Result<()> {
+        if fs::symlink_metadata(to).is_ok() {
+            fs::remove_file(to).with_context(|| format!("could not remove `{}`", to.display()))?;
+        }
+        match linkat(at, name, CWD, to, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(_) => copy(at, name, to).map_err(|_| self.refuse(name))?,
+        }
+        // A link to a link is one, and what was found may have been swapped since.
+        if fs::symlink_metadata(to).is_ok_and(|meta| meta.is_file()) {
+            Ok(())
+        } else {
+            Err(self.refuse(name))
+        }
+    }
+}
+
+fn copy(at: &OwnedFd, name: &str, to: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut from = File::from(openat(at, name, flags, Mode::empty())?);
+    if !from.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    io::copy(&mut from, &mut File::create_new(to)?).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_link_can_be_had_a_plain_file_is_copied_and_nothing_else() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::write(tmp.path().join("a"), "text").unwrap();
+        std::os::unix::fs::symlink("a", tmp.path().join("link")).unwrap();
+        let at = open_dir(CWD, tmp.path()).unwrap();
+        copy(&at, "a", &tmp.path().join("b")).unwrap();
+        assert_eq!(fs::read(tmp.path().join("b")).unwrap(), b"text");
+        assert!(copy(&at, "link", &tmp.path().join("c")).is_err());
+        assert!(copy(&at, ".", &tmp.path().join("d")).is_err());
+    }
+
+    #[test]
+    fn only_objects_and_packs_are_taken_over() {
+        let hex = "0123456789abcdef0123456789abcdef012345";
+        assert!(is_object(0, "pack") && is_object(0, "ab") && is_object(1, hex));
+        assert!(is_object(1, "pack-0a.pack") && is_object(1, "pack-0a.idx"));
+        for (depth, name) in [
+            (0, "info"),
+            (0, "AB"),
+            (0, "abc"),
+            (1, "alternates"),
+            (1, "multi-pack-index"),
+            (1, "pack-0a.rev"),
+        ] {
+            assert!(!is_object(depth, name), "{name}");
+        }
+    }
+}

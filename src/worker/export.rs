@@ -1,0 +1,200 @@
+//! A transcript in other forms, streamed: as plain text, and as a recording in the form asciicast v2.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use vt100::capture::{
+    BasicFormattedCaptureRange, BasicFormattedCaptureState, RowContents, basic_formatted_to_plain,
+};
+
+use super::screen::{self, DEFAULT_SIZE, guarded, is_plain};
+use crate::store::transcript::{Event, Reader};
+
+/// How much is read at once, in bytes.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// How many rows that scrolled off are held back, so that a screen which grows shows them again and does
+/// not print them twice.
+const HELD_ROWS: usize = 500;
+/// From this length on a line is given out in parts, in bytes.
+const LINE_BYTES: usize = 64 * 1024;
+
+/// Where the text goes, piece by piece.
+pub type Sink<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
+
+/// All that a worker printed, as text: what stood on its screen, line by line as it scrolled off, and last
+/// what stands there now. Colours are gone, what was overwritten is as it was last, wrapped lines are whole again.
+/// A program that draws on the alternate screen leaves what stands on it at the end.
+///
+/// # Errors
+/// When the transcript cannot be read or the text not be written.
+pub fn plain(reader: &mut Reader, out: Sink) -> Result<()> {
+    let (cols, rows) = reader.size().unwrap_or(DEFAULT_SIZE);
+    let mut parser = screen::parser(cols, rows, HELD_ROWS, Lines::default());
+    let mut buffer = vec![0; CHUNK_BYTES];
+    while let Some(event) = reader.next(&mut buffer)? {
+        let whole = match event {
+            Event::Output { length, .. } => guarded(|| parser.process(&buffer[..length])),
+            Event::Resize { cols, rows, .. } => {
+                let (cols, rows) = screen::size(cols, rows);
+                guarded(|| parser.set_size(rows, cols))
+            }
+            Event::Lost { bytes, .. } => {
+                let note = format!("\r\n[{bytes} bytes of output could not be written down]\r\n");
+                guarded(|| parser.process(note.as_bytes()))
+            }
+        };
+        if whole.is_none() {
+            parser = start_over(parser);
+        }
+        parser.callbacks_mut().give(false, out)?;
+    }
+    let mut lines = finish(parser);
+    lines.give(true, out)?;
+    if lines.any { out("\n") } else { Ok(()) }
+}
+
+type Parser = vt100::Parser<Lines>;
+
+/// A parser that panicked gives what is on its screen and a new one goes on.
+fn start_over(parser: Parser) -> Parser {
+    let (rows, cols) = parser.screen().size();
+    let mut lines = finish(parser);
+    lines.text.push('\n');
+    screen::parser(cols.get(), rows.get(), HELD_ROWS, lines)
+}
+
+fn finish(mut parser: Parser) -> Lines {
+    let alternate = parser.screen().alternate_screen();
+    let last = if alternate { parser.screen().contents() } else { String::new() };
+    guarded(|| parser.process(b"\x1b[?47l"));
+    let (shown, lines) = parser.screen_and_callbacks_mut();
+    let mut text = String::new();
+    let mut state = std::mem::take(&mut lines.state);
+    let range = BasicFormattedCaptureRange::Full(&mut state);
+    if guarded(|| shown.write_contents_formatted_basic(&mut text, range)).is_some() {
+        lines.text.push_str(&text);
+    }
+    if alternate {
+        // Below what the program was started from, without the empty rows there.
+        lines.text.truncate(lines.text.trim_end_matches('\n').len());
+        lines.text.push_str("\x1b[m\n");
+        lines.text.push_str(&last);
+    }
+    std::mem::take(lines)
+}
+
+/// What scrolled off and was not given out yet.
+#[derive(Debug, Default)]
+struct Lines {
+    state: BasicFormattedCaptureState,
+    text: String,
+    /// Line breaks that are due before the next text; those after the last text are never given.
+    breaks: usize,
+    any: bool,
+}
+
+impl vt100::Callbacks for Lines {
+    fn on_scroll(&mut self, row: RowContents<'_>, alternate: bool) {
+        if !alternate {
+            // A string cannot refuse text.
+            row.write_formatted_basic(&mut self.text, &mut self.state).unwrap_or_default();
+        }
+    }
+}
+
+impl Lines {
+    /// Gives out the lines that are whole, or all there is.
+    fn give(&mut self, all: bool, out: Sink) -> Result<()> {
+        let long = self.text.len() > LINE_BYTES;
+        let end = if all || long { self.text.len() } else { self.text.rfind('\n').map_or(0, |end| end + 1) };
+        let text: String = basic_formatted_to_plain(&self.text[..end]).collect();
+        self.text.drain(..end);
+        let mut given = String::new();
+        for (n, line) in text.split('\n').enumerate() {
+            self.breaks += usize::from(n > 0);
+            let line: String = line.chars().filter(|c| is_plain(*c)).collect();
+            let line = line.trim_end();
+            if !line.is_empty() {
+                given.extend(std::iter::repeat_n('\n', std::mem::take(&mut self.breaks)));
+                given.push_str(line);
+            }
+        }
+        self.any |= !given.is_empty();
+        if given.is_empty() { Ok(()) } else { out(&given) }
+    }
+}
+
+/// A recording in the form asciicast v2: a header, then output and changes of size with their times. As raw as the
+/// transcript: a player that shows it obeys the escape sequences in it.
+///
+/// # Errors
+/// As [`plain`].
+pub fn cast(reader: &mut Reader, title: &str, out: Sink) -> Result<()> {
+    let (width, height) = reader.size().unwrap_or(DEFAULT_SIZE);
+    let timestamp = reader.start_ms().unwrap_or(0) / 1000;
+    let header = serde_json::json!({
+        "version": 2, "width": width, "height": height, "timestamp": timestamp, "title": title,
+    });
+    out(&format!("{header}\n"))?;
+    let (mut buffer, mut utf8, mut last) = (vec![0; CHUNK_BYTES], Utf8::default(), 0);
+    while let Some(event) = reader.next(&mut buffer)? {
+        match event {
+            Event::Output { ms, length } => {
+                last = ms.unwrap_or(last);
+                let text = utf8.push(&buffer[..length]);
+                line(last, "o", &text, out)?;
+            }
+            Event::Resize { ms, cols, rows } => {
+                last = ms;
+                line(last, "r", &format!("{cols}x{rows}"), out)?;
+            }
+            Event::Lost { .. } => {}
+        }
+    }
+    line(last, "o", &utf8.end(), out)
+}
+
+fn line(ms: u64, kind: &str, text: &str, out: Sink) -> Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let mut row = String::new();
+    write!(row, "[{}.{:03},\"{kind}\",{}]", ms / 1000, ms % 1000, serde_json::to_string(text)?)?;
+    row.push('\n');
+    out(&row)
+}
+
+/// Bytes as text where a character may be cut between two pieces. What is no text becomes U+FFFD; zero bytes, which
+/// no terminal shows and which stand for lost output, are left out.
+#[derive(Debug, Default)]
+struct Utf8 {
+    cut: Vec<u8>,
+}
+
+impl Utf8 {
+    fn push(&mut self, bytes: &[u8]) -> String {
+        let mut all = std::mem::take(&mut self.cut);
+        all.extend_from_slice(bytes);
+        let mut text = String::with_capacity(all.len());
+        for chunk in all.utf8_chunks() {
+            text.push_str(chunk.valid());
+            let bad = chunk.invalid();
+            let at_end = bad.as_ptr_range().end == all.as_ptr_range().end;
+            if at_end && std::str::from_utf8(bad).is_err_and(|error| error.error_len().is_none()) {
+                self.cut = bad.to_vec();
+            } else if !bad.is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        text.retain(|c| c != '\0');
+        text
+    }
+
+    fn end(&mut self) -> String {
+        if std::mem::take(&mut self.cut).is_empty() { String::new() } else { "\u{fffd}".to_owned() }
+    }
+}
+
+#[cfg(test)]
+#[path = "export_tests.rs"]
+mod tests;

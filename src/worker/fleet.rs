@@ -1,0 +1,189 @@
+//! The fleet of this machine: workers as the loop sees them and the moves about them.
+
+use anyhow::Result;
+
+use super::start::{Starter, Wanted};
+use super::{Described, Fleet, client};
+use crate::model::decision::{Action, Move};
+use crate::model::entry::Outcome;
+use crate::model::name::Name;
+use crate::model::step::Probe;
+use crate::model::time::Now;
+use crate::model::wire::Request;
+use crate::model::worker::{Exit, Phase, WorkerView};
+use crate::store::layout::Layout;
+use crate::store::workers::Worker;
+use crate::store::{lock, mail, workers};
+use crate::sys::kin;
+
+/// The workers of one data dir.
+pub struct LocalFleet<'a>(pub Starter<'a>);
+
+impl Fleet for LocalFleet<'_> {
+    fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)> {
+        let (all, problems) = workers::list(self.0.layout)?;
+        Ok((all.iter().map(|worker| view(worker, self.0.now)).collect(), problems))
+    }
+
+    fn describe(&self, decided: &Move) -> Result<Result<Described, String>> {
+        let Action::StartWorker { .. } = &decided.action else { return Ok(Ok(Described::default())) };
+        let wanted = self.wanted(decided, "");
+        let spec = match self.0.spec(&wanted)? {
+            Ok(spec) => spec,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut argv = spec.argv.clone();
+        for check in &spec.verify {
+            argv.push("--then".to_owned());
+            argv.extend(check.argv.iter().cloned());
+        }
+        let env = spec.env.iter().map(|(key, _)| key.clone()).collect();
+        let repo = wanted.repo.map(|repo| repo.to_string_lossy().into_owned());
+        Ok(Ok(Described { argv, cwd: spec.cwd, env, repo }))
+    }
+
+    fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome> {
+        let refused = |why: String| Ok(Outcome::Refused { why });
+        match &decided.action {
+            Action::StartWorker { .. } => match self.0.start(&self.wanted(decided, beat))? {
+                Ok(spec) => Ok(Outcome::Done { note: spec.argv.join(" ") }),
+                Err(why) => refused(why),
+            },
+            Action::StopWorker { id } => match self.live(id)? {
+                Ok(_) => {
+                    let told = client::call(&self.0.layout.worker(id).attach_socket(), Request::Kill);
+                    // One that ended by itself meanwhile is as ended as it can be.
+                    if told.is_err() && self.live(id)?.is_ok() {
+                        told?;
+                    }
+                    Ok(Outcome::Done { note: String::new() })
+                }
+                Err(why) => refused(why),
+            },
+            Action::TellWorker { id, text } => match self.live(id)? {
+                Ok(_) => {
+                    let dir = self.0.layout.worker(id);
+                    let told =
+                        mail::Told { by: beat.to_owned(), at_ms: self.0.now.unix_ms, text: text.clone() };
+                    let _store = lock::store(&self.0.layout.store_lock())?;
+                    mail::tell(&dir, &told)?;
+                    Ok(Outcome::Done { note: String::new() })
+                }
+                Err(why) => refused(why),
+            },
+            _ => refused("it is no move about workers".to_owned()),
+        }
+    }
+
+    fn probe(&self, beat: &str, decided: &Move) -> Result<Probe> {
+        let layout = self.0.layout;
+        Ok(match &decided.action {
+            Action::StartWorker { id, .. } => {
+                let present = workers::load(layout, id)?;
+                let past = workers::past(layout)?;
+                // A directory without a readable spec was never published, so nothing was started.
+                let is_made = present.is_some_and(|worker| worker.spec.by == beat)
+                    || past.iter().any(|past| past.id == *id && past.by == beat);
+                if is_made { Probe::Made } else { Probe::NotMade }
+            }
+            // To end what has ended changes nothing.
+            Action::StopWorker { .. } => Probe::NotMade,
+            Action::TellWorker { id, .. } => {
+                if mail::has_from(&layout.worker(id), beat)? {
+                    Probe::Made
+                } else {
+                    Probe::NotMade
+                }
+            }
+            _ => Probe::Unknown("it is no move about workers".to_owned()),
+        })
+    }
+
+    fn end_lost(&self) -> Result<()> {
+        let (all, _) = workers::list(self.0.layout)?;
+        all.iter()
+            .filter(|worker| worker.state.phase == Phase::Lost)
+            .for_each(|worker| end_lost(self.0.layout, worker));
+        Ok(())
+    }
+
+    fn put_away(&self, seen: &[WorkerView]) -> Result<()> {
+        let _store = lock::store(&self.0.layout.store_lock())?;
+        for view in seen {
+            // One that ended after the decision looked is still to be seen.
+            if let Some(worker) = workers::load(self.0.layout, &view.id)?
+                && worker.state.phase.is_over()
+                && worker.state.phase.word() == view.state
+            {
+                workers::put_away(self.0.layout, &worker)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LocalFleet<'_> {
+    /// What a move wants. Its paths are the same ones wherever the beat runs.
+    fn wanted(&self, decided: &Move, beat: &str) -> Wanted {
+        let Action::StartWorker { id, brief, verify, claims, repo, .. } = &decided.action else {
+            return Wanted::default();
+        };
+        let resolved = |text: &String| {
+            let path = self.0.settings.path_of(self.0.layout.root(), text);
+            // One that is not there is refused when it is looked at.
+            std::fs::canonicalize(&path).unwrap_or(path)
+        };
+        Wanted {
+            id: id.to_string(),
+            goal: decided.goal.clone(),
+            brief: brief.clone(),
+            verify: verify.iter().cloned().collect(),
+            claims: claims.clone(),
+            repo: repo.as_ref().map(resolved),
+            by: beat.to_owned(),
+            ..Wanted::default()
+        }
+    }
+
+    fn live(&self, id: &Name) -> Result<Result<Worker, String>> {
+        Ok(match workers::load(self.0.layout, id)? {
+            Some(worker) if !worker.state.phase.is_over() => Ok(worker),
+            Some(worker) => Err(format!("worker {id} has ended: {}", worker.state.phase.word())),
+            None => Err(format!("there is no worker {id}")),
+        })
+    }
+}
+
+/// Ends what a worker without a supervisor left running: what has its socket in the environment.
+pub fn end_lost(layout: &Layout, worker: &Worker) {
+    let socket = layout.worker(&worker.spec.id).worker_socket();
+    kin::end_marked("LOOOP_SOCKET", &socket.to_string_lossy());
+}
+
+/// A worker as the world shows it. Ages and figures stay out: they would wake the loop.
+pub fn view(worker: &Worker, now: Now) -> WorkerView {
+    let (spec, state) = (&worker.spec, &worker.state);
+    let verdict = state.verdict.as_ref().map(|verdict| {
+        let word = if verdict.ok { "passed" } else { "failed" };
+        format!("{} {word} ({}): {}", verdict.name, verdict.status, verdict.tail)
+    });
+    WorkerView {
+        id: spec.id.clone(),
+        goal: spec.goal.clone(),
+        kind: spec.kind.clone(),
+        state: state.phase.word().to_owned(),
+        exit: state.exit.map(Exit::words),
+        why: state.why.clone(),
+        flag: state.flag.as_ref().map(|flag| flag.text.clone()),
+        ask: state.ask.clone(),
+        verdict,
+        branch: state.branch.clone(),
+        reports: state.reports.clone(),
+        stuck: is_stuck(worker, now),
+    }
+}
+
+/// True when a worker runs, is silent for longer than its limit, and has not said that it waits.
+pub fn is_stuck(worker: &Worker, now: Now) -> bool {
+    worker.state.phase == Phase::Running && now.elapsed_ms(worker.printed_ms) >= worker.spec.limits.idle_ms
+}

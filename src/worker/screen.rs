@@ -1,0 +1,207 @@
+//! A worker's screen as a model: output goes in, cells and a cursor come out. All that looop ever shows of a worker's
+//! output has been through here, so an escape sequence of the worker's reaches nobody's terminal.
+
+use std::cell::Cell;
+use std::num::NonZeroU16;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use anyhow::Result;
+
+use crate::store::layout::WorkerDir;
+use crate::store::transcript::{Event, Reader};
+
+/// The smallest width of the model: vt100 cannot draw a wide character on a screen of one column.
+const COLS_MIN: u16 = 2;
+/// The largest width and height of the model: a forged size must not cost gigabytes.
+const CELLS_MAX: u16 = 1000;
+/// How much is parsed at once, in bytes. A few bytes can ask for 65,535 characters, and what comes after a piece
+/// that the parser chokes on is not lost with it.
+pub const PIECE_BYTES: usize = 512;
+/// How much of a transcript is read at most to know a screen, in bytes: everything before has usually been drawn
+/// over many times, and reading all of a long one would keep a human waiting.
+pub const REPLAY_BYTES: u64 = 8 << 20;
+/// The same to know where the cursor is.
+const CURSOR_BYTES: u64 = 64 << 10;
+/// The size of a screen that nobody told.
+pub const DEFAULT_SIZE: (u16, u16) = (80, 24);
+
+/// A screen that output is drawn on.
+pub struct Screen {
+    parser: vt100::Parser<Bell>,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    rung: bool,
+}
+
+impl vt100::Callbacks for Bell {
+    fn audible_bell(&mut self, _: &mut vt100::Screen) {
+        self.rung = true;
+    }
+}
+
+impl Screen {
+    /// An empty screen of a size in cells; sizes that cannot be are mended.
+    pub fn new(cols: u16, rows: u16) -> Screen {
+        Screen { parser: parser(cols, rows, 0, Bell::default()) }
+    }
+
+    /// The screen of a worker as far as its transcript goes, from the end of it.
+    ///
+    /// # Errors
+    /// When the transcript cannot be read.
+    pub fn replay(dir: &WorkerDir, bytes: u64) -> Result<Screen> {
+        let mut reader = Reader::open(dir)?;
+        let end = reader.end_offset()?;
+        reader.seek(end.saturating_sub(bytes))?;
+        let (cols, rows) = reader.size().unwrap_or(DEFAULT_SIZE);
+        let mut screen = Screen::new(cols, rows);
+        let mut buffer = vec![0; 16 * 1024];
+        // A worker that prints faster than this reads would keep it here for ever.
+        while reader.offset() < end {
+            match reader.next(&mut buffer)? {
+                Some(event) => screen.apply(event, &buffer),
+                None => break,
+            }
+        }
+        Ok(screen)
+    }
+
+    /// Draws what comes next in a transcript; the bytes of output stand in `buffer`.
+    pub fn apply(&mut self, event: Event, buffer: &[u8]) {
+        match event {
+            Event::Output { length, .. } => self.feed(&buffer[..length]),
+            Event::Resize { cols, rows, .. } => self.resize(cols, rows),
+            Event::Lost { .. } => {}
+        }
+    }
+
+    /// Draws output.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(PIECE_BYTES) {
+            let parser = &mut self.parser;
+            if guarded(|| parser.process(piece)).is_none() {
+                self.start_over();
+            }
+        }
+    }
+
+    /// Gives the screen another size.
+    pub fn resize(&mut self, cols: u16, rows: u16) {
+        let size = size(cols, rows);
+        let parser = &mut self.parser;
+        if guarded(|| parser.set_size(size.1, size.0)).is_none() {
+            self.parser = self::parser(cols, rows, 0, Bell::default());
+        }
+    }
+
+    /// A parser that panicked is in no state to go on. Its cells are drawn into a new one, if they can be.
+    fn start_over(&mut self) {
+        let broken = self.parser.screen();
+        let (rows, cols) = broken.size();
+        let fresh = || parser(cols.get(), rows.get(), 0, Bell::default());
+        let drawn = guarded(|| {
+            let mut parser = fresh();
+            parser.process(broken.state_formatted().as_bytes());
+            parser
+        });
+        self.parser = drawn.unwrap_or_else(fresh);
+    }
+
+    /// The cells.
+    pub fn cells(&self) -> &vt100::Screen {
+        self.parser.screen()
+    }
+
+    /// True when the bell rang since the last call.
+    pub fn take_bell(&mut self) -> bool {
+        std::mem::take(&mut self.parser.callbacks_mut().rung)
+    }
+
+    /// Where the cursor is, as row and column from 1: what a terminal says when it is asked.
+    pub fn cursor(&self) -> (u16, u16) {
+        let (row, col) = self.cells().cursor_position();
+        let (_, cols) = self.cells().size();
+        // After the last column the cursor still stands on it.
+        (row + 1, (col + 1).min(cols.get()))
+    }
+
+    /// What stands on the screen, as lines without their empty ends.
+    pub fn text(&self) -> String {
+        let text: String = self.cells().contents().chars().filter(|c| *c == '\n' || is_plain(*c)).collect();
+        let mut lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        while lines.last().is_some_and(|line| line.is_empty()) {
+            lines.pop();
+        }
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
+
+/// Where a worker's cursor is, from the end of its transcript, as row and column from 1. Cheap enough to answer a
+/// program that asks, and nothing of it stays in memory.
+pub fn cursor_of(dir: &WorkerDir) -> (u16, u16) {
+    Screen::replay(dir, CURSOR_BYTES).map_or((1, 1), |screen| screen.cursor())
+}
+
+/// What stands on a worker's screen down to its cursor, or all of it where the cursor's line is empty.
+pub fn text_of(dir: &WorkerDir) -> String {
+    let Ok(screen) = Screen::replay(dir, CURSOR_BYTES) else { return String::new() };
+    let text = screen.text();
+    let to_cursor: Vec<&str> = text.lines().take(usize::from(screen.cursor().0)).collect();
+    let at_cursor = to_cursor.len() == usize::from(screen.cursor().0)
+        && to_cursor.last().is_some_and(|line| !line.trim().is_empty());
+    if at_cursor { to_cursor.join("\n") } else { text }
+}
+
+/// A size that the model can bear.
+pub fn size(cols: u16, rows: u16) -> (NonZeroU16, NonZeroU16) {
+    let cell = |n: u16| NonZeroU16::new(n).unwrap_or(NonZeroU16::MIN);
+    (cell(cols.clamp(COLS_MIN, CELLS_MAX)), cell(rows.clamp(1, CELLS_MAX)))
+}
+
+/// A parser of a size that it can bear.
+pub fn parser<C: vt100::Callbacks>(
+    cols: u16,
+    rows: u16,
+    scrollback: usize,
+    callbacks: C,
+) -> vt100::Parser<C> {
+    let (cols, rows) = size(cols, rows);
+    vt100::Parser::new_with_callbacks(rows, cols, scrollback, callbacks)
+}
+
+/// True for a character that stands for itself: not one that controls a terminal, reorders what stands around it,
+/// or hides text (the bidirectional controls of Unicode Standard Annex 9, and tags).
+pub fn is_plain(c: char) -> bool {
+    let orders =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}');
+    !c.is_control() && !orders && !matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs code that hostile bytes can make panic; none when they did. vt100 has such places at any size of screen.
+/// Nothing is printed then: it would land on the screen that is being drawn.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                loud(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let done = panic::catch_unwind(AssertUnwindSafe(work)).ok();
+    QUIET.set(false);
+    done
+}
+
+#[cfg(test)]
+#[path = "screen_tests.rs"]
+mod tests;

@@ -1,0 +1,302 @@
+//! Starting a worker: what it is to be, told apart from what it may be, and a supervisor that outlives the starter.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::clone;
+use crate::model::fault::Fault;
+use crate::model::lease;
+use crate::model::name::Name;
+use crate::model::settings::{Settings, WorkerRunner};
+use crate::model::time::Now;
+use crate::model::worker::{Check, Spec};
+use crate::model::world;
+use crate::store::file::Keep;
+use crate::store::layout::{self, Layout, WorkerDir};
+use crate::store::texts::MAX_TEXT_BYTES;
+use crate::store::{file, lock, records, workers};
+use crate::sys::signal::Cancel;
+use crate::sys::{detach, program};
+
+/// The contract between looop and a worker; every brief begins with it.
+const CONTRACT: &str = include_str!("../../seed/worker.md");
+/// What makes pi tell its terminal how it fares.
+const PI_STATUS: &str = include_str!("../../seed/pi-status.js");
+/// The longest brief, in bytes.
+pub const MAX_BRIEF_BYTES: usize = 1 << 20;
+/// How long a supervisor may take to say that it is there, in milliseconds.
+const START_MS: i64 = 30_000;
+
+/// How long a clone may take to be made, in milliseconds.
+const CLONE_MS: i64 = 10 * 60_000;
+
+/// What is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The worker's name.
+    pub id: String,
+    /// The goal that it works for.
+    pub goal: Option<Name>,
+    /// The runner; none: the config's.
+    pub runner: Option<String>,
+    /// The command instead of a runner's; empty: the runner's.
+    pub argv: Vec<String>,
+    /// What it is told.
+    pub brief: String,
+    /// Names of entries of the config's `verify`; empty: the one that the goal names, if it does.
+    pub verify: Vec<String>,
+    /// What only this worker may work on.
+    pub claims: Vec<String>,
+    /// The repository that it gets a private clone of.
+    pub repo: Option<PathBuf>,
+    /// The directory it runs in where it gets no clone; none: an empty one of its own.
+    pub cwd: Option<PathBuf>,
+    /// Who starts it: a beat's id, or `human`.
+    pub by: String,
+}
+
+/// What a starter works with.
+pub struct Starter<'a> {
+    /// Where everything is.
+    pub layout: &'a Layout,
+    /// What the config decides.
+    pub settings: &'a Settings,
+    /// Interruption by a human.
+    pub cancel: &'a Cancel,
+    /// The moment.
+    pub now: Now,
+}
+
+/// Why a worker cannot be started, for the one who wants it.
+pub type Refusal = String;
+
+impl Starter<'_> {
+    /// What would run: everything about the worker that does not depend on when it is started.
+    ///
+    /// # Errors
+    /// When a file cannot be read. The inner error says why it cannot be started at all.
+    pub fn spec(&self, wanted: &Wanted) -> Result<Result<Spec, Refusal>> {
+        let id = match Name::parse_new(&wanted.id) {
+            Ok(id) => id,
+            Err(why) => return Ok(Err(why)),
+        };
+        if wanted.brief.len() > MAX_BRIEF_BYTES {
+            let (long, most) = (wanted.brief.len() >> 10, MAX_BRIEF_BYTES >> 10);
+            return Ok(Err(format!("the brief is {long} KiB long and {most} KiB is the most")));
+        }
+        if let Some(bad) = wanted.claims.iter().find_map(|claim| lease::free_name(claim).err()) {
+            return Ok(Err(bad));
+        }
+        let workers = &self.settings.workers;
+        let mut verify = Vec::new();
+        let names = if wanted.verify.is_empty() { self.of_goal(wanted)? } else { wanted.verify.clone() };
+        for name in &names {
+            match workers.verify.get(name) {
+                Some(checks) => {
+                    verify.extend(checks.iter().map(|argv| Check { name: name.clone(), argv: argv.clone() }))
+                }
+                None => {
+                    let known: Vec<&str> = workers.verify.keys().map(String::as_str).collect();
+                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                    return Ok(Err(format!(
+                        "{name:?} is no entry of `verify` in the config; there are: {known}"
+                    )));
+                }
+            }
+        }
+        let dir = self.layout.worker(&id);
+        let in_clone = wanted.repo.is_some();
+        let cwd = match &wanted.cwd {
+            Some(cwd) if !in_clone => cwd.clone(),
+            _ => dir.clone_dir(),
+        };
+        if !in_clone && wanted.cwd.as_ref().is_some_and(|cwd| !cwd.is_dir()) {
+            return Ok(Err(format!("`{}` is not a directory", cwd.display())));
+        }
+        let (runner, kind, argv, env) = match self.command(wanted, &dir, &cwd) {
+            Ok(command) => command,
+            Err(why) => return Ok(Err(why)),
+        };
+        Ok(Ok(Spec {
+            id,
+            goal: wanted.goal.clone(),
+            kind,
+            runner,
+            argv,
+            cwd: cwd.to_string_lossy().into_owned(),
+            env,
+            verify,
+            claims: wanted.claims.clone(),
+            repo: None,
+            limits: workers.limits.clone(),
+            notify: workers.notify.clone(),
+            tmux: workers.tmux.clone(),
+            by: wanted.by.clone(),
+            created_ms: self.now.unix_ms,
+        }))
+    }
+
+    /// The check that the worker's goal asks for.
+    fn of_goal(&self, wanted: &Wanted) -> Result<Vec<String>> {
+        let Some(goal) = &wanted.goal else { return Ok(Vec::new()) };
+        let path = self.layout.file(&layout::goal_path(goal));
+        let text = file::read_text(&path, MAX_TEXT_BYTES)
+            .with_context(|| format!("could not read the goal {goal}"))?
+            .unwrap_or_default();
+        Ok(world::marked(&text, "verify")
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .into_iter()
+            .collect())
+    }
+
+    /// The runner, the kind, the command with its program resolved, and its environment.
+    #[allow(clippy::type_complexity, reason = "four parts of one answer that go into four fields")]
+    fn command(
+        &self,
+        wanted: &Wanted,
+        dir: &WorkerDir,
+        cwd: &Path,
+    ) -> Result<(Option<String>, String, Vec<String>, Vec<(String, String)>), Refusal> {
+        let own = WorkerRunner { argv: wanted.argv.clone(), env: Vec::new() };
+        let (runner, kind, table) = if wanted.argv.is_empty() {
+            let (name, table) = self.settings.workers.runner(wanted.runner.as_deref())?;
+            (Some(name.to_owned()), "agent", table)
+        } else {
+            (None, "command", &own)
+        };
+        let (brief, status) = (dir.brief(), dir.pi_status());
+        let filled = |arg: &String| {
+            arg.replace("{brief}", &brief.to_string_lossy()).replace("{status}", &status.to_string_lossy())
+        };
+        let mut argv: Vec<String> = match kind {
+            "agent" => table.argv.iter().map(filled).collect(),
+            _ => table.argv.clone(),
+        };
+        let program = argv.first().cloned().unwrap_or_default();
+        let from = if cwd.is_dir() { cwd } else { self.layout.root() };
+        match program::find_program(&program, &self.settings.path, from) {
+            Some(found) => argv[0] = found.to_string_lossy().into_owned(),
+            None => return Err(format!("`{program}` is not an executable on the configured PATH")),
+        }
+        Ok((runner, kind.to_owned(), argv, self.environment(&table.env)))
+    }
+
+    fn environment(&self, allow: &[String]) -> Vec<(String, String)> {
+        let mut env = self.settings.base_env.clone();
+        env.extend(self.settings.full_env.iter().filter(|(key, _)| allow.contains(key)).cloned());
+        let own = program::self_path();
+        let own = std::fs::canonicalize(&own).unwrap_or(own);
+        // Last on the PATH, so that a worker finds `looop` and nothing else changes for it.
+        if let (Some(dir), Some((_, path))) = (own.parent(), env.iter_mut().find(|(key, _)| key == "PATH")) {
+            path.push_str(&format!(":{}", dir.display()));
+        }
+        env.push(("LOOOP_DATA_DIR".to_owned(), self.layout.root().to_string_lossy().into_owned()));
+        env.extend(self.settings.config_env.iter().cloned());
+        env
+    }
+
+    /// Starts a worker. When it returns the worker has its leases and its command runs.
+    ///
+    /// # Errors
+    /// When a file cannot be written or a process not be started. The inner error says why it may not be started.
+    pub fn start(&self, wanted: &Wanted) -> Result<Result<Spec, Refusal>> {
+        let mut spec = match self.spec(wanted)? {
+            Ok(spec) => spec,
+            Err(why) => return Ok(Err(why)),
+        };
+        for left in workers::abandoned(self.layout)? {
+            // One that cannot go now can go at the next start.
+            drop(self.discard(&left));
+        }
+        let (staged, _preparing) = workers::stage(self.layout, &spec.id)?;
+        let brief = format!("{CONTRACT}{}\n", wanted.brief.trim_end());
+        let prepared = self.prepare(wanted, &mut spec, &staged).and_then(|prepared| match prepared {
+            Ok(()) => self.publish(&spec, &brief, &staged),
+            Err(why) => Ok(Err(why)),
+        });
+        if !matches!(prepared, Ok(Ok(_))) {
+            drop(self.discard(&staged));
+        }
+        let starting = match prepared? {
+            Ok(held) => held,
+            Err(why) => return Ok(Err(why)),
+        };
+        let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
+        let said = detach::start(&["__supervise", &root, &cache, spec.id.as_str()], START_MS)
+            .with_context(|| format!("could not start the supervisor of worker {}", spec.id))?;
+        drop(starting);
+        if said == "ok" { Ok(Ok(spec)) } else { Ok(Err(said)) }
+    }
+
+    /// Makes the worker's clone, or an empty directory where it has none.
+    fn prepare(&self, wanted: &Wanted, spec: &mut Spec, staged: &WorkerDir) -> Result<Result<(), Refusal>> {
+        if spec.argv.iter().any(|arg| Path::new(arg) == self.layout.worker(&spec.id).pi_status()) {
+            file::write(&staged.pi_status(), PI_STATUS.as_bytes(), 0o600, Keep::Whole)?;
+        }
+        let Some(source) = &wanted.repo else {
+            return if wanted.cwd.is_none() {
+                file::make_dir(&staged.clone_dir()).map(Ok)
+            } else {
+                Ok(Ok(()))
+            };
+        };
+        let git = self.git()?;
+        let found = match clone::inspect(&git, source)? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(format!("could not clone it: {why}"))),
+        };
+        // A worktree of looop's own repository may lie anywhere.
+        if found.common.starts_with(std::fs::canonicalize(self.layout.root())?) {
+            return Ok(Err("could not clone it: it is looop's own".to_owned()));
+        }
+        // Written first, so that whoever finds an abandoned clone knows whose base it keeps.
+        spec.repo = Some(clone::repo_of(&found, &spec.id)?);
+        records::write_json(&staged.spec(), spec, Keep::Whole)?;
+        clone::make(&git, &found, &staged.clone_dir(), &spec.id)?;
+        Ok(Ok(()))
+    }
+
+    fn git(&self) -> Result<clone::Git<'_>> {
+        clone::Git::find(&self.settings.path, CLONE_MS, self.cancel)
+    }
+
+    /// Removes what was prepared for a worker that is not started. Nobody has worked in it.
+    fn discard(&self, staged: &WorkerDir) -> Result<()> {
+        let spec = records::read_json::<Spec>(&staged.spec()).ok().flatten();
+        if let Some(repo) = spec.and_then(|spec| spec.repo) {
+            clone::discard(&self.git()?, &repo, &staged.clone_dir(), true)?;
+        }
+        workers::unstage(staged);
+        Ok(())
+    }
+
+    /// Gives the prepared worker its name, unless there are too many or one of that name lives.
+    fn publish(&self, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Result<lock::Held, Refusal>> {
+        // Counting and naming are one step, or many starters at once would pass the limit together.
+        let _store = lock::store(&self.layout.store_lock())?;
+        let (all, problems) = workers::list(self.layout)?;
+        let live = all.iter().filter(|worker| !worker.state.phase.is_over()).count();
+        let most = self.settings.limits.workers;
+        // What cannot be read may live.
+        if live + problems.len() >= most {
+            return Ok(Err(format!("{live} workers live and {most} is the limit (limits.workers)")));
+        }
+        if let Some(old) = all.iter().find(|worker| worker.spec.id == spec.id) {
+            if !old.state.phase.is_over() {
+                return Ok(Err(format!("worker {} is {}", spec.id, old.state.phase.word())));
+            }
+            super::fleet::end_lost(self.layout, old);
+            workers::put_away(self.layout, old)?;
+        }
+        match workers::create(self.layout, spec, brief, staged)? {
+            Some(held) => Ok(Ok(held)),
+            None => {
+                let fault =
+                    Fault::failed(format!("could not start worker {}: its directory is there", spec.id));
+                Err(fault.hint(format!("look at {}", self.layout.worker(&spec.id).path().display())).into())
+            }
+        }
+    }
+}

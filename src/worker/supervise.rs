@@ -1,0 +1,388 @@
+//! The supervisor: the small process that owns one worker's terminal, transcript, sockets and leases.
+//!
+//! One thread and one `poll` loop. It begins in a session of its own and is a child subreaper, so that it
+//! outlives whoever started it and nothing that its worker leaves behind escapes it. What it remembers is in
+//! `state.json`, replaced at each transition; who looks at it needs nothing else.
+
+mod asking;
+mod conns;
+mod ending;
+mod output;
+mod reporting;
+mod serve;
+mod stage;
+mod status;
+
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, poll};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+
+use crate::model::beat::Started;
+use crate::model::lease::{self, Claimant, Holder, Ttl};
+use crate::model::name::Name;
+use crate::model::query::Scanner;
+use crate::model::time::Now;
+use crate::model::wire::Reply;
+use crate::model::worker::{Phase, Spec, State};
+use crate::store::layout::{Layout, WorkerDir};
+use crate::store::transcript::Writer;
+use crate::store::{claims, lock, records, workers};
+use crate::sys::clock::{self, Deadline};
+use crate::sys::pty::{Size, Terminal};
+use crate::sys::signal::Bell;
+use crate::sys::{detach, socket, spawn, tree};
+use conns::{Conn, Side};
+use stage::Stage;
+
+/// How often an answer to a pending ask is looked for when nobody says that it is there, and how often what could not
+/// be written is tried again, in milliseconds.
+const LOOK_MS: i64 = 1_000;
+/// For how long a state that cannot be written keeps the supervisor of an ended worker alive, in milliseconds.
+const LAST_MS: i64 = 10 * 60_000;
+/// How many bytes typed by humans may wait for the terminal; more are not read from their sockets.
+const MAX_KEYS: usize = 64 * 1024;
+
+/// One supervisor with all that it holds.
+struct Supervisor {
+    layout: Layout,
+    dir: WorkerDir,
+    spec: Spec,
+    state: State,
+    claimant: Claimant,
+    writer: Writer,
+    scanner: Scanner,
+    size: Size,
+    terminal: Option<Terminal>,
+    keys: Vec<u8>,
+    stage: Stage,
+    /// How it will stand when its processes are gone, where that was decided before they ended.
+    verdict: Option<(Phase, String)>,
+    conns: Vec<Conn>,
+    /// Processes of looop's own that are not the worker's, and whether one more is due.
+    errands: Vec<u32>,
+    errand_due: bool,
+    /// What the last question was, and its answer where nobody was there to take it.
+    question: Option<blake3::Hash>,
+    unheard: Option<Reply>,
+    /// When an answer is looked for next.
+    look: Deadline,
+    /// When a state is written that could not be, or that is behind.
+    unsaved: Option<Deadline>,
+    /// How many reports were begun.
+    reports: u64,
+    renew: Deadline,
+    wall: Deadline,
+    /// True when the flag was raised by what the program said of itself on its terminal.
+    flag_by_status: bool,
+    /// When its silence is to be looked at; none when that was done since it last printed.
+    quiet: Option<Deadline>,
+    /// Until when what it prints may be only its screen again, for another size.
+    redraws: Deadline,
+}
+
+/// Runs the supervisor of a prepared worker until it has ended. What stdout gets is one line: `ok`, or why it could
+/// not start.
+///
+/// # Errors
+/// When it could not start; the starter was told.
+pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
+    detach::leave_session();
+    tree::become_subreaper();
+    let bells = (Bell::on(&[SIGTERM, SIGINT])?, Bell::on(&[SIGCHLD])?, Bell::on(&[SIGHUP])?);
+    let layout = Layout::new(root, cache);
+    let dir = layout.worker(id);
+    let begun = begin(layout, &dir);
+    let line = match &begun {
+        Ok(_) => "ok\n".to_owned(),
+        Err(error) => format!("{error:#}").replace('\n', " ") + "\n",
+    };
+    // A starter that is gone does not need to know.
+    drop(std::io::stdout().write_all(line.as_bytes()).and_then(|()| std::io::stdout().flush()));
+    detach::close_stdout()?;
+    let (mut supervisor, human, inner, _alive) = begun?;
+    while supervisor.goes_on() {
+        supervisor.turn(&human, &inner, &bells.0, &bells.1)?;
+    }
+    supervisor.farewell();
+    // Nobody listens any more; a path that is gone says so at once.
+    for socket in [dir.attach_socket(), dir.worker_socket()] {
+        drop(std::fs::remove_file(socket));
+    }
+    Ok(())
+}
+
+/// The supervisor with its two sockets, the human's first, and the lock that says that it lives.
+fn begin(layout: Layout, dir: &WorkerDir) -> Result<(Supervisor, UnixListener, UnixListener, lock::Held)> {
+    let alive = lock::store(&dir.alive())?;
+    let (human, inner) = (bind(&dir.attach_socket())?, bind(&dir.worker_socket())?);
+    Ok((Supervisor::begin(layout, dir.clone())?, human, inner, alive))
+}
+
+fn bind(path: &std::path::Path) -> Result<UnixListener> {
+    socket::listen(path).with_context(|| format!("could not make the socket `{}`", path.display()))
+}
+
+impl Supervisor {
+    /// Takes the leases and starts the command. On an error the worker stands as failed.
+    fn begin(layout: Layout, dir: WorkerDir) -> Result<Supervisor> {
+        let spec: Spec = records::read_json(&dir.spec())?.context("could not find the spec of the worker")?;
+        let now = clock::now();
+        let pid = std::process::id();
+        let me = Started { pid, start: tree::start_of(pid).unwrap_or_default(), boot: tree::boot_id() };
+        let claimant = Claimant {
+            holder: Holder::Worker(spec.id.clone()),
+            pid,
+            pid_start: me.start,
+            pid_ns: tree::pid_namespace(),
+            ttl: Ttl::try_from(spec.limits.ttl_s).map_err(anyhow::Error::msg)?,
+        };
+        let mut state = State::new(spec.id.clone(), now.unix_ms, me);
+        workers::save_state(&dir, &state)?;
+        let size = Size::DEFAULT;
+        let begun = Writer::create(&dir, now.unix_ms, size.cols, size.rows, spec.limits.keep_bytes)
+            .context("could not begin the transcript of the worker")
+            .and_then(|writer| take_leases(&layout, &spec, &claimant, &mut state).map(|()| writer))
+            .and_then(|writer| Ok((writer, stage::start_agent(&dir, &spec, &mut state, size)?)));
+        let (writer, terminal) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                drop(claims::release(&layout, &claimant.holder, &state.leases));
+                state.leases.clear();
+                state.phase = Phase::Failed;
+                state.why = Some(format!("{error:#}"));
+                // Where that cannot be written the worker stands as lost; the first error is the one to tell.
+                drop(workers::save_state(&dir, &state));
+                return Err(error);
+            }
+        };
+        let (renew_ms, wall_ms) = (claimant.ttl.ms() / 3, spec.limits.wall_ms);
+        let quiet = Some(Deadline::after_ms(spec.limits.idle_ms));
+        let agent = state.child.as_ref().map_or(0, |child| child.pid);
+        let mut supervisor = Supervisor {
+            layout,
+            dir,
+            spec,
+            state,
+            claimant,
+            writer,
+            scanner: Scanner::default(),
+            size,
+            terminal: Some(terminal),
+            keys: Vec::new(),
+            stage: Stage::Agent { pid: agent },
+            verdict: None,
+            conns: Vec::new(),
+            errands: Vec::new(),
+            errand_due: false,
+            question: None,
+            unheard: None,
+            look: Deadline::after_ms(LOOK_MS),
+            unsaved: None,
+            reports: 0,
+            renew: Deadline::after_ms(renew_ms),
+            wall: Deadline::after_ms(wall_ms),
+            flag_by_status: false,
+            quiet,
+            redraws: Deadline::after_ms(0),
+        };
+        // From here on the command runs, and whatever cannot be written must not end its supervisor.
+        supervisor.turn_to(Phase::Running);
+        Ok(supervisor)
+    }
+
+    /// True until the worker has ended and its last state is written, or cannot be for too long.
+    fn goes_on(&self) -> bool {
+        !matches!(self.stage, Stage::Over) || (self.unsaved.is_some() && !self.wall.passed())
+    }
+
+    /// Waits for the next thing to happen and does what it asks for.
+    fn turn(&mut self, human: &UnixListener, inner: &UnixListener, term: &Bell, child: &Bell) -> Result<()> {
+        let ready = self.wait(human, inner, term, child)?;
+        if ready.term && term.rang() {
+            self.end(Phase::Killed, "it was told to end");
+        }
+        if ready.output {
+            self.take_output();
+        }
+        if ready.keys {
+            self.type_keys();
+        }
+        // After the output, so that what the last process printed is taken before its end is.
+        if ready.child && child.rang() {
+            self.reap();
+        }
+        self.serve_conns(&ready.conns);
+        for (listener, is_ready, side) in
+            [(human, ready.human, Side::Human), (inner, ready.inner, Side::Worker)]
+        {
+            if is_ready {
+                self.accept(listener, side);
+            }
+        }
+        self.look_at_time();
+        self.advance();
+        self.tell_viewers();
+        Ok(())
+    }
+
+    fn wait(&self, human: &UnixListener, inner: &UnixListener, term: &Bell, child: &Bell) -> Result<Ready> {
+        let (term_fd, child_fd) = (term.fd(), child.fd());
+        let listen = |side| if self.has_room(side) { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds = vec![
+            PollFd::new(&term_fd, PollFlags::IN),
+            PollFd::new(&child_fd, PollFlags::IN),
+            PollFd::new(human, listen(Side::Human)),
+            PollFd::new(inner, listen(Side::Worker)),
+        ];
+        if let Some(output) = self.output() {
+            let keys = if self.keys.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            fds.push(PollFd::new(output, PollFlags::IN | keys));
+        }
+        for conn in &self.conns {
+            fds.push(PollFd::new(conn.stream(), conn.wants(self.keys.len() < MAX_KEYS)));
+        }
+        match poll(&mut fds, Some(&spawn::timespec(self.patience()))) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("could not wait for the worker"),
+        }
+        let mut events = fds.iter().map(PollFd::revents);
+        let mut next = || events.next().unwrap_or(PollFlags::empty());
+        let some = |flags: PollFlags| !flags.is_empty();
+        let (term, child, human, inner) = (some(next()), some(next()), some(next()), some(next()));
+        let output = if self.output().is_some() { next() } else { PollFlags::empty() };
+        Ok(Ready {
+            term,
+            child,
+            human,
+            inner,
+            output: output.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+            keys: output.contains(PollFlags::OUT),
+            conns: self.conns.iter().map(|_| next()).collect(),
+        })
+    }
+
+    /// How long nothing needs to be looked at by itself.
+    fn patience(&self) -> std::time::Duration {
+        let mut left = self.wall.left();
+        if !self.state.leases.is_empty() {
+            left = left.min(self.renew.left());
+        }
+        if self.state.ask.is_some() {
+            left = left.min(self.look.left());
+        }
+        if let Some(unsaved) = &self.unsaved {
+            left = left.min(unsaved.left());
+        }
+        if let Some(quiet) = &self.quiet {
+            left = left.min(quiet.left());
+        }
+        for conn in &self.conns {
+            left = left.min(conn.patience());
+        }
+        // Rounded up, so that what is waited for has truly come when poll returns for it.
+        left.min(self.stage.patience()) + std::time::Duration::from_millis(1)
+    }
+
+    fn look_at_time(&mut self) {
+        if self.wall.passed() {
+            let why = format!("it ran for {}", crate::model::time::human_ms(self.spec.limits.wall_ms));
+            self.end(Phase::Failed, &why);
+        }
+        if !self.state.leases.is_empty() && self.renew.passed() {
+            self.renew_leases();
+        }
+        if self.state.ask.is_some() && self.look.passed() {
+            self.look_for_answers();
+        }
+        if self.unsaved.as_ref().is_some_and(Deadline::passed) {
+            self.save();
+            if matches!(self.stage, Stage::Over) && self.unsaved.is_none() {
+                self.journal();
+            }
+        }
+        if self.quiet.is_some_and(|quiet| quiet.passed()) {
+            self.look_at_silence();
+        }
+    }
+
+    /// Renews the leases. A worker whose lease is another's has nothing more to write.
+    fn renew_leases(&mut self) {
+        self.renew = Deadline::after_ms(self.claimant.ttl.ms() / 3);
+        match claims::renew(&self.layout, &self.claimant.holder, &self.state.leases, clock::mono_ms()) {
+            Ok(lost) if lost.is_empty() => {}
+            Ok(lost) => {
+                let words: Vec<String> = lost.iter().map(ToString::to_string).collect();
+                self.end(Phase::Failed, &format!("it lost its lease: {}", words.join("; ")));
+            }
+            Err(error) => self.event("lease_not_renewed", &format!("{error:#}")),
+        }
+    }
+
+    /// Writes the state down and tells everybody who looks.
+    fn save(&mut self) {
+        let was_unsaved = self.unsaved.take().is_some();
+        if let Err(error) = workers::save_state(&self.dir, &self.state) {
+            self.unsaved = Some(Deadline::after_ms(LOOK_MS));
+            if !was_unsaved {
+                self.event("state_not_written", &format!("{error:#}"));
+            }
+        }
+        self.conns.iter_mut().for_each(Conn::outdate);
+        self.poke_pulse();
+    }
+
+    fn turn_to(&mut self, phase: Phase) {
+        if self.state.phase != phase {
+            self.state.phase = phase;
+            self.state.since_ms = now().unix_ms;
+        }
+        self.save();
+    }
+
+    /// Touches a file that the pulse watches: a beat should look at the workers.
+    fn poke_pulse(&self) {
+        // Without it the pulse comes at its interval.
+        drop(std::fs::write(self.layout.poke(), b""));
+    }
+
+    fn event(&self, what: &str, why: &str) {
+        let fields = [("worker", self.spec.id.as_str()), ("why", why)];
+        let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        // The machine log is the last place to say something; there is none to say that it failed.
+        drop(crate::store::logs::event(&self.layout, now(), what, fields));
+    }
+}
+
+/// What is ready.
+struct Ready {
+    term: bool,
+    child: bool,
+    human: bool,
+    inner: bool,
+    output: bool,
+    keys: bool,
+    conns: Vec<PollFlags>,
+}
+
+fn now() -> Now {
+    clock::now()
+}
+
+/// Takes the lease on the goal and on each claim, or none of them.
+fn take_leases(layout: &Layout, spec: &Spec, claimant: &Claimant, state: &mut State) -> Result<()> {
+    let mut wanted: Vec<Name> = spec.goal.iter().map(lease::goal).collect();
+    for claim in &spec.claims {
+        wanted.push(lease::free_name(claim).map_err(anyhow::Error::msg)?);
+    }
+    for resource in wanted {
+        match claims::acquire(layout, &resource, claimant, &claims::here())? {
+            Ok(granted) => state.leases.push(granted.holding),
+            Err(refusal) => anyhow::bail!("could not take the lease on {resource}: {refusal}"),
+        }
+    }
+    Ok(())
+}

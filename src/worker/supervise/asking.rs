@@ -1,0 +1,104 @@
+//! A worker's questions: one at a time, put to the human as a file, answered by a file.
+
+use anyhow::Result;
+
+use super::serve::{Refusal, Role};
+use super::{LOOK_MS, Supervisor, now};
+use crate::model::ask::{Ask, AskKind, Said};
+use crate::model::name::Name;
+use crate::model::wire::{MAX_TEXT, Reply};
+use crate::store::{file, layout, records};
+use crate::sys::clock::Deadline;
+
+impl Supervisor {
+    /// Puts a question to the human on behalf of a connection. The same question is the same ask: while it is open,
+    /// and where nobody was there to take the answer.
+    pub(super) fn ask(
+        &mut self,
+        at: usize,
+        text: &str,
+        options: &[String],
+        reference: Option<&str>,
+    ) -> Result<Result<(), Refusal>> {
+        anyhow::ensure!(!text.trim().is_empty(), "the question is empty");
+        let length =
+            text.len() + options.iter().map(String::len).sum::<usize>() + reference.map_or(0, str::len);
+        anyhow::ensure!(length <= MAX_TEXT, "the question is longer than {} KiB", MAX_TEXT / 1024);
+        let asked = blake3::hash(format!("{text:?}{options:?}").as_bytes());
+        if let Some((id, open)) = &self.state.ask.clone().zip(self.question) {
+            anyhow::ensure!(*open == asked, "{id} is open; one question at a time");
+            self.conns[at].role = Role::Asking(id.clone());
+            return Ok(Ok(()));
+        }
+        if self.question == Some(asked)
+            && let Some(answer) = self.unheard.take()
+        {
+            self.conns[at].reply(&answer);
+            return Ok(Ok(()));
+        }
+        match self.put(text, options, reference)? {
+            Ok(id) => {
+                (self.question, self.unheard) = (Some(asked), None);
+                self.conns[at].role = Role::Asking(id.clone());
+                self.state.ask = Some(id);
+                self.need_changed();
+                Ok(Ok(()))
+            }
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    fn put(&self, text: &str, options: &[String], reference: Option<&str>) -> Result<Result<Name, Refusal>> {
+        let at = now().unix_ms;
+        let ask = |id: Name| Ask {
+            id,
+            kind: AskKind::Question,
+            worker: Some(self.spec.id.clone()),
+            goal: self.spec.goal.clone(),
+            text: text.to_owned(),
+            options: options.to_vec(),
+            reference: reference.map(str::to_owned),
+            beat: self.spec.by.clone(),
+            created_ms: at,
+            expires_ms: None,
+            approval: None,
+        };
+        self.fenced(|| {
+            for nth in 0..100 {
+                let id = Name::joined("ask", &format!("{}{:x}{nth}", self.spec.id, at));
+                let text = records::json_text(&ask(id.clone()))?;
+                if file::create(&self.layout.file(&layout::ask_path(&id)), text.as_bytes(), 0o600)? {
+                    return Ok(id);
+                }
+            }
+            anyhow::bail!("could not find a free id for the question")
+        })
+    }
+
+    /// Passes the answer to the open ask on, when there is one.
+    pub(super) fn look_for_answers(&mut self) {
+        self.look = Deadline::after_ms(LOOK_MS);
+        let Some(id) = self.state.ask.clone() else { return };
+        let answer = match records::answer(&self.layout, &id) {
+            Ok(Some(answer)) => match answer.said {
+                Said::Answer { text } => Reply::Ok(text),
+                _ => return,
+            },
+            Ok(None) if matches!(records::ask(&self.layout, &id), Ok(None)) => {
+                Reply::Error(format!("the question {id} was taken away and has no answer"))
+            }
+            // What cannot be read now may be readable later.
+            _ => return,
+        };
+        self.state.ask = None;
+        let mut heard = false;
+        for conn in &mut self.conns {
+            if matches!(&conn.role, Role::Asking(asked) if *asked == id) {
+                conn.reply(&answer);
+                heard |= conn.flush();
+            }
+        }
+        self.unheard = Some(answer).filter(|answer| !heard && matches!(answer, Reply::Ok(_)));
+        self.need_changed();
+    }
+}

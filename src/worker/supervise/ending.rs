@@ -1,0 +1,71 @@
+//! Ending a tree: SIGTERM to every process of it, two seconds, then SIGKILL until none is left.
+
+use std::time::Duration;
+
+use super::Supervisor;
+use super::stage::{Next, Stage};
+use crate::model::worker::Phase;
+use crate::sys::clock::Deadline;
+use crate::sys::kin;
+use crate::sys::proc::GRACE_MS;
+
+/// How often the tree is looked at while it ends, in milliseconds.
+const STEP_MS: i64 = 20;
+/// After how long what cannot be ended is left alone, in milliseconds: a process in the kernel heeds no signal.
+const GIVE_UP_MS: i64 = 30_000;
+
+/// A tree that is being ended.
+pub(super) struct Ending {
+    next: Next,
+    asked: bool,
+    grace: Deadline,
+    patience: Deadline,
+    look: Deadline,
+}
+
+impl Ending {
+    /// Begins to end everything that is left.
+    pub(super) fn begin(next: Next) -> Ending {
+        Ending {
+            next,
+            asked: false,
+            grace: Deadline::after_ms(GRACE_MS),
+            patience: Deadline::after_ms(GIVE_UP_MS),
+            look: Deadline::after_ms(0),
+        }
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.look.left()
+    }
+
+    /// Looks at what is left; what comes next when it is nothing.
+    pub(super) fn step(&mut self, spared: &[u32]) -> Option<Next> {
+        let left = kin::descendants(spared);
+        if left.is_empty() || self.patience.passed() {
+            return Some(self.next);
+        }
+        if !self.asked || self.grace.passed() {
+            kin::signal_all(&left, self.asked);
+            self.asked = true;
+        }
+        self.look = Deadline::after_ms(STEP_MS);
+        None
+    }
+}
+
+impl Supervisor {
+    /// Ends the worker: how it will stand is decided now, whatever its processes still do.
+    pub(super) fn end(&mut self, phase: Phase, why: &str) {
+        if matches!(self.stage, Stage::Over) {
+            // It waits only for its last state to be written, and nobody wants that any more.
+            self.unsaved = None;
+        }
+        if self.verdict.is_some() || matches!(self.stage, Stage::Over) {
+            return;
+        }
+        self.verdict = Some((phase, why.to_owned()));
+        // A terminal that is gone is for many programs the clearest word; but what they still say is kept.
+        self.stage = Stage::Ending(Ending::begin(Next::Finish));
+    }
+}

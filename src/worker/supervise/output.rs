@@ -1,0 +1,128 @@
+//! What processes print and how they end, as bytes and words.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use super::stage::Stage;
+use super::{Conn, LOOK_MS, MAX_KEYS, Supervisor, now};
+use crate::model::query::{self, Event, Standing, Status};
+use crate::model::worker::{Exit, Phase};
+use crate::sys::clock::Deadline;
+use crate::worker::screen::{self, Screen};
+
+/// One read of what a process prints, in bytes.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How much of the end of a check's output is kept, in bytes.
+pub(super) const TAIL_BYTES: usize = 4_000;
+
+impl Supervisor {
+    /// Takes what was printed, one read of it.
+    pub(super) fn take_output(&mut self) -> bool {
+        let mut buffer = [0_u8; READ_BYTES];
+        let Some(mut output) = self.output() else { return false };
+        let count = match output.read(&mut buffer) {
+            Ok(0) => None,
+            Ok(count) => Some(count),
+            Err(error) if is_for_now(&error) => return false,
+            // Nobody has the terminal open any more.
+            Err(_) => None,
+        };
+        let Some(count) = count else {
+            match &mut self.stage {
+                Stage::Check { piped, .. } | Stage::Collect { piped } => piped.out = None,
+                _ => self.terminal = None,
+            }
+            return false;
+        };
+        self.took(&buffer[..count]);
+        true
+    }
+
+    fn took(&mut self, bytes: &[u8]) {
+        let at = now().unix_ms;
+        match &mut self.stage {
+            Stage::Collect { piped } => keep_tail(&mut piped.tail, bytes),
+            Stage::Check { piped, .. } => {
+                keep_tail(&mut piped.tail, bytes);
+                self.write(&with_returns(bytes), at);
+            }
+            _ => {
+                self.write(bytes, at);
+                self.stirred();
+                self.listen(bytes);
+            }
+        }
+        self.conns.iter_mut().for_each(Conn::outdate);
+        let limit = self.spec.limits.output_bytes;
+        if self.writer.offset() > limit {
+            self.end(Phase::Failed, &format!("it printed more than {} MiB", limit >> 20));
+        }
+    }
+
+    /// Appends to the transcript; what is lost is in the state within a second.
+    fn write(&mut self, bytes: &[u8], at_ms: i64) {
+        let lost = self.writer.append(bytes, at_ms);
+        self.state.lost_bytes += lost;
+        if lost > 0 && self.unsaved.is_none() {
+            self.unsaved = Some(Deadline::after_ms(LOOK_MS));
+        }
+    }
+
+    /// Answers what programs ask their terminal, and takes what they say of themselves. However much of that they
+    /// print at once, it costs one look at the screen, one change of the flag and a bounded answer.
+    fn listen(&mut self, bytes: &[u8]) {
+        let (mut cursor, mut status) = (None, None);
+        let (dir, keys) = (&self.dir, &mut self.keys);
+        self.scanner.scan(bytes, &mut |event| match event {
+            Event::Query(_) if keys.len() >= MAX_KEYS => {}
+            Event::Query(question) => {
+                let cursor = || *cursor.get_or_insert_with(|| screen::cursor_of(dir));
+                keys.extend(query::answer(&question, cursor).unwrap_or_default());
+            }
+            // It says nothing that a word before it would not have said.
+            Event::Status(Status { state: Standing::Idle, .. }) => {}
+            Event::Status(said) => status = Some(said),
+        });
+        if let Some(status) = status {
+            self.heard(status);
+        }
+    }
+
+    /// Takes what was printed by those who print no more.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..1024 {
+            if !self.take_output() {
+                break;
+            }
+        }
+    }
+}
+
+pub(super) fn is_for_now(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
+}
+
+pub(super) fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+    tail.extend_from_slice(bytes);
+    if tail.len() > TAIL_BYTES * 2 {
+        tail.drain(..tail.len() - TAIL_BYTES);
+    }
+}
+
+/// Output as it stands on a screen: its last lines, without what only a terminal understands.
+pub(super) fn plain(bytes: &[u8]) -> String {
+    let mut screen = Screen::new(200, 100);
+    screen.feed(&with_returns(bytes));
+    screen.text()
+}
+
+/// A pipe has no terminal that would begin a line anew at its left.
+pub(super) fn with_returns(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().flat_map(|byte| if *byte == b'\n' { vec![b'\r', b'\n'] } else { vec![*byte] }).collect()
+}
+
+pub(super) fn exit_of(status: ExitStatus) -> Exit {
+    status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code)
+}

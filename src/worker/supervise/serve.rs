@@ -1,0 +1,262 @@
+//! What the two sockets are asked for. What a human may ask for and what the worker may ask for are told apart by the
+//! socket, never by what is said.
+
+use anyhow::{Context, Result};
+
+use super::conns::{Conn, Side};
+use super::reporting::Report;
+use super::{Supervisor, now};
+use crate::model::charge::{Basis, Charge, Usage};
+use crate::model::json::clip;
+use crate::model::lease::{self, Ttl};
+use crate::model::name::Name;
+use crate::model::wire::{MAX_TEXT, Reply, Request};
+use crate::model::worker::{Flag, Phase};
+use crate::store::{claims, ledger, logs, mail};
+use crate::sys::detach;
+use crate::sys::pty::Size;
+
+/// How many leases a worker may hold at once: each is renewed again and again.
+const MAX_LEASES: usize = 64;
+/// How many errands may be under way at once.
+const MAX_ERRANDS: usize = 4;
+/// How much of what it was told a worker gets at once, in bytes.
+const MAX_TOLD: usize = 32 * 1024;
+
+/// Why a request is not granted, in words.
+pub(super) type Refusal = String;
+
+/// What a connection is for.
+pub(super) enum Role {
+    /// It has not said so.
+    New,
+    /// It shows the worker; with a size it also types.
+    Viewer { size: Option<Size> },
+    /// It waits for the answer to this ask.
+    Asking(Name),
+    /// It hands in a deliverable.
+    Reporting(Report),
+}
+
+impl Role {
+    pub(super) fn size(&self) -> Option<Size> {
+        if let Role::Viewer { size } = self { *size } else { None }
+    }
+}
+
+impl Supervisor {
+    /// Takes the one request of a connection.
+    pub(super) fn open(&mut self, at: usize, request: Request) {
+        let done = match (self.conns[at].side, request) {
+            (Side::Human, Request::Attach { cols, rows, view }) => {
+                self.conns[at].role = Role::Viewer { size: (!view).then_some(Size { cols, rows }) };
+                self.conns[at].outdate();
+                return self.fit();
+            }
+            (Side::Human, Request::Kill) => {
+                self.end(Phase::Killed, "a human or a move ended it");
+                Ok(Ok(String::new()))
+            }
+            (Side::Human, Request::Poke) => {
+                self.look_for_answers();
+                Ok(Ok(String::new()))
+            }
+            (_, Request::Flag { text }) => {
+                self.raise(&clip(&text, MAX_TEXT), false);
+                Ok(Ok(String::new()))
+            }
+            (_, Request::Unflag) => {
+                self.lower();
+                Ok(Ok(String::new()))
+            }
+            (Side::Worker, Request::Ask { text, options, reference }) => {
+                match self.ask(at, &text, &options, reference.as_deref()) {
+                    Ok(Ok(())) => return,
+                    Ok(Err(refusal)) => Ok(Err(refusal)),
+                    Err(error) => Err(error),
+                }
+            }
+            (Side::Worker, Request::Done) => {
+                self.work_done();
+                Ok(Ok(String::new()))
+            }
+            (Side::Worker, Request::Told) => self.told(),
+            (Side::Worker, Request::Claim { resource, ttl_s }) => self.claim(&resource, ttl_s),
+            (Side::Worker, Request::Release { resource }) => self.release(&resource),
+            (Side::Worker, Request::Report { name }) => match self.begin_report(&name) {
+                Ok(report) => {
+                    self.conns[at].role = Role::Reporting(report);
+                    return;
+                }
+                Err(error) => Err(error),
+            },
+            (Side::Worker, Request::Spend { cost_micros, tokens_in, tokens_out, model }) => {
+                let usage = Usage {
+                    model,
+                    tokens_in,
+                    tokens_cached: 0,
+                    tokens_out,
+                    cost_micros,
+                    basis: Basis::Reported,
+                };
+                self.spend(usage)
+            }
+            (Side::Human, _) => Err(anyhow::anyhow!("this is for the worker itself")),
+            (Side::Worker, _) => Err(anyhow::anyhow!("this is for a human")),
+        };
+        self.conns[at].reply(&match done {
+            Ok(Ok(text)) => Reply::Ok(text),
+            Ok(Err(refusal)) => Reply::Error(refusal),
+            Err(error) => Reply::Error(format!("{error:#}")),
+        });
+    }
+
+    /// Does what only the holder of all its leases may do. The inner error says which one is lost.
+    pub(super) fn fenced<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<Result<T, Refusal>> {
+        let done = claims::fenced(&self.layout, &self.claimant.holder, &self.state.leases, write)?;
+        Ok(done.map_err(|lost| lost.to_string()))
+    }
+
+    /// Raises the flag; false when it is up with the same words already.
+    pub(super) fn raise(&mut self, text: &str, guess: bool) -> bool {
+        if self.state.flag.as_ref().is_some_and(|flag| flag.text == text) || self.state.phase.is_over() {
+            return false;
+        }
+        self.state.flags += 1;
+        let flag = Flag { text: text.to_owned(), at_ms: now().unix_ms, nth: self.state.flags, guess };
+        self.state.flag = Some(flag);
+        self.flag_by_status = false;
+        self.need_changed();
+        true
+    }
+
+    /// Takes the flag down.
+    pub(super) fn lower(&mut self) {
+        self.flag_by_status = false;
+        if self.state.flag.take().is_some() {
+            self.need_changed();
+        }
+    }
+
+    /// Whether a human is needed has changed: the state says so, and so do the human's windows.
+    pub(super) fn need_changed(&mut self) {
+        let live = matches!(self.state.phase, Phase::Running | Phase::Waiting);
+        if live {
+            self.turn_to(if self.state.needs_human() { Phase::Waiting } else { Phase::Running });
+        } else {
+            self.save();
+        }
+        self.surface();
+    }
+
+    /// Has the human's windows brought in line. A worker that flags without end starts no crowd of processes: the
+    /// next errand sees all that changed before it began.
+    pub(super) fn surface(&mut self) {
+        if self.errands.len() >= MAX_ERRANDS {
+            self.errand_due = true;
+            return;
+        }
+        match detach::errand(&["__surface"], &self.spec.env) {
+            Ok(pid) => self.errands.push(pid),
+            Err(error) => self.event("flag_not_surfaced", &error.to_string()),
+        }
+    }
+
+    /// Takes note that a process has ended which may have been an errand.
+    pub(super) fn errand_ended(&mut self, pid: u32) {
+        self.errands.retain(|errand| *errand != pid);
+        if self.errand_due && self.errands.len() < MAX_ERRANDS {
+            self.errand_due = false;
+            self.surface();
+        }
+    }
+
+    /// The last words to everybody who looks.
+    pub(super) fn farewell(&mut self) {
+        self.conns.iter_mut().for_each(Conn::outdate);
+        self.tell_viewers();
+        for conn in self.conns.iter_mut().filter(|conn| matches!(conn.role, Role::Asking(_))) {
+            conn.reply(&Reply::Error("the worker ended".to_owned()));
+        }
+        self.serve_conns(&vec![rustix::event::PollFlags::empty(); self.conns.len()]);
+    }
+
+    fn told(&mut self) -> Result<Result<String, Refusal>> {
+        let taken = self.fenced(|| mail::take(&self.dir, MAX_TOLD))?;
+        Ok(taken.map(|told| told.into_iter().map(|told| told.text).collect::<Vec<_>>().join("\n\n")))
+    }
+
+    fn claim(&mut self, resource: &str, ttl_s: Option<u64>) -> Result<Result<String, Refusal>> {
+        let resource = lease::free_name(resource).map_err(anyhow::Error::msg)?;
+        if let Err(refusal) = self.fenced(|| Ok(()))? {
+            return Ok(Err(refusal));
+        }
+        let held = self.state.leases.len();
+        anyhow::ensure!(held < MAX_LEASES, "this worker has {held} leases already");
+        let mut claimant = self.claimant.clone();
+        if let Some(ttl_s) = ttl_s {
+            // All leases are renewed together, at a third of the shortest time.
+            claimant.ttl = Ttl::try_from(ttl_s).map_err(anyhow::Error::msg)?;
+            self.claimant.ttl = self.claimant.ttl.min(claimant.ttl);
+        }
+        let granted = match claims::acquire(&self.layout, &resource, &claimant, &claims::here())? {
+            Ok(granted) => granted,
+            Err(refusal) => return Ok(Err(refusal.to_string())),
+        };
+        let epoch = granted.holding.epoch.to_string();
+        self.state.leases.retain(|other| other.resource != granted.holding.resource);
+        self.state.leases.push(granted.holding);
+        self.renew_leases();
+        self.save();
+        Ok(Ok(epoch))
+    }
+
+    fn release(&mut self, resource: &str) -> Result<Result<String, Refusal>> {
+        let held = self.state.leases.iter().position(|lease| lease.resource.as_str() == resource);
+        let index = held.with_context(|| format!("this worker has no lease on {resource:?}"))?;
+        anyhow::ensure!(
+            lease::free_name(resource).is_ok(),
+            "the lease on its goal is a worker's until it ends"
+        );
+        let given_back = self.state.leases.remove(index);
+        claims::release(&self.layout, &self.claimant.holder, &[given_back])?;
+        self.save();
+        Ok(Ok(String::new()))
+    }
+
+    fn spend(&mut self, usage: Usage) -> Result<Result<String, Refusal>> {
+        let at = now();
+        let cost_micros = usage.cost_micros;
+        let charge = Charge {
+            at_ms: at.unix_ms,
+            day: at.day(),
+            beat: self.spec.by.clone(),
+            goal: self.spec.goal.as_ref().map(Name::to_string),
+            worker: Some(self.spec.id.to_string()),
+            runner: self.spec.runner.clone().unwrap_or_else(|| self.spec.kind.clone()),
+            sensors: Vec::new(),
+            usage,
+        };
+        let spent = self.fenced(|| ledger::append(&self.layout, &charge))?;
+        if spent.is_ok() {
+            self.state.cost_micros = self.state.cost_micros.saturating_add(cost_micros);
+            self.save();
+            if let Some(limit) = self.spec.limits.cost_micros.filter(|limit| self.state.cost_micros >= *limit)
+            {
+                self.end(
+                    Phase::Failed,
+                    &format!("it spent its budget of {}", crate::model::charge::dollars(limit)),
+                );
+            }
+        }
+        Ok(spent.map(|()| String::new()))
+    }
+
+    /// One line about the worker's end.
+    pub(super) fn journal(&self) {
+        let line = crate::model::entry::worker_line(&self.spec, &self.state, now());
+        if let Err(error) = logs::journal(&self.layout, &line) {
+            self.event("end_not_journaled", &format!("{error:#}"));
+        }
+    }
+}

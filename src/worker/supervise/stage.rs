@@ -1,0 +1,313 @@
+//! What a supervisor runs, one after the other: the command in its terminal, the checks of its work, and the fetch of
+//! its branch.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::Supervisor;
+use super::ending::Ending;
+use super::output::{TAIL_BYTES, exit_of, is_for_now, plain};
+use crate::model::beat::Started;
+use crate::model::json::clip;
+use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
+use crate::store::claims;
+use crate::store::layout::WorkerDir;
+use crate::sys::clock::Deadline;
+use crate::sys::pty::{self, Size, Terminal};
+use crate::sys::{detach, program, tree};
+
+/// How long the branch may take to be fetched, in milliseconds.
+const COLLECT_MS: i64 = 10 * 60_000;
+
+/// What runs now.
+pub(super) enum Stage {
+    /// The worker's command, in the terminal.
+    Agent { pid: u32 },
+    /// Something ended and what it left behind is being ended.
+    Ending(Ending),
+    /// A check of the work.
+    Check { index: usize, piped: Piped },
+    /// The fetch of the worker's branch.
+    Collect { piped: Piped },
+    /// Nothing: the supervisor ends.
+    Over,
+}
+
+/// A process whose output comes through a pipe.
+pub(super) struct Piped {
+    pid: u32,
+    /// What it prints; none when it has closed it.
+    pub(super) out: Option<File>,
+    pub(super) tail: Vec<u8>,
+    deadline: Deadline,
+    began: Deadline,
+}
+
+/// What comes after an ending.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Next {
+    /// The first check, the fetch, or the end, as the command's exit says.
+    Work,
+    /// The check after this one, the fetch, or the end.
+    AfterCheck(usize),
+    /// The end.
+    Finish,
+}
+
+impl Stage {
+    /// How long the stage needs no look.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Stage::Agent { .. } | Stage::Over => Duration::from_secs(3600),
+            Stage::Ending(ending) => ending.patience(),
+            Stage::Check { piped, .. } | Stage::Collect { piped } => piped.deadline.left(),
+        }
+    }
+}
+
+/// Starts the worker's command.
+pub(super) fn start_agent(dir: &WorkerDir, spec: &Spec, state: &mut State, size: Size) -> Result<Terminal> {
+    let env = environment(dir, spec);
+    let program = spec.argv.first().map_or("", String::as_str);
+    let (terminal, pid) = pty::spawn(&spec.argv, &env, Path::new(&spec.cwd), size)
+        .with_context(|| format!("could not start `{program}`"))?;
+    state.child =
+        Some(Started { pid, start: tree::start_of(pid).unwrap_or_default(), boot: tree::boot_id() });
+    Ok(terminal)
+}
+
+/// What the worker's processes get besides the spec's environment.
+fn environment(dir: &WorkerDir, spec: &Spec) -> Vec<(String, String)> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut env = spec.env.clone();
+    env.extend([
+        ("TERM".to_owned(), "xterm-256color".to_owned()),
+        ("LOOOP_ID".to_owned(), spec.id.to_string()),
+        ("LOOOP_SOCKET".to_owned(), text(&dir.worker_socket())),
+        ("LOOOP_BRIEF".to_owned(), text(&dir.brief())),
+    ]);
+    env
+}
+
+impl Supervisor {
+    /// Where output comes from now.
+    pub(super) fn output(&self) -> Option<&File> {
+        match &self.stage {
+            Stage::Check { piped, .. } | Stage::Collect { piped } => piped.out.as_ref(),
+            _ => self.terminal.as_ref().map(Terminal::file),
+        }
+    }
+
+    /// Passes on what humans typed, as much as the terminal takes.
+    pub(super) fn type_keys(&mut self) {
+        let Some(mut terminal) = self.terminal.as_ref().map(Terminal::file) else { return self.keys.clear() };
+        match terminal.write(&self.keys) {
+            Ok(count) => drop(self.keys.drain(..count)),
+            Err(error) if is_for_now(&error) => {}
+            Err(_) => self.keys.clear(),
+        }
+    }
+
+    /// Takes note of each process that has ended.
+    pub(super) fn reap(&mut self) {
+        while let Some((pid, status)) = detach::reap() {
+            self.errand_ended(pid);
+            let is_main = match &self.stage {
+                Stage::Agent { pid: agent } => *agent == pid,
+                Stage::Check { piped, .. } | Stage::Collect { piped } => piped.pid == pid,
+                _ => false,
+            };
+            if is_main {
+                // What is still in the pipe or terminal belongs to it.
+                self.drain();
+                self.ended(exit_of(status));
+            } else if self.state.child.as_ref().is_some_and(|child| child.pid == pid)
+                && self.state.exit.is_none()
+            {
+                self.state.exit = Some(exit_of(status));
+            }
+        }
+    }
+
+    fn ended(&mut self, exit: Exit) {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Agent { .. } => {
+                self.state.exit = Some(exit);
+                self.flag_by_status = false;
+                if self.state.ask.take().is_some() | self.state.flag.take().is_some() {
+                    self.need_changed();
+                }
+                self.stage = Stage::Ending(Ending::begin(Next::Work));
+            }
+            Stage::Check { index, piped } => {
+                self.judge(index, &piped, exit);
+                self.stage = Stage::Ending(Ending::begin(Next::AfterCheck(index)));
+            }
+            Stage::Collect { piped } => {
+                self.collected(&piped, exit);
+                self.stage = Stage::Ending(Ending::begin(Next::Finish));
+            }
+            other => self.stage = other,
+        }
+    }
+
+    /// The worker said that its work is done: what ends now is not the program's failure.
+    pub(super) fn work_done(&mut self) {
+        if matches!(self.stage, Stage::Agent { .. }) {
+            self.ended(Exit::Code(0));
+        }
+    }
+
+    fn judge(&mut self, index: usize, piped: &Piped, exit: Exit) {
+        let Some(check) = self.spec.verify.get(index) else { return };
+        let late = piped.deadline.passed();
+        let status = if late { "ended at its deadline".to_owned() } else { exit.words() };
+        let from = piped.tail.len().saturating_sub(TAIL_BYTES);
+        let before = self.state.verdict.as_ref().map_or(0, |verdict| verdict.took_ms);
+        self.state.verdict = Some(Verdict {
+            ok: exit == Exit::Code(0) && !late,
+            name: check.name.clone(),
+            status,
+            tail: plain(&piped.tail[from..]),
+            took_ms: before.saturating_add(piped.began.spent_ms()),
+        });
+    }
+
+    fn collected(&mut self, piped: &Piped, exit: Exit) {
+        let said = String::from_utf8_lossy(&piped.tail).into_owned();
+        let branch = serde_json::from_str::<serde_json::Value>(said.trim()).ok();
+        let branch = branch.and_then(|json| json.pointer("/collected/branch")?.as_str().map(str::to_owned));
+        match (exit, branch) {
+            (Exit::Code(0), branch) => self.state.branch = branch,
+            (exit, _) => {
+                let how = if piped.deadline.passed() { "its deadline".to_owned() } else { exit.words() };
+                let why = format!("its branch could not be fetched ({how}): {}", clip(said.trim(), 500));
+                self.verdict = Some((Phase::Failed, why));
+            }
+        }
+    }
+
+    /// Takes the next step when a stage is through.
+    pub(super) fn advance(&mut self) {
+        if matches!(&self.stage, Stage::Check { piped, .. } | Stage::Collect { piped } if piped.deadline.passed())
+        {
+            // What runs on is ended with everything else that is left.
+            self.ended(Exit::Signal(0));
+        }
+        let Stage::Ending(ending) = &mut self.stage else { return };
+        let Some(next) = ending.step(&self.errands) else { return };
+        self.drain();
+        let ended_well = self.state.exit == Some(Exit::Code(0)) && self.verdict.is_none();
+        match next {
+            Next::Work if ended_well => self.check(0),
+            Next::AfterCheck(index) if self.verdict.is_none() && self.passed() => self.check(index + 1),
+            _ => self.finish(),
+        }
+    }
+
+    fn passed(&self) -> bool {
+        self.state.verdict.as_ref().is_some_and(|verdict| verdict.ok)
+    }
+
+    /// Starts the check with this number; behind the last one comes the fetch.
+    fn check(&mut self, index: usize) {
+        let Some(check) = self.spec.verify.get(index).cloned() else { return self.collect() };
+        self.turn_to(Phase::Verifying);
+        let env = environment(&self.dir, &self.spec);
+        let begun = detach::spawn_piped(&check.argv, &env, Path::new(&self.spec.cwd), true);
+        match begun {
+            Ok((out, pid)) => {
+                self.terminal = None;
+                self.stage = Stage::Check { index, piped: Piped::new(pid, out, self.spec.limits.verify_ms) };
+            }
+            Err(error) => {
+                self.state.verdict = Some(Verdict {
+                    ok: false,
+                    name: check.name,
+                    status: format!("it could not be started: {error}"),
+                    tail: String::new(),
+                    took_ms: 0,
+                });
+                self.finish();
+            }
+        }
+    }
+
+    /// Starts the fetch of the branch, where there is a repository and the leases are still held.
+    fn collect(&mut self) {
+        if self.spec.repo.is_none() {
+            return self.finish();
+        }
+        let root = self.layout.root().to_string_lossy().into_owned();
+        let own = program::self_path().to_string_lossy().into_owned();
+        let argv = [own, "__collect".to_owned(), root, self.spec.id.to_string()];
+        let fence = self.fenced(|| Ok(detach::spawn_piped(&argv, &self.spec.env, Path::new("/"), false)?));
+        match fence {
+            Ok(Ok((out, pid))) => self.stage = Stage::Collect { piped: Piped::new(pid, out, COLLECT_MS) },
+            Ok(Err(refusal)) => self.fail(&format!("its branch is not fetched: {refusal}")),
+            Err(error) => self.fail(&format!("its branch could not be fetched: {error:#}")),
+        }
+    }
+
+    fn fail(&mut self, why: &str) {
+        self.verdict = Some((Phase::Failed, why.to_owned()));
+        self.finish();
+    }
+
+    /// Everything has ended: says how the worker stands and gives its leases back.
+    fn finish(&mut self) {
+        let (phase, why) = match self.verdict.take() {
+            Some((phase, why)) => (phase, Some(why)),
+            None => self.outcome(),
+        };
+        // A verdict under a lease that is another's is no verdict.
+        let fence = self.fenced(|| Ok(()));
+        let (phase, why) = match fence {
+            Ok(Err(refusal)) if phase == Phase::Done || phase == Phase::Exited => {
+                self.state.verdict = None;
+                (Phase::Failed, Some(format!("its end does not count: {refusal}")))
+            }
+            _ => (phase, why),
+        };
+        let was_needed = self.state.needs_human();
+        self.state.flag = None;
+        self.state.ask = None;
+        self.state.why = why;
+        self.stage = Stage::Over;
+        self.wall = Deadline::after_ms(super::LAST_MS);
+        if let Err(error) = claims::release(&self.layout, &self.claimant.holder, &self.state.leases) {
+            self.event("lease_not_released", &format!("{error:#}"));
+        }
+        self.state.leases.clear();
+        self.turn_to(phase);
+        if self.unsaved.is_none() {
+            self.journal();
+        }
+        if was_needed {
+            self.surface();
+        }
+    }
+
+    fn outcome(&self) -> (Phase, Option<String>) {
+        match (self.state.exit, &self.state.verdict) {
+            (Some(Exit::Code(0)), None) => (Phase::Exited, None),
+            (Some(Exit::Code(0)), Some(verdict)) if verdict.ok => (Phase::Done, None),
+            (Some(Exit::Code(0)), Some(verdict)) => {
+                (Phase::Failed, Some(format!("the check `{}` said no: {}", verdict.name, verdict.status)))
+            }
+            (Some(exit), _) => (Phase::Failed, Some(exit.words())),
+            (None, _) => (Phase::Failed, Some("nobody saw its end".to_owned())),
+        }
+    }
+}
+
+impl Piped {
+    fn new(pid: u32, out: File, timeout_ms: i64) -> Piped {
+        let deadline = Deadline::after_ms(timeout_ms);
+        Piped { pid, out: Some(out), tail: Vec::new(), deadline, began: Deadline::after_ms(0) }
+    }
+}

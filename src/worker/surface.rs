@@ -1,0 +1,283 @@
+//! How a worker that waits for a human reaches one: a tmux window, a notifier, and a line where there is neither.
+//!
+//! Level-triggered: each run reads all workers, looks at the windows that are there, and makes the difference. It is
+//! a short process of its own, so that nobody who starts it ever waits for tmux.
+
+mod notify;
+mod plan;
+mod tmux;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::model::ask::visible;
+use crate::model::time::Now;
+use crate::store::file::Keep;
+use crate::store::layout::Layout;
+use crate::store::workers::{self, Worker};
+use crate::store::{lock, records};
+use crate::sys::program;
+pub use plan::{Call, Surfaced};
+use plan::{Step, Wanted};
+use tmux::{Look, Server};
+
+/// How long another run is waited for, in milliseconds.
+const LOCK_WAIT_MS: i64 = 5_000;
+/// How much of a flag stands in a line, in characters.
+const LINE_CHARS: usize = 200;
+
+/// Where the human may be, as the environment tells it.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// The value of `TMUX`.
+    pub tmux: Option<String>,
+    /// The value of `TMUX_TMPDIR`, else `/tmp`.
+    pub tmux_dir: PathBuf,
+    /// Where programs are looked for.
+    pub path: String,
+    /// The environment of this process.
+    pub env: Vec<(String, String)>,
+    /// The config file, for what runs in the windows.
+    pub config: PathBuf,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many windows it opened.
+    pub opened: usize,
+    /// How many windows it closed.
+    pub closed: usize,
+    /// How often it ran a notifier.
+    pub notified: usize,
+    /// What could not be done, a line each.
+    pub problems: Vec<String>,
+}
+
+impl Report {
+    fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.problems.push(format!("{error:#}"))).ok()
+    }
+}
+
+/// A worker with what a human was shown of it.
+struct Seen {
+    worker: Worker,
+    past: Surfaced,
+}
+
+/// Makes the human's windows and notices fit what the workers wait for.
+///
+/// # Errors
+/// When the workers cannot be listed, or another run holds the lock for too long. What fails for one worker or
+/// one server is in the report and stops nothing else.
+pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Report> {
+    let calls = |list: &[Worker]| list.iter().any(|worker| Call::of(&worker.state).is_some());
+    // Where nobody ever called, nothing is written and tmux is not asked.
+    if !calls(&workers::list(layout)?.0) && !layout.surface_lock().exists() {
+        return Ok(Report::default());
+    }
+    let held = lock::within(&layout.surface_lock(), LOCK_WAIT_MS)?;
+    let (listed, problems) = workers::list(layout)?;
+    let mut report = Report { problems, ..Report::default() };
+    let mut all = BTreeMap::new();
+    for worker in listed {
+        let key = format!("{}@{}", worker.spec.id, worker.spec.created_ms);
+        let past = records::read_json(&layout.worker(&worker.spec.id).surfaced());
+        let past: Surfaced = report.note(past).flatten().unwrap_or_default();
+        all.insert(key, Seen { worker, past });
+    }
+    windows(layout, reach, &mut all, &mut report);
+    let due = due_notices(layout, &mut all, &mut report);
+    // A notifier may be slow, and nobody's window waits for it.
+    drop(held);
+    for (id, notices) in due {
+        report.notified += notices.len();
+        report.note(notify::send(layout, &layout.worker(&id), &notices, reach, now));
+    }
+    Ok(report)
+}
+
+type All = BTreeMap<String, Seen>;
+
+fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut Report) {
+    let profile = &blake3::hash(layout.root().as_os_str().as_encoded_bytes()).to_hex()[..16];
+    let Some(tmux) = program::find_program("tmux", &reach.path, &reach.config) else { return };
+    let locale = |(key, _): &&(String, String)| key == "LANG" || key.starts_with("LC_");
+    let locale: Vec<(String, String)> = reach.env.iter().filter(locale).cloned().collect();
+    let own = |worker: &Worker| worker.spec.tmux.as_deref().and_then(tmux::socket_of);
+    let usual =
+        [reach.tmux.as_deref().and_then(tmux::socket_of), Some(tmux::default_socket(&reach.tmux_dir))];
+
+    let mut servers: BTreeMap<PathBuf, (Server, Look)> = BTreeMap::new();
+    let mut sockets: Vec<PathBuf> = all.values().filter_map(|seen| own(&seen.worker)).collect();
+    sockets.extend(usual.iter().flatten().cloned());
+    sockets.sort();
+    sockets.dedup();
+    for socket in sockets {
+        let server = Server { program: tmux.clone(), socket: socket.clone(), locale: locale.clone() };
+        if let Some(look) = report.note(server.look(profile)).flatten() {
+            servers.insert(socket, (server, look));
+        }
+    }
+    let home = |worker: &Worker| {
+        let mut places = [own(worker)].into_iter().chain(usual.clone()).flatten();
+        places.find(|socket| servers.contains_key(socket))
+    };
+    let mut wanted: BTreeMap<PathBuf, Vec<Wanted>> = BTreeMap::new();
+    for (key, Seen { worker, past }) in all.iter() {
+        if let (Some(call), Some(socket)) = (Call::of(&worker.state), home(worker)) {
+            let since_ms = worker.state.flag.as_ref().map_or(worker.state.since_ms, |flag| flag.at_ms);
+            let one = Wanted { key: key.clone(), call, since_ms, past: past.clone() };
+            wanted.entry(socket).or_default().push(one);
+        }
+    }
+    for (socket, (server, look)) in &servers {
+        let desk = Desk { layout, config: &reach.config, profile, server, look };
+        for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &look.panes) {
+            let done = desk.take(&step, all, report);
+            report.note(done);
+        }
+    }
+}
+
+/// One tmux server with the windows of one profile.
+struct Desk<'a> {
+    layout: &'a Layout,
+    config: &'a PathBuf,
+    profile: &'a str,
+    server: &'a Server,
+    look: &'a Look,
+}
+
+impl Desk<'_> {
+    /// Does a step, and then writes down what the human was shown by it. Ended in between, the next run finds
+    /// the window by its label and rings in it.
+    fn take(&self, step: &Step, all: &mut All, report: &mut Report) -> Result<()> {
+        match step {
+            Step::Open(key) => {
+                let Some(seen) = all.get(key) else { return Ok(()) };
+                let id = seen.worker.spec.id.to_string();
+                self.open(&format!("⚑{id}"), key, &["attach", &id])?;
+                report.opened += 1;
+                self.shown(std::slice::from_ref(key), true, all)
+            }
+            Step::Ring(pane, key) => {
+                tmux::ring(&pane.tty);
+                self.shown(std::slice::from_ref(key), true, all)
+            }
+            Step::Rest { pane, keys, ring } => {
+                let (name, key) = (format!("⚑ +{}", keys.len()), format!("+{}", keys.len()));
+                match pane {
+                    None => {
+                        self.open(&name, &key, &["ls", "--watch"])?;
+                        report.opened += 1;
+                    }
+                    Some(pane) => {
+                        self.server.rename(&pane.id, &name, &self.label(&key))?;
+                        if *ring {
+                            tmux::ring(&pane.tty);
+                        }
+                    }
+                }
+                self.shown(keys, false, all)
+            }
+            Step::Close(pane) => {
+                self.server.close(&pane.id)?;
+                report.closed += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn label(&self, key: &str) -> String {
+        format!("{}/{key}", self.profile)
+    }
+
+    fn open(&self, name: &str, key: &str, args: &[&str]) -> Result<()> {
+        let text = |path: &std::path::Path| {
+            let text = path.to_str().map(str::to_owned);
+            text.with_context(|| format!("could not open a window: `{}` is not UTF-8", path.display()))
+        };
+        let env = [
+            format!("LOOOP_DATA_DIR={}", text(self.layout.root())?),
+            format!("LOOOP_CONFIG={}", text(self.config)?),
+        ];
+        let mut argv = vec![text(&program::installed_path())?];
+        argv.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self.server.open(&self.look.session, name, &self.label(key), &env, &argv)
+    }
+
+    fn shown(&self, keys: &[String], own: bool, all: &mut All) -> Result<()> {
+        for key in keys {
+            let Some(seen) = all.get_mut(key) else { continue };
+            let Some(call) = Call::of(&seen.worker.state) else { continue };
+            seen.past = Surfaced { shown: call.after(&seen.past.shown), own, told: seen.past.told.clone() };
+            save(self.layout, seen)?;
+        }
+        Ok(())
+    }
+}
+
+fn save(layout: &Layout, seen: &Seen) -> Result<()> {
+    records::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Keep::Whole)
+}
+
+type Due = Vec<(crate::model::name::Name, Vec<notify::Notice>)>;
+
+/// What the notifiers are to be told. It is written down before, so that it is told at most once.
+fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Due {
+    let mut due = Vec::new();
+    for seen in all.values_mut() {
+        let Some(call) = Call::of(&seen.worker.state) else { continue };
+        let notices = notify::notices(layout, &seen.worker, &call, &seen.past.told);
+        if notices.is_empty() {
+            continue;
+        }
+        seen.past.told = call.after(&seen.past.told);
+        if report.note(save(layout, seen)).is_some() {
+            due.push((seen.worker.spec.id.clone(), notices));
+        }
+    }
+    due
+}
+
+/// Those of these workers that call with something no window has shown.
+pub fn unshown(layout: &Layout, workers: Vec<Worker>) -> Vec<Worker> {
+    let is_unshown = |worker: &Worker| {
+        let Some(call) = Call::of(&worker.state) else { return false };
+        // What cannot be read says nothing of a window.
+        let past = records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
+        let past: Surfaced = past.unwrap_or_default();
+        call.is_news(&past.shown)
+    };
+    workers.into_iter().filter(is_unshown).collect()
+}
+
+/// A line for each worker that calls anew since the last time, for a terminal without tmux; the caller rings.
+pub fn lines(workers: &[Worker], told: &mut BTreeMap<String, Call>) -> Vec<String> {
+    let none = Call::default();
+    let mut now = BTreeMap::new();
+    let mut lines = Vec::new();
+    for Worker { spec, state, .. } in workers {
+        let Some(call) = Call::of(state) else { continue };
+        let key = format!("{}@{}", spec.id, spec.created_ms);
+        let before = told.get(&key).unwrap_or(&none);
+        let text = match (&state.flag, &call.ask) {
+            (_, Some(ask)) if call.has_new_ask(before) => Some(format!("asks {ask}")),
+            (Some(flag), _) if call.has_new_flag(before) => {
+                let shown: String = flag.text.chars().take(LINE_CHARS).collect();
+                Some(visible(&shown, false))
+            }
+            _ => None,
+        };
+        let id = &spec.id;
+        lines.extend(text.map(|text| format!("⚑ {id}: {text} — looop attach {id}")));
+        now.insert(key, call.after(before));
+    }
+    // What no longer calls keeps its number: the same flag is not told again.
+    told.append(&mut now);
+    lines
+}

@@ -1,0 +1,111 @@
+//! The human's notifier: a command that gets a flag or an ask as JSON on stdin, and nothing of it as an argument.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use super::Reach;
+use super::plan::Call;
+use crate::model::ask::{Ask, visible};
+use crate::model::time::Now;
+use crate::store::file::{self, Keep};
+use crate::store::layout::{Layout, WorkerDir, ask_path};
+use crate::store::workers::Worker;
+use crate::store::{logs, records};
+use crate::sys::proc::{self, Input, Job};
+use crate::sys::program;
+use crate::sys::signal::Cancel;
+
+/// How long a notifier may take, in milliseconds.
+const NOTIFY_MS: i64 = 30_000;
+/// How many run at a time.
+const WIDTH: usize = 8;
+/// How much of what it says is logged, in bytes.
+const SAID_BYTES: usize = 500;
+
+/// One call of a notifier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notice {
+    /// The command.
+    pub argv: Vec<String>,
+    /// What it gets.
+    pub body: Value,
+}
+
+/// The notices of what a worker calls with and its notifier was not told before.
+pub fn notices(layout: &Layout, worker: &Worker, call: &Call, told: &Call) -> Vec<Notice> {
+    let argv = &worker.spec.notify;
+    if argv.is_empty() {
+        return Vec::new();
+    }
+    let notice = |body| Notice { argv: argv.clone(), body };
+    let flag = worker.state.flag.as_ref().filter(|_| call.has_new_flag(told));
+    let flag = flag.map(|flag| notice(body(layout, worker, "flag", &flag.text, &[], flag.at_ms)));
+    let ask = call.ask.as_ref().filter(|_| call.has_new_ask(told)).map(|id| {
+        // A question that cannot be read is still one that somebody waits on.
+        let ask = records::read_json::<Ask>(&layout.file(&ask_path(id))).ok().flatten();
+        let at_ms = ask.as_ref().map_or(worker.state.since_ms, |ask| ask.created_ms);
+        let (text, options) = ask.map(|ask| (ask.text, ask.options)).unwrap_or_default();
+        notice(body(layout, worker, "ask", &text, &options, at_ms))
+    });
+    flag.into_iter().chain(ask).collect()
+}
+
+fn body(layout: &Layout, worker: &Worker, kind: &str, text: &str, options: &[String], at_ms: i64) -> Value {
+    json!({
+        "schema_version": 1,
+        "worker": worker.spec.id,
+        "goal": worker.spec.goal,
+        "kind": kind,
+        "text": text,
+        "ask": worker.state.ask,
+        "options": options,
+        "at": at_ms,
+        "data_dir": layout.root().to_string_lossy(),
+    })
+}
+
+/// Runs the notifiers of a worker's notices side by side and logs how they ended.
+///
+/// # Errors
+/// When a notice cannot be written, or a child cannot be waited for.
+pub fn send(layout: &Layout, dir: &WorkerDir, notices: &[Notice], reach: &Reach, now: Now) -> Result<()> {
+    let jobs = notices.iter().map(|notice| job(dir, notice, reach)).collect::<Result<Vec<Job>>>()?;
+    let ended = proc::run_all(jobs, WIDTH, &Cancel::never()?, None).context("could not run the notifier")?;
+    for (notice, ended) in notices.iter().zip(ended) {
+        let tail = &ended.stdout[ended.stdout.len().saturating_sub(SAID_BYTES)..];
+        let fields = Map::from_iter([
+            ("worker".to_owned(), notice.body["worker"].clone()),
+            ("kind".to_owned(), notice.body["kind"].clone()),
+            ("program".to_owned(), notice.argv.first().cloned().unwrap_or_default().into()),
+            ("end".to_owned(), ended.exit.words().into()),
+            ("said".to_owned(), visible(&String::from_utf8_lossy(tail), true).into()),
+        ]);
+        logs::event(layout, now, "notified", fields)?;
+    }
+    Ok(())
+}
+
+/// A notifier gets the whole environment of whoever started looop: it is the human's own command.
+fn job<'a>(dir: &WorkerDir, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
+    let cwd = reach.config.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
+    let (name, args) = notice.argv.split_first().context("could not run the notifier: it has no name")?;
+    let path = dir.notice();
+    // One line, and no line of it is a lone dot or begins with a tilde: mail programs mean something by these.
+    file::write(&path, format!("{}\n", notice.body).as_bytes(), 0o600, Keep::Whole)?;
+    let input = File::open(&path).with_context(|| format!("could not open `{}`", path.display()))?;
+    let mut env: Vec<(String, String)> = reach.env.iter().filter(|(key, _)| key != "PATH").cloned().collect();
+    env.push(("PATH".to_owned(), reach.path.clone()));
+    Ok(Job {
+        program: program::find_program(name, &reach.path, &cwd).unwrap_or_else(|| name.into()),
+        args: args.to_vec(),
+        env,
+        cwd,
+        input: Input::File(input),
+        keep: proc::Keep::Tail(SAID_BYTES),
+        timeout_ms: NOTIFY_MS,
+        gate: None,
+    })
+}

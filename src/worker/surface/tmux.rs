@@ -1,0 +1,286 @@
+//! The human's tmux: what windows are there, and a window made, rung, renamed or closed.
+//!
+//! No text of a worker comes here, because tmux runs what stands in `#(…)`. A command reaches tmux as an argument
+//! vector, so no shell reads it. Windows are known by a user option on their pane, never by their name.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags};
+use tmux_interface::{
+    KillPane, ListClients, ListPanes, ListSessions, NewWindow, RenameWindow, SetOption, Tmux, TmuxCommand,
+};
+
+use super::plan::Pane;
+use crate::model::fault::Fault;
+use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+use crate::sys::signal::Cancel;
+
+/// The pane option that says whose window it is.
+const LABEL: &str = "@looop";
+/// How long one call of tmux may take, in milliseconds.
+const CALL_MS: i64 = 5_000;
+/// The most that tmux may print, in bytes.
+const OUTPUT_BYTES: usize = 4 << 20;
+/// What is asked of panes, clients and sessions. The label is last, because anybody can write anything into it.
+const PANE: &str =
+    "pane #{pane_id} #{pane_tty} #{session_attached} #{window_active} #{pane_active} #{@looop}";
+const CLIENT: &str = "client #{client_activity} #{session_id}";
+const SESSION: &str = "session #{session_activity} #{session_id}";
+
+/// One tmux server of the human.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The program.
+    pub program: PathBuf,
+    /// The server's socket.
+    pub socket: PathBuf,
+    /// The human's locale.
+    pub locale: Vec<(String, String)>,
+}
+
+/// What a server shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// The session that the human used last, as tmux calls it.
+    pub session: String,
+    /// The panes of this profile.
+    pub panes: Vec<Pane>,
+}
+
+/// The socket that a value of `TMUX` names: `socket,pid,session`. The path may hold commas.
+pub fn socket_of(value: &str) -> Option<PathBuf> {
+    let socket = value.rsplitn(3, ',').nth(2)?;
+    socket.starts_with('/').then(|| PathBuf::from(socket))
+}
+
+/// The socket of the server that plain `tmux` talks to.
+pub fn default_socket(tmux_dir: &Path) -> PathBuf {
+    tmux_dir.join(format!("tmux-{}", rustix::process::geteuid().as_raw())).join("default")
+}
+
+impl Server {
+    /// What the server shows of this profile; none when there is no server or it has no session.
+    ///
+    /// # Errors
+    /// When tmux does not answer in time.
+    pub fn look(&self, profile: &str) -> Result<Option<Look>> {
+        if !is_socket_of(&self.socket, rustix::process::geteuid().as_raw()) {
+            return Ok(None);
+        }
+        let ended = self.call(
+            Tmux::new()
+                .add_command(ListPanes::new().all().format(PANE).build())
+                .add_command(ListClients::new().format(CLIENT).build())
+                .add_command(ListSessions::new().format(SESSION).build()),
+        )?;
+        // A socket that a server left behind is no server.
+        Ok((ended.exit == Exit::Code(0)).then(|| read(&ended.stdout, profile)).flatten())
+    }
+
+    /// Opens a window at the end of a session without going to it, and rings in it. The label is put on it
+    /// afterwards: a command that ends at once takes its window with it, which is no error.
+    ///
+    /// # Errors
+    /// When tmux did not open it.
+    pub fn open(
+        &self,
+        session: &str,
+        name: &str,
+        label: &str,
+        env: &[String],
+        argv: &[String],
+    ) -> Result<()> {
+        let mut make = NewWindow::new()
+            .detached()
+            .print()
+            .format("#{pane_id} #{pane_tty}")
+            .window_name(name)
+            .target_window(format!("{session}:"))
+            .build();
+        for variable in env {
+            make.push_option("-e", literal(variable));
+        }
+        for arg in argv {
+            make.push_param(literal(arg));
+        }
+        let made = good(self.call(Tmux::new().command(make))?, "open a window")?;
+        let made = String::from_utf8_lossy(&made.stdout);
+        let (pane, tty) = made.trim().split_once(' ').context("could not read what tmux printed")?;
+        self.call(
+            Tmux::new()
+                .add_command(self.labelled(pane, label))
+                .add_command(fixed_name(pane, "automatic-rename"))
+                .add_command(fixed_name(pane, "allow-rename")),
+        )?;
+        ring(tty);
+        Ok(())
+    }
+
+    /// Gives a window another name and label.
+    ///
+    /// # Errors
+    /// When tmux did not.
+    pub fn rename(&self, pane: &str, name: &str, label: &str) -> Result<()> {
+        let rename = RenameWindow::new().target_window(pane).new_name(name).build();
+        let calls = Tmux::new().add_command(rename).add_command(self.labelled(pane, label));
+        good(self.call(calls)?, "rename a window").map(drop)
+    }
+
+    /// Closes a pane, and its window where it is the only one in it.
+    ///
+    /// # Errors
+    /// When tmux does not answer; a pane that is gone already is fine.
+    pub fn close(&self, pane: &str) -> Result<()> {
+        self.call(Tmux::new().command(KillPane::new().target_pane(pane).build())).map(drop)
+    }
+
+    fn labelled<'a>(&self, pane: &'a str, label: &'a str) -> TmuxCommand<'a> {
+        SetOption::new().pane().target_pane(pane).option(LABEL).value(label).build()
+    }
+
+    /// Runs tmux to its end. Of the caller's environment only the locale counts: `TMUX` may name another server.
+    fn call(&self, tmux: Tmux) -> Result<Ended> {
+        let socket = self.socket.to_str().context("could not use a tmux socket: its path is not UTF-8")?;
+        let built = tmux.force_utf8().socket_path(socket).build();
+        let args = built.to_vec().into_iter().skip(1).map(String::from).collect();
+        let job = Job {
+            program: self.program.clone(),
+            args,
+            env: self.locale.clone(),
+            cwd: PathBuf::from("/"),
+            input: Input::Null,
+            keep: Keep::All(OUTPUT_BYTES),
+            timeout_ms: CALL_MS,
+            gate: None,
+        };
+        let ended = proc::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;
+        match &ended.exit {
+            Exit::Code(_) => Ok(ended),
+            other => Err(Fault::failed(format!("could not call tmux: {}", other.words())).into()),
+        }
+    }
+}
+
+/// A server does what the owner of its socket wants, and may have a client of it run things.
+fn is_socket_of(path: &Path, user: u32) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket() && meta.uid() == user)
+}
+
+/// Keeps a window's name from what runs in it.
+fn fixed_name<'a>(pane: &'a str, option: &'a str) -> TmuxCommand<'a> {
+    SetOption::new().window().target_pane(pane).option(option).value("off").build()
+}
+
+/// An argument that tmux takes as it is: a semicolon at the end would begin another command.
+fn literal(arg: &str) -> String {
+    arg.strip_suffix(';').map_or_else(|| arg.to_owned(), |rest| format!("{rest}\\;"))
+}
+
+fn good(ended: Ended, what: &str) -> Result<Ended> {
+    if ended.exit == Exit::Code(0) {
+        return Ok(ended);
+    }
+    let said = String::from_utf8_lossy(&ended.stderr);
+    Err(Fault::failed(format!("could not {what}: tmux said: {}", said.trim())).into())
+}
+
+/// Rings in a pane, so that tmux marks its window. A bell that cannot be rung keeps nothing from working.
+pub fn ring(tty: &str) {
+    let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = tty.starts_with("/dev/").then(|| rustix::fs::open(tty, flags, Mode::empty()));
+    if let Some(Ok(terminal)) = opened
+        && rustix::termios::isatty(&terminal)
+    {
+        drop(File::from(terminal).write(b"\x07"));
+    }
+}
+
+fn read(printed: &[u8], profile: &str) -> Option<Look> {
+    let printed = String::from_utf8_lossy(printed);
+    let lines = || printed.lines().filter_map(|line| line.split_once(' '));
+    let latest = |kind: &str| {
+        let of_kind = lines().filter(|(word, _)| *word == kind);
+        let timed = of_kind.filter_map(|(_, rest)| {
+            let (time, session) = rest.split_once(' ')?;
+            Some((time.parse::<u64>().ok()?, session))
+        });
+        timed.max_by_key(|(time, _)| *time).map(|(_, session)| session.to_owned())
+    };
+    let mut panes: Vec<Pane> = Vec::new();
+    let own = lines().filter_map(|(word, rest)| (word == "pane").then(|| read_pane(rest, profile))?);
+    for pane in own {
+        // A window that is linked into several sessions is listed in each.
+        match panes.iter_mut().find(|one| one.id == pane.id) {
+            Some(one) => one.watched |= pane.watched,
+            None => panes.push(pane),
+        }
+    }
+    Some(Look { session: latest("client").or_else(|| latest("session"))?, panes })
+}
+
+fn read_pane(line: &str, profile: &str) -> Option<Pane> {
+    let mut fields = line.splitn(6, ' ');
+    let mut next = || fields.next().map(str::to_owned);
+    let (id, tty) = (next()?, next()?);
+    let watched = next()? != "0" && next()? == "1" && next()? == "1";
+    let label = line.splitn(6, ' ').nth(5)?;
+    let key = label.strip_prefix(profile)?.strip_prefix('/')?.to_owned();
+    Some(Pane { id, tty, key, watched })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_what_stands_before_the_last_two_commas() {
+        assert_eq!(socket_of("/tmp/a,b/s,123,0"), Some(PathBuf::from("/tmp/a,b/s")));
+        for bad in ["", "/tmp/s", "/tmp/s,1", "relative,1,0"] {
+            assert_eq!(socket_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_panes_of_this_profile_are_read_and_attached_clients_come_first() {
+        let printed = "\
+pane %0 /dev/pts/1 1 1 1 
+pane %1 /dev/pts/2 1 0 1 p1/w1@1
+pane %1 /dev/pts/2 1 1 1 p1/w1@1
+pane %2 /dev/pts/3 0 1 1 p1/日本語@1
+pane %3 /dev/pts/4 1 1 1 p2/w1@1
+pane %4 /dev/pts/5 1 1 1 p1
+client 10 $0
+client 12 $1
+session 99 $2
+";
+        let look = read(printed.as_bytes(), "p1").unwrap();
+        assert_eq!(look.session, "$1");
+        let panes: Vec<_> = look.panes.iter().map(|p| (p.id.as_str(), p.key.as_str(), p.watched)).collect();
+        assert_eq!(panes, [("%1", "w1@1", true), ("%2", "日本語@1", false)]);
+        assert_eq!(read(b"session 1 $4\nsession 3 $5\n", "p1").unwrap().session, "$5");
+        assert_eq!(read(b"", "p1"), None);
+    }
+
+    #[test]
+    fn only_a_socket_of_the_user_is_talked_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, file) = (dir.path().join("s"), dir.path().join("f"));
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let me = rustix::process::geteuid().as_raw();
+        assert!(is_socket_of(&socket, me));
+        assert!(!is_socket_of(&socket, me + 1), "another's");
+        assert!(!is_socket_of(&file, me) && !is_socket_of(&dir.path().join("none"), me));
+    }
+
+    #[test]
+    fn a_semicolon_at_the_end_stays_one() {
+        assert_eq!(literal("a;b"), "a;b");
+        assert_eq!(literal("a;"), "a\\;");
+        assert_eq!(literal("a\\;"), "a\\\\;");
+    }
+}

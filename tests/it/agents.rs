@@ -1,0 +1,261 @@
+//! Agents as workers: the real CLIs in a terminal of looop's are flagged when they stop to ask, are answered by a human
+//! through `looop attach`, and finish.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::attach::Outer;
+use crate::support::claude;
+use crate::support::model_server::{ModelServer, Reply};
+use crate::support::pi::{self, PiInstall};
+use crate::support::profile::{LOOOP, Profile, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+
+fn row(profile: &Profile) -> Value {
+    profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone()
+}
+
+/// Waits until worker w1 waits for a human with a flag that says this.
+#[track_caller]
+fn wait_flag(profile: &Profile, text: &str) {
+    wait_until(text, || {
+        let row = row(profile);
+        assert!(!["failed", "exited"].contains(&row["state"].as_str().unwrap()), "{row}");
+        row["state"] == "waiting" && row["flag"]["text"].as_str().unwrap_or_default().contains(text)
+    });
+}
+
+#[track_caller]
+fn wait_state(profile: &Profile, state: &str) {
+    wait_until(state, || row(profile)["state"] == state);
+}
+
+/// A shell line of an agent that goes on when there is a file `go`: until then it works and nobody is needed.
+const MAKE: &str = "touch made; until [ -e go ]; do sleep 0.1; done";
+
+fn go(profile: &Profile) {
+    fs::write(profile.data().join("workers/w1/clone/go"), "").unwrap();
+}
+
+/// Both agents were told only where their brief is, and have read it there.
+#[track_caller]
+fn has_read_its_brief(server: &ModelServer) {
+    let requests = server.requests();
+    assert!(!requests[0].body["messages"].to_string().contains("How you work here"));
+    assert!(requests[1].body["messages"].to_string().contains("How you work here"), "{:?}", requests[1].body);
+}
+
+fn read_brief(profile: &Profile, tool: &str, key: &str) -> Reply {
+    let path = profile.data().join("workers/w1/brief.md");
+    Reply::tool(tool, json!({ key: path }))
+}
+
+#[test]
+fn claude_is_flagged_when_it_asks_and_finishes() {
+    let Some(claude) = claude::claude() else { return };
+    let mut profile = Profile::scripted(&[NOOP]);
+    let option = |label: &str| json!({ "label": label, "description": label });
+    let question = json!({ "questions": [{
+        "question": "Which colour?", "header": "Colour", "multiSelect": false,
+        "options": [option("Red"), option("Blue")],
+    }] });
+    let bash = |command: &str| Reply::tool("Bash", json!({ "command": command, "description": "work" }));
+    let server = ModelServer::start(vec![
+        read_brief(&profile, "Read", "file_path"),
+        Reply::tool("AskUserQuestion", question),
+        bash(MAKE),
+        Reply::text("Shall I go on?"),
+        bash("looop done"),
+        Reply::hang(),
+    ]);
+    claude::settle_in(&mut profile, &claude, &server.url(), true);
+    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    wait_flag(&profile, "Which colour?");
+    let mut human = Outer::start(&profile, &["attach"], 100, 30);
+    human.wait_for("2. Blue");
+    human.type_in(b"2");
+    wait_flag(&profile, "touch made");
+    human.wait_for("Do you want to proceed?");
+    human.type_in(b"\r");
+    wait_state(&profile, "running");
+    assert_eq!(row(&profile)["flag"], Value::Null, "an answered question calls for nobody");
+    go(&profile);
+    wait_flag(&profile, "it stopped");
+    human.type_in(b"yes");
+    human.wait_for("yes");
+    human.type_in(b"\r");
+    wait_state(&profile, "done");
+    human.wait_for("w1 \u{b7} done");
+    human.type_in(b"q");
+    assert_eq!(human.end().0, 0);
+    has_read_its_brief(&server);
+    let answered = server.requests()[2].body["messages"].to_string();
+    assert!(answered.contains("Blue"), "{answered}");
+    assert!(profile.read("journal.md").contains("worker w1 \u{2014} done: made exit code 0"));
+}
+
+#[test]
+fn claude_is_flagged_before_it_trusts_a_directory() {
+    let Some(claude) = claude::claude() else { return };
+    let server = ModelServer::start(vec![Reply::text("never asked")]);
+    let mut profile = Profile::scripted(&[NOOP]);
+    claude::settle_in(&mut profile, &claude, &server.url(), false);
+    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    wait_flag(&profile, "trust");
+    assert!(server.requests().is_empty());
+    profile.looop(&["kill", "w1"]).ok();
+}
+
+/// Makes pi ready to work against the server at `url`.
+fn settle_pi_in(profile: &mut Profile, pi: &PiInstall, url: &str) {
+    let home = pi.home(url);
+    fs::rename(home.path().join(".pi"), profile.path("home/.pi")).unwrap();
+    profile.config_more(json!({
+        "path": home.search_path(),
+        "worker": "pi",
+        "runners": { "pi": { "model": pi::MODEL } },
+        "verify": { "made": ["test", "-e", "made"] },
+    }));
+    profile.var("PI_OFFLINE", "1");
+}
+
+/// An extension of the human's that asks before each command.
+const ASKS_FIRST: &str = r#"export default (pi) => pi.on("tool_call", async (event, ctx) => {
+    if (event.toolName === "bash" && event.input.command.startsWith("touch")) await ctx.ui.confirm("May it?", "run");
+});"#;
+
+#[test]
+fn pi_is_flagged_when_it_asks_and_finishes() {
+    let Some(pi) = pi::pi() else { return };
+    let mut profile = Profile::scripted(&[NOOP]);
+    let bash = |command: &str| Reply::tool("bash", json!({ "command": command }));
+    let server = ModelServer::start(vec![
+        read_brief(&profile, "read", "path"),
+        bash(MAKE),
+        Reply::text("Which colour do you want?"),
+        bash("looop done"),
+        Reply::hang(),
+    ]);
+    settle_pi_in(&mut profile, &pi, &server.url());
+    fs::create_dir(profile.path("home/.pi/agent/extensions")).unwrap();
+    fs::write(profile.path("home/.pi/agent/extensions/first.js"), ASKS_FIRST).unwrap();
+    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    wait_flag(&profile, "May it?");
+    let mut human = Outer::start(&profile, &["attach"], 100, 30);
+    human.wait_for("May it?");
+    human.type_in(b"\r");
+    wait_state(&profile, "running");
+    assert_eq!(row(&profile)["flag"], Value::Null, "an answered question calls for nobody");
+    go(&profile);
+    wait_flag(&profile, "it stopped: Which colour do you want?");
+    human.type_in(b"red");
+    human.wait_for("red");
+    human.type_in(b"\r");
+    wait_state(&profile, "done");
+    human.wait_for("w1 \u{b7} done");
+    human.type_in(b"q");
+    assert_eq!(human.end().0, 0);
+    has_read_its_brief(&server);
+    let answered = server.requests()[3].body["messages"].to_string();
+    assert!(answered.contains("red"), "{answered}");
+}
+
+#[test]
+fn pi_is_flagged_when_its_model_fails() {
+    let body = r#"{"type":"error","error":{"type":"authentication_error","message":"who are you"}}"#;
+    let server = ModelServer::start(vec![Reply::status(401, body)]);
+    let Some(pi) = pi::pi() else { return };
+    let mut profile = Profile::scripted(&[NOOP]);
+    settle_pi_in(&mut profile, &pi, &server.url());
+    profile.looop(&["worker", "start", "w1", "make it"]).ok();
+    wait_flag(&profile, "it stopped on an error: ");
+    assert!(row(&profile)["flag"]["text"].as_str().unwrap().contains("who are you"));
+    profile.looop(&["kill", "w1"]).ok();
+}
+
+fn shell(more: Value, verify: &[&str], script: &str) -> Profile {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.config_more(more);
+    let script = script.replace("looop ", &format!("{LOOOP} "));
+    let mut args = vec!["worker", "start", "w1"];
+    args.extend(verify);
+    args.extend(["--", "sh", "-c", &script]);
+    profile.looop(&args).ok();
+    profile
+}
+
+#[test]
+fn an_agent_that_stops_is_flagged_and_only_its_own_word_ends_it() {
+    let script = r#"
+        trap 'exit 3' TERM
+        printf '\033]7501;state=done:app=a\033\\'; until [ -e go ]; do sleep 0.05; done
+        touch made; looop done; while :; do sleep 0.1; done"#;
+    let profile =
+        shell(json!({ "verify": { "made": ["test", "-e", "made"] } }), &["--verify", "made"], script);
+    wait_flag(&profile, "it stopped and did not say that its work is done");
+    go(&profile);
+    wait_state(&profile, "done");
+}
+
+#[test]
+fn what_a_worker_flags_itself_is_not_covered_by_its_terminal() {
+    let script = r#"
+        looop flag 'my own words'
+        printf '\033]7501;state=done\033\\'; printf '\033]7501;state=working\033\\'; echo printed
+        sleep 600"#;
+    let profile = shell(json!({}), &[], script);
+    wait_until("all of it", || profile.looop(&["screen", "w1"]).stdout.contains("printed"));
+    assert_eq!(row(&profile)["flag"]["text"], "my own words");
+}
+
+#[test]
+fn what_a_program_says_while_it_is_ended_calls_for_nobody() {
+    let script = r#"
+        trap "printf '\\033]7501;state=done\\033\\\\'; exit 0" TERM
+        echo ready; while :; do sleep 0.05; done"#;
+    let profile = shell(json!({}), &[], script);
+    wait_until("its trap", || profile.looop(&["screen", "w1"]).stdout.contains("ready"));
+    profile.looop(&["kill", "w1"]).ok();
+    assert!(profile.read("workers/w1/transcript.raw").contains("state=done"));
+    assert_eq!(profile.read_json("workers/w1/state.json")["flags"], 0);
+}
+
+#[test]
+fn a_program_that_is_silent_at_a_prompt_is_flagged_as_a_guess() {
+    let limits = json!({ "limits": { "worker_idle": "200ms" } });
+    let profile = shell(limits, &[], "printf 'Overwrite it? [y/N] '; read answer; sleep 600");
+    wait_flag(&profile, "it is silent at: Overwrite it? [y/N]");
+    assert_eq!(row(&profile)["flag"]["guess"], true);
+    assert!(profile.looop(&["ls"]).ok().stdout.contains("(a guess)"));
+    let mut human = Outer::start(&profile, &["attach"], 80, 24);
+    human.wait_for("Overwrite");
+    human.type_in(b"y\r");
+    wait_until("nobody is needed", || row(&profile)["flag"].is_null());
+    human.type_in(b"\x1c\x1c");
+    assert_eq!(human.end().0, 0);
+    wait_until("it counts as stuck", || row(&profile)["stuck"] == true);
+    profile.looop(&["kill", "w1"]).ok();
+    assert_eq!(profile.read_json("workers/w1/state.json")["flags"], 1, "silence alone calls for nobody");
+}
+
+#[test]
+fn a_guess_is_taken_back_by_output_but_not_by_a_look_at_the_screen() {
+    let script = r#"
+        trap "printf '\\rOverwrite it? [y/N] drawn anew? '" WINCH
+        printf 'Overwrite it? [y/N] '
+        until [ -e go ]; do sleep 0.05; done
+        while :; do echo printing; sleep 0.05; done"#;
+    let profile = shell(json!({ "limits": { "worker_idle": "300ms" } }), &[], script);
+    wait_flag(&profile, "it is silent at: Overwrite it? [y/N]");
+    let mut human = Outer::start(&profile, &["attach"], 100, 30);
+    human.wait_for("drawn anew?");
+    assert_eq!(row(&profile)["flag"]["guess"], true);
+    human.type_in(b"\x1c\x1c");
+    assert_eq!(human.end().0, 0);
+    wait_flag(&profile, "it is silent at: Overwrite it? [y/N] drawn anew?");
+    // Never silent again, so that only the output itself can take it back.
+    go(&profile);
+    wait_state(&profile, "running");
+}

@@ -1,0 +1,114 @@
+//! A word that comes too late: the ask was put away, used or over by then.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{NOOP, ask_and_approve, asks, profile, question, sunk};
+use crate::support::profile::{Profile, Ran, wait_until};
+
+/// What becomes of an ask between the look at it and the word.
+type Change = fn(&Profile, &Value);
+
+const CHANGES: [(&str, Change); 2] = [
+    ("it is put away", |profile, ask| {
+        let file = profile.data().join(format!("asks/{}.json", ask["id"].as_str().unwrap()));
+        fs::rename(file, profile.data().join("asks/archive/away.json")).unwrap();
+    }),
+    ("a beat has closed it", |profile, ask| {
+        let mut beat = profile.read_json("beat.json");
+        beat["closed_asks"] = json!([ask["id"]]);
+        fs::write(profile.data().join("beat.json"), beat.to_string()).unwrap();
+    }),
+];
+
+/// Runs a human's command that gets as far as the store's lock, then changes the world, then lets it go on.
+#[track_caller]
+fn meanwhile(profile: &Profile, args: &[&str], change: impl FnOnce()) -> Ran {
+    let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
+    lock.lock().unwrap();
+    let child = profile.spawn(args);
+    wait_until("the command to be at the lock", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().flatten();
+        open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|file| file.ends_with("store.lock"))
+    });
+    change();
+    drop(lock);
+    child.wait_with_output().unwrap().into()
+}
+
+#[track_caller]
+fn assert_unsaid(profile: &Profile, ask: &Value, ran: &Ran, why: &str, what: &str) {
+    assert!(ran.code == 1 && ran.stderr.contains(why), "{what}: {ran:?}");
+    assert_eq!(ran.stdout, "", "{what}");
+    let answer = profile.data().join(format!("asks/{}.answer.json", ask["id"].as_str().unwrap()));
+    assert!(!answer.exists(), "{what}: an orphan is left");
+}
+
+/// A profile with an approval that is open.
+fn waiting(ttl: &str) -> (Profile, Value) {
+    let profile = profile(&["RUN", NOOP]);
+    profile.config_more(json!({ "limits": { "approval_ttl": ttl } }));
+    profile.looop(&["tick"]).ok();
+    let ask = asks(&profile).pop().unwrap();
+    (profile, ask)
+}
+
+#[test]
+fn a_word_about_what_is_closed_by_now_is_not_taken() {
+    let why = "a beat has closed it meanwhile";
+    for (what, change) in CHANGES {
+        let (profile, id) = question();
+        let ask = asks(&profile).pop().unwrap();
+        let ran = meanwhile(&profile, &["answer", &id, "x"], || change(&profile, &ask));
+        assert_unsaid(&profile, &ask, &ran, why, what);
+        for verb in ["approve", "reject"] {
+            let (profile, ask) = waiting("1h");
+            let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+            let args: &[&str] =
+                if verb == "approve" { &[verb, id, "--hash", hash] } else { &[verb, id, "no"] };
+            let ran = meanwhile(&profile, args, || change(&profile, &ask));
+            assert_unsaid(&profile, &ask, &ran, why, what);
+        }
+    }
+}
+
+#[test]
+fn a_word_about_what_is_over_by_now_is_not_taken() {
+    let (profile, ask) = waiting("4s");
+    let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+    let over = || {
+        wait_until("the ask to expire", || asks(&profile).is_empty());
+    };
+    let ran = meanwhile(&profile, &["approve", id, "--hash", hash], over);
+    assert_unsaid(&profile, &ask, &ran, "it is expired already", "expired");
+}
+
+#[test]
+fn a_used_yes_whose_files_come_back_is_no_yes() {
+    let profile = profile(&["RUN", NOOP, "RUN", "RUN", NOOP]);
+    let ask = ask_and_approve(&profile);
+    let id = ask["id"].as_str().unwrap();
+    for _ in 0..2 {
+        profile.looop(&["tick"]).ok();
+    }
+    let asks_dir = profile.data().join("asks");
+    for entry in fs::read_dir(asks_dir.join("archive")).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let end = if name.ends_with(".answer.json") { ".answer.json" } else { ".json" };
+        fs::rename(entry.path(), asks_dir.join(format!("{id}{end}"))).unwrap();
+    }
+    assert!(asks_dir.join(format!("{id}.answer.json")).exists());
+    assert!(asks(&profile).is_empty(), "it is not shown as open");
+    profile.goal("g", "goal: more\n");
+    for _ in 0..2 {
+        profile.looop(&["tick"]).ok();
+    }
+    assert_eq!(sunk(&profile), 1);
+    assert!(!asks_dir.join(format!("{id}.answer.json")).exists(), "it is put away again");
+    let again = asks(&profile).pop().expect("the same wish can be asked for again");
+    assert_ne!(again["id"], ask["id"]);
+    super::approve(&profile, &again).ok();
+    profile.looop(&["tick"]).ok();
+    assert_eq!(sunk(&profile), 2, "and is made once more after a yes of its own");
+}

@@ -1,0 +1,188 @@
+//! A supervisor for tests: it holds the worker's lock, writes the transcript, listens, and notes what comes.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+
+use looop::model::beat::Started;
+use looop::model::name::Name;
+use looop::model::wire::{Decoder, FrameKind, Hello, Resize, Seen, encode_json};
+use looop::model::worker::{Phase, Spec, State, WorkerLimits};
+use looop::store::layout::{Layout, WorkerDir};
+use looop::store::transcript::Writer;
+use looop::store::workers;
+use looop::sys::socket;
+
+use crate::support::profile::Profile;
+
+/// What a client said.
+#[derive(Default)]
+pub struct Got {
+    pub hello: Option<Hello>,
+    pub keys: Vec<u8>,
+    pub sizes: Vec<(u16, u16)>,
+    pub gone: bool,
+    stream: Option<UnixStream>,
+}
+
+pub struct Fake {
+    pub dir: WorkerDir,
+    pub got: Arc<Mutex<Got>>,
+    /// Who holds the lock: not this process, whose children would then be a worker's.
+    alive: Child,
+    writer: Writer,
+    state: State,
+    /// While true, nothing is read from the client.
+    deaf: Arc<(Mutex<bool>, Condvar)>,
+}
+
+pub fn name() -> Name {
+    Name::parse("w1").unwrap()
+}
+
+/// A process that holds the worker's lock.
+fn hold(dir: &WorkerDir) -> Child {
+    let script = "exec 9<\"$0\"; flock 9; echo held; exec sleep 600";
+    let mut holder =
+        Command::new("sh").args(["-c", script]).arg(dir.alive()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 5];
+    holder.stdout.take().unwrap().read_exact(&mut said).unwrap();
+    holder
+}
+
+fn release(holder: &mut Child) {
+    // It may be gone already.
+    holder.kill().unwrap_or_default();
+    holder.wait().unwrap();
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        release(&mut self.alive);
+    }
+}
+
+impl Fake {
+    /// A running worker of a screen of so many cells, with a supervisor that answers a hello with these bytes first.
+    pub fn start(profile: &Profile, cols: u16, rows: u16, greeting: Option<Vec<u8>>) -> Fake {
+        profile.looop(&["init"]).ok();
+        let layout = Layout::new(profile.data(), profile.path("cache"));
+        let limits = WorkerLimits::default();
+        let spec = Spec {
+            id: name(),
+            goal: None,
+            kind: "command".to_owned(),
+            runner: None,
+            argv: vec!["/bin/true".to_owned()],
+            cwd: "/".to_owned(),
+            env: Vec::new(),
+            verify: Vec::new(),
+            claims: Vec::new(),
+            repo: None,
+            limits,
+            notify: Vec::new(),
+            tmux: None,
+            by: "human".to_owned(),
+            created_ms: 0,
+        };
+        std::fs::create_dir_all(layout.workers()).unwrap();
+        let (staged, _preparing) = workers::stage(&layout, &spec.id).unwrap();
+        let held = workers::create(&layout, &spec, "", &staged).unwrap().unwrap();
+        let dir = layout.worker(&spec.id);
+        let alive = hold(&dir);
+        let nobody = Started { pid: 0, start: 0, boot: String::new() };
+        let state = State { phase: Phase::Running, ..State::new(name(), 0, nobody) };
+        workers::save_state(&dir, &state).unwrap();
+        drop(held);
+        let writer = Writer::create(&dir, 0, cols, rows, 64 << 20).unwrap();
+        let fake = Fake { dir, got: Arc::default(), alive, writer, state, deaf: Arc::default() };
+        fake.listen(greeting, Seen { cols, rows, ..fake.seen() });
+        fake
+    }
+
+    fn listen(&self, greeting: Option<Vec<u8>>, first: Seen) {
+        let listener = socket::listen(&self.dir.attach_socket()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (got, deaf) = (self.got.clone(), self.deaf.clone());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            drop(listener);
+            let hello = greeting.unwrap_or_else(|| encode_json(&first));
+            got.lock().unwrap().stream = Some(stream.try_clone().unwrap());
+            // A client that left already is still listened to: what it sent comes after this.
+            stream.write_all(&hello).unwrap_or_default();
+            let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 8192]);
+            loop {
+                let (deaf, changed) = &*deaf;
+                drop(changed.wait_while(deaf.lock().unwrap(), |deaf| *deaf).unwrap());
+                let length = stream.read(&mut buffer).unwrap_or(0);
+                if length == 0 {
+                    got.lock().unwrap().gone = true;
+                    return;
+                }
+                decoder.push(&buffer[..length]);
+                let mut got = got.lock().unwrap();
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    if frame.kind == FrameKind::Data {
+                        got.keys.extend(frame.payload);
+                    } else if let Ok(size) = serde_json::from_slice::<Resize>(&frame.payload) {
+                        got.sizes.push((size.cols, size.rows));
+                    } else {
+                        got.hello = Some(serde_json::from_slice(&frame.payload).unwrap());
+                    }
+                }
+            }
+        });
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            offset: self.writer.offset(),
+            cols: 80,
+            rows: 24,
+            phase: self.state.phase,
+            flag: self.state.flag.clone(),
+            ask: self.state.ask.clone(),
+            lost_bytes: 0,
+        }
+    }
+
+    /// Tells the client where things stand, as far as its socket takes it.
+    pub fn tell(&self) {
+        if let Some(stream) = &mut self.got.lock().unwrap().stream {
+            // A client that left is told nothing.
+            stream.write_all(&encode_json(&self.seen())).unwrap_or_default();
+        }
+    }
+
+    pub fn print(&mut self, bytes: &[u8]) {
+        assert_eq!(self.writer.append(bytes, 0), 0);
+        self.tell();
+    }
+
+    pub fn resize(&mut self, cols: u16, rows: u16) {
+        self.writer.resize(cols, rows, 0);
+        self.tell();
+    }
+
+    pub fn state(&mut self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state);
+        workers::save_state(&self.dir, &self.state).unwrap();
+        self.tell();
+    }
+
+    /// Takes no keys until it is called with false.
+    pub fn deaf(&self, deaf: bool) {
+        *self.deaf.0.lock().unwrap() = deaf;
+        self.deaf.1.notify_all();
+    }
+
+    /// Is gone from one moment to the next, as by SIGKILL.
+    pub fn vanish(&mut self) {
+        release(&mut self.alive);
+        if let Some(stream) = self.got.lock().unwrap().stream.take() {
+            stream.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The private clones of workers, with real git: the human's checkout stays as it is, and no work is lost.
+
+mod hostile;
+mod kinds;
+mod leftovers;
+mod returns;
+mod yard;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use looop::worker::clone::{Git, collect, discard, inspect, make};
+
+use crate::support::profile::git_in;
+use yard::{PATH, Yard, fingerprint, program};
+
+/// All hooks that any command here could have run.
+const HOOKS: [&str; 10] = [
+    "reference-transaction",
+    "post-update",
+    "post-receive",
+    "pre-receive",
+    "post-checkout",
+    "post-commit",
+    "post-merge",
+    "post-index-change",
+    "pre-auto-gc",
+    "fsmonitor-watchman",
+];
+
+#[test]
+fn the_humans_checkout_stays_as_it_is_to_the_last_byte() {
+    for hooks in [".git/hooks", "elsewhere"] {
+        let yard = Yard::new();
+        let repo = yard.repo("repo");
+        fs::write(repo.join("stashed"), "s").unwrap();
+        git_in(&repo, &["stash", "push", "-qu"]);
+        for hook in HOOKS {
+            yard.trap(&repo.join(hooks).join(hook));
+        }
+        yard.trap(&yard.path("spy"));
+        let spy = yard.path("spy").display().to_string();
+        if hooks == "elsewhere" {
+            git_in(&repo, &["config", "core.hooksPath", hooks]);
+        }
+        fs::write(repo.join("staged"), "staged").unwrap();
+        git_in(&repo, &["-c", "core.hooksPath=/dev/null", "add", "staged"]);
+        fs::write(repo.join("file"), "dirty\n").unwrap();
+        fs::write(repo.join("untracked"), "u").unwrap();
+        fs::write(repo.join(".gitattributes"), "* filter=spy\n").unwrap();
+        for (key, value) in
+            [("core.fsmonitor", &spy), ("filter.spy.clean", &spy), ("filter.spy.smudge", &spy)]
+        {
+            git_in(&repo, &["config", key, value]);
+        }
+        assert!(!yard.is_sprung(), "nothing ran while the scene was set");
+        let before = fingerprint(&repo);
+        let git = yard.git();
+        let source = inspect(&git, &repo).unwrap().unwrap();
+        let own = make(&git, &source, &yard.path("w/clone"), &"fix".parse().unwrap()).unwrap();
+        assert_eq!(fingerprint(&repo), before, "after make");
+        yard.commit(&yard.path("w/clone"), "new", "by the worker");
+        let collected = collect(&git, &own, &yard.path("w/clone")).unwrap();
+        assert_eq!(fingerprint(&repo), before, "after collect");
+        assert_eq!((collected.branch.as_deref(), collected.commits), (Some("looop/fix"), 1));
+        assert!(collected.left.is_empty(), "{collected:?}");
+        assert_eq!(discard(&git, &own, &yard.path("w/clone"), false).unwrap(), None);
+        // Git makes and removes a lock in its directory to delete a ref, which leaves no byte but its time.
+        let mut after = fingerprint(&repo);
+        after.insert(".git".to_owned(), before[".git"].clone());
+        assert_eq!(after, before, "after discard");
+        assert!(!yard.is_sprung(), "no hook, monitor or filter ran");
+        assert_eq!(
+            git_in(&repo, &["-c", "core.hooksPath=/dev/null", "show", "looop/fix:new"]),
+            "by the worker"
+        );
+        git_in(&repo, &["update-ref", "refs/heads/x", "HEAD"]);
+        assert!(yard.is_sprung(), "the trap works");
+    }
+}
+
+#[test]
+fn a_clone_has_no_remote_no_hooks_and_its_own_author() {
+    let yard = Yard::new();
+    let (_, own, clone) = yard.start("repo", "fix");
+    assert_eq!(git_in(&clone, &["remote"]), "");
+    assert!(!clone.join(".git/hooks").exists());
+    assert_eq!(git_in(&clone, &["symbolic-ref", "HEAD"]), "refs/heads/looop/fix\n");
+    assert_eq!(git_in(&clone, &["rev-parse", "HEAD"]).trim(), own.base);
+    assert_eq!(git_in(&clone, &["status", "--porcelain"]), "");
+    assert_eq!(git_in(&clone, &["config", "--local", "user.name"]), "looop worker fix\n");
+    let objects = git_in(&clone, &["count-objects", "-v"]);
+    assert!(objects.contains("count: 0\n") && objects.contains("in-pack: 0\n"), "borrowed: {objects}");
+}
+
+#[test]
+fn each_call_of_git_is_deaf_to_what_could_run_code() {
+    let yard = Yard::new();
+    let repo = yard.repo("repo");
+    // Git 2.54 and later run hooks that are settings; this shows what any git is told.
+    git_in(&repo, &["config", "hook.a=b.c.event", "reference-transaction"]);
+    git_in(&repo, &["config", "hook.a=b.c.command", "false"]);
+    let (told, vars) = (yard.path("told"), yard.path("vars"));
+    let get = |key: &str| format!("$(git config --get {key})");
+    let keys = ["core.hooksPath", "core.fsmonitor", "hook.reference-transaction.enabled", "gc.auto"];
+    let line = format!(
+        "echo $1 {} {} >> '{}'\nenv | cut -d= -f1 >> '{}'",
+        keys.map(get).join(" "),
+        get("hook.a=b.c.enabled"),
+        told.display(),
+        vars.display(),
+    );
+    let git = yard.git_behind(&line);
+    let source = inspect(&git, &repo).unwrap().unwrap();
+    let own = make(&git, &source, &yard.path("w/clone"), &"fix".parse().unwrap()).unwrap();
+    yard.commit(&yard.path("w/clone"), "new", "x");
+    collect(&git, &own, &yard.path("w/clone")).unwrap();
+    discard(&git, &own, &yard.path("w/clone"), false).unwrap();
+    let told = fs::read_to_string(told).unwrap();
+    assert!(told.lines().count() > 30, "{told}");
+    assert!(told.lines().all(|line| line.contains(" /dev/null false false 0")), "{told}");
+    let in_source =
+        told.lines().filter(|line| line.starts_with("index-pack") || line.starts_with("update-ref"));
+    let offs: Vec<bool> = in_source.map(|line| line.ends_with(" 0 false")).collect();
+    assert_eq!(offs, [true, false, true, true, true], "off in the source, and not set in the clone: {told}");
+    let vars: std::collections::BTreeSet<String> =
+        fs::read_to_string(vars).unwrap().lines().map(str::to_owned).collect();
+    assert!(!vars.contains("HOME") && vars.contains("GIT_ALLOW_PROTOCOL"), "{vars:?}");
+}
+
+#[test]
+fn without_git_or_time_the_fault_says_so() {
+    let yard = Yard::new();
+    let error = Git::find("/nonexistent", 1000, &yard.cancel).unwrap_err();
+    let fault = error.downcast_ref::<looop::model::fault::Fault>().unwrap();
+    assert!(
+        fault.what.contains("no `git` on the PATH") && fault.hints[0].contains("install git"),
+        "{fault:?}"
+    );
+    let repo = yard.repo("repo");
+    program(&yard.path("bin/git"), "exec sleep 600");
+    let git = Git::find(&format!("{}:{PATH}", yard.path("bin").display()), 200, &yard.cancel).unwrap();
+    let error = inspect(&git, &repo).unwrap_err().to_string();
+    assert!(error.contains("time was up"), "{error}");
+}
+
+#[test]
+fn a_clone_that_could_not_be_made_leaves_nothing_behind() {
+    let yard = Yard::new();
+    let repo = yard.repo("repo");
+    let before = fingerprint(&repo);
+    let git = yard.git();
+    let source = inspect(&git, &repo).unwrap().unwrap();
+    fs::create_dir_all(yard.path("w/taken")).unwrap();
+    assert!(make(&git, &source, &yard.path("w/taken"), &"fix".parse().unwrap()).is_err());
+    assert!(yard.path("w/taken").exists(), "what was there is not ours to remove");
+    // Git can write the base, and then not the files.
+    let broken = yard.git_behind("case $1 in reset) exit 3; esac");
+    let error = make(&broken, &source, &yard.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("could not run git reset: exit code 3"), "{error}");
+    assert!(!yard.path("w/clone").exists());
+    assert_eq!(git_in(&repo, &["for-each-ref", "refs/looop"]), "");
+    let mut after = fingerprint(&repo);
+    after.insert(".git".to_owned(), before[".git"].clone());
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_clone_is_private() {
+    let yard = Yard::new();
+    let (_, _, clone) = yard.start("repo", "fix");
+    assert_eq!(fs::metadata(clone).unwrap().permissions().mode() & 0o777, 0o700);
+}

@@ -1,0 +1,190 @@
+//! What a clone has that is nowhere else is named, and a clone with any of it is not removed without a human's word.
+
+use std::fs;
+use std::path::Path;
+
+use looop::model::worker::Repo;
+use looop::worker::clone::{Leftovers, discard, leftovers};
+
+use super::yard::Yard;
+use crate::support::profile::git_in;
+
+/// Checks that a clone with this work in it stays, then that a human can still remove it. The words for it.
+#[track_caller]
+fn stays(work: impl FnOnce(&Yard, &Path)) -> Leftovers {
+    let yard = Yard::new();
+    let (repo, own, clone) = yard.start("repo", "fix");
+    assert!(leftovers(&yard.git(), &own, &clone).is_empty(), "a new clone holds nothing of its own");
+    work(&yard, &clone);
+    stays_here(&yard, &repo, &own, &clone)
+}
+
+#[track_caller]
+fn stays_here(yard: &Yard, repo: &Path, own: &Repo, clone: &Path) -> Leftovers {
+    let left = leftovers(&yard.git(), own, clone);
+    assert!(!left.is_empty() && !left.words().is_empty());
+    assert_eq!(discard(&yard.git(), own, clone, false).unwrap().as_ref(), Some(&left));
+    assert!(clone.join(".git").exists(), "it is still there");
+    assert_ne!(git_in(repo, &["for-each-ref", "refs/looop"]), "", "and so is its base");
+    assert_eq!(discard(&yard.git(), own, clone, true).unwrap(), None);
+    assert_eq!(fs::read_dir(clone.parent().unwrap()).unwrap().count(), 0, "nothing stays behind");
+    assert_eq!(git_in(repo, &["for-each-ref", "refs/looop"]), "");
+    left
+}
+
+#[test]
+fn commits() {
+    let left = stays(|yard, clone| {
+        yard.commit(clone, "a", "1");
+        git_in(clone, &["switch", "-qc", "topic"]);
+        yard.commit(clone, "b", "2");
+    });
+    assert_eq!(
+        left.words(),
+        "2 commits that are nowhere else (`HEAD`, `refs/heads/looop/fix`, `refs/heads/topic`)"
+    );
+    let left = stays(|yard, clone| {
+        git_in(clone, &["switch", "-q", "--detach"]);
+        yard.commit(clone, "a", "1");
+        git_in(clone, &["tag", "kept"]);
+        git_in(clone, &["switch", "-q", "looop/fix"]);
+    });
+    assert_eq!(left.words(), "1 commit that is nowhere else (`refs/tags/kept`)");
+    let left = stays(|yard, clone| {
+        git_in(clone, &["switch", "-q", "--detach"]);
+        yard.commit(clone, "a", "1");
+    });
+    assert_eq!(left.words(), "1 commit that is nowhere else (`HEAD`)");
+}
+
+#[test]
+fn a_tag_with_a_message() {
+    let left = stays(|_, clone| drop(git_in(clone, &["tag", "-a", "v1", "-m", "words"])));
+    assert_eq!(left.words(), "1 ref (`refs/tags/v1`)");
+}
+
+#[test]
+fn stashes_the_older_ones_too() {
+    let left = stays(|_, clone| {
+        for text in ["1", "2"] {
+            fs::write(clone.join("file"), text).unwrap();
+            git_in(clone, &["stash", "-q"]);
+        }
+    });
+    assert_eq!((left.stashes, left.words().as_str()), (2, "2 stashes"));
+}
+
+#[test]
+fn files() {
+    let left = stays(|_, clone| {
+        fs::write(clone.join("file"), "edited").unwrap();
+        fs::create_dir(clone.join("dir")).unwrap();
+        fs::write(clone.join("dir/new\u{1b}"), "").unwrap();
+        fs::write(clone.join("two\nlines"), "").unwrap();
+    });
+    assert_eq!(left.words(), "1 changed file (`file`); 2 untracked files (`dir/`, `two\\u{a}lines`)");
+    let left = stays(|_, clone| fs::remove_file(clone.join("file")).unwrap());
+    assert_eq!(left.words(), "1 changed file (`file`)");
+    let many = stays(|_, clone| (0..50).for_each(|n| fs::write(clone.join(format!("f{n:02}")), "").unwrap()));
+    assert_eq!((many.untracked.count, many.untracked.first.len()), (50, 20));
+    assert_eq!(many.words(), "50 untracked files (`f00`, `f01`, `f02`, …)");
+}
+
+#[test]
+fn what_is_staged_alone() {
+    let left = stays(|_, clone| {
+        fs::write(clone.join("new"), "text").unwrap();
+        git_in(clone, &["add", "new"]);
+        fs::remove_file(clone.join("new")).unwrap();
+    });
+    assert_eq!(left.words(), "1 changed file (`new`)");
+}
+
+#[test]
+fn an_index_that_calls_a_file_unchanged_is_not_believed() {
+    for flag in ["--assume-unchanged", "--skip-worktree"] {
+        let left = stays(|_, clone| {
+            git_in(clone, &["update-index", flag, "file"]);
+            fs::write(clone.join("file"), "edited").unwrap();
+            assert_eq!(git_in(clone, &["status", "--porcelain"]), "", "git itself is fooled");
+        });
+        assert_eq!(left.words(), "1 changed file (`file`)", "{flag}");
+    }
+    let left = stays(|_, clone| {
+        fs::create_dir_all(clone.join(".git/info")).unwrap();
+        fs::write(clone.join(".git/info/exclude"), "*\n").unwrap();
+        fs::write(clone.join("hidden"), "").unwrap();
+    });
+    assert_eq!(left.words(), "1 untracked file (`hidden`)");
+}
+
+#[test]
+fn repositories_inside() {
+    let left = stays(|yard, clone| drop(fs::rename(yard.repo("inner"), clone.join("inner"))));
+    assert_eq!(left.words(), "1 untracked file (`inner/`)");
+    let left = stays(|_, clone| drop(git_in(clone, &["worktree", "add", "-q", "--detach", "../../outside"])));
+    assert!(left.words().contains("a linked worktree"), "{left:?}");
+    let left = stays(|_, clone| {
+        fs::create_dir_all(clone.join(".git/lfs/objects")).unwrap();
+    });
+    assert_eq!(left.words(), "LFS files");
+    let yard = Yard::new();
+    yard.repo("inner");
+    let repo = yard.repo("repo");
+    let allow = ["-c", "protocol.file.allow=always"];
+    git_in(&repo, &[&allow[..], &["submodule", "add", "-q", "../inner", "sub"]].concat());
+    git_in(&repo, &["commit", "-qm", "a submodule"]);
+    let (own, clone) = yard.clone_of(&repo, "w", "fix");
+    assert!(leftovers(&yard.git(), &own, &clone).is_empty(), "an empty one is nothing");
+    fs::write(clone.join("sub/work"), "").unwrap();
+    let left = stays_here(&yard, &repo, &own, &clone);
+    assert_eq!(left.words(), "the submodule `sub` has files");
+}
+
+#[test]
+fn what_does_not_count() {
+    let yard = Yard::new();
+    let (_, own, clone) = yard.start("repo", "fix");
+    fs::create_dir(clone.join("build")).unwrap();
+    fs::write(clone.join("build/.gitignore"), "*\n").unwrap();
+    fs::write(clone.join("build/out"), "").unwrap();
+    let touched = fs::File::options().append(true).open(clone.join("file")).unwrap();
+    touched.set_modified(std::time::UNIX_EPOCH).unwrap();
+    yard.commit(&clone, "a", "amended away");
+    git_in(&clone, &["reset", "-q", "--hard", "HEAD^"]);
+    assert_eq!(leftovers(&yard.git(), &own, &clone), Leftovers::default());
+    assert_eq!(discard(&yard.git(), &own, &clone, false).unwrap(), None);
+    assert!(!clone.exists());
+}
+
+#[test]
+fn when_it_cannot_be_known_the_clone_stays() {
+    let left = stays(|_, clone| fs::write(clone.join(".git/HEAD"), "nonsense").unwrap());
+    assert!(left.unclear.is_some(), "{left:?}");
+    let left = stays(|_, clone| fs::write(clone.join(".git/index"), "nonsense").unwrap());
+    assert!(left.words().starts_with("it is not clear what: could not run git diff-index"), "{left:?}");
+    let left = stays(|_, clone| {
+        fs::remove_dir_all(clone.join(".git/logs")).unwrap();
+        git_in(clone, &["refs", "migrate", "--ref-format=reftable"]);
+    });
+    assert!(left.words().contains("reftable"), "{left:?}");
+    let yard = Yard::new();
+    let (repo, own, clone) = yard.start("repo", "fix");
+    fs::rename(&repo, yard.path("moved")).unwrap();
+    let kept = discard(&yard.git(), &own, &clone, false).unwrap().unwrap();
+    assert!(kept.words().contains("cannot be opened"), "{kept:?}");
+    assert!(clone.exists());
+    assert_eq!(discard(&yard.git(), &own, &clone, true).unwrap(), None, "a human's word needs no repository");
+    assert!(!clone.exists());
+}
+
+#[test]
+fn a_removal_that_was_cut_short_is_finished() {
+    let yard = Yard::new();
+    let (repo, own, clone) = yard.start("repo", "fix");
+    fs::rename(&clone, yard.path("w/.gone")).unwrap();
+    fs::create_dir(yard.path("w/.view-2")).unwrap();
+    assert_eq!(discard(&yard.git(), &own, &clone, false).unwrap(), None);
+    assert_eq!(fs::read_dir(yard.path("w")).unwrap().count(), 0);
+    assert_eq!(git_in(&repo, &["for-each-ref", "refs/looop"]), "");
+}

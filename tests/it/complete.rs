@@ -1,0 +1,51 @@
+//! Completions and manual pages: what a shell gets when it asks, and that each command has its page.
+
+use std::process::Command;
+
+use crate::support::profile::Profile;
+
+/// What bash would be offered for these words, the last one being typed.
+fn offered(profile: &Profile, words: &[&str]) -> Vec<String> {
+    let script = "source <(looop completions bash); COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+                  _clap_complete_looop looop \"${!#}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let path = std::path::Path::new(env!("CARGO_BIN_EXE_looop")).parent().unwrap();
+    let mut bash: Command = profile.other_command("bash", &["-c", script, "bash"]);
+    bash.args(words).env("PATH", format!("{}:/usr/bin:/bin", path.display()));
+    let output = bash.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn worker_and_ask_ids_complete_in_the_shell() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    for id in ["fix-ci", "fix-docs", "other"] {
+        profile.looop(&["worker", "start", id, "--", "sleep", "600"]).ok();
+    }
+    for verb in ["attach", "logs", "screen", "kill", "tell"] {
+        assert_eq!(offered(&profile, &["looop", verb, "fix"]), ["fix-ci", "fix-docs"], "{verb}");
+    }
+    assert!(offered(&profile, &["looop", "att"]).contains(&"attach".to_owned()));
+    assert!(!offered(&profile, &["looop", ""]).iter().any(|word| word.starts_with("__")));
+}
+
+#[test]
+fn an_unknown_shell_is_told_which_there_are() {
+    let ran = Profile::empty().looop(&["completions", "tcsh"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("bash") && ran.stderr.contains("zsh"), "{ran:?}");
+}
+
+#[test]
+fn each_command_has_its_manual_page() {
+    let profile = Profile::empty();
+    let dir = profile.path("man");
+    profile.looop(&["man", dir.to_str().unwrap()]).ok();
+    for name in ["looop", "looop-tick", "looop-worker-start", "looop-attach", "looop-goal-write"] {
+        let text = std::fs::read_to_string(dir.join(format!("{name}.1"))).unwrap();
+        assert!(text.contains(&format!(".TH {name} 1")), "{text}");
+    }
+    assert!(!dir.join("looop-__exec.1").exists());
+    assert!(profile.looop(&["man"]).ok().stdout.contains(".TH looop 1"));
+    assert!(!profile.data().exists(), "to print makes no data dir");
+}

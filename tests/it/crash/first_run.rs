@@ -1,0 +1,81 @@
+//! A first run that is killed or is not alone leaves a data dir that the next command makes whole.
+
+use std::env;
+use std::fs;
+use std::process::Command;
+
+use super::after::After;
+use super::{COMMON, NOOP, has, points};
+use crate::support::pi::skipped;
+use crate::support::profile::{Profile, Ran};
+
+/// One of so many [`COMMON`] points is tried, all of them with `LOOOP_TEST_ALL_POINTS=1`.
+const EVERY: usize = 8;
+
+/// A profile without a data dir.
+fn fresh() -> Profile {
+    let profile = Profile::empty();
+    profile.script(&[NOOP]);
+    profile
+}
+
+/// What is wrong after a first run was cut off and the person simply runs it again.
+fn problems(profile: &Profile) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for verb in ["init", "tick"] {
+        let ran = profile.looop(&[verb]);
+        if ran.code != 0 || ran.stderr.contains("warning") {
+            wrong.push(format!("{verb} exits {}: {}{}", ran.code, ran.stdout, ran.stderr));
+        }
+    }
+    let journal = fs::read_to_string(profile.data().join("journal.md")).unwrap_or_default();
+    let after = After { profile, journal: journal.lines().map(str::to_owned).collect() };
+    wrong.extend(after.problems());
+    let humans =
+        if wrong.is_empty() { profile.git(&["log", "--author=ada", "--format=%s"]) } else { String::new() };
+    if !humans.is_empty() {
+        wrong.push(format!("credited to the human: {humans}"));
+    }
+    wrong.extend(
+        [".git-init"].into_iter().filter(|name| profile.data().join(name).exists()).map(str::to_owned),
+    );
+    wrong
+}
+
+#[test]
+fn a_first_run_killed_anywhere_is_made_whole_by_running_it_again() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        return skipped("no strace");
+    }
+    let all = env::var_os("LOOOP_TEST_ALL_POINTS").is_some();
+    let mut points = points(&fresh(), "init");
+    let mut at = 0..;
+    points.retain(|point| all || !has(COMMON, &point.call) || at.next().unwrap() % EVERY == 0);
+    let (mut kills, mut wrong) = (0, Vec::new());
+    for point in &points {
+        let profile = fresh();
+        if !point.kills(&profile, "init") {
+            continue;
+        }
+        kills += 1;
+        let found = problems(&profile);
+        wrong.extend(found.iter().map(|what| format!("killed before {} {}: {what}", point.call, point.nth)));
+    }
+    println!("{kills} kills, {} violations", wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(kills > 40, "only {kills} kills");
+}
+
+#[test]
+fn two_first_runs_at_once_both_succeed() {
+    for _ in 0..20 {
+        let profile = Profile::empty();
+        let both = [profile.spawn(&["init"]), profile.spawn(&["init"])];
+        for child in both {
+            Ran::from(child.wait_with_output().unwrap()).ok();
+        }
+        profile.looop(&["status"]).ok();
+        assert_eq!(profile.git(&["log", "--format=%s"]), "init: a fresh data dir\n");
+        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    }
+}

@@ -1,0 +1,123 @@
+//! A beat that panics: the clock and the runner that it is handed blow up, at each use in turn. What runs while the panic
+//! unwinds must not harm what the next beat finds.
+
+use std::cell::Cell;
+use std::env;
+use std::fs;
+
+use std::process::Command;
+
+use looop::config::{self, Env};
+use looop::runner::{Call, Failed, Reply, Runner};
+use looop::store::lock;
+use looop::sys::signal::Cancel;
+use looop::sys::{clock, tree};
+use looop::tick::{self, Ctx};
+use looop::worker::fleet::LocalFleet;
+use looop::worker::start::Starter;
+use serde_json::Value;
+
+use super::{Stage, scenes};
+
+/// At which use the beat panics, for the process that does.
+const FUSE: &str = "LOOOP_TEST_FUSE";
+const TEST: &str = "crash::panics::a_beat_that_panics_anywhere_is_made_whole_by_the_next";
+
+/// Panics when it was used so many times.
+struct Fuse(Cell<usize>);
+
+impl Fuse {
+    fn burn(&self) {
+        let left = self.0.get();
+        assert!(left > 0, "the fuse blew");
+        self.0.set(left - 1);
+    }
+}
+
+struct FusedRunner<'a>(Box<dyn Runner>, &'a Fuse);
+
+impl Runner for FusedRunner<'_> {
+    fn name(&self) -> &str {
+        self.1.burn();
+        self.0.name()
+    }
+
+    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+        self.1.burn();
+        let reply = self.0.decide(call);
+        self.1.burn();
+        reply
+    }
+
+    fn program(&self) -> &str {
+        self.0.program()
+    }
+}
+
+/// One beat in this process, as `looop tick` makes it.
+fn beat(uses: usize) {
+    let fuse = Fuse(Cell::new(uses));
+    let env = Env::read().unwrap();
+    let (layout, config) = (env.layout(), config::load(&env).unwrap());
+    let runner = FusedRunner(config.decider().unwrap(), &fuse);
+    let _held = lock::tick(&layout.tick_lock()).unwrap();
+    let clock = || {
+        fuse.burn();
+        clock::now()
+    };
+    let (cancel, now) = (Cancel::never().unwrap(), clock::now());
+    let mut ctx = Ctx {
+        layout: &layout,
+        settings: &config.settings,
+        runner: &runner,
+        fleet: &LocalFleet(Starter { layout: &layout, settings: &config.settings, cancel: &cancel, now }),
+        spare: tree::become_subreaper(),
+        cancel: &cancel,
+        now,
+        clock: &clock,
+        forced: None,
+        person: env.person(),
+        frame: None,
+        dry: false,
+        usage: None,
+        warnings: Vec::new(),
+    };
+    tick::tick(&mut ctx).unwrap();
+}
+
+#[test]
+fn a_beat_that_panics_anywhere_is_made_whole_by_the_next() {
+    if let Ok(uses) = env::var(FUSE) {
+        return beat(uses.parse().unwrap());
+    }
+    let this = env::current_exe().unwrap();
+    let (mut wrong, mut left) = (Vec::new(), Vec::new());
+    // Commands and workers are started through looop's own program, which this one is not.
+    let here = |name: &str| !name.contains("run") && !name.contains("worker");
+    for scene in scenes().iter().filter(|scene| scene.reply.is_some() && here(scene.name)) {
+        let stage = Stage::set(scene);
+        for uses in 0.. {
+            stage.reset();
+            let mut command: Command =
+                stage.profile.other_command(this.to_str().unwrap(), &["--exact", TEST]);
+            let ran = command.env(FUSE, uses.to_string()).output().unwrap();
+            if ran.status.success() {
+                assert!(stage.profile.asked() == 1, "{ran:?}");
+                break;
+            }
+            let said = String::from_utf8_lossy(&ran.stdout);
+            assert!(said.contains("the fuse blew"), "{ran:?}");
+            let beat = fs::read(stage.profile.data().join("beat.json")).unwrap_or_default();
+            let beat: Value = serde_json::from_slice(&beat).unwrap_or_default();
+            left.extend(["inflight", "intent"].into_iter().filter(|key| !beat[*key].is_null()));
+            let problems = stage.next_beats(scene);
+            wrong.extend(
+                problems.iter().map(|problem| format!("{} after {uses} uses: {problem}", scene.name)),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let count = |key| left.iter().filter(|one| **one == key).count();
+    println!("{} panics in a call, {} in a move", count("inflight"), count("intent"));
+    assert!(count("inflight") >= 15 && count("intent") >= 4, "{left:?}");
+}

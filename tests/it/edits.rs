@@ -1,0 +1,198 @@
+//! What a human writes while a beat goes on is kept, and is the human's in git.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::support::profile::Profile;
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+/// A timer as the human sets it.
+const TIMER: &str = r#"{"when":{"in_s":4000000000},"note":"the human's","created_ms":1}"#;
+
+/// A profile with a goal, a timer and a sensor, in which moves may write sensors.
+fn profile() -> Profile {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.goal("g", "before\n");
+    profile.sensor("s.sh", "echo '{}'");
+    profile.looop(&["schedule", "set", "t", "--in", "9h", "before"]).ok();
+    profile
+}
+
+/// A runner that writes a file of the data dir as a human would, and then decides.
+fn edits_and_decides(profile: &Profile, path: &str, text: &str, decided: &Value) {
+    fs::write(profile.path("text"), text).unwrap();
+    fs::write(profile.path("reply"), decided.to_string()).unwrap();
+    let files = [profile.path("text"), profile.data().join(path), profile.path("reply")];
+    let [from, to, reply] = files.map(|path| path.display().to_string());
+    profile.shell_runner(&format!("cat >/dev/null; cat {from} >{to}; cat {reply}"));
+}
+
+/// Moves on a file that is there and on one that is not, and what the human writes there meanwhile.
+fn moves() -> Vec<(&'static str, &'static str, Value)> {
+    let script = "#!/bin/sh\necho '{}'\n# the human";
+    let timer = |name: &str| json!({"move": "schedule", "name": name, "in_s": 3600, "note": "n", "why": "w"});
+    let sensor =
+        |name: &str| json!({"move": "write_sensor", "name": name, "script": "#!/bin/sh\n", "why": "w"});
+    vec![
+        ("schedules/t.json", TIMER, timer("t")),
+        ("schedules/new.json", TIMER, timer("new")),
+        ("schedules/t.json", TIMER, json!({"move": "drop_schedule", "name": "t", "why": "w"})),
+        ("goals/g.md", "the human's\n", json!({"move": "archive_goal", "id": "g", "why": "w"})),
+        ("goals/g.md", "the human's\n", json!({"move": "write_goal", "id": "g", "body": "b", "why": "w"})),
+        (
+            "goals/new.md",
+            "the human's\n",
+            json!({"move": "write_goal", "id": "new", "body": "b", "why": "w"}),
+        ),
+        ("sensors/s.sh", script, sensor("s")),
+        ("sensors/new.sh", script, sensor("new")),
+    ]
+}
+
+#[test]
+fn what_a_human_writes_while_the_model_thinks_is_never_replaced_or_put_away() {
+    // Once as a free move, once as one that waits: then nobody is asked to say yes to a diff of other words.
+    let both = [true, false].into_iter().flat_map(|free| moves().into_iter().map(move |one| (free, one)));
+    for (free, (path, text, decided)) in both {
+        let profile = profile();
+        edits_and_decides(&profile, path, text, &decided);
+        if free {
+            profile.config_more(json!({ "policy": { "free_moves": ["write_sensor"] } }));
+        }
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stdout.contains(" — refused: changed by someone else"), "{decided}: {ran:?}");
+        let journal = profile.read("journal.md");
+        assert!(journal.contains(" — refused: changed by someone else"), "{decided}: {journal}");
+        assert_eq!(profile.read(path), text, "{decided}");
+        assert_eq!(fs::read_dir(profile.data().join("asks")).unwrap().count(), 1, "only the archive");
+        assert_eq!(fs::read_dir(profile.data().join("goals/archive")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_yes_is_void_for_a_file_that_changes_while_the_sensors_of_its_beat_run() {
+    let profile = profile();
+    let target = profile.data().join("sensors/s.sh");
+    let decided = r##"{"move":"write_sensor","name":"s","script":"#!/bin/sh\n","why":"w"}"##;
+    profile.script(&[decided, NOOP]);
+    // Renamed over it, since a script that is just being started cannot be written to.
+    let [text, target] = [profile.path("text"), target].map(|path| path.display().to_string());
+    let body = format!("[ -e {text} ] && mv {text} {target}\necho '{{}}'");
+    profile.sensor("late.sh", &body);
+    profile.looop(&["tick"]).ok();
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+    profile.looop(&["approve", id, "--hash", hash]).ok();
+    fs::write(profile.path("text"), "the human's\n").unwrap();
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("write_sensor s — refused: "), "{ran:?}");
+    assert_eq!(profile.read("sensors/s.sh"), "the human's\n");
+}
+
+/// Who made the commits that touch a file, newest first.
+fn authors(profile: &Profile, path: &str) -> String {
+    profile.git(&["log", "--format=%an", "--", path])
+}
+
+#[test]
+fn what_a_human_writes_while_the_model_thinks_is_the_humans_in_git() {
+    let noop: Value = serde_json::from_str(NOOP).unwrap();
+    let beside = ["schedules/t.json", "schedules/new.json"].map(|path| (path, TIMER, noop.clone()));
+    for (path, text, decided) in moves().into_iter().chain(beside) {
+        let profile = profile();
+        profile.looop(&["tick"]).ok();
+        let before = authors(&profile, path);
+        profile.goal("wake", "up\n");
+        edits_and_decides(&profile, path, text, &decided);
+        profile.config_more(json!({ "policy": { "free_moves": ["write_sensor"] } }));
+        profile.looop(&["tick"]).ok();
+        assert_eq!(authors(&profile, path), before, "{decided}: not in the commits of that beat");
+        profile.script(&[NOOP]);
+        profile.goal("wake", "up again\n");
+        profile.looop(&["tick"]).ok();
+        assert_eq!(authors(&profile, path), format!("ada\n{before}"), "{decided}");
+        assert_eq!(profile.git(&["show", &format!("HEAD:{path}")]), text);
+        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    }
+}
+
+#[test]
+fn what_a_human_writes_over_a_move_that_git_could_not_take_is_the_humans_in_git() {
+    let profile = profile();
+    let wrote = json!({"move": "write_goal", "id": "new", "body": "looop's", "why": "w"});
+    profile.script(&[&wrote.to_string(), NOOP]);
+    profile.looop(&["tick"]).ok();
+    // As after a crash, or a git that was blocked: the memory has the move, and git does not.
+    profile.git(&["update-ref", "refs/heads/main", "HEAD~1"]);
+    profile.git(&["reset", "-q"]);
+    let text = "the human's\n";
+    fs::write(profile.data().join("goals/new.md"), text).unwrap();
+    profile.looop(&["tick"]).ok();
+    assert_eq!(authors(&profile, "goals/new.md"), "ada\n");
+    assert_eq!(profile.git(&["show", "HEAD:goals/new.md"]), text);
+    assert_eq!(authors(&profile, "journal.md"), "looop\nlooop\n", "what is looop's own is taken late");
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn what_a_human_removes_while_the_model_thinks_is_the_humans_in_git() {
+    let profile = profile();
+    profile.script(&[r#"{"move":"ask","text":"Which?","why":"w"}"#, NOOP]);
+    profile.looop(&["tick"]).ok();
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"].as_str().unwrap().to_owned();
+    for path in ["schedules/t.json".to_owned(), format!("asks/{ask}.json")] {
+        let before = authors(&profile, &path);
+        fs::write(profile.path("reply"), NOOP).unwrap();
+        let [target, reply] =
+            [profile.data().join(&path), profile.path("reply")].map(|path| path.display().to_string());
+        profile.shell_runner(&format!("cat >/dev/null; rm {target}; cat {reply}"));
+        profile.looop(&["run", "g"]).ok();
+        assert_eq!(authors(&profile, &path), before, "{path}: not in the commits of that beat");
+        profile.script(&[NOOP]);
+        profile.looop(&["run", "g"]).ok();
+        assert_eq!(authors(&profile, &path), format!("ada\n{before}"));
+        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    }
+}
+
+#[test]
+fn what_the_tick_puts_away_is_looops_in_git() {
+    let profile = profile();
+    profile.script(&[r#"{"move":"ask","text":"Which?","why":"w"}"#, NOOP]);
+    profile.looop(&["tick"]).ok();
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"].as_str().unwrap().to_owned();
+    profile.looop(&["answer", &ask, "this one"]).ok();
+    fs::write(profile.data().join("schedules/t.json"), TIMER.replace("4000000000", "1")).unwrap();
+    profile.looop(&["tick"]).ok();
+    for (path, by) in [
+        ("schedules/t.json".to_owned(), "looop\nada\nada\n"),
+        (format!("asks/{ask}.json"), "looop\nlooop\n"),
+        (format!("asks/{ask}.answer.json"), "looop\nada\n"),
+    ] {
+        assert_eq!(authors(&profile, &path), by, "{path}");
+        assert!(!profile.data().join(&path).exists(), "{path}");
+    }
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn what_a_human_makes_executable_is_so_in_git_and_what_git_cannot_keep_is_said() {
+    let profile = profile();
+    fs::set_permissions(profile.data().join("goals/g.md"), fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", profile.data().join("link.md")).unwrap();
+    fs::write(profile.data().join("goals/latin.md"), b"caf\xe9\n").unwrap();
+    fs::File::create(profile.data().join("large.bin")).unwrap().set_len(11 << 20).unwrap();
+    let ran = profile.looop(&["tick"]).ok();
+    let said = |path: &str, why: &str| format!("`{path}` is not kept in git: {why}");
+    for warning in [
+        said("link.md", "it is not a regular file"),
+        said("goals/latin.md", "it is not UTF-8 text"),
+        said("large.bin", "it is larger than 10240 KiB"),
+    ] {
+        assert_eq!(ran.stderr.matches(&warning).count(), 1, "{warning}: {ran:?}");
+    }
+    assert_eq!(profile.git(&["status", "--porcelain"]), "?? goals/latin.md\n?? large.bin\n?? link.md\n");
+    assert!(profile.git(&["ls-files", "-s", "goals/g.md"]).starts_with("100755 "));
+}

@@ -1,0 +1,172 @@
+//! A memory that is lost or forged: what was used up stays used up, and nobody's words are taken for a human's.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::races::{end, left, script, send, wait_for};
+use crate::support::profile::{Profile, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+
+/// What may become of `beat.json`.
+type Loss = fn(&Profile);
+
+const LOSSES: [Loss; 3] = [
+    |profile| fs::write(profile.data().join("beat.json"), "").unwrap(),
+    |profile| fs::remove_file(profile.data().join("beat.json")).unwrap(),
+    |profile| {
+        fs::remove_file(profile.data().join("beat.json")).unwrap();
+        fs::write(profile.data().join("journal.md"), "").unwrap();
+    },
+];
+
+/// Loses the memory and lets the human go on. Returns what the loop said of the loss.
+#[track_caller]
+fn lose(profile: &Profile, lose: Loss) -> String {
+    lose(profile);
+    let ran = profile.looop(&["tick"]);
+    assert!(ran.code == 1 && ran.stdout.contains("halted: "), "{ran:?}");
+    assert!(profile.looop(&["resume"]).ok().stdout.contains("the halt is over"));
+    let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
+    assert!(prompt.contains("of which the journal has no line"), "the decider is told: {prompt}");
+    ran.stderr
+}
+
+fn asks(profile: &Profile) -> Vec<Value> {
+    profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
+    for loss in LOSSES {
+        let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
+        let here = profile.path("").display().to_string();
+        // Its own path is on its command line, so that the test can see its end.
+        let body = format!("echo ran >>sink\ntouch working\nwhile [ ! -e {here}/go ]; do sleep 0.01; done");
+        script(&profile, "work.sh", &body);
+        profile.looop(&["tick"]).ok();
+        let ask = asks(&profile).pop().unwrap();
+        let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
+        profile.looop(&["approve", id, "--hash", hash]).ok();
+        let tick = profile.spawn(&["tick"]);
+        wait_for(&profile, "working");
+        send(&tick, rustix::process::Signal::KILL);
+        assert_eq!(end(tick).code, -1);
+        let said = lose(&profile, loss);
+        assert!(said.contains(&format!("each yes given before counts as used: {id}")), "{said}");
+        for _ in 0..2 {
+            profile.looop(&["tick"]).ok();
+        }
+        fs::write(profile.path("go"), "").unwrap();
+        wait_until("the command to end", || left(&profile).is_empty());
+        assert_eq!(fs::read_to_string(profile.path("sink")).unwrap(), "ran\n");
+        assert!(asks(&profile).is_empty());
+        assert!(!profile.data().join(format!("asks/{id}.answer.json")).exists(), "it is put away");
+    }
+}
+
+#[test]
+fn a_command_that_was_cut_off_by_a_loss_is_not_made_again_in_silence() {
+    for loss in LOSSES {
+        let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
+        let here = profile.path("").display().to_string();
+        profile.config_more(json!({ "policy": { "allow": [{ "argv": ["../work.sh"] }] } }));
+        let body = format!("echo ran >>sink\ntouch working\nwhile [ ! -e {here}/go ]; do sleep 0.01; done");
+        script(&profile, "work.sh", &body);
+        let tick = profile.spawn(&["tick"]);
+        wait_for(&profile, "working");
+        send(&tick, rustix::process::Signal::KILL);
+        assert_eq!(end(tick).code, -1);
+        fs::write(profile.path("go"), "").unwrap();
+        wait_until("the command to end", || left(&profile).is_empty());
+        loss(&profile);
+        for _ in 0..2 {
+            let held = profile.looop(&["tick"]);
+            assert!(held.code == 1 && held.stdout.contains("a move may have been cut off"), "{held:?}");
+        }
+        assert_eq!(
+            (fs::read_to_string(profile.path("sink")).unwrap().as_str(), profile.asked()),
+            ("ran\n", 1)
+        );
+    }
+}
+
+#[test]
+fn resume_ends_the_halt_of_a_memory_that_no_beat_has_looked_for() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.looop(&["tick"]).ok();
+    fs::remove_file(profile.data().join("beat.json")).unwrap();
+    assert!(profile.looop(&["status"]).ok().stdout.contains("halted: `beat.json` is gone"));
+    assert!(profile.looop(&["resume"]).ok().stdout.contains("the halt is over"));
+    profile.looop(&["tick"]).ok();
+    assert_eq!(profile.asked(), 2);
+}
+
+#[test]
+fn after_a_loss_a_goal_is_a_humans_again_when_a_human_edits_it() {
+    for loss in LOSSES {
+        let profile = Profile::scripted(&[NOOP]);
+        profile.goal("g", "goal: who wrote this?\n");
+        profile.looop(&["tick"]).ok();
+        let prompt = || profile.looop(&["tick", "--dry-run"]).ok().stdout;
+        let shown_as_data =
+            |prompt: &str| prompt.contains("# goal g, ") && prompt.contains("(data)\n\"goal: ");
+        assert!(!shown_as_data(&prompt()));
+        let said = lose(&profile, loss);
+        assert!(said.contains("each goal counts as untrusted until you edit it"), "{said}");
+        assert!(shown_as_data(&prompt()), "{}", prompt());
+        profile.looop(&["tick"]).ok();
+        assert!(shown_as_data(&prompt()), "a decision takes no mark away");
+        profile.goal("g", "goal: I wrote this.\n");
+        assert!(!shown_as_data(&prompt()), "{}", prompt());
+    }
+}
+
+#[test]
+fn a_fresh_data_dir_has_lost_nothing() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.goal("g", "goal: mine\n");
+    let ran = profile.looop(&["tick"]).ok();
+    assert_eq!(ran.stderr, "");
+    assert_eq!(profile.read_json("beat.json")["untrusted_goals"], serde_json::json!({}));
+}
+
+#[test]
+fn a_memory_with_an_impossible_time_is_corrupt() {
+    for odd in [i64::MAX, i64::MIN, 253_402_300_800_000] {
+        let profile = Profile::scripted(&[NOOP]);
+        profile.looop(&["tick"]).ok();
+        let mut beat = profile.read_json("beat.json");
+        beat["last_ms"] = odd.into();
+        fs::write(profile.data().join("beat.json"), beat.to_string()).unwrap();
+        let ran = profile.looop(&["tick"]);
+        assert!(ran.code == 1 && ran.stdout.contains("is in no year that there is"), "{odd}: {ran:?}");
+        profile.looop(&["resume"]).ok();
+        profile.looop(&["tick"]).ok();
+        assert_eq!(profile.asked(), 2, "{odd}");
+    }
+}
+
+#[test]
+fn odd_times_within_a_memory_do_no_harm() {
+    for odd in [i64::MAX, i64::MIN] {
+        let profile = Profile::scripted(&[NOOP]);
+        profile.goal("g", "goal: g\n");
+        profile.looop(&["tick"]).ok();
+        let mut beat = profile.read_json("beat.json");
+        beat["decides"] = json!([odd]);
+        beat["settled"]["noop"]["at_ms"] = odd.into();
+        beat["nudge"] = json!({ "set_ms": odd, "wait_ms": odd, "streak": u32::MAX });
+        beat["backoff"] = json!({ "fails": u32::MAX, "at_ms": odd, "human": "" });
+        beat["flaps"] = json!({ "s": { "count": u32::MAX, "at_ms": odd } });
+        beat["served"] = json!({ "g": u64::MAX });
+        beat["fired"] = json!({ "t": odd });
+        fs::write(profile.data().join("beat.json"), beat.to_string()).unwrap();
+        let schedule = json!({ "when": { "every_s": 60 }, "note": "n", "created_ms": odd });
+        fs::write(profile.data().join("schedules/t.json"), schedule.to_string()).unwrap();
+        profile.goal("g", "goal: another\n");
+        assert!(profile.looop(&["tick"]).ok().stdout.contains(" noop "), "{odd}");
+        profile.looop(&["status"]).ok();
+    }
+}

@@ -1,0 +1,233 @@
+//! Clients that say nonsense, nothing, or too much, or that come in crowds.
+
+use std::io::{Read, Write};
+
+use looop::model::wire::{self, FrameKind, Reply, Request, Resize, Seen};
+
+use super::{Desk, hello, reply, say};
+use crate::support::profile::{Profile, wait_until};
+
+#[test]
+fn garbage_and_lengths_that_cannot_be_are_answered_and_hung_up_on() {
+    let desk = Desk::start(&[], "sleep 600");
+    for socket in ["attach.sock", "worker.sock"] {
+        for (bytes, words) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], "cannot begin"),
+            (&b"J\xff\xff\xff\xff"[..], "longer than"),
+            (&b"J\x02\0\0\0[]"[..], "no greeting"),
+            (&b"D\x01\0\0\0x"[..], "does not belong here"),
+            (&wire::encode(FrameKind::Json, br#"{"looop":1,"request":{"dance":{}}}"#), "dance"),
+            (&wire::encode(FrameKind::Json, "[".repeat(60_000).as_bytes()), "no greeting"),
+        ] {
+            let mut stream = desk.connect(socket);
+            stream.write_all(bytes).unwrap();
+            let said = reply(&mut stream);
+            assert!(matches!(&said, Reply::Error(why) if why.contains(words)), "{words}: {said:?}");
+            assert_eq!(stream.read(&mut [0; 10]).unwrap_or(0), 0, "it hangs up");
+        }
+        // One that leaves before its answer comes.
+        for _ in 0..50 {
+            let mut gone = desk.connect(socket);
+            gone.write_all(b"garbage").unwrap();
+        }
+    }
+    assert_eq!(desk.row()["state"], "running");
+}
+
+#[test]
+fn each_side_may_ask_only_for_what_is_its_own() {
+    let desk = Desk::start(&[], "sleep 600");
+    for (socket, request, words) in [
+        ("worker.sock", Request::Kill, "for a human"),
+        ("worker.sock", Request::Attach { cols: 9, rows: 9, view: false }, "for a human"),
+        ("attach.sock", Request::Told, "for the worker itself"),
+        ("attach.sock", Request::Report { name: "x".to_owned() }, "for the worker itself"),
+    ] {
+        let mut stream = desk.connect(socket);
+        say(&mut stream, request);
+        let said = reply(&mut stream);
+        assert!(matches!(&said, Reply::Error(why) if why.contains(words)), "{words}: {said:?}");
+    }
+    assert_eq!(desk.row()["state"], "running");
+}
+
+#[test]
+fn half_a_frame_keeps_nobody_waiting_and_is_given_up() {
+    let desk = Desk::start(&[], "sleep 600");
+    let mut half = desk.connect("attach.sock");
+    half.write_all(b"J\x50\0\0\0{\"looop\"").unwrap();
+    let mut other = desk.connect("attach.sock");
+    say(&mut other, Request::Poke);
+    assert_eq!(reply(&mut other), Reply::Ok(String::new()));
+    assert_eq!(half.read(&mut [0; 10]).unwrap(), 0, "it is hung up on in the end");
+}
+
+#[test]
+fn another_version_is_told_which_side_is_newer() {
+    let desk = Desk::start(&[], "sleep 600");
+    for version in [0, wire::VERSION + 1] {
+        let mut stream = desk.connect("attach.sock");
+        stream.write_all(&hello(version, Request::Kill)).unwrap();
+        assert_eq!(reply(&mut stream), Reply::Version(wire::VERSION));
+    }
+    assert_eq!(desk.row()["state"], "running", "nothing of another version is done");
+    // Now the supervisor is the other one: somebody answers in its place.
+    desk.signal("-STOP");
+    let socket = desk.dir().join("attach.sock");
+    std::fs::remove_file(&socket).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (version, words) in [(0, "this looop is newer"), (wire::VERSION + 1, "supervisor is newer")] {
+        let answer = std::thread::spawn({
+            let listener = listener.try_clone().unwrap();
+            move || listener.accept().unwrap().0.write_all(&wire::encode_json(&Reply::Version(version)))
+        });
+        let ran = desk.profile.looop(&["unflag", "w1"]);
+        assert!(ran.code == 1 && ran.stderr.contains(words), "{version}: {ran:?}");
+        answer.join().unwrap().unwrap();
+    }
+    desk.signal("-CONT");
+}
+
+#[test]
+fn a_crowd_of_the_workers_clients_does_not_keep_the_human_out() {
+    let desk = Desk::start(&[], "sleep 600");
+    let ask = Request::Ask { text: "which?".to_owned(), options: vec![], reference: None };
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let mut stream = desk.connect("worker.sock");
+        say(&mut stream, ask.clone());
+        crowd.push(stream);
+    }
+    desk.ask();
+    let before = std::time::Instant::now();
+    desk.profile.looop(&["flag", "w1", "mind"]).ok();
+    assert!(before.elapsed().as_secs() < 5, "the human had to wait for the crowd");
+    assert_eq!(desk.profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
+}
+
+#[test]
+fn two_hundred_clients_at_once_are_all_served() {
+    let desk = Desk::start(&[], "sleep 600");
+    let before = desk.memory();
+    let clients: Vec<_> = (0..200)
+        .map(|_| {
+            let socket = desk.dir().join("attach.sock");
+            std::thread::spawn(move || {
+                let mut stream = looop::sys::socket::connect(&socket).unwrap();
+                say(&mut stream, Request::Poke);
+                reply(&mut stream)
+            })
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.join().unwrap(), Reply::Ok(String::new()));
+    }
+    let after = desk.memory();
+    assert!(after < before + 1024, "{before} kB, then {after} kB");
+}
+
+/// The next news that a viewer gets.
+fn news(stream: &mut impl Read, decoder: &mut wire::Decoder) -> Seen {
+    loop {
+        if let Some(frame) = decoder.next_frame().unwrap() {
+            return serde_json::from_slice(&frame.payload).unwrap();
+        }
+        let mut buffer = [0; 4096];
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "it hung up");
+        decoder.push(&buffer[..count]);
+    }
+}
+
+#[test]
+fn viewers_share_the_smallest_size_and_hear_of_flags() {
+    let desk = Desk::start(&[], "sleep 600");
+    let attach = |cols, rows| {
+        let mut stream = desk.connect("attach.sock");
+        say(&mut stream, Request::Attach { cols, rows, view: false });
+        stream
+    };
+    let mut small = attach(40, 50);
+    let mut decoder = wire::Decoder::of_replies();
+    while news(&mut small, &mut decoder).cols != 40 {}
+    let mut large = attach(100, 20);
+    let mut seen = news(&mut small, &mut decoder);
+    while (seen.cols, seen.rows) != (40, 20) {
+        seen = news(&mut small, &mut decoder);
+    }
+    large.write_all(&wire::encode_json(&Resize { cols: 100, rows: 30 })).unwrap();
+    while (seen.cols, seen.rows) != (40, 30) {
+        seen = news(&mut small, &mut decoder);
+    }
+    // The worker prints nothing, so this is all that could tell them.
+    desk.profile.looop(&["flag", "w1", "look"]).ok();
+    while seen.flag.is_none() {
+        seen = news(&mut small, &mut decoder);
+    }
+    drop(small);
+    let mut decoder = wire::Decoder::of_replies();
+    while news(&mut large, &mut decoder).cols != 100 {}
+}
+
+#[test]
+fn a_viewer_that_never_reads_slows_nothing_and_costs_nothing() {
+    let script = "stty -opost; touch ready; while [ ! -e go ]; do sleep 0.02; done
+        head -c 60000000 /dev/zero; touch done; sleep 600";
+    let desk = Desk::start(&[], script);
+    desk.wait_file("ready");
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        let mut stream = desk.connect("attach.sock");
+        say(&mut stream, Request::Attach { cols: 80, rows: 24, view: false });
+        idle.push(stream);
+    }
+    let before = desk.memory();
+    std::fs::write(desk.file("go"), "").unwrap();
+    desk.wait_file("done");
+    wait_until("all of it is written down", || {
+        desk.dir().join("transcript.raw").metadata().unwrap().len() == 60_000_000
+    });
+    let after = desk.memory();
+    assert!(after < before + 4096, "{before} kB, then {after} kB");
+    // The one that goes on reading finds the newest state in the end.
+    let mut decoder = wire::Decoder::of_replies();
+    while news(&mut idle[0], &mut decoder).offset < 60_000_000 {}
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_a_long_path_works_for_every_verb() {
+    let mut profile = Profile::empty();
+    let deep = "a-directory-with-a-long-name/".repeat(8);
+    std::fs::create_dir_all(profile.path(&deep)).unwrap();
+    let data = profile.path(&deep).join("data");
+    profile.var("LOOOP_DATA_DIR", data.to_str().unwrap());
+    profile.script(&[super::NOOP]);
+    profile.looop(&["init"]).ok();
+    let script = r#"
+        looop flag "at work"; answer=$(looop ask "go on?"); looop report r.txt <"$LOOOP_BRIEF"
+        looop spend --usd 0.1; looop claim thing; looop release thing; looop unflag
+        echo "$answer; $(looop told)" >out.tmp; mv out.tmp out; sleep 600"#;
+    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", script]).ok();
+    assert!(data.join("workers/w1/worker.sock").as_os_str().len() > 200);
+    let row = || profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone();
+    wait_until("the question", || row()["ask"].is_string());
+    profile.looop(&["tell", "w1", "hello"]).ok();
+    profile.looop(&["answer", row()["ask"].as_str().unwrap(), "yes"]).ok();
+    let out = data.join("workers/w1/clone/out");
+    wait_until("the worker has done all", || out.exists());
+    assert_eq!(std::fs::read_to_string(out).unwrap(), "yes; hello\n");
+    assert!(data.join("reports/w1/r.txt").exists());
+    profile.looop(&["flag", "w1", "by hand"]).ok();
+    profile.looop(&["unflag", "w1"]).ok();
+    // What a supervisor that was killed leaves stands in nobody's way.
+    let state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(data.join("workers/w1/state.json")).unwrap()).unwrap();
+    let pid = state["supervisor"]["pid"].to_string();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    wait_until("it is lost", || row()["state"] == "lost");
+    assert!(data.join("workers/w1/worker.sock").exists());
+    let gone = profile.looop(&["flag", "w1", "x"]);
+    assert!(gone.code != 0 && gone.stderr.contains("there is none"), "{gone:?}");
+    profile.looop(&["worker", "start", "w1", "--", "sleep", "600"]).ok();
+    assert_eq!(profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
+}

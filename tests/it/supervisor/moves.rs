@@ -1,0 +1,140 @@
+//! Workers that a move wants: what is shown is what is run, and what died half way is cleared away.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use crate::support::profile::{LOOOP, Profile, git_in};
+
+/// A profile in which the decider wants this worker.
+fn wants(more: serde_json::Value) -> Profile {
+    let mut wanted =
+        json!({"move": "start_worker", "id": "w1", "brief": "Do it well.\nThen rest.", "why": "w"});
+    wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let profile = Profile::scripted(&[&wanted.to_string(), super::NOOP]);
+    let scripted = json!([LOOOP, "__scripted", profile.path("replies.jsonl")]);
+    profile.config_more(json!({
+        "runners": { "scripted": { "decide": scripted, "worker": ["sleep", "600"] } },
+        "worker": "scripted",
+        "verify": { "first": ["true"], "second": ["test", "-e", "b.txt"] },
+    }));
+    for (dir, file) in [("home/repo", "a.txt"), ("home/other", "b.txt")] {
+        let repo = profile.path(dir);
+        fs::create_dir(&repo).unwrap();
+        git_in(&repo, &["init", "-q"]);
+        fs::write(repo.join(file), "text\n").unwrap();
+        git_in(&repo, &["add", "."]);
+        git_in(&repo, &["commit", "-qm", "first"]);
+    }
+    profile
+}
+
+fn approve(profile: &Profile) -> serde_json::Value {
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    profile.looop(&["approve", ask["id"].as_str().unwrap(), "--hash", ask["hash"].as_str().unwrap()]).ok();
+    ask
+}
+
+#[test]
+fn what_a_yes_covers_is_shown_and_is_what_is_cloned() {
+    let profile = wants(json!({ "repo": "~/link", "goal": "g1", "claims": ["thing"] }));
+    profile.goal("g1", "---\ngoal: be good\nverify: second\n---\n");
+    let link = profile.path("home/link");
+    symlink(profile.path("home/repo"), &link).unwrap();
+    // From anywhere else it would be another directory.
+    let tick = || {
+        let ran = profile.command(&["tick"]).current_dir("/").output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    tick();
+    let shown = profile.looop(&["asks"]).ok().stdout;
+    let repo = fs::canonicalize(profile.path("home/repo")).unwrap();
+    for words in [
+        &format!("clone of {}", repo.display()),
+        "worker   w1",
+        "goal     g1",
+        "claims   thing",
+        "--then test -e b.txt",
+        "brief    22 bytes, ",
+        "+Do it well.\n",
+        "+Then rest.\n",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    approve(&profile);
+    // The link points elsewhere now, and the yes was not for that.
+    fs::remove_file(&link).unwrap();
+    symlink(profile.path("home/other"), &link).unwrap();
+    tick();
+    assert!(profile.read("journal.md").contains("something that the yes covered has changed since"));
+    assert!(!profile.data().join("workers/w1").exists());
+    profile.script(&[]);
+}
+
+#[test]
+fn an_approved_worker_gets_the_clone_and_the_check_of_its_goal() {
+    let profile = wants(json!({ "repo": "../home/repo", "goal": "g1" }));
+    profile.goal("g1", "---\ngoal: be good\nverify: first\n---\n");
+    profile.looop(&["tick"]).ok();
+    approve(&profile);
+    profile.looop(&["tick"]).ok();
+    let spec = profile.read_json("workers/w1/spec.json");
+    assert_eq!(
+        spec["repo"]["source"],
+        fs::canonicalize(profile.path("home/repo")).unwrap().to_str().unwrap()
+    );
+    assert_eq!(spec["verify"], json!([{ "name": "first", "argv": ["true"] }]));
+    assert!(profile.data().join("workers/w1/clone/a.txt").exists());
+}
+
+#[test]
+fn no_worker_gets_what_is_looops_own_and_free_text_is_no_check() {
+    for (more, words) in [
+        (json!({ "repo": "." }), "its repo is looop's own"),
+        (json!({ "repo": "workers" }), "its repo is looop's own"),
+        (json!({ "repo": "~/into" }), "its repo is looop's own"),
+        (json!({ "repo": "~/worktree" }), "it is looop's own"),
+        (json!({ "repo": "~/nowhere" }), "its repo is not a directory"),
+        (json!({ "verify": "make me rich" }), "is no entry of `verify`"),
+        (json!({ "goal": "g2" }), "is no entry of `verify`"),
+    ] {
+        let profile = wants(more.clone());
+        profile.goal("g2", "goal: x\nverify: rm -rf\n");
+        symlink(profile.data(), profile.path("home/into")).unwrap();
+        profile.git(&["worktree", "add", "-q", profile.path("home/worktree").to_str().unwrap()]);
+        profile.looop(&["tick"]).ok();
+        if more["repo"] == "~/worktree" {
+            approve(&profile);
+            profile.looop(&["tick"]).ok();
+        }
+        let journal = profile.read("journal.md");
+        assert!(journal.contains(words), "{more}: {journal}");
+        assert!(!profile.data().join("workers/w1").exists());
+    }
+}
+
+#[test]
+fn what_a_starter_that_died_had_prepared_goes_at_the_next_start() {
+    let profile = wants(json!({}));
+    let repo = profile.path("home/repo");
+    let repo = repo.to_str().unwrap();
+    let start = ["worker", "start", "w1", "--repo", repo, "--", "sleep", "600"];
+    // Killed while it gives the worker its name: the clone is whole then.
+    let mut killed = profile.other_command("strace", &["-qq", "-o", "/dev/null", "-e", "trace=renameat2"]);
+    killed.args(["-e", "inject=renameat2:signal=SIGKILL", LOOOP]).args(start);
+    if killed.output().is_err() {
+        return crate::support::pi::skipped("no strace");
+    }
+    let workers = profile.data().join("workers");
+    let staged = || {
+        let names = fs::read_dir(&workers).unwrap().flatten().map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().starts_with(".new-")).count()
+    };
+    let bases = || git_in(repo.as_ref(), &["for-each-ref", "refs/looop"]).lines().count();
+    assert_eq!((staged(), bases()), (1, 1));
+    profile.looop(&["worker", "start", "w2", "--", "sleep", "600"]).ok();
+    assert_eq!((staged(), bases()), (0, 0), "the clone is gone and lets go of its base");
+    profile.looop(&start).ok();
+    assert_eq!((staged(), bases()), (0, 1));
+}

@@ -1,0 +1,364 @@
+//! A human's desk: a tmux server of its own, a profile whose program knows it, and workers made of their files alone.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use looop::model::beat::Started;
+use looop::model::name::Name;
+use looop::model::worker::{Flag, Phase, Spec, State, WorkerLimits};
+use looop::store::layout::{Layout, WorkerDir};
+use looop::store::{records, workers};
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+
+use super::profile::{LOOOP, Profile, Ran, wait_until};
+
+/// A tmux server that ends with the test.
+struct Server {
+    dir: tempfile::TempDir,
+}
+
+/// A profile at a tmux server that has one session `mine` with one window `mine`.
+pub struct Desk {
+    /// The profile.
+    pub profile: Profile,
+    data: PathBuf,
+    server: Rc<Server>,
+    /// What keeps the workers looking alive.
+    locks: RefCell<BTreeMap<Name, File>>,
+}
+
+/// A worker that is only its files.
+pub struct Mock<'a> {
+    desk: &'a Desk,
+    id: Name,
+    dir: WorkerDir,
+}
+
+impl Server {
+    fn tmux(&self) -> Command {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-u", "-f", "/dev/null", "-S"]).arg(self.dir.path().join("s"));
+        tmux.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LANG", "C.UTF-8");
+        tmux.env("HOME", self.dir.path()).current_dir(self.dir.path()).stdin(Stdio::null());
+        tmux
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.tmux().arg("kill-server").output());
+    }
+}
+
+impl Desk {
+    /// A desk whose data dir has this name.
+    pub fn new(data: &str) -> Desk {
+        let desk = Desk::at(data, Rc::new(Server { dir: tempfile::tempdir().unwrap() }));
+        desk.serve();
+        desk
+    }
+
+    /// Another profile at the same server.
+    pub fn beside(&self, data: &str) -> Desk {
+        Desk::at(data, self.server.clone())
+    }
+
+    fn at(data: &str, server: Rc<Server>) -> Desk {
+        let mut profile = Profile::empty();
+        let data = profile.path(data);
+        profile.var("LOOOP_DATA_DIR", data.to_str().unwrap());
+        profile.var("TMUX", &format!("{},1,0", server.dir.path().join("s").display()));
+        profile.var("TMUX_TMPDIR", server.dir.path().to_str().unwrap());
+        profile.script(&[r#"{"move":"noop","why":"nothing"}"#]);
+        profile.looop(&["init"]).ok();
+        Desk { profile, data, server, locks: RefCell::default() }
+    }
+
+    /// Starts the server. Its windows stay when their program ends, so that tests depend on none; what runs in
+    /// them may name them, as some people have it.
+    pub fn serve(&self) {
+        self.tmux(&["new-session", "-d", "-s", "mine", "-n", "mine", "-x", "200", "-y", "50", "sleep 1000"]);
+        self.tmux(&["set-option", "-g", "remain-on-exit", "on"]);
+        self.tmux(&["set-option", "-g", "allow-rename", "on"]);
+    }
+
+    /// True while the server runs.
+    pub fn is_served(&self) -> bool {
+        self.server.tmux().arg("list-sessions").output().unwrap().status.success()
+    }
+
+    /// Runs tmux at this server and returns what it prints.
+    #[track_caller]
+    pub fn tmux(&self, args: &[&str]) -> String {
+        let ran: Ran = self.server.tmux().args(args).output().unwrap().into();
+        ran.ok().stdout
+    }
+
+    /// The value of `TMUX` in this server's windows.
+    pub fn tmux_value(&self) -> String {
+        format!("{},1,0", self.server.dir.path().join("s").display())
+    }
+
+    /// The data dir.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Opens a window of this name with a shell in the profile, in which `looop` is known, and returns its pane.
+    pub fn shell(&self, name: &str) -> String {
+        let bin = self.profile.path("bin");
+        if !bin.exists() {
+            fs::create_dir(&bin).unwrap();
+            std::os::unix::fs::symlink(LOOOP, bin.join("looop")).unwrap();
+        }
+        let plain = self.profile.command(&[]);
+        // tmux gives a window the PATH of whoever opens it, whatever it is told.
+        let mut args: Vec<String> =
+            vec!["env".to_owned(), format!("PATH={}:/usr/local/bin:/usr/bin:/bin", bin.display())];
+        for (key, value) in plain.get_envs().filter(|(key, _)| *key != "TMUX" && *key != "PATH") {
+            args.push(format!("{}={}", key.to_str().unwrap(), value.unwrap().to_str().unwrap()));
+        }
+        args.extend(["PS1=$ ".to_owned(), "sh".to_owned()]);
+        let mut all = vec!["new-window", "-d", "-P", "-F", "#{pane_id}", "-n", name];
+        all.extend(args.iter().map(String::as_str));
+        self.tmux(&all).trim().to_owned()
+    }
+
+    /// Types a line into a pane.
+    pub fn type_line(&self, pane: &str, line: &str) {
+        self.tmux(&["send-keys", "-t", pane, "-l", line]);
+        self.tmux(&["send-keys", "-t", pane, "Enter"]);
+    }
+
+    /// Waits until a pane shows a text, and returns all that it shows.
+    #[track_caller]
+    pub fn wait_for(&self, pane: &str, text: &str) -> String {
+        let screen = || self.tmux(&["capture-pane", "-p", "-J", "-t", pane]);
+        let start = std::time::Instant::now();
+        wait_until(&format!("{text:?} on the screen"), || {
+            let shown = screen();
+            assert!(start.elapsed().as_secs() < 50, "no {text:?} in:\n{shown}");
+            shown.contains(text)
+        });
+        screen()
+    }
+
+    /// The names of all windows, in tmux's order.
+    pub fn windows(&self) -> Vec<String> {
+        let names = self.tmux(&["list-windows", "-a", "-F", "#{window_name}"]);
+        names.lines().map(str::to_owned).collect()
+    }
+
+    /// The names of the windows with a flag.
+    pub fn flags(&self) -> Vec<String> {
+        self.windows().into_iter().filter(|name| name.starts_with('⚑')).collect()
+    }
+
+    /// What a format gives for the windows of a name, a line each.
+    pub fn of(&self, window: &str, format: &str) -> String {
+        let all = self.tmux(&["list-panes", "-a", "-F", &format!("#{{window_name}} | {format}")]);
+        let own = all.lines().filter_map(|line| line.strip_prefix(window)?.strip_prefix(" | "));
+        own.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Shows the workers' calls, as a supervisor has it done.
+    pub fn surface(&self) -> Ran {
+        self.profile.looop(&["__surface"])
+    }
+
+    /// The same in another locale.
+    pub fn surface_in(&self, locale: &str) -> Ran {
+        self.profile.command(&["__surface"]).env("LANG", locale).output().unwrap().into()
+    }
+
+    /// The same, not waited for.
+    pub fn start_surface(&self) -> Child {
+        self.profile.command(&["__surface"]).spawn().unwrap()
+    }
+
+    /// The same by a copy of the program in whose place another one stands before it has done anything.
+    pub fn surface_replaced_by(&self, script: &str) {
+        let (copy, new) = (self.profile.path("looop copy"), self.profile.path("new"));
+        fs::copy(LOOOP, &copy).unwrap();
+        fs::write(&new, script).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        let lock = File::create(self.data.join("surface.lock")).unwrap();
+        lock.lock().unwrap();
+        let plain = self.profile.command(&["__surface"]);
+        let mut command = Command::new(&copy);
+        command.arg("__surface").env_clear();
+        command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let mut child = command.spawn().unwrap();
+        let exe = format!("/proc/{}/exe", child.id());
+        wait_until("the copy runs", || fs::read_link(&exe).is_ok_and(|path| path == copy));
+        fs::rename(new, copy).unwrap();
+        drop(lock);
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// A worker that lives, made when it is first named.
+    pub fn worker(&self, id: &str) -> Mock<'_> {
+        let id: Name = id.parse().unwrap();
+        let mock = Mock { desk: self, dir: self.layout().worker(&id), id };
+        if !mock.dir.path().exists() {
+            mock.make();
+        }
+        mock
+    }
+
+    /// All workers as the library lists them.
+    pub fn workers(&self) -> Vec<workers::Worker> {
+        workers::list(&self.layout()).unwrap().0
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::new(self.data.clone(), self.profile.path("cache"))
+    }
+
+    /// What hostile texts would have made, wherever they would have run.
+    pub fn touched(&self) -> Vec<PathBuf> {
+        let home = self.profile.path("home");
+        let root = self.profile.path("");
+        let dirs = [
+            self.server.dir.path(),
+            &self.data,
+            &home,
+            &root,
+            Path::new(env!("CARGO_MANIFEST_DIR")),
+            Path::new("/"),
+        ];
+        let files = dirs.iter().flat_map(|dir| ["x", "y", "z"].map(|name| dir.join(name)));
+        files.filter(|path| path.exists()).collect()
+    }
+}
+
+impl Mock<'_> {
+    fn make(&self) {
+        let spec = Spec {
+            id: self.id.clone(),
+            goal: None,
+            kind: "command".to_owned(),
+            runner: None,
+            argv: vec!["/bin/true".to_owned()],
+            cwd: "/".to_owned(),
+            env: Vec::new(),
+            verify: Vec::new(),
+            claims: Vec::new(),
+            repo: None,
+            limits: WorkerLimits::default(),
+            notify: Vec::new(),
+            tmux: None,
+            by: "human".to_owned(),
+            created_ms: 1_795_218_410_413,
+        };
+        let layout = self.desk.layout();
+        fs::create_dir_all(layout.workers()).unwrap();
+        let (staged, _preparing) = workers::stage(&layout, &self.id).unwrap();
+        let _held = workers::create(&layout, &spec, "", &staged).unwrap().unwrap();
+        let lock = File::open(self.dir.alive()).unwrap();
+        lock.lock().unwrap();
+        self.desk.locks.borrow_mut().insert(self.id.clone(), lock);
+        let supervisor = Started { pid: 0, start: 0, boot: String::new() };
+        let state =
+            State { phase: Phase::Running, ..State::new(self.id.clone(), spec.created_ms, supervisor) };
+        workers::save_state(&self.dir, &state).unwrap();
+    }
+
+    /// Changes what it was started with.
+    pub fn change_spec(&self, change: impl FnOnce(&mut Spec)) -> &Self {
+        let mut spec: Spec = records::read_json(&self.dir.spec()).unwrap().unwrap();
+        change(&mut spec);
+        fs::write(self.dir.spec(), records::json_text(&spec).unwrap()).unwrap();
+        self
+    }
+
+    /// Makes it one of another tmux server.
+    pub fn in_tmux(&self, value: &str) -> &Self {
+        self.change_spec(|spec| spec.tmux = Some(value.to_owned()))
+    }
+
+    /// Changes where it stands.
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state: State = records::read_json(&self.dir.state()).unwrap().unwrap();
+        change(&mut state);
+        workers::save_state(&self.dir, &state).unwrap();
+    }
+
+    /// Raises its flag of this number.
+    pub fn flag(&self, nth: u32, text: &str) {
+        self.flag_at(nth, text, 0);
+    }
+
+    /// The same so many milliseconds later.
+    pub fn flag_at(&self, nth: u32, text: &str, later_ms: i64) {
+        let at_ms = 1_795_218_420_000 + later_ms;
+        let flag = Flag { text: text.to_owned(), at_ms, nth, guess: false };
+        self.change(|state| {
+            (state.phase, state.flag, state.flags) = (Phase::Waiting, Some(flag), nth);
+        });
+    }
+
+    /// Lowers its flag and takes its ask back.
+    pub fn unflag(&self) {
+        self.change(|state| (state.phase, state.flag, state.ask) = (Phase::Running, None, None));
+    }
+
+    /// Ends its supervisor, in effect.
+    pub fn die(&self) {
+        self.desk.locks.borrow_mut().remove(&self.id);
+    }
+}
+
+/// A human in front of a session.
+pub struct Human {
+    child: Box<dyn portable_pty::Child + Send + Sync>,
+    screen: Arc<Mutex<vt100::Parser>>,
+    _pty: Box<dyn portable_pty::MasterPty + Send>,
+}
+
+impl Human {
+    /// Attaches a client to a session, in a terminal of its own.
+    pub fn attach(desk: &Desk, session: &str) -> Human {
+        let size = PtySize { rows: 50, cols: 200, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new("tmux");
+        command.args(["-u", "-S"]);
+        command.arg(desk.server.dir.path().join("s"));
+        command.args(["attach-session", "-t", session]);
+        command.env_clear();
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command.env("LANG", "C.UTF-8");
+        command.env("TERM", "xterm");
+        command.env("HOME", desk.server.dir.path());
+        let child = pair.slave.spawn_command(command).unwrap();
+        let screen =
+            Arc::new(Mutex::new(vt100::Parser::new(50.try_into().unwrap(), 200.try_into().unwrap(), 0)));
+        let (drawn, mut reader) = (screen.clone(), pair.master.try_clone_reader().unwrap());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                drawn.lock().unwrap().process(&buffer[..count]);
+            }
+        });
+        Human { child, screen, _pty: pair.master }
+    }
+
+    /// What the terminal shows.
+    pub fn screen(&self) -> String {
+        self.screen.lock().unwrap().screen().contents()
+    }
+}
+
+impl Drop for Human {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,160 @@
+//! The notifier: told once of each call, as JSON on stdin and nowhere else; the documented ones stand hostile text.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use looop::model::ask::{Ask, AskKind};
+use serde_json::{Value, json};
+
+use crate::support::desk::Desk;
+
+const EVIL: &str = "$(touch x)`touch y`'; touch z; \"\\\n.\n~!touch x\n<!channel> {{.Env}} \u{1b}]0;t\u{7}";
+
+/// A notifier that appends what it gets to a file, and its arguments to another.
+fn recorder(desk: &Desk, name: &str) -> String {
+    let path = desk.profile.path("bin").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let dir = desk.profile.path("").display().to_string();
+    let script = format!("#!/bin/sh\ncat >> '{dir}/got'\nprintf '%s\\n' \"$@\" >> '{dir}/args'\necho said\n");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn got(desk: &Desk) -> Vec<Value> {
+    let text = fs::read_to_string(desk.profile.path("got")).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn events(desk: &Desk) -> Vec<Value> {
+    let text = fs::read_to_string(desk.data().join("events.jsonl")).unwrap_or_default();
+    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    all.filter(|line| line["event"] == "notified").collect()
+}
+
+fn ask(desk: &Desk, id: &str, text: &str) {
+    let ask = Ask {
+        id: id.parse().unwrap(),
+        kind: AskKind::Question,
+        worker: Some("a".parse().unwrap()),
+        goal: None,
+        text: text.to_owned(),
+        options: vec!["main".to_owned(), "next".to_owned()],
+        reference: None,
+        beat: String::new(),
+        created_ms: 1_795_218_430_000,
+        expires_ms: None,
+        approval: None,
+    };
+    fs::write(desk.data().join(format!("asks/{id}.json")), serde_json::to_string(&ask).unwrap()).unwrap();
+}
+
+#[test]
+fn each_flag_and_each_ask_is_told_once() {
+    let desk = Desk::new("data");
+    // Without a server too: a notifier is for a human who is elsewhere.
+    desk.tmux(&["kill-server"]);
+    let program = recorder(&desk, "note");
+    desk.worker("a").change_spec(|spec| spec.notify = vec![program, "--to".to_owned(), "me".to_owned()]);
+    desk.surface().ok();
+    assert_eq!(got(&desk), [] as [Value; 0]);
+    desk.worker("a").flag(1, EVIL);
+    desk.surface().ok();
+    desk.surface().ok();
+    let flag = json!({
+        "schema_version": 1, "worker": "a", "goal": null, "kind": "flag", "text": EVIL, "ask": null, "options": [],
+        "at": 1_795_218_420_000_i64, "data_dir": desk.data(),
+    });
+    assert_eq!(got(&desk), [flag]);
+    ask(&desk, "q-1", "Which branch?");
+    desk.worker("a").change(|state| state.ask = Some("q-1".parse().unwrap()));
+    desk.surface().ok();
+    desk.surface().ok();
+    let all = got(&desk);
+    assert_eq!(all.len(), 2);
+    let last = &all[1];
+    assert_eq!((&last["kind"], &last["text"]), (&"ask".into(), &"Which branch?".into()));
+    assert_eq!((&last["ask"], &last["options"]), (&"q-1".into(), &json!(["main", "next"])));
+    assert_eq!(last["at"], 1_795_218_430_000_i64);
+    desk.worker("a").unflag();
+    desk.surface().ok();
+    assert_eq!(got(&desk).len(), 2);
+    let log = events(&desk);
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert_eq!((&log[0]["end"], &log[0]["said"]), (&"exit code 0".into(), &"said\n".into()));
+}
+
+#[test]
+fn a_notifier_that_cannot_be_told_is_logged_and_not_tried_again() {
+    let desk = Desk::new("data");
+    desk.worker("a").change_spec(|spec| spec.notify = vec!["no-such-program".to_owned()]);
+    desk.worker("a").flag(1, "help");
+    desk.surface().ok();
+    desk.surface().ok();
+    let log = events(&desk);
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert!(log[0]["end"].as_str().unwrap().starts_with("no start"), "{log:?}");
+    assert_eq!(desk.flags(), ["⚑a"], "the window is there all the same");
+}
+
+/// Nothing is told before it is written down that it is.
+#[test]
+fn what_cannot_be_written_down_is_not_told() {
+    let desk = Desk::new("data");
+    let program = recorder(&desk, "note");
+    desk.worker("a").change_spec(|spec| spec.notify = vec![program]);
+    desk.worker("a").flag(1, "help");
+    fs::create_dir(desk.data().join("workers/a/surfaced")).unwrap();
+    assert_eq!(desk.surface().code, 1);
+    assert_eq!(got(&desk), [] as [Value; 0]);
+}
+
+/// A notifier that hangs does not keep the next call's window from opening.
+#[test]
+fn a_slow_notifier_holds_nobody_up() {
+    let desk = Desk::new("data");
+    let fifo = desk.profile.path("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let line = format!("read x < '{}'", fifo.display());
+    desk.worker("a").change_spec(|spec| spec.notify = ["sh", "-c", &line].map(str::to_owned).to_vec());
+    desk.worker("a").flag(1, "help");
+    let mut slow = desk.start_surface();
+    crate::support::profile::wait_until("the first window", || desk.flags() == ["⚑a"]);
+    desk.worker("b").flag_at(1, "help", 1);
+    desk.surface().ok();
+    assert_eq!(desk.flags(), ["⚑a", "⚑b"]);
+    assert!(slow.try_wait().unwrap().is_none(), "the notifier still runs");
+    fs::write(&fifo, "go\n").unwrap();
+    assert!(slow.wait().unwrap().success());
+}
+
+#[test]
+fn the_documented_notifiers_stand_hostile_text() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/notify.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```json looop-notify\n").skip(1).collect();
+    assert_eq!(blocks.len(), 3, "ntfy, Slack and mail");
+    for block in blocks {
+        let config: Value = serde_json::from_str(block.split("```").next().unwrap()).unwrap();
+        let mut desk = Desk::new("data");
+        recorder(&desk, "curl");
+        recorder(&desk, "mail");
+        desk.profile.var("SLACK_WEBHOOK", "https://slack.invalid/hook");
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", desk.profile.path("bin").display());
+        desk.profile.config_more(json!({ "notify": config["notify"], "path": path }));
+        desk.profile.looop(&["status"]).ok();
+        let argv: Vec<String> = serde_json::from_value(config["notify"].clone()).unwrap();
+        desk.worker("a").change_spec(|spec| spec.notify = argv.clone());
+        desk.worker("a").flag(1, EVIL);
+        desk.surface().ok();
+        let log = events(&desk);
+        assert_eq!(log[0]["end"], "exit code 0", "{log:?}");
+        let all = got(&desk);
+        assert_eq!(all.len(), 1, "{argv:?}: {all:?}");
+        let text = all[0].pointer("/blocks/0/text/text").unwrap_or(&all[0]["text"]).as_str().unwrap();
+        assert!(text.ends_with(EVIL), "{text}");
+        let args = fs::read_to_string(desk.profile.path("args")).unwrap();
+        assert!(!args.contains("touch"), "{args}");
+        assert_eq!(desk.touched(), [] as [std::path::PathBuf; 0]);
+    }
+}

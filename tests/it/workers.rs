@@ -1,0 +1,403 @@
+//! Workers: they outlive whoever started them, are told apart, end whole, and write only under leases that they hold.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::profile::{Profile, git_in, wait_until};
+
+fn worker(profile: &Profile, id: &str) -> Value {
+    let all = profile.looop(&["ls", "--json"]).ok().json();
+    all["workers"].as_array().unwrap().iter().find(|row| row["id"] == id).cloned().unwrap_or_default()
+}
+
+fn state(profile: &Profile, id: &str) -> String {
+    worker(profile, id)["state"].as_str().unwrap_or_default().to_owned()
+}
+
+fn wait_state(profile: &Profile, id: &str, wanted: &str) {
+    wait_until(&format!("{id} is {wanted}"), || state(profile, id) == wanted);
+}
+
+/// A shell line that calls the program under test.
+fn looop(line: &str) -> String {
+    line.replace("looop ", &format!("{} ", env!("CARGO_BIN_EXE_looop")))
+}
+
+/// Starts a worker that runs this shell script.
+#[track_caller]
+fn start(profile: &Profile, id: &str, more: &[&str], script: &str) {
+    let mut args = vec!["worker", "start", id];
+    args.extend(more);
+    args.extend(["--", "sh", "-c", script]);
+    let ran = profile.looop(&args).ok();
+    assert_eq!(ran.stdout, format!("{id}\n"), "stdout carries the id alone");
+}
+
+fn pid_of(profile: &Profile, id: &str, which: &str) -> u32 {
+    let state: Value = profile.read_json(&format!("workers/{id}/state.json"));
+    u32::try_from(state[which]["pid"].as_u64().unwrap()).unwrap()
+}
+
+fn is_alive(pid: u32) -> bool {
+    looop::sys::tree::start_of(pid).is_some()
+}
+
+fn kill_now(pid: u32) {
+    let ended = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(ended.success());
+}
+
+#[test]
+fn a_worker_flags_asks_reports_and_ends() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let script = r#"
+        looop flag "look at me" && while [ ! -e go ]; do sleep 0.02; done; looop unflag
+        answer=$(looop ask "which one?" --options red,blue --ref issue-7) && echo "answer=$answer"
+        echo "told=$(looop told)"
+        printf 'a report' | looop report out.md
+        looop spend --usd 0.25 --tokens-in 100 --model m
+        exit 0"#;
+    start(&profile, "w1", &[], script);
+    wait_state(&profile, "w1", "waiting");
+    assert_eq!(worker(&profile, "w1")["flag"]["text"], "look at me");
+    let waited = profile.looop(&["wait", "--timeout", "5s"]);
+    assert_eq!(waited.code, 3, "{waited:?}");
+    assert!(waited.stdout.contains("⚑ w1: look at me"), "{waited:?}");
+    let cwd = profile.read_json("workers/w1/spec.json")["cwd"].as_str().unwrap().to_owned();
+    fs::write(Path::new(&cwd).join("go"), "").unwrap();
+    wait_until("the question", || worker(&profile, "w1")["ask"].is_string());
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    assert_eq!(
+        (&ask["worker"], &ask["options"], &ask["ref"]),
+        (&json!("w1"), &json!(["red", "blue"]), &json!("issue-7"))
+    );
+    profile.looop(&["tell", "w1", "mind the gap"]).ok();
+    profile.looop(&["answer", ask["id"].as_str().unwrap(), "2"]).ok();
+    wait_state(&profile, "w1", "exited");
+    let transcript = profile.read("workers/w1/transcript.raw");
+    assert!(transcript.contains("answer=blue\r\n"), "{transcript}");
+    assert!(transcript.contains("told=mind the gap\r\n"), "{transcript}");
+    assert_eq!(profile.read("reports/w1/out.md"), "a report");
+    assert_eq!(worker(&profile, "w1")["cost_usd"], 0.25);
+    assert!(profile.looop(&["cost", "--by", "worker"]).ok().stdout.contains("w1"));
+    assert!(profile.read("journal.md").contains("worker w1 — exited"));
+}
+
+#[test]
+fn a_worker_outlives_the_shell_and_the_session_that_started_it() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let line =
+        &looop("looop worker start w1 -- sh -c 'while :; do date +%N; sleep 0.02; done' && exec sleep 600");
+    let mut shell =
+        profile.other_command("setsid", &["sh", "-c", line]).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("the worker runs", || profile.data().join("workers/w1/state.json").exists());
+    wait_state(&profile, "w1", "running");
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    let length =
+        || fs::metadata(profile.data().join("workers/w1/transcript.raw")).map_or(0, |meta| meta.len());
+    let before = length();
+    wait_until("it prints on", || length() > before + 100);
+    assert_eq!(state(&profile, "w1"), "running");
+    assert_eq!(profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
+}
+
+#[test]
+fn the_starter_does_not_wait_for_the_worker_and_leaks_nothing_into_it() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    // A command substitution ends when nobody holds its pipe any more.
+    let line = &looop(
+        "id=$(exec 7</dev/null; looop worker start w1 -- sh -c 'ls -l /proc/self/fd >fds; sleep 600'); echo \"got $id\"",
+    );
+    let output = profile.other_command("sh", &["-c", line]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "got w1\n");
+    let fds = profile.data().join("workers/w1").join("clone/fds");
+    wait_until("the list of descriptors", || fs::read_to_string(&fds).is_ok_and(|text| text.contains("fds")));
+    let listed = fs::read_to_string(&fds).unwrap();
+    let numbers: Vec<&str> =
+        listed.lines().filter_map(|l| l.split(" -> ").next()?.split_whitespace().last()).collect();
+    assert!(numbers.iter().all(|n| !n.parse::<u32>().is_ok_and(|n| n > 3)), "{listed}");
+    assert!(listed.lines().filter(|line| line.contains("/dev/pts/")).count() >= 2, "{listed}");
+}
+
+#[test]
+fn fifty_megabytes_of_output_are_kept_byte_for_byte() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let script = "stty raw -echo; i=0; while [ $i -lt 50 ]; do head -c 1000000 /dev/urandom | tee -a copy; i=$((i+1)); done";
+    start(&profile, "w1", &[], script);
+    wait_state(&profile, "w1", "exited");
+    let dir = profile.data().join("workers/w1");
+    let (kept, copy) =
+        (fs::read(dir.join("transcript.raw")).unwrap(), fs::read(dir.join("clone/copy")).unwrap());
+    assert_eq!(copy.len(), 50_000_000);
+    assert!(kept == copy, "the transcript has {} bytes and differs", kept.len());
+}
+
+#[test]
+fn exit_check_and_limit_decide_how_a_worker_stands() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    profile.config_more(json!({
+        "verify": {
+            "good": ["test", "-e", "made"],
+            "both": [["test", "-e", "made"], ["sh", "-c", "echo broken; exit 9"]],
+            "hang": ["sh", "-c", "trap '' TERM; sleep 600"],
+            "flood": ["sh", "-c", "yes | head -c 3000000; exit 1"],
+            "none": ["no-such-program-anywhere"],
+        },
+        "limits": { "verify_timeout": "2s", "workers": 20 },
+    }));
+    for (id, verify, script, wanted, words) in [
+        ("a", "good", "touch made", "done", "good exit code 0"),
+        ("b", "both", "touch made", "failed", "broken"),
+        ("c", "hang", "true", "failed", "ended at its deadline"),
+        ("d", "flood", "true", "failed", "exit code 1"),
+        ("e", "none", "true", "failed", "could not be started"),
+        ("f", "good", "touch made; exit 7", "failed", "exit code 7"),
+        ("g", "good", "touch made; kill -9 $$", "failed", "signal 9"),
+    ] {
+        start(&profile, id, &["--verify", verify], script);
+        wait_state(&profile, id, wanted);
+        let row = worker(&profile, id);
+        assert!(
+            format!("{} {}", row["why"], row["verify"]).replace("\",\"status\":\"", " ").contains(words)
+                || profile.read("journal.md").contains(words),
+            "{id}: {row}"
+        );
+        assert_eq!(row["verify"].is_null(), matches!(id, "f" | "g"), "{row}");
+    }
+}
+
+#[test]
+fn all_that_a_worker_started_ends_with_it() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let script = r#"
+        (trap '' TERM HUP; echo $$ >stubborn; exec sleep 601) &
+        setsid sh -c 'trap "" TERM HUP; sleep 602 & echo $! >fled; wait' &
+        (setsid sh -c '(sleep 603 & echo $! >twice) &' &)
+        while [ ! -e twice ] || [ ! -e fled ]; do sleep 0.02; done
+        touch ready; sleep 600"#;
+    start(&profile, "w1", &["--goal", "g1"], script);
+    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    wait_until("all of them run", || file("ready").exists());
+    let pids: Vec<u32> = ["fled", "twice"]
+        .iter()
+        .map(|n| fs::read_to_string(file(n)).unwrap().trim().parse().unwrap())
+        .collect();
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    assert!(profile.data().join("claims/goal.g1.json").exists());
+    profile.looop(&["kill", "w1"]).ok();
+    assert!(pids.iter().all(|pid| !is_alive(*pid)), "a process is left");
+    assert!(!profile.data().join("claims/goal.g1.json").exists(), "the lease is given back");
+    let gone = profile.looop(&["kill", "w1"]);
+    assert_eq!(gone.code, 1, "{gone:?}");
+    assert!(gone.stderr.contains("it has ended already (killed)"), "{gone:?}");
+}
+
+#[test]
+fn a_worker_without_its_supervisor_is_lost_and_nothing_of_it_runs_on() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let script = r#"echo "before the end"
+        setsid sh -c 'trap "" TERM HUP; sleep 604 & echo $! >fled; wait' &
+        while [ ! -e fled ]; do sleep 0.02; done; touch ready; trap "" HUP; sleep 600"#;
+    start(&profile, "w1", &["--goal", "g1"], script);
+    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    wait_until("it runs", || file("ready").exists());
+    let fled: u32 = fs::read_to_string(file("fled")).unwrap().trim().parse().unwrap();
+    let child = pid_of(&profile, "w1", "child");
+    kill_now(pid_of(&profile, "w1", "supervisor"));
+    wait_state(&profile, "w1", "lost");
+    assert!(is_alive(fled));
+    profile.looop(&["tick"]).ok();
+    assert!(!is_alive(fled) && !is_alive(child), "the beat has ended what was left");
+    let shown = profile.read_json("world.json")["own"]["workers"][0].clone();
+    assert_eq!((&shown["id"], &shown["state"]), (&json!("w1"), &json!("lost")), "the decision has seen it");
+    // Put away with its transcript, and the goal is free at once.
+    let past = fs::read_dir(profile.data().join("workers/past"))
+        .unwrap()
+        .flatten()
+        .find(|e| e.path().is_dir())
+        .unwrap();
+    assert!(fs::read_to_string(past.path().join("transcript.raw")).unwrap().contains("before the end"));
+    start(&profile, "w2", &["--goal", "g1"], "sleep 600");
+    assert_eq!(state(&profile, "w2"), "running");
+}
+
+#[test]
+fn a_recycled_process_number_is_never_signalled() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    start(&profile, "w1", &[], "sleep 600");
+    kill_now(pid_of(&profile, "w1", "supervisor"));
+    wait_state(&profile, "w1", "lost");
+    // Somebody else's process has the number now, as far as the file can tell.
+    let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let mut state: Value = profile.read_json("workers/w1/state.json");
+    state["supervisor"]["pid"] = other.id().into();
+    state["child"]["pid"] = other.id().into();
+    fs::write(profile.data().join("workers/w1/state.json"), state.to_string()).unwrap();
+    let ended = profile.looop(&["kill", "w1"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    profile.looop(&["tick"]).ok();
+    assert!(other.try_wait().unwrap().is_none(), "the other process was signalled");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
+fn of_many_starters_of_one_name_one_wins_and_the_limit_holds() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    profile.config_more(json!({ "limits": { "workers": 4 } }));
+    let same: Vec<_> =
+        (0..6).map(|_| profile.spawn(&["worker", "start", "same", "--", "sleep", "600"])).collect();
+    let codes: Vec<i32> =
+        same.into_iter().map(|child| child.wait_with_output().unwrap().status.code().unwrap()).collect();
+    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 1, "{codes:?}");
+    let many: Vec<_> =
+        (0..8).map(|n| profile.spawn(&["worker", "start", &format!("m{n}"), "--", "sleep", "600"])).collect();
+    let codes: Vec<i32> =
+        many.into_iter().map(|child| child.wait_with_output().unwrap().status.code().unwrap()).collect();
+    assert_eq!(codes.iter().filter(|code| **code == 0).count(), 3, "{codes:?}");
+    let rows = profile.looop(&["ls", "--json"]).ok().json();
+    assert_eq!(rows["workers"].as_array().unwrap().len(), 4);
+    assert!(
+        fs::read_dir(profile.data().join("workers"))
+            .unwrap()
+            .flatten()
+            .all(|e| !e.file_name().to_string_lossy().starts_with(".new"))
+    );
+}
+
+#[test]
+fn bad_names_commands_and_briefs_start_nothing() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let long = "x".repeat(300);
+    for bad in ["a/b", "..", "a b", "", "pulse", "past", "archive", "-x", &long] {
+        let ran = profile.looop(&["worker", "start", "--", bad, "x"]);
+        assert_ne!(ran.code, 0, "{bad:?}");
+        let ran = profile.looop(&["worker", "start", bad, "brief"]);
+        assert!(ran.code == 1 || ran.code == 2, "{bad:?}: {ran:?}");
+    }
+    let ran = profile.looop(&["worker", "start", "w1", "--", "no-such-program-anywhere"]);
+    assert!(ran.code == 1 && ran.stderr.contains("is not an executable"), "{ran:?}");
+    fs::write(profile.path("plain"), "text").unwrap();
+    let plain = profile.path("plain");
+    let ran = profile.looop(&["worker", "start", "w1", "--", plain.to_str().unwrap()]);
+    assert!(ran.code == 1 && ran.stderr.contains("is not an executable"), "{ran:?}");
+    let ran = profile.looop_with(&["worker", "start", "w1", "-", "--", "true"], &"b".repeat(5 << 20));
+    assert!(ran.code == 2 && ran.stderr.contains("larger than"), "{ran:?}");
+    let ran = profile.looop(&["worker", "start", "w1", "x", "--verify", "nope", "--runner", "claude"]);
+    assert!(ran.code == 1 && ran.stderr.contains("is no entry of `verify`"), "{ran:?}");
+    let ran = profile.looop(&["worker", "start", "w1", "--cwd", "/no/such/dir", "--", "true"]);
+    assert!(ran.code == 1 && ran.stderr.contains("is not a directory"), "{ran:?}");
+    fs::write(profile.path("odd"), "#!/no/such/interpreter\n").unwrap();
+    let odd = profile.path("odd");
+    fs::set_permissions(&odd, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    profile.looop(&["worker", "start", "w1", "--", odd.to_str().unwrap()]);
+    wait_state(&profile, "w1", "failed");
+    start(&profile, "日本-1.x", &[], "true");
+    wait_state(&profile, "日本-1.x", "exited");
+}
+
+#[test]
+fn what_a_worker_starts_cannot_use_the_humans_verbs() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let script = r#"
+        looop pause 2>a; echo $? >>a
+        env -i PATH="$PATH" HOME="$HOME" LOOOP_DATA_DIR="$LOOOP_DATA_DIR" LOOOP_CONFIG="$LOOOP_CONFIG" setsid looop pause 2>b; echo $? >>b
+        (setsid sh -c '(looop worker start w2 -- true 2>c; echo $? >>c; touch done) &' &)
+        sleep 600"#;
+    start(&profile, "w1", &[], script);
+    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    wait_until("all three were tried", || file("done").exists() && file("b").exists());
+    for name in ["a", "b", "c"] {
+        let said = fs::read_to_string(file(name)).unwrap();
+        assert!(said.contains("this is for a human, and a worker started this process"), "{name}: {said}");
+        assert!(said.ends_with("1\n"), "{name}: {said}");
+    }
+    assert!(!profile.data().join("paused.json").exists());
+}
+
+#[test]
+fn two_workers_never_own_one_goal() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    start(&profile, "w1", &["--goal", "g1", "--claim", "thing"], "sleep 600");
+    let second = profile.looop(&["worker", "start", "w2", "--goal", "g1", "--", "true"]);
+    assert!(second.code == 1 && second.stderr.contains("worker w1 has it"), "{second:?}");
+    let third = profile.looop(&["worker", "start", "w3", "--claim", "thing", "--", "true"]);
+    assert!(third.code == 1 && third.stderr.contains("worker w1 has it"), "{third:?}");
+}
+
+/// The holder is stopped for longer than twice its lease's lifetime, another takes over, and the first goes on.
+#[test]
+fn a_worker_that_lost_its_lease_writes_nothing_any_more() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    profile.config_more(json!({ "limits": { "lease_ttl": "5s" }, "verify": { "ok": ["true"] } }));
+    let script = r#"
+        touch ready; while [ ! -e go ]; do sleep 0.02; done
+        for verb in 'report late' 'ask hello' 'claim more' 'release thing' 'spend --usd 1' told; do
+            looop $verb </dev/null >>out 2>&1; echo "$verb: $?" >>codes
+        done; touch tried; sleep 600"#;
+    start(&profile, "w1", &["--goal", "g1", "--claim", "thing", "--verify", "ok"], script);
+    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    wait_until("it runs", || file("ready").exists());
+    let supervisor = pid_of(&profile, "w1", "supervisor").to_string();
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args([name, &supervisor]).status().unwrap().success())
+    };
+    signal("-STOP");
+    let first = profile.read_json("claims/goal.g1.json")["epoch"].as_u64().unwrap();
+    wait_until("another takes over", || {
+        profile
+            .looop(&["worker", "start", "w2", "--goal", "g1", "--claim", "thing", "--", "sleep", "600"])
+            .code
+            == 0
+    });
+    let taken = profile.read_json("claims/goal.g1.json");
+    assert!(taken["epoch"].as_u64().unwrap() > first && taken["holder"] == "w2", "{taken}");
+    let ledger = profile.looop(&["cost", "--json"]).ok().stdout;
+    fs::write(file("go"), "").unwrap();
+    signal("-CONT");
+    wait_until("the first has ended", || state(&profile, "w1") == "failed");
+    let row = worker(&profile, "w1");
+    assert!(row["why"].as_str().unwrap().contains("went to worker w2"), "{row}");
+    assert!(row["verify"].is_null(), "{row}");
+    assert!(!profile.data().join("reports/w1").exists());
+    assert_eq!(profile.looop(&["cost", "--json"]).ok().stdout, ledger);
+    assert!(profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().is_empty());
+    let now = profile.read_json("claims/goal.g1.json");
+    assert_eq!(
+        (&now["holder"], &now["epoch"]),
+        (&taken["holder"], &taken["epoch"]),
+        "the new one is unharmed"
+    );
+    assert_eq!(state(&profile, "w2"), "running");
+}
+
+#[test]
+fn commits_come_back_as_a_branch_when_the_check_has_passed() {
+    let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let repo = profile.path("repo");
+    fs::create_dir(&repo).unwrap();
+    git_in(&repo, &["init", "-q", "-b", "main"]);
+    fs::write(repo.join("a.txt"), "one\n").unwrap();
+    git_in(&repo, &["add", "."]);
+    git_in(&repo, &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "first"]);
+    profile.config_more(json!({ "verify": { "two": ["grep", "-q", "two", "a.txt"] } }));
+    let head = git_in(&repo, &["rev-parse", "HEAD"]);
+    start(
+        &profile,
+        "fix",
+        &["--repo", repo.to_str().unwrap(), "--verify", "two"],
+        "echo two >>a.txt; git commit -qam 'second'",
+    );
+    wait_state(&profile, "fix", "done");
+    assert_eq!(worker(&profile, "fix")["branch"], "looop/fix");
+    assert_eq!(git_in(&repo, &["log", "--format=%s", "looop/fix"]), "second\nfirst\n");
+    assert_eq!(git_in(&repo, &["rev-parse", "HEAD"]), head);
+    assert_eq!(git_in(&repo, &["status", "--porcelain"]), "");
+    let bad =
+        profile.looop(&["worker", "start", "w9", "--repo", profile.path("").to_str().unwrap(), "--", "true"]);
+    assert!(bad.code == 1 && bad.stderr.contains("could not clone it"), "{bad:?}");
+}
