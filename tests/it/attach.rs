@@ -49,7 +49,7 @@ impl Outer {
         let (mut reader, seen) = (pair.master.try_clone_reader().unwrap(), bytes.clone());
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
-            while let Ok(length) = reader.read(&mut buffer) {
+            while let Ok(length @ 1..) = reader.read(&mut buffer) {
                 seen.lock().unwrap().extend_from_slice(&buffer[..length]);
             }
         });

@@ -147,7 +147,6 @@ fn exit_check_and_limit_decide_how_a_worker_stands() {
             "flood": ["sh", "-c", "yes | head -c 3000000; exit 1"],
             "none": ["no-such-program-anywhere"],
         },
-        "limits": { "verify_timeout": "2s", "workers": 20 },
     }));
     for (id, verify, script, wanted, words) in [
         ("a", "good", "touch made", "done", "good exit code 0"),
@@ -158,6 +157,8 @@ fn exit_check_and_limit_decide_how_a_worker_stands() {
         ("f", "good", "touch made; exit 7", "failed", "exit code 7"),
         ("g", "good", "touch made; kill -9 $$", "failed", "signal 9"),
     ] {
+        let limit = if verify == "hang" { "2s" } else { "2m" };
+        profile.config_more(json!({ "limits": { "verify_timeout": limit, "workers": 20 } }));
         start(&profile, id, &["--verify", verify], script);
         wait_state(&profile, id, wanted);
         let row = worker(&profile, id);
