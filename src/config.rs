@@ -7,6 +7,7 @@ mod form;
 mod workers;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -66,6 +67,11 @@ pub fn supervisor_args() -> Option<(PathBuf, PathBuf, Name)> {
     let is_one = next()?.as_os_str() == "__supervise";
     let (root, cache, id) = (next().filter(|_| is_one)?, next()?, next()?);
     Some((root, cache, Name::parse_new(id.to_str()?).ok()?))
+}
+
+/// The arguments of this process, for one more of the same kind.
+pub fn own_args() -> Vec<OsString> {
+    std::env::args_os().skip(1).collect()
 }
 
 /// The process environment, read once.

@@ -44,6 +44,7 @@ use crate::store::lock;
 use crate::store::seed;
 use crate::store::workers;
 use crate::sys::clock;
+use crate::sys::program;
 use crate::sys::tree;
 use crate::worker::supervise;
 use print::{Style, When};
@@ -168,6 +169,11 @@ enum Verb {
 }
 
 impl Verb {
+    /// True for the verbs that run a beat in this process.
+    fn beats(&self) -> bool {
+        matches!(self, Verb::Tick(_) | Verb::Run(_))
+    }
+
     /// What the verb does, when only a human may do it. A claim or a flag is a human's only outside of a worker, and
     /// asks itself.
     fn human_only(&self) -> Option<&'static str> {
@@ -235,6 +241,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Version) => return manual::version(),
         Some(Verb::Help(args)) => return manual::run(args),
         _ => {}
+    }
+    // A beat ends what its own children leave behind; those that a shell had before it became looop stay apart.
+    if cli.command.as_ref().is_none_or(Verb::beats) && tree::has_children() {
+        return Ok(program::run_again(&config::own_args())?);
     }
     let env = Env::read()?;
     let style = Style::new(cli.color, env.get("NO_COLOR").is_some());

@@ -54,7 +54,7 @@ pub fn run(app: &App) -> Result<u8> {
         }
         other => other?,
     };
-    let spare = tree::become_subreaper();
+    tree::become_subreaper();
     let config = app.config()?;
     config.decider()?;
     let interval = human_ms(config.interval_ms);
@@ -73,7 +73,7 @@ pub fn run(app: &App) -> Result<u8> {
         // One that cannot be read is said by the beat itself.
         let config = app.config().unwrap_or_else(|_| config.clone());
         let before = last_move(app);
-        let good = beat(app, &config, &spare, &cancel, &mut bell)?;
+        let good = beat(app, &config, &cancel, &mut bell)?;
         bell.after_beat();
         broken = if good { 0 } else { broken.saturating_add(1) };
         let moved = last_move(app).filter(|last| before.as_ref() != Some(last));
@@ -109,7 +109,7 @@ fn watch(app: &App) -> Result<Watch> {
 
 /// Runs one beat as a child. False: it broke, by a panic, a signal or its deadline; it has said so itself, or
 /// it is said here.
-fn beat(app: &App, config: &Config, spare: &tree::Known, cancel: &Cancel, bell: &mut Bell) -> Result<bool> {
+fn beat(app: &App, config: &Config, cancel: &Cancel, bell: &mut Bell) -> Result<bool> {
     let mut child = program::spawn_self(&["tick", "--pulse"]).context("could not start a beat")?;
     let limits = &config.settings.limits;
     let longest_ms =
@@ -135,8 +135,7 @@ fn beat(app: &App, config: &Config, spare: &tree::Known, cancel: &Cancel, bell: 
         }
     };
     // What a beat left behind when it died was adopted by this process.
-    let mut spare = spare.clone();
-    spare.extend(workers::supervisors(&app.layout));
+    let mut spare: tree::Known = workers::supervisors(&app.layout).into_iter().collect();
     spare.extend(bell.errands());
     tree::end_strays(&spare);
     Ok(match exit {

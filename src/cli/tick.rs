@@ -163,12 +163,12 @@ pub fn ctx<'a>(
     fleet: &'a dyn Fleet,
     cancel: &'a Cancel,
 ) -> Ctx<'a> {
+    tree::become_subreaper();
     Ctx {
         layout: &app.layout,
         settings: &config.settings,
         runner,
         fleet,
-        spare: tree::become_subreaper(),
         cancel,
         now: clock::now(),
         clock: &clock::now,

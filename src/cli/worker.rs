@@ -37,7 +37,7 @@ pub struct StartArgs {
     /// The runner; the config's when absent.
     #[arg(long, value_name = "NAME", conflicts_with = "argv")]
     runner: Option<String>,
-    /// A git repository: it works on a private clone, and its commits come back as branch looop/<id>.
+    /// A git repository: it works on a private clone, and its commits come back as branch `looop/<id>`.
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
     /// An entry of `verify` in the config; it decides whether the work is done.

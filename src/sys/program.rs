@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -46,6 +47,30 @@ pub fn exec_when_told(program: &Path, argv0: &str, args: &[String]) -> io::Error
 /// When it cannot be started.
 pub fn spawn_self(args: &[&str]) -> io::Result<Child> {
     Command::new(self_path()).args(args).stdin(Stdio::null()).spawn()
+}
+
+/// Runs this program once more as a child with the same arguments, terminal and group, and ends as it ends: an exit
+/// code, or 128 and a signal's number, as a shell tells it. Signals that ask it to end are handed on.
+///
+/// # Errors
+/// When it cannot be started or watched.
+pub fn run_again(args: &[OsString]) -> io::Result<u8> {
+    let cancel = Cancel::on_signals()?;
+    let mut child = Command::new(self_path()).args(args).spawn()?;
+    let mut handed_on = false;
+    loop {
+        let cancel = Some(&cancel).filter(|_| !handed_on);
+        match wait_child(&mut child, cancel, i64::from(u32::MAX))? {
+            Some(Exit::Code(code)) => return Ok(u8::try_from(code).unwrap_or(1)),
+            Some(Exit::Signal(signal)) => return Ok(u8::try_from(128 + signal).unwrap_or(1)),
+            Some(_) => return Ok(1),
+            None if cancel.is_some_and(Cancel::is_set) => {
+                signal_child(&child, false);
+                handed_on = true;
+            }
+            None => {}
+        }
+    }
 }
 
 /// This program's own file. On Linux it stays the running one even when the file was replaced.

@@ -13,17 +13,18 @@ use super::spawn::{ignore, pause_ms};
 /// Processes by number and start, so that a later one with the same number is another.
 pub type Known = BTreeSet<(u32, u64)>;
 
-/// Makes this process the parent of what its children leave behind, where the system can. Returns the children that
-/// it has already: whatever became this program by `exec` left them, and they are not its own to end.
-pub fn become_subreaper() -> Known {
+/// Makes this process the parent of what its children leave behind, where the system can. It must have no children
+/// yet ([`has_children`]): what strangers leave behind would be taken for its own.
+pub fn become_subreaper() {
     #[cfg(target_os = "linux")]
     // Without it strays live on as they do under any other program; nothing else depends on it.
     ignore(rustix::process::set_child_subreaper(Some(rustix::process::getpid())));
-    // To look through all processes takes longer than the rest of an idle beat; mostly there is no child at all.
-    match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT) {
-        Err(_) => Known::new(),
-        Ok(_) => children().into_iter().collect(),
-    }
+}
+
+/// True when this process has a child, ended ones included. One that has just begun has them from the program that
+/// became it by `exec`.
+pub fn has_children() -> bool {
+    waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT).is_ok()
 }
 
 /// Ends and reaps every child that is left and not spared, strays of ended children included. Call it only when no

@@ -85,7 +85,7 @@ fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -
     };
     let mut ended = proc::run_one(job, ctx.cancel, None)?;
     ctx.settings.secrets.redact_bytes(&mut ended.stdout);
-    tree::end_strays(&ctx.spare);
+    tree::end_strays(&tree::Known::new());
     let status = match ended.exit {
         Exit::NotStarted(why) => return Ok(Outcome::NotDone { why }),
         Exit::Code(code) => format!("exit {code}"),

@@ -10,7 +10,6 @@ use crate::model::time::Now;
 use crate::runner::Runner;
 use crate::store::layout::Layout;
 use crate::sys::signal::Cancel;
-use crate::sys::tree;
 use crate::worker::Fleet;
 
 /// All that a tick works with. The caller holds the tick's lock.
@@ -23,8 +22,6 @@ pub struct Ctx<'a> {
     pub runner: &'a dyn Runner,
     /// Who runs workers.
     pub fleet: &'a dyn Fleet,
-    /// Children that are not a beat's to end.
-    pub spare: tree::Known,
     /// Interruption by a human.
     pub cancel: &'a Cancel,
     /// The beat's moment, read once.

@@ -97,7 +97,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, prompt_file: PathBuf, prompt_byt
             failed.why = secrets.redact(&failed.why).into_owned();
         }
     }
-    crate::sys::tree::end_strays(&ctx.spare);
+    crate::sys::tree::end_strays(&crate::sys::tree::Known::new());
     let (raw, stderr) = match &asked {
         Ok(reply) => (&reply.raw, &reply.stderr),
         Err(failed) => (&failed.raw, &failed.stderr),

@@ -49,7 +49,7 @@ pub fn repo_of(source: &Source, id: &Name) -> Result<Repo> {
 }
 
 /// Makes the clone of worker `id` in the directory `into`, which must not exist: checked out on `looop/ID` at the
-/// source's HEAD commit. A branch of that name in the source plays no part; see [`collect`].
+/// source's HEAD commit. A branch of that name in the source plays no part; see [`collect()`].
 ///
 /// # Errors
 /// Says what could not be done; nothing is left behind then.

@@ -132,6 +132,37 @@ fn a_command_that_cannot_be_watched_never_begins() {
 }
 
 #[test]
+fn what_a_child_that_looop_did_not_start_leaves_behind_is_left_alone() {
+    let profile = Profile::scripted(&[NOOP]);
+    let here = profile.path("").display().to_string();
+    let wait_for = |file: &str| format!("while [ ! -s {here}/{file} ]; do sleep 0.02; done");
+    profile.sensor("s.sh", &format!("echo y >{here}/sensed; {}; echo '{{}}'", wait_for("pid")));
+    let job = format!("({}; sleep 300 >/dev/null 2>&1 & echo $! >{here}/pid)", wait_for("sensed"));
+    let line = format!("{job} >/dev/null 2>&1 & exec {LOOOP} tick");
+    Ran::from(profile.other_command("sh", &["-c", &line]).output().unwrap()).ok();
+    let pid = profile.read("../pid");
+    let name = fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default();
+    assert_eq!(name, "sleep\n", "it was ended with the beat");
+    assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
+}
+
+#[test]
+fn a_beat_beside_children_that_it_did_not_start_ends_as_one_alone() {
+    let profile = Profile::scripted(&[NOOP]);
+    let line = |verb: &str| format!("sleep 1 >/dev/null 2>&1 & exec {LOOOP} {verb}");
+    let ran = |verb: &str| Ran::from(profile.other_command("sh", &["-c", &line(verb)]).output().unwrap());
+    assert_eq!(ran("tick --dry-run").code, 0);
+    assert_eq!(ran("run nothing-here").code, 2);
+    let body = format!("cd {}; echo >>asked; {}", profile.path("").display(), hang(&profile));
+    runner(&profile, &body);
+    let mut tick = profile.other_command("sh", &["-c", &line("tick")]).spawn().unwrap();
+    wait_until("it to think", || profile.path("asked").exists());
+    send(&tick, Signal::TERM);
+    assert!(tick.wait().unwrap().code().is_some(), "it was asked to end, and said how it ended");
+    assert_eq!(left(&profile), Vec::<String>::new());
+}
+
+#[test]
 fn children_that_looop_did_not_start_are_left_alone() {
     let profile = Profile::scripted(&[NOOP]);
     // A stray of its own sensor is ended in the same beat.

@@ -66,12 +66,12 @@ fn beat(uses: usize) {
         clock::now()
     };
     let (cancel, now) = (Cancel::never().unwrap(), clock::now());
+    tree::become_subreaper();
     let mut ctx = Ctx {
         layout: &layout,
         settings: &config.settings,
         runner: &runner,
         fleet: &LocalFleet(Starter { layout: &layout, settings: &config.settings, cancel: &cancel, now }),
-        spare: tree::become_subreaper(),
         cancel: &cancel,
         now,
         clock: &clock,
