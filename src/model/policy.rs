@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::decision::{Action, Move};
+use super::sensor::Header;
 use super::settings::Rules;
 
 /// The answer of policy.
@@ -63,6 +64,9 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
     }
     match &decided.action {
         Action::Run(run) => judge_run(run.sh.is_some(), &run.full_argv(), facts),
+        Action::WriteSensor { script, .. } if asks_for_more(script) => {
+            Verdict::Waits("its header asks for a credential or a path".to_owned())
+        }
         Action::WritePlaybook { .. } | Action::WriteSensor { .. } => {
             if facts.rules.free_moves.iter().any(|free| free == tag) && !facts.tainted {
                 return Verdict::Free;
@@ -94,6 +98,11 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
         | Action::StopWorker { .. }
         | Action::TellWorker { .. } => Verdict::Free,
     }
+}
+
+/// True for a sensor that is to get more than any other gets, or whose header cannot be told.
+fn asks_for_more(script: &str) -> bool {
+    Header::parse(script.as_bytes()).map_or(true, |header| !header.env.is_empty() || !header.write.is_empty())
 }
 
 /// True for a place in the data dir or beside looop's config.

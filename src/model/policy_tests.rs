@@ -115,6 +115,23 @@ fn untrusted_text_takes_wildcards_and_free_moves_away() {
 }
 
 #[test]
+fn a_freed_sensor_that_asks_for_a_credential_or_a_path_waits() {
+    let allow = Rules { free_moves: vec!["write_sensor".to_owned()], ..Rules::default() };
+    for (header, free) in [
+        ("interval=5m", true),
+        ("env=GH_TOKEN", false),
+        ("write=~/.ssh", false),
+        ("interval=5m env=A", false),
+        ("what=now", false),
+    ] {
+        let script = format!("#!/bin/sh\n# looop: {header}\necho '{{}}'\n");
+        let sensor = decided(json!({ "move": "write_sensor", "name": "s", "script": script }));
+        let verdict = judge(&sensor, &facts(&allow));
+        assert_eq!(verdict == Verdict::Free, free, "{header}: {verdict:?}");
+    }
+}
+
+#[test]
 fn what_is_looops_own_is_refused() {
     let allow = rules(&[(&["**"], &["/data", "/data/asks", "/src", "/conf"])]);
     let config = [PathBuf::from("/conf")];

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::file::{self, Keep};
 use super::layout::Layout;
+use super::lock;
 use crate::model::time::Now;
 
 /// From this size on the journal is rotated, in bytes.
@@ -25,6 +26,8 @@ const RUN_FILE_BYTES: usize = 4 << 20;
 /// # Errors
 /// Names the file.
 pub fn journal(layout: &Layout, line: &str) -> Result<()> {
+    // A worker's end is journaled while a beat may be rotating.
+    let _held = lock::store(&layout.store_lock())?;
     file::append_line(&layout.journal(), line, Keep::Durable)
 }
 
@@ -45,6 +48,7 @@ pub fn journal_tail(layout: &Layout, cap: usize) -> Result<String> {
 /// Names the file.
 pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
     let path = layout.journal();
+    let _held = lock::store(&layout.store_lock())?;
     let long = |meta: std::fs::Metadata| meta.is_file() && meta.len() >= JOURNAL_BYTES;
     if !std::fs::symlink_metadata(&path).is_ok_and(long) {
         return Ok(());
@@ -123,6 +127,37 @@ mod tests {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         Layout::new(dir.path().to_owned(), dir.path().join("cache"))
+    }
+
+    #[test]
+    fn a_line_that_comes_while_the_journal_is_rotated_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        let rotated = std::sync::atomic::AtomicBool::new(false);
+        let written = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut count = 0;
+                while !rotated.load(std::sync::atomic::Ordering::Relaxed) {
+                    journal(&layout, &format!("worker line {count}")).unwrap();
+                    count += 1;
+                }
+                count
+            });
+            for _ in 0..40 {
+                let human = "x".repeat(300_000) + "\n";
+                file::append_line(&layout.journal(), human.trim_end(), Keep::Whole).unwrap();
+                rotate_journal(&layout, NOW).unwrap();
+            }
+            rotated.store(true, std::sync::atomic::Ordering::Relaxed);
+            writer.join().unwrap()
+        });
+        let mut all = fs::read_to_string(layout.journal()).unwrap();
+        for past in fs::read_dir(layout.journal_past()).unwrap() {
+            all += &fs::read_to_string(past.unwrap().path()).unwrap();
+        }
+        let kept: std::collections::BTreeSet<&str> =
+            all.lines().filter(|l| l.starts_with("worker")).collect();
+        assert_eq!(kept.len(), written, "lines were lost");
     }
 
     #[test]
