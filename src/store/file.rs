@@ -233,11 +233,11 @@ pub fn publish(temp: &Path, path: &Path) -> Result<bool> {
     made.inspect_err(|_| remove_temp(temp)).with_context(|| format!("could not create `{}`", path.display()))
 }
 
-/// Gives a directory another name, durably; false when something has that name already.
+/// Gives a directory another name; false when something has that name already.
 ///
 /// # Errors
 /// Names both.
-pub fn publish_dir(from: &Path, to: &Path) -> Result<bool> {
+pub fn publish_dir(from: &Path, to: &Path, keep: Keep) -> Result<bool> {
     let flags = RenameFlags::NOREPLACE;
     let moved = match rustix::fs::renameat_with(CWD, from, CWD, to, flags) {
         Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => return Ok(false),
@@ -248,7 +248,7 @@ pub fn publish_dir(from: &Path, to: &Path) -> Result<bool> {
     };
     moved
         .map_err(anyhow::Error::from)
-        .and_then(|()| sync_dir(to))
+        .and_then(|()| if keep == Keep::Durable { sync_dir(to) } else { Ok(()) })
         .map(|()| true)
         .with_context(|| format!("could not move `{}` to `{}`", from.display(), to.display()))
 }

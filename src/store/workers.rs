@@ -134,8 +134,15 @@ pub fn ids(layout: &Layout) -> Result<Vec<Name>> {
     Ok(ids)
 }
 
+/// How many workers live at most: a supervisor that has done its work and is about to leave still counts, and so does
+/// what cannot be looked at. It is much cheaper than to read them all.
+pub fn live_at_most(layout: &Layout, ids: &[Name]) -> usize {
+    ids.iter().filter(|id| is_alive(&layout.worker(id)).unwrap_or(true)).count()
+}
+
 /// Makes the directory of a new worker with its spec and brief in one step, so that of two starters one wins.
-/// The starter keeps the lock that comes back until the supervisor has said that it is there.
+/// The starter keeps the lock that comes back until the supervisor has said that it is there, and makes the name
+/// durable then: while the command starts the disk would only be waited for.
 /// None: there is a worker of that name.
 ///
 /// # Errors
@@ -145,7 +152,7 @@ pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> 
     file::write(&staged.brief(), brief.as_bytes(), 0o600, Keep::Whole)?;
     file::write(&staged.alive(), b"", 0o600, Keep::Whole)?;
     let held = lock::store(&staged.spec())?;
-    let published = file::publish_dir(staged.path(), layout.worker(&spec.id).path())?;
+    let published = file::publish_dir(staged.path(), layout.worker(&spec.id).path(), Keep::Whole)?;
     Ok(published.then_some(held))
 }
 
@@ -249,7 +256,7 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
     // The line first: a line without its directory is skipped by readers, a directory without one is not found.
     let line = serde_json::to_string(&past).context("could not write a line of the index of past workers")?;
     file::append_line(&layout.past_workers().join("index.jsonl"), &line, Keep::Durable)?;
-    if !file::publish_dir(from.path(), &layout.past_workers().join(&name))? {
+    if !file::publish_dir(from.path(), &layout.past_workers().join(&name), Keep::Durable)? {
         let what = format!("could not put away worker {}: `workers/past/{name}` is there already", spec.id);
         return Err(Fault::failed(what).into());
     }

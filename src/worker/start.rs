@@ -227,6 +227,7 @@ impl Starter<'_> {
         let said = detach::start(&["__supervise", &root, &cache, spec.id.as_str()], START_MS)
             .with_context(|| format!("could not start the supervisor of worker {}", spec.id))?;
         drop(starting);
+        file::sync_dir(self.layout.worker(&spec.id).path())?;
         if said == "ok" { Ok(Ok(spec)) } else { Ok(Err(said)) }
     }
 
@@ -276,19 +277,22 @@ impl Starter<'_> {
     fn publish(&self, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Result<lock::Held, Refusal>> {
         // Counting and naming are one step, or many starters at once would pass the limit together.
         let _store = lock::store(&self.layout.store_lock())?;
-        let (all, problems) = workers::list(self.layout)?;
-        let live = all.iter().filter(|worker| !worker.state.phase.is_over()).count();
+        let ids = workers::ids(self.layout)?;
         let most = self.settings.limits.workers;
-        // What cannot be read may live.
-        if live + problems.len() >= most {
-            return Ok(Err(format!("{live} workers live and {most} is the limit (limits.workers)")));
+        if workers::live_at_most(self.layout, &ids) >= most {
+            let (all, problems) = workers::list(self.layout)?;
+            let live = all.iter().filter(|worker| !worker.state.phase.is_over()).count();
+            // What cannot be read may live.
+            if live + problems.len() >= most {
+                return Ok(Err(format!("{live} workers live and {most} is the limit (limits.workers)")));
+            }
         }
-        if let Some(old) = all.iter().find(|worker| worker.spec.id == spec.id) {
+        if let Some(old) = workers::load(self.layout, &spec.id)?.filter(|old| old.spec.id == spec.id) {
             if !old.state.phase.is_over() {
                 return Ok(Err(format!("worker {} is {}", spec.id, old.state.phase.word())));
             }
-            super::fleet::end_lost(self.layout, old);
-            workers::put_away(self.layout, old)?;
+            super::fleet::end_lost(self.layout, &old);
+            workers::put_away(self.layout, &old)?;
         }
         match workers::create(self.layout, spec, brief, staged)? {
             Some(held) => Ok(Ok(held)),
