@@ -1,10 +1,13 @@
 //! Clients that say nonsense, nothing, or too much, or that come in crowds.
 
+use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 
 use looop::model::wire::{self, FrameKind, Reply, Request, Resize, Seen};
 
 use super::{Desk, hello, reply, say};
+use crate::support::pi::skipped;
 use crate::support::profile::{Profile, wait_until};
 
 #[test]
@@ -86,6 +89,40 @@ fn another_version_is_told_which_side_is_newer() {
         answer.join().unwrap().unwrap();
     }
     desk.signal("-CONT");
+}
+
+/// What stands at the path of the socket and answers as a supervisor does, but runs as another user.
+#[test]
+fn a_supervisor_of_another_user_is_not_spoken_to() {
+    if !rustix::process::geteuid().is_root() {
+        return skipped("only root can be another user");
+    }
+    let desk = Desk::start(&[], "sleep 600");
+    desk.profile.looop(&["flag", "w1", "mind"]).ok();
+    let away = tempfile::tempdir().unwrap();
+    fs::set_permissions(away.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (path, answer) = (away.path().join("sock"), away.path().join("answer"));
+    fs::write(&answer, wire::encode_json(&Reply::Ok("yes".to_owned()))).unwrap();
+    let code = "use IO::Socket::UNIX; my $l = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 9) or die; \
+        chmod 0777, $ARGV[0]; local $/; open(F, $ARGV[1]); my $say = <F>; \
+        while (my $c = $l->accept) { print $c $say; close $c }";
+    let mut other = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl", "-e", code])
+        .args([&path, &answer])
+        .spawn()
+        .unwrap();
+    wait_until("it to listen", || {
+        fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o777 == 0o777)
+    });
+    let socket = desk.dir().join("attach.sock");
+    fs::rename(&socket, desk.dir().join("own.sock")).unwrap();
+    std::os::unix::fs::symlink(&path, &socket).unwrap();
+    let ran = desk.profile.looop(&["unflag", "w1"]);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(ran.code == 1 && ran.stderr.contains("ermission"), "{ran:?}");
+    fs::rename(desk.dir().join("own.sock"), &socket).unwrap();
+    assert_eq!(desk.row()["flag"]["text"], "mind");
 }
 
 #[test]
