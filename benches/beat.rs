@@ -1,8 +1,9 @@
 //! Benchmarks of the beat against floors measured in the same run: `cargo bench --bench beat [-- --quick]`.
 //!
 //! Each figure is a median. A ratio sets looop against a program that does only the unavoidable part, run in
-//! turn with it, so that the machine's mood hits both. The run fails when a target is missed; `--quick` takes
-//! fewer rounds and allows a third more, for machines that are busy.
+//! turn with it, so that the machine's mood hits both. The run fails when a target is missed. `--quick` takes fewer
+//! rounds and is for machines that are busy: it fails only at a third over a ratio's target and at four times a plain
+//! time's, but says of each figure that is over its target.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros)]
@@ -18,16 +19,17 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 struct Run {
     rounds: usize,
-    slack: f64,
+    /// How far over its target a ratio may be, and a plain time.
+    slack: (f64, f64),
     missed: usize,
 }
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
     let mut run = if quick {
-        Run { rounds: 7, slack: 1.33, missed: 0 }
+        Run { rounds: 7, slack: (1.33, 4.0), missed: 0 }
     } else {
-        Run { rounds: 31, slack: 1.0, missed: 0 }
+        Run { rounds: 31, slack: (1.0, 1.0), missed: 0 }
     };
     println!("cargo bench --bench beat{}", if quick { " -- --quick" } else { "" });
     println!("{:<64} {:>10} {:>10}  target", "what", "measured", "floor");
@@ -48,9 +50,14 @@ fn main() {
 impl Run {
     /// Prints a row; a figure over its target, slack included, is a miss.
     fn row(&mut self, what: &str, measured: &str, floor: &str, figure: f64, target: f64, unit: &str) {
-        let met = figure <= target * self.slack;
+        let slack = if unit == " ms" { self.slack.1 } else { self.slack.0 };
+        let met = figure <= target * slack;
         self.missed += usize::from(!met);
-        let verdict = if met { "met" } else { "MISSED" };
+        let verdict = match met {
+            true if figure <= target => "met",
+            true => "over its target, within what --quick allows",
+            false => "MISSED",
+        };
         println!("{what:<64} {measured:>10} {floor:>10}  {figure:.2}{unit} of {target}{unit}: {verdict}");
     }
 }

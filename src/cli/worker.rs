@@ -108,6 +108,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         argv: args.argv,
         brief,
         verify: args.verify,
+        free_check: false,
         claims: args.claim,
         repo: args.repo.map(|dir| app.env.here(&dir)),
         cwd: args.cwd.map(|dir| app.env.here(&dir)),

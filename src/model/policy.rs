@@ -36,6 +36,8 @@ pub struct Facts<'a> {
     pub was_cut: bool,
     /// True when the move writes the goal that a worker's report proposes.
     pub proposed: bool,
+    /// True when a worker's check is a shell line and no entry of the config.
+    pub free_check: bool,
 }
 
 /// Parts of the data dir that no command may name or stand in.
@@ -86,6 +88,9 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
         }
         Action::StartWorker { grant, .. } if !grant.is_empty() => {
             Verdict::Waits("it grants a credential or a path".to_owned())
+        }
+        Action::StartWorker { .. } if facts.free_check => {
+            Verdict::Waits("its check is no entry of `verify` in the config but a shell line".to_owned())
         }
         // Without a sandbox in force a worker is as free as the human; `Fleet` says when one is.
         Action::StartWorker { .. } => Verdict::Waits("no sandbox is in force".to_owned()),

@@ -28,6 +28,7 @@ fn facts(rules: &Rules) -> Facts<'_> {
         resolve: lexical,
         was_cut: false,
         proposed: false,
+        free_check: false,
     }
 }
 

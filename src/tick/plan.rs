@@ -67,6 +67,7 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         resolve: path::followed,
         was_cut,
         proposed,
+        free_check: has_free_check(ctx, decided),
     };
     let planned = match policy::judge(decided, &facts) {
         Verdict::Refused(why) => Ok(refuse(why)),
@@ -75,6 +76,12 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
     };
     // The decision is paid for: what it depends on and cannot be read refuses it, and does not end the beat.
     planned.unwrap_or_else(|error| refuse(format!("{error:#}")))
+}
+
+/// True for a worker whose check is a shell line. What cannot be told is said when its start is described or made.
+fn has_free_check(ctx: &Ctx, decided: &Move) -> bool {
+    matches!(decided.action, Action::StartWorker { .. })
+        && matches!(ctx.fleet.describe(decided), Ok(Ok(described)) if described.free_check)
 }
 
 /// Where a `run` would run, or the repository that a worker would get a clone of, with symbolic links resolved; none

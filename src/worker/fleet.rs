@@ -39,7 +39,9 @@ impl Fleet for LocalFleet<'_> {
         }
         let env = spec.env.iter().map(|(key, _)| key.clone()).collect();
         let repo = wanted.repo.map(|repo| repo.to_string_lossy().into_owned());
-        Ok(Ok(Described { argv, cwd: spec.cwd, env, repo }))
+        let free_check =
+            spec.verify.iter().any(|check| !self.0.settings.workers.verify.contains_key(&check.name));
+        Ok(Ok(Described { argv, cwd: spec.cwd, env, repo, free_check }))
     }
 
     fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome> {
@@ -138,6 +140,7 @@ impl LocalFleet<'_> {
             goal: decided.goal.clone(),
             brief: brief.clone(),
             verify: verify.iter().cloned().collect(),
+            free_check: true,
             claims: claims.clone(),
             repo: repo.as_ref().map(resolved),
             by: beat.to_owned(),

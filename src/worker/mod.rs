@@ -30,6 +30,8 @@ pub struct Described {
     pub env: Vec<String>,
     /// The repository that is cloned for it, with symbolic links resolved.
     pub repo: Option<String>,
+    /// True when a check is a shell line and no entry of the config.
+    pub free_check: bool,
 }
 
 /// Whoever runs workers. A trait because workers are slow and random; the loop is tested with a scripted one.

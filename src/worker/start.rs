@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::clone;
 use crate::model::fault::Fault;
+use crate::model::json::clip;
 use crate::model::lease;
 use crate::model::name::Name;
 use crate::model::settings::{Settings, WorkerRunner};
@@ -28,6 +29,8 @@ pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to say that it is there, in milliseconds.
 const START_MS: i64 = 30_000;
 
+/// How much of a shell line is the name of its check, in characters.
+const MAX_CHECK_NAME: usize = 80;
 /// How long a clone may take to be made, in milliseconds.
 const CLONE_MS: i64 = 10 * 60_000;
 
@@ -44,8 +47,10 @@ pub struct Wanted {
     pub argv: Vec<String>,
     /// What it is told.
     pub brief: String,
-    /// Names of entries of the config's `verify`; empty: the one that the goal names, if it does.
+    /// Entries of the config's `verify`; empty: the one that the goal names, if it does.
     pub verify: Vec<String>,
+    /// True: a check that is no entry of the config is a shell line.
+    pub free_check: bool,
     /// What only this worker may work on.
     pub claims: Vec<String>,
     /// The repository that it gets a private clone of.
@@ -95,6 +100,10 @@ impl Starter<'_> {
             match workers.verify.get(name) {
                 Some(checks) => {
                     verify.extend(checks.iter().map(|argv| Check { name: name.clone(), argv: argv.clone() }))
+                }
+                None if wanted.free_check => {
+                    let argv = ["sh", "-c", name].map(str::to_owned).to_vec();
+                    verify.push(Check { name: clip(name, MAX_CHECK_NAME), argv });
                 }
                 None => {
                     let known: Vec<&str> = workers.verify.keys().map(String::as_str).collect();

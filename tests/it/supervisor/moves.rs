@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::json;
 
-use crate::support::profile::{LOOOP, Profile, git_in};
+use crate::support::profile::{LOOOP, Profile, git_in, wait_until};
 
 /// A profile in which the decider wants this worker.
 fn wants(more: serde_json::Value) -> Profile {
@@ -89,18 +89,15 @@ fn an_approved_worker_gets_the_clone_and_the_check_of_its_goal() {
 }
 
 #[test]
-fn no_worker_gets_what_is_looops_own_and_free_text_is_no_check() {
+fn no_worker_gets_what_is_looops_own() {
     for (more, words) in [
         (json!({ "repo": "." }), "its repo is looop's own"),
         (json!({ "repo": "workers" }), "its repo is looop's own"),
         (json!({ "repo": "~/into" }), "its repo is looop's own"),
         (json!({ "repo": "~/worktree" }), "it is looop's own"),
         (json!({ "repo": "~/nowhere" }), "its repo is not a directory"),
-        (json!({ "verify": "make me rich" }), "is no entry of `verify`"),
-        (json!({ "goal": "g2" }), "is no entry of `verify`"),
     ] {
         let profile = wants(more.clone());
-        profile.goal("g2", "goal: x\nverify: rm -rf\n");
         symlink(profile.data(), profile.path("home/into")).unwrap();
         profile.git(&["worktree", "add", "-q", profile.path("home/worktree").to_str().unwrap()]);
         profile.looop(&["tick"]).ok();
@@ -112,6 +109,40 @@ fn no_worker_gets_what_is_looops_own_and_free_text_is_no_check() {
         assert!(journal.contains(words), "{more}: {journal}");
         assert!(!profile.data().join("workers/w1").exists());
     }
+}
+
+/// A check that the config does not have is a shell line, of the move or of the goal; a human sees it whole.
+#[test]
+fn a_check_in_free_text_waits_and_is_run_as_it_was_shown() {
+    for more in [json!({ "verify": "test -e made && echo seen" }), json!({ "goal": "g2" })] {
+        let profile = wants(more.clone());
+        profile.goal("g2", "---\ngoal: x\nverify: test -e made && echo seen\n---\n");
+        profile.config_more(json!({
+            "runners": { "scripted": {
+                "decide": [LOOOP, "__scripted", profile.path("replies.jsonl")],
+                "worker": ["sh", "-c", "touch made"],
+            } },
+            "policy": { "free_moves": [] },
+        }));
+        profile.looop(&["tick"]).ok();
+        assert!(!profile.data().join("workers/w1").exists(), "{more}");
+        let journal = profile.read("journal.md");
+        assert!(journal.contains("a shell line"), "{journal}");
+        let shown = profile.looop(&["asks"]).ok().stdout;
+        assert!(shown.contains("--then sh -c 'test -e made && echo seen'"), "{shown}");
+        approve(&profile);
+        profile.looop(&["tick"]).ok();
+        wait_until("the check to pass", || {
+            let all = profile.looop(&["ls", "--json"]).ok().json();
+            all["workers"][0]["state"] == "done"
+        });
+        assert!(
+            profile.read_json("workers/w1/state.json")["verdict"]["tail"].as_str().unwrap().contains("seen")
+        );
+    }
+    let profile = wants(json!({}));
+    let ran = profile.looop(&["worker", "start", "w2", "--verify", "echo hi", "--", "true"]);
+    assert!(ran.code == 1 && ran.stderr.contains("is no entry of `verify`"), "{ran:?}");
 }
 
 #[test]
