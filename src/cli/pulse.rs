@@ -74,7 +74,7 @@ pub fn run(app: &App) -> Result<u8> {
         let config = app.config().unwrap_or_else(|_| config.clone());
         let before = last_move(app);
         let good = beat(app, &config, &cancel, &mut bell)?;
-        bell.after_beat();
+        bell.after_beat(&config);
         broken = if good { 0 } else { broken.saturating_add(1) };
         let moved = last_move(app).filter(|last| before.as_ref() != Some(last));
         let moved = moved.is_some_and(|last| last.tag != "noop");

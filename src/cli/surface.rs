@@ -11,19 +11,28 @@ use crate::worker::surface::{self, Reach};
 /// Does once what is to be done.
 pub fn run(app: &App) -> Result<u8> {
     layout::check(&app.layout)?;
+    Ok(u8::from(!bring_in_line(app)?))
+}
+
+/// Shows and tells what waits for a human; what could not be done is said. False: something could not.
+pub fn bring_in_line(app: &App) -> Result<bool> {
     let env = &app.env;
     // A config that cannot be read keeps no human from hearing that one is waited for.
-    let path = app.config().map_or_else(|_| env.path(), |config| config.settings.path);
+    let (path, notify) = match app.config() {
+        Ok(config) => (config.settings.path, config.settings.workers.notify),
+        Err(_) => (env.path(), Vec::new()),
+    };
     let reach = Reach {
         tmux: env.get("TMUX").map(str::to_owned),
         tmux_dir: PathBuf::from(env.get("TMUX_TMPDIR").unwrap_or("/tmp")),
         path,
         env: env.all(),
         config: env.config_path(),
+        notify,
     };
     let report = surface::reconcile(&app.layout, &reach, app.now)?;
     for problem in &report.problems {
         print::note(&format!("warning: {problem}"));
     }
-    Ok(u8::from(!report.problems.is_empty()))
+    Ok(report.problems.is_empty())
 }

@@ -21,6 +21,7 @@ use crate::tick::{self, Ctx, diff, frame, prompt, sense};
 use crate::worker::Fleet;
 use crate::worker::fleet::LocalFleet;
 use crate::worker::start::Starter;
+use crate::worker::surface;
 
 /// Arguments of `looop tick`.
 #[derive(Debug, clap::Args)]
@@ -115,6 +116,10 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     let started = Deadline::after_ms(0);
     let outcome = tick::tick(&mut ctx);
     drop(held);
+    // The pulse does this itself, and waits for no notifier.
+    if voice != Voice::Pulse && has_news(app, &config) {
+        super::surface::bring_in_line(app)?;
+    }
     if print::stderr_is_tty() {
         print::redraw("");
     }
@@ -137,6 +142,12 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
         What::Held(Hold::Halted { .. }) => 1,
         What::Held(_) | What::Moved(_) => 0,
     })
+}
+
+/// True when the notifier was not told of something that the loop asks, or when that cannot be found out.
+pub fn has_news(app: &App, config: &Config) -> bool {
+    !config.settings.workers.notify.is_empty()
+        && surface::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
 }
 
 /// Why a beat that was to decide on a move for a goal asked nobody.

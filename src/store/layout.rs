@@ -146,6 +146,16 @@ impl Layout {
         self.root.join("surface.lock")
     }
 
+    /// The ids of the loop's open asks that the notifier was told of.
+    pub fn told_asks(&self) -> PathBuf {
+        self.root.join("told.json")
+    }
+
+    /// The notice that a notifier reads, while it runs.
+    pub fn notice(&self) -> PathBuf {
+        self.root.join("notice.json")
+    }
+
     /// The lock around short replaces.
     pub fn store_lock(&self) -> PathBuf {
         self.root.join("store.lock")

@@ -30,6 +30,8 @@ const IGNORE: &str = "\
 /cost/
 /runs/
 /events.jsonl*
+/told.json
+/notice.json
 /commit.pending
 ";
 

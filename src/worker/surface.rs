@@ -3,6 +3,7 @@
 //! Level-triggered: each run reads all workers, looks at the windows that are there, and makes the difference. It is
 //! a short process of its own, so that nobody who starts it ever waits for tmux.
 
+mod asks;
 mod notify;
 mod plan;
 mod tmux;
@@ -19,6 +20,8 @@ use crate::store::layout::Layout;
 use crate::store::workers::{self, Worker};
 use crate::store::{lock, records};
 use crate::sys::program;
+pub use asks::untold;
+use notify::Notice;
 pub use plan::{Call, Surfaced};
 use plan::{Step, Wanted};
 use tmux::{Look, Server};
@@ -41,6 +44,8 @@ pub struct Reach {
     pub env: Vec<(String, String)>,
     /// The config file, for what runs in the windows.
     pub config: PathBuf,
+    /// The notifier for what the loop itself asks. A worker's is the one that it was started with.
+    pub notify: Vec<String>,
 }
 
 /// What a run did.
@@ -75,8 +80,9 @@ struct Seen {
 /// one server is in the report and stops nothing else.
 pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Report> {
     let calls = |list: &[Worker]| list.iter().any(|worker| Call::of(&worker.state).is_some());
+    let asked = || anyhow::Ok(!reach.notify.is_empty() && !untold(layout, now)?.is_empty());
     // Where nobody ever called, nothing is written and tmux is not asked.
-    if !calls(&workers::list(layout)?.0) && !layout.surface_lock().exists() {
+    if !layout.surface_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
         return Ok(Report::default());
     }
     let held = lock::within(&layout.surface_lock(), LOCK_WAIT_MS)?;
@@ -90,12 +96,14 @@ pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Report> {
         all.insert(key, Seen { worker, past });
     }
     windows(layout, reach, &mut all, &mut report);
-    let due = due_notices(layout, &mut all, &mut report);
+    let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut report);
+    let own = report.note(asks::due(layout, &reach.notify, now)).unwrap_or_default();
+    due.push((layout.notice(), own));
     // A notifier may be slow, and nobody's window waits for it.
     drop(held);
-    for (id, notices) in due {
+    for (file, notices) in due {
         report.notified += notices.len();
-        report.note(notify::send(layout, &layout.worker(&id), &notices, reach, now));
+        report.note(notify::send(layout, &file, &notices, reach, now));
     }
     Ok(report)
 }
@@ -225,10 +233,8 @@ fn save(layout: &Layout, seen: &Seen) -> Result<()> {
     records::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Keep::Whole)
 }
 
-type Due = Vec<(crate::model::name::Name, Vec<notify::Notice>)>;
-
-/// What the notifiers are to be told. It is written down before, so that it is told at most once.
-fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Due {
+/// What the notifiers are to be told, and the files by which they are. It is written down before, so that it is told at most once.
+fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
         let Some(call) = Call::of(&seen.worker.state) else { continue };
@@ -238,7 +244,7 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Due {
         }
         seen.past.told = call.after(&seen.past.told);
         if report.note(save(layout, seen)).is_some() {
-            due.push((seen.worker.spec.id.clone(), notices));
+            due.push((layout.worker(&seen.worker.spec.id).notice(), notices));
         }
     }
     due

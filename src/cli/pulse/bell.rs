@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{App, print};
+use super::super::{App, print, tick};
+use crate::config::Config;
 use crate::store::file;
 use crate::store::workers::{self, Worker};
 use crate::sys::clock::Deadline;
@@ -60,9 +61,9 @@ impl<'a> Bell<'a> {
         }
     }
 
-    /// Has windows brought in line after a beat: tmux may have come since the last call.
-    pub(super) fn after_beat(&mut self) {
-        self.surface(self.app.layout.surface_lock().exists());
+    /// Has windows brought in line after a beat: tmux may have come since the last call, or the loop asks something.
+    pub(super) fn after_beat(&mut self, config: &Config) {
+        self.surface(self.app.layout.surface_lock().exists() || tick::has_news(self.app, config));
     }
 
     /// Has windows brought in line when somebody calls whom none shows, or at any rate. A line waits for that, so

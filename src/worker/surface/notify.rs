@@ -11,7 +11,7 @@ use super::plan::Call;
 use crate::model::ask::{Ask, visible};
 use crate::model::time::Now;
 use crate::store::file::{self, Keep};
-use crate::store::layout::{Layout, WorkerDir, ask_path};
+use crate::store::layout::{Layout, ask_path};
 use crate::store::workers::Worker;
 use crate::store::{logs, records};
 use crate::sys::proc::{self, Input, Job};
@@ -67,12 +67,12 @@ fn body(layout: &Layout, worker: &Worker, kind: &str, text: &str, options: &[Str
     })
 }
 
-/// Runs the notifiers of a worker's notices side by side and logs how they ended.
+/// Runs the notifiers of notices side by side, each with its own as `file`, and logs how they ended.
 ///
 /// # Errors
 /// When a notice cannot be written, or a child cannot be waited for.
-pub fn send(layout: &Layout, dir: &WorkerDir, notices: &[Notice], reach: &Reach, now: Now) -> Result<()> {
-    let jobs = notices.iter().map(|notice| job(dir, notice, reach)).collect::<Result<Vec<Job>>>()?;
+pub fn send(layout: &Layout, file: &Path, notices: &[Notice], reach: &Reach, now: Now) -> Result<()> {
+    let jobs = notices.iter().map(|notice| job(file, notice, reach)).collect::<Result<Vec<Job>>>()?;
     let ended = proc::run_all(jobs, WIDTH, &Cancel::never()?, None).context("could not run the notifier")?;
     for (notice, ended) in notices.iter().zip(ended) {
         let tail = &ended.stdout[ended.stdout.len().saturating_sub(SAID_BYTES)..];
@@ -89,13 +89,12 @@ pub fn send(layout: &Layout, dir: &WorkerDir, notices: &[Notice], reach: &Reach,
 }
 
 /// A notifier gets the whole environment of whoever started looop: it is the human's own command.
-fn job<'a>(dir: &WorkerDir, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
+fn job<'a>(path: &Path, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
     let cwd = reach.config.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
     let (name, args) = notice.argv.split_first().context("could not run the notifier: it has no name")?;
-    let path = dir.notice();
     // One line, and no line of it is a lone dot or begins with a tilde: mail programs mean something by these.
-    file::write(&path, format!("{}\n", notice.body).as_bytes(), 0o600, Keep::Whole)?;
-    let input = File::open(&path).with_context(|| format!("could not open `{}`", path.display()))?;
+    file::write(path, format!("{}\n", notice.body).as_bytes(), 0o600, Keep::Whole)?;
+    let input = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
     let mut env: Vec<(String, String)> = reach.env.iter().filter(|(key, _)| key != "PATH").cloned().collect();
     env.push(("PATH".to_owned(), reach.path.clone()));
     Ok(Job {

@@ -8,22 +8,23 @@ use looop::model::ask::{Ask, AskKind};
 use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
+use crate::support::profile::{Profile, wait_until};
 
 const EVIL: &str = "$(touch x)`touch y`'; touch z; \"\\\n.\n~!touch x\n<!channel> {{.Env}} \u{1b}]0;t\u{7}";
 
 /// A notifier that appends what it gets to a file, and its arguments to another.
-fn recorder(desk: &Desk, name: &str) -> String {
-    let path = desk.profile.path("bin").join(name);
+fn recorder(profile: &Profile, name: &str) -> String {
+    let path = profile.path("bin").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let dir = desk.profile.path("").display().to_string();
+    let dir = profile.path("").display().to_string();
     let script = format!("#!/bin/sh\ncat >> '{dir}/got'\nprintf '%s\\n' \"$@\" >> '{dir}/args'\necho said\n");
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
-fn got(desk: &Desk) -> Vec<Value> {
-    let text = fs::read_to_string(desk.profile.path("got")).unwrap_or_default();
+fn got(profile: &Profile) -> Vec<Value> {
+    let text = fs::read_to_string(profile.path("got")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -55,10 +56,10 @@ fn each_flag_and_each_ask_is_told_once() {
     let desk = Desk::new("data");
     // Without a server too: a notifier is for a human who is elsewhere.
     desk.tmux(&["kill-server"]);
-    let program = recorder(&desk, "note");
+    let program = recorder(&desk.profile, "note");
     desk.worker("a").change_spec(|spec| spec.notify = vec![program, "--to".to_owned(), "me".to_owned()]);
     desk.surface().ok();
-    assert_eq!(got(&desk), [] as [Value; 0]);
+    assert_eq!(got(&desk.profile), [] as [Value; 0]);
     desk.worker("a").flag(1, EVIL);
     desk.surface().ok();
     desk.surface().ok();
@@ -66,12 +67,12 @@ fn each_flag_and_each_ask_is_told_once() {
         "schema_version": 1, "worker": "a", "goal": null, "kind": "flag", "text": EVIL, "ask": null, "options": [],
         "at": 1_795_218_420_000_i64, "data_dir": desk.data(),
     });
-    assert_eq!(got(&desk), [flag]);
+    assert_eq!(got(&desk.profile), [flag]);
     ask(&desk, "q-1", "Which branch?");
     desk.worker("a").change(|state| state.ask = Some("q-1".parse().unwrap()));
     desk.surface().ok();
     desk.surface().ok();
-    let all = got(&desk);
+    let all = got(&desk.profile);
     assert_eq!(all.len(), 2);
     let last = &all[1];
     assert_eq!((&last["kind"], &last["text"]), (&"ask".into(), &"Which branch?".into()));
@@ -79,10 +80,48 @@ fn each_flag_and_each_ask_is_told_once() {
     assert_eq!(last["at"], 1_795_218_430_000_i64);
     desk.worker("a").unflag();
     desk.surface().ok();
-    assert_eq!(got(&desk).len(), 2);
+    assert_eq!(got(&desk.profile).len(), 2);
     let log = events(&desk);
     assert_eq!(log.len(), 2, "{log:?}");
     assert_eq!((&log[0]["end"], &log[0]["said"]), (&"exit code 0".into(), &"said\n".into()));
+}
+
+/// Who sleeps hears of what the loop asks too, with a pulse and from cron.
+#[test]
+fn what_the_loop_asks_is_told_once() {
+    let run = r#"{"move":"run","argv":["date"],"why":"to know the time"}"#;
+    let ask = r#"{"move":"ask","text":"Which one?","options":["a","b"],"why":"w"}"#;
+    let noop = r#"{"move":"noop","why":"w"}"#;
+    for in_pulse in [false, true] {
+        let profile = Profile::scripted(&[run, ask, noop]);
+        profile.config_more(json!({ "notify": [recorder(&profile, "note")], "interval": "1h" }));
+        let pulse = in_pulse.then(|| profile.spawn(&[]));
+        if pulse.is_none() {
+            profile.looop(&["tick"]).ok();
+            assert_eq!(got(&profile).len(), 1, "it is told when the beat is over");
+            (0..3).for_each(|_| drop(profile.looop(&["tick"]).ok()));
+        }
+        wait_until("both to be told", || got(&profile).len() >= 2 && profile.asked() == 3);
+        if let Some(mut pulse) = pulse {
+            // More beats, each with a look at what is open.
+            profile.goal("more", "goal: more\n");
+            wait_until("one more beat", || profile.asked() == 4);
+            drop(pulse.kill());
+            drop(pulse.wait());
+        }
+        let all = got(&profile);
+        assert_eq!(all.len(), 2, "{all:?}");
+        let open = profile.looop(&["asks", "--json"]).ok().json()["asks"].clone();
+        let ids = |all: &[Value], key: &str| {
+            all.iter()
+                .map(|one| one[key].as_str().unwrap().to_owned())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(ids(&all, "ask"), ids(open.as_array().unwrap(), "id"));
+        assert_eq!((&all[0]["kind"], &all[0]["text"]), (&"approval".into(), &"run: to know the time".into()));
+        assert_eq!((&all[1]["kind"], &all[1]["text"]), (&"ask".into(), &"Which one?".into()));
+        assert_eq!((&all[1]["worker"], &all[1]["options"]), (&Value::Null, &json!(["a", "b"])));
+    }
 }
 
 #[test]
@@ -102,12 +141,12 @@ fn a_notifier_that_cannot_be_told_is_logged_and_not_tried_again() {
 #[test]
 fn what_cannot_be_written_down_is_not_told() {
     let desk = Desk::new("data");
-    let program = recorder(&desk, "note");
+    let program = recorder(&desk.profile, "note");
     desk.worker("a").change_spec(|spec| spec.notify = vec![program]);
     desk.worker("a").flag(1, "help");
     fs::create_dir(desk.data().join("workers/a/surfaced")).unwrap();
     assert_eq!(desk.surface().code, 1);
-    assert_eq!(got(&desk), [] as [Value; 0]);
+    assert_eq!(got(&desk.profile), [] as [Value; 0]);
 }
 
 /// A notifier that hangs does not keep the next call's window from opening.
@@ -137,8 +176,8 @@ fn the_documented_notifiers_stand_hostile_text() {
     for block in blocks {
         let config: Value = serde_json::from_str(block.split("```").next().unwrap()).unwrap();
         let mut desk = Desk::new("data");
-        recorder(&desk, "curl");
-        recorder(&desk, "mail");
+        recorder(&desk.profile, "curl");
+        recorder(&desk.profile, "mail");
         desk.profile.var("SLACK_WEBHOOK", "https://slack.invalid/hook");
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", desk.profile.path("bin").display());
         desk.profile.config_more(json!({ "notify": config["notify"], "path": path }));
@@ -149,7 +188,7 @@ fn the_documented_notifiers_stand_hostile_text() {
         desk.surface().ok();
         let log = events(&desk);
         assert_eq!(log[0]["end"], "exit code 0", "{log:?}");
-        let all = got(&desk);
+        let all = got(&desk.profile);
         assert_eq!(all.len(), 1, "{argv:?}: {all:?}");
         let text = all[0].pointer("/blocks/0/text/text").unwrap_or(&all[0]["text"]).as_str().unwrap();
         assert!(text.ends_with(EVIL), "{text}");

@@ -1,0 +1,77 @@
+//! What the loop itself asks, told to the human's notifier: its questions and the moves that wait for a yes.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::notify::Notice;
+use crate::model::ask::Ask;
+use crate::model::name::Name;
+use crate::model::time::Now;
+use crate::store::file::Keep;
+use crate::store::layout::Layout;
+use crate::store::records;
+
+/// The form of `told.json`.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    /// Open asks of the loop that the notifier was told of.
+    asks: BTreeSet<Name>,
+}
+
+/// Open asks of the loop that the notifier was not told of.
+///
+/// # Errors
+/// When the asks, or what was told, cannot be read: nothing is told then.
+pub fn untold(layout: &Layout, now: Now) -> Result<Vec<Ask>> {
+    let told: Told = records::read_json(&layout.told_asks())?.unwrap_or_default();
+    Ok(open(layout, now)?.into_iter().filter(|ask| !told.asks.contains(&ask.id)).collect())
+}
+
+fn open(layout: &Layout, now: Now) -> Result<Vec<Ask>> {
+    let is_open = |ask: &Ask| ask.worker.is_none() && ask.expires_ms.is_none_or(|until| until > now.unix_ms);
+    let (asks, _) = records::asks(layout)?;
+    Ok(asks
+        .into_values()
+        .filter_map(|(ask, answer)| answer.is_none().then_some(ask))
+        .filter(is_open)
+        .collect())
+}
+
+/// The notices that are due. They are written down as told before, so that each is told at most once.
+///
+/// # Errors
+/// When that cannot be read or written down: nothing is told then.
+pub fn due(layout: &Layout, argv: &[String], now: Now) -> Result<Vec<Notice>> {
+    if argv.is_empty() {
+        return Ok(Vec::new());
+    }
+    let news = untold(layout, now)?;
+    if !news.is_empty() {
+        let asks = open(layout, now)?.into_iter().map(|ask| ask.id).collect();
+        records::write_json(&layout.told_asks(), &Told { asks }, Keep::Whole)?;
+    }
+    Ok(news.iter().map(|ask| notice(layout, argv, ask)).collect())
+}
+
+fn notice(layout: &Layout, argv: &[String], ask: &Ask) -> Notice {
+    let (kind, text) = match &ask.approval {
+        Some(approval) => ("approval", format!("{}: {}", approval.decided.action.tag(), ask.text)),
+        None => ("ask", ask.text.clone()),
+    };
+    let body = json!({
+        "schema_version": 1,
+        "worker": null,
+        "goal": ask.goal,
+        "kind": kind,
+        "text": text,
+        "ask": ask.id,
+        "options": ask.options,
+        "at": ask.created_ms,
+        "data_dir": layout.root().to_string_lossy(),
+    });
+    Notice { argv: argv.to_vec(), body }
+}
