@@ -4,7 +4,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, print};
-use crate::model::charge::{By, dollars, report};
+use crate::model::charge::dollars;
+use crate::model::spend::{By, report};
 use crate::store::ledger;
 
 /// Arguments of `looop cost`.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decision::Move;
 use super::entry::Outcome;
+use super::failing::Class;
 use super::name::Name;
 use super::time::Now;
 use super::world::{Digest, Items};
@@ -250,10 +251,13 @@ pub struct Failure {
     pub beat: String,
     /// When, in milliseconds.
     pub at_ms: i64,
-    /// The class: `timeout`, `crashed`, `empty`, `invalid` and so on.
-    pub class: String,
+    /// What kind of failure it was.
+    pub class: Class,
     /// The cause in words.
     pub why: String,
+    /// When it makes sense to ask again, in milliseconds, where the runner said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at_ms: Option<i64>,
 }
 
 /// The end of the year 9999: no clock tells a later time, and ids of beats that begin there could not go on.

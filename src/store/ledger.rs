@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Keep};
 use super::layout::Layout;
-use crate::model::charge::{Basis, Charge};
+use crate::model::charge::Charge;
 use crate::model::time::Now;
 
 /// The longest month file that is read, in bytes: some three million lines.
@@ -104,7 +104,7 @@ pub fn spent_today(layout: &Layout, now: Now) -> Result<Spent> {
     let today = charges.iter().filter(|charge| charge.day == day);
     Ok(today.fold(Spent::default(), |sum, charge| Spent {
         cost_micros: sum.cost_micros.saturating_add(charge.usage.cost_micros),
-        unmetered: sum.unmetered + u64::from(charge.usage.basis != Basis::Reported),
+        unmetered: sum.unmetered + u64::from(!charge.usage.basis.is_metered()),
     }))
 }
 

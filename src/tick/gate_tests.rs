@@ -178,7 +178,8 @@ impl Loop {
                 let failure = crate::model::beat::Failure {
                     beat: id,
                     at_ms,
-                    class: "crashed".to_owned(),
+                    class: Class::Crashed,
+                    retry_at_ms: None,
                     why: String::new(),
                 };
                 return self.drive(Event::Failed { failure, charge: Some(charge), human });

@@ -106,6 +106,7 @@ fn job<'a>(dir: &WorkerDir, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
         input: Input::File(input),
         keep: proc::Keep::Tail(SAID_BYTES),
         timeout_ms: NOTIFY_MS,
+        sink: None,
         gate: None,
     })
 }
