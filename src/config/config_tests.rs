@@ -178,7 +178,10 @@ fn a_decider_is_found_or_the_choice_is_named() {
         (r#"{"decide":"nosuch"}"#, "could not find the runner `nosuch`"),
         (r#"{"decide":"e","runners":{"e":{"http":"openai","model":"m"}}}"#, "`http` needs a `base_url`"),
         (r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"x","model":"m"}}}"#, "is no address"),
-        (r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"http://x"}}}"#, "`http` needs a `model`"),
+        (
+            r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"http://x"}}}"#,
+            "`http` needs a `model`",
+        ),
         (r#"{"decide":"pi","runners":{"pi":{"price":{"input":-1,"output":1}}}}"#, "runners.pi.price.input"),
         (r#"{"decide":"w","runners":{"w":{"worker":["x"]}}}"#, "it has no `decide` command"),
         (r#"{"decide":"m","runners":{"m":{"decide":["x"],"transient":"("}}}"#, "runners.m.transient"),

@@ -126,6 +126,9 @@ pub struct Inflight {
     pub human: Digest,
     /// The sensors whose change woke the beat.
     pub sensors: Vec<String>,
+    /// What is set aside for it, in millionths of a US dollar: its price, if nobody ever hears what it cost.
+    #[serde(default)]
+    pub reserved_micros: u64,
 }
 
 /// A move that is about to be made, with all that is needed to settle it after a crash.

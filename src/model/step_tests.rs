@@ -38,7 +38,14 @@ fn done() -> Outcome {
 
 fn call(beat: &str, at_ms: i64) -> Inflight {
     let sensors = vec!["ci".to_owned()];
-    Inflight { beat: beat.to_owned(), runner: "pi".to_owned(), at_ms, human: "edits".to_owned(), sensors }
+    Inflight {
+        beat: beat.to_owned(),
+        runner: "pi".to_owned(),
+        at_ms,
+        human: "edits".to_owned(),
+        sensors,
+        reserved_micros: 0,
+    }
 }
 
 fn charge(beat: &str, at: Now) -> Box<Charge> {

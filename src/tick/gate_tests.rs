@@ -159,6 +159,7 @@ impl Loop {
             at_ms: self.now.unix_ms,
             human: seen.human.clone(),
             sensors: seen.sensors.clone(),
+            reserved_micros: 0,
         };
         let charge = Box::new(step::unknown_charge(&call, self.now));
         self.drive(Event::Asking(Box::new(call)));

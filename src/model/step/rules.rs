@@ -76,7 +76,7 @@ pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
         worker: None,
         runner: call.runner.clone(),
         sensors: call.sensors.clone(),
-        usage: Usage::unknown(),
+        usage: Usage::assumed(call.reserved_micros),
     }
 }
 
