@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the environment")]
 
+mod deciders;
 mod explain;
 mod form;
 mod workers;
@@ -21,9 +22,6 @@ use crate::model::name::Name;
 use crate::model::secret::Secrets;
 use crate::model::settings::{Budget, Limits, Rule, Rules, Settings};
 use crate::model::time::parse_ms;
-use crate::runner::Runner;
-use crate::runner::command::Command;
-use crate::runner::pi::Pi;
 use crate::store::file;
 use crate::store::layout::Layout;
 
@@ -315,54 +313,6 @@ fn dollars(usd: Option<f64>, key: &str, path: &Path) -> Result<Option<u64>> {
             path.display()
         ))),
         other => Ok(other.map(|usd| (usd * 1e6).round() as u64)),
-    }
-}
-
-impl Config {
-    /// The runner that decides.
-    ///
-    /// # Errors
-    /// A usage error when the config names one that does not exist.
-    pub fn decider(&self) -> Result<Box<dyn Runner>> {
-        let name = self.decide.as_str();
-        let none = RunnerFile::default();
-        let own = self.runners.get(name);
-        let entry = own.unwrap_or(&none);
-        if let Some(argv) = &entry.decide {
-            return self.command(name, argv, entry);
-        }
-        if name == "pi" {
-            let (model, effort) = (entry.model.clone(), entry.effort.clone());
-            return Ok(Box::new(Pi { model, effort, env: entry.env.clone() }));
-        }
-        let fault = if own.is_some() || KNOWN_RUNNERS.contains(&name) {
-            Fault::usage(format!("could not use the runner `{name}` to decide: it has no `decide` command"))
-        } else {
-            Fault::usage(format!("could not find the runner `{name}`"))
-        };
-        let mut known: Vec<&str> = self.runners.keys().map(String::as_str).chain(["pi"]).collect();
-        known.dedup();
-        let shown = self.path.display();
-        Err(fault
-            .hint(format!("known runners: {}", known.join(", ")))
-            .hint(format!(
-                "add {{\"runners\":{{\"{name}\":{{\"decide\":[\"program\",\"argument\"]}}}}}} to {shown}"
-            ))
-            .into())
-    }
-
-    fn command(&self, name: &str, argv: &[String], entry: &RunnerFile) -> Result<Box<dyn Runner>> {
-        let transient = entry.transient.as_deref().map(regex_lite::Regex::new).transpose();
-        let transient =
-            transient.map_err(|e| usage(format!("could not read runners.{name}.transient: {e}")))?;
-        let cwd = self.path.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
-        Ok(Box::new(Command {
-            name: name.to_owned(),
-            argv: argv.to_vec(),
-            env: entry.env.clone(),
-            transient,
-            cwd,
-        }))
     }
 }
 

@@ -4,7 +4,10 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, print};
-use crate::model::charge::{By, dollars, report};
+use crate::model::charge::{Charge, dollars};
+use crate::model::fault::Fault;
+use crate::model::spend::{By, Row, csv, report, total};
+use crate::model::time::{Now, parse_ms};
 use crate::store::ledger;
 
 /// Arguments of `looop cost`.
@@ -13,12 +16,18 @@ pub struct Args {
     /// The local day, or everything.
     #[arg(value_enum, default_value_t)]
     span: Span,
+    /// From this local day on (2026-11-21), or for so long until now (7d, 12h).
+    #[arg(long, value_name = "DAY|AGE", conflicts_with = "span")]
+    since: Option<String>,
     /// What a row is about.
     #[arg(long, value_enum, default_value_t)]
     by: Key,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Print comma-separated values.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -43,7 +52,7 @@ enum Key {
     Runner,
     /// The model.
     Model,
-    /// The sensor that woke the loop; a beat that several woke counts for each.
+    /// The sensor that woke the loop; a call that several woke counts for each, its price is shared out.
     Sensor,
     /// The beat.
     Beat,
@@ -63,14 +72,65 @@ impl Key {
     }
 }
 
+/// From when on charges count.
+enum From {
+    Everything,
+    /// This local day.
+    Day(String),
+    /// This moment, in milliseconds.
+    Moment(i64, String),
+}
+
+impl From {
+    fn of(args: &Args, now: Now) -> Result<From> {
+        let Some(text) = &args.since else {
+            return Ok(match args.span {
+                Span::Today => From::Day(now.day()),
+                Span::All => From::Everything,
+            });
+        };
+        let is_day =
+            |text: &&String| chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok() && text.len() == 10;
+        if let Some(day) = Some(text).filter(is_day) {
+            return Ok(From::Day(day.clone()));
+        }
+        match parse_ms(text) {
+            Ok(age) => {
+                let at = now.unix_ms.saturating_sub(age);
+                Ok(From::Moment(at, now.at(at).month()))
+            }
+            Err(_) => {
+                let what = format!(
+                    "could not read --since {text:?}: it is no day (2026-11-21) and no age (7d, 12h)"
+                );
+                Err(Fault::usage(what).into())
+            }
+        }
+    }
+
+    fn month(&self) -> &str {
+        match self {
+            From::Everything => "",
+            From::Day(day) => &day[..7],
+            From::Moment(_, month) => month,
+        }
+    }
+
+    fn holds(&self, charge: &Charge) -> bool {
+        match self {
+            From::Everything => true,
+            From::Day(day) => charge.day >= *day,
+            From::Moment(at_ms, _) => charge.at_ms >= *at_ms,
+        }
+    }
+}
+
 /// Prints the report.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
-    let today = app.now.day();
-    let first = if args.span == Span::Today { app.now.month() } else { String::new() };
-    let ledger = ledger::read_from(&app.layout, &first)?;
-    let charges: Vec<_> =
-        ledger.charges.into_iter().filter(|charge| args.span == Span::All || charge.day == today).collect();
-    let rows = report(&charges, args.by.by());
+    let from = From::of(args, app.now)?;
+    let ledger = ledger::read_from(&app.layout, from.month())?;
+    let charges: Vec<_> = ledger.charges.into_iter().filter(|charge| from.holds(charge)).collect();
+    let (rows, total) = (report(&charges, args.by.by()), total(&charges));
     if ledger.bad_lines > 0 {
         print::note(&format!(
             "warning: {} lines of the ledger could not be read and are not counted",
@@ -78,26 +138,81 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         ));
     }
     if args.json {
-        print::json(&envelope("rows", json!(rows)));
-        return Ok(0);
-    }
-    if rows.is_empty() {
+        let mut value = envelope("rows", json!(rows));
+        value["total"] = json!(total);
+        print::json(&value);
+    } else if args.csv {
+        print::raw(csv(&rows).as_bytes());
+    } else if rows.is_empty() {
         print::line("nothing was spent");
-        return Ok(0);
+    } else {
+        print::raw(print::table(&table(&rows, &total, print::stdout_is_tty())).as_bytes());
     }
-    let mut table = vec![["", "calls", "in", "cached", "out", "cost"].map(str::to_owned).to_vec()];
-    table.extend(rows.iter().map(|row| {
-        let unmetered =
-            if row.unmetered > 0 { format!(" + {} unmetered", row.unmetered) } else { String::new() };
-        vec![
-            row.key.clone(),
-            row.calls.to_string(),
-            row.tokens_in.to_string(),
-            row.tokens_cached.to_string(),
-            row.tokens_out.to_string(),
-            format!("{}{unmetered}", dollars(row.cost_micros)),
-        ]
-    }));
-    print::raw(print::table(&table).as_bytes());
     Ok(0)
+}
+
+/// The rows and, where there are several, their sum.
+fn table(rows: &[Row], total: &Row, bars: bool) -> Vec<Vec<String>> {
+    let heads = ["", "calls", "in", "cached", "out", "cost"];
+    let mut table = vec![heads.map(str::to_owned).to_vec()];
+    let dearest = rows.iter().map(|row| row.cost_micros).max().unwrap_or(0);
+    for row in rows {
+        let mut line = cells(row);
+        if bars && dearest > 0 {
+            line.push(bar(row.cost_micros, dearest));
+        }
+        table.push(line);
+    }
+    if rows.len() > 1 {
+        table.push(cells(total));
+    }
+    table
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let cached = match row.cached_percent() {
+        Some(percent) if row.tokens_cached > 0 => format!("{} ({percent} %)", row.tokens_cached),
+        _ => row.tokens_cached.to_string(),
+    };
+    let mut cost = dollars(row.cost_micros);
+    if row.assumed_micros > 0 {
+        cost.push_str(&format!(", {} of it assumed", dollars(row.assumed_micros)));
+    }
+    if row.unmetered > 0 {
+        cost.push_str(&format!(" + {} unmetered", row.unmetered));
+    }
+    vec![
+        crate::model::ask::visible(&row.key, false),
+        row.calls.to_string(),
+        (row.tokens_in.saturating_add(row.tokens_written)).to_string(),
+        cached,
+        row.tokens_out.to_string(),
+        cost,
+    ]
+}
+
+/// How wide the longest bar is.
+const BAR_CELLS: u128 = 20;
+
+fn bar(part: u64, most: u64) -> String {
+    let cells = (u128::from(part) * BAR_CELLS).div_ceil(u128::from(most.max(1)));
+    "\u{2588}".repeat(usize::try_from(cells).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_long_as_its_share() {
+        let lengths = [0, 1, 50, 100].map(|part| bar(part, 100).chars().count());
+        assert_eq!(lengths, [0, 1, 10, 20]);
+        let row =
+            |key: &str, cost_micros| Row { key: key.to_owned(), calls: 1, cost_micros, ..Row::default() };
+        let rows = [row("a", 30_000), row("b\u{1b}[2J", 10_000)];
+        let shown = table(&rows, &row("total", 40_000), true);
+        assert_eq!((shown.len(), shown[1].len(), shown[3].len()), (4, 7, 6));
+        assert!(!shown[2][0].contains('\u{1b}'), "a name from outside draws nothing");
+        assert_eq!(table(&rows[..1], &rows[0], false).len(), 2);
+    }
 }

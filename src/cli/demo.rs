@@ -224,6 +224,7 @@ fn run_quietly(program: PathBuf, args: Vec<String>, env: Vec<(String, String)>, 
         input: proc::Input::Null,
         keep: proc::Keep::Tail(4096),
         timeout_ms: 30_000,
+        sink: None,
         gate: None,
     };
     let ended = proc::run_one(job, &Cancel::never()?, None)?;
@@ -246,6 +247,7 @@ impl Demo {
             input: proc::Input::Null,
             keep: proc::Keep::Tail(64 * 1024),
             timeout_ms: 60_000,
+            sink: None,
             gate: None,
         };
         let ended = proc::run_one(job, &Cancel::on_signals()?, None)?;

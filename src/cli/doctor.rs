@@ -1,17 +1,16 @@
 //! `looop doctor`: what is there, what is not, and how to mend it.
 
+mod runner;
+
 use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, print};
 use crate::config::Config;
-use crate::model::charge::Charge;
 use crate::model::fault::Fault;
-use crate::runner::Call;
 use crate::store::history::History;
-use crate::store::{file, layout, ledger, logs, seed, texts};
+use crate::store::{layout, seed, texts};
 use crate::sys::program;
-use crate::sys::signal::Cancel;
 
 /// Arguments of `looop doctor`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +21,16 @@ pub struct Args {
     /// Ask the runner one real question, which may cost something.
     #[arg(long)]
     ask: bool,
+    /// Look closer at one thing.
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// What is looked at.
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Try a runner that decides: version, login, what keeps it from acting, and one small real decision.
+    Runner(runner::Args),
 }
 
 /// How one thing was found.
@@ -53,11 +62,11 @@ fn from_error(what: &str, error: &anyhow::Error) -> Finding {
     Finding { health: Health::Bad, what: what.to_owned(), found: format!("{error:#}"), fix: hints }
 }
 
-/// How long the runner may take to answer the doctor, in milliseconds.
-const ASK_TIMEOUT_MS: i64 = 60_000;
-
 /// Checks everything; exit 1 when something is bad. Only `--ask` writes: question and cost are kept.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
+    if let Some(What::Runner(runner)) = &args.what {
+        return runner::run(app, runner);
+    }
     let mut found = Vec::new();
     config(app, args, &mut found);
     data_dir(app, &mut found);
@@ -103,6 +112,9 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
         Ok(runner) => runner,
         Err(error) => return found.push(from_error("runner", &error)),
     };
+    if runner.program().is_empty() {
+        return found.push(finding(Health::Good, "runner", format!("{} is an endpoint", runner.name()), &[]));
+    }
     let Some(program) = program::find_program(
         runner.program(),
         &config.settings.path,
@@ -117,41 +129,10 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
     };
     found.push(finding(Health::Good, "runner", format!("{} is {}", runner.name(), program.display()), &[]));
     if args.ask {
-        found.push(match ask(app, &config, runner.as_ref()) {
-            Ok(answer) => finding(Health::Good, "runner answers", answer, &[]),
+        found.push(match runner::ask(app, &config, runner.as_ref()).and_then(runner::Answer::words) {
+            Ok(words) => finding(Health::Good, "runner answers", words, &[]),
             Err(error) => from_error("runner answers", &error),
         });
-    }
-}
-
-fn ask(app: &App, config: &Config, runner: &dyn crate::runner::Runner) -> Result<String> {
-    let question = "Answer with the one word: well";
-    let prompt_file = logs::archive(&app.layout, "doctor", "prompt.md", question.as_bytes())?;
-    file::make_dir(&app.layout.empty_dir())?;
-    let cancel = Cancel::on_signals()?;
-    let mut call = Call {
-        prompt_file,
-        prompt_bytes: question.len(),
-        timeout_ms: ASK_TIMEOUT_MS,
-        empty_dir: app.layout.empty_dir(),
-        path: &config.settings.path,
-        base_env: &config.settings.base_env,
-        full_env: &config.settings.full_env,
-        cancel: &cancel,
-        frame: None,
-    };
-    let asked = runner.decide(&mut call);
-    let usage = match &asked {
-        Ok(reply) => reply.usage.clone(),
-        Err(failed) => failed.usage.clone(),
-    };
-    let (at_ms, day) = (app.now.unix_ms, app.now.day());
-    let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
-    let charge = Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
-    ledger::append(&app.layout, &charge)?;
-    match asked {
-        Ok(reply) => Ok(crate::model::json::clip(&crate::model::ask::visible(reply.text.trim(), false), 80)),
-        Err(failed) => Err(Fault::failed(format!("{}: {}", failed.class.word(), failed.why)).into()),
     }
 }
 

@@ -185,7 +185,10 @@ fn as_text(app: &App, facts: &Facts) -> String {
         );
     }
     if let Some(failure) = &beat.failure {
-        put("failure", style.red(&format!("{}: {}", failure.class, visible(&failure.why, false))));
+        put("failure", style.red(&format!("{}: {}", failure.class.word(), visible(&failure.why, false))));
+        if !failure.class.remedy().is_empty() {
+            put("mend it", failure.class.remedy().to_owned());
+        }
     }
     let unmetered = facts.today.unmetered;
     let more = if unmetered > 0 { format!(" + {unmetered} unmetered calls") } else { String::new() };

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{App, envelope, print};
 use crate::config::Config;
-use crate::model::charge::{Basis, dollars};
+use crate::model::charge::dollars;
 use crate::model::fault::{Fault, Kind};
 use crate::model::json::clip;
 use crate::model::name::Name;
@@ -227,9 +227,9 @@ fn as_json(report: &Report) -> serde_json::Value {
 fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
     let style = app.style;
     let time = clock::now().local().format("%H:%M:%S").to_string();
-    let cost = report.usage.as_ref().map(|usage| match usage.basis {
-        Basis::Reported => format!(" · {}", dollars(usage.cost_micros)),
-        Basis::Estimated | Basis::Unknown => " · unmetered".to_owned(),
+    let cost = report.usage.as_ref().map(|usage| match usage.basis.is_metered() {
+        true => format!(" · {}", dollars(usage.cost_micros)),
+        false => " · unmetered".to_owned(),
     });
     let tail = style.dim(&format!(" ({}{})", human_ms(took_ms), cost.unwrap_or_default()));
     let text = match &report.what {
@@ -254,7 +254,7 @@ fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
         }
         What::Failed(failure) => {
             let why = clip(&crate::model::ask::visible(&failure.why, false), 400);
-            format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class)
+            format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class.word())
         }
         What::Cancelled => format!("{time} {}", style.yellow("interrupted or paused; no move was made")),
     };

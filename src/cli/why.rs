@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{App, envelope, print, tick};
 use crate::model::ask::visible;
-use crate::model::charge::{By, Row, report};
+use crate::model::spend::{By, Row, report};
 use crate::model::time::human_ms;
 use crate::model::world::Context;
 use crate::store::{ledger, records};

@@ -176,10 +176,19 @@ fn a_decider_is_found_or_the_choice_is_named() {
     assert_eq!(loaded(r#"{"runners":{"pi":{"model":"m"}}}"#, &[]).decider().unwrap().program(), "pi");
     let rows = [
         (r#"{"decide":"nosuch"}"#, "could not find the runner `nosuch`"),
-        (r#"{"decide":"gemini"}"#, "it has no `decide` command"),
+        (r#"{"decide":"e","runners":{"e":{"http":"openai","model":"m"}}}"#, "`http` needs a `base_url`"),
+        (r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"x","model":"m"}}}"#, "is no address"),
+        (
+            r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"http://x"}}}"#,
+            "`http` needs a `model`",
+        ),
+        (r#"{"decide":"pi","runners":{"pi":{"price":{"input":-1,"output":1}}}}"#, "runners.pi.price.input"),
         (r#"{"decide":"w","runners":{"w":{"worker":["x"]}}}"#, "it has no `decide` command"),
         (r#"{"decide":"m","runners":{"m":{"decide":["x"],"transient":"("}}}"#, "runners.m.transient"),
     ];
+    let Err(error) = loaded(r#"{"decide":"cluade"}"#, &[]).decider() else { panic!("there is none") };
+    let hints = &error.downcast_ref::<Fault>().unwrap().hints;
+    assert!(hints.contains(&"did you mean `claude`?".to_owned()), "{hints:?}");
     for (text, what) in rows {
         let Err(error) = loaded(text, &[]).decider() else { panic!("{text}") };
         assert!(error.to_string().contains(what), "{text}: {error}");

@@ -82,12 +82,58 @@ pub(super) struct RunnerFile {
     pub(super) model: Option<String>,
     /// How hard it thinks.
     pub(super) effort: Option<String>,
+    /// Further arguments of a built-in runner that decides.
+    pub(super) args: Vec<String>,
     /// The protocol of an endpoint.
-    pub(super) http: Option<String>,
+    pub(super) http: Option<HttpForm>,
     /// The endpoint's address.
     pub(super) base_url: Option<String>,
     /// The path that says whether the endpoint is well.
     pub(super) health: Option<String>,
+    /// The name of the variable that holds the endpoint's key.
+    pub(super) key_env: Option<String>,
+    /// How the endpoint is told that one JSON object is wanted.
+    pub(super) shape: Option<ShapeForm>,
+    /// How long an endpoint may send nothing.
+    pub(super) idle: Option<Span>,
+    /// US dollars for a million tokens.
+    pub(super) price: Option<PriceForm>,
+}
+
+/// What an endpoint speaks.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HttpForm {
+    /// Chat completions.
+    Openai,
+    /// Anthropic's messages.
+    Anthropic,
+}
+
+/// How the form of the answer is asked for.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ShapeForm {
+    /// By the prompt alone.
+    Prompt,
+    /// As some JSON object.
+    JsonObject,
+    /// By the schema of a move.
+    JsonSchema,
+}
+
+/// US dollars for a million tokens.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PriceForm {
+    /// Input.
+    pub(super) input: f64,
+    /// Output.
+    pub(super) output: f64,
+    /// Input read from a cache; as input where absent.
+    pub(super) cached: Option<f64>,
+    /// Input written to a cache; as input where absent.
+    pub(super) written: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decision::Move;
 use super::entry::Outcome;
+use super::failing::Class;
 use super::name::Name;
 use super::time::Now;
 use super::world::{Digest, Items};
@@ -125,6 +126,9 @@ pub struct Inflight {
     pub human: Digest,
     /// The sensors whose change woke the beat.
     pub sensors: Vec<String>,
+    /// What is set aside for it, in millionths of a US dollar: its price, if nobody ever hears what it cost.
+    #[serde(default)]
+    pub reserved_micros: u64,
 }
 
 /// A move that is about to be made, with all that is needed to settle it after a crash.
@@ -250,10 +254,13 @@ pub struct Failure {
     pub beat: String,
     /// When, in milliseconds.
     pub at_ms: i64,
-    /// The class: `timeout`, `crashed`, `empty`, `invalid` and so on.
-    pub class: String,
+    /// What kind of failure it was.
+    pub class: Class,
     /// The cause in words.
     pub why: String,
+    /// When it makes sense to ask again, in milliseconds, where the runner said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at_ms: Option<i64>,
 }
 
 /// The end of the year 9999: no clock tells a later time, and ids of beats that begin there could not go on.

@@ -1,19 +1,30 @@
-//! Pure. Spend: one ledger line per runner call, and the sums over them.
-
-use std::collections::BTreeMap;
+//! Pure. Spend: one ledger line per runner call, and how sure its figures are.
 
 use serde::{Deserialize, Serialize};
 
-/// Where the figures of a charge come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the figures of a charge come from, the surest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
-    /// The runner said so.
+    /// The runner said tokens and price.
     Reported,
-    /// Tokens are counted from bytes (four to a token); the cost is not known and stands as 0.
+    /// The runner said tokens; the price comes from the config or the table in the program.
+    Priced,
+    /// The runner said tokens, and nobody knows their price, which stands as 0.
+    Tokens,
+    /// Tokens are counted from bytes (four to a token); the price is not known and stands as 0.
     Estimated,
-    /// The call was cut off before the runner said anything.
+    /// The call was cut off before the runner said anything; the price is what was reserved for it.
+    Assumed,
+    /// Nothing is known; the price stands as 0.
     Unknown,
+}
+
+impl Basis {
+    /// True where somebody said what the tokens cost.
+    pub fn is_metered(self) -> bool {
+        matches!(self, Basis::Reported | Basis::Priced)
+    }
 }
 
 /// What one runner call used.
@@ -25,14 +36,27 @@ pub struct Usage {
     pub model: Option<String>,
     /// Input tokens that no cache served.
     pub tokens_in: u64,
-    /// Input tokens read from or written to the provider's cache.
+    /// Input tokens read from the provider's cache.
     pub tokens_cached: u64,
+    /// Input tokens written to the provider's cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tokens_written: u64,
     /// Output tokens.
     pub tokens_out: u64,
+    /// Those of the output tokens that were thought and not said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tokens_reasoning: u64,
+    /// Those of all tokens that the program used for purposes of its own: titles, memories, summaries.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tokens_background: u64,
     /// Millionths of a US dollar.
     pub cost_micros: u64,
     /// Where the figures come from.
     pub basis: Basis,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Usage {
@@ -40,30 +64,58 @@ impl Usage {
     pub fn estimate(bytes_in: usize, bytes_out: usize) -> Usage {
         let tokens = |bytes: usize| (bytes as u64).div_ceil(4);
         Usage {
-            model: None,
             tokens_in: tokens(bytes_in),
-            tokens_cached: 0,
             tokens_out: tokens(bytes_out),
-            cost_micros: 0,
             basis: Basis::Estimated,
+            ..Usage::unknown()
         }
     }
 
     /// A call of which nothing is known.
     pub fn unknown() -> Usage {
-        Usage { basis: Basis::Unknown, ..Usage::estimate(0, 0) }
+        Usage {
+            model: None,
+            tokens_in: 0,
+            tokens_cached: 0,
+            tokens_written: 0,
+            tokens_out: 0,
+            tokens_reasoning: 0,
+            tokens_background: 0,
+            cost_micros: 0,
+            basis: Basis::Unknown,
+        }
+    }
+
+    /// A call of which nothing is known, settled with what was reserved for it.
+    pub fn assumed(reserved_micros: u64) -> Usage {
+        match reserved_micros {
+            0 => Usage::unknown(),
+            cost_micros => Usage { cost_micros, basis: Basis::Assumed, ..Usage::unknown() },
+        }
+    }
+
+    /// A call that spent nothing, because nothing was asked.
+    pub fn nothing() -> Usage {
+        Usage { basis: Basis::Reported, ..Usage::unknown() }
+    }
+
+    /// All tokens that went in.
+    pub fn tokens_input(&self) -> u64 {
+        self.tokens_in.saturating_add(self.tokens_cached).saturating_add(self.tokens_written)
     }
 
     /// The sum of two calls of one decision; the less certain basis wins.
     pub fn plus(&self, other: &Usage) -> Usage {
-        let reported = self.basis == Basis::Reported && other.basis == Basis::Reported;
         Usage {
             model: self.model.clone().or_else(|| other.model.clone()),
             tokens_in: self.tokens_in.saturating_add(other.tokens_in),
             tokens_cached: self.tokens_cached.saturating_add(other.tokens_cached),
+            tokens_written: self.tokens_written.saturating_add(other.tokens_written),
             tokens_out: self.tokens_out.saturating_add(other.tokens_out),
+            tokens_reasoning: self.tokens_reasoning.saturating_add(other.tokens_reasoning),
+            tokens_background: self.tokens_background.saturating_add(other.tokens_background),
             cost_micros: self.cost_micros.saturating_add(other.cost_micros),
-            basis: if reported { Basis::Reported } else { Basis::Estimated },
+            basis: self.basis.max(other.basis),
         }
     }
 }
@@ -93,75 +145,6 @@ pub struct Charge {
     pub usage: Usage,
 }
 
-/// What rows of a spend report are grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The local day.
-    Day,
-    /// The goal.
-    Goal,
-    /// The worker.
-    Worker,
-    /// The runner.
-    Runner,
-    /// The model.
-    Model,
-    /// The sensor that woke the beat; a beat that several woke counts for each.
-    Sensor,
-    /// The beat.
-    Beat,
-}
-
-/// One row of a spend report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Row {
-    /// What the row is about.
-    pub key: String,
-    /// Runner calls.
-    pub calls: u64,
-    /// Input tokens.
-    pub tokens_in: u64,
-    /// Cached input tokens.
-    pub tokens_cached: u64,
-    /// Output tokens.
-    pub tokens_out: u64,
-    /// Millionths of a US dollar, of calls whose cost was reported.
-    pub cost_micros: u64,
-    /// Calls whose cost nobody reported.
-    pub unmetered: u64,
-}
-
-/// Sums charges into rows, sorted by key.
-pub fn report(charges: &[Charge], by: By) -> Vec<Row> {
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for charge in charges {
-        for key in keys(charge, by) {
-            let row = rows.entry(key.clone()).or_insert_with(|| Row { key, ..Row::default() });
-            row.calls += 1;
-            row.tokens_in += charge.usage.tokens_in;
-            row.tokens_cached += charge.usage.tokens_cached;
-            row.tokens_out += charge.usage.tokens_out;
-            row.cost_micros += charge.usage.cost_micros;
-            row.unmetered += u64::from(charge.usage.basis != Basis::Reported);
-        }
-    }
-    rows.into_values().collect()
-}
-
-fn keys(charge: &Charge, by: By) -> Vec<String> {
-    let or_none = |text: &Option<String>| vec![text.clone().unwrap_or_else(|| "(none)".to_owned())];
-    match by {
-        By::Day => vec![charge.day.clone()],
-        By::Goal => or_none(&charge.goal),
-        By::Worker => or_none(&charge.worker),
-        By::Runner => vec![charge.runner.clone()],
-        By::Model => or_none(&charge.usage.model),
-        By::Sensor if charge.sensors.is_empty() => vec!["(none)".to_owned()],
-        By::Sensor => charge.sensors.clone(),
-        By::Beat => vec![charge.beat.clone()],
-    }
-}
-
 /// Dollars for humans, from millionths: `$0.0123`.
 pub fn dollars(micros: u64) -> String {
     match micros {
@@ -174,36 +157,6 @@ pub fn dollars(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn charge(day: &str, sensors: &[&str], micros: u64, basis: Basis) -> Charge {
-        Charge {
-            at_ms: 0,
-            day: day.to_owned(),
-            beat: "b".to_owned(),
-            goal: None,
-            worker: None,
-            runner: "pi".to_owned(),
-            sensors: sensors.iter().map(|s| (*s).to_owned()).collect(),
-            usage: Usage { cost_micros: micros, basis, ..Usage::estimate(40, 8) },
-        }
-    }
-
-    #[test]
-    fn rows_sum_and_say_what_is_unmetered() {
-        let all = [
-            charge("d1", &["git", "ci"], 100, Basis::Reported),
-            charge("d1", &["git"], 0, Basis::Estimated),
-            charge("d2", &[], 50, Basis::Reported),
-        ];
-        let days = report(&all, By::Day);
-        assert_eq!(
-            (days[0].key.as_str(), days[0].calls, days[0].cost_micros, days[0].unmetered),
-            ("d1", 2, 100, 1)
-        );
-        let sensors = report(&all, By::Sensor);
-        let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();
-        assert_eq!(calls, [("(none)", 1), ("ci", 1), ("git", 2)]);
-    }
 
     #[test]
     fn the_less_certain_basis_wins() {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use super::*;
+use crate::model::failing::Class;
 
 #[path = "crash_disk_tests.rs"]
 mod disk;
@@ -155,7 +156,13 @@ impl Sim {
         self.disk.point()?;
         self.paid.push(id.clone());
         let charge = charge(&id, at);
-        let failure = Failure { beat: id, at_ms: at.unix_ms, class: "empty".to_owned(), why: "w".to_owned() };
+        let failure = Failure {
+            beat: id,
+            at_ms: at.unix_ms,
+            class: Class::Empty,
+            why: "w".to_owned(),
+            retry_at_ms: None,
+        };
         match reply {
             Reply::Fails => {
                 self.event(&mut beat, Event::Failed { failure, charge: Some(charge), human: String::new() })

@@ -6,6 +6,7 @@ use super::*;
 use crate::model::ask::AskKind;
 use crate::model::beat::{Backoff, LastResult, Nudge, Settled, Started};
 use crate::model::entry;
+use crate::model::failing::Class;
 use crate::model::time::beat_id;
 use crate::model::world::Goal;
 
@@ -37,7 +38,14 @@ fn done() -> Outcome {
 
 fn call(beat: &str, at_ms: i64) -> Inflight {
     let sensors = vec!["ci".to_owned()];
-    Inflight { beat: beat.to_owned(), runner: "pi".to_owned(), at_ms, human: "edits".to_owned(), sensors }
+    Inflight {
+        beat: beat.to_owned(),
+        runner: "pi".to_owned(),
+        at_ms,
+        human: "edits".to_owned(),
+        sensors,
+        reserved_micros: 0,
+    }
 }
 
 fn charge(beat: &str, at: Now) -> Box<Charge> {
@@ -137,8 +145,13 @@ fn failures_count_until_a_decision_succeeds() {
     let nudge = Some(Nudge { set_ms: T0, wait_ms: 30_000, streak: 1 });
     let mut beat = Beat { nudge, baseline: seen("b0", NOW).items, ..asking() };
     for fails in 1..=3 {
-        let failure =
-            Failure { beat: "b1".to_owned(), at_ms: T0 + 5, class: "empty".to_owned(), why: "w".to_owned() };
+        let failure = Failure {
+            beat: "b1".to_owned(),
+            at_ms: T0 + 5,
+            class: Class::Empty,
+            why: "w".to_owned(),
+            retry_at_ms: None,
+        };
         let charge = Some(charge("b1", NOW));
         let failed = Event::Failed { failure: failure.clone(), charge, human: "edits".to_owned() };
         let effects = step(&beat, failed);
@@ -170,7 +183,7 @@ fn a_call_that_was_cut_off_is_a_failure_of_its_own_time() {
     let next = saved(&effects);
     assert_eq!(next.backoff, Some(Backoff { fails: 1, at_ms: T0 + HOUR, human: "edits".to_owned() }));
     let failure = next.failure.unwrap();
-    assert_eq!((failure.beat.as_str(), failure.class.as_str(), next.inflight), ("b1", "cut_off", None));
+    assert_eq!((failure.beat.as_str(), failure.class, next.inflight), ("b1", Class::CutOff, None));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{Call, Class, Failed, Program, Reply, Runner, call_process, last_words};
+use super::{Call, Failed, Program, Reply, Runner, call_process, last_words};
 use crate::model::charge::Usage;
+use crate::model::failing::Class;
 use crate::sys::proc::Exit;
 
 /// A runner from the config.
@@ -31,9 +32,10 @@ impl Runner for Command {
     }
 
     fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
-        let program = Program { argv: &self.argv, allow: &self.env, set: &[], cwd: self.cwd.clone() };
+        let (cwd, input) = (self.cwd.clone(), call.prompt_file.clone());
+        let program = Program { argv: &self.argv, allow: &self.env, set: &[], cwd, input };
         let prompt_bytes = call.prompt_bytes;
-        let ended = call_process(&program, call)?;
+        let ended = call_process(&program, call, None)?;
         let usage = Usage::estimate(prompt_bytes, ended.stdout.len());
         let text = String::from_utf8_lossy(&ended.stdout).into_owned();
         let stderr = ended.stderr;
@@ -48,6 +50,6 @@ impl Runner for Command {
             other => (Class::Crashed, format!("it ended with {}: {}", other.words(), last_words(&stderr))),
         };
         let class = if transient { Class::Transient } else { class };
-        Err(Box::new(Failed { class, why, usage, raw: ended.stdout, stderr }))
+        Err(Box::new(Failed { class, why, retry_at_ms: None, usage, raw: ended.stdout, stderr }))
     }
 }

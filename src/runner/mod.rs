@@ -1,67 +1,39 @@
-//! The edge to LLMs: one call, one reply. Each runner turns its CLI's output into text, usage and error class.
+//! The edge to LLMs: one call, one reply. Each runner turns what comes back into text, usage and error class.
 
+pub mod agent;
+pub mod classify;
 pub mod command;
-pub mod pi;
+pub mod http;
+pub mod read;
+pub mod said;
+pub mod table;
 
 use std::path::PathBuf;
 
 use crate::model::charge::Usage;
-use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+use crate::model::failing::Class;
+use crate::model::time::Now;
+use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep, Sink};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
 /// The most that a runner may print in one call, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
+/// How much of the beginning of a stream of events is kept to be looked at later, in bytes.
+const STREAM_KEPT_BYTES: usize = 4 << 20;
 
-/// What kind of failure a call ended in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// It may work when tried again.
-    Transient,
-    /// A usage limit is reached.
-    Limit,
-    /// The key or login is missing or wrong.
-    Auth,
-    /// The prompt is too long for the model.
-    TooLong,
-    /// The runner ended with an error.
-    Crashed,
-    /// There was no reply.
-    Empty,
-    /// The deadline passed.
-    Timeout,
-    /// It printed more than it may.
-    Flood,
-    /// The program is not there.
-    Missing,
-    /// The human interrupted.
-    Cancelled,
-}
-
-impl Class {
-    /// The class as one word, as it stands in records.
-    pub fn word(self) -> &'static str {
-        match self {
-            Class::Transient => "transient",
-            Class::Limit => "limit",
-            Class::Auth => "auth",
-            Class::TooLong => "too_long",
-            Class::Crashed => "crashed",
-            Class::Empty => "empty",
-            Class::Timeout => "timeout",
-            Class::Flood => "flood",
-            Class::Missing => "missing",
-            Class::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// One call: the prompt lies in a file that becomes the runner's stdin, never one big argument.
+/// One call: the prompt lies in files, never in one big argument.
 pub struct Call<'a> {
-    /// The prompt's file.
+    /// The file of the whole prompt.
     pub prompt_file: PathBuf,
     /// The prompt's length, for an estimate of tokens.
     pub prompt_bytes: usize,
+    /// The file of the prompt's stable part, for a runner that sends it as the system prompt.
+    pub system_file: PathBuf,
+    /// The file of the rest of it.
+    pub user_file: PathBuf,
+    /// The moment of the call.
+    pub now: Now,
     /// The deadline in milliseconds.
     pub timeout_ms: i64,
     /// An empty directory: a decider has no business with files.
@@ -98,12 +70,22 @@ pub struct Failed {
     pub class: Class,
     /// The cause in words.
     pub why: String,
+    /// When it makes sense to ask again, in milliseconds since the epoch, where somebody said so.
+    pub retry_at_ms: Option<i64>,
     /// What it used all the same, as far as it is known.
     pub usage: Usage,
     /// All that it printed.
     pub raw: Vec<u8>,
     /// The end of its stderr.
     pub stderr: Vec<u8>,
+}
+
+impl Failed {
+    /// A failure before anything was asked.
+    pub fn before_asking(class: Class, why: String) -> Box<Failed> {
+        let usage = Usage::unknown();
+        Box::new(Failed { class, why, retry_at_ms: None, usage, raw: Vec::new(), stderr: Vec::new() })
+    }
 }
 
 /// An LLM that is asked for a move. A trait because LLMs are slow and random; the loop is tested with scripted ones.
@@ -117,7 +99,7 @@ pub trait Runner {
     /// [`Failed`] says what kind of failure it was and what it cost.
     fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>>;
 
-    /// The program that it needs on the PATH, for `doctor`.
+    /// The program that it needs on the PATH, for `doctor`; empty for one that needs none.
     fn program(&self) -> &str;
 }
 
@@ -131,24 +113,23 @@ pub struct Program<'a> {
     pub set: &'a [(&'a str, &'a str)],
     /// Where it runs.
     pub cwd: PathBuf,
+    /// What comes on stdin: a file read from its beginning, because some programs look at nothing else.
+    pub input: PathBuf,
 }
 
 /// Runs a runner's process with the prompt on stdin. The ways in which any process can fail are told apart here.
 ///
 /// # Errors
 /// [`Failed`] for a program that is missing, hangs, floods or was interrupted.
-pub fn call_process(program: &Program, call: &mut Call) -> Result<Ended, Box<Failed>> {
-    let failed = |class, why: String| {
-        let usage = Usage::unknown();
-        Box::new(Failed { class, why, usage, raw: Vec::new(), stderr: Vec::new() })
-    };
+pub fn call_process(program: &Program, call: &mut Call, sink: Option<Sink>) -> Result<Ended, Box<Failed>> {
+    let failed = Failed::before_asking;
     let Some((name, args)) = program.argv.split_first() else {
         return Err(failed(Class::Missing, "its argv is empty".to_owned()));
     };
     let Some(path) = program::find_program(name, call.path, &program.cwd) else {
         return Err(failed(Class::Missing, format!("`{name}` is not an executable on the configured PATH")));
     };
-    let input = std::fs::File::open(&call.prompt_file)
+    let input = std::fs::File::open(&program.input)
         .map_err(|e| failed(Class::Crashed, format!("could not read the prompt's file: {e}")))?;
     let allowed = call.full_env.iter().filter(|(key, _)| program.allow.contains(key));
     let set = program.set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -158,10 +139,12 @@ pub fn call_process(program: &Program, call: &mut Call) -> Result<Ended, Box<Fai
         env: call.base_env.iter().chain(allowed).cloned().chain(set).collect(),
         cwd: program.cwd.clone(),
         input: Input::File(input),
-        keep: Keep::All(MAX_OUTPUT_BYTES),
+        keep: if sink.is_some() { Keep::Head(STREAM_KEPT_BYTES) } else { Keep::All(MAX_OUTPUT_BYTES) },
+        sink,
         timeout_ms: call.timeout_ms,
         gate: None,
     };
+    let cap = if job.sink.is_some() { said::MAX_STREAM_BYTES } else { MAX_OUTPUT_BYTES as u64 };
     // The spinner is lent for the length of the call.
     let frame = call.frame.take();
     let ended = match frame {
@@ -179,11 +162,11 @@ pub fn call_process(program: &Program, call: &mut Call) -> Result<Ended, Box<Fai
             let limit = crate::model::time::human_ms(call.timeout_ms);
             (Class::Timeout, format!("`{name}` was still running after {limit}"))
         }
-        Exit::TooMuch => (Class::Flood, format!("`{name}` printed more than {} MiB", MAX_OUTPUT_BYTES >> 20)),
+        Exit::TooMuch => (Class::Flood, format!("`{name}` printed more than {} MiB", cap >> 20)),
         Exit::Cancelled => (Class::Cancelled, "interrupted".to_owned()),
         Exit::NotStarted(why) => (Class::Missing, format!("`{name}` could not be started: {why}")),
     };
-    Err(Box::new(Failed { class, why, usage: Usage::unknown(), raw: ended.stdout, stderr: ended.stderr }))
+    Err(Box::new(Failed { raw: ended.stdout, stderr: ended.stderr, ..*failed(class, why) }))
 }
 
 /// The last line of a runner's stderr, for an error message.

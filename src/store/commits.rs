@@ -254,6 +254,7 @@ pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<(
         input: Input::Null,
         keep: proc::Keep::Tail(4096),
         timeout_ms: GC_TIMEOUT_MS,
+        sink: None,
         gate: None,
     };
     let ended = proc::run_one(job, cancel, None)?;

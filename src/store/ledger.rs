@@ -1,11 +1,13 @@
 //! The spend ledger: one line per runner call in a file per month, and the day's total beside it.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, Keep};
 use super::layout::Layout;
-use crate::model::charge::{Basis, Charge};
+use crate::model::charge::Charge;
 use crate::model::time::Now;
 
 /// The longest month file that is read, in bytes: some three million lines.
@@ -29,6 +31,8 @@ pub struct Month {
 struct Totals {
     day: String,
     spent: Spent,
+    /// The price of each runner's dearest decision of the month.
+    dearest: BTreeMap<String, u64>,
     ledger_bytes: u64,
 }
 
@@ -85,27 +89,46 @@ pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
 /// # Errors
 /// Names the file that could not be read: a budget is never taken for unspent because its ledger is unreadable.
 pub fn spent_today(layout: &Layout, now: Now) -> Result<Spent> {
-    let month = layout.cost().join(format!("{}.jsonl", now.month()));
+    totals(layout, now).map(|totals| totals.spent)
+}
+
+/// The price of this runner's dearest decision of the month of `now`, in millionths of a US dollar: what a call may
+/// cost that nobody has heard of yet. Zero where there was none with a price.
+///
+/// # Errors
+/// As [`spent_today`].
+pub fn dearest(layout: &Layout, runner: &str, now: Now) -> Result<u64> {
+    totals(layout, now).map(|totals| totals.dearest.get(runner).copied().unwrap_or(0))
+}
+
+/// The sums as they stand beside the ledger, or summed up anew where they are of another day or length.
+fn totals(layout: &Layout, now: Now) -> Result<Totals> {
+    let (day, month) = (now.day(), layout.cost().join(format!("{}.jsonl", now.month())));
     let ledger_bytes = match std::fs::metadata(&month) {
         Ok(meta) => meta.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Spent::default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Totals::default()),
         Err(error) => return Err(error).with_context(|| format!("could not read `{}`", month.display())),
     };
     let path = layout.cost().join("totals.json");
-    let known = file::read_text(&path, 4096).ok().flatten().and_then(|text| serde_json::from_str(&text).ok());
-    if let Some(Totals { day, spent, ledger_bytes: length }) = known
-        && day == now.day()
-        && length == ledger_bytes
-    {
-        return Ok(spent);
+    let known = file::read_text(&path, 64 * 1024).ok().flatten();
+    let known: Option<Totals> = known.and_then(|text| serde_json::from_str(&text).ok());
+    if let Some(totals) = known.filter(|totals| totals.day == day && totals.ledger_bytes == ledger_bytes) {
+        return Ok(totals);
     }
-    let charges = read_from(layout, &now.month())?.charges;
-    let day = now.day();
-    let today = charges.iter().filter(|charge| charge.day == day);
-    Ok(today.fold(Spent::default(), |sum, charge| Spent {
-        cost_micros: sum.cost_micros.saturating_add(charge.usage.cost_micros),
-        unmetered: sum.unmetered + u64::from(charge.usage.basis != Basis::Reported),
-    }))
+    let mut totals = Totals { day, ledger_bytes, ..Totals::default() };
+    for charge in read_from(layout, &now.month())?.charges {
+        let usage = &charge.usage;
+        if charge.worker.is_none() && usage.basis.is_metered() {
+            let most = totals.dearest.entry(charge.runner.clone()).or_default();
+            *most = usage.cost_micros.max(*most);
+        }
+        if charge.day == totals.day {
+            let spent = &mut totals.spent;
+            spent.cost_micros = spent.cost_micros.saturating_add(usage.cost_micros);
+            spent.unmetered += u64::from(!usage.basis.is_metered());
+        }
+    }
+    Ok(totals)
 }
 
 /// Writes the day's total beside the ledger, so that the next beat need not sum it up again.
@@ -113,12 +136,10 @@ pub fn spent_today(layout: &Layout, now: Now) -> Result<Spent> {
 /// # Errors
 /// Names the file.
 pub fn save_total(layout: &Layout, now: Now) -> Result<()> {
-    let spent = spent_today(layout, now)?;
-    let month = layout.cost().join(format!("{}.jsonl", now.month()));
-    let ledger_bytes = std::fs::metadata(&month).map(|meta| meta.len()).unwrap_or_default();
-    let totals = Totals { day: now.day(), spent, ledger_bytes };
+    let mut totals = totals(layout, now)?;
+    totals.day = now.day();
     let text = serde_json::to_string(&totals).context("could not write totals as JSON")?;
-    file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, Keep::Whole)
+    file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, file::Keep::Whole)
 }
 
 /// True when the ledger has a charge of this beat, whose call began at `at_ms`.
@@ -148,6 +169,30 @@ mod tests {
             runner: "r".to_owned(),
             sensors: Vec::new(),
             usage: Usage::unknown(),
+        }
+    }
+
+    #[test]
+    fn the_dearest_decision_is_what_a_lost_one_may_have_cost() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        file::make_dir(&layout.cost()).unwrap();
+        let add = |runner: &str, worker: Option<&str>, usage: Usage| {
+            let (runner, worker) = (runner.to_owned(), worker.map(str::to_owned));
+            append(&layout, &Charge { runner, worker, usage, ..charge("b", NOV_30) }).unwrap();
+        };
+        let cost = |cost_micros| Usage { cost_micros, ..Usage::nothing() };
+        add("a", None, cost(30));
+        add("a", None, cost(10));
+        add("a", Some("w"), cost(500));
+        add("a", None, Usage::assumed(900));
+        add("b", None, Usage::estimate(4, 4));
+        for _ in 0..2 {
+            let dearest = ["a", "b", "c"].map(|runner| dearest(&layout, runner, NOV_30).unwrap());
+            assert_eq!(dearest, [30, 0, 0], "an assumed price is no measure of another");
+            let spent = spent_today(&layout, NOV_30).unwrap();
+            assert_eq!((spent.cost_micros, spent.unmetered), (1440, 2));
+            save_total(&layout, NOV_30).unwrap();
         }
     }
 

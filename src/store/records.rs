@@ -14,6 +14,7 @@ use super::{texts, workers};
 use crate::model::ask::{Answer, Ask, Said};
 use crate::model::beat::{Beat, Failure};
 use crate::model::entry;
+use crate::model::failing::Class;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
@@ -47,7 +48,8 @@ pub fn load_beat(layout: &Layout, now: Now) -> Result<(Beat, Option<String>)> {
     beat.failure = Some(Failure {
         beat: beat_id(now.unix_ms),
         at_ms: now.unix_ms,
-        class: "lost".to_owned(),
+        class: Class::Lost,
+        retry_at_ms: None,
         why: "the memory was lost: a move may have been made, in part or in full, of which the journal has no line"
             .to_owned(),
     });

@@ -40,12 +40,17 @@ pub enum Input {
 pub enum Keep {
     /// All, up to so many bytes; a child that prints more is ended.
     All(usize),
+    /// The first so many bytes; what follows is read and dropped.
+    Head(usize),
     /// The last so many bytes of stdout and stderr together.
     Tail(usize),
 }
 
 /// Called with the child's process id before it may begin; an error keeps it from beginning.
 pub type Gate<'a> = Box<dyn FnOnce(u32) -> anyhow::Result<()> + 'a>;
+
+/// Gets each piece of stdout as it comes; false ends the child, as one that printed too much.
+pub type Sink<'a> = Box<dyn FnMut(&[u8]) -> bool + 'a>;
 
 /// One child to run.
 pub struct Job<'a> {
@@ -61,6 +66,8 @@ pub struct Job<'a> {
     pub input: Input,
     /// What is kept of its output.
     pub keep: Keep,
+    /// Who else reads its stdout.
+    pub sink: Option<Sink<'a>>,
     /// Its deadline in milliseconds.
     pub timeout_ms: i64,
     /// A child that waits for one byte on stdin; the gate is called before the byte is sent.
@@ -117,7 +124,7 @@ impl Ended {
     }
 }
 
-struct Live {
+struct Live<'a> {
     index: usize,
     child: Child,
     exited: OwnedFd,
@@ -126,6 +133,7 @@ struct Live {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     keep: Keep,
+    sink: Option<Sink<'a>>,
     deadline: Deadline,
     started: Deadline,
     ending: Option<Exit>,
@@ -199,7 +207,8 @@ pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io
     ended.ok_or_else(|| io::Error::other("no result"))
 }
 
-fn start(index: usize, job: Job) -> Result<Live, Exit> {
+fn start<'a>(index: usize, mut job: Job<'a>) -> Result<Live<'a>, Exit> {
+    let sink = job.sink.take();
     let keep = job.keep;
     let timeout_ms = job.timeout_ms;
     let (child, exited, out, err) = spawn(job)?;
@@ -212,6 +221,7 @@ fn start(index: usize, job: Job) -> Result<Live, Exit> {
         stdout: Vec::new(),
         stderr: Vec::new(),
         keep,
+        sink,
         deadline: Deadline::after_ms(timeout_ms),
         started: Deadline::after_ms(0),
         ending: None,
@@ -256,7 +266,7 @@ fn wait(live: &[Live], cancel: &Cancel, cancelled: bool, frames: bool) -> io::Re
     Ok(ready)
 }
 
-impl Live {
+impl Live<'_> {
     fn kill(&mut self, signal: Signal) {
         // An error means that the group or the child is gone, which is what was wanted. The child is told by
         // itself too, because it may have left its group; it is not reaped yet, so its number is still its own.
@@ -307,7 +317,16 @@ impl Live {
     }
 
     fn take_stdout(&mut self, bytes: &[u8]) {
+        if self.sink.as_mut().is_some_and(|sink| !sink(bytes)) {
+            self.out = None;
+            self.sink = None;
+            return self.end(Exit::TooMuch);
+        }
         match self.keep {
+            Keep::Head(cap) => {
+                let room = cap.saturating_sub(self.stdout.len()).min(bytes.len());
+                self.stdout.extend_from_slice(&bytes[..room]);
+            }
             Keep::Tail(cap) => keep_tail(&mut self.stdout, bytes, cap),
             Keep::All(cap) if self.stdout.len() + bytes.len() > cap => {
                 self.out = None;

@@ -28,7 +28,7 @@ pub(super) fn spawn(job: Job) -> Result<Spawned, Exit> {
         (None, Input::File(file)) => command.stdin(file),
     };
     let (out, err) = match job.keep {
-        Keep::All(_) => {
+        Keep::All(_) | Keep::Head(_) => {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
             (None, None)
         }

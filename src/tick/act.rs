@@ -81,6 +81,7 @@ fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -
         input: Input::Null,
         keep: Keep::Tail(TAIL_BYTES),
         timeout_ms: ctx.settings.limits.run_timeout_ms,
+        sink: None,
         gate: Some(Box::new(gate)),
     };
     let mut ended = proc::run_one(job, ctx.cancel, None)?;

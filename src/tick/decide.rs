@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Ctx, log, prompt};
+use super::prompt::{self, Prompt};
+use super::{Ctx, log};
 use crate::model::beat::Failure;
 use crate::model::charge::Usage;
 use crate::model::decision::{self, Move};
-use crate::runner::{Call, Class, Failed, Reply};
+use crate::model::failing::Class;
+use crate::runner::{Call, Failed, Reply};
 use crate::store::{file, logs};
 
 /// What came of asking.
@@ -22,23 +24,46 @@ pub enum Asked {
     Cancelled(Usage),
 }
 
+/// Where a prompt and its parts lie.
+#[derive(Debug)]
+pub struct Written {
+    whole: PathBuf,
+    /// Its stable part.
+    system: PathBuf,
+    /// The rest.
+    user: PathBuf,
+    bytes: usize,
+}
+
 /// Puts the prompt where the runner reads it. Done before the call is reserved, so that a full disk neither
 /// asks nor counts.
 ///
 /// # Errors
 /// When the prompt cannot be written.
-pub fn write_down(ctx: &mut Ctx, beat: &str, text: &str) -> Result<PathBuf> {
+pub fn write_down(ctx: &mut Ctx, beat: &str, prompt: &Prompt) -> Result<Written> {
     // Only a runner that stands in it needs it, and says so when it is not there.
     log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));
-    logs::archive(ctx.layout, beat, "prompt.md", text.as_bytes())
+    written(ctx, beat, "", &prompt.text, prompt.split)
 }
 
-/// Asks the runner for a move; the prompt lies in the file.
+fn written(ctx: &Ctx, beat: &str, prefix: &str, text: &str, split: usize) -> Result<Written> {
+    let keep =
+        |name: &str, part: &str| logs::archive(ctx.layout, beat, &format!("{prefix}{name}"), part.as_bytes());
+    let (system, user) = text.split_at(split);
+    Ok(Written {
+        whole: keep("prompt.md", text)?,
+        system: keep("system.md", system)?,
+        user: keep("user.md", user)?,
+        bytes: text.len(),
+    })
+}
+
+/// Asks the runner for a move; the prompt lies in files.
 ///
 /// # Errors
 /// When the reply cannot be kept, or a repair cannot be asked for.
-pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str, prompt_file: PathBuf) -> Result<Asked> {
-    let first = match ask(ctx, beat, "", prompt_file, text.len())? {
+pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> Result<Asked> {
+    let first = match ask(ctx, beat, "", asking)? {
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, None)),
     };
@@ -46,9 +71,9 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str, prompt_file: PathBuf) -> 
         Ok(decided) => return Ok(Asked::Move(Box::new(decided), first.usage)),
         Err(error) => error,
     };
-    let again = prompt::repair(text, &first.text, &error);
-    let repair_file = logs::archive(ctx.layout, beat, "repair-prompt.md", again.as_bytes())?;
-    let second = match ask(ctx, beat, "repair-", repair_file, again.len())? {
+    let again = prompt::repair(&prompt.text, &first.text, &error);
+    let repairing = written(ctx, beat, "repair-", &again, prompt.split)?;
+    let second = match ask(ctx, beat, "repair-", repairing)? {
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, Some(first.usage))),
     };
@@ -56,7 +81,7 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, text: &str, prompt_file: PathBuf) -> 
     Ok(match decision::parse_reply(&second.text) {
         Ok(decided) => Asked::Move(Box::new(decided), usage),
         Err(error) => Asked::Failed(
-            failure(ctx, beat, "invalid", &format!("no valid move, twice: {error}")),
+            failure(ctx, beat, Class::Invalid, &format!("no valid move, twice: {error}")),
             Some(usage),
         ),
     })
@@ -70,14 +95,17 @@ pub fn mark(ctx: &Ctx, beat: &str) -> (String, String) {
     ("LOOOP_BEAT".to_owned(), format!("{beat} {}", ctx.layout.root().display()))
 }
 
-fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, prompt_file: PathBuf, prompt_bytes: usize) -> Result<Answer> {
+fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answer> {
     let layout = ctx.layout;
     let empty_dir = layout.empty_dir();
     let mut base_env = ctx.settings.base_env.clone();
     base_env.push(mark(ctx, beat));
     let mut call = Call {
-        prompt_file,
-        prompt_bytes,
+        prompt_file: asking.whole,
+        prompt_bytes: asking.bytes,
+        system_file: asking.system,
+        user_file: asking.user,
+        now: (ctx.clock)(),
         timeout_ms: ctx.settings.limits.decide_timeout_ms,
         empty_dir,
         path: &ctx.settings.path,
@@ -115,17 +143,19 @@ fn no_reply(ctx: &Ctx, beat: &str, failed: Failed, before: Option<Usage>) -> Ask
     if failed.class == Class::Cancelled {
         return Asked::Cancelled(usage);
     }
-    // A program that could not even be started has spent nothing; a call before it has.
-    let spent = if failed.class == Class::Missing { before } else { Some(usage) };
+    // What could not even be asked has spent nothing; a call before it has.
+    let spent = if matches!(failed.class, Class::Missing | Class::Down) { before } else { Some(usage) };
     let why = format!("runner `{}`: {}", ctx.runner.name(), failed.why);
-    Asked::Failed(failure(ctx, beat, failed.class.word(), &why), spent)
+    let failure = Failure { retry_at_ms: failed.retry_at_ms, ..failure(ctx, beat, failed.class, &why) };
+    Asked::Failed(failure, spent)
 }
 
-fn failure(ctx: &Ctx, beat: &str, class: &str, why: &str) -> Failure {
+fn failure(ctx: &Ctx, beat: &str, class: Class, why: &str) -> Failure {
     Failure {
         beat: beat.to_owned(),
         at_ms: (ctx.clock)().unix_ms,
-        class: class.to_owned(),
+        class,
         why: why.to_owned(),
+        retry_at_ms: None,
     }
 }

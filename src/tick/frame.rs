@@ -18,7 +18,7 @@ use crate::model::world::{
     Change, ChangeKind, Context, Frame, Goal, Items, PROMPT_VERSION, Reading, digest_items,
 };
 use crate::store::history::History;
-use crate::store::{layout, logs};
+use crate::store::{layout, ledger, logs};
 
 /// The largest file that is read back from git for a diff or a rebuild, in bytes.
 const MAX_BLOB_BYTES: usize = 16 << 20;
@@ -179,12 +179,15 @@ pub fn seen(
 
 /// The record of a call that is about to be made.
 pub fn call(ctx: &Ctx, seen: &Seen) -> Inflight {
+    let runner = ctx.runner.name();
     Inflight {
         beat: seen.beat.clone(),
-        runner: ctx.runner.name().to_owned(),
+        runner: runner.to_owned(),
         at_ms: seen.at.unix_ms,
         human: seen.human.clone(),
         sensors: seen.sensors.clone(),
+        // A ledger that cannot be read is said where it is read for a budget, or written.
+        reserved_micros: ledger::dearest(ctx.layout, runner, ctx.now).unwrap_or(0),
     }
 }
 

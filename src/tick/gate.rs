@@ -3,16 +3,12 @@
 use serde::Serialize;
 
 use crate::model::beat::{Beat, FLAP_DECAY_MS, Settled};
+use crate::model::failing::Class;
 use crate::model::name::Name;
 use crate::model::settings::Limits;
 use crate::model::step::recent;
 use crate::model::time::{Now, human_ms};
 use crate::model::world::{BudgetState, ChangeKind, Digest, World};
-
-/// The first wait after a failure, in milliseconds; it doubles with each failure in a row.
-const BACKOFF_FIRST_MS: i64 = 15_000;
-/// The longest wait after a failure, in milliseconds.
-const BACKOFF_MAX_MS: i64 = 300_000;
 
 /// What the gate looks at besides the memory.
 #[derive(Clone, Debug)]
@@ -217,8 +213,9 @@ fn rests(beat: &Beat, sensor: &str, now: Now) -> bool {
 
 fn backing_off(beat: &Beat, human: &Digest, now: Now) -> Option<Hold> {
     let backoff = beat.backoff.as_ref()?;
-    let doubled = 1_i64 << backoff.fails.saturating_sub(1).min(20);
-    let wait_ms = (BACKOFF_FIRST_MS * doubled).min(BACKOFF_MAX_MS);
+    let class = beat.failure.as_ref().map_or(Class::Crashed, |failure| failure.class);
+    let until = beat.failure.as_ref().and_then(|failure| failure.retry_at_ms);
+    let wait_ms = class.wait_ms(backoff.fails, until.map(|at| at.saturating_sub(backoff.at_ms)));
     let holds = backoff.human == *human && !now.waited(backoff.at_ms, wait_ms);
     let left_ms = wait_ms.saturating_sub(now.elapsed_ms(backoff.at_ms));
     holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms })

@@ -159,6 +159,7 @@ impl Loop {
             at_ms: self.now.unix_ms,
             human: seen.human.clone(),
             sensors: seen.sensors.clone(),
+            reserved_micros: 0,
         };
         let charge = Box::new(step::unknown_charge(&call, self.now));
         self.drive(Event::Asking(Box::new(call)));
@@ -178,7 +179,8 @@ impl Loop {
                 let failure = crate::model::beat::Failure {
                     beat: id,
                     at_ms,
-                    class: "crashed".to_owned(),
+                    class: Class::Crashed,
+                    retry_at_ms: None,
                     why: String::new(),
                 };
                 return self.drive(Event::Failed { failure, charge: Some(charge), human });

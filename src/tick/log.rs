@@ -339,7 +339,7 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
             ctx,
             "decision_failed",
             &[
-                ("class", f.class.clone().into()),
+                ("class", f.class.word().into()),
                 ("why", f.why.clone().into()),
                 ("beat", f.beat.clone().into()),
             ],

@@ -37,9 +37,9 @@ pub fn tick(ctx: &mut Ctx) -> Result<Report> {
     let commit = log::record_world(ctx, &mut beat, &frame)?;
     let seen = frame::seen(&frame, &sensed, items, &changed, &reasons, &prompt, commit, &beat);
     let id = seen.beat.clone();
-    let asking = decide::write_down(ctx, &id, &prompt.text)?;
+    let asking = decide::write_down(ctx, &id, &prompt)?;
     act::carry_out(ctx, &mut beat, Event::Asking(Box::new(frame::call(ctx, &seen))))?;
-    let asked = decide::one_move(ctx, &id, &prompt.text, asking)?;
+    let asked = decide::one_move(ctx, &id, &prompt, asking)?;
     let event = log::answer(ctx, &beat, &sensed, seen, asked, &prompt);
     act::carry_out(ctx, &mut beat, event)?;
     log::finish(ctx, &mut beat, &sensed, &prompt, &id)

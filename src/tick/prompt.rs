@@ -58,6 +58,8 @@ Norms
 pub struct Prompt {
     /// The text.
     pub text: String,
+    /// Where the part ends that only a human's edit changes, in bytes: norms, schema, playbook and goals.
+    pub split: usize,
     /// What did not fit, one line each; the human is told too.
     pub cuts: Vec<String>,
     /// Goals whose text was cut, so that they must not be written back.
@@ -76,6 +78,7 @@ pub fn render(frame: &Frame) -> Prompt {
     out.heading("PLAYBOOK, written by the human");
     out.prompt_cut_playbook = out.human_text("PLAYBOOK", &frame.playbook, PLAYBOOK_BYTES).0;
     goals(&mut out, frame);
+    let split = out.text.len();
     readings(&mut out, frame);
     own(&mut out, frame);
     history(&mut out, frame);
@@ -99,7 +102,7 @@ pub fn render(frame: &Frame) -> Prompt {
     out.data(&json!({ "time": now.stamp(), "beat": frame.context.beat, "woke": woke }));
     out.text.push_str("\nAnswer with one JSON object: your move.\n");
     let cut_playbook = out.prompt_cut_playbook;
-    Prompt { text: out.text, cuts: out.cuts, cut_goals: out.cut_goals, cut_playbook }
+    Prompt { text: out.text, split, cuts: out.cuts, cut_goals: out.cut_goals, cut_playbook }
 }
 
 /// The prompt of the one repair call: the same prompt, what was answered, and what is wrong with it.

@@ -8,6 +8,7 @@ use super::*;
 use crate::model::ask::Answered;
 use crate::model::beat::{Failure, LastResult};
 use crate::model::entry::Outcome;
+use crate::model::failing::Class;
 use crate::model::json::PathChange;
 use crate::model::schedule::Due;
 use crate::model::time::Now;
@@ -91,7 +92,13 @@ fn saying(text: &str) -> Frame {
         woke: vec![own_words()],
         changes: vec![change(text, text)],
         last: Some(last),
-        failure: Some(Failure { beat: own_words(), at_ms: 1, class: own_words(), why: own_words() }),
+        failure: Some(Failure {
+            beat: own_words(),
+            at_ms: 1,
+            class: Class::Crashed,
+            why: own_words(),
+            retry_at_ms: None,
+        }),
         starving: vec![(name("mine"), 12)],
         flapping: vec![own_words()],
         forced: Some(name("mine")),

@@ -256,6 +256,7 @@ fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header) -> Job<'static> {
         input: Input::Null,
         keep: Keep::All(MAX_OUTPUT_BYTES),
         timeout_ms: header.timeout_ms.unwrap_or(settings.limits.sensor_timeout_ms),
+        sink: None,
         gate: None,
     }
 }

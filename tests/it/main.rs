@@ -21,6 +21,7 @@ mod pulse;
 mod races;
 mod readme;
 mod real_pi;
+mod runners;
 mod secrets;
 mod sense;
 mod speed;

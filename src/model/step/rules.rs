@@ -10,6 +10,7 @@ use crate::model::beat::{
 use crate::model::charge::{Charge, Usage};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::{self, Outcome};
+use crate::model::failing::Class;
 use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::model::world::{Digest, Goal};
@@ -58,8 +59,9 @@ pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<
     let failure = Failure {
         beat: call.beat.clone(),
         at_ms: at.unix_ms,
-        class: "cut_off".to_owned(),
+        class: Class::CutOff,
         why: "the tick ended while the runner was thinking".to_owned(),
+        retry_at_ms: None,
     };
     charged(charge, failed(beat, failure, call.human.clone()))
 }
@@ -74,7 +76,7 @@ pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
         worker: None,
         runner: call.runner.clone(),
         sensors: call.sensors.clone(),
-        usage: Usage::unknown(),
+        usage: Usage::assumed(call.reserved_micros),
     }
 }
 

@@ -157,6 +157,7 @@ impl<'a> Git<'a> {
             input: input.map_or(Input::Null, Input::File),
             keep: Keep::All(MAX_OUTPUT_BYTES),
             timeout_ms: i64::try_from(self.deadline.left().as_millis()).unwrap_or(i64::MAX),
+            sink: None,
             gate: None,
         };
         let ended = proc::run_one(job, self.cancel, None).context("could not run git")?;

@@ -94,10 +94,10 @@ impl Supervisor {
                 let usage = Usage {
                     model,
                     tokens_in,
-                    tokens_cached: 0,
                     tokens_out,
                     cost_micros,
                     basis: Basis::Reported,
+                    ..Usage::unknown()
                 };
                 self.spend(usage)
             }

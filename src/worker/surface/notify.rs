@@ -105,6 +105,7 @@ fn job<'a>(path: &Path, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
         input: Input::File(input),
         keep: proc::Keep::Tail(SAID_BYTES),
         timeout_ms: NOTIFY_MS,
+        sink: None,
         gate: None,
     })
 }

@@ -155,6 +155,7 @@ impl Server {
             input: Input::Null,
             keep: Keep::All(OUTPUT_BYTES),
             timeout_ms: CALL_MS,
+            sink: None,
             gate: None,
         };
         let ended = proc::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;

@@ -1,6 +1,7 @@
 //! What the tests stand on: a data dir of their own, the real program, a scripted runner, a scripted model server, a tmux server.
 
 pub mod claude;
+pub mod codex;
 pub mod desk;
 pub mod model_server;
 pub mod pi;

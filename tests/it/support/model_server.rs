@@ -1,8 +1,12 @@
 //! A scripted model server: the real agent CLI runs in tests with no key and no internet.
 //!
-//! It speaks as much of the Anthropic Messages API as such a CLI uses, streamed or not, over HTTP on the loopback. Each
-//! request gets the next reply of the script, and the last reply repeats. A connection serves one request.
+//! It speaks as much of Anthropic's Messages and of OpenAI's chat completions and responses as such a CLI uses, streamed
+//! or not, over HTTP on the loopback. Each request gets the next reply of the script, and the last reply repeats. A
+//! connection serves one request.
 
+mod forms;
+
+use forms::Form;
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,6 +19,8 @@ use std::time::Duration;
 pub struct Reply {
     act: Act,
     usage: Value,
+    headers: String,
+    is_cut: bool,
 }
 
 #[derive(Clone)]
@@ -22,6 +28,8 @@ enum Act {
     /// The content blocks of a message, and why it stopped.
     Message(Value, &'static str),
     Status(u16, String),
+    Html,
+    Drop,
     Hang,
 }
 
@@ -47,6 +55,28 @@ impl Reply {
         Reply::new(Act::Hang)
     }
 
+    /// A page for humans with status 200, as a gateway with a login sends it.
+    pub fn html() -> Reply {
+        Reply::new(Act::Html)
+    }
+
+    /// The request is read and the connection closed.
+    pub fn drop_connection() -> Reply {
+        Reply::new(Act::Drop)
+    }
+
+    /// The same, but a stream breaks off in its middle.
+    pub fn cut(mut self) -> Reply {
+        self.is_cut = true;
+        self
+    }
+
+    /// The same with one more header.
+    pub fn header(mut self, name: &str, value: &str) -> Reply {
+        self.headers.push_str(&format!("{name}: {value}\r\n"));
+        self
+    }
+
     /// The tokens that a message reports. As in the real API, `input` leaves out what came from the cache.
     pub fn usage(mut self, input: u64, output: u64, cache_read: u64, cache_write: u64) -> Reply {
         self.usage = json!({
@@ -57,7 +87,7 @@ impl Reply {
     }
 
     fn new(act: Act) -> Reply {
-        Reply { act, usage: Value::Null }.usage(100, 20, 0, 0)
+        Reply { act, usage: Value::Null, headers: String::new(), is_cut: false }.usage(100, 20, 0, 0)
     }
 }
 
@@ -174,21 +204,27 @@ impl Shared {
 
     fn serve(&self, stream: &TcpStream) -> io::Result<()> {
         let Some((method, recorded)) = read_request(stream)? else { return Ok(()) };
-        let is_call = method == "POST" && recorded.path.split('?').next() == Some("/v1/messages");
-        let reply = self.record(recorded.clone(), is_call);
-        let Some(reply) = reply else {
-            return respond(stream, 404, "application/json", r#"{"type":"error"}"#);
+        let form = Form::of(&recorded.path).filter(|_| method == "POST");
+        let reply = self.record(recorded.clone(), form.is_some());
+        let (Some(reply), Some(form)) = (reply, form) else {
+            return respond(stream, 404, "application/json", "", r#"{"type":"error"}"#);
         };
-        match reply.act {
+        let answer = |code, kind, body: &str| respond(stream, code, kind, &reply.headers, body);
+        match &reply.act {
             Act::Message(block, stop) if recorded.body["stream"] == true => {
-                let model = &recorded.body["model"];
-                respond(stream, 200, "text/event-stream", &as_events(model, &block, stop, &reply.usage))
+                let events = form.events(&recorded.body["model"], block, stop, &reply.usage);
+                match reply.is_cut {
+                    true => cut_off(stream, &events),
+                    false => answer(200, "text/event-stream", &events),
+                }
             }
             Act::Message(block, stop) => {
-                let message = message(&recorded.body["model"], json!([block]), json!(stop), &reply.usage);
-                respond(stream, 200, "application/json", &message.to_string())
+                let whole = form.whole(&recorded.body["model"], block, stop, &reply.usage);
+                answer(200, "application/json", &whole.to_string())
             }
-            Act::Status(code, body) => respond(stream, code, "application/json", &body),
+            Act::Status(code, body) => answer(*code, "application/json", body),
+            Act::Html => answer(200, "text/html", "<html><body>please log in</body></html>"),
+            Act::Drop => Ok(()),
             Act::Hang => io::copy(&mut &*stream, &mut io::sink()).map(drop),
         }
     }
@@ -234,53 +270,22 @@ fn read_request(stream: &TcpStream) -> io::Result<Option<(String, Recorded)>> {
     Ok(Some((method, Recorded { path, body: json, bytes: length })))
 }
 
-fn respond(mut stream: &TcpStream, code: u16, kind: &str, body: &str) -> io::Result<()> {
+fn respond(mut stream: &TcpStream, code: u16, kind: &str, headers: &str, body: &str) -> io::Result<()> {
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {code} scripted\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {code} scripted\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{headers}connection: close\r\n\r\n{body}"
     )
 }
 
-fn message(model: &Value, content: Value, stop: Value, usage: &Value) -> Value {
-    json!({
-        "id": "msg_1", "type": "message", "role": "assistant", "model": model,
-        "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage,
-    })
-}
-
-/// The same message as the events of a stream. The content comes in two parts, as nothing says it comes in one.
-fn as_events(model: &Value, block: &Value, stop: &str, usage: &Value) -> String {
-    let (start, parts) = match block["text"].as_str() {
-        Some(text) => {
-            let deltas = halves(text).map(|part| json!({"type": "text_delta", "text": part}));
-            (json!({"type": "text", "text": ""}), deltas)
-        }
-        None => {
-            let input = block["input"].to_string();
-            let deltas = halves(&input).map(|part| json!({"type": "input_json_delta", "partial_json": part}));
-            let mut start = block.clone();
-            start["input"] = json!({});
-            (start, deltas)
-        }
-    };
-    let mut events = vec![
-        json!({"type": "message_start", "message": message(model, json!([]), Value::Null, usage)}),
-        json!({"type": "content_block_start", "index": 0, "content_block": start}),
-    ];
-    events.extend(parts.map(|delta| json!({"type": "content_block_delta", "index": 0, "delta": delta})));
-    events.extend([
-        json!({"type": "content_block_stop", "index": 0}),
-        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}),
-        json!({"type": "message_stop"}),
-    ]);
-    let name = |event: &Value| event["type"].as_str().unwrap_or_default().to_owned();
-    events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", name(event))).collect()
-}
-
-fn halves(text: &str) -> [&str; 2] {
-    let middle = text.ceil_char_boundary(text.len() / 2);
-    text.split_at(middle).into()
+/// Sends the first half of a stream in an orderly way and never the rest.
+fn cut_off(mut stream: &TcpStream, events: &str) -> io::Result<()> {
+    let half = events[..events.len() / 2].rfind("\n\n").map_or(0, |end| end + 2);
+    let (part, length) = (&events[..half], half);
+    write!(
+        stream,
+        "HTTP/1.1 200 scripted\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n{length:x}\r\n{part}\r\n0\r\n\r\n"
+    )
 }
 
 /// One request with a client that knows nothing: what comes back, whole.

@@ -1,0 +1,247 @@
+//! `looop doctor runner`: one runner that decides, tried for real.
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::cli::{App, envelope, print};
+use crate::config::Config;
+use crate::model::charge::{Charge, Usage, dollars};
+use crate::model::decision;
+use crate::model::failing::Class;
+use crate::model::fault::Fault;
+use crate::model::price::TABLE_DATE;
+use crate::model::time::human_ms;
+use crate::runner::table::{self, Row};
+use crate::runner::{Call, Runner};
+use crate::store::{file, ledger, logs};
+use crate::sys::clock::Deadline;
+use crate::sys::proc::{self, Input, Job, Keep};
+use crate::sys::program;
+use crate::sys::signal::Cancel;
+
+/// Arguments of `looop doctor runner`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Its name; the one that decides when none is given.
+    name: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long the runner may take to answer the doctor, in milliseconds.
+const ASK_TIMEOUT_MS: i64 = 60_000;
+/// How long a program may take to say its version, in milliseconds.
+const VERSION_TIMEOUT_MS: i64 = 20_000;
+
+/// The stable part of the question: the least that a move needs.
+const SYSTEM: &str =
+    "You decide one move for a control loop. Answer with one JSON object and nothing else.\n";
+/// The rest of it.
+const QUESTION: &str = "Answer with exactly this object: {\"move\":\"noop\",\"why\":\"the doctor asked\"}\n";
+
+/// What a runner answered to the doctor.
+pub(super) struct Answer {
+    took_ms: i64,
+    usage: Usage,
+    /// Whether the reply was a move, or why there is none.
+    said: Result<Result<(), String>, (Class, String)>,
+}
+
+impl Answer {
+    /// The answer in words.
+    pub(super) fn words(self) -> Result<String> {
+        let took = human_ms(self.took_ms);
+        let usage = &self.usage;
+        let price = match usage.basis.is_metered() {
+            true => dollars(usage.cost_micros),
+            false => format!("unmetered (no price is known; the table of {TABLE_DATE} has exact names only)"),
+        };
+        let tokens = format!(
+            "{} tokens in, {} cached, {} out",
+            usage.tokens_in,
+            usage.tokens_cached + usage.tokens_written,
+            usage.tokens_out
+        );
+        match self.said {
+            Ok(Ok(())) => Ok(format!("a valid move in {took}: {tokens}, {price}")),
+            Ok(Err(why)) => Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}")),
+            Err((class, why)) => {
+                let fault = Fault::failed(format!("{} after {took}: {why}", class.word()));
+                let remedy = class.remedy();
+                Err(if remedy.is_empty() { fault } else { fault.hint(remedy) }.into())
+            }
+        }
+    }
+}
+
+/// Asks for one small decision. Question and cost are kept.
+pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Answer> {
+    let whole = format!("{SYSTEM}{QUESTION}");
+    let user_file = logs::archive(&app.layout, "doctor", "user.md", QUESTION.as_bytes())?;
+    let system_file = logs::archive(&app.layout, "doctor", "system.md", SYSTEM.as_bytes())?;
+    let prompt_file = logs::archive(&app.layout, "doctor", "prompt.md", whole.as_bytes())?;
+    file::make_dir(&app.layout.empty_dir())?;
+    let cancel = Cancel::on_signals()?;
+    let mut call = Call {
+        prompt_file,
+        prompt_bytes: whole.len(),
+        system_file,
+        user_file,
+        now: app.now,
+        timeout_ms: ASK_TIMEOUT_MS,
+        empty_dir: app.layout.empty_dir(),
+        path: &config.settings.path,
+        base_env: &config.settings.base_env,
+        full_env: &config.settings.full_env,
+        cancel: &cancel,
+        frame: None,
+    };
+    let started = Deadline::after_ms(0);
+    let asked = runner.decide(&mut call);
+    let took_ms = started.spent_ms();
+    let secrets = &config.settings.secrets;
+    let shown = |text: &str| crate::model::ask::visible(&secrets.redact(text), false);
+    let (usage, said) = match asked {
+        Ok(reply) => {
+            (reply.usage, Ok(decision::parse_reply(&reply.text).map(drop).map_err(|why| shown(&why))))
+        }
+        Err(failed) => (failed.usage.clone(), Err((failed.class, shown(&failed.why)))),
+    };
+    let is_spent = !matches!(said, Err((Class::Missing | Class::Down, _)));
+    if is_spent {
+        let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
+        let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
+        let charge =
+            Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
+        ledger::append(&app.layout, &charge)?;
+    }
+    Ok(Answer { took_ms, usage, said })
+}
+
+/// Tries one runner; exit 1 when it cannot decide.
+pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
+    let config = app.config()?;
+    let name = args.name.as_deref().unwrap_or(&config.decide);
+    let runner = config.decider_named(name)?;
+    let row = table::find(name).filter(|row| row.name == runner.program());
+    let mut lines: Vec<(&str, String)> = vec![("runner", name.to_owned())];
+    let mut is_well = true;
+    if !runner.program().is_empty() {
+        let here = config.path.parent().unwrap_or(&config.path);
+        match program::find_program(runner.program(), &config.settings.path, here) {
+            Some(path) => {
+                lines.push(("program", path.display().to_string()));
+                if let Some(row) = row {
+                    lines.push(("version", version(&config, row, &path, &mut is_well)));
+                }
+            }
+            None => {
+                is_well = false;
+                let path = &config.settings.path;
+                lines.push((
+                    "program",
+                    format!("`{}` is not on the configured PATH ({path})", runner.program()),
+                ));
+            }
+        }
+    }
+    lines.push(("tools", tools(row, runner.as_ref()).to_owned()));
+    if let Some(row) = row {
+        lines.push(("login", login(&config, row)));
+        lines.push(("as a worker, it says that it waits", row.waits.to_owned()));
+    }
+    let answer = ask(app, &config, runner.as_ref())?;
+    let facts = json!({
+        "ok": matches!(answer.said, Ok(Ok(()))) && is_well,
+        "class": answer.said.as_ref().err().map(|(class, _)| class.word()),
+        "took_ms": answer.took_ms,
+        "usage": answer.usage,
+    });
+    is_well &= matches!(answer.said, Ok(Ok(())));
+    match answer.words() {
+        Ok(words) => lines.push(("answers", words)),
+        Err(error) => {
+            lines.push(("answers", format!("no: {error:#}")));
+            let hints = error.downcast_ref::<Fault>().map(|fault| fault.hints.clone()).unwrap_or_default();
+            lines.extend(hints.into_iter().map(|hint| ("fix", hint)));
+        }
+    }
+    if args.json {
+        let said: serde_json::Map<_, _> =
+            lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        print::json(&envelope("runner", json!({ "said": said, "tried": facts })));
+    } else {
+        lines.iter().for_each(|(key, value)| print::line(&format!("{key}: {value}")));
+    }
+    Ok(u8::from(!is_well))
+}
+
+fn tools(row: Option<&Row>, runner: &dyn Runner) -> &'static str {
+    match row {
+        Some(row) => row.hands,
+        None if runner.program().is_empty() => "off: an endpoint is asked for text and has none",
+        None => "not known: it is a command of yours, and looop cannot take its hands away",
+    }
+}
+
+fn login(config: &Config, row: &Row) -> String {
+    let is_set =
+        |key: &&&str| config.settings.full_env.iter().any(|(name, value)| name == **key && !value.is_empty());
+    let set: Vec<&str> = row.keys.iter().filter(is_set).copied().collect();
+    match set.is_empty() {
+        true => format!("none in the environment; what {} keeps itself, if it does", row.name),
+        false => format!("from the environment: {}", set.join(", ")),
+    }
+}
+
+/// What version it says it has, beside the oldest that has all that is needed and the one that was tried.
+fn version(config: &Config, row: &Row, path: &std::path::Path, is_well: &mut bool) -> String {
+    let job = Job {
+        program: path.to_owned(),
+        args: vec!["--version".to_owned()],
+        env: config.settings.base_env.clone(),
+        cwd: std::path::PathBuf::from("/"),
+        input: Input::Null,
+        keep: Keep::Tail(4096),
+        sink: None,
+        timeout_ms: VERSION_TIMEOUT_MS,
+        gate: None,
+    };
+    let ended = Cancel::never().and_then(|cancel| proc::run_one(job, &cancel, None));
+    let said = ended.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();
+    let (major, minor, patch) = row.oldest;
+    let tried =
+        format!("{} was tried, {major}.{minor}.{patch} is the oldest that has what is needed", row.tried);
+    match number(&said) {
+        Some((found, text)) if found < row.oldest => {
+            *is_well = false;
+            format!("{text} is too old: {tried}")
+        }
+        Some((_, text)) => format!("{text}; {tried}"),
+        None => format!("it does not say; {tried}"),
+    }
+}
+
+/// The first number of the form 1.2.3 in a text.
+fn number(text: &str) -> Option<((u32, u32, u32), &str)> {
+    text.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| {
+        let mut parts = word.split('.').map(str::parse);
+        let found = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+        Some((found, word))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn a_version_is_found_in_what_programs_say() {
+        assert_eq!(number("2.1.329 (Claude Code)"), Some(((2, 1, 329), "2.1.329")));
+        assert_eq!(number("codex-cli 0.169.0\n"), Some(((0, 169, 0), "0.169.0")));
+        for none in ["", "none", "1.2", "99999999999.1.1"] {
+            assert_eq!(number(none), None, "{none}");
+        }
+    }
+}

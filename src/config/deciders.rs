@@ -1,0 +1,191 @@
+//! What the config says about runners that decide: a command of the human's, an endpoint, or an agent CLI.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::form::{HttpForm, PriceForm, RunnerFile, ShapeForm};
+use super::{Config, usage};
+use crate::model::fault::Fault;
+use crate::model::price::Price;
+use crate::runner::Runner;
+use crate::runner::agent::Agent;
+use crate::runner::command::Command;
+use crate::runner::http::wire::Shape;
+use crate::runner::http::{Http, IDLE_MS, Protocol};
+use crate::runner::table;
+
+impl Config {
+    /// The runner that decides.
+    ///
+    /// # Errors
+    /// A usage error when the config names one that does not exist or cannot decide.
+    pub fn decider(&self) -> Result<Box<dyn Runner>> {
+        self.decider_named(&self.decide)
+    }
+
+    /// The runner of this name, to decide.
+    ///
+    /// # Errors
+    /// As [`Config::decider`].
+    pub fn decider_named(&self, name: &str) -> Result<Box<dyn Runner>> {
+        let none = RunnerFile::default();
+        let own = self.runners.get(name);
+        let entry = own.unwrap_or(&none);
+        if let Some(argv) = &entry.decide {
+            return self.command(name, argv, entry);
+        }
+        if let Some(form) = entry.http {
+            return self.http(name, form, entry);
+        }
+        if let Some(row) = table::find(name) {
+            return Ok(Box::new(Agent {
+                row,
+                model: entry.model.clone(),
+                effort: entry.effort.clone(),
+                env: entry.env.clone(),
+                args: entry.args.clone(),
+                price: self.price(name, entry.price)?,
+            }));
+        }
+        let shown = self.path.display();
+        let known = self.decider_names();
+        let fault = match own {
+            Some(_) => Fault::usage(format!(
+                "could not use the runner `{name}` to decide: it has no `decide` command and no `http`"
+            )),
+            None => Fault::usage(format!("could not find the runner `{name}`")),
+        };
+        let near = known
+            .iter()
+            .map(|known| (strsim::jaro_winkler(name, known), known))
+            .filter(|(likeness, known)| *likeness > 0.8 && *known != name)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let fault = match near {
+            Some((_, near)) => fault.hint(format!("did you mean `{near}`?")),
+            None => fault,
+        };
+        let entry = format!("{{\"runners\":{{\"{name}\":{{\"decide\":[\"program\",\"argument\"]}}}}}}");
+        Err(fault
+            .hint(format!("known runners: {}", known.join(", ")))
+            .hint(format!("add {entry} to {shown}"))
+            .into())
+    }
+
+    /// The names of all runners that can decide: those of the config, then the built-in ones.
+    pub fn decider_names(&self) -> Vec<String> {
+        let own = self.runners.iter().filter(|(_, entry)| entry.decide.is_some() || entry.http.is_some());
+        let mut names: Vec<String> = own.map(|(name, _)| name.clone()).collect();
+        let built_in = table::ROWS.iter().map(|row| row.name.to_owned());
+        names.extend(built_in.filter(|name| self.runners.get(name).is_none_or(|own| own.decide.is_none())));
+        names
+    }
+
+    fn command(&self, name: &str, argv: &[String], entry: &RunnerFile) -> Result<Box<dyn Runner>> {
+        let transient = entry.transient.as_deref().map(regex_lite::Regex::new).transpose();
+        let transient =
+            transient.map_err(|e| usage(format!("could not read runners.{name}.transient: {e}")))?;
+        let cwd = self.path.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
+        Ok(Box::new(Command {
+            name: name.to_owned(),
+            argv: argv.to_vec(),
+            env: entry.env.clone(),
+            transient,
+            cwd,
+        }))
+    }
+
+    fn http(&self, name: &str, form: HttpForm, entry: &RunnerFile) -> Result<Box<dyn Runner>> {
+        let bad =
+            |what: String| usage(format!("could not use runners.{name} of {}: {what}", self.path.display()));
+        let Some(base_url) = &entry.base_url else { return Err(bad("`http` needs a `base_url`".to_owned())) };
+        check_url(base_url).map_err(|why| bad(format!("base_url {base_url:?} {why}")))?;
+        let Some(model) = &entry.model else { return Err(bad("`http` needs a `model`".to_owned())) };
+        if let Some(health) = entry.health.as_ref().filter(|health| !health.starts_with('/')) {
+            check_url(health).map_err(|why| bad(format!("health {health:?} {why}")))?;
+        }
+        Ok(Box::new(Http {
+            name: name.to_owned(),
+            protocol: match form {
+                HttpForm::Openai => Protocol::Openai,
+                HttpForm::Anthropic => Protocol::Anthropic,
+            },
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            model: model.clone(),
+            effort: entry.effort.clone(),
+            key_env: entry.key_env.clone(),
+            health: entry.health.clone(),
+            shape: entry.shape.map(|shape| match shape {
+                ShapeForm::Prompt => Shape::Prompt,
+                ShapeForm::JsonObject => Shape::Object,
+                ShapeForm::JsonSchema => Shape::Schema,
+            }),
+            idle_ms: entry.idle.map_or(IDLE_MS, |span| span.0),
+            price: self.price(name, entry.price)?,
+        }))
+    }
+
+    fn price(&self, name: &str, form: Option<PriceForm>) -> Result<Option<Price>> {
+        let Some(form) = form else { return Ok(None) };
+        let micros = |usd: f64, key: &str| match usd {
+            _ if (0.0..=1e6).contains(&usd) => Ok((usd * 1e6).round() as u64),
+            _ => Err(usage(format!(
+                "could not use runners.{name}.price.{key}: {usd} is no price in US dollars"
+            ))),
+        };
+        Ok(Some(Price {
+            input: micros(form.input, "input")?,
+            cached: micros(form.cached.unwrap_or(form.input), "cached")?,
+            written: micros(form.written.unwrap_or(form.input), "written")?,
+            output: micros(form.output, "output")?,
+        }))
+    }
+}
+
+/// A base address is `http` or `https`, a host, perhaps a port and a path; no key may hide in it.
+fn check_url(url: &str) -> Result<(), String> {
+    let (scheme, rest) =
+        url.split_once("://").ok_or("is no address: it does not begin with http:// or https://")?;
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("has the scheme {scheme:?}; http and https are possible"));
+    }
+    let host = rest.split('/').next().unwrap_or_default();
+    if host.contains('@') {
+        return Err("has a name or a key in it; name the variable of the key with `key_env`".to_owned());
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+    let is_bad_port = port.is_some_and(|port| port.parse::<u16>().is_err());
+    if host.is_empty() || host.starts_with(':') || !host.chars().all(is_plain) || is_bad_port {
+        return Err("has no host that can be asked".to_owned());
+    }
+    if rest.contains(['?', '#', ' ']) || rest.contains(char::is_control) {
+        return Err("has more than a host and a path".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_url;
+
+    #[test]
+    fn an_address_is_told_from_what_is_none() {
+        for good in ["http://127.0.0.1:8080/v1", "https://api.example.com", "http://[::1]:11434/v1"] {
+            assert_eq!(check_url(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "127.0.0.1:8080",
+            "ftp://x/",
+            "http://",
+            "http://:80/",
+            "https://key@host/v1",
+            "http://host:99999/",
+            "http://a b/",
+            "http://host/v1?key=x",
+        ] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+    }
+}

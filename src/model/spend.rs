@@ -1,0 +1,235 @@
+//! Pure. Reports over the spend ledger: rows that add up to the micro-dollar.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::charge::{Basis, Charge, Usage};
+
+/// What rows of a spend report are grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The local day.
+    Day,
+    /// The goal.
+    Goal,
+    /// The worker.
+    Worker,
+    /// The runner.
+    Runner,
+    /// The model.
+    Model,
+    /// The sensor that woke the beat; a call that several woke counts for each, its tokens and price are shared out.
+    Sensor,
+    /// The beat.
+    Beat,
+}
+
+/// One row of a spend report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Row {
+    /// What the row is about.
+    pub key: String,
+    /// Runner calls.
+    pub calls: u64,
+    /// Input tokens that no cache served.
+    pub tokens_in: u64,
+    /// Input tokens read from a cache.
+    pub tokens_cached: u64,
+    /// Input tokens written to a cache.
+    pub tokens_written: u64,
+    /// Output tokens.
+    pub tokens_out: u64,
+    /// Those of the output tokens that were thought and not said.
+    pub tokens_reasoning: u64,
+    /// Those of all tokens that runners used for purposes of their own.
+    pub tokens_background: u64,
+    /// Millionths of a US dollar.
+    pub cost_micros: u64,
+    /// Those of them that were assumed, because the call was cut off.
+    pub assumed_micros: u64,
+    /// Calls whose price nobody said.
+    pub unmetered: u64,
+}
+
+impl Row {
+    fn add(&mut self, usage: &Usage, share: Share) {
+        let part = |whole: u64| share.of(whole);
+        self.calls += 1;
+        self.tokens_in = self.tokens_in.saturating_add(part(usage.tokens_in));
+        self.tokens_cached = self.tokens_cached.saturating_add(part(usage.tokens_cached));
+        self.tokens_written = self.tokens_written.saturating_add(part(usage.tokens_written));
+        self.tokens_out = self.tokens_out.saturating_add(part(usage.tokens_out));
+        self.tokens_reasoning = self.tokens_reasoning.saturating_add(part(usage.tokens_reasoning));
+        self.tokens_background = self.tokens_background.saturating_add(part(usage.tokens_background));
+        let micros = part(usage.cost_micros);
+        self.cost_micros = self.cost_micros.saturating_add(micros);
+        if usage.basis == Basis::Assumed {
+            self.assumed_micros = self.assumed_micros.saturating_add(micros);
+        }
+        self.unmetered += u64::from(!usage.basis.is_metered());
+    }
+
+    /// How much of the input came from a cache, in percent; none where nothing went in.
+    pub fn cached_percent(&self) -> Option<u64> {
+        let all =
+            u128::from(self.tokens_in) + u128::from(self.tokens_cached) + u128::from(self.tokens_written);
+        (all > 0).then(|| u64::try_from(u128::from(self.tokens_cached) * 100 / all).unwrap_or(100))
+    }
+}
+
+/// One part of a whole that is shared out without a rest.
+#[derive(Clone, Copy)]
+struct Share {
+    index: u64,
+    parts: u64,
+}
+
+impl Share {
+    fn of(self, whole: u64) -> u64 {
+        whole / self.parts + u64::from(self.index < whole % self.parts)
+    }
+}
+
+/// Sums charges into rows, sorted by key.
+pub fn report(charges: &[Charge], by: By) -> Vec<Row> {
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    for charge in charges {
+        let keys = keys(charge, by);
+        let parts = keys.len() as u64;
+        for (index, key) in (0..).zip(keys) {
+            let row = rows.entry(key.clone()).or_insert_with(|| Row { key, ..Row::default() });
+            row.add(&charge.usage, Share { index, parts });
+        }
+    }
+    rows.into_values().collect()
+}
+
+/// All charges as one row.
+pub fn total(charges: &[Charge]) -> Row {
+    let mut row = Row { key: "total".to_owned(), ..Row::default() };
+    charges.iter().for_each(|charge| row.add(&charge.usage, Share { index: 0, parts: 1 }));
+    row
+}
+
+fn keys(charge: &Charge, by: By) -> Vec<String> {
+    let or_none = |text: &Option<String>| vec![text.clone().unwrap_or_else(|| "(none)".to_owned())];
+    match by {
+        By::Day => vec![charge.day.clone()],
+        By::Goal => or_none(&charge.goal),
+        By::Worker => or_none(&charge.worker),
+        By::Runner => vec![charge.runner.clone()],
+        By::Model => or_none(&charge.usage.model),
+        By::Sensor if charge.sensors.is_empty() => vec!["(none)".to_owned()],
+        By::Sensor => charge.sensors.clone(),
+        By::Beat => vec![charge.beat.clone()],
+    }
+}
+
+/// The columns of a report as comma-separated values, in this order.
+const COLUMNS: &str = "key,calls,tokens_in,tokens_cached,tokens_written,tokens_out,tokens_reasoning,\
+                       tokens_background,cost_micros,assumed_micros,unmetered\n";
+
+/// A report as comma-separated values with a heading, as RFC 4180 has it but for the line end.
+pub fn csv(rows: &[Row]) -> String {
+    let mut text = COLUMNS.to_owned();
+    for row in rows {
+        // A spreadsheet takes a text that begins so for a formula, and names of models come from outside.
+        let formula = row.key.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        let key = format!("{}{}", if formula { "'" } else { "" }, row.key);
+        let quoted = key.contains([',', '"', '\n', '\r']);
+        let key = if quoted { format!("\"{}\"", key.replace('"', "\"\"")) } else { key };
+        let figures = [
+            row.calls,
+            row.tokens_in,
+            row.tokens_cached,
+            row.tokens_written,
+            row.tokens_out,
+            row.tokens_reasoning,
+            row.tokens_background,
+            row.cost_micros,
+            row.assumed_micros,
+            row.unmetered,
+        ];
+        text.push_str(&key);
+        figures.iter().for_each(|figure| text.push_str(&format!(",{figure}")));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn charge(day: &str, sensors: &[&str], micros: u64, basis: Basis) -> Charge {
+        Charge {
+            at_ms: 0,
+            day: day.to_owned(),
+            beat: "b".to_owned(),
+            goal: None,
+            worker: None,
+            runner: "pi".to_owned(),
+            sensors: sensors.iter().map(|s| (*s).to_owned()).collect(),
+            usage: Usage { cost_micros: micros, basis, ..Usage::estimate(40, 8) },
+        }
+    }
+
+    #[test]
+    fn rows_sum_and_say_what_is_unmetered() {
+        let all = [
+            charge("d1", &["git", "ci"], 100, Basis::Reported),
+            charge("d1", &["git"], 0, Basis::Estimated),
+            charge("d2", &[], 50, Basis::Priced),
+            charge("d3", &[], 7, Basis::Assumed),
+        ];
+        let days = report(&all, By::Day);
+        assert_eq!(
+            (days[0].key.as_str(), days[0].calls, days[0].cost_micros, days[0].unmetered),
+            ("d1", 2, 100, 1)
+        );
+        assert_eq!((days[1].unmetered, days[2].unmetered, days[2].assumed_micros), (0, 1, 7));
+        let sensors = report(&all, By::Sensor);
+        let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();
+        assert_eq!(calls, [("(none)", 2), ("ci", 1), ("git", 2)]);
+        assert_eq!(sensors[1].cost_micros + sensors[2].cost_micros, 100, "shared out, not counted twice");
+    }
+
+    #[test]
+    fn the_cached_share_is_of_all_input() {
+        let row = Row { tokens_in: 10, tokens_cached: 80, tokens_written: 10, ..Row::default() };
+        assert_eq!((row.cached_percent(), Row::default().cached_percent()), (Some(80), None));
+    }
+
+    #[test]
+    fn a_hostile_key_stays_one_field() {
+        let row = Row { key: "=cmd(\"x\"),\ny".to_owned(), calls: 1, ..Row::default() };
+        let text = csv(&[row]);
+        assert!(text.contains("\n\"'=cmd(\"\"x\"\"),\ny\",1,0,"), "{text}");
+        assert_eq!(COLUMNS.matches(',').count(), 10);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_add_up_to_the_total_whatever_they_are_grouped_by(
+            all in proptest::collection::vec((0_u64..1 << 40, 0_usize..5, 0_u64..1000), 0..40),
+        ) {
+            let names = ["a", "b", "c", "d"];
+            let charges: Vec<Charge> = all
+                .iter()
+                .map(|(micros, sensors, tokens)| {
+                    let mut one = charge("d", &names[..*sensors], *micros, Basis::Reported);
+                    one.usage.tokens_out = *tokens;
+                    one
+                })
+                .collect();
+            let whole = total(&charges);
+            for by in [By::Day, By::Goal, By::Sensor, By::Model, By::Beat, By::Runner, By::Worker] {
+                let rows = report(&charges, by);
+                prop_assert_eq!(rows.iter().map(|r| r.cost_micros).sum::<u64>(), whole.cost_micros);
+                prop_assert_eq!(rows.iter().map(|r| r.tokens_out).sum::<u64>(), whole.tokens_out);
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Pure. What kind of failure an error message of a model, a provider or an agent CLI tells of.
+
+use crate::model::failing::Class;
+
+/// Statuses that mean something when they stand in a message.
+const STATUSES: [u16; 11] = [401, 402, 403, 404, 408, 413, 429, 500, 502, 503, 504];
+/// What Anthropic's service answers with when it is overloaded.
+const OVERLOADED: u16 = 529;
+
+const TOO_LONG: [&str; 8] = [
+    "too long",
+    "too large for",
+    "context length",
+    "maximum context",
+    "context_length",
+    "context window",
+    "context size",
+    "exceeds the model's",
+];
+const LIMIT: [&str; 8] = [
+    "quota",
+    "usage limit",
+    "usage_limit",
+    "billing",
+    "credit balance",
+    "spend limit",
+    "limit reached",
+    "hit your limit",
+];
+const REFUSED: [&str; 5] =
+    ["usage policy", "content policy", "content_filter", "content management policy", "refusal"];
+const AUTH: [&str; 11] = [
+    "authentication",
+    "api key",
+    "api_key",
+    "authenticated",
+    "unauthorized",
+    "permission denied",
+    "permission_denied",
+    "invalid bearer",
+    "not logged in",
+    "please run /login",
+    "no auth",
+];
+const TRANSIENT: [&str; 23] = [
+    "rate_limit",
+    "rate limit",
+    "rate-limit",
+    "resource_exhausted",
+    "overloaded",
+    "connection",
+    "timed out",
+    "timeout",
+    "fetch failed",
+    "disconnected",
+    "stream ended",
+    "ended before",
+    "stream closed",
+    "incomplete json",
+    "econn",
+    "enotfound",
+    "eai_again",
+    "socket hang up",
+    "terminated",
+    "temporar",
+    "high demand",
+    "network error",
+    "error sending request",
+];
+
+/// The class of an error by its words.
+pub fn by_words(why: &str) -> Class {
+    let lower = why.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if has(&TOO_LONG) {
+        return Class::TooLong;
+    }
+    if has(&LIMIT) {
+        return Class::Limit;
+    }
+    if has(&REFUSED) {
+        return Class::Refused;
+    }
+    if let Some(class) = status_in(&lower).and_then(by_status) {
+        return class;
+    }
+    match () {
+        () if has(&AUTH) => Class::Auth,
+        () if has(&TRANSIENT) => Class::Transient,
+        () => Class::Crashed,
+    }
+}
+
+/// The class of an HTTP status; none where the words of the body have to tell.
+pub fn by_status(status: u16) -> Option<Class> {
+    match status {
+        401 | 403 => Some(Class::Auth),
+        402 => Some(Class::Limit),
+        413 => Some(Class::TooLong),
+        408 | 425 | 429 | 500..=504 | OVERLOADED => Some(Class::Transient),
+        _ => None,
+    }
+}
+
+/// The first number in a message that can only be a status.
+fn status_in(text: &str) -> Option<u16> {
+    let numbers = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| word.len() == 3);
+    numbers.filter_map(|word| word.parse().ok()).find(|n| STATUSES.contains(n) || *n == OVERLOADED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_their_class() {
+        let rows = [
+            ("429 {\"type\":\"rate_limit_error\"}", Class::Transient),
+            ("500 internal", Class::Transient),
+            ("API Error: Request rejected (429) · slow down", Class::Transient),
+            ("exceeded retry limit, last status: 429 Too Many Requests, request id: x", Class::Transient),
+            (
+                "unexpected status 401 Unauthorized: invalid x-api-key, url: http://127.0.0.1:42537/v1",
+                Class::Auth,
+            ),
+            ("401 {\"type\":\"authentication_error\"}", Class::Auth),
+            ("400 prompt is too long: 210000 tokens", Class::TooLong),
+            ("the request exceeds the available context size (4096 tokens)", Class::TooLong),
+            ("You have hit your usage limit", Class::Limit),
+            ("429 You exceeded your current quota", Class::Limit),
+            ("Your credit balance is too low", Class::Limit),
+            ("Model is ambiguous. No matching provider is authenticated", Class::Auth),
+            (
+                "stream disconnected before completion: stream closed before response.completed",
+                Class::Transient,
+            ),
+            ("Connection dropped (ECONNRESET)", Class::Transient),
+            ("We’re currently experiencing high demand, which may cause temporary errors.", Class::Transient),
+            ("Anthropic stream ended before message_stop", Class::Transient),
+            ("The response was filtered: content_filter", Class::Refused),
+            ("model port 52901 is unknown", Class::Crashed),
+            ("something else", Class::Crashed),
+        ];
+        for (why, class) in rows {
+            assert_eq!(by_words(why), class, "{why}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The runner `http`: a model endpoint, asked directly. Chat completions as OpenAI has them, or Anthropic's messages.
+//!
+//! # Guarantees
+//! A request is sent again only where the first one was answered with a status that says so, or where no connection
+//! came about: never after a part of an answer, which may have been paid for. The key is read from the environment.
+
+mod link;
+mod talk;
+pub mod wire;
+
+use std::hash::{BuildHasher, Hasher};
+
+use wire::{Ask, Shape};
+
+use super::said::Said;
+use super::{Call, Failed, Reply, Runner, classify};
+use crate::model::charge::{Basis, Usage};
+use crate::model::failing::{Class, reset_at_ms};
+use crate::model::price::Price;
+use crate::sys::clock::Deadline;
+
+/// How often a request is sent at the most.
+const TRIES: u32 = 3;
+/// The first wait between two tries, in milliseconds; it doubles, and up to half of it is added by chance.
+const RETRY_MS: i64 = 500;
+/// The longest wait between two tries, in milliseconds. What has to wait longer is left to the next beat.
+const RETRY_LONGEST_MS: i64 = 15_000;
+
+/// What an endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Chat completions: OpenAI, llama-server, Ollama, vLLM, LM Studio and most others.
+    Openai,
+    /// Anthropic's messages.
+    Anthropic,
+}
+
+/// An endpoint from the config.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Its name in the config.
+    pub name: String,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Its address, without a slash at the end.
+    pub base_url: String,
+    /// The model.
+    pub model: String,
+    /// How hard it thinks.
+    pub effort: Option<String>,
+    /// The variable that holds the key; none: it needs none.
+    pub key_env: Option<String>,
+    /// The path, or address, that says whether it is up; none: it is not asked.
+    pub health: Option<String>,
+    /// How the form of the answer is asked for; none: as an object, and by the prompt alone where that is refused.
+    pub shape: Option<Shape>,
+    /// How long nothing may come, in milliseconds.
+    pub idle_ms: i64,
+    /// What its tokens cost; none: as the table says.
+    pub price: Option<Price>,
+}
+
+/// What came of one request.
+enum Tried {
+    Answer(Said, Vec<u8>),
+    /// A status that is no success, what stands in its body, and how long to wait.
+    Refused {
+        status: u16,
+        body: String,
+        retry_after: Option<String>,
+    },
+    /// No answer, and whether the endpoint may have begun one.
+    Broken {
+        class: Class,
+        why: String,
+        begun: bool,
+        usage: Usage,
+    },
+}
+
+impl Runner for Http {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn program(&self) -> &str {
+        ""
+    }
+
+    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+        let deadline = Deadline::after_ms(call.timeout_ms);
+        self.is_up(call)?;
+        let (system, user) = (&read(&call.system_file)?, &read(&call.user_file)?);
+        let mut shape = self.shape.unwrap_or(match self.protocol {
+            Protocol::Openai => Shape::Object,
+            Protocol::Anthropic => Shape::Prompt,
+        });
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (model, effort) = (self.model.as_str(), self.effort.as_deref());
+            let body = wire::body(self.protocol, &Ask { model, system, user, effort, shape })
+                .map_err(|error| Failed::before_asking(Class::Crashed, error.to_string()))?;
+            let tried = self.try_once(call, body, &deadline)?;
+            let wait_ms = match &tried {
+                Tried::Answer(..) => None,
+                // Some know no JSON mode, or another one: nothing was paid for, and the prompt says the form too.
+                Tried::Refused { status: 400 | 422, body, .. }
+                    if self.shape.is_none() && shape != Shape::Prompt && body.contains("response_format") =>
+                {
+                    shape = Shape::Prompt;
+                    Some(0)
+                }
+                Tried::Refused { status, body, retry_after } => {
+                    let is_passing = self.class(*status, body) == Class::Transient && tries < TRIES;
+                    is_passing.then(|| retry_ms(retry_after.as_deref(), tries)).flatten()
+                }
+                Tried::Broken { class, begun, .. } => {
+                    let is_passing = *class == Class::Transient && !begun && tries < TRIES;
+                    is_passing.then(|| retry_ms(None, tries)).flatten()
+                }
+            };
+            let Some(wait_ms) = wait_ms.filter(|wait| *wait < deadline.left().as_millis() as i64) else {
+                return self.judge(tried, call);
+            };
+            self.wait(call, wait_ms)?;
+        }
+    }
+}
+
+impl Http {
+    fn class(&self, status: u16, body: &str) -> Class {
+        let by_words = classify::by_words(body);
+        match by_words {
+            Class::TooLong | Class::Limit | Class::Refused if status < 500 => by_words,
+            _ => classify::by_status(status).unwrap_or(Class::Crashed),
+        }
+    }
+
+    fn judge(&self, tried: Tried, call: &Call) -> Result<Reply, Box<Failed>> {
+        match tried {
+            Tried::Answer(said, raw) => {
+                let usage = self.priced(said.usage, call.prompt_bytes, said.text.len());
+                let stderr = Vec::new();
+                match said.trouble {
+                    Some(trouble) => Err(Box::new(Failed {
+                        retry_at_ms: None,
+                        class: trouble.class,
+                        why: trouble.why,
+                        usage,
+                        raw,
+                        stderr,
+                    })),
+                    None if said.text.trim().is_empty() => {
+                        let (class, why) = (Class::Empty, "the model answered with nothing".to_owned());
+                        Err(Box::new(Failed { class, why, retry_at_ms: None, usage, raw, stderr }))
+                    }
+                    None => Ok(Reply { text: said.text, usage, raw, stderr }),
+                }
+            }
+            Tried::Refused { status, body, retry_after } => {
+                let class = self.class(status, &body);
+                let words =
+                    crate::model::json::clip(&crate::model::ask::visible(&message_of(&body), false), 400);
+                let said_ms =
+                    retry_after.as_deref().and_then(seconds_ms).map(|ms| call.now.unix_ms.saturating_add(ms));
+                let retry_at_ms = match class {
+                    Class::Limit => said_ms.or_else(|| reset_at_ms(&body, call.now)),
+                    Class::Transient => said_ms,
+                    _ => None,
+                };
+                let why = format!("{status} from {}: {words}", self.call_url());
+                // An error of the endpoint costs nothing at any provider.
+                let usage = Usage { model: Some(self.model.clone()), ..Usage::nothing() };
+                Err(Box::new(Failed {
+                    class,
+                    why,
+                    retry_at_ms,
+                    usage,
+                    raw: body.into_bytes(),
+                    stderr: Vec::new(),
+                }))
+            }
+            Tried::Broken { class, why, usage, .. } => {
+                let usage = self.priced(usage, call.prompt_bytes, 0);
+                Err(Box::new(Failed {
+                    usage,
+                    ..*Failed::before_asking(class, format!("{}: {why}", self.call_url()))
+                }))
+            }
+        }
+    }
+
+    /// The usage with its price, where the endpoint did not say one; estimated where it did not even count.
+    fn priced(&self, mut usage: Usage, bytes_in: usize, bytes_out: usize) -> Usage {
+        if usage.basis == Basis::Unknown {
+            usage = Usage { model: usage.model, ..Usage::estimate(bytes_in, bytes_out) };
+        }
+        usage.model = usage.model.or_else(|| Some(self.model.clone()));
+        if usage.basis == Basis::Tokens {
+            let known =
+                || [&self.model, usage.model.as_ref()?].into_iter().find_map(|name| Price::known(name));
+            if let Some(price) = self.price.or_else(known) {
+                (usage.cost_micros, usage.basis) = (price.of(&usage), Basis::Priced);
+            }
+        }
+        usage
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<String, Box<Failed>> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failed::before_asking(Class::Crashed, format!("could not read a part of the prompt: {error}"))
+    })
+}
+
+/// How long to wait before the next try; none when that is for the next beat.
+fn retry_ms(retry_after: Option<&str>, tries: u32) -> Option<i64> {
+    let usual = RETRY_MS << tries.saturating_sub(1).min(8);
+    // Each hasher of the standard library is seeded by chance.
+    let chance = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let jitter = (chance % (usual as u64 / 2 + 1)) as i64;
+    let wait = match retry_after.and_then(seconds_ms) {
+        Some(told) => told.saturating_add(jitter / 4),
+        None => usual + jitter,
+    };
+    (wait <= RETRY_LONGEST_MS).then_some(wait)
+}
+
+fn seconds_ms(text: &str) -> Option<i64> {
+    let seconds: f64 = text.trim().parse().ok()?;
+    (0.0..1e7).contains(&seconds).then(|| (seconds * 1000.0).ceil() as i64)
+}
+
+/// The message of an error's body, or the body itself.
+fn message_of(body: &str) -> String {
+    let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let places = [&json["error"]["message"], &json["error"], &json["message"]];
+    places.iter().find_map(|place| place.as_str()).unwrap_or(body.trim()).to_owned()
+}
+
+/// The default of [`Http::idle_ms`]: a model that thinks long before its first word is not taken for dead.
+pub const IDLE_MS: i64 = 120_000;

@@ -1,0 +1,197 @@
+//! Talking to an endpoint: is it up, one request, and an eye on the human meanwhile.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use super::link::{self, Event, Request};
+use super::wire::Reading;
+use super::{Http, Protocol, Tried};
+use crate::model::charge::Usage;
+use crate::model::failing::Class;
+use crate::runner::{Call, Failed, MAX_OUTPUT_BYTES};
+use crate::sys::clock::Deadline;
+use crate::sys::spawn::pause_ms;
+
+/// How long the check of its health may take, in milliseconds.
+const HEALTH_MS: u64 = 5_000;
+/// How often an interruption is looked for, in milliseconds.
+const LOOK_MS: u64 = 50;
+/// How much of an error's body is read, in bytes.
+const ERROR_BYTES: usize = 64 * 1024;
+
+impl Http {
+    /// The address of a path below the base.
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base_url)
+    }
+
+    pub(super) fn call_url(&self) -> String {
+        match self.protocol {
+            Protocol::Openai => self.url("/chat/completions"),
+            Protocol::Anthropic if self.base_url.ends_with("/v1") => self.url("/messages"),
+            Protocol::Anthropic => self.url("/v1/messages"),
+        }
+    }
+
+    pub(super) fn headers(&self, call: &Call) -> Result<Vec<(&'static str, String)>, Box<Failed>> {
+        let mut headers = vec![("content-type", "application/json".to_owned())];
+        if self.protocol == Protocol::Anthropic {
+            headers.push(("anthropic-version", "2023-06-01".to_owned()));
+        }
+        if let Some(name) = &self.key_env {
+            let set = call.full_env.iter().find(|(key, value)| key == name && !value.trim().is_empty());
+            let Some((_, key)) = set else {
+                let why = format!(
+                    "the variable {name} is not set, and the key of `{}` is looked for there",
+                    self.name
+                );
+                let usage = Usage::nothing();
+                return Err(Box::new(Failed { usage, ..*Failed::before_asking(Class::Auth, why) }));
+            };
+            headers.push(match self.protocol {
+                Protocol::Openai => ("authorization", format!("Bearer {}", key.trim())),
+                Protocol::Anthropic => ("x-api-key", key.trim().to_owned()),
+            });
+        }
+        Ok(headers)
+    }
+
+    /// Asks the endpoint whether it is up. Any answer but an error of its own is good: a path that it does not know
+    /// shows as well that it is there.
+    pub(super) fn is_up(&self, call: &mut Call) -> Result<(), Box<Failed>> {
+        let Some(health) = &self.health else { return Ok(()) };
+        // A path stands beside the API, not below it.
+        let url = match health.starts_with('/') {
+            true => format!("{}{health}", origin(&self.base_url)),
+            false => health.clone(),
+        };
+        let limit = Duration::from_millis(HEALTH_MS);
+        let request =
+            Request { url: url.clone(), headers: Vec::new(), body: None, deadline: limit, idle: limit };
+        let down = |why: String| Failed::before_asking(Class::Down, format!("{url} is down: {why}"));
+        let events = link::send(request);
+        match self.next(call, &events)? {
+            Event::Head { status: 200..=499, .. } => Ok(()),
+            Event::Head { status, .. } => Err(down(format!("it answered with {status}"))),
+            Event::Broken(_, why) => Err(down(why)),
+            Event::Piece(_) | Event::End => Err(down("it said nothing".to_owned())),
+        }
+    }
+
+    /// The next event, with an eye on the human.
+    fn next(&self, call: &mut Call, events: &Receiver<Event>) -> Result<Event, Box<Failed>> {
+        loop {
+            match events.recv_timeout(Duration::from_millis(LOOK_MS)) {
+                Ok(event) => return Ok(event),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(Event::Broken(Class::Transient, "the connection is gone".to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(call)?,
+            }
+        }
+    }
+
+    fn look(&self, call: &mut Call) -> Result<(), Box<Failed>> {
+        if let Some(frame) = call.frame.as_mut() {
+            frame();
+        }
+        match call.cancel.is_set() {
+            true => Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn wait(&self, call: &mut Call, wait_ms: i64) -> Result<(), Box<Failed>> {
+        let until = Deadline::after_ms(wait_ms);
+        while !until.passed() {
+            self.look(call)?;
+            pause_ms(LOOK_MS.min(until.left().as_millis() as u64 + 1));
+        }
+        Ok(())
+    }
+
+    pub(super) fn try_once(
+        &self,
+        call: &mut Call,
+        body: Vec<u8>,
+        deadline: &Deadline,
+    ) -> Result<Tried, Box<Failed>> {
+        let events = link::send(Request {
+            url: self.call_url(),
+            headers: self.headers(call)?,
+            body: Some(body),
+            deadline: deadline.left(),
+            idle: Duration::from_millis(self.idle_ms.max(1) as u64),
+        });
+        let (status, retry_after, content_type) = match self.next(call, &events)? {
+            Event::Head { status, retry_after, content_type } => (status, retry_after, content_type),
+            Event::Broken(class, why) => {
+                // A refused connection carried no request; anything later may have.
+                let begun = !why.contains("refused") && !why.contains("host not found");
+                return Ok(Tried::Broken { class, why, begun, usage: Usage::unknown() });
+            }
+            Event::Piece(_) | Event::End => {
+                let why = "the endpoint answered without a head".to_owned();
+                return Ok(Tried::Broken {
+                    class: Class::Crashed,
+                    why,
+                    begun: true,
+                    usage: Usage::unknown(),
+                });
+            }
+        };
+        let is_stream = content_type.contains("event-stream");
+        let is_good = (200..300).contains(&status);
+        let (mut raw, mut reading) = (Vec::new(), Reading::new(self.protocol));
+        let cap = if is_good { MAX_OUTPUT_BYTES } else { ERROR_BYTES };
+        loop {
+            match self.next(call, &events)? {
+                Event::Piece(piece) => {
+                    if is_good && is_stream {
+                        reading.feed(&piece);
+                    }
+                    raw.extend_from_slice(&piece);
+                    if raw.len() > cap && is_good {
+                        let why = format!("the endpoint sent more than {} MiB", cap >> 20);
+                        let usage = reading.usage().clone();
+                        return Ok(Tried::Broken { class: Class::Flood, why, begun: true, usage });
+                    }
+                    raw.truncate(cap);
+                }
+                Event::Broken(class, why) if is_good => {
+                    let usage = reading.usage().clone();
+                    return Ok(Tried::Broken { class, why, begun: true, usage });
+                }
+                Event::End | Event::Broken(..) => break,
+                Event::Head { .. } => {}
+            }
+        }
+        if !is_good {
+            let body = String::from_utf8_lossy(&raw).into_owned();
+            return Ok(Tried::Refused { status, body, retry_after });
+        }
+        if !is_stream && !content_type.contains("json") {
+            return Ok(not_json(&content_type));
+        }
+        if !is_stream {
+            reading.take_whole(&raw);
+        }
+        Ok(Tried::Answer(reading.end(), raw))
+    }
+}
+
+/// Scheme, host and port of an address.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find('/').map_or(url.len(), |at| host + at);
+    &url[..end]
+}
+
+/// A good answer of a kind that no model gives.
+fn not_json(kind: &str) -> Tried {
+    let kind = if kind.is_empty() { "nothing" } else { kind };
+    let why = format!(
+        "it answered with {kind} and not with JSON; perhaps a proxy or a login page stands before it"
+    );
+    Tried::Broken { class: Class::Crashed, why, begun: true, usage: Usage::unknown() }
+}

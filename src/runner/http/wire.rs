@@ -1,0 +1,325 @@
+//! Pure. The two protocols of model endpoints: the body of a request, and what its stream of events says.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Protocol;
+use crate::model::charge::{Basis, Usage};
+use crate::model::decision;
+use crate::model::failing::Class;
+use crate::runner::said::{Said, count, micros};
+
+/// The longest event that is read, in bytes; a longer one is passed over.
+const MAX_EVENT_BYTES: usize = 16 << 20;
+/// The most tokens that a decision may be long. A move is short; the rest is room for thoughts.
+const MAX_TOKENS: u32 = 32_000;
+
+/// How the endpoint is told that one JSON object is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// By the prompt alone.
+    #[default]
+    Prompt,
+    /// `response_format: json_object`.
+    Object,
+    /// `response_format: json_schema`, with the schema of a move.
+    Schema,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The stable part of the prompt.
+    pub system: &'a str,
+    /// The rest of it.
+    pub user: &'a str,
+    /// How hard it shall think.
+    pub effort: Option<&'a str>,
+    /// How the form of the answer is asked for.
+    pub shape: Shape,
+}
+
+// Structs and not maps: the fields go out in this order, the stable ones first.
+#[derive(Serialize)]
+struct Chat<'a> {
+    model: &'a str,
+    stream: bool,
+    stream_options: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<Value>,
+    messages: [Message<'a>; 2],
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+struct Messages<'a> {
+    model: &'a str,
+    max_tokens: u32,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<Value>,
+    system: [Block<'a>; 1],
+    messages: [Message<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Block<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    text: &'a str,
+    cache_control: Value,
+}
+
+/// The body of a request.
+///
+/// # Errors
+/// When it cannot be written as JSON, which no text makes it.
+pub fn body(protocol: Protocol, ask: &Ask) -> Result<Vec<u8>, serde_json::Error> {
+    let user = Message { role: "user", content: ask.user };
+    match protocol {
+        Protocol::Openai => serde_json::to_vec(&Chat {
+            model: ask.model,
+            stream: true,
+            stream_options: serde_json::json!({ "include_usage": true }),
+            reasoning_effort: ask.effort,
+            response_format: response_format(ask.shape),
+            messages: [Message { role: "system", content: ask.system }, user],
+        }),
+        Protocol::Anthropic => serde_json::to_vec(&Messages {
+            model: ask.model,
+            max_tokens: MAX_TOKENS,
+            stream: true,
+            output_config: ask.effort.map(|effort| serde_json::json!({ "effort": effort })),
+            system: [Block {
+                kind: "text",
+                text: ask.system,
+                cache_control: serde_json::json!({ "type": "ephemeral" }),
+            }],
+            messages: [user],
+        }),
+    }
+}
+
+fn response_format(shape: Shape) -> Option<Value> {
+    match shape {
+        Shape::Prompt => None,
+        Shape::Object => Some(serde_json::json!({ "type": "json_object" })),
+        Shape::Schema => Some(serde_json::json!({
+            "type": "json_schema",
+            "json_schema": { "name": "move", "schema": decision::schema() },
+        })),
+    }
+}
+
+/// What a response adds up to, read piece by piece: a stream of server-sent events, or one JSON object.
+pub struct Reading {
+    protocol: Protocol,
+    said: Said,
+    line: Vec<u8>,
+    data: Vec<u8>,
+    overlong: bool,
+    is_closed: bool,
+}
+
+impl Reading {
+    /// A response of which nothing was read yet.
+    pub fn new(protocol: Protocol) -> Reading {
+        Reading {
+            protocol,
+            said: Said::default(),
+            line: Vec::new(),
+            data: Vec::new(),
+            overlong: false,
+            is_closed: false,
+        }
+    }
+
+    /// Reads a piece of a stream of events, split anywhere.
+    pub fn feed(&mut self, mut piece: &[u8]) {
+        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
+            self.hold(&piece[..end]);
+            self.end_line();
+            piece = &piece[end + 1..];
+        }
+        self.hold(piece);
+    }
+
+    /// Reads a whole body that is one JSON object.
+    pub fn take_whole(&mut self, body: &[u8]) {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(value) => {
+                self.is_closed = true;
+                match self.protocol {
+                    Protocol::Openai => self.chunk(&value, "message"),
+                    Protocol::Anthropic => self.message(&value),
+                }
+            }
+            Err(_) => {
+                self.said.fails_as(Class::Crashed, "the endpoint answered with something that is not JSON")
+            }
+        }
+    }
+
+    /// What was said, and in case of a stream that broke off, that it did.
+    pub fn end(mut self) -> Said {
+        self.end_line();
+        self.end_event();
+        if !self.is_closed && self.said.trouble.is_none() {
+            self.said.fails_as(Class::Transient, "the stream ended before the answer did");
+        }
+        self.said
+    }
+
+    /// What was used so far.
+    pub fn usage(&self) -> &Usage {
+        &self.said.usage
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        self.overlong |= self.line.len() + self.data.len() + bytes.len() > MAX_EVENT_BYTES;
+        if self.overlong {
+            self.line = Vec::new();
+        } else {
+            self.line.extend_from_slice(bytes);
+        }
+    }
+
+    fn end_line(&mut self) {
+        let mut line = std::mem::take(&mut self.line);
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        if let Some(data) = line.strip_prefix(b"data:") {
+            if !self.data.is_empty() {
+                self.data.push(b'\n');
+            }
+            self.data.extend_from_slice(data.strip_prefix(b" ").unwrap_or(data));
+        } else if line.is_empty() {
+            self.end_event();
+        }
+    }
+
+    fn end_event(&mut self) {
+        let data = std::mem::take(&mut self.data);
+        if std::mem::take(&mut self.overlong) || data.is_empty() {
+            return;
+        }
+        if data == b"[DONE]" {
+            self.is_closed = true;
+        } else if let Ok(event) = serde_json::from_slice::<Value>(&data) {
+            match self.protocol {
+                Protocol::Openai => self.chunk(&event, "delta"),
+                Protocol::Anthropic => self.event(&event),
+            }
+        }
+    }
+
+    fn fails(&mut self, error: &Value) {
+        let words = [&error["message"], &error["type"], error];
+        let why = words.iter().find_map(|word| word.as_str()).unwrap_or("the endpoint reported an error");
+        let kind = error["type"].as_str().unwrap_or_default();
+        self.said.fails(if why.contains(kind) { why.to_owned() } else { format!("{why} ({kind})") }.as_str());
+    }
+
+    /// One chunk of chat completions, or the whole of one.
+    fn chunk(&mut self, chunk: &Value, part: &str) {
+        if let Some(model) = chunk["model"].as_str().filter(|model| !model.is_empty()) {
+            self.said.usage.model = Some(model.to_owned());
+        }
+        if !chunk["error"].is_null() {
+            self.fails(&chunk["error"]);
+        }
+        let choice = &chunk["choices"][0];
+        let said = &mut self.said;
+        said.adds(choice[part]["content"].as_str().unwrap_or_default());
+        if let Some(refusal) = choice[part]["refusal"].as_str().filter(|text| !text.is_empty()) {
+            said.fails_as(Class::Refused, refusal);
+        }
+        match choice["finish_reason"].as_str() {
+            Some("content_filter") => {
+                said.fails_as(Class::Refused, "the endpoint's filter stopped the answer");
+                self.is_closed = true;
+            }
+            Some(_) => self.is_closed = true,
+            None => {}
+        }
+        let used = &chunk["usage"];
+        if used.is_object() {
+            let cached = count(&used["prompt_tokens_details"], "cached_tokens");
+            let usage = &mut self.said.usage;
+            // Its input is all of it, the cached part among it.
+            usage.tokens_in = count(used, "prompt_tokens").saturating_sub(cached);
+            usage.tokens_cached = cached;
+            usage.tokens_out = count(used, "completion_tokens");
+            usage.tokens_reasoning = count(&used["completion_tokens_details"], "reasoning_tokens");
+            usage.cost_micros = micros(&used["cost"]);
+            usage.basis = if usage.cost_micros > 0 { Basis::Reported } else { Basis::Tokens };
+        }
+    }
+
+    /// One event of a stream of Anthropic's.
+    fn event(&mut self, event: &Value) {
+        match event["type"].as_str() {
+            Some("message_start") => self.message(&event["message"]),
+            Some("content_block_delta") => {
+                self.said.adds(event["delta"]["text"].as_str().unwrap_or_default());
+            }
+            Some("message_delta") => {
+                self.stops(&event["delta"]["stop_reason"]);
+                self.counts(&event["usage"]);
+            }
+            Some("message_stop") => self.is_closed = true,
+            Some("error") => self.fails(&event["error"]),
+            _ => {}
+        }
+    }
+
+    /// A message of Anthropic's, whole or as its stream begins.
+    fn message(&mut self, message: &Value) {
+        if message["type"] == "error" {
+            return self.fails(&message["error"]);
+        }
+        if let Some(model) = message["model"].as_str() {
+            self.said.usage.model = Some(model.to_owned());
+        }
+        self.said.adds(&crate::runner::said::texts(&message["content"]));
+        self.stops(&message["stop_reason"]);
+        self.counts(&message["usage"]);
+    }
+
+    fn stops(&mut self, reason: &Value) {
+        if reason == "refusal" {
+            self.said.fails_as(Class::Refused, "the model refused to answer");
+        }
+    }
+
+    /// Later counts are of the whole message, so they replace earlier ones.
+    fn counts(&mut self, used: &Value) {
+        let usage = &mut self.said.usage;
+        let fields = [
+            ("input_tokens", &mut usage.tokens_in),
+            ("cache_read_input_tokens", &mut usage.tokens_cached),
+            ("cache_creation_input_tokens", &mut usage.tokens_written),
+            ("output_tokens", &mut usage.tokens_out),
+        ];
+        for (key, place) in fields {
+            if let Some(tokens) = used[key].as_u64() {
+                *place = tokens;
+                usage.basis = Basis::Tokens;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

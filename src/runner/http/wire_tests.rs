@@ -1,0 +1,151 @@
+//! Tests of the endpoints' protocols: request bodies, streams split anywhere, whole bodies, streams that break off.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const ANTHROPIC: &str = concat!(
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"m-1\",\"content\":[],",
+    "\"usage\":{\"input_tokens\":111,\"cache_read_input_tokens\":333,\"cache_creation_input_tokens\":44,\"output_tokens\":1}}}\n\n",
+    ": a comment that keeps the connection\n\n",
+    "data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"hm\"}}\n\n",
+    "data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"{\\\"move\\\":\"}}\r\n\r\n",
+    "data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"\\\"noöp\\\"}\"}}\n\n",
+    "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":22}}\n\n",
+    "data: {\"type\":\"message_stop\"}\n\n",
+);
+const OPENAI: &str = concat!(
+    "data: {\"model\":\"m-1\",\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"{\\\"move\\\":\"}}]}\n\n",
+    "data:{\"choices\":[{\"delta\":{\"content\":\"\\\"noöp\\\"}\"},\"finish_reason\":\"stop\"}]}\n\n",
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":444,\"completion_tokens\":22,",
+    "\"prompt_tokens_details\":{\"cached_tokens\":333},\"completion_tokens_details\":{\"reasoning_tokens\":5}}}\n\n",
+    "data: [DONE]\n\n",
+);
+const BOTH: [(Protocol, &str); 2] = [(Protocol::Anthropic, ANTHROPIC), (Protocol::Openai, OPENAI)];
+
+fn read(protocol: Protocol, text: &str) -> Said {
+    let mut reading = Reading::new(protocol);
+    reading.feed(text.as_bytes());
+    reading.end()
+}
+
+fn ask(shape: Shape) -> Ask<'static> {
+    Ask { model: "m", system: "the norms", user: "the world", effort: Some("low"), shape }
+}
+
+#[test]
+fn the_stable_part_goes_first_and_is_marked_for_the_cache() {
+    let anthropic = String::from_utf8(body(Protocol::Anthropic, &ask(Shape::Prompt)).unwrap()).unwrap();
+    assert!(anthropic.find("the norms") < anthropic.find("the world"));
+    let value: Value = serde_json::from_str(&anthropic).unwrap();
+    assert_eq!(value["system"][0]["cache_control"], json!({ "type": "ephemeral" }));
+    assert_eq!((&value["stream"], &value["output_config"]["effort"]), (&json!(true), &json!("low")));
+    let openai = String::from_utf8(body(Protocol::Openai, &ask(Shape::Object)).unwrap()).unwrap();
+    assert!(openai.find("the norms") < openai.find("the world"));
+    let value: Value = serde_json::from_str(&openai).unwrap();
+    assert_eq!(
+        (&value["reasoning_effort"], &value["messages"][0]["role"]),
+        (&json!("low"), &json!("system"))
+    );
+    let format = |shape| {
+        let value: Value = serde_json::from_slice(&body(Protocol::Openai, &ask(shape)).unwrap()).unwrap();
+        value["response_format"]["type"].clone()
+    };
+    assert_eq!(
+        [Shape::Prompt, Shape::Object, Shape::Schema].map(format),
+        [Value::Null, json!("json_object"), json!("json_schema")]
+    );
+}
+
+#[test]
+fn streams_are_read_with_what_they_used() {
+    for (protocol, text) in BOTH {
+        let said = read(protocol, text);
+        assert_eq!((said.text.as_str(), &said.trouble), ("{\"move\":\"noöp\"}", &None), "{protocol:?}");
+        let usage = said.usage;
+        assert_eq!([usage.tokens_in, usage.tokens_cached, usage.tokens_out], [111, 333, 22], "{protocol:?}");
+        assert_eq!((usage.model.as_deref(), usage.basis), (Some("m-1"), Basis::Tokens));
+        assert_eq!(
+            usage.tokens_written + usage.tokens_reasoning,
+            if protocol == Protocol::Openai { 5 } else { 44 }
+        );
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_is_no_answer() {
+    for (protocol, text) in BOTH {
+        let cut = text.rfind(if protocol == Protocol::Openai { "data:{" } else { "data: " }).unwrap();
+        let said = read(protocol, &text[..cut]);
+        assert_eq!(said.trouble.map(|trouble| trouble.class), Some(Class::Transient), "{protocol:?}");
+        assert!(!said.text.is_empty());
+    }
+}
+
+#[test]
+fn bodies_that_come_whole_are_read_too() {
+    let mut anthropic = Reading::new(Protocol::Anthropic);
+    anthropic.take_whole(br#"{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":3,"output_tokens":1}}"#);
+    let mut openai = Reading::new(Protocol::Openai);
+    openai.take_whole(br#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"cost":0.002}}"#);
+    let (anthropic, openai) = (anthropic.end(), openai.end());
+    assert_eq!((anthropic.text.as_str(), openai.text.as_str()), ("hi", "hi"));
+    assert_eq!((openai.usage.cost_micros, openai.usage.basis), (2000, Basis::Reported));
+    assert_eq!((anthropic.usage.tokens_in, anthropic.trouble), (3, None));
+}
+
+#[test]
+fn errors_and_refusals_in_a_stream_are_failures() {
+    let rows = [
+        (
+            Protocol::Anthropic,
+            r#"data: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+            Class::Transient,
+        ),
+        (
+            Protocol::Anthropic,
+            r#"data: {"type":"message_delta","delta":{"stop_reason":"refusal"},"usage":{}}"#,
+            Class::Refused,
+        ),
+        (Protocol::Openai, r#"data: {"error":{"message":"insufficient_quota"}}"#, Class::Limit),
+        (
+            Protocol::Openai,
+            r#"data: {"choices":[{"delta":{"refusal":"I cannot"},"finish_reason":"stop"}]}"#,
+            Class::Refused,
+        ),
+        (
+            Protocol::Openai,
+            r#"data: {"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#,
+            Class::Refused,
+        ),
+    ];
+    for (protocol, text, class) in rows {
+        assert_eq!(read(protocol, text).trouble.map(|trouble| trouble.class), Some(class), "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_split_gives_the_same(which in 0_usize..2, cut in 0_usize..2000, other in 0_usize..2000) {
+        let (protocol, text) = BOTH[which];
+        let (cut, other) = (cut % text.len(), other % text.len());
+        let mut reading = Reading::new(protocol);
+        for part in [0..cut.min(other), cut.min(other)..cut.max(other), cut.max(other)..text.len()] {
+            reading.feed(&text.as_bytes()[part]);
+        }
+        prop_assert_eq!(reading.end(), read(protocol, text));
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(noise in proptest::collection::vec(any::<u8>(), 0..400)) {
+        for (protocol, text) in BOTH {
+            let mut reading = Reading::new(protocol);
+            reading.feed(&noise);
+            reading.feed(text.as_bytes());
+            reading.feed(&noise);
+            prop_assert!(reading.end().text.len() < 2000);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Tests of the parsers over what the real programs printed, whole, split anywhere, with their keys in any order.
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::{claude, codex, gemini, opencode, pi, qwen};
+use crate::model::charge::{Basis, Usage};
+use crate::model::failing::Class;
+use crate::runner::said::{MAX_STREAM_BYTES, Reader, Said, Stop, Stream};
+
+/// What the script of each recorded answer said.
+const ANSWER: &str = r#"Here it is: {"move":"noop","why":"nothing to do — for now"}"#;
+
+macro_rules! recorded {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../tests/fixtures/runners/", $name, ".jsonl")).as_slice()
+    };
+}
+
+const NOOPS: [(&str, Reader, &[u8]); 6] = [
+    ("pi", pi::READER, recorded!("pi-noop")),
+    ("claude", claude::READER, recorded!("claude-noop")),
+    ("codex", codex::READER, recorded!("codex-noop")),
+    ("gemini", gemini::READER, recorded!("gemini-noop")),
+    ("opencode", opencode::READER, recorded!("opencode-noop")),
+    ("qwen", qwen::READER, recorded!("qwen-noop")),
+];
+
+/// The same events as the recorded ones, of which each takes another path through its parser.
+const ALL: [(&str, Reader, &[u8]); 20] = [
+    NOOPS[0],
+    NOOPS[1],
+    NOOPS[2],
+    NOOPS[3],
+    NOOPS[4],
+    NOOPS[5],
+    ("pi 401", pi::READER, recorded!("pi-401")),
+    ("claude 401", claude::READER, recorded!("claude-401")),
+    ("codex 401", codex::READER, recorded!("codex-401")),
+    ("gemini 401", gemini::READER, recorded!("gemini-401")),
+    ("opencode 401", opencode::READER, recorded!("opencode-401")),
+    ("qwen 401", qwen::READER, recorded!("qwen-401")),
+    ("pi too long", pi::READER, recorded!("pi-toolong")),
+    ("claude too long", claude::READER, recorded!("claude-toolong")),
+    ("codex too long", codex::READER, recorded!("codex-toolong")),
+    ("gemini too long", gemini::READER, recorded!("gemini-toolong")),
+    ("opencode too long", opencode::READER, recorded!("opencode-toolong")),
+    ("qwen too long", qwen::READER, recorded!("qwen-toolong")),
+    ("pi cut", pi::READER, recorded!("pi-cut")),
+    ("codex cut", codex::READER, recorded!("codex-cut")),
+];
+
+fn class(said: &Said) -> Option<Class> {
+    said.trouble.as_ref().map(|trouble| trouble.class)
+}
+
+#[test]
+fn each_recorded_answer_is_read_with_what_it_used() {
+    for (name, reader, bytes) in NOOPS {
+        let said = Stream::read(reader, bytes);
+        assert_eq!((said.text.as_str(), &said.trouble), (ANSWER, &None), "{name}");
+        let usage = &said.usage;
+        let whole = [usage.tokens_in, usage.tokens_cached, usage.tokens_out];
+        assert_eq!(whole, [111, 333, 22], "{name}: {usage:?}");
+        // Not each of them tells what was written to the cache, and only some know prices.
+        let (written, micros, basis) = match name {
+            "pi" => (44, 1005, Basis::Reported),
+            "opencode" => (44, 1006, Basis::Reported),
+            "claude" => (44, 585, Basis::Reported),
+            _ => (0, 0, Basis::Tokens),
+        };
+        assert_eq!(
+            (usage.tokens_written, usage.cost_micros, usage.basis),
+            (written, micros, basis),
+            "{name}"
+        );
+        assert_eq!((said.requests <= 1, usage.tokens_background), (true, 0), "{name}");
+    }
+}
+
+#[test]
+fn each_recorded_failure_has_its_class() {
+    for (name, reader, bytes) in ALL {
+        let expected = match name.split_once(' ') {
+            Some((_, "401")) => Some(Class::Auth),
+            Some((_, "too long")) => Some(Class::TooLong),
+            Some((_, "cut")) => Some(Class::Transient),
+            _ => None,
+        };
+        let said = Stream::read(reader, bytes);
+        assert_eq!(class(&said), expected, "{name}: {:?}", said.trouble);
+    }
+}
+
+#[test]
+fn an_answer_that_was_cut_or_empty_is_told_from_a_good_one() {
+    for (name, reader, bytes) in [
+        ("pi", pi::READER, recorded!("pi-empty")),
+        ("claude", claude::READER, recorded!("claude-empty")),
+        ("codex", codex::READER, recorded!("codex-empty")),
+    ] {
+        let said = Stream::read(reader, bytes);
+        assert_eq!((said.text.as_str(), class(&said)), ("", None), "{name}");
+        assert!(said.usage.tokens_in >= 111, "{name}: an empty answer is billed");
+    }
+    let gemini = Stream::read(gemini::READER, recorded!("gemini-cut"));
+    assert!(class(&gemini).is_some(), "it exits 0 and says so only here");
+    // claude asks again without a stream, and the second answer counts.
+    let claude = Stream::read(claude::READER, recorded!("claude-cut"));
+    assert_eq!((claude.text.as_str(), class(&claude)), (r#"{"move":"noop","why":"w"}"#, None));
+}
+
+#[test]
+fn a_program_that_asks_for_ever_is_stopped() {
+    let mut stream = Stream::new(opencode::READER);
+    let lap = recorded!("opencode-cut");
+    let fed = (0..100).map(|_| stream.feed(lap)).find(Result::is_err);
+    assert_eq!(fed, Some(Err(Stop::Loop)));
+}
+
+#[test]
+fn usage_is_summed_over_messages_and_the_last_one_decides() {
+    let end = |stop: &str, error: Option<&str>| {
+        let mut message = serde_json::json!({
+            "role": "assistant", "model": "m", "stopReason": stop, "content": [{ "type": "text", "text": "ok" }],
+            "usage": { "input": 10, "output": 2, "cacheRead": 3, "cacheWrite": 4, "cost": { "total": 0.0005 } },
+        });
+        if let Some(error) = error {
+            message["errorMessage"] = error.into();
+        }
+        serde_json::json!({ "type": "message_end", "message": message }).to_string() + "\n"
+    };
+    let mended =
+        Stream::read(pi::READER, (end("error", Some("529 overloaded")) + &end("stop", None)).as_bytes());
+    assert_eq!((mended.text.as_str(), class(&mended)), ("ok", None));
+    assert_eq!(
+        (mended.usage.tokens_in, mended.usage.tokens_written, mended.usage.cost_micros),
+        (20, 8, 1000)
+    );
+    let broken = Stream::read(pi::READER, (end("stop", None) + &end("error", Some("401 no key"))).as_bytes());
+    assert_eq!(class(&broken), Some(Class::Auth));
+}
+
+#[test]
+fn what_a_program_used_for_itself_is_marked() {
+    let mut event: Value =
+        serde_json::from_slice(recorded!("claude-noop").split(|b| *b == b'\n').nth(2).unwrap()).unwrap();
+    let assistant = r#"{"type":"assistant","message":{"id":"m1","model":"claude-sonnet-5-5","usage":{"input_tokens":1}}}"#;
+    event["modelUsage"]["small"] = serde_json::json!({ "inputTokens": 7, "outputTokens": 3 });
+    let said = Stream::read(claude::READER, format!("{assistant}\n{event}\n").as_bytes());
+    assert_eq!((said.usage.tokens_background, said.usage.tokens_in, said.usage.tokens_out), (10, 118, 25));
+    assert_eq!(said.usage.model.as_deref(), Some("claude-sonnet-5-5"));
+    let memory = String::from_utf8_lossy(recorded!("qwen-noop")).replace(
+        r#""usage":{"input_tokens":444,"output_tokens":22,"cache_read_input_tokens":333,"total_tokens":466},"permission"#,
+        r#""usage":{"input_tokens":544,"output_tokens":42,"cache_read_input_tokens":333,"total_tokens":586},"permission"#,
+    );
+    assert_eq!(Stream::read(qwen::READER, memory.as_bytes()).usage.tokens_background, 120);
+}
+
+#[test]
+fn a_usage_limit_says_when_it_ends() {
+    let event =
+        r#"{"rate_limit_info":{"resetsAt":1795270000,"status":"rejected"},"type":"rate_limit_event"}"#;
+    assert_eq!(Stream::read(claude::READER, event.as_bytes()).resets_at_s, Some(1_795_270_000));
+    let allowed = event.replace("rejected", "allowed");
+    assert_eq!(Stream::read(claude::READER, allowed.as_bytes()).resets_at_s, None);
+}
+
+#[test]
+fn unknown_events_and_broken_lines_are_passed_over() {
+    let good = String::from_utf8_lossy(recorded!("pi-noop"));
+    let deep = format!("{{\"type\":\"message_end\",\"message\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
+    let noise = format!(
+        "not json\n{{\"type\":\"new_thing\"}}\n{{\"type\":5}}\n[]\n{{\"type\":\"message_end\"}}\n{deep}\n\u{0}\n{good}\n{{"
+    );
+    assert_eq!(Stream::read(pi::READER, noise.as_bytes()).text, ANSWER);
+    assert_eq!(Stream::read(pi::READER, b"{\"type\":\"session\"}\n").usage, Usage::unknown());
+}
+
+#[test]
+fn a_long_stream_takes_bounded_memory_and_has_an_end() {
+    let mut stream = Stream::new(pi::READER);
+    // One line of 20 MB, which is passed over, then events that matter and 100 MB of those that do not.
+    let piece = vec![b'x'; 1 << 20];
+    (0..20).for_each(|_| stream.feed(&piece).unwrap());
+    stream.feed(b"\n").unwrap();
+    let update = format!("{{\"type\":\"message_update\",\"text\":\"{}\"}}\n", "y".repeat(1 << 20));
+    (0..100).for_each(|_| stream.feed(update.as_bytes()).unwrap());
+    assert!(stream.held_bytes() <= 64 * 1024, "{}", stream.held_bytes());
+    stream.feed(recorded!("pi-noop")).unwrap();
+    let rest = (MAX_STREAM_BYTES >> 20) + 1;
+    assert_eq!((0..rest).find_map(|_| stream.feed(update.as_bytes()).err()), Some(Stop::Flood));
+    assert_eq!(stream.end().text, ANSWER);
+}
+
+/// The same JSON with the keys of each object in another order.
+fn turned(value: &Value, by: usize) -> String {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            if !keys.is_empty() {
+                let middle = by % keys.len();
+                keys.rotate_left(middle);
+            }
+            let fields =
+                keys.iter().map(|key| format!("{}:{}", Value::from(key.as_str()), turned(&map[*key], by)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(|item| turned(item, by)).collect::<Vec<_>>().join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn the_order_of_keys_does_not_matter() {
+    for (name, reader, bytes) in ALL {
+        let whole = Stream::read(reader, bytes);
+        for by in 0..6 {
+            let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let text: String =
+                lines.map(|line| turned(&serde_json::from_slice(line).unwrap(), by) + "\n").collect();
+            assert_eq!(Stream::read(reader, text.as_bytes()), whole, "{name} by {by}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_split_gives_the_same(which in 0..ALL.len(), mut cuts in proptest::collection::vec(0_usize..20_000, 0..12)) {
+        let (_, reader, bytes) = ALL[which];
+        cuts.iter_mut().for_each(|cut| *cut %= bytes.len() + 1);
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let mut stream = Stream::new(reader);
+        for pair in cuts.windows(2) {
+            prop_assert_eq!(stream.feed(&bytes[pair[0]..pair[1]]), Ok(()));
+        }
+        prop_assert_eq!(stream.end(), Stream::read(reader, bytes));
+    }
+
+    #[test]
+    fn any_cut_and_any_bytes_are_read_without_a_panic(which in 0..ALL.len(), at in 0_usize..20_000, noise in ".{0,40}") {
+        let (_, reader, bytes) = ALL[which];
+        let mut broken = bytes[..at % (bytes.len() + 1)].to_vec();
+        broken.extend_from_slice(noise.as_bytes());
+        let said = Stream::read(reader, &broken);
+        prop_assert!(said.text.len() <= bytes.len() + 40);
+    }
+}

@@ -1,0 +1,250 @@
+//! Real runners, driven for real: pi, claude and codex from their packages, and endpoints over HTTP, each against a
+//! scripted model server.
+
+use std::env;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::model_server::{ModelServer, Reply};
+use crate::support::profile::Profile;
+use crate::support::{claude, codex, pi};
+
+mod bad;
+mod endpoint;
+mod matrix;
+mod spend;
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
+
+/// Who decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Decider {
+    Pi,
+    Claude,
+    Codex,
+    Openai,
+    Anthropic,
+}
+
+const ALL: [Decider; 5] = [Decider::Pi, Decider::Claude, Decider::Codex, Decider::Openai, Decider::Anthropic];
+
+/// A set-up profile whose decider asks the server at `url`; none, after it was said, where the program is not here.
+fn profile(decider: Decider, url: &str) -> Option<Profile> {
+    let mut profile = Profile::scripted(&[NOOP]);
+    let beside = |program: &std::path::Path| {
+        let node = env::var("LOOOP_TEST_NODE_BIN").unwrap_or_default();
+        format!("{node}:{}:/usr/local/bin:/usr/bin:/bin", program.parent().unwrap().display())
+    };
+    match decider {
+        Decider::Pi => {
+            let home = pi::pi()?.home(url);
+            fs::rename(home.path().join(".pi"), profile.path("home/.pi")).unwrap();
+            profile.config(json!({
+                "path": home.search_path(), "decide": "pi", "runners": { "pi": { "model": pi::MODEL } },
+            }));
+        }
+        Decider::Claude => {
+            let program = claude::claude()?;
+            profile.config(json!({
+                "path": beside(&program), "decide": "claude", "runners": { "claude": { "model": "sonnet" } },
+            }));
+            profile.var("ANTHROPIC_BASE_URL", url);
+            profile.var("ANTHROPIC_API_KEY", "sk-test");
+        }
+        Decider::Codex => {
+            let program = codex::codex()?;
+            let runner =
+                json!({ "model": codex::MODEL, "env": ["MOCK_API_KEY"], "args": codex::provider(url) });
+            profile.config(
+                json!({ "path": beside(&program), "decide": "codex", "runners": { "codex": runner } }),
+            );
+            profile.var("MOCK_API_KEY", "sk-test");
+        }
+        Decider::Openai | Decider::Anthropic => {
+            let (form, base) = match decider {
+                Decider::Openai => ("openai", format!("{url}/v1")),
+                _ => ("anthropic", url.to_owned()),
+            };
+            // Dollars for a million tokens.
+            let price = json!({ "input": 3.0, "output": 15.0, "cached": 0.5, "written": 4.0 });
+            let runner = json!({ "http": form, "base_url": base, "model": "m", "key_env": "MOCK_API_KEY", "price": price });
+            profile.config(json!({ "decide": "mine", "runners": { "mine": runner } }));
+            profile.var("MOCK_API_KEY", "sk-test");
+        }
+    }
+    Some(profile)
+}
+
+/// The lines of the spend ledger.
+fn charges(profile: &Profile) -> Vec<Value> {
+    let months = fs::read_dir(profile.data().join("cost")).unwrap().map(|entry| entry.unwrap().path());
+    let ledgers = months.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    let text: String = ledgers.map(|path| fs::read_to_string(path).unwrap()).collect();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The processes that run in this profile's home.
+fn left_over(profile: &Profile) -> Vec<String> {
+    let marker = format!("HOME={}", profile.path("home").display());
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let environ = fs::read(entry.path().join("environ")).ok()?;
+        let ours = String::from_utf8_lossy(&environ).split('\0').any(|var| var == marker);
+        // A zombie has no memory, so its environment is empty and it is not counted: nothing of it runs.
+        ours.then(|| fs::read_to_string(entry.path().join("comm")).unwrap_or_default())
+    });
+    all.collect()
+}
+
+/// The calls of the model among the requests, in order.
+fn calls(server: &ModelServer) -> Vec<crate::support::model_server::Recorded> {
+    server.requests().into_iter().filter(|request| request.body.is_object()).collect()
+}
+
+#[test]
+fn a_beat_is_decided_and_what_it_used_is_in_the_ledger() {
+    for decider in ALL {
+        let server = ModelServer::start(vec![Reply::text(NOOP).usage(111, 22, 333, 44)]);
+        let Some(profile) = profile(decider, &server.url()) else { continue };
+        profile.goal("g", "---\ngoal: all is well\n---\n");
+        let ran = profile.looop(&["tick"]);
+        assert_eq!(ran.code, 0, "{decider:?}: {ran:?}");
+        assert!(ran.stdout.contains("noop"), "{decider:?}: {ran:?}");
+        assert_eq!(calls(&server).len(), 1, "{decider:?}");
+        let usage = &charges(&profile)[0]["usage"];
+        let count = |key: &str| usage[key].as_u64().unwrap_or(0);
+        let tokens = ["tokens_in", "tokens_cached", "tokens_out"].map(count);
+        assert_eq!(tokens, [111, 333, 22], "{decider:?}: {usage}");
+        // OpenAI's protocols do not tell what was written to a cache.
+        let (written, micros, basis) = match decider {
+            Decider::Pi => (44, 1005, "reported"),
+            Decider::Claude => (44, 585, "reported"),
+            Decider::Codex => (0, 0, "tokens"),
+            // 111 * 3 + 333 * 0.5 + 22 * 15, rounded.
+            Decider::Openai => (0, 830, "priced"),
+            Decider::Anthropic => (44, 1006, "priced"),
+        };
+        let found = (count("tokens_written"), count("cost_micros"), usage["basis"].as_str().unwrap());
+        assert_eq!(found, (written, micros, basis), "{decider:?}: {usage}");
+        assert_eq!(left_over(&profile), Vec::<String>::new(), "{decider:?}");
+    }
+}
+
+/// A world of 20 goals and 20 sensors, of which one reads `reading`.
+fn large_world(profile: &Profile, reading: u32) {
+    for n in 0..20 {
+        let words =
+            "What shall be so, in the words of a human who has thought about it for a while.\n".repeat(4);
+        profile
+            .goal(&format!("goal-{n:02}"), &format!("---\ngoal: part {n} of the work is done\n---\n{words}"));
+        let value = if n == 10 { reading } else { n };
+        profile.sensor(
+            &format!("sensor-{n:02}.sh"),
+            &format!(r#"echo '{{"signal":{{"count":{value}}},"detail":null}}'"#),
+        );
+    }
+}
+
+/// What a cache of the provider sees of a request, in its order: system first, then messages.
+fn as_cached(body: &Value) -> String {
+    let parts = [&body["system"], &body["messages"], &body["input"]];
+    parts.iter().filter(|part| !part.is_null()).map(|part| part.to_string()).collect()
+}
+
+#[test]
+fn most_of_a_request_is_as_it_was_in_the_last_one() {
+    for decider in ALL {
+        let server = ModelServer::start(vec![Reply::text(NOOP)]);
+        let Some(profile) = profile(decider, &server.url()) else { continue };
+        large_world(&profile, 1);
+        profile.looop(&["tick"]).ok();
+        large_world(&profile, 2);
+        profile.looop(&["tick"]).ok();
+        large_world(&profile, 3);
+        profile.looop(&["tick"]).ok();
+        let all = calls(&server);
+        assert_eq!(all.len(), 3, "{decider:?}");
+        // codex numbers its messages anew in each run; what is said to the model is the same.
+        let text = |n: usize| {
+            let mut body = all[n].body.clone();
+            for item in body["input"].as_array_mut().into_iter().flatten() {
+                item.as_object_mut().unwrap().remove("id");
+            }
+            as_cached(&body)
+        };
+        let (before, after) = (text(1), text(2));
+        let common = before.bytes().zip(after.bytes()).take_while(|(a, b)| a == b).count();
+        let share = common * 100 / all[2].bytes;
+        println!("{decider:?}: {common} of {} request bytes are as before: {share} %", all[2].bytes);
+        assert!(share >= 80, "{decider:?}: {share} %");
+        let prompt = newest_prompt(&profile);
+        let limit = prompt.len() * 5 / 4 + 1024;
+        println!(
+            "{decider:?}: {} request bytes for a prompt of {} (limit {limit})",
+            all[2].bytes,
+            prompt.len()
+        );
+        // codex sends three kilobytes about itself, which no option takes away.
+        let more = if decider == Decider::Codex { 3 * 1024 } else { 0 };
+        assert!(all[2].bytes <= limit + more, "{decider:?}");
+    }
+}
+
+fn newest_prompt(profile: &Profile) -> String {
+    let beat = profile.read_json("beat.json")["last"]["beat"].as_str().unwrap().to_owned();
+    profile.read(&format!("runs/{beat}/prompt.md"))
+}
+
+#[test]
+fn a_tool_call_in_the_reply_does_not_run() {
+    let rows = [
+        (Decider::Pi, "bash", "command"),
+        (Decider::Claude, "Bash", "command"),
+        (Decider::Codex, "exec_command", "cmd"),
+        (Decider::Anthropic, "bash", "command"),
+    ];
+    for (decider, tool, key) in rows {
+        let trap = env::temp_dir().join(format!("looop-trap-{}-{decider:?}", std::process::id()));
+        let call = Reply::tool(tool, json!({ key: format!("touch {}", trap.display()) }));
+        let server = ModelServer::start(vec![call, Reply::text(NOOP)]);
+        let Some(profile) = profile(decider, &server.url()) else { continue };
+        let ran = profile.looop(&["tick"]);
+        assert!(!trap.exists(), "{decider:?}: {ran:?}");
+        let request = &calls(&server)[0].body;
+        let tools = request["tools"].as_array().map_or(0, Vec::len);
+        // codex keeps one, by which it may ask a human in a mode that it is not in.
+        assert_eq!(tools, usize::from(decider == Decider::Codex), "{decider:?}: {}", request["tools"]);
+    }
+}
+
+#[test]
+fn a_long_prompt_goes_through_whole_and_an_open_stdin_hangs_nobody() {
+    for decider in ALL {
+        let server = ModelServer::start(vec![Reply::text(NOOP)]);
+        let Some(profile) = profile(decider, &server.url()) else { continue };
+        for n in 0..6 {
+            profile.goal(&format!("g{n}"), &"a line of a goal with some words in it\n".repeat(1500));
+        }
+        for n in 0..8 {
+            let line = r#"printf '{"signal":"%s"}' "$(head -c 13000 /dev/zero | tr '\0' x)""#;
+            profile.sensor(&format!("s{n}.sh"), line);
+        }
+        // A parent that holds a pipe open on the beat's stdin and never writes to it.
+        let mut child = profile
+            .command(&["tick"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let held = child.stdin.take();
+        assert!(child.wait().unwrap().success(), "{decider:?}");
+        drop(held);
+        let prompt = newest_prompt(&profile);
+        assert!(prompt.len() > 300_000, "{}", prompt.len());
+        let sent = calls(&server)[0].body.to_string();
+        assert!(sent.len() > prompt.len(), "{decider:?}: {} of {}", sent.len(), prompt.len());
+        let marks = ["decide one move", "Budget of the day", "Answer with one JSON object: your move."];
+        assert!(marks.iter().all(|mark| sent.contains(mark)), "{decider:?}");
+    }
+}

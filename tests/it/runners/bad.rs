@@ -1,0 +1,97 @@
+//! Runners that are named wrongly, are too old or too new, or answer something else than one move.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use super::{Decider, NOOP, charges, profile};
+use crate::support::model_server::{ModelServer, Reply};
+use crate::support::profile::Profile;
+
+/// A profile in which a shell script stands in for the program `name`.
+fn with_program(name: &str, body: &str) -> Profile {
+    let profile = Profile::scripted(&[NOOP]);
+    let bin = profile.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let script = bin.join(name);
+    fs::write(&script, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    profile.config(json!({ "path": format!("{}:/usr/bin:/bin", bin.display()), "decide": name }));
+    profile
+}
+
+#[track_caller]
+fn fails(profile: &Profile, class: &str, words: &str) {
+    let ran = profile.looop(&["tick"]);
+    let failure = profile.read_json("beat.json")["failure"].clone();
+    assert_eq!((ran.code, failure["class"].as_str()), (1, Some(class)), "{failure}");
+    assert!(failure["why"].as_str().unwrap().contains(words), "{failure}");
+    assert_eq!(charges(profile).len(), 1, "it is billed once");
+}
+
+#[test]
+fn a_program_that_is_too_old_or_too_new_is_said_to_be() {
+    let old = "case $1 in --version) echo 1.0.0; exit;; esac; cat > /dev/null; echo \"error: unknown option '--bare'\" >&2; exit 1";
+    let profile = with_program("claude", old);
+    fails(&profile, "crashed", "looop needs claude 2.1.300 or later");
+    let doctor = profile.looop(&["doctor", "runner", "claude"]);
+    assert_eq!(doctor.code, 1);
+    assert!(doctor.stdout.contains("1.0.0 is too old"), "{}", doctor.stdout);
+    let new = r#"cat > /dev/null; echo '{"kind":"turn","of":"another form"}'"#;
+    fails(&with_program("codex", new), "crashed", "0.169.0 is the version that was tried");
+    fails(&with_program("pi", "cat > /dev/null"), "empty", "ended without an answer");
+}
+
+#[test]
+fn a_program_that_asks_its_model_for_ever_is_ended() {
+    let step = r#"{"type":"step_finish","part":{"tokens":{"input":1,"output":1},"cost":0.001}}"#;
+    let profile =
+        with_program("opencode", &format!("cat > /dev/null; while :; do echo '{step}'; sleep 0.01; done"));
+    fails(&profile, "crashed", "asked its model 31 times for one answer");
+    let usage = &charges(&profile)[0]["usage"];
+    assert_eq!(
+        (&usage["tokens_in"], &usage["cost_micros"]),
+        (&json!(31), &json!(31_000)),
+        "and what it used is known"
+    );
+}
+
+#[test]
+fn a_usage_limit_is_waited_for() {
+    let lines = concat!(
+        r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":4102444800}}"#,
+        "\n",
+        r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":429,"result":"limit","usage":{}}"#,
+    );
+    let profile = with_program("claude", &format!("cat > /dev/null; cat <<'END'\n{lines}\nEND\nexit 1"));
+    fails(&profile, "limit", "limit");
+    let next = profile.looop(&["tick"]).ok().stdout;
+    // The year 2100 is not believed.
+    assert!(
+        next.contains("backing off for 23h")
+            || next.contains("backing off for 24h")
+            || next.contains("backing off for 1d"),
+        "{next}"
+    );
+}
+
+/// What a model may answer besides one move, and what becomes of it: two calls, one line in the ledger, no move.
+#[test]
+fn an_answer_that_is_no_move_is_asked_for_once_more() {
+    let long = format!("{{\"move\":\"noop\",\"why\":\"{}\"}}", "x".repeat(5 << 20));
+    let two = format!("{NOOP} {NOOP}");
+    let rows = [
+        ("Ich kann das nicht entscheiden.", "no complete JSON object"),
+        (two.as_str(), "holds 2 moves"),
+        (long.as_str(), "is the limit"),
+        ("I'm sorry, but I can't help with that.", "no complete JSON object"),
+    ];
+    for (answer, words) in rows {
+        let server = ModelServer::start(vec![Reply::text(answer)]);
+        let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
+        fails(&profile, "invalid", words);
+        assert_eq!(server.requests().len(), 2);
+        assert_eq!(charges(&profile)[0]["usage"]["tokens_in"], 200, "both calls are in the one line");
+    }
+}

@@ -1,0 +1,147 @@
+//! Endpoints over HTTP: what only they have, health, retries that wait as told, forms that are refused, idle streams.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::{Decider, NOOP, charges, profile};
+use crate::support::model_server::{ModelServer, Reply};
+use crate::support::profile::Profile;
+
+/// The same profile with other settings of its endpoint.
+fn with(profile: &Profile, key: &str, value: Value) {
+    let text = std::fs::read_to_string(profile.config_file()).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["runners"]["mine"][key] = value;
+    profile.config(config);
+}
+
+fn failure(profile: &Profile) -> Value {
+    profile.read_json("beat.json")["failure"].clone()
+}
+
+#[test]
+fn an_endpoint_that_is_down_is_not_asked_and_costs_nothing() {
+    let server = ModelServer::start(vec![Reply::text(NOOP)]);
+    let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
+    // A path that the server does not know shows as well that it is there.
+    with(&profile, "health", json!("/health"));
+    profile.looop(&["tick"]).ok();
+    let paths: Vec<String> = server.requests().iter().map(|request| request.path.clone()).collect();
+    assert_eq!(paths, ["/health", "/v1/chat/completions"]);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    with(&profile, "health", json!(format!("http://{free}/health")));
+    profile.goal("g", "---\ngoal: x\n---\n");
+    let ran = profile.looop(&["tick"]);
+    assert_eq!((ran.code, &failure(&profile)["class"]), (1, &json!("down")), "{ran:?}");
+    assert_eq!(
+        (server.requests().len(), charges(&profile).len()),
+        (2, 1),
+        "nobody was asked, nothing was spent"
+    );
+    assert!(profile.looop(&["status"]).ok().stdout.contains("start the endpoint"));
+}
+
+#[test]
+fn a_wait_that_is_told_is_kept() {
+    let slow = |seconds: &str| {
+        Reply::status(429, r#"{"error":{"message":"slow down"}}"#).header("retry-after", seconds)
+    };
+    let server = ModelServer::start(vec![slow("1"), Reply::text(NOOP)]);
+    let Some(near) = profile(Decider::Openai, &server.url()) else { return };
+    let began = Instant::now();
+    near.looop(&["tick"]).ok();
+    assert!(began.elapsed().as_millis() >= 1000, "{:?}", began.elapsed());
+    assert_eq!((server.requests().len(), charges(&near).len()), (2, 1));
+
+    let server = ModelServer::start(vec![slow("900")]);
+    let far = profile(Decider::Anthropic, &server.url()).unwrap();
+    let ran = far.looop(&["tick"]);
+    assert_eq!((ran.code, server.requests().len()), (1, 1), "what is far is not waited for");
+    let failure = failure(&far);
+    let wait = failure["retry_at_ms"].as_i64().unwrap() - failure["at_ms"].as_i64().unwrap();
+    assert!((890_000..=900_000).contains(&wait), "{failure}");
+    let next = far.looop(&["tick"]).ok().stdout;
+    assert!(next.contains("backing off for 14m") || next.contains("backing off for 15m"), "{next}");
+    assert_eq!(charges(&far)[0]["usage"]["cost_micros"], 0, "a refused request costs nothing");
+}
+
+#[test]
+fn one_that_knows_no_json_mode_is_asked_without() {
+    let refused = Reply::status(400, r#"{"error":"'response_format.type' must be 'json_schema' or 'text'"}"#);
+    let server = ModelServer::start(vec![refused, Reply::text(NOOP)]);
+    let Some(auto) = profile(Decider::Openai, &server.url()) else { return };
+    auto.looop(&["tick"]).ok();
+    let forms: Vec<Value> =
+        server.requests().iter().map(|r| r.body["response_format"]["type"].clone()).collect();
+    assert_eq!(forms, [json!("json_object"), Value::Null]);
+
+    let server = ModelServer::start(vec![Reply::text(NOOP)]);
+    let fixed = profile(Decider::Openai, &server.url()).unwrap();
+    with(&fixed, "shape", json!("json_schema"));
+    fixed.looop(&["tick"]).ok();
+    let schema = server.requests()[0].body["response_format"]["json_schema"]["schema"].clone();
+    assert!(schema["oneOf"].as_array().unwrap().len() >= 12, "{schema}");
+}
+
+#[test]
+fn silence_ends_a_call() {
+    let server = ModelServer::start(vec![Reply::hang()]);
+    let Some(profile) = profile(Decider::Anthropic, &server.url()) else { return };
+    with(&profile, "idle", json!("500ms"));
+    let ran = profile.looop(&["tick"]);
+    assert_eq!((ran.code, &failure(&profile)["class"]), (1, &json!("transient")), "{ran:?}");
+    assert!(failure(&profile)["why"].as_str().unwrap().contains("nothing came for too long"));
+    assert_eq!(server.requests().len(), 1, "it may have been working: it is not asked twice");
+}
+
+#[test]
+fn a_key_that_is_not_there_is_said_before_anything_is_asked() {
+    let server = ModelServer::start(vec![Reply::text(NOOP)]);
+    let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
+    with(&profile, "key_env", json!("NOT_SET"));
+    let ran = profile.looop(&["tick"]);
+    let failure = failure(&profile);
+    assert_eq!((ran.code, &failure["class"]), (1, &json!("auth")));
+    assert!(failure["why"].as_str().unwrap().contains("NOT_SET"), "{failure}");
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_handshake_that_fails_is_said_to_be_one() {
+    // Plain words where TLS is spoken: it fails, whatever certificates there are.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let plain = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        // Until the client has read it; closing at once would reset the connection.
+        let _closed = stream.read(&mut [0; 4096]).and_then(|_| stream.read(&mut [0; 4096]));
+    });
+    let Some(profile) = profile(Decider::Openai, "http://127.0.0.1:1") else { return };
+    with(&profile, "base_url", json!(format!("https://{address}/v1")));
+    let ran = profile.looop(&["tick"]);
+    plain.join().unwrap();
+    let failure = failure(&profile);
+    assert_eq!((ran.code, &failure["class"]), (1, &json!("crashed")), "{failure}");
+    assert!(failure["why"].as_str().unwrap().contains("TLS failed"), "{failure}");
+    assert_eq!(profile.read_json("beat.json")["backoff"]["fails"], 1);
+}
+
+#[test]
+fn a_price_comes_from_the_table_by_the_exact_name_only() {
+    for (model, basis, micros) in
+        [("claude-sonnet-4-5-20250929", "priced", 928), ("claude-sonnet-9", "tokens", 0)]
+    {
+        let server = ModelServer::start(vec![Reply::text(NOOP).usage(111, 22, 333, 44)]);
+        let Some(profile) = profile(Decider::Anthropic, &server.url()) else { return };
+        with(&profile, "price", Value::Null);
+        with(&profile, "model", json!(model));
+        profile.looop(&["tick"]).ok();
+        let usage = &charges(&profile)[0]["usage"];
+        assert_eq!((&usage["basis"], &usage["cost_micros"]), (&json!(basis), &json!(micros)), "{usage}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Each way in which an endpoint can fail, through each runner: the class it belongs to, soon, and nothing left running.
+
+use std::time::{Duration, Instant};
+
+use super::{ALL, Decider, NOOP, charges, left_over, profile};
+use crate::support::model_server::{ModelServer, Reply};
+
+const TOO_LONG: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#;
+const NO_KEY: &str =
+    r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#;
+const SLOW_DOWN: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#;
+const BROKEN: &str = r#"{"type":"error","error":{"type":"api_error","message":"internal"}}"#;
+
+/// The longest that a failure may take to show; a loaded machine is given as much again.
+const SOON: Duration = Duration::from_secs(60);
+
+/// One beat that must fail, and how.
+#[track_caller]
+fn fails(decider: Decider, what: &str, replies: Vec<Reply>, classes: &[&str]) {
+    let server = ModelServer::start(replies);
+    let Some(profile) = profile(decider, &server.url()) else { return };
+    let began = Instant::now();
+    let ran = profile.looop(&["tick"]);
+    let took = began.elapsed();
+    let requests = server.requests().len();
+    let beat = profile.read_json("beat.json");
+    let class = beat["failure"]["class"].as_str().unwrap_or("none").to_owned();
+    println!(
+        "{decider:?} {what}: {class} in {took:.1?} after {requests} requests: {}",
+        beat["failure"]["why"]
+    );
+    assert!(classes.contains(&class.as_str()), "{decider:?} {what}: {} {ran:?}", beat["failure"]);
+    assert_eq!((ran.code, &beat["backoff"]["fails"]), (1, &1.into()), "{decider:?} {what}");
+    assert!(took < SOON, "{decider:?} {what}: {took:?}");
+    assert_eq!(charges(&profile).len(), 1, "{decider:?} {what}: a call is one line");
+    assert_eq!(left_over(&profile), Vec::<String>::new(), "{decider:?} {what}");
+}
+
+#[test]
+fn a_wrong_key() {
+    for decider in ALL {
+        fails(decider, "401", vec![Reply::status(401, NO_KEY)], &["auth"]);
+    }
+}
+
+#[test]
+fn too_many_requests() {
+    for decider in ALL {
+        let reply = Reply::status(429, SLOW_DOWN).header("retry-after", "0");
+        fails(decider, "429", vec![reply], &["transient"]);
+    }
+}
+
+#[test]
+fn too_many_requests_once() {
+    for decider in ALL {
+        let slow = Reply::status(429, SLOW_DOWN).header("retry-after", "1");
+        let server = ModelServer::start(vec![slow, Reply::text(NOOP)]);
+        let Some(profile) = profile(decider, &server.url()) else { continue };
+        let ran = profile.looop(&["tick"]);
+        // pi's own retries are off in these homes: it leaves the second try to the next beat.
+        let expected = i32::from(decider == Decider::Pi);
+        assert_eq!(ran.code, expected, "{decider:?}: {ran:?}");
+        assert_eq!(server.requests().len(), if decider == Decider::Pi { 1 } else { 2 }, "{decider:?}");
+    }
+}
+
+#[test]
+fn an_internal_error() {
+    for decider in ALL {
+        fails(decider, "500", vec![Reply::status(500, BROKEN)], &["transient"]);
+    }
+}
+
+#[test]
+fn a_dropped_connection() {
+    for decider in ALL {
+        fails(decider, "dropped", vec![Reply::drop_connection()], &["transient"]);
+    }
+}
+
+#[test]
+fn a_page_for_humans() {
+    for decider in ALL {
+        // Those that look at the kind of the answer name it; to the others it is a stream without events.
+        let classes: &[&str] = match decider {
+            Decider::Openai | Decider::Anthropic | Decider::Claude => &["crashed"],
+            Decider::Pi | Decider::Codex => &["transient"],
+        };
+        fails(decider, "html", vec![Reply::html()], classes);
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off() {
+    for decider in ALL {
+        if decider == Decider::Claude {
+            // It asks once more without a stream, which this script answers.
+            continue;
+        }
+        fails(decider, "cut", vec![Reply::text(NOOP).cut()], &["transient"]);
+    }
+}
+
+#[test]
+fn an_empty_answer() {
+    for decider in ALL {
+        fails(decider, "empty", vec![Reply::text("")], &["empty"]);
+    }
+}
+
+#[test]
+fn a_prompt_that_is_too_long() {
+    for decider in ALL {
+        fails(decider, "too long", vec![Reply::status(400, TOO_LONG)], &["too_long"]);
+    }
+}
+
+#[test]
+fn a_model_that_hangs_is_ended_at_the_deadline() {
+    for decider in ALL {
+        let server = ModelServer::start(vec![Reply::hang()]);
+        let Some(profile) = profile(decider, &server.url()) else { continue };
+        profile.config_more(serde_json::json!({ "limits": { "decide_timeout": "3s" } }));
+        let ran = profile.looop(&["tick"]);
+        let failure = profile.read_json("beat.json")["failure"].clone();
+        assert_eq!((ran.code, failure["class"].as_str()), (1, Some("timeout")), "{decider:?}: {failure}");
+        assert_eq!(left_over(&profile), Vec::<String>::new(), "{decider:?}");
+    }
+}
