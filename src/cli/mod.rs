@@ -2,6 +2,7 @@
 
 mod asks;
 mod attach;
+mod attempts;
 mod claims;
 mod collect;
 mod complete;
@@ -9,6 +10,7 @@ mod cost;
 mod demo;
 mod doctor;
 mod exec;
+mod fix;
 mod goal;
 mod init;
 mod inner;
@@ -97,6 +99,10 @@ enum Verb {
     Screen(logs::ScreenArgs),
     /// Remove what is kept of ended workers, but for work that is nowhere else.
     Prune(prune::Args),
+    /// Work on small tasks with an agent in a private clone until their tests pass. Exit 3: it waits for you.
+    Fix(Box<fix::Args>),
+    /// Show what was tried for a goal of `looop fix`.
+    Attempts(attempts::Args),
     /// List who may work on what.
     Claims(claims::ListArgs),
     /// Take a lease, so that nobody else works on a thing; in a worker: for the worker.
@@ -278,6 +284,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 Verb::Logs(args) => logs::logs(&app, &args),
                 Verb::Screen(args) => logs::screen(&app, &args),
                 Verb::Prune(args) => prune::run(&app, &args),
+                Verb::Fix(args) => fix::run(&app, &args),
+                Verb::Attempts(args) => attempts::run(&app, &args),
                 Verb::Claims(args) => claims::list(&app, &args),
                 Verb::Claim(args) => claims::claim(&app, &args),
                 Verb::Release(args) => claims::release(&app, &args),

@@ -140,7 +140,20 @@ pub fn run_all(
     jobs: Vec<Job>,
     width: usize,
     cancel: &Cancel,
+    frame: Option<&mut dyn FnMut()>,
+) -> io::Result<Vec<Ended>> {
+    run(jobs, width, cancel, frame, None)
+}
+
+/// Is given stdout as it comes; false ends the job as [`Exit::Cancelled`].
+type Watch<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
+
+fn run(
+    jobs: Vec<Job>,
+    width: usize,
+    cancel: &Cancel,
     mut frame: Option<&mut dyn FnMut()>,
+    mut watch: Option<Watch>,
 ) -> io::Result<Vec<Ended>> {
     let mut results: Vec<Option<Ended>> = jobs.iter().map(|_| None).collect();
     let mut waiting = jobs.into_iter().enumerate();
@@ -172,7 +185,14 @@ pub fn run_all(
             live.iter_mut().for_each(|one| one.end(Exit::Cancelled));
         }
         for (one, (out, err)) in live.iter_mut().zip(&ready.readable) {
+            let before = one.stdout.len();
             one.read(*out, *err);
+            let fresh = one.stdout.get(before..).unwrap_or_default();
+            if let Some(watch) = watch.as_mut().filter(|_| !fresh.is_empty())
+                && !watch(fresh)
+            {
+                one.end(Exit::Cancelled);
+            }
             one.check_time();
         }
         let mut still = Vec::with_capacity(live.len());
@@ -196,6 +216,16 @@ pub fn run_all(
 /// As [`run_all`].
 pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io::Result<Ended> {
     let ended = run_all(vec![job], 1, cancel, frame)?.pop();
+    ended.ok_or_else(|| io::Error::other("no result"))
+}
+
+/// Runs one job that keeps all of its output, which is also given to `watch` as it comes; when that returns false the
+/// job is ended as [`Exit::Cancelled`].
+///
+/// # Errors
+/// As [`run_all`].
+pub fn run_watched(job: Job, cancel: &Cancel, watch: Watch) -> io::Result<Ended> {
+    let ended = run(vec![job], 1, cancel, None, Some(watch))?.pop();
     ended.ok_or_else(|| io::Error::other("no result"))
 }
 
