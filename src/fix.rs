@@ -50,7 +50,6 @@ use crate::store::layout::Layout;
 use crate::store::{file, fixes, lock};
 use crate::sys::clock;
 use crate::sys::signal::Cancel;
-use crate::sys::tree::Known;
 use crate::worker::clone::{self, Git, Source, Trees};
 use desk::Desk;
 use leanfile::{Leanfile, Task};
@@ -110,8 +109,6 @@ pub struct Means<'a> {
     pub settings: &'a Settings,
     /// Interruption by a human.
     pub cancel: &'a Cancel,
-    /// Children that this process had before.
-    pub spare: &'a Known,
 }
 
 /// How a fix ended.
@@ -149,7 +146,6 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
         layout: means.layout,
         settings: means.settings,
         cancel: means.cancel,
-        spare: means.spare,
         leanfile: &asked.leanfile,
         id,
         dir,

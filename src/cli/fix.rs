@@ -87,8 +87,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     let asked = asked(app, args)?;
     let cancel = Cancel::on_signals()?;
-    let spare = tree::become_subreaper();
-    let means = Means { layout: &app.layout, settings: &config.settings, cancel: &cancel, spare: &spare };
+    tree::become_subreaper();
+    let means = Means { layout: &app.layout, settings: &config.settings, cancel: &cancel };
     let began = crate::sys::clock::Deadline::after_ms(0);
     let mut say = |progress: &Progress| {
         let text = visible(&progress.text, false);

@@ -175,9 +175,9 @@ enum Verb {
 }
 
 impl Verb {
-    /// True for the verbs that run a beat in this process.
-    fn beats(&self) -> bool {
-        matches!(self, Verb::Tick(_) | Verb::Run(_))
+    /// True for the verbs that end what their children leave behind: a beat in this process, and a fix.
+    fn sweeps(&self) -> bool {
+        matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_))
     }
 
     /// What the verb does, when only a human may do it. A claim or a flag is a human's only outside of a worker, and
@@ -248,8 +248,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Help(args)) => return manual::run(args),
         _ => {}
     }
-    // A beat ends what its own children leave behind; those that a shell had before it became looop stay apart.
-    if cli.command.as_ref().is_none_or(Verb::beats) && tree::has_children() {
+    // It ends what its own children leave behind; those that a shell had before it became looop stay apart.
+    if cli.command.as_ref().is_none_or(Verb::sweeps) && tree::has_children() {
         return Ok(program::run_again(&config::own_args())?);
     }
     let env = Env::read()?;
@@ -284,8 +284,6 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 Verb::Logs(args) => logs::logs(&app, &args),
                 Verb::Screen(args) => logs::screen(&app, &args),
                 Verb::Prune(args) => prune::run(&app, &args),
-                Verb::Fix(args) => fix::run(&app, &args),
-                Verb::Attempts(args) => attempts::run(&app, &args),
                 Verb::Claims(args) => claims::list(&app, &args),
                 Verb::Claim(args) => claims::claim(&app, &args),
                 Verb::Release(args) => claims::release(&app, &args),
@@ -299,15 +297,24 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 Verb::Report(args) => inner::report(&app, &args),
                 Verb::Spend(args) => inner::spend(&app, &args),
                 Verb::Done => inner::done(&app),
-                Verb::Goal(verb) => goal::run(&app, verb),
-                Verb::Sensor(verb) => sensor::run(&app, verb),
-                Verb::Playbook(verb) => playbook::run(&app, verb),
-                Verb::Schedule(verb) => schedule::run(&app, verb),
-                Verb::Pause(args) => pause::pause(&app, &args),
-                Verb::Resume => pause::resume(&app),
-                _ => Ok(0),
+                verb => run_other(&app, verb),
             }
         }
+    }
+}
+
+/// What has nothing to do with workers.
+fn run_other(app: &App, verb: Verb) -> Result<u8> {
+    match verb {
+        Verb::Goal(verb) => goal::run(app, verb),
+        Verb::Sensor(verb) => sensor::run(app, verb),
+        Verb::Playbook(verb) => playbook::run(app, verb),
+        Verb::Schedule(verb) => schedule::run(app, verb),
+        Verb::Pause(args) => pause::pause(app, &args),
+        Verb::Resume => pause::resume(app),
+        Verb::Fix(args) => fix::run(app, &args),
+        Verb::Attempts(args) => attempts::run(app, &args),
+        _ => Ok(0),
     }
 }
 

@@ -58,8 +58,6 @@ pub struct Caller<'a> {
     pub cancel: &'a Cancel,
     /// Where the prompt's file lies.
     pub prompt_file: PathBuf,
-    /// Children that are none of an agent's.
-    pub spare: &'a tree::Known,
 }
 
 /// Finds who is called, in order: the wrapper of the leanfile, else the config's runner, and then those of `escalate`.
@@ -211,7 +209,7 @@ impl Agent {
         };
         let mut watched = Watched::new(cwd, &caller.settings.fixes);
         let ended = proc::run_watched(job, caller.cancel, &mut |bytes| watched.take(bytes));
-        tree::end_strays(caller.spare);
+        tree::end_strays(&tree::Known::new());
         let ended = ended.with_context(|| format!("could not wait for `{}`", self.name))?;
         let looped = watched.looped();
         let (text, tokens) = watched.stream.finish();

@@ -20,7 +20,6 @@ use crate::store::layout::{FixDir, Layout};
 use crate::store::{file, fixes, ledger};
 use crate::sys::clock;
 use crate::sys::signal::Cancel;
-use crate::sys::tree::Known;
 use crate::worker::clone::{self, Git, Source, Trees};
 
 /// How long one use of git may take, in milliseconds.
@@ -34,8 +33,6 @@ pub struct Desk<'a> {
     pub settings: &'a Settings,
     /// Interruption by a human.
     pub cancel: &'a Cancel,
-    /// Children that are none of ours.
-    pub spare: &'a Known,
     /// The leanfile.
     pub leanfile: &'a Leanfile,
     /// The fix's name.
@@ -87,7 +84,7 @@ impl Desk<'_> {
 
     /// What runs tests.
     pub fn tester(&self) -> Tester<'_> {
-        Tester { settings: self.settings, cancel: self.cancel, spare: self.spare }
+        Tester { settings: self.settings, cancel: self.cancel }
     }
 
     /// Fails once a human has interrupted.
@@ -108,12 +105,7 @@ impl Desk<'_> {
     /// Calls an agent, and writes down what it used for the goal.
     pub fn call(&self, run: &mut Run, at: usize, agent: &Agent, prompt: &str, cwd: &Path) -> Result<Said> {
         self.check()?;
-        let caller = Caller {
-            settings: self.settings,
-            cancel: self.cancel,
-            prompt_file: self.dir.prompt(),
-            spare: self.spare,
-        };
+        let caller = Caller { settings: self.settings, cancel: self.cancel, prompt_file: self.dir.prompt() };
         let said = agent.call(&caller, prompt, cwd)?;
         let task = &mut run.tasks[at];
         task.tokens = task.tokens.saturating_add(said.tokens);

@@ -34,8 +34,6 @@ pub struct Tester<'a> {
     pub settings: &'a Settings,
     /// Interruption by a human.
     pub cancel: &'a Cancel,
-    /// Children that are none of a test's.
-    pub spare: &'a tree::Known,
 }
 
 /// The command line of a task's tests.
@@ -163,7 +161,7 @@ impl Tester<'_> {
             gate: None,
         };
         let ended = proc::run_one(job, self.cancel, None);
-        tree::end_strays(self.spare);
+        tree::end_strays(&tree::Known::new());
         let ended = ended.context("could not wait for the tests")?;
         if ended.exit == Exit::Cancelled {
             return Err(interrupted());
