@@ -48,11 +48,14 @@ use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::store::layout::Layout;
 use crate::store::{file, fixes, lock};
-use crate::sys::clock;
 use crate::sys::signal::Cancel;
+use crate::sys::{clock, kin};
 use crate::worker::clone::{self, Git, Source, Trees};
 use desk::Desk;
 use leanfile::{Leanfile, Task};
+
+/// The variable by which what a fix has started is known.
+const MARK: &str = "LOOOP_FIX";
 
 /// How something sounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +142,8 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
         hints: vec![],
     };
     let _held = lock::within(&dir.lock(), 500).map_err(|error| error.context(busy()))?;
+    // An agent or test of a killed run may have outlived it, and would write into what is gone on with.
+    kin::end_marked(MARK, &dir.path().to_string_lossy());
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
     drop(git);
     let agents = agent::chain(&asked.leanfile.lean, &asked.near, asked.leaner.as_deref(), means.settings)?;

@@ -56,6 +56,8 @@ pub struct Caller<'a> {
     pub settings: &'a Settings,
     /// Interruption by a human.
     pub cancel: &'a Cancel,
+    /// The variable by which what a fix has started is known.
+    pub mark: (String, String),
     /// Where the prompt's file lies.
     pub prompt_file: PathBuf,
 }
@@ -197,10 +199,12 @@ impl Agent {
                 input = Input::File(file);
             }
         }
+        let mut env = self.env.clone();
+        env.push(caller.mark.clone());
         let job = Job {
             program: self.program.clone(),
             args,
-            env: self.env.clone(),
+            env,
             cwd: cwd.to_owned(),
             input,
             keep: Keep::All(MAX_OUTPUT_BYTES),

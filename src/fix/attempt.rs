@@ -192,7 +192,7 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
         let left = put_back(desk, &changes, &touched)?;
         return Ok(ended(
             Outcome::TestsChanged,
-            format!("{} was changed; it is restored", touched.join(", ")),
+            format!("it changed {}, which is restored", touched.join(", ")),
             &end,
             &left,
         ));

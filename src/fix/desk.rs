@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::agent::{Agent, Caller, Said};
 use super::leanfile::Leanfile;
 use super::testing::{Tester, interrupted};
-use super::{Progress, Tone};
+use super::{MARK, Progress, Tone};
 use crate::model::attempt::Thresholds;
 use crate::model::charge::{Basis, Charge, Usage};
 use crate::model::fault::Fault;
@@ -82,9 +82,13 @@ impl Desk<'_> {
         joined.to_string_lossy().trim_start_matches("./").to_owned()
     }
 
+    fn mark(&self) -> (String, String) {
+        (MARK.to_owned(), self.dir.path().to_string_lossy().into_owned())
+    }
+
     /// What runs tests.
     pub fn tester(&self) -> Tester<'_> {
-        Tester { settings: self.settings, cancel: self.cancel }
+        Tester { settings: self.settings, cancel: self.cancel, mark: self.mark() }
     }
 
     /// Fails once a human has interrupted.
@@ -105,7 +109,12 @@ impl Desk<'_> {
     /// Calls an agent, and writes down what it used for the goal.
     pub fn call(&self, run: &mut Run, at: usize, agent: &Agent, prompt: &str, cwd: &Path) -> Result<Said> {
         self.check()?;
-        let caller = Caller { settings: self.settings, cancel: self.cancel, prompt_file: self.dir.prompt() };
+        let caller = Caller {
+            settings: self.settings,
+            cancel: self.cancel,
+            mark: self.mark(),
+            prompt_file: self.dir.prompt(),
+        };
         let said = agent.call(&caller, prompt, cwd)?;
         let task = &mut run.tasks[at];
         task.tokens = task.tokens.saturating_add(said.tokens);

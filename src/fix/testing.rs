@@ -34,6 +34,8 @@ pub struct Tester<'a> {
     pub settings: &'a Settings,
     /// Interruption by a human.
     pub cancel: &'a Cancel,
+    /// The variable by which what a fix has started is known.
+    pub mark: (String, String),
 }
 
 /// The command line of a task's tests.
@@ -148,6 +150,7 @@ impl Tester<'_> {
     ) -> Result<Ended> {
         let mut env = caller_env(self.settings);
         // Two edits within one second may leave a file of the same size and time: Python would take its old byte code.
+        env.push(self.mark.clone());
         env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         env.extend(tests.env.iter().map(|(key, value)| (key.clone(), value.clone())));
         let job = Job {

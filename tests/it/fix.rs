@@ -1,5 +1,10 @@
 //! `looop fix` with real projects, real tests and scripted agents.
 
 mod agents;
+mod bad;
 mod basics;
+mod crash;
+mod stuck;
+mod toolchains;
+mod worker;
 mod yard;

@@ -40,6 +40,8 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
         (Some(sum(" passed")), Some(sum(" failed")), Some(sum(" ignored")));
     for line in lines {
         let name = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        // With --quiet only the heading of its output names it.
+        let name = name.or_else(|| line.strip_prefix("---- ")?.strip_suffix(" stdout ----"));
         found.tests.extend(name.map(str::to_owned));
     }
     if let Some(at) =
