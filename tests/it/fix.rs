@@ -4,6 +4,7 @@ mod agents;
 mod bad;
 mod basics;
 mod crash;
+mod real_qwen;
 mod stuck;
 mod toolchains;
 mod worker;
