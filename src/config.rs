@@ -4,6 +4,7 @@
 
 mod deciders;
 mod explain;
+mod fixes;
 mod form;
 mod workers;
 
@@ -154,6 +155,16 @@ impl Env {
         Layout::new(root, cache)
     }
 
+    /// Where the static config of leanfiles is: this one, else `$LEANLOOP_CONFIG`, else `lean-loop/config.toml` in the
+    /// config directory.
+    pub fn leanloop(&self, named: Option<&Path>) -> PathBuf {
+        match (named, self.get("LEANLOOP_CONFIG")) {
+            (Some(path), _) => self.here(path),
+            (None, Some(path)) => self.absolute(path),
+            (None, None) => self.dirs.config.join("lean-loop").join("config.toml"),
+        }
+    }
+
     /// The name under which a human's edits are committed.
     pub fn person(&self) -> String {
         let name = self.get("USER").or(self.get("LOGNAME")).unwrap_or("human");
@@ -238,6 +249,7 @@ pub fn load(env: &Env) -> Result<Config> {
         secrets: Secrets::of(&env.all()),
         home: env.dirs.home.clone(),
         workers: workers::of(env, &parsed, &path)?,
+        fixes: fixes::of(&parsed, &path)?,
         config_env: config_env(env, &path),
         protected,
     };

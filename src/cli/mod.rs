@@ -2,6 +2,7 @@
 
 mod asks;
 mod attach;
+mod attempts;
 mod claims;
 mod collect;
 mod complete;
@@ -9,6 +10,7 @@ mod cost;
 mod demo;
 mod doctor;
 mod exec;
+mod fix;
 mod goal;
 mod init;
 mod inner;
@@ -97,6 +99,10 @@ enum Verb {
     Screen(logs::ScreenArgs),
     /// Remove what is kept of ended workers, but for work that is nowhere else.
     Prune(prune::Args),
+    /// Work on small tasks with an agent in a private clone until their tests pass. Exit 3: it waits for you.
+    Fix(Box<fix::Args>),
+    /// Show what was tried for a goal of `looop fix`.
+    Attempts(attempts::Args),
     /// List who may work on what.
     Claims(claims::ListArgs),
     /// Take a lease, so that nobody else works on a thing; in a worker: for the worker.
@@ -169,9 +175,9 @@ enum Verb {
 }
 
 impl Verb {
-    /// True for the verbs that run a beat in this process.
-    fn beats(&self) -> bool {
-        matches!(self, Verb::Tick(_) | Verb::Run(_))
+    /// True for the verbs that end what their children leave behind: a beat in this process, and a fix.
+    fn sweeps(&self) -> bool {
+        matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_))
     }
 
     /// What the verb does, when only a human may do it. A claim or a flag is a human's only outside of a worker, and
@@ -242,8 +248,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Help(args)) => return manual::run(args),
         _ => {}
     }
-    // A beat ends what its own children leave behind; those that a shell had before it became looop stay apart.
-    if cli.command.as_ref().is_none_or(Verb::beats) && tree::has_children() {
+    // It ends what its own children leave behind; those that a shell had before it became looop stay apart.
+    if cli.command.as_ref().is_none_or(Verb::sweeps) && tree::has_children() {
         return Ok(program::run_again(&config::own_args())?);
     }
     let env = Env::read()?;
@@ -291,15 +297,24 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 Verb::Report(args) => inner::report(&app, &args),
                 Verb::Spend(args) => inner::spend(&app, &args),
                 Verb::Done => inner::done(&app),
-                Verb::Goal(verb) => goal::run(&app, verb),
-                Verb::Sensor(verb) => sensor::run(&app, verb),
-                Verb::Playbook(verb) => playbook::run(&app, verb),
-                Verb::Schedule(verb) => schedule::run(&app, verb),
-                Verb::Pause(args) => pause::pause(&app, &args),
-                Verb::Resume => pause::resume(&app),
-                _ => Ok(0),
+                verb => run_other(&app, verb),
             }
         }
+    }
+}
+
+/// What has nothing to do with workers.
+fn run_other(app: &App, verb: Verb) -> Result<u8> {
+    match verb {
+        Verb::Goal(verb) => goal::run(app, verb),
+        Verb::Sensor(verb) => sensor::run(app, verb),
+        Verb::Playbook(verb) => playbook::run(app, verb),
+        Verb::Schedule(verb) => schedule::run(app, verb),
+        Verb::Pause(args) => pause::pause(app, &args),
+        Verb::Resume => pause::resume(app),
+        Verb::Fix(args) => fix::run(app, &args),
+        Verb::Attempts(args) => attempts::run(app, &args),
+        _ => Ok(0),
     }
 }
 

@@ -34,6 +34,9 @@ pub struct StartArgs {
     /// The goal that it works for; no other worker can work for it meanwhile.
     #[arg(long, value_name = "GOAL")]
     goal: Option<Name>,
+    /// What kind of worker: `fix` works as `looop fix` on its brief.
+    #[arg(long, value_name = "KIND", conflicts_with = "argv")]
+    kind: Option<String>,
     /// The runner; the config's when absent.
     #[arg(long, value_name = "NAME", conflicts_with = "argv")]
     runner: Option<String>,
@@ -104,6 +107,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
     let wanted = Wanted {
         id: args.id.clone(),
         goal: args.goal,
+        kind: args.kind,
         runner: args.runner,
         argv: args.argv,
         brief,

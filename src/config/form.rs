@@ -36,6 +36,8 @@ pub(super) struct ConfigFile {
     pub(super) policy: PolicyFile,
     /// Commands that decide whether a worker's work is done.
     pub(super) verify: BTreeMap<String, VerifyFile>,
+    /// Who fixes, and when a fix is stopped.
+    pub(super) fix: FixFile,
     /// How each kind of child is boxed.
     pub(super) sandbox: SandboxFile,
     /// A command that gets each ask as JSON on stdin.
@@ -72,6 +74,8 @@ pub(super) struct RunnerFile {
     pub(super) decide: Option<Vec<String>>,
     /// Runs a worker; `{brief}` stands for the path of its brief.
     pub(super) worker: Option<Vec<String>>,
+    /// Edits the files of the directory it is called in; the prompt comes on stdin, or as the file `{brief}`.
+    pub(super) fix: Option<Vec<String>>,
     /// How the answer is read.
     pub(super) format: Option<Format>,
     /// Names of environment variables that it gets.
@@ -221,6 +225,36 @@ pub(super) struct SandboxFile {
     pub(super) run: Option<Boxing>,
     pub(super) verify: Option<Boxing>,
     pub(super) worker: Option<Boxing>,
+}
+
+/// Who fixes, and the figures of the rule that stops an agent which repeats itself.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FixFile {
+    /// The runner that is called first.
+    pub(super) runner: Option<String>,
+    /// Who is called after each new plan.
+    pub(super) escalate: Vec<String>,
+    /// From which ratio on two changes, or two plans, are much the same.
+    pub(super) same_ratio: Option<f64>,
+    /// From which share of its lines on an attempt goes over earlier ones again.
+    pub(super) rework_share: Option<f64>,
+    /// Up to how many new tokens a rework brings little.
+    pub(super) novel_tokens: Option<usize>,
+    /// Up to which share of new tokens a rework brings little.
+    pub(super) novel_share: Option<f64>,
+    /// A row of so many attempts that are alike demands a new plan.
+    pub(super) halt: Option<u32>,
+    /// A row of so many attempts that are alike is rolled back.
+    pub(super) rollback: Option<u32>,
+    /// The same failure so often asks a human.
+    pub(super) same_failure: Option<u32>,
+    /// So many new plans that did not help ask a human.
+    pub(super) replans: Option<u32>,
+    /// So many repeats within one call are noted.
+    pub(super) nudge: Option<usize>,
+    /// So many repeats within one call end it.
+    pub(super) stop: Option<usize>,
 }
 
 /// How much of a sandbox is asked for.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::attempt::Thresholds;
 use super::secret::Secrets;
 use super::worker::WorkerLimits;
 
@@ -111,6 +112,43 @@ impl Workers {
     }
 }
 
+/// What the config decides about fixes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fixes {
+    /// The runner that is called first; none: the leanfile's.
+    pub runner: Option<String>,
+    /// Who is called after the first, the second and each further new plan; empty: the same one.
+    pub escalate: Vec<String>,
+    /// The figures of the rule that stops an agent which repeats itself.
+    pub thresholds: Thresholds,
+    /// So many repeats of the same commands within one call are noted for the next one.
+    pub nudge: usize,
+    /// So many repeats of the same commands within one call end it.
+    pub stop: usize,
+    /// Runners that can be called, with `{brief}` for the path of the prompt; without it the prompt comes on stdin.
+    pub runners: BTreeMap<String, WorkerRunner>,
+}
+
+impl Fixes {
+    /// Names of the variables that any of its runners gets.
+    pub fn env(&self) -> Vec<String> {
+        self.runners.values().flat_map(|runner| runner.env.iter().cloned()).collect()
+    }
+}
+
+impl Default for Fixes {
+    fn default() -> Fixes {
+        Fixes {
+            runner: None,
+            escalate: Vec::new(),
+            thresholds: Thresholds::default(),
+            nudge: 3,
+            stop: 5,
+            runners: BTreeMap::new(),
+        }
+    }
+}
+
 /// Everything of the config that a beat needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -132,6 +170,8 @@ pub struct Settings {
     pub home: Option<PathBuf>,
     /// What the config decides about workers.
     pub workers: Workers,
+    /// What the config decides about fixes.
+    pub fixes: Fixes,
     /// The variables that name this profile to looop itself, for what runs looop again.
     pub config_env: Vec<(String, String)>,
     /// Directories that no move may touch: the config file's own among them.

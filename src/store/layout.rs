@@ -1,5 +1,6 @@
 //! The data dir: where each kind of file is, and whether the dir may be used at all.
 
+mod fix;
 mod worker;
 
 use std::fs;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result};
 use super::file::{self, Keep};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
+pub use fix::FixDir;
 pub use worker::WorkerDir;
 
 /// The version of the layout that this program writes.
@@ -194,6 +196,16 @@ impl Layout {
     /// The files of one worker.
     pub fn worker(&self, id: &Name) -> WorkerDir {
         WorkerDir(self.workers().join(id.as_str()))
+    }
+
+    /// The directory of the fixes.
+    pub fn fixes(&self) -> PathBuf {
+        self.root.join("fix")
+    }
+
+    /// The files of one fix.
+    pub fn fix(&self, id: &Name) -> FixDir {
+        FixDir(self.fixes().join(id.as_str()))
     }
 
     /// When the last idle beat was.

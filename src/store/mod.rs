@@ -4,6 +4,7 @@ pub mod claims;
 pub mod commits;
 pub mod deeds;
 pub mod file;
+pub mod fixes;
 pub mod history;
 pub mod layout;
 pub mod ledger;

@@ -139,7 +139,7 @@ fn refuse_foreign(layout: &Layout) -> Result<()> {
     };
     let ours = |name: &str| {
         layout::TRACKED.contains(&name)
-            || ["cost", "runs", "claims", "workers", ".git", history::ASIDE].contains(&name)
+            || ["cost", "runs", "claims", "workers", "fix", ".git", history::ASIDE].contains(&name)
             || name.ends_with(".lock")
     };
     let foreign = entries

@@ -20,6 +20,7 @@ mod collect;
 mod git;
 mod leftovers;
 mod source;
+mod trees;
 mod view;
 
 use std::fs;
@@ -36,6 +37,7 @@ pub use collect::{Collected, collect};
 pub use git::Git;
 pub use leftovers::{Leftovers, Paths, discard, leftovers};
 pub use source::{Source, inspect};
+pub use trees::{Change, Trees, commit_all, top_of};
 
 use git::{Place, text};
 

@@ -127,7 +127,7 @@ impl Fleet for LocalFleet<'_> {
 impl LocalFleet<'_> {
     /// What a move wants. Its paths are the same ones wherever the beat runs.
     fn wanted(&self, decided: &Move, beat: &str) -> Wanted {
-        let Action::StartWorker { id, brief, verify, claims, repo, .. } = &decided.action else {
+        let Action::StartWorker { id, kind, brief, verify, claims, repo, .. } = &decided.action else {
             return Wanted::default();
         };
         let resolved = |text: &String| {
@@ -138,6 +138,7 @@ impl LocalFleet<'_> {
         Wanted {
             id: id.to_string(),
             goal: decided.goal.clone(),
+            kind: kind.clone(),
             brief: brief.clone(),
             verify: verify.iter().cloned().collect(),
             free_check: true,

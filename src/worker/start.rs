@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::clone;
+use crate::model::ask::quote_argv;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::lease;
@@ -31,6 +32,9 @@ const START_MS: i64 = 30_000;
 
 /// How much of a shell line is the name of its check, in characters.
 const MAX_CHECK_NAME: usize = 80;
+/// The kind of a worker that fixes.
+const FIX: &str = "fix";
+
 /// How long a clone may take to be made, in milliseconds.
 const CLONE_MS: i64 = 10 * 60_000;
 
@@ -41,6 +45,8 @@ pub struct Wanted {
     pub id: String,
     /// The goal that it works for.
     pub goal: Option<Name>,
+    /// What kind of worker: `fix` works as `looop fix` on its brief; none and any other word: an agent.
+    pub kind: Option<String>,
     /// The runner; none: the config's.
     pub runner: Option<String>,
     /// The command instead of a runner's; empty: the runner's.
@@ -123,7 +129,7 @@ impl Starter<'_> {
         if !in_clone && wanted.cwd.as_ref().is_some_and(|cwd| !cwd.is_dir()) {
             return Ok(Err(format!("`{}` is not a directory", cwd.display())));
         }
-        let (runner, kind, argv, env) = match self.command(wanted, &dir, &cwd) {
+        let (runner, kind, argv, env) = match self.command(wanted, &verify, &dir, &cwd) {
             Ok(command) => command,
             Err(why) => return Ok(Err(why)),
         };
@@ -165,9 +171,14 @@ impl Starter<'_> {
     fn command(
         &self,
         wanted: &Wanted,
+        verify: &[Check],
         dir: &WorkerDir,
         cwd: &Path,
     ) -> Result<(Option<String>, String, Vec<String>, Vec<(String, String)>), Refusal> {
+        if wanted.kind.as_deref() == Some(FIX) && wanted.argv.is_empty() {
+            let argv = self.fix(wanted, verify, dir, cwd)?;
+            return Ok((None, FIX.to_owned(), argv, self.environment(&self.settings.fixes.env())));
+        }
         let own = WorkerRunner { argv: wanted.argv.clone(), env: Vec::new() };
         let (runner, kind, table) = if wanted.argv.is_empty() {
             let (name, table) = self.settings.workers.runner(wanted.runner.as_deref())?;
@@ -190,6 +201,28 @@ impl Starter<'_> {
             None => return Err(format!("`{program}` is not an executable on the configured PATH")),
         }
         Ok((runner, kind.to_owned(), argv, self.environment(&table.env)))
+    }
+
+    /// `looop fix` on the brief, with the checks as its tests.
+    fn fix(
+        &self,
+        wanted: &Wanted,
+        verify: &[Check],
+        dir: &WorkerDir,
+        cwd: &Path,
+    ) -> Result<Vec<String>, Refusal> {
+        if wanted.repo.is_none() {
+            return Err("a fix needs a repo".to_owned());
+        }
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let own = program::installed_path();
+        let mut argv = vec![text(&own), "fix".to_owned(), "--repo".to_owned(), text(cwd)];
+        argv.extend(["--issue-file".to_owned(), text(&dir.brief())]);
+        let lines: Vec<String> = verify.iter().map(|check| quote_argv(&check.argv)).collect();
+        if !lines.is_empty() {
+            argv.extend(["--test".to_owned(), lines.join(" && ")]);
+        }
+        Ok(argv)
     }
 
     fn environment(&self, allow: &[String]) -> Vec<(String, String)> {
@@ -220,7 +253,9 @@ impl Starter<'_> {
             drop(self.discard(&left));
         }
         let (staged, _preparing) = workers::stage(self.layout, &spec.id)?;
-        let brief = format!("{CONTRACT}{}\n", wanted.brief.trim_end());
+        // A fix speaks to its supervisor itself.
+        let contract = if spec.kind == FIX { "" } else { CONTRACT };
+        let brief = format!("{contract}{}\n", wanted.brief.trim_end());
         let prepared = self.prepare(wanted, &mut spec, &staged).and_then(|prepared| match prepared {
             Ok(()) => self.publish(&spec, &brief, &staged),
             Err(why) => Ok(Err(why)),

@@ -1,0 +1,296 @@
+//! Calling an agent once: the wrapper contract of leanfiles, or one of looop's own runners. It edits files by itself.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::leanfile::Lean;
+use super::stream::{self, Stream};
+use crate::model::fault::Fault;
+use crate::model::settings::{Fixes, Settings};
+use crate::model::transcript::{self, Step, Verdict};
+use crate::store::file;
+use crate::sys::proc::{self, Exit, Input, Job, Keep};
+use crate::sys::signal::Cancel;
+use crate::sys::{program, tree};
+
+/// How often an agent that prints nothing is called again.
+const EMPTY_RETRIES: usize = 5;
+/// The most that an agent may print in one call, in bytes.
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
+/// The longest prompt that is one argument, in bytes: the kernel takes less than 128 KiB.
+pub const MAX_ARGUMENT_BYTES: usize = 120_000;
+/// How many files are looked at to see whether anything changed.
+const MAX_STAMPED: usize = 5000;
+
+/// Someone who can be called.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Its name in progress, ledger and costs.
+    pub name: String,
+    program: PathBuf,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    wrapper: bool,
+    timeout_ms: i64,
+}
+
+/// What an agent answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// Its words; or why there are none.
+    pub text: Result<String, String>,
+    /// Tokens in and out, of all calls that it took.
+    pub tokens: u64,
+    /// True where they are counted from bytes.
+    pub estimated: bool,
+    /// How long it took, in milliseconds.
+    pub took_ms: i64,
+    /// What it ran again and again, where it did.
+    pub looped: Option<String>,
+}
+
+/// What is needed to call.
+pub struct Caller<'a> {
+    /// Environment and PATH.
+    pub settings: &'a Settings,
+    /// Interruption by a human.
+    pub cancel: &'a Cancel,
+    /// The variable by which what a fix has started is known.
+    pub mark: (String, String),
+    /// Where the prompt's file lies.
+    pub prompt_file: PathBuf,
+}
+
+/// Finds who is called, in order: the wrapper of the leanfile, else the config's runner, and then those of `escalate`.
+///
+/// # Errors
+/// A usage error when there is nobody, or when a program is not there.
+pub fn chain(lean: &Lean, near: &Path, chosen: Option<&str>, settings: &Settings) -> Result<Vec<Agent>> {
+    let fixes = &settings.fixes;
+    let mut names: Vec<&str> = Vec::new();
+    let mut agents = Vec::new();
+    match (&lean.binary, chosen) {
+        (_, Some(name)) => names.push(name),
+        (Some(binary), None) => match fixes.runners.get(binary) {
+            Some(_) => names.push(binary),
+            None => agents.push(wrapper(lean, binary, near, settings)?),
+        },
+        (None, None) => names.extend(fixes.runner.as_deref()),
+    }
+    let first = names.first().copied();
+    names.extend(fixes.escalate.iter().map(String::as_str).filter(|name| first != Some(*name)));
+    for name in names {
+        agents.push(runner(name, lean, fixes, settings)?);
+    }
+    if agents.is_empty() {
+        let fault =
+            Fault::usage("could not find an agent to call: neither the leanfile nor the config names one");
+        return Err(fault
+            .hint("name a program in `binary` of [lean], or a runner with `looop fix --set-leaner NAME`")
+            .hint("see who there is with `looop fix --list-leaners`")
+            .into());
+    }
+    Ok(agents)
+}
+
+fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<Agent> {
+    let beside = near.join(binary);
+    let found = program::find_program(&beside.to_string_lossy(), &settings.path, near);
+    let path = path_of(settings);
+    let program = found.or_else(|| program::find_program(binary, &path, near)).ok_or_else(|| {
+        let fault = Fault::usage(format!("could not find the agent `{binary}`: it is no executable"));
+        fault.hint(format!("it was looked for in `{}` and on the PATH", near.display()))
+    })?;
+    let named = [
+        ("LEAN_BASE_URL", &lean.base_url),
+        ("LEAN_API_KEY", &lean.api_key),
+        ("LEAN_MODEL", &lean.model),
+        ("LEAN_APPROVAL_MODE", &lean.approval_mode),
+        ("LEAN_AUTH_TYPE", &lean.auth_type),
+    ];
+    let mut env = caller_env(settings);
+    env.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
+    Ok(Agent {
+        name: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        program,
+        args: vec!["-p".to_owned()],
+        env,
+        wrapper: true,
+        timeout_ms: i64::from(lean.timeout) * 1000,
+    })
+}
+
+fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result<Agent> {
+    let Some(table) = fixes.runners.get(name) else {
+        let known: Vec<&str> = fixes.runners.keys().map(String::as_str).collect();
+        let fault = Fault::usage(format!("could not find the runner {name:?}"));
+        return Err(fault.hint(format!("runners that can fix: {}", known.join(", "))).into());
+    };
+    let (first, args) =
+        table.argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let program = program::find_program(first, &settings.path, Path::new("/")).ok_or_else(|| {
+        let fault = Fault::usage(format!(
+            "could not call the runner {name}: `{first}` is not on the configured PATH"
+        ));
+        fault.hint("install it, or name another with `looop fix --set-leaner NAME`")
+    })?;
+    let mut env = settings.base_env.clone();
+    env.extend(settings.full_env.iter().filter(|(key, _)| table.env.contains(key)).cloned());
+    Ok(Agent {
+        name: name.to_owned(),
+        program,
+        args: args.to_vec(),
+        env,
+        wrapper: false,
+        timeout_ms: i64::from(lean.timeout) * 1000,
+    })
+}
+
+/// The caller's own environment, for what is the human's own program: the wrapper and the tests. Where git is told
+/// about the caller's repository it would work on that one, and a worker's door is for the worker.
+pub fn caller_env(settings: &Settings) -> Vec<(String, String)> {
+    let own = |key: &str| !key.starts_with("GIT_") && !key.starts_with("LOOOP_");
+    settings.full_env.iter().filter(|(key, _)| own(key)).cloned().collect()
+}
+
+/// The PATH of the caller.
+pub fn path_of(settings: &Settings) -> String {
+    let own = settings.full_env.iter().find(|(key, _)| key == "PATH").map(|(_, path)| path.clone());
+    own.unwrap_or_else(|| settings.path.clone())
+}
+
+impl Agent {
+    /// Calls it in a directory until it answers; one that says nothing is called again.
+    ///
+    /// # Errors
+    /// When the prompt cannot be written or a process not be waited for. That the agent fails is no error.
+    pub fn call(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<Said> {
+        let mut said =
+            Said { text: Ok(String::new()), tokens: 0, estimated: false, took_ms: 0, looped: None };
+        for _ in 0..=EMPTY_RETRIES {
+            let once = self.call_once(caller, prompt, cwd)?;
+            said.tokens = said.tokens.saturating_add(once.tokens);
+            said.took_ms = said.took_ms.saturating_add(once.took_ms);
+            said.estimated |= once.estimated;
+            said.looped = once.looped;
+            said.text = once.text;
+            if caller.cancel.is_set() || !matches!(&said.text, Ok(text) if text.trim().is_empty()) {
+                return Ok(said);
+            }
+        }
+        said.text = Err(format!("it printed nothing, {} times", EMPTY_RETRIES + 1));
+        Ok(said)
+    }
+
+    fn call_once(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<Said> {
+        let mut args = self.args.clone();
+        let mut input = Input::Null;
+        if self.wrapper {
+            args.push(prompt.to_owned());
+        } else {
+            file::write(&caller.prompt_file, prompt.as_bytes(), 0o600, file::Keep::Whole)?;
+            let path = caller.prompt_file.to_string_lossy().into_owned();
+            let named = args.iter().any(|arg| arg.contains("{brief}"));
+            args.iter_mut().for_each(|arg| *arg = arg.replace("{brief}", &path));
+            if !named {
+                let file =
+                    std::fs::File::open(&caller.prompt_file).context("could not open the prompt's file")?;
+                input = Input::File(file);
+            }
+        }
+        let mut env = self.env.clone();
+        env.push(caller.mark.clone());
+        let mut watched = Watched::new(cwd, &caller.settings.fixes);
+        let job = Job {
+            program: self.program.clone(),
+            args,
+            env,
+            cwd: cwd.to_owned(),
+            input,
+            keep: Keep::All(MAX_OUTPUT_BYTES),
+            sink: Some(Box::new(|bytes| watched.take(bytes))),
+            timeout_ms: self.timeout_ms,
+            gate: None,
+        };
+        let ended = proc::run_one(job, caller.cancel, None);
+        tree::end_strays(&tree::Known::new());
+        let ended = ended.with_context(|| format!("could not wait for `{}`", self.name))?;
+        let looped = watched.looped();
+        let (text, tokens) = watched.stream.finish();
+        let words = || crate::runner::last_words(&ended.stderr);
+        let text = match (&ended.exit, text) {
+            // It was ended because it went round in circles: what it did until then counts.
+            (Exit::TooMuch, text) if watched.worst == Verdict::Stop => {
+                Ok(text.unwrap_or_default() + "\n(it was ended)")
+            }
+            (Exit::Code(0), text) => text,
+            (Exit::Timeout, _) => Err(format!("it was still running after {}s", self.timeout_ms / 1000)),
+            (exit, _) => Err(format!("it ended with {}: {}", exit.words(), words())),
+        };
+        let bytes = prompt.len() + ended.stdout.len();
+        Ok(Said {
+            text,
+            tokens: tokens.unwrap_or((bytes as u64).div_ceil(4)),
+            estimated: tokens.is_none(),
+            took_ms: ended.took_ms,
+            looped,
+        })
+    }
+}
+
+/// An agent's output while it works, and the commands in it.
+struct Watched<'a> {
+    stream: Stream,
+    steps: Vec<Step>,
+    worst: Verdict,
+    cwd: &'a Path,
+    fixes: &'a Fixes,
+}
+
+impl<'a> Watched<'a> {
+    fn new(cwd: &'a Path, fixes: &'a Fixes) -> Watched<'a> {
+        Watched { stream: Stream::default(), steps: Vec::new(), worst: Verdict::Fine, cwd, fixes }
+    }
+
+    /// False when the agent goes round in circles.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let (steps, cwd) = (&mut self.steps, self.cwd);
+        self.stream.take(bytes, &mut |command, output| steps.push(stream::step(command, output, stamp(cwd))));
+        match transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop) {
+            Verdict::Stop => self.worst = Verdict::Stop,
+            Verdict::Nudge if self.worst == Verdict::Fine => self.worst = Verdict::Nudge,
+            _ => {}
+        }
+        self.worst != Verdict::Stop
+    }
+
+    fn looped(&self) -> Option<String> {
+        let command = self.steps.last().map(|step| crate::model::json::clip(&step.command, 120));
+        command.filter(|_| self.worst != Verdict::Fine)
+    }
+}
+
+/// What changes when a file in a directory does: names, sizes and times of change of the first files.
+fn stamp(dir: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let mut hasher = blake3::Hasher::new();
+    let (mut dirs, mut left) = (vec![dir.to_owned()], MAX_STAMPED);
+    while let Some(dir) = dirs.pop() {
+        let mut entries: Vec<_> = std::fs::read_dir(&dir).into_iter().flatten().flatten().collect();
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries.into_iter().filter(|entry| entry.file_name() != ".git") {
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                dirs.push(entry.path());
+            }
+            let text = format!("{:?} {} {} {}", entry.path(), meta.len(), meta.ctime(), meta.ctime_nsec());
+            hasher.update(text.as_bytes());
+            left = left.saturating_sub(1);
+            if left == 0 {
+                return hasher.finalize().to_hex().to_string();
+            }
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}

@@ -1,0 +1,305 @@
+//! One attempt: diagnosis, call, what was changed, tests, and its line in the ledger.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result};
+
+use super::desk::Desk;
+use super::guard::{Judged, shrunk};
+use super::leanfile::Task;
+use super::{Tone, call, context, testing};
+use crate::model::attempt::alike::{Sample, alike};
+use crate::model::attempt::{Attempt, Line, Outcome, Standing, delta, standing};
+use crate::model::fix::{Counts, Run, UnderWay};
+use crate::model::time::human_ms;
+use crate::store::fixes;
+use crate::sys::clock::{self, Deadline};
+use crate::worker::clone::Change;
+
+/// The largest diff that is looked into, in bytes.
+const MAX_DIFF_BYTES: usize = 1 << 20;
+/// Makes the next attempt of a task, or the rest of the one that was interrupted.
+pub(super) fn make(desk: &Desk, run: &mut Run, at: usize, task: &Task, lines: &[Line]) -> Result<()> {
+    let now = standing(lines);
+    let n = Standing::next(lines);
+    let goal = run.tasks[at].goal.clone();
+    let going = run.under_way.take().filter(|under| under.goal == goal && under.n == n);
+    let is_resumed = going.is_some();
+    let mut under = match going {
+        Some(under) => under,
+        None => {
+            UnderWay { goal, n, start: left(&now, lines, &run.tree), hypothesis: String::new(), called: None }
+        }
+    };
+    if is_resumed {
+        keep_cut(desk, &under)?;
+    } else {
+        desk.ready(&under.start)?;
+    }
+    if under.called.is_none() {
+        call::call(desk, run, at, task, &now, &mut under)?;
+    }
+    judge(desk, run, at, task, &now, &under)
+}
+
+/// The tree that the next attempt begins with.
+fn left(now: &Standing, lines: &[Line], base: &str) -> String {
+    let last =
+        lines.iter().rev().find(|line| matches!(line, Line::Attempt(_) | Line::Rollback(_) | Line::Begin(_)));
+    match (last, now.attempts.last()) {
+        (Some(Line::Rollback(_)), _) | (_, None) => base.to_owned(),
+        // Another run of the same episode goes on with what the one before left.
+        (_, Some(attempt)) => attempt.left.clone(),
+    }
+}
+
+/// Keeps what an interrupted call had edited, under a ref of its own, and goes on with it.
+fn keep_cut(desk: &Desk, under: &UnderWay) -> Result<()> {
+    if !desk.is_clone() {
+        return desk.fresh(&under.start);
+    }
+    let tree = desk.snapshot()?;
+    if under.called.is_none() && tree != under.start {
+        let git = desk.git()?;
+        let commit = desk.trees.commit(&git, &tree, None, "What an interrupted call had edited")?;
+        desk.trees.point(&git, &format!("refs/looop/attempts/{}/{}-cut", under.goal, under.n), &commit)?;
+    }
+    Ok(())
+}
+
+/// What came of an attempt.
+struct Verdict {
+    outcome: Outcome,
+    end: String,
+    left: String,
+    signature: Option<String>,
+    failure: String,
+    failures: Option<u32>,
+}
+
+fn judge(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing, under: &UnderWay) -> Result<()> {
+    let began = Deadline::after_ms(0);
+    let verdict = verdict(desk, run, at, task, under)?;
+    let called = under.called.clone().context("could not judge an attempt that was never made")?;
+    let base = now.begin.map_or(run.tree.clone(), |begin| begin.base.clone());
+    let sample = sample(desk, &base, under.n, &under.start, &verdict.end)?;
+    let mut earlier = Vec::new();
+    for old in now.attempts.iter().rev().take(2) {
+        earlier.push(self::sample(desk, &base, old.n, &old.start, &old.end)?);
+    }
+    earlier.push(Sample { n: 0, start: base.clone(), end: base.clone(), ..Sample::default() });
+    let (added, removed) = delta::counts(&sample.delta);
+    let attempt = Attempt {
+        n: under.n,
+        at_ms: clock::now().unix_ms,
+        runner: called.runner,
+        base,
+        start: under.start.clone(),
+        end: verdict.end,
+        left: verdict.left,
+        files: sample.delta.iter().map(|file| file.path.clone()).collect(),
+        added,
+        removed,
+        outcome: verdict.outcome,
+        signature: verdict.signature,
+        failure: verdict.failure,
+        failures: verdict.failures,
+        hypothesis: under.hypothesis.clone(),
+        like: alike(&sample, &earlier, desk.limits()),
+        tokens: called.tokens,
+        estimated: called.estimated,
+        took_ms: called.took_ms.saturating_add(began.spent_ms()),
+    };
+    let git = desk.git()?;
+    let parent = now.attempts.last().map(|last| format!("refs/looop/attempts/{}/{}", under.goal, last.n));
+    let parent = match parent {
+        Some(name) => desk.trees.find(&git, &name)?,
+        None => None,
+    };
+    let message = format!("attempt {}: {}", attempt.n, attempt.outcome.words());
+    let commit =
+        desk.trees.commit(&git, &attempt.end, Some(parent.as_deref().unwrap_or(&run.base)), &message)?;
+    desk.trees.point(&git, &format!("refs/looop/attempts/{}/{}", under.goal, attempt.n), &commit)?;
+    let tone = if attempt.outcome.is_good() { Tone::Good } else { Tone::Warn };
+    let about = if attempt.estimated { "~" } else { "" };
+    let line = context::attempt_line(&attempt);
+    desk.say(tone, format!("{line} ({}, {about}{} tokens)", human_ms(attempt.took_ms), attempt.tokens));
+    fixes::append(&desk.dir, &under.goal, &Line::Attempt(Box::new(attempt)))?;
+    run.under_way = None;
+    desk.save(run)
+}
+
+fn sample(desk: &Desk, base: &str, n: u32, start: &str, end: &str) -> Result<Sample> {
+    let git = desk.git()?;
+    let parsed = |from: &str, to: &str| -> Result<Vec<delta::FileDelta>> {
+        let diff = desk.trees.diff(&git, from, to, 1)?;
+        Ok(delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]))
+    };
+    Ok(Sample {
+        n,
+        start: start.to_owned(),
+        end: end.to_owned(),
+        delta: parsed(start, end)?,
+        before: parsed(base, start)?,
+        from_base: parsed(base, end)?,
+    })
+}
+
+fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> Result<Verdict> {
+    let ended = |outcome: Outcome, failure: String, end: &str, left: &str| Verdict {
+        outcome,
+        end: end.to_owned(),
+        left: left.to_owned(),
+        signature: None,
+        failure,
+        failures: None,
+    };
+    let start = under.start.as_str();
+    let git = desk.git()?;
+    let is_empty = |tree: &str| Ok::<bool, anyhow::Error>(desk.trees.paths(&git, tree)?.is_empty());
+    if !desk.dir.work().is_dir() || !desk.cwd().is_dir() {
+        desk.fresh(start)?;
+        return Ok(ended(Outcome::Deleted, "its clone was gone".to_owned(), start, start));
+    }
+    let end = match desk.snapshot() {
+        Ok(end) => end,
+        Err(error) => {
+            desk.fresh(start)?;
+            return Ok(ended(
+                Outcome::AgentFailed,
+                format!("what it left could not be kept: {error:#}"),
+                start,
+                start,
+            ));
+        }
+    };
+    if is_empty(&end)? && !is_empty(start)? {
+        desk.fresh(start)?;
+        return Ok(ended(Outcome::Deleted, "no file was left".to_owned(), start, start));
+    }
+    let failed = under.called.as_ref().and_then(|called| called.failed.clone());
+    if let Some(why) = failed.filter(|_| end == start || task.skip_tests) {
+        return Ok(ended(Outcome::AgentFailed, why, &end, &end));
+    }
+    let changes = desk.trees.changes(&git, start, &end)?;
+    let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
+    let before: BTreeSet<String> = desk.trees.paths(&git, &run.base_tree)?.into_iter().collect();
+    let judged = judged(desk, task);
+    let touched = judged.touched(&paths, &before);
+    if !touched.is_empty() && !task.skip_tests {
+        let left = put_back(desk, &changes, &touched)?;
+        return Ok(ended(
+            Outcome::TestsChanged,
+            format!("it changed {}, which is restored", touched.join(", ")),
+            &end,
+            &left,
+        ));
+    }
+    if task.skip_tests {
+        return after(desk, task, ended(Outcome::Untested, String::new(), &end, &end));
+    }
+    tested(desk, run, at, task, under, end)
+}
+
+/// Tests what an agent left.
+fn tested(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay, end: String) -> Result<Verdict> {
+    let tested = desk.tester().test(task, &desk.cwd())?;
+    let report = &tested.report;
+    call::keep_output(desk, &under.goal, &tested.output)?;
+    // What tests leave behind is no work of the agent.
+    desk.ready(&end)?;
+    let counts = Counts::of(report);
+    let fewer =
+        run.tasks[at].before.as_ref().filter(|_| report.passed).and_then(|before| shrunk(before, &counts));
+    if let Some(why) = fewer {
+        desk.ready(&under.start)?;
+        return Ok(Verdict {
+            outcome: Outcome::TestsChanged,
+            end,
+            left: under.start.clone(),
+            signature: None,
+            failure: format!("{why}; the attempt is undone"),
+            failures: None,
+        });
+    }
+    let outcome = match (report.passed, report.empty) {
+        (true, _) => Outcome::Passed,
+        (false, true) => Outcome::NothingTested,
+        (false, false) => Outcome::Failed,
+    };
+    let failure = if report.passed { String::new() } else { report.words() };
+    let verdict = Verdict {
+        outcome,
+        left: end.clone(),
+        end,
+        signature: report.signature(),
+        failure: desk.settings.secrets.redact(&failure).into_owned(),
+        failures: report.failures(),
+    };
+    if report.passed { after(desk, task, verdict) } else { Ok(verdict) }
+}
+
+/// Runs what is to follow good work; what it changes belongs to the work.
+fn after(desk: &Desk, task: &Task, mut verdict: Verdict) -> Result<Verdict> {
+    for line in &task.after {
+        desk.say(Tone::Plain, format!("after: {line}"));
+        let timeout_s = desk.leanfile.defaults.after_command_timeout;
+        if let Some(why) = desk.tester().after(line, &desk.cwd(), timeout_s)? {
+            verdict.outcome = Outcome::AfterFailed;
+            verdict.failure = why;
+            desk.ready(&verdict.end)?;
+            return Ok(verdict);
+        }
+    }
+    if !task.after.is_empty() {
+        verdict.end = desk.snapshot()?;
+        verdict.left = verdict.end.clone();
+    }
+    Ok(verdict)
+}
+
+fn judged(desk: &Desk, task: &Task) -> Judged {
+    let from_top = |names: &[String]| names.iter().map(|name| desk.below_top(name)).collect::<Vec<_>>();
+    // Where a task says which tests decide, other tests that it lists are its work.
+    let allowed: &[String] = if task.test_files.is_empty() { &[] } else { &task.files };
+    let tests = from_top(&task.test_files);
+    Judged {
+        prefixes: desk.leanfile.defaults.test_prefix.clone(),
+        allowed: from_top(allowed).into_iter().filter(|path| !tests.contains(path)).collect(),
+        tests,
+        words: scripts(&testing::argv(&task.runner, &[])).iter().map(|word| desk.below_top(word)).collect(),
+    }
+}
+
+/// The programs of a command that may be files of the project: itself, and what an interpreter is given first.
+fn scripts(argv: &[String]) -> Vec<String> {
+    const INTERPRETERS: [&str; 11] =
+        ["sh", "bash", "dash", "zsh", "python", "python3", "node", "ruby", "perl", "php", "bun"];
+    let words: Vec<&str> = argv.iter().flat_map(|arg| arg.split_whitespace()).collect();
+    let mut found: Vec<String> = words.first().iter().map(|word| (**word).to_owned()).collect();
+    for (at, word) in words.iter().enumerate() {
+        if INTERPRETERS.contains(&word.rsplit('/').next().unwrap_or(word)) {
+            let script = words[at + 1..].iter().find(|next| !next.starts_with('-'));
+            found.extend(script.map(|script| (*script).to_owned()));
+        }
+    }
+    found
+}
+
+/// Puts files back as they were before an attempt, and returns the tree that then is there.
+fn put_back(desk: &Desk, changes: &[Change], paths: &[&str]) -> Result<String> {
+    let git = desk.git()?;
+    for change in changes.iter().filter(|change| paths.contains(&change.path.as_str())) {
+        let path = desk.dir.work().join(&change.path);
+        drop(fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)));
+        let Some((mode, blob)) = &change.old else { continue };
+        let bytes = desk.trees.blob(&git, blob)?;
+        let dir = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = dir.and_then(|()| fs::write(&path, bytes));
+        let set = written.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o777)));
+        set.with_context(|| format!("could not put `{}` back", path.display()))?;
+    }
+    desk.snapshot()
+}

@@ -1,0 +1,161 @@
+//! The calls of an attempt: what the agent is told, the diagnosis before it, and what is kept for the next one.
+
+use anyhow::Result;
+
+use super::agent::{self, Agent};
+use super::compress::{compress, diagnosis};
+use super::context::{self, Built, Parts};
+use super::desk::Desk;
+use super::leanfile::{CONTEXT_BUDGET, Task};
+use super::{Tone, sources, testing};
+use crate::model::attempt::Standing;
+use crate::model::fix::{Called, Run, UnderWay};
+use crate::model::name::Name;
+use crate::model::signature::{self, Kind};
+use crate::store::file;
+
+/// The largest budget of files, in characters: a wrapper gets its prompt as one argument.
+const MAX_BUDGET: usize = 60_000;
+
+/// How many characters of files a task's prompt may have.
+pub(super) fn budget(task: &Task) -> usize {
+    task.context_budget.unwrap_or(CONTEXT_BUDGET).min(MAX_BUDGET)
+}
+
+/// Keeps what the tests printed last, for the next prompt.
+pub(super) fn keep_output(desk: &Desk, goal: &Name, output: &str) -> Result<()> {
+    file::write(&desk.dir.output(goal), output.as_bytes(), 0o600, file::Keep::Whole)
+}
+
+/// What the tests printed last; empty where that is not known.
+pub(super) fn kept_output(desk: &Desk, goal: &Name) -> String {
+    file::read_text(&desk.dir.output(goal), 4 << 20).ok().flatten().unwrap_or_default()
+}
+
+/// Whose output it is.
+pub(super) fn kind_of(output: &str) -> Kind {
+    signature::read(output, &signature::Ended::Code(1), "/").kind
+}
+
+/// Asks for a diagnosis where there is a failure to explain, then calls the agent in the clone. What is known of the
+/// call is saved before and after it.
+pub(super) fn call(
+    desk: &Desk,
+    run: &mut Run,
+    at: usize,
+    task: &Task,
+    now: &Standing,
+    under: &mut UnderWay,
+) -> Result<()> {
+    let taken = now.plans.iter().filter(|plan| plan.refused.is_none()).count();
+    let chosen = desk.agent(taken).clone();
+    let most = desk.leanfile.defaults.max_iters_per_task;
+    let nth = under.n + 1 - run.tasks[at].first;
+    desk.say(Tone::Plain, format!("attempt {nth} of {most}: {} is called", chosen.name));
+    let output = if task.skip_tests { String::new() } else { kept_output(desk, &under.goal) };
+    let failure = compress(&output, kind_of(&output), desk.leanfile.defaults.error_tail_lines);
+    let wanted = desk.leanfile.defaults.summarize_errors && !now.attempts.is_empty() && !failure.0.is_empty();
+    if under.hypothesis.is_empty() && wanted {
+        under.hypothesis = diagnose(desk, run, at, task, &chosen, &failure.0)?;
+    }
+    run.under_way = Some(under.clone());
+    desk.save(run)?;
+    let built = prompt(desk, run, task, now, under, &failure)?;
+    for cut in built.cut.iter().filter(|_| nth == 1) {
+        desk.say(Tone::Warn, format!("not shown to the agent: {cut}"));
+    }
+    let said = desk.call(run, at, &chosen, &built.text, &desk.cwd())?;
+    if let Some(command) = &said.looped {
+        desk.say(Tone::Warn, format!("it ran the same again and again: {command}"));
+    }
+    run.looped = said.looped;
+    under.called = Some(Called {
+        runner: chosen.name,
+        tokens: said.tokens,
+        estimated: said.estimated,
+        took_ms: said.took_ms,
+        failed: said.text.err(),
+    });
+    run.under_way = Some(under.clone());
+    desk.save(run)
+}
+
+fn diagnose(
+    desk: &Desk,
+    run: &mut Run,
+    at: usize,
+    task: &Task,
+    agent: &Agent,
+    failure: &str,
+) -> Result<String> {
+    let summary = desk.leanfile.prompts.summary.as_deref();
+    let prompt = context::diagnosis(summary, &task.prompt, &command(task), failure);
+    // Asked in an empty directory: whoever is to explain has nothing to edit.
+    let said = desk.call(run, at, agent, &prompt, &desk.empty()?)?;
+    let found = said.text.ok().and_then(|text| diagnosis(&text, failure)).unwrap_or_default();
+    if !found.is_empty() {
+        desk.say(Tone::Plain, format!("diagnosis: {found}"));
+    }
+    Ok(found)
+}
+
+fn prompt(
+    desk: &Desk,
+    run: &Run,
+    task: &Task,
+    now: &Standing,
+    under: &UnderWay,
+    (failure, left_out): &(String, usize),
+) -> Result<Built> {
+    let git = desk.git()?;
+    let base = now.begin.map_or(run.tree.as_str(), |begin| begin.base.as_str());
+    let diff = desk.trees.diff(&git, base, &under.start, 3)?;
+    let paths = here(desk, &desk.trees.paths(&git, &under.start)?);
+    let listed = sources::read(&desk.cwd(), listed(task), &paths);
+    let mut parts = Parts {
+        task: &task.prompt,
+        global: &desk.leanfile.defaults.global_message,
+        files: &listed.files,
+        unmatched: &listed.unmatched,
+        budget: budget(task),
+        window: desk.leanfile.defaults.source_window,
+        diff: &diff,
+        command: &command(task),
+        failure: (!failure.is_empty()).then_some((failure.as_str(), *left_out)),
+        hypothesis: &under.hypothesis,
+        attempts: &now.attempts,
+        plan: now.plans.iter().rev().find(|plan| plan.refused.is_none()).copied(),
+        answer: now.answer,
+        looped: run.looped.as_deref(),
+    };
+    loop {
+        let built = context::attempt(&parts);
+        // A character may be four bytes, and a wrapper gets its prompt as one argument.
+        if built.text.len() <= agent::MAX_ARGUMENT_BYTES || parts.budget == 0 {
+            return Ok(built);
+        }
+        parts.budget /= 2;
+    }
+}
+
+/// The files that a task lists; one that lists none is shown the tests that decide.
+fn listed(task: &Task) -> &[String] {
+    if task.files.is_empty() { &task.test_files } else { &task.files }
+}
+
+/// Paths below the task's directory, as seen from there.
+fn here(desk: &Desk, paths: &[String]) -> Vec<String> {
+    let prefix = desk.sub.to_string_lossy();
+    if prefix.is_empty() {
+        return paths.to_vec();
+    }
+    let prefix = format!("{prefix}/");
+    paths.iter().filter_map(|path| path.strip_prefix(&prefix)).map(str::to_owned).collect()
+}
+
+fn command(task: &Task) -> String {
+    if task.skip_tests {
+        return String::new();
+    }
+    crate::model::ask::quote_argv(&testing::argv(&task.runner, &task.test_files))
+}

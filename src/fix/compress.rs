@@ -1,0 +1,167 @@
+//! Pure. A failure as short as it can be: what dependencies print is dropped, repeats are counted, the end is kept.
+
+use crate::model::signature::Kind;
+
+/// The longest line that is kept, in characters.
+const MAX_LINE: usize = 300;
+
+/// Lines that say nothing about the failure, by their beginning.
+const NOISE: [&str; 22] = [
+    "Compiling ",
+    "Downloading ",
+    "Downloaded ",
+    "Checking ",
+    "Finished ",
+    "Blocking waiting",
+    "Updating ",
+    "Locking ",
+    "npm WARN",
+    "npm notice",
+    "DeprecationWarning",
+    "go: downloading",
+    "platform ",
+    "rootdir:",
+    "plugins:",
+    "cachedir:",
+    "Collecting ",
+    "Requirement already",
+    "Installing ",
+    "note: run with `RUST_BACKTRACE",
+    "(Use `node ",
+    "asyncio:",
+];
+/// Parts of paths of dependencies.
+const FOREIGN: [&str; 9] = [
+    "site-packages/",
+    "dist-packages/",
+    "node_modules/",
+    "/.cargo/registry/",
+    "/rustc/",
+    "node:internal",
+    "/pkg/mod/",
+    "/usr/lib/python",
+    "/usr/local/go/src",
+];
+
+/// The last `lines` lines of an output that mean something, and how many were left out.
+pub fn compress(output: &str, kind: Kind, lines: usize) -> (String, usize) {
+    let all: Vec<&str> = output.lines().map(str::trim_end).collect();
+    let mut kept: Vec<String> = Vec::new();
+    let mut repeats = 0_usize;
+    let mut foreign = false;
+    for line in &all {
+        let text = line.trim_start();
+        let is_frame = FOREIGN.iter().any(|mark| line.contains(mark));
+        // The source line below a frame of a dependency is the dependency's.
+        let belongs = foreign && line.starts_with("    ") && !is_place(text);
+        foreign = is_frame || (belongs && kind != Kind::Generic);
+        if is_frame || belongs || NOISE.iter().any(|noise| text.starts_with(noise)) || is_passing(text, kind)
+        {
+            continue;
+        }
+        let line = crate::model::json::clip(line, MAX_LINE);
+        match kept.last() {
+            Some(last) if *last == line && !line.is_empty() => repeats += 1,
+            Some(last) if last.is_empty() && line.is_empty() => {}
+            _ => {
+                if repeats > 0 {
+                    kept.push(format!("(the same line {repeats} more times)"));
+                    repeats = 0;
+                }
+                kept.push(line);
+            }
+        }
+    }
+    if repeats > 0 {
+        kept.push(format!("(the same line {repeats} more times)"));
+    }
+    while kept.last().is_some_and(String::is_empty) {
+        kept.pop();
+    }
+    let from = kept.len().saturating_sub(lines.max(1));
+    let left_out = all.len().saturating_sub(kept.len() - from);
+    (kept[from..].join("\n"), left_out)
+}
+
+/// True for a line that begins a frame of a stack.
+fn is_place(text: &str) -> bool {
+    text.starts_with("File \"") || text.starts_with("at ") || text.starts_with("--> ")
+}
+
+/// True for a line about a test that is fine.
+fn is_passing(text: &str, kind: Kind) -> bool {
+    match kind {
+        Kind::Cargo => {
+            text.starts_with("test ") && (text.ends_with("... ok") || text.ends_with("... ignored"))
+        }
+        Kind::Go => {
+            text.starts_with("--- PASS")
+                || text.starts_with("=== RUN")
+                || text.starts_with("=== PAUSE")
+                || text.starts_with("=== CONT")
+        }
+        Kind::Pytest => text.contains(" PASSED ") || text.ends_with(" PASSED"),
+        Kind::Unittest => text.ends_with("... ok"),
+        Kind::Jest => text.starts_with("✓ ") || text.starts_with("√ ") || text.starts_with("PASS "),
+        Kind::Tap => text.starts_with("ok ") || text.starts_with("✔ ") || text.starts_with("duration_ms"),
+        Kind::Generic => false,
+    }
+}
+
+/// Words that any two texts about tests share.
+const EMPTY: [&str; 16] = [
+    "with", "that", "this", "from", "have", "been", "were", "when", "then", "test", "tests", "error",
+    "failed", "line", "file", "fail",
+];
+
+/// Whether a sentence says something about a failure: it is short, it is prose or code of some length, and it shares a
+/// word of substance with the failure. What language the failure is in plays no part.
+pub fn has_substance(sentence: &str, failure: &str) -> bool {
+    let words = |text: &str| -> std::collections::BTreeSet<String> {
+        let split = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        split.filter(|word| word.chars().count() >= 3).map(str::to_lowercase).collect()
+    };
+    let said = words(sentence);
+    let about = words(failure);
+    let tells = |word: &&String| word.chars().count() >= 4 && !EMPTY.contains(&word.as_str());
+    said.len() >= 3 && said.intersection(&about).any(|word| tells(&word))
+}
+
+/// The first sentence or line of an answer that says something, in one line; none where nothing does.
+pub fn diagnosis(answer: &str, failure: &str) -> Option<String> {
+    let lines = answer.lines().map(|line| line.trim().trim_start_matches(['#', '-', '*', '>', ' ']).trim());
+    let found = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("```"))
+        .find(|line| has_substance(line, failure))?;
+    Some(crate::model::json::clip(&crate::model::ask::visible(found, false), 400))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dependencies_print_is_dropped_and_the_end_is_kept() {
+        let text = "   Compiling serde v1\nTraceback (most recent call last):\n  File \"src/a.py\", line 3, in f\n    g()\n  File \"/usr/lib/python3/x.py\", line 1, in g\n    deep()\nValueError: no\nx\nx\nx\n\n\n";
+        let (short, left_out) = compress(text, Kind::Unittest, 40);
+        assert_eq!(
+            short,
+            "Traceback (most recent call last):\n  File \"src/a.py\", line 3, in f\n    g()\nValueError: no\nx\n(the same line 2 more times)"
+        );
+        assert!(left_out > 0);
+        assert_eq!(compress("a\nb\nc", Kind::Generic, 2), ("b\nc".to_owned(), 1));
+        assert_eq!(compress("test a ... ok\ntest b ... FAILED", Kind::Cargo, 9).0, "test b ... FAILED");
+    }
+
+    #[test]
+    fn a_diagnosis_counts_by_what_it_says() {
+        let failure = "thread 'tests::adds' panicked at src/lib.rs:4:5:\nattempt to subtract with overflow";
+        assert!(diagnosis("The subtract in `adds` goes below zero.", failure).is_some());
+        assert!(
+            diagnosis("```\ncode\n```\n- overflow comes from subtract before the check", failure).is_some()
+        );
+        for empty in ["", "ok", "I fixed it for you!", "I cannot help with that request."] {
+            assert_eq!(diagnosis(empty, failure), None, "{empty}");
+        }
+    }
+}

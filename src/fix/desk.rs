@@ -1,0 +1,208 @@
+//! What every step of a fix works with, and the private clone that agents and tests work in.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::agent::{Agent, Caller, Said};
+use super::leanfile::Leanfile;
+use super::testing::{Tester, interrupted};
+use super::{MARK, Progress, Tone};
+use crate::model::attempt::Thresholds;
+use crate::model::charge::{Basis, Charge, Usage};
+use crate::model::fault::Fault;
+use crate::model::fix::Run;
+use crate::model::name::Name;
+use crate::model::settings::Settings;
+use crate::store::layout::{FixDir, Layout};
+use crate::store::{file, fixes, ledger};
+use crate::sys::clock;
+use crate::sys::signal::Cancel;
+use crate::worker::clone::{self, Git, Source, Trees};
+
+/// How long one use of git may take, in milliseconds.
+const GIT_MS: i64 = 10 * 60_000;
+
+/// What every step works with.
+pub struct Desk<'a> {
+    /// The data dir.
+    pub layout: &'a Layout,
+    /// What the config decides.
+    pub settings: &'a Settings,
+    /// Interruption by a human.
+    pub cancel: &'a Cancel,
+    /// The leanfile.
+    pub leanfile: &'a Leanfile,
+    /// The fix's name.
+    pub id: Name,
+    /// Its files.
+    pub dir: FixDir,
+    /// The top of the project's files.
+    pub project: PathBuf,
+    /// Where in them the tasks begin.
+    pub sub: PathBuf,
+    /// The project's repository; none where it is none.
+    pub source: Option<Source>,
+    /// Where attempts are kept.
+    pub trees: Trees,
+    /// Who is called, in order of escalation.
+    pub agents: Vec<Agent>,
+    /// The supervisor's socket, where a worker does this.
+    pub socket: Option<PathBuf>,
+    /// Where progress goes.
+    pub say: RefCell<&'a mut dyn FnMut(&Progress)>,
+}
+
+impl Desk<'_> {
+    /// Git with a deadline of its own.
+    pub fn git(&self) -> Result<Git<'_>> {
+        Git::find(&self.settings.path, GIT_MS, self.cancel)
+    }
+
+    /// Says how it goes.
+    pub fn say(&self, tone: Tone, text: impl Into<String>) {
+        (self.say.borrow_mut())(&Progress { tone, text: text.into() });
+    }
+
+    /// The figures of the rule.
+    pub fn limits(&self) -> &Thresholds {
+        &self.settings.fixes.thresholds
+    }
+
+    /// Where agents and tests of a task run.
+    pub fn cwd(&self) -> PathBuf {
+        self.dir.work().join(&self.sub)
+    }
+
+    /// A path below the task's directory, as git has it: from the top.
+    pub fn below_top(&self, path: &str) -> String {
+        let joined = self.sub.join(path.trim_start_matches("./"));
+        joined.to_string_lossy().trim_start_matches("./").to_owned()
+    }
+
+    fn mark(&self) -> (String, String) {
+        (MARK.to_owned(), self.dir.path().to_string_lossy().into_owned())
+    }
+
+    /// What runs tests.
+    pub fn tester(&self) -> Tester<'_> {
+        Tester { settings: self.settings, cancel: self.cancel, mark: self.mark() }
+    }
+
+    /// Fails once a human has interrupted.
+    pub fn check(&self) -> Result<()> {
+        if self.cancel.is_set() { Err(interrupted()) } else { Ok(()) }
+    }
+
+    /// Saves where the run stands.
+    pub fn save(&self, run: &Run) -> Result<()> {
+        fixes::save_run(&self.dir, run)
+    }
+
+    /// Who is called after so many new plans.
+    pub fn agent(&self, plans: usize) -> &Agent {
+        &self.agents[plans.min(self.agents.len() - 1)]
+    }
+
+    /// Calls an agent, and writes down what it used for the goal.
+    pub fn call(&self, run: &mut Run, at: usize, agent: &Agent, prompt: &str, cwd: &Path) -> Result<Said> {
+        self.check()?;
+        let caller = Caller {
+            settings: self.settings,
+            cancel: self.cancel,
+            mark: self.mark(),
+            prompt_file: self.dir.prompt(),
+        };
+        let said = agent.call(&caller, prompt, cwd)?;
+        let task = &mut run.tasks[at];
+        task.tokens = task.tokens.saturating_add(said.tokens);
+        if agent.name == self.agents[0].name {
+            task.local_tokens = task.local_tokens.saturating_add(said.tokens);
+        }
+        task.estimated |= said.estimated;
+        let now = clock::now();
+        let charge = Charge {
+            at_ms: now.unix_ms,
+            day: now.day(),
+            beat: self.id.to_string(),
+            goal: Some(task.goal.to_string()),
+            worker: None,
+            runner: agent.name.clone(),
+            sensors: Vec::new(),
+            usage: Usage {
+                tokens_in: said.tokens,
+                basis: if said.estimated { Basis::Estimated } else { Basis::Reported },
+                ..Usage::unknown()
+            },
+        };
+        ledger::append(self.layout, &charge)?;
+        self.check()?;
+        Ok(said)
+    }
+
+    /// A directory in which a call can do no harm.
+    pub fn empty(&self) -> Result<PathBuf> {
+        let dir = self.dir.empty();
+        if dir.exists() {
+            fs::remove_dir_all(&dir).with_context(|| format!("could not empty `{}`", dir.display()))?;
+        }
+        file::make_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// True while the clone is there with its files and its own repository.
+    pub fn is_clone(&self) -> bool {
+        let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+        is_dir(&self.dir.work()) && is_dir(&self.dir.work().join(".git"))
+    }
+
+    /// Makes the clone's files those of a tree; a clone that is not whole is made anew.
+    pub fn ready(&self, tree: &str) -> Result<()> {
+        if !self.is_clone() {
+            return self.fresh(tree);
+        }
+        let git = self.git()?;
+        if self.trees.restore(&git, &self.dir.work(), "work", tree).is_err() {
+            return self.fresh(tree);
+        }
+        Ok(())
+    }
+
+    /// Makes a fresh clone with the files of a tree.
+    pub fn fresh(&self, tree: &str) -> Result<()> {
+        self.remove()?;
+        let git = self.git()?;
+        let work = self.dir.work();
+        if let Some(around) = work.parent() {
+            file::make_dir(around)?;
+        }
+        clone::make(&git, &self.kept()?, &work, &self.id)?;
+        self.trees.restore(&git, &work, "work", tree)?;
+        fs::create_dir_all(self.cwd()).with_context(|| format!("could not make `{}`", self.cwd().display()))
+    }
+
+    /// Removes the clone. What it held is kept as trees.
+    pub fn remove(&self) -> Result<()> {
+        let repo = clone::repo_of(&self.kept()?, &self.id)?;
+        let git = self.git()?;
+        clone::discard(&git, &repo, &self.dir.work(), true)?;
+        // Byte for byte the files may be others now, whatever their times say.
+        drop(fs::remove_file(self.dir.attempts().join(".git/index-work")));
+        Ok(())
+    }
+
+    /// The repository of attempts as one that can be cloned.
+    fn kept(&self) -> Result<Source> {
+        let git = self.git()?;
+        clone::inspect(&git, self.trees.dir())?
+            .map_err(|why| Fault::failed(format!("could not use the kept attempts: {why}")).into())
+    }
+
+    /// The clone's files as a tree.
+    pub fn snapshot(&self) -> Result<String> {
+        let git = self.git()?;
+        self.trees.snapshot(&git, &self.dir.work(), "work")
+    }
+}

@@ -1,0 +1,146 @@
+//! Pure. What an agent is judged by, so that it cannot win by changing that.
+
+use std::collections::BTreeSet;
+
+use crate::model::fix::Counts;
+
+/// What decides about a task, besides what passes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// How names of tests begin: a part of a path, or the path from its beginning.
+    pub prefixes: Vec<String>,
+    /// The task's own test files.
+    pub tests: Vec<String>,
+    /// What the task allows to be edited, by its exact path.
+    pub allowed: Vec<String>,
+    /// Arguments of the test command that may name a file.
+    pub words: Vec<String>,
+}
+
+/// Files that decide what is collected, wherever they are.
+const COLLECTORS: [&str; 8] = [
+    "conftest.py",
+    "pytest.ini",
+    "tox.ini",
+    ".pytest.ini",
+    "jest.config.js",
+    "jest.config.ts",
+    "vitest.config.js",
+    "vitest.config.ts",
+];
+/// Ends of names of tests.
+const ENDS: [&str; 14] = [
+    "_test.go",
+    "_test.py",
+    "_tests.py",
+    ".test.js",
+    ".test.ts",
+    ".test.jsx",
+    ".test.tsx",
+    ".test.mjs",
+    ".spec.js",
+    ".spec.ts",
+    ".spec.jsx",
+    ".spec.tsx",
+    ".test.cjs",
+    "_test.rs",
+];
+
+impl Judged {
+    /// True for a file that the agent is judged by and may not change.
+    pub fn is_test(&self, path: &str) -> bool {
+        if self.allowed.iter().any(|allowed| allowed == path) {
+            return false;
+        }
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let by_prefix = self.prefixes.iter().any(|prefix| {
+            let is_dir = prefix.ends_with('/');
+            path.starts_with(prefix.as_str())
+                || (is_dir && path.contains(&format!("/{prefix}")))
+                || (!is_dir && name.starts_with(prefix.as_str()))
+        });
+        by_prefix
+            || self.tests.iter().any(|test| test == path)
+            || self.words.iter().any(|word| word.trim_start_matches("./") == path)
+            || COLLECTORS.contains(&name)
+            || ENDS.iter().any(|end| name.ends_with(end))
+            || path.split('/').any(|part| part == "__tests__")
+    }
+
+    /// Those of the changed files that may not be changed: all that were there before, and new ones that decide what
+    /// is collected. A new test is no harm: `before` are the files of the base.
+    pub fn touched<'a>(&self, changed: &'a [String], before: &BTreeSet<String>) -> Vec<&'a str> {
+        let decides = |path: &str| COLLECTORS.contains(&path.rsplit('/').next().unwrap_or(path));
+        let bad =
+            changed.iter().filter(|path| self.is_test(path) && (before.contains(*path) || decides(path)));
+        bad.map(String::as_str).collect()
+    }
+}
+
+/// Why a passing run is worth less than the one before the work: fewer tests ran, or more were skipped. Tests may stand
+/// in the file that they test, where no name tells them.
+pub fn shrunk(before: &Counts, after: &Counts) -> Option<String> {
+    let (ran, runs) = (before.ran?, after.ran?);
+    if before.kind != after.kind || runs >= ran {
+        return None;
+    }
+    Some(match after.skipped.saturating_sub(before.skipped) {
+        0 => format!("{runs} tests ran, and {ran} before"),
+        skipped => format!("{skipped} tests are skipped that were not before"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::signature::{Ended, read};
+
+    fn judged() -> Judged {
+        Judged {
+            prefixes: ["tests/", "test_", "scripts/"].map(str::to_owned).into(),
+            tests: vec!["spec/a.rb".to_owned()],
+            allowed: vec!["tests/helper.py".to_owned()],
+            words: vec!["./check.sh".to_owned(), "-q".to_owned()],
+        }
+    }
+
+    #[test]
+    fn what_decides_is_known_by_its_name() {
+        let judged = judged();
+        for test in [
+            "tests/a.py",
+            "pkg/tests/a.py",
+            "test_a.py",
+            "a/test_b.py",
+            "x/y_test.go",
+            "spec/a.rb",
+            "check.sh",
+            "conftest.py",
+            "src/__tests__/a.js",
+            "a.spec.ts",
+        ] {
+            assert!(judged.is_test(test), "{test}");
+        }
+        for source in ["src/a.py", "tests/helper.py", "latest/a.py", "contest.py", "mytest_a.py"] {
+            assert!(!judged.is_test(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_new_test_is_no_harm_and_a_new_collector_is() {
+        let before: BTreeSet<String> = ["tests/a.py".to_owned()].into();
+        let changed = ["tests/a.py", "tests/b.py", "conftest.py", "src/x.py"].map(str::to_owned);
+        assert_eq!(judged().touched(&changed, &before), ["tests/a.py", "conftest.py"]);
+    }
+
+    #[test]
+    fn fewer_tests_or_more_skips_are_seen() {
+        let run = |line: &str| Counts::of(&read(line, &Ended::Code(0), "/x"));
+        let before = run("2 failed, 3 passed in 0.1s");
+        assert_eq!(shrunk(&before, &run("5 passed in 0.1s")), None);
+        assert_eq!(shrunk(&before, &run("6 passed in 0.1s")), None);
+        assert!(shrunk(&before, &run("3 passed in 0.1s")).is_some());
+        assert!(shrunk(&before, &run("3 passed, 2 skipped in 0.1s")).is_some());
+        assert_eq!(shrunk(&run("1 error in 0.1s"), &run("5 passed in 0.1s")), None);
+    }
+}

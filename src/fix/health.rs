@@ -1,0 +1,45 @@
+//! Waiting until the endpoint behind an agent is well, before any agent is called.
+
+use anyhow::Result;
+
+use super::leanfile::Health;
+use super::testing::interrupted;
+use crate::model::fault::Fault;
+use crate::sys::clock::Deadline;
+use crate::sys::probe;
+use crate::sys::signal::Cancel;
+use crate::sys::spawn::pause_ms;
+
+/// Between two looks, in milliseconds.
+const LOOK_MS: u64 = 250;
+
+/// Waits until the address answers 2xx.
+///
+/// # Errors
+/// When it does not in time, or a human interrupts.
+pub fn wait(health: &Health, cancel: &Cancel, say: &mut dyn FnMut(String)) -> Result<()> {
+    let Some(url) = health.check_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(()) };
+    let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
+    let mut said = false;
+    loop {
+        let why = match probe::get(url) {
+            Ok(status) if (200..300).contains(&status) => return Ok(()),
+            Ok(status) => format!("it answers {status}"),
+            Err(why) => why,
+        };
+        if cancel.is_set() {
+            return Err(interrupted());
+        }
+        if deadline.passed() {
+            let what = format!("could not begin: `{url}` was not well after {}s: {why}", health.max_wait);
+            return Err(Fault::failed(what)
+                .hint("start the model's server, or mend `check_url` of [health]")
+                .into());
+        }
+        if !said {
+            said = true;
+            say(format!("waiting for {url}: {why}"));
+        }
+        pause_ms(LOOK_MS);
+    }
+}

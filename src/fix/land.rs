@@ -1,0 +1,204 @@
+//! The end of a fix: the state that passed goes into the project's files, or onto a branch of it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::Tone;
+use super::desk::Desk;
+use crate::model::fix::Run;
+use crate::model::worker::Repo;
+use crate::store::file::{self, Keep};
+use crate::worker::clone::{self, Change, Git};
+
+/// Modes of git that are no plain file.
+const LINK: u32 = 0o120_000;
+const GITLINK: u32 = 0o160_000;
+
+/// Where the result is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Landed {
+    /// The files that were written into the project.
+    pub files: Vec<String>,
+    /// The branch that holds the result.
+    pub branch: Option<String>,
+    /// The files that had changed meanwhile, for which nothing was written.
+    pub conflicts: Vec<String>,
+    /// Where the result is when neither files nor a branch could take it.
+    pub kept: Option<PathBuf>,
+}
+
+impl Landed {
+    /// Where the result is, in one sentence.
+    pub fn words(&self) -> String {
+        let conflicts = match self.conflicts.as_slice() {
+            [] => String::new(),
+            [one] => format!("{one} changed meanwhile, so nothing was written into your files; "),
+            [first, rest @ ..] => {
+                format!(
+                    "{first} and {} more changed meanwhile, so nothing was written into your files; ",
+                    rest.len()
+                )
+            }
+        };
+        let place = match (&self.branch, &self.kept, self.files.as_slice()) {
+            (Some(branch), ..) => format!("the result is on branch {branch}"),
+            (None, Some(dir), _) => format!("the result is the branch `result` of {}", dir.display()),
+            (None, None, []) => "nothing was changed".to_owned(),
+            (None, None, [one]) => format!("1 file of yours was changed, uncommitted: {one}"),
+            (None, None, all) => {
+                format!("{} files of yours were changed, uncommitted: {}", all.len(), all.join(", "))
+            }
+        };
+        format!("{conflicts}{place}")
+    }
+}
+
+/// Brings the result into the project. Doing it twice is doing it once.
+pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
+    if run.tree == run.base_tree {
+        return Ok(Landed::default());
+    }
+    let git = desk.git()?;
+    let changes = desk.trees.changes(&git, &run.base_tree, &run.tree)?;
+    let is_worker = desk.socket.is_some();
+    let mut landed = Landed::default();
+    if !branch || is_worker {
+        landed.conflicts = conflicts(desk, &git, &changes)?;
+        if landed.conflicts.is_empty() {
+            for change in &changes {
+                write(desk, &git, change)?;
+            }
+            landed.files = changes.iter().map(|change| change.path.clone()).collect();
+            if is_worker {
+                clone::commit_all(&git, &desk.project, &message(run))?;
+            }
+            return Ok(landed);
+        }
+        desk.say(Tone::Warn, format!("changed meanwhile: {}", landed.conflicts.join(", ")));
+    }
+    let commit = desk.trees.commit(&git, &run.tree, Some(&run.base), &message(run))?;
+    match &run.head {
+        Some(head) => {
+            let last = run.tasks.iter().rev().find(|task| task.status.is_good());
+            let name = format!("looop/fix-{}", last.map_or("result", |task| task.goal.as_str()));
+            desk.trees.point(&git, &format!("refs/heads/{name}"), &commit)?;
+            let repo = Repo { source: run.project.clone(), base: head.clone(), branch: name };
+            landed.branch = clone::collect(&git, &repo, desk.trees.dir())?.branch;
+        }
+        None => {
+            desk.trees.point(&git, "refs/heads/result", &commit)?;
+            landed.kept = Some(desk.trees.dir().to_owned());
+        }
+    }
+    Ok(landed)
+}
+
+fn message(run: &Run) -> String {
+    let done: Vec<&str> =
+        run.tasks.iter().filter(|task| task.status.is_good()).map(|task| task.title.as_str()).collect();
+    format!("Fix: {}", done.join(", "))
+}
+
+/// The files that are neither what they were at the beginning nor what they are to be.
+fn conflicts(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for change in changes {
+        let stands =
+            is(desk, git, change, change.old.as_ref())? || is(desk, git, change, change.new.as_ref())?;
+        if !stands || !is_inside(&desk.project, &change.path) {
+            found.push(change.path.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// True when the project's file is this.
+fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> Result<bool> {
+    let path = desk.project.join(&change.path);
+    let meta = match fs::symlink_metadata(&path) {
+        Ok(meta) => meta,
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(what.is_none());
+        }
+        Err(error) => return Err(error).with_context(|| format!("could not look at `{}`", path.display())),
+    };
+    let Some((mode, blob)) = what else { return Ok(false) };
+    if *mode == GITLINK {
+        return Ok(meta.is_dir());
+    }
+    let wanted = desk.trees.blob(git, blob)?;
+    if *mode == LINK {
+        use std::os::unix::ffi::OsStrExt;
+        return Ok(
+            meta.is_symlink() && fs::read_link(&path).is_ok_and(|to| to.as_os_str().as_bytes() == wanted)
+        );
+    }
+    let is_executable = meta.permissions().mode() & 0o100 != 0;
+    Ok(meta.is_file()
+        && is_executable == (mode & 0o100 != 0)
+        && meta.len() == wanted.len() as u64
+        && fs::read(&path).is_ok_and(|bytes| bytes == wanted))
+}
+
+/// True for a path that leads into the project and nowhere else: no `..`, no `.git`, no link on the way.
+fn is_inside(project: &Path, path: &str) -> bool {
+    let parts: Vec<Component> = Path::new(path).components().collect();
+    let plain = parts.iter().all(|part| match part {
+        Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
+        _ => false,
+    });
+    let mut at = project.to_owned();
+    let above = parts.len().saturating_sub(1);
+    plain
+        && parts[..above].iter().all(|part| {
+            at.push(part);
+            fs::symlink_metadata(&at).map_or(true, |meta| meta.is_dir())
+        })
+}
+
+fn write(desk: &Desk, git: &Git, change: &Change) -> Result<()> {
+    let path = desk.project.join(&change.path);
+    let failed = || format!("could not write `{}`", path.display());
+    let Some((mode, blob)) = &change.new else {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(failed);
+            }
+            _ => {}
+        }
+        // Git knows no empty directories; one that is not empty stays.
+        let mut dir = path.parent();
+        while let Some(empty) = dir.filter(|dir| *dir != desk.project && fs::remove_dir(dir).is_ok()) {
+            dir = empty.parent();
+        }
+        return Ok(());
+    };
+    if *mode == GITLINK || is(desk, git, change, change.new.as_ref())? {
+        return Ok(());
+    }
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(failed)?;
+    }
+    let bytes = desk.trees.blob(git, blob)?;
+    if *mode == LINK {
+        use std::os::unix::ffi::OsStrExt;
+        let temp =
+            path.with_file_name(format!(".{}.looop", path.file_name().unwrap_or_default().to_string_lossy()));
+        drop(fs::remove_file(&temp));
+        let made =
+            symlink(std::ffi::OsStr::from_bytes(&bytes), &temp).and_then(|()| fs::rename(&temp, &path));
+        return made.with_context(failed);
+    }
+    let had = fs::symlink_metadata(&path)
+        .ok()
+        .filter(fs::Metadata::is_file)
+        .map(|meta| meta.permissions().mode() & 0o777);
+    let plain = had.unwrap_or(0o644);
+    let mode = if mode & 0o100 != 0 { plain | (plain & 0o444) >> 2 } else { plain & !0o111 };
+    file::write(&path, &bytes, mode, Keep::Durable)
+}

@@ -1,0 +1,332 @@
+//! Leanfiles: small tasks in TOML, merged over the user's own static config, with a default for every key.
+
+mod keys;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::model::fault::Fault;
+use crate::store::file;
+
+/// The longest leanfile, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+/// What `--init` writes.
+pub const SAMPLE: &str = include_str!("../../seed/leanfile.toml");
+
+/// All that a run needs to know, merged.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Leanfile {
+    /// The agent.
+    pub lean: Lean,
+    /// What must be well before an agent is called.
+    pub health: Health,
+    /// How tasks are worked on.
+    pub defaults: Defaults,
+    /// Texts that replace looop's own.
+    pub prompts: Prompts,
+    /// The tests.
+    pub runner: Tests,
+    /// The tasks, in order; empty: whatever fails is fixed.
+    pub tasks: Vec<Task>,
+}
+
+/// The agent behind the wrapper contract.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Lean {
+    /// The wrapper's program; a relative path begins in the static config's directory.
+    pub binary: Option<String>,
+    /// Its `LEAN_BASE_URL`.
+    pub base_url: Option<String>,
+    /// Its `LEAN_API_KEY`.
+    pub api_key: Option<String>,
+    /// Its `LEAN_MODEL`.
+    pub model: Option<String>,
+    /// Its `LEAN_APPROVAL_MODE`.
+    pub approval_mode: Option<String>,
+    /// Its `LEAN_AUTH_TYPE`.
+    pub auth_type: Option<String>,
+    /// The deadline of one call, in seconds.
+    pub timeout: u32,
+}
+
+/// What must be well before an agent is called.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// An `http://` address that must answer 2xx.
+    pub check_url: Option<String>,
+    /// How long it is waited for, in seconds.
+    pub max_wait: u32,
+}
+
+/// How tasks are worked on.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Defaults {
+    /// The directory that paths begin in; a relative one begins where the leanfile is.
+    pub project_root: String,
+    /// How many lines around a place that a failure names are shown of a long file.
+    pub source_window: usize,
+    /// How many lines of a failure are shown.
+    pub error_tail_lines: usize,
+    /// How many attempts a task gets in one run.
+    pub max_iters_per_task: u32,
+    /// The deadline of each command of `after`, in seconds.
+    pub after_command_timeout: u32,
+    /// Whether the agent is asked for a diagnosis first.
+    pub summarize_errors: bool,
+    /// Whether it is said how many tokens stayed with the first runner.
+    pub log_token_savings: bool,
+    /// A text for every prompt.
+    pub global_message: String,
+    /// Where sources are; empty: everywhere.
+    #[serde(deserialize_with = "one_or_more")]
+    pub source_prefix: Vec<String>,
+    /// How names of tests begin.
+    #[serde(deserialize_with = "one_or_more")]
+    pub test_prefix: Vec<String>,
+}
+
+/// Texts that replace looop's own.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Prompts {
+    /// What asks for a diagnosis; `{error}` stands for the failure, which else comes behind it.
+    pub summary: Option<String>,
+}
+
+/// How tests are run.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Tests {
+    /// The program, or a shell line where `shell` is set.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its deadline, in seconds.
+    pub timeout: u32,
+    /// Whether a shell runs it.
+    pub shell: bool,
+    /// Variables that it gets besides the usual ones.
+    pub env: BTreeMap<String, String>,
+}
+
+/// One task.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Task {
+    /// Its name.
+    pub name: String,
+    /// What is to be done.
+    pub prompt: String,
+    /// The files that the agent sees; `*`, `**` and `?` are patterns.
+    pub files: Vec<String>,
+    /// How many characters of files it sees.
+    pub context_budget: Option<usize>,
+    /// Commands that must succeed once the tests pass; a shell runs them.
+    pub after: Vec<String>,
+    /// Whether it is done without being tested.
+    pub skip_tests: bool,
+    /// What of the runner is different for it.
+    #[serde(skip)]
+    pub runner: Tests,
+    /// The test files that decide; they are given to the runner.
+    pub test_files: Vec<String>,
+}
+
+/// The budget of a task that names none, in characters.
+pub const CONTEXT_BUDGET: usize = 24_000;
+
+impl Default for Lean {
+    fn default() -> Lean {
+        Lean {
+            binary: None,
+            base_url: None,
+            api_key: None,
+            model: None,
+            approval_mode: None,
+            auth_type: None,
+            timeout: 600,
+        }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health { check_url: None, max_wait: 60 }
+    }
+}
+
+impl Default for Defaults {
+    fn default() -> Defaults {
+        Defaults {
+            project_root: ".".to_owned(),
+            source_window: 30,
+            error_tail_lines: 40,
+            max_iters_per_task: 5,
+            after_command_timeout: 600,
+            summarize_errors: true,
+            log_token_savings: true,
+            global_message: String::new(),
+            source_prefix: Vec::new(),
+            test_prefix: ["tests/", "test_", "scripts/"].map(str::to_owned).into(),
+        }
+    }
+}
+
+impl Default for Tests {
+    fn default() -> Tests {
+        Tests { command: String::new(), args: Vec::new(), timeout: 30, shell: false, env: BTreeMap::new() }
+    }
+}
+
+/// A text or a list of texts.
+fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Either::deserialize(from)? {
+        Either::One(text) if text.is_empty() => Vec::new(),
+        Either::One(text) => vec![text],
+        Either::More(all) => all,
+    })
+}
+
+/// What was read, and what is odd about it.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    /// The merged file.
+    pub leanfile: Leanfile,
+    /// Where `project_root` is, absolute.
+    pub root: PathBuf,
+    /// One line for each oddity.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the static config, where it is there, and leanfiles over it, each over the ones before. Tables merge, all
+/// else is replaced. `here` is what `project_root` begins in where there is no leanfile.
+///
+/// # Errors
+/// A usage error with file and line, and how to mend it.
+pub fn read(fixed: Option<&Path>, files: &[PathBuf], here: &Path) -> Result<Read> {
+    let mut all = toml::Table::new();
+    let mut warnings = Vec::new();
+    for (path, must_be) in
+        fixed.map(|path| (path, false)).into_iter().chain(files.iter().map(|path| (path.as_path(), true)))
+    {
+        let Some(text) = text_of(path, must_be)? else { continue };
+        let table = parse(path, &text)?;
+        warnings.extend(keys::unknown(&table).into_iter().map(|odd| format!("{}: {odd}", path.display())));
+        merge(&mut all, table);
+    }
+    let leanfile = typed(all)?;
+    let base =
+        files.last().and_then(|file| file.parent()).map_or_else(|| here.to_owned(), |dir| here.join(dir));
+    let root = base.join(&leanfile.defaults.project_root);
+    Ok(Read { leanfile, root, warnings })
+}
+
+fn text_of(path: &Path, must_be: bool) -> Result<Option<String>> {
+    let shown = path.display();
+    let text = file::read_text(path, MAX_BYTES)
+        .map_err(|error| Fault::usage(format!("could not read the leanfile `{shown}`: {error}")))?;
+    if text.is_none() && must_be {
+        let fault = Fault::usage(format!("could not read the leanfile `{shown}`: it does not exist"));
+        return Err(fault.hint(format!("make one with `looop fix --init {shown}`")).into());
+    }
+    Ok(text)
+}
+
+/// The file as a table. Types are checked here, where an error still knows its line.
+fn parse(path: &Path, text: &str) -> Result<toml::Table> {
+    let broken = |error: toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let line = text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
+        let shown = path.display();
+        let what = format!("could not read the leanfile: {shown}:{line}: {}", error.message().trim());
+        let fault = Fault::usage(what);
+        let bad = text.lines().nth(line - 1).unwrap_or_default().trim();
+        fault.hint(hint(error.message(), bad))
+    };
+    toml::from_str::<Leanfile>(text).map_err(broken)?;
+    Ok(toml::from_str::<toml::Table>(text).map_err(broken)?)
+}
+
+fn hint(message: &str, line: &str) -> String {
+    let shown = crate::model::json::clip(&crate::model::ask::visible(line, false), 80);
+    if message.contains("string") || message.contains("quote") || message.contains("unquoted") {
+        format!(
+            "the line is `{shown}`; a text stands between double quotes, one of several lines between \"\"\""
+        )
+    } else if message.contains("duplicate") {
+        format!("the line is `{shown}`; each key stands once, and each task begins with [[tasks]]")
+    } else {
+        format!("the line is `{shown}`; see `looop fix --init` for a leanfile that is right")
+    }
+}
+
+/// Puts a table over another one.
+fn merge(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (_, value) => drop(under.insert(key, value)),
+        }
+    }
+}
+
+fn typed(all: toml::Table) -> Result<Leanfile> {
+    let runner = all.get("runner").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let own: Vec<toml::Table> = all
+        .get("tasks")
+        .and_then(toml::Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|task| task.get("runner").and_then(toml::Value::as_table).cloned().unwrap_or_default())
+        .collect();
+    let mut leanfile: Leanfile = all.try_into().context("could not read the leanfiles together")?;
+    for (task, own) in leanfile.tasks.iter_mut().zip(own) {
+        let mut merged = runner.clone();
+        merge(&mut merged, own);
+        task.runner = merged
+            .try_into()
+            .with_context(|| format!("could not read the runner of task {:?}", task.name))?;
+    }
+    for (at, task) in leanfile.tasks.iter_mut().enumerate() {
+        if task.name.trim().is_empty() {
+            task.name = format!("task-{}", at + 1);
+        }
+    }
+    check(&leanfile)?;
+    Ok(leanfile)
+}
+
+fn check(leanfile: &Leanfile) -> Result<()> {
+    for (at, task) in leanfile.tasks.iter().enumerate() {
+        if task.prompt.trim().is_empty() {
+            let fault =
+                Fault::usage(format!("could not use task {} ({:?}): it has no prompt", at + 1, task.name));
+            return Err(fault.hint("say in `prompt` what is to be done").into());
+        }
+        if leanfile.tasks[..at].iter().any(|other| other.name == task.name) {
+            return Err(Fault::usage(format!(
+                "could not use the leanfile: two tasks are called {:?}",
+                task.name
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "leanfile/leanfile_tests.rs"]
+mod tests;

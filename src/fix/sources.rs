@@ -1,0 +1,144 @@
+//! The files that an agent sees: those that the task lists, read with a limit, and why others are left out.
+
+use std::path::Path;
+
+use super::context::Shown;
+use crate::store::file::{self, ReadError};
+
+/// The largest file that is read, in bytes.
+const MAX_FILE_BYTES: usize = 4 << 20;
+/// The most files that are shown.
+const MAX_FILES: usize = 200;
+
+/// What a list of files stands for.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The files.
+    pub files: Vec<Shown>,
+    /// Patterns and names that fit nothing.
+    pub unmatched: Vec<String>,
+}
+
+/// Reads the listed files below `root`. `paths` are all files there; a listed directory stands for all in it.
+pub fn read(root: &Path, listed: &[String], paths: &[String]) -> Sources {
+    let mut found = Sources::default();
+    let mut names: Vec<&String> = Vec::new();
+    for pattern in listed {
+        let before = names.len();
+        let wanted = pattern.trim_start_matches("./").trim_end_matches('/');
+        let fits = |path: &&String| glob(wanted, path) || path.starts_with(&format!("{wanted}/"));
+        names.extend(paths.iter().filter(fits));
+        if names.len() == before {
+            found.unmatched.push(pattern.clone());
+        }
+    }
+    names.dedup();
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(*name));
+    for name in names.iter().skip(MAX_FILES) {
+        found.files.push(Shown { path: (*name).clone(), text: Err(format!("more than {MAX_FILES} files")) });
+    }
+    for name in names.into_iter().take(MAX_FILES) {
+        found.files.push(Shown { path: name.clone(), text: one(&root.join(name)) });
+    }
+    found
+}
+
+fn one(path: &Path) -> Result<String, String> {
+    match file::read(path, MAX_FILE_BYTES) {
+        Ok(None) => Err("it is gone".to_owned()),
+        Ok(Some(bytes)) if bytes.contains(&0) => Err("it is binary".to_owned()),
+        Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| "it is no UTF-8 text".to_owned()),
+        Err(ReadError::TooLarge(_)) => {
+            let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+            Err(format!("it is {} MiB large", size.div_ceil(1 << 20)))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether a path fits a pattern: `?` is one character, `*` any within a part, `**` any number of parts.
+fn glob(pattern: &str, path: &str) -> bool {
+    let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
+    parts(&pattern, &path)
+}
+
+fn parts(pattern: &[&str], path: &[&str]) -> bool {
+    match (pattern.split_first(), path.split_first()) {
+        (None, None) => true,
+        (Some((&"**", rest)), _) => {
+            parts(rest, path) || path.split_first().is_some_and(|(_, below)| parts(pattern, below))
+        }
+        (Some((first, rest)), Some((name, below))) => {
+            let (first, name): (Vec<char>, Vec<char>) = (first.chars().collect(), name.chars().collect());
+            chars(&first, &name) && parts(rest, below)
+        }
+        _ => false,
+    }
+}
+
+/// One part, without the time that trying every `*` for every length would take.
+fn chars(pattern: &[char], name: &[char]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == name[n] => (p, n) = (p + 1, n + 1),
+            _ => match star {
+                Some((at, from)) => {
+                    (p, n) = (at + 1, from + 1);
+                    star = Some((at, from + 1));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_as_in_a_shell_with_globstar() {
+        for (pattern, path) in [
+            ("a.py", "a.py"),
+            ("*.py", "a.py"),
+            ("src/**/*.rs", "src/a.rs"),
+            ("src/**/*.rs", "src/x/y/a.rs"),
+            ("**", "a/b"),
+            ("a?c*e", "abcde"),
+            ("*a*b*", "xxaxxbxx"),
+        ] {
+            assert!(glob(pattern, path), "{pattern} {path}");
+        }
+        for (pattern, path) in
+            [("*.py", "src/a.py"), ("a?c", "ac"), ("src/*.rs", "src/x/a.rs"), ("*a*b", "xbxa")]
+        {
+            assert!(!glob(pattern, path), "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_shown_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("bin"), [0_u8, 1]).unwrap();
+        std::fs::write(dir.path().join("a.txt"), "text").unwrap();
+        let huge = std::fs::File::create(dir.path().join("huge")).unwrap();
+        huge.set_len(50 << 20).unwrap();
+        let paths = ["a.txt", "bin", "huge"].map(str::to_owned);
+        let listed = ["*", "a.txt", "none/*"].map(str::to_owned);
+        let found = read(dir.path(), &listed, &paths);
+        let texts: Vec<_> = found.files.iter().map(|shown| shown.text.clone()).collect();
+        assert_eq!(
+            texts,
+            [Ok("text".to_owned()), Err("it is binary".to_owned()), Err("it is 50 MiB large".to_owned())]
+        );
+        assert_eq!(found.unmatched, ["none/*"]);
+    }
+}

@@ -1,0 +1,107 @@
+//! The human is asked: nothing is started for a goal before there is an answer, or the goal is another one.
+
+use anyhow::{Context, Result};
+
+use super::Tone;
+use super::desk::Desk;
+use crate::model::ask::{Ask, AskKind, Said};
+use crate::model::attempt::{Answered, Asked, Line, Standing};
+use crate::model::fix::{Run, Status};
+use crate::model::name::Name;
+use crate::store::{file, fixes, layout, lock, records};
+use crate::sys::clock;
+use crate::worker::client;
+
+/// The ask of a worker, which its supervisor puts and waits for.
+const IN_WORKER: &str = "worker";
+
+/// Asks. True when there is an answer already and work goes on.
+pub(super) fn ask(desk: &Desk, run: &mut Run, at: usize, why: &str, now: &Standing) -> Result<bool> {
+    let task = &run.tasks[at];
+    let goal = task.goal.clone();
+    let asked = match &desk.socket {
+        Some(_) => IN_WORKER.to_owned(),
+        None => put(desk, &question(run, at, why, now))?.to_string(),
+    };
+    let at_ms = clock::now().unix_ms;
+    let line = Asked { at_ms, ask: asked.clone(), why: why.to_owned() };
+    fixes::append(&desk.dir, &goal, &Line::Asked(line))?;
+    desk.say(Tone::Warn, format!("stuck: {why}; nothing more is tried before you answer"));
+    answered(desk, run, at, &asked, now)
+}
+
+/// Looks for the answer to an ask; a worker waits for it. True when there is one.
+pub(super) fn answered(desk: &Desk, run: &mut Run, at: usize, ask: &str, now: &Standing) -> Result<bool> {
+    let goal = run.tasks[at].goal.clone();
+    let text = match &desk.socket {
+        Some(socket) => {
+            let why = format!("attempts at {} are stuck", run.tasks[at].title);
+            Some(client::ask(socket, &question(run, at, &why, now), &[], None)?)
+        }
+        None => said(desk, ask)?,
+    };
+    let Some(text) = text else {
+        run.tasks[at].status = Status::Stuck;
+        run.tasks[at].note = ask.to_owned();
+        desk.say(Tone::Warn, format!("it waits for your answer: looop answer {ask}"));
+        return Ok(false);
+    };
+    desk.say(Tone::Plain, format!("you answered: {text}"));
+    fixes::append(&desk.dir, &goal, &Line::Answer(Answered { at_ms: clock::now().unix_ms, text }))?;
+    Ok(true)
+}
+
+/// True while an ask has no answer, as far as that can be known.
+pub(super) fn is_open(desk: &Desk, ask: Option<&str>) -> bool {
+    desk.socket.is_none() && ask.is_some_and(|ask| matches!(said(desk, ask), Ok(None)))
+}
+
+fn said(desk: &Desk, ask: &str) -> Result<Option<String>> {
+    let Ok(id) = Name::parse(ask) else { return Ok(None) };
+    Ok(match records::answer(desk.layout, &id)? {
+        Some(answer) => match answer.said {
+            Said::Answer { text } => Some(text),
+            _ => Some("(no answer in words)".to_owned()),
+        },
+        None => None,
+    })
+}
+
+fn question(run: &Run, at: usize, why: &str, now: &Standing) -> String {
+    let task = &run.tasks[at];
+    let last = now.attempts.last();
+    let failure = last.map_or(String::new(), |last| format!(" It fails with: {}.", last.failure));
+    let plan =
+        now.plans.last().map_or(String::new(), |plan| format!(" The last plan was: {}.", plan.hypothesis));
+    format!(
+        "The fix of {:?} in {} is stuck: {why}.{failure}{plan} What should be tried? See `looop attempts {}`.",
+        task.title, run.project, task.goal
+    )
+}
+
+fn put(desk: &Desk, text: &str) -> Result<Name> {
+    let at_ms = clock::now().unix_ms;
+    let _store = lock::store(&desk.layout.store_lock())?;
+    for nth in 0..100 {
+        let digest = blake3::hash(format!("{text}{at_ms}{nth}").as_bytes()).to_hex();
+        let id = Name::joined("fix", &digest[..8]);
+        let ask = Ask {
+            id: id.clone(),
+            kind: AskKind::Question,
+            worker: None,
+            goal: None,
+            text: text.to_owned(),
+            options: Vec::new(),
+            reference: None,
+            beat: desk.id.to_string(),
+            created_ms: at_ms,
+            expires_ms: None,
+            approval: None,
+        };
+        let bytes = records::json_text(&ask).context("could not write the question")?;
+        if file::create(&desk.layout.file(&layout::ask_path(&id)), bytes.as_bytes(), 0o600)? {
+            return Ok(id);
+        }
+    }
+    anyhow::bail!("could not find a free id for the question")
+}

@@ -1,0 +1,202 @@
+//! Running the tests of a task, and the commands that follow.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::agent::{caller_env, path_of};
+use super::leanfile::{Task, Tests};
+use crate::model::fault::Fault;
+use crate::model::settings::Settings;
+use crate::model::signature::{self, Report};
+use crate::model::strip::Strip;
+use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+use crate::sys::signal::Cancel;
+use crate::sys::{program, tree};
+
+/// How much of the end of what tests print is kept, in bytes.
+const TAIL_BYTES: usize = 512 << 10;
+
+/// A test run.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    /// What it said.
+    pub report: Report,
+    /// The end of what it printed, as text.
+    pub output: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: i64,
+}
+
+/// What runs the tests.
+pub struct Tester<'a> {
+    /// Environment and PATH.
+    pub settings: &'a Settings,
+    /// Interruption by a human.
+    pub cancel: &'a Cancel,
+    /// The variable by which what a fix has started is known.
+    pub mark: (String, String),
+}
+
+/// The command line of a task's tests.
+#[must_use]
+pub fn argv(tests: &Tests, test_files: &[String]) -> Vec<String> {
+    let extra = named(tests, test_files);
+    if tests.shell {
+        let words = |all: &[String]| crate::model::ask::quote_argv(all);
+        let mut line = tests.command.clone();
+        for part in [words(&tests.args), words(&extra)].iter().filter(|part| !part.is_empty()) {
+            line.push_str(&format!(" {part}"));
+        }
+        return vec!["sh".to_owned(), "-c".to_owned(), line];
+    }
+    let mut argv = vec![tests.command.clone()];
+    for arg in &tests.args {
+        match arg.as_str() {
+            "{test_files}" => argv.extend(test_files.iter().cloned()),
+            _ => argv.push(arg.clone()),
+        }
+    }
+    if !tests.args.iter().any(|arg| arg == "{test_files}") {
+        argv.extend(extra);
+    }
+    argv
+}
+
+/// Test files as the runner wants them: cargo knows them by target, go by directory.
+fn named(tests: &Tests, test_files: &[String]) -> Vec<String> {
+    let program = tests.command.rsplit('/').next().unwrap_or_default().split(' ').next().unwrap_or_default();
+    let mut all: Vec<String> = match program {
+        "cargo" => {
+            let stem = |file: &String| file.strip_prefix("tests/")?.strip_suffix(".rs").map(str::to_owned);
+            let targets = test_files.iter().filter_map(stem);
+            return targets.flat_map(|target| ["--test".to_owned(), target]).collect();
+        }
+        "go" => test_files
+            .iter()
+            .map(|file| match file.rsplit_once('/') {
+                Some((dir, _)) => format!("./{dir}"),
+                None => ".".to_owned(),
+            })
+            .collect(),
+        _ => return test_files.to_vec(),
+    };
+    all.dedup();
+    all
+}
+
+impl Tester<'_> {
+    /// Checks that the program of a task's tests is there.
+    ///
+    /// # Errors
+    /// A usage error when none is named or it is not there.
+    pub fn check(&self, task: &Task, cwd: &Path) -> Result<()> {
+        if task.skip_tests {
+            return Ok(());
+        }
+        if task.runner.command.trim().is_empty() {
+            let fault = Fault::usage(format!("could not test {:?}: no test command is named", task.name));
+            return Err(fault.hint("name one in `command` of [runner], or with --test").into());
+        }
+        self.find(&argv(&task.runner, &task.test_files), cwd).map(drop)
+    }
+
+    fn find(&self, argv: &[String], cwd: &Path) -> Result<PathBuf> {
+        let name = argv.first().map_or("", String::as_str);
+        program::find_program(name, &path_of(self.settings), cwd).ok_or_else(|| {
+            let fault = Fault::usage(format!(
+                "could not find the test command `{name}`: it is no executable on the PATH"
+            ));
+            fault.hint("install it, or name another in `command` of [runner]").into()
+        })
+    }
+
+    /// Runs the tests of a task.
+    ///
+    /// # Errors
+    /// When they cannot be waited for, or a human interrupts. That they fail, hang or flood is no error.
+    pub fn test(&self, task: &Task, cwd: &Path) -> Result<Tested> {
+        let argv = argv(&task.runner, &task.test_files);
+        let timeout_s = task.runner.timeout;
+        let ended = match self.find(&argv, cwd) {
+            Ok(program) => self.run(program, &argv, &task.runner, cwd, timeout_s)?,
+            // An agent may have removed it from the clone.
+            Err(error) => {
+                return Ok(self.judge(&Exit::NotStarted(format!("{error:#}")), "", 0, cwd, timeout_s));
+            }
+        };
+        let output = Strip::default().text(&ended.stdout);
+        Ok(self.judge(&ended.exit, &output, ended.took_ms, cwd, timeout_s))
+    }
+
+    fn judge(&self, exit: &Exit, output: &str, took_ms: i64, cwd: &Path, timeout_s: u32) -> Tested {
+        let how = match exit {
+            Exit::Code(code) => signature::Ended::Code(*code),
+            Exit::Timeout => signature::Ended::Other(format!("it was still running after {timeout_s}s")),
+            other => signature::Ended::Other(other.words()),
+        };
+        let report = signature::read(output, &how, &cwd.to_string_lossy());
+        let output = self.settings.secrets.redact(output).into_owned();
+        Tested { report, output, took_ms }
+    }
+
+    fn run(
+        &self,
+        program: PathBuf,
+        argv: &[String],
+        tests: &Tests,
+        cwd: &Path,
+        timeout_s: u32,
+    ) -> Result<Ended> {
+        let mut env = caller_env(self.settings);
+        // Two edits within one second may leave a file of the same size and time: Python would take its old byte code.
+        env.push(self.mark.clone());
+        env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
+        env.extend(tests.env.iter().map(|(key, value)| (key.clone(), value.clone())));
+        let job = Job {
+            program,
+            args: argv[1..].to_vec(),
+            env,
+            cwd: cwd.to_owned(),
+            input: Input::Null,
+            keep: Keep::Tail(TAIL_BYTES),
+            sink: None,
+            timeout_ms: i64::from(timeout_s.max(1)) * 1000,
+            gate: None,
+        };
+        let ended = proc::run_one(job, self.cancel, None);
+        tree::end_strays(&tree::Known::new());
+        let ended = ended.context("could not wait for the tests")?;
+        if ended.exit == Exit::Cancelled {
+            return Err(interrupted());
+        }
+        Ok(ended)
+    }
+
+    /// Runs one command of `after`; why it failed, when it did.
+    ///
+    /// # Errors
+    /// As [`Tester::test`].
+    pub fn after(&self, line: &str, cwd: &Path, timeout_s: u32) -> Result<Option<String>> {
+        let tests = Tests { command: line.to_owned(), shell: true, ..Tests::default() };
+        let argv = argv(&tests, &[]);
+        let ended = self.run(self.find(&argv, cwd)?, &argv, &tests, cwd, timeout_s)?;
+        if ended.exit == Exit::Code(0) {
+            return Ok(None);
+        }
+        let output = Strip::default().text(&ended.stdout);
+        let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let last = self.settings.secrets.redact(last);
+        Ok(Some(format!(
+            "`{line}` ended with {}: {}",
+            ended.exit.words(),
+            crate::model::json::clip(&last, 200)
+        )))
+    }
+}
+
+/// The error of a human who interrupts.
+pub fn interrupted() -> anyhow::Error {
+    let fault = Fault::failed("could not go on: it was interrupted");
+    fault.hint("the same command again goes on where it was").into()
+}

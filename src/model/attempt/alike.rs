@@ -1,0 +1,132 @@
+//! Pure. Whether an attempt is near-identical to one before it: by what came out, not by what was said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::delta::{Changed, FileDelta};
+use super::{Alike, By, Thresholds};
+use crate::model::tokens;
+
+/// What is compared of an attempt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Its number; 0 is the base, which nobody made.
+    pub n: u32,
+    /// The tree that it began with.
+    pub start: String,
+    /// The tree that it left.
+    pub end: String,
+    /// What it changed, from its start.
+    pub delta: Vec<FileDelta>,
+    /// What stood there of earlier attempts when it began: the change from the base to its start.
+    pub before: Vec<FileDelta>,
+    /// The change from the base to its end.
+    pub from_base: Vec<FileDelta>,
+}
+
+/// What an attempt is like, of the two before it, newest first. Where there are fewer than two, the base stands in.
+pub fn alike(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> Option<Alike> {
+    if new.start == new.end {
+        let to = earlier.first().map_or(0, |one| one.n);
+        return Some(Alike { to, by: By::NoChange });
+    }
+    earlier.iter().take(2).find_map(|old| {
+        let by = if new.end == old.end {
+            By::SameTree
+        } else if old.n == 0 {
+            return None;
+        } else if new.start == old.start {
+            is_same_change(new, old, limits).then_some(By::SameChange)?
+        } else {
+            is_rework(new, earlier, limits).then_some(By::Rework)?
+        };
+        Some(Alike { to: old.n, by })
+    })
+}
+
+/// Fresh starts: a file in common, and the changes from the base are much the same.
+fn is_same_change(new: &Sample, old: &Sample, limits: &Thresholds) -> bool {
+    let paths: BTreeSet<&str> = old.from_base.iter().map(|file| file.path.as_str()).collect();
+    let shared = new.from_base.iter().any(|file| paths.contains(file.path.as_str()));
+    let of = |sample: &Sample| {
+        let lines = sample.from_base.iter().flat_map(|file| file.hunks.iter().flatten());
+        lines.flat_map(signed_tokens).collect::<Vec<String>>()
+    };
+    shared && tokens::ratio(&of(new), &of(old)) >= limits.same_ratio
+}
+
+/// The tokens of a changed line behind its sign; none for a line that stays or holds nothing.
+fn signed_tokens(line: &Changed) -> Vec<String> {
+    let (sign, text) = match line {
+        Changed::Added(text) => ("+", text),
+        Changed::Removed(text) => ("-", text),
+        Changed::Kept(_) => return Vec::new(),
+    };
+    let found = tokens::of_line(text);
+    if found.is_empty() { found } else { std::iter::once(sign.to_owned()).chain(found).collect() }
+}
+
+/// Attempts that build on each other: most changed lines touch what earlier attempts wrote, and little is new.
+fn is_rework(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> bool {
+    // What earlier attempts wrote, whether it still stands there or not.
+    let mut written: BTreeSet<(&str, String)> = BTreeSet::new();
+    let mut supply: BTreeMap<String, usize> = BTreeMap::new();
+    let deltas = earlier.iter().take(2).map(|old| &old.delta);
+    for source in std::iter::once(&new.before).chain(deltas) {
+        let mut own: BTreeMap<String, usize> = BTreeMap::new();
+        for file in source {
+            for line in file.hunks.iter().flatten() {
+                let Changed::Added(text) = line else { continue };
+                let found = tokens::of_line(text);
+                if !found.is_empty() {
+                    written.insert((&file.path, found.join(" ")));
+                    found.into_iter().for_each(|token| *own.entry(token).or_default() += 1);
+                }
+            }
+        }
+        // What stands there may be what an attempt before wrote: it counts once.
+        for (token, count) in own {
+            let most = supply.entry(token).or_default();
+            *most = count.max(*most);
+        }
+    }
+    // The same line in another file is the same edit there, which is honest work.
+    let is_written = |path: &str, line: &Changed| match line {
+        Changed::Removed(text) | Changed::Kept(text) => {
+            written.contains(&(path, tokens::of_line(text).join(" ")))
+        }
+        Changed::Added(_) => false,
+    };
+    let (mut all, mut touching, mut added, mut novel) = (0_usize, 0_usize, 0_usize, 0_usize);
+    for (path, hunk) in
+        new.delta.iter().flat_map(|file| file.hunks.iter().map(|hunk| (file.path.as_str(), hunk)))
+    {
+        for (at, line) in hunk.iter().enumerate().filter(|(_, line)| !signed_tokens(line).is_empty()) {
+            all += 1;
+            let touches = is_written(path, line) || beside(hunk, at).any(|line| is_written(path, line));
+            touching += usize::from(touches);
+            let Changed::Added(text) = line else { continue };
+            for token in tokens::of_line(text) {
+                added += 1;
+                match supply.get_mut(&token).filter(|left| **left > 0) {
+                    Some(left) => *left -= 1,
+                    None => novel += 1,
+                }
+            }
+        }
+    }
+    // A change of comments and blanks alone is no new idea.
+    let again = all == 0 || touching as f64 >= limits.rework_share * all as f64;
+    again && (novel <= limits.novel_tokens || novel as f64 <= limits.novel_share * added as f64)
+}
+
+/// The nearest lines on both sides that were not added with this one, as far as the hunk shows them.
+fn beside(hunk: &[Changed], at: usize) -> impl Iterator<Item = &Changed> {
+    let stood = |line: &&Changed| !matches!(line, Changed::Added(_));
+    let above = hunk[..at].iter().rev().find(stood);
+    let below = hunk[at + 1..].iter().find(stood);
+    above.into_iter().chain(below)
+}
+
+#[cfg(test)]
+#[path = "alike_tests.rs"]
+mod tests;

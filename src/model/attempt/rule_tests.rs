@@ -1,0 +1,1 @@
+//! Tests of the rule over a ledger.

@@ -1,0 +1,229 @@
+//! Pure. What a test run says: how many tests failed, which, how, and a signature that two runs of one failure share.
+//!
+//! A signature is made of the failing tests, the kind of error, its message and the project's own place nearest to it,
+//! each without what differs from run to run: times, addresses, process numbers, ports, temporary paths, line numbers.
+
+mod generic;
+mod go;
+mod js;
+mod normal;
+mod python;
+mod rust;
+mod tap;
+
+pub use normal::normal;
+
+/// The most failing tests that are named.
+const MAX_TESTS: usize = 200;
+/// The longest output that is read, in bytes; of a longer one the end is.
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
+
+/// A test runner whose output is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// pytest.
+    Pytest,
+    /// Python's unittest.
+    Unittest,
+    /// cargo test.
+    Cargo,
+    /// go test.
+    Go,
+    /// jest, vitest, and what prints like them.
+    Jest,
+    /// TAP, and node's own test runner.
+    Tap,
+    /// Any other program.
+    Generic,
+}
+
+/// How a test run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this code.
+    Code(i32),
+    /// Otherwise; in words.
+    Other(String),
+}
+
+/// What a test run said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Whose output it is.
+    pub kind: Kind,
+    /// True when it ended well and something was tested.
+    pub passed: bool,
+    /// True when the runner is known and collected no test at all.
+    pub empty: bool,
+    /// Passing tests, where that is known.
+    pub good: Option<u32>,
+    /// Failing tests, where that is known.
+    pub bad: Option<u32>,
+    /// Skipped tests, where that is known.
+    pub skipped: Option<u32>,
+    /// The failing tests, sorted.
+    pub tests: Vec<String>,
+    /// The kind of error: a class, a code, or how the program ended.
+    pub class: String,
+    /// Its message as it was printed.
+    pub said: String,
+    /// Its message, normalised.
+    pub message: String,
+    /// The file, and the function where it is said, of the project's own frame nearest to the error.
+    pub frame: String,
+}
+
+/// What a parser found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Found {
+    good: Option<u32>,
+    bad: Option<u32>,
+    skipped: Option<u32>,
+    tests: Vec<String>,
+    class: String,
+    message: String,
+    frame: String,
+}
+
+/// None where the output is of another runner.
+type Parser = fn(&[&str]) -> Option<Found>;
+
+/// Reads the output of a test run that ran in the directory `root`. Colours are gone already.
+pub fn read(output: &str, ended: &Ended, root: &str) -> Report {
+    let from = output.ceil_char_boundary(output.len().saturating_sub(MAX_OUTPUT_BYTES));
+    let text = output[from..].replace(&format!("{}/", root.trim_end_matches('/')), "");
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let known: [(Kind, Parser); 6] = [
+        (Kind::Cargo, rust::read),
+        (Kind::Pytest, python::pytest),
+        (Kind::Unittest, python::unittest),
+        (Kind::Jest, js::read),
+        (Kind::Go, go::read),
+        (Kind::Tap, tap::read),
+    ];
+    let found = known.into_iter().find_map(|(kind, read)| Some((kind, read(&lines)?)));
+    let (kind, mut found) = found.unwrap_or_else(|| (Kind::Generic, generic::read(&lines)));
+    let total = [found.good, found.bad].into_iter().flatten().fold(0_u32, u32::saturating_add);
+    let well = *ended == Ended::Code(0);
+    let counted = found.good.is_some() || found.bad.is_some();
+    let empty = kind != Kind::Generic && counted && total == 0 && found.class.is_empty();
+    if found.class.is_empty() && !well {
+        found.class = match ended {
+            Ended::Code(code) => format!("exit code {code}"),
+            Ended::Other(words) => words.clone(),
+        };
+    }
+    found.tests.sort();
+    found.tests.dedup();
+    found.tests.truncate(MAX_TESTS);
+    Report {
+        kind,
+        passed: well && !empty && found.bad.unwrap_or(0) == 0,
+        empty,
+        good: found.good,
+        bad: found.bad,
+        skipped: found.skipped,
+        tests: found.tests,
+        class: found.class,
+        message: normal(&found.message),
+        said: found.message,
+        frame: found.frame,
+    }
+}
+
+impl Report {
+    /// The signature of the failure, 16 hexadecimal digits; none when there is none.
+    pub fn signature(&self) -> Option<String> {
+        if self.passed {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let kind = format!("{:?}{}", self.kind, self.empty);
+        let tests = self.tests.iter().map(String::as_str);
+        for part in [kind.as_str(), &self.class, &self.message, &self.frame].into_iter().chain(tests) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        Some(hasher.finalize().to_hex()[..16].to_owned())
+    }
+
+    /// How many tests failed; one where it is not known and the run failed.
+    pub fn failures(&self) -> Option<u32> {
+        match self.bad {
+            Some(bad) if bad > 0 || self.passed => Some(bad),
+            _ if self.passed => Some(0),
+            // A run that could not even begin is worse than any number of failing tests.
+            _ => None,
+        }
+    }
+
+    /// The failure in one line: `2 of 5 fail: test_a, test_b: AssertionError: assert 0 == 0`.
+    pub fn words(&self) -> String {
+        if self.passed {
+            return match self.good {
+                Some(good) => format!("{good} pass"),
+                None => "it passes".to_owned(),
+            };
+        }
+        if self.empty {
+            return "no test was collected".to_owned();
+        }
+        let count = match (self.bad, self.good) {
+            (Some(bad), Some(good)) if bad > 0 => format!("{bad} of {} fail", bad.saturating_add(good)),
+            (Some(bad), None) if bad > 0 => format!("{bad} fail"),
+            _ => "it fails".to_owned(),
+        };
+        let named: Vec<&str> = self.tests.iter().take(3).map(String::as_str).collect();
+        let more = if self.tests.len() > 3 { ", …" } else { "" };
+        let error = [self.class.as_str(), self.said.as_str()].into_iter().filter(|part| !part.is_empty());
+        let error = error.collect::<Vec<_>>().join(": ");
+        let parts = [count, format!("{}{more}", named.join(", ")), error];
+        let line = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");
+        crate::model::json::clip(&line, 300)
+    }
+}
+
+/// The number before a word, as in `3 passed`.
+fn count_before(line: &str, word: &str) -> Option<u32> {
+    let words: Vec<&str> =
+        line.split(|c: char| c.is_whitespace() || matches!(c, ',' | '|' | ';' | '(' | ')')).collect();
+    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    let at = words.iter().position(|found| *found == word)?;
+    words.get(at.checked_sub(1)?)?.parse().ok()
+}
+
+/// `Class: message` taken apart; none where the line does not begin with a class.
+fn class_and_message(line: &str) -> Option<(String, String)> {
+    let (class, message) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
+    let is_class = class.starts_with(|c: char| c.is_ascii_uppercase() || c == '_' || c.is_ascii_lowercase())
+        && class.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | ' '))
+        && class.split(' ').next().is_some_and(|word| {
+            word.ends_with("Error")
+                || word.ends_with("Exception")
+                || word.ends_with("Exit")
+                || word.ends_with("Interrupt")
+                || word.ends_with("Warning")
+        });
+    is_class.then(|| (class.to_owned(), message.to_owned()))
+}
+
+/// True for a path that is not the project's own.
+fn is_foreign(path: &str) -> bool {
+    const MARKS: [&str; 10] = [
+        "site-packages/",
+        "dist-packages/",
+        "node_modules/",
+        ".cargo/",
+        "rustc/",
+        "lib/python",
+        "node:",
+        "/usr/lib",
+        "/go/pkg/mod/",
+        "/usr/local/go",
+    ];
+    path.starts_with('<') || MARKS.iter().any(|mark| path.contains(mark))
+}
+
+#[cfg(test)]
+#[path = "signature/signature_tests.rs"]
+mod tests;

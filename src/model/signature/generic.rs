@@ -1,0 +1,36 @@
+//! Pure. The output of any program: its last line that speaks of an error, and the first file that it names there.
+
+use super::{Found, class_and_message, is_foreign};
+
+const WORDS: [&str; 9] =
+    ["error", "fail", "panic", "exception", "assert", "expected", "undefined", "not found", "fatal"];
+
+/// Any program.
+pub(super) fn read(lines: &[&str]) -> Found {
+    let mut found = Found::default();
+    let speaks = |line: &&&str| {
+        let lower = line.to_lowercase();
+        WORDS.iter().any(|word| lower.contains(word))
+    };
+    let line =
+        lines.iter().rev().find(speaks).or_else(|| lines.iter().rev().find(|line| !line.trim().is_empty()));
+    let Some(line) = line.map(|line| line.trim()) else { return found };
+    match class_and_message(line) {
+        Some((class, message)) => (found.class, found.message) = (class, message),
+        None => found.message = line.to_owned(),
+    }
+    found.frame = lines.iter().find_map(|line| place_in(line)).unwrap_or_default();
+    found
+}
+
+/// The file of a `path.ext:LINE` in a line.
+fn place_in(line: &str) -> Option<String> {
+    line.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '"' | '\'' | ',')).find_map(|word| {
+        let (path, rest) = word.split_once(':')?;
+        let is_place = rest.starts_with(|c: char| c.is_ascii_digit())
+            && path.rsplit_once('.').is_some_and(|(stem, end)| {
+                !stem.is_empty() && end.len() < 6 && end.chars().all(char::is_alphabetic)
+            });
+        (is_place && !is_foreign(path)).then(|| path.rsplit('/').next().unwrap_or(path).to_owned())
+    })
+}

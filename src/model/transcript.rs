@@ -1,0 +1,124 @@
+//! Pure. Loops within one transcript: an agent that runs the same commands again and sees the same again.
+
+/// One command of an agent and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The command line, or the tool with its arguments.
+    pub command: String,
+    /// What it printed, without what differs from run to run.
+    pub output: String,
+    /// What the files were afterwards, as any text that changes with them.
+    pub tree: String,
+}
+
+/// What to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Fine,
+    /// Tell it.
+    Nudge,
+    /// End it.
+    Stop,
+}
+
+/// The longest cycle that is looked for, in commands.
+const MAX_CYCLE: usize = 5;
+
+/// Judges the end of a transcript. Commands alone say nothing: as long as their output or the files change, and while a
+/// command waits for something, it is no loop.
+pub fn judge(steps: &[Step], nudge: usize, stop: usize) -> Verdict {
+    let repeats = (1..=MAX_CYCLE).map(|length| repeats(steps, length)).max().unwrap_or(0);
+    match repeats {
+        many if many >= stop.max(1) => Verdict::Stop,
+        some if some >= nudge.max(1) => Verdict::Nudge,
+        _ => Verdict::Fine,
+    }
+}
+
+/// How often the last `length` steps stand at the end, one after the other, with the files unchanged.
+fn repeats(steps: &[Step], length: usize) -> usize {
+    if steps.len() < length {
+        return 0;
+    }
+    let last = &steps[steps.len() - length..];
+    let still = last.iter().all(|step| step.tree == last[0].tree);
+    if !still || last.iter().any(|step| waits(&step.command)) {
+        return 0;
+    }
+    steps.rchunks_exact(length).take_while(|chunk| *chunk == last).count()
+}
+
+/// True for a command that is there to wait: `sleep`, `wait`, `watch`, `tail -f`.
+fn waits(command: &str) -> bool {
+    command.split([';', '|', '&', '\n', '(', '"', '\'']).any(|part| {
+        let mut words = part.split_whitespace();
+        match words.next() {
+            Some("sleep" | "wait" | "watch") => true,
+            Some("tail") => words.any(|word| {
+                matches!(word, "-F" | "--follow")
+                    || (word.starts_with('-') && !word.starts_with("--") && word.contains('f'))
+            }),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(text: &str) -> Vec<Step> {
+        let step = |word: &str| {
+            let mut parts = word.split('/').map(str::to_owned);
+            let mut next = || parts.next().unwrap_or_default();
+            Step { command: next(), output: next(), tree: next() }
+        };
+        text.split(' ').map(step).collect()
+    }
+
+    #[test]
+    fn the_same_command_with_the_same_output_is_a_loop() {
+        let judge = |text: &str| judge(&steps(text), 3, 5);
+        assert_eq!(judge("a/1 a/1"), Verdict::Fine);
+        assert_eq!(judge("x/0 a/1 a/1 a/1"), Verdict::Nudge);
+        assert_eq!(judge("a/1 a/1 a/1 a/1 a/1"), Verdict::Stop);
+        assert_eq!(judge("a/1 a/2 a/3 a/4 a/5 a/6"), Verdict::Fine, "the output changes");
+        assert_eq!(judge("a/1/t a/1/u a/1/v a/1/w a/1/x"), Verdict::Fine, "the files change");
+        assert_eq!(judge("a/1 a/1 a/1 b/1"), Verdict::Fine, "it went on");
+    }
+
+    #[test]
+    fn a_cycle_of_up_to_five_is_a_loop() {
+        for length in 1..=5 {
+            let cycle: Vec<String> = (0..length).map(|n| format!("c{n}/o{n}")).collect();
+            let text = vec![cycle.join(" "); 3].join(" ");
+            assert_eq!(judge(&steps(&text), 3, 5), Verdict::Nudge, "{text}");
+        }
+        let six: Vec<String> = (0..6).map(|n| format!("c{n}/o{n}")).collect();
+        assert_eq!(judge(&steps(&vec![six.join(" "); 5].join(" ")), 3, 5), Verdict::Fine);
+        assert_eq!(
+            judge(&steps("a/1/t b/1/u a/1/t b/1/u a/1/t b/1/u"), 3, 5),
+            Verdict::Fine,
+            "files change within"
+        );
+    }
+
+    #[test]
+    fn what_waits_is_no_loop() {
+        for command in [
+            "sleep 5",
+            "cd x && sleep 5; ls",
+            "tail -f log",
+            "tail -n5 -F log",
+            "watch ls",
+            "bash -c 'sleep 1'",
+        ] {
+            let all = vec![Step { command: command.into(), output: String::new(), tree: String::new() }; 9];
+            assert_eq!(judge(&all, 3, 5), Verdict::Fine, "{command}");
+        }
+        let all =
+            vec![Step { command: "tail -n 5 log".into(), output: String::new(), tree: String::new() }; 9];
+        assert_eq!(judge(&all, 3, 5), Verdict::Stop);
+    }
+}

@@ -1,0 +1,137 @@
+//! Fixes as files: where a run stands, and the ledger of each goal.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::file::{self, Keep};
+use super::layout::{FixDir, Layout};
+use super::records;
+use crate::model::attempt::Line;
+use crate::model::fault::Fault;
+use crate::model::fix::Run;
+use crate::model::name::Name;
+
+/// The longest ledger that is read, in bytes.
+const MAX_LEDGER_BYTES: usize = 64 << 20;
+
+/// The run of a directory; none where there is none.
+///
+/// # Errors
+/// When it cannot be read or is corrupt.
+pub fn run(dir: &FixDir) -> Result<Option<Run>> {
+    records::read_json(&dir.run())
+}
+
+/// Replaces the run.
+///
+/// # Errors
+/// Names the file.
+pub fn save_run(dir: &FixDir, run: &Run) -> Result<()> {
+    records::write_json(&dir.run(), run, Keep::Durable)
+}
+
+/// The ledger of a goal, oldest line first. A last line that was torn by a crash is passed over.
+///
+/// # Errors
+/// When it cannot be read, or a line in it is corrupt: a rule over half a ledger would be another rule.
+pub fn ledger(dir: &FixDir, goal: &Name) -> Result<Vec<Line>> {
+    read_ledger(&dir.ledger(goal))
+}
+
+fn read_ledger(path: &Path) -> Result<Vec<Line>> {
+    let shown = path.display();
+    let text =
+        file::read_text(path, MAX_LEDGER_BYTES).with_context(|| format!("could not read `{shown}`"))?;
+    let text = text.unwrap_or_default();
+    let count = text.lines().count();
+    let mut lines = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+        match serde_json::from_str(line) {
+            Ok(line) => lines.push(line),
+            Err(_) if at + 1 == count && !text.ends_with('\n') => {}
+            Err(error) => {
+                let fault = Fault::failed(format!("could not read `{shown}`, line {}: {error}", at + 1));
+                return Err(fault
+                    .hint("mend the line or move the file away; the attempts stay in git")
+                    .into());
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Appends a line to the ledger of a goal, durably.
+///
+/// # Errors
+/// Names the file.
+pub fn append(dir: &FixDir, goal: &Name, line: &Line) -> Result<()> {
+    file::make_dir(&dir.ledgers())?;
+    let path = dir.ledger(goal);
+    cut_torn(&path)?;
+    let text = serde_json::to_string(line).context("could not write a ledger line as JSON")?;
+    file::append_line(&path, &text, Keep::Durable)
+}
+
+/// Takes a torn last line away: appended to, it would be a corrupt one in the middle.
+fn cut_torn(path: &Path) -> Result<()> {
+    let text = file::read_text(path, MAX_LEDGER_BYTES)
+        .with_context(|| format!("could not read `{}`", path.display()))?;
+    match text {
+        Some(text) if !text.is_empty() && !text.ends_with('\n') => {
+            let whole = text.rfind('\n').map_or(0, |end| end + 1);
+            file::write(path, &text.as_bytes()[..whole], 0o600, Keep::Durable)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All goals that have a ledger, with the directory of each.
+///
+/// # Errors
+/// When a directory cannot be listed.
+pub fn goals(layout: &Layout) -> Result<Vec<(FixDir, Name)>> {
+    let mut all = Vec::new();
+    for dir in names(&layout.fixes())? {
+        let dir = FixDir(layout.fixes().join(dir));
+        for file in names(&dir.ledgers())? {
+            let goal = file.strip_suffix(".jsonl").and_then(|name| Name::parse(name).ok());
+            all.extend(goal.map(|goal| (dir.clone(), goal)));
+        }
+    }
+    Ok(all)
+}
+
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("could not list `{}`", dir.display())),
+    };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::attempt::Rollback;
+
+    #[test]
+    fn a_torn_last_line_is_no_line_and_a_corrupt_one_is_an_error() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = FixDir(tmp.path().to_owned());
+        let goal: Name = "g".parse().unwrap();
+        let line = |after| Line::Rollback(Rollback { at_ms: 1, after });
+        append(&dir, &goal, &line(1)).unwrap();
+        let whole = std::fs::read_to_string(dir.ledger(&goal)).unwrap();
+        std::fs::write(dir.ledger(&goal), format!("{whole}{{\"rollb")).unwrap();
+        assert_eq!(ledger(&dir, &goal).unwrap(), [line(1)]);
+        append(&dir, &goal, &line(2)).unwrap();
+        assert_eq!(ledger(&dir, &goal).unwrap(), [line(1), line(2)]);
+        std::fs::write(dir.ledger(&goal), format!("nonsense\n{whole}")).unwrap();
+        assert!(format!("{:#}", ledger(&dir, &goal).unwrap_err()).contains("line 1"));
+    }
+}

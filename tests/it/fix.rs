@@ -1,0 +1,11 @@
+//! `looop fix` with real projects, real tests and scripted agents.
+
+mod agents;
+mod bad;
+mod basics;
+mod crash;
+mod real_qwen;
+mod stuck;
+mod toolchains;
+mod worker;
+mod yard;

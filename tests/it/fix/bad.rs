@@ -1,0 +1,234 @@
+//! Bad input: each has its defined result, and the project stays as it is.
+
+use std::fs;
+
+use super::yard::{Yard, of, program};
+use crate::support::profile::git_in;
+
+const LIB: &str = "add() { echo $(($1 - $2)); }\n";
+const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
+const TESTS: &str = "command = \"sh\"\nargs = [\"check.sh\"]";
+const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
+const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
+
+fn yard(tests: &str, most: u32) -> Yard {
+    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("tests/more.sh", "echo more\n")]);
+    yard.leanfile(tests, &format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"));
+    yard
+}
+
+/// The outcome of each attempt, and what was said of it.
+fn outcomes(yard: &Yard) -> Vec<(String, String)> {
+    let lines = yard.ledger("add");
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    of(&lines, "attempt").iter().map(|one| (text(&one["outcome"]), text(&one["failure"]))).collect()
+}
+
+#[test]
+fn a_leanfile_that_cannot_be_read_says_where_and_how_to_mend_it() {
+    for (text, place, hint) in [
+        ("[lean]\nbinary = x\n", ":2: ", "double quotes"),
+        ("[runner]\ncommand = \"a\"\ncommand = \"b\"\n", ":3: ", "once"),
+        ("[[tasks]]\nname = \"a\"\nprompt = \"b\"\nfiles = 3\n", ":4: ", "hint"),
+        ("[[tasks]]\nname = \"a\"\n", "no prompt", "hint"),
+    ] {
+        let yard = yard(TESTS, 1);
+        fs::write(yard.profile.path("leanfile.toml"), text).unwrap();
+        let ran = yard.fix(&[]);
+        assert_eq!(ran.code, 2, "{text}: {}", ran.stderr);
+        assert!(ran.stderr.contains(place) && ran.stderr.contains(hint), "{text}: {}", ran.stderr);
+        assert_eq!(yard.calls(), 0);
+    }
+    let yard = yard(TESTS, 1);
+    let ran = yard.profile.looop(&["fix", "-c", "nowhere.toml"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("--init"), "{}", ran.stderr);
+}
+
+#[test]
+fn unknown_keys_are_warned_of_and_a_fresh_leanfile_is_right() {
+    let yard = yard(TESTS, 1);
+    yard.leanfile(TESTS, &format!("max_iter_per_task = 1\n{TASK}promt = \"x\"\nrunner = {{ tmeout = 3 }}\n"));
+    yard.agent(FIXED);
+    let ran = yard.fix(&[]).ok();
+    for near in ["`max_iters_per_task`?", "`prompt`?", "`timeout`?"] {
+        assert!(ran.stderr.contains(near), "{near}: {}", ran.stderr);
+    }
+    let path = yard.profile.path("new.toml");
+    yard.profile.looop(&["fix", "--init", path.to_str().unwrap()]).ok();
+    let again = yard.profile.looop(&["fix", "--init", path.to_str().unwrap()]);
+    assert_eq!(again.code, 1, "{}", again.stderr);
+    let ran = yard.profile.looop(&["fix", "-c", path.to_str().unwrap(), "--runner", "nobody"]);
+    assert!(
+        ran.code == 2 && !ran.stderr.contains("unknown key") && ran.stderr.contains("nobody"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_missing_command_or_agent_ends_it_before_anything_is_called() {
+    for (tests, word) in [("command = \"no-such-tests\"", "no-such-tests"), ("", "no test command")] {
+        let yard = yard(tests, 1);
+        let before = yard.fingerprint();
+        let ran = yard.fix(&[]);
+        assert_eq!((ran.code, yard.calls()), (2, 0), "{}", ran.stderr);
+        assert!(ran.stderr.contains(word) && ran.stderr.contains("hint:"), "{}", ran.stderr);
+        assert_eq!(yard.fingerprint(), before);
+    }
+    let yard = yard(TESTS, 1);
+    fs::remove_file(yard.profile.path("agent.sh")).unwrap();
+    let ran = yard.fix(&[]);
+    assert!(ran.code == 2 && ran.stderr.contains("agent.sh"), "{}", ran.stderr);
+}
+
+#[test]
+fn tests_that_hang_flood_or_ask_for_input_have_an_end() {
+    for (line, said) in [
+        ("sleep 300", "still running after 1s"),
+        ("yes", "still running after 1s"),
+        ("read x && echo got it", "exit code 1"),
+    ] {
+        let yard = yard(TESTS, 1);
+        let tests = format!("command = \"{line}\"\nshell = true");
+        let path = yard.leanfile(&tests, &format!("max_iters_per_task = 1\n{TASK}"));
+        let text = fs::read_to_string(&path).unwrap().replace("timeout = 120", "timeout = 1");
+        fs::write(&path, text).unwrap();
+        yard.agent(":");
+        assert_eq!(yard.fix(&[]).code, 1);
+        let all = outcomes(&yard);
+        assert!(all[0].0 == "failed" && all[0].1.contains(said), "{line}: {all:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_shown_is_said() {
+    let yard = yard(TESTS, 1);
+    yard.write("bin.dat", "a\0b");
+    fs::File::create(yard.project().join("huge.txt")).unwrap().set_len(50 << 20).unwrap();
+    yard.leanfile(TESTS, "[[tasks]]\nname = \"add\"\nprompt = \"p\"\nfiles = [\"lib.sh\", \"bin.dat\", \"huge.txt\", \"no/**/*.x\"]\n");
+    yard.agent(FIXED);
+    let ran = yard.fix(&[]).ok();
+    for part in ["bin.dat: it is binary", "huge.txt: it is 50 MiB large", "no/**/*.x: no file fits"] {
+        assert!(ran.stdout.contains(part) && yard.prompt(1).contains(part), "{part}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn tests_that_pass_before_are_nobodys_work() {
+    let yard = yard(TESTS, 1);
+    yard.write("lib.sh", &LIB.replace('-', "+"));
+    let ran = yard.fix(&[]).ok();
+    assert!(ran.stdout.contains("passed before") && !ran.stdout.contains(" done "), "{}", ran.stdout);
+    assert_eq!(yard.calls(), 0);
+    yard.agent(":");
+    yard.fix(&["--force"]).ok();
+    assert_eq!(yard.calls(), 1);
+}
+
+#[test]
+fn tests_that_collect_nothing_do_not_pass() {
+    let yard = yard("command = \"if [ -f empty ]; then echo 1..0; else sh check.sh; fi\"\nshell = true", 1);
+    yard.agent("echo >empty");
+    assert_eq!(yard.fix(&[]).code, 1);
+    assert_eq!(outcomes(&yard), [("nothing_tested".to_owned(), "no test was collected".to_owned())]);
+}
+
+#[test]
+fn whoever_changes_the_tests_has_not_won() {
+    for body in [
+        "echo 'exit 0' >check.sh",
+        "rm check.sh; echo 'exit 0' >check.sh; chmod +x check.sh",
+        "rm -r tests; echo 'exit 0' >check.sh",
+    ] {
+        let yard = yard(TESTS, 2);
+        yard.agent(&format!(
+            "if [ $n = 1 ]; then {body}; else grep -q expected check.sh && ls tests/more.sh && {FIXED}; fi"
+        ));
+        yard.fix(&[]).ok();
+        let all = outcomes(&yard);
+        assert!(all[0].0 == "tests_changed" && all[0].1.contains("it changed check.sh"), "{body}: {all:?}");
+        assert_eq!(
+            (yard.read("check.sh").as_str(), yard.read("tests/more.sh").as_str()),
+            (CHECK, "echo more\n")
+        );
+    }
+}
+
+#[test]
+fn fewer_tests_in_the_source_itself_are_seen() {
+    let count = "command = \"sh lib.sh\"\nshell = true";
+    let yard =
+        Yard::new(&[("lib.sh", "echo 1..2\necho not ok 1 - a\necho ok 2 - b\nexit 1\n"), ("main.sh", "")]);
+    let lib = "command = \"sh -e -c '. ./src.sh'\"\nshell = true";
+    yard.write("src.sh", "echo 1..2\necho not ok 1 - a\necho ok 2 - b\nexit 1\n");
+    git_in(&yard.project(), &["add", "-A"]);
+    yard.leanfile(
+        lib,
+        "max_iters_per_task = 1\n[[tasks]]\nname = \"add\"\nprompt = \"p\"\nfiles = [\"src.sh\"]\n",
+    );
+    yard.agent("printf 'echo 1..1\\necho ok 2 - b\\n' >src.sh");
+    assert_eq!(yard.fix(&[]).code, 1, "{count}");
+    let all = outcomes(&yard);
+    assert!(all[0].0 == "tests_changed" && all[0].1.contains("1 tests ran, and 2 before"), "{all:?}");
+}
+
+#[test]
+fn an_agent_that_says_nothing_fails_or_ends_badly_is_an_attempt() {
+    let yard = yard(TESTS, 1);
+    let state = yard.profile.path("state/silent");
+    program(&yard.profile.path("agent.sh"), &format!("#!/bin/sh\necho x >>{}\n", state.display()));
+    assert_eq!(yard.fix(&[]).code, 1);
+    assert_eq!(fs::read_to_string(state).unwrap().lines().count(), 6);
+    assert_eq!(outcomes(&yard), [("agent_failed".to_owned(), "it printed nothing, 6 times".to_owned())]);
+    program(&yard.profile.path("agent.sh"), "#!/bin/sh\necho so sorry >&2\nexit 4\n");
+    assert_eq!(yard.fix(&[]).code, 1);
+    let all = outcomes(&yard);
+    assert!(all[1].1.contains("exit code 4") && all[1].1.contains("so sorry"), "{all:?}");
+}
+
+#[test]
+fn an_agent_that_deletes_or_commits_or_hides_behind_git_changes_nothing_but_files() {
+    for (body, first) in [
+        ("rm -rf ./* .git .[a-z]*", "deleted"),
+        ("d=$PWD; cd /; rm -rf \"$d\"", "deleted"),
+        ("rm -rf .git; echo '# x' >>lib.sh", "failed"),
+    ] {
+        let yard = yard(TESTS, 2);
+        let before = yard.fingerprint();
+        yard.agent(&format!("if [ $n = 1 ]; then {body}; else {FIXED}; fi"));
+        let ran = yard.fix(&["--branch"]).ok();
+        let all = outcomes(&yard);
+        assert_eq!((all[0].0.as_str(), all[1].0.as_str()), (first, "passed"), "{body}: {}", ran.stdout);
+        assert_eq!(yard.fingerprint().len(), before.len() + 2);
+    }
+    let yard = yard(TESTS, 1);
+    yard.agent(&format!(
+        "{FIXED}; git -c user.name=x -c user.email=x@x commit -qam mine; git checkout -q -b other"
+    ));
+    yard.fix(&[]).ok();
+    assert_eq!(git_in(&yard.project(), &["status", "--short"]), " M lib.sh\n");
+    assert_eq!(git_in(&yard.project(), &["rev-list", "--count", "--all"]), "1\n");
+}
+
+#[test]
+fn an_edit_outside_of_the_clone_is_no_result_and_a_link_out_of_it_is_not_followed() {
+    let yard = yard(TESTS, 1);
+    let lib = yard.project().join("lib.sh");
+    yard.agent(&format!("sed -i 's/-/+/' {}", lib.display()));
+    let ran = yard.fix(&[]);
+    assert_eq!(ran.code, 1, "what happens outside of the clone does not pass its tests: {}", ran.stdout);
+    // A directory that became a link meanwhile leads out of the project.
+    let yard = self::yard(TESTS, 1);
+    fs::create_dir(yard.profile.path("outside")).unwrap();
+    let (out, sub) = (yard.profile.path("outside"), yard.project().join("sub"));
+    yard.agent(&format!(
+        "{FIXED}; mkdir sub; echo new >sub/new.sh; ln -s {} {}",
+        out.display(),
+        sub.display()
+    ));
+    let ran = yard.fix(&[]).ok();
+    assert!(ran.stdout.contains("on branch looop/fix-add"), "{}", ran.stdout);
+    assert_eq!(fs::read_dir(out).unwrap().count(), 0);
+    assert_eq!(yard.read("lib.sh"), LIB, "none is written where one cannot be");
+}

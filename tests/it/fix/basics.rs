@@ -1,0 +1,190 @@
+//! The whole path: a leanfile in, attempts in a clone, and the state that passed in the project's files.
+
+use super::yard::{Yard, of};
+use crate::support::profile::git_in;
+
+const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
+const TASK: &str =
+    "[[tasks]]\nname = \"add adds\"\nprompt = \"add must ADD-ITS-TWO-ARGUMENTS\"\nfiles = [\"lib.sh\"]\n";
+const TESTS: &str = "command = \"sh\"\nargs = [\"check.sh\"]";
+const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
+
+fn yard() -> Yard {
+    let yard = Yard::new(&[("lib.sh", "add() { echo $(($1 - $2)); }\n"), ("check.sh", CHECK)]);
+    yard.leanfile(TESTS, TASK);
+    yard
+}
+
+#[test]
+fn what_passed_is_in_the_files_uncommitted_and_every_attempt_is_kept() {
+    let yard = yard();
+    // Dirty and staged work of the human, which the agent sees and nobody changes.
+    yard.write("mine.txt", "unsaved thoughts\n");
+    yard.write("staged.txt", "staged\n");
+    git_in(&yard.project(), &["add", "staged.txt"]);
+    let index = std::fs::read(yard.project().join(".git/index")).unwrap();
+    yard.agent(&format!(
+        "[ -f mine.txt ] || exit 9\nif [ $n = 1 ]; then echo '# no' >>lib.sh; else {FIXED}; fi"
+    ));
+    let ran = yard.fix(&[]).ok();
+    assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
+    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n# no\n");
+    assert_eq!(
+        git_in(&yard.project(), &["status", "--short"]),
+        "A  staged.txt\n M lib.sh\n?? mine.txt\n"
+            .replace("A  staged.txt\n M lib.sh", " M lib.sh\nA  staged.txt")
+    );
+    assert_eq!(std::fs::read(yard.project().join(".git/index")).unwrap(), index);
+    let lines = yard.ledger("add-adds");
+    let attempts = of(&lines, "attempt");
+    assert_eq!(
+        (attempts.len(), &attempts[0]["outcome"], &attempts[1]["outcome"]),
+        (2, &"failed".into(), &"passed".into())
+    );
+    assert_eq!(attempts[1]["hypothesis"], "The check expected another value of the sum");
+    assert_eq!(attempts[1]["files"], serde_json::json!(["lib.sh"]));
+    let diff = yard.profile.looop(&["attempts", "add-adds", "--diff", "1", "2"]).ok().stdout;
+    assert!(
+        diff.contains("-add() { echo $(($1 - $2)); }") && diff.contains("+add() { echo $(($1 + $2)); }"),
+        "{diff}"
+    );
+    // The task is in every prompt, with the file, the failure and what was tried.
+    for n in [1, 2] {
+        let prompt = yard.prompt(n);
+        for part in ["ADD-ITS-TWO-ARGUMENTS", "### lib.sh", "expected 5, got -1"] {
+            assert!(prompt.contains(part), "{n}: {part}: {prompt}");
+        }
+    }
+    assert!(yard.prompt(2).contains("#1 tests fail: +1 -0 in lib.sh"), "{}", yard.prompt(2));
+    assert!(git_in(&yard.project(), &["for-each-ref", "refs/looop"]).is_empty(), "the base is let go of");
+}
+
+#[test]
+fn a_branch_takes_it_when_asked_or_when_a_file_changed_meanwhile() {
+    let yard = yard();
+    yard.agent(FIXED);
+    let before = yard.fingerprint();
+    let ran = yard.fix(&["--branch"]).ok();
+    assert!(ran.stdout.contains("branch looop/fix-add-adds"), "{}", ran.stdout);
+    assert_eq!(yard.fingerprint().len(), before.len() + 2, "a branch and its reflog at the most");
+    assert_eq!(
+        git_in(&yard.project(), &["show", "looop/fix-add-adds:lib.sh"]),
+        "add() { echo $(($1 + $2)); }\n"
+    );
+    // The human edits the same file while the agent works.
+    let lib = yard.project().join("lib.sh");
+    yard.agent(&format!("{FIXED}; echo '# mine' >>{}", lib.display()));
+    let ran = yard.fix(&["--fresh"]).ok();
+    assert!(
+        ran.stdout.contains("lib.sh changed meanwhile")
+            && ran.stdout.contains("on branch looop/fix-add-adds"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 - $2)); }\n# mine\n");
+}
+
+#[test]
+fn a_folder_that_is_no_repository_is_fixed_as_well() {
+    let yard = Yard::plain(&[("lib.sh", "add() { echo $(($1 - $2)); }\n"), ("check.sh", CHECK)]);
+    yard.leanfile(TESTS, TASK);
+    yard.agent(FIXED);
+    yard.fix(&[]).ok();
+    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+    assert!(!yard.project().join(".git").exists());
+    assert_eq!(yard.ledger("add-adds").len(), 2);
+}
+
+#[test]
+fn the_last_attempt_is_tested_and_counts_and_one_more_is_not_made() {
+    for (needed, code) in [(3, 0), (4, 1)] {
+        let yard = yard();
+        yard.leanfile(TESTS, &format!("max_iters_per_task = 3\n{TASK}"));
+        yard.agent(&format!(
+            "if [ $n = {needed} ]; then {FIXED}; else echo \"v$n() {{ w$n x$n y$n $n; }}\" >f$n.sh; fi"
+        ));
+        let before = yard.fingerprint();
+        let ran = yard.fix(&[]);
+        assert_eq!((ran.code, yard.calls()), (code, 3), "{}", ran.stdout);
+        if code == 1 {
+            assert_eq!(yard.fingerprint(), before);
+            assert!(ran.stdout.contains("looop attempts add-adds"), "{}", ran.stdout);
+        }
+    }
+}
+
+#[test]
+fn without_tasks_whatever_fails_is_fixed_and_an_issue_is_a_task() {
+    let yard = yard();
+    yard.leanfile(TESTS, "");
+    yard.agent(FIXED);
+    yard.fix(&[]).ok();
+    assert!(yard.prompt(1).contains("fix whatever fails"));
+    git_in(&yard.project(), &["checkout", "-q", "lib.sh"]);
+    let (repo, global) = (yard.project(), yard.profile.path("leanfile.toml"));
+    let args = [
+        "fix",
+        "-g",
+        global.to_str().unwrap(),
+        "--repo",
+        repo.to_str().unwrap(),
+        "--issue",
+        "make add ADD",
+        "--test",
+        "sh check.sh",
+    ];
+    yard.profile.looop(&args).ok();
+    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+    assert!(yard.prompt(2).contains("make add ADD"));
+}
+
+#[test]
+fn tasks_build_on_each_other_and_stop_at_the_first_that_fails() {
+    let yard = Yard::new(&[("a.sh", "a=1\n"), ("b.sh", "b=1\n"), ("c.sh", "c=1\n")]);
+    let task = |name: &str, want: &str| {
+        format!(
+            "[[tasks]]\nname = \"{name}\"\nprompt = \"p\"\nrunner = {{ command = \"grep -q {want} {name}.sh\", args = [], shell = true }}\n"
+        )
+    };
+    yard.leanfile(
+        TESTS,
+        &format!(
+            "max_iters_per_task = 2\nsummarize_errors = false\n{}{}{}",
+            task("a", "a=2"),
+            task("b", "b=2"),
+            task("c", "c=2")
+        ),
+    );
+    yard.agent("case $n in 1) echo a=2 >a.sh;; *) grep -q a=2 a.sh || exit 9; echo \"x$n\" >b.sh;; esac");
+    let ran = yard.fix(&[]);
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(ran.stdout.contains("not begun"), "{}", ran.stdout);
+    assert_eq!(
+        (yard.read("a.sh").as_str(), yard.read("b.sh").as_str()),
+        ("a=2\n", "b=1\n"),
+        "{}",
+        ran.stdout
+    );
+    // Chosen tasks run alone.
+    yard.agent("echo c=2 >c.sh");
+    yard.fix(&["--tasks", "3"]).ok();
+    assert_eq!(yard.read("c.sh"), "c=2\n");
+    assert_eq!(yard.fix(&["--task", "d"]).code, 2);
+}
+
+#[test]
+fn what_follows_good_work_belongs_to_it_and_can_spoil_it() {
+    let yard = yard();
+    yard.agent(FIXED);
+    yard.leanfile(
+        TESTS,
+        &format!("max_iters_per_task = 1\n{TASK}after = [\"echo made >made.txt\", \"cat made.txt\"]\n"),
+    );
+    yard.fix(&[]).ok();
+    assert_eq!(yard.read("made.txt"), "made\n");
+    git_in(&yard.project(), &["checkout", "-q", "lib.sh"]);
+    yard.leanfile(TESTS, &format!("max_iters_per_task = 1\n{TASK}after = [\"echo bad luck; false\"]\n"));
+    let ran = yard.fix(&[]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stdout.contains("bad luck"), "{}", ran.stdout);
+}

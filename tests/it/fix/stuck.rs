@@ -1,0 +1,117 @@
+//! Who repeats himself: halt, new plan, rollback, the next runner, and at last a question to the human.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::yard::{Yard, of, program};
+
+const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
+const TESTS: &str = "command = \"sh\"\nargs = [\"check.sh\"]";
+const TASK: &str = "[[tasks]]\nname = \"add adds\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
+const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
+
+fn yard(most: u32) -> Yard {
+    let yard = Yard::new(&[("lib.sh", "add() { echo $(($1 - $2)); }\n"), ("check.sh", CHECK)]);
+    yard.leanfile(TESTS, &format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"));
+    yard
+}
+
+fn kinds(yard: &Yard) -> Vec<String> {
+    let lines = yard.ledger("add-adds");
+    lines.iter().map(|line| line.as_object().unwrap().keys().next().unwrap().clone()).collect()
+}
+
+#[test]
+fn a_halt_demands_a_plan_then_there_is_a_rollback_then_a_question_and_nothing_runs_before_the_answer() {
+    let yard = yard(20);
+    yard.agent("echo \"# $n\" >>lib.sh; git rev-parse HEAD >/dev/null || exit 7");
+    let before = yard.fingerprint();
+    let ran = yard.fix(&[]);
+    assert_eq!(ran.code, 3, "{}{}", ran.stdout, ran.stderr);
+    let row = ["attempt"; 3].join(" ");
+    let expected = format!("begin {row} plan attempt rollback {row} plan attempt asked");
+    assert_eq!(kinds(&yard).join(" "), expected);
+    assert_eq!(yard.fingerprint(), before);
+    // The plan is in the prompt that follows it, and the first attempt behind a rollback begins with the base.
+    assert!(yard.prompt(4).contains("swap both before anything else"), "{}", yard.prompt(4));
+    assert!(!yard.prompt(5).contains("# 4") && yard.prompt(4).contains("# 3"));
+    // The question is open, and the same command calls nobody.
+    let calls = yard.calls();
+    let again = yard.fix(&[]);
+    assert_eq!((again.code, yard.calls()), (3, calls), "{}", again.stdout);
+    let asks = yard.profile.looop(&["asks", "--json"]).ok().json();
+    let id = asks["asks"][0]["id"].as_str().unwrap().to_owned();
+    assert!(asks["asks"][0]["text"].as_str().unwrap().contains("2 new plans did not help"), "{asks}");
+    assert!(again.stdout.contains(&format!("looop answer {id}")), "{}", again.stdout);
+    yard.profile.looop(&["answer", &id, "use a PLUS sign"]).ok();
+    yard.agent(FIXED);
+    yard.fix(&[]).ok();
+    assert!(yard.prompt(calls + 1).contains("use a PLUS sign"));
+    assert!(yard.read("lib.sh").contains("$1 + $2"));
+}
+
+#[test]
+fn an_edited_task_is_not_parked() {
+    let yard = yard(20);
+    yard.agent(":");
+    assert_eq!(yard.fix(&[]).code, 3);
+    let calls = yard.calls();
+    yard.leanfile(TESTS, &format!("max_iters_per_task = 1\n{}", TASK.replace("must add", "must really add")));
+    assert_eq!(yard.fix(&[]).code, 1);
+    assert_eq!(yard.calls(), calls + 1);
+}
+
+#[test]
+fn a_plan_that_is_none_or_an_old_one_is_refused_and_two_refusals_ask() {
+    let yard = yard(20);
+    let script = yard.profile.path("agent.sh");
+    program(&script, "#!/bin/sh\necho 'I will just try harder'\n");
+    assert_eq!(yard.fix(&[]).code, 3);
+    let lines = yard.ledger("add-adds");
+    let plans = of(&lines, "plan");
+    assert_eq!((plans.len(), of(&lines, "attempt").len()), (2, 3));
+    assert!(plans.iter().all(|plan| plan["refused"] == "it has no hypothesis"), "{plans:?}");
+}
+
+#[test]
+fn the_same_failure_eight_times_asks_without_a_rollback() {
+    let yard = yard(20);
+    // Each attempt is another one, and none of them helps.
+    yard.agent("echo \"f$n() { a$n b$n c$n d$n e$n f$n g$n h$n i$n j$n; }\" >g$n.sh");
+    assert_eq!(yard.fix(&[]).code, 3);
+    let lines = yard.ledger("add-adds");
+    assert_eq!(of(&lines, "attempt").len(), 8);
+    assert!(of(&lines, "rollback").is_empty() && of(&lines, "plan").is_empty());
+    assert_eq!(of(&lines, "asked")[0]["why"], "the same failure came 8 times");
+}
+
+#[test]
+fn after_a_new_plan_the_next_runner_is_called() {
+    let yard = yard(5);
+    yard.agent(":");
+    let (local, big) = (yard.profile.path("agent.sh"), yard.profile.path("big.sh"));
+    let script = format!(
+        "#!/bin/sh\ncase \"$(cat)\" in *\"a new plan is needed\"*) echo 'HYPOTHESIS: minus is wrong'; echo 'DIFFERENT: use plus here';; *) {FIXED}; echo done;; esac\n"
+    );
+    program(&big, &script);
+    yard.profile.config_more(json!({
+        "fix": { "escalate": ["local", "big"] },
+        "runners": {
+            "local": { "fix": ["sh", "-c", format!("exec {} -p \"$(cat)\"", local.display())] },
+            "big": { "fix": [big] },
+        },
+    }));
+    let path = yard.profile.path("leanfile.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.lines().filter(|line| !line.starts_with("binary")).collect::<Vec<_>>().join("\n"))
+        .unwrap();
+    yard.fix(&[]).ok();
+    let lines = yard.ledger("add-adds");
+    let runners: Vec<&str> =
+        of(&lines, "attempt").iter().map(|one| one["runner"].as_str().unwrap()).collect();
+    assert_eq!(runners, ["local", "local", "local", "big"]);
+    assert_eq!(of(&lines, "plan")[0]["runner"], "big");
+    let rows = yard.profile.looop(&["cost", "all", "--by", "runner", "--json"]).ok().json();
+    assert_eq!(rows["rows"].as_array().unwrap().len(), 2, "{rows}");
+}

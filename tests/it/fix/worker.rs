@@ -1,0 +1,69 @@
+//! A fix that a beat starts: shown and approved, worked on in a worker's clone, and back as its branch.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::yard::{Yard, program};
+use crate::support::profile::{LOOOP, git_in, wait_until};
+
+const LIB: &str = "add() { echo $(($1 - $2)); }\n";
+const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
+const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
+
+/// A yard whose decider wants a fix, and whose fixing runner is this script.
+fn wants(script: &str) -> Yard {
+    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let (agent, replies) = (yard.profile.path("local.sh"), yard.profile.path("replies.jsonl"));
+    program(&agent, &format!("#!/bin/sh\np=$(cat)\n{script}\necho done\n"));
+    let wanted = json!({
+        "move": "start_worker", "id": "adder", "kind": "fix", "brief": "make add ADD", "verify": "tests",
+        "repo": yard.project(), "why": "it is wrong",
+    });
+    fs::write(&replies, format!("{wanted}\n{{\"move\":\"noop\",\"why\":\"n\"}}\n")).unwrap();
+    yard.profile.config(json!({
+        "decide": "scripted",
+        "runners": { "scripted": { "decide": [LOOOP, "__scripted", replies] }, "local": { "fix": [agent] } },
+        "fix": { "runner": "local" },
+        "verify": { "tests": ["sh", "check.sh"] },
+    }));
+    yard.profile.looop(&["tick"]).ok();
+    let ask = yard.profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    let shown = ask["argv"].to_string();
+    assert!(shown.contains("\"fix\"") && shown.contains("sh check.sh"), "{ask}");
+    yard.profile
+        .looop(&["approve", ask["id"].as_str().unwrap(), "--hash", ask["hash"].as_str().unwrap()])
+        .ok();
+    yard.profile.looop(&["tick"]).ok();
+    yard
+}
+
+fn state(yard: &Yard) -> String {
+    let ran = yard.profile.looop(&["ls", "--all", "--json"]).ok().json();
+    let found = ran["workers"].as_array().unwrap().iter().find(|worker| worker["id"] == "adder").cloned();
+    found.map_or(String::new(), |worker| worker["state"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn the_result_of_a_worker_is_its_branch() {
+    let yard = wants(&format!("case \"$p\" in *'make add ADD'*) {FIXED};; esac"));
+    let before = yard.read("lib.sh");
+    wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
+    assert_eq!(state(&yard), "done", "{}", yard.profile.looop(&["logs", "adder"]).stdout);
+    assert_eq!(yard.read("lib.sh"), before, "the human's files are as they were");
+    assert!(git_in(&yard.project(), &["show", "looop/adder:lib.sh"]).contains("$1 + $2"));
+    assert_eq!(git_in(&yard.project(), &["rev-list", "--count", "main..looop/adder"]).trim(), "1");
+}
+
+#[test]
+fn a_stuck_worker_asks_through_its_supervisor_and_goes_on_with_the_answer() {
+    let yard = wants(&format!(
+        "case \"$p\" in *'a PLUS sign'*) {FIXED};; *'new plan is needed'*) echo nothing new; exit;; esac"
+    ));
+    wait_until("the worker asks", || state(&yard) == "waiting");
+    let asks = yard.profile.looop(&["asks", "--json"]).ok().json();
+    assert!(asks["asks"][0]["text"].as_str().unwrap().contains("is stuck"), "{asks}");
+    yard.profile.looop(&["answer", asks["asks"][0]["id"].as_str().unwrap(), "use a PLUS sign"]).ok();
+    wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
+    assert_eq!(state(&yard), "done", "{}", yard.profile.looop(&["logs", "adder"]).stdout);
+}

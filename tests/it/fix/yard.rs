@@ -1,0 +1,155 @@
+//! A project with a bug, tests in TAP, and an agent that is a shell script.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::profile::{Profile, Ran, git_in};
+
+/// A profile with a project in `project` and an agent in `agent.sh`.
+pub struct Yard {
+    pub profile: Profile,
+}
+
+/// What an agent script begins with: it answers what is no attempt, and counts attempts in `$n`.
+const HEAD: &str = r#"#!/bin/sh
+S=STATE
+case "$2" in
+*"Answer with that sentence alone"*) echo "The check expected another value of the sum"; exit;;
+*"a new plan is needed"*)
+    p=$(($(cat $S/plans 2>/dev/null || echo 0) + 1)); echo $p >$S/plans
+    case $p in
+    1) echo "HYPOTHESIS: operands arrive in a wrong order"; echo "DIFFERENT: swap both before anything else";;
+    2) echo "HYPOTHESIS: rounding loses one unit each round"; echo "DIFFERENT: keep whole numbers until print time";;
+    *) echo "HYPOTHESIS: idea $p concerns locale tables"; echo "DIFFERENT: set another environment there";;
+    esac
+    exit;;
+esac
+n=$(($(cat $S/calls 2>/dev/null || echo 0) + 1)); echo $n >$S/calls
+printf '%s' "$2" >$S/prompt.$n
+"#;
+
+impl Yard {
+    /// A git project with these files, committed.
+    pub fn new(files: &[(&str, &str)]) -> Yard {
+        let yard = Yard::plain(files);
+        git_in(&yard.project(), &["init", "-q"]);
+        git_in(&yard.project(), &["add", "-A"]);
+        git_in(&yard.project(), &["commit", "-qm", "one"]);
+        yard
+    }
+
+    /// A folder with these files that is no git repository.
+    pub fn plain(files: &[(&str, &str)]) -> Yard {
+        let profile = Profile::empty();
+        profile.config(serde_json::json!({}));
+        profile.looop(&["init"]).ok();
+        fs::create_dir(profile.path("project")).unwrap();
+        fs::create_dir(profile.path("state")).unwrap();
+        let yard = Yard { profile };
+        files.iter().for_each(|(name, text)| yard.write(name, text));
+        yard.agent("");
+        yard
+    }
+
+    pub fn project(&self) -> PathBuf {
+        self.profile.path("project")
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.project().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[track_caller]
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.project().join(name)).unwrap()
+    }
+
+    /// What the agent does in each attempt; `$n` is its number.
+    pub fn agent(&self, body: &str) {
+        let state = self.profile.path("state");
+        let head = HEAD.replace("STATE", state.to_str().unwrap());
+        program(&self.profile.path("agent.sh"), &format!("{head}{body}\necho \"attempt $n is made\"\n"));
+    }
+
+    /// How often the agent was called for an attempt.
+    pub fn calls(&self) -> usize {
+        let text = fs::read_to_string(self.profile.path("state/calls")).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    /// The prompt of attempt `n`.
+    #[track_caller]
+    pub fn prompt(&self, n: usize) -> String {
+        fs::read_to_string(self.profile.path(&format!("state/prompt.{n}"))).unwrap()
+    }
+
+    /// Writes a leanfile beside the project: the agent, a test command, and what follows.
+    pub fn leanfile(&self, tests: &str, rest: &str) -> PathBuf {
+        let agent = self.profile.path("agent.sh");
+        let path = self.profile.path("leanfile.toml");
+        let text = format!(
+            "[lean]\nbinary = {agent:?}\ntimeout = 60\n[runner]\n{tests}\ntimeout = 120\n[defaults]\nproject_root = \"project\"\n{rest}"
+        );
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Runs `looop fix` with the leanfile beside the project.
+    pub fn fix(&self, more: &[&str]) -> Ran {
+        let path = self.profile.path("leanfile.toml");
+        let args: Vec<&str> =
+            ["fix", "-c", path.to_str().unwrap()].into_iter().chain(more.iter().copied()).collect();
+        self.profile.looop(&args)
+    }
+
+    /// The ledger of a goal.
+    #[track_caller]
+    pub fn ledger(&self, goal: &str) -> Vec<Value> {
+        let ran = self.profile.looop(&["attempts", goal, "--json"]).ok();
+        ran.json()["lines"].as_array().unwrap().clone()
+    }
+
+    /// Every file of the project and of its `.git` but for looop's own refs and objects, with bytes and mode.
+    pub fn fingerprint(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        look(&self.project(), &self.project(), &mut all);
+        all.sort();
+        all
+    }
+}
+
+fn look(top: &Path, dir: &Path, all: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()) {
+        let path = entry.path();
+        let name = path.strip_prefix(top).unwrap().to_str().unwrap().to_owned();
+        if name.starts_with(".git/objects") || name.starts_with(".git/refs/looop") {
+            continue;
+        }
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            look(top, &path, all);
+        } else {
+            let bytes = fs::read(&path).map_or("link".to_owned(), |bytes| blake3::hash(&bytes).to_string());
+            all.push((
+                name,
+                format!("{bytes} {:o} {:?}", meta.permissions().mode(), meta.modified().unwrap()),
+            ));
+        }
+    }
+}
+
+/// Writes a program.
+pub fn program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A ledger's lines of one kind.
+pub fn of<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    lines.iter().filter_map(|line| line.get(kind)).collect()
+}
