@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the environment")]
 
+mod boxes;
 mod deciders;
 mod explain;
 mod fixes;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use explain::{explain, refuse_shared, refuse_unhad_sandbox};
+use explain::{explain, refuse_shared};
 pub use form::write_fresh;
 use form::{ConfigFile, FreeMove, LimitsFile, PolicyFile, RuleFile, RunnerFile, Span};
 
@@ -208,6 +209,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// Keys that are set and have no effect in this version.
     pub unused: Vec<&'static str>,
+    /// What each runner may write in its box.
+    writes: BTreeMap<String, Vec<PathBuf>>,
     runners: BTreeMap<String, RunnerFile>,
 }
 
@@ -229,7 +232,6 @@ pub fn load(env: &Env) -> Result<Config> {
         Some(text) => serde_json::from_str::<ConfigFile>(text).map_err(|e| explain(&path, &e))?,
         None => ConfigFile::default(),
     };
-    refuse_unhad_sandbox(&path, &parsed.sandbox)?;
     let mut warnings = Vec::new();
     let interval_ms = interval(env, &parsed, &mut warnings)?;
     let decide =
@@ -250,11 +252,17 @@ pub fn load(env: &Env) -> Result<Config> {
         home: env.dirs.home.clone(),
         workers: workers::of(env, &parsed, &path)?,
         fixes: fixes::of(&parsed, &path)?,
+        boxes: boxes::of(env, &parsed.sandbox, &path)?,
         config_env: config_env(env, &path),
         protected,
     };
     let unused = unused(&parsed);
-    Ok(Config { path, interval_ms, decide, settings, warnings, unused, runners: parsed.runners })
+    let mut writes = BTreeMap::new();
+    for (name, runner) in &parsed.runners {
+        let key = format!("runners.{name}.write");
+        writes.insert(name.clone(), boxes::paths(env, &runner.write, &key, &path)?);
+    }
+    Ok(Config { writes, path, interval_ms, decide, settings, warnings, unused, runners: parsed.runners })
 }
 
 fn unused(parsed: &ConfigFile) -> Vec<&'static str> {

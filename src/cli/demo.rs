@@ -127,7 +127,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     let file_text = json!({
         "path": path,
         "decide": "scripted",
-        "runners": { "scripted": { "decide": [own, "__scripted", script], "env": [] } },
+        "runners": { "scripted": { "decide": [own, "__scripted", script], "write": [config_dir] } },
     });
     records::write_json(&config, &file_text, file::Keep::Whole)?;
     let set = |key: &str, value: &Path| (key.to_owned(), value.to_string_lossy().into_owned());
@@ -226,6 +226,7 @@ fn run_quietly(program: PathBuf, args: Vec<String>, env: Vec<(String, String)>, 
         timeout_ms: 30_000,
         sink: None,
         gate: None,
+        boxed: None,
     };
     let ended = proc::run_one(job, &Cancel::never()?, None)?;
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
@@ -249,6 +250,7 @@ impl Demo {
             timeout_ms: 60_000,
             sink: None,
             gate: None,
+            boxed: None,
         };
         let ended = proc::run_one(job, &Cancel::on_signals()?, None)?;
         print::raw(&ended.stdout);

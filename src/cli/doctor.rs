@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::{App, envelope, print};
 use crate::config::Config;
+use crate::model::boxing::{Kind, Level};
 use crate::model::fault::Fault;
+use crate::store::boxes::Boxer;
 use crate::store::history::History;
 use crate::store::{layout, seed, texts};
 use crate::sys::program;
@@ -243,6 +245,29 @@ fn tools(app: &App, found: &mut Vec<Finding>) {
             &["install tmux to get a window for each of them"],
         ),
     });
-    let boxed = "none: this version runs sensors and commands as you; what a move runs waits for your yes";
-    found.push(finding(Health::Odd, "sandbox", boxed, &[]));
+    sandbox(app, found);
+}
+
+/// What boxes can be had, tried out now, and what each kind of child gets.
+fn sandbox(app: &App, found: &mut Vec<Finding>) {
+    // Why there is no config is said already.
+    let Ok(config) = app.config() else { return };
+    let keep = seed::is_set_up(&app.layout);
+    let powers = Boxer::new(&app.layout, &config.settings, keep).probe_again();
+    let boxer = Boxer::with(&app.layout, &config.settings, powers.clone());
+    let fixes: Vec<&str> = powers.fixes.iter().map(String::as_str).collect();
+    let had =
+        format!("{} can be had (Landlock {}, {})", powers.level().word(), powers.landlock, boxer.engine());
+    found.push(match powers.level() {
+        Level::Full => finding(Health::Good, "sandbox", had, &[]),
+        _ => finding(Health::Odd, "sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
+    });
+    for kind in Kind::ALL {
+        let what = format!("sandbox of {}", kind.word());
+        found.push(match boxer.level(kind) {
+            Ok(Level::None) => finding(Health::Odd, &what, "none: it runs as you", &[]),
+            Ok(level) => finding(Health::Good, &what, level.word(), &[]),
+            Err(why) => finding(Health::Bad, &what, why, &fixes),
+        });
+    }
 }

@@ -1,13 +1,17 @@
 //! `looop __exec`: waits for one byte on stdin and then becomes a command; the end of input means never.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::print;
+use crate::model::boxing::Boxed;
 use crate::sys::program;
 
 /// What to become.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The box to become it in, as JSON.
+    #[arg(long = "box", value_name = "JSON")]
+    boxed: Option<String>,
     /// The executable's path.
     program: std::path::PathBuf,
     /// The argument vector, the program's name first.
@@ -18,7 +22,28 @@ pub struct Args {
 /// Becomes the command; returns only when it could not, with the shell's exit code for that.
 pub fn run(args: &Args) -> Result<u8> {
     let (name, rest) = args.argv.split_first().map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
-    let error = program::exec_when_told(&args.program, name, rest);
+    let boxed = args.boxed.as_deref().map(serde_json::from_str::<Boxed>).transpose();
+    let boxed = boxed.context("could not read the box of a command")?;
+    let error = program::exec_when_told(&args.program, name, rest, boxed.as_ref());
     print::note(&format!("error: could not run `{}`: {error}", args.program.display()));
+    Ok(126)
+}
+
+/// What to become, within walls that are there already.
+#[derive(Debug, clap::Args)]
+pub struct BoxArgs {
+    /// The box, as JSON.
+    boxed: String,
+    /// The command; its first element is a path.
+    #[arg(last = true, required = true)]
+    argv: Vec<String>,
+}
+
+/// Puts on what belongs inside of a box and becomes the command; returns only when it could not.
+pub fn run_boxed(args: &BoxArgs) -> Result<u8> {
+    let boxed: Boxed = serde_json::from_str(&args.boxed).context("could not read a box")?;
+    let error = program::exec_boxed(&boxed, &args.argv);
+    let shown = args.argv.first().map_or("", String::as_str);
+    print::note(&format!("error: could not run `{shown}` in its box: {error}"));
     Ok(126)
 }

@@ -153,7 +153,7 @@ pub fn row(worker: &Worker, now: Now) -> Value {
         "lease": state.leases,
         "cost_usd": state.cost_micros as f64 / 1e6,
         "lost_bytes": state.lost_bytes,
-        "sandbox": "none",
+        "sandbox": spec.level().word(),
     })
 }
 

@@ -20,6 +20,7 @@ mod logs;
 mod ls;
 mod manual;
 mod pause;
+mod pick;
 mod playbook;
 mod print;
 mod prune;
@@ -39,7 +40,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
-use crate::model::fault::{Fault, Kind};
+use crate::model::fault::Fault;
 use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::store::lock;
@@ -49,6 +50,7 @@ use crate::sys::clock;
 use crate::sys::program;
 use crate::sys::tree;
 use crate::worker::supervise;
+use pick::pick;
 use print::{Style, When};
 
 /// A tiny control loop for a person's work: sense, diff, gate, decide one move, act, log.
@@ -163,6 +165,9 @@ enum Verb {
     /// Become a command once one byte arrives on stdin.
     #[command(name = "__exec", hide = true)]
     Exec(exec::Args),
+    /// Become a command in its box.
+    #[command(name = "__box", hide = true)]
+    Boxed(exec::BoxArgs),
     /// Bring the commits of a worker back into the repository that it works for.
     #[command(name = "__collect", hide = true)]
     Collect(collect::Args),
@@ -178,6 +183,15 @@ impl Verb {
     /// True for the verbs that end what their children leave behind: a beat in this process, and a fix.
     fn sweeps(&self) -> bool {
         matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_))
+    }
+
+    /// True for a verb that goes through the worker's supervisor.
+    fn is_workers(&self) -> bool {
+        use Verb::{Ask, Claim, Done, Flag, Release, Report, Spend, Told, Unflag};
+        matches!(
+            self,
+            Ask(_) | Claim(_) | Done | Flag(_) | Release(_) | Report(_) | Spend(_) | Told | Unflag(_)
+        )
     }
 
     /// What the verb does, when only a human may do it. A claim or a flag is a human's only outside of a worker, and
@@ -241,6 +255,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<u8> {
     match &cli.command {
         Some(Verb::Exec(args)) => return exec::run(args),
+        Some(Verb::Boxed(args)) => return exec::run_boxed(args),
         Some(Verb::Scripted(args)) => return scripted::run(args),
         Some(Verb::Completions(args)) => return complete::run(args),
         Some(Verb::Man(args)) => return complete::man(args),
@@ -265,10 +280,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Tick(args)) => tick::run(&app, &args),
         Some(Verb::Run(args)) => tick::run_goal(&app, &args),
         Some(verb) => {
-            app.ready()?;
-            if let Some(what) = verb.human_only() {
-                app.human_only(what)?;
-            }
+            app.admit(&verb)?;
             match verb {
                 Verb::Status(args) => status::run(&app, &args),
                 Verb::Why(args) => why::run(&app, &args),
@@ -328,6 +340,18 @@ impl App {
         seed::make_dirs(&self.layout)
     }
 
+    /// Whether a verb may go on: there is a data dir, or it needs none in its worker's box, and whoever may only
+    /// watch does not act.
+    fn admit(&self, verb: &Verb) -> Result<()> {
+        // In its box a worker sees nothing of the data dir but what is its own.
+        if self.inside_worker().is_none() || self.layout.format().exists() {
+            self.ready()?;
+        } else if verb.human_only().is_some() || !verb.is_workers() {
+            return Err(Fault::failed("could not do this in a worker: this is for a human").into());
+        }
+        verb.human_only().map_or(Ok(()), |what| self.human_only(what))
+    }
+
     fn config(&self) -> Result<Config> {
         config::load(&self.env)
     }
@@ -369,29 +393,4 @@ fn envelope(key: &str, value: serde_json::Value) -> serde_json::Value {
 fn envelope_with(mut value: serde_json::Value) -> serde_json::Value {
     value["schema_version"] = 1.into();
     value
-}
-
-/// Finds the one id that is meant: an exact one, else a unique prefix.
-fn pick<'a>(kind: &str, wanted: &str, all: impl Iterator<Item = &'a str>) -> Result<&'a str> {
-    let all: Vec<&str> = all.collect();
-    if let Some(exact) = all.iter().find(|id| **id == wanted) {
-        return Ok(exact);
-    }
-    let hits: Vec<&str> =
-        all.iter().copied().filter(|id| !wanted.is_empty() && id.starts_with(wanted)).collect();
-    match hits.as_slice() {
-        [one] => Ok(one),
-        [] if all.is_empty() => {
-            Err(Fault::usage(format!("could not find {kind} {wanted:?}: there is none")).into())
-        }
-        [] => {
-            let fault = Fault::usage(format!("could not find {kind} {wanted:?}"));
-            Err(fault.hint(format!("there are: {}", all.join(", "))).into())
-        }
-        many => {
-            let fault =
-                Fault { kind: Kind::Usage, what: format!("{wanted:?} is not unique"), hints: Vec::new() };
-            Err(fault.hint(format!("it could be: {}", many.join(", "))).into())
-        }
-    }
 }

@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use super::{App, asks, claims, envelope_with, goal, ls, print};
 use crate::model::ask::{State, visible};
 use crate::model::beat::{Beat, Settled};
+use crate::model::boxing::{Kind, Level};
 use crate::model::charge::dollars;
 use crate::model::time::human_ms;
 use crate::model::world::{Goal, Reading};
+use crate::store::boxes::Boxer;
 use crate::store::workers::Worker;
 use crate::store::{claims as leases, ledger, lock, records, texts};
 use crate::tick::gate;
@@ -34,6 +36,7 @@ struct Facts {
     claims: Vec<Value>,
     schedules: Vec<Value>,
     problems: Vec<String>,
+    sandbox: Value,
     today: ledger::Spent,
 }
 
@@ -105,6 +108,7 @@ fn gather(app: &App) -> Result<Facts> {
             .iter()
             .map(|(name, s)| json!({ "name": name, "note": s.note, "due_ms": s.next_ms(beat.fired.get(name).copied(), app.now) }))
             .collect(),
+        sandbox: sandbox(app),
         problems,
         today: ledger::spent_today(layout, app.now)?,
         beat,
@@ -155,7 +159,7 @@ fn as_json(app: &App, facts: &Facts) -> Value {
         "claims": facts.claims,
         "schedules": facts.schedules,
         "cost": { "today_micros": facts.today.cost_micros, "today_unmetered": facts.today.unmetered, "day": app.now.day() },
-        "sandbox": { "engine": "none" },
+        "sandbox": facts.sandbox.clone(),
         "problems": facts.problems,
         "data_dir": app.layout.root(),
     }))
@@ -202,7 +206,7 @@ fn as_text(app: &App, facts: &Facts) -> String {
     if !facts.claims.is_empty() {
         put("claims", names(&facts.claims, "resource"));
     }
-    put("sandbox", "none: this version runs sensors and commands as you".to_owned());
+    put("sandbox", sandbox_words(app, &facts.sandbox));
     match facts.asks.len() {
         0 => put("asks", "nothing waits for you".to_owned()),
         n => put("asks", style.yellow(&format!("{n} waiting: {} (looop asks)", names(&facts.asks, "id")))),
@@ -211,6 +215,29 @@ fn as_text(app: &App, facts: &Facts) -> String {
         put("problem", style.red(problem));
     }
     out
+}
+
+/// What each kind of child gets, and why one gets less than it could. A config that cannot be read says so elsewhere.
+fn sandbox(app: &App) -> Value {
+    let Ok(config) = app.config() else { return Value::Null };
+    let boxer = Boxer::new(&app.layout, &config.settings, true);
+    let mut all = json!({ "engine": boxer.engine(), "missing": boxer.powers().missing });
+    for kind in Kind::ALL {
+        all[kind.word()] = match boxer.level(kind) {
+            Ok(level) => json!(level),
+            Err(why) => json!({ "error": why }),
+        };
+    }
+    all
+}
+
+fn sandbox_words(app: &App, all: &Value) -> String {
+    let word = |kind: &Kind| match all[kind.word()].as_str() {
+        Some(level) if level == Level::None.word() => app.style.yellow(&format!("{} {level}", kind.word())),
+        Some(level) => format!("{} {level}", kind.word()),
+        None => app.style.red(&format!("{} cannot be had; looop doctor", kind.word())),
+    };
+    Kind::ALL.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
 fn names(rows: &[Value], key: &str) -> String {

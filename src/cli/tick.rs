@@ -11,6 +11,7 @@ use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::human_ms;
 use crate::runner::Runner;
+use crate::store::boxes::Boxer;
 use crate::store::{lock, records};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
@@ -108,6 +109,7 @@ pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalF
 fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
     let config = app.config()?;
     let runner = config.decider()?;
+    Boxer::new(&app.layout, &config.settings, true).check()?;
     let spinner = (voice != Voice::Json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
     let fleet = fleet(app, &config, cancel);
     let mut ctx = ctx(app, &config, runner.as_ref(), &fleet, cancel);
@@ -279,6 +281,7 @@ pub fn preview(app: &App, config: &Config) -> Result<Preview> {
         env: Vec::new(),
         transient: None,
         cwd: app.layout.root().to_owned(),
+        write: Vec::new(),
     };
     let fleet = fleet(app, config, &cancel);
     let mut ctx = ctx(app, config, &idle, &fleet, &cancel);

@@ -52,6 +52,9 @@ pub struct StartArgs {
     /// The directory it runs in; an empty one of its own when absent.
     #[arg(long, value_name = "DIR", conflicts_with = "repo")]
     cwd: Option<PathBuf>,
+    /// A path that it may read in its box, or a variable of yours that it gets; may be given several times.
+    #[arg(long, value_name = "PATH|NAME")]
+    grant: Vec<String>,
     /// A command to run instead of a runner's.
     #[arg(last = true)]
     argv: Vec<String>,
@@ -114,6 +117,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         verify: args.verify,
         free_check: false,
         claims: args.claim,
+        grant: args.grant,
         repo: args.repo.map(|dir| app.env.here(&dir)),
         cwd: args.cwd.map(|dir| app.env.here(&dir)),
         by: "human".to_owned(),

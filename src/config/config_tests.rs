@@ -146,10 +146,25 @@ fn a_mistake_is_told_with_its_place_and_the_nearest_key() {
 }
 
 #[test]
-fn a_sandbox_that_cannot_be_had_is_refused_by_name() {
-    for (key, level) in [("decide", "full"), ("sensor", "partial"), ("run", "full"), ("worker", "partial")] {
-        let fault = error(&format!(r#"{{"sandbox":{{"{key}":"{level}"}}}}"#), &[]);
-        assert!(fault.what.contains(&format!("sandbox.{key}")) && !fault.hints.is_empty(), "{fault}");
+fn boxes_are_read_with_their_network() {
+    use crate::model::boxing::{Kind, Net, Wanted};
+    let config = loaded(
+        r#"{"sandbox":{"worker":"full","run":"none","network":{"worker":[443,53],"sensor":"off"},"read":["/srv/data"]}}"#,
+        &[],
+    );
+    let boxes = &config.settings.boxes;
+    assert_eq!((boxes.worker.wanted, &boxes.worker.net), (Wanted::Full, &Net::Ports(vec![443, 53])));
+    assert_eq!((boxes.run.wanted, &boxes.run.net), (Wanted::None, &Net::On));
+    assert_eq!((boxes.sensor.wanted, &boxes.sensor.net), (Wanted::Auto, &Net::Off));
+    assert_eq!(boxes.of(Kind::Verify).net, Net::Off, "a check has no network unless it is given one");
+    assert_eq!(boxes.read, [Path::new("/srv/data")]);
+    for (text, what) in [
+        (r#"{"sandbox":{"worker":"none","network":{"worker":"off"}}}"#, "sandbox.network.worker"),
+        (r#"{"sandbox":{"read":["data"]}}"#, "sandbox.read"),
+        (r#"{"sandbox":{"write":["/a/../b"]}}"#, "sandbox.write"),
+        (r#"{"runners":{"pi":{"write":["x"]}}}"#, "runners.pi.write"),
+    ] {
+        assert!(error(text, &[]).what.contains(what), "{text}");
     }
 }
 

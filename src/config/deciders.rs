@@ -1,6 +1,6 @@
 //! What the config says about runners that decide: a command of the human's, an endpoint, or an agent CLI.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -45,6 +45,7 @@ impl Config {
                 effort: entry.effort.clone(),
                 env: entry.env.clone(),
                 args: entry.args.clone(),
+                write: self.writes(name),
                 price: self.price(name, entry.price)?,
             }));
         }
@@ -81,6 +82,10 @@ impl Config {
         names
     }
 
+    fn writes(&self, name: &str) -> Vec<PathBuf> {
+        self.writes.get(name).cloned().unwrap_or_default()
+    }
+
     fn command(&self, name: &str, argv: &[String], entry: &RunnerFile) -> Result<Box<dyn Runner>> {
         let transient = entry.transient.as_deref().map(regex_lite::Regex::new).transpose();
         let transient =
@@ -90,6 +95,7 @@ impl Config {
             name: name.to_owned(),
             argv: argv.to_vec(),
             env: entry.env.clone(),
+            write: self.writes(name),
             transient,
             cwd,
         }))

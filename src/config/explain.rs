@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::form::{Boxing, SandboxFile};
 use crate::model::fault::Fault;
 
 /// A config that others can write is not read.
@@ -18,28 +17,6 @@ pub(super) fn refuse_shared(path: &Path) -> Result<()> {
     let what =
         format!("could not use the config `{shown}`: others can write it (mode {:o})", meta.mode() & 0o777);
     Err(Fault::usage(what).hint(format!("chmod go-w {shown}")).into())
-}
-
-/// A sandbox that was asked for by name and cannot be had stops everything, so that nothing runs unboxed
-/// that was meant to be boxed.
-pub(super) fn refuse_unhad_sandbox(path: &Path, sandbox: &SandboxFile) -> Result<()> {
-    let asked = [
-        ("decide", sandbox.decide),
-        ("sensor", sandbox.sensor),
-        ("run", sandbox.run),
-        ("verify", sandbox.verify),
-        ("worker", sandbox.worker),
-    ];
-    match asked.iter().find(|(_, level)| matches!(level, Some(Boxing::Full | Boxing::Partial))) {
-        None => Ok(()),
-        Some((name, _)) => {
-            let what = format!(
-                "could not use the config `{}`: sandbox.{name} asks for a sandbox that this version does not have",
-                path.display()
-            );
-            Err(Fault::usage(what).hint("set it to \"auto\" or \"none\"").into())
-        }
-    }
 }
 
 /// Words a JSON error so that it can be mended: where it is, and the nearest key that is known.

@@ -105,7 +105,7 @@ fn runners(parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRu
     let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners = BTreeMap::new();
     for BuiltIn { name, argv, env, effort } in BUILT_IN {
-        let mut runner = WorkerRunner { argv: strings(argv), env: strings(env) };
+        let mut runner = WorkerRunner { argv: strings(argv), env: strings(env), ..WorkerRunner::default() };
         if let Some(own) = parsed.runners.get(name) {
             for (option, value) in [(effort, &own.effort), ("--model", &own.model)] {
                 runner.argv.extend(value.iter().flat_map(|value| [option.to_owned(), value.clone()]));
@@ -123,7 +123,10 @@ fn runners(parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRu
                 path.display()
             )));
         }
-        runners.insert(name.clone(), WorkerRunner { argv: argv.clone(), env: own.env.clone() });
+        runners.insert(
+            name.clone(),
+            WorkerRunner { argv: argv.clone(), env: own.env.clone(), ..WorkerRunner::default() },
+        );
     }
     Ok(runners)
 }

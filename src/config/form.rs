@@ -80,6 +80,8 @@ pub(super) struct RunnerFile {
     pub(super) format: Option<Format>,
     /// Names of environment variables that it gets.
     pub(super) env: Vec<String>,
+    /// Paths that it may write in its box.
+    pub(super) write: Vec<String>,
     /// A pattern of stderr that means: try again later.
     pub(super) transient: Option<String>,
     /// The model.
@@ -220,11 +222,54 @@ pub(super) enum FreeMove {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SandboxFile {
+    /// Of a runner that decides.
     pub(super) decide: Option<Boxing>,
+    /// Of a sensor.
     pub(super) sensor: Option<Boxing>,
+    /// Of a `run` move.
     pub(super) run: Option<Boxing>,
+    /// Of a check.
     pub(super) verify: Option<Boxing>,
+    /// Of a worker.
     pub(super) worker: Option<Boxing>,
+    /// What of the network each has.
+    pub(super) network: NetworkFile,
+    /// What workers and checks may read besides.
+    pub(super) read: Vec<String>,
+    /// What workers and checks may write besides.
+    pub(super) write: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct NetworkFile {
+    /// Of a runner that decides.
+    pub(super) decide: Option<Network>,
+    /// Of a sensor.
+    pub(super) sensor: Option<Network>,
+    /// Of a `run` move.
+    pub(super) run: Option<Network>,
+    /// Of a check.
+    pub(super) verify: Option<Network>,
+    /// Of a worker.
+    pub(super) worker: Option<Network>,
+}
+
+/// What of the network there is: all, nothing, or TCP connections to some ports.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum Network {
+    /// `"on"` or `"off"`.
+    All(Switch),
+    /// Ports.
+    Ports(Vec<u16>),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Switch {
+    On,
+    Off,
 }
 
 /// Who fixes, and the figures of the rule that stops an agent which repeats itself.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::boxes::paths;
 use super::form::{ConfigFile, VerifyFile};
 use super::{Env, dollars, usage};
 use crate::model::lease::Ttl;
@@ -50,8 +51,8 @@ const BUILT_IN: [BuiltIn; 2] = [
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers> {
     let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners: BTreeMap<String, WorkerRunner> = BTreeMap::new();
-    for BuiltIn { name, argv, env, effort } in BUILT_IN {
-        let mut runner = WorkerRunner { argv: strings(argv), env: strings(env) };
+    for BuiltIn { name, argv, env: names, effort } in BUILT_IN {
+        let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), write: Vec::new() };
         if let Some(own) = parsed.runners.get(name) {
             for (option, value) in [(effort, &own.effort), ("--model", &own.model)] {
                 if let Some(value) = value {
@@ -59,6 +60,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
                 }
             }
             runner.env.extend(own.env.iter().cloned());
+            runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
         }
         runners.insert(name.to_owned(), runner);
     }
@@ -70,7 +72,8 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
                     path.display()
                 )));
             }
-            runners.insert(name.clone(), WorkerRunner { argv: argv.clone(), env: own.env.clone() });
+            let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
+            runners.insert(name.clone(), WorkerRunner { argv: argv.clone(), env: own.env.clone(), write });
         }
     }
     let mut verify = BTreeMap::new();

@@ -212,6 +212,7 @@ impl Agent {
             sink: Some(Box::new(|bytes| watched.take(bytes))),
             timeout_ms: self.timeout_ms,
             gate: None,
+            boxed: None,
         };
         let ended = proc::run_one(job, caller.cancel, None);
         tree::end_strays(&tree::Known::new());

@@ -163,6 +163,7 @@ impl Tester<'_> {
             sink: None,
             timeout_ms: i64::from(timeout_s.max(1)) * 1000,
             gate: None,
+            boxed: None,
         };
         let ended = proc::run_one(job, self.cancel, None);
         tree::end_strays(&tree::Known::new());

@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub resolve: fn(&Path) -> PathBuf,
     /// True when the file that the move replaces was cut in the prompt, so that its end would be lost.
     pub was_cut: bool,
+    /// True when a worker would run in a whole sandbox.
+    pub boxed: bool,
     /// True when the move writes the goal that a worker's report proposes.
     pub proposed: bool,
     /// True when a worker's check is a shell line and no entry of the config.
@@ -92,8 +94,9 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
         Action::StartWorker { .. } if facts.free_check => {
             Verdict::Waits("its check is no entry of `verify` in the config but a shell line".to_owned())
         }
-        // Without a sandbox in force a worker is as free as the human; `Fleet` says when one is.
-        Action::StartWorker { .. } => Verdict::Waits("no sandbox is in force".to_owned()),
+        // Without a whole sandbox in force a worker is as free as the human.
+        Action::StartWorker { .. } if facts.boxed => Verdict::Free,
+        Action::StartWorker { .. } => Verdict::Waits("no whole sandbox is in force".to_owned()),
         Action::Noop {}
         | Action::WriteGoal { .. }
         | Action::ArchiveGoal { .. }
@@ -161,10 +164,12 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
 /// True for what is looop's own: parts of the data dir, and its config.
 fn is_own(path: &Path, facts: &Facts) -> bool {
     let part = path.strip_prefix(facts.data_dir).ok().and_then(|inside| inside.iter().next()?.to_str());
-    let inside = part.is_some_and(|part| {
-        PROTECTED.contains(&part) || part.starts_with("journal") || part.ends_with(".lock")
-    });
-    inside || facts.protected.iter().any(|dir| path.starts_with(dir))
+    part.is_some_and(is_own_part) || facts.protected.iter().any(|dir| path.starts_with(dir))
+}
+
+/// True for the name of an entry of the data dir that is looop's own.
+pub fn is_own_part(name: &str) -> bool {
+    PROTECTED.contains(&name) || name.starts_with("journal") || name.ends_with(".lock")
 }
 
 /// True for a place outside of where a command runs, and for one that holds what is looop's own: a copy of a whole

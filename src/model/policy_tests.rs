@@ -27,6 +27,7 @@ fn facts(rules: &Rules) -> Facts<'_> {
         protected: &[],
         resolve: lexical,
         was_cut: false,
+        boxed: false,
         proposed: false,
         free_check: false,
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::attempt::Thresholds;
+use super::boxing::Boxes;
 use super::secret::Secrets;
 use super::worker::WorkerLimits;
 
@@ -79,6 +80,8 @@ pub struct WorkerRunner {
     pub argv: Vec<String>,
     /// Names of environment variables that it gets besides the usual ones.
     pub env: Vec<String>,
+    /// What it may write besides.
+    pub write: Vec<PathBuf>,
 }
 
 /// What the config decides about workers.
@@ -172,6 +175,8 @@ pub struct Settings {
     pub workers: Workers,
     /// What the config decides about fixes.
     pub fixes: Fixes,
+    /// How children are boxed.
+    pub boxes: Boxes,
     /// The variables that name this profile to looop itself, for what runs looop again.
     pub config_env: Vec<(String, String)>,
     /// Directories that no move may touch: the config file's own among them.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::beat::Started;
+use super::boxing::{Boxed, Level, Net};
 use super::name::Name;
 
 /// What a worker was started with; the form of `spec.json`. Written once.
@@ -29,6 +30,12 @@ pub struct Spec {
     pub claims: Vec<String>,
     /// The repository that it works on a private clone of.
     pub repo: Option<Repo>,
+    /// Its box; none: it runs as the human.
+    #[serde(default)]
+    pub boxed: Option<Boxed>,
+    /// The box of its checks.
+    #[serde(default)]
+    pub checks_boxed: Option<Boxed>,
     /// Its limits.
     pub limits: WorkerLimits,
     /// A command that gets each flag and ask as JSON on stdin; empty: none.
@@ -41,6 +48,26 @@ pub struct Spec {
     pub by: String,
     /// When, in milliseconds since the Unix epoch.
     pub created_ms: i64,
+}
+
+impl Spec {
+    /// How much of a sandbox it runs in.
+    pub fn level(&self) -> Level {
+        self.boxed.as_ref().map_or(Level::None, Boxed::level)
+    }
+
+    /// How it and its checks are boxed, for a human who is asked.
+    pub fn box_words(&self) -> String {
+        let words = |boxed: &Option<Boxed>| {
+            let net = |boxed: &Boxed| match &boxed.walls.net {
+                Net::On => "the network".to_owned(),
+                Net::Off => "no network".to_owned(),
+                Net::Ports(ports) => format!("ports {ports:?}"),
+            };
+            boxed.as_ref().map_or("none".to_owned(), |b| format!("{} with {}", b.level().word(), net(b)))
+        };
+        format!("{}; its checks: {}", words(&self.boxed), words(&self.checks_boxed))
+    }
 }
 
 /// One command that decides whether work is done.

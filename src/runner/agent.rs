@@ -22,6 +22,8 @@ pub struct Agent {
     pub effort: Option<String>,
     /// Names of environment variables that it gets besides those of the row.
     pub env: Vec<String>,
+    /// What it may write in its box besides its own directories.
+    pub write: Vec<PathBuf>,
     /// Arguments after those of the row.
     pub args: Vec<String>,
     /// What its tokens cost, where it does not say so itself.
@@ -60,7 +62,19 @@ impl Runner for Agent {
         set.retain(|(key, _)| !self.env.iter().any(|own| own == key));
         let set: Vec<(&str, &str)> = set.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let (cwd, input) = (call.empty_dir.clone(), call.user_file.clone());
-        let program = Program { argv: &argv, allow: &allow, set: &set, cwd, input };
+        let read: Vec<PathBuf> =
+            [system.clone(), given.clone()].into_iter().filter(|path| *path != PathBuf::new()).collect();
+        let agent = Some(self.row.name);
+        let program = Program {
+            argv: &argv,
+            allow: &allow,
+            set: &set,
+            cwd,
+            input,
+            agent,
+            read: &read,
+            write: &self.write,
+        };
         let mut stream = Stream::new(self.row.reader);
         let mut stopped = None;
         let ended = call_process(

@@ -16,6 +16,8 @@ pub struct Command {
     pub argv: Vec<String>,
     /// Names of environment variables that it gets.
     pub env: Vec<String>,
+    /// What it may write in its box.
+    pub write: Vec<PathBuf>,
     /// What a transient error looks like on stderr.
     pub transient: Option<regex_lite::Regex>,
     /// Where it runs: the config file's directory, so that a script beside it is found.
@@ -33,7 +35,16 @@ impl Runner for Command {
 
     fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
         let (cwd, input) = (self.cwd.clone(), call.prompt_file.clone());
-        let program = Program { argv: &self.argv, allow: &self.env, set: &[], cwd, input };
+        let program = Program {
+            argv: &self.argv,
+            allow: &self.env,
+            set: &[],
+            cwd,
+            input,
+            agent: None,
+            read: &[],
+            write: &self.write,
+        };
         let prompt_bytes = call.prompt_bytes;
         let ended = call_process(&program, call, None)?;
         let usage = Usage::estimate(prompt_bytes, ended.stdout.len());

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::model::time::Now;
+use crate::store::boxes::{Boxer, Decider};
 use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep, Sink};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
@@ -44,6 +45,8 @@ pub struct Call<'a> {
     pub base_env: &'a [(String, String)],
     /// The whole environment, from which the runner's allow-list picks.
     pub full_env: &'a [(String, String)],
+    /// Who makes its box.
+    pub boxer: &'a Boxer<'a>,
     /// Interruption.
     pub cancel: &'a Cancel,
     /// Called while waiting, for a spinner.
@@ -115,6 +118,12 @@ pub struct Program<'a> {
     pub cwd: PathBuf,
     /// What comes on stdin: a file read from its beginning, because some programs look at nothing else.
     pub input: PathBuf,
+    /// The agent whose set-up it reads; none: looop does not know it.
+    pub agent: Option<&'a str>,
+    /// What it reads in its box besides.
+    pub read: &'a [PathBuf],
+    /// What it may write in its box.
+    pub write: &'a [PathBuf],
 }
 
 /// Runs a runner's process with the prompt on stdin. The ways in which any process can fail are told apart here.
@@ -133,16 +142,27 @@ pub fn call_process(program: &Program, call: &mut Call, sink: Option<Sink>) -> R
         .map_err(|e| failed(Class::Crashed, format!("could not read the prompt's file: {e}")))?;
     let allowed = call.full_env.iter().filter(|(key, _)| program.allow.contains(key));
     let set = program.set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let cell = call
+        .boxer
+        .decide(&Decider {
+            agent: program.agent,
+            program: &path,
+            cwd: &program.cwd,
+            read: program.read,
+            write: program.write,
+        })
+        .map_err(|why| failed(Class::Missing, format!("`{name}` could not be boxed: {why}")))?;
     let job = Job {
         program: path,
         args: args.to_vec(),
-        env: call.base_env.iter().chain(allowed).cloned().chain(set).collect(),
+        env: call.base_env.iter().chain(allowed).cloned().chain(set).chain(cell.env).collect(),
         cwd: program.cwd.clone(),
         input: Input::File(input),
         keep: if sink.is_some() { Keep::Head(STREAM_KEPT_BYTES) } else { Keep::All(MAX_OUTPUT_BYTES) },
         sink,
         timeout_ms: call.timeout_ms,
         gate: None,
+        boxed: cell.boxed,
     };
     let cap = if job.sink.is_some() { said::MAX_STREAM_BYTES } else { MAX_OUTPUT_BYTES as u64 };
     // The spinner is lent for the length of the call.

@@ -256,6 +256,7 @@ pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<(
         timeout_ms: GC_TIMEOUT_MS,
         sink: None,
         gate: None,
+        boxed: None,
     };
     let ended = proc::run_one(job, cancel, None)?;
     anyhow::ensure!(

@@ -218,6 +218,16 @@ impl Layout {
         self.cache.join("sensors.json")
     }
 
+    /// What this machine can do to box a child, as it was tried out.
+    pub fn sandbox(&self) -> PathBuf {
+        self.cache.join("sandbox.json")
+    }
+
+    /// The temporary directory of a boxed child.
+    pub fn temp(&self, whose: &str) -> PathBuf {
+        self.cache.join("tmp").join(whose)
+    }
+
     /// An empty directory for a child that has no business anywhere.
     pub fn empty_dir(&self) -> PathBuf {
         self.cache.join("empty")

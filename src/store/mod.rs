@@ -1,5 +1,6 @@
 //! The edge to the data dir: the only place that knows file names. Everything else asks here by meaning.
 
+pub mod boxes;
 pub mod claims;
 pub mod commits;
 pub mod deeds;

@@ -12,8 +12,17 @@ pub type Process = (u32, u64);
 /// parent of what its descendants leave behind, so a new session or a double fork hides nobody. `spared` are
 /// children that are left out with all that descends from them.
 pub fn descendants(spared: &[u32]) -> Vec<Process> {
+    tree_of(std::process::id(), spared)
+}
+
+/// All living processes that descend from this one.
+pub fn below(pid: u32) -> Vec<Process> {
+    tree_of(pid, &[])
+}
+
+fn tree_of(root: u32, spared: &[u32]) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
-    let mut next = vec![std::process::id()];
+    let mut next = vec![root];
     while let Some(pid) = next.pop() {
         for child in children_of(pid) {
             if let Some(start) = tree::start_of(child)

@@ -16,8 +16,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::clock::Deadline;
+use super::kin;
 use super::signal::Cancel;
 use super::spawn::{ignore, spawn, timespec};
+use crate::model::boxing::Boxed;
 
 /// How long a group has between SIGTERM and SIGKILL, in milliseconds.
 pub const GRACE_MS: i64 = 2_000;
@@ -72,6 +74,9 @@ pub struct Job<'a> {
     pub timeout_ms: i64,
     /// A child that waits for one byte on stdin; the gate is called before the byte is sent.
     pub gate: Option<Gate<'a>>,
+    /// The box that it runs in; none: it runs as this process does. A child with a gate builds it itself, when it is
+    /// told to begin.
+    pub boxed: Option<Boxed>,
 }
 
 /// How a child ended.
@@ -134,6 +139,8 @@ struct Live<'a> {
     stderr: Vec<u8>,
     keep: Keep,
     sink: Option<Sink<'a>>,
+    /// True: the child is the outer side of a namespace, and what it runs is told for itself.
+    is_outer: bool,
     deadline: Deadline,
     started: Deadline,
     ending: Option<Exit>,
@@ -211,6 +218,7 @@ fn start<'a>(index: usize, mut job: Job<'a>) -> Result<Live<'a>, Exit> {
     let sink = job.sink.take();
     let keep = job.keep;
     let timeout_ms = job.timeout_ms;
+    let is_outer = job.boxed.as_ref().is_some_and(|boxed| boxed.engine.is_some());
     let (child, exited, out, err) = spawn(job)?;
     Ok(Live {
         index,
@@ -222,6 +230,7 @@ fn start<'a>(index: usize, mut job: Job<'a>) -> Result<Live<'a>, Exit> {
         stderr: Vec::new(),
         keep,
         sink,
+        is_outer,
         deadline: Deadline::after_ms(timeout_ms),
         started: Deadline::after_ms(0),
         ending: None,
@@ -271,6 +280,10 @@ impl Live<'_> {
         // An error means that the group or the child is gone, which is what was wanted. The child is told by
         // itself too, because it may have left its group; it is not reaped yet, so its number is still its own.
         let child = Pid::from_child(&self.child);
+        // Told to end, the outer side of a box takes with it at once what it runs.
+        if self.is_outer && signal == Signal::TERM {
+            return kin::signal_all(&kin::below(self.child.id()), false);
+        }
         ignore(kill_process_group(child, signal));
         ignore(kill_process(child, signal));
     }

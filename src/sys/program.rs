@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,8 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::Deadline;
 use super::proc::Exit;
+use super::sandbox;
 use super::signal::Cancel;
 use super::spawn::{exit_watch, ignore, timespec};
+use crate::model::boxing::Boxed;
 
 /// Finds a program: as it stands when it has a slash, else on `path`. Only executable regular files count.
 pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
@@ -30,15 +33,42 @@ pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
 }
 
 /// Becomes another program, when one byte comes on stdin; the end of file means that it must not begin.
-/// Returns only when it did not begin.
-pub fn exec_when_told(program: &Path, argv0: &str, args: &[String]) -> io::Error {
+/// With a box it becomes it within. Returns only when it did not begin.
+pub fn exec_when_told(program: &Path, argv0: &str, args: &[String], boxed: Option<&Boxed>) -> io::Error {
     let mut byte = [0_u8; 1];
     match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
         Ok(1) => {}
         Ok(_) => return io::Error::other("it was not told to begin"),
         Err(error) => return error.into(),
     }
-    Command::new(program).arg0(argv0).args(args).stdin(Stdio::null()).exec()
+    match boxed {
+        Some(boxed) if boxed.engine.is_some() => match outer(boxed, program, args) {
+            Ok(mut command) => command.stdin(Stdio::null()).exec(),
+            Err(error) => error,
+        },
+        Some(boxed) if let Err(error) = sandbox::enter(boxed) => error,
+        _ => Command::new(program).arg0(argv0).args(args).stdin(Stdio::null()).exec(),
+    }
+}
+
+fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> {
+    let inner: Vec<String> =
+        std::iter::once(program.to_string_lossy().into_owned()).chain(args.iter().cloned()).collect();
+    let cwd = rustix::process::getcwd(Vec::new())?;
+    let cwd = Path::new(std::ffi::OsStr::from_bytes(cwd.as_bytes()));
+    let argv = sandbox::argv(boxed, cwd, &inner)?;
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]);
+    Ok(command)
+}
+
+/// Becomes another program within walls that are built around this process first. Returns only when it could not.
+pub fn exec_boxed(boxed: &Boxed, argv: &[String]) -> io::Error {
+    let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
+    match sandbox::enter(boxed) {
+        Ok(()) => Command::new(program).args(args).exec(),
+        Err(error) => error,
+    }
 }
 
 /// Starts this program again as a child that shares terminal and process group, for the pulse.

@@ -39,8 +39,17 @@ fn short(path: &Path) -> io::Result<Short> {
 /// `NotFound` and `ConnectionRefused` mean that nobody listens; `PermissionDenied` that somebody else does.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(&short(path)?.path)?;
-    check_peer(&stream)?;
-    Ok(stream)
+    match check_peer(&stream) {
+        // From within a box whoever is outside has no process id, and a credential without one is none to rustix.
+        // The socket's own file says whose it is then.
+        Err(error) if error.raw_os_error() == Some(0) && is_own(path)? => Ok(stream),
+        checked => checked.map(|()| stream),
+    }
+}
+
+fn is_own(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(fs::symlink_metadata(path)?.uid() == rustix::process::geteuid().as_raw())
 }
 
 /// Listens on a socket that only its owner can reach. A socket file that a dead process left is replaced; the

@@ -1,6 +1,6 @@
 //! Act: a move is made at most once, and what an interrupted one left is settled before anything else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -8,6 +8,7 @@ use super::{Ctx, decide, log};
 use crate::model::beat::{Beat, Deed, Intent, Started};
 use crate::model::entry::{self, Outcome};
 use crate::model::step::{self, Effect, Event, Probe};
+use crate::store::boxes::Boxer;
 use crate::store::{deeds, file, layout, ledger, logs, records};
 use crate::sys::kin;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
@@ -71,18 +72,31 @@ fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -
         let next = Beat { intent: Some(Intent { started, ..intent.clone() }), ..saved };
         records::save_beat(layout, &next)
     };
-    let mut args = vec!["__exec".to_owned(), exe.to_owned(), "--".to_owned()];
+    let cell = match Boxer::new(layout, ctx.settings, true).run(Path::new(cwd)) {
+        Ok(cell) => cell,
+        Err(why) => return Ok(Outcome::NotDone { why }),
+    };
+    let mut args = vec!["__exec".to_owned()];
+    if let Some(boxed) = &cell.boxed {
+        args.extend([
+            "--box".to_owned(),
+            serde_json::to_string(boxed).context("could not write down a box")?,
+        ]);
+    }
+    args.extend([exe.to_owned(), "--".to_owned()]);
     args.extend(argv.iter().cloned());
+    let env = run_env(ctx).into_iter().chain(cell.env).collect();
     let job = Job {
         program: program::self_path(),
         args,
-        env: run_env(ctx),
+        env,
         cwd: PathBuf::from(cwd),
         input: Input::Null,
         keep: Keep::Tail(TAIL_BYTES),
         timeout_ms: ctx.settings.limits.run_timeout_ms,
         sink: None,
         gate: Some(Box::new(gate)),
+        boxed: cell.boxed,
     };
     let mut ended = proc::run_one(job, ctx.cancel, None)?;
     ctx.settings.secrets.redact_bytes(&mut ended.stdout);

@@ -11,6 +11,7 @@ use crate::model::charge::Usage;
 use crate::model::decision::{self, Move};
 use crate::model::failing::Class;
 use crate::runner::{Call, Failed, Reply};
+use crate::store::boxes::Boxer;
 use crate::store::{file, logs};
 
 /// What came of asking.
@@ -100,6 +101,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
     let empty_dir = layout.empty_dir();
     let mut base_env = ctx.settings.base_env.clone();
     base_env.push(mark(ctx, beat));
+    let boxer = Boxer::new(ctx.layout, ctx.settings, true);
     let mut call = Call {
         prompt_file: asking.whole,
         prompt_bytes: asking.bytes,
@@ -111,6 +113,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
         path: &ctx.settings.path,
         base_env: &base_env,
         full_env: &ctx.settings.full_env,
+        boxer: &boxer,
         cancel: ctx.cancel,
         frame: ctx.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut()),
     };

@@ -1,5 +1,7 @@
 //! Plan: what a decided move means in files and processes, and whether a human must say yes to it first.
 
+mod command;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,6 +10,7 @@ use super::Ctx;
 use super::sense::Sensed;
 use crate::model::ask::{Approval, Ask, AskKind, MAX_OPEN_APPROVALS, State, Subject};
 use crate::model::beat::{Beat, Deed};
+use crate::model::boxing::{Kind, Level};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
 use crate::model::name::Name;
@@ -15,13 +18,10 @@ use crate::model::policy::{self, Facts, Verdict};
 use crate::model::schedule::{Schedule, When};
 use crate::model::sensor::stamp_untrusted;
 use crate::model::world::{Digest, Goal};
-use crate::store::file::{self, ReadError};
+use crate::store::boxes::Boxer;
+use crate::store::file;
 use crate::store::{deeds, layout, records};
 use crate::sys::{path, program};
-
-/// The most that the files which a command names may hold together, the program among them, in bytes: all of it is
-/// read while the beat's lock is held.
-const MAX_NAMED_BYTES: usize = 1 << 30;
 
 /// A move with what policy and the store made of it.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         protected: &ctx.settings.protected,
         resolve: path::followed,
         was_cut,
+        boxed: is_boxed(ctx, &decided.action),
         proposed,
         free_check: has_free_check(ctx, decided),
     };
@@ -82,6 +83,14 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
 fn has_free_check(ctx: &Ctx, decided: &Move) -> bool {
     matches!(decided.action, Action::StartWorker { .. })
         && matches!(ctx.fleet.describe(decided), Ok(Ok(described)) if described.free_check)
+}
+
+/// True when a worker would run in a whole sandbox, and so would the checks of its work: they run what it wrote.
+fn is_boxed(ctx: &Ctx, action: &Action) -> bool {
+    let Action::StartWorker { kind, .. } = action else { return false };
+    let boxer = Boxer::new(ctx.layout, ctx.settings, true);
+    let is_whole = |kind| boxer.level(kind) == Ok(Level::Full);
+    kind.as_deref() != Some("fix") && is_whole(Kind::Worker) && is_whole(Kind::Verify)
 }
 
 /// Where a `run` would run, or the repository that a worker would get a clone of, with symbolic links resolved; none
@@ -278,13 +287,6 @@ fn ask_first(
     Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Waits { ask: ask_id.to_string(), because } })
 }
 
-fn too_much() -> String {
-    format!(
-        "the files that it names hold more than {} MiB, and a yes would cover each byte of them",
-        MAX_NAMED_BYTES >> 20
-    )
-}
-
 /// All that a yes to a move covers, as it is now, and the diff of the file that it replaces.
 /// The inner error says why the move cannot be made at all.
 fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject, String), String>> {
@@ -301,7 +303,7 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
         files: Vec::new(),
         cwd: None,
         env: Vec::new(),
-        sandbox: "none".to_owned(),
+        sandbox: Level::None.word().to_owned(),
         replaces: None,
         goal: None,
         repo: None,
@@ -313,33 +315,14 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
             subject.env = described.env;
             subject.goal = decided.goal.clone();
             subject.repo = described.repo;
+            subject.sandbox = described.sandbox;
             (subject, diff_of("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n")))
         }));
     }
     if let Action::Run(run) = &decided.action {
-        let argv = run.full_argv();
-        let program = argv.first().cloned().unwrap_or_default();
-        let Some(cwd) = place_of(ctx, &decided.action) else {
-            return Ok(Err("its cwd is not a directory".to_owned()));
-        };
-        let Some(exe) = program::find_program(&program, &ctx.settings.path, &cwd) else {
-            return Ok(Err(format!("`{program}` is not an executable on the configured PATH")));
-        };
-        let named = argv.iter().skip(1).map(|arg| cwd.join(arg)).filter(|path| path.is_file());
-        let mut left = MAX_NAMED_BYTES;
-        for path in std::iter::once(exe.clone()).chain(named) {
-            let real = canonical(&path);
-            let digest = match file::digest_within(&real, &mut left, &|| ctx.cancel.is_set()) {
-                Err(ReadError::TooLarge(_)) => return Ok(Err(too_much())),
-                read => read.with_context(|| format!("could not read `{}`", real.display()))?,
-            };
-            subject.files.push((text_of(&path), digest.unwrap_or_default()));
-        }
-        subject.env = super::act::run_env(ctx).into_iter().map(|(key, _)| key).collect();
-        subject.argv = argv;
-        subject.exe = Some(text_of(&exe));
-        subject.cwd = Some(text_of(&cwd));
-        return Ok(Ok((subject, String::new())));
+        return Ok(
+            command::covered(ctx, decided, run.full_argv(), subject)?.map(|subject| (subject, String::new()))
+        );
     }
     let Some((path, text, _, replaces)) = replacement(ctx, sensed, decided)? else {
         return Ok(Ok((subject, String::new())));

@@ -16,6 +16,7 @@ use crate::model::sensor::Header;
 use crate::model::time::Now;
 use crate::model::worker::{Report, WorkerView};
 use crate::model::world::{BudgetState, Digest, Own, Reading, Trust, World};
+use crate::store::boxes::{Boxer, Cell};
 use crate::store::layout::Layout;
 use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
@@ -196,7 +197,19 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
             },
         }
     }
-    let jobs = due.iter().map(|(sensor, header)| job(ctx, sensor, header)).collect();
+    let boxer = Boxer::new(ctx.layout, ctx.settings, !ctx.dry);
+    let mut jobs = Vec::with_capacity(due.len());
+    due.retain(|(sensor, header)| match boxer.sensor(&sensor.name, header) {
+        Ok(cell) => {
+            jobs.push(job(ctx, sensor, header, cell));
+            true
+        }
+        Err(why) => {
+            let detail = json!({ "why": why });
+            readings.insert(sensor.name.clone(), Reading::failed("not_started", None, detail, header.trust));
+            false
+        }
+    });
     let ended = proc::run_all(jobs, WIDTH, ctx.cancel, None)?;
     tree::end_strays(&tree::Known::new());
     ctx.go_on()?;
@@ -243,11 +256,12 @@ fn still_good(run: Option<&LastRun>, sensor: &SensorFile, header: &Header, now: 
     (same && !now.waited(run.at_ms, header.interval_ms?)).then(|| run.reading.clone())
 }
 
-fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header) -> Job<'static> {
+fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header, cell: Cell) -> Job<'static> {
     let settings = ctx.settings;
     let granted = settings.full_env.iter().filter(|(key, _)| header.env.contains(key));
     let mut env: Vec<(String, String)> = settings.base_env.iter().chain(granted).cloned().collect();
     env.push(("LOOOP_DATA_DIR".to_owned(), ctx.layout.root().to_string_lossy().into_owned()));
+    env.extend(cell.env);
     Job {
         program: sensor.path.clone(),
         args: Vec::new(),
@@ -258,6 +272,7 @@ fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header) -> Job<'static> {
         timeout_ms: header.timeout_ms.unwrap_or(settings.limits.sensor_timeout_ms),
         sink: None,
         gate: None,
+        boxed: cell.boxed,
     }
 }
 

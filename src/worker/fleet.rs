@@ -41,7 +41,8 @@ impl Fleet for LocalFleet<'_> {
         let repo = wanted.repo.map(|repo| repo.to_string_lossy().into_owned());
         let free_check =
             spec.verify.iter().any(|check| !self.0.settings.workers.verify.contains_key(&check.name));
-        Ok(Ok(Described { argv, cwd: spec.cwd, env, repo, free_check }))
+        let sandbox = spec.box_words();
+        Ok(Ok(Described { argv, cwd: spec.cwd, env, sandbox, repo, free_check }))
     }
 
     fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome> {
@@ -127,7 +128,7 @@ impl Fleet for LocalFleet<'_> {
 impl LocalFleet<'_> {
     /// What a move wants. Its paths are the same ones wherever the beat runs.
     fn wanted(&self, decided: &Move, beat: &str) -> Wanted {
-        let Action::StartWorker { id, kind, brief, verify, claims, repo, .. } = &decided.action else {
+        let Action::StartWorker { id, kind, brief, verify, claims, repo, grant, .. } = &decided.action else {
             return Wanted::default();
         };
         let resolved = |text: &String| {
@@ -143,6 +144,7 @@ impl LocalFleet<'_> {
             verify: verify.iter().cloned().collect(),
             free_check: true,
             claims: claims.clone(),
+            grant: grant.clone(),
             repo: repo.as_ref().map(resolved),
             by: beat.to_owned(),
             ..Wanted::default()

@@ -28,6 +28,8 @@ pub struct Described {
     pub cwd: String,
     /// Names of the environment variables that it gets.
     pub env: Vec<String>,
+    /// How it is boxed, in words.
+    pub sandbox: String,
     /// The repository that is cloned for it, with symbolic links resolved.
     pub repo: Option<String>,
     /// True when a check is a shell line and no entry of the config.

@@ -14,6 +14,7 @@ use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
 use crate::model::worker::{Check, Spec};
 use crate::model::world;
+use crate::store::boxes::{Boxer, Cell, Inmate};
 use crate::store::file::Keep;
 use crate::store::layout::{self, Layout, WorkerDir};
 use crate::store::texts::MAX_TEXT_BYTES;
@@ -59,6 +60,8 @@ pub struct Wanted {
     pub free_check: bool,
     /// What only this worker may work on.
     pub claims: Vec<String>,
+    /// Names of variables of the human's, and paths, that it is granted.
+    pub grant: Vec<String>,
     /// The repository that it gets a private clone of.
     pub repo: Option<PathBuf>,
     /// The directory it runs in where it gets no clone; none: an empty one of its own.
@@ -77,6 +80,11 @@ pub struct Starter<'a> {
     pub cancel: &'a Cancel,
     /// The moment.
     pub now: Now,
+}
+
+/// True for a grant of a path; any other is the name of a variable.
+fn is_path(grant: &str) -> bool {
+    grant.contains('/') || grant.starts_with('~')
 }
 
 /// Why a worker cannot be started, for the one who wants it.
@@ -129,9 +137,20 @@ impl Starter<'_> {
         if !in_clone && wanted.cwd.as_ref().is_some_and(|cwd| !cwd.is_dir()) {
             return Ok(Err(format!("`{}` is not a directory", cwd.display())));
         }
-        let (runner, kind, argv, env) = match self.command(wanted, &verify, &dir, &cwd) {
+        let (runner, kind, argv, mut env) = match self.command(wanted, &verify, &dir, &cwd) {
             Ok(command) => command,
             Err(why) => return Ok(Err(why)),
+        };
+        let boxes = self.boxes(wanted, &dir, &cwd, runner.as_deref(), &argv).map(|(own, checks)| {
+            // A fix is looop itself, which needs its own files.
+            (if kind == FIX { Cell::default() } else { own }, checks)
+        });
+        let (boxed, checks_boxed) = match boxes.and_then(|cells| Ok((cells, self.grants(wanted)?))) {
+            Ok(((own, checks), granted)) => {
+                env.extend(own.env.into_iter().chain(granted));
+                (own.boxed, checks.boxed)
+            }
+            Err(why) => return Ok(Err(format!("it could not be boxed: {why}"))),
         };
         Ok(Ok(Spec {
             id,
@@ -144,6 +163,8 @@ impl Starter<'_> {
             verify,
             claims: wanted.claims.clone(),
             repo: None,
+            boxed,
+            checks_boxed,
             limits: workers.limits.clone(),
             notify: workers.notify.clone(),
             tmux: workers.tmux.clone(),
@@ -179,7 +200,7 @@ impl Starter<'_> {
             let argv = self.fix(wanted, verify, dir, cwd)?;
             return Ok((None, FIX.to_owned(), argv, self.environment(&self.settings.fixes.env())));
         }
-        let own = WorkerRunner { argv: wanted.argv.clone(), env: Vec::new() };
+        let own = WorkerRunner { argv: wanted.argv.clone(), ..WorkerRunner::default() };
         let (runner, kind, table) = if wanted.argv.is_empty() {
             let (name, table) = self.settings.workers.runner(wanted.runner.as_deref())?;
             (Some(name.to_owned()), "agent", table)
@@ -223,6 +244,53 @@ impl Starter<'_> {
             argv.extend(["--test".to_owned(), lines.join(" && ")]);
         }
         Ok(argv)
+    }
+
+    /// The boxes of the worker and of its checks.
+    fn boxes(
+        &self,
+        wanted: &Wanted,
+        dir: &WorkerDir,
+        cwd: &Path,
+        runner: Option<&str>,
+        argv: &[String],
+    ) -> Result<(Cell, Cell), Refusal> {
+        let boxer = Boxer::new(self.layout, self.settings, true);
+        if wanted.repo.is_none()
+            && let Some(cwd) = &wanted.cwd
+        {
+            boxer
+                .grantable(&cwd.to_string_lossy())
+                .map_err(|why| format!("it would write where it runs: {why}"))?;
+        }
+        let program = argv.first().map(Path::new).unwrap_or(Path::new(""));
+        let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let write = runner.and_then(|name| self.settings.workers.runners.get(name));
+        let mut files = vec![dir.brief(), program.to_owned()];
+        files.extend(argv.iter().map(PathBuf::from).filter(|arg| *arg == dir.pi_status()));
+        let paths = wanted.grant.iter().filter(|text| is_path(text)).map(|text| boxer.grantable(text));
+        let granted = paths.collect::<Result<Vec<_>, _>>().map_err(|why| format!("a grant: {why}"))?;
+        boxer.worker(&Inmate {
+            dir,
+            cwd,
+            names: [runner.unwrap_or_default(), name],
+            write: write.map_or(&[], |runner| &runner.write),
+            granted: &granted,
+            files: &files,
+        })
+    }
+
+    /// The variables that are granted by name.
+    fn grants(&self, wanted: &Wanted) -> Result<Vec<(String, String)>, Refusal> {
+        let names = wanted.grant.iter().filter(|text| !is_path(text));
+        names
+            .map(|name| {
+                let found = self.settings.full_env.iter().find(|(key, _)| key == name);
+                found
+                    .cloned()
+                    .ok_or_else(|| format!("a grant: {name:?} is no path and no variable that is set here"))
+            })
+            .collect()
     }
 
     fn environment(&self, allow: &[String]) -> Vec<(String, String)> {
@@ -280,6 +348,11 @@ impl Starter<'_> {
         if spec.argv.iter().any(|arg| Path::new(arg) == self.layout.worker(&spec.id).pi_status()) {
             file::write(&staged.pi_status(), PI_STATUS.as_bytes(), 0o600, Keep::Whole)?;
         }
+        if let Some(boxed) = spec.boxed.as_ref().or(spec.checks_boxed.as_ref()) {
+            let program = spec.argv.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+            let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
+            Boxer::new(self.layout, self.settings, true).prepare(boxed, &names, staged)?;
+        }
         let Some(source) = &wanted.repo else {
             return if wanted.cwd.is_none() {
                 file::make_dir(&staged.clone_dir()).map(Ok)
@@ -298,6 +371,9 @@ impl Starter<'_> {
         }
         // Written first, so that whoever finds an abandoned clone knows whose base it keeps.
         spec.repo = Some(clone::repo_of(&found, &spec.id)?);
+        for boxed in [&mut spec.boxed, &mut spec.checks_boxed].into_iter().flatten() {
+            boxed.walls.read.extend(found.stores());
+        }
         records::write_json(&staged.spec(), spec, Keep::Whole)?;
         clone::make(&git, &found, &staged.clone_dir(), &spec.id)?;
         Ok(Ok(()))

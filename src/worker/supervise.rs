@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::model::beat::Started;
+use crate::model::boxing::Level;
 use crate::model::lease::{self, Claimant, Holder, Ttl};
 use crate::model::name::Name;
 use crate::model::query::Scanner;
@@ -59,6 +60,8 @@ struct Supervisor {
     terminal: Option<Terminal>,
     keys: Vec<u8>,
     stage: Stage,
+    /// The outer side of the box of what runs now, where it has one.
+    outer: Option<u32>,
     /// How it will stand when its processes are gone, where that was decided before they ended.
     verdict: Option<(Phase, String)>,
     conns: Vec<Conn>,
@@ -162,6 +165,7 @@ impl Supervisor {
         let (renew_ms, wall_ms) = (claimant.ttl.ms() / 3, spec.limits.wall_ms);
         let quiet = Some(Deadline::after_ms(spec.limits.idle_ms));
         let agent = state.child.as_ref().map_or(0, |child| child.pid);
+        let is_full = spec.level() == Level::Full;
         let mut supervisor = Supervisor {
             layout,
             dir,
@@ -174,6 +178,7 @@ impl Supervisor {
             terminal: Some(terminal),
             keys: Vec::new(),
             stage: Stage::Agent { pid: agent },
+            outer: is_full.then_some(agent),
             verdict: None,
             conns: Vec::new(),
             errands: Vec::new(),

@@ -51,6 +51,10 @@ fn what_a_beat_started_is_no_human_in_a_namespace_with_the_hosts_proc() {
         return skipped("no namespaces for processes");
     }
     let profile = Profile::scripted(&[NOOP]);
+    // A box has no namespaces within it, and is not what is looked at here.
+    profile.config_more(
+        json!({ "sandbox": { "decide": "none", "sensor": "none", "worker": "none", "verify": "none" } }),
+    );
     let away = format!(
         "export LOOOP_CONFIG={0}/looop.json HOME={0}/home\nunshare -Urpf {LOOOP} pause >{0}/said 2>&1",
         profile.path("").display()
@@ -123,6 +127,7 @@ fn a_command_that_cannot_be_watched_never_begins() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
     script(&profile, "work.sh", "touch began");
+    profile.looop(&["status"]).ok();
     // The first watch is for the runner. The other one fails after a wait in which a command could begin.
     let inject = "inject=pidfd_open:error=EMFILE:delay_enter=1000000:when=2+";
     let strace = ["-qq", "-o", "/dev/null", "-e", "trace=pidfd_open", "-e", inject, LOOOP, "tick"];

@@ -14,6 +14,7 @@ mod clones;
 mod complete;
 mod crash;
 mod edits;
+mod escape;
 mod fix;
 mod kin;
 mod leases;

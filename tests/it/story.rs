@@ -41,6 +41,8 @@ fn configure(desk: &Desk, replies: &[Value], worker: &str) {
         "interval": "1h",
         "runners": runners,
         "worker": "mine",
+        // A worker in a full box waits for nobody, and these tell of one that does.
+        "sandbox": { "decide": "none", "sensor": "none", "worker": "none", "verify": "none" },
         "verify": { "blue": ["grep", "-qx", "blue", "colour"] },
     }));
 }

@@ -13,6 +13,7 @@ use crate::model::price::TABLE_DATE;
 use crate::model::time::human_ms;
 use crate::runner::table::{self, Row};
 use crate::runner::{Call, Runner};
+use crate::store::boxes::Boxer;
 use crate::store::{file, ledger, logs};
 use crate::sys::clock::Deadline;
 use crate::sys::proc::{self, Input, Job, Keep};
@@ -83,6 +84,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Ans
     let prompt_file = logs::archive(&app.layout, "doctor", "prompt.md", whole.as_bytes())?;
     file::make_dir(&app.layout.empty_dir())?;
     let cancel = Cancel::on_signals()?;
+    let boxer = Boxer::new(&app.layout, &config.settings, true);
     let mut call = Call {
         prompt_file,
         prompt_bytes: whole.len(),
@@ -94,6 +96,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Ans
         path: &config.settings.path,
         base_env: &config.settings.base_env,
         full_env: &config.settings.full_env,
+        boxer: &boxer,
         cancel: &cancel,
         frame: None,
     };
@@ -207,6 +210,8 @@ fn version(config: &Config, row: &Row, path: &std::path::Path, is_well: &mut boo
         sink: None,
         timeout_ms: VERSION_TIMEOUT_MS,
         gate: None,
+        // The human asks for this, and nothing of a model is in it.
+        boxed: None,
     };
     let ended = Cancel::never().and_then(|cancel| proc::run_one(job, &cancel, None));
     let said = ended.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();

@@ -72,6 +72,16 @@ impl WorkerDir {
         self.0.join("clone")
     }
 
+    /// What stands at the place of the home directory in its box.
+    pub fn home(&self) -> PathBuf {
+        self.0.join("home")
+    }
+
+    /// Its temporary files, where it has a box.
+    pub fn temp(&self) -> PathBuf {
+        self.0.join("tmp")
+    }
+
     /// The socket for the human's side: attach, flag, kill.
     pub fn attach_socket(&self) -> PathBuf {
         self.0.join("attach.sock")

@@ -159,6 +159,7 @@ impl<'a> Git<'a> {
             timeout_ms: i64::try_from(self.deadline.left().as_millis()).unwrap_or(i64::MAX),
             sink: None,
             gate: None,
+            boxed: None,
         };
         let ended = proc::run_one(job, self.cancel, None).context("could not run git")?;
         Ok((ended.exit, ended.stdout, String::from_utf8_lossy(&ended.stderr).into_owned()))

@@ -11,6 +11,7 @@ use super::fault;
 use super::git::{Git, Place};
 use crate::model::name::Name;
 use crate::model::worker::Repo;
+use crate::store::file;
 
 /// How often a ref is tried again after someone else was faster.
 const ATTEMPTS: usize = 10;
@@ -39,6 +40,26 @@ pub struct Source {
     pub notes: Vec<String>,
     pub(super) format: String,
     place: Place,
+}
+
+/// How long a list of borrowed objects may be, in bytes.
+const MAX_ALTERNATES_BYTES: usize = 64 * 1024;
+
+impl Source {
+    /// Where its objects are, those that it borrows itself among them: a clone reads all of them.
+    pub fn stores(&self) -> Vec<PathBuf> {
+        let mut stores = vec![self.common.join("objects")];
+        let mut at = 0;
+        while let Some(store) = stores.get(at) {
+            let list = file::read_text(&store.join("info/alternates"), MAX_ALTERNATES_BYTES).ok().flatten();
+            let more: Vec<PathBuf> = list.unwrap_or_default().lines().map(|line| store.join(line)).collect();
+            let new =
+                more.into_iter().filter(|dir| dir.is_dir() && !stores.contains(dir)).collect::<Vec<_>>();
+            stores.extend(new);
+            at += 1;
+        }
+        stores
+    }
 }
 
 /// A ref and whether a worktree has it checked out.

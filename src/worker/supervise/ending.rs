@@ -40,13 +40,15 @@ impl Ending {
     }
 
     /// Looks at what is left; what comes next when it is nothing.
-    pub(super) fn step(&mut self, spared: &[u32]) -> Option<Next> {
+    /// The outer side of a box takes with it what runs within, and so is not told to end; it ends with that.
+    pub(super) fn step(&mut self, spared: &[u32], outer: Option<u32>) -> Option<Next> {
         let left = kin::descendants(spared);
         if left.is_empty() || self.patience.passed() {
             return Some(self.next);
         }
         if !self.asked || self.grace.passed() {
-            kin::signal_all(&left, self.asked);
+            let told = left.into_iter().filter(|(pid, _)| self.asked || Some(*pid) != outer);
+            kin::signal_all(&told.collect::<Vec<_>>(), self.asked);
             self.asked = true;
         }
         self.look = Deadline::after_ms(STEP_MS);

@@ -12,13 +12,14 @@ use super::Supervisor;
 use super::ending::Ending;
 use super::output::{TAIL_BYTES, exit_of, is_for_now, plain};
 use crate::model::beat::Started;
+use crate::model::boxing::Boxed;
 use crate::model::json::clip;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::store::claims;
 use crate::store::layout::WorkerDir;
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size, Terminal};
-use crate::sys::{detach, program, tree};
+use crate::sys::{detach, program, sandbox, tree};
 
 /// How long the branch may take to be fetched, in milliseconds.
 const COLLECT_MS: i64 = 10 * 60_000;
@@ -73,11 +74,29 @@ impl Stage {
 pub(super) fn start_agent(dir: &WorkerDir, spec: &Spec, state: &mut State, size: Size) -> Result<Terminal> {
     let env = environment(dir, spec);
     let program = spec.argv.first().map_or("", String::as_str);
-    let (terminal, pid) = pty::spawn(&spec.argv, &env, Path::new(&spec.cwd), size)
+    let argv = boxed_argv(spec.boxed.as_ref(), Path::new(&spec.cwd), &spec.argv)?;
+    let (terminal, pid) = pty::spawn(&argv, &env, Path::new(&spec.cwd), size)
         .with_context(|| format!("could not start `{program}`"))?;
     state.child =
         Some(Started { pid, start: tree::start_of(pid).unwrap_or_default(), boot: tree::boot_id() });
     Ok(terminal)
+}
+
+/// The command in its box.
+fn boxed_argv(boxed: Option<&Boxed>, cwd: &Path, argv: &[String]) -> std::io::Result<Vec<String>> {
+    match boxed {
+        None => Ok(argv.to_vec()),
+        Some(boxed) => sandbox::argv(boxed, cwd, argv).map_err(|error| {
+            std::io::Error::new(error.kind(), format!("could not box `{}`: {error}", argv.join(" ")))
+        }),
+    }
+}
+
+/// Whether there is such a program: within a box its absence would look like its own failure.
+fn is_there(argv: &[String], env: &[(String, String)], cwd: &Path) -> std::io::Result<()> {
+    let path = env.iter().find(|(key, _)| key == "PATH").map_or("", |(_, path)| path.as_str());
+    let found = argv.first().and_then(|program| program::find_program(program, path, cwd));
+    found.map(drop).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))
 }
 
 /// What the worker's processes get besides the spec's environment.
@@ -199,7 +218,7 @@ impl Supervisor {
             self.ended(Exit::Signal(0));
         }
         let Stage::Ending(ending) = &mut self.stage else { return };
-        let Some(next) = ending.step(&self.errands) else { return };
+        let Some(next) = ending.step(&self.errands, self.outer) else { return };
         self.drain();
         let ended_well = self.state.exit == Some(Exit::Code(0)) && self.verdict.is_none();
         match next {
@@ -218,10 +237,15 @@ impl Supervisor {
         let Some(check) = self.spec.verify.get(index).cloned() else { return self.collect() };
         self.turn_to(Phase::Verifying);
         let env = environment(&self.dir, &self.spec);
-        let begun = detach::spawn_piped(&check.argv, &env, Path::new(&self.spec.cwd), true);
+        let cwd = Path::new(&self.spec.cwd);
+        let boxed = self.spec.checks_boxed.as_ref();
+        let begun = is_there(&check.argv, &env, cwd)
+            .and_then(|()| boxed_argv(boxed, cwd, &check.argv))
+            .and_then(|argv| detach::spawn_piped(&argv, &env, cwd, true));
         match begun {
             Ok((out, pid)) => {
                 self.terminal = None;
+                self.outer = self.spec.checks_boxed.as_ref().and_then(|b| b.engine.as_ref().map(|_| pid));
                 self.stage = Stage::Check { index, piped: Piped::new(pid, out, self.spec.limits.verify_ms) };
             }
             Err(error) => {

@@ -107,5 +107,6 @@ fn job<'a>(path: &Path, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
         timeout_ms: NOTIFY_MS,
         sink: None,
         gate: None,
+        boxed: None,
     })
 }

@@ -157,6 +157,7 @@ impl Server {
             timeout_ms: CALL_MS,
             sink: None,
             gate: None,
+            boxed: None,
         };
         let ended = proc::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;
         match &ended.exit {

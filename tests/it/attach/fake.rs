@@ -80,6 +80,8 @@ impl Fake {
             verify: Vec::new(),
             claims: Vec::new(),
             repo: None,
+            boxed: None,
+            checks_boxed: None,
             limits,
             notify: Vec::new(),
             tmux: None,

@@ -212,6 +212,8 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
         verify: Vec::new(),
         claims: Vec::new(),
         repo: Some(own),
+        boxed: None,
+        checks_boxed: None,
         limits: WorkerLimits::default(),
         notify: Vec::new(),
         tmux: None,

@@ -252,6 +252,8 @@ impl Mock<'_> {
             verify: Vec::new(),
             claims: Vec::new(),
             repo: None,
+            boxed: None,
+            checks_boxed: None,
             limits: WorkerLimits::default(),
             notify: Vec::new(),
             tmux: None,

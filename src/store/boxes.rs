@@ -1,0 +1,390 @@
+//! Boxes: what each kind of child of a data dir may touch, and whether as much can be had as is asked for.
+
+mod agents;
+mod tools;
+
+use std::cell::OnceCell;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, Keep};
+use super::layout::{Layout, WorkerDir};
+use super::records;
+use crate::model::boxing::{Boxed, Engine, Kind, Level, Powers, Walls};
+use crate::model::fault::Fault;
+use crate::model::name::Name;
+use crate::model::policy;
+use crate::model::sensor::Header;
+use crate::model::settings::Settings;
+use crate::sys::sandbox;
+use crate::sys::signal::Cancel;
+
+/// Where sockets of the human's session are.
+const SESSION: &str = "/run/user";
+/// Sockets by which containers are run as the system's administrator.
+const CONTAINERS: [&str; 4] = ["/run/docker.sock", "/run/podman", "/run/containerd", "/run/crio"];
+/// What of a home directory is nobody's but the human's.
+const KEYS: [&str; 2] = [".ssh", ".gnupg"];
+
+/// What a child is started in: its box, none where it runs as the human, and variables that belong to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cell {
+    /// The box.
+    pub boxed: Option<Boxed>,
+    /// Where temporary files go in it.
+    pub env: Vec<(String, String)>,
+}
+
+/// What a worker's box is made for.
+pub struct Inmate<'a> {
+    /// Its files.
+    pub dir: &'a WorkerDir,
+    /// Where it runs; it may write there.
+    pub cwd: &'a Path,
+    /// Its runner's name, and its program.
+    pub names: [&'a str; 2],
+    /// What its runner may write.
+    pub write: &'a [PathBuf],
+    /// Paths that a human granted.
+    pub granted: &'a [PathBuf],
+    /// Files of its own directory that it reads.
+    pub files: &'a [PathBuf],
+}
+
+/// What the box of a runner that decides is made for.
+pub struct Decider<'a> {
+    /// The agent whose set-up it reads; none: looop does not know it.
+    pub agent: Option<&'a str>,
+    /// Its program.
+    pub program: &'a Path,
+    /// Where it runs.
+    pub cwd: &'a Path,
+    /// What it reads besides.
+    pub read: &'a [PathBuf],
+    /// What it may write.
+    pub write: &'a [PathBuf],
+}
+
+/// The outcome of the last try, and what it holds for.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tried {
+    stamp: String,
+    powers: Powers,
+}
+
+/// Makes boxes for the children of one data dir.
+pub struct Boxer<'a> {
+    layout: &'a Layout,
+    settings: &'a Settings,
+    keep: bool,
+    powers: OnceCell<Powers>,
+}
+
+impl<'a> Boxer<'a> {
+    /// A maker of boxes; `keep` says whether what is found out about this machine may be kept in the cache.
+    pub fn new(layout: &'a Layout, settings: &'a Settings, keep: bool) -> Boxer<'a> {
+        Boxer { layout, settings, keep, powers: OnceCell::new() }
+    }
+
+    /// A maker of boxes on a machine that can do this.
+    pub fn with(layout: &'a Layout, settings: &'a Settings, powers: Powers) -> Boxer<'a> {
+        Boxer { layout, settings, keep: false, powers: OnceCell::from(powers) }
+    }
+
+    /// What this machine can do: as it was found out before, or found out now.
+    pub fn powers(&self) -> &Powers {
+        self.powers.get_or_init(|| {
+            let stamp = sandbox::stamp(&self.settings.path);
+            let tried = records::read_json::<Tried>(&self.layout.sandbox()).ok().flatten();
+            tried.filter(|tried| tried.stamp == stamp).map_or_else(|| self.probe(stamp), |tried| tried.powers)
+        })
+    }
+
+    /// Finds out again what this machine can do.
+    pub fn probe_again(&self) -> Powers {
+        self.probe(sandbox::stamp(&self.settings.path))
+    }
+
+    fn probe(&self, stamp: String) -> Powers {
+        let Ok(cancel) = Cancel::never() else { return Powers::default() };
+        let powers = sandbox::probe(&self.settings.path, &cancel);
+        if self.keep {
+            let tried = Tried { stamp, powers: powers.clone() };
+            let kept = file::make_dir(self.layout.cache())
+                .and_then(|()| records::write_json(&self.layout.sandbox(), &tried, Keep::Whole));
+            // What is not kept is found out again.
+            drop(kept);
+        }
+        powers
+    }
+
+    /// How much of a sandbox a kind of child gets.
+    ///
+    /// # Errors
+    /// When less can be had than is asked for: nothing is run then.
+    pub fn level(&self, kind: Kind) -> Result<Level, String> {
+        let boxing = self.settings.boxes.of(kind);
+        match boxing.wanted {
+            crate::model::boxing::Wanted::None => Ok(Level::None),
+            _ => self.powers().grant(kind, boxing),
+        }
+    }
+
+    /// Checks that all can be had that is asked for.
+    ///
+    /// # Errors
+    /// Says what cannot, and how to mend it.
+    pub fn check(&self) -> Result<()> {
+        for kind in Kind::ALL {
+            if let Err(why) = self.level(kind) {
+                let mut fault = Fault::usage(format!("could not box what looop runs: {why}"));
+                for fix in &self.powers().fixes {
+                    fault = fault.hint(fix.clone());
+                }
+                let less =
+                    format!("or ask for less: \"sandbox\": {{\"{}\": \"auto\"}} in the config", kind.word());
+                return Err(fault.hint(less).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn boxed(&self, kind: Kind, level: Level, mut walls: Walls) -> Result<Option<Boxed>, String> {
+        walls.net = self.settings.boxes.of(kind).net.clone();
+        match (level, &self.powers().engine) {
+            (Level::None, _) => Ok(None),
+            (Level::Partial, _) => Ok(Some(Boxed { engine: None, walls })),
+            (Level::Full, Some(engine)) => Ok(Some(Boxed { engine: Some(engine.clone()), walls })),
+            (Level::Full, None) => Err("there is nothing that makes a file system of its own".to_owned()),
+        }
+    }
+
+    /// The box of a sensor: it reads everything, and writes its temporary directory and what its header names.
+    ///
+    /// # Errors
+    /// Why it cannot be made; the sensor is not run then.
+    pub fn sensor(&self, name: &Name, header: &Header) -> Result<Cell, String> {
+        let level = self.level(Kind::Sensor)?;
+        if level == Level::None {
+            return Ok(Cell::default());
+        }
+        let temp = self.fresh_temp(&format!("sensor-{name}"))?;
+        let mut walls = self.whole(&temp);
+        walls.hide.push(PathBuf::from(SESSION));
+        walls.hide.extend(self.keys());
+        for path in &header.write {
+            walls.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
+        }
+        Ok(Cell { env: temp_env(level, &temp), boxed: self.boxed(Kind::Sensor, level, walls)? })
+    }
+
+    /// The box of a `run`: it reads everything, and writes where it runs but for what is looop's own.
+    ///
+    /// # Errors
+    /// Why it cannot be made; the command is not run then.
+    pub fn run(&self, cwd: &Path) -> Result<Cell, String> {
+        let level = self.level(Kind::Run)?;
+        if level == Level::None {
+            return Ok(Cell::default());
+        }
+        let temp = self.fresh_temp("run")?;
+        let mut walls = self.whole(&temp);
+        walls.write.push(cwd.to_owned());
+        let entries = fs::read_dir(self.layout.root()).into_iter().flatten().flatten();
+        let own = entries.filter(|entry| entry.file_name().to_str().is_some_and(policy::is_own_part));
+        walls.read.extend(own.map(|entry| entry.path()).chain(self.config_files()));
+        walls.read.retain(|path| !walls.hide.contains(path));
+        Ok(Cell { env: temp_env(level, &temp), boxed: self.boxed(Kind::Run, level, walls)? })
+    }
+
+    /// The box of a runner that decides. One that looop knows sees its own set-up alone; of another looop does not
+    /// know what it reads, so it sees everything but the data dir. Neither writes anything but what it was granted.
+    ///
+    /// # Errors
+    /// Why it cannot be made; the runner is not asked then.
+    pub fn decide(&self, decider: &Decider) -> Result<Cell, String> {
+        let Decider { agent, program, cwd, read, write } = *decider;
+        let level = self.level(Kind::Decide)?;
+        if level == Level::None {
+            return Ok(Cell::default());
+        }
+        let temp = self.fresh_temp("decide")?;
+        let home = self.home()?;
+        let found = agent.map(|agent| agents::places(&[agent], home)).unwrap_or_default();
+        let mut walls = match agent {
+            Some(_) if level == Level::Full => {
+                let inside = self.fresh_temp("decide-home")?;
+                self.copy(&found.copied, home, &inside)?;
+                let moved = vec![(inside, home.to_owned()), (temp.clone(), PathBuf::from("/tmp"))];
+                let mut seen = tools::found(&self.settings.path, home, &self.own());
+                seen.extend(found.read.iter().cloned());
+                Walls { read: seen, write: found.login, moved, ..Walls::default() }
+            }
+            _ => {
+                let mut walls = self.whole(&temp);
+                walls.read.retain(|path| path != self.layout.root());
+                walls.hide.extend([PathBuf::from(SESSION), self.layout.root().to_owned()]);
+                walls.write.extend(found.dirs);
+                walls
+            }
+        };
+        walls.read.extend([program.to_owned(), cwd.to_owned()]);
+        walls.read.extend(read.iter().cloned());
+        walls.write.extend(write.iter().cloned());
+        Ok(Cell { env: temp_env(level, &temp), boxed: self.boxed(Kind::Decide, level, walls)? })
+    }
+
+    /// The boxes of a worker and of its checks: its directory, its runner's set-up, tools. All else does not exist.
+    ///
+    /// # Errors
+    /// Why they cannot be made; the worker is not started then.
+    pub fn worker(&self, inmate: &Inmate) -> Result<(Cell, Cell), String> {
+        let (level, checks) = (self.level(Kind::Worker)?, self.level(Kind::Verify)?);
+        let cell = |kind, level| -> Result<Cell, String> {
+            if level == Level::None {
+                return Ok(Cell::default());
+            }
+            let walls = self.fence(inmate, level)?;
+            Ok(Cell { env: temp_env(level, &inmate.dir.temp()), boxed: self.boxed(kind, level, walls)? })
+        };
+        Ok((cell(Kind::Worker, level)?, cell(Kind::Verify, checks)?))
+    }
+
+    fn fence(&self, inmate: &Inmate, level: Level) -> Result<Walls, String> {
+        let home = self.home()?;
+        let found = agents::places(&inmate.names, home);
+        let boxes = &self.settings.boxes;
+        let (dir, is_full) = (inmate.dir, level == Level::Full);
+        let mut read = tools::found(&self.settings.path, home, &self.own());
+        for lists in [&boxes.read, &found.read] {
+            read.extend(lists.iter().cloned());
+        }
+        for lists in [inmate.granted, inmate.files] {
+            read.extend(lists.iter().cloned());
+        }
+        let mut write = vec![inmate.cwd.to_owned(), dir.worker_socket()];
+        write.extend(boxes.write.iter().chain(inmate.write).cloned());
+        // Where nothing can be moved the agent finds its own directories only where they are.
+        write.extend(if is_full { found.login } else { found.dirs });
+        let moved = match is_full {
+            true => vec![(dir.home(), home.to_owned()), (dir.temp(), PathBuf::from("/tmp"))],
+            false => vec![(dir.temp(), PathBuf::from("/tmp"))],
+        };
+        Ok(Walls { read, write, moved, ..Walls::default() })
+    }
+
+    /// Makes the directories that a worker's box is to hold, in the place where the worker is prepared.
+    ///
+    /// # Errors
+    /// Names what cannot be made.
+    pub fn prepare(&self, boxed: &Boxed, names: &[&str], staged: &WorkerDir) -> Result<()> {
+        file::make_dir(&staged.temp())?;
+        if let (Level::Full, Ok(home)) = (boxed.level(), self.home()) {
+            file::make_dir(&staged.home())?;
+            let copied = agents::places(names, home).copied;
+            self.copy(&copied, home, &staged.home()).map_err(Fault::failed)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&self, files: &[PathBuf], from: &Path, to: &Path) -> Result<(), String> {
+        for name in files {
+            fs::copy(from.join(name), to.join(name))
+                .map_err(|e| format!("could not copy `{}`: {e}", from.join(name).display()))?;
+        }
+        Ok(())
+    }
+
+    /// Everything can be seen but other people's temporary files, container engines, and workers.
+    fn whole(&self, temp: &Path) -> Walls {
+        let mut hide: Vec<PathBuf> = CONTAINERS.map(PathBuf::from).into();
+        hide.push(self.layout.workers());
+        Walls {
+            whole: true,
+            read: vec![self.layout.root().to_owned()],
+            moved: vec![(temp.to_owned(), PathBuf::from("/tmp"))],
+            hide,
+            ..Walls::default()
+        }
+    }
+
+    fn home(&self) -> Result<&Path, String> {
+        let home = self.settings.home.as_deref().ok_or("there is no home directory; set HOME")?;
+        if home.components().count() < 2 {
+            return Err(format!(
+                "the home directory is `{}`, and a box that holds it holds everything; set HOME",
+                home.display()
+            ));
+        }
+        Ok(home)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = PathBuf> {
+        self.settings.home.iter().flat_map(|home| KEYS.map(|name| home.join(name)))
+    }
+
+    fn config_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.settings.protected.iter().filter(|path| path.exists()).cloned()
+    }
+
+    fn own(&self) -> Vec<&Path> {
+        let config = self.settings.protected.iter().map(PathBuf::as_path);
+        config.chain([self.layout.root(), self.layout.cache()]).collect()
+    }
+
+    /// The path that a text in a header or a grant means, when it may be opened to a child: it is there, it is none
+    /// that holds the home directory or what is looop's, and it does not lead there by a link.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn grantable(&self, text: &str) -> Result<PathBuf, String> {
+        let path = self.settings.path_of(Path::new(""), text);
+        if !path.is_absolute() {
+            return Err("it is not an absolute path".to_owned());
+        }
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err("it has a `..` in it".to_owned());
+        }
+        let real =
+            fs::canonicalize(&path).map_err(|e| format!("could not find `{}`: {e}", path.display()))?;
+        let shown = real.display();
+        if self.home()?.starts_with(&real) {
+            return Err(format!("it leads to `{shown}`, which holds the home directory"));
+        }
+        let real_own =
+            self.own().into_iter().map(|own| fs::canonicalize(own).unwrap_or_else(|_| own.to_owned()));
+        match real_own.into_iter().find(|own| own.starts_with(&real) || real.starts_with(own)) {
+            Some(_) => Err(format!("it leads to `{shown}`, and that is looop's own or holds it")),
+            None => Ok(real),
+        }
+    }
+
+    /// An empty temporary directory.
+    fn fresh_temp(&self, whose: &str) -> Result<PathBuf, String> {
+        let dir = self.layout.temp(whose);
+        let used = match fs::read_dir(&dir) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(_) => false,
+        };
+        if used {
+            fs::remove_dir_all(&dir).map_err(|e| format!("could not empty `{}`: {e}", dir.display()))?;
+        }
+        file::make_dir(&dir).map_err(|error| format!("{error:#}"))?;
+        Ok(dir)
+    }
+
+    /// How a file system of its own is made here, for a human.
+    pub fn engine(&self) -> &'static str {
+        self.powers().engine.as_ref().map_or("none", Engine::word)
+    }
+}
+
+/// Where a child finds its temporary directory.
+fn temp_env(level: Level, temp: &Path) -> Vec<(String, String)> {
+    let at = if level == Level::Full { "/tmp".to_owned() } else { temp.to_string_lossy().into_owned() };
+    vec![("TMPDIR".to_owned(), at)]
+}

@@ -1,0 +1,166 @@
+//! Sandboxes: one description of what a child may touch, and the walls that are built from it.
+//!
+//! # Guarantees
+//! - `partial` is Landlock and a system call filter, put on the thread or process that then becomes the child.
+//! - `full` puts the child into a mount, process and IPC namespace first: what is not in its [`Walls`] does not exist
+//!   there. The rest is put on within.
+//! - Nothing of it can be taken off again, and all that the child starts is behind it too. What cannot be put on is
+//!   an error, and the child does not begin.
+
+mod bubblewrap;
+#[cfg(target_os = "linux")]
+mod filter;
+#[cfg(target_os = "linux")]
+mod lock;
+mod probe;
+mod unshare;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::program::self_path;
+use crate::model::boxing::{Boxed, Engine, Level, Net, Walls};
+
+pub use probe::{probe, stamp};
+
+/// Directories of the system: what programs are made of, and nothing of any user.
+const SYSTEM: [&str; 12] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/opt",
+    "/nix",
+    "/gnu",
+    "/run/current-system",
+];
+/// Files of the system that hold secrets, where this user can read them.
+const SECRET: [&str; 4] = ["/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-"];
+
+/// The command that becomes this one within the box; its first element is a path.
+///
+/// # Errors
+/// When what the box is to hold is not there.
+pub fn argv(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<Vec<String>> {
+    let own = own_file()?;
+    let inner = [text(&own), "__box".to_owned(), serde_json::to_string(boxed)?, "--".to_owned()];
+    let outer = match &boxed.engine {
+        None => Vec::new(),
+        Some(Engine::Bubblewrap(program)) => bubblewrap::argv(program, &boxed.walls, &own, cwd)?,
+        Some(Engine::Unshare(program)) => unshare::argv(program, &boxed.walls.net),
+    };
+    Ok(outer.into_iter().chain(inner).chain(argv.iter().cloned()).collect())
+}
+
+/// Builds the walls around this process, which then becomes the child. The namespaces are there already.
+///
+/// # Errors
+/// What could not be put on. The process must not go on as the child then.
+pub fn enter(boxed: &Boxed) -> io::Result<()> {
+    if let Some(Engine::Unshare(_)) = boxed.engine {
+        unshare::build(&boxed.walls, &own_file()?)?;
+    }
+    lock(boxed)
+}
+
+/// Puts Landlock and the filter on this thread, and on what it starts from now on.
+///
+/// # Errors
+/// What could not be put on.
+#[cfg(target_os = "linux")]
+pub fn lock(boxed: &Boxed) -> io::Result<()> {
+    lock::landlock(&boxed.walls, boxed.level())?;
+    match filter::apply(&boxed.walls.net, boxed.level()) {
+        // Without a filter this is as partial as it can be; what needs one was refused before.
+        Err(_) if boxed.level() == Level::Partial && boxed.walls.net == Net::On => Ok(()),
+        put => put,
+    }
+}
+
+/// There is no such thing here.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn lock(_boxed: &Boxed) -> io::Result<()> {
+    Err(io::Error::other("this system has no sandbox that looop knows"))
+}
+
+/// This program's file under a name that is good within a box.
+fn own_file() -> io::Result<PathBuf> {
+    std::fs::canonicalize(self_path())
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// One thing of a file system that is put together, by the place where it is.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Mount {
+    /// A link to what stands there.
+    Link(PathBuf),
+    /// What is there outside, to be read.
+    Read(PathBuf),
+    /// What is there outside, to be read and written.
+    Write(PathBuf),
+    /// An empty directory.
+    Nothing,
+    /// An empty file.
+    Blank,
+}
+
+/// The mounts that make a box's file system, parents before what is in them, after the root, `/dev` and `/proc`.
+///
+/// # Errors
+/// Names what is not there.
+fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
+    let mut all: Vec<(PathBuf, Mount)> = Vec::new();
+    let found = |path: &Path| {
+        std::fs::canonicalize(path)
+            .map_err(|e| io::Error::new(e.kind(), format!("could not find `{}`: {e}", path.display())))
+    };
+    if !walls.whole {
+        for dir in SYSTEM.map(PathBuf::from) {
+            match std::fs::read_link(&dir) {
+                Ok(target) => all.push((dir, Mount::Link(target))),
+                Err(_) if dir.exists() => all.push((dir.clone(), Mount::Read(dir))),
+                Err(_) => {}
+            }
+        }
+        // Names are looked up by what may lie anywhere.
+        let names = std::fs::canonicalize("/etc/resolv.conf").ok().filter(|file| !file.starts_with("/etc"));
+        all.extend(names.map(|file| (file.clone(), Mount::Read(file))));
+    }
+    for (what, at) in &walls.moved {
+        all.push((at.clone(), Mount::Write(found(what)?)));
+    }
+    // What lies in a place that can be seen anyway needs no mount, unless something else was put over it.
+    let covers = walls.moved.iter().map(|(_, at)| at).chain(&walls.hide).chain(&walls.write);
+    let covers: Vec<&PathBuf> = covers.collect();
+    let is_seen = |path: &Path| match walls.whole {
+        true => !covers.iter().any(|cover| path.starts_with(cover)),
+        false => SYSTEM.iter().any(|dir| path.starts_with(dir)),
+    };
+    for path in walls.read.iter().map(PathBuf::as_path).chain([own]).filter(|path| !is_seen(path)) {
+        all.push((path.to_owned(), Mount::Read(found(path)?)));
+    }
+    for path in &walls.write {
+        all.push((path.clone(), Mount::Write(found(path)?)));
+    }
+    for path in walls.hide.iter().cloned().chain(SECRET.map(PathBuf::from)) {
+        match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_dir() => all.push((path, Mount::Nothing)),
+            Ok(_) => all.push((path, Mount::Blank)),
+            // What cannot be seen from outside cannot be seen from inside.
+            Err(_) => {}
+        }
+    }
+    all.sort_by(|(a, m), (b, n)| (a.components().count(), a, m).cmp(&(b.components().count(), b, n)));
+    all.dedup();
+    Ok(all)
+}

@@ -1,0 +1,33 @@
+//! The engine bubblewrap: the walls as its arguments.
+
+use std::io;
+use std::path::Path;
+
+use super::{Mount, mounts, text};
+use crate::model::boxing::{Net, Walls};
+
+/// The command up to the program that it is to start.
+pub(super) fn argv(program: &Path, walls: &Walls, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
+    let mut argv = vec![text(program)];
+    let mut add = |args: &[&str]| argv.extend(args.iter().map(|arg| (*arg).to_owned()));
+    add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL"]);
+    if walls.net == Net::Off {
+        add(&["--unshare-net"]);
+    }
+    if walls.whole {
+        add(&["--ro-bind", "/", "/"]);
+    }
+    add(&["--dev", "/dev", "--proc", "/proc"]);
+    for (at, mount) in mounts(walls, own)? {
+        let at = text(&at);
+        match mount {
+            Mount::Link(target) => add(&["--symlink", &text(&target), &at]),
+            Mount::Read(what) => add(&["--ro-bind", &text(&what), &at]),
+            Mount::Write(what) => add(&["--bind", &text(&what), &at]),
+            Mount::Nothing => add(&["--perms", "0700", "--tmpfs", &at]),
+            Mount::Blank => add(&["--ro-bind", "/dev/null", &at]),
+        }
+    }
+    add(&["--chdir", &text(cwd), "--"]);
+    Ok(argv)
+}

@@ -1,0 +1,167 @@
+//! The filter of system calls: what no child needs, and what leads out of a box or around Landlock.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::OnceLock;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
+};
+
+use crate::model::boxing::{Level, Net};
+
+/// Calls that are refused whatever their arguments are: namespaces and mounts, queues of calls that no filter sees,
+/// the kernel's own state, other processes' descriptors, and files by handle.
+const REFUSED: [i64; 45] = [
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_kexec_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_syslog,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_fanotify_init,
+    libc::SYS_vhangup,
+    libc::SYS_lookup_dcookie,
+];
+/// Flags of `clone` that make namespaces.
+const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+/// The bit by which x86-64 marks its 32-bit twin: the same call under another number.
+#[cfg(target_arch = "x86_64")]
+const TWIN: i64 = 0x4000_0000;
+
+/// How a filter treats the internet.
+#[derive(Clone, Copy)]
+enum Inet {
+    Open,
+    TcpOnly,
+    Closed,
+}
+
+/// Puts the filter on this thread.
+pub(super) fn apply(net: &Net, level: Level) -> io::Result<()> {
+    static PROGRAMS: [OnceLock<Result<[BpfProgram; 2], String>>; 3] =
+        [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+    let inet = match (net, level) {
+        // Under `full` the network is a namespace with nothing in it but its own loopback, which tests need.
+        (Net::On, _) | (Net::Off, Level::Full) => Inet::Open,
+        (Net::Ports(_), _) => Inet::TcpOnly,
+        (Net::Off, _) => Inet::Closed,
+    };
+    let programs = PROGRAMS[inet as usize].get_or_init(|| compile(inet).map_err(|error| error.to_string()));
+    let programs = programs.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+    for program in programs {
+        seccompiler::apply_filter(program)
+            .map_err(|error| io::Error::other(format!("could not put on the system call filter: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Two programs, because a filter has one answer: `refused`, and for `clone3` `unknown`, after which a C library
+/// takes `clone`, whose flags can be looked at.
+fn compile(inet: Inet) -> seccompiler::Result<[BpfProgram; 2]> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+    // A condition can say "this bit is set", not "any of these is".
+    let bits = (0..u32::BITS).map(|bit| 1_u64 << bit).filter(|bit| NAMESPACES as u32 as u64 & bit != 0);
+    let clone: Vec<SeccompRule> =
+        bits.map(|bit| rule(&[(0, SeccompCmpOp::MaskedEq(bit), bit)])).collect::<Result<_, _>>()?;
+    rules.insert(libc::SYS_clone, clone);
+    rules.insert(libc::SYS_socket, sockets(inet)?);
+    if matches!(inet, Inet::TcpOnly) {
+        // Data in the first packet connects without `connect`, which is where Landlock looks at the port.
+        let fast = libc::MSG_FASTOPEN as u64;
+        for (call, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+            rules.insert(call, vec![rule(&[(flags, SeccompCmpOp::MaskedEq(fast), fast)])?]);
+        }
+    }
+    let ioctls = [libc::TIOCSTI, libc::TIOCLINUX];
+    let ioctls = ioctls.iter().map(|call| rule(&[(1, SeccompCmpOp::Eq, *call)]));
+    rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
+    let refused = program(rules, libc::EPERM)?;
+    let unknown = program([(libc::SYS_clone3, Vec::new())].into_iter().collect(), libc::ENOSYS)?;
+    Ok([refused, unknown])
+}
+
+/// Families besides unix, internet and netlink are refused: some reach out of a machine, and no child needs them.
+fn sockets(inet: Inet) -> seccompiler::Result<Vec<SeccompRule>> {
+    let known = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    let other: Vec<_> = known.iter().map(|family| (0, SeccompCmpOp::Ne, *family as u64)).collect();
+    let mut rules = vec![rule(&other)?];
+    for family in [libc::AF_INET as u64, libc::AF_INET6 as u64] {
+        match inet {
+            Inet::Open => {}
+            Inet::Closed => rules.push(rule(&[(0, SeccompCmpOp::Eq, family)])?),
+            // Of the type the low four bits count, and a stream has the first of them alone.
+            Inet::TcpOnly => {
+                for (bit, wrong) in [(1, 0), (2, 2), (4, 4), (8, 8)] {
+                    let is = SeccompCmpOp::MaskedEq(bit);
+                    rules.push(rule(&[(0, SeccompCmpOp::Eq, family), (1, is, wrong)])?);
+                }
+                let tcp = libc::IPPROTO_TCP as u64;
+                let other =
+                    [(0, SeccompCmpOp::Eq, family), (2, SeccompCmpOp::Ne, 0), (2, SeccompCmpOp::Ne, tcp)];
+                rules.push(rule(&other)?);
+            }
+        }
+    }
+    Ok(rules)
+}
+
+fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> seccompiler::Result<SeccompRule> {
+    let conditions: Result<Vec<_>, _> = conditions
+        .iter()
+        .map(|(arg, op, value)| SeccompCondition::new(*arg, SeccompCmpArgLen::Dword, op.clone(), *value))
+        .collect();
+    Ok(SeccompRule::new(conditions?)?)
+}
+
+fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> seccompiler::Result<BpfProgram> {
+    #[cfg(target_arch = "x86_64")]
+    let rules =
+        rules.into_iter().flat_map(|(call, rules)| [(call, rules.clone()), (call | TWIN, rules)]).collect();
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno as u32), arch)?;
+    Ok(filter.try_into()?)
+}

@@ -1,0 +1,102 @@
+//! Landlock: which files a thread may still read and write, which signals and sockets it may still reach.
+
+use std::io;
+use std::path::Path;
+
+use landlock::{
+    ABI, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath,
+    PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+};
+
+use super::SYSTEM;
+use crate::model::boxing::{Level, Net, Walls};
+
+/// The last version that added an access that children are kept from. Device calls, which came later, are open: a
+/// terminal needs them.
+const FILES: ABI = ABI::V3;
+/// Devices that anybody may write.
+const DEVICES: [&str; 7] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/shm"];
+/// What a child that does not see everything may read besides the system's directories.
+const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys/devices/system/cpu"];
+
+fn failed(error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!("could not put on Landlock: {error}"))
+}
+
+/// Puts Landlock on this thread.
+pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
+    let write = AccessFs::from_write(FILES);
+    let read = AccessFs::from_read(FILES);
+    // Within a file system of its own all that can be seen may be read.
+    let reads_all = walls.whole || level == Level::Full;
+    let ports = match (&walls.net, level) {
+        (Net::On, _) | (Net::Off, Level::Full) => None,
+        (Net::Off, _) => Some(&[][..]),
+        (Net::Ports(ports), _) => Some(ports.as_slice()),
+    };
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(if reads_all { write } else { read | write })
+        .map_err(failed)?;
+    if ports.is_some() {
+        ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp).map_err(failed)?;
+    }
+    ruleset = ruleset.scope(Scope::Signal | Scope::AbstractUnixSocket).map_err(failed)?;
+    let mut rules = ruleset.create().map_err(failed)?;
+    for device in DEVICES {
+        rules = allow(rules, Path::new(device), write, false)?;
+    }
+    if !reads_all {
+        for path in SYSTEM.iter().chain(&KERNEL) {
+            rules = allow(rules, Path::new(path), read, false)?;
+        }
+        for path in &walls.read {
+            rules = allow(rules, path, read, true)?;
+        }
+    }
+    // What was moved is found at its new place where there is one, and at its old one where there is none.
+    let moved = walls.moved.iter().map(|(what, at)| if level == Level::Full { at } else { what });
+    for path in walls.write.iter().chain(moved) {
+        rules = allow(rules, path, if reads_all { write } else { read | write }, true)?;
+    }
+    for port in ports.into_iter().flatten() {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp)).map_err(failed)?;
+    }
+    let status = rules.restrict_self().map_err(failed)?;
+    match status.ruleset {
+        RulesetStatus::NotEnforced => Err(failed("the kernel has none")),
+        _ => Ok(()),
+    }
+}
+
+/// One rule. A path that must be there and is not is an error; of a file only what fits a file is asked.
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+    must: bool,
+) -> io::Result<RulesetCreated> {
+    let shown = path.display();
+    let fd = match PathFd::new(path) {
+        Ok(fd) => fd,
+        Err(_) if !must => return Ok(rules),
+        Err(error) => return Err(io::Error::other(format!("could not find `{shown}`: {error}"))),
+    };
+    let is_dir =
+        rustix::fs::fstat(&fd).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir());
+    let access = if is_dir { access } else { access & AccessFs::from_file(FILES) };
+    rules.add_rule(PathBeneath::new(fd, access)).map_err(failed)
+}
+
+/// The version of Landlock that the kernel has; 0: none. It is put on a thread of its own.
+pub(super) fn version() -> u8 {
+    let tried = std::thread::spawn(|| {
+        let ruleset = Ruleset::default().handle_access(AccessFs::from_write(FILES)).ok()?;
+        match ruleset.create().ok()?.restrict_self().ok()?.landlock {
+            LandlockStatus::Available { effective_abi, .. } => Some(effective_abi as u8),
+            _ => None,
+        }
+    });
+    tried.join().ok().flatten().unwrap_or(0)
+}

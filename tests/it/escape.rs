@@ -1,0 +1,226 @@
+//! Escapes: what a hostile worker, check or sensor tries, without a box, in a partial one and in a full one.
+//!
+//! Each attempt succeeds without a box, so that none of them fails for another reason than the box.
+
+mod attempts;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::pi::skipped;
+use crate::support::profile::{LOOOP, Profile, git_in, wait_until};
+use attempts::{ATTEMPTS, Proof};
+
+const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+/// What stands in files and memory that nobody in a box may read.
+const KEY: &str = "the-key-of-the-human";
+
+/// A human's machine as far as the attempts need it, and a process and sockets of theirs.
+struct Target {
+    profile: Profile,
+    victim: Child,
+    _sockets: [UnixListener; 2],
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        drop(self.victim.kill());
+        drop(self.victim.wait());
+        drop(Command::new("tmux").arg("-S").arg(self.profile.path("tmux.sock")).arg("kill-server").output());
+    }
+}
+
+fn number(x86_64: u32, others: u32) -> u32 {
+    if cfg!(target_arch = "x86_64") { x86_64 } else { others }
+}
+
+impl Target {
+    fn new(levels: Value) -> Target {
+        let profile = Profile::scripted(&[NOOP]);
+        profile.config_more(json!({ "sandbox": levels, "verify": { "tried": ["sh", "./try.sh"] } }));
+        let write = |name: &str, text: &str| {
+            let path = profile.path(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for name in [
+            "home/.ssh/id_test",
+            "data/workers/other/clone/work",
+            "home/.bashrc",
+            "home/.claude/settings.json",
+        ] {
+            write(name, KEY);
+        }
+        write("home/.ssh/authorized_keys", "");
+        write("shared", "");
+        write("data/goals/g.md", "g\n");
+        fs::set_permissions(profile.path("shared"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::create_dir_all(profile.path("repo")).unwrap();
+        git_in(&profile.path("repo"), &["init", "-q"]);
+        let code = format!("syscall({}, 0x59616d61, -1); $|=1; print \"up\\n\"; sleep 600", number(157, 167));
+        let mut victim = Command::new("perl")
+            .args(["-e", &code])
+            .env("SECRET_OF_VICTIM", KEY)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut up = String::new();
+        BufReader::new(victim.stdout.as_mut().unwrap()).read_line(&mut up).unwrap();
+        let abstract_name = format!("looop-test-{}", victim.id());
+        let sockets = [
+            UnixListener::bind(profile.path("sock")).unwrap(),
+            UnixListener::bind_addr(&SocketAddr::from_abstract_name(abstract_name).unwrap()).unwrap(),
+        ];
+        let tmux = Command::new("tmux")
+            .arg("-f/dev/null")
+            .arg("-S")
+            .arg(profile.path("tmux.sock"))
+            .args(["new", "-d"])
+            .output();
+        assert!(tmux.unwrap().status.success());
+        Target { profile, victim, _sockets: sockets }
+    }
+
+    fn script(&self) -> String {
+        let script = script(&self.profile);
+        script.replace("@VICTIM@", &self.victim.id().to_string())
+    }
+
+    /// Which attempts succeeded, by what they printed and by what they left.
+    fn outcome(&self, printed: &str) -> BTreeMap<&'static str, bool> {
+        let home = self.profile.path("");
+        ATTEMPTS
+            .iter()
+            .map(|attempt| {
+                let tried = [("yes", true), ("no", false)];
+                let said =
+                    tried.iter().find(|(word, _)| printed.contains(&format!("@{}:{word}@", attempt.name)));
+                let said = said.unwrap_or_else(|| panic!("{} was not tried: {printed}", attempt.name)).1;
+                let done = match attempt.proof {
+                    Proof::Said => said,
+                    Proof::Left(check) => check(&home),
+                };
+                (attempt.name, done)
+            })
+            .collect()
+    }
+}
+
+/// The shell script of all attempts. It prints what came of each as one JSON object.
+fn script(profile: &Profile) -> String {
+    let mut script = format!(
+        "P={} D=$P/data H=$P/home V=@VICTIM@ KEY={KEY} L={LOOOP} PTRACE={} ADD_KEY={}\ncd \"$(mktemp -d)\"\nR=\n",
+        profile.path("").display().to_string().trim_end_matches('/'),
+        number(101, 117),
+        number(248, 217),
+    );
+    for attempt in ATTEMPTS {
+        let (name, line) = (attempt.name, attempt.script);
+        script.push_str(&format!("if ({line}) >/dev/null 2>&1 </dev/null; then R=\"$R@{name}:yes@\"; else R=\"$R@{name}:no@\"; fi\n"));
+    }
+    script + "echo \"{\\\"got\\\":\\\"$R\\\"}\"\n"
+}
+
+fn from_worker(level: &str) -> BTreeMap<&'static str, bool> {
+    let target = Target::new(json!({ "worker": level, "verify": level }));
+    let script = target.script();
+    target.profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &script]).ok();
+    ended(&target, "exited");
+    target.outcome(&target.profile.looop(&["logs", "--raw", "w1"]).ok().stdout)
+}
+
+fn from_check(level: &str) -> BTreeMap<&'static str, bool> {
+    let target = Target::new(json!({ "worker": level, "verify": level }));
+    fs::write(target.profile.path("repo/try.sh"), target.script()).unwrap();
+    git_in(&target.profile.path("repo"), &["add", "."]);
+    git_in(&target.profile.path("repo"), &["commit", "-qm", "one"]);
+    let repo = target.profile.path("repo");
+    let args = ["worker", "start", "w1", "--repo", repo.to_str().unwrap(), "--verify", "tried", "--", "true"];
+    target.profile.looop(&args).ok();
+    ended(&target, "done");
+    let row = target.profile.looop(&["ls", "--all", "--json"]).ok().json();
+    target.outcome(row["workers"][0]["verify"]["tail"].as_str().unwrap())
+}
+
+fn from_sensor(level: &str) -> BTreeMap<&'static str, bool> {
+    let target = Target::new(json!({ "sensor": level }));
+    target.profile.sensor("s.sh", &target.script());
+    let ran = target.profile.looop(&["sensor", "test", "s"]).ok();
+    target.outcome(&ran.stdout)
+}
+
+fn ended(target: &Target, state: &str) {
+    wait_until("the worker to end", || {
+        let rows = target.profile.looop(&["ls", "--all", "--json"]).ok().json();
+        let row = rows["workers"].as_array().unwrap().iter().find(|row| row["id"] == "w1").unwrap().clone();
+        assert!(row["state"] != "failed", "{row}\n{}", target.profile.looop(&["logs", "w1"]).stdout);
+        row["state"] == state
+    });
+}
+
+/// True where nothing of it can be tried.
+fn lacks_tools() -> bool {
+    let has = |tool: &str| {
+        Command::new(tool).arg("--version").output().is_ok() || Command::new(tool).arg("-V").output().is_ok()
+    };
+    let missing: Vec<&str> = ["perl", "tmux", "git", "bwrap"].into_iter().filter(|tool| !has(tool)).collect();
+    if !missing.is_empty() {
+        skipped(&format!("missing: {}", missing.join(", ")));
+    }
+    !missing.is_empty()
+}
+
+fn successes(outcome: &BTreeMap<&'static str, bool>) -> Vec<&'static str> {
+    outcome.iter().filter(|(_, done)| **done).map(|(name, _)| *name).collect()
+}
+
+type From = fn(&str) -> BTreeMap<&'static str, bool>;
+const FROM: [(&str, From); 3] = [("worker", from_worker), ("check", from_check), ("sensor", from_sensor)];
+
+#[test]
+fn nothing_gets_out_of_a_full_box() {
+    if lacks_tools() {
+        return;
+    }
+    assert!(ATTEMPTS.len() >= 20);
+    for (who, from) in FROM {
+        assert_eq!(successes(&from("full")), Vec::<&str>::new(), "{who}");
+    }
+}
+
+#[test]
+fn every_attempt_succeeds_without_a_box() {
+    if lacks_tools() {
+        return;
+    }
+    for (who, from) in FROM {
+        let outcome = from("none");
+        let failed: Vec<_> = outcome.iter().filter(|(_, done)| !**done).collect();
+        assert!(failed.is_empty(), "{who}: {failed:?}");
+    }
+}
+
+#[test]
+fn the_docs_tell_what_a_partial_box_lets_through() {
+    if lacks_tools() {
+        return;
+    }
+    let outcomes = FROM.map(|(_, from)| from("partial"));
+    let mut table = "| attempt | worker | check | sensor |\n|---|---|---|---|\n".to_owned();
+    for attempt in ATTEMPTS {
+        let words =
+            outcomes.each_ref().map(|outcome| if outcome[attempt.name] { "succeeds" } else { "fails" });
+        table.push_str(&format!("| {} | {} |\n", attempt.what, words.join(" | ")));
+    }
+    println!("{table}");
+    let page = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/sandbox.md")).unwrap();
+    assert!(page.contains(&table), "docs/sandbox.md should hold:\n{table}");
+}
