@@ -1,5 +1,7 @@
 //! Starting a worker: what it is to be, told apart from what it may be, and a supervisor that outlives the starter.
 
+mod walls;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -14,7 +16,7 @@ use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
 use crate::model::worker::{Check, Spec};
 use crate::model::world;
-use crate::store::boxes::{Boxer, Cell, Inmate};
+use crate::store::boxes::{Boxer, Cell};
 use crate::store::file::Keep;
 use crate::store::layout::{self, Layout, WorkerDir};
 use crate::store::texts::MAX_TEXT_BYTES;
@@ -82,11 +84,6 @@ pub struct Starter<'a> {
     pub now: Now,
 }
 
-/// True for a grant of a path; any other is the name of a variable.
-fn is_path(grant: &str) -> bool {
-    grant.contains('/') || grant.starts_with('~')
-}
-
 /// Why a worker cannot be started, for the one who wants it.
 pub type Refusal = String;
 
@@ -107,27 +104,10 @@ impl Starter<'_> {
         if let Some(bad) = wanted.claims.iter().find_map(|claim| lease::free_name(claim).err()) {
             return Ok(Err(bad));
         }
-        let workers = &self.settings.workers;
-        let mut verify = Vec::new();
-        let names = if wanted.verify.is_empty() { self.of_goal(wanted)? } else { wanted.verify.clone() };
-        for name in &names {
-            match workers.verify.get(name) {
-                Some(checks) => {
-                    verify.extend(checks.iter().map(|argv| Check { name: name.clone(), argv: argv.clone() }))
-                }
-                None if wanted.free_check => {
-                    let argv = ["sh", "-c", name].map(str::to_owned).to_vec();
-                    verify.push(Check { name: clip(name, MAX_CHECK_NAME), argv });
-                }
-                None => {
-                    let known: Vec<&str> = workers.verify.keys().map(String::as_str).collect();
-                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                    return Ok(Err(format!(
-                        "{name:?} is no entry of `verify` in the config; there are: {known}"
-                    )));
-                }
-            }
-        }
+        let verify = match self.checks(wanted)? {
+            Ok(verify) => verify,
+            Err(why) => return Ok(Err(why)),
+        };
         let dir = self.layout.worker(&id);
         let in_clone = wanted.repo.is_some();
         let cwd = match &wanted.cwd {
@@ -165,12 +145,38 @@ impl Starter<'_> {
             repo: None,
             boxed,
             checks_boxed,
-            limits: workers.limits.clone(),
-            notify: workers.notify.clone(),
-            tmux: workers.tmux.clone(),
+            limits: self.settings.workers.limits.clone(),
+            notify: self.settings.workers.notify.clone(),
+            tmux: self.settings.workers.tmux.clone(),
             by: wanted.by.clone(),
             created_ms: self.now.unix_ms,
         }))
+    }
+
+    /// What decides over the worker's work.
+    fn checks(&self, wanted: &Wanted) -> Result<Result<Vec<Check>, Refusal>> {
+        let workers = &self.settings.workers;
+        let mut verify = Vec::new();
+        let names = if wanted.verify.is_empty() { self.of_goal(wanted)? } else { wanted.verify.clone() };
+        for name in &names {
+            match workers.verify.get(name) {
+                Some(checks) => {
+                    verify.extend(checks.iter().map(|argv| Check { name: name.clone(), argv: argv.clone() }))
+                }
+                None if wanted.free_check => {
+                    let argv = ["sh", "-c", name].map(str::to_owned).to_vec();
+                    verify.push(Check { name: clip(name, MAX_CHECK_NAME), argv });
+                }
+                None => {
+                    let known: Vec<&str> = workers.verify.keys().map(String::as_str).collect();
+                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                    return Ok(Err(format!(
+                        "{name:?} is no entry of `verify` in the config; there are: {known}"
+                    )));
+                }
+            }
+        }
+        Ok(Ok(verify))
     }
 
     /// The check that the worker's goal asks for.
@@ -244,53 +250,6 @@ impl Starter<'_> {
             argv.extend(["--test".to_owned(), lines.join(" && ")]);
         }
         Ok(argv)
-    }
-
-    /// The boxes of the worker and of its checks.
-    fn boxes(
-        &self,
-        wanted: &Wanted,
-        dir: &WorkerDir,
-        cwd: &Path,
-        runner: Option<&str>,
-        argv: &[String],
-    ) -> Result<(Cell, Cell), Refusal> {
-        let boxer = Boxer::new(self.layout, self.settings, true);
-        if wanted.repo.is_none()
-            && let Some(cwd) = &wanted.cwd
-        {
-            boxer
-                .grantable(&cwd.to_string_lossy())
-                .map_err(|why| format!("it would write where it runs: {why}"))?;
-        }
-        let program = argv.first().map(Path::new).unwrap_or(Path::new(""));
-        let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let write = runner.and_then(|name| self.settings.workers.runners.get(name));
-        let mut files = vec![dir.brief(), program.to_owned()];
-        files.extend(argv.iter().map(PathBuf::from).filter(|arg| *arg == dir.pi_status()));
-        let paths = wanted.grant.iter().filter(|text| is_path(text)).map(|text| boxer.grantable(text));
-        let granted = paths.collect::<Result<Vec<_>, _>>().map_err(|why| format!("a grant: {why}"))?;
-        boxer.worker(&Inmate {
-            dir,
-            cwd,
-            names: [runner.unwrap_or_default(), name],
-            write: write.map_or(&[], |runner| &runner.write),
-            granted: &granted,
-            files: &files,
-        })
-    }
-
-    /// The variables that are granted by name.
-    fn grants(&self, wanted: &Wanted) -> Result<Vec<(String, String)>, Refusal> {
-        let names = wanted.grant.iter().filter(|text| !is_path(text));
-        names
-            .map(|name| {
-                let found = self.settings.full_env.iter().find(|(key, _)| key == name);
-                found
-                    .cloned()
-                    .ok_or_else(|| format!("a grant: {name:?} is no path and no variable that is set here"))
-            })
-            .collect()
     }
 
     fn environment(&self, allow: &[String]) -> Vec<(String, String)> {

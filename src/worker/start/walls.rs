@@ -1,0 +1,61 @@
+//! The walls of a worker that is to be started, and what a human granted it.
+
+use std::path::{Path, PathBuf};
+
+use super::{Refusal, Starter, Wanted};
+use crate::store::boxes::{Boxer, Cell, Inmate};
+use crate::store::layout::WorkerDir;
+
+/// True for a grant of a path; any other is the name of a variable.
+fn is_path(grant: &str) -> bool {
+    grant.contains('/') || grant.starts_with('~')
+}
+
+impl Starter<'_> {
+    /// The boxes of the worker and of its checks.
+    pub(super) fn boxes(
+        &self,
+        wanted: &Wanted,
+        dir: &WorkerDir,
+        cwd: &Path,
+        runner: Option<&str>,
+        argv: &[String],
+    ) -> Result<(Cell, Cell), Refusal> {
+        let boxer = Boxer::new(self.layout, self.settings, true);
+        if wanted.repo.is_none()
+            && let Some(cwd) = &wanted.cwd
+        {
+            boxer
+                .grantable(&cwd.to_string_lossy())
+                .map_err(|why| format!("it would write where it runs: {why}"))?;
+        }
+        let program = argv.first().map(Path::new).unwrap_or(Path::new(""));
+        let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let write = runner.and_then(|name| self.settings.workers.runners.get(name));
+        let mut files = vec![dir.brief(), program.to_owned()];
+        files.extend(argv.iter().map(PathBuf::from).filter(|arg| *arg == dir.pi_status()));
+        let paths = wanted.grant.iter().filter(|text| is_path(text)).map(|text| boxer.grantable(text));
+        let granted = paths.collect::<Result<Vec<_>, _>>().map_err(|why| format!("a grant: {why}"))?;
+        boxer.worker(&Inmate {
+            dir,
+            cwd,
+            names: [runner.unwrap_or_default(), name],
+            write: write.map_or(&[], |runner| &runner.write),
+            granted: &granted,
+            files: &files,
+        })
+    }
+
+    /// The variables that are granted by name.
+    pub(super) fn grants(&self, wanted: &Wanted) -> Result<Vec<(String, String)>, Refusal> {
+        let names = wanted.grant.iter().filter(|text| !is_path(text));
+        names
+            .map(|name| {
+                let found = self.settings.full_env.iter().find(|(key, _)| key == name);
+                found
+                    .cloned()
+                    .ok_or_else(|| format!("a grant: {name:?} is no path and no variable that is set here"))
+            })
+            .collect()
+    }
+}
