@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::form::{Boxing as Level, Network, SandboxFile, Switch};
+use super::form::{Boxing as Level, Network, SandboxFile};
 use super::{Env, usage};
 use crate::model::boxing::{Boxes, Boxing, Kind, Net, Wanted};
 
@@ -21,8 +21,8 @@ pub(super) fn of(env: &Env, from: &SandboxFile, path: &Path) -> Result<Boxes> {
         net: match net {
             // What decides over work must not be told its answer from outside.
             None if kind == Kind::Verify => Net::Off,
-            None | Some(Network::All(Switch::On)) => Net::On,
-            Some(Network::All(Switch::Off)) => Net::Off,
+            None | Some(Network::On) => Net::On,
+            Some(Network::Off) => Net::Off,
             Some(Network::Ports(ports)) => Net::Ports(ports.clone()),
         },
     };

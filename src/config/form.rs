@@ -255,21 +255,47 @@ pub(super) struct NetworkFile {
     pub(super) worker: Option<Network>,
 }
 
-/// What of the network there is: all, nothing, or TCP connections to some ports.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+/// What of the network there is: `"on"`, `"off"`, or TCP connections to some ports.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
 pub(super) enum Network {
-    /// `"on"` or `"off"`.
-    All(Switch),
-    /// Ports.
+    On,
+    Off,
     Ports(Vec<u16>),
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Switch {
-    On,
-    Off,
+impl TryFrom<serde_json::Value> for Network {
+    type Error = String;
+
+    fn try_from(value: serde_json::Value) -> Result<Network, String> {
+        let port = |value: &serde_json::Value| {
+            value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+        };
+        let ports = value.as_array().and_then(|all| all.iter().map(port).collect::<Option<Vec<u16>>>());
+        match (value.as_str(), ports) {
+            (Some("on"), _) => Ok(Network::On),
+            (Some("off"), _) => Ok(Network::Off),
+            (_, Some(ports)) if !ports.is_empty() => Ok(Network::Ports(ports)),
+            _ => Err(format!(
+                "a network is \"on\", \"off\" or a list of ports from 1 to 65535, and not `{value}`"
+            )),
+        }
+    }
+}
+
+impl JsonSchema for Network {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Network".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "oneOf": [
+                { "enum": ["on", "off"] },
+                { "type": "array", "minItems": 1, "items": { "type": "integer", "minimum": 1, "maximum": 65535 } },
+            ]
+        })
+    }
 }
 
 /// Who fixes, and the figures of the rule that stops an agent which repeats itself.

@@ -43,7 +43,7 @@ fn refused(profile: &Profile, expected: &[&str]) {
 
 #[test]
 fn a_bad_config_says_where_and_makes_nothing() {
-    let rows: [(&str, &[&str]); 18] = [
+    let rows: [(&str, &[&str]); 21] = [
         ("", &["looop.json:1:0: EOF"]),
         ("{\"interval\": \"60s\",}", &["looop.json:1:", "trailing comma"]),
         ("{\n  \"intervall\": \"60s\"\n}", &["looop.json:2:13: `intervall`", "did you mean `interval`?"]),
@@ -59,7 +59,16 @@ fn a_bad_config_says_where_and_makes_nothing() {
         ("{\"limits\": {\"noop_ttl\": \"999d\"}}", &["over 366 days"]),
         ("{\"limits\": {\"decides_per_hour\": -1}}", &["looop.json:1:", "-1"]),
         ("{\"policy\": {\"free_moves\": [\"run\"]}}", &["looop.json:1:", "`run`"]),
-        ("{\"sandbox\": {\"worker\": \"full\"}}", &["sandbox.worker", "\"auto\" or \"none\""]),
+        ("{\"sandbox\": {\"worker\": \"most\"}}", &["looop.json:1:", "`most`"]),
+        (
+            "{\"sandbox\": {\"network\": {\"worker\": \"some\"}}}",
+            &["looop.json:1:", "\"on\", \"off\" or a list of ports"],
+        ),
+        ("{\"sandbox\": {\"network\": {\"worker\": [70000]}}}", &["looop.json:1:", "from 1 to 65535"]),
+        (
+            "{\"sandbox\": {\"worker\": \"none\", \"network\": {\"worker\": \"off\"}}}",
+            &["sandbox.network.worker"],
+        ),
         ("[]", &["looop.json:1:"]),
         ("{\"decide\": \"a\"} {}", &["looop.json:1:", "trailing characters"]),
     ];
