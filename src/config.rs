@@ -69,6 +69,12 @@ pub fn supervisor_args() -> Option<(PathBuf, PathBuf, Name)> {
     Some((root, cache, Name::parse_new(id.to_str()?).ok()?))
 }
 
+/// What is secret in the environment of this process.
+pub fn secrets() -> Secrets {
+    let lossy = |text: OsString| text.to_string_lossy().into_owned();
+    Secrets::of(&std::env::vars_os().map(|(key, value)| (lossy(key), lossy(value))).collect::<Vec<_>>())
+}
+
 /// The arguments of this process, for one more of the same kind.
 pub fn own_args() -> Vec<OsString> {
     std::env::args_os().skip(1).collect()

@@ -4,9 +4,13 @@ use anyhow::{Context, Result};
 
 use super::ls::Chosen;
 use super::{App, complete, ls, pick, print};
+use crate::config;
 use crate::model::fault::Fault;
+use crate::model::secret::{Secrets, Stream};
 use crate::model::strip::Strip;
+use crate::model::worker::Spec;
 use crate::store::layout::WorkerDir;
+use crate::store::records;
 use crate::store::transcript::{Event, Reader};
 use crate::store::workers;
 use crate::sys::signal::Cancel;
@@ -23,7 +27,7 @@ pub struct LogsArgs {
     /// Go on as it prints, until it ends.
     #[arg(short, long, conflicts_with = "cast")]
     follow: bool,
-    /// Every byte as it was printed. Escape sequences in it reach your terminal.
+    /// Every byte as it was printed, but for what is secret. Escape sequences in it reach your terminal.
     #[arg(long)]
     raw: bool,
     /// A recording as asciicast v2.
@@ -70,25 +74,39 @@ fn nobody() -> anyhow::Error {
     Fault::usage("could not find the worker").into()
 }
 
-/// Prints what a worker printed.
+/// What is secret here and now, and what the worker was given.
+fn secrets(dir: &WorkerDir) -> Secrets {
+    let spec = records::read_json::<Spec>(&dir.spec()).ok().flatten();
+    config::secrets().and(Secrets::of(spec.as_ref().map_or(&[], |spec| &spec.env)))
+}
+
+/// Prints what a worker printed, without what is secret.
 pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
     let (dir, id) = find(app, args.id.as_deref())?;
     let mut reader = Reader::open(&dir)?;
-    let mut out = |text: &str| {
-        print::raw(text.as_bytes());
-        Ok(())
-    };
+    let secrets = secrets(&dir);
     if args.cast {
-        return export::cast(&mut reader, &id, &mut out).map(|()| 0);
+        let mut out = |text: &str| {
+            print::raw(text.as_bytes());
+            Ok(())
+        };
+        return export::cast(&mut reader, &id, &secrets, &mut out).map(|()| 0);
     }
-    if !args.follow && !args.raw {
-        return export::plain(&mut reader, &mut out).map(|()| 0);
+    if args.follow || args.raw {
+        return follow(&dir, reader, args, &secrets);
     }
-    follow(&dir, reader, args)
+    let mut stream = Stream::new(&secrets);
+    export::plain(&mut reader, &mut |text| {
+        print::raw(stream.feed(text).as_bytes());
+        Ok(())
+    })?;
+    print::raw(stream.end().as_bytes());
+    Ok(0)
 }
 
 /// Prints output as it comes: raw, or the text in it.
-fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs) -> Result<u8> {
+fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secrets) -> Result<u8> {
+    let mut stream = Stream::new(secrets);
     let cancel = Cancel::on_signals()?;
     let mut buffer = vec![0_u8; 64 * 1024];
     let mut strip = Strip::default();
@@ -97,8 +115,10 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs) -> Result<u8> {
         let alive = workers::is_alive(dir)?;
         while let Some(event) = reader.next(&mut buffer)? {
             match event {
-                Event::Output { length, .. } if args.raw => print::raw(&buffer[..length]),
-                Event::Output { length, .. } => print::raw(strip.text(&buffer[..length]).as_bytes()),
+                Event::Output { length, .. } if args.raw => print::raw(&stream.feed_bytes(&buffer[..length])),
+                Event::Output { length, .. } => {
+                    print::raw(stream.feed(&strip.text(&buffer[..length])).as_bytes())
+                }
                 Event::Lost { bytes, .. } => {
                     print::note(&format!("{bytes} bytes of output could not be written down"))
                 }
@@ -106,8 +126,10 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs) -> Result<u8> {
             }
         }
         if !args.follow || !alive || cancel.is_set() {
+            print::raw(&stream.end_bytes());
             return Ok(0);
         }
+        print::raw(stream.pause().as_bytes());
         wait_readable(&[&cancel.fd()], LOOK_MS);
     }
 }
@@ -116,7 +138,7 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs) -> Result<u8> {
 pub fn screen(app: &App, args: &ScreenArgs) -> Result<u8> {
     let (dir, _) = find(app, args.id.as_deref())?;
     let text = Screen::replay(&dir, REPLAY_BYTES)?.text();
-    print::raw(text.trim_end().as_bytes());
+    print::raw(secrets(&dir).redact(text.trim_end()).as_bytes());
     print::line("");
     Ok(0)
 }

@@ -249,7 +249,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    ExitCode::from(dispatch(cli).unwrap_or_else(|error| print::error(&error)))
+    ExitCode::from(dispatch(cli).unwrap_or_else(|error| print::error(&error, &config::secrets())))
 }
 
 fn dispatch(cli: Cli) -> Result<u8> {

@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal, Write};
 use serde_json::Value;
 
 use crate::model::fault::Fault;
+use crate::model::secret::Secrets;
 
 /// Whether and how to colour.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,14 +109,14 @@ pub fn ring(text: &str) {
     note(&if stderr_is_tty() { format!("\r\x1b[K\x07{text}") } else { text.to_owned() });
 }
 
-/// Prints an error with its cause and remedies to stderr, and returns its exit code.
-pub fn error(error: &anyhow::Error) -> u8 {
+/// Prints an error with its cause and remedies to stderr, without what is secret, and returns its exit code.
+pub fn error(error: &anyhow::Error, secrets: &Secrets) -> u8 {
     let fault = error.downcast_ref::<Fault>();
     let mut text = format!("error: {error:#}");
     for hint in fault.iter().flat_map(|fault| &fault.hints) {
         text.push_str(&format!("\nhint: {hint}"));
     }
-    note(&text);
+    note(&secrets.redact(&text));
     fault.map_or(1, |fault| fault.kind.exit_code())
 }
 

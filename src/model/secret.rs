@@ -3,9 +3,13 @@
 //! Two things make a secret. A variable of looop's own environment whose name says so: then every occurrence of its
 //! value goes. And the shape of a token that its issuer documents as such: then it goes wherever it came from.
 
+mod stream;
+
 use std::borrow::Cow;
 
 use serde_json::Value;
+
+pub use stream::Stream;
 
 /// Parts of the names of variables that hold secrets.
 const WORDS: [&str; 9] =
@@ -54,8 +58,27 @@ impl Secrets {
         Secrets { known }
     }
 
+    /// The secrets of both.
+    #[must_use]
+    pub fn and(mut self, more: Secrets) -> Secrets {
+        self.known.extend(more.known);
+        self.known.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        self.known.dedup();
+        self
+    }
+
+    /// `[name, value]` of each, for a process that is to redact as this one does.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.known
+    }
+
     /// The text with `‹redacted:NAME›` in place of each secret.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.redact_after(None, text)
+    }
+
+    /// The same for text that stands behind a character.
+    fn redact_after<'a>(&self, before: Option<char>, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
         for (name, value) in &self.known {
             if text.contains(value.as_str()) {
@@ -64,18 +87,18 @@ impl Secrets {
         }
         for (prefix, least) in SHAPES {
             if text.contains(prefix) {
-                text = Cow::Owned(without_tokens(&text, prefix, least));
+                text = Cow::Owned(without_tokens(before, &text, prefix, least));
             }
         }
         if text.contains(PEM.0) { Cow::Owned(without_keys(&text)) } else { text }
     }
 
-    /// The same for bytes that should be UTF-8; what is not is replaced, where anything was.
+    /// The same for bytes; what is no text stays as it is.
     pub fn redact_bytes(&self, bytes: &mut Vec<u8>) {
-        let text = String::from_utf8_lossy(bytes);
-        if let Cow::Owned(clean) = self.redact(&text) {
-            *bytes = clean.into_bytes();
-        }
+        let mut stream = Stream::new(self);
+        let mut clean = stream.feed_bytes(bytes);
+        clean.extend(stream.end_bytes());
+        *bytes = clean;
     }
 
     /// The same for all text in a JSON value, its keys among it.
@@ -114,7 +137,7 @@ fn is_token_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '-'
 }
 
-fn without_tokens(text: &str, prefix: &str, least: usize) -> String {
+fn without_tokens(before_all: Option<char>, text: &str, prefix: &str, least: usize) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(prefix) {
@@ -122,7 +145,8 @@ fn without_tokens(text: &str, prefix: &str, least: usize) -> String {
         out.push_str(before);
         let length = token.find(|c| !is_token_char(c)).unwrap_or(token.len());
         // Within a longer word it is no beginning.
-        let begins = !before.chars().next_back().or(out.chars().next_back()).is_some_and(is_token_char);
+        let begins =
+            !before.chars().next_back().or(out.chars().next_back()).or(before_all).is_some_and(is_token_char);
         if begins && length >= prefix.len() + least {
             out.push_str("‹redacted:token›");
             rest = &token[length..];

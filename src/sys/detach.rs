@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -20,14 +20,23 @@ use super::tree;
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
 /// Starts this program with these arguments so that it outlives its starter, and waits for the one line by
-/// which it says how its start went. It gets no descriptor of the caller and no environment.
+/// which it says how its start went. It gets no descriptor of the caller and no environment; `input`, which is short
+/// enough for a pipe to hold, comes on its stdin.
 ///
 /// # Errors
 /// When it cannot be started, or ends or stays silent until the time is up: then it was told to end.
-pub fn start(args: &[&str], wait_ms: i64) -> io::Result<String> {
+pub fn start(args: &[&str], input: &[u8], wait_ms: i64) -> io::Result<String> {
     let mut command = Command::new(self_path());
-    command.args(args).env_clear().current_dir("/").stdin(Stdio::null()).stderr(Stdio::null());
+    command.args(args).env_clear().current_dir("/").stdin(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        rustix::io::ioctl_fionbio(&stdin, true)?;
+        stdin.write_all(input).or_else(|error| match error.kind() {
+            // It has ended already, and says why.
+            io::ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(error),
+        })?;
+    }
     let mut out = child.stdout.take().ok_or_else(|| io::Error::other("it has no stdout"))?;
     let deadline = Deadline::after_ms(wait_ms);
     let mut line = Vec::new();

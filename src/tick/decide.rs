@@ -121,7 +121,8 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
     let secrets = &ctx.settings.secrets;
     match &mut asked {
         Ok(reply) => {
-            [&mut reply.raw, &mut reply.stderr].into_iter().for_each(|bytes| secrets.redact_bytes(bytes))
+            [&mut reply.raw, &mut reply.stderr].into_iter().for_each(|bytes| secrets.redact_bytes(bytes));
+            reply.text = secrets.redact(&reply.text).into_owned();
         }
         Err(failed) => {
             [&mut failed.raw, &mut failed.stderr].into_iter().for_each(|bytes| secrets.redact_bytes(bytes));

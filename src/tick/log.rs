@@ -61,7 +61,12 @@ pub fn recall(ctx: &mut Ctx) -> Result<Beat> {
 
 /// Appends to the machine log; where that fails the beat goes on and says so.
 pub fn event(ctx: &mut Ctx, name: &str, fields: &[(&str, Value)]) {
-    let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let clean = |value: &Value| {
+        let mut value = value.clone();
+        ctx.settings.secrets.redact_json(&mut value);
+        value
+    };
+    let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), clean(value))).collect();
     let written = logs::event(ctx.layout, (ctx.clock)(), name, fields);
     warn_on_error(ctx, written);
 }
@@ -125,7 +130,10 @@ fn tell_budget(ctx: &Ctx, day: &str) -> Result<()> {
 }
 
 fn report(ctx: &mut Ctx, what: What, next_look_ms: Option<i64>) -> Report {
-    let mut warnings = std::mem::take(&mut ctx.warnings);
+    let warnings = std::mem::take(&mut ctx.warnings);
+    let secrets = &ctx.settings.secrets;
+    let mut warnings: Vec<String> =
+        warnings.iter().map(|warning| secrets.redact(warning).into_owned()).collect();
     let mut said = std::collections::BTreeSet::new();
     warnings.retain(|warning| said.insert(warning.clone()));
     Report { what, usage: ctx.usage.take(), warnings, next_look_ms }

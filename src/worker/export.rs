@@ -8,6 +8,7 @@ use vt100::capture::{
 };
 
 use super::screen::{self, DEFAULT_SIZE, guarded, is_plain};
+use crate::model::secret::{Secrets, Stream};
 use crate::store::transcript::{Event, Reader};
 
 /// How much is read at once, in bytes.
@@ -124,12 +125,13 @@ impl Lines {
     }
 }
 
-/// A recording in the form asciicast v2: a header, then output and changes of size with their times. As raw as the
-/// transcript: a player that shows it obeys the escape sequences in it.
+/// A recording in the form asciicast v2: a header, then output and changes of size with their times. But for what is
+/// secret as raw as the transcript: a player that shows it obeys the escape sequences in it.
 ///
 /// # Errors
 /// As [`plain`].
-pub fn cast(reader: &mut Reader, title: &str, out: Sink) -> Result<()> {
+pub fn cast(reader: &mut Reader, title: &str, secrets: &Secrets, out: Sink) -> Result<()> {
+    let mut clean = Stream::new(secrets);
     let (width, height) = reader.size().unwrap_or(DEFAULT_SIZE);
     let timestamp = reader.start_ms().unwrap_or(0) / 1000;
     let header = serde_json::json!({
@@ -142,7 +144,7 @@ pub fn cast(reader: &mut Reader, title: &str, out: Sink) -> Result<()> {
             Event::Output { ms, length } => {
                 last = ms.unwrap_or(last);
                 let text = utf8.push(&buffer[..length]);
-                line(last, "o", &text, out)?;
+                line(last, "o", &clean.feed(&text), out)?;
             }
             Event::Resize { ms, cols, rows } => {
                 last = ms;
@@ -151,7 +153,8 @@ pub fn cast(reader: &mut Reader, title: &str, out: Sink) -> Result<()> {
             Event::Lost { .. } => {}
         }
     }
-    line(last, "o", &utf8.end(), out)
+    let rest = clean.feed(&utf8.end()) + &clean.end();
+    line(last, "o", &rest, out)
 }
 
 fn line(ms: u64, kind: &str, text: &str, out: Sink) -> Result<()> {

@@ -85,7 +85,7 @@ fn a_cast_is_what_players_read() {
         writer.append(b"b\xf0\x9f", 1_700_000_003_007);
     });
     let mut all = String::new();
-    cast(&mut reader, "w1", &mut |text| {
+    cast(&mut reader, "w1", &Secrets::default(), &mut |text| {
         all.push_str(text);
         Ok(())
     })

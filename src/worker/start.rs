@@ -33,6 +33,8 @@ pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to say that it is there, in milliseconds.
 const START_MS: i64 = 30_000;
 
+/// How much of what is secret is passed on, in bytes: as much as a pipe holds.
+const MAX_SECRET_BYTES: usize = 60 * 1024;
 /// How much of a shell line is the name of its check, in characters.
 const MAX_CHECK_NAME: usize = 80;
 /// The kind of a worker that fixes.
@@ -295,11 +297,25 @@ impl Starter<'_> {
             Err(why) => return Ok(Err(why)),
         };
         let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
-        let said = detach::start(&["__supervise", &root, &cache, spec.id.as_str()], START_MS)
+        let args = ["__supervise", &root, &cache, spec.id.as_str()];
+        let said = detach::start(&args, &self.secrets()?, START_MS)
             .with_context(|| format!("could not start the supervisor of worker {}", spec.id))?;
         drop(starting);
         file::sync_dir(self.layout.worker(&spec.id).path())?;
         if said == "ok" { Ok(Ok(spec)) } else { Ok(Err(said)) }
+    }
+
+    /// What its supervisor must not write down, whoever says it.
+    fn secrets(&self) -> Result<Vec<u8>> {
+        let mut pairs = self.settings.secrets.pairs();
+        loop {
+            let text = serde_json::to_vec(pairs).context("could not pass on what is secret")?;
+            // The longest values come first, and no token is that long.
+            match pairs.split_first().filter(|_| text.len() > MAX_SECRET_BYTES) {
+                Some((_, rest)) => pairs = rest,
+                None => return Ok(text),
+            }
+        }
     }
 
     /// Makes the worker's clone, or an empty directory where it has none.

@@ -13,7 +13,7 @@ mod serve;
 mod stage;
 mod status;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
@@ -26,6 +26,7 @@ use crate::model::boxing::Level;
 use crate::model::lease::{self, Claimant, Holder, Ttl};
 use crate::model::name::Name;
 use crate::model::query::Scanner;
+use crate::model::secret::Secrets;
 use crate::model::time::Now;
 use crate::model::wire::Reply;
 use crate::model::worker::{Phase, Spec, State};
@@ -44,6 +45,8 @@ use stage::Stage;
 const LOOK_MS: i64 = 1_000;
 /// For how long a state that cannot be written keeps the supervisor of an ended worker alive, in milliseconds.
 const LAST_MS: i64 = 10 * 60_000;
+/// The most that a starter may say is secret, in bytes.
+const MAX_SECRETS_BYTES: u64 = 64 * 1024;
 /// How many bytes typed by humans may wait for the terminal; more are not read from their sockets.
 const MAX_KEYS: usize = 64 * 1024;
 
@@ -52,6 +55,8 @@ struct Supervisor {
     layout: Layout,
     dir: WorkerDir,
     spec: Spec,
+    /// What nobody is to find in what it writes down.
+    secrets: Secrets,
     state: State,
     claimant: Claimant,
     writer: Writer,
@@ -98,7 +103,7 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
     let bells = (Bell::on(&[SIGTERM, SIGINT])?, Bell::on(&[SIGCHLD])?, Bell::on(&[SIGHUP])?);
     let layout = Layout::new(root, cache);
     let dir = layout.worker(id);
-    let begun = begin(layout, &dir);
+    let begun = begin(layout, &dir, secrets());
     let line = match &begun {
         Ok(_) => "ok\n".to_owned(),
         Err(error) => format!("{error:#}").replace('\n', " ") + "\n",
@@ -118,11 +123,24 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
     Ok(())
 }
 
+/// What the starter says is secret. One that is started by hand is told nothing, and then only shapes count.
+fn secrets() -> Secrets {
+    let mut text = Vec::new();
+    let read = std::io::stdin().take(MAX_SECRETS_BYTES).read_to_end(&mut text);
+    let pairs: Vec<(String, String)> =
+        read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    Secrets::of(&pairs)
+}
+
 /// The supervisor with its two sockets, the human's first, and the lock that says that it lives.
-fn begin(layout: Layout, dir: &WorkerDir) -> Result<(Supervisor, UnixListener, UnixListener, lock::Held)> {
+fn begin(
+    layout: Layout,
+    dir: &WorkerDir,
+    secrets: Secrets,
+) -> Result<(Supervisor, UnixListener, UnixListener, lock::Held)> {
     let alive = lock::store(&dir.alive())?;
     let (human, inner) = (bind(&dir.attach_socket())?, bind(&dir.worker_socket())?);
-    Ok((Supervisor::begin(layout, dir.clone())?, human, inner, alive))
+    Ok((Supervisor::begin(layout, dir.clone(), secrets)?, human, inner, alive))
 }
 
 fn bind(path: &std::path::Path) -> Result<UnixListener> {
@@ -131,8 +149,9 @@ fn bind(path: &std::path::Path) -> Result<UnixListener> {
 
 impl Supervisor {
     /// Takes the leases and starts the command. On an error the worker stands as failed.
-    fn begin(layout: Layout, dir: WorkerDir) -> Result<Supervisor> {
+    fn begin(layout: Layout, dir: WorkerDir, secrets: Secrets) -> Result<Supervisor> {
         let spec: Spec = records::read_json(&dir.spec())?.context("could not find the spec of the worker")?;
+        let secrets = secrets.and(Secrets::of(&spec.env));
         let now = clock::now();
         let pid = std::process::id();
         let me = Started { pid, start: tree::start_of(pid).unwrap_or_default(), boot: tree::boot_id() };
@@ -156,7 +175,7 @@ impl Supervisor {
                 drop(claims::release(&layout, &claimant.holder, &state.leases));
                 state.leases.clear();
                 state.phase = Phase::Failed;
-                state.why = Some(format!("{error:#}"));
+                state.why = Some(secrets.redact(&format!("{error:#}")).into_owned());
                 // Where that cannot be written the worker stands as lost; the first error is the one to tell.
                 drop(workers::save_state(&dir, &state));
                 return Err(error);
@@ -170,6 +189,7 @@ impl Supervisor {
             layout,
             dir,
             spec,
+            secrets,
             state,
             claimant,
             writer,
@@ -355,7 +375,8 @@ impl Supervisor {
     }
 
     fn event(&self, what: &str, why: &str) {
-        let fields = [("worker", self.spec.id.as_str()), ("why", why)];
+        let why = self.secrets.redact(why);
+        let fields = [("worker", self.spec.id.as_str()), ("why", &*why)];
         let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         // The machine log is the last place to say something; there is none to say that it failed.
         drop(crate::store::logs::event(&self.layout, now(), what, fields));

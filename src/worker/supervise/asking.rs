@@ -50,14 +50,15 @@ impl Supervisor {
 
     fn put(&self, text: &str, options: &[String], reference: Option<&str>) -> Result<Result<Name, Refusal>> {
         let at = now().unix_ms;
+        let clean = |text: &str| self.secrets.redact(text).into_owned();
         let ask = |id: Name| Ask {
             id,
             kind: AskKind::Question,
             worker: Some(self.spec.id.clone()),
             goal: self.spec.goal.clone(),
-            text: text.to_owned(),
-            options: options.to_vec(),
-            reference: reference.map(str::to_owned),
+            text: clean(text),
+            options: options.iter().map(|option| clean(option)).collect(),
+            reference: reference.map(clean),
             beat: self.spec.by.clone(),
             created_ms: at,
             expires_ms: None,

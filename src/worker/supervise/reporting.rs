@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -68,9 +69,22 @@ impl Supervisor {
         self.conns[at].reply(&reply);
     }
 
+    /// Takes out what is secret.
+    fn clean(&self, report: &Report) -> Result<()> {
+        let text = file::read(&report.temp, MAX_REPORT).context("could not read the report again")?;
+        let mut clean = text.clone().unwrap_or_default();
+        self.secrets.redact_bytes(&mut clean);
+        if text.is_some_and(|text| text != clean) {
+            report.file.set_len(0).context("could not write the report")?;
+            report.file.write_all_at(&clean, 0).context("could not write the report")?;
+        }
+        Ok(())
+    }
+
     /// Gives a whole report its name; one of that name is never replaced.
     fn publish(&self, at: usize) -> Result<Result<String, Refusal>> {
         let Role::Reporting(report) = &self.conns[at].role else { anyhow::bail!("there is no report") };
+        self.clean(report)?;
         self.fenced(|| {
             report.file.sync_all().context("could not write the report")?;
             let path = format!("reports/{}/{}", self.spec.id, report.name);

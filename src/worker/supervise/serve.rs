@@ -119,6 +119,7 @@ impl Supervisor {
 
     /// Raises the flag; false when it is up with the same words already.
     pub(super) fn raise(&mut self, text: &str, guess: bool) -> bool {
+        let text = &*self.secrets.redact(text).into_owned();
         if self.state.flag.as_ref().is_some_and(|flag| flag.text == text) || self.state.phase.is_over() {
             return false;
         }

@@ -191,13 +191,13 @@ impl Supervisor {
             ok: exit == Exit::Code(0) && !late,
             name: check.name.clone(),
             status,
-            tail: plain(&piped.tail[from..]),
+            tail: self.secrets.redact(&plain(&piped.tail[from..])).into_owned(),
             took_ms: before.saturating_add(piped.began.spent_ms()),
         });
     }
 
     fn collected(&mut self, piped: &Piped, exit: Exit) {
-        let said = String::from_utf8_lossy(&piped.tail).into_owned();
+        let said = self.secrets.redact(&String::from_utf8_lossy(&piped.tail)).into_owned();
         let branch = serde_json::from_str::<serde_json::Value>(said.trim()).ok();
         let branch = branch.and_then(|json| json.pointer("/collected/branch")?.as_str().map(str::to_owned));
         match (exit, branch) {
@@ -300,7 +300,7 @@ impl Supervisor {
         let was_needed = self.state.needs_human();
         self.state.flag = None;
         self.state.ask = None;
-        self.state.why = why;
+        self.state.why = why.map(|why| self.secrets.redact(&why).into_owned());
         self.stage = Stage::Over;
         self.wall = Deadline::after_ms(super::LAST_MS);
         if let Err(error) = claims::release(&self.layout, &self.claimant.holder, &self.state.leases) {
