@@ -257,7 +257,7 @@ pub fn load(env: &Env) -> Result<Config> {
         secrets: Secrets::of(&env.all()),
         home: env.dirs.home.clone(),
         workers: workers::of(env, &parsed, &path)?,
-        fixes: fixes::of(&parsed, &path)?,
+        fixes: fixes::of(env, &parsed, &path)?,
         boxes: boxes::of(env, &parsed.sandbox, &path)?,
         config_env: config_env(env, &path),
         protected,

@@ -13,11 +13,12 @@
 //! - At the end a file is written only while it is what it was at the beginning. If one is not, none is written.
 //!
 //! # Caveats
-//! - Without a sandbox an agent can write where the human can. What it does outside of the clone is not undone.
+//! - Without a box an agent can write where the human can. What it does outside of the clone is not undone.
 //! - What git ignores is not in the clone.
 
 pub mod agent;
 mod attempt;
+mod bench;
 mod call;
 mod compress;
 mod context;
@@ -145,6 +146,7 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
     // An agent or test of a killed run may have outlived it, and would write into what is gone on with.
     kin::end_marked(MARK, &dir.path().to_string_lossy());
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
+    let objects = clone::stores(trees.dir().join(".git/objects"));
     drop(git);
     let agents = agent::chain(&asked.leanfile.lean, &asked.near, asked.leaner.as_deref(), means.settings)?;
     let desk = Desk {
@@ -158,6 +160,7 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
         sub,
         source,
         trees,
+        objects,
         agents,
         socket: asked.socket.clone(),
         say: RefCell::new(say),

@@ -13,6 +13,8 @@ pub(super) fn of(env: &Env, from: &SandboxFile, path: &Path) -> Result<Boxes> {
     let net = &from.network;
     let boxing = |kind, level: Option<Level>, net: &Option<Network>| Boxing {
         wanted: match level {
+            // A human's own command on their own project: the tests of it may need anything.
+            None if kind == Kind::Fix => Wanted::None,
             None | Some(Level::Auto) => Wanted::Auto,
             Some(Level::Full) => Wanted::Full,
             Some(Level::Partial) => Wanted::Partial,
@@ -32,12 +34,12 @@ pub(super) fn of(env: &Env, from: &SandboxFile, path: &Path) -> Result<Boxes> {
         run: boxing(Kind::Run, from.run, &net.run),
         verify: boxing(Kind::Verify, from.verify, &net.verify),
         worker: boxing(Kind::Worker, from.worker, &net.worker),
+        fix: boxing(Kind::Fix, from.fix, &net.fix),
         read: paths(env, &from.read, "sandbox.read", path)?,
         write: paths(env, &from.write, "sandbox.write", path)?,
     };
-    let asked = [&net.decide, &net.sensor, &net.run, &net.verify, &net.worker];
-    for (kind, asked) in [Kind::Decide, Kind::Sensor, Kind::Run, Kind::Verify, Kind::Worker].iter().zip(asked)
-    {
+    let asked = [&net.decide, &net.sensor, &net.run, &net.verify, &net.worker, &net.fix];
+    for (kind, asked) in Kind::ALL.iter().zip(asked) {
         let boxing = boxes.of(*kind);
         if boxing.wanted == Wanted::None && asked.is_some() && boxing.net != Net::On {
             let word = kind.word();

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::boxes::paths;
 use super::form::{ConfigFile, FixFile};
-use super::usage;
+use super::{Env, usage};
 use crate::model::attempt::Thresholds;
 use crate::model::settings::{Fixes, WorkerRunner};
 
@@ -55,9 +56,9 @@ const BUILT_IN: [BuiltIn; 3] = [
 ];
 
 /// The part of the settings that is about fixes.
-pub(super) fn of(parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
+pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
     let file = &parsed.fix;
-    let runners = runners(parsed, path)?;
+    let runners = runners(env, parsed, path)?;
     for name in file.escalate.iter().chain(&file.runner) {
         if !runners.contains_key(name) {
             let known: Vec<&str> = runners.keys().map(String::as_str).collect();
@@ -101,16 +102,17 @@ fn thresholds(file: &FixFile, path: &Path) -> Result<Thresholds> {
 }
 
 /// Built-in runners with their settings, and those of the config: by `fix`, else by `worker`.
-fn runners(parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRunner>> {
+fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRunner>> {
     let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners = BTreeMap::new();
-    for BuiltIn { name, argv, env, effort } in BUILT_IN {
-        let mut runner = WorkerRunner { argv: strings(argv), env: strings(env), ..WorkerRunner::default() };
+    for BuiltIn { name, argv, env: names, effort } in BUILT_IN {
+        let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), write: Vec::new() };
         if let Some(own) = parsed.runners.get(name) {
             for (option, value) in [(effort, &own.effort), ("--model", &own.model)] {
                 runner.argv.extend(value.iter().flat_map(|value| [option.to_owned(), value.clone()]));
             }
             runner.env.extend(own.env.iter().cloned());
+            runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
         }
         runners.insert(name.to_owned(), runner);
     }
@@ -123,10 +125,8 @@ fn runners(parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRu
                 path.display()
             )));
         }
-        runners.insert(
-            name.clone(),
-            WorkerRunner { argv: argv.clone(), env: own.env.clone(), ..WorkerRunner::default() },
-        );
+        let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
+        runners.insert(name.clone(), WorkerRunner { argv: argv.clone(), env: own.env.clone(), write });
     }
     Ok(runners)
 }

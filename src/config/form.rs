@@ -232,6 +232,8 @@ pub(super) struct SandboxFile {
     pub(super) verify: Option<Boxing>,
     /// Of a worker.
     pub(super) worker: Option<Boxing>,
+    /// Of what `looop fix` starts when a human runs it.
+    pub(super) fix: Option<Boxing>,
     /// What of the network each has.
     pub(super) network: NetworkFile,
     /// What workers and checks may read besides.
@@ -253,6 +255,8 @@ pub(super) struct NetworkFile {
     pub(super) verify: Option<Network>,
     /// Of a worker.
     pub(super) worker: Option<Network>,
+    /// Of what `looop fix` starts when a human runs it.
+    pub(super) fix: Option<Network>,
 }
 
 /// What of the network there is: `"on"`, `"off"`, or TCP connections to some ports.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::bench::{Bench, Start};
 use super::leanfile::Lean;
 use super::stream::{self, Stream};
 use crate::model::fault::Fault;
@@ -31,6 +32,8 @@ pub struct Agent {
     program: PathBuf,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    /// What it may write in its box.
+    write: Vec<PathBuf>,
     wrapper: bool,
     timeout_ms: i64,
 }
@@ -60,6 +63,8 @@ pub struct Caller<'a> {
     pub mark: (String, String),
     /// Where the prompt's file lies.
     pub prompt_file: PathBuf,
+    /// What makes its box.
+    pub bench: Bench<'a>,
 }
 
 /// Finds who is called, in order: the wrapper of the leanfile, else the config's runner, and then those of `escalate`.
@@ -116,6 +121,7 @@ fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Resul
         program,
         args: vec!["-p".to_owned()],
         env,
+        write: Vec::new(),
         wrapper: true,
         timeout_ms: i64::from(lean.timeout) * 1000,
     })
@@ -142,6 +148,7 @@ fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result
         program,
         args: args.to_vec(),
         env,
+        write: table.write.clone(),
         wrapper: false,
         timeout_ms: i64::from(lean.timeout) * 1000,
     })
@@ -201,6 +208,10 @@ impl Agent {
         }
         let mut env = self.env.clone();
         env.push(caller.mark.clone());
+        let read: &[PathBuf] = if self.wrapper { &[] } else { std::slice::from_ref(&caller.prompt_file) };
+        let start = Start { name: &self.name, program: &self.program, cwd, read, write: &self.write };
+        let cell = caller.bench.agent(&start)?;
+        env.extend(cell.env);
         let mut watched = Watched::new(cwd, &caller.settings.fixes);
         let job = Job {
             program: self.program.clone(),
@@ -212,7 +223,7 @@ impl Agent {
             sink: Some(Box::new(|bytes| watched.take(bytes))),
             timeout_ms: self.timeout_ms,
             gate: None,
-            boxed: None,
+            boxed: cell.boxed,
         };
         let ended = proc::run_one(job, caller.cancel, None);
         tree::end_strays(&tree::Known::new());

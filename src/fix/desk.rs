@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::agent::{Agent, Caller, Said};
+use super::bench::Bench;
 use super::leanfile::Leanfile;
 use super::testing::{Tester, interrupted};
 use super::{MARK, Progress, Tone};
@@ -47,6 +48,8 @@ pub struct Desk<'a> {
     pub source: Option<Source>,
     /// Where attempts are kept.
     pub trees: Trees,
+    /// Objects that the clone borrows.
+    pub objects: Vec<PathBuf>,
     /// Who is called, in order of escalation.
     pub agents: Vec<Agent>,
     /// The supervisor's socket, where a worker does this.
@@ -88,7 +91,14 @@ impl Desk<'_> {
 
     /// What runs tests.
     pub fn tester(&self) -> Tester<'_> {
-        Tester { settings: self.settings, cancel: self.cancel, mark: self.mark() }
+        Tester { settings: self.settings, cancel: self.cancel, mark: self.mark(), bench: self.bench() }
+    }
+
+    /// What makes boxes.
+    fn bench(&self) -> Bench<'_> {
+        let is_worker = self.socket.is_some();
+        let (layout, settings, dir) = (self.layout, self.settings, &self.dir);
+        Bench { layout, settings, dir, is_worker, objects: &self.objects }
     }
 
     /// Fails once a human has interrupted.
@@ -114,6 +124,7 @@ impl Desk<'_> {
             cancel: self.cancel,
             mark: self.mark(),
             prompt_file: self.dir.prompt(),
+            bench: self.bench(),
         };
         let said = agent.call(&caller, prompt, cwd)?;
         let task = &mut run.tasks[at];

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::agent::{caller_env, path_of};
+use super::bench::{Bench, Start};
 use super::leanfile::{Task, Tests};
 use crate::model::fault::Fault;
 use crate::model::settings::Settings;
@@ -36,6 +37,8 @@ pub struct Tester<'a> {
     pub cancel: &'a Cancel,
     /// The variable by which what a fix has started is known.
     pub mark: (String, String),
+    /// What makes their box.
+    pub bench: Bench<'a>,
 }
 
 /// The command line of a task's tests.
@@ -153,6 +156,9 @@ impl Tester<'_> {
         env.push(self.mark.clone());
         env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         env.extend(tests.env.iter().map(|(key, value)| (key.clone(), value.clone())));
+        let name = argv.first().map_or("", String::as_str);
+        let cell = self.bench.tests(&Start { name, program: &program, cwd, read: &[], write: &[] })?;
+        env.extend(cell.env);
         let job = Job {
             program,
             args: argv[1..].to_vec(),
@@ -163,7 +169,7 @@ impl Tester<'_> {
             sink: None,
             timeout_ms: i64::from(timeout_s.max(1)) * 1000,
             gate: None,
-            boxed: None,
+            boxed: cell.boxed,
         };
         let ended = proc::run_one(job, self.cancel, None);
         tree::end_strays(&tree::Known::new());

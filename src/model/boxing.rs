@@ -77,11 +77,13 @@ pub enum Kind {
     Verify,
     /// A worker.
     Worker,
+    /// What `looop fix` starts when a human runs it: agents, tests, and what follows.
+    Fix,
 }
 
 impl Kind {
     /// All of them, in the order of the config.
-    pub const ALL: [Kind; 5] = [Kind::Decide, Kind::Sensor, Kind::Run, Kind::Verify, Kind::Worker];
+    pub const ALL: [Kind; 6] = [Kind::Decide, Kind::Sensor, Kind::Run, Kind::Verify, Kind::Worker, Kind::Fix];
 
     /// The kind as the config's key.
     pub fn word(self) -> &'static str {
@@ -91,6 +93,7 @@ impl Kind {
             Kind::Run => "run",
             Kind::Verify => "verify",
             Kind::Worker => "worker",
+            Kind::Fix => "fix",
         }
     }
 
@@ -114,6 +117,8 @@ pub struct Boxes {
     pub verify: Boxing,
     /// For workers.
     pub worker: Boxing,
+    /// For what a human's own fix starts.
+    pub fix: Boxing,
     /// What workers and checks may read besides.
     pub read: Vec<PathBuf>,
     /// What workers and checks may write besides.
@@ -129,6 +134,7 @@ impl Boxes {
             Kind::Run => &self.run,
             Kind::Verify => &self.verify,
             Kind::Worker => &self.worker,
+            Kind::Fix => &self.fix,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Boxes: what each kind of child of a data dir may touch, and whether as much can be had as is asked for.
 
 mod agents;
+mod inmate;
 mod tools;
 
 use std::cell::OnceCell;
@@ -11,7 +12,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, Keep};
-use super::layout::{Layout, WorkerDir};
+use super::layout::Layout;
 use super::records;
 use crate::model::boxing::{Boxed, Engine, Kind, Level, Powers, Walls};
 use crate::model::fault::Fault;
@@ -21,6 +22,7 @@ use crate::model::sensor::Header;
 use crate::model::settings::Settings;
 use crate::sys::sandbox;
 use crate::sys::signal::Cancel;
+pub use inmate::Inmate;
 
 /// Where sockets of the human's session are.
 const SESSION: &str = "/run/user";
@@ -36,22 +38,6 @@ pub struct Cell {
     pub boxed: Option<Boxed>,
     /// Where temporary files go in it.
     pub env: Vec<(String, String)>,
-}
-
-/// What a worker's box is made for.
-pub struct Inmate<'a> {
-    /// Its files.
-    pub dir: &'a WorkerDir,
-    /// Where it runs; it may write there.
-    pub cwd: &'a Path,
-    /// Its runner's name, and its program.
-    pub names: [&'a str; 2],
-    /// What its runner may write.
-    pub write: &'a [PathBuf],
-    /// Paths that a human granted.
-    pub granted: &'a [PathBuf],
-    /// Files of its own directory that it reads.
-    pub files: &'a [PathBuf],
 }
 
 /// What the box of a runner that decides is made for.
@@ -236,59 +222,6 @@ impl<'a> Boxer<'a> {
         walls.read.extend(read.iter().cloned());
         walls.write.extend(write.iter().cloned());
         Ok(Cell { env: temp_env(level, &temp), boxed: self.boxed(Kind::Decide, level, walls)? })
-    }
-
-    /// The boxes of a worker and of its checks: its directory, its runner's set-up, tools. All else does not exist.
-    ///
-    /// # Errors
-    /// Why they cannot be made; the worker is not started then.
-    pub fn worker(&self, inmate: &Inmate) -> Result<(Cell, Cell), String> {
-        let (level, checks) = (self.level(Kind::Worker)?, self.level(Kind::Verify)?);
-        let cell = |kind, level| -> Result<Cell, String> {
-            if level == Level::None {
-                return Ok(Cell::default());
-            }
-            let walls = self.fence(inmate, level)?;
-            Ok(Cell { env: temp_env(level, &inmate.dir.temp()), boxed: self.boxed(kind, level, walls)? })
-        };
-        Ok((cell(Kind::Worker, level)?, cell(Kind::Verify, checks)?))
-    }
-
-    fn fence(&self, inmate: &Inmate, level: Level) -> Result<Walls, String> {
-        let home = self.home()?;
-        let found = agents::places(&inmate.names, home);
-        let boxes = &self.settings.boxes;
-        let (dir, is_full) = (inmate.dir, level == Level::Full);
-        let mut read = tools::found(&self.settings.path, home, &self.own());
-        for lists in [&boxes.read, &found.read] {
-            read.extend(lists.iter().cloned());
-        }
-        for lists in [inmate.granted, inmate.files] {
-            read.extend(lists.iter().cloned());
-        }
-        let mut write = vec![inmate.cwd.to_owned(), dir.worker_socket()];
-        write.extend(boxes.write.iter().chain(inmate.write).cloned());
-        // Where nothing can be moved the agent finds its own directories only where they are.
-        write.extend(if is_full { found.login } else { found.dirs });
-        let moved = match is_full {
-            true => vec![(dir.home(), home.to_owned()), (dir.temp(), PathBuf::from("/tmp"))],
-            false => vec![(dir.temp(), PathBuf::from("/tmp"))],
-        };
-        Ok(Walls { read, write, moved, ..Walls::default() })
-    }
-
-    /// Makes the directories that a worker's box is to hold, in the place where the worker is prepared.
-    ///
-    /// # Errors
-    /// Names what cannot be made.
-    pub fn prepare(&self, boxed: &Boxed, names: &[&str], staged: &WorkerDir) -> Result<()> {
-        file::make_dir(&staged.temp())?;
-        if let (Level::Full, Ok(home)) = (boxed.level(), self.home()) {
-            file::make_dir(&staged.home())?;
-            let copied = agents::places(names, home).copied;
-            self.copy(&copied, home, &staged.home()).map_err(Fault::failed)?;
-        }
-        Ok(())
     }
 
     fn copy(&self, files: &[PathBuf], from: &Path, to: &Path) -> Result<(), String> {

@@ -87,10 +87,9 @@ fn has_free_check(ctx: &Ctx, decided: &Move) -> bool {
 
 /// True when a worker would run in a whole sandbox, and so would the checks of its work: they run what it wrote.
 fn is_boxed(ctx: &Ctx, action: &Action) -> bool {
-    let Action::StartWorker { kind, .. } = action else { return false };
     let boxer = Boxer::new(ctx.layout, ctx.settings, true);
     let is_whole = |kind| boxer.level(kind) == Ok(Level::Full);
-    kind.as_deref() != Some("fix") && is_whole(Kind::Worker) && is_whole(Kind::Verify)
+    matches!(action, Action::StartWorker { .. }) && is_whole(Kind::Worker) && is_whole(Kind::Verify)
 }
 
 /// Where a `run` would run, or the repository that a worker would get a clone of, with symbolic links resolved; none

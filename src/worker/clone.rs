@@ -36,7 +36,7 @@ use crate::model::worker::Repo;
 pub use collect::{Collected, collect};
 pub use git::Git;
 pub use leftovers::{Leftovers, Paths, discard, leftovers};
-pub use source::{Source, inspect};
+pub use source::{Source, inspect, stores};
 pub use trees::{Change, Trees, commit_all, top_of};
 
 use git::{Place, text};

@@ -5,6 +5,7 @@ pub mod client;
 pub mod clone;
 pub mod export;
 pub mod fleet;
+mod hush;
 pub mod keys;
 pub mod paint;
 pub mod screen;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::clone;
+use super::{clone, hush};
 use crate::model::ask::quote_argv;
+use crate::model::boxing::{Boxed, Level};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::lease;
@@ -33,8 +34,6 @@ pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to say that it is there, in milliseconds.
 const START_MS: i64 = 30_000;
 
-/// How much of what is secret is passed on, in bytes: as much as a pipe holds.
-const MAX_SECRET_BYTES: usize = 60 * 1024;
 /// How much of a shell line is the name of its check, in characters.
 const MAX_CHECK_NAME: usize = 80;
 /// The kind of a worker that fixes.
@@ -298,24 +297,11 @@ impl Starter<'_> {
         };
         let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
         let args = ["__supervise", &root, &cache, spec.id.as_str()];
-        let said = detach::start(&args, &self.secrets()?, START_MS)
+        let said = detach::start(&args, &hush::told(&self.settings.secrets)?, START_MS)
             .with_context(|| format!("could not start the supervisor of worker {}", spec.id))?;
         drop(starting);
         file::sync_dir(self.layout.worker(&spec.id).path())?;
         if said == "ok" { Ok(Ok(spec)) } else { Ok(Err(said)) }
-    }
-
-    /// What its supervisor must not write down, whoever says it.
-    fn secrets(&self) -> Result<Vec<u8>> {
-        let mut pairs = self.settings.secrets.pairs();
-        loop {
-            let text = serde_json::to_vec(pairs).context("could not pass on what is secret")?;
-            // The longest values come first, and no token is that long.
-            match pairs.split_first().filter(|_| text.len() > MAX_SECRET_BYTES) {
-                Some((_, rest)) => pairs = rest,
-                None => return Ok(text),
-            }
-        }
     }
 
     /// Makes the worker's clone, or an empty directory where it has none.
@@ -323,10 +309,13 @@ impl Starter<'_> {
         if spec.argv.iter().any(|arg| Path::new(arg) == self.layout.worker(&spec.id).pi_status()) {
             file::write(&staged.pi_status(), PI_STATUS.as_bytes(), 0o600, Keep::Whole)?;
         }
-        if let Some(boxed) = spec.boxed.as_ref().or(spec.checks_boxed.as_ref()) {
+        let boxes: Vec<&Boxed> = spec.boxed.iter().chain(&spec.checks_boxed).collect();
+        if !boxes.is_empty() {
             let program = spec.argv.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
             let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
-            Boxer::new(self.layout, self.settings, true).prepare(boxed, &names, staged)?;
+            let is_full = boxes.iter().any(|boxed| boxed.level() == Level::Full);
+            let boxer = Boxer::new(self.layout, self.settings, true);
+            boxer.furnish(is_full, &names, &staged.home(), &staged.temp())?;
         }
         let Some(source) = &wanted.repo else {
             return if wanted.cwd.is_none() {
@@ -347,7 +336,7 @@ impl Starter<'_> {
         // Written first, so that whoever finds an abandoned clone knows whose base it keeps.
         spec.repo = Some(clone::repo_of(&found, &spec.id)?);
         for boxed in [&mut spec.boxed, &mut spec.checks_boxed].into_iter().flatten() {
-            boxed.walls.read.extend(found.stores());
+            boxed.walls.read.extend(clone::stores(found.common.join("objects")));
         }
         records::write_json(&staged.spec(), spec, Keep::Whole)?;
         clone::make(&git, &found, &staged.clone_dir(), &spec.id)?;

@@ -13,7 +13,7 @@ mod serve;
 mod stage;
 mod status;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
@@ -37,6 +37,7 @@ use crate::sys::clock::{self, Deadline};
 use crate::sys::pty::{Size, Terminal};
 use crate::sys::signal::Bell;
 use crate::sys::{detach, socket, spawn, tree};
+use crate::worker::hush;
 use conns::{Conn, Side};
 use stage::Stage;
 
@@ -45,8 +46,6 @@ use stage::Stage;
 const LOOK_MS: i64 = 1_000;
 /// For how long a state that cannot be written keeps the supervisor of an ended worker alive, in milliseconds.
 const LAST_MS: i64 = 10 * 60_000;
-/// The most that a starter may say is secret, in bytes.
-const MAX_SECRETS_BYTES: u64 = 64 * 1024;
 /// How many bytes typed by humans may wait for the terminal; more are not read from their sockets.
 const MAX_KEYS: usize = 64 * 1024;
 
@@ -103,7 +102,7 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
     let bells = (Bell::on(&[SIGTERM, SIGINT])?, Bell::on(&[SIGCHLD])?, Bell::on(&[SIGHUP])?);
     let layout = Layout::new(root, cache);
     let dir = layout.worker(id);
-    let begun = begin(layout, &dir, secrets());
+    let begun = begin(layout, &dir, hush::heard());
     let line = match &begun {
         Ok(_) => "ok\n".to_owned(),
         Err(error) => format!("{error:#}").replace('\n', " ") + "\n",
@@ -121,15 +120,6 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
         drop(std::fs::remove_file(socket));
     }
     Ok(())
-}
-
-/// What the starter says is secret. One that is started by hand is told nothing, and then only shapes count.
-fn secrets() -> Secrets {
-    let mut text = Vec::new();
-    let read = std::io::stdin().take(MAX_SECRETS_BYTES).read_to_end(&mut text);
-    let pairs: Vec<(String, String)> =
-        read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    Secrets::of(&pairs)
 }
 
 /// The supervisor with its two sockets, the human's first, and the lock that says that it lives.
@@ -372,14 +362,6 @@ impl Supervisor {
     fn poke_pulse(&self) {
         // Without it the pulse comes at its interval.
         drop(std::fs::write(self.layout.poke(), b""));
-    }
-
-    fn event(&self, what: &str, why: &str) {
-        let why = self.secrets.redact(why);
-        let fields = [("worker", self.spec.id.as_str()), ("why", &*why)];
-        let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        // The machine log is the last place to say something; there is none to say that it failed.
-        drop(crate::store::logs::event(&self.layout, now(), what, fields));
     }
 }
 

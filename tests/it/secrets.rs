@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::profile::Profile;
+use crate::support::profile::{Profile, wait_until};
 
 const SECRET: &str = "pl4nted-s3cret-value";
 
@@ -72,4 +72,40 @@ fn what_a_runner_complains_of_is_redacted_before_it_is_kept() {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stdout.contains("401 for key ‹redacted:LEAK_TOKEN›"), "{ran:?}");
     assert_eq!(holders(&profile.data(), SECRET), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_worker_says_is_redacted_before_it_is_kept_and_on_its_way_out() {
+    let profile = profile();
+    // Printed in two halves, as a terminal may get it.
+    let lines = [
+        "printf \"one ${LEAK_TOKEN%????????}\"; printf \"${LEAK_TOKEN#????????????} two\\n\"",
+        "looop flag \"flag $LEAK_TOKEN\"",
+        "looop unflag",
+        "echo \"report $LEAK_TOKEN\" | looop report found.md",
+        "looop ask \"ask $LEAK_TOKEN\" --options \"this $LEAK_TOKEN\" || echo unheard",
+    ];
+    let check = "echo \"401 for $LEAK_TOKEN\"; exit 3";
+    profile.config_more(json!({ "verify": { "leaks": ["sh", "-c", check] } }));
+    let args = ["worker", "start", "w1", "--grant", "LEAK_TOKEN", "--verify", "leaks", "--", "sh", "-c"];
+    profile.looop(&[&args[..], &[&lines.join("\n")]].concat()).ok();
+    let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
+    wait_until("the worker asks", || row()["ask"].is_string());
+    let asks = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    assert!(asks["text"].as_str().unwrap().contains("ask ‹redacted:LEAK_TOKEN›"), "{asks}");
+    profile.looop(&["answer", asks["id"].as_str().unwrap(), "fine"]).ok();
+    wait_until("the worker to end", || row()["state"] == "failed");
+    assert!(row()["verify"]["tail"].as_str().unwrap().contains("401 for ‹redacted:LEAK_TOKEN›"), "{}", row());
+    assert!(profile.read("reports/w1/found.md").contains("report ‹redacted:LEAK_TOKEN›"));
+    profile.looop(&["tick"]).ok();
+    for verb in [&["logs", "w1"][..], &["logs", "--cast", "w1"], &["logs", "--raw", "w1"], &["screen", "w1"]]
+    {
+        let ran = profile.looop(verb).ok();
+        assert!(ran.stdout.contains("one ‹redacted:LEAK_TOKEN› two"), "{verb:?}: {}", ran.stdout);
+        assert!(!ran.stdout.contains(SECRET), "{verb:?}");
+    }
+    let mut found = holders(&profile.data(), SECRET);
+    // What the worker was given, and what it printed, byte for byte: for its supervisor, and in no commit.
+    found.retain(|path| !path.ends_with("/w1/spec.json") && !path.contains("/w1/transcript"));
+    assert_eq!(found, Vec::<String>::new());
 }

@@ -39,6 +39,16 @@ impl FixDir {
         self.0.join("empty")
     }
 
+    /// What stands at the place of the home directory for what is boxed.
+    pub fn home(&self) -> PathBuf {
+        self.0.join("home")
+    }
+
+    /// Temporary files of what is boxed.
+    pub fn temp(&self) -> PathBuf {
+        self.0.join("tmp")
+    }
+
     /// The prompt of the call under way.
     pub fn prompt(&self) -> PathBuf {
         self.0.join("prompt.md")

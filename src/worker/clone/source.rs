@@ -45,21 +45,18 @@ pub struct Source {
 /// How long a list of borrowed objects may be, in bytes.
 const MAX_ALTERNATES_BYTES: usize = 64 * 1024;
 
-impl Source {
-    /// Where its objects are, those that it borrows itself among them: a clone reads all of them.
-    pub fn stores(&self) -> Vec<PathBuf> {
-        let mut stores = vec![self.common.join("objects")];
-        let mut at = 0;
-        while let Some(store) = stores.get(at) {
-            let list = file::read_text(&store.join("info/alternates"), MAX_ALTERNATES_BYTES).ok().flatten();
-            let more: Vec<PathBuf> = list.unwrap_or_default().lines().map(|line| store.join(line)).collect();
-            let new =
-                more.into_iter().filter(|dir| dir.is_dir() && !stores.contains(dir)).collect::<Vec<_>>();
-            stores.extend(new);
-            at += 1;
-        }
-        stores
+/// A store of objects, and those that it borrows from itself: a clone reads all of them.
+pub fn stores(objects: PathBuf) -> Vec<PathBuf> {
+    let mut stores = vec![objects];
+    let mut at = 0;
+    while let Some(store) = stores.get(at) {
+        let list = file::read_text(&store.join("info/alternates"), MAX_ALTERNATES_BYTES).ok().flatten();
+        let more: Vec<PathBuf> = list.unwrap_or_default().lines().map(|line| store.join(line)).collect();
+        let new = more.into_iter().filter(|dir| dir.is_dir() && !stores.contains(dir)).collect::<Vec<_>>();
+        stores.extend(new);
+        at += 1;
     }
+    stores
 }
 
 /// A ref and whether a worktree has it checked out.

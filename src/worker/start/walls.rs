@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Refusal, Starter, Wanted};
+use crate::model::boxing::Kind;
 use crate::store::boxes::{Boxer, Cell, Inmate};
 use crate::store::layout::WorkerDir;
 
@@ -31,19 +32,24 @@ impl Starter<'_> {
         }
         let program = argv.first().map(Path::new).unwrap_or(Path::new(""));
         let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let write = runner.and_then(|name| self.settings.workers.runners.get(name));
-        let mut files = vec![dir.brief(), program.to_owned()];
-        files.extend(argv.iter().map(PathBuf::from).filter(|arg| *arg == dir.pi_status()));
-        let paths = wanted.grant.iter().filter(|text| is_path(text)).map(|text| boxer.grantable(text));
-        let granted = paths.collect::<Result<Vec<_>, _>>().map_err(|why| format!("a grant: {why}"))?;
-        boxer.worker(&Inmate {
-            dir,
+        let mut write = vec![dir.worker_socket()];
+        let table = runner.and_then(|name| self.settings.workers.runners.get(name));
+        write.extend(table.iter().flat_map(|runner| runner.write.clone()));
+        let mut read = vec![dir.brief(), program.to_owned()];
+        read.extend(argv.iter().map(PathBuf::from).filter(|arg| *arg == dir.pi_status()));
+        for path in wanted.grant.iter().filter(|text| is_path(text)) {
+            read.push(boxer.grantable(path).map_err(|why| format!("a grant: {why}"))?);
+        }
+        let (home, temp) = (dir.home(), dir.temp());
+        let inmate = Inmate {
+            home: &home,
+            temp: &temp,
             cwd,
             names: [runner.unwrap_or_default(), name],
-            write: write.map_or(&[], |runner| &runner.write),
-            granted: &granted,
-            files: &files,
-        })
+            write: &write,
+            read: &read,
+        };
+        Ok((boxer.inmate(Kind::Worker, &inmate)?, boxer.inmate(Kind::Verify, &inmate)?))
     }
 
     /// The variables that are granted by name.

@@ -253,6 +253,15 @@ impl Supervisor {
         Ok(spent.map(|()| String::new()))
     }
 
+    /// Appends to the machine log.
+    pub(super) fn event(&self, what: &str, why: &str) {
+        let why = self.secrets.redact(why);
+        let fields = [("worker", self.spec.id.as_str()), ("why", &*why)];
+        let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        // The machine log is the last place to say something; there is none to say that it failed.
+        drop(crate::store::logs::event(&self.layout, now(), what, fields));
+    }
+
     /// One line about the worker's end.
     pub(super) fn journal(&self) {
         let line = crate::model::entry::worker_line(&self.spec, &self.state, now());

@@ -1,0 +1,75 @@
+//! Boxes of those who work on something: a worker, its checks, and what a fix starts. All else does not exist in them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::{Boxer, Cell, agents, temp_env, tools};
+use crate::model::boxing::{Kind, Level, Walls};
+use crate::model::fault::Fault;
+use crate::store::file;
+
+/// What such a box is made for.
+#[derive(Clone, Copy)]
+pub struct Inmate<'a> {
+    /// What stands at the place of the home directory under `full`.
+    pub home: &'a Path,
+    /// Its temporary files.
+    pub temp: &'a Path,
+    /// Where it works; it may write there.
+    pub cwd: &'a Path,
+    /// Its runner's name, and its program.
+    pub names: [&'a str; 2],
+    /// What its runner may write.
+    pub write: &'a [PathBuf],
+    /// What it reads besides: what a human granted, files that it is given, objects that its clone borrows.
+    pub read: &'a [PathBuf],
+}
+
+impl Boxer<'_> {
+    /// The box of one who works on something: its directory, its runner's set-up, tools.
+    ///
+    /// # Errors
+    /// Why it cannot be made; nothing is started then.
+    pub fn inmate(&self, kind: Kind, inmate: &Inmate) -> Result<Cell, String> {
+        let level = self.level(kind)?;
+        if level == Level::None {
+            return Ok(Cell::default());
+        }
+        let walls = self.fence(inmate, level)?;
+        Ok(Cell { env: temp_env(level, inmate.temp), boxed: self.boxed(kind, level, walls)? })
+    }
+
+    fn fence(&self, inmate: &Inmate, level: Level) -> Result<Walls, String> {
+        let home = self.home()?;
+        let found = agents::places(&inmate.names, home);
+        let (boxes, is_full) = (&self.settings.boxes, level == Level::Full);
+        let mut read = tools::found(&self.settings.path, home, &self.own());
+        for list in [&boxes.read, &found.read, inmate.read] {
+            read.extend(list.iter().cloned());
+        }
+        let mut write = vec![inmate.cwd.to_owned()];
+        write.extend(boxes.write.iter().chain(inmate.write).cloned());
+        // Where nothing can be moved the agent finds its own directories only where they are.
+        write.extend(if is_full { found.login } else { found.dirs });
+        let mut moved = vec![(inmate.temp.to_owned(), PathBuf::from("/tmp"))];
+        if is_full {
+            moved.push((inmate.home.to_owned(), home.to_owned()));
+        }
+        Ok(Walls { read, write, moved, ..Walls::default() })
+    }
+
+    /// Makes the directories that such a box is to hold.
+    ///
+    /// # Errors
+    /// Names what cannot be made.
+    pub fn furnish(&self, is_full: bool, names: &[&str], home: &Path, temp: &Path) -> Result<()> {
+        file::make_dir(temp)?;
+        if let (true, Ok(own)) = (is_full, self.home()) {
+            file::make_dir(home)?;
+            let copied = agents::places(names, own).copied;
+            self.copy(&copied, own, home).map_err(Fault::failed)?;
+        }
+        Ok(())
+    }
+}
