@@ -1,5 +1,6 @@
 //! The commands: one file each, with its arguments and its `run`. clap lives only here.
 
+mod admit;
 mod asks;
 mod attach;
 mod attempts;
@@ -40,12 +41,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
-use crate::model::fault::Fault;
 use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
-use crate::store::lock;
 use crate::store::seed;
-use crate::store::workers;
 use crate::sys::clock;
 use crate::sys::program;
 use crate::sys::tree;
@@ -340,41 +338,8 @@ impl App {
         seed::make_dirs(&self.layout)
     }
 
-    /// Whether a verb may go on: there is a data dir, or it needs none in its worker's box, and whoever may only
-    /// watch does not act.
-    fn admit(&self, verb: &Verb) -> Result<()> {
-        // In its box a worker sees nothing of the data dir but what is its own.
-        if self.inside_worker().is_none() || self.layout.format().exists() {
-            self.ready()?;
-        } else if verb.human_only().is_some() || !verb.is_workers() {
-            return Err(Fault::failed("could not do this in a worker: this is for a human").into());
-        }
-        verb.human_only().map_or(Ok(()), |what| self.human_only(what))
-    }
-
     fn config(&self) -> Result<Config> {
         config::load(&self.env)
-    }
-
-    /// Refuses a verb that only a human may use to everything that a beat of this data dir has started. A beat
-    /// that cannot be seen from here may be the one that started this process, so that counts as one.
-    fn human_only(&self, verb: &str) -> Result<()> {
-        let is_of = |holders: lock::Holders| match holders {
-            lock::Holders::Nobody => false,
-            lock::Holders::Seen(pids) => tree::may_descend_from(&pids),
-            lock::Holders::Unseen => true,
-        };
-        let who = if is_of(lock::holders([self.layout.tick_lock()]))
-            || is_of(lock::lookers(&self.layout.look_lock()))
-        {
-            "a beat of looop"
-        } else if is_of(workers::supervising(&self.layout)) {
-            "a worker"
-        } else {
-            return Ok(());
-        };
-        let what = format!("could not {verb}: this is for a human, and {who} started this process");
-        Err(Fault::failed(what).into())
     }
 
     /// The socket of the supervisor, when this process is a worker's.

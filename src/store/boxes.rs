@@ -98,7 +98,8 @@ impl<'a> Boxer<'a> {
     fn probe(&self, stamp: String) -> Powers {
         let Ok(cancel) = Cancel::never() else { return Powers::default() };
         let powers = sandbox::probe(&self.settings.path, &cancel);
-        if self.keep {
+        let is_known = |tried: Tried| tried.stamp == stamp && tried.powers == powers;
+        if self.keep && !records::read_json(&self.layout.sandbox()).ok().flatten().is_some_and(is_known) {
             let tried = Tried { stamp, powers: powers.clone() };
             let kept = file::make_dir(self.layout.cache())
                 .and_then(|()| records::write_json(&self.layout.sandbox(), &tried, Keep::Whole));

@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::clock::Deadline;
 use super::kin;
+use super::sandbox;
 use super::signal::Cancel;
 use super::spawn::{ignore, spawn, timespec};
 use crate::model::boxing::Boxed;
@@ -365,8 +366,12 @@ impl Live<'_> {
         }
         self.kill(Signal::KILL);
         let status = self.child.wait();
+        let is_outer = self.is_outer;
         let exit = self.ending.take().unwrap_or_else(|| match status {
             Ok(status) => match (status.code(), status.signal()) {
+                (Some(code), _) if is_outer => {
+                    sandbox::signal_of(code).map_or(Exit::Code(code), Exit::Signal)
+                }
                 (Some(code), _) => Exit::Code(code),
                 (None, Some(signal)) => Exit::Signal(signal),
                 (None, None) => Exit::NotStarted("its exit status is unknown".to_owned()),

@@ -56,6 +56,11 @@ pub fn argv(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<Vec<String
     Ok(outer.into_iter().chain(inner).chain(argv.iter().cloned()).collect())
 }
 
+/// The signal that an exit code of the outer side of a box stands for: 128 and its number, as a shell tells it.
+pub fn signal_of(code: i32) -> Option<i32> {
+    (129..160).contains(&code).then(|| code - 128)
+}
+
 /// Builds the walls around this process, which then becomes the child. The namespaces are there already.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use super::{Conn, LOOK_MS, MAX_KEYS, Supervisor, now};
 use crate::model::query::{self, Event, Standing, Status};
 use crate::model::worker::{Exit, Phase};
 use crate::sys::clock::Deadline;
+use crate::sys::sandbox;
 use crate::worker::screen::{self, Screen};
 
 /// One read of what a process prints, in bytes.
@@ -123,6 +124,10 @@ pub(super) fn with_returns(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().flat_map(|byte| if *byte == b'\n' { vec![b'\r', b'\n'] } else { vec![*byte] }).collect()
 }
 
-pub(super) fn exit_of(status: ExitStatus) -> Exit {
+/// How a process ended. The outer side of a box tells a signal as a shell does, by 128 and its number.
+pub(super) fn exit_of(status: ExitStatus, is_outer: bool) -> Exit {
+    if let Some(signal) = status.code().filter(|_| is_outer).and_then(sandbox::signal_of) {
+        return Exit::Signal(signal);
+    }
     status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code)
 }

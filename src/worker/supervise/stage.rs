@@ -12,7 +12,7 @@ use super::Supervisor;
 use super::ending::Ending;
 use super::output::{TAIL_BYTES, exit_of, is_for_now, plain};
 use crate::model::beat::Started;
-use crate::model::boxing::Boxed;
+use crate::model::boxing::{Boxed, Level};
 use crate::model::json::clip;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::store::claims;
@@ -143,11 +143,11 @@ impl Supervisor {
             if is_main {
                 // What is still in the pipe or terminal belongs to it.
                 self.drain();
-                self.ended(exit_of(status));
+                self.ended(exit_of(status, self.outer == Some(pid)));
             } else if self.state.child.as_ref().is_some_and(|child| child.pid == pid)
                 && self.state.exit.is_none()
             {
-                self.state.exit = Some(exit_of(status));
+                self.state.exit = Some(exit_of(status, self.spec.level() == Level::Full));
             }
         }
     }

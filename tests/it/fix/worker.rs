@@ -1,18 +1,20 @@
 //! A fix that a beat starts: shown and approved, worked on in a worker's clone, and back as its branch.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::json;
 
 use super::yard::{Yard, program};
-use crate::support::profile::{LOOOP, git_in, wait_until};
+use crate::support::pi::skipped;
+use crate::support::profile::{LOOOP, git_in, has_bwrap, wait_until};
 
 const LIB: &str = "add() { echo $(($1 - $2)); }\n";
 const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
 const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
-/// A yard whose decider wants a fix, and whose fixing runner is this script.
-fn wants(script: &str) -> Yard {
+/// A yard whose decider wants a fix, and whose fixing runner is this script. In a full box it waits for nobody.
+fn wants(script: &str, level: &str) -> Yard {
     let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let (agent, replies) = (yard.profile.path("local.sh"), yard.profile.path("replies.jsonl"));
     program(&agent, &format!("#!/bin/sh\np=$(cat)\n{script}\necho done\n"));
@@ -25,9 +27,13 @@ fn wants(script: &str) -> Yard {
         "decide": "scripted",
         "runners": { "scripted": { "decide": [LOOOP, "__scripted", replies] }, "local": { "fix": [agent] } },
         "fix": { "runner": "local" },
+        "sandbox": { "decide": "none", "sensor": "none", "worker": level, "verify": level },
         "verify": { "tests": ["sh", "check.sh"] },
     }));
     yard.profile.looop(&["tick"]).ok();
+    if level == "full" {
+        return yard;
+    }
     let ask = yard.profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
     let shown = ask["argv"].to_string();
     assert!(shown.contains("\"fix\"") && shown.contains("sh check.sh"), "{ask}");
@@ -46,7 +52,7 @@ fn state(yard: &Yard) -> String {
 
 #[test]
 fn the_result_of_a_worker_is_its_branch() {
-    let yard = wants(&format!("case \"$p\" in *'make add ADD'*) {FIXED};; esac"));
+    let yard = wants(&format!("case \"$p\" in *'make add ADD'*) {FIXED};; esac"), "none");
     let before = yard.read("lib.sh");
     wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
     assert_eq!(state(&yard), "done", "{}", yard.profile.looop(&["logs", "adder"]).stdout);
@@ -57,13 +63,52 @@ fn the_result_of_a_worker_is_its_branch() {
 
 #[test]
 fn a_stuck_worker_asks_through_its_supervisor_and_goes_on_with_the_answer() {
-    let yard = wants(&format!(
+    let script = format!(
         "case \"$p\" in *'a PLUS sign'*) {FIXED};; *'new plan is needed'*) echo nothing new; exit;; esac"
-    ));
+    );
+    let yard = wants(&script, "none");
     wait_until("the worker asks", || state(&yard) == "waiting");
     let asks = yard.profile.looop(&["asks", "--json"]).ok().json();
     assert!(asks["asks"][0]["text"].as_str().unwrap().contains("is stuck"), "{asks}");
     yard.profile.looop(&["answer", asks["asks"][0]["id"].as_str().unwrap(), "use a PLUS sign"]).ok();
     wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
     assert_eq!(state(&yard), "done", "{}", yard.profile.looop(&["logs", "adder"]).stdout);
+}
+
+#[test]
+fn what_a_fixing_worker_starts_is_boxed_and_its_tests_have_no_network() {
+    if !has_bwrap() {
+        return skipped("missing: bwrap");
+    }
+    // What the agent adds runs in the tests: it gets the sum wrong wherever there is a network.
+    let agent = [
+        "echo x >$HOME/escaped; (for d in .. ../.. ../../.. ../../../..; do echo x >$d/escaped; done) 2>/dev/null",
+        FIXED,
+        "echo 'echo x >$HOME/escaped; [ $(wc -l </proc/net/dev) = 3 ] || add() { echo net; }' >>lib.sh",
+    ];
+    let yard = wants(&agent.join("\n"), "full");
+    wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
+    assert_eq!(state(&yard), "done", "{}", yard.profile.looop(&["logs", "adder"]).stdout);
+    let found = Command::new("find").arg(yard.profile.path("")).args(["-name", "escaped"]).output().unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    // What stands for the home directory is the box's own.
+    assert!(found.lines().all(|path| path.ends_with("/home/escaped") && path.contains("/data/")), "{found}");
+    assert!(git_in(&yard.project(), &["show", "looop/adder:lib.sh"]).contains("$1 + $2"));
+}
+
+#[test]
+fn a_human_may_have_a_fix_boxed() {
+    if !has_bwrap() {
+        return skipped("missing: bwrap");
+    }
+    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    yard.agent(&format!("echo x >$HOME/agent; {FIXED}"));
+    yard.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", "[[tasks]]\nname = \"add\"\nprompt = \"add\"");
+    for (level, leaves) in [("full", false), ("none", true)] {
+        yard.write("lib.sh", LIB);
+        yard.profile.config(json!({ "sandbox": { "fix": level, "write": [yard.profile.path("state")] } }));
+        yard.fix(&["--fresh"]).ok();
+        assert!(yard.read("lib.sh").contains("$1 + $2"), "{level}");
+        assert_eq!(yard.profile.path("home/agent").exists(), leaves, "{level}");
+    }
 }

@@ -35,6 +35,7 @@ fn too_much_output_ends_a_worker() {
     spec["id"] = "w2".into();
     spec["argv"] = json!(["/bin/sh", "-c", "yes"]);
     spec["cwd"] = "/".into();
+    spec["boxed"] = Value::Null;
     spec["limits"]["output_bytes"] = 3_000_000.into();
     let dir = desk.profile.data().join("workers/w2");
     fs::create_dir(&dir).unwrap();
@@ -80,12 +81,13 @@ fn what_was_killed_is_killed_once_and_takes_no_more_requests() {
 
 #[test]
 fn a_supervisor_that_is_told_to_end_ends_its_worker_first() {
-    let desk = Desk::start(&["--goal", "g1"], "sleep 600 & echo $! >pid.tmp; mv pid.tmp pid; wait");
-    desk.wait_file("pid");
-    let child: u32 = desk.text("pid").trim().parse().unwrap();
+    let child = format!("sleep 616.{}", std::process::id());
+    let desk = Desk::start(&["--goal", "g1"], &format!("{child} & touch ready; wait"));
+    desk.wait_file("ready");
     desk.signal("-TERM");
     desk.wait_state("killed");
-    assert!(looop::sys::tree::start_of(child).is_none(), "a child is left");
+    let left = Command::new("pgrep").args(["-fc", &format!("^{child}$")]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "0", "a child is left");
     assert!(!desk.profile.data().join("claims/goal.g1.json").exists(), "the lease is given back");
 }
 

@@ -252,6 +252,11 @@ pub fn git_in(dir: &Path, args: &[&str]) -> String {
     text(&output.stdout)
 }
 
+/// Whether a box with a file system of its own can be made by bubblewrap.
+pub fn has_bwrap() -> bool {
+    Command::new("bwrap").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
 /// For how long a test waits, in seconds. Only a failure pays it, and a loaded machine may be many times slower.
 const PATIENCE_S: u64 = 180;
 
