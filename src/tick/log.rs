@@ -131,9 +131,8 @@ fn tell_budget(ctx: &Ctx, day: &str) -> Result<()> {
 
 fn report(ctx: &mut Ctx, what: What, next_look_ms: Option<i64>) -> Report {
     let warnings = std::mem::take(&mut ctx.warnings);
-    let secrets = &ctx.settings.secrets;
-    let mut warnings: Vec<String> =
-        warnings.iter().map(|warning| secrets.redact(warning).into_owned()).collect();
+    let clean = |warning: &String| ctx.settings.secrets.redact(warning).into_owned();
+    let mut warnings: Vec<String> = warnings.iter().map(clean).collect();
     let mut said = std::collections::BTreeSet::new();
     warnings.retain(|warning| said.insert(warning.clone()));
     Report { what, usage: ctx.usage.take(), warnings, next_look_ms }
