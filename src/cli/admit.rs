@@ -11,11 +11,13 @@ impl App {
     /// Whether a verb may go on: there is a data dir, or it needs none in its worker's box, and whoever may only
     /// watch does not act.
     pub(super) fn admit(&self, verb: &Verb) -> Result<()> {
-        // In its box a worker sees nothing of the data dir but what is its own.
-        if self.inside_worker().is_none() || self.layout.format().exists() {
-            self.ready()?;
-        } else if let Some(what) = verb.human_only() {
+        // In its box a worker sees nothing of the data dir but what is its own, and may make one of its own there.
+        let inside = self.inside_worker().is_some_and(|socket| socket.exists());
+        if let (true, Some(what)) = (inside, verb.human_only()) {
             return Err(not_for(what, "a worker"));
+        }
+        if !inside || self.layout.format().exists() {
+            self.ready()?;
         } else if !verb.is_workers() {
             return Err(
                 Fault::failed("could not do this: a worker's box holds nothing of the data dir").into()
