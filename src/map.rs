@@ -137,7 +137,7 @@ pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index
 pub fn ask(index: &Index, question: &Question) -> Answer {
     let seeds = seeds::seeds(index, question);
     let graph = Graph::new(index, &seeds.names);
-    let rank = graph.rank(&seeds.weights);
+    let rank = graph.score(&seeds.weights);
     let best = rank.iter().copied().fold(0.0, f64::max);
     let mut order: Vec<usize> = (0..rank.len()).filter(|at| rank[*at] > best * FAINT).collect();
     order.sort_by(|a, b| rank[*b].total_cmp(&rank[*a]).then(a.cmp(b)));

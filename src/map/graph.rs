@@ -13,7 +13,7 @@ use super::lang::Lang;
 /// How probable it is that the walker goes on.
 const DAMPING: f64 = 0.85;
 /// The most steps; fewer when nothing moves any more.
-const MAX_STEPS: usize = 60;
+const MAX_STEPS: usize = 150;
 /// What moves less than this in one step stands still.
 const STILL: f64 = 1e-9;
 /// What an import weighs, beside the names that are used of it.
@@ -159,21 +159,28 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// How much each file matters, with the walker starting at the seeds: weights by file, all at least zero. Without
-    /// any it starts everywhere. The ranks sum to one.
-    pub(super) fn rank(&self, seeds: &[f64]) -> Vec<f64> {
-        let count = self.paths.len();
-        if count == 0 {
-            return Vec::new();
-        }
+    /// How much each file matters: half of it by the walk, half by the seeds, so that what is named outright comes
+    /// before the hubs that every walk ends in. The scores sum to one.
+    pub(super) fn score(&self, seeds: &[f64]) -> Vec<f64> {
+        let start = self.start(seeds);
+        self.rank(&start).into_iter().zip(start).map(|(rank, start)| f64::midpoint(rank, start)).collect()
+    }
+
+    /// Seeds as shares of one; without any every file has the same.
+    fn start(&self, seeds: &[f64]) -> Vec<f64> {
         let sum: f64 = seeds.iter().sum();
-        let start: Vec<f64> = match sum > 0.0 {
+        match sum > 0.0 {
             true => seeds.iter().map(|seed| seed / sum).collect(),
-            false => vec![1.0 / count as f64; count],
-        };
+            false => vec![1.0 / self.paths.len() as f64; self.paths.len()],
+        }
+    }
+
+    /// How often the walker comes by each file, with the walker starting at these shares. The ranks sum to one.
+    fn rank(&self, start: &[f64]) -> Vec<f64> {
+        let count = self.paths.len();
         let totals: Vec<f64> =
             self.edges.iter().map(|edges| edges.iter().map(|edge| edge.weight).sum()).collect();
-        let mut rank = start.clone();
+        let mut rank = start.to_vec();
         for _ in 0..MAX_STEPS {
             let mut next = vec![0.0; count];
             let mut stuck = 0.0;
@@ -187,7 +194,7 @@ impl<'a> Graph<'a> {
             }
             // Who stands where no edge leads on starts again.
             let again = 1.0 - DAMPING + DAMPING * stuck;
-            next.iter_mut().zip(&start).for_each(|(next, start)| *next += again * start);
+            next.iter_mut().zip(start).for_each(|(next, start)| *next += again * start);
             let moved: f64 = rank.iter().zip(&next).map(|(old, new)| (old - new).abs()).sum();
             rank = next;
             if moved < STILL {
@@ -262,10 +269,11 @@ mod tests {
     #[test]
     fn a_known_case_has_its_known_ranks() {
         // Two nodes that point at each other, the walker starting at the first: r0 = 0.15 + 0.85 r1 and r1 = 0.85 r0.
-        let rank = graph(&[(0, 1, 2.0), (1, 0, 5.0)], 2).rank(&[3.0, 0.0]);
+        let rank = graph(&[(0, 1, 2.0), (1, 0, 5.0)], 2).rank(&[1.0, 0.0]);
         assert!((rank[0] - 1.0 / 1.85).abs() < 1e-6 && (rank[1] - 0.85 / 1.85).abs() < 1e-6, "{rank:?}");
-        let even = graph(&[(0, 1, 1.0), (1, 0, 1.0)], 2).rank(&[0.0, 0.0]);
+        let even = graph(&[(0, 1, 1.0), (1, 0, 1.0)], 2).score(&[0.0, 0.0]);
         assert!((even[0] - 0.5).abs() < 1e-6, "{even:?}");
+        assert!(graph(&[], 0).score(&[]).is_empty());
     }
 
     #[test]

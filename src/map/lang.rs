@@ -60,7 +60,7 @@ impl Lang {
             Lang::Python => &[tree_sitter_python::TAGS_QUERY, PYTHON],
             Lang::Rust => &[tree_sitter_rust::TAGS_QUERY, RUST],
             Lang::Go => &[tree_sitter_go::TAGS_QUERY, GO],
-            Lang::JavaScript => &[script, SCRIPT, JSX],
+            Lang::JavaScript => &[script, SCRIPT, HERITAGE, JSX],
             Lang::TypeScript => &[script, tree_sitter_typescript::TAGS_QUERY, SCRIPT, TYPES],
             Lang::Tsx => &[script, tree_sitter_typescript::TAGS_QUERY, SCRIPT, TYPES, JSX],
         };
@@ -111,10 +111,11 @@ const SCRIPT: &str = r#"
 ((call_expression function: (identifier) @_called arguments: (arguments . (string) @import))
   (#any-of? @_called "require" "import"))
 (arguments (identifier) @reference)
-(class_heritage (identifier) @reference)
 (program (lexical_declaration (variable_declarator name: (identifier) @name) @definition.constant))
 (program (export_statement (lexical_declaration (variable_declarator name: (identifier) @name) @definition.constant)))
 "#;
+
+const HERITAGE: &str = "(class_heritage (identifier) @reference)";
 
 const TYPES: &str = r"
 (type_identifier) @reference

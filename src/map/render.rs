@@ -29,12 +29,16 @@ pub fn render(ranked: &[Ranked], budget: usize, read: &mut dyn FnMut(&str) -> Op
         let whole = one(file, read(&file.path).as_deref());
         let head = format!("{}\n", file.path);
         let room = cap.saturating_sub(shown.text.len());
-        let part = if whole.len() <= room { whole } else { cut(&whole, room) };
+        let is_cut = whole.len() > room;
+        let part = if is_cut { cut(&whole, room) } else { whole };
         if part.len() < head.len() {
             break;
         }
         shown.text.push_str(&part);
         shown.files += 1;
+        if is_cut {
+            break;
+        }
     }
     shown.tokens = shown.text.len().div_ceil(TOKEN_BYTES);
     shown

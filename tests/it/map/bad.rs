@@ -55,12 +55,7 @@ fn outside_a_project_it_says_how_to_name_one() {
     let ran = profile.looop(&["map", "--root", ".", "--failure", "none.log"]);
     assert!(ran.code == 2 && ran.stderr.contains("none.log"), "{}", ran.stderr);
     let empty = profile.looop(&["map", "--root", "."]).ok();
-    assert_eq!(
-        empty.stdout.lines().count(),
-        2,
-        "a line that says what it is, and the config: {}",
-        empty.stdout
-    );
+    assert!(empty.stdout.contains("there is no file here"), "{}", empty.stdout);
 }
 
 #[test]
