@@ -19,7 +19,9 @@ mod log;
 mod logs;
 mod ls;
 mod manual;
+mod map;
 mod pause;
+mod pick;
 mod playbook;
 mod print;
 mod prune;
@@ -39,7 +41,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
-use crate::model::fault::{Fault, Kind};
+use crate::model::fault::Fault;
 use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::store::lock;
@@ -49,6 +51,7 @@ use crate::sys::clock;
 use crate::sys::program;
 use crate::sys::tree;
 use crate::worker::supervise;
+use pick::pick;
 use print::{Style, When};
 
 /// A tiny control loop for a person's work: sense, diff, gate, decide one move, act, log.
@@ -101,6 +104,8 @@ enum Verb {
     Prune(prune::Args),
     /// Work on small tasks with an agent in a private clone until their tests pass. Exit 3: it waits for you.
     Fix(Box<fix::Args>),
+    /// Show which files of a project matter for a failure or a question, and why.
+    Map(map::Args),
     /// Show what was tried for a goal of `looop fix`.
     Attempts(attempts::Args),
     /// List who may work on what.
@@ -262,6 +267,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Surface) => surface::run(&app),
         Some(Verb::Demo(args)) => demo::run(&app, &args),
         Some(Verb::Doctor(args)) => doctor::run(&app, &args),
+        Some(Verb::Map(args)) => map::run(&app, &args),
         Some(Verb::Tick(args)) => tick::run(&app, &args),
         Some(Verb::Run(args)) => tick::run_goal(&app, &args),
         Some(verb) => {
@@ -369,29 +375,4 @@ fn envelope(key: &str, value: serde_json::Value) -> serde_json::Value {
 fn envelope_with(mut value: serde_json::Value) -> serde_json::Value {
     value["schema_version"] = 1.into();
     value
-}
-
-/// Finds the one id that is meant: an exact one, else a unique prefix.
-fn pick<'a>(kind: &str, wanted: &str, all: impl Iterator<Item = &'a str>) -> Result<&'a str> {
-    let all: Vec<&str> = all.collect();
-    if let Some(exact) = all.iter().find(|id| **id == wanted) {
-        return Ok(exact);
-    }
-    let hits: Vec<&str> =
-        all.iter().copied().filter(|id| !wanted.is_empty() && id.starts_with(wanted)).collect();
-    match hits.as_slice() {
-        [one] => Ok(one),
-        [] if all.is_empty() => {
-            Err(Fault::usage(format!("could not find {kind} {wanted:?}: there is none")).into())
-        }
-        [] => {
-            let fault = Fault::usage(format!("could not find {kind} {wanted:?}"));
-            Err(fault.hint(format!("there are: {}", all.join(", "))).into())
-        }
-        many => {
-            let fault =
-                Fault { kind: Kind::Usage, what: format!("{wanted:?} is not unique"), hints: Vec::new() };
-            Err(fault.hint(format!("it could be: {}", many.join(", "))).into())
-        }
-    }
 }
