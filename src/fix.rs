@@ -29,6 +29,7 @@ pub mod health;
 mod land;
 pub mod leanfile;
 mod plan;
+mod retrieve;
 mod sources;
 mod stream;
 mod stuck;

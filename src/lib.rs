@@ -10,7 +10,7 @@
 //!
 //! # The map
 //! A module imports itself and what stands left of it, and a test holds that:
-//! `model < sys < store < runner < worker < tick < fix < config < cli`.
+//! `model < sys < store < runner < worker < tick < map < fix < config < cli`.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -20,6 +20,7 @@
 //! | [`runner`] | LLMs: one call, one reply |
 //! | [`worker`] | detached workers: who starts, supervises, shows and ends them |
 //! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
+//! | [`map`] | the code map: which files of a project matter for a question |
 //! | [`fix`] | the fix loop: attempts in a private clone, judged by tests, stopped when they repeat |
 //! | [`config`] | environment and config file, read once |
 //! | [`cli`] | one file per command; the only place that prints |
@@ -38,6 +39,8 @@
 pub mod cli;
 pub mod config;
 pub mod fix;
+pub mod map;
+
 pub mod model;
 pub mod runner;
 pub mod store;

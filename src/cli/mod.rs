@@ -20,6 +20,7 @@ mod log;
 mod logs;
 mod ls;
 mod manual;
+mod map;
 mod pause;
 mod pick;
 mod playbook;
@@ -101,6 +102,8 @@ enum Verb {
     Prune(prune::Args),
     /// Work on small tasks with an agent in a private clone until their tests pass. Exit 3: it waits for you.
     Fix(Box<fix::Args>),
+    /// Show which files of a project matter for a failure or a question, and why.
+    Map(map::Args),
     /// Show what was tried for a goal of `looop fix`.
     Attempts(attempts::Args),
     /// List who may work on what.
@@ -275,6 +278,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Surface) => surface::run(&app),
         Some(Verb::Demo(args)) => demo::run(&app, &args),
         Some(Verb::Doctor(args)) => doctor::run(&app, &args),
+        Some(Verb::Map(args)) => map::run(&app, &args),
         Some(Verb::Tick(args)) => tick::run(&app, &args),
         Some(Verb::Run(args)) => tick::run_goal(&app, &args),
         Some(verb) => {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{App, envelope, print};
 use crate::config::Config;
+use crate::map;
 use crate::model::charge::dollars;
 use crate::model::fault::{Fault, Kind};
 use crate::model::json::clip;
@@ -103,7 +104,13 @@ fn voice(json: bool, quiet: bool, pulse: bool) -> Voice {
 
 /// The workers of this machine.
 pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalFleet<'a> {
-    LocalFleet(Starter { layout: &app.layout, settings: &config.settings, cancel, now: app.now })
+    LocalFleet(Starter {
+        layout: &app.layout,
+        settings: &config.settings,
+        cancel,
+        now: app.now,
+        leads: map::leads,
+    })
 }
 
 fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {

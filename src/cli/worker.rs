@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::ls::Chosen;
 use super::{App, complete, input, ls, print};
+use crate::map;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::wire::Request;
@@ -106,7 +107,13 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
     };
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
-    let starter = Starter { layout: &app.layout, settings: &config.settings, cancel: &cancel, now: app.now };
+    let starter = Starter {
+        layout: &app.layout,
+        settings: &config.settings,
+        cancel: &cancel,
+        now: app.now,
+        leads: map::leads,
+    };
     let wanted = Wanted {
         id: args.id.clone(),
         goal: args.goal,

@@ -74,6 +74,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
         runner: file.runner.clone().or_else(|| file.escalate.first().cloned()),
         escalate: file.escalate.clone(),
         thresholds: thresholds(file, path)?,
+        map: file.map.unwrap_or(base.map),
         nudge: file.nudge.unwrap_or(base.nudge),
         stop: file.stop.unwrap_or(base.stop),
         runners,

@@ -326,6 +326,8 @@ pub(super) struct FixFile {
     pub(super) same_failure: Option<u32>,
     /// So many new plans that did not help ask a human.
     pub(super) replans: Option<u32>,
+    /// Whether agents are shown the files that a failure leads to, as far as there is room. True when absent.
+    pub(super) map: Option<bool>,
     /// So many repeats within one call are noted.
     pub(super) nudge: Option<usize>,
     /// So many repeats within one call end it.

@@ -7,7 +7,7 @@ use super::compress::{compress, diagnosis};
 use super::context::{self, Built, Parts};
 use super::desk::Desk;
 use super::leanfile::{CONTEXT_BUDGET, Task};
-use super::{Tone, sources, testing};
+use super::{Tone, retrieve, sources, testing};
 use crate::model::attempt::Standing;
 use crate::model::fix::{Called, Run, UnderWay};
 use crate::model::name::Name;
@@ -111,7 +111,8 @@ fn prompt(
     let base = now.begin.map_or(run.tree.as_str(), |begin| begin.base.as_str());
     let diff = desk.trees.diff(&git, base, &under.start, 3)?;
     let paths = here(desk, &desk.trees.paths(&git, &under.start)?);
-    let listed = sources::read(&desk.cwd(), listed(task), &paths);
+    let mut listed = sources::read(&desk.cwd(), listed(task), &paths);
+    retrieve::add(desk, &mut listed, task, &kept_output(desk, &under.goal), &paths);
     let mut parts = Parts {
         task: &task.prompt,
         global: &desk.leanfile.defaults.global_message,

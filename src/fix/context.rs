@@ -17,6 +17,8 @@ pub struct Shown {
     pub path: String,
     /// Its text, or why it is not shown.
     pub text: Result<String, String>,
+    /// Why it is here where no list names it.
+    pub retrieved: Option<String>,
 }
 
 /// What a prompt is made of.
@@ -155,7 +157,8 @@ fn files(parts: &Parts, out: &mut String, cut: &mut Vec<String>) {
         };
         left = left.saturating_sub(shown.len());
         if !shown.trim().is_empty() {
-            body.push_str(&format!("\n### {}\n{}\n", file.path, fenced(&shown)));
+            let why = file.retrieved.as_ref().map(|why| format!(" (retrieved: {why})")).unwrap_or_default();
+            body.push_str(&format!("\n### {}{why}\n{}\n", file.path, fenced(&shown)));
         }
     }
     cut.extend(parts.unmatched.iter().map(|pattern| format!("{pattern}: no file fits")));

@@ -36,15 +36,17 @@ pub fn read(root: &Path, listed: &[String], paths: &[String]) -> Sources {
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(*name));
     for name in names.iter().skip(MAX_FILES) {
-        found.files.push(Shown { path: (*name).clone(), text: Err(format!("more than {MAX_FILES} files")) });
+        let text = Err(format!("more than {MAX_FILES} files"));
+        found.files.push(Shown { path: (*name).clone(), text, retrieved: None });
     }
     for name in names.into_iter().take(MAX_FILES) {
-        found.files.push(Shown { path: name.clone(), text: one(&root.join(name)) });
+        let text = one(&root.join(name));
+        found.files.push(Shown { path: name.clone(), text, retrieved: None });
     }
     found
 }
 
-fn one(path: &Path) -> Result<String, String> {
+pub(super) fn one(path: &Path) -> Result<String, String> {
     match file::read(path, MAX_FILE_BYTES) {
         Ok(None) => Err("it is gone".to_owned()),
         Ok(Some(bytes)) if bytes.contains(&0) => Err("it is binary".to_owned()),

@@ -124,6 +124,8 @@ pub struct Fixes {
     pub escalate: Vec<String>,
     /// The figures of the rule that stops an agent which repeats itself.
     pub thresholds: Thresholds,
+    /// Whether agents are shown the files that a failure leads to.
+    pub map: bool,
     /// So many repeats of the same commands within one call are noted for the next one.
     pub nudge: usize,
     /// So many repeats of the same commands within one call end it.
@@ -145,6 +147,7 @@ impl Default for Fixes {
             runner: None,
             escalate: Vec::new(),
             thresholds: Thresholds::default(),
+            map: true,
             nudge: 3,
             stop: 5,
             runners: BTreeMap::new(),

@@ -228,6 +228,12 @@ impl Layout {
         self.cache.join("tmp").join(whose)
     }
 
+    /// The index of the code map of the project at `root`.
+    pub fn map(&self, root: &Path) -> PathBuf {
+        let key = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
+        self.cache.join("map").join(format!("{}.json", &key[..16]))
+    }
+
     /// An empty directory for a child that has no business anywhere.
     pub fn empty_dir(&self) -> PathBuf {
         self.cache.join("empty")

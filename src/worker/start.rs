@@ -83,7 +83,13 @@ pub struct Starter<'a> {
     pub cancel: &'a Cancel,
     /// The moment.
     pub now: Now,
+    /// Where an agent may begin to look.
+    pub leads: Leads,
 }
+
+/// Says where in a clone the words of a brief lead to, as a part of the brief; empty where that is not known. The first
+/// path is a file in which it may keep what it knows of the project.
+pub type Leads = fn(&Path, &Path, &str) -> String;
 
 /// Why a worker cannot be started, for the one who wants it.
 pub type Refusal = String;
@@ -283,9 +289,11 @@ impl Starter<'_> {
         let (staged, _preparing) = workers::stage(self.layout, &spec.id)?;
         // A fix speaks to its supervisor itself.
         let contract = if spec.kind == FIX { "" } else { CONTRACT };
-        let brief = format!("{contract}{}\n", wanted.brief.trim_end());
         let prepared = self.prepare(wanted, &mut spec, &staged).and_then(|prepared| match prepared {
-            Ok(()) => self.publish(&spec, &brief, &staged),
+            Ok(()) => {
+                let leads = self.leads(wanted, &spec, &staged);
+                self.publish(&spec, &format!("{contract}{}\n{leads}", wanted.brief.trim_end()), &staged)
+            }
             Err(why) => Ok(Err(why)),
         });
         if !matches!(prepared, Ok(Ok(_))) {
@@ -341,6 +349,16 @@ impl Starter<'_> {
         records::write_json(&staged.spec(), spec, Keep::Whole)?;
         clone::make(&git, &found, &staged.clone_dir(), &spec.id)?;
         Ok(Ok(()))
+    }
+
+    /// Where an agent may begin to look in its clone. Whoever starts something else is told no such thing.
+    fn leads(&self, wanted: &Wanted, spec: &Spec, staged: &WorkerDir) -> String {
+        match &wanted.repo {
+            Some(source) if spec.runner.is_some() => {
+                (self.leads)(&self.layout.map(source), &staged.clone_dir(), &wanted.brief)
+            }
+            _ => String::new(),
+        }
     }
 
     fn git(&self) -> Result<clone::Git<'_>> {

@@ -8,4 +8,4 @@ mod real_qwen;
 mod stuck;
 mod toolchains;
 mod worker;
-mod yard;
+pub mod yard;

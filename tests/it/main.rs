@@ -19,6 +19,7 @@ mod fix;
 mod kin;
 mod leases;
 mod lost;
+mod map;
 mod pulse;
 mod races;
 mod readme;

@@ -54,6 +54,11 @@ impl FixDir {
         self.0.join("prompt.md")
     }
 
+    /// The index of the code map of the clone.
+    pub fn map(&self) -> PathBuf {
+        self.0.join("map.json")
+    }
+
     /// The ledgers.
     pub fn ledgers(&self) -> PathBuf {
         self.0.join("ledger")

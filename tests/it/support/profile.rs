@@ -134,7 +134,14 @@ impl Profile {
 
     /// How often the scripted runner was asked.
     pub fn asked(&self) -> usize {
-        fs::read_to_string(self.path("replies.count")).map_or(0, |text| text.trim().parse().unwrap())
+        // Empty for the moment in which it is written anew.
+        let mut count = None;
+        wait_until("the count to be written", || {
+            let text = fs::read_to_string(self.path("replies.count")).unwrap_or("0".to_owned());
+            count = text.trim().parse().ok();
+            count.is_some()
+        });
+        count.unwrap()
     }
 
     /// Sets a variable for each run of the program.

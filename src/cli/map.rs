@@ -1,0 +1,145 @@
+//! `looop map`: the files of a project that matter for a question, and why.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{App, envelope_with, input, print};
+use crate::map::{self, Answer, Limits, Question, Ranked, Said};
+use crate::model::ask::visible;
+use crate::model::fault::Fault;
+use crate::model::signature;
+use crate::model::time::human_ms;
+use crate::store::file;
+use crate::sys::clock::Deadline;
+
+/// The longest failure that is read, in bytes.
+const MAX_FAILURE_BYTES: usize = 16 << 20;
+
+/// Arguments of `looop map`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What you look for, in words.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    query: String,
+    /// What a test run printed; `-` for stdin.
+    #[arg(long, value_name = "FILE")]
+    failure: Option<PathBuf>,
+    /// The project; the one around the current directory when absent.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// How many files are listed.
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    files: usize,
+    /// Show the files with their definitions in so many tokens of text, as an agent gets them.
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// How long the files that have changed may take to be read, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 20)]
+    timeout: u32,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the ranking.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    let root = match &args.root {
+        Some(root) => app.env.here(root),
+        None => map::root_of(&app.env.here(std::path::Path::new(".")))?,
+    };
+    let root = std::fs::canonicalize(&root)
+        .map_err(|error| Fault::usage(format!("could not use the project `{}`: {error}", root.display())))?;
+    if !root.is_dir() {
+        return Err(Fault::usage(format!("could not map `{}`: it is no directory", root.display())).into());
+    }
+    let failure = failure(app, args)?;
+    let report = signature::read(&failure, &signature::Ended::Code(1), &root.to_string_lossy());
+    let limits = Limits { timeout_ms: i64::from(args.timeout) * 1000, ..Limits::default() };
+    let began = Deadline::after_ms(0);
+    let (index, said) = map::open(&root, Some(&app.layout.map(&root)), &limits)?;
+    let read_ms = began.spent_ms();
+    let question = Question { failure: &failure, frame: &report.frame, words: &args.query };
+    let answer = map::ask(&index, &question);
+    let shown = &answer.files[..answer.files.len().min(args.files)];
+    let mut read = |path: &str| file::read_text(&root.join(path), limits.file_bytes).ok().flatten();
+    let text = args.tokens.map(|tokens| map::render(shown, tokens, &mut read));
+    if args.json {
+        let rows: Vec<Value> = shown.iter().map(row).collect();
+        print::json(&envelope_with(json!({
+            "root": root.to_string_lossy(),
+            "aimed": answer.aimed,
+            "files": rows,
+            "index": index_row(&said, read_ms),
+            "text": text.as_ref().map(|text| &text.text),
+            "tokens": text.as_ref().map(|text| text.tokens),
+        })));
+        return Ok(0);
+    }
+    list(app, &answer, shown);
+    let took = human_ms(read_ms);
+    print::note(&format!("{} files, {} of them read now, in {took}", said.files, said.parsed));
+    said.gaps().iter().for_each(|gap| print::note(&format!("warning: {gap}")));
+    if let Some(text) = text {
+        print::line("");
+        print::raw(text.text.as_bytes());
+    }
+    Ok(0)
+}
+
+fn failure(app: &App, args: &Args) -> Result<String> {
+    let Some(path) = &args.failure else { return Ok(String::new()) };
+    if path.as_os_str() == "-" {
+        return input::stdin("what the tests printed");
+    }
+    let path = app.env.here(path);
+    let unreadable = |why: String| Fault::usage(format!("could not read `{}`: {why}", path.display()));
+    let bytes = file::read(&path, MAX_FAILURE_BYTES).map_err(|error| unreadable(error.to_string()))?;
+    let bytes = bytes.ok_or_else(|| unreadable("it does not exist".to_owned()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn list(app: &App, answer: &Answer, shown: &[Ranked]) {
+    if shown.is_empty() {
+        print::line("there is no file here that the map can read");
+        return;
+    }
+    if !answer.aimed {
+        print::line("nothing was asked, or nothing of it is known here: these are what most others use");
+    }
+    let rows: Vec<Vec<String>> = shown
+        .iter()
+        .map(|file| {
+            let why = file.why.first().map_or("", String::as_str);
+            vec![
+                format!("{:>5.1}%", file.rank * 100.0),
+                app.style.bold(&visible(&file.path, false)),
+                app.style.dim(&visible(why, false)),
+            ]
+        })
+        .collect();
+    print::raw(print::table(&rows).as_bytes());
+}
+
+fn row(file: &Ranked) -> Value {
+    let defs: Vec<Value> = file
+        .defs
+        .iter()
+        .map(|def| json!({ "name": def.name, "kind": def.kind, "line": def.line, "end": def.end }))
+        .collect();
+    json!({ "path": file.path, "rank": file.rank, "why": file.why, "test": file.is_test, "defines": defs })
+}
+
+fn index_row(said: &Said, read_ms: i64) -> Value {
+    json!({
+        "files": said.files,
+        "all": said.all,
+        "parsed": said.parsed,
+        "skipped": said.skipped,
+        "partial": said.partial,
+        "late": said.late,
+        "took_ms": read_ms,
+        "gaps": said.gaps(),
+    })
+}

@@ -1,0 +1,45 @@
+//! What an agent is shown besides the files that a task lists: those that the failure and the task's words lead to.
+
+use super::context::Shown;
+use super::desk::Desk;
+use super::leanfile::Task;
+use super::sources::{self, Sources};
+use super::{Tone, call};
+use crate::map::{self, Limits, Question};
+use crate::model::signature;
+
+/// How many files are added.
+const MAX_FILES: usize = 6;
+/// How long the map may take, in milliseconds.
+const MAP_MS: i64 = 10_000;
+
+/// Adds files behind those that are listed, so that these have the budget first. `paths` are all files that the agent
+/// may see. Without a map there is none.
+pub(super) fn add(desk: &Desk, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
+    if !desk.settings.fixes.map {
+        return;
+    }
+    let root = desk.cwd();
+    let limits = Limits { timeout_ms: MAP_MS, ..Limits::default() };
+    let index = match map::open(&root, Some(&desk.dir.map()), &limits) {
+        Ok((index, _)) => index,
+        Err(error) => return desk.say(Tone::Warn, format!("no code map: {error:#}")),
+    };
+    let output = if task.skip_tests { "" } else { output };
+    let report = signature::read(output, &signature::Ended::Code(1), &root.to_string_lossy());
+    let answer = map::ask(&index, &Question { failure: output, frame: &report.frame, words: &task.prompt });
+    let listed = |path: &str| sources.files.iter().any(|shown| shown.path == path);
+    let wanted = answer.files.iter().filter(|_| answer.aimed);
+    let wanted = wanted.filter(|file| !listed(&file.path) && paths.contains(&file.path));
+    let mut left = call::budget(task);
+    let mut added = Vec::new();
+    for file in wanted.take(MAX_FILES) {
+        // One that cannot be read was asked for by nobody.
+        let Ok(text) = sources::one(&root.join(&file.path)) else { continue };
+        let Some(rest) = left.checked_sub(text.len()) else { continue };
+        left = rest;
+        let why = file.why.first().cloned().unwrap_or_default();
+        added.push(Shown { path: file.path.clone(), text: Ok(text), retrieved: Some(why) });
+    }
+    sources.files.extend(added);
+}

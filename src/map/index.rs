@@ -1,0 +1,287 @@
+//! The index of a project: what each file defines, refers to and imports, kept by content, so that only what changed is
+//! read again. It is a cache: one that cannot be read is made anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Result, anyhow};
+use serde::{Deserialize, Serialize};
+
+use super::lang::Lang;
+use super::tags::{Def, Reader, Tags};
+use super::walk::{self, End, Found};
+use super::{Limits, Said};
+use crate::store::file;
+use crate::sys::clock::{self, Deadline};
+
+/// The form of the index's file. Another is thrown away.
+const VERSION: u32 = 1;
+/// The largest index that is read, in bytes.
+const MAX_INDEX_BYTES: usize = 512 << 20;
+/// A file that changed so shortly before it was looked at may change again within the same stamp, in nanoseconds.
+const UNSETTLED_NS: i128 = 2_000_000_000;
+
+/// What is known of one file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// Its size in bytes and its time of change in nanoseconds, by which it is known again without being read.
+    size: u64,
+    changed_ns: i64,
+    /// The beginning of its BLAKE3 digest; empty for a file that is not read.
+    hash: String,
+    pub(super) defs: Vec<(u32, String, u32, u32)>,
+    /// Names and how often each is referred to.
+    pub(super) refs: Vec<(u32, u32)>,
+    pub(super) imports: Vec<String>,
+    /// True where the grammar did not understand all of it.
+    pub(super) partial: bool,
+    /// Why it was not read.
+    pub(super) skipped: Option<String>,
+}
+
+/// The index.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Index {
+    version: u32,
+    at_ms: i64,
+    /// Every name once; the rest are numbers into it.
+    pub(super) names: Vec<String>,
+    pub(super) files: BTreeMap<String, Entry>,
+}
+
+/// The index of the files below `root`, brought up to date. It is kept in `cache`, where one is given.
+///
+/// # Errors
+/// When the root cannot be listed, or the index not be written.
+pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index, Said)> {
+    let deadline = Deadline::after_ms(limits.timeout_ms);
+    let old = cache.and_then(load).filter(|index| index.version == VERSION);
+    let had = old.is_some();
+    let old = old.unwrap_or_default();
+    let (mut found, end) = walk::files(root, limits, &deadline)?;
+    let mut said = Said { files: found.len(), all: end == End::All, ..Said::default() };
+    let now = clock::now().unix_ms;
+    let (kept, unsure): (Vec<_>, Vec<_>) = {
+        let settled = |one: &Found| {
+            let known = old.files.get(&one.path);
+            known.is_some_and(|entry| entry.size == one.size && entry.changed_ns == one.changed_ns)
+                && i128::from(old.at_ms) * 1_000_000 - i128::from(one.changed_ns) > UNSETTLED_NS
+        };
+        found.drain(..).partition(settled)
+    };
+    let read = read_all(root, &unsure, &old, limits, &deadline);
+    let mut index = Index { version: VERSION, at_ms: now, ..Index::default() };
+    let Index { names, files, .. } = old;
+    let gone = files.len() > kept.len() + unsure.len();
+    let mut files = files;
+    index.names = names;
+    for one in kept {
+        if let Some((path, entry)) = files.remove_entry(&one.path) {
+            index.files.insert(path, entry);
+        }
+    }
+    let mut ids: Option<HashMap<String, u32>> = None;
+    let mut touched = gone || !had;
+    for (one, outcome) in unsure.into_iter().zip(read) {
+        let entry = match outcome {
+            Outcome::Same => files.remove(&one.path).unwrap_or_default(),
+            Outcome::NotRead => Entry::default(),
+            Outcome::Skipped(why) => Entry { skipped: Some(why), ..Entry::default() },
+            Outcome::Read(tags, hash) => {
+                said.parsed += 1;
+                let ids = ids.get_or_insert_with(|| {
+                    (0_u32..).zip(&index.names).map(|(id, name)| (name.clone(), id)).collect()
+                });
+                interned(tags, hash, ids, &mut index.names)
+            }
+            Outcome::Late => {
+                said.late += 1;
+                continue;
+            }
+        };
+        touched = true;
+        index.files.insert(one.path, Entry { size: one.size, changed_ns: one.changed_ns, ..entry });
+    }
+    said.partial = index.files.values().filter(|entry| entry.partial).count();
+    said.skipped = index.files.values().filter(|entry| entry.skipped.is_some()).count();
+    // One that was cut short would forget what it did not come to.
+    if touched
+        && end != End::Late
+        && let Some(cache) = cache
+    {
+        index.compact();
+        save(cache, &index)?;
+    }
+    Ok((index, said))
+}
+
+enum Outcome {
+    /// Its content is what it was.
+    Same,
+    Read(Tags, String),
+    Skipped(String),
+    /// Nobody here knows its language; it counts by its path.
+    NotRead,
+    /// There was no time left.
+    Late,
+}
+
+/// Reads files side by side; the outcomes are in the order of the files.
+fn read_all(
+    root: &Path,
+    wanted: &[Found],
+    old: &Index,
+    limits: &Limits,
+    deadline: &Deadline,
+) -> Vec<Outcome> {
+    let next = AtomicUsize::new(0);
+    let outcomes: Vec<Mutex<Outcome>> = wanted.iter().map(|_| Mutex::new(Outcome::Late)).collect();
+    let work = || {
+        let mut reader = Reader::default();
+        while !deadline.passed()
+            && let at = next.fetch_add(1, Ordering::Relaxed)
+            && let (Some(one), Some(place)) = (wanted.get(at), outcomes.get(at))
+        {
+            let outcome = read_one(root, one, old, limits, &mut reader);
+            match place.lock() {
+                Ok(mut place) => *place = outcome,
+                Err(poisoned) => *poisoned.into_inner() = outcome,
+            }
+        }
+    };
+    let threads =
+        thread::available_parallelism().map_or(1, usize::from).min(wanted.len().div_ceil(16)).min(8);
+    if threads <= 1 {
+        work();
+    } else {
+        thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    }
+    outcomes.into_iter().map(|place| place.into_inner().unwrap_or(Outcome::Late)).collect()
+}
+
+fn read_one(root: &Path, one: &Found, old: &Index, limits: &Limits, reader: &mut Reader) -> Outcome {
+    let lang = Lang::of(&one.path);
+    let manifest = is_manifest(&one.path);
+    if lang.is_none() && !manifest {
+        return Outcome::NotRead;
+    }
+    if one.size > limits.file_bytes as u64 {
+        return Outcome::Skipped(format!("it is larger than {} KiB", limits.file_bytes >> 10));
+    }
+    let bytes = match file::read(&root.join(&one.path), limits.file_bytes) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Outcome::Skipped("it is gone".to_owned()),
+        Err(error) => return Outcome::Skipped(error.to_string()),
+    };
+    let hash = blake3::hash(&bytes).to_hex()[..24].to_owned();
+    if old.files.get(&one.path).is_some_and(|entry| entry.hash == hash) {
+        return Outcome::Same;
+    }
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Outcome::Skipped("it is no UTF-8 text".to_owned());
+    };
+    if lang.is_some() && is_generated(&text) {
+        return Outcome::Skipped("its lines are those of a program's output".to_owned());
+    }
+    let tags = match lang {
+        Some(lang) => reader.read(lang, &text),
+        None => Tags { imports: manifest_name(&one.path, &text).into_iter().collect(), ..Tags::default() },
+    };
+    Outcome::Read(tags, hash)
+}
+
+/// True for text that no human lays out: a bundle, a table.
+fn is_generated(text: &str) -> bool {
+    const LONG_LINE: usize = 20_000;
+    text.lines().any(|line| line.len() > LONG_LINE)
+}
+
+/// True for a file that gives a directory the name by which others import it.
+fn is_manifest(path: &str) -> bool {
+    matches!(path.rsplit('/').next(), Some("go.mod" | "Cargo.toml"))
+}
+
+fn manifest_name(path: &str, text: &str) -> Option<String> {
+    if path.ends_with("go.mod") {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("module "))?;
+        return line.split_whitespace().next().map(|name| name.trim_matches('"').to_owned());
+    }
+    let table: toml::Table = text.parse().ok()?;
+    Some(table.get("package")?.get("name")?.as_str()?.replace('-', "_"))
+}
+
+fn interned(tags: Tags, hash: String, ids: &mut HashMap<String, u32>, names: &mut Vec<String>) -> Entry {
+    let mut id = |name: String| match ids.get(&name) {
+        Some(id) => *id,
+        None => {
+            let id = u32::try_from(names.len()).unwrap_or(u32::MAX);
+            names.push(name.clone());
+            ids.insert(name, id);
+            id
+        }
+    };
+    Entry {
+        hash,
+        defs: tags.defs.into_iter().map(|def| (id(def.name), def.kind, def.line, def.end)).collect(),
+        refs: tags.refs.into_iter().map(|(name, count)| (id(name), count)).collect(),
+        imports: tags.imports,
+        partial: tags.partial,
+        ..Entry::default()
+    }
+}
+
+impl Index {
+    /// A name by its number.
+    pub(super) fn name(&self, id: u32) -> &str {
+        self.names.get(id as usize).map_or("", String::as_str)
+    }
+
+    /// What a file defines.
+    pub(super) fn defs(&self, path: &str) -> Vec<Def> {
+        let of = |(name, kind, line, end): &(u32, String, u32, u32)| Def {
+            name: self.name(*name).to_owned(),
+            kind: kind.clone(),
+            line: *line,
+            end: *end,
+        };
+        self.files.get(path).map(|entry| entry.defs.iter().map(of).collect()).unwrap_or_default()
+    }
+
+    /// Forgets names that no file uses.
+    fn compact(&mut self) {
+        let mut place: Vec<Option<u32>> = vec![None; self.names.len()];
+        let mut names = Vec::new();
+        let old = std::mem::take(&mut self.names);
+        let mut moved = |id: &mut u32| {
+            let at = *id as usize;
+            let Some(slot) = place.get_mut(at) else { return };
+            *id = *slot.get_or_insert_with(|| {
+                names.push(old[at].clone());
+                u32::try_from(names.len() - 1).unwrap_or(u32::MAX)
+            });
+        };
+        for entry in self.files.values_mut() {
+            entry.defs.iter_mut().for_each(|def| moved(&mut def.0));
+            entry.refs.iter_mut().for_each(|one| moved(&mut one.0));
+        }
+        self.names = names;
+    }
+}
+
+fn load(path: &Path) -> Option<Index> {
+    let bytes = file::read(path, MAX_INDEX_BYTES).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn save(path: &Path, index: &Index) -> Result<()> {
+    let bytes =
+        serde_json::to_vec(index).map_err(|error| anyhow!("could not write the map's index: {error}"))?;
+    if let Some(dir) = path.parent() {
+        file::make_dir(dir)?;
+    }
+    // What is lost in a crash is made again.
+    file::write(path, &bytes, 0o600, file::Keep::Whole)
+}

@@ -1,0 +1,263 @@
+//! Pure. Where the walker starts: the files that a failure names, and what its words and those of the task mean here.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::index::Index;
+
+/// What a file weighs whose path the failure names.
+const NAMED: f64 = 10.0;
+/// What it weighs in addition when it is the place nearest to the error.
+const NEAREST: f64 = 10.0;
+/// What a name that the failure has and a file defines weighs.
+const DEFINED: f64 = 5.0;
+/// What a word of the question weighs that a file defines as a whole.
+const ASKED: f64 = 4.0;
+/// What a word weighs that is a part of a file's path.
+const IN_PATH: f64 = 3.0;
+/// What a word weighs that is a part of a name which a file defines.
+const IN_NAME: f64 = 1.0;
+/// A name that more files define than this tells little about each.
+const MAX_DEFINERS: usize = 8;
+/// The most text that is read, in bytes, from its end: there the error is.
+const MAX_TEXT_BYTES: usize = 256 << 10;
+
+/// What is asked of the map.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Question<'a> {
+    /// What a test run printed.
+    pub failure: &'a str,
+    /// The file, and perhaps the function, nearest to the error, where that is known.
+    pub frame: &'a str,
+    /// What somebody wants, in words.
+    pub words: &'a str,
+}
+
+/// Where to start, and why.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seeds {
+    /// By file, in the order of paths.
+    pub(super) weights: Vec<f64>,
+    pub(super) why: BTreeMap<usize, Vec<String>>,
+    /// Names that are asked for.
+    pub(super) names: HashSet<u32>,
+}
+
+/// Finds the seeds of a question.
+pub(super) fn seeds(index: &Index, question: &Question) -> Seeds {
+    let paths: Vec<&str> = index.files.keys().map(String::as_str).collect();
+    let mut seeds = Seeds { weights: vec![0.0; paths.len()], ..Seeds::default() };
+    let lexicon = Lexicon::new(index, &paths);
+    let from = question.failure.len().saturating_sub(MAX_TEXT_BYTES);
+    let failure = &question.failure[question.failure.ceil_char_boundary(from)..];
+    for at in lexicon.named(failure, &paths) {
+        // A test is where a failure shows, seldom where it comes from.
+        let weight = if is_test(paths[at]) { NAMED / 4.0 } else { NAMED };
+        seeds.add(at, weight, "the failure names it".to_owned());
+    }
+    for at in lexicon.named(question.frame, &paths) {
+        seeds.add(at, NEAREST, "the place nearest to the error".to_owned());
+    }
+    for at in lexicon.named(question.words, &paths) {
+        seeds.add(at, NAMED, "the question names it".to_owned());
+    }
+    seeds.by_names(index, &lexicon, &paths, failure, DEFINED, "the failure");
+    seeds.by_names(index, &lexicon, &paths, question.words, ASKED, "the question");
+    seeds.by_parts(index, &lexicon, &paths, question.words);
+    seeds
+}
+
+/// True for a file of tests, by the customs of its language.
+pub(super) fn is_test(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let stem = name.split('.').next().unwrap_or(name);
+    path.split('/').rev().skip(1).any(|dir| matches!(dir, "tests" | "test" | "__tests__" | "spec"))
+        || stem.starts_with("test_")
+        || stem.ends_with("_test")
+        || stem.ends_with("_tests")
+        || name.contains(".test.")
+        || name.contains(".spec.")
+}
+
+impl Seeds {
+    fn add(&mut self, at: usize, weight: f64, why: String) {
+        self.weights[at] += weight;
+        let all = self.why.entry(at).or_default();
+        if !all.contains(&why) {
+            all.push(why);
+        }
+    }
+
+    /// Words that are names which few files define.
+    fn by_names(
+        &mut self,
+        index: &Index,
+        lexicon: &Lexicon,
+        paths: &[&str],
+        text: &str,
+        weight: f64,
+        whose: &str,
+    ) {
+        for word in words(text) {
+            let Some((id, definers)) = lexicon.names.get(word) else { continue };
+            self.names.insert(*id);
+            if definers.len() > MAX_DEFINERS {
+                continue;
+            }
+            for at in definers {
+                let less = if is_test(paths[*at]) { 0.25 } else { 1.0 };
+                let why = format!("defines `{}`, which {whose} names", index.name(*id));
+                self.add(*at, less * weight / definers.len() as f64, why);
+            }
+        }
+    }
+
+    /// Words that are parts of paths or of names. A word that fits much counts little.
+    fn by_parts(&mut self, index: &Index, lexicon: &Lexicon, paths: &[&str], text: &str) {
+        let few = (paths.len() / 10).max(5);
+        for word in words(text).into_iter().map(str::to_lowercase).collect::<HashSet<_>>() {
+            let dirs = lexicon.path_parts.get(word.as_str()).filter(|files| files.len() <= few);
+            for at in dirs.into_iter().flatten() {
+                let share = dirs.map_or(1.0, |files| files.len() as f64).sqrt();
+                self.add(*at, IN_PATH / share, format!("its path has the word `{word}`"));
+            }
+            let names = lexicon.name_parts.get(word.as_str()).filter(|names| names.len() <= few * 4);
+            let Some(names) = names else { continue };
+            for id in names {
+                let definers = lexicon.names.get(index.name(*id)).map_or(&[][..], |(_, all)| all.as_slice());
+                for at in definers.iter().filter(|_| definers.len() <= MAX_DEFINERS) {
+                    let share = (names.len() * definers.len()) as f64;
+                    let why = format!("defines `{}`, which has the word `{word}`", index.name(*id));
+                    self.add(*at, IN_NAME / share.sqrt(), why);
+                }
+            }
+        }
+    }
+}
+
+/// What words can mean in a project.
+struct Lexicon<'a> {
+    names: HashMap<&'a str, (u32, Vec<usize>)>,
+    name_parts: HashMap<String, Vec<u32>>,
+    path_parts: HashMap<String, Vec<usize>>,
+    by_file_name: HashMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> Lexicon<'a> {
+    fn new(index: &'a Index, paths: &[&'a str]) -> Lexicon<'a> {
+        let mut lexicon = Lexicon {
+            names: HashMap::new(),
+            name_parts: HashMap::new(),
+            path_parts: HashMap::new(),
+            by_file_name: HashMap::new(),
+        };
+        for (at, entry) in index.files.values().enumerate() {
+            for (id, ..) in &entry.defs {
+                let (_, definers) = lexicon.names.entry(index.name(*id)).or_insert((*id, Vec::new()));
+                if definers.last() != Some(&at) {
+                    definers.push(at);
+                }
+            }
+        }
+        for (name, (id, _)) in &lexicon.names {
+            for part in parts(name) {
+                lexicon.name_parts.entry(part).or_default().push(*id);
+            }
+        }
+        lexicon.name_parts.values_mut().for_each(|ids| ids.sort_unstable());
+        for (at, path) in paths.iter().enumerate() {
+            lexicon.by_file_name.entry(path.rsplit('/').next().unwrap_or(path)).or_default().push(at);
+            let stem = path.rsplit_once('.').map_or(*path, |(stem, _)| stem);
+            let mut seen = HashSet::new();
+            for part in stem.split('/').flat_map(parts) {
+                if seen.insert(part.clone()) {
+                    lexicon.path_parts.entry(part).or_default().push(at);
+                }
+            }
+        }
+        lexicon
+    }
+
+    /// The files whose paths a text has, whole or as a part that fits no other.
+    fn named(&self, text: &str, paths: &[&str]) -> Vec<usize> {
+        let mut found = Vec::new();
+        let sign = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | '@' | '+'));
+        for token in text.split(sign).map(|token| token.trim_matches('.').trim_start_matches("./")) {
+            let name = token.rsplit('/').next().unwrap_or(token);
+            let Some(all) = self.by_file_name.get(name) else { continue };
+            let fits = |at: &&usize| ends_with(paths[**at], token) || ends_with(token, paths[**at]);
+            let fitting: Vec<usize> = all.iter().filter(fits).copied().collect();
+            // The longest is meant where one is the end of another.
+            if let [one] = fitting.as_slice() {
+                found.push(*one);
+            } else if let Some(one) = fitting.iter().find(|at| paths[**at] == token) {
+                found.push(*one);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+/// True when `end` is `path`, or its end from a slash on.
+fn ends_with(path: &str, end: &str) -> bool {
+    path.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+}
+
+/// The words of a text that may be names, each once.
+fn words(text: &str) -> Vec<&str> {
+    let mut seen = HashSet::new();
+    let all = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    all.filter(|word| word.len() >= 3 && !word.starts_with(|c: char| c.is_ascii_digit()))
+        .filter(|word| seen.insert(*word))
+        .collect()
+}
+
+/// The words that a name is put together of, in small letters: `parseHTTPHeader` and `parse_http_header` alike.
+fn parts(name: &str) -> Vec<String> {
+    let mut parts: Vec<String> = vec![String::new()];
+    let chars: Vec<char> = name.chars().collect();
+    for (at, c) in chars.iter().enumerate() {
+        let begins = c.is_uppercase()
+            && (at > 0 && chars[at - 1].is_lowercase()
+                || chars.get(at + 1).is_some_and(|c| c.is_lowercase()));
+        if !c.is_alphanumeric() || begins {
+            parts.push(String::new());
+        }
+        if let Some(part) = parts.last_mut().filter(|_| c.is_alphanumeric()) {
+            part.extend(c.to_lowercase());
+        }
+    }
+    parts.retain(|part| part.chars().count() >= 3);
+    parts.sort();
+    parts.dedup();
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fall_into_their_words() {
+        assert_eq!(parts("parseHTTPHeader"), ["header", "http", "parse"]);
+        assert_eq!(parts("parse_http_header"), ["header", "http", "parse"]);
+        assert_eq!(parts("X"), [""; 0]);
+    }
+
+    #[test]
+    fn tests_are_known_by_custom() {
+        for path in ["tests/a.rs", "a/test_b.py", "b_test.go", "c.spec.ts", "src/__tests__/x.js"] {
+            assert!(is_test(path), "{path}");
+        }
+        for path in ["src/contest.rs", "latest.py", "attestation/a.go"] {
+            assert!(!is_test(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_ends_at_a_slash() {
+        assert!(ends_with("a/b.py", "b.py") && ends_with("/tmp/x/a/b.py", "a/b.py"));
+        assert!(!ends_with("a/bb.py", "b.py"));
+    }
+}
