@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 
 use super::{clone, hush};
 use crate::model::ask::quote_argv;
-use crate::model::boxing::{Boxed, Level};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::lease;
@@ -17,7 +16,7 @@ use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
 use crate::model::worker::{Check, Spec};
 use crate::model::world;
-use crate::store::boxes::{Boxer, Cell};
+use crate::store::boxes::Cell;
 use crate::store::file::Keep;
 use crate::store::layout::{self, Layout, WorkerDir};
 use crate::store::texts::MAX_TEXT_BYTES;
@@ -259,20 +258,6 @@ impl Starter<'_> {
         Ok(argv)
     }
 
-    fn environment(&self, allow: &[String]) -> Vec<(String, String)> {
-        let mut env = self.settings.base_env.clone();
-        env.extend(self.settings.full_env.iter().filter(|(key, _)| allow.contains(key)).cloned());
-        let own = program::self_path();
-        let own = std::fs::canonicalize(&own).unwrap_or(own);
-        // Last on the PATH, so that a worker finds `looop` and nothing else changes for it.
-        if let (Some(dir), Some((_, path))) = (own.parent(), env.iter_mut().find(|(key, _)| key == "PATH")) {
-            path.push_str(&format!(":{}", dir.display()));
-        }
-        env.push(("LOOOP_DATA_DIR".to_owned(), self.layout.root().to_string_lossy().into_owned()));
-        env.extend(self.settings.config_env.iter().cloned());
-        env
-    }
-
     /// Starts a worker. When it returns the worker has its leases and its command runs.
     ///
     /// # Errors
@@ -317,14 +302,7 @@ impl Starter<'_> {
         if spec.argv.iter().any(|arg| Path::new(arg) == self.layout.worker(&spec.id).pi_status()) {
             file::write(&staged.pi_status(), PI_STATUS.as_bytes(), 0o600, Keep::Whole)?;
         }
-        let boxes: Vec<&Boxed> = spec.boxed.iter().chain(&spec.checks_boxed).collect();
-        if !boxes.is_empty() {
-            let program = spec.argv.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
-            let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
-            let is_full = boxes.iter().any(|boxed| boxed.level() == Level::Full);
-            let boxer = Boxer::new(self.layout, self.settings, true);
-            boxer.furnish(is_full, &names, &staged.home(), &staged.temp())?;
-        }
+        self.furnish(spec, staged)?;
         let Some(source) = &wanted.repo else {
             return if wanted.cwd.is_none() {
                 file::make_dir(&staged.clone_dir()).map(Ok)

@@ -1,11 +1,15 @@
-//! The walls of a worker that is to be started, and what a human granted it.
+//! The walls of a worker that is to be started, its variables, and what a human granted it.
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
 use super::{Refusal, Starter, Wanted};
-use crate::model::boxing::Kind;
+use crate::model::boxing::{Boxed, Kind, Level};
+use crate::model::worker::Spec;
 use crate::store::boxes::{Boxer, Cell, Inmate};
 use crate::store::layout::WorkerDir;
+use crate::sys::program;
 
 /// True for a grant of a path; any other is the name of a variable.
 fn is_path(grant: &str) -> bool {
@@ -63,5 +67,33 @@ impl Starter<'_> {
                     .ok_or_else(|| format!("a grant: {name:?} is no path and no variable that is set here"))
             })
             .collect()
+    }
+
+    /// Makes the directories that its boxes are to hold.
+    pub(super) fn furnish(&self, spec: &Spec, staged: &WorkerDir) -> Result<()> {
+        let boxes: Vec<&Boxed> = spec.boxed.iter().chain(&spec.checks_boxed).collect();
+        if !boxes.is_empty() {
+            let program = spec.argv.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+            let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
+            let is_full = boxes.iter().any(|boxed| boxed.level() == Level::Full);
+            let boxer = Boxer::new(self.layout, self.settings, true);
+            boxer.furnish(is_full, &names, &staged.home(), &staged.temp())?;
+        }
+        Ok(())
+    }
+
+    /// The variables that it gets.
+    pub(super) fn environment(&self, allow: &[String]) -> Vec<(String, String)> {
+        let mut env = self.settings.base_env.clone();
+        env.extend(self.settings.full_env.iter().filter(|(key, _)| allow.contains(key)).cloned());
+        let own = program::self_path();
+        let own = std::fs::canonicalize(&own).unwrap_or(own);
+        // Last on the PATH, so that a worker finds `looop` and nothing else changes for it.
+        if let (Some(dir), Some((_, path))) = (own.parent(), env.iter_mut().find(|(key, _)| key == "PATH")) {
+            path.push_str(&format!(":{}", dir.display()));
+        }
+        env.push(("LOOOP_DATA_DIR".to_owned(), self.layout.root().to_string_lossy().into_owned()));
+        env.extend(self.settings.config_env.iter().cloned());
+        env
     }
 }
