@@ -135,9 +135,13 @@ fn beat(app: &App, config: &Config, cancel: &Cancel, bell: &mut Bell) -> Result<
         }
     };
     // What a beat left behind when it died was adopted by this process.
-    let mut spare: tree::Known = workers::supervisors(&app.layout).into_iter().collect();
-    spare.extend(bell.errands());
-    tree::end_strays(&spare);
+    match workers::supervisors(&app.layout) {
+        Ok(supervisors) => {
+            tree::end_strays(&supervisors.into_iter().chain(bell.errands().iter().copied()).collect());
+        }
+        // Better a stray that lives on than a worker that is taken for one.
+        Err(error) => print::note(&format!("warning: {error:#}")),
+    }
     Ok(match exit {
         Exit::Code(0 | 1 | 75) => true,
         // The beat has said what is wrong with the config.

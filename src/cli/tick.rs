@@ -194,6 +194,7 @@ pub fn ctx<'a>(
         person: app.env.person(),
         frame: None,
         dry: false,
+        spared: tree::Known::new(),
         usage: None,
         warnings: Vec::new(),
     }

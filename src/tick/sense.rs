@@ -198,7 +198,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
     }
     let jobs = due.iter().map(|(sensor, header)| job(ctx, sensor, header)).collect();
     let ended = proc::run_all(jobs, WIDTH, ctx.cancel, None)?;
-    tree::end_strays(&tree::Known::new());
+    tree::end_strays(&ctx.spared);
     ctx.go_on()?;
     let mut ran_timed = false;
     for ((sensor, header), ended) in due.into_iter().zip(ended) {
