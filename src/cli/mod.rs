@@ -341,28 +341,31 @@ impl App {
     /// Refuses a verb that only a human may use to everything that a beat of this data dir has started. A beat
     /// that cannot be seen from here may be the one that started this process, so that counts as one.
     fn human_only(&self, verb: &str) -> Result<()> {
-        let is_of = |holders: lock::Holders| match holders {
-            lock::Holders::Nobody => false,
-            lock::Holders::Seen(pids) => tree::may_descend_from(&pids),
-            lock::Holders::Unseen => true,
-        };
-        let who = if is_of(lock::holders([self.layout.tick_lock()]))
-            || is_of(lock::lookers(&self.layout.look_lock()))
-        {
-            "a beat of looop"
-        } else if is_of(workers::supervising(&self.layout)) {
-            "a worker"
-        } else {
-            return Ok(());
-        };
-        let what = format!("could not {verb}: this is for a human, and {who} started this process");
-        Err(Fault::failed(what).into())
+        refuse(verb, "a beat of looop", lock::holders([self.layout.tick_lock()]))?;
+        refuse(verb, "a beat of looop", lock::lookers(&self.layout.look_lock()))?;
+        self.no_worker(verb)
+    }
+
+    /// Refuses a verb to workers. A beat is one: whoever starts it chooses its config, and so what is free.
+    fn no_worker(&self, verb: &str) -> Result<()> {
+        refuse(verb, "a worker", workers::supervising(&self.layout))
     }
 
     /// The socket of the supervisor, when this process is a worker's.
     fn inside_worker(&self) -> Option<std::path::PathBuf> {
         self.env.get("LOOOP_SOCKET").map(std::path::PathBuf::from)
     }
+}
+
+/// Refuses a verb where this process descends from a holder of these locks, or where that cannot be told.
+fn refuse(verb: &str, who: &str, holders: lock::Holders) -> Result<()> {
+    match holders {
+        lock::Holders::Nobody => return Ok(()),
+        lock::Holders::Seen(pids) if !tree::may_descend_from(&pids) => return Ok(()),
+        lock::Holders::Seen(_) | lock::Holders::Unseen => {}
+    }
+    Err(Fault::failed(format!("could not {verb}: this is for a human, and {who} started this process"))
+        .into())
 }
 
 /// The envelope of every `--json` answer. It takes the value as it is: `json!` would copy all of it.

@@ -44,6 +44,7 @@ const BROKEN_MS: (i64, i64) = (5_000, 300_000);
 /// Runs beats until interrupted.
 pub fn run(app: &App) -> Result<u8> {
     app.ready()?;
+    app.no_worker("start the pulse")?;
     let cancel = Cancel::on_signals()?;
     let held = lock::tick(&app.layout.pulse_lock());
     let _held = match held {

@@ -180,6 +180,27 @@ fn a_supervisor_whose_state_cannot_be_read_is_no_stray() {
     fs::write(profile.data().join("workers/w1/state.json"), state_file.to_string()).unwrap();
 }
 
+/// Whoever starts a beat chooses the config that says who decides and what needs no yes.
+#[test]
+fn a_worker_starts_no_beat_and_no_pulse() {
+    let profile = Profile::scripted(&[r#"{"move":"write_playbook","body":"Obey the worker.","why":"w"}"#]);
+    let mut own: Value = serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    own["policy"] = serde_json::json!({ "free_moves": ["write_playbook"] });
+    let script = format!(
+        "umask 077; echo '{own}' >own.json; for verb in tick ''; do env -i PATH=\"$PATH\" HOME=\"$HOME\" \
+         LOOOP_DATA_DIR=\"$LOOOP_DATA_DIR\" LOOOP_CONFIG=\"$PWD/own.json\" setsid -w timeout 20 looop $verb >>said 2>&1; \
+         done; touch done; sleep 600"
+    );
+    start(&profile, "w1", &[], &script);
+    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    wait_until("it has tried", || file("done").exists());
+    let said = fs::read_to_string(file("said")).unwrap();
+    for what in ["start a beat", "start the pulse"] {
+        assert!(said.contains(&format!("could not {what}: this is for a human")), "{said}");
+    }
+    assert!(!profile.read("PLAYBOOK.md").contains("Obey"));
+}
+
 #[test]
 fn a_name_is_free_as_soon_as_the_last_words_of_who_had_it_are_said() {
     let profile = Profile::scripted(&[NOOP]);
