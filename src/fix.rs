@@ -145,7 +145,7 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
     };
     let _held = lock::within(&dir.lock(), 500).map_err(|error| error.context(busy()))?;
     // An agent or test of a killed run may have outlived it, and would write into what is gone on with.
-    kin::end_marked(MARK, &dir.path().to_string_lossy());
+    kin::end_marked(MARK, &[dir.path().to_string_lossy().into_owned()]);
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
     let objects = clone::stores(trees.dir().join(".git/objects"));
     drop(git);

@@ -12,7 +12,7 @@ impl App {
     /// watch does not act.
     pub(super) fn admit(&self, verb: &Verb) -> Result<()> {
         // In its box a worker sees nothing of the data dir but what is its own, and may make one of its own there.
-        let inside = self.inside_worker().is_some_and(|socket| socket.exists());
+        let inside = self.has_supervisor();
         if let (true, Some(what)) = (inside, verb.human_only()) {
             return Err(not_for(what, "a worker"));
         }
@@ -29,21 +29,31 @@ impl App {
     /// Refuses a verb that only a human may use to everything that a beat of this data dir has started. A beat
     /// that cannot be seen from here may be the one that started this process, so that counts as one.
     pub(super) fn human_only(&self, verb: &str) -> Result<()> {
-        let is_of = |holders: lock::Holders| match holders {
-            lock::Holders::Nobody => false,
-            lock::Holders::Seen(pids) => tree::may_descend_from(&pids),
-            lock::Holders::Unseen => true,
-        };
-        let who = if is_of(lock::holders([self.layout.tick_lock()]))
-            || is_of(lock::lookers(&self.layout.look_lock()))
-        {
-            "a beat of looop"
-        } else if is_of(workers::supervising(&self.layout)) {
-            "a worker"
-        } else {
-            return Ok(());
-        };
-        Err(not_for(verb, who))
+        refuse(verb, "a beat of looop", lock::holders([self.layout.tick_lock()]))?;
+        refuse(verb, "a beat of looop", lock::lookers(&self.layout.look_lock()))?;
+        self.no_worker(verb)
+    }
+
+    /// Refuses a verb to workers. A beat is one: whoever starts it chooses its config, and so what is free.
+    pub(super) fn no_worker(&self, verb: &str) -> Result<()> {
+        match self.has_supervisor() {
+            true => Err(not_for(verb, "a worker")),
+            false => refuse(verb, "a worker", workers::supervising(&self.layout)),
+        }
+    }
+
+    /// True where a supervisor's socket is at hand. In a full box nothing else tells.
+    fn has_supervisor(&self) -> bool {
+        self.inside_worker().is_some_and(|socket| socket.exists())
+    }
+}
+
+/// Refuses a verb where this process descends from a holder of these locks, or where that cannot be told.
+fn refuse(verb: &str, who: &str, holders: lock::Holders) -> Result<()> {
+    match holders {
+        lock::Holders::Nobody => Ok(()),
+        lock::Holders::Seen(pids) if !tree::may_descend_from(&pids) => Ok(()),
+        lock::Holders::Seen(_) | lock::Holders::Unseen => Err(not_for(verb, who)),
     }
 }
 

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::{App, envelope, print};
 use crate::model::fault::Fault;
+use crate::model::lease::Holder;
 use crate::model::name::Name;
 use crate::store::layout::Layout;
-use crate::store::workers;
+use crate::store::{claims, workers};
 use crate::sys::signal::Cancel;
 use crate::worker::clone::{self, Collected, Git};
 
@@ -47,5 +48,11 @@ fn collect(app: &App, args: &Args) -> Result<Collected> {
     let repo = worker.spec.repo.ok_or_else(|| none("has no repository"))?;
     let cancel = Cancel::on_signals()?;
     let git = Git::find(&app.config()?.settings.path, COLLECT_MS, &cancel)?;
-    clone::collect(&git, &repo, &layout.worker(&args.id).clone_dir())
+    // Its leases may go to another while git works; whose they are when the branch is written is what counts.
+    let (holder, leases) = (Holder::Worker(args.id.clone()), worker.state.leases);
+    let fence = |place: &mut dyn FnMut() -> Result<String>| {
+        claims::fenced(&layout, &holder, &leases, place)?
+            .map_err(|lost| Fault::failed(format!("could not bring commits back: {lost}")).into())
+    };
+    clone::collect_within(&git, &repo, &layout.worker(&args.id).clone_dir(), &fence)
 }

@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 
 use super::{App, complete, envelope, pick, print};
 use crate::model::time::{human_ms, parse_ms};
-use crate::model::worker::Spec;
+use crate::model::worker::{Repo, Spec};
 use crate::store::layout::WorkerDir;
-use crate::store::workers::{self, Past};
+use crate::store::workers::{self, Past, Worker};
 use crate::store::{lock, records};
 use crate::sys::signal::Cancel;
 use crate::worker::clone::{self, Git};
+use crate::worker::fleet;
 
 /// Arguments of `looop prune`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this worker; all that were put away when absent.
+    /// Only the ended workers of this name, or the one in this directory (`fix-ci@1795278270053`).
     #[arg(add = complete::worker_ids())]
     id: Option<String>,
     /// Only workers that ended at least so long ago.
@@ -37,73 +38,129 @@ pub struct Args {
 /// How long git may take for one clone, in milliseconds.
 const GIT_MS: i64 = 10 * 60_000;
 
+/// An ended worker and where it lies.
+struct Ended {
+    past: Past,
+    dir: WorkerDir,
+    /// The worker, where no decision has seen its end yet.
+    unseen: Option<Worker>,
+}
+
 /// Removes what can go and says what is kept and why.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
-    put_away_ended(app)?;
-    let all = workers::past(&app.layout)?;
-    let wanted = match &args.id {
-        Some(id) => Some(pick("worker", id, all.iter().map(|past| past.id.as_str()))?.to_owned()),
-        None => None,
+    let all = ended(app)?;
+    let wanted = args.id.as_deref().map(|id| named(id, &all)).transpose()?;
+    let is_chosen = |past: &Past| match wanted {
+        Some(wanted) => past.id.as_str() == wanted || past.dir == wanted,
+        None => app.now.elapsed_ms(past.ended_ms) >= args.older,
     };
-    let older = |past: &Past| wanted.is_some() || app.now.elapsed_ms(past.ended_ms) >= args.older;
-    let chosen =
-        all.iter().filter(|past| wanted.as_ref().is_none_or(|id| past.id.as_str() == id) && older(past));
     let cancel = Cancel::on_signals()?;
     let mut rows = Vec::new();
     let mut gone = Vec::new();
-    for past in chosen {
-        let kept = remove(app, args, past, &cancel)?;
-        rows.push(json!({ "id": past.id, "dir": past.dir, "removed": kept.is_none() && !args.dry_run, "kept": kept }));
-        if kept.is_none() && !args.dry_run {
+    for one in all.iter().filter(|one| is_chosen(&one.past)) {
+        let past = &one.past;
+        let kept =
+            if args.dry_run { look(app, args, &one.dir, &cancel)? } else { remove(app, args, one, &cancel)? };
+        let removed = kept.is_none() && !args.dry_run;
+        rows.push(json!({ "id": past.id, "dir": past.dir, "removed": removed, "kept": kept }));
+        if removed {
             gone.push(past.dir.clone());
         }
     }
     workers::forget(&app.layout, &gone)?;
-    say(app, args, &rows, &all);
+    say(app, args, &rows, all.len());
     Ok(0)
 }
 
-/// Workers that have ended and that no beat has put away yet, as where there is no pulse.
-fn put_away_ended(app: &App) -> Result<()> {
-    let _store = lock::store(&app.layout.store_lock())?;
-    let (all, _) = workers::list(&app.layout)?;
-    all.iter()
-        .filter(|worker| worker.state.phase.is_over())
-        .try_for_each(|w| workers::put_away(&app.layout, w))
+/// All ended workers: those that were put away, and those whose end no decision has seen.
+fn ended(app: &App) -> Result<Vec<Ended>> {
+    let (unseen, _) = workers::list(&app.layout)?;
+    let unseen = unseen.into_iter().filter(|worker| worker.state.phase.is_over()).map(|worker| Ended {
+        past: Past::of(&worker),
+        dir: app.layout.worker(&worker.spec.id),
+        unseen: Some(worker),
+    });
+    let mut all: Vec<Ended> = unseen.collect();
+    for past in workers::past(&app.layout)? {
+        // The line is written before the directory moves.
+        if all.iter().all(|other| other.past.dir != past.dir) {
+            let dir = WorkerDir(app.layout.past_workers().join(&past.dir));
+            all.push(Ended { past, dir, unseen: None });
+        }
+    }
+    Ok(all)
+}
+
+/// What is meant: one worker by its directory, or all of one name.
+fn named<'a>(wanted: &str, all: &'a [Ended]) -> Result<&'a str> {
+    if let Some(one) = all.iter().find(|one| one.past.dir == wanted) {
+        return Ok(&one.past.dir);
+    }
+    let mut ids: Vec<&str> = all.iter().map(|one| one.past.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    pick("worker", wanted, ids.into_iter())
+}
+
+/// Why one would be kept, when it would.
+fn look(app: &App, args: &Args, dir: &WorkerDir, cancel: &Cancel) -> Result<Option<String>> {
+    let repo = match repo(dir) {
+        _ if args.force => return Ok(None),
+        Ok(repo) => repo,
+        Err(why) => return Ok(Some(why)),
+    };
+    let Some(repo) = repo else { return Ok(None) };
+    let config = app.config()?;
+    let git = Git::find(&config.settings.path, GIT_MS, cancel)?;
+    let left = clone::leftovers(&git, &repo, &dir.clone_dir());
+    Ok((!left.is_empty()).then(|| left.words()))
 }
 
 /// Removes one; why it is kept, when it is.
-fn remove(app: &App, args: &Args, past: &Past, cancel: &Cancel) -> Result<Option<String>> {
-    let dir = WorkerDir(app.layout.past_workers().join(&past.dir));
-    let spec = match records::read_json::<Spec>(&dir.spec()) {
-        Ok(spec) => spec,
-        Err(error) => return Ok(Some(format!("{error:#}"))),
+fn remove(app: &App, args: &Args, one: &Ended, cancel: &Cancel) -> Result<Option<String>> {
+    if let Some(worker) = &one.unseen {
+        // One that stays is left for a decision to see.
+        if let Some(why) = look(app, args, &one.dir, cancel)? {
+            return Ok(Some(why));
+        }
+        let _store = lock::store(&app.layout.store_lock())?;
+        fleet::put_away(&app.layout, worker)?;
+    }
+    let dir = WorkerDir(app.layout.past_workers().join(&one.past.dir));
+    let repo = match repo(&dir) {
+        Ok(repo) => repo,
+        Err(_) if args.force => None,
+        Err(why) => return Ok(Some(why)),
     };
-    if let Some(repo) = spec.as_ref().and_then(|spec| spec.repo.as_ref()) {
+    if let Some(repo) = repo {
         let config = app.config()?;
         let git = Git::find(&config.settings.path, GIT_MS, cancel)?;
-        let left = if args.dry_run {
-            Some(clone::leftovers(&git, repo, &dir.clone_dir()))
-                .filter(|left| !args.force && !left.is_empty())
-        } else {
-            clone::discard(&git, repo, &dir.clone_dir(), args.force)?
-        };
-        if let Some(left) = left {
+        if let Some(left) = clone::discard(&git, &repo, &dir.clone_dir(), args.force)? {
             return Ok(Some(left.words()));
         }
     }
-    if !args.dry_run {
-        match fs::remove_dir_all(dir.path()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("could not remove `{}`", dir.path().display()));
-            }
-            _ => {}
+    match fs::remove_dir_all(dir.path()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("could not remove `{}`", dir.path().display()))
         }
+        _ => Ok(None),
     }
-    Ok(None)
 }
 
-fn say(app: &App, args: &Args, rows: &[Value], all: &[Past]) {
+/// What the worker's clone was made of; none where it has no clone. The inner error says why that is not known, and so
+/// neither is what of its work is nowhere else.
+fn repo(dir: &WorkerDir) -> Result<Option<Repo>, String> {
+    match records::read_json::<Spec>(&dir.spec()) {
+        Ok(Some(spec)) => Ok(spec.repo),
+        Ok(None) if fs::symlink_metadata(dir.clone_dir()).is_err() => Ok(None),
+        Ok(None) => {
+            Err("its spec.json is gone, so nobody can tell what of its work is nowhere else".to_owned())
+        }
+        Err(error) => Err(format!("{error:#}")),
+    }
+}
+
+fn say(app: &App, args: &Args, rows: &[Value], count: usize) {
     if args.json {
         return print::json(&envelope("pruned", json!(rows)));
     }
@@ -112,16 +169,12 @@ fn say(app: &App, args: &Args, rows: &[Value], all: &[Past]) {
         let dir = row["dir"].as_str().unwrap_or_default();
         match row["kept"].as_str() {
             None => print::line(&format!("{word} {dir}")),
-            Some(why) => print::line(&format!(
-                "kept {dir}: {why}; `looop prune {} --force` removes it",
-                row["id"].as_str().unwrap_or_default()
-            )),
+            Some(why) => print::line(&format!("kept {dir}: {why}; `looop prune {dir} --force` removes it")),
         }
     }
     if rows.is_empty() {
-        let count = all.len();
         let words = if count == 0 {
-            "nothing was put away".to_owned()
+            "no worker has ended".to_owned()
         } else {
             format!("nothing is older than {}: {count} workers are kept", human_ms(args.older))
         };

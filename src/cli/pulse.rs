@@ -44,6 +44,7 @@ const BROKEN_MS: (i64, i64) = (5_000, 300_000);
 /// Runs beats until interrupted.
 pub fn run(app: &App) -> Result<u8> {
     app.ready()?;
+    app.no_worker("start the pulse")?;
     let cancel = Cancel::on_signals()?;
     let held = lock::tick(&app.layout.pulse_lock());
     let _held = match held {
@@ -135,9 +136,13 @@ fn beat(app: &App, config: &Config, cancel: &Cancel, bell: &mut Bell) -> Result<
         }
     };
     // What a beat left behind when it died was adopted by this process.
-    let mut spare: tree::Known = workers::supervisors(&app.layout).into_iter().collect();
-    spare.extend(bell.errands());
-    tree::end_strays(&spare);
+    match workers::supervisors(&app.layout) {
+        Ok(supervisors) => {
+            tree::end_strays(&supervisors.into_iter().chain(bell.errands().iter().copied()).collect());
+        }
+        // Better a stray that lives on than a worker that is taken for one.
+        Err(error) => print::note(&format!("warning: {error:#}")),
+    }
     Ok(match exit {
         Exit::Code(0 | 1 | 75) => true,
         // The beat has said what is wrong with the config.

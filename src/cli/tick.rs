@@ -61,6 +61,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         return dry_run(app);
     }
     app.ready()?;
+    if !args.pulse {
+        app.no_worker("start a beat")?;
+    }
     if let Some(pulse) = lock::holder(&app.layout.pulse_lock()).filter(|_| !args.pulse) {
         let what = format!("could not start a beat: process {pulse} is the pulse of this data dir");
         let fault = Fault { kind: Kind::Busy, what, hints: Vec::new() };
@@ -196,6 +199,7 @@ pub fn ctx<'a>(
         person: app.env.person(),
         frame: None,
         dry: false,
+        spared: tree::Known::new(),
         usage: None,
         warnings: Vec::new(),
     }

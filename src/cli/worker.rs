@@ -10,13 +10,14 @@ use crate::map;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::wire::Request;
+use crate::model::worker::Phase;
 use crate::store::{lock, mail, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::detach;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
-use crate::worker::client;
 use crate::worker::start::{Starter, Wanted};
+use crate::worker::{client, fleet};
 
 /// What there is about workers besides the verbs on one of them.
 #[derive(Debug, clap::Subcommand)]
@@ -142,6 +143,11 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
 pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let worker = ls::choose(app, Some(&args.id), Chosen::Any)?;
     let id = worker.spec.id.clone();
+    if worker.state.phase == Phase::Lost {
+        let _store = lock::store(&app.layout.store_lock())?;
+        let now = workers::load(&app.layout, &id)?.filter(|now| now.state.phase == Phase::Lost);
+        fleet::end_lost(&app.layout, now.as_slice());
+    }
     if worker.state.phase.is_over() {
         let word = worker.state.phase.word();
         return Err(Fault::failed(format!("could not end worker {id}: it has ended already ({word})")).into());

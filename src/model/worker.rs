@@ -335,6 +335,10 @@ pub struct Report {
 pub struct WorkerView {
     /// The worker's name.
     pub id: Name,
+    /// When it was started, in milliseconds since the Unix epoch: one of a name that was there before is another
+    /// worker, and its end is another end. None in worlds of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<i64>,
     /// The goal that it works for.
     pub goal: Option<Name>,
     /// What kind of worker.

@@ -16,6 +16,8 @@ const JOURNAL_BYTES: u64 = 256 * 1024;
 const JOURNAL_KEPT_BYTES: usize = 32 * 1024;
 /// From this size on the machine log is rotated, in bytes; one older part is kept.
 const EVENTS_BYTES: u64 = 4 << 20;
+/// How long another one that rotates it is waited for, in milliseconds.
+const EVENTS_WAIT_MS: i64 = 1_000;
 /// How many beats the archive holds.
 const RUNS_KEPT: usize = 200;
 /// The longest part of an archived reply, in bytes.
@@ -77,10 +79,14 @@ pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Valu
     fields.insert("ts_ms".to_owned(), now.unix_ms.into());
     fields.insert("event".to_owned(), name.into());
     let path = layout.events();
-    let length = std::fs::metadata(&path).map(|meta| meta.len()).unwrap_or_default();
-    if length >= EVENTS_BYTES {
-        let old = path.with_extension("jsonl.1");
-        std::fs::rename(&path, &old).with_context(|| format!("could not rotate `{}`", path.display()))?;
+    let is_long = || std::fs::metadata(&path).is_ok_and(|meta| meta.len() >= EVENTS_BYTES);
+    if is_long() {
+        // Of several that find it long one moves it; the next would move the new one over the old.
+        let _held = lock::within(&path, EVENTS_WAIT_MS)?;
+        if is_long() {
+            let old = path.with_extension("jsonl.1");
+            std::fs::rename(&path, &old).with_context(|| format!("could not rotate `{}`", path.display()))?;
+        }
     }
     file::append_line(&path, &Value::Object(fields).to_string(), Keep::Whole)
 }
@@ -195,6 +201,26 @@ mod tests {
         event(&layout, NOW, "next", Map::new()).unwrap();
         assert!(fs::metadata(layout.events()).unwrap().len() < 100);
         assert!(dir.path().join("events.jsonl.1").exists());
+    }
+
+    #[test]
+    fn the_machine_log_is_rotated_once_whoever_finds_it_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        let old = dir.path().join("events.jsonl.1");
+        for _ in 0..30 {
+            fs::write(layout.events(), vec![b'\n'; EVENTS_BYTES as usize]).unwrap();
+            let begin = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        begin.wait();
+                        event(&layout, NOW, "next", Map::new()).unwrap();
+                    });
+                }
+            });
+            assert!(fs::metadata(&old).unwrap().len() >= EVENTS_BYTES, "the older part is lost");
+        }
     }
 
     #[test]

@@ -225,6 +225,25 @@ pub struct Past {
     pub cost_micros: u64,
 }
 
+impl Past {
+    /// What there is to say of an ended worker.
+    pub fn of(worker: &Worker) -> Past {
+        let (spec, state) = (&worker.spec, &worker.state);
+        Past {
+            dir: format!("{}@{}", spec.id, spec.created_ms),
+            id: spec.id.clone(),
+            goal: spec.goal.clone(),
+            kind: spec.kind.clone(),
+            runner: spec.runner.clone(),
+            by: spec.by.clone(),
+            phase: state.phase,
+            created_ms: spec.created_ms,
+            ended_ms: state.since_ms,
+            cost_micros: state.cost_micros,
+        }
+    }
+}
+
 /// Puts an ended worker away: its directory moves, and the index gets a line. The caller holds the store's lock.
 ///
 /// # Errors
@@ -236,27 +255,16 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
         let what = format!("could not put away worker {}: its supervisor lives", spec.id);
         return Err(Fault::failed(what).into());
     }
-    let name = format!("{}@{}", spec.id, spec.created_ms);
     if state.phase == Phase::Lost {
         // The file still says that it runs; what is known now is kept with it.
         save_state(&from, state)?;
     }
-    let past = Past {
-        dir: name.clone(),
-        id: spec.id.clone(),
-        goal: spec.goal.clone(),
-        kind: spec.kind.clone(),
-        runner: spec.runner.clone(),
-        by: spec.by.clone(),
-        phase: state.phase,
-        created_ms: spec.created_ms,
-        ended_ms: state.since_ms,
-        cost_micros: state.cost_micros,
-    };
+    let past = Past::of(worker);
+    let name = &past.dir;
     // The line first: a line without its directory is skipped by readers, a directory without one is not found.
     let line = serde_json::to_string(&past).context("could not write a line of the index of past workers")?;
     file::append_line(&layout.past_workers().join("index.jsonl"), &line, Keep::Durable)?;
-    if !file::publish_dir(from.path(), &layout.past_workers().join(&name), Keep::Durable)? {
+    if !file::publish_dir(from.path(), &layout.past_workers().join(name), Keep::Durable)? {
         let what = format!("could not put away worker {}: `workers/past/{name}` is there already", spec.id);
         return Err(Fault::failed(what).into());
     }
@@ -294,15 +302,25 @@ pub fn forget(layout: &Layout, dirs: &[String]) -> Result<()> {
     file::write(&layout.past_workers().join("index.jsonl"), lines.as_bytes(), 0o600, Keep::Durable)
 }
 
-/// The supervisors that live: processes that must not be taken for what a beat left behind.
-pub fn supervisors(layout: &Layout) -> Vec<(u32, u64)> {
-    let ids = ids(layout).unwrap_or_default();
-    let loaded = ids.iter().filter_map(|id| {
-        let dir = layout.worker(id);
-        let state = records::read_json::<State>(&dir.state()).ok().flatten()?;
-        Some((state.supervisor.pid, state.supervisor.start))
-    });
-    loaded.filter(|(pid, start)| tree::start_of(*pid) == Some(*start)).collect()
+/// The supervisors that live: processes that must not be taken for what a beat left behind. Where the state of a worker
+/// cannot be read, whoever holds its lock is one.
+///
+/// # Errors
+/// When the workers cannot be listed: an error is never taken for "none".
+pub fn supervisors(layout: &Layout) -> Result<Vec<(u32, u64)>> {
+    let (mut all, mut unread) = (Vec::new(), Vec::new());
+    for id in ids(layout)? {
+        let dir = layout.worker(&id);
+        match records::read_json::<State>(&dir.state()) {
+            Ok(Some(state)) => all.push((state.supervisor.pid, state.supervisor.start)),
+            Ok(None) | Err(_) => unread.push(dir.alive()),
+        }
+    }
+    all.retain(|(pid, start)| tree::start_of(*pid) == Some(*start));
+    if let lock::Holders::Seen(pids) = lock::holders(unread) {
+        all.extend(pids.into_iter().filter_map(|pid| Some((pid, tree::start_of(pid)?))));
+    }
+    Ok(all)
 }
 
 /// Who supervises the workers of this data dir now.

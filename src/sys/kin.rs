@@ -54,24 +54,27 @@ pub fn signal_all(processes: &[Process], kill: bool) {
     }
 }
 
-/// All living processes of this user that have this variable with this value in the environment they were started
-/// with. A process that cleared it is not found.
-fn marked(key: &str, value: &str) -> Vec<Process> {
-    let wanted = format!("{key}={value}");
+/// All living processes of this user that have this variable with one of these values in the environment they were
+/// started with. A process that cleared it is not found.
+fn marked(key: &str, values: &[String]) -> Vec<Process> {
+    let wanted: Vec<String> = values.iter().map(|value| format!("{key}={value}")).collect();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let starts = pids.filter_map(|pid| Some((pid, tree::start_of(pid)?)));
     starts
         .filter(|(pid, _)| {
             let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+            environ
+                .split(|byte| *byte == 0)
+                .any(|variable| wanted.iter().any(|one| variable == one.as_bytes()))
         })
         .collect()
 }
 
-/// Ends all that have this variable with this value, as far as they kept it, by SIGTERM and after a while by SIGKILL.
-pub fn end_marked(key: &str, value: &str) {
-    let left = || marked(key, value);
+/// Ends all that have this variable with one of these values, as far as they kept it, by SIGTERM and after a while by
+/// SIGKILL.
+pub fn end_marked(key: &str, values: &[String]) {
+    let left = || marked(key, values);
     let grace = Deadline::after_ms(GRACE_MS);
     let patience = Deadline::after_ms(2 * GRACE_MS);
     let mut processes = left();

@@ -3,7 +3,8 @@
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -19,17 +20,32 @@ use super::signal::Cancel;
 use super::spawn::{exit_watch, ignore, timespec};
 use crate::model::boxing::Boxed;
 
+/// How much of a script the kernel looks at for its interpreter, in bytes.
+const MAX_FIRST_LINE_BYTES: u64 = 256;
+
 /// Finds a program: as it stands when it has a slash, else on `path`. Only executable regular files count.
 pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
-    let is_program = |file: &PathBuf| {
-        let regular = std::fs::metadata(file).is_ok_and(|meta| meta.is_file());
-        regular && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
-    };
     if name.contains('/') {
-        return Some(cwd.join(name)).filter(is_program);
+        return Some(cwd.join(name)).filter(|file| is_program(file));
     }
     let dirs = path.split(':').filter(|dir| dir.starts_with('/'));
-    dirs.map(|dir| Path::new(dir).join(name)).find(is_program)
+    dirs.map(|dir| Path::new(dir).join(name)).find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    let regular = std::fs::metadata(file).is_ok_and(|meta| meta.is_file());
+    regular && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// The interpreter that the first line of a script names, where there is no such program: the kernel does not begin
+/// that script, whatever its mode says.
+pub fn missing_interpreter(script: &Path) -> Option<String> {
+    let mut first = Vec::new();
+    File::open(script).ok()?.take(MAX_FIRST_LINE_BYTES).read_to_end(&mut first).ok()?;
+    let line = first.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let named = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?;
+    (named.starts_with('/') && !is_program(Path::new(named))).then(|| named.to_owned())
 }
 
 /// Becomes another program, when one byte comes on stdin; the end of file means that it must not begin.

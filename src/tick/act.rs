@@ -9,7 +9,7 @@ use crate::model::beat::{Beat, Deed, Intent, Started};
 use crate::model::entry::{self, Outcome};
 use crate::model::step::{self, Effect, Event, Probe};
 use crate::store::boxes::Boxer;
-use crate::store::{deeds, file, layout, ledger, logs, records};
+use crate::store::{deeds, file, layout, ledger, logs, records, workers};
 use crate::sys::kin;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::program;
@@ -47,7 +47,12 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
 
 fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Outcome> {
     match &intent.deed {
-        Deed::Fleet => ctx.fleet.perform(&intent.beat, &intent.decided),
+        Deed::Fleet => {
+            let outcome = ctx.fleet.perform(&intent.beat, &intent.decided);
+            // A move that a crash cut off is made at the start of a beat, before the beat ends its strays.
+            ctx.spared.extend(workers::supervisors(ctx.layout)?);
+            outcome
+        }
         Deed::Exec { argv, exe, cwd } => exec(ctx, intent, argv, exe, cwd),
         deed => Ok(match deeds::perform(ctx.layout, deed)? {
             None => intent.then.clone(),
@@ -100,7 +105,7 @@ fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -
     };
     let mut ended = proc::run_one(job, ctx.cancel, None)?;
     ctx.settings.secrets.redact_bytes(&mut ended.stdout);
-    tree::end_strays(&tree::Known::new());
+    tree::end_strays(&ctx.spared);
     let status = match ended.exit {
         Exit::NotStarted(why) => return Ok(Outcome::NotDone { why }),
         Exit::Code(code) => format!("exit {code}"),
@@ -124,7 +129,7 @@ pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
     ctx.fleet.end_lost()?;
     if let Some(call) = &beat.inflight {
         let (key, value) = decide::mark(ctx, &call.beat);
-        kin::end_marked(&key, &value);
+        kin::end_marked(&key, &[value]);
         let known = ledger::has_beat(ctx.layout, &call.beat, call.at_ms, ctx.now)?;
         let charge = (!known).then(|| Box::new(step::unknown_charge(call, ctx.now)));
         log::event(ctx, "call_cut_off", &[("beat", call.beat.clone().into())]);

@@ -10,6 +10,7 @@ use crate::model::time::Now;
 use crate::runner::Runner;
 use crate::store::layout::Layout;
 use crate::sys::signal::Cancel;
+use crate::sys::tree;
 use crate::worker::Fleet;
 
 /// All that a tick works with. The caller holds the tick's lock.
@@ -36,6 +37,8 @@ pub struct Ctx<'a> {
     pub frame: Option<Box<dyn FnMut() + 'a>>,
     /// True: nothing is written, not even to the cache.
     pub dry: bool,
+    /// Supervisors that this beat started: children of its own that outlive it.
+    pub spared: tree::Known,
     /// What the beat's call cost.
     pub usage: Option<Usage>,
     /// What went wrong without ending the beat.

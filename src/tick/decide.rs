@@ -129,7 +129,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
             failed.why = secrets.redact(&failed.why).into_owned();
         }
     }
-    crate::sys::tree::end_strays(&crate::sys::tree::Known::new());
+    crate::sys::tree::end_strays(&ctx.spared);
     let (raw, stderr) = match &asked {
         Ok(reply) => (&reply.raw, &reply.stderr),
         Err(failed) => (&failed.raw, &failed.stderr),

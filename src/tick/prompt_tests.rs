@@ -45,6 +45,7 @@ fn saying(text: &str) -> Frame {
         detail: json!(text),
     };
     let worker = WorkerView {
+        started_ms: Some(1),
         id: name("w1"),
         goal: Some(name("mine")),
         kind: own_words(),

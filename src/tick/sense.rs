@@ -211,7 +211,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
         }
     });
     let ended = proc::run_all(jobs, WIDTH, ctx.cancel, None)?;
-    tree::end_strays(&tree::Known::new());
+    tree::end_strays(&ctx.spared);
     ctx.go_on()?;
     let mut ran_timed = false;
     for ((sensor, header), ended) in due.into_iter().zip(ended) {

@@ -33,7 +33,7 @@ use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::worker::Repo;
 
-pub use collect::{Collected, collect};
+pub use collect::{Collected, collect, collect_within};
 pub use git::Git;
 pub use leftovers::{Leftovers, Paths, discard, leftovers};
 pub use source::{Source, inspect, stores};

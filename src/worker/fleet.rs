@@ -103,10 +103,14 @@ impl Fleet for LocalFleet<'_> {
     }
 
     fn end_lost(&self) -> Result<()> {
-        let (all, _) = workers::list(self.0.layout)?;
-        all.iter()
-            .filter(|worker| worker.state.phase == Phase::Lost)
-            .for_each(|worker| end_lost(self.0.layout, worker));
+        let layout = self.0.layout;
+        if lost(layout)?.is_empty() {
+            return Ok(());
+        }
+        // Looked at again under the lock that a starter takes: all workers of one name have the same socket, and one
+        // that is started meanwhile must not be ended for what an earlier one left.
+        let _store = lock::store(&layout.store_lock())?;
+        end_lost(layout, &lost(layout)?);
         Ok(())
     }
 
@@ -118,7 +122,7 @@ impl Fleet for LocalFleet<'_> {
                 && worker.state.phase.is_over()
                 && worker.state.phase.word() == view.state
             {
-                workers::put_away(self.0.layout, &worker)?;
+                put_away(self.0.layout, &worker)?;
             }
         }
         Ok(())
@@ -160,10 +164,32 @@ impl LocalFleet<'_> {
     }
 }
 
-/// Ends what a worker without a supervisor left running: what has its socket in the environment.
-pub fn end_lost(layout: &Layout, worker: &Worker) {
-    let socket = layout.worker(&worker.spec.id).worker_socket();
-    kin::end_marked("LOOOP_SOCKET", &socket.to_string_lossy());
+/// The workers without a supervisor.
+fn lost(layout: &Layout) -> Result<Vec<Worker>> {
+    let (mut all, _) = workers::list(layout)?;
+    all.retain(|worker| worker.state.phase == Phase::Lost);
+    Ok(all)
+}
+
+/// Ends what workers without a supervisor left running: what has their sockets in the environment. The caller holds
+/// the store's lock, so that nobody starts one of these names meanwhile.
+pub fn end_lost(layout: &Layout, lost: &[Worker]) {
+    let socket = |worker: &Worker| layout.worker(&worker.spec.id).worker_socket();
+    let sockets: Vec<String> =
+        lost.iter().map(|worker| socket(worker).to_string_lossy().into_owned()).collect();
+    kin::end_marked("LOOOP_SOCKET", &sockets);
+}
+
+/// Puts an ended worker away, and ends what a lost one left running: nobody would look for that any more. The caller
+/// holds the store's lock.
+///
+/// # Errors
+/// When it still lives, or a file cannot be moved or written; it can be tried again then.
+pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
+    if worker.state.phase == Phase::Lost {
+        end_lost(layout, std::slice::from_ref(worker));
+    }
+    workers::put_away(layout, worker)
 }
 
 /// A worker as the world shows it. Ages and figures stay out: they would wake the loop.
@@ -175,6 +201,7 @@ pub fn view(worker: &Worker, now: Now) -> WorkerView {
     });
     WorkerView {
         id: spec.id.clone(),
+        started_ms: Some(spec.created_ms),
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
         state: state.phase.word().to_owned(),

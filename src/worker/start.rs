@@ -21,7 +21,9 @@ use crate::store::file::Keep;
 use crate::store::layout::{self, Layout, WorkerDir};
 use crate::store::texts::MAX_TEXT_BYTES;
 use crate::store::{file, lock, records, workers};
+use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
+use crate::sys::spawn::pause_ms;
 use crate::sys::{detach, program};
 
 /// The contract between looop and a worker; every brief begins with it.
@@ -38,6 +40,8 @@ const MAX_CHECK_NAME: usize = 80;
 /// The kind of a worker that fixes.
 const FIX: &str = "fix";
 
+/// How long the supervisor of an ended worker may take to leave, in milliseconds.
+const LEAVE_MS: i64 = 10_000;
 /// How long a clone may take to be made, in milliseconds.
 const CLONE_MS: i64 = 10 * 60_000;
 
@@ -230,7 +234,13 @@ impl Starter<'_> {
         let program = argv.first().cloned().unwrap_or_default();
         let from = if cwd.is_dir() { cwd } else { self.layout.root() };
         match program::find_program(&program, &self.settings.path, from) {
-            Some(found) => argv[0] = found.to_string_lossy().into_owned(),
+            Some(found) => {
+                if let Some(missing) = program::missing_interpreter(&found) {
+                    let what = format!("`{program}` cannot be run: its first line names {missing:?}");
+                    return Err(format!("{what}, which is not an executable"));
+                }
+                argv[0] = found.to_string_lossy().into_owned();
+            }
             None => return Err(format!("`{program}` is not an executable on the configured PATH")),
         }
         Ok((runner, kind.to_owned(), argv, self.environment(&table.env)))
@@ -277,7 +287,8 @@ impl Starter<'_> {
         let prepared = self.prepare(wanted, &mut spec, &staged).and_then(|prepared| match prepared {
             Ok(()) => {
                 let leads = self.leads(wanted, &spec, &staged);
-                self.publish(&spec, &format!("{contract}{}\n{leads}", wanted.brief.trim_end()), &staged)
+                let brief = format!("{contract}{}\n{leads}", wanted.brief.trim_end());
+                self.let_leave(&spec.id).and_then(|()| self.publish(&spec, &brief, &staged))
             }
             Err(why) => Ok(Err(why)),
         });
@@ -353,6 +364,18 @@ impl Starter<'_> {
         Ok(())
     }
 
+    /// Lets the supervisor of an ended worker of this name leave: its last words need the store's lock, so that nobody
+    /// may wait for them who holds it.
+    fn let_leave(&self, id: &Name) -> Result<()> {
+        let patience = Deadline::after_ms(LEAVE_MS);
+        let is_over =
+            || workers::load(self.layout, id).map(|old| old.is_some_and(|old| old.state.phase.is_over()));
+        while is_over()? && workers::is_alive(&self.layout.worker(id))? && !patience.passed() {
+            pause_ms(5);
+        }
+        Ok(())
+    }
+
     /// Gives the prepared worker its name, unless there are too many or one of that name lives.
     fn publish(&self, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Result<lock::Held, Refusal>> {
         // Counting and naming are one step, or many starters at once would pass the limit together.
@@ -371,7 +394,7 @@ impl Starter<'_> {
             if !old.state.phase.is_over() {
                 return Ok(Err(format!("worker {} is {}", spec.id, old.state.phase.word())));
             }
-            super::fleet::end_lost(self.layout, &old);
+            super::fleet::end_lost(self.layout, std::slice::from_ref(&old));
             workers::put_away(self.layout, &old)?;
         }
         match workers::create(self.layout, spec, brief, staged)? {

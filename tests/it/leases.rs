@@ -1,11 +1,12 @@
 //! Leases by hand and at the same time: races between real processes, what the commands say, and who may use them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
 
 use serde_json::{Value, json};
 
-use crate::support::profile::{Profile, Ran, wait_until};
+use crate::support::profile::{Profile, Ran, git_in, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
@@ -166,4 +167,33 @@ fn what_looop_started_claims_nothing_in_the_humans_name() {
     profile.looop(&["tick"]).ok();
     let rows = claims(&profile);
     assert_eq!((rows.len(), &rows[0]["resource"], &rows[0]["epoch"]), (1, &json!("door"), &json!(1)));
+}
+
+#[test]
+fn a_branch_is_not_written_under_a_lease_that_was_lost_while_git_worked() {
+    let profile = Profile::scripted(&[NOOP]);
+    let repo = profile.path("home/repo");
+    fs::create_dir(&repo).unwrap();
+    git_in(&repo, &["init", "-q"]);
+    git_in(&repo, &["commit", "-qm", "first", "--allow-empty"]);
+    // The last step before the branch is written takes long.
+    let (bin, slow, go) = (profile.path("bin"), profile.path("slow"), profile.path("go"));
+    fs::create_dir(&bin).unwrap();
+    let wait = format!("touch {}; while [ ! -e {} ]; do sleep 0.02; done", slow.display(), go.display());
+    let path = "/usr/local/bin:/usr/bin:/bin";
+    let git = format!("#!/bin/sh\nPATH={path}\ncase $1 in index-pack) {wait};; esac\nexec git \"$@\"\n");
+    fs::write(bin.join("git"), git).unwrap();
+    fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+    profile.config_more(json!({ "path": format!("{}:{path}", bin.display()) }));
+    let start = ["worker", "start", "w1", "--goal", "g1", "--repo", repo.to_str().unwrap(), "--"];
+    let commit =
+        ["git", "-c", "user.name=w", "-c", "user.email=w", "commit", "-q", "--allow-empty", "-m", "w"];
+    profile.looop(&[&start[..], &commit].concat()).ok();
+    wait_until("its commits are on their way", || slow.exists());
+    profile.looop(&["release", "goal.g1", "--force"]).ok();
+    fs::write(go, "").unwrap();
+    let row = || profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone();
+    wait_until("it has ended", || row()["state"] == "failed");
+    assert!(row()["why"].as_str().unwrap().contains("the lease goal.g1 (epoch 1) was released"), "{}", row());
+    assert_eq!(git_in(&repo, &["for-each-ref", "refs/heads/looop"]), "", "nothing came back");
 }

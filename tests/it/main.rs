@@ -20,6 +20,7 @@ mod kin;
 mod leases;
 mod lost;
 mod map;
+mod prune;
 mod pulse;
 mod races;
 mod readme;

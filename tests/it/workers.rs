@@ -308,8 +308,8 @@ fn bad_names_commands_and_briefs_start_nothing() {
     fs::write(profile.path("odd"), "#!/no/such/interpreter\n").unwrap();
     let odd = profile.path("odd");
     fs::set_permissions(&odd, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    profile.looop(&["worker", "start", "w1", "--", odd.to_str().unwrap()]);
-    wait_state(&profile, "w1", "failed");
+    let ran = profile.looop(&["worker", "start", "w1", "--", odd.to_str().unwrap()]);
+    assert!(ran.code == 1 && ran.stderr.contains(r#"names "/no/such/interpreter""#), "{ran:?}");
     start(&profile, "日本-1.x", &[], "true");
     wait_state(&profile, "日本-1.x", "exited");
 }

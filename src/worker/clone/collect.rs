@@ -34,10 +34,21 @@ pub struct Collected {
 /// # Errors
 /// When the commits are not all in the source; then no branch of it changed, and the clone is as it was.
 pub fn collect(git: &Git, repo: &Repo, clone: &Path) -> Result<Collected> {
+    collect_within(git, repo, clone, &|place| place())
+}
+
+/// What a branch is given its place within: it calls what it is given, or says why that must not be done.
+pub type Fence<'a> = &'a dyn Fn(&mut dyn FnMut() -> Result<String>) -> Result<String>;
+
+/// As [`collect()`]; the branch gets its place within a fence, which all that takes long comes before.
+///
+/// # Errors
+/// As [`collect()`], and when the fence does not let it pass.
+pub fn collect_within(git: &Git, repo: &Repo, clone: &Path, fence: Fence) -> Result<Collected> {
     let source = inspect(git, Path::new(&repo.source))?.map_err(|why| fault("bring commits back", &why))?;
     let brought = {
         let view = View::open(git, &source, clone)?;
-        bring(git, &source, &view, repo)?
+        bring(git, &source, &view, repo, fence)?
     };
     let left = leftovers(git, repo, clone);
     Ok(match brought {
@@ -47,7 +58,13 @@ pub fn collect(git: &Git, repo: &Repo, clone: &Path) -> Result<Collected> {
 }
 
 /// Branch, tip and number of commits; none where there are none.
-fn bring(git: &Git, source: &Source, view: &View, repo: &Repo) -> Result<Option<(String, String, u64)>> {
+fn bring(
+    git: &Git,
+    source: &Source,
+    view: &View,
+    repo: &Repo,
+    fence: Fence,
+) -> Result<Option<(String, String, u64)>> {
     let own = format!("refs/heads/{}", repo.branch);
     // A branch that is there and leads nowhere is an error further on, not a worker without commits.
     let is_there = view.file(".git").join(&own).exists();
@@ -63,7 +80,7 @@ fn bring(git: &Git, source: &Source, view: &View, repo: &Repo) -> Result<Option<
         return Ok(None);
     }
     let kept = carry(git, source, view, &repo.base, &tip)?;
-    let placed = source.set_ref(git, &tip, || pick(git, source, view, repo, &tip));
+    let placed = fence(&mut || source.set_ref(git, &tip, || pick(git, source, view, repo, &tip)));
     // Only until a ref holds the pack; where no ref does, `gc` may have it.
     drop(fs::remove_file(kept));
     let branch = placed?.trim_start_matches("refs/heads/").to_owned();

@@ -10,6 +10,9 @@ use crate::model::wire::{MAX_TEXT, Reply};
 use crate::store::{file, layout, records};
 use crate::sys::clock::Deadline;
 
+/// How much of a worker's name is in the ids of its questions, in characters; the time and a number follow.
+const NAME_CHARS: usize = 24;
+
 impl Supervisor {
     /// Puts a question to the human on behalf of a connection. The same question is the same ask: while it is open,
     /// and where nobody was there to take the answer.
@@ -65,8 +68,11 @@ impl Supervisor {
             approval: None,
         };
         self.fenced(|| {
+            // Whole behind a part of the worker's name: an id that comes again would bring its old answer along.
+            let name = self.spec.id.as_str().chars().filter(char::is_ascii_alphanumeric);
+            let name: String = name.take(NAME_CHARS).collect();
             for nth in 0..100 {
-                let id = Name::joined("ask", &format!("{}{:x}{nth}", self.spec.id, at));
+                let id = Name::joined("ask", &format!("{name}{at:x}{nth}"));
                 let text = records::json_text(&ask(id.clone()))?;
                 if file::create(&self.layout.file(&layout::ask_path(&id)), text.as_bytes(), 0o600)? {
                     return Ok(id);

@@ -85,6 +85,7 @@ fn beat(uses: usize) {
         person: env.person(),
         frame: None,
         dry: false,
+        spared: looop::sys::tree::Known::new(),
         usage: None,
         warnings: Vec::new(),
     };

@@ -4,8 +4,8 @@ use std::os::unix::net::UnixStream;
 
 use looop::model::wire::{Reply, Request};
 
-use super::{Desk, reply, say};
-use crate::support::profile::wait_until;
+use super::{Desk, NOOP, reply, say};
+use crate::support::profile::{Profile, wait_until};
 
 fn ask(desk: &Desk, text: &str) -> UnixStream {
     let mut stream = desk.connect("worker.sock");
@@ -99,5 +99,22 @@ fn a_question_of_an_ended_worker_is_stranded() {
         desk.profile.looop(&["worker", "start", "w1", "--", "sleep", "600"]).ok();
         let all = desk.profile.looop(&["asks", "--json", "--all"]).ok().json();
         assert_eq!(all["asks"].as_array().unwrap().len(), 0, "{all}");
+    }
+}
+
+/// An answer is never given to another question than the one that the human saw, however long a worker's name is.
+#[test]
+fn each_question_of_a_worker_with_a_long_name_is_one_of_its_own() {
+    let profile = Profile::scripted(&[NOOP]);
+    let name = "a-worker-whose-name-is-nearly-as-long-as-a-name-may-ever-be";
+    let script = "looop ask one? > first; looop ask two? > second; sleep 600";
+    profile.looop(&["worker", "start", name, "--", "sh", "-c", script]).ok();
+    let open = || profile.looop(&["asks", "--json"]).ok().json()["asks"].clone();
+    for (text, answer, file) in [("one?", "red", "first"), ("two?", "blue", "second")] {
+        wait_until("the question", || open()[0]["text"] == text);
+        profile.looop(&["tick"]).ok();
+        profile.looop(&["answer", open()[0]["id"].as_str().unwrap(), answer]).ok();
+        let path = profile.data().join("workers").join(name).join("clone").join(file);
+        wait_until("the answer", || std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == answer));
     }
 }

@@ -171,3 +171,21 @@ fn what_a_starter_that_died_had_prepared_goes_at_the_next_start() {
     profile.looop(&start).ok();
     assert_eq!((staged(), bases()), (0, 1));
 }
+
+/// A beat ends what it finds astray, but not the worker that it has just started in the place of an earlier beat.
+#[test]
+fn a_start_that_was_cut_off_is_made_by_the_next_beat_and_lives() {
+    let profile = wants(json!({}));
+    profile.sensor("one.sh", "echo '{\"n\":1}'");
+    profile.looop(&["tick"]).ok();
+    approve(&profile);
+    let lock = profile.data().join("store.lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    assert_eq!(profile.looop(&["tick"]).code, 1, "it cannot be started without the lock");
+    assert!(profile.read_json("beat.json")["intent"].is_object());
+    fs::remove_dir(&lock).unwrap();
+    profile.looop(&["tick"]).ok();
+    assert!(profile.read("journal.md").contains("start_worker w1 — done"));
+    assert_eq!(profile.looop(&["ls", "--json"]).ok().json()["workers"][0]["state"], "running");
+}

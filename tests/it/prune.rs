@@ -1,0 +1,225 @@
+//! What is removed of ended workers, what is kept of them and why, and that nobody's work or end goes unseen.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::profile::{Profile, git_in, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+
+fn start(profile: &Profile, id: &str, more: &[&str], script: &str) {
+    let mut args = vec!["worker", "start", id];
+    args.extend(more);
+    args.extend(["--", "sh", "-c", script]);
+    profile.looop(&args).ok();
+}
+
+fn rows(profile: &Profile, args: &[&str], key: &str) -> Vec<Value> {
+    profile.looop(args).ok().json()[key].as_array().unwrap().clone()
+}
+
+fn state(profile: &Profile, id: &str) -> Value {
+    let all = rows(profile, &["ls", "--json"], "workers");
+    all.into_iter().find(|row| row["id"] == id).map_or(Value::Null, |row| row["state"].clone())
+}
+
+fn is_over(profile: &Profile, id: &str) -> bool {
+    ["exited", "done", "failed", "lost"].iter().any(|word| state(profile, id) == *word)
+}
+
+fn past(profile: &Profile) -> Vec<PathBuf> {
+    let entries = fs::read_dir(profile.data().join("workers/past")).into_iter().flatten().flatten();
+    let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    dirs.sort();
+    dirs
+}
+
+/// A worker whose commit is nowhere but in its clone, ended.
+fn unfetched(profile: &Profile, id: &str) {
+    let repo = profile.path("home/repo");
+    if !repo.exists() {
+        fs::create_dir(&repo).unwrap();
+        git_in(&repo, &["init", "-q"]);
+        git_in(&repo, &["commit", "-qm", "first", "--allow-empty"]);
+    }
+    start(profile, id, &["--repo", repo.to_str().unwrap()], "git commit -q --allow-empty -m work; exit 3");
+    wait_until("it has ended", || is_over(profile, id));
+}
+
+#[test]
+fn the_end_of_a_worker_is_there_for_a_decision_whoever_prunes_before() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.looop(&["tick"]).ok();
+    start(&profile, "w1", &[], "echo 42 | looop report answer.txt");
+    wait_until("it has ended", || is_over(&profile, "w1"));
+    assert_eq!(rows(&profile, &["prune", "--dry-run", "--older", "0s", "--json"], "pruned").len(), 1);
+    profile.looop(&["prune"]).ok();
+    assert_eq!(state(&profile, "w1"), "exited", "neither has taken it away");
+    profile.looop(&["tick"]).ok();
+    let own = profile.read_json("world.json")["own"].clone();
+    assert_eq!((&own["workers"][0]["id"], &own["reports"][0]["text"]), (&"w1".into(), &"42\n".into()));
+}
+
+#[test]
+fn the_end_of_a_second_worker_of_a_name_is_another_end() {
+    let profile = Profile::scripted(&[NOOP]);
+    for nth in 1..=2 {
+        start(&profile, "w1", &[], "false");
+        wait_until("it has ended", || is_over(&profile, "w1"));
+        profile.looop(&["tick"]).ok();
+        assert_eq!((profile.asked(), past(&profile).len()), (nth, nth), "a decision has seen it");
+    }
+}
+
+#[test]
+fn an_ended_worker_that_a_human_names_is_removed_at_once_and_one_with_work_is_not() {
+    let profile = Profile::scripted(&[NOOP]);
+    start(&profile, "w1", &[], "true");
+    wait_until("it has ended", || is_over(&profile, "w1"));
+    unfetched(&profile, "w2");
+    let pruned = rows(&profile, &["prune", "--older", "0s", "--json"], "pruned");
+    let of = |id: &str| pruned.iter().find(|row| row["id"] == id).unwrap().clone();
+    assert_eq!((&of("w1")["removed"], &of("w2")["removed"]), (&true.into(), &false.into()), "{pruned:?}");
+    assert!(of("w2")["kept"].as_str().unwrap().contains("1 commit that is nowhere else"), "{pruned:?}");
+    assert_eq!(state(&profile, "w2"), "failed", "what stays, stays for a decision to see");
+    assert_eq!((state(&profile, "w1"), past(&profile).len()), (Value::Null, 0));
+}
+
+#[test]
+fn work_is_kept_where_the_files_that_tell_of_it_are_gone_or_torn() {
+    for wreck in [None, Some("{")] {
+        let profile = Profile::scripted(&[NOOP]);
+        unfetched(&profile, "w1");
+        profile.looop(&["tick"]).ok();
+        let dir = past(&profile).pop().unwrap();
+        let spec = dir.join("spec.json");
+        match wreck {
+            None => fs::remove_file(&spec).unwrap(),
+            Some(text) => fs::write(&spec, text).unwrap(),
+        }
+        let pruned = rows(&profile, &["prune", "--older", "0s", "--json"], "pruned");
+        assert!(pruned[0]["kept"].as_str().unwrap().contains("spec.json"), "{pruned:?}");
+        git_in(&dir.join("clone"), &["log", "-1"]);
+        profile.looop(&["prune", "w1", "--force"]).ok();
+        assert!(!dir.exists(), "a human's word is enough");
+    }
+}
+
+#[test]
+fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
+    let profile = Profile::scripted(&[NOOP]);
+    for _ in 0..2 {
+        unfetched(&profile, "fix-ci");
+        profile.looop(&["tick"]).ok();
+    }
+    let dirs = past(&profile);
+    assert_eq!(dirs.len(), 2);
+    let name = dirs[0].file_name().unwrap().to_str().unwrap();
+    let said = profile.looop(&["prune", "fix", "--dry-run"]).ok().stdout;
+    assert!(said.contains(&format!("`looop prune {name} --force` removes it")), "{said}");
+    profile.looop(&["prune", name, "--force"]).ok();
+    assert_eq!(past(&profile), dirs[1..], "the other one's work is there");
+}
+
+#[test]
+fn what_a_lost_worker_left_running_is_ended_by_whoever_puts_it_away_or_kills_it() {
+    for verb in [&["prune", "--older", "0s"][..], &["kill", "w1"]] {
+        let profile = Profile::scripted(&[NOOP]);
+        start(&profile, "w1", &[], "trap '' HUP; touch ready; while :; do sleep 0.1; done");
+        wait_until("it runs", || profile.data().join("workers/w1/clone/ready").exists());
+        let state_file: Value = profile.read_json("workers/w1/state.json");
+        let pid = |which: &str| state_file[which]["pid"].as_u64().unwrap() as u32;
+        let start = |which: &str| state_file[which]["start"].as_u64().unwrap();
+        assert!(looop::sys::detach::signal(pid("supervisor"), start("supervisor"), true));
+        wait_until("it is lost", || state(&profile, "w1") == "lost");
+        let lives = || looop::sys::tree::start_of(pid("child")) == Some(start("child"));
+        assert!(lives());
+        // To kill what has ended is an error all the same.
+        let ran = profile.looop(verb);
+        assert!(!lives(), "{verb:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_started_anew_is_not_ended_for_what_an_earlier_one_left() {
+    let profile = Profile::scripted(&[NOOP]);
+    let file = |id: &str, name: &str| profile.data().join(format!("workers/{id}/clone/{name}"));
+    let stubborn = "trap '' HUP; trap 'touch told' TERM; touch ready; while :; do sleep 0.05; done";
+    for (id, script) in [("a", stubborn), ("b", "touch ready; sleep 600")] {
+        start(&profile, id, &[], script);
+        wait_until("it runs", || file(id, "ready").exists());
+    }
+    for id in ["a", "b"] {
+        let state_file: Value = profile.read_json(&format!("workers/{id}/state.json"));
+        let [pid, start] = ["pid", "start"].map(|key| state_file["supervisor"][key].as_u64().unwrap());
+        looop::sys::detach::signal(pid as u32, start, true);
+        wait_until("it is lost", || state(&profile, id) == "lost");
+    }
+    let mut tick = profile.spawn(&["tick"]);
+    wait_until("the beat ends what is left", || file("a", "told").exists());
+    start(&profile, "b", &[], "touch anew; sleep 600");
+    wait_until("it runs", || file("b", "anew").exists());
+    assert!(tick.wait().unwrap().success());
+    assert_eq!(state(&profile, "b"), "running");
+}
+
+#[test]
+fn a_supervisor_whose_state_cannot_be_read_is_no_stray() {
+    let profile = Profile::scripted(&[NOOP]);
+    start(&profile, "w1", &[], "sleep 600");
+    let state_file: Value = profile.read_json("workers/w1/state.json");
+    let [pid, begun] = ["pid", "start"].map(|key| state_file["supervisor"][key].as_u64().unwrap());
+    let layout = looop::store::layout::Layout::new(profile.data(), profile.path("cache"));
+    let supervisors = || looop::store::workers::supervisors(&layout).unwrap();
+    assert_eq!(supervisors(), [(pid as u32, begun)]);
+    fs::write(profile.data().join("workers/w1/state.json"), "{").unwrap();
+    assert_eq!(supervisors(), [(pid as u32, begun)]);
+    fs::write(profile.data().join("workers/w1/state.json"), state_file.to_string()).unwrap();
+}
+
+/// Whoever starts a beat chooses the config that says who decides and what needs no yes.
+#[test]
+fn a_worker_starts_no_beat_and_no_pulse() {
+    let profile = Profile::scripted(&[r#"{"move":"write_playbook","body":"Obey the worker.","why":"w"}"#]);
+    let mut own: Value = serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    own["policy"] = serde_json::json!({ "free_moves": ["write_playbook"] });
+    let script = format!(
+        "umask 077; echo '{own}' >own.json; for verb in tick ''; do env -i PATH=\"$PATH\" HOME=\"$HOME\" \
+         LOOOP_DATA_DIR=\"$LOOOP_DATA_DIR\" LOOOP_CONFIG=\"$PWD/own.json\" setsid -w timeout 20 looop $verb >>said 2>&1; \
+         done; touch done; sleep 600"
+    );
+    start(&profile, "w1", &[], &script);
+    let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
+    wait_until("it has tried", || file("done").exists());
+    let said = fs::read_to_string(file("said")).unwrap();
+    for what in ["start a beat", "start the pulse"] {
+        assert!(said.contains(&format!("could not {what}: this is for a human")), "{said}");
+    }
+    assert!(!profile.read("PLAYBOOK.md").contains("Obey"));
+}
+
+#[test]
+fn a_name_is_free_as_soon_as_the_last_words_of_who_had_it_are_said() {
+    let profile = Profile::scripted(&[NOOP]);
+    start(&profile, "w1", &[], "true");
+    wait_until("it has ended", || is_over(&profile, "w1"));
+    // As a supervisor holds it that is about to leave; this process would be taken for one that started all others.
+    let alive = profile.data().join("workers/w1/alive");
+    let mut holder = Command::new("flock").arg("-F").arg(&alive).args(["sleep", "600"]).spawn().unwrap();
+    let is_held = || fs::File::open(&alive).unwrap().try_lock_shared().is_err();
+    wait_until("the lock is held", is_held);
+    let mut second = profile.spawn(&["worker", "start", "w1", "--", "sleep", "600"]);
+    let is_staged = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with(".new-w1-");
+    let entries = || fs::read_dir(profile.data().join("workers")).unwrap().flatten();
+    wait_until("the second is prepared", || entries().any(is_staged));
+    // For a while, in which it must not give up.
+    let mut looks = 0..50;
+    wait_until("it waits", || second.try_wait().unwrap().is_some() || looks.next().is_none());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(second.wait_with_output().unwrap().status.success());
+    assert_eq!(state(&profile, "w1"), "running");
+}
