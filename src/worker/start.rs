@@ -1,5 +1,6 @@
 //! Starting a worker: what it is to be, told apart from what it may be, and a supervisor that outlives the starter.
 
+mod checks;
 mod walls;
 
 use std::path::{Path, PathBuf};
@@ -9,17 +10,14 @@ use anyhow::{Context, Result};
 use super::{clone, hush};
 use crate::model::ask::quote_argv;
 use crate::model::fault::Fault;
-use crate::model::json::clip;
 use crate::model::lease;
 use crate::model::name::Name;
 use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
 use crate::model::worker::{Check, Spec};
-use crate::model::world;
 use crate::store::boxes::Cell;
 use crate::store::file::Keep;
-use crate::store::layout::{self, Layout, WorkerDir};
-use crate::store::texts::MAX_TEXT_BYTES;
+use crate::store::layout::{Layout, WorkerDir};
 use crate::store::{file, lock, records, workers};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
@@ -35,8 +33,6 @@ pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to say that it is there, in milliseconds.
 const START_MS: i64 = 30_000;
 
-/// How much of a shell line is the name of its check, in characters.
-const MAX_CHECK_NAME: usize = 80;
 /// The kind of a worker that fixes.
 const FIX: &str = "fix";
 
@@ -161,46 +157,6 @@ impl Starter<'_> {
             by: wanted.by.clone(),
             created_ms: self.now.unix_ms,
         }))
-    }
-
-    /// What decides over the worker's work.
-    fn checks(&self, wanted: &Wanted) -> Result<Result<Vec<Check>, Refusal>> {
-        let workers = &self.settings.workers;
-        let mut verify = Vec::new();
-        let names = if wanted.verify.is_empty() { self.of_goal(wanted)? } else { wanted.verify.clone() };
-        for name in &names {
-            match workers.verify.get(name) {
-                Some(checks) => {
-                    verify.extend(checks.iter().map(|argv| Check { name: name.clone(), argv: argv.clone() }))
-                }
-                None if wanted.free_check => {
-                    let argv = ["sh", "-c", name].map(str::to_owned).to_vec();
-                    verify.push(Check { name: clip(name, MAX_CHECK_NAME), argv });
-                }
-                None => {
-                    let known: Vec<&str> = workers.verify.keys().map(String::as_str).collect();
-                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                    return Ok(Err(format!(
-                        "{name:?} is no entry of `verify` in the config; there are: {known}"
-                    )));
-                }
-            }
-        }
-        Ok(Ok(verify))
-    }
-
-    /// The check that the worker's goal asks for.
-    fn of_goal(&self, wanted: &Wanted) -> Result<Vec<String>> {
-        let Some(goal) = &wanted.goal else { return Ok(Vec::new()) };
-        let path = self.layout.file(&layout::goal_path(goal));
-        let text = file::read_text(&path, MAX_TEXT_BYTES)
-            .with_context(|| format!("could not read the goal {goal}"))?
-            .unwrap_or_default();
-        Ok(world::marked(&text, "verify")
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .into_iter()
-            .collect())
     }
 
     /// The runner, the kind, the command with its program resolved, and its environment.

@@ -1,0 +1,55 @@
+//! What decides over a worker's work: checks of the config by name, or a shell line that a human has seen.
+
+use anyhow::{Context, Result};
+
+use super::{Refusal, Starter, Wanted};
+use crate::model::json::clip;
+use crate::model::worker::Check;
+use crate::model::world;
+use crate::store::texts::MAX_TEXT_BYTES;
+use crate::store::{file, layout};
+
+/// How much of a shell line is the name of its check, in characters.
+const MAX_CHECK_NAME: usize = 80;
+
+impl Starter<'_> {
+    /// What decides over the worker's work.
+    pub(super) fn checks(&self, wanted: &Wanted) -> Result<Result<Vec<Check>, Refusal>> {
+        let workers = &self.settings.workers;
+        let mut verify = Vec::new();
+        let names = if wanted.verify.is_empty() { self.of_goal(wanted)? } else { wanted.verify.clone() };
+        for name in &names {
+            match workers.verify.get(name) {
+                Some(checks) => {
+                    verify.extend(checks.iter().map(|argv| Check { name: name.clone(), argv: argv.clone() }))
+                }
+                None if wanted.free_check => {
+                    let argv = ["sh", "-c", name].map(str::to_owned).to_vec();
+                    verify.push(Check { name: clip(name, MAX_CHECK_NAME), argv });
+                }
+                None => {
+                    let known: Vec<&str> = workers.verify.keys().map(String::as_str).collect();
+                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                    return Ok(Err(format!(
+                        "{name:?} is no entry of `verify` in the config; there are: {known}"
+                    )));
+                }
+            }
+        }
+        Ok(Ok(verify))
+    }
+
+    /// The check that the worker's goal asks for.
+    fn of_goal(&self, wanted: &Wanted) -> Result<Vec<String>> {
+        let Some(goal) = &wanted.goal else { return Ok(Vec::new()) };
+        let path = self.layout.file(&layout::goal_path(goal));
+        let text = file::read_text(&path, MAX_TEXT_BYTES)
+            .with_context(|| format!("could not read the goal {goal}"))?
+            .unwrap_or_default();
+        Ok(world::marked(&text, "verify")
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .into_iter()
+            .collect())
+    }
+}
