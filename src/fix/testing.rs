@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::agent::{caller_env, path_of};
+use super::desk::Busy;
 use super::leanfile::{Task, Tests};
 use crate::model::fault::Fault;
 use crate::model::settings::Settings;
@@ -36,6 +37,8 @@ pub struct Tester<'a> {
     pub cancel: &'a Cancel,
     /// The variable by which what a fix has started is known.
     pub mark: (String, String),
+    /// Who is told that it goes on.
+    pub busy: Option<&'a dyn Busy>,
 }
 
 /// The command line of a task's tests.
@@ -164,7 +167,8 @@ impl Tester<'_> {
             timeout_ms: i64::from(timeout_s.max(1)) * 1000,
             gate: None,
         };
-        let ended = proc::run_one(job, self.cancel, None);
+        let mut tell = || self.busy.iter().for_each(|who| who.busy());
+        let ended = proc::run_one(job, self.cancel, self.busy.is_some().then_some(&mut tell));
         tree::end_strays(&tree::Known::new());
         let ended = ended.context("could not wait for the tests")?;
         if ended.exit == Exit::Cancelled {
