@@ -23,8 +23,11 @@ mod call;
 mod compress;
 mod context;
 mod desk;
+mod edits;
+mod endpoint;
 mod goal;
 mod guard;
+mod hands;
 pub mod health;
 mod land;
 pub mod leanfile;
@@ -36,7 +39,7 @@ mod stuck;
 mod testing;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -48,6 +51,7 @@ use crate::model::fault::{Fault, Kind};
 use crate::model::fix::{Run, Status, TaskState};
 use crate::model::name::Name;
 use crate::model::settings::Settings;
+use crate::runner::http::Http;
 use crate::store::layout::Layout;
 use crate::store::{file, fixes, lock};
 use crate::sys::signal::Cancel;
@@ -70,6 +74,9 @@ pub enum Tone {
     Warn,
     /// It failed.
     Bad,
+    /// It goes on: told about ten times a second while an agent or a test runs, without words; with words as something
+    /// else begins.
+    Busy,
 }
 
 /// One line of progress.
@@ -106,14 +113,21 @@ pub struct Asked {
     pub socket: Option<PathBuf>,
 }
 
+/// Models that can be asked and have no hands, by the names of their runners.
+pub type Endpoints = BTreeMap<String, Http>;
+
 /// What a fix is done with.
 pub struct Means<'a> {
     /// The data dir.
     pub layout: &'a Layout,
     /// What the config decides.
     pub settings: &'a Settings,
+    /// Endpoints of the config.
+    pub endpoints: &'a Endpoints,
     /// Interruption by a human.
     pub cancel: &'a Cancel,
+    /// True: [`Tone::Busy`] is wanted.
+    pub live: bool,
 }
 
 /// How a fix ended.
@@ -149,7 +163,8 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
     let objects = clone::stores(trees.dir().join(".git/objects"));
     drop(git);
-    let agents = agent::chain(&asked.leanfile.lean, &asked.near, asked.leaner.as_deref(), means.settings)?;
+    let lean = &asked.leanfile.lean;
+    let agents = agent::chain(lean, &asked.near, asked.leaner.as_deref(), means.settings, means.endpoints)?;
     let desk = Desk {
         layout: means.layout,
         settings: means.settings,
@@ -164,8 +179,12 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
         objects,
         agents,
         socket: asked.socket.clone(),
+        live: means.live,
         say: RefCell::new(say),
     };
+    if let Some(words) = idle_keys(lean) {
+        desk.say(Tone::Warn, format!("{words} of [lean] has no effect: {} is called", desk.agents[0].name));
+    }
     for task in &asked.tasks {
         desk.tester().check(task, &desk.project.join(&desk.sub))?;
     }
@@ -186,6 +205,20 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
     desk.save(&run)?;
     desk.remove()?;
     Ok(Finished { run, landed, id: desk.id })
+}
+
+/// What a leanfile says of an agent that it does not name.
+fn idle_keys(lean: &leanfile::Lean) -> Option<String> {
+    let named = lean.binary.is_some() || (lean.base_url.is_some() && lean.model.is_some());
+    let all = [
+        ("base_url", &lean.base_url),
+        ("api_key", &lean.api_key),
+        ("model", &lean.model),
+        ("approval_mode", &lean.approval_mode),
+        ("auth_type", &lean.auth_type),
+    ];
+    let set: Vec<&str> = all.iter().filter(|(_, value)| value.is_some()).map(|(key, _)| *key).collect();
+    (!named && !set.is_empty()).then(|| set.join(", "))
 }
 
 /// The top of the project, where in it the tasks begin, and its repository.

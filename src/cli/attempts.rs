@@ -9,6 +9,7 @@ use crate::model::ask::visible;
 use crate::model::attempt::{Line, Ruling, rule, standing};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
+use crate::model::time::human_ms;
 use crate::store::fixes;
 use crate::store::layout::FixDir;
 use crate::sys::signal::Cancel;
@@ -84,13 +85,14 @@ fn list(args: &Args, all: &[(FixDir, Name)]) -> Result<u8> {
 
 fn show(app: &App, args: &Args, goal: &Name, lines: &[Line]) -> Result<u8> {
     let limits = app.config()?.settings.fixes.thresholds;
-    let next = rule(lines, &limits);
     let now = standing(lines);
+    let next = match now.attempts.last() {
+        Some(last) if last.outcome.is_good() => "nothing: the last attempt was good",
+        _ => word(&rule(lines, &limits)),
+    };
     if args.json {
         let all: Vec<Value> = lines.iter().map(|line| json!(line)).collect();
-        print::json(&envelope_with(
-            json!({ "goal": goal, "lines": all, "row": now.row, "next": word(&next) }),
-        ));
+        print::json(&envelope_with(json!({ "goal": goal, "lines": all, "row": now.row, "next": next })));
         return Ok(0);
     }
     for line in lines {
@@ -99,7 +101,11 @@ fn show(app: &App, args: &Args, goal: &Name, lines: &[Line]) -> Result<u8> {
                 Some(failures) => format!("begins with {failures} failing"),
                 None => "begins".to_owned(),
             },
-            Line::Attempt(attempt) => attempt_line(attempt),
+            Line::Attempt(attempt) => {
+                let about = if attempt.estimated { "~" } else { "" };
+                let took = human_ms(attempt.took_ms);
+                format!("{} ({took}, {about}{} tokens)", attempt_line(attempt), attempt.tokens)
+            }
             Line::Plan(plan) => match &plan.refused {
                 Some(why) => format!("a plan of {} was refused: {why}", plan.runner),
                 None => format!("plan of {}: {}; {}", plan.runner, plan.hypothesis, plan.different),
@@ -111,7 +117,7 @@ fn show(app: &App, args: &Args, goal: &Name, lines: &[Line]) -> Result<u8> {
         print::line(&visible(&text, false));
     }
     let row = if now.row > 1 { format!("; {} in a row are alike", now.row) } else { String::new() };
-    print::line(&app.style.dim(&format!("next: {}{row}", word(&next))));
+    print::line(&app.style.dim(&format!("next: {next}{row}")));
     Ok(0)
 }
 

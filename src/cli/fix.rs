@@ -1,19 +1,21 @@
 //! `looop fix`: works on tasks with an agent in a private clone until their tests pass, and stops one that repeats itself.
 
-use std::io::Write;
+mod show;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use show::Screen;
+
 use super::{App, input, print};
 use crate::config::Config;
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
-use crate::fix::{self, Asked, Finished, Means, Progress, Tone};
+use crate::fix::{self, Asked, Means};
 use crate::model::ask::visible;
 use crate::model::fault::Fault;
-use crate::model::fix::{Status, TaskState};
+use crate::model::fix::Status;
 use crate::model::json::clip;
-use crate::model::time::human_ms;
 use crate::store::file::{self, Keep};
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
@@ -88,20 +90,19 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let asked = asked(app, args)?;
     let cancel = Cancel::on_signals()?;
     tree::become_subreaper();
-    let means = Means { layout: &app.layout, settings: &config.settings, cancel: &cancel };
-    let began = crate::sys::clock::Deadline::after_ms(0);
-    let mut say = |progress: &Progress| {
-        let text = visible(&progress.text, false);
-        let text = match progress.tone {
-            Tone::Plain => text,
-            Tone::Good => app.style.green(&text),
-            Tone::Warn => app.style.yellow(&text),
-            Tone::Bad => app.style.red(&text),
-        };
-        print::line(&format!("{:>7}  {text}", human_ms(began.spent_ms())));
+    let endpoints = config.endpoints()?;
+    let means = Means {
+        layout: &app.layout,
+        settings: &config.settings,
+        endpoints: &endpoints,
+        cancel: &cancel,
+        live: show::is_watched(),
     };
-    let finished = fix::run(&means, &asked, &mut say)?;
-    summary(app, &finished, asked.leanfile.defaults.log_token_savings);
+    let mut screen = Screen::new(app);
+    let finished = fix::run(&means, &asked, &mut |progress| screen.take(progress));
+    screen.clear();
+    let finished = finished?;
+    show::summary(app, &finished, asked.leanfile.defaults.log_token_savings)?;
     let has = |status: Status| finished.run.tasks.iter().any(|task| task.status == status);
     Ok(match (has(Status::Stuck), finished.run.tasks.iter().all(|task| task.status.is_good())) {
         (true, _) => 3,
@@ -129,16 +130,24 @@ fn chosen(app: &App) -> Result<Option<String>> {
 fn list_leaners(app: &App, config: &Config) -> Result<u8> {
     let fixes = &config.settings.fixes;
     let now = chosen(app)?.or_else(|| fixes.runner.clone());
+    let endpoints = config.endpoints()?;
     let mut rows = vec![["LEANER", "", "COMMAND"].map(|cell| app.style.dim(cell)).into()];
     for (name, runner) in &fixes.runners {
         let program = runner.argv.first().map_or("", String::as_str);
         let found = crate::sys::program::find_program(program, &config.settings.path, Path::new("/"));
-        let mark = match (now.as_ref() == Some(name), found) {
-            (true, _) => "chosen",
-            (false, Some(_)) => "",
-            (false, None) => "not installed",
+        let endpoint = endpoints.get(name);
+        let is_there = found.is_some() || endpoint.is_some();
+        let mark = match (now.as_ref() == Some(name), is_there) {
+            (true, true) => "chosen",
+            (true, false) => "chosen, not installed",
+            (false, true) => "",
+            (false, false) => "not installed",
         };
-        rows.push(vec![name.clone(), mark.to_owned(), crate::model::ask::quote_argv(&runner.argv)]);
+        let command = match endpoint {
+            Some(http) => format!("{} at {}, by looop's own hands", http.model, http.base_url),
+            None => crate::model::ask::quote_argv(&runner.argv),
+        };
+        rows.push(vec![name.clone(), mark.to_owned(), command]);
     }
     print::raw(print::table(&rows).as_bytes());
     Ok(0)
@@ -191,10 +200,10 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
         Some(text) => format!("issue {text}"),
         None => format!("{files:?}"),
     };
-    let leaner = match (&args.runner, &leanfile.lean.binary) {
-        (Some(name), _) => Some(name.clone()),
-        (None, Some(_)) if names_binary(&files)? => None,
-        (None, _) => chosen(app)?,
+    let leaner = match &args.runner {
+        Some(name) => Some(name.clone()),
+        None if names_agent(&files)? => None,
+        None => chosen(app)?,
     };
     Ok(Asked {
         tasks,
@@ -210,10 +219,10 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
     })
 }
 
-/// True when a leanfile, and not only the static config, names the agent.
-fn names_binary(files: &[PathBuf]) -> Result<bool> {
-    let own = leanfile::read(None, files, Path::new("/"))?;
-    Ok(own.leanfile.lean.binary.is_some())
+/// True when a leanfile, and not only the static config, names the agent: a program, or an endpoint.
+fn names_agent(files: &[PathBuf]) -> Result<bool> {
+    let lean = leanfile::read(None, files, Path::new("/"))?.leanfile.lean;
+    Ok(lean.binary.is_some() || (lean.base_url.is_some() && lean.model.is_some()))
 }
 
 fn issue(app: &App, args: &Args) -> Result<Option<String>> {
@@ -277,45 +286,4 @@ fn choose(args: &Args, leanfile: &Leanfile, issue: Option<&str>) -> Result<Vec<T
         found.ok_or_else(fault)
     };
     Ok(args.tasks.iter().map(pick).collect::<Result<Vec<Task>, Fault>>()?)
-}
-
-fn summary(app: &App, finished: &Finished, savings: bool) {
-    let head = ["TASK", "RESULT", "TIME", "TOKENS", ""].map(|cell| app.style.dim(cell));
-    let mut rows: Vec<Vec<String>> = vec![head.into()];
-    let count = |tokens: u64, estimated: bool| format!("{}{tokens}", if estimated { "~" } else { "" });
-    for task in &finished.run.tasks {
-        let word = task.status.words();
-        let word = match task.status {
-            Status::Failed => app.style.red(word),
-            Status::Stuck => app.style.yellow(word),
-            status if status.is_good() => app.style.green(word),
-            _ => word.to_owned(),
-        };
-        let note = match task.status {
-            Status::Stuck => format!("looop answer {}", task.note),
-            _ => clip(&visible(&task.note, false), 100),
-        };
-        let tokens = count(task.tokens, task.estimated);
-        rows.push(vec![task.title.clone(), word, human_ms(task.took_ms), tokens, note]);
-    }
-    print::line("");
-    print::raw(print::table(&rows).as_bytes());
-    print::line(&visible(&finished.landed.words(), false));
-    let sum = |of: fn(&TaskState) -> u64| finished.run.tasks.iter().map(of).fold(0, u64::saturating_add);
-    let local = sum(|task| task.local_tokens);
-    if savings && local > 0 {
-        let estimated = finished.run.tasks.iter().any(|task| task.estimated);
-        let words = if estimated { " (an estimate)" } else { "" };
-        print::line(&format!(
-            "{} tokens stayed with the first agent and cost no other{words}",
-            count(local, estimated)
-        ));
-    }
-    if finished.run.tasks.iter().any(|task| matches!(task.status, Status::Failed | Status::Stuck)) {
-        let goal = finished.run.tasks.iter().find(|task| !task.status.is_good());
-        let goal = goal.map_or("", |task| task.goal.as_str());
-        print::line(&format!("what was tried: looop attempts {goal}"));
-    }
-    // A pipe that is closed is noticed now and not at the end of the process.
-    drop(std::io::stdout().flush());
 }

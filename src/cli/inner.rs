@@ -91,6 +91,8 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
         tokens_in: args.tokens_in,
         tokens_out: args.tokens_out,
         model: args.model.clone(),
+        runner: None,
+        basis: None,
     };
     client::call(&socket(app, "say what was spent")?, request)?;
     Ok(0)

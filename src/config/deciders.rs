@@ -1,5 +1,6 @@
 //! What the config says about runners that decide: a command of the human's, an endpoint, or an agent CLI.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -36,7 +37,7 @@ impl Config {
             return self.command(name, argv, entry);
         }
         if let Some(form) = entry.http {
-            return self.http(name, form, entry);
+            return Ok(Box::new(self.http(name, form, entry)?));
         }
         if let Some(row) = table::find(name) {
             return Ok(Box::new(Agent {
@@ -101,7 +102,21 @@ impl Config {
         }))
     }
 
-    fn http(&self, name: &str, form: HttpForm, entry: &RunnerFile) -> Result<Box<dyn Runner>> {
+    /// The endpoints that can fix: those without a program in their place.
+    ///
+    /// # Errors
+    /// A usage error when one lacks something or has an address that is none.
+    pub fn endpoints(&self) -> Result<BTreeMap<String, Http>> {
+        let mut all = BTreeMap::new();
+        for (name, _) in self.settings.fixes.runners.iter().filter(|(_, runner)| runner.argv.is_empty()) {
+            if let Some((form, entry)) = self.runners.get(name).and_then(|entry| Some((entry.http?, entry))) {
+                all.insert(name.clone(), self.http(name, form, entry)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn http(&self, name: &str, form: HttpForm, entry: &RunnerFile) -> Result<Http> {
         let bad =
             |what: String| usage(format!("could not use runners.{name} of {}: {what}", self.path.display()));
         let Some(base_url) = &entry.base_url else { return Err(bad("`http` needs a `base_url`".to_owned())) };
@@ -110,7 +125,7 @@ impl Config {
         if let Some(health) = entry.health.as_ref().filter(|health| !health.starts_with('/')) {
             check_url(health).map_err(|why| bad(format!("health {health:?} {why}")))?;
         }
-        Ok(Box::new(Http {
+        Ok(Http {
             name: name.to_owned(),
             protocol: match form {
                 HttpForm::Openai => Protocol::Openai,
@@ -128,7 +143,7 @@ impl Config {
             }),
             idle_ms: entry.idle.map_or(IDLE_MS, |span| span.0),
             price: self.price(name, entry.price)?,
-        }))
+        })
     }
 
     fn price(&self, name: &str, form: Option<PriceForm>) -> Result<Option<Price>> {

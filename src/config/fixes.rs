@@ -49,7 +49,7 @@ const BUILT_IN: [BuiltIn; 3] = [
     },
     BuiltIn {
         name: "qwen",
-        argv: &["qwen", "--output-format", "stream-json", "--yolo"],
+        argv: &["qwen", "--bare", "--output-format", "stream-json", "--approval-mode", "yolo"],
         env: &["OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"],
         effort: "--effort",
     },
@@ -119,6 +119,14 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
     }
     for (name, own) in &parsed.runners {
         let is_known = runners.contains_key(name);
+        if own.http.is_some() && own.fix.is_none() && own.worker.is_none() {
+            // Without a command: it is asked over HTTP, and needs no variable but that of its key.
+            runners.insert(
+                name.clone(),
+                WorkerRunner { env: own.key_env.iter().cloned().collect(), ..WorkerRunner::default() },
+            );
+            continue;
+        }
         let Some(argv) = own.fix.as_ref().or(own.worker.as_ref().filter(|_| !is_known)) else { continue };
         if argv.first().is_none_or(String::is_empty) {
             return Err(usage(format!(

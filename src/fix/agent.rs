@@ -1,15 +1,20 @@
-//! Calling an agent once: the wrapper contract of leanfiles, or one of looop's own runners. It edits files by itself.
+//! Calling an agent once: the wrapper contract of leanfiles, one of looop's own runners, or a model endpoint. The first
+//! two edit files by themselves; what an endpoint answers is made by [`super::hands`].
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::bench::{Bench, Start};
+use super::desk::Busy;
 use super::leanfile::Lean;
 use super::stream::{self, Stream};
+use super::{Endpoints, endpoint};
+use crate::model::charge::{Basis, Usage};
 use crate::model::fault::Fault;
 use crate::model::settings::{Fixes, Settings};
 use crate::model::transcript::{self, Step, Verdict};
+use crate::runner::http::Http;
 use crate::store::file;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::signal::Cancel;
@@ -20,7 +25,7 @@ const EMPTY_RETRIES: usize = 5;
 /// The most that an agent may print in one call, in bytes.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// The longest prompt that is one argument, in bytes: the kernel takes less than 128 KiB.
-pub const MAX_ARGUMENT_BYTES: usize = 120_000;
+const MAX_ARGUMENT_BYTES: usize = 120_000;
 /// How many files are looked at to see whether anything changed.
 const MAX_STAMPED: usize = 5000;
 
@@ -29,13 +34,24 @@ const MAX_STAMPED: usize = 5000;
 pub struct Agent {
     /// Its name in progress, ledger and costs.
     pub name: String,
-    program: PathBuf,
-    args: Vec<String>,
-    env: Vec<(String, String)>,
-    /// What it may write in its box.
-    write: Vec<PathBuf>,
-    wrapper: bool,
+    way: Way,
     timeout_ms: i64,
+}
+
+/// How someone is called.
+#[derive(Clone, Debug)]
+enum Way {
+    /// A process with the prompt as the argument behind `-p`, on stdin, or as a file; `write` is what it may write in
+    /// its box.
+    Process {
+        program: PathBuf,
+        args: Vec<String>,
+        env: Vec<(String, String)>,
+        write: Vec<PathBuf>,
+        wrapper: bool,
+    },
+    /// A model without hands, and a key that stands in the leanfile.
+    Endpoint { http: Box<Http>, key: Option<String> },
 }
 
 /// What an agent answered.
@@ -43,10 +59,8 @@ pub struct Agent {
 pub struct Said {
     /// Its words; or why there are none.
     pub text: Result<String, String>,
-    /// Tokens in and out, of all calls that it took.
-    pub tokens: u64,
-    /// True where they are counted from bytes.
-    pub estimated: bool,
+    /// What all calls that it took used.
+    pub usage: Usage,
     /// How long it took, in milliseconds.
     pub took_ms: i64,
     /// What it ran again and again, where it did.
@@ -65,13 +79,36 @@ pub struct Caller<'a> {
     pub prompt_file: PathBuf,
     /// What makes its box.
     pub bench: Bench<'a>,
+    /// An empty directory.
+    pub empty_dir: PathBuf,
+    /// Who is told that it goes on.
+    pub busy: Option<&'a dyn Busy>,
 }
 
-/// Finds who is called, in order: the wrapper of the leanfile, else the config's runner, and then those of `escalate`.
+impl Said {
+    /// Tokens in and out.
+    pub fn tokens(&self) -> u64 {
+        self.usage.tokens()
+    }
+
+    /// True where the tokens are counted from bytes, or are not known.
+    pub fn is_estimated(&self) -> bool {
+        self.usage.basis >= Basis::Estimated
+    }
+}
+
+/// Finds who is called, in order: the wrapper or endpoint of the leanfile, else the config's runner, and then those of
+/// `escalate`.
 ///
 /// # Errors
 /// A usage error when there is nobody, or when a program is not there.
-pub fn chain(lean: &Lean, near: &Path, chosen: Option<&str>, settings: &Settings) -> Result<Vec<Agent>> {
+pub fn chain(
+    lean: &Lean,
+    near: &Path,
+    chosen: Option<&str>,
+    settings: &Settings,
+    endpoints: &Endpoints,
+) -> Result<Vec<Agent>> {
     let fixes = &settings.fixes;
     let mut names: Vec<&str> = Vec::new();
     let mut agents = Vec::new();
@@ -81,18 +118,32 @@ pub fn chain(lean: &Lean, near: &Path, chosen: Option<&str>, settings: &Settings
             Some(_) => names.push(binary),
             None => agents.push(wrapper(lean, binary, near, settings)?),
         },
-        (None, None) => names.extend(fixes.runner.as_deref()),
+        (None, None) => match endpoint::of(lean)? {
+            Some((http, key)) => agents.push(Agent {
+                name: http.name.clone(),
+                way: Way::Endpoint { http: Box::new(http), key },
+                timeout_ms: i64::from(lean.timeout) * 1000,
+            }),
+            None => names.extend(fixes.runner.as_deref()),
+        },
     }
     let first = names.first().copied();
     names.extend(fixes.escalate.iter().map(String::as_str).filter(|name| first != Some(*name)));
     for name in names {
-        agents.push(runner(name, lean, fixes, settings)?);
+        agents.push(match endpoints.get(name) {
+            Some(http) => Agent {
+                name: name.to_owned(),
+                way: Way::Endpoint { http: Box::new(http.clone()), key: None },
+                timeout_ms: i64::from(lean.timeout) * 1000,
+            },
+            None => runner(name, lean, fixes, settings)?,
+        });
     }
     if agents.is_empty() {
         let fault =
             Fault::usage("could not find an agent to call: neither the leanfile nor the config names one");
         return Err(fault
-            .hint("name a program in `binary` of [lean], or a runner with `looop fix --set-leaner NAME`")
+            .hint("name a program in `binary` of [lean], an endpoint in its `base_url` and `model`, or a runner with `looop fix --set-leaner NAME`")
             .hint("see who there is with `looop fix --list-leaners`")
             .into());
     }
@@ -118,11 +169,7 @@ fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Resul
     env.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
     Ok(Agent {
         name: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        program,
-        args: vec!["-p".to_owned()],
-        env,
-        write: Vec::new(),
-        wrapper: true,
+        way: Way::Process { program, args: vec!["-p".to_owned()], env, write: Vec::new(), wrapper: true },
         timeout_ms: i64::from(lean.timeout) * 1000,
     })
 }
@@ -145,11 +192,7 @@ fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result
     env.extend(settings.full_env.iter().filter(|(key, _)| table.env.contains(key)).cloned());
     Ok(Agent {
         name: name.to_owned(),
-        program,
-        args: args.to_vec(),
-        env,
-        write: table.write.clone(),
-        wrapper: false,
+        way: Way::Process { program, args: args.to_vec(), env, write: table.write.clone(), wrapper: false },
         timeout_ms: i64::from(lean.timeout) * 1000,
     })
 }
@@ -168,35 +211,56 @@ pub fn path_of(settings: &Settings) -> String {
 }
 
 impl Agent {
+    /// True for a model that edits nothing by itself.
+    pub fn is_endpoint(&self) -> bool {
+        matches!(self.way, Way::Endpoint { .. })
+    }
+
+    /// The longest prompt that it can be given, in bytes.
+    pub fn max_prompt_bytes(&self) -> usize {
+        match self.way {
+            Way::Process { wrapper: true, .. } => MAX_ARGUMENT_BYTES,
+            _ => usize::MAX,
+        }
+    }
+
     /// Calls it in a directory until it answers; one that says nothing is called again.
     ///
     /// # Errors
     /// When the prompt cannot be written or a process not be waited for. That the agent fails is no error.
     pub fn call(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<Said> {
-        let mut said =
-            Said { text: Ok(String::new()), tokens: 0, estimated: false, took_ms: 0, looped: None };
+        file::write(&caller.prompt_file, prompt.as_bytes(), 0o600, file::Keep::Whole)?;
+        let mut said: Option<Said> = None;
         for _ in 0..=EMPTY_RETRIES {
-            let once = self.call_once(caller, prompt, cwd)?;
-            said.tokens = said.tokens.saturating_add(once.tokens);
-            said.took_ms = said.took_ms.saturating_add(once.took_ms);
-            said.estimated |= once.estimated;
-            said.looped = once.looped;
-            said.text = once.text;
-            if caller.cancel.is_set() || !matches!(&said.text, Ok(text) if text.trim().is_empty()) {
-                return Ok(said);
+            let mut once = match &self.way {
+                Way::Process { .. } => self.process(caller, prompt, cwd)?,
+                Way::Endpoint { http, key } => {
+                    endpoint::ask(http, key.as_deref(), caller, prompt, self.timeout_ms)?
+                }
+            };
+            if let Some(before) = &said {
+                once.usage = before.usage.plus(&once.usage);
+                once.took_ms = once.took_ms.saturating_add(before.took_ms);
             }
+            let is_empty = matches!(&once.text, Ok(text) if text.trim().is_empty());
+            if caller.cancel.is_set() || !is_empty {
+                return Ok(once);
+            }
+            once.text = Err(format!("it printed nothing, {} times", EMPTY_RETRIES + 1));
+            said = Some(once);
         }
-        said.text = Err(format!("it printed nothing, {} times", EMPTY_RETRIES + 1));
-        Ok(said)
+        said.context("could not call anybody")
     }
 
-    fn call_once(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<Said> {
-        let mut args = self.args.clone();
+    fn process(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<Said> {
+        let Way::Process { program, args, env, write, wrapper } = &self.way else {
+            anyhow::bail!("could not start {}: it is no program", self.name);
+        };
+        let (mut args, mut env) = (args.clone(), env.clone());
         let mut input = Input::Null;
-        if self.wrapper {
+        if *wrapper {
             args.push(prompt.to_owned());
         } else {
-            file::write(&caller.prompt_file, prompt.as_bytes(), 0o600, file::Keep::Whole)?;
             let path = caller.prompt_file.to_string_lossy().into_owned();
             let named = args.iter().any(|arg| arg.contains("{brief}"));
             args.iter_mut().for_each(|arg| *arg = arg.replace("{brief}", &path));
@@ -206,15 +270,14 @@ impl Agent {
                 input = Input::File(file);
             }
         }
-        let mut env = self.env.clone();
         env.push(caller.mark.clone());
-        let read: &[PathBuf] = if self.wrapper { &[] } else { std::slice::from_ref(&caller.prompt_file) };
-        let start = Start { name: &self.name, program: &self.program, cwd, read, write: &self.write };
+        let read: &[PathBuf] = if *wrapper { &[] } else { std::slice::from_ref(&caller.prompt_file) };
+        let start = Start { name: &self.name, program, cwd, read, write };
         let cell = caller.bench.agent(&start)?;
         env.extend(cell.env);
         let mut watched = Watched::new(cwd, &caller.settings.fixes);
         let job = Job {
-            program: self.program.clone(),
+            program: program.clone(),
             args,
             env,
             cwd: cwd.to_owned(),
@@ -225,11 +288,12 @@ impl Agent {
             gate: None,
             boxed: cell.boxed,
         };
-        let ended = proc::run_one(job, caller.cancel, None);
+        let mut tell = || caller.busy.iter().for_each(|who| who.busy());
+        let ended = proc::run_one(job, caller.cancel, caller.busy.is_some().then_some(&mut tell));
         tree::end_strays(&tree::Known::new());
         let ended = ended.with_context(|| format!("could not wait for `{}`", self.name))?;
         let looped = watched.looped();
-        let (text, tokens) = watched.stream.finish();
+        let (text, usage) = watched.stream.finish();
         let words = || crate::runner::last_words(&ended.stderr);
         let text = match (&ended.exit, text) {
             // It was ended because it went round in circles: what it did until then counts.
@@ -240,14 +304,8 @@ impl Agent {
             (Exit::Timeout, _) => Err(format!("it was still running after {}s", self.timeout_ms / 1000)),
             (exit, _) => Err(format!("it ended with {}: {}", exit.words(), words())),
         };
-        let bytes = prompt.len() + ended.stdout.len();
-        Ok(Said {
-            text,
-            tokens: tokens.unwrap_or((bytes as u64).div_ceil(4)),
-            estimated: tokens.is_none(),
-            took_ms: ended.took_ms,
-            looped,
-        })
+        let usage = usage.unwrap_or_else(|| Usage::estimate(prompt.len(), ended.stdout.len()));
+        Ok(Said { text, usage, took_ms: ended.took_ms, looped })
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result};
 
 use super::desk::Desk;
-use super::guard::{Judged, shrunk};
+use super::guard::{self, Judged, shrunk};
 use super::leanfile::Task;
 use super::{Tone, call, context, testing};
 use crate::model::attempt::alike::{Sample, alike};
@@ -35,6 +35,11 @@ pub(super) fn make(desk: &Desk, run: &mut Run, at: usize, task: &Task, lines: &[
     };
     if is_resumed {
         keep_cut(desk, &under)?;
+        let taken = now.plans.iter().filter(|plan| plan.refused.is_none()).count();
+        if under.called.is_none() && desk.agent(taken).is_endpoint() {
+            // Its edits are all made or none, and here some may be.
+            desk.ready(&under.start)?;
+        }
     } else {
         desk.ready(&under.start)?;
     }
@@ -123,12 +128,21 @@ fn judge(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing, und
         desk.trees.commit(&git, &attempt.end, Some(parent.as_deref().unwrap_or(&run.base)), &message)?;
     desk.trees.point(&git, &format!("refs/looop/attempts/{}/{}", under.goal, attempt.n), &commit)?;
     let tone = if attempt.outcome.is_good() { Tone::Good } else { Tone::Warn };
-    let about = if attempt.estimated { "~" } else { "" };
-    let line = context::attempt_line(&attempt);
-    desk.say(tone, format!("{line} ({}, {about}{} tokens)", human_ms(attempt.took_ms), attempt.tokens));
+    desk.say(tone, shown(&attempt));
     fixes::append(&desk.dir, &under.goal, &Line::Attempt(Box::new(attempt)))?;
     run.under_way = None;
     desk.save(run)
+}
+
+/// An attempt as progress: what it took first, and not the diagnosis, which was shown before it.
+fn shown(attempt: &Attempt) -> String {
+    let about = if attempt.estimated { "~" } else { "" };
+    let took = format!("{}, {about}{} tokens", human_ms(attempt.took_ms), attempt.tokens);
+    let line = context::attempt_line(&Attempt { hypothesis: String::new(), ..attempt.clone() });
+    match line.split_once(": ") {
+        Some((head, rest)) => format!("{head} ({took}): {rest}"),
+        None => format!("{line} ({took})"),
+    }
 }
 
 fn sample(desk: &Desk, base: &str, n: u32, start: &str, end: &str) -> Result<Sample> {
@@ -187,7 +201,10 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
     let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
     let before: BTreeSet<String> = desk.trees.paths(&git, &run.base_tree)?.into_iter().collect();
     let judged = judged(desk, task);
-    let touched = judged.touched(&paths, &before);
+    let mut touched = judged.touched(&paths, &before);
+    if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
+        touched.extend(package_scripts(desk, &changes)?);
+    }
     if !touched.is_empty() && !task.skip_tests {
         let left = put_back(desk, &changes, &touched)?;
         return Ok(ended(
@@ -205,6 +222,7 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
 
 /// Tests what an agent left.
 fn tested(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay, end: String) -> Result<Verdict> {
+    desk.say(Tone::Busy, "the tests run");
     let tested = desk.tester().test(task, &desk.cwd())?;
     let report = &tested.report;
     call::keep_output(desk, &under.goal, &tested.output)?;
@@ -260,32 +278,30 @@ fn after(desk: &Desk, task: &Task, mut verdict: Verdict) -> Result<Verdict> {
     Ok(verdict)
 }
 
+/// The `package.json` of the task, where what `npm test` runs is another one.
+fn package_scripts<'a>(desk: &Desk, changes: &'a [Change]) -> Result<Option<&'a str>> {
+    let path = desk.below_top("package.json");
+    let Some(change) = changes.iter().find(|change| change.path == path) else { return Ok(None) };
+    let git = desk.git()?;
+    let text = |side: &Option<(u32, String)>| -> Result<Vec<u8>> {
+        side.as_ref().map_or(Ok(Vec::new()), |(_, blob)| desk.trees.blob(&git, blob))
+    };
+    let is_same = guard::same_scripts(&text(&change.old)?, &text(&change.new)?);
+    Ok((!is_same).then_some(change.path.as_str()))
+}
+
 fn judged(desk: &Desk, task: &Task) -> Judged {
     let from_top = |names: &[String]| names.iter().map(|name| desk.below_top(name)).collect::<Vec<_>>();
     // Where a task says which tests decide, other tests that it lists are its work.
     let allowed: &[String] = if task.test_files.is_empty() { &[] } else { &task.files };
     let tests = from_top(&task.test_files);
+    let argv = testing::argv(&task.runner, &[]);
     Judged {
         prefixes: desk.leanfile.defaults.test_prefix.clone(),
         allowed: from_top(allowed).into_iter().filter(|path| !tests.contains(path)).collect(),
         tests,
-        words: scripts(&testing::argv(&task.runner, &[])).iter().map(|word| desk.below_top(word)).collect(),
+        words: guard::scripts(&argv).iter().map(|word| desk.below_top(word)).collect(),
     }
-}
-
-/// The programs of a command that may be files of the project: itself, and what an interpreter is given first.
-fn scripts(argv: &[String]) -> Vec<String> {
-    const INTERPRETERS: [&str; 11] =
-        ["sh", "bash", "dash", "zsh", "python", "python3", "node", "ruby", "perl", "php", "bun"];
-    let words: Vec<&str> = argv.iter().flat_map(|arg| arg.split_whitespace()).collect();
-    let mut found: Vec<String> = words.first().iter().map(|word| (**word).to_owned()).collect();
-    for (at, word) in words.iter().enumerate() {
-        if INTERPRETERS.contains(&word.rsplit('/').next().unwrap_or(word)) {
-            let script = words[at + 1..].iter().find(|next| !next.starts_with('-'));
-            found.extend(script.map(|script| (*script).to_owned()));
-        }
-    }
-    found
 }
 
 /// Puts files back as they were before an attempt, and returns the tree that then is there.

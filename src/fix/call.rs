@@ -2,24 +2,21 @@
 
 use anyhow::Result;
 
-use super::agent::{self, Agent};
+use super::agent::Agent;
 use super::compress::{compress, diagnosis};
 use super::context::{self, Built, Parts};
 use super::desk::Desk;
 use super::leanfile::{CONTEXT_BUDGET, Task};
-use super::{Tone, retrieve, sources, testing};
+use super::{Tone, hands, retrieve, sources, testing};
 use crate::model::attempt::Standing;
 use crate::model::fix::{Called, Run, UnderWay};
 use crate::model::name::Name;
 use crate::model::signature::{self, Kind};
 use crate::store::file;
 
-/// The largest budget of files, in characters: a wrapper gets its prompt as one argument.
-const MAX_BUDGET: usize = 60_000;
-
 /// How many characters of files a task's prompt may have.
 pub(super) fn budget(task: &Task) -> usize {
-    task.context_budget.unwrap_or(CONTEXT_BUDGET).min(MAX_BUDGET)
+    task.context_budget.unwrap_or(CONTEXT_BUDGET)
 }
 
 /// Keeps what the tests printed last, for the next prompt.
@@ -51,28 +48,38 @@ pub(super) fn call(
     let chosen = desk.agent(taken).clone();
     let most = desk.leanfile.defaults.max_iters_per_task;
     let nth = under.n + 1 - run.tasks[at].first;
-    desk.say(Tone::Plain, format!("attempt {nth} of {most}: {} is called", chosen.name));
+    // Another run of the same task counts anew; the ledger does not.
+    let number = if nth == under.n { String::new() } else { format!(", #{} in all", under.n) };
+    let title = format!("attempt {nth} of {most}{number}: {} is", chosen.name);
     let output = if task.skip_tests { String::new() } else { kept_output(desk, &under.goal) };
     let failure = compress(&output, kind_of(&output), desk.leanfile.defaults.error_tail_lines);
     let wanted = desk.leanfile.defaults.summarize_errors && !now.attempts.is_empty() && !failure.0.is_empty();
     if under.hypothesis.is_empty() && wanted {
+        desk.say(Tone::Busy, format!("{title} asked what is wrong"));
         under.hypothesis = diagnose(desk, run, at, task, &chosen, &failure.0)?;
     }
     run.under_way = Some(under.clone());
     desk.save(run)?;
-    let built = prompt(desk, run, task, now, under, &failure)?;
+    desk.say(Tone::Plain, format!("{title} called"));
+    let built = prompt(desk, run, task, now, under, &failure, &chosen)?;
     for cut in built.cut.iter().filter(|_| nth == 1) {
         desk.say(Tone::Warn, format!("not shown to the agent: {cut}"));
     }
-    let said = desk.call(run, at, &chosen, &built.text, &desk.cwd())?;
+    let mut said = desk.call(run, at, &chosen, &built.text, &desk.cwd())?;
+    if chosen.is_endpoint()
+        && let Ok(answer) = &said.text
+        && let Err(why) = hands::edit(&desk.dir.work(), &desk.cwd(), answer)?
+    {
+        said.text = Err(why);
+    }
     if let Some(command) = &said.looped {
         desk.say(Tone::Warn, format!("it ran the same again and again: {command}"));
     }
-    run.looped = said.looped;
+    run.looped = said.looped.clone();
     under.called = Some(Called {
+        tokens: said.tokens(),
+        estimated: said.is_estimated(),
         runner: chosen.name,
-        tokens: said.tokens,
-        estimated: said.estimated,
         took_ms: said.took_ms,
         failed: said.text.err(),
     });
@@ -106,6 +113,7 @@ fn prompt(
     now: &Standing,
     under: &UnderWay,
     (failure, left_out): &(String, usize),
+    chosen: &Agent,
 ) -> Result<Built> {
     let git = desk.git()?;
     let base = now.begin.map_or(run.tree.as_str(), |begin| begin.base.as_str());
@@ -114,6 +122,7 @@ fn prompt(
     let mut listed = sources::read(&desk.cwd(), listed(task), &paths);
     retrieve::add(desk, &mut listed, task, &kept_output(desk, &under.goal), &paths);
     let mut parts = Parts {
+        by_words: chosen.is_endpoint(),
         task: &task.prompt,
         global: &desk.leanfile.defaults.global_message,
         files: &listed.files,
@@ -130,9 +139,17 @@ fn prompt(
         looped: run.looped.as_deref(),
     };
     loop {
-        let built = context::attempt(&parts);
-        // A character may be four bytes, and a wrapper gets its prompt as one argument.
-        if built.text.len() <= agent::MAX_ARGUMENT_BYTES || parts.budget == 0 {
+        let mut built = context::attempt(&parts);
+        if built.text.len() <= chosen.max_prompt_bytes() || parts.budget == 0 {
+            if parts.budget < budget(task) {
+                let why = format!(
+                    "context_budget is {} and {} was used: {} gets its prompt as one argument",
+                    budget(task),
+                    parts.budget,
+                    chosen.name
+                );
+                built.cut.push(why);
+            }
             return Ok(built);
         }
         parts.budget /= 2;

@@ -2,6 +2,7 @@
 //!
 //! Every call gets all of it anew and nothing else: there is no chat. What did not fit is said in the prompt.
 
+use super::edits;
 use crate::model::attempt::{Alike, Attempt, Plan};
 use crate::model::json::clip;
 
@@ -24,6 +25,8 @@ pub struct Shown {
 /// What a prompt is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Parts<'a> {
+    /// True for a model without hands: its edits are read from its answer.
+    pub by_words: bool,
     /// What is to be done.
     pub task: &'a str,
     /// What the human says in every prompt.
@@ -66,10 +69,16 @@ pub struct Built {
 /// Builds the prompt of an attempt.
 pub fn attempt(parts: &Parts) -> Built {
     let mut built = Built::default();
-    let mut out = String::from(
-        "You fix a program. Edit the files in the current directory yourself, then say in one sentence what you changed.\n\
-         Change only what the task needs. Do not edit, delete or skip the tests: they decide.\n",
-    );
+    let mut out = String::from(match parts.by_words {
+        false => {
+            "You fix a program. Edit the files in the current directory yourself, then say in one sentence what you changed.\n"
+        }
+        true => "You fix a program. Answer with your edits, then say in one sentence what you changed.\n",
+    });
+    if parts.by_words {
+        out.push_str(edits::FORM);
+    }
+    out.push_str("Change only what the task needs. Do not edit, delete or skip the tests: they decide.\n");
     section(&mut out, "Task", parts.task);
     section(&mut out, "For every task", parts.global);
     files(parts, &mut out, &mut built.cut);
@@ -100,6 +109,9 @@ pub fn attempt(parts: &Parts) -> Built {
     }
     if !built.cut.is_empty() {
         section(&mut out, "Not shown", &built.cut.join("\n"));
+    }
+    if parts.by_words {
+        out.push_str(edits::REMINDER);
     }
     built.text = out;
     built

@@ -12,15 +12,17 @@ use super::leanfile::Leanfile;
 use super::testing::{Tester, interrupted};
 use super::{MARK, Progress, Tone};
 use crate::model::attempt::Thresholds;
-use crate::model::charge::{Basis, Charge, Usage};
+use crate::model::charge::Charge;
 use crate::model::fault::Fault;
 use crate::model::fix::Run;
 use crate::model::name::Name;
 use crate::model::settings::Settings;
+use crate::model::wire::Request;
 use crate::store::layout::{FixDir, Layout};
 use crate::store::{file, fixes, ledger};
 use crate::sys::clock;
 use crate::sys::signal::Cancel;
+use crate::worker::client;
 use crate::worker::clone::{self, Git, Source, Trees};
 
 /// How long one use of git may take, in milliseconds.
@@ -54,8 +56,22 @@ pub struct Desk<'a> {
     pub agents: Vec<Agent>,
     /// The supervisor's socket, where a worker does this.
     pub socket: Option<PathBuf>,
+    /// True where somebody watches while it runs.
+    pub live: bool,
     /// Where progress goes.
     pub say: RefCell<&'a mut dyn FnMut(&Progress)>,
+}
+
+/// Someone who is told that it goes on.
+pub trait Busy {
+    /// Told again and again while something runs.
+    fn busy(&self);
+}
+
+impl Busy for Desk<'_> {
+    fn busy(&self) {
+        self.say(Tone::Busy, "");
+    }
 }
 
 impl Desk<'_> {
@@ -66,6 +82,9 @@ impl Desk<'_> {
 
     /// Says how it goes.
     pub fn say(&self, tone: Tone, text: impl Into<String>) {
+        if tone == Tone::Busy && !self.live {
+            return;
+        }
         (self.say.borrow_mut())(&Progress { tone, text: text.into() });
     }
 
@@ -91,7 +110,9 @@ impl Desk<'_> {
 
     /// What runs tests.
     pub fn tester(&self) -> Tester<'_> {
-        Tester { settings: self.settings, cancel: self.cancel, mark: self.mark(), bench: self.bench() }
+        let busy = self.live.then_some(self as &dyn Busy);
+        let bench = self.bench();
+        Tester { settings: self.settings, cancel: self.cancel, mark: self.mark(), bench, busy }
     }
 
     /// What makes boxes.
@@ -125,32 +146,47 @@ impl Desk<'_> {
             mark: self.mark(),
             prompt_file: self.dir.prompt(),
             bench: self.bench(),
+            empty_dir: self.dir.empty(),
+            busy: self.live.then_some(self as &dyn Busy),
         };
         let said = agent.call(&caller, prompt, cwd)?;
         let task = &mut run.tasks[at];
-        task.tokens = task.tokens.saturating_add(said.tokens);
-        if agent.name == self.agents[0].name {
-            task.local_tokens = task.local_tokens.saturating_add(said.tokens);
+        task.tokens = task.tokens.saturating_add(said.tokens());
+        // What somebody was billed for did not stay here.
+        if agent.name == self.agents[0].name && said.usage.cost_micros == 0 {
+            task.local_tokens = task.local_tokens.saturating_add(said.tokens());
         }
-        task.estimated |= said.estimated;
+        task.estimated |= said.is_estimated();
+        self.charge(&task.goal, agent, &said)?;
+        self.check()?;
+        Ok(said)
+    }
+
+    /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
+    fn charge(&self, goal: &Name, agent: &Agent, said: &Said) -> Result<()> {
+        if let Some(socket) = &self.socket {
+            let request = Request::Spend {
+                cost_micros: said.usage.cost_micros,
+                tokens_in: said.usage.tokens_input(),
+                tokens_out: said.usage.tokens_out,
+                model: said.usage.model.clone(),
+                runner: Some(agent.name.clone()),
+                basis: Some(said.usage.basis),
+            };
+            return client::call(socket, request).map(drop);
+        }
         let now = clock::now();
         let charge = Charge {
             at_ms: now.unix_ms,
             day: now.day(),
             beat: self.id.to_string(),
-            goal: Some(task.goal.to_string()),
+            goal: Some(goal.to_string()),
             worker: None,
             runner: agent.name.clone(),
             sensors: Vec::new(),
-            usage: Usage {
-                tokens_in: said.tokens,
-                basis: if said.estimated { Basis::Estimated } else { Basis::Reported },
-                ..Usage::unknown()
-            },
+            usage: said.usage.clone(),
         };
-        ledger::append(self.layout, &charge)?;
-        self.check()?;
-        Ok(said)
+        ledger::append(self.layout, &charge)
     }
 
     /// A directory in which a call can do no harm.

@@ -93,6 +93,7 @@ fn open(desk: &Desk, run: &mut Run, at: usize, task: &Task, asked: &Asked) -> Re
         failures: None,
     };
     if !task.skip_tests {
+        desk.say(Tone::Busy, "the tests run");
         let tested = desk.tester().test(task, &desk.cwd())?;
         call::keep_output(desk, &goal, &tested.output)?;
         begin.signature = tested.report.signature();
@@ -161,6 +162,7 @@ fn replan(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing) ->
         ..Parts::default()
     };
     let prompt = context::replan(&parts, &now.plans);
+    desk.say(Tone::Busy, format!("{} plans anew", agent.name));
     let said = desk.call(run, at, &agent, &prompt, &desk.empty()?)?;
     let (hypothesis, different) = match &said.text {
         Ok(text) => plan::parse(text),

@@ -77,10 +77,54 @@ impl Judged {
     }
 }
 
-/// Why a passing run is worth less than the one before the work: fewer tests ran, or more were skipped. Tests may stand
-/// in the file that they test, where no name tells them.
+/// The files that a command runs, where they may be the project's: itself, what an interpreter is given first, and where
+/// `make` and `just` read what is to be done.
+pub fn scripts(argv: &[String]) -> Vec<String> {
+    const INTERPRETERS: [&str; 11] =
+        ["sh", "bash", "dash", "zsh", "python", "python3", "node", "ruby", "perl", "php", "bun"];
+    const RECIPES: [(&str, [&str; 3]); 2] =
+        [("make", ["Makefile", "makefile", "GNUmakefile"]), ("just", ["justfile", "Justfile", ".justfile"])];
+    let words = words(argv);
+    let mut found: Vec<String> = words.first().iter().map(|word| (**word).to_owned()).collect();
+    for (at, word) in words.iter().enumerate() {
+        let name = word.rsplit('/').next().unwrap_or(word);
+        if INTERPRETERS.contains(&name) {
+            let script = words[at + 1..].iter().find(|next| !next.starts_with('-'));
+            found.extend(script.map(|script| (*script).to_owned()));
+        }
+        let recipes = RECIPES.iter().filter(|(program, _)| *program == name);
+        found.extend(recipes.flat_map(|(_, files)| files.map(str::to_owned)));
+    }
+    found
+}
+
+fn words(argv: &[String]) -> Vec<&str> {
+    argv.iter().flat_map(|arg| arg.split_whitespace()).collect()
+}
+
+/// True for a command that runs what `package.json` says.
+pub fn runs_package_scripts(argv: &[String]) -> bool {
+    words(argv)
+        .iter()
+        .any(|word| matches!(word.rsplit('/').next(), Some("npm" | "npx" | "yarn" | "pnpm" | "bun")))
+}
+
+/// True where two states of a `package.json` run the same: a new dependency is no new test.
+pub fn same_scripts(old: &[u8], new: &[u8]) -> bool {
+    let of = |bytes: &[u8]| {
+        let json: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+        ["scripts", "jest", "mocha", "ava", "vitest"].map(|key| json[key].clone())
+    };
+    of(old) == of(new)
+}
+
+/// Why a passing run is worth less than the one before the work: fewer tests ran, more were skipped, or none can be
+/// counted any more. Tests may stand in the file that they test, where no name tells them.
 pub fn shrunk(before: &Counts, after: &Counts) -> Option<String> {
-    let (ran, runs) = (before.ran?, after.ran?);
+    let ran = before.ran?;
+    let Some(runs) = after.ran else {
+        return (ran > 0).then(|| format!("{ran} tests ran before, and none can be counted now"));
+    };
     if before.kind != after.kind || runs >= ran {
         return None;
     }
@@ -142,5 +186,25 @@ mod tests {
         assert!(shrunk(&before, &run("3 passed in 0.1s")).is_some());
         assert!(shrunk(&before, &run("3 passed, 2 skipped in 0.1s")).is_some());
         assert_eq!(shrunk(&run("1 error in 0.1s"), &run("5 passed in 0.1s")), None);
+        assert!(shrunk(&before, &run("fine")).is_some_and(|why| why.contains("5 tests ran before")));
+        assert_eq!(shrunk(&run("not fine"), &run("fine")), None, "nobody ever counted");
+    }
+
+    #[test]
+    fn what_a_command_runs_is_known() {
+        let of = |line: &str| scripts(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(of("./check.sh -q"), ["./check.sh"]);
+        assert_eq!(of("bash -e tools/run.sh x"), ["bash", "tools/run.sh"]);
+        assert!(of("sh -c make test").contains(&"Makefile".to_owned()));
+        assert!(of("just test").contains(&"justfile".to_owned()) && of("pytest -q") == ["pytest"]);
+        let npm = |line: &str| runs_package_scripts(&[line.to_owned()]);
+        assert!(npm("CI=1 npm test") && npm("/usr/bin/yarn") && !npm("node x.js"));
+        let base = br#"{"scripts":{"test":"jest"}}"#;
+        assert!(same_scripts(base, br#"{"scripts":{"test":"jest"},"dependencies":{"x":"1"}}"#));
+        for other in
+            [&br#"{"scripts":{"test":"true"}}"#[..], b"{}", b"", br#"{"scripts":{"test":"jest"},"jest":{}}"#]
+        {
+            assert!(!same_scripts(base, other));
+        }
     }
 }

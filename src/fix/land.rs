@@ -1,6 +1,7 @@
 //! The end of a fix: the state that passed goes into the project's files, or onto a branch of it.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -9,8 +10,9 @@ use anyhow::{Context, Result};
 use super::Tone;
 use super::desk::Desk;
 use crate::model::fix::Run;
+use crate::model::json::clip;
 use crate::model::worker::Repo;
-use crate::store::file::{self, Keep};
+use crate::store::file;
 use crate::worker::clone::{self, Change, Git};
 
 /// Modes of git that are no plain file.
@@ -66,6 +68,10 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     let is_worker = desk.socket.is_some();
     let mut landed = Landed::default();
     if !branch || is_worker {
+        for change in changes.iter().filter(|change| is_inside(&desk.project, &change.path)) {
+            // What a crash in the middle of this left.
+            drop(fs::remove_file(temp_of(desk, &desk.project.join(&change.path))));
+        }
         landed.conflicts = conflicts(desk, &git, &changes)?;
         if landed.conflicts.is_empty() {
             for change in &changes {
@@ -146,7 +152,7 @@ fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> 
 }
 
 /// True for a path that leads into the project and nowhere else: no `..`, no `.git`, no link on the way.
-fn is_inside(project: &Path, path: &str) -> bool {
+pub(super) fn is_inside(project: &Path, path: &str) -> bool {
     let parts: Vec<Component> = Path::new(path).components().collect();
     let plain = parts.iter().all(|part| match part {
         Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
@@ -185,11 +191,10 @@ fn write(desk: &Desk, git: &Git, change: &Change) -> Result<()> {
         fs::create_dir_all(dir).with_context(failed)?;
     }
     let bytes = desk.trees.blob(git, blob)?;
+    let temp = temp_of(desk, &path);
+    drop(fs::remove_file(&temp));
     if *mode == LINK {
         use std::os::unix::ffi::OsStrExt;
-        let temp =
-            path.with_file_name(format!(".{}.looop", path.file_name().unwrap_or_default().to_string_lossy()));
-        drop(fs::remove_file(&temp));
         let made =
             symlink(std::ffi::OsStr::from_bytes(&bytes), &temp).and_then(|()| fs::rename(&temp, &path));
         return made.with_context(failed);
@@ -200,5 +205,19 @@ fn write(desk: &Desk, git: &Git, change: &Change) -> Result<()> {
         .map(|meta| meta.permissions().mode() & 0o777);
     let plain = had.unwrap_or(0o644);
     let mode = if mode & 0o100 != 0 { plain | (plain & 0o444) >> 2 } else { plain & !0o111 };
-    file::write(&path, &bytes, mode, Keep::Durable)
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temp).with_context(failed)?;
+    let written = file
+        .write_all(&bytes)
+        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temp, &path));
+    written.inspect_err(|_| drop(fs::remove_file(&temp))).with_context(failed)?;
+    file::sync_dir(&path)
+}
+
+/// Where a file is written before it takes its place: a name that no file of the project has, and the same one again
+/// after a crash, so that nothing is left behind.
+fn temp_of(desk: &Desk, path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{}.{}.looop", clip(&name, 100), desk.id))
 }

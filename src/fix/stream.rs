@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::model::charge::{Basis, Usage};
 use crate::model::signature::normal;
 use crate::model::transcript::Step;
+use crate::runner::read;
+use crate::runner::said::{Reader, Said};
 
 /// The longest result of a command that is compared, in characters.
 const MAX_RESULT: usize = 4000;
@@ -18,10 +21,11 @@ const MAX_RESULT: usize = 4000;
 pub struct Stream {
     line: Vec<u8>,
     open: BTreeMap<String, String>,
+    said: Said,
+    /// The last words: an agent may end with a message that has none.
     text: String,
     events: usize,
-    tokens: u64,
-    error: Option<String>,
+    is_qwen: bool,
     plain: Vec<u8>,
 }
 
@@ -65,31 +69,25 @@ impl Stream {
             "user" => parts().iter().filter(|part| part["type"] == "tool_result").for_each(|part| {
                 self.end(&part["tool_use_id"], &part["content"], ended);
             }),
-            "message_end" if event["message"]["role"] == "assistant" => {
-                let usage = &event["message"]["usage"];
-                self.tokens += sum(usage, &["input", "output", "cacheRead", "cacheWrite"]);
-                let said: String = parts().iter().filter_map(|part| part["text"].as_str()).collect();
-                if !said.trim().is_empty() {
-                    self.text = said;
-                }
-                self.error = event["message"]["errorMessage"].as_str().map(str::to_owned);
-            }
-            "result" => {
-                let keys = [
-                    "input_tokens",
-                    "output_tokens",
-                    "cache_read_input_tokens",
-                    "cache_creation_input_tokens",
-                ];
-                self.tokens += sum(&event["usage"], &keys);
-                let said = event["result"].as_str().unwrap_or_default().to_owned();
-                if event["is_error"] == true {
-                    self.error = Some(if said.is_empty() { "it reports an error".to_owned() } else { said });
-                } else {
-                    self.text = said;
-                }
+            "system" if event["subtype"] == "init" => {
+                // Both have this form; only one counts the cached part of its input apart.
+                self.is_qwen = event["claude_code_version"].is_null();
             }
             _ => {}
+        }
+        self.count(event);
+    }
+
+    /// Words, usage and trouble are read as those of a decider are.
+    fn count(&mut self, event: &Value) {
+        let kind = event["type"].as_str().unwrap_or_default();
+        let own = if self.is_qwen { &read::qwen::READER } else { &read::claude::READER };
+        let readers: [&Reader; 2] = [&read::pi::READER, own];
+        if let Some(reader) = readers.iter().find(|reader| reader.wanted.contains(&kind)) {
+            (reader.read)(&mut self.said, event);
+            if !self.said.text.trim().is_empty() {
+                self.text.clone_from(&self.said.text);
+            }
         }
     }
 
@@ -108,20 +106,17 @@ impl Stream {
         }
     }
 
-    /// What was said, and how many tokens were used where the stream tells it; an error where the agent reports one.
-    pub fn finish(mut self) -> (Result<String, String>, Option<u64>) {
+    /// What was said, and what was used where the stream tells it; an error where the agent reports one.
+    pub fn finish(mut self) -> (Result<String, String>, Option<Usage>) {
         let line = std::mem::take(&mut self.line);
         self.read(&line, &mut |_, _| {});
         if self.events == 0 {
             return (Ok(String::from_utf8_lossy(&self.plain).trim().to_owned()), None);
         }
-        let said = self.error.map_or(Ok(self.text), Err);
-        (said, (self.tokens > 0).then_some(self.tokens))
+        let said = self.said.trouble.map_or(Ok(self.text), |trouble| Err(trouble.why));
+        let usage = Some(self.said.usage).filter(|usage| usage.basis != Basis::Unknown && usage.tokens() > 0);
+        (said, usage)
     }
-}
-
-fn sum(usage: &Value, keys: &[&str]) -> u64 {
-    keys.iter().filter_map(|key| usage[*key].as_u64()).fold(0, u64::saturating_add)
 }
 
 /// A step of a transcript.
@@ -133,7 +128,7 @@ pub fn step(command: String, output: String, tree: String) -> Step {
 mod tests {
     use super::*;
 
-    type Read = (Vec<(String, String)>, Result<String, String>, Option<u64>);
+    type Read = (Vec<(String, String)>, Result<String, String>, Option<(u64, u64)>);
 
     fn read(lines: &[&str]) -> Read {
         let mut stream = Stream::default();
@@ -143,8 +138,8 @@ mod tests {
         for piece in text.as_bytes().chunks(7) {
             stream.take(piece, &mut |command, output| steps.push((command, output)));
         }
-        let (said, tokens) = stream.finish();
-        (steps, said, tokens)
+        let (said, usage) = stream.finish();
+        (steps, said, usage.map(|usage| (usage.tokens(), usage.cost_micros)))
     }
 
     #[test]
@@ -152,17 +147,27 @@ mod tests {
         let (steps, said, tokens) = read(&[
             r#"{"type":"tool_execution_start","toolCallId":"1","toolName":"bash","args":{"command":"ls"}}"#,
             r#"{"type":"tool_execution_end","toolCallId":"1","result":"took 3ms"}"#,
-            r#"{"type":"message_end","message":{"role":"assistant","content":[{"type":"text","text":"done"}],"usage":{"input":7,"output":2}}}"#,
+            r#"{"type":"message_end","message":{"role":"assistant","content":[{"type":"text","text":"done"}],"usage":{"input":7,"output":2,"cost":{"total":0.5}}}}"#,
         ]);
         assert_eq!(steps, [("ls".to_owned(), "took 0t".to_owned())]);
-        assert_eq!((said, tokens), (Ok("done".to_owned()), Some(9)));
+        assert_eq!((said, tokens), (Ok("done".to_owned()), Some((9, 500_000))));
         let (steps, said, tokens) = read(&[
             r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"a","name":"Edit","input":{"file":"x"}}]}}"#,
             r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":"ok"}]}}"#,
-            r#"{"type":"result","is_error":true,"result":"no key","usage":{"input_tokens":1,"output_tokens":1}}"#,
+            r#"{"type":"result","is_error":true,"result":"no key","total_cost_usd":0.01,"usage":{"input_tokens":1,"output_tokens":1}}"#,
         ]);
         assert_eq!(steps, [(r#"Edit {"file":"x"}"#.to_owned(), "ok".to_owned())]);
-        assert_eq!((said, tokens), (Err("no key".to_owned()), Some(2)));
+        assert_eq!((said, tokens), (Err("no key".to_owned()), Some((2, 10_000))));
+    }
+
+    #[test]
+    fn the_cached_part_of_an_input_is_counted_once() {
+        let usage = r#""usage":{"input_tokens":100,"cache_read_input_tokens":60,"output_tokens":5}"#;
+        for (init, tokens) in [(r#""claude_code_version":"2""#, 165), (r#""permission_mode":"yolo""#, 105)] {
+            let init = format!(r#"{{"type":"system","subtype":"init",{init}}}"#);
+            let result = format!(r#"{{"type":"result","subtype":"success","result":"done",{usage}}}"#);
+            assert_eq!(read(&[&init, &result]).2, Some((tokens, 0)), "{init}");
+        }
     }
 
     #[test]

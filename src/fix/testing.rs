@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::agent::{caller_env, path_of};
 use super::bench::{Bench, Start};
+use super::desk::Busy;
 use super::leanfile::{Task, Tests};
 use crate::model::fault::Fault;
 use crate::model::settings::Settings;
@@ -39,6 +40,8 @@ pub struct Tester<'a> {
     pub mark: (String, String),
     /// What makes their box.
     pub bench: Bench<'a>,
+    /// Who is told that it goes on.
+    pub busy: Option<&'a dyn Busy>,
 }
 
 /// The command line of a task's tests.
@@ -171,7 +174,8 @@ impl Tester<'_> {
             gate: None,
             boxed: cell.boxed,
         };
-        let ended = proc::run_one(job, self.cancel, None);
+        let mut tell = || self.busy.iter().for_each(|who| who.busy());
+        let ended = proc::run_one(job, self.cancel, self.busy.is_some().then_some(&mut tell));
         tree::end_strays(&tree::Known::new());
         let ended = ended.context("could not wait for the tests")?;
         if ended.exit == Exit::Cancelled {

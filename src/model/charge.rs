@@ -104,6 +104,11 @@ impl Usage {
         self.tokens_in.saturating_add(self.tokens_cached).saturating_add(self.tokens_written)
     }
 
+    /// All tokens, in and out.
+    pub fn tokens(&self) -> u64 {
+        self.tokens_input().saturating_add(self.tokens_out)
+    }
+
     /// The sum of two calls of one decision; the less certain basis wins.
     pub fn plus(&self, other: &Usage) -> Usage {
         Usage {

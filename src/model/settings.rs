@@ -130,7 +130,8 @@ pub struct Fixes {
     pub nudge: usize,
     /// So many repeats of the same commands within one call end it.
     pub stop: usize,
-    /// Runners that can be called, with `{brief}` for the path of the prompt; without it the prompt comes on stdin.
+    /// Runners that can be called, with `{brief}` for the path of the prompt; without it the prompt comes on stdin. One
+    /// without a command is an endpoint.
     pub runners: BTreeMap<String, WorkerRunner>,
 }
 

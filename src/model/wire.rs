@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::charge::Basis;
 use super::name::Name;
 use super::worker::{Flag, Phase};
 
@@ -185,6 +186,12 @@ pub enum Request {
         /// The model.
         #[serde(default)]
         model: Option<String>,
+        /// Who was called; none: the worker's own runner.
+        #[serde(default)]
+        runner: Option<String>,
+        /// Where the figures come from; none: the runner said them.
+        #[serde(default)]
+        basis: Option<Basis>,
     },
 }
 
@@ -243,7 +250,14 @@ mod tests {
         assert_eq!(text, r#"{"looop":1,"request":{"attach":{"cols":80,"rows":24,"view":false}}}"#);
         let all = [
             Request::Kill,
-            Request::Spend { cost_micros: 7, tokens_in: 1, tokens_out: 2, model: None },
+            Request::Spend {
+                cost_micros: 7,
+                tokens_in: 1,
+                tokens_out: 2,
+                model: None,
+                runner: None,
+                basis: None,
+            },
             Request::Claim { resource: "x".to_owned(), ttl_s: Some(30) },
             Request::Ask { text: "t".to_owned(), options: vec![], reference: None },
         ];

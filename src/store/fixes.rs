@@ -94,6 +94,9 @@ pub fn goals(layout: &Layout) -> Result<Vec<(FixDir, Name)>> {
     let mut all = Vec::new();
     for dir in names(&layout.fixes())? {
         let dir = FixDir(layout.fixes().join(dir));
+        if !dir.path().is_dir() {
+            continue;
+        }
         for file in names(&dir.ledgers())? {
             let goal = file.strip_suffix(".jsonl").and_then(|name| Name::parse(name).ok());
             all.extend(goal.map(|goal| (dir.clone(), goal)));
@@ -131,6 +134,11 @@ mod tests {
         assert_eq!(ledger(&dir, &goal).unwrap(), [line(1)]);
         append(&dir, &goal, &line(2)).unwrap();
         assert_eq!(ledger(&dir, &goal).unwrap(), [line(1), line(2)]);
+        let layout = Layout::new(tmp.path().to_owned(), tmp.path().to_owned());
+        let found = FixDir(layout.fixes().join("a-fix"));
+        append(&found, &goal, &line(1)).unwrap();
+        std::fs::write(layout.fixes().join("leaner"), "pi\n").unwrap();
+        assert_eq!(goals(&layout).unwrap(), [(found, goal.clone())]);
         std::fs::write(dir.ledger(&goal), format!("nonsense\n{whole}")).unwrap();
         assert!(format!("{:#}", ledger(&dir, &goal).unwrap_err()).contains("line 1"));
     }

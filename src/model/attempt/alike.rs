@@ -29,12 +29,13 @@ pub fn alike(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> Option<Al
         let to = earlier.first().map_or(0, |one| one.n);
         return Some(Alike { to, by: By::NoChange });
     }
-    earlier.iter().take(2).find_map(|old| {
-        let by = if new.end == old.end {
-            By::SameTree
-        } else if old.n == 0 {
-            return None;
-        } else if new.start == old.start {
+    let near = || earlier.iter().take(2);
+    // The plainest reason first.
+    if let Some(old) = near().find(|old| new.end == old.end) {
+        return Some(Alike { to: old.n, by: By::SameTree });
+    }
+    near().filter(|old| old.n > 0).find_map(|old| {
+        let by = if new.start == old.start {
             is_same_change(new, old, limits).then_some(By::SameChange)?
         } else {
             is_rework(new, earlier, limits).then_some(By::Rework)?

@@ -25,6 +25,29 @@ pub struct Trees {
     excludes: Option<PathBuf>,
 }
 
+/// Makes the repository elsewhere and moves it to its place: one that is half made would look like a whole one.
+fn make(git: &Git, dir: &Path, source: Option<&Source>) -> Result<()> {
+    let new = dir.with_extension("new");
+    let failed = || format!("could not make `{}`", new.display());
+    for old in [&new, dir] {
+        match fs::remove_dir_all(old) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(failed);
+            }
+            _ => {}
+        }
+    }
+    fs::create_dir_all(&new).with_context(failed)?;
+    match source {
+        Some(source) => super::init(git, source, &new, BRANCH)?,
+        None => {
+            let place = Place::none(&new);
+            drop(git.run(&place, &["init", "-q", "--template=", "-b", BRANCH, "--", &text(&new)?])?);
+        }
+    }
+    fs::rename(&new, dir).with_context(|| format!("could not make `{}`", dir.display()))
+}
+
 /// One path in which two trees differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -44,14 +67,7 @@ impl Trees {
     pub fn open(git: &Git, dir: &Path, source: Option<&Source>) -> Result<Trees> {
         let inside = dir.join(".git");
         if !inside.join("HEAD").exists() {
-            fs::create_dir_all(dir).with_context(|| format!("could not make `{}`", dir.display()))?;
-            match source {
-                Some(source) => super::init(git, source, dir, BRANCH)?,
-                None => {
-                    let place = Place::none(dir);
-                    drop(git.run(&place, &["init", "-q", "--template=", "-b", BRANCH, "--", &text(dir)?])?);
-                }
-            }
+            make(git, dir, source)?;
         }
         let info = inside.join("info");
         let written = fs::create_dir_all(&info).and_then(|()| fs::write(info.join("attributes"), ATTRIBUTES));

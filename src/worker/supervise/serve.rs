@@ -90,16 +90,16 @@ impl Supervisor {
                 }
                 Err(error) => Err(error),
             },
-            (Side::Worker, Request::Spend { cost_micros, tokens_in, tokens_out, model }) => {
+            (Side::Worker, Request::Spend { cost_micros, tokens_in, tokens_out, model, runner, basis }) => {
                 let usage = Usage {
                     model,
                     tokens_in,
                     tokens_out,
                     cost_micros,
-                    basis: Basis::Reported,
+                    basis: basis.unwrap_or(Basis::Reported),
                     ..Usage::unknown()
                 };
-                self.spend(usage)
+                self.spend(usage, runner)
             }
             (Side::Human, _) => Err(anyhow::anyhow!("this is for the worker itself")),
             (Side::Worker, _) => Err(anyhow::anyhow!("this is for a human")),
@@ -225,7 +225,7 @@ impl Supervisor {
         Ok(Ok(String::new()))
     }
 
-    fn spend(&mut self, usage: Usage) -> Result<Result<String, Refusal>> {
+    fn spend(&mut self, usage: Usage, runner: Option<String>) -> Result<Result<String, Refusal>> {
         let at = now();
         let cost_micros = usage.cost_micros;
         let charge = Charge {
@@ -234,7 +234,7 @@ impl Supervisor {
             beat: self.spec.by.clone(),
             goal: self.spec.goal.as_ref().map(Name::to_string),
             worker: Some(self.spec.id.to_string()),
-            runner: self.spec.runner.clone().unwrap_or_else(|| self.spec.kind.clone()),
+            runner: runner.or_else(|| self.spec.runner.clone()).unwrap_or_else(|| self.spec.kind.clone()),
             sensors: Vec::new(),
             usage,
         };

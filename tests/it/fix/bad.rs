@@ -174,6 +174,48 @@ fn fewer_tests_in_the_source_itself_are_seen() {
 }
 
 #[test]
+fn whoever_changes_what_the_test_command_runs_has_not_won() {
+    // As much of npm as is needed here.
+    let npm = "#!/bin/sh\nexec sh -c \"$(sed -n 's/.*\"test\": *\"\\([^\"]*\\)\".*/\\1/p' package.json)\"\n";
+    let tap = "printf '1..2\\nok 1 - a\\nnot ok 2 - b\\n'; exit 1";
+    for (tests, file, text, changed) in [
+        (
+            "npm test",
+            "package.json",
+            "{\"scripts\": {\"test\": \"sh check.sh\"}}\n",
+            "{\"scripts\": {\"test\": \"true\"}}",
+        ),
+        ("cat own.txt | sh", "own.txt", tap, "true"),
+    ] {
+        let mut yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), (file, text)]);
+        let bin = yard.profile.path("bin");
+        fs::create_dir(&bin).unwrap();
+        program(&bin.join("npm"), npm);
+        yard.profile.var("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
+        yard.leanfile(
+            &format!("command = \"{tests}\"\nshell = true"),
+            &format!("max_iters_per_task = 1\n{TASK}"),
+        );
+        yard.agent(&format!("echo '{changed}' >{file}"));
+        let ran = yard.fix(&[]);
+        assert_eq!(ran.code, 1, "{tests}: {}", ran.stdout);
+        assert_eq!(outcomes(&yard)[0].0, "tests_changed", "{tests}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_budget_that_no_argument_can_hold_is_lowered_and_said() {
+    let yard = yard(TESTS, 1);
+    yard.write("lib.sh", &format!("{LIB}{}", "# a line that says nothing at all\n".repeat(9000)));
+    yard.leanfile(TESTS, &format!("{TASK}context_budget = 400000\n"));
+    yard.agent(FIXED);
+    let ran = yard.fix(&[]).ok();
+    let said = "agent.sh gets its prompt as one argument";
+    assert!(ran.stdout.contains("context_budget is 400000 and 100000 was used"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(said) && yard.prompt(1).len() < 131_000, "{}", ran.stdout);
+}
+
+#[test]
 fn an_agent_that_says_nothing_fails_or_ends_badly_is_an_attempt() {
     let yard = yard(TESTS, 1);
     let state = yard.profile.path("state/silent");

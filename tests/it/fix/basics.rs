@@ -55,6 +55,11 @@ fn what_passed_is_in_the_files_uncommitted_and_every_attempt_is_kept() {
             assert!(prompt.contains(part), "{n}: {part}: {prompt}");
         }
     }
+    assert!(
+        yard.prompt(2).contains("The change so far") && yard.prompt(2).contains("+# no"),
+        "{}",
+        yard.prompt(2)
+    );
     assert!(yard.prompt(2).contains("#1 tests fail: +1 -0 in lib.sh"), "{}", yard.prompt(2));
     assert!(git_in(&yard.project(), &["for-each-ref", "refs/looop"]).is_empty(), "the base is let go of");
 }

@@ -52,6 +52,25 @@ fn a_halt_demands_a_plan_then_there_is_a_rollback_then_a_question_and_nothing_ru
 }
 
 #[test]
+fn the_figures_of_the_rule_are_the_config_s() {
+    let yard = yard(3);
+    yard.agent(":");
+    yard.profile.config_more(json!({ "fix": { "halt": 2 } }));
+    yard.fix(&[]);
+    assert!(kinds(&yard).join(" ").starts_with("begin attempt attempt plan"), "{:?}", kinds(&yard));
+    for (fix, word) in [
+        (json!({ "same_ratio": 2.0 }), "fix.same_ratio is 2"),
+        (json!({ "runner": "nobody" }), "no runner that can fix"),
+        (json!({ "escalate": ["claude", "nobody"] }), "no runner that can fix"),
+        (json!({ "hlt": 2 }), "halt"),
+    ] {
+        yard.profile.config(json!({ "fix": fix }));
+        let ran = yard.fix(&[]);
+        assert!(ran.code == 2 && ran.stderr.contains(word), "{word}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn an_edited_task_is_not_parked() {
     let yard = yard(20);
     yard.agent(":");

@@ -114,6 +114,19 @@ impl Yard {
         ran.json()["lines"].as_array().unwrap().clone()
     }
 
+    /// All lines of the spend ledger.
+    pub fn charges(&self) -> Vec<Value> {
+        let months =
+            fs::read_dir(self.profile.data().join("cost")).unwrap().flatten().map(|entry| entry.path());
+        let texts = months.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+        texts
+            .flat_map(|path| {
+                let text = fs::read_to_string(path).unwrap();
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+            })
+            .collect()
+    }
+
     /// Every file of the project and of its `.git` but for looop's own refs and objects, with bytes and mode.
     pub fn fingerprint(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();

@@ -93,12 +93,23 @@ fn counted(usage: &Value, input: &str, output: &str) -> Value {
 }
 
 fn as_chat(model: &Value, block: &Value, usage: &Value) -> String {
-    let parts = halves(block["text"].as_str().unwrap_or_default());
-    let mut chunks: Vec<Value> = parts
-        .iter()
-        .map(|part| json!({ "model": model, "choices": [{ "index": 0, "delta": { "content": part } }] }))
-        .collect();
-    chunks.push(json!({ "model": model, "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }));
+    let delta = |delta: Value, stop: Value| {
+        let choice = json!({ "index": 0, "delta": delta, "finish_reason": stop });
+        json!({ "id": "chat_1", "object": "chat.completion.chunk", "model": model, "choices": [choice] })
+    };
+    let mut chunks: Vec<Value> = match block["type"].as_str() {
+        Some("tool_use") => {
+            let function = json!({ "name": block["name"], "arguments": block["input"].to_string() });
+            let call = json!({ "index": 0, "id": block["id"], "type": "function", "function": function });
+            vec![delta(json!({ "role": "assistant", "tool_calls": [call] }), Value::Null)]
+        }
+        _ => {
+            let parts = halves(block["text"].as_str().unwrap_or_default());
+            parts.iter().map(|part| delta(json!({ "content": part }), Value::Null)).collect()
+        }
+    };
+    let stop = if block["type"] == "tool_use" { "tool_calls" } else { "stop" };
+    chunks.push(delta(json!({}), json!(stop)));
     chunks.push(json!({ "model": model, "choices": [], "usage": counted(usage, "prompt", "completion") }));
     chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).chain(["data: [DONE]\n\n".to_owned()]).collect()
 }

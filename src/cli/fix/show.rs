@@ -1,0 +1,216 @@
+//! What `looop fix` shows: a line for each step, what goes on at the moment, and a table at the end.
+
+use anyhow::Result;
+
+use super::super::{App, print};
+use crate::fix::{Finished, Progress, Tone};
+use crate::model::ask::visible;
+use crate::model::attempt::Line;
+use crate::model::fix::{Status, TaskState};
+use crate::model::json::clip;
+use crate::model::time::human_ms;
+use crate::store::fixes;
+use crate::sys::clock::Deadline;
+use crate::sys::tty;
+
+/// How far lines stand in: the elapsed time and a gap.
+const INDENT: usize = 9;
+/// The width where nobody says one.
+const WIDTH: usize = 100;
+/// The longest name of a task in the table, in characters.
+const MAX_TITLE: usize = 28;
+/// A note with less room stands below the table, in characters.
+const MIN_NOTE: usize = 28;
+
+/// True where a human sees what is drawn.
+pub(super) fn is_watched() -> bool {
+    print::stdout_is_tty() && print::stderr_is_tty()
+}
+
+/// The lines of a run.
+pub(super) struct Screen<'a> {
+    app: &'a App,
+    began: Deadline,
+    /// The last line, which tells what goes on.
+    last: String,
+    since: Deadline,
+    drawn: String,
+}
+
+impl Screen<'_> {
+    /// Nothing is shown yet; time begins.
+    pub(super) fn new(app: &App) -> Screen<'_> {
+        let now = Deadline::after_ms(0);
+        Screen { app, began: now, last: String::new(), since: now, drawn: String::new() }
+    }
+
+    /// Shows a step, or how long the present one takes.
+    pub(super) fn take(&mut self, progress: &Progress) {
+        let elapsed = human_ms(self.began.spent_ms());
+        if progress.tone == Tone::Busy && !progress.text.is_empty() {
+            return self.goes_on_with(&visible(&progress.text, false));
+        }
+        if progress.tone == Tone::Busy {
+            let text = format!("{elapsed:>7}  … {} ({})", self.last, human_ms(self.since.spent_ms()));
+            if self.since.spent_ms() >= 1000 && text != self.drawn {
+                print::redraw(&self.app.style.dim(&text));
+                self.drawn = text;
+            }
+            return;
+        }
+        self.clear();
+        let text = visible(&progress.text, false);
+        let paint = |line: &str| match progress.tone {
+            Tone::Plain | Tone::Busy => line.to_owned(),
+            Tone::Good => self.app.style.green(line),
+            Tone::Warn => self.app.style.yellow(line),
+            Tone::Bad => self.app.style.red(line),
+        };
+        let width = if is_watched() { width().saturating_sub(INDENT) } else { usize::MAX };
+        for (nth, line) in wrapped(&text, width).iter().enumerate() {
+            let lead = if nth == 0 { elapsed.as_str() } else { "" };
+            print::line(&format!("{lead:>7}  {}", paint(line)));
+        }
+        self.goes_on_with(&text);
+    }
+
+    fn goes_on_with(&mut self, text: &str) {
+        self.last = clip(text, width().saturating_sub(INDENT + 14).min(60));
+        self.since = Deadline::after_ms(0);
+    }
+
+    /// Takes away what is drawn of the present step.
+    pub(super) fn clear(&mut self) {
+        if !std::mem::take(&mut self.drawn).is_empty() {
+            print::redraw("");
+        }
+    }
+}
+
+fn width() -> usize {
+    tty::size().map_or(WIDTH, |(columns, _)| usize::from(columns).max(40))
+}
+
+/// A text in lines of so many characters, broken between words where that is possible.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        let line = lines.len() - 1;
+        if used > 0 {
+            lines[line].push(' ');
+            used += 1;
+        }
+        lines[line].push_str(word);
+        used += length;
+    }
+    lines
+}
+
+/// The table at the end, where the result is, and what did not have to be spent.
+///
+/// # Errors
+/// When a ledger cannot be read.
+pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<()> {
+    let style = app.style;
+    let tasks = &finished.run.tasks;
+    let mut rows: Vec<Vec<String>> =
+        vec![["TASK", "RESULT", "TRIES", "TIME", "TOKENS", ""].map(str::to_owned).into()];
+    for task in tasks {
+        let note = match task.status {
+            Status::Stuck => format!("looop answer {}", task.note),
+            _ => visible(&task.note, false),
+        };
+        let tokens = counted(task.tokens, task.estimated);
+        rows.push(vec![
+            clip(&task.title, MAX_TITLE),
+            task.status.words().to_owned(),
+            tries(app, finished, task)?.to_string(),
+            human_ms(task.took_ms),
+            tokens,
+            note,
+        ]);
+    }
+    let long = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let before: usize = (0..5).map(|column| long(column) + 2).sum();
+    let room = width().saturating_sub(before);
+    let mut below = Vec::new();
+    for (row, task) in rows.iter_mut().skip(1).zip(tasks) {
+        let note = std::mem::take(&mut row[5]);
+        match room >= MIN_NOTE.max(note.chars().count()) {
+            true => row[5] = note,
+            // What was done was said before; what was not is said in full.
+            false if !task.status.is_good() && !note.is_empty() => below.push(format!("{}: {note}", row[0])),
+            false => {}
+        }
+        row[1] = match task.status {
+            Status::Failed => style.red(&row[1]),
+            Status::Stuck => style.yellow(&row[1]),
+            status if status.is_good() => style.green(&row[1]),
+            _ => row[1].clone(),
+        };
+    }
+    rows[0] = rows[0].iter().map(|cell| style.dim(cell)).collect();
+    print::line("");
+    print::raw(print::table(&rows).as_bytes());
+    below.iter().for_each(|note| print::line(note));
+    print::line("");
+    print::line(&visible(&finished.landed.words(), false));
+    if let Some(words) = saved(finished).filter(|_| savings) {
+        print::line(&words);
+    }
+    if let Some(task) = tasks.iter().find(|task| matches!(task.status, Status::Failed | Status::Stuck)) {
+        print::line(&format!("what was tried: looop attempts {}", task.goal));
+    }
+    Ok(())
+}
+
+/// How many attempts a task took in this run.
+fn tries(app: &App, finished: &Finished, task: &TaskState) -> Result<usize> {
+    let lines = fixes::ledger(&app.layout.fix(&finished.id), &task.goal)?;
+    let is_own =
+        |line: &&Line| matches!(line, Line::Attempt(attempt) if attempt.n >= task.first && task.first > 0);
+    Ok(lines.iter().filter(is_own).count())
+}
+
+fn counted(tokens: u64, estimated: bool) -> String {
+    format!("{}{tokens}", if estimated { "~" } else { "" })
+}
+
+/// What a cloud model did not have to spend, and what it did.
+fn saved(finished: &Finished) -> Option<String> {
+    let tasks = &finished.run.tasks;
+    let sum = |of: fn(&TaskState) -> u64| tasks.iter().map(of).fold(0, u64::saturating_add);
+    let (local, all) = (sum(|task| task.local_tokens), sum(|task| task.tokens));
+    let estimated = tasks.iter().any(|task| task.estimated);
+    let note = if estimated { " (~ an estimate)" } else { "" };
+    let shown = |tokens: u64| counted(tokens, estimated);
+    match (local, all.saturating_sub(local)) {
+        (0, _) => None,
+        (local, 0) => Some(format!("a cloud model did not have to spend {} tokens{note}", shown(local))),
+        (local, other) => Some(format!(
+            "a cloud model did not have to spend {} of {} tokens{note}; {} went to other runners or were paid for",
+            shown(local),
+            shown(all),
+            shown(other)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrapped;
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("overlong-word x", 5), ["overlong-word", "x"]);
+        assert_eq!(wrapped("", 5), [""]);
+        assert_eq!(wrapped("a  b", 80), ["a  b"]);
+    }
+}

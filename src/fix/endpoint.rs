@@ -1,0 +1,100 @@
+//! A model endpoint as an agent: asked over HTTP, without tools; its edits come as words.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::agent::{Caller, Said};
+use super::edits;
+use super::leanfile::Lean;
+use crate::model::failing::Class;
+use crate::model::fault::Fault;
+use crate::runner::http::wire::Shape;
+use crate::runner::http::{Http, IDLE_MS, Protocol};
+use crate::runner::{Call, Runner};
+use crate::store::boxes::Boxer;
+use crate::store::file::{self, Keep};
+use crate::sys::clock::{self, Deadline};
+
+/// The variable in which a leanfile's key reaches the call.
+const KEY: &str = "LEAN_API_KEY";
+/// What the model is, whatever it is asked.
+const SYSTEM: &str = "You are a careful programmer. You have no tools and no files but what you are shown. \
+                      Your answer is read by a program: keep to the form that you are asked for.";
+
+/// The endpoint of a leanfile and its key: where there is a `base_url`, a `model` and no `binary`.
+///
+/// # Errors
+/// A usage error for an address that is none.
+pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
+    let set = |value: &Option<String>| value.clone().filter(|text| !text.trim().is_empty());
+    let (None, Some(base_url), Some(model)) = (set(&lean.binary), set(&lean.base_url), set(&lean.model))
+    else {
+        return Ok(None);
+    };
+    if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
+        let fault = Fault::usage(format!("could not use base_url {base_url:?} of [lean]: it is no address"));
+        return Err(fault.hint("it begins with http:// or https://").into());
+    }
+    let key = set(&lean.api_key);
+    let http = Http {
+        name: model.clone(),
+        protocol: match set(&lean.auth_type).as_deref() {
+            Some("anthropic") => Protocol::Anthropic,
+            _ => Protocol::Openai,
+        },
+        base_url: base_url.trim_end_matches('/').to_owned(),
+        model,
+        effort: None,
+        key_env: key.is_some().then(|| KEY.to_owned()),
+        health: None,
+        shape: Some(Shape::Prompt),
+        idle_ms: IDLE_MS,
+        price: None,
+    };
+    Ok(Some((http, key)))
+}
+
+/// Asks once. An answer without words is an empty text; any other failure says why.
+pub(super) fn ask(
+    http: &Http,
+    key: Option<&str>,
+    caller: &Caller,
+    prompt: &str,
+    timeout_ms: i64,
+) -> Result<Said> {
+    let began = Deadline::after_ms(0);
+    let system_file = beside(&caller.prompt_file);
+    file::write(&system_file, SYSTEM.as_bytes(), 0o600, Keep::Whole)?;
+    let mut env = caller.settings.full_env.clone();
+    env.extend(key.map(|key| (KEY.to_owned(), key.to_owned())));
+    let mut tell = || caller.busy.iter().for_each(|who| who.busy());
+    let boxer = Boxer::new(caller.bench.layout, caller.settings, true);
+    let mut call = Call {
+        prompt_file: caller.prompt_file.clone(),
+        prompt_bytes: prompt.len(),
+        system_file,
+        user_file: caller.prompt_file.clone(),
+        now: clock::now(),
+        timeout_ms,
+        empty_dir: caller.empty_dir.clone(),
+        path: &caller.settings.path,
+        base_env: &caller.settings.base_env,
+        full_env: &env,
+        boxer: &boxer,
+        cancel: caller.cancel,
+        frame: caller.busy.is_some().then_some(&mut tell),
+    };
+    // An answer is text here, whatever form the config asks decisions in.
+    let http = Http { shape: Some(Shape::Prompt), ..http.clone() };
+    let (text, usage) = match http.decide(&mut call) {
+        Ok(reply) => (Ok(edits::spoken(&reply.text).to_owned()), reply.usage),
+        Err(failed) if failed.class == Class::Empty => (Ok(String::new()), failed.usage),
+        Err(failed) => (Err(failed.why), failed.usage),
+    };
+    Ok(Said { text, usage, took_ms: began.spent_ms(), looped: None })
+}
+
+fn beside(prompt: &Path) -> std::path::PathBuf {
+    prompt.with_extension("system.md")
+}

@@ -1,0 +1,141 @@
+//! The hands of a model that has none: its edits are made in the clone, all of them or none.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::edits;
+use super::land::is_inside;
+use crate::store::file::{self, Keep, ReadError};
+
+/// The largest file that is edited, in bytes.
+const MAX_FILE_BYTES: usize = 4 << 20;
+
+/// Makes the edits of an answer below `top`, where the model sees paths from `dir` on.
+///
+/// # Errors
+/// When a file cannot be written and what was written cannot be taken back. The inner error says, in words for the
+/// model, why none of its edits was made.
+pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), String>> {
+    let below = |path: &str| dir.join(path);
+    let read = |path: &str| -> Result<Option<String>, String> {
+        let from_top = below(path);
+        let from_top = from_top.strip_prefix(top).map_err(|_| outside())?;
+        let is_plain = path.trim() == path && !path.contains(char::is_control);
+        if !is_plain || !from_top.to_str().is_some_and(|path| is_inside(top, path)) {
+            return Err(outside());
+        }
+        match file::read(&below(path), MAX_FILE_BYTES) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => String::from_utf8(bytes)
+                .map(Some)
+                .map_err(|_| "it is no UTF-8 text and cannot be edited".to_owned()),
+            Err(ReadError::TooLarge(_)) => Err(format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let wanted = edits::parse(answer).and_then(|edits| edits::apply(&edits, &read));
+    let files = match wanted {
+        Ok(files) => files,
+        Err(why) => return Ok(Err(format!("none of its edits was made: {why}"))),
+    };
+    let mut done: Vec<(&str, Option<Kept>)> = Vec::new();
+    for (path, text) in &files {
+        let full = below(path);
+        let old = fs::read(&full).ok().map(|bytes| Kept { bytes, mode: mode(&full) });
+        let made = full.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = made.and_then(|()| fs::write(&full, text));
+        done.push((path, old));
+        if let Err(error) = written {
+            take_back(dir, &done)?;
+            return Ok(Err(format!("none of its edits was made: {path}: {error}")));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// A file as it was.
+struct Kept {
+    bytes: Vec<u8>,
+    mode: u32,
+}
+
+fn outside() -> String {
+    "it is not a path inside of the project".to_owned()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode() & 0o777)
+}
+
+fn take_back(dir: &Path, done: &[(&str, Option<Kept>)]) -> Result<()> {
+    for (path, old) in done {
+        let full = dir.join(path);
+        match old {
+            Some(Kept { bytes, mode }) => file::write(&full, bytes, *mode, Keep::Whole)?,
+            None => drop(fs::remove_file(&full)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(path: &str) -> String {
+        format!("FILE: {path}\n<<<<<<< WHOLE\nnew\n>>>>>>> WHOLE\n")
+    }
+
+    #[test]
+    fn nothing_is_written_where_one_edit_leads_out_of_the_project() {
+        let tmp = tempfile::tempdir().unwrap();
+        let top = tmp.path().join("work");
+        let dir = top.join("sub");
+        fs::create_dir_all(dir.join("folder")).unwrap();
+        fs::write(dir.join("a"), "old\n").unwrap();
+        fs::write(dir.join("bin"), [0xff, 0xfe]).unwrap();
+        std::os::unix::fs::symlink(tmp.path(), dir.join("link")).unwrap();
+        std::os::unix::fs::symlink(tmp.path().join("aim"), dir.join("leaf")).unwrap();
+        let absolute = tmp.path().join("out").to_string_lossy().into_owned();
+        for bad in [
+            "../../out",
+            absolute.as_str(),
+            "x/../../../out",
+            ".git/hooks/pre-commit",
+            "folder/.GIT/config",
+            "link/out",
+            "leaf",
+            "folder",
+            "bin",
+            "a/b",
+            "x\ty",
+        ] {
+            let answer = format!("{}{}", whole("a"), whole(bad));
+            let made = edit(&top, &dir, &answer).unwrap();
+            assert!(made.clone().is_err_and(|why| why.contains("none of its edits")), "{bad}: {made:?}");
+            assert_eq!(fs::read_to_string(dir.join("a")).unwrap(), "old\n", "{bad}");
+            assert!(!tmp.path().join("out").exists() && !tmp.path().join("aim").exists(), "{bad}");
+        }
+        fs::set_permissions(dir.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(edit(&top, &dir, &(whole("a") + &whole("deep/er/b"))).unwrap(), Ok(()));
+        assert_eq!(fs::read_to_string(dir.join("deep/er/b")).unwrap(), "new\n");
+        assert_eq!(
+            (fs::read_to_string(dir.join("a")).unwrap().as_str(), mode(&dir.join("a"))),
+            ("new\n", 0o755)
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_takes_the_others_back() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::write(tmp.path().join("a"), "old\n").unwrap();
+        // Neither is there before, so that only the writing of the second one shows that both cannot be.
+        let answer = whole("a") + &whole("b") + &whole("b/c");
+        assert!(edit(tmp.path(), tmp.path(), &answer).unwrap().is_err());
+        assert_eq!(fs::read_to_string(tmp.path().join("a")).unwrap(), "old\n");
+        assert!(!tmp.path().join("b").exists());
+    }
+}
