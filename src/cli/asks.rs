@@ -240,6 +240,7 @@ fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
     if records::is_stranded(&app.layout, ask)? {
         return fail(STRANDED);
     }
+    records::set_answer_aside(&app.layout, &ask.id, now)?;
     let answer = Answer { ask: ask.id.clone(), at_ms: now.unix_ms, said };
     let path = app.layout.asks().join(format!("{}.answer.json", ask.id));
     if !file::create(&path, records::json_text(&answer)?.as_bytes(), 0o600)? {

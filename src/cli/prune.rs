@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::{App, complete, envelope, pick, print};
+use crate::model::ask::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::worker::{Repo, Spec};
 use crate::store::layout::WorkerDir;
@@ -109,7 +110,7 @@ fn look(app: &App, args: &Args, dir: &WorkerDir, cancel: &Cancel) -> Result<Opti
         Ok(repo) => repo,
         Err(why) => return Ok(Some(why)),
     };
-    let Some(repo) = repo else { return Ok(None) };
+    let Some(repo) = repo else { return Ok(own_files(dir)) };
     let config = app.config()?;
     let git = Git::find(&config.settings.path, GIT_MS, cancel)?;
     let left = clone::leftovers(&git, &repo, &dir.clone_dir());
@@ -128,6 +129,7 @@ fn remove(app: &App, args: &Args, one: &Ended, cancel: &Cancel) -> Result<Option
     }
     let dir = WorkerDir(app.layout.past_workers().join(&one.past.dir));
     let repo = match repo(&dir) {
+        Ok(None) if !args.force && own_files(&dir).is_some() => return Ok(own_files(&dir)),
         Ok(repo) => repo,
         Err(_) if args.force => None,
         Err(why) => return Ok(Some(why)),
@@ -145,6 +147,18 @@ fn remove(app: &App, args: &Args, one: &Ended, cancel: &Cancel) -> Result<Option
         }
         _ => Ok(None),
     }
+}
+
+/// What a worker that had no clone has left in its own directory, in words: that is nowhere else.
+fn own_files(dir: &WorkerDir) -> Option<String> {
+    const NAMED: usize = 5;
+    let entries = fs::read_dir(dir.clone_dir()).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| visible(&entry.file_name().to_string_lossy(), false)).collect();
+    names.sort_unstable();
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    let first = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| format!("its own directory has {first}{more}"))
 }
 
 /// What the worker's clone was made of; none where it has no clone. The inner error says why that is not known, and so

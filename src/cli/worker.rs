@@ -11,7 +11,7 @@ use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::wire::Request;
 use crate::model::worker::Phase;
-use crate::store::{lock, mail, workers};
+use crate::store::{layout, lock, mail, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::detach;
 use crate::sys::signal::Cancel;
@@ -132,11 +132,20 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
     };
     match starter.start(&wanted)? {
         Ok(spec) => {
+            if let Some(goal) = spec.goal.as_ref().filter(|goal| !has_goal(app, goal)) {
+                print::note(&format!(
+                    "warning: there is no goal {goal}; the worker has its lease all the same"
+                ));
+            }
             print::line(spec.id.as_str());
             Ok(0)
         }
         Err(why) => Err(Fault::failed(format!("could not start worker {}: {why}", args.id)).into()),
     }
+}
+
+fn has_goal(app: &App, goal: &Name) -> bool {
+    app.layout.file(&layout::goal_path(goal)).exists()
 }
 
 /// Ends a worker and waits for its end.

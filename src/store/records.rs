@@ -162,7 +162,11 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
             {
                 asks.insert(id, (ask, Some(answer)));
             }
-            (Ok(Parsed::Good(ask)), Ok(Parsed::Absent)) if ask.id == id => {
+            // One that cannot be read is none: the human is asked again.
+            (Ok(Parsed::Good(ask)), Ok(answer @ (Parsed::Absent | Parsed::Corrupt(_)))) if ask.id == id => {
+                if let Parsed::Corrupt(why) = answer {
+                    problems.push(format!("asks/{name}.answer.json is not used: {why}"));
+                }
                 // What cannot be found out leaves it open.
                 let stranded = is_stranded(layout, &ask).unwrap_or(false);
                 let said = stranded.then_some(Said::Stranded);
@@ -182,6 +186,19 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
 /// When it cannot be read or is corrupt.
 pub fn ask(layout: &Layout, id: &Name) -> Result<Option<Ask>> {
     read_json(&layout.file(&layout::ask_path(id)))
+}
+
+/// Sets an answer that cannot be read aside, so that there is room for another. Whoever calls holds the store's lock.
+///
+/// # Errors
+/// When it cannot be read at all, or not be moved.
+pub fn set_answer_aside(layout: &Layout, id: &Name, now: Now) -> Result<()> {
+    let path = layout.asks().join(format!("{id}.answer.json"));
+    if let Parsed::Corrupt(_) = parse::<Answer>(&path)? {
+        file::copy_aside(&path, &now.unix_ms.to_string())?;
+        file::remove(&path)?;
+    }
+    Ok(())
 }
 
 /// The answer to an ask, whether or not a beat has put it away; none when there is none.

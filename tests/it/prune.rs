@@ -126,7 +126,7 @@ fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
 
 #[test]
 fn what_a_lost_worker_left_running_is_ended_by_whoever_puts_it_away_or_kills_it() {
-    for verb in [&["prune", "--older", "0s"][..], &["kill", "w1"]] {
+    for verb in [&["prune", "w1", "--force"][..], &["kill", "w1"]] {
         let profile = Profile::scripted(&[NOOP]);
         start(&profile, "w1", &[], "trap '' HUP; touch ready; while :; do sleep 0.1; done");
         wait_until("it runs", || profile.data().join("workers/w1/clone/ready").exists());
@@ -222,4 +222,42 @@ fn a_name_is_free_as_soon_as_the_last_words_of_who_had_it_are_said() {
     holder.wait().unwrap();
     assert!(second.wait_with_output().unwrap().status.success());
     assert_eq!(state(&profile, "w1"), "running");
+}
+
+#[test]
+fn files_in_a_workers_own_directory_are_kept_until_a_human_insists() {
+    let profile = Profile::scripted(&[NOOP]);
+    start(&profile, "w1", &[], "echo notes >findings.txt");
+    wait_until("it has ended", || is_over(&profile, "w1"));
+    for seen in [false, true] {
+        if seen {
+            profile.looop(&["tick"]).ok();
+        }
+        let rows = rows(&profile, &["prune", "w1", "--json"], "pruned");
+        assert_eq!(
+            (&rows[0]["removed"], rows[0]["kept"].as_str()),
+            (&false.into(), Some("its own directory has findings.txt"))
+        );
+    }
+    let [dir] = &past(&profile)[..] else { panic!("one was put away") };
+    assert_eq!(fs::read_to_string(dir.join("clone/findings.txt")).unwrap(), "notes\n");
+    profile.looop(&["prune", "w1", "--force"]).ok();
+    assert!(past(&profile).is_empty());
+}
+
+#[test]
+fn a_watched_list_shows_who_comes_and_ends_with_ctrl_c() {
+    let profile = Profile::scripted(&[NOOP]);
+    let out = profile.path("watched");
+    let mut watch = profile.command(&["ls", "--watch"]);
+    let mut child = watch.stdout(fs::File::create(&out).unwrap()).spawn().unwrap();
+    let shown = |word: &str| fs::read_to_string(&out).unwrap().contains(word);
+    wait_until("it shows that there is none", || shown("no worker"));
+    start(&profile, "w1", &[], "sleep 600");
+    wait_until("it shows the new one", || shown("w1"));
+    profile.looop(&["flag", "w1", "look", "here"]).ok();
+    wait_until("it shows the flag", || shown("look here"));
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(child.wait().unwrap().success());
+    profile.looop(&["kill", "w1"]).ok();
 }

@@ -86,7 +86,13 @@ fn a_worker_flags_asks_reports_and_ends() {
         (&json!("w1"), &json!(["red", "blue"]), &json!("issue-7"))
     );
     profile.looop(&["tell", "w1", "mind the gap"]).ok();
+    // An answer that cannot be read is none, and stands in nobody's way.
+    let torn = format!("asks/{}.answer.json", ask["id"].as_str().unwrap());
+    fs::write(profile.data().join(&torn), "{\"ask\":").unwrap();
+    assert_eq!(profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"], ask["id"]);
     profile.looop(&["answer", ask["id"].as_str().unwrap(), "2"]).ok();
+    let aside = fs::read_dir(profile.data().join("asks")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(aside.filter(|name| name.to_string_lossy().contains(".corrupt-")).count(), 1);
     wait_state(&profile, "w1", "exited");
     let transcript = profile.read("workers/w1/transcript.raw");
     assert!(transcript.contains("answer=blue\r\n"), "{transcript}");
