@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::print;
 use crate::model::boxing::Boxed;
-use crate::sys::program;
+use crate::sys::{program, sandbox};
 
 /// What to become.
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,7 @@ pub fn run_boxed(args: &BoxArgs) -> Result<u8> {
     let boxed: Boxed = serde_json::from_str(&args.boxed).context("could not read a box")?;
     let error = program::exec_boxed(&boxed, &args.argv);
     let shown = args.argv.first().map_or("", String::as_str);
-    print::note(&format!("error: could not run `{shown}` in its box: {error}"));
-    Ok(126)
+    let (line, code) = sandbox::not_begun(shown, &error);
+    print::note(&line);
+    Ok(code.try_into().unwrap_or(u8::MAX))
 }

@@ -159,14 +159,15 @@ impl<'a> Boxer<'a> {
         if level == Level::None {
             return Ok(Cell::default());
         }
-        let temp = self.fresh_temp(&format!("sensor-{name}"))?;
-        let mut walls = self.whole(&temp);
+        // A cache that cannot be written costs a child its temporary directory, and no more.
+        let temp = self.fresh_temp(&format!("sensor-{name}")).ok();
+        let mut walls = self.whole(temp.as_deref());
         walls.hide.push(PathBuf::from(SESSION));
         walls.hide.extend(self.keys());
         for path in &header.write {
             walls.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
         }
-        Ok(Cell { env: temp_env(level, &temp), boxed: self.boxed(Kind::Sensor, level, walls)? })
+        Ok(Cell { env: temp_env(level, temp.as_deref()), boxed: self.boxed(Kind::Sensor, level, walls)? })
     }
 
     /// The box of a `run`: it reads everything, and writes where it runs but for what is looop's own.
@@ -178,14 +179,14 @@ impl<'a> Boxer<'a> {
         if level == Level::None {
             return Ok(Cell::default());
         }
-        let temp = self.fresh_temp("run")?;
-        let mut walls = self.whole(&temp);
+        let temp = self.fresh_temp("run").ok();
+        let mut walls = self.whole(temp.as_deref());
         walls.write.push(cwd.to_owned());
         let entries = fs::read_dir(self.layout.root()).into_iter().flatten().flatten();
         let own = entries.filter(|entry| entry.file_name().to_str().is_some_and(policy::is_own_part));
         walls.read.extend(own.map(|entry| entry.path()).chain(self.config_files()));
         walls.read.retain(|path| !walls.hide.contains(path));
-        Ok(Cell { env: temp_env(level, &temp), boxed: self.boxed(Kind::Run, level, walls)? })
+        Ok(Cell { env: temp_env(level, temp.as_deref()), boxed: self.boxed(Kind::Run, level, walls)? })
     }
 
     /// The box of a runner that decides. One that looop knows sees its own set-up alone; of another looop does not
@@ -199,20 +200,21 @@ impl<'a> Boxer<'a> {
         if level == Level::None {
             return Ok(Cell::default());
         }
-        let temp = self.fresh_temp("decide")?;
+        let temp = self.fresh_temp("decide");
         let home = self.home()?;
         let found = agent.map(|agent| agents::places(&[agent], home)).unwrap_or_default();
         let mut walls = match agent {
             Some(_) if level == Level::Full => {
+                let temp = temp.clone()?;
                 let inside = self.fresh_temp("decide-home")?;
                 self.copy(&found.copied, home, &inside)?;
-                let moved = vec![(inside, home.to_owned()), (temp.clone(), PathBuf::from("/tmp"))];
+                let moved = vec![(inside, home.to_owned()), (temp, PathBuf::from("/tmp"))];
                 let mut seen = tools::found(&self.settings.path, home, &self.own());
                 seen.extend(found.read.iter().cloned());
                 Walls { read: seen, write: found.login, moved, ..Walls::default() }
             }
             _ => {
-                let mut walls = self.whole(&temp);
+                let mut walls = self.whole(temp.as_deref().ok());
                 walls.read.retain(|path| path != self.layout.root());
                 walls.hide.extend([PathBuf::from(SESSION), self.layout.root().to_owned()]);
                 walls.write.extend(found.dirs);
@@ -222,7 +224,8 @@ impl<'a> Boxer<'a> {
         walls.read.extend([program.to_owned(), cwd.to_owned()]);
         walls.read.extend(read.iter().cloned());
         walls.write.extend(write.iter().cloned());
-        Ok(Cell { env: temp_env(level, &temp), boxed: self.boxed(Kind::Decide, level, walls)? })
+        let env = temp_env(level, temp.as_deref().ok());
+        Ok(Cell { env, boxed: self.boxed(Kind::Decide, level, walls)? })
     }
 
     fn copy(&self, files: &[PathBuf], from: &Path, to: &Path) -> Result<(), String> {
@@ -234,13 +237,16 @@ impl<'a> Boxer<'a> {
     }
 
     /// Everything can be seen but other people's temporary files, container engines, and workers.
-    fn whole(&self, temp: &Path) -> Walls {
+    fn whole(&self, temp: Option<&Path>) -> Walls {
         let mut hide: Vec<PathBuf> = CONTAINERS.map(PathBuf::from).into();
         hide.push(self.layout.workers());
+        if temp.is_none() {
+            hide.push(PathBuf::from("/tmp"));
+        }
         Walls {
             whole: true,
             read: vec![self.layout.root().to_owned()],
-            moved: vec![(temp.to_owned(), PathBuf::from("/tmp"))],
+            moved: temp.into_iter().map(|temp| (temp.to_owned(), PathBuf::from("/tmp"))).collect(),
             hide,
             ..Walls::default()
         }
@@ -318,7 +324,10 @@ impl<'a> Boxer<'a> {
 }
 
 /// Where a child finds its temporary directory.
-fn temp_env(level: Level, temp: &Path) -> Vec<(String, String)> {
-    let at = if level == Level::Full { "/tmp".to_owned() } else { temp.to_string_lossy().into_owned() };
-    vec![("TMPDIR".to_owned(), at)]
+fn temp_env(level: Level, temp: Option<&Path>) -> Vec<(String, String)> {
+    let at = |temp: &Path| match level {
+        Level::Full => "/tmp".to_owned(),
+        _ => temp.to_string_lossy().into_owned(),
+    };
+    temp.map(|temp| ("TMPDIR".to_owned(), at(temp))).into_iter().collect()
 }

@@ -369,9 +369,10 @@ impl Live<'_> {
         let is_outer = self.is_outer;
         let exit = self.ending.take().unwrap_or_else(|| match status {
             Ok(status) => match (status.code(), status.signal()) {
-                (Some(code), _) if is_outer => {
-                    sandbox::signal_of(code).map_or(Exit::Code(code), Exit::Signal)
-                }
+                (Some(code), _) if is_outer => sandbox::outer_exit(
+                    code,
+                    if self.stderr.is_empty() { &self.stdout } else { &self.stderr },
+                ),
                 (Some(code), _) => Exit::Code(code),
                 (None, Some(signal)) => Exit::Signal(signal),
                 (None, None) => Exit::NotStarted("its exit status is unknown".to_owned()),

@@ -18,6 +18,7 @@ mod unshare;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::proc::Exit;
 use super::program::self_path;
 use crate::model::boxing::{Boxed, Engine, Level, Net, Walls};
 
@@ -59,6 +60,27 @@ pub fn argv(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<Vec<String
 /// The signal that an exit code of the outer side of a box stands for: 128 and its number, as a shell tells it.
 pub fn signal_of(code: i32) -> Option<i32> {
     (129..160).contains(&code).then(|| code - 128)
+}
+
+/// How the line begins and ends by which the inner side of a box says that its program did not begin, and its code.
+const NOT_BEGUN: (&str, &str, i32) = ("error: could not run `", "in its box: ", 126);
+
+/// The line and the exit code of a program that could not begin in its box.
+pub fn not_begun(program: &str, error: &io::Error) -> (String, i32) {
+    (format!("{}{program}` {}{error}", NOT_BEGUN.0, NOT_BEGUN.1), NOT_BEGUN.2)
+}
+
+/// What became of a program in a box, from the exit code of the box's outer side and the last that was said.
+pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
+    if let Some(signal) = signal_of(code) {
+        return Exit::Signal(signal);
+    }
+    let said = String::from_utf8_lossy(said);
+    let line = said.lines().next_back().filter(|line| code == NOT_BEGUN.2 && line.starts_with(NOT_BEGUN.0));
+    match line.and_then(|line| line.split_once(NOT_BEGUN.1)) {
+        Some((_, why)) => Exit::NotStarted(why.to_owned()),
+        None => Exit::Code(code),
+    }
 }
 
 /// Builds the walls around this process, which then becomes the child. The namespaces are there already.

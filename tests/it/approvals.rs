@@ -31,7 +31,7 @@ fn run(profile: &Profile, argv: &[&str]) -> String {
 }
 
 fn program(profile: &Profile, name: &str, body: &str) {
-    let text = format!("#!/bin/sh\n{body}\necho \"$@\" >> {}\n", profile.path("sink").display());
+    let text = format!("#!/bin/sh\n{body}\necho \"$@\" >> {}\n", profile.path("work/sink").display());
     // Written anew rather than in place, as an editor or an attacker would.
     let aside = profile.path("aside");
     fs::write(&aside, text).unwrap();
@@ -41,7 +41,7 @@ fn program(profile: &Profile, name: &str, body: &str) {
 
 /// How often the program ran.
 fn sunk(profile: &Profile) -> usize {
-    fs::read_to_string(profile.path("sink")).map_or(0, |text| text.lines().count())
+    fs::read_to_string(profile.path("work/sink")).map_or(0, |text| text.lines().count())
 }
 
 fn asks(profile: &Profile) -> Vec<Value> {
@@ -82,14 +82,16 @@ fn a_run_waits_for_exactly_its_yes_and_is_made_once() {
     let shown = profile.looop(&["asks"]).ok().stdout;
     let id = ask["id"].as_str().unwrap();
     let program = format!("program  {}", work.join("./sink.sh").display());
+    let level = profile.looop(&["status", "--json"]).ok().json()["sandbox"]["run"].clone();
+    let level = format!("sandbox  {}", level.as_str().unwrap());
     for part in [
         id,
+        &level,
         "command  ./sink.sh input.txt",
         &program,
         "PATH HOME",
         "input.txt ",
         ask["hash"].as_str().unwrap(),
-        "sandbox  none",
         "expires  in 23h",
         &format!("in       {}", work.display()),
     ] {
@@ -348,7 +350,7 @@ fn an_answer_that_cannot_be_meant_changes_nothing() {
     assert_eq!(asks(&profile).len(), 1);
     let other = r#"{"move":"ask","text":"And which size?","why":"x"}"#;
     profile.script(&[other, NOOP]);
-    fs::remove_file(profile.path("replies.count")).unwrap();
+    fs::remove_file(profile.path("script/replies.count")).unwrap();
     profile.goal("g", "a change\n");
     profile.looop(&["tick"]).ok();
     let both = profile.looop(&["answer", "ask", "x"]);

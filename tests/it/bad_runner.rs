@@ -1,5 +1,6 @@
 //! Runners that are missing, hang, flood, crash or answer nonsense: each costs one known failure and never a beat.
 
+use crate::crash::processes;
 use crate::sense::peak_kib;
 use crate::support::profile::{Profile, wait_until};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use std::process::Stdio;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
 
-/// A profile whose decider is this shell script; each call leaves a line in `calls`.
+/// A profile whose decider is this shell script, in the one folder that it may write; each call leaves a line there.
 fn decided_by(body: &str) -> Profile {
     let profile = Profile::scripted(&[NOOP]);
     decide_by(&profile, body);
@@ -17,13 +18,14 @@ fn decided_by(body: &str) -> Profile {
 }
 
 fn decide_by(profile: &Profile, body: &str) {
-    let script = profile.path("decide.sh");
-    fs::write(&script, format!("echo x >> {}\n{body}\n", profile.path("calls").display())).unwrap();
-    profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["sh", script] } } }));
+    let script = profile.path("script/decide.sh");
+    fs::write(&script, format!("echo x >> {}\n{body}\n", profile.path("script/calls").display())).unwrap();
+    let mine = json!({ "decide": ["sh", script], "write": [profile.path("script")] });
+    profile.config(json!({ "decide": "mine", "runners": { "mine": mine } }));
 }
 
 fn calls(profile: &Profile) -> usize {
-    lines(&profile.path("calls"))
+    lines(&profile.path("script/calls"))
 }
 
 fn lines(path: &Path) -> usize {
@@ -98,29 +100,30 @@ fn a_runner_that_is_not_there_is_missing() {
 #[test]
 fn a_runner_that_hangs_is_ended_with_all_its_children() {
     let profile = Profile::scripted(&[NOOP]);
-    let pids = profile.path("pids");
-    decide_by(
-        &profile,
-        &format!(
-            "trap '' TERM; echo $$ > {0}; setsid sleep 1000 & echo $! >> {0}; sleep 1000",
-            pids.display()
-        ),
-    );
+    let here = profile.path("script").display().to_string();
+    // Their command lines name the folder, whatever numbers they have in a box.
+    decide_by(&profile, &format!("trap '' TERM; setsid sh -c 'sleep 1000; : {here}' & sleep 1000"));
     profile.config_more(json!({ "limits": { "decide_timeout": "1s" } }));
     let said = fails(&profile, "timeout", 1);
     assert!(said.contains("still running after 1s"), "{said}");
-    for pid in fs::read_to_string(pids).unwrap().lines() {
-        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is still there");
-    }
+    assert_eq!(processes(&here), Vec::<String>::new(), "nothing of it is still there");
 }
 
 #[test]
 fn a_runner_that_floods_costs_bounded_memory() {
-    let profile = decided_by("exec yes");
-    let mut child = profile.command(&["tick"]).stdout(Stdio::null()).spawn().unwrap();
-    let peak = peak_kib(&mut child);
-    assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert!(peak < 96 * 1024, "{peak} KiB");
+    let profile = decided_by(&format!("echo '{NOOP}'"));
+    let tick = |code| {
+        let mut child = profile.command(&["tick"]).stdout(Stdio::null()).spawn().unwrap();
+        let peak = peak_kib(&mut child);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        peak
+    };
+    // Most of it is the program itself, whose size is not what is looked at here.
+    let usual = tick(0);
+    decide_by(&profile, "exec yes");
+    profile.goal("g", "wake\n");
+    let peak = tick(1);
+    assert!(peak < usual + 96 * 1024, "{peak} KiB instead of {usual}");
     assert_eq!(failure(&profile)["class"], "flood");
     let beat = failure(&profile)["beat"].as_str().unwrap().to_owned();
     let kept = profile.data().join("runs").join(beat).join("reply.txt");
@@ -179,8 +182,8 @@ fn a_move_in_prose_or_fences_is_found() {
     ];
     for reply in rows {
         let profile = Profile::scripted(&[NOOP]);
-        fs::write(profile.path("reply"), &reply).unwrap();
-        decide_by(&profile, &format!("cat {}", profile.path("reply").display()));
+        fs::write(profile.path("script/reply"), &reply).unwrap();
+        decide_by(&profile, &format!("cat {}", profile.path("script/reply").display()));
         let ran = profile.looop(&["tick"]).ok();
         assert!(ran.stdout.contains(" noop "), "{reply}: {ran:?}");
         assert_eq!(calls(&profile), 1);
@@ -216,6 +219,8 @@ fn one_repair_call_quotes_the_error_and_saves_the_beat() {
 fn a_paid_call_is_charged_although_the_repair_finds_no_runner() {
     let profile = Profile::scripted(&[NOOP]);
     fs::write(profile.path("once"), "#!/bin/sh\nrm once\necho nonsense\n").unwrap();
+    // It removes itself, which no box lets a runner do.
+    profile.unboxed(&["decide"]);
     std::process::Command::new("chmod").arg("755").arg(profile.path("once")).status().unwrap();
     profile.config(json!({ "decide": "mine", "runners": { "mine": { "decide": ["./once"] } } }));
     let ran = profile.looop(&["tick"]);
@@ -255,7 +260,7 @@ fn only_success_clears_a_failure_and_a_human_edit_ends_its_wait() {
 fn a_transient_error_is_told_by_its_pattern() {
     let profile = decided_by("echo 'HTTP 529 overloaded' >&2; exit 1");
     profile.config_more(json!({ "runners": { "mine": {
-        "decide": ["sh", profile.path("decide.sh")], "transient": "rate.?limit|5[0-9][0-9]" } } }));
+        "decide": ["sh", profile.path("script/decide.sh")], "write": [profile.path("script")], "transient": "rate.?limit|5[0-9][0-9]" } } }));
     fails(&profile, "transient", 1);
     profile.config_more(json!({ "runners": { "mine": { "decide": ["sh"], "transient": "(" } } }));
     let ran = profile.looop(&["tick"]);
@@ -320,7 +325,7 @@ fn a_budget_that_is_out_asks_nobody_and_says_so_once() {
 #[test]
 fn a_large_prompt_travels_by_file_and_the_environment_is_a_list() {
     let mut profile = Profile::scripted(&[NOOP]);
-    let out = profile.path("out");
+    let out = profile.path("script/out");
     profile.var("MY_SECRET", "s3cret");
     profile.var("MY_TOKEN", "t0ken");
     let goal = "x".repeat(59) + "\n";
@@ -333,16 +338,16 @@ fn a_large_prompt_travels_by_file_and_the_environment_is_a_list() {
     );
     decide_by(&profile, &body);
     profile.config_more(json!({ "runners": { "mine": {
-        "decide": ["sh", profile.path("decide.sh")], "env": ["MY_TOKEN", "NOT_SET"] } } }));
+        "decide": ["sh", profile.path("script/decide.sh")], "write": [profile.path("script")], "env": ["MY_TOKEN", "NOT_SET"] } } }));
     profile.looop(&["tick"]).ok();
-    let bytes: usize = fs::read_to_string(profile.path("out.bytes")).unwrap().trim().parse().unwrap();
+    let bytes: usize = fs::read_to_string(profile.path("script/out.bytes")).unwrap().trim().parse().unwrap();
     assert!(bytes > 240_000, "{bytes} bytes");
     let text = fs::read_to_string(out).unwrap();
     let mut seen = text.lines();
     let prompt =
         profile.data().join("runs").join(profile.read_json("beat.json")["last"]["beat"].as_str().unwrap());
     assert_eq!(seen.next().unwrap(), prompt.join("prompt.md").to_str().unwrap());
-    let argv = format!("sh {}", profile.path("decide.sh").display());
+    let argv = format!("sh {}", profile.path("script/decide.sh").display());
     assert!(seen.next().unwrap().trim_end().ends_with(&argv), "{text}");
     let keys: Vec<&str> = seen.filter_map(|line| Some(line.split_once('=')?.0)).collect();
     assert!(keys.contains(&"MY_TOKEN") && keys.contains(&"HOME") && keys.contains(&"PATH"), "{keys:?}");
@@ -353,8 +358,8 @@ fn a_large_prompt_travels_by_file_and_the_environment_is_a_list() {
 #[test]
 fn while_a_runner_thinks_another_beat_does_not_start_and_an_end_is_clean() {
     let profile = Profile::scripted(&[NOOP]);
-    let pid = profile.path("pid");
-    decide_by(&profile, &format!("echo $$ > {}; exec sleep 1000", pid.display()));
+    let pid = profile.path("script/pid");
+    decide_by(&profile, &format!("echo $$ > {}; sleep 1000", pid.display()));
     let mut child = profile.spawn(&["tick"]);
     wait_until("the call", || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));
     let other = profile.looop(&["tick"]);
@@ -366,8 +371,8 @@ fn while_a_runner_thinks_another_beat_does_not_start_and_an_end_is_clean() {
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    let runner = fs::read_to_string(&pid).unwrap();
-    assert!(!Path::new(&format!("/proc/{}", runner.trim())).exists(), "the runner is ended with its beat");
+    let left = processes(&profile.path("script").display().to_string());
+    assert_eq!(left, Vec::<String>::new(), "the runner is ended with its beat");
     assert_eq!(charges(&profile).len(), 1, "what it may have cost is written down");
     assert_eq!(failure(&profile), Value::Null, "an interruption is no failure");
     decide_by(&profile, &format!("echo '{NOOP}'"));

@@ -128,7 +128,7 @@ fn long_journal(profile: &Profile) {
 
 /// A runner that fails the first time and then finds nothing to do.
 fn flaky_runner(profile: &Profile) {
-    let (count, script) = (profile.path("replies.count"), profile.path("flaky.sh"));
+    let (count, script) = (profile.path("script/replies.count"), profile.path("flaky.sh"));
     let count = count.display();
     let body = format!(
         "n=$(cat {count} 2>/dev/null || echo 0)\necho $((n+1)) >{count}\n[ $n -gt 0 ] || exit 3\necho '{NOOP}'"

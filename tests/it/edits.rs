@@ -81,6 +81,8 @@ fn a_yes_is_void_for_a_file_that_changes_while_the_sensors_of_its_beat_run() {
     let [text, target] = [profile.path("text"), target].map(|path| path.display().to_string());
     let body = format!("[ -e {text} ] && mv {text} {target}\necho '{{}}'");
     profile.sensor("late.sh", &body);
+    // It stands for the human.
+    profile.unboxed(&["sensor"]);
     profile.looop(&["tick"]).ok();
     let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
     let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());

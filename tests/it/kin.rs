@@ -30,6 +30,8 @@ fn what_a_beat_started_is_no_human_although_the_beat_is_process_1() {
         return skipped("no namespaces for processes");
     }
     let profile = Profile::scripted(&[NOOP]);
+    // It tells of it outside.
+    profile.unboxed(&["sensor"]);
     profile.sensor(
         "s.sh",
         &format!(
@@ -52,9 +54,7 @@ fn what_a_beat_started_is_no_human_in_a_namespace_with_the_hosts_proc() {
     }
     let profile = Profile::scripted(&[NOOP]);
     // A box has no namespaces within it, and is not what is looked at here.
-    profile.config_more(
-        json!({ "sandbox": { "decide": "none", "sensor": "none", "worker": "none", "verify": "none" } }),
-    );
+    profile.unboxed(&["sensor", "worker"]);
     let away = format!(
         "export LOOOP_CONFIG={0}/looop.json HOME={0}/home\nunshare -Urpf {LOOOP} pause >{0}/said 2>&1",
         profile.path("").display()
@@ -88,6 +88,7 @@ fn a_sensor_that_left_its_group_is_ended_at_its_deadline() {
 #[test]
 fn a_command_that_left_its_group_is_ended_by_the_beat_after_a_crash() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
+    profile.unboxed(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
     script(&profile, "work.sh", &in_looops_group(&profile, "open(F, \">working\"); close(F);"));
     let mut tick = profile.spawn(&["tick"]);
@@ -125,6 +126,7 @@ fn a_command_that_cannot_be_watched_never_begins() {
         return skipped("no strace");
     }
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
+    profile.unboxed(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
     script(&profile, "work.sh", "touch began");
     profile.looop(&["status"]).ok();
@@ -141,6 +143,7 @@ fn what_a_child_that_looop_did_not_start_leaves_behind_is_left_alone() {
     let profile = Profile::scripted(&[NOOP]);
     let here = profile.path("").display().to_string();
     let wait_for = |file: &str| format!("while [ ! -s {here}/{file} ]; do sleep 0.02; done");
+    profile.unboxed(&["sensor"]);
     profile.sensor("s.sh", &format!("echo y >{here}/sensed; {}; echo '{{}}'", wait_for("pid")));
     let job = format!("({}; sleep 300 >/dev/null 2>&1 & echo $! >{here}/pid)", wait_for("sensed"));
     let line = format!("{job} >/dev/null 2>&1 & exec {LOOOP} tick");

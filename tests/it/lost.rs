@@ -71,6 +71,7 @@ fn a_command_that_was_cut_off_by_a_loss_is_not_made_again_in_silence() {
     for loss in LOSSES {
         let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
         let here = profile.path("").display().to_string();
+        profile.unboxed(&["run"]);
         profile.config_more(json!({ "policy": { "allow": [{ "argv": ["../work.sh"] }] } }));
         let body = format!("echo ran >>sink\ntouch working\nwhile [ ! -e {here}/go ]; do sleep 0.01; done");
         script(&profile, "work.sh", &body);

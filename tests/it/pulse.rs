@@ -208,6 +208,8 @@ fn there_is_one_pulse_and_only_a_forced_move_beside_it() {
 fn a_sensor_that_writes_where_it_looks_does_not_make_it_spin() {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "goal: g\n");
+    // No box lets a sensor do that.
+    profile.unboxed(&["sensor"]);
     profile.sensor("s.sh", "echo again >goals/notes.txt\necho '{}'");
     let pulse = Pulse::start(&profile);
     pulse.wait_for_beats(1);
@@ -228,6 +230,7 @@ fn an_edit_made_during_a_beat_is_seen_by_the_next() {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "goal: g\n");
     let [sensing, go] = ["sensing", "go"].map(|name| profile.path(name).display().to_string());
+    profile.unboxed(&["sensor"]);
     profile
         .sensor("s.sh", &format!("touch {sensing}\nwhile [ ! -e {go} ]; do sleep 0.01; done\necho '{{}}'"));
     let pulse = Pulse::start(&profile);

@@ -186,6 +186,7 @@ fn an_interrupted_decision_leaves_no_runner_and_is_made_again() {
 #[test]
 fn an_interrupted_command_is_ended_and_told() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
+    profile.unboxed(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
     script(
         &profile,
@@ -251,6 +252,8 @@ fn a_beat_that_cannot_be_seen_is_no_human() {
         return skipped("no namespaces for users");
     }
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../try.sh"],"why":"w"}"#, NOOP]);
+    // A box has no namespaces within it.
+    profile.unboxed(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../try.sh"]}]}}));
     let vars = "export LOOOP_DATA_DIR=data LOOOP_CONFIG=looop.json HOME=home";
     script(&profile, "try.sh", &format!("{vars}\n{away} {LOOOP} goal write x y >said 2>&1"));
@@ -299,6 +302,8 @@ fn nothing_that_a_beat_started_can_use_a_human_verb() {
     assert_eq!(GUISES.len() * (VERBS.len() + 1), 60);
     for place in ["run", "runner", "sensor"] {
         let profile = Profile::scripted(&[r#"{"move":"run","argv":["../try.sh"],"why":"w"}"#, NOOP]);
+        // The wall behind the box is what is looked at here.
+        profile.unboxed(&["run", "sensor"]);
         profile.goal("g", "goal: g\n");
         profile.sensor("s.sh", "echo '{}'");
         profile.looop(&["schedule", "set", "timer", "--in", "9h", "note"]).ok();

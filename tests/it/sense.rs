@@ -4,7 +4,7 @@ use crate::support::profile::{Profile, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
@@ -44,6 +44,13 @@ fn prompt(profile: &Profile) -> String {
     profile.looop(&["tick", "--dry-run"]).ok().stdout
 }
 
+/// A folder that a sensor's header may name: its traces outside.
+fn traces(profile: &Profile) -> PathBuf {
+    let dir = profile.path("traces");
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
 #[test]
 fn sensors_run_side_by_side() {
     let profile = Profile::scripted(&[NOOP]);
@@ -51,7 +58,7 @@ fn sensors_run_side_by_side() {
     fs::create_dir(&gate).unwrap();
     // Each ends only when all have begun, so ten that ran one after the other would all time out.
     let body = format!(
-        "# looop: timeout=30s\n: > {0}/$$\nwhile [ $(ls {0} | wc -l) -lt 10 ]; do sleep 0.02; done\necho '{{}}'",
+        "# looop: timeout=30s write={0}\n: > {0}/$$\nwhile [ $(ls {0} | wc -l) -lt 10 ]; do sleep 0.02; done\necho '{{}}'",
         gate.display()
     );
     for number in 0..10 {
@@ -66,9 +73,10 @@ fn sensors_run_side_by_side() {
 #[test]
 fn a_deadline_ends_the_sensor_and_all_that_it_started() {
     let profile = Profile::scripted(&[NOOP]);
-    let pids = profile.path("pids");
+    let dir = traces(&profile);
+    let (pids, dir) = (dir.join("pids"), dir.display());
     let body = format!(
-        "# looop: timeout=1s\nsleep 1000 & echo $! > {0}\nsetsid sleep 1000 & echo $! >> {0}\n\
+        "# looop: timeout=1s write={dir}\nsleep 1000 & echo $! > {0}\nsetsid sleep 1000 & echo $! >> {0}\n\
          (setsid sh -c 'echo $$ >> {0}; trap \"\" TERM; while :; do sleep 1; done' &)\n\
          echo $$ >> {0}\nsleep 1000",
         pids.display()
@@ -77,8 +85,11 @@ fn a_deadline_ends_the_sensor_and_all_that_it_started() {
     // One that ignores the polite signal is ended by the other one.
     profile.sensor("deaf.sh", "# looop: timeout=300ms\ntrap '' TERM\nwhile :; do sleep 0.1; done");
     // One that ends by itself leaves nobody behind either.
-    let left = profile.path("left");
-    let quick = format!("setsid sleep 1000 >/dev/null 2>&1 & echo $! > {}\necho '{{}}'", left.display());
+    let left = profile.path("traces/left");
+    let quick = format!(
+        "# looop: write={dir}\nsetsid sleep 1000 >/dev/null 2>&1 & echo $! > {}\necho '{{}}'",
+        left.display()
+    );
     profile.sensor("quick.sh", &quick);
     profile.looop(&["tick"]).ok();
     assert_eq!(reading(&profile, "hung")["signal"], json!({ "error": "timeout" }));
@@ -128,28 +139,29 @@ fn a_sensor_reads_nothing_and_sees_no_secret() {
 #[test]
 fn an_interval_spares_runs_until_it_is_over_or_the_file_is_another() {
     let profile = Profile::scripted(&[NOOP]);
+    let dir = traces(&profile);
     let body = |interval: &str| {
-        format!("# looop: interval={interval}\necho x >> {}\necho '{{}}'", profile.path("ran").display())
+        format!("# looop: interval={interval} write={0}\necho x >> {0}/ran\necho '{{}}'", dir.display())
     };
     let tick = || profile.looop(&["tick"]).ok();
     profile.sensor("slow.sh", &body("300s"));
     tick();
     tick();
-    assert_eq!(runs(&profile, "ran"), 1);
+    assert_eq!(runs(&profile, "traces/ran"), 1);
     assert_eq!(reading(&profile, "slow")["ok"], true, "the kept reading stays in the world");
     profile.sensor("slow.sh", &body("200s"));
     tick();
     tick();
-    assert_eq!(runs(&profile, "ran"), 2, "an edit runs it at once, and once");
+    assert_eq!(runs(&profile, "traces/ran"), 2, "an edit runs it at once, and once");
     fs::remove_dir_all(profile.path("home/.cache/looop")).unwrap();
     tick();
     tick();
-    assert_eq!(runs(&profile, "ran"), 3, "a lost cache costs one run");
+    assert_eq!(runs(&profile, "traces/ran"), 3, "a lost cache costs one run");
     profile.sensor("slow.sh", &body("1s"));
     tick();
     wait_until("the interval to be over", || {
         tick();
-        runs(&profile, "ran") == 5
+        runs(&profile, "traces/ran") == 5
     });
     assert_eq!(profile.asked(), 1, "no run changed what the world says");
 }
@@ -161,13 +173,16 @@ fn a_cache_that_cannot_be_written_costs_runs_and_no_beat() {
     fs::write(profile.path("home/.cache"), "").unwrap();
     profile.sensor(
         "slow.sh",
-        &format!("# looop: interval=300s\necho x >> {}\necho '{{}}'", profile.path("ran").display()),
+        &format!(
+            "# looop: interval=300s write={0}\necho x >> {0}/ran\necho '{{}}'",
+            traces(&profile).display()
+        ),
     );
     profile.looop(&["tick"]).ok();
     let idle = profile.looop(&["tick"]).ok();
     assert!(idle.stdout.contains("idle"), "{idle:?}");
     assert!(idle.stderr.contains("warning: could not"), "{idle:?}");
-    assert_eq!((profile.asked(), runs(&profile, "ran")), (1, 2));
+    assert_eq!((profile.asked(), runs(&profile, "traces/ran")), (1, 2));
 }
 
 /// Sensors that fail, each in its own way, and the one word that stands for it.
@@ -329,10 +344,15 @@ fn only_another_signal_wakes() {
 #[test]
 fn a_restless_sensor_is_named_and_rests() {
     let profile = Profile::scripted(&[NOOP]);
-    let count = profile.path("n");
+    let dir = traces(&profile);
+    let count = dir.join("n");
     profile.sensor(
         "restless.sh",
-        &format!("echo x >> {0}; printf '{{\"n\":%s}}' $(wc -l < {0})", count.display()),
+        &format!(
+            "# looop: write={}\necho x >> {1}; printf '{{\"n\":%s}}' $(wc -l < {1})",
+            dir.display(),
+            count.display()
+        ),
     );
     profile.sensor("calm.sh", "echo '{}'");
     let mut last = String::new();

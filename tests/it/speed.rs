@@ -39,7 +39,7 @@ fn a_deciding_beat_waits_for_the_disk_at_most_ten_times() {
     // The first beat makes the journal and the month's ledger, once.
     profile.script(&[NOOP]);
     profile.looop(&["tick"]).ok();
-    std::fs::remove_file(profile.path("replies.count")).unwrap();
+    std::fs::remove_file(profile.path("script/replies.count")).unwrap();
     profile.script(&moves);
     profile.config_more(serde_json::json!({ "policy": { "allow": [{ "argv": ["date"] }] } }));
     profile.sensor("t.sh", "echo '{\"n\":1}'");

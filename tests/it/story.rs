@@ -37,12 +37,12 @@ fn configure(desk: &Desk, replies: &[Value], worker: &str) {
     let config = fs::read_to_string(desk.profile.config_file()).unwrap();
     let mut runners = serde_json::from_str::<Value>(&config).unwrap()["runners"].clone();
     runners["mine"] = json!({ "worker": ["sh", script] });
+    // A worker in a full box waits for nobody, and these tell of one that does.
+    desk.profile.unboxed(&["worker", "verify"]);
     desk.profile.config_more(json!({
         "interval": "1h",
         "runners": runners,
         "worker": "mine",
-        // A worker in a full box waits for nobody, and these tell of one that does.
-        "sandbox": { "decide": "none", "sensor": "none", "worker": "none", "verify": "none" },
         "verify": { "blue": ["grep", "-qx", "blue", "colour"] },
     }));
 }

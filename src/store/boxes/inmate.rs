@@ -37,7 +37,7 @@ impl Boxer<'_> {
             return Ok(Cell::default());
         }
         let walls = self.fence(inmate, level)?;
-        Ok(Cell { env: temp_env(level, inmate.temp), boxed: self.boxed(kind, level, walls)? })
+        Ok(Cell { env: temp_env(level, Some(inmate.temp)), boxed: self.boxed(kind, level, walls)? })
     }
 
     fn fence(&self, inmate: &Inmate, level: Level) -> Result<Walls, String> {

@@ -141,7 +141,7 @@ fn a_full_disk_ends_the_beat_before_anything_is_paid() {
     profile.goal("h", "---\ngoal: x\n---\n");
     let script = r#"mkdir -m 700 $D.new; mount -t tmpfs -o size=8m,mode=0700 none $D.new; cp -a $D/. $D.new/
         export LOOOP_DATA_DIR=$D.new; dd if=/dev/zero of=$D.new/runs/fill bs=4k status=none 2>/dev/null
-        for n in 1 2 3; do $L tick; echo "full: $?"; done; cat replies.count; echo
+        for n in 1 2 3; do $L tick; echo "full: $?"; done; cat script/replies.count; echo
         rm $D.new/runs/fill; $L tick; echo "after: $?"; $L tick; echo "again: $?"
         git -C $D.new fsck --strict 2>&1; git -C $D.new status --porcelain; find $D.new -name '.*.tmp'; cat $D.new/goals/g.md"#;
     let Some(ran) = in_namespace(&profile, script) else { return };

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::yard::{Yard, program};
 use crate::support::pi::skipped;
-use crate::support::profile::{LOOOP, git_in, has_bwrap, wait_until};
+use crate::support::profile::{git_in, has_bwrap, wait_until};
 
 const LIB: &str = "add() { echo $(($1 - $2)); }\n";
 const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
@@ -16,18 +16,19 @@ const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 /// A yard whose decider wants a fix, and whose fixing runner is this script. In a full box it waits for nobody.
 fn wants(script: &str, level: &str) -> Yard {
     let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    let (agent, replies) = (yard.profile.path("local.sh"), yard.profile.path("replies.jsonl"));
+    let (agent, replies) = (yard.profile.path("local.sh"), yard.profile.path("script/replies.jsonl"));
     program(&agent, &format!("#!/bin/sh\np=$(cat)\n{script}\necho done\n"));
     let wanted = json!({
         "move": "start_worker", "id": "adder", "kind": "fix", "brief": "make add ADD", "verify": "tests",
         "repo": yard.project(), "why": "it is wrong",
     });
+    fs::create_dir_all(yard.profile.path("script")).unwrap();
     fs::write(&replies, format!("{wanted}\n{{\"move\":\"noop\",\"why\":\"n\"}}\n")).unwrap();
     yard.profile.config(json!({
         "decide": "scripted",
-        "runners": { "scripted": { "decide": [LOOOP, "__scripted", replies] }, "local": { "fix": [agent] } },
+        "runners": { "scripted": yard.profile.scripted_runner(), "local": { "fix": [agent] } },
         "fix": { "runner": "local" },
-        "sandbox": { "decide": "none", "sensor": "none", "worker": level, "verify": level },
+        "sandbox": { "worker": level, "verify": level },
         "verify": { "tests": ["sh", "check.sh"] },
     }));
     yard.profile.looop(&["tick"]).ok();

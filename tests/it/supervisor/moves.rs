@@ -13,12 +13,13 @@ fn wants(more: serde_json::Value) -> Profile {
         json!({"move": "start_worker", "id": "w1", "brief": "Do it well.\nThen rest.", "why": "w"});
     wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let profile = Profile::scripted(&[&wanted.to_string(), super::NOOP]);
-    let scripted = json!([LOOOP, "__scripted", profile.path("replies.jsonl")]);
+    // In a full box nobody would be asked.
+    profile.unboxed(&["worker", "verify"]);
+    let mut scripted = profile.scripted_runner();
+    scripted["worker"] = json!(["sleep", "600"]);
     profile.config_more(json!({
-        "runners": { "scripted": { "decide": scripted, "worker": ["sleep", "600"] } },
+        "runners": { "scripted": scripted },
         "worker": "scripted",
-        // In a full box nobody would be asked.
-        "sandbox": { "decide": "none", "sensor": "none", "worker": "none", "verify": "none" },
         "verify": { "first": ["true"], "second": ["test", "-e", "b.txt"] },
     }));
     for (dir, file) in [("home/repo", "a.txt"), ("home/other", "b.txt")] {
@@ -119,11 +120,10 @@ fn a_check_in_free_text_waits_and_is_run_as_it_was_shown() {
     for more in [json!({ "verify": "test -e made && echo seen" }), json!({ "goal": "g2" })] {
         let profile = wants(more.clone());
         profile.goal("g2", "---\ngoal: x\nverify: test -e made && echo seen\n---\n");
+        let mut scripted = profile.scripted_runner();
+        scripted["worker"] = json!(["sh", "-c", "touch made"]);
         profile.config_more(json!({
-            "runners": { "scripted": {
-                "decide": [LOOOP, "__scripted", profile.path("replies.jsonl")],
-                "worker": ["sh", "-c", "touch made"],
-            } },
+            "runners": { "scripted": scripted },
             "policy": { "free_moves": [] },
         }));
         profile.looop(&["tick"]).ok();

@@ -1,9 +1,11 @@
 //! One isolated profile: a home, a config, a data dir, and the real program run in it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
@@ -14,6 +16,8 @@ pub const LOOOP: &str = env!("CARGO_BIN_EXE_looop");
 pub struct Profile {
     dir: tempfile::TempDir,
     vars: Vec<(String, String)>,
+    /// Kinds of children that run without a box here.
+    unboxed: Mutex<BTreeSet<&'static str>>,
 }
 
 /// What a run of the program printed and how it ended.
@@ -82,7 +86,7 @@ impl Profile {
     pub fn empty() -> Profile {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("home")).unwrap();
-        Profile { dir, vars: Vec::new() }
+        Profile { dir, vars: Vec::new(), unboxed: Mutex::default() }
     }
 
     /// A set-up profile without the seeded goals and sensors, whose runner answers with these lines, the last
@@ -99,21 +103,38 @@ impl Profile {
 
     /// Makes a scripted runner the decider and gives it these lines to answer with.
     pub fn script(&self, replies: &[&str]) {
-        fs::write(self.path("replies.jsonl"), replies.join("\n") + "\n").unwrap();
-        let argv = json!([LOOOP, "__scripted", self.path("replies.jsonl")]);
-        self.config(json!({ "decide": "scripted", "runners": { "scripted": { "decide": argv } } }));
+        fs::create_dir_all(self.path("script")).unwrap();
+        fs::write(self.path("script/replies.jsonl"), replies.join("\n") + "\n").unwrap();
+        self.config(json!({ "decide": "scripted", "runners": { "scripted": self.scripted_runner() } }));
     }
 
-    /// Makes a shell line the decider; it stands in a profile's own config.
+    /// The scripted runner as the config tells of it: it counts in its own folder, which it may write.
+    pub fn scripted_runner(&self) -> Value {
+        json!({
+            "decide": [LOOOP, "__scripted", self.path("script/replies.jsonl")],
+            "write": [self.path("script")],
+        })
+    }
+
+    /// Makes a shell line the decider, out of a box: it stands for a human too, who works while the model thinks.
     pub fn shell_runner(&self, line: &str) {
+        self.unboxed(&["decide"]);
         self.config(json!({ "decide": "sh", "runners": { "sh": { "decide": ["sh", "-c", line] } } }));
     }
 
-    /// Replaces the config; a `path` is added where there is none. Workers are boxed as they are for everybody. What a
-    /// beat runs is not, unless the test says so: scripts of tests leave their traces outside, which is their point.
+    /// From now on these kinds of children run without a box here: their scripts leave traces outside, or stand for
+    /// what a box would keep away.
+    pub fn unboxed(&self, kinds: &[&'static str]) {
+        self.unboxed.lock().unwrap().extend(kinds);
+        if self.config_file().exists() {
+            self.config_more(json!({}));
+        }
+    }
+
+    /// Replaces the config; a `path` is added where there is none.
     pub fn config(&self, mut value: Value) {
-        if value.get("sandbox").is_none() {
-            value["sandbox"] = json!({ "decide": "none", "sensor": "none", "run": "none" });
+        for kind in self.unboxed.lock().unwrap().iter() {
+            value["sandbox"][kind] = "none".into();
         }
         if value.get("path").is_none() {
             value["path"] = "/usr/local/bin:/usr/bin:/bin".into();
@@ -137,7 +158,7 @@ impl Profile {
         // Empty for the moment in which it is written anew.
         let mut count = None;
         wait_until("the count to be written", || {
-            let text = fs::read_to_string(self.path("replies.count")).unwrap_or("0".to_owned());
+            let text = fs::read_to_string(self.path("script/replies.count")).unwrap_or("0".to_owned());
             count = text.trim().parse().ok();
             count.is_some()
         });

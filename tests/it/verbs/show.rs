@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Replaces the script and begins it anew.
 fn answer(profile: &Profile, reply: &Value) {
-    fs::write(profile.path("replies.jsonl"), format!("{reply}\n")).unwrap();
+    fs::write(profile.path("script/replies.jsonl"), format!("{reply}\n")).unwrap();
 }
 
 /// One step of a history: what the human does, and what the decider then answers.
@@ -107,7 +107,7 @@ fn lived_in() -> Profile {
     answer(&profile, &json!({ "move": "run", "argv": ["true"], "goal": "g", "why": "x" }));
     profile.looop(&["tick"]).ok();
     profile.sensor("s.sh", "echo '{\"n\":2}'");
-    fs::write(profile.path("replies.jsonl"), format!("{NOOP}\n")).unwrap();
+    fs::write(profile.path("script/replies.jsonl"), format!("{NOOP}\n")).unwrap();
     profile.looop(&["tick"]).ok();
     profile
 }
