@@ -19,7 +19,7 @@ use super::clock::Deadline;
 use super::kin;
 use super::sandbox;
 use super::signal::Cancel;
-use super::spawn::{ignore, spawn, timespec};
+use super::spawn::{Locker, ignore, spawn, timespec};
 use crate::model::boxing::Boxed;
 
 /// How long a group has between SIGTERM and SIGKILL, in milliseconds.
@@ -162,10 +162,11 @@ pub fn run_all(
     let mut waiting = jobs.into_iter().enumerate();
     let mut live: Vec<Live> = Vec::new();
     let mut cancelled = false;
+    let mut locker = Locker::default();
     loop {
         while live.len() < width.max(1) {
             let Some((index, job)) = waiting.next() else { break };
-            match if cancelled { Err(Exit::Cancelled) } else { start(index, job) } {
+            match if cancelled { Err(Exit::Cancelled) } else { start(index, job, &mut locker) } {
                 Ok(one) => live.push(one),
                 Err(exit) => results[index] = Some(Ended::without_start(exit)),
             }
@@ -215,12 +216,12 @@ pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io
     ended.ok_or_else(|| io::Error::other("no result"))
 }
 
-fn start<'a>(index: usize, mut job: Job<'a>) -> Result<Live<'a>, Exit> {
+fn start<'a>(index: usize, mut job: Job<'a>, locker: &mut Locker) -> Result<Live<'a>, Exit> {
     let sink = job.sink.take();
     let keep = job.keep;
     let timeout_ms = job.timeout_ms;
     let is_outer = job.boxed.as_ref().is_some_and(|boxed| boxed.engine.is_some());
-    let (child, exited, out, err) = spawn(job)?;
+    let (child, exited, out, err) = spawn(job, locker)?;
     Ok(Live {
         index,
         child,
@@ -366,10 +367,9 @@ impl Live<'_> {
         }
         self.kill(Signal::KILL);
         let status = self.child.wait();
-        let is_outer = self.is_outer;
         let exit = self.ending.take().unwrap_or_else(|| match status {
             Ok(status) => match (status.code(), status.signal()) {
-                (Some(code), _) if is_outer => sandbox::outer_exit(
+                (Some(code), _) if self.is_outer => sandbox::outer_exit(
                     code,
                     if self.stderr.is_empty() { &self.stdout } else { &self.stderr },
                 ),

@@ -98,9 +98,26 @@ pub fn enter(boxed: &Boxed) -> io::Result<()> {
 ///
 /// # Errors
 /// What could not be put on.
-#[cfg(target_os = "linux")]
 pub fn lock(boxed: &Boxed) -> io::Result<()> {
-    lock::landlock(&boxed.walls, boxed.level())?;
+    lock_files(boxed)?;
+    lock_calls(boxed)
+}
+
+/// Puts Landlock on this thread, and on what it starts from now on.
+///
+/// # Errors
+/// What could not be put on.
+#[cfg(target_os = "linux")]
+pub fn lock_files(boxed: &Boxed) -> io::Result<()> {
+    lock::landlock(&boxed.walls, boxed.level())
+}
+
+/// Puts the filter on this thread, and on what it starts from now on.
+///
+/// # Errors
+/// What could not be put on.
+#[cfg(target_os = "linux")]
+pub fn lock_calls(boxed: &Boxed) -> io::Result<()> {
     match filter::apply(&boxed.walls.net, boxed.level()) {
         // Without a filter this is as partial as it can be; what needs one was refused before.
         Err(_) if boxed.level() == Level::Partial && boxed.walls.net == Net::On => Ok(()),
@@ -113,7 +130,16 @@ pub fn lock(boxed: &Boxed) -> io::Result<()> {
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn lock(_boxed: &Boxed) -> io::Result<()> {
+pub fn lock_files(_boxed: &Boxed) -> io::Result<()> {
+    Err(io::Error::other("this system has no sandbox that looop knows"))
+}
+
+/// There is no such thing here.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn lock_calls(_boxed: &Boxed) -> io::Result<()> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
@@ -15,7 +17,7 @@ use rustix::process::Pid;
 use super::clock::Deadline;
 use super::proc::{Exit, Gate, Input, Job, Keep};
 use super::sandbox;
-use crate::model::boxing::Boxed;
+use crate::model::boxing::{Boxed, Net};
 
 /// The stack of a thread that starts one child, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
@@ -24,7 +26,7 @@ const STACK_BYTES: usize = 128 * 1024;
 pub(super) type Spawned = (Child, OwnedFd, Option<File>, Option<File>);
 
 /// Starts a job. An error means that it did not begin, if it has a gate; without one it was ended at once.
-pub(super) fn spawn(job: Job) -> Result<Spawned, Exit> {
+pub(super) fn spawn(job: Job, locker: &mut Locker) -> Result<Spawned, Exit> {
     let not_started = |error: io::Error| Exit::NotStarted(error.to_string());
     let boxed = job.boxed.filter(|_| job.gate.is_none());
     let (program, args) = match &boxed {
@@ -56,11 +58,9 @@ pub(super) fn spawn(job: Job) -> Result<Spawned, Exit> {
         }
     };
     let mut child = match boxed.filter(|boxed| boxed.engine.is_none()) {
-        Some(boxed) => spawn_locked(&mut command, &boxed).map_err(not_started)?,
-        None => try_spawn(&mut command).map_err(not_started)?,
+        Some(boxed) => locker.spawn(command, boxed).map_err(not_started)?,
+        None => try_spawn(command).map_err(not_started)?,
     };
-    // The command holds the write ends of the pipe; while it lives the pipe has no end.
-    drop(command);
     // Before the gate opens: from then on the child has begun, whatever fails here.
     let exited = exit_watch(&child).map_err(|error| {
         // Both can only fail when the child is gone already.
@@ -77,20 +77,58 @@ pub(super) fn spawn(job: Job) -> Result<Spawned, Exit> {
     Ok((child, exited, out, err))
 }
 
-/// Spawns from a thread of its own that locked itself in first: what it starts is locked in with it, at a fraction of
-/// what one more program in between would cost.
-fn spawn_locked(command: &mut Command, boxed: &Boxed) -> io::Result<Child> {
-    std::thread::scope(|scope| {
-        let locked = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || {
-            sandbox::lock(boxed)?;
-            try_spawn(command)
-        })?;
-        locked.join().unwrap_or_else(|_| Err(io::Error::other("its box could not be made")))
-    })
+/// What a thread behind a filter is told to do.
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Spawns from threads that locked themselves in first: what they start is locked in with them, at a fraction of what
+/// one more program in between would cost.
+///
+/// The kernel takes longer to make a filter ready than to start most sensors, and a thread inherits it. So there is one
+/// thread for each filter, which makes one for each child; Landlock, which is cheap and differs, is put on there.
+#[derive(Default)]
+pub(super) struct Locker {
+    filtered: Vec<(Net, mpsc::Sender<Task>)>,
 }
 
-/// Spawns; a script that someone else is just writing is tried again for a little while.
-fn try_spawn(command: &mut Command) -> io::Result<Child> {
+impl Locker {
+    fn spawn(&mut self, command: Command, boxed: Boxed) -> io::Result<Child> {
+        let failed = || io::Error::other("its box could not be made");
+        let at = match self.filtered.iter().position(|(net, _)| *net == boxed.walls.net) {
+            Some(at) => at,
+            None => {
+                self.filtered.push((boxed.walls.net.clone(), filtered(boxed.clone())?));
+                self.filtered.len() - 1
+            }
+        };
+        let (said, heard) = mpsc::channel();
+        let task = move || drop(said.send(sandbox::lock_files(&boxed).and_then(|()| try_spawn(command))));
+        self.filtered[at].1.send(Box::new(task)).map_err(|_| failed())?;
+        heard.recv().unwrap_or_else(|_| Err(failed()))
+    }
+}
+
+/// A thread behind the filter of this box, until nobody can tell it anything any more.
+fn filtered(boxed: Boxed) -> io::Result<mpsc::Sender<Task>> {
+    let small = || thread::Builder::new().stack_size(STACK_BYTES);
+    let (tell, told) = mpsc::channel::<Task>();
+    let (said, heard) = mpsc::channel();
+    small().spawn(move || {
+        let put = sandbox::lock_calls(&boxed);
+        let is_on = put.is_ok();
+        // Who waits for this is there as long as nothing was said.
+        drop(said.send(put));
+        for task in told.into_iter().take_while(|_| is_on) {
+            // A task that is dropped says so to who waits for it.
+            drop(small().spawn(task));
+        }
+    })?;
+    heard.recv().unwrap_or_else(|_| Err(io::Error::other("its filter could not be put on")))?;
+    Ok(tell)
+}
+
+/// Spawns; a script that someone else is just writing is tried again for a little while. The command, which holds the
+/// write ends of the child's pipes, is gone then: while it lives a pipe has no end.
+fn try_spawn(mut command: Command) -> io::Result<Child> {
     let patience = Deadline::after_ms(500);
     loop {
         match command.spawn() {
