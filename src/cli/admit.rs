@@ -16,7 +16,8 @@ impl App {
         if let (true, Some(what)) = (inside, verb.human_only()) {
             return Err(not_for(what, "a worker"));
         }
-        if !inside || self.layout.format().exists() {
+        // In a full box it is not there, in a partial one it cannot be opened.
+        if !inside || std::fs::File::open(self.layout.format()).is_ok() {
             self.ready()?;
         } else if !verb.is_workers() {
             return Err(

@@ -54,6 +54,8 @@ pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
         for path in &walls.read {
             rules = allow(rules, path, read, true)?;
         }
+        // By it a worker speaks to its supervisor, wherever it is installed.
+        rules = allow(rules, &super::own_file()?, read, true)?;
     }
     // What was moved is found at its new place where there is one, and at its old one where there is none.
     let moved = walls.moved.iter().map(|(what, at)| if level == Level::Full { at } else { what });

@@ -99,10 +99,12 @@ fn a_beat_that_panics_anywhere_is_made_whole_by_the_next() {
     }
     let this = env::current_exe().unwrap();
     let (mut wrong, mut left) = (Vec::new(), Vec::new());
-    // Commands and workers are started through looop's own program, which this one is not.
+    // Commands, workers and full boxes are started through looop's own program, which this one is not.
     let here = |name: &str| !name.contains("run") && !name.contains("worker");
     for scene in scenes().iter().filter(|scene| scene.reply.is_some() && here(scene.name)) {
         let stage = Stage::set(scene);
+        stage.profile.unboxed(&["decide"]);
+        fs::copy(stage.profile.config_file(), stage.saved.path().join("looop.json")).unwrap();
         for uses in 0.. {
             stage.reset();
             let mut command: Command =

@@ -23,7 +23,8 @@ fn a_worker_that_a_tick_started_outlives_everything_around_it() {
         echo \"after it all: $word\"
         read -r _";
     let desk = desk(&[start, json!({"move": "noop", "why": "w"})], script);
-    // The beat that follows the start is caught in its sensor.
+    // The beat that follows the start is caught in its sensor, which tells of it outside.
+    desk.profile.unboxed(&["sensor"]);
     let caught = desk.profile.path("caught");
     let body = format!(
         "[ -e {0}/workers/count ] || {{ echo '{{}}'; exit; }}\necho $PPID >{1}; exec sleep 1000",

@@ -1,0 +1,33 @@
+//! What works in boxes of each kind, and what is said where one cannot be made.
+
+use serde_json::json;
+
+use crate::support::pi::skipped;
+use crate::support::profile::{Profile, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+
+/// Whether as much can be had as this level on this machine.
+fn has(level: &str) -> bool {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.config_more(json!({ "sandbox": { "worker": level } }));
+    let had = profile.looop(&["worker", "start", "w1", "--", "true"]).code == 0;
+    if !had {
+        skipped(&format!("no {level} box"));
+    }
+    had
+}
+
+#[test]
+fn a_worker_speaks_to_its_supervisor_from_each_kind_of_box() {
+    for level in ["full", "partial", "none"].into_iter().filter(|level| has(level)) {
+        let profile = Profile::scripted(&[NOOP]);
+        profile.config_more(json!({ "sandbox": { "worker": level } }));
+        let script = "echo found | looop report r.md && looop flag help; sleep 600";
+        profile.looop(&["worker", "start", "w1", "--", "sh", "-c", script]).ok();
+        let row = || profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone();
+        wait_until("the flag", || row()["flag"].is_object());
+        assert_eq!(row()["sandbox"], level);
+        assert_eq!(profile.read("reports/w1/r.md"), "found\n");
+    }
+}
