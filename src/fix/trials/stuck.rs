@@ -103,6 +103,7 @@ pub fn run(plan: &Plan, args: &[String], env: &[(String, String)], cwd: &Path) -
         sink: None,
         timeout_ms: CASE_MS.saturating_mul(i64::try_from(cases.len().max(1)).unwrap_or(i64::MAX)),
         gate: None,
+        boxed: None,
     });
     let all = proc::run_all(jobs.collect(), WIDTH, &cancel, None)?;
     let mut rows = Vec::new();

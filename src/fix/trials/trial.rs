@@ -209,6 +209,7 @@ fn commit(project: &Path, path: &str, env: &[(String, String)], cancel: &Cancel)
         sink: None,
         timeout_ms: 120_000,
         gate: None,
+        boxed: None,
     };
     let ended = proc::run_one(job, cancel, None).context("could not wait for git")?;
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
