@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::fix::leanfile::{Defaults, Lean, Leanfile, Task, Tests};
 use crate::fix::{self, Asked, Endpoints, Means, Progress, Tone};
 use crate::model::attempt::{Line, Thresholds};
+use crate::model::boxing::{Boxes, Boxing, Wanted};
 use crate::model::fix::Status;
 use crate::model::settings::{Fixes, Settings};
 use crate::store::layout::Layout;
@@ -117,6 +118,9 @@ pub fn run(setup: &Setup, dir: PathBuf, path: &str, cancel: &Cancel) -> Result<(
         path: path.to_owned(),
         base_env: env.clone(),
         full_env: env,
+        home: Some(home.clone()),
+        // The agents are the bench's own scripts, and keep what they remember beside their clone.
+        boxes: Boxes { fix: Boxing { wanted: Wanted::None, ..Boxing::default() }, ..Boxes::default() },
         fixes: Fixes { map: setup.map, ..breaker(setup.breaker) },
         ..Settings::default()
     };

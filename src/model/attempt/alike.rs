@@ -6,7 +6,8 @@ use super::delta::{Changed, FileDelta};
 use super::{Alike, By, Thresholds};
 use crate::model::tokens;
 
-/// So many words that are new, and half of all, are another idea, however short it is.
+/// So many words that are new, where half of all are, are another idea, however short it is. New names that stand there
+/// more than once count as one word: what is defined and used may be an old name's new name.
 const IDEA_WORDS: usize = 3;
 
 /// What is compared of an attempt.
@@ -143,7 +144,7 @@ impl<'a> Known<'a> {
     fn is_little<'l>(&self, lines: impl Iterator<Item = &'l Changed>, limits: &Thresholds) -> bool {
         let mut left = self.supply.clone();
         let (mut added, mut novel) = (0_usize, 0_usize);
-        let mut words: BTreeSet<String> = BTreeSet::new();
+        let mut words: BTreeMap<String, usize> = BTreeMap::new();
         for line in lines {
             let Changed::Added(text) = line else { continue };
             for token in tokens::of_line(text) {
@@ -154,12 +155,17 @@ impl<'a> Known<'a> {
                 }
                 // One letter is a name that may be any other, or an option.
                 if token.len() > 1 && token.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-                    words.insert(token);
+                    *words.entry(token).or_default() += 1;
                 }
             }
         }
-        let new_words = words.iter().filter(|word| !self.supply.contains_key(*word)).count();
-        let is_idea = new_words >= IDEA_WORDS && new_words * 2 >= words.len();
+        let new: Vec<usize> = words
+            .iter()
+            .filter(|(word, _)| !self.supply.contains_key(*word))
+            .map(|(_, many)| *many)
+            .collect();
+        let once = new.iter().filter(|many| **many == 1).count();
+        let is_idea = once + usize::from(once < new.len()) >= IDEA_WORDS && new.len() * 2 >= words.len();
         !is_idea && (novel <= limits.novel_tokens || novel as f64 <= limits.novel_share * added as f64)
     }
 }
