@@ -120,13 +120,24 @@ impl<'a> Known<'a> {
                     found.into_iter().for_each(|token| *own.entry(token).or_default() += 1);
                 }
             }
-            // What stands there may be what an attempt before wrote: it counts once.
-            for (token, count) in own {
-                let most = known.supply.entry(token).or_default();
-                *most = count.max(*most);
-            }
+            known.supply_at_least(own);
         }
+        // What a change replaces is not new in it.
+        let mut own: BTreeMap<String, usize> = BTreeMap::new();
+        for line in new.delta.iter().flat_map(|file| file.hunks.iter().flatten()) {
+            let Changed::Removed(text) = line else { continue };
+            tokens::of_line(text).into_iter().for_each(|token| *own.entry(token).or_default() += 1);
+        }
+        known.supply_at_least(own);
         known
+    }
+
+    /// What stands there may be what an attempt before wrote: it counts once.
+    fn supply_at_least(&mut self, own: BTreeMap<String, usize>) {
+        for (token, count) in own {
+            let most = self.supply.entry(token).or_default();
+            *most = count.max(*most);
+        }
     }
 
     /// Whether an earlier attempt wrote this line. The same line in another file is the same edit there, which is honest
