@@ -256,7 +256,7 @@ impl Default for Thresholds {
     fn default() -> Thresholds {
         Thresholds {
             same_ratio: 0.80,
-            rework_share: 0.50,
+            rework_share: 0.70,
             novel_tokens: 8,
             novel_share: 0.35,
             halt: 3,

@@ -6,8 +6,7 @@ use super::delta::{Changed, FileDelta};
 use super::{Alike, By, Thresholds};
 use crate::model::tokens;
 
-/// So many words that are new, where half of all are, are another idea, however short it is. New names that stand there
-/// more than once count as one word: what is defined and used may be an old name's new name.
+/// So many words that are new, and half of all, are another idea, however short it is.
 const IDEA_WORDS: usize = 3;
 
 /// What is compared of an attempt.
@@ -120,24 +119,13 @@ impl<'a> Known<'a> {
                     found.into_iter().for_each(|token| *own.entry(token).or_default() += 1);
                 }
             }
-            known.supply_at_least(own);
+            // What stands there may be what an attempt before wrote: it counts once.
+            for (token, count) in own {
+                let most = known.supply.entry(token).or_default();
+                *most = count.max(*most);
+            }
         }
-        // What a change replaces is not new in it.
-        let mut own: BTreeMap<String, usize> = BTreeMap::new();
-        for line in new.delta.iter().flat_map(|file| file.hunks.iter().flatten()) {
-            let Changed::Removed(text) = line else { continue };
-            tokens::of_line(text).into_iter().for_each(|token| *own.entry(token).or_default() += 1);
-        }
-        known.supply_at_least(own);
         known
-    }
-
-    /// What stands there may be what an attempt before wrote: it counts once.
-    fn supply_at_least(&mut self, own: BTreeMap<String, usize>) {
-        for (token, count) in own {
-            let most = self.supply.entry(token).or_default();
-            *most = count.max(*most);
-        }
     }
 
     /// Whether an earlier attempt wrote this line. The same line in another file is the same edit there, which is honest
@@ -155,7 +143,7 @@ impl<'a> Known<'a> {
     fn is_little<'l>(&self, lines: impl Iterator<Item = &'l Changed>, limits: &Thresholds) -> bool {
         let mut left = self.supply.clone();
         let (mut added, mut novel) = (0_usize, 0_usize);
-        let mut words: BTreeMap<String, usize> = BTreeMap::new();
+        let mut words: BTreeSet<String> = BTreeSet::new();
         for line in lines {
             let Changed::Added(text) = line else { continue };
             for token in tokens::of_line(text) {
@@ -166,17 +154,12 @@ impl<'a> Known<'a> {
                 }
                 // One letter is a name that may be any other, or an option.
                 if token.len() > 1 && token.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-                    *words.entry(token).or_default() += 1;
+                    words.insert(token);
                 }
             }
         }
-        let new: Vec<usize> = words
-            .iter()
-            .filter(|(word, _)| !self.supply.contains_key(*word))
-            .map(|(_, many)| *many)
-            .collect();
-        let once = new.iter().filter(|many| **many == 1).count();
-        let is_idea = once + usize::from(once < new.len()) >= IDEA_WORDS && new.len() * 2 >= words.len();
+        let new_words = words.iter().filter(|word| !self.supply.contains_key(*word)).count();
+        let is_idea = new_words >= IDEA_WORDS && new_words * 2 >= words.len();
         !is_idea && (novel <= limits.novel_tokens || novel as f64 <= limits.novel_share * added as f64)
     }
 }
