@@ -222,7 +222,7 @@ mod tests {
             let project = Project::new(seed, false);
             assert!((3..5).contains(&project.broken().len()) && project.modules().len() > 3, "{seed}");
             for function in project.broken() {
-                assert!((0..5000).contains(&function.want), "{function:?}");
+                assert!(function.want.abs() < 20_000, "{function:?}");
             }
         }
     }
