@@ -179,6 +179,9 @@ enum Verb {
     /// Answer with the next line of a script.
     #[command(name = "__scripted", hide = true)]
     Scripted(scripted::Args),
+    /// Say how a worker's program fares, as one of its hooks.
+    #[command(name = "__fares", hide = true)]
+    Fares(inner::FaresArgs),
     /// Show workers that wait for a human where the human is.
     #[command(name = "__surface", hide = true)]
     Surface,
@@ -192,10 +195,19 @@ impl Verb {
 
     /// True for a verb that goes through the worker's supervisor.
     fn is_workers(&self) -> bool {
-        use Verb::{Ask, Claim, Done, Flag, Release, Report, Spend, Told, Unflag};
+        use Verb::{Ask, Claim, Done, Fares, Flag, Release, Report, Spend, Told, Unflag};
         matches!(
             self,
-            Ask(_) | Claim(_) | Done | Flag(_) | Release(_) | Report(_) | Spend(_) | Told | Unflag(_)
+            Ask(_)
+                | Claim(_)
+                | Done
+                | Fares(_)
+                | Flag(_)
+                | Release(_)
+                | Report(_)
+                | Spend(_)
+                | Told
+                | Unflag(_)
         )
     }
 
@@ -325,6 +337,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
 /// What has nothing to do with workers.
 fn run_other(app: &App, verb: Verb) -> Result<u8> {
     match verb {
+        Verb::Fares(args) => inner::fares(app, &args),
         Verb::Goal(verb) => goal::run(app, verb),
         Verb::Sensor(verb) => sensor::run(app, verb),
         Verb::Playbook(verb) => playbook::run(app, verb),

@@ -15,7 +15,7 @@ fn wants(more: serde_json::Value) -> Profile {
     let profile = Profile::scripted(&[&wanted.to_string(), super::NOOP]);
     let scripted = json!([LOOOP, "__scripted", profile.path("replies.jsonl")]);
     profile.config_more(json!({
-        "runners": { "scripted": { "decide": scripted, "worker": ["sleep", "600"] } },
+        "runners": { "scripted": { "decide": scripted, "worker": ["sh", "-c", "sleep 600", "{brief}"] } },
         "worker": "scripted",
         // In a full box nobody would be asked.
         "sandbox": { "decide": "none", "sensor": "none", "worker": "none", "verify": "none" },
@@ -122,7 +122,7 @@ fn a_check_in_free_text_waits_and_is_run_as_it_was_shown() {
         profile.config_more(json!({
             "runners": { "scripted": {
                 "decide": [LOOOP, "__scripted", profile.path("replies.jsonl")],
-                "worker": ["sh", "-c", "touch made"],
+                "worker": ["sh", "-c", "touch made", "{brief}"],
             } },
             "policy": { "free_moves": [] },
         }));
