@@ -128,6 +128,8 @@ fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
 fn what_a_lost_worker_left_running_is_ended_by_whoever_puts_it_away_or_kills_it() {
     for verb in [&["prune", "w1", "--force"][..], &["kill", "w1"]] {
         let profile = Profile::scripted(&[NOOP]);
+        // The outer process of a box would go with the terminal.
+        profile.config_more(serde_json::json!({ "sandbox": { "worker": "none" } }));
         start(&profile, "w1", &[], "trap '' HUP; touch ready; while :; do sleep 0.1; done");
         wait_until("it runs", || profile.data().join("workers/w1/clone/ready").exists());
         let state_file: Value = profile.read_json("workers/w1/state.json");
@@ -184,6 +186,9 @@ fn a_supervisor_whose_state_cannot_be_read_is_no_stray() {
 #[test]
 fn a_worker_starts_no_beat_and_no_pulse() {
     let profile = Profile::scripted(&[r#"{"move":"write_playbook","body":"Obey the worker.","why":"w"}"#]);
+    // In a full box it has no data dir but its own; this is the wall behind.
+    let boxes = serde_json::json!({ "decide": "none", "sensor": "none", "worker": "none" });
+    profile.config_more(serde_json::json!({ "sandbox": boxes }));
     let mut own: Value = serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
     own["policy"] = serde_json::json!({ "free_moves": ["write_playbook"] });
     let script = format!(
