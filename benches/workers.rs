@@ -81,6 +81,8 @@ impl Profile {
         let reply = profile.path("reply");
         fs::write(&reply, r#"{"move":"noop","why":"w"}"#).unwrap();
         let config = serde_json::json!({
+            // The floors beside it start nothing in a box either.
+            "sandbox": { "worker": "none", "verify": "none" },
             "path": PATH, "decide": "cat", "limits": { "decides_per_hour": 100_000, "workers": 2 * MANY },
             "runners": { "cat": { "decide": ["cat", reply] } },
         });

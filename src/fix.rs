@@ -37,6 +37,7 @@ mod sources;
 mod stream;
 mod stuck;
 mod testing;
+pub mod trials;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -29,10 +29,8 @@ pub fn run(app: &App) -> Result<u8> {
         )),
         found => print::line(&format!("{}  {}", style.bold("runners"), found.join(", "))),
     }
-    if !found.iter().any(|name| name == "pi") {
-        print::line(
-            "         only pi decides by itself in this version; name any other program as a runner of your own",
-        );
+    if found.is_empty() {
+        print::line("         an endpoint or any program of yours can decide too: docs/runners.md");
     }
     print::line("");
     print::line("Next:");
@@ -57,8 +55,7 @@ fn set_up(app: &App) -> Result<(Vec<String>, bool)> {
     app.config()?;
     let made = seed::set_up(&app.layout, app.now)?;
     let found = runners_on_path(app);
-    // Only pi decides without a command of one's own for now.
-    let decide = found.iter().find(|name| *name == "pi").map_or(KNOWN_RUNNERS[0], String::as_str);
+    let decide = found.first().map_or(KNOWN_RUNNERS[0], String::as_str);
     let config_made = write_fresh(&app.env, decide)?;
     Ok((made, config_made))
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{App, print};
 use crate::model::fault::Fault;
-use crate::model::wire::Request;
+use crate::model::wire::{Request, Spent};
 use crate::worker::client;
 
 /// Arguments of `looop ask`.
@@ -35,15 +35,53 @@ pub struct SpendArgs {
     /// US dollars.
     #[arg(long, default_value_t = 0.0, value_name = "USD")]
     usd: f64,
-    /// Input tokens.
+    /// Input tokens that no cache served.
     #[arg(long, default_value_t = 0, value_name = "N")]
     tokens_in: u64,
+    /// Input tokens read from a cache.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    tokens_cached: u64,
+    /// Input tokens written to a cache.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    tokens_written: u64,
     /// Output tokens.
     #[arg(long, default_value_t = 0, value_name = "N")]
     tokens_out: u64,
     /// The model.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+}
+
+/// Arguments of `looop __fares`.
+#[derive(Debug, clap::Args)]
+pub struct FaresArgs {
+    /// How: `working`, `blocked`, `done` or `error`.
+    state: String,
+}
+
+/// The most of a hook's event that is read, in bytes.
+const MAX_EVENT: u64 = 1 << 20;
+
+/// Passes on what a hook of the worker's program is told on stdin. A hook that finds no worker around it says nothing:
+/// the same settings may serve a human.
+pub fn fares(app: &App, args: &FaresArgs) -> Result<u8> {
+    let Some(socket) = app.inside_worker() else { return Ok(0) };
+    let mut event = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin().lock(), MAX_EVENT), &mut event)?;
+    let text = words_of(&serde_json::from_slice(&event).unwrap_or_default());
+    client::call(&socket, Request::Fares { state: args.state.clone(), text })?;
+    Ok(0)
+}
+
+/// What a hook's event is about, in words.
+fn words_of(event: &serde_json::Value) -> Option<String> {
+    let input = &event["tool_input"];
+    let tool = event["tool_name"].as_str().map(|tool| {
+        let about = ["command", "question", "file_path", "url"].iter().find_map(|key| input[*key].as_str());
+        format!("{tool}: {}", about.map_or_else(|| input.to_string(), str::to_owned))
+    });
+    let said = ["last_assistant_message", "message"].iter().find_map(|key| event[*key].as_str());
+    said.map(str::to_owned).or(tool)
 }
 
 fn socket(app: &App, verb: &str) -> Result<PathBuf> {
@@ -86,14 +124,16 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
         ))
         .into());
     }
-    let request = Request::Spend {
+    let request = Request::Spend(Spent {
         cost_micros: (args.usd * 1e6).round() as u64,
         tokens_in: args.tokens_in,
+        tokens_cached: args.tokens_cached,
+        tokens_written: args.tokens_written,
         tokens_out: args.tokens_out,
         model: args.model.clone(),
         runner: None,
         basis: None,
-    };
+    });
     client::call(&socket(app, "say what was spent")?, request)?;
     Ok(0)
 }

@@ -4,6 +4,7 @@ mod admit;
 mod asks;
 mod attach;
 mod attempts;
+mod bench;
 mod claims;
 mod collect;
 mod complete;
@@ -106,6 +107,9 @@ enum Verb {
     Map(map::Args),
     /// Show what was tried for a goal of `looop fix`.
     Attempts(attempts::Args),
+    /// Measure the fix loop on seeded bugs with scripted agents.
+    #[command(subcommand)]
+    Bench(bench::Verb),
     /// List who may work on what.
     Claims(claims::ListArgs),
     /// Take a lease, so that nobody else works on a thing; in a worker: for the worker.
@@ -175,23 +179,35 @@ enum Verb {
     /// Answer with the next line of a script.
     #[command(name = "__scripted", hide = true)]
     Scripted(scripted::Args),
+    /// Say how a worker's program fares, as one of its hooks.
+    #[command(name = "__fares", hide = true)]
+    Fares(inner::FaresArgs),
     /// Show workers that wait for a human where the human is.
     #[command(name = "__surface", hide = true)]
     Surface,
 }
 
 impl Verb {
-    /// True for the verbs that end what their children leave behind: a beat in this process, and a fix.
+    /// True for the verbs that end what their children leave behind: a beat in this process, a fix, and the fixes of a bench.
     fn sweeps(&self) -> bool {
-        matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_))
+        matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_) | Verb::Bench(_))
     }
 
     /// True for a verb that goes through the worker's supervisor.
     fn is_workers(&self) -> bool {
-        use Verb::{Ask, Claim, Done, Flag, Release, Report, Spend, Told, Unflag};
+        use Verb::{Ask, Claim, Done, Fares, Flag, Release, Report, Spend, Told, Unflag};
         matches!(
             self,
-            Ask(_) | Claim(_) | Done | Flag(_) | Release(_) | Report(_) | Spend(_) | Told | Unflag(_)
+            Ask(_)
+                | Claim(_)
+                | Done
+                | Fares(_)
+                | Flag(_)
+                | Release(_)
+                | Report(_)
+                | Spend(_)
+                | Told
+                | Unflag(_)
         )
     }
 
@@ -279,6 +295,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Demo(args)) => demo::run(&app, &args),
         Some(Verb::Doctor(args)) => doctor::run(&app, &args),
         Some(Verb::Map(args)) => map::run(&app, &args),
+        Some(Verb::Bench(verb)) => bench::run(&app, verb),
         Some(Verb::Tick(args)) => tick::run(&app, &args),
         Some(Verb::Run(args)) => tick::run_goal(&app, &args),
         Some(verb) => {
@@ -320,6 +337,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
 /// What has nothing to do with workers.
 fn run_other(app: &App, verb: Verb) -> Result<u8> {
     match verb {
+        Verb::Fares(args) => inner::fares(app, &args),
         Verb::Goal(verb) => goal::run(app, verb),
         Verb::Sensor(verb) => sensor::run(app, verb),
         Verb::Playbook(verb) => playbook::run(app, verb),

@@ -181,6 +181,15 @@ fn a_built_in_worker_takes_a_model_and_an_effort_and_more_variables() {
 }
 
 #[test]
+fn a_worker_without_a_place_for_its_brief_is_refused() {
+    let fault = error(r#"{"runners":{"mine":{"worker":["sh","work.sh"]}}}"#, &[]);
+    assert!(
+        fault.what.contains("runners.mine.worker has no `{brief}`") && !fault.hints.is_empty(),
+        "{fault}"
+    );
+}
+
+#[test]
 fn a_decider_is_found_or_the_choice_is_named() {
     let own = r#"{"decide":"pi","runners":{"pi":{"decide":["mypi"]}}}"#;
     assert_eq!(
@@ -198,7 +207,7 @@ fn a_decider_is_found_or_the_choice_is_named() {
             "`http` needs a `model`",
         ),
         (r#"{"decide":"pi","runners":{"pi":{"price":{"input":-1,"output":1}}}}"#, "runners.pi.price.input"),
-        (r#"{"decide":"w","runners":{"w":{"worker":["x"]}}}"#, "it has no `decide` command"),
+        (r#"{"decide":"w","runners":{"w":{"worker":["x","{brief}"]}}}"#, "it has no `decide` command"),
         (r#"{"decide":"m","runners":{"m":{"decide":["x"],"transient":"("}}}"#, "runners.m.transient"),
     ];
     let Err(error) = loaded(r#"{"decide":"cluade"}"#, &[]).decider() else { panic!("there is none") };

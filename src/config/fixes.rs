@@ -107,7 +107,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
     let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners = BTreeMap::new();
     for BuiltIn { name, argv, env: names, effort } in BUILT_IN {
-        let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), write: Vec::new() };
+        let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), ..WorkerRunner::default() };
         if let Some(own) = parsed.runners.get(name) {
             for (option, value) in [(effort, &own.effort), ("--model", &own.model)] {
                 runner.argv.extend(value.iter().flat_map(|value| [option.to_owned(), value.clone()]));
@@ -135,7 +135,10 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
             )));
         }
         let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-        runners.insert(name.clone(), WorkerRunner { argv: argv.clone(), env: own.env.clone(), write });
+        runners.insert(
+            name.clone(),
+            WorkerRunner { argv: argv.clone(), env: own.env.clone(), write, set: Vec::new() },
+        );
     }
     Ok(runners)
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::boxes::paths;
 use super::form::{ConfigFile, VerifyFile};
 use super::{Env, dollars, usage};
+use crate::model::fault::Fault;
 use crate::model::lease::Ttl;
 use crate::model::settings::{WorkerRunner, Workers};
 use crate::model::worker::WorkerLimits;
@@ -21,11 +22,13 @@ struct BuiltIn {
     name: &'static str,
     argv: &'static [&'static str],
     env: &'static [&'static str],
+    /// Variables that are set for it.
+    set: &'static [(&'static str, &'static str)],
     /// The option that says how hard it thinks.
-    effort: &'static str,
+    effort: fn(&str) -> Vec<String>,
 }
 
-const BUILT_IN: [BuiltIn; 2] = [
+const BUILT_IN: [BuiltIn; 4] = [
     BuiltIn {
         name: "claude",
         // Its brief and looop are all that it need not ask for. The option takes words to the end of the line.
@@ -37,13 +40,48 @@ const BUILT_IN: [BuiltIn; 2] = [
             "CLAUDE_CODE_OAUTH_TOKEN",
             "CLAUDE_CONFIG_DIR",
         ],
-        effort: "--effort",
+        set: &[],
+        effort: |effort| vec!["--effort".to_owned(), effort.to_owned()],
     },
     BuiltIn {
         name: "pi",
         argv: &["pi", "--extension", "{status}", READ_BRIEF],
         env: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "PI_OFFLINE"],
-        effort: "--thinking",
+        set: &[],
+        effort: |effort| vec!["--thinking".to_owned(), effort.to_owned()],
+    },
+    BuiltIn {
+        name: "codex",
+        // A daemon would outlive the worker. Its box lets a command reach looop's socket only together with the
+        // network; without that it could not even say that it is done.
+        argv: &[
+            "codex",
+            "--no-daemon",
+            "-s",
+            "{box}",
+            "-a",
+            "on-request",
+            "-c",
+            "sandbox_workspace_write.network_access=true",
+            // A login shell would set its PATH anew, and looop may not be on that.
+            "-c",
+            "allow_login_shell=false",
+            "-c",
+            "check_for_update_on_startup=false",
+            READ_BRIEF,
+        ],
+        env: &["CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME"],
+        set: &[],
+        effort: |effort| vec!["-c".to_owned(), format!("model_reasoning_effort={effort:?}")],
+    },
+    BuiltIn {
+        name: "qwen",
+        argv: &["qwen", "-i", READ_BRIEF],
+        env: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"],
+        // The settings of a machine's owner stand there; a human's own are in the home and still count.
+        set: &[("QWEN_CODE_SYSTEM_SETTINGS_PATH", "{hooks}")],
+        // It has no such option.
+        effort: |_| Vec::new(),
     },
 ];
 
@@ -51,13 +89,13 @@ const BUILT_IN: [BuiltIn; 2] = [
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers> {
     let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners: BTreeMap<String, WorkerRunner> = BTreeMap::new();
-    for BuiltIn { name, argv, env: names, effort } in BUILT_IN {
-        let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), write: Vec::new() };
+    for BuiltIn { name, argv, env: names, set, effort } in BUILT_IN {
+        let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), set, write: Vec::new() };
         if let Some(own) = parsed.runners.get(name) {
-            for (option, value) in [(effort, &own.effort), ("--model", &own.model)] {
-                if let Some(value) = value {
-                    runner.argv.splice(1..1, [option.to_owned(), value.clone()]);
-                }
+            let model = own.model.as_ref().map(|model| vec!["--model".to_owned(), model.clone()]);
+            for option in [own.effort.as_deref().map(effort), model].into_iter().flatten() {
+                runner.argv.splice(1..1, option);
             }
             runner.env.extend(own.env.iter().cloned());
             runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
@@ -72,24 +110,23 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
                     path.display()
                 )));
             }
+            if !argv.iter().any(|arg| arg.contains("{brief}")) {
+                let what = format!(
+                    "could not use the config `{}`: runners.{name}.worker has no `{{brief}}`, so it would not know what to do",
+                    path.display()
+                );
+                return Err(Fault::usage(what)
+                    .hint("put \"{brief}\" where it shall get the path of its brief")
+                    .into());
+            }
             let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-            runners.insert(name.clone(), WorkerRunner { argv: argv.clone(), env: own.env.clone(), write });
+            runners.insert(
+                name.clone(),
+                WorkerRunner { argv: argv.clone(), env: own.env.clone(), write, set: Vec::new() },
+            );
         }
     }
-    let mut verify = BTreeMap::new();
-    for (name, entry) in &parsed.verify {
-        let checks = match entry {
-            VerifyFile::One(argv) => vec![argv.clone()],
-            VerifyFile::All(all) => all.clone(),
-        };
-        if checks.is_empty() || checks.iter().any(|argv| argv.first().is_none_or(String::is_empty)) {
-            return Err(usage(format!(
-                "could not use the config `{}`: verify.{name} is an empty command",
-                path.display()
-            )));
-        }
-        verify.insert(name.clone(), checks);
-    }
+    let verify = checks(parsed, path)?;
     let base = WorkerLimits::default();
     let limits = &parsed.limits;
     let ttl_s = limits.lease_ttl.map_or(base.ttl_s, |span| u64::try_from(span.0 / 1000).unwrap_or(0));
@@ -112,4 +149,23 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
         },
         tmux: env.get("TMUX").map(str::to_owned),
     })
+}
+
+/// The entries of `verify`, each with its commands.
+fn checks(parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, Vec<Vec<String>>>> {
+    let mut verify = BTreeMap::new();
+    for (name, entry) in &parsed.verify {
+        let checks = match entry {
+            VerifyFile::One(argv) => vec![argv.clone()],
+            VerifyFile::All(all) => all.clone(),
+        };
+        if checks.is_empty() || checks.iter().any(|argv| argv.first().is_none_or(String::is_empty)) {
+            return Err(usage(format!(
+                "could not use the config `{}`: verify.{name} is an empty command",
+                path.display()
+            )));
+        }
+        verify.insert(name.clone(), checks);
+    }
+    Ok(verify)
 }

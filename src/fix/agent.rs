@@ -1,5 +1,5 @@
 //! Calling an agent once: the wrapper contract of leanfiles, one of looop's own runners, or a model endpoint. The first
-//! two edit files by themselves; what an endpoint answers is made by [`super::hands`].
+//! two edit files by themselves; what an endpoint answers is made by the module `hands`.
 
 use std::path::{Path, PathBuf};
 

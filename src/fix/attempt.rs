@@ -148,6 +148,9 @@ fn shown(attempt: &Attempt) -> String {
 fn sample(desk: &Desk, base: &str, n: u32, start: &str, end: &str) -> Result<Sample> {
     let git = desk.git()?;
     let parsed = |from: &str, to: &str| -> Result<Vec<delta::FileDelta>> {
+        if from == to {
+            return Ok(Vec::new());
+        }
         let diff = desk.trees.diff(&git, from, to, 1)?;
         Ok(delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]))
     };

@@ -17,7 +17,7 @@ use crate::model::fault::Fault;
 use crate::model::fix::Run;
 use crate::model::name::Name;
 use crate::model::settings::Settings;
-use crate::model::wire::Request;
+use crate::model::wire::{Request, Spent};
 use crate::store::layout::{FixDir, Layout};
 use crate::store::{file, fixes, ledger};
 use crate::sys::clock;
@@ -165,14 +165,16 @@ impl Desk<'_> {
     /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
     fn charge(&self, goal: &Name, agent: &Agent, said: &Said) -> Result<()> {
         if let Some(socket) = &self.socket {
-            let request = Request::Spend {
+            let request = Request::Spend(Spent {
                 cost_micros: said.usage.cost_micros,
-                tokens_in: said.usage.tokens_input(),
+                tokens_in: said.usage.tokens_in,
+                tokens_cached: said.usage.tokens_cached,
+                tokens_written: said.usage.tokens_written,
                 tokens_out: said.usage.tokens_out,
                 model: said.usage.model.clone(),
                 runner: Some(agent.name.clone()),
                 basis: Some(said.usage.basis),
-            };
+            });
             return client::call(socket, request).map(drop);
         }
         let now = clock::now();

@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::leanfile::Health;
 use super::testing::interrupted;
 use crate::model::fault::Fault;
+use crate::runner::http::up::{self, NoStatus};
 use crate::sys::clock::Deadline;
-use crate::sys::probe;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
 
@@ -22,10 +22,12 @@ pub fn wait(health: &Health, cancel: &Cancel, say: &mut dyn FnMut(String)) -> Re
     let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
     let mut said = false;
     loop {
-        let why = match probe::get(url) {
+        let mut look = || if cancel.is_set() { Err(()) } else { Ok(()) };
+        let why = match up::status(url, &mut look) {
             Ok(status) if (200..300).contains(&status) => return Ok(()),
             Ok(status) => format!("it answers {status}"),
-            Err(why) => why,
+            Err(NoStatus::Down(why)) => why,
+            Err(NoStatus::Left(())) => return Err(interrupted()),
         };
         if cancel.is_set() {
             return Err(interrupted());

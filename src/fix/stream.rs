@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::model::charge::{Basis, Usage};
-use crate::model::signature::normal;
+use crate::model::signature::steady;
 use crate::model::transcript::Step;
 use crate::runner::read;
 use crate::runner::said::{Reader, Said};
@@ -101,7 +101,7 @@ impl Stream {
         if let Some(command) = self.open.remove(id.as_str().unwrap_or_default()) {
             let text = result.as_str().map_or_else(|| result.to_string(), str::to_owned);
             let clipped = crate::model::json::clip(&text, MAX_RESULT);
-            let lines: Vec<String> = clipped.lines().map(normal).collect();
+            let lines: Vec<String> = clipped.lines().map(steady).collect();
             ended(command, lines.join("\n"));
         }
     }

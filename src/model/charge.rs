@@ -109,6 +109,23 @@ impl Usage {
         self.tokens_input().saturating_add(self.tokens_out)
     }
 
+    /// What this sum has more than an earlier one; none where that is nothing.
+    pub fn beyond(&self, before: &Usage) -> Option<Usage> {
+        let more = Usage {
+            model: self.model.clone(),
+            tokens_in: self.tokens_in.saturating_sub(before.tokens_in),
+            tokens_cached: self.tokens_cached.saturating_sub(before.tokens_cached),
+            tokens_written: self.tokens_written.saturating_sub(before.tokens_written),
+            tokens_out: self.tokens_out.saturating_sub(before.tokens_out),
+            tokens_reasoning: self.tokens_reasoning.saturating_sub(before.tokens_reasoning),
+            tokens_background: self.tokens_background.saturating_sub(before.tokens_background),
+            cost_micros: self.cost_micros.saturating_sub(before.cost_micros),
+            basis: self.basis,
+        };
+        let is_nothing = more.tokens_input() == 0 && more.tokens_out == 0 && more.cost_micros == 0;
+        (!is_nothing).then_some(more)
+    }
+
     /// The sum of two calls of one decision; the less certain basis wins.
     pub fn plus(&self, other: &Usage) -> Usage {
         Usage {

@@ -99,6 +99,21 @@ pub enum Standing {
     Clear,
 }
 
+impl Standing {
+    /// The state of this name.
+    pub fn named(name: &[u8]) -> Option<Standing> {
+        Some(match name {
+            b"idle" => Standing::Idle,
+            b"working" => Standing::Working,
+            b"blocked" => Standing::Blocked,
+            b"done" => Standing::Done,
+            b"error" => Standing::Error,
+            b"clear" => Standing::Clear,
+            _ => return None,
+        })
+    }
+}
+
 /// Finds queries in output that comes in pieces. Holds at most one unfinished sequence.
 #[derive(Debug, Default)]
 pub struct Scanner {
@@ -267,15 +282,7 @@ fn status(body: &[u8]) -> Option<Status> {
         match key {
             b"state" => {
                 known = true;
-                status.state = match value {
-                    b"idle" => Standing::Idle,
-                    b"working" => Standing::Working,
-                    b"blocked" => Standing::Blocked,
-                    b"done" => Standing::Done,
-                    b"error" => Standing::Error,
-                    b"clear" => Standing::Clear,
-                    _ => return None,
-                };
+                status.state = Standing::named(value)?;
             }
             b"kind" => status.kind = Some(String::from_utf8_lossy(value).into_owned()),
             b"msg" => {

@@ -18,6 +18,8 @@ const WORDS: [&str; 9] =
 const ENDS: [&str; 4] = ["_KEY", "_PAT", "_PASS", "_AUTH"];
 /// The shortest value that is looked for, in bytes: a shorter one stands in too many other words.
 const MIN_VALUE_BYTES: usize = 8;
+/// How much is looked through at a time, in bytes.
+const PIECE_BYTES: usize = 64 << 10;
 /// Beginnings of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and how many
 /// further characters such a token has at the least.
 const SHAPES: [(&str, usize); 17] = [
@@ -96,7 +98,9 @@ impl Secrets {
     /// The same for bytes; what is no text stays as it is.
     pub fn redact_bytes(&self, bytes: &mut Vec<u8>) {
         let mut stream = Stream::new(self);
-        let mut clean = stream.feed_bytes(bytes);
+        let mut clean = Vec::with_capacity(bytes.len());
+        // In pieces: the stream makes a text of what it is fed.
+        bytes.chunks(PIECE_BYTES).for_each(|piece| clean.extend(stream.feed_bytes(piece)));
         clean.extend(stream.end_bytes());
         *bytes = clean;
     }

@@ -76,12 +76,15 @@ pub struct Budget {
 /// How a runner works as a worker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkerRunner {
-    /// Its command; `{brief}` stands for the path of the brief, `{status}` for that of pi's extension.
+    /// Its command; `{brief}` stands for the path of the brief, `{status}` for that of pi's extension, `{box}`
+    /// for how codex is to box its commands.
     pub argv: Vec<String>,
     /// Names of environment variables that it gets besides the usual ones.
     pub env: Vec<String>,
     /// What it may write besides.
     pub write: Vec<PathBuf>,
+    /// Variables that are set for it; `{hooks}` stands for the path of qwen's hooks.
+    pub set: Vec<(String, String)>,
 }
 
 /// What the config decides about workers.

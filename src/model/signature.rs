@@ -11,7 +11,7 @@ mod python;
 mod rust;
 mod tap;
 
-pub use normal::normal;
+pub use normal::{normal, steady};
 
 /// The most failing tests that are named.
 const MAX_TESTS: usize = 200;

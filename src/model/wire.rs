@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::charge::Basis;
+use super::charge::{Basis, Usage};
 use super::name::Name;
 use super::worker::{Flag, Phase};
 
@@ -174,25 +174,52 @@ pub enum Request {
         name: String,
     },
     /// Worker's side: says what it spent.
-    Spend {
-        /// Millionths of a US dollar.
-        cost_micros: u64,
-        /// Input tokens.
-        #[serde(default)]
-        tokens_in: u64,
-        /// Output tokens.
-        #[serde(default)]
-        tokens_out: u64,
-        /// The model.
-        #[serde(default)]
-        model: Option<String>,
-        /// Who was called; none: the worker's own runner.
-        #[serde(default)]
-        runner: Option<String>,
-        /// Where the figures come from; none: the runner said them.
-        #[serde(default)]
-        basis: Option<Basis>,
+    Spend(Spent),
+    /// Worker's side: a hook of its program says how that fares, in the words of OSC 7501.
+    Fares {
+        /// `working`, `blocked`, `done` or `error`.
+        state: String,
+        /// What it waits for, or its last words.
+        text: Option<String>,
     },
+}
+
+/// What a worker says that it spent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spent {
+    /// Millionths of a US dollar.
+    pub cost_micros: u64,
+    /// Input tokens that no cache served.
+    pub tokens_in: u64,
+    /// Input tokens read from a cache.
+    pub tokens_cached: u64,
+    /// Input tokens written to a cache.
+    pub tokens_written: u64,
+    /// Output tokens.
+    pub tokens_out: u64,
+    /// The model.
+    pub model: Option<String>,
+    /// Who was called; none: the worker's own runner.
+    pub runner: Option<String>,
+    /// Where the figures come from; none: the runner said them.
+    pub basis: Option<Basis>,
+}
+
+impl Spent {
+    /// The same as a charge counts it.
+    pub fn usage(self) -> Usage {
+        Usage {
+            model: self.model,
+            tokens_in: self.tokens_in,
+            tokens_cached: self.tokens_cached,
+            tokens_written: self.tokens_written,
+            tokens_out: self.tokens_out,
+            cost_micros: self.cost_micros,
+            basis: self.basis.unwrap_or(Basis::Reported),
+            ..Usage::unknown()
+        }
+    }
 }
 
 /// What a supervisor says to a request.
@@ -250,14 +277,7 @@ mod tests {
         assert_eq!(text, r#"{"looop":1,"request":{"attach":{"cols":80,"rows":24,"view":false}}}"#);
         let all = [
             Request::Kill,
-            Request::Spend {
-                cost_micros: 7,
-                tokens_in: 1,
-                tokens_out: 2,
-                model: None,
-                runner: None,
-                basis: None,
-            },
+            Request::Spend(Spent { cost_micros: 7, tokens_in: 1, tokens_out: 2, ..Spent::default() }),
             Request::Claim { resource: "x".to_owned(), ttl_s: Some(30) },
             Request::Ask { text: "t".to_owned(), options: vec![], reference: None },
         ];

@@ -25,6 +25,8 @@ pub const MAX_STREAM_BYTES: u64 = 256 << 20;
 pub struct Reader {
     /// The values of `type` that matter; an event of another type is not even parsed.
     pub wanted: &'static [&'static str],
+    /// The one of them after which the usage is a sum that stands.
+    pub settles: &'static str,
     /// What one event changes.
     pub read: fn(&mut Said, &Value),
 }
@@ -126,6 +128,7 @@ pub struct Stream {
     line: Vec<u8>,
     overlong: bool,
     bytes: u64,
+    settled: Usage,
 }
 
 /// Why a stream is read no further.
@@ -147,7 +150,8 @@ struct Kind<'a> {
 impl Stream {
     /// A stream of which nothing was read yet.
     pub fn new(reader: Reader) -> Stream {
-        Stream { reader, said: Said::default(), line: Vec::new(), overlong: false, bytes: 0 }
+        let settled = Usage::unknown();
+        Stream { reader, said: Said::default(), line: Vec::new(), overlong: false, bytes: 0, settled }
     }
 
     /// Reads a piece, split anywhere.
@@ -183,6 +187,11 @@ impl Stream {
         stream.end()
     }
 
+    /// What was used up to the end of the last turn.
+    pub fn settled(&self) -> &Usage {
+        &self.settled
+    }
+
     /// What it keeps of what was not read to the end of its line, in bytes.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
@@ -207,6 +216,9 @@ impl Stream {
             .is_ok_and(|kind| self.reader.wanted.contains(&kind.kind.as_ref()));
         if is_wanted && let Ok(event) = serde_json::from_slice::<Value>(&line) {
             (self.reader.read)(&mut self.said, &event);
+            if event["type"] == self.reader.settles {
+                self.settled = self.said.usage.clone();
+            }
         }
         self.line = line;
         self.line.clear();

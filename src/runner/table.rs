@@ -33,6 +33,8 @@ pub struct Row {
     pub file: Option<(&'static str, &'static str)>,
     /// How its events are read.
     pub reader: Reader,
+    /// The argument that makes it print them.
+    pub streams: &'static str,
     /// What keeps it from acting.
     pub hands: &'static str,
     /// How it says, as a worker, that it waits for a human.
@@ -51,6 +53,15 @@ pub const ROWS: [Row; 6] = [PI, CLAUDE, CODEX, GEMINI, OPENCODE, QWEN];
 /// The row of this name.
 pub fn find(name: &str) -> Option<&'static Row> {
     const { &ROWS }.iter().find(|row| row.name == name)
+}
+
+/// How the output of a command is read that is one of these CLIs and was told to print its events.
+pub fn streamed_by(argv: &[String]) -> Option<Reader> {
+    let (program, args) = argv.split_first()?;
+    let row = find(Path::new(program).file_name()?.to_str()?)?;
+    args.iter()
+        .any(|arg| arg == row.streams || arg.ends_with(&format!("={}", row.streams)))
+        .then_some(row.reader)
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -95,6 +106,7 @@ const PI: Row = Row {
     set: |_| vec![("PI_OFFLINE", "1".to_owned()), ("PI_TELEMETRY", "0".to_owned())],
     file: None,
     reader: read::pi::READER,
+    streams: "json",
     hands: "off: no tools, extensions, skills, context files or session",
     waits: "by an extension that looop gives it",
     oldest: (0, 73, 0),
@@ -133,6 +145,7 @@ const CLAUDE: Row = Row {
     },
     file: None,
     reader: read::claude::READER,
+    streams: "stream-json",
     hands: "off: no tools, MCP servers, hooks, skills or memory",
     waits: "by OSC 7501, its terminal's status protocol",
     oldest: (2, 1, 300),
@@ -199,6 +212,7 @@ const CODEX: Row = Row {
     set: |_| Vec::new(),
     file: None,
     reader: read::codex::READER,
+    streams: "--json",
     hands: "off but for one: it can ask the human in plan mode, which is off; in an empty folder, read-only sandbox",
     waits: "by OSC 7501, its terminal's status protocol",
     oldest: (0, 160, 0),
@@ -231,6 +245,7 @@ const GEMINI: Row = Row {
     },
     file: Some(("gemini-policy.toml", "[[rule]]\ntoolName = \"*\"\ndecision = \"deny\"\npriority = 999\n")),
     reader: read::gemini::READER,
+    streams: "stream-json",
     hands: "off by a policy that denies every tool; no extensions or MCP servers",
     waits: "not told apart; it is flagged when it has been silent for long",
     oldest: (0, 60, 0),
@@ -267,6 +282,7 @@ const OPENCODE: Row = Row {
     },
     file: None,
     reader: read::opencode::READER,
+    streams: "json",
     hands: "off: an agent of looop's without tools, every permission denied, no plugins",
     waits: "not told apart; it is flagged when it has been silent for long",
     oldest: (1, 18, 0),
@@ -289,8 +305,9 @@ const QWEN: Row = Row {
     set: |setup| vec![("QWEN_SYSTEM_MD", shown(setup.system))],
     file: None,
     reader: read::qwen::READER,
+    streams: "stream-json",
     hands: "off by name: the tools of the version that was tried; a newer one may have more, which its default mode denies",
-    waits: "not told apart; it is flagged when it has been silent for long",
+    waits: "by hooks that looop gives it",
     oldest: (0, 24, 0),
     tried: "0.24.4",
     first_class: false,

@@ -4,7 +4,6 @@ pub mod clock;
 pub mod detach;
 pub mod kin;
 pub mod path;
-pub mod probe;
 pub mod proc;
 pub mod program;
 pub mod pty;

@@ -155,6 +155,11 @@ pub fn text_of(dir: &WorkerDir) -> String {
     if at_cursor { to_cursor.join("\n") } else { text }
 }
 
+/// All that stands on a worker's screen.
+pub fn whole_of(dir: &WorkerDir) -> String {
+    Screen::replay(dir, CURSOR_BYTES).map(|screen| screen.text()).unwrap_or_default()
+}
+
 /// A size that the model can bear.
 pub fn size(cols: u16, rows: u16) -> (NonZeroU16, NonZeroU16) {
     let cell = |n: u16| NonZeroU16::new(n).unwrap_or(NonZeroU16::MIN);

@@ -28,6 +28,8 @@ use crate::sys::{detach, program};
 const CONTRACT: &str = include_str!("../../seed/worker.md");
 /// What makes pi tell its terminal how it fares.
 const PI_STATUS: &str = include_str!("../../seed/pi-status.js");
+/// What qwen loads, for the same.
+const QWEN_HOOKS: &str = include_str!("../../seed/qwen-hooks.json");
 /// The longest brief, in bytes.
 pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to say that it is there, in milliseconds.
@@ -123,7 +125,7 @@ impl Starter<'_> {
         if !in_clone && wanted.cwd.as_ref().is_some_and(|cwd| !cwd.is_dir()) {
             return Ok(Err(format!("`{}` is not a directory", cwd.display())));
         }
-        let (runner, kind, argv, mut env) = match self.command(wanted, &verify, &dir, &cwd) {
+        let (runner, kind, mut argv, mut env) = match self.command(wanted, &verify, &dir, &cwd) {
             Ok(command) => command,
             Err(why) => return Ok(Err(why)),
         };
@@ -138,6 +140,11 @@ impl Starter<'_> {
             }
             Err(why) => return Ok(Err(format!("it could not be boxed: {why}"))),
         };
+        // A box within a box cannot be had: looop's own stands for codex's then.
+        let inner = if boxed.is_some() { "danger-full-access" } else { "workspace-write" };
+        if kind == "agent" {
+            argv.iter_mut().filter(|arg| *arg == "{box}").for_each(|arg| *arg = inner.to_owned());
+        }
         Ok(Ok(Spec {
             id,
             goal: wanted.goal.clone(),
@@ -199,7 +206,10 @@ impl Starter<'_> {
             }
             None => return Err(format!("`{program}` is not an executable on the configured PATH")),
         }
-        Ok((runner, kind.to_owned(), argv, self.environment(&table.env)))
+        let mut env = self.environment(&table.env);
+        let hooks = dir.hooks().to_string_lossy().into_owned();
+        env.extend(table.set.iter().map(|(key, value)| (key.clone(), value.replace("{hooks}", &hooks))));
+        Ok((runner, kind.to_owned(), argv, env))
     }
 
     /// `looop fix` on the brief, with the checks as its tests.
@@ -270,6 +280,9 @@ impl Starter<'_> {
             file::write(&staged.pi_status(), PI_STATUS.as_bytes(), 0o600, Keep::Whole)?;
         }
         self.furnish(spec, staged)?;
+        if spec.env.iter().any(|(_, value)| Path::new(value) == self.layout.worker(&spec.id).hooks()) {
+            file::write(&staged.hooks(), QWEN_HOOKS.as_bytes(), 0o600, Keep::Whole)?;
+        }
         let Some(source) = &wanted.repo else {
             return if wanted.cwd.is_none() {
                 file::make_dir(&staged.clone_dir()).map(Ok)

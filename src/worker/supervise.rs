@@ -7,6 +7,7 @@
 mod asking;
 mod conns;
 mod ending;
+mod meter;
 mod output;
 mod reporting;
 mod serve;
@@ -39,7 +40,9 @@ use crate::sys::signal::Bell;
 use crate::sys::{detach, socket, spawn, tree};
 use crate::worker::hush;
 use conns::{Conn, Side};
+use meter::Meter;
 use stage::Stage;
+use status::Watch;
 
 /// How often an answer to a pending ask is looked for when nobody says that it is there, and how often what could not
 /// be written is tried again, in milliseconds.
@@ -85,8 +88,10 @@ struct Supervisor {
     wall: Deadline,
     /// True when the flag was raised by what the program said of itself on its terminal.
     flag_by_status: bool,
-    /// When its silence is to be looked at; none when that was done since it last printed.
-    quiet: Option<Deadline>,
+    /// What is awaited of its program's terminal.
+    watch: Watch,
+    /// What it spends, where it prints the events of an agent CLI.
+    meter: Option<Meter>,
     /// Until when what it prints may be only its screen again, for another size.
     redraws: Deadline,
 }
@@ -172,7 +177,7 @@ impl Supervisor {
             }
         };
         let (renew_ms, wall_ms) = (claimant.ttl.ms() / 3, spec.limits.wall_ms);
-        let quiet = Some(Deadline::after_ms(spec.limits.idle_ms));
+        let (watch, meter) = (Watch::begin(spec.limits.idle_ms), Meter::of(&spec.argv));
         let agent = state.child.as_ref().map_or(0, |child| child.pid);
         let is_full = spec.level() == Level::Full;
         let mut supervisor = Supervisor {
@@ -201,7 +206,8 @@ impl Supervisor {
             renew: Deadline::after_ms(renew_ms),
             wall: Deadline::after_ms(wall_ms),
             flag_by_status: false,
-            quiet,
+            watch,
+            meter,
             redraws: Deadline::after_ms(0),
         };
         // From here on the command runs, and whatever cannot be written must not end its supervisor.
@@ -292,8 +298,8 @@ impl Supervisor {
         if let Some(unsaved) = &self.unsaved {
             left = left.min(unsaved.left());
         }
-        if let Some(quiet) = &self.quiet {
-            left = left.min(quiet.left());
+        if let Some(due) = self.status_due() {
+            left = left.min(due);
         }
         for conn in &self.conns {
             left = left.min(conn.patience());
@@ -319,22 +325,7 @@ impl Supervisor {
                 self.journal();
             }
         }
-        if self.quiet.is_some_and(|quiet| quiet.passed()) {
-            self.look_at_silence();
-        }
-    }
-
-    /// Renews the leases. A worker whose lease is another's has nothing more to write.
-    fn renew_leases(&mut self) {
-        self.renew = Deadline::after_ms(self.claimant.ttl.ms() / 3);
-        match claims::renew(&self.layout, &self.claimant.holder, &self.state.leases, clock::mono_ms()) {
-            Ok(lost) if lost.is_empty() => {}
-            Ok(lost) => {
-                let words: Vec<String> = lost.iter().map(ToString::to_string).collect();
-                self.end(Phase::Failed, &format!("it lost its lease: {}", words.join("; ")));
-            }
-            Err(error) => self.event("lease_not_renewed", &format!("{error:#}")),
-        }
+        self.look_at_status();
     }
 
     /// Writes the state down and tells everybody who looks.

@@ -1,12 +1,15 @@
 //! Agents as workers: the real CLIs in a terminal of looop's are flagged when they stop to ask, are answered by a human
 //! through `looop attach`, and finish.
 
+use std::env;
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::attach::Outer;
 use crate::support::claude;
+use crate::support::codex;
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::{self, PiInstall};
 use crate::support::profile::{LOOOP, Profile, wait_until};
@@ -108,6 +111,170 @@ fn claude_is_flagged_before_it_trusts_a_directory() {
     profile.looop(&["kill", "w1"]).ok();
 }
 
+#[test]
+fn codex_is_flagged_when_it_asks_and_finishes() {
+    let Some(codex) = codex::codex() else { return };
+    let mut profile = Profile::scripted(&[NOOP]);
+    let run = |command: &str, more: Value| {
+        let mut call = json!({ "cmd": command });
+        call.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Reply::tool("exec_command", call)
+    };
+    let brief = profile.data().join("workers/w1/brief.md");
+    let ask = json!({ "sandbox_permissions": "require_escalated", "justification": "to make it" });
+    let server = ModelServer::start_beside(
+        vec![
+            run(&format!("cat {}", brief.display()), json!({})),
+            run(MAKE, ask),
+            Reply::text("Shall I go on?"),
+            run("looop done", json!({})),
+            Reply::hang(),
+        ],
+        "Generate a concise",
+        Reply::text("work"),
+    );
+    codex::settle_in(&mut profile, &codex, &server.url(), true);
+    profile.config_more(json!({ "sandbox": { "worker": "none", "verify": "none" } }));
+    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    // It says that it asks, and its screen says what.
+    wait_flag(&profile, "to make it $ touch made");
+    let mut human = Outer::start(&profile, &["attach"], 100, 30);
+    human.wait_for("Yes, proceed");
+    human.type_in(b"y");
+    wait_state(&profile, "running");
+    assert_eq!(row(&profile)["flag"], Value::Null, "an answered question calls for nobody");
+    go(&profile);
+    wait_flag(&profile, "it stopped");
+    human.type_in(b"yes");
+    human.wait_for("yes");
+    human.type_in(b"\r");
+    // Its own box lets `looop done` through.
+    wait_state(&profile, "done");
+    human.wait_for("w1 \u{b7} done");
+    human.type_in(b"q");
+    assert_eq!(human.end().0, 0);
+    let read = server
+        .requests()
+        .iter()
+        .any(|request| request.body["input"].to_string().contains("How you work here"));
+    assert!(read, "it has read its brief");
+}
+
+#[test]
+fn codex_in_a_box_of_looop_asks_for_nothing_and_finishes() {
+    let Some(codex) = codex::codex() else { return };
+    let mut profile = Profile::scripted(&[NOOP]);
+    let run = |command: &str| Reply::tool("exec_command", json!({ "cmd": command }));
+    let server = ModelServer::start_beside(
+        vec![run("touch made && looop done"), Reply::hang()],
+        "Generate a concise",
+        Reply::text("work"),
+    );
+    codex::settle_in(&mut profile, &codex, &server.url(), true);
+    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    wait_state(&profile, "done");
+    assert_eq!(profile.read_json("workers/w1/state.json")["flags"], 0, "nobody had to be awake");
+}
+
+#[test]
+fn codex_is_flagged_before_it_trusts_a_directory() {
+    let Some(codex) = codex::codex() else { return };
+    let server = ModelServer::start(vec![Reply::text("never asked")]);
+    let mut profile = Profile::scripted(&[NOOP]);
+    codex::settle_in(&mut profile, &codex, &server.url(), false);
+    profile.config_more(json!({ "sandbox": { "worker": "none" } }));
+    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    wait_flag(&profile, "may trust its directory");
+    assert!(server.requests().is_empty());
+    profile.looop(&["kill", "w1"]).ok();
+}
+
+#[test]
+fn qwen_is_flagged_when_it_asks_and_when_it_stops() {
+    let (Some(qwen), Some(node)) = (env::var_os("LOOOP_TEST_QWEN"), env::var_os("LOOOP_TEST_NODE_BIN"))
+    else {
+        return pi::skipped("no qwen: LOOOP_TEST_QWEN and LOOOP_TEST_NODE_BIN are not set");
+    };
+    let call = json!({ "command": MAKE, "is_background": false, "description": "make it" });
+    let replies = vec![Reply::tool("run_shell_command", call), Reply::text("Shall I go on?")];
+    let server =
+        ModelServer::start_beside(replies, "managed memory extraction subagent", Reply::text("none"));
+    let mut profile = Profile::scripted(&[NOOP]);
+    let bin = Path::new(&qwen).parent().unwrap().to_owned();
+    profile.config_more(json!({
+        "path": format!("{}:{}:/usr/bin:/bin", Path::new(&node).display(), bin.display()),
+        "worker": "qwen",
+        "runners": { "qwen": { "env": ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_MODEL"] } },
+        "verify": { "made": ["test", "-e", "made"] },
+    }));
+    fs::create_dir(profile.path("home/.qwen")).unwrap();
+    let settings = json!({ "security": { "auth": { "selectedType": "anthropic" } }, "tools": { "approvalMode": "default" } });
+    fs::write(profile.path("home/.qwen/settings.json"), settings.to_string()).unwrap();
+    for (name, value) in [
+        ("ANTHROPIC_BASE_URL", server.url().as_str()),
+        ("ANTHROPIC_API_KEY", "sk-test"),
+        ("ANTHROPIC_MODEL", "mock"),
+    ] {
+        profile.var(name, value);
+    }
+    profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
+    wait_flag(&profile, "run_shell_command: touch made");
+    let mut human = Outer::start(&profile, &["attach"], 100, 30);
+    human.wait_for("Yes, allow once");
+    human.type_in(b"\r");
+    wait_until("it made it", || profile.data().join("workers/w1/clone/made").exists());
+    go(&profile);
+    wait_flag(&profile, "it stopped: Shall I go on?");
+    human.type_in(b"\x1c\x1c");
+    assert_eq!(human.end().0, 0);
+    profile.looop(&["kill", "w1"]).ok();
+}
+
+/// The lines of the spend ledger that are of workers.
+fn spent(profile: &Profile) -> Vec<Value> {
+    let Ok(months) = fs::read_dir(profile.data().join("cost")) else { return Vec::new() };
+    let ledgers = months
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    let text: String = ledgers.map(|path| fs::read_to_string(path).unwrap()).collect();
+    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    all.filter(|charge| charge["worker"] == "w1").collect()
+}
+
+#[test]
+fn an_agent_that_prints_its_events_is_metered_by_them() {
+    let assistant = r#"{"type":"assistant","message":{"id":"m1","model":"m","usage":{"input_tokens":9}}}"#;
+    let result = |micros: f64| {
+        json!({ "result": "ok", "subtype": "success", "total_cost_usd": micros / 1e6, "type": "result",
+            "usage": { "input_tokens": micros as u64, "output_tokens": 2 } })
+    };
+    let profile = Profile::scripted(&[NOOP]);
+    let bin = profile.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\nprintf 'no event\\n'; echo '{assistant}'; echo '{}'; until [ -e go ]; do sleep 0.05; done; echo '{}'\n",
+        result(1500.0),
+        result(4000.0)
+    );
+    fs::write(bin.join("claude"), script).unwrap();
+    fs::set_permissions(bin.join("claude"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    profile.config_more(json!({ "path": format!("{}:/usr/bin:/bin", bin.display()) }));
+    profile.looop(&["worker", "start", "w1", "--", "claude", "-p", "--output-format", "stream-json"]).ok();
+    wait_until("the first turn is charged", || spent(&profile).len() == 1);
+    assert_eq!(row(&profile)["cost_usd"].as_f64(), Some(0.0015), "{}", row(&profile));
+    go(&profile);
+    wait_state(&profile, "exited");
+    let all = spent(&profile);
+    let figures: Vec<_> = all
+        .iter()
+        .map(|charge| &charge["usage"])
+        .map(|u| (u["cost_micros"].as_u64(), u["tokens_in"].as_u64()))
+        .collect();
+    assert_eq!(figures, [(Some(1500), Some(1500)), (Some(2500), Some(2500))], "a turn is charged once");
+    let rows = profile.looop(&["cost", "all", "--by", "worker", "--json"]).ok().json();
+    assert_eq!((&rows["rows"][0]["key"], &rows["total"]["cost_micros"]), (&json!("w1"), &json!(4000)));
+}
+
 /// Makes pi ready to work against the server at `url`.
 fn settle_pi_in(profile: &mut Profile, pi: &PiInstall, url: &str) {
     let home = pi.home(url);
@@ -160,6 +327,13 @@ fn pi_is_flagged_when_it_asks_and_finishes() {
     has_read_its_brief(&server);
     let answered = server.requests()[3].body["messages"].to_string();
     assert!(answered.contains("red"), "{answered}");
+    // Each answer of its model is charged, the price as pi has it.
+    wait_until("what it spent", || spent(&profile).len() >= 3);
+    let first = &spent(&profile)[0]["usage"];
+    assert_eq!(
+        (&first["tokens_in"], &first["tokens_out"], &first["cost_micros"]),
+        (&json!(100), &json!(20), &json!(600))
+    );
 }
 
 #[test]

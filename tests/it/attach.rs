@@ -82,7 +82,12 @@ impl Outer {
     /// Waits for the end: the exit code and the last screen, after a check that the terminal is as it was.
     #[track_caller]
     pub fn end(mut self) -> (u32, String) {
-        let code = self.child.wait().unwrap().exit_code();
+        let mut code = None;
+        wait_until("the program to end", || {
+            code = self.child.try_wait().unwrap().map(|status| status.exit_code());
+            code.is_some()
+        });
+        let code = code.unwrap();
         // All that was written stands in the terminal's queue until it is read; a line comes last.
         wait_until("the last line", || self.bytes().ends_with(b"\n"));
         assert_eq!(termios(&*self.pair.master), self.before, "the line discipline is as it was");

@@ -333,7 +333,7 @@ fn corrupt_records_are_said_and_not_used() {
     // An answer that is none answers nothing, whatever kind of ask it claims to fit.
     for answer in ["{", "{\"ask\":\"other\",\"at_ms\":1,\"said\":\"expired\"}", "[]"] {
         fs::write(profile.data().join(format!("asks/{ask}.answer.json")), answer).unwrap();
-        assert!(profile.looop(&["status"]).ok().stdout.contains(&format!("asks/{ask}.json")), "{answer}");
+        assert!(profile.looop(&["status"]).ok().stdout.contains(&format!("asks/{ask}.")), "{answer}");
         profile.looop(&["tick"]).ok();
     }
     let yes = json!({ "ask": ask, "at_ms": 1, "said": { "approve": { "hash": "h" } } });

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use crate::support::{claude, codex, pi};
 mod bad;
 mod endpoint;
 mod matrix;
+mod overhead;
 mod spend;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
@@ -73,7 +75,30 @@ fn profile(decider: Decider, url: &str) -> Option<Profile> {
             profile.var("MOCK_API_KEY", "sk-test");
         }
     }
+    // Its group's number, by which what it left behind is found.
+    let note = format!("echo $$ >> {}; exec \"$real\" \"$@\"", profile.path("groups").display());
+    shim(&profile, decider, &note);
     Some(profile)
+}
+
+/// Puts a shell script before the decider's program, in which `$real` is the program itself.
+fn shim(profile: &Profile, decider: Decider, body: &str) {
+    let (name, real) = match decider {
+        Decider::Pi => ("pi", env::var("LOOOP_TEST_PI").unwrap()),
+        Decider::Claude => ("claude", env::var("LOOOP_TEST_CLAUDE").unwrap()),
+        Decider::Codex => ("codex", env::var("LOOOP_TEST_CODEX").unwrap()),
+        Decider::Openai | Decider::Anthropic => return,
+    };
+    let bin = profile.path("shim");
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(bin.join(name), format!("#!/bin/sh\nreal={real}\n{body}\n")).unwrap();
+    fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    let config: Value = serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
+    let path = config["path"].as_str().unwrap();
+    let shown = bin.display().to_string();
+    if !path.starts_with(&shown) {
+        profile.config_more(json!({ "path": format!("{shown}:{path}") }));
+    }
 }
 
 /// The lines of the spend ledger.
@@ -84,12 +109,18 @@ fn charges(profile: &Profile) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The processes that run in this profile's home.
+/// The processes that run in this profile's home or in the group of a program that decided for it.
 fn left_over(profile: &Profile) -> Vec<String> {
     let marker = format!("HOME={}", profile.path("home").display());
+    let groups = fs::read_to_string(profile.path("groups")).unwrap_or_default();
     let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let environ = fs::read(entry.path().join("environ")).ok()?;
-        let ours = String::from_utf8_lossy(&environ).split('\0').any(|var| var == marker);
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // The name may hold anything; behind it come the state, the parent and the group.
+        let group = stat.rsplit_once(") ")?.1.split(' ').nth(2)?.to_owned();
+        let is_running = !environ.is_empty();
+        let ours = String::from_utf8_lossy(&environ).split('\0').any(|var| var == marker)
+            || is_running && groups.lines().any(|leader| leader == group);
         // A zombie has no memory, so its environment is empty and it is not counted: nothing of it runs.
         ours.then(|| fs::read_to_string(entry.path().join("comm")).unwrap_or_default())
     });

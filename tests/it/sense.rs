@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
 
@@ -221,7 +221,7 @@ fn bad_sensors(profile: &Profile) -> Vec<(&'static str, &'static str)> {
     file("nothing.sh", "", 0o755);
     std::os::unix::fs::symlink("/bin/true", dir.join("link.sh")).unwrap();
     std::os::unix::fs::symlink("/nowhere", dir.join("dangling.sh")).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(dir.join("fifo")).status().unwrap();
+    let made = Command::new("mkfifo").arg(dir.join("fifo")).status().unwrap();
     assert!(made.success());
     let mut all: Vec<(&str, &str)> = outputs.map(|(name, _, error)| (name, error)).into();
     all.extend([("plain", "not_executable"), ("nointerp", "not_started"), ("noline", "not_started")]);
@@ -264,7 +264,9 @@ fn any_executable_file_is_a_sensor_and_a_file_with_a_bad_name_is_said() {
     profile.sensor("not a name.sh", "echo '{}'");
     profile.sensor(".hidden.sh", "echo '{}'");
     fs::create_dir(profile.data().join("sensors/lib")).unwrap();
-    fs::copy("/bin/echo", profile.data().join("sensors/echo")).unwrap();
+    // Not by this process: a child that another test starts meanwhile would hold it open, and nobody could run it.
+    let copied = Command::new("cp").arg("/bin/echo").arg(profile.data().join("sensors/echo")).status();
+    assert!(copied.unwrap().success());
     profile.looop(&["tick"]).ok();
     assert_eq!(reading(&profile, "noext")["signal"], json!({ "a": 1 }));
     assert_eq!(reading(&profile, "echo")["signal"]["error"], "empty", "a compiled program is run too");

@@ -36,7 +36,7 @@ fn configure(desk: &Desk, replies: &[Value], worker: &str) {
     fs::write(&script, worker).unwrap();
     let config = fs::read_to_string(desk.profile.config_file()).unwrap();
     let mut runners = serde_json::from_str::<Value>(&config).unwrap()["runners"].clone();
-    runners["mine"] = json!({ "worker": ["sh", script] });
+    runners["mine"] = json!({ "worker": ["sh", script, "{brief}"] });
     // A worker in a full box waits for nobody, and these tell of one that does.
     desk.profile.unboxed(&["worker", "verify"]);
     desk.profile.config_more(json!({
@@ -161,8 +161,7 @@ fn without_tmux_the_pulse_says_it_once_and_a_server_that_comes_later_shows_it() 
     let hold = desk.profile.path("hold");
     fs::write(&hold, "").unwrap();
     let decide = format!("while [ -e {} ]; do sleep 0.02; done; echo '{}'", hold.display(), noop());
-    let runners =
-        json!({ "mine": { "worker": ["sh", desk.profile.path("work.sh")], "decide": ["sh", "-c", decide] } });
+    let runners = json!({ "mine": { "worker": ["sh", desk.profile.path("work.sh"), "{brief}"], "decide": ["sh", "-c", decide] } });
     desk.profile.config_more(json!({ "runners": runners, "decide": "mine" }));
     let mut pulse = desk.profile.spawn(&[]);
     let heard = Arc::new(Mutex::new(Vec::new()));
@@ -243,7 +242,7 @@ fn the_doctor_knows_what_workers_need() {
         assert!(well.contains(part), "{part} in {well}");
     }
     desk.profile.config_more(
-        json!({ "runners": { "mine": { "worker": ["gone"], "decide": ["sh"] } }, "decide": "mine" }),
+        json!({ "runners": { "mine": { "worker": ["gone", "{brief}"], "decide": ["sh"] } }, "decide": "mine" }),
     );
     let ill = desk.profile.looop(&["doctor"]);
     assert!(ill.code == 1 && ill.stdout.contains("BAD  worker runner: `gone` is not on the"), "{ill:?}");

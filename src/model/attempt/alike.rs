@@ -6,6 +6,9 @@ use super::delta::{Changed, FileDelta};
 use super::{Alike, By, Thresholds};
 use crate::model::tokens;
 
+/// So many words that are new, and half of all, are another idea, however short it is.
+const IDEA_WORDS: usize = 3;
+
 /// What is compared of an attempt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
@@ -68,61 +71,105 @@ fn signed_tokens(line: &Changed) -> Vec<String> {
 
 /// Attempts that build on each other: most changed lines touch what earlier attempts wrote, and little is new.
 fn is_rework(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> bool {
-    // What earlier attempts wrote, whether it still stands there or not.
-    let mut written: BTreeSet<(&str, String)> = BTreeSet::new();
-    let mut supply: BTreeMap<String, usize> = BTreeMap::new();
-    let deltas = earlier.iter().take(2).map(|old| &old.delta);
-    for source in std::iter::once(&new.before).chain(deltas) {
-        let mut own: BTreeMap<String, usize> = BTreeMap::new();
-        for file in source {
-            for line in file.hunks.iter().flatten() {
-                let Changed::Added(text) = line else { continue };
-                let found = tokens::of_line(text);
-                if !found.is_empty() {
-                    written.insert((&file.path, found.join(" ")));
-                    found.into_iter().for_each(|token| *own.entry(token).or_default() += 1);
-                }
-            }
-        }
-        // What stands there may be what an attempt before wrote: it counts once.
-        for (token, count) in own {
-            let most = supply.entry(token).or_default();
-            *most = count.max(*most);
-        }
+    let known = Known::of(new, earlier);
+    let lines = || new.delta.iter().flat_map(|file| file.hunks.iter().flatten());
+    if lines().all(|line| signed_tokens(line).is_empty()) {
+        // A change of comments and blanks alone is no new idea, but in a file of its own it is work.
+        return new.delta.iter().any(|file| known.paths.contains(file.path.as_str()));
     }
-    // The same line in another file is the same edit there, which is honest work.
-    let is_written = |path: &str, line: &Changed| match line {
-        Changed::Removed(text) | Changed::Kept(text) => {
-            written.contains(&(path, tokens::of_line(text).join(" ")))
-        }
-        Changed::Added(_) => false,
-    };
-    let (mut all, mut touching, mut added, mut novel) = (0_usize, 0_usize, 0_usize, 0_usize);
+    let (mut all, mut touching) = (0_usize, 0_usize);
     for (path, hunk) in
         new.delta.iter().flat_map(|file| file.hunks.iter().map(|hunk| (file.path.as_str(), hunk)))
     {
         for (at, line) in hunk.iter().enumerate().filter(|(_, line)| !signed_tokens(line).is_empty()) {
             all += 1;
-            let touches = is_written(path, line) || beside(hunk, at).any(|line| is_written(path, line));
+            let touches = known.wrote(path, line) || beside(hunk, at).any(|line| known.wrote(path, line));
             touching += usize::from(touches);
+        }
+    }
+    let again = touching as f64 >= limits.rework_share * all as f64;
+    again && known.is_little(lines(), limits)
+}
+
+/// What was there before an attempt: written by those before it, or taken away by them.
+#[derive(Default)]
+struct Known<'a> {
+    /// The lines that earlier attempts wrote, whether they still stand there or not.
+    written: BTreeSet<(&'a str, String)>,
+    /// The files that the attempts before changed.
+    paths: BTreeSet<&'a str>,
+    /// How often each token was there.
+    supply: BTreeMap<String, usize>,
+}
+
+impl<'a> Known<'a> {
+    fn of(new: &'a Sample, earlier: &'a [Sample]) -> Known<'a> {
+        let mut known = Known::default();
+        let deltas = earlier.iter().take(2).map(|old| &old.delta);
+        for source in std::iter::once(&new.before).chain(deltas) {
+            let mut own: BTreeMap<String, usize> = BTreeMap::new();
+            for file in source {
+                known.paths.insert(&file.path);
+                for line in file.hunks.iter().flatten() {
+                    let (Changed::Added(text) | Changed::Removed(text)) = line else { continue };
+                    let found = tokens::of_line(text);
+                    if !found.is_empty() && matches!(line, Changed::Added(_)) {
+                        known.written.insert((&file.path, found.join(" ")));
+                    }
+                    found.into_iter().for_each(|token| *own.entry(token).or_default() += 1);
+                }
+            }
+            // What stands there may be what an attempt before wrote: it counts once.
+            for (token, count) in own {
+                let most = known.supply.entry(token).or_default();
+                *most = count.max(*most);
+            }
+        }
+        known
+    }
+
+    /// Whether an earlier attempt wrote this line. The same line in another file is the same edit there, which is honest
+    /// work.
+    fn wrote(&self, path: &'a str, line: &Changed) -> bool {
+        match line {
+            Changed::Removed(text) | Changed::Kept(text) => {
+                self.written.contains(&(path, tokens::of_line(text).join(" ")))
+            }
+            Changed::Added(_) => false,
+        }
+    }
+
+    /// Whether the added ones of these lines bring little that was not there.
+    fn is_little<'l>(&self, lines: impl Iterator<Item = &'l Changed>, limits: &Thresholds) -> bool {
+        let mut left = self.supply.clone();
+        let (mut added, mut novel) = (0_usize, 0_usize);
+        let mut words: BTreeSet<String> = BTreeSet::new();
+        for line in lines {
             let Changed::Added(text) = line else { continue };
             for token in tokens::of_line(text) {
                 added += 1;
-                match supply.get_mut(&token).filter(|left| **left > 0) {
+                match left.get_mut(&token).filter(|left| **left > 0) {
                     Some(left) => *left -= 1,
                     None => novel += 1,
                 }
+                // One letter is a name that may be any other, or an option.
+                if token.len() > 1 && token.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+                    words.insert(token);
+                }
             }
         }
+        let new_words = words.iter().filter(|word| !self.supply.contains_key(*word)).count();
+        let is_idea = new_words >= IDEA_WORDS && new_words * 2 >= words.len();
+        !is_idea && (novel <= limits.novel_tokens || novel as f64 <= limits.novel_share * added as f64)
     }
-    // A change of comments and blanks alone is no new idea.
-    let again = all == 0 || touching as f64 >= limits.rework_share * all as f64;
-    again && (novel <= limits.novel_tokens || novel as f64 <= limits.novel_share * added as f64)
 }
 
-/// The nearest lines on both sides that were not added with this one, as far as the hunk shows them.
+/// The nearest lines of code on both sides that were not added with this one, as far as the hunk shows them.
 fn beside(hunk: &[Changed], at: usize) -> impl Iterator<Item = &Changed> {
-    let stood = |line: &&Changed| !matches!(line, Changed::Added(_));
+    let stood = |line: &&Changed| match line {
+        Changed::Added(_) => false,
+        Changed::Kept(text) | Changed::Removed(text) => !tokens::of_line(text).is_empty(),
+    };
     let above = hunk[..at].iter().rev().find(stood);
     let below = hunk[at + 1..].iter().find(stood);
     above.into_iter().chain(below)

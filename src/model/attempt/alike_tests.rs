@@ -143,3 +143,32 @@ fn whoever_gets_somewhere_is_like_nobody() {
     let second = Sample { before: first.delta.clone(), ..second };
     assert_eq!(alike(&second, &[first, base()], &limits), None, "a batch of honest edits");
 }
+
+#[test]
+fn another_idea_may_be_short() {
+    let one = with(BASE, 2, "    return a - b + 1");
+    let idea = with(BASE, 2, "    return operator.index(functools.reduce(add, [a]))");
+    assert_eq!(chain(&[one.clone(), idea.clone()]), None, "new words, few tokens");
+    let renamed = with(BASE, 2, "    total = a - b + 2");
+    assert_eq!(chain(&[one, renamed]).map(|like| like.by), Some(By::Rework), "one new name is no idea");
+    let back = with(BASE, 2, "    return a - b  # as it was");
+    assert_eq!(chain(&[idea, back]).map(|like| like.by), Some(By::Rework), "what the base had is not new");
+}
+
+#[test]
+fn remarks_in_the_same_file_are_alike_and_in_one_file_after_the_other_are_work() {
+    let remark = |n: u32| format!("# remark {n}\n{BASE}");
+    assert_eq!(chain(&[remark(1), remark(2)]).map(|like| like.by), Some(By::Rework));
+    // A remark between what was written and what is written now hides nothing.
+    let with_remark = with(BASE, 2, "    return left(a)\n    # first");
+    let over = with(BASE, 2, "    # second\n    return left(a)\n    # second");
+    assert_eq!(chain(&[with_remark, over]).map(|like| like.by), Some(By::Rework));
+    let first = sample_of("a.py", 1, BASE, &remark(1));
+    let second = Sample {
+        start: first.end.clone(),
+        end: "both".into(),
+        before: first.delta.clone(),
+        ..sample_of("b.py", 2, BASE, &remark(1))
+    };
+    assert_eq!(alike(&second, &[first, base()], &Thresholds::default()), None);
+}

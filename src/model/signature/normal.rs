@@ -18,6 +18,15 @@ const UNITS: [&str; 9] = ["ns", "us", "µs", "ms", "s", "m", "sec", "secs", "sec
 /// Writes numbers as `0`, spans of time as `0t`, addresses and random names as `0`, temporary paths as `T` and other
 /// absolute paths by their last part. White space is one space.
 pub fn normal(text: &str) -> String {
+    write(text, false)
+}
+
+/// The same, but for numbers that count something, as in `12 of 40` or `37 %`: while they change, so does what is said.
+pub fn steady(text: &str) -> String {
+    write(text, true)
+}
+
+fn write(text: &str, counts: bool) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::new();
     let mut at = 0;
@@ -34,7 +43,7 @@ pub fn normal(text: &str) -> String {
                 out.push('0');
                 at = end;
             } else {
-                at = push_word(&chars, at, &mut out);
+                at = push_word(&chars, at, counts, &mut out);
             }
         } else if c.is_whitespace() {
             if !out.ends_with(' ') {
@@ -79,7 +88,7 @@ fn is_uuid(word: &str) -> bool {
 }
 
 /// One word; where it ends is where reading goes on.
-fn push_word(chars: &[char], at: usize, out: &mut String) -> usize {
+fn push_word(chars: &[char], at: usize, counts: bool, out: &mut String) -> usize {
     let end = end_of(chars, at, is_word);
     let word: String = chars[at..end].iter().collect();
     let has_digit = word.contains(|c: char| c.is_ascii_digit());
@@ -107,7 +116,13 @@ fn push_word(chars: &[char], at: usize, out: &mut String) -> usize {
             out.push_str("0t");
             return unit_end;
         }
-        out.push('0');
+        // Clocks, dates, addresses and versions have these signs in them.
+        let signs = [at.checked_sub(1), Some(digits)].map(|at| at.and_then(|at| chars.get(at)));
+        if counts && !signs.iter().flatten().any(|sign| matches!(sign, ':' | '-' | '.')) {
+            out.extend(&chars[at..digits]);
+        } else {
+            out.push('0');
+        }
         return digits;
     }
     let mut in_digits = false;
@@ -153,5 +168,22 @@ mod tests {
             assert_ne!(normal(one), normal(other), "{one}");
         }
         assert_eq!(normal("assert 3 == 4.5  now"), "assert 0 == 0 now");
+    }
+
+    #[test]
+    fn what_is_counted_stays_and_clocks_do_not() {
+        for (one, other) in [("building: 37 % done", "building: 38 % done"), ("[12/40] cc a", "[13/40] cc a")]
+        {
+            assert_ne!(steady(one), steady(other), "{one}");
+            assert_eq!(normal(one), normal(other), "{one}");
+        }
+        for (one, other) in [
+            ("10:00:07 still at it", "10:00:09 still at it"),
+            ("2026-11-21T10:00:07.12Z waiting", "2026-11-21T10:00:09.98Z waiting"),
+            ("3 passed in 0.03s", "3 passed in 0.41s"),
+            ("from 127.0.0.1:40001", "from 127.0.0.1:50002"),
+        ] {
+            assert_eq!(steady(one), steady(other), "{one}");
+        }
     }
 }

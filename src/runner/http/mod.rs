@@ -6,6 +6,7 @@
 
 mod link;
 mod talk;
+pub mod up;
 pub mod wire;
 
 use std::hash::{BuildHasher, Hasher};

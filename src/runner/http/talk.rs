@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::link::{self, Event, Request};
+use super::up::{self, NoStatus};
 use super::wire::Reading;
 use super::{Http, Protocol, Tried};
 use crate::model::charge::Usage;
@@ -12,8 +13,6 @@ use crate::runner::{Call, Failed, MAX_OUTPUT_BYTES};
 use crate::sys::clock::Deadline;
 use crate::sys::spawn::pause_ms;
 
-/// How long the check of its health may take, in milliseconds.
-const HEALTH_MS: u64 = 5_000;
 /// How often an interruption is looked for, in milliseconds.
 const LOOK_MS: u64 = 50;
 /// How much of an error's body is read, in bytes.
@@ -65,16 +64,12 @@ impl Http {
             true => format!("{}{health}", origin(&self.base_url)),
             false => health.clone(),
         };
-        let limit = Duration::from_millis(HEALTH_MS);
-        let request =
-            Request { url: url.clone(), headers: Vec::new(), body: None, deadline: limit, idle: limit };
         let down = |why: String| Failed::before_asking(Class::Down, format!("{url} is down: {why}"));
-        let events = link::send(request);
-        match self.next(call, &events)? {
-            Event::Head { status: 200..=499, .. } => Ok(()),
-            Event::Head { status, .. } => Err(down(format!("it answered with {status}"))),
-            Event::Broken(_, why) => Err(down(why)),
-            Event::Piece(_) | Event::End => Err(down("it said nothing".to_owned())),
+        match up::status(&url, &mut || self.look(call)) {
+            Ok(200..=499) => Ok(()),
+            Ok(status) => Err(down(format!("it answered with {status}"))),
+            Err(NoStatus::Down(why)) => Err(down(why)),
+            Err(NoStatus::Left(interrupted)) => Err(interrupted),
         }
     }
 

@@ -8,7 +8,8 @@ use crate::runner::classify;
 use crate::runner::said::{Reader, Said, count, micros};
 
 /// The events that matter.
-pub const READER: Reader = Reader { wanted: &["system", "assistant", "rate_limit_event", "result"], read };
+pub const READER: Reader =
+    Reader { wanted: &["system", "assistant", "rate_limit_event", "result"], settles: "result", read };
 
 fn read(said: &mut Said, event: &Value) {
     match event["type"].as_str() {

@@ -6,8 +6,11 @@ use crate::model::charge::Basis;
 use crate::runner::said::{Reader, Said, count};
 
 /// The events that matter.
-pub const READER: Reader =
-    Reader { wanted: &["item.completed", "error", "turn.started", "turn.completed", "turn.failed"], read };
+pub const READER: Reader = Reader {
+    wanted: &["item.completed", "error", "turn.started", "turn.completed", "turn.failed"],
+    settles: "turn.completed",
+    read,
+};
 
 fn read(said: &mut Said, event: &Value) {
     match event["type"].as_str() {

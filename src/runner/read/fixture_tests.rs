@@ -226,6 +226,34 @@ fn the_order_of_keys_does_not_matter() {
     }
 }
 
+#[test]
+fn byte_by_byte_gives_the_same() {
+    let more = [
+        ("claude cut", claude::READER, recorded!("claude-cut")),
+        ("gemini cut", gemini::READER, recorded!("gemini-cut")),
+        ("opencode cut", opencode::READER, recorded!("opencode-cut")),
+        ("pi empty", pi::READER, recorded!("pi-empty")),
+        ("claude empty", claude::READER, recorded!("claude-empty")),
+        ("codex empty", codex::READER, recorded!("codex-empty")),
+    ];
+    for (name, reader, bytes) in ALL.into_iter().chain(more) {
+        let mut stream = Stream::new(reader);
+        for byte in bytes {
+            stream.feed(&[*byte]).ok();
+        }
+        assert_eq!(stream.end(), Stream::read(reader, bytes), "{name}");
+    }
+}
+
+#[test]
+fn a_turn_that_has_ended_is_settled() {
+    for (name, reader, bytes) in NOOPS {
+        let mut stream = Stream::new(reader);
+        stream.feed(bytes).unwrap();
+        assert_eq!(*stream.settled(), Stream::read(reader, bytes).usage, "{name}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -7,7 +7,8 @@ use crate::model::failing::Class;
 use crate::runner::said::{Reader, Said, count};
 
 /// The events that matter.
-pub const READER: Reader = Reader { wanted: &["init", "message", "error", "result"], read };
+pub const READER: Reader =
+    Reader { wanted: &["init", "message", "error", "result"], settles: "result", read };
 
 fn read(said: &mut Said, event: &Value) {
     match event["type"].as_str() {

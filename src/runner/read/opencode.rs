@@ -7,7 +7,8 @@ use crate::runner::classify;
 use crate::runner::said::{Reader, Said, count, micros};
 
 /// The events that matter.
-pub const READER: Reader = Reader { wanted: &["step_start", "text", "step_finish", "error"], read };
+pub const READER: Reader =
+    Reader { wanted: &["step_start", "text", "step_finish", "error"], settles: "step_finish", read };
 
 fn read(said: &mut Said, event: &Value) {
     let part = &event["part"];

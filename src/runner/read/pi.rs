@@ -6,7 +6,7 @@ use crate::model::charge::Basis;
 use crate::runner::said::{Reader, Said, count, micros, texts};
 
 /// pi tells of a message many times; only its end counts.
-pub const READER: Reader = Reader { wanted: &["message_end"], read };
+pub const READER: Reader = Reader { wanted: &["message_end"], settles: "message_end", read };
 
 fn read(said: &mut Said, event: &Value) {
     let message = &event["message"];

@@ -7,7 +7,7 @@ use crate::model::failing::Class;
 use crate::runner::said::{Reader, Said, count};
 
 /// The events that matter.
-pub const READER: Reader = Reader { wanted: &["system", "assistant", "result"], read };
+pub const READER: Reader = Reader { wanted: &["system", "assistant", "result"], settles: "result", read };
 
 fn read(said: &mut Said, event: &Value) {
     match event["type"].as_str() {

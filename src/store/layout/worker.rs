@@ -32,6 +32,11 @@ impl WorkerDir {
         self.0.join("pi-status.js")
     }
 
+    /// What qwen loads, to tell looop how it fares.
+    pub fn hooks(&self) -> PathBuf {
+        self.0.join("hooks.json")
+    }
+
     /// Its supervisor holds this file's lock for as long as it lives.
     pub fn alive(&self) -> PathBuf {
         self.0.join("alive")

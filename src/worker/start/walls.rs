@@ -41,6 +41,9 @@ impl Starter<'_> {
         write.extend(table.iter().flat_map(|runner| runner.write.clone()));
         let mut read = vec![dir.brief(), program.to_owned()];
         read.extend(argv.iter().map(PathBuf::from).filter(|arg| *arg == dir.pi_status()));
+        if table.is_some_and(|runner| runner.set.iter().any(|(_, value)| value == "{hooks}")) {
+            read.push(dir.hooks());
+        }
         for path in wanted.grant.iter().filter(|text| is_path(text)) {
             read.push(boxer.grantable(path).map_err(|why| format!("a grant: {why}"))?);
         }

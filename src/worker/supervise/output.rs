@@ -53,6 +53,7 @@ impl Supervisor {
                 self.write(bytes, at);
                 self.stirred();
                 self.listen(bytes);
+                self.meter(bytes);
             }
         }
         self.conns.iter_mut().for_each(Conn::outdate);

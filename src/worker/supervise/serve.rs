@@ -6,13 +6,14 @@ use anyhow::{Context, Result};
 use super::conns::{Conn, Side};
 use super::reporting::Report;
 use super::{Supervisor, now};
-use crate::model::charge::{Basis, Charge, Usage};
+use crate::model::charge::{Charge, Usage};
 use crate::model::json::clip;
 use crate::model::lease::{self, Ttl};
 use crate::model::name::Name;
 use crate::model::wire::{MAX_TEXT, Reply, Request};
 use crate::model::worker::{Flag, Phase};
 use crate::store::{claims, ledger, logs, mail};
+use crate::sys::clock::{self, Deadline};
 use crate::sys::detach;
 use crate::sys::pty::Size;
 
@@ -90,17 +91,11 @@ impl Supervisor {
                 }
                 Err(error) => Err(error),
             },
-            (Side::Worker, Request::Spend { cost_micros, tokens_in, tokens_out, model, runner, basis }) => {
-                let usage = Usage {
-                    model,
-                    tokens_in,
-                    tokens_out,
-                    cost_micros,
-                    basis: basis.unwrap_or(Basis::Reported),
-                    ..Usage::unknown()
-                };
-                self.spend(usage, runner)
+            (Side::Worker, Request::Spend(spent)) => {
+                let runner = spent.runner.clone();
+                self.spend(spent.usage(), runner)
             }
+            (Side::Worker, Request::Fares { state, text }) => self.told_by_hook(&state, text),
             (Side::Human, _) => Err(anyhow::anyhow!("this is for the worker itself")),
             (Side::Worker, _) => Err(anyhow::anyhow!("this is for a human")),
         };
@@ -212,6 +207,19 @@ impl Supervisor {
         Ok(Ok(epoch))
     }
 
+    /// Renews the leases. A worker whose lease is another's has nothing more to write.
+    pub(super) fn renew_leases(&mut self) {
+        self.renew = Deadline::after_ms(self.claimant.ttl.ms() / 3);
+        match claims::renew(&self.layout, &self.claimant.holder, &self.state.leases, clock::mono_ms()) {
+            Ok(lost) if lost.is_empty() => {}
+            Ok(lost) => {
+                let words: Vec<String> = lost.iter().map(ToString::to_string).collect();
+                self.end(Phase::Failed, &format!("it lost its lease: {}", words.join("; ")));
+            }
+            Err(error) => self.event("lease_not_renewed", &format!("{error:#}")),
+        }
+    }
+
     fn release(&mut self, resource: &str) -> Result<Result<String, Refusal>> {
         let held = self.state.leases.iter().position(|lease| lease.resource.as_str() == resource);
         let index = held.with_context(|| format!("this worker has no lease on {resource:?}"))?;
@@ -225,7 +233,7 @@ impl Supervisor {
         Ok(Ok(String::new()))
     }
 
-    fn spend(&mut self, usage: Usage, runner: Option<String>) -> Result<Result<String, Refusal>> {
+    pub(super) fn spend(&mut self, usage: Usage, runner: Option<String>) -> Result<Result<String, Refusal>> {
         let at = now();
         let cost_micros = usage.cost_micros;
         let charge = Charge {

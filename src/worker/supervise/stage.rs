@@ -155,6 +155,7 @@ impl Supervisor {
     fn ended(&mut self, exit: Exit) {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Agent { .. } => {
+                self.meter_rest();
                 self.state.exit = Some(exit);
                 self.flag_by_status = false;
                 if self.state.ask.take().is_some() | self.state.flag.take().is_some() {

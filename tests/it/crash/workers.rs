@@ -15,7 +15,7 @@ pub fn start() -> Scene {
         add_record(profile);
         let mut config: Value =
             serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
-        config["runners"]["scripted"]["worker"] = json!([profile.path("record.sh")]);
+        config["runners"]["scripted"]["worker"] = json!([profile.path("record.sh"), "{brief}"]);
         config["worker"] = "scripted".into();
         profile.config(config);
         approve(profile);

@@ -58,6 +58,25 @@ fn a_program_that_asks_its_model_for_ever_is_ended() {
 }
 
 #[test]
+fn a_stream_of_100_mb_is_read_in_bounded_memory() {
+    let answer = json!({ "type": "message_end", "message": {
+        "role": "assistant", "stopReason": "stop", "content": [{ "type": "text", "text": NOOP }],
+        "usage": { "input": 5, "output": 1, "cost": { "total": 0.01 } } } });
+    let body = format!(
+        "cat > /dev/null; line=$(head -c 1000000 /dev/zero | tr '\\0' y); i=0\n\
+         while [ $i -lt 100 ]; do printf '{{\"type\":\"message_update\",\"text\":\"%s\"}}\\n' \"$line\"; i=$((i+1)); done\n\
+         cat <<'END'\n{answer}\nEND"
+    );
+    let profile = with_program("pi", &body);
+    let mut child = profile.command(&["tick"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let peak = crate::sense::peak_kib(&mut child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    println!("100 MB of events: {peak} KiB at most");
+    assert!(peak < 64 * 1024, "{peak} KiB");
+    assert_eq!(charges(&profile)[0]["usage"]["cost_micros"], 10_000);
+}
+
+#[test]
 fn a_usage_limit_is_waited_for() {
     let lines = concat!(
         r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":4102444800}}"#,

@@ -98,6 +98,54 @@ fn silence_ends_a_call() {
     assert_eq!(server.requests().len(), 1, "it may have been working: it is not asked twice");
 }
 
+/// An endpoint that sends this to whoever asks and then keeps the line open.
+fn stalls(words: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.write_all(words.as_bytes()).unwrap();
+            open.push(stream);
+        }
+    });
+    url
+}
+
+#[test]
+fn a_stream_that_falls_silent_in_its_middle_is_ended_and_what_it_used_is_known() {
+    let url = stalls(
+        "HTTP/1.1 200 ok\r\ncontent-type: text/event-stream\r\n\r\n\
+         event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":70}}}\n\n",
+    );
+    let Some(profile) = profile(Decider::Anthropic, &url) else { return };
+    with(&profile, "idle", json!("500ms"));
+    let ran = profile.looop(&["tick"]);
+    assert_eq!((ran.code, &failure(&profile)["class"]), (1, &json!("transient")), "{ran:?}");
+    assert!(failure(&profile)["why"].as_str().unwrap().contains("nothing came for too long"));
+    let usage = &charges(&profile)[0]["usage"];
+    assert_eq!((&usage["tokens_in"], &usage["cost_micros"]), (&json!(70), &json!(210)), "{usage}");
+}
+
+#[test]
+fn a_health_check_waits_for_a_bounded_time_and_hears_an_error() {
+    for (words, why) in
+        [("", "is down"), ("HTTP/1.1 503 no\r\ncontent-length: 0\r\n\r\n", "answered with 503")]
+    {
+        let server = ModelServer::start(vec![Reply::text(NOOP)]);
+        let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
+        with(&profile, "health", json!(format!("{}/health", stalls(words))));
+        let began = Instant::now();
+        profile.looop(&["tick"]);
+        assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+        let failure = failure(&profile);
+        assert_eq!(failure["class"], "down", "{failure}");
+        assert!(failure["why"].as_str().unwrap().contains(why), "{failure}");
+        assert_eq!((server.requests().len(), charges(&profile).len()), (0, 0));
+    }
+}
+
 #[test]
 fn a_key_that_is_not_there_is_said_before_anything_is_asked() {
     let server = ModelServer::start(vec![Reply::text(NOOP)]);

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{ALL, Decider, NOOP, charges, left_over, profile};
+use crate::support::codex;
 use crate::support::model_server::{ModelServer, Reply};
+use crate::support::profile::Profile;
 
 const TOO_LONG: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#;
 const NO_KEY: &str =
@@ -65,6 +67,47 @@ fn too_many_requests_once() {
     }
 }
 
+/// pi and codex as they are without settings: their own retries end soon enough too.
+#[test]
+fn an_internal_error_with_the_retries_that_they_have_by_themselves() {
+    for decider in [Decider::Pi, Decider::Codex] {
+        let server = ModelServer::start(vec![Reply::status(500, BROKEN)]);
+        let Some(profile) = profile(decider, &server.url()) else { continue };
+        use_own_retries(&profile, decider, &server.url());
+        let began = Instant::now();
+        profile.looop(&["tick"]);
+        let took = began.elapsed();
+        let failure = profile.read_json("beat.json")["failure"].clone();
+        println!("{decider:?} 500, own retries: {took:.1?} after {} requests", server.requests().len());
+        assert_eq!(failure["class"], "transient", "{decider:?}: {failure}");
+        assert!(took < SOON && server.requests().len() > 2, "{decider:?}: {took:?}");
+        assert_eq!(left_over(&profile), Vec::<String>::new(), "{decider:?}");
+    }
+    let slow = Reply::status(429, SLOW_DOWN).header("retry-after", "1");
+    let server = ModelServer::start(vec![slow, Reply::text(NOOP).usage(10, 2, 0, 0)]);
+    let Some(profile) = profile(Decider::Pi, &server.url()) else { return };
+    use_own_retries(&profile, Decider::Pi, &server.url());
+    profile.looop(&["tick"]).ok();
+    let charges = charges(&profile);
+    assert_eq!((server.requests().len(), charges.len()), (2, 1));
+    assert_eq!(charges[0]["usage"]["tokens_in"], 10, "only what was answered is billed");
+}
+
+fn use_own_retries(profile: &Profile, decider: Decider, url: &str) {
+    if decider == Decider::Pi {
+        std::fs::remove_file(profile.path("home/.pi/agent/settings.json")).unwrap();
+        return;
+    }
+    let args = codex::provider(url)
+        .iter()
+        .map(|arg| arg.replace("request_max_retries=1,stream_max_retries=1", "").replace(",}", "}"))
+        .collect::<Vec<_>>();
+    let text = std::fs::read_to_string(profile.config_file()).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    config["runners"]["codex"]["args"] = args.into();
+    profile.config(config);
+}
+
 #[test]
 fn an_internal_error() {
     for decider in ALL {
@@ -96,6 +139,11 @@ fn a_stream_that_breaks_off() {
     for decider in ALL {
         if decider == Decider::Claude {
             // It asks once more without a stream, which this script answers.
+            let server = ModelServer::start(vec![Reply::text(NOOP).cut()]);
+            let Some(profile) = profile(decider, &server.url()) else { continue };
+            profile.looop(&["tick"]).ok();
+            assert_eq!(charges(&profile).len(), 1, "however often it asks, it is one line");
+            assert!(server.requests().len() >= 2);
             continue;
         }
         fails(decider, "cut", vec![Reply::text(NOOP).cut()], &["transient"]);

@@ -33,6 +33,7 @@ fn the_same_question_is_the_same_ask_and_its_answer_waits_for_who_asked() {
     assert_eq!(desk.ask(), id);
     desk.profile.looop(&["answer", &id, "this one"]).ok();
     assert_eq!(reply(&mut again), Reply::Ok("this one".to_owned()));
+    wait_until("the answer is taken", || desk.row()["ask"].is_null());
     // Answered while nobody was there to take it.
     drop(ask(&desk, "which?"));
     let second = desk.ask();

@@ -16,7 +16,7 @@ fn wants(more: serde_json::Value) -> Profile {
     // In a full box nobody would be asked.
     profile.unboxed(&["worker", "verify"]);
     let mut scripted = profile.scripted_runner();
-    scripted["worker"] = json!(["sleep", "600"]);
+    scripted["worker"] = json!(["sh", "-c", "sleep 600", "{brief}"]);
     profile.config_more(json!({
         "runners": { "scripted": scripted },
         "worker": "scripted",
@@ -121,7 +121,7 @@ fn a_check_in_free_text_waits_and_is_run_as_it_was_shown() {
         let profile = wants(more.clone());
         profile.goal("g2", "---\ngoal: x\nverify: test -e made && echo seen\n---\n");
         let mut scripted = profile.scripted_runner();
-        scripted["worker"] = json!(["sh", "-c", "touch made"]);
+        scripted["worker"] = json!(["sh", "-c", "touch made", "{brief}"]);
         profile.config_more(json!({
             "runners": { "scripted": scripted },
             "policy": { "free_moves": [] },

@@ -4,9 +4,13 @@
 //! gate does not let that pass.
 
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
 
 use super::pi::skipped;
+use super::profile::Profile;
 
 /// The model that it is told to ask for.
 pub const MODEL: &str = "mock-model";
@@ -28,4 +32,35 @@ pub fn provider(url: &str) -> Vec<String> {
          supports_websockets=false,request_max_retries=1,stream_max_retries=1}}"
     );
     ["-c", "model_provider=\"mock\"", "-c", &provider].map(str::to_owned).to_vec()
+}
+
+/// Makes codex ready to work against the server at `url`: its human has named the provider and, if `trusted`, trusts the
+/// profile's workers.
+pub fn settle_in(profile: &mut Profile, codex: &Path, url: &str, trusted: bool) {
+    let home = profile.path("home/.codex");
+    fs::create_dir(&home).unwrap();
+    let clone = profile.data().join("workers/w1/clone");
+    let trust = match trusted {
+        true => format!("[projects.{:?}]\ntrust_level = \"trusted\"\n", clone.to_str().unwrap()),
+        false => String::new(),
+    };
+    let text = format!(
+        "model = \"{MODEL}\"\nmodel_provider = \"mock\"\n\
+         [features]\ndaemon_auto_start = false\n\
+         [model_providers.mock]\nname = \"mock\"\nbase_url = \"{url}/v1\"\nwire_api = \"responses\"\n\
+         env_key = \"MOCK_API_KEY\"\nsupports_websockets = false\n{trust}"
+    );
+    fs::write(home.join("config.toml"), text).unwrap();
+    let node = env::var("LOOOP_TEST_NODE_BIN").unwrap_or_default();
+    profile.config_more(json!({
+        "path": format!("{node}:{}:/usr/local/bin:/usr/bin:/bin", codex.parent().unwrap().display()),
+        "worker": "codex",
+        "runners": { "codex": { "env": ["MOCK_API_KEY", "TMPDIR"] } },
+        "verify": { "made": ["test", "-e", "made"] },
+    }));
+    profile.var("MOCK_API_KEY", "sk-test");
+    // It makes no box for commands while its home lies in the directory of temporary files, as a profile's does.
+    let temporary = profile.path("home/tmp");
+    fs::create_dir(&temporary).unwrap();
+    profile.var("TMPDIR", &temporary.display().to_string());
 }

@@ -111,6 +111,7 @@ pub struct ModelServer {
 
 struct Shared {
     replies: Vec<Reply>,
+    side: Option<(String, Reply)>,
     state: Mutex<State>,
     arrived: Condvar,
 }
@@ -126,10 +127,20 @@ struct State {
 impl ModelServer {
     /// Listens on a free port and answers from a thread of its own.
     pub fn start(replies: Vec<Reply>) -> ModelServer {
+        ModelServer::begin(replies, None)
+    }
+
+    /// The same, but a request that holds these words is answered beside the script, and not noted: a CLI may ask for
+    /// a title of its own.
+    pub fn start_beside(replies: Vec<Reply>, words: &str, reply: Reply) -> ModelServer {
+        ModelServer::begin(replies, Some((words.to_owned(), reply)))
+    }
+
+    fn begin(replies: Vec<Reply>, side: Option<(String, Reply)>) -> ModelServer {
         assert!(!replies.is_empty(), "a script needs a reply");
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { replies, state: Mutex::default(), arrived: Condvar::new() });
+        let shared = Arc::new(Shared { replies, side, state: Mutex::default(), arrived: Condvar::new() });
         let thread = thread::spawn({
             let shared = Arc::clone(&shared);
             move || shared.accept(&listener)
@@ -231,6 +242,11 @@ impl Shared {
 
     /// Notes the request, and takes the next reply if it is a call of the model.
     fn record(&self, recorded: Recorded, is_call: bool) -> Option<Reply> {
+        if let Some((words, reply)) = &self.side
+            && recorded.body.to_string().contains(words)
+        {
+            return is_call.then(|| reply.clone());
+        }
         let mut state = self.lock();
         state.requests.push(recorded);
         self.arrived.notify_all();
