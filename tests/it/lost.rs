@@ -41,6 +41,7 @@ fn asks(profile: &Profile) -> Vec<Value> {
 fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
     for loss in LOSSES {
         let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
+        profile.unboxed(&["run"]);
         let here = profile.path("").display().to_string();
         // Its own path is on its command line, so that the test can see its end.
         let body = format!("echo ran >>sink\ntouch working\nwhile [ ! -e {here}/go ]; do sleep 0.01; done");
