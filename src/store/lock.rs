@@ -15,7 +15,15 @@ use crate::sys::spawn::pause_ms;
 
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
-pub struct Held(#[allow(dead_code, reason = "held for its drop")] File);
+pub struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A process that another thread is just starting has a copy of the descriptor until its exec, and a lock
+        // lasts as long as the last copy.
+        drop(self.0.unlock());
+    }
+}
 
 /// Where the kernel lists the locks that are held.
 const LOCKS: &str = "/proc/locks";
@@ -129,7 +137,7 @@ pub fn lookers(path: &Path) -> Holders {
 
 /// How a lock is held.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub enum Mode {
     /// By one, for itself.
     Alone,
     /// By one or many.
@@ -162,12 +170,26 @@ fn who_holds(mut paths: Vec<PathBuf>, mode: Mode) -> Holders {
 }
 
 fn is_held(path: &Path, mode: Mode) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    File::open(path).is_ok_and(|file| is_locked(file, mode).unwrap_or(false))
+}
+
+/// True when somebody else holds the lock of this file, which was opened for this question: for itself, or in any mode.
+///
+/// # Errors
+/// When the file system has no such locks.
+pub fn is_locked(file: File, mode: Mode) -> std::io::Result<bool> {
     let tried = match mode {
         Mode::Alone => file.try_lock_shared(),
         Mode::Any => file.try_lock(),
     };
-    matches!(tried, Err(TryLockError::WouldBlock))
+    match tried {
+        Ok(()) => {
+            drop(Held(file));
+            Ok(false)
+        }
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Takes the short lock around a replace of a file that others replace too.
@@ -298,6 +320,22 @@ mod tests {
         assert_eq!(of(format!("{device}:1{inode}"), "WRITE"), nobody);
         drop(held);
         assert_eq!((holder(&path), holders([path])), (None, Holders::Nobody));
+    }
+
+    #[test]
+    fn a_lock_ends_though_a_child_that_begins_has_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = store(&path).unwrap();
+        let copy = held.0.try_clone().unwrap();
+        assert!(is_held(&path, Mode::Alone));
+        drop(held);
+        assert!(!is_held(&path, Mode::Alone));
+        let look = File::open(&path).unwrap();
+        let copies = (copy, look.try_clone().unwrap());
+        assert!(!is_locked(look, Mode::Any).unwrap());
+        assert!(within(&path, 0).is_ok(), "a look left the lock held");
+        drop(copies);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Workers as files: what they were started with, where they stand, who lives, and where ended ones are put away.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -44,13 +44,8 @@ fn is_locked(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error).with_context(|| format!("could not open `{}`", path.display())),
     };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("could not look at the lock `{}`", path.display()))
-        }
-    }
+    lock::is_locked(file, lock::Mode::Alone)
+        .with_context(|| format!("could not look at the lock `{}`", path.display()))
 }
 
 /// One worker that was not put away; none when there is none of that name.
@@ -181,7 +176,9 @@ pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
     let _store = lock::store(&layout.store_lock())?;
     let Ok(entries) = fs::read_dir(layout.workers()) else { return Ok(Vec::new()) };
     let staged = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(STAGED));
-    let is_abandoned = |path: &Path| File::open(path).is_ok_and(|dir| dir.try_lock().is_ok());
+    let is_abandoned = |path: &Path| {
+        File::open(path).is_ok_and(|dir| matches!(lock::is_locked(dir, lock::Mode::Any), Ok(false)))
+    };
     Ok(staged.map(|entry| entry.path()).filter(|path| is_abandoned(path)).map(WorkerDir).collect())
 }
 
