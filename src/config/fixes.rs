@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::boxes::paths;
 use super::form::{ConfigFile, FixFile};
+use super::workers::{CLAUDE_ENV, PI_ENV};
 use super::{Env, usage};
 use crate::model::attempt::Thresholds;
 use crate::model::settings::{Fixes, WorkerRunner};
@@ -32,19 +33,13 @@ const BUILT_IN: [BuiltIn; 3] = [
             "--permission-mode",
             "acceptEdits",
         ],
-        env: &[
-            "ANTHROPIC_API_KEY",
-            "ANTHROPIC_AUTH_TOKEN",
-            "ANTHROPIC_BASE_URL",
-            "CLAUDE_CODE_OAUTH_TOKEN",
-            "CLAUDE_CONFIG_DIR",
-        ],
+        env: CLAUDE_ENV,
         effort: "--effort",
     },
     BuiltIn {
         name: "pi",
         argv: &["pi", "-p", "--mode", "json", "--no-session"],
-        env: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "PI_OFFLINE"],
+        env: PI_ENV,
         effort: "--thinking",
     },
     BuiltIn {

@@ -17,6 +17,18 @@ use crate::model::worker::WorkerLimits;
 const READ_BRIEF: &str =
     "Read the file {brief} and do what it says. When all of it is done, run `looop done`, which ends you.";
 
+/// The variables by which claude finds its login, however it is called.
+pub(super) const CLAUDE_ENV: &[&str] = &[
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CONFIG_DIR",
+];
+/// Those of pi.
+pub(super) const PI_ENV: &[&str] =
+    &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "PI_OFFLINE"];
+
 /// A runner that looop knows. None is told to skip its own questions: those are noticed and flagged.
 struct BuiltIn {
     name: &'static str,
@@ -33,20 +45,14 @@ const BUILT_IN: [BuiltIn; 4] = [
         name: "claude",
         // Its brief and looop are all that it need not ask for. The option takes words to the end of the line.
         argv: &["claude", READ_BRIEF, "--allowedTools", "Read(/{brief})", "Bash(looop:*)"],
-        env: &[
-            "ANTHROPIC_API_KEY",
-            "ANTHROPIC_AUTH_TOKEN",
-            "ANTHROPIC_BASE_URL",
-            "CLAUDE_CODE_OAUTH_TOKEN",
-            "CLAUDE_CONFIG_DIR",
-        ],
+        env: CLAUDE_ENV,
         set: &[],
         effort: |effort| vec!["--effort".to_owned(), effort.to_owned()],
     },
     BuiltIn {
         name: "pi",
         argv: &["pi", "--extension", "{status}", READ_BRIEF],
-        env: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "PI_OFFLINE"],
+        env: PI_ENV,
         set: &[],
         effort: |effort| vec!["--thinking".to_owned(), effort.to_owned()],
     },

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::imports::{Files, resolve};
+use super::imports::{Files, dir, resolve};
 use super::index::{Entry, Index};
 use super::lang::Lang;
 
@@ -220,10 +220,6 @@ impl<'a> Graph<'a> {
         }
         best
     }
-}
-
-fn dir(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
 fn known<'a>(paths: &[&'a str], entries: &[&'a Entry]) -> Files<'a> {

@@ -21,7 +21,8 @@ pub(super) fn resolve(family: &str, from: &str, import: &str, files: &Files) -> 
     }
 }
 
-fn dir(path: &str) -> &str {
+/// What a path lies in; nothing for one at the top.
+pub(super) fn dir(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 

@@ -3,12 +3,12 @@
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,17 +25,43 @@ const STACK_BYTES: usize = 128 * 1024;
 /// A child, a descriptor that becomes readable at its end, and the read ends of its stdout and stderr.
 pub(super) type Spawned = (Child, OwnedFd, Option<File>, Option<File>);
 
-/// Starts a job. An error means that it did not begin, if it has a gate; without one it was ended at once.
-pub(super) fn spawn(job: Job, locker: &mut Locker) -> Result<Spawned, Exit> {
-    let not_started = |error: io::Error| Exit::NotStarted(error.to_string());
-    let boxed = job.boxed.filter(|_| job.gate.is_none());
-    let (program, args) = match &boxed {
-        Some(boxed) if boxed.engine.is_some() => {
+/// A job that was begun, or why it was not: if it has a gate it did not begin at all, and without one it was ended at
+/// once.
+pub(super) type Begun = Result<Spawned, Exit>;
+
+fn not_started(error: io::Error) -> Exit {
+    Exit::NotStarted(error.to_string())
+}
+
+/// Starts a job. None: it starts on a thread, and [`Starter::begun`] has it when [`Starter::bell`] rings.
+pub(super) fn spawn(index: usize, job: Job, starter: &mut Starter) -> Option<Begun> {
+    let boxed = job.boxed.clone().filter(|_| job.gate.is_none());
+    let within = boxed.as_ref().filter(|boxed| boxed.engine.is_some());
+    let (command, tail, gate) = match command(job, within) {
+        Ok(made) => made,
+        Err(error) => return Some(Err(not_started(error))),
+    };
+    match boxed.filter(|boxed| boxed.engine.is_none()) {
+        Some(boxed) => match starter.begin(index, command, tail, boxed) {
+            Ok(()) => None,
+            Err(error) => Some(Err(not_started(error))),
+        },
+        None => Some(begin(command, tail, gate)),
+    }
+}
+
+/// What starts a job, the read end of its stdout and stderr where that is one pipe, and its gate.
+fn command<'a>(
+    job: Job<'a>,
+    within: Option<&Boxed>,
+) -> io::Result<(Command, Option<File>, Option<Gate<'a>>)> {
+    let (program, args) = match within {
+        Some(boxed) => {
             let inner = std::iter::once(job.program.to_string_lossy().into_owned()).chain(job.args);
-            let mut argv = sandbox::argv(boxed, &job.cwd, &inner.collect::<Vec<_>>()).map_err(not_started)?;
+            let mut argv = sandbox::argv(boxed, &job.cwd, &inner.collect::<Vec<_>>())?;
             (PathBuf::from(argv.remove(0)), argv)
         }
-        _ => (job.program, job.args),
+        None => (job.program, job.args),
     };
     let mut command = Command::new(&program);
     command.args(&args).env_clear().envs(job.env).current_dir(&job.cwd).process_group(0);
@@ -44,23 +70,23 @@ pub(super) fn spawn(job: Job, locker: &mut Locker) -> Result<Spawned, Exit> {
         (None, Input::Null) => command.stdin(Stdio::null()),
         (None, Input::File(file)) => command.stdin(file),
     };
-    let (out, err) = match job.keep {
+    let tail = match job.keep {
         Keep::All(_) | Keep::Head(_) => {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            (None, None)
+            None
         }
         Keep::Tail(_) => {
-            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-                .map_err(|e| not_started(e.into()))?;
-            let twin = write.try_clone().map_err(not_started)?;
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            let twin = write.try_clone()?;
             command.stdout(write).stderr(twin);
-            (Some(File::from(read)), None)
+            Some(File::from(read))
         }
     };
-    let mut child = match boxed.filter(|boxed| boxed.engine.is_none()) {
-        Some(boxed) => locker.spawn(command, boxed).map_err(not_started)?,
-        None => try_spawn(command).map_err(not_started)?,
-    };
+    Ok((command, tail, job.gate))
+}
+
+fn begin(command: Command, tail: Option<File>, gate: Option<Gate>) -> Begun {
+    let mut child = try_spawn(command).map_err(not_started)?;
     // Before the gate opens: from then on the child has begun, whatever fails here.
     let exited = exit_watch(&child).map_err(|error| {
         // Both can only fail when the child is gone already.
@@ -68,31 +94,53 @@ pub(super) fn spawn(job: Job, locker: &mut Locker) -> Result<Spawned, Exit> {
         drop(child.wait());
         not_started(error)
     })?;
-    if let Some(gate) = job.gate {
+    if let Some(gate) = gate {
         open_gate(&mut child, gate)?;
     }
     let file = |fd: Option<OwnedFd>| fd.map(File::from);
-    let out = out.or_else(|| file(child.stdout.take().map(OwnedFd::from)));
-    let err = err.or_else(|| file(child.stderr.take().map(OwnedFd::from)));
+    let out = tail.or_else(|| file(child.stdout.take().map(OwnedFd::from)));
+    let err = file(child.stderr.take().map(OwnedFd::from));
     Ok((child, exited, out, err))
 }
 
 /// What a thread behind a filter is told to do.
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Spawns from threads that locked themselves in first: what they start is locked in with them, at a fraction of what
-/// one more program in between would cost.
+/// Starts boxed children from threads that locked themselves in first: what they start is locked in with them, at a
+/// fraction of what one more program in between would cost. Several start at the same time, because a thread waits for
+/// its child's exec.
 ///
 /// The kernel takes longer to make a filter ready than to start most sensors, and a thread inherits it. So there is one
 /// thread for each filter, which makes one for each child; Landlock, which is cheap and differs, is put on there.
-#[derive(Default)]
-pub(super) struct Locker {
+pub(super) struct Starter {
     filtered: Vec<(Net, mpsc::Sender<Task>)>,
+    said: mpsc::Sender<(usize, Begun)>,
+    heard: mpsc::Receiver<(usize, Begun)>,
+    rings: Arc<PipeWriter>,
+    bell: PipeReader,
 }
 
-impl Locker {
-    fn spawn(&mut self, command: Command, boxed: Boxed) -> io::Result<Child> {
-        let failed = || io::Error::other("its box could not be made");
+impl Starter {
+    pub(super) fn new() -> io::Result<Starter> {
+        let (said, heard) = mpsc::channel();
+        let (bell, rings) = io::pipe()?;
+        Ok(Starter { filtered: Vec::new(), said, heard, rings: Arc::new(rings), bell })
+    }
+
+    /// What becomes readable when a job was begun on a thread.
+    pub(super) fn bell(&self) -> &PipeReader {
+        &self.bell
+    }
+
+    /// The jobs that were begun on threads since the last call, by their number. To be called when the bell has rung:
+    /// it waits for that.
+    pub(super) fn begun(&mut self) -> Vec<(usize, Begun)> {
+        // A thread rings after it spoke, so that nothing is said without a ring to come. What could not be read rings on.
+        drop(self.bell.read(&mut [0; 64]));
+        self.heard.try_iter().collect()
+    }
+
+    fn begin(&mut self, index: usize, command: Command, tail: Option<File>, boxed: Boxed) -> io::Result<()> {
         let at = match self.filtered.iter().position(|(net, _)| *net == boxed.walls.net) {
             Some(at) => at,
             None => {
@@ -100,10 +148,41 @@ impl Locker {
                 self.filtered.len() - 1
             }
         };
-        let (said, heard) = mpsc::channel();
-        let task = move || drop(said.send(sandbox::lock_files(&boxed).and_then(|()| try_spawn(command))));
-        self.filtered[at].1.send(Box::new(task)).map_err(|_| failed())?;
-        heard.recv().unwrap_or_else(|_| Err(failed()))
+        let (said, rings) = (self.said.clone(), Arc::clone(&self.rings));
+        let word = Word { index, begun: Some(Err(not_started(no_box()))), said, rings };
+        let task = move || {
+            let locked = sandbox::lock_files(&boxed).map_err(not_started);
+            word.say(locked.and_then(|()| begin(command, tail, None)));
+        };
+        self.filtered[at].1.send(Box::new(task)).map_err(|_| no_box())
+    }
+}
+
+fn no_box() -> io::Error {
+    io::Error::other("its box could not be made")
+}
+
+/// What a thread says of its job when it is through with it, also where it could not be made or gave up.
+struct Word {
+    index: usize,
+    begun: Option<Begun>,
+    said: mpsc::Sender<(usize, Begun)>,
+    rings: Arc<PipeWriter>,
+}
+
+impl Word {
+    fn say(mut self, begun: Begun) {
+        self.begun = Some(begun);
+    }
+}
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            // Who asked is there until all have spoken.
+            drop(self.said.send((self.index, begun)));
+            drop((&*self.rings).write_all(b"!"));
+        }
     }
 }
 
@@ -118,7 +197,7 @@ fn filtered(boxed: Boxed) -> io::Result<mpsc::Sender<Task>> {
         // Who waits for this is there as long as nothing was said.
         drop(said.send(put));
         for task in told.into_iter().take_while(|_| is_on) {
-            // A task that is dropped says so to who waits for it.
+            // A task that is dropped says so.
             drop(small().spawn(task));
         }
     })?;

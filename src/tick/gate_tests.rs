@@ -377,29 +377,5 @@ fn a_backoff_doubles_up_to_five_minutes_for_any_count() {
     }
 }
 
-#[test]
-fn a_human_edit_ends_a_wait_but_only_success_clears_the_count() {
-    for goal in ["g", "playbook"] {
-        let mut looped = Loop::settled();
-        let edit = |l: &mut Loop, text: &str| {
-            l.sensed.world.goals.insert(name(goal), Goal::Text(text.to_owned()));
-            l.look();
-        };
-        looped.reply = Reply::Fails;
-        edit(&mut looped, "one");
-        assert!(matches!(looped.tick(), Verdict::Decide(_)));
-        looped.sets("a", 1);
-        assert!(matches!(hold(&looped.tick()), Hold::BackingOff { fails: 1, .. }), "a sensor is no human");
-        edit(&mut looped, "two");
-        assert!(matches!(looped.tick(), Verdict::Decide(_)), "an edit of the goal {goal} ends the wait");
-        assert_eq!(hold(&looped.tick()), &Hold::BackingOff { fails: 2, left_ms: 30 * S });
-        looped.sensed.world.playbook.push_str("Hurry.\n");
-        looped.look();
-        looped.reply = Reply::Noop(None);
-        assert!(matches!(looped.tick(), Verdict::Decide(_)));
-        assert_eq!(looped.beat.backoff, None);
-    }
-}
-
 #[path = "gate_days_tests.rs"]
 mod days;

@@ -42,6 +42,22 @@ fn go(profile: &Profile) {
     fs::write(profile.data().join("workers/w1/clone/go"), "").unwrap();
 }
 
+/// An agent whose question was answered works on, stops to ask whether it may go on, is told to and ends.
+#[track_caller]
+fn goes_on_and_is_done(profile: &Profile, mut human: Outer) {
+    wait_state(profile, "running");
+    assert_eq!(row(profile)["flag"], Value::Null, "an answered question calls for nobody");
+    go(profile);
+    wait_flag(profile, "it stopped");
+    human.type_in(b"yes");
+    human.wait_for("yes");
+    human.type_in(b"\r");
+    wait_state(profile, "done");
+    human.wait_for("w1 \u{b7} done");
+    human.type_in(b"q");
+    assert_eq!(human.end().0, 0);
+}
+
 /// Both agents were told only where their brief is, and have read it there.
 #[track_caller]
 fn has_read_its_brief(server: &ModelServer) {
@@ -82,17 +98,7 @@ fn claude_is_flagged_when_it_asks_and_finishes() {
     wait_flag(&profile, "touch made");
     human.wait_for("Do you want to proceed?");
     human.type_in(b"\r");
-    wait_state(&profile, "running");
-    assert_eq!(row(&profile)["flag"], Value::Null, "an answered question calls for nobody");
-    go(&profile);
-    wait_flag(&profile, "it stopped");
-    human.type_in(b"yes");
-    human.wait_for("yes");
-    human.type_in(b"\r");
-    wait_state(&profile, "done");
-    human.wait_for("w1 \u{b7} done");
-    human.type_in(b"q");
-    assert_eq!(human.end().0, 0);
+    goes_on_and_is_done(&profile, human);
     has_read_its_brief(&server);
     let answered = server.requests()[2].body["messages"].to_string();
     assert!(answered.contains("Blue"), "{answered}");
@@ -141,18 +147,8 @@ fn codex_is_flagged_when_it_asks_and_finishes() {
     let mut human = Outer::start(&profile, &["attach"], 100, 30);
     human.wait_for("Yes, proceed");
     human.type_in(b"y");
-    wait_state(&profile, "running");
-    assert_eq!(row(&profile)["flag"], Value::Null, "an answered question calls for nobody");
-    go(&profile);
-    wait_flag(&profile, "it stopped");
-    human.type_in(b"yes");
-    human.wait_for("yes");
-    human.type_in(b"\r");
     // Its own box lets `looop done` through.
-    wait_state(&profile, "done");
-    human.wait_for("w1 \u{b7} done");
-    human.type_in(b"q");
-    assert_eq!(human.end().0, 0);
+    goes_on_and_is_done(&profile, human);
     let read = server
         .requests()
         .iter()

@@ -1,5 +1,6 @@
 //! `looop fix` with real projects, real tests and scripted agents.
 
+mod adder;
 mod agents;
 mod bad;
 mod basics;

@@ -2,14 +2,11 @@
 
 use std::fs;
 
+use super::adder::{CHECK, FIXED, LIB, TESTS};
 use super::yard::{Yard, of, program};
 use crate::support::profile::git_in;
 
-const LIB: &str = "add() { echo $(($1 - $2)); }\n";
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
-const TESTS: &str = "command = \"sh\"\nargs = [\"check.sh\"]";
 const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
-const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
 fn yard(tests: &str, most: u32) -> Yard {
     let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("tests/more.sh", "echo more\n")]);

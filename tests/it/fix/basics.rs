@@ -1,18 +1,14 @@
 //! The whole path: a leanfile in, attempts in a clone, and the state that passed in the project's files.
 
+use super::adder::{self, CHECK, FIXED, LIB, TESTS};
 use super::yard::{Yard, of};
 use crate::support::profile::git_in;
 
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
 const TASK: &str =
     "[[tasks]]\nname = \"add adds\"\nprompt = \"add must ADD-ITS-TWO-ARGUMENTS\"\nfiles = [\"lib.sh\"]\n";
-const TESTS: &str = "command = \"sh\"\nargs = [\"check.sh\"]";
-const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
 fn yard() -> Yard {
-    let yard = Yard::new(&[("lib.sh", "add() { echo $(($1 - $2)); }\n"), ("check.sh", CHECK)]);
-    yard.leanfile(TESTS, TASK);
-    yard
+    adder::yard(TASK)
 }
 
 #[test]
@@ -91,7 +87,7 @@ fn a_branch_takes_it_when_asked_or_when_a_file_changed_meanwhile() {
 
 #[test]
 fn a_folder_that_is_no_repository_is_fixed_as_well() {
-    let yard = Yard::plain(&[("lib.sh", "add() { echo $(($1 - $2)); }\n"), ("check.sh", CHECK)]);
+    let yard = Yard::plain(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     yard.leanfile(TESTS, TASK);
     yard.agent(FIXED);
     yard.fix(&[]).ok();

@@ -5,12 +5,11 @@ use std::env;
 use std::fs;
 use std::process::{Command, Stdio};
 
+use super::adder::{CHECK, LIB};
 use super::yard::{Yard, of};
 use crate::support::pi::skipped;
 use crate::support::profile::LOOOP;
 
-const LIB: &str = "add() { echo $(($1 - $2)); }\n";
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
 const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\nafter = [\"echo made >made.txt\"]\n";
 /// Calls with an effect, among them the starts of processes.
 const EFFECTS: &str = "write,pwrite64,writev,fsync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir,mkdir,mkdirat,\

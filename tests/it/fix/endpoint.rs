@@ -5,12 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::adder::{CHECK, LIB};
 use super::yard::{Yard, of};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::{LOOOP, git_in, wait_until};
 
-const LIB: &str = "add() { echo $(($1 - $2)); }\n";
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
 const GOOD: &str = "Here:\n\nFILE: lib.sh\n```sh\n<<<<<<< SEARCH\nadd() { echo $(($1 - $2)); }\n=======\nadd() { echo $(($1 + $2)); }\n>>>>>>> REPLACE\n```\nIt adds now.";
 
 /// A project whose leanfile has this in `[lean]` and names no program.

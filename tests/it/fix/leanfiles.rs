@@ -6,19 +6,15 @@ use std::thread;
 
 use serde_json::json;
 
+use super::adder::{self, FIXED, TESTS};
 use super::yard::{Yard, of, program};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::git_in;
 
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
 const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
-const TESTS: &str = "command = \"sh\"\nargs = [\"check.sh\"]";
-const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
 fn yard() -> Yard {
-    let yard = Yard::new(&[("lib.sh", "add() { echo $(($1 - $2)); }\n"), ("check.sh", CHECK)]);
-    yard.leanfile(TESTS, TASK);
-    yard
+    adder::yard(TASK)
 }
 
 #[test]

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::adder::{CHECK, LIB};
 use super::yard::{Yard, of};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::{self, skipped};
 use crate::support::{claude, profile::git_in};
 
-const LIB: &str = "add() { echo $(($1 - $2)); }\n";
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
 const COMMAND: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
 /// A project whose leanfile names nobody.

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::adder::{CHECK, LIB};
 use super::yard::{Yard, of, program};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::skipped;
-
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
 
 #[test]
 fn qwen_edits_the_clone_and_the_tests_decide() {
@@ -23,7 +22,7 @@ fn qwen_edits_the_clone_and_the_tests_decide() {
     let call = json!({ "command": command, "is_background": false, "description": "edit" });
     let server =
         ModelServer::start(vec![Reply::tool("run_shell_command", call), Reply::text("add adds now")]);
-    let yard = Yard::new(&[("lib.sh", "add() { echo $(($1 - $2)); }\n"), ("check.sh", CHECK)]);
+    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let wrapper = yard.profile.path("lean-qwen");
     let (bin, qwen) = (node.display(), qwen.display());
     let script = format!(

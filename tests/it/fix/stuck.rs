@@ -4,17 +4,13 @@ use std::fs;
 
 use serde_json::json;
 
+use super::adder::{self, FIXED, TESTS};
 use super::yard::{Yard, of, program};
 
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
-const TESTS: &str = "command = \"sh\"\nargs = [\"check.sh\"]";
 const TASK: &str = "[[tasks]]\nname = \"add adds\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
-const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
 fn yard(most: u32) -> Yard {
-    let yard = Yard::new(&[("lib.sh", "add() { echo $(($1 - $2)); }\n"), ("check.sh", CHECK)]);
-    yard.leanfile(TESTS, &format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"));
-    yard
+    adder::yard(&format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"))
 }
 
 fn kinds(yard: &Yard) -> Vec<String> {

@@ -5,13 +5,10 @@ use std::process::Command;
 
 use serde_json::json;
 
+use super::adder::{CHECK, FIXED, LIB};
 use super::yard::{Yard, program};
 use crate::support::pi::skipped;
 use crate::support::profile::{git_in, has_bwrap, wait_until};
-
-const LIB: &str = "add() { echo $(($1 - $2)); }\n";
-const CHECK: &str = ". ./lib.sh\nr=$(add 2 3)\n[ \"$r\" = 5 ] || { echo \"FAIL: add: expected 5, got $r\"; exit 1; }\necho fine\n";
-const FIXED: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
 /// A yard whose decider wants a fix, and whose fixing runner is this script. In a full box it waits for nobody.
 fn wants(script: &str, level: &str) -> Yard {
