@@ -73,15 +73,16 @@ pub fn fares(app: &App, args: &FaresArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// What a hook's event is about, in words.
+/// What a hook's event is about, in words: what was said, else which tool is to do what.
 fn words_of(event: &serde_json::Value) -> Option<String> {
-    let input = &event["tool_input"];
-    let tool = event["tool_name"].as_str().map(|tool| {
+    let about = |input: &serde_json::Value| {
         let about = ["command", "question", "file_path", "url"].iter().find_map(|key| input[*key].as_str());
-        format!("{tool}: {}", about.map_or_else(|| input.to_string(), str::to_owned))
-    });
-    let said = ["last_assistant_message", "message"].iter().find_map(|key| event[*key].as_str());
-    said.map(str::to_owned).or(tool)
+        about.map_or_else(|| input.to_string(), str::to_owned)
+    };
+    let said = |key: &str| event[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let tool = event["tool_name"].as_str().map(|tool| format!("{tool}: {}", about(&event["tool_input"])));
+    let last = ["last_assistant_message", "message"].iter().find_map(|key| said(key));
+    last.or(tool)
 }
 
 fn socket(app: &App, verb: &str) -> Result<PathBuf> {

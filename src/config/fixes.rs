@@ -132,7 +132,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
         let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
         runners.insert(
             name.clone(),
-            WorkerRunner { argv: argv.clone(), env: own.env.clone(), write, set: Vec::new() },
+            WorkerRunner { argv: argv.clone(), env: own.env.clone(), write, ..WorkerRunner::default() },
         );
     }
     Ok(runners)

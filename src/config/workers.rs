@@ -10,7 +10,7 @@ use super::form::{ConfigFile, VerifyFile};
 use super::{Env, dollars, usage};
 use crate::model::fault::Fault;
 use crate::model::lease::Ttl;
-use crate::model::settings::{WorkerRunner, Workers};
+use crate::model::settings::{StatusFile, WorkerRunner, Workers};
 use crate::model::worker::WorkerLimits;
 
 /// What every worker runner is told first: the brief is a file, because it may be long.
@@ -36,17 +36,23 @@ struct BuiltIn {
     env: &'static [&'static str],
     /// Variables that are set for it.
     set: &'static [(&'static str, &'static str)],
+    /// What makes it tell how it fares, where it does not by itself.
+    status: Option<StatusFile>,
     /// The option that says how hard it thinks.
     effort: fn(&str) -> Vec<String>,
 }
 
-const BUILT_IN: [BuiltIn; 4] = [
+/// A program without such an option.
+const NO_EFFORT: fn(&str) -> Vec<String> = |_| Vec::new();
+
+const BUILT_IN: [BuiltIn; 6] = [
     BuiltIn {
         name: "claude",
         // Its brief and looop are all that it need not ask for. The option takes words to the end of the line.
         argv: &["claude", READ_BRIEF, "--allowedTools", "Read(/{brief})", "Bash(looop:*)"],
         env: CLAUDE_ENV,
         set: &[],
+        status: None,
         effort: |effort| vec!["--effort".to_owned(), effort.to_owned()],
     },
     BuiltIn {
@@ -54,6 +60,7 @@ const BUILT_IN: [BuiltIn; 4] = [
         argv: &["pi", "--extension", "{status}", READ_BRIEF],
         env: PI_ENV,
         set: &[],
+        status: Some(StatusFile { name: "pi-status.js", text: include_str!("../../seed/pi-status.js") }),
         effort: |effort| vec!["--thinking".to_owned(), effort.to_owned()],
     },
     BuiltIn {
@@ -78,6 +85,7 @@ const BUILT_IN: [BuiltIn; 4] = [
         ],
         env: &["CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME"],
         set: &[],
+        status: None,
         effort: |effort| vec!["-c".to_owned(), format!("model_reasoning_effort={effort:?}")],
     },
     BuiltIn {
@@ -85,9 +93,43 @@ const BUILT_IN: [BuiltIn; 4] = [
         argv: &["qwen", "-i", READ_BRIEF],
         env: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"],
         // The settings of a machine's owner stand there; a human's own are in the home and still count.
-        set: &[("QWEN_CODE_SYSTEM_SETTINGS_PATH", "{hooks}")],
-        // It has no such option.
-        effort: |_| Vec::new(),
+        set: &[("QWEN_CODE_SYSTEM_SETTINGS_PATH", "{status}")],
+        status: Some(StatusFile { name: "hooks.json", text: include_str!("../../seed/qwen-hooks.json") }),
+        effort: NO_EFFORT,
+    },
+    BuiltIn {
+        name: "gemini",
+        argv: &["gemini", "-i", READ_BRIEF],
+        env: &[
+            "GEMINI_API_KEY",
+            "GOOGLE_API_KEY",
+            "GOOGLE_GEMINI_BASE_URL",
+            "GOOGLE_CLOUD_PROJECT",
+            "GOOGLE_GENAI_USE_VERTEXAI",
+        ],
+        set: &[],
+        // Its title says it.
+        status: None,
+        effort: NO_EFFORT,
+    },
+    BuiltIn {
+        name: "opencode",
+        // Its first word is a directory; the prompt has an option.
+        argv: &["opencode", "--prompt", READ_BRIEF],
+        env: &[
+            "ANTHROPIC_API_KEY",
+            "OPENAI_API_KEY",
+            "GEMINI_API_KEY",
+            "OPENROUTER_API_KEY",
+            "OPENCODE_CONFIG",
+        ],
+        // It is merged with the human's own config. Nothing may be downloaded behind anybody's back.
+        set: &[
+            ("OPENCODE_CONFIG_CONTENT", "{\"plugin\":[\"file://{status}\"]}"),
+            ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
+        ],
+        status: Some(StatusFile { name: "status.js", text: include_str!("../../seed/opencode-status.js") }),
+        effort: NO_EFFORT,
     },
 ];
 
@@ -95,9 +137,10 @@ const BUILT_IN: [BuiltIn; 4] = [
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers> {
     let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners: BTreeMap<String, WorkerRunner> = BTreeMap::new();
-    for BuiltIn { name, argv, env: names, set, effort } in BUILT_IN {
+    for BuiltIn { name, argv, env: names, set, status, effort } in BUILT_IN {
         let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), set, write: Vec::new() };
+        let mut runner =
+            WorkerRunner { argv: strings(argv), env: strings(names), set, write: Vec::new(), status };
         if let Some(own) = parsed.runners.get(name) {
             let model = own.model.as_ref().map(|model| vec!["--model".to_owned(), model.clone()]);
             for option in [own.effort.as_deref().map(effort), model].into_iter().flatten() {
@@ -126,9 +169,11 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
                     .into());
             }
             let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
+            // A command of one's own for a program that is known may load what tells how it fares.
+            let status = runners.get(name).and_then(|known| known.status);
             runners.insert(
                 name.clone(),
-                WorkerRunner { argv: argv.clone(), env: own.env.clone(), write, set: Vec::new() },
+                WorkerRunner { argv: argv.clone(), env: own.env.clone(), write, set: Vec::new(), status },
             );
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A worker has no terminal of its own, and the human's is none of its business: it may be absent, or there may be
 //! three. So looop answers itself, as a plain xterm with 256 colours would, and leaves unanswered what such a
-//! terminal does not know. Programs also say here how they fare (OSC 7501), which is how a flag is raised for an
-//! agent that waits for a permission.
+//! terminal does not know. Programs also say here how they fare (OSC 7501, or a title), which is how a flag is raised for
+//! an agent that waits for a permission.
 
 mod answer;
 
@@ -119,6 +119,8 @@ impl Standing {
 pub struct Scanner {
     state: State,
     kept: Vec<u8>,
+    /// What the program's title last said.
+    titled: Option<Standing>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -207,7 +209,12 @@ impl Scanner {
     fn text(&mut self, kind: Kind, bell: bool, found: &mut impl FnMut(Event)) {
         let text = std::mem::take(&mut self.kept);
         match kind {
-            Kind::Osc => osc(&text, bell, found),
+            Kind::Osc => {
+                if let Some(status) = self.title(&text) {
+                    found(Event::Status(status));
+                }
+                osc(&text, bell, found);
+            }
             Kind::Dcs if text.starts_with(b"+q") => found(Event::Query(Query::Capability)),
             Kind::Dcs if text.starts_with(b"$q") => found(Event::Query(Query::Setting)),
             _ => {}
@@ -215,6 +222,26 @@ impl Scanner {
         self.rest();
     }
 }
+
+impl Scanner {
+    /// gemini says how it fares in its title alone: hooks it takes only from files of the system's administrator. Before
+    /// it has begun it is ready too.
+    fn title(&mut self, osc: &[u8]) -> Option<Status> {
+        let words = osc.strip_prefix(b"0;").or(osc.strip_prefix(b"2;"))?;
+        let words = std::str::from_utf8(words).ok()?;
+        let (_, state) = TITLES.iter().find(|(begin, _)| words.starts_with(begin))?;
+        let before = self.titled.replace(*state);
+        let is_news = before != Some(*state) && (before.is_some() || *state != Standing::Done);
+        is_news.then_some(Status { state: *state, kind: None, message: None })
+    }
+}
+
+/// How gemini's titles begin, by what they mean.
+const TITLES: [(&str, Standing); 3] = [
+    ("\u{2726}  Working", Standing::Working),
+    ("\u{270b}  Action Required", Standing::Blocked),
+    ("\u{25c7}  Ready", Standing::Done),
+];
 
 fn csi(body: &[u8], last: u8) -> Option<Query> {
     Some(match (body, last) {

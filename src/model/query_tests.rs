@@ -133,6 +133,28 @@ fn a_string_without_an_end_costs_no_more_than_its_bound() {
 }
 
 /// Bytes among which sequences are frequent.
+#[test]
+fn what_geminis_title_says_is_said_once_each_time_it_changes() {
+    let titles = [
+        "\u{25c7}  Ready",
+        "\u{2726}  Working\u{2026}",
+        "\u{2726}  Working\u{2026}",
+        "\u{270b}  Action Required",
+    ]
+    .into_iter()
+    .chain([
+        "\u{2726}  Working\u{2026}",
+        "",
+        "mine \u{25c7}  Ready",
+        "\u{25c7}  Ready",
+        "\u{25c7}  Ready",
+    ]);
+    let output: String = titles.map(|title| format!("\x1b]0;{title} (clone)   \x07drawn")).collect();
+    let says = |state| Event::Status(Status { state, kind: None, message: None });
+    let heard = [Standing::Working, Standing::Blocked, Standing::Working, Standing::Done].map(says);
+    assert_eq!(scan(&[output.as_bytes()]), heard, "one that has not begun is not done");
+}
+
 fn output() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..6),
@@ -149,6 +171,8 @@ fn output() -> impl Strategy<Value = Vec<u8>> {
             b"4;7;?",
             b"7501;?",
             b"7501;state=done:msg=Zm9v",
+            "0;\u{2726}  Working\u{2026} (w)".as_bytes(),
+            "2;\u{25c7}  Ready (w)".as_bytes(),
             b">0q",
             b"\x18",
             b"\x9b6n",

@@ -76,15 +76,26 @@ pub struct Budget {
 /// How a runner works as a worker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkerRunner {
-    /// Its command; `{brief}` stands for the path of the brief, `{status}` for that of pi's extension, `{box}`
-    /// for how codex is to box its commands.
+    /// Its command; `{brief}` stands for the path of the brief, `{status}` for that of its status file, `{box}` for how
+    /// codex is to box its commands.
     pub argv: Vec<String>,
     /// Names of environment variables that it gets besides the usual ones.
     pub env: Vec<String>,
     /// What it may write besides.
     pub write: Vec<PathBuf>,
-    /// Variables that are set for it; `{hooks}` stands for the path of qwen's hooks.
+    /// Variables that are set for it; `{status}` stands for the path of its status file.
     pub set: Vec<(String, String)>,
+    /// What it loads, so that it tells looop how it fares; none: it needs nothing for that, or cannot.
+    pub status: Option<StatusFile>,
+}
+
+/// A file that an agent loads beside its own settings, to tell looop how it fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusFile {
+    /// Its name in the directory of each worker.
+    pub name: &'static str,
+    /// What stands in it.
+    pub text: &'static str,
 }
 
 /// What the config decides about workers.

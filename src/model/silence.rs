@@ -11,6 +11,9 @@ const ENDS: [char; 8] = ['?', ':', '>', '$', '#', '%', '\u{276f}', '\u{203a}'];
 /// How the line begins where one types in a form, or the chosen line of a menu.
 const BEGINS: [char; 3] = ['>', '\u{276f}', '\u{203a}'];
 
+/// How the chosen line of gemini's menus begins.
+const CHOSEN: &str = "\u{25cf} ";
+
 /// What agents ask at their first start in a home or a directory, by words that stand on the screen then.
 const FIRST: [(&str, &[&str]); 4] = [
     (
@@ -49,13 +52,18 @@ pub fn first_start(screen: &str) -> Option<&'static str> {
     FIRST.iter().find(|(_, words)| words.iter().any(|words| small.contains(words))).map(|(what, _)| *what)
 }
 
-/// The question above the menu at the end of a screen, from the line that ends with a question mark to the choices.
+/// The question above the menu at the end of a screen, from the line that ends with a question mark to the choices; where
+/// that line is the last one, with what it is about: gemini has that above it, behind a question mark of its own.
 pub fn question(screen: &str) -> Option<String> {
     let lines: Vec<&str> = screen.lines().map(|line| line.trim_matches(is_frame)).collect();
-    let menu = lines.iter().rposition(|line| line.starts_with(BEGINS))?;
+    let menu = lines.iter().rposition(|line| line.starts_with(BEGINS) || line.starts_with(CHOSEN))?;
     let above = &lines[menu.saturating_sub(QUESTION_LINES)..menu];
     let asked = above.iter().rposition(|line| line.ends_with('?'))?;
-    Some(above[asked..].iter().filter(|line| !line.is_empty()).copied().collect::<Vec<_>>().join(" "))
+    let mut words: Vec<&str> = above[asked..].iter().filter(|line| !line.is_empty()).copied().collect();
+    if words.len() == 1 {
+        words.extend(above[..asked].iter().rev().find_map(|line| line.strip_prefix("? ")));
+    }
+    Some(words.join(" "))
 }
 
 /// The line at which the program seems to wait.
@@ -137,6 +145,8 @@ mod tests {
     fn a_question_is_read_down_to_its_choices() {
         let screen = "done?\n\n  Run this command?\n\n  Reason: to make it\n\n  $ touch made\n\n\u{203a} 1. Yes\n  2. No\n\n  Press enter\n";
         assert_eq!(question(screen).as_deref(), Some("Run this command? Reason: to make it $ touch made"));
+        let framed = "? 1\n\u{2502} ? Shell  touch made \u{2502}\n\u{2502} \u{2502} touch made \u{2502} \u{2502}\n\u{2502} Allow execution of [Shell]? \u{2502}\n\u{2502} \u{2502}\n\u{2502} \u{25cf} 1. Allow once \u{2502}\n\u{2502}   2. No \u{2502}\n a warning";
+        assert_eq!(question(framed).as_deref(), Some("Allow execution of [Shell]? Shell  touch made"));
         for none in ["", "Run it?\n", "\u{203a} 1. Yes\n", "no question\n\u{203a} Yes\n"] {
             assert_eq!(question(none), None, "{none:?}");
         }

@@ -230,7 +230,9 @@ impl<'a> Boxer<'a> {
 
     fn copy(&self, files: &[PathBuf], from: &Path, to: &Path) -> Result<(), String> {
         for name in files {
-            fs::copy(from.join(name), to.join(name))
+            let place = to.join(name);
+            let made = place.parent().map_or(Ok(()), fs::create_dir_all);
+            made.and_then(|()| fs::copy(from.join(name), place))
                 .map_err(|e| format!("could not copy `{}`: {e}", from.join(name).display()))?;
         }
         Ok(())

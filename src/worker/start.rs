@@ -26,10 +26,6 @@ use crate::sys::{detach, program};
 
 /// The contract between looop and a worker; every brief begins with it.
 const CONTRACT: &str = include_str!("../../seed/worker.md");
-/// What makes pi tell its terminal how it fares.
-const PI_STATUS: &str = include_str!("../../seed/pi-status.js");
-/// What qwen loads, for the same.
-const QWEN_HOOKS: &str = include_str!("../../seed/qwen-hooks.json");
 /// The longest brief, in bytes.
 pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to say that it is there, in milliseconds.
@@ -186,7 +182,8 @@ impl Starter<'_> {
         } else {
             (None, "command", &own)
         };
-        let (brief, status) = (dir.brief(), dir.pi_status());
+        let brief = dir.brief();
+        let status = table.status.map(|file| dir.status(file)).unwrap_or_default();
         let filled = |arg: &String| {
             arg.replace("{brief}", &brief.to_string_lossy()).replace("{status}", &status.to_string_lossy())
         };
@@ -207,8 +204,7 @@ impl Starter<'_> {
             None => return Err(format!("`{program}` is not an executable on the configured PATH")),
         }
         let mut env = self.environment(&table.env);
-        let hooks = dir.hooks().to_string_lossy().into_owned();
-        env.extend(table.set.iter().map(|(key, value)| (key.clone(), value.replace("{hooks}", &hooks))));
+        env.extend(table.set.iter().map(|(key, value)| (key.clone(), filled(value))));
         Ok((runner, kind.to_owned(), argv, env))
     }
 
@@ -276,13 +272,11 @@ impl Starter<'_> {
 
     /// Makes the worker's clone, or an empty directory where it has none.
     fn prepare(&self, wanted: &Wanted, spec: &mut Spec, staged: &WorkerDir) -> Result<Result<(), Refusal>> {
-        if spec.argv.iter().any(|arg| Path::new(arg) == self.layout.worker(&spec.id).pi_status()) {
-            file::write(&staged.pi_status(), PI_STATUS.as_bytes(), 0o600, Keep::Whole)?;
+        let runners = &self.settings.workers.runners;
+        if let Some(file) = spec.runner.as_ref().and_then(|name| runners.get(name)?.status) {
+            file::write(&staged.status(file), file.text.as_bytes(), 0o600, Keep::Whole)?;
         }
         self.furnish(spec, staged)?;
-        if spec.env.iter().any(|(_, value)| Path::new(value) == self.layout.worker(&spec.id).hooks()) {
-            file::write(&staged.hooks(), QWEN_HOOKS.as_bytes(), 0o600, Keep::Whole)?;
-        }
         let Some(source) = &wanted.repo else {
             return if wanted.cwd.is_none() {
                 file::make_dir(&staged.clone_dir()).map(Ok)

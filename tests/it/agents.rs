@@ -16,13 +16,13 @@ use crate::support::profile::{LOOOP, Profile, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 
-fn row(profile: &Profile) -> Value {
+pub fn row(profile: &Profile) -> Value {
     profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone()
 }
 
 /// Waits until worker w1 waits for a human with a flag that says this.
 #[track_caller]
-fn wait_flag(profile: &Profile, text: &str) {
+pub fn wait_flag(profile: &Profile, text: &str) {
     wait_until(text, || {
         let row = row(profile);
         assert!(!["failed", "exited"].contains(&row["state"].as_str().unwrap()), "{row}");
@@ -38,7 +38,7 @@ fn wait_state(profile: &Profile, state: &str) {
 /// A shell line of an agent that goes on when there is a file `go`: until then it works and nobody is needed.
 const MAKE: &str = "touch made; until [ -e go ]; do sleep 0.1; done";
 
-fn go(profile: &Profile) {
+pub fn go(profile: &Profile) {
     fs::write(profile.data().join("workers/w1/clone/go"), "").unwrap();
 }
 
@@ -245,16 +245,12 @@ fn an_agent_that_prints_its_events_is_metered_by_them() {
             "usage": { "input_tokens": micros as u64, "output_tokens": 2 } })
     };
     let profile = Profile::scripted(&[NOOP]);
-    let bin = profile.path("bin");
-    fs::create_dir(&bin).unwrap();
     let script = format!(
         "#!/bin/sh\nprintf 'no event\\n'; echo '{assistant}'; echo '{}'; until [ -e go ]; do sleep 0.05; done; echo '{}'\n",
         result(1500.0),
         result(4000.0)
     );
-    fs::write(bin.join("claude"), script).unwrap();
-    fs::set_permissions(bin.join("claude"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    profile.config_more(json!({ "path": format!("{}:/usr/bin:/bin", bin.display()) }));
+    profile.stand_in("claude", &script, "/usr/bin:/bin");
     profile.looop(&["worker", "start", "w1", "--", "claude", "-p", "--output-format", "stream-json"]).ok();
     wait_until("the first turn is charged", || spent(&profile).len() == 1);
     assert_eq!(row(&profile)["cost_usd"].as_f64(), Some(0.0015), "{}", row(&profile));

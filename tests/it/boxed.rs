@@ -31,3 +31,18 @@ fn a_worker_speaks_to_its_supervisor_from_each_kind_of_box() {
         assert_eq!(profile.read("reports/w1/r.md"), "found\n");
     }
 }
+
+#[test]
+fn only_a_box_is_refused_a_place_that_holds_the_home_directory() {
+    let profile = Profile::scripted(&[NOOP]);
+    let place = profile.path("").to_str().unwrap().to_owned();
+    let start = |id: &str| profile.looop(&["worker", "start", id, "--cwd", &place, "--", "true"]);
+    for kind in ["worker", "verify"] {
+        profile.config_more(json!({ "sandbox": { "worker": "none", "verify": "none", kind: "auto" } }));
+        let refused = start("w1");
+        assert_eq!(refused.code, 1, "{}", refused.stdout);
+        assert!(refused.stderr.contains("which holds the home directory"), "{}", refused.stderr);
+    }
+    profile.config_more(json!({ "sandbox": { "worker": "none", "verify": "none" } }));
+    start("w1").ok();
+}

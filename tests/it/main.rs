@@ -22,6 +22,7 @@ mod kin;
 mod leases;
 mod lost;
 mod map;
+mod presets;
 mod prune;
 mod pulse;
 mod races;

@@ -72,7 +72,7 @@ const AGENTS: [Places; 6] = [
         dirs: &[".gemini"],
         read: &[".gemini/settings.json", ".gemini/GEMINI.md", ".gemini/commands", ".gemini/extensions"],
         login: &[".gemini/oauth_creds.json", ".gemini/google_accounts.json"],
-        copied: &[],
+        copied: &[".gemini/trustedFolders.json"],
     },
     Places {
         agent: "opencode",
@@ -86,7 +86,7 @@ const AGENTS: [Places; 6] = [
         dirs: &[".qwen"],
         read: &[".qwen/settings.json", ".qwen/QWEN.md", ".qwen/commands", ".qwen/extensions"],
         login: &[".qwen/oauth_creds.json"],
-        copied: &[],
+        copied: &[".qwen/trustedFolders.json"],
     },
 ];
 

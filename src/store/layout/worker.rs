@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::settings::StatusFile;
+
 /// The directory of one worker, whether it lives or was put away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerDir(pub PathBuf);
@@ -27,14 +29,9 @@ impl WorkerDir {
         self.0.join("brief.md")
     }
 
-    /// What pi loads, to tell its terminal how it fares.
-    pub fn pi_status(&self) -> PathBuf {
-        self.0.join("pi-status.js")
-    }
-
-    /// What qwen loads, to tell looop how it fares.
-    pub fn hooks(&self) -> PathBuf {
-        self.0.join("hooks.json")
+    /// What its program loads, to tell looop how it fares.
+    pub fn status(&self, file: StatusFile) -> PathBuf {
+        self.0.join(file.name)
     }
 
     /// Its supervisor holds this file's lock for as long as it lives.

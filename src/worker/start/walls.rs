@@ -1,6 +1,6 @@
 //! The walls of a worker that is to be started, its variables, and what a human granted it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -27,7 +27,9 @@ impl Starter<'_> {
         argv: &[String],
     ) -> Result<(Cell, Cell), Refusal> {
         let boxer = Boxer::new(self.layout, self.settings, true);
+        let levels = [boxer.level(Kind::Worker)?, boxer.level(Kind::Verify)?];
         if wanted.repo.is_none()
+            && levels != [Level::None; 2]
             && let Some(cwd) = &wanted.cwd
         {
             boxer
@@ -40,10 +42,7 @@ impl Starter<'_> {
         let table = runner.and_then(|name| self.settings.workers.runners.get(name));
         write.extend(table.iter().flat_map(|runner| runner.write.clone()));
         let mut read = vec![dir.brief(), program.to_owned()];
-        read.extend(argv.iter().map(PathBuf::from).filter(|arg| *arg == dir.pi_status()));
-        if table.is_some_and(|runner| runner.set.iter().any(|(_, value)| value == "{hooks}")) {
-            read.push(dir.hooks());
-        }
+        read.extend(table.and_then(|runner| runner.status).map(|file| dir.status(file)));
         for path in wanted.grant.iter().filter(|text| is_path(text)) {
             read.push(boxer.grantable(path).map_err(|why| format!("a grant: {why}"))?);
         }

@@ -209,6 +209,15 @@ impl Profile {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// Puts a script of this name in front of the programs of `path`.
+    pub fn stand_in(&self, name: &str, script: &str, path: &str) {
+        let bin = self.path("bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join(name), script).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        self.config_more(serde_json::json!({ "path": format!("{}:{path}", bin.display()) }));
+    }
+
     /// The program in this profile, with nothing of the caller's environment.
     pub fn command(&self, args: &[&str]) -> Command {
         self.other_command(LOOOP, args)

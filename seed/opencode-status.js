@@ -1,0 +1,37 @@
+// Tells looop how opencode fares. opencode loads it as a plugin.
+
+import { spawn } from "node:child_process";
+
+export const Looop = async ({ client }) => {
+  const say = (state, event = {}) => {
+    // What is not heard is not told; opencode itself goes on.
+    const hook = spawn("looop", ["__fares", state], { stdio: ["pipe", "ignore", "ignore"] });
+    hook.on("error", () => {});
+    hook.stdin.on("error", () => {});
+    hook.stdin.end(JSON.stringify(event));
+  };
+  let failed;
+  const lastWords = async (sessionID) => {
+    const { data } = await client.session.messages({ path: { id: sessionID } });
+    const parts = data?.at(-1)?.parts ?? [];
+    return parts.map((part) => (part.type === "text" ? part.text : "")).join(" ").trim();
+  };
+  return {
+    event: async ({ event: { type, properties } }) => {
+      if (type === "permission.asked") {
+        const { permission, patterns } = properties;
+        say("blocked", { message: `${permission}: ${(patterns ?? []).join(" ")}` });
+      } else if (type === "permission.replied") {
+        say("working");
+      } else if (type === "session.status" && properties.status.type === "busy") {
+        failed = undefined;
+        say("working");
+      } else if (type === "session.error") {
+        failed = properties.error?.data?.message ?? properties.error?.name ?? "an error";
+      } else if (type === "session.idle") {
+        if (failed) say("error", { message: failed });
+        else say("done", { message: await lastWords(properties.sessionID).catch(() => "") });
+      }
+    },
+  };
+};
