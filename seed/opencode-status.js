@@ -3,12 +3,18 @@
 import { spawn } from "node:child_process";
 
 export const Looop = async ({ client }) => {
-  const say = (state, event = {}) => {
-    // What is not heard is not told; opencode itself goes on.
+  const tell = (state, event) => new Promise((done) => {
     const hook = spawn("looop", ["__fares", state], { stdio: ["pipe", "ignore", "ignore"] });
-    hook.on("error", () => {});
+    // What is not heard is not told; opencode itself goes on.
+    hook.on("error", done);
+    hook.on("close", done);
     hook.stdin.on("error", () => {});
     hook.stdin.end(JSON.stringify(event));
+  });
+  // One after the other: of two that are under way the later could be heard first.
+  let told = Promise.resolve();
+  const say = (state, event = {}) => {
+    told = told.then(() => tell(state, event));
   };
   let failed;
   const lastWords = async (sessionID) => {

@@ -240,6 +240,7 @@ pub fn load(env: &Env) -> Result<Config> {
     };
     let mut warnings = Vec::new();
     let interval_ms = interval(env, &parsed, &mut warnings)?;
+    warnings.extend(workers::without_effort(&parsed));
     let decide =
         env.get("LOOOP_DECIDE").map(str::to_owned).or(parsed.decide.clone()).unwrap_or("pi".to_owned());
     let search = parsed.path.clone().unwrap_or_else(|| env.path());

@@ -9,6 +9,7 @@ mod imports;
 mod index;
 mod lang;
 mod render;
+mod rules;
 mod seeds;
 mod tags;
 mod walk;

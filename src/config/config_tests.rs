@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::model::settings::WorkerRunner;
 
 /// A config file in a directory of its own, and an environment that names it.
 fn env_with(text: Option<&str>, vars: &[(&str, &str)]) -> (tempfile::TempDir, Env) {
@@ -178,6 +179,11 @@ fn a_built_in_worker_takes_a_model_and_an_effort_and_more_variables() {
     assert!(claude.env.contains(&"A".to_owned()) && claude.env.contains(&"ANTHROPIC_API_KEY".to_owned()));
     let (_, pi) = workers.runner(Some("pi")).unwrap();
     assert_eq!(pi.argv[..5], ["pi", "--thinking", "high", "--extension", "{status}"]);
+    assert!(config.warnings.is_empty());
+    let config = loaded(r#"{"runners":{"qwen":{"effort":"low"},"gemini":{"effort":"low"}}}"#, &[]);
+    assert!(config.warnings[0].contains("gemini has no such option") && config.warnings.len() == 2);
+    let told = |runners: &BTreeMap<String, WorkerRunner>| runners["qwen"].argv.contains(&"low".to_owned());
+    assert!(!told(&config.settings.workers.runners) && !told(&config.settings.fixes.runners));
 }
 
 #[test]

@@ -18,7 +18,8 @@ struct BuiltIn {
     name: &'static str,
     argv: &'static [&'static str],
     env: &'static [&'static str],
-    effort: &'static str,
+    /// The option that says how hard it thinks.
+    effort: Option<&'static str>,
 }
 
 const BUILT_IN: [BuiltIn; 3] = [
@@ -34,19 +35,19 @@ const BUILT_IN: [BuiltIn; 3] = [
             "acceptEdits",
         ],
         env: CLAUDE_ENV,
-        effort: "--effort",
+        effort: Some("--effort"),
     },
     BuiltIn {
         name: "pi",
         argv: &["pi", "-p", "--mode", "json", "--no-session"],
         env: PI_ENV,
-        effort: "--thinking",
+        effort: Some("--thinking"),
     },
     BuiltIn {
         name: "qwen",
         argv: &["qwen", "--bare", "--output-format", "stream-json", "--approval-mode", "yolo"],
         env: &["OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"],
-        effort: "--effort",
+        effort: None,
     },
 ];
 
@@ -104,8 +105,10 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
     for BuiltIn { name, argv, env: names, effort } in BUILT_IN {
         let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), ..WorkerRunner::default() };
         if let Some(own) = parsed.runners.get(name) {
-            for (option, value) in [(effort, &own.effort), ("--model", &own.model)] {
-                runner.argv.extend(value.iter().flat_map(|value| [option.to_owned(), value.clone()]));
+            for (option, value) in [(effort, &own.effort), (Some("--model"), &own.model)] {
+                if let (Some(option), Some(value)) = (option, value) {
+                    runner.argv.extend([option.to_owned(), value.clone()]);
+                }
             }
             runner.env.extend(own.env.iter().cloned());
             runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;

@@ -202,6 +202,14 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
     })
 }
 
+/// Says which runners are told how hard to think and have no option for it.
+pub(super) fn without_effort(parsed: &ConfigFile) -> impl Iterator<Item = String> {
+    let told = ["gemini", "qwen"].into_iter().filter(|name| {
+        parsed.runners.get(*name).is_some_and(|own| own.effort.is_some() && own.http.is_none())
+    });
+    told.map(|name| format!("runners.{name}.effort has no effect: {name} has no such option"))
+}
+
 /// The entries of `verify`, each with its commands.
 fn checks(parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, Vec<Vec<String>>>> {
     let mut verify = BTreeMap::new();

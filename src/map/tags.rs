@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
-use tree_sitter::{ParseOptions, Parser, Query, QueryCursor, QueryMatch, StreamingIterator};
+use tree_sitter::{ParseOptions, Parser, Tree};
 
+use super::imports;
 use super::lang::{COUNT, Lang};
+use super::rules::{Role, Rules};
 use crate::sys::clock::Deadline;
 
 /// How long one file may take, in milliseconds.
 const FILE_MS: i64 = 2_000;
 /// The most definitions, references and imports of each kind that are kept of a file.
 const MAX_TAGS: usize = 20_000;
+/// After how many nodes the time is looked at.
+const LOOK_EVERY: usize = 1024;
 /// The longest name that is kept, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
@@ -44,14 +48,14 @@ pub(super) struct Tags {
 /// Reads files; what it has made ready for a language it keeps.
 #[derive(Default)]
 pub(super) struct Reader {
-    ready: [Option<(Parser, Query)>; COUNT],
+    ready: [Option<(Parser, Rules)>; COUNT],
 }
 
 impl Reader {
     /// Reads a file's text. What cannot be read in time gives what is known without it, and is partial.
     pub(super) fn read(&mut self, lang: Lang, text: &str) -> Tags {
         let failed = Tags { partial: true, ..Tags::default() };
-        let Some((parser, query)) = self.ready(lang) else { return failed };
+        let Some((parser, rules)) = self.ready(lang) else { return failed };
         let deadline = Deadline::after_ms(FILE_MS);
         let mut late = |_: &tree_sitter::ParseState| match deadline.passed() {
             true => ControlFlow::Break(()),
@@ -65,65 +69,77 @@ impl Reader {
             return failed;
         };
         let mut tags = Tags { partial: tree.root_node().has_error(), ..Tags::default() };
-        let mut cursor = QueryCursor::new();
-        let mut matches = cursor.matches(query, tree.root_node(), bytes);
-        while let Some(found) = matches.next() {
-            tags.take(lang, query, found, text);
-            if deadline.passed() {
-                tags.partial = true;
-                break;
-            }
+        if !tags.walk(lang, rules, &tree, text, &deadline) {
+            tags.partial = true;
         }
         tags.tidy();
         tags
     }
 
-    fn ready(&mut self, lang: Lang) -> Option<&mut (Parser, Query)> {
+    fn ready(&mut self, lang: Lang) -> Option<&mut (Parser, Rules)> {
         let place = &mut self.ready[lang as usize];
         if place.is_none() {
             let mut parser = Parser::new();
             parser.set_language(&lang.grammar()).ok()?;
-            *place = Some((parser, lang.query().ok()?));
+            *place = Some((parser, lang.rules()?));
         }
         place.as_mut()
     }
 }
 
 impl Tags {
-    fn take(&mut self, lang: Lang, query: &Query, found: &QueryMatch, text: &str) {
-        let names = query.capture_names();
-        let (mut name, mut from, mut def, mut refers) = (None, None, None, false);
-        for capture in found.captures() {
-            let node = capture.node;
-            let word = text.get(node.byte_range()).unwrap_or_default();
-            match names.get(capture.index as usize).copied().unwrap_or_default() {
-                "name" => name = Some(word),
-                "reference" => self.refer(word),
-                "import" => self.import(lang, word),
-                "import.use" => super::imports::spell_out(word, &mut |path| self.import(lang, path)),
-                "import.path" if super::imports::is_own_path(word) => self.import(lang, word),
-                "import.mod" => self.import(lang, &format!("self::{word}")),
-                "import.from" => from = Some(word),
-                "import.name" => {
-                    self.refer(word);
-                    let from = from.unwrap_or_default();
-                    let dot = if from.ends_with('.') { "" } else { "." };
-                    self.import(lang, &format!("{from}{dot}{word}"));
-                }
-                kind => {
-                    refers |= kind.starts_with("reference.");
-                    if let Some(kind) = kind.strip_prefix("definition.") {
-                        def = Some((kind, node.start_position().row, node.end_position().row));
+    /// Looks at each node in the order of the text; false when the time was up.
+    fn walk(&mut self, lang: Lang, rules: &Rules, tree: &Tree, text: &str, deadline: &Deadline) -> bool {
+        let mut cursor = tree.walk();
+        let mut within = Vec::new();
+        let mut from = "";
+        for looked in 0_usize.. {
+            if looked % LOOK_EVERY == 0 && deadline.passed() {
+                return false;
+            }
+            let node = cursor.node();
+            let field = cursor.field_id().map(std::num::NonZeroU16::get);
+            if let Some((role, marked)) = rules.role(node, field, &within, text) {
+                let word = text.get(node.byte_range()).unwrap_or_default();
+                match role {
+                    // Each class has one, and nobody calls it by that name.
+                    Role::Def(_) if word == "constructor" => {}
+                    Role::Def(kind) => {
+                        self.define(word, kind, marked.start_position().row, marked.end_position().row);
                     }
+                    Role::From => from = word,
+                    role => self.take(lang, role, word, from),
                 }
             }
+            if cursor.goto_first_child() {
+                within.push(node);
+                continue;
+            }
+            while !cursor.goto_next_sibling() {
+                if !cursor.goto_parent() {
+                    return true;
+                }
+                within.pop();
+            }
         }
-        match (name, def) {
-            // The file that the module is in says more about it.
-            (Some(_), Some(("module", ..))) if lang == Lang::Rust => {}
-            (Some(name), Some((kind, line, end))) => self.define(name, kind, line, end),
-            (Some(name), None) if refers => self.refer(name),
-            _ => {}
+        true
+    }
+
+    /// Takes a node that is no definition; `from` is the module that names are imported from.
+    fn take(&mut self, lang: Lang, role: Role, word: &str, from: &str) {
+        match role {
+            Role::Ref => self.refer(word),
+            Role::Import => self.import(lang, word),
+            Role::Use => imports::spell_out(word, &mut |path| self.import(lang, path)),
+            Role::OwnPath if imports::is_own_path(word) => self.import(lang, word),
+            Role::Module => self.import(lang, &format!("self::{word}")),
+            Role::FromAll => self.import(lang, from),
+            Role::FromName => {
+                self.refer(word);
+                let dot = if from.ends_with('.') { "" } else { "." };
+                self.import(lang, &format!("{from}{dot}{word}"));
+            }
+            Role::OwnPath | Role::Def(_) | Role::From => {}
         }
     }
 

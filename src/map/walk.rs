@@ -1,12 +1,13 @@
 //! The files of a project: what its ignore files leave, without what is vendored and without following links.
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
-use ignore::WalkBuilder;
+use anyhow::{Context, Result};
 
 use super::Limits;
+use crate::store::history::Ignored;
 use crate::sys::clock::Deadline;
 
 /// Directories with the code of others, and with what is built.
@@ -42,43 +43,57 @@ pub(super) enum End {
     Late,
 }
 
-/// The files below `root`, sorted, and whether these are all.
+/// The files below `root`, sorted, and whether these are all. Hidden ones are left out, and no link is followed.
 pub(super) fn files(root: &Path, limits: &Limits, deadline: &Deadline) -> Result<(Vec<Found>, End)> {
-    let mut found = Vec::new();
-    // What a human ignores everywhere is none of the project's business, and would make the map differ between people.
-    let walk = WalkBuilder::new(root)
-        .follow_links(false)
-        .require_git(false)
-        .git_global(false)
-        .sort_by_file_name(|a, b| a.cmp(b))
-        .filter_entry(|entry| {
-            let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
-            let name = entry.file_name().to_string_lossy();
-            entry.depth() == 0 || !(is_dir && FOREIGN.contains(&name.as_ref()))
-        })
-        .build();
-    for entry in walk {
-        if found.len() >= limits.files || deadline.passed() {
-            found.sort_by(|a: &Found, b| a.path.cmp(&b.path));
-            let end = if deadline.passed() { End::Late } else { End::Full };
-            return Ok((found, end));
+    let mut walk = Walk { root, ignored: Ignored::below(root), found: Vec::new() };
+    let cause = || format!("could not list `{}`", root.display());
+    let mut left = walk.list(String::new()).with_context(cause)?;
+    let mut end = End::All;
+    while let Some((path, is_dir)) = left.pop() {
+        if deadline.passed() || walk.found.len() >= limits.files {
+            end = if deadline.passed() { End::Late } else { End::Full };
+            break;
         }
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) if error.depth() == Some(0) || found.is_empty() && !root.is_dir() => {
-                return Err(anyhow!("could not list `{}`: {error}", root.display()));
-            }
+        match is_dir {
             // A directory that nobody may enter has no files for the map.
-            Err(_) => continue,
-        };
-        if !entry.file_type().is_some_and(|kind| kind.is_file()) {
-            continue;
+            true => left.extend(walk.list(path).unwrap_or_default()),
+            false => walk.take(path),
         }
-        let (Ok(path), Ok(meta)) = (entry.path().strip_prefix(root), entry.metadata()) else { continue };
-        let Some(path) = path.to_str().filter(|path| !path.ends_with(".min.js")) else { continue };
-        let changed_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
-        found.push(Found { path: path.to_owned(), size: meta.len(), changed_ns });
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok((found, End::All))
+    walk.found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok((walk.found, end))
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    ignored: Ignored,
+    found: Vec<Found>,
+}
+
+impl Walk<'_> {
+    /// What is to be looked at in a directory, the first by name at the end, and whether it is a directory.
+    fn list(&mut self, dir: String) -> Result<Vec<(String, bool)>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(self.root.join(&dir))? {
+            let entry = entry?;
+            let (Ok(name), Ok(kind)) = (entry.file_name().into_string(), entry.file_type()) else { continue };
+            let is_dir = kind.is_dir();
+            let is_foreign = is_dir && FOREIGN.contains(&name.as_str()) || name.ends_with(".min.js");
+            if name.starts_with('.') || is_foreign || !(is_dir || kind.is_file()) {
+                continue;
+            }
+            let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+            if !self.ignored.has(&path, is_dir) {
+                all.push((path, is_dir));
+            }
+        }
+        all.sort_by(|a, b| b.cmp(a));
+        Ok(all)
+    }
+
+    fn take(&mut self, path: String) {
+        let Ok(meta) = fs::symlink_metadata(self.root.join(&path)) else { return };
+        let changed_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+        self.found.push(Found { path, size: meta.len(), changed_ns });
+    }
 }

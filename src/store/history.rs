@@ -6,6 +6,7 @@
 
 mod edits;
 mod heal;
+mod ignored;
 mod scan;
 mod types;
 
@@ -22,6 +23,7 @@ use gix::index::entry::Mode;
 use gix::state::InProgress;
 
 use edits::{Edits, actor};
+pub use ignored::Ignored;
 use scan::Scan;
 pub use types::{Blocked, CommitSpec, Content, FileEdit, LogEntry, Signature};
 

@@ -1,0 +1,288 @@
+//! Which nodes of a grammar say something about a file: what it defines, what it refers to, what it imports.
+//!
+//! A rule is a line: what the node is, the nodes that it lies in from the outside in, the node itself after the name of
+//! its field if it must have one, and at times a condition. A star marks the node that is the definition, and that the
+//! condition is about; without one it is the innermost that the node lies in.
+//!
+//! ```text
+//! def function *variable_declarator name:identifier with value:arrow_function
+//! ```
+//!
+//! The rules find what the grammars' own tags find, which is tested. They are read by this program because a
+//! query would bring the tables of all Unicode into each process, for patterns that no tag needs here.
+
+use tree_sitter::{Language, Node};
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The name of a definition of this kind.
+    Def(&'static str),
+    /// A name that is referred to.
+    Ref,
+    /// A path that is imported.
+    Import,
+    /// The tree of paths of a `use`.
+    Use,
+    /// A path that is an import if it begins in its own crate.
+    OwnPath,
+    /// The name of a module in a file of its own.
+    Module,
+    /// The module that the names after it are imported from.
+    From,
+    /// One of those names.
+    FromName,
+    /// All of those names.
+    FromAll,
+}
+
+impl Role {
+    fn parse(words: &mut dyn Iterator<Item = &'static str>) -> Option<Role> {
+        Some(match words.next()? {
+            "def" => Role::Def(words.next()?),
+            "ref" => Role::Ref,
+            "import" => Role::Import,
+            "use" => Role::Use,
+            "own" => Role::OwnPath,
+            "module" => Role::Module,
+            "from" => Role::From,
+            "name" => Role::FromName,
+            "all" => Role::FromAll,
+            _ => return None,
+        })
+    }
+}
+
+/// What must hold of the marked node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// Its field is a node of this kind.
+    Is(u16, u16),
+    /// Its field reads so.
+    Reads(u16, &'static str),
+    /// It has no such field.
+    Lacks(u16),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    role: Role,
+    /// Kinds, from the inside out.
+    within: Vec<u16>,
+    /// Which of them is the definition.
+    marked: usize,
+    field: Option<u16>,
+    condition: Option<Condition>,
+}
+
+/// The rules of one language.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// By the kind of the node.
+    by_kind: Vec<Vec<Rule>>,
+}
+
+impl Rules {
+    /// Reads rules; none when one of them names what the grammar does not know.
+    pub(super) fn parse(grammar: &Language, parts: &[&'static str]) -> Option<Rules> {
+        let mut rules = Rules { by_kind: vec![Vec::new(); grammar.node_kind_count()] };
+        for line in parts.iter().flat_map(|part| part.lines()).filter(|line| !line.is_empty()) {
+            let (kind, rule) = parse(grammar, line)?;
+            rules.by_kind.get_mut(usize::from(kind))?.push(rule);
+        }
+        Some(rules)
+    }
+
+    /// What a node is, with its field and what it lies in, the innermost last; and the node that is the definition.
+    pub(super) fn role<'t>(
+        &self,
+        node: Node<'t>,
+        field: Option<u16>,
+        within: &[Node<'t>],
+        text: &str,
+    ) -> Option<(Role, Node<'t>)> {
+        let rules = self.by_kind.get(usize::from(node.kind_id()))?;
+        rules.iter().find_map(|rule| {
+            let is_field = rule.field.is_none() || rule.field == field;
+            let around = within.iter().rev().map(|node| Some(node.kind_id())).chain(std::iter::repeat(None));
+            let fits = is_field && rule.within.iter().zip(around).all(|(kind, around)| Some(*kind) == around);
+            let marked = within.iter().rev().nth(rule.marked).copied().unwrap_or(node);
+            let holds = || rule.condition.is_none_or(|condition| condition.holds(marked, text));
+            (fits && holds()).then_some((rule.role, marked))
+        })
+    }
+}
+
+impl Condition {
+    fn holds(self, node: Node, text: &str) -> bool {
+        match self {
+            Condition::Is(field, kind) => {
+                node.child_by_field_id(field).is_some_and(|child| child.kind_id() == kind)
+            }
+            Condition::Reads(field, word) => {
+                node.child_by_field_id(field).is_some_and(|child| text.get(child.byte_range()) == Some(word))
+            }
+            Condition::Lacks(field) => node.child_by_field_id(field).is_none(),
+        }
+    }
+}
+
+fn parse(grammar: &Language, line: &'static str) -> Option<(u16, Rule)> {
+    let (path, condition) = match (line.split_once(" with "), line.split_once(" without ")) {
+        (Some((path, condition)), _) => (path, Some(condition_of(grammar, condition)?)),
+        (_, Some((path, field))) => (path, Some(Condition::Lacks(field_id(grammar, field)?))),
+        _ => (line, None),
+    };
+    let mut words = path.split(' ');
+    let role = Role::parse(&mut words)?;
+    let mut path: Vec<&str> = words.collect();
+    let own = path.pop()?;
+    let (field, kind) = match own.split_once(':') {
+        Some((field, kind)) => (Some(field_id(grammar, field)?), kind),
+        None => (None, own),
+    };
+    path.reverse();
+    let marked = path.iter().position(|kind| kind.starts_with('*')).unwrap_or(0);
+    let within = path.iter().map(|kind| kind_id(grammar, kind.trim_start_matches('*')));
+    let rule = Rule { role, within: within.collect::<Option<_>>()?, marked, field, condition };
+    Some((kind_id(grammar, kind)?, rule))
+}
+
+fn condition_of(grammar: &Language, text: &'static str) -> Option<Condition> {
+    match (text.split_once(':'), text.split_once('=')) {
+        (Some((field, kind)), _) => Some(Condition::Is(field_id(grammar, field)?, kind_id(grammar, kind)?)),
+        (_, Some((field, word))) => Some(Condition::Reads(field_id(grammar, field)?, word)),
+        _ => None,
+    }
+}
+
+fn field_id(grammar: &Language, name: &str) -> Option<u16> {
+    grammar.field_id_for_name(name).map(std::num::NonZeroU16::get)
+}
+
+fn kind_id(grammar: &Language, name: &str) -> Option<u16> {
+    Some(grammar.id_for_node_kind(name, true)).filter(|id| *id != 0)
+}
+
+/// `from a import b` may name a module `a.b` or something in `a`: both parts are kept.
+pub(super) const PYTHON: &str = "
+def class class_definition name:identifier
+def function function_definition name:identifier
+def constant module expression_statement assignment left:identifier
+def constant class_definition block expression_statement assignment left:identifier
+import import_statement name:dotted_name
+import import_statement aliased_import name:dotted_name
+from import_from_statement module_name:dotted_name
+from import_from_statement module_name:relative_import
+name import_from_statement name:dotted_name
+name import_from_statement aliased_import name:dotted_name
+all import_from_statement wildcard_import
+ref call function:identifier
+ref attribute attribute:identifier
+ref argument_list identifier
+ref decorator identifier
+ref type identifier
+";
+
+/// A module in a file of its own is no definition: the file says more about it.
+pub(super) const RUST: &str = "
+def class struct_item name:type_identifier
+def class enum_item name:type_identifier
+def class union_item name:type_identifier
+def class type_item name:type_identifier
+def method declaration_list *function_item name:identifier
+def function function_item name:identifier
+def interface trait_item name:type_identifier
+def macro macro_definition name:identifier
+def constant const_item name:identifier
+def constant static_item name:identifier
+module mod_item name:identifier without body
+use use_declaration argument:scoped_identifier
+use use_declaration argument:scoped_use_list
+use use_declaration argument:use_list
+use use_declaration argument:use_as_clause
+use use_declaration argument:use_wildcard
+use use_declaration argument:identifier
+own scoped_identifier
+ref call_expression function:identifier
+ref field_expression field:field_identifier
+ref macro_invocation macro:identifier
+ref scoped_identifier name:identifier
+ref type_identifier
+ref arguments identifier
+ref token_tree identifier
+";
+
+pub(super) const GO: &str = "
+def function function_declaration name:identifier
+def method method_declaration name:field_identifier
+def type type_spec name:type_identifier
+def constant var_spec name:identifier
+def constant const_spec name:identifier
+import import_spec path:interpreted_string_literal
+ref call_expression function:identifier
+ref call_expression parenthesized_expression identifier
+ref selector_expression field:field_identifier
+ref type_identifier
+ref argument_list identifier
+";
+
+/// What JavaScript and TypeScript have alike.
+pub(super) const SCRIPT: &str = "
+def method method_definition name:property_identifier
+def function function_expression name:identifier
+def function function_declaration name:identifier
+def function generator_function name:identifier
+def function generator_function_declaration name:identifier
+def function variable_declarator name:identifier with value:arrow_function
+def function variable_declarator name:identifier with value:function_expression
+def function assignment_expression left:identifier with right:arrow_function
+def function assignment_expression left:identifier with right:function_expression
+def function *assignment_expression member_expression property:property_identifier with right:arrow_function
+def function *assignment_expression member_expression property:property_identifier with right:function_expression
+def function pair key:property_identifier with value:arrow_function
+def function pair key:property_identifier with value:function_expression
+def constant program lexical_declaration *variable_declarator name:identifier
+def constant program export_statement lexical_declaration *variable_declarator name:identifier
+def constant *export_statement assignment_expression left:identifier
+import import_statement source:string
+import export_statement source:string
+import *call_expression arguments string with function:import
+import *call_expression arguments string with function=require
+import *call_expression arguments string with function=import
+ref import_specifier name:identifier
+ref call_expression function:identifier
+ref member_expression property:property_identifier
+ref new_expression constructor:identifier
+ref arguments identifier
+";
+
+pub(super) const JAVASCRIPT: &str = "
+def class class name:identifier
+def class class_declaration name:identifier
+ref class_heritage identifier
+";
+
+pub(super) const TYPESCRIPT: &str = "
+def class class name:type_identifier
+def class class_declaration name:type_identifier
+def class abstract_class_declaration name:type_identifier
+def class enum_declaration name:identifier
+def function function_signature name:identifier
+def method method_signature name:property_identifier
+def method abstract_method_signature name:property_identifier
+def module module name:identifier
+def interface interface_declaration name:type_identifier
+def type type_alias_declaration name:type_identifier
+ref type_identifier
+ref class_heritage extends_clause value:identifier
+";
+
+pub(super) const JSX: &str = "
+ref jsx_opening_element name:identifier
+ref jsx_self_closing_element name:identifier
+";
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;
