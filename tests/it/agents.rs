@@ -30,6 +30,21 @@ pub fn wait_flag(profile: &Profile, text: &str) {
     });
 }
 
+/// Says that the flag was up within a second after the terminal showed this word, by the supervisor's own clock.
+#[track_caller]
+fn was_flagged_at_once(profile: &Profile, shown: &str) {
+    let state = profile.read_json("workers/w1/state.json");
+    let cast = profile.looop(&["logs", "w1", "--cast"]).ok().stdout;
+    let events: Vec<Value> = cast.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut all = String::new();
+    let at = events.iter().find(|event| event[2].as_str().unwrap().contains(shown));
+    let shown_ms = at.unwrap_or_else(|| panic!("{shown} was never shown"))[0].as_f64().unwrap() * 1000.0;
+    let index = profile.read("workers/w1/transcript.idx");
+    let head: Value = serde_json::from_str(index.lines().next().unwrap()).unwrap();
+    let flag_ms = state["flag"]["at_ms"].as_i64().unwrap() - head["start_ms"].as_i64().unwrap();
+    assert!(flag_ms as f64 - shown_ms <= 1000.0, "shown at {shown_ms} ms, flagged at {flag_ms} ms");
+}
+
 #[track_caller]
 fn wait_state(profile: &Profile, state: &str) {
     wait_until(state, || row(profile)["state"] == state);
@@ -97,6 +112,7 @@ fn claude_is_flagged_when_it_asks_and_finishes() {
     human.type_in(b"2");
     wait_flag(&profile, "touch made");
     human.wait_for("Do you want to proceed?");
+    was_flagged_at_once(&profile, "proceed");
     human.type_in(b"\r");
     goes_on_and_is_done(&profile, human);
     has_read_its_brief(&server);
@@ -144,6 +160,7 @@ fn codex_is_flagged_when_it_asks_and_finishes() {
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
     // It says that it asks, and its screen says what.
     wait_flag(&profile, "to make it $ touch made");
+    was_flagged_at_once(&profile, "proceed");
     let mut human = Outer::start(&profile, &["attach"], 100, 30);
     human.wait_for("Yes, proceed");
     human.type_in(b"y");
