@@ -262,6 +262,11 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
         Level::Full => finding(Health::Good, "sandbox", had, &[]),
         _ => finding(Health::Odd, "sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
     });
+    if keep && powers.level() == Level::Full && !powers.layers {
+        let found_so = "can be read in a box, and nothing be added to them: overlays cannot be had here";
+        let fix = "keep the data dir and the cache on a file system that the kernel's overlayfs can write to";
+        found.push(finding(Health::Odd, "caches of builds", found_so, &[fix]));
+    }
     for kind in Kind::ALL {
         let what = format!("sandbox of {}", kind.word());
         found.push(match boxer.level(kind) {

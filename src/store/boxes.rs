@@ -22,7 +22,7 @@ use crate::model::sensor::Header;
 use crate::model::settings::Settings;
 use crate::sys::sandbox;
 use crate::sys::signal::Cancel;
-pub use inmate::Inmate;
+pub use inmate::{Inmate, Rooms};
 
 /// Where sockets of the human's session are.
 const SESSION: &str = "/run/user";
@@ -97,7 +97,12 @@ impl<'a> Boxer<'a> {
 
     fn probe(&self, stamp: String) -> Powers {
         let Ok(cancel) = Cancel::never() else { return Powers::default() };
-        let powers = sandbox::probe(&self.settings.path, &cancel);
+        // Two may try at the same time.
+        let scratch =
+            self.keep.then(|| self.fresh_temp(&format!("try-{}", std::process::id())).ok()).flatten();
+        let powers = sandbox::probe(&self.settings.path, scratch.as_deref(), &cancel);
+        // What stays there is emptied by who comes next.
+        drop(scratch.map(|dir| file::remove_tree(&dir)));
         let is_known = |tried: Tried| tried.stamp == stamp && tried.powers == powers;
         if self.keep && !records::read_json(&self.layout.sandbox()).ok().flatten().is_some_and(is_known) {
             let tried = Tried { stamp, powers: powers.clone() };
@@ -313,7 +318,7 @@ impl<'a> Boxer<'a> {
             Err(_) => false,
         };
         if used {
-            fs::remove_dir_all(&dir).map_err(|e| format!("could not empty `{}`: {e}", dir.display()))?;
+            file::remove_tree(&dir).map_err(|e| format!("could not empty `{}`: {e}", dir.display()))?;
         }
         file::make_dir(&dir).map_err(|error| format!("{error:#}"))?;
         Ok(dir)

@@ -11,6 +11,8 @@ mod bubblewrap;
 #[cfg(target_os = "linux")]
 mod filter;
 #[cfg(target_os = "linux")]
+mod layer;
+#[cfg(target_os = "linux")]
 mod lock;
 mod probe;
 mod unshare;
@@ -83,15 +85,30 @@ pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
     }
 }
 
-/// Builds the walls around this process, which then becomes the child. The namespaces are there already.
+/// Builds the walls around this process, which then becomes the child. The namespaces are there already. What comes
+/// back is what the child has less than it was meant to have, one line each: never more.
 ///
 /// # Errors
 /// What could not be put on. The process must not go on as the child then.
-pub fn enter(boxed: &Boxed) -> io::Result<()> {
-    if let Some(Engine::Unshare(_)) = boxed.engine {
-        unshare::build(&boxed.walls, &own_file()?)?;
-    }
-    lock(boxed)
+pub fn enter(boxed: &Boxed) -> io::Result<Vec<String>> {
+    let less = match boxed.engine {
+        Some(Engine::Unshare(_)) => unshare::build(&boxed.walls, &own_file()?)?,
+        Some(Engine::Bubblewrap(_)) if !boxed.walls.layered.is_empty() => lay_all(&boxed.walls)?,
+        _ => Vec::new(),
+    };
+    lock(boxed)?;
+    Ok(less)
+}
+
+/// The directories that a layer's own directory holds before the box is made.
+pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
+
+#[cfg(target_os = "linux")]
+use layer::lay_all;
+
+#[cfg(not(target_os = "linux"))]
+fn lay_all(_walls: &Walls) -> io::Result<Vec<String>> {
+    Err(io::Error::other("this system has no layers"))
 }
 
 /// Puts Landlock and the filter on this thread, and on what it starts from now on.
@@ -161,6 +178,8 @@ enum Mount {
     Read(PathBuf),
     /// What is there outside, to be read and written.
     Write(PathBuf),
+    /// What is there outside, to be read, and the directory that what is written goes into.
+    Layer(PathBuf, PathBuf),
     /// An empty directory.
     Nothing,
     /// An empty file.
@@ -204,6 +223,9 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     }
     for path in &walls.write {
         all.push((path.clone(), Mount::Write(found(path)?)));
+    }
+    for (what, own) in &walls.layered {
+        all.push((what.clone(), Mount::Layer(found(what)?, found(own)?)));
     }
     for path in walls.hide.iter().cloned().chain(SECRET.map(PathBuf::from)) {
         match std::fs::metadata(&path) {

@@ -1,5 +1,7 @@
 //! What works in boxes of each kind, and what is said where one cannot be made.
 
+mod builds;
+
 use serde_json::json;
 
 use crate::support::pi::skipped;

@@ -8,14 +8,13 @@ use super::{Boxer, Cell, agents, temp_env, tools};
 use crate::model::boxing::{Kind, Level, Walls};
 use crate::model::fault::Fault;
 use crate::store::file;
+use crate::sys::sandbox;
 
 /// What such a box is made for.
 #[derive(Clone, Copy)]
 pub struct Inmate<'a> {
-    /// What stands at the place of the home directory under `full`.
-    pub home: &'a Path,
-    /// Its temporary files.
-    pub temp: &'a Path,
+    /// Its own directories.
+    pub rooms: &'a Rooms,
     /// Where it works; it may write there.
     pub cwd: &'a Path,
     /// Its runner's name, and its program.
@@ -24,6 +23,16 @@ pub struct Inmate<'a> {
     pub write: &'a [PathBuf],
     /// What it reads besides: what a human granted, files that it is given, objects that its clone borrows.
     pub read: &'a [PathBuf],
+}
+
+/// The directories of its own that such a box holds.
+pub struct Rooms {
+    /// What stands at the place of the home directory under `full`.
+    pub home: PathBuf,
+    /// Where what it writes into caches of builds goes under `full`.
+    pub caches: PathBuf,
+    /// Its temporary files.
+    pub temp: PathBuf,
 }
 
 impl Boxer<'_> {
@@ -37,7 +46,7 @@ impl Boxer<'_> {
             return Ok(Cell::default());
         }
         let walls = self.fence(inmate, level)?;
-        Ok(Cell { env: temp_env(level, Some(inmate.temp)), boxed: self.boxed(kind, level, walls)? })
+        Ok(Cell { env: temp_env(level, Some(&inmate.rooms.temp)), boxed: self.boxed(kind, level, walls)? })
     }
 
     fn fence(&self, inmate: &Inmate, level: Level) -> Result<Walls, String> {
@@ -52,21 +61,33 @@ impl Boxer<'_> {
         write.extend(boxes.write.iter().chain(inmate.write).cloned());
         // Where nothing can be moved the agent finds its own directories only where they are.
         write.extend(if is_full { found.login } else { found.dirs });
-        let mut moved = vec![(inmate.temp.to_owned(), PathBuf::from("/tmp"))];
+        let mut moved = vec![(inmate.rooms.temp.clone(), PathBuf::from("/tmp"))];
+        let mut layered = Vec::new();
         if is_full {
-            moved.push((inmate.home.to_owned(), home.to_owned()));
+            moved.push((inmate.rooms.home.clone(), home.to_owned()));
+            if self.powers().layers {
+                layered =
+                    tools::layers(home).map(|(dir, name)| (dir, inmate.rooms.caches.join(name))).collect();
+            }
         }
-        Ok(Walls { read, write, moved, ..Walls::default() })
+        read.retain(|path| !layered.iter().any(|(dir, _)| dir == path));
+        Ok(Walls { read, write, moved, layered, ..Walls::default() })
     }
 
     /// Makes the directories that such a box is to hold.
     ///
     /// # Errors
     /// Names what cannot be made.
-    pub fn furnish(&self, is_full: bool, names: &[&str], home: &Path, temp: &Path) -> Result<()> {
+    pub fn furnish(&self, is_full: bool, names: &[&str], rooms: &Rooms) -> Result<()> {
+        let Rooms { home, caches, temp } = rooms;
         file::make_dir(temp)?;
         if let (true, Ok(own)) = (is_full, self.home()) {
             file::make_dir(home)?;
+            for (_, name) in tools::layers(own).filter(|_| self.powers().layers) {
+                for part in sandbox::LAYER_PARTS {
+                    file::make_dir(&caches.join(&name).join(part))?;
+                }
+            }
             let copied = agents::places(names, own).copied;
             self.copy(&copied, own, home).map_err(Fault::failed)?;
         }

@@ -59,7 +59,8 @@ pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
     }
     // What was moved is found at its new place where there is one, and at its old one where there is none.
     let moved = walls.moved.iter().map(|(what, at)| if level == Level::Full { at } else { what });
-    for path in walls.write.iter().chain(moved) {
+    let layered = walls.layered.iter().map(|(what, _)| what);
+    for path in walls.write.iter().chain(moved).chain(layered) {
         rules = allow(rules, path, if reads_all { write } else { read | write }, true)?;
     }
     for port in ports.into_iter().flatten() {
