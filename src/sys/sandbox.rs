@@ -72,12 +72,21 @@ pub fn not_begun(program: &str, error: &io::Error) -> (String, i32) {
     (format!("{}{program}` {}{error}", NOT_BEGUN.0, NOT_BEGUN.1), NOT_BEGUN.2)
 }
 
-/// What became of a program in a box, from the exit code of the box's outer side and the last that was said.
+/// How the lines begin by which an engine says that it made no box, and its code then.
+const NOT_MADE: ([&str; 2], i32) = (["bwrap: ", "unshare: "], 1);
+
+/// What became of a program in a box, from the exit code of the box's outer side and the last that was said. A program
+/// that says nothing but what an engine says when it fails is taken for one that did not begin.
 pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
     if let Some(signal) = signal_of(code) {
         return Exit::Signal(signal);
     }
     let said = String::from_utf8_lossy(said);
+    let is_engines = |line: &str| NOT_MADE.0.iter().any(|engine| line.starts_with(engine));
+    if code == NOT_MADE.1 && !said.trim().is_empty() && said.lines().all(is_engines) {
+        let why = format!("its box could not be made: {} (`looop doctor` tries again)", said.trim());
+        return Exit::NotStarted(why);
+    }
     let line = said.lines().next_back().filter(|line| code == NOT_BEGUN.2 && line.starts_with(NOT_BEGUN.0));
     match line.and_then(|line| line.split_once(NOT_BEGUN.1)) {
         Some((_, why)) => Exit::NotStarted(why.to_owned()),

@@ -1,6 +1,7 @@
 //! What works in boxes of each kind, and what is said where one cannot be made.
 
 mod builds;
+mod lacks;
 
 use serde_json::json;
 

@@ -49,7 +49,8 @@ pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
         powers.missing.push("no system call filter can be put on".to_owned());
         powers.fixes.push("allow seccomp filters where looop runs".to_owned());
     }
-    for (name, program) in engines(path) {
+    // Within the file system that an engine makes Landlock is put on, so that without it there is nothing to try.
+    for (name, program) in engines(path).into_iter().filter(|_| powers.landlock > 0) {
         let Some(program) = program else {
             powers.missing.push(format!("`{name}` is not there"));
             continue;
@@ -69,7 +70,7 @@ pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
             Err(why) => powers.missing.push(format!("`{name}` does not work: {why}")),
         }
     }
-    if powers.engine.is_none() {
+    if powers.engine.is_none() && powers.landlock > 0 {
         powers.fixes.push("install bubblewrap".to_owned());
         powers.fixes.push(
             "allow user namespaces (sysctl user.max_user_namespaces, and AppArmor's rules for them)"
