@@ -250,6 +250,15 @@ fn tools(app: &App, found: &mut Vec<Finding>) {
 
 /// What boxes can be had, tried out now, and what each kind of child gets.
 fn sandbox(app: &App, found: &mut Vec<Finding>) {
+    if !program::finds_itself() {
+        let what = "is not mounted: no box can be made, no worker be started, and nobody's life be told";
+        found.push(finding(Health::Bad, "/proc", what, &["mount it: mount -t proc proc /proc"]));
+    }
+    if rustix::process::geteuid().is_root() {
+        let what =
+            "root, from whom a file's mode protects nothing: what has no box, or a partial one, can do more";
+        found.push(finding(Health::Odd, "user", what, &["run looop as a user of your own"]));
+    }
     // Why there is no config is said already.
     let Ok(config) = app.config() else { return };
     let keep = seed::is_set_up(&app.layout);

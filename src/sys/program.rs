@@ -129,6 +129,11 @@ pub fn self_path() -> PathBuf {
     if link.exists() { link.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| link.to_owned()) }
 }
 
+/// Whether [`self_path`] leads anywhere: on Linux not without `/proc`.
+pub fn finds_itself() -> bool {
+    self_path().exists()
+}
+
 /// This program's file under a name that is good after this process, for another one to start it by. Where the
 /// file was replaced it is the new one.
 pub fn installed_path() -> PathBuf {

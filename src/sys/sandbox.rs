@@ -4,6 +4,8 @@
 //! - `partial` is Landlock and a system call filter, put on the thread or process that then becomes the child.
 //! - `full` puts the child into a mount, process and IPC namespace first: what is not in its [`Walls`] does not exist
 //!   there. The rest is put on within.
+//! - A `full` box by bubblewrap ends with the thread that started it, also where that is killed; one by `unshare` with the
+//!   terminal that it is in, or when a later beat finds it.
 //! - Nothing of it can be taken off again, and all that the child starts is behind it too. What cannot be put on is
 //!   an error, and the child does not begin.
 
@@ -171,7 +173,9 @@ pub fn lock_calls(_boxed: &Boxed) -> io::Result<()> {
 
 /// This program's file under a name that is good within a box.
 fn own_file() -> io::Result<PathBuf> {
-    std::fs::canonicalize(self_path())
+    std::fs::canonicalize(self_path()).map_err(|e| {
+        io::Error::new(e.kind(), format!("could not find looop's own program (is `/proc` mounted?): {e}"))
+    })
 }
 
 fn text(path: &Path) -> String {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Boxer, Cell, agents, temp_env, tools};
+use super::{Boxer, Cell, agents, copy, temp_env, tools};
 use crate::model::boxing::{Kind, Level, Walls};
 use crate::model::fault::Fault;
 use crate::store::file;
@@ -51,20 +51,29 @@ impl Boxer<'_> {
 
     fn fence(&self, inmate: &Inmate, level: Level) -> Result<Walls, String> {
         let home = self.home()?;
-        let found = agents::places(&inmate.names, home);
+        let found = self.agent(&inmate.names)?;
         let (boxes, is_full) = (&self.settings.boxes, level == Level::Full);
         let mut read = tools::found(&self.settings.path, home, &self.own());
-        for list in [&boxes.read, &found.read, inmate.read] {
-            read.extend(list.iter().cloned());
-        }
         let mut write = vec![inmate.cwd.to_owned()];
-        write.extend(boxes.write.iter().chain(inmate.write).cloned());
+        for (key, paths, into) in
+            [("sandbox.read", &boxes.read, &mut read), ("sandbox.write", &boxes.write, &mut write)]
+        {
+            for path in paths {
+                self.grantable(&path.to_string_lossy()).map_err(|why| format!("{key}: {why}"))?;
+                into.push(path.clone());
+            }
+        }
+        read.extend(found.read.iter().chain(inmate.read).cloned());
+        write.extend(inmate.write.iter().cloned());
         // Where nothing can be moved the agent finds its own directories only where they are.
         write.extend(if is_full { found.login } else { found.dirs });
         let mut moved = vec![(inmate.rooms.temp.clone(), PathBuf::from("/tmp"))];
         let mut layered = Vec::new();
         if is_full {
             moved.push((inmate.rooms.home.clone(), home.to_owned()));
+            moved.extend(
+                found.elsewhere.map(|elsewhere| (inmate.rooms.home.join(elsewhere.dir), elsewhere.place)),
+            );
             if self.powers().layers {
                 layered =
                     tools::layers(home).map(|(dir, name)| (dir, inmate.rooms.caches.join(name))).collect();
@@ -88,8 +97,11 @@ impl Boxer<'_> {
                     file::make_dir(&caches.join(&name).join(part))?;
                 }
             }
-            let copied = agents::places(names, own).copied;
-            self.copy(&copied, own, home).map_err(Fault::failed)?;
+            let found = agents::places(names, own, &self.settings.full_env);
+            if let Some(elsewhere) = &found.elsewhere {
+                file::make_dir(&home.join(elsewhere.dir))?;
+            }
+            copy(&found.copied, home).map_err(Fault::failed)?;
         }
         Ok(())
     }

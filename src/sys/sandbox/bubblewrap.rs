@@ -10,7 +10,7 @@ use crate::model::boxing::{Net, Walls};
 pub(super) fn argv(program: &Path, walls: &Walls, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
     let mut argv = vec![text(program)];
     let mut add = |args: &[&str]| argv.extend(args.iter().map(|arg| (*arg).to_owned()));
-    add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL"]);
+    add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--die-with-parent"]);
     if !walls.layered.is_empty() {
         // The inner side lays them and gives these up again.
         add(&["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_DAC_OVERRIDE"]);

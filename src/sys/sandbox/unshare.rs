@@ -20,7 +20,16 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// The command up to the program that it is to start.
 pub(super) fn argv(program: &Path, net: &Net) -> Vec<String> {
-    let flags = ["--user", "--map-current-user", "--keep-caps", "--mount", "--pid", "--ipc", "--fork"];
+    let flags = [
+        "--user",
+        "--map-current-user",
+        "--keep-caps",
+        "--mount",
+        "--pid",
+        "--ipc",
+        "--fork",
+        "--kill-child",
+    ];
     let net = (*net == Net::Off).then_some("--net");
     let shell = ["--", "/bin/sh", "-c", "\"$@\"; exit $?", "sh"];
     let words = flags.into_iter().chain(net).chain(shell).map(str::to_owned);
