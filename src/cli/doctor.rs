@@ -250,6 +250,15 @@ fn tools(app: &App, found: &mut Vec<Finding>) {
 
 /// What boxes can be had, tried out now, and what each kind of child gets.
 fn sandbox(app: &App, found: &mut Vec<Finding>) {
+    if !program::finds_itself() {
+        let what = "is not mounted: no box can be made, no worker be started, and nobody's life be told";
+        found.push(finding(Health::Bad, "/proc", what, &["mount it: mount -t proc proc /proc"]));
+    }
+    if rustix::process::geteuid().is_root() {
+        let what =
+            "root, from whom a file's mode protects nothing: what has no box, or a partial one, can do more";
+        found.push(finding(Health::Odd, "user", what, &["run looop as a user of your own"]));
+    }
     // Why there is no config is said already.
     let Ok(config) = app.config() else { return };
     let keep = seed::is_set_up(&app.layout);
@@ -262,6 +271,11 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
         Level::Full => finding(Health::Good, "sandbox", had, &[]),
         _ => finding(Health::Odd, "sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
     });
+    if keep && powers.level() == Level::Full && !powers.layers {
+        let found_so = "can be read in a box, and nothing be added to them: overlays cannot be had here";
+        let fix = "keep the data dir and the cache on a file system that the kernel's overlayfs can write to";
+        found.push(finding(Health::Odd, "caches of builds", found_so, &[fix]));
+    }
     for kind in Kind::ALL {
         let what = format!("sandbox of {}", kind.word());
         found.push(match boxer.level(kind) {

@@ -42,7 +42,7 @@ pub struct BoxArgs {
 /// Puts on what belongs inside of a box and becomes the command; returns only when it could not.
 pub fn run_boxed(args: &BoxArgs) -> Result<u8> {
     let boxed: Boxed = serde_json::from_str(&args.boxed).context("could not read a box")?;
-    let error = program::exec_boxed(&boxed, &args.argv);
+    let error = program::exec_boxed(&boxed, &args.argv, print::note);
     let shown = args.argv.first().map_or("", String::as_str);
     let (line, code) = sandbox::not_begun(shown, &error);
     print::note(&line);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{App, complete, envelope, pick, print};
@@ -11,7 +11,7 @@ use crate::model::time::{human_ms, parse_ms};
 use crate::model::worker::{Repo, Spec};
 use crate::store::layout::WorkerDir;
 use crate::store::workers::{self, Past, Worker};
-use crate::store::{lock, records};
+use crate::store::{file, lock, records};
 use crate::sys::signal::Cancel;
 use crate::worker::clone::{self, Git};
 use crate::worker::fleet;
@@ -141,12 +141,7 @@ fn remove(app: &App, args: &Args, one: &Ended, cancel: &Cancel) -> Result<Option
             return Ok(Some(left.words()));
         }
     }
-    match fs::remove_dir_all(dir.path()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("could not remove `{}`", dir.path().display()))
-        }
-        _ => Ok(None),
-    }
+    file::remove_tree(dir.path()).map(|()| None)
 }
 
 /// What a worker that had no clone has left in its own directory, in words: that is nowhere else.

@@ -26,8 +26,14 @@ pub(super) const CLAUDE_ENV: &[&str] = &[
     "CLAUDE_CONFIG_DIR",
 ];
 /// Those of pi.
-pub(super) const PI_ENV: &[&str] =
-    &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "PI_OFFLINE"];
+pub(super) const PI_ENV: &[&str] = &[
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "GEMINI_API_KEY",
+    "OPENROUTER_API_KEY",
+    "PI_CODING_AGENT_DIR",
+    "PI_OFFLINE",
+];
 
 /// A runner that looop knows. None is told to skip its own questions: those are noticed and flagged.
 struct BuiltIn {

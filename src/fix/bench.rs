@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::model::boxing::Kind;
 use crate::model::fault::Fault;
 use crate::model::settings::Settings;
-use crate::store::boxes::{Boxer, Cell, Inmate};
+use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
 use crate::store::layout::{FixDir, Layout};
 
 /// What boxes are made of.
@@ -57,14 +57,14 @@ impl Bench<'_> {
 
     fn cell(&self, kind: Kind, start: &Start) -> Result<Cell> {
         let boxer = Boxer::new(self.layout, self.settings, true);
-        let (home, temp, work) = (self.dir.home(), self.dir.temp(), self.dir.work());
+        let work = self.dir.work();
+        let rooms = Rooms { home: self.dir.home(), caches: self.dir.caches(), temp: self.dir.temp() };
         let program = start.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let names = [start.name, program];
         let mut read = vec![start.program.to_owned()];
         read.extend(self.objects.iter().chain(start.read).cloned());
         let inmate = Inmate {
-            home: &home,
-            temp: &temp,
+            rooms: &rooms,
             cwd: if start.cwd.starts_with(&work) { &work } else { start.cwd },
             names,
             write: start.write,
@@ -75,7 +75,7 @@ impl Bench<'_> {
             fault.hint("see what can be had with `looop doctor`")
         })?;
         if let Some(boxed) = &cell.boxed {
-            boxer.furnish(boxed.engine.is_some(), &names, &home, &temp)?;
+            boxer.furnish(boxed.engine.is_some(), &names, &rooms)?;
         }
         Ok(cell)
     }

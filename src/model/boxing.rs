@@ -171,6 +171,8 @@ pub struct Walls {
     pub write: Vec<PathBuf>,
     /// What stands in another place under `full`, and may be written: `[what, where]`.
     pub moved: Vec<(PathBuf, PathBuf)>,
+    /// What can be read under `full`, and where what is written there goes instead: `[what, own directory]`.
+    pub layered: Vec<(PathBuf, PathBuf)>,
     /// What does not exist under `full`.
     pub hide: Vec<PathBuf>,
     /// What of the network there is.
@@ -204,6 +206,8 @@ pub struct Powers {
     pub landlock: u8,
     /// Whether a system call filter can be had.
     pub filter: bool,
+    /// Whether what is written into a directory that can only be read can go into another one.
+    pub layers: bool,
     /// What is missing and why, one line each.
     pub missing: Vec<String>,
     /// How what is missing can be had.
@@ -264,7 +268,8 @@ mod tests {
 
     fn powers(engine: bool, landlock: u8, filter: bool) -> Powers {
         let engine = engine.then(|| Engine::Bubblewrap("/usr/bin/bwrap".into()));
-        Powers { engine, landlock, filter, missing: vec!["no bwrap".to_owned()], fixes: Vec::new() }
+        let missing = vec!["no bwrap".to_owned()];
+        Powers { engine, landlock, filter, missing, ..Powers::default() }
     }
 
     fn asks(wanted: Wanted, net: Net) -> Boxing {

@@ -22,7 +22,7 @@ use crate::model::sensor::Header;
 use crate::model::settings::Settings;
 use crate::sys::sandbox;
 use crate::sys::signal::Cancel;
-pub use inmate::Inmate;
+pub use inmate::{Inmate, Rooms};
 
 /// Where sockets of the human's session are.
 const SESSION: &str = "/run/user";
@@ -97,7 +97,12 @@ impl<'a> Boxer<'a> {
 
     fn probe(&self, stamp: String) -> Powers {
         let Ok(cancel) = Cancel::never() else { return Powers::default() };
-        let powers = sandbox::probe(&self.settings.path, &cancel);
+        // Two may try at the same time.
+        let scratch =
+            self.keep.then(|| self.fresh_temp(&format!("try-{}", std::process::id())).ok()).flatten();
+        let powers = sandbox::probe(&self.settings.path, scratch.as_deref(), &cancel);
+        // What stays there is emptied by who comes next.
+        drop(scratch.map(|dir| file::remove_tree(&dir)));
         let is_known = |tried: Tried| tried.stamp == stamp && tried.powers == powers;
         if self.keep && !records::read_json(&self.layout.sandbox()).ok().flatten().is_some_and(is_known) {
             let tried = Tried { stamp, powers: powers.clone() };
@@ -181,10 +186,15 @@ impl<'a> Boxer<'a> {
         }
         let temp = self.fresh_temp("run").ok();
         let mut walls = self.whole(temp.as_deref());
-        walls.write.push(cwd.to_owned());
         let entries = fs::read_dir(self.layout.root()).into_iter().flatten().flatten();
         let own = entries.filter(|entry| entry.file_name().to_str().is_some_and(policy::is_own_part));
-        walls.read.extend(own.map(|entry| entry.path()).chain(self.config_files()));
+        let own: Vec<PathBuf> = own.map(|entry| entry.path()).chain(self.config_files()).collect();
+        walls.write = match level {
+            // Nothing can be taken out of what Landlock opens.
+            Level::Partial => around(cwd, &own),
+            _ => vec![cwd.to_owned()],
+        };
+        walls.read.extend(own);
         walls.read.retain(|path| !walls.hide.contains(path));
         Ok(Cell { env: temp_env(level, temp.as_deref()), boxed: self.boxed(Kind::Run, level, walls)? })
     }
@@ -202,13 +212,18 @@ impl<'a> Boxer<'a> {
         }
         let temp = self.fresh_temp("decide");
         let home = self.home()?;
-        let found = agent.map(|agent| agents::places(&[agent], home)).unwrap_or_default();
+        let found = agent.map(|agent| self.agent(&[agent])).transpose()?.unwrap_or_default();
         let mut walls = match agent {
             Some(_) if level == Level::Full => {
                 let temp = temp.clone()?;
                 let inside = self.fresh_temp("decide-home")?;
-                self.copy(&found.copied, home, &inside)?;
-                let moved = vec![(inside, home.to_owned()), (temp, PathBuf::from("/tmp"))];
+                let mut moved = vec![(inside.clone(), home.to_owned()), (temp, PathBuf::from("/tmp"))];
+                if let Some(elsewhere) = &found.elsewhere {
+                    let own = inside.join(elsewhere.dir);
+                    file::make_dir(&own).map_err(|error| format!("{error:#}"))?;
+                    moved.push((own, elsewhere.place.clone()));
+                }
+                copy(&found.copied, &inside)?;
                 let mut seen = tools::found(&self.settings.path, home, &self.own());
                 seen.extend(found.read.iter().cloned());
                 Walls { read: seen, write: found.login, moved, ..Walls::default() }
@@ -228,14 +243,14 @@ impl<'a> Boxer<'a> {
         Ok(Cell { env, boxed: self.boxed(Kind::Decide, level, walls)? })
     }
 
-    fn copy(&self, files: &[PathBuf], from: &Path, to: &Path) -> Result<(), String> {
-        for name in files {
-            let place = to.join(name);
-            let made = place.parent().map_or(Ok(()), fs::create_dir_all);
-            made.and_then(|()| fs::copy(from.join(name), place))
-                .map_err(|e| format!("could not copy `{}`: {e}", from.join(name).display()))?;
+    /// What the agent that goes by one of these names keeps, where its human keeps it.
+    fn agent(&self, names: &[&str]) -> Result<agents::Found, String> {
+        let found = agents::places(names, self.home()?, &self.settings.full_env);
+        if let Some(elsewhere) = &found.elsewhere {
+            let place = elsewhere.place.to_string_lossy();
+            self.grantable(&place).map_err(|why| format!("{}={place}: {why}", elsewhere.var))?;
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Everything can be seen but other people's temporary files, container engines, and workers.
@@ -313,7 +328,7 @@ impl<'a> Boxer<'a> {
             Err(_) => false,
         };
         if used {
-            fs::remove_dir_all(&dir).map_err(|e| format!("could not empty `{}`: {e}", dir.display()))?;
+            file::remove_tree(&dir).map_err(|e| format!("could not empty `{}`: {e}", dir.display()))?;
         }
         file::make_dir(&dir).map_err(|error| format!("{error:#}"))?;
         Ok(dir)
@@ -323,6 +338,31 @@ impl<'a> Boxer<'a> {
     pub fn engine(&self) -> &'static str {
         self.powers().engine.as_ref().map_or("none", Engine::word)
     }
+}
+
+/// A directory, or where something of looop's own is in it what is beside that: new files can be made there alone.
+fn around(dir: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
+    if own.iter().any(|own| dir.starts_with(own)) {
+        return Vec::new();
+    }
+    if !own.iter().any(|own| own.starts_with(dir)) {
+        return vec![dir.to_owned()];
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    // A link leads to what was not looked at.
+    let entries = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
+    entries.flat_map(|entry| around(&entry.path(), own)).collect()
+}
+
+/// Copies files to their places below a directory.
+fn copy(files: &[(PathBuf, PathBuf)], to: &Path) -> Result<(), String> {
+    for (file, place) in files {
+        let place = to.join(place);
+        let made = place.parent().map_or(Ok(()), fs::create_dir_all);
+        made.and_then(|()| fs::copy(file, place))
+            .map_err(|e| format!("could not copy `{}`: {e}", file.display()))?;
+    }
+    Ok(())
 }
 
 /// Where a child finds its temporary directory.

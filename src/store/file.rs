@@ -275,6 +275,36 @@ pub fn make_dir(path: &Path) -> Result<()> {
     made.with_context(|| format!("could not make the directory `{}`", path.display()))
 }
 
+/// Removes a directory with all that is in it, or a file; directories that were made unwritable are made writable first.
+/// That nothing is there is no error.
+///
+/// # Errors
+/// Names what could not be removed.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let removed = fs::remove_dir_all(path).or_else(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            open_up(path);
+            fs::remove_dir_all(path)
+        }
+        io::ErrorKind::NotADirectory => fs::remove_file(path),
+        _ => Err(error),
+    });
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("could not remove `{}`", path.display())),
+    }
+}
+
+/// Where this fails, so does the removal, which says so.
+fn open_up(dir: &Path) {
+    drop(fs::set_permissions(dir, Permissions::from_mode(0o700)));
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
 /// Sets a corrupt file aside under a new name next to it and returns that name. The original stays in place
 /// until something replaces it.
 ///

@@ -185,7 +185,7 @@ pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
 /// Removes what was prepared for a worker that is not started.
 pub fn unstage(staged: &WorkerDir) {
     // What stays behind has a hidden name, and the next start tries again.
-    drop(fs::remove_dir_all(staged.path()));
+    drop(file::remove_tree(staged.path()));
 }
 
 /// Replaces a worker's state. Transitions survive a power loss; what is lost without one is only a clock.

@@ -79,10 +79,14 @@ fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> 
 }
 
 /// Becomes another program within walls that are built around this process first. Returns only when it could not.
-pub fn exec_boxed(boxed: &Boxed, argv: &[String]) -> io::Error {
+/// `tell` gets what the program has less than it was meant to have.
+pub fn exec_boxed(boxed: &Boxed, argv: &[String], tell: fn(&str)) -> io::Error {
     let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
     match sandbox::enter(boxed) {
-        Ok(()) => Command::new(program).args(args).exec(),
+        Ok(less) => {
+            less.iter().for_each(|line| tell(line));
+            Command::new(program).args(args).exec()
+        }
         Err(error) => error,
     }
 }
@@ -123,6 +127,11 @@ pub fn run_again(args: &[OsString]) -> io::Result<u8> {
 pub fn self_path() -> PathBuf {
     let link = Path::new("/proc/self/exe");
     if link.exists() { link.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| link.to_owned()) }
+}
+
+/// Whether [`self_path`] leads anywhere: on Linux not without `/proc`.
+pub fn finds_itself() -> bool {
+    self_path().exists()
 }
 
 /// This program's file under a name that is good after this process, for another one to start it by. Where the

@@ -4,12 +4,16 @@
 //! - `partial` is Landlock and a system call filter, put on the thread or process that then becomes the child.
 //! - `full` puts the child into a mount, process and IPC namespace first: what is not in its [`Walls`] does not exist
 //!   there. The rest is put on within.
+//! - A `full` box by bubblewrap ends with the thread that started it, also where that is killed; one by `unshare` with the
+//!   terminal that it is in, or when a later beat finds it.
 //! - Nothing of it can be taken off again, and all that the child starts is behind it too. What cannot be put on is
 //!   an error, and the child does not begin.
 
 mod bubblewrap;
 #[cfg(target_os = "linux")]
 mod filter;
+#[cfg(target_os = "linux")]
+mod layer;
 #[cfg(target_os = "linux")]
 mod lock;
 mod probe;
@@ -70,12 +74,21 @@ pub fn not_begun(program: &str, error: &io::Error) -> (String, i32) {
     (format!("{}{program}` {}{error}", NOT_BEGUN.0, NOT_BEGUN.1), NOT_BEGUN.2)
 }
 
-/// What became of a program in a box, from the exit code of the box's outer side and the last that was said.
+/// How the lines begin by which an engine says that it made no box, and its code then.
+const NOT_MADE: ([&str; 2], i32) = (["bwrap: ", "unshare: "], 1);
+
+/// What became of a program in a box, from the exit code of the box's outer side and the last that was said. A program
+/// that says nothing but what an engine says when it fails is taken for one that did not begin.
 pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
     if let Some(signal) = signal_of(code) {
         return Exit::Signal(signal);
     }
     let said = String::from_utf8_lossy(said);
+    let is_engines = |line: &str| NOT_MADE.0.iter().any(|engine| line.starts_with(engine));
+    if code == NOT_MADE.1 && !said.trim().is_empty() && said.lines().all(is_engines) {
+        let why = format!("its box could not be made: {} (`looop doctor` tries again)", said.trim());
+        return Exit::NotStarted(why);
+    }
     let line = said.lines().next_back().filter(|line| code == NOT_BEGUN.2 && line.starts_with(NOT_BEGUN.0));
     match line.and_then(|line| line.split_once(NOT_BEGUN.1)) {
         Some((_, why)) => Exit::NotStarted(why.to_owned()),
@@ -83,15 +96,30 @@ pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
     }
 }
 
-/// Builds the walls around this process, which then becomes the child. The namespaces are there already.
+/// Builds the walls around this process, which then becomes the child. The namespaces are there already. What comes
+/// back is what the child has less than it was meant to have, one line each: never more.
 ///
 /// # Errors
 /// What could not be put on. The process must not go on as the child then.
-pub fn enter(boxed: &Boxed) -> io::Result<()> {
-    if let Some(Engine::Unshare(_)) = boxed.engine {
-        unshare::build(&boxed.walls, &own_file()?)?;
-    }
-    lock(boxed)
+pub fn enter(boxed: &Boxed) -> io::Result<Vec<String>> {
+    let less = match boxed.engine {
+        Some(Engine::Unshare(_)) => unshare::build(&boxed.walls, &own_file()?)?,
+        Some(Engine::Bubblewrap(_)) if !boxed.walls.layered.is_empty() => lay_all(&boxed.walls)?,
+        _ => Vec::new(),
+    };
+    lock(boxed)?;
+    Ok(less)
+}
+
+/// The directories that a layer's own directory holds before the box is made.
+pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
+
+#[cfg(target_os = "linux")]
+use layer::lay_all;
+
+#[cfg(not(target_os = "linux"))]
+fn lay_all(_walls: &Walls) -> io::Result<Vec<String>> {
+    Err(io::Error::other("this system has no layers"))
 }
 
 /// Puts Landlock and the filter on this thread, and on what it starts from now on.
@@ -145,7 +173,9 @@ pub fn lock_calls(_boxed: &Boxed) -> io::Result<()> {
 
 /// This program's file under a name that is good within a box.
 fn own_file() -> io::Result<PathBuf> {
-    std::fs::canonicalize(self_path())
+    std::fs::canonicalize(self_path()).map_err(|e| {
+        io::Error::new(e.kind(), format!("could not find looop's own program (is `/proc` mounted?): {e}"))
+    })
 }
 
 fn text(path: &Path) -> String {
@@ -161,6 +191,8 @@ enum Mount {
     Read(PathBuf),
     /// What is there outside, to be read and written.
     Write(PathBuf),
+    /// What is there outside, to be read, and the directory that what is written goes into.
+    Layer(PathBuf, PathBuf),
     /// An empty directory.
     Nothing,
     /// An empty file.
@@ -204,6 +236,9 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     }
     for path in &walls.write {
         all.push((path.clone(), Mount::Write(found(path)?)));
+    }
+    for (what, own) in &walls.layered {
+        all.push((what.clone(), Mount::Layer(found(what)?, found(own)?)));
     }
     for path in walls.hide.iter().cloned().chain(SECRET.map(PathBuf::from)) {
         match std::fs::metadata(&path) {

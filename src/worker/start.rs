@@ -235,6 +235,9 @@ impl Starter<'_> {
     /// # Errors
     /// When a file cannot be written or a process not be started. The inner error says why it may not be started.
     pub fn start(&self, wanted: &Wanted) -> Result<Result<Spec, Refusal>> {
+        if !program::finds_itself() {
+            return Ok(Err("`/proc` is not mounted, by which looop finds its own program".to_owned()));
+        }
         let mut spec = match self.spec(wanted)? {
             Ok(spec) => spec,
             Err(why) => return Ok(Err(why)),

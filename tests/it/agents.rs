@@ -111,6 +111,7 @@ fn claude_is_flagged_when_it_asks_and_finishes() {
     human.wait_for("2. Blue");
     human.type_in(b"2");
     wait_flag(&profile, "touch made");
+    assert_eq!(row(&profile)["sandbox"], "full", "what its human set up is read in there");
     human.wait_for("Do you want to proceed?");
     was_flagged_at_once(&profile, "proceed");
     human.type_in(b"\r");
@@ -187,6 +188,7 @@ fn codex_in_a_box_of_looop_asks_for_nothing_and_finishes() {
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
     wait_state(&profile, "done");
     assert_eq!(profile.read_json("workers/w1/state.json")["flags"], 0, "nobody had to be awake");
+    assert_eq!(row(&profile)["sandbox"], "full");
 }
 
 #[test]
@@ -319,6 +321,7 @@ fn pi_is_flagged_when_it_asks_and_finishes() {
     fs::write(profile.path("home/.pi/agent/extensions/first.js"), ASKS_FIRST).unwrap();
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
     wait_flag(&profile, "May it?");
+    assert_eq!(row(&profile)["sandbox"], "full", "what its human set up is read in there");
     let mut human = Outer::start(&profile, &["attach"], 100, 30);
     human.wait_for("May it?");
     human.type_in(b"\r");

@@ -1,5 +1,10 @@
 //! What works in boxes of each kind, and what is said where one cannot be made.
 
+mod agents;
+mod bad;
+mod builds;
+mod lacks;
+
 use serde_json::json;
 
 use crate::support::pi::skipped;
@@ -45,4 +50,41 @@ fn only_a_box_is_refused_a_place_that_holds_the_home_directory() {
     }
     profile.config_more(json!({ "sandbox": { "worker": "none", "verify": "none" } }));
     start("w1").ok();
+}
+
+/// All processes that were started with this text among their arguments.
+fn running(text: &str) -> Vec<String> {
+    let found = std::process::Command::new("pgrep").args(["-f", text]).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_of_a_worker_in_a_full_box_outlives_its_supervisor() {
+    if !has("full") {
+        return;
+    }
+    let profile = Profile::scripted(&[NOOP]);
+    profile.config_more(json!({ "sandbox": { "worker": "full", "verify": "full" } }));
+    // Deaf, and one of them in a session of its own.
+    let stay = |name: &str, quote: &str| {
+        let mark = profile.path("").display().to_string();
+        let deaf = format!("trap {quote}{quote} HUP TERM INT");
+        format!("{deaf}; touch {name}; while :; do sleep 0.1; done; : {mark}")
+    };
+    let (ready, daemon) = (stay("ready", "'"), stay("daemon", "\""));
+    profile.config_more(json!({ "verify": { "stays": ["sh", "-c", ready] } }));
+    let line = format!("setsid sh -c '{daemon}' & {ready}");
+    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
+    profile.looop(&["worker", "start", "w2", "--verify", "stays", "--", "true"]).ok();
+    for (id, left) in [("w1", &["ready", "daemon"][..]), ("w2", &["ready"])] {
+        let dir = profile.data().join(format!("workers/{id}"));
+        wait_until("it runs", || left.iter().all(|name| dir.join("clone").join(name).exists()));
+    }
+    for id in ["w1", "w2"] {
+        let state = profile.read_json(&format!("workers/{id}/state.json"));
+        let [pid, start] = ["pid", "start"].map(|key| state["supervisor"][key].as_u64().unwrap());
+        assert!(looop::sys::detach::signal(pid as u32, start, true));
+    }
+    let text = profile.path("").display().to_string();
+    wait_until("all of it to be gone", || running(&text).is_empty());
 }

@@ -128,7 +128,7 @@ fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
 fn what_a_lost_worker_left_running_is_ended_by_whoever_puts_it_away_or_kills_it() {
     for verb in [&["prune", "w1", "--force"][..], &["kill", "w1"]] {
         let profile = Profile::scripted(&[NOOP]);
-        // A full box ends with its supervisor.
+        // Of a full box nothing would be left.
         profile.unboxed(&["worker"]);
         start(&profile, "w1", &[], "trap '' HUP; touch ready; while :; do sleep 0.1; done");
         wait_until("it runs", || profile.data().join("workers/w1/clone/ready").exists());

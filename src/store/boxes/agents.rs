@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 struct Places {
     /// The agent's program.
     agent: &'static str,
+    /// The variable by which its human keeps the directory after it elsewhere.
+    elsewhere: Option<(&'static str, &'static str)>,
     /// Its directories. What else is in them stays outside: other sessions are nobody's business.
     dirs: &'static [&'static str],
     /// What the human set up. It may run commands, so it is to be read alone.
@@ -19,6 +21,7 @@ struct Places {
 const AGENTS: [Places; 6] = [
     Places {
         agent: "claude",
+        elsewhere: Some(("CLAUDE_CONFIG_DIR", ".claude")),
         dirs: &[".claude"],
         read: &[
             ".claude/settings.json",
@@ -40,6 +43,7 @@ const AGENTS: [Places; 6] = [
     },
     Places {
         agent: "pi",
+        elsewhere: Some(("PI_CODING_AGENT_DIR", ".pi/agent")),
         dirs: &[".pi"],
         read: &[
             ".pi/agent/settings.json",
@@ -62,6 +66,7 @@ const AGENTS: [Places; 6] = [
     },
     Places {
         agent: "codex",
+        elsewhere: Some(("CODEX_HOME", ".codex")),
         dirs: &[".codex"],
         read: &[".codex/config.toml", ".codex/AGENTS.md", ".codex/prompts", ".codex/rules", ".codex/skills"],
         login: &[".codex/auth.json"],
@@ -69,6 +74,7 @@ const AGENTS: [Places; 6] = [
     },
     Places {
         agent: "gemini",
+        elsewhere: None,
         dirs: &[".gemini"],
         read: &[".gemini/settings.json", ".gemini/GEMINI.md", ".gemini/commands", ".gemini/extensions"],
         login: &[".gemini/oauth_creds.json", ".gemini/google_accounts.json"],
@@ -76,6 +82,7 @@ const AGENTS: [Places; 6] = [
     },
     Places {
         agent: "opencode",
+        elsewhere: None,
         dirs: &[".config/opencode", ".local/share/opencode"],
         read: &[".config/opencode", ".opencode/bin"],
         login: &[".local/share/opencode/auth.json"],
@@ -83,6 +90,7 @@ const AGENTS: [Places; 6] = [
     },
     Places {
         agent: "qwen",
+        elsewhere: None,
         dirs: &[".qwen"],
         read: &[".qwen/settings.json", ".qwen/QWEN.md", ".qwen/commands", ".qwen/extensions"],
         login: &[".qwen/oauth_creds.json"],
@@ -90,27 +98,56 @@ const AGENTS: [Places; 6] = [
     },
 ];
 
+/// Where an agent's human keeps its directory.
+pub(super) struct Elsewhere {
+    /// The variable that says so.
+    pub(super) var: &'static str,
+    /// The directory.
+    pub(super) place: PathBuf,
+    /// What it stands for, below the home directory.
+    pub(super) dir: &'static str,
+}
+
 /// What of an agent's places is there.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Found {
     pub(super) dirs: Vec<PathBuf>,
     pub(super) read: Vec<PathBuf>,
     pub(super) login: Vec<PathBuf>,
-    /// Relative to the home directory.
-    pub(super) copied: Vec<PathBuf>,
+    /// Each with where its copy belongs, below the home directory.
+    pub(super) copied: Vec<(PathBuf, PathBuf)>,
+    pub(super) elsewhere: Option<Elsewhere>,
 }
 
-/// The places of the agent that goes by one of these names; nothing for one that is not known.
-pub(super) fn places(names: &[&str], home: &Path) -> Found {
+/// The places of the agent that goes by one of these names, for one with these variables; nothing for one that is not
+/// known.
+pub(super) fn places(names: &[&str], home: &Path, env: &[(String, String)]) -> Found {
     let Some(agent) = AGENTS.iter().find(|known| names.contains(&known.agent)) else {
         return Found::default();
     };
-    let there =
-        |paths: &[&str]| paths.iter().map(|path| home.join(path)).filter(|path| path.exists()).collect();
+    let elsewhere = agent.elsewhere.and_then(|(var, dir)| {
+        let (_, value) = env.iter().find(|(key, value)| key == var && !value.is_empty())?;
+        Some(Elsewhere { var, place: PathBuf::from(value), dir })
+    });
+    let at = |path: &str| match &elsewhere {
+        Some(Elsewhere { place, dir, .. }) if let Ok(rest) = Path::new(path).strip_prefix(dir) => {
+            place.join(rest)
+        }
+        _ => home.join(path),
+    };
+    let there = |paths: &[&str]| paths.iter().map(|path| at(path)).filter(|path| path.exists()).collect();
+    let copied = agent.copied.iter().map(|path| match &elsewhere {
+        // What lies beside its directory lies in it then.
+        Some(Elsewhere { place, dir, .. }) => (place.join(path), Path::new(dir).join(path)),
+        None => (home.join(path), PathBuf::from(path)),
+    });
+    let mut dirs: Vec<PathBuf> = there(agent.dirs);
+    dirs.extend(elsewhere.iter().map(|elsewhere| elsewhere.place.clone()));
     Found {
-        dirs: there(agent.dirs),
+        dirs,
         read: there(agent.read),
         login: there(agent.login),
-        copied: agent.copied.iter().map(PathBuf::from).filter(|path| home.join(path).is_file()).collect(),
+        copied: copied.filter(|(file, _)| file.is_file()).collect(),
+        elsewhere,
     }
 }

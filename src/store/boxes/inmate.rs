@@ -4,18 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Boxer, Cell, agents, temp_env, tools};
+use super::{Boxer, Cell, agents, copy, temp_env, tools};
 use crate::model::boxing::{Kind, Level, Walls};
 use crate::model::fault::Fault;
 use crate::store::file;
+use crate::sys::sandbox;
 
 /// What such a box is made for.
 #[derive(Clone, Copy)]
 pub struct Inmate<'a> {
-    /// What stands at the place of the home directory under `full`.
-    pub home: &'a Path,
-    /// Its temporary files.
-    pub temp: &'a Path,
+    /// Its own directories.
+    pub rooms: &'a Rooms,
     /// Where it works; it may write there.
     pub cwd: &'a Path,
     /// Its runner's name, and its program.
@@ -24,6 +23,16 @@ pub struct Inmate<'a> {
     pub write: &'a [PathBuf],
     /// What it reads besides: what a human granted, files that it is given, objects that its clone borrows.
     pub read: &'a [PathBuf],
+}
+
+/// The directories of its own that such a box holds.
+pub struct Rooms {
+    /// What stands at the place of the home directory under `full`.
+    pub home: PathBuf,
+    /// Where what it writes into caches of builds goes under `full`.
+    pub caches: PathBuf,
+    /// Its temporary files.
+    pub temp: PathBuf,
 }
 
 impl Boxer<'_> {
@@ -37,38 +46,62 @@ impl Boxer<'_> {
             return Ok(Cell::default());
         }
         let walls = self.fence(inmate, level)?;
-        Ok(Cell { env: temp_env(level, Some(inmate.temp)), boxed: self.boxed(kind, level, walls)? })
+        Ok(Cell { env: temp_env(level, Some(&inmate.rooms.temp)), boxed: self.boxed(kind, level, walls)? })
     }
 
     fn fence(&self, inmate: &Inmate, level: Level) -> Result<Walls, String> {
         let home = self.home()?;
-        let found = agents::places(&inmate.names, home);
+        let found = self.agent(&inmate.names)?;
         let (boxes, is_full) = (&self.settings.boxes, level == Level::Full);
         let mut read = tools::found(&self.settings.path, home, &self.own());
-        for list in [&boxes.read, &found.read, inmate.read] {
-            read.extend(list.iter().cloned());
-        }
         let mut write = vec![inmate.cwd.to_owned()];
-        write.extend(boxes.write.iter().chain(inmate.write).cloned());
+        for (key, paths, into) in
+            [("sandbox.read", &boxes.read, &mut read), ("sandbox.write", &boxes.write, &mut write)]
+        {
+            for path in paths {
+                self.grantable(&path.to_string_lossy()).map_err(|why| format!("{key}: {why}"))?;
+                into.push(path.clone());
+            }
+        }
+        read.extend(found.read.iter().chain(inmate.read).cloned());
+        write.extend(inmate.write.iter().cloned());
         // Where nothing can be moved the agent finds its own directories only where they are.
         write.extend(if is_full { found.login } else { found.dirs });
-        let mut moved = vec![(inmate.temp.to_owned(), PathBuf::from("/tmp"))];
+        let mut moved = vec![(inmate.rooms.temp.clone(), PathBuf::from("/tmp"))];
+        let mut layered = Vec::new();
         if is_full {
-            moved.push((inmate.home.to_owned(), home.to_owned()));
+            moved.push((inmate.rooms.home.clone(), home.to_owned()));
+            moved.extend(
+                found.elsewhere.map(|elsewhere| (inmate.rooms.home.join(elsewhere.dir), elsewhere.place)),
+            );
+            if self.powers().layers {
+                layered =
+                    tools::layers(home).map(|(dir, name)| (dir, inmate.rooms.caches.join(name))).collect();
+            }
         }
-        Ok(Walls { read, write, moved, ..Walls::default() })
+        read.retain(|path| !layered.iter().any(|(dir, _)| dir == path));
+        Ok(Walls { read, write, moved, layered, ..Walls::default() })
     }
 
     /// Makes the directories that such a box is to hold.
     ///
     /// # Errors
     /// Names what cannot be made.
-    pub fn furnish(&self, is_full: bool, names: &[&str], home: &Path, temp: &Path) -> Result<()> {
+    pub fn furnish(&self, is_full: bool, names: &[&str], rooms: &Rooms) -> Result<()> {
+        let Rooms { home, caches, temp } = rooms;
         file::make_dir(temp)?;
         if let (true, Ok(own)) = (is_full, self.home()) {
             file::make_dir(home)?;
-            let copied = agents::places(names, own).copied;
-            self.copy(&copied, own, home).map_err(Fault::failed)?;
+            for (_, name) in tools::layers(own).filter(|_| self.powers().layers) {
+                for part in sandbox::LAYER_PARTS {
+                    file::make_dir(&caches.join(&name).join(part))?;
+                }
+            }
+            let found = agents::places(names, own, &self.settings.full_env);
+            if let Some(elsewhere) = &found.elsewhere {
+                file::make_dir(&home.join(elsewhere.dir))?;
+            }
+            copy(&found.copied, home).map_err(Fault::failed)?;
         }
         Ok(())
     }

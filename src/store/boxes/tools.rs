@@ -32,6 +32,17 @@ const HOME: [&str; 27] = [
     ".sdkman",
     "go",
 ];
+/// Those of them that builds write into.
+const CACHES: [&str; 8] = [
+    ".cargo/registry",
+    ".cargo/git",
+    ".npm/_cacache",
+    ".cache/uv",
+    ".cache/pip",
+    ".local/share/pnpm",
+    ".m2/repository",
+    "go",
+];
 /// Names of folders whose programs need what lies beside the folder.
 const BINS: [&str; 4] = ["bin", "sbin", "shims", ".bin"];
 /// Folders below the home directory that hold more than programs, though programs are in them.
@@ -57,6 +68,12 @@ pub(super) fn found(path: &str, home: &Path, own: &[&Path]) -> Vec<PathBuf> {
     all.sort();
     all.dedup();
     all
+}
+
+/// The caches that are there, and a name for each.
+pub(super) fn layers(home: &Path) -> impl Iterator<Item = (PathBuf, String)> {
+    let all = CACHES.iter().map(|dir| (home.join(dir), dir.replace('/', "+")));
+    all.filter(|(dir, _)| dir.is_dir())
 }
 
 fn holds_more(dir: &Path, home: &Path) -> bool {

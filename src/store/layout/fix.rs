@@ -44,6 +44,11 @@ impl FixDir {
         self.0.join("home")
     }
 
+    /// What is written where only reading is meant for it: one directory for each cache of builds.
+    pub fn caches(&self) -> PathBuf {
+        self.0.join("caches")
+    }
+
     /// Temporary files of what is boxed.
     pub fn temp(&self) -> PathBuf {
         self.0.join("tmp")

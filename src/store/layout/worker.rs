@@ -79,6 +79,11 @@ impl WorkerDir {
         self.0.join("home")
     }
 
+    /// What it writes where only reading is meant for it: one directory for each cache of builds.
+    pub fn caches(&self) -> PathBuf {
+        self.0.join("caches")
+    }
+
     /// Its temporary files, where it has a box.
     pub fn temp(&self) -> PathBuf {
         self.0.join("tmp")

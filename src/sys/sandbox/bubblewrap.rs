@@ -10,7 +10,11 @@ use crate::model::boxing::{Net, Walls};
 pub(super) fn argv(program: &Path, walls: &Walls, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
     let mut argv = vec![text(program)];
     let mut add = |args: &[&str]| argv.extend(args.iter().map(|arg| (*arg).to_owned()));
-    add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL"]);
+    add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--die-with-parent"]);
+    if !walls.layered.is_empty() {
+        // The inner side lays them and gives these up again.
+        add(&["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_DAC_OVERRIDE"]);
+    }
     if walls.net == Net::Off {
         add(&["--unshare-net"]);
     }
@@ -24,6 +28,10 @@ pub(super) fn argv(program: &Path, walls: &Walls, own: &Path, cwd: &Path) -> io:
             Mount::Link(target) => add(&["--symlink", &text(&target), &at]),
             Mount::Read(what) => add(&["--ro-bind", &text(&what), &at]),
             Mount::Write(what) => add(&["--bind", &text(&what), &at]),
+            Mount::Layer(what, own) => {
+                let own = text(&own);
+                add(&["--ro-bind", &text(&what), &at, "--bind", &own, &own]);
+            }
             Mount::Nothing => add(&["--perms", "0700", "--tmpfs", &at]),
             Mount::Blank => add(&["--ro-bind", "/dev/null", &at]),
         }

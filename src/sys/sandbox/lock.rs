@@ -26,7 +26,9 @@ fn failed(error: impl std::fmt::Display) -> io::Error {
 
 /// Puts Landlock on this thread.
 pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
-    let write = AccessFs::from_write(FILES);
+    let handled = AccessFs::from_write(FILES);
+    // A device that an administrator makes where it may write opens the disk behind all walls.
+    let write = handled & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = AccessFs::from_read(FILES);
     // Within a file system of its own all that can be seen may be read.
     let reads_all = walls.whole || level == Level::Full;
@@ -37,7 +39,7 @@ pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
     };
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(if reads_all { write } else { read | write })
+        .handle_access(if reads_all { handled } else { read | handled })
         .map_err(failed)?;
     if ports.is_some() {
         ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp).map_err(failed)?;
@@ -59,7 +61,8 @@ pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
     }
     // What was moved is found at its new place where there is one, and at its old one where there is none.
     let moved = walls.moved.iter().map(|(what, at)| if level == Level::Full { at } else { what });
-    for path in walls.write.iter().chain(moved) {
+    let layered = walls.layered.iter().map(|(what, _)| what);
+    for path in walls.write.iter().chain(moved).chain(layered) {
         rules = allow(rules, path, if reads_all { write } else { read | write }, true)?;
     }
     for port in ports.into_iter().flatten() {

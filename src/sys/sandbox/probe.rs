@@ -32,8 +32,8 @@ pub fn stamp(path: &str) -> String {
     format!("{} {me} {} {}", tree::boot_id(), file(&super::self_path()), engines.join(" "))
 }
 
-/// Tries everything out. It takes some 20 ms.
-pub fn probe(path: &str, cancel: &Cancel) -> Powers {
+/// Tries everything out, layers in the empty directory `scratch`. It takes some 20 ms.
+pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
     let mut powers = Powers { landlock: landlock(), filter: has_filter(), ..Powers::default() };
     if powers.landlock < SCOPES {
         let found = match powers.landlock {
@@ -49,21 +49,28 @@ pub fn probe(path: &str, cancel: &Cancel) -> Powers {
         powers.missing.push("no system call filter can be put on".to_owned());
         powers.fixes.push("allow seccomp filters where looop runs".to_owned());
     }
-    for (name, program) in engines(path) {
+    // Within the file system that an engine makes Landlock is put on, so that without it there is nothing to try.
+    for (name, program) in engines(path).into_iter().filter(|_| powers.landlock > 0) {
         let Some(program) = program else {
             powers.missing.push(format!("`{name}` is not there"));
             continue;
         };
         let engine = if name == "bwrap" { Engine::Bubblewrap(program) } else { Engine::Unshare(program) };
-        match try_out(&engine, cancel) {
+        let layered = scratch.map(|dir| try_out(&engine, Some(dir), cancel));
+        let tried = match layered {
+            Some(Ok(())) => Ok(()),
+            _ => try_out(&engine, None, cancel),
+        };
+        match tried {
             Ok(()) => {
+                powers.layers = matches!(layered, Some(Ok(())));
                 powers.engine = Some(engine);
                 break;
             }
             Err(why) => powers.missing.push(format!("`{name}` does not work: {why}")),
         }
     }
-    if powers.engine.is_none() {
+    if powers.engine.is_none() && powers.landlock > 0 {
         powers.fixes.push("install bubblewrap".to_owned());
         powers.fixes.push(
             "allow user namespaces (sysctl user.max_user_namespaces, and AppArmor's rules for them)"
@@ -77,11 +84,20 @@ pub fn probe(path: &str, cancel: &Cancel) -> Powers {
     powers
 }
 
-/// Starts the system's `true` in a box.
-fn try_out(engine: &Engine, cancel: &Cancel) -> Result<(), String> {
-    let boxed = Boxed { engine: Some(engine.clone()), walls: Walls::default() };
-    let mut argv =
-        super::argv(&boxed, Path::new("/"), &["/bin/true".to_owned()]).map_err(|e| e.to_string())?;
+/// Starts the system's shell in a box; in one with a layer it writes a file there.
+fn try_out(engine: &Engine, scratch: Option<&Path>, cancel: &Cancel) -> Result<(), String> {
+    let mut boxed = Boxed { engine: Some(engine.clone()), walls: Walls::default() };
+    let mut command = ["/bin/sh", "-c", "true"].map(str::to_owned).to_vec();
+    if let Some(dir) = scratch {
+        let (lower, own) = (dir.join("lower"), dir.join("own"));
+        for made in super::LAYER_PARTS.map(|part| own.join(part)).iter().chain([&lower]) {
+            std::fs::create_dir_all(made).map_err(|e| e.to_string())?;
+        }
+        command[2] = ": >\"$0\"".to_owned();
+        command.push(super::text(&lower.join("file")));
+        boxed.walls.layered.push((lower, own));
+    }
+    let mut argv = super::argv(&boxed, Path::new("/"), &command).map_err(|e| e.to_string())?;
     let program = PathBuf::from(argv.remove(0));
     let job = Job {
         program,

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+use super::layer;
 use super::{Mount, mounts, text};
 use crate::model::boxing::{Net, Walls};
 
@@ -18,7 +20,16 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// The command up to the program that it is to start.
 pub(super) fn argv(program: &Path, net: &Net) -> Vec<String> {
-    let flags = ["--user", "--map-current-user", "--keep-caps", "--mount", "--pid", "--ipc", "--fork"];
+    let flags = [
+        "--user",
+        "--map-current-user",
+        "--keep-caps",
+        "--mount",
+        "--pid",
+        "--ipc",
+        "--fork",
+        "--kill-child",
+    ];
     let net = (*net == Net::Off).then_some("--net");
     let shell = ["--", "/bin/sh", "-c", "\"$@\"; exit $?", "sh"];
     let words = flags.into_iter().chain(net).chain(shell).map(str::to_owned);
@@ -27,7 +38,7 @@ pub(super) fn argv(program: &Path, net: &Net) -> Vec<String> {
 
 /// Puts the file system together and gives up what was needed for it.
 #[cfg(target_os = "linux")]
-pub(super) fn build(walls: &Walls, own: &Path) -> io::Result<()> {
+pub(super) fn build(walls: &Walls, own: &Path) -> io::Result<Vec<String>> {
     use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind_recursive, unmount};
     use rustix::process::{chdir, getcwd, pivot_root};
     let cwd = getcwd(Vec::new())?;
@@ -49,20 +60,26 @@ pub(super) fn build(walls: &Walls, own: &Path) -> io::Result<()> {
     devices()?;
     place(Path::new("/proc"), true)?;
     mount("proc", inside(Path::new("/proc")), "proc", plain | MountFlags::NOEXEC, none)?;
+    let mut less = Vec::new();
     for (at, what) in &wanted {
         put(at, what)
             .map_err(|e| io::Error::new(e.kind(), format!("could not put `{}` there: {e}", at.display())))?;
+        if let Mount::Layer(lower, own) = what {
+            let laid = layer::lay(&below(OUTSIDE, lower), &below(OUTSIDE, own), &inside(at));
+            less.extend(laid.err().map(|error| layer::not_laid(at, &error)));
+        }
     }
     chdir(INSIDE)?;
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     chdir(cwd.as_c_str())?;
-    give_up()
+    give_up()?;
+    Ok(less)
 }
 
 /// There are no namespaces here.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn build(_walls: &Walls, _own: &Path) -> io::Result<()> {
+pub(super) fn build(_walls: &Walls, _own: &Path) -> io::Result<Vec<String>> {
     Err(io::Error::other("this system has no namespaces"))
 }
 
@@ -94,11 +111,11 @@ fn put(at: &Path, what: &Mount) -> io::Result<()> {
     use rustix::mount::{MountFlags, mount, mount_bind_recursive};
     match what {
         Mount::Link(target) => symlink(target, inside(at)),
-        Mount::Read(from) | Mount::Write(from) => {
+        Mount::Read(from) | Mount::Write(from) | Mount::Layer(from, _) => {
             let from = below(OUTSIDE, from);
             place(at, from.is_dir())?;
             mount_bind_recursive(from, inside(at))?;
-            if matches!(what, Mount::Read(_)) { read_only(&inside(at)) } else { Ok(()) }
+            if matches!(what, Mount::Write(_)) { Ok(()) } else { read_only(&inside(at)) }
         }
         Mount::Nothing => {
             place(at, true)?;
@@ -186,7 +203,7 @@ fn devices() -> io::Result<()> {
 
 /// Gives up all capabilities. The filter and the missing right to new ones keep them away.
 #[cfg(target_os = "linux")]
-fn give_up() -> io::Result<()> {
+pub(super) fn give_up() -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
     clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -14,6 +13,7 @@ use super::source::{Source, inspect};
 use super::view::{self, View};
 use crate::model::ask::visible;
 use crate::model::worker::Repo;
+use crate::store::file;
 
 /// How many names are kept of each kind.
 const NAMED: usize = 20;
@@ -233,7 +233,7 @@ pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Opti
         if !left.is_empty() {
             return Ok(Some(left));
         }
-        remove(&gone)?;
+        file::remove_tree(&gone)?;
         // Half a clone under its own name would be taken for one with changes.
         fs::rename(clone, &gone).with_context(|| format!("could not move `{}`", clone.display()))?;
     }
@@ -241,37 +241,11 @@ pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Opti
         if let Ok(source) = inspect(git, Path::new(&repo.source))? {
             source.release_base(git, repo)?;
         }
-        remove(&gone)?;
+        file::remove_tree(&gone)?;
     }
     let beside = clone.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
     for entry in beside.filter(|entry| entry.file_name().to_string_lossy().starts_with(view::NAME)) {
-        remove(&entry.path())?;
+        file::remove_tree(&entry.path())?;
     }
     Ok(None)
-}
-
-/// Removes whatever is there; directories that were made unwritable are made writable first.
-fn remove(path: &Path) -> Result<()> {
-    let removed = fs::remove_dir_all(path).or_else(|error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            open_up(path);
-            fs::remove_dir_all(path)
-        }
-        std::io::ErrorKind::NotADirectory => fs::remove_file(path),
-        _ => Err(error),
-    });
-    match removed {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.with_context(|| format!("could not remove `{}`", path.display())),
-    }
-}
-
-/// Where this fails, so does the removal, which says so.
-fn open_up(dir: &Path) {
-    drop(fs::set_permissions(dir, fs::Permissions::from_mode(0o700)));
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_up(&entry.path());
-        }
-    }
 }

@@ -7,13 +7,17 @@ use anyhow::Result;
 use super::{Refusal, Starter, Wanted};
 use crate::model::boxing::{Boxed, Kind, Level};
 use crate::model::worker::Spec;
-use crate::store::boxes::{Boxer, Cell, Inmate};
+use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
 use crate::store::layout::WorkerDir;
 use crate::sys::program;
 
 /// True for a grant of a path; any other is the name of a variable.
 fn is_path(grant: &str) -> bool {
     grant.contains('/') || grant.starts_with('~')
+}
+
+fn rooms(dir: &WorkerDir) -> Rooms {
+    Rooms { home: dir.home(), caches: dir.caches(), temp: dir.temp() }
 }
 
 impl Starter<'_> {
@@ -46,10 +50,9 @@ impl Starter<'_> {
         for path in wanted.grant.iter().filter(|text| is_path(text)) {
             read.push(boxer.grantable(path).map_err(|why| format!("a grant: {why}"))?);
         }
-        let (home, temp) = (dir.home(), dir.temp());
+        let rooms = rooms(dir);
         let inmate = Inmate {
-            home: &home,
-            temp: &temp,
+            rooms: &rooms,
             cwd,
             names: [runner.unwrap_or_default(), name],
             write: &write,
@@ -79,7 +82,7 @@ impl Starter<'_> {
             let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
             let is_full = boxes.iter().any(|boxed| boxed.level() == Level::Full);
             let boxer = Boxer::new(self.layout, self.settings, true);
-            boxer.furnish(is_full, &names, &staged.home(), &staged.temp())?;
+            boxer.furnish(is_full, &names, &rooms(staged))?;
         }
         Ok(())
     }

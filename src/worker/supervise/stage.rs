@@ -15,11 +15,11 @@ use crate::model::beat::Started;
 use crate::model::boxing::{Boxed, Level};
 use crate::model::json::clip;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
-use crate::store::claims;
 use crate::store::layout::WorkerDir;
+use crate::store::{claims, file};
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size, Terminal};
-use crate::sys::{detach, program, sandbox, tree};
+use crate::sys::{detach, proc, program, sandbox, tree};
 
 /// How long the branch may take to be fetched, in milliseconds.
 const COLLECT_MS: i64 = 10 * 60_000;
@@ -112,6 +112,16 @@ fn environment(dir: &WorkerDir, spec: &Spec) -> Vec<(String, String)> {
     env
 }
 
+/// Why what should have run in this box did not begin, from what is left of the box's outer side.
+fn not_begun(boxed: Option<&Boxed>, exit: Exit, said: &[u8]) -> Option<String> {
+    boxed.and_then(|boxed| boxed.engine.as_ref())?;
+    let Exit::Code(code) = exit else { return None };
+    match sandbox::outer_exit(code, said) {
+        proc::Exit::NotStarted(why) => Some(why),
+        _ => None,
+    }
+}
+
 impl Supervisor {
     /// Where output comes from now.
     pub(super) fn output(&self) -> Option<&File> {
@@ -157,6 +167,9 @@ impl Supervisor {
             Stage::Agent { .. } => {
                 self.meter_rest();
                 self.state.exit = Some(exit);
+                if let Some(why) = self.agent_not_begun(exit) {
+                    self.verdict.get_or_insert((Phase::Failed, why));
+                }
                 self.flag_by_status = false;
                 if self.state.ask.take().is_some() | self.state.flag.take().is_some() {
                     self.need_changed();
@@ -175,6 +188,12 @@ impl Supervisor {
         }
     }
 
+    /// Why its command did not begin, where its box could not be made: then its terminal holds nothing else.
+    fn agent_not_begun(&self, exit: Exit) -> Option<String> {
+        let said = file::read(&self.dir.transcript(), TAIL_BYTES).ok().flatten()?;
+        not_begun(self.spec.boxed.as_ref(), exit, &said)
+    }
+
     /// The worker said that its work is done: what ends now is not the program's failure.
     pub(super) fn work_done(&mut self) {
         if matches!(self.stage, Stage::Agent { .. }) {
@@ -185,7 +204,11 @@ impl Supervisor {
     fn judge(&mut self, index: usize, piped: &Piped, exit: Exit) {
         let Some(check) = self.spec.verify.get(index) else { return };
         let late = piped.deadline.passed();
-        let status = if late { "ended at its deadline".to_owned() } else { exit.words() };
+        let status = match not_begun(self.spec.checks_boxed.as_ref(), exit, &piped.tail) {
+            _ if late => "ended at its deadline".to_owned(),
+            Some(why) => format!("it could not be started: {why}"),
+            None => exit.words(),
+        };
         let from = piped.tail.len().saturating_sub(TAIL_BYTES);
         let before = self.state.verdict.as_ref().map_or(0, |verdict| verdict.took_ms);
         self.state.verdict = Some(Verdict {

@@ -1,0 +1,237 @@
+//! What happens where the kernel or the container lacks a piece of a box: `auto` says what it got, a promise that cannot
+//! be kept keeps everything from running, and what a box failed to begin did not begin.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::thread::UnshareFlags;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+use serde_json::{Value, json};
+
+use crate::support::pi::skipped;
+use crate::support::profile::{LOOOP, Profile, Ran, has_bwrap, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+/// The numbers of Landlock's first call, and of the two that start processes and can make namespaces at once.
+const LANDLOCK: i64 = 444;
+const CLONE3: i64 = 435;
+const fn number(x86_64: i64, aarch64: i64) -> i64 {
+    if cfg!(target_arch = "x86_64") { x86_64 } else { aarch64 }
+}
+const UNSHARE: i64 = number(272, 97);
+const CLONE: i64 = number(56, 220);
+
+fn program(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> BpfProgram {
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno as u32), arch);
+    filter.unwrap().try_into().unwrap()
+}
+
+/// Refuses namespaces, as containers do.
+fn no_namespaces() -> Vec<BpfProgram> {
+    let user = UnshareFlags::NEWUSER.bits() as u64;
+    let condition =
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(user), user).unwrap();
+    let clone = vec![SeccompRule::new(vec![condition]).unwrap()];
+    let refused = [(UNSHARE, Vec::new()), (CLONE, clone)].into();
+    vec![program(refused, 1), program([(CLONE3, Vec::new())].into(), 38)]
+}
+
+/// A kernel without Landlock, or a container that refuses it.
+fn no_landlock(errno: i32) -> Vec<BpfProgram> {
+    vec![program([(LANDLOCK, Vec::new())].into(), errno)]
+}
+
+/// Everything that this starts is behind these filters.
+fn behind<T: Send>(filters: &[BpfProgram], act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let filtered = scope.spawn(|| {
+            filters.iter().for_each(|filter| seccompiler::apply_filter(filter).unwrap());
+            act()
+        });
+        filtered.join().unwrap()
+    })
+}
+
+/// Runs the program where these files of the system are not there, or are others.
+fn without(profile: &Profile, hidden: &[(&str, &str)], args: &[&str]) -> Ran {
+    let mut all = vec!["--dev-bind", "/", "/"];
+    hidden.iter().for_each(|(file, other)| all.extend(["--ro-bind", other, file]));
+    all.extend(["--", LOOOP]);
+    all.extend(args);
+    profile.other_command("bwrap", &all).output().unwrap().into()
+}
+
+fn profile() -> Option<Profile> {
+    if !has_bwrap() {
+        skipped("missing: bwrap");
+        return None;
+    }
+    Some(Profile::scripted(&[NOOP]))
+}
+
+fn script(profile: &Profile, name: &str, body: &str) -> String {
+    let path = profile.path(name);
+    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// A worker that tries to write outside and then ends; its row.
+fn worker(profile: &Profile, looop: impl Fn(&[&str]) -> Ran) -> Value {
+    let outside = profile.path("outside");
+    let line = format!("echo x >{}; exit 0", outside.display());
+    looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
+    let row = || looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
+    wait_until("the worker to end", || row()["state"] == "exited");
+    let row = row();
+    assert_eq!(outside.exists(), row["sandbox"] == "none", "{row}");
+    row
+}
+
+/// What doctor and status say; the levels of workers, of sensors, and the engine.
+fn told(looop: impl Fn(&[&str]) -> Ran) -> (String, [String; 3]) {
+    let doctor = looop(&["doctor"]).stdout;
+    let status = looop(&["status", "--json"]).ok().json()["sandbox"].clone();
+    let word = |key: &str| status[key].as_str().unwrap_or("cannot be had").to_owned();
+    (doctor, ["worker", "sensor", "engine"].map(word))
+}
+
+#[test]
+fn without_bubblewrap_unshare_makes_full_boxes() {
+    let Some(profile) = profile() else { return };
+    let home = profile.path("home/.npm/_cacache");
+    fs::create_dir_all(&home).unwrap();
+    let looop = |args: &[&str]| without(&profile, &[("/usr/bin/bwrap", "/dev/null")], args);
+    let (doctor, got) = told(looop);
+    assert_eq!(got, ["full", "partial", "unshare"], "{doctor}");
+    assert!(!doctor.contains("caches of builds"), "{doctor}");
+    let row = worker(&profile, looop);
+    assert_eq!(row["sandbox"], "full");
+    // What is written over a cache is its own there too, and it has no power left.
+    let line = "echo x >~/.npm/_cacache/file && grep CapEff:.*0000000000000000 /proc/self/status || exit 3";
+    looop(&["worker", "start", "w2", "--", "sh", "-c", line]).ok();
+    let rows = || looop(&["ls", "--json"]).ok().json().to_string();
+    wait_until("the worker to end", || !rows().contains("\"running\""));
+    assert!(!rows().contains("exit code 3"), "{}", looop(&["logs", "w2"]).stdout);
+    assert!(profile.data().join("workers/w2/caches/.npm+_cacache/up/file").exists());
+    assert!(!home.join("file").exists());
+}
+
+#[test]
+fn where_no_engine_is_or_works_auto_says_so_and_full_refuses() {
+    let Some(mut profile) = profile() else { return };
+    let both = [("/usr/bin/bwrap", "/dev/null"), ("/usr/bin/unshare", "/dev/null")];
+    lacks_a_file_system(&mut profile, "`bwrap` is not there", |profile, args| without(profile, &both, args));
+    let Some(mut profile) = self::profile() else { return };
+    let broken = script(&profile, "broken", "echo 'setting up uid map: Permission denied' >&2; exit 1");
+    let both = [("/usr/bin/bwrap", broken.as_str()), ("/usr/bin/unshare", broken.as_str())];
+    let why = "`bwrap` does not work: exit code 1: setting up uid map: Permission denied";
+    lacks_a_file_system(&mut profile, why, |profile, args| without(profile, &both, args));
+    let Some(mut profile) = self::profile() else { return };
+    let why = "`bwrap` does not work: ";
+    lacks_a_file_system(&mut profile, why, |profile, args| behind(&no_namespaces(), || profile.looop(args)));
+}
+
+/// A machine that makes no file system of its own for a child.
+#[track_caller]
+fn lacks_a_file_system(profile: &mut Profile, why: &str, looop: impl Fn(&Profile, &[&str]) -> Ran) {
+    let (doctor, got) = told(|args| looop(profile, args));
+    assert_eq!(got, ["partial", "partial", "none"], "{doctor}");
+    assert!(doctor.contains(why) && doctor.contains("fix: install bubblewrap"), "{why}: {doctor}");
+    let missing = looop(profile, &["status", "--json"]).ok().json()["sandbox"]["missing"].to_string();
+    assert!(missing.contains(why), "{missing}");
+    assert_eq!(worker(profile, |args| looop(profile, args))["sandbox"], "partial");
+    refuses(profile, "full", why, |args| looop(profile, args));
+}
+
+/// A promise that cannot be kept keeps everything from running that is not promised less.
+#[track_caller]
+fn refuses(profile: &Profile, level: &str, why: &str, looop: impl Fn(&[&str]) -> Ran) {
+    let trace = profile.path("trace");
+    profile.sensor("s.sh", &format!("echo x >>{}; echo '{{}}'", trace.display()));
+    for kind in ["decide", "sensor", "run", "verify", "worker"] {
+        profile.config_more(json!({ "sandbox": { kind: level } }));
+        let ran = looop(&["tick"]);
+        let said = &ran.stderr;
+        assert!(
+            ran.code == 2 && said.contains(&format!("sandbox.{kind} asks for \"{level}\"")),
+            "{kind}: {ran:?}"
+        );
+        assert!(said.contains(why) && said.contains("hint: "), "{kind}: {ran:?}");
+        let doctor = looop(&["doctor"]);
+        assert!(
+            doctor.code == 1 && doctor.stdout.contains(&format!("BAD  sandbox of {kind}: ")),
+            "{doctor:?}"
+        );
+    }
+    let line = format!("echo x >>{}", trace.display());
+    let ran = looop(&["worker", "start", "w9", "--", "sh", "-c", &line]);
+    assert!(ran.code != 0 && ran.stderr.contains("sandbox.worker asks for"), "{ran:?}");
+    assert!(ran.stderr.contains(why), "{ran:?}");
+    profile.config_more(json!({ "sandbox": { "sensor": level } }));
+    let ran = looop(&["sensor", "test", "s"]);
+    assert!(ran.stdout.contains("not_started") || ran.code != 0, "{ran:?}");
+    assert!(!trace.exists() && profile.asked() == 0, "nothing ran");
+    profile.config_more(json!({ "sandbox": {} }));
+}
+
+#[test]
+fn without_landlock_auto_says_none_and_less_than_that_is_promised_to_nobody() {
+    for errno in [1, 38, 95] {
+        let Some(profile) = profile() else { return };
+        let looop = |args: &[&str]| behind(&no_landlock(errno), || profile.looop(args));
+        let (doctor, got) = told(looop);
+        assert_eq!(got, ["none", "none", "none"], "{doctor}");
+        assert!(doctor.contains("odd  sandbox of worker: none: it runs as you"), "{doctor}");
+        assert!(
+            doctor.contains("the kernel has no Landlock") && doctor.contains("fix: run Linux"),
+            "{doctor}"
+        );
+        assert!(!doctor.contains("install bubblewrap"), "{doctor}");
+        assert_eq!(worker(&profile, looop)["sandbox"], "none");
+        for level in ["full", "partial"] {
+            refuses(&profile, level, "the kernel has no Landlock", looop);
+        }
+    }
+}
+
+#[test]
+fn what_its_box_failed_to_begin_did_not_begin() {
+    let Some(profile) = profile() else { return };
+    // What was found out does not hold any more: an administrator has forbidden namespaces since.
+    profile.looop(&["doctor"]);
+    let looop = |args: &[&str]| behind(&no_namespaces(), || profile.looop(args));
+    profile.config_more(json!({ "sandbox": { "sensor": "full" } }));
+    profile.sensor("s.sh", "echo '{}'");
+    let ran = looop(&["tick"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let said = &ran.stdout;
+    assert!(said.contains("failed \u{2014} missing: "), "{ran:?}");
+    assert!(said.contains("its box could not be made: bwrap: ") && profile.asked() == 0, "{ran:?}");
+    let reading = looop(&["sensor", "test", "s"]);
+    assert!(reading.stdout.contains("not_started"), "{reading:?}");
+}
+
+#[test]
+fn a_worker_whose_box_could_not_be_made_says_so() {
+    let Some(profile) = profile() else { return };
+    profile.looop(&["doctor"]);
+    let looop = |args: &[&str]| behind(&no_namespaces(), || profile.looop(args));
+    let outside = profile.path("outside");
+    let line = format!("echo x >{}", outside.display());
+    profile.config_more(json!({ "verify": { "traces": ["sh", "-c", line] } }));
+    for (worker, verify) in [("full", "full"), ("partial", "full")] {
+        profile.config_more(json!({ "sandbox": { "worker": worker, "verify": verify } }));
+        let command = if worker == "full" { line.as_str() } else { "true" };
+        looop(&["worker", "start", "w1", "--verify", "traces", "--", "sh", "-c", command]);
+        let row = || looop(&["ls", "--json", "--all"]).ok().json()["workers"][0].clone();
+        wait_until("the worker to end", || row()["state"] == "failed");
+        assert!(row()["why"].as_str().unwrap().contains("its box could not be made: bwrap: "), "{}", row());
+        assert!(!outside.exists());
+        looop(&["prune", "w1", "--force"]).ok();
+    }
+}
