@@ -13,8 +13,8 @@ const NO_KEY: &str =
 const SLOW_DOWN: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}"#;
 const BROKEN: &str = r#"{"type":"error","error":{"type":"api_error","message":"internal"}}"#;
 
-/// The longest that a failure may take to show; a loaded machine is given as much again.
-const SOON: Duration = Duration::from_secs(60);
+/// The longest that a failure may take to show.
+const SOON: Duration = Duration::from_secs(30);
 
 /// One beat that must fail, and how.
 #[track_caller]
