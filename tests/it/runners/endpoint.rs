@@ -1,7 +1,9 @@
 //! Endpoints over HTTP: what only they have, health, retries that wait as told, forms that are refused, idle streams.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -9,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Decider, NOOP, charges, profile};
 use crate::support::model_server::{ModelServer, Reply};
+use crate::support::pi::skipped;
 use crate::support::profile::Profile;
 
 /// The same profile with other settings of its endpoint.
@@ -177,6 +180,49 @@ fn a_handshake_that_fails_is_said_to_be_one() {
     assert_eq!((ran.code, &failure["class"]), (1, &json!("crashed")), "{failure}");
     assert!(failure["why"].as_str().unwrap().contains("TLS failed"), "{failure}");
     assert_eq!(profile.read_json("beat.json")["backoff"]["fails"], 1);
+}
+
+#[test]
+fn a_certificate_that_nobody_vouches_for_is_refused_before_a_byte_of_the_prompt() {
+    if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
+        return skipped("no openssl");
+    }
+    let Some(profile) = profile(Decider::Openai, "http://127.0.0.1:1") else { return };
+    let (key, cert) = (profile.path("key.pem"), profile.path("cert.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout"])
+        .args([&key, Path::new("-out"), &cert])
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.unwrap().success());
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-accept", "127.0.0.1:0", "-key"])
+        .args([&key, Path::new("-cert"), &cert])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(server.stdout.take().unwrap());
+    // It names its address when it listens: `ACCEPT 127.0.0.1:40231`.
+    let mut line = String::new();
+    while !line.starts_with("ACCEPT ") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "openssl did not listen");
+    }
+    with(&profile, "base_url", json!(format!("https://{}/v1", line["ACCEPT ".len()..].trim())));
+    let ran = profile.looop(&["tick"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let mut heard = String::new();
+    said.read_to_string(&mut heard).unwrap();
+    let failure = failure(&profile);
+    assert_eq!((ran.code, &failure["class"]), (1, &json!("crashed")), "{failure}");
+    let why = failure["why"].as_str().unwrap();
+    assert!(why.contains("TLS failed") && why.contains("certificate"), "{failure}");
+    assert!(!heard.contains("POST"), "{heard}");
+    assert!(charges(&profile).iter().all(|charge| charge["usage"]["cost_micros"] == 0));
 }
 
 #[test]
