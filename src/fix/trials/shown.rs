@@ -68,6 +68,8 @@ pub fn run(seed: u64, temp: &Path, path: &str) -> Result<Vec<Pair>> {
         };
         let (came, prompt) = trial::run(&setup, around.dir().join(format!("{which}-{map}")), path, &cancel)?;
         let prompt = prompt.with_context(|| format!("could not find what the agent was told: {came:?}"))?;
+        // Where it lies differs from run to run.
+        let prompt = prompt.replace(&*around.dir().to_string_lossy(), "");
         let files = prompt.lines().filter_map(|line| line.strip_prefix("### ")?.split(' ').next());
         Ok(Sight { files: files.map(str::to_owned).collect(), bytes: prompt.len(), came })
     };
