@@ -111,6 +111,11 @@ grow() {
 
 /// The script of a kind for the project of the same seed.
 pub fn script(kind: Kind, seed: u64, project: &Project) -> String {
+    bound(&steps(kind, seed, project))
+}
+
+/// What it does in each attempt.
+fn steps(kind: Kind, seed: u64, project: &Project) -> Vec<String> {
     let mut steps = Steps { dice: Dice::new(seed, kind.word()), project, all: Vec::new() };
     match kind {
         Kind::Tweak | Kind::FlakySignature => steps.tweak(),
@@ -126,7 +131,20 @@ pub fn script(kind: Kind, seed: u64, project: &Project) -> String {
         Kind::TwoThenMoves => steps.two_then_moves(),
         Kind::WaitsOnAProcess => steps.waits(),
     }
-    steps.finish()
+    steps.all
+}
+
+/// Steps as one script. The last one is made again and again.
+fn bound(all: &[String]) -> String {
+    let mut script = HEAD.to_owned();
+    script.push_str("case $n in\n");
+    for (at, step) in all.iter().enumerate() {
+        let pattern = if at + 1 == all.len() { "*".to_owned() } else { (at + 1).to_string() };
+        script.push_str(&format!("{pattern})\n{step};;\n"));
+    }
+    // A call that prints events has said all of it.
+    script.push_str("esac\n[ -n \"$said\" ] || echo \"attempt $n is made: the function should work now\"\n");
+    script
 }
 
 struct Steps<'a> {
@@ -149,21 +167,6 @@ fn mend(function: &Function) -> String {
 }
 
 impl<'a> Steps<'a> {
-    /// The last step is made again and again.
-    fn finish(self) -> String {
-        let mut script = HEAD.to_owned();
-        script.push_str("case $n in\n");
-        for (at, step) in self.all.iter().enumerate() {
-            let pattern = if at + 1 == self.all.len() { "*".to_owned() } else { (at + 1).to_string() };
-            script.push_str(&format!("{pattern})\n{step};;\n"));
-        }
-        // A call that prints events has said all of it.
-        script.push_str(
-            "esac\n[ -n \"$said\" ] || echo \"attempt $n is made: the function should work now\"\n",
-        );
-        script
-    }
-
     fn broken(&mut self) -> Vec<&'a Function> {
         let all = self.project.broken();
         self.dice.shuffled(all)
@@ -355,3 +358,7 @@ const NAMES: [&str; 15] = [
     "ash", "birch", "cedar", "elm", "fir", "hazel", "ivy", "larch", "maple", "oak", "pine", "rowan",
     "spruce", "willow", "yew",
 ];
+
+#[cfg(test)]
+#[path = "dry_tests.rs"]
+mod tests;

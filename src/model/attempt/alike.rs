@@ -1,6 +1,7 @@
 //! Pure. Whether an attempt is near-identical to one before it: by what came out, not by what was said.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::delta::{Changed, FileDelta};
 use super::{Alike, By, Thresholds};
@@ -8,6 +9,8 @@ use crate::model::tokens;
 
 /// So many words that are new, and half of all, are another idea, however short it is.
 const IDEA_WORDS: usize = 3;
+/// An idea is so much of what is added. Less is what a text is called that is written anew in other names.
+const IDEA_SHARE: f64 = 0.15;
 
 /// What is compared of an attempt.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,18 +80,38 @@ fn is_rework(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> bool {
         // A change of comments and blanks alone is no new idea, but in a file of its own it is work.
         return new.delta.iter().any(|file| known.paths.contains(file.path.as_str()));
     }
-    let (mut all, mut touching) = (0_usize, 0_usize);
-    for (path, hunk) in
-        new.delta.iter().flat_map(|file| file.hunks.iter().map(|hunk| (file.path.as_str(), hunk)))
-    {
-        for (at, line) in hunk.iter().enumerate().filter(|(_, line)| !signed_tokens(line).is_empty()) {
-            all += 1;
-            let touches = known.wrote(path, line) || beside(hunk, at).any(|line| known.wrote(path, line));
-            touching += usize::from(touches);
+    let (mut counted, mut touching) = (Vec::new(), 0_usize);
+    for file in &new.delta {
+        let is_known = known.paths.contains(file.path.as_str());
+        for (hunk, place) in file.hunks.iter().flat_map(|hunk| places(hunk).map(move |place| (hunk, place))) {
+            // Who writes a file anew words places otherwise that the attempt is not about.
+            let is_meant = !(is_known && says_the_same(&hunk[place.clone()], limits));
+            for at in place.filter(|at| !signed_tokens(&hunk[*at]).is_empty()) {
+                let mut around = std::iter::once(&hunk[at]).chain(beside(hunk, at));
+                let touches = around.any(|line| known.wrote(&file.path, line));
+                touching += usize::from(touches);
+                counted.extend((touches || is_meant).then_some(&hunk[at]));
+            }
         }
     }
-    let again = touching as f64 >= limits.rework_share * all as f64;
-    again && known.is_little(lines(), limits)
+    let again = touching > 0 && touching as f64 >= limits.rework_share * counted.len() as f64;
+    again && known.is_little(&counted, limits)
+}
+
+/// The changed places of a hunk: lines that came or went, with none between them that stays.
+fn places(hunk: &[Changed]) -> impl Iterator<Item = Range<usize>> {
+    let stays = |at: usize| hunk.get(at).is_none_or(|line| matches!(line, Changed::Kept(_)));
+    let begins = (0..hunk.len()).filter(move |at| !stays(*at) && (*at == 0 || stays(*at - 1)));
+    begins.map(move |from| from..(from..hunk.len()).find(|at| stays(*at)).unwrap_or(hunk.len()))
+}
+
+/// Whether what came to a place is much the same as what went.
+fn says_the_same(place: &[Changed], limits: &Thresholds) -> bool {
+    let of = |is_new: bool| -> Vec<String> {
+        let lines = place.iter().filter(|line| matches!(line, Changed::Added(_)) == is_new);
+        lines.flat_map(|line| tokens::of_line(line.text())).collect()
+    };
+    tokens::ratio(&of(true), &of(false)) >= limits.same_ratio
 }
 
 /// What was there before an attempt: written by those before it, or taken away by them.
@@ -140,7 +163,7 @@ impl<'a> Known<'a> {
     }
 
     /// Whether the added ones of these lines bring little that was not there.
-    fn is_little<'l>(&self, lines: impl Iterator<Item = &'l Changed>, limits: &Thresholds) -> bool {
+    fn is_little(&self, lines: &[&Changed], limits: &Thresholds) -> bool {
         let mut left = self.supply.clone();
         let (mut added, mut novel) = (0_usize, 0_usize);
         let mut words: BTreeSet<String> = BTreeSet::new();
@@ -159,7 +182,9 @@ impl<'a> Known<'a> {
             }
         }
         let new_words = words.iter().filter(|word| !self.supply.contains_key(*word)).count();
-        let is_idea = new_words >= IDEA_WORDS && new_words * 2 >= words.len();
+        let is_idea = new_words >= IDEA_WORDS
+            && new_words * 2 >= words.len()
+            && novel as f64 >= IDEA_SHARE * added as f64;
         !is_idea && (novel <= limits.novel_tokens || novel as f64 <= limits.novel_share * added as f64)
     }
 }

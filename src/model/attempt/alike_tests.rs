@@ -172,3 +172,40 @@ fn remarks_in_the_same_file_are_alike_and_in_one_file_after_the_other_are_work()
     };
     assert_eq!(alike(&second, &[first, base()], &Thresholds::default()), None);
 }
+
+#[test]
+fn a_file_written_anew_is_alike_though_it_words_places_otherwise_that_nobody_had_touched() {
+    let one = with(BASE, 2, "    return a - b + 1");
+    let tweaked = with(&one, 2, "    return a - b + 2");
+    // Of six changed lines two go over what attempt 1 wrote; the others say the same as before.
+    let anew = with(&with(&tweaked, 6, "    return (a * b)"), 10, "    return (a / b)");
+    assert_eq!(chain(&[one.clone(), anew]).map(|like| like.by), Some(By::Rework));
+    let other = with(&tweaked, 6, "    return a - b if b > 0 else a + abs(b)");
+    assert_eq!(chain(&[one.clone(), other]), None, "another function says something else now");
+    let elsewhere = with(&one, 6, "    return (a * b)");
+    assert_eq!(chain(&[one.clone(), elsewhere]), None, "nothing of what was written is touched");
+    // The same words in a file that nobody touched are work on that file.
+    let new = sample("calc.py".len() as u32, &one, &tweaked);
+    let wide = Sample {
+        delta: [
+            new.delta.clone(),
+            delta("b.py", BASE, &with(&with(BASE, 6, "    return (a * b)"), 10, "    return (a / b)")),
+        ]
+        .concat(),
+        ..new
+    };
+    assert_eq!(alike(&wide, &[sample(1, BASE, &one), base()], &Thresholds::default()), None);
+}
+
+#[test]
+fn other_names_in_a_long_text_are_no_idea() {
+    let text = |names: [&str; 3]| {
+        let [x, y, z] = names;
+        format!(
+            "{}def all(a, b):\n    {x} = a * b + a / b - (a + b) * (a - b)\n    {y} = a / b + a * b - (a - b) * (a + b)\n    {z} = (a + b) * (a * b)\n",
+            BASE.replace("return", "yield")
+        )
+    };
+    let (one, two) = (text(["first", "second", "third"]), text(["left", "middle", "right"]));
+    assert_eq!(chain(&[one, two]).map(|like| like.by), Some(By::Rework));
+}

@@ -20,6 +20,15 @@ pub enum Changed {
     Removed(String),
 }
 
+impl Changed {
+    /// Its text.
+    pub fn text(&self) -> &str {
+        match self {
+            Changed::Kept(text) | Changed::Added(text) | Changed::Removed(text) => text,
+        }
+    }
+}
+
 /// Reads what `git diff` prints. Lines that belong to no file are passed over.
 pub fn parse(diff: &str) -> Vec<FileDelta> {
     let mut files: Vec<FileDelta> = Vec::new();
