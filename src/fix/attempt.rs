@@ -89,12 +89,7 @@ fn judge(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing, und
     let verdict = verdict(desk, run, at, task, under)?;
     let called = under.called.clone().context("could not judge an attempt that was never made")?;
     let base = now.begin.map_or(run.tree.clone(), |begin| begin.base.clone());
-    let sample = sample(desk, &base, under.n, &under.start, &verdict.end)?;
-    let mut earlier = Vec::new();
-    for old in now.attempts.iter().rev().take(2) {
-        earlier.push(self::sample(desk, &base, old.n, &old.start, &old.end)?);
-    }
-    earlier.push(Sample { n: 0, start: base.clone(), end: base.clone(), ..Sample::default() });
+    let (sample, earlier) = samples(desk, now, &base, under, &verdict.end)?;
     let (added, removed) = delta::counts(&sample.delta);
     let attempt = Attempt {
         n: under.n,
@@ -145,23 +140,36 @@ fn shown(attempt: &Attempt) -> String {
     }
 }
 
-fn sample(desk: &Desk, base: &str, n: u32, start: &str, end: &str) -> Result<Sample> {
+/// An attempt and the two before it, newest first, with the base at their end. Only what is compared is looked up.
+fn samples(
+    desk: &Desk,
+    now: &Standing,
+    base: &str,
+    under: &UnderWay,
+    end: &str,
+) -> Result<(Sample, Vec<Sample>)> {
     let git = desk.git()?;
     let parsed = |from: &str, to: &str| -> Result<Vec<delta::FileDelta>> {
-        if from == to {
-            return Ok(Vec::new());
-        }
         let diff = desk.trees.diff(&git, from, to, 1)?;
         Ok(delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]))
     };
-    Ok(Sample {
-        n,
-        start: start.to_owned(),
-        end: end.to_owned(),
-        delta: parsed(start, end)?,
-        before: parsed(base, start)?,
-        from_base: parsed(base, end)?,
-    })
+    let of = |n: u32, start: &str, end: &str| -> Result<Sample> {
+        let delta = parsed(start, end)?;
+        // The changes from the base are those of fresh starts, which begin with the same files.
+        let from_base = match start {
+            _ if start == base => delta.clone(),
+            _ if start == under.start => parsed(base, end)?,
+            _ => Vec::new(),
+        };
+        Ok(Sample { n, start: start.to_owned(), end: end.to_owned(), delta, before: Vec::new(), from_base })
+    };
+    let sample = Sample { before: parsed(base, &under.start)?, ..of(under.n, &under.start, end)? };
+    let mut earlier = Vec::new();
+    for old in now.attempts.iter().rev().take(2) {
+        earlier.push(of(old.n, &old.start, &old.end)?);
+    }
+    earlier.push(Sample { n: 0, start: base.to_owned(), end: base.to_owned(), ..Sample::default() });
+    Ok((sample, earlier))
 }
 
 fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> Result<Verdict> {
@@ -192,7 +200,7 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
             ));
         }
     };
-    if is_empty(&end)? && !is_empty(start)? {
+    if end != start && is_empty(&end)? && !is_empty(start)? {
         desk.fresh(start)?;
         return Ok(ended(Outcome::Deleted, "no file was left".to_owned(), start, start));
     }
@@ -202,7 +210,10 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
     }
     let changes = desk.trees.changes(&git, start, &end)?;
     let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
-    let before: BTreeSet<String> = desk.trees.paths(&git, &run.base_tree)?.into_iter().collect();
+    let before: BTreeSet<String> = match paths.is_empty() {
+        true => BTreeSet::new(),
+        false => desk.trees.paths(&git, &run.base_tree)?.into_iter().collect(),
+    };
     let judged = judged(desk, task);
     let mut touched = judged.touched(&paths, &before);
     if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {

@@ -221,20 +221,25 @@ impl Desk<'_> {
 
     /// Makes a fresh clone with the files of a tree.
     pub fn fresh(&self, tree: &str) -> Result<()> {
-        self.remove()?;
+        let kept = self.kept()?;
+        self.remove_clone(&kept)?;
         let git = self.git()?;
         let work = self.dir.work();
         if let Some(around) = work.parent() {
             file::make_dir(around)?;
         }
-        clone::make(&git, &self.kept()?, &work, &self.id)?;
+        clone::make(&git, &kept, &work, &self.id)?;
         self.trees.restore(&git, &work, "work", tree)?;
         fs::create_dir_all(self.cwd()).with_context(|| format!("could not make `{}`", self.cwd().display()))
     }
 
     /// Removes the clone. What it held is kept as trees.
     pub fn remove(&self) -> Result<()> {
-        let repo = clone::repo_of(&self.kept()?, &self.id)?;
+        self.remove_clone(&self.kept()?)
+    }
+
+    fn remove_clone(&self, kept: &Source) -> Result<()> {
+        let repo = clone::repo_of(kept, &self.id)?;
         let git = self.git()?;
         clone::discard(&git, &repo, &self.dir.work(), true)?;
         // Byte for byte the files may be others now, whatever their times say.

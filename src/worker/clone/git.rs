@@ -140,9 +140,14 @@ impl<'a> Git<'a> {
 
     /// A question that git answers with exit code 0 or 1.
     pub(super) fn asks(&self, place: &Place, args: &[&str]) -> Result<bool> {
+        Ok(self.answer(place, args)?.is_some())
+    }
+
+    /// What git printed with exit code 0; none with 1.
+    pub(super) fn answer(&self, place: &Place, args: &[&str]) -> Result<Option<String>> {
         match self.start(place, args, None)? {
-            (Exit::Code(0), ..) => Ok(true),
-            (Exit::Code(1), ..) => Ok(false),
+            (Exit::Code(0), stdout, _) => Ok(Some(String::from_utf8_lossy(&stdout).into_owned())),
+            (Exit::Code(1), ..) => Ok(None),
             (exit, _, stderr) => Err(failed(args, &exit, &stderr)),
         }
     }

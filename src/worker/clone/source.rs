@@ -83,12 +83,17 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
         return refused(why);
     }
     let here = Place::none(&repo);
+    // Each path in an answer of its own, since it may have any byte in it.
     let Ok(git_dir) = git.line(&here, &["rev-parse", "--absolute-git-dir"]) else {
         git.check()?;
         return refused(format!("is not a git repository{}", unusable(git, &here)));
     };
-    let git_dir = fs::canonicalize(&git_dir).with_context(|| format!("could not open `{git_dir}`"))?;
     let common = git.line(&here, &["rev-parse", "--git-common-dir"])?;
+    let told =
+        git.line(&here, &["rev-parse", "--show-object-format", "--is-inside-work-tree", "--show-cdup"])?;
+    let mut told = told.lines().map(str::to_owned);
+    let (format, is_inside, up) = (told.next().unwrap_or_default(), told.next(), told.next());
+    let git_dir = fs::canonicalize(&git_dir).with_context(|| format!("could not open `{git_dir}`"))?;
     let common =
         fs::canonicalize(repo.join(&common)).with_context(|| format!("could not open `{common}`"))?;
     for dir in [&git_dir, &common] {
@@ -96,24 +101,22 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
             return refused(why);
         }
     }
-    let is_top = match git.line(&here, &["rev-parse", "--is-inside-work-tree"])? == "true" {
-        true => git.line(&here, &["rev-parse", "--show-prefix"])?.is_empty(),
-        false => git_dir == repo,
+    let is_top = match is_inside.as_deref() {
+        Some("true") => up.is_none_or(|up| up.is_empty()),
+        _ => git_dir == repo,
     };
     if !is_top {
         return refused("is a directory inside a git repository, not its top".to_owned());
     }
-    let place = Place::of(&git_dir)?;
+    let (at_head, mut place) = (Place::of(&git_dir)?, Place::of(&common)?);
     let promised = r"^(extensions\.partialclone|remote\..*\.promisor)$";
-    if git.asks(&place, &["config", "--name-only", "--get-regexp", promised])? {
+    if git.asks(&at_head, &["config", "--name-only", "--get-regexp", promised])? {
         return refused("is a partial clone, so what it lacks cannot be borrowed".to_owned());
     }
-    if !git.asks(&place, &["rev-parse", "-q", "--verify", "HEAD^{commit}"])? {
+    let Some(head) = git.answer(&at_head, &["rev-parse", "-q", "--verify", "HEAD^{commit}"])? else {
         return refused("has no commit yet".to_owned());
-    }
-    let head = git.line(&place, &["rev-parse", "--verify", "HEAD^{commit}"])?;
-    let format = git.line(&place, &["rev-parse", "--show-object-format"])?;
-    let mut place = Place::of(&common)?;
+    };
+    let head = head.trim_end().to_owned();
     place.settings = configured_hooks(git, &place)?;
     let middle = MIDDLES.iter().find(|(mark, _)| git_dir.join(mark).exists());
     let mut notes: Vec<String> = Vec::new();
@@ -141,10 +144,7 @@ fn unusable(git: &Git, here: &Place) -> String {
 /// Settings that turn off each hook that the repository's config defines.
 fn configured_hooks(git: &Git, place: &Place) -> Result<Vec<(String, String)>> {
     let args = ["config", "-z", "--name-only", "--get-regexp", r"^hook\..*\..*"];
-    if !git.asks(place, &args)? {
-        return Ok(Vec::new());
-    }
-    let keys = String::from_utf8_lossy(&git.run(place, &args)?).into_owned();
+    let keys = git.answer(place, &args)?.unwrap_or_default();
     let names = keys.split('\0').filter_map(|key| Some(key.rsplit_once('.')?.0));
     Ok(names.map(|name| (format!("{name}.enabled"), "false".to_owned())).collect())
 }

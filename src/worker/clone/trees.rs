@@ -149,10 +149,8 @@ impl Trees {
     /// # Errors
     /// When git cannot be run.
     pub fn find(&self, git: &Git, name: &str) -> Result<Option<String>> {
-        if !git.asks(&self.place, &["rev-parse", "-q", "--verify", name])? {
-            return Ok(None);
-        }
-        git.line(&self.place, &["rev-parse", "--verify", name]).map(Some)
+        let found = git.answer(&self.place, &["rev-parse", "-q", "--verify", name])?;
+        Ok(found.map(|line| line.trim_end().to_owned()))
     }
 
     /// The tree of a commit.
@@ -168,6 +166,9 @@ impl Trees {
     /// # Errors
     /// When a tree is not there.
     pub fn diff(&self, git: &Git, from: &str, to: &str, context: u32) -> Result<String> {
+        if from == to {
+            return Ok(String::new());
+        }
         let context = format!("-U{context}");
         let args =
             ["diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", &context, from, to];
@@ -180,6 +181,9 @@ impl Trees {
     /// # Errors
     /// When a tree is not there, or a path is not UTF-8.
     pub fn changes(&self, git: &Git, from: &str, to: &str) -> Result<Vec<Change>> {
+        if from == to {
+            return Ok(Vec::new());
+        }
         let raw = git.run(&self.place, &["diff-tree", "-r", "-z", "--no-renames", "--raw", from, to])?;
         let raw = String::from_utf8(raw).map_err(|_| fault("compare files", "a path is not UTF-8"))?;
         let mut parts = raw.split('\0');
