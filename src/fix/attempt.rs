@@ -65,8 +65,16 @@ fn keep_cut(desk: &Desk, under: &UnderWay) -> Result<()> {
     if !desk.is_clone() {
         return desk.fresh(&under.start);
     }
+    // What a call that came to its end has left is judged, and kept then.
+    if under.called.is_some() {
+        return Ok(());
+    }
+    if let Some(why) = desk.unfit()? {
+        desk.say(Tone::Warn, format!("what the interrupted call had edited is dropped: {why}"));
+        return desk.fresh(&under.start);
+    }
     let tree = desk.snapshot()?;
-    if under.called.is_none() && tree != under.start {
+    if tree != under.start {
         let git = desk.git()?;
         let commit = desk.trees.commit(&git, &tree, None, "What an interrupted call had edited")?;
         desk.trees.point(&git, &format!("refs/looop/attempts/{}/{}-cut", under.goal, under.n), &commit)?;
@@ -188,16 +196,16 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
         desk.fresh(start)?;
         return Ok(ended(Outcome::Deleted, "its clone was gone".to_owned(), start, start));
     }
-    let end = match desk.snapshot() {
+    let kept = match desk.unfit()? {
+        Some(why) => Err(why),
+        None => desk.snapshot().map_err(|error| format!("{error:#}")),
+    };
+    let end = match kept {
         Ok(end) => end,
-        Err(error) => {
+        Err(why) => {
             desk.fresh(start)?;
-            return Ok(ended(
-                Outcome::AgentFailed,
-                format!("what it left could not be kept: {error:#}"),
-                start,
-                start,
-            ));
+            let failure = format!("what it left could not be kept: {why}");
+            return Ok(ended(Outcome::AgentFailed, failure, start, start));
         }
     };
     if end != start && is_empty(&end)? && !is_empty(start)? {
@@ -286,6 +294,12 @@ fn after(desk: &Desk, task: &Task, mut verdict: Verdict) -> Result<Verdict> {
         }
     }
     if !task.after.is_empty() {
+        if let Some(why) = desk.unfit()? {
+            verdict.outcome = Outcome::AfterFailed;
+            verdict.failure = format!("what it left could not be kept: {why}");
+            desk.fresh(&verdict.end)?;
+            return Ok(verdict);
+        }
         verdict.end = desk.snapshot()?;
         verdict.left = verdict.end.clone();
     }

@@ -27,6 +27,10 @@ use crate::worker::clone::{self, Git, Source, Trees};
 
 /// How long one use of git may take, in milliseconds.
 const GIT_MS: i64 = 10 * 60_000;
+/// The most files that one attempt may leave new or changed, and their size in bytes: a build that is not ignored, or a
+/// loop that writes, is no work.
+const MAX_KEPT_FILES: usize = 10_000;
+const MAX_KEPT_BYTES: u64 = 256 << 20;
 
 /// What every step works with.
 pub struct Desk<'a> {
@@ -252,6 +256,22 @@ impl Desk<'_> {
         let git = self.git()?;
         clone::inspect(&git, self.trees.dir())?
             .map_err(|why| Fault::failed(format!("could not use the kept attempts: {why}")).into())
+    }
+
+    /// Why the clone's files cannot be kept; none where they can.
+    pub fn unfit(&self) -> Result<Option<String>> {
+        let grown = self.trees.grown(&self.git()?, &self.dir.work(), "work")?;
+        if let Some(dir) = grown.nested {
+            return Ok(Some(format!("`{dir}` is a repository of its own, whose files git does not take")));
+        }
+        let is_large = grown.files > MAX_KEPT_FILES || grown.bytes > MAX_KEPT_BYTES;
+        let (files, mib, most) = (grown.files, grown.bytes >> 20, MAX_KEPT_BYTES >> 20);
+        let word = if files == 1 { "file" } else { "files" };
+        Ok(is_large.then(|| {
+            format!(
+                "too large to keep: {mib} MiB in {files} {word}, at most {most} MiB in {MAX_KEPT_FILES} may be new"
+            )
+        }))
     }
 
     /// The clone's files as a tree.

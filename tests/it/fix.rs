@@ -6,6 +6,7 @@ mod bad;
 mod basics;
 mod crash;
 mod endpoint;
+mod large;
 mod leanfiles;
 mod real_agents;
 mod real_qwen;

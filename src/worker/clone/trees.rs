@@ -3,7 +3,9 @@
 //! It lies beside the clone in which an agent works, not in it, so that what an agent does to its `.git` is nothing to
 //! what is kept. Files are stored as they are: no filter, no end-of-line conversion, no attribute of the repository.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -46,6 +48,17 @@ fn make(git: &Git, dir: &Path, source: Option<&Source>) -> Result<()> {
         }
     }
     fs::rename(&new, dir).with_context(|| format!("could not make `{}`", dir.display()))
+}
+
+/// What a directory holds that the state before does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grown {
+    /// How many files are new or others.
+    pub files: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// A directory among them that is a repository of its own: git keeps a link to it, and none of its files.
+    pub nested: Option<String>,
 }
 
 /// One path in which two trees differ.
@@ -94,6 +107,27 @@ impl Trees {
             place.settings.push(("core.excludesFile".to_owned(), text(excludes)?));
         }
         Ok(place)
+    }
+
+    /// What [`Trees::snapshot`] would have to store. Nothing is written.
+    ///
+    /// # Errors
+    /// When git cannot list the files.
+    pub fn grown(&self, git: &Git, files: &Path, word: &str) -> Result<Grown> {
+        let place = self.over(files, word)?;
+        let listed = git.run(&place, &["ls-files", "-z", "--others", "--modified", "--exclude-standard"])?;
+        let mut grown = Grown::default();
+        for name in listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            // What was deleted is listed, too.
+            let Ok(meta) = fs::symlink_metadata(files.join(OsStr::from_bytes(name))) else { continue };
+            if meta.is_dir() {
+                let name = String::from_utf8_lossy(name);
+                grown.nested.get_or_insert_with(|| name.trim_end_matches('/').to_owned());
+            }
+            grown.files += 1;
+            grown.bytes = grown.bytes.saturating_add(meta.len());
+        }
+        Ok(grown)
     }
 
     /// The files in a directory as a tree, ignored ones left out. The directory is only read.

@@ -1,0 +1,89 @@
+//! What an attempt leaves that cannot be kept: too much of it, or a repository of its own. It is a failed attempt, nothing of
+//! it is stored, and the next one begins clean.
+
+use std::fs;
+use std::path::Path;
+
+use super::adder::{CHECK, FIXED, LIB, TESTS};
+use super::yard::{Yard, of};
+
+const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
+const GIT: &str = "git -c user.name=x -c user.email=x@x";
+
+fn yard(rest: &str) -> Yard {
+    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), (".gitignore", "built/\n")]);
+    yard.leanfile(TESTS, &format!("max_iters_per_task = 2\nsummarize_errors = false\n{TASK}{rest}"));
+    yard
+}
+
+/// The outcome of each attempt, and what was said of it.
+fn outcomes(yard: &Yard) -> Vec<(String, String)> {
+    let lines = yard.ledger("add");
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    of(&lines, "attempt").iter().map(|one| (text(&one["outcome"]), text(&one["failure"]))).collect()
+}
+
+/// The size of everything below a directory, in bytes on the disk.
+fn size(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let sizes = fs::read_dir(dir).unwrap().flatten().map(|entry| {
+        let meta = fs::symlink_metadata(entry.path()).unwrap();
+        if meta.is_dir() { size(&entry.path()) } else { meta.blocks() * 512 }
+    });
+    sizes.sum()
+}
+
+#[test]
+fn an_attempt_that_leaves_what_cannot_be_kept_fails_and_the_next_begins_clean() {
+    for (leaves, said) in [
+        (
+            "truncate -s 300M new.bin",
+            "too large to keep: 300 MiB in 2 files, at most 256 MiB in 10000 may be new",
+        ),
+        ("mkdir many; (cd many; seq 10001 | xargs touch)", "too large to keep: 0 MiB in 10002 files"),
+        ("git init -q sub; echo x >sub/x", "`sub` is a repository of its own"),
+        (
+            &format!("git init -q sub; cd sub; {GIT} commit -q --allow-empty -m one; cd .."),
+            "`sub` is a repository of its own",
+        ),
+    ] {
+        let yard = yard("");
+        yard.agent(&format!("if [ $n = 1 ]; then {FIXED}; {leaves}; else [ ! -e sub ] && {FIXED}; fi"));
+        let ran = yard.fix(&[]).ok();
+        let all = outcomes(&yard);
+        assert_eq!((all[0].0.as_str(), all[1].0.as_str()), ("agent_failed", "passed"), "{leaves}: {all:?}");
+        assert!(all[0].1.contains(said) && yard.prompt(2).contains(said), "{leaves}: {all:?}");
+        assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
+        assert!(size(&yard.profile.data().join("fix")) < 8 << 20, "{leaves}: nothing of it is stored");
+    }
+}
+
+#[test]
+fn what_git_ignores_may_be_as_large_as_it_likes() {
+    let yard = yard("");
+    yard.agent(&format!("{FIXED}; mkdir built; truncate -s 300M built/all; (cd built; git init -q sub)"));
+    yard.fix(&[]).ok();
+    assert_eq!(outcomes(&yard)[0].0, "passed");
+    assert!(!yard.project().join("built").exists());
+}
+
+#[test]
+fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
+    let yard = self::yard("after = [\"truncate -s 300M out.bin\"]\n");
+    yard.agent(FIXED);
+    assert_eq!(yard.fix(&[]).code, 1);
+    let all = outcomes(&yard);
+    assert!(all[0].0 == "after_failed" && all[0].1.contains("too large to keep"), "{all:?}");
+    assert!(!yard.project().join("out.bin").exists());
+    let yard = self::yard("");
+    let mark = yard.profile.path("state/killed");
+    let kill = format!(
+        "[ -f {0} ] || {{ touch {0}; truncate -s 300M new.bin; kill -9 $PPID; exit; }}",
+        mark.display()
+    );
+    yard.agent(&format!("{kill}; {FIXED}"));
+    assert_eq!(yard.fix(&[]).code, -1);
+    let ran = yard.fix(&[]).ok();
+    assert!(ran.stdout.contains("is dropped: too large to keep: 300 MiB in 1 file"), "{}", ran.stdout);
+    assert_eq!((yard.read("lib.sh") != LIB, yard.project().join("new.bin").exists()), (true, false));
+}
