@@ -181,6 +181,7 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
         agents,
         socket: asked.socket.clone(),
         live: means.live,
+        deltas: RefCell::default(),
         say: RefCell::new(say),
     };
     if let Some(words) = idle_keys(lean) {
@@ -293,7 +294,7 @@ fn digest_of(asked: &Asked) -> String {
 
 fn begin(desk: &Desk, asked: &Asked, digest: String) -> Result<Run> {
     let git = desk.git()?;
-    let base_tree = desk.trees.snapshot(&git, &desk.project, "project")?;
+    let base_tree = desk.project_tree()?;
     let head = desk.source.as_ref().map(|source| source.head.clone());
     let is_clean = match &head {
         Some(head) => desk.trees.tree_of(&git, head)? == base_tree,

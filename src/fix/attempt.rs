@@ -16,10 +16,13 @@ use crate::model::fix::{Counts, Run, UnderWay};
 use crate::model::time::human_ms;
 use crate::store::fixes;
 use crate::sys::clock::{self, Deadline};
-use crate::worker::clone::Change;
+use crate::worker::clone::{Change, is_empty};
 
 /// The largest diff that is looked into, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;
+/// How many of them are remembered: an attempt is compared with two before it.
+const MAX_DELTAS: usize = 12;
+
 /// Makes the next attempt of a task, or the rest of the one that was interrupted.
 pub(super) fn make(desk: &Desk, run: &mut Run, at: usize, task: &Task, lines: &[Line]) -> Result<()> {
     let now = standing(lines);
@@ -158,8 +161,18 @@ fn samples(
 ) -> Result<(Sample, Vec<Sample>)> {
     let git = desk.git()?;
     let parsed = |from: &str, to: &str| -> Result<Vec<delta::FileDelta>> {
+        let key = (from.to_owned(), to.to_owned());
+        if let Some(known) = desk.deltas.borrow().get(&key) {
+            return Ok(known.clone());
+        }
         let diff = desk.trees.diff(&git, from, to, 1)?;
-        Ok(delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]))
+        let delta = delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]);
+        let mut deltas = desk.deltas.borrow_mut();
+        if deltas.len() >= MAX_DELTAS {
+            deltas.clear();
+        }
+        deltas.insert(key, delta.clone());
+        Ok(delta)
     };
     let of = |n: u32, start: &str, end: &str| -> Result<Sample> {
         let delta = parsed(start, end)?;
@@ -191,7 +204,6 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
     };
     let start = under.start.as_str();
     let git = desk.git()?;
-    let is_empty = |tree: &str| Ok::<bool, anyhow::Error>(desk.trees.paths(&git, tree)?.is_empty());
     if !desk.dir.work().is_dir() || !desk.cwd().is_dir() {
         desk.fresh(start)?;
         return Ok(ended(Outcome::Deleted, "its clone was gone".to_owned(), start, start));
@@ -208,7 +220,7 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
             return Ok(ended(Outcome::AgentFailed, failure, start, start));
         }
     };
-    if end != start && is_empty(&end)? && !is_empty(start)? {
+    if is_empty(&end) && !is_empty(start) {
         desk.fresh(start)?;
         return Ok(ended(Outcome::Deleted, "no file was left".to_owned(), start, start));
     }
@@ -218,11 +230,11 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
     }
     let changes = desk.trees.changes(&git, start, &end)?;
     let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
-    let before: BTreeSet<String> = match paths.is_empty() {
-        true => BTreeSet::new(),
-        false => desk.trees.paths(&git, &run.base_tree)?.into_iter().collect(),
-    };
     let judged = judged(desk, task);
+    let before: BTreeSet<String> = match paths.iter().any(|path| judged.is_test(path)) {
+        true => desk.trees.paths(&git, &run.base_tree)?.into_iter().collect(),
+        false => BTreeSet::new(),
+    };
     let mut touched = judged.touched(&paths, &before);
     if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
         touched.extend(package_scripts(desk, &changes)?);

@@ -1,6 +1,7 @@
 //! What every step of a fix works with, and the private clone that agents and tests work in.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use super::leanfile::Leanfile;
 use super::testing::{Tester, interrupted};
 use super::{MARK, Progress, Tone};
 use crate::model::attempt::Thresholds;
+use crate::model::attempt::delta::FileDelta;
 use crate::model::charge::Charge;
 use crate::model::fault::Fault;
 use crate::model::fix::Run;
@@ -23,7 +25,7 @@ use crate::store::{file, fixes, ledger};
 use crate::sys::clock;
 use crate::sys::signal::Cancel;
 use crate::worker::client;
-use crate::worker::clone::{self, Git, Source, Trees};
+use crate::worker::clone::{self, Git, Grown, Source, Trees};
 
 /// How long one use of git may take, in milliseconds.
 const GIT_MS: i64 = 10 * 60_000;
@@ -31,6 +33,18 @@ const GIT_MS: i64 = 10 * 60_000;
 /// loop that writes, is no work.
 const MAX_KEPT_FILES: usize = 10_000;
 const MAX_KEPT_BYTES: u64 = 256 << 20;
+
+/// The most that is taken of a project: whoever begins in a home directory did not mean to have it copied.
+const MAX_PROJECT_FILES: usize = 500_000;
+const MAX_PROJECT_BYTES: u64 = 8 << 30;
+
+/// How large it is, where that is more than so many files and bytes.
+fn too_large(grown: &Grown, (files, bytes): (usize, u64)) -> Option<String> {
+    let word = if grown.files == 1 { "file" } else { "files" };
+    (grown.files > files || grown.bytes > bytes).then(|| {
+        format!("{} MiB in {} {word}, at most {} MiB in {files}", grown.bytes >> 20, grown.files, bytes >> 20)
+    })
+}
 
 /// What every step works with.
 pub struct Desk<'a> {
@@ -62,6 +76,8 @@ pub struct Desk<'a> {
     pub socket: Option<PathBuf>,
     /// True where somebody watches while it runs.
     pub live: bool,
+    /// Differences of trees that were compared, which stay what they are.
+    pub deltas: RefCell<BTreeMap<(String, String), Vec<FileDelta>>>,
     /// Where progress goes.
     pub say: RefCell<&'a mut dyn FnMut(&Progress)>,
 }
@@ -261,17 +277,35 @@ impl Desk<'_> {
     /// Why the clone's files cannot be kept; none where they can.
     pub fn unfit(&self) -> Result<Option<String>> {
         let grown = self.trees.grown(&self.git()?, &self.dir.work(), "work")?;
-        if let Some(dir) = grown.nested {
+        if let Some(dir) = grown.nested.first() {
             return Ok(Some(format!("`{dir}` is a repository of its own, whose files git does not take")));
         }
-        let is_large = grown.files > MAX_KEPT_FILES || grown.bytes > MAX_KEPT_BYTES;
-        let (files, mib, most) = (grown.files, grown.bytes >> 20, MAX_KEPT_BYTES >> 20);
-        let word = if files == 1 { "file" } else { "files" };
-        Ok(is_large.then(|| {
-            format!(
-                "too large to keep: {mib} MiB in {files} {word}, at most {most} MiB in {MAX_KEPT_FILES} may be new"
-            )
-        }))
+        let most = (MAX_KEPT_FILES, MAX_KEPT_BYTES);
+        Ok(too_large(&grown, most).map(|size| format!("too large to keep: {size} may be new")))
+    }
+
+    /// The project's files as a tree.
+    pub fn project_tree(&self) -> Result<String> {
+        let git = self.git()?;
+        let grown = self.trees.grown(&git, &self.project, "project")?;
+        let shown = self.project.display();
+        if let Some(size) = too_large(&grown, (MAX_PROJECT_FILES, MAX_PROJECT_BYTES)) {
+            let fault = Fault::failed(format!("could not take the files of `{shown}`: {size} are taken"));
+            let fault = fault.hint("name what is generated in .gitignore");
+            return Err(fault.hint("or name a smaller project, with `project_root` or --repo").into());
+        }
+        let Some(dir) = grown.nested.first() else {
+            return self.trees.snapshot(&git, &self.project, "project");
+        };
+        let said = format!(
+            "a repository of its own, of whose files the agent gets none: {}",
+            grown.nested.join(", ")
+        );
+        self.say(Tone::Warn, said);
+        self.trees.snapshot(&git, &self.project, "project").map_err(|error| {
+            let fault = Fault::failed(format!("could not take the files of `{shown}`: {error:#}"));
+            fault.hint(format!("commit something in `{dir}`, or name it in .gitignore")).into()
+        })
     }
 
     /// The clone's files as a tree.

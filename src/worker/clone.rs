@@ -37,7 +37,7 @@ pub use collect::{Collected, collect, collect_within};
 pub use git::Git;
 pub use leftovers::{Leftovers, Paths, discard, leftovers};
 pub use source::{Source, inspect, stores};
-pub use trees::{Change, Trees, commit_all, top_of};
+pub use trees::{Change, Grown, Trees, commit_all, is_empty, top_of};
 
 use git::{Place, text};
 

@@ -50,6 +50,17 @@ fn make(git: &Git, dir: &Path, source: Option<&Source>) -> Result<()> {
     fs::rename(&new, dir).with_context(|| format!("could not make `{}`", dir.display()))
 }
 
+/// The tree without a file, in both formats of objects.
+const EMPTY: [&str; 2] = [
+    "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+];
+
+/// True for the tree without a file.
+pub fn is_empty(tree: &str) -> bool {
+    EMPTY.contains(&tree)
+}
+
 /// What a directory holds that the state before does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grown {
@@ -57,8 +68,8 @@ pub struct Grown {
     pub files: usize,
     /// Their size in bytes.
     pub bytes: u64,
-    /// A directory among them that is a repository of its own: git keeps a link to it, and none of its files.
-    pub nested: Option<String>,
+    /// The directories among them that are repositories of their own: git keeps a link to one, and none of its files.
+    pub nested: Vec<String>,
 }
 
 /// One path in which two trees differ.
@@ -122,7 +133,7 @@ impl Trees {
             let Ok(meta) = fs::symlink_metadata(files.join(OsStr::from_bytes(name))) else { continue };
             if meta.is_dir() {
                 let name = String::from_utf8_lossy(name);
-                grown.nested.get_or_insert_with(|| name.trim_end_matches('/').to_owned());
+                grown.nested.push(name.trim_end_matches('/').to_owned());
             }
             grown.files += 1;
             grown.bytes = grown.bytes.saturating_add(meta.len());

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::adder::{CHECK, FIXED, LIB, TESTS};
 use super::yard::{Yard, of};
+use crate::support::profile::git_in;
 
 const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 const GIT: &str = "git -c user.name=x -c user.email=x@x";
@@ -86,4 +87,33 @@ fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
     let ran = yard.fix(&[]).ok();
     assert!(ran.stdout.contains("is dropped: too large to keep: 300 MiB in 1 file"), "{}", ran.stdout);
     assert_eq!((yard.read("lib.sh") != LIB, yard.project().join("new.bin").exists()), (true, false));
+}
+
+#[test]
+fn repositories_in_a_project_are_said_and_a_project_that_is_a_disk_is_refused() {
+    let yard = self::yard("");
+    yard.agent(FIXED);
+    git_in(&yard.project(), &["init", "-q", "sub"]);
+    let ran = yard.fix(&[]);
+    assert_eq!((ran.code, yard.calls()), (1, 0), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("hint: commit something in `sub`, or name it in .gitignore"),
+        "{}",
+        ran.stderr
+    );
+    git_in(&yard.project().join("sub"), &["commit", "-q", "--allow-empty", "-m", "one"]);
+    yard.write("sub/own.txt", "of the human");
+    let ran = yard.fix(&[]).ok();
+    assert!(ran.stdout.contains("of whose files the agent gets none: sub\n"), "{}", ran.stdout);
+    assert_eq!(yard.read("sub/own.txt"), "of the human");
+    let yard = self::yard("");
+    fs::File::create(yard.project().join("disk.img")).unwrap().set_len(9 << 30).unwrap();
+    let ran = yard.fix(&[]);
+    assert_eq!((ran.code, yard.calls()), (1, 0), "{}", ran.stderr);
+    let said = "9216 MiB in 4 files, at most 8192 MiB in 500000 are taken";
+    assert!(
+        ran.stderr.contains(said) && ran.stderr.contains("hint: name what is generated"),
+        "{}",
+        ran.stderr
+    );
 }
