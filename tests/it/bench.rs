@@ -73,6 +73,27 @@ fn the_tables_in_the_docs_meet_the_figures() {
 }
 
 #[test]
+fn the_measure_in_the_docs_tells_tweaks_from_work() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stuck.md")).unwrap();
+    let (_, table) = page.split_once("| pairs | count |").unwrap();
+    let histories = page.split("| history | commits |").nth(1).unwrap().lines().skip(2);
+    assert!(histories.take_while(|line| line.starts_with("| ")).count() >= 3);
+    let table = format!("| pairs | count |{table}");
+    let rows = rows(&table);
+    assert_eq!(rows.len(), 7);
+    for row in rows {
+        let number = |cell: usize| row[cell].split(' ').next().unwrap().parse::<u32>().unwrap();
+        let (pairs, alike) = (number(1), number(3));
+        match row[2] {
+            "alike" => assert!(alike * 100 >= pairs * 95, "{row:?}"),
+            _ => assert!(alike * 100 <= pairs * 2, "{row:?}"),
+        }
+        // What is compared with it: equal text sees no tweak, the same failure takes all work for a loop.
+        assert_eq!((number(4), number(5)), (0, pairs), "{row:?}");
+    }
+}
+
+#[test]
 fn what_does_not_exist_is_no_kind_and_a_report_keeps_what_is_around_it() {
     let profile = Profile::empty();
     let ran = profile.looop(&["bench", "stuck", "--kind", "tweek"]);

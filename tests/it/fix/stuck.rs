@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::adder::{self, FIXED, TESTS};
 use super::yard::{Yard, of, program};
+use crate::support::profile::git_in;
 
 const TASK: &str = "[[tasks]]\nname = \"add adds\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 
@@ -29,6 +30,20 @@ fn a_halt_demands_a_plan_then_there_is_a_rollback_then_a_question_and_nothing_ru
     let expected = format!("begin {row} plan attempt rollback {row} plan attempt asked");
     assert_eq!(kinds(&yard).join(" "), expected);
     assert_eq!(yard.fingerprint(), before);
+    // What each halt left, and what the rollback threw away, is kept.
+    let kept = yard
+        .profile
+        .data()
+        .join("fix")
+        .read_dir()
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path().join("attempts"));
+    let kept = kept.last().unwrap();
+    let checkpoints = git_in(&kept, &["for-each-ref", "--format=%(refname)", "refs/looop/checkpoints"]);
+    let named = |n: u32| format!("refs/looop/checkpoints/add-adds/{n}\n");
+    assert_eq!(checkpoints, named(3) + &named(7));
+    assert!(git_in(&kept, &["show", "refs/looop/attempts/add-adds/4:lib.sh"]).contains("# 4"));
     // The plan is in the prompt that follows it, and the first attempt behind a rollback begins with the base.
     assert!(yard.prompt(4).contains("swap both before anything else"), "{}", yard.prompt(4));
     assert!(!yard.prompt(5).contains("# 4") && yard.prompt(4).contains("# 3"));
