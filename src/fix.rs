@@ -181,6 +181,7 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
         agents,
         socket: asked.socket.clone(),
         live: means.live,
+        at: RefCell::default(),
         deltas: RefCell::default(),
         say: RefCell::new(say),
     };

@@ -76,6 +76,8 @@ pub struct Desk<'a> {
     pub socket: Option<PathBuf>,
     /// True where somebody watches while it runs.
     pub live: bool,
+    /// The tree that the clone's files are, as long as nobody has run in it since.
+    pub at: RefCell<Option<String>>,
     /// Differences of trees that were compared, which stay what they are.
     pub deltas: RefCell<BTreeMap<(String, String), Vec<FileDelta>>>,
     /// Where progress goes.
@@ -130,6 +132,7 @@ impl Desk<'_> {
 
     /// What runs tests.
     pub fn tester(&self) -> Tester<'_> {
+        self.at.take();
         let busy = self.live.then_some(self as &dyn Busy);
         let bench = self.bench();
         Tester { settings: self.settings, cancel: self.cancel, mark: self.mark(), bench, busy }
@@ -160,6 +163,7 @@ impl Desk<'_> {
     /// Calls an agent, and writes down what it used for the goal.
     pub fn call(&self, run: &mut Run, at: usize, agent: &Agent, prompt: &str, cwd: &Path) -> Result<Said> {
         self.check()?;
+        self.at.take();
         let caller = Caller {
             settings: self.settings,
             cancel: self.cancel,
@@ -232,10 +236,15 @@ impl Desk<'_> {
         if !self.is_clone() {
             return self.fresh(tree);
         }
+        if self.at.borrow().as_deref() == Some(tree) {
+            return Ok(());
+        }
+        self.at.take();
         let git = self.git()?;
         if self.trees.restore(&git, &self.dir.work(), "work", tree).is_err() {
             return self.fresh(tree);
         }
+        self.at.replace(Some(tree.to_owned()));
         Ok(())
     }
 
@@ -259,6 +268,7 @@ impl Desk<'_> {
     }
 
     fn remove_clone(&self, kept: &Source) -> Result<()> {
+        self.at.take();
         let repo = clone::repo_of(kept, &self.id)?;
         let git = self.git()?;
         clone::discard(&git, &repo, &self.dir.work(), true)?;

@@ -124,6 +124,18 @@ fn tests_that_pass_before_are_nobodys_work() {
 }
 
 #[test]
+fn what_tests_leave_behind_is_nobodys_work() {
+    let yard = yard("command = \"date +%N >junk; echo >>lib.sh; sh check.sh\"\nshell = true", 3);
+    yard.agent(&format!("if [ $n = 3 ]; then {FIXED}; fi"));
+    let ran = yard.fix(&[]).ok();
+    assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
+    assert_eq!(yard.read("lib.sh"), LIB.replace('-', "+"));
+    for attempt in of(&yard.ledger("add"), "attempt").iter().take(2) {
+        assert_eq!(attempt["like"]["by"], "no_change", "{attempt}");
+    }
+}
+
+#[test]
 fn tests_that_collect_nothing_do_not_pass() {
     let yard = yard("command = \"if [ -f empty ]; then echo 1..0; else sh check.sh; fi\"\nshell = true", 1);
     yard.agent("echo >empty");
