@@ -36,7 +36,6 @@ fn was_flagged_at_once(profile: &Profile, shown: &str) {
     let state = profile.read_json("workers/w1/state.json");
     let cast = profile.looop(&["logs", "w1", "--cast"]).ok().stdout;
     let events: Vec<Value> = cast.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
-    let mut all = String::new();
     let at = events.iter().find(|event| event[2].as_str().unwrap().contains(shown));
     let shown_ms = at.unwrap_or_else(|| panic!("{shown} was never shown"))[0].as_f64().unwrap() * 1000.0;
     let index = profile.read("workers/w1/transcript.idx");
