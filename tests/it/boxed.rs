@@ -4,6 +4,7 @@ mod agents;
 mod bad;
 mod builds;
 mod lacks;
+mod network;
 
 use serde_json::json;
 
@@ -87,4 +88,26 @@ fn nothing_of_a_worker_in_a_full_box_outlives_its_supervisor() {
     }
     let text = profile.path("").display().to_string();
     wait_until("all of it to be gone", || running(&text).is_empty());
+}
+
+#[test]
+fn only_full_boxes_free_a_worker_and_its_checks_from_a_yes() {
+    if !has("full") {
+        return;
+    }
+    let wanted = r#"{"move":"start_worker","id":"w1","brief":"b","why":"w","verify":"tests"}"#;
+    for (worker, verify) in [("full", "full"), ("full", "partial"), ("partial", "full"), ("none", "full")] {
+        let profile = Profile::scripted(&[wanted, NOOP]);
+        profile.config_more(json!({
+            "worker": "mine",
+            "runners": { "scripted": profile.scripted_runner(), "mine": { "worker": ["true", "{brief}"] } },
+            "verify": { "tests": ["true"] },
+            "sandbox": { "worker": worker, "verify": verify },
+        }));
+        profile.looop(&["tick"]).ok();
+        let asks = profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().len();
+        let is_free = (worker, verify) == ("full", "full");
+        assert_eq!(asks, usize::from(!is_free), "{worker} {verify}");
+        assert_eq!(profile.data().join("workers/w1").exists(), is_free, "{worker} {verify}");
+    }
 }
