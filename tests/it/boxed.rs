@@ -63,8 +63,10 @@ fn running(text: &str) -> usize {
 
 type Start = fn(&Profile, &[&str]) -> Ran;
 /// Both engines: the usual one, and the one that is taken where that is not there.
-const ENGINES: [Start; 2] =
-    [|profile, args| profile.looop(args), |profile, args| without(profile, &[("/usr/bin/bwrap", "/dev/null")], args)];
+const ENGINES: [Start; 2] = [
+    |profile, args| profile.looop(args),
+    |profile, args| without(profile, &[("/usr/bin/bwrap", "/dev/null")], args),
+];
 
 #[test]
 fn nothing_of_a_worker_in_a_full_box_outlives_its_supervisor() {
