@@ -4,11 +4,13 @@ mod agents;
 mod bad;
 mod builds;
 mod lacks;
+mod network;
 
 use serde_json::json;
 
 use crate::support::pi::skipped;
-use crate::support::profile::{Profile, wait_until};
+use crate::support::profile::{Profile, Ran, wait_until};
+use lacks::without;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
@@ -53,38 +55,81 @@ fn only_a_box_is_refused_a_place_that_holds_the_home_directory() {
 }
 
 /// All processes that were started with this text among their arguments.
-fn running(text: &str) -> Vec<String> {
-    let found = std::process::Command::new("pgrep").args(["-f", text]).output().unwrap();
-    String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
+fn running(text: &str) -> usize {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(text)).count()
 }
+
+type Start = fn(&Profile, &[&str]) -> Ran;
+/// Both engines: the usual one, and the one that is taken where that is not there.
+const ENGINES: [Start; 2] = [
+    |profile, args| profile.looop(args),
+    |profile, args| without(profile, &[("/usr/bin/bwrap", "/dev/null")], args),
+];
 
 #[test]
 fn nothing_of_a_worker_in_a_full_box_outlives_its_supervisor() {
     if !has("full") {
         return;
     }
+    for looop in ENGINES {
+        let profile = Profile::scripted(&[NOOP]);
+        let text = profile.path("").display().to_string();
+        // Deaf, and one of them in a session of its own.
+        let stay = |name: &str, quote: &str| {
+            let deaf = format!("trap {quote}{quote} HUP TERM INT");
+            format!("{deaf}; touch {name}; while :; do sleep 0.1; done; : {text}")
+        };
+        let (ready, daemon) = (stay("ready", "'"), stay("daemon", "\""));
+        let line = format!("setsid sh -c '{daemon}' & {ready}");
+        looop(&profile, &["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
+        let made = |name: &str| profile.data().join("workers/w1/clone").join(name).exists();
+        wait_until("it runs", || made("ready") && made("daemon"));
+        kill_supervisor(&profile, "w1");
+        wait_until("all of it to be gone", || running(&text) == 0);
+    }
+}
+
+#[test]
+fn a_check_in_a_full_box_does_not_outlive_its_supervisor() {
+    if !has("full") {
+        return;
+    }
     let profile = Profile::scripted(&[NOOP]);
-    profile.config_more(json!({ "sandbox": { "worker": "full", "verify": "full" } }));
-    // Deaf, and one of them in a session of its own.
-    let stay = |name: &str, quote: &str| {
-        let mark = profile.path("").display().to_string();
-        let deaf = format!("trap {quote}{quote} HUP TERM INT");
-        format!("{deaf}; touch {name}; while :; do sleep 0.1; done; : {mark}")
-    };
-    let (ready, daemon) = (stay("ready", "'"), stay("daemon", "\""));
-    profile.config_more(json!({ "verify": { "stays": ["sh", "-c", ready] } }));
-    let line = format!("setsid sh -c '{daemon}' & {ready}");
-    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
-    profile.looop(&["worker", "start", "w2", "--verify", "stays", "--", "true"]).ok();
-    for (id, left) in [("w1", &["ready", "daemon"][..]), ("w2", &["ready"])] {
-        let dir = profile.data().join(format!("workers/{id}"));
-        wait_until("it runs", || left.iter().all(|name| dir.join("clone").join(name).exists()));
-    }
-    for id in ["w1", "w2"] {
-        let state = profile.read_json(&format!("workers/{id}/state.json"));
-        let [pid, start] = ["pid", "start"].map(|key| state["supervisor"][key].as_u64().unwrap());
-        assert!(looop::sys::detach::signal(pid as u32, start, true));
-    }
     let text = profile.path("").display().to_string();
-    wait_until("all of it to be gone", || running(&text).is_empty());
+    let line = format!("trap '' HUP TERM INT; touch ready; while :; do sleep 0.1; done; : {text}");
+    profile.config_more(json!({ "verify": { "stays": ["sh", "-c", line] } }));
+    profile.looop(&["worker", "start", "w1", "--verify", "stays", "--", "true"]).ok();
+    wait_until("it runs", || profile.data().join("workers/w1/clone/ready").exists());
+    kill_supervisor(&profile, "w1");
+    wait_until("all of it to be gone", || running(&text) == 0);
+}
+
+fn kill_supervisor(profile: &Profile, id: &str) {
+    let state = profile.read_json(&format!("workers/{id}/state.json"));
+    let [pid, start] = ["pid", "start"].map(|key| state["supervisor"][key].as_u64().unwrap());
+    assert!(looop::sys::detach::signal(pid as u32, start, true));
+}
+
+#[test]
+fn only_full_boxes_free_a_worker_and_its_checks_from_a_yes() {
+    if !has("full") {
+        return;
+    }
+    let wanted = r#"{"move":"start_worker","id":"w1","brief":"b","why":"w","verify":"tests"}"#;
+    for (worker, verify) in [("full", "full"), ("full", "partial"), ("partial", "full"), ("none", "full")] {
+        let profile = Profile::scripted(&[wanted, NOOP]);
+        profile.config_more(json!({
+            "worker": "mine",
+            "runners": { "scripted": profile.scripted_runner(), "mine": { "worker": ["true", "{brief}"] } },
+            "verify": { "tests": ["true"] },
+            "sandbox": { "worker": worker, "verify": verify },
+        }));
+        profile.looop(&["tick"]).ok();
+        let asks = profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().len();
+        let is_free = (worker, verify) == ("full", "full");
+        assert_eq!(asks, usize::from(!is_free), "{worker} {verify}");
+        assert_eq!(profile.data().join("workers/w1").exists(), is_free, "{worker} {verify}");
+    }
 }

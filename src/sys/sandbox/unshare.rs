@@ -73,6 +73,9 @@ pub(super) fn build(walls: &Walls, own: &Path) -> io::Result<Vec<String>> {
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
     chdir(cwd.as_c_str())?;
+    if walls.net == Net::Off {
+        loopback_up()?;
+    }
     give_up()?;
     Ok(less)
 }
@@ -199,6 +202,40 @@ fn devices() -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", inside(&dev.join("pts")), "devpts", flags, Some(c"newinstance,ptmxmode=0666,mode=620"))?;
     Ok(mount("tmpfs", inside(&dev.join("shm")), "tmpfs", flags | MountFlags::NODEV, none)?)
+}
+
+/// Switches the loopback of a new network on: the one interface in it, which is down there, and tests talk over it.
+#[cfg(target_os = "linux")]
+fn loopback_up() -> io::Result<()> {
+    use rustix::net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
+    };
+    const NEW_LINK: u16 = 16;
+    const ASKS_FOR_ANSWER: u16 = 1 | 4;
+    const LOOPBACK: i32 = 1;
+    const UP: u32 = 1;
+    // The protocol that stands for none is the one of interfaces.
+    let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    let mut ask = Vec::new();
+    ask.extend(32_u32.to_ne_bytes());
+    ask.extend(NEW_LINK.to_ne_bytes());
+    ask.extend(ASKS_FOR_ANSWER.to_ne_bytes());
+    // Number, sender, family and kind: none of them matters here.
+    ask.extend([0; 12]);
+    ask.extend(LOOPBACK.to_ne_bytes());
+    // The flags, and which of them are meant.
+    ask.extend([UP.to_ne_bytes(), UP.to_ne_bytes()].concat());
+    send(&socket, &ask, SendFlags::empty())?;
+    let mut answer = [0_u8; 256];
+    let (_, got) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    // Behind the header stands the error as a negative number; zero is none.
+    let code = answer[..got].get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(-code)),
+        None => Err(io::Error::other("the kernel did not say whether the loopback is up")),
+    }
 }
 
 /// Gives up all capabilities. The filter and the missing right to new ones keep them away.

@@ -57,7 +57,7 @@ fn behind<T: Send>(filters: &[BpfProgram], act: impl FnOnce() -> T + Send) -> T 
 }
 
 /// Runs the program where these files of the system are not there, or are others.
-fn without(profile: &Profile, hidden: &[(&str, &str)], args: &[&str]) -> Ran {
+pub(super) fn without(profile: &Profile, hidden: &[(&str, &str)], args: &[&str]) -> Ran {
     let mut all = vec!["--dev-bind", "/", "/"];
     hidden.iter().for_each(|(file, other)| all.extend(["--ro-bind", other, file]));
     all.extend(["--", LOOOP]);
