@@ -8,6 +8,8 @@ use landlock::{
     PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
 use super::SYSTEM;
 use crate::model::boxing::{Level, Net, Walls};
 
@@ -24,8 +26,24 @@ fn failed(error: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("could not put on Landlock: {error}"))
 }
 
+/// What an administrator can do past Landlock: read the environment of every process, above all.
+const POWERS: CapabilitySet =
+    CapabilitySet::SYS_ADMIN.union(CapabilitySet::PERFMON).union(CapabilitySet::SYS_PTRACE);
+
+/// Takes from this thread, where it is an administrator's, what leads around Landlock. Nothing that it starts gets it
+/// back, because Landlock comes with the promise to gain nothing.
+fn give_up_powers() -> io::Result<()> {
+    let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
+    if !permitted.intersects(POWERS) {
+        return Ok(());
+    }
+    let [effective, permitted, inheritable] = [effective, permitted, inheritable].map(|set| set & !POWERS);
+    Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
+}
+
 /// Puts Landlock on this thread.
 pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
+    give_up_powers()?;
     let handled = AccessFs::from_write(FILES);
     // A device that an administrator makes where it may write opens the disk behind all walls.
     let write = handled & !(AccessFs::MakeChar | AccessFs::MakeBlock);
