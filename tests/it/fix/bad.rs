@@ -136,6 +136,19 @@ fn what_tests_leave_behind_is_nobodys_work() {
 }
 
 #[test]
+fn what_the_tests_of_a_later_task_leave_behind_is_nobodys_work_either() {
+    let tests = "command = \"date +%N >junk; sh check.sh\"\nshell = true";
+    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("more.sh", "[ -e more ]\n")]);
+    let more = TASK.replace("\"add\"", "\"more\"");
+    let runner = "runner = { command = \"date +%N >junk; sh more.sh\" }\n";
+    yard.leanfile(tests, &format!("max_iters_per_task = 2\n{TASK}{more}{runner}"));
+    yard.agent(&format!("case $n in 1) {FIXED};; 2) ls >$S/seen; touch more;; esac"));
+    yard.fix(&[]).ok();
+    let seen = fs::read_to_string(yard.profile.path("state/seen")).unwrap();
+    assert!(seen.contains("more.sh") && !seen.contains("junk"), "the attempt began with {seen}");
+}
+
+#[test]
 fn tests_that_collect_nothing_do_not_pass() {
     let yard = yard("command = \"if [ -f empty ]; then echo 1..0; else sh check.sh; fi\"\nshell = true", 1);
     yard.agent("echo >empty");
