@@ -123,6 +123,22 @@ fn edits_in_the_tick_of_git_add_are_seen() -> Result<()> {
 }
 
 #[test]
+fn an_edit_in_the_second_of_git_add_is_seen_by_git_after_a_later_commit() -> Result<()> {
+    let f = Fixture::with(&[("a", "000"), ("c", "0")])?;
+    let at = |nanos: u32| SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, nanos);
+    f.write("a", "017")?;
+    set_mtime(&f.path("a"), at(100))?;
+    f.git(&["add", "a"])?;
+    f.write("a", "917")?;
+    set_mtime(&f.path("a"), at(300))?;
+    set_mtime(&f.path(".git/index"), at(500))?;
+    f.write("c", "1")?;
+    f.commit("other", vec![put("c", "1")])?.context("no commit")?;
+    assert_eq!(f.status()?, "MM a\0");
+    Ok(())
+}
+
+#[test]
 fn stat_data_as_young_as_the_index_are_not_trusted() -> Result<()> {
     let f = Fixture::with(&[("a", "1"), ("b", "1")])?;
     // The same stat data with another content, as an edit in the same tick leaves them.

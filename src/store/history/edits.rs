@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use gix::ObjectId;
 use gix::bstr::{BStr, ByteSlice};
-use gix::index::entry::{Flags, Mode, Stage, Stat};
+use gix::index::entry::{Flags, Mode, Stage, Stat, stat};
 use gix::lock::acquire::Fail;
 use gix::objs::tree::EntryKind;
 use gix::validate::path::component;
@@ -153,12 +153,14 @@ impl History {
     }
 
     /// Entries the old index could not vouch for would look safe under the new one's time, so
-    /// their files are read now; what is not as staged loses its stat data.
+    /// their files are read now; what is not as staged loses its stat data. Most builds of git
+    /// look at whole seconds alone, so within one of them nothing is vouched for.
     fn vouch_again(&self, index: &mut gix::index::File) -> Result<()> {
         let written = index.timestamp();
+        let seconds = stat::Options { use_nsec: false, ..super::scan::STRICT };
         for (entry, path) in index.entries_mut_with_paths() {
             let is_file = matches!(entry.mode, Mode::FILE | Mode::FILE_EXECUTABLE | Mode::SYMLINK);
-            let is_doubtful = entry.stat.size == 0 || entry.stat.is_racy(written, super::scan::STRICT);
+            let is_doubtful = entry.stat.size == 0 || entry.stat.is_racy(written, seconds);
             if is_file && is_doubtful && entry.stage() == Stage::Unconflicted {
                 let now = OnDisk::look(&self.dir, path, None)?;
                 let same = now.filter(|now| now.leaf == Leaf { mode: entry.mode, id: entry.id });

@@ -18,6 +18,8 @@ const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 /// The numbers of Landlock's first call, and of the two that start processes and can make namespaces at once.
 const LANDLOCK: i64 = 444;
 const CLONE3: i64 = 435;
+/// The first call of those that make an overlay.
+const FSOPEN: i64 = 430;
 const fn number(x86_64: i64, aarch64: i64) -> i64 {
     if cfg!(target_arch = "x86_64") { x86_64 } else { aarch64 }
 }
@@ -119,6 +121,29 @@ fn without_bubblewrap_unshare_makes_full_boxes() {
     assert!(!rows().contains("exit code 3"), "{}", looop(&["logs", "w2"]).stdout);
     assert!(profile.data().join("workers/w2/caches/.npm+_cacache/up/file").exists());
     assert!(!home.join("file").exists());
+}
+
+#[test]
+fn without_overlays_caches_are_read_only_and_the_doctor_says_so() {
+    let Some(profile) = profile() else { return };
+    let cache = profile.path("home/.npm/_cacache");
+    fs::create_dir_all(&cache).unwrap();
+    fs::write(cache.join("kept"), "human\n").unwrap();
+    // A kernel without the calls that a layer is made by.
+    let no_layers = [program([(FSOPEN, Vec::new())].into(), 38)];
+    let looop = |args: &[&str]| behind(&no_layers, || profile.looop(args));
+    let (doctor, got) = told(looop);
+    assert_eq!(got[0], "full", "{doctor}");
+    assert!(
+        doctor.contains("overlays cannot be had here") && doctor.contains("fix: keep the data dir"),
+        "{doctor}"
+    );
+    let line = "cat ~/.npm/_cacache/kept && ! touch ~/.npm/_cacache/added && exit 4";
+    looop(&["worker", "start", "w1", "--", "sh", "-c", line]).ok();
+    let row = || looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
+    wait_until("the worker to end", || row()["exit"].is_object());
+    assert!(row()["exit"]["code"] == 4, "{}: {}", row(), looop(&["logs", "w1"]).stdout);
+    assert!(!cache.join("added").exists());
 }
 
 #[test]
