@@ -168,6 +168,46 @@ fn it_outlives_a_killed_beat() {
 }
 
 #[test]
+fn it_ends_a_beat_that_hangs_and_goes_on() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.config_more(json!({
+        "limits": { "sensor_timeout": "1s", "decide_timeout": "1s", "run_timeout": "1s" },
+    }));
+    let go = profile.path("go");
+    profile.sensor("s.sh", &format!("until [ -e {} ]; do sleep 0.05; done\necho '{{}}'", go.display()));
+    let pulse = Pulse::start(&profile);
+    let stopped = std::cell::Cell::new(None);
+    wait_until("a beat", || {
+        stopped.set(pulse.tick());
+        stopped.get().is_some()
+    });
+    // It looks at no clock of its own any more, and hears no SIGTERM.
+    kill_process(Pid::from_raw(stopped.get().unwrap()).unwrap(), Signal::STOP).unwrap();
+    fs::write(&go, "").unwrap();
+    pulse.wait_for_beats(1);
+    assert!(pulse.lines()[0].contains("noop"), "{:?}", pulse.lines());
+    let (code, stderr) = pulse.end();
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stderr.contains("the beat did not end within 1m 5s; it is ended"), "{stderr}");
+}
+
+#[test]
+fn after_a_sleep_of_the_machine_it_beats_at_once() {
+    let profile = Profile::scripted(&[NOOP, NOOP, NOOP]);
+    let pulse = Pulse::start(&profile);
+    pulse.wait_for_beats(1);
+    let all = |signal| kill_process(Pid::from_raw(pulse.pid().cast_signed()).unwrap(), signal).unwrap();
+    all(Signal::STOP);
+    // What was due or changed meanwhile is not waited for once more.
+    profile.config_more(json!({ "interval": "1s" }));
+    profile.goal("g", "a new goal\n");
+    all(Signal::CONT);
+    pulse.wait_for_beats(2);
+    let (code, stderr) = pulse.end();
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
 fn ended_while_a_model_thinks_it_leaves_nothing() {
     for trap in ["", "trap '' TERM INT\n"] {
         let profile = Profile::scripted(&[NOOP]);
