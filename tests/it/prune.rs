@@ -148,6 +148,8 @@ fn what_a_lost_worker_left_running_is_ended_by_whoever_puts_it_away_or_kills_it(
 #[test]
 fn a_worker_that_is_started_anew_is_not_ended_for_what_an_earlier_one_left() {
     let profile = Profile::scripted(&[NOOP]);
+    // What runs in a full box ends with its supervisor.
+    profile.unboxed(&["worker"]);
     let file = |id: &str, name: &str| profile.data().join(format!("workers/{id}/clone/{name}"));
     let stubborn = "trap '' HUP; trap 'touch told' TERM; touch ready; while :; do sleep 0.05; done";
     for (id, script) in [("a", stubborn), ("b", "touch ready; sleep 600")] {
