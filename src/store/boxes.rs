@@ -85,26 +85,33 @@ impl<'a> Boxer<'a> {
     pub fn powers(&self) -> &Powers {
         self.powers.get_or_init(|| {
             let stamp = sandbox::stamp(&self.settings.path);
-            let tried = records::read_json::<Tried>(&self.layout.sandbox()).ok().flatten();
-            tried.filter(|tried| tried.stamp == stamp).map_or_else(|| self.probe(stamp), |tried| tried.powers)
+            self.tried(&stamp).unwrap_or_else(|| self.probe(stamp, None))
         })
     }
 
-    /// Finds out again what this machine can do.
-    pub fn probe_again(&self) -> Powers {
-        self.probe(sandbox::stamp(&self.settings.path))
+    /// What was found out before, on this machine as it is now.
+    fn tried(&self, stamp: &str) -> Option<Powers> {
+        let tried = records::read_json::<Tried>(&self.layout.sandbox()).ok().flatten();
+        tried.filter(|tried| tried.stamp == stamp).map(|tried| tried.powers)
     }
 
-    fn probe(&self, stamp: String) -> Powers {
+    /// Finds out again what this machine can do; of layers only where that is not known, since they are tried by writing.
+    pub fn probe_again(&self) -> Powers {
+        let stamp = sandbox::stamp(&self.settings.path);
+        let layers = self.tried(&stamp).map(|powers| powers.layers);
+        self.probe(stamp, layers)
+    }
+
+    fn probe(&self, stamp: String, layers: Option<bool>) -> Powers {
         let Ok(cancel) = Cancel::never() else { return Powers::default() };
         // Two may try at the same time.
-        let scratch =
-            self.keep.then(|| self.fresh_temp(&format!("try-{}", std::process::id())).ok()).flatten();
-        let powers = sandbox::probe(&self.settings.path, scratch.as_deref(), &cancel);
+        let fresh = || self.fresh_temp(&format!("try-{}", std::process::id())).ok();
+        let scratch = (self.keep && layers.is_none()).then(fresh).flatten();
+        let mut powers = sandbox::probe(&self.settings.path, scratch.as_deref(), &cancel);
+        powers.layers |= layers.unwrap_or(false) && powers.engine.is_some();
         // What stays there is emptied by who comes next.
         drop(scratch.map(|dir| file::remove_tree(&dir)));
-        let is_known = |tried: Tried| tried.stamp == stamp && tried.powers == powers;
-        if self.keep && !records::read_json(&self.layout.sandbox()).ok().flatten().is_some_and(is_known) {
+        if self.keep && self.tried(&stamp).as_ref() != Some(&powers) {
             let tried = Tried { stamp, powers: powers.clone() };
             let kept = file::make_dir(self.layout.cache())
                 .and_then(|()| records::write_json(&self.layout.sandbox(), &tried, Keep::Whole));
