@@ -175,7 +175,7 @@ fn codex_is_flagged_when_it_asks_and_finishes() {
     // It says that it asks, and its screen says what.
     wait_flag(&profile, "to make it $ touch made");
     was_flagged_at_once(&profile, "proceed");
-    let mut human = Outer::start(&profile, &["attach"], 100, 30);
+    let human = Outer::start(&profile, &["attach"], 100, 30);
     human.wait_for("Yes, proceed");
     // Its own box lets `looop done` through.
     goes_on_and_is_done(&profile, human, b"y");
