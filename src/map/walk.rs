@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::Limits;
-use crate::store::history::Ignored;
+use crate::store::history::ignored::Ignored;
 use crate::sys::clock::Deadline;
 
 /// Directories with the code of others, and with what is built.

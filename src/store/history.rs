@@ -6,7 +6,7 @@
 
 mod edits;
 mod heal;
-mod ignored;
+pub mod ignored;
 mod scan;
 mod types;
 
@@ -23,7 +23,6 @@ use gix::index::entry::Mode;
 use gix::state::InProgress;
 
 use edits::{Edits, actor};
-pub use ignored::Ignored;
 use scan::Scan;
 pub use types::{Blocked, CommitSpec, Content, FileEdit, LogEntry, Signature};
 

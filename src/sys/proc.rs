@@ -284,3 +284,30 @@ impl<'a> Children<'a> {
         Ok(ready)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::boxing::Walls;
+
+    #[test]
+    fn who_only_begins_when_a_human_interrupts_is_ended_too() {
+        // In a box, so that it begins on a thread while the interruption is heard.
+        let sleeper = || Job {
+            program: PathBuf::from("/bin/sleep"),
+            args: vec!["600".to_owned()],
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            input: Input::Null,
+            keep: Keep::Head(0),
+            sink: None,
+            timeout_ms: 60_000,
+            gate: None,
+            boxed: Some(Boxed { engine: None, walls: Walls { whole: true, ..Walls::default() } }),
+        };
+        let jobs = vec![sleeper(), sleeper(), sleeper()];
+        let ended = run_all(jobs, 2, &Cancel::fired().unwrap(), None).unwrap();
+        let exits: Vec<Exit> = ended.into_iter().map(|one| one.exit).collect();
+        assert_eq!(exits, [Exit::Cancelled, Exit::Cancelled, Exit::Cancelled]);
+    }
+}

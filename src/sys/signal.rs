@@ -36,6 +36,12 @@ impl Cancel {
         Ok(Cancel { read, _write: Some(write) })
     }
 
+    /// One that has fired already.
+    #[cfg(test)]
+    pub fn fired() -> io::Result<Cancel> {
+        Ok(Cancel { read: UnixStream::pair()?.0, _write: None })
+    }
+
     /// The descriptor to poll for reading.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()

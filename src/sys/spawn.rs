@@ -34,8 +34,8 @@ fn not_started(error: io::Error) -> Exit {
 }
 
 /// Starts a job. None: it starts on a thread, and [`Starter::begun`] has it when [`Starter::bell`] rings.
-pub(super) fn spawn(index: usize, job: Job, starter: &mut Starter) -> Option<Begun> {
-    let boxed = job.boxed.clone().filter(|_| job.gate.is_none());
+pub(super) fn spawn(index: usize, mut job: Job, starter: &mut Starter) -> Option<Begun> {
+    let boxed = job.boxed.take().filter(|_| job.gate.is_none());
     let within = boxed.as_ref().filter(|boxed| boxed.engine.is_some());
     let (command, tail, gate) = match command(job, within) {
         Ok(made) => made,

@@ -81,11 +81,9 @@ impl Kind {
     }
 }
 
-/// What every script begins with: verbs that edit, and answers to what is no attempt. `$n` is the attempt.
-const HEAD: &str = r#"#!/bin/sh
-S=$BENCH_STATE
-case "$2" in
-*"a new plan is needed"*)
+/// How a scripted agent answers a call for a new plan, whose prompt is `$2`: each time with another one. A `case` on it is
+/// open before this. Behind it `$n` is the number of the attempt; both are counted in the directory `$S`.
+pub const ANSWERS: &str = r#"*"a new plan is needed"*)
     p=$(($(cat "$S/plans" 2>/dev/null || echo 0) + 1)); echo $p >"$S/plans"
     case $p in
     1) echo "HYPOTHESIS: operands arrive in a wrong order"; echo "DIFFERENT: swap both before anything else";;
@@ -95,7 +93,10 @@ case "$2" in
     exit;;
 esac
 n=$(($(cat "$S/calls" 2>/dev/null || echo 0) + 1)); echo $n >"$S/calls"
-put() { mkdir -p "${1%/*}"; cat >"$1"; }
+"#;
+
+/// What every script has to edit with.
+const VERBS: &str = r#"put() { mkdir -p "${1%/*}"; cat >"$1"; }
 lead() { cat - "$1" >"$S/out" && cat "$S/out" >"$1"; }
 fun() {
     cat >"$S/new"
@@ -136,7 +137,7 @@ fn steps(kind: Kind, seed: u64, project: &Project) -> Vec<String> {
 
 /// Steps as one script. The last one is made again and again.
 fn bound(all: &[String]) -> String {
-    let mut script = HEAD.to_owned();
+    let mut script = format!("#!/bin/sh\nS=$BENCH_STATE\ncase \"$2\" in\n{ANSWERS}{VERBS}");
     script.push_str("case $n in\n");
     for (at, step) in all.iter().enumerate() {
         let pattern = if at + 1 == all.len() { "*".to_owned() } else { (at + 1).to_string() };

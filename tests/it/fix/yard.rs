@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use looop::fix::trials::agents::ANSWERS;
+
 use crate::support::profile::{Profile, Ran, git_in};
 
 /// A profile with a project in `project` and an agent in `agent.sh`.
@@ -13,22 +15,11 @@ pub struct Yard {
     pub profile: Profile,
 }
 
-/// What an agent script begins with: it answers what is no attempt, and counts attempts in `$n`.
+/// What an agent script begins with, up to the answers that those of the bench give too.
 const HEAD: &str = r#"#!/bin/sh
 S=STATE
 case "$2" in
 *"Answer with that sentence alone"*) echo "The check expected another value of the sum"; exit;;
-*"a new plan is needed"*)
-    p=$(($(cat $S/plans 2>/dev/null || echo 0) + 1)); echo $p >$S/plans
-    case $p in
-    1) echo "HYPOTHESIS: operands arrive in a wrong order"; echo "DIFFERENT: swap both before anything else";;
-    2) echo "HYPOTHESIS: rounding loses one unit each round"; echo "DIFFERENT: keep whole numbers until print time";;
-    *) echo "HYPOTHESIS: idea $p concerns locale tables"; echo "DIFFERENT: set another environment there";;
-    esac
-    exit;;
-esac
-n=$(($(cat $S/calls 2>/dev/null || echo 0) + 1)); echo $n >$S/calls
-printf '%s' "$2" >$S/prompt.$n
 "#;
 
 impl Yard {
@@ -73,6 +64,7 @@ impl Yard {
     pub fn agent(&self, body: &str) {
         let state = self.profile.path("state");
         let head = HEAD.replace("STATE", state.to_str().unwrap());
+        let head = format!("{head}{ANSWERS}printf '%s' \"$2\" >$S/prompt.$n\n");
         program(&self.profile.path("agent.sh"), &format!("{head}{body}\necho \"attempt $n is made\"\n"));
     }
 
