@@ -56,6 +56,18 @@ pub fn start(args: &[&str], input: &[u8], wait_ms: i64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
 }
 
+/// What the starter of this process had to say to it, at most `max` bytes. Not by way of the standard library's own
+/// stdin, whose buffer would stay for as long as the process does.
+///
+/// # Errors
+/// When there is no stdin, or it cannot be read.
+pub fn input(max: u64) -> io::Result<Vec<u8>> {
+    let stdin = File::from(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 0)?);
+    let mut text = Vec::new();
+    stdin.take(max).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// Makes this process the leader of a session of its own, without a terminal.
 pub fn leave_session() {
     // It fails only for the leader of a group, which a freshly started child is not.

@@ -1,10 +1,9 @@
 //! What a supervisor must not write down, whoever says it: told by its starter, by a pipe and so by no file.
 
-use std::io::Read;
-
 use anyhow::{Context, Result};
 
 use crate::model::secret::Secrets;
+use crate::sys::detach;
 
 /// The most that is told, in bytes: a pipe holds as much, so that nobody waits for anybody.
 const MAX_BYTES: usize = 60 * 1024;
@@ -27,9 +26,7 @@ pub fn told(secrets: &Secrets) -> Result<Vec<u8>> {
 
 /// What the supervisor reads. One that is started by hand is told nothing, and then only shapes count.
 pub fn heard() -> Secrets {
-    let mut text = Vec::new();
-    let read = std::io::stdin().take(MAX_BYTES as u64).read_to_end(&mut text);
-    let pairs: Vec<(String, String)> =
-        read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let text = detach::input(MAX_BYTES as u64).unwrap_or_default();
+    let pairs: Vec<(String, String)> = serde_json::from_slice(&text).unwrap_or_default();
     Secrets::of(&pairs)
 }

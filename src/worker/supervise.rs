@@ -128,6 +128,10 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
 }
 
 /// The supervisor with its two sockets, the human's first, and the lock that says that it lives.
+///
+/// Not a part of its caller, whose stack would hold for as long as the worker lives what only the beginning needs: a
+/// thousand supervisors may run side by side.
+#[inline(never)]
 fn begin(
     layout: Layout,
     dir: &WorkerDir,
@@ -220,7 +224,8 @@ impl Supervisor {
         !matches!(self.stage, Stage::Over) || (self.unsaved.is_some() && !self.wall.passed())
     }
 
-    /// Waits for the next thing to happen and does what it asks for.
+    /// Waits for the next thing to happen and does what it asks for. Like [`begin`], no part of its caller.
+    #[inline(never)]
     fn turn(&mut self, human: &UnixListener, inner: &UnixListener, term: &Bell, child: &Bell) -> Result<()> {
         let ready = self.wait(human, inner, term, child)?;
         if ready.term && term.rang() {

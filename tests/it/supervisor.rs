@@ -1,6 +1,7 @@
 //! Supervisors among the hostile: bad clients, bad disks, bad output, bad timing. None of it ends one, or costs it much.
 
 mod asks;
+mod budgets;
 mod clients;
 mod disk;
 mod ends;
@@ -85,11 +86,11 @@ impl Desk {
         stream
     }
 
-    /// The memory that the supervisor has written to, in kB. Its clean pages are the program's file: whether they
-    /// count as private depends on whether another looop runs just now, so they say nothing about growth.
+    /// The memory that the supervisor has written to, in kB: pages that are no file's any more, whether or not a child
+    /// that it forks just now shares them still. Its clean pages are the program's file, and say nothing about growth.
     fn memory(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid("supervisor"))).unwrap();
-        let line = text.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

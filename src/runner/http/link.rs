@@ -98,6 +98,8 @@ fn talk(request: Request, to: &SyncSender<Event>) -> Result<(), ureq::Error> {
 fn agent(request: &Request) -> Agent {
     let uri = request.url.parse::<Uri>().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    // It fails where it was done before, for an earlier request.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let config = Agent::config_builder()
         .http_status_as_error(false)
         // A key is meant for this host alone.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 
 use super::Supervisor;
+use super::output::READ_BYTES;
 use super::serve::Role;
 use crate::model::wire::{self, Decoder, FrameKind, Hello, Reply, Resize, Seen, WireFrame};
 use crate::sys::clock::Deadline;
@@ -19,8 +20,6 @@ const MAX_CONNS: usize = 64;
 const STALL_MS: i64 = 10_000;
 /// How long a program may take to draw its screen for another size, in milliseconds.
 const REDRAW_MS: i64 = 2_000;
-/// One read of a connection, in bytes.
-const READ_BYTES: usize = 16 * 1024;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

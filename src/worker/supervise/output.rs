@@ -12,8 +12,9 @@ use crate::sys::clock::Deadline;
 use crate::sys::sandbox;
 use crate::worker::screen::{self, Screen};
 
-/// One read of what a process prints, in bytes.
-const READ_BYTES: usize = 16 * 1024;
+/// One read of what a process prints or a client sends, in bytes: a terminal hands no more out at once, and each page
+/// of a buffer that was ever used stays with each of the supervisors.
+pub(super) const READ_BYTES: usize = 4 * 1024;
 
 /// How much of the end of a check's output is kept, in bytes.
 pub(super) const TAIL_BYTES: usize = 4_000;
