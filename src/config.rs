@@ -19,10 +19,11 @@ use explain::{explain, refuse_shared};
 pub use form::write_fresh;
 use form::{ConfigFile, FreeMove, LimitsFile, PolicyFile, RuleFile, RunnerFile, Span};
 
+use crate::model::budget::Budget;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::secret::Secrets;
-use crate::model::settings::{Budget, Limits, Rule, Rules, Settings};
+use crate::model::settings::{Limits, Rule, Rules, Settings};
 use crate::model::time::parse_ms;
 use crate::store::file;
 use crate::store::layout::Layout;
@@ -213,8 +214,6 @@ pub struct Config {
     pub settings: Settings,
     /// What is odd but no error, one line each.
     pub warnings: Vec<String>,
-    /// Keys that are set and have no effect in this version.
-    pub unused: Vec<&'static str>,
     /// What each runner may write in its box.
     writes: BTreeMap<String, Vec<PathBuf>>,
     runners: BTreeMap<String, RunnerFile>,
@@ -251,7 +250,7 @@ pub fn load(env: &Env) -> Result<Config> {
     let settings = Settings {
         limits: limits(&parsed.limits),
         rules: rules(env, &parsed.policy),
-        budget: Budget { day_micros: dollars(parsed.budget.day_usd, "budget.day_usd", &path)? },
+        budget: budget(&parsed.budget, &path)?,
         path: search,
         base_env,
         full_env: env.all(),
@@ -263,18 +262,26 @@ pub fn load(env: &Env) -> Result<Config> {
         config_env: config_env(env, &path),
         protected,
     };
-    let unused = unused(&parsed);
     let mut writes = BTreeMap::new();
     for (name, runner) in &parsed.runners {
         let key = format!("runners.{name}.write");
         writes.insert(name.clone(), boxes::paths(env, &runner.write, &key, &path)?);
     }
-    Ok(Config { writes, path, interval_ms, decide, settings, warnings, unused, runners: parsed.runners })
+    Ok(Config { writes, path, interval_ms, decide, settings, warnings, runners: parsed.runners })
 }
 
-fn unused(parsed: &ConfigFile) -> Vec<&'static str> {
-    let set = [("budget.goal_usd", parsed.budget.goal_usd.is_some())];
-    set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
+fn budget(parsed: &form::BudgetFile, path: &Path) -> Result<Budget> {
+    let mut runner_micros = BTreeMap::new();
+    for (name, usd) in &parsed.runner_usd {
+        let micros = dollars(Some(*usd), &format!("budget.runner_usd.{name}"), path)?;
+        runner_micros.extend(micros.map(|micros| (name.clone(), micros)));
+    }
+    Ok(Budget {
+        hour_micros: dollars(parsed.hour_usd, "budget.hour_usd", path)?,
+        day_micros: dollars(parsed.day_usd, "budget.day_usd", path)?,
+        goal_micros: dollars(parsed.goal_usd, "budget.goal_usd", path)?,
+        runner_micros,
+    })
 }
 
 /// What looop needs to find this profile and the human's tmux again when it is run from a scrubbed environment.

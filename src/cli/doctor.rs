@@ -105,10 +105,6 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
             &["looop init"],
         )),
     }
-    if !config.unused.is_empty() {
-        let keys = config.unused.join(", ");
-        found.push(finding(Health::Odd, "config", format!("without effect in this version: {keys}"), &[]));
-    }
     worker(&config, found);
     let runner = match config.decider() {
         Ok(runner) => runner,

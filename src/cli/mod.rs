@@ -151,8 +151,8 @@ enum Verb {
     Schedule(schedule::Verb),
     /// Stop deciding until `resume`.
     Pause(pause::PauseArgs),
-    /// Decide again after a pause or a halt.
-    Resume,
+    /// Decide again after a pause or a halt; with --budget: after a budget was used up.
+    Resume(pause::ResumeArgs),
     /// Make the data dir and the config.
     Init,
     /// Check that everything looop needs is there and sound.
@@ -219,7 +219,7 @@ impl Verb {
             Verb::Approve(_) => Some("approve"),
             Verb::Reject(_) => Some("reject"),
             Verb::Pause(_) => Some("pause"),
-            Verb::Resume => Some("resume"),
+            Verb::Resume(_) => Some("resume"),
             Verb::Attach(_) => Some("attach"),
             Verb::Prune(_) => Some("prune"),
             Verb::Worker(_) => Some("start a worker"),
@@ -343,7 +343,7 @@ fn run_other(app: &App, verb: Verb) -> Result<u8> {
         Verb::Playbook(verb) => playbook::run(app, verb),
         Verb::Schedule(verb) => schedule::run(app, verb),
         Verb::Pause(args) => pause::pause(app, &args),
-        Verb::Resume => pause::resume(app),
+        Verb::Resume(args) => pause::resume(app, &args),
         Verb::Fix(args) => fix::run(app, &args),
         Verb::Attempts(args) => attempts::run(app, &args),
         _ => Ok(0),

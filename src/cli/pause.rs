@@ -3,9 +3,11 @@
 use anyhow::Result;
 
 use super::{App, print};
+use crate::model::charge::dollars;
+use crate::model::name::Name;
 use crate::store::file::Keep;
 use crate::store::records::{self, Paused};
-use crate::store::{file, lock};
+use crate::store::{budget, file, lock, texts};
 use crate::sys::signal::Cancel;
 
 /// Arguments of `looop pause`.
@@ -13,6 +15,14 @@ use crate::sys::signal::Cancel;
 pub struct PauseArgs {
     /// Why, for whoever looks.
     why: Vec<String>,
+}
+
+/// Arguments of `looop resume`.
+#[derive(Debug, clap::Args)]
+pub struct ResumeArgs {
+    /// Raise each budget that is used up, by itself, until it begins anew.
+    #[arg(long)]
+    budget: bool,
 }
 
 /// How long `resume` waits for the present beat to end, in milliseconds.
@@ -27,8 +37,11 @@ pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Decides again: ends a pause, and a halt after the memory was lost.
-pub fn resume(app: &App) -> Result<u8> {
+/// Decides again: ends a pause, and a halt after the memory was lost. A budget is raised where that is asked for.
+pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
+    if args.budget {
+        return raise(app);
+    }
     let beat = records::peek_beat(&app.layout)?;
     let mut ended = false;
     if beat.halted.is_some() {
@@ -48,6 +61,28 @@ pub fn resume(app: &App) -> Result<u8> {
     }
     if !ended {
         print::line("nothing was paused");
+    }
+    Ok(0)
+}
+
+fn raise(app: &App) -> Result<u8> {
+    let config = app.config()?;
+    let (goals, _) = texts::goals(&app.layout)?;
+    let mut runners = config.decider_names();
+    runners.extend(config.settings.workers.runners.keys().cloned());
+    runners.push(config.decide.clone());
+    runners.sort();
+    runners.dedup();
+    let goals: Vec<Name> = goals.into_keys().collect();
+    let hits = budget::raise(&app.layout, &config.settings.budget, &runners, &goals, app.now)?;
+    for hit in &hits {
+        let times = u64::from(hit.raises().unwrap_or(0)).saturating_add(1);
+        let until = app.now.at(hit.resets_ms).stamp();
+        let now_is = dollars(hit.cap_micros.saturating_mul(times));
+        print::line(&format!("the budget of {} is {now_is} until {until}", hit.window));
+    }
+    if hits.is_empty() {
+        print::line("no budget is used up");
     }
     Ok(0)
 }

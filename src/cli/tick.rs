@@ -247,7 +247,7 @@ fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
     let tail = style.dim(&format!(" ({}{})", human_ms(took_ms), cost.unwrap_or_default()));
     let text = match &report.what {
         What::Held(hold) => {
-            let wakes_nobody = !matches!(hold, Hold::Halted { .. } | Hold::OutOfBudget);
+            let wakes_nobody = !matches!(hold, Hold::Halted { .. } | Hold::OutOfBudget { .. });
             let idle = format!("{time} idle — {} ({})", hold.words(), human_ms(took_ms));
             let text = match hold {
                 Hold::Idle => style.dim(&idle),

@@ -185,10 +185,14 @@ fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Sp
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct BudgetFile {
+    /// US dollars per hour of the local clock; null: no limit.
+    pub(super) hour_usd: Option<f64>,
     /// US dollars per local day; null: no limit.
     pub(super) day_usd: Option<f64>,
-    /// US dollars per goal and day.
+    /// US dollars per goal and local day.
     pub(super) goal_usd: Option<f64>,
+    /// US dollars per local day through one runner, by its name.
+    pub(super) runner_usd: BTreeMap<String, f64>,
     /// US dollars per worker.
     pub(super) worker_usd: Option<f64>,
 }

@@ -58,7 +58,7 @@ pub struct Beat {
     pub uncommitted: Vec<CommitNote>,
     /// Set when the memory was lost: no move is made until a human resumes.
     pub halted: Option<String>,
-    /// The local day on which the human was told that the budget is out.
+    /// The budget that the human was last told is used up, with the time for which it holds.
     pub budget_told: Option<String>,
 }
 

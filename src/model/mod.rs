@@ -4,6 +4,7 @@ pub mod ask;
 pub mod attempt;
 pub mod beat;
 pub mod boxing;
+pub mod budget;
 pub mod charge;
 pub mod decision;
 pub mod entry;

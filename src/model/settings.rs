@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::attempt::Thresholds;
 use super::boxing::Boxes;
+use super::budget::Budget;
 use super::secret::Secrets;
 use super::worker::WorkerLimits;
 
@@ -64,13 +65,6 @@ pub struct Rules {
     pub allow: Vec<Rule>,
     /// Tags of moves that need no yes although they wait by default.
     pub free_moves: Vec<String>,
-}
-
-/// Spending limits in millionths of a US dollar.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Budget {
-    /// Per local day.
-    pub day_micros: Option<u64>,
 }
 
 /// How a runner works as a worker.

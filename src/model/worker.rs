@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::beat::Started;
 use super::boxing::{Boxed, Level, Net};
+use super::budget::Budget;
 use super::name::Name;
 
 /// What a worker was started with; the form of `spec.json`. Written once.
@@ -108,6 +109,9 @@ pub struct WorkerLimits {
     pub output_bytes: u64,
     /// How much it may spend before it is ended, in millionths of a US dollar.
     pub cost_micros: Option<u64>,
+    /// What all may spend together.
+    #[serde(default)]
+    pub budget: Budget,
     /// The lifetime of its leases between two renewals, in seconds.
     pub ttl_s: u64,
 }
@@ -121,6 +125,7 @@ impl Default for WorkerLimits {
             keep_bytes: 256 << 20,
             output_bytes: 4 << 30,
             cost_micros: None,
+            budget: Budget::default(),
             ttl_s: 60,
         }
     }

@@ -103,6 +103,16 @@ impl Layout {
         self.root.join("cost")
     }
 
+    /// What is set aside for calls under way.
+    pub fn reserved(&self) -> PathBuf {
+        self.cost().join("reserved.json")
+    }
+
+    /// Which caps a human has raised, and for when.
+    pub fn raised(&self) -> PathBuf {
+        self.cost().join("raised.json")
+    }
+
     /// The directory of what decisions were asked and answered.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")

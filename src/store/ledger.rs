@@ -1,17 +1,23 @@
 //! The spend ledger: one line per runner call in a file per month, and the day's total beside it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, Keep};
 use super::layout::Layout;
+use crate::model::budget::{self, Spending};
 use crate::model::charge::Charge;
 use crate::model::time::Now;
 
 /// The longest month file that is read, in bytes: some three million lines.
 const MAX_LEDGER_BYTES: usize = 1 << 30;
+/// The longest file of sums that is read, in bytes: one that names ten thousand goals.
+const MAX_TOTALS_BYTES: usize = 1 << 20;
 
 /// A day, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
@@ -25,15 +31,48 @@ pub struct Month {
     pub bad_lines: usize,
 }
 
-/// The form of `cost/totals.json`: a sum that is recomputed when the month file has another length.
+/// The form of `cost/totals.json`: sums over the ledger's first bytes, brought up to date from the bytes behind them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Totals {
+pub struct Totals {
     day: String,
-    spent: Spent,
+    hour: i64,
+    /// What was spent in the present hour and day.
+    pub spending: Spending,
+    unmetered: u64,
     /// The price of each runner's dearest decision of the month.
-    dearest: BTreeMap<String, u64>,
+    dearest_calls: BTreeMap<String, u64>,
+    /// The price of the dearest turn of a worker of the month, for each runner.
+    dearest_turns: BTreeMap<String, u64>,
     ledger_bytes: u64,
+}
+
+impl Totals {
+    /// The price of this runner's dearest decision of the month, in millionths of a US dollar: what a call may cost
+    /// that nobody has heard of yet. None where there was none with a price.
+    pub fn dearest_call(&self, runner: &str) -> Option<u64> {
+        self.dearest_calls.get(runner).copied()
+    }
+
+    /// The price of the dearest turn of a worker with this runner.
+    pub fn dearest_turn(&self, runner: &str) -> Option<u64> {
+        self.dearest_turns.get(runner).copied()
+    }
+
+    fn add(&mut self, charge: &Charge, now: Now) {
+        let usage = &charge.usage;
+        if usage.basis.is_metered() {
+            let dearest =
+                if charge.worker.is_none() { &mut self.dearest_calls } else { &mut self.dearest_turns };
+            let most = dearest.entry(charge.runner.clone()).or_default();
+            *most = usage.cost_micros.max(*most);
+        }
+        if charge.day == self.day {
+            let this_hour = budget::hour_of(now.at(charge.at_ms)) == self.hour;
+            self.spending.add(usage.cost_micros, charge.goal.as_deref(), &charge.runner, this_hour);
+            self.unmetered += u64::from(!usage.basis.is_metered());
+        }
+    }
 }
 
 /// What was spent on one day.
@@ -89,56 +128,73 @@ pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
 /// # Errors
 /// Names the file that could not be read: a budget is never taken for unspent because its ledger is unreadable.
 pub fn spent_today(layout: &Layout, now: Now) -> Result<Spent> {
-    totals(layout, now).map(|totals| totals.spent)
+    let totals = totals(layout, now)?;
+    Ok(Spent { cost_micros: totals.spending.day_micros, unmetered: totals.unmetered })
 }
 
-/// The price of this runner's dearest decision of the month of `now`, in millionths of a US dollar: what a call may
-/// cost that nobody has heard of yet. Zero where there was none with a price.
+/// The sums as they stand beside the ledger with what was appended since, or summed up anew on another day.
 ///
 /// # Errors
 /// As [`spent_today`].
-pub fn dearest(layout: &Layout, runner: &str, now: Now) -> Result<u64> {
-    totals(layout, now).map(|totals| totals.dearest.get(runner).copied().unwrap_or(0))
-}
-
-/// The sums as they stand beside the ledger, or summed up anew where they are of another day or length.
-fn totals(layout: &Layout, now: Now) -> Result<Totals> {
-    let (day, month) = (now.day(), layout.cost().join(format!("{}.jsonl", now.month())));
-    let ledger_bytes = match std::fs::metadata(&month) {
-        Ok(meta) => meta.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Totals::default()),
-        Err(error) => return Err(error).with_context(|| format!("could not read `{}`", month.display())),
-    };
-    let path = layout.cost().join("totals.json");
-    let known = file::read_text(&path, 64 * 1024).ok().flatten();
+pub fn totals(layout: &Layout, now: Now) -> Result<Totals> {
+    let month = layout.cost().join(format!("{}.jsonl", now.month()));
+    let (day, hour) = (now.day(), budget::hour_of(now));
+    let known = file::read_text(&layout.cost().join("totals.json"), MAX_TOTALS_BYTES).ok().flatten();
     let known: Option<Totals> = known.and_then(|text| serde_json::from_str(&text).ok());
-    if let Some(totals) = known.filter(|totals| totals.day == day && totals.ledger_bytes == ledger_bytes) {
-        return Ok(totals);
+    // A clock that was set back makes an hour that was summed up before the present one again.
+    let known = known.filter(|known| known.day == day && known.hour <= hour);
+    let mut totals = known.unwrap_or_else(|| Totals { day: day.clone(), hour, ..Totals::default() });
+    let Some(mut tail) = behind(&month, totals.ledger_bytes)? else {
+        // It is shorter than what was summed up, or was edited: all of it again.
+        totals = Totals { day, hour, ..Totals::default() };
+        let all = behind(&month, 0)?.unwrap_or_default();
+        return Ok(add_lines(totals, &all, now));
+    };
+    if totals.hour != hour {
+        (totals.hour, totals.spending.hour_micros) = (hour, 0);
     }
-    let mut totals = Totals { day, ledger_bytes, ..Totals::default() };
-    for charge in read_from(layout, &now.month())?.charges {
-        let usage = &charge.usage;
-        if charge.worker.is_none() && usage.basis.is_metered() {
-            let most = totals.dearest.entry(charge.runner.clone()).or_default();
-            *most = usage.cost_micros.max(*most);
-        }
-        if charge.day == totals.day {
-            let spent = &mut totals.spent;
-            spent.cost_micros = spent.cost_micros.saturating_add(usage.cost_micros);
-            spent.unmetered += u64::from(!usage.basis.is_metered());
-        }
-    }
-    Ok(totals)
+    // What is being written has no end of line yet, and is read when it has one.
+    tail.truncate(tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    Ok(add_lines(totals, &tail, now))
 }
 
-/// Writes the day's total beside the ledger, so that the next beat need not sum it up again.
+fn add_lines(mut totals: Totals, bytes: &[u8], now: Now) -> Totals {
+    let lines = String::from_utf8_lossy(bytes);
+    for charge in lines.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+        totals.add(&charge, now);
+    }
+    totals.ledger_bytes += bytes.len() as u64;
+    totals
+}
+
+/// The bytes of a file behind a line's end at `from`; none where there is no line's end.
+fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
+    let read = || -> std::io::Result<Option<Vec<u8>>> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok((from == 0).then(Vec::new));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(from.saturating_sub(1)))?;
+        file.take(MAX_LEDGER_BYTES as u64).read_to_end(&mut bytes)?;
+        if from > 0 && bytes.first() != Some(&b'\n') {
+            return Ok(None);
+        }
+        bytes.drain(..usize::from(from > 0));
+        Ok(Some(bytes))
+    };
+    read().with_context(|| format!("could not read `{}`", path.display()))
+}
+
+/// Writes the sums beside the ledger, so that what was summed up is not read again.
 ///
 /// # Errors
 /// Names the file.
-pub fn save_total(layout: &Layout, now: Now) -> Result<()> {
-    let mut totals = totals(layout, now)?;
-    totals.day = now.day();
-    let text = serde_json::to_string(&totals).context("could not write totals as JSON")?;
+pub fn save_totals(layout: &Layout, totals: &Totals) -> Result<()> {
+    let text = serde_json::to_string(totals).context("could not write totals as JSON")?;
     file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, file::Keep::Whole)
 }
 
@@ -188,11 +244,13 @@ mod tests {
         add("a", None, Usage::assumed(900));
         add("b", None, Usage::estimate(4, 4));
         for _ in 0..2 {
-            let dearest = ["a", "b", "c"].map(|runner| dearest(&layout, runner, NOV_30).unwrap());
-            assert_eq!(dearest, [30, 0, 0], "an assumed price is no measure of another");
+            let totals = totals(&layout, NOV_30).unwrap();
+            let dearest = ["a", "b", "c"].map(|runner| totals.dearest_call(runner));
+            assert_eq!(dearest, [Some(30), None, None], "an assumed price is no measure of another");
+            assert_eq!(totals.dearest_turn("a"), Some(500), "nor is a decision's of a turn");
             let spent = spent_today(&layout, NOV_30).unwrap();
             assert_eq!((spent.cost_micros, spent.unmetered), (1440, 2));
-            save_total(&layout, NOV_30).unwrap();
+            save_totals(&layout, &totals).unwrap();
         }
     }
 
@@ -212,5 +270,49 @@ mod tests {
         assert!(has("b2", NOV_30, next_day), "a call that ended in the next month");
         assert!(!has("b3", NOV_30, next_day));
         assert!(has("b2", NOV_30.at(i64::MAX), next_day), "the clock was set back");
+    }
+
+    #[test]
+    fn sums_follow_the_ledger_as_it_grows_is_torn_cut_and_turns_the_hour() {
+        const MORNING: Now = Now { unix_ms: NOV_30.unix_ms - 12 * 3_600_000, offset_s: 0 };
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
+        file::make_dir(&layout.cost()).unwrap();
+        let path = layout.cost().join("2026-11.jsonl");
+        let spend = |at: Now, micros| {
+            let usage = Usage { cost_micros: micros, ..Usage::nothing() };
+            append(&layout, &Charge { goal: Some("g".to_owned()), usage, ..charge("b", at) }).unwrap();
+        };
+        let sums = |now: Now| {
+            let totals = totals(&layout, now).unwrap();
+            save_totals(&layout, &totals).unwrap();
+            let spent = totals.spending;
+            let of = |map: &BTreeMap<String, u64>, key: &str| map.get(key).copied().unwrap_or(0);
+            (spent.hour_micros, spent.day_micros, of(&spent.goal_micros, "g"), of(&spent.runner_micros, "r"))
+        };
+        assert_eq!(sums(MORNING), (0, 0, 0, 0), "there is no ledger");
+        spend(MORNING, 5);
+        assert_eq!(sums(MORNING), (5, 5, 5, 5));
+        spend(MORNING, 7);
+        assert_eq!(sums(MORNING), (12, 12, 12, 12), "what came behind what was summed up");
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&whole[..], b"{\"at_ms\":1"].concat()).unwrap();
+        assert_eq!(sums(MORNING), (12, 12, 12, 12), "a line that is torn, or being written");
+        spend(MORNING, 1);
+        assert_eq!(sums(MORNING), (13, 13, 13, 13));
+        let later = MORNING.at(MORNING.unix_ms + 3_600_000);
+        assert_eq!(later.day(), MORNING.day());
+        assert_eq!(sums(later), (0, 13, 13, 13), "another hour");
+        spend(later, 2);
+        assert_eq!(sums(later), (2, 15, 15, 15));
+        assert_eq!(sums(MORNING), (13, 15, 15, 15), "a clock that was set back");
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(sums(MORNING), (5, 5, 5, 5), "a ledger that a human has cut");
+        std::fs::write(&path, [b"#".repeat(whole.len()), whole].concat()).unwrap();
+        assert_eq!(
+            sums(MORNING),
+            (7, 7, 7, 7),
+            "or rewritten: its first line is none, and its sums are not the old ones"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The edge to the data dir: the only place that knows file names. Everything else asks here by meaning.
 
 pub mod boxes;
+pub mod budget;
 pub mod claims;
 pub mod commits;
 pub mod deeds;

@@ -10,6 +10,7 @@ use super::prompt::Prompt;
 use super::sense::{self, Sensed};
 use super::{Ctx, log};
 use crate::model::beat::{Beat, Inflight};
+use crate::model::budget::Budget;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::step::Seen;
@@ -17,8 +18,9 @@ use crate::model::time::beat_id;
 use crate::model::world::{
     Change, ChangeKind, Context, Frame, Goal, Items, PROMPT_VERSION, Reading, digest_items,
 };
+use crate::store::budget::{self, Caller, Wanted};
 use crate::store::history::History;
-use crate::store::{layout, ledger, logs};
+use crate::store::{layout, ledger, lock, logs};
 
 /// The largest file that is read back from git for a diff or a rebuild, in bytes.
 const MAX_BLOB_BYTES: usize = 16 << 20;
@@ -48,8 +50,23 @@ pub fn gate(
         approved: sensed.approved.as_ref().map(|ask| &ask.id),
         paused: sensed.paused.as_ref().map(|paused| paused.why.as_str()),
         forced: ctx.forced.as_ref(),
+        capped: sensed.capped.as_ref(),
     };
     Ok(gate::judge(beat, &inputs, &ctx.settings.limits, ctx.now))
+}
+
+/// Sets aside what a decision may cost. Whoever was faster may have left nothing.
+///
+/// # Errors
+/// When that cannot be found out or written down.
+pub fn reserve(ctx: &Ctx, verdict: gate::Verdict) -> Result<gate::Verdict> {
+    if !matches!(verdict, gate::Verdict::Decide(_)) || ctx.settings.budget == Budget::default() {
+        return Ok(verdict);
+    }
+    let _held = lock::store(&ctx.layout.store_lock())?;
+    let wanted = Wanted { caller: Caller::Beat, runner: ctx.runner.name(), goal: ctx.forced.as_ref() };
+    let reserved = budget::reserve(ctx.layout, &ctx.settings.budget, wanted, ctx.now)?;
+    Ok(reserved.map_or_else(|hit| gate::Verdict::Hold(gate::Hold::capped(hit, ctx.now)), |()| verdict))
 }
 
 /// Builds the frame of a decision.
@@ -187,7 +204,10 @@ pub fn call(ctx: &Ctx, seen: &Seen) -> Inflight {
         human: seen.human.clone(),
         sensors: seen.sensors.clone(),
         // A ledger that cannot be read is said where it is read for a budget, or written.
-        reserved_micros: ledger::dearest(ctx.layout, runner, ctx.now).unwrap_or(0),
+        reserved_micros: ledger::totals(ctx.layout, ctx.now)
+            .ok()
+            .and_then(|totals| totals.dearest_call(runner))
+            .unwrap_or(0),
     }
 }
 

@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use crate::model::beat::{Beat, FLAP_DECAY_MS, Settled};
+use crate::model::budget::Hit;
 use crate::model::failing::Class;
 use crate::model::name::Name;
 use crate::model::settings::Limits;
 use crate::model::step::recent;
 use crate::model::time::{Now, human_ms};
-use crate::model::world::{BudgetState, ChangeKind, Digest, World};
+use crate::model::world::{ChangeKind, Digest, World};
 
 /// What the gate looks at besides the memory.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Inputs<'a> {
     pub paused: Option<&'a str>,
     /// The goal that the human wants a move for now.
     pub forced: Option<&'a Name>,
+    /// The cap that leaves no room for a call.
+    pub capped: Option<&'a Hit>,
 }
 
 /// Why a beat decides.
@@ -100,8 +103,13 @@ pub enum Hold {
         /// How long until one is free, in milliseconds.
         left_ms: i64,
     },
-    /// The day's budget is used up.
-    OutOfBudget,
+    /// A budget is used up.
+    OutOfBudget {
+        /// Which, and until when.
+        hit: Hit,
+        /// The same in words.
+        why: String,
+    },
 }
 
 /// So many failures, in words.
@@ -110,6 +118,11 @@ pub fn in_a_row(fails: u32) -> String {
 }
 
 impl Hold {
+    /// A budget leaves no room for a call.
+    pub fn capped(hit: Hit, now: Now) -> Hold {
+        Hold::OutOfBudget { why: hit.words(now), hit }
+    }
+
     /// The hold in words.
     pub fn words(&self) -> String {
         match self {
@@ -127,7 +140,7 @@ impl Hold {
                     human_ms(*left_ms)
                 )
             }
-            Hold::OutOfBudget => "the day's budget is used up".to_owned(),
+            Hold::OutOfBudget { why, .. } => format!("{why}; `looop resume --budget` raises it"),
         }
     }
 }
@@ -167,8 +180,8 @@ pub fn judge(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> Verdict
     if let Some(hold) = rate(beat, limits, now) {
         return Verdict::Hold(hold);
     }
-    if inputs.world.own.budget == BudgetState::Out {
-        return Verdict::Hold(Hold::OutOfBudget);
+    if let Some(hit) = inputs.capped {
+        return Verdict::Hold(Hold::capped(hit.clone(), now));
     }
     Verdict::Decide(reasons)
 }

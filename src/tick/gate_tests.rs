@@ -68,6 +68,7 @@ impl Loop {
             held: BTreeMap::new(),
             approved: None,
             paused: None,
+            capped: None,
         };
         let mut new = Loop {
             beat: Beat::default(),
@@ -129,6 +130,7 @@ impl Loop {
             approved: None,
             paused: None,
             forced: self.forced.as_ref(),
+            capped: self.sensed.capped.as_ref(),
         };
         judge(&self.beat, &inputs, &self.limits, self.now)
     }
@@ -318,15 +320,26 @@ fn timers_and_answers_wake_once_until_the_next_time() {
 #[test]
 fn holds_stand_in_their_order() {
     let mut looped = Loop::settled();
-    looped.sensed.world.own.budget = BudgetState::Out;
+    let hit = Hit {
+        window: "day 2026-11-21".to_owned(),
+        key: "budget.day_usd".to_owned(),
+        cap_micros: 5_000_000,
+        limit_micros: 5_000_000,
+        spent_micros: 5_000_000,
+        reserved_micros: 0,
+        wants_micros: 0,
+        resets_ms: T0 + HOUR,
+    };
+    looped.sensed.capped = Some(hit.clone());
     looped.limits.decides_per_hour = 1;
     let beat = &mut looped.beat;
     beat.halted = Some("lost".to_owned());
     beat.backoff = Some(Backoff { fails: 3, at_ms: T0, human: looped.human.clone() });
     let (approved, change) = (name("ap-1"), [("playbook".to_owned(), ChangeKind::Changed)]);
     let judged = |l: &Loop, paused, approved, changed: &[(String, ChangeKind)]| {
-        let world = &l.sensed.world;
-        let inputs = Inputs { world, changed, human: &l.human, approved, paused, forced: l.forced.as_ref() };
+        let (world, forced) = (&l.sensed.world, l.forced.as_ref());
+        let capped = l.sensed.capped.as_ref();
+        let inputs = Inputs { world, changed, human: &l.human, approved, paused, forced, capped };
         judge(&l.beat, &inputs, &l.limits, l.now)
     };
     let halted = Hold::Halted { why: "lost".to_owned() };
@@ -355,10 +368,11 @@ fn holds_stand_in_their_order() {
     (looped.beat.backoff, looped.forced) = (None, None);
     assert_eq!(hold(&judged(&looped, None, None, &change)), &rate);
     looped.limits.decides_per_hour = 2;
-    assert_eq!(hold(&judged(&looped, None, None, &change)), &Hold::OutOfBudget);
+    let out = Hold::capped(hit, looped.now);
+    assert_eq!(hold(&judged(&looped, None, None, &change)), &out);
     looped.forced = Some(name("g"));
-    assert_eq!(hold(&judged(&looped, None, None, &[])), &Hold::OutOfBudget, "force does not make money");
-    looped.sensed.world.own.budget = BudgetState::Low;
+    assert_eq!(hold(&judged(&looped, None, None, &[])), &out, "force does not make money");
+    looped.sensed.capped = None;
     assert_eq!(judged(&looped, None, None, &[]), only(Reason::Forced(name("g"))));
 }
 

@@ -14,6 +14,7 @@ use super::sense::Sensed;
 use super::{Ctx, frame};
 use crate::model::ask::{Ask, AskKind};
 use crate::model::beat::{Beat, CommitNote, Failure, LastResult, Settled};
+use crate::model::budget::Hit;
 use crate::model::charge::{Charge, Usage};
 use crate::model::decision::Move;
 use crate::model::name::Name;
@@ -84,18 +85,19 @@ pub fn warn_on_error<T>(ctx: &mut Ctx, result: Result<T>) -> Option<T> {
     }
 }
 
-/// Ends a beat that decided nothing. Only the cache is written, and the first beat of a day that finds the
+/// Ends a beat that decided nothing. Only the cache is written, and the first beat that finds a
 /// budget used up tells the human.
 ///
 /// # Errors
 /// When the human cannot be told.
 pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
-    let day = ctx.now.day();
-    if hold == Hold::OutOfBudget && beat.budget_told.as_ref() != Some(&day) {
-        tell_budget(ctx, &day)?;
-        beat.budget_told = Some(day);
+    if let Hold::OutOfBudget { hit, why } = &hold
+        && beat.budget_told.as_ref() != Some(&hit.window)
+    {
+        tell_budget(ctx, hit, why)?;
+        beat.budget_told = Some(hit.window.clone());
         records::save_beat(ctx.layout, beat)?;
-        event(ctx, "out_of_budget", &[]);
+        event(ctx, "out_of_budget", &[("budget", hit.window.clone().into())]);
     }
     if ctx.layout.commit_pending().exists() {
         commit_moves(ctx, beat);
@@ -109,20 +111,18 @@ pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
     Ok(report(ctx, What::Held(hold), next_look_ms))
 }
 
-fn tell_budget(ctx: &Ctx, day: &str) -> Result<()> {
+fn tell_budget(ctx: &Ctx, hit: &Hit, why: &str) -> Result<()> {
     let ask = Ask {
-        id: Name::joined("budget", day),
+        id: Name::joined("budget", &hit.window.to_lowercase().replace(' ', "-")),
         kind: AskKind::Question,
         worker: None,
         goal: None,
-        text: format!(
-            "The budget of {day} is used up; no decision is made until tomorrow or until it is raised."
-        ),
+        text: format!("No decision is made: {why}. `looop resume --budget` raises it until then."),
         options: Vec::new(),
-        reference: Some("budget.day_usd".to_owned()),
+        reference: Some(hit.key.clone()),
         beat: beat_id(ctx.now.unix_ms),
         created_ms: ctx.now.unix_ms,
-        expires_ms: None,
+        expires_ms: Some(hit.resets_ms),
         approval: None,
     };
     let path = ctx.layout.file(&layout::ask_path(&ask.id));
@@ -395,6 +395,6 @@ fn tidy(ctx: &Ctx, beat: &mut Beat, sensed: &Sensed) -> Result<()> {
             })?;
         }
     }
-    ledger::save_total(ctx.layout, ctx.now)?;
+    ledger::save_totals(ctx.layout, &ledger::totals(ctx.layout, ctx.now)?)?;
     logs::prune_archive(ctx.layout)
 }

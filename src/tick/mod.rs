@@ -27,7 +27,8 @@ pub fn tick(ctx: &mut Ctx) -> Result<Report> {
     let sensed = sense::world(ctx, &beat)?;
     let items = sensed.world.items();
     let changed = diff::items(&beat.baseline, &items);
-    let reasons = match frame::gate(ctx, &beat, &sensed, &changed)? {
+    let verdict = frame::gate(ctx, &beat, &sensed, &changed)?;
+    let reasons = match frame::reserve(ctx, verdict)? {
         gate::Verdict::Hold(hold) => return log::held(ctx, &mut beat, hold),
         gate::Verdict::Approved(_) => return log::approved(ctx, &mut beat, &sensed, items),
         gate::Verdict::Decide(reasons) => reasons,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Ctx, log};
 use crate::model::ask::{Answered, Ask, AskKind, Said, State};
 use crate::model::beat::Beat;
+use crate::model::budget::Hit;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
 use crate::model::secret::Secrets;
@@ -17,10 +18,11 @@ use crate::model::time::Now;
 use crate::model::worker::{Report, WorkerView};
 use crate::model::world::{BudgetState, Digest, Own, Reading, Trust, World};
 use crate::store::boxes::{Boxer, Cell};
+use crate::store::budget::{self, Caller, Wanted};
 use crate::store::layout::Layout;
 use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
-use crate::store::{deeds, file, ledger, records, texts};
+use crate::store::{deeds, file, records, texts};
 use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
 use crate::sys::tree;
 
@@ -48,6 +50,8 @@ pub struct Sensed {
     pub approved: Option<Ask>,
     /// Whether a human has paused the loop, and why.
     pub paused: Option<records::Paused>,
+    /// The budget that leaves no room for a call.
+    pub capped: Option<Hit>,
 }
 
 /// Reads the world. Every failure of a sensor is a reading; what cannot be listed at all is an error.
@@ -72,10 +76,8 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let paused = records::paused(layout)?;
     let readings = readings(ctx, &sensors)?;
     let now = ctx.now;
-    let spent = match ctx.settings.budget.day_micros {
-        Some(_) => ledger::spent_today(layout, now)?.cost_micros,
-        None => 0,
-    };
+    let wanted = Wanted { caller: Caller::Beat, runner: ctx.runner.name(), goal: ctx.forced.as_ref() };
+    let money = budget::look(layout, &ctx.settings.budget, wanted, now)?;
     let fresh = |id: &Name| !beat.closed_asks.contains(id);
     let standing = |(ask, answer): &(Ask, _)| Ask::state(ask, Option::as_ref(answer), now);
     let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
@@ -98,11 +100,20 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
             .iter()
             .filter_map(|(name, s)| s.due(name, beat.fired.get(name).copied(), now))
             .collect(),
-        budget: BudgetState::of(spent, ctx.settings.budget.day_micros),
+        // What is set aside comes and goes, and is no reason to decide.
+        budget: BudgetState::of(money.day_spent_micros, money.day_limit_micros),
         problems,
     };
     let approved = approved.map(|pair| pair.0.clone());
-    Ok(Sensed { world: World { playbook, goals, readings, own }, asks, schedules, held, approved, paused })
+    Ok(Sensed {
+        world: World { playbook, goals, readings, own },
+        asks,
+        schedules,
+        held,
+        approved,
+        paused,
+        capped: money.capped,
+    })
 }
 
 /// What workers have handed in, each in order, as far as there is room.

@@ -9,16 +9,18 @@ use anyhow::{Context, Result};
 
 use super::{clone, hush};
 use crate::model::ask::quote_argv;
+use crate::model::budget::Hit;
 use crate::model::fault::Fault;
 use crate::model::lease;
 use crate::model::name::Name;
 use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
-use crate::model::worker::{Check, Spec};
+use crate::model::worker::{Check, Spec, WorkerLimits};
+use crate::runner::table;
 use crate::store::boxes::Cell;
 use crate::store::file::Keep;
 use crate::store::layout::{Layout, WorkerDir};
-use crate::store::{file, lock, records, workers};
+use crate::store::{budget, file, lock, records, workers};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
@@ -154,7 +156,10 @@ impl Starter<'_> {
             repo: None,
             boxed,
             checks_boxed,
-            limits: self.settings.workers.limits.clone(),
+            limits: WorkerLimits {
+                budget: self.settings.budget.clone(),
+                ..self.settings.workers.limits.clone()
+            },
             notify: self.settings.workers.notify.clone(),
             tmux: self.settings.workers.tmux.clone(),
             by: wanted.by.clone(),
@@ -343,6 +348,15 @@ impl Starter<'_> {
     }
 
     /// Gives the prepared worker its name, unless there are too many or one of that name lives.
+    /// Sets aside what its first turn may cost, where it can say what it spends. The store's lock is held.
+    fn reserve(&self, spec: &Spec) -> Result<Option<Hit>> {
+        let is_agent = spec.runner.is_some() || spec.kind == FIX;
+        if !is_agent && table::streamed_by(&spec.argv).is_none() {
+            return Ok(None);
+        }
+        Ok(budget::reserve(self.layout, &spec.limits.budget, budget::Wanted::by(spec), self.now)?.err())
+    }
+
     fn publish(&self, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Result<lock::Held, Refusal>> {
         // Counting and naming are one step, or many starters at once would pass the limit together.
         let _store = lock::store(&self.layout.store_lock())?;
@@ -362,6 +376,9 @@ impl Starter<'_> {
             }
             super::fleet::end_lost(self.layout, std::slice::from_ref(&old));
             workers::put_away(self.layout, &old)?;
+        }
+        if let Some(hit) = self.reserve(spec)? {
+            return Ok(Err(hit.words(self.now)));
         }
         match workers::create(self.layout, spec, brief, staged)? {
             Some(held) => Ok(Ok(held)),

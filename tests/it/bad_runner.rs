@@ -307,7 +307,10 @@ fn a_budget_that_is_out_asks_nobody_and_says_so_once() {
     profile.config_more(json!({ "budget": { "day_usd": 0 } }));
     for _ in 0..3 {
         let held = profile.looop(&["tick"]).ok().stdout;
-        assert!(held.contains("the day's budget is used up"), "{held}");
+        assert!(
+            held.contains("held — the budget of day 20") && held.contains("is used up ($0 of $0 spent)"),
+            "{held}"
+        );
     }
     assert_eq!(profile.asked(), 0);
     let asks = profile.looop(&["asks", "--json"]).ok().json();

@@ -1,10 +1,17 @@
-//! What a worker spends, read from what it prints: where that is the stream of events of an agent CLI, each turn of it
-//! is a charge.
+//! What a worker spends: told by itself, or read from what it prints where that is the stream of events of an agent CLI,
+//! each turn of which is a charge. Before each turn what it may cost is set aside.
 
-use super::Supervisor;
-use crate::model::charge::Usage;
+use anyhow::Result;
+
+use super::serve::Refusal;
+use super::{Supervisor, now};
+use crate::model::charge::{Charge, Usage, dollars};
+use crate::model::name::Name;
+use crate::model::worker::Phase;
 use crate::runner::said::Stream;
 use crate::runner::table;
+use crate::store::budget::{self, Wanted};
+use crate::store::{ledger, lock};
 
 /// Reads a worker's output as events and keeps count of what was charged already.
 pub(super) struct Meter {
@@ -38,22 +45,75 @@ impl Supervisor {
     /// Charges what the events in this output tell of.
     pub(super) fn meter(&mut self, bytes: &[u8]) {
         if let Some(used) = self.meter.as_mut().and_then(|meter| meter.take(bytes)) {
-            self.metered(used);
+            let spent = self.spend(used, None).map(|said| said.map(|_| ()));
+            self.tell_uncharged(spent);
         }
     }
 
-    /// Charges what is left when the program has ended.
+    /// Charges what is left when the program has ended. It spends no more, so no cap keeps its work from its checks.
     pub(super) fn meter_rest(&mut self) {
         if let Some(used) = self.meter.take().and_then(Meter::rest) {
-            self.metered(used);
+            let charged = self.charge(used, &self.runner(None));
+            self.tell_uncharged(charged);
         }
     }
 
-    fn metered(&mut self, used: Usage) {
-        match self.spend(used, None) {
-            Ok(Ok(_)) => {}
+    fn tell_uncharged(&self, charged: Result<Result<(), Refusal>>) {
+        match charged {
+            Ok(Ok(())) => {}
             Ok(Err(refusal)) => self.event("spend_not_charged", &refusal),
             Err(error) => self.event("spend_not_charged", &format!("{error:#}")),
+        }
+    }
+
+    /// Takes what a turn has cost. Where no cap has room for another one, the worker ends; its clone stays.
+    pub(super) fn spend(&mut self, usage: Usage, runner: Option<String>) -> Result<Result<String, Refusal>> {
+        let runner = self.runner(runner);
+        let charged = self.charge(usage, &runner)?;
+        if charged.is_ok() {
+            self.reserve(&runner);
+        }
+        Ok(charged.map(|()| String::new()))
+    }
+
+    fn runner(&self, said: Option<String>) -> String {
+        said.or_else(|| self.spec.runner.clone()).unwrap_or_else(|| self.spec.kind.clone())
+    }
+
+    fn charge(&mut self, usage: Usage, runner: &str) -> Result<Result<(), Refusal>> {
+        let at = now();
+        let cost_micros = usage.cost_micros;
+        let charge = Charge {
+            at_ms: at.unix_ms,
+            day: at.day(),
+            beat: self.spec.by.clone(),
+            goal: self.spec.goal.as_ref().map(Name::to_string),
+            worker: Some(self.spec.id.to_string()),
+            runner: runner.to_owned(),
+            sensors: Vec::new(),
+            usage,
+        };
+        let charged = self.fenced(|| ledger::append(&self.layout, &charge))?;
+        if charged.is_ok() {
+            self.state.cost_micros = self.state.cost_micros.saturating_add(cost_micros);
+            self.save();
+        }
+        Ok(charged)
+    }
+
+    /// Sets aside what the next turn may cost.
+    fn reserve(&mut self, runner: &str) {
+        if let Some(limit) = self.spec.limits.cost_micros.filter(|limit| self.state.cost_micros >= *limit) {
+            self.end(Phase::Failed, &format!("it spent its budget of {}", dollars(limit)));
+            return;
+        }
+        let wanted = Wanted { runner, ..Wanted::by(&self.spec) };
+        let reserved = lock::store(&self.layout.store_lock())
+            .and_then(|_held| budget::reserve(&self.layout, &self.spec.limits.budget, wanted, now()));
+        match reserved {
+            Ok(Ok(())) => {}
+            Ok(Err(hit)) => self.end(Phase::Failed, &hit.words(now())),
+            Err(error) => self.event("turn_not_reserved", &format!("{error:#}")),
         }
     }
 }

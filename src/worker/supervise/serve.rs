@@ -6,13 +6,12 @@ use anyhow::{Context, Result};
 use super::conns::{Conn, Side};
 use super::reporting::Report;
 use super::{Supervisor, now};
-use crate::model::charge::{Charge, Usage};
 use crate::model::json::clip;
 use crate::model::lease::{self, Ttl};
 use crate::model::name::Name;
 use crate::model::wire::{MAX_TEXT, Reply, Request};
 use crate::model::worker::{Flag, Phase};
-use crate::store::{claims, ledger, logs, mail};
+use crate::store::{claims, logs, mail};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::detach;
 use crate::sys::pty::Size;
@@ -231,34 +230,6 @@ impl Supervisor {
         claims::release(&self.layout, &self.claimant.holder, &[given_back])?;
         self.save();
         Ok(Ok(String::new()))
-    }
-
-    pub(super) fn spend(&mut self, usage: Usage, runner: Option<String>) -> Result<Result<String, Refusal>> {
-        let at = now();
-        let cost_micros = usage.cost_micros;
-        let charge = Charge {
-            at_ms: at.unix_ms,
-            day: at.day(),
-            beat: self.spec.by.clone(),
-            goal: self.spec.goal.as_ref().map(Name::to_string),
-            worker: Some(self.spec.id.to_string()),
-            runner: runner.or_else(|| self.spec.runner.clone()).unwrap_or_else(|| self.spec.kind.clone()),
-            sensors: Vec::new(),
-            usage,
-        };
-        let spent = self.fenced(|| ledger::append(&self.layout, &charge))?;
-        if spent.is_ok() {
-            self.state.cost_micros = self.state.cost_micros.saturating_add(cost_micros);
-            self.save();
-            if let Some(limit) = self.spec.limits.cost_micros.filter(|limit| self.state.cost_micros >= *limit)
-            {
-                self.end(
-                    Phase::Failed,
-                    &format!("it spent its budget of {}", crate::model::charge::dollars(limit)),
-                );
-            }
-        }
-        Ok(spent.map(|()| String::new()))
     }
 
     /// Appends to the machine log.

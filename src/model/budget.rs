@@ -1,0 +1,243 @@
+//! Pure. Budgets: what may be spent in an hour, in a day, on a goal and through a runner, and when it begins anew.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::charge::dollars;
+use super::time::Now;
+
+/// What a call is taken to cost while its runner has never named a price, in millionths of a US dollar.
+pub const UNKNOWN_CALL_MICROS: u64 = 250_000;
+
+/// Caps in millionths of a US dollar; none: no cap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Per hour of the local clock.
+    pub hour_micros: Option<u64>,
+    /// Per local day.
+    pub day_micros: Option<u64>,
+    /// Per goal and local day.
+    pub goal_micros: Option<u64>,
+    /// Per local day through one runner, by its name.
+    pub runner_micros: BTreeMap<String, u64>,
+}
+
+/// What was spent, in millionths of a US dollar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spending {
+    /// In the present hour.
+    pub hour_micros: u64,
+    /// In the present day.
+    pub day_micros: u64,
+    /// For each goal, in the present day.
+    pub goal_micros: BTreeMap<String, u64>,
+    /// Through each runner, in the present day.
+    pub runner_micros: BTreeMap<String, u64>,
+}
+
+impl Spending {
+    /// Adds a charge of the present day; `this_hour` also of the present hour.
+    pub fn add(&mut self, micros: u64, goal: Option<&str>, runner: &str, this_hour: bool) {
+        let more = |sum: &mut u64| *sum = sum.saturating_add(micros);
+        more(&mut self.day_micros);
+        if this_hour {
+            more(&mut self.hour_micros);
+        }
+        if micros > 0 {
+            more(self.runner_micros.entry(runner.to_owned()).or_default());
+            if let Some(goal) = goal {
+                more(self.goal_micros.entry(goal.to_owned()).or_default());
+            }
+        }
+    }
+}
+
+/// What is set aside for a call that is under way, or about to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserved {
+    /// Millionths of a US dollar.
+    pub micros: u64,
+    /// The goal that it is for, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<String>,
+    /// The runner that makes it.
+    pub runner: String,
+}
+
+/// How often a human has raised a cap for a window, by the window's name: each time by the cap itself.
+pub type Raised = BTreeMap<String, u32>;
+
+/// A cap that leaves no room for one more call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hit {
+    /// The cap and the time for which it holds: `day 2026-11-21`, `goal ship 2026-11-21`.
+    pub window: String,
+    /// The key of the config that sets it.
+    pub key: String,
+    /// What the config sets, in millionths of a US dollar.
+    pub cap_micros: u64,
+    /// That with what a human has added to it.
+    pub limit_micros: u64,
+    /// What was spent of it.
+    pub spent_micros: u64,
+    /// What is set aside for calls that are under way.
+    pub reserved_micros: u64,
+    /// What the next call needs.
+    pub wants_micros: u64,
+    /// When it begins anew, in milliseconds since the Unix epoch.
+    pub resets_ms: i64,
+}
+
+impl Hit {
+    /// How often the cap must be raised, by itself, to have room for the call. A cap of nothing stays one.
+    pub fn raises(&self) -> Option<u32> {
+        let needed = self.spent_micros.saturating_add(self.reserved_micros).saturating_add(self.wants_micros);
+        let times = needed.max(1).div_ceil(Some(self.cap_micros).filter(|cap| *cap > 0)?);
+        Some(u32::try_from(times.saturating_sub(1)).unwrap_or(u32::MAX).max(1))
+    }
+
+    /// The hit in words, with the local time of its end.
+    pub fn words(&self, now: Now) -> String {
+        let spent = format!("{} of {} spent", dollars(self.spent_micros), dollars(self.limit_micros));
+        let held = match self.reserved_micros {
+            0 => String::new(),
+            micros => format!(", {} set aside for calls under way", dollars(micros)),
+        };
+        let next = match self.spent_micros < self.limit_micros {
+            true => format!(", {} needed for the next call", dollars(self.wants_micros)),
+            false => String::new(),
+        };
+        let until = now.at(self.resets_ms).local().format("%Y-%m-%d %H:%M");
+        format!("the budget of {} is used up ({spent}{held}{next}); it begins anew at {until}", self.window)
+    }
+}
+
+struct Cap {
+    window: String,
+    key: String,
+    limit_micros: u64,
+    spent_micros: u64,
+    reserved_micros: u64,
+    resets_ms: i64,
+}
+
+impl Budget {
+    /// What may be spent on the present day, with what a human has added.
+    pub fn day_limit(&self, raised: &Raised, now: Now) -> Option<u64> {
+        let window = format!("day {}", End::Day.name(now));
+        self.day_micros.map(|cap| with_raises(cap, raised, &window))
+    }
+}
+
+fn with_raises(cap_micros: u64, raised: &Raised, window: &str) -> u64 {
+    cap_micros.saturating_mul(u64::from(raised.get(window).copied().unwrap_or(0)).saturating_add(1))
+}
+
+/// The cap that leaves no room for this call, beside what was spent and what is set aside for others: of several the
+/// one that lasts longest. A call that needs more than a whole cap has room while nothing was spent of it.
+pub fn hit(
+    budget: &Budget,
+    spent: &Spending,
+    others: &[Reserved],
+    raised: &Raised,
+    wanted: &Reserved,
+    now: Now,
+) -> Option<Hit> {
+    let hits = caps(budget, spent, others, wanted, now).into_iter().filter_map(|cap| {
+        let limit = with_raises(cap.limit_micros, raised, &cap.window);
+        let left = limit.saturating_sub(cap.spent_micros).saturating_sub(cap.reserved_micros);
+        let is_hit = cap.spent_micros >= limit || wanted.micros.min(limit) > left;
+        is_hit.then_some(Hit {
+            window: cap.window,
+            key: cap.key,
+            cap_micros: cap.limit_micros,
+            limit_micros: limit,
+            spent_micros: cap.spent_micros,
+            reserved_micros: cap.reserved_micros,
+            wants_micros: wanted.micros,
+            resets_ms: cap.resets_ms,
+        })
+    });
+    hits.max_by_key(|hit| hit.resets_ms)
+}
+
+fn caps(budget: &Budget, spent: &Spending, others: &[Reserved], wanted: &Reserved, now: Now) -> Vec<Cap> {
+    let reserved = |counts: &dyn Fn(&Reserved) -> bool| {
+        others.iter().filter(|one| counts(one)).fold(0_u64, |sum, one| sum.saturating_add(one.micros))
+    };
+    let cap = |what: &str, key: &str, limit: Option<u64>, spent_micros, reserved_micros, end: End| {
+        Some(Cap {
+            window: format!("{what} {}", end.name(now)),
+            key: key.to_owned(),
+            limit_micros: limit?,
+            spent_micros,
+            reserved_micros,
+            resets_ms: end.ms(now),
+        })
+    };
+    let all = |_: &Reserved| true;
+    let of_goal = wanted.goal.as_ref().and_then(|goal| {
+        let spent = spent.goal_micros.get(goal).copied().unwrap_or(0);
+        let held = reserved(&|one| one.goal.as_ref() == Some(goal));
+        cap(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, End::Day)
+    });
+    let runner = &wanted.runner;
+    let of_runner = cap(
+        &format!("runner {runner}"),
+        "budget.runner_usd",
+        budget.runner_micros.get(runner).copied(),
+        spent.runner_micros.get(runner).copied().unwrap_or(0),
+        reserved(&|one| one.runner == *runner),
+        End::Day,
+    );
+    let hour =
+        cap("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, reserved(&all), End::Hour);
+    let day = cap("day", "budget.day_usd", budget.day_micros, spent.day_micros, reserved(&all), End::Day);
+    [hour, day, of_goal, of_runner].into_iter().flatten().collect()
+}
+
+/// The span of local time for which a cap holds.
+#[derive(Clone, Copy)]
+enum End {
+    Hour,
+    Day,
+}
+
+impl End {
+    const fn span_ms(self) -> i64 {
+        match self {
+            End::Hour => 3_600_000,
+            End::Day => 86_400_000,
+        }
+    }
+
+    fn name(self, now: Now) -> String {
+        match self {
+            End::Hour => now.local().format("%Y-%m-%dT%H").to_string(),
+            End::Day => now.day(),
+        }
+    }
+
+    /// How many of its spans of local time have gone by since the epoch.
+    fn nth(self, now: Now) -> i64 {
+        now.unix_ms.saturating_add(i64::from(now.offset_s) * 1000).div_euclid(self.span_ms())
+    }
+
+    fn ms(self, now: Now) -> i64 {
+        let next = self.nth(now).saturating_add(1).saturating_mul(self.span_ms());
+        next.saturating_sub(i64::from(now.offset_s) * 1000)
+    }
+}
+
+/// The number of the local hour, counted from the epoch.
+pub fn hour_of(now: Now) -> i64 {
+    End::Hour.nth(now)
+}
+
+#[cfg(test)]
+#[path = "budget_tests.rs"]
+mod tests;

@@ -1,0 +1,126 @@
+//! Tests of the caps: what fits, what is hit, and until when.
+
+use super::*;
+
+/// A quarter to two in the afternoon, an hour east of Greenwich.
+const NOW: Now = Now { unix_ms: 1_795_265_100_000, offset_s: 3600 };
+
+fn want(micros: u64, goal: Option<&str>, runner: &str) -> Reserved {
+    Reserved { micros, goal: goal.map(str::to_owned), runner: runner.to_owned() }
+}
+
+fn spent(micros: u64) -> Spending {
+    let mut spent = Spending::default();
+    spent.add(micros, Some("g"), "pi", true);
+    spent
+}
+
+#[test]
+fn each_cap_stops_what_it_counts_and_nothing_else() {
+    let caps = |key: &str| {
+        let mut caps = Budget::default();
+        match key {
+            "hour" => caps.hour_micros = Some(100),
+            "day" => caps.day_micros = Some(100),
+            "goal" => caps.goal_micros = Some(100),
+            _ => caps.runner_micros = [("pi".to_owned(), 100)].into(),
+        }
+        caps
+    };
+    let stopped = |key: &str, wanted: &Reserved| {
+        hit(&caps(key), &spent(90), &[], &Raised::new(), wanted, NOW).map(|hit| hit.window)
+    };
+    let (mine, other) = (want(11, Some("g"), "pi"), want(11, Some("other"), "codex"));
+    assert_eq!(stopped("hour", &mine).as_deref(), Some("hour 2026-11-21T13"));
+    assert_eq!(stopped("day", &mine).as_deref(), Some("day 2026-11-21"));
+    assert_eq!(stopped("goal", &mine).as_deref(), Some("goal g 2026-11-21"));
+    assert_eq!(stopped("runner", &mine).as_deref(), Some("runner pi 2026-11-21"));
+    assert_eq!(stopped("hour", &other).as_deref(), Some("hour 2026-11-21T13"), "an hour is everybody's");
+    assert!(stopped("goal", &other).is_none() && stopped("runner", &other).is_none());
+    assert!(stopped("goal", &want(11, None, "pi")).is_none(), "nobody knows yet what it is for");
+    for key in ["hour", "day", "goal", "runner"] {
+        assert_eq!(stopped(key, &want(10, Some("g"), "pi")), None, "{key}: what fits exactly");
+    }
+    assert_eq!(hit(&Budget::default(), &spent(u64::MAX), &[], &Raised::new(), &mine, NOW), None, "no cap");
+}
+
+#[test]
+fn what_is_set_aside_for_others_is_not_there() {
+    let caps = Budget { day_micros: Some(100), goal_micros: Some(50), ..Budget::default() };
+    let held = [want(20, Some("g"), "pi"), want(30, Some("h"), "pi")];
+    let stopped = |micros, goal| {
+        hit(&caps, &Spending::default(), &held, &Raised::new(), &want(micros, goal, "pi"), NOW)
+    };
+    assert!(stopped(30, Some("g")).is_none());
+    let over = stopped(31, Some("g")).unwrap();
+    assert_eq!((over.window.as_str(), over.reserved_micros), ("goal g 2026-11-21", 20));
+    assert!(stopped(50, None).is_none());
+    assert_eq!(stopped(51, None).unwrap().reserved_micros, 50);
+}
+
+#[test]
+fn a_call_dearer_than_a_whole_cap_has_room_once() {
+    let caps = Budget { day_micros: Some(10), ..Budget::default() };
+    let stopped = |spent: &Spending| hit(&caps, spent, &[], &Raised::new(), &want(250_000, None, "pi"), NOW);
+    assert_eq!(stopped(&Spending::default()), None, "else a small cap would be none at all");
+    assert!(stopped(&spent(1)).is_some());
+    let none = Budget { day_micros: Some(0), ..Budget::default() };
+    let out = hit(&none, &Spending::default(), &[], &Raised::new(), &want(0, None, "pi"), NOW).unwrap();
+    assert_eq!(out.raises(), None, "a cap of nothing lets nothing through, and stays one");
+}
+
+#[test]
+fn a_cap_that_is_raised_has_room_for_the_call_until_it_begins_anew() {
+    let caps = Budget { day_micros: Some(100), hour_micros: Some(100), ..Budget::default() };
+    let (spent, wanted) = (spent(360), want(70, None, "pi"));
+    let judged = |raised: &Raised, now| hit(&caps, &spent, &[], raised, &wanted, now);
+    let day = judged(&Raised::new(), NOW).unwrap();
+    assert_eq!(
+        (day.window.as_str(), day.raises()),
+        ("day 2026-11-21", Some(4)),
+        "the one that lasts longest"
+    );
+    let raised: Raised = [(day.window, 4)].into();
+    let hour = judged(&raised, NOW).unwrap();
+    assert_eq!(hour.window, "hour 2026-11-21T13");
+    let raised: Raised = raised.into_iter().chain([(hour.window, 4)]).collect();
+    assert_eq!(judged(&raised, NOW), None);
+    assert_eq!(caps.day_limit(&raised, NOW), Some(500));
+    let tomorrow = NOW.at(NOW.unix_ms + 86_400_000);
+    assert!(judged(&raised, tomorrow).is_some(), "tomorrow is another day");
+    assert_eq!(caps.day_limit(&raised, tomorrow), Some(100));
+}
+
+#[test]
+fn a_cap_says_when_it_begins_anew_in_local_time() {
+    let caps = Budget { hour_micros: Some(1_000_000), ..Budget::default() };
+    let at = |now: Now| {
+        hit(
+            &caps,
+            &spent(900_000),
+            &[want(50_000, None, "x")],
+            &Raised::new(),
+            &want(60_000, None, "pi"),
+            now,
+        )
+    };
+    let hour = at(NOW).unwrap();
+    assert_eq!(hour.resets_ms - NOW.unix_ms, 15 * 60_000);
+    assert_eq!(
+        hour.words(NOW),
+        "the budget of hour 2026-11-21T13 is used up ($0.90 of $1.00 spent, $0.05 set aside for calls under way, \
+         $0.06 needed for the next call); it begins anew at 2026-11-21 14:00"
+    );
+    let half = Now { offset_s: 19_800, ..NOW };
+    assert_eq!(
+        (at(half).unwrap().resets_ms + 19_800_000) % 3_600_000,
+        0,
+        "an hour of a zone with half hours"
+    );
+    let day = Budget { day_micros: Some(0), ..Budget::default() };
+    let midnight = hit(&day, &spent(0), &[], &Raised::new(), &want(0, None, "pi"), NOW).unwrap().resets_ms;
+    assert_eq!(NOW.at(midnight).stamp(), "2026-11-22 00:00:00 +01:00");
+    for far in [i64::MIN, i64::MAX] {
+        assert!(at(NOW.at(far)).is_some(), "a clock that is off by ages");
+    }
+}

@@ -1,0 +1,335 @@
+//! Budgets on disk: what is set aside for calls under way, and which caps a human has raised.
+//!
+//! `cost/reserved.json` holds one reservation per caller. It counts only while its caller lives, as a lock tells that
+//! the kernel releases on any death, so that no crash leaves money set aside.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use anyhow::{Context, Result};
+
+use super::file::Keep;
+use super::layout::Layout;
+use super::ledger::{self, Totals};
+use super::{lock, records, workers};
+use crate::model::budget::{self, Budget, Hit, Raised, Reserved, UNKNOWN_CALL_MICROS};
+use crate::model::name::Name;
+use crate::model::time::Now;
+use crate::model::worker::Spec;
+
+/// Who makes a call: the beat, or a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller<'a> {
+    /// The decider, of which there is one at a time.
+    Beat,
+    /// A worker's agent.
+    Worker(&'a Name),
+    /// Whoever comes next; nothing is set aside for them.
+    Anyone,
+}
+
+impl Caller<'_> {
+    /// No worker has this name: it is none.
+    const BEAT: &'static str = "(beat)";
+
+    fn key(&self) -> String {
+        match self {
+            Caller::Beat => Caller::BEAT.to_owned(),
+            Caller::Worker(id) => id.to_string(),
+            Caller::Anyone => String::new(),
+        }
+    }
+}
+
+/// A call that somebody wants to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Who makes it.
+    pub caller: Caller<'a>,
+    /// Through which runner.
+    pub runner: &'a str,
+    /// For which goal, where that is known.
+    pub goal: Option<&'a Name>,
+}
+
+impl<'a> Wanted<'a> {
+    /// A worker's next turn.
+    pub fn by(spec: &'a Spec) -> Wanted<'a> {
+        Wanted {
+            caller: Caller::Worker(&spec.id),
+            runner: spec.runner.as_ref().unwrap_or(&spec.kind),
+            goal: spec.goal.as_ref(),
+        }
+    }
+
+    fn reserved(&self, totals: &Totals) -> Reserved {
+        let dearest = match self.caller {
+            Caller::Beat => totals.dearest_call(self.runner),
+            Caller::Worker(_) => totals.dearest_turn(self.runner),
+            Caller::Anyone => totals.dearest_call(self.runner).max(totals.dearest_turn(self.runner)),
+        };
+        Reserved {
+            micros: dearest.unwrap_or(UNKNOWN_CALL_MICROS),
+            goal: self.goal.map(Name::to_string),
+            runner: self.runner.to_owned(),
+        }
+    }
+}
+
+/// How it stands with the money.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// The cap that leaves no room for the call that was asked about.
+    pub capped: Option<Hit>,
+    /// What was spent on the present day, in millionths of a US dollar; 0 where nothing has a cap.
+    pub day_spent_micros: u64,
+    /// What may be spent on it.
+    pub day_limit_micros: Option<u64>,
+}
+
+/// Whether there is room for this call now; nothing is set aside.
+///
+/// # Errors
+/// When a file cannot be read: money is never taken for unspent because nobody knows.
+pub fn look(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Result<Standing> {
+    if *budget == Budget::default() {
+        return Ok(Standing::default());
+    }
+    let totals = ledger::totals(layout, now)?;
+    let others = others(layout, wanted.caller)?;
+    Ok(Standing {
+        capped: judge(layout, budget, &wanted.reserved(&totals), &others, &totals, now)?.err(),
+        day_spent_micros: totals.spending.day_micros,
+        day_limit_micros: budget.day_limit(&raised(layout)?, now),
+    })
+}
+
+/// Sets aside what this call may cost, instead of what was set aside for its caller before; or names the cap that has
+/// no room for it. The caller holds the store's lock, so that two never take the same money.
+///
+/// # Errors
+/// As [`look`], and when it cannot be written down.
+pub fn reserve(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Result<Result<(), Hit>> {
+    if *budget == Budget::default() {
+        return Ok(Ok(()));
+    }
+    let totals = ledger::totals(layout, now)?;
+    ledger::save_totals(layout, &totals)?;
+    let mut kept = others(layout, wanted.caller)?;
+    let reserved = wanted.reserved(&totals);
+    let judged = judge(layout, budget, &reserved, &kept, &totals, now)?;
+    if judged.is_ok() {
+        kept.insert(wanted.caller.key(), reserved);
+    }
+    records::write_json(&layout.reserved(), &kept, Keep::Whole)?;
+    Ok(judged)
+}
+
+/// Raises each cap that leaves no room for a call through one of these runners, or for one of these goals, by the cap itself as often as it takes, until it begins
+/// anew. Returns them as they were.
+///
+/// # Errors
+/// As [`look`]; for a cap of nothing; and when it cannot be written down.
+pub fn raise(
+    layout: &Layout,
+    budget: &Budget,
+    runners: &[String],
+    goals: &[Name],
+    now: Now,
+) -> Result<Vec<Hit>> {
+    let _held = lock::store(&layout.store_lock())?;
+    let mut hits: Vec<Hit> = Vec::new();
+    let each_goal = || [None].into_iter().chain(goals.iter().map(Some));
+    for (runner, goal) in runners.iter().flat_map(|runner| each_goal().map(move |goal| (runner, goal))) {
+        while let Some(hit) =
+            look(layout, budget, Wanted { caller: Caller::Anyone, runner, goal }, now)?.capped
+        {
+            let times = hit.raises().with_context(|| format!("could not raise {}: it is 0", hit.key))?;
+            let mut raised = raised(layout)?;
+            // What held for another day is over.
+            raised.retain(|window, _| window.contains(&now.day()));
+            raised.insert(hit.window.clone(), times);
+            records::write_json(&layout.raised(), &raised, Keep::Durable)?;
+            hits.push(hit);
+        }
+    }
+    Ok(hits)
+}
+
+fn judge(
+    layout: &Layout,
+    budget: &Budget,
+    wanted: &Reserved,
+    others: &BTreeMap<String, Reserved>,
+    totals: &Totals,
+    now: Now,
+) -> Result<Result<(), Hit>> {
+    let others: Vec<Reserved> = others.values().cloned().collect();
+    let hit = budget::hit(budget, &totals.spending, &others, &raised(layout)?, wanted, now);
+    Ok(hit.map_or(Ok(()), Err))
+}
+
+fn raised(layout: &Layout) -> Result<Raised> {
+    Ok(records::read_json(&layout.raised())?.unwrap_or_default())
+}
+
+/// What is set aside for others that live.
+fn others(layout: &Layout, own: Caller) -> Result<BTreeMap<String, Reserved>> {
+    // It is not synced. Where a power loss tore it, nobody lives who had set something aside.
+    let known = records::read_json::<BTreeMap<String, Reserved>>(&layout.reserved());
+    let mut all = known.ok().flatten().unwrap_or_default();
+    all.remove(&own.key());
+    let mut alive = BTreeMap::new();
+    for (key, reserved) in all {
+        if lives(layout, &key)? {
+            alive.insert(key, reserved);
+        }
+    }
+    Ok(alive)
+}
+
+fn lives(layout: &Layout, key: &str) -> Result<bool> {
+    if key != Caller::BEAT {
+        return Name::parse(key).map_or(Ok(false), |id| workers::is_alive(&layout.worker(&id)));
+    }
+    let path = layout.tick_lock();
+    let file = File::open(&path).with_context(|| format!("could not open `{}`", path.display()))?;
+    lock::is_locked(file, lock::Mode::Alone)
+        .with_context(|| format!("could not look at the lock `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::charge::{Charge, Usage};
+    use crate::store::file;
+
+    const NOW: Now = Now { unix_ms: 1_795_265_100_000, offset_s: 0 };
+    const CAP: u64 = 1_000;
+    const DEAREST: u64 = 100;
+
+    struct Money {
+        dir: tempfile::TempDir,
+        budget: Budget,
+        alive: BTreeMap<String, lock::Held>,
+    }
+
+    impl Money {
+        /// A profile in which a turn has cost [`DEAREST`] once, on another day.
+        fn new(budget: Budget) -> Money {
+            let money = Money { dir: tempfile::tempdir().unwrap(), budget, alive: BTreeMap::new() };
+            file::make_dir(&money.layout().cost()).unwrap();
+            let beat_never_ran = money.layout().tick_lock();
+            File::create(beat_never_ran).unwrap();
+            money.spend("w0", DEAREST, NOW.at(NOW.unix_ms - 86_400_000));
+            money
+        }
+
+        fn layout(&self) -> Layout {
+            Layout::new(self.dir.path().to_owned(), self.dir.path().join("cache"))
+        }
+
+        fn begins(&mut self, worker: &str) {
+            let alive = self.layout().worker(&worker.parse().unwrap()).alive();
+            file::make_dir(alive.parent().unwrap()).unwrap();
+            self.alive.insert(worker.to_owned(), lock::store(&alive).unwrap());
+        }
+
+        fn spend(&self, worker: &str, cost_micros: u64, at: Now) {
+            let charge = Charge {
+                at_ms: at.unix_ms,
+                day: at.day(),
+                beat: "b".to_owned(),
+                goal: None,
+                worker: Some(worker.to_owned()),
+                runner: "pi".to_owned(),
+                sensors: Vec::new(),
+                usage: Usage { cost_micros, ..Usage::nothing() },
+            };
+            ledger::append(&self.layout(), &charge).unwrap();
+        }
+
+        fn reserves(&self, worker: &str) -> bool {
+            let id = worker.parse().unwrap();
+            let wanted = Wanted { caller: Caller::Worker(&id), runner: "pi", goal: None };
+            reserve(&self.layout(), &self.budget, wanted, NOW).unwrap().is_ok()
+        }
+    }
+
+    fn day(micros: u64) -> Budget {
+        Budget { day_micros: Some(micros), ..Budget::default() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Workers side by side, in any order, each with a turn under way: what they spend together stays below the
+        /// cap, but for what one turn costs more than any turn before it.
+        #[test]
+        fn workers_side_by_side_keep_to_a_cap(steps in proptest::collection::vec((0..5_usize, 1..=DEAREST), 1..80), dear in 0..80_usize) {
+            let mut money = Money::new(day(CAP));
+            let mut under_way = [false; 5];
+            let names = ["w1", "w2", "w3", "w4", "w5"];
+            names.iter().for_each(|name| money.begins(name));
+            let (mut sum, mut excess) = (0, 0);
+            for (nth, (worker, cost)) in steps.into_iter().enumerate() {
+                if under_way[worker] {
+                    let cost = if nth == dear { DEAREST * 2 } else { cost };
+                    excess = excess.max(cost.saturating_sub(DEAREST));
+                    money.spend(names[worker], cost, NOW);
+                    sum += cost;
+                }
+                under_way[worker] = money.reserves(names[worker]);
+            }
+            prop_assert!(sum <= CAP + excess, "{sum} of {CAP}, {excess} over the dearest");
+        }
+    }
+
+    #[test]
+    fn what_the_dead_have_set_aside_is_free_again() {
+        let mut money = Money::new(day(150));
+        money.begins("w1");
+        assert!(money.reserves("w1"));
+        money.begins("w2");
+        assert!(!money.reserves("w2"), "two turns of 100 have no room in 150");
+        money.alive.remove("w1");
+        assert!(money.reserves("w2"));
+        assert!(money.reserves("w2"), "one's own next turn takes the place of the last");
+        std::fs::write(money.layout().reserved(), b"{ torn").unwrap();
+        assert!(money.reserves("w2"), "after a power loss nobody lives who had set something aside");
+    }
+
+    #[test]
+    fn a_decision_under_way_counts_while_its_beat_runs() {
+        let mut money = Money::new(day(UNKNOWN_CALL_MICROS + 50));
+        let beat = lock::store(&money.layout().tick_lock()).unwrap();
+        let wanted = Wanted { caller: Caller::Beat, runner: "claude", goal: None };
+        assert!(reserve(&money.layout(), &money.budget, wanted, NOW).unwrap().is_ok());
+        money.begins("w1");
+        assert!(!money.reserves("w1"));
+        drop(beat);
+        assert!(money.reserves("w1"));
+    }
+
+    #[test]
+    fn a_human_raises_what_is_used_up_and_nothing_else() {
+        let goal_micros = Some(200);
+        let money = Money::new(Budget { goal_micros, ..day(150) });
+        let raise = |money: &Money| {
+            let goals = ["g".parse().unwrap()];
+            let hits = raise(&money.layout(), &money.budget, &["pi".to_owned()], &goals, NOW).unwrap();
+            hits.into_iter().map(|hit| (hit.window, hit.cap_micros)).collect::<Vec<_>>()
+        };
+        assert_eq!(raise(&money), [], "there is room");
+        money.spend("w1", 149, NOW);
+        assert!(!money.reserves("w1"));
+        assert_eq!(raise(&money), [("day 2026-11-21".to_owned(), 150)]);
+        assert!(money.reserves("w1"));
+        assert_eq!(raise(&money), []);
+        let nothing = Money::new(day(0));
+        let refused = super::raise(&nothing.layout(), &nothing.budget, &["pi".to_owned()], &[], NOW);
+        assert!(refused.unwrap_err().to_string().contains("could not raise budget.day_usd: it is 0"));
+    }
+}
