@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use super::print;
 use crate::model::boxing::Boxed;
+use crate::sys::sealed::Sealed;
 use crate::sys::{program, sandbox};
 
 /// What to become.
@@ -12,6 +13,9 @@ pub struct Args {
     /// The box to become it in, as JSON.
     #[arg(long = "box", value_name = "JSON")]
     boxed: Option<String>,
+    /// Files that must still hold what they held, as JSON: pairs of path and blake3.
+    #[arg(long, value_name = "JSON")]
+    sealed: Option<String>,
     /// The executable's path.
     program: std::path::PathBuf,
     /// The argument vector, the program's name first.
@@ -24,7 +28,9 @@ pub fn run(args: &Args) -> Result<u8> {
     let (name, rest) = args.argv.split_first().map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
     let boxed = args.boxed.as_deref().map(serde_json::from_str::<Boxed>).transpose();
     let boxed = boxed.context("could not read the box of a command")?;
-    let error = program::exec_when_told(&args.program, name, rest, boxed.as_ref());
+    let sealed = args.sealed.as_deref().map(serde_json::from_str::<Vec<Sealed>>).transpose();
+    let sealed = sealed.context("could not read which files a yes was for")?.unwrap_or_default();
+    let error = program::exec_when_told(&args.program, name, rest, boxed.as_ref(), &sealed);
     print::note(&format!("error: could not run `{}`: {error}", args.program.display()));
     Ok(126)
 }

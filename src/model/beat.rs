@@ -193,6 +193,9 @@ pub enum Deed {
         exe: String,
         /// Where.
         cwd: String,
+        /// What a yes covered of files: path and blake3 of each. They are looked at once more when it begins.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<(String, String)>,
     },
     /// Something that the fleet of workers does; the move says what.
     Fleet,

@@ -187,9 +187,17 @@ pub struct Boxed {
     pub engine: Option<Engine>,
     /// What it may touch.
     pub walls: Walls,
+    /// Files that must hold what they held when a human said yes, by path and blake3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<(String, String)>,
 }
 
 impl Boxed {
+    /// A box without anything sealed.
+    pub fn new(engine: Option<Engine>, walls: Walls) -> Boxed {
+        Boxed { engine, walls, sealed: Vec::new() }
+    }
+
     /// How much of a sandbox it is.
     pub fn level(&self) -> Level {
         if self.engine.is_some() { Level::Full } else { Level::Partial }

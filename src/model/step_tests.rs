@@ -83,7 +83,12 @@ fn writes(path: &str, text: &str) -> Deed {
 }
 
 fn exec() -> (Move, Deed) {
-    let deed = Deed::Exec { argv: vec!["make".to_owned()], exe: "/bin/make".to_owned(), cwd: "/".to_owned() };
+    let deed = Deed::Exec {
+        argv: vec!["make".to_owned()],
+        exe: "/bin/make".to_owned(),
+        cwd: "/".to_owned(),
+        files: Vec::new(),
+    };
     (decided(json!({ "move": "run", "argv": ["make"] })), deed)
 }
 

@@ -156,8 +156,8 @@ impl<'a> Boxer<'a> {
         walls.net = self.settings.boxes.of(kind).net.clone();
         match (level, &self.powers().engine) {
             (Level::None, _) => Ok(None),
-            (Level::Partial, _) => Ok(Some(Boxed { engine: None, walls })),
-            (Level::Full, Some(engine)) => Ok(Some(Boxed { engine: Some(engine.clone()), walls })),
+            (Level::Partial, _) => Ok(Some(Boxed::new(None, walls))),
+            (Level::Full, Some(engine)) => Ok(Some(Boxed::new(Some(engine.clone()), walls))),
             (Level::Full, None) => Err("there is nothing that makes a file system of its own".to_owned()),
         }
     }

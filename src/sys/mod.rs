@@ -8,6 +8,7 @@ pub mod proc;
 pub mod program;
 pub mod pty;
 pub mod sandbox;
+pub mod sealed;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

@@ -303,7 +303,7 @@ mod tests {
             sink: None,
             timeout_ms: 60_000,
             gate: None,
-            boxed: Some(Boxed { engine: None, walls: Walls { whole: true, ..Walls::default() } }),
+            boxed: Some(Boxed::new(None, Walls { whole: true, ..Walls::default() })),
         };
         let jobs = vec![sleeper(), sleeper(), sleeper()];
         let ended = run_all(jobs, 2, &Cancel::fired().unwrap(), None).unwrap();

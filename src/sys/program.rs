@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::clock::Deadline;
 use super::proc::Exit;
 use super::sandbox;
+use super::sealed::{self, Sealed};
 use super::signal::Cancel;
 use super::spawn::{exit_watch, ignore, timespec};
 use crate::model::boxing::Boxed;
@@ -49,8 +50,14 @@ pub fn missing_interpreter(script: &Path) -> Option<String> {
 }
 
 /// Becomes another program, when one byte comes on stdin; the end of file means that it must not begin.
-/// With a box it becomes it within. Returns only when it did not begin.
-pub fn exec_when_told(program: &Path, argv0: &str, args: &[String], boxed: Option<&Boxed>) -> io::Error {
+/// With a box it becomes it within. Only on files that are still what they were. Returns only when it did not begin.
+pub fn exec_when_told(
+    program: &Path,
+    argv0: &str,
+    args: &[String],
+    boxed: Option<&Boxed>,
+    files: &[Sealed],
+) -> io::Error {
     let mut byte = [0_u8; 1];
     match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
         Ok(1) => {}
@@ -63,7 +70,10 @@ pub fn exec_when_told(program: &Path, argv0: &str, args: &[String], boxed: Optio
             Err(error) => error,
         },
         Some(boxed) if let Err(error) = sandbox::enter(boxed) => error,
-        _ => Command::new(program).arg0(argv0).args(args).stdin(Stdio::null()).exec(),
+        _ => match sealed::check(files, program) {
+            Ok(begins) => Command::new(&begins.path).arg0(argv0).args(args).stdin(Stdio::null()).exec(),
+            Err(error) => error,
+        },
     }
 }
 
@@ -85,7 +95,10 @@ pub fn exec_boxed(boxed: &Boxed, argv: &[String], tell: fn(&str)) -> io::Error {
     match sandbox::enter(boxed) {
         Ok(less) => {
             less.iter().for_each(|line| tell(line));
-            Command::new(program).args(args).exec()
+            match sealed::check(&boxed.sealed, Path::new(program)) {
+                Ok(begins) => Command::new(&begins.path).arg0(program).args(args).exec(),
+                Err(error) => error,
+            }
         }
         Err(error) => error,
     }

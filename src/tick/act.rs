@@ -13,6 +13,7 @@ use crate::store::{deeds, file, layout, ledger, logs, records, workers};
 use crate::sys::kin;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::program;
+use crate::sys::sealed::Sealed;
 use crate::sys::tree;
 
 /// How much of the end of a command's output the next decision sees, in bytes.
@@ -53,7 +54,7 @@ fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Outcome> {
             ctx.spared.extend(workers::supervisors(ctx.layout)?);
             outcome
         }
-        Deed::Exec { argv, exe, cwd } => exec(ctx, intent, argv, exe, cwd),
+        Deed::Exec { argv, exe, cwd, files } => exec(ctx, intent, argv, exe, cwd, files),
         deed => Ok(match deeds::perform(ctx.layout, deed)? {
             None => intent.then.clone(),
             Some(why) => Outcome::Refused { why },
@@ -68,7 +69,14 @@ pub fn run_env(ctx: &Ctx) -> Vec<(String, String)> {
 
 /// Runs a command through `looop __exec`, which waits for one byte: the process is written into the intent
 /// before that byte is sent, so that a crash can always tell whether it may have begun.
-fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -> Result<Outcome> {
+fn exec(
+    ctx: &mut Ctx,
+    intent: &Intent,
+    argv: &[String],
+    exe: &str,
+    cwd: &str,
+    files: &[Sealed],
+) -> Result<Outcome> {
     let layout = ctx.layout;
     let saved = records::load_beat(layout, ctx.now)?.0;
     let gate = |pid: u32| -> Result<()> {
@@ -77,12 +85,17 @@ fn exec(ctx: &mut Ctx, intent: &Intent, argv: &[String], exe: &str, cwd: &str) -
         let next = Beat { intent: Some(Intent { started, ..intent.clone() }), ..saved };
         records::save_beat(layout, &next)
     };
-    let cell = match Boxer::new(layout, ctx.settings, true).run(Path::new(cwd)) {
+    let mut cell = match Boxer::new(layout, ctx.settings, true).run(Path::new(cwd)) {
         Ok(cell) => cell,
         Err(why) => return Ok(Outcome::NotDone { why }),
     };
     let mut args = vec!["__exec".to_owned()];
-    if let Some(boxed) = &cell.boxed {
+    if !files.is_empty() {
+        let files = serde_json::to_string(files).context("could not write down what a yes was for")?;
+        args.extend(["--sealed".to_owned(), files]);
+    }
+    if let Some(boxed) = &mut cell.boxed {
+        boxed.sealed = files.to_vec();
         args.extend([
             "--box".to_owned(),
             serde_json::to_string(boxed).context("could not write down a box")?,

@@ -118,7 +118,7 @@ fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
             let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
             let program = argv.first().map_or("", String::as_str);
             match program::find_program(program, &ctx.settings.path, &cwd) {
-                Some(exe) => Deed::Exec { argv, exe: text_of(&exe), cwd: text_of(&cwd) },
+                Some(exe) => Deed::Exec { argv, exe: text_of(&exe), cwd: text_of(&cwd), files: Vec::new() },
                 None => return refuse(&format!("`{program}` is not an executable on the configured PATH")),
             }
         }
@@ -362,11 +362,21 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     // What could not be looked at to its end says nothing about the yes.
     ctx.go_on()?;
     let planned = match subject {
-        Ok(Ok((now, _))) if now == approval.subject => free(ctx, sensed, id, &decided),
+        Ok(Ok((now, _))) if now == approval.subject => {
+            free(ctx, sensed, id, &decided).map(|plan| sealed(plan, now.files))
+        }
         Ok(Ok(_)) => Ok(refuse("something that the yes covered has changed since")),
         Ok(Err(why)) => Ok(refuse(&why)),
         Err(error) => Err(error),
     };
     let plan = planned.unwrap_or_else(|error| refuse(&format!("{error:#}")));
     Ok((decided, plan))
+}
+
+/// A command begins only on the files that the yes was for.
+fn sealed(mut plan: Plan, covered: Vec<(String, String)>) -> Plan {
+    if let Deed::Exec { files, .. } = &mut plan.deed {
+        *files = covered;
+    }
+    plan
 }

@@ -139,7 +139,10 @@ fn begin(
 ) -> Result<(Supervisor, UnixListener, UnixListener, lock::Held)> {
     let alive = lock::store(&dir.alive())?;
     let (human, inner) = (bind(&dir.attach_socket())?, bind(&dir.worker_socket())?);
-    Ok((Supervisor::begin(layout, dir.clone(), secrets)?, human, inner, alive))
+    // Read here, so that what reads it does not stand on the stack of all that a start needs.
+    let spec: Box<Spec> =
+        records::read_json(&dir.spec())?.context("could not find the spec of the worker")?;
+    Ok((Supervisor::begin(layout, dir.clone(), *spec, secrets)?, human, inner, alive))
 }
 
 fn bind(path: &std::path::Path) -> Result<UnixListener> {
@@ -148,8 +151,8 @@ fn bind(path: &std::path::Path) -> Result<UnixListener> {
 
 impl Supervisor {
     /// Takes the leases and starts the command. On an error the worker stands as failed.
-    fn begin(layout: Layout, dir: WorkerDir, secrets: Secrets) -> Result<Supervisor> {
-        let spec: Spec = records::read_json(&dir.spec())?.context("could not find the spec of the worker")?;
+    #[inline(never)]
+    fn begin(layout: Layout, dir: WorkerDir, spec: Spec, secrets: Secrets) -> Result<Supervisor> {
         let secrets = secrets.and(Secrets::of(&spec.env));
         let now = clock::now();
         let pid = std::process::id();

@@ -86,7 +86,7 @@ pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
 
 /// Starts the system's shell in a box; in one with a layer it writes a file there.
 fn try_out(engine: &Engine, scratch: Option<&Path>, cancel: &Cancel) -> Result<(), String> {
-    let mut boxed = Boxed { engine: Some(engine.clone()), walls: Walls::default() };
+    let mut boxed = Boxed::new(Some(engine.clone()), Walls::default());
     let mut command = ["/bin/sh", "-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {
         let (lower, own) = (dir.join("lower"), dir.join("own"));

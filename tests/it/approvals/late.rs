@@ -1,11 +1,13 @@
 //! A word that comes too late: the ask was put away, used or over by then.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{NOOP, ask_and_approve, asks, profile, question, sunk};
-use crate::support::profile::{Profile, Ran, wait_until};
+use super::{NOOP, ask_and_approve, asks, profile, program, question, sunk};
+use crate::support::pi::skipped;
+use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
 
 /// What becomes of an ask between the look at it and the word.
 type Change = fn(&Profile, &Value);
@@ -111,4 +113,38 @@ fn a_used_yes_whose_files_come_back_is_no_yes() {
     super::approve(&profile, &again).ok();
     profile.looop(&["tick"]).ok();
     assert_eq!(sunk(&profile), 2, "and is made once more after a yes of its own");
+}
+
+/// A command's program and a file that it names, changed after the beat has looked at them and before the command
+/// begins: strace holds the first program that the beat starts for as long as that takes.
+#[test]
+fn what_changes_behind_the_last_look_is_seen_where_the_command_begins() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        return skipped("no strace");
+    }
+    let changes: [fn(&Profile); 2] = [
+        |p| program(p, "work/sink.sh", "echo evil"),
+        |p| fs::write(p.path("work/input.txt"), "as it is now\n").unwrap(),
+    ];
+    for (change, unboxed) in changes.into_iter().flat_map(|change| [(change, false), (change, true)]) {
+        let profile = profile(&["RUN", NOOP]);
+        if unboxed {
+            profile.unboxed(&["run"]);
+        }
+        ask_and_approve(&profile);
+        let mut held = profile.other_command("strace", &["-f", "-o", "/dev/null", "-e", "trace=execve"]);
+        held.args(["-e", "inject=execve:delay_enter=1500000:when=1", LOOOP, "tick"]);
+        let mut held = held.stdout(Stdio::piped()).spawn().unwrap();
+        wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
+        change(&profile);
+        let mut said = String::new();
+        std::io::Read::read_to_string(held.stdout.as_mut().unwrap(), &mut said).unwrap();
+        held.wait().unwrap();
+        // Out of a box nothing tells the command's own words from those of what should have become it.
+        let outputs = fs::read_dir(profile.data().join("runs")).unwrap().flatten();
+        let outputs = outputs.filter_map(|run| fs::read_to_string(run.path().join("output.txt")).ok());
+        let told = if unboxed { outputs.collect() } else { profile.read("journal.md") };
+        assert!(told.contains("is not what it was when a human said yes to it"), "{unboxed}: {said}{told}");
+        assert_eq!(sunk(&profile), 0, "{unboxed}: {said}{told}");
+    }
 }
