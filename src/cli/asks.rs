@@ -271,8 +271,21 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Shows one ask and reads its answer from the terminal; an empty one leaves it open.
+/// The move that waits longest for a yes.
+pub fn oldest_approval(app: &App) -> Option<Name> {
+    let (asks, _) = open_asks(app).ok()?;
+    let waits = |(ask, answer): &&(Ask, Option<Answer>)| {
+        ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == State::Open
+    };
+    asks.values().filter(waits).min_by_key(|(ask, _)| ask.created_ms).map(|(ask, _)| ask.id.clone())
+}
+
+/// Shows one ask and reads the word on it from the terminal; an empty one leaves it open.
 pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
+    let (asks, _) = open_asks(app)?;
+    if asks.get(ask).is_some_and(|(ask, _)| ask.kind == AskKind::Approval) {
+        return approve(app, &ApproveArgs { ask: ask.to_string(), hash: None }).map(drop);
+    }
     let ask = find(app, ask.as_str(), AskKind::Question, "answer")?;
     print::raw(text(app, &ask, State::Open).as_bytes());
     match print::prompt("answer (empty: not now): ") {

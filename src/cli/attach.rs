@@ -24,7 +24,8 @@ pub struct Args {
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let id = resolve(app, args.id.as_deref())?;
     let answer = &mut |ask: &Name| super::asks::answer_on_terminal(app, ask);
-    let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer })?;
+    let approval = &mut || super::asks::oldest_approval(app);
+    let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer, approval })?;
     match ended {
         Ended::Detached => print::line(&format!("detached from {id}; it runs on")),
         Ended::Over(phase) => print::line(&format!("{id} is {}", phase.word())),

@@ -47,8 +47,10 @@ const FLAG_CHARS: usize = 200;
 pub struct Options<'a> {
     /// True: only look. No key is passed on, and the size of this terminal does not count.
     pub view: bool,
-    /// Asks the human the worker's question, on a terminal that is in its usual state.
+    /// Shows the human an ask on a terminal that is in its usual state, and takes the word on it.
     pub answer: &'a mut dyn FnMut(&Name) -> Result<()>,
+    /// The move that waits longest for a human's yes.
+    pub approval: &'a mut dyn FnMut() -> Option<Name>,
 }
 
 /// How it ended.
@@ -278,10 +280,12 @@ impl Session<'_, '_> {
         Ok(None)
     }
 
-    /// Gives the terminal back for a question on looop's own screen, and takes it again.
+    /// Gives the terminal back for an ask on looop's own screen, where no worker draws, and takes it again: for the
+    /// worker's question, else for a move that waits.
     fn answer(&mut self) -> Result<()> {
-        let Some(ask) = self.seen.as_ref().and_then(|seen| seen.ask.clone()) else {
-            self.notice = Some("it asks nothing".to_owned());
+        let question = self.seen.as_ref().and_then(|seen| seen.ask.clone());
+        let Some(ask) = question.or_else(&mut *self.options.approval) else {
+            self.notice = Some("it asks nothing, and no move waits".to_owned());
             return Ok(());
         };
         self.raw = None;

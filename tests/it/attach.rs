@@ -363,7 +363,7 @@ fn a_question_is_answered_on_a_screen_of_looops_own() {
     std::fs::create_dir_all(profile.data().join("asks")).unwrap();
     std::fs::write(profile.data().join("asks/q1.json"), ask.to_string()).unwrap();
     outer.type_in(b"\x1ca");
-    outer.wait_for("it asks nothing");
+    outer.wait_for("it asks nothing, and no move waits");
     fake.state(|state| state.ask = Some(looop::model::name::Name::parse("q1").unwrap()));
     outer.wait_for("it asks: Ctrl-\\ a answers");
     outer.type_in(b"\x1ca");
@@ -373,6 +373,36 @@ fn a_question_is_answered_on_a_screen_of_looops_own() {
     outer.wait_for("hello worker");
     let answer = std::fs::read_to_string(profile.data().join("asks/q1.answer.json")).unwrap();
     assert!(answer.contains("\"blue\""), "{answer}");
+    outer.type_in(b"\x1c\x1c");
+    outer.end();
+}
+
+#[test]
+fn a_move_that_waits_gets_its_yes_on_a_screen_of_looops_own() {
+    let run =
+        serde_json::json!({ "move": "run", "argv": ["touch", "made"], "why": "it is wanted" }).to_string();
+    let profile = Profile::scripted(&[&run]);
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("waits for ap-"));
+    let mut fake = Fake::start(&profile, 80, 23, None);
+    fake.print(MODES);
+    let mut outer = Outer::start(&profile, &["attach", "w1"], 80, 24);
+    outer.wait_for("hello worker");
+    outer.type_in(b"\x1ca");
+    outer.wait_for("Make this move? [y/N]");
+    let shown = outer.screen();
+    assert!(!shown.alternate_screen(), "not on what the worker draws");
+    assert!(shown.contents().contains("touch made"), "{}", shown.contents());
+    outer.type_in(b"\n");
+    outer.wait_for("hello worker");
+    outer.type_in(b"\x1ca");
+    outer.wait_for("Make this move? [y/N]");
+    assert!(!profile.data().join("made").exists());
+    outer.type_in(b"y\n");
+    outer.wait_for("hello worker");
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("run touch made — exit 0"), "{ran:?}");
+    outer.type_in(b"\x1ca");
+    outer.wait_for("no move waits");
     outer.type_in(b"\x1c\x1c");
     outer.end();
 }
