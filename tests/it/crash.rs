@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 mod after;
 mod first_run;
+mod humans;
 mod panics;
 mod workers;
 
@@ -46,6 +47,8 @@ struct Scene {
     reply: Option<String>,
     /// One of so many [`COMMON`] points is tried, all of them with `LOOOP_TEST_ALL_POINTS=1`.
     every: usize,
+    /// The verb that is killed.
+    verb: &'static [&'static str],
     prepare: fn(&Profile),
     /// What lives while the beat is killed; files alone cannot bring it back.
     begin: fn(&Profile),
@@ -56,7 +59,7 @@ struct Scene {
 
 fn scene(name: &'static str, reply: Value, check: fn(&After) -> Option<String>) -> Scene {
     let reply = Some(reply.to_string());
-    Scene { name, reply, every: 6, prepare: |_| {}, begin: |_| {}, settle: |_| {}, check }
+    Scene { name, reply, every: 6, verb: &["tick"], prepare: |_| {}, begin: |_| {}, settle: |_| {}, check }
 }
 
 fn scenes() -> Vec<Scene> {
@@ -81,6 +84,9 @@ fn scenes() -> Vec<Scene> {
         workers::stop(),
         workers::tell(),
     ]
+    .into_iter()
+    .chain(humans::scenes())
+    .collect()
 }
 
 /// A script outside of the data dir that leaves a line in a file outside of it each time it runs, and then
@@ -108,10 +114,16 @@ fn approve_record(profile: &Profile) {
 /// Lets the loop ask for its move, and says yes.
 fn approve(profile: &Profile) {
     profile.looop(&["tick"]).ok();
-    let asks = profile.looop(&["asks", "--json"]).ok().json();
-    let ask = &asks["asks"][0];
+    let ask = ask_of(profile);
     let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
     profile.looop(&["approve", id, "--hash", hash]).ok();
+}
+
+/// The one ask that is open.
+fn ask_of(profile: &Profile) -> Value {
+    let asks = profile.looop(&["asks", "--json"]).ok().json();
+    assert_eq!(asks["asks"].as_array().unwrap().len(), 1, "{asks}");
+    asks["asks"][0].clone()
 }
 
 fn old_goal(profile: &Profile) {
@@ -230,7 +242,7 @@ impl Stage {
     fn kill(&self, scene: &Scene, point: &Point) -> Option<Vec<String>> {
         self.reset();
         (scene.begin)(&self.profile);
-        point.kills(&self.profile, "tick").then(|| self.next_beats(scene))
+        point.kills(&self.profile, scene.verb).then(|| self.next_beats(scene))
     }
 
     /// Lets two beats run after one that died, and says what is wrong then.
@@ -275,7 +287,7 @@ struct Point {
 
 impl Point {
     /// Kills the verb there; false when it ended before.
-    fn kills(&self, profile: &Profile, verb: &str) -> bool {
+    fn kills(&self, profile: &Profile, verb: &[&str]) -> bool {
         let Point { call, nth } = self;
         let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
         let args = ["-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject];
@@ -285,16 +297,16 @@ impl Point {
 }
 
 /// The verb under strace with these arguments.
-fn traced(profile: &Profile, verb: &str, args: &[&str]) -> Output {
-    let plain = profile.command(&[verb]);
+fn traced(profile: &Profile, verb: &[&str], args: &[&str]) -> Output {
+    let plain = profile.command(verb);
     let mut command = Command::new("strace");
-    command.args(args).arg(LOOOP).arg(verb).env_clear().current_dir(profile.path(""));
+    command.args(args).arg(LOOOP).args(verb).env_clear().current_dir(profile.path(""));
     command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
     command.output().unwrap()
 }
 
 /// The calls of an undisturbed run of the verb.
-fn points(profile: &Profile, verb: &str) -> Vec<Point> {
+fn points(profile: &Profile, verb: &[&str]) -> Vec<Point> {
     let log = profile.path("trace");
     let set = EFFECTS.split(' ').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
     let ran = traced(profile, verb, &["-qq", "-o", log.to_str().unwrap(), "-e", &format!("trace={set}")]);
@@ -318,7 +330,7 @@ fn points(profile: &Profile, verb: &str) -> Vec<Point> {
 fn sweep(scene: &Scene, all: bool) -> (usize, Vec<String>) {
     let stages = [Stage::set(scene), Stage::set(scene)];
     (scene.begin)(&stages[0].profile);
-    let mut points = points(&stages[0].profile, "tick");
+    let mut points = points(&stages[0].profile, scene.verb);
     let found = points.len();
     let mut at = 0..;
     points.retain(|point| all || !has(COMMON, &point.call) || at.next().unwrap() % scene.every == 0);

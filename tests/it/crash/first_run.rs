@@ -48,13 +48,13 @@ fn a_first_run_killed_anywhere_is_made_whole_by_running_it_again() {
         return skipped("no strace");
     }
     let all = env::var_os("LOOOP_TEST_ALL_POINTS").is_some();
-    let mut points = points(&fresh(), "init");
+    let mut points = points(&fresh(), &["init"]);
     let mut at = 0..;
     points.retain(|point| all || !has(COMMON, &point.call) || at.next().unwrap() % EVERY == 0);
     let (mut kills, mut wrong) = (0, Vec::new());
     for point in &points {
         let profile = fresh();
-        if !point.kills(&profile, "init") {
+        if !point.kills(&profile, &["init"]) {
             continue;
         }
         kills += 1;
