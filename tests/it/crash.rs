@@ -22,6 +22,7 @@ mod after;
 mod first_run;
 mod humans;
 mod panics;
+mod replay;
 mod workers;
 
 use after::After;

@@ -54,14 +54,47 @@ impl After<'_> {
         problems.extend(self.beats());
         problems.extend(self.memory());
         problems.extend(self.records());
+        problems.extend(self.charges());
+        problems.extend(self.repository());
+        problems
+    }
+
+    /// What must hold after a power loss: as after a kill, but for the history, which git does not sync. What it lost
+    /// the next commit brings back; where an object is half there, a warning says that none can be made.
+    pub fn losses(&self, git_is_whole: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        let status = self.profile.looop(&["status", "--json"]);
+        if status.code != 0 {
+            problems.push(format!("status --json: {}", status.stderr));
+        }
+        let mut lines: Vec<&str> = self
+            .journal
+            .iter()
+            .filter_map(|line| Some(line.strip_suffix(']')?.rsplit_once('[')?.1))
+            .collect();
+        let all = lines.len();
+        lines.sort_unstable();
+        lines.dedup();
+        if lines.len() != all {
+            problems.push(format!("a beat has two lines: {:?}", self.journal));
+        }
+        problems.extend(self.memory());
+        problems.extend(self.records());
+        problems.extend(self.charges());
+        let (good, dirty) = git(self.profile, &["status", "--porcelain"]);
+        if git_is_whole && (!good || !dirty.is_empty()) {
+            problems.push(format!("git status: {dirty}"));
+        }
+        problems
+    }
+
+    /// A call that nobody paid for would be one that no budget knows.
+    fn charges(&self) -> Option<String> {
         let ledger: String =
             self.in_dir("cost", ".jsonl").iter().filter_map(|name| self.text(name)).collect();
         let charges = ledger.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count();
-        if charges < self.profile.asked() {
-            problems.push(format!("{} calls, {charges} charges", self.profile.asked()));
-        }
-        problems.extend(self.repository());
-        problems
+        let asked = self.profile.asked();
+        (charges < asked).then(|| format!("{asked} calls, {charges} charges"))
     }
 
     fn memory(&self) -> Option<String> {
