@@ -126,7 +126,12 @@ pub fn text(app: &App, ask: &Ask, state: State) -> String {
         AskKind::Question => "question",
         AskKind::Approval => "approval",
     };
-    let mut out = format!("{} {kind} · {age} old{goal}{state}\n", style.bold(ask.id.as_str()));
+    let who = match &ask.worker {
+        Some(worker) => format!(" · from the worker {worker}"),
+        None if !ask.clean => " · written after untrusted text was read".to_owned(),
+        None => String::new(),
+    };
+    let mut out = format!("{} {kind} · {age} old{goal}{who}{state}\n", style.bold(ask.id.as_str()));
     match &ask.approval {
         Some(approval) => out.push_str(&approval_text(app, ask, approval)),
         None => {

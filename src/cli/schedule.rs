@@ -99,7 +99,7 @@ fn set(app: &App, args: SetArgs) -> Result<()> {
     let when = When::from_parts(seconds(&args.after)?, seconds(&args.every)?, args.cron.as_deref());
     let when =
         when.map_err(|why| Fault::usage(format!("could not set the schedule {}: {why}", args.name)))?;
-    let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms };
+    let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms, clean: true };
     let _held = lock::store(&app.layout.store_lock())?;
     records::write_json(&app.layout.file(&layout::schedule_path(&args.name)), &schedule, Keep::Durable)?;
     let due = schedule.next_ms(None, app.now);

@@ -97,6 +97,7 @@ fn put(desk: &Desk, text: &str) -> Result<Name> {
             created_ms: at_ms,
             expires_ms: None,
             approval: None,
+            clean: false,
         };
         let bytes = records::json_text(&ask).context("could not write the question")?;
         if file::create(&desk.layout.file(&layout::ask_path(&id)), bytes.as_bytes(), 0o600)? {

@@ -53,6 +53,9 @@ pub struct Ask {
     /// The move that waits for a yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
+    /// True: no text of strangers was in front of who wrote it. Where it is not said, there may have been.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean: bool,
 }
 
 /// One exact move, as it is shown and as it will be executed.
@@ -377,6 +380,7 @@ mod tests {
             created_ms: 0,
             expires_ms: Some(100),
             approval: None,
+            clean: true,
         };
         let yes = Answer { ask: ask.id.clone(), at_ms: 50, said: Said::Approve { hash: "h".to_owned() } };
         let at = |unix_ms| Now { unix_ms, offset_s: 0 };

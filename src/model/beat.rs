@@ -1,6 +1,6 @@
 //! Pure. The form of `beat.json`: all that the loop remembers between two ticks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,13 @@ pub struct Beat {
     pub served: BTreeMap<Name, u64>,
     /// Goals whose present text was written after untrusted text was read.
     pub untrusted_goals: BTreeMap<Name, Digest>,
+    /// Workers that were started after untrusted text was read, as long as they are in the world.
+    #[serde(default)]
+    pub untrusted_workers: BTreeSet<Name>,
+    /// The newest beats whose decisions saw no text of strangers: the words of any other beat's journal line may be
+    /// theirs.
+    #[serde(default)]
+    pub clean_beats: Vec<String>,
     /// A runner call that was begun and not settled.
     pub inflight: Option<Inflight>,
     /// A move that was begun and not settled.
@@ -150,6 +157,9 @@ pub struct Intent {
     pub started: Option<Started>,
     /// What the commit will say besides.
     pub note: CommitNote,
+    /// True: its decision saw no text of strangers. Where it is not said, it may have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean: bool,
 }
 
 /// What is done to make a move.
@@ -247,6 +257,9 @@ pub struct LastResult {
     pub object: String,
     /// What became of it.
     pub outcome: Outcome,
+    /// True: its decision saw no text of strangers. Where it is not said, it may have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean: bool,
 }
 
 /// Why a decision failed.
@@ -264,6 +277,9 @@ pub struct Failure {
     /// When it makes sense to ask again, in milliseconds, where the runner said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at_ms: Option<i64>,
+    /// True: no text of strangers was in front of the decider. Where it is not said, there may have been.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean: bool,
 }
 
 /// The end of the year 9999: no clock tells a later time, and ids of beats that begin there could not go on.
@@ -299,6 +315,13 @@ impl Beat {
     /// True when the next decision sees what a command printed: nobody vouches for that text.
     pub fn shows_output(&self) -> bool {
         matches!(self.last.as_ref().map(|last| &last.outcome), Some(Outcome::Ran { tail, .. }) if !tail.is_empty())
+    }
+
+    /// True when the next decision sees words that a decision wrote which had text of strangers in front of it, or why
+    /// such a decision failed. A `noop` has no words of its own there, so a loop that comes to rest is clean again.
+    pub fn retells(&self) -> bool {
+        let last = self.last.as_ref().is_some_and(|last| !last.clean && last.tag != "noop");
+        last || self.failure.as_ref().is_some_and(|failure| !failure.clean)
     }
 
     /// True when the sensor changes so often that its change alone does not wake the loop.

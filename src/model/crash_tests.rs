@@ -162,6 +162,7 @@ impl Sim {
             class: Class::Empty,
             why: "w".to_owned(),
             retry_at_ms: None,
+            clean: true,
         };
         match reply {
             Reply::Fails => {

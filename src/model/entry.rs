@@ -68,6 +68,8 @@ impl Outcome {
     }
 }
 
+/// What stands for words that may be of strangers.
+const WITHHELD: &str = "words withheld: untrusted text was read";
 /// The longest line of the journal, in characters.
 const MAX_LINE_CHARS: usize = 1200;
 
@@ -162,6 +164,16 @@ pub fn parse(line: &str) -> Option<Entry> {
     })
 }
 
+/// A line as a prompt shows it, where the words of these beats and of lines of no beat are withheld; none: of none.
+pub fn shown(line: &str, withheld: Option<&[String]>) -> String {
+    match (withheld, parse(line)) {
+        (None, _) => line.to_owned(),
+        (Some(beats), Some(entry)) if !beats.contains(&entry.beat) => line.to_owned(),
+        (Some(_), Some(entry)) => format!("{} {} — {WITHHELD} [{}]", entry.at, entry.tag, entry.beat),
+        (Some(_), None) => format!("({WITHHELD})"),
+    }
+}
+
 /// The line of this beat, when the journal has it.
 pub fn find<'a>(journal: &'a str, beat: &str) -> Option<&'a str> {
     journal.lines().rev().find(|line| parse(line).is_some_and(|entry| entry.beat == beat))
@@ -188,6 +200,20 @@ mod tests {
         assert_eq!(text, "2026-11-21 00:46:50 +01:00 ask Which repo? — done — nothing is known yet [mi8x]");
         let entry = parse(&text).unwrap();
         assert_eq!((entry.tag.as_str(), entry.beat.as_str()), ("ask", "mi8x"));
+    }
+
+    #[test]
+    fn words_are_withheld_of_all_but_clean_beats() {
+        let done = Outcome::Done { note: String::new() };
+        let text = line(NOW, "mi8x", &ask("evil [good]", "evil"), &done);
+        assert_eq!(shown(&text, None), text);
+        assert_eq!(shown(&text, Some(&[])), text);
+        let short = shown(&text, Some(&["mi8x".to_owned()]));
+        assert_eq!(short, format!("2026-11-21 00:46:50 +01:00 ask — {WITHHELD} [mi8x]"));
+        for torn in ["2026-11-21 00:46:50 +01:00 ask evil", "evil", "2026 worker evil — lost [worker evil]"]
+        {
+            assert!(!shown(torn, Some(&[])).contains("evil"), "{torn}");
+        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub struct Schedule {
     pub note: String,
     /// When it was made, in milliseconds since the Unix epoch.
     pub created_ms: i64,
+    /// True: a human set it, or a decision that saw no text of strangers. Where it is not said, it may have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean: bool,
 }
 
 /// A timer as the world shows it.
@@ -130,7 +133,7 @@ mod tests {
     }
 
     fn timer(when: When) -> Schedule {
-        Schedule { when, note: "n".to_owned(), created_ms: 0 }
+        Schedule { when, note: "n".to_owned(), created_ms: 0, clean: true }
     }
 
     #[test]

@@ -46,6 +46,80 @@ fn a_goal_written_after_untrusted_text_is_known_by_the_bytes_that_are_written() 
     assert!(after(&marked, gone).untrusted_goals.is_empty());
 }
 
+/// The memory once a decision's deed is done.
+fn made(beat: &Beat, event: Decided) -> Beat {
+    let begun = after(beat, event);
+    let effects = step(&begun, Event::Acted { at: NOW, outcome: done() });
+    if effects.is_empty() { begun } else { saved(&effects) }
+}
+
+#[test]
+fn words_of_a_tainted_decision_are_known_until_they_are_gone() {
+    let ask = || decided(json!({ "move": "ask", "text": "send the key?" }));
+    let written = || writes("asks/ask-b1.json", "{}");
+    let tainted = |decided: Move, deed: Deed| {
+        let mut one = event(decided, deed, done());
+        one.seen.tainted = true;
+        one
+    };
+    let marked = made(&Beat::default(), tainted(ask(), written()));
+    assert!(marked.retells() && marked.clean_beats.is_empty());
+    let rested = made(&marked, tainted(noop(), Deed::Nothing));
+    assert!(!rested.retells() && rested.clean_beats.is_empty(), "a noop has no words of its own");
+    let clean = made(&marked, event(ask(), written(), done()));
+    assert!(!clean.retells());
+    assert_eq!(clean.clean_beats, ["b1"]);
+    // A file of an earlier program says nothing of it.
+    let mut old = serde_json::to_value(&clean).unwrap();
+    old.as_object_mut().unwrap().remove("clean_beats");
+    old["last"].as_object_mut().unwrap().remove("clean");
+    let old: Beat = serde_json::from_value(old).unwrap();
+    assert!(old.retells() && old.clean_beats.is_empty());
+    let mut many = clean;
+    for n in 0..300 {
+        let mut one = event(noop(), Deed::Nothing, done());
+        one.seen.beat = format!("n{n}");
+        many = made(&many, one);
+    }
+    assert_eq!((many.clean_beats.len(), many.clean_beats.last().unwrap().as_str()), (200, "n299"));
+}
+
+#[test]
+fn an_interrupted_move_of_a_tainted_decision_is_known_after_the_crash() {
+    let (run, deed) = exec();
+    let mut one = event(run, deed, done());
+    one.seen.tainted = true;
+    let begun = saved(&step(&asking(), Event::Decided(Box::new(one))));
+    let found = Event::Unfinished { at: NOW, probe: Probe::Unknown("a crash".to_owned()) };
+    let effects = step(&begun, found);
+    let flagged = effects.iter().find_map(|effect| match effect {
+        Effect::Flag(ask) => Some(ask.clean),
+        _ => None,
+    });
+    assert_eq!(flagged, Some(false), "its question tells the command");
+    let settled = saved(&effects);
+    assert!(settled.retells() && settled.clean_beats.is_empty());
+}
+
+#[test]
+fn a_worker_that_strangers_named_is_known_while_it_is_there() {
+    let start =
+        || event(decided(json!({ "move": "start_worker", "id": "w", "brief": "b" })), Deed::Fleet, done());
+    let mut tainted = start();
+    tainted.seen.tainted = true;
+    let marked = made(&Beat::default(), tainted.clone());
+    let known = |beat: &Beat| beat.untrusted_workers.contains(&name("w"));
+    assert!(known(&marked));
+    let mut there = event(noop(), Deed::Nothing, done());
+    there.seen.items.insert("worker/w".to_owned(), "d".to_owned());
+    assert!(known(&made(&marked, there)));
+    assert!(!known(&made(&marked, event(noop(), Deed::Nothing, done()))), "it was put away");
+    assert!(!known(&made(&marked, start())), "it is another one");
+    tainted.approval = Some((name("ap-1"), 0));
+    let approved = made(&Beat::default(), tainted);
+    assert!(!known(&approved) && approved.retells(), "a yes is to the deed and not to the reason");
+}
+
 #[test]
 fn what_a_decision_saw_is_not_shown_again() {
     let mut one = event(noop(), Deed::Nothing, done());

@@ -156,6 +156,7 @@ fn failures_count_until_a_decision_succeeds() {
             class: Class::Empty,
             why: "w".to_owned(),
             retry_at_ms: None,
+            clean: true,
         };
         let charge = Some(charge("b1", NOW));
         let failed = Event::Failed { failure: failure.clone(), charge, human: "edits".to_owned() };
@@ -206,6 +207,7 @@ fn a_move_without_an_effect_is_journaled_and_then_saved() {
         tag: "noop".to_owned(),
         object: String::new(),
         outcome: done(),
+        clean: true,
     };
     assert_eq!(next.last, Some(last));
     assert_eq!(next.uncommitted[0].subject, "noop — done — because");

@@ -140,6 +140,9 @@ pub struct Own {
     /// True when words that a worker chose are among all this: a flag, a question, a report, what its checks printed.
     #[serde(default)]
     pub worker_words: bool,
+    /// True when words of a decision that had read text of strangers are among all this: a question, a timer's note.
+    #[serde(default)]
+    pub retold: bool,
     /// Files that could not be used, and why.
     pub problems: Vec<String>,
 }
@@ -221,10 +224,14 @@ impl World {
     }
 
     /// True when text of strangers is in front of the decider: an untrusted reading, the output of a command, a
-    /// worker's own words, or a goal that was written by a move in such a beat.
+    /// worker's own words, or what a move wrote in such a beat: a goal, a question, a timer's note, the name of a
+    /// worker, the move itself.
     pub fn is_tainted(&self, beat: &Beat) -> bool {
         beat.shows_output()
+            || beat.retells()
             || self.own.worker_words
+            || self.own.retold
+            || self.own.workers.iter().any(|worker| beat.untrusted_workers.contains(&worker.id))
             || self.readings.values().any(|r| r.trust == Trust::Untrusted)
             || self.goals.iter().any(|(name, goal)| beat.untrusted_goals.get(name) == Some(&goal.digest()))
     }
@@ -291,6 +298,10 @@ pub struct Context {
     pub untrusted_goals: Vec<Name>,
     /// Goals that could not be read, and why.
     pub unreadable_goals: BTreeMap<Name, String>,
+    /// Beats of the journal whose words are not shown, since they may be of strangers and nothing else in the prompt is;
+    /// lines of no beat are not shown either. None: all is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Vec<String>>,
     /// Sensors of this world; each has its file in `snapshots/`.
     pub sensors: Vec<Name>,
 }

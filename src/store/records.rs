@@ -50,6 +50,7 @@ pub fn load_beat(layout: &Layout, now: Now) -> Result<(Beat, Option<String>)> {
         at_ms: now.unix_ms,
         class: Class::Lost,
         retry_at_ms: None,
+        clean: true,
         why: "the memory was lost: a move may have been made, in part or in full, of which the journal has no line"
             .to_owned(),
     });

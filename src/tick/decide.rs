@@ -161,5 +161,6 @@ fn failure(ctx: &Ctx, beat: &str, class: Class, why: &str) -> Failure {
         class,
         why: why.to_owned(),
         retry_at_ms: None,
+        clean: false,
     }
 }

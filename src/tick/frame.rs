@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result};
 
 use super::diff::{self, Content};
 use super::gate::{self, Inputs, Reason};
-use super::prompt::Prompt;
+use super::prompt::{self, Prompt};
 use super::sense::{self, Sensed};
 use super::{Ctx, log};
 use crate::model::beat::{Beat, Inflight};
 use crate::model::budget::Budget;
+use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::step::Seen;
@@ -86,7 +87,7 @@ pub fn build(
         Goal::Text(_) => None,
     };
     let untrusted = |(name, goal): &(&Name, &Goal)| beat.untrusted_goals.get(*name) == Some(&goal.digest());
-    let context = Context {
+    let mut context = Context {
         prompt_version: PROMPT_VERSION,
         beat: beat_id(beat.next_ms(ctx.now)),
         at: ctx.now,
@@ -100,18 +101,21 @@ pub fn build(
         forced: ctx.forced.clone(),
         untrusted_goals: world.goals.iter().filter(untrusted).map(|(name, _)| name.clone()).collect(),
         unreadable_goals: world.goals.iter().filter_map(unreadable).collect(),
+        withheld: None,
         sensors: world.readings.keys().cloned().collect(),
     };
     if !ctx.dry {
         let rotated = logs::rotate_journal(ctx.layout, ctx.now);
         log::warn_on_error(ctx, rotated);
     }
+    let journal = logs::journal_tail(ctx.layout, MAX_JOURNAL_BYTES)?;
+    context.withheld = (!sensed.tainted).then(|| unclean(prompt::journal_tail(&journal), &beat.clean_beats));
     Ok(Frame {
         playbook: world.playbook.clone(),
         goals: world.goals.clone(),
         readings: world.readings.clone(),
         context,
-        journal: logs::journal_tail(ctx.layout, MAX_JOURNAL_BYTES)?,
+        journal,
     })
 }
 
@@ -130,10 +134,13 @@ fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, Chan
     let text = |bytes: Vec<u8>| Content::Text(String::from_utf8_lossy(&bytes).into_owned());
     diff::places(changed, &mut |item| {
         if let Some(name) = item.strip_prefix("sensor/") {
+            let new = world.readings.iter().find(|(n, _)| n.as_str() == name).map(|(_, reading)| reading);
+            // What strangers said before is not told once the sensor is vouched for.
+            let told = |old: &Reading| new.is_some_and(|new| new.trust == old.trust);
             let old =
                 before(&snapshot_path(name)).and_then(|bytes| serde_json::from_slice::<Reading>(&bytes).ok());
-            let new = world.readings.iter().find(|(n, _)| n.as_str() == name).map(|(_, r)| r.signal.clone());
-            return (old.map(|r| Content::Json(r.signal)), new.map(Content::Json));
+            let json = |reading: &Reading| Content::Json(reading.signal.clone());
+            return (old.filter(told).as_ref().map(json), new.map(json));
         }
         if let Some(name) = item.strip_prefix("goal/") {
             let old = before(&format!("goals/{name}.md")).map(text);
@@ -148,6 +155,12 @@ fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, Chan
             _ => (None, None),
         }
     })
+}
+
+/// The beats in a part of the journal that are not known to be clean.
+fn unclean(journal: &str, clean: &[String]) -> Vec<String> {
+    let beats = journal.lines().filter_map(|line| Some(entry::parse(line)?.beat));
+    beats.filter(|beat| !clean.contains(beat)).collect()
 }
 
 /// The relative path of a reading.
@@ -165,7 +178,6 @@ pub fn seen(
     reasons: &[Reason],
     prompt: &Prompt,
     commit: Option<String>,
-    beat: &Beat,
 ) -> Seen {
     let own = &frame.context.own;
     let answers: Vec<Name> = own.answers.iter().map(|answer| answer.ask.clone()).collect();
@@ -184,7 +196,7 @@ pub fn seen(
         sensors: changed.iter().filter_map(restless).collect(),
         unchanged: changed.is_empty() && answers.is_empty() && own.due.is_empty(),
         aged: reasons.contains(&Reason::Aged),
-        tainted: sensed.world.is_tainted(beat),
+        tainted: sensed.tainted,
         goals: frame.goals.keys().cloned().collect(),
         asks: sensed.asks.keys().cloned().collect(),
         rejected: sense::rejected(&sensed.asks, &answers),

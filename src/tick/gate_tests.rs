@@ -62,6 +62,7 @@ impl Loop {
         let readings = ["a", "b"].map(|sensor| (name(sensor), reading(json!({ "n": 0 })))).into();
         let world = World { playbook: "Be calm.\n".to_owned(), goals, readings, own: Own::default() };
         let sensed = Sensed {
+            tainted: false,
             world,
             asks: Asks::new(),
             schedules: BTreeMap::new(),
@@ -183,6 +184,7 @@ impl Loop {
                     at_ms,
                     class: Class::Crashed,
                     retry_at_ms: None,
+                    clean: true,
                     why: String::new(),
                 };
                 return self.drive(Event::Failed { failure, charge: Some(charge), human });
@@ -214,12 +216,13 @@ impl Loop {
             forced: self.forced.clone(),
             untrusted_goals: Vec::new(),
             unreadable_goals: BTreeMap::new(),
+            withheld: None,
             sensors: Vec::new(),
         };
         let World { playbook, goals, readings, .. } = world.clone();
         let frame = Frame { playbook, goals, readings, context, journal: String::new() };
         let prompt = prompt::Prompt::default();
-        frame::seen(&frame, &self.sensed, self.items.clone(), &changed, reasons, &prompt, None, &self.beat)
+        frame::seen(&frame, &self.sensed, self.items.clone(), &changed, reasons, &prompt, None)
     }
 
     fn drive(&mut self, event: Event) {
@@ -292,13 +295,14 @@ fn answer(looped: &mut Loop, id: &str) {
         created_ms: T0,
         expires_ms: None,
         approval: None,
+        clean: true,
     };
     looped.sensed.asks.insert(name(id), (ask, Some(Answer { ask: name(id), at_ms: T0, said })));
     looped.look();
 }
 
 fn timer(looped: &mut Loop, when: When) {
-    let schedule = Schedule { when, note: "look".to_owned(), created_ms: looped.now.unix_ms };
+    let schedule = Schedule { when, note: "look".to_owned(), created_ms: looped.now.unix_ms, clean: true };
     looped.sensed.schedules.insert(name("t"), schedule);
     looped.look();
 }

@@ -124,6 +124,7 @@ fn tell_budget(ctx: &Ctx, hit: &Hit, why: &str) -> Result<()> {
         created_ms: ctx.now.unix_ms,
         expires_ms: Some(hit.resets_ms),
         approval: None,
+        clean: true,
     };
     let path = ctx.layout.file(&layout::ask_path(&ask.id));
     file::create(&path, records::json_text(&ask)?.as_bytes(), 0o600).map(|_| ())
@@ -161,8 +162,7 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
         sensors: Vec::new(),
         unchanged: true,
         aged: false,
-        // A human said yes to each byte of it.
-        tainted: false,
+        tainted: !ask.clean,
         goals: sensed.world.goals.keys().cloned().collect(),
         asks: Vec::new(),
         answers: Vec::new(),
@@ -300,8 +300,8 @@ pub fn answer(
     match asked {
         Asked::Cancelled(usage) => Event::Cancelled { charge: charge(usage, None) },
         Asked::Failed(failure, usage) => {
-            let charge = usage.map(|usage| charge(usage, None));
-            Event::Failed { charge, human: seen.human.clone(), failure }
+            let failure = Failure { clean: !seen.tainted, ..failure };
+            Event::Failed { charge: usage.map(|usage| charge(usage, None)), human: seen.human, failure }
         }
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };

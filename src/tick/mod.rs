@@ -36,7 +36,7 @@ pub fn tick(ctx: &mut Ctx) -> Result<Report> {
     let frame = frame::build(ctx, &beat, &sensed, &changed, &reasons)?;
     let prompt = prompt::render(&frame);
     let commit = log::record_world(ctx, &mut beat, &frame)?;
-    let seen = frame::seen(&frame, &sensed, items, &changed, &reasons, &prompt, commit, &beat);
+    let seen = frame::seen(&frame, &sensed, items, &changed, &reasons, &prompt, commit);
     let id = seen.beat.clone();
     let asking = decide::write_down(ctx, &id, &prompt)?;
     act::carry_out(ctx, &mut beat, Event::Asking(Box::new(frame::call(ctx, &seen))))?;

@@ -60,7 +60,7 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
     };
     let facts = Facts {
         rules: &ctx.settings.rules,
-        tainted: sensed.world.is_tainted(beat),
+        tainted: sensed.tainted,
         data_dir: &data_dir,
         place: place.as_deref(),
         protected: &ctx.settings.protected,
@@ -152,6 +152,7 @@ fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
                 created_ms: ctx.now.unix_ms,
                 expires_ms: None,
                 approval: None,
+                clean: !sensed.tainted,
             };
             let same = |(other, _): &&(Ask, _)| other.text == *text && other.kind == AskKind::Question;
             if let Some((open, _)) = sensed.asks.values().filter(|pair| pair.1.is_none()).find(same) {
@@ -215,7 +216,8 @@ fn replacement(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Option<Repl
         }
         Action::Schedule { name, in_s, every_s, cron, note } => {
             let when = When::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
-            let schedule = Schedule { when, note: note.clone(), created_ms: ctx.now.unix_ms };
+            let clean = !sensed.tainted;
+            let schedule = Schedule { when, note: note.clone(), created_ms: ctx.now.unix_ms, clean };
             Some(over(layout::schedule_path(name), records::json_text(&schedule)?, false))
         }
         _ => None,
@@ -282,6 +284,7 @@ fn ask_first(
         created_ms: ctx.now.unix_ms,
         expires_ms: Some(expires_ms),
         approval: Some(approval),
+        clean: !sensed.tainted,
     };
     Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Waits { ask: ask_id.to_string(), because } })
 }

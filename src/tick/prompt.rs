@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::model::decision;
+use crate::model::entry;
 use crate::model::name::Name;
 use crate::model::world::{Frame, Goal, Reading, Trust};
 
@@ -328,17 +329,17 @@ fn history(out: &mut Writer, frame: &Frame) {
     let changes: Vec<Value> =
         context.changes.iter().map(|c| serde_json::to_value(c).unwrap_or_default()).collect();
     out.list("What changed since your last decision (data)", changes, CHANGES_BYTES);
-    let journal: Vec<Value> = journal_tail(&frame.journal).lines().map(|line| json!(line)).collect();
+    let tail = journal_tail(&frame.journal).lines();
+    let journal: Vec<Value> =
+        tail.map(|line| json!(entry::shown(line, context.withheld.as_deref()))).collect();
     out.list("Recent journal (data)", journal, JOURNAL_BYTES * 2);
     if let Some(last) = &context.last {
         out.heading("Last move (data)");
-        let value = serde_json::to_value(last).unwrap_or_default();
-        out.short("Last move", value);
+        out.short("Last move", told(last));
     }
     if let Some(failure) = &context.failure {
         out.heading("Last failure (data)");
-        let value = serde_json::to_value(failure).unwrap_or_default();
-        out.short("Last failure", value);
+        out.short("Last failure", told(failure));
     }
     let starving: Vec<Value> = context
         .starving
@@ -356,6 +357,15 @@ fn history(out: &mut Writer, frame: &Frame) {
         out.heading("The human wants a move for this goal now (data)");
         out.data(&json!(goal));
     }
+}
+
+/// What the memory tells of the last decision; whether that one was clean is for the policy.
+fn told(value: &impl serde::Serialize) -> Value {
+    let mut value = serde_json::to_value(value).unwrap_or_default();
+    if let Value::Object(fields) = &mut value {
+        fields.remove("clean");
+    }
+    value
 }
 
 /// The end of the journal that a prompt shows: whole lines within the budget.

@@ -76,6 +76,7 @@ fn saying(text: &str) -> Frame {
         open: vec![(name("ask-2"), own_words())],
         due: vec![Due { name: name("daily"), note: own_words(), due_ms: 5 }],
         budget: BudgetState::Low,
+        retold: false,
         problems: vec![own_words()],
     };
     let last = LastResult {
@@ -84,6 +85,7 @@ fn saying(text: &str) -> Frame {
         tag: own_words(),
         object: own_words(),
         outcome: Outcome::Ran { status: own_words(), tail: own_words(), took_ms: 1 },
+        clean: false,
     };
     let context = Context {
         prompt_version: PROMPT_VERSION,
@@ -99,12 +101,14 @@ fn saying(text: &str) -> Frame {
             class: Class::Crashed,
             why: own_words(),
             retry_at_ms: None,
+            clean: false,
         }),
         starving: vec![(name("mine"), 12)],
         flapping: vec![own_words()],
         forced: Some(name("mine")),
         untrusted_goals: vec![name("theirs")],
         unreadable_goals: BTreeMap::new(),
+        withheld: None,
         sensors: vec![],
     };
     let readings = [(name("a"), reading(Trust::Trusted)), (name("b"), reading(Trust::Untrusted))].into();

@@ -40,6 +40,8 @@ const REPORT_BYTES: (usize, usize) = (16 * 1024, 64 * 1024);
 pub struct Sensed {
     /// The world.
     pub world: World,
+    /// True when text of strangers is in it, or in what the memory tells of the last decision.
+    pub tainted: bool,
     /// Asks that were not put away, with their answers.
     pub asks: Asks,
     /// All timers.
@@ -84,9 +86,11 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let approved =
         live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
     let from_worker = |pair: &&(Ask, _)| pair.0.worker.is_some();
-    let worker_words = !reports.is_empty()
-        || live().any(|pair| from_worker(&pair))
-        || workers.iter().any(|w| w.flag.is_some() || w.verdict.is_some() || w.why.is_some());
+    let has_words =
+        |w: &WorkerView| w.flag.is_some() || w.verdict.is_some() || w.why.is_some() || !w.reports.is_empty();
+    let worker_words =
+        !reports.is_empty() || live().any(|pair| from_worker(&pair)) || workers.iter().any(has_words);
+    let is_due = |(name, s): (&Name, &Schedule)| s.due(name, beat.fired.get(name).copied(), now);
     let own = Own {
         workers,
         reports,
@@ -96,24 +100,17 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
             .filter(|p| standing(p) == State::Open)
             .map(|p| (p.0.id.clone(), p.0.text.clone()))
             .collect(),
-        due: schedules
-            .iter()
-            .filter_map(|(name, s)| s.due(name, beat.fired.get(name).copied(), now))
-            .collect(),
+        retold: live().any(|pair| !pair.0.clean)
+            || schedules.iter().any(|timer| !timer.1.clean && is_due(timer).is_some()),
+        due: schedules.iter().filter_map(is_due).collect(),
         // What is set aside comes and goes, and is no reason to decide.
         budget: BudgetState::of(money.day_spent_micros, money.day_limit_micros),
         problems,
     };
     let approved = approved.map(|pair| pair.0.clone());
-    Ok(Sensed {
-        world: World { playbook, goals, readings, own },
-        asks,
-        schedules,
-        held,
-        approved,
-        paused,
-        capped: money.capped,
-    })
+    let world = World { playbook, goals, readings, own };
+    let tainted = world.is_tainted(beat);
+    Ok(Sensed { tainted, world, asks, schedules, held, approved, paused, capped: money.capped })
 }
 
 /// What workers have handed in, each in order, as far as there is room.

@@ -13,7 +13,7 @@ use crate::model::entry::{self, Outcome};
 use crate::model::failing::Class;
 use crate::model::name::Name;
 use crate::model::time::Now;
-use crate::model::world::{Digest, Goal};
+use crate::model::world::{Digest, Goal, WORKER_ITEM};
 
 /// The shortest and longest wish to look again, in milliseconds.
 const NUDGE_MS: (i64, i64) = (30_000, 300_000);
@@ -23,6 +23,8 @@ const MAX_NUDGES: u32 = 3;
 const HOUR_MS: i64 = 3_600_000;
 /// The most commit notes that are carried along while commits fail.
 const MAX_NOTES: usize = 50;
+/// The most clean beats that are kept in mind: more than there can be lines in a prompt's part of the journal.
+const MAX_CLEAN: usize = 200;
 
 pub(super) fn charged(charge: Option<Box<Charge>>, next: Beat) -> Vec<Effect> {
     charge.map(Effect::Charge).into_iter().chain([Effect::Save(Box::new(next))]).collect()
@@ -62,6 +64,7 @@ pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<
         class: Class::CutOff,
         why: "the tick ended while the runner was thinking".to_owned(),
         retry_at_ms: None,
+        clean: true,
     };
     charged(charge, failed(beat, failure, call.human.clone()))
 }
@@ -82,9 +85,11 @@ pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
 
 pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
     let Decided { seen, decided, deed, then, charge, approval } = event;
+    let is_approved = approval.is_some();
     let mut next = seen_by(beat, &seen, approval);
     next.settled = remember_move(beat, &mut next, &seen, &decided, &then);
-    remember_taint(&mut next, &seen, &decided, &deed);
+    // A human said yes to each byte of an approved move, though not to the words around it.
+    remember_taint(&mut next, &seen, &decided, &deed, seen.tainted && !is_approved);
     let note = CommitNote {
         beat: seen.beat.clone(),
         subject: String::new(),
@@ -93,7 +98,9 @@ pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
         cost_micros: charge.as_ref().map_or(0, |c| c.usage.cost_micros),
         paths: paths_of(&deed),
     };
-    let intent = Intent { beat: seen.beat, at_ms: seen.at.unix_ms, decided, deed, then, started: None, note };
+    let clean = !seen.tainted;
+    let intent =
+        Intent { beat: seen.beat, at_ms: seen.at.unix_ms, decided, deed, then, started: None, note, clean };
     let mut effects: Vec<Effect> = charge.map(Effect::Charge).into_iter().collect();
     if intent.deed == Deed::Nothing {
         let outcome = intent.then.clone();
@@ -181,12 +188,17 @@ fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then
 }
 
 /// A goal that was written after untrusted text was read is untrusted in exactly these bytes: any edit by a
-/// human makes it another text.
-fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed) {
+/// human makes it another text. A worker that was started then is named by strangers.
+fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed, tainted: bool) {
+    next.untrusted_workers.retain(|id| seen.items.contains_key(&format!("{WORKER_ITEM}{id}")));
+    if let (Action::StartWorker { id, .. }, Deed::Fleet) = (&decided.action, deed) {
+        next.untrusted_workers.remove(id);
+        next.untrusted_workers.extend(tainted.then(|| id.clone()));
+    }
     next.untrusted_goals.retain(|goal, _| seen.goals.contains(goal));
     if let (Action::WriteGoal { id, .. }, Deed::Write { text, .. }) = (&decided.action, deed) {
         next.untrusted_goals.remove(id);
-        if seen.tainted {
+        if tainted {
             next.untrusted_goals.insert(id.clone(), Goal::Text(text.clone()).digest());
         }
     }
@@ -229,7 +241,11 @@ fn settled(beat: &Beat, intent: &Intent, at: Now, line: &str, outcome: Outcome) 
         tag: intent.decided.action.tag().to_owned(),
         object: intent.decided.action.object(),
         outcome,
+        clean: intent.clean,
     });
+    next.clean_beats.extend(intent.clean.then(|| intent.beat.clone()));
+    let extra = next.clean_beats.len().saturating_sub(MAX_CLEAN);
+    next.clean_beats.drain(..extra);
     next.intent = None;
     next
 }
@@ -249,6 +265,7 @@ fn unknown_ask(intent: &Intent, at: Now, outcome: &Outcome) -> Ask {
         created_ms: at.unix_ms,
         expires_ms: None,
         approval: None,
+        clean: intent.clean,
     }
 }
 

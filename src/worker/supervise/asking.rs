@@ -66,6 +66,7 @@ impl Supervisor {
             created_ms: at,
             expires_ms: None,
             approval: None,
+            clean: false,
         };
         self.fenced(|| {
             // Whole behind a part of the worker's name: an id that comes again would bring its old answer along.

@@ -47,6 +47,7 @@ fn ask(desk: &Desk, id: &str, text: &str) {
         created_ms: 1_795_218_430_000,
         expires_ms: None,
         approval: None,
+        clean: false,
     };
     fs::write(desk.data().join(format!("asks/{id}.json")), serde_json::to_string(&ask).unwrap()).unwrap();
 }
