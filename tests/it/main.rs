@@ -37,5 +37,6 @@ mod supervisor;
 mod support;
 mod surface;
 mod tidy;
+mod trust;
 mod verbs;
 mod workers;
