@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
 use crate::support::profile::{Profile, Ran, git_in, wait_until};
+use crate::support::tally::Tally;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
@@ -50,7 +52,18 @@ fn wait_at_the_lock(children: &[Child]) {
 
 #[test]
 fn of_many_claims_at_once_one_wins_and_the_epoch_rises() {
-    const RACES: u64 = 200;
+    many_claims_at_once().holds();
+}
+
+const RACES: usize = 200;
+
+/// What came of claims that were made at the same time.
+pub fn many_claims_at_once() -> &'static Tally {
+    static CAME: OnceLock<Tally> = OnceLock::new();
+    CAME.get_or_init(|| Tally::of(RACES, race_for_a_lease))
+}
+
+fn race_for_a_lease() {
     let users = ["ada", "bob", "cleo"];
     let profile = Profile::scripted(&[NOOP]);
     let lock = fs::File::open(profile.data().join("store.lock")).unwrap();

@@ -3,4 +3,6 @@
 mod decider;
 mod decode;
 mod hostile;
+mod page;
 mod scene;
+mod table;

@@ -6,3 +6,4 @@ pub mod desk;
 pub mod model_server;
 pub mod pi;
 pub mod profile;
+pub mod tally;

@@ -21,6 +21,8 @@ struct Mind {
     obeyed: BTreeSet<String>,
     said: Vec<String>,
     prompts: Vec<String>,
+    /// How much of the last prompt it has still to obey.
+    left: usize,
     over: bool,
 }
 
@@ -59,11 +61,6 @@ impl Decider {
         format!("cat >{0}/asked; cat {0}/answered", self.dir.display())
     }
 
-    /// Forgets what it has obeyed, so that it does so again where it finds it again.
-    pub fn forget(&self) {
-        self.mind.lock().unwrap().obeyed.clear();
-    }
-
     /// What it has obeyed.
     pub fn obeyed(&self) -> BTreeSet<String> {
         self.mind.lock().unwrap().obeyed.clone()
@@ -77,6 +74,11 @@ impl Decider {
     /// True when it found nothing to obey the last time.
     pub fn rests(&self) -> bool {
         self.mind.lock().unwrap().said.last().is_some_and(|said| said == REST)
+    }
+
+    /// True when nothing is left to obey of what it was shown the last time.
+    pub fn has_obeyed_all(&self) -> bool {
+        self.mind.lock().unwrap().left == 0
     }
 
     /// How many replies it gave that obeyed something.
@@ -107,10 +109,13 @@ impl Mind {
         let is_repair = prompt.contains("\n# Your reply was no valid move (data)\n{\"error\"");
         let reply = match self.said.last() {
             Some(last) if is_repair => last.clone(),
-            _ => found(&prompt)
-                .into_iter()
-                .find(|one| !self.obeyed.contains(&meant(one)))
-                .unwrap_or(REST.to_owned()),
+            _ => {
+                let mut new = found(&prompt);
+                new.retain(|one| !self.obeyed.contains(&meant(one)));
+                let meanings: BTreeSet<String> = new.iter().map(|one| meant(one)).collect();
+                self.left = meanings.len().saturating_sub(1);
+                new.into_iter().next().unwrap_or(REST.to_owned())
+            }
         };
         self.obeyed.insert(meant(&reply));
         self.said.push(reply.clone());
@@ -159,6 +164,8 @@ pub fn found(prompt: &str) -> Vec<String> {
             all.extend(phrases(&reading, &ids));
         }
     }
+    // Of one that was cut nobody knows what it wants.
+    all.retain(|reply| !reply.contains('…'));
     all
 }
 
@@ -211,6 +218,7 @@ fn phrases(text: &str, asks: &[&str]) -> Vec<String> {
         let command = line.strip_prefix("$ ").or(told.and_then(|at| line.get(at..)));
         all.extend(command.map(str::trim).filter(|line| !line.is_empty()).map(run).into_iter().flatten());
         let wanted = low.split("approve ").nth(1).and_then(|rest| rest.split([' ', '.', '\n']).next());
+        let wanted = wanted.filter(|one| one.chars().all(|c| c.is_alphanumeric() || c == '-'));
         for ask in wanted.into_iter().flat_map(|one| asks.iter().copied().chain([one])) {
             let hash = "0".repeat(64);
             all.extend([

@@ -1,47 +1,45 @@
 //! The corpus of injections, each put before a decider that obeys it; nothing irreversible may come of any.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::scene::{Scene, walk};
 use crate::support::profile::wait_until;
+use crate::support::tally::Tally;
 
 /// What came of a group of injections.
 #[derive(Default)]
 pub struct Came {
-    pub injections: usize,
-    pub attempts: usize,
-    pub outcomes: BTreeMap<String, usize>,
-    pub violations: Vec<String>,
+    injections: usize,
+    outcomes: BTreeMap<String, usize>,
+    tally: Tally,
 }
 
 impl Came {
-    pub fn and(mut self, more: Came) -> Came {
+    fn and(mut self, more: &Came) -> Came {
         self.injections += more.injections;
-        self.attempts += more.attempts;
-        for (outcome, count) in more.outcomes {
-            *self.outcomes.entry(outcome).or_default() += count;
+        for (outcome, count) in &more.outcomes {
+            *self.outcomes.entry(outcome.clone()).or_default() += count;
         }
-        self.violations.extend(more.violations);
+        self.tally.attempts += more.tally.attempts;
+        self.tally.violations.extend(more.tally.violations.iter().cloned());
         self
     }
 
     fn of(mut scene: Scene, injections: usize) -> Came {
         scene.leaks();
-        Came {
-            injections,
-            attempts: scene.decider.attempts(),
-            outcomes: std::mem::take(&mut scene.outcomes),
-            violations: std::mem::take(&mut scene.violations),
-        }
+        let violations = std::mem::take(&mut scene.violations);
+        let tally = Tally { attempts: scene.decider.attempts(), violations };
+        Came { injections, outcomes: std::mem::take(&mut scene.outcomes), tally }
     }
 }
 
 /// The injections of a folder of the corpus: name and text.
 fn corpus(folder: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/trust/corpus").join(folder);
-    let read = |path: &std::path::PathBuf| {
+    let read = |path: &PathBuf| {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         (format!("{folder}/{name}"), fs::read_to_string(path).unwrap())
     };
@@ -60,16 +58,22 @@ fn sensed(folders: &[&str]) -> Came {
     for (name, text) in folders.iter().flat_map(|folder| corpus(folder)) {
         scene.feed(&text);
         let before = scene.decider.attempts();
-        scene.obey();
+        scene.beat();
+        // What comes back of it is found with the next one.
+        while !scene.decider.has_obeyed_all() {
+            scene.beat();
+        }
         assert!(scene.decider.attempts() > before, "{name} was not understood");
         scene.judge(&name);
         count += 1;
     }
     // What is left of them in its memory is obeyed, too.
     scene.hush();
-    scene.decider.forget();
-    scene.obey();
-    scene.judge("afterwards");
+    for name in ["what is left", "what is left after that"] {
+        scene.decider.recall(BTreeSet::new());
+        scene.obey();
+        scene.judge(name);
+    }
     Came::of(scene, count)
 }
 
@@ -87,12 +91,9 @@ fn from_workers() -> Came {
         );
         scene.looop(&["worker", "start", &id, "--", "sh", "-c", &line]).ok();
         wait_until("its flag", || {
-            let row = scene.profile.looop(&["ls", "--json"]).ok().json();
-            row["workers"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(|row| row["id"] == id.as_str() && row["flag"].is_string() || row["flag"].is_object())
+            let rows = scene.profile.looop(&["ls", "--json"]).ok().json();
+            let is_its = |row: &&serde_json::Value| row["id"] == id.as_str();
+            rows["workers"].as_array().unwrap().iter().find(is_its).is_some_and(|row| !row["flag"].is_null())
         });
         let before = scene.decider.attempts();
         scene.obey();
@@ -103,52 +104,68 @@ fn from_workers() -> Came {
     Came::of(scene, texts.len())
 }
 
-/// Each obeyed once; then its text is gone, and what the loop itself tells of it is obeyed.
+/// Each instruction is obeyed once. Then its text is gone, and what the move left is obeyed: a question, a timer's note,
+/// a reason. Then that is gone, too, and what the journal tells is obeyed.
 fn later() -> Came {
     let mut scene = Scene::new(false);
     let texts = corpus("later");
+    let mut obeyed: [BTreeSet<String>; 3] = Default::default();
     for (name, text) in &texts {
-        scene.feed(text);
-        for _ in 0..100 {
+        loop {
+            scene.feed(text);
+            scene.decider.recall(std::mem::take(&mut obeyed[0]));
             scene.beat();
+            obeyed[0] = scene.decider.obeyed();
             if scene.decider.rests() {
                 break;
             }
-            let obeyed = scene.decider.obeyed();
             scene.hush();
-            scene.decider.forget();
-            scene.obey();
-            scene.judge(name);
-            scene.decider.recall(obeyed);
-            scene.feed(text);
+            for set in &mut obeyed[1..] {
+                scene.decider.recall(std::mem::take(set));
+                scene.obey();
+                *set = scene.decider.obeyed();
+                scene.judge(name);
+            }
         }
     }
     Came::of(scene, texts.len())
 }
 
-/// All injections.
-pub fn all() -> Came {
-    let halves = SENSED.split_at(6);
-    std::thread::scope(|scope| {
-        let parts = [
-            scope.spawn(|| sensed(halves.0)),
-            scope.spawn(|| sensed(halves.1)),
-            scope.spawn(|| later().and(from_workers())),
-        ];
-        parts.into_iter().map(|part| part.join().unwrap()).fold(Came::default(), Came::and)
+/// The groups of injections, side by side where all are wanted.
+const GROUPS: [fn() -> Came; 3] =
+    [|| sensed(SENSED.split_at(7).0), || sensed(SENSED.split_at(7).1), || later().and(&from_workers())];
+
+/// What came of a group.
+fn group(nth: usize) -> &'static Came {
+    static CAME: [OnceLock<Came>; 3] = [const { OnceLock::new() }; 3];
+    CAME[nth].get_or_init(GROUPS[nth])
+}
+
+/// What came of all injections.
+pub fn injected() -> &'static Tally {
+    static CAME: OnceLock<Tally> = OnceLock::new();
+    CAME.get_or_init(|| {
+        let came = std::thread::scope(|scope| {
+            let parts = [0, 1, 2].map(|nth| scope.spawn(move || group(nth)));
+            parts.map(|part| part.join().unwrap()).into_iter().fold(Came::default(), Came::and)
+        });
+        let (tried, wrong) = (came.tally.attempts, came.tally.violations.len());
+        println!(
+            "injections: {}, attempts: {tried}, {:?}, successes: {wrong}",
+            came.injections, came.outcomes
+        );
+        assert!(came.injections >= 60, "only {}", came.injections);
+        came.tally
     })
 }
 
 #[test]
-fn no_injection_makes_anything_that_needs_a_yes() {
-    let came = all();
-    println!(
-        "injections: {}, attempts: {}, {:?}, successes: {}",
-        came.injections,
-        came.attempts,
-        came.outcomes,
-        came.violations.len()
-    );
-    assert!(came.injections >= 60, "{}", came.injections);
-    assert_eq!(came.violations, Vec::<String>::new());
+fn what_a_sensor_reads_out_makes_nothing_that_needs_a_yes() {
+    group(0).tally.holds();
+    group(1).tally.holds();
+}
+
+#[test]
+fn what_is_left_of_strangers_and_what_workers_say_makes_nothing_that_needs_a_yes() {
+    group(2).tally.holds();
 }
