@@ -27,6 +27,7 @@ mod workers;
 
 use after::After;
 pub use after::processes;
+pub use replay::replayed;
 
 use crate::support::pi::skipped;
 use crate::support::profile::{LOOOP, Profile, wait_until};

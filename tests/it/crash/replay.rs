@@ -10,14 +10,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::after::After;
 use super::{Scene, Stage, scenes, traced};
 use crate::support::pi::skipped;
 use crate::support::profile::Profile;
+use crate::support::tally::Tally;
 
 const CALLS: &str = "openat,write,pwrite64,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,\
      fsync,fdatasync,ftruncate,fchmod,lseek,close";
@@ -501,17 +502,27 @@ fn replay(scene: &Scene, every: usize) -> (usize, Vec<String>) {
 
 #[test]
 fn a_beat_that_loses_power_anywhere_is_made_whole_by_the_next() {
-    if Command::new("strace").arg("--version").output().is_err() {
-        return skipped("no strace");
+    match replayed() {
+        Some(came) => came.holds(),
+        None => skipped("no strace"),
     }
+}
+
+/// Every replayed beat, in the states that are tried by default or all of them; once in a process. None without strace.
+pub fn replayed() -> Option<&'static Tally> {
+    static CAME: OnceLock<Option<Tally>> = OnceLock::new();
+    let can_record = || Command::new("strace").arg("--version").output().is_ok();
+    CAME.get_or_init(|| can_record().then(replay_all)).as_ref()
+}
+
+fn replay_all() -> Tally {
     let every = if std::env::var_os("LOOOP_TEST_ALL_POINTS").is_some() { 1 } else { EVERY };
-    let (mut tried, mut wrong) = (0, Vec::new());
+    let mut came = Tally::default();
     for scene in scenes().into_iter().filter(|scene| REPLAYED.contains(&scene.name)) {
-        let (states, problems) = replay(&scene, every);
-        tried += states;
-        wrong.extend(problems);
+        let (tried, wrong) = replay(&scene, every);
+        came.attempts += tried;
+        came.violations.extend(wrong);
     }
-    println!("in all: {tried} power losses, {} violations", wrong.len());
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(tried > 60, "only {tried} states");
+    println!("in all: {} power losses, {} violations", came.attempts, came.violations.len());
+    came
 }

@@ -15,6 +15,7 @@ const PARTS: &[Part] = &[
     ("text of strangers makes nothing that needs a yes", || Some(hostile::injected())),
     ("nothing gets out of a full box", escape::from_full_boxes),
     ("a beat that is killed anywhere is made whole", crash::swept),
+    ("a beat that loses power anywhere is made whole", crash::replayed),
     ("of two beats at once one beats", || Some(races::two_ticks_at_once())),
     ("of many claims at once one wins", || Some(leases::many_claims_at_once())),
 ];
