@@ -104,12 +104,12 @@ fn from_workers() -> Came {
     Came::of(scene, texts.len())
 }
 
-/// Each instruction is obeyed once. Then its text is gone, and what the move left is obeyed: a question, a timer's note,
-/// a reason. Then that is gone, too, and what the journal tells is obeyed.
+/// Each instruction is obeyed once. Then its text is gone, and what is left of it is obeyed: first the move itself; when
+/// that is over, the question or the timer's note that it made; and when a human has taken those away, the journal.
 fn later() -> Came {
     let mut scene = Scene::new(false);
     let texts = corpus("later");
-    let mut obeyed: [BTreeSet<String>; 3] = Default::default();
+    let mut obeyed: [BTreeSet<String>; 4] = Default::default();
     for (name, text) in &texts {
         loop {
             scene.feed(text);
@@ -120,11 +120,15 @@ fn later() -> Came {
                 break;
             }
             scene.hush();
-            for set in &mut obeyed[1..] {
+            for (round, set) in obeyed[1..].iter_mut().enumerate() {
+                // A timer comes due when all else has come to rest.
+                scene.hold_timers(round == 0);
                 scene.decider.recall(std::mem::take(set));
                 scene.obey();
                 *set = scene.decider.obeyed();
-                scene.judge(name);
+                if round > 0 {
+                    scene.judge(name);
+                }
             }
         }
     }

@@ -254,6 +254,16 @@ impl Scene {
         wrong
     }
 
+    /// Puts the timers out of sight, or back.
+    pub fn hold_timers(&self, away: bool) {
+        let (here, there) = (self.profile.data().join("schedules"), self.profile.path("held"));
+        let (from, to) = if away { (&here, &there) } else { (&there, &here) };
+        fs::create_dir_all(to).unwrap();
+        for path in walk(from) {
+            fs::rename(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+
     fn tidy(&self) {
         let data = self.profile.data();
         for path in ["asks", "schedules", "goals"].iter().flat_map(|part| walk(&data.join(part))) {
