@@ -128,7 +128,7 @@ pub fn text(app: &App, ask: &Ask, state: State) -> String {
     };
     let who = match &ask.worker {
         Some(worker) => format!(" · from the worker {worker}"),
-        None if !ask.clean => " · written after untrusted text was read".to_owned(),
+        None if !ask.clean && ask.approval.is_none() => " · written after untrusted text was read".to_owned(),
         None => String::new(),
     };
     let mut out = format!("{} {kind} · {age} old{goal}{who}{state}\n", style.bold(ask.id.as_str()));
@@ -188,6 +188,9 @@ fn approval_text(app: &App, ask: &Ask, approval: &Approval) -> String {
         visible(&approval.because, false)
     ));
     out.push_str(&format!("  why      {}\n", visible(&ask.text, false)));
+    if !ask.clean {
+        out.push_str("  beware   untrusted text was read before this was written\n");
+    }
     if !approval.diff.is_empty() {
         out.push_str(&indent(&visible(&approval.diff, true)));
     }
