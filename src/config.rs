@@ -229,7 +229,16 @@ pub fn load(env: &Env) -> Result<Config> {
     let text = file::read_text(&path, MAX_CONFIG_BYTES)
         .map_err(|e| usage(format!("could not read the config `{shown}`: {e}")))?;
     refuse_shared(&path)?;
-    let parsed = match &text {
+    parse(env, path, text.as_deref())
+}
+
+/// Reads the text of a config file, for the program's environment; none means all defaults. `path` is what errors name.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
+    let shown = path.display();
+    let parsed = match text {
         // A list would be read as the values of the keys, in order.
         Some(text) if text.trim_start().starts_with('[') => {
             return Err(usage(format!("could not read the config: {shown}:1:1: it is not a JSON object")));

@@ -217,19 +217,31 @@ pub struct Read {
 /// # Errors
 /// A usage error with file and line, and how to mend it.
 pub fn read(fixed: Option<&Path>, files: &[PathBuf], here: &Path) -> Result<Read> {
-    let mut all = toml::Table::new();
-    let mut warnings = Vec::new();
+    let mut texts = Vec::new();
     for (path, must_be) in
         fixed.map(|path| (path, false)).into_iter().chain(files.iter().map(|path| (path.as_path(), true)))
     {
-        let Some(text) = text_of(path, must_be)? else { continue };
-        let table = parse(path, &text)?;
+        texts.extend(text_of(path, must_be)?.map(|text| (path, text)));
+    }
+    let base =
+        files.last().and_then(|file| file.parent()).map_or_else(|| here.to_owned(), |dir| here.join(dir));
+    merged(&texts, &base)
+}
+
+/// Reads the texts of leanfiles, each over the ones before, with the paths that errors name. `project_root` begins in
+/// `base`.
+///
+/// # Errors
+/// As [`read`].
+pub fn merged(texts: &[(&Path, String)], base: &Path) -> Result<Read> {
+    let mut all = toml::Table::new();
+    let mut warnings = Vec::new();
+    for (path, text) in texts {
+        let table = parse(path, text)?;
         warnings.extend(keys::unknown(&table).into_iter().map(|odd| format!("{}: {odd}", path.display())));
         merge(&mut all, table);
     }
     let leanfile = typed(all)?;
-    let base =
-        files.last().and_then(|file| file.parent()).map_or_else(|| here.to_owned(), |dir| here.join(dir));
     let root = base.join(&leanfile.defaults.project_root);
     Ok(Read { leanfile, root, warnings })
 }

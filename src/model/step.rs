@@ -9,6 +9,7 @@
 //! the journal line is durable before the intent is cleared; so a deed is never done without a trace, and a
 //! deed whose trace is missing is never done again unless it is the same file written with the same bytes.
 
+mod leftover;
 mod rules;
 
 use std::collections::VecDeque;
@@ -21,6 +22,7 @@ use super::entry::Outcome;
 use super::name::Name;
 use super::time::Now;
 use super::world::{Digest, Items};
+pub use leftover::{CHANGED, compare, probe};
 use rules::{asking, charged, cut_off, decide, failed, settle, unfinished};
 pub use rules::{recent, unknown_charge};
 

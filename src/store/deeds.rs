@@ -11,11 +11,8 @@ use super::file::{self, Keep};
 use super::layout::Layout;
 use super::{lock, texts};
 use crate::model::beat::Deed;
-use crate::model::step::Probe;
+use crate::model::step::{self, CHANGED, Probe};
 use crate::model::world::Digest;
-
-/// Why a change was not made.
-pub const CHANGED: &str = "changed by someone else";
 
 /// Makes a change of a file under the store's lock. None: done. A text: refused, because the file is not
 /// what the decision saw.
@@ -61,37 +58,11 @@ pub fn perform(layout: &Layout, deed: &Deed) -> Result<Option<String>> {
 /// # Errors
 /// When a file cannot be read.
 pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
-    match compare(layout, deed) {
+    match step::compare(deed, &mut |path| content(layout, path)) {
         // No regular file, or one that may not be read: somebody else put it there, and it stays.
         Err(error) if error.is::<file::ReadError>() => Ok(Probe::Dropped(format!("{error:#}"))),
         other => other,
     }
-}
-
-fn compare(layout: &Layout, deed: &Deed) -> Result<Probe> {
-    let changed = || Probe::Dropped(CHANGED.to_owned());
-    Ok(match deed {
-        Deed::Nothing => Probe::Made,
-        Deed::Write { path, text, replaces, .. } => {
-            let wanted = blake3::hash(text.as_bytes()).to_hex().to_string();
-            match content(layout, path)? {
-                Some(now) if now == wanted => Probe::Made,
-                now if now == *replaces => Probe::NotMade,
-                _ => changed(),
-            }
-        }
-        Deed::Rename { from, to, content: wanted } => match (content(layout, from)?, content(layout, to)?) {
-            (None, Some(there)) if there == *wanted => Probe::Made,
-            (Some(here), None) if here == *wanted => Probe::NotMade,
-            _ => changed(),
-        },
-        Deed::Remove { path, content: wanted } => match content(layout, path)? {
-            None => Probe::Made,
-            Some(here) if here == *wanted => Probe::NotMade,
-            Some(_) => changed(),
-        },
-        Deed::Exec { .. } | Deed::Fleet => Probe::Unknown("no file tells".to_owned()),
-    })
 }
 
 /// blake3 of each sensor and timer by its path. One that cannot be read has the digest of nothing, which never

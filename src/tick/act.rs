@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{Ctx, decide, log};
 use crate::model::beat::{Beat, Deed, Intent, Started};
-use crate::model::entry::{self, Outcome};
+use crate::model::entry::Outcome;
 use crate::model::step::{self, Effect, Event, Probe};
 use crate::store::boxes::Boxer;
 use crate::store::{deeds, file, layout, ledger, logs, records, workers};
@@ -162,22 +162,10 @@ pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
 
 fn probe(ctx: &Ctx, intent: &Intent) -> Result<Probe> {
     let journal = logs::journal_tail(ctx.layout, SEARCH_BYTES)?;
-    if let Some(line) = entry::find(&journal, &intent.beat) {
-        return Ok(Probe::Journaled(line.to_owned()));
-    }
-    Ok(match (&intent.deed, &intent.started) {
-        (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
-        (Deed::Exec { .. }, Some(started)) => {
-            let same_boot = started.boot == tree::boot_id();
-            let ended = same_boot && tree::end_group(started.pid, started.start);
-            let what = if ended { "it was still running and was ended" } else { "nobody saw its end" };
-            Probe::Unknown(format!("looop was interrupted while it ran; {what}"))
-        }
-        (Deed::Fleet, _) => ctx.fleet.probe(&intent.beat, &intent.decided)?,
-        (deed, _) => match deeds::probe(ctx.layout, deed)? {
-            // Somebody wrote the file since; whether the move was made before that, nobody can tell.
-            Probe::Dropped(why) => Probe::Unknown(format!("looop was interrupted while it was made; {why}")),
-            known => known,
-        },
+    let mut end =
+        |started: &Started| started.boot == tree::boot_id() && tree::end_group(started.pid, started.start);
+    step::probe(intent, &journal, &mut end, &mut |intent| match &intent.deed {
+        Deed::Fleet => ctx.fleet.probe(&intent.beat, &intent.decided),
+        deed => deeds::probe(ctx.layout, deed),
     })
 }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use super::diff::{self, Content};
 use super::gate::{self, Inputs, Reason};
 use super::prompt::{self, Prompt};
-use super::sense::{self, Sensed};
-use super::{Ctx, log};
+use super::sense::Sensed;
+use super::{Ctx, log, own};
 use crate::model::beat::{Beat, Inflight};
 use crate::model::budget::Budget;
 use crate::model::entry;
@@ -199,7 +199,7 @@ pub fn seen(
         tainted: sensed.tainted,
         goals: frame.goals.keys().cloned().collect(),
         asks: sensed.asks.keys().cloned().collect(),
-        rejected: sense::rejected(&sensed.asks, &answers),
+        rejected: own::rejected(&sensed.asks, &answers),
         answers,
         due: own.due.iter().map(|due| due.name.clone()).collect(),
         schedules: sensed.schedules.keys().cloned().collect(),

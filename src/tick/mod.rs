@@ -7,6 +7,7 @@ pub mod diff;
 pub mod frame;
 pub mod gate;
 pub mod log;
+pub mod own;
 pub mod plan;
 pub mod prompt;
 pub mod sense;

@@ -1,6 +1,8 @@
 //! Plan: what a decided move means in files and processes, and whether a human must say yes to it first.
 
 mod command;
+pub mod consent;
+pub mod deed;
 
 use std::path::{Path, PathBuf};
 
@@ -8,19 +10,16 @@ use anyhow::{Context, Result};
 
 use super::Ctx;
 use super::sense::Sensed;
-use crate::model::ask::{Approval, Ask, AskKind, MAX_OPEN_APPROVALS, State, Subject};
+use crate::model::ask::{Ask, Subject};
 use crate::model::beat::{Beat, Deed};
 use crate::model::boxing::{Kind, Level};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
 use crate::model::name::Name;
 use crate::model::policy::{self, Facts, Verdict};
-use crate::model::schedule::{Schedule, When};
-use crate::model::sensor::stamp_untrusted;
-use crate::model::world::{Digest, Goal};
+use crate::model::step::CHANGED;
 use crate::store::boxes::Boxer;
 use crate::store::file;
-use crate::store::{deeds, layout, records};
 use crate::sys::{path, program};
 
 /// A move with what policy and the store made of it.
@@ -110,121 +109,22 @@ fn canonical(path: &Path) -> PathBuf {
 
 /// The deed of a move that needs no yes, or has one.
 fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
-    let refuse = |why: &str| Ok(Plan { deed: Deed::Nothing, then: Outcome::Refused { why: why.to_owned() } });
-    let deed = match &decided.action {
-        Action::Noop {} => Deed::Nothing,
-        Action::Run(run) => {
-            let argv = run.full_argv();
-            let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
-            let program = argv.first().map_or("", String::as_str);
-            match program::find_program(program, &ctx.settings.path, &cwd) {
-                Some(exe) => Deed::Exec { argv, exe: text_of(&exe), cwd: text_of(&cwd), files: Vec::new() },
-                None => return refuse(&format!("`{program}` is not an executable on the configured PATH")),
-            }
-        }
-        Action::ArchiveGoal { id: goal } => match sensed.world.goals.get(goal) {
-            Some(Goal::Text(text)) => Deed::Rename {
-                from: layout::goal_path(goal),
-                to: format!("goals/archive/{goal}-{id}.md"),
-                content: digest_of(text.as_bytes()),
-            },
-            Some(Goal::Unreadable(why)) => return refuse(&format!("the goal cannot be read: {why}")),
-            None => return refuse("there is no such goal"),
-        },
-        Action::DropSchedule { name } => {
-            let path = layout::schedule_path(name);
-            match sensed.held.get(&path).cloned() {
-                Some(content) => Deed::Remove { path, content },
-                None => return refuse("there is no such schedule"),
-            }
-        }
-        Action::StartWorker { .. } | Action::StopWorker { .. } | Action::TellWorker { .. } => Deed::Fleet,
-        Action::Ask { text, options, reference } => {
-            let ask = Ask {
-                id: Name::joined("ask", id),
-                kind: AskKind::Question,
-                worker: None,
-                goal: decided.goal.clone(),
-                text: text.clone(),
-                options: options.clone(),
-                reference: reference.clone(),
-                beat: id.to_owned(),
-                created_ms: ctx.now.unix_ms,
-                expires_ms: None,
-                approval: None,
-                clean: !sensed.tainted,
-            };
-            let same = |(other, _): &&(Ask, _)| other.text == *text && other.kind == AskKind::Question;
-            if let Some((open, _)) = sensed.asks.values().filter(|pair| pair.1.is_none()).find(same) {
-                return refuse(&format!("the same question is open as {}", open.id));
-            }
-            let note = ask.id.to_string();
-            return Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Done { note } });
-        }
-        _ => match replacement(ctx, sensed, decided)? {
-            Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
-                return refuse("the file holds exactly this already");
-            }
-            Some((path, text, executable, replaces)) => Deed::Write { path, text, executable, replaces },
-            None => return refuse("it writes nothing"),
-        },
-    };
-    Ok(Plan { deed, then: Outcome::Done { note: String::new() } })
+    deed::free(sensed, ctx.now, id, decided, &mut |run| {
+        let argv = run.full_argv();
+        let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
+        let program = argv.first().map_or("", String::as_str);
+        Ok(match program::find_program(program, &ctx.settings.path, &cwd) {
+            Some(exe) => Ok(Deed::Exec { argv, exe: text_of(&exe), cwd: text_of(&cwd), files: Vec::new() }),
+            None => Err(format!("`{program}` is not an executable on the configured PATH")),
+        })
+    })
 }
 
 fn text_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn write_ask(ask: &Ask) -> Result<Deed> {
-    let text = records::json_text(ask)?;
-    Ok(Deed::Write { path: layout::ask_path(&ask.id), text, executable: false, replaces: None })
-}
-
-fn digest_of(bytes: &[u8]) -> Digest {
-    blake3::hash(bytes).to_hex().to_string()
-}
-
-/// A file's path, its new text, whether it is executable, and the digest of what it replaces.
-type Replacement = (String, String, bool, Option<Digest>);
-
-/// The file that a move replaces. The digest is of what was there when the beat looked at the world, so that
-/// an edit made while the runner was thinking is never overwritten.
-fn replacement(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Option<Replacement>> {
-    let with_end = |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
-    let over = |path: String, text: String, executable| {
-        let replaces = sensed.held.get(&path).cloned();
-        (path, text, executable, replaces)
-    };
-    Ok(match &decided.action {
-        Action::WriteGoal { id, body } => {
-            let replaces = match sensed.world.goals.get(id) {
-                Some(Goal::Text(text)) => Some(digest_of(text.as_bytes())),
-                // Not read means not shown: the digest of nothing never fits, so the file stays as it is.
-                Some(Goal::Unreadable(_)) => Some(String::new()),
-                None => None,
-            };
-            Some((layout::goal_path(id), with_end(body), false, replaces))
-        }
-        Action::WritePlaybook { body } => {
-            let replaces = Some(digest_of(sensed.world.playbook.as_bytes()));
-            Some(("PLAYBOOK.md".to_owned(), with_end(body), false, replaces))
-        }
-        Action::WriteSensor { name, script } => {
-            let script = stamp_untrusted(script).map_err(anyhow::Error::msg)?;
-            Some(over(layout::sensor_path(name), with_end(&script), true))
-        }
-        Action::Schedule { name, in_s, every_s, cron, note } => {
-            let when = When::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
-            let clean = !sensed.tainted;
-            let schedule = Schedule { when, note: note.clone(), created_ms: ctx.now.unix_ms, clean };
-            Some(over(layout::schedule_path(name), records::json_text(&schedule)?, false))
-        }
-        _ => None,
-    })
-}
-
-/// The ask for a move that needs a yes, unless the human said no to it or has enough of them.
+/// The ask for a move that needs a yes.
 fn ask_first(
     ctx: &Ctx,
     beat: &Beat,
@@ -238,55 +138,8 @@ fn ask_first(
         Ok(pair) => pair,
         Err(why) => return refuse(why),
     };
-    let digest = subject.digest();
-    if beat.rejected.get(&digest).is_some_and(|until| *until > ctx.now.unix_ms) {
-        return refuse("the human rejected exactly this; it can be asked again a day after that".to_owned());
-    }
-    let open = |(ask, answer): &&(Ask, Option<_>)| {
-        ask.kind == AskKind::Approval
-            && !beat.closed_asks.contains(&ask.id)
-            && ask.state(answer.as_ref(), ctx.now) == State::Open
-    };
-    let same = |(ask, _): &&(Ask, _)| ask.approval.as_ref().is_some_and(|a| a.subject.digest() == digest);
-    if let Some((ask, answer)) = sensed.asks.values().filter(same).max_by_key(|(ask, _)| ask.created_ms) {
-        return match ask.state(answer.as_ref(), ctx.now) {
-            State::Open | State::Approved if !beat.closed_asks.contains(&ask.id) => {
-                let then = Outcome::Waits { ask: ask.id.to_string(), because };
-                Ok(Plan { deed: Deed::Nothing, then })
-            }
-            State::Rejected => refuse("the human rejected exactly this".to_owned()),
-            _ => refuse(format!(
-                "{} has just been closed; ask again in the next beat if it is still wanted",
-                ask.id
-            )),
-        };
-    }
-    if sensed.asks.values().filter(open).count() >= MAX_OPEN_APPROVALS {
-        return refuse(format!("{MAX_OPEN_APPROVALS} approvals are open already"));
-    }
-    let mut ask_id = Name::joined("ap", &subject.ask_id()[3..]);
-    if beat.closed_asks.contains(&ask_id) {
-        // A yes to this wish was used and is remembered by its id: the next one needs an id of its own.
-        ask_id = Name::joined("ap", &format!("{}{id}", &subject.ask_id()[3..]));
-    }
-    let expires_ms = ctx.now.unix_ms + ctx.settings.limits.approval_ttl_ms;
-    let hash = subject.bound_hash(ask_id.as_str(), expires_ms);
-    let approval = Approval { decided: decided.clone(), subject, diff, because: because.clone(), hash };
-    let ask = Ask {
-        id: ask_id.clone(),
-        kind: AskKind::Approval,
-        worker: None,
-        goal: decided.goal.clone(),
-        text: decided.why.clone(),
-        options: Vec::new(),
-        reference: None,
-        beat: id.to_owned(),
-        created_ms: ctx.now.unix_ms,
-        expires_ms: Some(expires_ms),
-        approval: Some(approval),
-        clean: !sensed.tainted,
-    };
-    Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Waits { ask: ask_id.to_string(), because } })
+    let wish = consent::Wish { id, decided, because, subject, diff, clean: !sensed.tainted };
+    consent::ask_first(beat, &sensed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
 }
 
 /// All that a yes to a move covers, as it is now, and the diff of the file that it replaces.
@@ -326,13 +179,13 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
             command::covered(ctx, decided, run.full_argv(), subject)?.map(|subject| (subject, String::new()))
         );
     }
-    let Some((path, text, _, replaces)) = replacement(ctx, sensed, decided)? else {
+    let Some((path, text, _, replaces)) = deed::replacement(sensed, ctx.now, decided)? else {
         return Ok(Ok((subject, String::new())));
     };
     let before = file::read(&ctx.layout.file(&path), MAX_SHOWN_BYTES)
         .with_context(|| format!("could not read `{path}`"))?;
-    if before.as_deref().map(digest_of) != replaces {
-        return Ok(Err(deeds::CHANGED.to_owned()));
+    if before.as_deref().map(deed::digest_of) != replaces {
+        return Ok(Err(CHANGED.to_owned()));
     }
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
@@ -354,11 +207,8 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     let refuse = |why: &str| Plan { deed: Deed::Nothing, then: Outcome::Refused { why: why.to_owned() } };
     let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
     let decided = approval.decided.clone();
-    let said = sensed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref()).map(|answer| &answer.said);
-    let expires_ms = ask.expires_ms.unwrap_or_default();
-    let bound = approval.subject.bound_hash(ask.id.as_str(), expires_ms);
-    let yes = matches!(said, Some(crate::model::ask::Said::Approve { hash }) if *hash == bound && approval.hash == bound);
-    if !yes {
+    let answer = sensed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
+    if !consent::is_yes(ask, approval, answer) {
         return Ok((decided, refuse("the yes was not for this")));
     }
     let subject = subject(ctx, sensed, &decided);

@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Ctx, log};
-use crate::model::ask::{Answered, Ask, AskKind, Said, State};
+use super::{Ctx, log, own};
+use crate::model::ask::Ask;
 use crate::model::beat::Beat;
 use crate::model::budget::Hit;
 use crate::model::name::Name;
@@ -16,7 +16,7 @@ use crate::model::secret::Secrets;
 use crate::model::sensor::Header;
 use crate::model::time::Now;
 use crate::model::worker::{Report, WorkerView};
-use crate::model::world::{BudgetState, Digest, Own, Reading, Trust, World};
+use crate::model::world::{BudgetState, Digest, Reading, Trust, World};
 use crate::store::boxes::{Boxer, Cell};
 use crate::store::budget::{self, Caller, Wanted};
 use crate::store::layout::Layout;
@@ -80,34 +80,10 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let now = ctx.now;
     let wanted = Wanted { caller: Caller::Beat, runner: ctx.runner.name(), goal: ctx.forced.as_ref() };
     let money = budget::look(layout, &ctx.settings.budget, wanted, now)?;
-    let fresh = |id: &Name| !beat.closed_asks.contains(id);
-    let standing = |(ask, answer): &(Ask, _)| Ask::state(ask, Option::as_ref(answer), now);
-    let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
-    let approved =
-        live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
-    let from_worker = |pair: &&(Ask, _)| pair.0.worker.is_some();
-    let has_words =
-        |w: &WorkerView| w.flag.is_some() || w.verdict.is_some() || w.why.is_some() || !w.reports.is_empty();
-    let worker_words =
-        !reports.is_empty() || live().any(|pair| from_worker(&pair)) || workers.iter().any(has_words);
-    let is_due = |(name, s): (&Name, &Schedule)| s.due(name, beat.fired.get(name).copied(), now);
-    let own = Own {
-        workers,
-        reports,
-        worker_words,
-        answers: live().filter_map(|pair| answered(&pair.0, pair.1.as_ref(), standing(pair))).collect(),
-        open: live()
-            .filter(|p| standing(p) == State::Open)
-            .map(|p| (p.0.id.clone(), p.0.text.clone()))
-            .collect(),
-        retold: live().any(|pair| !pair.0.clean)
-            || schedules.iter().any(|timer| !timer.1.clean && is_due(timer).is_some()),
-        due: schedules.iter().filter_map(is_due).collect(),
-        // What is set aside comes and goes, and is no reason to decide.
-        budget: BudgetState::of(money.day_spent_micros, money.day_limit_micros),
-        problems,
-    };
-    let approved = approved.map(|pair| pair.0.clone());
+    // What is set aside comes and goes, and is no reason to decide.
+    let budget = BudgetState::of(money.day_spent_micros, money.day_limit_micros);
+    let looked = own::Looked { workers, reports, budget, problems };
+    let (own, approved) = own::of(beat, now, &asks, &schedules, looked);
     let world = World { playbook, goals, readings, own };
     let tainted = world.is_tainted(beat);
     Ok(Sensed { tainted, world, asks, schedules, held, approved, paused, capped: money.capped })
@@ -129,44 +105,6 @@ fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) 
         }
     }
     all
-}
-
-/// An ask as the next decision sees it, once it is closed.
-fn answered(ask: &Ask, answer: Option<&crate::model::ask::Answer>, state: State) -> Option<Answered> {
-    let (state, words) = match (state, answer.map(|a| &a.said)) {
-        (State::Answered, Some(Said::Answer { text })) => ("answered", text.clone()),
-        (State::Rejected, Some(Said::Reject { text })) => ("rejected", text.clone()),
-        (State::Expired, _) => ("expired", String::new()),
-        (State::Stranded, _) => ("stranded", String::new()),
-        _ => return None,
-    };
-    let text = match (&ask.kind, &ask.approval) {
-        (AskKind::Approval, Some(approval)) => {
-            format!("{} {}: {}", approval.decided.action.tag(), approval.decided.action.object(), ask.text)
-        }
-        _ => ask.text.clone(),
-    };
-    Some(Answered {
-        ask: ask.id.clone(),
-        text,
-        state: state.to_owned(),
-        answer: words,
-        beat: ask.beat.clone(),
-    })
-}
-
-/// Subjects of moves that the human rejected, and until when they are refused.
-pub fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
-    let of_seen = asks.values().filter(|(ask, _)| seen.contains(&ask.id));
-    of_seen
-        .filter_map(|(ask, answer)| match (&ask.approval, answer) {
-            (Some(approval), Some(answer)) if matches!(answer.said, Said::Reject { .. }) => Some((
-                approval.subject.digest(),
-                answer.at_ms.saturating_add(crate::model::ask::REJECTED_FOR_MS),
-            )),
-            _ => None,
-        })
-        .collect()
 }
 
 /// The last run of a sensor with an interval, in the cache; losing it costs one run.
@@ -286,7 +224,7 @@ fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header, cell: Cell) -> Job<'stat
 
 /// A sensor's end as a reading, without secrets. What varies from run to run goes to the detail, so that a sensor which
 /// fails in the same way twice is the same signal twice.
-fn interpret(ended: Ended, trust: Trust, secrets: &Secrets) -> Reading {
+pub fn interpret(ended: Ended, trust: Trust, secrets: &Secrets) -> Reading {
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let stderr = secrets.redact(&stderr);
     let from = stderr.len().saturating_sub(STDERR_BYTES);

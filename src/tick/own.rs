@@ -1,0 +1,100 @@
+//! Pure. looop's own state as part of the world: asks and their answers, timers, workers, and which yes is used next.
+
+use std::collections::BTreeMap;
+
+use crate::model::ask::{Answer, Answered, Ask, AskKind, REJECTED_FOR_MS, Said, State};
+use crate::model::beat::Beat;
+use crate::model::name::Name;
+use crate::model::schedule::Schedule;
+use crate::model::time::Now;
+use crate::model::worker::{Report, WorkerView};
+use crate::model::world::{BudgetState, Digest, Own};
+use crate::store::records::Asks;
+
+/// What a beat has looked at already.
+#[derive(Clone, Debug, Default)]
+pub struct Looked {
+    /// As [`Own::workers`].
+    pub workers: Vec<WorkerView>,
+    /// As [`Own::reports`].
+    pub reports: Vec<Report>,
+    /// As [`Own::budget`].
+    pub budget: BudgetState,
+    /// As [`Own::problems`].
+    pub problems: Vec<String>,
+}
+
+/// looop's own state, and the oldest approval that a human gave and no beat has used.
+pub fn of(
+    beat: &Beat,
+    now: Now,
+    asks: &Asks,
+    schedules: &BTreeMap<Name, Schedule>,
+    looked: Looked,
+) -> (Own, Option<Ask>) {
+    let Looked { workers, reports, budget, problems } = looked;
+    let fresh = |id: &Name| !beat.closed_asks.contains(id);
+    let standing = |(ask, answer): &(Ask, _)| Ask::state(ask, Option::as_ref(answer), now);
+    let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
+    let approved =
+        live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
+    let from_worker = |pair: &&(Ask, _)| pair.0.worker.is_some();
+    let has_words =
+        |w: &WorkerView| w.flag.is_some() || w.verdict.is_some() || w.why.is_some() || !w.reports.is_empty();
+    let worker_words =
+        !reports.is_empty() || live().any(|pair| from_worker(&pair)) || workers.iter().any(has_words);
+    let is_due = |(name, s): (&Name, &Schedule)| s.due(name, beat.fired.get(name).copied(), now);
+    let own = Own {
+        workers,
+        reports,
+        worker_words,
+        answers: live().filter_map(|pair| answered(&pair.0, pair.1.as_ref(), standing(pair))).collect(),
+        open: live()
+            .filter(|p| standing(p) == State::Open)
+            .map(|p| (p.0.id.clone(), p.0.text.clone()))
+            .collect(),
+        retold: live().any(|pair| !pair.0.clean)
+            || schedules.iter().any(|timer| !timer.1.clean && is_due(timer).is_some()),
+        due: schedules.iter().filter_map(is_due).collect(),
+        budget,
+        problems,
+    };
+    (own, approved.map(|pair| pair.0.clone()))
+}
+
+/// An ask as the next decision sees it, once it is closed.
+fn answered(ask: &Ask, answer: Option<&Answer>, state: State) -> Option<Answered> {
+    let (state, words) = match (state, answer.map(|a| &a.said)) {
+        (State::Answered, Some(Said::Answer { text })) => ("answered", text.clone()),
+        (State::Rejected, Some(Said::Reject { text })) => ("rejected", text.clone()),
+        (State::Expired, _) => ("expired", String::new()),
+        (State::Stranded, _) => ("stranded", String::new()),
+        _ => return None,
+    };
+    let text = match (&ask.kind, &ask.approval) {
+        (AskKind::Approval, Some(approval)) => {
+            format!("{} {}: {}", approval.decided.action.tag(), approval.decided.action.object(), ask.text)
+        }
+        _ => ask.text.clone(),
+    };
+    Some(Answered {
+        ask: ask.id.clone(),
+        text,
+        state: state.to_owned(),
+        answer: words,
+        beat: ask.beat.clone(),
+    })
+}
+
+/// Subjects of moves that the human rejected, and until when they are refused.
+pub fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
+    let of_seen = asks.values().filter(|(ask, _)| seen.contains(&ask.id));
+    of_seen
+        .filter_map(|(ask, answer)| match (&ask.approval, answer) {
+            (Some(approval), Some(answer)) if matches!(answer.said, Said::Reject { .. }) => {
+                Some((approval.subject.digest(), answer.at_ms.saturating_add(REJECTED_FOR_MS)))
+            }
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,96 @@
+//! Pure. Consent: how a wish that needs a yes becomes an ask, and what a yes is good for.
+
+use anyhow::Result;
+
+use super::Plan;
+use super::deed::write_ask;
+use crate::model::ask::{Answer, Approval, Ask, AskKind, MAX_OPEN_APPROVALS, Said, State, Subject};
+use crate::model::beat::{Beat, Deed};
+use crate::model::decision::Move;
+use crate::model::entry::Outcome;
+use crate::model::name::Name;
+use crate::model::time::Now;
+use crate::store::records::Asks;
+
+/// A move that needs a yes.
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
+    /// The beat's id.
+    pub id: &'a str,
+    /// The move.
+    pub decided: &'a Move,
+    /// Why it needs a yes.
+    pub because: String,
+    /// All that a yes would cover, as it is now.
+    pub subject: Subject,
+    /// The diff of the file that it replaces.
+    pub diff: String,
+    /// True when no text of strangers was in front of the decider.
+    pub clean: bool,
+}
+
+/// The ask for a move that needs a yes, unless the human said no to it or has enough of them. `ttl_ms` is for how long
+/// it can be given.
+///
+/// # Errors
+/// When the ask cannot be written down.
+pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<Plan> {
+    let Wish { id, decided, because, subject, diff, clean } = wish;
+    let refuse = |why: String| Ok(Plan { deed: Deed::Nothing, then: Outcome::Refused { why } });
+    let digest = subject.digest();
+    if beat.rejected.get(&digest).is_some_and(|until| *until > now.unix_ms) {
+        return refuse("the human rejected exactly this; it can be asked again a day after that".to_owned());
+    }
+    let open = |(ask, answer): &&(Ask, Option<_>)| {
+        ask.kind == AskKind::Approval
+            && !beat.closed_asks.contains(&ask.id)
+            && ask.state(answer.as_ref(), now) == State::Open
+    };
+    let same = |(ask, _): &&(Ask, _)| ask.approval.as_ref().is_some_and(|a| a.subject.digest() == digest);
+    if let Some((ask, answer)) = asks.values().filter(same).max_by_key(|(ask, _)| ask.created_ms) {
+        return match ask.state(answer.as_ref(), now) {
+            State::Open | State::Approved if !beat.closed_asks.contains(&ask.id) => {
+                let then = Outcome::Waits { ask: ask.id.to_string(), because };
+                Ok(Plan { deed: Deed::Nothing, then })
+            }
+            State::Rejected => refuse("the human rejected exactly this".to_owned()),
+            _ => refuse(format!(
+                "{} has just been closed; ask again in the next beat if it is still wanted",
+                ask.id
+            )),
+        };
+    }
+    if asks.values().filter(open).count() >= MAX_OPEN_APPROVALS {
+        return refuse(format!("{MAX_OPEN_APPROVALS} approvals are open already"));
+    }
+    let mut ask_id = Name::joined("ap", &subject.ask_id()[3..]);
+    if beat.closed_asks.contains(&ask_id) {
+        // A yes to this wish was used and is remembered by its id: the next one needs an id of its own.
+        ask_id = Name::joined("ap", &format!("{}{id}", &subject.ask_id()[3..]));
+    }
+    let expires_ms = now.unix_ms + ttl_ms;
+    let hash = subject.bound_hash(ask_id.as_str(), expires_ms);
+    let approval = Approval { decided: decided.clone(), subject, diff, because: because.clone(), hash };
+    let ask = Ask {
+        id: ask_id.clone(),
+        kind: AskKind::Approval,
+        worker: None,
+        goal: decided.goal.clone(),
+        text: decided.why.clone(),
+        options: Vec::new(),
+        reference: None,
+        beat: id.to_owned(),
+        created_ms: now.unix_ms,
+        expires_ms: Some(expires_ms),
+        approval: Some(approval),
+        clean,
+    };
+    Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Waits { ask: ask_id.to_string(), because } })
+}
+
+/// True when a human said yes to exactly this ask: subject, id and expiry.
+pub fn is_yes(ask: &Ask, approval: &Approval, answer: Option<&Answer>) -> bool {
+    let bound = approval.subject.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
+    let said = answer.map(|answer| &answer.said);
+    matches!(said, Some(Said::Approve { hash }) if *hash == bound && approval.hash == bound)
+}

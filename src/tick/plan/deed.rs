@@ -1,0 +1,136 @@
+//! Pure. The deed of a move: which file becomes what, over which bytes, or which command is run.
+
+use anyhow::Result;
+
+use super::Plan;
+use crate::model::ask::{Ask, AskKind};
+use crate::model::beat::Deed;
+use crate::model::decision::{Action, Move, Run};
+use crate::model::entry::Outcome;
+use crate::model::name::Name;
+use crate::model::schedule::{Schedule, When};
+use crate::model::sensor::stamp_untrusted;
+use crate::model::time::Now;
+use crate::model::world::{Digest, Goal};
+use crate::store::{layout, records};
+use crate::tick::sense::Sensed;
+
+/// The deed of a move that needs no yes, or has one. `exec` finds the program and the directory of a command; its inner
+/// error says why there is none.
+///
+/// # Errors
+/// When the move cannot be written down, and those of `exec`.
+pub fn free(
+    sensed: &Sensed,
+    now: Now,
+    id: &str,
+    decided: &Move,
+    exec: &mut dyn FnMut(&Run) -> Result<Result<Deed, String>>,
+) -> Result<Plan> {
+    let refuse = |why: &str| Ok(Plan { deed: Deed::Nothing, then: Outcome::Refused { why: why.to_owned() } });
+    let deed = match &decided.action {
+        Action::Noop {} => Deed::Nothing,
+        Action::Run(run) => match exec(run)? {
+            Ok(deed) => deed,
+            Err(why) => return refuse(&why),
+        },
+        Action::ArchiveGoal { id: goal } => match sensed.world.goals.get(goal) {
+            Some(Goal::Text(text)) => Deed::Rename {
+                from: layout::goal_path(goal),
+                to: format!("goals/archive/{goal}-{id}.md"),
+                content: digest_of(text.as_bytes()),
+            },
+            Some(Goal::Unreadable(why)) => return refuse(&format!("the goal cannot be read: {why}")),
+            None => return refuse("there is no such goal"),
+        },
+        Action::DropSchedule { name } => {
+            let path = layout::schedule_path(name);
+            match sensed.held.get(&path).cloned() {
+                Some(content) => Deed::Remove { path, content },
+                None => return refuse("there is no such schedule"),
+            }
+        }
+        Action::StartWorker { .. } | Action::StopWorker { .. } | Action::TellWorker { .. } => Deed::Fleet,
+        Action::Ask { text, options, reference } => {
+            let ask = Ask {
+                id: Name::joined("ask", id),
+                kind: AskKind::Question,
+                worker: None,
+                goal: decided.goal.clone(),
+                text: text.clone(),
+                options: options.clone(),
+                reference: reference.clone(),
+                beat: id.to_owned(),
+                created_ms: now.unix_ms,
+                expires_ms: None,
+                approval: None,
+                clean: !sensed.tainted,
+            };
+            let same = |(other, _): &&(Ask, _)| other.text == *text && other.kind == AskKind::Question;
+            if let Some((open, _)) = sensed.asks.values().filter(|pair| pair.1.is_none()).find(same) {
+                return refuse(&format!("the same question is open as {}", open.id));
+            }
+            let note = ask.id.to_string();
+            return Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Done { note } });
+        }
+        _ => match replacement(sensed, now, decided)? {
+            Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
+                return refuse("the file holds exactly this already");
+            }
+            Some((path, text, executable, replaces)) => Deed::Write { path, text, executable, replaces },
+            None => return refuse("it writes nothing"),
+        },
+    };
+    Ok(Plan { deed, then: Outcome::Done { note: String::new() } })
+}
+
+pub(super) fn write_ask(ask: &Ask) -> Result<Deed> {
+    let text = records::json_text(ask)?;
+    Ok(Deed::Write { path: layout::ask_path(&ask.id), text, executable: false, replaces: None })
+}
+
+pub(super) fn digest_of(bytes: &[u8]) -> Digest {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// A file's path, its new text, whether it is executable, and the digest of what it replaces.
+pub type Replacement = (String, String, bool, Option<Digest>);
+
+/// The file that a move replaces. The digest is of what was there when the beat looked at the world, so that
+/// an edit made while the runner was thinking is never overwritten.
+///
+/// # Errors
+/// When the move cannot be written down.
+pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<Replacement>> {
+    let with_end = |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
+    let over = |path: String, text: String, executable| {
+        let replaces = sensed.held.get(&path).cloned();
+        (path, text, executable, replaces)
+    };
+    Ok(match &decided.action {
+        Action::WriteGoal { id, body } => {
+            let replaces = match sensed.world.goals.get(id) {
+                Some(Goal::Text(text)) => Some(digest_of(text.as_bytes())),
+                // Not read means not shown: the digest of nothing never fits, so the file stays as it is.
+                Some(Goal::Unreadable(_)) => Some(String::new()),
+                None => None,
+            };
+            Some((layout::goal_path(id), with_end(body), false, replaces))
+        }
+        Action::WritePlaybook { body } => {
+            let replaces = Some(digest_of(sensed.world.playbook.as_bytes()));
+            Some(("PLAYBOOK.md".to_owned(), with_end(body), false, replaces))
+        }
+        Action::WriteSensor { name, script } => {
+            let script = stamp_untrusted(script).map_err(anyhow::Error::msg)?;
+            Some(over(layout::sensor_path(name), with_end(&script), true))
+        }
+        Action::Schedule { name, in_s, every_s, cron, note } => {
+            let when = When::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
+            let clean = !sensed.tainted;
+            let schedule = Schedule { when, note: note.clone(), created_ms: now.unix_ms, clean };
+            Some(over(layout::schedule_path(name), records::json_text(&schedule)?, false))
+        }
+        _ => None,
+    })
+}
