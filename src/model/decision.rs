@@ -319,7 +319,7 @@ pub fn parse_reply(text: &str) -> Result<Move, String> {
     if text.len() > MAX_REPLY_BYTES {
         return Err(format!("the reply is {} bytes long; {MAX_REPLY_BYTES} is the limit", text.len()));
     }
-    let objects = json_objects(text);
+    let objects = json_objects(text)?;
     let moves: Vec<&Value> = objects.iter().filter(|o| o.get("move").is_some()).collect();
     match moves.as_slice() {
         [one] => Move::from_json(one),
@@ -332,12 +332,13 @@ pub fn parse_reply(text: &str) -> Result<Move, String> {
 /// The most places in a reply where an object is tried for; bounds the work on hostile text.
 const MAX_TRIES: usize = 1000;
 
-/// The outermost JSON objects in a text, in order.
-fn json_objects(text: &str) -> Vec<Value> {
+/// The outermost JSON objects in a text, in order. What lies behind the last try may be a second move, so that a text
+/// with more places than are tried is no reply.
+fn json_objects(text: &str) -> Result<Vec<Value>, String> {
     let mut found = Vec::new();
     let mut at = 0;
     for _ in 0..MAX_TRIES {
-        let Some(open) = text[at..].find('{') else { break };
+        let Some(open) = text[at..].find('{') else { return Ok(found) };
         at += open;
         let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>();
         match stream.next() {
@@ -348,7 +349,10 @@ fn json_objects(text: &str) -> Vec<Value> {
             _ => at += 1,
         }
     }
-    found
+    match text[at..].contains('{') {
+        false => Ok(found),
+        true => Err(format!("the reply has over {MAX_TRIES} opening braces")),
+    }
 }
 
 /// The JSON Schema of a move in its flat form, made from the types above.

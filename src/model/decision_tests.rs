@@ -84,6 +84,17 @@ fn replies_without_exactly_one_move_are_refused() {
 }
 
 #[test]
+fn a_second_move_cannot_hide_behind_braces() {
+    let noop = r#"{"move":"noop","why":"x"}"#;
+    let run = r#"{"move":"run","argv":["ls"],"why":"x"}"#;
+    for braces in [0, 1, 998, 999, 1000, 5000] {
+        let reply = format!("{noop}{}{run}", "{ ".repeat(braces));
+        assert!(parse_reply(&reply).is_err(), "{braces}");
+    }
+    assert!(parse_reply(&format!("{}{noop}", "{ ".repeat(999))).is_ok(), "as many as are tried");
+}
+
+#[test]
 fn the_schema_names_every_move_and_forbids_other_fields() {
     let schema = schema();
     let moves = schema["oneOf"].as_array().unwrap();

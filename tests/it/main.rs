@@ -18,6 +18,7 @@ mod crash;
 mod edits;
 mod escape;
 mod fix;
+mod fuzz;
 mod kin;
 mod leases;
 mod lost;

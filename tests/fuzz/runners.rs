@@ -1,0 +1,90 @@
+//! Streams of runners: however they are cut, they say the same; and what they say stays within its bounds.
+
+use looop::model::ask::is_hidden;
+use looop::model::failing::Class;
+use looop::runner::http::Protocol;
+use looop::runner::http::wire::Reading;
+use looop::runner::read;
+use looop::runner::said::{Reader, Said, Stream};
+
+use super::pieces;
+
+/// The longest answer that is kept, in bytes.
+const TEXT_BYTES: usize = 8 << 20;
+/// The longest complaint that is kept, in characters, its mark of a cut included.
+const WHY_CHARS: usize = 520;
+/// A day, in milliseconds.
+const DAY_MS: i64 = 86_400_000;
+
+pub fn pi(bytes: &[u8]) {
+    cli(read::pi::READER, bytes);
+}
+
+pub fn claude(bytes: &[u8]) {
+    cli(read::claude::READER, bytes);
+}
+
+pub fn codex(bytes: &[u8]) {
+    cli(read::codex::READER, bytes);
+}
+
+pub fn gemini(bytes: &[u8]) {
+    cli(read::gemini::READER, bytes);
+}
+
+pub fn opencode(bytes: &[u8]) {
+    cli(read::opencode::READER, bytes);
+}
+
+pub fn qwen(bytes: &[u8]) {
+    cli(read::qwen::READER, bytes);
+}
+
+pub fn openai(bytes: &[u8]) {
+    endpoint(Protocol::Openai, bytes);
+}
+
+pub fn anthropic(bytes: &[u8]) {
+    endpoint(Protocol::Anthropic, bytes);
+}
+
+fn cli(reader: Reader, bytes: &[u8]) {
+    let (cut, bytes) = pieces(bytes);
+    let whole = Stream::read(reader, bytes);
+    let mut stream = Stream::new(reader);
+    for piece in bytes.chunks(cut) {
+        // What stops a call is not looked at here: the same bytes say the same all the same.
+        stream.feed(piece).ok();
+    }
+    assert_eq!(stream.end(), whole, "cut into pieces of {cut}");
+    is_sane(&whole);
+}
+
+fn endpoint(protocol: Protocol, bytes: &[u8]) {
+    let (cut, bytes) = pieces(bytes);
+    let mut reading = Reading::new(protocol);
+    reading.feed(bytes);
+    let whole = reading.end();
+    let mut reading = Reading::new(protocol);
+    bytes.chunks(cut).for_each(|piece| reading.feed(piece));
+    assert_eq!(reading.end(), whole, "cut into pieces of {cut}");
+    is_sane(&whole);
+    let mut reading = Reading::new(protocol);
+    reading.take_whole(bytes);
+    is_sane(&reading.end());
+}
+
+fn is_sane(said: &Said) {
+    assert!(said.text.len() <= TEXT_BYTES);
+    if let Some(trouble) = &said.trouble {
+        assert!(!trouble.why.trim().is_empty(), "a failure without words");
+        assert!(trouble.why.chars().count() <= WHY_CHARS, "{} characters", trouble.why.chars().count());
+        assert!(!trouble.why.chars().any(is_hidden), "{:?}", trouble.why);
+    }
+    // Whenever a limit is said to end, nobody waits for longer than a day, or not at all.
+    for class in [Class::Limit, Class::Transient] {
+        let wait_ms = class.wait_ms(1, said.resets_at_s.map(|at| at.saturating_mul(1000)));
+        assert!((1..=DAY_MS).contains(&wait_ms), "{wait_ms}");
+    }
+    assert!(said.usage.tokens() >= said.usage.tokens_out);
+}

@@ -1,0 +1,154 @@
+//! What workers print and what comes over their sockets: frames, screens and transcripts.
+
+use std::path::PathBuf;
+
+use looop::model::ask::is_hidden;
+use looop::model::query::{Event as Heard, Scanner, answer};
+use looop::model::secret::Secrets;
+use looop::model::silence;
+use looop::model::strip::Strip;
+use looop::model::wire::{self, Decoder, Hello, MAX_PAYLOAD, Reply, Resize, Seen, WireFrame};
+use looop::store::layout::WorkerDir;
+use looop::store::mail::Told;
+use looop::store::transcript::{Event, Reader};
+use looop::worker::export;
+use looop::worker::keys::{KeyEvent, Keys};
+use looop::worker::paint::Painter;
+use looop::worker::screen::{Screen, is_plain};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{pieces, strict};
+
+/// Frames are the same however they are cut, hold no more than they may, and what is read of them reads back. Keys of a
+/// human are passed on whole or end the connection, and never come twice.
+pub fn frames(bytes: &[u8]) {
+    let (cut, bytes) = pieces(bytes);
+    let whole = decode(bytes, bytes.len().max(1));
+    assert_eq!(decode(bytes, cut), whole, "cut into pieces of {cut}");
+    let mut again = Vec::new();
+    for frame in &whole.0 {
+        assert!(frame.payload.len() <= MAX_PAYLOAD);
+        again.extend(wire::encode(frame.kind, &frame.payload));
+        reads_back::<Hello>(&frame.payload);
+        reads_back::<Reply>(&frame.payload);
+        reads_back::<Resize>(&frame.payload);
+        reads_back::<Seen>(&frame.payload);
+        reads_back::<Told>(&frame.payload);
+    }
+    assert!(bytes.starts_with(&again), "frames are made of other bytes than came");
+    let mut keys = Keys::default();
+    let mut passed = 0;
+    for event in bytes.chunks(cut).flat_map(|piece| keys.push(piece)).collect::<Vec<_>>() {
+        match event {
+            KeyEvent::Pass(typed) => passed += typed.len(),
+            KeyEvent::Detach | KeyEvent::Answer => break,
+        }
+    }
+    assert!(passed <= bytes.len(), "more keys are passed on than were typed");
+}
+
+/// The frames up to an error, and whether there was one.
+fn decode(bytes: &[u8], cut: usize) -> (Vec<WireFrame>, bool) {
+    let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
+    for piece in bytes.chunks(cut) {
+        decoder.push(piece);
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(_) => return (frames, true),
+            }
+        }
+    }
+    (frames, false)
+}
+
+fn reads_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+    if let Ok(value) = serde_json::from_slice::<T>(bytes) {
+        let text = serde_json::to_string(&value).expect("what was read has a form");
+        assert_eq!(serde_json::from_str::<T>(&text).ok(), Some(value), "{text}");
+    }
+}
+
+/// Of all that a worker prints, a human's terminal gets cells and no byte of the worker's own; text of it has no control
+/// character; and what it asks of its terminal is the same however it is cut.
+pub fn screen(bytes: &[u8]) {
+    let (cut, bytes) = pieces(bytes);
+    let mut screen = Screen::new(20, 6);
+    let mut painter = Painter::new(18, 5);
+    let mut strip = Strip::default();
+    let mut scanner = Scanner::default();
+    let (mut text, mut heard) = (String::new(), Vec::new());
+    for piece in bytes.chunks(cut.max(8)) {
+        screen.feed(piece);
+        text += &strip.text(piece);
+        scanner.scan(piece, &mut |event| heard.push(event));
+        let out = painter.frame(&mut screen, " w running \x1b]0;x\x07 ");
+        assert_eq!(strict::forbidden(&out), None, "{out:?}");
+    }
+    let is_text = |c: char| matches!(c, '\n' | '\t') || !is_hidden(c);
+    assert!(text.chars().all(is_text), "{text:?}");
+    assert!(Strip::default().text(bytes).starts_with(&text), "text depends on how it came");
+    assert!(screen.text().chars().all(|c| c == '\n' || is_plain(c)));
+    let mut whole = Vec::new();
+    Scanner::default().scan(bytes, &mut |event| whole.push(event));
+    assert_eq!(heard, whole, "questions depend on how they came");
+    for event in whole {
+        if let Heard::Query(query) = event {
+            let said = answer(&query, || screen.cursor()).unwrap_or_default();
+            assert!(said.len() <= 256 && said.iter().all(u8::is_ascii), "{said:?}");
+        }
+    }
+    let shown = screen.text();
+    silence::first_start(&shown);
+    silence::question(&shown);
+    silence::prompt(&shown);
+}
+
+/// Whatever bytes and index a transcript has: it is read to its end, forwards, and exported as text without controls and as
+/// a recording of which each line is JSON.
+pub fn transcript(bytes: &[u8]) {
+    let (cut, bytes) = pieces(bytes);
+    // An index and the output that it is about: most lines of the first are short.
+    let (index, raw) = bytes.split_at((bytes.len() * cut / 256).min(bytes.len()));
+    with_files(index, raw, |dir| {
+        let mut reader = Reader::open(dir).expect("files that are there are read");
+        let (mut buffer, mut last, mut events) = ([0; 512], reader.offset(), 0);
+        while let Some(event) = reader.next(&mut buffer).expect("a transcript is read on") {
+            assert!(reader.offset() >= last, "it goes back");
+            last = reader.offset();
+            events += 1;
+            assert!(events <= 2 * bytes.len() + 10, "it has no end");
+            assert!(!matches!(event, Event::Output { length: 0, .. }));
+        }
+        let mut plain = String::new();
+        let open = || Reader::open(dir).expect("it was read before");
+        export::plain(&mut open(), &mut |text| Ok(plain.push_str(text))).expect("text of it");
+        assert!(plain.chars().all(|c| matches!(c, '\n' | '\t') || is_plain(c)), "{plain:?}");
+        let mut cast = String::new();
+        let out: export::Sink = &mut |text| Ok(cast.push_str(text));
+        export::cast(&mut open(), "w", &Secrets::default(), out).expect("a recording of it");
+        for line in cast.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect("each line is JSON");
+        }
+    });
+}
+
+/// Runs `look` on a worker's directory that holds these files.
+fn with_files(index: &[u8], raw: &[u8], look: impl FnOnce(&WorkerDir)) {
+    thread_local! {
+        // One directory for all inputs: a million of them are made.
+        static TEMP: tempfile::TempDir = {
+            let memory = PathBuf::from("/dev/shm");
+            let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+            made.expect("a directory")
+        };
+    }
+    TEMP.with(|temp| {
+        let dir = WorkerDir(temp.path().to_owned());
+        std::fs::write(dir.index(), index).expect("an index");
+        std::fs::write(dir.transcript(), raw).expect("output");
+        look(&dir);
+    });
+}

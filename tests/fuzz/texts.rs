@@ -1,0 +1,230 @@
+//! Texts from outside: replies, sensors' output, the config, leanfiles, asks and looop's own records.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use looop::config::{self, Env};
+use looop::fix::leanfile;
+use looop::model::ask::{Answer, Ask, is_hidden, quote_argv, visible};
+use looop::model::beat::Beat;
+use looop::model::charge::Charge;
+use looop::model::decision::{Action, MAX_BODY_BYTES, MAX_TEXT_BYTES, Move, parse_reply};
+use looop::model::entry::{self, Outcome};
+use looop::model::lease::{Alive, Here, Lease};
+use looop::model::policy::{self, Facts, Verdict};
+use looop::model::schedule::Schedule;
+use looop::model::secret::Secrets;
+use looop::model::sensor::{Header, stamp_untrusted};
+use looop::model::settings::{Limits, Rules};
+use looop::model::time::Now;
+use looop::model::world::{Own, Reading, Trust, World};
+use looop::sys::proc::{Ended, Exit};
+use looop::tick::gate::{self, Inputs};
+use looop::tick::{diff, sense};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const NOW: Now = Now { unix_ms: 1_795_218_410_413, offset_s: 3600 };
+/// A value that must never be written down.
+const SECRET: &str = "planted-secret-7f3a9c";
+
+/// A reply holds one move or none: it reads back as it is, and nothing in it makes it free, forges a line of the journal
+/// or hides on a screen.
+pub fn reply(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(decided) = parse_reply(&text) else { return };
+    let flat = decided.to_json();
+    assert_eq!(Move::from_json(&flat).as_ref(), Ok(&decided));
+    assert!(parse_reply(&format!("{text}\n{flat}")).is_err(), "two moves are taken for one");
+    assert_eq!(parse_reply(&flat.to_string()), Ok(decided.clone()));
+    assert!(!decided.why.trim().is_empty() && decided.why.len() <= MAX_TEXT_BYTES);
+    let caps = match &decided.action {
+        Action::WriteGoal { body, .. } | Action::WritePlaybook { body } => (body.len(), MAX_BODY_BYTES),
+        Action::WriteSensor { script, .. } => (script.len(), MAX_BODY_BYTES),
+        Action::StartWorker { brief, .. } => (brief.len(), MAX_BODY_BYTES),
+        Action::Ask { text, .. } | Action::TellWorker { text, .. } => (text.len(), MAX_TEXT_BYTES),
+        _ => (0, 0),
+    };
+    assert!(caps.0 <= caps.1, "{caps:?}");
+    is_never_free(&decided);
+    let refused = Outcome::Refused { why: text.chars().take(300).collect() };
+    let line = entry::line(NOW, "b1", &decided, &refused);
+    assert_eq!(line.lines().count(), 1, "{line:?}");
+    assert_eq!(entry::parse(&line).map(|entry| entry.beat), Some("b1".to_owned()), "{line:?}");
+    assert!(!line.chars().any(is_hidden), "{line:?}");
+    if let Action::Run(run) = &decided.action {
+        assert!(!quote_argv(&run.full_argv()).chars().any(is_hidden));
+    }
+}
+
+/// Without a rule of the human, what cannot be undone is never free.
+fn is_never_free(decided: &Move) {
+    let data_dir = Path::new("/home/ada/.local/state/looop");
+    let facts = Facts {
+        rules: &Rules::default(),
+        tainted: false,
+        data_dir,
+        place: Some(data_dir),
+        protected: &[PathBuf::from("/home/ada/.config/looop.json")],
+        resolve: Path::to_path_buf,
+        was_cut: false,
+        boxed: false,
+        proposed: false,
+        free_check: false,
+    };
+    let acts = matches!(decided.action.tag(), "run" | "write_sensor" | "write_playbook" | "start_worker");
+    assert!(!acts || policy::judge(decided, &facts) != Verdict::Free, "{decided:?}");
+}
+
+/// Whatever a sensor prints is a reading: one item, without a secret, that reads back with the digest it had.
+pub fn sensor(bytes: &[u8]) {
+    static SECRETS: OnceLock<Secrets> = OnceLock::new();
+    let secrets = SECRETS.get_or_init(|| Secrets::of(&[("PLANTED_TOKEN".to_owned(), SECRET.to_owned())]));
+    let end = |stdout: &[u8], stderr: &[u8], exit: Exit| Ended {
+        exit,
+        stdout: stdout.to_vec(),
+        stderr: stderr.to_vec(),
+        took_ms: 7,
+    };
+    for ended in [end(bytes, b"", Exit::Code(0)), end(b"", bytes, Exit::Code(3))] {
+        let is_failed = ended.exit != Exit::Code(0);
+        let reading = sense::interpret(ended, Trust::Untrusted, secrets);
+        assert!(!(is_failed && reading.ok) && reading.trust == Trust::Untrusted);
+        let text = serde_json::to_string(&reading).expect("a reading has a form");
+        assert!(!text.contains(SECRET), "{text}");
+        let back: Reading = serde_json::from_str(&text).expect("a reading reads back");
+        assert_eq!(back.digest(), reading.digest(), "{text}");
+        if is_failed {
+            let other = sense::interpret(end(b"", b"other words", Exit::Code(3)), Trust::Untrusted, secrets);
+            assert_eq!(other.digest(), reading.digest(), "what varies must not wake the loop");
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(stamped) = stamp_untrusted(&text)
+        && let Ok(header) = Header::parse(stamped.as_bytes())
+    {
+        assert_eq!(header.trust, Trust::Untrusted, "{stamped:?}");
+    }
+}
+
+/// A config is read strictly: with a key that nobody knows it is refused, and what is read is within its bounds.
+pub fn config(bytes: &[u8]) {
+    static ENV: OnceLock<Env> = OnceLock::new();
+    let env = ENV.get_or_init(|| Env::read().expect("an environment"));
+    let text = String::from_utf8_lossy(bytes);
+    let path = PathBuf::from("/home/ada/.config/looop.json");
+    match config::parse(env, path.clone(), Some(&text)) {
+        Ok(config) => {
+            assert!(config.interval_ms >= 1000);
+            let limits = &config.settings.limits;
+            let spans = [
+                limits.sensor_timeout_ms,
+                limits.decide_timeout_ms,
+                limits.run_timeout_ms,
+                limits.approval_ttl_ms,
+            ];
+            assert!(spans.iter().all(|ms| (1..=366 * 86_400_000).contains(ms)), "{limits:?}");
+            assert!(config.settings.budget.day_micros.is_none_or(|micros| micros <= 1_000_000_000_000_000));
+            let odd = text.trim_start().replacen('{', "{\"surprise_key\": 1,", 1).replacen("1,}", "1}", 1);
+            assert!(config::parse(env, path, Some(&odd)).is_err(), "an unknown key is passed over: {odd}");
+        }
+        Err(error) => assert!(!format!("{error:#}").trim().is_empty()),
+    }
+}
+
+/// A leanfile that is read has tasks that can be told apart, and read over itself it is the same.
+pub fn leanfile(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let (path, base) = (Path::new("fix.toml"), Path::new("/home/ada/src/app"));
+    let Ok(read) = leanfile::merged(&[(path, text.clone())], base) else { return };
+    for (at, task) in read.leanfile.tasks.iter().enumerate() {
+        assert!(!task.prompt.trim().is_empty() && !task.name.trim().is_empty());
+        assert!(read.leanfile.tasks[..at].iter().all(|other| other.name != task.name));
+    }
+    let twice = leanfile::merged(&[(path, text.clone()), (path, text)], base).expect("it was read once");
+    assert_eq!(format!("{:?}", twice.leanfile), format!("{:?}", read.leanfile));
+}
+
+/// An ask or an answer reads back as it is, a yes fits nothing but an approval, and nothing of it hides on a screen.
+pub fn asks(bytes: &[u8]) {
+    reads_back::<Answer>(bytes);
+    let Some(ask) = reads_back::<Ask>(bytes) else { return };
+    for unix_ms in [i64::MIN, 0, i64::MAX] {
+        ask.state(None, NOW.at(unix_ms));
+    }
+    let Some(approval) = &ask.approval else { return };
+    let subject = &approval.subject;
+    let bound = subject.bound_hash(ask.id.as_str(), 1);
+    assert_ne!(bound, subject.bound_hash(ask.id.as_str(), 2));
+    assert_ne!(bound, subject.bound_hash("another", 1));
+    let other = looop::model::ask::Subject { sandbox: format!("{} ", subject.sandbox), ..subject.clone() };
+    assert_ne!(other.digest(), subject.digest());
+    let shown = [
+        quote_argv(&subject.argv),
+        visible(&ask.text, false),
+        visible(&approval.diff, true).replace('\n', ""),
+    ];
+    assert!(!shown.iter().any(|text| text.chars().any(is_hidden)), "{shown:?}");
+}
+
+/// Each line as any of looop's own records: it is refused or reads back, and no number in it is too odd for the rules.
+pub fn records(bytes: &[u8]) {
+    for line in bytes.split(|byte| *byte == b'\n').take(20) {
+        reads_back::<Charge>(line);
+        if let Some(timer) = reads_back::<Schedule>(line) {
+            for (fired, now) in
+                [(None, 0), (Some(i64::MIN), i64::MAX), (Some(i64::MAX), i64::MIN), (Some(0), NOW.unix_ms)]
+            {
+                timer.next_ms(fired, NOW.at(now));
+                timer.is_spent(fired, NOW.at(now));
+            }
+        }
+        if let Some(lease) = reads_back::<Lease>(line) {
+            for mono_ms in [i64::MIN, 0, i64::MAX] {
+                let here = Here { host: lease.host.clone(), boot: lease.boot.clone(), mono_ms, unix_ms: 0 };
+                lease.standing(&here, Alive::Unknown);
+            }
+        }
+        if let Some(beat) = reads_back::<Beat>(line) {
+            stands(&beat);
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    for entry in text.lines().filter_map(entry::parse) {
+        let found = entry::find(&text, &entry.beat).expect("a line that parses is found");
+        assert_eq!(entry::parse(found).map(|found| found.beat), Some(entry.beat));
+    }
+}
+
+/// A memory with odd numbers is called absurd, or the rules can go on with it.
+fn stands(beat: &Beat) {
+    if beat.is_absurd().is_some() {
+        return;
+    }
+    assert!(beat.next_ms(NOW) > beat.last_ms && beat.next_ms(NOW) >= NOW.unix_ms);
+    let world = World {
+        playbook: String::new(),
+        goals: Default::default(),
+        readings: Default::default(),
+        own: Own::default(),
+    };
+    let (changed, human) = (diff::items(&beat.baseline, &world.items()), world.human_digest());
+    let inputs = Inputs {
+        world: &world,
+        changed: &changed,
+        human: &human,
+        approved: None,
+        paused: None,
+        forced: None,
+    };
+    gate::judge(beat, &inputs, &Limits::default(), NOW);
+    gate::next_look_ms(beat, &Limits::default(), NOW);
+}
+
+/// What can be read is written and read again as the same.
+fn reads_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> Option<T> {
+    let value: T = serde_json::from_slice(bytes).ok()?;
+    let text = serde_json::to_string(&value).expect("what was read has a form");
+    assert_eq!(serde_json::from_str::<T>(&text).ok().as_ref(), Some(&value), "{text}");
+    Some(value)
+}
