@@ -32,6 +32,8 @@ mod real_pi;
 mod runners;
 mod secrets;
 mod sense;
+#[path = "../sim/mod.rs"]
+mod sim;
 mod speed;
 mod story;
 mod supervisor;

@@ -1,0 +1,161 @@
+//! What the decider of a simulation says, well or badly, and what policy and consent make of it.
+
+use std::path::{Path, PathBuf};
+
+use looop::model::ask::{Ask, Subject};
+use looop::model::beat::{Beat, Deed};
+use looop::model::decision::{Action, Move, parse_reply};
+use looop::model::entry::Outcome;
+use looop::model::failing::Class;
+use looop::model::json::canonical;
+use looop::model::policy::{self, Facts, Verdict};
+use looop::tick::plan::{Plan, consent, deed};
+use looop::tick::sense::Sensed;
+use serde_json::{Value, json};
+
+use super::Mutant;
+use super::outside::World;
+
+const DATA_DIR: &str = "/data";
+
+fn refuse(why: &str) -> Plan {
+    Plan { deed: Deed::Nothing, then: Outcome::Refused { why: why.to_owned() } }
+}
+
+impl World {
+    /// A valid move, or why there is none. Like the real decision it asks once more after a bad reply.
+    pub fn reply(&mut self) -> Result<Move, Class> {
+        if self.dice.chance(60) {
+            self.tally.count("runner faults");
+            let classes =
+                [Class::Transient, Class::Limit, Class::Crashed, Class::Timeout, Class::Empty, Class::Down, Class::Cancelled];
+            return Err(*self.dice.pick(&classes));
+        }
+        for _ in 0..2 {
+            let wanted = self.wanted().to_string();
+            let text = match self.dice.chance(100) {
+                false => format!("I have thought about it.\n```json\n{wanted}\n```\n"),
+                true => {
+                    self.tally.count("bad replies");
+                    match self.dice.number(0, 4) {
+                        0 => format!("{wanted}\n{wanted}"),
+                        1 => wanted[..wanted.len() - 2].to_owned(),
+                        2 => wanted.replacen("\"move\":", "\"moves\":", 1),
+                        _ => "I would rather not.".to_owned(),
+                    }
+                }
+            };
+            if let Ok(decided) = parse_reply(&text) {
+                return Ok(decided);
+            }
+        }
+        Err(Class::Invalid)
+    }
+
+    fn wanted(&mut self) -> Value {
+        let n = self.dice.number(0, 1_000_000);
+        let goal = *self.dice.pick(&["g0", "g1", "g2"]);
+        let mut wanted = match self.dice.number(0, 145) {
+            0..100 => json!({ "move": "noop" }),
+            100..105 => json!({ "move": "write_goal", "id": goal, "body": format!("goal: number {n}") }),
+            105..107 => json!({ "move": "archive_goal", "id": goal }),
+            107..111 => json!({ "move": "ask", "text": format!("which of {}?", n % 5) }),
+            111..115 => json!({ "move": "schedule", "name": format!("t{}", n % 3), "in_s": n % 5_000, "note": "look" }),
+            115..117 => json!({ "move": "schedule", "name": format!("e{}", n % 2), "every_s": 60 + n % 9_000, "note": "look" }),
+            117..119 => json!({ "move": "drop_schedule", "name": format!("e{}", n % 2) }),
+            119..122 => json!({ "move": "run", "argv": ["status"] }),
+            122..125 => json!({ "move": "run", "argv": ["show", format!("x{n}")] }),
+            125..131 => json!({ "move": "run", "argv": ["deploy", "deploy.sh", format!("{}", n % 3)] }),
+            131..133 => json!({ "move": "run", "sh": "deploy && show" }),
+            133..135 => json!({ "move": "run", "argv": ["rm", ".git/config"] }),
+            135..137 => json!({ "move": "write_playbook", "body": format!("Be calm, {}.", n % 3) }),
+            137..141 => json!({ "move": "start_worker", "id": format!("w{}", n % 4), "brief": "go" }),
+            141..143 => json!({ "move": "start_worker", "id": "w9", "brief": "go", "grant": ["GH_TOKEN"] }),
+            _ => json!({ "move": "stop_worker", "id": format!("w{}", n % 4) }),
+        };
+        wanted["why"] = "as the seed says".into();
+        if self.dice.chance(300) {
+            wanted["goal"] = goal.into();
+        }
+        if self.dice.chance(200) {
+            wanted["next_beat_s"] = (n % 600).into();
+        }
+        wanted
+    }
+
+    pub fn plan(&self, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move) -> Plan {
+        let protected = [PathBuf::from("/config/looop.json")];
+        let facts = Facts {
+            rules: &self.rules,
+            tainted: sensed.world.is_tainted(beat) && !self.is(Mutant::ForgetsTaint),
+            data_dir: Path::new(DATA_DIR),
+            place: Some(Path::new(DATA_DIR)),
+            protected: &protected,
+            resolve: Path::to_path_buf,
+            was_cut: false,
+            boxed: true,
+            proposed: false,
+            free_check: false,
+        };
+        match policy::judge(decided, &facts) {
+            Verdict::Refused(why) => refuse(&why),
+            Verdict::Free => self.free(sensed, id, decided),
+            Verdict::Waits(because) => {
+                let (subject, diff) = (self.subject(decided), String::new());
+                let wish = consent::Wish { id, decided, because, subject, diff };
+                consent::ask_first(beat, &sensed.asks, self.now(), self.limits.approval_ttl_ms, wish)
+                    .expect("an ask has a form")
+            }
+        }
+    }
+
+    fn free(&self, sensed: &Sensed, id: &str, decided: &Move) -> Plan {
+        deed::free(sensed, self.now(), id, decided, &mut |run| {
+            let argv = run.full_argv();
+            Ok(Ok(Deed::Exec { exe: format!("/bin/{}", argv[0]), argv, cwd: DATA_DIR.to_owned() }))
+        })
+        .expect("a move has a form")
+    }
+
+    pub fn plan_approved(&self, sensed: &Sensed, id: &str, ask: &Ask) -> (Move, Plan) {
+        let approval = ask.approval.as_ref().expect("what is approved has a move");
+        let decided = approval.decided.clone();
+        let answer = sensed.asks.get(&ask.id).and_then(|pair| pair.1.as_ref());
+        let plan = if !consent::is_yes(ask, approval, answer) && !self.is(Mutant::TakesAnyYes) {
+            refuse("the yes was not for this")
+        } else if self.subject(&decided) != approval.subject && !self.is(Mutant::LooksAtNoByte) {
+            refuse("something that the yes covered has changed since")
+        } else {
+            self.free(sensed, id, &decided)
+        };
+        (decided, plan)
+    }
+
+    /// What a yes to a move covers, as it is now.
+    fn subject(&self, decided: &Move) -> Subject {
+        let mut subject = Subject {
+            decided: canonical(&decided.action.to_json()),
+            argv: Vec::new(),
+            exe: None,
+            files: Vec::new(),
+            cwd: None,
+            env: Vec::new(),
+            sandbox: "full".to_owned(),
+            replaces: None,
+            goal: None,
+            repo: None,
+        };
+        match &decided.action {
+            Action::Run(run) => {
+                subject.argv = run.full_argv();
+                subject.exe = Some(format!("/bin/{}", subject.argv[0]));
+                subject.files = vec![("/data/deploy.sh".to_owned(), self.script.to_string())];
+                subject.cwd = Some(DATA_DIR.to_owned());
+                subject.env = vec!["PATH".to_owned()];
+            }
+            Action::WritePlaybook { .. } => subject.replaces = self.digest(super::outside::PLAYBOOK),
+            _ => {}
+        }
+        subject
+    }
+}

@@ -1,0 +1,524 @@
+//! One tick of a simulation: the same steps as the real one, over the same rules, on a disk that fails.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use looop::model::ask::Ask;
+use looop::model::beat::{Beat, Deed, Failure, Inflight, Intent, Started};
+use looop::model::charge::{Charge, Usage};
+use looop::model::decision::Move;
+use looop::model::entry::{self, Outcome};
+use looop::model::failing::Class;
+use looop::model::name::Name;
+use looop::model::step::{self, CHANGED, Decided, Effect, Event, Probe, Seen};
+use looop::model::time::beat_id;
+use looop::model::world::{BudgetState, Context, Frame, Items, PROMPT_VERSION, World as Sight, digest_items};
+use looop::store::layout;
+use looop::store::records::json_text;
+use looop::tick::gate::{self, Hold, Inputs, Reason, Verdict};
+use looop::tick::sense::Sensed;
+use looop::tick::{diff, frame, own, prompt};
+
+use super::Mutant;
+use super::disk::Trouble;
+use super::judge::tail_of;
+use super::outside::{BEAT, Facts, JOURNAL, LEDGER, PLAYBOOK, World, answer_path};
+
+/// Why a tick did not come to its end.
+#[derive(Debug)]
+pub enum Stop {
+    Trouble(Trouble),
+    Broken(String),
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Stop {
+        Stop::Trouble(trouble)
+    }
+}
+
+/// What the items of a world are made of.
+pub type Key = (Facts, Vec<(Name, String)>);
+
+/// What one tick looks at.
+struct Look {
+    sight: Sight,
+    approved: Option<Ask>,
+    items: Items,
+    human: String,
+    facts: Facts,
+}
+
+impl World {
+    pub fn tick(&mut self) -> Result<(), Stop> {
+        let mut beat = self.recall()?;
+        self.settle_leftovers(&mut beat)?;
+        let look = self.sense(&beat);
+        self.judge.sensed(&look.sight, &self.asks, &beat, self.wall_ms).map_err(Stop::Broken)?;
+        let changed = match self.mutant {
+            Some(Mutant::SeesNoChange) => Vec::new(),
+            _ => diff::items(&beat.baseline, &look.items),
+        };
+        let verdict = self.verdict(&beat, &look, &changed);
+        let before = self.disk.steps;
+        self.judge.judged(&verdict, &look.facts, &look.sight, &self.asks, self.wall_ms).map_err(Stop::Broken)?;
+        let ended = match verdict {
+            Verdict::Hold(hold) => {
+                self.held(&mut beat, &hold)?;
+                let tells = hold == Hold::OutOfBudget;
+                if !tells && self.disk.steps != before {
+                    return Err(Stop::Broken(format!("{hold:?} wrote something")));
+                }
+                Ok(())
+            }
+            Verdict::Approved(_) => self.approved(&mut beat, look),
+            Verdict::Decide(reasons) => {
+                let spent = self.spent();
+                if self.day_micros.is_some_and(|limit| spent >= limit) {
+                    return Err(Stop::Broken(format!("{spent} of {:?} are spent, and a runner is asked", self.day_micros)));
+                }
+                self.decide(&mut beat, look, &changed, &reasons)
+            }
+        };
+        ended?;
+        self.memory = Some(beat);
+        Ok(())
+    }
+
+    fn verdict(&self, beat: &Beat, look: &Look, changed: &[(String, looop::model::world::ChangeKind)]) -> Verdict {
+        let bent;
+        let beat = match self.mutant {
+            Some(Mutant::RateIsEndless) => {
+                bent = Beat { decides: Vec::new(), ..beat.clone() };
+                &bent
+            }
+            Some(Mutant::SeesChanges) => {
+                bent = Beat { settled: looop::model::beat::Settled::No, ..beat.clone() };
+                &bent
+            }
+            _ => beat,
+        };
+        let inputs = Inputs {
+            world: &look.sight,
+            changed,
+            human: &look.human,
+            approved: look.approved.as_ref().map(|ask| &ask.id),
+            paused: self.paused.then_some("a human"),
+            forced: None,
+        };
+        gate::judge(beat, &inputs, &self.limits, self.now())
+    }
+
+    /// The memory. What was kept of it since the last tick is what the file holds.
+    fn recall(&mut self) -> Result<Beat, Stop> {
+        if let Some(beat) = self.memory.take() {
+            return Ok(beat);
+        }
+        let Some(text) = self.disk.read(BEAT) else { return Ok(Beat::default()) };
+        let beat: Beat = serde_json::from_str(text)
+            .map_err(|error| Stop::Broken(format!("the memory is no more: {error}: {text:.40}")))?;
+        match beat.is_absurd() {
+            Some(why) => Err(Stop::Broken(why)),
+            None => Ok(beat),
+        }
+    }
+
+    fn settle_leftovers(&mut self, beat: &mut Beat) -> Result<(), Stop> {
+        let at = self.now();
+        if let Some(call) = beat.inflight.clone() {
+            let known = self.judge.ledger.lines(&call.beat) > 0 || self.is(Mutant::ForgetsCall);
+            let charge = (!known).then(|| Box::new(step::unknown_charge(&call, at)));
+            self.drive(beat, Event::CutOff { at, charge })?;
+        }
+        let Some(intent) = beat.intent.clone() else { return Ok(()) };
+        let tail = tail_of(&self.disk);
+        let looked: Result<Probe, ()> = match (&intent.deed, self.is(Mutant::RunsAgain)) {
+            (Deed::Exec { .. }, true) => Ok(Probe::NotMade),
+            _ => step::probe(&intent, tail, &mut |_| false, &mut |intent| match &intent.deed {
+                Deed::Fleet => Ok(self.fleet.probe(&intent.beat, &intent.decided)),
+                deed => step::compare(deed, &mut |path| Ok(self.digest(path))),
+            }),
+        };
+        let probe = looked.unwrap_or(Probe::Made);
+        self.judge.acting = Some(intent);
+        self.drive(beat, Event::Unfinished { at, probe })
+    }
+
+    pub fn digest(&self, path: &str) -> Option<String> {
+        self.disk.read(path).map(|text| blake3::hash(text.as_bytes()).to_hex().to_string())
+    }
+
+    fn sense(&mut self, beat: &Beat) -> Look {
+        let now = self.now();
+        let looked = own::Looked {
+            workers: self.fleet.views(),
+            budget: self.budget(),
+            ..own::Looked::default()
+        };
+        let when = if self.is(Mutant::NeverExpires) { now.at(0) } else { now };
+        let fired = if self.is(Mutant::FiresAgain) { BTreeMap::new() } else { beat.fired.clone() };
+        let bent = Beat { fired, closed_asks: beat.closed_asks.clone(), ..Beat::default() };
+        let (mut own, approved) = own::of(&bent, when, &self.asks, &BTreeMap::new(), looked);
+        own.due = own::of(&bent, now, &Default::default(), &self.schedules, own::Looked::default()).0.due;
+        if self.is(Mutant::LosesAnswers) {
+            own.answers.clear();
+        }
+        let goals = self.goals.clone();
+        let playbook = self.disk.text(PLAYBOOK).to_owned();
+        let sight = Sight { playbook, goals, readings: self.readings(), own };
+        let key = (self.facts(sight.own.budget), sight.own.answers.iter().map(|a| (a.ask.clone(), a.answer.clone())).collect());
+        let known = self.known.take().filter(|known| known.0 == key);
+        let known = known.unwrap_or_else(|| (key, sight.items(), sight.human_digest()));
+        let (facts, items, human) = (known.0.0.clone(), known.1.clone(), known.2.clone());
+        self.known = Some(known);
+        Look { sight, approved, items, human, facts }
+    }
+
+    /// What the budget's state is, from the ledger as it can be read.
+    pub fn budget(&self) -> BudgetState {
+        if self.is(Mutant::BudgetIsEndless) {
+            return BudgetState::Ok;
+        }
+        match self.day_micros {
+            Some(_) => BudgetState::of(self.spent(), self.day_micros),
+            None => BudgetState::Ok,
+        }
+    }
+
+    fn spent(&self) -> u64 {
+        self.judge.ledger.spent(&self.now().day())
+    }
+
+    fn held(&mut self, beat: &mut Beat, hold: &Hold) -> Result<(), Stop> {
+        let day = self.now().day();
+        if *hold == Hold::OutOfBudget && beat.budget_told.as_ref() != Some(&day) {
+            beat.budget_told = Some(day);
+            self.perform(&Effect::Save(Box::new(beat.clone())))?;
+        }
+        Ok(())
+    }
+
+    fn sensed(&self, sight: &Sight) -> Sensed {
+        let held = self.schedules.keys().filter_map(|id| {
+            let path = layout::schedule_path(id);
+            Some((path.clone(), self.digest(&path)?))
+        });
+        Sensed {
+            world: sight.clone(),
+            asks: self.asks.clone(),
+            schedules: self.schedules.clone(),
+            held: held.collect(),
+            approved: None,
+            paused: None,
+        }
+    }
+
+    fn approved(&mut self, beat: &mut Beat, look: Look) -> Result<(), Stop> {
+        let Some(ask) = look.approved else { return Ok(()) };
+        let sensed = self.sensed(&look.sight);
+        let at = self.now();
+        let id = beat_id(beat.next_ms(at));
+        let (decided, plan) = self.plan_approved(&sensed, &id, &ask);
+        let seen = Seen {
+            beat: id,
+            at,
+            world: digest_items(&look.items),
+            items: look.items,
+            human: String::new(),
+            commit: None,
+            prompt: String::new(),
+            sensors: Vec::new(),
+            unchanged: true,
+            aged: false,
+            tainted: false,
+            goals: self.goals.keys().cloned().collect(),
+            asks: Vec::new(),
+            answers: Vec::new(),
+            rejected: Vec::new(),
+            due: Vec::new(),
+            schedules: Vec::new(),
+        };
+        let approval = Some((ask.id.clone(), ask.expires_ms.unwrap_or(i64::MAX)));
+        self.tally.count("approved moves");
+        self.judge.used(&ask);
+        let decided = Decided { seen, decided, deed: plan.deed, then: plan.then, charge: None, approval };
+        self.drive(beat, Event::Decided(Box::new(decided)))?;
+        self.tidy(beat)
+    }
+
+    fn decide(
+        &mut self,
+        beat: &mut Beat,
+        look: Look,
+        changed: &[(String, looop::model::world::ChangeKind)],
+        reasons: &[Reason],
+    ) -> Result<(), Stop> {
+        let sensed = self.sensed(&look.sight);
+        let id = beat_id(beat.next_ms(self.now()));
+        let seen = self.seen(beat, &sensed, &look, &id, changed, reasons);
+        self.disk.write("runs/prompt.md", &id, false)?;
+        // Git takes what is not in it yet, most of the time.
+        if !self.dice.chance(50) {
+            beat.uncommitted.clear();
+        }
+        let call = Inflight {
+            beat: id.clone(),
+            runner: "pi".to_owned(),
+            at_ms: self.now().unix_ms,
+            human: seen.human.clone(),
+            sensors: seen.sensors.clone(),
+            reserved_micros: self.judge.ledger.dearest,
+        };
+        self.drive(beat, Event::Asking(Box::new(call)))?;
+        self.tally.count("calls");
+        self.judge.asked(&id, self.true_ms, self.limits.decides_per_hour).map_err(Stop::Broken)?;
+        self.disk.point()?;
+        let usage = Usage { cost_micros: self.dice.number(0, 40_000) as u64, ..Usage::nothing() };
+        let charge = |usage: Usage, now: looop::model::time::Now| {
+            Box::new(Charge {
+                at_ms: now.unix_ms,
+                day: now.day(),
+                beat: id.clone(),
+                goal: None,
+                worker: None,
+                runner: "pi".to_owned(),
+                sensors: seen.sensors.clone(),
+                usage,
+            })
+        };
+        // Thinking takes time.
+        let took = self.dice.span(1_000, 60_000);
+        (self.wall_ms, self.true_ms, self.mono_ms) = (self.wall_ms + took, self.true_ms + took, self.mono_ms + took);
+        let now = self.now();
+        let human = seen.human.clone();
+        let event = match self.reply() {
+            Err(Class::Cancelled) => Event::Cancelled { charge: charge(usage, now) },
+            Err(class) => {
+                let retry_at_ms = (class == Class::Limit).then(|| now.unix_ms + self.dice.span(-5_000, 100_000_000));
+                let failure = Failure { beat: id.clone(), at_ms: now.unix_ms, class, why: "w".to_owned(), retry_at_ms };
+                let charge = (class != Class::Down).then(|| charge(usage, now));
+                if charge.is_none() {
+                    self.judge.forget_call(&id);
+                }
+                Event::Failed { failure, charge, human }
+            }
+            Ok(decided) => {
+                let plan = self.plan(beat, &sensed, &id, &decided);
+                self.judge.decided(&look.facts, &look.sight, &sensed, &decided, beat, self.true_ms);
+                self.tally.count("decided moves");
+                let charge = Some(charge(usage, now));
+                let (deed, then) = (plan.deed, plan.then);
+                Event::Decided(Box::new(Decided { seen, decided, deed, then, charge, approval: None }))
+            }
+        };
+        let is_move = matches!(event, Event::Decided(_));
+        self.drive(beat, event)?;
+        self.tidy(beat)?;
+        if is_move {
+            self.fleet.put_away(&look.sight.own.workers);
+            let starving = beat.starving(self.goals.keys());
+            let starving = if self.is(Mutant::HidesStarving) { Vec::new() } else { starving };
+            self.judge.starves(beat, &starving, &self.goals).map_err(Stop::Broken)?;
+        }
+        Ok(())
+    }
+
+    /// What the memory keeps, computed by the code of the tick itself.
+    fn seen(
+        &self,
+        beat: &Beat,
+        sensed: &Sensed,
+        look: &Look,
+        id: &str,
+        changed: &[(String, looop::model::world::ChangeKind)],
+        reasons: &[Reason],
+    ) -> Seen {
+        let Sight { playbook, goals, readings, own } = look.sight.clone();
+        let context = Context {
+            prompt_version: PROMPT_VERSION,
+            beat: id.to_owned(),
+            at: self.now(),
+            own,
+            woke: Vec::new(),
+            changes: Vec::new(),
+            last: None,
+            failure: None,
+            starving: Vec::new(),
+            flapping: Vec::new(),
+            forced: None,
+            untrusted_goals: Vec::new(),
+            unreadable_goals: BTreeMap::new(),
+            sensors: Vec::new(),
+        };
+        let frame = Frame { playbook, goals, readings, context, journal: String::new() };
+        let prompt = prompt::Prompt::default();
+        frame::seen(&frame, sensed, look.items.clone(), changed, reasons, &prompt, None, beat)
+    }
+
+    /// Puts closed asks and spent timers away.
+    fn tidy(&mut self, beat: &mut Beat) -> Result<(), Stop> {
+        for id in self.ask_names() {
+            if beat.closed_asks.contains(&id) {
+                for path in [answer_path(&id), layout::ask_path(&id)] {
+                    if self.disk.has(&path) {
+                        self.disk.remove(&path)?;
+                    }
+                }
+                self.refresh(&layout::ask_path(&id));
+            }
+        }
+        let now = self.now();
+        let spent: Vec<Name> = self
+            .schedules
+            .iter()
+            .filter(|(id, timer)| timer.is_spent(beat.fired.get(*id).copied(), now))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in spent {
+            self.disk.remove(&layout::schedule_path(&id))?;
+            self.refresh(&layout::schedule_path(&id));
+        }
+        Ok(())
+    }
+
+    pub fn drive(&mut self, beat: &mut Beat, event: Event) -> Result<(), Stop> {
+        if let Event::Decided(decided) = &event {
+            self.judge.acting = Some(Intent {
+                beat: decided.seen.beat.clone(),
+                at_ms: decided.seen.at.unix_ms,
+                decided: decided.decided.clone(),
+                deed: decided.deed.clone(),
+                then: decided.then.clone(),
+                started: None,
+                note: Default::default(),
+            });
+        }
+        let Some(mutant) = self.mutant else {
+            return step::drive(beat, event, &mut |effect| self.perform(effect));
+        };
+        let mut queue: VecDeque<Effect> = bend(step::step(beat, event), mutant).into();
+        while let Some(effect) = queue.pop_front() {
+            let back = self.perform(&effect)?;
+            if let Effect::Save(next) = effect {
+                *beat = *next;
+            }
+            queue.extend(back.into_iter().flat_map(|event| bend(step::step(beat, event), mutant)));
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effect: &Effect) -> Result<Option<Event>, Stop> {
+        match effect {
+            Effect::Charge(charge) => {
+                self.disk.append(LEDGER, &serde_json::to_string(charge).expect("a charge has a form"))?;
+            }
+            Effect::Save(beat) => {
+                self.disk.write(BEAT, &serde_json::to_string(beat).expect("a memory has a form"), true)?;
+            }
+            Effect::Journal(line) => {
+                self.disk.append(JOURNAL, line)?;
+                self.judge.journaled(line, &self.disk).map_err(Stop::Broken)?;
+            }
+            Effect::Flag(ask) => {
+                let path = layout::ask_path(&ask.id);
+                if !self.disk.has(&path) {
+                    self.disk.write(&path, &json_text(ask.as_ref()).expect("an ask has a form"), true)?;
+                    self.refresh(&path);
+                }
+            }
+            Effect::Act(intent) => {
+                let outcome = self.act(intent)?;
+                return Ok(Some(Event::Acted { at: self.now(), outcome }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn act(&mut self, intent: &Intent) -> Result<Outcome, Stop> {
+        match &intent.deed {
+            Deed::Exec { argv, .. } => {
+                if !self.is(Mutant::SkipsStarted) {
+                    let saved = self.disk.read(BEAT).and_then(|text| serde_json::from_str::<Beat>(text).ok());
+                    let started = Some(Started { pid: 7, start: 9, boot: self.boot.to_string() });
+                    let known = Beat { intent: Some(Intent { started, ..intent.clone() }), ..saved.unwrap_or_default() };
+                    self.perform(&Effect::Save(Box::new(known)))?;
+                }
+                // The byte that lets it go.
+                self.disk.point()?;
+                let tail = if self.dice.chance(300) { "out" } else { "" };
+                self.judge.runs(intent, argv, self.script, !tail.is_empty()).map_err(Stop::Broken)?;
+                self.tally.count("commands");
+                // It is cut off in the middle.
+                self.disk.point()?;
+                Ok(Outcome::Ran { status: "exit 0".to_owned(), tail: tail.to_owned(), took_ms: 1 })
+            }
+            Deed::Fleet => self.act_on_fleet(intent),
+            deed => match step::compare::<()>(deed, &mut |path| Ok(self.digest(path))) {
+                Ok(Probe::NotMade) => {
+                    self.judge.writes(intent).map_err(Stop::Broken)?;
+                    self.change(deed)?;
+                    Ok(intent.then.clone())
+                }
+                Ok(Probe::Made) => Ok(intent.then.clone()),
+                _ => Ok(Outcome::Refused { why: CHANGED.to_owned() }),
+            },
+        }
+    }
+
+    fn change(&mut self, deed: &Deed) -> Result<(), Stop> {
+        let (changed, paths): (_, Vec<&String>) = match deed {
+            Deed::Write { path, text, .. } => (self.disk.write(path, text, true), vec![path]),
+            Deed::Rename { from, to, .. } => (self.disk.move_synced(from, to), vec![from, to]),
+            Deed::Remove { path, .. } => (self.disk.remove(path), vec![path]),
+            _ => return Ok(()),
+        };
+        // What was made before the power went may be there.
+        paths.into_iter().for_each(|path| self.refresh(path));
+        Ok(changed?)
+    }
+
+    pub fn after_tick(&mut self, ended: Result<(), Stop>) -> Result<(), String> {
+        self.disk.full = false;
+        match ended {
+            Ok(()) => {
+                self.disk.fuse = usize::MAX;
+                self.read_ledger();
+                self.judge.settled(&self.disk, self.memory.as_ref())
+            }
+            Err(Stop::Broken(what)) => Err(what),
+            Err(Stop::Trouble(trouble)) => {
+                self.memory = None;
+                self.known = None;
+                if trouble == Trouble::Power {
+                    self.crash();
+                }
+                self.disk.fuse = usize::MAX;
+                self.read_ledger();
+                Ok(())
+            }
+        }
+    }
+
+    pub fn read_ledger(&mut self) {
+        self.judge.ledger.read(self.disk.text(LEDGER));
+    }
+}
+
+fn bend(mut effects: Vec<Effect>, mutant: Mutant) -> Vec<Effect> {
+    match mutant {
+        Mutant::ActsBeforeIntent => effects.sort_by_key(|effect| !matches!(effect, Effect::Act(_))),
+        Mutant::SavesBeforeJournal => effects.sort_by_key(|effect| matches!(effect, Effect::Journal(_))),
+        Mutant::KeepsApproval => effects.iter_mut().for_each(|effect| {
+            if let Effect::Save(beat) = effect {
+                beat.closed_asks.retain(|id| !beat.used.contains_key(id));
+                beat.used.clear();
+            }
+        }),
+        _ => {}
+    }
+    effects
+}
+
+/// What a journal's line says became of its move.
+pub fn outcome(line: &str, decided: &Move) -> Outcome {
+    entry::outcome(line, decided)
+}
