@@ -8,7 +8,10 @@ use crate::model::failing::Class;
 
 #[path = "crash_disk_tests.rs"]
 mod disk;
-use disk::{APPROVAL, BEAT, Disk, JOURNAL, LEDGER, PowerLoss, Reply, YES, plan, tag};
+use disk::{
+    APPROVAL, BEAT, Disk, JOURNAL, LEDGER, PowerLoss, Reply, YES, is_made, look, make, new_disk, plan, tag,
+    wrecks,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mutant {
@@ -46,14 +49,14 @@ struct Sim {
 
 impl Sim {
     fn new(fuse: usize, mutant: Option<Mutant>) -> Sim {
-        let mut disk = Disk::new(fuse);
+        let mut disk = new_disk(fuse);
         disk.syncs = mutant != Some(Mutant::SkipsSync);
         Sim { disk, now_ms: T0, ran: vec![], paid: vec![], mutant }
     }
 
     fn load(&self) -> Result<Beat, Stop> {
         let Some(text) = self.disk.read(BEAT) else { return Ok(Beat::default()) };
-        serde_json::from_str(&text).map_err(|error| Stop::Broken(format!("beat.json: {error}: {text:.40}")))
+        serde_json::from_str(text).map_err(|error| Stop::Broken(format!("beat.json: {error}: {text:.40}")))
     }
 
     fn save(&mut self, beat: &Beat) -> Result<(), Stop> {
@@ -80,6 +83,7 @@ impl Sim {
             Effect::Charge(charge) => self.disk.append(LEDGER, &serde_json::to_string(charge).unwrap())?,
             Effect::Save(beat) => self.save(beat)?,
             Effect::Journal(line) => self.disk.append(JOURNAL, line)?,
+            Effect::Sync(found) => self.sync(found)?,
             Effect::Flag(ask) => self.ask(&format!("asks/{}.json", ask.id), "?")?,
             Effect::Act(intent) => {
                 let outcome = self.act(intent)?;
@@ -87,6 +91,17 @@ impl Sim {
             }
         }
         Ok(None)
+    }
+
+    fn sync(&mut self, found: &Found) -> Result<(), Stop> {
+        let paths = match found {
+            Found::Charge => vec![LEDGER],
+            Found::Line => vec![JOURNAL],
+            Found::Change(Deed::Write { path, .. } | Deed::Remove { path, .. }) => vec![path.as_str()],
+            Found::Change(Deed::Rename { from, to, .. }) => vec![to.as_str(), from.as_str()],
+            Found::Change(_) => Vec::new(),
+        };
+        Ok(paths.into_iter().try_for_each(|path| self.disk.sync_found(path))?)
     }
 
     fn ask(&mut self, path: &str, text: &str) -> Result<(), Stop> {
@@ -105,7 +120,7 @@ impl Sim {
             self.ran.push(intent.beat.clone());
             return Ok(Outcome::Ran { status: "exit 0".to_owned(), tail: String::new(), took_ms: 1 });
         }
-        if let Some(why) = self.disk.make(&intent.deed)? {
+        if let Some(why) = make(&mut self.disk, &intent.deed)? {
             return Ok(Outcome::Refused { why });
         }
         Ok(intent.then.clone())
@@ -123,14 +138,14 @@ impl Sim {
             self.event(beat, Event::CutOff { at, charge })?;
         }
         let Some(intent) = beat.intent.clone() else { return Ok(()) };
-        let journal = self.disk.text(JOURNAL);
+        let journal = self.disk.text(JOURNAL).to_owned();
         let line = entry::find(&journal, &intent.beat);
         let probe = match (&intent.deed, &intent.started) {
             _ if line.is_some() => Probe::Journaled(line.unwrap_or_default().to_owned()),
             (Deed::Exec { .. }, _) if self.mutant == Some(Mutant::RunsAgain) => Probe::NotMade,
             (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
             (Deed::Exec { .. }, Some(_)) => Probe::Unknown("nobody saw its end".to_owned()),
-            (deed, _) => self.disk.look(deed),
+            (deed, _) => look(&self.disk, deed),
         };
         self.event(beat, Event::Unfinished { at, probe })
     }
@@ -182,7 +197,7 @@ impl Sim {
         for reply in replies {
             self.tick(*reply)?;
             if self.disk.has(APPROVAL) && !self.disk.has(YES) {
-                self.disk.place(YES);
+                self.disk.place(YES, "");
             }
         }
         Ok(())
@@ -191,7 +206,7 @@ impl Sim {
     /// What a power loss may leave behind, with a clock that was set back in the meantime.
     fn wrecks(&self) -> Vec<Sim> {
         let wreck = |disk| Sim { disk, now_ms: self.now_ms - 24 * HOUR, ..self.clone() };
-        self.disk.wrecks().into_iter().map(wreck).collect()
+        wrecks(&self.disk).into_iter().map(wreck).collect()
     }
 
     /// What must hold after recovery, in words where it does not.
@@ -221,7 +236,7 @@ impl Sim {
         if let Some(tag) = tag(reply) {
             let of_move = entries.iter().filter(|entry| entry.tag == tag);
             let told = of_move.clone().any(|e| e.text.contains("— done") || e.text.contains("— waits"));
-            must(self.disk.is_made(reply) == told, "the journal and the files differ");
+            must(is_made(&self.disk, reply) == told, "the journal and the files differ");
             must(of_move.count() <= 1, "a move was made in two beats");
         }
         let charges = self.disk.text(LEDGER);
@@ -270,7 +285,7 @@ fn crash_everywhere(reply: Reply, mutant: Option<Mutant>) -> (usize, Vec<String>
             Ok(()) if mutant.is_some() => break,
             Ok(()) => {
                 let makes = tag(reply).is_some() || reply == Reply::RunWaits;
-                assert_eq!(sim.disk.is_made(reply), makes, "{reply:?} is not what it says");
+                assert_eq!(is_made(&sim.disk, reply), makes, "{reply:?} is not what it says");
                 assert_eq!(
                     sim.ran.len(),
                     usize::from(matches!(reply, Reply::Run | Reply::RunWaits)),

@@ -7,7 +7,8 @@
 //! # Guarantees
 //! State changes only through [`Effect::Save`], one atomic replace. An intent is saved before its deed, and
 //! the journal line is durable before the intent is cleared; so a deed is never done without a trace, and a
-//! deed whose trace is missing is never done again unless it is the same file written with the same bytes.
+//! deed whose trace is missing is never done again unless it is the same file written with the same bytes. What a
+//! settlement finds is made durable before the memory lets go of it.
 
 mod leftover;
 mod rules;
@@ -39,6 +40,19 @@ pub enum Effect {
     Flag(Box<Ask>),
     /// Append a line to the journal.
     Journal(String),
+    /// Make durable what was found. A tick that was killed may have left it where a power loss takes it away.
+    Sync(Found),
+}
+
+/// What a settlement believes because it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// A call's line in the ledger.
+    Charge,
+    /// A move's line in the journal.
+    Line,
+    /// The change that a move makes to a file.
+    Change(Deed),
 }
 
 /// What a decision saw, as far as the memory needs it.

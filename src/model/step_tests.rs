@@ -100,6 +100,7 @@ fn order(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Act(_) => "act",
         Effect::Flag(_) => "flag",
         Effect::Journal(_) => "journal",
+        Effect::Sync(_) => "sync",
     };
     effects.iter().map(name).collect()
 }
@@ -185,7 +186,11 @@ fn a_call_that_was_cut_off_is_a_failure_of_its_own_time() {
     let at = NOW.at(T0 + HOUR);
     let effects = step(&asking(), Event::CutOff { at, charge: Some(charge("b1", at)) });
     assert_eq!(order(&effects), ["charge", "save"]);
-    assert_eq!(order(&step(&asking(), Event::CutOff { at, charge: None })), ["save"], "the ledger has it");
+    assert_eq!(
+        order(&step(&asking(), Event::CutOff { at, charge: None })),
+        ["sync", "save"],
+        "the ledger has it"
+    );
     let next = saved(&effects);
     assert_eq!(next.backoff, Some(Backoff { fails: 1, at_ms: T0 + HOUR, human: "edits".to_owned() }));
     let failure = next.failure.unwrap();
@@ -275,10 +280,10 @@ fn an_unfinished_move_is_settled_by_what_is_found() {
     let why = || "why".to_owned();
     let refused = entry::line(NOW, "b1", &exec().0, &Outcome::Refused { why: why() });
     let rows = [
-        (Probe::Journaled(refused), vec!["save"], Outcome::Refused { why: why() }),
+        (Probe::Journaled(refused), vec!["sync", "save"], Outcome::Refused { why: why() }),
         (
             Probe::Made,
-            vec!["journal", "save"],
+            vec!["sync", "journal", "save"],
             Outcome::Done { note: "found done after an interruption".to_owned() },
         ),
         (Probe::Dropped(why()), vec!["journal", "save"], Outcome::NotDone { why: why() }),

@@ -53,6 +53,20 @@ pub fn perform(layout: &Layout, deed: &Deed) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// Makes a change that is found made durable.
+///
+/// # Errors
+/// Names the file.
+pub fn sync(layout: &Layout, deed: &Deed) -> Result<()> {
+    match deed {
+        Deed::Write { path, .. } | Deed::Remove { path, .. } => file::sync(&layout.file(path)),
+        Deed::Rename { from, to, .. } => {
+            file::sync(&layout.file(to)).and_then(|()| file::sync(&layout.file(from)))
+        }
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => Ok(()),
+    }
+}
+
 /// Finds out whether a change of a file was made. [`Probe::NotMade`] means that making it is safe.
 ///
 /// # Errors

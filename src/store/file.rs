@@ -167,6 +167,20 @@ fn remove_temp(temp: &Path) {
     drop(fs::remove_file(temp));
 }
 
+/// Makes what stands in a file durable, and that it is there; or that it is not.
+///
+/// # Errors
+/// Names the file.
+pub fn sync(path: &Path) -> Result<()> {
+    let synced = match open(path) {
+        Ok(Some(file)) => file.sync_all().map_err(anyhow::Error::from),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    synced.with_context(|| format!("could not sync `{}`", path.display()))?;
+    sync_dir(path)
+}
+
 /// Makes a change of names in the file's directory durable.
 ///
 /// # Errors

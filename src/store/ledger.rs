@@ -198,6 +198,18 @@ pub fn save_totals(layout: &Layout, totals: &Totals) -> Result<()> {
     file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, file::Keep::Whole)
 }
 
+/// Makes all that stands in the ledger durable.
+///
+/// # Errors
+/// Names the file.
+pub fn sync(layout: &Layout) -> Result<()> {
+    let months = std::fs::read_dir(layout.cost()).context("could not list the spend ledger")?;
+    let paths = months.flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
+        .try_for_each(|path| file::sync(&path))
+}
+
 /// True when the ledger has a charge of this beat, whose call began at `at_ms`.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::{Ctx, decide, log};
 use crate::model::beat::{Beat, Deed, Intent, Started};
 use crate::model::entry::Outcome;
-use crate::model::step::{self, Effect, Event, Probe};
+use crate::model::step::{self, Effect, Event, Found, Probe};
 use crate::store::boxes::Boxer;
 use crate::store::{deeds, file, layout, ledger, logs, records, workers};
 use crate::sys::kin;
@@ -39,6 +39,12 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
             let path = ctx.layout.file(&layout::ask_path(&ask.id));
             file::create(&path, records::json_text(ask.as_ref())?.as_bytes(), 0o600).map(|_| None)
         }
+        Effect::Sync(found) => match found {
+            Found::Charge => ledger::sync(ctx.layout),
+            Found::Line => file::sync(&ctx.layout.journal()),
+            Found::Change(deed) => deeds::sync(ctx.layout, deed),
+        }
+        .map(|()| None),
         Effect::Act(intent) => {
             let outcome = perform(ctx, intent)?;
             Ok(Some(Event::Acted { at: (ctx.clock)(), outcome }))

@@ -216,6 +216,7 @@ fn stands(beat: &Beat) {
         approved: None,
         paused: None,
         forced: None,
+        capped: None,
     };
     gate::judge(beat, &inputs, &Limits::default(), NOW);
     gate::next_look_ms(beat, &Limits::default(), NOW);

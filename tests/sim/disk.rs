@@ -260,6 +260,12 @@ impl Disk {
         self.sync_file(path)
     }
 
+    /// Makes what stands in a file durable, and that it is there.
+    pub fn sync_found(&mut self, path: &str) -> Result<(), Trouble> {
+        self.sync_file(path)?;
+        self.sync_dir(path)
+    }
+
     /// What is not synced, in order.
     pub fn pending(&self) -> &[Op] {
         &self.pending
@@ -269,6 +275,14 @@ impl Disk {
     pub fn wreck(&self, kept: &[Op]) -> Disk {
         let mut durable = self.durable.clone();
         kept.iter().for_each(|op| durable.apply(op));
-        Disk { seen: durable.clone(), durable, pending: Vec::new(), steps: 0, fuse: usize::MAX, full: false, ..*self }
+        Disk {
+            seen: durable.clone(),
+            durable,
+            pending: Vec::new(),
+            steps: 0,
+            fuse: usize::MAX,
+            full: false,
+            ..*self
+        }
     }
 }

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use looop::model::beat::{Intent, Started};
 use looop::model::decision::{Action, Move};
 use looop::model::entry::Outcome;
-use looop::model::lease::{Alive, Claimant, Found, Here, Holder, Lease, Ttl, acquire, alive, floor_after, held, renewed};
+use looop::model::lease::{
+    Alive, Claimant, Found, Here, Holder, Lease, Ttl, acquire, alive, floor_after, held, renewed,
+};
 use looop::model::name::Name;
 use looop::model::step::Probe;
 use looop::model::worker::{Holding, WorkerView};
 
+use super::Mutant;
 use super::disk::Disk;
 use super::outside::{World, name};
 use super::tick::Stop;
-use super::Mutant;
 
 const FLOOR: &str = "claims/floor";
 const RESOURCES: [&str; 2] = ["db", "door"];
@@ -98,7 +100,10 @@ impl Fleet {
     /// Puts away whose end a decision has seen.
     pub fn put_away(&mut self, seen: &[WorkerView]) {
         self.lives.retain(|id, life| {
-            life.lives || !seen.iter().any(|view| view.id == *id && view.state == "exited" && view.started_ms == Some(life.began_ms))
+            life.lives
+                || !seen.iter().any(|view| {
+                    view.id == *id && view.state == "exited" && view.started_ms == Some(life.began_ms)
+                })
         });
     }
 
@@ -356,7 +361,10 @@ impl World {
         let here = self.here();
         for found in self.fleet.leases.values() {
             let Some(lease) = found.lease() else { continue };
-            let is_free = matches!(lease.standing(&here, self.liveness(lease, true)), looop::model::lease::Standing::Free(_));
+            let is_free = matches!(
+                lease.standing(&here, self.liveness(lease, true)),
+                looop::model::lease::Standing::Free(_)
+            );
             let must = self.owner(lease).is_none() || lease.age_ms(&here) >= 2 * TTL_MS;
             if must && !is_free {
                 return Err(format!("the lease {} of a worker that is gone is not free", lease.resource));

@@ -213,7 +213,8 @@ impl Judge {
     /// Asks that are closed and of which no completed decision knows.
     fn unseen(&self, asks: &Asks, wall_ms: i64) -> Vec<(Name, i64)> {
         let closed = |(ask, answer): &&(Ask, Option<looop::model::ask::Answer>)| {
-            let said = matches!(answer.as_ref().map(|a| &a.said), Some(Said::Answer { .. } | Said::Reject { .. }));
+            let said =
+                matches!(answer.as_ref().map(|a| &a.said), Some(Said::Answer { .. } | Said::Reject { .. }));
             said || ask.expires_ms.is_some_and(|end| wall_ms >= end)
         };
         let keys = asks.values().filter(closed).map(|(ask, _)| (ask.id.clone(), ask.created_ms));
@@ -221,18 +222,34 @@ impl Judge {
     }
 
     /// Whether the gate was right: it holds back only for a while or while nothing is new, and asks only for a reason.
-    pub fn judged(&mut self, verdict: &Verdict, facts: &Facts, sight: &Sight, asks: &Asks, wall_ms: i64) -> Checked {
-        let news = self.has_news(facts, true) || !self.unseen(asks, wall_ms).is_empty() || !sight.own.due.is_empty();
+    pub fn judged(
+        &mut self,
+        verdict: &Verdict,
+        facts: &Facts,
+        sight: &Sight,
+        asks: &Asks,
+        wall_ms: i64,
+    ) -> Checked {
+        let news =
+            self.has_news(facts, true) || !self.unseen(asks, wall_ms).is_empty() || !sight.own.due.is_empty();
         match verdict {
-            Verdict::Hold(Hold::Idle) => {
-                must(!news && self.seen.is_some(), || format!("idle, and there is news: {facts:?} after {:?}", self.seen))
+            Verdict::Hold(Hold::Idle) => must(!news && self.seen.is_some(), || {
+                format!("idle, and there is news: {facts:?} after {:?}", self.seen)
+            }),
+            Verdict::Hold(Hold::Flapping { .. }) => {
+                must(!self.has_news(facts, false), || "a change is hidden by a restless sensor".to_owned())
             }
-            Verdict::Hold(Hold::Flapping { .. }) => must(!self.has_news(facts, false), || "a change is hidden by a restless sensor".to_owned()),
-            Verdict::Hold(Hold::BackingOff { left_ms, .. }) => must((0..=DAY).contains(left_ms), || format!("it waits for {left_ms} ms")),
-            Verdict::Hold(Hold::RateLimited { left_ms, .. }) => must((0..=HOUR).contains(left_ms), || format!("it waits for {left_ms} ms")),
+            Verdict::Hold(Hold::BackingOff { left_ms, .. }) => {
+                must((0..=DAY).contains(left_ms), || format!("it waits for {left_ms} ms"))
+            }
+            Verdict::Hold(Hold::RateLimited { left_ms, .. }) => {
+                must((0..=HOUR).contains(left_ms), || format!("it waits for {left_ms} ms"))
+            }
             Verdict::Hold(Hold::Halted { why }) => Err(format!("halted: {why}")),
-            Verdict::Hold(Hold::Paused { .. } | Hold::OutOfBudget) | Verdict::Approved(_) => Ok(()),
-            Verdict::Decide(_) if !news => must(self.quiet < QUIET, || format!("nothing changed, and {} decisions were asked for", self.quiet + 1)),
+            Verdict::Hold(Hold::Paused { .. } | Hold::OutOfBudget { .. }) | Verdict::Approved(_) => Ok(()),
+            Verdict::Decide(_) if !news => must(self.quiet < QUIET, || {
+                format!("nothing changed, and {} decisions were asked for", self.quiet + 1)
+            }),
             Verdict::Decide(_) => Ok(()),
         }
     }
@@ -253,7 +270,9 @@ impl Judge {
         self.asked.retain(|at| true_ms - at < HOUR);
         self.asked.push(true_ms);
         let steady = true_ms - self.jumped_ms > HOUR;
-        must(!steady || self.asked.len() <= per_hour, || format!("{} decisions in an hour of {per_hour}", self.asked.len()))
+        must(!steady || self.asked.len() <= per_hour, || {
+            format!("{} decisions in an hour of {per_hour}", self.asked.len())
+        })
     }
 
     /// A call that never was.
@@ -262,15 +281,26 @@ impl Judge {
     }
 
     /// A decision is made on this world.
-    pub fn decided(&mut self, facts: &Facts, sight: &Sight, sensed: &Sensed, decided: &Move, beat: &Beat, true_ms: i64) {
+    pub fn decided(
+        &mut self,
+        facts: &Facts,
+        sight: &Sight,
+        sensed: &Sensed,
+        decided: &Move,
+        beat: &Beat,
+        true_ms: i64,
+    ) {
         let (asks, timers) = (&sensed.asks, &sensed.schedules);
-        self.tainted = self.output || sight.readings.values().any(|reading| reading.trust == Trust::Untrusted);
+        self.tainted =
+            self.output || sight.readings.values().any(|reading| reading.trust == Trust::Untrusted);
         self.output = false;
         let closed: Vec<(Name, i64)> = sight
             .own
             .answers
             .iter()
-            .filter_map(|answered| asks.get(&answered.ask).map(|pair| (answered.ask.clone(), pair.0.created_ms)))
+            .filter_map(|answered| {
+                asks.get(&answered.ask).map(|pair| (answered.ask.clone(), pair.0.created_ms))
+            })
             .collect();
         let news = self.has_news(facts, true) || !closed.is_empty() || !sight.own.due.is_empty();
         self.pending = Some(Pending {
@@ -278,7 +308,12 @@ impl Judge {
             decisions: beat.decisions,
             facts: facts.clone(),
             closed,
-            fired: sight.own.due.iter().filter_map(|due| Some((due.name.clone(), timers.get(&due.name)?.created_ms))).collect(),
+            fired: sight
+                .own
+                .due
+                .iter()
+                .filter_map(|due| Some((due.name.clone(), timers.get(&due.name)?.created_ms)))
+                .collect(),
             goals: sight.goals.keys().cloned().collect(),
             aim: match &decided.action {
                 Action::WriteGoal { id, .. } => Some(id.clone()),
@@ -293,7 +328,9 @@ impl Judge {
     pub fn starves(&mut self, beat: &Beat, shown: &[(Name, u64)], goals: &BTreeMap<Name, Goal>) -> Checked {
         self.catch_up(beat);
         let hidden = self.since.iter().find(|(goal, since)| {
-            **since >= STARVING_AFTER && goals.contains_key(*goal) && !shown.iter().any(|(other, _)| other == *goal)
+            **since >= STARVING_AFTER
+                && goals.contains_key(*goal)
+                && !shown.iter().any(|(other, _)| other == *goal)
         });
         must(hidden.is_none(), || format!("{hidden:?} starves and is not shown"))
     }
@@ -313,9 +350,10 @@ impl Judge {
             return Ok(());
         }
         let script = Some(script.to_string());
-        let yes = self.yes.iter_mut().find(|yes| {
-            !yes.used && yes.argv == argv && yes.script == script && intent.at_ms < yes.until_ms
-        });
+        let yes = self
+            .yes
+            .iter_mut()
+            .find(|yes| !yes.used && yes.argv == argv && yes.script == script && intent.at_ms < yes.until_ms);
         let Some(yes) = yes else { return Err(format!("{argv:?} runs without a yes")) };
         yes.used = true;
         Ok(())
@@ -329,11 +367,16 @@ impl Judge {
             Deed::Remove { path, .. } => path,
             _ => "",
         };
-        must(!path.starts_with(".git") && !path.starts_with("claims/"), || format!("{path} is changed by a move"))?;
+        must(!path.starts_with(".git") && !path.starts_with("claims/"), || {
+            format!("{path} is changed by a move")
+        })?;
         if path != PLAYBOOK {
             return Ok(());
         }
-        let yes = self.yes.iter_mut().find(|yes| yes.decided.action == intent.decided.action && intent.at_ms < yes.until_ms);
+        let yes = self
+            .yes
+            .iter_mut()
+            .find(|yes| yes.decided.action == intent.decided.action && intent.at_ms < yes.until_ms);
         must(yes.is_some(), || "the playbook is changed without a yes".to_owned())
     }
 
@@ -341,8 +384,11 @@ impl Judge {
     pub fn journaled(&mut self, line: &str, disk: &Disk) -> Checked {
         let Some(entry) = entry::parse(line) else { return Err(format!("no line of a journal: {line}")) };
         must(self.told.insert(entry.beat.clone()), || format!("{} has two lines", entry.beat))?;
-        let Some(intent) = self.acting.as_ref().filter(|intent| intent.beat == entry.beat) else { return Ok(()) };
-        let says_made = matches!(outcome(line, &intent.decided), Outcome::Done { .. } | Outcome::Waits { .. });
+        let Some(intent) = self.acting.as_ref().filter(|intent| intent.beat == entry.beat) else {
+            return Ok(());
+        };
+        let says_made =
+            matches!(outcome(line, &intent.decided), Outcome::Done { .. } | Outcome::Waits { .. });
         let is_made = match &intent.deed {
             Deed::Write { path, text, .. } => disk.read(path) == Some(text),
             Deed::Rename { from, to, .. } => !disk.has(from) && disk.has(to),
@@ -366,7 +412,9 @@ impl Judge {
         self.doubtful = false;
         for id in std::mem::take(&mut self.untold) {
             let line = entry::find(tail_of(disk), &id);
-            must(line.is_some_and(|line| line.contains("exit 0") || line.contains("unknown")), || format!("{id} ran without a trace"))?;
+            must(line.is_some_and(|line| line.contains("exit 0") || line.contains("unknown")), || {
+                format!("{id} ran without a trace")
+            })?;
             self.kept.push((id, false));
         }
         for call in std::mem::take(&mut self.calls) {
@@ -382,14 +430,17 @@ impl Judge {
     /// A timer that fires once fires once, and one that repeats no more often than it says.
     pub fn timers(&self, true_ms: i64, made: &BTreeMap<Name, looop::model::schedule::Schedule>) -> Checked {
         for (id, timer) in made {
-            let (all, lately, since_ms) = self.fired.get(&(id.clone(), timer.created_ms)).copied().unwrap_or_default();
+            let (all, lately, since_ms) =
+                self.fired.get(&(id.clone(), timer.created_ms)).copied().unwrap_or_default();
             let (count, most) = match timer.when {
                 When::InS(_) => (all, 1),
                 // On a fixed grid, and once for any that was missed before. A decision takes its time.
                 When::EveryS(s) => (lately, 2 + (true_ms - since_ms + MINUTE) / (i64::from(s) * 1000)),
                 When::Cron(_) => continue,
             };
-            must(i64::from(count) <= most, || format!("the timer {id} fired {count} times, where {most} are the most"))?;
+            must(i64::from(count) <= most, || {
+                format!("the timer {id} fired {count} times, where {most} are the most")
+            })?;
         }
         Ok(())
     }

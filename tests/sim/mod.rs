@@ -45,9 +45,10 @@ pub enum Mutant {
     NoFence,
     UnknownIsDead,
     DeadHolds,
+    BelievesUnsynced,
 }
 
-const MUTANTS: [Mutant; 22] = {
+const MUTANTS: [Mutant; 23] = {
     use Mutant::*;
     [
         SeesChanges,
@@ -72,6 +73,7 @@ const MUTANTS: [Mutant; 22] = {
         NoFence,
         UnknownIsDead,
         DeadHolds,
+        BelievesUnsynced,
     ]
 };
 
@@ -106,7 +108,10 @@ pub struct Wrong {
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Wrong { seed, beat, what } = self;
-        write!(f, "seed {seed}, beat {beat}: {what}\n  again: SEED={seed} cargo test --test it sim::every_seed")
+        write!(
+            f,
+            "seed {seed}, beat {beat}: {what}\n  again: SEED={seed} cargo test --test it sim::every_seed"
+        )
     }
 }
 
@@ -174,7 +179,10 @@ fn every_seed_keeps_the_promises() {
     }
     assert_eq!(summary.counts().1, 0);
     if std::env::var("SEED").is_err() {
-        let rare: Vec<_> = outside::FAULTS.iter().filter(|fault| summary.tally.counts.get(*fault).is_none_or(|n| *n < 10)).collect();
+        let rare: Vec<_> = outside::FAULTS
+            .iter()
+            .filter(|fault| summary.tally.counts.get(*fault).is_none_or(|n| *n < 10))
+            .collect();
         assert!(rare.is_empty(), "no test of {rare:?}");
     }
 }

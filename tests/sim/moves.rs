@@ -27,8 +27,15 @@ impl World {
     pub fn reply(&mut self) -> Result<Move, Class> {
         if self.dice.chance(60) {
             self.tally.count("runner faults");
-            let classes =
-                [Class::Transient, Class::Limit, Class::Crashed, Class::Timeout, Class::Empty, Class::Down, Class::Cancelled];
+            let classes = [
+                Class::Transient,
+                Class::Limit,
+                Class::Crashed,
+                Class::Timeout,
+                Class::Empty,
+                Class::Down,
+                Class::Cancelled,
+            ];
             return Err(*self.dice.pick(&classes));
         }
         for _ in 0..2 {
@@ -60,8 +67,12 @@ impl World {
             100..105 => json!({ "move": "write_goal", "id": goal, "body": format!("goal: number {n}") }),
             105..107 => json!({ "move": "archive_goal", "id": goal }),
             107..111 => json!({ "move": "ask", "text": format!("which of {}?", n % 5) }),
-            111..115 => json!({ "move": "schedule", "name": format!("t{}", n % 3), "in_s": n % 5_000, "note": "look" }),
-            115..117 => json!({ "move": "schedule", "name": format!("e{}", n % 2), "every_s": 60 + n % 9_000, "note": "look" }),
+            111..115 => {
+                json!({ "move": "schedule", "name": format!("t{}", n % 3), "in_s": n % 5_000, "note": "look" })
+            }
+            115..117 => {
+                json!({ "move": "schedule", "name": format!("e{}", n % 2), "every_s": 60 + n % 9_000, "note": "look" })
+            }
             117..119 => json!({ "move": "drop_schedule", "name": format!("e{}", n % 2) }),
             119..122 => json!({ "move": "run", "argv": ["status"] }),
             122..125 => json!({ "move": "run", "argv": ["show", format!("x{n}")] }),
@@ -112,7 +123,12 @@ impl World {
     fn free(&self, sensed: &Sensed, id: &str, decided: &Move) -> Plan {
         deed::free(sensed, self.now(), id, decided, &mut |run| {
             let argv = run.full_argv();
-            Ok(Ok(Deed::Exec { exe: format!("/bin/{}", argv[0]), argv, cwd: DATA_DIR.to_owned() }))
+            Ok(Ok(Deed::Exec {
+                exe: format!("/bin/{}", argv[0]),
+                argv,
+                cwd: DATA_DIR.to_owned(),
+                files: Vec::new(),
+            }))
         })
         .expect("a move has a form")
     }

@@ -258,8 +258,12 @@ impl World {
         }
         self.paused = if self.paused { !self.dice.chance(300) } else { self.dice.chance(3) };
         self.plan_answers();
-        let due: Vec<(Name, i64)> =
-            self.plans.iter().filter(|(_, plan)| plan.at_ms <= self.true_ms).map(|(key, _)| key.clone()).collect();
+        let due: Vec<(Name, i64)> = self
+            .plans
+            .iter()
+            .filter(|(_, plan)| plan.at_ms <= self.true_ms)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in due {
             if let Some(plan) = self.plans.remove(&key) {
                 self.answers(&key, plan);
@@ -270,7 +274,8 @@ impl World {
 
     /// A human sees what is asked and makes up their mind; some never do.
     fn plan_answers(&mut self) {
-        let open: Vec<Ask> = self.asks.values().filter(|pair| pair.1.is_none()).map(|pair| pair.0.clone()).collect();
+        let open: Vec<Ask> =
+            self.asks.values().filter(|pair| pair.1.is_none()).map(|pair| pair.0.clone()).collect();
         for ask in open {
             let key = (ask.id.clone(), ask.created_ms);
             if self.plans.contains_key(&key) {
@@ -402,8 +407,10 @@ impl World {
             }
             "asks" if !stem.contains('/') => {
                 let id = name(stem.strip_suffix(".answer").unwrap_or(stem));
-                let ask = self.disk.read(&layout::ask_path(&id)).and_then(|text| serde_json::from_str(text).ok());
-                let answer = self.disk.read(&answer_path(&id)).and_then(|text| serde_json::from_str(text).ok());
+                let ask =
+                    self.disk.read(&layout::ask_path(&id)).and_then(|text| serde_json::from_str(text).ok());
+                let answer =
+                    self.disk.read(&answer_path(&id)).and_then(|text| serde_json::from_str(text).ok());
                 match ask {
                     Some(ask) => drop(self.asks.insert(id, (ask, answer))),
                     None => drop(self.asks.remove(&id)),
@@ -422,7 +429,11 @@ impl World {
         texts.insert(PLAYBOOK.to_owned(), self.disk.text(PLAYBOOK).to_owned());
         Facts {
             // Of one that fails nobody sees more than that.
-            sensors: self.sensors.iter().map(|(id, s)| (id.clone(), Sensor { n: if s.fails { 0 } else { s.n }, ..*s })).collect(),
+            sensors: self
+                .sensors
+                .iter()
+                .map(|(id, s)| (id.clone(), Sensor { n: if s.fails { 0 } else { s.n }, ..*s }))
+                .collect(),
             texts,
             workers: self.fleet.facts(),
             budget,

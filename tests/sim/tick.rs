@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use looop::model::ask::Ask;
 use looop::model::beat::{Beat, Deed, Failure, Inflight, Intent, Started};
+use looop::model::budget::{self, Budget, Hit, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS};
 use looop::model::charge::{Charge, Usage};
 use looop::model::decision::Move;
 use looop::model::entry::{self, Outcome};
 use looop::model::failing::Class;
 use looop::model::name::Name;
-use looop::model::step::{self, CHANGED, Decided, Effect, Event, Probe, Seen};
+use looop::model::step::{self, CHANGED, Decided, Effect, Event, Found, Probe, Seen};
 use looop::model::time::beat_id;
 use looop::model::world::{BudgetState, Context, Frame, Items, PROMPT_VERSION, World as Sight, digest_items};
 use looop::store::layout;
@@ -46,6 +47,7 @@ struct Look {
     items: Items,
     human: String,
     facts: Facts,
+    capped: Option<Hit>,
 }
 
 impl World {
@@ -60,11 +62,13 @@ impl World {
         };
         let verdict = self.verdict(&beat, &look, &changed);
         let before = self.disk.steps;
-        self.judge.judged(&verdict, &look.facts, &look.sight, &self.asks, self.wall_ms).map_err(Stop::Broken)?;
+        self.judge
+            .judged(&verdict, &look.facts, &look.sight, &self.asks, self.wall_ms)
+            .map_err(Stop::Broken)?;
         let ended = match verdict {
             Verdict::Hold(hold) => {
                 self.held(&mut beat, &hold)?;
-                let tells = hold == Hold::OutOfBudget;
+                let tells = matches!(hold, Hold::OutOfBudget { .. });
                 if !tells && self.disk.steps != before {
                     return Err(Stop::Broken(format!("{hold:?} wrote something")));
                 }
@@ -72,9 +76,14 @@ impl World {
             }
             Verdict::Approved(_) => self.approved(&mut beat, look),
             Verdict::Decide(reasons) => {
-                let spent = self.spent();
-                if self.day_micros.is_some_and(|limit| spent >= limit) {
-                    return Err(Stop::Broken(format!("{spent} of {:?} are spent, and a runner is asked", self.day_micros)));
+                let ledger = &self.judge.ledger;
+                let spent = ledger.spent(&self.now().day());
+                let over = |limit: u64| spent >= limit || (spent > 0 && spent + ledger.dearest > limit);
+                if self.day_micros.is_some_and(over) {
+                    return Err(Stop::Broken(format!(
+                        "{spent} of {:?} are spent, and a runner is asked",
+                        self.day_micros
+                    )));
                 }
                 self.decide(&mut beat, look, &changed, &reasons)
             }
@@ -84,7 +93,12 @@ impl World {
         Ok(())
     }
 
-    fn verdict(&self, beat: &Beat, look: &Look, changed: &[(String, looop::model::world::ChangeKind)]) -> Verdict {
+    fn verdict(
+        &self,
+        beat: &Beat,
+        look: &Look,
+        changed: &[(String, looop::model::world::ChangeKind)],
+    ) -> Verdict {
         let bent;
         let beat = match self.mutant {
             Some(Mutant::RateIsEndless) => {
@@ -104,6 +118,7 @@ impl World {
             approved: look.approved.as_ref().map(|ask| &ask.id),
             paused: self.paused.then_some("a human"),
             forced: None,
+            capped: look.capped.as_ref(),
         };
         gate::judge(beat, &inputs, &self.limits, self.now())
     }
@@ -149,11 +164,8 @@ impl World {
 
     fn sense(&mut self, beat: &Beat) -> Look {
         let now = self.now();
-        let looked = own::Looked {
-            workers: self.fleet.views(),
-            budget: self.budget(),
-            ..own::Looked::default()
-        };
+        let looked =
+            own::Looked { workers: self.fleet.views(), budget: self.budget(), ..own::Looked::default() };
         let when = if self.is(Mutant::NeverExpires) { now.at(0) } else { now };
         let fired = if self.is(Mutant::FiresAgain) { BTreeMap::new() } else { beat.fired.clone() };
         let bent = Beat { fired, closed_asks: beat.closed_asks.clone(), ..Beat::default() };
@@ -165,33 +177,41 @@ impl World {
         let goals = self.goals.clone();
         let playbook = self.disk.text(PLAYBOOK).to_owned();
         let sight = Sight { playbook, goals, readings: self.readings(), own };
-        let key = (self.facts(sight.own.budget), sight.own.answers.iter().map(|a| (a.ask.clone(), a.answer.clone())).collect());
+        let key = (
+            self.facts(sight.own.budget),
+            sight.own.answers.iter().map(|a| (a.ask.clone(), a.answer.clone())).collect(),
+        );
         let known = self.known.take().filter(|known| known.0 == key);
         let known = known.unwrap_or_else(|| (key, sight.items(), sight.human_digest()));
         let (facts, items, human) = (known.0.0.clone(), known.1.clone(), known.2.clone());
         self.known = Some(known);
-        Look { sight, approved, items, human, facts }
+        Look { sight, approved, items, human, facts, capped: self.capped() }
     }
 
     /// What the budget's state is, from the ledger as it can be read.
     pub fn budget(&self) -> BudgetState {
-        if self.is(Mutant::BudgetIsEndless) {
-            return BudgetState::Ok;
-        }
         match self.day_micros {
-            Some(_) => BudgetState::of(self.spent(), self.day_micros),
+            Some(_) => BudgetState::of(self.judge.ledger.spent(&self.now().day()), self.day_micros),
             None => BudgetState::Ok,
         }
     }
 
-    fn spent(&self) -> u64 {
-        self.judge.ledger.spent(&self.now().day())
+    /// The cap that leaves no room for what the next call may cost.
+    fn capped(&self) -> Option<Hit> {
+        self.day_micros.filter(|_| !self.is(Mutant::BudgetIsEndless))?;
+        let (ledger, now) = (&self.judge.ledger, self.now());
+        let spent = Spending { day_micros: ledger.spent(&now.day()), ..Spending::default() };
+        let budget = Budget { day_micros: self.day_micros, ..Budget::default() };
+        let micros = if ledger.dearest > 0 { ledger.dearest } else { UNKNOWN_CALL_MICROS };
+        let wanted = Reserved { micros, goal: None, runner: "pi".to_owned() };
+        budget::hit(&budget, &spent, &[], &Raised::default(), &wanted, now)
     }
 
     fn held(&mut self, beat: &mut Beat, hold: &Hold) -> Result<(), Stop> {
-        let day = self.now().day();
-        if *hold == Hold::OutOfBudget && beat.budget_told.as_ref() != Some(&day) {
-            beat.budget_told = Some(day);
+        if let Hold::OutOfBudget { hit, .. } = hold
+            && beat.budget_told.as_ref() != Some(&hit.window)
+        {
+            beat.budget_told = Some(hit.window.clone());
             self.perform(&Effect::Save(Box::new(beat.clone())))?;
         }
         Ok(())
@@ -209,6 +229,7 @@ impl World {
             held: held.collect(),
             approved: None,
             paused: None,
+            capped: None,
         }
     }
 
@@ -287,14 +308,17 @@ impl World {
         };
         // Thinking takes time.
         let took = self.dice.span(1_000, 60_000);
-        (self.wall_ms, self.true_ms, self.mono_ms) = (self.wall_ms + took, self.true_ms + took, self.mono_ms + took);
+        (self.wall_ms, self.true_ms, self.mono_ms) =
+            (self.wall_ms + took, self.true_ms + took, self.mono_ms + took);
         let now = self.now();
         let human = seen.human.clone();
         let event = match self.reply() {
             Err(Class::Cancelled) => Event::Cancelled { charge: charge(usage, now) },
             Err(class) => {
-                let retry_at_ms = (class == Class::Limit).then(|| now.unix_ms + self.dice.span(-5_000, 100_000_000));
-                let failure = Failure { beat: id.clone(), at_ms: now.unix_ms, class, why: "w".to_owned(), retry_at_ms };
+                let retry_at_ms =
+                    (class == Class::Limit).then(|| now.unix_ms + self.dice.span(-5_000, 100_000_000));
+                let failure =
+                    Failure { beat: id.clone(), at_ms: now.unix_ms, class, why: "w".to_owned(), retry_at_ms };
                 let charge = (class != Class::Down).then(|| charge(usage, now));
                 if charge.is_none() {
                     self.judge.forget_call(&id);
@@ -418,6 +442,19 @@ impl World {
                 self.disk.append(JOURNAL, line)?;
                 self.judge.journaled(line, &self.disk).map_err(Stop::Broken)?;
             }
+            Effect::Sync(_) if self.is(Mutant::BelievesUnsynced) => {}
+            Effect::Sync(found) => {
+                let paths = match found {
+                    Found::Charge => vec![LEDGER],
+                    Found::Line => vec![JOURNAL],
+                    Found::Change(Deed::Write { path, .. } | Deed::Remove { path, .. }) => {
+                        vec![path.as_str()]
+                    }
+                    Found::Change(Deed::Rename { from, to, .. }) => vec![to.as_str(), from.as_str()],
+                    Found::Change(_) => Vec::new(),
+                };
+                paths.into_iter().try_for_each(|path| self.disk.sync_found(path))?;
+            }
             Effect::Flag(ask) => {
                 let path = layout::ask_path(&ask.id);
                 if !self.disk.has(&path) {
@@ -439,7 +476,10 @@ impl World {
                 if !self.is(Mutant::SkipsStarted) {
                     let saved = self.disk.read(BEAT).and_then(|text| serde_json::from_str::<Beat>(text).ok());
                     let started = Some(Started { pid: 7, start: 9, boot: self.boot.to_string() });
-                    let known = Beat { intent: Some(Intent { started, ..intent.clone() }), ..saved.unwrap_or_default() };
+                    let known = Beat {
+                        intent: Some(Intent { started, ..intent.clone() }),
+                        ..saved.unwrap_or_default()
+                    };
                     self.perform(&Effect::Save(Box::new(known)))?;
                 }
                 // The byte that lets it go.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Decided, Effect, Probe, Seen};
+use super::{Decided, Effect, Found, Probe, Seen};
 use crate::model::ask::{Ask, AskKind};
 use crate::model::beat::{
     Backoff, Beat, CommitNote, Deed, Failure, Flap, Inflight, Intent, LastResult, Nudge, Settled,
@@ -66,7 +66,8 @@ pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<
         retry_at_ms: None,
         clean: true,
     };
-    charged(charge, failed(beat, failure, call.human.clone()))
+    let known = charge.is_none().then_some(Effect::Sync(Found::Charge));
+    known.into_iter().chain(charged(charge, failed(beat, failure, call.human.clone()))).collect()
 }
 
 /// The ledger line for a call of which nothing came back.
@@ -277,9 +278,14 @@ pub(super) fn unfinished(beat: &Beat, intent: &Intent, at: Now, probe: Probe) ->
     match probe {
         Probe::Journaled(line) => {
             let outcome = entry::outcome(&line, &intent.decided);
-            vec![Effect::Save(Box::new(settled(beat, intent, at, &line, outcome)))]
+            let next = settled(beat, intent, at, &line, outcome);
+            vec![Effect::Sync(Found::Line), Effect::Save(Box::new(next))]
         }
-        Probe::Made => settle(beat, intent, at, after_crash(&intent.then)),
+        Probe::Made => {
+            let mut effects = vec![Effect::Sync(Found::Change(intent.deed.clone()))];
+            effects.extend(settle(beat, intent, at, after_crash(&intent.then)));
+            effects
+        }
         Probe::NotMade => vec![Effect::Act(Box::new(intent.clone()))],
         Probe::Dropped(why) => settle(beat, intent, at, Outcome::NotDone { why }),
         Probe::Unknown(why) => settle(beat, intent, at, Outcome::Unknown { why }),
