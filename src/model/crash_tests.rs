@@ -95,6 +95,7 @@ impl Sim {
 
     fn sync(&mut self, found: &Found) -> Result<(), Stop> {
         let paths = match found {
+            Found::Memory => vec![BEAT],
             Found::Charge => vec![LEDGER],
             Found::Line => vec![JOURNAL],
             Found::Change(Deed::Write { path, .. } | Deed::Remove { path, .. }) => vec![path.as_str()],

@@ -47,6 +47,8 @@ pub enum Effect {
 /// What a settlement believes because it was found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
+    /// The memory itself, which says that something is left.
+    Memory,
     /// A call's line in the ledger.
     Charge,
     /// A move's line in the journal.
@@ -180,17 +182,25 @@ pub fn step(beat: &Beat, event: Event) -> Vec<Effect> {
             charged(charge, next)
         }
         Event::Cancelled { charge } => charged(Some(charge), Beat { inflight: None, ..beat.clone() }),
-        Event::CutOff { at, charge } => cut_off(beat, at, charge),
+        Event::CutOff { at, charge } => believed(cut_off(beat, at, charge)),
         Event::Decided(decided) => decide(beat, *decided),
         Event::Acted { at, outcome } => match &beat.intent {
             Some(intent) => settle(beat, intent, at, outcome),
             None => Vec::new(),
         },
         Event::Unfinished { at, probe } => match &beat.intent {
-            Some(intent) => unfinished(beat, intent, at, probe),
+            Some(intent) => believed(unfinished(beat, intent, at, probe)),
             None => Vec::new(),
         },
     }
+}
+
+/// A settlement is told to others, so that the memory that asks for it must not be lost: its ids would be used again.
+fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
+    if !effects.is_empty() {
+        effects.insert(0, Effect::Sync(Found::Memory));
+    }
+    effects
 }
 
 /// Runs an event to its end: performs each effect in order and steps again on what an effect brings back.

@@ -185,10 +185,10 @@ fn an_interrupted_call_leaves_no_trace_but_its_cost() {
 fn a_call_that_was_cut_off_is_a_failure_of_its_own_time() {
     let at = NOW.at(T0 + HOUR);
     let effects = step(&asking(), Event::CutOff { at, charge: Some(charge("b1", at)) });
-    assert_eq!(order(&effects), ["charge", "save"]);
+    assert_eq!(order(&effects), ["sync", "charge", "save"]);
     assert_eq!(
         order(&step(&asking(), Event::CutOff { at, charge: None })),
-        ["sync", "save"],
+        ["sync", "sync", "save"],
         "the ledger has it"
     );
     let next = saved(&effects);
@@ -280,14 +280,14 @@ fn an_unfinished_move_is_settled_by_what_is_found() {
     let why = || "why".to_owned();
     let refused = entry::line(NOW, "b1", &exec().0, &Outcome::Refused { why: why() });
     let rows = [
-        (Probe::Journaled(refused), vec!["sync", "save"], Outcome::Refused { why: why() }),
+        (Probe::Journaled(refused), vec!["sync", "sync", "save"], Outcome::Refused { why: why() }),
         (
             Probe::Made,
-            vec!["sync", "journal", "save"],
+            vec!["sync", "sync", "journal", "save"],
             Outcome::Done { note: "found done after an interruption".to_owned() },
         ),
-        (Probe::Dropped(why()), vec!["journal", "save"], Outcome::NotDone { why: why() }),
-        (Probe::Unknown(why()), vec!["flag", "journal", "save"], Outcome::Unknown { why: why() }),
+        (Probe::Dropped(why()), vec!["sync", "journal", "save"], Outcome::NotDone { why: why() }),
+        (Probe::Unknown(why()), vec!["sync", "flag", "journal", "save"], Outcome::Unknown { why: why() }),
     ];
     for (probe, names, expected) in rows {
         let effects = found(probe.clone());
@@ -300,7 +300,7 @@ fn an_unfinished_move_is_settled_by_what_is_found() {
     assert!(note.subject.contains("not done: why"), "the commit says what the line says: {}", note.subject);
     assert_eq!(
         found(Probe::NotMade),
-        [Effect::Act(Box::new(acting().intent.unwrap()))],
+        [Effect::Sync(Found::Memory), Effect::Act(Box::new(acting().intent.unwrap()))],
         "the same once more"
     );
     let mut waits = acting();

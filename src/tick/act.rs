@@ -40,6 +40,7 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
             file::create(&path, records::json_text(ask.as_ref())?.as_bytes(), 0o600).map(|_| None)
         }
         Effect::Sync(found) => match found {
+            Found::Memory => file::sync(&ctx.layout.beat()),
             Found::Charge => ledger::sync(ctx.layout),
             Found::Line => file::sync(&ctx.layout.journal()),
             Found::Change(deed) => deeds::sync(ctx.layout, deed),

@@ -243,7 +243,7 @@ impl Disk {
     }
 
     pub fn write(&mut self, path: &str, text: &str, durable: bool) -> Result<(), Trouble> {
-        let temp = format!("{path}.tmp");
+        let temp = format!("{path}.{}.tmp", self.files);
         self.create(&temp, text)?;
         if durable && self.syncs {
             self.sync_file(&temp)?;

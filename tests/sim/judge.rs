@@ -327,8 +327,9 @@ impl Judge {
     /// Each goal that no move served for long is shown as such.
     pub fn starves(&mut self, beat: &Beat, shown: &[(Name, u64)], goals: &BTreeMap<Name, Goal>) -> Checked {
         self.catch_up(beat);
+        // A power loss may take back a decision that was counted here.
         let hidden = self.since.iter().find(|(goal, since)| {
-            **since >= STARVING_AFTER
+            **since > STARVING_AFTER + 2
                 && goals.contains_key(*goal)
                 && !shown.iter().any(|(other, _)| other == *goal)
         });
@@ -434,8 +435,8 @@ impl Judge {
                 self.fired.get(&(id.clone(), timer.created_ms)).copied().unwrap_or_default();
             let (count, most) = match timer.when {
                 When::InS(_) => (all, 1),
-                // On a fixed grid, and once for any that was missed before. A decision takes its time.
-                When::EveryS(s) => (lately, 2 + (true_ms - since_ms + MINUTE) / (i64::from(s) * 1000)),
+                // On a fixed grid, once for any that was missed before, and once when the clock jumped.
+                When::EveryS(s) => (lately, 3 + (true_ms - since_ms + MINUTE) / (i64::from(s) * 1000)),
                 When::Cron(_) => continue,
             };
             must(i64::from(count) <= most, || {

@@ -193,7 +193,10 @@ fn a_seed_does_the_same_again() {
         assert_eq!(simulate(seed, 500, None), simulate(seed, 500, None));
     }
     let found = |seed| simulate(seed, BEATS, Some(Mutant::RunsAgain)).1;
-    let seed = (0..50).find(|seed| found(*seed).is_some()).expect("a seed that fails");
+    let seed = (0..40)
+        .map(|n| 5 * n + outside::HARSH)
+        .find(|seed| found(*seed).is_some())
+        .expect("a seed that fails");
     assert_eq!(found(seed), found(seed));
 }
 
@@ -201,7 +204,7 @@ fn a_seed_does_the_same_again() {
 fn every_mutant_is_found() {
     let mut missed = Vec::new();
     for mutant in MUTANTS {
-        let found = (0..60).find_map(|seed| simulate(seed, BEATS, Some(mutant)).1);
+        let found = (0..40).find_map(|n| simulate(5 * n + outside::HARSH, BEATS, Some(mutant)).1);
         match found {
             Some(wrong) => eprintln!("{mutant:?}: {} (seed {}, beat {})", wrong.what, wrong.seed, wrong.beat),
             None => missed.push(mutant),

@@ -62,26 +62,26 @@ impl World {
     fn wanted(&mut self) -> Value {
         let n = self.dice.number(0, 1_000_000);
         let goal = *self.dice.pick(&["g0", "g1", "g2"]);
-        let mut wanted = match self.dice.number(0, 145) {
-            0..100 => json!({ "move": "noop" }),
-            100..105 => json!({ "move": "write_goal", "id": goal, "body": format!("goal: number {n}") }),
-            105..107 => json!({ "move": "archive_goal", "id": goal }),
-            107..111 => json!({ "move": "ask", "text": format!("which of {}?", n % 5) }),
-            111..115 => {
+        let mut wanted = match self.dice.number(0, 205) {
+            0..160 => json!({ "move": "noop" }),
+            160..165 => json!({ "move": "write_goal", "id": goal, "body": format!("goal: number {n}") }),
+            165..167 => json!({ "move": "archive_goal", "id": goal }),
+            167..171 => json!({ "move": "ask", "text": format!("which of {}?", n % 5) }),
+            171..175 => {
                 json!({ "move": "schedule", "name": format!("t{}", n % 3), "in_s": n % 5_000, "note": "look" })
             }
-            115..117 => {
+            175..177 => {
                 json!({ "move": "schedule", "name": format!("e{}", n % 2), "every_s": 60 + n % 9_000, "note": "look" })
             }
-            117..119 => json!({ "move": "drop_schedule", "name": format!("e{}", n % 2) }),
-            119..122 => json!({ "move": "run", "argv": ["status"] }),
-            122..125 => json!({ "move": "run", "argv": ["show", format!("x{n}")] }),
-            125..131 => json!({ "move": "run", "argv": ["deploy", "deploy.sh", format!("{}", n % 3)] }),
-            131..133 => json!({ "move": "run", "sh": "deploy && show" }),
-            133..135 => json!({ "move": "run", "argv": ["rm", ".git/config"] }),
-            135..137 => json!({ "move": "write_playbook", "body": format!("Be calm, {}.", n % 3) }),
-            137..141 => json!({ "move": "start_worker", "id": format!("w{}", n % 4), "brief": "go" }),
-            141..143 => json!({ "move": "start_worker", "id": "w9", "brief": "go", "grant": ["GH_TOKEN"] }),
+            177..179 => json!({ "move": "drop_schedule", "name": format!("e{}", n % 2) }),
+            179..182 => json!({ "move": "run", "argv": ["status"] }),
+            182..185 => json!({ "move": "run", "argv": ["show", format!("x{n}")] }),
+            185..191 => json!({ "move": "run", "argv": ["deploy", "deploy.sh", format!("{}", n % 3)] }),
+            191..193 => json!({ "move": "run", "sh": "deploy && show" }),
+            193..195 => json!({ "move": "run", "argv": ["rm", ".git/config"] }),
+            195..197 => json!({ "move": "write_playbook", "body": format!("Be calm, {}.", n % 3) }),
+            197..201 => json!({ "move": "start_worker", "id": format!("w{}", n % 4), "brief": "go" }),
+            201..203 => json!({ "move": "start_worker", "id": "w9", "brief": "go", "grant": ["GH_TOKEN"] }),
             _ => json!({ "move": "stop_worker", "id": format!("w{}", n % 4) }),
         };
         wanted["why"] = "as the seed says".into();

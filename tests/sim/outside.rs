@@ -50,6 +50,9 @@ pub const FAULTS: &[&str] = &[
     "corrupt leases",
 ];
 
+/// Seeds of which a fifth leaves this are those of machines that fail again and again.
+pub const HARSH: u64 = 4;
+
 /// A sensor as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sensor {
@@ -93,6 +96,8 @@ pub struct World {
     pub tainted: bool,
     pub paused: bool,
     shaky: u32,
+    /// It fails again and again.
+    harsh: bool,
     /// The script that commands name, as it is now.
     pub script: u64,
     pub asks: Asks,
@@ -151,6 +156,7 @@ impl World {
             tainted: dice.chance(300),
             paused: false,
             shaky: 0,
+            harsh: seed % 5 == HARSH,
             script: 0,
             asks: Asks::new(),
             goals: BTreeMap::new(),
@@ -328,7 +334,7 @@ impl World {
             self.tally.count("full disks");
         }
         // What fails once fails again soon.
-        let risk = if self.shaky > 0 { 200 } else { 25 };
+        let risk = if self.shaky > 0 || self.harsh { 200 } else { 25 };
         self.shaky = self.shaky.saturating_sub(1);
         if self.dice.chance(risk / 8) {
             self.power_fails();

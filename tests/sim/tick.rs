@@ -445,6 +445,7 @@ impl World {
             Effect::Sync(_) if self.is(Mutant::BelievesUnsynced) => {}
             Effect::Sync(found) => {
                 let paths = match found {
+                    Found::Memory => vec![BEAT],
                     Found::Charge => vec![LEDGER],
                     Found::Line => vec![JOURNAL],
                     Found::Change(Deed::Write { path, .. } | Deed::Remove { path, .. }) => {
