@@ -98,7 +98,7 @@ impl World {
         let protected = [PathBuf::from("/config/looop.json")];
         let facts = Facts {
             rules: &self.rules,
-            tainted: sensed.world.is_tainted(beat) && !self.is(Mutant::ForgetsTaint),
+            tainted: sensed.tainted,
             data_dir: Path::new(DATA_DIR),
             place: Some(Path::new(DATA_DIR)),
             protected: &protected,
@@ -113,7 +113,7 @@ impl World {
             Verdict::Free => self.free(sensed, id, decided),
             Verdict::Waits(because) => {
                 let (subject, diff) = (self.subject(decided), String::new());
-                let wish = consent::Wish { id, decided, because, subject, diff };
+                let wish = consent::Wish { id, decided, because, subject, diff, clean: !sensed.tainted };
                 consent::ask_first(beat, &sensed.asks, self.now(), self.limits.approval_ttl_ms, wish)
                     .expect("an ask has a form")
             }

@@ -217,7 +217,7 @@ impl World {
         Ok(())
     }
 
-    fn sensed(&self, sight: &Sight) -> Sensed {
+    fn sensed(&self, beat: &Beat, sight: &Sight) -> Sensed {
         let held = self.schedules.keys().filter_map(|id| {
             let path = layout::schedule_path(id);
             Some((path.clone(), self.digest(&path)?))
@@ -230,12 +230,13 @@ impl World {
             approved: None,
             paused: None,
             capped: None,
+            tainted: sight.is_tainted(beat) && !self.is(Mutant::ForgetsTaint),
         }
     }
 
     fn approved(&mut self, beat: &mut Beat, look: Look) -> Result<(), Stop> {
         let Some(ask) = look.approved else { return Ok(()) };
-        let sensed = self.sensed(&look.sight);
+        let sensed = self.sensed(beat, &look.sight);
         let at = self.now();
         let id = beat_id(beat.next_ms(at));
         let (decided, plan) = self.plan_approved(&sensed, &id, &ask);
@@ -273,9 +274,9 @@ impl World {
         changed: &[(String, looop::model::world::ChangeKind)],
         reasons: &[Reason],
     ) -> Result<(), Stop> {
-        let sensed = self.sensed(&look.sight);
+        let sensed = self.sensed(beat, &look.sight);
         let id = beat_id(beat.next_ms(self.now()));
-        let seen = self.seen(beat, &sensed, &look, &id, changed, reasons);
+        let seen = self.seen(&sensed, &look, &id, changed, reasons);
         self.disk.write("runs/prompt.md", &id, false)?;
         // Git takes what is not in it yet, most of the time.
         if !self.dice.chance(50) {
@@ -317,8 +318,14 @@ impl World {
             Err(class) => {
                 let retry_at_ms =
                     (class == Class::Limit).then(|| now.unix_ms + self.dice.span(-5_000, 100_000_000));
-                let failure =
-                    Failure { beat: id.clone(), at_ms: now.unix_ms, class, why: "w".to_owned(), retry_at_ms };
+                let failure = Failure {
+                    beat: id.clone(),
+                    at_ms: now.unix_ms,
+                    class,
+                    why: "w".to_owned(),
+                    retry_at_ms,
+                    clean: false,
+                };
                 let charge = (class != Class::Down).then(|| charge(usage, now));
                 if charge.is_none() {
                     self.judge.forget_call(&id);
@@ -349,7 +356,6 @@ impl World {
     /// What the memory keeps, computed by the code of the tick itself.
     fn seen(
         &self,
-        beat: &Beat,
         sensed: &Sensed,
         look: &Look,
         id: &str,
@@ -372,10 +378,11 @@ impl World {
             untrusted_goals: Vec::new(),
             unreadable_goals: BTreeMap::new(),
             sensors: Vec::new(),
+            withheld: None,
         };
         let frame = Frame { playbook, goals, readings, context, journal: String::new() };
         let prompt = prompt::Prompt::default();
-        frame::seen(&frame, sensed, look.items.clone(), changed, reasons, &prompt, None, beat)
+        frame::seen(&frame, sensed, look.items.clone(), changed, reasons, &prompt, None)
     }
 
     /// Puts closed asks and spent timers away.
@@ -413,6 +420,7 @@ impl World {
                 deed: decided.deed.clone(),
                 then: decided.then.clone(),
                 started: None,
+                clean: false,
                 note: Default::default(),
             });
         }
