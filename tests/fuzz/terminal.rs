@@ -124,10 +124,17 @@ pub fn transcript(bytes: &[u8]) {
         }
         let mut plain = String::new();
         let open = || Reader::open(dir).expect("it was read before");
-        export::plain(&mut open(), &mut |text| Ok(plain.push_str(text))).expect("text of it");
+        export::plain(&mut open(), &mut |text| {
+            plain.push_str(text);
+            Ok(())
+        })
+        .expect("text of it");
         assert!(plain.chars().all(|c| matches!(c, '\n' | '\t') || is_plain(c)), "{plain:?}");
         let mut cast = String::new();
-        let out: export::Sink = &mut |text| Ok(cast.push_str(text));
+        let out: export::Sink = &mut |text| {
+            cast.push_str(text);
+            Ok(())
+        };
         export::cast(&mut open(), "w", &Secrets::default(), out).expect("a recording of it");
         for line in cast.lines() {
             serde_json::from_str::<serde_json::Value>(line).expect("each line is JSON");
