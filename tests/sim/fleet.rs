@@ -182,7 +182,7 @@ impl World {
     /// What workers do between two ticks.
     pub fn workers_act(&mut self) -> Result<(), String> {
         if self.dice.chance(2) {
-            let resource = name(self.dice.pick(&RESOURCES));
+            let resource = name(RESOURCES[self.dice.number(0, RESOURCES.len())]);
             if self.disk.has(&claim(&resource)) {
                 self.tally.count("corrupt leases");
                 self.disk.place(&claim(&resource), "{\"resource\":");
@@ -219,7 +219,7 @@ impl World {
             self.writes(id)?;
         }
         self.renews(id);
-        let resource = name(self.dice.pick(&RESOURCES));
+        let resource = name(RESOURCES[self.dice.number(0, RESOURCES.len())]);
         match self.dice.number(0, 100) {
             0..8 => self.acquires(id, &resource)?,
             8..10 => self.releases(id, &resource),
