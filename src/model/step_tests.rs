@@ -254,7 +254,7 @@ fn an_approval_is_used_up_with_its_intent() {
         ..Beat::default()
     };
     let (run, deed) = exec();
-    for (deed, names) in [(deed, vec!["save", "act"]), (Deed::Nothing, vec!["journal", "save"])] {
+    for (deed, names) in [(deed, vec!["save", "act"]), (Deed::Nothing, vec!["save", "journal", "save"])] {
         let decided = Decided {
             charge: None,
             approval: Some((name("ap-1"), T0 + 24 * HOUR)),

@@ -104,6 +104,11 @@ pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
         Intent { beat: seen.beat, at_ms: seen.at.unix_ms, decided, deed, then, started: None, note, clean };
     let mut effects: Vec<Effect> = charge.map(Effect::Charge).into_iter().collect();
     if intent.deed == Deed::Nothing {
+        if is_approved {
+            // No call was written down for it: after a crash its id would be another beat's.
+            next.intent = Some(intent.clone());
+            effects.push(Effect::Save(Box::new(next.clone())));
+        }
         let outcome = intent.then.clone();
         effects.extend(settle(&next, &intent, seen.at, outcome));
     } else {
