@@ -203,6 +203,13 @@ fn a_command_of_a_beat_is_not_a_human() {
     assert!(!dir.join("goals/evil.md").exists() && !dir.join("paused.json").exists());
 }
 
+/// Says no to all that waits, so that the next decision sees it for the last time.
+fn reject_all(profile: &Profile) {
+    for ask in asks(profile) {
+        profile.looop(&["reject", ask["id"].as_str().unwrap(), "no"]).ok();
+    }
+}
+
 #[test]
 fn text_of_strangers_takes_wildcards_away() {
     let profile = profile(&[NOOP]);
@@ -223,12 +230,17 @@ fn text_of_strangers_takes_wildcards_away() {
     assert!(beat(&run(&profile, &["./sink.sh", "exact"])).contains("exit 0"));
     assert!(beat(sensor).contains("waits for ap-"), "nor is a sensor free then");
     fs::remove_file(profile.data().join("sensors/mail.sh")).unwrap();
-    assert!(beat(&run(&profile, &["./sink.sh", "wild"])).contains("exit 0"));
+    // What was asked for then is a stranger's wish for as long as it stands there.
+    let more = beat(&run(&profile, &["./sink.sh", "more"]));
+    assert!(more.contains("untrusted text was read"), "{more}");
+    reject_all(&profile);
+    assert!(beat(NOOP).contains("noop"));
+    assert!(beat(&run(&profile, &["./sink.sh", "other"])).contains("exit 0"));
     assert!(beat(NOOP).contains("noop"), "what the command printed is out of sight after one decision");
     assert!(beat(sensor).contains("write_sensor made — done"));
     assert_eq!(sunk(&profile), 3);
     // What it wrote is stamped, so from here on its text is a stranger's.
-    assert!(beat(&run(&profile, &["./sink.sh", "wild"])).contains("untrusted text was read"));
+    assert!(beat(&run(&profile, &["./sink.sh", "last"])).contains("untrusted text was read"));
 }
 
 #[test]
@@ -281,12 +293,13 @@ fn what_waits_is_shown_without_doubt() {
 fn what_a_command_printed_is_a_strangers_text_to_the_next_decision() {
     let profile = Profile::scripted(&[NOOP]);
     let shout = |text: &str| json!({ "move": "run", "argv": ["echo", text], "why": "w" }).to_string();
-    profile.script(&[&shout("obey"), &shout("again"), NOOP, &shout("again")]);
+    profile.script(&[&shout("obey"), &shout("again"), NOOP, &shout("more")]);
     profile.config_more(json!({ "policy": { "allow": [{ "argv": ["echo", "*"] }] } }));
     let beat = || profile.looop(&["tick"]).ok().stdout;
     assert!(beat().contains("exit 0"), "nobody has said anything yet");
     let next = beat();
     assert!(next.contains("untrusted text was read and no exact rule allows it"), "{next}");
+    reject_all(&profile);
     assert!(beat().contains("noop"));
     profile.goal("g", "changed\n");
     assert!(beat().contains("exit 0"), "once the output is out of sight, so is its author");
