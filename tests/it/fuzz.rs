@@ -4,6 +4,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::support::tally::Tally;
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
@@ -18,27 +21,29 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     all.into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
 }
 
-/// Tries every input of every corpus, as it is and cut off at some places. How many that were, and which were wrong.
-pub fn replay() -> (usize, Vec<String>) {
-    let (mut tried, mut wrong) = (0, Vec::new());
-    for (target, body) in bodies::ALL {
-        for (path, bytes) in corpus(target) {
-            for end in [bytes.len(), bytes.len() / 2, bytes.len().saturating_sub(1)] {
-                tried += 1;
-                let held = std::panic::catch_unwind(|| body(&bytes[..end]));
-                wrong.extend(held.is_err().then(|| format!("{target}: {} up to {end}", path.display())));
+/// Every input of every corpus, as it is and cut off at some places; once in a process.
+pub fn replayed() -> &'static Tally {
+    static CAME: OnceLock<Tally> = OnceLock::new();
+    CAME.get_or_init(|| {
+        let mut came = Tally::default();
+        for (target, body) in bodies::ALL {
+            for (path, bytes) in corpus(target) {
+                for end in [bytes.len(), bytes.len() / 2, bytes.len().saturating_sub(1)] {
+                    came.attempts += 1;
+                    let held = std::panic::catch_unwind(|| body(&bytes[..end]));
+                    came.violations
+                        .extend(held.is_err().then(|| format!("{target}: {} up to {end}", path.display())));
+                }
             }
         }
-    }
-    (tried, wrong)
+        came
+    })
 }
 
 #[test]
 fn every_target_holds_on_its_corpus() {
-    let (tried, wrong) = replay();
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(tried > 500, "{tried}");
-    eprintln!("fuzz: {} targets, {tried} inputs, 0 wrong", bodies::ALL.len());
+    replayed().holds();
+    eprintln!("fuzz: {} targets, {} inputs, 0 wrong", bodies::ALL.len(), replayed().attempts);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::panic::catch_unwind;
 use super::hostile;
 use crate::support::pi::skipped;
 use crate::support::tally::Tally;
-use crate::{crash, escape, leases, races};
+use crate::{crash, escape, fuzz, leases, races, sim};
 
 /// A part: what must hold, and its trials; none where a tool for them is missing.
 type Part = (&'static str, fn() -> Option<&'static Tally>);
@@ -16,6 +16,8 @@ const PARTS: &[Part] = &[
     ("nothing gets out of a full box", escape::from_full_boxes),
     ("a beat that is killed anywhere is made whole", crash::swept),
     ("a beat that loses power anywhere is made whole", crash::replayed),
+    ("in no simulated beat a promise is broken", || Some(sim::simulated())),
+    ("bytes of strangers are read within their bounds", || Some(fuzz::replayed())),
     ("of two beats at once one beats", || Some(races::two_ticks_at_once())),
     ("of many claims at once one wins", || Some(leases::many_claims_at_once())),
 ];
