@@ -148,7 +148,7 @@ impl fmt::Display for Summary {
 }
 
 /// Runs seeds from the first one on: `SEEDS` of them, or the one that `SEED` names.
-pub fn run() -> Summary {
+fn run() -> Summary {
     let number = |key: &str| std::env::var(key).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds = match number("SEED") {
         Some(one) => one..one + 1,
@@ -217,7 +217,9 @@ fn a_seed_does_the_same_again() {
 fn every_mutant_is_found() {
     let mut missed = Vec::new();
     for mutant in MUTANTS {
-        let found = (0..40).find_map(|n| simulate(5 * n + outside::HARSH, BEATS, Some(mutant)).1);
+        // Some need a machine that fails again and again, and some one that lasts.
+        let seeds = (0..40).flat_map(|n| [5 * n + outside::HARSH, 5 * n]);
+        let found = seeds.into_iter().find_map(|seed| simulate(seed, BEATS, Some(mutant)).1);
         match found {
             Some(wrong) => eprintln!("{mutant:?}: {} (seed {}, beat {})", wrong.what, wrong.seed, wrong.beat),
             None => missed.push(mutant),
