@@ -258,7 +258,7 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
     let protected = path.parent().map(|dir| vec![dir.join("looop.json"), path.clone()]).unwrap_or_default();
     let settings = Settings {
         limits: limits(&parsed.limits),
-        rules: rules(env, &parsed.policy),
+        rules: rules(env, &parsed.policy, &path)?,
         budget: budget(&parsed.budget, &path)?,
         path: search,
         base_env,
@@ -333,20 +333,31 @@ fn limits(from: &LimitsFile) -> Limits {
     }
 }
 
-fn rules(env: &Env, from: &PolicyFile) -> Rules {
+fn rules(env: &Env, from: &PolicyFile, path: &Path) -> Result<Rules> {
     let dir = |text: &String| {
         let path = env.absolute(text);
         std::fs::canonicalize(&path).unwrap_or(path)
     };
     let rule = |rule: &RuleFile| Rule { argv: rule.argv.clone(), cwd: rule.cwd.iter().map(dir).collect() };
+    for (nth, rule) in from.allow.iter().enumerate() {
+        let place = |key: &str, why: &str| {
+            usage(format!("could not use the config `{}`: policy.allow[{nth}].{key}: {why}", path.display()))
+        };
+        if let Some(why) = Rule::flaw(&rule.argv) {
+            return Err(place("argv", &why));
+        }
+        if let Some(dir) = rule.cwd.iter().find(|dir| dir.contains('*')) {
+            return Err(place("cwd", &format!("{dir:?} is no folder, and there are no patterns of folders")));
+        }
+    }
     let tag = |free: &FreeMove| match free {
         FreeMove::WriteSensor => "write_sensor".to_owned(),
         FreeMove::WritePlaybook => "write_playbook".to_owned(),
     };
-    Rules {
+    Ok(Rules {
         allow: from.allow.iter().map(rule).collect(),
         free_moves: from.free_moves.iter().map(tag).collect(),
-    }
+    })
 }
 
 fn dollars(usd: Option<f64>, key: &str, path: &Path) -> Result<Option<u64>> {

@@ -134,6 +134,22 @@ fn a_mistake_is_told_with_its_place_and_the_nearest_key() {
         (r#"{"policy":{"allow":[{"cwd":[]}]}}"#, "missing field `argv`", ""),
         (r#"{"limits":{"workers":1.5}}"#, "1.5", ""),
         (r#"{"interval":"1w"}"#, "`1w` is not a duration", ""),
+        (r#"{"policy":{"allow":[{"argv":[]}]}}"#, "policy.allow[0].argv: it names no program", ""),
+        (
+            r#"{"policy":{"allow":[{"argv":["a"]},{"argv":["**","b"]}]}}"#,
+            "policy.allow[1].argv: `**` stands",
+            "",
+        ),
+        (
+            r#"{"policy":{"allow":[{"argv":["git","lo*"]}]}}"#,
+            "policy.allow[0].argv: \"lo*\" is no pattern",
+            "",
+        ),
+        (
+            r#"{"policy":{"allow":[{"argv":["ls"],"cwd":["~/src/*"]}]}}"#,
+            "policy.allow[0].cwd: \"~/src/*\"",
+            "",
+        ),
         (r#"{"budget":{"day_usd":1e10}}"#, "budget.day_usd is 10000000000", ""),
         (r#"{"interval":"1s","interval":"2s"}"#, "duplicate field `interval`", ""),
         ("[]", ":1:1: it is not a JSON object", ""),

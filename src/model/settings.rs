@@ -52,6 +52,23 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// What is wrong with a pattern, in words: one that means less than it seems to would wait for a yes for ever, and
+    /// nobody would know why.
+    pub fn flaw(argv: &[String]) -> Option<String> {
+        let (last, before) = match argv.split_last() {
+            Some(split) => split,
+            None => return Some("it names no program".to_owned()),
+        };
+        if before.iter().any(|arg| arg == "**") {
+            return Some("`**` stands for the rest, so nothing can follow it".to_owned());
+        }
+        let in_a_word = |arg: &&String| arg.contains('*') && *arg != "*" && *arg != "**";
+        let word = before.iter().chain([last]).find(in_a_word)?;
+        Some(format!(
+            "{word:?} is no pattern: `*` stands for one whole argument, `**` at the end for the rest"
+        ))
+    }
+
     /// True when the rule matches more than one exact argument vector.
     pub fn has_wildcard(&self) -> bool {
         self.argv.iter().any(|arg| arg == "*" || arg == "**")

@@ -68,7 +68,6 @@ fn rules_free_what_they_name_and_nothing_else() {
         (json!(["./sink.sh", "*"]), &["./sink.sh", "a", "b"], false),
         (json!(["./sink.sh", "**"]), &["./sink.sh"], true),
         (json!(["./sink.sh", "**"]), &["./sink.sh", "a", "b", "c"], true),
-        (json!(["./sink.sh", "x*"]), &["./sink.sh", "xyz"], false),
         (json!(["sink.sh", "**"]), &["./sink.sh", "a"], false),
         (json!(["sh", "-c", "*"]), &["sh", "-c", "./sink.sh"], true),
     ];
