@@ -53,6 +53,11 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
+    /// The beat's next decision.
+    pub fn decision(runner: &'a str, goal: Option<&'a Name>) -> Wanted<'a> {
+        Wanted { caller: Caller::Beat, runner, goal }
+    }
+
     /// A worker's next turn.
     pub fn by(spec: &'a Spec) -> Wanted<'a> {
         Wanted {

@@ -144,7 +144,7 @@ pub fn totals(layout: &Layout, now: Now) -> Result<Totals> {
     // A clock that was set back makes an hour that was summed up before the present one again.
     let known = known.filter(|known| known.day == day && known.hour <= hour);
     let mut totals = known.unwrap_or_else(|| Totals { day: day.clone(), hour, ..Totals::default() });
-    let Some(mut tail) = behind(&month, totals.ledger_bytes)? else {
+    let Some(tail) = behind(&month, totals.ledger_bytes)? else {
         // It is shorter than what was summed up, or was edited: all of it again.
         totals = Totals { day, hour, ..Totals::default() };
         let all = behind(&month, 0)?.unwrap_or_default();
@@ -153,8 +153,6 @@ pub fn totals(layout: &Layout, now: Now) -> Result<Totals> {
     if totals.hour != hour {
         (totals.hour, totals.spending.hour_micros) = (hour, 0);
     }
-    // What is being written has no end of line yet, and is read when it has one.
-    tail.truncate(tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
     Ok(add_lines(totals, &tail, now))
 }
 
@@ -167,7 +165,7 @@ fn add_lines(mut totals: Totals, bytes: &[u8], now: Now) -> Totals {
     totals
 }
 
-/// The bytes of a file behind a line's end at `from`; none where there is no line's end.
+/// The whole lines of a file behind a line's end at `from`; none where there is no line's end.
 fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
     let read = || -> std::io::Result<Option<Vec<u8>>> {
         let mut file = match File::open(path) {
@@ -184,6 +182,8 @@ fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
             return Ok(None);
         }
         bytes.drain(..usize::from(from > 0));
+        // What is being written has no end of line yet, and is read when it has one.
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
         Ok(Some(bytes))
     };
     read().with_context(|| format!("could not read `{}`", path.display()))

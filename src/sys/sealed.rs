@@ -1,8 +1,9 @@
 //! Files that must hold what a human said yes to, looked at in the last moment before a program begins.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A file by its path, and the blake3 of what it must hold.
@@ -36,7 +37,7 @@ pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
         if hasher.finalize().to_hex().as_str() != digest {
             return Err(io::Error::other(format!("`{path}` is not what it was when a human said yes to it")));
         }
-        if Path::new(path) == program && is_binary(path)? {
+        if Path::new(path) == program && is_binary(&file)? {
             let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
             if by_descriptor.exists() {
                 begins = Begins { path: by_descriptor, _file: Some(file) };
@@ -47,10 +48,10 @@ pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
 }
 
 /// A script is handed to its interpreter by its name, and so cannot begin by a descriptor that ends with this process.
-fn is_binary(path: &str) -> io::Result<bool> {
-    let mut head = Vec::new();
-    File::open(path)?.take(4).read_to_end(&mut head)?;
-    Ok(head == b"\x7fELF")
+/// The file that was looked at is asked, and not what has its name by now.
+fn is_binary(file: &File) -> io::Result<bool> {
+    let mut head = [0_u8; 4];
+    Ok(file.read_at(&mut head, 0)? == head.len() && head == *b"\x7fELF")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::model::time::beat_id;
 use crate::model::world::{
     Change, ChangeKind, Context, Frame, Goal, Items, PROMPT_VERSION, Reading, digest_items,
 };
-use crate::store::budget::{self, Caller, Wanted};
+use crate::store::budget::{self, Wanted};
 use crate::store::history::History;
 use crate::store::{layout, ledger, lock, logs};
 
@@ -65,7 +65,7 @@ pub fn reserve(ctx: &Ctx, verdict: gate::Verdict) -> Result<gate::Verdict> {
         return Ok(verdict);
     }
     let _held = lock::store(&ctx.layout.store_lock())?;
-    let wanted = Wanted { caller: Caller::Beat, runner: ctx.runner.name(), goal: ctx.forced.as_ref() };
+    let wanted = Wanted::decision(ctx.runner.name(), ctx.forced.as_ref());
     let reserved = budget::reserve(ctx.layout, &ctx.settings.budget, wanted, ctx.now)?;
     Ok(reserved.map_or_else(|hit| gate::Verdict::Hold(gate::Hold::capped(hit, ctx.now)), |()| verdict))
 }

@@ -18,7 +18,7 @@ use crate::model::time::Now;
 use crate::model::worker::{Report, WorkerView};
 use crate::model::world::{BudgetState, Digest, Reading, Trust, World};
 use crate::store::boxes::{Boxer, Cell};
-use crate::store::budget::{self, Caller, Wanted};
+use crate::store::budget::{self, Wanted};
 use crate::store::layout::Layout;
 use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
@@ -78,7 +78,7 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let paused = records::paused(layout)?;
     let readings = readings(ctx, &sensors)?;
     let now = ctx.now;
-    let wanted = Wanted { caller: Caller::Beat, runner: ctx.runner.name(), goal: ctx.forced.as_ref() };
+    let wanted = Wanted::decision(ctx.runner.name(), ctx.forced.as_ref());
     let money = budget::look(layout, &ctx.settings.budget, wanted, now)?;
     // What is set aside comes and goes, and is no reason to decide.
     let budget = BudgetState::of(money.day_spent_micros, money.day_limit_micros);

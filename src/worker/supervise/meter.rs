@@ -45,8 +45,12 @@ impl Supervisor {
     /// Charges what the events in this output tell of.
     pub(super) fn meter(&mut self, bytes: &[u8]) {
         if let Some(used) = self.meter.as_mut().and_then(|meter| meter.take(bytes)) {
-            let spent = self.spend(used, None).map(|said| said.map(|_| ()));
-            self.tell_uncharged(spent);
+            let runner = self.runner(None);
+            let charged = self.charge(used, &runner);
+            if matches!(charged, Ok(Ok(()))) {
+                self.reserve(&runner);
+            }
+            self.tell_uncharged(charged);
         }
     }
 
@@ -69,11 +73,11 @@ impl Supervisor {
     /// Takes what a turn has cost. Where no cap has room for another one, the worker ends; its clone stays.
     pub(super) fn spend(&mut self, usage: Usage, runner: Option<String>) -> Result<Result<String, Refusal>> {
         let runner = self.runner(runner);
-        let charged = self.charge(usage, &runner)?;
-        if charged.is_ok() {
-            self.reserve(&runner);
-        }
-        Ok(charged.map(|()| String::new()))
+        Ok(self.charge(usage, &runner)?.and_then(|()| match self.reserve(&runner) {
+            None => Ok(String::new()),
+            // Whoever goes on as long as it is let stops here, and not when it is ended.
+            Some(why) => Err(format!("it is charged, and this worker ends: {why}")),
+        }))
     }
 
     fn runner(&self, said: Option<String>) -> String {
@@ -101,19 +105,26 @@ impl Supervisor {
         Ok(charged)
     }
 
-    /// Sets aside what the next turn may cost.
-    fn reserve(&mut self, runner: &str) {
+    /// Sets aside what the next turn may cost, or ends the worker and says why.
+    fn reserve(&mut self, runner: &str) -> Option<String> {
         if let Some(limit) = self.spec.limits.cost_micros.filter(|limit| self.state.cost_micros >= *limit) {
-            self.end(Phase::Failed, &format!("it spent its budget of {}", dollars(limit)));
-            return;
+            return Some(self.spent_all(format!("it spent its budget of {}", dollars(limit))));
         }
         let wanted = Wanted { runner, ..Wanted::by(&self.spec) };
         let reserved = lock::store(&self.layout.store_lock())
             .and_then(|_held| budget::reserve(&self.layout, &self.spec.limits.budget, wanted, now()));
         match reserved {
-            Ok(Ok(())) => {}
-            Ok(Err(hit)) => self.end(Phase::Failed, &hit.words(now())),
-            Err(error) => self.event("turn_not_reserved", &format!("{error:#}")),
+            Ok(Ok(())) => None,
+            Ok(Err(hit)) => Some(self.spent_all(hit.words(now()))),
+            Err(error) => {
+                self.event("turn_not_reserved", &format!("{error:#}"));
+                None
+            }
         }
+    }
+
+    fn spent_all(&mut self, why: String) -> String {
+        self.end(Phase::Failed, &why);
+        why
     }
 }
