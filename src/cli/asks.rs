@@ -15,7 +15,6 @@ use crate::store::{file, layout, lock};
 use crate::sys::clock;
 use crate::worker::client;
 
-/// Arguments of `looop asks`.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
     /// Print JSON.
@@ -26,7 +25,6 @@ pub struct ListArgs {
     all: bool,
 }
 
-/// Arguments of `looop answer`.
 #[derive(Debug, clap::Args)]
 pub struct AnswerArgs {
     /// The ask, or the unique beginning of its id.
@@ -36,7 +34,6 @@ pub struct AnswerArgs {
     text: Option<String>,
 }
 
-/// Arguments of `looop approve`.
 #[derive(Debug, clap::Args)]
 pub struct ApproveArgs {
     /// The ask, or the unique beginning of its id.
@@ -47,7 +44,6 @@ pub struct ApproveArgs {
     hash: Option<String>,
 }
 
-/// Arguments of `looop reject`.
 #[derive(Debug, clap::Args)]
 pub struct RejectArgs {
     /// The ask, or the unique beginning of its id.

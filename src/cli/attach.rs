@@ -9,7 +9,6 @@ use crate::model::name::Name;
 use crate::store::workers;
 use crate::worker::attach::{self, Ended, Options};
 
-/// Arguments of `looop attach`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The worker, or the unique beginning of its id. The newest that waits for you when absent, or the only one.

@@ -18,7 +18,6 @@ use crate::worker::clone::{Git, Trees};
 /// How long git may take, in milliseconds.
 const GIT_MS: i64 = 120_000;
 
-/// Arguments of `looop attempts`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The goal, or the unique beginning of its name; all goals are listed when absent. FIX/GOAL where two fixes have one.

@@ -25,7 +25,6 @@ pub enum Verb {
     Map(MapArgs),
 }
 
-/// Arguments of `looop bench map`.
 #[derive(Debug, clap::Args)]
 pub struct MapArgs {
     /// The seed; the same seed gives the same result.
@@ -39,7 +38,6 @@ pub struct MapArgs {
     report: Option<PathBuf>,
 }
 
-/// Arguments of `looop bench stuck`.
 #[derive(Debug, clap::Args)]
 pub struct StuckArgs {
     /// The first seed; the same seeds give the same result.

@@ -13,7 +13,6 @@ use crate::model::wire::Request;
 use crate::store::claims::{self, Freed};
 use crate::worker::client;
 
-/// Arguments of `looop claims`.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
     /// Print JSON.
@@ -21,7 +20,6 @@ pub struct ListArgs {
     json: bool,
 }
 
-/// Arguments of `looop claim`.
 #[derive(Debug, clap::Args)]
 pub struct ClaimArgs {
     /// What to lease: any name, or `goal.ID` to keep workers off a goal.
@@ -31,7 +29,6 @@ pub struct ClaimArgs {
     ttl: String,
 }
 
-/// Arguments of `looop release`.
 #[derive(Debug, clap::Args)]
 pub struct ReleaseArgs {
     /// What to give back.

@@ -19,14 +19,12 @@ use crate::store::{records, workers};
 /// The variable by which a shell's script asks for completions.
 const VARIABLE: &str = "LOOOP_COMPLETE";
 
-/// Arguments of `looop completions`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The shell: bash, zsh, fish, elvish or powershell.
     shell: String,
 }
 
-/// Arguments of `looop man`.
 #[derive(Debug, clap::Args)]
 pub struct ManArgs {
     /// A directory to write one page per command into; the page of looop itself goes to stdout when absent.

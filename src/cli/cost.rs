@@ -10,7 +10,6 @@ use crate::model::spend::{By, Row, csv, report, total};
 use crate::model::time::{Now, parse_ms};
 use crate::store::ledger;
 
-/// Arguments of `looop cost`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The local day, or everything.

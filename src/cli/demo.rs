@@ -13,7 +13,6 @@ use crate::sys::proc;
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
-/// Arguments of `looop demo`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A git repository to observe; without it the demo makes one.

@@ -14,7 +14,6 @@ use crate::store::history::History;
 use crate::store::{layout, seed, texts};
 use crate::sys::program;
 
-/// Arguments of `looop doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print JSON.

@@ -25,7 +25,6 @@ const LEANFILE: &str = "leanfile.toml";
 /// The longest text of an issue, in bytes.
 const MAX_ISSUE_BYTES: usize = 1 << 20;
 
-/// Arguments of `looop fix`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A leanfile; several are read one over the other. leanfile.toml where there is one and none is named.

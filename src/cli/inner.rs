@@ -9,7 +9,6 @@ use crate::model::fault::Fault;
 use crate::model::wire::{Request, Spent};
 use crate::worker::client;
 
-/// Arguments of `looop ask`.
 #[derive(Debug, clap::Args)]
 pub struct AskArgs {
     /// The question.
@@ -22,14 +21,12 @@ pub struct AskArgs {
     reference: Option<String>,
 }
 
-/// Arguments of `looop report`.
 #[derive(Debug, clap::Args)]
 pub struct ReportArgs {
     /// The file's name. The content comes on stdin.
     name: String,
 }
 
-/// Arguments of `looop spend`.
 #[derive(Debug, clap::Args)]
 pub struct SpendArgs {
     /// US dollars.
@@ -52,7 +49,6 @@ pub struct SpendArgs {
     model: Option<String>,
 }
 
-/// Arguments of `looop __fares`.
 #[derive(Debug, clap::Args)]
 pub struct FaresArgs {
     /// How: `working`, `blocked`, `done` or `error`.

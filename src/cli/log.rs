@@ -11,7 +11,6 @@ use crate::store::history::History;
 use crate::store::{file, logs};
 use crate::tick::{act, frame, prompt};
 
-/// Arguments of `looop log`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this beat.

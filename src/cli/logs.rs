@@ -18,7 +18,6 @@ use crate::sys::spawn::wait_readable;
 use crate::worker::export;
 use crate::worker::screen::{REPLAY_BYTES, Screen};
 
-/// Arguments of `looop logs`.
 #[derive(Debug, clap::Args)]
 pub struct LogsArgs {
     /// The worker, or the unique beginning of its name; also one that was put away. The newest flagged one when absent.
@@ -38,7 +37,6 @@ pub struct LogsArgs {
     plain: bool,
 }
 
-/// Arguments of `looop screen`.
 #[derive(Debug, clap::Args)]
 pub struct ScreenArgs {
     /// The worker, or the unique beginning of its name; the newest flagged one when absent.

@@ -18,7 +18,6 @@ use crate::sys::signal::Cancel;
 use crate::sys::spawn::wait_readable;
 use crate::worker::fleet;
 
-/// Arguments of `looop ls`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show workers that were put away, too.
@@ -32,7 +31,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Arguments of `looop wait`.
 #[derive(Debug, clap::Args)]
 pub struct WaitArgs {
     /// For how long at most.

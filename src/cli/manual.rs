@@ -6,7 +6,6 @@ use clap::{CommandFactory, builder::StyledStr};
 use super::{Cli, print};
 use crate::model::fault::Fault;
 
-/// Arguments of `looop help`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The command to explain, as `goal write`; without it the whole manual.

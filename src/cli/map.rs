@@ -17,7 +17,6 @@ use crate::sys::clock::Deadline;
 /// The longest failure that is read, in bytes.
 const MAX_FAILURE_BYTES: usize = 16 << 20;
 
-/// Arguments of `looop map`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What you look for, in words.

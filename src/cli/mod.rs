@@ -68,6 +68,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Verb {
     /// Run one beat and end; for cron. Exit 75: another beat is running.
     Tick(tick::Args),

@@ -10,14 +10,12 @@ use crate::store::records::{self, Paused};
 use crate::store::{budget, file, lock, texts};
 use crate::sys::signal::Cancel;
 
-/// Arguments of `looop pause`.
 #[derive(Debug, clap::Args)]
 pub struct PauseArgs {
     /// Why, for whoever looks.
     why: Vec<String>,
 }
 
-/// Arguments of `looop resume`.
 #[derive(Debug, clap::Args)]
 pub struct ResumeArgs {
     /// Raise each budget that is used up, by itself, until it begins anew.

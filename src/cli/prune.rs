@@ -16,7 +16,6 @@ use crate::sys::signal::Cancel;
 use crate::worker::clone::{self, Git};
 use crate::worker::fleet;
 
-/// Arguments of `looop prune`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only the ended workers of this name, or the one in this directory (`fix-ci@1795278270053`).

@@ -29,7 +29,6 @@ pub enum Verb {
     },
 }
 
-/// Arguments of `looop schedule set`.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("when").required(true).args(["after", "every", "cron"]))]
 pub struct SetArgs {

@@ -15,7 +15,6 @@ use crate::store::workers::Worker;
 use crate::store::{claims as leases, ledger, lock, records, texts};
 use crate::tick::gate;
 
-/// Arguments of `looop status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print JSON.

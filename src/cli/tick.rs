@@ -25,7 +25,6 @@ use crate::worker::fleet::LocalFleet;
 use crate::worker::start::Starter;
 use crate::worker::surface;
 
-/// Arguments of `looop tick`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show what the gate says and the prompt that a decision would get; spends and writes nothing.
@@ -42,7 +41,6 @@ pub struct Args {
     pulse: bool,
 }
 
-/// Arguments of `looop run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// The goal.

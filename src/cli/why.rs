@@ -10,7 +10,6 @@ use crate::model::time::human_ms;
 use crate::model::world::Context;
 use crate::store::{ledger, records};
 
-/// Arguments of `looop why`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print JSON.

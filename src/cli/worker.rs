@@ -26,7 +26,6 @@ pub enum Verb {
     Start(StartArgs),
 }
 
-/// Arguments of `looop worker start`.
 #[derive(Debug, clap::Args)]
 pub struct StartArgs {
     /// The worker's name.
@@ -62,7 +61,6 @@ pub struct StartArgs {
     argv: Vec<String>,
 }
 
-/// Arguments of a verb on one worker.
 #[derive(Debug, clap::Args)]
 pub struct OneArgs {
     /// The worker, or the unique beginning of its name; the newest flagged one when absent.
@@ -70,7 +68,6 @@ pub struct OneArgs {
     id: Option<String>,
 }
 
-/// Arguments of `looop kill`.
 #[derive(Debug, clap::Args)]
 pub struct KillArgs {
     /// The worker, or the unique beginning of its name.
@@ -78,14 +75,12 @@ pub struct KillArgs {
     id: String,
 }
 
-/// Arguments of `looop flag`.
 #[derive(Debug, clap::Args)]
 pub struct FlagArgs {
     /// For a human: the worker. Inside a worker: what a human is needed for.
     words: Vec<String>,
 }
 
-/// Arguments of `looop tell`.
 #[derive(Debug, clap::Args)]
 pub struct TellArgs {
     /// The worker, or the unique beginning of its name.

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
 
@@ -19,41 +19,71 @@ use super::tree;
 /// The longest message of a detached process about its start, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
-/// Starts this program with these arguments so that it outlives its starter, and waits for the one line by
-/// which it says how its start went. It gets no descriptor of the caller and no environment; `input`, which is short
-/// enough for a pipe to hold, comes on its stdin.
-///
-/// # Errors
-/// When it cannot be started, or ends or stays silent until the time is up: then it was told to end.
-pub fn start(args: &[&str], input: &[u8], wait_ms: i64) -> io::Result<String> {
-    let mut command = Command::new(self_path());
-    command.args(args).env_clear().current_dir("/").stdin(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.stdout(Stdio::piped()).spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
+/// This program, launched again so that it outlives its launcher. Until it is told what it is to know it waits, and
+/// one that is never told ends by itself: so it may be launched while what it is to do is still being prepared.
+pub struct Launched {
+    child: Child,
+    told: bool,
+}
+
+impl Launched {
+    /// Launches this program with these arguments. It gets no descriptor of the caller and no environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn new(args: &[&str]) -> io::Result<Launched> {
+        let mut command = Command::new(self_path());
+        command.args(args).env_clear().current_dir("/").stdin(Stdio::piped()).stderr(Stdio::null());
+        Ok(Launched { child: command.stdout(Stdio::piped()).spawn()?, told: false })
+    }
+
+    /// Lets it begin. `input`, which is neither empty nor longer than a pipe holds, comes on its stdin.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn tell(&mut self, input: &[u8]) -> io::Result<()> {
+        self.told = true;
+        let Some(mut stdin) = self.child.stdin.take() else { return Ok(()) };
         rustix::io::ioctl_fionbio(&stdin, true)?;
         stdin.write_all(input).or_else(|error| match error.kind() {
             // It has ended already, and says why.
             io::ErrorKind::BrokenPipe => Ok(()),
             _ => Err(error),
-        })?;
+        })
     }
-    let mut out = child.stdout.take().ok_or_else(|| io::Error::other("it has no stdout"))?;
-    let deadline = Deadline::after_ms(wait_ms);
-    let mut line = Vec::new();
-    while line.last() != Some(&b'\n') {
-        if !wait_readable(&[&out], i64::try_from(deadline.left().as_millis()).unwrap_or(0)) {
-            ignore(rustix::process::kill_process(Pid::from_child(&child), Signal::TERM));
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not say that it is there"));
+
+    /// Waits for the one line by which it says how its start went.
+    ///
+    /// # Errors
+    /// When it ends or stays silent until the time is up: then it was told to end.
+    pub fn said(mut self, wait_ms: i64) -> io::Result<String> {
+        let mut out = self.child.stdout.take().ok_or_else(|| io::Error::other("it has no stdout"))?;
+        let deadline = Deadline::after_ms(wait_ms);
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            if !wait_readable(&[&out], i64::try_from(deadline.left().as_millis()).unwrap_or(0)) {
+                ignore(rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM));
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not say that it is there"));
+            }
+            let mut buffer = [0_u8; 4096];
+            let count = out.read(&mut buffer)?;
+            if count == 0 || line.len() > MAX_MESSAGE_BYTES {
+                drop(self.child.wait());
+                return Err(io::Error::other("it ended without a word"));
+            }
+            line.extend_from_slice(&buffer[..count]);
         }
-        let mut buffer = [0_u8; 4096];
-        let count = out.read(&mut buffer)?;
-        if count == 0 || line.len() > MAX_MESSAGE_BYTES {
-            drop(child.wait());
-            return Err(io::Error::other("it ended without a word"));
-        }
-        line.extend_from_slice(&buffer[..count]);
+        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
-    Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if !self.told {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
 }
 
 /// What the starter of this process had to say to it, at most `max` bytes. Not by way of the standard library's own

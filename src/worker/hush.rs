@@ -24,9 +24,9 @@ pub fn told(secrets: &Secrets) -> Result<Vec<u8>> {
     }
 }
 
-/// What the supervisor reads. One that is started by hand is told nothing, and then only shapes count.
-pub fn heard() -> Secrets {
-    let text = detach::input(MAX_BYTES as u64).unwrap_or_default();
+/// What the supervisor reads; none when its starter is gone or has changed its mind: then there is nothing to start.
+pub fn heard() -> Option<Secrets> {
+    let text = detach::input(MAX_BYTES as u64).ok().filter(|text| !text.is_empty())?;
     let pairs: Vec<(String, String)> = serde_json::from_slice(&text).unwrap_or_default();
-    Secrets::of(&pairs)
+    Some(Secrets::of(&pairs))
 }

@@ -24,7 +24,7 @@ use crate::store::{budget, file, lock, records, workers};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
-use crate::sys::{detach, program};
+use crate::sys::{detach::Launched, program};
 
 /// The contract between looop and a worker; every brief begins with it.
 const CONTRACT: &str = include_str!("../../seed/worker.md");
@@ -32,10 +32,8 @@ const CONTRACT: &str = include_str!("../../seed/worker.md");
 pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to say that it is there, in milliseconds.
 const START_MS: i64 = 30_000;
-
 /// The kind of a worker that fixes.
 const FIX: &str = "fix";
-
 /// How long the supervisor of an ended worker may take to leave, in milliseconds.
 const LEAVE_MS: i64 = 10_000;
 /// How long a clone may take to be made, in milliseconds.
@@ -256,26 +254,36 @@ impl Starter<'_> {
         let contract = if spec.kind == FIX { "" } else { CONTRACT };
         let prepared = self.prepare(wanted, &mut spec, &staged).and_then(|prepared| match prepared {
             Ok(()) => {
+                let supervisor = self.launch(&spec.id)?;
                 let leads = self.leads(wanted, &spec, &staged);
                 let brief = format!("{contract}{}\n{leads}", wanted.brief.trim_end());
-                self.let_leave(&spec.id).and_then(|()| self.publish(&spec, &brief, &staged))
+                self.let_leave(&spec.id)?;
+                Ok(self.publish(&spec, &brief, &staged)?.map(|held| (held, supervisor)))
             }
             Err(why) => Ok(Err(why)),
         });
         if !matches!(prepared, Ok(Ok(_))) {
             drop(self.discard(&staged));
         }
-        let starting = match prepared? {
-            Ok(held) => held,
+        let (starting, mut supervisor) = match prepared? {
+            Ok(published) => published,
             Err(why) => return Ok(Err(why)),
         };
-        let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
-        let args = ["__supervise", &root, &cache, spec.id.as_str()];
-        let said = detach::start(&args, &hush::told(&self.settings.secrets)?, START_MS)
-            .with_context(|| format!("could not start the supervisor of worker {}", spec.id))?;
+        let cannot = || format!("could not start the supervisor of worker {}", spec.id);
+        supervisor.tell(&hush::told(&self.settings.secrets)?).with_context(cannot)?;
+        // While it starts: nobody hears of a worker whose name a power loss could still take.
+        let synced = file::sync_dir(self.layout.worker(&spec.id).path());
+        let said = supervisor.said(START_MS).with_context(cannot)?;
         drop(starting);
-        file::sync_dir(self.layout.worker(&spec.id).path())?;
+        synced?;
         if said == "ok" { Ok(Ok(spec)) } else { Ok(Err(said)) }
+    }
+
+    /// The supervisor of a worker that is not there yet: it gets ready while the worker's files are written.
+    fn launch(&self, id: &Name) -> Result<Launched> {
+        let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
+        Launched::new(&["__supervise", &root, &cache, id.as_str()])
+            .with_context(|| format!("could not start the supervisor of worker {id}"))
     }
 
     /// Makes the worker's clone, or an empty directory where it has none.
@@ -347,7 +355,6 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// Gives the prepared worker its name, unless there are too many or one of that name lives.
     /// Sets aside what its first turn may cost, where it can say what it spends. The store's lock is held.
     fn reserve(&self, spec: &Spec) -> Result<Option<Hit>> {
         let is_agent = spec.runner.is_some() || spec.kind == FIX;
@@ -357,6 +364,7 @@ impl Starter<'_> {
         Ok(budget::reserve(self.layout, &spec.limits.budget, budget::Wanted::by(spec), self.now)?.err())
     }
 
+    /// Gives the prepared worker its name, unless there are too many or one of that name lives.
     fn publish(&self, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Result<lock::Held, Refusal>> {
         // Counting and naming are one step, or many starters at once would pass the limit together.
         let _store = lock::store(&self.layout.store_lock())?;

@@ -107,7 +107,8 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
     let bells = (Bell::on(&[SIGTERM, SIGINT])?, Bell::on(&[SIGCHLD])?, Bell::on(&[SIGHUP])?);
     let layout = Layout::new(root, cache);
     let dir = layout.worker(id);
-    let begun = begin(layout, &dir, hush::heard());
+    let secrets = hush::heard().context("could not begin: nobody said so")?;
+    let begun = begin(layout, &dir, secrets);
     let line = match &begun {
         Ok(_) => "ok\n".to_owned(),
         Err(error) => format!("{error:#}").replace('\n', " ") + "\n",

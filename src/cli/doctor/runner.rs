@@ -20,7 +20,6 @@ use crate::sys::proc::{self, Input, Job, Keep};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
-/// Arguments of `looop doctor runner`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Its name; the one that decides when none is given.

@@ -42,7 +42,10 @@ fn too_much_output_ends_a_worker() {
     fs::write(dir.join("spec.json"), spec.to_string()).unwrap();
     let (root, cache) = (desk.profile.data(), desk.profile.path("cache"));
     let args = ["__supervise", root.to_str().unwrap(), cache.to_str().unwrap(), "w2"];
-    let said = desk.profile.looop(&args);
+    let untold = desk.profile.looop(&args);
+    assert!(untold.code == 1 && untold.stdout.is_empty(), "its starter is gone: {untold:?}");
+    assert!(!dir.join("state.json").exists() && !dir.join("attach.sock").exists());
+    let said = desk.profile.looop_with(&args, "[]");
     assert_eq!(said.stdout, "ok\n");
     let row = || {
         let all = desk.profile.looop(&["ls", "--json"]).ok().json();
