@@ -27,13 +27,15 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// Launches this program with these arguments. It gets no descriptor of the caller and no environment.
+    /// Launches this program with these arguments. It gets no descriptor of the caller, and in its environment only a
+    /// shell: whoever opens terminals looks for one, and would read the system's list of users for it.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn new(args: &[&str]) -> io::Result<Launched> {
         let mut command = Command::new(self_path());
-        command.args(args).env_clear().current_dir("/").stdin(Stdio::piped()).stderr(Stdio::null());
+        command.args(args).env_clear().env("SHELL", "/bin/sh").current_dir("/");
+        command.stdin(Stdio::piped()).stderr(Stdio::null());
         Ok(Launched { child: command.stdout(Stdio::piped()).spawn()?, told: false })
     }
 

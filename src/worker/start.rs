@@ -245,6 +245,7 @@ impl Starter<'_> {
             Ok(spec) => spec,
             Err(why) => return Ok(Err(why)),
         };
+        let mut supervisor = self.launch(&spec.id)?;
         for left in workers::abandoned(self.layout)? {
             // One that cannot go now can go at the next start.
             drop(self.discard(&left));
@@ -254,19 +255,17 @@ impl Starter<'_> {
         let contract = if spec.kind == FIX { "" } else { CONTRACT };
         let prepared = self.prepare(wanted, &mut spec, &staged).and_then(|prepared| match prepared {
             Ok(()) => {
-                let supervisor = self.launch(&spec.id)?;
                 let leads = self.leads(wanted, &spec, &staged);
                 let brief = format!("{contract}{}\n{leads}", wanted.brief.trim_end());
-                self.let_leave(&spec.id)?;
-                Ok(self.publish(&spec, &brief, &staged)?.map(|held| (held, supervisor)))
+                self.let_leave(&spec.id).and_then(|()| self.publish(&spec, &brief, &staged))
             }
             Err(why) => Ok(Err(why)),
         });
         if !matches!(prepared, Ok(Ok(_))) {
             drop(self.discard(&staged));
         }
-        let (starting, mut supervisor) = match prepared? {
-            Ok(published) => published,
+        let starting = match prepared? {
+            Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
         let cannot = || format!("could not start the supervisor of worker {}", spec.id);

@@ -190,6 +190,8 @@ impl World {
             }
         }
         let all: Vec<Name> = self.fleet.lives.keys().cloned().collect();
+        let living = self.fleet.lives.values().filter(|life| life.lives);
+        self.purse.only(&living.map(|life| life.start).collect::<Vec<_>>());
         for id in all {
             let Some(life) = self.fleet.lives.get_mut(&id).filter(|life| life.lives) else { continue };
             match self.dice.number(0, 1000) {
@@ -207,7 +209,9 @@ impl World {
                 _ => life.stopped &= !self.dice.chance(200),
             }
             if !life.stopped {
+                let start = life.start;
                 self.worker_acts(&id)?;
+                self.spends(&id, start)?;
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ use super::dice::Dice;
 use super::disk::{Disk, Op};
 use super::fleet::Fleet;
 use super::judge::Judge;
+use super::purse::Purse;
 use super::{Mutant, Tally};
 
 pub const T0: i64 = 1_795_218_410_413;
@@ -48,6 +49,8 @@ pub const FAULTS: &[&str] = &[
     "worker stops",
     "unseen workers",
     "corrupt leases",
+    "refused turns",
+    "raised caps",
 ];
 
 /// Seeds of which a fifth leaves this are those of machines that fail again and again.
@@ -105,6 +108,7 @@ pub struct World {
     pub schedules: BTreeMap<Name, Schedule>,
     pub plans: BTreeMap<(Name, i64), Plan>,
     pub fleet: Fleet,
+    pub purse: Purse,
     pub judge: Judge,
     /// The world's items and their cause, while nothing changes.
     pub known: Option<(super::tick::Key, Items, String)>,
@@ -163,6 +167,7 @@ impl World {
             schedules: BTreeMap::new(),
             plans: BTreeMap::new(),
             fleet: Fleet::default(),
+            purse: Purse::new(seed),
             judge: Judge::default(),
             known: None,
             edits: 0,
@@ -211,6 +216,7 @@ impl World {
                 self.wall_ms = T0;
             }
             self.judge.jumped(self.true_ms);
+            self.purse.clock_was_set();
         }
     }
 
