@@ -1,39 +1,37 @@
 #!/bin/sh
-# Which pull requests of a GitHub repository are open, and where each one stands.
-# looop: interval=300s timeout=30s trust=untrusted env=GH_TOKEN
+# Which pull requests wait for my review, on all of GitHub.
+# looop: interval=300s timeout=30s trust=untrusted
+# looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,SSL_CERT_FILE
 #
-# Needs: gh (https://cli.github.com) 2.23 or later, and GH_TOKEN in looop's environment. A token that can only read is
-# enough.
-# Wakes the loop: a pull request that opens or closes, new commits, a review, a change from draft to ready.
+# Needs: gh (2.23 or later), logged in or with GH_TOKEN in the environment; a token that can only read is enough.
+# Wakes the loop: a pull request that begins or ceases to wait. Titles and times are detail.
 # Untrusted, because anyone can write a title.
 
-REPO=""     # owner/name
-LIMIT=50    # pull requests to look at
-AUTHOR=""   # only those of one person, for example @me
+# setting: what to look for, in the words of GitHub's search
+QUERY='is:open is:pr review-requested:@me archived:false'
 
 fail() {
     printf '%s\n' "$1" >&2
     exit 1
 }
 
-[ -n "$REPO" ] || fail "set REPO=owner/name at the top of this sensor"
 command -v gh >/dev/null || fail "gh is not installed: see https://cli.github.com"
 export GH_PROMPT_DISABLED=1 GH_NO_UPDATE_NOTIFIER=1 NO_COLOR=1
 
-set -- pr list --repo "$REPO" --state open --limit "$LIMIT"
-[ -z "$AUTHOR" ] || set -- "$@" --author "$AUTHOR"
-
-# gh filters by itself; the jq program need not be there. A time of the last update moves with each comment: detail.
-reading=$(gh "$@" --json number,title,author,isDraft,reviewDecision,headRefName,headRefOid,updatedAt --jq '{
-    signal: { open: map({
-        key: (.number | tostring),
-        value: { draft: .isDraft, review: .reviewDecision, head: .headRefOid[0:12] }
-    }) | from_entries },
-    detail: map({
-        key: (.number | tostring),
-        value: { title: .title, author: .author.login, branch: .headRefName, updated: .updatedAt }
-    }) | from_entries
-} | tojson') || fail "gh could not list the pull requests of $REPO"
-[ -n "$reading" ] || fail "gh printed nothing for $REPO"
+# gh filters by itself; the jq program need not be there. The detail gives way where the reading would be large.
+# shellcheck disable=SC2016 # the dollars are the filter's
+reading=$(gh api -X GET search/issues -f q="$QUERY" -f per_page=50 --jq '
+    def text($n): tostring | .[0:$n] | gsub("\\p{Cc}"; " ");
+    def fit: until((tojson | utf8bytelength) <= 8000 or .detail.items == []; .detail.items |= .[:-1]);
+    def id: "\(.repository_url | tostring | sub(".*/repos/"; ""))#\(.number)" | text(80);
+    if (.items | type) != "array" or .incomplete_results then error("the search was cut off") else . end
+    | {
+        signal: { count: .total_count, waiting: (.items | map(id) | sort | .[:30]) },
+        detail: { items: (.items | map({
+            pr: id, title: (.title | text(120)), by: (.user.login | text(40)), draft: (.draft == true),
+            updated: (.updated_at | text(30)), url: (.html_url | text(150))
+        }) | .[:15]) }
+    } | fit | tojson') || fail "gh could not search GitHub: is it logged in, or GH_TOKEN set?"
+[ -n "$reading" ] || fail "gh printed nothing"
 
 printf '%s\n' "$reading"

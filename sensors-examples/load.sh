@@ -2,11 +2,13 @@
 # How busy this machine is, in three levels: idle, busy, overloaded. The figures themselves are detail.
 # looop: interval=60s timeout=5s
 #
-# Needs: /proc/loadavg or uptime; getconf for the number of cores.
+# Needs: /proc/loadavg or uptime, getconf, awk.
 # Wakes the loop: another level. The average of 5 minutes decides, so that one build does not.
 
-BUSY=50         # percent of the cores from which on it is busy
-OVERLOADED=150  # and overloaded
+# setting: percent of the cores from which on it is busy
+BUSY='50'
+# setting: and from which on it is overloaded
+OVERLOADED='150'
 
 export LC_ALL=C # bytes are bytes, and tools speak English, whatever the locale is
 

@@ -14,7 +14,7 @@ use crate::config::Env;
 use crate::model::fault::Fault;
 use crate::store::file;
 use crate::store::layout::Layout;
-use crate::store::{records, workers};
+use crate::store::{examples, records, workers};
 
 /// The variable by which a shell's script asks for completions.
 const VARIABLE: &str = "LOOOP_COMPLETE";
@@ -95,6 +95,15 @@ pub fn ask_ids() -> ArgValueCompleter {
             let open = asks.values().filter(|(_, answer)| answer.is_none());
             Some(open.map(|(ask, _)| ask.id.to_string()).collect())
         })
+    })
+}
+
+/// Completes the name of a ready-made sensor.
+pub fn example_names() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let names = examples::ALL.iter().map(|(name, _)| *name);
+        let known = names.filter(|name| typed.to_str().is_some_and(|typed| name.starts_with(typed)));
+        known.map(CompletionCandidate::new).collect()
     })
 }
 

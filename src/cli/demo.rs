@@ -1,5 +1,6 @@
 //! `looop demo`: real beats over real sensors of this machine, with a scripted runner that is said to be scripted.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -7,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::{App, print};
 use crate::config::Env;
+use crate::model::example;
 use crate::model::fault::Fault;
-use crate::store::{file, records, seed};
+use crate::store::{examples, file, records, seed};
 use crate::sys::proc;
 use crate::sys::program;
 use crate::sys::signal::Cancel;
@@ -23,12 +25,8 @@ pub struct Args {
     dir: Option<PathBuf>,
 }
 
-/// The sensors of the demo: the date, the disk, and a git repository.
-const SENSORS: [(&str, &str); 3] = [
-    ("today.sh", include_str!("../../seed/sensors/today.sh")),
-    ("disk.sh", include_str!("../../sensors-examples/disk.sh")),
-    ("git-repo.sh", include_str!("../../sensors-examples/git-repo.sh")),
-];
+/// The ready-made sensors of the demo.
+const SENSORS: [&str; 2] = ["disk", "git-repos"];
 
 const GOAL: &str = "---\ngoal: the demo repository has no uncommitted work at the end of a day\n---\nSay what is uncommitted and propose how to finish it.\n";
 
@@ -142,18 +140,16 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     std::fs::remove_file(layout.goals().join("setup.md"))?;
     std::fs::remove_file(layout.goals().join("playbook-daily.md"))?;
     file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, file::Keep::Whole)?;
-    for (name, text) in SENSORS {
+    for name in SENSORS {
+        let script = examples::find(name).unwrap_or_default();
         // Written into the sensor, because a sensor gets no environment that it did not ask for.
-        let text = if name == "git-repo.sh" { pin_repo(text, repo) } else { text.to_owned() };
-        file::write(&layout.sensors().join(name), text.as_bytes(), 0o700, file::Keep::Whole)?;
+        let repos = [("REPOS".to_owned(), repo.to_string_lossy().into_owned())];
+        let values = if name == "git-repos" { repos.into() } else { BTreeMap::new() };
+        let script = example::with_values(script, &values, "").map_err(Fault::failed)?;
+        let path = layout.sensors().join(format!("{name}.sh"));
+        file::write(&path, script.as_bytes(), 0o700, file::Keep::Whole)?;
     }
     Ok(Demo { data, config, env })
-}
-
-fn pin_repo(text: &str, repo: &Path) -> String {
-    let quoted = crate::model::ask::quote_argv(&[repo.to_string_lossy().into_owned()]);
-    let line = text.lines().find(|line| line.starts_with("REPO=")).unwrap_or_default();
-    text.replacen(line, &format!("REPO={quoted}"), 1)
 }
 
 /// What the scripted runner says, one reply a line.
@@ -167,7 +163,7 @@ fn replies(repo: &Path, has_git: bool) -> String {
         json!({
             "move": "write_goal",
             "id": "finish-today",
-            "body": "---\ngoal: what is uncommitted in the repository is finished today\n---\nThe git-repo sensor counts dirty files; this goal is reached when it reads 0.",
+            "body": "---\ngoal: what is uncommitted in the repository is finished today\n---\nThe git-repos sensor counts dirty files; this goal is reached when it reads 0.",
             "goal": "clean-repo",
             "why": "the repository has uncommitted files and no goal names them",
         }),

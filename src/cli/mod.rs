@@ -227,7 +227,7 @@ impl Verb {
             Verb::Kill(_) => Some("end a worker"),
             Verb::Tell(_) => Some("tell a worker"),
             Verb::Goal(goal::Verb::Write { .. } | goal::Verb::Archive { .. }) => Some("change a goal"),
-            Verb::Sensor(sensor::Verb::Add { .. } | sensor::Verb::Remove { .. }) => Some("change a sensor"),
+            Verb::Sensor(sensor::Verb::Add(_) | sensor::Verb::Remove { .. }) => Some("change a sensor"),
             Verb::Playbook(playbook::Verb::Write { .. }) => Some("change the playbook"),
             Verb::Schedule(schedule::Verb::Set(_) | schedule::Verb::Drop { .. }) => Some("change a schedule"),
             _ => None,

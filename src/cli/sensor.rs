@@ -1,15 +1,14 @@
 //! `looop sensor`: what observes the world.
 
+mod add;
+
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{App, envelope, input, pick, print};
-use crate::model::fault::Fault;
+use super::{App, complete, envelope, input, pick, print};
 use crate::model::name::Name;
-use crate::model::sensor::stamp_untrusted;
 use crate::model::time::human_ms;
-use crate::store::file::Keep;
-use crate::store::{file, layout, lock, records, texts};
+use crate::store::{file, lock, records, texts};
 use crate::sys::signal::Cancel;
 use crate::tick::sense;
 
@@ -27,14 +26,12 @@ pub enum Verb {
         /// The sensor, or the unique beginning of its name.
         name: String,
     },
-    /// Add or replace a sensor from a script on stdin; it is stamped `trust=untrusted`.
-    Add {
-        /// The sensor.
-        name: Name,
-        /// You vouch for every text that it prints: no stamp.
-        #[arg(long)]
-        trusted: bool,
-    },
+    /// Add a ready-made sensor, or one whose script is on stdin, stamped `trust=untrusted`.
+    ///
+    /// A ready-made one is asked for its settings, tried once, and added if that gave a reading.
+    Add(add::Args),
+    /// List the ready-made sensors with what each needs, or print one.
+    Examples(add::ExamplesArgs),
     /// Run a sensor, or all of them, and print the readings.
     Test {
         /// The sensor, or the unique beginning of its name.
@@ -61,25 +58,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 .with_context(|| format!("could not read `{}`", path.display()))?;
             print::raw(&bytes.unwrap_or_default());
         }
-        Verb::Add { name, trusted } => {
-            let script = input::stdin(&format!("the sensor {name}"))?;
-            if !script.starts_with("#!") {
-                let fault = Fault::usage(format!(
-                    "could not add the sensor {name}: the script does not begin with `#!`"
-                ));
-                return Err(fault.hint("begin it with a line like `#!/bin/sh`").into());
-            }
-            let unfit = |why| Fault::usage(format!("could not add the sensor {name}: {why}"));
-            let script = if trusted { script } else { stamp_untrusted(&script).map_err(unfit)? };
-            let _held = lock::store(&app.layout.store_lock())?;
-            file::write(
-                &app.layout.file(&layout::sensor_path(&name)),
-                script.as_bytes(),
-                0o700,
-                Keep::Durable,
-            )?;
-            print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
-        }
+        Verb::Add(args) => return add::run(app, &args),
+        Verb::Examples(args) => return add::examples(app, &args),
         Verb::Test { name } => {
             let one = name.map(|name| pick("sensor", &name, names()).map(str::to_owned)).transpose()?;
             return test(app, one.as_deref());

@@ -8,6 +8,7 @@ pub mod budget;
 pub mod charge;
 pub mod decision;
 pub mod entry;
+pub mod example;
 pub mod failing;
 pub mod fault;
 pub mod fix;

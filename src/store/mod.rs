@@ -5,6 +5,7 @@ pub mod budget;
 pub mod claims;
 pub mod commits;
 pub mod deeds;
+pub mod examples;
 pub mod file;
 pub mod fixes;
 pub mod history;

@@ -122,14 +122,18 @@ pub fn sensors(layout: &Layout) -> Result<(Vec<SensorFile>, Vec<String>)> {
                 problems.push(format!("sensors/{file_name} is not run: another file has the name {name}"));
             }
             Ok(name) => {
-                let path = layout.sensors().join(&file_name);
-                let (header, stamp) = inspect(&path);
-                sensors.push(SensorFile { name, path, header, stamp });
+                sensors.push(sensor_at(name, layout.sensors().join(&file_name)));
             }
             Err(why) => problems.push(format!("sensors/{} is not run: {why}", file_name.escape_debug())),
         }
     }
     Ok((sensors, problems))
+}
+
+/// A sensor that stands elsewhere than in its folder.
+pub fn sensor_at(name: Name, path: PathBuf) -> SensorFile {
+    let (header, stamp) = inspect(&path);
+    SensorFile { name, path, header, stamp }
 }
 
 fn inspect(path: &std::path::Path) -> (Result<Header, Unfit>, String) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -193,6 +193,19 @@ pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name,
         }
     }
     readings(ctx, &sensors)
+}
+
+/// Runs a sensor that does not count yet, once.
+///
+/// # Errors
+/// When the human interrupts.
+pub fn try_out(ctx: &mut Ctx, mut sensor: SensorFile) -> Result<Reading> {
+    if let Ok(header) = &mut sensor.header {
+        header.interval_ms = None;
+    }
+    let name = sensor.name.clone();
+    let mut readings = readings(ctx, &[sensor])?;
+    readings.remove(&name).with_context(|| format!("could not run the sensor {name}"))
 }
 
 /// The cached reading, when the sensor's interval is not over and its file is the same.

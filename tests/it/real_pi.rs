@@ -13,7 +13,7 @@ use crate::support::profile::{Profile, git_in};
 const GOAL: &str = r#"{"move":"write_goal","id":"push-work","body":"---\ngoal: two commits are pushed\n---\nThey are ahead of upstream.\n","why":"two commits are ahead and no goal says so"}"#;
 const NOOP: &str = r#"Here is my move: {"move":"noop","why":"the goal is written down"}"#;
 
-/// A repository with an upstream: two commits ahead, one edited and one new file, one mark of unfinished work.
+/// A repository with an upstream: two commits ahead, one edited and one new file.
 fn repository(profile: &Profile) -> PathBuf {
     let upstream = profile.path("upstream.git");
     let repo = profile.path("repo");
@@ -30,14 +30,14 @@ fn repository(profile: &Profile) -> PathBuf {
     git_in(&repo, &["fetch", "-q", "origin"]);
     git_in(&repo, &["branch", "-q", "--set-upstream-to=origin/main"]);
     commit("two");
-    commit(concat!("three TO", "DO: finish"));
-    fs::write(repo.join("a.txt"), concat!("edited TO", "DO: finish\n")).unwrap();
+    commit("three");
+    fs::write(repo.join("a.txt"), "edited\n").unwrap();
     fs::write(repo.join("new.txt"), "new\n").unwrap();
     repo
 }
 
 fn git_sensor(profile: &Profile, repo: &Path) {
-    let example = include_str!("../../sensors-examples/git-repo.sh");
+    let example = include_str!("../../sensors-examples/git-repos.sh");
     let text: Vec<String> = example
         .lines()
         .enumerate()
@@ -45,7 +45,7 @@ fn git_sensor(profile: &Profile, repo: &Path) {
         .map(|(_, line)| line.replace("$HOME/src/app", repo.to_str().unwrap()))
         .collect();
     let body = text[1..].join("\n");
-    profile.sensor("git-repo.sh", &body);
+    profile.sensor("git-repos.sh", &body);
 }
 
 fn profile_with(home: &PiHome) -> Profile {
@@ -72,10 +72,10 @@ fn real_beats_over_a_real_repository() {
     let first = profile.looop(&["tick"]).ok();
     assert!(first.stdout.contains("write_goal push-work — done"), "{}", first.stdout);
     assert_eq!(server.requests().len(), 1);
-    let signal = profile.read_json("snapshots/git-repo.json")["signal"].clone();
+    let signal = &profile.read_json("snapshots/git-repos.json")["signal"][repo.to_str().unwrap()];
     assert_eq!(
-        (&signal["branch"], &signal["dirty_files"], &signal["ahead"], &signal["todo"]),
-        (&json!("main"), &json!(2), &json!(2), &json!(1)),
+        (&signal["branch"], &signal["dirty_files"], &signal["ahead"], &signal["stale_branches"]),
+        (&json!("main"), &json!(2), &json!(2), &json!(0)),
         "{signal}"
     );
     assert!(profile.read("goals/push-work.md").contains("two commits are pushed"));

@@ -1,0 +1,300 @@
+//! `looop sensor add`: a ready-made sensor with its settings, tried before it counts, or a script from stdin.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{App, complete, envelope, input, print};
+use crate::model::ask::visible;
+use crate::model::example::{self, Setting};
+use crate::model::fault::Fault;
+use crate::model::json::clip;
+use crate::model::name::Name;
+use crate::model::sensor::{Header, stamp_untrusted};
+use crate::model::time::{beat_id, human_ms};
+use crate::model::world::{Reading, Trust};
+use crate::store::file::{self, Keep};
+use crate::store::{examples, layout, lock, texts};
+use crate::sys::signal::Cancel;
+use crate::tick::sense;
+
+/// How often a human is asked again for a value that cannot be.
+const TRIES: usize = 5;
+/// How much of a reading and of what a failed sensor said is shown, in bytes.
+const SHOWN_BYTES: usize = 2_000;
+
+/// Arguments of `looop sensor add`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A ready-made sensor (`looop sensor examples` lists them), or the name of one whose script is on stdin.
+    #[arg(value_name = "NAME", add = complete::example_names())]
+    what: Name,
+    /// The ready-made sensor gets this name instead of its own.
+    #[arg(long)]
+    name: Option<Name>,
+    /// The value of a setting of the ready-made sensor; may be repeated.
+    #[arg(long, value_name = "SETTING=VALUE")]
+    set: Vec<String>,
+    /// Ask nothing: defaults where nothing was set, and a sensor of that name is replaced.
+    #[arg(long)]
+    yes: bool,
+    /// A script from stdin: you vouch for every text that it prints, so it gets no stamp.
+    #[arg(long, conflicts_with_all = ["name", "set", "yes"])]
+    trusted: bool,
+}
+
+/// Arguments of `looop sensor examples`.
+#[derive(Debug, clap::Args)]
+pub struct ExamplesArgs {
+    /// Print the script of this one.
+    #[arg(add = complete::example_names())]
+    name: Option<String>,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "name")]
+    json: bool,
+}
+
+/// Adds a sensor.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    let meant = args.name.is_some() || args.yes || !args.set.is_empty();
+    let script = examples::find(args.what.as_str());
+    match script {
+        Some(script) if meant || (!args.trusted && print::stdin_is_tty()) => {
+            return from_example(app, args, script);
+        }
+        None if meant => return Err(no_example(&args.what)),
+        None if print::stdin_is_tty() => {
+            print::note(&format!("{} is none of `looop sensor examples`", args.what));
+        }
+        _ => {}
+    }
+    let given = input::stdin(&format!("the sensor {}", args.what))?;
+    match script {
+        Some(script) if given.trim().is_empty() && !args.trusted => from_example(app, args, script),
+        _ => from_script(app, args, &given),
+    }
+}
+
+fn no_example(name: &Name) -> anyhow::Error {
+    let fault = Fault::usage(format!("could not add the sensor {name}: no ready-made sensor has this name"));
+    let names: Vec<&str> = examples::ALL.iter().map(|(name, _)| *name).collect();
+    fault.hint(format!("there are: {}", names.join(", "))).into()
+}
+
+fn from_script(app: &App, args: &Args, script: &str) -> Result<u8> {
+    let name = &args.what;
+    if !script.starts_with("#!") {
+        let fault =
+            Fault::usage(format!("could not add the sensor {name}: the script does not begin with `#!`"));
+        let fault = fault.hint("begin it with a line like `#!/bin/sh`");
+        return Err(fault.hint("`looop sensor examples` lists ready-made ones, which need no script").into());
+    }
+    let script =
+        if args.trusted { script.to_owned() } else { stamp_untrusted(script).map_err(unfit(name))? };
+    let _held = lock::store(&app.layout.store_lock())?;
+    no_twin(app, name)?;
+    file::write(&target(app, name), script.as_bytes(), 0o700, Keep::Durable)?;
+    print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
+    Ok(0)
+}
+
+fn unfit<E: std::fmt::Display>(name: &Name) -> impl Fn(E) -> Fault {
+    move |why| Fault::usage(format!("could not add the sensor {name}: {why}"))
+}
+
+fn target(app: &App, name: &Name) -> PathBuf {
+    app.layout.file(&layout::sensor_path(name))
+}
+
+/// Whether a sensor of this name is there already.
+///
+/// # Errors
+/// When it is in another file than ours would be: of two with one name only one runs.
+fn no_twin(app: &App, name: &Name) -> Result<bool> {
+    let (sensors, _) = texts::sensors(&app.layout)?;
+    let Some(there) = sensors.iter().find(|sensor| sensor.name == *name) else { return Ok(false) };
+    if there.path != target(app, name) {
+        let what = format!("could not add the sensor {name}: `{}` has that name", there.path.display());
+        return Err(Fault::usage(what).hint(format!("`looop sensor remove {name}` puts it away")).into());
+    }
+    Ok(true)
+}
+
+fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
+    let name =
+        Name::parse_new(args.name.as_ref().unwrap_or(&args.what).as_str()).map_err(unfit(&args.what))?;
+    let asks = !args.yes && print::stdin_is_tty();
+    let replaces = no_twin(app, &name)?;
+    if replaces && !args.yes && !(asks && agreed(&format!("A sensor {name} is there. Replace it?"))) {
+        let fault = Fault::usage(format!("could not add the sensor {name}: there is one of this name"));
+        return Err(fault.hint("replace it with --yes, or name this one with --name").into());
+    }
+    let mut values = given(&args.set).map_err(unfit(&name))?;
+    if asks {
+        print::note(&format!("{}: {}", args.what, example::about(script)));
+        print::note(&format!("needs {}", example::needs(script)));
+        ask_for(&example::settings(script), &mut values).map_err(unfit(&name))?;
+    }
+    let home = app.env.get("HOME").unwrap_or_default();
+    let script = example::with_values(script, &values, home).map_err(|why| unset(&name, &args.what, &why))?;
+    let header = Header::parse(script.as_bytes()).map_err(unfit(&name))?;
+    let reading = trial(app, &name, &script)?;
+    let failure = failure(&reading);
+    if reading.ok {
+        show(app, &name, &reading);
+    } else if !(asks && agreed(&format!("{failure}\nAdd it all the same?"))) {
+        let what = format!("could not add the sensor {name}: {failure}");
+        return Err(Fault::failed(what)
+            .hint("nothing was added; mend what it says, and add it again")
+            .into());
+    }
+    keep(app, &name, &script, replaces)?;
+    let every = header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
+    let trust = if header.trust == Trust::Untrusted { "untrusted" } else { "trusted" };
+    print::line(&format!("added {name}; it runs {every}, {trust}"));
+    Ok(0)
+}
+
+fn keep(app: &App, name: &Name, script: &str, replaces: bool) -> Result<()> {
+    let _held = lock::store(&app.layout.store_lock())?;
+    // Somebody may have made one while the human was asked.
+    if no_twin(app, name)? && !replaces {
+        return Err(Fault::failed(format!("could not add the sensor {name}: somebody else just did")).into());
+    }
+    file::write(&target(app, name), script.as_bytes(), 0o700, Keep::Durable)
+}
+
+fn unset(name: &Name, what: &Name, why: &str) -> anyhow::Error {
+    let fault = Fault::usage(format!("could not add the sensor {name}: {why}"));
+    let fault = fault.hint(format!("give it with `looop sensor add {what} --set SETTING=VALUE`"));
+    fault.hint(format!("`looop sensor examples {what}` prints it with all its settings")).into()
+}
+
+fn given(set: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let mut values = BTreeMap::new();
+    for pair in set {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(format!("`--set {}` is not of the form SETTING=VALUE", visible(pair, false)));
+        };
+        if values.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("`--set {}` is given twice", visible(key, false)));
+        }
+    }
+    Ok(values)
+}
+
+/// Asks for what was not set; an empty answer takes the default.
+fn ask_for(settings: &[Setting], values: &mut BTreeMap<String, String>) -> Result<(), String> {
+    for setting in settings {
+        if values.contains_key(&setting.name) {
+            continue;
+        }
+        let default = match setting.default.as_str() {
+            "" if setting.needed => String::new(),
+            "" => " [nothing]".to_owned(),
+            default => format!(" [{default}]"),
+        };
+        let answer = ask_once(setting, &default)?;
+        if !answer.is_empty() {
+            values.insert(setting.name.clone(), answer);
+        }
+    }
+    Ok(())
+}
+
+fn ask_once(setting: &Setting, default: &str) -> Result<String, String> {
+    for _ in 0..TRIES {
+        let Some(answer) = print::prompt(&format!("{}: {}{default}: ", setting.name, setting.about)) else {
+            print::note("");
+            return Err("the input ended".to_owned());
+        };
+        match example::check(&answer) {
+            Err(why) => print::note(&format!("that {why}")),
+            Ok(()) if answer.is_empty() && setting.needed => print::note("it cannot do without"),
+            Ok(()) => return Ok(answer),
+        }
+    }
+    Err(format!("the setting {} is missing: {}", setting.name, setting.about))
+}
+
+fn agreed(question: &str) -> bool {
+    print::prompt(&format!("{question} [y/N] "))
+        .is_some_and(|answer| matches!(answer.to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// One run of a script that is not in the data dir yet, in the box that it will have.
+fn trial(app: &App, name: &Name, script: &str) -> Result<Reading> {
+    let config = app.config()?;
+    let cancel = Cancel::on_signals()?;
+    let runner = config.decider()?;
+    let dir = app.layout.cache().join(format!("try-{}", beat_id(app.now.unix_ms)));
+    file::make_dir(&dir)?;
+    let path = dir.join(name.as_str());
+    let tried = file::write(&path, script.as_bytes(), 0o700, Keep::Whole).and_then(|()| {
+        let _look = lock::look(&app.layout.look_lock())?;
+        let fleet = crate::cli::tick::fleet(app, &config, &cancel);
+        let mut ctx = crate::cli::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel);
+        ctx.dry = true;
+        sense::try_out(&mut ctx, texts::sensor_at(name.clone(), path))
+    });
+    file::remove_tree(&dir)?;
+    tried
+}
+
+fn show(app: &App, name: &Name, reading: &Reading) {
+    let text = |value: &serde_json::Value| visible(&clip(&value.to_string(), SHOWN_BYTES), false);
+    print::line(&format!("{name} {}", app.style.green("reads")));
+    print::line(&format!("  signal {}", text(&reading.signal)));
+    print::line(&format!("  detail {}", app.style.dim(&text(&reading.detail))));
+}
+
+/// Why a trial failed, on one line.
+fn failure(reading: &Reading) -> String {
+    let said = ["stderr", "why"].map(|key| reading.detail[key].as_str().unwrap_or_default()).concat();
+    let code = reading.signal["exit_code"].as_i64().map_or(String::new(), |code| format!(" {code}"));
+    let how =
+        format!("its trial run failed ({}{code})", reading.signal["error"].as_str().unwrap_or_default());
+    match said.trim() {
+        "" => how,
+        said => format!("{how}: {}", visible(&clip(&said.replace('\n', "; "), SHOWN_BYTES), false)),
+    }
+}
+
+/// Lists the ready-made sensors.
+pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
+    if let Some(name) = &args.name {
+        let names = examples::ALL.iter().map(|(name, _)| *name);
+        let name = super::pick("the ready-made sensor", name, names)?;
+        print::raw(examples::find(name).unwrap_or_default().as_bytes());
+        return Ok(0);
+    }
+    if args.json {
+        let rows: Vec<_> = examples::ALL.iter().map(|(name, script)| row(name, script)).collect();
+        print::json(&envelope("examples", json!(rows)));
+        return Ok(0);
+    }
+    for (name, script) in examples::ALL {
+        print::line(&format!("{}  {}", app.style.bold(name), example::about(script)));
+        print::line(&app.style.dim(&format!("    needs {}", example::needs(script))));
+    }
+    print::note("add one with `looop sensor add NAME`; `looop sensor examples NAME` prints it");
+    Ok(0)
+}
+
+fn row(name: &str, script: &str) -> serde_json::Value {
+    let header = Header::parse(script.as_bytes()).unwrap_or_default();
+    let setting =
+        |s: &Setting| json!({ "name": s.name, "about": s.about, "default": s.default, "needed": s.needed });
+    json!({
+        "name": name,
+        "about": example::about(script),
+        "needs": example::needs(script),
+        "interval_ms": header.interval_ms,
+        "timeout_ms": header.timeout_ms,
+        "trust": header.trust,
+        "env": header.env,
+        "settings": example::settings(script).iter().map(setting).collect::<Vec<_>>(),
+    })
+}
