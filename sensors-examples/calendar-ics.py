@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # What is in a calendar (.ics) today and tomorrow.
-# looop: interval=300s timeout=60s trust=untrusted env=HTTP_PROXY,HTTPS_PROXY,SSL_CERT_FILE
+# looop: interval=300s timeout=60s trust=untrusted env=HTTP_PROXY,HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
 # Needs: python3 (3.9 or later).
 # Wakes the loop: an event of these days that is new, gone, or at another time, and each midnight. Places are detail.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What reviewers say on my open pull requests, and which threads are not resolved.
 # looop: interval=300s timeout=30s trust=untrusted
-# looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,SSL_CERT_FILE
+# looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
 # Needs: gh (2.23 or later), logged in or with GH_TOKEN in the environment; a token that can only read is enough.
 # Wakes the loop: a review, a comment in an open thread, a thread that is opened or resolved. The words are detail.
@@ -30,8 +30,8 @@ reading=$(gh api graphql -f q="$QUERY" -f query="$graphql" --jq '
     def text($n): tostring | .[0:$n] | gsub("\\p{Cc}"; " ");
     def fit: until((tojson | utf8bytelength) <= 8000 or .detail.items == []; .detail.items |= .[:-1]);
     if (.data.search.nodes | type) != "array" then error("no list of pull requests") else .data.search.nodes end
-    | map({
-        id: ("\(.repository.nameWithOwner)#\(.number)" | text(80)),
+    | .[:25] | map({
+        id: ("\(.repository.nameWithOwner)#\(.number)" | text(50)),
         review: (.reviewDecision // "NONE" | text(20)),
         title: (.title | text(80)), url: (.url | text(150)),
         threads: [.reviewThreads.nodes[] | select(.isResolved | not)]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Which pull requests wait for my review, on all of GitHub.
 # looop: interval=300s timeout=30s trust=untrusted
-# looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,SSL_CERT_FILE
+# looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
 # Needs: gh (2.23 or later), logged in or with GH_TOKEN in the environment; a token that can only read is enough.
 # Wakes the loop: a pull request that begins or ceases to wait. Titles and times are detail.
@@ -23,7 +23,7 @@ export GH_PROMPT_DISABLED=1 GH_NO_UPDATE_NOTIFIER=1 NO_COLOR=1
 reading=$(gh api -X GET search/issues -f q="$QUERY" -f per_page=50 --jq '
     def text($n): tostring | .[0:$n] | gsub("\\p{Cc}"; " ");
     def fit: until((tojson | utf8bytelength) <= 8000 or .detail.items == []; .detail.items |= .[:-1]);
-    def id: "\(.repository_url | tostring | sub(".*/repos/"; ""))#\(.number)" | text(80);
+    def id: "\(.repository_url | tostring | sub(".*/repos/"; ""))#\(.number)" | text(60);
     if (.items | type) != "array" or .incomplete_results then error("the search was cut off") else . end
     | {
         signal: { count: .total_count, waiting: (.items | map(id) | sort | .[:30]) },

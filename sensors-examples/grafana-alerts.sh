@@ -1,6 +1,6 @@
 #!/bin/sh
 # Which Grafana alerts fire.
-# looop: interval=60s timeout=30s trust=untrusted env=GRAFANA_TOKEN,HTTPS_PROXY
+# looop: interval=60s timeout=30s trust=untrusted env=GRAFANA_TOKEN,HTTPS_PROXY,NO_PROXY
 #
 # Needs: curl, jq, and GRAFANA_TOKEN in the environment.
 # The token is one of a service account that may view.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Whether web addresses answer, and with which status.
-# looop: interval=60s timeout=60s env=HTTPS_PROXY,SSL_CERT_FILE
+# looop: interval=60s timeout=60s env=HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
 # Needs: curl and jq.
 # Wakes the loop: an address that answers with another status, or ceases to answer. How long it took is detail.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Which Kubernetes pods are not well, and why.
-# looop: interval=60s timeout=45s trust=untrusted env=KUBECONFIG,HTTPS_PROXY
+# looop: interval=60s timeout=45s trust=untrusted env=KUBECONFIG,HTTPS_PROXY,NO_PROXY
 #
 # Needs: kubectl, jq, and a kubeconfig; one elsewhere than ~/.kube/config is named by KUBECONFIG.
 # Wakes the loop: a pod that falls ill, recovers, or is ill in another way. Restarts and messages are detail.
@@ -55,7 +55,7 @@ reading=$(jq -c --argjson grace "$GRACE" '
     if (.items | type) != "array" then error("no list of pods") else . end
     | .metadata.remainingItemCount as $more | .items | length as $pods
     | map({
-        pod: ("\(.metadata.namespace)/\(.metadata.name)" | text(100)), illness: illness,
+        pod: ("\(.metadata.namespace)/\(.metadata.name)" | text(70)), illness: illness,
         phase: (.status.phase | text(20)), restarts: ([containers[].restartCount] | add // 0),
         since: (.metadata.creationTimestamp | text(30)), node: (.spec.nodeName // "" | text(60)),
         says: ((.status.message // ([containers[].state.waiting.message // empty][0])

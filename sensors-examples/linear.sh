@@ -1,6 +1,6 @@
 #!/bin/sh
 # My open issues in Linear.
-# looop: interval=300s timeout=30s trust=untrusted env=LINEAR_API_KEY,HTTPS_PROXY
+# looop: interval=300s timeout=30s trust=untrusted env=LINEAR_API_KEY,HTTPS_PROXY,NO_PROXY
 #
 # Needs: curl, jq, and LINEAR_API_KEY in the environment.
 # The key is a personal one; one that may only read is enough.
@@ -44,7 +44,7 @@ reading=$(jq -c '
     if .errors then error(.errors | text(300)) else .data.viewer.assignedIssues.nodes end
     | if type != "array" then error("no list of issues") else sort_by(.identifier) end
     | {
-        signal: (.[:40] | map({ key: (.identifier | text(20)), value: {
+        signal: (.[:25] | map({ key: (.identifier | text(20)), value: {
             state: (.state.name | text(30)), priority: (.priority | text(3)), due: (.dueDate // "" | text(12))
         } }) | from_entries),
         detail: { count: length, items: (sort_by(.updatedAt) | reverse | .[:20] | map({

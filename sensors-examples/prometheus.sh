@@ -1,6 +1,6 @@
 #!/bin/sh
 # What a Prometheus query returns: which series, and how many.
-# looop: interval=60s timeout=30s trust=untrusted env=PROMETHEUS_TOKEN,HTTPS_PROXY
+# looop: interval=60s timeout=30s trust=untrusted env=PROMETHEUS_TOKEN,HTTPS_PROXY,NO_PROXY
 #
 # Needs: curl, jq, and PROMETHEUS_TOKEN in the environment if the server asks for it.
 # Wakes the loop: a series that comes or goes. So put the limit into the query, as in `disk_free < 1e9`: values are detail.
@@ -35,7 +35,7 @@ trap 'exit 1' INT TERM
 reading=$(jq -c --arg query "$QUERY" '
     def text($n): tostring | .[0:$n] | gsub("\\p{Cc}"; " ");
     def fit: until((tojson | utf8bytelength) <= 8000 or .detail.items == []; .detail.items |= .[:-1]);
-    def series: .metric | to_entries | sort_by(.key) | map("\(.key)=\(.value | text(60))") | join(" ") | text(150);
+    def series: .metric | to_entries | sort_by(.key) | map("\(.key)=\(.value | text(60))") | join(" ") | text(90);
     if .status != "success" or .data.resultType != "vector" then error("no vector: \(.error // .data.resultType | text(200))")
     else .data.result end
     | map({ series: series, value: (.value[1] | text(30)) }) | sort_by(.series)

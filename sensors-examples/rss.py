@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # What is new in RSS and Atom feeds.
-# looop: interval=900s timeout=60s trust=untrusted env=HTTP_PROXY,HTTPS_PROXY,SSL_CERT_FILE
+# looop: interval=900s timeout=60s trust=untrusted env=HTTP_PROXY,HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
 # Needs: python3 (3.8 or later).
 # Wakes the loop: an entry that is new among the latest ones of a feed. Titles, links and times are detail.

@@ -30,6 +30,15 @@ fn worker_and_ask_ids_complete_in_the_shell() {
 }
 
 #[test]
+fn ready_made_sensors_complete_in_the_shell() {
+    let profile = Profile::empty();
+    let words = ["github-ci", "github-comments", "github-issues", "github-prs"];
+    for verb in ["add", "examples"] {
+        assert_eq!(offered(&profile, &["looop", "sensor", verb, "git"])[1..], words, "{verb}");
+    }
+}
+
+#[test]
 fn an_unknown_shell_is_told_which_there_are() {
     let ran = Profile::empty().looop(&["completions", "tcsh"]);
     assert_eq!(ran.code, 2);

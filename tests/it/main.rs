@@ -17,6 +17,7 @@ mod complete;
 mod crash;
 mod edits;
 mod escape;
+mod examples;
 mod fix;
 mod fuzz;
 mod kin;

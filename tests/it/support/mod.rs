@@ -7,3 +7,4 @@ pub mod model_server;
 pub mod pi;
 pub mod profile;
 pub mod tally;
+pub mod web;

@@ -1,0 +1,330 @@
+//! `looop sensor add`: a ready-made sensor gets its settings, is tried, and is added whole or not at all.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::READING_BYTES;
+use super::web::{Asker, askers};
+use crate::attach::Outer;
+use crate::support::profile::{Profile, git_in};
+use crate::support::web::{Answer, Web};
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
+
+/// What is in the folder of the sensors, and whether a trial left something behind.
+fn sensors(profile: &Profile) -> Vec<String> {
+    let entries = fs::read_dir(profile.data().join("sensors")).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let left = profile.path("home/.cache/looop");
+    let left =
+        fs::read_dir(left).into_iter().flatten().flatten().flat_map(|dir| fs::read_dir(dir.path()).unwrap());
+    let left: Vec<_> = left.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(!left.iter().any(|name| name.starts_with("try-")), "{left:?}");
+    names
+}
+
+/// The files that the local ones look at.
+fn home(profile: &Profile) {
+    let home = profile.path("home");
+    for dir in ["Maildir/new", "Maildir/cur", "Downloads", ".local/share/webhooks", "src/app"] {
+        fs::create_dir_all(home.join(dir)).unwrap();
+    }
+    fs::write(home.join("todo.txt"), "(A) write\n").unwrap();
+    fs::write(home.join(".local/share/webhooks/inbox.jsonl"), "{\"title\":\"x\"}\n").unwrap();
+    fs::write(home.join("calendar.ics"), "BEGIN:VCALENDAR\nEND:VCALENDAR\n").unwrap();
+    git_in(&home.join("src/app"), &["init", "-q"]);
+}
+
+/// A web server for each that asks one, with the profile's variables set for all of them.
+fn webs(profile: &mut Profile) -> Vec<(Asker, Web)> {
+    let mut all = Vec::new();
+    let hub = Web::start(Answer::Hang);
+    let mut set = std::collections::BTreeSet::new();
+    // The proxy is for gh alone.
+    profile.var("NO_PROXY", "127.0.0.1");
+    for asker in askers() {
+        // gh finds each by the one proxy, and says by its path which it is.
+        let web = if asker.name.starts_with("github") {
+            Web::start(Answer::Hang)
+        } else {
+            Web::start(asker.page(&[]))
+        };
+        let from = if asker.name.starts_with("github") { &hub } else { &web };
+        for (key, value) in asker.vars(from, &profile.path("kubeconfig")) {
+            if set.insert(key) {
+                profile.var(key, &value);
+            }
+        }
+        all.push((asker, web));
+    }
+    all.push((askers().remove(0), hub));
+    all
+}
+
+#[test]
+fn each_example_is_added_and_one_beat_reads_them_all() {
+    for tool in ["gh", "kubectl", "curl", "jq", "python3"] {
+        if !super::has(tool) {
+            return;
+        }
+    }
+    let mut profile = Profile::scripted(&[NOOP]);
+    home(&profile);
+    let webs = webs(&mut profile);
+    let hub = &webs.last().unwrap().1;
+    for (name, script) in looop::store::examples::ALL {
+        let own = webs.iter().find(|(asker, _)| asker.name == *name);
+        let mut args = vec!["sensor".to_owned(), "add".to_owned(), (*name).to_owned()];
+        let settings = own.map(|(asker, web)| asker.settings(web)).unwrap_or_default();
+        let health = ("http-health", vec![("URLS", webs[4].1.url())]);
+        let settings = if *name == health.0 { health.1 } else { settings };
+        for (key, value) in settings {
+            args.extend(["--set".to_owned(), format!("{key}={value}")]);
+        }
+        if let Some((asker, _)) = own.filter(|_| name.starts_with("github")) {
+            hub.answer(asker.page(&[]));
+        }
+        if *name == "systemd-units" {
+            // Where this machine runs no systemd, its client fails as it should.
+            profile.stand_in("systemctl", "#!/bin/sh\nexit 0\n", "/usr/local/bin:/usr/bin:/bin");
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let added = profile.looop(&args).ok();
+        assert_eq!(added.stderr, "", "{name}");
+        assert!(
+            added.stdout.contains(&format!("{name} reads")) && added.stdout.contains("signal {"),
+            "{added:?}"
+        );
+        assert!(added.stdout.contains(&format!("added {name}; it runs every ")), "{added:?}");
+        let kept = profile.read(&format!("sensors/{name}.sh"));
+        assert_eq!(kept.lines().count(), script.lines().count());
+    }
+    assert_eq!(sensors(&profile).len(), looop::store::examples::ALL.len());
+    // Of gh's four one beat runs all at once, each on a path of its own: an answer that suits each of them.
+    let found = json!({
+        "total_count": 0, "incomplete_results": false, "items": [], "workflow_runs": [],
+        "data": { "search": { "nodes": [] } },
+    });
+    hub.answer(Answer::Page(200, found.to_string()));
+    let beat = profile.looop(&["tick"]).ok();
+    assert_eq!(beat.stderr, "", "nobody complains");
+    for (name, _) in looop::store::examples::ALL {
+        let text = profile.read(&format!("snapshots/{name}.json"));
+        let reading: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(reading["ok"], true, "{name}: {reading}");
+        assert!(text.len() <= READING_BYTES, "{name}: {}", text.len());
+    }
+    let idle = profile.looop(&["tick"]).ok();
+    assert!(idle.stdout.contains("idle"), "{idle:?}");
+    assert_eq!(profile.asked(), 1);
+}
+
+#[test]
+fn a_server_that_never_answers_costs_its_sensor_the_deadline() {
+    for tool in ["gh", "kubectl", "curl", "jq", "python3"] {
+        if !super::has(tool) {
+            return;
+        }
+    }
+    let mut profile = Profile::scripted(&[NOOP]);
+    let webs = webs(&mut profile);
+    for (asker, web) in &webs {
+        web.answer(Answer::Hang);
+        let values = asker.settings(web).into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let script = looop::store::examples::find(asker.name).unwrap();
+        let script = looop::model::example::with_values(script, &values, "/x").unwrap();
+        let body = script.strip_prefix("#!").unwrap().split_once('\n').unwrap();
+        let path = profile.data().join(format!("sensors/{}.sh", asker.name));
+        let timeout = ["timeout=30s", "timeout=45s", "timeout=60s"];
+        let slow = timeout.iter().fold(body.1.to_owned(), |text, long| text.replace(long, "timeout=3s"));
+        fs::write(&path, format!("#!{}\n{slow}", body.0)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&path, mode).unwrap();
+    }
+    profile.looop(&["tick"]).ok();
+    for (asker, _) in &webs {
+        let reading = profile.read_json(&format!("snapshots/{}.json", asker.name));
+        assert_eq!(reading["signal"], json!({ "error": "timeout" }), "{}: {reading}", asker.name);
+    }
+}
+
+#[test]
+fn a_value_never_runs() {
+    let profile = Profile::scripted(&[NOOP]);
+    let trap = profile.path("home/ran");
+    let touch = format!("touch {}", trap.display());
+    let values = [
+        format!("$({touch})"),
+        format!("`{touch}`"),
+        format!("'; {touch}; '"),
+        format!("\"; {touch}; \""),
+        format!("'$({touch})'"),
+        format!("\\'; {touch} #"),
+        format!("x' $({touch}) 'y"),
+        "${IFS}%s%n\\0\\\\".to_owned(),
+        "- -n --".to_owned(),
+    ];
+    // In a box nothing could be written there, whether it ran or not.
+    profile.unboxed(&["sensor"]);
+    for value in &values {
+        let dir = profile.path("home").join(value.replace('/', "_").chars().take(60).collect::<String>());
+        fs::create_dir_all(&dir).unwrap();
+        let (folder, title) = (format!("FOLDER={}", dir.display()), format!("FEEDS={value}"));
+        profile.looop(&["sensor", "add", "folder", "--yes", "--set", &folder]).ok();
+        let kept = profile.read("snapshots/../sensors/folder.sh");
+        assert!(kept.contains("FOLDER='"), "{kept}");
+        let shown = profile.looop(&["sensor", "test", "folder"]).ok();
+        assert!(shown.stdout.contains("\"files\":0"), "{value}: {shown:?}");
+        for (example, set) in [("folder", format!("FOLDER={value}")), ("rss", title)] {
+            let ran = profile.looop(&["sensor", "add", example, "--name", "bad", "--set", &set]);
+            assert_eq!(ran.code, 1, "{value}: {ran:?}");
+            assert!(!ran.stderr.contains("yntax"), "{value}: {ran:?}");
+        }
+        assert!(!trap.exists(), "{value} ran");
+    }
+    for value in ["a\nb", "a\n# looop: trust=trusted env=SECRET", "a\r", "a\u{1b}[2J", "a\u{85}"] {
+        let ran = profile.looop(&["sensor", "add", "folder", "--yes", "--set", &format!("FOLDER={value}")]);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains("control character") && !ran.stderr.contains('\u{1b}'), "{ran:?}");
+    }
+    assert_eq!(sensors(&profile), ["folder.sh"]);
+}
+
+#[test]
+fn what_fails_is_said_and_nothing_is_kept() {
+    let mut profile = Profile::scripted(&[NOOP]);
+    let fails = |args: &[&str], code: i32, says: &[&str]| {
+        let ran = profile.looop(&[&["sensor", "add"], args].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{ran:?}");
+        assert!(says.iter().all(|part| ran.stderr.contains(part)), "{says:?}: {ran:?}");
+        assert_eq!(sensors(&profile), Vec::<String>::new());
+    };
+    fails(
+        &["github-ci"],
+        2,
+        &["the setting REPO is missing: the repository, as owner/name", "--set SETTING=VALUE"],
+    );
+    fails(&["github-ci", "--set", "REPO="], 2, &["the setting REPO is missing"]);
+    fails(&["disk", "--set", "PATHZ=/"], 2, &["`PATHZ` is no setting of it; there are: PATHS, STEP"]);
+    fails(&["disk", "--set", "PATHS"], 2, &["not of the form SETTING=VALUE"]);
+    fails(&["disk", "--set", "STEP=1", "--set", "STEP=2"], 2, &["given twice"]);
+    fails(&["disk", "--set", &format!("PATHS={}", "x".repeat(2000))], 2, &["longer than 1024 bytes"]);
+    fails(&["dusk", "--yes"], 2, &["no ready-made sensor has this name", "there are: calendar-ics, disk, "]);
+    fails(&["disk", "--name", "a/b"], 2, &["is not a letter"]);
+    fails(&["disk", "--name", "archive"], 2, &["the word is reserved"]);
+    fails(&["disk", "--name", "d", "--trusted"], 2, &["cannot be used with"]);
+    fails(
+        &["disk", "--set", "PATHS=/nowhere"],
+        1,
+        &["its trial run failed (exit 1)", "/nowhere", "nothing was added"],
+    );
+    fails(&["disk", "--yes", "--set", "PATHS=/nowhere"], 1, &["nothing was added"]);
+    fails(&["maildir"], 1, &["no maildir at"]);
+    fails(&["dusk"], 2, &["does not begin with `#!`", "looop sensor examples"]);
+    profile.looop(&["sensor", "add", "load", "--name", "l"]).ok();
+    let again = profile.looop(&["sensor", "add", "load", "--name", "l"]);
+    assert!(again.code == 2 && again.stderr.contains("there is one of this name"), "{again:?}");
+    profile.looop(&["sensor", "add", "load", "--name", "l", "--set", "BUSY=7", "--yes"]).ok();
+    assert!(profile.read("sensors/l.sh").contains("\nBUSY='7'\n"));
+    let failed = profile.looop(&["sensor", "add", "disk", "--name", "l", "--set", "PATHS=/nowhere", "--yes"]);
+    assert_eq!(failed.code, 1);
+    assert!(profile.read("sensors/l.sh").contains("\nBUSY='7'\n"), "the old one stays");
+    // Of two files with one name only one would run.
+    profile.sensor("twin", "echo '{}'");
+    for (args, stdin) in
+        [(vec!["load", "--name", "twin", "--yes"], ""), (vec!["twin"], "#!/bin/sh\necho '{}'\n")]
+    {
+        let ran = profile.looop_with(&[&["sensor", "add"], &args[..]].concat(), stdin);
+        assert!(ran.code == 2 && ran.stderr.contains("has that name"), "{ran:?}");
+    }
+    assert_eq!(sensors(&profile), ["l.sh", "twin"]);
+    profile.var("LOOOP_SOCKET", profile.path("no-socket").to_str().unwrap());
+}
+
+#[test]
+fn a_script_on_stdin_is_added_as_ever() {
+    let profile = Profile::scripted(&[NOOP]);
+    let script = "#!/bin/sh\necho '{\"mine\":1}'\n";
+    // Also under the name of a ready-made one.
+    for name in ["mine", "disk"] {
+        profile.looop_with(&["sensor", "add", name], script).ok();
+        let kept = profile.read(&format!("sensors/{name}.sh"));
+        assert_eq!(kept, "#!/bin/sh\n# looop: trust=untrusted\necho '{\"mine\":1}'\n");
+    }
+    profile.looop_with(&["sensor", "add", "mine", "--trusted"], script).ok();
+    assert_eq!(profile.read("sensors/mine.sh"), script);
+    let empty = profile.looop_with(&["sensor", "add", "disk", "--trusted"], "");
+    assert_eq!(empty.code, 2, "to vouch for nothing is a mistake: {empty:?}");
+}
+
+#[test]
+fn a_human_is_asked() {
+    let profile = Profile::scripted(&[NOOP]);
+    fs::create_dir(profile.path("home/in $(box)")).unwrap();
+    let mut desk = Outer::start(&profile, &["sensor", "add", "http-health"], 100, 40);
+    desk.wait_for("URLS: the addresses");
+    desk.type_in(b"\n");
+    desk.wait_for("it cannot do without");
+    desk.type_in(b"http://127.0.0.1:1\n");
+    desk.wait_for("WAIT: seconds to wait for each [5]: ");
+    desk.type_in(b"\n");
+    let (code, screen) = desk.end();
+    assert_eq!(code, 0, "{screen}");
+    assert!(screen.contains("http-health reads") && screen.contains("refused"), "{screen}");
+
+    let mut desk = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
+    desk.wait_for("FOLDER: the folder [$HOME/Downloads]: ");
+    desk.type_in(b"~/nowhere\n");
+    desk.wait_for("no folder at");
+    desk.wait_for("Add it all the same? [y/N] ");
+    desk.type_in(b"n\n");
+    let (code, screen) = desk.end();
+    assert!(code == 1 && screen.contains("nothing was added"), "{screen}");
+
+    let mut desk = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
+    desk.wait_for("FOLDER: ");
+    desk.type_in(b"~/in $(box)\n");
+    assert_eq!(desk.end().0, 0);
+    assert!(
+        profile.read("sensors/in.sh").contains("/home/in $(box)'\n"),
+        "{}",
+        profile.read("sensors/in.sh")
+    );
+
+    let mut desk = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
+    desk.wait_for("A sensor in is there. Replace it? [y/N] ");
+    desk.type_in(b"\n");
+    assert_eq!(desk.end().0, 2);
+
+    let mut desk = Outer::start(&profile, &["sensor", "add", "todo-txt"], 100, 40);
+    desk.wait_for("TODO_FILE: ");
+    desk.type_in(&[4]);
+    let (code, screen) = desk.end();
+    assert!(code == 2 && screen.contains("the input ended"), "{screen}");
+    assert_eq!(sensors(&profile), ["http-health.sh", "in.sh"]);
+}
+
+#[test]
+fn the_examples_are_listed_and_printed() {
+    let profile = Profile::empty();
+    let list = profile.looop(&["sensor", "examples"]).ok().stdout;
+    let rows = profile.looop(&["sensor", "examples", "--json"]).ok().json();
+    assert_eq!(rows["schema_version"], 1);
+    for (row, (name, script)) in rows["examples"].as_array().unwrap().iter().zip(looop::store::examples::ALL)
+    {
+        assert_eq!(row["name"], *name);
+        assert!(list.contains(&format!("{name}  {}", row["about"].as_str().unwrap())), "{list}");
+        assert!(list.contains(row["needs"].as_str().unwrap()), "{list}");
+        assert!(!row["settings"].as_array().unwrap().is_empty());
+        assert_eq!(profile.looop(&["sensor", "examples", name]).ok().stdout, *script);
+    }
+    let row = &rows["examples"][5];
+    assert_eq!(
+        (&row["name"], &row["trust"], &row["interval_ms"]),
+        (&json!("github-comments"), &json!("untrusted"), &json!(300_000))
+    );
+    assert_eq!(profile.looop(&["sensor", "examples", "nothing"]).code, 2);
+}
