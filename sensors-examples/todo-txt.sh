@@ -8,7 +8,7 @@
 # Untrusted, because such a file is often shared. If you alone write yours, you may take that word out.
 
 # setting: the file
-TODO_FILE="$HOME/todo.txt"
+TASKS_FILE="$HOME/todo.txt"
 
 export LC_ALL=C # bytes are bytes, and tools speak English, whatever the locale is
 
@@ -27,10 +27,10 @@ utf8() {
 }
 json_string() { printf '%s' "$1" | { tr '\n' ' ' && echo; } | json_strings; }
 
-[ -f "$TODO_FILE" ] || fail "no todo.txt at $TODO_FILE"
-[ -r "$TODO_FILE" ] || fail "the file $TODO_FILE cannot be read"
+[ -f "$TASKS_FILE" ] || fail "no todo.txt at $TASKS_FILE"
+[ -r "$TASKS_FILE" ] || fail "the file $TASKS_FILE cannot be read"
 
-open_tasks() { tr -d '\0\r' <"$TODO_FILE" | grep -v -e '^x ' -e '^[[:space:]]*$'; }
+open_tasks() { tr -d '\0\r' <"$TASKS_FILE" | grep -v -e '^x ' -e '^[[:space:]]*$'; }
 
 # In the order of the bytes, "(A) …" comes before "(B) …" and both before most words: that is the order wanted.
 figures=$(open_tasks | awk -v today="$(date +%Y-%m-%d)" '
@@ -43,4 +43,4 @@ sum=$(open_tasks | cksum | tr -c '0-9\n' '-')
 tasks=$(open_tasks | sort | sed -n '1,20p' | json_strings)
 
 printf '{"signal":{%s,"sum":"%s"},"detail":{"file":%s,"tasks":[%s]}}\n' \
-    "$figures" "$sum" "$(json_string "$TODO_FILE")" "$tasks"
+    "$figures" "$sum" "$(json_string "$TASKS_FILE")" "$tasks"

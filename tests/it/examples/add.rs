@@ -300,7 +300,7 @@ fn a_human_is_asked() {
     assert_eq!(desk.end().0, 2);
 
     let mut desk = Outer::start(&profile, &["sensor", "add", "todo-txt"], 100, 40);
-    desk.wait_for("TODO_FILE: ");
+    desk.wait_for("TASKS_FILE: ");
     desk.type_in(&[4]);
     let (code, screen) = desk.end();
     assert!(code == 2 && screen.contains("the input ended"), "{screen}");

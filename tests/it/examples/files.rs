@@ -152,7 +152,7 @@ fn tasks_are_counted() {
     let mut bench = Bench::new("todo-txt", &[]);
     assert!(bench.fails().contains("no todo.txt"));
     let file = bench.path("home/my todo.txt");
-    bench.set(&[("TODO_FILE", file.to_str().unwrap())]);
+    bench.set(&[("TASKS_FILE", file.to_str().unwrap())]);
     fs::write(&file, "").unwrap();
     assert_eq!(bench.reads()["signal"]["open"], 0);
     fs::write(&file, "(A) tag it due:2020-01-01\nx done\nwrite\n").unwrap();
@@ -210,7 +210,7 @@ fn checkouts_are_told_apart() {
     }
     assert_eq!(bench.reads()["signal"][one_key]["dirty_files"], 41);
     assert!(!trap.exists(), "reading a repository ran what its config names");
-    let all = vec![one_key; 12].join(":");
+    let all = [one_key; 12].join(":");
     bench.set(&[("REPOS", &all)]);
     bench.reads();
     fs::remove_dir_all(one.join(".git")).unwrap();
