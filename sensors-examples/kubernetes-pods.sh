@@ -27,12 +27,12 @@ path=/api/v1/pods
 [ -z "$NAMESPACE" ] || path=/api/v1/namespaces/$NAMESPACE/pods
 set -- get --raw "$path?limit=1000" --request-timeout=30s
 [ -z "$CONTEXT" ] || set -- "$@" --context="$CONTEXT"
-# In a file of at most 64 MB.
+# In a file of at most 32 MB.
 answer=$(mktemp) || fail "no temporary file can be made"
 trap 'rm -f "$answer"' EXIT
 trap 'exit 1' INT TERM
 (
-    ulimit -f 131072
+    ulimit -f 65536
     kubectl "$@" >"$answer"
 ) || fail "kubectl could not list the pods"
 

@@ -99,6 +99,12 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     shared.seen.lock().unwrap().push(head);
     let answer = shared.answer.lock().unwrap().clone();
     match answer {
+        // A kubectl that looks for the version that suits the server reads all of what it gets to that.
+        Answer::Endless
+            if shared.seen.lock().unwrap().last().is_some_and(|head| head.contains("/version")) =>
+        {
+            stream.write_all(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        }
         Answer::Page(status, body) => {
             let head = format!(
                 "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
