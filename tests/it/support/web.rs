@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -21,6 +22,7 @@ pub enum Answer {
 struct Shared {
     answer: Mutex<Answer>,
     seen: Mutex<Vec<String>>,
+    sent: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -36,8 +38,13 @@ impl Web {
     pub fn start(answer: Answer) -> Web {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared =
-            Arc::new(Shared { answer: Mutex::new(answer), seen: Mutex::default(), open: Mutex::default() });
+        let sent = AtomicUsize::new(0);
+        let shared = Arc::new(Shared {
+            answer: Mutex::new(answer),
+            seen: Mutex::default(),
+            open: Mutex::default(),
+            sent,
+        });
         let own = shared.clone();
         let thread = thread::spawn(move || {
             for stream in listener.incoming() {
@@ -62,6 +69,11 @@ impl Web {
     /// From now on it answers so.
     pub fn answer(&self, answer: Answer) {
         *self.shared.answer.lock().unwrap() = answer;
+    }
+
+    /// How much of answers without end was taken, in bytes.
+    pub fn sent(&self) -> usize {
+        self.shared.sent.load(Ordering::Relaxed)
     }
 
     /// The requests so far: method, target and headers as they came in, in small letters.
@@ -119,7 +131,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             stream.write_all(
                 b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n[\"",
             )?;
-            while stream.write_all(&[b'x'; 65536]).is_ok() {}
+            while stream.write_all(&[b'x'; 65536]).is_ok() {
+                shared.sent.fetch_add(65536, Ordering::Relaxed);
+            }
             Ok(())
         }
     }
