@@ -180,6 +180,9 @@ enum Verb {
     /// Answer with the next line of a script.
     #[command(name = "__scripted", hide = true)]
     Scripted(scripted::Args),
+    /// Go on as the pulse that this process was until its program was replaced.
+    #[command(name = "__again", hide = true)]
+    Again(pulse::AgainArgs),
     /// Say how a worker's program fares, as one of its hooks.
     #[command(name = "__fares", hide = true)]
     Fares(inner::FaresArgs),
@@ -290,6 +293,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let app = App { layout: env.layout(), env, style, now: clock::now() };
     match cli.command {
         None => pulse::run(&app),
+        Some(Verb::Again(args)) => pulse::again(&app, &args),
         Some(Verb::Collect(args)) => collect::run(&app, &args),
         Some(Verb::Init) => init::run(&app),
         Some(Verb::Surface) => surface::run(&app),

@@ -1,6 +1,7 @@
 //! The pulse: `looop` in the foreground runs each beat as a child, so that nothing survives a beat in memory.
 
 mod bell;
+mod renew;
 
 use std::io;
 use std::process::Child;
@@ -22,6 +23,8 @@ use crate::sys::tree;
 use crate::sys::watch::Watch;
 use crate::tick::gate;
 use bell::Bell;
+use renew::Renewal;
+pub use renew::{AgainArgs, again};
 
 /// The wait after a move, before the next beat sees its effect, in milliseconds.
 const AFTER_MOVE_MS: i64 = 2_000;
@@ -41,13 +44,14 @@ const SLACK_MS: i64 = 60_000;
 /// The first and the longest wait after a beat that broke, in milliseconds.
 const BROKEN_MS: (i64, i64) = (5_000, 300_000);
 
-/// Runs beats until interrupted.
+/// Starts the pulse.
 pub fn run(app: &App) -> Result<u8> {
+    let renewal = Renewal::new();
     app.ready()?;
     app.no_worker("start the pulse")?;
     let cancel = Cancel::on_signals()?;
     let held = lock::tick(&app.layout.pulse_lock());
-    let _held = match held {
+    let held = match held {
         Err(error) if lock::is_busy(&error) => {
             let who = lock::holder(&app.layout.pulse_lock()).unwrap_or_default();
             let what = format!("could not start the pulse: process {who} is the pulse of this data dir");
@@ -55,6 +59,11 @@ pub fn run(app: &App) -> Result<u8> {
         }
         other => other?,
     };
+    beats(app, &cancel, &held, renewal)
+}
+
+/// Runs beats until interrupted.
+fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) -> Result<u8> {
     tree::become_subreaper();
     let config = app.config()?;
     config.decider()?;
@@ -73,16 +82,17 @@ pub fn run(app: &App) -> Result<u8> {
         // Read anew for each beat, so that an edit takes effect without a restart.
         // One that cannot be read is said by the beat itself.
         let config = app.config().unwrap_or_else(|_| config.clone());
+        renewal.look(app, &mut bell, cancel, held);
         let before = last_move(app);
-        let good = beat(app, &config, &cancel, &mut bell)?;
+        let good = beat(app, &config, cancel, &mut bell)?;
         bell.after_beat(&config);
         broken = if good { 0 } else { broken.saturating_add(1) };
         let moved = last_move(app).filter(|last| before.as_ref() != Some(last));
         let moved = moved.is_some_and(|last| last.tag != "noop");
-        let told = settle(&cancel, watch.as_ref(), &mut bell);
+        let told = settle(cancel, watch.as_ref(), &mut bell);
         echoes = if told && !moved { echoes.saturating_add(1) } else { 0 };
         let wait_ms = wait_after(app, &config, broken, moved).min(echo_wait(echoes));
-        sleep(&cancel, watch.as_ref(), wait_ms, &mut bell);
+        sleep(cancel, watch.as_ref(), wait_ms, &mut bell);
     }
     if print::stderr_is_tty() {
         print::redraw("");

@@ -7,7 +7,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::sys::path;
 
 /// Why a file could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +54,8 @@ fn open_sized(path: &Path) -> Result<Option<(File, u64)>, ReadError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(ReadError::NotRegular),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP | Errno::NXIO) => return Err(ReadError::NotRegular),
         Err(error) => return Err(ReadError::Unreadable(io::Error::from(error).to_string())),
     };
     match file.metadata() {
@@ -220,8 +223,11 @@ pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
 /// # Errors
 /// Names both.
 pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
-    let moved =
-        rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from);
+    let moved = match path::rename_new(from, to) {
+        // A hard link is exclusive too; a crash before the removal leaves both names.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(from, to).and_then(|()| fs::remove_file(from)),
+        other => other.map_err(io::Error::from),
+    };
     moved
         .map_err(anyhow::Error::from)
         .and_then(|()| sync_dir(to))
@@ -234,14 +240,14 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// Names both.
 pub fn publish(temp: &Path, path: &Path) -> Result<bool> {
-    let made = match rustix::fs::renameat_with(CWD, temp, CWD, path, RenameFlags::NOREPLACE) {
+    let made = match path::rename_new(temp, path) {
         Ok(()) => sync_dir(path).map(|()| true),
-        Err(rustix::io::Errno::EXIST) => {
+        Err(Errno::EXIST) => {
             remove_temp(temp);
             Ok(false)
         }
         // A file system without the flag: a hard link is exclusive too.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => link(temp, path),
+        Err(Errno::INVAL | Errno::NOSYS) => link(temp, path),
         Err(error) => Err(io::Error::from(error).into()),
     };
     made.inspect_err(|_| remove_temp(temp)).with_context(|| format!("could not create `{}`", path.display()))
@@ -252,12 +258,11 @@ pub fn publish(temp: &Path, path: &Path) -> Result<bool> {
 /// # Errors
 /// Names both.
 pub fn publish_dir(from: &Path, to: &Path, keep: Keep) -> Result<bool> {
-    let flags = RenameFlags::NOREPLACE;
-    let moved = match rustix::fs::renameat_with(CWD, from, CWD, to, flags) {
-        Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => return Ok(false),
+    let moved = match path::rename_new(from, to) {
+        Err(Errno::EXIST | Errno::NOTEMPTY) => return Ok(false),
         // A file system without the flag: a plain rename replaces nothing but an empty directory.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if to.exists() => return Ok(false),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS) if to.exists() => return Ok(false),
+        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(from, to),
         other => other.map_err(io::Error::from),
     };
     moved

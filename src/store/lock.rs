@@ -17,6 +17,16 @@ use crate::sys::spawn::pause_ms;
 #[derive(Debug)]
 pub struct Held(File);
 
+impl Held {
+    /// A second descriptor of the lock, by which it can be handed on: it lasts as long as one of the two.
+    ///
+    /// # Errors
+    /// When the process has too many open files.
+    pub fn twin(&self) -> std::io::Result<File> {
+        self.0.try_clone()
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         // A process that another thread is just starting has a copy of the descriptor until its exec, and a lock
@@ -63,6 +73,20 @@ pub fn tick(path: &Path) -> Result<Held> {
                 return Err(error).with_context(|| format!("could not lock `{}`", path.display()));
             }
         }
+    }
+}
+
+/// Takes over a lock from the program that this process was before: `file` is a [`Held::twin`] of it.
+///
+/// # Errors
+/// When it is another file, or somebody else has the lock.
+pub fn inherit(path: &Path, file: File) -> Result<Held> {
+    let its = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let is_it = std::fs::symlink_metadata(path).map(its).ok() == Some(its(file.metadata()?));
+    anyhow::ensure!(is_it, "could not go on as the pulse: stdin is not its lock");
+    match file.try_lock() {
+        Ok(()) => Ok(Held(file)),
+        Err(_) => Err(busy(holder(path)).into()),
     }
 }
 

@@ -4,12 +4,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::clock::Deadline;
 use super::program::self_path;
@@ -127,18 +127,14 @@ pub fn spawn_piped(
     with_stderr: bool,
 ) -> io::Result<(File, u32)> {
     let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (read, write) = io::pipe()?;
     rustix::io::ioctl_fionbio(&read, true)?;
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(env.iter().map(|(k, v)| (k, v))).current_dir(cwd).process_group(0);
-    let error: Stdio = if with_stderr { twin(&write)?.into() } else { Stdio::null() };
+    let error: Stdio = if with_stderr { write.try_clone()?.into() } else { Stdio::null() };
     command.stdin(Stdio::null()).stdout(write).stderr(error);
     let child = command.spawn()?;
-    Ok((File::from(read), child.id()))
-}
-
-fn twin(fd: &OwnedFd) -> io::Result<OwnedFd> {
-    fd.as_fd().try_clone_to_owned()
+    Ok((File::from(OwnedFd::from(read)), child.id()))
 }
 
 /// Starts this program for an errand: nobody waits for its end or its output.
@@ -163,10 +159,20 @@ pub fn reap() -> Option<(u32, ExitStatus)> {
 /// True: there was such a process.
 pub fn signal(pid: u32, start: u64, kill: bool) -> bool {
     let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    // Opened before the start time is read: what is signalled is then the process that was looked at.
-    let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) else { return false };
-    if tree::start_of(pid) != Some(start) {
-        return false;
-    }
-    pidfd_send_signal(&pidfd, if kill { Signal::KILL } else { Signal::TERM }).is_ok()
+    let which = if kill { Signal::KILL } else { Signal::TERM };
+    send(raw, which, || tree::start_of(pid) == Some(start))
+}
+
+/// The descriptor is opened before the start time is read: what is signalled is then the process that was looked at.
+#[cfg(target_os = "linux")]
+fn send(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
+    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
+    is_meant() && pidfd_send_signal(&pidfd, signal).is_ok()
+}
+
+/// Without descriptors of processes the number may become another's in between.
+#[cfg(not(target_os = "linux"))]
+fn send(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
+    is_meant() && rustix::process::kill_process(pid, signal).is_ok()
 }

@@ -7,6 +7,7 @@ pub mod path;
 pub mod proc;
 pub mod program;
 pub mod pty;
+pub mod renew;
 pub mod sandbox;
 pub mod sealed;
 pub mod signal;

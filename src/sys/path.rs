@@ -1,4 +1,4 @@
-//! Paths as the kernel follows them, also where their end is not there yet.
+//! Paths as the kernel follows them, also where their end is not there yet, and names that are taken only when free.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -36,6 +36,25 @@ pub fn followed(path: &Path) -> PathBuf {
 
 fn reversed(path: &Path) -> Vec<OsString> {
     path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+}
+
+/// Gives a file or directory another name where nothing may be.
+///
+/// # Errors
+/// `EXIST` when something is there; `INVAL` or `NOSYS` where the file system or the system cannot do this in one step.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+pub fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
+}
+
+/// There is no such call here.
+///
+/// # Errors
+/// `NOSYS`, always.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+pub fn rename_new(_from: &Path, _to: &Path) -> rustix::io::Result<()> {
+    Err(rustix::io::Errno::NOSYS)
 }
 
 #[cfg(test)]

@@ -23,8 +23,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::proc::Exit;
-use super::program::self_path;
-use crate::model::boxing::{Boxed, Engine, Level, Net, Walls};
+use super::program::{installed_path, self_path};
+use crate::model::boxing::{Boxed, Engine, Walls};
+#[cfg(target_os = "linux")]
+use crate::model::boxing::{Level, Net};
 
 pub use probe::{probe, stamp};
 
@@ -171,9 +173,9 @@ pub fn lock_calls(_boxed: &Boxed) -> io::Result<()> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
-/// This program's file under a name that is good within a box.
+/// This program's file under a name that is good within a box: where it was replaced since, the one that did.
 fn own_file() -> io::Result<PathBuf> {
-    std::fs::canonicalize(self_path()).map_err(|e| {
+    std::fs::canonicalize(installed_path()).map_err(|e| {
         io::Error::new(e.kind(), format!("could not find looop's own program (is `/proc` mounted?): {e}"))
     })
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -12,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 pub struct Cancel {
     read: UnixStream,
     _write: Option<UnixStream>,
+    deaf: Arc<AtomicBool>,
 }
 
 impl Cancel {
@@ -21,10 +24,12 @@ impl Cancel {
     /// When no socket pair or no handler can be had.
     pub fn on_signals() -> io::Result<Cancel> {
         let (read, write) = UnixStream::pair()?;
+        let deaf = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&deaf))?;
             signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
         }
-        Ok(Cancel { read, _write: Some(write) })
+        Ok(Cancel { read, _write: Some(write), deaf })
     }
 
     /// One that never fires, for callers whose process ends by the signal itself.
@@ -33,13 +38,19 @@ impl Cancel {
     /// When no socket pair can be had.
     pub fn never() -> io::Result<Cancel> {
         let (read, write) = UnixStream::pair()?;
-        Ok(Cancel { read, _write: Some(write) })
+        Ok(Cancel { read, _write: Some(write), deaf: Arc::default() })
     }
 
     /// One that has fired already.
     #[cfg(test)]
     pub fn fired() -> io::Result<Cancel> {
-        Ok(Cancel { read: UnixStream::pair()?.0, _write: None })
+        Ok(Cancel { read: UnixStream::pair()?.0, _write: None, deaf: Arc::default() })
+    }
+
+    /// Whether the signals end the process by themselves again, for the moment in which it becomes another program:
+    /// one that came then would be heard by nobody.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.deaf.store(deaf, Ordering::SeqCst);
     }
 
     /// The descriptor to poll for reading.

@@ -12,6 +12,12 @@ use rustix::fs::{CWD, Mode, OFlags};
 /// The longest path that a socket address holds, in bytes; one of the 108 of Linux ends it, and BSD has 104.
 const PATH_BYTES: usize = 103;
 
+/// How the directory of a socket is held open: without a right to read it, where the system can.
+#[cfg(target_os = "linux")]
+const HOLD: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const HOLD: OFlags = OFlags::RDONLY;
+
 /// A short name of a path: the directory is held open for as long as the name is used.
 struct Short {
     path: PathBuf,
@@ -24,8 +30,7 @@ fn short(path: &Path) -> io::Result<Short> {
     }
     let too_long = || io::Error::new(io::ErrorKind::InvalidFilename, "the path is too long for a socket");
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(too_long()) };
-    let dir =
-        rustix::fs::openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let dir = rustix::fs::openat(CWD, parent, HOLD | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let through = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
     if !through.exists() {
         return Err(too_long());

@@ -76,10 +76,10 @@ fn command<'a>(
             None
         }
         Keep::Tail(_) => {
-            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            let (read, write) = io::pipe()?;
             let twin = write.try_clone()?;
             command.stdout(write).stderr(twin);
-            Some(File::from(read))
+            Some(File::from(OwnedFd::from(read)))
         }
     };
     Ok((command, tail, job.gate))

@@ -31,10 +31,11 @@ const IMPURE: [&str; 10] = [
 ];
 
 /// Names, and the one place of the source (a file, or a folder with a slash) whose code has them.
-const DOORS: [(&[&str], &[&str]); 4] = [
+const DOORS: [(&[&str], &[&str]); 5] = [
     (&["SystemTime::now", "Instant::now", "Local::now", "Utc::now", "clock_gettime"], &["src/sys/clock.rs"]),
     (&["env::var", "env::set_var", "env::remove_var"], &["src/config.rs"]),
     (&["Command::new"], &["src/sys/"]),
+    (&["target_os", "target_vendor", "target_env", "target_family"], &["src/sys/"]),
     (&["print!", "println!", "eprint!", "eprintln!"], &["src/cli/print.rs"]),
 ];
 

@@ -116,7 +116,8 @@ fn compile(inet: Inet) -> seccompiler::Result<[BpfProgram; 2]> {
             rules.insert(call, vec![rule(&[(flags, SeccompCmpOp::MaskedEq(fast), fast)])?]);
         }
     }
-    let ioctls = [libc::TIOCSTI, libc::TIOCLINUX];
+    #[allow(clippy::unnecessary_cast, reason = "musl has the numbers of these calls signed")]
+    let ioctls = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
     let ioctls = ioctls.iter().map(|call| rule(&[(1, SeccompCmpOp::Eq, *call)]));
     rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
     let refused = program(rules, libc::EPERM)?;

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::OpenOptionsExt;
+#[cfg(target_os = "linux")]
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::text;
 #[cfg(target_os = "linux")]
-use super::layer;
-use super::{Mount, mounts, text};
+use super::{Mount, layer, mounts};
 use crate::model::boxing::{Net, Walls};
 
 /// Where the outside is while the inside is put together.

@@ -91,7 +91,7 @@ impl Starter<'_> {
     pub(super) fn environment(&self, allow: &[String]) -> Vec<(String, String)> {
         let mut env = self.settings.base_env.clone();
         env.extend(self.settings.full_env.iter().filter(|(key, _)| allow.contains(key)).cloned());
-        let own = program::self_path();
+        let own = program::installed_path();
         let own = std::fs::canonicalize(&own).unwrap_or(own);
         // Last on the PATH, so that a worker finds `looop` and nothing else changes for it.
         if let (Some(dir), Some((_, path))) = (own.parent(), env.iter_mut().find(|(key, _)| key == "PATH")) {

@@ -1,0 +1,104 @@
+//! The pulse after an upgrade: before a beat it becomes the program that took the place of its own, under the same
+//! process number and without giving up its lock. Where the new one cannot go on, the old one does.
+
+use anyhow::Result;
+
+use super::super::{App, print};
+use super::bell::Bell;
+use crate::config;
+use crate::model::json::clip;
+use crate::store::lock::{self, Held};
+use crate::sys::proc::{self, Exit, Input, Job, Keep};
+use crate::sys::renew::{self, Own};
+use crate::sys::signal::Cancel;
+
+/// The command by which a new program goes on.
+const VERB: &str = "__again";
+/// What it is asked first, and answers with its version.
+const READY: &str = "--ready";
+/// How long it may take to answer, in milliseconds.
+const ANSWER_MS: i64 = 10_000;
+
+/// What the new program is asked.
+#[derive(Debug, clap::Args)]
+pub struct AgainArgs {
+    /// Only say that this can be done.
+    #[arg(long)]
+    ready: bool,
+}
+
+/// Goes on as the pulse: its lock stands at stdin.
+pub fn again(app: &App, args: &AgainArgs) -> Result<u8> {
+    if args.ready {
+        return super::super::manual::version();
+    }
+    // Before anything that may take time: who interrupts now must be heard.
+    let cancel = Cancel::on_signals()?;
+    let renewal = Renewal::new();
+    app.no_worker("start the pulse")?;
+    let held = lock::inherit(&app.layout.pulse_lock(), renew::take_stdin()?)?;
+    app.ready()?;
+    print::note(&format!("looop: the program was replaced; {} goes on", env!("CARGO_PKG_VERSION")));
+    super::beats(app, &cancel, &held, renewal)
+}
+
+/// The pulse's own program, and what was found in its place.
+pub(super) struct Renewal {
+    own: Own,
+    is_due: bool,
+}
+
+impl Renewal {
+    pub(super) fn new() -> Renewal {
+        Renewal { own: Own::file(), is_due: false }
+    }
+
+    /// Becomes the new program, where there is one that can go on. What was tried and could not is said once.
+    pub(super) fn look(&mut self, app: &App, bell: &mut Bell, cancel: &Cancel, held: &Held) {
+        self.is_due |= self.own.is_replaced();
+        // An errand is known to this program alone: another would take it for a stray.
+        if !self.is_due || !bell.errands().is_empty() {
+            return;
+        }
+        self.is_due = false;
+        let path = self.own.path().display();
+        if let Err(why) = self.ask(app, cancel).and_then(|()| self.go(cancel, held)) {
+            print::note(&format!("warning: `{path}` was replaced and cannot go on as the pulse: {why}"));
+            print::note("warning: the old program goes on; start the pulse anew to use the new one");
+        }
+    }
+
+    /// Whether the new program begins at all, and knows how to go on.
+    fn ask(&self, app: &App, cancel: &Cancel) -> Result<(), String> {
+        let job = Job {
+            program: self.own.path().to_owned(),
+            args: [VERB, READY].map(str::to_owned).into(),
+            env: app.env.all(),
+            cwd: "/".into(),
+            input: Input::Null,
+            keep: Keep::Tail(4096),
+            sink: None,
+            timeout_ms: ANSWER_MS,
+            gate: None,
+            boxed: None,
+        };
+        let ended = proc::run_one(job, cancel, None).map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
+        match ended.exit {
+            Exit::Code(0) if said.starts_with("looop ") => Ok(()),
+            exit => Err(format!("{} {}", exit.words(), clip(&crate::model::ask::visible(&said, false), 200))),
+        }
+    }
+
+    fn go(&self, cancel: &Cancel, held: &Held) -> Result<(), String> {
+        let lock = held.twin().map_err(|error| error.to_string())?;
+        // What is global stays; a pulse has no other arguments.
+        let args = config::own_args().into_iter().filter(|arg| arg.as_os_str() != VERB);
+        let args: Vec<_> = args.chain([VERB.into()]).collect();
+        cancel.set_deaf(true);
+        // A signal that was heard before ends this program as ever.
+        let tried = (!cancel.is_set()).then(|| renew::become_with(self.own.path(), &args, lock));
+        cancel.set_deaf(false);
+        tried.map_or(Ok(()), |error| Err(error.to_string()))
+    }
+}
