@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
-use super::{App, Verb};
+use super::{App, Verb, print};
 use crate::model::fault::Fault;
-use crate::store::{lock, workers};
+use crate::store::migrate::{self, Migrated};
+use crate::store::{layout, lock, workers};
 use crate::sys::tree;
 
 impl App {
@@ -24,7 +25,19 @@ impl App {
                 Fault::failed("could not do this: a worker's box holds nothing of the data dir").into()
             );
         }
-        verb.human_only().map_or(Ok(()), |what| self.human_only(what))
+        let Some(what) = verb.human_only() else { return Ok(()) };
+        self.human_only(what)?;
+        self.say_migrated(migrate::between_beats(&self.layout, self.now)?);
+        Ok(())
+    }
+
+    /// Says what became of a data dir of an older layout.
+    pub(super) fn say_migrated(&self, migrated: Option<Migrated>) {
+        let Some(Migrated { from, uncommitted }) = migrated else { return };
+        print::note(&format!("looop: the data dir had format {from} and has format {} now", layout::FORMAT));
+        if let Some(why) = uncommitted {
+            print::note(&format!("warning: git does not have that yet: {why}"));
+        }
     }
 
     /// Refuses a verb that only a human may use to everything that a beat of this data dir has started. A beat

@@ -4,12 +4,13 @@ use anyhow::Result;
 
 use super::{App, print};
 use crate::config::{KNOWN_RUNNERS, write_fresh};
-use crate::store::seed;
+use crate::store::{migrate, seed};
 use crate::sys::program;
 
 /// Makes what is missing and says what to do next. Running it again changes nothing.
 pub fn run(app: &App) -> Result<u8> {
     let (made, config_made) = set_up(app)?;
+    app.say_migrated(migrate::between_beats(&app.layout, app.now)?);
     let found = runners_on_path(app);
     let root = app.layout.root().display();
     let style = app.style;

@@ -13,7 +13,7 @@ use crate::model::name::Name;
 use crate::model::time::human_ms;
 use crate::runner::Runner;
 use crate::store::boxes::Boxer;
-use crate::store::{lock, records};
+use crate::store::{lock, migrate, records};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
@@ -115,6 +115,7 @@ pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalF
 }
 
 fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
+    app.say_migrated(migrate::in_beat(&app.layout, app.now, &held)?);
     let config = app.config()?;
     let runner = config.decider()?;
     Boxer::new(&app.layout, &config.settings, true).check()?;

@@ -53,7 +53,9 @@ fn is_machine_made(path: &str) -> bool {
 fn is_looops(path: &str) -> bool {
     let dirs = ["snapshots/", "journal/", "reports/", "asks/archive/"];
     let ask = path.starts_with("asks/") && !path.ends_with(".answer.json");
-    path == "world.json" || path == "journal.md" || ask || dirs.iter().any(|dir| path.starts_with(dir))
+    ["world.json", "journal.md", "format"].contains(&path)
+        || ask
+        || dirs.iter().any(|dir| path.starts_with(dir))
 }
 
 fn signature(name: &str, now: Now) -> Signature {

@@ -16,9 +16,11 @@ pub use fix::FixDir;
 pub use worker::WorkerDir;
 
 /// The version of the layout that this program writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The content of `format` for it.
-pub const FORMAT_TEXT: &str = "{\"format\":1}\n";
+pub const FORMAT_TEXT: &str = "{\"format\":2}\n";
+/// The oldest version that this program reads, and can bring up to its own.
+pub const OLDEST: u32 = 1;
 
 /// The paths of one data dir and of the cache that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,7 +294,7 @@ pub const TRACKED: [&str; 12] = [
 /// Says what is wrong and how to mend it.
 pub fn check(layout: &Layout) -> Result<()> {
     check_root(layout)?;
-    check_format(layout)
+    format(layout).map(drop)
 }
 
 /// Checks the directory alone: that it is one, and this user's alone.
@@ -339,7 +341,11 @@ struct Format {
     format: u32,
 }
 
-fn check_format(layout: &Layout) -> Result<()> {
+/// The version of the layout of a data dir: this program's, or an older one that it reads.
+///
+/// # Errors
+/// When it is newer, when it was never set up, and when it cannot be read.
+pub fn format(layout: &Layout) -> Result<u32> {
     let path = layout.format();
     let text =
         file::read_text(&path, 4096).with_context(|| format!("could not read `{}`", path.display()))?;
@@ -348,11 +354,14 @@ fn check_format(layout: &Layout) -> Result<()> {
         return Err(Fault::failed(what).hint("set it up with `looop init`").into());
     };
     match serde_json::from_str(&text) {
-        Ok(Format { format: FORMAT }) => Ok(()),
+        Ok(Format { format: format @ OLDEST..=FORMAT }) => Ok(format),
         Ok(Format { format }) if format > FORMAT => {
-            let what =
-                format!("could not use the data dir: its format is {format} and this program knows {FORMAT}");
-            Err(Fault::failed(what).hint("install a newer looop").into())
+            let what = format!(
+                "could not use the data dir `{}`: its format is {format} and this program, looop {}, knows {FORMAT}",
+                layout.root().display(),
+                env!("CARGO_PKG_VERSION")
+            );
+            Err(Fault::failed(what).hint("install a newer looop; nothing was changed").into())
         }
         Ok(Format { format }) => {
             Err(Fault::failed(format!("could not use the data dir: format {format} was never released"))
@@ -365,14 +374,10 @@ fn check_format(layout: &Layout) -> Result<()> {
     }
 }
 
-/// Writes the layout's version, unless it is there.
+/// Writes this program's version of the layout.
 ///
 /// # Errors
 /// Names the file.
-pub fn write_format(layout: &Layout) -> Result<bool> {
-    if layout.format().exists() {
-        return Ok(false);
-    }
-    file::write(&layout.format(), FORMAT_TEXT.as_bytes(), 0o600, Keep::Durable)?;
-    Ok(true)
+pub fn write_format(layout: &Layout) -> Result<()> {
+    file::write(&layout.format(), FORMAT_TEXT.as_bytes(), 0o600, Keep::Durable)
 }

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod lock;
 pub mod logs;
 pub mod mail;
+pub mod migrate;
 pub mod records;
 pub mod seed;
 pub mod texts;

@@ -18,7 +18,7 @@ const FILES: [(&str, &str, u32); 4] = [
 ];
 
 /// All that git does not hold.
-const IGNORE: &str = "\
+pub(super) const IGNORE: &str = "\
 # looop's own state: machine-made, per machine, or private to one run
 *.lock
 .*.tmp
@@ -27,6 +27,7 @@ const IGNORE: &str = "\
 /paused.json
 /claims/
 /workers/
+/fix/
 /cost/
 /runs/
 /events.jsonl*

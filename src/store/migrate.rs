@@ -1,0 +1,103 @@
+//! Bringing a data dir of an older layout up to this program's: step by step, each of which can be made again.
+//!
+//! # Guarantees
+//! `format` is written last, so that a crash leaves a data dir of the older layout, for which all is made again. What
+//! only reads goes on with the older one as it is, and an older program refuses the newer.
+
+use anyhow::{Context, Result};
+
+use super::file::{self, Keep};
+use super::history::{CommitSpec, Content, FileEdit, History};
+use super::layout::{self, Layout};
+use super::lock::{self, Held};
+use super::{commits, seed};
+use crate::model::time::Now;
+
+/// Makes one step, and names the files that it has written.
+type Step = fn(&Layout) -> Result<Vec<&'static str>>;
+
+/// What leads from each format to the next one, from [`layout::OLDEST`] on.
+const STEPS: [Step; (layout::FORMAT - layout::OLDEST) as usize] = [complete_ignored];
+
+/// The largest `.gitignore`, in bytes.
+const MAX_IGNORE_BYTES: usize = 1 << 20;
+
+/// What was done to the data dir.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The format that it had.
+    pub from: u32,
+    /// What of it git does not have yet, and why.
+    pub uncommitted: Option<String>,
+}
+
+/// Brings the data dir up to this program's layout, where no beat runs: the program of that one knows only the older.
+/// None: there is nothing to do, or it is left to the next beat.
+///
+/// # Errors
+/// Names what could not be written.
+pub fn between_beats(layout: &Layout, now: Now) -> Result<Option<Migrated>> {
+    if layout::format(layout)? == layout::FORMAT {
+        return Ok(None);
+    }
+    match lock::tick(&layout.tick_lock()) {
+        Ok(held) => in_beat(layout, now, &held),
+        Err(error) if lock::is_busy(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings the data dir up to this program's layout; `_beat` is the lock of the beat that this belongs to.
+///
+/// # Errors
+/// Names what could not be written.
+pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrated>> {
+    if layout::format(layout)? == layout::FORMAT {
+        return Ok(None);
+    }
+    let _held = lock::store(&layout.store_lock())?;
+    let from = layout::format(layout)?;
+    let mut written = Vec::new();
+    for step in STEPS.iter().skip((from - layout::OLDEST) as usize) {
+        written.extend(step(layout)?);
+    }
+    layout::write_format(layout)?;
+    written.push("format");
+    // A commit that cannot be made now is made up for by the next beat, as ever.
+    let committed = commit(layout, now, from, &written);
+    Ok(Some(Migrated { from, uncommitted: committed.err().map(|error| format!("{error:#}")) }))
+}
+
+fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
+    let history = History::open(layout.root())?;
+    history.heal()?;
+    let mut edits = Vec::new();
+    for path in paths {
+        let bytes = file::read(&layout.file(path), MAX_IGNORE_BYTES)?;
+        let content = bytes.map(|bytes| Content { bytes, executable: false });
+        edits.push(FileEdit { path: (*path).to_owned(), content });
+    }
+    let who = commits::looop_signature(now);
+    let message = format!("init: the data dir of format {from} has format {} now\n", layout::FORMAT);
+    history.commit(&CommitSpec { message: &message, author: &who, committer: &who, edits })?;
+    Ok(())
+}
+
+/// Format 2: git ignores everything that it is not meant to hold. What people have put into the list stays.
+fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
+    let path = layout.file(".gitignore");
+    let present = file::read_text(&path, MAX_IGNORE_BYTES);
+    let mut text =
+        present.with_context(|| format!("could not read `{}`", path.display()))?.unwrap_or_default();
+    let missing: Vec<&str> =
+        seed::IGNORE.lines().filter(|line| !text.lines().any(|known| known == *line)).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    missing.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+    file::write(&path, text.as_bytes(), 0o600, Keep::Durable)?;
+    Ok(vec![".gitignore"])
+}
