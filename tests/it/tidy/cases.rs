@@ -98,6 +98,7 @@ fn each_door_has_one_owner() {
         ("std::env::set_var(name, value)", "src/config.rs"),
         ("std::env::remove_var(name)", "src/config.rs"),
         ("Command::new(name)", "src/sys/proc.rs"),
+        ("#[cfg(target_os = \"linux\")] go()", "src/sys/proc.rs"),
         ("print!()", "src/cli/print.rs"),
         ("println!()", "src/cli/print.rs"),
         ("eprint!()", "src/cli/print.rs"),
