@@ -152,6 +152,16 @@ impl Env {
             .map_or_else(|| self.dirs.config.join("looop.json"), |path| self.absolute(path))
     }
 
+    /// Where config files of all programs are.
+    pub fn config_dir(&self) -> &Path {
+        &self.dirs.config
+    }
+
+    /// The home directory.
+    pub fn home(&self) -> &Path {
+        self.dirs.home.as_deref().unwrap_or(&self.cwd)
+    }
+
     /// The data dir (`$LOOOP_DATA_DIR`, else `looop` in the state directory) and the cache that belongs to it.
     pub fn layout(&self) -> Layout {
         let root = self

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::compare::{self, Of, Since};
 use super::{App, envelope, input, pick, print};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
@@ -24,6 +25,13 @@ pub enum Verb {
     Show {
         /// The goal, or the unique beginning of its name.
         id: String,
+    },
+    /// Show what was edited since the last commit.
+    Diff {
+        /// The goal, or the unique beginning of its name; without it all of them.
+        id: Option<String>,
+        #[command(flatten)]
+        since: Since,
     },
     /// Create or replace a goal; the text comes from stdin or your editor.
     Write {
@@ -65,6 +73,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 None => {}
             }
         }
+        Verb::Diff { id, since } => return compare::run(app, &Of::Goals(id.as_deref()), &since),
         Verb::Write { id, text } => {
             let present = match goals.get(&id) {
                 Some(Goal::Text(text)) => text.clone(),

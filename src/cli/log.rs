@@ -75,19 +75,22 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn rebuild(app: &App, beat: &str) -> Result<u8> {
-    let history = History::open(app.layout.root())?;
+/// The commit of the world that a beat decided on.
+///
+/// # Errors
+/// When git has none.
+pub fn world_of(history: &History, beat: &str) -> Result<String> {
     let marker = format!("\nBeat: {beat}\n");
     let entries = history.log(SEARCH_COMMITS)?;
     let world =
         entries.iter().find(|entry| entry.message.starts_with("world: ") && entry.message.contains(&marker));
-    let Some(world) = world else {
-        return Err(Fault::failed(format!(
-            "could not rebuild the prompt of beat {beat}: git has no world of it"
-        ))
-        .into());
-    };
-    let frame = frame::rebuild(&history, &world.id)?;
+    let what = || Fault::failed(format!("could not find the world of beat {beat}: git has none"));
+    Ok(world.ok_or_else(what)?.id.clone())
+}
+
+fn rebuild(app: &App, beat: &str) -> Result<u8> {
+    let history = History::open(app.layout.root())?;
+    let frame = frame::rebuild(&history, &world_of(&history, beat)?)?;
     print::raw(prompt::render(&frame).text.as_bytes());
     Ok(0)
 }

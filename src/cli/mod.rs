@@ -7,6 +7,7 @@ mod attempts;
 mod bench;
 mod claims;
 mod collect;
+mod compare;
 mod complete;
 mod cost;
 mod demo;
@@ -31,6 +32,7 @@ mod pulse;
 mod schedule;
 mod scripted;
 mod sensor;
+mod service;
 mod status;
 mod surface;
 mod tick;
@@ -138,13 +140,13 @@ enum Verb {
     Spend(inner::SpendArgs),
     /// In a worker: say that the work is done, which ends the worker; then the checks run.
     Done,
-    /// List, show, write and archive goals.
+    /// List, show, compare, write and archive goals.
     #[command(subcommand)]
     Goal(goal::Verb),
-    /// List, show, add, try and remove sensors.
+    /// List, show, compare, add, try and remove sensors.
     #[command(subcommand)]
     Sensor(sensor::Verb),
-    /// Show and write the playbook.
+    /// Show, compare and write the playbook.
     #[command(subcommand)]
     Playbook(playbook::Verb),
     /// List, set and drop timers.
@@ -156,6 +158,9 @@ enum Verb {
     Resume(pause::ResumeArgs),
     /// Make the data dir and the config.
     Init,
+    /// Have the pulse run by systemd or launchd, or beats by cron.
+    #[command(subcommand)]
+    Service(service::Verb),
     /// Check that everything looop needs is there and sound.
     Doctor(doctor::Args),
     /// See looop work in a temporary data dir, with a scripted runner.
@@ -296,6 +301,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Again(args)) => pulse::again(&app, &args),
         Some(Verb::Collect(args)) => collect::run(&app, &args),
         Some(Verb::Init) => init::run(&app),
+        Some(Verb::Service(verb)) => service::run(&app, verb),
         Some(Verb::Surface) => surface::run(&app),
         Some(Verb::Demo(args)) => demo::run(&app, &args),
         Some(Verb::Doctor(args)) => doctor::run(&app, &args),

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::compare::{self, Of, Since};
 use super::{App, input, print};
 use crate::store::file::Keep;
 use crate::store::{file, lock, texts};
@@ -11,6 +12,11 @@ use crate::store::{file, lock, texts};
 pub enum Verb {
     /// Print it.
     Show,
+    /// Show what was edited since the last commit.
+    Diff {
+        #[command(flatten)]
+        since: Since,
+    },
     /// Replace it; the text comes from stdin or your editor.
     Write {
         /// `-` for stdin, or the text itself.
@@ -23,6 +29,7 @@ pub enum Verb {
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Show => print::raw(texts::playbook(&app.layout)?.as_bytes()),
+        Verb::Diff { since } => return compare::run(app, &Of::Playbook, &since),
         Verb::Write { text } => {
             let present = file::read_text(&app.layout.playbook(), texts::MAX_TEXT_BYTES)
                 .ok()

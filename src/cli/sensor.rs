@@ -5,6 +5,7 @@ mod add;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::compare::{self, Of, Since};
 use super::{App, complete, envelope, input, pick, print};
 use crate::model::name::Name;
 use crate::model::time::human_ms;
@@ -32,6 +33,13 @@ pub enum Verb {
     Add(add::Args),
     /// List the ready-made sensors with what each needs, or print one.
     Examples(add::ExamplesArgs),
+    /// Show what was edited since the last commit.
+    Diff {
+        /// The sensor, or the unique beginning of its name; without it all of them.
+        name: Option<String>,
+        #[command(flatten)]
+        since: Since,
+    },
     /// Run a sensor, or all of them, and print the readings.
     Test {
         /// The sensor, or the unique beginning of its name.
@@ -60,6 +68,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         }
         Verb::Add(args) => return add::run(app, &args),
         Verb::Examples(args) => return add::examples(app, &args),
+        Verb::Diff { name, since } => return compare::run(app, &Of::Sensors(name.as_deref()), &since),
         Verb::Test { name } => {
             let one = name.map(|name| pick("sensor", &name, names()).map(str::to_owned)).transpose()?;
             return test(app, one.as_deref());

@@ -21,6 +21,7 @@ pub mod query;
 pub mod schedule;
 pub mod secret;
 pub mod sensor;
+pub mod service;
 pub mod settings;
 pub mod signature;
 pub mod silence;

@@ -187,6 +187,15 @@ pub fn signal_child(child: &Child, kill: bool) {
     ignore(kill_process(Pid::from_child(child), if kill { Signal::KILL } else { Signal::TERM }));
 }
 
+/// Runs a command in the foreground of the human's terminal; true when it ended well.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_here(argv: &[String]) -> io::Result<bool> {
+    let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+    Ok(Command::new(program).args(args).status()?.success())
+}
+
 /// Runs the human's editor on a file, in the foreground of their terminal; true when it ended well.
 /// The editor is a shell line, as it is for git.
 ///

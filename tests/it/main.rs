@@ -34,6 +34,7 @@ mod real_pi;
 mod runners;
 mod secrets;
 mod sense;
+mod service;
 #[path = "../sim/mod.rs"]
 mod sim;
 mod speed;

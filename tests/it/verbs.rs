@@ -1,5 +1,6 @@
 //! The verbs that a human types: each does what it says, refuses what cannot be meant, and loses nothing.
 
+mod compare;
 mod show;
 
 use crate::beat::listing;

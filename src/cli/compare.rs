@@ -1,0 +1,111 @@
+//! `looop goal diff`, `looop sensor diff` and `looop playbook diff`: what differs from the last commit, or from the
+//! world of an earlier decision.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::{App, log, pick, print};
+use crate::model::ask::visible;
+use crate::model::fault::Fault;
+use crate::store::file;
+use crate::store::history::History;
+
+/// What to compare with.
+#[derive(Debug, clap::Args)]
+pub struct Since {
+    /// The world that this beat decided on, not the last commit.
+    #[arg(long, value_name = "BEAT")]
+    since: Option<String>,
+}
+
+/// Which files are compared.
+pub enum Of<'a> {
+    /// The playbook.
+    Playbook,
+    /// The goals, or one of them.
+    Goals(Option<&'a str>),
+    /// The sensors, or one of them.
+    Sensors(Option<&'a str>),
+}
+
+impl Of<'_> {
+    /// What a file is called by those who mean it; none for one of another kind.
+    fn name(&self, path: &str) -> Option<String> {
+        let name = match self {
+            Of::Playbook => return (path == "PLAYBOOK.md").then(|| "PLAYBOOK".to_owned()),
+            Of::Goals(_) => path.strip_prefix("goals/")?.strip_suffix(".md")?,
+            Of::Sensors(_) => {
+                let name = path.strip_prefix("sensors/")?;
+                name.strip_suffix(".sh").unwrap_or(name)
+            }
+        };
+        (!name.contains('/') && !name.starts_with('.')).then(|| name.to_owned())
+    }
+}
+
+/// The largest file that is compared, in bytes.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Prints what differs; nothing when nothing does.
+pub fn run(app: &App, of: &Of, since: &Since) -> Result<u8> {
+    let history = History::open(app.layout.root())?;
+    let commit = match &since.since {
+        Some(beat) => Some(log::world_of(&history, beat)?),
+        None => history.head()?,
+    };
+    let then = match &commit {
+        Some(commit) => history.list(commit, "")?,
+        None => Vec::new(),
+    };
+    let now = ["goals", "sensors"].into_iter().flat_map(|dir| {
+        let entries = std::fs::read_dir(app.layout.file(dir)).into_iter().flatten().flatten();
+        let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+        files.filter_map(move |entry| Some(format!("{dir}/{}", entry.file_name().to_str()?)))
+    });
+    let all: BTreeSet<String> = then.into_iter().chain(now).chain(["PLAYBOOK.md".to_owned()]).collect();
+    let named: Vec<(String, String)> =
+        all.into_iter().filter_map(|path| Some((of.name(&path)?, path))).collect();
+    let wanted = match of {
+        Of::Goals(Some(id)) => Some(pick("goal", id, named.iter().map(|(name, _)| name.as_str()))?),
+        Of::Sensors(Some(id)) => Some(pick("sensor", id, named.iter().map(|(name, _)| name.as_str()))?),
+        _ => None,
+    };
+    let mut same = true;
+    for (_, path) in named.iter().filter(|(name, _)| wanted.is_none_or(|wanted| name == wanted)) {
+        let old = match &commit {
+            Some(commit) => history.read(commit, path, MAX_BYTES)?,
+            None => None,
+        };
+        let new = file::read(&app.layout.file(path), MAX_BYTES)
+            .map_err(|why| Fault::failed(format!("could not read `{path}`: {why}")))?;
+        if old != new {
+            same = false;
+            show(app, path, old.as_deref(), new.as_deref());
+        }
+    }
+    if same {
+        let than = since.since.as_ref().map_or("the last commit".to_owned(), |beat| format!("beat {beat}"));
+        print::note(&format!("nothing differs from {than}"));
+    }
+    Ok(0)
+}
+
+fn show(app: &App, path: &str, old: Option<&[u8]>, new: Option<&[u8]>) {
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let name =
+        |there: bool, side: &str| if there { format!("{side}/{path}") } else { "/dev/null".to_owned() };
+    let (before, after) = (text(old), text(new));
+    let diff = similar::TextDiff::from_lines(&before, &after);
+    let header = (name(old.is_some(), "a"), name(new.is_some(), "b"));
+    let shown = diff.unified_diff().header(&header.0, &header.1).to_string();
+    // A move may have written it; as lines of a diff it stays text.
+    for line in shown.lines() {
+        let shown = visible(line, false);
+        print::line(&match line.as_bytes().first() {
+            Some(b'+') => app.style.green(&shown),
+            Some(b'-') => app.style.red(&shown),
+            _ => shown,
+        });
+    }
+}

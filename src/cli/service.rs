@@ -1,0 +1,294 @@
+//! `looop service`: the pulse under systemd or launchd, and beats from cron.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::{App, print};
+use crate::model::fault::Fault;
+use crate::model::service::{MARK, Service};
+use crate::store::file::{self, Keep};
+use crate::sys::program;
+
+/// What to do with a service.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Print the file or the line, and change nothing.
+    Print(Which),
+    /// Write the file for this data dir and config, and say how to start it.
+    Install {
+        #[command(flatten)]
+        which: Which,
+        /// Start it at once.
+        #[arg(long)]
+        now: bool,
+        /// Replace a file that says something else.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Remove the file that `install` has written.
+    Uninstall {
+        #[command(flatten)]
+        which: Which,
+        /// Stop it first.
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+/// Which service is meant.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Who runs it; without it the one that this system has.
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// Its name; without it `looop`, and for another data dir than the usual one with that one's name.
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Who runs a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// The user manager of systemd, with the pulse as a unit.
+    Systemd,
+    /// launchd of macOS, with the pulse as an agent.
+    Launchd,
+    /// cron, with one beat a minute.
+    Cron,
+}
+
+/// What decides where a profile's files are, and what a decision is asked of; handed on where it is set.
+const HANDED_ON: [&str; 6] = [
+    "LOOOP_INTERVAL",
+    "LOOOP_DECIDE",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+];
+/// The largest service file that is read, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+impl Kind {
+    fn usual() -> Kind {
+        match std::env::consts::OS {
+            "macos" => Kind::Launchd,
+            "linux" => Kind::Systemd,
+            _ => Kind::Cron,
+        }
+    }
+
+    /// Where the file of a service is; none where there is no file.
+    fn file(self, app: &App, service: &Service) -> Option<PathBuf> {
+        match self {
+            Kind::Systemd => {
+                let dir = app.env.config_dir().join("systemd/user");
+                Some(dir.join(format!("{}.service", service.name)))
+            }
+            Kind::Launchd => {
+                let dir = app.env.home().join("Library/LaunchAgents");
+                Some(dir.join(format!("{}.plist", service.label())))
+            }
+            Kind::Cron => None,
+        }
+    }
+
+    fn text(self, service: &Service) -> String {
+        match self {
+            Kind::Systemd => service.systemd(),
+            Kind::Launchd => service.launchd(),
+            Kind::Cron => service.cron(),
+        }
+    }
+
+    /// The commands that start a service whose file is there.
+    fn starts(self, service: &Service, file: &Path) -> Vec<Vec<String>> {
+        match self {
+            Kind::Systemd => vec![
+                words(&["systemctl", "--user", "daemon-reload"]),
+                words(&["systemctl", "--user", "enable", "--now", &service.name]),
+            ],
+            Kind::Launchd => vec![words(&["launchctl", "load", "-w", &file.to_string_lossy()])],
+            Kind::Cron => Vec::new(),
+        }
+    }
+
+    /// The commands that stop a service whose file is still there.
+    fn stops(self, service: &Service, file: &Path) -> Vec<Vec<String>> {
+        match self {
+            Kind::Systemd => vec![words(&["systemctl", "--user", "disable", "--now", &service.name])],
+            Kind::Launchd => vec![words(&["launchctl", "unload", "-w", &file.to_string_lossy()])],
+            Kind::Cron => Vec::new(),
+        }
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Prints, writes or removes a service.
+pub fn run(app: &App, verb: Verb) -> Result<u8> {
+    match verb {
+        Verb::Print(which) => {
+            let (kind, service) = service(app, &which)?;
+            print::raw(kind.text(&service).as_bytes());
+            Ok(0)
+        }
+        Verb::Install { which, now, force } => {
+            app.human_only("install a service")?;
+            install(app, &which, now, force)
+        }
+        Verb::Uninstall { which, now } => {
+            app.human_only("remove a service")?;
+            uninstall(app, &which, now)
+        }
+    }
+}
+
+fn service(app: &App, which: &Which) -> Result<(Kind, Service)> {
+    let kind = which.kind.unwrap_or_else(Kind::usual);
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut env = vec![("PATH".to_owned(), app.env.path())];
+    let named = app.env.get("LOOOP_DATA_DIR").map(|_| ("LOOOP_DATA_DIR".to_owned(), text(app.layout.root())));
+    env.extend(named);
+    let config = app.env.config_path();
+    env.extend(app.env.get("LOOOP_CONFIG").map(|_| ("LOOOP_CONFIG".to_owned(), text(&config))));
+    env.extend(HANDED_ON.iter().filter_map(|key| Some(((*key).to_owned(), app.env.get(key)?.to_owned()))));
+    let name = which.name.clone().unwrap_or_else(|| usual_name(app));
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(is_fit) {
+        let fault = Fault::usage(format!("could not name a service {name:?}"));
+        return Err(fault.hint("letters, digits, `-`, `_` and `.` are possible").into());
+    }
+    let log = app.layout.cache().ancestors().nth(2).unwrap_or(app.layout.cache()).join(format!("{name}.log"));
+    let service = Service {
+        program: text(&program(app)),
+        env_file: text(&config.with_extension("env")),
+        log: text(&log),
+        name,
+        env,
+    };
+    match service.flaw() {
+        None if kind == Kind::Systemd && service.is_odd_for_systemd() => {
+            let what = format!("could not make a unit: systemd begins no program `{}`", service.program);
+            Err(Fault::failed(what).hint("put looop into a folder without quotes and backslashes").into())
+        }
+        None => Ok((kind, service)),
+        Some(odd) => {
+            let what = format!("could not make a service: no line can hold {odd:?}");
+            Err(Fault::failed(what).hint("rename what has control characters in its name").into())
+        }
+    }
+}
+
+/// The usual data dir's service has the program's own name.
+fn usual_name(app: &App) -> String {
+    let dir = app.layout.root().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if app.env.get("LOOOP_DATA_DIR").is_none() || dir == "looop" {
+        return "looop".to_owned();
+    }
+    let plain: String =
+        dir.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    format!("looop-{}", plain.strip_prefix("looop-").unwrap_or(&plain))
+}
+
+/// This program by the name on the PATH that leads to it, since that one still does after an upgrade; else by its file.
+fn program(app: &App) -> PathBuf {
+    let own = program::installed_path();
+    let own = std::fs::canonicalize(&own).unwrap_or(own);
+    let named = program::find_program("looop", &app.env.path(), Path::new("/"));
+    named.filter(|named| std::fs::canonicalize(named).is_ok_and(|file| file == own)).unwrap_or(own)
+}
+
+fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
+    let (kind, service) = service(app, which)?;
+    let text = kind.text(&service);
+    let Some(path) = kind.file(app, &service) else {
+        let fault = Fault::failed("could not install a cron line: looop does not edit your crontab");
+        return Err(fault.hint("(crontab -l; looop service print --kind cron) | crontab -").into());
+    };
+    let shown = path.display();
+    let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
+    match present {
+        Some(present) if present == text => print::line(&format!("{shown} is there already")),
+        Some(present) if !force => {
+            let diff = similar::TextDiff::from_lines(&present, &text);
+            print::raw(diff.unified_diff().header(&shown.to_string(), "new").to_string().as_bytes());
+            let fault =
+                Fault::failed(format!("could not install the service: `{shown}` says something else"));
+            return Err(fault.hint("replace it with --force, or choose another --name").into());
+        }
+        _ => {
+            let dir = path.parent().unwrap_or(Path::new("/"));
+            std::fs::create_dir_all(dir).with_context(|| format!("could not make `{}`", dir.display()))?;
+            file::write(&path, text.as_bytes(), 0o644, Keep::Durable)?;
+            let logs = Path::new(&service.log).parent().unwrap_or(dir);
+            std::fs::create_dir_all(logs).with_context(|| format!("could not make `{}`", logs.display()))?;
+            print::line(&format!("wrote {shown}"));
+        }
+    }
+    let starts = kind.starts(&service, &path);
+    if now {
+        return run_all(&starts);
+    }
+    print::line("start it, now and at each login:");
+    starts.iter().for_each(|argv| print::line(&format!("  {}", argv.join(" "))));
+    if kind == Kind::Systemd {
+        print::line("go on when you log out:");
+        print::line("  loginctl enable-linger");
+    }
+    Ok(0)
+}
+
+fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
+    let (kind, service) = service(app, which)?;
+    let Some(path) = kind.file(app, &service) else {
+        let fault = Fault::failed("could not remove a cron line: looop does not edit your crontab");
+        return Err(fault.hint("crontab -e").into());
+    };
+    let shown = path.display();
+    match file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))? {
+        None => {
+            print::line(&format!("there is no {shown}"));
+            return Ok(0);
+        }
+        Some(text) if !text.contains(MARK) => {
+            let fault = Fault::failed(format!("could not remove `{shown}`: looop has not written it"));
+            return Err(fault.hint("remove it by hand").into());
+        }
+        Some(_) => {}
+    }
+    let stops = kind.stops(&service, &path);
+    if now {
+        run_all(&stops)?;
+    }
+    file::remove(&path)?;
+    if kind == Kind::Systemd {
+        // What starts it at login points to nothing now.
+        let wants = path.with_file_name("default.target.wants").join(format!("{}.service", service.name));
+        if std::fs::symlink_metadata(&wants).is_ok() {
+            file::remove(&wants)?;
+        }
+    }
+    print::line(&format!("removed {shown}"));
+    if !now && kind == Kind::Systemd {
+        print::line("one that still runs is ended by:");
+        print::line(&format!("  systemctl --user stop {}", service.name));
+    }
+    Ok(0)
+}
+
+fn run_all(commands: &[Vec<String>]) -> Result<u8> {
+    for argv in commands {
+        let shown = argv.join(" ");
+        let done = program::run_here(argv).with_context(|| format!("could not run `{shown}`"))?;
+        if !done {
+            let fault = Fault::failed(format!("could not finish: `{shown}` failed"));
+            return Err(fault.hint("it says why above").into());
+        }
+        print::line(&format!("ran {shown}"));
+    }
+    Ok(0)
+}

@@ -1,0 +1,175 @@
+//! Pure. The loop as a service of the system: a systemd unit and a launchd agent for the pulse, a cron line for beats.
+
+/// What every file says that looop makes, so that it knows its own again.
+pub const MARK: &str = "Written by looop service";
+
+/// What a service begins, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name: letters, digits, `-`, `_`, `.`.
+    pub name: String,
+    /// The program's absolute path.
+    pub program: String,
+    /// The variables that it gets.
+    pub env: Vec<(String, String)>,
+    /// A file of `NAME=value` lines with more of them, which need not be there.
+    pub env_file: String,
+    /// Where its output goes when nobody else keeps it.
+    pub log: String,
+}
+
+impl Service {
+    /// The first part of it that no service file can hold: control characters would end a line.
+    pub fn flaw(&self) -> Option<&str> {
+        let values = self.env.iter().flat_map(|(key, value)| [key, value]);
+        let all = values.chain([&self.name, &self.program, &self.env_file, &self.log]);
+        all.into_iter().find(|text| text.chars().any(char::is_control)).map(String::as_str)
+    }
+
+    /// True when systemd begins no program of such a name, however it is quoted.
+    pub fn is_odd_for_systemd(&self) -> bool {
+        self.program.contains(['"', '\'', '\\'])
+    }
+
+    /// A unit for systemd's user manager, as systemd.service(5) and systemd.syntax(7) have it.
+    pub fn systemd(&self) -> String {
+        let env: String = self
+            .env
+            .iter()
+            .map(|(key, value)| format!("Environment={}\n", in_unit(&format!("{key}={value}"))))
+            .collect();
+        format!(
+            "# {MARK}: `looop service install` renews it, `looop service uninstall` removes it.\n\
+             [Unit]\n\
+             Description=looop, a control loop for a person's work ({})\n\
+             Documentation=man:looop(1)\n\
+             \n\
+             [Service]\n\
+             Type=exec\n\
+             ExecStart={} --color never\n\
+             {env}\
+             # Keys of the model's provider, as NAME=value lines; mode 0600.\n\
+             EnvironmentFile=-{}\n\
+             Restart=on-failure\n\
+             RestartSec=10\n\
+             # Wrong usage, and a pulse that runs already: beginning again mends neither.\n\
+             RestartPreventExitStatus=2 75\n\
+             # Workers outlive the pulse: it alone is told to end.\n\
+             KillMode=process\n\
+             \n\
+             [Install]\n\
+             WantedBy=default.target\n",
+            self.name,
+            in_unit(&self.program),
+            self.env_file.replace('%', "%%"),
+        )
+    }
+
+    /// A property list for launchd, as launchd.plist(5) has it.
+    pub fn launchd(&self) -> String {
+        let env: String = self
+            .env
+            .iter()
+            .map(|(key, value)| {
+                format!("    <key>{}</key>\n    <string>{}</string>\n", in_xml(key), in_xml(value))
+            })
+            .collect();
+        let log = in_xml(&self.log);
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+             <!-- {MARK}: `looop service install` renews it, `looop service uninstall` removes it. -->\n\
+             <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
+             <plist version=\"1.0\">\n\
+             <dict>\n  \
+             <key>Label</key>\n  <string>{label}</string>\n  \
+             <key>ProgramArguments</key>\n  <array>\n    <string>{program}</string>\n    \
+             <string>--color</string>\n    <string>never</string>\n  </array>\n  \
+             <key>EnvironmentVariables</key>\n  <dict>\n{env}  </dict>\n  \
+             <key>RunAtLoad</key>\n  <true/>\n  \
+             <key>KeepAlive</key>\n  <dict>\n    <key>SuccessfulExit</key>\n    <false/>\n  </dict>\n  \
+             <key>ThrottleInterval</key>\n  <integer>10</integer>\n  \
+             <!-- Workers outlive the pulse: it alone is told to end. -->\n  \
+             <key>AbandonProcessGroup</key>\n  <true/>\n  \
+             <key>StandardOutPath</key>\n  <string>{log}</string>\n  \
+             <key>StandardErrorPath</key>\n  <string>{log}</string>\n\
+             </dict>\n\
+             </plist>\n",
+            label = in_xml(&self.label()),
+            program = in_xml(&self.program),
+        )
+    }
+
+    /// Under which name launchd knows it.
+    pub fn label(&self) -> String {
+        format!("local.{}", self.name)
+    }
+
+    /// A line for crontab(5) that runs one beat a minute, with a line before it that says so.
+    pub fn cron(&self) -> String {
+        let env = self.env.iter().map(|(key, value)| format!("{key}={} ", in_shell(value)));
+        let folder = self.log.rsplit_once('/').map_or("/", |(folder, _)| folder);
+        let command = format!(
+            "mkdir -p {} && {}{} tick --quiet >> {} 2>&1",
+            in_shell(folder),
+            env.collect::<String>(),
+            in_shell(&self.program),
+            in_shell(&self.log)
+        );
+        // A bare one begins the command's input there, whatever stands around it.
+        format!("# {MARK}: one beat a minute ({}).\n* * * * * {}\n", self.name, command.replace('%', "\\%"))
+    }
+}
+
+/// One word of a line of a unit; with `%` a name would begin that systemd fills in.
+fn in_unit(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
+}
+
+fn in_xml(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn in_shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service() -> Service {
+        Service {
+            name: "looop-a".to_owned(),
+            program: "/home/a b/100%/it's/\"q\"\\looop".to_owned(),
+            env: vec![("PATH".to_owned(), "/x y:/50%:<&>".to_owned())],
+            env_file: "/home/a b/100%/looop.env".to_owned(),
+            log: "/home/a b/l%.log".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_form_quotes_as_its_reader_reads() {
+        let unit = service().systemd();
+        for line in [
+            "ExecStart=\"/home/a b/100%%/it's/\\\"q\\\"\\\\looop\" --color never",
+            "Environment=\"PATH=/x y:/50%%:<&>\"",
+            "EnvironmentFile=-/home/a b/100%%/looop.env",
+            "KillMode=process",
+        ] {
+            assert!(unit.lines().any(|known| known == line), "{line}: {unit}");
+        }
+        let plist = service().launchd();
+        assert!(plist.contains("<string>/x y:/50%:&lt;&amp;&gt;</string>"), "{plist}");
+        let cron = service().cron();
+        let line = "* * * * * mkdir -p '/home/a b' && PATH='/x y:/50\\%:<&>' '/home/a b/100\\%/it'\\''s/\"q\"\\looop' tick --quiet >> '/home/a b/l\\%.log' 2>&1";
+        assert_eq!(cron.lines().nth(1), Some(line));
+        assert!([unit, plist, cron].iter().all(|text| text.contains(MARK)));
+    }
+
+    #[test]
+    fn what_no_line_can_hold_is_found() {
+        assert_eq!((service().flaw(), service().is_odd_for_systemd()), (None, true));
+        let odd = Service { program: "/a\nb".to_owned(), ..service() };
+        assert_eq!(odd.flaw(), Some("/a\nb"));
+    }
+}
