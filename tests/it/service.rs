@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 
@@ -22,7 +22,7 @@ fn odd(folder: &str) -> (Profile, PathBuf) {
     (profile, program)
 }
 
-fn run(profile: &Profile, program: &PathBuf, args: &[&str]) -> Ran {
+fn run(profile: &Profile, program: &Path, args: &[&str]) -> Ran {
     profile.other_command(program.to_str().unwrap(), args).output().unwrap().into()
 }
 
@@ -31,7 +31,7 @@ fn systemd_understands_the_unit() {
     let (profile, program) = odd("it's");
     let refused = run(&profile, &program, &["service", "print", "--kind", "systemd"]);
     assert!(refused.code == 1 && refused.stderr.contains("systemd begins no program"), "{refused:?}");
-    let (profile, program) = odd("100% a $b");
+    let (profile, program) = odd("100%h $b");
     let unit = run(&profile, &program, &["service", "print", "--kind", "systemd"]).ok().stdout;
     assert!(unit.lines().any(|line| line == "KillMode=process"), "{unit}");
     let data = format!("Environment=\"LOOOP_DATA_DIR={}\"", profile.data().display());
