@@ -84,7 +84,7 @@ pub fn world_of(history: &History, beat: &str) -> Result<String> {
     let entries = history.log(SEARCH_COMMITS)?;
     let world =
         entries.iter().find(|entry| entry.message.starts_with("world: ") && entry.message.contains(&marker));
-    let what = || Fault::failed(format!("could not find the world of beat {beat}: git has none"));
+    let what = || Fault::failed(format!("could not go back to beat {beat}: git has no world of it"));
     Ok(world.ok_or_else(what)?.id.clone())
 }
 
