@@ -23,8 +23,22 @@
           version = manifest.version;
           src = self;
           cargoLock.lockFile = ./Cargo.lock;
-          # The tests open terminals and listen on the loopback network; the build sandbox has neither.
-          doCheck = false;
+          # What needs no terminal, no network and no agent; the whole suite is for a machine that has them.
+          doCheck = true;
+          cargoTestFlags = [ "--lib" ];
+          nativeCheckInputs = [ pkgs.git ];
+          preCheck = "export HOME=$TMPDIR";
+          nativeBuildInputs = [ pkgs.installShellFiles ];
+          # Only a machine of the same kind can ask the program for them.
+          postInstall = pkgs.lib.optionalString (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) ''
+            installShellCompletion --cmd looop \
+              --bash <($out/bin/looop completions bash) \
+              --zsh <($out/bin/looop completions zsh) \
+              --fish <($out/bin/looop completions fish)
+            $out/bin/looop man $out/share/man/man1
+            install -Dm644 scripts/looop.service $out/lib/systemd/user/looop.service
+            substituteInPlace $out/lib/systemd/user/looop.service --replace-fail /usr/bin/looop $out/bin/looop
+          '';
           meta = {
             description = manifest.description;
             license = pkgs.lib.licenses.mit;
@@ -32,6 +46,23 @@
           };
         };
       });
+
+      checks = forEach (
+        pkgs:
+        let
+          built = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+        in
+        {
+          # Its own tests run while it is built.
+          build = built;
+          version = pkgs.runCommand "looop-version" { } ''
+            test "$(${pkgs.lib.getExe built} --version)" = "looop ${manifest.version}" && touch $out
+          '';
+          scripts = pkgs.runCommand "looop-scripts" { nativeBuildInputs = [ pkgs.shellcheck ]; } ''
+            shellcheck ${self}/install.sh ${self}/scripts/*.sh ${self}/sensors-examples/*.sh && touch $out
+          '';
+        }
+      );
 
       apps = forEach (pkgs: {
         default = {

@@ -108,7 +108,7 @@ fn program(path: &Path, script: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn released() -> String {
+pub fn released() -> String {
     RELEASE.path().join("out").to_str().unwrap().to_owned()
 }
 

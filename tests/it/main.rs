@@ -25,6 +25,7 @@ mod kin;
 mod leases;
 mod lost;
 mod map;
+mod packages;
 mod presets;
 mod prune;
 mod pulse;

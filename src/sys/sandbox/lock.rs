@@ -5,9 +5,10 @@ use std::path::Path;
 
 use landlock::{
     ABI, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath,
-    PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
+use rustix::fs::{Mode, OFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::SYSTEM;
@@ -101,7 +102,10 @@ fn allow(
     must: bool,
 ) -> io::Result<RulesetCreated> {
     let shown = path.display();
-    let fd = match PathFd::new(path) {
+    // By this call and not by the crate's own: where the C library is musl, std drops the flag there, and what is then
+    // opened for reading may be a socket, which cannot be.
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(_) if !must => return Ok(rules),
         Err(error) => return Err(io::Error::other(format!("could not find `{shown}`: {error}"))),
