@@ -1,5 +1,5 @@
 #!/bin/sh
-# How full the disks are, in steps, so that a growing log does not wake the loop at each beat.
+# How full the disks are, in steps.
 # looop: interval=300s timeout=10s
 #
 # Needs: df and awk.

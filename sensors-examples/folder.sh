@@ -1,5 +1,5 @@
 #!/bin/sh
-# How many files lie in a folder: scans, downloads, a queue of some program.
+# How many files lie in a folder: scans, downloads, a queue.
 # looop: interval=60s timeout=10s trust=untrusted
 #
 # Needs: a shell and the usual tools.

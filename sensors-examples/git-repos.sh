@@ -1,5 +1,5 @@
 #!/bin/sh
-# What state local git checkouts are in: branch, open changes, distance to the upstream, stale branches.
+# Local git checkouts: branch, changes, distance, stale branches.
 # looop: interval=60s timeout=30s trust=untrusted
 #
 # Needs: git and awk.

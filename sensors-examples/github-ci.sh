@@ -3,7 +3,7 @@
 # looop: interval=120s timeout=30s trust=untrusted
 # looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
-# Needs: gh (2.23 or later), logged in or with GH_TOKEN in the environment; a token that can only read is enough.
+# Needs: gh 2.23 or later, logged in or with GH_TOKEN; reading is enough.
 # Wakes the loop: the last finished run of a workflow ended otherwise than the one before. Runs that go on are detail.
 # Untrusted, because commit subjects and workflow names come from the repository.
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# What reviewers say on my open pull requests, and which threads are not resolved.
+# Reviews and open threads on my open pull requests.
 # looop: interval=300s timeout=30s trust=untrusted
 # looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
-# Needs: gh (2.23 or later), logged in or with GH_TOKEN in the environment; a token that can only read is enough.
+# Needs: gh 2.23 or later, logged in or with GH_TOKEN; reading is enough.
 # Wakes the loop: a review, a comment in an open thread, a thread that is opened or resolved. The words are detail.
 # Untrusted, because anyone can comment.
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Which issues of a GitHub repository are open, label by label.
+# Which issues of a GitHub repository are open, by label.
 # looop: interval=300s timeout=60s trust=untrusted
 # looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
-# Needs: gh (2.23 or later), logged in or with GH_TOKEN in the environment; a token that can only read is enough.
+# Needs: gh 2.23 or later, logged in or with GH_TOKEN; reading is enough.
 # Wakes the loop: an issue that gets or loses one of the labels, opens or closes. Titles and times are detail.
 # Untrusted, because anyone can write a title.
 

@@ -3,7 +3,7 @@
 # looop: interval=300s timeout=30s trust=untrusted
 # looop: env=GH_TOKEN,GH_HOST,GH_ENTERPRISE_TOKEN,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,SSL_CERT_FILE
 #
-# Needs: gh (2.23 or later), logged in or with GH_TOKEN in the environment; a token that can only read is enough.
+# Needs: gh 2.23 or later, logged in or with GH_TOKEN; reading is enough.
 # Wakes the loop: a pull request that begins or ceases to wait. Titles and times are detail.
 # Untrusted, because anyone can write a title.
 

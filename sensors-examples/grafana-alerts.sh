@@ -21,7 +21,7 @@ done
 [ -n "$URL" ] || fail "set URL at the top of this sensor"
 [ -n "${GRAFANA_TOKEN:-}" ] || fail "GRAFANA_TOKEN is not set in looop's environment"
 
-# The answer goes into a file of at most 8 MB, since a server may send without end; the token not into a list of arguments.
+# The answer goes into a file of at most 8 MB, since a server may send without end; the token into no list of arguments.
 answer=$(mktemp) || fail "no temporary file can be made"
 trap 'rm -f "$answer"' EXIT
 trap 'exit 1' INT TERM
@@ -32,14 +32,17 @@ trap 'exit 1' INT TERM
             "${URL%/}/api/alertmanager/grafana/api/v2/alerts?active=true&silenced=false&inhibited=false"
 ) || fail "Grafana did not answer at $URL"
 
-# One alert may fire for many things, and each of them is one of the count. The detail gives way where it would be large.
+# One alert may fire for many things: each is one of the count. The detail gives way where the reading would be large.
 reading=$(jq -c '
     def text($n): tostring | .[0:$n] | gsub("\\p{Cc}"; " ");
     def fit: until((tojson | utf8bytelength) <= 8000 or .detail.items == []; .detail.items |= .[:-1]);
     if type != "array" then error("no list of alerts") else . end
     | map(. + { alert: (.labels.alertname | text(60)) })
     | {
-        signal: { count: length, firing: (group_by(.alert) | .[:25] | map({ key: .[0].alert, value: length }) | from_entries) },
+        signal: {
+            count: length,
+            firing: (group_by(.alert) | .[:25] | map({ key: .[0].alert, value: length }) | from_entries)
+        },
         detail: { items: (sort_by(.startsAt) | reverse | .[:15] | map({
             alert, severity: (.labels.severity // "" | text(20)), since: (.startsAt | text(30)),
             says: (.annotations.summary // .annotations.description // "" | text(200)),

@@ -2,7 +2,7 @@
 # Which Kubernetes pods are not well, and why.
 # looop: interval=60s timeout=45s trust=untrusted env=KUBECONFIG,HTTPS_PROXY,NO_PROXY
 #
-# Needs: kubectl, jq, and a kubeconfig; one elsewhere than ~/.kube/config is named by KUBECONFIG.
+# Needs: kubectl, jq, and a kubeconfig (KUBECONFIG, else ~/.kube/config).
 # Wakes the loop: a pod that falls ill, recovers, or is ill in another way. Restarts and messages are detail.
 # Untrusted, because messages come from what runs there.
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# How busy this machine is, in three levels: idle, busy, overloaded. The figures themselves are detail.
+# How busy this machine is, in three levels.
 # looop: interval=60s timeout=5s
 #
 # Needs: /proc/loadavg or uptime, getconf, awk.

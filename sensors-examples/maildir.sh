@@ -1,5 +1,5 @@
 #!/bin/sh
-# New mail in a maildir: how much of it no program has picked up, from whom and about what.
+# New mail in a maildir: how much, from whom, about what.
 # looop: interval=60s timeout=20s trust=untrusted
 #
 # Needs: awk, and a maildir.

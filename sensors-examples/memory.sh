@@ -1,5 +1,5 @@
 #!/bin/sh
-# How full memory and swap are, in three levels: ok, high, full. The figures themselves are detail.
+# How full memory and swap are, in three levels.
 # looop: interval=60s timeout=5s
 #
 # Needs: Linux (/proc/meminfo), awk.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What is open in a todo.txt file: how many tasks, how many of priority A, how many due today or before.
+# What is open in a todo.txt, and what is due.
 # looop: interval=60s timeout=5s trust=untrusted
 #
 # Needs: awk, and a todo.txt.

@@ -1,8 +1,8 @@
 #!/bin/sh
-# What a webhook (of Sentry, or any other) left in a file, one JSON object a line.
+# What Sentry or another webhook left in a file.
 # looop: interval=30s timeout=20s trust=untrusted
 #
-# Needs: jq, and a program that appends the body of each request to a file as one line.
+# Needs: jq, and a program that appends each request's body as one line.
 # Wakes the loop: a subject that is new among the last ones, or gets another state. How often, when and what is detail.
 # Untrusted, because whoever causes an event chooses its words.
 
@@ -24,8 +24,10 @@ command -v jq >/dev/null || fail "jq is not installed"
 reading=$(tail -c 2000000 "$FILE" | tail -n 500 | jq -R 'fromjson? // null | objects // null' | jq -s -c '
     def text($n): tostring | .[0:$n] | gsub("\\p{Cc}"; " ");
     def fit: until((tojson | utf8bytelength) <= 8000 or .detail.items == []; .detail.items |= .[:-1]);
-    def inner: if (.data | type) == "object" then .data.issue // .data.event // .data.error // .data else . end | objects // {};
-    def subject: (inner | .shortId // .issue_id // .key // .title // .subject // .message // .id // .name) // .event // .type // "event";
+    def inner: if (.data | type) == "object" then .data.issue // .data.event // .data.error // .data else . end
+        | objects // {};
+    def subject: (inner | .shortId // .issue_id // .key // .title // .subject // .message // .id // .name)
+        // .event // .type // "event";
     def state: .action // (inner | .status // .state // .level) // "";
     if length > 0 and all(. == null) then error("no line is a JSON object") else . end
     | (map(select(. == null)) | length) as $unreadable

@@ -141,20 +141,27 @@ fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
     let script = example::with_values(script, &values, home).map_err(|why| unset(&name, &args.what, &why))?;
     let header = Header::parse(script.as_bytes()).map_err(unfit(&name))?;
     let reading = trial(app, &name, &script)?;
-    let failure = failure(&reading);
-    if reading.ok {
-        show(app, &name, &reading);
-    } else if !(asks && agreed(&format!("{failure}\nAdd it all the same?"))) {
-        let what = format!("could not add the sensor {name}: {failure}");
-        return Err(Fault::failed(what)
-            .hint("nothing was added; mend what it says, and add it again")
-            .into());
+    match reading.ok {
+        true => show(app, &name, &reading),
+        false => all_the_same(&name, &failure(&reading), asks)?,
     }
     keep(app, &name, &script, replaces)?;
     let every = header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
     let trust = if header.trust == Trust::Untrusted { "untrusted" } else { "trusted" };
     print::line(&format!("added {name}; it runs {every}, {trust}"));
     Ok(0)
+}
+
+/// A sensor whose trial failed is added only if a human who is asked wants that.
+fn all_the_same(name: &Name, failure: &str, asks: bool) -> Result<()> {
+    let why = match asks {
+        true if agreed(&format!("{failure}\nAdd it all the same?")) => return Ok(()),
+        // The question has told the rest.
+        true => "its trial run failed",
+        false => failure,
+    };
+    let fault = Fault::failed(format!("could not add the sensor {name}: {why}"));
+    Err(fault.hint("nothing was added; mend what it says, and add it again").into())
 }
 
 fn keep(app: &App, name: &Name, script: &str, replaces: bool) -> Result<()> {

@@ -318,6 +318,7 @@ fn the_examples_are_listed_and_printed() {
         assert_eq!(row["name"], *name);
         assert!(list.contains(&format!("{name}  {}", row["about"].as_str().unwrap())), "{list}");
         assert!(list.contains(row["needs"].as_str().unwrap()), "{list}");
+        assert!(list.lines().all(|line| line.chars().count() < 80), "it fits a small terminal: {list}");
         assert!(!row["settings"].as_array().unwrap().is_empty());
         assert_eq!(profile.looop(&["sensor", "examples", name]).ok().stdout, *script);
     }
