@@ -151,6 +151,15 @@ fn a_release_is_installed_once_and_taken_away_again() {
     assert!(second.stdout.contains(&format!("looop {version} is installed already")), "{second:?}");
     assert_eq!(second.stdout.lines().count(), 1, "{second:?}");
     assert_eq!((home.files(), modified()), (with_data.clone(), before));
+    // Where the checksum says so nothing is downloaded.
+    fs::create_dir(home.path("sums")).unwrap();
+    fs::copy(Path::new(&released()).join("SHA256SUMS"), home.path("sums/SHA256SUMS")).unwrap();
+    let mut sums =
+        Home { vars: vec![("LOOOP_RELEASE_URL", home.path("sums").display().to_string())], ..home };
+    sums.install(&[]).ok();
+    fs::remove_dir_all(sums.path("sums")).unwrap();
+    sums.vars = vec![("LOOOP_RELEASE_URL", released())];
+    let home = sums;
     // A page that an older one had goes with the next.
     let list = home.path(".local/share/looop/installed.txt");
     let old = home.path(".local/share/man/man1/looop-old.1");
