@@ -3,13 +3,12 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
+use crate::support::decider::{ALL, Decider, calls, large_world, newest_prompt, profile, shim};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::Profile;
-use crate::support::{claude, codex, pi};
 
 mod bad;
 mod endpoint;
@@ -18,88 +17,6 @@ mod overhead;
 mod spend;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
-
-/// Who decides.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Decider {
-    Pi,
-    Claude,
-    Codex,
-    Openai,
-    Anthropic,
-}
-
-const ALL: [Decider; 5] = [Decider::Pi, Decider::Claude, Decider::Codex, Decider::Openai, Decider::Anthropic];
-
-/// A set-up profile whose decider asks the server at `url`; none, after it was said, where the program is not here.
-fn profile(decider: Decider, url: &str) -> Option<Profile> {
-    let mut profile = Profile::scripted(&[NOOP]);
-    let beside = |program: &std::path::Path| {
-        let node = env::var("LOOOP_TEST_NODE_BIN").unwrap_or_default();
-        format!("{node}:{}:/usr/local/bin:/usr/bin:/bin", program.parent().unwrap().display())
-    };
-    match decider {
-        Decider::Pi => {
-            let home = pi::pi()?.home(url);
-            fs::rename(home.path().join(".pi"), profile.path("home/.pi")).unwrap();
-            profile.config(json!({
-                "path": home.search_path(), "decide": "pi", "runners": { "pi": { "model": pi::MODEL } },
-            }));
-        }
-        Decider::Claude => {
-            let program = claude::claude()?;
-            profile.config(json!({
-                "path": beside(&program), "decide": "claude", "runners": { "claude": { "model": "sonnet" } },
-            }));
-            profile.var("ANTHROPIC_BASE_URL", url);
-            profile.var("ANTHROPIC_API_KEY", "sk-test");
-        }
-        Decider::Codex => {
-            let program = codex::codex()?;
-            let runner =
-                json!({ "model": codex::MODEL, "env": ["MOCK_API_KEY"], "args": codex::provider(url) });
-            profile.config(
-                json!({ "path": beside(&program), "decide": "codex", "runners": { "codex": runner } }),
-            );
-            profile.var("MOCK_API_KEY", "sk-test");
-        }
-        Decider::Openai | Decider::Anthropic => {
-            let (form, base) = match decider {
-                Decider::Openai => ("openai", format!("{url}/v1")),
-                _ => ("anthropic", url.to_owned()),
-            };
-            // Dollars for a million tokens.
-            let price = json!({ "input": 3.0, "output": 15.0, "cached": 0.5, "written": 4.0 });
-            let runner = json!({ "http": form, "base_url": base, "model": "m", "key_env": "MOCK_API_KEY", "price": price });
-            profile.config(json!({ "decide": "mine", "runners": { "mine": runner } }));
-            profile.var("MOCK_API_KEY", "sk-test");
-        }
-    }
-    // Its group's number, by which what it left behind is found.
-    let note = format!("echo $$ >> {}; exec \"$real\" \"$@\"", profile.path("groups").display());
-    shim(&profile, decider, &note);
-    Some(profile)
-}
-
-/// Puts a shell script before the decider's program, in which `$real` is the program itself.
-fn shim(profile: &Profile, decider: Decider, body: &str) {
-    let (name, real) = match decider {
-        Decider::Pi => ("pi", env::var("LOOOP_TEST_PI").unwrap()),
-        Decider::Claude => ("claude", env::var("LOOOP_TEST_CLAUDE").unwrap()),
-        Decider::Codex => ("codex", env::var("LOOOP_TEST_CODEX").unwrap()),
-        Decider::Openai | Decider::Anthropic => return,
-    };
-    let bin = profile.path("shim");
-    fs::create_dir_all(&bin).unwrap();
-    fs::write(bin.join(name), format!("#!/bin/sh\nreal={real}\n{body}\n")).unwrap();
-    fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-    let config: Value = serde_json::from_str(&fs::read_to_string(profile.config_file()).unwrap()).unwrap();
-    let path = config["path"].as_str().unwrap();
-    let shown = bin.display().to_string();
-    if !path.starts_with(&shown) {
-        profile.config_more(json!({ "path": format!("{shown}:{path}") }));
-    }
-}
 
 /// The lines of the spend ledger.
 fn charges(profile: &Profile) -> Vec<Value> {
@@ -125,11 +42,6 @@ fn left_over(profile: &Profile) -> Vec<String> {
         ours.then(|| fs::read_to_string(entry.path().join("comm")).unwrap_or_default())
     });
     all.collect()
-}
-
-/// The calls of the model among the requests, in order.
-fn calls(server: &ModelServer) -> Vec<crate::support::model_server::Recorded> {
-    server.requests().into_iter().filter(|request| request.body.is_object()).collect()
 }
 
 #[test]
@@ -158,21 +70,6 @@ fn a_beat_is_decided_and_what_it_used_is_in_the_ledger() {
         let found = (count("tokens_written"), count("cost_micros"), usage["basis"].as_str().unwrap());
         assert_eq!(found, (written, micros, basis), "{decider:?}: {usage}");
         assert_eq!(left_over(&profile), Vec::<String>::new(), "{decider:?}");
-    }
-}
-
-/// A world of 20 goals and 20 sensors, of which one reads `reading`.
-fn large_world(profile: &Profile, reading: u32) {
-    for n in 0..20 {
-        let words =
-            "What shall be so, in the words of a human who has thought about it for a while.\n".repeat(4);
-        profile
-            .goal(&format!("goal-{n:02}"), &format!("---\ngoal: part {n} of the work is done\n---\n{words}"));
-        let value = if n == 10 { reading } else { n };
-        profile.sensor(
-            &format!("sensor-{n:02}.sh"),
-            &format!(r#"echo '{{"signal":{{"count":{value}}},"detail":null}}'"#),
-        );
     }
 }
 
@@ -219,11 +116,6 @@ fn most_of_a_request_is_as_it_was_in_the_last_one() {
         let more = if decider == Decider::Codex { 3 * 1024 } else { 0 };
         assert!(all[2].bytes <= limit + more, "{decider:?}");
     }
-}
-
-fn newest_prompt(profile: &Profile) -> String {
-    let beat = profile.read_json("beat.json")["last"]["beat"].as_str().unwrap().to_owned();
-    profile.read(&format!("runs/{beat}/prompt.md"))
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod claude;
 pub mod codex;
+pub mod decider;
 pub mod desk;
 pub mod model_server;
 pub mod pi;
