@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use explain::{explain, refuse_shared};
-pub use form::write_fresh;
 use form::{ConfigFile, FreeMove, LimitsFile, PolicyFile, RuleFile, RunnerFile, Span};
+pub use form::{schema, write_fresh};
 
 use crate::model::budget::Budget;
 use crate::model::fault::Fault;

@@ -1,9 +1,9 @@
 //! `looop asks`, `answer`, `approve`, `reject`: the human channel.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{App, complete, envelope, input, pick, print};
+use super::{App, complete, envelope, forms, input, pick, print};
 use crate::model::ask::{Answer, Approval, Ask, AskKind, Said, State, quote_argv, visible};
 use crate::model::decision::Action;
 use crate::model::fault::{Fault, Kind};
@@ -65,7 +65,7 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
         .filter(|(_, state)| args.all || *state == State::Open)
         .collect();
     if args.json {
-        let rows: Vec<Value> = shown.iter().map(|(ask, state)| row(ask, *state)).collect();
+        let rows: Vec<_> = shown.iter().map(|(ask, state)| row(ask, *state)).collect();
         print::json(&envelope("asks", json!(rows)));
         return Ok(0);
     }
@@ -88,25 +88,26 @@ fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
 }
 
 /// One ask in its public form.
-pub fn row(ask: &Ask, state: State) -> Value {
+pub fn row(ask: &Ask, state: State) -> forms::Ask {
     let subject = ask.approval.as_ref().map(|approval| &approval.subject);
-    json!({
-        "id": ask.id,
-        "kind": ask.kind,
-        "worker": ask.worker,
-        "goal": ask.goal,
-        "text": ask.text,
-        "options": ask.options,
-        "ref": ask.reference,
-        "move": ask.approval.as_ref().map(|approval| approval.decided.to_json()),
-        "argv": subject.map(|s| s.argv.clone()).unwrap_or_default(),
-        "cwd": subject.and_then(|s| s.cwd.clone()),
-        "diff": ask.approval.as_ref().map(|approval| approval.diff.clone()),
-        "hash": ask.approval.as_ref().map(|approval| approval.hash.clone()),
-        "created": ask.created_ms,
-        "expires": ask.expires_ms,
-        "state": state,
-    })
+    let approval = ask.approval.as_ref();
+    forms::Ask {
+        id: ask.id.clone(),
+        kind: ask.kind,
+        worker: ask.worker.clone(),
+        goal: ask.goal.clone(),
+        text: ask.text.clone(),
+        options: ask.options.clone(),
+        reference: ask.reference.clone(),
+        decided: approval.map(|approval| approval.decided.to_json()),
+        argv: subject.map(|s| s.argv.clone()).unwrap_or_default(),
+        cwd: subject.and_then(|s| s.cwd.clone()),
+        diff: approval.map(|approval| approval.diff.clone()),
+        hash: approval.map(|approval| approval.hash.clone()),
+        created: ask.created_ms,
+        expires: ask.expires_ms,
+        state,
+    }
 }
 
 /// One ask for a human: an approval in full, with nothing hidden.

@@ -1,9 +1,9 @@
 //! `looop attempts`: what was tried for a goal of `looop fix`, and the difference between two attempts.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{App, envelope_with, print};
+use super::{App, envelope_with, forms, print};
 use crate::fix::attempt_line;
 use crate::model::ask::visible;
 use crate::model::attempt::{Line, Ruling, rule, standing};
@@ -70,7 +70,7 @@ fn full(dir: &FixDir, goal: &Name) -> String {
 fn list(args: &Args, all: &[(FixDir, Name)]) -> Result<u8> {
     if args.json {
         let names: Vec<String> = all.iter().map(|(dir, goal)| full(dir, goal)).collect();
-        print::json(&envelope_with(json!({ "goals": names })));
+        print::json(&envelope_with(json!(forms::Attempted { goals: names })));
         return Ok(0);
     }
     for (dir, goal) in all {
@@ -90,8 +90,8 @@ fn show(app: &App, args: &Args, goal: &Name, lines: &[Line]) -> Result<u8> {
         _ => word(&rule(lines, &limits)),
     };
     if args.json {
-        let all: Vec<Value> = lines.iter().map(|line| json!(line)).collect();
-        print::json(&envelope_with(json!({ "goal": goal, "lines": all, "row": now.row, "next": next })));
+        let (goal, lines, next) = (goal.clone(), lines.to_vec(), next.to_owned());
+        print::json(&envelope_with(json!(forms::Attempts { goal, lines, row: now.row, next })));
         return Ok(0);
     }
     for line in lines {

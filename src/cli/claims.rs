@@ -1,9 +1,9 @@
 //! `looop claims`, `claim`, `release`: who may work on what, and a person's own leases.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{App, envelope, print};
+use super::{App, envelope, forms, print};
 use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::lease::{Here, Holder, Lease, Standing, Ttl};
@@ -43,7 +43,7 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let here = claims::here();
     let (leases, problems) = claims::list(&app.layout, &here)?;
     if args.json {
-        let rows: Vec<Value> = leases.iter().map(|(lease, standing)| row(lease, *standing, &here)).collect();
+        let rows: Vec<_> = leases.iter().map(|(lease, standing)| row(lease, *standing, &here)).collect();
         print::json(&envelope("claims", json!(rows)));
         return Ok(0);
     }
@@ -58,21 +58,29 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
 }
 
 /// One lease in its public form: its file's, and how it stands.
-pub fn row(lease: &Lease, standing: Standing, here: &Here) -> Value {
-    let mut row = json!(lease);
-    let (state, free_in_ms) = match standing {
-        Standing::Held(ms) => ("held", json!(ms)),
-        Standing::Free(_) => ("free", json!(0)),
-        Standing::Foreign => ("elsewhere", Value::Null),
+pub fn row(lease: &Lease, standing: Standing, here: &Here) -> forms::Claim {
+    let (state, free_in_ms, why) = match standing {
+        Standing::Held(ms) => (forms::ClaimState::Held, Some(ms), None),
+        Standing::Free(why) => (forms::ClaimState::Free, Some(0), Some(why.to_owned())),
+        Standing::Foreign => (forms::ClaimState::Elsewhere, None, None),
     };
-    row["state"] = state.into();
-    row["free_in_ms"] = free_in_ms;
-    row["why"] = match standing {
-        Standing::Free(why) => why.into(),
-        Standing::Held(_) | Standing::Foreign => Value::Null,
-    };
-    row["age_ms"] = if lease.boot == here.boot { lease.age_ms(here).into() } else { Value::Null };
-    row
+    forms::Claim {
+        resource: lease.resource.clone(),
+        holder: lease.holder.to_string(),
+        pid: lease.pid,
+        pid_start: lease.pid_start,
+        pid_ns: lease.pid_ns,
+        host: lease.host.clone(),
+        boot: lease.boot.clone(),
+        epoch: lease.epoch,
+        acquired: lease.acquired,
+        renewed_mono_ms: lease.renewed_mono_ms,
+        ttl_s: lease.ttl_s.into(),
+        state,
+        why,
+        age_ms: (lease.boot == here.boot).then(|| lease.age_ms(here)),
+        free_in_ms,
+    }
 }
 
 fn text_row(app: &App, lease: &Lease, standing: Standing) -> Vec<String> {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, print};
+use super::{App, envelope_with, forms, print};
 use crate::model::charge::{Charge, dollars};
 use crate::model::fault::Fault;
 use crate::model::spend::{By, Row, csv, report, total};
@@ -137,9 +137,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         ));
     }
     if args.json {
-        let mut value = envelope("rows", json!(rows));
-        value["total"] = json!(total);
-        print::json(&value);
+        print::json(&envelope_with(json!(forms::Cost { rows, total })));
     } else if args.csv {
         print::raw(csv(&rows).as_bytes());
     } else if rows.is_empty() {

@@ -1,10 +1,12 @@
 //! `looop doctor`: what is there, what is not, and how to mend it.
 
 mod runner;
+mod state;
 
 use anyhow::Result;
 use serde_json::json;
 
+use super::forms::{Finding, Health};
 use super::{App, envelope, print};
 use crate::config::Config;
 use crate::model::boxing::{Kind, Level};
@@ -32,24 +34,6 @@ pub struct Args {
 enum What {
     /// Try a runner that decides: version, login, what keeps it from acting, and one small real decision.
     Runner(runner::Args),
-}
-
-/// How one thing was found.
-#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Health {
-    Good,
-    Odd,
-    Bad,
-}
-
-#[derive(serde::Serialize)]
-struct Finding {
-    health: Health,
-    what: String,
-    found: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    fix: Vec<String>,
 }
 
 fn finding(health: Health, what: &str, found: impl Into<String>, fix: &[&str]) -> Finding {
@@ -105,6 +89,8 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
         )),
     }
     worker(&config, found);
+    state::commands(&config, found);
+    state::keys(&config, found);
     let runner = match config.decider() {
         Ok(runner) => runner,
         Err(error) => return found.push(from_error("runner", &error)),
@@ -147,6 +133,8 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
         return found.push(from_error("data dir", &error));
     }
     found.push(finding(Health::Good, "data dir", root, &[]));
+    state::disk(app, found);
+    state::records(app, found);
     let tip = |history: &History| match history.check_tip() {
         Ok(()) => None,
         Err(error) => {
@@ -173,7 +161,7 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
         Ok(beat) if beat.halted.is_some() => {
             found.push(finding(Health::Bad, "memory", beat.halted.unwrap_or_default(), &["looop resume"]));
         }
-        Ok(_) => {}
+        Ok(beat) => state::clock(app, &beat, found),
     }
     let sensors = texts::sensors(&app.layout);
     match &sensors {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::{self, Of, Since};
-use super::{App, envelope, input, pick, print};
+use super::{App, envelope, forms, input, pick, print};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
@@ -99,10 +99,17 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
     Ok(0)
 }
 
-fn row(id: &Name, goal: &Goal) -> serde_json::Value {
+pub fn row(id: &Name, goal: &Goal) -> forms::Goal {
     match goal {
-        Goal::Text(text) => json!({ "id": id, "goal": headline(text), "bytes": text.len() }),
-        Goal::Unreadable(why) => json!({ "id": id, "error": why }),
+        Goal::Text(text) => forms::Goal {
+            id: id.clone(),
+            goal: Some(headline(text).to_string()),
+            bytes: Some(text.len()),
+            error: None,
+        },
+        Goal::Unreadable(why) => {
+            forms::Goal { id: id.clone(), goal: None, bytes: None, error: Some(why.clone()) }
+        }
     }
 }
 

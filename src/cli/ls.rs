@@ -1,9 +1,9 @@
 //! `looop ls` and `looop wait`: which workers there are, who needs a human first.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{App, envelope, pick, print};
+use super::{App, envelope, forms, pick, print};
 use crate::model::ask::visible;
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
@@ -109,12 +109,12 @@ fn show(app: &App, args: &Args, now: Now) -> Result<()> {
         return Ok(());
     }
     let (all, problems) = sorted(app)?;
-    let mut rows: Vec<Value> = all.iter().map(|worker| row(worker, now)).collect();
+    let mut rows: Vec<forms::Worker> = all.iter().map(|worker| row(worker, now)).collect();
     if args.all {
         rows.extend(workers::past(&app.layout)?.iter().rev().map(past_row));
     }
     problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
-    print::json(&envelope("workers", Value::Array(rows)));
+    print::json(&envelope("workers", json!(rows)));
     Ok(())
 }
 
@@ -129,38 +129,57 @@ pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
 }
 
 /// One worker in its public form.
-pub fn row(worker: &Worker, now: Now) -> Value {
+pub fn row(worker: &Worker, now: Now) -> forms::Worker {
     let (spec, state) = (&worker.spec, &worker.state);
-    json!({
-        "id": spec.id,
-        "goal": spec.goal,
-        "kind": spec.kind,
-        "runner": spec.runner,
-        "state": state.phase,
-        "since": state.since_ms,
-        "flag": state.flag,
-        "ask": state.ask,
-        "pid": state.supervisor.pid,
-        "started": spec.created_ms,
-        "idle_s": if state.phase.is_over() { Value::Null } else { json!(now.elapsed_ms(worker.printed_ms) / 1000) },
-        "stuck": fleet::is_stuck(worker, now),
-        "exit": state.exit,
-        "why": state.why,
-        "verify": state.verdict,
-        "branch": state.branch,
-        "lease": state.leases,
-        "cost_usd": state.cost_micros as f64 / 1e6,
-        "lost_bytes": state.lost_bytes,
-        "sandbox": spec.level().word(),
-    })
+    forms::Worker {
+        id: spec.id.clone(),
+        goal: spec.goal.clone(),
+        kind: spec.kind.clone(),
+        runner: spec.runner.clone(),
+        state: state.phase,
+        since: state.since_ms,
+        flag: state.flag.clone(),
+        ask: state.ask.clone(),
+        pid: Some(state.supervisor.pid),
+        started: spec.created_ms,
+        idle_s: (!state.phase.is_over()).then(|| now.elapsed_ms(worker.printed_ms) / 1000),
+        stuck: fleet::is_stuck(worker, now),
+        exit: state.exit,
+        why: state.why.clone(),
+        verify: state.verdict.clone(),
+        branch: state.branch.clone(),
+        lease: state.leases.clone(),
+        cost_usd: state.cost_micros as f64 / 1e6,
+        lost_bytes: Some(state.lost_bytes),
+        sandbox: Some(spec.level()),
+        past: None,
+    }
 }
 
-fn past_row(past: &Past) -> Value {
-    json!({
-        "id": past.id, "goal": past.goal, "kind": past.kind, "runner": past.runner, "state": past.phase,
-        "since": past.ended_ms, "flag": null, "ask": null, "pid": null, "started": past.created_ms, "idle_s": null,
-        "exit": null, "verify": null, "lease": [], "cost_usd": past.cost_micros as f64 / 1e6, "past": past.dir,
-    })
+fn past_row(past: &Past) -> forms::Worker {
+    forms::Worker {
+        id: past.id.clone(),
+        goal: past.goal.clone(),
+        kind: past.kind.clone(),
+        runner: past.runner.clone(),
+        state: past.phase,
+        since: past.ended_ms,
+        flag: None,
+        ask: None,
+        pid: None,
+        started: past.created_ms,
+        idle_s: None,
+        stuck: false,
+        exit: None,
+        why: None,
+        verify: None,
+        branch: None,
+        lease: Vec::new(),
+        cost_usd: past.cost_micros as f64 / 1e6,
+        lost_bytes: None,
+        sandbox: None,
+        past: Some(past.dir.clone()),
+    }
 }
 
 fn table(app: &App, args: &Args, now: Now) -> Result<String> {
@@ -243,19 +262,21 @@ fn words(app: &App, worker: &Worker) -> String {
     }
 }
 
-/// Who waits for a human: `[kind, id, text]`.
-fn waiting(app: &App) -> Result<Vec<Value>> {
+/// Who waits for a human.
+fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
     let (all, _) = workers::list(&app.layout)?;
     let mut found = Vec::new();
     for worker in all.iter().filter(|worker| worker.state.needs_human()) {
         let text = worker.state.flag.as_ref().map(|flag| flag.text.clone());
-        found.push(json!({ "worker": worker.spec.id, "ask": worker.state.ask, "text": text }));
+        let (worker, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
+        found.push(forms::Waiting { worker, ask, text });
     }
     let closed = records::peek_beat(&app.layout)?.closed_asks;
     let (asks, _) = records::asks(&app.layout)?;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
         if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::State::Open {
-            found.push(json!({ "worker": null, "ask": ask.id, "text": ask.text }));
+            let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
+            found.push(forms::Waiting { worker: None, ask: id, text });
         }
     }
     Ok(found)
@@ -293,16 +314,16 @@ pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     }
 }
 
-fn say_waiting(args: &WaitArgs, found: &[Value]) {
+fn say_waiting(args: &WaitArgs, found: &[forms::Waiting]) {
     if args.json {
         return print::json(&envelope("waiting", json!(found)));
     }
     for item in found {
-        let text = clip(&visible(item["text"].as_str().unwrap_or_default(), false), 100);
-        match (item["worker"].as_str(), item["ask"].as_str()) {
+        let text = clip(&visible(item.text.as_deref().unwrap_or_default(), false), 100);
+        match (&item.worker, &item.ask) {
             (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} (looop attach {worker})")),
             (worker, Some(ask)) => {
-                let worker = worker.map(|worker| format!("{worker} ")).unwrap_or_default();
+                let worker = worker.as_ref().map(|worker| format!("{worker} ")).unwrap_or_default();
                 print::line(&format!("{worker}{ask}: {text} (looop asks)"));
             }
             (None, None) => {}

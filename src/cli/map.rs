@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{App, envelope_with, input, print};
+use super::{App, envelope_with, forms, input, print};
 use crate::map::{self, Answer, Limits, Question, Ranked, Said};
 use crate::model::ask::visible;
 use crate::model::fault::Fault;
@@ -65,14 +65,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let mut read = |path: &str| file::read_text(&root.join(path), limits.file_bytes).ok().flatten();
     let text = args.tokens.map(|tokens| map::render(shown, tokens, &mut read));
     if args.json {
-        let rows: Vec<Value> = shown.iter().map(row).collect();
-        print::json(&envelope_with(json!({
-            "root": root.to_string_lossy(),
-            "aimed": answer.aimed,
-            "files": rows,
-            "index": index_row(&said, read_ms),
-            "text": text.as_ref().map(|text| &text.text),
-            "tokens": text.as_ref().map(|text| text.tokens),
+        print::json(&envelope_with(json!(forms::Mapped {
+            root: root.to_string_lossy().into_owned(),
+            aimed: answer.aimed,
+            files: shown.iter().map(row).collect(),
+            index: index_row(&said, read_ms),
+            tokens: text.as_ref().map(|text| text.tokens),
+            text: text.map(|text| text.text),
         })));
         return Ok(0);
     }
@@ -121,24 +120,31 @@ fn list(app: &App, answer: &Answer, shown: &[Ranked]) {
     print::raw(print::table(&rows).as_bytes());
 }
 
-fn row(file: &Ranked) -> Value {
-    let defs: Vec<Value> = file
-        .defs
-        .iter()
-        .map(|def| json!({ "name": def.name, "kind": def.kind, "line": def.line, "end": def.end }))
-        .collect();
-    json!({ "path": file.path, "rank": file.rank, "why": file.why, "test": file.is_test, "defines": defs })
+fn row(file: &Ranked) -> forms::MappedFile {
+    let defined = |def: &map::Def| forms::Defined {
+        name: def.name.clone(),
+        kind: def.kind.clone(),
+        line: def.line,
+        end: def.end,
+    };
+    forms::MappedFile {
+        path: file.path.clone(),
+        rank: file.rank,
+        why: file.why.clone(),
+        test: file.is_test,
+        defines: file.defs.iter().map(defined).collect(),
+    }
 }
 
-fn index_row(said: &Said, read_ms: i64) -> Value {
-    json!({
-        "files": said.files,
-        "all": said.all,
-        "parsed": said.parsed,
-        "skipped": said.skipped,
-        "partial": said.partial,
-        "late": said.late,
-        "took_ms": read_ms,
-        "gaps": said.gaps(),
-    })
+fn index_row(said: &Said, read_ms: i64) -> forms::Indexed {
+    forms::Indexed {
+        files: said.files,
+        all: said.all,
+        parsed: said.parsed,
+        skipped: said.skipped,
+        partial: said.partial,
+        late: said.late,
+        took_ms: read_ms,
+        gaps: said.gaps(),
+    }
 }

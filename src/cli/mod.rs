@@ -14,6 +14,7 @@ mod demo;
 mod doctor;
 mod exec;
 mod fix;
+mod forms;
 mod goal;
 mod init;
 mod inner;
@@ -30,6 +31,7 @@ mod print;
 mod prune;
 mod pulse;
 mod schedule;
+mod schema;
 mod scripted;
 mod sensor;
 mod service;
@@ -169,6 +171,8 @@ enum Verb {
     Completions(complete::Args),
     /// Print the manual page, or write one page per command.
     Man(complete::ManArgs),
+    /// Print the JSON schema of what a command prints with `--json`, or of the config or a move.
+    Schema(schema::Args),
     /// Print the version.
     Version,
     /// Print the full manual, or the part about one command.
@@ -285,6 +289,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Scripted(args)) => return scripted::run(args),
         Some(Verb::Completions(args)) => return complete::run(args),
         Some(Verb::Man(args)) => return complete::man(args),
+        Some(Verb::Schema(args)) => return schema::run(args),
         Some(Verb::Version) => return manual::version(),
         Some(Verb::Help(args)) => return manual::run(args),
         _ => {}

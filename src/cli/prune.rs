@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{App, complete, envelope, pick, print};
+use super::{App, complete, envelope, forms, pick, print};
 use crate::model::ask::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::worker::{Repo, Spec};
@@ -62,7 +62,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         let kept =
             if args.dry_run { look(app, args, &one.dir, &cancel)? } else { remove(app, args, one, &cancel)? };
         let removed = kept.is_none() && !args.dry_run;
-        rows.push(json!({ "id": past.id, "dir": past.dir, "removed": removed, "kept": kept }));
+        rows.push(forms::Pruned { id: past.id.clone(), dir: past.dir.clone(), removed, kept });
         if removed {
             gone.push(past.dir.clone());
         }
@@ -168,14 +168,14 @@ fn repo(dir: &WorkerDir) -> Result<Option<Repo>, String> {
     }
 }
 
-fn say(app: &App, args: &Args, rows: &[Value], count: usize) {
+fn say(app: &App, args: &Args, rows: &[forms::Pruned], count: usize) {
     if args.json {
         return print::json(&envelope("pruned", json!(rows)));
     }
     let word = if args.dry_run { "would remove" } else { "removed" };
     for row in rows {
-        let dir = row["dir"].as_str().unwrap_or_default();
-        match row["kept"].as_str() {
+        let dir = &row.dir;
+        match &row.kept {
             None => print::line(&format!("{word} {dir}")),
             Some(why) => print::line(&format!("kept {dir}: {why}; `looop prune {dir} --force` removes it")),
         }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, pick, print};
+use super::{App, envelope, forms, pick, print};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::schedule::{Schedule, When};
@@ -58,7 +58,12 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             if json {
                 let rows: Vec<_> = schedules
                     .iter()
-                    .map(|(name, s)| json!({ "name": name, "when": s.when, "note": s.note, "due_ms": next(name, s) }))
+                    .map(|(name, s)| forms::Schedule {
+                        name: name.clone(),
+                        when: Some(s.when.clone()),
+                        note: s.note.clone(),
+                        due_ms: next(name, s),
+                    })
                     .collect();
                 print::json(&envelope("schedules", json!(rows)));
                 return Ok(0);

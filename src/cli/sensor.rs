@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::{self, Of, Since};
-use super::{App, complete, envelope, input, pick, print};
+use super::{App, complete, envelope, forms, input, pick, print};
 use crate::model::name::Name;
 use crate::model::time::human_ms;
 use crate::store::{file, lock, records, texts};
@@ -98,15 +98,15 @@ fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: 
             .iter()
             .map(|sensor| {
                 let header = sensor.header.as_ref();
-                json!({
-                    "name": sensor.name,
-                    "path": sensor.path,
-                    "interval_ms": header.ok().and_then(|h| h.interval_ms),
-                    "timeout_ms": header.ok().and_then(|h| h.timeout_ms),
-                    "trust": header.ok().map(|h| h.trust),
-                    "error": header.err().map(|unfit| &unfit.why),
-                    "reading": snapshot(&sensor.name),
-                })
+                forms::Sensor {
+                    name: sensor.name.clone(),
+                    path: sensor.path.display().to_string(),
+                    interval_ms: header.ok().and_then(|h| h.interval_ms),
+                    timeout_ms: header.ok().and_then(|h| h.timeout_ms),
+                    trust: header.ok().map(|h| h.trust),
+                    error: header.err().map(|unfit| unfit.why.clone()),
+                    reading: snapshot(&sensor.name),
+                }
             })
             .collect();
         print::json(&envelope("sensors", json!(rows)));

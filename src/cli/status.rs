@@ -3,13 +3,13 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{App, asks, claims, envelope_with, goal, ls, print};
+use super::{App, asks, claims, envelope_with, forms, goal, ls, print};
 use crate::model::ask::{State, visible};
 use crate::model::beat::{Beat, Settled};
 use crate::model::boxing::{Kind, Level};
 use crate::model::charge::dollars;
 use crate::model::time::human_ms;
-use crate::model::world::{Goal, Reading};
+use crate::model::world::Reading;
 use crate::store::boxes::Boxer;
 use crate::store::workers::Worker;
 use crate::store::{claims as leases, ledger, lock, records, texts};
@@ -28,14 +28,14 @@ struct Facts {
     ticking: Option<u32>,
     paused: Option<records::Paused>,
     idle_ms: Option<i64>,
-    goals: Vec<Value>,
-    sensors: Vec<Value>,
+    goals: Vec<forms::Goal>,
+    sensors: Vec<forms::SensorStatus>,
     workers: Vec<Worker>,
-    asks: Vec<Value>,
-    claims: Vec<Value>,
-    schedules: Vec<Value>,
+    asks: Vec<forms::Ask>,
+    claims: Vec<forms::Claim>,
+    schedules: Vec<forms::Schedule>,
     problems: Vec<String>,
-    sandbox: Value,
+    sandbox: Option<forms::Boxes>,
     today: ledger::Spent,
 }
 
@@ -43,7 +43,7 @@ struct Facts {
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let facts = gather(app)?;
     if args.json {
-        print::json(&as_json(app, &facts));
+        print::json(&as_json(app, facts));
     } else {
         print::raw(as_text(app, &facts).as_bytes());
     }
@@ -75,25 +75,19 @@ fn gather(app: &App) -> Result<Facts> {
         ticking: lock::holder(&layout.tick_lock()),
         paused: records::paused(layout)?,
         idle_ms: idle.and_then(|text| text.trim().parse().ok()),
-        goals: goals
-            .iter()
-            .map(|(id, goal)| match goal {
-                Goal::Text(text) => json!({ "id": id, "goal": goal::headline(text) }),
-                Goal::Unreadable(why) => json!({ "id": id, "error": why }),
-            })
-            .collect(),
+        goals: goals.iter().map(|(id, goal)| forms::Goal { bytes: None, ..goal::row(id, goal) }).collect(),
         sensors: sensors
             .iter()
             .map(|sensor| {
                 let reading = snapshot(&sensor.name);
                 let error = sensor.header.as_ref().err().map(|unfit| unfit.why.clone());
-                json!({
-                    "name": sensor.name,
-                    "ok": error.is_none() && reading.as_ref().is_none_or(|r| r.ok),
-                    "signal": reading.as_ref().map(|r| &r.signal),
-                    "error": error,
-                    "flapping": beat.is_flapping(sensor.name.as_str(), app.now),
-                })
+                forms::SensorStatus {
+                    name: sensor.name.clone(),
+                    ok: error.is_none() && reading.as_ref().is_none_or(|r| r.ok),
+                    signal: reading.map(|r| r.signal),
+                    error,
+                    flapping: beat.is_flapping(sensor.name.as_str(), app.now),
+                }
             })
             .collect(),
         workers,
@@ -105,7 +99,12 @@ fn gather(app: &App) -> Result<Facts> {
         claims: all_claims.iter().map(|(lease, standing)| claims::row(lease, *standing, &here)).collect(),
         schedules: schedules
             .iter()
-            .map(|(name, s)| json!({ "name": name, "note": s.note, "due_ms": s.next_ms(beat.fired.get(name).copied(), app.now) }))
+            .map(|(name, s)| forms::Schedule {
+                name: name.clone(),
+                when: None,
+                note: s.note.clone(),
+                due_ms: s.next_ms(beat.fired.get(name).copied(), app.now),
+            })
             .collect(),
         sandbox: sandbox(app),
         problems,
@@ -138,29 +137,39 @@ fn gate_words(app: &App, facts: &Facts) -> String {
     }
 }
 
-fn as_json(app: &App, facts: &Facts) -> Value {
-    let beat = &facts.beat;
-    envelope_with(json!({
-        "pulse": { "alive": facts.pulse.is_some(), "pid": facts.pulse, "ticking": facts.ticking, "idle_at_ms": facts.idle_ms },
-        "last_beat": { "last": beat.last, "failure": beat.failure, "decisions": beat.decisions },
-        "gate": {
-            "words": gate_words(app, facts),
-            "halted": beat.halted,
-            "paused": facts.paused,
-            "backoff": beat.backoff,
-            "settled": beat.settled,
-            "decides_last_hour": crate::model::step::recent(&beat.decides, app.now.unix_ms).len(),
+fn as_json(app: &App, facts: Facts) -> Value {
+    let words = gate_words(app, &facts);
+    let beat = facts.beat;
+    envelope_with(json!(forms::Status {
+        pulse: forms::Pulse {
+            alive: facts.pulse.is_some(),
+            pid: facts.pulse,
+            ticking: facts.ticking,
+            idle_at_ms: facts.idle_ms,
         },
-        "goals": facts.goals,
-        "sensors": facts.sensors,
-        "workers": facts.workers.iter().map(|worker| ls::row(worker, app.now)).collect::<Vec<_>>(),
-        "asks": facts.asks,
-        "claims": facts.claims,
-        "schedules": facts.schedules,
-        "cost": { "today_micros": facts.today.cost_micros, "today_unmetered": facts.today.unmetered, "day": app.now.day() },
-        "sandbox": facts.sandbox.clone(),
-        "problems": facts.problems,
-        "data_dir": app.layout.root(),
+        last_beat: forms::LastBeat { last: beat.last, failure: beat.failure, decisions: beat.decisions },
+        gate: forms::Gate {
+            words,
+            halted: beat.halted,
+            paused: facts.paused,
+            backoff: beat.backoff,
+            settled: beat.settled,
+            decides_last_hour: crate::model::step::recent(&beat.decides, app.now.unix_ms).len(),
+        },
+        goals: facts.goals,
+        sensors: facts.sensors,
+        workers: facts.workers.iter().map(|worker| ls::row(worker, app.now)).collect(),
+        asks: facts.asks,
+        claims: facts.claims,
+        schedules: facts.schedules,
+        cost: forms::Today {
+            today_micros: facts.today.cost_micros,
+            today_unmetered: facts.today.unmetered,
+            day: app.now.day(),
+        },
+        sandbox: facts.sandbox,
+        problems: facts.problems,
+        data_dir: app.layout.root().display().to_string(),
     }))
 }
 
@@ -196,19 +205,27 @@ fn as_text(app: &App, facts: &Facts) -> String {
     let unmetered = facts.today.unmetered;
     let more = if unmetered > 0 { format!(" + {unmetered} unmetered calls") } else { String::new() };
     put("today", format!("{}{more}", dollars(facts.today.cost_micros)));
-    put("goals", names(&facts.goals, "id"));
+    put("goals", names(facts.goals.iter().map(|goal| goal.id.as_str())));
     put("sensors", sensor_words(app, &facts.sensors));
     put("workers", worker_words(app, &facts.workers));
     if !facts.schedules.is_empty() {
-        put("schedules", names(&facts.schedules, "name"));
+        put("schedules", names(facts.schedules.iter().map(|timer| timer.name.as_str())));
     }
     if !facts.claims.is_empty() {
-        put("claims", names(&facts.claims, "resource"));
+        put("claims", names(facts.claims.iter().map(|claim| claim.resource.as_str())));
     }
-    put("sandbox", sandbox_words(app, &facts.sandbox));
+    if let Some(boxes) = &facts.sandbox {
+        put("sandbox", sandbox_words(app, boxes));
+    }
     match facts.asks.len() {
         0 => put("asks", "nothing waits for you".to_owned()),
-        n => put("asks", style.yellow(&format!("{n} waiting: {} (looop asks)", names(&facts.asks, "id")))),
+        n => put(
+            "asks",
+            style.yellow(&format!(
+                "{n} waiting: {} (looop asks)",
+                names(facts.asks.iter().map(|ask| ask.id.as_str()))
+            )),
+        ),
     }
     for problem in &facts.problems {
         put("problem", style.red(problem));
@@ -217,30 +234,39 @@ fn as_text(app: &App, facts: &Facts) -> String {
 }
 
 /// What each kind of child gets, and why one gets less than it could. A config that cannot be read says so elsewhere.
-fn sandbox(app: &App) -> Value {
-    let Ok(config) = app.config() else { return Value::Null };
+fn sandbox(app: &App) -> Option<forms::Boxes> {
+    let config = app.config().ok()?;
     let boxer = Boxer::new(&app.layout, &config.settings, true);
-    let mut all = json!({ "engine": boxer.engine(), "missing": boxer.powers().missing });
-    for kind in Kind::ALL {
-        all[kind.word()] = match boxer.level(kind) {
-            Ok(level) => json!(level),
-            Err(why) => json!({ "error": why }),
-        };
-    }
-    all
-}
-
-fn sandbox_words(app: &App, all: &Value) -> String {
-    let word = |kind: &Kind| match all[kind.word()].as_str() {
-        Some(level) if level == Level::None.word() => app.style.yellow(&format!("{} {level}", kind.word())),
-        Some(level) => format!("{} {level}", kind.word()),
-        None => app.style.red(&format!("{} cannot be had; looop doctor", kind.word())),
+    let in_force = |kind: Kind| match boxer.level(kind) {
+        Ok(level) => forms::InForce::Level(level),
+        Err(error) => forms::InForce::Refused { error },
     };
-    Kind::ALL.iter().map(word).collect::<Vec<_>>().join(", ")
+    Some(forms::Boxes {
+        engine: boxer.engine().to_owned(),
+        missing: boxer.powers().missing.clone(),
+        decide: in_force(Kind::Decide),
+        sensor: in_force(Kind::Sensor),
+        run: in_force(Kind::Run),
+        verify: in_force(Kind::Verify),
+        worker: in_force(Kind::Worker),
+        fix: in_force(Kind::Fix),
+    })
 }
 
-fn names(rows: &[Value], key: &str) -> String {
-    let names: Vec<&str> = rows.iter().filter_map(|row| row[key].as_str()).collect();
+fn sandbox_words(app: &App, all: &forms::Boxes) -> String {
+    let boxes = [&all.decide, &all.sensor, &all.run, &all.verify, &all.worker, &all.fix];
+    let word = |(kind, had): (&Kind, &forms::InForce)| match had {
+        forms::InForce::Level(Level::None) => app.style.yellow(&format!("{} none", kind.word())),
+        forms::InForce::Level(level) => format!("{} {}", kind.word(), level.word()),
+        forms::InForce::Refused { .. } => {
+            app.style.red(&format!("{} cannot be had; looop doctor", kind.word()))
+        }
+    };
+    Kind::ALL.iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ")
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
@@ -256,13 +282,13 @@ fn worker_words(app: &App, workers: &[Worker]) -> String {
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
-fn sensor_words(app: &App, sensors: &[Value]) -> String {
+fn sensor_words(app: &App, sensors: &[forms::SensorStatus]) -> String {
     let words = sensors.iter().map(|row| {
-        let name = row["name"].as_str().unwrap_or_default();
-        match (row["ok"].as_bool(), row["flapping"].as_bool()) {
-            (Some(false), _) => app.style.red(&format!("{name} (failing)")),
-            (_, Some(true)) => app.style.yellow(&format!("{name} (flapping)")),
-            _ => name.to_owned(),
+        let name = &row.name;
+        match (row.ok, row.flapping) {
+            (false, _) => app.style.red(&format!("{name} (failing)")),
+            (true, true) => app.style.yellow(&format!("{name} (flapping)")),
+            (true, false) => name.to_string(),
         }
     });
     let words: Vec<String> = words.collect();

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, print};
+use super::{App, envelope, forms, print};
 use crate::config::Config;
 use crate::map;
 use crate::model::charge::dollars;
@@ -222,18 +222,24 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn FnMut() + 'a> {
 }
 
 fn as_json(report: &Report) -> serde_json::Value {
-    let mut value = match &report.what {
-        What::Held(hold) => json!({ "did": "held", "why": hold }),
-        What::Moved(last) => {
-            json!({ "did": "moved", "move": last.tag, "beat": last.beat, "outcome": last.outcome })
-        }
-        What::Failed(failure) => json!({ "did": "failed", "failure": failure }),
-        What::Cancelled => json!({ "did": "cancelled" }),
+    let did = match &report.what {
+        What::Held(_) => forms::Did::Held,
+        What::Moved(_) => forms::Did::Moved,
+        What::Failed(_) => forms::Did::Failed,
+        What::Cancelled => forms::Did::Cancelled,
     };
-    value["warnings"] = json!(report.warnings);
-    value["usage"] = json!(report.usage);
-    value["next_look_ms"] = json!(report.next_look_ms);
-    value
+    let moved = if let What::Moved(last) = &report.what { Some(last) } else { None };
+    json!(forms::Beat {
+        did,
+        why: if let What::Held(hold) = &report.what { Some(hold.clone()) } else { None },
+        tag: moved.map(|last| last.tag.clone()),
+        beat: moved.map(|last| last.beat.clone()),
+        outcome: moved.map(|last| last.outcome.clone()),
+        failure: if let What::Failed(failure) = &report.what { Some(failure.clone()) } else { None },
+        warnings: report.warnings.clone(),
+        usage: report.usage.clone(),
+        next_look_ms: report.next_look_ms,
+    })
 }
 
 fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {

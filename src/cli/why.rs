@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, print, tick};
+use super::{App, envelope, forms, print, tick};
 use crate::model::ask::visible;
 use crate::model::spend::{By, Row, report};
 use crate::model::time::human_ms;
@@ -31,9 +31,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let words = tick::verdict_words(&next.verdict);
     if args.json {
         let last =
-            last.map(|c| json!({ "beat": c.beat, "at": c.at.stamp(), "woke": c.woke, "changes": c.changes }));
-        let why = json!({ "last": last, "next": words, "week_by_sensor": sensors });
-        print::json(&envelope("why", why));
+            last.map(|c| forms::Woken { at: c.at.stamp(), beat: c.beat, woke: c.woke, changes: c.changes });
+        let why = forms::Why { last, next: words, week_by_sensor: sensors };
+        print::json(&envelope("why", json!(why)));
         return Ok(0);
     }
     let style = app.style;

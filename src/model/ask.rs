@@ -1,5 +1,6 @@
 //! Pure. Questions and approvals: the forms of `asks/<id>.json` and its answer, and how they are shown.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decision::Move;
@@ -12,7 +13,7 @@ pub const MAX_OPEN_APPROVALS: usize = 20;
 pub const REJECTED_FOR_MS: i64 = 24 * 3_600_000;
 
 /// What an ask wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AskKind {
     /// An answer in words.
@@ -184,7 +185,7 @@ pub enum Said {
 }
 
 /// Where an ask stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waits for a human.

@@ -12,12 +12,13 @@ pub mod alike;
 pub mod delta;
 mod rule;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use rule::{Ruling, Standing, rule, standing};
 
 /// One line of a ledger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Line {
     /// Work on the goal began, or goes on in a new run.
@@ -35,7 +36,7 @@ pub enum Line {
 }
 
 /// What the goal was when work on it began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Begin {
     /// When, in milliseconds since the Unix epoch.
@@ -52,7 +53,7 @@ pub struct Begin {
 }
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The tests passed.
@@ -95,7 +96,7 @@ impl Outcome {
 }
 
 /// One attempt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attempt {
     /// Its number, from 1 on in each ledger.
@@ -139,7 +140,7 @@ pub struct Attempt {
 }
 
 /// What an attempt is like.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alike {
     /// The number of the earlier attempt; 0 is the base.
@@ -149,7 +150,7 @@ pub struct Alike {
 }
 
 /// By what two attempts are alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     /// It changed nothing.
@@ -175,7 +176,7 @@ impl By {
 }
 
 /// A plan after a halt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// When, in milliseconds since the Unix epoch.
@@ -200,7 +201,7 @@ impl Plan {
 }
 
 /// A return to the base.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// When, in milliseconds since the Unix epoch.
@@ -210,7 +211,7 @@ pub struct Rollback {
 }
 
 /// A question to the human.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     /// When, in milliseconds since the Unix epoch.
@@ -222,7 +223,7 @@ pub struct Asked {
 }
 
 /// What the human said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Answered {
     /// When, in milliseconds since the Unix epoch.

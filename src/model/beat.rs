@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decision::Move;
@@ -70,7 +71,7 @@ pub struct Beat {
 }
 
 /// Whether the decider has nothing more to do about the world it saw.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Settled {
     /// The last move was not `noop`: the next beat decides again and sees its effect.
@@ -98,7 +99,7 @@ pub struct Nudge {
 }
 
 /// Failures in a row.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backoff {
     /// How many.
@@ -243,7 +244,7 @@ pub struct CommitNote {
 }
 
 /// What became of a move, as the next decision sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LastResult {
     /// The beat's id.
@@ -263,7 +264,7 @@ pub struct LastResult {
 }
 
 /// Why a decision failed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
     /// The beat's id.

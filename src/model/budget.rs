@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::charge::dollars;
@@ -72,7 +73,7 @@ pub struct Reserved {
 pub type Raised = BTreeMap<String, u32>;
 
 /// A cap that leaves no room for one more call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Hit {
     /// The cap and the time for which it holds: `day 2026-11-21`, `goal ship 2026-11-21`.
     pub window: String,

@@ -1,9 +1,10 @@
 //! Pure. Spend: one ledger line per runner call, and how sure its figures are.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where the figures of a charge come from, the surest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// The runner said tokens and price.
@@ -28,7 +29,7 @@ impl Basis {
 }
 
 /// What one runner call used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
     /// The model's name, when the runner said it.

@@ -1,5 +1,6 @@
 //! Pure. One line of the journal: how it is written, found again and read back.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::ask::visible;
@@ -9,7 +10,7 @@ use super::time::Now;
 use super::worker::{Spec, State};
 
 /// What became of a move.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It was made.
@@ -133,7 +134,7 @@ pub fn worker_line(spec: &Spec, state: &State, now: Now) -> String {
 }
 
 /// A line of the journal, read back.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Entry {
     /// Local time with zone.
     pub at: String,

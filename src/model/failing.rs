@@ -1,11 +1,12 @@
 //! Pure. In what ways a call to a model can fail, and what each means for when to ask again.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::time::Now;
 
 /// What kind of failure a decision ended in. It stands in records as one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// It may work when tried again.

@@ -1,9 +1,10 @@
 //! Pure. JSON by value: a canonical form to hash, and the paths in which two values differ.
 
+use schemars::JsonSchema;
 use serde_json::{Number, Value};
 
 /// One place in which two JSON values differ.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, JsonSchema)]
 pub struct PathChange {
     /// Where, as `.ci.status` or `.prs[2].title`; `.` is the whole value.
     pub path: String,

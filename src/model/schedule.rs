@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, FixedOffset, TimeZone};
 use croner::Cron;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
 use super::time::Now;
 
 /// When a timer fires.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum When {
     /// Once, so many seconds after it was made.
@@ -63,6 +64,17 @@ impl When {
             (None, Some(s), None) => Ok(When::EveryS(s)),
             (None, None, Some(text)) => parse_cron(text).map(|_| When::Cron(text.to_owned())),
             _ => Err("exactly one of `in_s`, `every_s` and `cron` must be given".to_owned()),
+        }
+    }
+
+    /// Whether a timer that somebody wrote by hand can fire at all.
+    ///
+    /// # Errors
+    /// Says why it never does.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            When::InS(_) | When::EveryS(_) => Ok(()),
+            When::Cron(text) => parse_cron(text).map(drop),
         }
     }
 }

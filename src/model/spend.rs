@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::charge::{Basis, Charge, Usage};
@@ -26,7 +27,7 @@ pub enum By {
 }
 
 /// One row of a spend report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Row {
     /// What the row is about.
     pub key: String,

@@ -1,5 +1,6 @@
 //! Pure. A worker: what it was started with, where it stands, and what of it the world shows.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::beat::Started;
@@ -132,7 +133,7 @@ impl Default for WorkerLimits {
 }
 
 /// Where a worker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Its command has not begun.
@@ -178,7 +179,7 @@ impl Phase {
 }
 
 /// A worker's call for a human.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Flag {
     /// What it needs, in its own words; untrusted text.
@@ -193,7 +194,7 @@ pub struct Flag {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Exit {
     /// By itself, with this code.
@@ -213,7 +214,7 @@ impl Exit {
 }
 
 /// What the checks of a worker's work said.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
     /// True: all of them passed.
@@ -229,7 +230,7 @@ pub struct Verdict {
 }
 
 /// A lease as its holder remembers it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Holding {
     /// What is leased.

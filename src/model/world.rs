@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ pub type Digest = String;
 pub const PROMPT_VERSION: u32 = 1;
 
 /// Whether what a sensor prints was written by people or programs that the human does not vouch for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
     /// The human wrote the sensor and vouches for its source.
@@ -31,7 +32,7 @@ pub enum Trust {
 }
 
 /// What one sensor said; the form of `snapshots/<name>.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reading {
     /// False: the sensor failed, and `signal.error` says how.
@@ -238,7 +239,7 @@ impl World {
 }
 
 /// How an item differs from the world of the last decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
     /// It was not there.
@@ -250,7 +251,7 @@ pub enum ChangeKind {
 }
 
 /// One changed item with the places that changed in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The item: `playbook`, `goal/<id>`, `sensor/<name>`, `worker/<id>`, `own/<part>`.

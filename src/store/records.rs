@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -247,9 +248,10 @@ pub fn schedules(layout: &Layout) -> Result<(BTreeMap<Name, Schedule>, Vec<Strin
     let mut problems = Vec::new();
     for name in json_names(&layout.schedules())? {
         match (Name::parse_new(&name), parse::<Schedule>(&layout.schedules().join(format!("{name}.json")))) {
-            (Ok(id), Ok(Parsed::Good(schedule))) => {
-                schedules.insert(id, schedule);
-            }
+            (Ok(id), Ok(Parsed::Good(schedule))) => match schedule.when.check() {
+                Ok(()) => drop(schedules.insert(id, schedule)),
+                Err(why) => problems.push(format!("schedules/{id}.json is not used: {why}")),
+            },
             (Ok(_), Ok(Parsed::Absent)) => {}
             _ => problems.push(format!("schedules/{}.json is corrupt and not used", name.escape_debug())),
         }
@@ -258,7 +260,7 @@ pub fn schedules(layout: &Layout) -> Result<(BTreeMap<Name, Schedule>, Vec<Strin
 }
 
 /// Since when and why the loop is paused.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paused {
     /// When, in milliseconds since the Unix epoch.

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod detach;
+pub mod disk;
 pub mod kin;
 pub mod path;
 pub mod proc;

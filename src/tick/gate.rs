@@ -1,5 +1,6 @@
 //! Pure. The gate: whether a beat may ask for a decision, and why or why not.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::beat::{Beat, FLAP_DECAY_MS, Settled};
@@ -69,7 +70,7 @@ impl Reason {
 }
 
 /// Why a beat does not decide.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "hold")]
 pub enum Hold {
     /// Nothing changed.

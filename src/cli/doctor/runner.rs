@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::cli::{App, envelope, print};
+use crate::cli::{App, envelope, forms, print};
 use crate::config::Config;
 use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::decision;
@@ -154,12 +154,12 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
         lines.push(("as a worker, it says that it waits", row.waits.to_owned()));
     }
     let answer = ask(app, &config, runner.as_ref())?;
-    let facts = json!({
-        "ok": matches!(answer.said, Ok(Ok(()))) && is_well,
-        "class": answer.said.as_ref().err().map(|(class, _)| class.word()),
-        "took_ms": answer.took_ms,
-        "usage": answer.usage,
-    });
+    let tried = forms::Tried {
+        ok: matches!(answer.said, Ok(Ok(()))) && is_well,
+        class: answer.said.as_ref().err().map(|(class, _)| class.word().to_owned()),
+        took_ms: answer.took_ms,
+        usage: answer.usage.clone(),
+    };
     is_well &= matches!(answer.said, Ok(Ok(())));
     match answer.words() {
         Ok(words) => lines.push(("answers", words)),
@@ -170,9 +170,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
         }
     }
     if args.json {
-        let said: serde_json::Map<_, _> =
-            lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        print::json(&envelope("runner", json!({ "said": said, "tried": facts })));
+        let said = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        print::json(&envelope("runner", json!(forms::RunnerTried { said, tried })));
     } else {
         lines.iter().for_each(|(key, value)| print::line(&format!("{key}: {value}")));
     }

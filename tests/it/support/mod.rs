@@ -4,6 +4,7 @@ pub mod claude;
 pub mod codex;
 pub mod decider;
 pub mod desk;
+pub mod lived;
 pub mod model_server;
 pub mod pi;
 pub mod profile;

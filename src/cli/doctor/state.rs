@@ -1,0 +1,152 @@
+//! What `looop doctor` looks at around the data dir: its disk, the clock, timers, asks, workers, and what the config calls.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::{Finding, Health, finding, from_error};
+use crate::cli::App;
+use crate::config::Config;
+use crate::model::ask::visible;
+use crate::model::beat::Beat;
+use crate::model::time::human_ms;
+use crate::model::worker::Phase;
+use crate::store::{file, records, texts, workers};
+use crate::sys::{disk, program};
+
+/// Below this much room a beat may not be able to write its records.
+const LEAST_FREE_BYTES: u64 = 64 << 20;
+/// How far the last beat may lie in the future before the clock is doubted, in milliseconds.
+const CLOCK_MS: i64 = 60_000;
+/// A file of keys that a service gets as its environment, beside the config.
+const KEYS_FILE: &str = "looop.env";
+
+/// The disk that holds the data dir.
+pub(super) fn disk(app: &App, found: &mut Vec<Finding>) {
+    let root = app.layout.root();
+    let disk = match disk::look(root) {
+        Ok(disk) => disk,
+        Err(error) => {
+            let what = format!("could not look at it: {error}");
+            return found.push(finding(Health::Bad, "disk", what, &["see to it that the disk is there"]));
+        }
+    };
+    if let Some(kind) = disk.remote {
+        let what = format!(
+            "the data dir is on {kind}: its locks and its syncs are those of another machine or program"
+        );
+        let fix = "keep it on a disk of this machine, by LOOOP_DATA_DIR";
+        found.push(finding(Health::Odd, "disk", what, &[fix]));
+    }
+    let free = format!("{} MiB are free", disk.free_bytes >> 20);
+    found.push(if disk.is_read_only {
+        let fix = "mount it so that it can be written, or name another data dir with LOOOP_DATA_DIR";
+        finding(Health::Bad, "disk", "the data dir cannot be written: its disk is mounted read-only", &[fix])
+    } else if disk.free_bytes < LEAST_FREE_BYTES || !disk.has_inodes {
+        let what = match disk.has_inodes {
+            true => format!("nearly full: {free}"),
+            false => "full: no file can be made any more".to_owned(),
+        };
+        let fix = "make room: `looop prune` removes what is kept of ended workers";
+        finding(Health::Bad, "disk", what, &[fix])
+    } else {
+        finding(Health::Good, "disk", free, &[])
+    });
+    let mode = std::fs::metadata(root).map_or(0o700, |meta| meta.mode());
+    if mode & 0o700 != 0o700 {
+        let what = format!("you cannot write it (mode {:o})", mode & 0o777);
+        found.push(finding(Health::Bad, "data dir", what, &[&format!("chmod 700 {}", root.display())]));
+    }
+}
+
+/// Whether the clock can be right.
+pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
+    let last = beat.last.as_ref().map_or(0, |last| last.at_ms);
+    let ahead_ms = last.saturating_sub(app.now.unix_ms);
+    if ahead_ms > CLOCK_MS {
+        let what = format!(
+            "it is {}, and the last move was made {} later: the clock was set back, or was ahead then",
+            app.now.stamp(),
+            human_ms(ahead_ms)
+        );
+        found.push(finding(
+            Health::Bad,
+            "clock",
+            what,
+            &["set the clock; `timedatectl` shows whether it is kept"],
+        ));
+    }
+}
+
+/// Files that people and moves write and that cannot be used.
+pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
+    let layout = &app.layout;
+    let looks = [
+        ("goals", texts::goals(layout).map(|(_, problems)| problems)),
+        ("asks", records::asks(layout).map(|(_, problems)| problems)),
+        ("schedules", records::schedules(layout).map(|(_, problems)| problems)),
+    ];
+    for (what, looked) in looks {
+        match looked {
+            Err(error) => found.push(from_error(what, &error)),
+            Ok(problems) => found.extend(problems.iter().map(|problem| {
+                let fix = format!("mend or remove it, in {}", layout.root().join(what).display());
+                finding(Health::Bad, what, visible(problem, false), &[&fix])
+            })),
+        }
+    }
+    match workers::list(layout) {
+        Err(error) => found.push(from_error("workers", &error)),
+        Ok((all, problems)) => {
+            for problem in problems {
+                let fix = format!("move it away, out of {}", layout.workers().display());
+                found.push(finding(Health::Bad, "workers", visible(&problem, false), &[&fix]));
+            }
+            for worker in all.iter().filter(|worker| worker.state.phase == Phase::Lost) {
+                let id = &worker.spec.id;
+                let logs = format!("`looop logs {id}` has what it printed; nothing of it is lost");
+                found.push(finding(
+                    Health::Bad,
+                    &format!("worker {id}"),
+                    "its supervisor is gone, and nobody saw its end",
+                    &["`looop tick` ends what is left of it, and the next decision hears of it", &logs],
+                ));
+            }
+        }
+    }
+}
+
+/// Commands that the config names besides runners.
+pub(super) fn commands(config: &Config, found: &mut Vec<Finding>) {
+    let settings = &config.settings;
+    let here = config.path.parent().unwrap_or(&config.path);
+    let is_missing = |name: &str| program::find_program(name, &settings.path, here).is_none();
+    let mut missing = |what: &str, name: &str, fix: &str| {
+        let why = format!("`{name}` is not on the configured PATH ({})", settings.path);
+        found.push(finding(Health::Bad, what, why, &[fix]));
+    };
+    if let Some(name) = settings.workers.notify.first().filter(|name| is_missing(name)) {
+        missing(
+            "notify",
+            name,
+            "install it, or mend \"notify\" in the config: nobody is told of flags and asks",
+        );
+    }
+    for (entry, checks) in &settings.workers.verify {
+        // One with a slash begins in the worker's clone, and is not known here.
+        let programs = checks.iter().filter_map(|check| check.first()).filter(|name| !name.contains('/'));
+        for name in programs.filter(|name| is_missing(name)) {
+            let fix = "install it, or mend it in the config: no work that it checks can be done";
+            missing(&format!("verify.{entry}"), name, fix);
+        }
+    }
+}
+
+/// Keys that others could read.
+pub(super) fn keys(config: &Config, found: &mut Vec<Finding>) {
+    let path = config.path.parent().unwrap_or(Path::new("/")).join(KEYS_FILE);
+    let mode = std::fs::metadata(&path).map_or(0, |meta| meta.mode());
+    if mode & 0o077 != 0 && file::read(&path, 1 << 20).is_ok_and(|bytes| bytes.is_some()) {
+        let what = format!("others can read `{}` (mode {:o})", path.display(), mode & 0o777);
+        found.push(finding(Health::Bad, "keys", what, &[&format!("chmod 600 {}", path.display())]));
+    }
+}

@@ -1,0 +1,118 @@
+//! `looop schema`: the form of each `--json` answer, of the config and of a move, made from the types that print and read them.
+
+use anyhow::Result;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Value, json};
+
+use super::{forms, print};
+use crate::config;
+use crate::model::decision;
+use crate::model::entry::Entry;
+use crate::model::fault::Fault;
+
+/// Arguments of `looop schema`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which one; without it they are listed.
+    name: Option<String>,
+}
+
+/// The form of one answer.
+struct Form {
+    /// Its name: the command with `-` for blanks.
+    name: &'static str,
+    /// The call that prints it.
+    call: &'static str,
+    /// The key beside `schema_version` under which it stands; where there is none, its own keys stand there.
+    key: Option<&'static str>,
+    of: fn(&mut SchemaGenerator) -> Schema,
+}
+
+const fn form(
+    name: &'static str,
+    call: &'static str,
+    key: Option<&'static str>,
+    of: fn(&mut SchemaGenerator) -> Schema,
+) -> Form {
+    Form { name, call, key, of }
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// One whose keys stand beside `schema_version`.
+fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    T::json_schema(generator)
+}
+
+/// Every answer of a `--json`, in the order of its name.
+const FORMS: [Form; 19] = [
+    form("asks", "looop asks --json", Some("asks"), of::<Vec<forms::Ask>>),
+    form("attempts", "looop attempts --json", None, own::<forms::Attempted>),
+    form("attempts-goal", "looop attempts GOAL --json", None, own::<forms::Attempts>),
+    form("claims", "looop claims --json", Some("claims"), of::<Vec<forms::Claim>>),
+    form("cost", "looop cost --json", None, own::<forms::Cost>),
+    form("doctor", "looop doctor --json", Some("findings"), of::<Vec<forms::Finding>>),
+    form("doctor-runner", "looop doctor runner --json", Some("runner"), of::<forms::RunnerTried>),
+    form("goal-list", "looop goal list --json", Some("goals"), of::<Vec<forms::Goal>>),
+    form("log", "looop log --json", Some("beats"), of::<Vec<Entry>>),
+    form("ls", "looop ls --json", Some("workers"), of::<Vec<forms::Worker>>),
+    form("map", "looop map --json", None, own::<forms::Mapped>),
+    form("prune", "looop prune --json", Some("pruned"), of::<Vec<forms::Pruned>>),
+    form("run", "looop run GOAL --json", Some("beat"), of::<forms::Beat>),
+    form("schedule-list", "looop schedule list --json", Some("schedules"), of::<Vec<forms::Schedule>>),
+    form("sensor-list", "looop sensor list --json", Some("sensors"), of::<Vec<forms::Sensor>>),
+    form("status", "looop status --json", None, own::<forms::Status>),
+    form("tick", "looop tick --json", Some("beat"), of::<forms::Beat>),
+    form("wait", "looop wait --json", Some("waiting"), of::<Vec<forms::Waiting>>),
+    form("why", "looop why --json", Some("why"), of::<forms::Why>),
+];
+
+/// Prints one schema, or the names of all.
+pub fn run(args: &Args) -> Result<u8> {
+    let Some(name) = &args.name else {
+        let rows: Vec<Vec<String>> = listed().map(|(name, call)| vec![name.into(), call.into()]).collect();
+        print::raw(print::table(&rows).as_bytes());
+        return Ok(0);
+    };
+    let schema = match name.as_str() {
+        "config" => config::schema(),
+        "move" => decision::schema(),
+        _ => match FORMS.iter().find(|form| form.name == name) {
+            Some(form) => answer(form),
+            None => {
+                let known: Vec<&str> = listed().map(|(name, _)| name).collect();
+                let fault = Fault::usage(format!("could not find the schema {name:?}"));
+                return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
+            }
+        },
+    };
+    print::line(&format!("{schema:#}"));
+    Ok(0)
+}
+
+fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let others = [("config", "the config file"), ("move", "what a decider answers with")];
+    FORMS.iter().map(|form| (form.name, form.call)).chain(others)
+}
+
+/// The schema of a whole answer, as `looop` prints it: keys that can be null are there all the same.
+fn answer(form: &Form) -> Value {
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let inner = (form.of)(&mut generator);
+    let mut schema = match form.key {
+        Some(key) => json!({ "properties": { key: inner }, "required": [key] }),
+        None => inner.to_value(),
+    };
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = form.call.into();
+    schema["type"] = "object".into();
+    schema["properties"]["schema_version"] = json!({ "const": 1 });
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.push("schema_version".into());
+    }
+    schema["$defs"] = generator.take_definitions(true).into();
+    schema
+}

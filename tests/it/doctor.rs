@@ -1,0 +1,252 @@
+//! `looop doctor` over set-ups that are broken, each in one way: it names the fault and what mends it, and exits 1.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::profile::{LOOOP, Profile, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"all is well"}"#;
+
+fn well() -> Profile {
+    Profile::scripted(&[NOOP])
+}
+
+fn chmod(profile: &Profile, name: &str, mode: u32) {
+    fs::set_permissions(profile.path(name), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The doctor finds exactly this bad, says it and its cure in text and as JSON, and exits 1.
+#[track_caller]
+fn finds(profile: &Profile, args: &[&str], what: &str, found: &str, fix: &str) {
+    let ran = profile.looop(&[&["doctor"], args, &["--json"]].concat());
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let all = ran.json()["findings"].as_array().unwrap().clone();
+    let bad: Vec<&Value> = all.iter().filter(|finding| finding["health"] == "bad").collect();
+    assert_eq!(bad.len(), 1, "one fault, one finding: {bad:#?}");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    assert_eq!(text(&bad[0]["what"]), what, "{bad:?}");
+    assert!(text(&bad[0]["found"]).contains(found), "{found:?} in {bad:?}");
+    let fixes = bad[0]["fix"].as_array().unwrap();
+    assert!(fixes.iter().any(|one| text(one).contains(fix)), "{fix:?} in {fixes:?}");
+    let shown = profile.looop(&[&["doctor"], args].concat());
+    assert_eq!(shown.code, 1, "{shown:?}");
+    assert!(
+        shown.stdout.contains(&format!("BAD  {what}: ")) && shown.stdout.contains("     fix: "),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn a_sound_set_up_has_nothing_bad() {
+    let ran = well().looop(&["doctor", "--ask"]).ok();
+    assert!(!ran.stdout.contains("BAD") && ran.stdout.contains("ok   disk: "), "{}", ran.stdout);
+}
+
+#[test]
+fn a_wrong_key_in_the_config() {
+    let profile = well();
+    profile.config_more(json!({ "intervall": "60s" }));
+    finds(&profile, &[], "config", "unknown field `intervall`", "`interval`");
+}
+
+#[test]
+fn a_config_that_others_can_write() {
+    let profile = well();
+    chmod(&profile, "looop.json", 0o666);
+    finds(&profile, &[], "config", "others can write", "chmod");
+}
+
+#[test]
+fn a_runner_that_is_not_installed() {
+    let profile = well();
+    profile.config(json!({ "decide": "gone", "runners": { "gone": { "decide": ["nosuchprogram"] } } }));
+    finds(
+        &profile,
+        &[],
+        "runner",
+        "`nosuchprogram` is not on the configured PATH",
+        "install it, or name another",
+    );
+}
+
+#[test]
+fn a_runner_that_is_not_logged_in() {
+    let profile = well();
+    let line = "echo 'Not logged in · Please run /login' >&2; exit 1";
+    profile.config(json!({ "decide": "out", "runners": { "out": { "decide": ["sh", "-c", line] } } }));
+    finds(&profile, &["--ask"], "runner answers", "auth after", "log in");
+}
+
+#[test]
+fn what_tells_the_human_and_what_checks_the_work_are_not_installed() {
+    let profile = well();
+    profile.config_more(json!({ "notify": ["nosuchbell", "looop"] }));
+    finds(&profile, &[], "notify", "`nosuchbell` is not on", "mend \"notify\"");
+    profile.config_more(json!({ "notify": [], "verify": { "tests": [["true"], ["nosuchcheck", "test"]] } }));
+    finds(&profile, &[], "verify.tests", "`nosuchcheck` is not on", "no work that it checks can be done");
+    profile.config_more(json!({ "verify": { "tests": ["./check.sh"] } }));
+    profile.looop(&["doctor"]).ok();
+}
+
+/// Runs a shell line as root of a mount namespace of its own; none where that cannot be had.
+fn with_own_mounts(profile: &Profile, line: &str) -> Option<Vec<Value>> {
+    let ran = profile.other_command("unshare", &["-rm", "sh", "-c", line]).output().unwrap();
+    if ran.status.code() != Some(1) {
+        let why = String::from_utf8_lossy(&ran.stderr).into_owned();
+        crate::support::pi::skipped(&format!("nothing can be mounted here: {why}"));
+        return None;
+    }
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+/// What a doctor in JSON found bad under this name.
+#[track_caller]
+fn bad<'a>(answer: &'a Value, what: &str) -> &'a Value {
+    let found = answer["findings"].as_array().unwrap().iter().find(|finding| finding["what"] == what);
+    let finding = found.unwrap_or_else(|| panic!("nothing of {what}: {answer:#}"));
+    assert_eq!(finding["health"], "bad", "{finding}");
+    assert!(finding["fix"].as_array().is_some_and(|fixes| !fixes.is_empty()), "{finding}");
+    finding
+}
+
+#[test]
+fn a_box_that_was_asked_for_cannot_be_had() {
+    let profile = well();
+    profile.config_more(json!({ "sandbox": { "worker": "full" } }));
+    let line = format!(
+        "for tool in $(which -a bwrap unshare); do mount --bind /dev/null $tool || exit 9; done; {LOOOP} doctor --json"
+    );
+    let Some(answers) = with_own_mounts(&profile, &line) else { return };
+    let finding = bad(&answers[0], "sandbox of worker");
+    assert!(finding["found"].as_str().unwrap().contains("full"), "{finding}");
+    assert!(finding["fix"].to_string().contains("bubblewrap"), "{finding}");
+}
+
+#[test]
+fn a_data_dir_that_others_can_enter_or_its_owner_cannot_write() {
+    let profile = well();
+    chmod(&profile, "data", 0o755);
+    finds(&profile, &[], "data dir", "others can enter it (mode 755)", "chmod 700");
+    chmod(&profile, "data", 0o500);
+    finds(&profile, &[], "data dir", "you cannot write it (mode 500)", "chmod 700");
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_or_read_only() {
+    let profile = well();
+    let source = profile.path("source");
+    fs::rename(profile.data(), &source).unwrap();
+    fs::create_dir(profile.data()).unwrap();
+    // A small disk over the data dir, which only this shell and its children see.
+    let script = format!(
+        r#"mount -t tmpfs -o size=8m,mode=700 small "$LOOOP_DATA_DIR" && cp -a "{source}/." "$LOOOP_DATA_DIR" || exit 9
+           {LOOOP} doctor --json; mount -o remount,ro "$LOOOP_DATA_DIR" || exit 9; {LOOOP} doctor --json"#,
+        source = source.display()
+    );
+    let Some(answers) = with_own_mounts(&profile, &script) else { return };
+    for (answer, found) in answers.iter().zip(["nearly full: ", "mounted read-only"]) {
+        let disk = bad(answer, "disk");
+        assert!(disk["found"].as_str().unwrap().contains(found), "{disk}");
+    }
+    assert_eq!(answers.len(), 2);
+}
+
+#[test]
+fn a_clock_that_was_set_back() {
+    let profile = well();
+    profile.goal("g", "goal: x\n");
+    profile.looop(&["tick"]).ok();
+    let mut beat = profile.read_json("beat.json");
+    let late = beat["last"]["at_ms"].as_i64().unwrap() + 3 * 3_600_000;
+    beat["last"]["at_ms"] = late.into();
+    fs::write(profile.data().join("beat.json"), beat.to_string()).unwrap();
+    finds(&profile, &[], "clock", "the clock was set back", "set the clock");
+}
+
+#[test]
+fn a_memory_that_is_torn() {
+    let profile = well();
+    fs::write(profile.data().join("beat.json"), "{\"decisions\":").unwrap();
+    finds(&profile, &[], "memory", "beat.json", "looop resume");
+}
+
+#[test]
+fn a_history_with_a_torn_object() {
+    let profile = well();
+    profile.goal("g", "goal: x\n");
+    profile.looop(&["tick"]).ok();
+    let tip = profile.git(&["rev-parse", "HEAD"]);
+    let object = profile.data().join(".git/objects").join(&tip[..2]).join(tip.trim()[2..].to_owned());
+    fs::set_permissions(&object, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&object, "torn").unwrap();
+    finds(&profile, &[], "history", "could not", "goes back to the newest commit that can be read");
+}
+
+#[test]
+fn a_git_that_was_interrupted() {
+    let profile = well();
+    fs::write(profile.data().join(".git/index.lock"), "").unwrap();
+    finds(&profile, &[], "history", "index.lock", "rm ");
+}
+
+#[test]
+fn a_playbook_that_is_gone() {
+    let profile = well();
+    fs::remove_file(profile.data().join("PLAYBOOK.md")).unwrap();
+    finds(&profile, &[], "playbook", "PLAYBOOK.md", "looop playbook write");
+}
+
+#[test]
+fn a_sensor_that_cannot_run() {
+    let profile = well();
+    profile.sensor("shut.sh", "echo '{}'");
+    chmod(&profile, "data/sensors/shut.sh", 0o600);
+    finds(&profile, &[], "sensor shut", "chmod +x", "mend or remove it");
+    profile.sensor("shut.sh", "# looop: tiemout=5s\necho '{}'");
+    finds(&profile, &[], "sensor shut", "tiemout", "mend or remove it");
+}
+
+#[test]
+fn a_timer_that_never_comes_is_said_and_kept() {
+    let profile = well();
+    profile.looop(&["schedule", "set", "standup", "--cron", "0 9 * * 1-5", "look"]).ok();
+    let path = profile.data().join("schedules/standup.json");
+    let broken = fs::read_to_string(&path).unwrap().replace("0 9 *", "0 99 *");
+    fs::write(&path, &broken).unwrap();
+    finds(&profile, &[], "schedules", "is not a cron expression", "schedules");
+    profile.goal("g", "goal: x\n");
+    profile.looop(&["tick"]).ok();
+    profile.looop(&["tick"]).ok();
+    assert_eq!(fs::read_to_string(&path).unwrap(), broken, "a beat takes nothing away that it cannot read");
+    let status = profile.looop(&["status"]).ok().stdout;
+    assert!(status.contains("schedules/standup.json is not used"), "{status}");
+}
+
+#[test]
+fn a_worker_without_its_supervisor() {
+    let profile = well();
+    profile.unboxed(&["worker"]);
+    profile.looop(&["worker", "start", "w", "--", "sh", "-c", "echo on; exec sleep 600"]).ok();
+    let state = || profile.read_json("workers/w/state.json");
+    wait_until("it runs", || state()["phase"] == "running");
+    let pid = state()["supervisor"]["pid"].to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    wait_until("it is lost", || profile.looop(&["ls"]).ok().stdout.contains("lost"));
+    finds(&profile, &[], "worker w", "its supervisor is gone", "looop tick");
+    profile.looop(&["tick"]).ok();
+    profile.looop(&["doctor"]).ok();
+}
+
+#[test]
+fn keys_that_others_can_read() {
+    let profile = well();
+    fs::write(profile.path("looop.env"), "ANTHROPIC_API_KEY=x\n").unwrap();
+    chmod(&profile, "looop.env", 0o644);
+    finds(&profile, &[], "keys", "others can read", "chmod 600");
+    chmod(&profile, "looop.env", 0o600);
+    profile.looop(&["doctor"]).ok();
+}
