@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use explain::{explain, refuse_shared};
+pub use form::write_fresh;
 use form::{ConfigFile, FreeMove, LimitsFile, PolicyFile, RuleFile, RunnerFile, Span};
-pub use form::{schema, write_fresh};
 
 use crate::model::budget::Budget;
 use crate::model::fault::Fault;
@@ -287,6 +287,11 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
         writes.insert(name.clone(), boxes::paths(env, &runner.write, &key, &path)?);
     }
     Ok(Config { writes, path, interval_ms, decide, settings, warnings, runners: parsed.runners })
+}
+
+/// The schema of the config file.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(ConfigFile).to_value()
 }
 
 fn budget(parsed: &form::BudgetFile, path: &Path) -> Result<Budget> {

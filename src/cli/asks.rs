@@ -16,6 +16,7 @@ use crate::sys::clock;
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop asks\n  looop asks --all --json")]
 pub struct ListArgs {
     /// Print JSON.
     #[arg(long)]
@@ -26,6 +27,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop answer q-7f3a 'the release first'\n  looop answer q-7f3a 2")]
 pub struct AnswerArgs {
     /// The ask, or the unique beginning of its id.
     #[arg(add = complete::ask_ids())]
@@ -35,6 +37,7 @@ pub struct AnswerArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop approve ap-5e23")]
 pub struct ApproveArgs {
     /// The ask, or the unique beginning of its id.
     #[arg(add = complete::ask_ids())]
@@ -45,6 +48,7 @@ pub struct ApproveArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop reject ap-5e23 'not before Friday'")]
 pub struct RejectArgs {
     /// The ask, or the unique beginning of its id.
     #[arg(add = complete::ask_ids())]

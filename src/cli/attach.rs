@@ -10,6 +10,7 @@ use crate::store::workers;
 use crate::worker::attach::{self, Ended, Options};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop attach\n  looop attach fix-ci --view")]
 pub struct Args {
     /// The worker, or the unique beginning of its id. The newest that waits for you when absent, or the only one.
     #[arg(add = complete::worker_ids())]

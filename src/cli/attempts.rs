@@ -19,6 +19,7 @@ use crate::worker::clone::{Git, Trees};
 const GIT_MS: i64 = 120_000;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop attempts\n  looop attempts parse-dates --diff 2 3")]
 pub struct Args {
     /// The goal, or the unique beginning of its name; all goals are listed when absent. FIX/GOAL where two fixes have one.
     goal: Option<String>,

@@ -26,6 +26,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop bench map --seed 7")]
 pub struct MapArgs {
     /// The seed; the same seed gives the same result.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -39,6 +40,7 @@ pub struct MapArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop bench stuck --seeds 5 --kind tweak,oscillate")]
 pub struct StuckArgs {
     /// The first seed; the same seeds give the same result.
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -14,6 +14,7 @@ use crate::store::claims::{self, Freed};
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop claims")]
 pub struct ListArgs {
     /// Print JSON.
     #[arg(long)]
@@ -21,6 +22,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop claim deploy --ttl 30m")]
 pub struct ClaimArgs {
     /// What to lease: any name, or `goal.ID` to keep workers off a goal.
     resource: Name,
@@ -30,6 +32,7 @@ pub struct ClaimArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop release deploy")]
 pub struct ReleaseArgs {
     /// What to give back.
     resource: Name,

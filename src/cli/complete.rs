@@ -20,12 +20,16 @@ use crate::store::{examples, records, workers};
 const VARIABLE: &str = "LOOOP_COMPLETE";
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  looop completions bash > ~/.local/share/bash-completion/completions/looop"
+)]
 pub struct Args {
     /// The shell: bash, zsh, fish, elvish or powershell.
     shell: String,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop man | man -l -\n  looop man ~/.local/share/man/man1")]
 pub struct ManArgs {
     /// A directory to write one page per command into; the page of looop itself goes to stdout when absent.
     dir: Option<std::path::PathBuf>,

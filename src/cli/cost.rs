@@ -11,6 +11,9 @@ use crate::model::time::{Now, parse_ms};
 use crate::store::ledger;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  looop cost\n  looop cost all --by goal\n  looop cost --since 7d --by sensor --csv"
+)]
 pub struct Args {
     /// The local day, or everything.
     #[arg(value_enum, default_value_t)]

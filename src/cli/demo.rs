@@ -16,6 +16,7 @@ use crate::sys::program;
 use crate::sys::signal::Cancel;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop demo\n  looop demo --repo ~/src/app")]
 pub struct Args {
     /// A git repository to observe; without it the demo makes one.
     #[arg(long, value_name = "DIR")]
@@ -156,8 +157,8 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
 fn replies(repo: &Path, has_git: bool) -> String {
     let repo = repo.to_string_lossy();
     let argv = match has_git {
-        true => json!(["git", "-C", repo, "status", "--short", "--branch"]),
-        false => json!(["ls", "-l", repo]),
+        true => json!(["git", "status", "--short", "--branch"]),
+        false => json!(["ls", "-l"]),
     };
     let all = [
         json!({
@@ -171,6 +172,7 @@ fn replies(repo: &Path, has_git: bool) -> String {
         json!({
             "move": "run",
             "argv": argv,
+            "cwd": repo,
             "goal": "tidy-repo",
             "why": "the exact list of uncommitted files is needed before anything can be proposed",
         }),

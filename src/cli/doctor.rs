@@ -17,6 +17,7 @@ use crate::store::{layout, seed, texts};
 use crate::sys::program;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop doctor\n  looop doctor --ask")]
 pub struct Args {
     /// Print JSON.
     #[arg(long)]
@@ -114,7 +115,15 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
     if args.ask {
         found.push(match runner::ask(app, &config, runner.as_ref()).and_then(runner::Answer::words) {
             Ok(words) => finding(Health::Good, "runner answers", words, &[]),
-            Err(error) => from_error("runner answers", &error),
+            Err(error) => {
+                let mut finding = from_error("runner answers", &error);
+                if finding.fix.is_empty() {
+                    finding
+                        .fix
+                        .push(format!("mend it there; `looop doctor runner {}` tries again", runner.name()));
+                }
+                finding
+            }
         });
     }
 }

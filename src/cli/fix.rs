@@ -26,6 +26,9 @@ const LEANFILE: &str = "leanfile.toml";
 const MAX_ISSUE_BYTES: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  looop fix --issue 'total() is wrong for an empty list' --repo ~/src/app --test 'pytest -q'\n  looop fix --init\n  looop fix --task parse-dates --branch"
+)]
 pub struct Args {
     /// A leanfile; several are read one over the other. leanfile.toml where there is one and none is named.
     #[arg(short = 'c', long = "config", value_name = "FILE")]

@@ -16,12 +16,14 @@ use crate::store::{file, layout, lock, texts};
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// List the goals.
+    #[command(after_help = "Example:\n  looop goal list")]
     List {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Print a goal's text.
+    #[command(after_help = "Example:\n  looop goal show release")]
     Show {
         /// The goal, or the unique beginning of its name.
         id: String,
@@ -34,6 +36,9 @@ pub enum Verb {
         since: Since,
     },
     /// Create or replace a goal; the text comes from stdin or your editor.
+    #[command(
+        after_help = "Examples:\n  looop goal write release 'The release is out by Friday.'\n  looop goal write release < release.md"
+    )]
     Write {
         /// The goal.
         id: Name,
@@ -42,6 +47,7 @@ pub enum Verb {
         text: Option<String>,
     },
     /// Move a goal to goals/archive/.
+    #[command(after_help = "Example:\n  looop goal archive release")]
     Archive {
         /// The goal, or the unique beginning of its name.
         id: String,

@@ -10,6 +10,7 @@ use crate::model::wire::{Request, Spent};
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  answer=$(looop ask 'Which branch?' --options main,next)")]
 pub struct AskArgs {
     /// The question.
     text: String,
@@ -22,12 +23,14 @@ pub struct AskArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop report findings.md < findings.md")]
 pub struct ReportArgs {
     /// The file's name. The content comes on stdin.
     name: String,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop spend --usd 0.042 --model sonnet")]
 pub struct SpendArgs {
     /// US dollars.
     #[arg(long, default_value_t = 0.0, value_name = "USD")]

@@ -12,6 +12,7 @@ use crate::store::{file, logs};
 use crate::tick::{act, frame, prompt};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop log -n 50\n  looop log mwptjqon --prompt")]
 pub struct Args {
     /// Only this beat.
     beat: Option<String>,

@@ -19,6 +19,7 @@ use crate::worker::export;
 use crate::worker::screen::{REPLAY_BYTES, Screen};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop logs fix-ci -f\n  looop logs fix-ci --cast > fix-ci.cast")]
 pub struct LogsArgs {
     /// The worker, or the unique beginning of its name; also one that was put away. The newest flagged one when absent.
     #[arg(add = complete::worker_ids())]
@@ -38,6 +39,7 @@ pub struct LogsArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop screen fix-ci")]
 pub struct ScreenArgs {
     /// The worker, or the unique beginning of its name; the newest flagged one when absent.
     #[arg(add = complete::worker_ids())]

@@ -19,6 +19,7 @@ use crate::sys::spawn::wait_readable;
 use crate::worker::fleet;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop ls --watch\n  looop ls --all")]
 pub struct Args {
     /// Show workers that were put away, too.
     #[arg(long)]
@@ -32,6 +33,7 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop wait --timeout 30m; echo $?")]
 pub struct WaitArgs {
     /// For how long at most.
     #[arg(long, value_name = "TIME", value_parser = parse_ms)]

@@ -7,6 +7,7 @@ use super::{Cli, print};
 use crate::model::fault::Fault;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop help goal write")]
 pub struct Args {
     /// The command to explain, as `goal write`; without it the whole manual.
     command: Vec<String>,
@@ -67,14 +68,80 @@ Files
   $LOOOP_CONFIG, else $XDG_CONFIG_HOME/looop.json the config; its $schema names every key
 
 Environment
-  LOOOP_DATA_DIR  LOOOP_CONFIG  LOOOP_INTERVAL  LOOOP_DECIDE  NO_COLOR  VISUAL  EDITOR
+  LOOOP_DATA_DIR  LOOOP_CONFIG  LOOOP_INTERVAL  LOOOP_DECIDE  LOOOP_WORKER  NO_COLOR  VISUAL  EDITOR
 
 Exit codes
-  0 done   1 failed   2 usage   75 another beat holds the lock
+  0 done   1 failed   2 usage   3 wait, fix: a human is waited for   75 another beat holds the lock
 ";
+
+/// Says why arguments were not taken, or the help that they asked for; the exit code.
+pub fn unread(error: &clap::Error) -> u8 {
+    let text = error.render();
+    let ansi = if error.use_stderr() { print::stderr_is_tty() } else { print::stdout_is_tty() };
+    let text = if ansi { text.ansi().to_string() } else { text.to_string() };
+    match error.use_stderr() {
+        true => print::note(text.trim_end()),
+        false => print::raw(text.as_bytes()),
+    }
+    u8::try_from(error.exit_code()).unwrap_or(2)
+}
 
 /// Prints the version.
 pub fn version() -> Result<u8> {
     print::line(&format!("looop {}", env!("CARGO_PKG_VERSION")));
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of a shell line up to what the shell does with it.
+    fn words(line: &str) -> Vec<String> {
+        let (mut all, mut word, mut quoted) = (Vec::new(), String::new(), false);
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                '|' | '<' | '>' | ';' | ')' if !quoted => break,
+                ' ' if !quoted => all.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty())),
+                c => word.push(c),
+            }
+        }
+        all.extend(Some(word).filter(|word| !word.is_empty()));
+        all
+    }
+
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let text = command.get_after_help().map(StyledStr::to_string).unwrap_or_default();
+        let lines = text.lines().filter(|line| line.starts_with("  "));
+        lines.map(str::to_owned).collect()
+    }
+
+    fn walk(command: &clap::Command, name: &str, seen: &mut usize) {
+        let is_leaf = shown(command).next().is_none();
+        let examples = examples(command);
+        assert!(!is_leaf || !examples.is_empty(), "`{name} --help` has no example");
+        for line in examples {
+            // What stands before it is another program, or the shell's.
+            let at = line.find("looop ").unwrap_or_else(|| line.find("looop").unwrap());
+            let words = words(&line[at..]);
+            let whole = words.join(" ");
+            assert!(whole.starts_with(name), "{line:?} is no example of `{name}`");
+            let parsed = Cli::command().try_get_matches_from(words);
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+            *seen += 1;
+        }
+        for sub in shown(command) {
+            walk(sub, &format!("{name} {}", sub.get_name()), seen);
+        }
+    }
+
+    #[test]
+    fn the_help_of_each_command_has_an_example_and_each_parses() {
+        let mut root = Cli::command();
+        root.build();
+        let mut seen = 0;
+        walk(&root, "looop", &mut seen);
+        assert!(seen > 60, "only {seen} examples");
+    }
 }

@@ -18,6 +18,9 @@ use crate::sys::clock::Deadline;
 const MAX_FAILURE_BYTES: usize = 16 << 20;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  looop map --query 'where are dates read?'\n  pytest -q | looop map --failure - --tokens 4000"
+)]
 pub struct Args {
     /// What you look for, in words.
     #[arg(long, value_name = "TEXT", default_value = "")]

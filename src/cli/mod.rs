@@ -62,7 +62,13 @@ use print::{Style, When};
 /// Without a command looop is the pulse: it runs a beat every interval, and at once when a goal, the playbook
 /// or an answer changes, until it is interrupted.
 #[derive(Debug, Parser)]
-#[command(name = "looop", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "looop",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  looop demo\n  looop init\n  looop"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Verb>,
@@ -135,12 +141,14 @@ enum Verb {
     /// In a worker: put a question to the human and wait; prints the answer alone.
     Ask(inner::AskArgs),
     /// In a worker: print what was sent to it since it last looked.
+    #[command(after_help = "Example:\n  looop told")]
     Told,
     /// In a worker: hand in a file from stdin, for people to read.
     Report(inner::ReportArgs),
     /// In a worker: say what it has spent.
     Spend(inner::SpendArgs),
     /// In a worker: say that the work is done, which ends the worker; then the checks run.
+    #[command(after_help = "Example:\n  looop done")]
     Done,
     /// List, show, compare, write and archive goals.
     #[command(subcommand)]
@@ -159,6 +167,7 @@ enum Verb {
     /// Decide again after a pause or a halt; with --budget: after a budget was used up.
     Resume(pause::ResumeArgs),
     /// Make the data dir and the config.
+    #[command(after_help = "Example:\n  looop init")]
     Init,
     /// Have the pulse run by systemd or launchd, or beats by cron.
     #[command(subcommand)]
@@ -174,6 +183,7 @@ enum Verb {
     /// Print the JSON schema of what a command prints with `--json`, or of the config or a move.
     Schema(schema::Args),
     /// Print the version.
+    #[command(after_help = "Example:\n  looop version")]
     Version,
     /// Print the full manual, or the part about one command.
     Help(manual::Args),
@@ -266,18 +276,7 @@ pub fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            let text = error.render();
-            let ansi = if error.use_stderr() { print::stderr_is_tty() } else { print::stdout_is_tty() };
-            let text = if ansi { text.ansi().to_string() } else { text.to_string() };
-            if error.use_stderr() {
-                print::note(text.trim_end())
-            } else {
-                print::raw(text.as_bytes())
-            }
-            return ExitCode::from(code);
-        }
+        Err(error) => return ExitCode::from(manual::unread(&error)),
     };
     ExitCode::from(dispatch(cli).unwrap_or_else(|error| print::error(&error, &config::secrets())))
 }

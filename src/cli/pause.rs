@@ -11,12 +11,14 @@ use crate::store::{budget, file, lock, texts};
 use crate::sys::signal::Cancel;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop pause 'on holiday'")]
 pub struct PauseArgs {
     /// Why, for whoever looks.
     why: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop resume\n  looop resume --budget")]
 pub struct ResumeArgs {
     /// Raise each budget that is used up, by itself, until it begins anew.
     #[arg(long)]

@@ -11,6 +11,7 @@ use crate::store::{file, lock, texts};
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// Print it.
+    #[command(after_help = "Example:\n  looop playbook show")]
     Show,
     /// Show what was edited since the last commit.
     Diff {
@@ -18,6 +19,7 @@ pub enum Verb {
         since: Since,
     },
     /// Replace it; the text comes from stdin or your editor.
+    #[command(after_help = "Example:\n  looop playbook write < PLAYBOOK.md")]
     Write {
         /// `-` for stdin, or the text itself.
         #[arg(allow_hyphen_values = true)]

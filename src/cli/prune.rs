@@ -17,6 +17,7 @@ use crate::worker::clone::{self, Git};
 use crate::worker::fleet;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop prune --dry-run\n  looop prune --older 7d")]
 pub struct Args {
     /// Only the ended workers of this name, or the one in this directory (`fix-ci@1795278270053`).
     #[arg(add = complete::worker_ids())]

@@ -15,6 +15,7 @@ use crate::store::{file, layout, lock, records};
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// List the timers and when each is due.
+    #[command(after_help = "Example:\n  looop schedule list")]
     List {
         /// Print JSON.
         #[arg(long)]
@@ -23,6 +24,7 @@ pub enum Verb {
     /// Set a timer; an existing one of this name is replaced.
     Set(SetArgs),
     /// Remove a timer.
+    #[command(after_help = "Example:\n  looop schedule drop standup")]
     Drop {
         /// The timer, or the unique beginning of its name.
         name: String,
@@ -31,6 +33,9 @@ pub enum Verb {
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("when").required(true).args(["after", "every", "cron"]))]
+#[command(
+    after_help = "Examples:\n  looop schedule set standup --cron '0 9 * * 1-5' look at the board\n  looop schedule set later --in 90m look at the build"
+)]
 pub struct SetArgs {
     /// The timer's name.
     name: Name,

@@ -11,8 +11,8 @@ use crate::model::decision;
 use crate::model::entry::Entry;
 use crate::model::fault::Fault;
 
-/// Arguments of `looop schema`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop schema\n  looop schema status > status.schema.json")]
 pub struct Args {
     /// Which one; without it they are listed.
     name: Option<String>,

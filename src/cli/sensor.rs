@@ -17,12 +17,14 @@ use crate::tick::sense;
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// List the sensors with what each read last.
+    #[command(after_help = "Example:\n  looop sensor list")]
     List {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Print a sensor's program.
+    #[command(after_help = "Example:\n  looop sensor show disk")]
     Show {
         /// The sensor, or the unique beginning of its name.
         name: String,
@@ -41,11 +43,13 @@ pub enum Verb {
         since: Since,
     },
     /// Run a sensor, or all of them, and print the readings.
+    #[command(after_help = "Examples:\n  looop sensor test\n  looop sensor test disk")]
     Test {
         /// The sensor, or the unique beginning of its name.
         name: Option<String>,
     },
     /// Move a sensor out of the way, to sensors/archive/.
+    #[command(after_help = "Example:\n  looop sensor remove disk")]
     Remove {
         /// The sensor, or the unique beginning of its name.
         name: String,

@@ -16,6 +16,7 @@ use crate::store::{claims as leases, ledger, lock, records, texts};
 use crate::tick::gate;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop status\n  looop status --json | jq .gate.words")]
 pub struct Args {
     /// Print JSON.
     #[arg(long)]

@@ -26,6 +26,7 @@ use crate::worker::start::Starter;
 use crate::worker::surface;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop tick --dry-run\n  looop tick --quiet")]
 pub struct Args {
     /// Show what the gate says and the prompt that a decision would get; spends and writes nothing.
     #[arg(long)]
@@ -42,6 +43,7 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop run release")]
 pub struct RunArgs {
     /// The goal.
     goal: Name,

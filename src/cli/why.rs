@@ -11,6 +11,7 @@ use crate::model::world::Context;
 use crate::store::{ledger, records};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop why")]
 pub struct Args {
     /// Print JSON.
     #[arg(long)]

@@ -27,6 +27,9 @@ pub enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  looop worker start fix-ci 'make the build green' --goal release --repo ~/src/app --verify tests\n  looop worker start count -- sh -c 'sleep 5; echo done'"
+)]
 pub struct StartArgs {
     /// The worker's name.
     id: String,
@@ -62,6 +65,7 @@ pub struct StartArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop unflag fix-ci")]
 pub struct OneArgs {
     /// The worker, or the unique beginning of its name; the newest flagged one when absent.
     #[arg(add = complete::worker_ids())]
@@ -69,6 +73,7 @@ pub struct OneArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop kill fix-ci")]
 pub struct KillArgs {
     /// The worker, or the unique beginning of its name.
     #[arg(add = complete::worker_ids())]
@@ -76,12 +81,14 @@ pub struct KillArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop flag 'which database may I use?'")]
 pub struct FlagArgs {
     /// For a human: the worker. Inside a worker: what a human is needed for.
     words: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop tell fix-ci 'the tests moved to tests/it'")]
 pub struct TellArgs {
     /// The worker, or the unique beginning of its name.
     #[arg(add = complete::worker_ids())]

@@ -368,11 +368,6 @@ pub(super) struct FreshBudget {
     day_usd: u32,
 }
 
-/// The schema of the config file.
-pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(ConfigFile).to_value()
-}
-
 /// Writes a config file and its schema, unless there is one. Returns whether it did.
 ///
 /// # Errors
@@ -388,7 +383,7 @@ pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
     // Two first runs at once would write through the same temporary files.
     let _held = lock::dir(dir)?;
     let schema_name = "looop.schema.json";
-    let schema = serde_json::to_string_pretty(&schema()).context("could not write the schema")?;
+    let schema = serde_json::to_string_pretty(&super::schema()).context("could not write the schema")?;
     file::write(&dir.join(schema_name), (schema + "\n").as_bytes(), 0o600, file::Keep::Durable)?;
     let search = env.path();
     let fresh = Fresh {

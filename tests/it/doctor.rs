@@ -49,7 +49,7 @@ fn a_sound_set_up_has_nothing_bad() {
 fn a_wrong_key_in_the_config() {
     let profile = well();
     profile.config_more(json!({ "intervall": "60s" }));
-    finds(&profile, &[], "config", "unknown field `intervall`", "`interval`");
+    finds(&profile, &[], "config", "`intervall` is not a key here", "did you mean `interval`?");
 }
 
 #[test]
@@ -75,8 +75,9 @@ fn a_runner_that_is_not_installed() {
 #[test]
 fn a_runner_that_is_not_logged_in() {
     let profile = well();
-    let line = "echo 'Not logged in · Please run /login' >&2; exit 1";
-    profile.config(json!({ "decide": "out", "runners": { "out": { "decide": ["sh", "-c", line] } } }));
+    profile.config(json!({ "decide": "claude", "worker": "claude" }));
+    let script = "#!/bin/sh\necho 'Invalid API key · Please run /login' >&2\nexit 1\n";
+    profile.stand_in("claude", script, "/usr/local/bin:/usr/bin:/bin");
     finds(&profile, &["--ask"], "runner answers", "auth after", "log in");
 }
 
@@ -180,7 +181,7 @@ fn a_history_with_a_torn_object() {
     profile.goal("g", "goal: x\n");
     profile.looop(&["tick"]).ok();
     let tip = profile.git(&["rev-parse", "HEAD"]);
-    let object = profile.data().join(".git/objects").join(&tip[..2]).join(tip.trim()[2..].to_owned());
+    let object = profile.data().join(".git/objects").join(&tip[..2]).join(&tip.trim()[2..]);
     fs::set_permissions(&object, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&object, "torn").unwrap();
     finds(&profile, &[], "history", "could not", "goes back to the newest commit that can be read");

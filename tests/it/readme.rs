@@ -1,26 +1,22 @@
 //! The documents hold: their commands run or at least parse, their tables fit the program, their links lead somewhere.
 //!
-//! A fenced block tagged `sh looop-test` is executed, all of a page in order and in one profile. Every other command
-//! line of a `sh` or `console` block, and every inline `looop …`, must name a command and flags that exist.
+//! A fenced block of `sh` is executed (`readme/blocks.rs`). Every command line of a `sh` or `console` block, and every
+//! inline `looop …`, must name a command and flags that exist.
+
+mod blocks;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use looop::model::settings::Limits;
 use looop::model::time::parse_ms;
 use serde_json::Value;
 
-use crate::support::profile::{LOOOP, Profile, Ran};
+use crate::support::profile::Profile;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// What the runner of the executed blocks answers, the last one again and again.
-const REPLIES: [&str; 2] = [
-    r#"{"move":"ask","text":"What comes first?","options":["the release","the tax form"],"why":"nothing says so"}"#,
-    r#"{"move":"noop","why":"the next step is the human's"}"#,
-];
-
 /// A page of the documents.
 struct Page {
     path: String,
@@ -224,34 +220,6 @@ fn a_wrong_command_would_be_seen() {
     }
 }
 
-#[test]
-fn the_tagged_blocks_run() {
-    let mut ran = 0;
-    for page in &pages() {
-        let (blocks, _) = page.parts();
-        let profile = Profile::empty();
-        profile.script(&REPLIES);
-        fs::create_dir(profile.path("bin")).unwrap();
-        std::os::unix::fs::symlink(LOOOP, profile.path("bin/looop")).unwrap();
-        for block in blocks.iter().filter(|block| block.info == "sh looop-test") {
-            let run: Ran = shell(&profile, &block.text);
-            assert_eq!(run.code, 0, "{}:{}\n{}\n{}", page.path, block.line, run.stdout, run.stderr);
-            ran += 1;
-        }
-    }
-    assert!(ran >= 2, "the walk-through of the README is gone");
-}
-
-/// Runs lines of a document as its reader would, in a clone with looop on the PATH.
-fn shell(profile: &Profile, text: &str) -> Ran {
-    let plain = profile.command(&[]);
-    let envs = plain.get_envs().filter_map(|(key, value)| Some((key, value?)));
-    let mut sh = Command::new("sh");
-    sh.args(["-eux", "-c", text]).env_clear().envs(envs).current_dir(ROOT);
-    sh.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", profile.path("bin").display()));
-    sh.stdin(std::process::Stdio::null()).output().unwrap().into()
-}
-
 /// The keys that a schema allows, as `limits.workers` and `policy.allow[].argv`; a free name is `NAME`.
 fn keys(schema: &Value, root: &Value, path: &str, found: &mut BTreeSet<String>) {
     let here = |part: &str| if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
@@ -348,6 +316,11 @@ fn the_demo_prints_what_the_readme_shows() {
     let profile = Profile::empty();
     let dir = profile.path("demo");
     let ran = profile.looop(&["demo", "--dir", dir.to_str().unwrap()]).ok();
+    assert!(
+        ran.stdout.contains(" — exit 0"),
+        "the approved command has seen what it was to see: {}",
+        ran.stdout
+    );
     let mut real = ran.stdout.lines().map(shape);
     let readme = page("README.md");
     let (blocks, _) = readme.parts();

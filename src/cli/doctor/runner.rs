@@ -21,6 +21,7 @@ use crate::sys::program;
 use crate::sys::signal::Cancel;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  looop doctor runner claude")]
 pub(super) struct Args {
     /// Its name; the one that decides when none is given.
     name: Option<String>,
