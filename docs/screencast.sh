@@ -15,7 +15,7 @@ chmod 600 "$LOOOP_CONFIG"
 "$looop" init > init.txt
 cat > slow.sh <<SLOW
 cd "$dir"
-"$looop" --color always demo --dir "$dir/demo" 2>&1 | while IFS= read -r line; do
+"$looop" --color always demo --dir "$dir/demo" 2>&1 | fold -s -w 79 | while IFS= read -r line; do
     case \$line in
     The\ files\ are*) break ;;
     '') sleep 1.6 ;;

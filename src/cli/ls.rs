@@ -43,6 +43,8 @@ pub struct WaitArgs {
     json: bool,
 }
 
+/// The most that is said about a worker; a narrower terminal shows less.
+const WORDS_CHARS: usize = 160;
 /// How often a waiting command looks, in milliseconds.
 const LOOK_MS: i64 = 200;
 
@@ -240,7 +242,7 @@ fn cells(app: &App, worker: &Worker, now: Now) -> Vec<String> {
 /// What there is to say about a worker in a few words.
 fn words(app: &App, worker: &Worker) -> String {
     let state = &worker.state;
-    let short = |text: &str| clip(&visible(text, false), 70);
+    let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
     if let Some(flag) = &state.flag {
         let guess = if flag.guess { " (a guess)" } else { "" };
         return app.style.yellow(&format!("{}{guess}", short(&flag.text)));

@@ -81,7 +81,7 @@ pub fn unread(error: &clap::Error) -> u8 {
     let text = if ansi { text.ansi().to_string() } else { text.to_string() };
     match error.use_stderr() {
         true => print::note(text.trim_end()),
-        false => print::raw(text.as_bytes()),
+        false => print::line(text.trim_end()),
     }
     u8::try_from(error.exit_code()).unwrap_or(2)
 }

@@ -6,12 +6,15 @@
     reason = "this module owns stdout and stderr"
 )]
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::model::fault::Fault;
 use crate::model::secret::Secrets;
+use crate::sys::tty;
 
 /// Whether and how to colour.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +35,10 @@ pub enum When {
     Never,
 }
 
+/// What stands between two columns.
+const GAP: &str = "  ";
+/// A last column with less room than this is not cut.
+const LEAST_CELLS: usize = 8;
 /// The end of what was painted.
 const UNPAINTED: &str = "\x1b[0m";
 
@@ -152,29 +159,57 @@ pub fn prompt(question: &str) -> Option<String> {
     }
 }
 
-/// Columns of text, each as wide as its widest cell; a clipped last column keeps a table on its lines. A cell may be
+/// Columns of text, each as wide as its widest cell; on a terminal the last one is cut where the line ends. A cell may be
 /// painted as a whole.
 pub fn table(rows: &[Vec<String>]) -> String {
+    table_within(rows, tty::size().map(|(columns, _)| columns.into()))
+}
+
+fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {
     let shown = |cell: &String| {
         let (paint, text) = unpaint(cell);
         (paint.to_owned(), crate::model::ask::visible(text, false))
     };
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|(_, c)| c.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|(_, c)| c.width()).max();
+    let mut widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    if let (Some(room), Some(last)) = (room, widths.pop()) {
+        let before: usize = widths.iter().map(|width| width + GAP.len()).sum();
+        // Where hardly anything of it would be left, the line wraps.
+        let left = room.checked_sub(before).filter(|left| *left >= LEAST_CELLS);
+        widths.push(left.map_or(last, |left| left.min(last)));
+    }
     let mut out = String::new();
     for row in rows {
         let cells = row.iter().enumerate().map(|(i, (paint, text))| {
-            let pad = if i + 1 < row.len() { widths[i].saturating_sub(text.chars().count()) } else { 0 };
             let end = if paint.is_empty() { "" } else { UNPAINTED };
+            let text = match room.is_some() && i + 1 == columns {
+                true => cut(text, widths[i]),
+                false => text.as_str().into(),
+            };
+            let pad = if i + 1 < row.len() { widths[i].saturating_sub(text.width()) } else { 0 };
             format!("{paint}{text}{end}{}", " ".repeat(pad))
         });
-        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        out.push_str(cells.collect::<Vec<_>>().join(GAP).trim_end());
         out.push('\n');
     }
     out
+}
+
+/// A text that takes no more than so many cells of a terminal.
+fn cut(text: &str, cells: usize) -> Cow<'_, str> {
+    if text.width() <= cells {
+        return text.into();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.width() + c.width().unwrap_or(0) >= cells {
+            break;
+        }
+        out.push(c);
+    }
+    (out + "…").into()
 }
 
 /// Splits what [`Style`] has painted into how and what.
@@ -196,5 +231,22 @@ mod tests {
         let rows =
             [vec![style.red("a\x1b[2Jb"), "x".to_owned()], vec!["long enough".to_owned(), String::new()]];
         assert_eq!(table(&rows), "\x1b[31ma\\u{1b}[2Jb\x1b[0m  x\nlong enough\n");
+    }
+
+    #[test]
+    fn a_table_keeps_to_its_terminal() {
+        let row = |name: &str, text: &str| vec![name.to_owned(), text.to_owned()];
+        let long = "x".repeat(90);
+        let rows = [row("名前", &long), row("b", "日本語日本語日本語日本語"), row("c", "short")];
+        for room in [20, 40, 80] {
+            for line in table_within(&rows, Some(room)).lines() {
+                assert!(line.width() <= room, "{room}: {line}");
+            }
+        }
+        let at_20 = table_within(&rows, Some(20));
+        let lines: Vec<&str> = at_20.lines().collect();
+        assert_eq!(lines, ["名前  xxxxxxxxxxxxx…", "b     日本語日本語…", "c     short"]);
+        assert!(table_within(&rows, None).contains(&long), "what is no terminal gets all of it");
+        assert!(table_within(&rows, Some(9)).contains(&long), "too narrow for anything");
     }
 }

@@ -77,6 +77,9 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 .iter()
                 .map(|(name, s)| vec![name.to_string(), due_words(next(name, s), app), s.note.clone()])
                 .collect();
+            if rows.is_empty() {
+                print::line("no timers; `looop schedule set` makes one");
+            }
             print::raw(print::table(&rows).as_bytes());
             problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
         }

@@ -133,6 +133,9 @@ fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: 
             }
         })
         .collect();
+    if rows.is_empty() {
+        print::line("no sensors; `looop sensor add` makes one");
+    }
     print::raw(print::table(&rows).as_bytes());
     problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
     Ok(())

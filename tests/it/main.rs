@@ -38,6 +38,7 @@ mod schemas;
 mod secrets;
 mod sense;
 mod service;
+mod shown;
 #[path = "../sim/mod.rs"]
 mod sim;
 mod speed;

@@ -4,6 +4,7 @@
 //! inline `looop …`, must name a command and flags that exist.
 
 mod blocks;
+mod playbooks;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};

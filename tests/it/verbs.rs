@@ -35,7 +35,7 @@ fn goals_are_written_shown_and_archived() {
     profile.looop(&["goal", "write", "typed", "as an argument"]).ok();
     profile.looop_with(&["goal", "write", "日本語", "-"], "unicode\n").ok();
     let list = profile.looop(&["goal", "list"]).ok().stdout;
-    for line in ["piped   from a pipe", "dashed  from a dash", "typed   as an argument", "日本語     unicode"]
+    for line in ["piped   from a pipe", "dashed  from a dash", "typed   as an argument", "日本語  unicode"]
     {
         assert!(list.contains(line), "{line}: {list}");
     }
@@ -360,7 +360,7 @@ fn a_relative_data_dir_is_one_place_and_profiles_keep_apart() {
     assert!(home.path("home/.local/state/looop/format").is_file());
     assert!(home.path("home/.config/looop.json").is_file());
     assert_eq!(listing(&other.data()), before);
-    assert_eq!(other.looop(&["goal", "list"]).ok().stdout, "");
+    assert!(other.looop(&["goal", "list"]).ok().stdout.starts_with("no goals"));
 }
 
 #[test]

@@ -37,14 +37,14 @@ const PYTEST: &str = "#!/bin/sh\nif grep -q fixed src/dates.py; then echo '1 pas
 /// What stands for an agent in a terminal.
 const WORKER: &str = "#!/bin/sh\necho 'I am at work'\nexec sleep 600\n";
 
-fn program(path: &Path, text: &str) {
+pub(super) fn program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A reader's home: looop on the PATH, a project with a failing test in `~/src/app`, a runner, an agent, and a clone of
 /// looop as the working directory.
-fn home(page: &str) -> Profile {
+pub(super) fn home(page: &str) -> Profile {
     let mut profile = Profile::empty();
     profile.script(&REPLIES);
     for dir in ["bin", "clone", "home/src/app/src", "home/src/app/tests", "home/notes/inbox", "home/.config"]
