@@ -29,6 +29,7 @@ pub enum Verb {
         id: String,
     },
     /// Show what was edited since the last commit.
+    #[command(after_help = "Example:\n  looop goal diff release")]
     Diff {
         /// The goal, or the unique beginning of its name; without it all of them.
         id: Option<String>,

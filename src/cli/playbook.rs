@@ -14,6 +14,7 @@ pub enum Verb {
     #[command(after_help = "Example:\n  looop playbook show")]
     Show,
     /// Show what was edited since the last commit.
+    #[command(after_help = "Example:\n  looop playbook diff")]
     Diff {
         #[command(flatten)]
         since: Since,

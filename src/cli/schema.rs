@@ -48,7 +48,7 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 19] = [
+const FORMS: [Form; 20] = [
     form("asks", "looop asks --json", Some("asks"), of::<Vec<forms::Ask>>),
     form("attempts", "looop attempts --json", None, own::<forms::Attempted>),
     form("attempts-goal", "looop attempts GOAL --json", None, own::<forms::Attempts>),
@@ -63,6 +63,7 @@ const FORMS: [Form; 19] = [
     form("prune", "looop prune --json", Some("pruned"), of::<Vec<forms::Pruned>>),
     form("run", "looop run GOAL --json", Some("beat"), of::<forms::Beat>),
     form("schedule-list", "looop schedule list --json", Some("schedules"), of::<Vec<forms::Schedule>>),
+    form("sensor-examples", "looop sensor examples --json", Some("examples"), of::<Vec<forms::Example>>),
     form("sensor-list", "looop sensor list --json", Some("sensors"), of::<Vec<forms::Sensor>>),
     form("status", "looop status --json", None, own::<forms::Status>),
     form("tick", "looop tick --json", Some("beat"), of::<forms::Beat>),

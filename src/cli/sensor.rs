@@ -36,6 +36,7 @@ pub enum Verb {
     /// List the ready-made sensors with what each needs, or print one.
     Examples(add::ExamplesArgs),
     /// Show what was edited since the last commit.
+    #[command(after_help = "Example:\n  looop sensor diff disk")]
     Diff {
         /// The sensor, or the unique beginning of its name; without it all of them.
         name: Option<String>,

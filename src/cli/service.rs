@@ -14,8 +14,10 @@ use crate::sys::program;
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// Print the file or the line, and change nothing.
+    #[command(after_help = "Examples:\n  looop service print\n  looop service print --kind cron")]
     Print(Which),
     /// Write the file for this data dir and config, and say how to start it.
+    #[command(after_help = "Example:\n  looop service install --now")]
     Install {
         #[command(flatten)]
         which: Which,
@@ -27,6 +29,7 @@ pub enum Verb {
         force: bool,
     },
     /// Remove the file that `install` has written.
+    #[command(after_help = "Example:\n  looop service uninstall --now")]
     Uninstall {
         #[command(flatten)]
         which: Which,

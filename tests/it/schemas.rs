@@ -28,6 +28,7 @@ const CALLS: &[(&str, &str)] = &[
     ("prune", "prune --dry-run --older 0s --json"),
     ("run", "run rest --json"),
     ("schedule-list", "schedule list --json"),
+    ("sensor-examples", "sensor examples --json"),
     ("sensor-list", "sensor list --json"),
     ("status", "status --json"),
     ("tick", "tick --json"),

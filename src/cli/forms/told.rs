@@ -10,7 +10,7 @@ use crate::model::charge::Usage;
 use crate::model::entry::Outcome;
 use crate::model::name::Name;
 use crate::model::spend::Row;
-use crate::model::world::Change;
+use crate::model::world::{Change, Trust};
 use crate::tick::gate::Hold;
 
 /// What a beat did.
@@ -244,4 +244,38 @@ pub struct Tried {
     pub took_ms: i64,
     /// What it used.
     pub usage: Usage,
+}
+
+/// A ready-made sensor.
+#[derive(Serialize, JsonSchema)]
+pub struct Example {
+    /// Its name.
+    pub name: String,
+    /// What it tells.
+    pub about: String,
+    /// What must be there for it.
+    pub needs: String,
+    /// How often it runs at most, in milliseconds.
+    pub interval_ms: Option<i64>,
+    /// Its deadline, in milliseconds.
+    pub timeout_ms: Option<i64>,
+    /// Whether its text is vouched for.
+    pub trust: Trust,
+    /// Names of variables that it gets.
+    pub env: Vec<String>,
+    /// What can be set.
+    pub settings: Vec<ExampleSetting>,
+}
+
+/// A setting of a ready-made sensor.
+#[derive(Serialize, JsonSchema)]
+pub struct ExampleSetting {
+    /// The variable.
+    pub name: String,
+    /// What it is.
+    pub about: String,
+    /// What it is where nothing is said.
+    pub default: String,
+    /// True where the sensor does nothing without a value.
+    pub needed: bool,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, complete, envelope, input, print};
+use super::{App, complete, envelope, forms, input, print};
 use crate::model::ask::visible;
 use crate::model::example::{self, Setting};
 use crate::model::fault::Fault;
@@ -27,6 +27,9 @@ const SHOWN_BYTES: usize = 2_000;
 
 /// Arguments of `looop sensor add`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  looop sensor add github-prs\n  looop sensor add disk --set STEP=10 --yes\n  looop sensor add mine < mine.sh"
+)]
 pub struct Args {
     /// A ready-made sensor (`looop sensor examples` lists them), or the name of one whose script is on stdin.
     #[arg(value_name = "NAME", add = complete::example_names())]
@@ -47,6 +50,7 @@ pub struct Args {
 
 /// Arguments of `looop sensor examples`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  looop sensor examples\n  looop sensor examples disk")]
 pub struct ExamplesArgs {
     /// Print the script of this one.
     #[arg(add = complete::example_names())]
@@ -290,18 +294,22 @@ pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn row(name: &str, script: &str) -> serde_json::Value {
+fn row(name: &str, script: &str) -> forms::Example {
     let header = Header::parse(script.as_bytes()).unwrap_or_default();
-    let setting =
-        |s: &Setting| json!({ "name": s.name, "about": s.about, "default": s.default, "needed": s.needed });
-    json!({
-        "name": name,
-        "about": example::about(script),
-        "needs": example::needs(script),
-        "interval_ms": header.interval_ms,
-        "timeout_ms": header.timeout_ms,
-        "trust": header.trust,
-        "env": header.env,
-        "settings": example::settings(script).iter().map(setting).collect::<Vec<_>>(),
-    })
+    let setting = |s: Setting| forms::ExampleSetting {
+        name: s.name,
+        about: s.about,
+        default: s.default,
+        needed: s.needed,
+    };
+    forms::Example {
+        name: name.to_owned(),
+        about: example::about(script).to_string(),
+        needs: example::needs(script).to_string(),
+        interval_ms: header.interval_ms,
+        timeout_ms: header.timeout_ms,
+        trust: header.trust,
+        env: header.env,
+        settings: example::settings(script).into_iter().map(setting).collect(),
+    }
 }
