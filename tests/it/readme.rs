@@ -332,6 +332,28 @@ fn the_demo_prints_what_the_readme_shows() {
     }
 }
 
+#[test]
+fn the_screencast_shows_the_steps_of_the_demo() {
+    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join("docs").join(name)).unwrap();
+    let cast = read("demo.cast");
+    let head: Value = serde_json::from_str(cast.lines().next().unwrap()).unwrap();
+    assert_eq!(head["version"], 2);
+    let events = cast.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let shown: String = events.map(|event| event[2].as_str().unwrap().to_owned()).collect();
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    let profile = Profile::empty();
+    let dir = profile.path("demo");
+    let ran = profile.looop(&["demo", "--dir", dir.to_str().unwrap()]).ok();
+    let steps = ran
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()) && line.contains(". "));
+    for step in steps.filter(|line| line.as_bytes()[1] == b'.') {
+        assert!(shown.contains(step), "docs/screencast.sh makes it anew: {step:?} is not in {shown}");
+    }
+    assert!(read("demo.svg").len() < 300_000);
+}
+
 /// The anchor that a heading gets.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase().replace(' ', "-");

@@ -14,13 +14,12 @@ use super::{Block, Page, ROOT, pages};
 use crate::support::profile::{LOOOP, Profile, Ran, git_in};
 
 /// Why a block is not run, and how many blocks may say so.
-const REASONS: [(&str, &str, usize); 6] = [
-    ("terminal", "it needs a person at a terminal, or runs until it is stopped", 8),
+const REASONS: [(&str, &str, usize); 5] = [
+    ("terminal", "it needs a person at a terminal, or runs until it is stopped", 6),
     ("gate", "it builds, installs or tests looop itself, which the gate does", 9),
-    ("elsewhere", "it needs another machine, or the system's service manager", 6),
-    ("model", "it asks a real model, or needs an agent program that is logged in", 4),
-    ("ids", "its ids and hashes are those of another moment", 5),
-    ("network", "it fetches something", 4),
+    ("elsewhere", "it needs another machine, or the system's service manager", 3),
+    ("model", "it asks a real model, or needs an agent program that is logged in", 3),
+    ("ids", "its ids and hashes are those of another moment", 3),
 ];
 
 /// What the decider answers, the last one again and again.
