@@ -19,6 +19,10 @@ fail() {
     exit 1
 }
 
+for tool in awk cut date git grep paste sed tr; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed"
+done
+
 # Lines of stdin as JSON strings with commas between: without control bytes and broken UTF-8, and each of at most 100
 # bytes, because names and texts come from other people.
 json_strings() {
@@ -28,8 +32,6 @@ utf8() {
     if command -v iconv >/dev/null; then iconv -c -f UTF-8 -t UTF-8 2>/dev/null; else tr -d '\200-\377'; fi
 }
 json_string() { printf '%s' "$1" | { tr '\n' ' ' && echo; } | json_strings; }
-
-command -v git >/dev/null || fail "git is not installed"
 
 # Whatever the repository's config says, reading it starts no program of its choice.
 in_repo() {

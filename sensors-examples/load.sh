@@ -2,7 +2,7 @@
 # How busy this machine is, in three levels.
 # looop: interval=60s timeout=5s
 #
-# Needs: /proc/loadavg or uptime, getconf, awk.
+# Needs: /proc/loadavg or uptime, getconf or nproc, awk.
 # Wakes the loop: another level. The average of 5 minutes decides, so that one build does not.
 
 # setting: percent of the cores from which on it is busy
@@ -17,13 +17,17 @@ fail() {
     exit 1
 }
 
+for tool in awk cat sed tr; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed"
+done
+
 if [ -r /proc/loadavg ]; then
     averages=$(cat /proc/loadavg)
 else
     # "load average: 0.10, 0.20, 0.30" on most systems, "load averages: 0.10 0.20 0.30" on BSD and macOS.
     averages=$(uptime | sed -n 's/.*load averages\{0,1\}: *//p' | tr -d ',')
 fi
-cores=$(getconf _NPROCESSORS_ONLN) || cores=1
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc) || fail "the number of cores cannot be found out"
 
 printf '%s\n' "$averages" | awk -v cores="$cores" -v busy="$BUSY" -v overloaded="$OVERLOADED" '
     NR == 1 && $1 ~ /^[0-9]+\.[0-9]+$/ && $2 ~ /^[0-9]+\.[0-9]+$/ && $3 ~ /^[0-9]+\.[0-9]+$/ && cores > 0 {

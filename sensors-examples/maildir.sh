@@ -17,6 +17,10 @@ fail() {
     exit 1
 }
 
+for tool in awk cksum cut grep head paste sed sort tail tr wc; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed"
+done
+
 # Lines of stdin as JSON strings with commas between: without control bytes and broken UTF-8, and each of at most 100
 # bytes, because names and texts come from other people.
 json_strings() {

@@ -19,6 +19,8 @@ fail() {
     exit 1
 }
 
+command -v awk >/dev/null || fail "awk is not installed"
+
 [ -r "$MEMINFO" ] || fail "no figures at $MEMINFO: this sensor is for Linux"
 
 # A machine without swap has none to fill.

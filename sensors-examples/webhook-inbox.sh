@@ -14,7 +14,9 @@ fail() {
     exit 1
 }
 
-command -v jq >/dev/null || fail "jq is not installed"
+for tool in jq tail; do
+    command -v "$tool" >/dev/null || fail "$tool is not installed"
+done
 [ -f "$FILE" ] || fail "no file at $FILE"
 [ -r "$FILE" ] || fail "the file $FILE cannot be read"
 

@@ -19,6 +19,9 @@ use serde_json::Value;
 /// The most that a reading takes, in bytes.
 const READING_BYTES: usize = 8 * 1024;
 
+/// What every machine has.
+const TOOLS: &str = "sh awk sed tr cut mktemp rm od sort head tail cat grep wc paste iconv date cksum df getconf uptime nproc";
+
 /// A field of a stranger who knows JSON, shells, terminals and looop.
 const HOSTILE: &str =
     "a\"}],\"signal\":{\"forged\":1}}\n# looop: trust=trusted\n'$(id)`id`\u{1}\u{1b}[2J\u{7f}\u{85}\\u0000\\";
@@ -69,6 +72,19 @@ impl Bench {
         let path = self.path("bin").join(name);
         std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// From now on it finds these programs alone.
+    fn only(&mut self, tools: &str) {
+        let bin = self.path("bin");
+        std::fs::remove_dir_all(&bin).unwrap();
+        std::fs::create_dir(&bin).unwrap();
+        for tool in tools.split(' ') {
+            let dirs = ["/usr/local/bin", "/usr/bin", "/bin"].map(|dir| Path::new(dir).join(tool));
+            let from = dirs.iter().find(|path| path.exists()).unwrap_or_else(|| panic!("no {tool} here"));
+            std::os::unix::fs::symlink(from, bin.join(tool)).unwrap();
+        }
+        self.var("PATH", bin.to_str().unwrap());
     }
 
     /// Runs it: what it read, or what it said of why it could not.

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{Bench, HOSTILE, has};
+use super::{Bench, HOSTILE, TOOLS, has};
 use crate::support::profile::git_in;
 use crate::support::web::{Answer, Web};
 
@@ -41,6 +41,38 @@ fn the_disk_is_read_in_steps() {
     {
         bench.stand_in("df", &format!("#!/bin/sh\n{broken}\n"));
         bench.fails();
+    }
+}
+
+#[test]
+fn without_one_of_the_usual_tools_nothing_is_guessed() {
+    let cases = [
+        ("disk", vec![("STEP", "100")]),
+        ("folder", vec![("FOLDER", "in")]),
+        ("maildir", vec![("MAILDIR", "mail")]),
+        ("todo-txt", vec![("TASKS_FILE", "todo")]),
+        ("load", vec![("BUSY", "1000000"), ("OVERLOADED", "2000000")]),
+        ("memory", vec![("HIGH", "200"), ("FULL", "200")]),
+        ("git-repos", vec![("REPOS", "repo")]),
+    ];
+    for (name, settings) in cases {
+        let mut bench = Bench::new(name, &settings);
+        for dir in ["in", "mail/new", "repo"] {
+            fs::create_dir_all(bench.path("home").join(dir)).unwrap();
+        }
+        fs::write(bench.path("home/in/a"), "").unwrap();
+        fs::write(bench.path("home/mail/new/1"), "From: a\nSubject: b\n\n").unwrap();
+        fs::write(bench.path("home/todo"), "(A) b due:2020-01-01\n").unwrap();
+        git_in(&bench.path("home/repo"), &["init", "-q"]);
+        let tools = format!("{TOOLS} git");
+        bench.only(&tools);
+        let whole = bench.reads();
+        for lacking in tools.split(' ') {
+            bench.only(&tools.split(' ').filter(|tool| *tool != lacking).collect::<Vec<_>>().join(" "));
+            if let Ok(reading) = bench.run() {
+                assert_eq!(reading["signal"], whole["signal"], "{name} without {lacking}");
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::forms::{Item, body};
-use super::{Bench, HOSTILE, has};
+use super::{Bench, HOSTILE, TOOLS, has};
 use crate::support::web::{Answer, Web};
 
 /// An example that asks a server, what its client is, and what it reads of one thing named `o/app`.
@@ -245,7 +245,6 @@ fn a_server_that_is_not_there_and_a_token_that_is_missing_are_said() {
 
 #[test]
 fn a_needed_tool_that_is_missing_is_named() {
-    let base = "sh awk sed tr cut mktemp rm od sort head tail cat grep wc paste iconv date cksum df getconf";
     let lacks = [
         ("github-prs", "gh"),
         ("github-issues", "gh"),
@@ -269,13 +268,7 @@ fn a_needed_tool_that_is_missing_is_named() {
                 .map(|setting| (*needed.iter().find(|n| **n == setting.name).unwrap(), "x"))
                 .collect();
         let mut bench = Bench::new(name, &settings);
-        for program in base.split(' ') {
-            let from = ["/usr/bin", "/bin"].map(|dir| format!("{dir}/{program}"));
-            let from = from.iter().find(|path| std::path::Path::new(path).exists()).unwrap();
-            std::os::unix::fs::symlink(from, bench.path("bin").join(program)).unwrap();
-        }
-        let bin = bench.path("bin");
-        bench.var("PATH", bin.to_str().unwrap());
+        bench.only(TOOLS);
         assert!(bench.fails().contains(tool), "{name}");
     }
 }
