@@ -4,6 +4,7 @@
 #
 # Needs: python3 (3.9 or later).
 # Wakes the loop: an event of these days that is new, gone, or at another time, and each midnight. Places are detail.
+# An event counts on the day on which it begins. Rules that repeat by "the second Monday" and the like are only counted.
 # Untrusted, because whoever invites you writes the words.
 
 # setting: the calendar: a file, or an address that begins with https://
@@ -22,6 +23,7 @@ import zoneinfo
 CALENDAR_BYTES = 8_000_000
 STEPS = 20_000  # repetitions that are looked at for one event
 FREQUENCIES = ["DAILY", "WEEKLY", "MONTHLY", "YEARLY"]
+UNKNOWN_ZONES = set()
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 
 
@@ -83,7 +85,8 @@ def parse(zone, value):
     try:
         return time, zoneinfo.ZoneInfo(zone) if zone and match[4] else None
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return time, None  # a zone of its own making
+        UNKNOWN_ZONES.add(text(zone, 40))  # told besides, since the time is then taken as one of this machine
+        return time, None
 
 
 def here(time, zone):
@@ -180,11 +183,14 @@ def main():
             odd += 1
     found.sort(key=lambda pair: pair[0])
 
-    listed = [{"start": time.strftime("%Y-%m-%dT%H:%M"), "what": value(event, "SUMMARY", 60)} for time, event in found[:25]]
-    items = [{**row, "where": value(event, "LOCATION", 80)} for row, (_, event) in zip(listed, found)]
-    while len(json.dumps([listed, items])) > 7600 and items:
+    def row(time, event):
+        return {"start": time.strftime("%Y-%m-%dT%H:%M"), "what": value(event, "SUMMARY", 60)}
+
+    listed = [row(time, event) for time, event in found[:25]]
+    items = [{**one, "where": value(event, "LOCATION", 80)} for one, (_, event) in zip(listed, found)]
+    while len(json.dumps([listed, items])) > 7000 and items:
         items.pop()
-    detail = {"not_understood": odd, "items": items}
+    detail = {"not_understood": odd, "unknown_zones": sorted(UNKNOWN_ZONES)[:3], "items": items}
     print(json.dumps({"signal": {"count": len(found), "events": listed}, "detail": detail}))
 
 
