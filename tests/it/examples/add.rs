@@ -195,7 +195,7 @@ fn a_value_never_runs() {
 
 #[test]
 fn what_fails_is_said_and_nothing_is_kept() {
-    let mut profile = Profile::scripted(&[NOOP]);
+    let profile = Profile::scripted(&[NOOP]);
     let fails = |args: &[&str], code: i32, says: &[&str]| {
         let ran = profile.looop(&[&["sensor", "add"], args].concat());
         assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{ran:?}");
@@ -241,7 +241,6 @@ fn what_fails_is_said_and_nothing_is_kept() {
         assert!(ran.code == 2 && ran.stderr.contains("has that name"), "{ran:?}");
     }
     assert_eq!(sensors(&profile), ["l.sh", "twin"]);
-    profile.var("LOOOP_SOCKET", profile.path("no-socket").to_str().unwrap());
 }
 
 #[test]
@@ -258,6 +257,28 @@ fn a_script_on_stdin_is_added_as_ever() {
     assert_eq!(profile.read("sensors/mine.sh"), script);
     let empty = profile.looop_with(&["sensor", "add", "disk", "--trusted"], "");
     assert_eq!(empty.code, 2, "to vouch for nothing is a mistake: {empty:?}");
+}
+
+#[test]
+fn a_beat_adds_no_sensor() {
+    let profile = Profile::scripted(&[NOOP]);
+    // It tells of it outside.
+    profile.unboxed(&["sensor"]);
+    profile.sensor(
+        "s",
+        &format!(
+            "export LOOOP_CONFIG={0}/looop.json HOME={0}/home\n{1} sensor add load --yes >{0}/said 2>&1\necho '{{}}'",
+            profile.path("").display(),
+            crate::support::profile::LOOOP
+        ),
+    );
+    for verb in [&["tick"][..], &["sensor", "test"], &["tick", "--dry-run"]] {
+        profile.looop(verb).ok();
+        let said = fs::read_to_string(profile.path("said")).unwrap();
+        assert!(said.contains("could not change a sensor: this is for a human"), "{said}");
+        fs::remove_file(profile.path("said")).unwrap();
+    }
+    assert_eq!(sensors(&profile), ["s"]);
 }
 
 #[test]
