@@ -174,13 +174,14 @@ fn a_program_that_cannot_go_on_is_said_once_and_the_old_one_stays() {
 #[test]
 fn only_the_pulse_hands_its_lock_on() {
     let profile = Profile::scripted(&[NOOP]);
-    let ran = profile.looop(&["__again"]);
+    // One that takes it for its own goes on as the pulse, and would never end.
+    let again = || profile.other_command("timeout", &["60", LOOOP, "__again"]);
+    let ran: crate::support::profile::Ran = again().output().unwrap().into();
     assert!(ran.code == 1 && ran.stderr.contains("could not go on as the pulse"), "{ran:?}");
     fs::write(profile.data().join("pulse.lock"), "").unwrap();
     let held = looop::store::lock::tick(&profile.data().join("pulse.lock")).unwrap();
     let stdin = fs::File::open(profile.data().join("pulse.lock")).unwrap();
-    let ran: crate::support::profile::Ran =
-        profile.command(&["__again"]).stdin(stdin).output().unwrap().into();
+    let ran: crate::support::profile::Ran = again().stdin(stdin).output().unwrap().into();
     assert_eq!(ran.code, 75, "a descriptor of its own is no lock: {ran:?}");
     drop(held);
 }
