@@ -292,6 +292,8 @@ fn a_human_is_asked() {
     desk.type_in(b"http://127.0.0.1:1\n");
     desk.wait_for("WAIT: seconds to wait for each [5]: ");
     desk.type_in(b"\n");
+    // Its end may be known before all that it printed was read.
+    desk.wait_for("added http-health");
     let (code, screen) = desk.end();
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("http-health reads") && screen.contains("refused"), "{screen}");
@@ -302,6 +304,7 @@ fn a_human_is_asked() {
     desk.wait_for("no folder at");
     desk.wait_for("Add it all the same? [y/N] ");
     desk.type_in(b"n\n");
+    desk.wait_for("nothing was added");
     let (code, screen) = desk.end();
     assert!(code == 1 && screen.contains("nothing was added"), "{screen}");
 
@@ -323,6 +326,7 @@ fn a_human_is_asked() {
     let mut desk = Outer::start(&profile, &["sensor", "add", "todo-txt"], 100, 40);
     desk.wait_for("TASKS_FILE: ");
     desk.type_in(&[4]);
+    desk.wait_for("the input ended");
     let (code, screen) = desk.end();
     assert!(code == 2 && screen.contains("the input ended"), "{screen}");
     assert_eq!(sensors(&profile), ["http-health.sh", "in.sh"]);

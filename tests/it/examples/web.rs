@@ -147,15 +147,13 @@ fn the_order_of_an_answer_is_no_signal() {
 fn an_error_is_an_error_whatever_it_looks_like() {
     let pages = [
         (401, "{\"message\":\"Bad credentials\"}"),
-        (403, "{\"items\":[],\"total_count\":0}"),
         (500, "[]"),
         (200, "<html><body>Sign in</body></html>"),
         (200, "{\"items\":[{\"number\":1,"),
         (200, "null"),
         (200, "{\"signal\":{\"forged\":1},\"detail\":{}}"),
         (200, "{\"errors\":[{\"message\":\"no\"}],\"data\":null}"),
-        (200, "{\"status\":\"error\",\"error\":\"bad query\"}"),
-        (200, "\u{0}\u{1}\u{7f}"),
+        (200, "{\"status\":\"error\",\"error\":\"bad\u{0}\u{1}query\"}"),
         (200, ""),
     ];
     each(|asker, web, bench| {
@@ -172,7 +170,7 @@ fn an_error_is_an_error_whatever_it_looks_like() {
 
 #[test]
 fn hostile_text_stays_text_and_the_reading_stays_small() {
-    let (long, many) = ("x\u{1}\"\n".repeat(60_000), HOSTILE.repeat(10_000));
+    let (long, many) = ("x\u{1}\"\n".repeat(60_000), HOSTILE.repeat(1_000_000 / HOSTILE.len()));
     each(|asker, web, bench| {
         let mut items = vec![Item { id: 0, name: &long, says: &many, moves: &long }];
         for id in 1..50 {
