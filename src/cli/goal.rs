@@ -68,7 +68,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             let rows: Vec<Vec<String>> =
                 goals.iter().map(|(id, goal)| vec![id.to_string(), summary(goal)]).collect();
             if rows.is_empty() {
-                print::line("no goals; `looop goal write NAME` makes one");
+                print::note("no goals; `looop goal write NAME` makes one");
             }
             print::raw(print::table(&rows).as_bytes());
             problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
