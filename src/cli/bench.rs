@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{App, print};
+use serde_json::json;
+
+use super::{App, envelope_with, print};
 use crate::fix::trials::agents::{KINDS, Kind};
 use crate::fix::trials::{shown, stuck, table};
 use crate::model::fault::Fault;
@@ -92,16 +94,17 @@ fn stuck_bench(app: &App, args: &StuckArgs) -> Result<u8> {
     let lines = table::lines(&rows);
     let figures = table::figures(&lines);
     let missed = figures.iter().filter(|one| !one.met).count();
+    let runs = rows.len() * 2;
     let command = format!("looop bench stuck --seed {} --seeds {}", args.seed, args.seeds);
     let report = format!("`{command}`\n\n{}\n{}", table::markdown(&lines), table::figures_markdown(&figures));
     if let Some(path) = &args.report {
         write(&app.env.here(path), "bench stuck", &report)?;
     }
     match args.json {
-        true => print::json(&table::json(args.seed, args.seeds, &rows)),
+        true => print::json(&envelope_with(json!(table::told(args.seed, args.seeds, rows)))),
         false => print::line(&report),
     }
-    print::note(&format!("{} runs in {}", rows.len() * 2, human_ms(began.spent_ms())));
+    print::note(&format!("{runs} runs in {}", human_ms(began.spent_ms())));
     if missed > 0 {
         print::note(&format!("{missed} figures missed"));
         return Ok(1);
@@ -116,11 +119,12 @@ fn map_bench(app: &App, args: &MapArgs) -> Result<u8> {
     if let Some(path) = &args.report {
         write(&app.env.here(path), "bench map", &report)?;
     }
+    let all_solved = pairs.iter().all(|pair| pair.with.came.solved);
     match args.json {
-        true => print::json(&shown::json(args.seed, &pairs)),
+        true => print::json(&envelope_with(json!(shown::told(args.seed, pairs)))),
         false => print::line(report.trim_end()),
     }
-    Ok(u8::from(!pairs.iter().all(|pair| pair.with.came.solved)))
+    Ok(u8::from(!all_solved))
 }
 
 fn kinds(names: &[String]) -> Result<Vec<Kind>> {

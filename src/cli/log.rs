@@ -65,6 +65,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         print::json(&envelope("beats", json!(beats)));
         return Ok(0);
     }
+    if all.is_empty() {
+        print::note("nothing is in the journal yet");
+    }
     for line in shown {
         print::line(&visible(line, false));
     }

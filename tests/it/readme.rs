@@ -394,3 +394,21 @@ fn the_changelog_begins_with_this_version() {
     let newest = changelog.text.lines().find_map(|line| line.strip_prefix("## ")).unwrap();
     assert_eq!(newest.split_whitespace().next(), Some(env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn each_benchmark_is_run_by_the_gate_and_its_figures_are_shown() {
+    let (manifest, gate, shown) =
+        (page("Cargo.toml").text, page(".ci/run").text, page("docs/performance.md").text);
+    let benches: Vec<&str> =
+        manifest.split("[[bench]]\nname = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(benches.len() >= 5, "{benches:?}");
+    for bench in benches {
+        assert!(
+            gate.contains(&format!("cargo bench --locked --bench {bench}")),
+            "{bench} is not in the gate"
+        );
+        // As the bench begins what it prints, and as a command to run it by.
+        let said = format!("cargo bench --bench {bench}\n");
+        assert!(shown.matches(&said).count() >= 2, "docs/performance.md does not show what {bench} prints");
+    }
+}

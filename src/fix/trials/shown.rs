@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::shop::{self, BUGS};
 use super::trial::{self, Came, Place, Setup};
@@ -16,7 +17,7 @@ use crate::sys::signal::Cancel;
 const MOST: u32 = 3;
 
 /// What one run showed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Sight {
     /// The files of the first prompt, in its order.
     pub files: Vec<String>,
@@ -27,15 +28,18 @@ pub struct Sight {
 }
 
 /// One bug, with the map and without.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Pair {
     /// What the task says.
+    #[serde(rename = "task")]
     pub prompt: &'static str,
     /// The file with the bug.
     pub faulty: String,
     /// How many files the project has.
+    #[serde(rename = "files")]
     pub all: usize,
     /// How many bytes they have.
+    #[serde(rename = "bytes")]
     pub all_bytes: usize,
     /// With the map.
     pub with: Sight,
@@ -115,21 +119,15 @@ pub fn markdown(pairs: &[Pair]) -> String {
     out
 }
 
-/// The bench as one JSON value.
-pub fn json(seed: u64, pairs: &[Pair]) -> Value {
-    let sight = |sight: &Sight| json!({ "files": sight.files, "bytes": sight.bytes, "came": sight.came });
-    let rows: Vec<Value> = pairs
-        .iter()
-        .map(|pair| {
-            json!({
-                "task": pair.prompt,
-                "faulty": pair.faulty,
-                "files": pair.all,
-                "bytes": pair.all_bytes,
-                "with": sight(&pair.with),
-                "without": sight(&pair.without),
-            })
-        })
-        .collect();
-    json!({ "schema_version": 1, "seed": seed, "bugs": rows })
+/// The bench as `looop bench map --json` prints it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Told {
+    seed: u64,
+    /// Each bug, fixed with the map and without it.
+    bugs: Vec<Pair>,
+}
+
+/// The bench in the form in which it is printed.
+pub fn told(seed: u64, bugs: Vec<Pair>) -> Told {
+    Told { seed, bugs }
 }

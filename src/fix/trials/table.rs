@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::agents::{KINDS, Kind, MOST};
 use super::stuck::Row;
@@ -32,7 +33,7 @@ pub struct Line {
 }
 
 /// A figure that must be met.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Figure {
     /// What it is about.
     pub what: String,
@@ -102,40 +103,70 @@ fn saved(less: u64, than: u64) -> Option<i64> {
     (than > 0).then(|| (than - less) * 100 / than)
 }
 
-/// The bench as one JSON value. It holds no time, so the same seeds give the same value.
-pub fn json(seed: u64, seeds: u64, rows: &[Row]) -> Value {
-    let lines = lines(rows);
-    let kinds: Vec<Value> = lines
-        .iter()
-        .map(|line| {
-            let at: BTreeMap<String, usize> =
-                line.at.iter().map(|(n, many)| (n.to_string(), *many)).collect();
-            json!({
-                "kind": line.kind.word(),
-                "loop": line.kind.is_loop(),
-                "runs": line.runs,
-                "halted": line.halted,
-                "halted_by_4": line.in_time,
-                "halted_at": at,
-                "solved": { "on": line.solved.0, "off": line.solved.1 },
-                "attempts": { "on": line.attempts.0, "off": line.attempts.1 },
-                "tokens": { "to_halt": line.tokens.0, "on": line.tokens.1, "off": line.tokens.2 },
-            })
-        })
-        .collect();
-    let figures: Vec<Value> = figures(&lines)
-        .iter()
-        .map(|one| json!({ "what": one.what, "wanted": one.wanted, "is": one.is, "met": one.met }))
-        .collect();
-    json!({
-        "schema_version": 1,
-        "seed": seed,
-        "seeds": seeds,
-        "most_attempts": MOST,
-        "kinds": kinds,
-        "figures": figures,
-        "runs": rows,
-    })
+/// The bench as `looop bench stuck --json` prints it. It holds no time, so the same seeds give the same value.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Told {
+    /// The first seed.
+    seed: u64,
+    /// How many seeds.
+    seeds: u64,
+    /// How many attempts a run has at most.
+    most_attempts: usize,
+    /// What came of each kind over all seeds.
+    kinds: Vec<TaskKind>,
+    /// The figures that must be met.
+    figures: Vec<Figure>,
+    /// Each run.
+    runs: Vec<Row>,
+}
+
+/// A kind's line in numbers.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TaskKind {
+    kind: String,
+    /// True for a kind that circles and must be halted.
+    r#loop: bool,
+    runs: usize,
+    halted: usize,
+    halted_by_4: usize,
+    /// How many were halted behind which attempt.
+    halted_at: BTreeMap<String, usize>,
+    solved: OnOff,
+    attempts: OnOff,
+    tokens: Tokens,
+}
+
+/// With the breaker and without.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct OnOff {
+    on: u64,
+    off: u64,
+}
+
+/// Tokens until the first halt, with the breaker in all, and without it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Tokens {
+    to_halt: u64,
+    on: u64,
+    off: u64,
+}
+
+/// The bench in the form in which it is printed.
+pub fn told(seed: u64, seeds: u64, rows: Vec<Row>) -> Told {
+    let lines = lines(&rows);
+    let kinds = lines.iter().map(|line| TaskKind {
+        kind: line.kind.word().to_owned(),
+        r#loop: line.kind.is_loop(),
+        runs: line.runs,
+        halted: line.halted,
+        halted_by_4: line.in_time,
+        halted_at: line.at.iter().map(|(n, many)| (n.to_string(), *many)).collect(),
+        solved: OnOff { on: line.solved.0 as u64, off: line.solved.1 as u64 },
+        attempts: OnOff { on: line.attempts.0, off: line.attempts.1 },
+        tokens: Tokens { to_halt: line.tokens.0, on: line.tokens.1, off: line.tokens.2 },
+    });
+    let (kinds, figures) = (kinds.collect(), figures(&lines));
+    Told { seed, seeds, most_attempts: MOST, kinds, figures, runs: rows }
 }
 
 /// The table as lines of Markdown.
