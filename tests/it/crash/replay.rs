@@ -20,7 +20,7 @@ use crate::support::pi::skipped;
 use crate::support::profile::Profile;
 use crate::support::tally::Tally;
 
-const CALLS: &str = "openat,write,pwrite64,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,\
+const CALLS: &str = "open,openat,write,pwrite64,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,\
      fsync,fdatasync,ftruncate,fchmod,lseek,close";
 /// Which scenes are replayed: the moves whose effects are the beat's own.
 const REPLAYED: [&str; 6] = ["write_goal", "run", "archive_goal", "ask", "schedule", "approved run"];
@@ -245,6 +245,8 @@ impl Recorder {
         let number = |text: &str| text.split(' ').next().unwrap().parse::<usize>().unwrap();
         match call {
             "openat" => self.opened(&args, result),
+            // What musl calls where another C library calls the one above.
+            "open" => self.opened(&[&["AT_FDCWD"], &args[..]].concat(), result),
             "write" | "pwrite64" => match self.open.get(&fd(args[0])).copied() {
                 Some((file, at, appends)) => {
                     let mut bytes = unhex(args[1]);
