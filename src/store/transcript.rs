@@ -6,6 +6,7 @@
 //! still where its offset says. The index is written before the bytes that it tells of: who sees a byte can
 //! also see its time and the size of the screen. Losing an index loses just that.
 
+mod parts;
 mod reader;
 
 use std::fs::{self, File};

@@ -1,0 +1,228 @@
+//! The two files of a transcript as they stand on the disk, each with its own index, found while a writer rotates them.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::Header;
+use crate::store::file::{self, ReadError};
+use crate::store::layout::WorkerDir;
+
+/// The longest line of an index, in bytes; what is longer is no index.
+const LINE_BYTES: usize = 512;
+/// How often the files are looked up again when a rotation came in between.
+const TRIES: usize = 100;
+
+/// One file of bytes with its index.
+#[derive(Debug)]
+pub(super) struct Part {
+    file: File,
+    /// Tells the file from all others while it is open: its device and inode.
+    pub(super) id: (u64, u64),
+    /// The logical offset of its first byte.
+    pub(super) base: u64,
+    /// None where no index tells.
+    pub(super) header: Option<Header>,
+    index: Option<Index>,
+}
+
+impl Part {
+    fn open(raw: &Path, index: &Path, meanwhile: &mut dyn FnMut()) -> Result<Option<Part>, ReadError> {
+        let Some(file) = file::open(raw)? else { return Ok(None) };
+        let id = id_of(&file).map_err(|error| ReadError::Unreadable(error.to_string()))?;
+        meanwhile();
+        // Without an index there are no times; the bytes are worth reading all the same.
+        let mut index = file::open(index).ok().flatten().map(Index::new);
+        let header = index.as_mut().and_then(Index::header);
+        Ok(Some(Part { file, id, base: header.as_ref().map_or(0, |header| header.base), header, index }))
+    }
+
+    pub(super) fn end(&self) -> io::Result<u64> {
+        Ok(self.base.saturating_add(self.file.metadata()?.len()))
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        self.file.read_at(buffer, offset - self.base).context("could not read a transcript")
+    }
+
+    /// The next line of the index, when it is about this offset or one before.
+    pub(super) fn mark_until(&mut self, offset: u64) -> Option<Mark> {
+        self.next_mark().filter(|mark| mark.offset <= offset)?;
+        self.index.as_mut()?.next.take()
+    }
+
+    pub(super) fn next_mark(&mut self) -> Option<Mark> {
+        let index = self.index.as_mut()?;
+        if index.next.is_none() {
+            index.next = index.mark();
+        }
+        index.next
+    }
+
+    /// Puts an event before those that the index still tells of; without an index there are none to come before.
+    pub(super) fn tell_first(&mut self, mark: Mark) {
+        if let Some(index) = &mut self.index {
+            index.next = Some(mark);
+        }
+    }
+
+    pub(super) fn is_newest(&self, dir: &WorkerDir) -> bool {
+        self.is_at(&dir.transcript())
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        std::fs::symlink_metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.id)
+    }
+}
+
+fn id_of(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// The files of a transcript, oldest first, each with the index that belongs to it.
+pub(super) fn parts(dir: &WorkerDir) -> Result<Vec<Part>> {
+    parts_while(dir, &mut || ())
+}
+
+/// [`parts`], where `meanwhile` is called between any two looks at the disk: whatever a writer does then, no file is
+/// given the index of another.
+pub(super) fn parts_while(dir: &WorkerDir, meanwhile: &mut dyn FnMut()) -> Result<Vec<Part>> {
+    let unreadable = || format!("could not read the transcript in `{}`", dir.path().display());
+    for tries_left in (0..TRIES).rev() {
+        let new = Part::open(&dir.transcript(), &dir.index(), meanwhile).with_context(unreadable)?;
+        meanwhile();
+        // A rotation that was cut short leaves the older file with the newer name of its index.
+        let half_done = !dir.old_index().exists();
+        meanwhile();
+        let index = if new.is_none() && half_done { dir.index() } else { dir.old_index() };
+        let old = Part::open(&dir.old_transcript(), &index, meanwhile).with_context(unreadable)?;
+        meanwhile();
+        let no_index = old.as_ref().is_some_and(|part| part.header.is_none());
+        let same = match &new {
+            // A rotation moves the newer file first: while that stands where it stood, all else belongs together.
+            Some(part) => part.is_newest(dir),
+            None => still_between(dir, old.as_ref(), half_done, meanwhile) && (!no_index || tries_left == 0),
+        };
+        if same {
+            return rebased(old, new).with_context(unreadable);
+        }
+    }
+    bail!("{}: it is written faster than it can be looked up\n  hint: try again", unreadable())
+}
+
+/// True when no newer file was there the whole time since `old` was opened. The order counts: that `old` is still
+/// where it was, seen last, tells that the newer file was missing before it came and not after it went, and
+/// that in turn tells which of the two the index was seen in.
+fn still_between(dir: &WorkerDir, old: Option<&Part>, half_done: bool, meanwhile: &mut dyn FnMut()) -> bool {
+    let index_still = half_done != dir.old_index().exists();
+    meanwhile();
+    let newer_still = !dir.transcript().exists();
+    meanwhile();
+    index_still && newer_still && old.is_none_or(|part| part.is_at(&dir.old_transcript()))
+}
+
+/// Gives a file without an index the base that the other one tells.
+fn rebased(mut old: Option<Part>, mut new: Option<Part>) -> io::Result<Vec<Part>> {
+    if let (Some(old), Some(new)) = (&mut old, &mut new) {
+        let length = old.file.metadata()?.len();
+        if new.header.is_none() {
+            new.base = old.base.saturating_add(length);
+        } else if old.header.is_none() {
+            old.base = new.base.saturating_sub(length);
+        }
+    }
+    Ok(old.into_iter().chain(new).collect())
+}
+
+/// A line of an index after the first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// Milliseconds since the worker's start.
+    pub(super) ms: u64,
+    /// The logical offset from which on it holds.
+    pub(super) offset: u64,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    Output,
+    Lost(u64),
+    Size(u16, u16),
+}
+
+impl Mark {
+    /// None for what is no such line: it costs its own time and nothing else.
+    fn parse(line: &[u8]) -> Option<Mark> {
+        let numbers: Vec<u64> = serde_json::from_slice(line).ok()?;
+        let (ms, offset, what) = match *numbers.as_slice() {
+            [ms, offset] => (ms, offset, What::Output),
+            [ms, offset, bytes] => (ms, offset, What::Lost(bytes)),
+            [ms, offset, cols, rows] => {
+                let cell = |n: u64| u16::try_from(n).ok().filter(|n| *n > 0);
+                (ms, offset, What::Size(cell(cols)?, cell(rows)?))
+            }
+            _ => return None,
+        };
+        Some(Mark { ms, offset, what })
+    }
+}
+
+/// The lines of an index as they come. A line without its end is not whole yet and is read again later.
+#[derive(Debug)]
+struct Index {
+    file: File,
+    at: u64,
+    buffer: Vec<u8>,
+    used: usize,
+    next: Option<Mark>,
+}
+
+impl Index {
+    fn new(file: File) -> Index {
+        Index { file, at: 0, buffer: Vec::new(), used: 0, next: None }
+    }
+
+    fn header(&mut self) -> Option<Header> {
+        let line = self.line()?;
+        serde_json::from_slice(&line).ok()
+    }
+
+    fn mark(&mut self) -> Option<Mark> {
+        loop {
+            let line = self.line()?;
+            if let Some(mark) = Mark::parse(&line) {
+                return Some(mark);
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let left = &self.buffer[self.used..];
+            if let Some(end) = left.iter().position(|byte| *byte == b'\n') {
+                let line = left[..end].to_vec();
+                self.used += end + 1;
+                return Some(line);
+            }
+            if left.len() > LINE_BYTES {
+                // No line is that long: what this is, is skipped.
+                self.used = self.buffer.len();
+            }
+            // The unfinished line is read anew: the writer may write it over.
+            self.at -= (self.buffer.len() - self.used) as u64;
+            let torn = self.buffer.len() - self.used;
+            self.used = 0;
+            self.buffer.resize(8 * LINE_BYTES, 0);
+            let length = self.file.read_at(&mut self.buffer, self.at).unwrap_or(0);
+            self.buffer.truncate(length);
+            self.at += length as u64;
+            if length <= torn {
+                return None;
+            }
+        }
+    }
+}
