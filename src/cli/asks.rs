@@ -334,7 +334,7 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
         }
         None if print::stdin_is_tty() => {
             print::raw(text(app, &ask, State::Open).as_bytes());
-            if print::prompt("Make this move? [y/N] ").is_none_or(|said| !said.eq_ignore_ascii_case("y")) {
+            if !print::agreed("Make this move?") {
                 print::line("nothing was approved");
                 return Ok(1);
             }

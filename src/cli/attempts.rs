@@ -148,14 +148,6 @@ fn diff(app: &App, dir: &FixDir, lines: &[Line], from: u32, to: u32) -> Result<u
     let git = Git::find(&config.settings.path, GIT_MS, &cancel)?;
     let trees = Trees::open(&git, &dir.attempts(), None)?;
     let text = trees.diff(&git, &from, &to, 3)?;
-    // What an agent wrote may hold anything; as lines of a diff it stays text.
-    for line in text.lines() {
-        let shown = visible(line, false);
-        print::line(&match line.as_bytes().first() {
-            Some(b'+') => app.style.green(&shown),
-            Some(b'-') => app.style.red(&shown),
-            _ => shown,
-        });
-    }
+    print::patch(app.style, &text);
     Ok(0)
 }

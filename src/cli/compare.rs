@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::{App, log, pick, print};
-use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::store::file;
 use crate::store::history::History;
+use crate::tick::diff;
 
 /// What to compare with.
 #[derive(Debug, clap::Args)]
@@ -96,16 +96,6 @@ fn show(app: &App, path: &str, old: Option<&[u8]>, new: Option<&[u8]>) {
     let name =
         |there: bool, side: &str| if there { format!("{side}/{path}") } else { "/dev/null".to_owned() };
     let (before, after) = (text(old), text(new));
-    let diff = similar::TextDiff::from_lines(&before, &after);
-    let header = (name(old.is_some(), "a"), name(new.is_some(), "b"));
-    let shown = diff.unified_diff().header(&header.0, &header.1).to_string();
-    // A move may have written it; as lines of a diff it stays text.
-    for line in shown.lines() {
-        let shown = visible(line, false);
-        print::line(&match line.as_bytes().first() {
-            Some(b'+') => app.style.green(&shown),
-            Some(b'-') => app.style.red(&shown),
-            _ => shown,
-        });
-    }
+    let (old, new) = (name(old.is_some(), "a"), name(new.is_some(), "b"));
+    print::patch(app.style, &diff::unified(&old, &new, &before, &after));
 }

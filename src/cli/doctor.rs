@@ -30,7 +30,6 @@ pub struct Args {
     what: Option<What>,
 }
 
-/// What is looked at.
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Try a runner that decides: version, login, what keeps it from acting, and one small real decision.

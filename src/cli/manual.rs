@@ -136,6 +136,20 @@ mod tests {
         }
     }
 
+    /// Arguments that are read only when they are asked for bring the words of their own type along.
+    #[test]
+    fn a_command_is_told_about_in_the_same_words_in_the_list_and_by_itself() {
+        let listed = Cli::command();
+        let mut built = listed.clone();
+        built.build();
+        let words = |command: &clap::Command| command.get_about().map(StyledStr::to_string);
+        for command in listed.get_subcommands() {
+            let own = built.find_subcommand(command.get_name()).unwrap();
+            assert!(words(command).is_some() && words(command) == words(own), "{}", command.get_name());
+            assert_eq!(own.get_long_about().map(StyledStr::to_string), None, "{}", command.get_name());
+        }
+    }
+
     #[test]
     fn the_help_of_each_command_has_an_example_and_each_parses() {
         let mut root = Cli::command();

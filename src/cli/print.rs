@@ -12,6 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::secret::Secrets;
 use crate::sys::tty;
@@ -101,6 +102,19 @@ pub fn raw(bytes: &[u8]) {
     }
 }
 
+/// Prints a patch to stdout. Whoever wrote what it compares may have put anything there; as lines of a patch it stays
+/// text.
+pub fn patch(style: Style, text: &str) {
+    for text in text.lines() {
+        let shown = visible(text, false);
+        line(&match text.as_bytes().first() {
+            Some(b'+') => style.green(&shown),
+            Some(b'-') => style.red(&shown),
+            _ => shown,
+        });
+    }
+}
+
 /// Prints one JSON value and a line break to stdout.
 pub fn json(value: &Value) {
     line(&value.to_string());
@@ -157,6 +171,12 @@ pub fn prompt(question: &str) -> Option<String> {
         Ok(bytes) if bytes > 0 => Some(answer.trim().to_owned()),
         _ => None,
     }
+}
+
+/// Asks on the terminal for a yes; all else, and no answer, is a no.
+pub fn agreed(question: &str) -> bool {
+    let said = prompt(&format!("{question} [y/N] "));
+    said.is_some_and(|said| ["y", "yes"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))
 }
 
 /// Columns of text, each as wide as its widest cell; on a terminal the last one is cut where the line ends. A cell may be

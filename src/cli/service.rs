@@ -9,6 +9,7 @@ use crate::model::fault::Fault;
 use crate::model::service::{MARK, Service};
 use crate::store::file::{self, Keep};
 use crate::sys::program;
+use crate::tick::diff;
 
 /// What to do with a service.
 #[derive(Debug, clap::Subcommand)]
@@ -217,8 +218,7 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
     match present {
         Some(present) if present == text => print::line(&format!("{shown} is there already")),
         Some(present) if !force => {
-            let diff = similar::TextDiff::from_lines(&present, &text);
-            print::raw(diff.unified_diff().header(&shown.to_string(), "new").to_string().as_bytes());
+            print::patch(app.style, &diff::unified(&shown.to_string(), "new", &present, &text));
             let fault =
                 Fault::failed(format!("could not install the service: `{shown}` says something else"));
             return Err(fault.hint("replace it with --force, or choose another --name").into());

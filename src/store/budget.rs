@@ -130,8 +130,8 @@ pub fn reserve(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Re
     Ok(judged)
 }
 
-/// Raises each cap that leaves no room for a call through one of these runners, or for one of these goals, by the cap itself as often as it takes, until it begins
-/// anew. Returns them as they were.
+/// Raises each cap that leaves no room for a call through one of these runners, or for one of these goals, by the cap
+/// itself as often as it takes, until it begins anew. Returns them as they were.
 ///
 /// # Errors
 /// As [`look`]; for a cap of nothing; and when it cannot be written down.

@@ -44,14 +44,14 @@ impl Launched {
     /// # Errors
     /// When it cannot be told.
     pub fn tell(&mut self, input: &[u8]) -> io::Result<()> {
-        self.told = true;
         let Some(mut stdin) = self.child.stdin.take() else { return Ok(()) };
         rustix::io::ioctl_fionbio(&stdin, true)?;
-        stdin.write_all(input).or_else(|error| match error.kind() {
+        match stdin.write_all(input) {
             // It has ended already, and says why.
-            io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(error),
-        })
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+            _ => self.told = true,
+        }
+        Ok(())
     }
 
     /// Waits for the one line by which it says how its start went.

@@ -1,4 +1,4 @@
-//! Pure. Diff: which items changed since the last decision, and where in them.
+//! Pure. Diff: which items changed since the last decision, and where in them; and two texts, as patches show them.
 
 use serde_json::Value;
 
@@ -71,6 +71,11 @@ fn lines(old: &str, new: &str) -> (Vec<PathChange>, usize) {
         new: Some(format!("{come} added")),
     };
     (vec![change], gone + come)
+}
+
+/// Two texts in the unified form, as patches have it; empty when they are the same.
+pub fn unified(old_name: &str, new_name: &str, old: &str, new: &str) -> String {
+    similar::TextDiff::from_lines(old, new).unified_diff().header(old_name, new_name).to_string()
 }
 
 #[cfg(test)]

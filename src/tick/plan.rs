@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::Ctx;
 use super::sense::Sensed;
+use super::{Ctx, diff};
 use crate::model::ask::{Ask, Subject};
 use crate::model::beat::{Beat, Deed};
 use crate::model::boxing::{Kind, Level};
@@ -171,7 +171,7 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
             subject.goal = decided.goal.clone();
             subject.repo = described.repo;
             subject.sandbox = described.sandbox;
-            (subject, diff_of("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n")))
+            (subject, diff::unified("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n")))
         }));
     }
     if let Action::Run(run) = &decided.action {
@@ -189,13 +189,9 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
     }
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
-    let shown = diff_of(old_name, &path, &before, &text);
+    let shown = diff::unified(old_name, &path, &before, &text);
     subject.replaces = replaces;
     Ok(Ok((subject, shown)))
-}
-
-fn diff_of(old_name: &str, new_name: &str, old: &str, new: &str) -> String {
-    similar::TextDiff::from_lines(old, new).unified_diff().header(old_name, new_name).to_string()
 }
 
 /// The plan of an approved move: the same check as when it was asked, on the files as they are now. If any

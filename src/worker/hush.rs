@@ -24,9 +24,10 @@ pub fn told(secrets: &Secrets) -> Result<Vec<u8>> {
     }
 }
 
-/// What the supervisor reads; none when its starter is gone or has changed its mind: then there is nothing to start.
+/// What the supervisor reads; none when its starter is gone, has changed its mind, or was cut short: then there is
+/// nothing to start, least of all with a part of the secrets.
 pub fn heard() -> Option<Secrets> {
-    let text = detach::input(MAX_BYTES as u64).ok().filter(|text| !text.is_empty())?;
-    let pairs: Vec<(String, String)> = serde_json::from_slice(&text).unwrap_or_default();
+    let text = detach::input(MAX_BYTES as u64).ok()?;
+    let pairs: Vec<(String, String)> = serde_json::from_slice(&text).ok()?;
     Some(Secrets::of(&pairs))
 }

@@ -25,7 +25,6 @@ const TRIES: usize = 5;
 /// How much of a reading and of what a failed sensor said is shown, in bytes.
 const SHOWN_BYTES: usize = 2_000;
 
-/// Arguments of `looop sensor add`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  looop sensor add github-prs\n  looop sensor add disk --set STEP=10 --yes\n  looop sensor add mine < mine.sh"
@@ -48,7 +47,6 @@ pub struct Args {
     trusted: bool,
 }
 
-/// Arguments of `looop sensor examples`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop sensor examples\n  looop sensor examples disk")]
 pub struct ExamplesArgs {
@@ -131,7 +129,7 @@ fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
         Name::parse_new(args.name.as_ref().unwrap_or(&args.what).as_str()).map_err(unfit(&args.what))?;
     let asks = !args.yes && print::stdin_is_tty();
     let replaces = no_twin(app, &name)?;
-    if replaces && !args.yes && !(asks && agreed(&format!("A sensor {name} is there. Replace it?"))) {
+    if replaces && !args.yes && !(asks && print::agreed(&format!("A sensor {name} is there. Replace it?"))) {
         let fault = Fault::usage(format!("could not add the sensor {name}: there is one of this name"));
         return Err(fault.hint("replace it with --yes, or name this one with --name").into());
     }
@@ -159,7 +157,7 @@ fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
 /// A sensor whose trial failed is added only if a human who is asked wants that.
 fn all_the_same(name: &Name, failure: &str, asks: bool) -> Result<()> {
     let why = match asks {
-        true if agreed(&format!("{failure}\nAdd it all the same?")) => return Ok(()),
+        true if print::agreed(&format!("{failure}\nAdd it all the same?")) => return Ok(()),
         // The question has told the rest.
         true => "its trial run failed",
         false => failure,
@@ -228,11 +226,6 @@ fn ask_once(setting: &Setting, default: &str) -> Result<String, String> {
         }
     }
     Err(format!("the setting {} is missing: {}", setting.name, setting.about))
-}
-
-fn agreed(question: &str) -> bool {
-    print::prompt(&format!("{question} [y/N] "))
-        .is_some_and(|answer| matches!(answer.to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// One run of a script that is not in the data dir yet, in the box that it will have.
