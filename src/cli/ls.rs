@@ -269,14 +269,15 @@ fn words(app: &App, worker: &Worker) -> String {
 /// Who waits for a human.
 fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
     let (all, _) = workers::list(&app.layout)?;
+    let (asks, _) = records::asks(&app.layout)?;
     let mut found = Vec::new();
     for worker in all.iter().filter(|worker| worker.state.needs_human()) {
-        let text = worker.state.flag.as_ref().map(|flag| flag.text.clone());
+        let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
+        let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
         let (worker, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
         found.push(forms::Waiting { worker, ask, text });
     }
     let closed = records::peek_beat(&app.layout)?.closed_asks;
-    let (asks, _) = records::asks(&app.layout)?;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
         if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::State::Open {
             let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
@@ -327,8 +328,8 @@ fn say_waiting(args: &WaitArgs, found: &[forms::Waiting]) {
         match (&item.worker, &item.ask) {
             (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} (looop attach {worker})")),
             (worker, Some(ask)) => {
-                let worker = worker.as_ref().map(|worker| format!("{worker} ")).unwrap_or_default();
-                print::line(&format!("{worker}{ask}: {text} (looop asks)"));
+                let worker = worker.as_ref().map(|worker| format!("{worker}, ")).unwrap_or_default();
+                print::line(&format!("⚑ {worker}{ask}: {text} (looop asks)"));
             }
             (None, None) => {}
         }

@@ -72,8 +72,15 @@ use print::{Style, When};
 struct Cli {
     #[command(subcommand)]
     command: Option<Verb>,
-    /// When to colour the output.
-    #[arg(long, value_enum, global = true, default_value_t, value_name = "WHEN")]
+    /// When to colour the output: auto (on a terminal, unless NO_COLOR is set), always or never.
+    #[arg(
+        long,
+        value_enum,
+        global = true,
+        hide_possible_values = true,
+        default_value_t,
+        value_name = "WHEN"
+    )]
     color: When,
 }
 

@@ -8,6 +8,7 @@ use crate::model::ask::{State, visible};
 use crate::model::beat::{Beat, Settled};
 use crate::model::boxing::{Kind, Level};
 use crate::model::charge::dollars;
+use crate::model::json::clip;
 use crate::model::time::human_ms;
 use crate::model::world::Reading;
 use crate::store::boxes::Boxer;
@@ -191,11 +192,9 @@ fn as_text(app: &App, facts: &Facts) -> String {
     put("gate", gate_words(app, facts));
     if let Some(last) = &beat.last {
         let ago = human_ms(app.now.elapsed_ms(last.at_ms));
-        let object = crate::model::json::clip(&crate::model::ask::visible(&last.object, false), 60);
-        put(
-            "last move",
-            format!("{} {object} — {} ({ago} ago)", last.tag, visible(&last.outcome.words(), false)),
-        );
+        let made = format!("{} {}", last.tag, clip(&visible(&last.object, false), 60));
+        let became = visible(&last.outcome.words(), false);
+        put("last move", format!("{} — {became} ({ago} ago)", made.trim_end()));
     }
     if let Some(failure) = &beat.failure {
         put("failure", style.red(&format!("{}: {}", failure.class.word(), visible(&failure.why, false))));

@@ -194,6 +194,7 @@ pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     let text = args.words.get(1..).unwrap_or_default().join(" ");
     let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
     client::call(&app.layout.worker(&worker.spec.id).attach_socket(), Request::Flag { text })?;
+    print::line(&format!("{}: flagged", worker.spec.id));
     Ok(0)
 }
 
@@ -206,6 +207,7 @@ pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
     app.human_only("unflag a worker")?;
     let worker = ls::choose(app, args.id.as_deref(), Chosen::Live)?;
     client::call(&app.layout.worker(&worker.spec.id).attach_socket(), Request::Unflag)?;
+    print::line(&format!("{}: unflagged", worker.spec.id));
     Ok(0)
 }
 

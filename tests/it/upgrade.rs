@@ -210,7 +210,7 @@ fn a_worker_outlives_the_program_that_started_it() {
     assert!(looop(&["logs", "w1"]).ok().stdout.contains("old"));
     fs::write(&go, "").unwrap();
     wait_until("the flag", || row()["flag"]["text"] == "from within");
-    looop(&["unflag", "w1"]).ok();
+    assert_eq!(looop(&["unflag", "w1"]).ok().stdout, "w1: unflagged\n");
     assert!(old.is_some() && running(supervisor) == old && old != Some(new));
     // Its check runs in a box, for which the program is looked for again.
     fs::write(go.with_file_name("on"), "").unwrap();

@@ -83,6 +83,8 @@ fn a_question_of_an_ended_worker_is_stranded() {
         let desk = Desk::start(&[], "sleep 600");
         let _stream = ask(&desk, "which?");
         let id = desk.ask();
+        let waited = desk.profile.looop(&["wait"]);
+        assert_eq!((waited.code, waited.stdout), (3, format!("⚑ w1, {id}: which? (looop asks)\n")));
         desk.signal(signal);
         wait_until("it has ended", || ["killed", "lost"].iter().any(|word| desk.row()["state"] == *word));
         let open = desk.profile.looop(&["asks", "--json"]).ok().json();
