@@ -90,7 +90,16 @@ fn stuck_bench(app: &App, args: &StuckArgs) -> Result<u8> {
     words.extend(pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
     words.push("--share".to_owned());
     let began = Deadline::after_ms(0);
-    let rows = stuck::run(&plan, &words, &app.env.all(), &app.env.here(Path::new("")))?;
+    let mut told = |done, all| {
+        print::redraw(&app.style.dim(&format!("{done} of {all} cases · {}", human_ms(began.spent_ms()))))
+    };
+    let told: Option<&mut dyn FnMut(usize, usize)> = print::stderr_is_tty().then_some(&mut told);
+    let on_screen = told.is_some();
+    let rows = stuck::run(&plan, &words, &app.env.all(), &app.env.here(Path::new("")), told);
+    if on_screen {
+        print::redraw("");
+    }
+    let rows = rows?;
     let lines = table::lines(&rows);
     let figures = table::figures(&lines);
     let missed = figures.iter().filter(|one| !one.met).count();

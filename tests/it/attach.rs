@@ -65,7 +65,7 @@ impl Outer {
     }
 
     /// What the human sees.
-    fn screen(&self) -> vt100::Screen {
+    pub fn screen(&self) -> vt100::Screen {
         let cell = |n: u16| std::num::NonZeroU16::new(n.max(2)).unwrap();
         let mut terminal = vt100::Parser::new(cell(self.size.1), cell(self.size.0), 0);
         terminal.process(&self.bytes());

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use crate::attach::Outer;
 use crate::support::pi::skipped;
-use crate::support::profile::Profile;
+use crate::support::profile::{Profile, wait_until};
 
 /// How many kinds there are, and how many of them circle.
 const KINDS: (usize, usize) = (13, 7);
@@ -110,6 +111,20 @@ fn what_does_not_exist_is_no_kind_and_a_report_keeps_what_is_around_it() {
     let text = std::fs::read_to_string(&page).unwrap();
     assert!(text.starts_with("# Before\n") && text.ends_with("\nafter\n") && !text.contains("old"), "{text}");
     assert!(text.contains("| progressing | 1 | 0 | 1 |"), "{text}");
+}
+
+#[test]
+fn a_terminal_sees_how_far_it_is() {
+    let profile = Profile::empty();
+    let args = ["bench", "stuck", "--seeds", "4", "--kind", "progressing"];
+    let terminal = Outer::start(&profile, &args, 90, 40);
+    terminal.wait_for("0 of 4 cases");
+    wait_until("some are done", || {
+        let screen = terminal.screen().contents();
+        (1..4).any(|n| screen.contains(&format!("{n} of 4 cases")))
+    });
+    let (code, screen) = terminal.end();
+    assert!(code == 0 && screen.contains("8 runs in") && !screen.contains("of 4 cases"), "{screen}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Whether the breaker halts agents that go round in circles and lets others work: each kind on each seed, breaker on and off.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -87,13 +88,25 @@ fn one(kind: Kind, seed: u64, breaker: bool, dir: PathBuf, path: &str, cancel: &
 }
 
 /// Runs all cases in [`WIDTH`] processes of this program. `args` are those that make one of them run a share: its number
-/// is added.
+/// is added. `frame` is called about ten times a second with how many cases are done, of how many.
 ///
 /// # Errors
 /// When one of them fails, or a human interrupts.
-pub fn run(plan: &Plan, args: &[String], env: &[(String, String)], cwd: &Path) -> Result<Vec<Row>> {
+pub fn run(
+    plan: &Plan,
+    args: &[String],
+    env: &[(String, String)],
+    cwd: &Path,
+    mut frame: Option<&mut dyn FnMut(usize, usize)>,
+) -> Result<Vec<Row>> {
     let cancel = Cancel::on_signals()?;
     let cases = plan.cases();
+    // Each prints a line for each case that is done.
+    let done = Cell::new(0);
+    let count = |bytes: &[u8]| {
+        done.set(done.get() + bytes.iter().filter(|byte| **byte == b'\n').count());
+        true
+    };
     let jobs = (0..WIDTH).map(|share| Job {
         program: program::installed_path(),
         args: args.iter().cloned().chain([share.to_string()]).collect(),
@@ -101,12 +114,14 @@ pub fn run(plan: &Plan, args: &[String], env: &[(String, String)], cwd: &Path) -
         cwd: cwd.to_owned(),
         input: Input::Null,
         keep: Keep::All(MAX_ROWS_BYTES),
-        sink: None,
+        sink: Some(Box::new(count)),
         timeout_ms: CASE_MS.saturating_mul(i64::try_from(cases.len().max(1)).unwrap_or(i64::MAX)),
         gate: None,
         boxed: None,
     });
-    let all = proc::run_all(jobs.collect(), WIDTH, &cancel, None)?;
+    let mut turn = frame.as_mut().map(|frame| || frame(done.get(), cases.len()));
+    let all =
+        proc::run_all(jobs.collect(), WIDTH, &cancel, turn.as_mut().map(|turn| turn as &mut dyn FnMut()))?;
     let mut rows = Vec::new();
     for ended in all {
         if ended.exit != Exit::Code(0) {
