@@ -1,6 +1,11 @@
 //! The engine `unshare` of util-linux: it makes the namespaces, and this program puts the file system together in them.
 //! The shell in between is process 1 there: it reaps, and signals do for a program what they always do.
 
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "what puts the file system together is for Linux")
+)]
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
