@@ -73,14 +73,8 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Verb>,
     /// When to colour the output: auto (on a terminal, unless NO_COLOR is set), always or never.
-    #[arg(
-        long,
-        value_enum,
-        global = true,
-        hide_possible_values = true,
-        default_value_t,
-        value_name = "WHEN"
-    )]
+    #[arg(long, value_enum, global = true, default_value_t, value_name = "WHEN")]
+    #[arg(hide_possible_values = true)]
     color: When,
 }
 

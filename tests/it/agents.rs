@@ -284,7 +284,7 @@ fn an_agent_that_prints_its_events_is_metered_by_them() {
     profile.stand_in("claude", &script, "/usr/bin:/bin");
     profile.looop(&["worker", "start", "w1", "--", "claude", "-p", "--output-format", "stream-json"]).ok();
     wait_until("the first turn is charged", || spent(&profile).len() == 1);
-    assert_eq!(row(&profile)["cost_usd"].as_f64(), Some(0.0015), "{}", row(&profile));
+    wait_until("the list tells it", || row(&profile)["cost_usd"].as_f64() == Some(0.0015));
     go(&profile);
     wait_state(&profile, "exited");
     let all = spent(&profile);

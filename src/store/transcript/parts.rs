@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::Header;
+use crate::model::fault::Fault;
 use crate::store::file::{self, ReadError};
 use crate::store::layout::WorkerDir;
 
@@ -110,7 +111,8 @@ pub(super) fn parts_while(dir: &WorkerDir, meanwhile: &mut dyn FnMut()) -> Resul
             return rebased(old, new).with_context(unreadable);
         }
     }
-    bail!("{}: it is written faster than it can be looked up\n  hint: try again", unreadable())
+    let fault = Fault::failed(format!("{}: it is begun anew faster than it can be looked up", unreadable()));
+    Err(fault.hint("try again").into())
 }
 
 /// True when no newer file was there the whole time since `old` was opened. The order counts: that `old` is still
