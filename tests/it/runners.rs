@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -26,22 +27,28 @@ fn charges(profile: &Profile) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The processes that run in this profile's home or in the group of a program that decided for it.
+/// The processes that run in this profile's home, or in a box into which some of the profile is mounted.
 fn left_over(profile: &Profile) -> Vec<String> {
     let marker = format!("HOME={}", profile.path("home").display());
-    let groups = fs::read_to_string(profile.path("groups")).unwrap_or_default();
-    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-        let environ = fs::read(entry.path().join("environ")).ok()?;
-        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name may hold anything; behind it come the state, the parent and the group.
-        let group = stat.rsplit_once(") ")?.1.split(' ').nth(2)?.to_owned();
-        let is_running = !environ.is_empty();
-        let ours = String::from_utf8_lossy(&environ).split('\0').any(|var| var == marker)
-            || is_running && groups.lines().any(|leader| leader == group);
-        // A zombie has no memory, so its environment is empty and it is not counted: nothing of it runs.
-        ours.then(|| fs::read_to_string(entry.path().join("comm")).unwrap_or_default())
-    });
-    all.collect()
+    let at_home = |process: &Path| {
+        let environ = fs::read(process.join("environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|var| var == marker.as_bytes())
+    };
+    processes(|process| at_home(process) || is_in_box(profile, process))
+}
+
+/// The names of the processes for which this holds. A zombie has no environment and no mounts: it is none of them.
+fn processes(is_one: impl Fn(&Path) -> bool) -> Vec<String> {
+    let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    all.filter(|process| is_one(process))
+        .map(|process| fs::read_to_string(process.join("comm")).unwrap_or_default())
+        .collect()
+}
+
+/// What a program calls itself and its variables does not matter to this.
+fn is_in_box(profile: &Profile, process: &Path) -> bool {
+    let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+    mounts.contains(profile.path("home").parent().unwrap().to_str().unwrap())
 }
 
 #[test]

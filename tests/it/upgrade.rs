@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
@@ -37,7 +37,10 @@ impl Installed {
     /// Puts a new copy into the old one's place, as an installer does; returns its inode.
     fn replace(&self) -> u64 {
         let temp = self.profile.path("bin/.looop.new");
-        fs::copy(LOOOP, &temp).unwrap();
+        // By another process: what this one has open to be written, a child of another test could have open for a
+        // moment too, and nobody can execute it then.
+        let copied = Command::new("cp").args([Path::new(LOOOP), &temp]).status().unwrap();
+        assert!(copied.success());
         self.place(&temp)
     }
 
@@ -207,7 +210,7 @@ fn a_worker_outlives_the_program_that_started_it() {
     let row = || looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
     assert_eq!(row()["state"], "running");
     looop(&["tell", "w1", "hello"]).ok();
-    assert!(looop(&["logs", "w1"]).ok().stdout.contains("old"));
+    wait_until("what it printed", || looop(&["logs", "w1"]).ok().stdout.contains("old"));
     fs::write(&go, "").unwrap();
     wait_until("the flag", || row()["flag"]["text"] == "from within");
     assert_eq!(looop(&["unflag", "w1"]).ok().stdout, "w1: unflagged\n");
