@@ -90,12 +90,13 @@ fn stuck_bench(app: &App, args: &StuckArgs) -> Result<u8> {
     words.extend(pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
     words.push("--share".to_owned());
     let began = Deadline::after_ms(0);
+    let on_screen = print::stderr_is_tty();
     let mut told = |done, all| {
-        print::redraw(&app.style.dim(&format!("{done} of {all} cases · {}", human_ms(began.spent_ms()))))
+        if on_screen {
+            print::redraw(&app.style.dim(&format!("{done} of {all} cases · {}", human_ms(began.spent_ms()))));
+        }
     };
-    let told: Option<&mut dyn FnMut(usize, usize)> = print::stderr_is_tty().then_some(&mut told);
-    let on_screen = told.is_some();
-    let rows = stuck::run(&plan, &words, &app.env.all(), &app.env.here(Path::new("")), told);
+    let rows = stuck::run(&plan, &words, &app.env.all(), &app.env.here(Path::new("")), &mut told);
     if on_screen {
         print::redraw("");
     }

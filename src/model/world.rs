@@ -328,49 +328,5 @@ pub fn marked<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn reading(text: &str) -> Reading {
-        Reading::from_output(serde_json::from_str(text).unwrap(), Trust::Trusted)
-    }
-
-    #[test]
-    fn only_the_signal_counts() {
-        let a = reading(r#"{"signal":{"n":1},"detail":{"t":1}}"#);
-        let b = reading(r#"{ "detail": {"t": 2}, "signal": {"n": 1.0} }"#);
-        let c = reading(r#"{"signal":{"n":2},"detail":{"t":1}}"#);
-        assert_eq!(a.digest(), b.digest());
-        assert_ne!(a.digest(), c.digest());
-        assert_ne!(reading(r#"{"signal":1,"x":2}"#).digest(), reading(r#"{"signal":1,"x":3}"#).digest());
-    }
-
-    #[test]
-    fn a_failure_is_never_taken_for_a_reading() {
-        let failed = Reading::failed("exit", Some(1), json!({"stderr": "a"}), Trust::Trusted);
-        let again = Reading::failed("exit", Some(1), json!({"stderr": "b"}), Trust::Trusted);
-        assert_eq!(failed.digest(), again.digest());
-        assert_ne!(failed.digest(), reading(r#"{"error":"exit","exit_code":1}"#).digest());
-    }
-
-    #[test]
-    fn an_unreadable_goal_is_not_its_reason_as_text() {
-        let why = "not UTF-8".to_owned();
-        assert_ne!(Goal::Unreadable(why.clone()).digest(), Goal::Text(why).digest());
-    }
-
-    #[test]
-    fn digests_are_framed() {
-        assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
-        assert_ne!(digest(&[b"ab"]), digest(&[b"ab", b""]));
-    }
-
-    #[test]
-    fn the_budget_runs_low_and_out() {
-        assert_eq!(BudgetState::of(100, None), BudgetState::Ok);
-        assert_eq!(BudgetState::of(79, Some(100)), BudgetState::Ok);
-        assert_eq!(BudgetState::of(80, Some(100)), BudgetState::Low);
-        assert_eq!(BudgetState::of(100, Some(100)), BudgetState::Out);
-    }
-}
+#[path = "world_tests.rs"]
+mod tests;

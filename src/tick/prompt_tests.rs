@@ -6,14 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::ask::Answered;
-use crate::model::beat::{Beat, Failure, LastResult};
+use crate::model::beat::{Failure, LastResult};
 use crate::model::entry::Outcome;
 use crate::model::failing::Class;
 use crate::model::json::PathChange;
 use crate::model::schedule::Due;
 use crate::model::time::Now;
 use crate::model::worker::{Report, WorkerView};
-use crate::model::world::{BudgetState, Change, ChangeKind, Context, Own, PROMPT_VERSION, World};
+use crate::model::world::{BudgetState, Change, ChangeKind, Context, Own, PROMPT_VERSION};
 
 /// Everything that some reader takes for the end of a line.
 const BREAKS: [char; 7] = ['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
@@ -388,48 +388,4 @@ fn a_repair_quotes_the_error_and_the_reply() {
     let data: Value = serde_json::from_str(section(&again, heading)[0]).unwrap();
     assert_eq!(data, json!({ "error": "no complete JSON object", "your_reply": "I \"think\"\nnoop" }));
     assert!(again.starts_with("PROMPT\n\n# Your reply") && again.ends_with("your move.\n"));
-}
-
-/// Everything that strangers can have put in front of a decider, one at a time.
-#[test]
-fn whatever_strangers_said_taints_and_nothing_else_does() {
-    let frame = saying("text");
-    let (goal, worker) = (frame.goals[&name("mine")].clone(), frame.context.own.workers[0].clone());
-    let own = Own { workers: vec![worker.clone()], budget: BudgetState::Low, ..Own::default() };
-    let reading = |trust| Reading { ok: true, trust, signal: json!("text"), detail: json!(null) };
-    let clean = World {
-        playbook: "text".to_owned(),
-        goals: [(name("mine"), goal.clone())].into(),
-        readings: [(name("ours"), reading(Trust::Trusted))].into(),
-        own,
-    };
-    let memory = Beat::default();
-    assert!(!clean.is_tainted(&memory));
-    let mut world = clean.clone();
-    world.readings.insert(name("theirs"), reading(Trust::Untrusted));
-    assert!(world.is_tainted(&memory), "a reading");
-    for (what, own) in [
-        ("words of a worker", Own { worker_words: true, ..clean.own.clone() }),
-        ("what was written after such words", Own { retold: true, ..clean.own.clone() }),
-    ] {
-        assert!(World { own, ..clean.clone() }.is_tainted(&memory), "{what}");
-    }
-    let named = Beat { untrusted_workers: [worker.id].into(), ..Beat::default() };
-    assert!(clean.is_tainted(&named), "the name of a worker");
-    let other = Beat { untrusted_workers: [name("gone")].into(), ..Beat::default() };
-    assert!(!clean.is_tainted(&other), "a worker that is not there");
-    let wrote = Beat { untrusted_goals: [(name("mine"), goal.digest())].into(), ..Beat::default() };
-    assert!(clean.is_tainted(&wrote), "a goal");
-    let outcome = Outcome::Ran { status: "exit 0".to_owned(), tail: "text".to_owned(), took_ms: 1 };
-    let last = |clean| LastResult {
-        beat: "b".to_owned(),
-        at_ms: 1,
-        tag: "run".to_owned(),
-        object: "ls".to_owned(),
-        outcome: outcome.clone(),
-        clean,
-    };
-    for (what, clean_beat) in [("the output of a command", true), ("what such a beat did", false)] {
-        assert!(clean.is_tainted(&Beat { last: Some(last(clean_beat)), ..Beat::default() }), "{what}");
-    }
 }

@@ -97,7 +97,7 @@ pub fn run(
     args: &[String],
     env: &[(String, String)],
     cwd: &Path,
-    mut frame: Option<&mut dyn FnMut(usize, usize)>,
+    frame: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Row>> {
     let cancel = Cancel::on_signals()?;
     let cases = plan.cases();
@@ -119,9 +119,8 @@ pub fn run(
         gate: None,
         boxed: None,
     });
-    let mut turn = frame.as_mut().map(|frame| || frame(done.get(), cases.len()));
-    let all =
-        proc::run_all(jobs.collect(), WIDTH, &cancel, turn.as_mut().map(|turn| turn as &mut dyn FnMut()))?;
+    let mut turn = || frame(done.get(), cases.len());
+    let all = proc::run_all(jobs.collect(), WIDTH, &cancel, Some(&mut turn))?;
     let mut rows = Vec::new();
     for ended in all {
         if ended.exit != Exit::Code(0) {

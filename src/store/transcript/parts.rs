@@ -90,7 +90,7 @@ pub(super) fn parts(dir: &WorkerDir) -> Result<Vec<Part>> {
 
 /// [`parts`], where `meanwhile` is called between any two looks at the disk: whatever a writer does then, no file is
 /// given the index of another.
-pub(super) fn parts_while(dir: &WorkerDir, meanwhile: &mut dyn FnMut()) -> Result<Vec<Part>> {
+fn parts_while(dir: &WorkerDir, meanwhile: &mut dyn FnMut()) -> Result<Vec<Part>> {
     let unreadable = || format!("could not read the transcript in `{}`", dir.path().display());
     for tries_left in (0..TRIES).rev() {
         let new = Part::open(&dir.transcript(), &dir.index(), meanwhile).with_context(unreadable)?;
@@ -228,3 +228,7 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "parts_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{ALL, Decider, NOOP, profile, shim};
+use super::{ALL, NOOP, profile, shim};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::Profile;
 
@@ -55,9 +55,7 @@ fn what_a_beat_adds_to_its_runner() {
         }
         let beats = walls(&profile);
         let own: Vec<u64> = fs::read_to_string(&took).unwrap().lines().map(|n| n.parse().unwrap()).collect();
-        // An endpoint has no process of its own, and no time of its own then.
-        let is_program = !matches!(decider, Decider::Openai | Decider::Anthropic);
-        assert_eq!(own.len(), if is_program { beats.len() } else { 0 }, "{decider:?}: {own:?}");
+        assert_eq!(own.len(), if decider.is_program() { beats.len() } else { 0 }, "{decider:?}: {own:?}");
         let own = own.into_iter().chain(std::iter::repeat(0));
         let pairs = beats.into_iter().zip(own).map(|(beat, own)| (beat.saturating_sub(own), beat, own));
         let (added, beat, own) = pairs.min().unwrap();

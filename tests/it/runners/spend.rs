@@ -27,9 +27,8 @@ fn a_call_that_was_cut_off_is_settled_with_what_was_set_aside() {
         server.wait_for_requests(2);
         let inflight = profile.read_json("beat.json")["inflight"].clone();
         assert_eq!(inflight["reserved_micros"], paid, "{decider:?}: {inflight}");
-        let is_program = !matches!(decider, Decider::Openai | Decider::Anthropic);
         let in_box = processes(|process| is_in_box(&profile, process));
-        assert_eq!(!in_box.is_empty(), is_program, "{decider:?}: what works is seen: {in_box:?}");
+        assert_eq!(!in_box.is_empty(), decider.is_program(), "{decider:?}: what works is seen: {in_box:?}");
         child.kill().unwrap();
         child.wait().unwrap();
         profile.looop(&["run", "g"]).ok();

@@ -22,6 +22,13 @@ pub enum Decider {
     Anthropic,
 }
 
+impl Decider {
+    /// False for an endpoint, which has no process of its own.
+    pub fn is_program(self) -> bool {
+        !matches!(self, Decider::Openai | Decider::Anthropic)
+    }
+}
+
 pub const ALL: [Decider; 5] =
     [Decider::Pi, Decider::Claude, Decider::Codex, Decider::Openai, Decider::Anthropic];
 
