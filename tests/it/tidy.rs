@@ -1,10 +1,9 @@
-//! The shape of the source itself: layers, pure files, one owner per door to the outside, sizes, nothing unfinished.
+//! The shape of the source itself: layers, pure files, one owner per door to the outside, nothing unfinished.
 //!
 //! Rules see code with its comments and literals blanked out, and `use` groups spelled out, so that prose and messages
 //! may name anything. Rules about text see the file as it is. `cases` breaks each rule once.
 
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
 mod cases;
@@ -48,13 +47,8 @@ const HOMES: [(&str, &[&str]); 3] = [
     ("tmux_interface", &["src/worker/surface/tmux.rs"]),
 ];
 
-const FILE_LINES_MAX: usize = 400;
-const FUNCTION_LINES_MAX: usize = 70;
 const PIPELINE: (&str, usize) = ("src/tick/mod.rs", 80);
 const DROPPED_RESULTS_MAX: usize = 10;
-
-/// What may be longer, as a path or `path::function`, and why.
-const ALLOWED_LONG: &[(&str, &str)] = &[];
 
 /// Marks of unfinished work, and of this machine. Spelled apart, so that this file has none of them.
 const MARKS: [&str; 6] = [
@@ -127,7 +121,7 @@ fn check(tree: &[(String, String)]) -> Vec<Violation> {
     }
     for file in &rust {
         first_line(file, &mut found);
-        sizes(file, ALLOWED_LONG, &mut found);
+        pipeline(file, &mut found);
     }
     fences(&source, &mut found);
     dropped_results(&source, &mut found);
@@ -201,28 +195,12 @@ fn first_line(file: &File, found: &mut Vec<Violation>) {
     }
 }
 
-/// Tests may be as long as their cases are many.
-fn sizes(file: &File, allowed: &[(&str, &str)], found: &mut Vec<Violation>) {
-    let is_allowed = |name: &str| allowed.iter().any(|(long, _)| *long == name);
+/// The steps of a tick are read as one screen. Nothing else has a limit on its lines.
+fn pipeline(file: &File, found: &mut Vec<Violation>) {
     let lines = file.text.lines().count();
     if file.path == PIPELINE.0 && lines > PIPELINE.1 {
         let text = format!("{lines} lines: the pipeline is one screen of {}", PIPELINE.1);
         found.push(file.violation("pipeline", PIPELINE.1 + 1, &text));
-    }
-    if file.is_test() {
-        return;
-    }
-    let tests = file.test_lines();
-    let own = lines - tests.iter().map(ExactSizeIterator::len).sum::<usize>();
-    if own > FILE_LINES_MAX && !is_allowed(file.path) {
-        found.push(file.violation("size", FILE_LINES_MAX + 1, &format!("{own} lines in a file")));
-    }
-    for (name, span) in file.functions() {
-        let in_tests = tests.iter().any(|range: &Range<usize>| range.contains(&span.start));
-        let allowed = is_allowed(&format!("{}::{name}", file.path));
-        if span.len() > FUNCTION_LINES_MAX && !in_tests && !allowed {
-            found.push(file.violation("size", span.start, &format!("{} lines in {name}", span.len())));
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Each rule of the tidy test, broken once and kept once: a rule whose wire is cut fails here.
 
-use super::{ALLOWED_LONG, FILE_LINES_MAX, FUNCTION_LINES_MAX, MARKS, PLACES, check, files, sizes};
+use super::{MARKS, PLACES, check};
 use std::collections::BTreeSet;
 
 /// The rules that a tree of one file breaks. The file gets a proper first line.
@@ -163,72 +163,6 @@ fn first_lines_say_what_for() {
         assert_eq!(broken_tree(&[("src/sys/tty.rs", good)]), NONE, "{good:?}");
     }
     assert_eq!(broken_tree(&[("notes.txt", "as you like")]), NONE);
-}
-
-#[test]
-fn files_and_functions_fit_on_a_screen_or_two() {
-    let function = |lines: usize| format!("fn long(a: [u8; 2]) {{\n{}}}\n", filler(lines - 2));
-    let (fits, too_long) = (function(FUNCTION_LINES_MAX), function(FUNCTION_LINES_MAX + 1));
-    assert_eq!(broken("src/sys/tty.rs", &fits), NONE);
-    assert_eq!(broken("src/sys/tty.rs", &too_long), ["size"]);
-    assert_eq!(broken("benches/beat.rs", &too_long), ["size"]);
-    assert_eq!(broken("src/sys/tty.rs", &format!("impl A {{\n{too_long}}}\n")), ["size"]);
-
-    let file = |lines: usize| filler(lines - 1);
-    assert_eq!(broken("src/sys/tty.rs", &file(FILE_LINES_MAX)), NONE);
-    assert_eq!(broken("src/sys/tty.rs", &file(FILE_LINES_MAX + 1)), ["size"]);
-
-    // A brace in a literal or a comment ends no function, and a signature alone is none.
-    for literal in [
-        "'}'",
-        "'\\'','}'",
-        "'\"', '}'",
-        "\"}\"",
-        "\"\\\"}\"",
-        "r#\"\"}\"#",
-        "b\"}\"",
-        "x) // }",
-        "x) /* /* } */ } */",
-    ] {
-        let hidden = too_long.replacen("go()", &format!("go({literal}"), 1);
-        assert_eq!(broken("src/sys/tty.rs", &hidden), ["size"], "{literal}");
-    }
-    let signature =
-        format!("trait A {{\n    fn a(&self);\n{}    fn b(&self);\n}}\n", "    const B: u8;\n".repeat(80));
-    assert_eq!(broken("src/sys/tty.rs", &signature), NONE);
-}
-
-#[test]
-fn tests_may_be_long() {
-    let long = format!("fn long() {{\n{}}}\n", filler(FILE_LINES_MAX + 1));
-    assert_eq!(broken("tests/it/tty.rs", &long), NONE);
-    assert_eq!(broken("src/sys/tty_tests.rs", &long), NONE);
-    assert_eq!(
-        broken("src/sys/tty.rs", &format!("fn a() {{}}\n\n#[cfg(test)]\nmod tests {{\n{long}}}\n")),
-        NONE
-    );
-    // What stands after the tests counts again, and a test module in a file of its own excuses nothing.
-    assert_eq!(
-        broken("src/sys/tty.rs", &format!("#[cfg(test)]\nmod tests {{\n    go();\n}}\n{long}")),
-        ["size"]
-    );
-    assert_eq!(broken("src/sys/tty.rs", &format!("#[cfg(test)]\nmod tty_tests;\n{long}")), ["size"]);
-}
-
-#[test]
-fn what_may_be_long_is_named() {
-    let text = format!("//! A made-up file.\nfn long() {{\n{}}}\n", filler(FILE_LINES_MAX));
-    let tree = [("src/sys/tty.rs".to_owned(), text)];
-    let found = |allowed: &[(&str, &str)]| {
-        let mut found = Vec::new();
-        sizes(&files(&tree)[0], allowed, &mut found);
-        found.len()
-    };
-    assert_eq!(found(&[]), 2);
-    assert_eq!(found(&[("src/sys/tty.rs", "a table")]), 1);
-    assert_eq!(found(&[("src/sys/tty.rs::long", "a table")]), 1);
-    assert_eq!(found(&[("src/sys/tty.rs::other", "a table"), ("src/sys/signal.rs", "a table")]), 2);
-    assert!(ALLOWED_LONG.iter().all(|(_, why)| !why.is_empty()));
 }
 
 #[test]

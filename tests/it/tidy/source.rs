@@ -1,7 +1,6 @@
-//! How the tidy test reads a source file: its code without prose, its paths, its functions, its links.
+//! How the tidy test reads a source file: its code without prose, its paths, its links.
 
 use super::Violation;
-use std::ops::Range;
 
 /// One file of the tree.
 pub struct File<'a> {
@@ -87,20 +86,6 @@ impl File<'_> {
         (1..).zip(self.code.lines()).chain(grouped)
     }
 
-    /// Lines that only a test build has.
-    pub fn test_lines(&self) -> Vec<Range<usize>> {
-        let starts = self.code.match_indices("#[cfg(test)]").map(|(at, _)| at);
-        starts.map(|at| line_of(&self.code, at)..line_of(&self.code, item_end(&self.code, at)) + 1).collect()
-    }
-
-    /// Each function that has a body: its name, its first line to its last.
-    pub fn functions(&self) -> Vec<(&str, Range<usize>)> {
-        let code = &self.code;
-        let named = words(code, "fn ").map(|at| (at, identifier(&code[at + 3..])));
-        let span = |at| line_of(code, at)..line_of(code, item_end(code, at)) + 1;
-        named.filter(|(_, name)| !name.is_empty()).map(|(at, name)| (name, span(at))).collect()
-    }
-
     /// The files that a page links to, as paths from the root of the tree.
     pub fn links(&self) -> Vec<String> {
         let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -143,24 +128,6 @@ fn identifier(code: &str) -> &str {
 
 fn line_of(code: &str, at: usize) -> usize {
     code[..at].matches('\n').count() + 1
-}
-
-/// The end of the item that starts at `from`: the brace that closes its body, or a semicolon in place of a body.
-fn item_end(code: &str, from: usize) -> usize {
-    // An array type in a signature holds a semicolon too, but within its brackets.
-    let (mut braces, mut brackets) = (0_usize, 0_usize);
-    for (at, byte) in code.bytes().enumerate().skip(from) {
-        match byte {
-            b'(' | b'[' => brackets += 1,
-            b')' | b']' => brackets = brackets.saturating_sub(1),
-            b'{' => braces += 1,
-            b'}' if braces <= 1 => return at,
-            b'}' => braces -= 1,
-            b';' if braces == 0 && brackets == 0 => return at,
-            _ => {}
-        }
-    }
-    code.len()
 }
 
 /// The paths of all `use` statements that have a group in them, spelled out, each with the line it ends on.
