@@ -1,4 +1,4 @@
-//! Benchmarks of workers, in numbers and alone: `cargo bench --bench workers [-- --quick]`.
+//! Benchmarks of workers, in numbers and alone: `cargo bench --bench workers --profile dist [-- --quick]`.
 //!
 //! Each figure is a median, and what has a rival in Debian runs in turn with it. The run fails when a target is
 //! missed; `--quick` takes fewer rounds and, for machines that are busy, fails only at four times a target's time, but
@@ -36,7 +36,7 @@ fn main() {
     } else {
         Run { rounds: 41, slack: 1.0, missed: 0 }
     };
-    println!("cargo bench --bench workers{}", if quick { " -- --quick" } else { "" });
+    println!("cargo bench --bench workers --profile dist{}", if quick { " -- --quick" } else { "" });
     println!("{:<64} {:>10}  target", "what", "measured");
     first_byte(&mut run);
     past_workers(&mut run);

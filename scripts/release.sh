@@ -36,8 +36,8 @@ if [ -z "$binary" ]; then
         exit 1
     }
     triple=$cpu-unknown-linux-musl
-    (cd "$root" && cargo build --release --locked --target "$triple")
-    binary=${CARGO_TARGET_DIR:-$root/target}/$triple/release/looop
+    (cd "$root" && cargo build --profile dist --locked --target "$triple")
+    binary=${CARGO_TARGET_DIR:-$root/target}/$triple/dist/looop
 fi
 
 mkdir -p -- "$out/extra/man" "$out/extra/completions"

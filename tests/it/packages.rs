@@ -13,7 +13,7 @@ fn every_file_of_the_debian_package_is_made() {
     let manifest: toml::Value = toml::from_str(&manifest).unwrap();
     let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap();
     for source in assets.iter().map(|asset| asset[0].as_str().unwrap()) {
-        let place = match source.strip_prefix("target/dist/") {
+        let place = match source.strip_prefix("target/packages/") {
             Some(made) => Path::new(&released()).join(made),
             None if source.starts_with("target/") => continue,
             None => Path::new(ROOT).join(source),
