@@ -11,6 +11,7 @@ pub mod pty;
 pub mod renew;
 pub mod sandbox;
 pub mod sealed;
+pub mod session;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
