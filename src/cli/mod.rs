@@ -51,6 +51,7 @@ use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::store::seed;
 use crate::sys::clock;
+use crate::sys::privacy;
 use crate::sys::program;
 use crate::sys::session;
 use crate::sys::tree;
@@ -272,6 +273,9 @@ pub fn main() -> ExitCode {
     if let Err(error) = session::reset_inherited() {
         print::note(&format!("error: could not reset the signals of this process: {error}"));
         return ExitCode::FAILURE;
+    }
+    if config::holds_secrets() {
+        privacy::close();
     }
     // Before the arguments are parsed: what that needs in memory a supervisor would keep for as long as it lives.
     if let Some((root, cache, id)) = config::supervisor_args() {

@@ -153,9 +153,17 @@ pub fn reap() -> Option<(u32, ExitStatus)> {
 /// Sends a signal to the process that this pid and start time mean, and to no later one with the same number.
 /// True: there was such a process.
 pub fn signal(pid: u32, start: u64, kill: bool) -> bool {
+    send_to(pid, start, if kill { Signal::KILL } else { Signal::TERM })
+}
+
+/// Stops a process, known as [`signal`] knows it. True: there was such a process.
+pub fn stop(pid: u32, start: u64) -> bool {
+    send_to(pid, start, Signal::STOP)
+}
+
+fn send_to(pid: u32, start: u64, signal: Signal) -> bool {
     let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    let which = if kill { Signal::KILL } else { Signal::TERM };
-    send(raw, which, || tree::start_of(pid) == Some(start))
+    send(raw, signal, || tree::start_of(pid) == Some(start))
 }
 
 /// The descriptor is opened before the start time is read: what is signalled is then the process that was looked at.

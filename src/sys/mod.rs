@@ -5,6 +5,7 @@ pub mod detach;
 pub mod disk;
 pub mod kin;
 pub mod path;
+pub mod privacy;
 pub mod proc;
 pub mod program;
 pub mod pty;
