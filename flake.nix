@@ -19,7 +19,7 @@
     {
       packages = forEach (pkgs: {
         default = pkgs.rustPlatform.buildRustPackage {
-          pname = manifest.name;
+          pname = "looop";
           version = manifest.version;
           src = self;
           cargoLock.lockFile = ./Cargo.lock;
@@ -42,7 +42,7 @@
           meta = {
             description = manifest.description;
             license = pkgs.lib.licenses.mit;
-            mainProgram = manifest.name;
+            mainProgram = "looop";
           };
         };
       });

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs looop for one user: a released binary whose checksum holds, or one that cargo builds. `--help` says more.
+# Installs looop for one user: a released binary whose checksum holds, or one that cargo builds from this clone. It never
+# installs from a registry, where the name may be another project's. `--help` says more.
 
 set -eu
 
@@ -12,13 +13,13 @@ usage() {
     cat <<'USAGE'
 usage: sh install.sh [OPTION]...
 
-Puts one binary, its shell completions and its manual pages into your home. Where a release for this machine is known
-it is downloaded and checked against SHA256SUMS; else cargo builds it from the clone that this script stands in, or,
-outside of a clone, from the registry. A second run changes nothing; an older looop is replaced in one step, and a
-running pulse goes on with the new one at its next beat.
+Puts one binary, its shell completions and its manual pages into your home. In a release folder it installs the binary
+for this machine after a check against SHA256SUMS, and so it does with a release that LOOOP_RELEASE_URL names. In a
+clone cargo builds it. Anywhere else it installs nothing and says how to build. A second run changes nothing; an older
+looop is replaced in one step, and a running pulse goes on with the new one at its next beat.
 
   --version V        install this version, not the newest
-  --from-source      build with cargo, whatever is released
+  --from-source      build this clone with cargo, whatever is released
   --no-completions   install the binary alone, without completions and manual pages
   --prefix DIR       install into DIR/bin and DIR/share
   --dry-run          say what would be done, and do nothing
@@ -113,6 +114,13 @@ scratch=
 trap 'if [ -n "$scratch" ]; then rm -rf "$scratch"; fi' EXIT
 trap 'exit 1' HUP INT TERM
 
+# The folder of this script; empty where it comes through a pipe and is no file.
+here=
+[ ! -f "$0" ] || here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd) || here=
+
+# True in a clone of looop: by the name of its package, which no other project has.
+is_clone() { [ -n "$here" ] && grep -qs '^name = "looop-loop"$' "$here/Cargo.toml"; }
+
 # The checksum of a file; nothing where there is no such file.
 sum() {
     if [ ! -f "$1" ]; then
@@ -184,7 +192,7 @@ place() {
     chmod 755 "$1"
     runs=$("$1" --version 2>&1) ||
         stop 1 "could not use the new looop: it does not run on this machine: $runs" \
-            "nothing was replaced; build it here with --from-source"
+            "nothing was replaced; build it in a clone with --from-source"
     was=
     if [ -x "$target" ]; then
         was=$("$target" --version 2>/dev/null | cut -d ' ' -f 2) || was=
@@ -206,7 +214,7 @@ from_release() {
     make_scratch
     fetch "$at/SHA256SUMS" "$scratch/sums" ||
         stop 1 "could not download $at/SHA256SUMS" "is the network there? nothing was changed" \
-            "or build it here with --from-source"
+            "or build it in a clone with --from-source"
     # Two spaces, or a space and a star where it was read as binary.
     wanted=$(sed -n "s/^\([0-9a-f]\{64\}\) [ *]$name\$/\1/p" "$scratch/sums")
     [ -n "$wanted" ] || return 3
@@ -215,27 +223,23 @@ from_release() {
         return
     fi
     fetch "$at/$name" "$scratch/looop" ||
-        stop 1 "could not download $at/$name" "nothing was changed" "or build it here with --from-source"
+        stop 1 "could not download $at/$name" "nothing was changed" "or build it in a clone with --from-source"
     got=$(sum "$scratch/looop")
     [ "$wanted" = "$got" ] ||
         stop 1 "could not trust $at/$name: its checksum is $got and should be $wanted" \
-            "nothing was changed; try again later, or build it here with --from-source"
+            "nothing was changed; try again later, or build it in a clone with --from-source"
     place "$scratch/looop"
 }
 
-# Builds with cargo and puts the result into its place.
+# Builds the clone with cargo and puts the result into its place.
 from_cargo() {
-    clone=$(CDPATH='' cd -- "$(dirname -- "$0")" 2>/dev/null && pwd) || clone=
-    needed=1.95
-    if grep -qs '^name = "looop"' "$clone/Cargo.toml"; then
-        needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$clone/Cargo.toml")
-        [ -z "$version" ] || stop 2 "could not build version $version: a clone has the version it has" \
-            "git checkout v$version, and leave --version away"
-        set -- cargo install --path "$clone" --locked
-    else
-        set -- cargo install looop --locked
-        [ -z "$version" ] || set -- "$@" --version "$version"
-    fi
+    is_clone || stop 1 "could not install looop: there is no release for this machine here, and no clone to build" \
+        "run this script in a clone of looop, where cargo builds it: sh install.sh" \
+        "or in a release folder, beside SHA256SUMS; or name one with LOOOP_RELEASE_URL"
+    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/Cargo.toml")
+    [ -z "$version" ] || stop 2 "could not build version $version: a clone has the version it has" \
+        "git checkout v$version, and leave --version away"
+    set -- cargo install --path "$here" --locked
     if [ "$dry_run" = yes ]; then
         say "would run: $(quoted "$@")and put the result to $target"
         return
@@ -319,13 +323,16 @@ if [ "$what" = uninstall ]; then
     exit
 fi
 
-# A release that has nothing for this machine is no reason to give up.
+# A release folder has the checksums beside this script. A release that has nothing for this machine is no reason to give up.
 url=${LOOOP_RELEASE_URL:-$releases}
+if [ -z "$url" ] && [ -n "$here" ] && [ -f "$here/SHA256SUMS" ]; then
+    url=$here
+fi
 code=3
 if [ -n "$url" ] && [ "$from_source" = no ]; then
     code=0
     from_release "$url" || code=$?
-    [ "$code" != 3 ] || say "there is no release for $(uname -s) on $(uname -m); cargo builds it"
+    [ "$code" != 3 ] || say "there is no release for $(uname -s) on $(uname -m) in $url"
 fi
 case $code in
 0) ;;

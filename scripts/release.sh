@@ -8,7 +8,8 @@ usage() {
 usage: sh scripts/release.sh OUT [BINARY [OS-CPU]]
 
 Puts looop into the folder OUT as `install.sh` looks for it: `looop-OS-CPU` and its line in SHA256SUMS. Run it once for
-each platform with the same OUT. Beside it, in OUT/extra, go completions and manual pages for packages.
+each platform with the same OUT. Beside it go `install.sh`, and in
+OUT/extra completions and manual pages for packages.
 
   BINARY   the program; without it cargo builds a static one for the machine's own processor and musl
   OS-CPU   what it runs on, as linux-x86_64 or darwin-aarch64 (default: this machine)
@@ -51,6 +52,7 @@ cd -- "$out"
     if command -v sha256sum >/dev/null 2>&1; then sha256sum "$name"; else shasum -a 256 "$name"; fi
 } | sort -k 2 >.sums.new
 mv -f .sums.new SHA256SUMS
+cp -- "$root/install.sh" .
 # Only a program of this machine can say what belongs to it.
 if [ "$platform" = "$os-$cpu" ]; then
     "./$name" man extra/man

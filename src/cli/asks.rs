@@ -11,7 +11,7 @@ use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::human_ms;
 use crate::store::records::{self, Asks};
-use crate::store::{file, layout, lock};
+use crate::store::{file, layout, lock, workers};
 use crate::sys::clock;
 use crate::worker::client;
 
@@ -258,6 +258,9 @@ fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
     drop(held);
     if let Some(worker) = &ask.worker {
         client::poke(&app.layout.worker(worker).attach_socket());
+        if let Ok(Some(worker)) = workers::load(&app.layout, worker) {
+            super::worker::note_if_stopped(&worker);
+        }
     }
     Ok(())
 }

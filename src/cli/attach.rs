@@ -6,6 +6,7 @@ use super::ls::Chosen;
 use super::{App, complete, ls, pick, print};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
+use crate::model::worker::Phase;
 use crate::store::workers;
 use crate::worker::attach::{self, Ended, Options};
 
@@ -23,6 +24,13 @@ pub struct Args {
 /// Shows a worker until the human leaves.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let id = resolve(app, args.id.as_deref())?;
+    // What cannot be read is shown all the same.
+    let worker = workers::load(&app.layout, &id).ok().flatten();
+    if let Some(worker) = worker.filter(|worker| worker.state.phase == Phase::Stopped) {
+        let why = worker.state.why.unwrap_or_default();
+        let fault = Fault::failed(format!("could not attach to {id}: {why}"));
+        return Err(fault.hint(format!("`looop screen {id}` prints its screen")).into());
+    }
     let answer = &mut |ask: &Name| super::asks::answer_on_terminal(app, ask);
     let approval = &mut || super::asks::oldest_approval(app);
     let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer, approval })?;

@@ -78,7 +78,7 @@ fn stuck_bench(app: &App, args: &StuckArgs) -> Result<u8> {
         tree::become_subreaper();
         let mut row = |row: &stuck::Row| {
             // A row of numbers and words is JSON, whatever is in it.
-            print::line(&serde_json::to_string(row).unwrap_or_default());
+            print::json_text(&(serde_json::to_string(row).unwrap_or_default() + "\n"));
         };
         stuck::share(&plan, share, &app.env.temp_dir(), &app.env.path(), &mut row)?;
         return Ok(0);

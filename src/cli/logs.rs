@@ -87,7 +87,7 @@ pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
     let secrets = secrets(&dir);
     if args.cast {
         let mut out = |text: &str| {
-            print::raw(text.as_bytes());
+            print::json_text(text);
             Ok(())
         };
         return export::cast(&mut reader, &id, &secrets, &mut out).map(|()| 0);
@@ -110,12 +110,13 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secret
     let cancel = Cancel::on_signals()?;
     let mut buffer = vec![0_u8; 64 * 1024];
     let mut strip = Strip::default();
+    let print = if args.raw { print::as_is } else { print::raw };
     loop {
         // Looked at before reading: what was printed before the end is then read in this turn.
         let alive = workers::is_alive(dir)?;
         while let Some(event) = reader.next(&mut buffer)? {
             match event {
-                Event::Output { length, .. } if args.raw => print::raw(&stream.feed_bytes(&buffer[..length])),
+                Event::Output { length, .. } if args.raw => print::as_is(&stream.feed_bytes(&buffer[..length])),
                 Event::Output { length, .. } => {
                     print::raw(stream.feed(&strip.text(&buffer[..length])).as_bytes())
                 }
@@ -126,10 +127,10 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secret
             }
         }
         if !args.follow || !alive || cancel.is_set() {
-            print::raw(&stream.end_bytes());
+            print(&stream.end_bytes());
             return Ok(0);
         }
-        print::raw(stream.pause().as_bytes());
+        print(stream.pause().as_bytes());
         wait_readable(&[&cancel.fd()], LOOK_MS);
     }
 }

@@ -99,7 +99,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     while !cancel.is_set() {
         let text = table(app, args, clock::now())?;
         if text != before {
-            print::raw(format!("\x1b[H\x1b[J{text}").as_bytes());
+            print::screen(&text);
             before = text;
         }
         wait_readable(&[&cancel.fd()], 1000);
@@ -227,7 +227,7 @@ fn cells(app: &App, worker: &Worker, now: Now) -> Vec<String> {
     let word = match state.phase {
         Phase::Waiting => style.yellow("waiting"),
         Phase::Done => style.green("done"),
-        Phase::Failed | Phase::Lost => style.red(state.phase.word()),
+        Phase::Failed | Phase::Lost | Phase::Stopped => style.red(state.phase.word()),
         Phase::Running if stuck => style.yellow("stuck?"),
         phase => phase.word().to_owned(),
     };
@@ -243,6 +243,9 @@ fn cells(app: &App, worker: &Worker, now: Now) -> Vec<String> {
 fn words(app: &App, worker: &Worker) -> String {
     let state = &worker.state;
     let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
+    if let (Phase::Stopped, Some(why)) = (state.phase, &state.why) {
+        return app.style.red(&short(why));
+    }
     if let Some(flag) = &state.flag {
         let guess = if flag.guess { " (a guess)" } else { "" };
         return app.style.yellow(&format!("{}{guess}", short(&flag.text)));

@@ -77,11 +77,13 @@ Exit codes
 /// Says why arguments were not taken, or the help that they asked for; the exit code.
 pub fn unread(error: &clap::Error) -> u8 {
     let text = error.render();
-    let ansi = if error.use_stderr() { print::stderr_is_tty() } else { print::stdout_is_tty() };
-    let text = if ansi { text.ansi().to_string() } else { text.to_string() };
     match error.use_stderr() {
-        true => print::note(text.trim_end()),
-        false => print::line(text.trim_end()),
+        // It repeats arguments, which may be foreign text.
+        true => print::note(text.to_string().trim_end()),
+        false if print::stdout_is_tty() => {
+            print::as_is(format!("{}\n", text.ansi().to_string().trim_end()).as_bytes());
+        }
+        false => print::line(text.to_string().trim_end()),
     }
     u8::try_from(error.exit_code()).unwrap_or(2)
 }

@@ -51,7 +51,9 @@ use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::store::seed;
 use crate::sys::clock;
+use crate::sys::privacy;
 use crate::sys::program;
+use crate::sys::session;
 use crate::sys::tree;
 use crate::worker::supervise;
 use pick::pick;
@@ -268,6 +270,13 @@ struct App {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    if let Err(error) = session::reset_inherited() {
+        print::note(&format!("error: could not reset the signals of this process: {error}"));
+        return ExitCode::FAILURE;
+    }
+    if config::holds_secrets() {
+        privacy::close();
+    }
     // Before the arguments are parsed: what that needs in memory a supervisor would keep for as long as it lives.
     if let Some((root, cache, id)) = config::supervisor_args() {
         return ExitCode::from(u8::from(supervise::run(root, cache, &id).is_err()));

@@ -1,4 +1,12 @@
 //! The only place that prints: colours where they are wanted, and a broken pipe is success.
+//!
+//! # Guarantees
+//! On a terminal no foreign text is obeyed: control characters, bytes that are not UTF-8 and marks that reorder text are
+//! spelled out ([`terminal::escaped`]). Into a file or a pipe all bytes go as they are.
+//!
+//! # Exceptions
+//! `looop logs --raw` prints what a worker sent to its terminal ([`as_is`]); `looop attach` draws a screen of its own
+//! (`worker::paint`), from cells that a terminal emulator has read.
 
 #![allow(
     clippy::disallowed_macros,
@@ -7,7 +15,9 @@
 )]
 
 use std::borrow::Cow;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -15,6 +25,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::secret::Secrets;
+use crate::model::terminal;
 use crate::sys::tty;
 
 /// Whether and how to colour.
@@ -40,8 +51,11 @@ pub enum When {
 const GAP: &str = "  ";
 /// A last column with less room than this is not cut.
 const LEAST_CELLS: usize = 8;
-/// The end of what was painted.
-const UNPAINTED: &str = "\x1b[0m";
+/// How a colour of looop's own begins until it is printed. Foreign text cannot guess it.
+static PAINT: LazyLock<String> = LazyLock::new(|| {
+    let random = || std::hash::RandomState::new().build_hasher().finish();
+    format!("\x1b[{:016x}{:016x};", random(), random())
+});
 
 impl Style {
     /// Decides for this process.
@@ -55,7 +69,7 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.on { format!("\x1b[{code}m{text}{UNPAINTED}") } else { text.to_owned() }
+        if self.on { format!("{0}{code}m{text}{0}0m", *PAINT) } else { text.to_owned() }
     }
 
     /// Important.
@@ -89,8 +103,32 @@ pub fn line(text: &str) {
     raw(format!("{text}\n").as_bytes());
 }
 
-/// Prints bytes to stdout as they are. When nobody reads any more, the process is done, and well.
+/// Prints text of any origin to stdout.
 pub fn raw(bytes: &[u8]) {
+    write_out(&shown(bytes, stdout_is_tty()));
+}
+
+/// Prints bytes to stdout as they are, on a terminal too: for text of this program alone, and for output that a person
+/// asked for with `--raw`.
+pub fn as_is(bytes: &[u8]) {
+    write_out(bytes);
+}
+
+/// Prints text to stdout over what the terminal shows.
+pub fn screen(text: &str) {
+    write_out(&[b"\x1b[H\x1b[J", &*shown(text.as_bytes(), true)].concat());
+}
+
+/// Bytes as a terminal, or a file, gets them.
+fn shown(bytes: &[u8], is_terminal: bool) -> Vec<u8> {
+    match is_terminal {
+        true => terminal::escaped(bytes, &PAINT).into_bytes(),
+        false => terminal::plain(bytes, &PAINT),
+    }
+}
+
+/// Writes to stdout. When the reader is gone, the process is done, and well.
+fn write_out(bytes: &[u8]) {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => {}
@@ -117,17 +155,32 @@ pub fn patch(style: Style, text: &str) {
 
 /// Prints one JSON value and a line break to stdout.
 pub fn json(value: &Value) {
-    line(&value.to_string());
+    json_text(&format!("{value}\n"));
+}
+
+/// Prints JSON to stdout. On a terminal it is spelled differently and has the same value.
+pub fn json_text(text: &str) {
+    match stdout_is_tty() {
+        true => write_out(terminal::escaped_json(text).as_bytes()),
+        false => write_out(text.as_bytes()),
+    }
 }
 
 /// Prints a line to stderr. Where stderr is gone there is nobody to tell.
 pub fn note(text: &str) {
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    write_err("", &format!("{text}\n"));
+}
+
+/// Writes control characters of looop's own and then a text to stderr. Nothing is left to do where stderr is gone.
+fn write_err(control: &str, text: &str) {
+    let mut err = io::stderr().lock();
+    let bytes = [control.as_bytes(), &*shown(text.as_bytes(), stderr_is_tty())].concat();
+    drop(err.write_all(&bytes).and_then(|()| err.flush()));
 }
 
 /// Prints a line to stderr that must not be missed: on a terminal with a bell, over what is being redrawn there.
 pub fn ring(text: &str) {
-    note(&if stderr_is_tty() { format!("\r\x1b[K\x07{text}") } else { text.to_owned() });
+    write_err(if stderr_is_tty() { "\r\x1b[K\x07" } else { "" }, &format!("{text}\n"));
 }
 
 /// Prints an error with its cause and remedies to stderr, without what is secret, and returns its exit code.
@@ -158,14 +211,12 @@ pub fn stdout_is_tty() -> bool {
 
 /// Draws over the present line of stderr, without a line break; an empty text clears it.
 pub fn redraw(text: &str) {
-    let mut err = io::stderr().lock();
-    drop(write!(err, "\r\x1b[K{text}").and_then(|()| err.flush()));
+    write_err("\r\x1b[K", text);
 }
 
 /// Asks on the terminal and reads one line of the answer; none at the end of input.
 pub fn prompt(question: &str) -> Option<String> {
-    let mut err = io::stderr().lock();
-    drop(write!(err, "{question}").and_then(|()| err.flush()));
+    write_err("", question);
     let mut answer = String::new();
     match io::stdin().read_line(&mut answer) {
         Ok(bytes) if bytes > 0 => Some(answer.trim().to_owned()),
@@ -203,7 +254,7 @@ fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {
     let mut out = String::new();
     for row in rows {
         let cells = row.iter().enumerate().map(|(i, (paint, text))| {
-            let end = if paint.is_empty() { "" } else { UNPAINTED };
+            let end = if paint.is_empty() { String::new() } else { format!("{}0m", *PAINT) };
             let text = match room.is_some() && i + 1 == columns {
                 true => cut(text, widths[i]),
                 false => text.as_str().into(),
@@ -234,9 +285,12 @@ fn cut(text: &str, cells: usize) -> Cow<'_, str> {
 
 /// Splits what [`Style`] has painted into how and what.
 fn unpaint(cell: &str) -> (&str, &str) {
-    let painted = cell.strip_prefix("\x1b[").and_then(|rest| rest.strip_suffix(UNPAINTED)?.split_once('m'));
+    let inside = |rest: &'_ str| rest.len().checked_sub(PAINT.len() + "0m".len());
+    let painted = cell.strip_prefix(PAINT.as_str()).and_then(|rest| rest.get(..inside(rest)?)?.split_once('m'));
     match painted {
-        Some((code, text)) if code.chars().all(|c| c.is_ascii_digit()) => (&cell[..code.len() + 3], text),
+        Some((code, text)) if code.chars().all(|c| c.is_ascii_digit()) => {
+            (&cell[..PAINT.len() + code.len() + 1], text)
+        }
         _ => ("", cell),
     }
 }
@@ -250,7 +304,8 @@ mod tests {
         let style = Style { on: true };
         let rows =
             [vec![style.red("a\x1b[2Jb"), "x".to_owned()], vec!["long enough".to_owned(), String::new()]];
-        assert_eq!(table(&rows), "\x1b[31ma\\u{1b}[2Jb\x1b[0m  x\nlong enough\n");
+        let printed = String::from_utf8(shown(table(&rows).as_bytes(), true)).unwrap();
+        assert_eq!(printed, "\x1b[31ma\\u{1b}[2Jb\x1b[0m  x\nlong enough\n");
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn test(app: &App, one: Option<&str>) -> Result<u8> {
     let readings = sense::fresh_readings(&mut ctx, one)?;
     let failed = readings.values().any(|reading| !reading.ok);
     for (name, reading) in &readings {
-        print::line(&json!({ "sensor": name, "reading": reading }).to_string());
+        print::json(&json!({ "sensor": name, "reading": reading }));
     }
     Ok(u8::from(failed))
 }

@@ -7,15 +7,18 @@ use anyhow::Result;
 use super::ls::Chosen;
 use super::{App, complete, input, ls, print};
 use crate::map;
+use crate::model::entry;
 use crate::model::fault::Fault;
+use crate::model::lease::Holder;
 use crate::model::name::Name;
 use crate::model::wire::Request;
-use crate::model::worker::Phase;
-use crate::store::{layout, lock, mail, workers};
+use crate::model::worker::{Phase, State};
+use crate::store::workers::Worker;
+use crate::store::{claims, layout, lock, logs, mail, workers};
 use crate::sys::clock::{self, Deadline};
-use crate::sys::detach;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
+use crate::sys::{detach, kin, tree};
 use crate::worker::start::{Starter, Wanted};
 use crate::worker::{client, fleet};
 
@@ -73,11 +76,14 @@ pub struct OneArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  looop kill fix-ci")]
+#[command(after_help = "Examples:\n  looop kill fix-ci\n  looop kill --force fix-ci")]
 pub struct KillArgs {
     /// The worker, or the unique beginning of its name.
     #[arg(add = complete::worker_ids())]
     id: String,
+    /// Kill its supervisor and all that it started at once, also when the supervisor is stopped.
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,6 +105,8 @@ pub struct TellArgs {
 
 /// How long a worker may take to end, in milliseconds.
 const END_MS: i64 = 45_000;
+/// After how long a command says what it waits for, in milliseconds.
+const SAY_MS: i64 = 2_000;
 
 /// Starts a worker.
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
@@ -163,8 +171,13 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         let word = worker.state.phase.word();
         return Err(Fault::failed(format!("could not end worker {id}: it has ended already ({word})")).into());
     }
+    if args.force {
+        return kill_by_force(app, &worker);
+    }
     let dir = app.layout.worker(&id);
     let supervisor = &worker.state.supervisor;
+    let begun = Deadline::after_ms(SAY_MS);
+    let mut is_said = false;
     // A supervisor that does not listen is told by a signal, which it heeds as well.
     if client::call(&dir.attach_socket(), Request::Kill).is_err() {
         detach::signal(supervisor.pid, supervisor.start, false);
@@ -173,13 +186,72 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     while workers::is_alive(&dir)? {
         if deadline.passed() {
             let fault = Fault::failed(format!("could not end worker {id}: its supervisor still lives"));
-            return Err(fault.hint(format!("process {} is its supervisor", supervisor.pid)).into());
+            let fault = fault.hint(format!("process {} is its supervisor", supervisor.pid));
+            return Err(fault.hint(format!("`looop kill --force {id}` kills it and all that it started")).into());
+        }
+        if begun.passed() && !is_said {
+            is_said = true;
+            print::note(&match tree::is_stopped(supervisor.pid, supervisor.start) {
+                true => format!(
+                    "waiting for {id}: its supervisor, process {0}, is stopped; `kill -CONT {0}` lets it go on, and `looop kill --force {id}` ends it",
+                    supervisor.pid
+                ),
+                false => format!("waiting for {id}: its supervisor ends what the worker started"),
+            });
         }
         pause_ms(10);
     }
     let phase = workers::load(&app.layout, &id)?.map_or("put away", |worker| worker.state.phase.word());
     print::line(&format!("{id}: {phase}"));
     Ok(0)
+}
+
+/// Kills a supervisor and all that it started, and does for the worker what the supervisor cannot do any more: it
+/// writes the state, gives the leases back, and removes the sockets.
+fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
+    let id = &worker.spec.id;
+    let (dir, supervisor) = (app.layout.worker(id), &worker.state.supervisor);
+    let fail = |why: &str| Fault::failed(format!("could not end worker {id}: {why}"));
+    if !kin::kill_tree((supervisor.pid, supervisor.start)) {
+        let fault = fail("a process of it heeds no signal");
+        return Err(fault.hint(format!("look at process {} and those below it", supervisor.pid)).into());
+    }
+    if workers::is_alive(&dir)? {
+        return Err(fail("another process holds its lock").hint("see who holds it with `looop doctor`").into());
+    }
+    let store = lock::store(&app.layout.store_lock())?;
+    let lost = workers::load(&app.layout, id)?.filter(|now| now.spec.created_ms == worker.spec.created_ms);
+    let Some(lost) = lost.filter(|now| now.state.phase == Phase::Lost) else {
+        print::line(&format!("{id}: ended"));
+        return Ok(0);
+    };
+    fleet::end_lost(&app.layout, std::slice::from_ref(&lost));
+    let leases = lost.state.leases.clone();
+    let state = State {
+        phase: Phase::Killed,
+        since_ms: clock::now().unix_ms,
+        why: Some("a human ended it by force".to_owned()),
+        leases: Vec::new(),
+        ..lost.state
+    };
+    workers::save_state(&dir, &state)?;
+    drop(store);
+    claims::release(&app.layout, &Holder::Worker(id.clone()), &leases)?;
+    logs::journal(&app.layout, &entry::worker_line(&lost.spec, &state, clock::now()))?;
+    for socket in [dir.attach_socket(), dir.worker_socket()] {
+        // A socket without a listener does no harm; the next worker of this name replaces it.
+        drop(std::fs::remove_file(socket));
+    }
+    print::line(&format!("{id}: {}", state.phase.word()));
+    Ok(0)
+}
+
+/// Says that a supervisor is stopped, where a text or an answer for its worker waits for it.
+pub fn note_if_stopped(worker: &Worker) {
+    if worker.state.phase == Phase::Stopped {
+        let why = worker.state.why.as_deref().unwrap_or_default();
+        print::note(&format!("note: {} gets it later: {why}", worker.spec.id));
+    }
 }
 
 /// Inside a worker: calls for a human. By hand: flags a worker, so that it is not forgotten.
@@ -225,5 +297,6 @@ pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
     let _store = lock::store(&app.layout.store_lock())?;
     mail::tell(&app.layout.worker(&worker.spec.id), &told)?;
     print::line(&format!("told {}; it reads it with `looop told`", worker.spec.id));
+    note_if_stopped(&worker);
     Ok(0)
 }

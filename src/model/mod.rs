@@ -28,6 +28,7 @@ pub mod silence;
 pub mod spend;
 pub mod step;
 pub mod strip;
+pub mod terminal;
 pub mod time;
 pub mod tokens;
 pub mod transcript;

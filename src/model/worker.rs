@@ -154,6 +154,8 @@ pub enum Phase {
     Killed,
     /// Its supervisor is gone and nobody saw the end.
     Lost,
+    /// Its supervisor is stopped or frozen, and answers nobody. No supervisor writes this: it is seen from outside.
+    Stopped,
 }
 
 impl Phase {
@@ -174,6 +176,7 @@ impl Phase {
             Phase::Failed => "failed",
             Phase::Killed => "killed",
             Phase::Lost => "lost",
+            Phase::Stopped => "stopped",
         }
     }
 }

@@ -21,7 +21,8 @@ use crate::sys::tree;
 pub struct Worker {
     /// What it was started with.
     pub spec: Spec,
-    /// Where it stands: [`Phase::Lost`] where the file says that it runs and its supervisor is gone.
+    /// Where it stands: [`Phase::Lost`] where the file says that it runs and its supervisor is gone, and
+    /// [`Phase::Stopped`] where its supervisor cannot go on.
     pub state: State,
     /// When it last printed something, in milliseconds since the Unix epoch.
     pub printed_ms: i64,
@@ -65,7 +66,16 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
     let alive = is_alive(dir)?;
     let Some(spec) = records::read_json::<Spec>(&dir.spec())? else { return Ok(None) };
     let state = match records::read_json::<State>(&dir.state())? {
-        Some(state) if alive || state.phase.is_over() => state,
+        Some(state) if state.phase.is_over() => state,
+        Some(state) if alive && tree::is_stopped(state.supervisor.pid, state.supervisor.start) => State {
+            phase: Phase::Stopped,
+            why: Some(format!(
+                "its supervisor, process {}, is stopped; `kill -CONT {0}` lets it go on, and `looop kill --force {}` ends it",
+                state.supervisor.pid, state.id
+            )),
+            ..state
+        },
+        Some(state) if alive => state,
         Some(state) => State {
             phase: Phase::Lost,
             why: Some(format!("its supervisor ended while it was {}", state.phase.word())),

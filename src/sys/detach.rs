@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 use super::clock::Deadline;
 use super::program::self_path;
 use super::spawn::{ignore, wait_readable};
-use super::tree;
+use super::{session, tree};
 
 /// The longest message of a detached process about its start, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
@@ -35,8 +35,8 @@ impl Launched {
     pub fn new(args: &[&str]) -> io::Result<Launched> {
         let mut command = Command::new(self_path());
         command.args(args).env_clear().env("SHELL", "/bin/sh").current_dir("/");
-        command.stdin(Stdio::piped()).stderr(Stdio::null());
-        Ok(Launched { child: command.stdout(Stdio::piped()).spawn()?, told: false })
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        Ok(Launched { child: session::isolate(&mut command).spawn()?, told: false })
     }
 
     /// Lets it begin. `input`, which is neither empty nor longer than a pipe holds, comes on its stdin.
@@ -100,12 +100,6 @@ pub fn input(max: u64) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Makes this process the leader of a session of its own, without a terminal.
-pub fn leave_session() {
-    // It fails only for the leader of a group, which a freshly started child is not.
-    ignore(rustix::process::setsid());
-}
-
 /// Gives the caller's pipe up: whoever waits for its end must not wait for this process.
 ///
 /// # Errors
@@ -115,7 +109,7 @@ pub fn close_stdout() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(&null)?)
 }
 
-/// Starts a command with its output in one pipe that never blocks, in a group of its own, without input.
+/// Starts a command with its output in one pipe that never blocks, in a session of its own, without input.
 /// Returns the pipe and the process id; the caller reaps it.
 ///
 /// # Errors
@@ -130,7 +124,8 @@ pub fn spawn_piped(
     let (read, write) = io::pipe()?;
     rustix::io::ioctl_fionbio(&read, true)?;
     let mut command = Command::new(program);
-    command.args(args).env_clear().envs(env.iter().map(|(k, v)| (k, v))).current_dir(cwd).process_group(0);
+    command.args(args).env_clear().envs(env.iter().map(|(k, v)| (k, v))).current_dir(cwd);
+    session::isolate(&mut command);
     let error: Stdio = if with_stderr { write.try_clone()?.into() } else { Stdio::null() };
     command.stdin(Stdio::null()).stdout(write).stderr(error);
     let child = command.spawn()?;
@@ -144,8 +139,8 @@ pub fn spawn_piped(
 pub fn errand(args: &[&str], env: &[(String, String)]) -> io::Result<u32> {
     let mut command = Command::new(self_path());
     command.args(args).env_clear().envs(env.iter().map(|(k, v)| (k, v))).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    Ok(command.spawn()?.id())
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(session::isolate(&mut command).spawn()?.id())
 }
 
 /// One child that has ended, adopted ones among them; none when none has. Never waits.
@@ -158,9 +153,17 @@ pub fn reap() -> Option<(u32, ExitStatus)> {
 /// Sends a signal to the process that this pid and start time mean, and to no later one with the same number.
 /// True: there was such a process.
 pub fn signal(pid: u32, start: u64, kill: bool) -> bool {
+    send_to(pid, start, if kill { Signal::KILL } else { Signal::TERM })
+}
+
+/// Stops a process, known as [`signal`] knows it. True: there was such a process.
+pub fn stop(pid: u32, start: u64) -> bool {
+    send_to(pid, start, Signal::STOP)
+}
+
+fn send_to(pid: u32, start: u64, signal: Signal) -> bool {
     let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    let which = if kill { Signal::KILL } else { Signal::TERM };
-    send(raw, which, || tree::start_of(pid) == Some(start))
+    send(raw, signal, || tree::start_of(pid) == Some(start))
 }
 
 /// The descriptor is opened before the start time is read: what is signalled is then the process that was looked at.

@@ -47,6 +47,26 @@ fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Kills a process and all that descend from it. It is stopped first, so that it starts nothing more, and killed last,
+/// so that what descends from it is found. False: something of it still lives after a while.
+pub fn kill_tree((pid, start): Process) -> bool {
+    detach::stop(pid, start);
+    let patience = Deadline::after_ms(2 * GRACE_MS);
+    let mut left = below(pid);
+    while !left.is_empty() && !patience.passed() {
+        signal_all(&left, true);
+        pause_ms(10);
+        left = below(pid);
+    }
+    detach::signal(pid, start, true);
+    let is_alive = || tree::start_of(pid) == Some(start);
+    let patience = Deadline::after_ms(GRACE_MS);
+    while is_alive() && !patience.passed() {
+        pause_ms(10);
+    }
+    left.is_empty() && !is_alive()
+}
+
 /// Sends SIGTERM or SIGKILL to each of these processes.
 pub fn signal_all(processes: &[Process], kill: bool) {
     for (pid, start) in processes {
@@ -55,8 +75,8 @@ pub fn signal_all(processes: &[Process], kill: bool) {
 }
 
 /// All living processes of this user that have this variable with one of these values in the environment they were
-/// started with. A process that cleared it is not found.
-fn marked(key: &str, values: &[String]) -> Vec<Process> {
+/// started with. A process that cleared it is not found, nor is one that closed its environment ([`super::privacy`]).
+pub fn marked(key: &str, values: &[String]) -> Vec<Process> {
     let wanted: Vec<String> = values.iter().map(|value| format!("{key}={value}")).collect();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -74,7 +94,12 @@ fn marked(key: &str, values: &[String]) -> Vec<Process> {
 /// Ends all that have this variable with one of these values, as far as they kept it, by SIGTERM and after a while by
 /// SIGKILL.
 pub fn end_marked(key: &str, values: &[String]) {
-    let left = || marked(key, values);
+    end_all(|| marked(key, values));
+}
+
+/// Ends all processes that this finds, by SIGTERM and after a while by SIGKILL. It is asked again and again, until it
+/// finds none.
+pub fn end_all(left: impl Fn() -> Vec<Process>) {
     let grace = Deadline::after_ms(GRACE_MS);
     let patience = Deadline::after_ms(2 * GRACE_MS);
     let mut processes = left();

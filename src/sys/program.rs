@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::Deadline;
 use super::proc::Exit;
-use super::sandbox;
+use super::{sandbox, session};
 use super::sealed::{self, Sealed};
 use super::signal::Cancel;
 use super::spawn::{exit_watch, ignore, timespec};
@@ -104,12 +104,12 @@ pub fn exec_boxed(boxed: &Boxed, argv: &[String], tell: fn(&str)) -> io::Error {
     }
 }
 
-/// Starts this program again as a child that shares terminal and process group, for the pulse.
+/// Starts this program again as a child for the pulse: it shares stdout and stderr, and has a session of its own.
 ///
 /// # Errors
 /// When it cannot be started.
 pub fn spawn_self(args: &[&str]) -> io::Result<Child> {
-    Command::new(self_path()).args(args).stdin(Stdio::null()).spawn()
+    session::isolate(Command::new(self_path()).args(args).stdin(Stdio::null())).spawn()
 }
 
 /// Runs this program once more as a child with the same arguments, terminal and group, and ends as it ends: an exit

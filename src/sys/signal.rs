@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::session;
+
 /// Becomes readable, and stays so, once the process was asked to end.
 #[derive(Debug)]
 pub struct Cancel {
@@ -18,14 +20,16 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Listens for the signals from now on; they no longer end the process by themselves.
+    /// Listens for the signals from now on; they no longer end the process by themselves. One that is ignored stays so:
+    /// `nohup` ignores SIGHUP.
     ///
     /// # Errors
     /// When no socket pair or no handler can be had.
     pub fn on_signals() -> io::Result<Cancel> {
         let (read, write) = UnixStream::pair()?;
         let deaf = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !session::is_ignored(*signal));
+        for signal in heeded {
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&deaf))?;
             signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
         }

@@ -6,8 +6,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 /// The longest path that a socket address holds, in bytes; one of the 108 of Linux ends it, and BSD has 104.
 const PATH_BYTES: usize = 103;
@@ -38,17 +40,34 @@ fn short(path: &Path) -> io::Result<Short> {
     Ok(Short { path: through.join(name), _dir: Some(dir) })
 }
 
-/// Connects to a socket that belongs to the caller's user.
+/// Connects to a socket that belongs to the caller's user, within a time. Each write to it has the same time.
 ///
 /// # Errors
-/// `NotFound` and `ConnectionRefused` mean that nobody listens; `PermissionDenied` that somebody else does.
-pub fn connect(path: &Path) -> io::Result<UnixStream> {
+/// `NotFound` and `ConnectionRefused` mean that nobody listens; `PermissionDenied` that somebody else does; `TimedOut`
+/// that more connections wait than the listener has room for.
+pub fn connect(path: &Path, wait: Duration) -> io::Result<UnixStream> {
     // By its file and not by the process behind it: that has no number in the caller's own namespace, where an agent
     // keeps its commands in a box.
     if fs::metadata(path)?.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    UnixStream::connect(&short(path)?.path)
+    let short = short(path)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // The kernel waits for room in the listener's queue for as long as a write may take.
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(wait))?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(&short.path)?) {
+        Ok(()) => Ok(socket.into()),
+        Err(rustix::io::Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The process that listens at the other end; none where it has no number in the namespace of this process.
+pub fn peer(stream: &UnixStream) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    return u32::try_from(sockopt::socket_peercred(stream).ok()?.pid.as_raw_nonzero().get()).ok();
+    #[cfg(not(target_os = "linux"))]
+    return Some(stream).and(None);
 }
 
 /// Listens on a socket that only its owner can reach. A socket file that a dead process left is replaced; the
@@ -81,7 +100,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 /// `PermissionDenied` when it does not.
 pub fn check_peer(stream: &UnixStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    if rustix::net::sockopt::socket_peercred(stream)?.uid != rustix::process::geteuid() {
+    if sockopt::socket_peercred(stream)?.uid != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     #[cfg(not(target_os = "linux"))]
@@ -96,6 +115,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::fd::AsFd;
 
+    const SOON: Duration = Duration::from_millis(200);
+
     #[test]
     fn a_socket_works_however_deep_it_lies() {
         let temp = tempfile::tempdir().unwrap();
@@ -105,7 +126,7 @@ mod tests {
             let path = dir.join("attach.sock");
             let listener = listen(&path).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-            let mut near = connect(&path).unwrap();
+            let mut near = connect(&path, SOON).unwrap();
             let (mut far, _) = listener.accept().unwrap();
             check_peer(&far).unwrap();
             near.write_all(b"hi").unwrap();
@@ -119,14 +140,33 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_with_a_full_queue_is_not_waited_for_without_end() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("s");
+        let _listener = listen(&path).unwrap();
+        let mut streams = Vec::new();
+        let error = loop {
+            match connect(&path, SOON) {
+                Ok(stream) => streams.push(stream),
+                Err(error) => break error,
+            }
+            assert!(streams.len() < 100_000, "a queue has an end");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // Nobody reads: a write has an end, too.
+        let sent = streams[0].write_all(&vec![0; 64 << 20]).unwrap_err();
+        assert_eq!(sent.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn only_what_a_dead_process_left_is_replaced() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("s");
-        assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(connect(&path, SOON).unwrap_err().kind(), io::ErrorKind::NotFound);
         let live = listen(&path).unwrap();
         assert_eq!(listen(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(live);
-        assert_eq!(connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect(&path, SOON).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         drop(listen(&path).unwrap());
         let file = temp.path().join("f");
         fs::write(&file, "kept").unwrap();

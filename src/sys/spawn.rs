@@ -1,11 +1,10 @@
-//! Starting a child: its pipes, its group, the gate that it waits at, and a descriptor for its end.
+//! Starting a child: its pipes, its session, the gate that it waits at, and a descriptor for its end.
 
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
@@ -16,7 +15,7 @@ use rustix::process::Pid;
 
 use super::clock::Deadline;
 use super::proc::{Exit, Gate, Input, Job, Keep};
-use super::sandbox;
+use super::{sandbox, session};
 use crate::model::boxing::{Boxed, Net};
 
 /// The stack of a thread that starts one child, in bytes.
@@ -64,7 +63,8 @@ fn command<'a>(
         None => (job.program, job.args),
     };
     let mut command = Command::new(&program);
-    command.args(&args).env_clear().envs(job.env).current_dir(&job.cwd).process_group(0);
+    command.args(&args).env_clear().envs(job.env).current_dir(&job.cwd);
+    session::isolate(&mut command);
     match (&job.gate, job.input) {
         (Some(_), _) => command.stdin(Stdio::piped()),
         (None, Input::Null) => command.stdin(Stdio::null()),

@@ -85,24 +85,55 @@ fn children() -> Vec<(u32, u64)> {
 struct StatFields {
     state: char,
     parent: i32,
+    session: i32,
     start: u64,
 }
 
-/// Fields 3, 4 and 22 of `/proc/PID/stat` (proc(5)); the name in field 2 may hold anything, so counting
+/// Fields 3, 4, 6 and 22 of `/proc/PID/stat` (proc(5)); the name in field 2 may hold anything, so counting
 /// begins behind its last bracket.
 fn stat_fields(pid: i32) -> Option<StatFields> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some(StatFields { state, parent, start })
+    let session = fields.nth(1)?.parse().ok()?;
+    let start = fields.nth(15)?.parse().ok()?;
+    Some(StatFields { state, parent, session, start })
 }
 
 /// When a process started, in clock ticks since boot; none when it is gone or a zombie.
 pub fn start_of(pid: u32) -> Option<u64> {
     let fields = stat_fields(i32::try_from(pid).ok()?)?;
     (fields.state != 'Z').then_some(fields.start)
+}
+
+/// The living processes of the session that this process leads or led, the leader included. `start` is the leader's:
+/// none comes back when another process has its number now.
+pub fn session_of(leader: u32, start: u64) -> Vec<(u32, u64)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(session) = i32::try_from(leader) else { return Vec::new() };
+    if stat_fields(session).is_some_and(|fields| fields.start != start) {
+        return Vec::new();
+    }
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let fields = pids.filter_map(|pid| Some((pid, stat_fields(pid)?)));
+    let members = fields.filter(|(_, one)| one.session == session && one.start >= start && one.state != 'Z');
+    members.map(|(pid, fields)| (pid.cast_unsigned(), fields.start)).collect()
+}
+
+/// True when this process cannot go on until somebody continues it: it is stopped by a signal or a debugger, or its
+/// cgroup is frozen. False when it is gone.
+pub fn is_stopped(pid: u32, start: u64) -> bool {
+    let fields = i32::try_from(pid).ok().and_then(stat_fields).filter(|fields| fields.start == start);
+    fields.is_some_and(|fields| matches!(fields.state, 'T' | 't') || is_frozen(pid))
+}
+
+/// True when the cgroup of a process is frozen, as version 2 of cgroups tells it.
+fn is_frozen(pid: u32) -> bool {
+    let Ok(groups) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+    let Some(group) = groups.lines().find_map(|line| line.strip_prefix("0::/")) else { return false };
+    let events = std::fs::read_to_string(format!("/sys/fs/cgroup/{group}/cgroup.events"));
+    events.is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
 }
 
 /// The id of this boot; empty where the system has none.
@@ -123,7 +154,7 @@ pub fn pid_namespace() -> u64 {
     text.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap_or(0)
 }
 
-/// Ends a process and the group that it led, known by pid and start time. A pid alone is no authority: it may be
+/// Ends a process, its group and its session, known by pid and start time. A pid alone is no authority: it may be
 /// another's. Returns true when there was something to end.
 pub fn end_group(pid: u32, start: u64) -> bool {
     let alive = || start_of(pid) == Some(start);
@@ -131,13 +162,16 @@ pub fn end_group(pid: u32, start: u64) -> bool {
         return false;
     };
     for signal in [Signal::TERM, Signal::KILL] {
+        for (member, _) in session_of(pid, start) {
+            ignore(Pid::from_raw(member.cast_signed()).map_or(Ok(()), |pid| kill_process(pid, signal)));
+        }
         ignore(kill_process_group(leader, signal));
         // It may have left its group.
         if alive() {
             ignore(kill_process(leader, signal));
         }
         let patience = Deadline::after_ms(GRACE_MS);
-        while alive() && !patience.passed() {
+        while (alive() || !session_of(pid, start).is_empty()) && !patience.passed() {
             pause_ms(10);
         }
     }

@@ -14,7 +14,7 @@ use crate::model::worker::{Exit, Phase, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
-use crate::sys::kin;
+use crate::sys::{kin, tree};
 
 /// The workers of one data dir.
 pub struct LocalFleet<'a>(pub Starter<'a>);
@@ -171,13 +171,21 @@ fn lost(layout: &Layout) -> Result<Vec<Worker>> {
     Ok(all)
 }
 
-/// Ends what workers without a supervisor left running: what has their sockets in the environment. The caller holds
-/// the store's lock, so that nobody starts one of these names meanwhile.
+/// Ends what workers without a supervisor left running: what has their sockets in the environment, and the session of
+/// their program, whose environment may be closed. The caller holds the store's lock, so that nobody starts one of
+/// these names meanwhile.
 pub fn end_lost(layout: &Layout, lost: &[Worker]) {
     let socket = |worker: &Worker| layout.worker(&worker.spec.id).worker_socket();
     let sockets: Vec<String> =
         lost.iter().map(|worker| socket(worker).to_string_lossy().into_owned()).collect();
-    kin::end_marked("LOOOP_SOCKET", &sockets);
+    let boot = tree::boot_id();
+    let children = lost.iter().filter_map(|worker| worker.state.child.as_ref());
+    let children: Vec<_> = children.filter(|child| child.boot == boot).collect();
+    kin::end_all(|| {
+        let mut left = kin::marked("LOOOP_SOCKET", &sockets);
+        left.extend(children.iter().flat_map(|child| tree::session_of(child.pid, child.start)));
+        left
+    });
 }
 
 /// Puts an ended worker away, and ends what a lost one left running: nobody would look for that any more. The caller

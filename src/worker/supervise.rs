@@ -102,7 +102,6 @@ struct Supervisor {
 /// # Errors
 /// When it could not start; the starter was told.
 pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
-    detach::leave_session();
     tree::become_subreaper();
     let bells = (Bell::on(&[SIGTERM, SIGINT])?, Bell::on(&[SIGCHLD])?, Bell::on(&[SIGHUP])?);
     let layout = Layout::new(root, cache);

@@ -293,21 +293,116 @@ fn without_a_release_for_this_machine_cargo_builds_it() {
         said(&home)
     );
     assert_eq!(home.files(), BTreeSet::from([".local/bin/looop".to_owned()]));
-    // There are releases, and none for such a machine; outside of a clone it comes from the registry.
+    // There are releases, and none for such a machine.
     let home = Home::with(&released());
     fake_cargo(&home);
-    home.fake("uname", "case $1 in -m) echo riscv64 ;; *) echo Linux ;; esac");
-    let alone = home.path("fake/install.sh");
-    fs::copy(format!("{ROOT}/install.sh"), &alone).unwrap();
-    let ran = home.sh(&alone, &["--version=0.1.0", "--no-completions"]);
+    home.fake("uname", OTHER_MACHINE);
+    let ran = home.install(&["--version=0.1.0", "--no-completions"]);
     assert!(ran.code == 1 && ran.stderr.contains("v0.1.0/SHA256SUMS"), "{ran:?}");
-    let ran = home.sh(&alone, &["--no-completions"]).ok();
-    assert!(ran.stdout.contains("there is no release for Linux on riscv64; cargo builds it"), "{ran:?}");
-    assert!(said(&home).starts_with(&format!("install looop --locked {}", root(&home))), "{}", said(&home));
+    let ran = home.install(&["--no-completions"]).ok();
+    assert!(ran.stdout.contains("there is no release for Linux on riscv64"), "{ran:?}");
+    assert!(said(&home).starts_with(&format!("install --path {ROOT} --locked ")), "{}", said(&home));
     // What cargo cannot build is its own to explain.
     home.fake("cargo", "echo 'error[E0000]: no' >&2; exit 101");
-    let ran = home.sh(&alone, &["--from-source"]);
+    let ran = home.install(&["--from-source"]);
     assert!(ran.code == 1 && ran.stderr.contains("cargo says why above"), "{ran:?}");
+}
+
+/// A `uname` of a machine that no release is for.
+const OTHER_MACHINE: &str = "case $1 in -m) echo riscv64 ;; *) echo Linux ;; esac";
+
+#[test]
+fn outside_of_a_clone_and_a_release_folder_it_installs_nothing() {
+    let home = Home::new();
+    fake_cargo(&home);
+    let script = fs::read(format!("{ROOT}/install.sh")).unwrap();
+    let refused = |ran: Ran| {
+        assert!(ran.code == 1 && ran.stderr.contains("error: could not install looop: there is no release"), "{ran:?}");
+        assert!(ran.stderr.contains("hint: run this script in a clone of looop"), "{ran:?}");
+        assert!(!home.path("fake/said").exists() && !home.target().exists(), "cargo was not asked for a name");
+    };
+    // Alone in a folder, and beside a package of another project that has the program's name.
+    let alone = home.path("fake/install.sh");
+    fs::write(&alone, &script).unwrap();
+    for args in [&[][..], &["--from-source"], &["--dry-run"], &["--version=0.1.0"]] {
+        refused(home.sh(&alone, args));
+    }
+    fs::write(home.path("fake/Cargo.toml"), "[package]\nname = \"looop\"\n").unwrap();
+    refused(home.sh(&alone, &[]));
+    // Through a pipe, in a folder that looks like a clone.
+    fs::copy(format!("{ROOT}/Cargo.toml"), home.path("Cargo.toml")).unwrap();
+    let mut sh = Command::new("sh");
+    sh.arg("-s").env_clear().current_dir(home.dir.path()).stdin(Stdio::piped()).stderr(Stdio::piped());
+    sh.env("HOME", home.dir.path()).env("PATH", format!("{}:{USUAL}", home.path("fake").display()));
+    let mut piped = sh.stdout(Stdio::piped()).spawn().unwrap();
+    piped.stdin.take().unwrap().write_all(&script).unwrap();
+    refused(piped.wait_with_output().unwrap().into());
+    // A release without anything for this machine.
+    let other = Home::with(&released());
+    fake_cargo(&other);
+    other.fake("uname", OTHER_MACHINE);
+    fs::write(other.path("fake/install.sh"), &script).unwrap();
+    let ran = other.sh(&other.path("fake/install.sh"), &[]);
+    assert!(ran.code == 1 && ran.stdout.contains("there is no release for Linux on riscv64"), "{ran:?}");
+    assert!(!other.path("fake/said").exists() && !other.target().exists());
+}
+
+#[test]
+fn in_a_release_folder_it_installs_what_is_there_with_its_checksum() {
+    let home = Home::new();
+    fake_cargo(&home);
+    let folder = tempfile::tempdir().unwrap();
+    for name in [asset(), "SHA256SUMS", "install.sh"] {
+        fs::copy(Path::new(&released()).join(name), folder.path().join(name)).unwrap();
+    }
+    let ran = home.sh(&folder.path().join("install.sh"), &["--no-completions"]).ok();
+    assert!(ran.stdout.contains("installed looop "), "{ran:?}");
+    assert!(!home.path("fake/said").exists(), "cargo was not asked");
+    // A file that is not the released one is refused.
+    fs::remove_file(home.target()).unwrap();
+    let binary = folder.path().join(asset());
+    fs::write(&binary, [&fs::read(&binary).unwrap()[..], b"x"].concat()).unwrap();
+    let ran = home.sh(&folder.path().join("install.sh"), &[]);
+    assert!(ran.code == 1 && ran.stderr.contains("its checksum is "), "{ran:?}");
+    assert!(!home.target().exists());
+}
+
+/// Text that installs a package of this name from a registry.
+fn installs_by_name(line: &str) -> bool {
+    let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || "`'\"();|&".contains(c)).collect();
+    let by_name = ["looop", "looop-loop", "nixpkgs#looop", "pkgs.looop"];
+    let is_install = |words: &[&str]| {
+        let names = [("cargo", "install"), ("cargo", "binstall"), ("cargo", "add"), ("brew", "install"), ("npm", "install")];
+        let more = [("npm", "i"), ("apt", "install"), ("apt-get", "install"), ("pip", "install"), ("pipx", "install")];
+        let rest = [("nix", "run"), ("nix", "profile"), ("nix-env", "-iA"), ("dnf", "install"), ("pacman", "-S")];
+        names.iter().chain(&more).chain(&rest).any(|(tool, verb)| words.windows(2).any(|two| two == [*tool, *verb]))
+    };
+    is_install(&words) && words.iter().any(|word| by_name.contains(&word.split('@').next().unwrap_or_default()))
+}
+
+#[test]
+fn no_script_and_no_page_installs_looop_by_a_name_in_a_registry() {
+    for bad in ["cargo install looop --locked", "run `brew install looop`", "apt-get install -y looop", "npm i -g looop@1"] {
+        assert!(installs_by_name(bad), "{bad}");
+    }
+    let mut seen = 0;
+    let mut open = ["README.md", "CHANGELOG.md", "SECURITY.md", "install.sh", "flake.nix", "docs", "scripts", "seed", "src"]
+        .map(|name| Path::new(ROOT).join(name))
+        .to_vec();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        seen += 1;
+        for line in String::from_utf8_lossy(&fs::read(&path).unwrap()).lines() {
+            assert!(!installs_by_name(line), "{}: {line}", path.display());
+        }
+    }
+    assert!(seen > 50, "{seen}");
+    let manifest = fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).unwrap();
+    let package = &toml::from_str::<toml::Value>(&manifest).unwrap()["package"];
+    assert_eq!((package["name"].as_str(), package["publish"].as_bool()), (Some("looop-loop"), Some(false)));
 }
 
 #[test]

@@ -16,10 +16,12 @@ const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 /// What a deadline of one second may cost: the polite signal, the other one, and a busy machine.
 const IN_TIME: Duration = Duration::from_secs(12);
 
-/// Becomes a process that is in looop's own group and lives on for a minute, deaf to SIGTERM. Its line can be
-/// found by the profile's path.
-fn in_looops_group(profile: &Profile, then: &str) -> String {
-    let code = format!("$SIG{{TERM}} = \"IGNORE\"; setpgrp(0, getpgrp(getppid())) or die; {then} sleep 60");
+/// Becomes a process that ignores SIGTERM and has a child in a group of its own, which lives on for a minute. Its line
+/// can be found by the profile's path.
+fn with_another_group(profile: &Profile, then: &str) -> String {
+    let code = format!(
+        "$SIG{{TERM}} = \"IGNORE\"; if (fork) {{ wait; exit }} setpgrp(0, 0) or die; {then} sleep 60"
+    );
     format!("exec perl -e '{code}' {}", profile.path("").display())
 }
 
@@ -75,9 +77,9 @@ fn what_a_beat_started_is_no_human_in_a_namespace_with_the_hosts_proc() {
 }
 
 #[test]
-fn a_sensor_that_left_its_group_is_ended_at_its_deadline() {
+fn a_child_that_left_the_group_of_a_sensor_is_ended_at_its_deadline() {
     let profile = Profile::scripted(&[NOOP]);
-    profile.sensor("away.sh", &format!("# looop: timeout=1s\n{}", in_looops_group(&profile, "")));
+    profile.sensor("away.sh", &format!("# looop: timeout=1s\n{}", with_another_group(&profile, "")));
     let start = Instant::now();
     profile.looop(&["tick"]).ok();
     assert!(start.elapsed() < IN_TIME, "{:?}", start.elapsed());
@@ -86,11 +88,11 @@ fn a_sensor_that_left_its_group_is_ended_at_its_deadline() {
 }
 
 #[test]
-fn a_command_that_left_its_group_is_ended_by_the_beat_after_a_crash() {
+fn a_child_that_left_the_group_of_a_command_is_ended_by_the_beat_after_a_crash() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
     profile.unboxed(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
-    script(&profile, "work.sh", &in_looops_group(&profile, "open(F, \">working\"); close(F);"));
+    script(&profile, "work.sh", &with_another_group(&profile, "open(F, \">working\"); close(F);"));
     let mut tick = profile.spawn(&["tick"]);
     wait_for(&profile, "working");
     send(&tick, Signal::KILL);

@@ -81,7 +81,7 @@ impl Desk {
     }
 
     fn connect(&self, socket: &str) -> UnixStream {
-        let stream = looop::sys::socket::connect(&self.dir().join(socket)).unwrap();
+        let stream = looop::sys::socket::connect(&self.dir().join(socket), std::time::Duration::from_secs(10)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     }

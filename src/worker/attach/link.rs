@@ -18,6 +18,8 @@ use crate::store::workers;
 use crate::sys::clock::Deadline;
 use crate::sys::socket;
 
+/// How long a supervisor may take to have room for one more connection.
+const CONNECT: Duration = Duration::from_secs(10);
 /// From here on nothing more is taken to be sent, in bytes.
 const FULL_BYTES: usize = 64 * 1024;
 
@@ -37,7 +39,7 @@ impl Link {
         let what = || format!("could not attach to {id}");
         let patience = Deadline::after_ms(LAST_STATE_MS);
         let stream = loop {
-            match socket::connect(&dir.attach_socket()) {
+            match socket::connect(&dir.attach_socket(), CONNECT) {
                 Ok(stream) => break Some(stream),
                 Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {
                     if patience.passed() || !workers::is_alive(dir)? {
