@@ -148,10 +148,27 @@ fn link(temp: &Path, path: &Path) -> Result<bool> {
     }
 }
 
-fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBuf> {
+/// Where a file is written before it takes its place. One fixed name: writers of one file exclude each other by a lock,
+/// and what a crash leaves is overwritten.
+pub(super) fn temp_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // One fixed name: writers of one file exclude each other by a lock, and what a crash leaves is overwritten.
-    let temp = path.with_file_name(format!(".{name}.tmp"));
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+/// Writes a file that is not there yet, durably but for its name.
+///
+/// # Errors
+/// When there is a file, or it cannot be written.
+pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBuf> {
+    let temp = temp_path(path);
     let fill = || -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(CWD, &temp, flags, Mode::from_raw_mode(0o600))?);
@@ -348,6 +365,16 @@ pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
 pub fn digest(path: &Path) -> Result<Option<String>, ReadError> {
     let mut all = usize::MAX;
     digest_within(path, &mut all, &|| false)
+}
+
+/// blake3 of the content of an open file, in hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn digest_of_file(file: File) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file)?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// As [`digest`], of at most `left` bytes, from which what was read is taken. `stop` is asked before each read.

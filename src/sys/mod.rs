@@ -17,3 +17,4 @@ pub mod spawn;
 pub mod tree;
 pub mod tty;
 pub mod watch;
+pub mod writers;
