@@ -50,8 +50,10 @@ pub fn made(what: &str, done: &Exchanged) -> Result<()> {
 fn changed(what: &str, done: &Exchanged) -> Fault {
     match done {
         Exchanged::Changed { kept } => {
-            let fault = Fault::failed(format!("could not {what}: {CHANGED} meanwhile, or still open for writing"));
-            kept.iter().fold(fault, |fault, path| fault.hint(format!("another text is kept as {}", path.display())))
+            let fault =
+                Fault::failed(format!("could not {what}: {CHANGED} meanwhile, or still open for writing"));
+            kept.iter()
+                .fold(fault, |fault, path| fault.hint(format!("another text is kept as {}", path.display())))
         }
         _ => Fault::failed(format!("could not {what}: the file system cannot replace a file safely")),
     }

@@ -74,7 +74,11 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     if !branch || is_worker {
         for change in changes.iter().filter(|change| is_inside(&desk.project, &change.path)) {
             // What a crash in the middle of this left.
-            drop(fs::remove_file(temp_of(desk, &desk.project.join(&change.path))));
+            let path = desk.project.join(&change.path);
+            drop(fs::remove_file(temp_of(desk, &path)));
+            if path.parent().is_some_and(Path::is_dir) {
+                exchange::settle_file(&path)?;
+            }
         }
         landed.conflicts = conflicts(desk, &git, &changes)?;
         if landed.conflicts.is_empty() {
@@ -194,8 +198,11 @@ fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
     let path = desk.project.join(&change.path);
     let failed = || format!("could not write `{}`", path.display());
     let is_gitlink = |side: &Option<(u32, String)>| side.as_ref().is_some_and(|(mode, _)| *mode == GITLINK);
-    if is_gitlink(&change.new) || is_gitlink(&change.old) || is(desk, git, change, change.new.as_ref())? {
+    if is_gitlink(&change.new) || is(desk, git, change, change.new.as_ref())? {
         return Ok(true);
+    }
+    if is_gitlink(&change.old) {
+        return Ok(false);
     }
     let seen = change.old.as_ref().map(|old| digest(desk, git, old)).transpose()?;
     let Some((mode, blob)) = &change.new else {

@@ -18,8 +18,10 @@ const DIGITS: usize = 16;
 const REMOVAL: &str = "removal";
 /// The end of a private name. Git ignores it.
 const END: &str = ".tmp";
-/// The longest name of a file, in bytes, that still has a private name.
-pub const MAX_NAME_BYTES: usize = 255 - 2 * DIGITS - 7;
+/// The end of the private name of a file that is still being written.
+const UNFINISHED_END: &str = ".part.tmp";
+/// The longest name of a file, in bytes, that still has private names.
+pub const MAX_NAME_BYTES: usize = 255 - 2 * DIGITS - 12;
 
 /// A change of one file, by the digests of what it writes and what it replaces. A digest may be cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,14 +59,32 @@ pub enum NextStep {
 impl FileChange {
     /// The private name for this change of the file called `name`; none: the name is too long.
     pub fn private_name(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.name_with(name, END)
+    }
+
+    /// The name of the new content while it is being written; none: the name is too long.
+    pub fn unfinished_name(&self, name: &[u8]) -> Option<Vec<u8>> {
+        self.name_with(name, UNFINISHED_END)
+    }
+
+    fn name_with(&self, name: &[u8], end: &str) -> Option<Vec<u8>> {
         let new = self.new.as_deref().map_or(REMOVAL, short);
-        let end = format!(".{new}-{}{END}", short(&self.seen));
+        let end = format!(".{new}-{}{end}", short(&self.seen));
         (name.len() <= MAX_NAME_BYTES).then(|| [b".", name, end.as_bytes()].concat())
+    }
+
+    /// The file's name, where this is the name of new content that is still being written.
+    pub fn parse_unfinished(private: &[u8]) -> Option<&[u8]> {
+        FileChange::parse_end(private, UNFINISHED_END).map(|(name, _)| name)
     }
 
     /// The file's name and the change that a private name tells; none: it is another kind of name.
     pub fn parse(private: &[u8]) -> Option<(&[u8], FileChange)> {
-        let rest = private.strip_prefix(b".")?.strip_suffix(END.as_bytes())?;
+        FileChange::parse_end(private, END)
+    }
+
+    fn parse_end<'a>(private: &'a [u8], end: &str) -> Option<(&'a [u8], FileChange)> {
+        let rest = private.strip_prefix(b".")?.strip_suffix(end.as_bytes())?;
         let at = rest.iter().rposition(|byte| *byte == b'.')?;
         let (new, seen) = str::from_utf8(&rest[at + 1..]).ok()?.split_once('-')?;
         let is_digest = |text: &str| text.len() == DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
@@ -92,11 +112,7 @@ fn same(one: &str, other: &str) -> bool {
 }
 
 /// What to do next, by what the file's name (`here`) and the private name (`aside`) lead to.
-pub fn next_step(
-    change: &FileChange,
-    here: Option<&FileContent>,
-    aside: Option<&FileContent>,
-) -> NextStep {
+pub fn next_step(change: &FileChange, here: Option<&FileContent>, aside: Option<&FileContent>) -> NextStep {
     let Some(aside) = aside else { return NextStep::Finish };
     let is_replaced = change.new.is_none() || here.is_some();
     match here {

@@ -251,9 +251,15 @@ fn a_private_name_tells_its_change() {
             let private = change.private_name(name).unwrap();
             let (of, told) = FileChange::parse(&private).unwrap();
             assert_eq!((of, told.new.is_some()), (name, change.new.is_some()));
-            assert!(same(&told.seen, &change.seen) && told.private_name(name) == Some(private));
+            assert!(same(&told.seen, &change.seen) && told.private_name(name).as_ref() == Some(&private));
+            let unfinished = change.unfinished_name(name).unwrap();
+            assert_eq!(FileChange::parse_unfinished(&unfinished), Some(name));
+            assert_eq!(
+                (FileChange::parse(&unfinished), FileChange::parse_unfinished(&private)),
+                (None, None)
+            );
         }
-        assert!(change.private_name(&[b'x'; MAX_NAME_BYTES]).unwrap().len() <= 255);
+        assert!(change.unfinished_name(&[b'x'; MAX_NAME_BYTES]).unwrap().len() <= 255);
         assert_eq!(change.private_name(&[b'x'; MAX_NAME_BYTES + 1]), None);
     }
     for other in ["g.md", ".g.md.tmp", ".tmp", ".x.removal-1.tmp", ".removal-0123456789abcdef.tmp"] {

@@ -79,13 +79,12 @@ pub fn replace(
     make: impl FnOnce(&Path) -> io::Result<()>,
 ) -> Result<Exchanged> {
     let failed = || format!("could not write `{}`", path.display());
-    let aside = private(path, change)?;
-    let mut kept = settle_path(path)?;
+    let aside = private(path, change.private_name(name_of(path)))?;
+    let temp = private(path, change.unfinished_name(name_of(path)))?;
+    let mut kept = settle_file(path)?;
     if !is_as_seen(path, change).with_context(failed)? {
         return Ok(Exchanged::Changed { kept });
     }
-    let temp = file::temp_path(path);
-    remove_own(&temp);
     let placed = make(&temp).and_then(|()| fs::rename(&temp, &aside));
     placed.inspect_err(|_| remove_own(&temp)).with_context(failed)?;
     let is_placed = match (path::exchange(&aside, path), fallback) {
@@ -125,8 +124,8 @@ fn in_steps(path: &Path, change: &FileChange, temp: &Path, aside: &Path) -> io::
 pub fn remove(path: &Path, seen: &Digest) -> Result<Exchanged> {
     let failed = || format!("could not remove `{}`", path.display());
     let change = FileChange { new: None, seen: seen.clone() };
-    let aside = private(path, &change)?;
-    let mut kept = settle_path(path)?;
+    let aside = private(path, change.private_name(name_of(path)))?;
+    let mut kept = settle_file(path)?;
     match inspect(path).with_context(failed)? {
         None => return Ok(Exchanged::Made),
         Some(now) if !is(&now.content, Some(seen)) => return Ok(Exchanged::Changed { kept }),
@@ -177,7 +176,11 @@ pub fn move_away(from: &Path, to: &Path, seen: &Digest) -> Result<Exchanged> {
 pub fn put_away(from: &Path, to: &Path) -> Result<Exchanged> {
     let seen = inspect(from)?.map(|now| now.content.digest).unwrap_or_default();
     // What cannot be read cannot be compared either.
-    if seen.is_empty() { file::rename_new(from, to).map(|()| Exchanged::Made) } else { move_away(from, to, &seen) }
+    if seen.is_empty() {
+        file::rename_new(from, to).map(|()| Exchanged::Made)
+    } else {
+        move_away(from, to, &seen)
+    }
 }
 
 /// Undoes a move when what was moved is not what was seen. None: it is.
@@ -200,12 +203,11 @@ pub fn give_back(from: &Path, to: &Path, seen: &Digest) -> io::Result<Option<Exc
 /// Names the file.
 pub fn settle_dir(dir: &Path) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
     let mut taken_back = Vec::new();
-    for (path, change, aside) in leftovers(dir)? {
-        let settled = settle(&path, &change, &aside)
-            .with_context(|| format!("could not settle the change of `{}`", path.display()))?;
-        file::sync_dir(&path)?;
+    for left in leftovers(dir)? {
+        let settled = settle_one(&left)?;
+        file::sync_dir(&left.path)?;
         if settled.is_changed {
-            taken_back.push((path, settled.kept));
+            taken_back.push((left.path, settled.kept));
         }
     }
     Ok(taken_back)
@@ -219,25 +221,48 @@ pub fn has_leftovers(dir: &Path) -> Result<bool> {
     leftovers(dir).map(|all| !all.is_empty())
 }
 
-fn settle_path(path: &Path) -> Result<Vec<PathBuf>> {
+/// Settles each change of one file that a killed process left. Returns the names under which further texts are kept.
+///
+/// # Errors
+/// Names the file.
+pub fn settle_file(path: &Path) -> Result<Vec<PathBuf>> {
     let mut kept = Vec::new();
     let dir = path.parent().unwrap_or(Path::new("."));
-    for (_, change, aside) in leftovers(dir)?.into_iter().filter(|(of, ..)| of == path) {
-        kept.extend(settle(path, &change, &aside)?.kept);
+    for left in leftovers(dir)?.into_iter().filter(|left| left.path == path) {
+        kept.extend(settle_one(&left)?.kept);
     }
     Ok(kept)
 }
 
-fn leftovers(dir: &Path) -> Result<Vec<(PathBuf, FileChange, PathBuf)>> {
+fn settle_one(left: &Leftover) -> Result<Settlement> {
+    let settled = match &left.change {
+        Some(change) => settle(&left.path, change, &left.private),
+        None => fs::remove_file(&left.private).map(|()| Settlement::default()),
+    };
+    settled.with_context(|| format!("could not settle the change of `{}`", left.path.display()))
+}
+
+/// What a killed process left of the change of a file.
+struct Leftover {
+    path: PathBuf,
+    /// None: the new content was still being written.
+    change: Option<FileChange>,
+    private: PathBuf,
+}
+
+fn leftovers(dir: &Path) -> Result<Vec<Leftover>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.with_context(|| format!("could not list `{}`", dir.display()))?,
     };
-    let told = |private: OsString| {
-        let (name, change) = FileChange::parse(private.as_bytes())?;
-        Some((dir.join(OsStr::from_bytes(name)), change, dir.join(&private)))
+    let left = |private: OsString| {
+        let bytes = private.as_bytes();
+        let change = FileChange::parse(bytes);
+        let name = change.as_ref().map(|(name, _)| *name).or_else(|| FileChange::parse_unfinished(bytes))?;
+        let path = dir.join(OsStr::from_bytes(name));
+        Some(Leftover { path, change: change.map(|(_, change)| change), private: dir.join(&private) })
     };
-    Ok(entries.flatten().filter_map(|entry| told(entry.file_name())).collect())
+    Ok(entries.flatten().filter_map(|entry| left(entry.file_name())).collect())
 }
 
 /// What a settlement came to.
@@ -257,7 +282,11 @@ fn settle(path: &Path, change: &FileChange, aside: &Path) -> io::Result<Settleme
         match step {
             NextStep::Finish => return Ok(settlement),
             NextStep::Remove => {
-                // Who waits to write gets the file, and the next turn sees that.
+                if settlement.is_changed {
+                    // A power loss must not undo the exchange back and leave the removal.
+                    sync_names(path)?;
+                }
+                // A process that waits to write gets the file, and the next turn sees that.
                 if out.guard.as_ref().is_none_or(WriterGuard::is_undisturbed) {
                     fs::remove_file(aside)?;
                 }
@@ -322,9 +351,16 @@ fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other(format!("there are {MAX_KEPT} kept versions of it; remove them")))
 }
 
-fn private(path: &Path, change: &FileChange) -> Result<PathBuf> {
-    let name = path.file_name().unwrap_or_default();
-    match change.private_name(name.as_bytes()) {
+fn sync_names(path: &Path) -> io::Result<()> {
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn name_of(path: &Path) -> &[u8] {
+    path.file_name().unwrap_or_default().as_bytes()
+}
+
+fn private(path: &Path, name: Option<Vec<u8>>) -> Result<PathBuf> {
+    match name {
         Some(private) => Ok(path.with_file_name(OsString::from_vec(private))),
         None => bail!("could not replace `{}`: its name is too long", path.display()),
     }
@@ -338,7 +374,8 @@ struct Inspected {
 
 /// Looks at what a name leads to. A link's content is its target; what is neither has no digest.
 fn inspect(path: &Path) -> io::Result<Option<Inspected>> {
-    let plain = |digest: Digest| Ok(Some(Inspected { content: FileContent { digest, is_open: false }, guard: None }));
+    let plain =
+        |digest: Digest| Ok(Some(Inspected { content: FileContent { digest, is_open: false }, guard: None }));
     match file::open(path) {
         Ok(None) => Ok(None),
         Ok(Some(file)) => {
@@ -360,7 +397,8 @@ fn is_as_seen(path: &Path, change: &FileChange) -> io::Result<bool> {
 }
 
 fn is(content: &FileContent, digest: Option<&Digest>) -> bool {
-    !content.is_open && digest.is_some_and(|digest| content.digest.starts_with(digest.as_str()) && !digest.is_empty())
+    !content.is_open
+        && digest.is_some_and(|digest| content.digest.starts_with(digest.as_str()) && !digest.is_empty())
 }
 
 /// blake3 of some content, in hexadecimal.

@@ -92,7 +92,7 @@ fn what_a_process_writes_after_the_exchange_lands_in_the_file() {
 fn without_an_exchange_the_old_file_is_taken_away_and_compared_first() {
     for meanwhile in [None, Some("mine")] {
         let (_dir, path) = dir();
-        let aside = private(&path, &change()).unwrap();
+        let aside = private(&path, change().private_name(b"g.md")).unwrap();
         fs::write(&aside, "new").unwrap();
         fs::write(&path, meanwhile.unwrap_or("seen")).unwrap();
         let temp = path.with_file_name("temp");
@@ -119,7 +119,8 @@ fn what_a_killed_process_left_is_settled_by_the_names_alone() {
         let (dir, path) = dir();
         fs::remove_file(&path).unwrap();
         here.into_iter().for_each(|text| fs::write(&path, text).unwrap());
-        fs::write(private(&path, &change()).unwrap(), aside).unwrap();
+        fs::write(private(&path, change().private_name(b"g.md")).unwrap(), aside).unwrap();
+        fs::write(private(&path, change().unfinished_name(b"g.md")).unwrap(), "ne").unwrap();
         assert!(has_leftovers(dir.path()).unwrap());
         let taken_back = settle_dir(dir.path()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), then, "{here:?}, {aside}");

@@ -148,13 +148,6 @@ fn link(temp: &Path, path: &Path) -> Result<bool> {
     }
 }
 
-/// Where a file is written before it takes its place. One fixed name: writers of one file exclude each other by a lock,
-/// and what a crash leaves is overwritten.
-pub(super) fn temp_path(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tmp"))
-}
-
 /// Writes a file that is not there yet, durably but for its name.
 ///
 /// # Errors
@@ -168,7 +161,9 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
 }
 
 fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBuf> {
-    let temp = temp_path(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // One fixed name: writers of one file exclude each other by a lock, and what a crash leaves is overwritten.
+    let temp = path.with_file_name(format!(".{name}.tmp"));
     let fill = || -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(CWD, &temp, flags, Mode::from_raw_mode(0o600))?);
