@@ -4,13 +4,12 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::{self, Of, Since};
-use super::{App, envelope, forms, input, pick, print};
+use super::{App, envelope, forms, input, pick, print, save};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::world::Goal;
-use crate::store::file::Keep;
-use crate::store::{file, layout, lock, texts};
+use crate::store::{exchange, file, layout, lock, texts};
 
 /// What to do with goals.
 #[derive(Debug, clap::Subcommand)]
@@ -90,9 +89,13 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 _ => format!("---\ngoal: {id}\n---\n"),
             };
             let target = app.layout.file(&layout::goal_path(&id));
-            let text = input::text(app, &format!("the goal {id}"), text.as_deref(), &present, &target)?;
-            let _held = lock::store(&app.layout.store_lock())?;
-            file::write(&app.layout.file(&layout::goal_path(&id)), text.as_bytes(), 0o600, Keep::Durable)?;
+            let seen = match goals.get(&id) {
+                Some(Goal::Text(text)) => Some(exchange::digest_of(text.as_bytes())),
+                _ => file::digest(&target)?,
+            };
+            let what = format!("the goal {id}");
+            let text = input::text(app, &what, text.as_deref(), &present)?;
+            save::text(app, &what, &target, &text, seen.as_ref())?;
             print::line(&format!("wrote goals/{id}.md; the next beat sees it"));
         }
         Verb::Archive { id } => {
@@ -102,7 +105,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             let to = app.layout.goals().join("archive");
             file::make_dir(&to)?;
             let aside = to.join(format!("{id}-{}.md", crate::model::time::beat_id(app.now.unix_ms)));
-            file::rename_new(&app.layout.file(&layout::goal_path(&name)), &aside)?;
+            let path = app.layout.file(&layout::goal_path(&name));
+            save::made(&format!("archive the goal {id}"), &exchange::put_away(&path, &aside)?)?;
             print::line(&format!("archived {id}"));
         }
     }

@@ -1,7 +1,5 @@
 //! Text from a human: an argument, stdin, or their editor. Empty text is refused, because it would wipe out what is there.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::{App, print};
@@ -10,12 +8,21 @@ use crate::store::file::{self, Keep};
 use crate::store::texts::MAX_TEXT_BYTES;
 use crate::sys::program;
 
+/// A person's text for one file.
+pub struct NewText {
+    /// The text, with a line break at its end.
+    pub text: String,
+    /// True where the draft in the cache holds it too.
+    pub is_draft: bool,
+}
+
 /// The new text of a file: from the argument, from stdin for `-` or where there is no terminal, else from the
 /// editor, which begins with `present`.
 ///
 /// # Errors
-/// When the text is empty, a lone flag or too large, or somebody else wrote the file while the editor was open.
-pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str, target: &Path) -> Result<String> {
+/// When the text is empty, a lone flag or too large.
+pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str) -> Result<NewText> {
+    let is_draft = argument.is_none() && print::stdin_is_tty();
     let text = match argument {
         Some("-") => stdin(what)?,
         Some(text) if text.starts_with('-') && !text.contains('\n') => {
@@ -25,13 +32,13 @@ pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str, target
         }
         Some(text) => text.to_owned(),
         None if !print::stdin_is_tty() => stdin(what)?,
-        None => edited(app, what, present, target)?,
+        None => edited(app, what, present)?,
     };
     if text.trim().is_empty() {
         let fault = Fault::usage(format!("could not write {what}: the text is empty"));
         return Err(fault.hint("nothing was changed").into());
     }
-    Ok(if text.ends_with('\n') { text } else { text + "\n" })
+    Ok(NewText { text: if text.ends_with('\n') { text } else { text + "\n" }, is_draft })
 }
 
 /// All of stdin as text.
@@ -54,8 +61,7 @@ pub fn stdin(what: &str) -> Result<String> {
 }
 
 /// Opens the human's editor on a copy and returns what they saved. The copy stays where it could not be used.
-fn edited(app: &App, what: &str, present: &str, target: &Path) -> Result<String> {
-    let before = file::digest(target)?;
+fn edited(app: &App, what: &str, present: &str) -> Result<String> {
     let dir = app.layout.cache().join("edit");
     file::make_dir(&dir)?;
     let draft = dir.join("draft.md");
@@ -68,11 +74,5 @@ fn edited(app: &App, what: &str, present: &str, target: &Path) -> Result<String>
     if text == present {
         return Err(Fault::failed(format!("could not write {what}: it was not changed")).into());
     }
-    if file::digest(target)? != before {
-        let fault =
-            Fault::failed(format!("could not write {what}: somebody else wrote it while you were editing"));
-        return Err(fault.hint(format!("your text is kept as {}", draft.display())).into());
-    }
-    std::fs::remove_file(&draft)?;
     Ok(text)
 }

@@ -30,6 +30,7 @@ mod playbook;
 mod print;
 mod prune;
 mod pulse;
+mod save;
 mod schedule;
 mod schema;
 mod scripted;

@@ -3,9 +3,8 @@
 use anyhow::Result;
 
 use super::compare::{self, Of, Since};
-use super::{App, input, print};
-use crate::store::file::Keep;
-use crate::store::{file, lock, texts};
+use super::{App, input, print, save};
+use crate::store::{exchange, file, texts};
 
 /// What to do with the playbook.
 #[derive(Debug, clap::Subcommand)]
@@ -34,13 +33,14 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         Verb::Show => print::raw(texts::playbook(&app.layout)?.as_bytes()),
         Verb::Diff { since } => return compare::run(app, &Of::Playbook, &since),
         Verb::Write { text } => {
-            let present = file::read_text(&app.layout.playbook(), texts::MAX_TEXT_BYTES)
-                .ok()
-                .flatten()
-                .unwrap_or_default();
-            let text = input::text(app, "the playbook", text.as_deref(), &present, &app.layout.playbook())?;
-            let _held = lock::store(&app.layout.store_lock())?;
-            file::write(&app.layout.playbook(), text.as_bytes(), 0o600, Keep::Durable)?;
+            let path = app.layout.playbook();
+            let present = file::read_text(&path, texts::MAX_TEXT_BYTES).ok().flatten();
+            let seen = match &present {
+                Some(present) => Some(exchange::digest_of(present.as_bytes())),
+                None => file::digest(&path)?,
+            };
+            let text = input::text(app, "the playbook", text.as_deref(), &present.unwrap_or_default())?;
+            save::text(app, "the playbook", &path, &text, seen.as_ref())?;
             print::line("wrote PLAYBOOK.md; the next beat sees it");
         }
     }

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, envelope, forms, pick, print};
+use super::{App, envelope, forms, pick, print, save};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::schedule::{Schedule, When};
 use crate::model::time::{human_ms, parse_ms};
-use crate::store::file::Keep;
+use crate::store::exchange::{self, Fallback};
 use crate::store::{file, layout, lock, records};
 
 /// What to do with timers.
@@ -87,7 +87,10 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         Verb::Drop { name } => {
             let name = pick("schedule", &name, schedules.keys().map(Name::as_str))?;
             let _held = lock::store(&app.layout.store_lock())?;
-            file::remove(&app.layout.schedules().join(format!("{name}.json")))?;
+            let path = app.layout.schedules().join(format!("{name}.json"));
+            if let Some(seen) = file::digest(&path)? {
+                save::made(&format!("drop the schedule {name}"), &exchange::remove(&path, &seen)?)?;
+            }
             print::line(&format!("dropped {name}"));
         }
     }
@@ -113,7 +116,10 @@ fn set(app: &App, args: SetArgs) -> Result<()> {
         when.map_err(|why| Fault::usage(format!("could not set the schedule {}: {why}", args.name)))?;
     let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms, clean: true };
     let _held = lock::store(&app.layout.store_lock())?;
-    records::write_json(&app.layout.file(&layout::schedule_path(&args.name)), &schedule, Keep::Durable)?;
+    let path = app.layout.file(&layout::schedule_path(&args.name));
+    let (text, seen) = (records::json_text(&schedule)?, file::digest(&path)?);
+    let done = exchange::write(&path, text.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
+    save::made(&format!("set the schedule {}", args.name), &done)?;
     let due = schedule.next_ms(None, app.now);
     print::line(&format!("set {}: {}", args.name, due_words(due, app)));
     Ok(())

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::compare::{self, Of, Since};
-use super::{App, complete, envelope, forms, input, pick, print};
+use super::{App, complete, envelope, forms, input, pick, print, save};
 use crate::model::name::Name;
 use crate::model::time::human_ms;
-use crate::store::{file, lock, records, texts};
+use crate::store::{exchange, file, lock, records, texts};
 use crate::sys::signal::Cancel;
 use crate::tick::sense;
 
@@ -87,7 +87,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             let _held = lock::store(&app.layout.store_lock())?;
             file::make_dir(&to)?;
             let id = crate::model::time::beat_id(app.now.unix_ms);
-            file::rename_new(&path, &to.join(format!("{file_name}-{id}")))?;
+            let done = exchange::put_away(&path, &to.join(format!("{file_name}-{id}")))?;
+            save::made(&format!("remove the sensor {name}"), &done)?;
             print::line(&format!("removed {name}; it is kept in sensors/archive/"));
         }
     }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{App, print};
+use super::{App, print, save};
 use crate::model::fault::Fault;
 use crate::model::service::{MARK, Service};
-use crate::store::file::{self, Keep};
+use crate::store::exchange::{self, Fallback};
+use crate::store::file;
 use crate::sys::program;
 use crate::tick::diff;
 
@@ -215,10 +216,10 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
     };
     let shown = path.display();
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
-    match present {
-        Some(present) if present == text => print::line(&format!("{shown} is there already")),
+    match &present {
+        Some(present) if *present == text => print::line(&format!("{shown} is there already")),
         Some(present) if !force => {
-            print::patch(app.style, &diff::unified(&shown.to_string(), "new", &present, &text));
+            print::patch(app.style, &diff::unified(&shown.to_string(), "new", present, &text));
             let fault =
                 Fault::failed(format!("could not install the service: `{shown}` says something else"));
             return Err(fault.hint("replace it with --force, or choose another --name").into());
@@ -226,7 +227,9 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
         _ => {
             let dir = path.parent().unwrap_or(Path::new("/"));
             std::fs::create_dir_all(dir).with_context(|| format!("could not make `{}`", dir.display()))?;
-            file::write(&path, text.as_bytes(), 0o644, Keep::Durable)?;
+            let seen = present.as_ref().map(|present| exchange::digest_of(present.as_bytes()));
+            let done = exchange::write(&path, text.as_bytes(), 0o644, seen.as_ref(), Fallback::Steps)?;
+            save::made("install the service", &done)?;
             let logs = Path::new(&service.log).parent().unwrap_or(dir);
             std::fs::create_dir_all(logs).with_context(|| format!("could not make `{}`", logs.display()))?;
             print::line(&format!("wrote {shown}"));
@@ -252,7 +255,8 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
         return Err(fault.hint("crontab -e").into());
     };
     let shown = path.display();
-    match file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))? {
+    let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
+    let text = match present {
         None => {
             print::line(&format!("there is no {shown}"));
             return Ok(0);
@@ -261,13 +265,14 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
             let fault = Fault::failed(format!("could not remove `{shown}`: looop has not written it"));
             return Err(fault.hint("remove it by hand").into());
         }
-        Some(_) => {}
-    }
+        Some(text) => text,
+    };
     let stops = kind.stops(&service, &path);
     if now {
         run_all(&stops)?;
     }
-    file::remove(&path)?;
+    let seen = exchange::digest_of(text.as_bytes());
+    save::made("remove the service", &exchange::remove(&path, &seen)?)?;
     if kind == Kind::Systemd {
         // What starts it at login points to nothing now.
         let wants = path.with_file_name("default.target.wants").join(format!("{}.service", service.name));

@@ -126,6 +126,9 @@ fn gate_words(app: &App, facts: &Facts) -> String {
             if paused.why.is_empty() { String::new() } else { format!(": {}", paused.why) }
         );
     }
+    if beat.intent.is_some() && facts.ticking.is_none() {
+        return "a move waits for the next beat".to_owned();
+    }
     match (&beat.backoff, &beat.settled) {
         (Some(backoff), _) => {
             let ago = human_ms(app.now.elapsed_ms(backoff.at_ms));

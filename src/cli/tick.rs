@@ -153,7 +153,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     Ok(match report.what {
         What::Failed(_) | What::Cancelled => 1,
         What::Held(Hold::Halted { .. }) => 1,
-        What::Held(_) | What::Moved(_) => 0,
+        What::Held(_) | What::Moved(_) | What::Waits(_) => 0,
     })
 }
 
@@ -201,6 +201,8 @@ pub fn ctx<'a>(
         frame: None,
         dry: false,
         spared: tree::Known::new(),
+        settles: false,
+        waits: None,
         usage: None,
         warnings: Vec::new(),
     }
@@ -229,8 +231,10 @@ fn as_json(report: &Report) -> serde_json::Value {
         What::Moved(_) => forms::Did::Moved,
         What::Failed(_) => forms::Did::Failed,
         What::Cancelled => forms::Did::Cancelled,
+        What::Waits(_) => forms::Did::Waits,
     };
     let moved = if let What::Moved(last) = &report.what { Some(last) } else { None };
+    let waits = if let What::Waits(why) = &report.what { Some(why) } else { None };
     json!(forms::Beat {
         did,
         why: if let What::Held(hold) = &report.what { Some(hold.clone()) } else { None },
@@ -238,7 +242,7 @@ fn as_json(report: &Report) -> serde_json::Value {
         beat: moved.map(|last| last.beat.clone()),
         outcome: moved.map(|last| last.outcome.clone()),
         failure: if let What::Failed(failure) = &report.what { Some(failure.clone()) } else { None },
-        warnings: report.warnings.clone(),
+        warnings: report.warnings.iter().chain(waits).cloned().collect(),
         usage: report.usage.clone(),
         next_look_ms: report.next_look_ms,
     })
@@ -277,6 +281,7 @@ fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
             format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class.word())
         }
         What::Cancelled => format!("{time} {}", style.yellow("interrupted or paused; no move was made")),
+        What::Waits(why) => format!("{time} {} — {why}{tail}", style.yellow("the move waits")),
     };
     print::line(&text);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -9,9 +10,12 @@ use anyhow::{Context, Result};
 
 use super::Tone;
 use super::desk::Desk;
+use crate::model::exchange::FileChange;
 use crate::model::fix::Run;
 use crate::model::json::clip;
 use crate::model::worker::Repo;
+use crate::model::world::Digest;
+use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file;
 use crate::worker::clone::{self, Change, Git};
 
@@ -70,13 +74,17 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     if !branch || is_worker {
         for change in changes.iter().filter(|change| is_inside(&desk.project, &change.path)) {
             // What a crash in the middle of this left.
-            drop(fs::remove_file(temp_of(desk, &desk.project.join(&change.path))));
+            let path = desk.project.join(&change.path);
+            drop(fs::remove_file(temp_of(desk, &path)));
+            if path.parent().is_some_and(Path::is_dir) {
+                exchange::settle_file(&path)?;
+            }
         }
         landed.conflicts = conflicts(desk, &git, &changes)?;
         if landed.conflicts.is_empty() {
-            for change in &changes {
-                write(desk, &git, change)?;
-            }
+            landed.conflicts = write_all(desk, &git, &changes)?;
+        }
+        if landed.conflicts.is_empty() {
             landed.files = changes.iter().map(|change| change.path.clone()).collect();
             if is_worker {
                 clone::commit_all(&git, &desk.project, &message(run))?;
@@ -139,7 +147,6 @@ fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> 
     }
     let wanted = desk.trees.blob(git, blob)?;
     if *mode == LINK {
-        use std::os::unix::ffi::OsStrExt;
         return Ok(
             meta.is_symlink() && fs::read_link(&path).is_ok_and(|to| to.as_os_str().as_bytes() == wanted)
         );
@@ -167,52 +174,88 @@ pub(super) fn is_inside(project: &Path, path: &str) -> bool {
         })
 }
 
-fn write(desk: &Desk, git: &Git, change: &Change) -> Result<()> {
+/// Writes all files, or none: a file that a person saves meanwhile stays, and those that were written before it get their
+/// old content back. Returns what stands in the way.
+fn write_all(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> {
+    for (at, change) in changes.iter().enumerate() {
+        if write(desk, git, change)? {
+            continue;
+        }
+        let mut conflicts = vec![change.path.clone()];
+        for written in changes[..at].iter().rev() {
+            let back = Change { old: written.new.clone(), new: written.old.clone(), ..written.clone() };
+            if !write(desk, git, &back)? {
+                conflicts.push(written.path.clone());
+            }
+        }
+        return Ok(conflicts);
+    }
+    Ok(Vec::new())
+}
+
+/// Writes one file. False: it is neither what it was at the beginning nor what it is to be.
+fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
     let path = desk.project.join(&change.path);
     let failed = || format!("could not write `{}`", path.display());
-    let Some((mode, blob)) = &change.new else {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(failed);
-            }
-            _ => {}
-        }
-        // Git knows no empty directories; one that is not empty stays.
-        let mut dir = path.parent();
-        while let Some(empty) = dir.filter(|dir| *dir != desk.project && fs::remove_dir(dir).is_ok()) {
-            dir = empty.parent();
-        }
-        return Ok(());
-    };
-    if *mode == GITLINK || is(desk, git, change, change.new.as_ref())? {
-        return Ok(());
+    let is_gitlink = |side: &Option<(u32, String)>| side.as_ref().is_some_and(|(mode, _)| *mode == GITLINK);
+    if is_gitlink(&change.new) || is(desk, git, change, change.new.as_ref())? {
+        return Ok(true);
     }
+    if is_gitlink(&change.old) {
+        return Ok(false);
+    }
+    let seen = change.old.as_ref().map(|old| digest(desk, git, old)).transpose()?;
+    let Some((mode, blob)) = &change.new else {
+        let Some(seen) = seen else { return Ok(true) };
+        let done = exchange::remove(&path, &seen)?;
+        if done == Exchanged::Made {
+            // Git knows no empty directories; one that is not empty stays.
+            let mut dir = path.parent();
+            while let Some(empty) = dir.filter(|dir| *dir != desk.project && fs::remove_dir(dir).is_ok()) {
+                dir = empty.parent();
+            }
+        }
+        return Ok(done == Exchanged::Made);
+    };
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(failed)?;
     }
     let bytes = desk.trees.blob(git, blob)?;
     let temp = temp_of(desk, &path);
     drop(fs::remove_file(&temp));
-    if *mode == LINK {
-        use std::os::unix::ffi::OsStrExt;
-        let made =
-            symlink(std::ffi::OsStr::from_bytes(&bytes), &temp).and_then(|()| fs::rename(&temp, &path));
-        return made.with_context(failed);
-    }
-    let had = fs::symlink_metadata(&path)
+    let make = |temp: &Path| match *mode == LINK {
+        true => symlink(std::ffi::OsStr::from_bytes(&bytes), temp),
+        false => make_file(temp, &path, *mode, &bytes),
+    };
+    let Some(seen) = seen else {
+        make(&temp).inspect_err(|_| drop(fs::remove_file(&temp))).with_context(failed)?;
+        return file::publish(&temp, &path);
+    };
+    let new = digest(desk, git, &(*mode, blob.clone()))?;
+    let done = exchange::replace(&path, &FileChange { new: Some(new), seen }, Fallback::Steps, make)?;
+    Ok(done == Exchanged::Made)
+}
+
+fn make_file(temp: &Path, path: &Path, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
+    let had = fs::symlink_metadata(path)
         .ok()
         .filter(fs::Metadata::is_file)
         .map(|meta| meta.permissions().mode() & 0o777);
     let plain = had.unwrap_or(0o644);
     let mode = if mode & 0o100 != 0 { plain | (plain & 0o444) >> 2 } else { plain & !0o111 };
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temp).with_context(failed)?;
-    let written = file
-        .write_all(&bytes)
-        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(mode)))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temp, &path));
-    written.inspect_err(|_| drop(fs::remove_file(&temp))).with_context(failed)?;
-    file::sync_dir(&path)
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(temp)?;
+    file.write_all(bytes)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+/// The digest by which an exchange knows the content of a blob.
+fn digest(desk: &Desk, git: &Git, (mode, blob): &(u32, String)) -> Result<Digest> {
+    let bytes = desk.trees.blob(git, blob)?;
+    Ok(match *mode == LINK {
+        true => exchange::link_digest(Path::new(std::ffi::OsStr::from_bytes(&bytes))),
+        false => exchange::digest_of(&bytes),
+    })
 }
 
 /// Where a file is written before it takes its place: a name that no file of the project has, and the same one again

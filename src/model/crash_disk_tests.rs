@@ -1,6 +1,7 @@
 //! The disk of the crash proof, and the moves that are made on it.
 
 use super::*;
+use crate::model::exchange::{FileChange, FileContent, NextStep, next_step};
 
 #[path = "../../tests/sim/disk.rs"]
 #[allow(dead_code, reason = "the simulation has use for more of it")]
@@ -23,8 +24,14 @@ pub const YES: &str = "asks/ap-1.answer.json";
 pub enum Reply {
     Noop,
     Write,
+    /// A person saves the goal just before it is replaced.
+    WriteMeets,
     Archive,
+    /// A person saves the goal just before it is archived.
+    ArchiveMeets,
     Drop,
+    /// A person saves the timer just before it is removed.
+    DropMeets,
     Ask,
     Run,
     RunWaits,
@@ -48,29 +55,100 @@ pub fn look(disk: &Disk, deed: &Deed) -> Probe {
     found.unwrap()
 }
 
-/// Makes a move; why not, where the files are other ones.
-pub fn make(disk: &mut Disk, deed: &Deed) -> Result<Option<String>, PowerLoss> {
+/// The private name for a change of a file.
+fn private_name(path: &str, change: &FileChange) -> String {
+    let (dir, name) = path.rsplit_once('/').unwrap();
+    let private = change.private_name(name.as_bytes()).unwrap();
+    format!("{dir}/{}", str::from_utf8(&private).unwrap())
+}
+
+/// Settles each change that was begun, as a beat does at its start. True: one was taken back.
+pub fn settle(disk: &mut Disk) -> Result<bool, PowerLoss> {
+    let all: Vec<String> = disk.list("").map(str::to_owned).collect();
+    let mut is_changed = false;
+    for private in all {
+        let Some((dir, name)) = private.rsplit_once('/') else { continue };
+        let Some((name, change)) = FileChange::parse(name.as_bytes()) else { continue };
+        let path = format!("{dir}/{}", str::from_utf8(name).unwrap());
+        let content = |disk: &Disk, path: &str| {
+            disk.read(path).map(|text| FileContent { digest: hash(text), is_open: false })
+        };
+        loop {
+            let (here, aside) = (content(disk, &path), content(disk, &private));
+            let step = next_step(&change, here.as_ref(), aside.as_ref());
+            is_changed |= !matches!(step, NextStep::Finish | NextStep::Remove);
+            match step {
+                NextStep::Finish => break,
+                NextStep::Remove => {
+                    if is_changed {
+                        disk.sync_names(&path)?;
+                    }
+                    disk.unlink(&private)?;
+                }
+                NextStep::Exchange => disk.exchange(&private, &path)?,
+                NextStep::Restore => disk.rename(&private, &path)?,
+                NextStep::Keep => disk.rename(&private, &format!("{path}.looop-saved-1"))?,
+            }
+        }
+        disk.sync_names(&path)?;
+    }
+    Ok(is_changed)
+}
+
+/// Undoes a move that took a person's text along. True: it did.
+pub fn give_back(disk: &mut Disk, from: &str, to: &str, content: &Digest) -> Result<bool, PowerLoss> {
+    let is_theirs = !disk.has(from) && disk.read(to).is_some_and(|text| hash(text) != *content);
+    if is_theirs {
+        disk.rename(to, from)?;
+    }
+    Ok(is_theirs)
+}
+
+/// Makes a move; why not, where the files are other ones. `met` is what a person saves just before the names change.
+pub fn make(
+    disk: &mut Disk,
+    deed: &Deed,
+    met: &mut Option<&'static str>,
+) -> Result<Option<String>, PowerLoss> {
     match look(disk, deed) {
         Probe::NotMade => {}
         Probe::Made => return Ok(None),
         other => return Ok(Some(format!("{other:?}"))),
     }
     match deed {
+        Deed::Write { path, text, replaces: Some(seen), .. } => {
+            let change = FileChange { new: Some(hash(text)), seen: seen.clone() };
+            let private = private_name(path, &change);
+            disk.stage(&private, text)?;
+            met.take().into_iter().for_each(|text| disk.place(path, text));
+            disk.exchange(&private, path)?;
+        }
         Deed::Write { path, text, .. } => disk.write(path, text, true)?,
-        Deed::Rename { from, to, .. } => disk.move_synced(from, to)?,
-        Deed::Remove { path, .. } => disk.remove(path)?,
+        Deed::Rename { from, to, content } => {
+            met.take().into_iter().for_each(|text| disk.place(from, text));
+            disk.rename(from, to)?;
+            let is_back = give_back(disk, from, to, content)?;
+            disk.sync_names(to)?;
+            disk.sync_names(from)?;
+            return Ok(is_back.then(|| CHANGED.to_owned()));
+        }
+        Deed::Remove { path, content } => {
+            let change = FileChange { new: None, seen: content.clone() };
+            met.take().into_iter().for_each(|text| disk.place(path, text));
+            disk.rename(path, &private_name(path, &change))?;
+        }
         other => panic!("no file tells of {other:?}"),
     }
-    Ok(None)
+    Ok(settle(disk)?.then(|| CHANGED.to_owned()))
 }
 
 /// Whether the files show the move of a scenario.
 pub fn is_made(disk: &Disk, reply: Reply) -> bool {
     let here = |path: &str| disk.has(path);
     match reply {
-        Reply::Write => disk.text(GOAL) == "new\n",
-        Reply::Archive => here(ARCHIVED) && !here(OLD),
-        Reply::Drop => !here(TIMER),
+        Reply::Write | Reply::WriteMeets => disk.text(GOAL) == "new\n",
+        Reply::Archive | Reply::ArchiveMeets => here(ARCHIVED) && !here(OLD),
+        Reply::Drop | Reply::DropMeets => !here(TIMER),
         Reply::Ask => here(QUESTION),
         Reply::RunWaits => here(APPROVAL),
         _ => false,
@@ -101,9 +179,9 @@ pub fn hash(text: &str) -> Digest {
 /// The tag of a scenario's move, where a file tells whether it was made.
 pub fn tag(reply: Reply) -> Option<&'static str> {
     match reply {
-        Reply::Write => Some("write_goal"),
-        Reply::Archive => Some("archive_goal"),
-        Reply::Drop => Some("drop_schedule"),
+        Reply::Write | Reply::WriteMeets => Some("write_goal"),
+        Reply::Archive | Reply::ArchiveMeets => Some("archive_goal"),
+        Reply::Drop | Reply::DropMeets => Some("drop_schedule"),
         Reply::Ask => Some("ask"),
         _ => None,
     }
@@ -115,17 +193,17 @@ pub fn plan(reply: Reply) -> (Move, Deed, Outcome) {
     let (run, deed) = exec();
     let waits = Outcome::Waits { ask: "ap-1".to_owned(), because: "no rule".to_owned() };
     match reply {
-        Reply::Write => {
+        Reply::Write | Reply::WriteMeets => {
             let replaces = Some(content);
             let deed =
                 Deed::Write { path: GOAL.to_owned(), text: "new\n".to_owned(), executable: false, replaces };
             (decided(json!({ "move": "write_goal", "id": "g", "body": "new" })), deed, done())
         }
-        Reply::Archive => {
+        Reply::Archive | Reply::ArchiveMeets => {
             let deed = Deed::Rename { from: OLD.to_owned(), to: ARCHIVED.to_owned(), content };
             (decided(json!({ "move": "archive_goal", "id": "old" })), deed, done())
         }
-        Reply::Drop => {
+        Reply::Drop | Reply::DropMeets => {
             let deed = Deed::Remove { path: TIMER.to_owned(), content: hash("{}\n") };
             (decided(json!({ "move": "drop_schedule", "name": "t" })), deed, done())
         }

@@ -24,6 +24,9 @@ enum Mutant {
     ForgetsCall,
 }
 
+/// What a person saves.
+const MINE: &str = "mine\n";
+
 /// Why a tick stopped: the power went, or the disk holds what must never be there.
 #[derive(Debug)]
 enum Stop {
@@ -44,6 +47,10 @@ struct Sim {
     now_ms: i64,
     ran: Vec<String>,
     paid: Vec<String>,
+    /// What a person saves while the move is made, and where.
+    meets: Option<&'static str>,
+    /// True when they have.
+    met: bool,
     mutant: Option<Mutant>,
 }
 
@@ -51,7 +58,7 @@ impl Sim {
     fn new(fuse: usize, mutant: Option<Mutant>) -> Sim {
         let mut disk = new_disk(fuse);
         disk.syncs = mutant != Some(Mutant::SkipsSync);
-        Sim { disk, now_ms: T0, ran: vec![], paid: vec![], mutant }
+        Sim { disk, now_ms: T0, ran: vec![], paid: vec![], meets: None, met: false, mutant }
     }
 
     fn load(&self) -> Result<Beat, Stop> {
@@ -121,7 +128,10 @@ impl Sim {
             self.ran.push(intent.beat.clone());
             return Ok(Outcome::Ran { status: "exit 0".to_owned(), tail: String::new(), took_ms: 1 });
         }
-        if let Some(why) = make(&mut self.disk, &intent.deed)? {
+        let meets = self.meets;
+        let made = make(&mut self.disk, &intent.deed, &mut self.meets);
+        self.met |= meets != self.meets;
+        if let Some(why) = made? {
             return Ok(Outcome::Refused { why });
         }
         Ok(intent.then.clone())
@@ -130,6 +140,7 @@ impl Sim {
     /// What a tick does first: settle what an interrupted one left.
     fn settle(&mut self, beat: &mut Beat) -> Result<(), Stop> {
         let at = NOW.at(self.now_ms);
+        let is_taken_back = disk::settle(&mut self.disk)?;
         if let Some(call) = beat.inflight.clone() {
             let ledger = self.disk.text(LEDGER);
             let mut charges = ledger.lines().filter_map(|line| serde_json::from_str::<Charge>(line).ok());
@@ -146,6 +157,12 @@ impl Sim {
             (Deed::Exec { .. }, _) if self.mutant == Some(Mutant::RunsAgain) => Probe::NotMade,
             (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
             (Deed::Exec { .. }, Some(_)) => Probe::Unknown("nobody saw its end".to_owned()),
+            _ if is_taken_back => Probe::Dropped(CHANGED.to_owned()),
+            (Deed::Rename { from, to, content }, _)
+                if disk::give_back(&mut self.disk, from, to, content)? =>
+            {
+                Probe::Dropped(CHANGED.to_owned())
+            }
             (deed, _) => look(&self.disk, deed),
         };
         self.event(beat, Event::Unfinished { at, probe })
@@ -186,6 +203,8 @@ impl Sim {
             }
             Reply::Cancelled => self.event(&mut beat, Event::Cancelled { charge }),
             _ => {
+                let meets = matches!(reply, Reply::WriteMeets | Reply::ArchiveMeets | Reply::DropMeets);
+                self.meets = meets.then_some(MINE);
                 let (decided, deed, then) = plan(reply);
                 let decided = Decided { seen, decided, deed, then, charge: Some(charge), approval: None };
                 self.event(&mut beat, Event::Decided(Box::new(decided)))
@@ -234,6 +253,10 @@ impl Sim {
             let flag = format!("asks/unknown-{}.json", entry.beat);
             must(self.disk.has(&flag), "what is unknown was not flagged");
         }
+        let is_kept = self.disk.list("").any(|path| self.disk.text(path) == MINE);
+        must(is_kept || !self.met, "what a person saved is lost");
+        let has_private = self.disk.list("").any(|path| path.contains("/.") && !path.ends_with(".part"));
+        must(!has_private, "a change is left unsettled");
         if let Some(tag) = tag(reply) {
             let of_move = entries.iter().filter(|entry| entry.tag == tag);
             let told = of_move.clone().any(|e| e.text.contains("— done") || e.text.contains("— waits"));
@@ -285,7 +308,9 @@ fn crash_everywhere(reply: Reply, mutant: Option<Mutant>) -> (usize, Vec<String>
         match played {
             Ok(()) if mutant.is_some() => break,
             Ok(()) => {
-                let makes = tag(reply).is_some() || reply == Reply::RunWaits;
+                let meets = [Reply::WriteMeets, Reply::ArchiveMeets, Reply::DropMeets].contains(&reply);
+                assert_eq!(sim.met, meets);
+                let makes = !meets && (tag(reply).is_some() || reply == Reply::RunWaits);
                 assert_eq!(is_made(&sim.disk, reply), makes, "{reply:?} is not what it says");
                 assert_eq!(
                     sim.ran.len(),
@@ -305,9 +330,23 @@ fn crash_everywhere(reply: Reply, mutant: Option<Mutant>) -> (usize, Vec<String>
     (wrecks, wrongs)
 }
 
-const ALL: [Reply; 10] = {
+const ALL: [Reply; 13] = {
     use Reply::*;
-    [Noop, Write, Archive, Drop, Ask, Run, RunWaits, Refused, Fails, Cancelled]
+    [
+        WriteMeets,
+        ArchiveMeets,
+        DropMeets,
+        Noop,
+        Write,
+        Archive,
+        Drop,
+        Ask,
+        Run,
+        RunWaits,
+        Refused,
+        Fails,
+        Cancelled,
+    ]
 };
 
 #[test]

@@ -9,6 +9,7 @@ pub mod charge;
 pub mod decision;
 pub mod entry;
 pub mod example;
+pub mod exchange;
 pub mod failing;
 pub mod fault;
 pub mod fix;

@@ -4,53 +4,105 @@
 //! wrote it, and it is left alone.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::file::{self, Keep};
+use super::exchange::{self, Exchanged, Fallback};
+use super::file;
 use super::layout::Layout;
 use super::{lock, texts};
 use crate::model::beat::Deed;
 use crate::model::step::{self, CHANGED, Probe};
 use crate::model::world::Digest;
 
-/// Makes a change of a file under the store's lock. None: done. A text: refused, because the file is not
-/// what the decision saw.
+/// What became of a move's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeedResult {
+    /// It is made.
+    Made,
+    /// It is refused, and why: the file is not what the decision saw.
+    Refused(String),
+    /// It waits for the next beat, and why.
+    Waits(String),
+}
+
+/// Makes a change of a file under the store's lock.
 ///
 /// # Errors
 /// When the file system refuses; then the file is as it was.
-pub fn perform(layout: &Layout, deed: &Deed) -> Result<Option<String>> {
+pub fn perform(layout: &Layout, deed: &Deed, fallback: Fallback) -> Result<DeedResult> {
     let _held = lock::store(&layout.store_lock())?;
-    match probe(layout, deed)? {
+    match look(layout, deed)? {
         Probe::NotMade => {}
-        // The change stands there already, byte for byte.
-        Probe::Made | Probe::Journaled(_) => return Ok(None),
-        Probe::Dropped(why) | Probe::Unknown(why) => return Ok(Some(why)),
+        // The change is there already, byte for byte.
+        Probe::Made | Probe::Journaled(_) => return Ok(DeedResult::Made),
+        Probe::Dropped(why) | Probe::Unknown(why) => return Ok(DeedResult::Refused(why)),
     }
-    match deed {
+    let (path, exchanged) = match deed {
         Deed::Write { path, text, executable, replaces } => {
-            let target = layout.file(path);
-            if let Some(dir) = target.parent() {
-                file::make_dir(dir)?;
-            }
+            let target = with_dir(layout, path)?;
             let mode = if *executable { 0o700 } else { 0o600 };
-            match replaces {
-                Some(_) => file::write(&target, text.as_bytes(), mode, Keep::Durable)?,
-                None if file::create(&target, text.as_bytes(), mode)? => {}
-                None => return Ok(Some(CHANGED.to_owned())),
-            }
+            (path, exchange::write(&target, text.as_bytes(), mode, replaces.as_ref(), fallback)?)
         }
-        Deed::Rename { from, to, .. } => {
-            let target = layout.file(to);
-            if let Some(dir) = target.parent() {
-                file::make_dir(dir)?;
-            }
-            file::rename_new(&layout.file(from), &target)?;
+        Deed::Rename { from, to, content } => {
+            let target = with_dir(layout, to)?;
+            (from, exchange::move_away(&layout.file(from), &target, content)?)
         }
-        Deed::Remove { path, .. } => file::remove(&layout.file(path))?,
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => {}
+        Deed::Remove { path, content } => (path, exchange::remove(&layout.file(path), content)?),
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => return Ok(DeedResult::Made),
+    };
+    Ok(match exchanged {
+        Exchanged::Made => DeedResult::Made,
+        Exchanged::Changed { kept } => DeedResult::Refused(changed_words(layout, &kept)),
+        Exchanged::Impossible => DeedResult::Waits(format!(
+            "the file system of `{path}` cannot exchange two files; the next beat replaces it, if it stays as it is"
+        )),
+    })
+}
+
+fn with_dir(layout: &Layout, path: &str) -> Result<PathBuf> {
+    let target = layout.file(path);
+    if let Some(dir) = target.parent() {
+        file::make_dir(dir)?;
     }
-    Ok(None)
+    Ok(target)
+}
+
+/// Why a change is refused, with the names of what is kept beside the file.
+pub fn changed_words(layout: &Layout, kept: &[PathBuf]) -> String {
+    let name = |path: &PathBuf| path.strip_prefix(layout.root()).unwrap_or(path).display().to_string();
+    match kept {
+        [] => CHANGED.to_owned(),
+        kept => {
+            let names: Vec<String> = kept.iter().map(name).collect();
+            format!("{CHANGED}; another text of a person's is kept as {}", names.join(", "))
+        }
+    }
+}
+
+/// Settles what a killed process left of a change, before anything is looked at. Returns the changes that were taken
+/// back, in words by file.
+///
+/// # Errors
+/// Names the file.
+pub fn settle(layout: &Layout) -> Result<BTreeMap<PathBuf, String>> {
+    let dirs = ["", "goals", "sensors", "schedules"].map(|dir| layout.file(dir));
+    let mut has_any = false;
+    for dir in &dirs {
+        has_any |= exchange::has_leftovers(dir)?;
+    }
+    if !has_any {
+        return Ok(BTreeMap::new());
+    }
+    // A human's verb may be in the middle of one.
+    let _held = lock::store(&layout.store_lock())?;
+    let mut taken_back = BTreeMap::new();
+    for dir in &dirs {
+        let all = exchange::settle_dir(dir)?.into_iter();
+        taken_back.extend(all.map(|(path, kept)| (path, changed_words(layout, &kept))));
+    }
+    Ok(taken_back)
 }
 
 /// Makes a change that is found made durable.
@@ -67,11 +119,25 @@ pub fn sync(layout: &Layout, deed: &Deed) -> Result<()> {
     }
 }
 
-/// Finds out whether a change of a file was made. [`Probe::NotMade`] means that making it is safe.
+/// Finds out whether a change of a file was made by a process that was killed. [`Probe::NotMade`] means that making it
+/// is safe. A move to another name that took a person's text along is undone.
 ///
 /// # Errors
 /// When a file cannot be read.
 pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
+    if let Deed::Rename { from, to, content } = deed {
+        let _held = lock::store(&layout.store_lock())?;
+        let [from, to] = [from, to].map(|path| layout.file(path));
+        let is_moved = Path::try_exists(&from).is_ok_and(|there| !there);
+        let back = if is_moved { exchange::give_back(&from, &to, content)? } else { None };
+        if let Some(Exchanged::Changed { kept }) = back {
+            return Ok(Probe::Dropped(changed_words(layout, &kept)));
+        }
+    }
+    look(layout, deed)
+}
+
+fn look(layout: &Layout, deed: &Deed) -> Result<Probe> {
     match step::compare(deed, &mut |path| content(layout, path)) {
         // No regular file, or one that may not be read: somebody else put it there, and it stays.
         Err(error) if error.is::<file::ReadError>() => Ok(Probe::Dropped(format!("{error:#}"))),
@@ -133,7 +199,7 @@ pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()
     Ok(())
 }
 
-/// Removes a timer that can never fire again, unless it was made anew since it was read. `remember` is called just
+/// Removes a timer that can never fire again, unless it was set again since it was read. `remember` is called just
 /// before a removal.
 ///
 /// # Errors
@@ -147,10 +213,10 @@ pub fn drop_schedule(
     let _held = lock::store(&layout.store_lock())?;
     let relative = super::layout::schedule_path(name);
     let path = layout.file(&relative);
+    let seen = content(layout, &relative)?;
     let now: Option<crate::model::schedule::Schedule> = super::records::read_json(&path)?;
-    if now.as_ref() != Some(read) {
-        return Ok(());
-    }
+    let Some(seen) = seen.filter(|_| now.as_ref() == Some(read)) else { return Ok(()) };
     remember(relative)?;
-    file::remove(&path)
+    // One that was set again meanwhile stays.
+    exchange::remove(&path, &seen).map(drop)
 }

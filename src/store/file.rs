@@ -148,6 +148,18 @@ fn link(temp: &Path, path: &Path) -> Result<bool> {
     }
 }
 
+/// Writes a file that is not there yet, durably but for its name.
+///
+/// # Errors
+/// When there is a file, or it cannot be written.
+pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
 fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // One fixed name: writers of one file exclude each other by a lock, and what a crash leaves is overwritten.
@@ -348,6 +360,16 @@ pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
 pub fn digest(path: &Path) -> Result<Option<String>, ReadError> {
     let mut all = usize::MAX;
     digest_within(path, &mut all, &|| false)
+}
+
+/// blake3 of the content of an open file, in hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn digest_of_file(file: File) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file)?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// As [`digest`], of at most `left` bytes, from which what was read is taken. `stop` is asked before each read.

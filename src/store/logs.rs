@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
+use super::exchange::{self, Exchanged, Fallback};
 use super::file::{self, Keep};
 use super::layout::Layout;
 use super::lock;
@@ -61,7 +62,10 @@ pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
     file::make_dir(&layout.journal_past())?;
     let past = free_name(layout, &now.day());
     file::write(&past, &bytes[..cut], 0o600, Keep::Durable)?;
-    file::write(&path, &bytes[cut..], 0o600, Keep::Durable)
+    // A line that came meanwhile stays, and the journal is cut by a later beat.
+    let seen = exchange::digest_of(&bytes);
+    let done = exchange::write(&path, &bytes[cut..], 0o600, Some(&seen), Fallback::Steps)?;
+    if done == Exchanged::Made { Ok(()) } else { file::remove(&past) }
 }
 
 fn free_name(layout: &Layout, day: &str) -> PathBuf {

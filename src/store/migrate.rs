@@ -4,9 +4,10 @@
 //! `format` is written last, so that a crash leaves a data dir of the older layout, for which all is made again. What
 //! only reads goes on with the older one as it is, and an older program refuses the newer.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::file::{self, Keep};
+use super::exchange::{self, Exchanged, Fallback};
+use super::file;
 use super::history::{CommitSpec, Content, FileEdit, History};
 use super::layout::{self, Layout};
 use super::lock::{self, Held};
@@ -87,8 +88,9 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
 fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
     let path = layout.file(".gitignore");
     let present = file::read_text(&path, MAX_IGNORE_BYTES);
-    let mut text =
-        present.with_context(|| format!("could not read `{}`", path.display()))?.unwrap_or_default();
+    let present = present.with_context(|| format!("could not read `{}`", path.display()))?;
+    let seen = present.as_ref().map(|text| exchange::digest_of(text.as_bytes()));
+    let mut text = present.unwrap_or_default();
     let missing: Vec<&str> =
         seed::IGNORE.lines().filter(|line| !text.lines().any(|known| known == *line)).collect();
     if missing.is_empty() {
@@ -98,6 +100,7 @@ fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
         text.push('\n');
     }
     missing.iter().for_each(|line| text.push_str(&format!("{line}\n")));
-    file::write(&path, text.as_bytes(), 0o600, Keep::Durable)?;
+    let done = exchange::write(&path, text.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
+    ensure!(done == Exchanged::Made, "could not write `{}`: changed by someone else", path.display());
     Ok(vec![".gitignore"])
 }

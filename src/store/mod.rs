@@ -6,6 +6,7 @@ pub mod claims;
 pub mod commits;
 pub mod deeds;
 pub mod examples;
+pub mod exchange;
 pub mod file;
 pub mod fixes;
 pub mod history;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::file::{self, Keep};
+use super::file;
 use super::history::{self, CommitSpec, Content, FileEdit, History};
 use super::layout::{self, Layout};
 use super::{commits, lock};
@@ -82,7 +82,7 @@ pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
     }
     make_dirs(layout)?;
     History::init(layout.root())?;
-    file::write(&layout.file(".gitignore"), IGNORE.as_bytes(), 0o600, Keep::Durable)?;
+    file::create(&layout.file(".gitignore"), IGNORE.as_bytes(), 0o600)?;
     for (path, text, mode) in FILES {
         if file::create(&layout.file(path), text.as_bytes(), mode)? {
             made.push(path.to_owned());

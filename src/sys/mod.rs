@@ -19,3 +19,4 @@ pub mod spawn;
 pub mod tree;
 pub mod tty;
 pub mod watch;
+pub mod writers;

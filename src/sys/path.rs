@@ -57,6 +57,25 @@ pub fn rename_new(_from: &Path, _to: &Path) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::NOSYS)
 }
 
+/// Exchanges what two names lead to, in one step.
+///
+/// # Errors
+/// `NOENT` when one of them leads to nothing; `INVAL` or `NOSYS` where the file system or the system cannot do this.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+pub fn exchange(one: &Path, other: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
+}
+
+/// There is no such call here.
+///
+/// # Errors
+/// `NOSYS`, always.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+pub fn exchange(_one: &Path, _other: &Path) -> rustix::io::Result<()> {
+    Err(rustix::io::Errno::NOSYS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,18 @@
 //! Act: a move is made at most once, and what an interrupted one left is settled before anything else.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::{Ctx, decide, log};
 use crate::model::beat::{Beat, Deed, Intent, Started};
-use crate::model::entry::Outcome;
+use crate::model::entry::{self, Outcome};
 use crate::model::step::{self, Effect, Event, Found, Probe};
 use crate::store::boxes::Boxer;
-use crate::store::{deeds, file, layout, ledger, logs, records, workers};
+use crate::store::deeds::{self, DeedResult};
+use crate::store::exchange::Fallback;
+use crate::store::{file, layout, ledger, logs, records, workers};
 use crate::sys::kin;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::program;
@@ -48,24 +51,32 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
         .map(|()| None),
         Effect::Act(intent) => {
             let outcome = perform(ctx, intent)?;
-            Ok(Some(Event::Acted { at: (ctx.clock)(), outcome }))
+            Ok(outcome.map(|outcome| Event::Acted { at: (ctx.clock)(), outcome }))
         }
     })
 }
 
-fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Outcome> {
+/// Makes a move. None: it waits for the next beat, and its intent stays.
+fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
     match &intent.deed {
         Deed::Fleet => {
             let outcome = ctx.fleet.perform(&intent.beat, &intent.decided);
             // A move that a crash cut off is made at the start of a beat, before the beat ends its strays.
             ctx.spared.extend(workers::supervisors(ctx.layout)?);
-            outcome
+            outcome.map(Some)
         }
-        Deed::Exec { argv, exe, cwd, files } => exec(ctx, intent, argv, exe, cwd, files),
-        deed => Ok(match deeds::perform(ctx.layout, deed)? {
-            None => intent.then.clone(),
-            Some(why) => Outcome::Refused { why },
-        }),
+        Deed::Exec { argv, exe, cwd, files } => exec(ctx, intent, argv, exe, cwd, files).map(Some),
+        deed => {
+            let fallback = if ctx.settles { Fallback::Steps } else { Fallback::Nothing };
+            Ok(match deeds::perform(ctx.layout, deed, fallback)? {
+                DeedResult::Made => Some(intent.then.clone()),
+                DeedResult::Refused(why) => Some(Outcome::Refused { why }),
+                DeedResult::Waits(why) => {
+                    ctx.waits = Some(why);
+                    None
+                }
+            })
+        }
     }
 }
 
@@ -147,6 +158,11 @@ fn exec(
 /// When it cannot be settled now; nothing else is done before it is.
 pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
     ctx.fleet.end_lost()?;
+    let taken_back = deeds::settle(ctx.layout)?;
+    for (path, words) in &taken_back {
+        let name = path.strip_prefix(ctx.layout.root()).unwrap_or(path).display();
+        ctx.warnings.push(format!("`{name}` has the text that it had before an interrupted change: {words}"));
+    }
     if let Some(call) = &beat.inflight {
         let (key, value) = decide::mark(ctx, &call.beat);
         kin::end_marked(&key, &[value]);
@@ -156,21 +172,30 @@ pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
         carry_out(ctx, beat, Event::CutOff { at: ctx.now, charge })?;
     }
     if let Some(intent) = beat.intent.clone() {
-        let probe = probe(ctx, &intent)?;
+        let probe = probe(ctx, &intent, &taken_back)?;
         log::event(
             ctx,
             "move_settled",
             &[("beat", intent.beat.into()), ("found", format!("{probe:?}").into())],
         );
+        ctx.settles = true;
         carry_out(ctx, beat, Event::Unfinished { at: ctx.now, probe })?;
+        ctx.settles = false;
     }
     Ok(())
 }
 
-fn probe(ctx: &Ctx, intent: &Intent) -> Result<Probe> {
+fn probe(ctx: &Ctx, intent: &Intent, taken_back: &BTreeMap<PathBuf, String>) -> Result<Probe> {
     let journal = logs::journal_tail(ctx.layout, SEARCH_BYTES)?;
     let mut end =
         |started: &Started| started.boot == tree::boot_id() && tree::end_group(started.pid, started.start);
+    let changed = match &intent.deed {
+        Deed::Write { path, .. } | Deed::Remove { path, .. } => taken_back.get(&ctx.layout.file(path)),
+        _ => None,
+    };
+    if let (Some(why), None) = (changed, entry::find(&journal, &intent.beat)) {
+        return Ok(Probe::Dropped(why.clone()));
+    }
     step::probe(intent, &journal, &mut end, &mut |intent| match &intent.deed {
         Deed::Fleet => ctx.fleet.probe(&intent.beat, &intent.decided),
         deed => deeds::probe(ctx.layout, deed),

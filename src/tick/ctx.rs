@@ -39,6 +39,10 @@ pub struct Ctx<'a> {
     pub dry: bool,
     /// Supervisors that this beat started: children of its own that outlive it.
     pub spared: tree::Known,
+    /// True while a move of an earlier beat is settled.
+    pub settles: bool,
+    /// Why the beat's move waits for the next one.
+    pub waits: Option<String>,
     /// What the beat's call cost.
     pub usage: Option<Usage>,
     /// What went wrong without ending the beat.

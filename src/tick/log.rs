@@ -48,6 +48,8 @@ pub enum What {
     Failed(Failure),
     /// The human interrupted the decision.
     Cancelled,
+    /// The move waits for the next beat; why.
+    Waits(String),
 }
 
 /// Reads the memory. One that was lost halts the loop, and the human is told.
@@ -333,7 +335,7 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
     let what = match (&beat.failure, &beat.last) {
         (Some(failure), _) if failure.beat == id => What::Failed(failure.clone()),
         (_, Some(last)) if last.beat == id => What::Moved(last.clone()),
-        _ => What::Cancelled,
+        _ => ctx.waits.take().map_or(What::Cancelled, What::Waits),
     };
     if let What::Moved(_) = &what {
         put_away(ctx, beat, sensed, prompt);
@@ -361,6 +363,7 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
             ],
         ),
         What::Cancelled => event(ctx, "cancelled", &[]),
+        What::Waits(why) => event(ctx, "move_waits", &[("why", why.clone().into())]),
         What::Held(_) => {}
     }
     let next_look_ms = gate::next_look_ms(beat, &ctx.settings.limits, ctx.now);

@@ -43,6 +43,8 @@ const COMMON: &str = "write openat mkdir mkdirat fchmod utimensat";
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 const BODY: &str = "goal: made by a move\n\nBody.\n";
 
+const OLD_BODY: &str = "goal: of a person\n";
+
 /// A beat to be killed, and what must hold afterwards.
 struct Scene {
     name: &'static str,
@@ -72,7 +74,8 @@ fn scenes() -> Vec<Scene> {
     let flaky =
         Scene { reply: None, prepare: flaky_runner, ..scene("failing runner", Value::Null, |_| None) };
     vec![
-        Scene { every: 1, ..scene("write_goal", goal, written) },
+        Scene { every: 1, ..scene("write_goal", goal.clone(), written) },
+        Scene { every: 15, prepare: goal_to_replace, ..scene("replace goal", goal, replaced) },
         Scene { every: 1, prepare: allow_record, ..scene("run", run.clone(), ran_once) },
         Scene {
             prepare: old_goal,
@@ -159,6 +162,21 @@ fn written(after: &After) -> Option<String> {
         Some(format!("goals/made.md is torn: {body:?}"))
     } else {
         after.agree("write_goal", body.is_some())
+    }
+}
+
+/// A goal of a person's, which the beat has committed before it decides.
+fn goal_to_replace(profile: &Profile) {
+    profile.goal("made", OLD_BODY);
+}
+
+fn replaced(after: &After) -> Option<String> {
+    let body = after.text("goals/made.md").unwrap_or_default();
+    let kept = after.count("goals", "made.md.");
+    if (body != BODY && body != OLD_BODY) || kept > 0 {
+        Some(format!("goals/made.md holds {body:?}, and {kept} texts are kept beside it"))
+    } else {
+        after.agree("write_goal", body == BODY)
     }
 }
 

@@ -1,11 +1,17 @@
 //! What a human writes while a beat goes on is kept, and is the human's in git.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use looop::store::exchange::{self, Exchanged, Fallback};
 use serde_json::{Value, json};
 
-use crate::support::profile::Profile;
+use crate::support::pi::skipped;
+use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 /// A timer as the human sets it.
@@ -197,4 +203,200 @@ fn what_a_human_makes_executable_is_so_in_git_and_what_git_cannot_keep_is_said()
     }
     assert_eq!(profile.git(&["status", "--porcelain"]), "?? goals/latin.md\n?? large.bin\n?? link.md\n");
     assert!(profile.git(&["ls-files", "-s", "goals/g.md"]).starts_with("100755 "));
+}
+
+/// True while looop writes the new content of a file of this directory.
+fn is_being_written(dir: &Path) -> bool {
+    let mut names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    names.any(|name| name.to_string_lossy().ends_with(".part.tmp"))
+}
+
+/// How a person's editor saves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Save {
+    /// It writes another file, and gives it the name.
+    ByRename,
+    /// It has the file open when looop replaces it, and writes to it then or later.
+    InPlace,
+}
+
+impl Save {
+    /// Saves once looop has begun to write, and a little later each time.
+    fn aimed(self, path: &Path, text: &str, nth: u32) {
+        let dir = path.parent().unwrap();
+        let start = Instant::now();
+        while !is_being_written(dir) && start.elapsed() < Duration::from_millis(500) {
+            std::hint::spin_loop();
+        }
+        let until = Instant::now() + Duration::from_micros(u64::from(nth % 50) * 40);
+        let wait = || {
+            while Instant::now() < until {
+                std::hint::spin_loop()
+            }
+        };
+        match self {
+            Save::ByRename => {
+                let other = dir.join("editor");
+                fs::write(&other, text).unwrap();
+                wait();
+                fs::rename(other, path).unwrap();
+            }
+            Save::InPlace => {
+                let mut file = File::options().write(true).open(path).unwrap();
+                wait();
+                file.set_len(0).unwrap();
+                file.write_all(text.as_bytes()).unwrap();
+            }
+        }
+    }
+}
+
+/// Whether a text is in the file or kept beside it.
+fn is_there(path: &Path, text: &str) -> bool {
+    let names = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let mut theirs = names.filter(|name| name == path || name.to_string_lossy().contains(".looop-saved-"));
+    theirs.any(|name| fs::read_to_string(name).unwrap() == text)
+}
+
+#[test]
+fn of_two_hundred_aimed_saves_during_a_write_none_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("g.md");
+    let mut refused = 0;
+    for (nth, save) in (0..100).flat_map(|nth| [(nth, Save::ByRename), (nth, Save::InPlace)]) {
+        fs::write(&path, "seen\n").unwrap();
+        let (seen, mine) = (exchange::digest_of(b"seen\n"), format!("mine {nth}\n"));
+        let done = std::thread::scope(|scope| {
+            let saving = scope.spawn(|| save.aimed(&path, &mine, nth));
+            let done = exchange::write(&path, b"looop's\n", 0o600, Some(&seen), Fallback::Nothing).unwrap();
+            saving.join().unwrap();
+            done
+        });
+        assert!(is_there(&path, &mine), "{nth} {save:?}: {done:?}, {:?}", fs::read_to_string(&path));
+        refused += u32::from(done != Exchanged::Made);
+    }
+    assert!(refused > 0, "some of them met the exchange");
+    assert!(!is_being_written(dir.path()));
+}
+
+/// Runs a beat under strace, with these changes to its calls, and a save in the middle of it.
+fn traced_tick(profile: &Profile, inject: &str, save: impl FnOnce()) -> Ran {
+    let plain = profile.command(&["tick"]);
+    let mut command = Command::new("strace");
+    let log = profile.path("trace");
+    command.args(["-qq", "-o", log.to_str().unwrap(), "-e", "trace=fsync,renameat2", "-e", inject]);
+    command.arg(LOOOP).arg("tick").env_clear().current_dir(profile.path(""));
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?)))).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    save();
+    child.wait_with_output().unwrap().into()
+}
+
+fn has_strace() -> bool {
+    Command::new("strace").arg("-V").output().is_ok()
+}
+
+#[test]
+fn a_save_during_the_slow_write_of_a_beat_wins_and_the_move_is_refused() {
+    if !has_strace() {
+        return skipped("no strace");
+    }
+    let timer = json!({"move": "schedule", "name": "t", "in_s": 3600, "note": "n", "why": "w"});
+    let goal = json!({"move": "write_goal", "id": "g", "body": "looop's", "why": "w"});
+    for (path, decided, save) in [
+        ("goals/g.md", &goal, Save::ByRename),
+        ("goals/g.md", &goal, Save::InPlace),
+        ("schedules/t.json", &timer, Save::ByRename),
+    ] {
+        let profile = profile();
+        profile.script(&[&decided.to_string(), NOOP]);
+        let target = profile.data().join(path);
+        let ran = traced_tick(&profile, "inject=fsync:delay_enter=200000", || {
+            wait_until("looop to write", || is_being_written(target.parent().unwrap()));
+            save.aimed(&target, TIMER, 0);
+        })
+        .ok();
+        assert!(ran.stdout.contains(" — refused: changed by someone else"), "{ran:?}");
+        assert_eq!(profile.read(path), TIMER, "{path} {save:?}");
+        assert!(profile.read("journal.md").contains(" — refused: changed by someone else"));
+        profile.looop(&["run", "g"]).ok();
+        assert_eq!(profile.git(&["show", &format!("HEAD:{path}")]), TIMER);
+        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    }
+}
+
+#[test]
+fn where_two_files_cannot_be_exchanged_the_move_waits_for_the_next_beat() {
+    if !has_strace() {
+        return skipped("no strace");
+    }
+    let goal = json!({"move": "write_goal", "id": "g", "body": "looop's", "why": "w"});
+    for changes in [false, true] {
+        let profile = profile();
+        profile.script(&[&goal.to_string(), NOOP]);
+        let ran = traced_tick(&profile, "inject=renameat2:error=EINVAL", || {}).ok();
+        assert!(ran.stdout.contains("the move waits") && ran.stdout.contains("cannot exchange two files"));
+        assert_eq!(profile.read("goals/g.md"), "before\n");
+        assert!(!profile.data().join("journal.md").exists(), "it is journaled once, when it is settled");
+        assert!(profile.looop(&["status"]).ok().stdout.contains("a move waits for the next beat"));
+        if changes {
+            profile.goal("g", "the human's\n");
+        }
+        traced_tick(&profile, "inject=renameat2:error=EINVAL", || {}).ok();
+        let (text, word) =
+            if changes { ("the human's\n", "changed by someone else") } else { ("looop's\n", "— done") };
+        assert_eq!(profile.read("goals/g.md"), text);
+        let journal = profile.read("journal.md");
+        let lines: Vec<&str> = journal.lines().filter(|line| line.contains(" write_goal g ")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(word), "{journal}");
+        profile.looop(&["run", "g"]).ok();
+        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    }
+}
+
+#[test]
+fn what_a_killed_verb_left_is_settled_by_the_next_beat_and_said() {
+    let profile = profile();
+    let change = looop::model::exchange::FileChange {
+        new: Some(exchange::digest_of(b"looop's\n")),
+        seen: exchange::digest_of(b"before\n"),
+    };
+    let private = String::from_utf8(change.private_name(b"g.md").unwrap()).unwrap();
+    // Killed between the exchange and the comparison, when a save had come out.
+    fs::write(profile.data().join("goals").join(private), "the human's\n").unwrap();
+    profile.goal("g", "looop's\n");
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stderr.contains("`goals/g.md` has the text that it had before"), "{ran:?}");
+    assert_eq!(profile.read("goals/g.md"), "the human's\n");
+    assert_eq!(fs::read_dir(profile.data().join("goals")).unwrap().count(), 2, "the goal and the archive");
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_verb_refuses_to_replace_what_a_program_has_open_and_keeps_the_new_text() {
+    let profile = profile();
+    let open = |path: &str| File::options().append(true).open(profile.data().join(path)).unwrap();
+    let rows: [(&str, &[&str]); 7] = [
+        ("goals/g.md", &["goal", "write", "g", "new"]),
+        ("goals/g.md", &["goal", "archive", "g"]),
+        ("PLAYBOOK.md", &["playbook", "write", "new"]),
+        ("schedules/t.json", &["schedule", "set", "t", "--in", "1h", "new"]),
+        ("schedules/t.json", &["schedule", "drop", "t"]),
+        ("sensors/s.sh", &["sensor", "remove", "s"]),
+        ("sensors/s.sh", &["sensor", "add", "s"]),
+    ];
+    for (path, verb) in rows {
+        let before = profile.read(path);
+        let mut late = open(path);
+        let ran = profile.looop_with(verb, "#!/bin/sh\n");
+        assert!(ran.code == 1 && ran.stderr.contains("changed by someone else"), "{verb:?}: {ran:?}");
+        late.write_all(b"# late\n").unwrap();
+        drop(late);
+        assert_eq!(profile.read(path), format!("{before}# late\n"), "{verb:?}");
+        if let Some((_, draft)) = ran.stderr.split_once("your text is kept as ") {
+            assert_eq!(fs::read_to_string(draft.trim()).unwrap(), "new\n");
+        } else {
+            assert!(!verb.contains(&"write"), "{ran:?}");
+        }
+    }
 }

@@ -23,6 +23,11 @@ pub enum Op {
     Remove {
         path: String,
     },
+    /// Exchanges two names of one directory.
+    Exchange {
+        one: String,
+        other: String,
+    },
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,6 +49,11 @@ impl Image {
             Op::Remove { path } => {
                 let old = self.names.remove(path);
                 self.forget(old);
+            }
+            Op::Exchange { one, other } => {
+                if let (Some(a), Some(b)) = (self.names.get(one).copied(), self.names.get(other).copied()) {
+                    self.names.extend([(one.clone(), b), (other.clone(), a)]);
+                }
             }
         }
     }
@@ -158,6 +168,7 @@ impl Disk {
             Op::Append { .. } => false,
             Op::Create { path: of, .. } | Op::Remove { path: of } => of == path,
             Op::Rename { from, to, .. } => from == path || to == path,
+            Op::Exchange { one, other } => one == path || other == path,
         };
         if self.pending.iter().any(is_about) {
             self.settle();
@@ -209,7 +220,9 @@ impl Disk {
         let synced = dir(of);
         self.sync(|op| match op {
             Op::Append { .. } => false,
-            Op::Create { path, .. } | Op::Remove { path } => dir(path) == synced,
+            Op::Create { path, .. } | Op::Remove { path } | Op::Exchange { one: path, .. } => {
+                dir(path) == synced
+            }
             Op::Rename { unsynced, .. } => {
                 unsynced.retain(|left| left != synced);
                 unsynced.is_empty()
@@ -222,6 +235,31 @@ impl Disk {
         self.sync_dir(path)
     }
 
+    /// Writes a file durably and gives it a private name.
+    pub fn stage(&mut self, private: &str, text: &str) -> Result<(), Trouble> {
+        let temp = format!("{private}.part");
+        self.create(&temp, text)?;
+        if self.syncs {
+            self.sync_file(&temp)?;
+        }
+        self.rename(&temp, private)
+    }
+
+    /// Exchanges two names of one directory.
+    pub fn exchange(&mut self, one: &str, other: &str) -> Result<(), Trouble> {
+        self.op(Op::Exchange { one: one.to_owned(), other: other.to_owned() })
+    }
+
+    /// Removes a name, which a power loss may bring back.
+    pub fn unlink(&mut self, path: &str) -> Result<(), Trouble> {
+        self.op(Op::Remove { path: path.to_owned() })
+    }
+
+    /// Makes the names of a file's directory durable.
+    pub fn sync_names(&mut self, of: &str) -> Result<(), Trouble> {
+        self.sync_dir(of)
+    }
+
     /// Moves a file and makes both directories durable.
     pub fn move_synced(&mut self, from: &str, to: &str) -> Result<(), Trouble> {
         self.rename(from, to)?;
@@ -229,7 +267,7 @@ impl Disk {
         self.sync_dir(from)
     }
 
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), Trouble> {
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<(), Trouble> {
         let unsynced = vec![dir(from).to_owned(), dir(to).to_owned()];
         self.op(Op::Rename { from: from.to_owned(), to: to.to_owned(), unsynced })
     }

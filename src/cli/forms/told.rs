@@ -53,6 +53,8 @@ pub enum Did {
     Failed,
     /// It was interrupted or paused; no move was made.
     Cancelled,
+    /// It decided, and the next beat makes the move.
+    Waits,
 }
 
 /// What woke the loop, and what would.

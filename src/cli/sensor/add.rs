@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{App, complete, envelope, forms, input, print};
+use super::{App, complete, envelope, forms, input, print, save};
 use crate::model::ask::visible;
 use crate::model::example::{self, Setting};
 use crate::model::fault::Fault;
@@ -14,7 +14,8 @@ use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::sensor::{Header, stamp_untrusted};
 use crate::model::time::{beat_id, human_ms};
-use crate::model::world::{Reading, Trust};
+use crate::model::world::{Digest, Reading, Trust};
+use crate::store::exchange::{self, Fallback};
 use crate::store::file::{self, Keep};
 use crate::store::{examples, layout, lock, texts};
 use crate::sys::signal::Cancel;
@@ -97,9 +98,16 @@ fn from_script(app: &App, args: &Args, script: &str) -> Result<u8> {
         if args.trusted { script.to_owned() } else { stamp_untrusted(script).map_err(unfit(name))? };
     let _held = lock::store(&app.layout.store_lock())?;
     no_twin(app, name)?;
-    file::write(&target(app, name), script.as_bytes(), 0o700, Keep::Durable)?;
+    put(app, name, &script, file::digest(&target(app, name))?)?;
     print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
     Ok(0)
+}
+
+/// Puts a sensor's script in place of what was seen.
+fn put(app: &App, name: &Name, script: &str, seen: Option<Digest>) -> Result<()> {
+    let path = target(app, name);
+    let done = exchange::write(&path, script.as_bytes(), 0o700, seen.as_ref(), Fallback::Steps)?;
+    save::made(&format!("add the sensor {name}"), &done)
 }
 
 fn unfit<E: std::fmt::Display>(name: &Name) -> impl Fn(E) -> Fault {
@@ -129,6 +137,7 @@ fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
         Name::parse_new(args.name.as_ref().unwrap_or(&args.what).as_str()).map_err(unfit(&args.what))?;
     let asks = !args.yes && print::stdin_is_tty();
     let replaces = no_twin(app, &name)?;
+    let seen = file::digest(&target(app, &name))?;
     if replaces && !args.yes && !(asks && print::agreed(&format!("A sensor {name} is there. Replace it?"))) {
         let fault = Fault::usage(format!("could not add the sensor {name}: there is one of this name"));
         return Err(fault.hint("replace it with --yes, or name this one with --name").into());
@@ -147,7 +156,7 @@ fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
         true => show(app, &name, &reading),
         false => all_the_same(&name, &failure(&reading), asks)?,
     }
-    keep(app, &name, &script, replaces)?;
+    keep(app, &name, &script, seen)?;
     let every = header.interval_ms.map_or("each beat".to_owned(), |ms| format!("every {}", human_ms(ms)));
     let trust = if header.trust == Trust::Untrusted { "untrusted" } else { "trusted" };
     print::line(&format!("added {name}; it runs {every}, {trust}"));
@@ -166,13 +175,13 @@ fn all_the_same(name: &Name, failure: &str, asks: bool) -> Result<()> {
     Err(fault.hint("nothing was added; mend what it says, and add it again").into())
 }
 
-fn keep(app: &App, name: &Name, script: &str, replaces: bool) -> Result<()> {
+fn keep(app: &App, name: &Name, script: &str, seen: Option<Digest>) -> Result<()> {
     let _held = lock::store(&app.layout.store_lock())?;
     // Somebody may have made one while the human was asked.
-    if no_twin(app, name)? && !replaces {
+    if no_twin(app, name)? && seen.is_none() {
         return Err(Fault::failed(format!("could not add the sensor {name}: somebody else just did")).into());
     }
-    file::write(&target(app, name), script.as_bytes(), 0o700, Keep::Durable)
+    put(app, name, script, seen)
 }
 
 fn unset(name: &Name, what: &Name, why: &str) -> anyhow::Error {

@@ -86,6 +86,8 @@ fn beat(uses: usize) {
         frame: None,
         dry: false,
         spared: looop::sys::tree::Known::new(),
+        settles: false,
+        waits: None,
         usage: None,
         warnings: Vec::new(),
     };

@@ -23,7 +23,8 @@ use crate::support::tally::Tally;
 const CALLS: &str = "open,openat,write,pwrite64,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,\
      fsync,fdatasync,ftruncate,fchmod,lseek,close";
 /// Which scenes are replayed: the moves whose effects are the beat's own.
-const REPLAYED: [&str; 6] = ["write_goal", "run", "archive_goal", "ask", "schedule", "approved run"];
+const REPLAYED: [&str; 7] =
+    ["write_goal", "replace goal", "run", "archive_goal", "ask", "schedule", "approved run"];
 /// One of so many states is tried, all of them with `LOOOP_TEST_ALL_POINTS=1`.
 const EVERY: usize = 16;
 
@@ -43,6 +44,10 @@ enum Op {
     },
     Remove {
         path: String,
+    },
+    Exchange {
+        one: String,
+        other: String,
     },
     Write {
         file: usize,
@@ -140,6 +145,11 @@ impl Disk {
                 }
             }
             Op::Remove { path } => drop(self.names.remove(path)),
+            Op::Exchange { one, other } => {
+                if let (Some(a), Some(b)) = (self.names.get(one).cloned(), self.names.get(other).cloned()) {
+                    self.names.extend([(one.clone(), b), (other.clone(), a)]);
+                }
+            }
             Op::Write { file, at, bytes } => {
                 let data = self.data.entry(*file).or_default();
                 data.resize(data.len().max(at + bytes.len()), 0);
@@ -267,6 +277,12 @@ impl Recorder {
                 None if number(args[2]) == 1 => self.push(Op::Go),
                 None => {}
             },
+            "renameat2" if args[4].contains("RENAME_EXCHANGE") => {
+                let both = (self.below(args[0], args[1]), self.below(args[2], args[3]));
+                if let (Some(one), Some(other)) = both {
+                    self.push(Op::Exchange { one, other });
+                }
+            }
             "rename" | "link" => self.renamed(call, "", args[0], "", args[1]),
             "renameat" | "renameat2" | "linkat" => self.renamed(call, args[0], args[1], args[2], args[3]),
             "unlink" | "rmdir" => self.removed("", args[0]),
@@ -366,9 +382,10 @@ fn state(before: &Disk, ops: &[Op], left: Left) -> Disk {
     let last = ops.iter().enumerate().rev().find(|one| is_pending(*one)).map(|(at, _)| at);
     for (at, op) in ops.iter().enumerate() {
         let lasts = match op {
-            Op::Name { path, .. } | Op::Dir { path } | Op::Remove { path } => {
-                kept(at, path) || matches!(left, Left::Names | Left::Torn)
-            }
+            Op::Name { path, .. }
+            | Op::Dir { path }
+            | Op::Remove { path }
+            | Op::Exchange { one: path, .. } => kept(at, path) || matches!(left, Left::Names | Left::Torn),
             Op::Rename { from, to } => {
                 (kept(at, from) && kept(at, to)) || matches!(left, Left::Names | Left::Torn)
             }

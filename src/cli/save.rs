@@ -1,0 +1,60 @@
+//! Saving a file that a person may be editing at the same moment: who saves last sees an error, and no text is lost.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::App;
+use super::input::NewText;
+use crate::model::fault::Fault;
+use crate::model::step::CHANGED;
+use crate::model::world::Digest;
+use crate::store::exchange::{self, Exchanged, Fallback};
+use crate::store::file::{self, Keep};
+use crate::store::lock;
+
+/// Writes a person's new text for a file of the data dir. `seen` is the digest of the text that they knew; none: there
+/// was no file.
+///
+/// # Errors
+/// When the file holds another text by now. The new text is kept then, and the error says where.
+pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&Digest>) -> Result<()> {
+    let _held = lock::store(&app.layout.store_lock())?;
+    let done = exchange::write(target, new.text.as_bytes(), 0o600, seen, Fallback::Steps)?;
+    if let Exchanged::Changed { .. } = &done {
+        let draft = app.layout.cache().join("edit").join("draft.md");
+        if !new.is_draft {
+            file::make_dir(draft.parent().unwrap_or(app.layout.cache()))?;
+            file::write(&draft, new.text.as_bytes(), 0o600, Keep::Whole)?;
+        }
+        let fault = changed(&format!("write {what}"), &done);
+        return Err(fault.hint(format!("your text is kept as {}", draft.display())).into());
+    }
+    if new.is_draft {
+        file::remove(&app.layout.cache().join("edit").join("draft.md"))?;
+    }
+    Ok(())
+}
+
+/// Turns a change that was not made into an error.
+///
+/// # Errors
+/// When so.
+pub fn made(what: &str, done: &Exchanged) -> Result<()> {
+    match done {
+        Exchanged::Made => Ok(()),
+        _ => Err(changed(what, done).hint("look at what it holds now, and run this once more").into()),
+    }
+}
+
+fn changed(what: &str, done: &Exchanged) -> Fault {
+    match done {
+        Exchanged::Changed { kept } => {
+            let fault =
+                Fault::failed(format!("could not {what}: {CHANGED} meanwhile, or still open for writing"));
+            kept.iter()
+                .fold(fault, |fault, path| fault.hint(format!("another text is kept as {}", path.display())))
+        }
+        _ => Fault::failed(format!("could not {what}: the file system cannot replace a file safely")),
+    }
+}

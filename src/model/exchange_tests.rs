@@ -1,0 +1,268 @@
+//! Every order of looop's steps, a person's saves and one crash, over the two names in memory: no text of a person is lost.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const NEW: &str = "looop's";
+const SEEN: &str = "seen";
+
+fn hash(text: &str) -> Digest {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// A file behind a name: its text, and whether a person's program has it open.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Inode {
+    text: &'static str,
+    is_open: bool,
+}
+
+/// What looop does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Begin,
+    Look { is_back: bool },
+    Act { step: u8, is_back: bool },
+    Compare,
+    Done,
+}
+
+/// What a person does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Act {
+    /// Writes another file and gives it the name.
+    SaveByRename(&'static str),
+    /// Opens the file, to write to it later.
+    Open,
+    /// Writes to the file that was opened.
+    Write(&'static str),
+    Close,
+    Delete,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Names {
+    inodes: Vec<Inode>,
+    here: Option<usize>,
+    aside: Option<usize>,
+    kept: Vec<usize>,
+    opened: Option<usize>,
+    place: Place,
+    acts: Vec<Act>,
+    crashes: u8,
+    is_removal: bool,
+    lost: Vec<&'static str>,
+}
+
+const STEPS: [NextStep; 5] =
+    [NextStep::Finish, NextStep::Remove, NextStep::Exchange, NextStep::Restore, NextStep::Keep];
+
+impl Names {
+    fn new(acts: &[Act], is_removal: bool) -> Names {
+        let inode = |text| Inode { text, is_open: false };
+        Names {
+            inodes: vec![inode(SEEN), inode(NEW)],
+            here: Some(0),
+            aside: (!is_removal).then_some(1),
+            kept: Vec::new(),
+            opened: None,
+            place: Place::Begin,
+            acts: acts.to_vec(),
+            crashes: 1,
+            is_removal,
+            lost: Vec::new(),
+        }
+    }
+
+    fn change(&self) -> FileChange {
+        FileChange { new: (!self.is_removal).then(|| hash(NEW)), seen: hash(SEEN) }
+    }
+
+    fn content(&self, name: Option<usize>) -> Option<FileContent> {
+        let inode = &self.inodes[name?];
+        Some(FileContent { digest: hash(inode.text), is_open: inode.is_open })
+    }
+
+    fn exchange(&mut self) -> bool {
+        let both = self.here.is_some() && self.aside.is_some();
+        if both {
+            std::mem::swap(&mut self.here, &mut self.aside);
+        }
+        both
+    }
+
+    /// What looop's next step leads to.
+    fn step(&self) -> Names {
+        let mut next = self.clone();
+        next.place = match self.place {
+            Place::Begin if self.is_removal => {
+                next.aside = next.here.take();
+                Place::Look { is_back: false }
+            }
+            Place::Begin => match next.exchange() {
+                true => Place::Look { is_back: false },
+                false => {
+                    next.aside = None;
+                    Place::Done
+                }
+            },
+            Place::Look { is_back } => {
+                let (here, aside) = (self.content(self.here), self.content(self.aside));
+                let step = next_step(&self.change(), here.as_ref(), aside.as_ref());
+                let step = STEPS.iter().position(|known| *known == step).unwrap() as u8;
+                Place::Act { step, is_back }
+            }
+            Place::Act { step, is_back } => match STEPS[usize::from(step)] {
+                NextStep::Finish => Place::Done,
+                NextStep::Remove => {
+                    let gone = &self.inodes[next.aside.take().unwrap()];
+                    let is_theirs = gone.is_open || ![NEW, SEEN].contains(&gone.text);
+                    next.lost.extend(is_theirs.then_some(gone.text));
+                    Place::Look { is_back }
+                }
+                NextStep::Exchange if !is_back && next.exchange() => Place::Compare,
+                NextStep::Exchange if !is_back => Place::Look { is_back },
+                NextStep::Restore => {
+                    if next.here.is_none() {
+                        next.here = next.aside.take();
+                    }
+                    Place::Look { is_back }
+                }
+                NextStep::Exchange | NextStep::Keep => {
+                    next.kept.extend(next.aside.take());
+                    Place::Look { is_back }
+                }
+            },
+            Place::Compare => {
+                let aside = self.content(self.aside);
+                if aside.is_some_and(|aside| !self.change().is_new(&aside)) {
+                    next.exchange();
+                }
+                Place::Look { is_back: true }
+            }
+            Place::Done => Place::Done,
+        };
+        next
+    }
+
+    /// What the person's next act leads to.
+    fn act(&self) -> Option<Names> {
+        let mut next = self.clone();
+        let (act, rest) = self.acts.split_first()?;
+        next.acts = rest.to_vec();
+        match *act {
+            Act::SaveByRename(text) => {
+                next.inodes.push(Inode { text, is_open: false });
+                next.here = Some(next.inodes.len() - 1);
+            }
+            Act::Open => {
+                next.opened = self.here;
+                if let Some(here) = self.here {
+                    next.inodes[here].is_open = true;
+                }
+            }
+            Act::Write(text) => next.inodes[self.opened?].text = text,
+            Act::Close => next.inodes[self.opened?].is_open = false,
+            Act::Delete => next.here = None,
+        }
+        Some(next)
+    }
+
+    fn crash(&self) -> Option<Names> {
+        let place = Place::Look { is_back: false };
+        (self.crashes > 0).then(|| Names { place, crashes: self.crashes - 1, ..self.clone() })
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.here.iter().chain(&self.kept).any(|at| self.inodes[*at].text == text)
+    }
+}
+
+/// All states at the end, however the steps are ordered.
+fn ends(acts: &[Act], is_removal: bool) -> BTreeSet<Names> {
+    let (mut seen, mut ends) = (BTreeSet::new(), BTreeSet::new());
+    let mut todo = vec![Names::new(acts, is_removal)];
+    while let Some(names) = todo.pop() {
+        if !seen.insert(names.clone()) {
+            continue;
+        }
+        if names.place == Place::Done && names.acts.is_empty() {
+            ends.insert(names);
+            continue;
+        }
+        todo.extend(names.act());
+        todo.extend(names.crash());
+        if names.place != Place::Done {
+            todo.push(names.step());
+        }
+        assert!(seen.len() < 100_000, "it comes to an end");
+    }
+    ends
+}
+
+#[test]
+fn a_save_in_any_moment_of_a_change_is_kept() {
+    use Act::{Close, Delete, Open, SaveByRename, Write};
+    let rows: [&[Act]; 7] = [
+        &[SaveByRename("mine")],
+        &[Open, Write("mine"), Close],
+        &[Open, Write("mine")],
+        &[SaveByRename("first"), SaveByRename("mine")],
+        &[SaveByRename("first"), Open, Write("mine"), Close],
+        &[Delete, SaveByRename("mine")],
+        &[Open, SaveByRename("mine"), Close],
+    ];
+    for (acts, is_removal) in rows.into_iter().flat_map(|acts| [(acts, false), (acts, true)]) {
+        let ends = ends(acts, is_removal);
+        assert!(!ends.is_empty());
+        for end in ends {
+            // Where there was no file, there was nothing to open or to write to.
+            let wrote = end.opened.is_some() || !acts.contains(&Open) || !acts.contains(&Write("mine"));
+            assert!(end.has("mine") || !wrote, "{acts:?}: {end:#?}");
+            assert_eq!((&end.lost, end.aside), (&Vec::new(), None), "{acts:?}: {end:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_change_that_meets_no_save_is_made_and_leaves_nothing_behind() {
+    for is_removal in [false, true] {
+        for end in ends(&[], is_removal) {
+            let text = end.here.map(|here| end.inodes[here].text);
+            // After a crash before the exchange it is not made yet.
+            let expected: &[Option<&str>] = match (is_removal, end.crashes) {
+                (false, 1) => &[Some(NEW)],
+                (true, 1) => &[None],
+                (false, _) => &[Some(NEW), Some(SEEN)],
+                (true, _) => &[None, Some(SEEN)],
+            };
+            assert!(expected.contains(&text), "{end:#?}");
+            assert_eq!((end.aside, end.kept.len()), (None, 0));
+        }
+    }
+}
+
+#[test]
+fn a_private_name_tells_its_change() {
+    let change = FileChange { new: Some(hash(NEW)), seen: hash(SEEN) };
+    for change in [change.clone(), FileChange { new: None, ..change }] {
+        for name in [&b"g.md"[..], b".hidden", b"caf\xe9", b"a.b-c.tmp"] {
+            let private = change.private_name(name).unwrap();
+            let (of, told) = FileChange::parse(&private).unwrap();
+            assert_eq!((of, told.new.is_some()), (name, change.new.is_some()));
+            assert!(same(&told.seen, &change.seen) && told.private_name(name).as_ref() == Some(&private));
+            let unfinished = change.unfinished_name(name).unwrap();
+            assert_eq!(FileChange::parse_unfinished(&unfinished), Some(name));
+            assert_eq!(
+                (FileChange::parse(&unfinished), FileChange::parse_unfinished(&private)),
+                (None, None)
+            );
+        }
+        assert!(change.unfinished_name(&[b'x'; MAX_NAME_BYTES]).unwrap().len() <= 255);
+        assert_eq!(change.private_name(&[b'x'; MAX_NAME_BYTES + 1]), None);
+    }
+    for other in ["g.md", ".g.md.tmp", ".tmp", ".x.removal-1.tmp", ".removal-0123456789abcdef.tmp"] {
+        assert_eq!(FileChange::parse(other.as_bytes()), None, "{other}");
+    }
+}

@@ -1,0 +1,423 @@
+//! Replacing and removing files that a person may edit, so that no save is lost. [`crate::model::exchange`] has the rule.
+//!
+//! # Guarantees
+//! A save that lands between the look and the change comes out of the exchange and is put back. So does a file that a
+//! process has open for writing: what it writes later lands in the file. Where two texts of people meet, both stay, one
+//! of them under a name with `looop-saved`. What a killed process left is settled by [`settle_dir`]. The callers hold a
+//! lock that keeps other changes by looop away.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
+
+use super::file::{self, ReadError};
+use crate::model::exchange::{FileChange, FileContent, NextStep, next_step};
+use crate::model::world::Digest;
+use crate::sys::path;
+use crate::sys::writers::WriterGuard;
+
+/// The most steps of one settlement. Each turn after the fourth answers a save made meanwhile.
+const MAX_STEPS: usize = 32;
+/// The most kept versions of one file.
+const MAX_KEPT: usize = 1_000;
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exchanged {
+    /// It is made.
+    Made,
+    /// The file is not what was seen, or a process has it open for writing. It holds the person's text.
+    Changed {
+        /// The names under which further texts are kept.
+        kept: Vec<PathBuf>,
+    },
+    /// The file system cannot exchange two names. Nothing was changed.
+    Impossible,
+}
+
+/// What to do where the file system cannot exchange two names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// Change nothing.
+    Nothing,
+    /// Take the old file away before the new one gets its name: for a moment there is no file.
+    Steps,
+}
+
+/// Creates or replaces a file. `seen` is the digest of what it replaces; none: there must be no file.
+///
+/// # Errors
+/// Names the file.
+pub fn write(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    seen: Option<&Digest>,
+    fallback: Fallback,
+) -> Result<Exchanged> {
+    let Some(seen) = seen else {
+        let made = file::create(path, bytes, mode)?;
+        return Ok(if made { Exchanged::Made } else { Exchanged::Changed { kept: Vec::new() } });
+    };
+    let change = FileChange { new: Some(digest_of(bytes)), seen: seen.clone() };
+    replace(path, &change, fallback, |temp| file::write_new(temp, bytes, mode))
+}
+
+/// Replaces what is at a path by what `make` puts, durably, at the path that it is given.
+///
+/// # Errors
+/// Names the file.
+pub fn replace(
+    path: &Path,
+    change: &FileChange,
+    fallback: Fallback,
+    make: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<Exchanged> {
+    let failed = || format!("could not write `{}`", path.display());
+    let aside = private(path, change.private_name(name_of(path)))?;
+    let temp = private(path, change.unfinished_name(name_of(path)))?;
+    let mut kept = settle_file(path)?;
+    if !is_as_seen(path, change).with_context(failed)? {
+        return Ok(Exchanged::Changed { kept });
+    }
+    let placed = make(&temp).and_then(|()| fs::rename(&temp, &aside));
+    placed.inspect_err(|_| remove_own(&temp)).with_context(failed)?;
+    let is_placed = match (path::exchange(&aside, path), fallback) {
+        (Ok(()), _) => true,
+        (Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP), Fallback::Steps) => {
+            let placed = in_steps(path, change, &temp, &aside);
+            // Where it has its name by now, nothing is left under this one.
+            remove_own(&temp);
+            placed.with_context(failed)?
+        }
+        (Err(error), _) => {
+            remove_own(&aside);
+            return match error {
+                Errno::NOENT => Ok(Exchanged::Changed { kept }),
+                Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => Ok(Exchanged::Impossible),
+                error => Err(io::Error::from(error)).with_context(failed),
+            };
+        }
+    };
+    let settled = settle(path, change, &aside).with_context(failed)?;
+    file::sync_dir(path)?;
+    kept.extend(settled.kept);
+    Ok(if is_placed && !settled.is_changed { Exchanged::Made } else { Exchanged::Changed { kept } })
+}
+
+/// Gives the new file its name after the old one was taken away and compared. False: another file has the name.
+fn in_steps(path: &Path, change: &FileChange, temp: &Path, aside: &Path) -> io::Result<bool> {
+    fs::rename(aside, temp)?;
+    fs::rename(path, aside)?;
+    if is_as_seen(aside, change)? { give_name(temp, path) } else { Ok(false) }
+}
+
+/// Removes a file, if it is what was seen. One that is gone already is fine.
+///
+/// # Errors
+/// Names the file.
+pub fn remove(path: &Path, seen: &Digest) -> Result<Exchanged> {
+    let failed = || format!("could not remove `{}`", path.display());
+    let change = FileChange { new: None, seen: seen.clone() };
+    let aside = private(path, change.private_name(name_of(path)))?;
+    let mut kept = settle_file(path)?;
+    match inspect(path).with_context(failed)? {
+        None => return Ok(Exchanged::Made),
+        Some(now) if !is(&now.content, Some(seen)) => return Ok(Exchanged::Changed { kept }),
+        Some(_) => {}
+    }
+    match fs::rename(path, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Exchanged::Made),
+        other => other.with_context(failed)?,
+    }
+    let settled = settle(path, &change, &aside).with_context(failed)?;
+    file::sync_dir(path)?;
+    kept.extend(settled.kept);
+    Ok(if settled.is_changed { Exchanged::Changed { kept } } else { Exchanged::Made })
+}
+
+/// Moves a file to a free name, if it is what was seen.
+///
+/// # Errors
+/// Names both.
+pub fn move_away(from: &Path, to: &Path, seen: &Digest) -> Result<Exchanged> {
+    let failed = || format!("could not move `{}` to `{}`", from.display(), to.display());
+    let change = FileChange { new: None, seen: seen.clone() };
+    if !is_as_seen(from, &change).with_context(failed)? {
+        return Ok(Exchanged::Changed { kept: Vec::new() });
+    }
+    match path::rename_new(from, to) {
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            // A hard link is exclusive too. The old name goes only if it still leads to the same text.
+            fs::hard_link(from, to).with_context(failed)?;
+            if let Exchanged::Changed { kept } = remove(from, seen)? {
+                remove_own(to);
+                return Ok(Exchanged::Changed { kept });
+            }
+        }
+        Err(Errno::NOENT) => return Ok(Exchanged::Changed { kept: Vec::new() }),
+        other => other.map_err(io::Error::from).with_context(failed)?,
+    }
+    let back = give_back(from, to, seen).with_context(failed)?;
+    file::sync_dir(to)?;
+    file::sync_dir(from)?;
+    Ok(back.unwrap_or(Exchanged::Made))
+}
+
+/// Moves what a file holds now to a free name.
+///
+/// # Errors
+/// Names both.
+pub fn put_away(from: &Path, to: &Path) -> Result<Exchanged> {
+    let seen = inspect(from)?.map(|now| now.content.digest).unwrap_or_default();
+    // What cannot be read cannot be compared either.
+    if seen.is_empty() {
+        file::rename_new(from, to).map(|()| Exchanged::Made)
+    } else {
+        move_away(from, to, &seen)
+    }
+}
+
+/// Undoes a move when what was moved is not what was seen. None: it is.
+///
+/// # Errors
+/// When one of the two names cannot be looked at.
+pub fn give_back(from: &Path, to: &Path, seen: &Digest) -> io::Result<Option<Exchanged>> {
+    match inspect(to)? {
+        Some(moved) if !is(&moved.content, Some(seen)) => {}
+        _ => return Ok(None),
+    }
+    let kept = if give_name(to, from)? { Vec::new() } else { vec![to.to_owned()] };
+    Ok(Some(Exchanged::Changed { kept }))
+}
+
+/// Settles each change in a directory that a killed process left. Returns the files whose change was taken back, each
+/// with the names under which further texts are kept.
+///
+/// # Errors
+/// Names the file.
+pub fn settle_dir(dir: &Path) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
+    let mut taken_back = Vec::new();
+    for left in leftovers(dir)? {
+        let settled = settle_one(&left)?;
+        file::sync_dir(&left.path)?;
+        if settled.is_changed {
+            taken_back.push((left.path, settled.kept));
+        }
+    }
+    Ok(taken_back)
+}
+
+/// True when a killed process left a change in this directory.
+///
+/// # Errors
+/// Names the directory.
+pub fn has_leftovers(dir: &Path) -> Result<bool> {
+    leftovers(dir).map(|all| !all.is_empty())
+}
+
+/// Settles each change of one file that a killed process left. Returns the names under which further texts are kept.
+///
+/// # Errors
+/// Names the file.
+pub fn settle_file(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut kept = Vec::new();
+    let dir = path.parent().unwrap_or(Path::new("."));
+    for left in leftovers(dir)?.into_iter().filter(|left| left.path == path) {
+        kept.extend(settle_one(&left)?.kept);
+    }
+    Ok(kept)
+}
+
+fn settle_one(left: &Leftover) -> Result<Settlement> {
+    let settled = match &left.change {
+        Some(change) => settle(&left.path, change, &left.private),
+        None => fs::remove_file(&left.private).map(|()| Settlement::default()),
+    };
+    settled.with_context(|| format!("could not settle the change of `{}`", left.path.display()))
+}
+
+/// What a killed process left of the change of a file.
+struct Leftover {
+    path: PathBuf,
+    /// None: the new content was still being written.
+    change: Option<FileChange>,
+    private: PathBuf,
+}
+
+fn leftovers(dir: &Path) -> Result<Vec<Leftover>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.with_context(|| format!("could not list `{}`", dir.display()))?,
+    };
+    let left = |private: OsString| {
+        let bytes = private.as_bytes();
+        let change = FileChange::parse(bytes);
+        let name = change.as_ref().map(|(name, _)| *name).or_else(|| FileChange::parse_unfinished(bytes))?;
+        let path = dir.join(OsStr::from_bytes(name));
+        Some(Leftover { path, change: change.map(|(_, change)| change), private: dir.join(&private) })
+    };
+    Ok(entries.flatten().filter_map(|entry| left(entry.file_name())).collect())
+}
+
+/// What a settlement came to.
+#[derive(Debug, Default)]
+struct Settlement {
+    is_changed: bool,
+    kept: Vec<PathBuf>,
+}
+
+fn settle(path: &Path, change: &FileChange, aside: &Path) -> io::Result<Settlement> {
+    let mut settlement = Settlement::default();
+    let mut is_back = false;
+    for _ in 0..MAX_STEPS {
+        let Some(out) = inspect(aside)? else { return Ok(settlement) };
+        let here = inspect(path)?.map(|here| here.content);
+        let step = next_step(change, here.as_ref(), Some(&out.content));
+        match step {
+            NextStep::Finish => return Ok(settlement),
+            NextStep::Remove => {
+                if settlement.is_changed {
+                    // A power loss must not undo the exchange back and leave the removal.
+                    sync_names(path)?;
+                }
+                // A process that waits to write gets the file, and the next turn sees that.
+                if out.guard.as_ref().is_none_or(WriterGuard::is_undisturbed) {
+                    fs::remove_file(aside)?;
+                }
+            }
+            NextStep::Exchange if !is_back => {
+                settlement.is_changed = true;
+                is_back = exchange_back(path, change, aside)?;
+            }
+            NextStep::Restore => {
+                settlement.is_changed = true;
+                give_name(aside, path)?;
+            }
+            NextStep::Exchange | NextStep::Keep => {
+                settlement.is_changed = true;
+                settlement.kept.push(keep(path, aside)?);
+            }
+        }
+    }
+    settlement.kept.push(keep(path, aside)?);
+    Ok(settlement)
+}
+
+/// Puts the person's text back. What comes out is looop's text, or a save made meanwhile: the newest stays in place.
+/// False: the file is gone, and the next look sees that.
+fn exchange_back(path: &Path, change: &FileChange, aside: &Path) -> io::Result<bool> {
+    match path::exchange(aside, path) {
+        Err(Errno::NOENT) => return Ok(false),
+        // No exchange brought it here, so none is there to be undone.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(true),
+        other => other?,
+    }
+    if inspect(aside)?.is_some_and(|out| !is(&out.content, change.new.as_ref())) {
+        path::exchange(aside, path)?;
+    }
+    Ok(true)
+}
+
+/// Gives a file that has a private name another one. False: the name is taken.
+fn give_name(private: &Path, name: &Path) -> io::Result<bool> {
+    match path::rename_new(private, name) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(Errno::INVAL | Errno::NOSYS) => match fs::hard_link(private, name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.and_then(|()| fs::remove_file(private)).map(|()| true),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives a person's text a visible name beside the file.
+fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default();
+    for nth in 1..=MAX_KEPT {
+        let mut other = name.to_owned();
+        other.push(format!(".looop-saved-{nth}"));
+        let other = path.with_file_name(other);
+        if give_name(aside, &other)? {
+            return Ok(other);
+        }
+    }
+    Err(io::Error::other(format!("there are {MAX_KEPT} kept versions of it; remove them")))
+}
+
+fn sync_names(path: &Path) -> io::Result<()> {
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn name_of(path: &Path) -> &[u8] {
+    path.file_name().unwrap_or_default().as_bytes()
+}
+
+fn private(path: &Path, name: Option<Vec<u8>>) -> Result<PathBuf> {
+    match name {
+        Some(private) => Ok(path.with_file_name(OsString::from_vec(private))),
+        None => bail!("could not replace `{}`: its name is too long", path.display()),
+    }
+}
+
+/// A file, and its guard against writers.
+struct Inspected {
+    content: FileContent,
+    guard: Option<WriterGuard>,
+}
+
+/// Looks at what a name leads to. A link's content is its target; what is neither has no digest.
+fn inspect(path: &Path) -> io::Result<Option<Inspected>> {
+    let plain =
+        |digest: Digest| Ok(Some(Inspected { content: FileContent { digest, is_open: false }, guard: None }));
+    match file::open(path) {
+        Ok(None) => Ok(None),
+        Ok(Some(file)) => {
+            let guard = WriterGuard::take(&file)?;
+            let digest = file::digest_of_file(file)?;
+            let content = FileContent { digest, is_open: guard.is_none() };
+            Ok(Some(Inspected { content, guard }))
+        }
+        Err(ReadError::NotRegular) => match fs::read_link(path) {
+            Ok(target) => plain(link_digest(&target)),
+            Err(_) => plain(String::new()),
+        },
+        Err(_) => plain(String::new()),
+    }
+}
+
+fn is_as_seen(path: &Path, change: &FileChange) -> io::Result<bool> {
+    Ok(inspect(path)?.is_some_and(|now| is(&now.content, Some(&change.seen))))
+}
+
+fn is(content: &FileContent, digest: Option<&Digest>) -> bool {
+    !content.is_open
+        && digest.is_some_and(|digest| content.digest.starts_with(digest.as_str()) && !digest.is_empty())
+}
+
+/// blake3 of some content, in hexadecimal.
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// The digest of a symbolic link by its target. No file's content has it.
+pub fn link_digest(target: &Path) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("looop symbolic link");
+    hasher.update(target.as_os_str().as_bytes());
+    hasher.finalize().to_hex().to_string()
+}
+
+/// A file of looop's own that stays behind is removed by the next change of the same file.
+fn remove_own(path: &Path) {
+    drop(fs::remove_file(path));
+}
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;
