@@ -18,6 +18,7 @@ pub mod name;
 pub mod policy;
 pub mod price;
 pub mod query;
+pub mod reply;
 pub mod schedule;
 pub mod secret;
 pub mod sensor;

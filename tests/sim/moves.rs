@@ -45,7 +45,7 @@ impl World {
                 true => {
                     self.tally.count("bad replies");
                     match self.dice.number(0, 4) {
-                        0 => format!("{wanted}\n{wanted}"),
+                        0 => format!("{wanted}\n{{\"move\":\"noop\",\"why\":\"another move\"}}"),
                         1 => wanted[..wanted.len() - 2].to_owned(),
                         2 => wanted.replacen("\"move\":", "\"moves\":", 1),
                         _ => "I would rather not.".to_owned(),
