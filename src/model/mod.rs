@@ -12,6 +12,7 @@ pub mod example;
 pub mod failing;
 pub mod fault;
 pub mod fix;
+pub mod front_matter;
 pub mod json;
 pub mod lease;
 pub mod name;

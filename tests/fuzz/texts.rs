@@ -71,6 +71,8 @@ fn is_never_free(decided: &Move) {
         was_cut: false,
         boxed: false,
         proposed: false,
+        repo_listed: false,
+        first_paid: false,
         free_check: false,
     };
     let acts = matches!(decided.action.tag(), "run" | "write_sensor" | "write_playbook" | "start_worker");
