@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use explain::{explain, refuse_shared};
-pub use form::write_fresh;
-use form::{ConfigFile, FreeMove, LimitsFile, PolicyFile, RuleFile, RunnerFile, Span};
+use form::{ConfigFile, FreeMove, LimitsFile, RuleFile, RunnerFile, Span};
+pub use form::{FRESH_DAY_USD, write_fresh};
 
 use crate::model::budget::Budget;
 use crate::model::fault::Fault;
+use crate::model::front_matter::listed_path_flaw;
 use crate::model::name::Name;
 use crate::model::secret::Secrets;
 use crate::model::settings::{Limits, Rule, Rules, Settings};
@@ -279,7 +280,7 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
     let protected = path.parent().map(|dir| vec![dir.join("looop.json"), path.clone()]).unwrap_or_default();
     let settings = Settings {
         limits: limits(&parsed.limits),
-        rules: rules(env, &parsed.policy, &path)?,
+        rules: rules(env, &parsed, &path)?,
         budget: budget(&parsed.budget, &path)?,
         path: search,
         base_env,
@@ -359,7 +360,8 @@ fn limits(from: &LimitsFile) -> Limits {
     }
 }
 
-fn rules(env: &Env, from: &PolicyFile, path: &Path) -> Result<Rules> {
+fn rules(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Rules> {
+    let from = &parsed.policy;
     let dir = |text: &String| {
         let path = env.absolute(text);
         std::fs::canonicalize(&path).unwrap_or(path)
@@ -376,6 +378,12 @@ fn rules(env: &Env, from: &PolicyFile, path: &Path) -> Result<Rules> {
             return Err(place("cwd", &format!("{dir:?} is no folder, and there are no patterns of folders")));
         }
     }
+    for (nth, repo) in parsed.repos.iter().enumerate() {
+        let flaw = if repo.is_empty() { Some("it is empty".to_owned()) } else { listed_path_flaw(repo) };
+        if let Some(why) = flaw {
+            return Err(usage(format!("could not use the config `{}`: repos[{nth}]: {why}", path.display())));
+        }
+    }
     let tag = |free: &FreeMove| match free {
         FreeMove::WriteSensor => "write_sensor".to_owned(),
         FreeMove::WritePlaybook => "write_playbook".to_owned(),
@@ -383,6 +391,7 @@ fn rules(env: &Env, from: &PolicyFile, path: &Path) -> Result<Rules> {
     Ok(Rules {
         allow: from.allow.iter().map(rule).collect(),
         free_moves: from.free_moves.iter().map(tag).collect(),
+        repos: parsed.repos.iter().map(dir).collect(),
     })
 }
 

@@ -19,7 +19,10 @@ impl App {
         }
         // In a full box it is not there, in a partial one it cannot be opened.
         if !inside || std::fs::File::open(self.layout.format()).is_ok() {
-            self.ready()?;
+            match verb {
+                Verb::Fix(_) | Verb::Attempts(_) => self.ready_without_profile()?,
+                _ => self.ready()?,
+            }
         } else if !verb.is_workers() {
             return Err(
                 Fault::failed("could not do this: a worker's box holds nothing of the data dir").into()
@@ -57,7 +60,7 @@ impl App {
     }
 
     /// True where a supervisor's socket is at hand. In a full box nothing else tells.
-    fn has_supervisor(&self) -> bool {
+    pub(super) fn has_supervisor(&self) -> bool {
         self.inside_worker().is_some_and(|socket| socket.exists())
     }
 }

@@ -52,7 +52,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(What::Runner(runner)) = &args.what {
         return runner::run(app, runner);
     }
-    let mut found = Vec::new();
+    let mut found: Vec<Finding> = state::clock_flaw_finding(app.now).into_iter().collect();
     config(app, args, &mut found);
     data_dir(app, &mut found);
     tools(app, &mut found);
@@ -131,9 +131,9 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     let root = app.layout.root().display().to_string();
     if !seed::is_set_up(&app.layout) {
         return found.push(finding(
-            Health::Odd,
+            Health::Bad,
             "data dir",
-            format!("{root} is not set up"),
+            format!("there is no profile at {root}"),
             &["looop init"],
         ));
     }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::{App, print};
+pub use crate::config::FRESH_DAY_USD;
 use crate::config::{KNOWN_RUNNERS, write_fresh};
 use crate::store::{migrate, seed};
 use crate::sys::program;
@@ -43,7 +44,12 @@ pub fn run(app: &App) -> Result<u8> {
     Ok(0)
 }
 
-/// Makes the data dir and the config on the first command of all, and says so in one line.
+/// The runner that a fresh config names: the first one on the PATH.
+pub fn fresh_decider(app: &App) -> String {
+    runners_on_path(app).into_iter().next().unwrap_or_else(|| KNOWN_RUNNERS[0].to_owned())
+}
+
+/// Makes the data dir and the config for a first pulse, and says so in one line.
 pub fn first_run(app: &App) -> Result<()> {
     set_up(app)?;
     let root = app.layout.root().display();
@@ -55,9 +61,7 @@ fn set_up(app: &App) -> Result<(Vec<String>, bool)> {
     // A config that cannot be read is said before anything is made.
     app.config()?;
     let made = seed::set_up(&app.layout, app.now)?;
-    let found = runners_on_path(app);
-    let decide = found.first().map_or(KNOWN_RUNNERS[0], String::as_str);
-    let config_made = write_fresh(&app.env, decide)?;
+    let config_made = write_fresh(&app.env, &fresh_decider(app))?;
     Ok((made, config_made))
 }
 

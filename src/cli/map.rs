@@ -56,7 +56,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     if !root.is_dir() {
         return Err(Fault::usage(format!("could not map `{}`: it is no directory", root.display())).into());
     }
+    app.ready_without_profile()?;
     let failure = failure(app, args)?;
+    app.note_own_state(&app.layout.map(&root));
     let report = signature::read(&failure, &signature::Ended::Code(1), &root.to_string_lossy());
     let limits = Limits { timeout_ms: i64::from(args.timeout) * 1000, ..Limits::default() };
     let began = Deadline::after_ms(0);

@@ -48,6 +48,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
+use crate::model::fault::Fault;
 use crate::model::time::Now;
 use crate::store::layout::{self, Layout};
 use crate::store::seed;
@@ -377,13 +378,56 @@ fn run_other(app: &App, verb: Verb) -> Result<u8> {
 }
 
 impl App {
-    /// Makes sure that there is a data dir this program may use; the first command makes it and says so.
+    /// Makes sure that there is a profile which this program may use. Only `init`, `demo` and a first pulse on a terminal
+    /// make one.
     fn ready(&self) -> Result<()> {
         if !seed::is_set_up(&self.layout) {
-            init::first_run(self)?;
+            return Err(self.no_profile());
         }
         layout::check(&self.layout)?;
         seed::make_dirs(&self.layout)
+    }
+
+    /// Why there is no profile to use.
+    fn no_profile(&self) -> anyhow::Error {
+        let root = self.layout.root();
+        if root.symlink_metadata().is_ok()
+            && let Err(error) = layout::check_root(&self.layout)
+        {
+            return error;
+        }
+        match self.env.get("LOOOP_DATA_DIR") {
+            Some(_) => {
+                let what =
+                    format!("could not use LOOOP_DATA_DIR: there is no profile at `{}`", root.display());
+                Fault::failed(what).hint("correct LOOOP_DATA_DIR, or make a profile there with `looop init`")
+            }
+            None => {
+                let what = format!("could not find a profile: there is none at `{}`", root.display());
+                Fault::failed(what).hint("make one with `looop init`")
+            }
+        }
+        .into()
+    }
+
+    /// Allows a command that keeps its own state to run without a profile.
+    ///
+    /// # Errors
+    /// When there is a profile that cannot be used, or LOOOP_DATA_DIR names a directory without one.
+    fn ready_without_profile(&self) -> Result<()> {
+        match seed::is_set_up(&self.layout) {
+            true => self.ready(),
+            false if self.has_supervisor() || self.env.get("LOOOP_DATA_DIR").is_none() => Ok(()),
+            false => Err(self.no_profile()),
+        }
+    }
+
+    /// Says once where a command keeps its own state, where there is no profile.
+    fn note_own_state(&self, dir: &std::path::Path) {
+        if !seed::is_set_up(&self.layout) && !self.has_supervisor() {
+            let dir = dir.display();
+            print::note(&format!("looop: there is no profile; what this command keeps is in `{dir}`"));
+        }
     }
 
     fn config(&self) -> Result<Config> {

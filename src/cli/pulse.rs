@@ -2,6 +2,7 @@
 
 mod bell;
 mod renew;
+mod welcome;
 
 use std::io;
 use std::process::Child;
@@ -11,9 +12,9 @@ use anyhow::{Context, Result};
 use super::{App, print};
 use crate::config::Config;
 use crate::model::beat::LastResult;
-use crate::model::fault::Kind;
+use crate::model::fault::{Fault, Kind};
 use crate::model::time::human_ms;
-use crate::store::{lock, records, workers};
+use crate::store::{layout, lock, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::proc::Exit;
 use crate::sys::program;
@@ -47,15 +48,16 @@ const BROKEN_MS: (i64, i64) = (5_000, 300_000);
 /// Starts the pulse.
 pub fn run(app: &App) -> Result<u8> {
     let renewal = Renewal::new();
-    app.ready()?;
     app.no_worker("start the pulse")?;
+    welcome::confirm(app)?;
+    app.ready()?;
     let cancel = Cancel::on_signals()?;
     let held = lock::tick(&app.layout.pulse_lock());
     let held = match held {
         Err(error) if lock::is_busy(&error) => {
             let who = lock::holder(&app.layout.pulse_lock()).unwrap_or_default();
             let what = format!("could not start the pulse: process {who} is the pulse of this data dir");
-            return Err(crate::model::fault::Fault { kind: Kind::Busy, what, hints: Vec::new() }.into());
+            return Err(Fault { kind: Kind::Busy, what, hints: Vec::new() }.into());
         }
         other => other?,
     };
@@ -65,8 +67,11 @@ pub fn run(app: &App) -> Result<u8> {
 /// Runs beats until interrupted.
 fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) -> Result<u8> {
     tree::become_subreaper();
+    super::tick::check_clock(clock::now(), "start the pulse")?;
     let config = app.config()?;
     config.decider()?;
+    let data_dir = layout::identity(&app.layout);
+    let is_gone = || layout::identity(&app.layout) != data_dir;
     let interval = human_ms(config.interval_ms);
     let root = app.layout.root().display();
     print::note(&format!(
@@ -78,13 +83,16 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
         .ok();
     let mut bell = Bell::new(app);
     let (mut broken, mut echoes) = (0_u32, 0_u32);
-    while !cancel.is_set() {
+    while !cancel.is_set() && !is_gone() {
         // Read anew for each beat, so that an edit takes effect without a restart.
         // One that cannot be read is said by the beat itself.
         let config = app.config().unwrap_or_else(|_| config.clone());
         renewal.look(app, &mut bell, cancel, held);
         let before = last_move(app);
-        let good = beat(app, &config, cancel, &mut bell)?;
+        let good = beat(app, &config, cancel, &mut bell, &is_gone)?;
+        if is_gone() {
+            break;
+        }
         bell.after_beat(&config);
         broken = if good { 0 } else { broken.saturating_add(1) };
         let moved = last_move(app).filter(|last| before.as_ref() != Some(last));
@@ -92,10 +100,15 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
         let told = settle(cancel, watch.as_ref(), &mut bell);
         echoes = if told && !moved { echoes.saturating_add(1) } else { 0 };
         let wait_ms = wait_after(app, &config, broken, moved).min(echo_wait(echoes));
-        sleep(cancel, watch.as_ref(), wait_ms, &mut bell);
+        sleep(cancel, watch.as_ref(), wait_ms, &mut bell, &is_gone);
     }
     if print::stderr_is_tty() {
         print::redraw("");
+    }
+    if is_gone() {
+        let what = format!("could not go on: the data dir is gone: `{root}` is not what it was at the start");
+        let fault = Fault::failed(what).hint("mount it or move it back, and start the pulse again");
+        return Err(fault.hint("the pulse made nothing in its place").into());
     }
     print::note("looop: ended; nothing is lost");
     Ok(0)
@@ -120,7 +133,13 @@ fn watch(app: &App) -> Result<Watch> {
 
 /// Runs one beat as a child. False: it broke, by a panic, a signal or its deadline; it has said so itself, or
 /// it is said here.
-fn beat(app: &App, config: &Config, cancel: &Cancel, bell: &mut Bell) -> Result<bool> {
+fn beat(
+    app: &App,
+    config: &Config,
+    cancel: &Cancel,
+    bell: &mut Bell,
+    is_gone: &dyn Fn() -> bool,
+) -> Result<bool> {
     let mut child = program::spawn_self(&["tick", "--pulse"]).context("could not start a beat")?;
     let limits = &config.settings.limits;
     let longest_ms =
@@ -147,6 +166,8 @@ fn beat(app: &App, config: &Config, cancel: &Cancel, bell: &mut Bell) -> Result<
     };
     // What a beat left behind when it died was adopted by this process.
     match workers::supervisors(&app.layout) {
+        // Without its data dir no supervisor is known, and each would be taken for one.
+        _ if is_gone() => {}
         Ok(supervisors) => {
             tree::end_strays(&supervisors.into_iter().chain(bell.errands().iter().copied()).collect());
         }
@@ -211,11 +232,11 @@ fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
 }
 
 /// Waits until the time is up, something changed, or the human interrupts.
-fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64, bell: &mut Bell) {
+fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64, bell: &mut Bell, is_gone: &dyn Fn() -> bool) {
     let until_ms = clock::uptime_ms() + wait_ms;
     loop {
         let left_ms = until_ms - clock::uptime_ms();
-        if left_ms <= 0 || cancel.is_set() {
+        if left_ms <= 0 || cancel.is_set() || is_gone() {
             return;
         }
         bell.look();

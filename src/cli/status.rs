@@ -9,12 +9,12 @@ use crate::model::beat::{Beat, Settled};
 use crate::model::boxing::{Kind, Level};
 use crate::model::charge::dollars;
 use crate::model::json::clip;
-use crate::model::time::human_ms;
+use crate::model::time::{clock_flaw, human_ms};
 use crate::model::world::Reading;
 use crate::store::boxes::Boxer;
 use crate::store::workers::Worker;
 use crate::store::{claims as leases, ledger, lock, records, texts};
-use crate::tick::gate;
+use crate::tick::{gate, sense};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop status\n  looop status --json | jq .gate.words")]
@@ -56,6 +56,8 @@ fn gather(app: &App) -> Result<Facts> {
     let layout = &app.layout;
     let beat = records::peek_beat(layout)?;
     let (goals, mut problems) = texts::goals(layout)?;
+    problems.extend(clock_flaw(app.now));
+    problems.extend(sense::goal_problems(&goals));
     let (sensors, more) = texts::sensors(layout)?;
     problems.extend(more);
     let (all_asks, more) = records::asks(layout)?;

@@ -10,7 +10,7 @@ use crate::model::charge::dollars;
 use crate::model::fault::{Fault, Kind};
 use crate::model::json::clip;
 use crate::model::name::Name;
-use crate::model::time::human_ms;
+use crate::model::time::{Now, clock_flaw, human_ms};
 use crate::runner::Runner;
 use crate::store::boxes::Boxer;
 use crate::store::{lock, migrate, records};
@@ -116,7 +116,22 @@ pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalF
     })
 }
 
+/// Refuses to decide by a clock that cannot be right: ids, budgets and timers count by it.
+///
+/// # Errors
+/// When the clock is outside of its years.
+pub fn check_clock(now: Now, what: &str) -> Result<()> {
+    match clock_flaw(now) {
+        Some(flaw) => {
+            let fault = Fault::failed(format!("could not {what}: {flaw}"));
+            Err(fault.hint("set the clock; `timedatectl` shows whether it is kept").into())
+        }
+        None => Ok(()),
+    }
+}
+
 fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
+    check_clock(app.now, "start a beat")?;
     app.say_migrated(migrate::in_beat(&app.layout, app.now, &held)?);
     let config = app.config()?;
     let runner = config.decider()?;
@@ -323,10 +338,10 @@ pub fn preview(app: &App, config: &Config) -> Result<Preview> {
 
 fn dry_run(app: &App) -> Result<u8> {
     if !crate::store::seed::is_set_up(&app.layout) {
-        let what = format!("could not try a beat: there is no data dir at `{}`", app.layout.root().display());
-        return Err(Fault::failed(what).hint("make it with `looop init`").into());
+        return Err(app.no_profile());
     }
     crate::store::layout::check(&app.layout)?;
+    check_clock(app.now, "try a beat")?;
     let config = app.config()?;
     let preview = preview(app, &config)?;
     print::raw(preview.prompt.as_bytes());
@@ -350,5 +365,19 @@ pub fn verdict_words(verdict: &Verdict) -> String {
             let words: Vec<String> = reasons.iter().map(|reason| reason.words()).collect();
             format!("a decision: {}", words.join("; "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_is_refused_by_a_clock_that_cannot_be_right() {
+        for (seconds, flaw) in [(-86_400, "before 1970"), (8_210_298_412_800, "after the year 9999")] {
+            let error = check_clock(Now::from_clock(seconds, 0, 0), "start a beat").unwrap_err();
+            assert!(error.to_string().contains(flaw), "{error:#}");
+        }
+        assert!(check_clock(Now::from_clock(1_795_218_410, 0, 0), "start a beat").is_ok());
     }
 }

@@ -111,6 +111,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
                 }
             }
             runner.env.extend(own.env.iter().cloned());
+            runner.free = own.free;
             runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
         }
         runners.insert(name.to_owned(), runner);
@@ -121,7 +122,11 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
             // Without a command: it is asked over HTTP, and needs no variable but that of its key.
             runners.insert(
                 name.clone(),
-                WorkerRunner { env: own.key_env.iter().cloned().collect(), ..WorkerRunner::default() },
+                WorkerRunner {
+                    env: own.key_env.iter().cloned().collect(),
+                    free: own.free,
+                    ..WorkerRunner::default()
+                },
             );
             continue;
         }
@@ -135,7 +140,13 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
         let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
         runners.insert(
             name.clone(),
-            WorkerRunner { argv: argv.clone(), env: own.env.clone(), write, ..WorkerRunner::default() },
+            WorkerRunner {
+                argv: argv.clone(),
+                env: own.env.clone(),
+                write,
+                free: own.free,
+                ..WorkerRunner::default()
+            },
         );
     }
     Ok(runners)

@@ -34,6 +34,8 @@ pub(super) struct ConfigFile {
     pub(super) budget: BudgetFile,
     /// What needs no yes.
     pub(super) policy: PolicyFile,
+    /// Repositories that the loop may clone for its workers without a yes, each by its own path.
+    pub(super) repos: Vec<String>,
     /// Commands that decide whether a worker's work is done.
     pub(super) verify: BTreeMap<String, VerifyFile>,
     /// Who fixes, and when a fix is stopped.
@@ -104,6 +106,8 @@ pub(super) struct RunnerFile {
     pub(super) idle: Option<Span>,
     /// US dollars for a million tokens.
     pub(super) price: Option<PriceForm>,
+    /// True when its workers cost nothing, so that the first one needs no yes.
+    pub(super) free: bool,
 }
 
 /// What an endpoint speaks.
@@ -352,6 +356,9 @@ pub(super) enum Boxing {
     None,
 }
 
+/// What a fresh config lets the loop spend a day, in US dollars.
+pub const FRESH_DAY_USD: u32 = 20;
+
 /// The form of a fresh config file.
 #[derive(Serialize)]
 pub(super) struct Fresh<'a> {
@@ -391,7 +398,7 @@ pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
         interval: "60s",
         path: &search,
         decide,
-        budget: FreshBudget { day_usd: 20 },
+        budget: FreshBudget { day_usd: FRESH_DAY_USD },
     };
     let text = serde_json::to_string_pretty(&fresh).context("could not write the config as JSON")?;
     file::create(&path, (text + "\n").as_bytes(), 0o600)

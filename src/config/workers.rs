@@ -146,13 +146,14 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
     for BuiltIn { name, argv, env: names, set, status, effort } in BUILT_IN {
         let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut runner =
-            WorkerRunner { argv: strings(argv), env: strings(names), set, write: Vec::new(), status };
+            WorkerRunner { argv: strings(argv), env: strings(names), set, status, ..WorkerRunner::default() };
         if let Some(own) = parsed.runners.get(name) {
             let model = own.model.as_ref().map(|model| vec!["--model".to_owned(), model.clone()]);
             for option in [own.effort.as_deref().map(effort), model].into_iter().flatten() {
                 runner.argv.splice(1..1, option);
             }
             runner.env.extend(own.env.iter().cloned());
+            runner.free = own.free;
             runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
         }
         runners.insert(name.to_owned(), runner);
@@ -177,10 +178,15 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
             let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
             // A command of one's own for a program that is known may load what tells how it fares.
             let status = runners.get(name).and_then(|known| known.status);
-            runners.insert(
-                name.clone(),
-                WorkerRunner { argv: argv.clone(), env: own.env.clone(), write, set: Vec::new(), status },
-            );
+            let runner = WorkerRunner {
+                argv: argv.clone(),
+                env: own.env.clone(),
+                write,
+                set: Vec::new(),
+                status,
+                free: own.free,
+            };
+            runners.insert(name.clone(), runner);
         }
     }
     let verify = checks(parsed, path)?;

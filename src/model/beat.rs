@@ -9,7 +9,7 @@ use super::decision::Move;
 use super::entry::Outcome;
 use super::failing::Class;
 use super::name::Name;
-use super::time::Now;
+use super::time::{LAST_MS, Now};
 use super::world::{Digest, Items};
 
 /// The memory of the loop. One atomic replace of its file is the tick's commit point.
@@ -36,8 +36,16 @@ pub struct Beat {
     pub flaps: BTreeMap<String, Flap>,
     /// For each goal, `decisions` when a move last served it (or when it was first seen).
     pub served: BTreeMap<Name, u64>,
-    /// Goals whose present text was written after untrusted text was read.
-    pub untrusted_goals: BTreeMap<Name, Digest>,
+    /// Digests of goal texts that a move wrote after untrusted text was read, newest last. A copy and another name
+    /// keep the text; an edit makes another text.
+    #[serde(deserialize_with = "goal_digests")]
+    pub untrusted_goals: Vec<Digest>,
+    /// Digests of goal texts that a move wrote without an approval, newest last. The user wrote any other text.
+    #[serde(default)]
+    pub written_goals: Vec<Digest>,
+    /// True once the user has approved the start of a paid worker.
+    #[serde(default)]
+    pub paid_start_approved: bool,
     /// Workers that were started after untrusted text was read, as long as they are in the world.
     #[serde(default)]
     pub untrusted_workers: BTreeSet<Name>,
@@ -68,6 +76,20 @@ pub struct Beat {
     pub halted: Option<String>,
     /// The budget that the human was last told is used up, with the time for which it holds.
     pub budget_told: Option<String>,
+}
+
+/// Reads digests of goal texts. An earlier program kept them by the goal's name.
+fn goal_digests<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Digest>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum GoalDigests {
+        List(Vec<Digest>),
+        ByName(BTreeMap<Name, Digest>),
+    }
+    Ok(match GoalDigests::deserialize(from)? {
+        GoalDigests::List(digests) => digests,
+        GoalDigests::ByName(digests) => digests.into_values().collect(),
+    })
 }
 
 /// Whether the decider has nothing more to do about the world it saw.
@@ -283,8 +305,6 @@ pub struct Failure {
     pub clean: bool,
 }
 
-/// The end of the year 9999: no clock tells a later time, and ids of beats that begin there could not go on.
-const LAST_MS: i64 = 253_402_300_799_999;
 /// How long a flap takes to decay by one, in milliseconds.
 pub const FLAP_DECAY_MS: i64 = 15 * 60_000;
 /// From this count on a sensor is flapping.
@@ -376,6 +396,13 @@ mod tests {
         let beat = Beat { decisions: 30, served, ..Beat::default() };
         let goals = [name("loud"), name("quiet"), name("new")];
         assert_eq!(beat.starving(goals.iter()), [(name("quiet"), 18)]);
+    }
+
+    #[test]
+    fn a_memory_that_knows_untrusted_goals_by_name_is_read() {
+        let mut old = serde_json::to_value(Beat::default()).unwrap();
+        old["untrusted_goals"] = serde_json::json!({ "a": "d1", "b": "d2" });
+        assert_eq!(serde_json::from_value::<Beat>(old).unwrap().untrusted_goals, ["d1", "d2"]);
     }
 
     #[test]

@@ -180,7 +180,15 @@ impl Sim {
         if open(YES) {
             let (run, deed) = exec();
             let approval = Some((name("ap-1"), T0 + 24 * HOUR));
-            let decided = Decided { seen, decided: run, deed, then: done(), charge: None, approval };
+            let decided = Decided {
+                seen,
+                decided: run,
+                deed,
+                then: done(),
+                charge: None,
+                approval,
+                starts_paid: false,
+            };
             return self.event(&mut beat, Event::Decided(Box::new(decided)));
         }
         // Snapshots are never synced: what is lost of them must not matter.
@@ -206,7 +214,15 @@ impl Sim {
                 let meets = matches!(reply, Reply::WriteMeets | Reply::ArchiveMeets | Reply::DropMeets);
                 self.meets = meets.then_some(MINE);
                 let (decided, deed, then) = plan(reply);
-                let decided = Decided { seen, decided, deed, then, charge: Some(charge), approval: None };
+                let decided = Decided {
+                    seen,
+                    decided,
+                    deed,
+                    then,
+                    charge: Some(charge),
+                    approval: None,
+                    starts_paid: false,
+                };
                 self.event(&mut beat, Event::Decided(Box::new(decided)))
             }
         }

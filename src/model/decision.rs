@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::name::Name;
+use super::reply::find_move;
 use super::schedule::When;
 
 /// The longest body of a goal or of the playbook that a move may write, in bytes.
@@ -311,7 +312,7 @@ fn take<T: serde::de::DeserializeOwned>(
     }
 }
 
-/// Reads exactly one move out of a reply. Prose and code fences around it are skipped; a second move is an error.
+/// Reads exactly one move out of a reply. Thoughts, prose and code fences around it are skipped.
 ///
 /// # Errors
 /// Says what is wrong with the reply; the text is meant for the decider.
@@ -319,40 +320,7 @@ pub fn parse_reply(text: &str) -> Result<Move, String> {
     if text.len() > MAX_REPLY_BYTES {
         return Err(format!("the reply is {} bytes long; {MAX_REPLY_BYTES} is the limit", text.len()));
     }
-    let objects = json_objects(text)?;
-    let moves: Vec<&Value> = objects.iter().filter(|o| o.get("move").is_some()).collect();
-    match moves.as_slice() {
-        [one] => Move::from_json(one),
-        [] if objects.is_empty() => Err("the reply holds no complete JSON object".to_owned()),
-        [] => Err("the reply holds a JSON object, but none with a `move` key".to_owned()),
-        many => Err(format!("the reply holds {} moves; exactly one is wanted", many.len())),
-    }
-}
-
-/// The most places in a reply where an object is tried for; bounds the work on hostile text.
-const MAX_TRIES: usize = 1000;
-
-/// The outermost JSON objects in a text, in order. What lies behind the last try may be a second move, so that a text
-/// with more places than are tried is no reply.
-fn json_objects(text: &str) -> Result<Vec<Value>, String> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    for _ in 0..MAX_TRIES {
-        let Some(open) = text[at..].find('{') else { return Ok(found) };
-        at += open;
-        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>();
-        match stream.next() {
-            Some(Ok(value)) => {
-                at += stream.byte_offset();
-                found.push(value);
-            }
-            _ => at += 1,
-        }
-    }
-    match text[at..].contains('{') {
-        false => Ok(found),
-        true => Err(format!("the reply has over {MAX_TRIES} opening braces")),
-    }
+    Move::from_json(&find_move(text)?)
 }
 
 /// The JSON Schema of a move in its flat form, made from the types above.

@@ -40,10 +40,15 @@ pub struct Facts<'a> {
     pub proposed: bool,
     /// True when a worker's check is a shell line and no entry of the config.
     pub free_check: bool,
+    /// True when the repository that a worker would get a clone of is listed: in the config, or in its goal by the
+    /// user.
+    pub repo_listed: bool,
+    /// True when a worker costs money and the user has approved none that does.
+    pub first_paid: bool,
 }
 
 /// Parts of the data dir that no command may name or stand in.
-const PROTECTED: [&str; 12] = [
+const PROTECTED: [&str; 13] = [
     ".git",
     "asks",
     "claims",
@@ -56,6 +61,7 @@ const PROTECTED: [&str; 12] = [
     "reports",
     "cost",
     "paused.json",
+    "pulse.json",
 ];
 
 /// Judges a move.
@@ -93,6 +99,16 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
         }
         Action::StartWorker { .. } if facts.free_check => {
             Verdict::Waits("its check is no entry of `verify` in the config but a shell line".to_owned())
+        }
+        Action::StartWorker { repo: Some(_), .. } if !facts.repo_listed => Verdict::Waits(
+            match facts.tainted {
+                true => "untrusted text was read and its repository is not listed in `repos`",
+                false => "its repository is not listed in `repos`",
+            }
+            .to_owned(),
+        ),
+        Action::StartWorker { .. } if facts.first_paid => {
+            Verdict::Waits("it is the first worker of this profile that costs money".to_owned())
         }
         // Without a whole sandbox in force a worker is as free as the human.
         Action::StartWorker { .. } if facts.boxed => Verdict::Free,

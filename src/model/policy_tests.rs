@@ -15,7 +15,7 @@ fn rules(allow: &[(&[&str], &[&str])]) -> Rules {
         argv: argv.iter().map(|s| (*s).to_owned()).collect(),
         cwd: cwd.iter().map(PathBuf::from).collect(),
     };
-    Rules { allow: allow.iter().map(rule).collect(), free_moves: vec![] }
+    Rules { allow: allow.iter().map(rule).collect(), ..Rules::default() }
 }
 
 fn facts(rules: &Rules) -> Facts<'_> {
@@ -30,6 +30,8 @@ fn facts(rules: &Rules) -> Facts<'_> {
         boxed: false,
         proposed: false,
         free_check: false,
+        repo_listed: false,
+        first_paid: false,
     }
 }
 
@@ -72,6 +74,41 @@ fn a_goal_that_a_worker_proposes_waits() {
     let proposed = Facts { proposed: true, ..facts(&none) };
     let goal = decided(json!({ "move": "write_goal", "id": "g", "body": "b" }));
     assert!(matches!(judge(&goal, &proposed), Verdict::Waits(_)));
+}
+
+#[test]
+fn a_repository_is_cloned_freely_only_where_it_is_listed() {
+    let none = Rules::default();
+    let start = decided(json!({ "move": "start_worker", "id": "w", "brief": "b", "repo": "/src/app" }));
+    let unlisted = Facts { boxed: true, place: Some(Path::new("/src/app")), ..facts(&none) };
+    for tainted in [false, true] {
+        let unlisted = Facts { tainted, ..unlisted.clone() };
+        let Verdict::Waits(why) = judge(&start, &unlisted) else { panic!("{tainted}") };
+        assert!(why.contains("not listed in `repos`") && why.contains("untrusted") == tainted, "{why}");
+        assert_eq!(judge(&start, &Facts { repo_listed: true, ..unlisted }), Verdict::Free);
+    }
+    let open = Facts { repo_listed: true, boxed: false, ..unlisted };
+    assert!(matches!(judge(&start, &open), Verdict::Waits(_)), "a listed repository needs the sandbox too");
+}
+
+#[test]
+fn the_first_paid_worker_waits_with_and_without_a_repository() {
+    let none = Rules::default();
+    let paid = Facts { boxed: true, repo_listed: true, first_paid: true, ..facts(&none) };
+    let there = Facts { place: Some(Path::new("/src/app")), ..paid.clone() };
+    for (value, facts) in [
+        (json!({ "move": "start_worker", "id": "w", "brief": "b" }), &paid),
+        (json!({ "move": "start_worker", "id": "w", "brief": "b", "repo": "/src/app" }), &there),
+        (
+            json!({ "move": "start_worker", "id": "w", "brief": "b", "kind": "fix", "repo": "/src/app" }),
+            &there,
+        ),
+    ] {
+        let Verdict::Waits(why) = judge(&decided(value.clone()), facts) else { panic!("{value}") };
+        assert!(why.contains("costs money"), "{why}");
+        let later = Facts { first_paid: false, ..facts.clone() };
+        assert_eq!(judge(&decided(value), &later), Verdict::Free);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
-use super::time::Now;
+use super::time::{LAST_MS, Now};
 
 /// When a timer fires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -114,7 +114,8 @@ impl Schedule {
             }
             When::Cron(text) => {
                 let zone = FixedOffset::east_opt(now.offset_s)?;
-                let last = zone.timestamp_millis_opt(fired.unwrap_or(self.created_ms)).single()?;
+                let last_ms = fired.unwrap_or(self.created_ms);
+                let last = zone.timestamp_millis_opt(last_ms.clamp(0, LAST_MS)).single()?;
                 let cron = parse_cron(text).ok()?;
                 let next = cron.find_next_occurrence(&last, false).ok()?;
                 Some(next.timestamp_millis())
@@ -176,6 +177,16 @@ mod tests {
     fn a_huge_number_never_overflows() {
         let t = Schedule { created_ms: i64::MAX - 5, ..timer(When::InS(u32::MAX)) };
         assert_eq!(t.next_ms(None, at(i64::MAX)), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_moments_give_a_timer_without_a_panic(created_ms: i64, fired: Option<i64>, unix_ms: i64, which in 0..3_usize) {
+            let whens = [When::InS(u32::MAX), When::EveryS(u32::MAX), When::Cron("0 9 29 2 *".to_owned())];
+            let timer = Schedule { created_ms, ..timer(whens[which].clone()) };
+            let next = timer.next_ms(fired, at(unix_ms));
+            proptest::prop_assert_eq!(next.is_none(), timer.is_spent(fired, at(unix_ms)));
+        }
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Rules {
     pub allow: Vec<Rule>,
     /// Tags of moves that need no yes although they wait by default.
     pub free_moves: Vec<String>,
+    /// Repositories that the loop may clone for its workers, absolute and with symbolic links resolved.
+    pub repos: Vec<PathBuf>,
 }
 
 /// How a runner works as a worker.
@@ -98,6 +100,8 @@ pub struct WorkerRunner {
     pub set: Vec<(String, String)>,
     /// What it loads, so that it tells looop how it fares; none: it needs nothing for that, or cannot.
     pub status: Option<StatusFile>,
+    /// True when it costs nothing, as the config says.
+    pub free: bool,
 }
 
 /// A file that an agent loads beside its own settings, to tell looop how it fares.
@@ -161,6 +165,12 @@ pub struct Fixes {
 }
 
 impl Fixes {
+    /// True when a fix may cost money: unless each runner that it may call is named and costs nothing.
+    pub fn is_paid(&self) -> bool {
+        let is_free = |name: &String| self.runners.get(name).is_some_and(|runner| runner.free);
+        !self.runner.as_ref().is_some_and(is_free) || !self.escalate.iter().all(is_free)
+    }
+
     /// Names of the variables that any of its runners gets.
     pub fn env(&self) -> Vec<String> {
         self.runners.values().flat_map(|runner| runner.env.iter().cloned()).collect()

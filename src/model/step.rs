@@ -111,6 +111,8 @@ pub struct Decided {
     pub charge: Option<Box<Charge>>,
     /// The approval that this move uses up, and until when its yes is good, in milliseconds.
     pub approval: Option<(Name, i64)>,
+    /// True when the move starts a worker that costs money.
+    pub starts_paid: bool,
 }
 
 /// What was found out about an unfinished move.

@@ -31,7 +31,7 @@ fn a_goal_written_after_untrusted_text_is_known_by_the_bytes_that_are_written() 
     };
     let marked = after(&Beat::default(), tainted(event(write(), written(), done())));
     // What the next world holds is the file, with the line end that it was given.
-    let mark = [(name("g"), Goal::Text("do it\n".to_owned()).digest())].into();
+    let mark = vec![Goal::Text("do it\n".to_owned()).digest()];
     assert_eq!(marked.untrusted_goals, mark);
     let refused = || event(write(), Deed::Nothing, Outcome::Refused { why: "no".to_owned() });
     assert_eq!(after(&marked, refused()).untrusted_goals, mark, "what is not written takes no mark away");
@@ -43,7 +43,44 @@ fn a_goal_written_after_untrusted_text_is_known_by_the_bytes_that_are_written() 
     );
     let mut gone = event(noop(), Deed::Nothing, done());
     gone.seen.goals.clear();
-    assert!(after(&marked, gone).untrusted_goals.is_empty());
+    assert_eq!(after(&marked, gone).untrusted_goals, mark, "the file may come back under another name");
+}
+
+#[test]
+fn a_goal_text_that_a_move_wrote_is_known_until_the_user_approves_it() {
+    let write = |body: &str| {
+        let deed = writes("goals/g.md", body);
+        event(decided(json!({ "move": "write_goal", "id": "g", "body": body })), deed, done())
+    };
+    let digest = |body: &str| Goal::Text(body.to_owned()).digest();
+    let wrote = after(&Beat::default(), write("a\n"));
+    assert_eq!((wrote.written_goals.clone(), wrote.untrusted_goals.len()), (vec![digest("a\n")], 0));
+    let approved = Decided { approval: Some((name("ap-1"), T0 + HOUR)), ..write("a\n") };
+    assert!(after(&wrote, approved).written_goals.is_empty());
+    let mut many = wrote;
+    for n in 0..1200 {
+        let mut one = write(&format!("{n}\n"));
+        one.seen.items.insert("goal/g".to_owned(), digest("a\n"));
+        many = after(&many, one);
+    }
+    assert_eq!(many.written_goals.len(), 1000);
+    assert!(many.written_goals.contains(&digest("a\n")), "a text that a goal has is never forgotten");
+}
+
+#[test]
+fn only_an_approved_start_of_a_paid_worker_is_remembered_as_one() {
+    let start = || decided(json!({ "move": "start_worker", "id": "w", "brief": "b" }));
+    let yes = || Some((name("ap-1"), T0 + HOUR));
+    let rows = [
+        (yes(), true, Deed::Fleet, true),
+        (yes(), false, Deed::Fleet, false),
+        (None, true, Deed::Fleet, false),
+        (yes(), true, Deed::Nothing, false),
+    ];
+    for (approval, starts_paid, deed, expected) in rows {
+        let one = Decided { approval, starts_paid, ..event(start(), deed.clone(), done()) };
+        assert_eq!(after(&Beat::default(), one).paid_start_approved, expected, "{deed:?}");
+    }
 }
 
 /// The memory once a decision's deed is done.

@@ -75,7 +75,15 @@ fn seen(beat: &str, at: Now) -> Seen {
 }
 
 fn event(decided: Move, deed: Deed, then: Outcome) -> Decided {
-    Decided { seen: seen("b1", NOW), decided, deed, then, charge: Some(charge("b1", NOW)), approval: None }
+    Decided {
+        seen: seen("b1", NOW),
+        decided,
+        deed,
+        then,
+        charge: Some(charge("b1", NOW)),
+        approval: None,
+        starts_paid: false,
+    }
 }
 
 fn writes(path: &str, text: &str) -> Deed {

@@ -3,6 +3,9 @@
 use chrono::{DateTime, FixedOffset, Offset, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
+/// The end of the year 9999: no clock that is right tells a later time, and ids of beats could not go on from there.
+pub const LAST_MS: i64 = 253_402_300_799_999;
+
 /// One reading of the wall clock with the local zone's offset at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,7 +17,14 @@ pub struct Now {
 }
 
 impl Now {
-    /// The moment in local time; the epoch where the number is outside of what a calendar holds.
+    /// A reading of a clock in seconds and nanoseconds since the Unix epoch. A moment outside of the years 1970 to 9999
+    /// is the nearest one that [`clock_flaw`] tells.
+    pub fn from_clock(seconds: i64, nanoseconds: i64, offset_s: i32) -> Now {
+        let unix_ms = seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000);
+        Now { unix_ms: unix_ms.clamp(-1, LAST_MS + 1), offset_s }
+    }
+
+    /// The moment in local time; the nearest one within the years 1970 to 9999 where it is outside of them.
     pub fn local(&self) -> DateTime<FixedOffset> {
         local(self.unix_ms, self.offset_s)
     }
@@ -53,9 +63,18 @@ impl Now {
 
 fn local(unix_ms: i64, offset_s: i32) -> DateTime<FixedOffset> {
     let zone = FixedOffset::east_opt(offset_s).unwrap_or_else(|| Utc.fix());
-    zone.timestamp_millis_opt(unix_ms)
+    zone.timestamp_millis_opt(unix_ms.clamp(0, LAST_MS))
         .single()
         .unwrap_or_else(|| DateTime::<Utc>::UNIX_EPOCH.with_timezone(&zone))
+}
+
+/// What is wrong with a clock that shows this moment; none: nothing that can be told.
+pub fn clock_flaw(now: Now) -> Option<String> {
+    match now.unix_ms {
+        ..0 => Some("the clock shows a time before 1970".to_owned()),
+        0..=LAST_MS => None,
+        _ => Some("the clock shows a time after the year 9999".to_owned()),
+    }
 }
 
 /// A span of time for humans, two units at the most: `4s`, `3m 20s`, `2h 5m`, `6d 1h`.
@@ -141,6 +160,40 @@ mod tests {
     fn beat_ids_sort_by_time() {
         assert!(beat_id(1_795_218_410_413) < beat_id(1_795_218_410_414));
         assert_eq!(beat_id(0), "0");
+    }
+
+    #[test]
+    fn a_clock_outside_of_its_years_is_told() {
+        for (seconds, flaw) in [
+            (i64::MIN, Some("before 1970")),
+            (-1, Some("before 1970")),
+            (0, None),
+            (1_795_218_410, None),
+            (253_402_300_799, None),
+            (253_402_300_800, Some("after the year 9999")),
+            (8_210_298_412_800, Some("after the year 9999")),
+            (i64::MAX, Some("after the year 9999")),
+        ] {
+            let told = clock_flaw(Now::from_clock(seconds, 0, 0));
+            assert_eq!(told.is_some(), flaw.is_some(), "{seconds}");
+            assert!(told.unwrap_or_default().contains(flaw.unwrap_or_default()), "{seconds}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_moment_in_any_zone_is_printed_and_compared(unix_ms: i64, offset_s: i32, other: i64, wait_ms: i64) {
+            let now = Now { unix_ms, offset_s };
+            let years = now.day().parse::<chrono::NaiveDate>().map(|day| chrono::Datelike::year(&day));
+            // A zone may be a day off the clock of UTC.
+            proptest::prop_assert!(matches!(years, Ok(1969..=9999)) || now.day().starts_with("+10000"), "{}", now.day());
+            let texts = [now.month(), now.stamp(), now.at(other).stamp(), human_ms(unix_ms), beat_id(unix_ms)];
+            proptest::prop_assert!(texts.iter().all(|text| !text.is_empty()));
+            proptest::prop_assert!(now.elapsed_ms(other) >= 0);
+            let _either = now.waited(other, wait_ms);
+            let read = Now::from_clock(unix_ms, other, offset_s);
+            proptest::prop_assert!((-1..=LAST_MS + 1).contains(&read.unix_ms));
+        }
     }
 
     #[test]

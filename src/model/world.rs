@@ -149,10 +149,13 @@ pub struct Own {
 }
 
 impl Own {
-    /// True when a worker handed a goal of this name in: its text is the worker's, whatever the goal is called by.
-    pub fn proposes_goal(&self, id: &Name) -> bool {
+    /// True when a worker proposed this goal: under its name, or in the same words under another one.
+    pub fn proposes_goal(&self, id: &Name, body: &str) -> bool {
         let file = format!("goal-{id}.md");
-        self.reports.iter().any(|report| report.name.as_str() == file)
+        let is_body = |text: &String| text.trim() == body.trim();
+        self.reports
+            .iter()
+            .any(|report| report.name.as_str() == file || report.text.as_ref().is_some_and(is_body))
     }
 }
 
@@ -234,7 +237,7 @@ impl World {
             || self.own.retold
             || self.own.workers.iter().any(|worker| beat.untrusted_workers.contains(&worker.id))
             || self.readings.values().any(|r| r.trust == Trust::Untrusted)
-            || self.goals.iter().any(|(name, goal)| beat.untrusted_goals.get(name) == Some(&goal.digest()))
+            || self.goals.values().any(|goal| beat.untrusted_goals.contains(&goal.digest()))
     }
 }
 

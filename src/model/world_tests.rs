@@ -93,8 +93,10 @@ fn whatever_strangers_said_taints_and_nothing_else_does() {
     assert!(clean.is_tainted(&named), "the name of a worker");
     let other = Beat { untrusted_workers: [name("gone")].into(), ..Beat::default() };
     assert!(!clean.is_tainted(&other), "a worker that is not there");
-    let wrote = Beat { untrusted_goals: [(name("mine"), goal.digest())].into(), ..Beat::default() };
-    assert!(clean.is_tainted(&wrote), "a goal");
+    let wrote = Beat { untrusted_goals: vec![goal.digest()], ..Beat::default() };
+    assert!(clean.is_tainted(&wrote), "a goal, whatever its name is now");
+    let other = Beat { untrusted_goals: vec![Goal::Text("x".to_owned()).digest()], ..Beat::default() };
+    assert!(!clean.is_tainted(&other), "another text under the same name");
     let outcome = Outcome::Ran { status: "exit 0".to_owned(), tail: "text".to_owned(), took_ms: 1 };
     let last = |clean| LastResult {
         beat: "b".to_owned(),

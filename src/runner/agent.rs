@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::said::{Said, Stop, Stream};
+use super::said::{OUTPUT_LIMIT, Said, Stop, Stream};
 use super::table::{Row, Setup};
 use super::{Call, Failed, Program, Reply, Runner, call_process, classify, last_words};
 use crate::model::charge::{Basis, Usage};
@@ -144,9 +144,12 @@ impl Agent {
                 )
             }
             (Exit::Code(0), None) if said.text.trim().is_empty() => {
-                (Class::Empty, format!("`{name}` ended without an answer"))
+                let limit = if said.truncated { format!(": {OUTPUT_LIMIT}") } else { String::new() };
+                (Class::Empty, format!("`{name}` ended without an answer{limit}"))
             }
-            (Exit::Code(0), None) => return Ok(Reply { text: said.text, usage, raw, stderr }),
+            (Exit::Code(0), None) => {
+                return Ok(Reply { text: said.text, truncated: said.truncated, usage, raw, stderr });
+            }
             (exit, None) => {
                 let lower = words.to_lowercase();
                 let (major, minor, patch) = self.row.oldest;

@@ -56,7 +56,7 @@ impl Runner for Command {
             Exit::Code(0) if text.trim().is_empty() => {
                 (Class::Empty, "it exited 0 and printed nothing".to_owned())
             }
-            Exit::Code(0) => return Ok(Reply { text, usage, raw: ended.stdout, stderr }),
+            Exit::Code(0) => return Ok(Reply { text, truncated: false, usage, raw: ended.stdout, stderr }),
             Exit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
             other => (Class::Crashed, format!("it ended with {}: {}", other.words(), last_words(&stderr))),
         };

@@ -58,6 +58,8 @@ pub struct Call<'a> {
 pub struct Reply {
     /// The text of the answer.
     pub text: String,
+    /// True when the model's output limit ended the answer.
+    pub truncated: bool,
     /// What it used.
     pub usage: Usage,
     /// All that it printed.

@@ -47,6 +47,8 @@ pub struct Said {
     pub text: String,
     /// Why there is none; cleared by a later success.
     pub trouble: Option<Trouble>,
+    /// True when the model's output limit ended the newest answer.
+    pub truncated: bool,
     /// What was used, as far as it was said.
     pub usage: Usage,
     /// Requests to the model that the stream tells of.
@@ -64,6 +66,7 @@ impl Default for Said {
         Said {
             text: String::new(),
             trouble: None,
+            truncated: false,
             usage: Usage::unknown(),
             requests: 0,
             resets_at_s: None,
@@ -102,6 +105,22 @@ impl Said {
     pub fn counted(&mut self, basis: Basis) {
         self.usage.basis = basis;
     }
+}
+
+/// What an error says about an answer that the model's output limit ended.
+pub const OUTPUT_LIMIT: &str = "the answer was cut off at the model's output limit";
+
+/// True for a reason to stop by which a provider or a CLI says that the model's output limit ended an answer.
+pub fn is_output_limit(reason: &Value) -> bool {
+    const REASONS: [&str; 6] = [
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "MAX_TOKENS",
+        "model_length",
+        "model_context_window_exceeded",
+    ];
+    reason.as_str().is_some_and(|reason| REASONS.contains(&reason))
 }
 
 /// A count in an event; what is not there or no whole number counts as 0.

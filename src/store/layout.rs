@@ -130,6 +130,11 @@ impl Layout {
         self.root.join("paused.json")
     }
 
+    /// Present once the user has started a pulse of this data dir on a terminal.
+    pub fn pulse(&self) -> PathBuf {
+        self.root.join("pulse.json")
+    }
+
     /// Present while a move waits for its commit, because git could not take it.
     pub fn commit_pending(&self) -> PathBuf {
         self.root.join("commit.pending")
@@ -333,6 +338,13 @@ pub fn check_root(layout: &Layout) -> Result<()> {
         return Err(Fault::failed(what).hint(format!("chmod 700 {shown}")).into());
     }
     Ok(())
+}
+
+/// The device and the inode of a data dir that is set up; none where there is none. Two readings differ once it was
+/// moved away, unmounted or replaced.
+pub fn identity(layout: &Layout) -> Option<(u64, u64)> {
+    let meta = fs::symlink_metadata(layout.root()).ok().filter(|_| layout.format().exists())?;
+    Some((meta.dev(), meta.ino()))
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]

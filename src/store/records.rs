@@ -105,7 +105,8 @@ fn afresh(layout: &Layout, lost: String) -> Result<Beat> {
     let mut beat = Beat { used: used.collect(), ..Beat::default() };
     beat.closed_asks = beat.used.keys().cloned().collect();
     let goals = texts::goals(layout)?.0.into_iter();
-    beat.untrusted_goals = goals.map(|(id, goal)| (id, goal.digest())).collect();
+    beat.untrusted_goals = goals.map(|(_, goal)| goal.digest()).collect();
+    beat.written_goals = beat.untrusted_goals.clone();
     let void: Vec<&str> = beat.closed_asks.iter().map(Name::as_str).collect();
     let void = if void.is_empty() {
         String::new()
@@ -132,6 +133,26 @@ pub fn peek_beat(layout: &Layout) -> Result<Beat> {
             Err(fault.hint("the next beat sets it aside and halts; then `looop resume`").into())
         }
     }
+}
+
+/// The form of `pulse.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PulseConfirmation {
+    at_ms: i64,
+}
+
+/// True when the user has confirmed the first pulse of this data dir.
+pub fn is_pulse_confirmed(layout: &Layout) -> bool {
+    layout.pulse().exists()
+}
+
+/// Remembers that the user has confirmed the first pulse.
+///
+/// # Errors
+/// Names the file.
+pub fn confirm_pulse(layout: &Layout, now: Now) -> Result<()> {
+    write_json(&layout.pulse(), &PulseConfirmation { at_ms: now.unix_ms }, Keep::Durable)
 }
 
 /// Replaces the memory, durably.

@@ -25,6 +25,7 @@ pub(super) const IGNORE: &str = "\
 *.corrupt-*
 /beat.json
 /paused.json
+/pulse.json
 /claims/
 /workers/
 /fix/

@@ -4,14 +4,17 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{Local, Offset};
+use chrono::{DateTime, Local, Offset, TimeZone};
 
 use crate::model::time::Now;
 
-/// The wall clock with the local zone's offset.
+/// The wall clock with the local zone's offset. It is read from the kernel, since the calendar's own clock panics
+/// outside of its years.
 pub fn now() -> Now {
-    let local = Local::now();
-    Now { unix_ms: local.timestamp_millis(), offset_s: local.offset().fix().local_minus_utc() }
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let utc = Now::from_clock(time.tv_sec, time.tv_nsec, 0);
+    let moment = DateTime::from_timestamp_millis(utc.unix_ms).unwrap_or_default().naive_utc();
+    Now { offset_s: Local.offset_from_utc_datetime(&moment).fix().local_minus_utc(), ..utc }
 }
 
 /// A moment in the future, on a clock that is never set; compared with [`Deadline::left`].

@@ -10,9 +10,10 @@ use crate::model::beat::Failure;
 use crate::model::charge::Usage;
 use crate::model::decision::{self, Move};
 use crate::model::failing::Class;
+use crate::runner::said::OUTPUT_LIMIT;
 use crate::runner::{Call, Failed, Reply};
 use crate::store::boxes::Boxer;
-use crate::store::{file, logs};
+use crate::store::{file, layout, logs};
 
 /// What came of asking.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct Written {
 /// # Errors
 /// When the prompt cannot be written.
 pub fn write_down(ctx: &mut Ctx, beat: &str, prompt: &Prompt) -> Result<Written> {
+    // A data dir that was moved away meanwhile is not made anew, and its decision not paid for.
+    layout::check(ctx.layout)?;
     // Only a runner that stands in it needs it, and says so when it is not there.
     log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));
     written(ctx, beat, "", &prompt.text, prompt.split)
@@ -68,7 +71,7 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, None)),
     };
-    let error = match decision::parse_reply(&first.text) {
+    let error = match read_move(&first) {
         Ok(decided) => return Ok(Asked::Move(Box::new(decided), first.usage)),
         Err(error) => error,
     };
@@ -79,13 +82,21 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, Some(first.usage))),
     };
     let usage = first.usage.plus(&second.usage);
-    Ok(match decision::parse_reply(&second.text) {
+    Ok(match read_move(&second) {
         Ok(decided) => Asked::Move(Box::new(decided), usage),
         Err(error) => Asked::Failed(
             failure(ctx, beat, Class::Invalid, &format!("no valid move, twice: {error}")),
             Some(usage),
         ),
     })
+}
+
+/// The move in a reply. An answer that was cut off may lack a second move or the rest of its text, so it holds none.
+fn read_move(reply: &Reply) -> Result<Move, String> {
+    match reply.truncated {
+        true => Err(OUTPUT_LIMIT.to_owned()),
+        false => decision::parse_reply(&reply.text),
+    }
 }
 
 type Answer = Result<Reply, Box<Failed>>;

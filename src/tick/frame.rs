@@ -86,7 +86,7 @@ pub fn build(
         Goal::Unreadable(why) => Some((name.clone(), why.clone())),
         Goal::Text(_) => None,
     };
-    let untrusted = |(name, goal): &(&Name, &Goal)| beat.untrusted_goals.get(*name) == Some(&goal.digest());
+    let untrusted = |(_, goal): &(&Name, &Goal)| beat.untrusted_goals.contains(&goal.digest());
     let mut context = Context {
         prompt_version: PROMPT_VERSION,
         beat: beat_id(beat.next_ms(ctx.now)),

@@ -194,7 +194,15 @@ impl Loop {
         action["why"] = "scripted".into();
         let decided = Move::from_json(&action).unwrap();
         let deed = crate::model::beat::Deed::Nothing;
-        let event = Decided { seen, decided, deed, then: outcome, charge: Some(charge), approval: None };
+        let event = Decided {
+            seen,
+            decided,
+            deed,
+            then: outcome,
+            charge: Some(charge),
+            approval: None,
+            starts_paid: false,
+        };
         self.drive(Event::Decided(Box::new(event)));
     }
 

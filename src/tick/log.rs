@@ -172,9 +172,9 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
         due: Vec::new(),
         schedules: Vec::new(),
     };
-    let Plan { deed, then } = plan;
+    let Plan { deed, then, starts_paid } = plan;
     let approval = Some((ask.id, ask.expires_ms.unwrap_or(i64::MAX)));
-    let decided = Decided { seen, decided, deed, then, charge: None, approval };
+    let decided = Decided { seen, decided, deed, then, charge: None, approval, starts_paid };
     act::carry_out(ctx, beat, Event::Decided(Box::new(decided)))?;
     finish(ctx, beat, sensed, &Prompt::default(), &id)
 }
@@ -307,14 +307,22 @@ pub fn answer(
         }
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
-            let Plan { deed, then } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts);
+            let Plan { deed, then, starts_paid } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts);
             // Who pauses or interrupts the loop before the move is made wants it no more.
             if ctx.cancel.is_set() || paused_now(ctx) {
                 return Event::Cancelled { charge: charge(usage, None) };
             }
             let charge = Some(charge(usage, decided.goal.as_ref()));
             let decided: Move = *decided;
-            Event::Decided(Box::new(Decided { decided, deed, then, charge, approval: None, seen }))
+            Event::Decided(Box::new(Decided {
+                decided,
+                deed,
+                then,
+                charge,
+                approval: None,
+                starts_paid,
+                seen,
+            }))
         }
     }
 }

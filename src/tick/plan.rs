@@ -15,12 +15,15 @@ use crate::model::beat::{Beat, Deed};
 use crate::model::boxing::{Kind, Level};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
+use crate::model::front_matter;
 use crate::model::name::Name;
 use crate::model::policy::{self, Facts, Verdict};
 use crate::model::step::CHANGED;
+use crate::model::world::Goal;
 use crate::store::boxes::Boxer;
 use crate::store::file;
 use crate::sys::{path, program};
+use crate::worker::Described;
 
 /// A move with what policy and the store made of it.
 #[derive(Debug)]
@@ -29,6 +32,20 @@ pub struct Plan {
     pub deed: Deed,
     /// What the journal says when it is done.
     pub then: Outcome,
+    /// True when it starts a worker that costs money.
+    pub starts_paid: bool,
+}
+
+impl Plan {
+    /// What is done, and what the journal says then.
+    pub fn new(deed: Deed, then: Outcome) -> Plan {
+        Plan { deed, then, starts_paid: false }
+    }
+
+    /// Nothing is done; why.
+    pub fn refused(why: impl Into<String>) -> Plan {
+        Plan::new(Deed::Nothing, Outcome::Refused { why: why.into() })
+    }
 }
 
 /// The longest file of which a diff is shown to the human, in bytes; no move replaces a longer one.
@@ -45,7 +62,6 @@ pub struct Cuts {
 
 /// Turns a decided move into what is done: at once, after a human's yes, or not at all.
 pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> Plan {
-    let refuse = |why: String| Plan { deed: Deed::Nothing, then: Outcome::Refused { why } };
     let place = place_of(ctx, &decided.action);
     let was_cut = match &decided.action {
         Action::WriteGoal { id, .. } => cuts.goals.contains(id),
@@ -54,9 +70,10 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
     };
     let data_dir = canonical(ctx.layout.root());
     let proposed = match &decided.action {
-        Action::WriteGoal { id, .. } => sensed.world.own.proposes_goal(id),
+        Action::WriteGoal { id, body } => sensed.world.own.proposes_goal(id, body),
         _ => false,
     };
+    let worker = described(ctx, decided).unwrap_or_default();
     let facts = Facts {
         rules: &ctx.settings.rules,
         tainted: sensed.tainted,
@@ -67,21 +84,41 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         was_cut,
         boxed: is_boxed(ctx, &decided.action),
         proposed,
-        free_check: has_free_check(ctx, decided),
+        free_check: worker.free_check,
+        repo_listed: place.as_deref().is_some_and(|repo| is_listed(ctx, beat, sensed, decided, repo)),
+        first_paid: worker.paid && !beat.paid_start_approved,
     };
     let planned = match policy::judge(decided, &facts) {
-        Verdict::Refused(why) => Ok(refuse(why)),
-        Verdict::Free => free(ctx, sensed, id, decided),
+        Verdict::Refused(why) => Ok(Plan::refused(why)),
+        Verdict::Free => free(ctx, sensed, id, decided).map(|plan| Plan { starts_paid: worker.paid, ..plan }),
         Verdict::Waits(because) => ask_first(ctx, beat, sensed, id, decided, because),
     };
     // The decision is paid for: what it depends on and cannot be read refuses it, and does not end the beat.
-    planned.unwrap_or_else(|error| refuse(format!("{error:#}")))
+    planned.unwrap_or_else(|error| Plan::refused(format!("{error:#}")))
 }
 
-/// True for a worker whose check is a shell line. What cannot be told is said when its start is described or made.
-fn has_free_check(ctx: &Ctx, decided: &Move) -> bool {
-    matches!(decided.action, Action::StartWorker { .. })
-        && matches!(ctx.fleet.describe(decided), Ok(Ok(described)) if described.free_check)
+/// The worker that a move would start. None: it starts none, or cannot, which is said when the start is made.
+fn described(ctx: &Ctx, decided: &Move) -> Option<Described> {
+    let is_start = matches!(decided.action, Action::StartWorker { .. });
+    is_start.then(|| ctx.fleet.describe(decided).ok()?.ok()).flatten()
+}
+
+/// True when the loop may clone a repository without a yes: the config lists it, or the front matter of the goal that
+/// the move serves does. The text of that goal must be the user's own: a move must not list what it is to clone.
+fn is_listed(ctx: &Ctx, beat: &Beat, sensed: &Sensed, decided: &Move, repo: &Path) -> bool {
+    if ctx.settings.rules.repos.iter().any(|listed| listed == repo) {
+        return true;
+    }
+    let Some(goal) = decided.goal.as_ref().and_then(|goal| sensed.world.goals.get(goal)) else {
+        return false;
+    };
+    let (Goal::Text(text), digest) = (goal, goal.digest()) else { return false };
+    if beat.written_goals.contains(&digest) || beat.untrusted_goals.contains(&digest) {
+        return false;
+    }
+    // One that cannot be read is a problem that the world shows.
+    let listed = front_matter::repos(text).unwrap_or_default();
+    listed.iter().any(|path| canonical(&ctx.settings.path_of(ctx.layout.root(), path)) == repo)
 }
 
 /// True when a worker would run in a whole sandbox, and so would the checks of its work: they run what it wrote.
@@ -133,10 +170,9 @@ fn ask_first(
     decided: &Move,
     because: String,
 ) -> Result<Plan> {
-    let refuse = |why: String| Ok(Plan { deed: Deed::Nothing, then: Outcome::Refused { why } });
     let (subject, diff) = match subject(ctx, sensed, decided)? {
         Ok(pair) => pair,
-        Err(why) => return refuse(why),
+        Err(why) => return Ok(Plan::refused(why)),
     };
     let wish = consent::Wish { id, decided, because, subject, diff, clean: !sensed.tainted };
     consent::ask_first(beat, &sensed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
@@ -200,12 +236,11 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
 /// # Errors
 /// When the ask holds no move, or the human interrupts; the yes is kept then.
 pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<(Move, Plan)> {
-    let refuse = |why: &str| Plan { deed: Deed::Nothing, then: Outcome::Refused { why: why.to_owned() } };
     let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
     let decided = approval.decided.clone();
     let answer = sensed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
     if !consent::is_yes(ask, approval, answer) {
-        return Ok((decided, refuse("the yes was not for this")));
+        return Ok((decided, Plan::refused("the yes was not for this")));
     }
     let subject = subject(ctx, sensed, &decided);
     // What could not be looked at to its end says nothing about the yes.
@@ -214,11 +249,12 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
         Ok(Ok((now, _))) if now == approval.subject => {
             free(ctx, sensed, id, &decided).map(|plan| sealed(plan, now.files))
         }
-        Ok(Ok(_)) => Ok(refuse("something that the yes covered has changed since")),
-        Ok(Err(why)) => Ok(refuse(&why)),
+        Ok(Ok(_)) => Ok(Plan::refused("something that the yes covered has changed since")),
+        Ok(Err(why)) => Ok(Plan::refused(why)),
         Err(error) => Err(error),
     };
-    let plan = planned.unwrap_or_else(|error| refuse(&format!("{error:#}")));
+    let mut plan = planned.unwrap_or_else(|error| Plan::refused(format!("{error:#}")));
+    plan.starts_paid = described(ctx, &decided).is_some_and(|worker| worker.paid);
     Ok((decided, plan))
 }
 

@@ -10,13 +10,14 @@ use super::{Ctx, log, own};
 use crate::model::ask::Ask;
 use crate::model::beat::Beat;
 use crate::model::budget::Hit;
+use crate::model::front_matter;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
 use crate::model::secret::Secrets;
 use crate::model::sensor::Header;
 use crate::model::time::Now;
 use crate::model::worker::{Report, WorkerView};
-use crate::model::world::{BudgetState, Digest, Reading, Trust, World};
+use crate::model::world::{BudgetState, Digest, Goal, Reading, Trust, World};
 use crate::store::boxes::{Boxer, Cell};
 use crate::store::budget::{self, Wanted};
 use crate::store::layout::Layout;
@@ -66,6 +67,7 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let held = deeds::held(layout)?;
     let playbook = texts::playbook(layout)?;
     let (goals, mut problems) = texts::goals(layout)?;
+    problems.extend(goal_problems(&goals));
     let (sensors, more) = texts::sensors(layout)?;
     problems.extend(more);
     let (asks, more) = records::asks(layout)?;
@@ -87,6 +89,14 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let world = World { playbook, goals, readings, own };
     let tainted = world.is_tainted(beat);
     Ok(Sensed { tainted, world, asks, schedules, held, approved, paused, capped: money.capped })
+}
+
+/// A line for each goal whose front matter lists repositories in a form that cannot be read.
+pub fn goal_problems(goals: &BTreeMap<Name, Goal>) -> impl Iterator<Item = String> {
+    goals.iter().filter_map(|(id, goal)| match goal {
+        Goal::Text(text) => front_matter::repos(text).err().map(|why| format!("goals/{id}.md: {why}")),
+        Goal::Unreadable(_) => None,
+    })
 }
 
 /// What workers have handed in, each in order, as far as there is room.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::start::{Starter, Wanted};
+use super::start::{FIX, Starter, Wanted};
 use super::{Described, Fleet, client};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
@@ -42,7 +42,14 @@ impl Fleet for LocalFleet<'_> {
         let free_check =
             spec.verify.iter().any(|check| !self.0.settings.workers.verify.contains_key(&check.name));
         let sandbox = spec.box_words();
-        Ok(Ok(Described { argv, cwd: spec.cwd, env, sandbox, repo, free_check }))
+        let settings = self.0.settings;
+        let runner = spec.runner.as_ref().and_then(|name| settings.workers.runners.get(name));
+        let paid = if spec.kind == FIX {
+            settings.fixes.is_paid()
+        } else {
+            runner.is_none_or(|runner| !runner.free)
+        };
+        Ok(Ok(Described { argv, cwd: spec.cwd, env, sandbox, repo, free_check, paid }))
     }
 
     fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome> {

@@ -35,6 +35,8 @@ pub struct Described {
     pub repo: Option<String>,
     /// True when a check is a shell line and no entry of the config.
     pub free_check: bool,
+    /// True when it may cost money.
+    pub paid: bool,
 }
 
 /// Whoever runs workers. A trait because workers are slow and random; the loop is tested with a scripted one.

@@ -33,7 +33,7 @@ pub const MAX_BRIEF_BYTES: usize = 1 << 20;
 /// How long a supervisor may take to say that it is there, in milliseconds.
 const START_MS: i64 = 30_000;
 /// The kind of a worker that fixes.
-const FIX: &str = "fix";
+pub(super) const FIX: &str = "fix";
 /// How long the supervisor of an ended worker may take to leave, in milliseconds.
 const LEAVE_MS: i64 = 10_000;
 /// How long a clone may take to be made, in milliseconds.

@@ -39,13 +39,9 @@ impl Outer {
         command.args(args);
         command.cwd(profile.path("home"));
         command.env_clear();
-        let home = profile.path("home");
-        for (key, value) in
-            [("HOME", home), ("LOOOP_DATA_DIR", profile.data()), ("LOOOP_CONFIG", profile.config_file())]
-        {
-            command.env(key, value);
+        for (key, value) in profile.command(args).get_envs() {
+            command.env(key, value.unwrap_or_default());
         }
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         command.env("TERM", "xterm-256color");
         let child = pair.slave.spawn_command(command).unwrap();
         let bytes = Arc::new(Mutex::new(Vec::new()));

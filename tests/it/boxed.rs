@@ -5,6 +5,7 @@ mod bad;
 mod builds;
 mod lacks;
 mod network;
+mod starts;
 
 use serde_json::json;
 

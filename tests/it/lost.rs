@@ -131,7 +131,7 @@ fn a_fresh_data_dir_has_lost_nothing() {
     profile.goal("g", "goal: mine\n");
     let ran = profile.looop(&["tick"]).ok();
     assert_eq!(ran.stderr, "");
-    assert_eq!(profile.read_json("beat.json")["untrusted_goals"], serde_json::json!({}));
+    assert_eq!(profile.read_json("beat.json")["untrusted_goals"], serde_json::json!([]));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -62,6 +63,12 @@ impl Pulse {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&line).contains("\0tick\0--pulse")
         })
+    }
+
+    /// Waits until it ends by itself.
+    fn wait(mut self) -> (i32, String) {
+        let ran = end(self.child.take().unwrap());
+        (ran.code, ran.stderr)
     }
 
     fn end(mut self) -> (i32, String) {
@@ -283,4 +290,61 @@ fn an_edit_made_during_a_beat_is_seen_by_the_next() {
     pulse.wait_for_beats(2);
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     assert_eq!(profile.asked(), 2, "{:?}", pulse.lines());
+}
+
+#[test]
+fn a_pulse_whose_data_dir_is_gone_stops_and_makes_nothing_in_its_place() {
+    for place in ["nothing", "an empty directory", "another profile"] {
+        let profile = Profile::scripted(&[NOOP]);
+        let pulse = Pulse::start(&profile);
+        pulse.wait_for_beats(1);
+        wait_until("the beat's end", || pulse.tick().is_none());
+        let (data, away) = (profile.data(), profile.path("away"));
+        let asked = profile.asked();
+        match place {
+            "nothing" => fs::rename(&data, &away).unwrap(),
+            other => {
+                let new = profile.path("new");
+                fs::create_dir(&new).unwrap();
+                fs::set_permissions(&new, PermissionsExt::from_mode(0o700)).unwrap();
+                if other == "another profile" {
+                    let ran = profile.command(&["init"]).env("LOOOP_DATA_DIR", &new).output().unwrap();
+                    assert!(ran.status.success(), "{ran:?}");
+                }
+                rustix::fs::renameat_with(
+                    rustix::fs::CWD,
+                    &new,
+                    rustix::fs::CWD,
+                    &data,
+                    rustix::fs::RenameFlags::EXCHANGE,
+                )
+                .unwrap();
+            }
+        }
+        let (code, said) = pulse.wait();
+        assert!(code == 1 && said.contains("the data dir is gone"), "{place}: {code} {said}");
+        assert_eq!(profile.asked(), asked, "{place}: nothing is paid");
+        match place {
+            "nothing" => assert!(!data.exists()),
+            "an empty directory" => assert_eq!(fs::read_dir(&data).unwrap().count(), 0),
+            _ => assert!(!data.join("beat.json").exists(), "no beat in another profile"),
+        }
+    }
+}
+
+#[test]
+fn workers_outlive_a_pulse_whose_data_dir_is_gone() {
+    let profile = Profile::scripted(&[NOOP]);
+    let pulse = Pulse::start(&profile);
+    pulse.wait_for_beats(1);
+    profile.unboxed(&["worker"]);
+    let line = format!("touch '{0}/up'; exec tail -f '{0}/looop.json'", profile.path("").display());
+    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
+    wait_for(&profile, "up");
+    fs::rename(profile.data(), profile.path("away")).unwrap();
+    let (code, said) = pulse.wait();
+    assert!(code == 1 && said.contains("the data dir is gone"), "{code} {said}");
+    assert!(left(&profile).iter().any(|line| line.contains("tail")), "{:?}", left(&profile));
+    fs::rename(profile.path("away"), profile.data()).unwrap();
+    assert_eq!(profile.looop(&["ls", "--json"]).ok().json()["workers"][0]["state"], "running");
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use looop::model::ask::{Ask, Subject};
 use looop::model::beat::{Beat, Deed};
 use looop::model::decision::{Action, Move, parse_reply};
-use looop::model::entry::Outcome;
 use looop::model::failing::Class;
 use looop::model::json::canonical;
 use looop::model::policy::{self, Facts, Verdict};
@@ -19,7 +18,7 @@ use super::outside::World;
 const DATA_DIR: &str = "/data";
 
 fn refuse(why: &str) -> Plan {
-    Plan { deed: Deed::Nothing, then: Outcome::Refused { why: why.to_owned() } }
+    Plan::refused(why)
 }
 
 impl World {
@@ -45,7 +44,7 @@ impl World {
                 true => {
                     self.tally.count("bad replies");
                     match self.dice.number(0, 4) {
-                        0 => format!("{wanted}\n{wanted}"),
+                        0 => format!("{wanted}\n{{\"move\":\"noop\",\"why\":\"another move\"}}"),
                         1 => wanted[..wanted.len() - 2].to_owned(),
                         2 => wanted.replacen("\"move\":", "\"moves\":", 1),
                         _ => "I would rather not.".to_owned(),
@@ -106,6 +105,8 @@ impl World {
             was_cut: false,
             boxed: true,
             proposed: false,
+            repo_listed: false,
+            first_paid: false,
             free_check: false,
         };
         match policy::judge(decided, &facts) {

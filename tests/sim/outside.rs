@@ -141,7 +141,7 @@ impl World {
             ..Limits::default()
         };
         let rule = |argv: &[&str]| Rule { argv: strings(argv), cwd: Vec::new() };
-        let rules = Rules { allow: vec![rule(&["status"]), rule(&["show", "*"])], free_moves: Vec::new() };
+        let rules = Rules { allow: vec![rule(&["status"]), rule(&["show", "*"])], ..Rules::default() };
         let day_micros = *dice.pick(&[None, Some(200_000), Some(1_000_000)]);
         let sensors = ["ci", "mail", "disk"].map(|sensor| (name(sensor), Sensor { n: 0, fails: false }));
         let mut world = World {

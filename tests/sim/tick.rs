@@ -262,7 +262,15 @@ impl World {
         let approval = Some((ask.id.clone(), ask.expires_ms.unwrap_or(i64::MAX)));
         self.tally.count("approved moves");
         self.judge.used(&ask);
-        let decided = Decided { seen, decided, deed: plan.deed, then: plan.then, charge: None, approval };
+        let decided = Decided {
+            seen,
+            decided,
+            deed: plan.deed,
+            then: plan.then,
+            charge: None,
+            approval,
+            starts_paid: plan.starts_paid,
+        };
         self.drive(beat, Event::Decided(Box::new(decided)))?;
         self.tidy(beat)
     }
@@ -338,7 +346,15 @@ impl World {
                 self.tally.count("decided moves");
                 let charge = Some(charge(usage, now));
                 let (deed, then) = (plan.deed, plan.then);
-                Event::Decided(Box::new(Decided { seen, decided, deed, then, charge, approval: None }))
+                Event::Decided(Box::new(Decided {
+                    seen,
+                    decided,
+                    deed,
+                    then,
+                    charge,
+                    approval: None,
+                    starts_paid: false,
+                }))
             }
         };
         let is_move = matches!(event, Event::Decided(_));

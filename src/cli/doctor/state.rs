@@ -8,10 +8,11 @@ use crate::cli::App;
 use crate::config::Config;
 use crate::model::ask::visible;
 use crate::model::beat::Beat;
-use crate::model::time::human_ms;
+use crate::model::time::{Now, clock_flaw, human_ms};
 use crate::model::worker::Phase;
 use crate::store::{file, records, texts, workers};
 use crate::sys::{disk, program};
+use crate::tick::sense;
 
 /// Below this much room a beat may not be able to write its records.
 const LEAST_FREE_BYTES: u64 = 64 << 20;
@@ -58,7 +59,13 @@ pub(super) fn disk(app: &App, found: &mut Vec<Finding>) {
     }
 }
 
-/// Whether the clock can be right.
+/// What is wrong with a clock outside of its years.
+pub(super) fn clock_flaw_finding(now: Now) -> Option<Finding> {
+    let fix = "set the clock; `timedatectl` shows whether it is kept";
+    clock_flaw(now).map(|flaw| finding(Health::Bad, "clock", flaw, &[fix]))
+}
+
+/// Whether the clock fits the last move.
 pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
     let last = beat.last.as_ref().map_or(0, |last| last.at_ms);
     let ahead_ms = last.saturating_sub(app.now.unix_ms);
@@ -81,7 +88,13 @@ pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
 pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
     let layout = &app.layout;
     let looks = [
-        ("goals", texts::goals(layout).map(|(_, problems)| problems)),
+        (
+            "goals",
+            texts::goals(layout).map(|(goals, mut problems)| {
+                problems.extend(sense::goal_problems(&goals));
+                problems
+            }),
+        ),
         ("asks", records::asks(layout).map(|(_, problems)| problems)),
         ("schedules", records::schedules(layout).map(|(_, problems)| problems)),
     ];

@@ -13,7 +13,7 @@ use crate::model::entry::{self, Outcome};
 use crate::model::failing::Class;
 use crate::model::name::Name;
 use crate::model::time::Now;
-use crate::model::world::{Digest, Goal, WORKER_ITEM};
+use crate::model::world::{Digest, Goal, Items, WORKER_ITEM};
 
 /// The shortest and longest wish to look again, in milliseconds.
 const NUDGE_MS: (i64, i64) = (30_000, 300_000);
@@ -23,6 +23,8 @@ const MAX_NUDGES: u32 = 3;
 const HOUR_MS: i64 = 3_600_000;
 /// The most commit notes that are carried along while commits fail.
 const MAX_NOTES: usize = 50;
+/// The most digests of goal texts that are kept in each list.
+const MAX_TEXTS: usize = 1000;
 /// The most clean beats that are kept in mind: more than there can be lines in a prompt's part of the journal.
 const MAX_CLEAN: usize = 200;
 
@@ -85,12 +87,16 @@ pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
 }
 
 pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
-    let Decided { seen, decided, deed, then, charge, approval } = event;
+    let Decided { seen, decided, deed, then, charge, approval, starts_paid } = event;
     let is_approved = approval.is_some();
     let mut next = seen_by(beat, &seen, approval);
     next.settled = remember_move(beat, &mut next, &seen, &decided, &then);
     // A human said yes to each byte of an approved move, though not to the words around it.
     remember_taint(&mut next, &seen, &decided, &deed, seen.tainted && !is_approved);
+    if let (Action::WriteGoal { .. }, Deed::Write { text, .. }) = (&decided.action, &deed) {
+        remember_text(&mut next.written_goals, &seen.items, text, !is_approved);
+    }
+    next.paid_start_approved |= is_approved && starts_paid && deed == Deed::Fleet;
     let note = CommitNote {
         beat: seen.beat.clone(),
         subject: String::new(),
@@ -201,12 +207,22 @@ fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed, tai
         next.untrusted_workers.remove(id);
         next.untrusted_workers.extend(tainted.then(|| id.clone()));
     }
-    next.untrusted_goals.retain(|goal, _| seen.goals.contains(goal));
-    if let (Action::WriteGoal { id, .. }, Deed::Write { text, .. }) = (&decided.action, deed) {
-        next.untrusted_goals.remove(id);
-        if tainted {
-            next.untrusted_goals.insert(id.clone(), Goal::Text(text.clone()).digest());
-        }
+    if let (Action::WriteGoal { .. }, Deed::Write { text, .. }) = (&decided.action, deed) {
+        remember_text(&mut next.untrusted_goals, &seen.items, text, tainted);
+    }
+}
+
+/// Adds the digest of a goal's text to a list, or takes it out. Texts are kept after their goal is gone, since a file
+/// can come back under any name; beyond the limit the oldest that no present goal has are forgotten.
+fn remember_text(digests: &mut Vec<Digest>, present: &Items, text: &str, is_one: bool) {
+    let digest = Goal::Text(text.to_owned()).digest();
+    digests.retain(|known| *known != digest);
+    digests.extend(is_one.then_some(digest));
+    let is_present = |digest: &Digest| present.values().any(|item| item == digest);
+    while digests.len() > MAX_TEXTS
+        && let Some(at) = digests[..digests.len() - 1].iter().position(|digest| !is_present(digest))
+    {
+        digests.remove(at);
     }
 }
 

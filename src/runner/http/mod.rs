@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use wire::{Ask, Shape};
 
-use super::said::Said;
+use super::said::{OUTPUT_LIMIT, Said};
 use super::{Call, Failed, Reply, Runner, classify};
 use crate::model::charge::{Basis, Usage};
 use crate::model::failing::{Class, reset_at_ms};
@@ -153,10 +153,11 @@ impl Http {
                         stderr,
                     })),
                     None if said.text.trim().is_empty() => {
-                        let (class, why) = (Class::Empty, "the model answered with nothing".to_owned());
+                        let limit = if said.truncated { format!(": {OUTPUT_LIMIT}") } else { String::new() };
+                        let (class, why) = (Class::Empty, format!("the model answered with nothing{limit}"));
                         Err(Box::new(Failed { class, why, retry_at_ms: None, usage, raw, stderr }))
                     }
-                    None => Ok(Reply { text: said.text, usage, raw, stderr }),
+                    None => Ok(Reply { text: said.text, truncated: said.truncated, usage, raw, stderr }),
                 }
             }
             Tried::Refused { status, body, retry_after } => {

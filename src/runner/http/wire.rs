@@ -7,7 +7,7 @@ use super::Protocol;
 use crate::model::charge::{Basis, Usage};
 use crate::model::decision;
 use crate::model::failing::Class;
-use crate::runner::said::{Said, count, micros};
+use crate::runner::said::{Said, count, is_output_limit, micros};
 
 /// The longest event that is read, in bytes; a longer one is passed over.
 const MAX_EVENT_BYTES: usize = 16 << 20;
@@ -249,7 +249,10 @@ impl Reading {
                 said.fails_as(Class::Refused, "the endpoint's filter stopped the answer");
                 self.is_closed = true;
             }
-            Some(_) => self.is_closed = true,
+            Some(_) => {
+                self.is_closed = true;
+                said.truncated = is_output_limit(&choice["finish_reason"]);
+            }
             None => {}
         }
         let used = &chunk["usage"];
@@ -300,6 +303,7 @@ impl Reading {
         if reason == "refusal" {
             self.said.fails_as(Class::Refused, "the model refused to answer");
         }
+        self.said.truncated |= is_output_limit(reason);
     }
 
     /// Later counts are of the whole message, so they replace earlier ones.

@@ -97,6 +97,19 @@ fn bodies_that_come_whole_are_read_too() {
 }
 
 #[test]
+fn an_answer_that_the_output_limit_ended_is_marked() {
+    let rows = [
+        (Protocol::Openai, r#"data: {"choices":[{"delta":{"content":"a"},"finish_reason":"length"}]}"#, true),
+        (Protocol::Openai, r#"data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#, false),
+        (Protocol::Anthropic, r#"data: {"type":"message_delta","delta":{"stop_reason":"max_tokens"}}"#, true),
+        (Protocol::Anthropic, r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#, false),
+    ];
+    for (protocol, text, expected) in rows {
+        assert_eq!(read(protocol, text).truncated, expected, "{text}");
+    }
+}
+
+#[test]
 fn errors_and_refusals_in_a_stream_are_failures() {
     let rows = [
         (

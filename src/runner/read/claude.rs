@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::model::charge::{Basis, Usage};
 use crate::model::failing::Class;
 use crate::runner::classify;
-use crate::runner::said::{Reader, Said, count, micros};
+use crate::runner::said::{Reader, Said, count, is_output_limit, micros};
 
 /// The events that matter.
 pub const READER: Reader =
@@ -76,6 +76,7 @@ fn result(said: &mut Said, event: &Value) {
             .fails_as(Class::Refused, if words.is_empty() { "the model refused to answer" } else { words });
     }
     said.trouble = None;
+    said.truncated = is_output_limit(&event["stop_reason"]);
     said.answers(words);
 }
 

@@ -158,6 +158,23 @@ fn what_a_program_used_for_itself_is_marked() {
 }
 
 #[test]
+fn an_answer_that_the_output_limit_ended_is_marked() {
+    let rows = [
+        (claude::READER, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
+        (qwen::READER, r#"{"type":"assistant","message":{"stop_reason":"max_tokens"}}"#),
+        (qwen::READER, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
+        (pi::READER, r#"{"type":"message_end","message":{"role":"assistant","stopReason":"length"}}"#),
+        (opencode::READER, r#"{"type":"step_finish","part":{"reason":"length"}}"#),
+    ];
+    for (reader, event) in rows {
+        assert!(Stream::read(reader, event.as_bytes()).truncated, "{event}");
+    }
+    for (name, reader, bytes) in ALL {
+        assert!(!Stream::read(reader, bytes).truncated, "{name}");
+    }
+}
+
+#[test]
 fn a_usage_limit_says_when_it_ends() {
     let event =
         r#"{"rate_limit_info":{"resetsAt":1795270000,"status":"rejected"},"type":"rate_limit_event"}"#;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::model::charge::Basis;
 use crate::runner::classify;
-use crate::runner::said::{Reader, Said, count, micros};
+use crate::runner::said::{Reader, Said, count, is_output_limit, micros};
 
 /// The events that matter.
 pub const READER: Reader =
@@ -21,6 +21,7 @@ fn read(said: &mut Said, event: &Value) {
         Some("step_finish") => {
             // A broken stream makes it ask for ever, one step after the other.
             said.requests += 1;
+            said.truncated = is_output_limit(&part["reason"]);
             let (used, usage) = (&part["tokens"], &mut said.usage);
             usage.tokens_in = usage.tokens_in.saturating_add(count(used, "input"));
             usage.tokens_cached = usage.tokens_cached.saturating_add(count(&used["cache"], "read"));

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::model::charge::Basis;
-use crate::runner::said::{Reader, Said, count, micros, texts};
+use crate::runner::said::{Reader, Said, count, is_output_limit, micros, texts};
 
 /// pi tells of a message many times; only its end counts.
 pub const READER: Reader = Reader { wanted: &["message_end"], settles: "message_end", read };
@@ -26,6 +26,7 @@ fn read(said: &mut Said, event: &Value) {
     said.counted(Basis::Reported);
     said.requests += 1;
     said.answers(&texts(&message["content"]));
+    said.truncated = is_output_limit(&message["stopReason"]);
     match message["stopReason"].as_str() {
         // pi exits 0 then: the stream is the only place that says so.
         Some("error" | "aborted") => said.fails(message["errorMessage"].as_str().unwrap_or_default()),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::model::charge::{Basis, Usage};
 use crate::model::failing::Class;
-use crate::runner::said::{Reader, Said, count};
+use crate::runner::said::{Reader, Said, count, is_output_limit};
 
 /// The events that matter.
 pub const READER: Reader = Reader { wanted: &["system", "assistant", "result"], settles: "result", read };
@@ -18,6 +18,7 @@ fn read(said: &mut Said, event: &Value) {
                 said.usage.model = Some(model.to_owned());
             }
             said.requests += 1;
+            said.truncated = is_output_limit(&message["stop_reason"]);
             // What the answers took; what the sum has more was used for something else.
             add(said, &message["usage"], Basis::Tokens);
         }
@@ -50,5 +51,6 @@ fn result(said: &mut Said, event: &Value) {
         };
     }
     said.trouble = None;
+    said.truncated |= is_output_limit(&event["stop_reason"]);
     said.answers(event["result"].as_str().unwrap_or_default());
 }

@@ -36,7 +36,7 @@ pub struct Wish<'a> {
 /// When the ask cannot be written down.
 pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<Plan> {
     let Wish { id, decided, because, subject, diff, clean } = wish;
-    let refuse = |why: String| Ok(Plan { deed: Deed::Nothing, then: Outcome::Refused { why } });
+    let refuse = |why: String| Ok(Plan::refused(why));
     let digest = subject.digest();
     if beat.rejected.get(&digest).is_some_and(|until| *until > now.unix_ms) {
         return refuse("the human rejected exactly this; it can be asked again a day after that".to_owned());
@@ -51,7 +51,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
         return match ask.state(answer.as_ref(), now) {
             State::Open | State::Approved if !beat.closed_asks.contains(&ask.id) => {
                 let then = Outcome::Waits { ask: ask.id.to_string(), because };
-                Ok(Plan { deed: Deed::Nothing, then })
+                Ok(Plan::new(Deed::Nothing, then))
             }
             State::Rejected => refuse("the human rejected exactly this".to_owned()),
             _ => refuse(format!(
@@ -68,7 +68,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
         // A yes to this wish was used and is remembered by its id: the next one needs an id of its own.
         ask_id = Name::joined("ap", &format!("{}{id}", &subject.ask_id()[3..]));
     }
-    let expires_ms = now.unix_ms + ttl_ms;
+    let expires_ms = now.unix_ms.saturating_add(ttl_ms);
     let hash = subject.bound_hash(ask_id.as_str(), expires_ms);
     let approval = Approval { decided: decided.clone(), subject, diff, because: because.clone(), hash };
     let ask = Ask {
@@ -85,7 +85,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
         approval: Some(approval),
         clean,
     };
-    Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Waits { ask: ask_id.to_string(), because } })
+    Ok(Plan::new(write_ask(&ask)?, Outcome::Waits { ask: ask_id.to_string(), because }))
 }
 
 /// True when a human said yes to exactly this ask: subject, id and expiry.

@@ -27,7 +27,7 @@ pub fn free(
     decided: &Move,
     exec: &mut dyn FnMut(&Run) -> Result<Result<Deed, String>>,
 ) -> Result<Plan> {
-    let refuse = |why: &str| Ok(Plan { deed: Deed::Nothing, then: Outcome::Refused { why: why.to_owned() } });
+    let refuse = |why: &str| Ok(Plan::refused(why));
     let deed = match &decided.action {
         Action::Noop {} => Deed::Nothing,
         Action::Run(run) => match exec(run)? {
@@ -71,7 +71,7 @@ pub fn free(
                 return refuse(&format!("the same question is open as {}", open.id));
             }
             let note = ask.id.to_string();
-            return Ok(Plan { deed: write_ask(&ask)?, then: Outcome::Done { note } });
+            return Ok(Plan::new(write_ask(&ask)?, Outcome::Done { note }));
         }
         _ => match replacement(sensed, now, decided)? {
             Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
@@ -81,7 +81,7 @@ pub fn free(
             None => return refuse("it writes nothing"),
         },
     };
-    Ok(Plan { deed, then: Outcome::Done { note: String::new() } })
+    Ok(Plan::new(deed, Outcome::Done { note: String::new() }))
 }
 
 pub(super) fn write_ask(ask: &Ask) -> Result<Deed> {

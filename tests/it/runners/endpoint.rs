@@ -49,6 +49,22 @@ fn an_endpoint_that_is_down_is_not_asked_and_costs_nothing() {
 }
 
 #[test]
+fn an_answer_that_the_output_limit_ended_holds_no_move_and_says_why() {
+    for decider in [Decider::Openai, Decider::Anthropic] {
+        let server = ModelServer::start(vec![Reply::truncated(NOOP)]);
+        let Some(profile) = profile(decider, &server.url()) else { return };
+        profile.goal("g", "---\ngoal: x\n---\n");
+        let ran = profile.looop(&["tick"]);
+        let failure = failure(&profile);
+        assert_eq!((ran.code, &failure["class"]), (1, &json!("invalid")), "{ran:?}");
+        assert!(failure["why"].as_str().unwrap().contains("output limit"), "{failure}");
+        let asked = server.requests();
+        assert_eq!(asked.len(), 2, "one repair is asked for");
+        assert!(asked[1].body.to_string().contains("output limit"), "the model learns why");
+    }
+}
+
+#[test]
 fn a_wait_that_is_told_is_kept() {
     let slow = |seconds: &str| {
         Reply::status(429, r#"{"error":{"message":"slow down"}}"#).header("retry-after", seconds)

@@ -78,6 +78,8 @@ impl Desk {
         profile.var("TMUX_TMPDIR", server.dir.path().to_str().unwrap());
         profile.script(&[r#"{"move":"noop","why":"nothing"}"#]);
         profile.looop(&["init"]).ok();
+        // A pulse at this desk is not the first one.
+        fs::write(data.join("pulse.json"), r#"{"at_ms":1}"#).unwrap();
         Desk { profile, data, server, locks: RefCell::default() }
     }
 

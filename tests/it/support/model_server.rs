@@ -39,6 +39,11 @@ impl Reply {
         Reply::new(Act::Message(json!({"type": "text", "text": text}), "end_turn"))
     }
 
+    /// The model says `text`, and its output limit ends the answer there.
+    pub fn truncated(text: &str) -> Reply {
+        Reply::new(Act::Message(json!({"type": "text", "text": text}), "max_tokens"))
+    }
+
     /// The model calls one of the CLI's tools.
     pub fn tool(name: &str, input: Value) -> Reply {
         let block = json!({"type": "tool_use", "name": name, "input": input});

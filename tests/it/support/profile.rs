@@ -89,6 +89,14 @@ impl Profile {
         Profile { dir, vars: Vec::new(), unboxed: Mutex::default() }
     }
 
+    /// A home with nothing in it, where no variable names a data dir or a config.
+    pub fn home_only() -> Profile {
+        let mut profile = Profile::empty();
+        profile.var("LOOOP_DATA_DIR", "");
+        profile.var("LOOOP_CONFIG", "");
+        profile
+    }
+
     /// A set-up profile without the seeded goals and sensors, whose runner answers with these lines, the last
     /// one again and again.
     pub fn scripted(replies: &[&str]) -> Profile {
@@ -131,8 +139,13 @@ impl Profile {
         }
     }
 
-    /// Replaces the config; a `path` is added where there is none.
+    /// Replaces the config; a `path` is added where there is none. A runner costs nothing unless it says otherwise.
     pub fn config(&self, mut value: Value) {
+        for runner in value["runners"].as_object_mut().into_iter().flat_map(|runners| runners.values_mut()) {
+            if let Some(runner) = runner.as_object_mut() {
+                runner.entry("free").or_insert(true.into());
+            }
+        }
         for kind in self.unboxed.lock().unwrap().iter() {
             value["sandbox"][kind] = "none".into();
         }

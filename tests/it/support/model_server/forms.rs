@@ -26,7 +26,7 @@ impl Form {
             Form::Messages => message(model, json!([block]), json!(stop), usage),
             Form::Chat => json!({
                 "id": "chat_1", "object": "chat.completion", "model": model, "usage": counted(usage, "prompt", "completion"),
-                "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": block["text"] } }],
+                "choices": [{ "index": 0, "finish_reason": finish_reason(stop), "message": { "role": "assistant", "content": block["text"] } }],
             }),
             Form::Responses => {
                 response(model, "completed", json!([item(block)]), counted(usage, "input", "output"))
@@ -38,7 +38,7 @@ impl Form {
     pub(super) fn events(self, model: &Value, block: &Value, stop: &str, usage: &Value) -> String {
         let events = match self {
             Form::Messages => as_messages(model, block, stop, usage),
-            Form::Chat => return as_chat(model, block, usage),
+            Form::Chat => return as_chat(model, block, stop, usage),
             Form::Responses => as_responses(model, block, usage),
         };
         let name = |event: &Value| event["type"].as_str().unwrap_or_default().to_owned();
@@ -92,7 +92,16 @@ fn counted(usage: &Value, input: &str, output: &str) -> Value {
     })
 }
 
-fn as_chat(model: &Value, block: &Value, usage: &Value) -> String {
+/// Why a message stopped, in OpenAI's words.
+fn finish_reason(stop: &str) -> &'static str {
+    match stop {
+        "tool_use" => "tool_calls",
+        "max_tokens" => "length",
+        _ => "stop",
+    }
+}
+
+fn as_chat(model: &Value, block: &Value, stop: &str, usage: &Value) -> String {
     let delta = |delta: Value, stop: Value| {
         let choice = json!({ "index": 0, "delta": delta, "finish_reason": stop });
         json!({ "id": "chat_1", "object": "chat.completion.chunk", "model": model, "choices": [choice] })
@@ -108,8 +117,7 @@ fn as_chat(model: &Value, block: &Value, usage: &Value) -> String {
             parts.iter().map(|part| delta(json!({ "content": part }), Value::Null)).collect()
         }
     };
-    let stop = if block["type"] == "tool_use" { "tool_calls" } else { "stop" };
-    chunks.push(delta(json!({}), json!(stop)));
+    chunks.push(delta(json!({}), json!(finish_reason(stop))));
     chunks.push(json!({ "model": model, "choices": [], "usage": counted(usage, "prompt", "completion") }));
     chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).chain(["data: [DONE]\n\n".to_owned()]).collect()
 }

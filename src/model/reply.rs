@@ -1,0 +1,227 @@
+//! Pure. Finds the one move in a model's reply. Thoughts are skipped, and a broken object yields nothing from inside it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+/// The most places in a reply where an object is tried; it bounds the work on hostile text.
+const MAX_TRIES: usize = 1000;
+/// Names of the tags around a model's thoughts.
+const THOUGHT_TAGS: [&str; 3] = ["think", "thinking", "reasoning"];
+/// The longest thought tag with its attributes, in bytes.
+const MAX_TAG_BYTES: usize = 200;
+
+/// One JSON object of a reply.
+struct ReplyObject<'a> {
+    /// Its bytes, to compare two of them.
+    text: &'a str,
+    value: Value,
+    /// A key that it, or an object inside it, gives twice.
+    repeated: Option<String>,
+}
+
+/// A reply without its thoughts: the outermost objects, in order, and the text between them.
+#[derive(Default)]
+struct ReplyParts<'a> {
+    objects: Vec<ReplyObject<'a>>,
+    prose: Vec<&'a str>,
+    /// True when a thought came before.
+    after_thought: bool,
+    /// True when the reply ends inside of an object.
+    is_cut: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ThoughtTag {
+    Open,
+    Close,
+}
+
+/// The one object with a `move` key in a reply. A move that is given twice, byte for byte, is one.
+///
+/// # Errors
+/// Says what is wrong with the reply; the text is meant for the decider.
+pub fn find_move(text: &str) -> Result<Value, String> {
+    let ReplyParts { objects, prose, after_thought, is_cut } = split(text)?;
+    if let Some(key) = objects.iter().find_map(|object| object.repeated.as_ref()) {
+        return Err(format!("the reply gives the key {key:?} twice in one object"));
+    }
+    let (moves, others): (Vec<_>, Vec<_>) =
+        objects.iter().partition(|object| object.value.get("move").is_some());
+    let Some(first) = moves.first() else {
+        return Err(match (objects.is_empty(), is_cut) {
+            (true, true) => {
+                "the reply holds no complete JSON object: it ends inside of one, perhaps at the model's \
+                             output limit"
+                    .to_owned()
+            }
+            (true, false) => "the reply holds no complete JSON object".to_owned(),
+            (false, _) => "the reply holds a JSON object, but none with a `move` key".to_owned(),
+        });
+    };
+    if moves.iter().any(|other| other.text != first.text) {
+        return Err(format!("the reply holds {} moves; exactly one is wanted", moves.len()));
+    }
+    // A text that the decider quotes without escapes can end the decider's own object early and bring a move along.
+    // The decider's own `move` key is then outside of the object that parses.
+    if prose.iter().copied().chain(others.iter().map(|object| object.text)).any(names_move) {
+        return Err("the reply holds a second `move` key, outside of the move".to_owned());
+    }
+    // A quoted text can hold the end of a thought too; the rest of the decider's object then follows the move.
+    if after_thought && prose.iter().any(|text| text.contains(['{', '}'])) {
+        return Err("the reply holds braces beside the move".to_owned());
+    }
+    Ok(first.value.clone())
+}
+
+/// True when a text holds the key `move` as JSON writes it.
+fn names_move(text: &str) -> bool {
+    const KEY: &str = "\"move\"";
+    text.match_indices(KEY).any(|(at, _)| text[at + KEY.len()..].trim_start().starts_with(':'))
+}
+
+fn split(text: &str) -> Result<ReplyParts<'_>, String> {
+    let mut parts = ReplyParts::default();
+    let (mut at, mut prose_from, mut tries) = (0, 0, 0);
+    while let Some(place) = text[at..].find(['{', '<']).map(|next| at + next) {
+        if let Some((tag, end)) = tag_at(text, place) {
+            at = match tag {
+                ThoughtTag::Close => end,
+                ThoughtTag::Open => close_after(text, end)
+                    .ok_or("all of the reply is thought: the tag around the thought is not closed")?,
+            };
+            prose_from = at;
+            parts = ReplyParts { after_thought: true, ..ReplyParts::default() };
+        } else if text[place..].starts_with('<') {
+            at = place + 1;
+        } else if tries == MAX_TRIES {
+            return Err(format!("the reply has over {MAX_TRIES} opening braces"));
+        } else {
+            tries += 1;
+            let mut stream = serde_json::Deserializer::from_str(&text[place..]).into_iter::<Value>();
+            let Some(Ok(value)) = stream.next() else {
+                let end = broken_end(text, place);
+                parts.is_cut = end.is_none();
+                at = end.unwrap_or(text.len());
+                continue;
+            };
+            parts.prose.push(&text[prose_from..place]);
+            at = place + stream.byte_offset();
+            prose_from = at;
+            let object = &text[place..at];
+            let repeated = serde_json::from_str::<RepeatedKey>(object).map_or(None, |found| found.0);
+            parts.objects.push(ReplyObject { text: object, value, repeated });
+        }
+    }
+    parts.prose.push(&text[prose_from..]);
+    Ok(parts)
+}
+
+/// The end of the object that begins at a place and does not parse: its closing brace or a thought tag. None: the
+/// text ends inside of it.
+fn broken_end(text: &str, place: usize) -> Option<usize> {
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    for (at, byte) in text.bytes().enumerate().skip(place) {
+        if byte == b'<' && tag_at(text, at).is_some() {
+            return Some(at);
+        }
+        match byte {
+            _ if std::mem::take(&mut is_escaped) => {}
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' if !in_string => depth += 1,
+            b'}' if !in_string && depth == 1 => return Some(at + 1),
+            b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The thought tag that begins at a place, and where it ends.
+fn tag_at(text: &str, place: usize) -> Option<(ThoughtTag, usize)> {
+    let rest = text[place..].strip_prefix('<')?;
+    let rest = &rest[..rest.floor_char_boundary(MAX_TAG_BYTES.min(rest.len()))];
+    let (tag, name) =
+        rest.strip_prefix('/').map_or((ThoughtTag::Open, rest), |name| (ThoughtTag::Close, name));
+    let attributes = name.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    let name = &name[..name.len() - attributes.len()];
+    let inside = &attributes[..attributes.find('>')?];
+    let is_tag = THOUGHT_TAGS.iter().any(|known| known.eq_ignore_ascii_case(name))
+        && (inside.is_empty() || inside.starts_with(|c: char| c.is_whitespace() || c == '/'));
+    let is_empty_element = tag == ThoughtTag::Open && inside.ends_with('/');
+    let end = place + 1 + (rest.len() - attributes.len()) + inside.len() + 1;
+    (is_tag && !is_empty_element).then_some((tag, end))
+}
+
+/// Where the first closing thought tag ends.
+fn close_after(text: &str, from: usize) -> Option<usize> {
+    let tags = text[from..].match_indices('<').filter_map(|(at, _)| tag_at(text, from + at));
+    tags.filter(|(tag, _)| *tag == ThoughtTag::Close).map(|(_, end)| end).next()
+}
+
+/// The first key that an object inside a JSON value gives twice.
+struct RepeatedKey(Option<String>);
+
+impl<'de> Deserialize<'de> for RepeatedKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<RepeatedKey, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = RepeatedKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_unit<E>(self) -> Result<RepeatedKey, E> {
+                Ok(RepeatedKey(None))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<RepeatedKey, E> {
+                Ok(RepeatedKey(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<RepeatedKey, E> {
+                Ok(RepeatedKey(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<RepeatedKey, E> {
+                Ok(RepeatedKey(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<RepeatedKey, E> {
+                Ok(RepeatedKey(None))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<RepeatedKey, E> {
+                Ok(RepeatedKey(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RepeatedKey, A::Error> {
+                let mut repeated = None;
+                while let Some(RepeatedKey(inner)) = items.next_element()? {
+                    repeated = repeated.or(inner);
+                }
+                Ok(RepeatedKey(repeated))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<RepeatedKey, A::Error> {
+                let (mut keys, mut repeated) = (BTreeSet::new(), None);
+                while let Some((key, RepeatedKey(inner))) = fields.next_entry::<String, _>()? {
+                    repeated = repeated.or(inner);
+                    if !keys.insert(key.clone()) {
+                        repeated = Some(key);
+                    }
+                }
+                Ok(RepeatedKey(repeated))
+            }
+        }
+        from.deserialize_any(KeyVisitor)
+    }
+}
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;

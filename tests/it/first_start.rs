@@ -1,0 +1,213 @@
+//! Who makes a profile, what needs none, and what the first pulse waits for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::attach::Outer;
+use crate::support::profile::{Profile, git_in, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+
+/// Verbs that need a profile.
+const VERBS: [&[&str]; 30] = [
+    &[],
+    &["status"],
+    &["status", "--json"],
+    &["ls"],
+    &["goal", "list"],
+    &["goal", "write", "g", "text"],
+    &["sensor", "list"],
+    &["sensor", "test", "s"],
+    &["sensor", "examples"],
+    &["tick"],
+    &["tick", "--dry-run"],
+    &["run", "g"],
+    &["asks"],
+    &["answer", "a", "b"],
+    &["approve", "ap-1"],
+    &["log"],
+    &["why"],
+    &["cost"],
+    &["claims"],
+    &["claim", "x"],
+    &["playbook", "show"],
+    &["schedule", "list"],
+    &["pause"],
+    &["resume"],
+    &["prune"],
+    &["wait", "--timeout", "1s"],
+    &["worker", "start", "w", "brief"],
+    &["kill", "w"],
+    &["logs", "w"],
+    &["doctor"],
+];
+
+/// All files and directories below a directory.
+fn below(dir: &Path) -> BTreeSet<PathBuf> {
+    let mut all = BTreeSet::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(dir).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                left.push(entry.path());
+            }
+            all.insert(entry.path());
+        }
+    }
+    all
+}
+
+/// The profile in a home where no variable names one.
+fn home_data(profile: &Profile) -> PathBuf {
+    profile.path("home/.local/state/looop")
+}
+
+/// A home without a profile, whose config names a scripted runner.
+fn home_with_config() -> Profile {
+    let mut profile = Profile::home_only();
+    let config = profile.config_file();
+    profile.var("LOOOP_CONFIG", config.to_str().unwrap());
+    profile.script(&[NOOP]);
+    profile
+}
+
+/// Answers the one question and waits for a beat.
+fn enter(profile: &Profile, terminal: &mut Outer) {
+    terminal.wait_for("Press Enter to start");
+    assert_eq!(profile.asked(), 0, "nothing is paid before Enter");
+    terminal.type_in(b"\n");
+    wait_until("a decision", || profile.asked() > 0);
+}
+
+#[test]
+fn no_verb_but_init_makes_a_profile() {
+    let profile = Profile::home_only();
+    for args in VERBS {
+        let ran = profile.looop(args);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.code, 1, "{args:?}: {said}");
+        assert!(said.contains("looop init") && said.contains(".local/state/looop"), "{args:?}: {said}");
+        assert_eq!(below(&profile.path("home")), BTreeSet::new(), "{args:?}");
+    }
+    profile.looop(&["init"]).ok();
+    assert!(home_data(&profile).join("format").is_file());
+    profile.looop(&["status"]).ok();
+}
+
+#[test]
+fn a_mistyped_data_dir_is_named_by_each_verb_and_not_made() {
+    let mut profile = Profile::home_only();
+    let (typo, empty) = (profile.path("dta"), profile.path("empty"));
+    fs::create_dir(&empty).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(&empty, mode).unwrap();
+    let project = profile.path("project");
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join("a.py"), "def a():\n    return 1\n").unwrap();
+    let root = project.to_str().unwrap();
+    let own: [&[&str]; 3] =
+        [&["map", "--root", root], &["fix", "--repo", root, "--issue", "x", "--test", "true"], &["attempts"]];
+    for dir in [&typo, &empty] {
+        profile.var("LOOOP_DATA_DIR", dir.to_str().unwrap());
+        for args in VERBS.into_iter().chain(own) {
+            let ran = profile.looop(args);
+            let said = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(ran.code == 1 && said.contains(dir.to_str().unwrap()), "{args:?}: {said}");
+            assert!(args == ["doctor"] || said.contains("LOOOP_DATA_DIR"), "{args:?}: {said}");
+            assert!(!typo.exists() && below(&empty).is_empty(), "{args:?}");
+        }
+        let (code, screen) = Outer::start(&profile, &[], 120, 30).end();
+        assert!(code == 1 && screen.contains("LOOOP_DATA_DIR"), "{screen}");
+        assert!(!typo.exists() && below(&empty).is_empty(), "a terminal makes no difference");
+    }
+    assert_eq!(below(&profile.path("home")), BTreeSet::new());
+}
+
+#[test]
+fn a_first_pulse_on_a_terminal_makes_the_profile_after_enter() {
+    let profile = home_with_config();
+    let mut terminal = Outer::start(&profile, &[], 140, 40);
+    terminal.wait_for("Press Enter to start");
+    let screen = terminal.screen().contents();
+    for part in
+        ["scripted, when something changes", "budget.day_usd", "waits for your approval", "looop.json"]
+    {
+        assert!(screen.contains(part), "{part}: {screen}");
+    }
+    assert!(!home_data(&profile).exists(), "nothing is made before Enter");
+    enter(&profile, &mut terminal);
+    terminal.type_in(b"\x03");
+    assert_eq!(terminal.end().0, 0);
+    // The second pulse does not ask.
+    fs::write(home_data(&profile).join("goals/new.md"), "goal: something new\n").unwrap();
+    let mut again = Outer::start(&profile, &[], 140, 40);
+    wait_until("a decision without Enter", || profile.asked() > 1);
+    again.type_in(b"\x03");
+    let (_, screen) = again.end();
+    assert!(!screen.contains("Press Enter"), "{screen}");
+}
+
+#[test]
+fn a_first_pulse_without_enter_leaves_everything_as_it_was() {
+    for key in [b"\x04", b"\x03"] {
+        let profile = home_with_config();
+        let mut terminal = Outer::start(&profile, &[], 140, 40);
+        terminal.wait_for("Press Enter to start");
+        terminal.type_in(key);
+        assert_ne!(terminal.end().0, 0);
+        assert_eq!(below(&profile.path("home")), BTreeSet::new());
+    }
+}
+
+#[test]
+fn a_first_pulse_of_a_made_profile_says_what_it_may_spend_and_waits() {
+    let profile = Profile::scripted(&[NOOP]);
+    for (budget, said) in [
+        (json!({ "day_usd": 3.5 }), "up to $3.50 a day"),
+        (json!({}), "without a limit: budget.day_usd is not set"),
+    ] {
+        profile.config_more(json!({ "budget": budget }));
+        let mut terminal = Outer::start(&profile, &[], 140, 40);
+        terminal.wait_for("Press Enter to start");
+        assert!(terminal.screen().contents().contains(said), "{}", terminal.screen().contents());
+        terminal.type_in(b"\x04");
+        terminal.end();
+    }
+    let mut terminal = Outer::start(&profile, &[], 140, 40);
+    enter(&profile, &mut terminal);
+    terminal.type_in(b"\x03");
+    assert_eq!(terminal.end().0, 0);
+    assert!(!profile.git(&["status", "--porcelain", "--ignored=no"]).contains("pulse.json"));
+}
+
+#[test]
+fn a_map_and_a_fix_keep_their_own_state_and_say_so() {
+    let profile = Profile::home_only();
+    let project = profile.path("project");
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join("a.py"), "def a():\n    return 1\n").unwrap();
+    git_in(&project, &["init", "-q"]);
+    git_in(&project, &["add", "-A"]);
+    git_in(&project, &["commit", "-qm", "one"]);
+    let root = project.to_str().unwrap();
+    for args in [
+        &["map", "--root", root, "--query", "a"][..],
+        &["fix", "--repo", root, "--issue", "x", "--test", "true"],
+    ] {
+        let ran = profile.looop(args);
+        let noted = ran.stderr.lines().filter(|line| line.contains("there is no profile")).count();
+        assert_eq!(noted, 1, "{ran:?}");
+    }
+    profile.looop(&["attempts"]).ok();
+    let data = home_data(&profile);
+    for part in ["format", "goals", "PLAYBOOK.md", ".git", "sensors"] {
+        assert!(!data.join(part).exists(), "{part}");
+    }
+    assert!(!profile.path("home/.config/looop.json").exists());
+    // A profile can still be made there.
+    profile.looop(&["init"]).ok();
+    assert!(!profile.looop(&["map", "--root", root]).ok().stderr.contains("there is no profile"));
+}
