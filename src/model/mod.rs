@@ -1,5 +1,6 @@
 //! Pure. Values and rules: what looop knows and how it judges, with no file, clock or process in sight.
 
+pub mod argument;
 pub mod ask;
 pub mod attempt;
 pub mod beat;

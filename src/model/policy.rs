@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::argument;
 use super::decision::{Action, Move};
 use super::sensor::Header;
 use super::settings::Rules;
@@ -63,6 +64,9 @@ const PROTECTED: [&str; 13] = [
     "paused.json",
     "pulse.json",
 ];
+
+/// The most parts of one argument of which links are followed.
+const MAX_RESOLVED: usize = 2048;
 
 /// Judges a move.
 pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
@@ -138,21 +142,20 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
     let Some(cwd) = facts.place else {
         return Verdict::Refused("its cwd is not a directory".to_owned());
     };
-    let protected = |path: &Path| is_own(path, facts);
-    if protected(cwd) {
+    if is_own(cwd, facts) {
         return Verdict::Refused(format!("`{}` is looop's own", cwd.display()));
     }
-    // Both as it is written and as it is followed: a link may stand in for what is looop's own, or be it.
-    let named = |path: &str| [lexical(&cwd.join(path)), (facts.resolve)(&cwd.join(path))];
-    if let Some(arg) =
-        argv.iter().find(|arg| paths_in(arg).any(|path| named(path).iter().any(|p| protected(p))))
-    {
-        return Verdict::Refused(format!("{arg:?} names a file that is looop's own"));
+    if argument::is_in_git_dir(cwd) {
+        return Verdict::Refused(format!("`{}` is part of a `.git` directory", cwd.display()));
+    }
+    for arg in argv {
+        if let Some(why) = refused_argument(arg, cwd, facts) {
+            return Verdict::Refused(why);
+        }
     }
     if is_shell {
         return Verdict::Waits("a shell line always needs a yes".to_owned());
     }
-    let far = |arg: &str| paths_in(arg).any(|path| is_far(&(facts.resolve)(&cwd.join(path)), cwd, facts));
     let mut too_far = None;
     for rule in &facts.rules.allow {
         let here = match rule.cwd.as_slice() {
@@ -163,7 +166,7 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
             continue;
         }
         let mut filled = argv.iter().enumerate().filter(|(at, arg)| rule.argv.get(*at) != Some(*arg));
-        match filled.find(|(_, arg)| far(arg)) {
+        match filled.find(|(_, arg)| leads_out(arg, cwd, facts)) {
             Some((_, arg)) => too_far = Some(arg),
             None => return Verdict::Free,
         }
@@ -175,6 +178,34 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
         }
         None => Verdict::Waits("no rule allows it".to_owned()),
     }
+}
+
+/// Why a command with this argument is not made whatever a rule says: the argument names what is looop's own, or a part
+/// of a git directory, from where git would run it. Both as it is written and as it is followed: a link may lead there.
+fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
+    let parts = argument::parts(arg);
+    let written = parts.iter().map(|part| lexical(&cwd.join(part)));
+    let followed = parts.iter().take(MAX_RESOLVED).map(|part| (facts.resolve)(&cwd.join(part)));
+    let named: Vec<PathBuf> = written.chain(followed).collect();
+    if named.iter().any(|path| is_own(path, facts)) {
+        return Some(format!("{arg:?} names a file that is looop's own"));
+    }
+    let is_git = parts.iter().map(Path::new).any(argument::is_in_git_dir)
+        || named.iter().any(|path| argument::is_in_git_dir(path));
+    (is_git && !argument::leaves_alone(arg)).then(|| {
+        format!(
+            "{arg:?} names a `.git` directory or a file in one; name the folder of the repository by `cwd`"
+        )
+    })
+}
+
+/// True for an argument of which a part leads out of where a command runs. One with more parts than are followed does,
+/// and so does one that the program may expand.
+fn leads_out(arg: &str, cwd: &Path, facts: &Facts) -> bool {
+    let parts = argument::parts(arg);
+    parts.len() > MAX_RESOLVED
+        || argument::is_expanded(arg)
+        || parts.iter().any(|part| is_far(&(facts.resolve)(&cwd.join(part)), cwd, facts))
 }
 
 /// True for what is looop's own: parts of the data dir, and its config.
@@ -194,15 +225,6 @@ fn is_far(path: &Path, cwd: &Path, facts: &Facts) -> bool {
     let holds_own =
         facts.data_dir.starts_with(path) || facts.protected.iter().any(|dir| dir.starts_with(path));
     holds_own || !(path.starts_with(cwd) || path.starts_with(facts.data_dir))
-}
-
-/// The parts of an argument that may be a path: the whole, what follows a `=`, and each end of a cluster of short
-/// options, since the value of the last one may be attached (`-tDIR`).
-fn paths_in(arg: &str) -> impl Iterator<Item = &str> {
-    let values = arg.match_indices('=').map(|(at, _)| &arg[at + 1..]);
-    let cluster = arg.strip_prefix('-').filter(|rest| !rest.starts_with('-')).unwrap_or("");
-    let attached = cluster.char_indices().map(|(at, _)| &cluster[at..]);
-    std::iter::once(arg).chain(values).chain(attached).filter(|path| !path.is_empty())
 }
 
 /// A path with `.` and `..` worked out as text.

@@ -245,3 +245,96 @@ fn no_way_of_writing_a_path_hides_what_it_names() {
     let there = Facts { place: Some(Path::new("/src")), ..here };
     assert_eq!(judge(&run(&["cp", "a", "/src/b"]), &there), Verdict::Free);
 }
+
+#[test]
+fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
+    let allow = rules(&[(&["tool", "**"], &["/src"])]);
+    let here = Facts { place: Some(Path::new("/src")), ..facts(&allow) };
+    for arg in [
+        "@/abs",
+        "file:///abs",
+        "x=@/abs",
+        "{a,/abs}",
+        "a:/abs",
+        "a,/abs",
+        "a;/abs",
+        "--x='/abs'",
+        "--x=\"/abs\"",
+        "-x/abs",
+        "-xy=/abs",
+        "@../a",
+        "x=@../a",
+        "{..,a}/b",
+        "a:../b",
+        "--x=a/../../b",
+        "<(/abs)",
+        "a b /abs",
+        "a|/abs",
+        ".{.,b}/c",
+        "~/a",
+        "x=~/a",
+        "$HOME/a",
+        "${HOME}",
+        "%2fabs",
+        "x:%2e%2e/a",
+        "key:@/abs",
+        "file:/abs",
+        "unix:///abs",
+    ] {
+        let said = judge(&run(&["tool", arg]), &here);
+        assert_eq!(said, Verdict::Waits(format!("{arg:?} reaches further than a wildcard frees")), "{arg}");
+    }
+    for arg in [
+        "a",
+        "@a",
+        "x=@a",
+        "{a,b}",
+        "a:b",
+        "/src/a",
+        "x=/src/a",
+        "https://example.org/a",
+        "main..dev",
+        "HEAD~1",
+    ] {
+        assert_eq!(judge(&run(&["tool", arg]), &here), Verdict::Free, "{arg}");
+    }
+}
+
+#[test]
+fn an_argument_in_a_git_directory_is_refused() {
+    let linked = |path: &Path| {
+        let path = lexical(path);
+        path.strip_prefix("/src/l")
+            .map_or_else(|_| path.clone(), |rest| Path::new("/src/.git/hooks").join(rest))
+    };
+    let allow = rules(&[(&["**"], &["/src", "/src/.git/hooks"])]);
+    let here = Facts { place: Some(Path::new("/src")), resolve: linked, ..facts(&allow) };
+    for arg in [
+        "--output=.git/hooks/x",
+        ".git/config",
+        "sub/.git/hooks/x",
+        "/other/.git/x",
+        ".GIT/hooks/x",
+        "GIT~1/hooks/x",
+        "-t.git/hooks",
+        "@.git/x",
+        "x=@sub/.Git/x",
+        "{a,.git/hooks/x}",
+        "file:///src/.git/x",
+        "l/post-commit",
+        ".git",
+        "a/../.git/x",
+        "sh -c 'cp a .git/hooks/x'",
+        ".git%2fhooks%2fx",
+        ".g\"it\"/hooks/x",
+    ] {
+        assert!(matches!(judge(&run(&["cp", arg]), &here), Verdict::Refused(_)), "{arg}");
+    }
+    let line = decided(json!({ "move": "run", "sh": "git log > .git/hooks/x" }));
+    assert!(matches!(judge(&line, &here), Verdict::Refused(_)));
+    for arg in [".gitignore", ".github/x", "a.git", "--exclude=.git", "--exclude-dir=.git"] {
+        assert_eq!(judge(&run(&["cp", arg]), &here), Verdict::Free, "{arg}");
+    }
+    let inside = Facts { place: Some(Path::new("/src/.git/hooks")), ..here };
+    assert!(matches!(judge(&run(&["ls"]), &inside), Verdict::Refused(_)));
+}
