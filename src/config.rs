@@ -73,13 +73,14 @@ pub fn supervisor_args() -> Option<(PathBuf, PathBuf, Name)> {
 
 /// True when this process may hold what its children are not to see. It is false for a program that becomes such a child,
 /// and for what a worker calls: that has no more than the worker itself, and is found by its environment when the worker
-/// is lost.
+/// is lost. `LOOOP_DEBUGGABLE` says so too, for a person with a debugger.
 pub fn holds_secrets() -> bool {
     let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     let verb = args.find(|arg| !arg.starts_with('-'));
     let is_one_of = |names: &[&str]| verb.as_deref().is_some_and(|verb| names.contains(&verb));
     let in_worker = std::env::var_os("LOOOP_SOCKET").is_some();
-    !is_one_of(&["__exec", "__box", "__scripted"]) && (!in_worker || is_one_of(&["fix", "run", "tick"]))
+    let is_debugged = std::env::var_os("LOOOP_DEBUGGABLE").is_some_and(|value| !value.is_empty());
+    !is_debugged && !is_one_of(&["__exec", "__box", "__scripted"]) && (!in_worker || is_one_of(&["fix", "run", "tick"]))
 }
 
 /// What is secret in the environment of this process.

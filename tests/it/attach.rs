@@ -56,7 +56,7 @@ impl Outer {
         Outer { pair, child, typing, bytes, before, size: (cols, rows) }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         self.bytes.lock().unwrap().clone()
     }
 

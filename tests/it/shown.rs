@@ -52,7 +52,7 @@ fn words(call: &str) -> Vec<&str> {
 }
 
 /// Runs a command on a terminal that is so wide; none where no terminal can be made.
-fn on_terminal(profile: &Profile, columns: usize, call: &str) -> Option<Ran> {
+pub fn on_terminal(profile: &Profile, columns: usize, call: &str) -> Option<Ran> {
     let line = format!("stty cols {columns} rows 50; exec {LOOOP} {call}");
     let looop = profile.command(&[]);
     let mut command = Command::new("script");

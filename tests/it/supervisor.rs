@@ -81,7 +81,7 @@ impl Desk {
     }
 
     fn connect(&self, socket: &str) -> UnixStream {
-        let stream = looop::sys::socket::connect(&self.dir().join(socket), std::time::Duration::from_secs(10)).unwrap();
+        let stream = looop::sys::socket::connect(&self.dir().join(socket), Duration::from_secs(10)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     }
@@ -89,8 +89,8 @@ impl Desk {
     /// The memory that the supervisor has written to, in kB: pages that are no file's any more, whether or not a child
     /// that it forks just now shares them still. Its clean pages are the program's file, and say nothing about growth.
     fn memory(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid("supervisor"))).unwrap();
-        let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid("supervisor"))).unwrap();
+        let line = text.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

@@ -1,0 +1,147 @@
+//! A supervisor that is stopped, gone or cannot be reached: it is named, nothing waits for it without end, and it can be
+//! ended by force.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::races::{end, left};
+use crate::support::profile::{Profile, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
+
+/// A profile with a worker that holds the lease of a goal, and has a child of its own.
+fn running() -> Profile {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.unboxed(&["worker"]);
+    profile.goal("g", "goal: g\n");
+    start(&profile);
+    profile
+}
+
+fn start(profile: &Profile) {
+    let file = profile.path("looop.json").display().to_string();
+    let line = format!("trap '' TERM; (trap '' TERM; tail -f {file}) & tail -f {file}");
+    profile.looop(&["worker", "start", "w1", "--goal", "g", "--", "sh", "-c", &line]).ok();
+    wait_until("both to run", || left(profile).iter().filter(|line| line.starts_with("tail")).count() == 2);
+}
+
+fn supervisor(profile: &Profile) -> String {
+    profile.read_json("workers/w1/state.json")["supervisor"]["pid"].to_string()
+}
+
+fn send(name: &str, pid: &str) {
+    assert!(Command::new("kill").args([name, pid]).status().unwrap().success());
+}
+
+fn row(profile: &Profile) -> Value {
+    profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone()
+}
+
+fn stop(profile: &Profile) -> String {
+    let pid = supervisor(profile);
+    send("-STOP", &pid);
+    wait_until("it is stopped", || row(profile)["state"] == "stopped");
+    pid
+}
+
+#[test]
+fn a_stopped_supervisor_is_named_by_all_that_need_it() {
+    let profile = running();
+    let pid = stop(&profile);
+    let listed = profile.looop(&["ls"]).ok().stdout;
+    assert!(listed.contains("stopped") && listed.contains(&format!("process {pid}, is stopped")), "{listed}");
+    assert!(row(&profile)["why"].as_str().unwrap().contains("looop kill --force w1"), "{}", row(&profile));
+    for call in [&["flag", "w1", "look"][..], &["unflag", "w1"], &["attach", "w1"]] {
+        let ran = match call[0] {
+            "attach" => crate::shown::on_terminal(&profile, 120, &call.join(" ")).map(|ran| (1, ran.stdout)),
+            _ => Some(profile.looop(call)).map(|ran| (ran.code, ran.stderr)),
+        };
+        let Some((code, said)) = ran else { continue };
+        assert!(code == 1 && said.contains(&format!("process {pid}")) && said.contains("stopped"), "{call:?}: {said}");
+        assert!(said.contains(&format!("kill -CONT {pid}")), "{call:?}: {said}");
+        assert!(!said.contains("os error"), "{call:?}: {said}");
+    }
+    // What goes through a file is there when the supervisor goes on, and that is said.
+    let told = profile.looop(&["tell", "w1", "hello"]).ok();
+    assert!(told.stderr.contains("w1 gets it later") && told.stderr.contains(&pid), "{told:?}");
+    send("-CONT", &pid);
+    wait_until("it goes on", || row(&profile)["state"] == "running");
+    profile.looop(&["flag", "w1", "look"]).ok();
+}
+
+#[test]
+fn a_kill_says_after_a_while_what_it_waits_for() {
+    let profile = running();
+    let pid = stop(&profile);
+    let (log, began) = (profile.path("said"), std::time::Instant::now());
+    let mut kill = profile.command(&["kill", "w1"]);
+    let kill = kill.stdout(std::process::Stdio::piped()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let said = || fs::read_to_string(&log).unwrap();
+    wait_until("it to be said", || said().ends_with('\n'));
+    assert!(began.elapsed().as_millis() >= 2_000, "what ends at once needs no word");
+    let wanted = format!("waiting for w1: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` lets it go on");
+    assert!(said().starts_with(&wanted) && said().contains("looop kill --force w1"), "{}", said());
+    send("-CONT", &pid);
+    assert_eq!(end(kill).ok().stdout, "w1: killed\n");
+    assert_eq!(left(&profile), Vec::<String>::new());
+}
+
+#[test]
+fn a_kill_by_force_ends_a_stopped_supervisor_and_its_tree() {
+    let profile = running();
+    stop(&profile);
+    assert_eq!(profile.looop(&["claims", "--json"]).ok().json()["claims"].as_array().unwrap().len(), 1);
+    let ran = profile.looop(&["kill", "--force", "w1"]).ok();
+    assert_eq!(ran.stdout, "w1: killed\n");
+    assert_eq!(left(&profile), Vec::<String>::new(), "nothing of it lives");
+    let state = profile.read_json("workers/w1/state.json");
+    assert_eq!((&state["phase"], &state["why"]), (&json!("killed"), &json!("a human ended it by force")));
+    assert_eq!(profile.looop(&["claims", "--json"]).ok().json()["claims"], json!([]), "its lease is free");
+    assert!(profile.read("journal.md").contains("w1"), "{}", profile.read("journal.md"));
+    let again = profile.looop(&["kill", "--force", "w1"]);
+    assert!(again.code == 1 && again.stderr.contains("it has ended already (killed)"), "{again:?}");
+    // A beat sees it and puts it away; its name and its goal can be had again.
+    profile.looop(&["tick"]).ok();
+    start(&profile);
+    // One that is not stopped ends as well, sandboxed or not.
+    assert_eq!(profile.looop(&["kill", "--force", "w1"]).ok().stdout, "w1: killed\n");
+    assert_eq!(left(&profile), Vec::<String>::new());
+}
+
+#[test]
+fn a_kill_by_force_reaches_into_the_sandbox() {
+    let profile = Profile::scripted(&[NOOP]);
+    let line = format!("tail -f /dev/null --pid=1 -s 1 {}", profile.path("nothing").display());
+    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
+    wait_until("it to run", || !left(&profile).is_empty());
+    stop(&profile);
+    assert_eq!(profile.looop(&["kill", "--force", "w1"]).ok().stdout, "w1: killed\n");
+    assert_eq!(left(&profile), Vec::<String>::new());
+}
+
+#[test]
+fn a_supervisor_without_its_socket_is_told_by_a_signal() {
+    let profile = running();
+    fs::remove_file(profile.data().join("workers/w1/attach.sock")).unwrap();
+    let flag = profile.looop(&["flag", "w1", "look"]);
+    assert!(flag.code == 1 && flag.stderr.contains("could not reach the worker's supervisor"), "{flag:?}");
+    assert!(flag.stderr.contains("hint: "), "{flag:?}");
+    assert_eq!(profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
+    assert_eq!(left(&profile), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_lost_worker_left_is_found_without_its_environment() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.unboxed(&["worker"]);
+    let file = profile.path("looop.json").display().to_string();
+    let line = format!("exec env -i setpriv --pdeathsig clear tail -f {file}");
+    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &format!("(exec env -i tail -f {file}) & {line}")]).ok();
+    wait_until("both to run", || left(&profile).iter().filter(|line| line.starts_with("tail")).count() == 2);
+    send("-KILL", &supervisor(&profile));
+    wait_until("it is lost", || row(&profile)["state"] == "lost");
+    profile.looop(&["tick"]).ok();
+    assert_eq!(left(&profile), Vec::<String>::new());
+}
