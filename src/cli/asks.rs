@@ -4,10 +4,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, complete, envelope, forms, input, pick, print};
-use crate::model::ask::{Answer, Approval, Ask, AskKind, Said, State, quote_argv, visible};
-use crate::model::decision::Action;
+use crate::model::ask::{Answer, Ask, AskKind, OUTDATED, Said, State, visible};
+use crate::model::card;
 use crate::model::fault::{Fault, Kind};
-use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::human_ms;
 use crate::store::records::{self, Asks};
@@ -48,13 +47,21 @@ pub struct ApproveArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  looop reject ap-5e23 'not before Friday'")]
+#[command(
+    after_help = "Examples:\n  looop reject ap-5e23 'not before Friday'\n  looop reject --all 'not today'"
+)]
 pub struct RejectArgs {
-    /// The ask, or the unique beginning of its id.
-    #[arg(add = complete::ask_ids())]
-    ask: String,
+    /// The ask, or the unique beginning of its id; with --all the first word of WHY.
+    #[arg(add = complete::ask_ids(), required_unless_present = "all")]
+    ask: Option<String>,
     /// Why not; the next decision sees it.
     why: Vec<String>,
+    /// Reject each approval that is open now. On a terminal you are asked first.
+    #[arg(long)]
+    all: bool,
+    /// With --all: do not ask.
+    #[arg(long, requires = "all")]
+    yes: bool,
 }
 
 /// Why a question cannot be answered whose worker is gone.
@@ -93,8 +100,8 @@ fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
 
 /// One ask in its public form.
 pub fn row(ask: &Ask, state: State) -> forms::Ask {
-    let subject = ask.approval.as_ref().map(|approval| &approval.subject);
     let approval = ask.approval.as_ref();
+    let command = approval.and_then(|approval| approval.scope.command.as_ref());
     forms::Ask {
         id: ask.id.clone(),
         kind: ask.kind,
@@ -104,8 +111,10 @@ pub fn row(ask: &Ask, state: State) -> forms::Ask {
         options: ask.options.clone(),
         reference: ask.reference.clone(),
         decided: approval.map(|approval| approval.decided.to_json()),
-        argv: subject.map(|s| s.argv.clone()).unwrap_or_default(),
-        cwd: subject.and_then(|s| s.cwd.clone()),
+        argv: command.map(|command| command.argv.clone()).unwrap_or_default(),
+        cwd: command.map(|command| command.cwd.clone()),
+        because: approval.map(|approval| approval.because.clone()),
+        scope: approval.map(|approval| approval.scope.clone()),
         diff: approval.map(|approval| approval.diff.clone()),
         hash: approval.map(|approval| approval.hash.clone()),
         created: ask.created_ms,
@@ -133,73 +142,33 @@ pub fn text(app: &App, ask: &Ask, state: State) -> String {
         None => String::new(),
     };
     let mut out = format!("{} {kind} · {age} old{goal}{who}{state}\n", style.bold(ask.id.as_str()));
-    match &ask.approval {
-        Some(approval) => out.push_str(&approval_text(app, ask, approval)),
-        None => {
-            out.push_str(&indent(&visible(&ask.text, true)));
-            for (i, option) in ask.options.iter().enumerate() {
-                out.push_str(&format!("    {}) {}\n", i + 1, visible(option, false)));
-            }
-            if let Some(reference) = &ask.reference {
-                out.push_str(&format!("    about: {}\n", visible(reference, false)));
-            }
-            out.push_str(&style.dim(&format!("  looop answer {} …", ask.id)));
+    let columns = print::columns();
+    let (rows, hint) = match &ask.approval {
+        Some(approval) => {
+            let hint = format!("  looop approve {0} | looop reject {0} WHY", ask.id);
+            (card::approval(ask, approval, app.now), hint)
+        }
+        None => (card::question(ask), format!("  looop answer {} …", ask.id)),
+    };
+    for row in rows {
+        for line in row.lines(columns) {
+            out.push_str(&if row.strong { style.bold(&line) } else { line });
             out.push('\n');
         }
     }
-    out.push('\n');
+    out.push_str(&style.dim(&hint));
+    out.push_str("\n\n");
     out
 }
 
-fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
-}
-
-fn approval_text(app: &App, ask: &Ask, approval: &Approval) -> String {
-    let style = app.style;
-    let subject = &approval.subject;
-    let mut out = format!("  move     {}\n", approval.decided.action.tag());
-    if subject.argv.is_empty() {
-        let object = visible(&approval.decided.action.object(), false);
-        out.push_str(&format!("  on       {}\n", if object.is_empty() { "PLAYBOOK.md" } else { &object }));
-    } else {
-        out.push_str(&format!("  command  {}\n", style.bold(&quote_argv(&subject.argv))));
-        let exe = subject.exe.as_ref().map(|exe| format!("  program  {}\n", visible(exe, false)));
-        out.push_str(&exe.unwrap_or_default());
-        out.push_str(&format!("  in       {}\n", visible(subject.cwd.as_deref().unwrap_or(""), false)));
-        out.push_str(&format!("  with     {}\n", visible(&subject.env.join(" "), false)));
-        for (path, digest) in &subject.files {
-            out.push_str(&format!("  file     {} {}\n", visible(path, false), clip(digest, 16)));
-        }
-    }
-    if let Action::StartWorker { id, brief, claims, .. } = &approval.decided.action {
-        let mut line =
-            |name: &str, text: &str| out.push_str(&format!("  {name:<8} {}\n", visible(text, false)));
-        line("worker", id.as_str());
-        subject.goal.iter().for_each(|goal| line("goal", goal.as_str()));
-        subject.repo.iter().for_each(|repo| line("clone of", repo));
-        claims.iter().for_each(|claim| line("claims", claim));
-        let digest = blake3::hash(brief.as_bytes()).to_hex();
-        line("brief", &format!("{} bytes, {}", brief.len(), clip(&digest, 16)));
-    }
-    out.push_str(&format!("  sandbox  {}\n", subject.sandbox));
-    out.push_str(&format!(
-        "  asked by the loop in beat {}, because {}\n",
-        ask.beat,
-        visible(&approval.because, false)
-    ));
-    out.push_str(&format!("  why      {}\n", visible(&ask.text, false)));
-    if !ask.clean {
-        out.push_str("  beware   untrusted text was read before this was written\n");
-    }
-    if !approval.diff.is_empty() {
-        out.push_str(&indent(&visible(&approval.diff, true)));
-    }
-    let left = ask.expires_ms.map(|end| human_ms(end - app.now.unix_ms)).unwrap_or_default();
-    out.push_str(&format!("  hash     {}\n  expires  in {left}\n", approval.hash));
-    out.push_str(&style.dim(&format!("  looop approve {0} | looop reject {0} WHY", ask.id)));
-    out.push('\n');
-    out
+/// The strongest rows of an approval once more, where its card is longer than the terminal: they scrolled away.
+fn recap(app: &App, ask: &Ask) -> String {
+    let card = text(app, ask, State::Open);
+    let Some(rows) = print::rows().filter(|rows| card.lines().count() >= *rows) else { return String::new() };
+    let strong = ask.approval.iter().flat_map(|approval| card::approval(ask, approval, app.now));
+    let strong: Vec<String> =
+        strong.filter(|row| row.strong).flat_map(|row| row.lines(print::columns())).take(rows / 2).collect();
+    strong.iter().map(|line| format!("{}\n", app.style.bold(line))).collect()
 }
 
 /// Finds the one open ask of a kind that is meant.
@@ -217,6 +186,9 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
     }
     match ask.state(answer.as_ref(), app.now) {
         State::Open => Ok(ask),
+        State::Expired if ask.is_outdated() => {
+            Err(Fault::failed(format!("could not {verb} {id}: {OUTDATED}")).into())
+        }
         State::Stranded => {
             let fault = Fault::failed(format!("could not {verb} {id}: {STRANDED}"));
             Err(fault.hint("`looop ls --all` says how it ended").into())
@@ -337,6 +309,7 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
         }
         None if print::stdin_is_tty() => {
             print::raw(text(app, &ask, State::Open).as_bytes());
+            print::raw(recap(app, &ask).as_bytes());
             if !print::agreed("Make this move?") {
                 print::line("nothing was approved");
                 return Ok(1);
@@ -353,10 +326,50 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Says no to a move.
+/// Says no to a move, or to each that waits.
 pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
-    let ask = find(app, &args.ask, AskKind::Approval, "reject")?;
+    if args.all {
+        return reject_all(app, args);
+    }
+    let ask = find(app, args.ask.as_deref().unwrap_or_default(), AskKind::Approval, "reject")?;
     say(app, &ask, Said::Reject { text: args.why.join(" ") })?;
     print::line(&format!("rejected {}; the same move is refused for a day", ask.id));
     Ok(0)
+}
+
+/// Says no to each approval that is open now. One that cannot be rejected does not keep the others from it.
+fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
+    let why = args.ask.iter().chain(&args.why).cloned().collect::<Vec<_>>().join(" ");
+    let (asks, _) = open_asks(app)?;
+    let open: Vec<Ask> = asks
+        .into_values()
+        .filter(|(ask, answer)| {
+            ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == State::Open
+        })
+        .map(|(ask, _)| ask)
+        .collect();
+    if open.is_empty() {
+        print::line("no move waits for an approval");
+        return Ok(0);
+    }
+    if !args.yes && print::stdin_is_tty() {
+        for ask in &open {
+            print::raw(text(app, ask, State::Open).as_bytes());
+        }
+        if !print::agreed(&format!("Reject these {} moves?", open.len())) {
+            print::line("nothing was rejected");
+            return Ok(1);
+        }
+    }
+    let mut failed = 0;
+    for ask in &open {
+        match say(app, ask, Said::Reject { text: why.clone() }) {
+            Ok(()) => print::line(&format!("rejected {}; the same move is refused for a day", ask.id)),
+            Err(error) => {
+                failed += 1;
+                print::note(&format!("error: {error:#}"));
+            }
+        }
+    }
+    Ok(u8::from(failed > 0))
 }

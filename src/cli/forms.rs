@@ -11,6 +11,7 @@ use crate::model::beat::{Backoff, Failure, LastResult, Settled};
 use crate::model::boxing::Level;
 use crate::model::name::Name;
 use crate::model::schedule::When;
+use crate::model::scope::ApprovalScope;
 use crate::model::worker::{Exit, Flag, Holding, Phase, Verdict};
 use crate::model::world::{Reading, Trust};
 use crate::store::records::Paused;
@@ -58,6 +59,10 @@ pub struct Ask {
     pub argv: Vec<String>,
     /// The folder in which it would run.
     pub cwd: Option<String>,
+    /// Why the move waits.
+    pub because: Option<String>,
+    /// All that a yes covers.
+    pub scope: Option<ApprovalScope>,
     /// What the move would change, as a diff.
     pub diff: Option<String>,
     /// What a yes is bound to.

@@ -209,6 +209,16 @@ pub fn stdout_is_tty() -> bool {
     io::stdout().is_terminal()
 }
 
+/// How many columns the terminal of stdout has; none: stdout is no terminal.
+pub fn columns() -> Option<usize> {
+    tty::size().map(|(columns, _)| columns.into())
+}
+
+/// How many rows the terminal of stdout has; none: stdout is no terminal.
+pub fn rows() -> Option<usize> {
+    tty::size().map(|(_, rows)| rows.into())
+}
+
 /// Draws over the present line of stderr, without a line break; an empty text clears it.
 pub fn redraw(text: &str) {
     write_err("\r\x1b[K", text);
@@ -233,7 +243,7 @@ pub fn agreed(question: &str) -> bool {
 /// Columns of text, each as wide as its widest cell; on a terminal the last one is cut where the line ends. A cell may be
 /// painted as a whole.
 pub fn table(rows: &[Vec<String>]) -> String {
-    table_within(rows, tty::size().map(|(columns, _)| columns.into()))
+    table_within(rows, columns())
 }
 
 fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {

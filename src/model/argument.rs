@@ -20,7 +20,7 @@ const PREFIXES: [&str; 24] = [
 /// path holds, up to the next one and up to the end. For a cluster of short options also each end of it, because the
 /// value of the last option may be attached (`-tDIR`).
 pub fn parts(arg: &str) -> Vec<String> {
-    let mut found = Found::default();
+    let mut found = PartList::default();
     found.scan(arg);
     let decoded = percent_decoded(arg);
     if decoded != arg {
@@ -36,12 +36,12 @@ pub fn parts(arg: &str) -> Vec<String> {
 
 /// The parts of one argument, in order and each once.
 #[derive(Default)]
-struct Found {
+struct PartList {
     parts: Vec<String>,
     seen: BTreeSet<String>,
 }
 
-impl Found {
+impl PartList {
     fn push(&mut self, part: &str) {
         if !part.is_empty() && part.len() <= MAX_PATH_BYTES && self.seen.insert(part.to_owned()) {
             self.parts.push(part.to_owned());

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decision::Move;
 use super::name::Name;
+use super::scope::{self, ApprovalScope};
 use super::time::Now;
 
 /// The most approvals that may be open at once.
@@ -59,79 +60,23 @@ pub struct Ask {
     pub clean: bool,
 }
 
-/// One exact move, as it is shown and as it will be executed.
+/// One exact move, as it is shown and as it will be executed. A file of an earlier version is read as well: its scope has
+/// another form, so that its yes counts for nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Approval {
     /// The move.
     #[serde(rename = "move")]
     pub decided: Move,
     /// What the move would touch, at the time of asking.
-    pub subject: Subject,
+    #[serde(default)]
+    pub scope: ApprovalScope,
     /// The diff of the file that the move would replace, or a worker's brief; empty for a command.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub diff: String,
     /// Why the move needs a yes.
     pub because: String,
-    /// blake3 over subject, ask id and expiry: what a yes is bound to.
+    /// blake3 over scope, ask id and expiry: what a yes is bound to.
     pub hash: String,
-}
-
-/// All that a yes covers. If any byte of it differs when the move is about to be made, the yes is void.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Subject {
-    /// The flat JSON form of the move's action, canonical, without the `cwd` of a `run`.
-    pub decided: String,
-    /// The argument vector; empty when the move is not a `run`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub argv: Vec<String>,
-    /// The executable's path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exe: Option<String>,
-    /// blake3 of the executable and of each argument that names a file: `[path, digest]`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<(String, String)>,
-    /// Where it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
-    /// Names of the environment variables that it gets.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<String>,
-    /// The sandbox that it runs in.
-    pub sandbox: String,
-    /// blake3 of the file that the move replaces; none: there is no such file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaces: Option<String>,
-    /// The goal whose lease a worker would get, and whose check.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub goal: Option<Name>,
-    /// The repository that a worker would get a clone of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repo: Option<String>,
-}
-
-impl Subject {
-    /// blake3 over the subject: the same move on the same files is the same subject.
-    pub fn digest(&self) -> String {
-        let text = serde_json::to_string(self).unwrap_or_default();
-        blake3::hash(text.as_bytes()).to_hex().to_string()
-    }
-
-    /// The id of the ask for this subject, so that the same wish is the same ask.
-    pub fn ask_id(&self) -> String {
-        format!("ap-{}", &self.digest()[..10])
-    }
-
-    /// What a yes is bound to: subject, ask id and expiry.
-    pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for part in [self.digest().as_str(), ask_id, &expires_ms.to_string()] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
 }
 
 /// The form of `asks/<id>.answer.json`, made once by exclusive create.
@@ -202,10 +147,25 @@ pub enum State {
     Stranded,
 }
 
+impl Approval {
+    /// True for one of an earlier version of looop, whose yes would cover less than the screen says.
+    pub fn is_outdated(&self) -> bool {
+        self.scope.form != scope::FORM
+    }
+}
+
+/// What becomes of an approval of an earlier version.
+pub const OUTDATED: &str = "an earlier version of looop asked for it, and a yes would cover less than it does now; the loop asks again";
+
 impl Ask {
+    /// True for an approval of an earlier version of looop.
+    pub fn is_outdated(&self) -> bool {
+        self.approval.as_ref().is_some_and(Approval::is_outdated)
+    }
+
     /// Where the ask stands, given its answer.
     pub fn state(&self, answer: Option<&Answer>, now: Now) -> State {
-        let late = self.expires_ms.is_some_and(|end| now.unix_ms >= end);
+        let late = self.is_outdated() || self.expires_ms.is_some_and(|end| now.unix_ms >= end);
         match answer.map(|a| &a.said) {
             Some(Said::Answer { .. }) => State::Answered,
             Some(Said::Reject { .. }) => State::Rejected,
@@ -330,41 +290,17 @@ mod tests {
         assert_eq!(visible("a \\\nb", true), "a \\\nb");
     }
 
-    fn subject() -> Subject {
-        Subject {
-            decided: "{}".to_owned(),
-            argv: strings(&["ls"]),
-            exe: Some("/bin/ls".to_owned()),
-            files: vec![("/bin/ls".to_owned(), "d1".to_owned())],
-            cwd: Some("/tmp".to_owned()),
-            env: strings(&["PATH"]),
-            sandbox: "none".to_owned(),
-            replaces: None,
-            goal: None,
-            repo: None,
-        }
-    }
-
     #[test]
-    fn every_part_of_a_subject_counts() {
-        let base = subject();
-        let changed = [
-            Subject { decided: "{ }".to_owned(), ..base.clone() },
-            Subject { argv: strings(&["ls", ""]), ..base.clone() },
-            Subject { exe: Some("/usr/bin/ls".to_owned()), ..base.clone() },
-            Subject { files: vec![("/bin/ls".to_owned(), "d2".to_owned())], ..base.clone() },
-            Subject { cwd: None, ..base.clone() },
-            Subject { env: strings(&["PATH", "GH_TOKEN"]), ..base.clone() },
-            Subject { sandbox: "full".to_owned(), ..base.clone() },
-            Subject { replaces: Some("d".to_owned()), ..base.clone() },
-            Subject { goal: "g".parse().ok(), ..base.clone() },
-            Subject { repo: Some("/src".to_owned()), ..base.clone() },
-        ];
-        for other in changed {
-            assert_ne!(other.digest(), base.digest(), "{other:?}");
+    fn an_approval_of_an_earlier_version_is_never_a_yes() {
+        let text = r#"{"id":"ap-1","kind":"approval","text":"w","beat":"b","created_ms":0,"expires_ms":100,
+            "approval":{"move":{"action":{"run":{"argv":["ls"]}},"why":"w"},
+            "subject":{"decided":"{}","argv":["ls"],"sandbox":"none"},"because":"no rule allows it","hash":"h"}}"#;
+        let ask: Ask = serde_json::from_str(text).unwrap();
+        let yes = Answer { ask: ask.id.clone(), at_ms: 1, said: Said::Approve { hash: "h".to_owned() } };
+        assert!(ask.is_outdated());
+        for answer in [None, Some(&yes)] {
+            assert_eq!(ask.state(answer, Now { unix_ms: 2, offset_s: 0 }), State::Expired);
         }
-        assert_ne!(base.bound_hash("a", 1), base.bound_hash("a", 2));
-        assert_ne!(base.bound_hash("a", 1), base.bound_hash("b", 1));
     }
 
     #[test]

@@ -60,20 +60,29 @@ impl Spec {
 
     /// How it and its checks are boxed, for a human who is asked.
     pub fn box_words(&self) -> String {
-        let words = |boxed: &Option<Boxed>| {
-            let net = |boxed: &Boxed| match &boxed.walls.net {
-                Net::On => "the network".to_owned(),
-                Net::Off => "no network".to_owned(),
-                Net::Ports(ports) => format!("ports {ports:?}"),
-            };
-            boxed.as_ref().map_or("none".to_owned(), |b| format!("{} with {}", b.level().word(), net(b)))
-        };
+        let words = |boxed: &Option<Boxed>| boxed.as_ref().map_or(Level::None, Boxed::level).word();
+        format!("{}; its checks: {}", words(&self.boxed), words(&self.checks_boxed))
+    }
+
+    /// What of the network it and its checks have, for a human who is asked.
+    pub fn network_words(&self) -> String {
+        let words =
+            |boxed: &Option<Boxed>| boxed.as_ref().map_or("all".to_owned(), |b| network_words(&b.walls.net));
         format!("{}; its checks: {}", words(&self.boxed), words(&self.checks_boxed))
     }
 }
 
+/// What there is of the network, in words.
+pub fn network_words(net: &Net) -> String {
+    match net {
+        Net::On => "all".to_owned(),
+        Net::Off => "none".to_owned(),
+        Net::Ports(ports) => format!("ports {ports:?}"),
+    }
+}
+
 /// One command that decides whether work is done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// The entry's name in the config or goal.

@@ -19,6 +19,29 @@ pub use worker::WorkerDir;
 pub const FORMAT: u32 = 2;
 /// The content of `format` for it.
 pub const FORMAT_TEXT: &str = "{\"format\":2}\n";
+/// What looop keeps in the data dir, besides journals, events and locks.
+const STATE: [&str; 20] = [
+    ".git",
+    "PLAYBOOK.md",
+    "asks",
+    "beat.json",
+    "claims",
+    "commit.pending",
+    "cost",
+    "fix",
+    "format",
+    "goals",
+    "notice.json",
+    "paused.json",
+    "reports",
+    "runs",
+    "schedules",
+    "sensors",
+    "snapshots",
+    "told.json",
+    "workers",
+    "world.json",
+];
 /// The oldest version that this program reads, and can bring up to its own.
 pub const OLDEST: u32 = 1;
 
@@ -223,6 +246,22 @@ impl Layout {
     /// The files of one fix.
     pub fn fix(&self, id: &Name) -> FixDir {
         FixDir(self.fixes().join(id.as_str()))
+    }
+
+    /// The key for digests of values that an approval covers.
+    pub fn approval_key(&self) -> PathBuf {
+        self.cache.join("approval.key")
+    }
+
+    /// True for a path of looop's own: its files in the data dir, which change with each beat, and the cache.
+    pub fn is_state(&self, path: &Path) -> bool {
+        let part = path.strip_prefix(&self.root).ok().and_then(|inside| inside.iter().next()?.to_str());
+        let is_named = |name: &str| {
+            STATE.contains(&name)
+                || ["journal", "events"].iter().any(|start| name.starts_with(start))
+                || [".lock", ".tmp"].iter().any(|end| name.ends_with(end))
+        };
+        path.starts_with(&self.cache) || part.is_some_and(is_named)
     }
 
     /// When the last idle beat was.

@@ -4,6 +4,7 @@ pub mod boxes;
 pub mod budget;
 pub mod claims;
 pub mod commits;
+pub mod coverage;
 pub mod deeds;
 pub mod examples;
 pub mod exchange;

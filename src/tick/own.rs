@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::ask::{Answer, Answered, Ask, AskKind, REJECTED_FOR_MS, Said, State};
+use crate::model::ask::{Answer, Answered, Ask, AskKind, OUTDATED, REJECTED_FOR_MS, Said, State};
 use crate::model::beat::Beat;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
@@ -67,6 +67,7 @@ fn answered(ask: &Ask, answer: Option<&Answer>, state: State) -> Option<Answered
     let (state, words) = match (state, answer.map(|a| &a.said)) {
         (State::Answered, Some(Said::Answer { text })) => ("answered", text.clone()),
         (State::Rejected, Some(Said::Reject { text })) => ("rejected", text.clone()),
+        (State::Expired, _) if ask.is_outdated() => ("expired", OUTDATED.to_owned()),
         (State::Expired, _) => ("expired", String::new()),
         (State::Stranded, _) => ("stranded", String::new()),
         _ => return None,
@@ -86,13 +87,13 @@ fn answered(ask: &Ask, answer: Option<&Answer>, state: State) -> Option<Answered
     })
 }
 
-/// Subjects of moves that the human rejected, and until when they are refused.
+/// Scopes of moves that the human rejected, and until when they are refused.
 pub fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
     let of_seen = asks.values().filter(|(ask, _)| seen.contains(&ask.id));
     of_seen
         .filter_map(|(ask, answer)| match (&ask.approval, answer) {
             (Some(approval), Some(answer)) if matches!(answer.said, Said::Reject { .. }) => {
-                Some((approval.subject.digest(), answer.at_ms.saturating_add(REJECTED_FOR_MS)))
+                Some((approval.scope.digest(), answer.at_ms.saturating_add(REJECTED_FOR_MS)))
             }
             _ => None,
         })

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::sense::Sensed;
 use super::{Ctx, diff};
-use crate::model::ask::{Ask, Subject};
+use crate::model::ask::Ask;
 use crate::model::beat::{Beat, Deed};
 use crate::model::boxing::{Kind, Level};
 use crate::model::decision::{Action, Move};
@@ -18,6 +18,7 @@ use crate::model::entry::Outcome;
 use crate::model::front_matter;
 use crate::model::name::Name;
 use crate::model::policy::{self, Facts, Verdict};
+use crate::model::scope::{self, ApprovalScope, FileScope, SandboxScope};
 use crate::model::step::CHANGED;
 use crate::model::world::Goal;
 use crate::store::boxes::Boxer;
@@ -48,6 +49,8 @@ impl Plan {
     }
 }
 
+/// How far the clock may go back between an ask and its move, in milliseconds: it is set right now and then.
+const CLOCK_SLACK_MS: i64 = 60_000;
 /// The longest file of which a diff is shown to the human, in bytes; no move replaces a longer one.
 const MAX_SHOWN_BYTES: usize = 1 << 20;
 
@@ -170,53 +173,45 @@ fn ask_first(
     decided: &Move,
     because: String,
 ) -> Result<Plan> {
-    let (subject, diff) = match subject(ctx, sensed, decided)? {
+    let (scope, diff) = match scope_of(ctx, sensed, decided)? {
         Ok(pair) => pair,
         Err(why) => return Ok(Plan::refused(why)),
     };
-    let wish = consent::Wish { id, decided, because, subject, diff, clean: !sensed.tainted };
+    let wish = consent::Wish { id, decided, because, scope, diff, clean: !sensed.tainted };
     consent::ask_first(beat, &sensed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
 }
 
-/// All that a yes to a move covers, as it is now, and the diff of the file that it replaces.
+/// All that a yes to a move covers, as it is now, and the diff of the file that it replaces or a worker's brief.
 /// The inner error says why the move cannot be made at all.
-fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject, String), String>> {
+fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(ApprovalScope, String), String>> {
     let mut action = decided.action.to_json();
     if let (Action::Run(_), Some(fields)) = (&decided.action, action.as_object_mut()) {
-        // One directory has many spellings; the subject holds the one that they all lead to.
+        // One directory has many spellings; the scope holds the one that they all lead to.
         fields.remove("cwd");
     }
-    let mut subject = Subject {
+    let scope = ApprovalScope {
+        form: scope::FORM,
         // Other words for why it is wanted make no other wish.
-        decided: crate::model::json::canonical(&action),
-        argv: Vec::new(),
-        exe: None,
-        files: Vec::new(),
-        cwd: None,
-        env: Vec::new(),
-        sandbox: Level::None.word().to_owned(),
-        replaces: None,
-        goal: None,
-        repo: None,
+        action: crate::model::json::canonical(&action),
+        sandbox: SandboxScope {
+            level: Level::None.word().to_owned(),
+            network: "none".to_owned(),
+            writes: vec!["the file of the move".to_owned()],
+        },
+        ..ApprovalScope::default()
     };
     if let Action::StartWorker { id, brief, .. } = &decided.action {
-        return Ok(ctx.fleet.describe(decided)?.map(|described| {
-            subject.argv = described.argv;
-            subject.cwd = Some(described.cwd);
-            subject.env = described.env;
-            subject.goal = decided.goal.clone();
-            subject.repo = described.repo;
-            subject.sandbox = described.sandbox;
-            (subject, diff::unified("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n")))
-        }));
+        let brief = diff::unified("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n"));
+        return Ok(ctx
+            .fleet
+            .scope(decided)?
+            .map(|found| (ApprovalScope { form: scope.form, action: scope.action, ..found }, brief)));
     }
     if let Action::Run(run) = &decided.action {
-        return Ok(
-            command::covered(ctx, decided, run.full_argv(), subject)?.map(|subject| (subject, String::new()))
-        );
+        return Ok(command::scope(ctx, decided, run.full_argv(), scope)?.map(|scope| (scope, String::new())));
     }
     let Some((path, text, _, replaces)) = deed::replacement(sensed, ctx.now, decided)? else {
-        return Ok(Ok((subject, String::new())));
+        return Ok(Ok((scope, String::new())));
     };
     let before = file::read(&ctx.layout.file(&path), MAX_SHOWN_BYTES)
         .with_context(|| format!("could not read `{path}`"))?;
@@ -226,8 +221,7 @@ fn subject(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Subject
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
     let shown = diff::unified(old_name, &path, &before, &text);
-    subject.replaces = replaces;
-    Ok(Ok((subject, shown)))
+    Ok(Ok((ApprovalScope { replaces, ..scope }, shown)))
 }
 
 /// The plan of an approved move: the same check as when it was asked, on the files as they are now. If any
@@ -242,14 +236,21 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     if !consent::is_yes(ask, approval, answer) {
         return Ok((decided, Plan::refused("the yes was not for this")));
     }
-    let subject = subject(ctx, sensed, &decided);
+    if ctx.now.unix_ms < ask.created_ms - CLOCK_SLACK_MS {
+        let why = "the clock was set back to before the ask, so its end cannot be told";
+        return Ok((decided, Plan::refused(why)));
+    }
+    let scope = scope_of(ctx, sensed, &decided);
     // What could not be looked at to its end says nothing about the yes.
     ctx.go_on()?;
-    let planned = match subject {
-        Ok(Ok((now, _))) if now == approval.subject => {
+    let planned = match scope {
+        Ok(Ok((now, _))) if now == approval.scope => {
             free(ctx, sensed, id, &decided).map(|plan| sealed(plan, now.files))
         }
-        Ok(Ok(_)) => Ok(Plan::refused("something that the yes covered has changed since")),
+        Ok(Ok((now, _))) => {
+            let what = approval.scope.difference(&now);
+            Ok(Plan::refused(format!("something that the yes covered has changed since: {what}")))
+        }
         Ok(Err(why)) => Ok(Plan::refused(why)),
         Err(error) => Err(error),
     };
@@ -259,9 +260,9 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
 }
 
 /// A command begins only on the files that the yes was for.
-fn sealed(mut plan: Plan, covered: Vec<(String, String)>) -> Plan {
+fn sealed(mut plan: Plan, covered: Vec<FileScope>) -> Plan {
     if let Deed::Exec { files, .. } = &mut plan.deed {
-        *files = covered;
+        *files = covered.into_iter().map(|file| (file.path, file.content)).collect();
     }
     plan
 }

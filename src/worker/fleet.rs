@@ -7,6 +7,7 @@ use super::{Described, Fleet, client};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
 use crate::model::name::Name;
+use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::time::Now;
 use crate::model::wire::Request;
@@ -32,16 +33,8 @@ impl Fleet for LocalFleet<'_> {
             Ok(spec) => spec,
             Err(why) => return Ok(Err(why)),
         };
-        let mut argv = spec.argv.clone();
-        for check in &spec.verify {
-            argv.push("--then".to_owned());
-            argv.extend(check.argv.iter().cloned());
-        }
-        let env = spec.env.iter().map(|(key, _)| key.clone()).collect();
-        let repo = wanted.repo.map(|repo| repo.to_string_lossy().into_owned());
         let free_check =
             spec.verify.iter().any(|check| !self.0.settings.workers.verify.contains_key(&check.name));
-        let sandbox = spec.box_words();
         let settings = self.0.settings;
         let runner = spec.runner.as_ref().and_then(|name| settings.workers.runners.get(name));
         let paid = if spec.kind == FIX {
@@ -49,7 +42,11 @@ impl Fleet for LocalFleet<'_> {
         } else {
             runner.is_none_or(|runner| !runner.free)
         };
-        Ok(Ok(Described { argv, cwd: spec.cwd, env, sandbox, repo, free_check, paid }))
+        Ok(Ok(Described { free_check, paid }))
+    }
+
+    fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>> {
+        self.0.scope(&self.wanted(decided, ""))
     }
 
     fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome> {

@@ -17,22 +17,13 @@ use anyhow::Result;
 
 use crate::model::decision::Move;
 use crate::model::entry::Outcome;
+use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::worker::WorkerView;
 
-/// What a move about workers would run, for the human who is asked about it.
+/// What policy has to know about a worker that a move would start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Described {
-    /// The command, and after `--then` each check.
-    pub argv: Vec<String>,
-    /// Where.
-    pub cwd: String,
-    /// Names of the environment variables that it gets.
-    pub env: Vec<String>,
-    /// How it is boxed, in words.
-    pub sandbox: String,
-    /// The repository that is cloned for it, with symbolic links resolved.
-    pub repo: Option<String>,
     /// True when a check is a shell line and no entry of the config.
     pub free_check: bool,
     /// True when it may cost money.
@@ -52,6 +43,13 @@ pub trait Fleet {
     /// # Errors
     /// When a file cannot be read.
     fn describe(&self, decided: &Move) -> Result<Result<Described, String>>;
+
+    /// All that a yes to the start of a worker covers, as it is now; `form` and `action` are left to the caller. The inner
+    /// error says why it cannot be started at all.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>>;
 
     /// Makes a move of this beat about workers.
     ///

@@ -1,6 +1,7 @@
 //! Starting a worker: what it is to be, told apart from what it may be, and a supervisor that outlives the starter.
 
 mod checks;
+mod scope;
 mod walls;
 
 use std::path::{Path, PathBuf};

@@ -156,17 +156,14 @@ pub fn asks(bytes: &[u8]) {
         ask.state(None, NOW.at(unix_ms));
     }
     let Some(approval) = &ask.approval else { return };
-    let subject = &approval.subject;
-    let bound = subject.bound_hash(ask.id.as_str(), 1);
-    assert_ne!(bound, subject.bound_hash(ask.id.as_str(), 2));
-    assert_ne!(bound, subject.bound_hash("another", 1));
-    let other = looop::model::ask::Subject { sandbox: format!("{} ", subject.sandbox), ..subject.clone() };
-    assert_ne!(other.digest(), subject.digest());
-    let shown = [
-        quote_argv(&subject.argv),
-        visible(&ask.text, false),
-        visible(&approval.diff, true).replace('\n', ""),
-    ];
+    let scope = &approval.scope;
+    let bound = scope.bound_hash(ask.id.as_str(), 1);
+    assert_ne!(bound, scope.bound_hash(ask.id.as_str(), 2));
+    assert_ne!(bound, scope.bound_hash("another", 1));
+    let other = looop::model::scope::ApprovalScope { action: format!("{} ", scope.action), ..scope.clone() };
+    assert_ne!(other.digest(), scope.digest());
+    let rows = looop::model::card::approval(&ask, approval, NOW.at(0));
+    let shown: Vec<String> = rows.iter().flat_map(|row| row.lines(Some(40))).collect();
     assert!(!shown.iter().any(|text| text.chars().any(is_hidden)), "{shown:?}");
 }
 

@@ -1,7 +1,10 @@
 //! Approvals and questions over their whole life: nothing that needs a yes is done without exactly that yes, once.
 
+mod cover;
 mod late;
 mod policy;
+mod screen;
+mod worker;
 
 use crate::support::pi::skipped;
 use crate::support::profile::{LOOOP, Profile, Ran, wait_until};

@@ -11,7 +11,7 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtyPair, PtySize, native_pt
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::profile::{LOOOP, Profile, wait_until};
-use fake::Fake;
+pub use fake::Fake;
 
 /// A human's terminal with the program in it.
 pub struct Outer {

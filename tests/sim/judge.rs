@@ -148,8 +148,8 @@ impl Judge {
     pub fn said_yes(&mut self, ask: &Ask, approval: &Approval) {
         self.yes.push(Yes {
             decided: approval.decided.clone(),
-            argv: approval.subject.argv.clone(),
-            script: approval.subject.files.first().map(|file| file.1.clone()),
+            argv: approval.scope.command.iter().flat_map(|command| command.argv.clone()).collect(),
+            script: approval.scope.files.first().map(|file| file.content.clone()),
             until_ms: ask.expires_ms.unwrap_or(i64::MAX),
             used: false,
         });

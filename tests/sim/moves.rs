@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use looop::model::ask::{Ask, Subject};
+use looop::model::ask::Ask;
 use looop::model::beat::{Beat, Deed};
 use looop::model::decision::{Action, Move, parse_reply};
 use looop::model::failing::Class;
 use looop::model::json::canonical;
 use looop::model::policy::{self, Facts, Verdict};
+use looop::model::scope::{self, ApprovalScope, CommandScope, FileScope};
 use looop::tick::plan::{Plan, consent, deed};
 use looop::tick::sense::Sensed;
 use serde_json::{Value, json};
@@ -113,8 +114,8 @@ impl World {
             Verdict::Refused(why) => refuse(&why),
             Verdict::Free => self.free(sensed, id, decided),
             Verdict::Waits(because) => {
-                let (subject, diff) = (self.subject(decided), String::new());
-                let wish = consent::Wish { id, decided, because, subject, diff, clean: !sensed.tainted };
+                let (scope, diff) = (self.scope(decided), String::new());
+                let wish = consent::Wish { id, decided, because, scope, diff, clean: !sensed.tainted };
                 consent::ask_first(beat, &sensed.asks, self.now(), self.limits.approval_ttl_ms, wish)
                     .expect("an ask has a form")
             }
@@ -140,7 +141,7 @@ impl World {
         let answer = sensed.asks.get(&ask.id).and_then(|pair| pair.1.as_ref());
         let plan = if !consent::is_yes(ask, approval, answer) && !self.is(Mutant::TakesAnyYes) {
             refuse("the yes was not for this")
-        } else if self.subject(&decided) != approval.subject && !self.is(Mutant::LooksAtNoByte) {
+        } else if self.scope(&decided) != approval.scope && !self.is(Mutant::LooksAtNoByte) {
             refuse("something that the yes covered has changed since")
         } else {
             self.free(sensed, id, &decided)
@@ -149,30 +150,34 @@ impl World {
     }
 
     /// What a yes to a move covers, as it is now.
-    fn subject(&self, decided: &Move) -> Subject {
-        let mut subject = Subject {
-            decided: canonical(&decided.action.to_json()),
-            argv: Vec::new(),
-            exe: None,
-            files: Vec::new(),
-            cwd: None,
-            env: Vec::new(),
-            sandbox: "full".to_owned(),
-            replaces: None,
-            goal: None,
-            repo: None,
+    fn scope(&self, decided: &Move) -> ApprovalScope {
+        let mut scope = ApprovalScope {
+            form: scope::FORM,
+            action: canonical(&decided.action.to_json()),
+            ..ApprovalScope::default()
         };
         match &decided.action {
             Action::Run(run) => {
-                subject.argv = run.full_argv();
-                subject.exe = Some(format!("/bin/{}", subject.argv[0]));
-                subject.files = vec![("/data/deploy.sh".to_owned(), self.script.to_string())];
-                subject.cwd = Some(DATA_DIR.to_owned());
-                subject.env = vec!["PATH".to_owned()];
+                let argv = run.full_argv();
+                scope.files = vec![FileScope {
+                    role: "file".to_owned(),
+                    path: "/data/deploy.sh".to_owned(),
+                    real: "/data/deploy.sh".to_owned(),
+                    place: String::new(),
+                    content: self.script.to_string(),
+                }];
+                scope.command = Some(CommandScope {
+                    program: format!("/bin/{}", argv[0]),
+                    argv,
+                    cwd: DATA_DIR.to_owned(),
+                    place: None,
+                    env: vec!["PATH".to_owned()],
+                    values: String::new(),
+                });
             }
-            Action::WritePlaybook { .. } => subject.replaces = self.digest(super::outside::PLAYBOOK),
+            Action::WritePlaybook { .. } => scope.replaces = self.digest(super::outside::PLAYBOOK),
             _ => {}
         }
-        subject
+        scope
     }
 }

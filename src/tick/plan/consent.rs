@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use super::Plan;
 use super::deed::write_ask;
-use crate::model::ask::{Answer, Approval, Ask, AskKind, MAX_OPEN_APPROVALS, Said, State, Subject};
+use crate::model::ask::{Answer, Approval, Ask, AskKind, MAX_OPEN_APPROVALS, Said, State};
 use crate::model::beat::{Beat, Deed};
 use crate::model::decision::Move;
 use crate::model::entry::Outcome;
 use crate::model::name::Name;
+use crate::model::scope::ApprovalScope;
 use crate::model::time::Now;
 use crate::store::records::Asks;
 
@@ -22,7 +23,7 @@ pub struct Wish<'a> {
     /// Why it needs a yes.
     pub because: String,
     /// All that a yes would cover, as it is now.
-    pub subject: Subject,
+    pub scope: ApprovalScope,
     /// The diff of the file that it replaces.
     pub diff: String,
     /// True when no text of strangers was in front of the decider.
@@ -35,9 +36,9 @@ pub struct Wish<'a> {
 /// # Errors
 /// When the ask cannot be written down.
 pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<Plan> {
-    let Wish { id, decided, because, subject, diff, clean } = wish;
+    let Wish { id, decided, because, scope, diff, clean } = wish;
     let refuse = |why: String| Ok(Plan::refused(why));
-    let digest = subject.digest();
+    let digest = scope.digest();
     if beat.rejected.get(&digest).is_some_and(|until| *until > now.unix_ms) {
         return refuse("the human rejected exactly this; it can be asked again a day after that".to_owned());
     }
@@ -46,7 +47,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
             && !beat.closed_asks.contains(&ask.id)
             && ask.state(answer.as_ref(), now) == State::Open
     };
-    let same = |(ask, _): &&(Ask, _)| ask.approval.as_ref().is_some_and(|a| a.subject.digest() == digest);
+    let same = |(ask, _): &&(Ask, _)| ask.approval.as_ref().is_some_and(|a| a.scope.digest() == digest);
     if let Some((ask, answer)) = asks.values().filter(same).max_by_key(|(ask, _)| ask.created_ms) {
         return match ask.state(answer.as_ref(), now) {
             State::Open | State::Approved if !beat.closed_asks.contains(&ask.id) => {
@@ -63,14 +64,14 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
     if asks.values().filter(open).count() >= MAX_OPEN_APPROVALS {
         return refuse(format!("{MAX_OPEN_APPROVALS} approvals are open already"));
     }
-    let mut ask_id = Name::joined("ap", &subject.ask_id()[3..]);
+    let mut ask_id = Name::joined("ap", &scope.ask_id()[3..]);
     if beat.closed_asks.contains(&ask_id) {
         // A yes to this wish was used and is remembered by its id: the next one needs an id of its own.
-        ask_id = Name::joined("ap", &format!("{}{id}", &subject.ask_id()[3..]));
+        ask_id = Name::joined("ap", &format!("{}{id}", &scope.ask_id()[3..]));
     }
     let expires_ms = now.unix_ms.saturating_add(ttl_ms);
-    let hash = subject.bound_hash(ask_id.as_str(), expires_ms);
-    let approval = Approval { decided: decided.clone(), subject, diff, because: because.clone(), hash };
+    let hash = scope.bound_hash(ask_id.as_str(), expires_ms);
+    let approval = Approval { decided: decided.clone(), scope, diff, because: because.clone(), hash };
     let ask = Ask {
         id: ask_id.clone(),
         kind: AskKind::Approval,
@@ -88,9 +89,9 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
     Ok(Plan::new(write_ask(&ask)?, Outcome::Waits { ask: ask_id.to_string(), because }))
 }
 
-/// True when a human said yes to exactly this ask: subject, id and expiry.
+/// True when a human said yes to exactly this ask: scope, id and expiry.
 pub fn is_yes(ask: &Ask, approval: &Approval, answer: Option<&Answer>) -> bool {
-    let bound = approval.subject.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
+    let bound = approval.scope.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
     let said = answer.map(|answer| &answer.said);
     matches!(said, Some(Said::Approve { hash }) if *hash == bound && approval.hash == bound)
 }

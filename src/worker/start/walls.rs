@@ -12,7 +12,7 @@ use crate::store::layout::WorkerDir;
 use crate::sys::program;
 
 /// True for a grant of a path; any other is the name of a variable.
-fn is_path(grant: &str) -> bool {
+pub(super) fn is_path(grant: &str) -> bool {
     grant.contains('/') || grant.starts_with('~')
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::notify::Notice;
 use crate::model::ask::Ask;
+use crate::model::card::barred;
 use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::store::file::Keep;
@@ -59,8 +60,8 @@ pub fn due(layout: &Layout, argv: &[String], now: Now) -> Result<Vec<Notice>> {
 
 fn notice(layout: &Layout, argv: &[String], ask: &Ask) -> Notice {
     let (kind, text) = match &ask.approval {
-        Some(approval) => ("approval", format!("{}: {}", approval.decided.action.tag(), ask.text)),
-        None => ("ask", ask.text.clone()),
+        Some(approval) => ("approval", barred(&format!("{}: {}", approval.decided.action.tag(), ask.text))),
+        None => ("ask", barred(&ask.text)),
     };
     let body = json!({
         "schema_version": 1,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Reach;
 use super::plan::Call;
 use crate::model::ask::{Ask, visible};
+use crate::model::card::barred;
 use crate::model::time::Now;
 use crate::store::file::{self, Keep};
 use crate::store::layout::{Layout, ask_path};
@@ -59,7 +60,7 @@ fn body(layout: &Layout, worker: &Worker, kind: &str, text: &str, options: &[Str
         "worker": worker.spec.id,
         "goal": worker.spec.goal,
         "kind": kind,
-        "text": text,
+        "text": barred(text),
         "ask": worker.state.ask,
         "options": options,
         "at": at_ms,

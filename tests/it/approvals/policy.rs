@@ -27,8 +27,8 @@ fn a_forged_yes_runs_nothing() {
     // A real yes, and the ask edited behind it, in each of its parts.
     let edits: [fn(&mut serde_json::Value); 5] = [
         |ask| ask["approval"]["move"]["action"]["run"]["argv"] = json!(["./sink.sh", "other.txt"]),
-        |ask| ask["approval"]["subject"]["argv"] = json!(["./sink.sh", "other.txt"]),
-        |ask| ask["approval"]["subject"]["files"] = json!([]),
+        |ask| ask["approval"]["scope"]["command"]["argv"] = json!(["./sink.sh", "other.txt"]),
+        |ask| ask["approval"]["scope"]["files"] = json!([]),
         |ask| ask["approval"]["hash"] = json!("0".repeat(64)),
         |ask| ask["expires_ms"] = json!(99_999_999_999_999_i64),
     ];

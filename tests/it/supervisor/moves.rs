@@ -58,7 +58,7 @@ fn what_a_yes_covers_is_shown_and_is_what_is_cloned() {
         "worker   w1",
         "goal     g1",
         "claims   thing",
-        "--then test -e b.txt",
+        "check    second: test -e b.txt",
         "brief    22 bytes, ",
         "+Do it well.\n",
         "+Then rest.\n",
@@ -131,7 +131,7 @@ fn a_check_in_free_text_waits_and_is_run_as_it_was_shown() {
         let journal = profile.read("journal.md");
         assert!(journal.contains("a shell line"), "{journal}");
         let shown = profile.looop(&["asks"]).ok().stdout;
-        assert!(shown.contains("--then sh -c 'test -e made && echo seen'"), "{shown}");
+        assert!(shown.contains("sh -c 'test -e made && echo seen'"), "{shown}");
         approve(&profile);
         profile.looop(&["tick"]).ok();
         wait_until("the check to pass", || {

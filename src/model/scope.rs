@@ -1,0 +1,195 @@
+//! Pure. The scope of an approval: all that a yes covers, in one value. The screen is written from it, the hash is made
+//! over it, and before the move it is made again and compared.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::name::Name;
+use super::worker::Check;
+
+/// The form of a scope that this program writes. An approval with a scope of another form is void.
+pub const FORM: u32 = 2;
+
+/// All that a yes covers. If any part of it differs when the move is about to be made, the yes is void.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ApprovalScope {
+    /// The form of this value; 0: that of an earlier version, of which nothing else is read.
+    pub form: u32,
+    /// The flat JSON form of the action, canonical. The `cwd` of a `run` is in `command`, resolved.
+    pub action: String,
+    /// What a worker is granted, as it resolves.
+    pub grants: Vec<GrantScope>,
+    /// The command of a `run` or of a worker.
+    pub command: Option<CommandScope>,
+    /// The commands that decide whether a worker's work is done.
+    pub checks: Vec<Check>,
+    /// Files that the command begins with, names or reads.
+    pub files: Vec<FileScope>,
+    /// Folders that the command runs in or names.
+    pub folders: Vec<FolderScope>,
+    /// What a yes does not cover, a sentence each.
+    pub beyond: Vec<String>,
+    /// What keeps the command in.
+    pub sandbox: SandboxScope,
+    /// blake3 of the file that the move replaces; none: there is no such file.
+    pub replaces: Option<String>,
+    /// The goal whose lease and check a worker gets.
+    pub goal: Option<GoalScope>,
+    /// The repository that a worker gets a clone of.
+    pub repo: Option<RepoScope>,
+}
+
+/// One grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GrantScope {
+    /// The grant as the move names it.
+    pub name: String,
+    /// `variable`, `file` or `folder`.
+    pub kind: String,
+    /// The path that it resolves to; none for a variable.
+    pub path: Option<String>,
+    /// A digest of the value of a variable or of the content of a file.
+    pub content: Option<String>,
+    /// A digest of where a path lies.
+    pub place: Option<String>,
+}
+
+/// The command of a move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommandScope {
+    /// The argument vector.
+    pub argv: Vec<String>,
+    /// The path of the program.
+    pub program: String,
+    /// The folder that it runs in.
+    pub cwd: String,
+    /// A digest of where that folder lies; none for one that is made for the worker.
+    pub place: Option<String>,
+    /// Names of the environment variables that it gets.
+    pub env: Vec<String>,
+    /// A digest of all names and values, made with a key of this profile.
+    pub values: String,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileScope {
+    /// `program`, `interpreter`, `file`, or `read by` and the file that names it.
+    pub role: String,
+    /// The path as it is named.
+    pub path: String,
+    /// The path without symbolic links.
+    pub real: String,
+    /// A digest of where it lies, its mode, owner and time.
+    pub place: String,
+    /// blake3 of its content.
+    pub content: String,
+}
+
+/// One folder with all that is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FolderScope {
+    /// Its path without symbolic links.
+    pub path: String,
+    /// How many entries it has.
+    pub entries: u64,
+    /// A digest of where it lies and of all that is in it.
+    pub content: String,
+}
+
+/// What keeps a command in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SandboxScope {
+    /// How much of a sandbox there is: `none`, `partial` or `full`; for a worker its checks' too.
+    pub level: String,
+    /// What of the network there is.
+    pub network: String,
+    /// What may be written.
+    pub writes: Vec<String>,
+}
+
+/// A goal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GoalScope {
+    /// Its name.
+    pub id: Name,
+    /// blake3 of its text; none where there is no such goal.
+    pub content: Option<String>,
+}
+
+/// A repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RepoScope {
+    /// Its path without symbolic links.
+    pub path: String,
+    /// A digest of where it lies.
+    pub place: String,
+    /// What its HEAD names: a branch, or a commit.
+    pub head: String,
+    /// The commit that the clone starts from.
+    pub base: String,
+}
+
+impl SandboxScope {
+    /// What may be written without a sandbox.
+    pub const ANYTHING: &str = "everything that you may write";
+}
+
+impl ApprovalScope {
+    /// blake3 over the scope: the same move on the same files has the same one.
+    pub fn digest(&self) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+
+    /// The id of the ask for this scope, so that the same wish is the same ask.
+    pub fn ask_id(&self) -> String {
+        format!("ap-{}", &self.digest()[..10])
+    }
+
+    /// What a yes is bound to: scope, ask id and expiry.
+    pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for part in [self.digest().as_str(), ask_id, &expires_ms.to_string()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// The first part in which another scope differs, in words.
+    pub fn difference(&self, now: &ApprovalScope) -> &'static str {
+        let ApprovalScope {
+            form: _,
+            action: _,
+            grants,
+            command,
+            checks,
+            files,
+            folders,
+            beyond: _,
+            sandbox,
+            replaces,
+            goal,
+            repo,
+        } = self;
+        match () {
+            () if *replaces != now.replaces => "the file that it replaces",
+            () if *grants != now.grants => "a grant",
+            () if *command != now.command => "the program, the folder or the environment",
+            () if *checks != now.checks => "a check",
+            () if *files != now.files => "a file",
+            () if *repo != now.repo => "the repository or its commit",
+            () if *goal != now.goal => "the goal",
+            () if *sandbox != now.sandbox => "the sandbox",
+            () if *folders != now.folders => "the folder",
+            () => "what a yes does not cover",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "scope_tests.rs"]
+pub(super) mod tests;

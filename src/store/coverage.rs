@@ -1,0 +1,489 @@
+//! What a yes to a command covers: its program, the files that it names or that these read, and the folder it runs in.
+//!
+//! Files are found as text: no program is asked what it will read. So the folder of the command is covered as a whole,
+//! and so is each folder of a file that lies elsewhere. What is too large for that, and what the system brings, is listed
+//! in words, so that the screen says it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::file::{self, Keep, ReadError};
+use super::layout::Layout;
+use crate::model::argument;
+use crate::model::scope::{CommandScope, FileScope, FolderScope};
+use crate::model::settings::Settings;
+use crate::sys::{identity, program};
+
+/// The most that the files which a command names may hold together, the program among them, in bytes: all of it is
+/// read while the beat's lock is held.
+const MAX_NAMED_BYTES: usize = 1 << 30;
+/// The most files that are covered one by one.
+const MAX_FILES: usize = 128;
+/// The largest file that is searched for names of other files, in bytes.
+const MAX_READ_BYTES: u64 = 256 * 1024;
+/// How far the search goes: from the command to a file that it reads, to one which that reads, and so on.
+const MAX_DEPTH: usize = 4;
+/// The most names that are looked up while files are searched.
+const MAX_LOOKUPS: usize = 20_000;
+/// How many folders up a repository is looked for.
+const MAX_UP: usize = 64;
+/// The most paths of an argument that are looked up.
+const MAX_PARTS: usize = 2048;
+/// Folders of the system, which only its administrator changes.
+const SYSTEM: [&str; 14] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc",
+    "/nix/store",
+    "/snap",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/System",
+    "/Library",
+];
+
+/// What a yes to a command covers, and what it does not.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    /// Files, the program first.
+    pub files: Vec<FileScope>,
+    /// Folders with all that is in them.
+    pub folders: Vec<FolderScope>,
+    /// What is not covered, a sentence each.
+    pub beyond: Vec<String>,
+}
+
+/// A command that is looked at.
+pub struct CoverageScan<'a> {
+    /// Where everything is.
+    pub layout: &'a Layout,
+    /// What the config decides.
+    pub settings: &'a Settings,
+    /// The folder that it runs in, without symbolic links; none for one that is made later.
+    pub cwd: Option<&'a Path>,
+    /// The most entries of a folder that is covered.
+    pub most: usize,
+    /// Asked again and again: true ends the search.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// A file that is to be covered.
+struct Pending {
+    role: String,
+    path: PathBuf,
+    depth: usize,
+}
+
+/// The search while it goes on.
+#[derive(Default)]
+struct Search {
+    pending: VecDeque<Pending>,
+    seen: BTreeSet<PathBuf>,
+    dirs: BTreeSet<PathBuf>,
+    lookups: usize,
+    beyond: BTreeSet<String>,
+}
+
+fn text_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn is_system(path: &Path) -> bool {
+    SYSTEM.iter().any(|dir| path.starts_with(dir))
+}
+
+impl CoverageScan<'_> {
+    /// Looks at a command whose program is `exe`. The inner error says why no yes can cover it.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the search is ended.
+    pub fn run(&self, argv: &[String], exe: &Path) -> Result<Result<Coverage, String>> {
+        let mut search = Search::default();
+        search.add("program", exe.to_owned(), 0);
+        for arg in argv.iter().skip(1) {
+            self.named_by(arg, &mut search);
+        }
+        let mut out = Coverage::default();
+        let mut left = MAX_NAMED_BYTES;
+        while let Some(Pending { role, path, depth }) = search.pending.pop_front() {
+            if out.files.len() == MAX_FILES {
+                search.beyond.insert(format!("files after the first {MAX_FILES}: it names or reads more"));
+                break;
+            }
+            let real = std::fs::canonicalize(&path)
+                .with_context(|| format!("could not open `{}`", path.display()))?;
+            if real.starts_with(self.layout.workers()) {
+                continue;
+            }
+            let content = match file::digest_within(&real, &mut left, self.stop) {
+                Err(ReadError::TooLarge(_)) => return Ok(Err(too_much())),
+                read => read.with_context(|| format!("could not read `{}`", real.display()))?,
+            };
+            let place = place(&real)?;
+            self.read_by(&real, depth, &mut search);
+            let (path, real) = (text_of(&path), text_of(&real));
+            out.files.push(FileScope { role, path, real, place, content: content.unwrap_or_default() });
+        }
+        self.folders(&mut search, &mut out)?;
+        out.beyond.extend(search.beyond);
+        Ok(Ok(out))
+    }
+
+    /// The command itself as a part of a scope.
+    ///
+    /// # Errors
+    /// When the folder cannot be looked at, or the profile's key cannot be read or made.
+    pub fn command(
+        &self,
+        argv: Vec<String>,
+        exe: &Path,
+        cwd: &Path,
+        env: &[(String, String)],
+    ) -> Result<CommandScope> {
+        Ok(CommandScope {
+            argv,
+            program: text_of(exe),
+            cwd: text_of(cwd),
+            place: self.cwd.map(place).transpose()?,
+            env: env.iter().map(|(name, _)| name.clone()).collect(),
+            values: self.private_digest(env)?,
+        })
+    }
+
+    /// A digest of variables with their values. It is made with a key that lies outside of git, so that nobody can guess
+    /// a value by its digest.
+    ///
+    /// # Errors
+    /// When the key cannot be read or made.
+    pub fn private_digest(&self, env: &[(String, String)]) -> Result<String> {
+        let mut env = env.to_vec();
+        env.sort();
+        let text = serde_json::to_string(&env).context("could not write down an environment")?;
+        Ok(blake3::keyed_hash(&key(self.layout)?, text.as_bytes()).to_hex().to_string())
+    }
+
+    /// Files, folders and programs that one argument names.
+    fn named_by(&self, arg: &str, search: &mut Search) {
+        let home = self.settings.home.as_deref();
+        let parts = argument::parts(arg);
+        if parts.len() > MAX_PARTS {
+            search.beyond.insert("files that a very long argument names".to_owned());
+        }
+        for part in parts.iter().take(MAX_PARTS) {
+            let below_home = part.strip_prefix("~/").and_then(|rest| Some(home?.join(rest)));
+            let Some(path) = below_home.or_else(|| Some(self.cwd.unwrap_or(Path::new("")).join(part))) else {
+                continue;
+            };
+            if path.is_absolute() {
+                search.named("file", path, 0);
+            }
+        }
+        if argument::is_expanded(arg) {
+            search
+                .beyond
+                .insert("places that a program takes from a variable or from `~` in an argument".to_owned());
+        }
+        for name in argument::programs(arg) {
+            let here = self.cwd.unwrap_or(Path::new("/"));
+            if let Some(found) = program::find_program(name, &self.settings.path, here) {
+                search.add("program", found, 0);
+            }
+        }
+    }
+
+    /// The interpreter of a script, and the files that a text names. Those of the system are not searched.
+    fn read_by(&self, real: &Path, depth: usize, search: &mut Search) {
+        let Some(text) = text_in(real) else { return };
+        for found in self.interpreters(&text) {
+            search.add("interpreter", found, depth);
+        }
+        if depth == MAX_DEPTH || is_system(real) {
+            return;
+        }
+        let beside = real.parent().unwrap_or(Path::new("/"));
+        let bases: BTreeSet<&Path> = [Some(beside), self.cwd].into_iter().flatten().collect();
+        let role = format!("read by {}", text_of(Path::new(real.file_name().unwrap_or_default())));
+        let plain = |c: char| c.is_alphanumeric() || "/._-+%~".contains(c);
+        let words: BTreeSet<&str> = text.split(|c| !plain(c)).filter(|word| word.len() < 256).collect();
+        for word in words.into_iter().filter(|word| word.contains(char::is_alphabetic)) {
+            for base in &bases {
+                search.lookups += 1;
+                if search.lookups > MAX_LOOKUPS {
+                    search
+                        .beyond
+                        .insert("files that long files name: not all of them were looked for".to_owned());
+                    return;
+                }
+                search.named(&role, base.join(word), depth + 1);
+                // A module is named without the end of its file.
+                if let Some(end) = real.extension().filter(|_| !word.contains(['/', '.'])) {
+                    let mut name = word.to_owned();
+                    name.push('.');
+                    search.named(&role, base.join(name + &end.to_string_lossy()), depth + 1);
+                }
+            }
+        }
+    }
+
+    /// The program that the first line of a script names, and the one that `env` looks up.
+    fn interpreters(&self, text: &str) -> Vec<PathBuf> {
+        let Some(line) = text.strip_prefix("#!").and_then(|text| text.lines().next()) else {
+            return Vec::new();
+        };
+        let mut words = line.split_whitespace();
+        let Some(first) = words.next().map(PathBuf::from).filter(|path| path.is_absolute()) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        if first.file_name() == Some(OsStr::new("env")) {
+            let name = words.find(|word| !word.starts_with('-') && !word.contains('='));
+            let here = self.cwd.unwrap_or(Path::new("/"));
+            found.extend(name.and_then(|name| program::find_program(name, &self.settings.path, here)));
+        }
+        found.insert(0, first);
+        found.retain(|path| path.is_file());
+        found
+    }
+
+    /// Covers the folder of the command, the folders that it names, and those of files that lie elsewhere.
+    fn folders(&self, search: &mut Search, out: &mut Coverage) -> Result<()> {
+        let mut done: Vec<PathBuf> = Vec::new();
+        if let Some(cwd) = self.cwd {
+            let top = cwd.ancestors().take(MAX_UP).find(|dir| dir.join(".git").symlink_metadata().is_ok());
+            let whole = match top {
+                Some(top) => self.folder(top, &mut done, out, search)?,
+                None => false,
+            };
+            if !whole {
+                self.folder(cwd, &mut done, out, search)?;
+                if let Some(git) = top.map(|top| top.join(".git")).filter(|git| git.is_dir()) {
+                    self.folder(&git, &mut done, out, search)?;
+                }
+            }
+            for dir in top.map(git_dirs).unwrap_or_default() {
+                self.folder(&dir, &mut done, out, search)?;
+            }
+        }
+        let named: Vec<PathBuf> =
+            search.dirs.iter().filter_map(|dir| std::fs::canonicalize(dir).ok()).collect();
+        // A worker's program is updated by its maker; what lies beside it is none of the files that it is told of.
+        let files = out.files.iter().filter(|_| self.cwd.is_some());
+        let beside = files.filter_map(|file| Path::new(&file.real).parent().map(Path::to_owned));
+        let beside: BTreeSet<PathBuf> = beside.filter(|dir| !is_system(dir)).collect();
+        for dir in named.into_iter().chain(beside) {
+            if is_system(&dir) || self.holds_all(&dir) {
+                let is_done = done.iter().any(|other| dir.starts_with(other));
+                if !is_done {
+                    search.beyond.insert(format!("{}: what is in it", dir.display()));
+                }
+            } else {
+                self.folder(&dir, &mut done, out, search)?;
+            }
+        }
+        search
+            .beyond
+            .insert("programs of the system, libraries, the network, files that no text names".to_owned());
+        Ok(())
+    }
+
+    /// True for a folder that holds the home directory or the data dir: it is always changing.
+    fn holds_all(&self, dir: &Path) -> bool {
+        self.layout.root().starts_with(dir)
+            || self.settings.home.as_deref().is_some_and(|home| home.starts_with(dir))
+    }
+
+    /// Covers one folder, unless it is part of one that is; true when it is covered.
+    fn folder(
+        &self,
+        dir: &Path,
+        done: &mut Vec<PathBuf>,
+        out: &mut Coverage,
+        search: &mut Search,
+    ) -> Result<bool> {
+        if done.iter().any(|other| dir.starts_with(other)) {
+            return Ok(true);
+        }
+        let skip = |path: &Path| self.layout.is_state(path);
+        let looked = identity::folder(dir, self.most, &skip, self.stop);
+        let looked = match looked {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                search.beyond.insert(format!("{}: it cannot be read", dir.display()));
+                return Ok(false);
+            }
+            looked => looked.with_context(|| format!("could not look at the folder `{}`", dir.display()))?,
+        };
+        let too_large = format!("{}: it has more than {} entries", dir.display(), self.most);
+        let Some(digest) = looked.digest else {
+            search.beyond.insert(too_large);
+            return Ok(false);
+        };
+        done.push(dir.to_owned());
+        let content = blake3::hash(format!("{digest} {}", place(dir)?).as_bytes()).to_hex().to_string();
+        out.folders.push(FolderScope { path: text_of(dir), entries: looked.entries as u64, content });
+        Ok(true)
+    }
+}
+
+impl Coverage {
+    /// Takes in what another command of the same move covers, each once.
+    pub fn add(&mut self, more: Coverage) {
+        let Coverage { files, folders, beyond } = more;
+        self.files.extend(files.into_iter().filter(|file| !self.files.contains(file)).collect::<Vec<_>>());
+        self.folders
+            .extend(folders.into_iter().filter(|dir| !self.folders.contains(dir)).collect::<Vec<_>>());
+        self.beyond.extend(beyond.into_iter().filter(|text| !self.beyond.contains(text)).collect::<Vec<_>>());
+    }
+}
+
+impl Search {
+    /// Takes a file or a folder, if there is one of this path.
+    fn named(&mut self, role: &str, path: PathBuf, depth: usize) {
+        match path.metadata() {
+            Ok(meta) if meta.is_file() => self.add(role, path, depth),
+            Ok(meta) if meta.is_dir() && depth == 0 => drop(self.dirs.insert(path)),
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, role: &str, path: PathBuf, depth: usize) {
+        if self.seen.insert(path.clone()) {
+            self.pending.push_back(Pending { role: role.to_owned(), path, depth });
+        }
+    }
+}
+
+fn place(path: &Path) -> Result<String> {
+    identity::place(path).with_context(|| format!("could not look at `{}`", path.display()))
+}
+
+fn too_much() -> String {
+    format!(
+        "the files that it names hold more than {} MiB, and a yes would cover each byte of them",
+        MAX_NAMED_BYTES >> 20
+    )
+}
+
+/// The text of a file that is short and holds no NUL character.
+fn text_in(path: &Path) -> Option<String> {
+    let file = file::open(path).ok()??;
+    let mut bytes = Vec::new();
+    file.take(MAX_READ_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    let is_long = bytes.len() as u64 > MAX_READ_BYTES;
+    if bytes.contains(&0) {
+        return None;
+    }
+    // Of a long one the first line still names its interpreter.
+    let end = if is_long { bytes.iter().position(|byte| *byte == b'\n')? } else { bytes.len() };
+    Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
+}
+
+/// Where the git directory of a linked worktree or of a submodule lies, and the one that it shares.
+pub fn git_dirs(top: &Path) -> Vec<PathBuf> {
+    let line = |path: &Path, start: &str| {
+        let text = file::read_text(path, 4096).ok().flatten()?;
+        let dir = path.parent()?.join(text.strip_prefix(start)?.trim_end());
+        std::fs::canonicalize(dir).ok()
+    };
+    let own = line(&top.join(".git"), "gitdir: ");
+    let shared = own.as_ref().and_then(|own| line(&own.join("commondir"), ""));
+    own.into_iter().chain(shared).collect()
+}
+
+/// The key of this profile for digests of values. It lies in the cache: without it each open approval is void.
+fn key(layout: &Layout) -> Result<[u8; 32]> {
+    let path = layout.approval_key();
+    let made = || -> Result<Vec<u8>> {
+        let mut bytes = [0_u8; 32];
+        File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .context("could not read /dev/urandom")?;
+        file::make_dir(layout.cache())?;
+        file::write(&path, &bytes, 0o600, Keep::Durable)?;
+        Ok(bytes.to_vec())
+    };
+    let there = file::read(&path, 64).with_context(|| format!("could not read `{}`", path.display()))?;
+    let bytes = there.filter(|bytes| bytes.len() == 32).map_or_else(made, Ok)?;
+    bytes
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("could not use `{}`: it is not 32 bytes long", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{create_dir_all, write};
+
+    fn scan(root: &Path, argv: &[&str], most: usize) -> Coverage {
+        let layout = Layout::new(root.join("data"), root.join("cache"));
+        let settings = Settings { path: "/usr/bin:/bin".to_owned(), ..Settings::default() };
+        let cwd = root.join("work");
+        let scan =
+            CoverageScan { layout: &layout, settings: &settings, cwd: Some(&cwd), most, stop: &|| false };
+        let argv: Vec<String> = argv.iter().map(|arg| (*arg).to_owned()).collect();
+        scan.run(&argv, Path::new("/bin/sh")).unwrap().unwrap()
+    }
+
+    fn paths(found: &Coverage, root: &Path) -> Vec<String> {
+        let below = |path: &str| Some(Path::new(path).strip_prefix(root).ok()?.display().to_string());
+        found.folders.iter().filter_map(|folder| below(&folder.path)).collect()
+    }
+
+    #[test]
+    fn a_folder_that_is_too_large_is_said_and_the_smaller_one_is_covered() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for name in ["work/deep/a", "far/x", "work/deep/b", "work/c"] {
+            create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            write(root.join(name), "text").unwrap();
+        }
+        let far = root.join("far").display().to_string();
+        assert_eq!(paths(&scan(&root, &["sh", &far], 100), &root), ["work", "far"]);
+        let small = scan(&root, &["sh", "deep", &far], 3);
+        assert_eq!(paths(&small, &root), ["far", "work/deep"]);
+        let said = format!("{}: it has more than 3 entries", root.join("work").display());
+        assert!(small.beyond.contains(&said), "{:?}", small.beyond);
+        // The whole repository counts where it is small enough.
+        create_dir_all(root.join(".git")).unwrap();
+        write(root.join(".git/HEAD"), "ref: x").unwrap();
+        assert_eq!(paths(&scan(&root, &["sh"], 100), &root), [""]);
+        assert_eq!(paths(&scan(&root, &["sh"], 4), &root), ["work", ".git"]);
+    }
+
+    #[test]
+    fn files_that_a_file_names_are_covered_with_the_interpreter() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        create_dir_all(root.join("work")).unwrap();
+        create_dir_all(root.join("far/lib")).unwrap();
+        write(root.join("far/run.py"), "#!/usr/bin/env sh\nimport helper\nopen('lib/data.txt')\n").unwrap();
+        write(root.join("far/helper.py"), "").unwrap();
+        write(root.join("far/lib/data.txt"), "../../more").unwrap();
+        write(root.join("more"), "").unwrap();
+        let found = scan(&root, &["sh", &root.join("far/run.py").display().to_string()], 100);
+        let roles: Vec<(&str, &str)> = found
+            .files
+            .iter()
+            .map(|file| (file.role.as_str(), file.path.rsplit('/').next().unwrap_or_default()))
+            .collect();
+        for pair in [
+            ("file", "run.py"),
+            ("interpreter", "env"),
+            ("interpreter", "sh"),
+            ("read by run.py", "helper.py"),
+            ("read by run.py", "data.txt"),
+            ("read by data.txt", "more"),
+        ] {
+            assert!(roles.contains(&pair), "{pair:?}: {roles:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What tells a file or a folder from any other that may take its place: where it lies, what it is, and what is in it.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+/// The most entries of a folder that is covered, those of its folders among them.
+pub const MAX_ENTRIES: usize = 20_000;
+/// The most bytes of a folder's files that are read. What is left over, and each larger file, counts by its size and by
+/// its change time, which no program can set.
+const MAX_FOLDER_BYTES: u64 = 64 << 20;
+/// The largest file of a folder that is read, in bytes.
+const MAX_ENTRY_BYTES: u64 = 4 << 20;
+
+/// Where a file or a folder lies and what it is, as blake3: its path, each folder above it by device and inode, its mode
+/// and owner, and for a file the time of its last change. `real` has no symbolic link in it.
+///
+/// # Errors
+/// When something on the path cannot be looked at.
+pub fn place(real: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    record(&mut hasher, &[real.as_os_str().as_bytes()]);
+    for above in real.ancestors() {
+        let meta = above.symlink_metadata()?;
+        record(&mut hasher, &[&meta.dev().to_le_bytes(), &meta.ino().to_le_bytes()]);
+    }
+    let meta = real.symlink_metadata()?;
+    record(&mut hasher, &[format!("{:o} {} {}", meta.mode(), meta.uid(), meta.gid()).as_bytes()]);
+    if meta.is_file() {
+        record(&mut hasher, &[times(&meta).as_bytes()]);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// A folder with all that is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// How many entries were looked at.
+    pub entries: usize,
+    /// blake3 over all of it; none where it has more entries than were asked for.
+    pub digest: Option<String>,
+}
+
+/// Looks at all that is in a folder, up to `most` entries, except what `skip` leaves out. Of a git directory it takes what decides what git
+/// does and no objects, which never change, and no logs. `stop` is asked before each entry.
+///
+/// # Errors
+/// `stop` said so, or the folder itself cannot be read. What cannot be read in it counts as that.
+pub fn folder(
+    root: &Path,
+    most: usize,
+    skip: &dyn Fn(&Path) -> bool,
+    stop: &dyn Fn() -> bool,
+) -> io::Result<Folder> {
+    let mut walk = FolderWalk { hasher: blake3::Hasher::new(), entries: 0, left: MAX_FOLDER_BYTES, stop };
+    let mut dirs = vec![root.to_owned()];
+    std::fs::read_dir(root)?;
+    while let Some(dir) = dirs.pop() {
+        record(&mut walk.hasher, &[b"in", below(root, &dir)]);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !is_passing(&path) && !skip(&path) {
+                names.push(path);
+            }
+            if walk.entries + names.len() > most {
+                return Ok(Folder { entries: walk.entries + names.len(), digest: None });
+            }
+        }
+        names.sort();
+        for path in names {
+            if walk.entry(root, &path)? {
+                dirs.push(path);
+            }
+        }
+    }
+    Ok(Folder { entries: walk.entries, digest: Some(walk.hasher.finalize().to_hex().to_string()) })
+}
+
+struct FolderWalk<'a> {
+    hasher: blake3::Hasher,
+    entries: usize,
+    left: u64,
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl FolderWalk<'_> {
+    /// Takes one entry in; true for a folder, whose entries follow.
+    fn entry(&mut self, root: &Path, path: &Path) -> io::Result<bool> {
+        if (self.stop)() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
+        }
+        self.entries += 1;
+        let name = below(root, path).to_owned();
+        let Ok(meta) = path.symlink_metadata() else {
+            record(&mut self.hasher, &[b"gone", &name]);
+            return Ok(false);
+        };
+        let kind = format!("{:o}", meta.mode());
+        if meta.is_dir() {
+            let here = if is_in_git(path) { String::new() } else { format!("{} {}", meta.dev(), meta.ino()) };
+            record(&mut self.hasher, &[b"dir", &name, kind.as_bytes(), here.as_bytes()]);
+            return Ok(true);
+        }
+        let target = meta.is_symlink().then(|| path.read_link().unwrap_or_default()).unwrap_or_default();
+        record(&mut self.hasher, &[b"entry", &name, kind.as_bytes(), target.as_os_str().as_bytes()]);
+        // What a link leads to is read by its name as a file of the folder is.
+        let meta = if meta.is_symlink() { path.metadata().ok() } else { Some(meta) };
+        if let Some(meta) = meta.filter(Metadata::is_file) {
+            self.file(path, &meta);
+        }
+        Ok(false)
+    }
+
+    fn file(&mut self, path: &Path, meta: &Metadata) {
+        // git replaces its files as it likes: what is in them counts.
+        if !is_in_git(path) {
+            let mark = format!("{} {} {} {}", meta.dev(), meta.ino(), meta.len(), times(meta));
+            record(&mut self.hasher, &[mark.as_bytes()]);
+        }
+        let index = if is_in_git(path) && path.ends_with("index") { index_content(path) } else { None };
+        let is_short = meta.len() <= MAX_ENTRY_BYTES && meta.len() <= self.left;
+        let content = index.or_else(|| is_short.then(|| content(path).ok()).flatten());
+        match content {
+            Some((digest, bytes)) => {
+                self.left = self.left.saturating_sub(bytes);
+                record(&mut self.hasher, &[digest.as_bytes()]);
+            }
+            None => {
+                let mark = format!("{} {}.{}", meta.len(), meta.ctime(), meta.ctime_nsec());
+                record(&mut self.hasher, &[mark.as_bytes()]);
+            }
+        }
+    }
+}
+
+fn times(meta: &Metadata) -> String {
+    format!("{}.{}", meta.mtime(), meta.mtime_nsec())
+}
+
+fn below<'a>(root: &Path, path: &'a Path) -> &'a [u8] {
+    path.strip_prefix(root).unwrap_or(path).as_os_str().as_bytes()
+}
+
+fn is_in_git(path: &Path) -> bool {
+    path.iter().any(|part| part == ".git")
+}
+
+/// True for an entry that comes and goes by itself: a socket, and in a git directory objects, logs, locks, and the refs
+/// by which looop keeps the bases of clones.
+fn is_passing(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let in_objects = parent.iter().any(|part| part == "objects") && !path.iter().any(|part| part == "info");
+    let own_refs = name == "looop" && parent.ends_with("refs");
+    let of_git =
+        (in_objects || name == "logs" || own_refs || name.as_bytes().ends_with(b".lock")) && is_in_git(path);
+    of_git || path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket())
+}
+
+/// blake3 of a regular file and its length. A pipe that has taken the file's name does not block.
+fn content(path: &Path) -> io::Result<(String, u64)> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file.take(MAX_ENTRY_BYTES))?;
+    Ok((hasher.finalize().to_hex().to_string(), hasher.count()))
+}
+
+/// What an index of git holds, without what git remembers of the times of files: looking at the state of a repository
+/// writes that again. None for a form that is not known.
+fn index_content(path: &Path) -> Option<(String, u64)> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(MAX_FOLDER_BYTES).read_to_end(&mut bytes).ok()?;
+    let number = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    if !bytes.starts_with(b"DIRC") || !matches!(number(4)?, 2 | 3) {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut at = 12;
+    for _ in 0..number(8)? {
+        let (mode, id) = (bytes.get(at + 24..at + 28)?, bytes.get(at + 40..at + 60)?);
+        let flags = u16::from_be_bytes(bytes.get(at + 60..at + 62)?.try_into().ok()?);
+        let name = at + if flags & 0x4000 == 0 { 62 } else { 64 };
+        let length = bytes.get(name..)?.iter().position(|byte| *byte == 0)?;
+        // Where names do not end where their lengths say, ids have another length.
+        if flags & 0xfff != 0xfff && usize::from(flags & 0xfff) != length {
+            return None;
+        }
+        record(&mut hasher, &[mode, id, &(flags & 0xb000).to_le_bytes(), &bytes[name..name + length]]);
+        at += ((name + length - at) / 8 + 1) * 8;
+    }
+    Some((hasher.finalize().to_hex().to_string(), 0))
+}
+
+/// Takes in parts with their lengths, so that no two lists of parts are alike.
+fn record(hasher: &mut blake3::Hasher, parts: &[&[u8]]) {
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions, create_dir_all, hard_link, rename, write};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::{Duration, SystemTime};
+
+    fn digest(root: &Path) -> Option<String> {
+        folder(root, 100, &|path| path.ends_with("skipped"), &|| false).unwrap().digest
+    }
+
+    #[test]
+    fn each_swap_in_a_folder_changes_its_digest() {
+        let swaps: [(&str, fn(&Path)); 13] = [
+            ("content", |d| write(d.join("sub/lib.sh"), "evil").unwrap()),
+            ("a new file", |d| write(d.join("sub/new"), "").unwrap()),
+            ("a file less", |d| fs::remove_file(d.join("sub/lib.sh")).unwrap()),
+            ("mode", |d| fs::set_permissions(d.join("sub/lib.sh"), Permissions::from_mode(0o755)).unwrap()),
+            ("time", |d| {
+                let past = SystemTime::now() - Duration::from_secs(9000);
+                File::open(d.join("sub/lib.sh")).unwrap().set_modified(past).unwrap();
+            }),
+            ("a link in its place", |d| {
+                rename(d.join("sub/lib.sh"), d.join("sub/skipped")).unwrap();
+                symlink("skipped", d.join("sub/lib.sh")).unwrap();
+            }),
+            ("another target", |d| {
+                fs::remove_file(d.join("link")).unwrap();
+                symlink("other", d.join("link")).unwrap();
+            }),
+            ("what a link leads to", |d| write(d.join("skipped"), "evil").unwrap()),
+            ("a hard link of the same text", |d| {
+                write(d.join("sub/skipped"), "text").unwrap();
+                fs::remove_file(d.join("sub/lib.sh")).unwrap();
+                hard_link(d.join("sub/skipped"), d.join("sub/lib.sh")).unwrap();
+            }),
+            ("letter case", |d| rename(d.join("sub/lib.sh"), d.join("sub/LIB.sh")).unwrap()),
+            ("Unicode form", |d| rename(d.join("caf\u{e9}"), d.join("cafe\u{301}")).unwrap()),
+            ("a branch of git", |d| write(d.join(".git/refs/heads/main"), "2").unwrap()),
+            ("the index of git", |d| write(d.join(".git/index"), "2").unwrap()),
+        ];
+        for (what, swap) in swaps {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path();
+            create_dir_all(root.join("sub")).unwrap();
+            create_dir_all(root.join(".git/refs/heads")).unwrap();
+            create_dir_all(root.join(".git/objects/aa")).unwrap();
+            for name in ["sub/lib.sh", "caf\u{e9}", ".git/refs/heads/main", ".git/index", "skipped"] {
+                write(root.join(name), "text").unwrap();
+            }
+            symlink("skipped", root.join("link")).unwrap();
+            let before = digest(root);
+            write(root.join(".git/objects/aa/bb"), "an object").unwrap();
+            write(root.join(".git/index.lock"), "").unwrap();
+            assert!(before.is_some() && before == digest(root), "{what}");
+            swap(root);
+            assert_ne!(before, digest(root), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_large_file_counts_by_its_change_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let large = dir.path().join("large");
+        File::create(&large).unwrap().set_len(MAX_ENTRY_BYTES + 1).unwrap();
+        let modified = fs::metadata(&large).unwrap().modified().unwrap();
+        let before = digest(dir.path());
+        std::os::unix::fs::FileExt::write_at(&File::options().write(true).open(&large).unwrap(), b"x", 9)
+            .unwrap();
+        File::open(&large).unwrap().set_modified(modified).unwrap();
+        assert_ne!(before, digest(dir.path()));
+    }
+
+    #[test]
+    fn a_folder_that_is_too_large_has_no_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        for name in ["a", "sub/b", "sub/c"] {
+            symlink("x", dir.path().join(name)).unwrap();
+        }
+        let digest = |most| folder(dir.path(), most, &|_| false, &|| false).unwrap().digest;
+        assert!(digest(5).is_some() && digest(4).is_none());
+    }
+
+    #[test]
+    fn a_parent_that_is_swapped_is_another_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        create_dir_all(root.join("a/b")).unwrap();
+        write(root.join("a/b/file"), "text").unwrap();
+        let places = || ["a/b", "a/b/file"].map(|path| place(&root.join(path)).unwrap());
+        let before = places();
+        rename(root.join("a"), root.join("old")).unwrap();
+        create_dir_all(root.join("a")).unwrap();
+        rename(root.join("old/b"), root.join("a/b")).unwrap();
+        for (old, new) in before.into_iter().zip(places()) {
+            assert_ne!(old, new, "the file is the same one and its parent is not");
+        }
+    }
+}

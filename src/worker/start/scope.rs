@@ -1,0 +1,152 @@
+//! What a yes to the start of a worker covers: its program and checks, what it is granted, and the commit that it starts
+//! from.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::walls::is_path;
+use super::{Refusal, Starter, Wanted};
+use crate::model::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use crate::model::worker::Spec;
+use crate::store::boxes::Boxer;
+use crate::store::coverage::{self, Coverage, CoverageScan};
+use crate::store::{file, layout};
+use crate::sys::{identity, program};
+use crate::worker::clone;
+
+/// The most of a file that names a HEAD, in bytes.
+const MAX_HEAD_BYTES: usize = 4096;
+
+impl Starter<'_> {
+    /// All that a yes to this start covers, as it is now. The inner error says why it cannot be started at all.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the search for files is ended.
+    pub fn scope(&self, wanted: &Wanted) -> Result<Result<ApprovalScope, Refusal>> {
+        let spec = match self.spec(wanted)? {
+            Ok(spec) => spec,
+            Err(why) => return Ok(Err(why)),
+        };
+        let stop = || self.cancel.is_set();
+        let scan = CoverageScan {
+            layout: self.layout,
+            settings: self.settings,
+            cwd: None,
+            most: identity::MAX_ENTRIES,
+            stop: &stop,
+        };
+        let mut covered = Coverage::default();
+        for argv in std::iter::once(&spec.argv).chain(spec.verify.iter().map(|check| &check.argv)) {
+            let name = argv.first().map_or("", String::as_str);
+            let Some(exe) = program::find_program(name, &self.settings.path, Path::new("/")) else {
+                continue;
+            };
+            match scan.run(argv, &exe)? {
+                Ok(found) => covered.add(found),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        let repo = match &wanted.repo {
+            Some(path) => match self.repo_scope(path)? {
+                Ok(repo) => Some(repo),
+                Err(why) => return Ok(Err(why)),
+            },
+            None => None,
+        };
+        let grants = match self.grant_scopes(wanted, &scan)? {
+            Ok(grants) => grants,
+            Err(why) => return Ok(Err(why)),
+        };
+        let folders = grants.iter().filter(|grant| grant.kind == "folder");
+        covered
+            .beyond
+            .extend(folders.filter_map(|grant| Some(format!("{}: what is in it", grant.path.as_ref()?))));
+        let goal = wanted.goal.as_ref().map(|goal| -> Result<GoalScope> {
+            let path = self.layout.file(&layout::goal_path(goal));
+            let content = file::digest(&path).with_context(|| format!("could not read the goal {goal}"))?;
+            Ok(GoalScope { id: goal.clone(), content })
+        });
+        let exe = spec.argv.first().map(Path::new).unwrap_or(Path::new(""));
+        let command = scan.command(spec.argv.clone(), exe, Path::new(&spec.cwd), &spec.env)?;
+        Ok(Ok(ApprovalScope {
+            grants,
+            command: Some(command),
+            sandbox: sandbox_scope(&spec),
+            checks: spec.verify,
+            files: covered.files,
+            folders: covered.folders,
+            beyond: covered.beyond,
+            goal: goal.transpose()?,
+            repo,
+            ..ApprovalScope::default()
+        }))
+    }
+
+    fn grant_scopes(&self, wanted: &Wanted, scan: &CoverageScan) -> Result<Result<Vec<GrantScope>, Refusal>> {
+        let boxer = Boxer::new(self.layout, self.settings, true);
+        let mut grants = Vec::new();
+        for name in &wanted.grant {
+            if !is_path(name) {
+                let value = self.settings.full_env.iter().find(|(key, _)| key == name);
+                let Some(value) = value.cloned() else {
+                    return Ok(Err(format!("a grant: {name:?} is no path and no variable that is set here")));
+                };
+                let content = Some(scan.private_digest(&[value])?);
+                let (name, kind) = (name.clone(), "variable".to_owned());
+                grants.push(GrantScope { name, kind, path: None, content, place: None });
+                continue;
+            }
+            let real = match boxer.grantable(name) {
+                Ok(real) => real,
+                Err(why) => return Ok(Err(format!("a grant: {why}"))),
+            };
+            let shown = real.display();
+            let content = match real.is_file() {
+                true => file::digest(&real).with_context(|| format!("could not read `{shown}`"))?,
+                false => None,
+            };
+            grants.push(GrantScope {
+                name: name.clone(),
+                kind: if real.is_dir() { "folder" } else { "file" }.to_owned(),
+                path: Some(shown.to_string()),
+                content,
+                place: Some(identity::place(&real).with_context(|| format!("could not look at `{shown}`"))?),
+            });
+        }
+        Ok(Ok(grants))
+    }
+
+    fn repo_scope(&self, path: &Path) -> Result<Result<RepoScope, Refusal>> {
+        let found = match clone::inspect(&self.git()?, path)? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(format!("could not clone it: {why}"))),
+        };
+        let dirs =
+            [coverage::git_dirs(&found.repo), vec![found.repo.join(".git"), found.repo.clone()]].concat();
+        let head =
+            dirs.iter().find_map(|dir| file::read_text(&dir.join("HEAD"), MAX_HEAD_BYTES).ok().flatten());
+        let place = identity::place(&found.repo)
+            .with_context(|| format!("could not look at `{}`", found.repo.display()))?;
+        Ok(Ok(RepoScope {
+            path: found.repo.to_string_lossy().into_owned(),
+            place,
+            head: head.unwrap_or_default().trim_end().to_owned(),
+            base: found.head,
+        }))
+    }
+}
+
+fn sandbox_scope(spec: &Spec) -> SandboxScope {
+    let writes = match &spec.boxed {
+        None => vec![SandboxScope::ANYTHING.to_owned()],
+        Some(boxed) => boxed
+            .walls
+            .write
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .chain(["a home and a temporary folder of its own".to_owned()])
+            .collect(),
+    };
+    SandboxScope { level: spec.box_words(), network: spec.network_words(), writes }
+}

@@ -1,0 +1,267 @@
+//! What a yes to a command covers: each kind of swap between the yes and the move voids it, each time.
+
+use std::fs::{self, Permissions, create_dir_all, hard_link, rename, write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::{NOOP, approve, asks};
+use crate::support::pi::skipped;
+use crate::support::profile::{LOOOP, Profile, Ran, git_in};
+
+const VOID: &str = "something that the yes covered has changed since";
+
+/// Writes an executable in the place of another, as an editor would.
+fn executable(path: &Path, text: &str) {
+    create_dir_all(path.parent().unwrap()).unwrap();
+    let aside = path.with_extension("aside");
+    write(&aside, text).unwrap();
+    fs::set_permissions(&aside, Permissions::from_mode(0o755)).unwrap();
+    rename(aside, path).unwrap();
+}
+
+/// A profile whose decider wants `tool` with these arguments in `work`, again and again. `far` lies outside of `work`, and
+/// so does what is in `home`.
+fn scene(args: &[&str]) -> Profile {
+    let profile = Profile::scripted(&[NOOP]);
+    let tool = format!("#!/usr/bin/env interp\necho ran >> {}\n", profile.path("sink").display());
+    executable(&profile.path("home/bin2/tool"), &tool);
+    executable(&profile.path("home/interp/interp"), "#!/bin/sh\nexec sh \"$@\"\n");
+    create_dir_all(profile.path("home/bin1")).unwrap();
+    let dirs = ["home/bin1", "home/bin2", "home/interp"].map(|dir| profile.path(dir).display().to_string());
+    for file in [
+        "work/input.txt",
+        "work/caf\u{e9}",
+        "work/sub/lib.sh",
+        "home/far/x.mk",
+        "home/dir/m.py",
+        "home/next/z.mk",
+    ] {
+        create_dir_all(profile.path(file).parent().unwrap()).unwrap();
+        write(profile.path(file), "text\n").unwrap();
+    }
+    let next = profile.path("home/next/y.mk").display().to_string();
+    write(profile.path("home/far/x.mk"), format!("include {next}\n")).unwrap();
+    write(&next, "all:\n").unwrap();
+    git_in(&profile.path("work"), &["init", "-q"]);
+    git_in(&profile.path("work"), &["commit", "-qm", "one", "--allow-empty"]);
+    let home = profile.path("home").display().to_string();
+    let args: Vec<String> = args.iter().map(|arg| arg.replace("HOME", &home)).collect();
+    let argv: Vec<&str> = std::iter::once("tool").chain(args.iter().map(String::as_str)).collect();
+    profile.script(&[&super::run(&profile, &argv)]);
+    profile.config_more(json!({ "path": format!("{}:/usr/bin:/bin", dirs.join(":")) }));
+    profile
+}
+
+fn waiting(profile: &Profile, what: &str) -> Value {
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("waits for ap-"), "{what}: {ran:?}");
+    asks(profile).pop().unwrap()
+}
+
+#[track_caller]
+fn assert_void(profile: &Profile, what: &str, ran: &Ran) {
+    assert!(ran.stdout.contains(VOID), "{what}: {ran:?}");
+    assert!(!profile.path("sink").exists(), "{what}: it ran");
+}
+
+/// One kind of swap.
+type Swap = fn(&Profile);
+
+#[test]
+fn each_kind_of_swap_voids_a_yes() {
+    let profile = scene(&["input.txt", "--file=HOME/far/x.mk", "HOME/dir", "caf\u{e9}"]);
+    let swaps: [(&str, Swap); 17] = [
+        ("content", |p| {
+            write(p.path("home/far/x.mk"), format!("include {}\n#", p.path("home/next/y.mk").display()))
+                .unwrap()
+        }),
+        ("a file read by a read file", |p| write(p.path("home/next/y.mk"), "evil:\n").unwrap()),
+        ("a file beside a named one", |p| write(p.path("home/far/other"), "new").unwrap()),
+        ("a file that no argument names", |p| write(p.path("work/sub/lib.sh"), "evil\n").unwrap()),
+        ("directory", |p| write(p.path("home/dir/m.py"), "evil\n").unwrap()),
+        ("symlink", |p| {
+            rename(p.path("home/far/x.mk"), p.path("home/x.mk")).unwrap();
+            symlink("../x.mk", p.path("home/far/x.mk")).unwrap();
+        }),
+        ("hard link", |p| {
+            let text = fs::read(p.path("home/far/x.mk")).unwrap();
+            write(p.path("home/copy"), text).unwrap();
+            fs::remove_file(p.path("home/far/x.mk")).unwrap();
+            hard_link(p.path("home/copy"), p.path("home/far/x.mk")).unwrap();
+        }),
+        ("parent", |p| {
+            rename(p.path("home/far"), p.path("home/old")).unwrap();
+            fs::create_dir(p.path("home/far")).unwrap();
+            for name in ["x.mk", "other"] {
+                rename(p.path("home/old").join(name), p.path("home/far").join(name)).unwrap();
+            }
+        }),
+        ("mode", |p| fs::set_permissions(p.path("home/far/x.mk"), Permissions::from_mode(0o755)).unwrap()),
+        ("time", |p| {
+            let past = SystemTime::now() - Duration::from_secs(9000);
+            fs::File::open(p.path("work/input.txt")).unwrap().set_modified(past).unwrap();
+        }),
+        ("letter case", |p| rename(p.path("work/input.txt"), p.path("work/INPUT.txt")).unwrap()),
+        ("Unicode form", |p| rename(p.path("work/caf\u{e9}"), p.path("work/cafe\u{301}")).unwrap()),
+        ("a branch", |p| drop(git_in(&p.path("work"), &["commit", "-qm", "two", "--allow-empty"]))),
+        ("folder", |p| {
+            rename(p.path("work"), p.path("was")).unwrap();
+            assert!(
+                Command::new("cp")
+                    .args(["-a", "was", "work"])
+                    .current_dir(p.path(""))
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }),
+        ("executable", |p| {
+            let tool = fs::read_to_string(p.path("home/bin2/tool")).unwrap();
+            executable(&p.path("home/bin2/tool"), &(tool + "#"));
+        }),
+        ("interpreter", |p| executable(&p.path("home/interp/interp"), "#!/bin/sh\nexec sh \"$@\" #\n")),
+        ("PATH order", |p| {
+            fs::copy(p.path("home/bin2/tool"), p.path("home/bin1/tool")).map(drop).unwrap();
+        }),
+    ];
+    for (what, swap) in swaps {
+        let ask = waiting(&profile, what);
+        approve(&profile, &ask).ok();
+        swap(&profile);
+        assert_void(&profile, what, &profile.looop(&["tick"]).ok());
+    }
+    let ask = waiting(&profile, "none");
+    approve(&profile, &ask).ok();
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("exit "), "without a swap it runs");
+}
+
+#[test]
+fn another_value_of_a_variable_voids_a_yes() {
+    let profile = scene(&[]);
+    let ask = waiting(&profile, "a variable");
+    assert!(ask["scope"]["command"]["env"].as_array().unwrap().contains(&json!("LANG")), "{ask}");
+    approve(&profile, &ask).ok();
+    let ran = profile.command(&["tick"]).env("LANG", "de_DE.UTF-8").output().unwrap();
+    assert_void(&profile, "a variable", &ran.into());
+}
+
+#[test]
+fn an_index_counts_by_what_is_staged() {
+    let profile = scene(&[]);
+    let work = profile.path("work");
+    git_in(&work, &["add", "input.txt"]);
+    let ask = waiting(&profile, "an index");
+    approve(&profile, &ask).ok();
+    git_in(&work, &["add", "sub/lib.sh"]);
+    assert_void(&profile, "an index", &profile.looop(&["tick"]).ok());
+    let ask = waiting(&profile, "an index that is written again");
+    approve(&profile, &ask).ok();
+    let before = fs::read(work.join(".git/index")).unwrap();
+    for _ in 0..2 {
+        git_in(&work, &["update-index", "--force-write-index", "--index-version", "3"]);
+        git_in(&work, &["update-index", "--force-write-index", "--untracked-cache"]);
+    }
+    assert_ne!(before, fs::read(work.join(".git/index")).unwrap());
+    assert!(profile.looop(&["tick"]).ok().stdout.contains("exit 0"), "the same is staged");
+}
+
+#[test]
+fn another_sandbox_voids_a_yes() {
+    let profile = scene(&[]);
+    let ask = waiting(&profile, "a sandbox");
+    if ask["scope"]["sandbox"]["level"] == "none" {
+        return skipped("no sandbox");
+    }
+    approve(&profile, &ask).ok();
+    profile.unboxed(&["run"]);
+    assert_void(&profile, "a sandbox", &profile.looop(&["tick"]).ok());
+}
+
+#[test]
+fn a_mount_over_the_folder_voids_a_yes() {
+    let can = Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success());
+    if !can {
+        return skipped("no namespace to mount in");
+    }
+    let profile = scene(&["input.txt"]);
+    let copied = Command::new("cp").args(["-a", "work", "copy"]).current_dir(profile.path("")).status();
+    assert!(copied.unwrap().success());
+    let ask = waiting(&profile, "mount");
+    approve(&profile, &ask).ok();
+    let line = "mount --bind copy work && exec \"$0\" tick";
+    let ran = profile.other_command("unshare", &["-rm", "sh", "-c", line, LOOOP]).output().unwrap();
+    assert_void(&profile, "mount", &ran.into());
+}
+
+/// A clock that was set back would keep a yes alive.
+#[test]
+fn a_yes_from_the_future_is_void() {
+    let profile = scene(&[]);
+    let ask = waiting(&profile, "clock");
+    let file = profile.data().join(format!("asks/{}.json", ask["id"].as_str().unwrap()));
+    let mut text: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    text["created_ms"] = (text["created_ms"].as_i64().unwrap() + 3_600_000).into();
+    write(file, text.to_string()).unwrap();
+    approve(&profile, &ask).ok();
+    let ran = profile.looop(&["tick"]).ok();
+    assert!(ran.stdout.contains("the clock was set back"), "{ran:?}");
+    assert!(!profile.path("sink").exists());
+}
+
+#[test]
+fn a_file_is_covered_in_each_way_of_naming_it() {
+    let spellings = [
+        "--file=F",
+        "-fF",
+        "-f=F",
+        "-rfF",
+        "@F",
+        "key:@F",
+        "key=@F",
+        "a:F",
+        "{a,F}",
+        "if=F",
+        "file://F",
+        "-Wl,-T,F",
+        "--eval=load \"F\"",
+        "F;G",
+    ];
+    let file = |n: usize| format!("HOME/far/{n}.mk");
+    let args: Vec<String> = spellings.iter().enumerate().map(|(n, how)| how.replace('F', &file(n))).collect();
+    let profile = scene(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    for n in 0..spellings.len() {
+        write(profile.path(&format!("home/far/{n}.mk")), "text\n").unwrap();
+    }
+    let ask = waiting(&profile, "spellings");
+    let files = ask["scope"]["files"].as_array().unwrap();
+    let shown = profile.looop(&["asks"]).ok().stdout;
+    for (n, how) in spellings.iter().enumerate() {
+        let real = fs::canonicalize(profile.path(&format!("home/far/{n}.mk"))).unwrap().display().to_string();
+        assert!(
+            files.iter().any(|file| file["real"] == real.as_str() && file["role"] == "file"),
+            "{how}: {ask}"
+        );
+        assert!(shown.contains(&real), "{how}: {shown}");
+    }
+}
+
+#[test]
+fn what_is_not_covered_is_on_the_screen() {
+    let profile = scene(&["HOME", "$X/y"]);
+    waiting(&profile, "a folder that is not covered");
+    let shown = profile.looop(&["asks"]).ok().stdout;
+    for words in [
+        format!(
+            "beyond   a yes does not cover {}: what is in it",
+            profile.path("home").canonicalize().unwrap().display()
+        ),
+        "beyond   a yes does not cover places that a program takes from a variable".to_owned(),
+        "beyond   a yes does not cover programs of the system, libraries, the network".to_owned(),
+    ] {
+        assert!(shown.contains(&words), "{words}: {shown}");
+    }
+}
