@@ -10,7 +10,7 @@ use crate::model::name::Name;
 use crate::model::step::Probe;
 use crate::model::time::Now;
 use crate::model::wire::Request;
-use crate::model::worker::{Exit, Phase, WorkerView};
+use crate::model::worker::{Exit, Objects, Phase, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
@@ -41,17 +41,24 @@ impl Fleet for LocalFleet<'_> {
         let repo = wanted.repo.map(|repo| repo.to_string_lossy().into_owned());
         let free_check =
             spec.verify.iter().any(|check| !self.0.settings.workers.verify.contains_key(&check.name));
-        let sandbox = spec.box_words();
+        let mut sandbox = spec.box_words();
+        if repo.is_some() {
+            let objects = Objects::words(self.0.settings.workers.objects, spec.has_network());
+            sandbox.push_str(&format!("; objects of the repository: {objects}"));
+        }
         Ok(Ok(Described { argv, cwd: spec.cwd, env, sandbox, repo, free_check }))
     }
 
-    fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome> {
+    fn perform(&self, beat: &str, decided: &Move, is_tainted: bool) -> Result<Outcome> {
         let refused = |why: String| Ok(Outcome::Refused { why });
         match &decided.action {
-            Action::StartWorker { .. } => match self.0.start(&self.wanted(decided, beat))? {
-                Ok(spec) => Ok(Outcome::Done { note: spec.argv.join(" ") }),
-                Err(why) => refused(why),
-            },
+            Action::StartWorker { .. } => {
+                let wanted = Wanted { is_tainted, ..self.wanted(decided, beat) };
+                match self.0.start(&wanted)? {
+                    Ok(spec) => Ok(Outcome::Done { note: spec.argv.join(" ") }),
+                    Err(why) => refused(why),
+                }
+            }
             Action::StopWorker { id } => match self.live(id)? {
                 Ok(_) => {
                     let told = client::call(&self.0.layout.worker(id).attach_socket(), Request::Kill);
