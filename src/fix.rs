@@ -43,7 +43,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 pub use context::attempt_line;
 pub use land::Landed;
@@ -237,8 +237,7 @@ fn project_of(git: &Git, root: &Path) -> Result<(PathBuf, PathBuf, Option<Source
         ))
         .into());
     }
-    let Some(top) = clone::top_of(git, &real)? else { return Ok((real, PathBuf::new(), None)) };
-    let top = std::fs::canonicalize(&top).with_context(|| format!("could not open `{}`", top.display()))?;
+    let Some(top) = clone::top_of(&real) else { return Ok((real, PathBuf::new(), None)) };
     let sub = real.strip_prefix(&top).map(Path::to_owned).unwrap_or_default();
     match clone::inspect(git, &top)? {
         Ok(source) => Ok((top, sub, Some(source))),

@@ -10,6 +10,7 @@ use super::{App, print};
 use crate::config::Env;
 use crate::model::example;
 use crate::model::fault::Fault;
+use crate::store::history::{CommitSpec, Content, FileEdit, History, Signature};
 use crate::store::{examples, file, records, seed};
 use crate::sys::proc;
 use crate::sys::program;
@@ -186,22 +187,16 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
     let repo = dir.join("repo");
     file::make_dir(&repo)?;
     file::write(&repo.join("README.md"), b"# A demo\n", 0o600, file::Keep::Whole)?;
-    let mut env = app.env.all();
-    env.extend(
-        [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned())),
-    );
-    let who = ["-c", "user.name=demo", "-c", "user.email=demo@localhost"];
-    for args in
-        [&["init", "-q", "-b", "main"][..], &["add", "."], &["commit", "-q", "-m", "the first commit"]]
-    {
-        let Some(git) = program::find_program("git", &app.env.path(), dir) else {
-            print::note("git is not on the PATH; the git sensor of the demo will say that it fails");
-            break;
-        };
-        let args: Vec<String> = who.iter().chain(args).map(|arg| (*arg).to_owned()).collect();
-        run_quietly(git, args, env.clone(), &repo)?;
-    }
+    let who = Signature {
+        name: "demo".to_owned(),
+        email: "demo@localhost".to_owned(),
+        unix_s: app.now.unix_ms / 1000,
+        utc_offset_s: 0,
+    };
+    let content = Some(Content { bytes: b"# A demo\n".to_vec(), executable: false });
+    let edits = vec![FileEdit { path: "README.md".to_owned(), content }];
+    let message = "the first commit\n";
+    History::init(&repo)?.commit(&CommitSpec { message, author: &who, committer: &who, edits })?;
     file::write(
         &repo.join("README.md"),
         concat!("# A demo\n\nTO", "DO: say what it is\n").as_bytes(),
@@ -210,25 +205,6 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
     )?;
     file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, file::Keep::Whole)?;
     Ok(repo)
-}
-
-fn run_quietly(program: PathBuf, args: Vec<String>, env: Vec<(String, String)>, cwd: &Path) -> Result<()> {
-    let job = proc::Job {
-        program,
-        args,
-        env,
-        cwd: cwd.to_owned(),
-        input: proc::Input::Null,
-        keep: proc::Keep::Tail(4096),
-        timeout_ms: 30_000,
-        sink: None,
-        gate: None,
-        boxed: None,
-    };
-    let ended = proc::run_one(job, &Cancel::never()?, None)?;
-    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
-    anyhow::ensure!(ended.exit == proc::Exit::Code(0), "could not make the demo's repository: {said}");
-    Ok(())
 }
 
 impl Demo {

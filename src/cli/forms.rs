@@ -12,7 +12,7 @@ use crate::model::boxing::Level;
 use crate::model::name::Name;
 use crate::model::schedule::When;
 use crate::model::scope::ApprovalScope;
-use crate::model::worker::{Exit, Flag, Holding, Phase, Verdict};
+use crate::model::worker::{Exit, Flag, Holding, Objects, Phase, Verdict};
 use crate::model::world::{Reading, Trust};
 use crate::store::records::Paused;
 
@@ -114,6 +114,8 @@ pub struct Worker {
     pub why: Option<String>,
     /// The branch on which its commits are.
     pub branch: Option<String>,
+    /// Which objects of its repository its clone holds; null for one without a clone, and for one that was put away.
+    pub objects: Option<Objects>,
     /// How much of its output could not be kept, in bytes; null for one that was put away.
     pub lost_bytes: Option<u64>,
     /// The box that it runs in; null for one that was put away.

@@ -137,6 +137,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         claims: args.claim,
         grant: args.grant,
         repo: args.repo.map(|dir| app.env.here(&dir)),
+        is_tainted: false,
         cwd: args.cwd.map(|dir| app.env.here(&dir)),
         by: "human".to_owned(),
     };

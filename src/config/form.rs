@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Env;
 use crate::model::time::parse_ms;
+use crate::model::worker::Objects;
 use crate::store::{file, lock};
 
 /// The form of the config file. Every key has a default; an unknown key is an error.
@@ -38,6 +39,8 @@ pub(super) struct ConfigFile {
     pub(super) repos: Vec<String>,
     /// Commands that decide whether a worker's work is done.
     pub(super) verify: BTreeMap<String, VerifyFile>,
+    /// Which objects of a repository a worker's clone holds.
+    pub(super) objects: Option<Objects>,
     /// Who fixes, and when a fix is stopped.
     pub(super) fix: FixFile,
     /// How each kind of child is boxed.

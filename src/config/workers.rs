@@ -201,6 +201,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
         runner,
         runners,
         verify,
+        objects: parsed.objects,
         notify: parsed.notify.clone(),
         limits: WorkerLimits {
             wall_ms: limits.worker_wall.map_or(base.wall_ms, |span| span.0.max(1)),

@@ -1,8 +1,7 @@
 //! One attempt: diagnosis, call, what was changed, tests, and its line in the ledger.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -229,7 +228,8 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
         return Ok(ended(Outcome::AgentFailed, why, &end, &end));
     }
     let changes = desk.trees.changes(&git, start, &end)?;
-    let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
+    let paths: Vec<String> =
+        changes.iter().map(|change| change.path.to_string_lossy().into_owned()).collect();
     let judged = judged(desk, task);
     let before: BTreeSet<String> = match paths.iter().any(|path| judged.is_test(path)) {
         true => desk.trees.paths(&git, &run.base_tree)?.into_iter().collect(),
@@ -321,13 +321,13 @@ fn after(desk: &Desk, task: &Task, mut verdict: Verdict) -> Result<Verdict> {
 /// The `package.json` of the task, where what `npm test` runs is another one.
 fn package_scripts<'a>(desk: &Desk, changes: &'a [Change]) -> Result<Option<&'a str>> {
     let path = desk.below_top("package.json");
-    let Some(change) = changes.iter().find(|change| change.path == path) else { return Ok(None) };
+    let Some(change) = changes.iter().find(|change| change.path == Path::new(&path)) else { return Ok(None) };
     let git = desk.git()?;
     let text = |side: &Option<(u32, String)>| -> Result<Vec<u8>> {
         side.as_ref().map_or(Ok(Vec::new()), |(_, blob)| desk.trees.blob(&git, blob))
     };
     let is_same = guard::same_scripts(&text(&change.old)?, &text(&change.new)?);
-    Ok((!is_same).then_some(change.path.as_str()))
+    Ok((!is_same).then(|| change.path.to_str()).flatten())
 }
 
 fn judged(desk: &Desk, task: &Task) -> Judged {
@@ -347,15 +347,8 @@ fn judged(desk: &Desk, task: &Task) -> Judged {
 /// Puts files back as they were before an attempt, and returns the tree that then is there.
 fn put_back(desk: &Desk, changes: &[Change], paths: &[&str]) -> Result<String> {
     let git = desk.git()?;
-    for change in changes.iter().filter(|change| paths.contains(&change.path.as_str())) {
-        let path = desk.dir.work().join(&change.path);
-        drop(fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)));
-        let Some((mode, blob)) = &change.old else { continue };
-        let bytes = desk.trees.blob(&git, blob)?;
-        let dir = path.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = dir.and_then(|()| fs::write(&path, bytes));
-        let set = written.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o777)));
-        set.with_context(|| format!("could not put `{}` back", path.display()))?;
+    for change in changes.iter().filter(|change| paths.contains(&&*change.path.to_string_lossy())) {
+        desk.trees.put_back(&git, &desk.dir.work(), change)?;
     }
     desk.snapshot()
 }

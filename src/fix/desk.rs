@@ -272,8 +272,7 @@ impl Desk<'_> {
         let repo = clone::repo_of(kept, &self.id)?;
         let git = self.git()?;
         clone::discard(&git, &repo, &self.dir.work(), true)?;
-        // Byte for byte the files may be others now, whatever their times say.
-        drop(fs::remove_file(self.dir.attempts().join(".git/index-work")));
+        self.trees.forget("work");
         Ok(())
     }
 
@@ -288,7 +287,7 @@ impl Desk<'_> {
     pub fn unfit(&self) -> Result<Option<String>> {
         let grown = self.trees.grown(&self.git()?, &self.dir.work(), "work")?;
         if let Some(dir) = grown.nested.first() {
-            return Ok(Some(format!("`{dir}` is a repository of its own, whose files git does not take")));
+            return Ok(Some(format!("`{dir}` is a repository of its own, whose files are not taken")));
         }
         let most = (MAX_KEPT_FILES, MAX_KEPT_BYTES);
         Ok(too_large(&grown, most).map(|size| format!("too large to keep: {size} may be new")))
@@ -304,18 +303,14 @@ impl Desk<'_> {
             let fault = fault.hint("name what is generated in .gitignore");
             return Err(fault.hint("or name a smaller project, with `project_root` or --repo").into());
         }
-        let Some(dir) = grown.nested.first() else {
-            return self.trees.snapshot(&git, &self.project, "project");
-        };
-        let said = format!(
-            "a repository of its own, of whose files the agent gets none: {}",
-            grown.nested.join(", ")
-        );
-        self.say(Tone::Warn, said);
-        self.trees.snapshot(&git, &self.project, "project").map_err(|error| {
-            let fault = Fault::failed(format!("could not take the files of `{shown}`: {error:#}"));
-            fault.hint(format!("commit something in `{dir}`, or name it in .gitignore")).into()
-        })
+        if !grown.nested.is_empty() {
+            let names = grown.nested.join(", ");
+            self.say(
+                Tone::Warn,
+                format!("a repository of its own, of whose files the agent gets none: {names}"),
+            );
+        }
+        self.trees.snapshot(&git, &self.project, "project")
     }
 
     /// The clone's files as a tree.

@@ -85,9 +85,9 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
             landed.conflicts = write_all(desk, &git, &changes)?;
         }
         if landed.conflicts.is_empty() {
-            landed.files = changes.iter().map(|change| change.path.clone()).collect();
+            landed.files = changes.iter().map(|change| shown(&change.path)).collect();
             if is_worker {
-                clone::commit_all(&git, &desk.project, &message(run))?;
+                desk.trees.commit_into(&git, &desk.project, "project", &message(run))?;
             }
             return Ok(landed);
         }
@@ -110,6 +110,11 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     Ok(landed)
 }
 
+/// A path to be shown.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 fn message(run: &Run) -> String {
     let done: Vec<&str> =
         run.tasks.iter().filter(|task| task.status.is_good()).map(|task| task.title.as_str()).collect();
@@ -123,7 +128,7 @@ fn conflicts(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> 
         let stands =
             is(desk, git, change, change.old.as_ref())? || is(desk, git, change, change.new.as_ref())?;
         if !stands || !is_inside(&desk.project, &change.path) {
-            found.push(change.path.clone());
+            found.push(shown(&change.path));
         }
     }
     Ok(found)
@@ -159,8 +164,8 @@ fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> 
 }
 
 /// True for a path that leads into the project and nowhere else: no `..`, no `.git`, no link on the way.
-pub(super) fn is_inside(project: &Path, path: &str) -> bool {
-    let parts: Vec<Component> = Path::new(path).components().collect();
+pub(super) fn is_inside(project: &Path, path: &Path) -> bool {
+    let parts: Vec<Component> = path.components().collect();
     let plain = parts.iter().all(|part| match part {
         Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),
         _ => false,
@@ -181,11 +186,11 @@ fn write_all(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> 
         if write(desk, git, change)? {
             continue;
         }
-        let mut conflicts = vec![change.path.clone()];
+        let mut conflicts = vec![shown(&change.path)];
         for written in changes[..at].iter().rev() {
             let back = Change { old: written.new.clone(), new: written.old.clone(), ..written.clone() };
             if !write(desk, git, &back)? {
-                conflicts.push(written.path.clone());
+                conflicts.push(shown(&written.path));
             }
         }
         return Ok(conflicts);

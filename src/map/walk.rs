@@ -83,7 +83,7 @@ impl Walk<'_> {
                 continue;
             }
             let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
-            if !self.ignored.has(&path, is_dir) {
+            if !self.ignored.has(path.as_bytes(), is_dir) {
                 all.push((path, is_dir));
             }
         }

@@ -139,9 +139,10 @@ pub fn approval(ask: &Ask, approval: &Approval, now: Now) -> Vec<CardRow> {
         (None, Some(goal)) => rows.put("goal", goal.as_str()),
         (None, None) => {}
     }
-    if let Some(RepoScope { path, place, head, base }) = repo {
+    if let Some(RepoScope { path, place, head, base, objects }) = repo {
         rows.put("clone of", &format!("{path} (at {})", short(place)));
         rows.put("base", &format!("{base}, which is {head}"));
+        rows.put("objects", objects);
     }
     beyond.iter().for_each(|text| rows.put("beyond", &format!("a yes does not cover {text}")));
     rows.put("asked", &format!("by the loop in beat {}, because {because}", ask.beat));

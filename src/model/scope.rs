@@ -130,6 +130,9 @@ pub struct RepoScope {
     pub head: String,
     /// The commit that the clone starts from.
     pub base: String,
+    /// Which objects of the repository the clone can read, in words.
+    #[serde(default)]
+    pub objects: String,
 }
 
 impl SandboxScope {

@@ -7,7 +7,7 @@ use super::attempt::Thresholds;
 use super::boxing::Boxes;
 use super::budget::Budget;
 use super::secret::Secrets;
-use super::worker::WorkerLimits;
+use super::worker::{Objects, WorkerLimits};
 
 /// Deadlines, rates and lifetimes. All times are in milliseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,6 +122,8 @@ pub struct Workers {
     pub runners: BTreeMap<String, WorkerRunner>,
     /// The commands of each entry of `verify`, in order.
     pub verify: BTreeMap<String, Vec<Vec<String>>>,
+    /// Which objects of a repository a clone holds; none: [`Objects::chosen`] says so for each.
+    pub objects: Option<Objects>,
     /// A command that gets each flag and ask as JSON on stdin; empty: none.
     pub notify: Vec<String>,
     /// What each worker may use up.

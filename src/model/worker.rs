@@ -32,6 +32,9 @@ pub struct Spec {
     pub claims: Vec<String>,
     /// The repository that it works on a private clone of.
     pub repo: Option<Repo>,
+    /// Which objects of that repository its clone holds; none where it has no clone, or an earlier version made it.
+    #[serde(default)]
+    pub objects: Option<Objects>,
     /// Its box; none: it runs as the human.
     #[serde(default)]
     pub boxed: Option<Boxed>,
@@ -56,6 +59,11 @@ impl Spec {
     /// How much of a sandbox it runs in.
     pub fn level(&self) -> Level {
         self.boxed.as_ref().map_or(Level::None, Boxed::level)
+    }
+
+    /// True where it can reach anything but itself.
+    pub fn has_network(&self) -> bool {
+        self.boxed.as_ref().is_none_or(|boxed| boxed.walls.net != Net::Off)
     }
 
     /// How it and its checks are boxed, for a human who is asked.
@@ -101,6 +109,42 @@ pub struct Repo {
     pub base: String,
     /// The branch that the worker's commits come back on.
     pub branch: String,
+}
+
+/// Which objects of a repository a worker's clone holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Objects {
+    /// All of them, by a place that the clone borrows from: other branches, stashes, and what was staged once.
+    #[default]
+    Shared,
+    /// Those that its first commit needs, as a pack of its own.
+    Reachable,
+}
+
+impl Objects {
+    /// The choice as the one word of the config and of JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Objects::Shared => "shared",
+            Objects::Reachable => "reachable",
+        }
+    }
+
+    /// What a worker gets where the config says nothing: text of strangers and a network together could carry away
+    /// what only the history holds.
+    pub fn chosen(config: Option<Objects>, is_tainted: bool, has_network: bool) -> Objects {
+        let by_itself = if is_tainted && has_network { Objects::Reachable } else { Objects::Shared };
+        config.unwrap_or(by_itself)
+    }
+
+    /// The choice in words, for a person who is asked before it is made.
+    pub fn words(config: Option<Objects>, has_network: bool) -> &'static str {
+        match (config, has_network) {
+            (None, true) => "reachable if text of strangers was read, else shared",
+            (config, _) => config.unwrap_or_default().word(),
+        }
+    }
 }
 
 /// A worker's limits.

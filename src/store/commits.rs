@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::file::{self, Keep, ReadError};
 use super::history::{CommitSpec, Content, FileEdit, History, Signature};
@@ -10,8 +10,8 @@ use super::layout::Layout;
 use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::model::world::Digest;
-use crate::sys::proc::{self, Input, Job};
-use crate::sys::program;
+use crate::sys::git::dir::RepoFormat;
+use crate::sys::git::{Git, GitCommand, RepoLink};
 use crate::sys::signal::Cancel;
 
 /// The largest file that is committed, in bytes; a larger one of a human's stays out of git.
@@ -239,33 +239,8 @@ pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<(
     if history.loose_objects()? < LOOSE_OBJECTS {
         return Ok(());
     }
-    let Some(git) = program::find_program("git", path, layout.root()) else { return Ok(()) };
-    let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let job = Job {
-        program: git,
-        args: ["-c", "gc.recentObjectsHook=", "-c", "core.hooksPath=/dev/null", "gc", "--quiet"]
-            .map(str::to_owned)
-            .into(),
-        env: vec![
-            set("PATH", path),
-            set("GIT_DIR", &layout.root().join(".git").to_string_lossy()),
-            set("GIT_CONFIG_GLOBAL", "/dev/null"),
-            set("GIT_CONFIG_NOSYSTEM", "1"),
-        ],
-        cwd: layout.root().to_owned(),
-        input: Input::Null,
-        keep: proc::Keep::Tail(4096),
-        timeout_ms: GC_TIMEOUT_MS,
-        sink: None,
-        gate: None,
-        boxed: None,
-    };
-    let ended = proc::run_one(job, cancel, None)?;
-    anyhow::ensure!(
-        ended.exit == proc::Exit::Code(0),
-        "could not pack the history: git gc ended with {}: {}",
-        ended.exit.words(),
-        String::from_utf8_lossy(&ended.stdout).trim()
-    );
-    Ok(())
+    let Ok(git) = Git::find(path, GC_TIMEOUT_MS, cancel) else { return Ok(()) };
+    // Through links: a config of this repository could name programs that git runs.
+    let link = RepoLink::open(&layout.root().join(".git"), &RepoFormat::default())?;
+    git.run(&link.dir, &GitCommand::CollectGarbage).map(drop).context("could not pack the history")
 }

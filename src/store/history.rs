@@ -7,6 +7,7 @@
 mod edits;
 mod heal;
 pub mod ignored;
+pub mod repository;
 mod scan;
 mod types;
 

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod detach;
 pub mod disk;
+pub mod git;
 pub mod identity;
 pub mod kin;
 pub mod path;

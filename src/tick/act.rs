@@ -60,7 +60,7 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
 fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
     match &intent.deed {
         Deed::Fleet => {
-            let outcome = ctx.fleet.perform(&intent.beat, &intent.decided);
+            let outcome = ctx.fleet.perform(&intent.beat, &intent.decided, !intent.clean);
             // A move that a crash cut off is made at the start of a beat, before the beat ends its strays.
             ctx.spared.extend(workers::supervisors(ctx.layout)?);
             outcome.map(Some)

@@ -14,32 +14,77 @@
 //!   an object that it finds in the human's repository by chance (the same text on another branch); where the
 //!   worker can write there git marks it as fresh, so that only `gc --prune=now` would drop it; where it
 //!   cannot, as in the sandbox, git writes a copy into the clone.
-//! - A path that is not UTF-8 is refused.
+//! - The repository's own path must be UTF-8. The names of its files may be any bytes.
 
 mod collect;
-mod git;
+mod files;
 mod leftovers;
 mod source;
 mod trees;
 mod view;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::model::fault::Fault;
 use crate::model::name::Name;
-use crate::model::worker::Repo;
+use crate::model::worker::{Objects, Repo};
+use crate::sys::git::{GitCommand, GitDir, text};
 
+pub use crate::sys::git::Git;
 pub use collect::{Collected, collect, collect_within};
-pub use git::Git;
 pub use leftovers::{Leftovers, Paths, discard, leftovers};
-pub use source::{Source, inspect, stores};
-pub use trees::{Change, Grown, Trees, commit_all, is_empty, top_of};
+pub use source::{Source, inspect, stores, top_of};
+pub use trees::{Change, Grown, Trees, is_empty};
 
-use git::{Place, text};
+/// What the config of a clone says, so that the config of a user or of the system, which the worker's git reads as well,
+/// neither waits for anybody nor runs a program: no signature, hook, monitor, editor, pager, prompt or filter of theirs.
+const QUIET: &str = "\
+[commit]
+\tgpgsign = false
+[tag]
+\tgpgsign = false
+\tforcesignannotated = false
+[push]
+\tgpgsign = false
+[merge]
+\tverifysignatures = false
+[log]
+\tshowsignature = false
+[gpg]
+\tformat = openpgp
+\tprogram = false
+[gpg \"openpgp\"]
+\tprogram = false
+[gpg \"x509\"]
+\tprogram = false
+[gpg \"ssh\"]
+\tprogram = false
+\tdefaultkeycommand = false
+[core]
+\thookspath = /dev/null
+\tfsmonitor = false
+\tuntrackedcache = false
+\teditor = true
+\tpager = cat
+\taskpass = true
+\tattributesfile = /dev/null
+\texcludesfile = /dev/null
+\talternaterefscommand = true
+[sequence]
+\teditor = true
+[credential]
+\thelper =
+\tinteractive = false
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[rerere]
+\tenabled = false
+";
 
 /// What is written down of a clone of worker `id`, before it is made as well as after.
 ///
@@ -51,68 +96,59 @@ pub fn repo_of(source: &Source, id: &Name) -> Result<Repo> {
 }
 
 /// Makes the clone of worker `id` in the directory `into`, which must not exist: checked out on `looop/ID` at the
-/// source's HEAD commit. A branch of that name in the source plays no part; see [`collect()`].
+/// source's HEAD commit, with the source's objects shared. A branch of that name in the source plays no part; see
+/// [`collect()`].
 ///
 /// # Errors
 /// Says what could not be done; nothing is left behind then.
 pub fn make(git: &Git, source: &Source, into: &Path, id: &Name) -> Result<Repo> {
     let repo = repo_of(source, id)?;
-    let made = fs::DirBuilder::new().mode(0o700).create(into);
-    made.with_context(|| format!("could not make the directory `{}`", into.display()))?;
-    let filled = source.keep_base(git, &repo).and_then(|kept| {
-        fill(git, source, into, &repo).inspect_err(|_| drop(source.delete_ref(git, &kept, &repo.base)))
-    });
-    // The first error is the one to tell.
-    filled.inspect_err(|_| drop(fs::remove_dir_all(into))).map(|()| repo)
+    make_for(git, source, into, &repo, Objects::Shared)?;
+    Ok(repo)
 }
 
-fn fill(git: &Git, source: &Source, into: &Path, repo: &Repo) -> Result<()> {
-    init(git, source, into, &repo.branch)?;
-    let place = Place::of(&into.join(".git"))?.with_tree(into)?;
-    let branch = format!("refs/heads/{}", repo.branch);
-    let id = repo.branch.rsplit('/').next().unwrap_or_default();
+/// As [`make()`], for what was written down, with these objects of the source.
+///
+/// # Errors
+/// As [`make()`].
+pub fn make_for(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) -> Result<()> {
+    let made = fs::DirBuilder::new().mode(0o700).create(into);
+    made.with_context(|| format!("could not make the directory `{}`", into.display()))?;
+    let filled = source.keep_base(git, repo).and_then(|kept| {
+        fill(git, source, into, repo, objects)
+            .inspect_err(|_| drop(source.delete_ref(git, &kept, &repo.base)))
+    });
+    // The first error is the one to tell.
+    filled.inspect_err(|_| drop(fs::remove_dir_all(into)))
+}
+
+fn fill(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) -> Result<()> {
     // Who committed is the worker, whoever's config its commands would read.
-    git.run(&place, &["config", "user.name", &format!("looop worker {id}")])?;
-    git.run(&place, &["config", "user.email", "worker@looop.invalid"])?;
-    git.run(&place, &["update-ref", &branch, &repo.base])?;
-    git.run(&place, &["reset", "-q", "--hard"])?;
+    let id = repo.branch.rsplit('/').next().unwrap_or_default();
+    let (name, address) = author(id);
+    let more = format!("[user]\n\tname = \"{}\"\n\temail = {address}\n{QUIET}", name.replace('"', ""));
+    let dir = GitDir::create(&into.join(".git"), &source.objects_format(), &repo.branch, &more)?;
+    match objects {
+        Objects::Shared => source.lend(git, &dir, &repo.base)?,
+        Objects::Reachable => source.give_pack(git, &dir, &repo.base)?,
+    }
+    // Counted before git makes a file of each.
+    git.entries(&dir, &repo.base)?;
+    let branch = format!("refs/heads/{}", repo.branch);
+    git.run(&dir, &GitCommand::SetRef { name: &branch, to: &repo.base, old: None })?;
+    git.run(&dir.with_files(into)?, &GitCommand::CheckOut)?;
     Ok(())
 }
 
-/// An empty repository in `dir` that borrows all objects of the source.
-fn init(git: &Git, source: &Source, dir: &Path, branch: &str) -> Result<()> {
-    let format = format!("--object-format={}", source.format);
-    let place = Place::none(dir);
-    git.run(&place, &["init", "-q", "--template=", &format, "-b", branch, "--", &text(dir)?])?;
-    let inside = dir.join(".git");
-    let write = |name: &str, bytes: &[u8]| {
-        let path = inside.join(name);
-        fs::write(&path, bytes).with_context(|| format!("could not write `{}`", path.display()))
-    };
-    fs::create_dir_all(inside.join("objects/info")).context("could not make `objects/info`")?;
-    write("objects/info/alternates", alternate(&text(&source.common.join("objects"))?).as_bytes())?;
-    match fs::read(source.common.join("shallow")) {
-        Ok(bytes) => write("shallow", &bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).context("could not read where the history of the repository is cut off"),
-    }
+/// Who commits in a worker's clone: a name and an address.
+fn author(id: &str) -> (String, String) {
+    (format!("looop worker {id}"), "worker@looop.invalid".to_owned())
 }
 
-/// A line of `objects/info/alternates`, quoted so that any path is one line.
-fn alternate(path: &str) -> String {
-    let mut line = String::from("\"");
-    for c in path.chars() {
-        match c {
-            '"' | '\\' => line.extend(['\\', c]),
-            '\n' => line.push_str("\\n"),
-            c => line.push(c),
-        }
-    }
-    line.push_str("\"\n");
-    line
-}
-
-/// The fault of a clone that cannot be worked with.
-fn fault(doing: &str, why: &str) -> anyhow::Error {
-    Fault::failed(format!("could not {doing}: {why}")).into()
+/// Packs what the lines of a file reach into the files of a stem; the pack's path.
+fn pack(git: &Git, dir: &GitDir, wanted: File, stem: &Path) -> Result<PathBuf> {
+    let hash = git.run_with(dir, &GitCommand::Pack { stem: &text(stem)? }, Some(wanted))?;
+    let mut name = stem.as_os_str().to_owned();
+    name.push(format!("-{}.pack", String::from_utf8_lossy(&hash).trim()));
+    Ok(PathBuf::from(name))
 }

@@ -11,7 +11,7 @@ use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::time::Now;
 use crate::model::wire::Request;
-use crate::model::worker::{Exit, Phase, WorkerView};
+use crate::model::worker::{Exit, Objects, Phase, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
@@ -49,13 +49,16 @@ impl Fleet for LocalFleet<'_> {
         self.0.scope(&self.wanted(decided, ""))
     }
 
-    fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome> {
+    fn perform(&self, beat: &str, decided: &Move, is_tainted: bool) -> Result<Outcome> {
         let refused = |why: String| Ok(Outcome::Refused { why });
         match &decided.action {
-            Action::StartWorker { .. } => match self.0.start(&self.wanted(decided, beat))? {
-                Ok(spec) => Ok(Outcome::Done { note: spec.argv.join(" ") }),
-                Err(why) => refused(why),
-            },
+            Action::StartWorker { .. } => {
+                let wanted = Wanted { is_tainted, ..self.wanted(decided, beat) };
+                match self.0.start(&wanted)? {
+                    Ok(spec) => Ok(Outcome::Done { note: spec.argv.join(" ") }),
+                    Err(why) => refused(why),
+                }
+            }
             Action::StopWorker { id } => match self.live(id)? {
                 Ok(_) => {
                     let told = client::call(&self.0.layout.worker(id).attach_socket(), Request::Kill);

@@ -51,11 +51,11 @@ pub trait Fleet {
     /// When a file cannot be read.
     fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>>;
 
-    /// Makes a move of this beat about workers.
+    /// Makes a move of this beat about workers. Tainted: text of strangers was in front of who decided it.
     ///
     /// # Errors
     /// When it could not be made.
-    fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome>;
+    fn perform(&self, beat: &str, decided: &Move, is_tainted: bool) -> Result<Outcome>;
 
     /// Finds out whether this beat made the move before it was interrupted.
     ///

@@ -16,7 +16,7 @@ use crate::model::lease;
 use crate::model::name::Name;
 use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
-use crate::model::worker::{Check, Spec, WorkerLimits};
+use crate::model::worker::{Check, Objects, Spec, WorkerLimits};
 use crate::runner::table;
 use crate::store::boxes::Cell;
 use crate::store::file::Keep;
@@ -65,6 +65,8 @@ pub struct Wanted {
     pub grant: Vec<String>,
     /// The repository that it gets a private clone of.
     pub repo: Option<PathBuf>,
+    /// True when text of strangers was in front of who starts it.
+    pub is_tainted: bool,
     /// The directory it runs in where it gets no clone; none: an empty one of its own.
     pub cwd: Option<PathBuf>,
     /// Who starts it: a beat's id, or `human`.
@@ -142,7 +144,7 @@ impl Starter<'_> {
         if kind == "agent" {
             argv.iter_mut().filter(|arg| *arg == "{box}").for_each(|arg| *arg = inner.to_owned());
         }
-        Ok(Ok(Spec {
+        let mut spec = Spec {
             id,
             goal: wanted.goal.clone(),
             kind,
@@ -153,6 +155,7 @@ impl Starter<'_> {
             verify,
             claims: wanted.claims.clone(),
             repo: None,
+            objects: None,
             boxed,
             checks_boxed,
             limits: WorkerLimits {
@@ -163,7 +166,10 @@ impl Starter<'_> {
             tmux: self.settings.workers.tmux.clone(),
             by: wanted.by.clone(),
             created_ms: self.now.unix_ms,
-        }))
+        };
+        let configured = self.settings.workers.objects;
+        spec.objects = in_clone.then(|| Objects::chosen(configured, wanted.is_tainted, spec.has_network()));
+        Ok(Ok(spec))
     }
 
     /// The runner, the kind, the command with its program resolved, and its environment.
@@ -311,11 +317,17 @@ impl Starter<'_> {
         }
         // Written first, so that whoever finds an abandoned clone knows whose base it keeps.
         spec.repo = Some(clone::repo_of(&found, &spec.id)?);
-        for boxed in [&mut spec.boxed, &mut spec.checks_boxed].into_iter().flatten() {
-            boxed.walls.read.extend(clone::stores(found.common.join("objects")));
+        // What the repository borrows is another one's, of which the worker gets what it needs.
+        let objects = if found.borrows { Objects::Reachable } else { spec.objects.unwrap_or_default() };
+        spec.objects = Some(objects);
+        if objects == Objects::Shared {
+            for boxed in [&mut spec.boxed, &mut spec.checks_boxed].into_iter().flatten() {
+                boxed.walls.read.push(found.common.join("objects"));
+            }
         }
         records::write_json(&staged.spec(), spec, Keep::Whole)?;
-        clone::make(&git, &found, &staged.clone_dir(), &spec.id)?;
+        let repo = clone::repo_of(&found, &spec.id)?;
+        clone::make_for(&git, &found, &staged.clone_dir(), &repo, objects)?;
         Ok(Ok(()))
     }
 

@@ -1,33 +1,121 @@
 //! What git leaves alone in a folder, be it a repository or not: what its `.gitignore` files name.
+//!
+//! The files are read as text, one after the other: nothing in them can run a program, no link is followed, and no pipe
+//! is waited for.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use gix::bstr::BStr;
 use gix::glob::pattern::Case;
-use gix::ignore::Search;
-use gix::index::entry::Mode;
-use gix::worktree::Stack;
-use gix::worktree::stack::State;
-use gix::worktree::stack::state::Ignore;
-use gix::worktree::stack::state::ignore::Source;
+use gix::glob::search::pattern::List;
+use gix::ignore::search::{Ignore, pattern_matching_relative_path};
 
-/// Matches the paths of one folder against the ignore files in it, reading each once.
-pub struct Ignored(Stack);
+use crate::sys::git::dir::read_plain;
+
+/// The longest ignore file that counts, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Matches the paths of one folder against the ignore files in it, reading each once for all paths of its directory.
+pub struct Ignored {
+    root: PathBuf,
+    /// What counts for the whole folder, less than its own ignore files.
+    whole: Option<List<Ignore>>,
+    /// The directories that lead to the last path, the deepest last; each ends with `/`, the root is empty.
+    levels: Vec<(Vec<u8>, Option<List<Ignore>>)>,
+}
 
 impl Ignored {
-    /// What a human ignores in all repositories does not count: that differs between people.
+    /// What a person ignores in all repositories does not count: that differs between people.
     pub fn below(root: &Path) -> Ignored {
-        let (source, parse) = (Source::WorktreeThenIdMappingIfNotSkipped, Default::default());
-        let own = Search::from_git_dir(&root.join(".git"), None, &mut Vec::new(), parse).unwrap_or_default();
-        let state = State::IgnoreStack(Ignore::new(Search::default(), own, None, source, parse));
-        Ignored(Stack::new(root, state, Case::Sensitive, Vec::new(), Vec::new()))
+        Ignored::with(root, Some(&root.join(".git/info/exclude")))
     }
 
-    /// True for a path, relative and with `/`, that is named itself or lies in a directory that is. Where the patterns
+    /// The same with another file for what counts in the whole folder.
+    pub fn with(root: &Path, excludes: Option<&Path>) -> Ignored {
+        let whole = excludes.and_then(list);
+        let levels = vec![(Vec::new(), list(&root.join(".gitignore")))];
+        Ignored { root: root.to_owned(), whole, levels }
+    }
+
+    /// True for a path, relative and with `/`, that is named. Its directories are not asked for. Where the patterns
     /// cannot be read they name nothing.
-    pub fn has(&mut self, path: &str, is_dir: bool) -> bool {
-        let mode = if is_dir { Mode::DIR } else { Mode::FILE };
-        let found = self.0.at_entry(BStr::new(path), Some(mode), &gix::objs::find::Never);
-        found.is_ok_and(|at| at.is_excluded())
+    pub fn has(&mut self, path: &[u8], is_dir: bool) -> bool {
+        let parent = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        self.enter(&path[..parent]);
+        let matched = |base: &[u8], list: &List<Ignore>| {
+            let own = &path[base.len()..];
+            let name = own.iter().rposition(|byte| *byte == b'/').map(|at| at + 1);
+            pattern_matching_relative_path(list, BStr::new(own), name, Some(is_dir), Case::Sensitive)
+                .map(|found| !found.pattern.is_negative())
+        };
+        let levels = self.levels.iter().rev();
+        let mut lists = levels.filter_map(|(base, list)| Some((base.as_slice(), list.as_ref()?)));
+        let found = lists.find_map(|(base, list)| matched(base, list));
+        found.or_else(|| matched(b"", self.whole.as_ref()?)).unwrap_or(false)
+    }
+
+    /// Makes the levels those that lead to a directory.
+    fn enter(&mut self, dir: &[u8]) {
+        while self.levels.last().is_some_and(|(base, _)| !dir.starts_with(base)) {
+            self.levels.pop();
+        }
+        let mut at = self.levels.last().map_or(0, |(base, _)| base.len());
+        while let Some(next) = dir[at..].iter().position(|byte| *byte == b'/') {
+            at += next + 1;
+            let file = self.root.join(OsStr::from_bytes(&dir[..at])).join(".gitignore");
+            self.levels.push((dir[..at].to_vec(), list(&file)));
+        }
+    }
+}
+
+fn list(file: &Path) -> Option<List<Ignore>> {
+    let bytes = read_plain(file, MAX_FILE_BYTES).ok().flatten()?;
+    List::from_bytes(&bytes, file.to_owned(), None, Ignore::default()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn the_nearest_file_counts_and_a_later_line_before_an_earlier_one() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join(".gitignore"), "*.log\n/built/\n!kept.log\n").unwrap();
+        fs::write(root.join("a/.gitignore"), "!*.log\n/own\n").unwrap();
+        fs::write(root.join("exclude"), "*.tmp\n").unwrap();
+        let mut ignored = Ignored::with(root, Some(&root.join("exclude")));
+        for (path, is_dir, is_named) in [
+            (&b"x.log"[..], false, true),
+            (b"kept.log", false, false),
+            (b"built", true, true),
+            (b"built", false, false),
+            (b"a/x.log", false, false),
+            (b"a/b/x.log", false, false),
+            (b"a/own", false, true),
+            (b"a/b/own", false, false),
+            (b"c/x.log", false, true),
+            (b"a/x.tmp", false, true),
+            (b"\xff.log", false, true),
+        ] {
+            assert_eq!(ignored.has(path, is_dir), is_named, "{}", String::from_utf8_lossy(path));
+        }
+    }
+
+    #[test]
+    fn an_ignore_file_that_is_a_link_or_a_pipe_names_nothing() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path();
+        fs::write(root.join("list"), "*\n").unwrap();
+        std::os::unix::fs::symlink("list", root.join(".gitignore")).unwrap();
+        assert!(!Ignored::with(root, None).has(b"x", false));
+        fs::remove_file(root.join(".gitignore")).unwrap();
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, root.join(".gitignore"), kind, mode, 0).unwrap();
+        assert!(!Ignored::with(root, None).has(b"x", false));
     }
 }

@@ -1,17 +1,16 @@
 //! Bringing a worker's commits back: from the clone's own objects, through a check of each, to a branch of the human's.
 
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::fault;
-use super::git::{Git, text};
 use super::leftovers::{Leftovers, leftovers};
 use super::source::{Source, inspect, numbered};
 use super::view::View;
 use crate::model::worker::Repo;
+use crate::sys::git::{Git, GitCommand, fault};
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,17 +67,19 @@ fn bring(
     let own = format!("refs/heads/{}", repo.branch);
     // A branch that is there and leads nowhere is an error further on, not a worker without commits.
     let is_there = view.file(".git").join(&own).exists();
-    if !is_there && !git.asks(&view.place, &["rev-parse", "-q", "--verify", &own])? {
+    if !is_there && !git.holds(&view.git_dir, &GitCommand::Resolve(&own))? {
         return Ok(None);
     }
     // Resolved once: whatever the worker's files say from here on, this is the commit.
-    let tip = git.line(&view.place, &["rev-parse", "--verify", &format!("{own}^{{commit}}")])?;
+    let tip = git.line(&view.git_dir, &GitCommand::Resolve(&format!("{own}^{{commit}}")))?;
     let range = format!("{}..{tip}", repo.base);
-    let commits = git.line(&view.place, &["rev-list", "--count", &range])?;
+    let commits = git.line(&view.git_dir, &GitCommand::CountCommits(&range))?;
     let commits: u64 = commits.parse().context("could not count the commits")?;
     if commits == 0 {
         return Ok(None);
     }
+    // A commit that a checkout could not hold does not come back.
+    git.entries(&view.git_dir, &tip)?;
     let kept = carry(git, source, view, &repo.base, &tip)?;
     let placed = fence(&mut || source.set_ref(git, &tip, || pick(git, source, view, repo, &tip)));
     // Only until a ref holds the pack; where no ref does, `gc` may have it.
@@ -91,18 +92,9 @@ fn bring(
 /// on the way, and so is that what it points to is there, so that a clone with false objects brings nothing;
 /// the base is whole by the ref that keeps it. Returns the file that keeps the pack from
 /// `gc` until a ref does.
-fn carry(git: &Git, source: &Source, view: &View, base: &str, tip: &str) -> Result<std::path::PathBuf> {
+fn carry(git: &Git, source: &Source, view: &View, base: &str, tip: &str) -> Result<PathBuf> {
     let wanted = view.input(&[tip.to_owned(), format!("^{base}")])?;
-    let stem = view.file("out");
-    let pack = ["pack-objects", "-q", "--revs", &text(&stem)?];
-    let hash = git.run_with(&view.place, &pack, Some(wanted))?;
-    let file = view.file(&format!("out-{}.pack", String::from_utf8_lossy(&hash).trim()));
-    let file = File::open(&file).with_context(|| format!("could not open `{}`", file.display()))?;
-    let said =
-        git.run_with(source.place(), &["index-pack", "--stdin", "--strict", "--keep=looop"], Some(file))?;
-    let name = String::from_utf8_lossy(&said);
-    let name = name.split_whitespace().last().unwrap_or_default();
-    Ok(source.common.join(format!("objects/pack/pack-{name}.keep")))
+    source.take_pack(git, &super::pack(git, &view.git_dir, wanted, &view.file("out"))?)
 }
 
 /// The first branch that may become the tip, with its present value.
@@ -120,9 +112,7 @@ fn pick(git: &Git, source: &Source, view: &View, repo: &Repo, tip: &str) -> Resu
             return Ok((name, None));
         };
         let is_free = || !at.in_use && !source.is_busy();
-        if at.oid == tip
-            || (is_free() && git.asks(&view.place, &["merge-base", "--is-ancestor", &at.oid, tip])?)
-        {
+        if at.oid == tip || (is_free() && git.holds(&view.git_dir, &GitCommand::IsAncestor(&at.oid, tip))?) {
             return Ok((name, Some(at.oid.clone())));
         }
     }

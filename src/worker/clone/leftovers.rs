@@ -1,19 +1,23 @@
 //! What of a clone is nowhere else, in words for a human; and the removal of a clone, which asks that first.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::fault;
-use super::git::Git;
+use super::files::{FileEntry, FileRecord, Folder, GITLINK, LINK, Records, walk};
 use super::source::{Source, inspect};
+use super::trees::records_of;
 use super::view::{self, View};
 use crate::model::ask::visible;
 use crate::model::worker::Repo;
 use crate::store::file;
+use crate::store::history::ignored::Ignored;
+use crate::sys::git::{Git, GitCommand, fault};
 
 /// How many names are kept of each kind.
 const NAMED: usize = 20;
@@ -124,13 +128,14 @@ pub fn leftovers(git: &Git, repo: &Repo, clone: &Path) -> Leftovers {
 fn look(git: &Git, repo: &Repo, clone: &Path) -> Result<Leftovers> {
     let source = inspect(git, Path::new(&repo.source))?.map_err(|why| fault("look at the clone", &why))?;
     let view = View::open(git, &source, clone)?;
-    let head = git.line(&view.place, &["rev-parse", "--verify", "HEAD^{commit}"])?;
+    let head = git.line(&view.git_dir, &GitCommand::Resolve("HEAD^{commit}"))?;
     let (commits, refs) = commits(git, &source, &view, &head)?;
-    let (changed, untracked) = files(git, &view, &head)?;
+    let records = records_of(git, &view.git_dir, &head)?;
+    let (changed, untracked) = files(git, &view, clone, &head, &records)?;
     let mut others: Vec<String> = view.others.iter().map(|what| (*what).to_owned()).collect();
-    others.extend(submodules(git, &view, &head, clone)?);
-    let stashes = match git.asks(&view.place, &["rev-parse", "-q", "--verify", "refs/stash"])? {
-        true => lines(&git.run(&view.place, &["rev-list", "-g", "refs/stash"])?).len().max(1) as u64,
+    others.extend(submodules(clone, &records));
+    let stashes = match git.holds(&view.git_dir, &GitCommand::Resolve("refs/stash"))? {
+        true => lines(&git.run(&view.git_dir, &GitCommand::Stashes)?).len().max(1) as u64,
         false => 0,
     };
     Ok(Leftovers { commits, refs, stashes, changed, untracked, others, unclear: None })
@@ -148,10 +153,9 @@ fn names(bytes: &[u8]) -> Vec<String> {
 
 /// How many commits only the clone has, and the refs that hold them or other objects of its own.
 fn commits(git: &Git, source: &Source, view: &View, head: &str) -> Result<(u64, Paths)> {
-    let format = "--format=%(objectname) %(objecttype) %(refname)";
     let mut tips: Vec<(String, String)> = vec![(head.to_owned(), "HEAD".to_owned())];
     let mut odd = Vec::new();
-    for line in lines(&git.run(&view.place, &["for-each-ref", format])?) {
+    for line in lines(&git.run(&view.git_dir, &GitCommand::RefKinds)?) {
         match line.splitn(3, ' ').collect::<Vec<_>>()[..] {
             [_, _, "refs/stash"] => {}
             [oid, "commit", name] => tips.push((oid.to_owned(), name.to_owned())),
@@ -163,61 +167,120 @@ fn commits(git: &Git, source: &Source, view: &View, head: &str) -> Result<(u64, 
     let theirs = source.refs(git, &[])?;
     wanted.extend(theirs.values().map(|at| format!("^{}", at.oid)));
     wanted.push(format!("^{}", source.head));
-    // What the human's repository has and the view cannot see is of no use here.
-    let list = ["rev-list", "--ignore-missing", "--stdin"];
-    let own: BTreeSet<String> =
-        lines(&git.run_with(&view.place, &list, Some(view.input(&wanted)?))?).into_iter().collect();
+    let input = view.input(&wanted)?;
+    let own = git.run_with(&view.git_dir, &GitCommand::Commits, Some(input))?;
+    let own: BTreeSet<String> = lines(&own).into_iter().collect();
     let mut holding: Vec<String> =
         tips.into_iter().filter(|(oid, _)| own.contains(oid)).map(|(_, name)| name).collect();
     for (at, (oid, name)) in odd.into_iter().enumerate() {
-        if at >= MAX_ODD_REFS || git.run(source.place(), &["cat-file", "-e", &oid]).is_err() {
+        if at >= MAX_ODD_REFS || git.run(source.git_dir(), &GitCommand::HasObject(&oid)).is_err() {
             holding.push(name);
         }
     }
     Ok((own.len() as u64, holding.into_iter().collect()))
 }
 
-/// Changed and untracked files. The files are compared by their content with the last commit through an index
-/// of looop's own, since the worker's may say of any file that it need not be looked at; what was staged in
-/// the worker's is compared by itself.
-fn files(git: &Git, view: &View, head: &str) -> Result<(Paths, Paths)> {
-    let fresh = view.tree.clone().with_index(&view.file("fresh"))?;
-    git.run(&fresh, &["read-tree", head])?;
-    let status = [
-        "status",
-        "--porcelain",
-        "-z",
-        "--untracked-files=normal",
-        "--ignore-submodules=all",
-        "--no-renames",
-    ];
+/// Changed and untracked files. The files are compared by their content with the last commit, since the worker's index
+/// may say of any file that it need not be looked at; what was staged in it is compared by itself.
+fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) -> Result<(Paths, Paths)> {
+    let listing = walk(git, clone, &mut Ignored::with(clone, None), records)?;
+    let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
     let mut changed = BTreeSet::new();
-    let mut untracked = Vec::new();
-    for line in names(&git.run(&fresh, &status)?) {
-        match line.split_at_checked(3) {
-            Some(("?? ", name)) => untracked.push(name.to_owned()),
-            Some((_, name)) => drop(changed.insert(name.to_owned())),
-            None => drop(changed.insert(line)),
+    let mut untracked = BTreeSet::new();
+    let mut plain = Vec::new();
+    let mut missing: BTreeSet<&Vec<u8>> =
+        records.iter().filter(|(_, record)| record.mode != GITLINK).map(|(path, _)| path).collect();
+    let folder = Folder::open(clone)?;
+    for file in &listing.files {
+        missing.remove(&file.path);
+        match records.get(&file.path) {
+            None => drop(untracked.insert(untracked_name(records, &file.path))),
+            Some(record) if record.mode != file.mode => drop(changed.insert(shown(&file.path))),
+            Some(record) if file.mode == LINK => {
+                if git.run(&view.git_dir, &GitCommand::Blob(&record.oid))? != folder.read_link(&file.path)? {
+                    changed.insert(shown(&file.path));
+                }
+            }
+            Some(record) => plain.push((file, record)),
         }
     }
-    if view.index().exists() {
-        let staged = view.place.clone().with_index(&view.index())?;
-        let args =
-            ["diff-index", "--cached", "--name-only", "-z", "--no-renames", "--ignore-submodules=all", head];
-        changed.extend(names(&git.run(&staged, &args)?));
+    // As they are, and as git would store them where an attribute says that a checkout has other line ends.
+    for raw in [true, false] {
+        let oids = hashes(git, view, clone, &plain, raw)?;
+        plain = plain
+            .into_iter()
+            .zip(oids)
+            .filter(|((_, record), oid)| record.oid != *oid)
+            .map(|(one, _)| one)
+            .collect();
     }
-    Ok((changed.into_iter().collect(), untracked.into_iter().collect()))
+    changed.extend(plain.iter().map(|(file, _)| shown(&file.path)));
+    changed.extend(missing.into_iter().map(|path| shown(path)));
+    let is_gitlink = |path: &Vec<u8>| records.get(path).is_some_and(|record| record.mode == GITLINK);
+    for path in listing.repos.iter().filter(|path| !is_gitlink(path)) {
+        untracked.insert(untracked_name(records, &[path.as_slice(), b"/"].concat()));
+    }
+    if view.index().exists() {
+        let staged = view.git_dir.clone().with_index(&view.index())?;
+        changed.extend(names(&git.run(&staged, &GitCommand::Staged(head))?));
+    }
+    Ok((changed.into_iter().collect(), untracked.iter().map(|path| shown(path)).collect()))
+}
+
+/// The ids that files would have in git, in the same order.
+fn hashes(
+    git: &Git,
+    view: &View,
+    clone: &Path,
+    files: &[(&FileEntry, &FileRecord)],
+    raw: bool,
+) -> Result<Vec<String>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let input = view.input(&files.iter().map(|(file, _)| quoted(&file.path)).collect::<Vec<_>>())?;
+    let place = view.git_dir.clone().with_files(clone)?;
+    let oids = lines(&git.run_with(&place, &GitCommand::HashFiles { raw }, Some(input))?);
+    if oids.len() == files.len() {
+        Ok(oids)
+    } else {
+        Err(fault("compare files", "git did not hash all of them"))
+    }
+}
+
+/// A path as git reads it from a line.
+fn quoted(path: &[u8]) -> String {
+    let mut line = String::from("\"");
+    for byte in path {
+        match byte {
+            b'"' | b'\\' => line.extend(['\\', char::from(*byte)]),
+            0x20..=0x7e => line.push(char::from(*byte)),
+            byte => line.push_str(&format!("\\{byte:03o}")),
+        }
+    }
+    line.push('"');
+    line
+}
+
+/// The name that stands for a file that git does not know: the file's own, or that of the topmost folder in which git
+/// knows none.
+fn untracked_name(records: &Records, path: &[u8]) -> Vec<u8> {
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at + 1);
+    let is_unknown = |end: &usize| {
+        let below = &path[..*end];
+        !records.range(below.to_vec()..).next().is_some_and(|(known, _)| known.starts_with(below))
+    };
+    path[..ends.into_iter().find(is_unknown).unwrap_or(path.len())].to_vec()
 }
 
 /// Submodules with files in them: git itself would look into those only with their own config.
-fn submodules(git: &Git, view: &View, head: &str, clone: &Path) -> Result<Vec<String>> {
-    let listing = names(&git.run(&view.place, &["ls-tree", "-r", "-z", "--full-tree", head])?);
-    let paths = listing.iter().filter_map(|line| line.strip_prefix("160000 ")?.split_once('\t'));
-    let filled = paths.filter(|(_, path)| match fs::read_dir(clone.join(path)) {
+fn submodules(clone: &Path, records: &Records) -> Vec<String> {
+    let paths = records.iter().filter(|(_, record)| record.mode == GITLINK).map(|(path, _)| path);
+    let filled = paths.filter(|path| match fs::read_dir(clone.join(OsStr::from_bytes(path))) {
         Ok(mut entries) => entries.next().is_some(),
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     });
-    Ok(filled.map(|(_, path)| format!("the submodule `{path}` has files")).collect())
+    filled.map(|path| format!("the submodule `{}` has files", String::from_utf8_lossy(path))).collect()
 }
 
 /// Removes a clone and lets go of its base, unless work in it is nowhere else: then nothing is changed and that work

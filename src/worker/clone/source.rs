@@ -1,17 +1,20 @@
 //! The human's repository: what a path stands for, and the few refs that looop writes there.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use super::fault;
-use super::git::{Git, Place};
 use crate::model::name::Name;
 use crate::model::worker::Repo;
-use crate::store::file;
+use crate::store::history::repository::RepoForm;
+use crate::sys::git::dir::{RepoFormat, borrowed, plain_way, read_plain};
+use crate::sys::git::{Git, GitCommand, GitDir, RepoLink, fault};
 
 /// How often a ref is tried again after someone else was faster.
 const ATTEMPTS: usize = 10;
@@ -26,7 +29,8 @@ const MIDDLES: [(&str, &str); 6] = [
     ("BISECT_START", "a bisection"),
 ];
 
-/// A repository that can be cloned.
+/// A repository that can be cloned. Git works on its refs and objects through links of looop's own, so that its config
+/// and hooks do not count.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// The top of its files, or the repository itself where it is bare.
@@ -36,22 +40,24 @@ pub struct Source {
     pub common: PathBuf,
     /// The commit of its HEAD.
     pub head: String,
-    /// What a human may want to know, one line each.
+    /// What a person may want to know, one line each.
     pub notes: Vec<String>,
-    pub(super) format: String,
-    place: Place,
+    /// True: some of its objects are another repository's. A worker gets a pack of those that it needs.
+    pub borrows: bool,
+    pub(super) format: RepoFormat,
+    git_dir: PathBuf,
+    link: Arc<RepoLink>,
 }
 
-/// How long a list of borrowed objects may be, in bytes.
-const MAX_ALTERNATES_BYTES: usize = 64 * 1024;
+/// The longest pointer to a git directory, in bytes.
+const MAX_POINTER_BYTES: u64 = 64 * 1024;
 
 /// A store of objects, and those that it borrows from itself: a clone reads all of them.
 pub fn stores(objects: PathBuf) -> Vec<PathBuf> {
     let mut stores = vec![objects];
     let mut at = 0;
     while let Some(store) = stores.get(at) {
-        let list = file::read_text(&store.join("info/alternates"), MAX_ALTERNATES_BYTES).ok().flatten();
-        let more: Vec<PathBuf> = list.unwrap_or_default().lines().map(|line| store.join(line)).collect();
+        let more = borrowed(store).unwrap_or_default();
         let new = more.into_iter().filter(|dir| dir.is_dir() && !stores.contains(dir)).collect::<Vec<_>>();
         stores.extend(new);
         at += 1;
@@ -63,6 +69,63 @@ pub fn stores(objects: PathBuf) -> Vec<PathBuf> {
 pub(super) struct RefAt {
     pub oid: String,
     pub in_use: bool,
+}
+
+/// A repository and the top of its files.
+struct RepoPlace {
+    top: PathBuf,
+    git_dir: PathBuf,
+}
+
+/// The path that a file like `.git` or `commondir` names, from the folder that it is in.
+fn pointed(file: &Path, word: &[u8]) -> Option<PathBuf> {
+    let bytes = read_plain(file, MAX_POINTER_BYTES).ok().flatten()?;
+    let path = bytes.strip_prefix(word)?.trim_ascii_end();
+    Some(file.parent()?.join(OsStr::from_bytes(path)))
+}
+
+fn is_git_dir(dir: &Path) -> bool {
+    let has = |name: &str| fs::symlink_metadata(dir.join(name)).is_ok();
+    has("HEAD") && (has("commondir") || (dir.join("objects").is_dir() && dir.join("refs").is_dir()))
+}
+
+/// True where a git directory says that these are its files: that of a linked worktree in a file, that of a submodule in
+/// its config.
+fn names_back(git_dir: &Path, repo: &Path, form: &RepoForm) -> bool {
+    let is = |path: PathBuf, of: &Path| fs::canonicalize(path).is_ok_and(|path| path == of);
+    pointed(&git_dir.join("gitdir"), b"")
+        .is_some_and(|file| file.parent().is_some_and(|top| is(top.to_owned(), repo)))
+        || form.files.as_ref().is_some_and(|files| is(git_dir.join(files), repo))
+}
+
+/// The repository that a folder is in, as git finds it, by the names of files alone.
+fn place_of(dir: &Path) -> Result<Option<RepoPlace>, String> {
+    for top in dir.ancestors() {
+        let inner = top.join(".git");
+        match fs::symlink_metadata(&inner) {
+            Ok(meta) if meta.is_file() => {
+                let named = pointed(&inner, b"gitdir: ").filter(|git_dir| is_git_dir(git_dir));
+                return match named {
+                    Some(git_dir) => Ok(Some(RepoPlace { top: top.to_owned(), git_dir })),
+                    None => Err("is not a git repository: its `.git` is a file that names none".to_owned()),
+                };
+            }
+            Ok(_) if is_git_dir(&inner) => {
+                return Ok(Some(RepoPlace { top: top.to_owned(), git_dir: inner }));
+            }
+            _ if is_git_dir(top) => {
+                return Ok(Some(RepoPlace { top: top.to_owned(), git_dir: top.to_owned() }));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The top of the repository that a folder is in; none where it is in none, or in the git directory itself.
+pub fn top_of(dir: &Path) -> Option<PathBuf> {
+    let place = place_of(dir).ok().flatten()?;
+    (place.top != place.git_dir).then_some(place.top)
 }
 
 /// Finds out what can be cloned at a path: the top of a repository or of a linked worktree, a submodule, or a
@@ -82,49 +145,58 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
     if let Some(why) = foreign(&repo, git.owner)? {
         return refused(why);
     }
-    let here = Place::none(&repo);
-    // Each path in an answer of its own, since it may have any byte in it.
-    let Ok(git_dir) = git.line(&here, &["rev-parse", "--absolute-git-dir"]) else {
-        git.check()?;
-        return refused(format!("is not a git repository{}", unusable(git, &here)));
+    let place = match place_of(&repo) {
+        Ok(Some(place)) => place,
+        Ok(None) => return refused("is not a git repository".to_owned()),
+        Err(why) => return refused(why),
     };
-    let common = git.line(&here, &["rev-parse", "--git-common-dir"])?;
-    let told =
-        git.line(&here, &["rev-parse", "--show-object-format", "--is-inside-work-tree", "--show-cdup"])?;
-    let mut told = told.lines().map(str::to_owned);
-    let (format, is_inside, up) = (told.next().unwrap_or_default(), told.next(), told.next());
-    let git_dir = fs::canonicalize(&git_dir).with_context(|| format!("could not open `{git_dir}`"))?;
-    let common =
-        fs::canonicalize(repo.join(&common)).with_context(|| format!("could not open `{common}`"))?;
+    if place.top != repo {
+        return refused("is a directory inside a git repository, not its top".to_owned());
+    }
+    let open =
+        |path: &Path| fs::canonicalize(path).with_context(|| format!("could not open `{}`", path.display()));
+    let git_dir = open(&place.git_dir)?;
+    let common = open(&pointed(&git_dir.join("commondir"), b"").unwrap_or_else(|| git_dir.clone()))?;
     for dir in [&git_dir, &common] {
         if let Some(why) = foreign(dir, git.owner)? {
             return refused(why);
         }
     }
-    let is_top = match is_inside.as_deref() {
-        Some("true") => up.is_none_or(|up| up.is_empty()),
-        _ => git_dir == repo,
-    };
-    if !is_top {
-        return refused("is a directory inside a git repository, not its top".to_owned());
+    if common != git_dir && git_dir.parent() != Some(&common.join("worktrees")) {
+        return refused(
+            "has a git directory that takes its refs from elsewhere, and is no linked worktree".to_owned(),
+        );
     }
-    let (at_head, mut place) = (Place::of(&git_dir)?, Place::of(&common)?);
-    let promised = r"^(extensions\.partialclone|remote\..*\.promisor)$";
-    if git.asks(&at_head, &["config", "--name-only", "--get-regexp", promised])? {
+    let form = match RepoForm::read(&common) {
+        Ok(form) => form,
+        Err(why) => return refused(why),
+    };
+    if git_dir.parent() != Some(&repo) && git_dir != repo && !names_back(&git_dir, &repo, &form) {
+        let named = git_dir.display();
+        return refused(format!(
+            "has a `.git` file that leads to `{named}`, which belongs to another folder"
+        ));
+    }
+    if form.is_partial {
         return refused("is a partial clone, so what it lacks cannot be borrowed".to_owned());
     }
-    let Some(head) = git.answer(&at_head, &["rev-parse", "-q", "--verify", "HEAD^{commit}"])? else {
+    let borrows = !borrowed(&common.join("objects"))?.is_empty();
+    let link = Arc::new(RepoLink::open(&common, &form.format)?);
+    // The name by which any worktree knows the HEAD of a linked one.
+    let head = match git_dir.strip_prefix(common.join("worktrees")) {
+        Ok(name) => format!("worktrees/{}/HEAD^{{commit}}", name.display()),
+        Err(_) => "HEAD^{commit}".to_owned(),
+    };
+    let Some(head) = git.answer(&link.dir, &GitCommand::Resolve(&head))? else {
         return refused("has no commit yet".to_owned());
     };
-    let head = head.trim_end().to_owned();
-    place.settings = configured_hooks(git, &place)?;
     let middle = MIDDLES.iter().find(|(mark, _)| git_dir.join(mark).exists());
     let mut notes: Vec<String> = Vec::new();
     notes.extend(middle.map(|(_, what)| format!("{what} is in progress there; the clone begins at HEAD")));
     if common.join("shallow").exists() {
         notes.push("its history is cut off; so is the clone's".to_owned());
     }
-    Ok(Ok(Source { repo, common, head, notes, format, place }))
+    Ok(Ok(Source { repo, common, head, notes, borrows, format: form.format, git_dir, link }))
 }
 
 /// A repository of another user may have a config that runs that user's programs, so git refuses it, and so
@@ -133,20 +205,6 @@ fn foreign(path: &Path, owner: u32) -> Result<Option<String>> {
     let uid = fs::metadata(path).with_context(|| format!("could not open `{}`", path.display()))?.uid();
     Ok((uid != owner)
         .then(|| format!("belongs to user {uid} and you are {owner}; name a repository of yours")))
-}
-
-/// Why git will not have a repository, where it says more than that there is none.
-fn unusable(git: &Git, here: &Place) -> String {
-    let error = git.run(here, &["rev-parse", "--git-dir"]).err().map(|error| error.to_string());
-    error.filter(|text| !text.contains("not a git repository")).map_or(String::new(), |e| format!(": {e}"))
-}
-
-/// Settings that turn off each hook that the repository's config defines.
-fn configured_hooks(git: &Git, place: &Place) -> Result<Vec<(String, String)>> {
-    let args = ["config", "-z", "--name-only", "--get-regexp", r"^hook\..*\..*"];
-    let keys = git.answer(place, &args)?.unwrap_or_default();
-    let names = keys.split('\0').filter_map(|key| Some(key.rsplit_once('.')?.0));
-    Ok(names.map(|name| (format!("{name}.enabled"), "false".to_owned())).collect())
 }
 
 /// A worker's name as a part of a ref's name, where `.lock` at the end is not allowed.
@@ -160,16 +218,58 @@ pub(super) fn numbered(name: &str) -> impl Iterator<Item = String> {
 }
 
 impl Source {
-    /// The repository's refs and objects as a place for git.
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    /// The repository's refs and objects, for git.
+    pub(super) fn git_dir(&self) -> &GitDir {
+        &self.link.dir
+    }
+
+    /// How its objects are stored, with refs in files.
+    pub(super) fn objects_format(&self) -> RepoFormat {
+        RepoFormat { reftable: false, ..self.format.clone() }
+    }
+
+    /// The full name of the branch that its HEAD is on; none where it is on none.
+    pub(super) fn branch(&self) -> Result<Option<String>> {
+        let head =
+            read_plain(&self.git_dir.join("HEAD"), MAX_POINTER_BYTES).context("could not read HEAD")?;
+        let head = String::from_utf8(head.unwrap_or_default()).unwrap_or_default();
+        Ok(head.strip_prefix("ref: ").map(|name| name.trim_end().to_owned()))
+    }
+
+    /// Lends its objects to a repository of looop's: all of them by their place, or, where some are another
+    /// repository's, a pack of what a commit needs.
+    pub(super) fn lend(&self, git: &Git, to: &GitDir, commit: &str) -> Result<()> {
+        to.cut_off_as(&self.common)?;
+        if !self.borrows {
+            return to.borrow_from(&self.common.join("objects"));
+        }
+        match git.holds(to, &GitCommand::Resolve(&format!("{commit}^{{commit}}"))) {
+            Ok(true) => Ok(()),
+            _ => self.give_pack(git, to, commit),
+        }
+    }
+
+    /// Copies what a commit reaches into a repository of looop's, as a pack.
+    pub(super) fn give_pack(&self, git: &Git, to: &GitDir, commit: &str) -> Result<()> {
+        to.cut_off_as(&self.common)?;
+        let scratch = crate::sys::git::Scratch::new()?;
+        let wanted = scratch.input(format!("{commit}\n").as_bytes())?;
+        super::pack(git, self.git_dir(), wanted, &to.path().join("objects/pack/pack")).map(drop)
+    }
+
+    /// Takes in a pack after a check of each object. Returns the file that keeps the pack from `gc` until it is removed.
+    pub(super) fn take_pack(&self, git: &Git, pack: &Path) -> Result<PathBuf> {
+        plain_way(&self.common, "objects/pack")?;
+        let file = File::open(pack).with_context(|| format!("could not open `{}`", pack.display()))?;
+        let printed = git.run_with(self.git_dir(), &GitCommand::TakePack, Some(file))?;
+        let name = String::from_utf8_lossy(&printed);
+        let name = name.split_whitespace().last().unwrap_or_default();
+        Ok(self.common.join(format!("objects/pack/pack-{name}.keep")))
     }
 
     /// The refs below these names.
     pub(super) fn refs(&self, git: &Git, names: &[&str]) -> Result<BTreeMap<String, RefAt>> {
-        let mut args = vec!["for-each-ref", "--format=%(refname)%00%(objectname)%00%(worktreepath)"];
-        args.extend(names);
-        let text = String::from_utf8_lossy(&git.run(&self.place, &args)?).into_owned();
+        let text = String::from_utf8_lossy(&git.run(self.git_dir(), &GitCommand::Refs(names))?).into_owned();
         let parse = |line: &str| {
             let mut parts = line.splitn(3, '\0');
             let (name, oid, path) = (parts.next()?, parts.next()?, parts.next()?);
@@ -201,7 +301,8 @@ impl Source {
                 return Ok(name);
             }
             let old = old.unwrap_or_else(|| "0".repeat(to.len()));
-            match git.run(&self.place, &["update-ref", "-m", "looop", &name, to, &old]) {
+            plain_way(&self.common, &name)?;
+            match git.run(self.git_dir(), &GitCommand::SetRef { name: &name, to, old: Some(&old) }) {
                 Ok(_) => return Ok(name),
                 Err(error) => last = Some(error),
             }
@@ -211,7 +312,8 @@ impl Source {
 
     /// Removes a ref that has this value.
     pub(super) fn delete_ref(&self, git: &Git, name: &str, oid: &str) -> Result<()> {
-        git.run(&self.place, &["update-ref", "-d", name, oid]).map(drop)
+        plain_way(&self.common, name)?;
+        git.run(self.git_dir(), &GitCommand::DeleteRef { name, old: oid }).map(drop)
     }
 
     /// Keeps the base of a clone from `gc`: each clone has a ref of its own, so that two workers of one name,

@@ -3,50 +3,59 @@
 //! It lies beside the clone in which an agent works, not in it, so that what an agent does to its `.git` is nothing to
 //! what is kept. Files are stored as they are: no filter, no end-of-line conversion, no attribute of the repository.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::fault;
-use super::git::{Git, Place, text};
-use super::source::Source;
+use super::files::{FileEntry, FileRecord, FileStat, Folder, GITLINK, LINK, Listing, Records, walk};
+use super::source::{Source, inspect};
+use crate::store::history::ignored::Ignored;
+use crate::store::history::repository::RepoForm;
+use crate::sys::clock;
+use crate::sys::git::dir::read_plain;
+use crate::sys::git::{Git, GitCommand, GitDir, fault, text};
+use crate::sys::proc::Sink;
 
-/// What wins over every attribute in a tree: bytes are bytes.
-const ATTRIBUTES: &str = "* -text -eol -ident -filter -working-tree-encoding !diff\n";
 /// The branch that a clone of the states is made from.
 const BRANCH: &str = "base";
+/// How much is handed to git at once, in bytes and files.
+const BATCH: (u64, usize) = (64 << 20, 5_000);
+/// How old a change of a file is before its time alone tells the next one, in milliseconds.
+const SETTLED_MS: i64 = 200;
+/// The first line of what is remembered of a folder.
+const FORM: &str = "looop files 1";
+/// The longest such list, in bytes.
+const MAX_LIST_BYTES: u64 = 1 << 30;
 
 /// The repository of states.
 #[derive(Clone, Debug)]
 pub struct Trees {
     dir: PathBuf,
-    place: Place,
+    git_dir: GitDir,
     excludes: Option<PathBuf>,
+    head: Option<String>,
 }
 
 /// Makes the repository elsewhere and moves it to its place: one that is half made would look like a whole one.
-fn make(git: &Git, dir: &Path, source: Option<&Source>) -> Result<()> {
+fn make(dir: &Path, source: Option<&Source>) -> Result<()> {
     let new = dir.with_extension("new");
     let failed = || format!("could not make `{}`", new.display());
     for old in [&new, dir] {
         match fs::remove_dir_all(old) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(failed);
             }
             _ => {}
         }
     }
     fs::create_dir_all(&new).with_context(failed)?;
-    match source {
-        Some(source) => super::init(git, source, &new, BRANCH)?,
-        None => {
-            let place = Place::none(&new);
-            drop(git.run(&place, &["init", "-q", "--template=", "-b", BRANCH, "--", &text(&new)?])?);
-        }
-    }
+    let format = source.map(|source| source.objects_format()).unwrap_or_default();
+    GitDir::create(&new.join(".git"), &format, BRANCH, "")?;
     fs::rename(&new, dir).with_context(|| format!("could not make `{}`", dir.display()))
 }
 
@@ -68,15 +77,15 @@ pub struct Grown {
     pub files: usize,
     /// Their size in bytes.
     pub bytes: u64,
-    /// The directories among them that are repositories of their own: git keeps a link to one, and none of its files.
+    /// The directories that are repositories of their own: none of their files are taken.
     pub nested: Vec<String>,
 }
 
 /// One path in which two trees differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The path, from the top, with `/`.
-    pub path: String,
+    /// The path, from the top, with `/`; any bytes.
+    pub path: PathBuf,
     /// What was there: mode and blob; none where nothing was.
     pub old: Option<(u32, String)>,
     /// What is there.
@@ -91,17 +100,18 @@ impl Trees {
     pub fn open(git: &Git, dir: &Path, source: Option<&Source>) -> Result<Trees> {
         let inside = dir.join(".git");
         if !inside.join("HEAD").exists() {
-            make(git, dir, source)?;
+            make(dir, source)?;
         }
-        let info = inside.join("info");
-        let written = fs::create_dir_all(&info).and_then(|()| fs::write(info.join("attributes"), ATTRIBUTES));
-        written.with_context(|| format!("could not write into `{}`", info.display()))?;
-        let mut place = Place::of(&inside)?;
-        for (key, value) in [("user.name", "looop"), ("user.email", "looop@looop.invalid")] {
-            place.settings.push((key.to_owned(), value.to_owned()));
+        let format =
+            RepoForm::read(&inside).map_err(|why| fault(&format!("open `{}`", dir.display()), &why))?;
+        let git_dir = GitDir::create(&inside, &format.format, BRANCH, "")?;
+        let excludes = source.map(|source| source.common.join("info/exclude"));
+        let head = source.map(|source| source.head.clone());
+        let trees = Trees { dir: dir.to_owned(), git_dir, excludes, head };
+        if let Some(source) = source {
+            source.lend(git, &trees.git_dir, &source.head)?;
         }
-        let excludes = source.map(|source| source.common.join("info/exclude")).filter(|file| file.is_file());
-        Ok(Trees { dir: dir.to_owned(), place, excludes })
+        Ok(trees)
     }
 
     /// Where it lies.
@@ -109,46 +119,81 @@ impl Trees {
         &self.dir
     }
 
-    /// Git over the files in `tree`, with an index that remembers what it has looked at under this word.
-    fn over(&self, tree: &Path, word: &str) -> Result<Place> {
-        let index = self.dir.join(".git").join(format!("index-{word}"));
-        let mut place = self.place.clone().with_tree(tree)?.with_index(&index)?;
-        place.settings.push(("core.bare".to_owned(), "false".to_owned()));
-        if let Some(excludes) = &self.excludes {
-            place.settings.push(("core.excludesFile".to_owned(), text(excludes)?));
+    /// What is remembered of a folder under a word.
+    fn list_of(&self, word: &str) -> PathBuf {
+        self.git_dir.path().join(format!("files-{word}"))
+    }
+
+    /// Forgets what is remembered of a folder: its files may be others now, whatever their times say.
+    pub fn forget(&self, word: &str) {
+        // One that stays is compared with the files.
+        drop(fs::remove_file(self.list_of(word)));
+    }
+
+    /// What is known of a folder: what was remembered, else the files of the source's HEAD.
+    fn known(&self, git: &Git, word: &str) -> Result<FolderMemory> {
+        let bytes = read_plain(&self.list_of(word), MAX_LIST_BYTES).ok().flatten();
+        if let Some(remembered) = bytes.and_then(|bytes| FolderMemory::parse(&bytes)) {
+            return Ok(remembered);
         }
-        Ok(place)
+        let records = match &self.head {
+            Some(head) => records_of(git, &self.git_dir, head)?,
+            None => Records::new(),
+        };
+        Ok(FolderMemory { tree: String::new(), records })
+    }
+
+    fn list(&self, git: &Git, files: &Path, known: &Records) -> Result<Listing> {
+        walk(git, files, &mut Ignored::with(files, self.excludes.as_deref()), known)
     }
 
     /// What [`Trees::snapshot`] would have to store. Nothing is written.
     ///
     /// # Errors
-    /// When git cannot list the files.
+    /// When the files cannot be listed.
     pub fn grown(&self, git: &Git, files: &Path, word: &str) -> Result<Grown> {
-        let place = self.over(files, word)?;
-        let listed = git.run(&place, &["ls-files", "-z", "--others", "--modified", "--exclude-standard"])?;
+        let known = self.known(git, word)?.records;
+        let listing = self.list(git, files, &known)?;
         let mut grown = Grown::default();
-        for name in listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            // What was deleted is listed, too.
-            let Ok(meta) = fs::symlink_metadata(files.join(OsStr::from_bytes(name))) else { continue };
-            if meta.is_dir() {
-                let name = String::from_utf8_lossy(name);
-                grown.nested.push(name.trim_end_matches('/').to_owned());
-            }
+        for file in listing.files.iter().filter(|file| known_of(&known, file).is_none()) {
             grown.files += 1;
-            grown.bytes = grown.bytes.saturating_add(meta.len());
+            grown.bytes = grown.bytes.saturating_add(file.stat.size);
         }
+        grown.nested = listing.repos.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
         Ok(grown)
     }
 
-    /// The files in a directory as a tree, ignored ones left out. The directory is only read.
+    /// The files in a directory as a tree, ignored ones left out. The directory is only read. A nested repository is
+    /// what it was before, and left out where it is new.
     ///
     /// # Errors
     /// When a file cannot be read or stored.
     pub fn snapshot(&self, git: &Git, files: &Path, word: &str) -> Result<String> {
-        let place = self.over(files, word)?;
-        git.run(&place, &["add", "-A", "--", "."])?;
-        git.line(&place, &["write-tree"])
+        let began_ms = clock::now().unix_ms;
+        let known = self.known(git, word)?;
+        let listing = self.list(git, files, &known.records)?;
+        let is_new = |file: &&FileEntry| known_of(&known.records, file).is_none();
+        let new: Vec<&FileEntry> = listing.files.iter().filter(is_new).collect();
+        let oids = self.import(git, &Folder::open(files)?, &new)?;
+        let mut oids: BTreeMap<&[u8], String> =
+            new.iter().zip(oids).map(|(file, oid)| (file.path.as_slice(), oid)).collect();
+        let mut records = Records::new();
+        for path in &listing.gitlinks {
+            records.extend(known.records.get(path).map(|record| (path.clone(), record.clone())));
+        }
+        for file in &listing.files {
+            let oid = oids.remove(file.path.as_slice());
+            let oid = oid.or_else(|| known_of(&known.records, file).map(str::to_owned)).unwrap_or_default();
+            let stat = settled(file.stat, began_ms);
+            records.insert(file.path.clone(), FileRecord { mode: file.mode, oid, stat });
+        }
+        let is_same = !known.tree.is_empty() && same_files(&known.records, &records);
+        let tree = if is_same { known.tree.clone() } else { self.write_tree(git, &records)? };
+        let next = FolderMemory { tree, records };
+        if next != known {
+            self.remember(word, &next)?;
+        }
+        Ok(next.tree)
     }
 
     /// Makes the files in a directory those of a tree. Ignored files stay.
@@ -156,10 +201,179 @@ impl Trees {
     /// # Errors
     /// When a file cannot be written.
     pub fn restore(&self, git: &Git, files: &Path, word: &str, tree: &str) -> Result<()> {
-        let place = self.over(files, word)?;
-        git.run(&place, &["read-tree", "--reset", "-u", tree])?;
-        git.run(&place, &["clean", "-ffdq"])?;
-        Ok(())
+        let target = records_of(git, &self.git_dir, tree)?;
+        let known = self.known(git, word)?.records;
+        let all: Records = known.clone().into_iter().chain(target.clone()).collect();
+        let listing = self.list(git, files, &all)?;
+        let folder = Folder::open(files)?;
+        for path in listing.repos.iter().filter(|path| !listing.gitlinks.contains(path)) {
+            folder.remove(path)?;
+        }
+        let mut same = Records::new();
+        for file in &listing.files {
+            match (target.get(&file.path), known_of(&known, file)) {
+                (None, _) => folder.remove(&file.path)?,
+                (Some(wanted), Some(oid)) if wanted.oid == oid && wanted.mode == file.mode => {
+                    same.insert(file.path.clone(), wanted.clone());
+                }
+                _ => {}
+            }
+        }
+        let is_missing =
+            |(path, record): &(&Vec<u8>, &FileRecord)| record.mode != GITLINK && !same.contains_key(*path);
+        let missing: Vec<(&Vec<u8>, &FileRecord)> = target.iter().filter(is_missing).collect();
+        self.write_files(git, &folder, &missing)?;
+        for (path, _) in target.iter().filter(|(_, record)| record.mode == GITLINK) {
+            if !listing.gitlinks.contains(path) {
+                folder.create_dir(path)?;
+            }
+        }
+        for path in listing.dirs.iter().rev() {
+            folder.prune(path);
+        }
+        // Looked at again, so that what was just written is known by its time.
+        let began_ms = clock::now().unix_ms;
+        let mut records = target;
+        for file in self.list(git, files, &records)?.files {
+            if let Some(record) = records.get_mut(&file.path).filter(|record| record.mode == file.mode) {
+                record.stat = settled(file.stat, began_ms);
+            }
+        }
+        self.remember(word, &FolderMemory { tree: tree.to_owned(), records })
+    }
+
+    /// Makes one file of a directory what it was before a change. No link that is on the way is followed.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put_back(&self, git: &Git, files: &Path, change: &Change) -> Result<()> {
+        let folder = Folder::open(files)?;
+        let path = change.path.as_os_str().as_bytes().to_vec();
+        folder.remove(&path)?;
+        match &change.old {
+            None => Ok(()),
+            Some((GITLINK, _)) => folder.create_dir(&path),
+            Some((mode, oid)) => {
+                let record = FileRecord { mode: *mode, oid: oid.clone(), stat: None };
+                self.write_files(git, &folder, &[(&path, &record)])
+            }
+        }
+    }
+
+    fn remember(&self, word: &str, what: &FolderMemory) -> Result<()> {
+        let path = self.list_of(word);
+        let new = path.with_extension("new");
+        let written = fs::write(&new, what.bytes()).and_then(|()| fs::rename(&new, &path));
+        written.with_context(|| format!("could not write `{}`", path.display()))
+    }
+
+    /// Stores files and links as blobs; their ids, in the same order.
+    fn import(&self, git: &Git, folder: &Folder, files: &[&FileEntry]) -> Result<Vec<String>> {
+        let mut oids = Vec::new();
+        let mut rest = files;
+        while !rest.is_empty() {
+            let mut bytes = 0_u64;
+            let fits = rest.iter().take(BATCH.1).take_while(|file| {
+                let is_first = bytes == 0;
+                bytes = bytes.saturating_add(file.stat.size);
+                is_first || bytes <= BATCH.0
+            });
+            let (batch, later) = rest.split_at(fits.count().max(1));
+            oids.extend(self.import_batch(git, folder, batch)?);
+            rest = later;
+        }
+        Ok(oids)
+    }
+
+    fn import_batch(&self, git: &Git, folder: &Folder, files: &[&FileEntry]) -> Result<Vec<String>> {
+        let (stream, marks) = (self.git_dir.path().join("stream"), self.git_dir.path().join("marks"));
+        let failed = || format!("could not write `{}`", stream.display());
+        let mut out = BufWriter::new(File::create(&stream).with_context(failed)?);
+        for (n, file) in (1..).zip(files) {
+            if file.mode == LINK {
+                let to = folder.read_link(&file.path)?;
+                let head = format!("blob\nmark :{n}\ndata {}\n", to.len());
+                out.write_all(&[head.as_bytes(), &to, b"\n"].concat()).with_context(failed)?;
+                continue;
+            }
+            let from = folder.read(&file.path)?;
+            let size = from.metadata().with_context(failed)?.len();
+            write!(out, "blob\nmark :{n}\ndata {size}\n").with_context(failed)?;
+            let mut part = io::Read::take(from, size);
+            if io::copy(&mut part, &mut out).with_context(failed)? != size {
+                let path = String::from_utf8_lossy(&file.path).into_owned();
+                return Err(fault(&format!("read `{path}`"), "it changed meanwhile; try again"));
+            }
+            out.write_all(b"\n").with_context(failed)?;
+        }
+        out.into_inner().map_err(io::IntoInnerError::into_error).with_context(failed)?;
+        let input = File::open(&stream).with_context(failed)?;
+        // Marks of an interrupted call must not be taken for those of this one.
+        drop(fs::remove_file(&marks));
+        git.run_with(&self.git_dir, &GitCommand::Import { marks: &text(&marks)? }, Some(input))?;
+        let listed = read_plain(&marks, MAX_LIST_BYTES).ok().flatten().unwrap_or_default();
+        drop((fs::remove_file(&stream), fs::remove_file(&marks)));
+        let mut oids = vec![String::new(); files.len()];
+        for line in String::from_utf8_lossy(&listed).lines() {
+            let (mark, oid) = line.split_once(' ').unwrap_or_default();
+            let n = mark.trim_start_matches(':').parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+            if let Some(slot) = n.and_then(|n| oids.get_mut(n)) {
+                *slot = oid.to_owned();
+            }
+        }
+        match oids.iter().any(String::is_empty) {
+            true => Err(fault("store files", "git did not say under which names")),
+            false => Ok(oids),
+        }
+    }
+
+    fn write_tree(&self, git: &Git, records: &Records) -> Result<String> {
+        let index = self.git_dir.path().join("index-write");
+        drop(fs::remove_file(&index));
+        let place = self.git_dir.clone().with_index(&index)?;
+        let mut lines = Vec::new();
+        for (path, record) in records {
+            lines.extend(format!("{:o} {}\t", record.mode, record.oid).into_bytes());
+            lines.extend_from_slice(path);
+            lines.push(0);
+        }
+        let input = self.input(&lines)?;
+        git.run_with(&place, &GitCommand::FillIndex, Some(input))?;
+        let tree = git.line(&place, &GitCommand::WriteTree)?;
+        drop(fs::remove_file(&index));
+        Ok(tree)
+    }
+
+    fn input(&self, bytes: &[u8]) -> Result<File> {
+        let path = self.git_dir.path().join("input");
+        let written = fs::write(&path, bytes);
+        written.and_then(|()| File::open(&path)).context("could not write what git is to read")
+    }
+
+    fn write_files(&self, git: &Git, folder: &Folder, files: &[(&Vec<u8>, &FileRecord)]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let oids: String = files.iter().map(|(_, record)| format!("{}\n", record.oid)).collect();
+        let input = self.input(oids.as_bytes())?;
+        let mut writer = BlobWriter { folder, files, at: 0, line: Vec::new(), open: None, error: None };
+        let sink: Sink = Box::new(|bytes| match writer.take(bytes) {
+            Ok(()) => true,
+            Err(error) => {
+                writer.error = Some(error);
+                false
+            }
+        });
+        let ended = git.stream(&self.git_dir, &GitCommand::Blobs, Some(input), sink);
+        if let Some(error) = writer.error {
+            return Err(error);
+        }
+        ended?;
+        if writer.at == files.len() {
+            Ok(())
+        } else {
+            Err(fault("write files", "git did not give all of them"))
+        }
     }
 
     /// A commit of a tree.
@@ -167,10 +381,7 @@ impl Trees {
     /// # Errors
     /// When git cannot make it.
     pub fn commit(&self, git: &Git, tree: &str, parent: Option<&str>, message: &str) -> Result<String> {
-        let mut args = vec!["commit-tree", "-m", message];
-        args.extend(parent.iter().flat_map(|parent| ["-p", parent]));
-        args.push(tree);
-        git.line(&self.place, &args)
+        git.line(&self.git_dir, &GitCommand::Commit { tree, parent, message })
     }
 
     /// Points a ref at a commit, whatever it pointed at.
@@ -178,7 +389,7 @@ impl Trees {
     /// # Errors
     /// When git cannot write it.
     pub fn point(&self, git: &Git, name: &str, to: &str) -> Result<()> {
-        git.run(&self.place, &["update-ref", "-m", "looop", name, to]).map(drop)
+        git.run(&self.git_dir, &GitCommand::SetRef { name, to, old: None }).map(drop)
     }
 
     /// Makes a commit the one that a clone of this repository begins with.
@@ -194,8 +405,7 @@ impl Trees {
     /// # Errors
     /// When git cannot be run.
     pub fn find(&self, git: &Git, name: &str) -> Result<Option<String>> {
-        let found = git.answer(&self.place, &["rev-parse", "-q", "--verify", name])?;
-        Ok(found.map(|line| line.trim_end().to_owned()))
+        git.answer(&self.git_dir, &GitCommand::Resolve(name))
     }
 
     /// The tree of a commit.
@@ -203,7 +413,7 @@ impl Trees {
     /// # Errors
     /// When there is no such commit.
     pub fn tree_of(&self, git: &Git, commit: &str) -> Result<String> {
-        git.line(&self.place, &["rev-parse", "--verify", &format!("{commit}^{{tree}}")])
+        git.line(&self.git_dir, &GitCommand::Resolve(&format!("{commit}^{{tree}}")))
     }
 
     /// The difference of two trees as a unified diff with so many lines of context.
@@ -214,32 +424,30 @@ impl Trees {
         if from == to {
             return Ok(String::new());
         }
-        let context = format!("-U{context}");
-        let args =
-            ["diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", &context, from, to];
-        let bytes = git.run(&self.place, &args)?;
+        let bytes = git.run(&self.git_dir, &GitCommand::Diff { from, to, context })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The paths in which two trees differ.
     ///
     /// # Errors
-    /// When a tree is not there, or a path is not UTF-8.
+    /// When a tree is not there.
     pub fn changes(&self, git: &Git, from: &str, to: &str) -> Result<Vec<Change>> {
         if from == to {
             return Ok(Vec::new());
         }
-        let raw = git.run(&self.place, &["diff-tree", "-r", "-z", "--no-renames", "--raw", from, to])?;
-        let raw = String::from_utf8(raw).map_err(|_| fault("compare files", "a path is not UTF-8"))?;
-        let mut parts = raw.split('\0');
+        let raw = git.run(&self.git_dir, &GitCommand::Changes(from, to))?;
+        let mut parts = raw.split(|byte| *byte == 0);
         let mut changes = Vec::new();
         while let (Some(head), Some(path)) = (parts.next().filter(|head| !head.is_empty()), parts.next()) {
+            let head = String::from_utf8_lossy(head).into_owned();
             let fields: Vec<&str> = head.trim_start_matches(':').split(' ').collect();
             let side = |mode: usize, oid: usize| {
                 let mode = u32::from_str_radix(fields.get(mode)?, 8).ok().filter(|mode| *mode != 0)?;
                 Some((mode, (*fields.get(oid)?).to_owned()))
             };
-            changes.push(Change { path: path.to_owned(), old: side(0, 2), new: side(1, 3) });
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            changes.push(Change { path, old: side(0, 2), new: side(1, 3) });
         }
         Ok(changes)
     }
@@ -249,39 +457,191 @@ impl Trees {
     /// # Errors
     /// When it is not there.
     pub fn blob(&self, git: &Git, oid: &str) -> Result<Vec<u8>> {
-        git.run(&self.place, &["cat-file", "blob", oid])
+        git.run(&self.git_dir, &GitCommand::Blob(oid))
     }
 
-    /// The paths of all files in a tree.
+    /// The paths of all files in a tree, to be shown and compared.
     ///
     /// # Errors
     /// When the tree is not there.
     pub fn paths(&self, git: &Git, tree: &str) -> Result<Vec<String>> {
-        let raw = git.run(&self.place, &["ls-tree", "-r", "-z", "--name-only", "--full-tree", tree])?;
-        let text = String::from_utf8_lossy(&raw).into_owned();
-        Ok(text.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
+        let records = records_of(git, &self.git_dir, tree)?;
+        Ok(records.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect())
+    }
+
+    /// Commits the files of a worker's clone on the branch that its HEAD names, as that worker. No git runs in the
+    /// clone: the commit is made here, and its objects, the branch and an index go there.
+    ///
+    /// # Errors
+    /// When HEAD names no branch, or moved meanwhile, or something cannot be written.
+    pub fn commit_into(&self, git: &Git, clone: &Path, word: &str, message: &str) -> Result<()> {
+        let doing = || format!("commit in `{}`", clone.display());
+        let source = inspect(git, clone)?.map_err(|why| fault(&doing(), &why))?;
+        let branch = source.branch()?.ok_or_else(|| fault(&doing(), "its HEAD is on no branch"))?;
+        let tree = self.snapshot(git, clone, word)?;
+        if self.tree_of(git, &source.head)? == tree {
+            return Ok(());
+        }
+        let id = branch.rsplit('/').next().unwrap_or_default();
+        let place = self.git_dir.clone().by(&super::author(id));
+        let commit = GitCommand::Commit { tree: &tree, parent: Some(&source.head), message };
+        let tip = git.line(&place, &commit)?;
+        let stem = self.git_dir.path().join("out");
+        let wanted = self.input(format!("{tip}\n^{}\n", source.head).as_bytes())?;
+        let pack = super::pack(git, &self.git_dir, wanted, &stem)?;
+        let kept = source.take_pack(git, &pack)?;
+        drop((fs::remove_file(pack.with_extension("idx")), fs::remove_file(&pack)));
+        let old = Some(source.head.clone());
+        let moved = source.set_ref(git, &tip, || Ok((branch.clone(), old.clone())));
+        drop(fs::remove_file(kept));
+        moved?;
+        let index = self.git_dir.path().join("index-commit");
+        drop(fs::remove_file(&index));
+        git.run(&self.git_dir.clone().with_index(&index)?, &GitCommand::ReadTree(&tip))?;
+        fs::rename(&index, source.common.join("index")).with_context(|| format!("could not {}", doing()))
     }
 }
 
-/// Commits all that differs in a worker's own clone, as the worker would.
-///
-/// # Errors
-/// When git cannot do it.
-pub fn commit_all(git: &Git, clone: &Path, message: &str) -> Result<()> {
-    let place = Place::of(&clone.join(".git"))?.with_tree(clone)?;
-    git.run(&place, &["add", "-A", "--", "."])?;
-    if git.asks(&place, &["diff", "--cached", "--quiet"])? {
-        return Ok(());
-    }
-    git.run(&place, &["commit", "-q", "--no-verify", "-m", message]).map(drop)
+/// The files, links and nested repositories of a tree.
+pub(super) fn records_of(git: &Git, dir: &GitDir, tree: &str) -> Result<Records> {
+    let files = git.entries(dir, tree)?.into_iter().filter(|entry| entry.mode != 0o040_000);
+    let record = |mode, oid| FileRecord { mode, oid, stat: None };
+    Ok(files.map(|entry| (entry.path, record(entry.mode, entry.oid))).collect())
 }
 
-/// The top of the repository that a directory lies in, or none where it lies in none.
-///
-/// # Errors
-/// When git cannot be run.
-pub fn top_of(git: &Git, dir: &Path) -> Result<Option<PathBuf>> {
-    git.check()?;
-    let found = git.line(&Place::none(dir), &["rev-parse", "--show-toplevel"]);
-    Ok(found.ok().map(PathBuf::from).filter(|top| top.is_absolute()))
+/// The object of a file that is as it was when it was stored.
+fn known_of<'a>(known: &'a Records, file: &FileEntry) -> Option<&'a str> {
+    let record = known.get(&file.path)?;
+    let is_same = record.mode == file.mode && record.stat == Some(file.stat) && !record.oid.is_empty();
+    is_same.then_some(record.oid.as_str())
+}
+
+/// What tells the next change of a file: none where it changed so lately that two changes may have one time.
+fn settled(stat: FileStat, began_ms: i64) -> Option<FileStat> {
+    let latest = i128::from(began_ms.saturating_sub(SETTLED_MS)) * 1_000_000;
+    (stat.ctime_ns < latest && stat.mtime_ns < latest).then_some(stat)
+}
+
+fn same_files(one: &Records, other: &Records) -> bool {
+    let parts = |records: &Records| -> Vec<(Vec<u8>, u32, String)> {
+        records.iter().map(|(path, record)| (path.clone(), record.mode, record.oid.clone())).collect()
+    };
+    one.len() == other.len() && parts(one) == parts(other)
+}
+
+/// What was seen of a folder: the tree that its files were, and what the system said of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct FolderMemory {
+    tree: String,
+    records: Records,
+}
+
+impl FolderMemory {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = format!("{FORM}\n{}\n", self.tree).into_bytes();
+        for (path, record) in &self.records {
+            let stat = record.stat.map_or("-".to_owned(), |stat| {
+                format!("{} {} {} {}", stat.size, stat.mtime_ns, stat.ctime_ns, stat.ino)
+            });
+            bytes.extend(format!("{:o} {} {stat}\t", record.mode, record.oid).into_bytes());
+            bytes.extend_from_slice(path);
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    /// None: it was written by another version or is torn.
+    fn parse(bytes: &[u8]) -> Option<FolderMemory> {
+        let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
+        if lines.next()? != FORM.as_bytes() {
+            return None;
+        }
+        let tree = String::from_utf8(lines.next()?.to_vec()).ok()?;
+        let mut records = Records::new();
+        for one in lines.next()?.split(|byte| *byte == 0).filter(|one| !one.is_empty()) {
+            let tab = one.iter().position(|byte| *byte == b'\t')?;
+            let head = std::str::from_utf8(&one[..tab]).ok()?;
+            let fields: Vec<&str> = head.split(' ').collect();
+            let (mode, oid) = (u32::from_str_radix(fields.first()?, 8).ok()?, (*fields.get(1)?).to_owned());
+            let stat = match fields[2..] {
+                [size, mtime, ctime, ino] => Some(FileStat {
+                    size: size.parse().ok()?,
+                    mtime_ns: mtime.parse().ok()?,
+                    ctime_ns: ctime.parse().ok()?,
+                    ino: ino.parse().ok()?,
+                }),
+                _ => None,
+            };
+            records.insert(one[tab + 1..].to_vec(), FileRecord { mode, oid, stat });
+        }
+        Some(FolderMemory { tree, records })
+    }
+}
+
+/// Writes the blobs that git prints one after the other into their files.
+struct BlobWriter<'a> {
+    folder: &'a Folder,
+    files: &'a [(&'a Vec<u8>, &'a FileRecord)],
+    at: usize,
+    line: Vec<u8>,
+    open: Option<OpenBlob>,
+    error: Option<anyhow::Error>,
+}
+
+/// The blob whose bytes come next: so many of them, and the line break behind them.
+struct OpenBlob {
+    left: u64,
+    file: Option<File>,
+    link: Vec<u8>,
+}
+
+impl BlobWriter<'_> {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let Some(blob) = &mut self.open else {
+                let end = bytes.iter().position(|byte| *byte == b'\n');
+                self.line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+                let Some(end) = end else { return Ok(()) };
+                bytes = &bytes[end + 1..];
+                self.begin()?;
+                continue;
+            };
+            if blob.left == 0 {
+                bytes = &bytes[1..];
+                self.finish()?;
+                continue;
+            }
+            let most = usize::try_from(blob.left).unwrap_or(usize::MAX).min(bytes.len());
+            let (now, later) = bytes.split_at(most);
+            match &mut blob.file {
+                Some(file) => file.write_all(now).context("could not write a file")?,
+                None => blob.link.extend_from_slice(now),
+            }
+            blob.left -= now.len() as u64;
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
+        let (path, record) = self.files.get(self.at).context("could not write files: git gave too many")?;
+        let size = line.strip_prefix(&record.oid).and_then(|rest| rest.strip_prefix(" blob ")?.parse().ok());
+        let Some(left) = size else {
+            let path = String::from_utf8_lossy(path).into_owned();
+            return Err(fault(&format!("write `{path}`"), &format!("git says {line:?}")));
+        };
+        let file = if record.mode == LINK { None } else { Some(self.folder.create(path, record.mode)?) };
+        self.open = Some(OpenBlob { left, file, link: Vec::new() });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let (path, _) = self.files[self.at];
+        if let Some(OpenBlob { file: None, link, .. }) = self.open.take() {
+            self.folder.create_link(path, &link)?;
+        }
+        self.at += 1;
+        Ok(())
+    }
 }

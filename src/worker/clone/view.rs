@@ -14,9 +14,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, linkat, openat, statat};
 
-use super::git::{Git, Place};
 use super::source::{Source, numbered};
-use super::{fault, init};
+use crate::sys::git::{Git, GitDir, fault};
 
 /// How deep directories of refs are followed.
 const MAX_DEPTH: usize = 24;
@@ -30,10 +29,8 @@ const OTHERS: [(&str, &str); 3] =
 #[derive(Debug)]
 pub(super) struct View {
     dir: PathBuf,
-    /// The view as a place for git, without files.
-    pub place: Place,
-    /// The view with the clone's files.
-    pub tree: Place,
+    /// The view for git, without files.
+    pub git_dir: GitDir,
     /// What else is in the clone's `.git`.
     pub others: Vec<&'static str>,
 }
@@ -49,10 +46,10 @@ impl View {
     /// Looks at a clone.
     pub fn open(git: &Git, source: &Source, clone: &Path) -> Result<View> {
         let dir = free_dir(clone)?;
-        let place = Place::of(&dir.join(".git"))?;
-        let tree = place.clone().with_tree(clone)?;
-        let mut view = View { dir, place, tree, others: Vec::new() };
-        init(git, source, &view.dir, "none")?;
+        let git_dir = GitDir::create(&dir.join(".git"), &source.objects_format(), "none", "")?;
+        let mut view = View { dir, git_dir, others: Vec::new() };
+        view.git_dir.borrow_from(&source.common.join("objects"))?;
+        view.git_dir.cut_off_as(&source.common)?;
         let top = open_dir(CWD, clone)?;
         let inside = open_dir(&top, Path::new(".git"))?;
         if !is_absent_or_empty(&inside, "reftable")? {
@@ -89,8 +86,13 @@ impl View {
 
     /// Writes lines for git's stdin.
     pub fn input(&self, lines: &[String]) -> Result<File> {
+        self.input_bytes(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())
+    }
+
+    /// Writes bytes for git's stdin.
+    pub fn input_bytes(&self, bytes: &[u8]) -> Result<File> {
         let path = self.file("input");
-        let written = fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+        let written = fs::write(&path, bytes);
         written.and_then(|()| File::open(&path)).context("could not write what git is to read")
     }
 }

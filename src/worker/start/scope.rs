@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::walls::is_path;
 use super::{Refusal, Starter, Wanted};
 use crate::model::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
-use crate::model::worker::Spec;
+use crate::model::worker::{Objects, Spec};
 use crate::store::boxes::Boxer;
 use crate::store::coverage::{self, Coverage, CoverageScan};
 use crate::store::{file, layout};
@@ -48,7 +48,7 @@ impl Starter<'_> {
             }
         }
         let repo = match &wanted.repo {
-            Some(path) => match self.repo_scope(path)? {
+            Some(path) => match self.repo_scope(path, &spec)? {
                 Ok(repo) => Some(repo),
                 Err(why) => return Ok(Err(why)),
             },
@@ -117,7 +117,7 @@ impl Starter<'_> {
         Ok(Ok(grants))
     }
 
-    fn repo_scope(&self, path: &Path) -> Result<Result<RepoScope, Refusal>> {
+    fn repo_scope(&self, path: &Path, spec: &Spec) -> Result<Result<RepoScope, Refusal>> {
         let found = match clone::inspect(&self.git()?, path)? {
             Ok(found) => found,
             Err(why) => return Ok(Err(format!("could not clone it: {why}"))),
@@ -133,6 +133,7 @@ impl Starter<'_> {
             place,
             head: head.unwrap_or_default().trim_end().to_owned(),
             base: found.head,
+            objects: Objects::words(self.settings.workers.objects, spec.has_network()).to_owned(),
         }))
     }
 }

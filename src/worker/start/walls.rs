@@ -97,6 +97,12 @@ impl Starter<'_> {
         if let (Some(dir), Some((_, path))) = (own.parent(), env.iter_mut().find(|(key, _)| key == "PATH")) {
             path.push_str(&format!(":{}", dir.display()));
         }
+        // A prompt or an editor would wait for somebody who is not there.
+        for (key, value) in
+            [("GIT_TERMINAL_PROMPT", "0"), ("GIT_EDITOR", "true"), ("GIT_SEQUENCE_EDITOR", "true")]
+        {
+            env.push((key.to_owned(), value.to_owned()));
+        }
         env.push(("LOOOP_DATA_DIR".to_owned(), self.layout.root().to_string_lossy().into_owned()));
         env.extend(self.settings.config_env.iter().cloned());
         env

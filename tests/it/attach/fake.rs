@@ -80,6 +80,7 @@ impl Fake {
             verify: Vec::new(),
             claims: Vec::new(),
             repo: None,
+            objects: None,
             boxed: None,
             checks_boxed: None,
             limits,

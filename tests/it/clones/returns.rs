@@ -212,6 +212,7 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
         verify: Vec::new(),
         claims: Vec::new(),
         repo: Some(own),
+        objects: None,
         boxed: None,
         checks_boxed: None,
         limits: WorkerLimits::default(),

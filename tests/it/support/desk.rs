@@ -255,6 +255,7 @@ impl Mock<'_> {
             verify: Vec::new(),
             claims: Vec::new(),
             repo: None,
+            objects: None,
             boxed: None,
             checks_boxed: None,
             limits: WorkerLimits::default(),

@@ -1,0 +1,455 @@
+//! Every command line of git that looop runs, and the only way to run one.
+//!
+//! # Guarantees
+//! - Git reads one config file: the one that looop wrote into a [`GitDir`]. The files of the user, of the system and of
+//!   the repository that is looked at do not count, and neither do hooks, attributes files or variables of the caller.
+//! - Git asks no nested repository anything: no command here walks through files that somebody else wrote. Where a
+//!   command has a folder of files, [`GitCommand::files`] says so, and looop or git made the list of them before.
+//! - A command has a deadline and a limit on its output and on its memory.
+
+pub mod dir;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::clock::Deadline;
+use super::proc::{self, Exit, Input, Job, Keep, Sink};
+use super::program;
+use super::signal::Cancel;
+use crate::model::ask::visible;
+use crate::model::fault::Fault;
+use crate::model::json::clip;
+
+pub use dir::{GitDir, RepoLink, Scratch};
+
+/// The most that one command may print, in bytes.
+const MAX_OUTPUT_BYTES: usize = 128 << 20;
+/// The most memory of its own that one process of git may have, in KiB. Mapped packs do not count.
+const MAX_MEMORY_KIB: u64 = 2 << 20;
+/// The most files and folders that a commit may have.
+pub const MAX_ENTRIES: usize = 500_000;
+
+/// Sets the limit on memory, then becomes git. A lower limit of the caller stays.
+const LIMITED: &str = "ulimit -d \"$1\" 2>/dev/null; shift; exec \"$@\"";
+
+/// The whole environment besides PATH and the variables of a [`GitDir`]. Without HOME git looks for no files of the user.
+const ENV: [(&str, &str); 9] = [
+    ("LC_ALL", "C"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_OPTIONAL_LOCKS", "0"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    // An empty list of transports: nothing here ever talks to another repository.
+    ("GIT_ALLOW_PROTOCOL", ""),
+];
+
+/// Settings that win over any config file.
+const SETTINGS: [(&str, &str); 13] = [
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.untrackedCache", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.excludesFile", "/dev/null"),
+    ("core.fsync", "objects,derived-metadata,reference"),
+    ("core.protectNTFS", "false"),
+    ("gc.auto", "0"),
+    ("gc.recentObjectsHook", ""),
+    ("maintenance.auto", "false"),
+    // A hook can also be a setting, which `core.hooksPath` does not reach.
+    ("hook.reference-transaction.enabled", "false"),
+    ("pack.threads", "2"),
+    ("pack.windowMemory", "256m"),
+];
+
+/// One command of git. Each says which data it reads besides the config of its [`GitDir`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GitCommand<'a> {
+    /// The id that a name stands for; exit code 1 where there is none. Reads refs, and the object.
+    Resolve(&'a str),
+    /// Whether an object is there. Reads objects.
+    HasObject(&'a str),
+    /// Refs below these names with their ids and the worktree that has one checked out. Reads refs and worktrees.
+    Refs(&'a [&'a str]),
+    /// All refs with the ids and kinds of their objects. Reads refs and objects.
+    RefKinds,
+    /// Points a ref at a commit where it has the old value. Reads and writes refs.
+    SetRef {
+        /// Its full name.
+        name: &'a str,
+        /// The new commit.
+        to: &'a str,
+        /// The old one; zeros: it must not be there; none: any value will do.
+        old: Option<&'a str>,
+    },
+    /// Removes a ref that has this value. Reads and writes refs.
+    DeleteRef {
+        /// Its full name.
+        name: &'a str,
+        /// Its value.
+        old: &'a str,
+    },
+    /// Commits that the lines on stdin reach, less the ones behind `^`. Reads commits.
+    Commits,
+    /// The number of commits in a range. Reads commits.
+    CountCommits(&'a str),
+    /// The stashes. Reads the log of `refs/stash`.
+    Stashes,
+    /// Whether one commit is an ancestor of another; exit code 1 where it is not. Reads commits.
+    IsAncestor(&'a str, &'a str),
+    /// Every file and folder of a tree. Reads trees.
+    Entries(&'a str),
+    /// Fills the folder of a clone that looop just made with the files of its HEAD. Reads objects and the attributes
+    /// in the tree; the config knows no filter that they could name.
+    CheckOut,
+    /// Fills an index of looop's with a tree. Reads trees.
+    ReadTree(&'a str),
+    /// Fills an index of looop's with the entries on stdin. Reads nothing else.
+    FillIndex,
+    /// Stores an index of looop's as trees. Reads the index.
+    WriteTree,
+    /// Paths in which an index differs from a commit. Reads the index and trees; no file and no nested repository.
+    Staged(&'a str),
+    /// The ids that the files on stdin would have in git. Reads these files; where not raw, also the attributes in the
+    /// folder, and the config knows no filter that they could name.
+    HashFiles {
+        /// True: the bytes as they are.
+        raw: bool,
+    },
+    /// Stores the blobs of a stream on stdin and writes their ids to a file. Reads the stream.
+    Import {
+        /// The file of ids.
+        marks: &'a str,
+    },
+    /// Makes a commit of a tree. Reads objects.
+    Commit {
+        /// The tree.
+        tree: &'a str,
+        /// The commit before it.
+        parent: Option<&'a str>,
+        /// What it says.
+        message: &'a str,
+    },
+    /// The difference of two trees as text. Reads trees and blobs.
+    Diff {
+        /// The one tree.
+        from: &'a str,
+        /// The other.
+        to: &'a str,
+        /// Lines of context.
+        context: u32,
+    },
+    /// The paths in which two trees differ. Reads trees.
+    Changes(&'a str, &'a str),
+    /// The bytes of one blob. Reads it.
+    Blob(&'a str),
+    /// The bytes of the blobs whose ids are on stdin. Reads them.
+    Blobs,
+    /// Packs the objects that the lines on stdin reach, less those behind `^`. Reads objects.
+    Pack {
+        /// How the names of the pack's files begin.
+        stem: &'a str,
+    },
+    /// Takes in the pack on stdin after a check of each object. Reads the pack, and objects that it builds on.
+    TakePack,
+    /// Packs a history of looop's own. Reads and writes objects and refs, reads logs, worktrees and the index.
+    CollectGarbage,
+}
+
+impl GitCommand<'_> {
+    /// The arguments of git.
+    pub fn args(&self) -> Vec<String> {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        match *self {
+            GitCommand::Resolve(name) => words(&["rev-parse", "-q", "--verify", name]),
+            GitCommand::HasObject(oid) => words(&["cat-file", "-e", oid]),
+            GitCommand::Refs(below) => {
+                let format = "--format=%(refname)%00%(objectname)%00%(worktreepath)";
+                words(&[&["for-each-ref", format], below].concat())
+            }
+            GitCommand::RefKinds => {
+                words(&["for-each-ref", "--format=%(objectname) %(objecttype) %(refname)"])
+            }
+            GitCommand::SetRef { name, to, old } => {
+                let mut args = words(&["update-ref", "-m", "looop", name, to]);
+                args.extend(old.map(str::to_owned));
+                args
+            }
+            GitCommand::DeleteRef { name, old } => words(&["update-ref", "-d", name, old]),
+            // What a repository has and another one cannot see is of no use here.
+            GitCommand::Commits => words(&["rev-list", "--ignore-missing", "--stdin"]),
+            GitCommand::CountCommits(range) => words(&["rev-list", "--count", range]),
+            GitCommand::Stashes => words(&["rev-list", "-g", "refs/stash"]),
+            GitCommand::IsAncestor(old, new) => words(&["merge-base", "--is-ancestor", old, new]),
+            // Folders, too: a tree of nothing but folders multiplies as well.
+            GitCommand::Entries(tree) => words(&["ls-tree", "-r", "-t", "-z", "--full-tree", tree]),
+            GitCommand::CheckOut => words(&["reset", "-q", "--hard"]),
+            GitCommand::ReadTree(tree) => words(&["read-tree", tree]),
+            GitCommand::FillIndex => words(&["update-index", "-z", "--index-info"]),
+            GitCommand::WriteTree => words(&["write-tree"]),
+            GitCommand::Staged(head) => words(&[
+                "diff-index",
+                "--cached",
+                "--name-only",
+                "-z",
+                "--no-renames",
+                "--no-ext-diff",
+                "--ignore-submodules=all",
+                head,
+            ]),
+            GitCommand::HashFiles { raw: true } => words(&["hash-object", "--no-filters", "--stdin-paths"]),
+            GitCommand::HashFiles { raw: false } => words(&["hash-object", "--stdin-paths"]),
+            GitCommand::Import { marks } => {
+                vec!["fast-import".to_owned(), "--quiet".to_owned(), format!("--export-marks={marks}")]
+            }
+            GitCommand::Commit { tree, parent, message } => {
+                let mut args = words(&["commit-tree", "--no-gpg-sign", "-m", message]);
+                args.extend(parent.iter().flat_map(|parent| ["-p".to_owned(), (*parent).to_owned()]));
+                args.push(tree.to_owned());
+                args
+            }
+            GitCommand::Diff { from, to, context } => {
+                let mut args =
+                    words(&["diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"]);
+                args.extend([format!("-U{context}"), from.to_owned(), to.to_owned()]);
+                args
+            }
+            GitCommand::Changes(from, to) => {
+                words(&["diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--raw", from, to])
+            }
+            GitCommand::Blob(oid) => words(&["cat-file", "blob", oid]),
+            GitCommand::Blobs => words(&["cat-file", "--batch", "--buffer"]),
+            GitCommand::Pack { stem } => words(&["pack-objects", "-q", "--revs", stem]),
+            GitCommand::TakePack => words(&["index-pack", "--stdin", "--strict", "--keep=looop"]),
+            GitCommand::CollectGarbage => words(&["gc", "--quiet"]),
+        }
+    }
+
+    /// True for a command that opens files in the folder of its [`GitDir`].
+    pub fn files(&self) -> bool {
+        matches!(self, GitCommand::CheckOut | GitCommand::HashFiles { .. })
+    }
+
+    fn word(&self) -> String {
+        self.args().swap_remove(0)
+    }
+}
+
+/// Git until a deadline or an interruption.
+#[derive(Debug)]
+pub struct Git<'a> {
+    /// Repositories of other users than this one are refused.
+    pub owner: u32,
+    program: PathBuf,
+    shell: PathBuf,
+    path: String,
+    deadline: Deadline,
+    cancel: &'a Cancel,
+}
+
+/// The fault of an action on a repository that failed.
+pub fn fault(doing: &str, why: &str) -> anyhow::Error {
+    Fault::failed(format!("could not {doing}: {why}")).into()
+}
+
+/// A path as an argument.
+///
+/// # Errors
+/// When it is not UTF-8.
+pub fn text(path: &Path) -> Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| fault(&format!("use the path `{}`", path.display()), "it is not UTF-8"))
+}
+
+impl<'a> Git<'a> {
+    /// Finds git on a PATH.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(path: &str, timeout_ms: i64, cancel: &'a Cancel) -> Result<Git<'a>> {
+        let program = program::find_program("git", path, Path::new("/")).ok_or_else(|| {
+            Fault::failed("could not work on a repository: there is no `git` on the PATH")
+                .hint("install git, or name its directory in `path` of the config")
+        })?;
+        let deadline = Deadline::after_ms(timeout_ms);
+        let owner = rustix::process::geteuid().as_raw();
+        let shell = PathBuf::from("/bin/sh");
+        Ok(Git { owner, program, shell, path: path.to_owned(), deadline, cancel })
+    }
+
+    /// Fails once the deadline has passed or a person interrupted.
+    ///
+    /// # Errors
+    /// Says which.
+    pub fn check(&self) -> Result<()> {
+        match (self.deadline.passed(), self.cancel.is_set()) {
+            (_, true) => Err(fault("go on", "it was interrupted")),
+            (true, _) => Err(fault("go on", "its time was up")),
+            _ => Ok(()),
+        }
+    }
+
+    /// What git printed; it must end well.
+    ///
+    /// # Errors
+    /// Says what failed, with git's own words.
+    pub fn run(&self, dir: &GitDir, command: &GitCommand) -> Result<Vec<u8>> {
+        self.run_with(dir, command, None)
+    }
+
+    /// As [`Git::run`], with a file on stdin.
+    ///
+    /// # Errors
+    /// As [`Git::run`].
+    pub fn run_with(&self, dir: &GitDir, command: &GitCommand, input: Option<File>) -> Result<Vec<u8>> {
+        match self.start(dir, command, input, None)? {
+            (Exit::Code(0), stdout, _) => Ok(stdout),
+            (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
+        }
+    }
+
+    /// Hands what git prints to a function piece by piece; false ends git.
+    ///
+    /// # Errors
+    /// As [`Git::run`].
+    pub fn stream(&self, dir: &GitDir, command: &GitCommand, input: Option<File>, sink: Sink) -> Result<()> {
+        match self.start(dir, command, input, Some(sink))? {
+            (Exit::Code(0), ..) => Ok(()),
+            (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
+        }
+    }
+
+    /// What git printed as one line, without the line break at its end.
+    ///
+    /// # Errors
+    /// As [`Git::run`], and when it is not UTF-8.
+    pub fn line(&self, dir: &GitDir, command: &GitCommand) -> Result<String> {
+        let text = String::from_utf8(self.run(dir, command)?);
+        let text =
+            text.map_err(|_| fault(&format!("run git {}", command.word()), "its answer is not UTF-8"))?;
+        Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+    }
+
+    /// True for exit code 0, false for 1.
+    ///
+    /// # Errors
+    /// As [`Git::run`], for any other exit.
+    pub fn holds(&self, dir: &GitDir, command: &GitCommand) -> Result<bool> {
+        Ok(self.answer(dir, command)?.is_some())
+    }
+
+    /// The line that git printed with exit code 0; none with 1.
+    ///
+    /// # Errors
+    /// As [`Git::run`], for any other exit.
+    pub fn answer(&self, dir: &GitDir, command: &GitCommand) -> Result<Option<String>> {
+        match self.start(dir, command, None, None)? {
+            (Exit::Code(0), stdout, _) => Ok(Some(String::from_utf8_lossy(&stdout).trim_end().to_owned())),
+            (Exit::Code(1), ..) => Ok(None),
+            (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
+        }
+    }
+
+    /// Every file and folder of a tree, counted while git lists them: a small commit can name any number.
+    ///
+    /// # Errors
+    /// As [`Git::run`], and when there are more than [`MAX_ENTRIES`].
+    pub fn entries(&self, dir: &GitDir, tree: &str) -> Result<Vec<TreeEntry>> {
+        let mut listed = Vec::new();
+        let mut count = 0;
+        let sink: Sink = Box::new(|bytes| {
+            count += bytes.iter().filter(|byte| **byte == 0).count();
+            listed.extend_from_slice(bytes);
+            count <= MAX_ENTRIES && listed.len() <= MAX_OUTPUT_BYTES
+        });
+        let ended = self.stream(dir, &GitCommand::Entries(tree), None, sink);
+        if count > MAX_ENTRIES || listed.len() > MAX_OUTPUT_BYTES {
+            let what = format!("could not read the files of {tree}: it has more than {MAX_ENTRIES}");
+            return Err(Fault::failed(what).hint("looop does not work on a commit of that size").into());
+        }
+        ended?;
+        listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()).map(TreeEntry::parse).collect()
+    }
+
+    fn start(
+        &self,
+        dir: &GitDir,
+        command: &GitCommand,
+        input: Option<File>,
+        sink: Option<Sink>,
+    ) -> Result<(Exit, Vec<u8>, String)> {
+        self.check()?;
+        let mut args: Vec<String> =
+            ["-c", LIMITED, "sh", &MAX_MEMORY_KIB.to_string()].map(str::to_owned).into();
+        args.push(text(&self.program)?);
+        args.extend(command.args());
+        let job = Job {
+            program: self.shell.clone(),
+            args,
+            env: self.env(dir),
+            cwd: dir.cwd(command.files()).to_owned(),
+            input: input.map_or(Input::Null, Input::File),
+            keep: if sink.is_some() { Keep::Head(0) } else { Keep::All(MAX_OUTPUT_BYTES) },
+            timeout_ms: i64::try_from(self.deadline.left().as_millis()).unwrap_or(i64::MAX),
+            sink,
+            gate: None,
+            boxed: None,
+        };
+        let ended = proc::run_one(job, self.cancel, None).context("could not run git")?;
+        Ok((ended.exit, ended.stdout, String::from_utf8_lossy(&ended.stderr).into_owned()))
+    }
+
+    fn env(&self, dir: &GitDir) -> Vec<(String, String)> {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let mut env: Vec<(String, String)> = ENV.iter().map(own).collect();
+        env.push(("PATH".to_owned(), self.path.clone()));
+        env.extend(dir.vars().iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        env.push(("GIT_CONFIG_COUNT".to_owned(), SETTINGS.len().to_string()));
+        for (n, (key, value)) in SETTINGS.iter().enumerate() {
+            env.push((format!("GIT_CONFIG_KEY_{n}"), (*key).to_owned()));
+            env.push((format!("GIT_CONFIG_VALUE_{n}"), (*value).to_owned()));
+        }
+        env
+    }
+}
+
+fn failed(command: &GitCommand, exit: &Exit, stderr: &str) -> anyhow::Error {
+    let words = clip(&visible(stderr.trim(), false), 400);
+    let why = if words.is_empty() { exit.words() } else { format!("{} ({words})", exit.words()) };
+    let what = format!("could not run git {}: {why}", command.word());
+    if ["ut of memory", "annot allocate memory"].iter().any(|sign| stderr.contains(sign)) {
+        let most = MAX_MEMORY_KIB >> 20;
+        let hint = format!("looop gives git {most} GiB of memory: the repository needs more than that");
+        return Fault::failed(what).hint(hint).into();
+    }
+    Fault::failed(what).into()
+}
+
+/// One file or folder of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeEntry {
+    /// Its mode as git has it: `0o40000` for a folder.
+    pub mode: u32,
+    /// Its object.
+    pub oid: String,
+    /// Its path from the top, with `/`.
+    pub path: Vec<u8>,
+}
+
+impl TreeEntry {
+    fn parse(line: &[u8]) -> Result<TreeEntry> {
+        let tab = line.iter().position(|byte| *byte == b'\t');
+        let parsed = tab.and_then(|tab| {
+            let head = std::str::from_utf8(&line[..tab]).ok()?;
+            let mut fields = head.split(' ');
+            let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
+            let oid = fields.nth(1)?.to_owned();
+            Some(TreeEntry { mode, oid, path: line[tab + 1..].to_vec() })
+        });
+        parsed.ok_or_else(|| fault("read a tree", "git lists it in a form that is not known"))
+    }
+}

@@ -1,0 +1,359 @@
+//! Git directories whose config looop wrote: a whole one, and one whose refs and objects are links to those of a
+//! repository that somebody else owns.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+
+use super::{fault, text};
+
+/// The longest HEAD or list of borrowed objects that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// The longest list of commits at which a history is cut off, in bytes.
+const MAX_SHALLOW_BYTES: u64 = 16 << 20;
+
+/// What a config of looop's says besides the format.
+const CONFIG: &str = "[core]\n\tbare = false\n\tfilemode = true\n\tlogallrefupdates = true\n\
+                      [user]\n\tname = looop\n\temail = looop@looop.invalid\n";
+
+/// How a repository stores its objects and refs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepoFormat {
+    /// `sha1` or `sha256`.
+    pub objects: String,
+    /// True: refs are in a reftable.
+    pub reftable: bool,
+}
+
+impl Default for RepoFormat {
+    fn default() -> RepoFormat {
+        RepoFormat { objects: "sha1".to_owned(), reftable: false }
+    }
+}
+
+impl RepoFormat {
+    fn config(&self) -> String {
+        if self.objects == "sha1" && !self.reftable {
+            return "[core]\n\trepositoryformatversion = 0\n".to_owned();
+        }
+        let refs = if self.reftable { "\trefstorage = reftable\n" } else { "" };
+        format!(
+            "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = {}\n{refs}",
+            self.objects
+        )
+    }
+}
+
+/// A git directory with a config of looop's, and where git works with it.
+#[derive(Clone, Debug)]
+pub struct GitDir {
+    path: PathBuf,
+    files: Option<PathBuf>,
+    vars: Vec<(&'static str, String)>,
+}
+
+impl GitDir {
+    /// Makes the parts of a repository in `path` that are not there, and writes its config. More lines of config may
+    /// follow.
+    ///
+    /// # Errors
+    /// Names what could not be made.
+    pub fn create(path: &Path, format: &RepoFormat, branch: &str, more: &str) -> Result<GitDir> {
+        let failed = || format!("could not make the repository `{}`", path.display());
+        for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
+            fs::create_dir_all(path.join(dir)).with_context(failed)?;
+        }
+        if !path.join("HEAD").exists() {
+            fs::write(path.join("HEAD"), format!("ref: refs/heads/{branch}\n")).with_context(failed)?;
+        }
+        GitDir::with_config(path, format, more).with_context(failed)
+    }
+
+    fn with_config(path: &Path, format: &RepoFormat, more: &str) -> Result<GitDir> {
+        // One that was put there, be it a link, is no file to write into.
+        for name in ["config", "config.worktree", "commondir"] {
+            match fs::remove_file(path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        fs::write(path.join("config"), format!("{}{CONFIG}{more}", format.config()))?;
+        let vars = vec![("GIT_DIR", text(path)?)];
+        Ok(GitDir { path: path.to_owned(), files: None, vars })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same with a folder of files.
+    ///
+    /// # Errors
+    /// When its path is not UTF-8.
+    pub fn with_files(mut self, files: &Path) -> Result<GitDir> {
+        self.vars.push(("GIT_WORK_TREE", text(files)?));
+        self.files = Some(files.to_owned());
+        Ok(self)
+    }
+
+    /// The same with an index of its own.
+    ///
+    /// # Errors
+    /// When its path is not UTF-8.
+    pub fn with_index(mut self, index: &Path) -> Result<GitDir> {
+        self.vars.push(("GIT_INDEX_FILE", text(index)?));
+        Ok(self)
+    }
+
+    /// The same with another author of commits: a name and an address.
+    pub fn by(mut self, (name, address): &(String, String)) -> GitDir {
+        for (name_of, address_of) in
+            [("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"), ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")]
+        {
+            self.vars.extend([(name_of, name.clone()), (address_of, address.clone())]);
+        }
+        self
+    }
+
+    /// Names the objects of another repository, which count as this one's.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn borrow_from(&self, objects: &Path) -> Result<()> {
+        let path = self.path.join("objects/info/alternates");
+        fs::write(&path, alternate(objects)).with_context(|| format!("could not write `{}`", path.display()))
+    }
+
+    /// Takes over where the history of another repository is cut off.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn cut_off_as(&self, other: &Path) -> Result<()> {
+        let cause = "could not take over where the history of the repository is cut off";
+        match read_plain(&other.join("shallow"), MAX_SHALLOW_BYTES).context(cause)? {
+            Some(bytes) => fs::write(self.path.join("shallow"), bytes).context(cause),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn vars(&self) -> &[(&'static str, String)] {
+        &self.vars
+    }
+
+    pub(super) fn cwd(&self, files: bool) -> &Path {
+        self.files.as_deref().filter(|_| files).unwrap_or(&self.path)
+    }
+}
+
+/// A line of `objects/info/alternates`, quoted so that any path is one line.
+fn alternate(path: &Path) -> Vec<u8> {
+    let mut line = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'"' | b'\\' => line.extend([b'\\', *byte]),
+            b'\n' => line.extend(b"\\n"),
+            byte => line.push(*byte),
+        }
+    }
+    line.extend(b"\"\n");
+    line
+}
+
+/// The objects that a repository borrows, as its list names them.
+///
+/// # Errors
+/// When the list is not a plain file or too long.
+pub fn borrowed(objects: &Path) -> Result<Vec<PathBuf>> {
+    let list = read_plain(&objects.join("info/alternates"), MAX_FILE_BYTES)
+        .with_context(|| format!("could not read what `{}` borrows", objects.display()))?;
+    let list = list.unwrap_or_default();
+    let lines = list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#');
+    Ok(lines.map(|line| objects.join(OsStr::from_bytes(&unquoted(line)))).collect())
+}
+
+fn unquoted(line: &[u8]) -> Vec<u8> {
+    let inner = line.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    let Some(inner) = inner else { return line.to_vec() };
+    let mut bytes = inner.iter();
+    let mut out = Vec::new();
+    while let Some(byte) = bytes.next() {
+        match (byte, byte == &b'\\') {
+            (_, true) => match bytes.next() {
+                Some(b'n') => out.push(b'\n'),
+                Some(other) => out.push(*other),
+                None => {}
+            },
+            (byte, false) => out.push(*byte),
+        }
+    }
+    out
+}
+
+/// The bytes of a plain file; none where there is none. Follows no link and waits for no pipe.
+///
+/// # Errors
+/// When something else has its name, or it is too long.
+pub fn read_plain(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let file = match OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    if meta.len() > most {
+        return Err(io::Error::other("it is too long"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// A temporary directory of looop's; it goes away with its value.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When there is no room for one.
+    pub fn new() -> Result<Scratch> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let around = std::env::temp_dir();
+        let around = fs::canonicalize(&around).unwrap_or(around);
+        for _ in 0..1000 {
+            let n = NEXT.fetch_add(1, Ordering::Relaxed);
+            let dir = around.join(format!("looop-git-{}-{n}", std::process::id()));
+            match fs::DirBuilder::new().mode(0o700).create(&dir) {
+                Ok(()) => return Ok(Scratch(dir)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("could not make `{}`", dir.display()));
+                }
+            }
+        }
+        Err(fault("make a temporary directory", "all its names are taken"))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes lines for git's stdin.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn input(&self, bytes: &[u8]) -> Result<File> {
+        let path = self.0.join("input");
+        let written = fs::write(&path, bytes);
+        written.and_then(|()| File::open(&path)).context("could not write what git is to read")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays behind is in a directory for temporary files.
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A git directory of looop's whose refs, logs and objects are those of another repository, by links. Nothing else of
+/// that one is read: not its config, hooks, attributes or files.
+#[derive(Debug)]
+pub struct RepoLink {
+    /// Where git works.
+    pub dir: GitDir,
+    _scratch: Scratch,
+}
+
+/// What is linked, and whether it is a directory.
+const LINKS: [(&str, bool); 6] = [
+    ("objects", true),
+    ("refs", true),
+    ("logs", true),
+    ("worktrees", true),
+    ("packed-refs", false),
+    ("index", false),
+];
+
+impl RepoLink {
+    /// Links the repository whose refs and objects are in `common`.
+    ///
+    /// # Errors
+    /// When one of its parts is a link itself: what looop writes stays in that repository.
+    pub fn open(common: &Path, format: &RepoFormat) -> Result<RepoLink> {
+        let scratch = Scratch::new()?;
+        let inside = scratch.path().join("git");
+        fs::create_dir(&inside).context("could not make a git directory")?;
+        let shown = common.display();
+        let cause = || format!("could not open the repository `{shown}`");
+        for (name, is_dir) in LINKS.into_iter().chain(format.reftable.then_some(("reftable", true))) {
+            let path = common.join(name);
+            match fs::symlink_metadata(&path) {
+                Ok(meta) if meta.is_dir() == is_dir && !meta.is_symlink() => {}
+                Ok(_) => {
+                    let kind = if is_dir { "directory" } else { "file" };
+                    let why = format!("its `{name}` is not a plain {kind}");
+                    return Err(fault(&format!("open the repository `{shown}`"), &why));
+                }
+                // A file may yet be made through its link; a folder cannot.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && is_dir => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(cause),
+            }
+            symlink(&path, inside.join(name)).with_context(cause)?;
+        }
+        let head = head_of(common).with_context(cause)?;
+        fs::write(inside.join("HEAD"), head).with_context(cause)?;
+        let dir = GitDir::with_config(&inside, format, "").with_context(cause)?;
+        dir.cut_off_as(common)?;
+        Ok(RepoLink { dir, _scratch: scratch })
+    }
+}
+
+/// What a HEAD says. Old versions of git made it a link to a ref.
+fn head_of(common: &Path) -> io::Result<Vec<u8>> {
+    let path = common.join("HEAD");
+    if let Ok(to) = fs::read_link(&path) {
+        let to = to.as_os_str().as_bytes();
+        if !to.starts_with(b"refs/") {
+            return Err(io::Error::other("its HEAD is a link that leads elsewhere"));
+        }
+        return Ok([b"ref: ", to, b"\n"].concat());
+    }
+    read_plain(&path, MAX_FILE_BYTES)?.ok_or_else(|| io::Error::other("it has no HEAD"))
+}
+
+/// Fails where a folder on the way to a ref, or to its log, is a link: a ref is written where its name says.
+///
+/// # Errors
+/// Names the link.
+pub fn plain_way(common: &Path, name: &str) -> Result<()> {
+    for top in [common.to_owned(), common.join("logs")] {
+        let mut at = top;
+        for part in name.split('/') {
+            at.push(part);
+            if fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_symlink()) {
+                return Err(fault(
+                    &format!("write the ref {name}"),
+                    &format!("`{}` is a link", at.display()),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
