@@ -14,6 +14,7 @@ pub mod fault;
 pub mod fix;
 pub mod json;
 pub mod lease;
+pub mod leftovers;
 pub mod name;
 pub mod policy;
 pub mod price;

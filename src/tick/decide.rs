@@ -68,7 +68,7 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, None)),
     };
-    let error = match decision::parse_reply(&first.text) {
+    let error = match parse(ctx, &first.text) {
         Ok(decided) => return Ok(Asked::Move(Box::new(decided), first.usage)),
         Err(error) => error,
     };
@@ -79,13 +79,23 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, Some(first.usage))),
     };
     let usage = first.usage.plus(&second.usage);
-    Ok(match decision::parse_reply(&second.text) {
+    Ok(match parse(ctx, &second.text) {
         Ok(decided) => Asked::Move(Box::new(decided), usage),
         Err(error) => Asked::Failed(
             failure(ctx, beat, Class::Invalid, &format!("no valid move, twice: {error}")),
             Some(usage),
         ),
     })
+}
+
+/// The move of a reply without what is secret: a reply may spell in many ways what is one value once it is read.
+fn parse(ctx: &Ctx, text: &str) -> Result<Move, String> {
+    let decided = decision::parse_reply(text)?;
+    let secret = |_| "the move names a secret where only a plain name fits".to_owned();
+    let mut value = serde_json::to_value(&decided).map_err(secret)?;
+    let before = value.clone();
+    ctx.settings.secrets.redact_json(&mut value);
+    if value == before { Ok(decided) } else { serde_json::from_value(value).map_err(secret) }
 }
 
 type Answer = Result<Reply, Box<Failed>>;
