@@ -86,7 +86,9 @@ pub fn holds_secrets() -> bool {
 /// What is secret in the environment of this process.
 pub fn secrets() -> Secrets {
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
-    Secrets::of(&std::env::vars_os().map(|(key, value)| (lossy(key), lossy(value))).collect::<Vec<_>>())
+    let env: Vec<(String, String)> =
+        std::env::vars_os().map(|(key, value)| (lossy(key), lossy(value))).collect();
+    Secrets::of(&env, &crate::sys::path::is_there)
 }
 
 /// The arguments of this process, for one more of the same kind.
@@ -286,7 +288,7 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
         path: search,
         base_env,
         full_env: env.all(),
-        secrets: Secrets::of(&env.all()),
+        secrets: Secrets::of(&env.all(), &crate::sys::path::is_there),
         home: env.dirs.home.clone(),
         workers: workers::of(env, &parsed, &path)?,
         fixes: fixes::of(env, &parsed, &path)?,

@@ -24,6 +24,9 @@ pub struct Args {
     root: PathBuf,
     /// The worker.
     id: Name,
+    /// Bring nothing back; only say what is in the clone alone.
+    #[arg(long)]
+    look: bool,
 }
 
 /// Prints one line of JSON: `collected`, or `error` and exit code 1.
@@ -48,11 +51,16 @@ fn collect(app: &App, args: &Args) -> Result<Collected> {
     let repo = worker.spec.repo.ok_or_else(|| none("has no repository"))?;
     let cancel = Cancel::on_signals()?;
     let git = Git::find(&app.config()?.settings.path, COLLECT_MS, &cancel)?;
+    let clone = layout.worker(&args.id).clone_dir();
+    if args.look {
+        let left = clone::leftovers(&git, &repo, &clone);
+        return Ok(Collected { branch: None, tip: None, commits: 0, left });
+    }
     // Its leases may go to another while git works; whose they are when the branch is written is what counts.
     let (holder, leases) = (Holder::Worker(args.id.clone()), worker.state.leases);
     let fence = |place: &mut dyn FnMut() -> Result<String>| {
         claims::fenced(&layout, &holder, &leases, place)?
             .map_err(|lost| Fault::failed(format!("could not bring commits back: {lost}")).into())
     };
-    clone::collect_within(&git, &repo, &layout.worker(&args.id).clone_dir(), &fence)
+    clone::collect_within(&git, &repo, &clone, &fence)
 }

@@ -116,6 +116,14 @@ pub struct Worker {
     pub branch: Option<String>,
     /// Which objects of its repository its clone holds; null for one without a clone, and for one that was put away.
     pub objects: Option<Objects>,
+    /// The repository that it worked on; null where it had none, and for one that was put away.
+    pub repo: Option<String>,
+    /// What of its work is in its clone alone, in words; null where that is nothing, or is not known yet.
+    pub left: Option<String>,
+    /// The commands that bring an ended worker's work in, to be typed in its repository.
+    pub next: Option<String>,
+    /// Its clone; null where it has none.
+    pub clone: Option<String>,
     /// How much of its output could not be kept, in bytes; null for one that was put away.
     pub lost_bytes: Option<u64>,
     /// The box that it runs in; null for one that was put away.

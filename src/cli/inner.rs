@@ -131,7 +131,6 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
         tokens_written: args.tokens_written,
         tokens_out: args.tokens_out,
         model: args.model.clone(),
-        runner: None,
         basis: None,
     });
     client::call(&socket(app, "say what was spent")?, request)?;

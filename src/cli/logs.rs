@@ -13,6 +13,7 @@ use crate::store::layout::WorkerDir;
 use crate::store::records;
 use crate::store::transcript::{Event, Reader};
 use crate::store::workers;
+use crate::sys::path;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::wait_readable;
 use crate::worker::export;
@@ -77,7 +78,7 @@ fn nobody() -> anyhow::Error {
 /// What is secret here and now, and what the worker was given.
 fn secrets(dir: &WorkerDir) -> Secrets {
     let spec = records::read_json::<Spec>(&dir.spec()).ok().flatten();
-    config::secrets().and(Secrets::of(spec.as_ref().map_or(&[], |spec| &spec.env)))
+    config::secrets().and(Secrets::of(spec.as_ref().map_or(&[], |spec| &spec.env), &path::is_there))
 }
 
 /// Prints what a worker printed, without what is secret.

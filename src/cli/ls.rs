@@ -10,7 +10,8 @@ use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::{Now, human_ms, parse_ms};
-use crate::model::worker::{Exit, Phase};
+use crate::model::worker::{Exit, Phase, Verdict};
+use crate::store::layout::{Layout, WorkerDir};
 use crate::store::workers::{self, Past, Worker};
 use crate::store::{lock, records};
 use crate::sys::clock::{self, Deadline};
@@ -113,9 +114,9 @@ fn show(app: &App, args: &Args, now: Now) -> Result<()> {
         return Ok(());
     }
     let (all, problems) = sorted(app)?;
-    let mut rows: Vec<forms::Worker> = all.iter().map(|worker| row(worker, now)).collect();
+    let mut rows: Vec<forms::Worker> = all.iter().map(|worker| row(&app.layout, worker, now)).collect();
     if args.all {
-        rows.extend(workers::past(&app.layout)?.iter().rev().map(past_row));
+        rows.extend(workers::past(&app.layout)?.iter().rev().map(|past| past_row(&app.layout, past)));
     }
     problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
     print::json(&envelope("workers", json!(rows)));
@@ -133,8 +134,9 @@ pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
 }
 
 /// One worker in its public form.
-pub fn row(worker: &Worker, now: Now) -> forms::Worker {
+pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::Worker {
     let (spec, state) = (&worker.spec, &worker.state);
+    let clone = layout.worker(&spec.id).clone_dir().to_string_lossy().into_owned();
     forms::Worker {
         id: spec.id.clone(),
         goal: spec.goal.clone(),
@@ -153,6 +155,10 @@ pub fn row(worker: &Worker, now: Now) -> forms::Worker {
         verify: state.verdict.clone(),
         branch: state.branch.clone(),
         objects: spec.objects,
+        repo: spec.repo.as_ref().map(|repo| repo.source.clone()),
+        left: state.left_words(),
+        next: spec.next_step(state, &clone),
+        clone: spec.repo.as_ref().map(|_| clone),
         lease: state.leases.clone(),
         cost_usd: state.cost_micros as f64 / 1e6,
         lost_bytes: Some(state.lost_bytes),
@@ -161,7 +167,9 @@ pub fn row(worker: &Worker, now: Now) -> forms::Worker {
     }
 }
 
-fn past_row(past: &Past) -> forms::Worker {
+fn past_row(layout: &Layout, past: &Past) -> forms::Worker {
+    let clone =
+        || WorkerDir(layout.past_workers().join(&past.dir)).clone_dir().to_string_lossy().into_owned();
     forms::Worker {
         id: past.id.clone(),
         goal: past.goal.clone(),
@@ -175,11 +183,15 @@ fn past_row(past: &Past) -> forms::Worker {
         started: past.created_ms,
         idle_s: None,
         stuck: false,
-        exit: None,
-        why: None,
-        verify: None,
-        branch: None,
+        exit: past.exit,
+        why: past.why.clone(),
+        verify: past.verify.clone(),
+        branch: past.branch.clone(),
         objects: None,
+        repo: None,
+        left: past.left.clone(),
+        next: past.next.clone(),
+        clone: past.next.as_ref().or(past.left.as_ref()).map(|_| clone()),
         lease: Vec::new(),
         cost_usd: past.cost_micros as f64 / 1e6,
         lost_bytes: None,
@@ -188,15 +200,26 @@ fn past_row(past: &Past) -> forms::Worker {
     }
 }
 
+/// A worker's name, what is in its clone alone, and the commands that bring its work in.
+type NextStep = (String, Option<String>, Option<String>);
+
 fn table(app: &App, args: &Args, now: Now) -> Result<String> {
     let (all, problems) = sorted(app)?;
     let mut rows: Vec<Vec<String>> = all.iter().map(|worker| cells(app, worker, now)).collect();
+    let next = |worker: &Worker| {
+        let row = row(&app.layout, worker, now);
+        (row.id.to_string(), row.left, row.next)
+    };
+    let mut nexts: Vec<NextStep> = all.iter().map(next).collect();
     if args.all {
         for past in workers::past(&app.layout)?.iter().rev() {
             let age = human_ms(now.elapsed_ms(past.created_ms));
             let goal = past.goal.as_ref().map(Name::to_string).unwrap_or_default();
             let spent = if past.cost_micros == 0 { String::new() } else { dollars(past.cost_micros) };
-            let words = app.style.dim("put away");
+            let said = End { why: &past.why, verdict: &past.verify, branch: &past.branch, exit: past.exit };
+            let said = [app.style.dim("put away"), said.words()];
+            let words = said.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+            nexts.push((past.dir.clone(), past.left.clone(), past.next.clone()));
             rows.push(vec![
                 past.id.to_string(),
                 past.phase.word().to_owned(),
@@ -215,6 +238,10 @@ fn table(app: &App, args: &Args, now: Now) -> Result<String> {
         rows.insert(0, head.into());
         print::table(&rows)
     };
+    for (id, left, next) in nexts {
+        let left = left.map(|left| format!(" left in its clone: {left};")).unwrap_or_default();
+        out.extend(next.map(|next| format!("{id}:{left} next: {next}\n")));
+    }
     for problem in problems {
         out.push_str(&format!("warning: {problem}\n"));
     }
@@ -257,17 +284,34 @@ fn words(app: &App, worker: &Worker) -> String {
             records::ask(&app.layout, ask).ok().flatten().map(|ask| short(&ask.text)).unwrap_or_default();
         return app.style.yellow(&format!("{ask}: {text}"));
     }
-    if let Some(why) = &state.why {
-        return short(why);
-    }
-    match (&state.verdict, &state.branch, state.exit) {
-        (Some(verdict), branch, _) => {
-            let branch = branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
-            short(&format!("{} {}{branch}", verdict.name, verdict.status))
+    let exit = state.exit.filter(|_| state.phase.is_over());
+    End { why: &state.why, verdict: &state.verdict, branch: &state.branch, exit }.words()
+}
+
+/// How a worker ended, as far as it is known.
+struct End<'a> {
+    why: &'a Option<String>,
+    verdict: &'a Option<Verdict>,
+    branch: &'a Option<String>,
+    exit: Option<Exit>,
+}
+
+impl End<'_> {
+    /// The end in a few words; empty where there is nothing to say.
+    fn words(&self) -> String {
+        let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
+        if let Some(why) = self.why {
+            return short(why);
         }
-        (None, Some(branch), _) => short(&format!("branch {branch}")),
-        (None, None, Some(Exit::Code(code))) if state.phase.is_over() => format!("exit code {code}"),
-        _ => String::new(),
+        match (self.verdict, self.branch, self.exit) {
+            (Some(verdict), branch, _) => {
+                let branch = branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
+                short(&format!("{} {}{branch}", verdict.name, verdict.status))
+            }
+            (None, Some(branch), _) => short(&format!("branch {branch}")),
+            (None, None, Some(Exit::Code(code))) => format!("exit code {code}"),
+            _ => String::new(),
+        }
     }
 }
 

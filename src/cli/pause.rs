@@ -7,7 +7,7 @@ use crate::model::charge::dollars;
 use crate::model::name::Name;
 use crate::store::file::Keep;
 use crate::store::records::{self, Paused};
-use crate::store::{budget, file, lock, texts};
+use crate::store::{budget, deeds, file, lock, texts};
 use crate::sys::signal::Cancel;
 
 #[derive(Debug, clap::Args)]
@@ -18,11 +18,34 @@ pub struct PauseArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  looop resume\n  looop resume --budget")]
+#[command(after_help = "Examples:\n  looop resume\n  looop resume --budget\n  looop resume --budget 12.50")]
 pub struct ResumeArgs {
-    /// Raise each budget that is used up, by itself, until it begins anew.
-    #[arg(long)]
-    budget: bool,
+    /// Raise each budget that is used up: by itself once, or to this many US dollars. It holds until the budget ends.
+    #[arg(long, value_name = "AMOUNT", num_args = 0..=1, default_missing_value = "", value_parser = parse_amount)]
+    budget: Option<Amount>,
+}
+
+/// How far a budget is raised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Amount {
+    /// By itself, once.
+    Once,
+    /// To a limit in millionths of a US dollar.
+    To(u64),
+}
+
+/// The most dollars that a budget is raised to.
+const MAX_USD: f64 = 1e6;
+
+fn parse_amount(text: &str) -> Result<Amount, String> {
+    if text.is_empty() {
+        return Ok(Amount::Once);
+    }
+    let usd = text.strip_prefix('$').unwrap_or(text).parse::<f64>().ok();
+    match usd.filter(|usd| *usd >= 1e-6 && *usd <= MAX_USD) {
+        Some(usd) => Ok(Amount::To((usd * 1e6).round() as u64)),
+        None => Err(format!("{text:?} is not an amount: 0.000001 to {MAX_USD} US dollars are possible")),
+    }
 }
 
 /// How long `resume` waits for the present beat to end, in milliseconds.
@@ -39,8 +62,8 @@ pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
 
 /// Decides again: ends a pause, and a halt after the memory was lost. A budget is raised where that is asked for.
 pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
-    if args.budget {
-        return raise(app);
+    if let Some(amount) = args.budget {
+        return raise(app, amount);
     }
     let beat = records::peek_beat(&app.layout)?;
     let mut ended = false;
@@ -65,7 +88,7 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn raise(app: &App) -> Result<u8> {
+fn raise(app: &App, amount: Amount) -> Result<u8> {
     let config = app.config()?;
     let (goals, _) = texts::goals(&app.layout)?;
     let mut runners = config.decider_names();
@@ -74,15 +97,29 @@ fn raise(app: &App) -> Result<u8> {
     runners.sort();
     runners.dedup();
     let goals: Vec<Name> = goals.into_keys().collect();
-    let hits = budget::raise(&app.layout, &config.settings.budget, &runners, &goals, app.now)?;
-    for hit in &hits {
-        let times = u64::from(hit.raises().unwrap_or(0)).saturating_add(1);
-        let until = app.now.at(hit.resets_ms).stamp();
-        let now_is = dollars(hit.cap_micros.saturating_mul(times));
-        print::line(&format!("the budget of {} is {now_is} until {until}", hit.window));
+    let amount = match amount {
+        Amount::Once => None,
+        Amount::To(micros) => Some(micros),
+    };
+    let caps = budget::raise(&app.layout, &config.settings.budget, &runners, &goals, amount, app.now)?;
+    let asks = records::asks(&app.layout)?.0;
+    let mut parts = Vec::new();
+    for cap in &caps {
+        let until = app.now.at(cap.hit.resets_ms).stamp();
+        parts.push(format!(
+            "the budget of {} is {} until {until}",
+            cap.hit.window,
+            dollars(cap.limit_micros)
+        ));
+        let id = budget::ask_id(&cap.hit);
+        if asks.contains_key(&id) {
+            deeds::put_away_ask(&app.layout, &id)?;
+            parts.push(format!("{id} is closed"));
+        }
     }
-    if hits.is_empty() {
-        print::line("no budget is used up");
+    match parts.is_empty() {
+        true => print::line("no budget is used up"),
+        false => print::line(&parts.join("; ")),
     }
     Ok(0)
 }

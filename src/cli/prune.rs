@@ -77,7 +77,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 fn ended(app: &App) -> Result<Vec<Ended>> {
     let (unseen, _) = workers::list(&app.layout)?;
     let unseen = unseen.into_iter().filter(|worker| worker.state.phase.is_over()).map(|worker| Ended {
-        past: Past::of(&worker),
+        past: Past::of(&app.layout, &worker),
         dir: app.layout.worker(&worker.spec.id),
         unseen: Some(worker),
     });

@@ -165,7 +165,7 @@ fn as_json(app: &App, facts: Facts) -> Value {
         },
         goals: facts.goals,
         sensors: facts.sensors,
-        workers: facts.workers.iter().map(|worker| ls::row(worker, app.now)).collect(),
+        workers: facts.workers.iter().map(|worker| ls::row(&app.layout, worker, app.now)).collect(),
         asks: facts.asks,
         claims: facts.claims,
         schedules: facts.schedules,

@@ -172,10 +172,11 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     })
 }
 
-/// True when the notifier was not told of something that the loop asks, or when that cannot be found out.
+/// True when the notifier was not told of something that the loop asks or an ended worker left, or when that cannot be found out.
 pub fn has_news(app: &App, config: &Config) -> bool {
     !config.settings.workers.notify.is_empty()
-        && surface::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
+        && (surface::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
+            || surface::has_untold_end(&app.layout).unwrap_or(true))
 }
 
 /// Why a beat that was to decide on a move for a goal asked nobody.

@@ -14,7 +14,7 @@ use crate::model::name::Name;
 use crate::model::wire::Request;
 use crate::model::worker::{Phase, State};
 use crate::store::workers::Worker;
-use crate::store::{claims, layout, lock, logs, mail, workers};
+use crate::store::{layout, lock, logs, mail, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
@@ -278,8 +278,17 @@ pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
         return Ok(0);
     }
     app.human_only("unflag a worker")?;
-    let worker = ls::choose(app, args.id.as_deref(), Chosen::Live)?;
-    client::call(&app.layout.worker(&worker.spec.id).attach_socket(), Request::Unflag)?;
+    let worker = ls::choose(app, args.id.as_deref(), Chosen::Any)?;
+    if worker.state.phase.is_over() {
+        let _store = lock::store(&app.layout.store_lock())?;
+        let same = |now: &workers::Worker| now.spec == worker.spec && now.state.phase.is_over();
+        if let Some(now) = workers::load(&app.layout, &worker.spec.id)?.filter(same) {
+            let state = State { flag: None, ..now.state };
+            workers::save_state(&app.layout.worker(&worker.spec.id), &state)?;
+        }
+    } else {
+        client::call(&app.layout.worker(&worker.spec.id).attach_socket(), Request::Unflag)?;
+    }
     print::line(&format!("{}: unflagged", worker.spec.id));
     Ok(0)
 }

@@ -196,7 +196,6 @@ impl Desk<'_> {
                 tokens_written: said.usage.tokens_written,
                 tokens_out: said.usage.tokens_out,
                 model: said.usage.model.clone(),
-                runner: Some(agent.name.clone()),
                 basis: Some(said.usage.basis),
             });
             return client::call(socket, request).map(drop);

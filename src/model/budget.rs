@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::charge::dollars;
 use super::time::Now;
@@ -69,8 +70,47 @@ pub struct Reserved {
     pub runner: String,
 }
 
-/// How often a human has raised a cap for a window, by the window's name: each time by the cap itself.
-pub type Raised = BTreeMap<String, u32>;
+/// The raises of caps, by the window's name.
+pub type Raised = BTreeMap<String, Raise>;
+
+/// A raise of one cap for one window. In a file it is a number, or `{"to_micros":N}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub enum Raise {
+    /// By the cap itself, so many times.
+    Times(u32),
+    /// To this limit, in millionths of a US dollar.
+    To(u64),
+}
+
+impl TryFrom<Value> for Raise {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Raise, String> {
+        let times = value.as_u64().and_then(|times| u32::try_from(times).ok()).map(Raise::Times);
+        let to = || Some(Raise::To(value.get("to_micros")?.as_u64()?));
+        times.or_else(to).ok_or_else(|| format!("{value} does not say how far a budget is raised"))
+    }
+}
+
+impl From<Raise> for Value {
+    fn from(raise: Raise) -> Value {
+        match raise {
+            Raise::Times(times) => times.into(),
+            Raise::To(to_micros) => serde_json::json!({ "to_micros": to_micros }),
+        }
+    }
+}
+
+impl Raise {
+    /// The limit that a cap becomes.
+    pub fn limit(self, cap_micros: u64) -> u64 {
+        match self {
+            Raise::Times(times) => cap_micros.saturating_mul(u64::from(times).saturating_add(1)),
+            Raise::To(limit) => limit.max(cap_micros),
+        }
+    }
+}
 
 /// A cap that leaves no room for one more call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -94,13 +134,6 @@ pub struct Hit {
 }
 
 impl Hit {
-    /// How often the cap must be raised, by itself, to have room for the call. A cap of nothing stays one.
-    pub fn raises(&self) -> Option<u32> {
-        let needed = self.spent_micros.saturating_add(self.reserved_micros).saturating_add(self.wants_micros);
-        let times = needed.max(1).div_ceil(Some(self.cap_micros).filter(|cap| *cap > 0)?);
-        Some(u32::try_from(times.saturating_sub(1)).unwrap_or(u32::MAX).max(1))
-    }
-
     /// The hit in words, with the local time of its end.
     pub fn words(&self, now: Now) -> String {
         let spent = format!("{} of {} spent", dollars(self.spent_micros), dollars(self.limit_micros));
@@ -135,11 +168,30 @@ impl Budget {
 }
 
 fn with_raises(cap_micros: u64, raised: &Raised, window: &str) -> u64 {
-    cap_micros.saturating_mul(u64::from(raised.get(window).copied().unwrap_or(0)).saturating_add(1))
+    raised.get(window).map_or(cap_micros, |raise| raise.limit(cap_micros))
 }
 
-/// The cap that leaves no room for this call, beside what was spent and what is set aside for others: of several the
-/// one that lasts longest. A call that needs more than a whole cap has room while nothing was spent of it.
+/// The budget of one worker, in millionths of a US dollar, with the config's keys that set it. A worker without one
+/// of its own may spend half of the smallest shared cap that counts for it. None: nothing has a cap.
+pub fn own_budget(
+    worker_micros: Option<u64>,
+    shared: &Budget,
+    goal: Option<&str>,
+    runner: &str,
+) -> Option<(u64, &'static str)> {
+    if let Some(micros) = worker_micros {
+        return Some((micros, "budget.worker_usd"));
+    }
+    let caps = [
+        (shared.hour_micros, "half of budget.hour_usd"),
+        (shared.day_micros, "half of budget.day_usd"),
+        (shared.goal_micros.filter(|_| goal.is_some()), "half of budget.goal_usd"),
+        (shared.runner_micros.get(runner).copied(), "half of budget.runner_usd"),
+    ];
+    caps.into_iter().filter_map(|(cap, key)| Some((cap? / 2, key))).min()
+}
+
+/// The cap that leaves no room for this call: of several the one that lasts longest.
 pub fn hit(
     budget: &Budget,
     spent: &Spending,
@@ -148,6 +200,19 @@ pub fn hit(
     wanted: &Reserved,
     now: Now,
 ) -> Option<Hit> {
+    hits(budget, spent, others, raised, wanted, now).into_iter().max_by_key(|hit| hit.resets_ms)
+}
+
+/// Each cap that leaves no room for this call, beside what was spent and what is set aside for others. A call that
+/// needs more than a whole cap has room while nothing was spent of it.
+pub fn hits(
+    budget: &Budget,
+    spent: &Spending,
+    others: &[Reserved],
+    raised: &Raised,
+    wanted: &Reserved,
+    now: Now,
+) -> Vec<Hit> {
     let hits = caps(budget, spent, others, wanted, now).into_iter().filter_map(|cap| {
         let limit = with_raises(cap.limit_micros, raised, &cap.window);
         let left = limit.saturating_sub(cap.spent_micros).saturating_sub(cap.reserved_micros);
@@ -163,7 +228,7 @@ pub fn hit(
             resets_ms: cap.resets_ms,
         })
     });
-    hits.max_by_key(|hit| hit.resets_ms)
+    hits.collect()
 }
 
 fn caps(budget: &Budget, spent: &Spending, others: &[Reserved], wanted: &Reserved, now: Now) -> Vec<Cap> {

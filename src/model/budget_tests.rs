@@ -65,8 +65,8 @@ fn a_call_dearer_than_a_whole_cap_has_room_once() {
     assert_eq!(stopped(&Spending::default()), None, "else a small cap would be none at all");
     assert!(stopped(&spent(1)).is_some());
     let none = Budget { day_micros: Some(0), ..Budget::default() };
-    let out = hit(&none, &Spending::default(), &[], &Raised::new(), &want(0, None, "pi"), NOW).unwrap();
-    assert_eq!(out.raises(), None, "a cap of nothing lets nothing through, and stays one");
+    let out = hit(&none, &Spending::default(), &[], &Raised::new(), &want(0, None, "pi"), NOW);
+    assert!(out.is_some(), "a cap of nothing lets nothing through");
 }
 
 #[test]
@@ -75,15 +75,11 @@ fn a_cap_that_is_raised_has_room_for_the_call_until_it_begins_anew() {
     let (spent, wanted) = (spent(360), want(70, None, "pi"));
     let judged = |raised: &Raised, now| hit(&caps, &spent, &[], raised, &wanted, now);
     let day = judged(&Raised::new(), NOW).unwrap();
-    assert_eq!(
-        (day.window.as_str(), day.raises()),
-        ("day 2026-11-21", Some(4)),
-        "the one that lasts longest"
-    );
-    let raised: Raised = [(day.window, 4)].into();
+    assert_eq!(day.window, "day 2026-11-21", "the one that lasts longest");
+    let raised: Raised = [(day.window, Raise::Times(4))].into();
     let hour = judged(&raised, NOW).unwrap();
     assert_eq!(hour.window, "hour 2026-11-21T13");
-    let raised: Raised = raised.into_iter().chain([(hour.window, 4)]).collect();
+    let raised: Raised = raised.into_iter().chain([(hour.window, Raise::Times(4))]).collect();
     assert_eq!(judged(&raised, NOW), None);
     assert_eq!(caps.day_limit(&raised, NOW), Some(500));
     let tomorrow = NOW.at(NOW.unix_ms + 86_400_000);
@@ -123,4 +119,37 @@ fn a_cap_says_when_it_begins_anew_in_local_time() {
     for far in [i64::MIN, i64::MAX] {
         assert!(at(NOW.at(far)).is_some(), "a clock that is off by ages");
     }
+}
+
+#[test]
+fn a_raise_is_read_from_its_old_form_and_from_its_new_one() {
+    let raised: Raised = serde_json::from_str(r#"{"day 2026-11-21":4,"hour x":{"to_micros":700}}"#).unwrap();
+    assert_eq!(raised["day 2026-11-21"], Raise::Times(4));
+    assert_eq!(raised["hour x"], Raise::To(700));
+    let text = serde_json::to_string(&raised).unwrap();
+    assert_eq!(serde_json::from_str::<Raised>(&text).unwrap(), raised);
+    for bad in ["-1", "1.5", "{}", "null", "\"4\"", r#"{"to_micros":-1}"#, "18446744073709551616"] {
+        assert!(serde_json::from_str::<Raise>(bad).is_err(), "{bad}");
+    }
+    assert_eq!((Raise::Times(u32::MAX).limit(u64::MAX), Raise::To(5).limit(9)), (u64::MAX, 9));
+}
+
+#[test]
+fn a_worker_without_a_budget_of_its_own_has_half_of_the_smallest_shared_cap() {
+    let shared = Budget {
+        hour_micros: None,
+        day_micros: Some(100),
+        goal_micros: Some(60),
+        runner_micros: [("pi".to_owned(), 20)].into(),
+    };
+    let own = |own, goal, runner| own_budget(own, &shared, goal, runner).map(|(micros, _)| micros);
+    assert_eq!(own(Some(7), Some("g"), "pi"), Some(7));
+    assert_eq!(own(None, Some("g"), "pi"), Some(10));
+    assert_eq!(own(None, Some("g"), "codex"), Some(30));
+    assert_eq!(own(None, None, "codex"), Some(50));
+    assert_eq!(
+        own_budget(None, &Budget { hour_micros: Some(8), ..shared.clone() }, None, "codex").unwrap().0,
+        4
+    );
+    assert_eq!(own_budget(None, &Budget::default(), Some("g"), "pi"), None);
 }

@@ -116,8 +116,9 @@ pub fn outcome(line: &str, decided: &Move) -> Outcome {
     }
 }
 
-/// Writes the line for a worker's end. It is no beat's line: what stands last is no beat id.
-pub fn worker_line(spec: &Spec, state: &State, now: Now) -> String {
+/// Writes the line for a worker's end, with the commands that bring its work in. It is no beat's line: what stands last
+/// is no beat id.
+pub fn worker_line(spec: &Spec, state: &State, next: Option<&str>, now: Now) -> String {
     let goal = spec.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
     let mut words = state.phase.word().to_owned();
     if let Some(verdict) = &state.verdict {
@@ -128,6 +129,12 @@ pub fn worker_line(spec: &Spec, state: &State, now: Now) -> String {
     }
     if let Some(why) = &state.why {
         words.push_str(&format!(" — {why}"));
+    }
+    if let Some(left) = state.left_words() {
+        words.push_str(&format!("; left in its clone: {left}"));
+    }
+    if let Some(next) = next {
+        words.push_str(&format!("; next: {next}"));
     }
     let text = format!("{} worker {}{goal} — {}", now.stamp(), spec.id, visible(&words, false));
     format!("{} [worker {}]", clip(&text, MAX_LINE_CHARS), spec.id)

@@ -18,6 +18,7 @@ pub mod fix;
 pub mod front_matter;
 pub mod json;
 pub mod lease;
+pub mod leftovers;
 pub mod name;
 pub mod policy;
 pub mod price;

@@ -1,8 +1,12 @@
 //! Pure. Secrets: which values must never be written down, and their place holders in text that comes from outside.
 //!
-//! Two things make a secret. A variable of looop's own environment whose name says so: then every occurrence of its
-//! value goes. And the shape of a token that its issuer documents as such: then it goes wherever it came from.
+//! Two things make a secret. A variable of looop's own environment, by its name or by a password in its value: then
+//! every occurrence goes, also one that is spelled with escapes. And the shape of a token that its issuer documents as
+//! such: then it goes wherever it came from.
 
+mod scan;
+mod source;
+mod spelling;
 mod stream;
 
 use std::borrow::Cow;
@@ -11,38 +15,14 @@ use serde_json::Value;
 
 pub use stream::Stream;
 
-/// Parts of the names of variables that hold secrets.
-const WORDS: [&str; 9] =
-    ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "APIKEY", "API_KEY", "ACCESS_KEY", "PRIVATE_KEY", "CREDENTIAL"];
-/// Ends of such names.
-const ENDS: [&str; 4] = ["_KEY", "_PAT", "_PASS", "_AUTH"];
+use scan::Scan;
+
 /// The shortest value that is looked for, in bytes: a shorter one stands in too many other words.
 const MIN_VALUE_BYTES: usize = 8;
 /// How much is looked through at a time, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
-/// Beginnings of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and how many
-/// further characters such a token has at the least.
-const SHAPES: [(&str, usize); 17] = [
-    ("github_pat_", 22),
-    ("ghp_", 36),
-    ("gho_", 36),
-    ("ghu_", 36),
-    ("ghs_", 36),
-    ("ghr_", 36),
-    ("glpat-", 20),
-    ("sk-ant-", 20),
-    ("sk-proj-", 20),
-    ("sk-", 32),
-    ("xoxb-", 20),
-    ("xoxp-", 20),
-    ("xoxa-", 20),
-    ("AKIA", 16),
-    ("ASIA", 16),
-    ("AIza", 35),
-    ("npm_", 36),
-];
-/// The beginning and the end of a private key in PEM form (RFC 7468).
-const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
+/// How often a text is decoded to look for spelled secrets: JSON within JSON within JSON.
+const MAX_DECODED: usize = 3;
 
 /// The secrets of one environment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,11 +32,20 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The secrets among these variables.
-    pub fn of(env: &[(String, String)]) -> Secrets {
-        let mut known: Vec<(String, String)> =
-            env.iter().filter(|(name, value)| is_secret(name, value)).cloned().collect();
-        known.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+    /// The secrets among these variables. `is_path` says whether a value is the path of something that exists: it
+    /// says where a secret is, and is none.
+    pub fn of(env: &[(String, String)], is_path: &dyn Fn(&str) -> bool) -> Secrets {
+        Secrets::sorted(source::values(env, is_path))
+    }
+
+    /// Secrets that another process knows, as [`pairs`](Secrets::pairs) gives them.
+    pub fn known(pairs: Vec<(String, String)>) -> Secrets {
+        Secrets::sorted(pairs.into_iter().filter(|(_, value)| value.len() >= MIN_VALUE_BYTES).collect())
+    }
+
+    fn sorted(mut known: Vec<(String, String)>) -> Secrets {
+        known.sort_by(|a, b| b.1.len().cmp(&a.1.len()).then_with(|| a.1.cmp(&b.1)));
+        known.dedup_by(|a, b| a.1 == b.1);
         Secrets { known }
     }
 
@@ -64,9 +53,7 @@ impl Secrets {
     #[must_use]
     pub fn and(mut self, more: Secrets) -> Secrets {
         self.known.extend(more.known);
-        self.known.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
-        self.known.dedup();
-        self
+        Secrets::sorted(self.known)
     }
 
     /// `[name, value]` of each, for a process that is to redact as this one does.
@@ -76,27 +63,23 @@ impl Secrets {
 
     /// The text with `‹redacted:NAME›` in place of each secret.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        self.redact_after(None, text)
-    }
-
-    /// The same for text that stands behind a character.
-    fn redact_after<'a>(&self, before: Option<char>, text: &'a str) -> Cow<'a, str> {
-        let mut text = Cow::Borrowed(text);
-        for (name, value) in &self.known {
-            if text.contains(value.as_str()) {
-                text = Cow::Owned(text.replace(value.as_str(), &format!("‹redacted:{name}›")));
-            }
+        let scan = Scan::new(&self.known);
+        let mut spans = scan.whole(None, text);
+        spans.extend(spelled(&scan, text, MAX_DECODED));
+        match spans.is_empty() {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned(scan.replaced(text, spans)),
         }
-        for (prefix, least) in SHAPES {
-            if text.contains(prefix) {
-                text = Cow::Owned(without_tokens(before, &text, prefix, least));
-            }
-        }
-        if text.contains(PEM.0) { Cow::Owned(without_keys(&text)) } else { text }
     }
 
     /// The same for bytes; what is no text stays as it is.
     pub fn redact_bytes(&self, bytes: &mut Vec<u8>) {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            if let Cow::Owned(clean) = self.redact(text) {
+                *bytes = clean.into_bytes();
+            }
+            return;
+        }
         let mut stream = Stream::new(self);
         let mut clean = Vec::with_capacity(bytes.len());
         // In pieces: the stream makes a text of what it is fed.
@@ -130,56 +113,16 @@ impl Secrets {
     }
 }
 
-fn is_secret(name: &str, value: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    let named = WORDS.iter().any(|word| name.contains(word)) || ENDS.iter().any(|end| name.ends_with(end));
-    // A path or an address says where a secret is, and is none.
-    named && value.len() >= MIN_VALUE_BYTES && !value.starts_with('/') && !value.contains("://")
-}
-
-fn is_token_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || c == '-'
-}
-
-fn without_tokens(before_all: Option<char>, text: &str, prefix: &str, least: usize) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(prefix) {
-        let (before, token) = rest.split_at(at);
-        out.push_str(before);
-        let length = token.find(|c| !is_token_char(c)).unwrap_or(token.len());
-        // Within a longer word it is no beginning.
-        let begins =
-            !before.chars().next_back().or(out.chars().next_back()).or(before_all).is_some_and(is_token_char);
-        if begins && length >= prefix.len() + least {
-            out.push_str("‹redacted:token›");
-            rest = &token[length..];
-        } else {
-            out.push_str(prefix);
-            rest = &token[prefix.len()..];
-        }
+/// The spans of secrets that a text spells with escapes, looked for in what the text decodes to.
+fn spelled(scan: &Scan, text: &str, depth: usize) -> Vec<scan::Span> {
+    let mut spans = Vec::new();
+    for decode in spelling::DECODERS {
+        let Some(decoded) = decode(text).filter(|_| depth > 0) else { continue };
+        let mut found = scan.whole(None, &decoded.text);
+        found.extend(spelled(scan, &decoded.text, depth - 1));
+        spans.extend(found.into_iter().map(|span| decoded.origin(span)));
     }
-    out + rest
-}
-
-/// A private key goes from its first line to its last one, or to the end where that is missing.
-fn without_keys(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(PEM.0) {
-        let (before, key) = rest.split_at(at);
-        out.push_str(before);
-        let label = key[PEM.0.len()..].split("-----").next().unwrap_or_default();
-        if !label.ends_with("PRIVATE KEY") {
-            out.push_str(PEM.0);
-            rest = &key[PEM.0.len()..];
-            continue;
-        }
-        out.push_str("‹redacted:private key›");
-        let end = format!("{}{label}-----", PEM.1);
-        rest = key.find(&end).map_or("", |found| &key[found + end.len()..]);
-    }
-    out + rest
+    spans
 }
 
 #[cfg(test)]
@@ -190,7 +133,7 @@ mod tests {
     fn secrets(pairs: &[(&str, &str)]) -> Secrets {
         let pairs: Vec<(String, String)> =
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Secrets::of(&pairs)
+        Secrets::of(&pairs, &|value| value == "/tmp/agent.sock")
     }
 
     #[test]
@@ -235,5 +178,56 @@ mod tests {
         some.redact_json(&mut value);
         assert!(!value.to_string().contains("s3cr3t-value"), "{value}");
         assert_eq!(value["‹redacted:A_SECRET›"][1]["k"], "‹redacted:A_SECRET›");
+    }
+
+    #[test]
+    fn a_secret_that_is_spelled_with_escapes_goes_as_a_whole() {
+        let some = secrets(&[("A_TOKEN", "s3cr3t/väl\"ue")]);
+        let gone = "<‹redacted:A_TOKEN›>";
+        for spelled in [
+            "s3cr3t/väl\"ue",
+            r#"s3cr3t/väl\"ue"#,
+            r#"s3cr3t\/v\u00e4l\"ue"#,
+            r#"\u0073\u0033cr3t\u002Fv\u00E4l\u0022ue"#,
+            r#"\\u00733cr3t/väl\\\"ue"#,
+            "s3cr3t%2Fv%C3%A4l%22ue",
+            "%733cr3t%2fv%c3%a4l%22ue",
+            "%ff%zz%733cr3t/väl\"ue",
+        ] {
+            let (odd, _) = spelled.split_at(if spelled.starts_with("%ff") { 6 } else { 0 });
+            let gone = gone.replace('<', &format!("<{odd}"));
+            assert_eq!(some.redact(&format!("<{spelled}>")), gone, "{spelled}");
+        }
+        let emoji = secrets(&[("A_TOKEN", "p\u{1f600}ssw0rd")]);
+        assert_eq!(emoji.redact(r"<p\ud83d\ude00ssw0rd>"), gone);
+        for plain in [r"a\u", r"\u00", "100%", "%zz%4", r"\ud83d alone", r"C:\new\table"] {
+            assert!(matches!(some.redact(plain), Cow::Borrowed(same) if same == plain), "{plain}");
+        }
+        let github = format!(r"\u0067hp_{}", "a1B2".repeat(9));
+        assert_eq!(some.redact(&github), "‹redacted:token›");
+    }
+
+    #[test]
+    fn secrets_that_overlap_go_together() {
+        let some = secrets(&[("A_TOKEN", "abcdefgh12"), ("B_TOKEN", "gh123456789")]);
+        assert_eq!(some.redact("<abcdefgh123456789>"), "<‹redacted:A_TOKEN›>");
+        assert_eq!(some.redact("abcdefgh12abcdefgh12"), "‹redacted:A_TOKEN›‹redacted:A_TOKEN›");
+    }
+
+    #[test]
+    fn ten_mebibytes_are_redacted_in_one_pass() {
+        let pairs: Vec<(String, String)> =
+            (0..40).map(|n| (format!("V{n}_TOKEN"), format!("secret-number-{n:03}"))).collect();
+        let some = Secrets::known(pairs);
+        let mut bytes = b"a line of a report, with sk- and ghp_ and secret words in it\n".repeat(170_000);
+        bytes.extend_from_slice(b"secret-number-007");
+        let (clean, visited) = scan::count_visits(|| {
+            let mut stream = Stream::new(&some);
+            let mut clean: Vec<u8> = bytes.chunks(4096).flat_map(|piece| stream.feed_bytes(piece)).collect();
+            clean.extend(stream.end_bytes());
+            clean
+        });
+        assert!(clean.ends_with("‹redacted:V7_TOKEN›".as_bytes()));
+        assert!(visited <= bytes.len() * 2, "{visited} bytes were looked at for {}", bytes.len());
     }
 }

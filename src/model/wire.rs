@@ -200,8 +200,6 @@ pub struct Spent {
     pub tokens_out: u64,
     /// The model.
     pub model: Option<String>,
-    /// Who was called; none: the worker's own runner.
-    pub runner: Option<String>,
     /// Where the figures come from; none: the runner said them.
     pub basis: Option<Basis>,
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::beat::Started;
 use super::boxing::{Boxed, Level, Net};
 use super::budget::Budget;
+use super::leftovers::{Leftovers, next_step};
 use super::name::Name;
 
 /// What a worker was started with; the form of `spec.json`. Written once.
@@ -56,6 +57,12 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// What to do next with its work, as commands. `clone` is its clone's path.
+    pub fn next_step(&self, state: &State, clone: &str) -> Option<String> {
+        let repo = self.repo.as_ref().filter(|_| state.phase.is_over())?;
+        next_step(repo, state, clone)
+    }
+
     /// How much of a sandbox it runs in.
     pub fn level(&self) -> Level {
         self.boxed.as_ref().map_or(Level::None, Boxed::level)
@@ -328,6 +335,12 @@ pub struct State {
     /// The branch on which its commits are in the human's repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// Why its branch could not be fetched; each beat tries it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfetched: Option<String>,
+    /// What of its work is in its clone alone; none until somebody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Leftovers>,
     /// The leases that it holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Holding>,
@@ -360,12 +373,28 @@ impl State {
             why: None,
             verdict: None,
             branch: None,
+            unfetched: None,
+            left: None,
             leases: Vec::new(),
             cost_micros: 0,
             lost_bytes: 0,
             flags: 0,
             reports: Vec::new(),
         }
+    }
+
+    /// What of its work is in its clone alone, in words; none where that is nothing.
+    pub fn left_words(&self) -> Option<String> {
+        self.left.as_ref().filter(|left| !left.is_empty()).map(Leftovers::words)
+    }
+
+    /// Calls for the user where an ended worker's work is in its clone alone: `next` brings it in.
+    pub fn flag_leftovers(&mut self, next: Option<&str>, now_ms: i64) {
+        let Some(words) = self.left_words() else { return };
+        let next = next.map(|next| format!("; next: {next}")).unwrap_or_default();
+        let text = format!("work is left in its clone: {words}{next}");
+        self.flags += 1;
+        self.flag = Some(Flag { text, at_ms: now_ms, nth: self.flags, guess: false });
     }
 
     /// True while a human is waited for.
@@ -425,6 +454,12 @@ pub struct WorkerView {
     /// The branch on which its commits are in the human's repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// What of its work is in its clone alone; untrusted text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
+    /// The commands that bring its work in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// What it has handed in. A report is never replaced, so that its name stands for its bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<Name>,

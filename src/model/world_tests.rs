@@ -67,6 +67,8 @@ fn whatever_strangers_said_taints_and_nothing_else_does() {
         ask: None,
         verdict: None,
         branch: None,
+        left: None,
+        next: None,
         reports: Vec::new(),
         stuck: false,
     };

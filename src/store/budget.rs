@@ -12,7 +12,9 @@ use super::file::Keep;
 use super::layout::Layout;
 use super::ledger::{self, Totals};
 use super::{lock, records, workers};
-use crate::model::budget::{self, Budget, Hit, Raised, Reserved, UNKNOWN_CALL_MICROS};
+use crate::model::budget::{self, Budget, Hit, Raise, Raised, Reserved, UNKNOWN_CALL_MICROS};
+use crate::model::charge::dollars;
+use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::model::worker::Spec;
@@ -50,35 +52,52 @@ pub struct Wanted<'a> {
     pub runner: &'a str,
     /// For which goal, where that is known.
     pub goal: Option<&'a Name>,
+    /// What its caller may still spend of a budget of its own, in millionths of a US dollar.
+    pub left_micros: Option<u64>,
 }
 
 impl<'a> Wanted<'a> {
     /// The beat's next decision.
     pub fn decision(runner: &'a str, goal: Option<&'a Name>) -> Wanted<'a> {
-        Wanted { caller: Caller::Beat, runner, goal }
+        Wanted { caller: Caller::Beat, runner, goal, left_micros: None }
     }
 
-    /// A worker's next turn.
-    pub fn by(spec: &'a Spec) -> Wanted<'a> {
+    /// A worker's next turn, after it has spent so much.
+    pub fn turn(spec: &'a Spec, spent_micros: u64) -> Wanted<'a> {
+        let own = own_budget(spec);
         Wanted {
             caller: Caller::Worker(&spec.id),
-            runner: spec.runner.as_ref().unwrap_or(&spec.kind),
+            runner: runner_of(spec),
             goal: spec.goal.as_ref(),
+            left_micros: own.map(|(micros, _)| micros.saturating_sub(spent_micros)),
         }
     }
 
+    /// What looop itself has seen this runner cost. The words of a worker never enlarge it.
     fn reserved(&self, totals: &Totals) -> Reserved {
-        let dearest = match self.caller {
-            Caller::Beat => totals.dearest_call(self.runner),
-            Caller::Worker(_) => totals.dearest_turn(self.runner),
-            Caller::Anyone => totals.dearest_call(self.runner).max(totals.dearest_turn(self.runner)),
-        };
+        let dearest = totals.dearest_call(self.runner).unwrap_or(UNKNOWN_CALL_MICROS);
         Reserved {
-            micros: dearest.unwrap_or(UNKNOWN_CALL_MICROS),
+            micros: dearest.min(self.left_micros.unwrap_or(u64::MAX)),
             goal: self.goal.map(Name::to_string),
             runner: self.runner.to_owned(),
         }
     }
+}
+
+/// The name under which what a worker spends is counted, whatever the worker says.
+pub fn runner_of(spec: &Spec) -> &str {
+    spec.runner.as_ref().unwrap_or(&spec.kind)
+}
+
+/// The budget of this worker alone, and the keys of the config that set it.
+pub fn own_budget(spec: &Spec) -> Option<(u64, &'static str)> {
+    let goal = spec.goal.as_ref().map(Name::as_str);
+    budget::own_budget(spec.limits.cost_micros, &spec.limits.budget, goal, runner_of(spec))
+}
+
+/// The id of the ask that says that a cap is used up.
+pub fn ask_id(hit: &Hit) -> Name {
+    Name::joined("budget", &hit.window.to_lowercase().replace(' ', "-"))
 }
 
 /// How it stands with the money.
@@ -130,35 +149,74 @@ pub fn reserve(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Re
     Ok(judged)
 }
 
-/// Raises each cap that leaves no room for a call through one of these runners, or for one of these goals, by the cap
-/// itself as often as it takes, until it begins anew. Returns them as they were.
+/// A cap that was raised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaisedCap {
+    /// The cap as it was.
+    pub hit: Hit,
+    /// Its limit from now on, in millionths of a US dollar.
+    pub limit_micros: u64,
+}
+
+/// Raises each cap that leaves no room for a call through one of these runners, or for one of these goals: by the cap
+/// itself, once, or to `amount`. Each holds until it begins anew.
 ///
 /// # Errors
-/// As [`look`]; for a cap of nothing; and when it cannot be written down.
+/// As [`look`]; for a cap of nothing without an amount; for an amount that raises nothing; and when the raise cannot
+/// be written.
 pub fn raise(
     layout: &Layout,
     budget: &Budget,
     runners: &[String],
     goals: &[Name],
+    amount: Option<u64>,
     now: Now,
-) -> Result<Vec<Hit>> {
+) -> Result<Vec<RaisedCap>> {
     let _held = lock::store(&layout.store_lock())?;
-    let mut hits: Vec<Hit> = Vec::new();
+    let totals = ledger::totals(layout, now)?;
+    let others: Vec<Reserved> = others(layout, Caller::Anyone)?.into_values().collect();
+    let mut raised = raised(layout)?;
+    let before = raised.clone();
+    // What held for another day is over.
+    raised.retain(|window, _| window.contains(&now.day()));
+    let mut caps: Vec<RaisedCap> = Vec::new();
     let each_goal = || [None].into_iter().chain(goals.iter().map(Some));
     for (runner, goal) in runners.iter().flat_map(|runner| each_goal().map(move |goal| (runner, goal))) {
-        while let Some(hit) =
-            look(layout, budget, Wanted { caller: Caller::Anyone, runner, goal }, now)?.capped
-        {
-            let times = hit.raises().with_context(|| format!("could not raise {}: it is 0", hit.key))?;
-            let mut raised = raised(layout)?;
-            // What held for another day is over.
-            raised.retain(|window, _| window.contains(&now.day()));
-            raised.insert(hit.window.clone(), times);
-            records::write_json(&layout.raised(), &raised, Keep::Durable)?;
-            hits.push(hit);
+        let wanted = Wanted { caller: Caller::Anyone, runner, goal, left_micros: None }.reserved(&totals);
+        for hit in budget::hits(budget, &totals.spending, &others, &before, &wanted, now) {
+            if caps.iter().any(|cap| cap.hit.window == hit.window) {
+                continue;
+            }
+            let raise = next_raise(&hit, before.get(&hit.window).copied(), amount)?;
+            raised.insert(hit.window.clone(), raise);
+            caps.push(RaisedCap { limit_micros: raise.limit(hit.cap_micros), hit });
         }
     }
-    Ok(hits)
+    if !caps.is_empty() {
+        records::write_json(&layout.raised(), &raised, Keep::Durable)?;
+    }
+    Ok(caps)
+}
+
+fn next_raise(hit: &Hit, before: Option<Raise>, amount: Option<u64>) -> Result<Raise> {
+    match (amount, before) {
+        (Some(amount), _) if amount <= hit.limit_micros => {
+            let what = format!("could not raise {} to {}", hit.key, dollars(amount));
+            let limit = dollars(hit.limit_micros);
+            Err(Fault::usage(format!("{what}: the budget of {} is {limit} already", hit.window))
+                .hint(format!("name more than {limit}, or leave the amount out"))
+                .into())
+        }
+        (Some(amount), _) => Ok(Raise::To(amount)),
+        (None, _) if hit.cap_micros == 0 => {
+            Err(Fault::failed(format!("could not raise {}: it is 0", hit.key))
+                .hint("name an amount, as `looop resume --budget 5`")
+                .into())
+        }
+        (None, Some(Raise::Times(times))) => Ok(Raise::Times(times.saturating_add(1))),
+        (None, Some(Raise::To(limit))) => Ok(Raise::To(limit.saturating_add(hit.cap_micros))),
+        (None, None) => Ok(Raise::Times(1)),
+    }
 }
 
 fn judge(
@@ -222,13 +280,13 @@ mod tests {
     }
 
     impl Money {
-        /// A profile in which a turn has cost [`DEAREST`] once, on another day.
+        /// A profile in which a decision has cost [`DEAREST`] once, on another day.
         fn new(budget: Budget) -> Money {
             let money = Money { dir: tempfile::tempdir().unwrap(), budget, alive: BTreeMap::new() };
             file::make_dir(&money.layout().cost()).unwrap();
             let beat_never_ran = money.layout().tick_lock();
             File::create(beat_never_ran).unwrap();
-            money.spend("w0", DEAREST, NOW.at(NOW.unix_ms - 86_400_000));
+            money.charge(None, DEAREST, NOW.at(NOW.unix_ms - 86_400_000));
             money
         }
 
@@ -243,12 +301,16 @@ mod tests {
         }
 
         fn spend(&self, worker: &str, cost_micros: u64, at: Now) {
+            self.charge(Some(worker), cost_micros, at);
+        }
+
+        fn charge(&self, worker: Option<&str>, cost_micros: u64, at: Now) {
             let charge = Charge {
                 at_ms: at.unix_ms,
                 day: at.day(),
                 beat: "b".to_owned(),
                 goal: None,
-                worker: Some(worker.to_owned()),
+                worker: worker.map(str::to_owned),
                 runner: "pi".to_owned(),
                 sensors: Vec::new(),
                 usage: Usage { cost_micros, ..Usage::nothing() },
@@ -258,7 +320,7 @@ mod tests {
 
         fn reserves(&self, worker: &str) -> bool {
             let id = worker.parse().unwrap();
-            let wanted = Wanted { caller: Caller::Worker(&id), runner: "pi", goal: None };
+            let wanted = Wanted { caller: Caller::Worker(&id), runner: "pi", goal: None, left_micros: None };
             reserve(&self.layout(), &self.budget, wanted, NOW).unwrap().is_ok()
         }
     }
@@ -271,7 +333,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         /// Workers side by side, in any order, each with a turn under way: what they spend together stays below the
-        /// cap, but for what one turn costs more than any turn before it.
+        /// cap, but for what one turn costs more than the runner's dearest decision.
         #[test]
         fn workers_side_by_side_keep_to_a_cap(steps in proptest::collection::vec((0..5_usize, 1..=DEAREST), 1..80), dear in 0..80_usize) {
             let mut money = Money::new(day(CAP));
@@ -310,7 +372,7 @@ mod tests {
     fn a_decision_under_way_counts_while_its_beat_runs() {
         let mut money = Money::new(day(UNKNOWN_CALL_MICROS + 50));
         let beat = lock::store(&money.layout().tick_lock()).unwrap();
-        let wanted = Wanted { caller: Caller::Beat, runner: "claude", goal: None };
+        let wanted = Wanted::decision("claude", None);
         assert!(reserve(&money.layout(), &money.budget, wanted, NOW).unwrap().is_ok());
         money.begins("w1");
         assert!(!money.reserves("w1"));
@@ -318,23 +380,63 @@ mod tests {
         assert!(money.reserves("w1"));
     }
 
+    fn raised_to(money: &Money, amount: Option<u64>) -> Result<Vec<(String, u64)>> {
+        let goals = ["g".parse().unwrap()];
+        let caps = raise(&money.layout(), &money.budget, &["pi".to_owned()], &goals, amount, NOW)?;
+        Ok(caps.into_iter().map(|cap| (cap.hit.window, cap.limit_micros)).collect())
+    }
+
     #[test]
-    fn a_human_raises_what_is_used_up_and_nothing_else() {
-        let goal_micros = Some(200);
-        let money = Money::new(Budget { goal_micros, ..day(150) });
-        let raise = |money: &Money| {
-            let goals = ["g".parse().unwrap()];
-            let hits = raise(&money.layout(), &money.budget, &["pi".to_owned()], &goals, NOW).unwrap();
-            hits.into_iter().map(|hit| (hit.window, hit.cap_micros)).collect::<Vec<_>>()
-        };
-        assert_eq!(raise(&money), [], "there is room");
+    fn a_raise_adds_one_days_worth_to_what_is_used_up_and_to_nothing_else() {
+        let money = Money::new(Budget { goal_micros: Some(200), ..day(150) });
+        assert_eq!(raised_to(&money, None).unwrap(), [], "there is room");
         money.spend("w1", 149, NOW);
         assert!(!money.reserves("w1"));
-        assert_eq!(raise(&money), [("day 2026-11-21".to_owned(), 150)]);
+        assert_eq!(raised_to(&money, None).unwrap(), [("day 2026-11-21".to_owned(), 300)]);
         assert!(money.reserves("w1"));
-        assert_eq!(raise(&money), []);
+        assert_eq!(raised_to(&money, None).unwrap(), []);
+        money.spend("w1", 10_000, NOW);
+        assert_eq!(
+            raised_to(&money, None).unwrap(),
+            [("day 2026-11-21".to_owned(), 450)],
+            "once, whatever was spent"
+        );
+        assert_eq!(raised_to(&money, None).unwrap(), [("day 2026-11-21".to_owned(), 600)]);
         let nothing = Money::new(day(0));
-        let refused = super::raise(&nothing.layout(), &nothing.budget, &["pi".to_owned()], &[], NOW);
-        assert!(refused.unwrap_err().to_string().contains("could not raise budget.day_usd: it is 0"));
+        let refused = raised_to(&nothing, None).unwrap_err();
+        assert!(refused.to_string().contains("could not raise budget.day_usd: it is 0"));
+        assert_eq!(raised_to(&nothing, Some(500)).unwrap(), [("day 2026-11-21".to_owned(), 500)]);
+        assert!(nothing.reserves("w1"));
+    }
+
+    #[test]
+    fn a_raise_to_an_amount_is_that_amount_and_never_less_than_the_limit() {
+        let money = Money::new(day(150));
+        money.spend("w1", 140, NOW);
+        for low in [0, 149, 150] {
+            let refused = raised_to(&money, Some(low)).unwrap_err().to_string();
+            assert!(refused.contains("could not raise budget.day_usd to $"), "{refused}");
+        }
+        assert_eq!(raised_to(&money, Some(180)).unwrap(), [("day 2026-11-21".to_owned(), 180)]);
+        assert!(!money.reserves("w1"), "40 are left, and a turn may cost 100");
+        assert_eq!(raised_to(&money, None).unwrap(), [("day 2026-11-21".to_owned(), 330)]);
+        assert!(money.reserves("w1"));
+        std::fs::write(money.layout().raised(), r#"{"day 2026-11-21":1}"#).unwrap();
+        assert!(money.reserves("w1"), "the form of an earlier version, of 300");
+    }
+
+    #[test]
+    fn the_words_of_a_worker_enter_no_reserve() {
+        let mut money = Money::new(day(1_000));
+        money.begins("w1");
+        money.spend("w2", 700, NOW);
+        assert!(money.reserves("w1"), "a decision has cost 100, whatever a worker says of its turns");
+        let reserved = std::fs::read_to_string(money.layout().reserved()).unwrap();
+        assert!(reserved.contains("\"micros\": 100"), "{reserved}");
+        let id = "w1".parse().unwrap();
+        let last = Wanted { caller: Caller::Worker(&id), runner: "pi", goal: None, left_micros: Some(30) };
+        assert!(reserve(&money.layout(), &money.budget, last, NOW).unwrap().is_ok());
+        let reserved = std::fs::read_to_string(money.layout().reserved()).unwrap();
+        assert!(reserved.contains("\"micros\": 30"), "no more than its own budget leaves: {reserved}");
     }
 }

@@ -42,8 +42,6 @@ pub struct Totals {
     unmetered: u64,
     /// The price of each runner's dearest decision of the month.
     dearest_calls: BTreeMap<String, u64>,
-    /// The price of the dearest turn of a worker of the month, for each runner.
-    dearest_turns: BTreeMap<String, u64>,
     ledger_bytes: u64,
 }
 
@@ -54,17 +52,11 @@ impl Totals {
         self.dearest_calls.get(runner).copied()
     }
 
-    /// The price of the dearest turn of a worker with this runner.
-    pub fn dearest_turn(&self, runner: &str) -> Option<u64> {
-        self.dearest_turns.get(runner).copied()
-    }
-
     fn add(&mut self, charge: &Charge, now: Now) {
         let usage = &charge.usage;
-        if usage.basis.is_metered() {
-            let dearest =
-                if charge.worker.is_none() { &mut self.dearest_calls } else { &mut self.dearest_turns };
-            let most = dearest.entry(charge.runner.clone()).or_default();
+        // A worker's figures are its own words, which measure no other call.
+        if usage.basis.is_metered() && charge.worker.is_none() {
+            let most = self.dearest_calls.entry(charge.runner.clone()).or_default();
             *most = usage.cost_micros.max(*most);
         }
         if charge.day == self.day {
@@ -253,15 +245,15 @@ mod tests {
         add("a", None, cost(30));
         add("a", None, cost(10));
         add("a", Some("w"), cost(500));
+        add("c", Some("w"), cost(500));
         add("a", None, Usage::assumed(900));
         add("b", None, Usage::estimate(4, 4));
         for _ in 0..2 {
             let totals = totals(&layout, NOV_30).unwrap();
             let dearest = ["a", "b", "c"].map(|runner| totals.dearest_call(runner));
-            assert_eq!(dearest, [Some(30), None, None], "an assumed price is no measure of another");
-            assert_eq!(totals.dearest_turn("a"), Some(500), "nor is a decision's of a turn");
+            assert_eq!(dearest, [Some(30), None, None], "assumed prices and workers' words measure nothing");
             let spent = spent_today(&layout, NOV_30).unwrap();
-            assert_eq!((spent.cost_micros, spent.unmetered), (1440, 2));
+            assert_eq!((spent.cost_micros, spent.unmetered), (1940, 2));
             save_totals(&layout, &totals).unwrap();
         }
     }

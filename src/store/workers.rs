@@ -12,8 +12,9 @@ use super::layout::{Layout, WorkerDir};
 use super::{lock, records};
 use crate::model::beat::Started;
 use crate::model::fault::Fault;
+use crate::model::json::clip;
 use crate::model::name::Name;
-use crate::model::worker::{Phase, Spec, State};
+use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::sys::tree;
 
 /// A worker as its files tell it.
@@ -230,14 +231,43 @@ pub struct Past {
     pub ended_ms: i64,
     /// What it spent, in millionths of a US dollar.
     pub cost_micros: u64,
+    /// How its command ended. This and what follows is absent in lines of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// Why it ended as it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What the checks said, without their output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verdict>,
+    /// The branch on which its commits are in the user's repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// What of its work is in its clone alone, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
+    /// The commands that bring its work in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
+
+/// The longest text of an ended worker in the index, in characters: a thousand lines are read at once.
+const MAX_PAST_CHARS: usize = 400;
 
 impl Past {
     /// What there is to say of an ended worker.
-    pub fn of(worker: &Worker) -> Past {
+    pub fn of(layout: &Layout, worker: &Worker) -> Past {
         let (spec, state) = (&worker.spec, &worker.state);
+        let dir = format!("{}@{}", spec.id, spec.created_ms);
+        let clone = WorkerDir(layout.past_workers().join(&dir)).clone_dir();
+        let short = |text: String| clip(&text, MAX_PAST_CHARS);
+        let verify = state.verdict.clone().map(|verdict| Verdict {
+            status: short(verdict.status),
+            tail: String::new(),
+            ..verdict
+        });
         Past {
-            dir: format!("{}@{}", spec.id, spec.created_ms),
+            dir,
             id: spec.id.clone(),
             goal: spec.goal.clone(),
             kind: spec.kind.clone(),
@@ -247,6 +277,13 @@ impl Past {
             created_ms: spec.created_ms,
             ended_ms: state.since_ms,
             cost_micros: state.cost_micros,
+            exit: state.exit,
+            why: state.why.clone().map(short),
+            verify,
+            branch: state.branch.clone(),
+            left: state.left_words().map(short),
+            // Whole: half a command is none.
+            next: spec.next_step(state, &clone.to_string_lossy()),
         }
     }
 }
@@ -266,7 +303,7 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
         // The file still says that it runs; what is known now is kept with it.
         save_state(&from, state)?;
     }
-    let past = Past::of(worker);
+    let past = Past::of(layout, worker);
     let name = &past.dir;
     // The line first: a line without its directory is skipped by readers, a directory without one is not found.
     let line = serde_json::to_string(&past).context("could not write a line of the index of past workers")?;

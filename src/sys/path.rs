@@ -34,6 +34,11 @@ pub fn followed(path: &Path) -> PathBuf {
     out
 }
 
+/// True for the absolute path of something that exists, be it a link that leads nowhere.
+pub fn is_there(path: &str) -> bool {
+    path.starts_with('/') && std::fs::symlink_metadata(path).is_ok()
+}
+
 fn reversed(path: &Path) -> Vec<OsString> {
     path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }

@@ -37,10 +37,11 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
             Ok(None)
         }
         Effect::Save(next) => records::save_beat(ctx.layout, next).map(|()| None),
-        Effect::Journal(line) => logs::journal(ctx.layout, line).map(|()| None),
+        Effect::Journal(line) => logs::journal(ctx.layout, &ctx.settings.secrets.redact(line)).map(|()| None),
         Effect::Flag(ask) => {
             let path = ctx.layout.file(&layout::ask_path(&ask.id));
-            file::create(&path, records::json_text(ask.as_ref())?.as_bytes(), 0o600).map(|_| None)
+            let text = records::json_text(ask.as_ref())?;
+            file::create(&path, ctx.settings.secrets.redact(&text).as_bytes(), 0o600).map(|_| None)
         }
         Effect::Sync(found) => match found {
             Found::Memory => file::sync(&ctx.layout.beat()),

@@ -71,7 +71,7 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, None)),
     };
-    let error = match read_move(&first) {
+    let error = match read_move(ctx, &first) {
         Ok(decided) => return Ok(Asked::Move(Box::new(decided), first.usage)),
         Err(error) => error,
     };
@@ -82,7 +82,7 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, Some(first.usage))),
     };
     let usage = first.usage.plus(&second.usage);
-    Ok(match read_move(&second) {
+    Ok(match read_move(ctx, &second) {
         Ok(decided) => Asked::Move(Box::new(decided), usage),
         Err(error) => Asked::Failed(
             failure(ctx, beat, Class::Invalid, &format!("no valid move, twice: {error}")),
@@ -91,12 +91,18 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
     })
 }
 
-/// The move in a reply. An answer that was cut off may lack a second move or the rest of its text, so it holds none.
-fn read_move(reply: &Reply) -> Result<Move, String> {
-    match reply.truncated {
-        true => Err(OUTPUT_LIMIT.to_owned()),
-        false => decision::parse_reply(&reply.text),
+/// The move of a reply without what is secret: a reply may spell in many ways what is one value once it is read. An answer
+/// that was cut off may lack a second move or the rest of its text, so it holds none.
+fn read_move(ctx: &Ctx, reply: &Reply) -> Result<Move, String> {
+    if reply.truncated {
+        return Err(OUTPUT_LIMIT.to_owned());
     }
+    let decided = decision::parse_reply(&reply.text)?;
+    let secret = |_| "the move names a secret where only a plain name fits".to_owned();
+    let mut value = serde_json::to_value(&decided).map_err(secret)?;
+    let before = value.clone();
+    ctx.settings.secrets.redact_json(&mut value);
+    if value == before { Ok(decided) } else { serde_json::from_value(value).map_err(secret) }
 }
 
 type Answer = Result<Reply, Box<Failed>>;

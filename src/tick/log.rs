@@ -15,14 +15,14 @@ use super::{Ctx, frame};
 use crate::model::ask::{Ask, AskKind};
 use crate::model::beat::{Beat, CommitNote, Failure, LastResult, Settled};
 use crate::model::budget::Hit;
-use crate::model::charge::{Charge, Usage};
+use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::decision::Move;
 use crate::model::name::Name;
 use crate::model::step::{Decided, Event, Seen};
 use crate::model::time::beat_id;
 use crate::model::world::{Digest, Frame, Items, digest_items};
 use crate::store::commits::{self, Commits};
-use crate::store::{deeds, file, layout, ledger, logs, records};
+use crate::store::{budget, deeds, file, layout, ledger, logs, records};
 
 /// What a beat says of itself.
 #[derive(Debug)]
@@ -94,10 +94,10 @@ pub fn warn_on_error<T>(ctx: &mut Ctx, result: Result<T>) -> Option<T> {
 /// When the human cannot be told.
 pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
     if let Hold::OutOfBudget { hit, why } = &hold
-        && beat.budget_told.as_ref() != Some(&hit.window)
+        && beat.budget_told != Some(told_of(hit))
     {
         tell_budget(ctx, hit, why)?;
-        beat.budget_told = Some(hit.window.clone());
+        beat.budget_told = Some(told_of(hit));
         records::save_beat(ctx.layout, beat)?;
         event(ctx, "out_of_budget", &[("budget", hit.window.clone().into())]);
     }
@@ -113,9 +113,17 @@ pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
     Ok(report(ctx, What::Held(hold), next_look_ms))
 }
 
+/// What the memory keeps of an ask about a budget. A cap that was raised and is used up again is another.
+fn told_of(hit: &Hit) -> String {
+    match hit.limit_micros == hit.cap_micros {
+        true => hit.window.clone(),
+        false => format!("{} of {}", hit.window, dollars(hit.limit_micros)),
+    }
+}
+
 fn tell_budget(ctx: &Ctx, hit: &Hit, why: &str) -> Result<()> {
     let ask = Ask {
-        id: Name::joined("budget", &hit.window.to_lowercase().replace(' ', "-")),
+        id: budget::ask_id(hit),
         kind: AskKind::Question,
         worker: None,
         goal: None,
@@ -191,7 +199,7 @@ pub fn record_world(ctx: &mut Ctx, beat: &mut Beat, frame: &Frame) -> Result<Opt
     let Some(commits) = warn_on_error(ctx, prepared) else { return Ok(None) };
     let made = people_and_leftovers(ctx, beat, &commits, &files).and_then(|()| {
         let message = format!("world: {}\n\nBeat: {}\n", frame.context.woke.join("; "), frame.context.beat);
-        commits.world(&message, &files)
+        commits.world(&ctx.settings.secrets.redact(&message), &files)
     });
     Ok(warn_on_error(ctx, made).flatten())
 }
@@ -212,7 +220,7 @@ fn people_and_leftovers(
     let known = commits.known_beats(beat.uncommitted.len() * 4 + 8)?;
     beat.uncommitted.retain(|note| !known.contains(&note.beat));
     if let Some(message) = message_of(&beat.uncommitted) {
-        commits.looop(&message, &paths_of(beat), files)?;
+        commits.looop(&ctx.settings.secrets.redact(&message), &paths_of(beat), files)?;
     }
     beat.uncommitted.clear();
     ctx.warnings.extend(commits.people(files)?);
@@ -228,6 +236,7 @@ fn commit_people(ctx: &mut Ctx, beat: &mut Beat) {
 /// Commits the moves that are not in git yet. Where git cannot take them, a mark makes each later beat try again.
 fn commit_moves(ctx: &mut Ctx, beat: &Beat) {
     let Some(message) = message_of(&beat.uncommitted) else { return };
+    let message = ctx.settings.secrets.redact(&message).into_owned();
     let made =
         open_commits(ctx).and_then(|commits| commits.looop(&message, &paths_of(beat), &BTreeMap::new()));
     let mark = ctx.layout.commit_pending();
@@ -267,8 +276,7 @@ fn message_of(notes: &[CommitNote]) -> Option<String> {
     if !newest.prompt.is_empty() {
         message.push_str(&format!("Prompt: {}\n", newest.prompt));
     }
-    let dollars = newest.cost_micros as f64 / 1e6;
-    message.push_str(&format!("Cost-Usd: {dollars:.6}\n"));
+    message.push_str(&format!("Cost-Usd: {:.6}\n", newest.cost_micros as f64 / 1e6));
     Some(message)
 }
 

@@ -39,8 +39,10 @@ pub fn of(
     let approved =
         live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
     let from_worker = |pair: &&(Ask, _)| pair.0.worker.is_some();
-    let has_words =
-        |w: &WorkerView| w.flag.is_some() || w.verdict.is_some() || w.why.is_some() || !w.reports.is_empty();
+    let has_words = |w: &WorkerView| {
+        let words = [&w.flag, &w.verdict, &w.why, &w.left];
+        words.iter().any(|words| words.is_some()) || !w.reports.is_empty()
+    };
     let worker_words =
         !reports.is_empty() || live().any(|pair| from_worker(&pair)) || workers.iter().any(has_words);
     let is_due = |(name, s): (&Name, &Schedule)| s.due(name, beat.fired.get(name).copied(), now);

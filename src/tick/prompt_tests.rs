@@ -56,6 +56,8 @@ fn saying(text: &str) -> Frame {
         ask: None,
         verdict: Some(own_words()),
         branch: None,
+        left: None,
+        next: None,
         reports: vec![name("r.md")],
         stuck: false,
     };

@@ -5,6 +5,7 @@
 //!   Tree, index, HEAD, stash, config and hooks stay as they are, and no hook of it runs.
 //! - The clone belongs to the worker, so nothing in it is believed: git never runs with the clone's own `.git`,
 //!   but with a view of it that holds data alone, no config, no hooks, no links.
+//! - What HEAD leads to comes back, on whichever branch or on none it was made.
 //! - No branch is ever moved but forward, and none that is in use. A clone with work that is nowhere else is
 //!   not removed without a human's word.
 //!
@@ -33,9 +34,10 @@ use crate::model::name::Name;
 use crate::model::worker::{Objects, Repo};
 use crate::sys::git::{GitCommand, GitDir, text};
 
+pub use crate::model::leftovers::{Leftovers, Paths};
 pub use crate::sys::git::Git;
 pub use collect::{Collected, collect, collect_within};
-pub use leftovers::{Leftovers, Paths, discard, leftovers};
+pub use leftovers::{discard, leftovers};
 pub use source::{Source, inspect, stores, top_of};
 pub use trees::{Change, Grown, Trees, is_empty};
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::start::{FIX, Starter, Wanted};
-use super::{Described, Fleet, client};
+use super::{Described, Fleet, client, recover};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
 use crate::model::name::Name;
@@ -23,7 +23,7 @@ pub struct LocalFleet<'a>(pub Starter<'a>);
 impl Fleet for LocalFleet<'_> {
     fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)> {
         let (all, problems) = workers::list(self.0.layout)?;
-        Ok((all.iter().map(|worker| view(worker, self.0.now)).collect(), problems))
+        Ok((all.iter().map(|worker| view(self.0.layout, worker, self.0.now)).collect(), problems))
     }
 
     fn describe(&self, decided: &Move) -> Result<Result<Described, String>> {
@@ -111,14 +111,13 @@ impl Fleet for LocalFleet<'_> {
 
     fn end_lost(&self) -> Result<()> {
         let layout = self.0.layout;
-        if lost(layout)?.is_empty() {
-            return Ok(());
+        if !lost(layout)?.is_empty() {
+            // Looked at again under the lock that a starter takes: all workers of one name have the same socket, and
+            // one that is started meanwhile must not be ended for what an earlier one left.
+            let _store = lock::store(&layout.store_lock())?;
+            end_lost(layout, &lost(layout)?);
         }
-        // Looked at again under the lock that a starter takes: all workers of one name have the same socket, and one
-        // that is started meanwhile must not be ended for what an earlier one left.
-        let _store = lock::store(&layout.store_lock())?;
-        end_lost(layout, &lost(layout)?);
-        Ok(())
+        recover::ended(&self.0)
     }
 
     fn put_away(&self, seen: &[WorkerView]) -> Result<()> {
@@ -128,6 +127,8 @@ impl Fleet for LocalFleet<'_> {
             if let Some(worker) = workers::load(self.0.layout, &view.id)?
                 && worker.state.phase.is_over()
                 && worker.state.phase.word() == view.state
+                // Its branch is still to be fetched.
+                && worker.state.unfetched.is_none()
             {
                 put_away(self.0.layout, &worker)?;
             }
@@ -208,7 +209,7 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
 }
 
 /// A worker as the world shows it. Ages and figures stay out: they would wake the loop.
-pub fn view(worker: &Worker, now: Now) -> WorkerView {
+pub fn view(layout: &Layout, worker: &Worker, now: Now) -> WorkerView {
     let (spec, state) = (&worker.spec, &worker.state);
     let verdict = state.verdict.as_ref().map(|verdict| {
         let word = if verdict.ok { "passed" } else { "failed" };
@@ -226,6 +227,8 @@ pub fn view(worker: &Worker, now: Now) -> WorkerView {
         ask: state.ask.clone(),
         verdict,
         branch: state.branch.clone(),
+        left: state.left_words(),
+        next: spec.next_step(state, &layout.worker(&spec.id).clone_dir().to_string_lossy()),
         reports: state.reports.clone(),
         stuck: is_stuck(worker, now),
     }

@@ -29,5 +29,5 @@ pub fn told(secrets: &Secrets) -> Result<Vec<u8>> {
 pub fn heard() -> Option<Secrets> {
     let text = detach::input(MAX_BYTES as u64).ok()?;
     let pairs: Vec<(String, String)> = serde_json::from_slice(&text).ok()?;
-    Some(Secrets::of(&pairs))
+    Some(Secrets::known(pairs))
 }

@@ -8,6 +8,7 @@ pub mod fleet;
 mod hush;
 pub mod keys;
 pub mod paint;
+mod recover;
 pub mod screen;
 pub mod start;
 pub mod supervise;
@@ -63,7 +64,8 @@ pub trait Fleet {
     /// When that cannot be found out now.
     fn probe(&self, beat: &str, decided: &Move) -> Result<Probe>;
 
-    /// Ends what is left of workers whose supervisors died without ending it: nobody else will.
+    /// Ends what is left of workers whose supervisors died without ending it, finds out what ended workers left in
+    /// their clones where that is not known, and fetches branches that could not be fetched before.
     ///
     /// # Errors
     /// When the workers cannot be listed.

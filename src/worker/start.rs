@@ -373,7 +373,7 @@ impl Starter<'_> {
         if !is_agent && table::streamed_by(&spec.argv).is_none() {
             return Ok(None);
         }
-        Ok(budget::reserve(self.layout, &spec.limits.budget, budget::Wanted::by(spec), self.now)?.err())
+        Ok(budget::reserve(self.layout, &spec.limits.budget, budget::Wanted::turn(spec, 0), self.now)?.err())
     }
 
     /// Gives the prepared worker its name, unless there are too many or one of that name lives.

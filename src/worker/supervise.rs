@@ -37,10 +37,11 @@ use crate::store::{claims, lock, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::pty::{Size, Terminal};
 use crate::sys::signal::Bell;
-use crate::sys::{detach, socket, spawn, tree};
+use crate::sys::{detach, path, socket, spawn, tree};
 use crate::worker::hush;
 use conns::{Conn, Side};
 use meter::Meter;
+use reporting::ReportCount;
 use stage::Stage;
 use status::Watch;
 
@@ -71,6 +72,8 @@ struct Supervisor {
     outer: Option<u32>,
     /// How it will stand when its processes are gone, where that was decided before they ended.
     verdict: Option<(Phase, String)>,
+    /// True when what its clone holds was looked for.
+    looked: bool,
     conns: Vec<Conn>,
     /// Processes of looop's own that are not the worker's, and whether one more is due.
     errands: Vec<u32>,
@@ -82,8 +85,9 @@ struct Supervisor {
     look: Deadline,
     /// When a state is written that could not be, or that is behind.
     unsaved: Option<Deadline>,
-    /// How many reports were begun.
-    reports: u64,
+    reports: ReportCount,
+    /// How often it said what it spent.
+    charges: u32,
     renew: Deadline,
     wall: Deadline,
     /// True when the flag was raised by what the program said of itself on its terminal.
@@ -153,7 +157,7 @@ impl Supervisor {
     /// Takes the leases and starts the command. On an error the worker stands as failed.
     #[inline(never)]
     fn begin(layout: Layout, dir: WorkerDir, spec: Spec, secrets: Secrets) -> Result<Supervisor> {
-        let secrets = secrets.and(Secrets::of(&spec.env));
+        let secrets = secrets.and(Secrets::of(&spec.env, &path::is_there));
         let now = clock::now();
         let pid = std::process::id();
         let me = Started { pid, start: tree::start_of(pid).unwrap_or_default(), boot: tree::boot_id() };
@@ -202,6 +206,7 @@ impl Supervisor {
             stage: Stage::Agent { pid: agent },
             outer: is_full.then_some(agent),
             verdict: None,
+            looked: false,
             conns: Vec::new(),
             errands: Vec::new(),
             errand_due: false,
@@ -209,7 +214,8 @@ impl Supervisor {
             unheard: None,
             look: Deadline::after_ms(LOOK_MS),
             unsaved: None,
-            reports: 0,
+            reports: ReportCount::default(),
+            charges: 0,
             renew: Deadline::after_ms(renew_ms),
             wall: Deadline::after_ms(wall_ms),
             flag_by_status: false,

@@ -79,7 +79,7 @@ struct Seen {
 /// When the workers cannot be listed, or another run holds the lock for too long. What fails for one worker or
 /// one server is in the report and stops nothing else.
 pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Report> {
-    let calls = |list: &[Worker]| list.iter().any(|worker| Call::of(&worker.state).is_some());
+    let calls = |list: &[Worker]| list.iter().any(|worker| Call::notice(&worker.state).is_some());
     let asked = || anyhow::Ok(!reach.notify.is_empty() && !untold(layout, now)?.is_empty());
     // Where nobody ever called, nothing is written and tmux is not asked.
     if !layout.surface_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
@@ -237,7 +237,7 @@ fn save(layout: &Layout, seen: &Seen) -> Result<()> {
 fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
-        let Some(call) = Call::of(&seen.worker.state) else { continue };
+        let Some(call) = Call::notice(&seen.worker.state) else { continue };
         let notices = notify::notices(layout, &seen.worker, &call, &seen.past.told);
         if notices.is_empty() {
             continue;
@@ -248,6 +248,22 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Vec<(Path
         }
     }
     due
+}
+
+/// True when the notifier of an ended worker was not told that it left work behind.
+///
+/// # Errors
+/// When the workers cannot be listed.
+pub fn has_untold_end(layout: &Layout) -> Result<bool> {
+    let is_untold = |worker: &Worker| {
+        let Some(call) = Call::notice(&worker.state).filter(|_| worker.state.phase.is_over()) else {
+            return false;
+        };
+        let past = records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
+        let past: Surfaced = past.unwrap_or_default();
+        !worker.spec.notify.is_empty() && call.has_new_flag(&past.told)
+    };
+    Ok(workers::list(layout)?.0.iter().any(is_untold))
 }
 
 /// Those of these workers that call with something no window has shown.

@@ -82,7 +82,8 @@ fn is_never_free(decided: &Move) {
 /// Whatever a sensor prints is a reading: one item, without a secret, that reads back with the digest it had.
 pub fn sensor(bytes: &[u8]) {
     static SECRETS: OnceLock<Secrets> = OnceLock::new();
-    let secrets = SECRETS.get_or_init(|| Secrets::of(&[("PLANTED_TOKEN".to_owned(), SECRET.to_owned())]));
+    let secrets =
+        SECRETS.get_or_init(|| Secrets::of(&[("PLANTED_TOKEN".to_owned(), SECRET.to_owned())], &|_| false));
     let end = |stdout: &[u8], stderr: &[u8], exit: Exit| Ended {
         exit,
         stdout: stdout.to_vec(),

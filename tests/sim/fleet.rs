@@ -91,6 +91,8 @@ impl Fleet {
             ask: None,
             verdict: None,
             branch: None,
+            left: None,
+            next: None,
             reports: Vec::new(),
             stuck: life.flagged,
         };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use looop::model::budget::{self, Budget, Raised, Reserved, Spending, hour_of};
+use looop::model::budget::{self, Budget, Raise, Raised, Reserved, Spending, hour_of};
 use looop::model::name::Name;
 use looop::model::time::Now;
 
@@ -85,7 +85,7 @@ impl Purse {
         let goal = format!("goal {} {day}", of.goal.clone().unwrap_or_default());
         let runner = format!("runner {} {day}", of.runner);
         let limit = |cap: Option<u64>, window: &str| {
-            cap.map(|cap| cap * (u64::from(self.raised.get(window).copied().unwrap_or(0)) + 1))
+            cap.map(|cap| self.raised.get(window).map_or(cap, |raise| raise.limit(cap)))
         };
         let of_hour = limit(self.budget.hour_micros, &format!("hour {hour}"));
         let of_day = limit(self.budget.day_micros, &format!("day {day}"));
@@ -175,9 +175,10 @@ impl World {
                     return Err(format!("{} begins anew in the past", hit.window));
                 }
                 self.tally.count("refused turns");
-                if let Some(times) = hit.raises().filter(|_| purse.dice.chance(20)) {
+                if hit.cap_micros > 0 && purse.dice.chance(20) {
                     self.tally.count("raised caps");
-                    *purse.raised.entry(hit.window.clone()).or_default() += times;
+                    let limit = hit.limit_micros.saturating_add(hit.cap_micros);
+                    purse.raised.insert(hit.window.clone(), Raise::To(limit));
                 }
             }
         }

@@ -1,16 +1,18 @@
 //! Pure. Redaction of text that comes in pieces: a secret that is cut between two of them goes as well.
 
-use super::{MIN_VALUE_BYTES, PEM, SHAPES, Secrets, is_token_char};
+use std::borrow::Cow;
 
-/// The most that is held back while it could be a secret's beginning, in bytes.
+use super::scan::{Scan, merged};
+use super::{MIN_VALUE_BYTES, Secrets};
+
+/// The most that is held back while it could be a secret's beginning, in bytes; a longer value is held back whole.
 const MAX_HELD_BYTES: usize = 64 * 1024;
-/// The longest label of a PEM block, in bytes.
-const MAX_LABEL_BYTES: usize = 64;
 
-/// Redacts pieces of text; together they are what [`Secrets::redact`] makes of the whole.
+/// Redacts pieces of text; together they are what [`Secrets::redact`] makes of the whole, but for secrets that are
+/// spelled with escapes.
 #[derive(Debug)]
 pub struct Stream<'a> {
-    secrets: &'a Secrets,
+    secrets: Cow<'a, Secrets>,
     held: String,
     before: Option<char>,
     cut: Vec<u8>,
@@ -19,22 +21,23 @@ pub struct Stream<'a> {
 impl<'a> Stream<'a> {
     /// A stream that begins.
     pub fn new(secrets: &'a Secrets) -> Stream<'a> {
-        Stream { secrets, held: String::new(), before: None, cut: Vec::new() }
+        Stream { secrets: Cow::Borrowed(secrets), held: String::new(), before: None, cut: Vec::new() }
+    }
+
+    /// A stream that begins and has its own secrets.
+    pub fn owned(secrets: Secrets) -> Stream<'static> {
+        Stream { secrets: Cow::Owned(secrets), held: String::new(), before: None, cut: Vec::new() }
     }
 
     /// The next piece; what comes out is clean, and all of it but what could be a secret's beginning.
     pub fn feed(&mut self, text: &str) -> String {
         self.held.push_str(text);
-        let until = match self.held.len() {
-            ..=MAX_HELD_BYTES => self.secrets.settled(self.before, &self.held),
-            length => length,
-        };
-        self.give(until)
+        self.give(false)
     }
 
     /// What is held back, once nothing follows.
     pub fn end(&mut self) -> String {
-        self.give(self.held.len())
+        self.give(true)
     }
 
     /// What is held back while nothing comes, where it is too short to tell anything of a secret.
@@ -42,11 +45,21 @@ impl<'a> Stream<'a> {
         if self.held.len() < MIN_VALUE_BYTES { self.end() } else { String::new() }
     }
 
-    fn give(&mut self, until: usize) -> String {
-        let rest = self.held.split_off(until);
-        let given = std::mem::replace(&mut self.held, rest);
-        let clean = self.secrets.redact_after(self.before, &given).into_owned();
-        self.before = given.chars().next_back().or(self.before);
+    fn give(&mut self, is_end: bool) -> String {
+        let longest = self.secrets.known.first().map_or(0, |(_, value)| value.len());
+        let scan = Scan::new(&self.secrets.known);
+        let (mut spans, open) = scan.begun(self.before, &self.held);
+        spans.sort_by_key(|span| (span.from, std::cmp::Reverse(span.to)));
+        let spans = merged(spans);
+        let until = match is_end || self.held.len() > MAX_HELD_BYTES.max(longest) {
+            true => self.held.len(),
+            // What begins before the open place and ends behind it is not cut in two.
+            false => spans.iter().find(|span| open < span.to).map_or(open, |span| open.min(span.from)),
+        };
+        let given = spans.into_iter().filter(|span| span.to <= until).collect();
+        let clean = scan.replaced(&self.held[..until], given);
+        self.before = self.held[..until].chars().next_back().or(self.before);
+        self.held.drain(..until);
         clean
     }
 
@@ -81,62 +94,6 @@ impl<'a> Stream<'a> {
     }
 }
 
-impl Secrets {
-    /// How much of a text can be redacted whatever follows it, in bytes.
-    fn settled(&self, before: Option<char>, text: &str) -> usize {
-        let run = text.trim_end_matches(is_token_char).len();
-        let begins = !text[..run].chars().next_back().or(before).is_some_and(is_token_char);
-        let tail = &text[run..];
-        let is_open = |prefix: &str| tail.starts_with(prefix) || prefix.starts_with(tail);
-        let mut cut = match begins && !tail.is_empty() && SHAPES.iter().any(|(prefix, _)| is_open(prefix)) {
-            true => run,
-            false => text.len(),
-        };
-        let values = || self.known.iter().map(|(_, value)| value.as_str());
-        for whole in values().chain([PEM.0]) {
-            cut = cut.min(unfinished(text, whole));
-        }
-        let keys: Vec<(usize, usize)> =
-            text.match_indices(PEM.0).map(|(at, _)| (at, key_end(&text[at..]).saturating_add(at))).collect();
-        // What begins before the cut and ends behind it is not cut in two.
-        let spans: Vec<(usize, usize)> = values()
-            .flat_map(|value| text.match_indices(value).map(|(at, found)| (at, at + found.len())))
-            .chain(keys)
-            .collect();
-        loop {
-            let inside = spans.iter().filter(|(from, to)| *from < cut && cut < *to).map(|(from, _)| *from);
-            let start = text[..cut].trim_end_matches(is_token_char).len();
-            let token = text[cut..].starts_with(is_token_char)
-                && SHAPES.iter().any(|(prefix, _)| text[start..].starts_with(prefix));
-            match inside.chain(token.then_some(start)).min().filter(|from| *from < cut) {
-                Some(from) => cut = from,
-                None => return cut,
-            }
-        }
-    }
-}
-
-/// Where the longest end of a text begins that a whole thing could begin with; the text's length where none does.
-fn unfinished(text: &str, whole: &str) -> usize {
-    let first = text.len().saturating_sub(whole.len().saturating_sub(1));
-    (first..text.len())
-        .find(|at| text.is_char_boundary(*at) && whole.starts_with(&text[*at..]))
-        .unwrap_or(text.len())
-}
-
-/// How long a private key is that a text begins with, in bytes; endless where its end is yet to come.
-fn key_end(text: &str) -> usize {
-    let rest = &text[PEM.0.len()..];
-    let Some(label) = rest.find("-----").map(|end| &rest[..end]) else {
-        return if rest.len() > MAX_LABEL_BYTES { 0 } else { usize::MAX };
-    };
-    if !label.ends_with("PRIVATE KEY") {
-        return 0;
-    }
-    let end = format!("{}{label}-----", PEM.1);
-    text.find(&end).map_or(usize::MAX, |at| at + end.len())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -149,7 +106,7 @@ mod tests {
 
     fn secrets() -> Secrets {
         let pairs = [("A_TOKEN", "hunter2-hunter2"), ("B_TOKEN", "hunter2-hunter2-and-more")];
-        Secrets::of(&pairs.map(|(key, value)| (key.to_owned(), value.to_owned())))
+        Secrets::of(&pairs.map(|(key, value)| (key.to_owned(), value.to_owned())), &|_| false)
     }
 
     proptest! {

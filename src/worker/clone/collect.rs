@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::leftovers::{Leftovers, leftovers};
+use super::leftovers::{head, leftovers};
 use super::source::{Source, inspect, numbered};
 use super::view::View;
+use crate::model::leftovers::Leftovers;
 use crate::model::worker::Repo;
 use crate::sys::git::{Git, GitCommand, fault};
 
@@ -20,13 +21,14 @@ pub struct Collected {
     pub branch: Option<String>,
     /// Its commit.
     pub tip: Option<String>,
-    /// How many commits the worker made on its branch.
+    /// How many commits the worker made.
     pub commits: u64,
     /// What is still in the clone alone.
     pub left: Leftovers,
 }
 
-/// Brings the commits of the worker's branch into the source, as the branch of the same name. Where such a
+/// Brings the commits that HEAD leads to into the source, as the branch that the clone began with, whatever the worker
+/// checked out since. Where such a
 /// branch is there already, it is moved only forward and only while nobody uses it; else the commits go to
 /// `looop/ID-2` and so on. Doing it twice is doing it once.
 ///
@@ -64,14 +66,8 @@ fn bring(
     repo: &Repo,
     fence: Fence,
 ) -> Result<Option<(String, String, u64)>> {
-    let own = format!("refs/heads/{}", repo.branch);
-    // A branch that is there and leads nowhere is an error further on, not a worker without commits.
-    let is_there = view.file(".git").join(&own).exists();
-    if !is_there && !git.holds(&view.git_dir, &GitCommand::Resolve(&own))? {
-        return Ok(None);
-    }
     // Resolved once: whatever the worker's files say from here on, this is the commit.
-    let tip = git.line(&view.git_dir, &GitCommand::Resolve(&format!("{own}^{{commit}}")))?;
+    let Some(tip) = head(git, view)? else { return Ok(None) };
     let range = format!("{}..{tip}", repo.base);
     let commits = git.line(&view.git_dir, &GitCommand::CountCommits(&range))?;
     let commits: u64 = commits.parse().context("could not count the commits")?;

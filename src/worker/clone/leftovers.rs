@@ -1,4 +1,4 @@
-//! What of a clone is nowhere else, in words for a human; and the removal of a clone, which asks that first.
+//! What of a clone is nowhere else; and the removal of a clone, which asks that first.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -7,114 +7,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
 
 use super::files::{FileEntry, FileRecord, Folder, GITLINK, LINK, Records, walk};
-use super::source::{Source, inspect};
+use super::source::{MIDDLES, Source, inspect};
 use super::trees::records_of;
 use super::view::{self, View};
-use crate::model::ask::visible;
+use crate::model::leftovers::{Leftovers, Paths, Tip};
 use crate::model::worker::Repo;
 use crate::store::file;
 use crate::store::history::ignored::Ignored;
 use crate::sys::git::{Git, GitCommand, fault};
 
-/// How many names are kept of each kind.
-const NAMED: usize = 20;
+/// How many tips and stashes are named with their commits.
+const MAX_TIPS: usize = 20;
+/// The most of a file that names a HEAD, in bytes.
+const MAX_HEAD_BYTES: usize = 4096;
 /// How many refs that are no commits are looked at.
 const MAX_ODD_REFS: usize = 100;
-
-/// What is in a clone alone. Names in it are the worker's: untrusted text.
-///
-/// Ignored files do not count, nor do commits that only a reflog remembers: builds and amended commits would keep
-/// every clone for ever.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Leftovers {
-    /// Commits that no ref of the human's repository reaches; stashes are not among them.
-    pub commits: u64,
-    /// The refs that hold such commits or other objects.
-    pub refs: Paths,
-    /// Stashes.
-    pub stashes: u64,
-    /// Files that differ from the last commit, or whose staged text does.
-    pub changed: Paths,
-    /// Files that git does not know, as `git status` names them.
-    pub untracked: Paths,
-    /// Other things that no fetch brings back: submodules with files, linked worktrees, LFS files.
-    pub others: Vec<String>,
-    /// Why it is not known what is left; then everything counts as being so.
-    pub unclear: Option<String>,
-}
-
-/// Some names, the first ones of them spelled out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Paths {
-    /// How many there are.
-    pub count: u64,
-    /// The first ones.
-    pub first: Vec<String>,
-}
-
-impl FromIterator<String> for Paths {
-    fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Paths {
-        let mut paths = Paths::default();
-        for name in names {
-            paths.count += 1;
-            if paths.first.len() < NAMED {
-                paths.first.push(name);
-            }
-        }
-        paths
-    }
-}
-
-impl Leftovers {
-    /// True when the clone can go.
-    pub fn is_empty(&self) -> bool {
-        *self == Leftovers::default()
-    }
-
-    /// All of it in one line that is safe to show.
-    pub fn words(&self) -> String {
-        let mut parts: Vec<String> = Vec::new();
-        let mut count = |count: u64, one: &str, many: &str, names: &Paths| match count {
-            0 => {}
-            count => {
-                let word = if count == 1 { one } else { many };
-                parts.push(format!("{count} {word}{}", names.words()));
-            }
-        };
-        match self.commits {
-            0 => count(self.refs.count, "ref", "refs", &self.refs),
-            commits => {
-                count(commits, "commit that is nowhere else", "commits that are nowhere else", &self.refs)
-            }
-        }
-        let none = Paths::default();
-        count(self.stashes, "stash", "stashes", &none);
-        count(self.changed.count, "changed file", "changed files", &self.changed);
-        count(self.untracked.count, "untracked file", "untracked files", &self.untracked);
-        parts.extend(self.others.iter().map(|other| visible(other, false)));
-        parts.extend(
-            self.unclear.as_ref().map(|why| format!("it is not clear what: {}", visible(why, false))),
-        );
-        parts.join("; ")
-    }
-}
-
-impl Paths {
-    fn words(&self) -> String {
-        let named: Vec<String> =
-            self.first.iter().take(3).map(|name| format!("`{}`", visible(name, false))).collect();
-        match named.len() {
-            0 => String::new(),
-            len if (len as u64) < self.count => format!(" ({}, …)", named.join(", ")),
-            _ => format!(" ({})", named.join(", ")),
-        }
-    }
-}
 
 /// What is in the clone alone. Where that cannot be found out, the answer says so, and is not empty.
 pub fn leftovers(git: &Git, repo: &Repo, clone: &Path) -> Leftovers {
@@ -128,17 +37,55 @@ pub fn leftovers(git: &Git, repo: &Repo, clone: &Path) -> Leftovers {
 fn look(git: &Git, repo: &Repo, clone: &Path) -> Result<Leftovers> {
     let source = inspect(git, Path::new(&repo.source))?.map_err(|why| fault("look at the clone", &why))?;
     let view = View::open(git, &source, clone)?;
-    let head = git.line(&view.git_dir, &GitCommand::Resolve("HEAD^{commit}"))?;
-    let (commits, refs) = commits(git, &source, &view, &head)?;
+    let head = head(git, &view)?;
+    let own = commits(git, &source, &view, head.as_deref())?;
+    let mut others: Vec<String> = view.others.iter().map(|what| (*what).to_owned()).collect();
+    let in_git = |mark: &str| fs::symlink_metadata(clone.join(".git").join(mark)).is_ok();
+    let middle = MIDDLES.iter().find(|(mark, _)| in_git(mark));
+    others.extend(middle.map(|(_, what)| format!("{what} that is not finished")));
+    others.extend(head.is_none().then(|| "a branch without a commit is checked out".to_owned()));
+    // Files are compared with what the clone began with where nothing was committed.
+    let head = head.unwrap_or_else(|| repo.base.clone());
     let records = records_of(git, &view.git_dir, &head)?;
     let (changed, untracked) = files(git, &view, clone, &head, &records)?;
-    let mut others: Vec<String> = view.others.iter().map(|what| (*what).to_owned()).collect();
     others.extend(submodules(clone, &records));
     let stashes = match git.holds(&view.git_dir, &GitCommand::Resolve("refs/stash"))? {
-        true => lines(&git.run(&view.git_dir, &GitCommand::Stashes)?).len().max(1) as u64,
-        false => 0,
+        true => lines(&git.run(&view.git_dir, &GitCommand::Stashes)?),
+        false => Vec::new(),
     };
-    Ok(Leftovers { commits, refs, stashes, changed, untracked, others, unclear: None })
+    let mut tips = own.tips;
+    tips.extend(stashes.iter().enumerate().map(|(nth, oid)| Tip::new(&format!("stash@{{{nth}}}"), oid)));
+    tips.truncate(MAX_TIPS);
+    let (commits, refs, stashes) = (own.count, own.refs, stashes.len() as u64);
+    Ok(Leftovers { commits, refs, stashes, changed, untracked, others, unclear: None, tips })
+}
+
+/// The commit of HEAD; none while its branch has no commit.
+pub(super) fn head(git: &Git, view: &View) -> Result<Option<String>> {
+    let commit = || git.answer(&view.git_dir, &GitCommand::Resolve("HEAD^{commit}"));
+    if let Some(commit) = commit()? {
+        return Ok(Some(commit));
+    }
+    let named = file::read_text(&view.file(".git").join("HEAD"), MAX_HEAD_BYTES)?.unwrap_or_default();
+    let branch = named.strip_prefix("ref: ").map(str::trim_end).unwrap_or_default();
+    let is_there = |name: &str| view.file(".git").join(name).exists();
+    // A branch that is there and leads nowhere is an error, and not a worker without commits.
+    if branch.starts_with("refs/heads/")
+        && !is_there(branch)
+        && !git.holds(&view.git_dir, &GitCommand::Resolve(branch))?
+    {
+        return Ok(None);
+    }
+    Err(fault("read the HEAD of the clone", "it names no commit"))
+}
+
+/// Commits that only a clone has.
+struct OwnCommits {
+    count: u64,
+    /// The refs that hold them, or other objects of the clone's own.
+    refs: Paths,
+    /// Those of them that lead to commits.
+    tips: Vec<Tip>,
 }
 
 fn lines(bytes: &[u8]) -> Vec<String> {
@@ -151,9 +98,9 @@ fn names(bytes: &[u8]) -> Vec<String> {
     parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
-/// How many commits only the clone has, and the refs that hold them or other objects of its own.
-fn commits(git: &Git, source: &Source, view: &View, head: &str) -> Result<(u64, Paths)> {
-    let mut tips: Vec<(String, String)> = vec![(head.to_owned(), "HEAD".to_owned())];
+fn commits(git: &Git, source: &Source, view: &View, head: Option<&str>) -> Result<OwnCommits> {
+    let mut tips: Vec<(String, String)> =
+        head.iter().map(|head| ((*head).to_owned(), "HEAD".to_owned())).collect();
     let mut odd = Vec::new();
     for line in lines(&git.run(&view.git_dir, &GitCommand::RefKinds)?) {
         match line.splitn(3, ' ').collect::<Vec<_>>()[..] {
@@ -170,14 +117,15 @@ fn commits(git: &Git, source: &Source, view: &View, head: &str) -> Result<(u64, 
     let input = view.input(&wanted)?;
     let own = git.run_with(&view.git_dir, &GitCommand::Commits, Some(input))?;
     let own: BTreeSet<String> = lines(&own).into_iter().collect();
-    let mut holding: Vec<String> =
-        tips.into_iter().filter(|(oid, _)| own.contains(oid)).map(|(_, name)| name).collect();
+    tips.retain(|(oid, _)| own.contains(oid));
+    let named = tips.iter().map(|(oid, name)| Tip::new(name, oid)).collect();
+    let mut holding: Vec<String> = tips.into_iter().map(|(_, name)| name).collect();
     for (at, (oid, name)) in odd.into_iter().enumerate() {
         if at >= MAX_ODD_REFS || git.run(source.git_dir(), &GitCommand::HasObject(&oid)).is_err() {
             holding.push(name);
         }
     }
-    Ok((own.len() as u64, holding.into_iter().collect()))
+    Ok(OwnCommits { count: own.len() as u64, refs: holding.into_iter().collect(), tips: named })
 }
 
 /// Changed and untracked files. The files are compared by their content with the last commit, since the worker's index

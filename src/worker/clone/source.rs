@@ -20,7 +20,7 @@ use crate::sys::git::{Git, GitCommand, GitDir, RepoLink, fault};
 const ATTEMPTS: usize = 10;
 
 /// What git leaves in a git directory while it is in the middle of something, and what that is.
-const MIDDLES: [(&str, &str); 6] = [
+pub(super) const MIDDLES: [(&str, &str); 6] = [
     ("rebase-merge", "a rebase"),
     ("rebase-apply", "a rebase"),
     ("MERGE_HEAD", "a merge"),

@@ -4,14 +4,21 @@
 use anyhow::Result;
 
 use super::serve::Refusal;
+use super::stage::Stage;
 use super::{Supervisor, now};
 use crate::model::charge::{Charge, Usage, dollars};
+use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::worker::Phase;
 use crate::runner::said::Stream;
 use crate::runner::table;
 use crate::store::budget::{self, Wanted};
 use crate::store::{ledger, lock};
+
+/// How often a worker may say what it spent: each time is a line of the ledger.
+const MAX_CHARGES: u32 = 10_000;
+/// The longest name of a model that is kept, in characters.
+const MAX_MODEL_CHARS: usize = 100;
 
 /// Reads a worker's output as events and keeps count of what was charged already.
 pub(super) struct Meter {
@@ -45,10 +52,9 @@ impl Supervisor {
     /// Charges what the events in this output tell of.
     pub(super) fn meter(&mut self, bytes: &[u8]) {
         if let Some(used) = self.meter.as_mut().and_then(|meter| meter.take(bytes)) {
-            let runner = self.runner(None);
-            let charged = self.charge(used, &runner);
+            let charged = self.charge(used);
             if matches!(charged, Ok(Ok(()))) {
-                self.reserve(&runner);
+                self.reserve();
             }
             self.tell_uncharged(charged);
         }
@@ -57,7 +63,7 @@ impl Supervisor {
     /// Charges what is left when the program has ended. It spends no more, so no cap keeps its work from its checks.
     pub(super) fn meter_rest(&mut self) {
         if let Some(used) = self.meter.take().and_then(Meter::rest) {
-            let charged = self.charge(used, &self.runner(None));
+            let charged = self.charge(used);
             self.tell_uncharged(charged);
         }
     }
@@ -71,34 +77,47 @@ impl Supervisor {
     }
 
     /// Takes what a turn has cost. Where no cap has room for another one, the worker ends; its clone stays.
-    pub(super) fn spend(&mut self, usage: Usage, runner: Option<String>) -> Result<Result<String, Refusal>> {
-        let runner = self.runner(runner);
-        Ok(self.charge(usage, &runner)?.and_then(|()| match self.reserve(&runner) {
+    pub(super) fn spend(&mut self, usage: Usage) -> Result<Result<String, Refusal>> {
+        if matches!(self.stage, Stage::Over) {
+            return Ok(Err("it is not charged: this worker has ended".to_owned()));
+        }
+        Ok(self.charge(usage)?.and_then(|()| match self.reserve() {
             None => Ok(String::new()),
             // Whoever goes on as long as it is let stops here, and not when it is ended.
             Some(why) => Err(format!("it is charged, and this worker ends: {why}")),
         }))
     }
 
-    fn runner(&self, said: Option<String>) -> String {
-        said.or_else(|| self.spec.runner.clone()).unwrap_or_else(|| self.spec.kind.clone())
-    }
-
-    fn charge(&mut self, usage: Usage, runner: &str) -> Result<Result<(), Refusal>> {
+    /// Counts what the worker says that it spent: under its own runner, and within its own budget.
+    fn charge(&mut self, said: Usage) -> Result<Result<(), Refusal>> {
+        if self.charges >= MAX_CHARGES {
+            let why = format!("it said {MAX_CHARGES} times what it spent, and no more is counted");
+            self.end(Phase::Failed, &why);
+            return Ok(Err(why));
+        }
         let at = now();
-        let cost_micros = usage.cost_micros;
+        let left = budget::own_budget(&self.spec)
+            .map_or(u64::MAX, |(micros, _)| micros.saturating_sub(self.state.cost_micros));
+        let cost_micros = said.cost_micros.min(left);
+        if cost_micros < said.cost_micros {
+            let said = dollars(said.cost_micros);
+            let why = format!("it said {said}, and its own budget has {} left", dollars(cost_micros));
+            self.event("spend_beyond_budget", &why);
+        }
+        let model = said.model.as_ref().map(|model| clip(&self.secrets.redact(model), MAX_MODEL_CHARS));
         let charge = Charge {
             at_ms: at.unix_ms,
             day: at.day(),
             beat: self.spec.by.clone(),
             goal: self.spec.goal.as_ref().map(Name::to_string),
             worker: Some(self.spec.id.to_string()),
-            runner: runner.to_owned(),
+            runner: budget::runner_of(&self.spec).to_owned(),
             sensors: Vec::new(),
-            usage,
+            usage: Usage { cost_micros, model, ..said },
         };
         let charged = self.fenced(|| ledger::append(&self.layout, &charge))?;
         if charged.is_ok() {
+            self.charges += 1;
             self.state.cost_micros = self.state.cost_micros.saturating_add(cost_micros);
             self.save();
         }
@@ -106,11 +125,12 @@ impl Supervisor {
     }
 
     /// Sets aside what the next turn may cost, or ends the worker and says why.
-    fn reserve(&mut self, runner: &str) -> Option<String> {
-        if let Some(limit) = self.spec.limits.cost_micros.filter(|limit| self.state.cost_micros >= *limit) {
-            return Some(self.spent_all(format!("it spent its budget of {}", dollars(limit))));
+    fn reserve(&mut self) -> Option<String> {
+        let own = budget::own_budget(&self.spec).filter(|(micros, _)| self.state.cost_micros >= *micros);
+        if let Some((micros, key)) = own {
+            return Some(self.spent_all(format!("it spent its budget of {} ({key})", dollars(micros))));
         }
-        let wanted = Wanted { runner, ..Wanted::by(&self.spec) };
+        let wanted = Wanted::turn(&self.spec, self.state.cost_micros);
         let reserved = lock::store(&self.layout.store_lock())
             .and_then(|_held| budget::reserve(&self.layout, &self.spec.limits.budget, wanted, now()));
         match reserved {

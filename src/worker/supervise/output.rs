@@ -18,6 +18,8 @@ pub(super) const READ_BYTES: usize = 4 * 1024;
 
 /// How much of the end of a check's output is kept, in bytes.
 pub(super) const TAIL_BYTES: usize = 4_000;
+/// How much is kept of what was said about a clone, in bytes: each name in it may be long.
+const COLLECT_BYTES: usize = 128 * 1024;
 
 impl Supervisor {
     /// Takes what was printed, one read of it.
@@ -33,7 +35,7 @@ impl Supervisor {
         };
         let Some(count) = count else {
             match &mut self.stage {
-                Stage::Check { piped, .. } | Stage::Collect { piped } => piped.out = None,
+                Stage::Check { piped, .. } | Stage::Collect { piped, .. } => piped.out = None,
                 _ => self.terminal = None,
             }
             return false;
@@ -45,9 +47,9 @@ impl Supervisor {
     fn took(&mut self, bytes: &[u8]) {
         let at = now().unix_ms;
         match &mut self.stage {
-            Stage::Collect { piped } => keep_tail(&mut piped.tail, bytes),
+            Stage::Collect { piped, .. } => keep_tail(&mut piped.tail, bytes, COLLECT_BYTES),
             Stage::Check { piped, .. } => {
-                keep_tail(&mut piped.tail, bytes);
+                keep_tail(&mut piped.tail, bytes, TAIL_BYTES);
                 self.write(&with_returns(bytes), at);
             }
             _ => {
@@ -107,10 +109,10 @@ pub(super) fn is_for_now(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
 }
 
-pub(super) fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8], most: usize) {
     tail.extend_from_slice(bytes);
-    if tail.len() > TAIL_BYTES * 2 {
-        tail.drain(..tail.len() - TAIL_BYTES);
+    if tail.len() > most * 2 {
+        tail.drain(..tail.len() - most);
     }
 }
 

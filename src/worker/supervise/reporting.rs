@@ -1,8 +1,8 @@
-//! Deliverables of a worker on their way into the data dir: whole under their name, or not there at all.
+//! Deliverables of a worker on their way into the data dir: whole under their name, or not there at all. What is secret
+//! is taken out of each part as it comes, so that a long one never holds the supervisor up.
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -10,17 +10,33 @@ use anyhow::{Context, Result};
 use super::Supervisor;
 use super::serve::{Refusal, Role};
 use crate::model::name::Name;
+use crate::model::secret::Stream;
 use crate::model::wire::{MAX_REPORT, Reply};
 use crate::store::file;
 
-/// How many reports of a worker the decider is told of.
+/// How many reports a worker may hand in.
 const MAX_REPORTS: usize = 100;
+/// How much a worker may hand in, in bytes.
+const MAX_TOTAL: usize = 32 << 20;
 
 /// A deliverable on its way. What has no name of its own yet goes with it.
 pub(super) struct Report {
     name: Name,
     temp: PathBuf,
     file: File,
+    /// How long it is, as it came.
+    bytes: usize,
+    secrets: Stream<'static>,
+}
+
+/// What a worker has handed in.
+#[derive(Default)]
+pub(super) struct ReportCount {
+    /// How many reports were begun.
+    begun: u64,
+    /// How many have their names.
+    count: usize,
+    /// How long those are together, in bytes.
     bytes: usize,
 }
 
@@ -34,26 +50,32 @@ impl Drop for Report {
 impl Supervisor {
     pub(super) fn begin_report(&mut self, name: &str) -> Result<Report> {
         let name: Name = name.parse().map_err(anyhow::Error::msg)?;
-        self.reports += 1;
-        let temp = self.dir.path().join(format!(".report-{}.tmp", self.reports));
+        self.reports.begun += 1;
+        let temp = self.dir.path().join(format!(".report-{}.tmp", self.reports.begun));
         // Exclusive: the worker may have put something of its own there.
         let file =
             File::create_new(&temp).with_context(|| format!("could not write `{}`", temp.display()))?;
-        Ok(Report { name, temp, file, bytes: 0 })
+        Ok(Report { name, temp, file, bytes: 0, secrets: Stream::owned(self.secrets.clone()) })
     }
 
     /// Takes a part of a deliverable; an empty one ends it.
     pub(super) fn report_part(&mut self, at: usize, bytes: &[u8]) {
         self.conns[at].goes_on();
+        let (count, total) =
+            (self.reports.count, self.reports.bytes + self.reports_under_way() + bytes.len());
         let Role::Reporting(report) = &mut self.conns[at].role else { return };
         report.bytes += bytes.len();
-        let name = bytes.is_empty().then(|| report.name.clone());
         let taken = if report.bytes > MAX_REPORT {
             Err(anyhow::anyhow!("a report is at most {} MiB", MAX_REPORT >> 20))
-        } else if bytes.is_empty() {
-            self.publish(at).map(Some)
+        } else if count >= MAX_REPORTS {
+            Err(anyhow::anyhow!("a worker hands in at most {MAX_REPORTS} reports"))
+        } else if total > MAX_TOTAL {
+            Err(anyhow::anyhow!("all reports of a worker are at most {} MiB together", MAX_TOTAL >> 20))
         } else {
-            report.file.write_all(bytes).map(|()| None).context("could not write the report")
+            report.take(bytes).and_then(|()| match bytes.is_empty() {
+                true => self.publish(at).map(Some),
+                false => Ok(None),
+            })
         };
         let reply = match taken {
             Ok(None) => return,
@@ -61,30 +83,25 @@ impl Supervisor {
             Ok(Some(Err(refusal))) => Reply::Error(refusal),
             Err(error) => Reply::Error(format!("{error:#}")),
         };
-        if let (Reply::Ok(_), true) = (&reply, self.state.reports.len() < MAX_REPORTS) {
-            self.state.reports.extend(name);
+        if let (Reply::Ok(_), Role::Reporting(report)) = (&reply, &self.conns[at].role) {
+            self.reports.count += 1;
+            self.reports.bytes += report.bytes;
+            self.state.reports.push(report.name.clone());
             self.save();
         }
         self.conns[at].role = Role::New;
         self.conns[at].reply(&reply);
     }
 
-    /// Takes out what is secret.
-    fn clean(&self, report: &Report) -> Result<()> {
-        let text = file::read(&report.temp, MAX_REPORT).context("could not read the report again")?;
-        let mut clean = text.clone().unwrap_or_default();
-        self.secrets.redact_bytes(&mut clean);
-        if text.is_some_and(|text| text != clean) {
-            report.file.set_len(0).context("could not write the report")?;
-            report.file.write_all_at(&clean, 0).context("could not write the report")?;
-        }
-        Ok(())
+    /// How much of reports has come that are not whole, in bytes.
+    fn reports_under_way(&self) -> usize {
+        let bytes = |role: &Role| if let Role::Reporting(report) = role { report.bytes } else { 0 };
+        self.conns.iter().map(|conn| bytes(&conn.role)).sum()
     }
 
     /// Gives a whole report its name; one of that name is never replaced.
     fn publish(&self, at: usize) -> Result<Result<String, Refusal>> {
         let Role::Reporting(report) = &self.conns[at].role else { anyhow::bail!("there is no report") };
-        self.clean(report)?;
         self.fenced(|| {
             report.file.sync_all().context("could not write the report")?;
             let path = format!("reports/{}/{}", self.spec.id, report.name);
@@ -96,5 +113,16 @@ impl Supervisor {
             );
             Ok(path)
         })
+    }
+}
+
+impl Report {
+    /// Writes a part without what is secret; an empty one is the end.
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let clean = match bytes.is_empty() {
+            true => self.secrets.end_bytes(),
+            false => self.secrets.feed_bytes(bytes),
+        };
+        self.file.write_all(&clean).context("could not write the report")
     }
 }

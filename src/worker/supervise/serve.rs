@@ -90,10 +90,7 @@ impl Supervisor {
                 }
                 Err(error) => Err(error),
             },
-            (Side::Worker, Request::Spend(spent)) => {
-                let runner = spent.runner.clone();
-                self.spend(spent.usage(), runner)
-            }
+            (Side::Worker, Request::Spend(spent)) => self.spend(spent.usage()),
             (Side::Worker, Request::Fares { state, text }) => self.told_by_hook(&state, text),
             (Side::Human, _) => Err(anyhow::anyhow!("this is for the worker itself")),
             (Side::Worker, _) => Err(anyhow::anyhow!("this is for a human")),
@@ -241,10 +238,16 @@ impl Supervisor {
         drop(crate::store::logs::event(&self.layout, now(), what, fields));
     }
 
+    /// The commands that bring its work in.
+    pub(super) fn next_step(&self) -> Option<String> {
+        self.spec.next_step(&self.state, &self.dir.clone_dir().to_string_lossy())
+    }
+
     /// One line about the worker's end.
     pub(super) fn journal(&self) {
-        let line = crate::model::entry::worker_line(&self.spec, &self.state, now());
-        if let Err(error) = logs::journal(&self.layout, &line) {
+        let next = self.next_step();
+        let line = crate::model::entry::worker_line(&self.spec, &self.state, next.as_deref(), now());
+        if let Err(error) = logs::journal(&self.layout, &self.secrets.redact(&line)) {
             self.event("end_not_journaled", &format!("{error:#}"));
         }
     }

@@ -8,21 +8,27 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::Supervisor;
 use super::ending::Ending;
 use super::output::{TAIL_BYTES, exit_of, is_for_now, plain};
+use super::{Supervisor, now};
 use crate::model::beat::Started;
 use crate::model::boxing::{Boxed, Level};
 use crate::model::json::clip;
+use crate::model::leftovers::Leftovers;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::store::layout::WorkerDir;
 use crate::store::{claims, file};
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size, Terminal};
 use crate::sys::{detach, proc, program, sandbox, tree};
+use crate::worker::clone::Collected;
 
 /// How long the branch may take to be fetched, in milliseconds.
 const COLLECT_MS: i64 = 10 * 60_000;
+/// How long it may take to find out what a clone holds, in milliseconds.
+const LEFT_MS: i64 = 30_000;
+/// The longest sentence that is kept of why the branch was not fetched, in characters.
+const MAX_WHY_CHARS: usize = 500;
 
 /// What runs now.
 pub(super) enum Stage {
@@ -32,8 +38,8 @@ pub(super) enum Stage {
     Ending(Ending),
     /// A check of the work.
     Check { index: usize, piped: Piped },
-    /// The fetch of the worker's branch.
-    Collect { piped: Piped },
+    /// The fetch of the worker's branch, or, where it `looks`, only what is in its clone alone.
+    Collect { piped: Piped, looks: bool },
     /// Nothing: the supervisor ends.
     Over,
 }
@@ -65,7 +71,7 @@ impl Stage {
         match self {
             Stage::Agent { .. } | Stage::Over => Duration::from_secs(3600),
             Stage::Ending(ending) => ending.patience(),
-            Stage::Check { piped, .. } | Stage::Collect { piped } => piped.deadline.left(),
+            Stage::Check { piped, .. } | Stage::Collect { piped, .. } => piped.deadline.left(),
         }
     }
 }
@@ -126,7 +132,7 @@ impl Supervisor {
     /// Where output comes from now.
     pub(super) fn output(&self) -> Option<&File> {
         match &self.stage {
-            Stage::Check { piped, .. } | Stage::Collect { piped } => piped.out.as_ref(),
+            Stage::Check { piped, .. } | Stage::Collect { piped, .. } => piped.out.as_ref(),
             _ => self.terminal.as_ref().map(Terminal::file),
         }
     }
@@ -147,7 +153,7 @@ impl Supervisor {
             self.errand_ended(pid);
             let is_main = match &self.stage {
                 Stage::Agent { pid: agent } => *agent == pid,
-                Stage::Check { piped, .. } | Stage::Collect { piped } => piped.pid == pid,
+                Stage::Check { piped, .. } | Stage::Collect { piped, .. } => piped.pid == pid,
                 _ => false,
             };
             if is_main {
@@ -180,8 +186,8 @@ impl Supervisor {
                 self.judge(index, &piped, exit);
                 self.stage = Stage::Ending(Ending::begin(Next::AfterCheck(index)));
             }
-            Stage::Collect { piped } => {
-                self.collected(&piped, exit);
+            Stage::Collect { piped, looks } => {
+                self.collected(&piped, exit, looks);
                 self.stage = Stage::Ending(Ending::begin(Next::Finish));
             }
             other => self.stage = other,
@@ -220,23 +226,37 @@ impl Supervisor {
         });
     }
 
-    fn collected(&mut self, piped: &Piped, exit: Exit) {
+    fn collected(&mut self, piped: &Piped, exit: Exit, looks: bool) {
         let said = self.secrets.redact(&String::from_utf8_lossy(&piped.tail)).into_owned();
-        let branch = serde_json::from_str::<serde_json::Value>(said.trim()).ok();
-        let branch = branch.and_then(|json| json.pointer("/collected/branch")?.as_str().map(str::to_owned));
-        match (exit, branch) {
-            (Exit::Code(0), branch) => self.state.branch = branch,
-            (exit, _) => {
-                let how = if piped.deadline.passed() { "its deadline".to_owned() } else { exit.words() };
-                let why = format!("its branch could not be fetched ({how}): {}", clip(said.trim(), 500));
-                self.verdict = Some((Phase::Failed, why));
+        let said: serde_json::Value = serde_json::from_str(said.trim()).unwrap_or(said.trim().into());
+        let found = serde_json::from_value::<Collected>(said["collected"].clone()).ok();
+        match (exit, found) {
+            (Exit::Code(0), Some(found)) => {
+                self.state.branch = found.branch.or(self.state.branch.take());
+                self.state.left = Some(found.left);
+            }
+            _ => {
+                let told = said["error"].as_str().or(said.as_str()).filter(|told| !told.is_empty());
+                let why = match (piped.deadline.passed(), told) {
+                    (true, _) => "its time was up".to_owned(),
+                    (false, Some(told)) => clip(told, MAX_WHY_CHARS),
+                    (false, None) => exit.words(),
+                };
+                if looks {
+                    self.state.left = Some(Leftovers { unclear: Some(why), ..Leftovers::default() });
+                } else {
+                    // What it holds is still to be found out.
+                    self.looked = false;
+                    self.verdict = Some((Phase::Failed, format!("its branch could not be fetched: {why}")));
+                    self.state.unfetched = Some(why);
+                }
             }
         }
     }
 
     /// Takes the next step when a stage is through.
     pub(super) fn advance(&mut self) {
-        if matches!(&self.stage, Stage::Check { piped, .. } | Stage::Collect { piped } if piped.deadline.passed())
+        if matches!(&self.stage, Stage::Check { piped, .. } | Stage::Collect { piped, .. } if piped.deadline.passed())
         {
             // What runs on is ended with everything else that is left.
             self.ended(Exit::Signal(0));
@@ -248,7 +268,7 @@ impl Supervisor {
         match next {
             Next::Work if ended_well => self.check(0),
             Next::AfterCheck(index) if self.verdict.is_none() && self.passed() => self.check(index + 1),
-            _ => self.finish(),
+            _ => self.close(),
         }
     }
 
@@ -280,7 +300,7 @@ impl Supervisor {
                     tail: String::new(),
                     took_ms: 0,
                 });
-                self.finish();
+                self.close();
             }
         }
     }
@@ -290,20 +310,46 @@ impl Supervisor {
         if self.spec.repo.is_none() {
             return self.finish();
         }
-        let root = self.layout.root().to_string_lossy().into_owned();
-        let own = program::self_path().to_string_lossy().into_owned();
-        let argv = [own, "__collect".to_owned(), root, self.spec.id.to_string()];
-        let fence = self.fenced(|| Ok(detach::spawn_piped(&argv, &self.spec.env, Path::new("/"), false)?));
+        let fence = self.fenced(|| Ok(self.start_collect(&[])?));
         match fence {
-            Ok(Ok((out, pid))) => self.stage = Stage::Collect { piped: Piped::new(pid, out, COLLECT_MS) },
+            Ok(Ok((out, pid))) => {
+                self.looked = true;
+                self.stage = Stage::Collect { piped: Piped::new(pid, out, COLLECT_MS), looks: false };
+            }
             Ok(Err(refusal)) => self.fail(&format!("its branch is not fetched: {refusal}")),
             Err(error) => self.fail(&format!("its branch could not be fetched: {error:#}")),
         }
     }
 
+    fn start_collect(&self, more: &[&str]) -> std::io::Result<(File, u32)> {
+        let root = self.layout.root().to_string_lossy().into_owned();
+        let own = program::self_path().to_string_lossy().into_owned();
+        let mut argv = vec![own, "__collect".to_owned(), root, self.spec.id.to_string()];
+        argv.extend(more.iter().map(|arg| (*arg).to_owned()));
+        detach::spawn_piped(&argv, &self.spec.env, Path::new("/"), false)
+    }
+
+    /// Finds out what of the work is in the clone alone, where nobody has, and finishes.
+    fn close(&mut self) {
+        if self.spec.repo.is_none() || std::mem::replace(&mut self.looked, true) {
+            return self.finish();
+        }
+        match self.start_collect(&["--look"]) {
+            Ok((out, pid)) => {
+                self.terminal = None;
+                self.stage = Stage::Collect { piped: Piped::new(pid, out, LEFT_MS), looks: true };
+            }
+            Err(error) => {
+                self.state.left =
+                    Some(Leftovers { unclear: Some(error.to_string()), ..Leftovers::default() });
+                self.finish();
+            }
+        }
+    }
+
     fn fail(&mut self, why: &str) {
         self.verdict = Some((Phase::Failed, why.to_owned()));
-        self.finish();
+        self.close();
     }
 
     /// Everything has ended: says how the worker stands and gives its leases back.
@@ -331,11 +377,15 @@ impl Supervisor {
             self.event("lease_not_released", &format!("{error:#}"));
         }
         self.state.leases.clear();
-        self.turn_to(phase);
+        self.state.phase = phase;
+        self.state.since_ms = now().unix_ms;
+        let next = self.next_step();
+        self.state.flag_leftovers(next.as_deref(), now().unix_ms);
+        self.save();
         if self.unsaved.is_none() {
             self.journal();
         }
-        if was_needed {
+        if was_needed || self.state.needs_human() {
             self.surface();
         }
     }

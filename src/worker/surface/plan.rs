@@ -27,6 +27,12 @@ impl Call {
         waits.then(|| Call { flag, ask: state.ask.clone() })
     }
 
+    /// What a notifier is told of: also the flag of a worker that has ended and left work behind.
+    pub fn notice(state: &State) -> Option<Call> {
+        let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
+        state.needs_human().then(|| Call { flag, ask: state.ask.clone() })
+    }
+
     /// True when its flag is not in what was said before.
     pub fn has_new_flag(&self, before: &Call) -> bool {
         self.flag > before.flag

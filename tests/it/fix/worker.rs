@@ -57,14 +57,14 @@ fn the_result_of_a_worker_is_its_branch() {
     assert_eq!(yard.read("lib.sh"), before, "the human's files are as they were");
     assert!(git_in(&yard.project(), &["show", "looop/adder:lib.sh"]).contains("$1 + $2"));
     assert_eq!(git_in(&yard.project(), &["rev-list", "--count", "main..looop/adder"]).trim(), "1");
-    // What it cost is in the ledger, as the worker's, by the name of who was called.
+    // What it cost is in the ledger, as the worker's: what a worker says names no other runner.
     let rows = yard.profile.looop(&["cost", "all", "--by", "worker", "--json"]).ok().json();
     let rows = rows["rows"].as_array().unwrap();
     assert!(rows.iter().any(|row| row.to_string().contains("adder")), "{rows:?}");
     let charges: Vec<serde_json::Value> = yard.charges();
     let own: Vec<_> = charges.iter().filter(|charge| charge["worker"] == "adder").collect();
     assert_eq!(own.len(), 1, "{charges:?}");
-    assert_eq!((&own[0]["runner"], &own[0]["usage"]["basis"]), (&json!("local"), &json!("estimated")));
+    assert_eq!((&own[0]["runner"], &own[0]["usage"]["basis"]), (&json!("fix"), &json!("estimated")));
     assert!(own[0]["usage"]["tokens_in"].as_u64().unwrap() > 50, "{charges:?}");
 }
 

@@ -82,3 +82,80 @@ fn what_a_worker_is_told_it_reads_once_and_whole() {
     assert!(desk.text("first").ends_with("\n0\n"));
     assert_eq!(desk.text("second"), "0\n");
 }
+
+#[test]
+fn all_reports_of_a_worker_together_have_a_limit() {
+    let script = r#"
+        for n in 1 2 3 4; do head -c 9900000 /dev/zero | looop report big$n 2>said || break; done
+        echo "$n" >stopped; echo tiny | looop report tiny; echo $? >tiny
+        for n in $(seq 1 100); do echo $n | looop report small$n >/dev/null 2>many || break; done
+        touch done; sleep 600"#;
+    let desk = Desk::start(&[], script);
+    desk.wait_file("done");
+    assert_eq!(desk.text("stopped"), "4\n");
+    assert!(
+        desk.text("said").contains("all reports of a worker are at most 32 MiB together"),
+        "{}",
+        desk.text("said")
+    );
+    assert_eq!(desk.text("tiny"), "0\n", "what still fits is taken");
+    assert!(desk.text("many").contains("a worker hands in at most 100 reports"), "{}", desk.text("many"));
+    let names = fs::read_dir(desk.profile.data().join("reports/w1")).unwrap().count();
+    assert_eq!((names, temps(&desk)), (100, 0), "what is refused leaves nothing");
+}
+
+#[test]
+fn reports_under_way_count_for_the_limit_together() {
+    let desk = Desk::start(&[], "sleep 600");
+    let part = vec![b'x'; looop::model::wire::MAX_PAYLOAD];
+    let mut refused = 0;
+    let mut streams: Vec<_> = (0..4)
+        .map(|n| {
+            let mut stream = desk.connect("worker.sock");
+            say(&mut stream, Request::Report { name: format!("r{n}") });
+            for _ in 0..150 {
+                if stream.write_all(&encode(FrameKind::Data, &part)).is_err() {
+                    refused += 1;
+                    break;
+                }
+            }
+            stream
+        })
+        .collect();
+    for stream in &mut streams {
+        let end = stream.write_all(&encode(FrameKind::Data, b""));
+        let said = end.is_ok().then(|| reply(stream));
+        refused += usize::from(matches!(said, Some(Reply::Error(why)) if why.contains("32 MiB together")));
+    }
+    assert!(refused >= 1, "four reports of 9.4 MiB are more than 32 MiB");
+}
+
+#[test]
+fn a_long_report_keeps_nobody_waiting_and_its_secrets_go() {
+    let mut profile = crate::support::profile::Profile::scripted(&[super::NOOP]);
+    for n in 0..40 {
+        profile.var(&format!("V{n}_TOKEN"), &format!("planted-secret-{n:03}"));
+    }
+    let desk = Desk::with(profile, &[], "sleep 600");
+    let idle = desk.memory();
+    let line = b"a line of a report with the planted-secret-017 in the middle of it\n";
+    let part = line.repeat(looop::model::wire::MAX_PAYLOAD / line.len());
+    let mut stream = desk.connect("worker.sock");
+    say(&mut stream, Request::Report { name: "long".to_owned() });
+    let parts = (10 << 20) / part.len();
+    for _ in 0..parts {
+        stream.write_all(&encode(FrameKind::Data, &part)).unwrap();
+    }
+    // The last part has been taken when it is written out; what is left is a rename.
+    let length = || fs::metadata(desk.dir().join(".report-1.tmp")).map_or(0, |meta| meta.len());
+    wait_until("all of it is written", || length() + 200 > (parts * part.len()) as u64);
+    let began = std::time::Instant::now();
+    stream.write_all(&encode(FrameKind::Data, b"")).unwrap();
+    assert_eq!(reply(&mut stream), Reply::Ok("reports/w1/long".to_owned()));
+    assert!(began.elapsed().as_secs() < 2, "the end of a report reads nothing again: {:?}", began.elapsed());
+    let text = desk.profile.read("reports/w1/long");
+    assert_eq!(text.matches("‹redacted:V17_TOKEN›").count(), parts * (part.len() / line.len()));
+    assert!(!text.contains("planted-secret"));
+    let grown = desk.memory().saturating_sub(idle);
+    assert!(grown < 400, "{grown} kB more for a report of 10 MiB");
+}

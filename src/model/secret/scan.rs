@@ -1,0 +1,215 @@
+//! One pass over a text that finds all secrets in it: known values, tokens by their shape, private keys.
+
+/// Beginnings of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and how many
+/// further characters such a token has at the least.
+const SHAPES: [(&str, usize); 17] = [
+    ("github_pat_", 22),
+    ("ghp_", 36),
+    ("gho_", 36),
+    ("ghu_", 36),
+    ("ghs_", 36),
+    ("ghr_", 36),
+    ("glpat-", 20),
+    ("sk-ant-", 20),
+    ("sk-proj-", 20),
+    ("sk-", 32),
+    ("xoxb-", 20),
+    ("xoxp-", 20),
+    ("xoxa-", 20),
+    ("AKIA", 16),
+    ("ASIA", 16),
+    ("AIza", 35),
+    ("npm_", 36),
+];
+/// The beginning and the end of a private key in PEM form (RFC 7468).
+pub(super) const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
+/// The longest label of a PEM block, in bytes.
+const MAX_LABEL_BYTES: usize = 64;
+
+/// A secret's place in a text, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub from: usize,
+    pub to: usize,
+    pub what: Pattern,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pattern {
+    /// A known value, by its number.
+    Value(usize),
+    /// A token of this shape.
+    Token(usize),
+    /// A private key.
+    Key,
+}
+
+/// What may still become of the text at one place.
+enum Match {
+    None,
+    /// A secret until there.
+    Until(usize),
+    /// It depends on what follows; the place where the secret ends if nothing does.
+    Open(Option<usize>),
+}
+
+/// All patterns, sorted by their first byte.
+pub(super) struct Scan<'a> {
+    known: &'a [(String, String)],
+    patterns: Vec<(&'a [u8], Pattern)>,
+    /// Where the patterns of each first byte begin.
+    heads: [u16; 257],
+}
+
+impl<'a> Scan<'a> {
+    /// What finds these values, `[name, value]`.
+    pub fn new(known: &'a [(String, String)]) -> Scan<'a> {
+        let values =
+            known.iter().enumerate().map(|(nth, (_, value))| (value.as_bytes(), Pattern::Value(nth)));
+        let shapes =
+            SHAPES.iter().enumerate().map(|(nth, (prefix, _))| (prefix.as_bytes(), Pattern::Token(nth)));
+        let mut patterns: Vec<(&[u8], Pattern)> = values.chain(shapes).collect();
+        patterns.push((PEM.0.as_bytes(), Pattern::Key));
+        patterns.sort_by_key(|(bytes, _)| bytes.first().copied());
+        let mut heads = [0_u16; 257];
+        for (byte, head) in heads.iter_mut().enumerate() {
+            let begins =
+                patterns.partition_point(|(bytes, _)| bytes.first().is_some_and(|b| usize::from(*b) < byte));
+            *head = u16::try_from(begins).unwrap_or(u16::MAX);
+        }
+        Scan { known, patterns, heads }
+    }
+
+    /// The secrets of a text to which nothing is added. `before` is the character in front of it.
+    pub fn whole(&self, before: Option<char>, text: &str) -> Vec<Span> {
+        self.begun(before, text).0
+    }
+
+    /// The secrets of the beginning of a text, and where the first one stands that what follows decides about.
+    pub fn begun(&self, before: Option<char>, text: &str) -> (Vec<Span>, usize) {
+        let bytes = text.as_bytes();
+        let (mut spans, mut open): (Vec<Span>, usize) = (Vec::new(), bytes.len());
+        visit(bytes.len());
+        for (at, byte) in bytes.iter().enumerate() {
+            let [from, to] = [self.heads[usize::from(*byte)], self.heads[usize::from(*byte) + 1]];
+            for (head, what) in &self.patterns[usize::from(from)..usize::from(to)] {
+                let to = match self.look(before, text, at, head, *what) {
+                    Match::None => continue,
+                    Match::Until(to) => Some(to),
+                    Match::Open(to) => {
+                        open = open.min(at);
+                        to
+                    }
+                };
+                spans.extend(to.map(|to| Span { from: at, to, what: *what }));
+            }
+        }
+        (spans, open)
+    }
+
+    fn look(&self, before: Option<char>, text: &str, at: usize, head: &[u8], what: Pattern) -> Match {
+        let rest = &text.as_bytes()[at..];
+        // Within a longer word no token begins.
+        let is_within = || match at.checked_sub(1) {
+            Some(last) => is_token_byte(text.as_bytes()[last]),
+            None => before.is_some_and(|c| u8::try_from(c).is_ok_and(is_token_byte)),
+        };
+        if matches!(what, Pattern::Token(_)) && is_within() {
+            return Match::None;
+        }
+        if rest.len() < head.len() {
+            return if head.starts_with(rest) { Match::Open(None) } else { Match::None };
+        }
+        if !rest.starts_with(head) {
+            return Match::None;
+        }
+        match what {
+            Pattern::Value(_) => Match::Until(at + head.len()),
+            Pattern::Key => key(text, at),
+            Pattern::Token(nth) => {
+                let length = rest.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(rest.len());
+                let is_token = length >= head.len() + SHAPES.get(nth).map_or(0, |(_, least)| *least);
+                match (is_token, length == rest.len()) {
+                    (true, true) => Match::Open(Some(at + length)),
+                    (false, true) => Match::Open(None),
+                    (true, false) => Match::Until(at + length),
+                    (false, false) => Match::None,
+                }
+            }
+        }
+    }
+
+    /// The text with place holders; spans that overlap are one secret.
+    pub fn replaced(&self, text: &str, mut spans: Vec<Span>) -> String {
+        spans.sort_by_key(|span| (span.from, std::cmp::Reverse(span.to)));
+        let mut out = String::with_capacity(text.len());
+        let mut done = 0;
+        for span in merged(spans) {
+            out.push_str(text.get(done..span.from).unwrap_or_default());
+            match span.what {
+                Pattern::Value(nth) => {
+                    let name = self.known.get(nth).map_or("value", |(name, _)| name.as_str());
+                    out.push_str(&format!("‹redacted:{name}›"));
+                }
+                Pattern::Token(_) => out.push_str("‹redacted:token›"),
+                Pattern::Key => out.push_str("‹redacted:private key›"),
+            }
+            done = span.to;
+        }
+        out + text.get(done..).unwrap_or_default()
+    }
+}
+
+/// Sorted spans without any that overlap.
+pub(super) fn merged(spans: Vec<Span>) -> Vec<Span> {
+    let mut all: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match all.last_mut() {
+            Some(last) if span.from < last.to => last.to = last.to.max(span.to),
+            _ => all.push(span),
+        }
+    }
+    all
+}
+
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// A private key goes from its first line to its last one, or to the end where that is missing.
+fn key(text: &str, at: usize) -> Match {
+    let begin = at + PEM.0.len();
+    let Some(label) = text[begin..].find("-----").map(|end| &text[begin..begin + end]) else {
+        return if text.len() - begin > MAX_LABEL_BYTES { Match::None } else { Match::Open(None) };
+    };
+    if !label.ends_with("PRIVATE KEY") {
+        return Match::None;
+    }
+    let end = format!("{}{label}-----", PEM.1);
+    match text[begin..].find(&end) {
+        Some(found) => Match::Until(begin + found + end.len()),
+        None => Match::Open(Some(text.len())),
+    }
+}
+
+#[cfg(not(test))]
+fn visit(_bytes: usize) {}
+
+#[cfg(test)]
+thread_local! {
+    static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+fn visit(bytes: usize) {
+    VISITED.with(|visited| visited.set(visited.get() + bytes));
+}
+
+/// What this does, and how many bytes were looked at for it.
+#[cfg(test)]
+pub(super) fn count_visits<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    VISITED.with(|visited| visited.set(0));
+    let done = work();
+    (done, VISITED.with(std::cell::Cell::get))
+}

@@ -1,0 +1,131 @@
+//! What a beat does for ended workers: it finds out what a worker without a supervisor left in its clone, and tries
+//! again to fetch a branch that could not be fetched. Each change is written down once; a beat that finds nothing new
+//! writes nothing.
+
+use std::fs;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::clone::{self, Collected, Git};
+use super::start::Starter;
+use crate::model::entry::worker_line;
+use crate::model::leftovers::Leftovers;
+use crate::model::worker::{Phase, Repo, State};
+use crate::store::workers::{self, Worker};
+use crate::store::{lock, logs};
+
+/// How long git may take for one clone, in milliseconds: a beat waits for it.
+const GIT_MS: i64 = 30_000;
+
+/// What was found out about an ended worker.
+enum Finding {
+    /// Its clone holds this alone.
+    Left(Leftovers),
+    /// Its branch came back.
+    Fetched(Collected),
+    /// Its branch still cannot be fetched, for this reason.
+    Unfetched(String),
+}
+
+/// Looks after each ended worker that needs it.
+///
+/// # Errors
+/// When the workers cannot be listed, or what was found cannot be written.
+pub(super) fn ended(starter: &Starter) -> Result<()> {
+    let (all, _) = workers::list(starter.layout)?;
+    for worker in all.iter().filter(|worker| worker.state.phase.is_over()) {
+        let Some(repo) = &worker.spec.repo else { continue };
+        let finding = match (&worker.state.unfetched, &worker.state.left) {
+            (Some(_), _) => fetch(starter, worker, repo),
+            (None, None) => Some(Finding::Left(left(starter, worker, repo))),
+            (None, Some(_)) => None,
+        };
+        if let Some(finding) = finding {
+            keep(starter, worker, finding)?;
+        }
+    }
+    Ok(())
+}
+
+fn git<'a>(starter: &'a Starter) -> Result<Git<'a>> {
+    Git::find(&starter.settings.path, GIT_MS, starter.cancel)
+}
+
+fn left(starter: &Starter, worker: &Worker, repo: &Repo) -> Leftovers {
+    let clone = starter.layout.worker(&worker.spec.id).clone_dir();
+    match git(starter) {
+        Ok(git) => clone::leftovers(&git, repo, &clone),
+        Err(error) => Leftovers { unclear: Some(format!("{error:#}")), ..Leftovers::default() },
+    }
+}
+
+/// Fetches a branch. None where nothing can have changed: then not even a view of the clone is made.
+fn fetch(starter: &Starter, worker: &Worker, repo: &Repo) -> Option<Finding> {
+    let clone = starter.layout.worker(&worker.spec.id).clone_dir();
+    if !fs::symlink_metadata(clone.join(".git")).is_ok_and(|meta| meta.is_dir()) {
+        return None;
+    }
+    let git = git(starter).ok()?;
+    if !matches!(clone::inspect(&git, repo.source.as_ref()), Ok(Ok(_))) {
+        return None;
+    }
+    Some(match clone::collect(&git, repo, &clone) {
+        Ok(collected) => Finding::Fetched(collected),
+        Err(error) => Finding::Unfetched(format!("{error:#}")),
+    })
+}
+
+/// Writes down what was found, unless the worker is another one by now.
+fn keep(starter: &Starter, seen: &Worker, finding: Finding) -> Result<()> {
+    let (layout, now) = (starter.layout, starter.now);
+    let dir = layout.worker(&seen.spec.id);
+    let line = {
+        let _store = lock::store(&layout.store_lock())?;
+        let same = |now: &Worker| now.spec.created_ms == seen.spec.created_ms && now.state.phase.is_over();
+        let Some(worker) = workers::load(layout, &seen.spec.id)?.filter(same) else { return Ok(()) };
+        let before = worker.state.clone();
+        let mut state = worker.state;
+        let is_news = matches!(finding, Finding::Fetched(_)) || state.phase == Phase::Lost;
+        take(&mut state, finding, now.unix_ms);
+        clean(starter, &mut state)?;
+        if state == before {
+            return Ok(());
+        }
+        let next = worker.spec.next_step(&state, &dir.clone_dir().to_string_lossy());
+        state.flag_leftovers(next.as_deref(), now.unix_ms);
+        workers::save_state(&dir, &state)?;
+        is_news.then(|| worker_line(&worker.spec, &state, next.as_deref(), now))
+    };
+    match line {
+        Some(line) => logs::journal(layout, &starter.settings.secrets.redact(&line)),
+        None => Ok(()),
+    }
+}
+
+fn take(state: &mut State, finding: Finding, now_ms: i64) {
+    match finding {
+        Finding::Left(left) => state.left = Some(left),
+        Finding::Unfetched(why) => {
+            state.why = Some(format!("its branch could not be fetched: {why}"));
+            state.unfetched = Some(why);
+        }
+        Finding::Fetched(collected) => {
+            (state.branch, state.left) = (collected.branch, Some(collected.left));
+            (state.unfetched, state.why, state.flag) = (None, None, None);
+            state.phase = if state.verdict.is_some() { Phase::Done } else { Phase::Exited };
+            state.since_ms = now_ms;
+        }
+    }
+}
+
+/// Takes out what is secret: names and messages are the worker's.
+fn clean(starter: &Starter, state: &mut State) -> Result<()> {
+    let mut value: Value = serde_json::to_value(&state.left)?;
+    starter.settings.secrets.redact_json(&mut value);
+    state.left = serde_json::from_value(value)?;
+    for text in [&mut state.why, &mut state.unfetched].into_iter().flatten() {
+        *text = starter.settings.secrets.redact(text).into_owned();
+    }
+    Ok(())
+}
