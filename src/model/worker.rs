@@ -62,7 +62,9 @@ impl Spec {
     pub fn box_words(&self) -> String {
         let words = |boxed: &Option<Boxed>| {
             let net = |boxed: &Boxed| match &boxed.walls.net {
-                Net::On => "the network".to_owned(),
+                Net::On => "the network, and the services of this machine".to_owned(),
+                Net::Internet => "the internet".to_owned(),
+                Net::Off if !boxed.walls.forward.is_empty() => "its model alone".to_owned(),
                 Net::Off => "no network".to_owned(),
                 Net::Ports(ports) => format!("ports {ports:?}"),
             };
