@@ -292,7 +292,7 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
         home: env.dirs.home.clone(),
         workers: workers::of(env, &parsed, &path)?,
         fixes: fixes::of(env, &parsed, &path)?,
-        boxes: boxes::of(env, &parsed.sandbox, &path)?,
+        boxes: boxes::of(env, &parsed, &path)?,
         config_env: config_env(env, &path),
         protected,
     };

@@ -38,6 +38,9 @@ pub fn run(args: &Args) -> Result<u8> {
 /// What to become, within walls that are there already.
 #[derive(Debug, clap::Args)]
 pub struct BoxArgs {
+    /// The descriptor by which the sockets of its network are handed out.
+    #[arg(long, value_name = "FD")]
+    control: Option<i32>,
     /// The box, as JSON.
     boxed: String,
     /// The command; its first element is a path.
@@ -48,9 +51,30 @@ pub struct BoxArgs {
 /// Puts on what belongs inside of a box and becomes the command; returns only when it could not.
 pub fn run_boxed(args: &BoxArgs) -> Result<u8> {
     let boxed: Boxed = serde_json::from_str(&args.boxed).context("could not read a box")?;
-    let error = program::exec_boxed(&boxed, &args.argv, print::note);
-    let shown = args.argv.first().map_or("", String::as_str);
-    let (line, code) = sandbox::not_begun(shown, &error);
+    let error = program::exec_boxed(&boxed, args.control, &args.argv, print::note);
+    Ok(not_begun(&args.argv, &error))
+}
+
+/// What to run in a box, and the box, whose network a process outside makes.
+#[derive(Debug, clap::Args)]
+pub struct NetArgs {
+    /// The box, as JSON.
+    boxed: String,
+    /// The command; its first element is a path.
+    #[arg(last = true, required = true)]
+    argv: Vec<String>,
+}
+
+/// Makes the network of a box and the box in it; returns when the box has ended or could not begin.
+pub fn run_networked(args: &NetArgs) -> Result<u8> {
+    let boxed: Boxed = serde_json::from_str(&args.boxed).context("could not read a box")?;
+    Ok(sandbox::become_networked(&boxed, &args.argv).unwrap_or_else(|error| not_begun(&args.argv, &error)))
+}
+
+/// Says that a command did not begin in its box; the exit code for that.
+fn not_begun(argv: &[String], error: &std::io::Error) -> u8 {
+    let shown = argv.first().map_or("", String::as_str);
+    let (line, code) = sandbox::not_begun(shown, error);
     print::note(&line);
-    Ok(code.try_into().unwrap_or(u8::MAX))
+    code.try_into().unwrap_or(u8::MAX)
 }

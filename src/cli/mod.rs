@@ -198,6 +198,9 @@ enum Verb {
     /// Become a command in its box.
     #[command(name = "__box", hide = true)]
     Boxed(exec::BoxArgs),
+    /// Make the network of a box and run a command in it.
+    #[command(name = "__net", hide = true)]
+    Networked(exec::NetArgs),
     /// Bring the commits of a worker back into the repository that it works for.
     #[command(name = "__collect", hide = true)]
     Collect(collect::Args),
@@ -297,6 +300,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match &cli.command {
         Some(Verb::Exec(args)) => return exec::run(args),
         Some(Verb::Boxed(args)) => return exec::run_boxed(args),
+        Some(Verb::Networked(args)) => return exec::run_networked(args),
         Some(Verb::Scripted(args)) => return scripted::run(args),
         Some(Verb::Completions(args)) => return complete::run(args),
         Some(Verb::Man(args)) => return complete::man(args),

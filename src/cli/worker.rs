@@ -14,7 +14,7 @@ use crate::model::name::Name;
 use crate::model::wire::Request;
 use crate::model::worker::{Phase, State};
 use crate::store::workers::Worker;
-use crate::store::{layout, lock, logs, mail, workers};
+use crate::store::{claims, layout, lock, logs, mail, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
@@ -238,7 +238,8 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     workers::save_state(&dir, &state)?;
     drop(store);
     claims::release(&app.layout, &Holder::Worker(id.clone()), &leases)?;
-    logs::journal(&app.layout, &entry::worker_line(&lost.spec, &state, clock::now()))?;
+    let next = lost.spec.next_step(&state, &dir.clone_dir().to_string_lossy());
+    logs::journal(&app.layout, &entry::worker_line(&lost.spec, &state, next.as_deref(), clock::now()))?;
     for socket in [dir.attach_socket(), dir.worker_socket()] {
         // A socket without a listener does no harm; the next worker of this name replaces it.
         drop(std::fs::remove_file(socket));

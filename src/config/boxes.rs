@@ -1,47 +1,49 @@
 //! What the config says about boxes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::form::{Boxing as Level, Network, SandboxFile};
+use super::form::{Boxing as Level, ConfigFile, Network};
 use super::{Env, usage};
-use crate::model::boxing::{Boxes, Boxing, Kind, Net, Wanted};
+use crate::model::boxing::{Boxes, Boxing, Endpoint, Kind, NetworkAccess, Wanted};
 
 /// The part of the settings that is about boxes.
-pub(super) fn of(env: &Env, from: &SandboxFile, path: &Path) -> Result<Boxes> {
+pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
+    let from = &parsed.sandbox;
     let net = &from.network;
-    let boxing = |kind, level: Option<Level>, net: &Option<Network>| Boxing {
+    let boxing = |level: Option<Level>, net: &Option<Network>| Boxing {
         wanted: match level {
-            // A human's own command on their own project: the tests of it may need anything.
-            None if kind == Kind::Fix => Wanted::None,
             None | Some(Level::Auto) => Wanted::Auto,
             Some(Level::Full) => Wanted::Full,
             Some(Level::Partial) => Wanted::Partial,
             Some(Level::None) => Wanted::None,
         },
         net: match net {
-            // What decides over work must not be told its answer from outside.
-            None if kind == Kind::Verify => Net::Off,
-            None | Some(Network::On) => Net::On,
-            Some(Network::Off) => Net::Off,
-            Some(Network::Ports(ports)) => Net::Ports(ports.clone()),
+            None | Some(Network::Auto) => NetworkAccess::Auto,
+            Some(Network::On) => NetworkAccess::On,
+            Some(Network::Internet) => NetworkAccess::Internet,
+            Some(Network::Model) => NetworkAccess::Model,
+            Some(Network::Off) => NetworkAccess::Off,
+            Some(Network::Ports(ports)) => NetworkAccess::Ports(ports.clone()),
         },
     };
     let boxes = Boxes {
-        decide: boxing(Kind::Decide, from.decide, &net.decide),
-        sensor: boxing(Kind::Sensor, from.sensor, &net.sensor),
-        run: boxing(Kind::Run, from.run, &net.run),
-        verify: boxing(Kind::Verify, from.verify, &net.verify),
-        worker: boxing(Kind::Worker, from.worker, &net.worker),
-        fix: boxing(Kind::Fix, from.fix, &net.fix),
+        decide: boxing(from.decide, &net.decide),
+        sensor: boxing(from.sensor, &net.sensor),
+        run: boxing(from.run, &net.run),
+        verify: boxing(from.verify, &net.verify),
+        worker: boxing(from.worker, &net.worker),
+        fix: boxing(from.fix, &net.fix),
         read: paths(env, &from.read, "sandbox.read", path)?,
         write: paths(env, &from.write, "sandbox.write", path)?,
+        endpoints: endpoints(env, parsed, path)?,
     };
     let asked = [&net.decide, &net.sensor, &net.run, &net.verify, &net.worker, &net.fix];
     for (kind, asked) in Kind::ALL.iter().zip(asked) {
         let boxing = boxes.of(*kind);
-        if boxing.wanted == Wanted::None && asked.is_some() && boxing.net != Net::On {
+        if boxing.wanted == Wanted::None && asked.is_some() && ![NetworkAccess::On, NetworkAccess::Auto].contains(&boxing.net) {
             let word = kind.word();
             let what = format!(
                 "could not use the config `{}`: sandbox.network.{word} needs a sandbox, and sandbox.{word} is \"none\"",
@@ -51,6 +53,33 @@ pub(super) fn of(env: &Env, from: &SandboxFile, path: &Path) -> Result<Boxes> {
         }
     }
     Ok(boxes)
+}
+
+/// Where the built-in runners find their models: the variables that say so, the first one first, and the vendor's own address.
+const ENDPOINTS: [(&str, &[&str], &str); 4] = [
+    ("claude", &["ANTHROPIC_BASE_URL"], "https://api.anthropic.com"),
+    ("codex", &["OPENAI_BASE_URL"], "https://api.openai.com"),
+    ("gemini", &["GOOGLE_GEMINI_BASE_URL"], "https://generativelanguage.googleapis.com"),
+    ("qwen", &["OPENAI_BASE_URL"], "https://dashscope.aliyuncs.com"),
+];
+
+/// The endpoint of each runner: its `base_url`, what a variable says, or the usual one of a built-in runner.
+fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, Endpoint>> {
+    let mut all = BTreeMap::new();
+    for (name, vars, usual) in ENDPOINTS {
+        let said = vars.iter().find_map(|var| env.get(var)).unwrap_or(usual);
+        // What a program cannot use either is its own affair.
+        all.extend(Endpoint::of_url(said).map(|endpoint| (name.to_owned(), endpoint)));
+    }
+    for (name, runner) in &parsed.runners {
+        let Some(url) = runner.base_url.as_ref().filter(|_| runner.http.is_none()) else { continue };
+        let endpoint = Endpoint::of_url(url).ok_or_else(|| {
+            let shown = path.display();
+            usage(format!("could not use the config `{shown}`: runners.{name}.base_url {url:?} is no address"))
+        })?;
+        all.insert(name.clone(), endpoint);
+    }
+    Ok(all)
 }
 
 /// Paths as the human writes them: absolute ones, or below `~`.

@@ -164,16 +164,16 @@ fn a_mistake_is_told_with_its_place_and_the_nearest_key() {
 
 #[test]
 fn boxes_are_read_with_their_network() {
-    use crate::model::boxing::{Kind, Net, Wanted};
+    use crate::model::boxing::{Kind, NetworkAccess, Wanted};
     let config = loaded(
         r#"{"sandbox":{"worker":"full","run":"none","network":{"worker":[443,53],"sensor":"off"},"read":["/srv/data"]}}"#,
         &[],
     );
     let boxes = &config.settings.boxes;
-    assert_eq!((boxes.worker.wanted, &boxes.worker.net), (Wanted::Full, &Net::Ports(vec![443, 53])));
-    assert_eq!((boxes.run.wanted, &boxes.run.net), (Wanted::None, &Net::On));
-    assert_eq!((boxes.sensor.wanted, &boxes.sensor.net), (Wanted::Auto, &Net::Off));
-    assert_eq!(boxes.of(Kind::Verify).net, Net::Off, "a check has no network unless it is given one");
+    assert_eq!((boxes.worker.wanted, &boxes.worker.net), (Wanted::Full, &NetworkAccess::Ports(vec![443, 53])));
+    assert_eq!((boxes.run.wanted, &boxes.run.net), (Wanted::None, &NetworkAccess::Auto));
+    assert_eq!((boxes.sensor.wanted, &boxes.sensor.net), (Wanted::Auto, &NetworkAccess::Off));
+    assert_eq!(boxes.of(Kind::Verify).net, NetworkAccess::Auto, "each kind has its own default");
     assert_eq!(boxes.read, [Path::new("/srv/data")]);
     for (text, what) in [
         (r#"{"sandbox":{"worker":"none","network":{"worker":"off"}}}"#, "sandbox.network.worker"),

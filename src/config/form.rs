@@ -270,11 +270,14 @@ pub(super) struct NetworkFile {
     pub(super) fix: Option<Network>,
 }
 
-/// What of the network there is: `"on"`, `"off"`, or TCP connections to some ports.
+/// What of the network there is: a word, or TCP connections to some ports.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub(super) enum Network {
+    Auto,
     On,
+    Internet,
+    Model,
     Off,
     Ports(Vec<u16>),
 }
@@ -288,11 +291,14 @@ impl TryFrom<serde_json::Value> for Network {
         };
         let ports = value.as_array().and_then(|all| all.iter().map(port).collect::<Option<Vec<u16>>>());
         match (value.as_str(), ports) {
+            (Some("auto"), _) => Ok(Network::Auto),
             (Some("on"), _) => Ok(Network::On),
+            (Some("internet"), _) => Ok(Network::Internet),
+            (Some("model"), _) => Ok(Network::Model),
             (Some("off"), _) => Ok(Network::Off),
             (_, Some(ports)) if !ports.is_empty() => Ok(Network::Ports(ports)),
             _ => Err(format!(
-                "a network is \"on\", \"off\" or a list of ports from 1 to 65535, and not `{value}`"
+                "a network is \"auto\", \"on\", \"internet\", \"model\", \"off\" or a list of ports from 1 to 65535, and not `{value}`"
             )),
         }
     }
@@ -306,7 +312,7 @@ impl JsonSchema for Network {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "oneOf": [
-                { "enum": ["on", "off"] },
+                { "enum": ["auto", "on", "internet", "model", "off"] },
                 { "type": "array", "minItems": 1, "items": { "type": "integer", "minimum": 1, "maximum": 65535 } },
             ]
         })

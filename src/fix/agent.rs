@@ -10,6 +10,7 @@ use super::desk::Busy;
 use super::leanfile::Lean;
 use super::stream::{self, Stream};
 use super::{Endpoints, endpoint};
+use crate::model::boxing::Endpoint;
 use crate::model::charge::{Basis, Usage};
 use crate::model::fault::Fault;
 use crate::model::settings::{Fixes, Settings};
@@ -272,7 +273,9 @@ impl Agent {
         }
         env.push(caller.mark.clone());
         let read: &[PathBuf] = if *wrapper { &[] } else { std::slice::from_ref(&caller.prompt_file) };
-        let start = Start { name: &self.name, program, cwd, read, write };
+        let told = env.iter().find(|(key, _)| key == "LEAN_BASE_URL");
+        let endpoint = told.and_then(|(_, url)| Endpoint::of_url(url));
+        let start = Start { name: &self.name, program, cwd, endpoint, read, write };
         let cell = caller.bench.agent(&start)?;
         env.extend(cell.env);
         let mut watched = Watched::new(cwd, &caller.settings.fixes);

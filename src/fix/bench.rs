@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::model::boxing::Kind;
+use crate::model::boxing::{Endpoint, Kind};
 use crate::model::fault::Fault;
 use crate::model::settings::Settings;
 use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
@@ -32,6 +32,8 @@ pub struct Start<'a> {
     pub program: &'a Path,
     /// Where it runs.
     pub cwd: &'a Path,
+    /// The endpoint that it is told to use; none: the one of its runner.
+    pub endpoint: Option<Endpoint>,
     /// What it reads besides.
     pub read: &'a [PathBuf],
     /// What it may write besides.
@@ -66,6 +68,7 @@ impl Bench<'_> {
         let inmate = Inmate {
             rooms: &rooms,
             cwd: if start.cwd.starts_with(&work) { &work } else { start.cwd },
+            endpoint: start.endpoint.as_ref(),
             names,
             write: start.write,
             read: &read,
@@ -75,7 +78,7 @@ impl Bench<'_> {
             fault.hint("see what can be had with `looop doctor`")
         })?;
         if let Some(boxed) = &cell.boxed {
-            boxer.furnish(boxed.engine.is_some(), &names, &rooms)?;
+            boxer.furnish(boxed.has_files(), &names, &rooms)?;
         }
         Ok(cell)
     }

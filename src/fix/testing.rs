@@ -160,7 +160,14 @@ impl Tester<'_> {
         env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         env.extend(tests.env.iter().map(|(key, value)| (key.clone(), value.clone())));
         let name = argv.first().map_or("", String::as_str);
-        let cell = self.bench.tests(&Start { name, program: &program, cwd, read: &[], write: &[] })?;
+        let cell = self.bench.tests(&Start {
+            name,
+            program: &program,
+            cwd,
+            endpoint: None,
+            read: &[],
+            write: &[],
+        })?;
         env.extend(cell.env);
         let job = Job {
             program,

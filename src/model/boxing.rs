@@ -1,5 +1,7 @@
 //! Pure. Boxes: how much of a sandbox each kind of child is asked to have, what there is, and what it gets.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -26,9 +28,10 @@ pub enum Level {
     /// None: it runs as the human.
     #[default]
     None,
-    /// Landlock and a system call filter. Sockets that have a path, modes and times of files are open to it.
+    /// Less than full: Landlock and a system call filter alone, or the files and processes of its own and a network
+    /// that is not kept apart.
     Partial,
-    /// A file system and processes of its own, and all of `Partial` within.
+    /// Files and processes of its own, and of the network nothing but what was asked for.
     Full,
 }
 
@@ -43,17 +46,92 @@ impl Level {
     }
 }
 
-/// What of the network there is for a child.
+/// The network that a child has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Net {
-    /// All of it.
+    /// The network of the machine, its loopback included.
     #[default]
     On,
-    /// Nothing but its own loopback; under `partial` not even that.
+    /// The internet, and a loopback of its own.
+    Internet,
+    /// A loopback of its own; without an engine no internet sockets at all.
     Off,
     /// TCP connections to these ports, and no UDP.
     Ports(Vec<u16>),
+}
+
+/// The network that the config asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetworkAccess {
+    /// The default of its kind.
+    #[default]
+    Auto,
+    /// The network of the machine, its loopback included.
+    On,
+    /// The internet without the loopback of the machine.
+    Internet,
+    /// The endpoint of its runner alone.
+    Model,
+    /// None.
+    Off,
+    /// TCP connections to these ports.
+    Ports(Vec<u16>),
+}
+
+impl NetworkAccess {
+    /// The setting as the config spells it.
+    fn words(&self) -> String {
+        match self {
+            NetworkAccess::Auto => "auto".to_owned(),
+            NetworkAccess::On => "on".to_owned(),
+            NetworkAccess::Internet => "internet".to_owned(),
+            NetworkAccess::Model => "model".to_owned(),
+            NetworkAccess::Off => "off".to_owned(),
+            NetworkAccess::Ports(ports) => format!("{ports:?}"),
+        }
+    }
+}
+
+/// The address of a model's server: a host name or an IP address, and a TCP port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// A host name, or an IP address without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// The endpoint of an `http` or `https` URL.
+    pub fn of_url(url: &str) -> Option<Endpoint> {
+        let (rest, usual) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => (rest, 443),
+            (_, Some(rest)) => (rest, 80),
+            _ => return None,
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let authority = authority.rsplit('@').next().unwrap_or_default();
+        let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':')),
+            None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map_or(Some(usual), |text| text.parse().ok().filter(|port| *port > 0))?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
+        let is_host = !host.is_empty() && host.chars().all(is_name);
+        is_host.then(|| Endpoint { host: host.to_ascii_lowercase(), port })
+    }
+
+    /// The IP address, where the host is one.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    /// Whether the endpoint is on this machine's own loopback.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.address().is_some_and(|address| address.is_loopback())
+    }
 }
 
 /// What one kind of child is asked to have.
@@ -61,8 +139,8 @@ pub enum Net {
 pub struct Boxing {
     /// How much of a sandbox.
     pub wanted: Wanted,
-    /// What of the network.
-    pub net: Net,
+    /// The network.
+    pub net: NetworkAccess,
 }
 
 /// The kinds of children.
@@ -97,12 +175,6 @@ impl Kind {
             Kind::Fix => "fix",
         }
     }
-
-    /// The most that `auto` takes. Sensors run by the hundred in each beat, and a file system for each of them would
-    /// cost more than most of them do.
-    fn most(self) -> Level {
-        if self == Kind::Sensor { Level::Partial } else { Level::Full }
-    }
 }
 
 /// What the config asks for.
@@ -124,9 +196,16 @@ pub struct Boxes {
     pub read: Vec<PathBuf>,
     /// What workers and checks may write besides.
     pub write: Vec<PathBuf>,
+    /// The endpoint of each runner whose address is known, by the runner's name.
+    pub endpoints: BTreeMap<String, Endpoint>,
 }
 
 impl Boxes {
+    /// The endpoint of the runner that goes by one of these names, the first one first.
+    pub fn endpoint(&self, names: &[&str]) -> Option<&Endpoint> {
+        names.iter().find_map(|name| self.endpoints.get(*name))
+    }
+
     /// What is asked for this kind.
     pub fn of(&self, kind: Kind) -> &Boxing {
         match kind {
@@ -140,24 +219,16 @@ impl Boxes {
     }
 }
 
-/// How a file system of its own is made.
+/// The programs that make a file system, processes and a network of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// By bubblewrap; its path.
-    Bubblewrap(PathBuf),
-    /// By `unshare` of util-linux; its path.
-    Unshare(PathBuf),
-}
-
-impl Engine {
-    /// Its name for a human.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Engine::Bubblewrap(_) => "bubblewrap",
-            Engine::Unshare(_) => "unshare",
-        }
-    }
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// The path of bubblewrap. Specs of earlier versions may name `unshare` here; such a worker has ended.
+    #[serde(alias = "unshare")]
+    pub bubblewrap: PathBuf,
+    /// The path of pasta, which brings the internet into a network of its own; none: it does not work here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pasta: Option<PathBuf>,
 }
 
 /// What a child may touch. All paths are absolute.
@@ -176,32 +247,69 @@ pub struct Walls {
     pub layered: Vec<(PathBuf, PathBuf)>,
     /// What does not exist under `full`.
     pub hide: Vec<PathBuf>,
-    /// What of the network there is.
+    /// Files that are shown in another place and can only be read: `[what, where]`.
+    pub placed: Vec<(PathBuf, PathBuf)>,
+    /// The network.
     pub net: Net,
+    /// Endpoints that are reached besides, each at its own address.
+    pub forward: Vec<Endpoint>,
 }
 
 /// A child's box: how it is made and what is in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Boxed {
-    /// How a file system of its own is made; none: `partial`.
+    /// What makes a file system of its own; none: Landlock and the filter alone.
     pub engine: Option<Engine>,
     /// What it may touch.
     pub walls: Walls,
+    /// The version of Landlock that is put on; 0: none. Boxes of earlier versions were made with all of it.
+    #[serde(default = "all_of_landlock")]
+    pub landlock: u8,
     /// Files that must hold what they held when a human said yes, by path and blake3.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sealed: Vec<(String, String)>,
 }
 
+fn all_of_landlock() -> u8 {
+    u8::MAX
+}
+
 impl Boxed {
     /// A box without anything sealed.
     pub fn new(engine: Option<Engine>, walls: Walls) -> Boxed {
-        Boxed { engine, walls, sealed: Vec::new() }
+        Boxed { engine, walls, landlock: all_of_landlock(), sealed: Vec::new() }
     }
 
     /// How much of a sandbox it is.
     pub fn level(&self) -> Level {
-        if self.engine.is_some() { Level::Full } else { Level::Partial }
+        match (&self.engine, &self.walls.net) {
+            (None, _) | (_, Net::On) => Level::Partial,
+            (Some(_), Net::Off) => Level::Full,
+            (Some(engine), Net::Internet | Net::Ports(_)) if engine.pasta.is_some() => Level::Full,
+            (Some(_), Net::Internet | Net::Ports(_)) => Level::Partial,
+        }
+    }
+
+    /// Whether it has a file system and processes of its own.
+    pub fn has_files(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// Whether its network is made by a process outside of it: pasta, or the relay to its endpoints.
+    pub fn needs_helper(&self) -> bool {
+        self.has_pasta() || self.has_relay()
+    }
+
+    /// Whether a relay leads to its endpoints: its own network has no way out.
+    pub fn has_relay(&self) -> bool {
+        self.has_files() && self.walls.net == Net::Off && !self.walls.forward.is_empty()
+    }
+
+    /// Whether pasta brings the internet into it.
+    pub fn has_pasta(&self) -> bool {
+        matches!(self.walls.net, Net::Internet | Net::Ports(_))
+            && self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
     }
 }
 
@@ -223,6 +331,19 @@ pub struct Powers {
     pub fixes: Vec<String>,
 }
 
+/// The sandbox that a kind of child gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxGrant {
+    /// How much of a sandbox it is.
+    pub level: Level,
+    /// Whether it has a file system and processes of its own.
+    pub has_files: bool,
+    /// The network that is enforced.
+    pub net: Net,
+    /// Whether the endpoint of its runner is reached besides.
+    pub model: bool,
+}
+
 /// The first Landlock that keeps a child from signals and abstract sockets of others.
 pub const SCOPES: u8 = 6;
 /// The first Landlock that knows TCP ports.
@@ -231,36 +352,93 @@ pub const PORTS: u8 = 4;
 impl Powers {
     /// The most that can be had.
     pub fn level(&self) -> Level {
-        match (self.landlock, self.filter, &self.engine) {
-            (SCOPES.., true, Some(_)) => Level::Full,
-            (1.., _, _) => Level::Partial,
-            _ => Level::None,
+        match (&self.engine, self.landlock) {
+            (Some(_), _) => Level::Full,
+            (None, 1..) => Level::Partial,
+            (None, 0) => Level::None,
         }
+    }
+
+    fn has_pasta(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
     }
 
     /// What a kind of child gets.
     ///
     /// # Errors
     /// More is asked for than there is: says what is missing. Nothing is run then.
-    pub fn grant(&self, kind: Kind, boxing: &Boxing) -> Result<Level, String> {
-        let had = self.level();
-        let level = match boxing.wanted {
-            Wanted::None => return Ok(Level::None),
-            Wanted::Auto => had.min(kind.most()),
-            Wanted::Full if had < Level::Full => return Err(self.lacks(kind, Level::Full)),
-            Wanted::Full => Level::Full,
-            Wanted::Partial if had < Level::Partial => return Err(self.lacks(kind, Level::Partial)),
-            Wanted::Partial => Level::Partial,
+    pub fn grant(&self, kind: Kind, boxing: &Boxing) -> Result<SandboxGrant, String> {
+        if boxing.wanted == Wanted::None {
+            return Ok(SandboxGrant::default());
+        }
+        let has_files = self.engine.is_some() && self.wants_files(kind, boxing.wanted);
+        if !has_files && self.landlock == 0 {
+            return self.grant_none(kind, boxing);
+        }
+        let asked = match &boxing.net {
+            NetworkAccess::Auto => usual_network(kind, boxing.wanted, has_files && self.has_pasta()),
+            asked => asked.clone(),
         };
-        let what = |what: &str| format!("sandbox.network.{} asks for {what}", kind.word());
-        match &boxing.net {
-            Net::On => Ok(level),
-            Net::Off if level == Level::Full || self.filter => Ok(level),
-            // A check is cut off by default, and that nobody asked for it must not keep it from running.
-            Net::Off if kind == Kind::Verify && boxing.wanted == Wanted::Auto => Ok(level),
-            Net::Off => Err(what("no network, and there is no sandbox that could keep it out")),
-            Net::Ports(_) if level > Level::None && self.landlock >= PORTS && self.filter => Ok(level),
-            Net::Ports(_) => Err(what("some ports alone, and this kernel cannot tell them apart")),
+        let net = self.net(kind, boxing, &asked, has_files)?;
+        let is_apart = match &asked {
+            NetworkAccess::Off | NetworkAccess::Model => has_files,
+            NetworkAccess::Internet | NetworkAccess::Ports(_) => has_files && self.has_pasta(),
+            NetworkAccess::On | NetworkAccess::Auto => false,
+        };
+        let level = if is_apart { Level::Full } else { Level::Partial };
+        if boxing.wanted == Wanted::Full && level < Level::Full {
+            return Err(self.lacks_full(kind, &asked));
+        }
+        let model = matches!(asked, NetworkAccess::Model) && is_apart || net == Net::Internet;
+        Ok(SandboxGrant { level, has_files, net, model })
+    }
+
+    /// Sensors run by the hundred in each beat, and a file system for each of them would cost more than most of them do.
+    fn wants_files(&self, kind: Kind, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::Full => true,
+            Wanted::Auto => kind != Kind::Sensor || self.landlock == 0,
+            Wanted::Partial | Wanted::None => self.landlock == 0,
+        }
+    }
+
+    fn grant_none(&self, kind: Kind, boxing: &Boxing) -> Result<SandboxGrant, String> {
+        match (boxing.wanted, &boxing.net) {
+            (Wanted::Full, _) => Err(self.lacks(kind, Level::Full)),
+            (Wanted::Partial, _) => Err(self.lacks(kind, Level::Partial)),
+            // A check is cut off by default. That default alone must not keep it from running.
+            (_, NetworkAccess::Off | NetworkAccess::Ports(_)) if kind != Kind::Verify => {
+                let why = "there is no sandbox that could enforce it";
+                Err(format!("sandbox.network.{} asks for {}, and {why}", kind.word(), boxing.net.words()))
+            }
+            _ => Ok(SandboxGrant::default()),
+        }
+    }
+
+    /// The network that can be enforced of what is asked for.
+    fn net(
+        &self,
+        kind: Kind,
+        boxing: &Boxing,
+        asked: &NetworkAccess,
+        has_files: bool,
+    ) -> Result<Net, String> {
+        let refused = |what: &str| Err(format!("sandbox.network.{} asks for {what}", kind.word()));
+        match asked {
+            NetworkAccess::On | NetworkAccess::Auto => Ok(Net::On),
+            NetworkAccess::Internet if has_files && self.has_pasta() => Ok(Net::Internet),
+            NetworkAccess::Internet => Ok(Net::On),
+            NetworkAccess::Model if has_files => Ok(Net::Off),
+            NetworkAccess::Model => Ok(Net::On),
+            NetworkAccess::Off if has_files || self.filter => Ok(Net::Off),
+            NetworkAccess::Off if kind == Kind::Verify && boxing.wanted == Wanted::Auto => Ok(Net::On),
+            NetworkAccess::Off => refused("no network, and there is no sandbox that could keep it out"),
+            NetworkAccess::Ports(ports) if self.landlock >= PORTS && self.filter => {
+                Ok(Net::Ports(ports.clone()))
+            }
+            NetworkAccess::Ports(_) => {
+                refused("some ports alone, and this kernel cannot tell them apart (Landlock 4 and seccomp can)")
+            }
         }
     }
 
@@ -269,52 +447,31 @@ impl Powers {
             if self.missing.is_empty() { "it was not tried".to_owned() } else { self.missing.join("; ") };
         format!("sandbox.{} asks for {:?} and it cannot be had here: {why}", kind.word(), level.word())
     }
+
+    fn lacks_full(&self, kind: Kind, asked: &NetworkAccess) -> String {
+        let why = match asked {
+            _ if self.engine.is_none() => return self.lacks(kind, Level::Full),
+            NetworkAccess::On => {
+                "sandbox.network is \"on\", which opens this machine's own services; ask for \"internet\", \"model\" or \"off\""
+            }
+            _ if self.missing.is_empty() => "there is no `pasta`",
+            _ => return self.lacks(kind, Level::Full),
+        };
+        format!("sandbox.{} asks for \"full\" and it cannot be had here: {why}", kind.word())
+    }
+}
+
+/// The network of a kind of child whose network the config leaves open.
+fn usual_network(kind: Kind, wanted: Wanted, has_pasta: bool) -> NetworkAccess {
+    match (kind, wanted) {
+        // What decides over work must not be told its answer from outside.
+        (Kind::Verify, _) => NetworkAccess::Off,
+        (Kind::Worker | Kind::Fix, Wanted::Auto) if has_pasta => NetworkAccess::Internet,
+        (_, Wanted::Full) => NetworkAccess::Internet,
+        _ => NetworkAccess::On,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn powers(engine: bool, landlock: u8, filter: bool) -> Powers {
-        let engine = engine.then(|| Engine::Bubblewrap("/usr/bin/bwrap".into()));
-        let missing = vec!["no bwrap".to_owned()];
-        Powers { engine, landlock, filter, missing, ..Powers::default() }
-    }
-
-    fn asks(wanted: Wanted, net: Net) -> Boxing {
-        Boxing { wanted, net }
-    }
-
-    #[test]
-    fn auto_takes_what_there_is_and_the_rest_fails_closed() {
-        let rows = [
-            (powers(true, 7, true), Level::Full),
-            (powers(false, 7, true), Level::Partial),
-            (powers(true, 5, true), Level::Partial),
-            (powers(true, 7, false), Level::Partial),
-            (powers(true, 0, true), Level::None),
-        ];
-        for (powers, most) in rows {
-            let grant = |kind, wanted| powers.grant(kind, &asks(wanted, Net::On));
-            assert_eq!(grant(Kind::Worker, Wanted::Auto), Ok(most), "{powers:?}");
-            assert_eq!(grant(Kind::Sensor, Wanted::Auto), Ok(most.min(Level::Partial)), "{powers:?}");
-            assert_eq!(grant(Kind::Worker, Wanted::None), Ok(Level::None));
-            assert_eq!(grant(Kind::Sensor, Wanted::Full).is_ok(), most == Level::Full, "{powers:?}");
-            assert_eq!(grant(Kind::Worker, Wanted::Partial).is_ok(), most >= Level::Partial, "{powers:?}");
-        }
-        let why = powers(false, 7, true).grant(Kind::Run, &asks(Wanted::Full, Net::On)).unwrap_err();
-        assert!(why.contains("sandbox.run") && why.contains("no bwrap"), "{why}");
-    }
-
-    #[test]
-    fn a_network_that_cannot_be_kept_out_keeps_the_child_from_running() {
-        let ports = || Net::Ports(vec![443]);
-        assert!(powers(true, 7, true).grant(Kind::Worker, &asks(Wanted::Auto, ports())).is_ok());
-        assert!(powers(false, 3, true).grant(Kind::Worker, &asks(Wanted::Auto, ports())).is_err());
-        assert!(powers(false, 0, true).grant(Kind::Worker, &asks(Wanted::Auto, ports())).is_err());
-        assert!(powers(false, 1, false).grant(Kind::Worker, &asks(Wanted::Auto, Net::Off)).is_err());
-        assert!(powers(false, 1, false).grant(Kind::Verify, &asks(Wanted::Auto, Net::Off)).is_ok());
-        assert!(powers(false, 1, false).grant(Kind::Verify, &asks(Wanted::Partial, Net::Off)).is_err());
-        assert!(powers(true, 7, true).grant(Kind::Sensor, &asks(Wanted::Auto, Net::Off)).is_ok());
-    }
-}
+#[path = "boxing_tests.rs"]
+mod boxing_tests;

@@ -81,16 +81,20 @@ impl Spec {
 
     /// What of the network it and its checks have, for a human who is asked.
     pub fn network_words(&self) -> String {
-        let words =
-            |boxed: &Option<Boxed>| boxed.as_ref().map_or("all".to_owned(), |b| network_words(&b.walls.net));
+        let words = |boxed: &Option<Boxed>| match boxed {
+            Some(boxed) => network_words(&boxed.walls.net, !boxed.walls.forward.is_empty()),
+            None => network_words(&Net::On, false),
+        };
         format!("{}; its checks: {}", words(&self.boxed), words(&self.checks_boxed))
     }
 }
 
 /// What there is of the network, in words.
-pub fn network_words(net: &Net) -> String {
+pub fn network_words(net: &Net, to_model: bool) -> String {
     match net {
-        Net::On => "all".to_owned(),
+        Net::On => "all, and the services of this machine".to_owned(),
+        Net::Internet => "the internet, not the services of this machine".to_owned(),
+        Net::Off if to_model => "its model alone".to_owned(),
         Net::Off => "none".to_owned(),
         Net::Ports(ports) => format!("ports {ports:?}"),
     }

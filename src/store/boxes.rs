@@ -2,6 +2,7 @@
 
 mod agents;
 mod inmate;
+mod network;
 mod tools;
 
 use std::cell::OnceCell;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::file::{self, Keep};
 use super::layout::Layout;
 use super::records;
-use crate::model::boxing::{Boxed, Engine, Kind, Level, Powers, Walls};
+use crate::model::boxing::{Boxed, Endpoint, Kind, Level, Powers, SandboxGrant, Walls};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::policy;
@@ -126,9 +127,17 @@ impl<'a> Boxer<'a> {
     /// # Errors
     /// When less can be had than is asked for: nothing is run then.
     pub fn level(&self, kind: Kind) -> Result<Level, String> {
+        self.grant(kind).map(|grant| grant.level)
+    }
+
+    /// The sandbox that a kind of child gets.
+    ///
+    /// # Errors
+    /// As [`Boxer::level`].
+    pub fn grant(&self, kind: Kind) -> Result<SandboxGrant, String> {
         let boxing = self.settings.boxes.of(kind);
         match boxing.wanted {
-            crate::model::boxing::Wanted::None => Ok(Level::None),
+            crate::model::boxing::Wanted::None => Ok(SandboxGrant::default()),
             _ => self.powers().grant(kind, boxing),
         }
     }
@@ -152,14 +161,27 @@ impl<'a> Boxer<'a> {
         Ok(())
     }
 
-    fn boxed(&self, kind: Kind, level: Level, mut walls: Walls) -> Result<Option<Boxed>, String> {
-        walls.net = self.settings.boxes.of(kind).net.clone();
-        match (level, &self.powers().engine) {
-            (Level::None, _) => Ok(None),
-            (Level::Partial, _) => Ok(Some(Boxed::new(None, walls))),
-            (Level::Full, Some(engine)) => Ok(Some(Boxed::new(Some(engine.clone()), walls))),
-            (Level::Full, None) => Err("there is nothing that makes a file system of its own".to_owned()),
+    /// The box with these walls and this sandbox's network; `endpoint` is that of its runner.
+    fn boxed(
+        &self,
+        kind: Kind,
+        grant: &SandboxGrant,
+        mut walls: Walls,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<Option<Boxed>, String> {
+        if grant.level == Level::None {
+            return Ok(None);
         }
+        walls.net = grant.net.clone();
+        if grant.has_files && grant.model {
+            network::forward(&mut walls, kind, endpoint, self.layout.cache())?;
+        }
+        let engine = self.powers().engine.clone().filter(|_| grant.has_files);
+        let mut boxed = Boxed { landlock: self.powers().landlock, ..Boxed::new(engine, walls) };
+        if boxed.has_pasta() {
+            boxed.walls.placed.extend(network::resolver(self.layout.cache())?);
+        }
+        Ok(Some(boxed))
     }
 
     /// The box of a sensor: it reads everything, and writes its temporary directory and what its header names.
@@ -167,8 +189,8 @@ impl<'a> Boxer<'a> {
     /// # Errors
     /// Why it cannot be made; the sensor is not run then.
     pub fn sensor(&self, name: &Name, header: &Header) -> Result<Cell, String> {
-        let level = self.level(Kind::Sensor)?;
-        if level == Level::None {
+        let grant = self.grant(Kind::Sensor)?;
+        if grant.level == Level::None {
             return Ok(Cell::default());
         }
         // A cache that cannot be written costs a child its temporary directory, and no more.
@@ -179,7 +201,8 @@ impl<'a> Boxer<'a> {
         for path in &header.write {
             walls.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
         }
-        Ok(Cell { env: temp_env(level, temp.as_deref()), boxed: self.boxed(Kind::Sensor, level, walls)? })
+        let boxed = self.boxed(Kind::Sensor, &grant, walls, None)?;
+        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), boxed })
     }
 
     /// The box of a `run`: it reads everything, and writes where it runs but for what is looop's own.
@@ -187,8 +210,8 @@ impl<'a> Boxer<'a> {
     /// # Errors
     /// Why it cannot be made; the command is not run then.
     pub fn run(&self, cwd: &Path) -> Result<Cell, String> {
-        let level = self.level(Kind::Run)?;
-        if level == Level::None {
+        let grant = self.grant(Kind::Run)?;
+        if grant.level == Level::None {
             return Ok(Cell::default());
         }
         let temp = self.fresh_temp("run").ok();
@@ -196,14 +219,15 @@ impl<'a> Boxer<'a> {
         let entries = fs::read_dir(self.layout.root()).into_iter().flatten().flatten();
         let own = entries.filter(|entry| entry.file_name().to_str().is_some_and(policy::is_own_part));
         let own: Vec<PathBuf> = own.map(|entry| entry.path()).chain(self.config_files()).collect();
-        walls.write = match level {
+        walls.write = match grant.has_files {
+            true => vec![cwd.to_owned()],
             // Nothing can be taken out of what Landlock opens.
-            Level::Partial => around(cwd, &own),
-            _ => vec![cwd.to_owned()],
+            false => around(cwd, &own),
         };
         walls.read.extend(own);
         walls.read.retain(|path| !walls.hide.contains(path));
-        Ok(Cell { env: temp_env(level, temp.as_deref()), boxed: self.boxed(Kind::Run, level, walls)? })
+        let boxed = self.boxed(Kind::Run, &grant, walls, None)?;
+        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), boxed })
     }
 
     /// The box of a runner that decides. One that looop knows sees its own set-up alone; of another looop does not
@@ -213,15 +237,15 @@ impl<'a> Boxer<'a> {
     /// Why it cannot be made; the runner is not asked then.
     pub fn decide(&self, decider: &Decider) -> Result<Cell, String> {
         let Decider { agent, program, cwd, read, write } = *decider;
-        let level = self.level(Kind::Decide)?;
-        if level == Level::None {
+        let grant = self.grant(Kind::Decide)?;
+        if grant.level == Level::None {
             return Ok(Cell::default());
         }
         let temp = self.fresh_temp("decide");
         let home = self.home()?;
         let found = agent.map(|agent| self.agent(&[agent])).transpose()?.unwrap_or_default();
         let mut walls = match agent {
-            Some(_) if level == Level::Full => {
+            Some(_) if grant.has_files => {
                 let temp = temp.clone()?;
                 let inside = self.fresh_temp("decide-home")?;
                 let mut moved = vec![(inside.clone(), home.to_owned()), (temp, PathBuf::from("/tmp"))];
@@ -246,8 +270,9 @@ impl<'a> Boxer<'a> {
         walls.read.extend([program.to_owned(), cwd.to_owned()]);
         walls.read.extend(read.iter().cloned());
         walls.write.extend(write.iter().cloned());
-        let env = temp_env(level, temp.as_deref().ok());
-        Ok(Cell { env, boxed: self.boxed(Kind::Decide, level, walls)? })
+        let env = temp_env(grant.has_files, temp.as_deref().ok());
+        let endpoint = agent.and_then(|agent| self.settings.boxes.endpoint(&[agent]));
+        Ok(Cell { env, boxed: self.boxed(Kind::Decide, &grant, walls, endpoint)? })
     }
 
     /// What the agent that goes by one of these names keeps, where its human keeps it.
@@ -343,7 +368,11 @@ impl<'a> Boxer<'a> {
 
     /// How a file system of its own is made here, for a human.
     pub fn engine(&self) -> &'static str {
-        self.powers().engine.as_ref().map_or("none", Engine::word)
+        match &self.powers().engine {
+            None => "none",
+            Some(engine) if engine.pasta.is_none() => "bubblewrap",
+            Some(_) => "bubblewrap, pasta",
+        }
     }
 }
 
@@ -373,10 +402,10 @@ fn copy(files: &[(PathBuf, PathBuf)], to: &Path) -> Result<(), String> {
 }
 
 /// Where a child finds its temporary directory.
-fn temp_env(level: Level, temp: Option<&Path>) -> Vec<(String, String)> {
-    let at = |temp: &Path| match level {
-        Level::Full => "/tmp".to_owned(),
-        _ => temp.to_string_lossy().into_owned(),
+fn temp_env(has_files: bool, temp: Option<&Path>) -> Vec<(String, String)> {
+    let at = |temp: &Path| match has_files {
+        true => "/tmp".to_owned(),
+        false => temp.to_string_lossy().into_owned(),
     };
     temp.map(|temp| ("TMPDIR".to_owned(), at(temp))).into_iter().collect()
 }

@@ -215,7 +215,7 @@ impl<'a> Children<'a> {
             sink: job.sink.take(),
             keep: job.keep,
             timeout_ms: job.timeout_ms,
-            is_outer: job.boxed.as_ref().is_some_and(|boxed| boxed.engine.is_some()),
+            is_outer: job.boxed.as_ref().is_some_and(|boxed| boxed.has_files()),
         };
         match spawn(index, job, &mut self.starter) {
             Some(begun) => self.live.push(Live::new(plan, begun?)),

@@ -65,11 +65,11 @@ pub fn exec_when_told(
         Err(error) => return error.into(),
     }
     match boxed {
-        Some(boxed) if boxed.engine.is_some() => match outer(boxed, program, args) {
+        Some(boxed) if boxed.has_files() => match outer(boxed, program, args) {
             Ok(mut command) => command.stdin(Stdio::null()).exec(),
             Err(error) => error,
         },
-        Some(boxed) if let Err(error) = sandbox::enter(boxed) => error,
+        Some(boxed) if let Err(error) = sandbox::enter(boxed, None) => error,
         _ => match sealed::check(files, program) {
             Ok(begins) => Command::new(&begins.path).arg0(argv0).args(args).stdin(Stdio::null()).exec(),
             Err(error) => error,
@@ -90,9 +90,14 @@ fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> 
 
 /// Becomes another program within walls that are built around this process first. Returns only when it could not.
 /// `tell` gets what the program has less than it was meant to have.
-pub fn exec_boxed(boxed: &Boxed, argv: &[String], tell: fn(&str)) -> io::Error {
+pub fn exec_boxed(
+    boxed: &Boxed,
+    control: Option<i32>,
+    argv: &[String],
+    tell: fn(&str),
+) -> io::Error {
     let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
-    match sandbox::enter(boxed) {
+    match sandbox::enter(boxed, control) {
         Ok(less) => {
             less.iter().for_each(|line| tell(line));
             match sealed::check(&boxed.sealed, Path::new(program)) {

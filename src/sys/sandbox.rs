@@ -2,10 +2,9 @@
 //!
 //! # Guarantees
 //! - `partial` is Landlock and a system call filter, put on the thread or process that then becomes the child.
-//! - `full` puts the child into a mount, process and IPC namespace first: what is not in its [`Walls`] does not exist
-//!   there. The rest is put on within.
-//! - A `full` box by bubblewrap ends with the thread that started it, also where that is killed; one by `unshare` with the
-//!   terminal that it is in, or when a later beat finds it.
+//! - An engine puts the child into a mount, process and IPC namespace first, and into a network namespace unless its
+//!   network is the machine's: what is not in its [`Walls`] does not exist there. The rest is put on within.
+//! - Such a box ends with the thread that started it, also where that is killed.
 //! - Nothing of it can be taken off again, and all that the child starts is behind it too. What cannot be put on is
 //!   an error, and the child does not begin.
 
@@ -16,8 +15,9 @@ mod filter;
 mod layer;
 #[cfg(target_os = "linux")]
 mod lock;
+#[cfg(target_os = "linux")]
+mod network;
 mod probe;
-mod unshare;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,8 +26,10 @@ use super::proc::Exit;
 use super::program::{installed_path, self_path};
 use crate::model::boxing::{Boxed, Engine, Walls};
 #[cfg(target_os = "linux")]
-use crate::model::boxing::{Level, Net};
+use crate::model::boxing::Net;
 
+#[cfg(target_os = "linux")]
+pub use network::{RESOLVER, become_networked};
 pub use probe::{probe, stamp};
 
 /// Directories of the system: what programs are made of, and nothing of any user.
@@ -53,12 +55,29 @@ const SECRET: [&str; 4] = ["/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/
 /// # Errors
 /// When what the box is to hold is not there.
 pub fn argv(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<Vec<String>> {
+    let whole = inner_argv(boxed, cwd, argv, None)?;
+    if !boxed.needs_helper() {
+        return Ok(whole);
+    }
+    let helper = [text(&own_file()?), "__net".to_owned(), serde_json::to_string(boxed)?, "--".to_owned()];
+    Ok(helper.into_iter().chain(argv.iter().cloned()).collect())
+}
+
+/// The command that becomes this one within the box, from within the network that the box is to have. `control` is the
+/// descriptor by which the inner side hands out what listens in its network.
+fn inner_argv(
+    boxed: &Boxed,
+    cwd: &Path,
+    argv: &[String],
+    control: Option<i32>,
+) -> io::Result<Vec<String>> {
     let own = own_file()?;
-    let inner = [text(&own), "__box".to_owned(), serde_json::to_string(boxed)?, "--".to_owned()];
+    let mut inner = vec![text(&own), "__box".to_owned()];
+    inner.extend(control.iter().flat_map(|fd| ["--control".to_owned(), fd.to_string()]));
+    inner.extend([serde_json::to_string(boxed)?, "--".to_owned()]);
     let outer = match &boxed.engine {
         None => Vec::new(),
-        Some(Engine::Bubblewrap(program)) => bubblewrap::argv(program, &boxed.walls, &own, cwd)?,
-        Some(Engine::Unshare(program)) => unshare::argv(program, &boxed.walls.net),
+        Some(Engine { bubblewrap, .. }) => bubblewrap::argv(bubblewrap, boxed, &own, cwd)?,
     };
     Ok(outer.into_iter().chain(inner).chain(argv.iter().cloned()).collect())
 }
@@ -76,8 +95,8 @@ pub fn not_begun(program: &str, error: &io::Error) -> (String, i32) {
     (format!("{}{program}` {}{error}", NOT_BEGUN.0, NOT_BEGUN.1), NOT_BEGUN.2)
 }
 
-/// How the lines begin by which an engine says that it made no box, and its code then.
-const NOT_MADE: ([&str; 2], i32) = (["bwrap: ", "unshare: "], 1);
+/// How the lines begin by which bubblewrap says that it made no box, and its code then.
+const NOT_MADE: (&str, i32) = ("bwrap: ", 1);
 
 /// What became of a program in a box, from the exit code of the box's outer side and the last that was said. A program
 /// that says nothing but what an engine says when it fails is taken for one that did not begin.
@@ -86,7 +105,7 @@ pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
         return Exit::Signal(signal);
     }
     let said = String::from_utf8_lossy(said);
-    let is_engines = |line: &str| NOT_MADE.0.iter().any(|engine| line.starts_with(engine));
+    let is_engines = |line: &str| line.starts_with(NOT_MADE.0);
     if code == NOT_MADE.1 && !said.trim().is_empty() && said.lines().all(is_engines) {
         let why = format!("its box could not be made: {} (`looop doctor` tries again)", said.trim());
         return Exit::NotStarted(why);
@@ -98,31 +117,38 @@ pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
     }
 }
 
-/// Builds the walls around this process, which then becomes the child. The namespaces are there already. What comes
-/// back is what the child has less than it was meant to have, one line each: never more.
+/// Builds the walls around this process, which then becomes the child. The namespaces are there already. `control` is
+/// where what listens in its network is handed to. What comes back is what the child has less than it was meant to have,
+/// one line each: never more.
 ///
 /// # Errors
 /// What could not be put on. The process must not go on as the child then.
-pub fn enter(boxed: &Boxed) -> io::Result<Vec<String>> {
-    let less = match boxed.engine {
-        Some(Engine::Unshare(_)) => unshare::build(&boxed.walls, &own_file()?)?,
-        Some(Engine::Bubblewrap(_)) if !boxed.walls.layered.is_empty() => lay_all(&boxed.walls)?,
-        _ => Vec::new(),
-    };
+#[cfg(target_os = "linux")]
+pub fn enter(boxed: &Boxed, control: Option<i32>) -> io::Result<Vec<String>> {
+    let walls = &boxed.walls;
+    let has_layers = boxed.has_files() && !walls.layered.is_empty();
+    let less = if has_layers { layer::lay_all(walls)? } else { Vec::new() };
+    if let Some(control) = control {
+        network::listen(&walls.forward, control)?;
+    }
+    if has_layers || control.is_some() {
+        layer::give_up()?;
+    }
     lock(boxed)?;
     Ok(less)
 }
 
+/// There is no such thing here.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn enter(boxed: &Boxed, _control: Option<i32>) -> io::Result<Vec<String>> {
+    lock(boxed).map(|()| Vec::new())
+}
+
 /// The directories that a layer's own directory holds before the box is made.
 pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
-
-#[cfg(target_os = "linux")]
-use layer::lay_all;
-
-#[cfg(not(target_os = "linux"))]
-fn lay_all(_walls: &Walls) -> io::Result<Vec<String>> {
-    Err(io::Error::other("this system has no layers"))
-}
 
 /// Puts Landlock and the filter on this thread, and on what it starts from now on.
 ///
@@ -139,7 +165,7 @@ pub fn lock(boxed: &Boxed) -> io::Result<()> {
 /// What could not be put on.
 #[cfg(target_os = "linux")]
 pub fn lock_files(boxed: &Boxed) -> io::Result<()> {
-    lock::landlock(&boxed.walls, boxed.level())
+    lock::landlock(boxed)
 }
 
 /// Puts the filter on this thread, and on what it starts from now on.
@@ -148,9 +174,10 @@ pub fn lock_files(boxed: &Boxed) -> io::Result<()> {
 /// What could not be put on.
 #[cfg(target_os = "linux")]
 pub fn lock_calls(boxed: &Boxed) -> io::Result<()> {
-    match filter::apply(&boxed.walls.net, boxed.level()) {
-        // Without a filter this is as partial as it can be; what needs one was refused before.
-        Err(_) if boxed.level() == Level::Partial && boxed.walls.net == Net::On => Ok(()),
+    match filter::apply(&boxed.walls.net, boxed.has_files()) {
+        // Without a filter this is as much as there can be; what needs one was refused before.
+        Err(_) if boxed.walls.net == Net::On || boxed.has_files() && boxed.walls.net == Net::Off => Ok(()),
+        Err(_) if boxed.walls.net == Net::Internet => Ok(()),
         put => put,
     }
 }
@@ -170,6 +197,15 @@ pub fn lock_files(_boxed: &Boxed) -> io::Result<()> {
 /// Always.
 #[cfg(not(target_os = "linux"))]
 pub fn lock_calls(_boxed: &Boxed) -> io::Result<()> {
+    Err(io::Error::other("this system has no sandbox that looop knows"))
+}
+
+/// There is no such thing here.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn become_networked(_boxed: &Boxed, _argv: &[String]) -> io::Result<u8> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
@@ -221,6 +257,7 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
         }
         // Names are looked up by what may lie anywhere.
         let names = std::fs::canonicalize("/etc/resolv.conf").ok().filter(|file| !file.starts_with("/etc"));
+        let names = names.filter(|file| !walls.placed.iter().any(|(_, at)| at == file));
         all.extend(names.map(|file| (file.clone(), Mount::Read(file))));
     }
     for (what, at) in &walls.moved {
@@ -241,6 +278,9 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     }
     for (what, own) in &walls.layered {
         all.push((what.clone(), Mount::Layer(found(what)?, found(own)?)));
+    }
+    for (what, at) in &walls.placed {
+        all.push((at.clone(), Mount::Read(found(what)?)));
     }
     for path in walls.hide.iter().cloned().chain(SECRET.map(PathBuf::from)) {
         match std::fs::metadata(&path) {

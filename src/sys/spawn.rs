@@ -35,12 +35,12 @@ fn not_started(error: io::Error) -> Exit {
 /// Starts a job. None: it starts on a thread, and [`Starter::begun`] has it when [`Starter::bell`] rings.
 pub(super) fn spawn(index: usize, mut job: Job, starter: &mut Starter) -> Option<Begun> {
     let boxed = job.boxed.take().filter(|_| job.gate.is_none());
-    let within = boxed.as_ref().filter(|boxed| boxed.engine.is_some());
+    let within = boxed.as_ref().filter(|boxed| boxed.has_files());
     let (command, tail, gate) = match command(job, within) {
         Ok(made) => made,
         Err(error) => return Some(Err(not_started(error))),
     };
-    match boxed.filter(|boxed| boxed.engine.is_none()) {
+    match boxed.filter(|boxed| !boxed.has_files()) {
         Some(boxed) => match starter.begin(index, command, tail, boxed) {
             Ok(()) => None,
             Err(error) => Some(Err(not_started(error))),

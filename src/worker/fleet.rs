@@ -11,7 +11,7 @@ use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::time::Now;
 use crate::model::wire::Request;
-use crate::model::worker::{Exit, Objects, Phase, WorkerView};
+use crate::model::worker::{Exit, Phase, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};

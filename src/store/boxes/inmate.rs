@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::{Boxer, Cell, agents, copy, temp_env, tools};
-use crate::model::boxing::{Kind, Level, Walls};
+use crate::model::boxing::{Endpoint, Kind, Level, Walls};
 use crate::model::fault::Fault;
 use crate::store::file;
 use crate::sys::sandbox;
@@ -17,6 +17,8 @@ pub struct Inmate<'a> {
     pub rooms: &'a Rooms,
     /// Where it works; it may write there.
     pub cwd: &'a Path,
+    /// The endpoint that it was told to use; none: the one of its runner.
+    pub endpoint: Option<&'a Endpoint>,
     /// Its runner's name, and its program.
     pub names: [&'a str; 2],
     /// What its runner may write.
@@ -41,18 +43,20 @@ impl Boxer<'_> {
     /// # Errors
     /// Why it cannot be made; nothing is started then.
     pub fn inmate(&self, kind: Kind, inmate: &Inmate) -> Result<Cell, String> {
-        let level = self.level(kind)?;
-        if level == Level::None {
+        let grant = self.grant(kind)?;
+        if grant.level == Level::None {
             return Ok(Cell::default());
         }
-        let walls = self.fence(inmate, level)?;
-        Ok(Cell { env: temp_env(level, Some(&inmate.rooms.temp)), boxed: self.boxed(kind, level, walls)? })
+        let walls = self.fence(inmate, grant.has_files)?;
+        let endpoint = inmate.endpoint.or_else(|| self.settings.boxes.endpoint(&inmate.names));
+        let boxed = self.boxed(kind, &grant, walls, endpoint)?;
+        Ok(Cell { env: temp_env(grant.has_files, Some(&inmate.rooms.temp)), boxed })
     }
 
-    fn fence(&self, inmate: &Inmate, level: Level) -> Result<Walls, String> {
+    fn fence(&self, inmate: &Inmate, is_full: bool) -> Result<Walls, String> {
         let home = self.home()?;
         let found = self.agent(&inmate.names)?;
-        let (boxes, is_full) = (&self.settings.boxes, level == Level::Full);
+        let boxes = &self.settings.boxes;
         let mut read = tools::found(&self.settings.path, home, &self.own());
         let mut write = vec![inmate.cwd.to_owned()];
         for (key, paths, into) in

@@ -1,13 +1,14 @@
-//! The engine bubblewrap: the walls as its arguments.
+//! The walls as arguments of bubblewrap.
 
 use std::io;
 use std::path::Path;
 
 use super::{Mount, mounts, text};
-use crate::model::boxing::{Net, Walls};
+use crate::model::boxing::{Boxed, Net};
 
 /// The command up to the program that it is to start.
-pub(super) fn argv(program: &Path, walls: &Walls, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
+pub(super) fn argv(program: &Path, boxed: &Boxed, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
+    let walls = &boxed.walls;
     let mut argv = vec![text(program)];
     let mut add = |args: &[&str]| argv.extend(args.iter().map(|arg| (*arg).to_owned()));
     add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--die-with-parent"]);
@@ -17,6 +18,16 @@ pub(super) fn argv(program: &Path, walls: &Walls, own: &Path, cwd: &Path) -> io:
     }
     if walls.net == Net::Off {
         add(&["--unshare-net"]);
+        if boxed.has_relay() {
+            // The inner side listens at the endpoint's address and gives these up again.
+            add(&["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_NET_ADMIN"]);
+            add(&["--cap-add", "CAP_NET_BIND_SERVICE"]);
+        }
+    }
+    if boxed.has_pasta() {
+        // In pasta's namespace everybody is its root.
+        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        add(&["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
     }
     if walls.whole {
         add(&["--ro-bind", "/", "/"]);

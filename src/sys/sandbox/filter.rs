@@ -9,7 +9,7 @@ use seccompiler::{
     TargetArch,
 };
 
-use crate::model::boxing::{Level, Net};
+use crate::model::boxing::Net;
 
 /// Calls that are refused whatever their arguments are: namespaces and mounts, queues of calls that no filter sees,
 /// the kernel's own state, other processes' descriptors, and files by handle.
@@ -81,12 +81,12 @@ enum Inet {
 }
 
 /// Puts the filter on this thread.
-pub(super) fn apply(net: &Net, level: Level) -> io::Result<()> {
+pub(super) fn apply(net: &Net, has_files: bool) -> io::Result<()> {
     static PROGRAMS: [OnceLock<Result<[BpfProgram; 2], String>>; 3] =
         [OnceLock::new(), OnceLock::new(), OnceLock::new()];
-    let inet = match (net, level) {
-        // Under `full` the network is a namespace with nothing in it but its own loopback, which tests need.
-        (Net::On, _) | (Net::Off, Level::Full) => Inet::Open,
+    let inet = match (net, has_files) {
+        // The network is a namespace then with nothing in it but its own loopback, which tests need.
+        (Net::On | Net::Internet, _) | (Net::Off, true) => Inet::Open,
         (Net::Ports(_), _) => Inet::TcpOnly,
         (Net::Off, _) => Inet::Closed,
     };

@@ -8,11 +8,10 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
-use super::unshare::give_up;
 use crate::model::boxing::Walls;
 
 /// Lays the directory `own` over `lower`, to be seen at `at`.
-pub(super) fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
+fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&fs, "lowerdir+", lower)?;
     for (key, part) in ["upperdir", "workdir"].into_iter().zip(super::LAYER_PARTS) {
@@ -28,8 +27,8 @@ pub(super) fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
     Ok(move_mount(&made, "", rustix::fs::CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
-/// Lays all layers where bubblewrap has put what is beneath them, and gives up what was needed for it. Says which
-/// could not be laid: they can be read.
+/// Lays all layers where bubblewrap has put what is beneath them. Says which
+/// could not be laid: they can be read. What was needed for it is still to be given up.
 pub(super) fn lay_all(walls: &Walls) -> io::Result<Vec<String>> {
     // The namespace that bubblewrap made may belong to one above this, which alone could mount there.
     #[allow(
@@ -39,12 +38,18 @@ pub(super) fn lay_all(walls: &Walls) -> io::Result<Vec<String>> {
     rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS)?;
     let said =
         walls.layered.iter().filter_map(|(what, own)| Some(not_laid(what, &lay(what, own, what).err()?)));
-    let said = said.collect();
-    give_up()?;
-    Ok(said)
+    Ok(said.collect())
+}
+
+/// Gives up all capabilities. The filter and the promise to gain nothing keep them away.
+pub(super) fn give_up() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
+    clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
 /// The words for a layer that could not be laid.
-pub(super) fn not_laid(what: &Path, error: &io::Error) -> String {
+fn not_laid(what: &Path, error: &io::Error) -> String {
     format!("note: `{}` can only be read in this box: {error}", what.display())
 }

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::SYSTEM;
-use crate::model::boxing::{Level, Net, Walls};
+use crate::model::boxing::{Boxed, Net, PORTS, SCOPES, Walls};
 
 /// The last version that added an access that children are kept from. Device calls, which came later, are open: a
 /// terminal needs them.
@@ -42,19 +42,26 @@ fn give_up_powers() -> io::Result<()> {
     Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
 }
 
-/// Puts Landlock on this thread.
-pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
+/// Puts Landlock on this thread, as much of it as the box says that the kernel has.
+pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
+    let walls: &Walls = &boxed.walls;
     give_up_powers()?;
-    let handled = AccessFs::from_write(FILES);
+    let files = match boxed.landlock {
+        0 if boxed.has_files() => return Ok(()),
+        0 | 1 => ABI::V1,
+        2 => ABI::V2,
+        _ => FILES,
+    };
+    let handled = AccessFs::from_write(files);
     // A device that an administrator makes where it may write opens the disk behind all walls.
     let write = handled & !(AccessFs::MakeChar | AccessFs::MakeBlock);
-    let read = AccessFs::from_read(FILES);
+    let read = AccessFs::from_read(files);
     // Within a file system of its own all that can be seen may be read.
-    let reads_all = walls.whole || level == Level::Full;
-    let ports = match (&walls.net, level) {
-        (Net::On, _) | (Net::Off, Level::Full) => None,
-        (Net::Off, _) => Some(&[][..]),
-        (Net::Ports(ports), _) => Some(ports.as_slice()),
+    let reads_all = walls.whole || boxed.has_files();
+    let ports = match &walls.net {
+        Net::On | Net::Internet => None,
+        Net::Off => Some(&[][..]).filter(|_| !boxed.has_files() && boxed.landlock >= PORTS),
+        Net::Ports(ports) => Some(ports.as_slice()),
     };
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -63,7 +70,9 @@ pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
     if ports.is_some() {
         ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp).map_err(failed)?;
     }
-    ruleset = ruleset.scope(Scope::Signal | Scope::AbstractUnixSocket).map_err(failed)?;
+    if boxed.landlock >= SCOPES {
+        ruleset = ruleset.scope(Scope::Signal | Scope::AbstractUnixSocket).map_err(failed)?;
+    }
     let mut rules = ruleset.create().map_err(failed)?;
     for device in DEVICES {
         rules = allow(rules, Path::new(device), write, false)?;
@@ -79,7 +88,7 @@ pub(super) fn landlock(walls: &Walls, level: Level) -> io::Result<()> {
         rules = allow(rules, &super::own_file()?, read, true)?;
     }
     // What was moved is found at its new place where there is one, and at its old one where there is none.
-    let moved = walls.moved.iter().map(|(what, at)| if level == Level::Full { at } else { what });
+    let moved = walls.moved.iter().map(|(what, at)| if boxed.has_files() { at } else { what });
     let layered = walls.layered.iter().map(|(what, _)| what);
     for path in walls.write.iter().chain(moved).chain(layered) {
         rules = allow(rules, path, if reads_all { write } else { read | write }, true)?;

@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::boxing::{Boxed, Engine, Level, Powers, SCOPES, Walls};
+use crate::model::boxing::{Boxed, Engine, Net, Powers, Walls};
 use crate::sys::proc::{Exit, Input, Job, Keep, run_one};
 use crate::sys::program::find_program;
 use crate::sys::signal::Cancel;
@@ -16,77 +16,111 @@ const TRY_MS: i64 = 20_000;
 /// Where the engines are where the PATH does not lead to them.
 const USUAL: &str = "/usr/bin:/bin:/usr/local/bin";
 
-fn engines(path: &str) -> [(&'static str, Option<PathBuf>); 2] {
-    let find = |name| find_program(name, &format!("{path}:{USUAL}"), Path::new("/"));
-    [("bwrap", find("bwrap")), ("unshare", find("unshare"))]
+/// The programs that make an engine, and the packages that they are in.
+const PROGRAMS: [(&str, &str); 2] = [("bwrap", "bubblewrap"), ("pasta", "passt")];
+/// Where the kernel says that AppArmor lets only named programs make user namespaces.
+const APPARMOR: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+
+fn programs(path: &str) -> [Option<PathBuf>; 2] {
+    PROGRAMS.map(|(name, _)| find_program(name, &format!("{path}:{USUAL}"), Path::new("/")))
 }
 
-/// What the result of [`probe`] holds for: this boot, this user, this program and these engines.
+/// What the result of [`probe`] holds for: this boot, this user, this mount namespace, this program and these engines.
 pub fn stamp(path: &str) -> String {
     let file = |path: &Path| {
         let meta = std::fs::metadata(path).ok();
         meta.map_or(String::new(), |meta| format!("{} {} {}", path.display(), meta.len(), meta.mtime()))
     };
-    let engines = engines(path).map(|(_, found)| found.map_or(String::new(), |path| file(&path)));
+    let programs = programs(path).map(|found| found.map_or(String::new(), |path| file(&path)));
     let me = rustix::process::geteuid().as_raw();
-    format!("{} {me} {} {}", tree::boot_id(), file(&super::self_path()), engines.join(" "))
+    let mounts = std::fs::metadata("/proc/self/ns/mnt").map_or(0, |meta| meta.ino());
+    format!("{} {me} {mounts} {} {}", tree::boot_id(), file(&super::self_path()), programs.join(" "))
 }
 
-/// Tries everything out, layers in the empty directory `scratch`. It takes some 20 ms.
+/// Tries everything out, layers in the empty directory `scratch`. It takes some 20 ms, and 200 ms where pasta is.
 pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
     let mut powers = Powers { landlock: landlock(), filter: has_filter(), ..Powers::default() };
-    if powers.landlock < SCOPES {
-        let found = match powers.landlock {
-            0 => "the kernel has no Landlock".to_owned(),
-            n => format!(
-                "the kernel's Landlock is version {n} and {SCOPES} is needed to fence sockets and signals"
-            ),
-        };
-        powers.missing.push(found);
-        powers.fixes.push("run Linux 6.12 or later with `landlock` among its security modules".to_owned());
+    let [bwrap, pasta] = programs(path);
+    match bwrap {
+        None => powers.missing.push("`bwrap` is not there".to_owned()),
+        Some(bubblewrap) => try_engine(&mut powers, Engine { bubblewrap, pasta: None }, scratch, cancel),
     }
-    if !powers.filter {
-        powers.missing.push("no system call filter can be put on".to_owned());
-        powers.fixes.push("allow seccomp filters where looop runs".to_owned());
-    }
-    // Within the file system that an engine makes Landlock is put on, so that without it there is nothing to try.
-    for (name, program) in engines(path).into_iter().filter(|_| powers.landlock > 0) {
-        let Some(program) = program else {
-            powers.missing.push(format!("`{name}` is not there"));
-            continue;
-        };
-        let engine = if name == "bwrap" { Engine::Bubblewrap(program) } else { Engine::Unshare(program) };
-        let layered = scratch.map(|dir| try_out(&engine, Some(dir), cancel));
-        let tried = match layered {
-            Some(Ok(())) => Ok(()),
-            _ => try_out(&engine, None, cancel),
-        };
-        match tried {
-            Ok(()) => {
-                powers.layers = matches!(layered, Some(Ok(())));
-                powers.engine = Some(engine);
-                break;
+    match (&powers.engine, pasta) {
+        (None, _) => {
+            powers.fixes.push(install(PROGRAMS[0].1));
+            powers.fixes.extend(namespace_fixes());
+        }
+        (Some(_), None) => {
+            powers.missing.push("`pasta` is not there, so the internet comes with this machine's own services".to_owned());
+            powers.fixes.push(install(PROGRAMS[1].1));
+        }
+        (Some(engine), Some(pasta)) => {
+            let engine = Engine { pasta: Some(pasta), ..engine.clone() };
+            match try_out(&engine, Net::Internet, None, &powers, cancel) {
+                Ok(()) => powers.engine = Some(engine),
+                Err(why) => {
+                    powers.missing.push(format!("`pasta` does not work: {why}"));
+                    powers.fixes.push(PASTA_FIX.to_owned());
+                }
             }
-            Err(why) => powers.missing.push(format!("`{name}` does not work: {why}")),
         }
     }
-    if powers.engine.is_none() && powers.landlock > 0 {
-        powers.fixes.push("install bubblewrap".to_owned());
-        powers.fixes.push(
-            "allow user namespaces (sysctl user.max_user_namespaces, and AppArmor's rules for them)"
-                .to_owned(),
-        );
+    if powers.engine.is_none() && powers.landlock == 0 {
+        powers.missing.push("the kernel has no Landlock".to_owned());
+        powers.fixes.push("run a kernel with `landlock` among its security modules".to_owned());
     }
-    if powers.level() == Level::Full {
-        powers.missing.clear();
-        powers.fixes.clear();
+    if powers.engine.is_none() && !powers.filter {
+        powers.missing.push("no system call filter can be put on".to_owned());
+        powers.fixes.push("allow seccomp filters where looop runs".to_owned());
     }
     powers
 }
 
+/// What helps where pasta is there and does not work.
+const PASTA_FIX: &str = "let your user open /dev/net/tun (module `tun`, mode 0666), and allow user namespaces";
+
+fn install(package: &str) -> String {
+    format!("install {package} (the package is called so in Debian, Ubuntu, Fedora and Arch)")
+}
+
+/// What allows user namespaces here.
+fn namespace_fixes() -> Vec<String> {
+    let is_restricted = std::fs::read_to_string(APPARMOR).is_ok_and(|text| text.trim() == "1");
+    let mut fixes = vec!["allow user namespaces: sysctl user.max_user_namespaces".to_owned()];
+    if is_restricted {
+        fixes.push(
+            "AppArmor keeps them from bwrap (Ubuntu 24.04): write `abi <abi/4.0>, include <tunables/global> profile bwrap /usr/bin/bwrap flags=(unconfined) { userns, }` to /etc/apparmor.d/bwrap, one for /usr/bin/passt beside it, and run `sudo apparmor_parser -r /etc/apparmor.d/bwrap`; or `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`".to_owned(),
+        );
+    }
+    fixes
+}
+
+/// Tries an engine, with layers where it can.
+fn try_engine(powers: &mut Powers, engine: Engine, scratch: Option<&Path>, cancel: &Cancel) {
+    let layered = scratch.map(|dir| try_out(&engine, Net::Off, Some(dir), powers, cancel));
+    let tried = match layered {
+        Some(Ok(())) => Ok(()),
+        _ => try_out(&engine, Net::Off, None, powers, cancel),
+    };
+    match tried {
+        Ok(()) => {
+            powers.layers = matches!(layered, Some(Ok(())));
+            powers.engine = Some(engine);
+        }
+        Err(why) => powers.missing.push(format!("`bwrap` does not work: {why}")),
+    }
+}
+
 /// Starts the system's shell in a box; in one with a layer it writes a file there.
-fn try_out(engine: &Engine, scratch: Option<&Path>, cancel: &Cancel) -> Result<(), String> {
-    let mut boxed = Boxed::new(Some(engine.clone()), Walls::default());
+fn try_out(
+    engine: &Engine,
+    net: Net,
+    scratch: Option<&Path>,
+    powers: &Powers,
+    cancel: &Cancel,
+) -> Result<(), String> {
+    let mut boxed = Boxed::new(Some(engine.clone()), Walls { net, ..Walls::default() });
+    boxed.landlock = powers.landlock;
     let mut command = ["/bin/sh", "-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {
         let (lower, own) = (dir.join("lower"), dir.join("own"));
@@ -128,10 +162,9 @@ fn landlock() -> u8 {
 
 #[cfg(target_os = "linux")]
 fn has_filter() -> bool {
-    use crate::model::boxing::Net;
     let tried = std::thread::spawn(|| {
         // Both need the same promise, which Landlock makes too where there is one.
-        rustix::thread::set_no_new_privs(true).is_ok() && super::filter::apply(&Net::On, Level::Full).is_ok()
+        rustix::thread::set_no_new_privs(true).is_ok() && super::filter::apply(&Net::On, true).is_ok()
     });
     tried.join().unwrap_or(false)
 }

@@ -26,8 +26,8 @@ pub(super) fn scope(
     let Some(exe) = program::find_program(&program, &ctx.settings.path, &cwd) else {
         return Ok(Err(format!("`{program}` is not an executable on the configured PATH")));
     };
-    let level = match Boxer::new(ctx.layout, ctx.settings, true).level(Kind::Run) {
-        Ok(level) => level,
+    let grant = match Boxer::new(ctx.layout, ctx.settings, true).grant(Kind::Run) {
+        Ok(grant) => grant,
         Err(why) => return Ok(Err(why)),
     };
     let stop = || ctx.cancel.is_set();
@@ -43,15 +43,17 @@ pub(super) fn scope(
         Err(why) => return Ok(Err(why)),
     };
     let command = Some(scan.command(argv, &exe, &cwd, &crate::tick::act::run_env(ctx))?);
-    let sandbox = match level {
+    let level = grant.level.word().to_owned();
+    let network = network_words(&grant.net, grant.model);
+    let sandbox = match grant.level {
         Level::None => SandboxScope {
-            level: level.word().to_owned(),
-            network: "all".to_owned(),
+            level,
+            network,
             writes: vec![SandboxScope::ANYTHING.to_owned()],
         },
         _ => SandboxScope {
-            level: level.word().to_owned(),
-            network: network_words(&ctx.settings.boxes.run.net),
+            level,
+            network,
             writes: vec![
                 format!("{}, and of looop's own files nothing", cwd.display()),
                 "a temporary folder of its own".to_owned(),

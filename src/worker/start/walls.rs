@@ -54,6 +54,7 @@ impl Starter<'_> {
         let inmate = Inmate {
             rooms: &rooms,
             cwd,
+            endpoint: None,
             names: [runner.unwrap_or_default(), name],
             write: &write,
             read: &read,
@@ -80,7 +81,7 @@ impl Starter<'_> {
         if !boxes.is_empty() {
             let program = spec.argv.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
             let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
-            let is_full = boxes.iter().any(|boxed| boxed.level() == Level::Full);
+            let is_full = boxes.iter().any(|boxed| boxed.has_files());
             let boxer = Boxer::new(self.layout, self.settings, true);
             boxer.furnish(is_full, &names, &rooms(staged))?;
         }

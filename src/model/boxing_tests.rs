@@ -1,0 +1,160 @@
+use super::*;
+
+/// The engine of a machine: none, bubblewrap, or bubblewrap with pasta.
+fn engine(bwrap: bool, pasta: bool) -> Option<Engine> {
+    bwrap.then(|| Engine { bubblewrap: "/usr/bin/bwrap".into(), pasta: pasta.then(|| "/usr/bin/pasta".into()) })
+}
+
+fn powers(bwrap: bool, pasta: bool, landlock: u8, filter: bool) -> Powers {
+    let missing = vec!["no bwrap".to_owned()];
+    Powers { engine: engine(bwrap, pasta), landlock, filter, missing, ..Powers::default() }
+}
+
+fn asks(wanted: Wanted, net: NetworkAccess) -> Boxing {
+    Boxing { wanted, net }
+}
+
+/// The level of a worker by the rules as the documentation states them, without a look at the code.
+fn documented(bwrap: bool, pasta: bool, landlock: u8, filter: bool, net: &NetworkAccess) -> Option<Level> {
+    let enforced = match net {
+        NetworkAccess::Auto => pasta,
+        NetworkAccess::On => false,
+        NetworkAccess::Off | NetworkAccess::Model => true,
+        NetworkAccess::Internet => pasta,
+        NetworkAccess::Ports(_) => pasta && landlock >= 4 && filter,
+    };
+    let can_never = match net {
+        NetworkAccess::Ports(_) => landlock < 4 || !filter,
+        NetworkAccess::Off => !bwrap && (landlock == 0 || !filter),
+        _ => false,
+    };
+    match (bwrap, enforced) {
+        _ if can_never => None,
+        (true, true) => Some(Level::Full),
+        (true, false) => Some(Level::Partial),
+        (false, _) if landlock > 0 => Some(Level::Partial),
+        _ => Some(Level::None),
+    }
+}
+
+#[test]
+fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
+    let networks = [
+        NetworkAccess::Auto,
+        NetworkAccess::On,
+        NetworkAccess::Internet,
+        NetworkAccess::Model,
+        NetworkAccess::Off,
+        NetworkAccess::Ports(vec![443]),
+    ];
+    let both = [true, false];
+    let mut rows = 0;
+    for (bwrap, pasta) in [(true, true), (true, false), (false, false)] {
+        for (landlock, filter) in (0..=7).flat_map(|version| both.map(|filter| (version, filter))) {
+            for net in &networks {
+                let machine = powers(bwrap, pasta, landlock, filter);
+                let row = format!("bwrap {bwrap}, pasta {pasta}, Landlock {landlock}, filter {filter}, {net:?}");
+                let expected = documented(bwrap, pasta, landlock, filter, net);
+                let auto = machine.grant(Kind::Worker, &asks(Wanted::Auto, net.clone()));
+                assert_eq!(auto.as_ref().ok().map(|grant| grant.level), expected, "{row}");
+                let full = machine.grant(Kind::Worker, &asks(Wanted::Full, net.clone()));
+                let is_full = expected == Some(Level::Full);
+                assert_eq!(full.is_ok(), is_full, "{row}: {full:?}");
+                if let Err(why) = full {
+                    assert!(why.contains("sandbox.") && why.contains(" asks for "), "{row}: {why}");
+                }
+                // What a spec records is what was granted.
+                if let Ok(grant) = auto.as_ref().map(Clone::clone) {
+                    let walls = Walls { net: grant.net, ..Walls::default() };
+                    let boxed = Boxed::new(machine.engine.clone().filter(|_| grant.has_files), walls);
+                    let recorded = if grant.level == Level::None { Level::None } else { boxed.level() };
+                    assert_eq!(recorded, grant.level, "{row}");
+                }
+                rows += 1;
+            }
+        }
+    }
+    assert_eq!(rows, 3 * 8 * 2 * 6);
+}
+
+#[test]
+fn full_needs_neither_landlock_nor_a_filter() {
+    for version in 0..=6 {
+        for net in [NetworkAccess::Off, NetworkAccess::Internet, NetworkAccess::Model] {
+            for filter in [true, false] {
+                let grant = powers(true, true, version, filter).grant(Kind::Worker, &asks(Wanted::Full, net.clone()));
+                assert_eq!(grant.map(|grant| grant.level), Ok(Level::Full), "Landlock {version}, {net:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_kind_has_the_network_that_it_needs_by_default() {
+    let machine = powers(true, true, 7, true);
+    let rows = [
+        (Kind::Decide, Net::On, Level::Partial, true),
+        (Kind::Sensor, Net::On, Level::Partial, false),
+        (Kind::Run, Net::On, Level::Partial, true),
+        (Kind::Verify, Net::Off, Level::Full, true),
+        (Kind::Worker, Net::Internet, Level::Full, true),
+        (Kind::Fix, Net::Internet, Level::Full, true),
+    ];
+    for (kind, net, level, has_files) in rows {
+        let grant = machine.grant(kind, &Boxing::default()).unwrap();
+        assert_eq!((&grant.net, grant.level, grant.has_files), (&net, level, has_files), "{kind:?}");
+        // `full` is a promise, and the network follows it.
+        let full = machine.grant(kind, &asks(Wanted::Full, NetworkAccess::Auto)).unwrap();
+        assert_eq!(full.level, Level::Full, "{kind:?}");
+        let partial = machine.grant(kind, &asks(Wanted::Partial, NetworkAccess::Auto)).unwrap();
+        assert_eq!((partial.level, partial.has_files), (Level::Partial, false), "{kind:?}");
+        assert_eq!(machine.grant(kind, &asks(Wanted::None, NetworkAccess::Auto)).unwrap().level, Level::None);
+    }
+}
+
+#[test]
+fn full_with_all_of_the_network_is_refused_with_the_way_out() {
+    let why = powers(true, true, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
+    assert!(why.contains("sandbox.run") && why.contains("\"internet\""), "{why}");
+    let why = powers(false, false, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
+    assert!(why.contains("no bwrap"), "{why}");
+}
+
+#[test]
+fn a_check_runs_where_its_network_cannot_be_kept_out_unless_a_promise_was_asked_for() {
+    let machine = powers(false, false, 1, false);
+    assert!(machine.grant(Kind::Worker, &asks(Wanted::Auto, NetworkAccess::Off)).is_err());
+    assert!(machine.grant(Kind::Verify, &asks(Wanted::Auto, NetworkAccess::Off)).is_ok());
+    assert!(machine.grant(Kind::Verify, &asks(Wanted::Partial, NetworkAccess::Off)).is_err());
+}
+
+#[test]
+fn an_endpoint_is_read_from_an_url() {
+    let rows = [
+        ("http://127.0.0.1:11434/v1", Some(("127.0.0.1", 11434, true))),
+        ("https://api.example.com", Some(("api.example.com", 443, false))),
+        ("http://LOCALHOST/x?y", Some(("localhost", 80, true))),
+        ("https://[::1]:8443/", Some(("::1", 8443, true))),
+        ("https://name:word@host.example:1/a@b", Some(("host.example", 1, false))),
+        ("ftp://a", None),
+        ("http://", None),
+        ("http://a:0/", None),
+        ("http://a:99999/", None),
+        ("http://a b/", None),
+        ("http://a\n127.0.0.1 b/", None),
+    ];
+    for (url, expected) in rows {
+        let found = Endpoint::of_url(url);
+        let found = found.as_ref().map(|at| (at.host.as_str(), at.port, at.is_loopback()));
+        assert_eq!(found, expected, "{url}");
+    }
+}
+
+#[test]
+fn boxes_of_earlier_versions_are_read() {
+    for engine in [r#"{"bubblewrap":"/usr/bin/bwrap"}"#, r#"{"unshare":"/usr/bin/unshare"}"#] {
+        let text = format!(r#"{{"engine":{engine},"walls":{{"read":["/usr"],"net":"off"}}}}"#);
+        let boxed: Boxed = serde_json::from_str(&text).unwrap();
+        assert_eq!((boxed.level(), boxed.landlock), (Level::Full, u8::MAX), "{text}");
+    }
+}

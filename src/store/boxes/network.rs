@@ -1,0 +1,111 @@
+//! What a sandbox is shown of names and addresses: its endpoint, and a name server that it can reach.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::model::boxing::{Endpoint, Kind, Net, Walls};
+use crate::store::file::{self, Keep};
+use crate::sys::sandbox::RESOLVER;
+
+/// Where names of machines are listed, and where name servers are.
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Opens the way to the endpoint of its runner. Where that is a name, the sandbox finds it at its own loopback, where the
+/// relay listens.
+pub(super) fn forward(
+    walls: &mut Walls,
+    kind: Kind,
+    endpoint: Option<&Endpoint>,
+    cache: &Path,
+) -> Result<(), String> {
+    let is_model = walls.net == Net::Off;
+    let Some(endpoint) = endpoint else {
+        let unknown = format!(
+            "sandbox.network.{} is \"model\", and the address of its runner's model is not known; set `base_url` of the runner in the config",
+            kind.word()
+        );
+        return if is_model { Err(unknown) } else { Ok(()) };
+    };
+    if is_model && endpoint.address().is_none() {
+        let text = format!("127.0.0.1 localhost {0}\n::1 localhost {0}\n", endpoint.host);
+        let placed = place(&cache.join(format!("hosts-{}", endpoint.host)), &text)?;
+        walls.placed.push((placed, real(HOSTS)?));
+    }
+    if is_model || endpoint.is_loopback() {
+        walls.forward.push(endpoint.clone());
+    }
+    Ok(())
+}
+
+/// The name servers of a sandbox with the internet, where this machine's are on its loopback: `[what, where]`.
+pub(super) fn resolver(cache: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
+    let Ok(text) = fs::read_to_string(RESOLV_CONF) else { return Ok(None) };
+    let Some(inside) = resolver_text(&text) else { return Ok(None) };
+    Ok(Some((place(&cache.join("resolv.conf"), &inside)?, real(RESOLV_CONF)?)))
+}
+
+/// The same file with a name server that leads out; none where no name server is on a loopback.
+fn resolver_text(text: &str) -> Option<String> {
+    let server = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address = (words.next() == Some("nameserver")).then(|| words.next()).flatten()?;
+        Some(address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()))
+    };
+    text.lines().any(|line| server(line) == Some(true)).then(|| {
+        let rest = text.lines().filter(|line| server(line).is_none()).map(|line| format!("{line}\n"));
+        format!("nameserver {RESOLVER}\n{}", rest.collect::<String>())
+    })
+}
+
+fn real(path: &str) -> Result<PathBuf, String> {
+    fs::canonicalize(path).map_err(|error| format!("could not find `{path}`: {error}"))
+}
+
+/// Writes a file of the cache unless it holds this already.
+fn place(file: &Path, text: &str) -> Result<PathBuf, String> {
+    if fs::read(file).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(file.to_owned());
+    }
+    let made = file.parent().map_or(Ok(()), file::make_dir);
+    made.and_then(|()| file::write(file, text.as_bytes(), 0o644, Keep::Whole))
+        .map_err(|error| format!("{error:#}"))?;
+    Ok(file.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_server_on_the_loopback_is_replaced_by_one_that_leads_out() {
+        for local in ["127.0.0.53", "127.0.0.1", "::1", "127.0.0.11"] {
+            let text = format!("# made by x\nnameserver {local}\nsearch lan\noptions edns0\n");
+            let inside = resolver_text(&text).unwrap();
+            assert_eq!(inside, format!("nameserver {RESOLVER}\n# made by x\nsearch lan\noptions edns0\n"));
+        }
+        assert_eq!(resolver_text("nameserver 192.0.2.1\nsearch lan\n"), None);
+        assert_eq!(resolver_text("#nameserver 127.0.0.1\n"), None);
+    }
+
+    #[test]
+    fn a_model_is_forwarded_and_its_name_leads_to_the_relay() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = |url: &str| Endpoint::of_url(url).unwrap();
+        let mut walls = Walls { net: Net::Off, ..Walls::default() };
+        let named = url("https://model.example:444/v1");
+        forward(&mut walls, Kind::Worker, Some(&named), dir.path()).unwrap();
+        assert_eq!(walls.forward, [named.clone()]);
+        assert!(fs::read_to_string(&walls.placed[0].0).unwrap().contains("127.0.0.1 localhost model.example\n"));
+        // With the internet only what is on this machine's loopback needs a way of its own.
+        let mut walls = Walls { net: Net::Internet, ..Walls::default() };
+        forward(&mut walls, Kind::Worker, Some(&named), dir.path()).unwrap();
+        assert_eq!((walls.forward.len(), walls.placed.len()), (0, 0));
+        let local = url("http://127.0.0.1:11434");
+        forward(&mut walls, Kind::Worker, Some(&local), dir.path()).unwrap();
+        assert_eq!(walls.forward, [local]);
+        let mut walls = Walls { net: Net::Off, ..Walls::default() };
+        let why = forward(&mut walls, Kind::Worker, None, dir.path()).unwrap_err();
+        assert!(why.contains("sandbox.network.worker") && why.contains("base_url"), "{why}");
+    }
+}

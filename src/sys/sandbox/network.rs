@@ -1,0 +1,319 @@
+//! The network of a sandbox: the internet by pasta, or one endpoint by a relay.
+//!
+//! # Guarantees
+//! - pasta runs in a process namespace of its own, made by bubblewrap. It ends with the process that started it, and
+//!   whatever it started ends with it.
+//! - The relay connects to the endpoints that the box names and to nothing else. The sandbox has a network with a loopback
+//!   alone; its inner side listens there at the endpoint's own address and hands the listening socket to the relay.
+//! - Keys that a person types in the sandbox's terminal interrupt its program, not pasta or the relay.
+
+#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
+
+use std::ffi::CString;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::FdFlags;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socket_with,
+};
+
+use super::text;
+use crate::model::boxing::{Boxed, Endpoint};
+
+/// What pasta is told: to configure the network, and to forward nothing to or from this machine's loopback.
+const PASTA: [&str; 12] =
+    ["-q", "--config-net", "--no-map-gw", "-t", "none", "-u", "none", "-U", "none", "-l", "/dev/null", "-T"];
+/// The address of a name server in the sandbox that leads to the one on this machine's loopback.
+pub const RESOLVER: &str = "169.254.1.53";
+/// Where the kernel lists routes, and how a line of a default route is known.
+const ROUTES: [(&str, fn(&[&str]) -> bool); 2] = [
+    ("/proc/net/route", |fields| fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")),
+    ("/proc/net/ipv6_route", |fields| {
+        fields.get(1) == Some(&"00") && fields.get(9).is_some_and(|device| *device != "lo")
+    }),
+];
+/// How long a connection to an endpoint may take to be made.
+const CONNECT: Duration = Duration::from_secs(20);
+/// How many connections the relay holds at a time.
+const MAX_CONNECTIONS: usize = 256;
+/// How many endpoints a box may have.
+const MAX_ENDPOINTS: usize = 16;
+
+/// Becomes the box together with its network. Returns when the box has ended, with its exit code, or when it could not
+/// begin.
+///
+/// # Errors
+/// Why it could not begin.
+pub fn become_networked(boxed: &Boxed, argv: &[String]) -> io::Result<u8> {
+    let cwd = std::env::current_dir()?;
+    if boxed.has_pasta() { become_pasta(boxed, &cwd, argv) } else { relay(boxed, &cwd, argv) }
+}
+
+/// Whether this machine has a way out. Without one pasta does not begin, and there is nothing to bring in.
+fn has_route() -> bool {
+    ROUTES.iter().any(|(file, is_default)| {
+        let table = std::fs::read_to_string(file).unwrap_or_default();
+        table.lines().any(|line| is_default(&line.split_whitespace().collect::<Vec<_>>()))
+    })
+}
+
+fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
+    let Some(engine) = &boxed.engine else { return Err(io::Error::other("there is no engine")) };
+    let inner = super::inner_argv(boxed, cwd, argv, None)?;
+    let mut all = vec![text(&engine.bubblewrap)];
+    let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&["--unshare-pid", "--die-with-parent", "--dev-bind", "/", "/", "--proc", "/proc"]);
+    match engine.pasta.as_ref().filter(|_| has_route()) {
+        Some(pasta) => {
+            open_tun()?;
+            add(&["--", &text(pasta)]);
+            add(&PASTA);
+            let ports = boxed.walls.forward.iter().filter(|at| at.is_loopback());
+            let ports: Vec<String> = ports.map(|at| at.port.to_string()).collect();
+            add(&[if ports.is_empty() { "none".to_owned() } else { ports.join(",") }.as_str()]);
+            if boxed.walls.placed.iter().any(|(_, at)| at.ends_with("resolv.conf")) {
+                add(&["--dns-forward", RESOLVER]);
+            }
+            if rustix::process::geteuid().is_root() {
+                // Root may make a network without a user namespace; pasta gives up what such a namespace needs.
+                add(&["--runas", "0", "--netns-only"]);
+            }
+        }
+        // A machine that is offline has no internet to bring in.
+        None => add(&["--unshare-net"]),
+    }
+    all.push("--".to_owned());
+    all.extend(inner);
+    let words: Result<Vec<CString>, _> = all.into_iter().map(CString::new).collect();
+    let words = words.map_err(io::Error::other)?;
+    keep_signals()?;
+    // By this call and not by std's own, which would let signals in again.
+    nix::unistd::execv(&words[0], &words)?;
+    Ok(0)
+}
+
+/// Opens the device that pasta needs: it tells of a failure where nobody looks.
+fn open_tun() -> io::Result<()> {
+    let device = "/dev/net/tun";
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open(device);
+    opened.map(drop).map_err(|error| {
+        io::Error::new(error.kind(), format!("pasta cannot open `{device}`: {error} (load the module `tun`)"))
+    })
+}
+
+/// Keeps signals of the terminal, and those that ask for an end, away from this process and from what it becomes. The program
+/// of the box has none of this: a new program begins with all signals let in.
+fn keep_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigSet, Signal};
+    let all = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP];
+    Ok(all.into_iter().collect::<SigSet>().thread_block()?)
+}
+
+
+/// Runs the box and connects what comes in at its endpoints' addresses.
+fn relay(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    keep_signals()?;
+    let (ours, theirs) = UnixStream::pair()?;
+    rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;
+    let control = std::os::fd::AsRawFd::as_raw_fd(&theirs);
+    let argv = super::inner_argv(boxed, cwd, argv, Some(control))?;
+    let mut child = Command::new(&argv[0]).args(&argv[1..]).spawn()?;
+    drop(theirs);
+    let endpoints = boxed.walls.forward.clone();
+    thread::spawn(move || serve(&ours, &endpoints));
+    let status = child.wait()?;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// Takes listening sockets, each with the number of its endpoint, and serves them until the relay ends.
+fn serve(control: &UnixStream, endpoints: &[Endpoint]) {
+    let live = Arc::new(AtomicUsize::new(0));
+    // Two sockets for each endpoint at the most; whoever has the other end may send no more.
+    for _ in 0..2 * MAX_ENDPOINTS {
+        let Ok(Some((index, listener))) = take_listener(control) else { return };
+        let Some(endpoint) = endpoints.get(index).cloned() else { continue };
+        let live = Arc::clone(&live);
+        thread::spawn(move || {
+            for inner in listener.incoming() {
+                let Ok(inner) = inner else { return };
+                if live.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+                    live.fetch_sub(1, Ordering::Relaxed);
+                    continue;
+                }
+                let (endpoint, live) = (endpoint.clone(), Arc::clone(&live));
+                thread::spawn(move || {
+                    // A connection that fails is closed, which is what its program sees of it.
+                    drop(join(&inner, &endpoint));
+                    live.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+        });
+    }
+}
+
+/// Connects to the endpoint and copies both ways until both sides have ended.
+fn join(inner: &TcpStream, endpoint: &Endpoint) -> io::Result<()> {
+    let outer = connect(endpoint)?;
+    let (up_from, up_to) = (inner.try_clone()?, outer.try_clone()?);
+    let up = thread::spawn(move || copy(&up_from, &up_to));
+    copy(&outer, inner);
+    drop(up.join());
+    Ok(())
+}
+
+fn copy(mut from: &TcpStream, mut to: &TcpStream) {
+    let copied = io::copy(&mut from, &mut to);
+    let how = if copied.is_ok() { Shutdown::Write } else { Shutdown::Both };
+    // The other side may be gone already.
+    drop(to.shutdown(how));
+}
+
+fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for address in (endpoint.host.as_str(), endpoint.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// One listening socket and the number of its endpoint; none: the other end is closed.
+fn take_listener(control: &UnixStream) -> io::Result<Option<(usize, TcpListener)>> {
+    let mut index = [0_u8; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(control, &mut [IoSliceMut::new(&mut index)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let fds = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    let fd: Option<OwnedFd> = fds.flatten().next();
+    Ok(fd.filter(|_| got.bytes == 1).map(|fd| (usize::from(index[0]), TcpListener::from(fd))))
+}
+
+/// Makes a network with a loopback alone, listens in it at each endpoint's address and port, and hands the sockets out.
+pub(super) fn listen(endpoints: &[Endpoint], control: i32) -> io::Result<()> {
+    // The network that bubblewrap made may belong to a user namespace above this one.
+    #[allow(
+        deprecated,
+        reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
+    )]
+    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET)?;
+    loopback_up()?;
+    // Opened once more by its name: the number is an argument, and this process owns nothing by it.
+    let control = own_copy(control)?;
+    for (index, endpoint) in endpoints.iter().take(MAX_ENDPOINTS).enumerate() {
+        let addresses = match endpoint.address() {
+            Some(address) => vec![address],
+            None => vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+        };
+        let mut sockets = Vec::new();
+        for address in &addresses {
+            if !address.is_loopback() {
+                add_address(*address)?;
+            }
+            sockets.push(TcpListener::bind(SocketAddr::new(*address, endpoint.port)));
+        }
+        // A kernel without IPv6 has the other one.
+        if sockets.iter().all(Result::is_err) {
+            sockets.into_iter().collect::<io::Result<Vec<_>>>()?;
+            continue;
+        }
+        for socket in sockets.into_iter().flatten() {
+            give(&control, index, socket.as_fd())?;
+        }
+    }
+    Ok(())
+}
+
+/// The inherited descriptor of this number, as one that ends with this program; the number itself is closed.
+fn own_copy(number: i32) -> io::Result<OwnedFd> {
+    let pid = rustix::process::getpid();
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    let copy = rustix::process::pidfd_getfd(&process, number, rustix::process::PidfdGetfdFlags::empty())?;
+    nix::unistd::close(number)?;
+    Ok(copy)
+}
+
+fn give(control: &OwnedFd, index: usize, socket: BorrowedFd) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fds = [socket];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("a socket could not be handed out"));
+    }
+    let index = [u8::try_from(index).unwrap_or(u8::MAX)];
+    sendmsg(control, &[IoSlice::new(&index)], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
+
+/// The kinds of netlink messages: a change of a link, and a new address.
+const NEW_LINK: u16 = 16;
+const NEW_ADDRESS: u16 = 20;
+/// The number of the loopback in every network.
+const LOOPBACK: u32 = 1;
+const UP: u32 = 1;
+
+/// Switches the loopback on: in a new network it is down.
+fn loopback_up() -> io::Result<()> {
+    let mut link = vec![0; 4];
+    link.extend([LOOPBACK, UP, UP].map(u32::to_ne_bytes).concat());
+    netlink(NEW_LINK, &link)
+}
+
+/// Gives the loopback one more address.
+fn add_address(address: IpAddr) -> io::Result<()> {
+    /// What an address is to its link, as netlink numbers it.
+    const LOCAL: u16 = 2;
+    let (family, bytes) = match address {
+        IpAddr::V4(v4) => (AddressFamily::INET, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (AddressFamily::INET6, v6.octets().to_vec()),
+    };
+    let bits = u8::try_from(bytes.len() * 8).unwrap_or(u8::MAX);
+    let family = u8::try_from(family.as_raw()).unwrap_or_default();
+    let mut message = vec![family, bits, 0, 0];
+    message.extend(LOOPBACK.to_ne_bytes());
+    message.extend([u16::try_from(bytes.len() + 4).unwrap_or_default(), LOCAL].map(u16::to_ne_bytes).concat());
+    message.extend(bytes);
+    netlink(NEW_ADDRESS, &message)
+}
+
+/// Sends one request to the kernel and waits for its answer.
+fn netlink(kind: u16, body: &[u8]) -> io::Result<()> {
+    const REQUEST_WITH_ANSWER: u16 = 1 | 4;
+    const CREATE: u16 = 0x400;
+    const HEADER: usize = 16;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let mut message = Vec::new();
+    message.extend(u32::try_from(HEADER + body.len()).unwrap_or_default().to_ne_bytes());
+    message.extend([kind, REQUEST_WITH_ANSWER | CREATE].map(u16::to_ne_bytes).concat());
+    // The number of the request and of its sender: neither matters here.
+    message.extend([0; 8]);
+    message.extend(body);
+    send(&socket, &message, SendFlags::empty())?;
+    let mut answer = [0_u8; 256];
+    let (_, got) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    // Behind the header comes the error as a negative number; zero is none.
+    let code = answer[..got].get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(-code)),
+        None => Err(io::Error::other("the kernel did not answer")),
+    }
+}
