@@ -10,6 +10,7 @@ use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::{Now, human_ms, parse_ms};
+use crate::model::user_side;
 use crate::model::worker::{Exit, Phase};
 use crate::store::workers::{self, Past, Worker};
 use crate::store::{lock, records};
@@ -152,6 +153,7 @@ pub fn row(worker: &Worker, now: Now) -> forms::Worker {
         why: state.why.clone(),
         verify: state.verdict.clone(),
         branch: state.branch.clone(),
+        user_side: state.user_side.clone(),
         lease: state.leases.clone(),
         cost_usd: state.cost_micros as f64 / 1e6,
         lost_bytes: Some(state.lost_bytes),
@@ -178,6 +180,7 @@ fn past_row(past: &Past) -> forms::Worker {
         why: None,
         verify: None,
         branch: None,
+        user_side: past.user_side.clone(),
         lease: Vec::new(),
         cost_usd: past.cost_micros as f64 / 1e6,
         lost_bytes: None,
@@ -194,7 +197,10 @@ fn table(app: &App, args: &Args, now: Now) -> Result<String> {
             let age = human_ms(now.elapsed_ms(past.created_ms));
             let goal = past.goal.as_ref().map(Name::to_string).unwrap_or_default();
             let spent = if past.cost_micros == 0 { String::new() } else { dollars(past.cost_micros) };
-            let words = app.style.dim("put away");
+            let words = match past.user_side.as_slice() {
+                [] => app.style.dim("put away"),
+                paths => clip(&format!("runs on your side: {}", user_side::words(paths)), WORDS_CHARS),
+            };
             rows.push(vec![
                 past.id.to_string(),
                 past.phase.word().to_owned(),
@@ -255,12 +261,16 @@ fn words(app: &App, worker: &Worker) -> String {
     if let Some(why) = &state.why {
         return short(why);
     }
+    let user_side = match state.user_side.as_slice() {
+        [] => String::new(),
+        paths => format!("runs on your side: {}; ", user_side::words(paths)),
+    };
     match (&state.verdict, &state.branch, state.exit) {
         (Some(verdict), branch, _) => {
             let branch = branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
-            short(&format!("{} {}{branch}", verdict.name, verdict.status))
+            short(&format!("{user_side}{} {}{branch}", verdict.name, verdict.status))
         }
-        (None, Some(branch), _) => short(&format!("branch {branch}")),
+        (None, Some(branch), _) => short(&format!("{user_side}branch {branch}")),
         (None, None, Some(Exit::Code(code))) if state.phase.is_over() => format!("exit code {code}"),
         _ => String::new(),
     }

@@ -1,8 +1,11 @@
 //! One attempt: diagnosis, call, what was changed, tests, and its line in the ledger.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -14,10 +17,13 @@ use crate::model::attempt::alike::{Sample, alike};
 use crate::model::attempt::{Attempt, Line, Outcome, Standing, delta, standing};
 use crate::model::fix::{Counts, Run, UnderWay};
 use crate::model::time::human_ms;
-use crate::store::fixes;
+use crate::store::{file, fixes};
+use crate::sys::beneath::{self, Parents};
 use crate::sys::clock::{self, Deadline};
 use crate::worker::clone::{Change, is_empty};
 
+/// The mode of a link in git.
+const LINK: u32 = 0o120_000;
 /// The largest diff that is looked into, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;
 /// How many of them are remembered: an attempt is compared with two before it.
@@ -204,7 +210,7 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
     };
     let start = under.start.as_str();
     let git = desk.git()?;
-    if !desk.dir.work().is_dir() || !desk.cwd().is_dir() {
+    if !desk.is_in_clone() {
         desk.fresh(start)?;
         return Ok(ended(Outcome::Deleted, "its clone was gone".to_owned(), start, start));
     }
@@ -348,14 +354,21 @@ fn judged(desk: &Desk, task: &Task) -> Judged {
 fn put_back(desk: &Desk, changes: &[Change], paths: &[&str]) -> Result<String> {
     let git = desk.git()?;
     for change in changes.iter().filter(|change| paths.contains(&change.path.as_str())) {
-        let path = desk.dir.work().join(&change.path);
-        drop(fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)));
+        let failed = || format!("could not put `{}` back", change.path);
+        // The agent may have put a link in the place of a folder: what it leads to is not the project's.
+        let place = beneath::find(&desk.dir.work(), Path::new(&change.path), Parents::Cleared)
+            .with_context(failed)?;
+        let path = place.path();
+        file::remove_tree(path).with_context(failed)?;
         let Some((mode, blob)) = &change.old else { continue };
         let bytes = desk.trees.blob(&git, blob)?;
-        let dir = path.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = dir.and_then(|()| fs::write(&path, bytes));
-        let set = written.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o777)));
-        set.with_context(|| format!("could not put `{}` back", path.display()))?;
+        if *mode == LINK {
+            symlink(OsStr::from_bytes(&bytes), path).with_context(failed)?;
+            continue;
+        }
+        let written = fs::write(path, bytes);
+        let set = written.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o777)));
+        set.with_context(failed)?;
     }
     desk.snapshot()
 }

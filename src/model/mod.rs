@@ -31,6 +31,7 @@ pub mod strip;
 pub mod time;
 pub mod tokens;
 pub mod transcript;
+pub mod user_side;
 pub mod wire;
 pub mod worker;
 pub mod world;

@@ -34,7 +34,7 @@ pub struct Facts<'a> {
     pub resolve: fn(&Path) -> PathBuf,
     /// True when the file that the move replaces was cut in the prompt, so that its end would be lost.
     pub was_cut: bool,
-    /// True when a worker would run in a whole sandbox.
+    /// True when the process that a worker really starts would run in a full sandbox, and so would its checks.
     pub boxed: bool,
     /// True when the move writes the goal that a worker's report proposes.
     pub proposed: bool,
@@ -43,7 +43,7 @@ pub struct Facts<'a> {
 }
 
 /// Parts of the data dir that no command may name or stand in.
-const PROTECTED: [&str; 12] = [
+const PROTECTED: [&str; 13] = [
     ".git",
     "asks",
     "claims",
@@ -56,6 +56,8 @@ const PROTECTED: [&str; 12] = [
     "reports",
     "cost",
     "paused.json",
+    // What a fix keeps, and which files of projects a person trusts.
+    "fix",
 ];
 
 /// Judges a move.

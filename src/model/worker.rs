@@ -7,6 +7,7 @@ use super::beat::Started;
 use super::boxing::{Boxed, Level, Net};
 use super::budget::Budget;
 use super::name::Name;
+use super::user_side::UserSidePath;
 
 /// What a worker was started with; the form of `spec.json`. Written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,14 @@ impl Spec {
     /// How much of a sandbox it runs in.
     pub fn level(&self) -> Level {
         self.boxed.as_ref().map_or(Level::None, Boxed::level)
+    }
+
+    /// If true, the process that really starts and the checks of its work run in a full sandbox: the checks run what
+    /// it wrote.
+    pub fn is_full(&self) -> bool {
+        let is_full =
+            |boxed: &Option<Boxed>| boxed.as_ref().is_some_and(|boxed| boxed.level() == Level::Full);
+        is_full(&self.boxed) && is_full(&self.checks_boxed)
     }
 
     /// How it and its checks are boxed, for a human who is asked.
@@ -272,6 +281,9 @@ pub struct State {
     /// The branch on which its commits are in the human's repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// The paths on that branch that execute on the user's side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user_side: Vec<UserSidePath>,
     /// The leases that it holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Holding>,
@@ -304,6 +316,7 @@ impl State {
             why: None,
             verdict: None,
             branch: None,
+            user_side: Vec::new(),
             leases: Vec::new(),
             cost_micros: 0,
             lost_bytes: 0,

@@ -19,4 +19,5 @@ pub mod records;
 pub mod seed;
 pub mod texts;
 pub mod transcript;
+pub mod trust;
 pub mod workers;

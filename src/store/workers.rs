@@ -13,6 +13,7 @@ use super::{lock, records};
 use crate::model::beat::Started;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
+use crate::model::user_side::UserSidePath;
 use crate::model::worker::{Phase, Spec, State};
 use crate::sys::tree;
 
@@ -220,6 +221,9 @@ pub struct Past {
     pub ended_ms: i64,
     /// What it spent, in millionths of a US dollar.
     pub cost_micros: u64,
+    /// The paths on its branch that execute on the user's side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user_side: Vec<UserSidePath>,
 }
 
 impl Past {
@@ -237,6 +241,7 @@ impl Past {
             created_ms: spec.created_ms,
             ended_ms: state.since_ms,
             cost_micros: state.cost_micros,
+            user_side: state.user_side.clone(),
         }
     }
 }

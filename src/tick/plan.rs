@@ -12,15 +12,15 @@ use super::sense::Sensed;
 use super::{Ctx, diff};
 use crate::model::ask::{Ask, Subject};
 use crate::model::beat::{Beat, Deed};
-use crate::model::boxing::{Kind, Level};
+use crate::model::boxing::Level;
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
 use crate::model::name::Name;
 use crate::model::policy::{self, Facts, Verdict};
 use crate::model::step::CHANGED;
-use crate::store::boxes::Boxer;
 use crate::store::file;
 use crate::sys::{path, program};
+use crate::worker::Described;
 
 /// A move with what policy and the store made of it.
 #[derive(Debug)]
@@ -57,6 +57,13 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         Action::WriteGoal { id, .. } => sensed.world.own.proposes_goal(id),
         _ => false,
     };
+    let described = match &decided.action {
+        // What cannot be told is said when its start is asked about or made.
+        Action::StartWorker { .. } => {
+            ctx.fleet.describe(decided).ok().and_then(Result::ok).unwrap_or_default()
+        }
+        _ => Described::default(),
+    };
     let facts = Facts {
         rules: &ctx.settings.rules,
         tainted: sensed.tainted,
@@ -65,9 +72,9 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         protected: &ctx.settings.protected,
         resolve: path::followed,
         was_cut,
-        boxed: is_boxed(ctx, &decided.action),
+        boxed: described.is_full,
         proposed,
-        free_check: has_free_check(ctx, decided),
+        free_check: described.free_check,
     };
     let planned = match policy::judge(decided, &facts) {
         Verdict::Refused(why) => Ok(refuse(why)),
@@ -76,19 +83,6 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
     };
     // The decision is paid for: what it depends on and cannot be read refuses it, and does not end the beat.
     planned.unwrap_or_else(|error| refuse(format!("{error:#}")))
-}
-
-/// True for a worker whose check is a shell line. What cannot be told is said when its start is described or made.
-fn has_free_check(ctx: &Ctx, decided: &Move) -> bool {
-    matches!(decided.action, Action::StartWorker { .. })
-        && matches!(ctx.fleet.describe(decided), Ok(Ok(described)) if described.free_check)
-}
-
-/// True when a worker would run in a whole sandbox, and so would the checks of its work: they run what it wrote.
-fn is_boxed(ctx: &Ctx, action: &Action) -> bool {
-    let boxer = Boxer::new(ctx.layout, ctx.settings, true);
-    let is_whole = |kind| boxer.level(kind) == Ok(Level::Full);
-    matches!(action, Action::StartWorker { .. }) && is_whole(Kind::Worker) && is_whole(Kind::Verify)
 }
 
 /// Where a `run` would run, or the repository that a worker would get a clone of, with symbolic links resolved; none

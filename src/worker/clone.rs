@@ -21,6 +21,7 @@ mod git;
 mod leftovers;
 mod source;
 mod trees;
+mod user_side;
 mod view;
 
 use std::fs;

@@ -42,7 +42,8 @@ impl Fleet for LocalFleet<'_> {
         let free_check =
             spec.verify.iter().any(|check| !self.0.settings.workers.verify.contains_key(&check.name));
         let sandbox = spec.box_words();
-        Ok(Ok(Described { argv, cwd: spec.cwd, env, sandbox, repo, free_check }))
+        let is_full = spec.is_full();
+        Ok(Ok(Described { argv, cwd: spec.cwd, env, sandbox, is_full, repo, free_check }))
     }
 
     fn perform(&self, beat: &str, decided: &Move) -> Result<Outcome> {

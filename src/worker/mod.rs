@@ -31,6 +31,8 @@ pub struct Described {
     pub env: Vec<String>,
     /// How it is boxed, in words.
     pub sandbox: String,
+    /// If true, the process that starts and the checks of its work run in a full sandbox.
+    pub is_full: bool,
     /// The repository that is cloned for it, with symbolic links resolved.
     pub repo: Option<String>,
     /// True when a check is a shell line and no entry of the config.

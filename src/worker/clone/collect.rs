@@ -10,7 +10,9 @@ use super::fault;
 use super::git::{Git, text};
 use super::leftovers::{Leftovers, leftovers};
 use super::source::{Source, inspect, numbered};
+use super::user_side;
 use super::view::View;
+use crate::model::user_side::UserSidePath;
 use crate::model::worker::Repo;
 
 /// What came back.
@@ -23,6 +25,9 @@ pub struct Collected {
     pub tip: Option<String>,
     /// How many commits the worker made on its branch.
     pub commits: u64,
+    /// The paths in them that execute on the user's side.
+    #[serde(default)]
+    pub user_side: Vec<UserSidePath>,
     /// What is still in the clone alone.
     pub left: Leftovers,
 }
@@ -52,19 +57,27 @@ pub fn collect_within(git: &Git, repo: &Repo, clone: &Path, fence: Fence) -> Res
     };
     let left = leftovers(git, repo, clone);
     Ok(match brought {
-        Some((branch, tip, commits)) => Collected { branch: Some(branch), tip: Some(tip), commits, left },
-        None => Collected { branch: None, tip: None, commits: 0, left },
+        Some(brought) => Collected {
+            branch: Some(brought.branch),
+            tip: Some(brought.tip),
+            commits: brought.commits,
+            user_side: brought.user_side,
+            left,
+        },
+        None => Collected { branch: None, tip: None, commits: 0, user_side: Vec::new(), left },
     })
 }
 
-/// Branch, tip and number of commits; none where there are none.
-fn bring(
-    git: &Git,
-    source: &Source,
-    view: &View,
-    repo: &Repo,
-    fence: Fence,
-) -> Result<Option<(String, String, u64)>> {
+/// Commits that were brought back.
+struct BranchImport {
+    branch: String,
+    tip: String,
+    commits: u64,
+    user_side: Vec<UserSidePath>,
+}
+
+/// Brings them; none where there are none.
+fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> Result<Option<BranchImport>> {
     let own = format!("refs/heads/{}", repo.branch);
     // A branch that is there and leads nowhere is an error further on, not a worker without commits.
     let is_there = view.file(".git").join(&own).exists();
@@ -79,12 +92,13 @@ fn bring(
     if commits == 0 {
         return Ok(None);
     }
+    let user_side = user_side::between(git, view, &repo.base, &tip)?;
     let kept = carry(git, source, view, &repo.base, &tip)?;
     let placed = fence(&mut || source.set_ref(git, &tip, || pick(git, source, view, repo, &tip)));
     // Only until a ref holds the pack; where no ref does, `gc` may have it.
     drop(fs::remove_file(kept));
     let branch = placed?.trim_start_matches("refs/heads/").to_owned();
-    Ok(Some((branch, tip, commits)))
+    Ok(Some(BranchImport { branch, tip, commits, user_side }))
 }
 
 /// Copies what the tip needs besides the base into the source as one pack. Every object is hashed and checked

@@ -18,6 +18,8 @@ pub(super) const READ_BYTES: usize = 4 * 1024;
 
 /// How much of the end of a check's output is kept, in bytes.
 pub(super) const TAIL_BYTES: usize = 4_000;
+/// How much of what the fetch of a branch answers is kept, in bytes: an answer without its beginning is none.
+const ANSWER_BYTES: usize = 256 << 10;
 
 impl Supervisor {
     /// Takes what was printed, one read of it.
@@ -45,9 +47,9 @@ impl Supervisor {
     fn took(&mut self, bytes: &[u8]) {
         let at = now().unix_ms;
         match &mut self.stage {
-            Stage::Collect { piped } => keep_tail(&mut piped.tail, bytes),
+            Stage::Collect { piped } => keep_tail(&mut piped.tail, bytes, ANSWER_BYTES),
             Stage::Check { piped, .. } => {
-                keep_tail(&mut piped.tail, bytes);
+                keep_tail(&mut piped.tail, bytes, TAIL_BYTES);
                 self.write(&with_returns(bytes), at);
             }
             _ => {
@@ -107,10 +109,10 @@ pub(super) fn is_for_now(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
 }
 
-pub(super) fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8], cap: usize) {
     tail.extend_from_slice(bytes);
-    if tail.len() > TAIL_BYTES * 2 {
-        tail.drain(..tail.len() - TAIL_BYTES);
+    if tail.len() > cap * 2 {
+        tail.drain(..tail.len() - cap);
     }
 }
 

@@ -222,10 +222,14 @@ impl Supervisor {
 
     fn collected(&mut self, piped: &Piped, exit: Exit) {
         let said = self.secrets.redact(&String::from_utf8_lossy(&piped.tail)).into_owned();
-        let branch = serde_json::from_str::<serde_json::Value>(said.trim()).ok();
-        let branch = branch.and_then(|json| json.pointer("/collected/branch")?.as_str().map(str::to_owned));
+        let json = serde_json::from_str::<serde_json::Value>(said.trim()).unwrap_or_default();
+        let branch = json.pointer("/collected/branch").and_then(|branch| branch.as_str().map(str::to_owned));
+        let user_side = json.pointer("/collected/user_side").cloned().unwrap_or_default();
         match (exit, branch) {
-            (Exit::Code(0), branch) => self.state.branch = branch,
+            (Exit::Code(0), branch) => {
+                self.state.branch = branch;
+                self.state.user_side = serde_json::from_value(user_side).unwrap_or_default();
+            }
             (exit, _) => {
                 let how = if piped.deadline.passed() { "its deadline".to_owned() } else { exit.words() };
                 let why = format!("its branch could not be fetched ({how}): {}", clip(said.trim(), 500));
