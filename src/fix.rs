@@ -98,6 +98,8 @@ pub struct Asked {
     pub tasks: Vec<Task>,
     /// Where `project_root` is, absolute.
     pub root: PathBuf,
+    /// The project that `root` must lie in, where a file of that project names it.
+    pub inside: Option<PathBuf>,
     /// Where a relative `binary` begins.
     pub near: PathBuf,
     /// What tells this fix from another one of the same project: the leanfiles' paths, or the text of an issue.
@@ -149,7 +151,7 @@ pub struct Finished {
 /// when a file or process of looop's own cannot be had, or a human interrupts. A task that fails is no error.
 pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Result<Finished> {
     let git = Git::find(&means.settings.path, 10 * 60_000, means.cancel)?;
-    let (project, sub, source) = project_of(&git, &asked.root)?;
+    let (project, sub, source) = project_of(&git, &asked.root, asked.inside.as_deref())?;
     let id = id_of(&project, &asked.key);
     let dir = means.layout.fix(&id);
     file::make_dir(dir.path())?;
@@ -225,7 +227,7 @@ fn idle_keys(lean: &leanfile::Lean) -> Option<String> {
 }
 
 /// The top of the project, where in it the tasks begin, and its repository.
-fn project_of(git: &Git, root: &Path) -> Result<(PathBuf, PathBuf, Option<Source>)> {
+fn project_of(git: &Git, root: &Path, inside: Option<&Path>) -> Result<(PathBuf, PathBuf, Option<Source>)> {
     let real = std::fs::canonicalize(root).map_err(|error| {
         let fault = Fault::usage(format!("could not open the project `{}`: {error}", root.display()));
         fault.hint("name its directory in `project_root` of [defaults], or with --repo")
@@ -237,7 +239,24 @@ fn project_of(git: &Git, root: &Path) -> Result<(PathBuf, PathBuf, Option<Source
         ))
         .into());
     }
+    if let Some(project) = inside.filter(|project| !real.starts_with(project)) {
+        let (shown, project) = (root.display(), project.display());
+        return Err(Fault::usage(format!(
+            "could not use the project `{shown}`: it leads out of `{project}`"
+        ))
+        .into());
+    }
     let Some(top) = clone::top_of(&real) else { return Ok((real, PathBuf::new(), None)) };
+    let top = std::fs::canonicalize(&top).with_context(|| format!("could not open `{}`", top.display()))?;
+    // A config in the project can tell git that its files are elsewhere.
+    let holds_git = |dir: &&Path| std::fs::symlink_metadata(dir.join(".git")).is_ok();
+    if real.ancestors().find(holds_git) != Some(&*top) {
+        let (shown, top) = (real.display(), top.display());
+        let fault = Fault::failed(format!(
+            "could not use the project `{shown}`: its repository says that its files are in `{top}`"
+        ));
+        return Err(fault.hint("look at `core.worktree` in its .git/config").into());
+    }
     let sub = real.strip_prefix(&top).map(Path::to_owned).unwrap_or_default();
     match clone::inspect(git, &top)? {
         Ok(source) => Ok((top, sub, Some(source))),

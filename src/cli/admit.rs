@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{App, Verb, print};
 use crate::model::fault::Fault;
 use crate::store::migrate::{self, Migrated};
-use crate::store::{layout, lock, workers};
+use crate::store::{fixes, layout, lock, workers};
 use crate::sys::tree;
 
 impl App {
@@ -43,11 +43,12 @@ impl App {
         }
     }
 
-    /// Refuses a verb that only a human may use to everything that a beat of this data dir has started. A beat
+    /// Refuses a verb that only a human may use to everything that a beat or a fix of this data dir has started. A beat
     /// that cannot be seen from here may be the one that started this process, so that counts as one.
     pub(super) fn human_only(&self, verb: &str) -> Result<()> {
         refuse(verb, "a beat of looop", lock::holders([self.layout.tick_lock()]))?;
         refuse(verb, "a beat of looop", lock::lookers(&self.layout.look_lock()))?;
+        refuse(verb, "an agent or a test of `looop fix`", lock::holders(fixes::locks(&self.layout)))?;
         self.no_worker(verb)
     }
 

@@ -10,6 +10,7 @@ use show::Screen;
 
 use super::{App, input, print};
 use crate::config::Config;
+use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
 use crate::fix::{self, Asked, Means};
 use crate::model::ask::visible;
@@ -119,7 +120,10 @@ fn init(path: &Path) -> Result<u8> {
         let what = format!("could not write `{}`: it is there already", path.display());
         return Err(Fault::failed(what).hint("name another file with --init FILE").into());
     }
-    print::line(&format!("wrote {}; run it with `looop fix -c {}`", path.display(), path.display()));
+    let shown = path.display();
+    print::line(&format!(
+        "wrote {shown}; edit it, allow it with `looop trust {shown}`, then run it with `looop fix -c {shown}`"
+    ));
     Ok(0)
 }
 
@@ -174,10 +178,12 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
     let repo = args.repo.as_ref().map(|dir| app.env.here(dir));
     let here = repo.clone().unwrap_or_else(|| app.env.here(Path::new("")));
     let mut files: Vec<PathBuf> = args.config.iter().map(|path| app.env.here(path)).collect();
-    if files.is_empty() && here.join(LEANFILE).is_file() {
+    let is_found = files.is_empty() && here.join(LEANFILE).is_file();
+    if is_found {
         files.push(here.join(LEANFILE));
     }
     let fixed = app.env.leanloop(args.global.as_deref());
+    let is_usual = args.global.is_none() && app.env.get("LEANLOOP_CONFIG").is_none();
     if let Some(path) = args.global.as_ref().filter(|_| !fixed.is_file()) {
         return Err(Fault::usage(format!(
             "could not read the static config `{}`: it does not exist",
@@ -185,7 +191,18 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
         ))
         .into());
     }
-    let read = leanfile::read(Some(&fixed), &files, &here)?;
+    let origin = if is_usual { LeanOrigin::Usual } else { LeanOrigin::Static };
+    let own = if is_found { LeanOrigin::Found } else { LeanOrigin::Named };
+    let all = files.iter().map(|file| (file.clone(), own));
+    let all: Vec<_> = std::iter::once((fixed.clone(), origin)).chain(all).collect();
+    let mut sources = source::open(&all, &here)?;
+    let base = files.last().and_then(|file| file.parent()).unwrap_or(&here);
+    if !is_found && !files.is_empty() {
+        let root = repo.clone().map_or_else(|| root_of(&sources, base), Ok)?;
+        source::claim(&mut sources, Some(&fixed), &root);
+    }
+    super::trust::settle(app, &mut sources)?;
+    let read = leanfile::combined(&sources, base)?;
     for warning in &read.warnings {
         print::note(&format!("warning: {warning}"));
     }
@@ -205,11 +222,12 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
     };
     let leaner = match &args.runner {
         Some(name) => Some(name.clone()),
-        None if names_agent(&files)? => None,
+        None if names_agent(&sources, &fixed)? => None,
         None => chosen(app)?,
     };
     Ok(Asked {
         tasks,
+        inside: read.inside.filter(|_| repo.is_none()),
         root: repo.unwrap_or(read.root),
         near: fixed.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned),
         leanfile,
@@ -222,9 +240,16 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
     })
 }
 
+/// The folder that leanfiles name, if all of them are believed.
+fn root_of(sources: &[LeanSource], base: &Path) -> Result<PathBuf> {
+    let believed = |source: &LeanSource| LeanSource { project: None, ..source.clone() };
+    Ok(leanfile::combined(&sources.iter().map(believed).collect::<Vec<_>>(), base)?.root)
+}
+
 /// True when a leanfile, and not only the static config, names the agent: a program, or an endpoint.
-fn names_agent(files: &[PathBuf]) -> Result<bool> {
-    let lean = leanfile::read(None, files, Path::new("/"))?.leanfile.lean;
+fn names_agent(sources: &[LeanSource], fixed: &Path) -> Result<bool> {
+    let own: Vec<LeanSource> = sources.iter().filter(|source| source.path != fixed).cloned().collect();
+    let lean = leanfile::combined(&own, Path::new("/"))?.leanfile.lean;
     Ok(lean.binary.is_some() || (lean.base_url.is_some() && lean.model.is_some()))
 }
 

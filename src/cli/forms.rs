@@ -12,6 +12,7 @@ use crate::model::boxing::Level;
 use crate::model::name::Name;
 use crate::model::schedule::When;
 use crate::model::scope::ApprovalScope;
+use crate::model::user_side::UserSidePath;
 use crate::model::worker::{Exit, Flag, Holding, Objects, Phase, Verdict};
 use crate::model::world::{Reading, Trust};
 use crate::store::records::Paused;
@@ -124,12 +125,39 @@ pub struct Worker {
     pub next: Option<String>,
     /// Its clone; null where it has none.
     pub clone: Option<String>,
+    /// The paths on that branch that execute on the user's side.
+    pub user_side: Vec<UserSidePath>,
     /// How much of its output could not be kept, in bytes; null for one that was put away.
     pub lost_bytes: Option<u64>,
     /// The box that it runs in; null for one that was put away.
     pub sandbox: Option<Level>,
     /// Its directory in `workers/past/`; null for one that was not put away.
     pub past: Option<String>,
+}
+
+/// A file of a project that a person allowed.
+#[derive(Serialize, JsonSchema)]
+pub struct TrustedFile {
+    /// Its absolute path.
+    pub path: String,
+    /// blake3 of the bytes that are allowed.
+    pub digest: String,
+    /// When it was allowed, in milliseconds since the Unix epoch.
+    pub at: i64,
+    /// Whether the permission still holds.
+    pub state: PermissionState,
+}
+
+/// Whether the permission of a file still holds.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PermissionState {
+    /// The file has the bytes that were allowed.
+    Valid,
+    /// It has others, or cannot be read.
+    Changed,
+    /// It does not exist any more.
+    Gone,
 }
 
 /// A lease.

@@ -10,6 +10,7 @@ use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::{Now, human_ms, parse_ms};
+use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::{Exit, Phase, Verdict};
 use crate::store::layout::{Layout, WorkerDir};
 use crate::store::workers::{self, Past, Worker};
@@ -159,6 +160,7 @@ pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::Worker {
         left: state.left_words(),
         next: spec.next_step(state, &clone),
         clone: spec.repo.as_ref().map(|_| clone),
+        user_side: state.user_side.clone(),
         lease: state.leases.clone(),
         cost_usd: state.cost_micros as f64 / 1e6,
         lost_bytes: Some(state.lost_bytes),
@@ -192,6 +194,7 @@ fn past_row(layout: &Layout, past: &Past) -> forms::Worker {
         left: past.left.clone(),
         next: past.next.clone(),
         clone: past.next.as_ref().or(past.left.as_ref()).map(|_| clone()),
+        user_side: past.user_side.clone(),
         lease: Vec::new(),
         cost_usd: past.cost_micros as f64 / 1e6,
         lost_bytes: None,
@@ -216,9 +219,15 @@ fn table(app: &App, args: &Args, now: Now) -> Result<String> {
             let age = human_ms(now.elapsed_ms(past.created_ms));
             let goal = past.goal.as_ref().map(Name::to_string).unwrap_or_default();
             let spent = if past.cost_micros == 0 { String::new() } else { dollars(past.cost_micros) };
-            let said = End { why: &past.why, verdict: &past.verify, branch: &past.branch, exit: past.exit };
-            let said = [app.style.dim("put away"), said.words()];
-            let words = said.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+            let end = End {
+                why: &past.why,
+                verdict: &past.verify,
+                branch: &past.branch,
+                exit: past.exit,
+                user_side: &past.user_side,
+            };
+            let words = [app.style.dim("put away"), end.words()];
+            let words = words.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
             nexts.push((past.dir.clone(), past.left.clone(), past.next.clone()));
             rows.push(vec![
                 past.id.to_string(),
@@ -285,7 +294,8 @@ fn words(app: &App, worker: &Worker) -> String {
         return app.style.yellow(&format!("{ask}: {text}"));
     }
     let exit = state.exit.filter(|_| state.phase.is_over());
-    End { why: &state.why, verdict: &state.verdict, branch: &state.branch, exit }.words()
+    let (why, verdict, branch) = (&state.why, &state.verdict, &state.branch);
+    End { why, verdict, branch, exit, user_side: &state.user_side }.words()
 }
 
 /// How a worker ended, as far as it is known.
@@ -294,21 +304,26 @@ struct End<'a> {
     verdict: &'a Option<Verdict>,
     branch: &'a Option<String>,
     exit: Option<Exit>,
+    user_side: &'a [UserSidePath],
 }
 
 impl End<'_> {
-    /// The end in a few words; empty where there is nothing to say.
+    /// The end in a few words, first what runs on the user's side; empty where there is nothing to say.
     fn words(&self) -> String {
         let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
+        let user_side = match self.user_side {
+            [] => String::new(),
+            paths => format!("runs on your side: {}; ", user_side::words(paths)),
+        };
         if let Some(why) = self.why {
-            return short(why);
+            return short(&format!("{user_side}{why}"));
         }
         match (self.verdict, self.branch, self.exit) {
             (Some(verdict), branch, _) => {
                 let branch = branch.as_ref().map(|branch| format!(", branch {branch}")).unwrap_or_default();
-                short(&format!("{} {}{branch}", verdict.name, verdict.status))
+                short(&format!("{user_side}{} {}{branch}", verdict.name, verdict.status))
             }
-            (None, Some(branch), _) => short(&format!("branch {branch}")),
+            (None, Some(branch), _) => short(&format!("{user_side}branch {branch}")),
             (None, None, Some(Exit::Code(code))) => format!("exit code {code}"),
             _ => String::new(),
         }

@@ -39,6 +39,7 @@ mod service;
 mod status;
 mod surface;
 mod tick;
+mod trust;
 mod why;
 mod worker;
 
@@ -119,6 +120,8 @@ enum Verb {
     Prune(prune::Args),
     /// Work on small tasks with an agent in a private clone until their tests pass. Exit 3: it waits for you.
     Fix(Box<fix::Args>),
+    /// Let a leanfile inside a project name agents, addresses, paths and commands.
+    Trust(trust::Args),
     /// Show which files of a project matter for a failure or a question, and why.
     Map(map::Args),
     /// Show what was tried for a goal of `looop fix`.
@@ -253,6 +256,7 @@ impl Verb {
             Verb::Resume(_) => Some("resume"),
             Verb::Attach(_) => Some("attach"),
             Verb::Prune(_) => Some("prune"),
+            Verb::Trust(args) if args.changes() => Some("trust a file"),
             Verb::Worker(_) => Some("start a worker"),
             Verb::Kill(_) => Some("end a worker"),
             Verb::Tell(_) => Some("tell a worker"),
@@ -377,6 +381,7 @@ fn run_other(app: &App, verb: Verb) -> Result<u8> {
         Verb::Resume(args) => pause::resume(app, &args),
         Verb::Fix(args) => fix::run(app, &args),
         Verb::Attempts(args) => attempts::run(app, &args),
+        Verb::Trust(args) => trust::run(app, &args),
         _ => Ok(0),
     }
 }

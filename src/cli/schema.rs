@@ -49,7 +49,7 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 22] = [
+const FORMS: [Form; 23] = [
     form("asks", "looop asks --json", Some("asks"), of::<Vec<forms::Ask>>),
     form("attempts", "looop attempts --json", None, own::<forms::Attempted>),
     form("attempts-goal", "looop attempts GOAL --json", None, own::<forms::Attempts>),
@@ -70,6 +70,7 @@ const FORMS: [Form; 22] = [
     form("sensor-list", "looop sensor list --json", Some("sensors"), of::<Vec<forms::Sensor>>),
     form("status", "looop status --json", None, own::<forms::Status>),
     form("tick", "looop tick --json", Some("beat"), of::<forms::Beat>),
+    form("trust", "looop trust --list --json", Some("trusted"), of::<Vec<forms::TrustedFile>>),
     form("wait", "looop wait --json", Some("waiting"), of::<Vec<forms::Waiting>>),
     form("why", "looop why --json", Some("why"), of::<forms::Why>),
 ];

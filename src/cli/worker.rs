@@ -188,7 +188,9 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         if deadline.passed() {
             let fault = Fault::failed(format!("could not end worker {id}: its supervisor still lives"));
             let fault = fault.hint(format!("process {} is its supervisor", supervisor.pid));
-            return Err(fault.hint(format!("`looop kill --force {id}` kills it and all that it started")).into());
+            return Err(fault
+                .hint(format!("`looop kill --force {id}` kills it and all that it started"))
+                .into());
         }
         if begun.passed() && !is_said {
             is_said = true;
@@ -218,7 +220,9 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
         return Err(fault.hint(format!("look at process {} and those below it", supervisor.pid)).into());
     }
     if workers::is_alive(&dir)? {
-        return Err(fail("another process holds its lock").hint("see who holds it with `looop doctor`").into());
+        return Err(fail("another process holds its lock")
+            .hint("see who holds it with `looop doctor`")
+            .into());
     }
     let store = lock::store(&app.layout.store_lock())?;
     let lost = workers::load(&app.layout, id)?.filter(|now| now.spec.created_ms == worker.spec.created_ms);

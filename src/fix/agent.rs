@@ -167,6 +167,10 @@ fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Resul
         ("LEAN_AUTH_TYPE", &lean.auth_type),
     ];
     let mut env = caller_env(settings);
+    if lean.base_url.is_some() || lean.api_key.is_some() {
+        // An address and a key are one pair: half of it from here and half of it from there is a key for a stranger.
+        env.retain(|(key, _)| !matches!(key.as_str(), "LEAN_BASE_URL" | "LEAN_API_KEY"));
+    }
     env.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
     Ok(Agent {
         name: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),

@@ -13,10 +13,13 @@ use crate::model::attempt::alike::{Sample, alike};
 use crate::model::attempt::{Attempt, Line, Outcome, Standing, delta, standing};
 use crate::model::fix::{Counts, Run, UnderWay};
 use crate::model::time::human_ms;
-use crate::store::fixes;
+use crate::store::{file, fixes};
+use crate::sys::beneath::{self, Parents};
 use crate::sys::clock::{self, Deadline};
 use crate::worker::clone::{Change, is_empty};
 
+/// The mode of a link in git.
+const LINK: u32 = 0o120_000;
 /// The largest diff that is looked into, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;
 /// How many of them are remembered: an attempt is compared with two before it.
@@ -203,7 +206,7 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
     };
     let start = under.start.as_str();
     let git = desk.git()?;
-    if !desk.dir.work().is_dir() || !desk.cwd().is_dir() {
+    if !desk.is_in_clone() {
         desk.fresh(start)?;
         return Ok(ended(Outcome::Deleted, "its clone was gone".to_owned(), start, start));
     }

@@ -119,7 +119,7 @@ fn prompt(
     let base = now.begin.map_or(run.tree.as_str(), |begin| begin.base.as_str());
     let diff = desk.trees.diff(&git, base, &under.start, 3)?;
     let paths = here(desk, &desk.trees.paths(&git, &under.start)?);
-    let mut listed = sources::read(&desk.cwd(), listed(task), &paths);
+    let mut listed = sources::read(&desk.dir.work(), &desk.sub, listed(task), &paths);
     retrieve::add(desk, &mut listed, task, &kept_output(desk, &under.goal), &paths);
     let mut parts = Parts {
         by_words: chosen.is_endpoint(),

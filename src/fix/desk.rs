@@ -22,8 +22,8 @@ use crate::model::settings::Settings;
 use crate::model::wire::{Request, Spent};
 use crate::store::layout::{FixDir, Layout};
 use crate::store::{file, fixes, ledger};
-use crate::sys::clock;
 use crate::sys::signal::Cancel;
+use crate::sys::{beneath, clock};
 use crate::worker::client;
 use crate::worker::clone::{self, Git, Grown, Source, Trees};
 
@@ -228,6 +228,12 @@ impl Desk<'_> {
     pub fn is_clone(&self) -> bool {
         let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
         is_dir(&self.dir.work()) && is_dir(&self.dir.work().join(".git"))
+    }
+
+    /// True while the folder of the tasks is a folder of the clone: neither it nor one above it is a link.
+    pub fn is_in_clone(&self) -> bool {
+        let (top, work) = (self.dir.path(), self.dir.work());
+        work.strip_prefix(top).is_ok_and(|work| beneath::is_folder(top, &work.join(&self.sub)))
     }
 
     /// Makes the clone's files those of a tree; a clone that is not whole is made anew.

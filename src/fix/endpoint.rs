@@ -67,6 +67,10 @@ pub(super) fn ask(
     let system_file = beside(&caller.prompt_file);
     file::write(&system_file, SYSTEM.as_bytes(), 0o600, Keep::Whole)?;
     let mut env = caller.settings.full_env.clone();
+    if key.is_some() {
+        // The caller's own variable of this name is for another address.
+        env.retain(|(name, _)| name != KEY);
+    }
     env.extend(key.map(|key| (KEY.to_owned(), key.to_owned())));
     let mut tell = || caller.busy.iter().for_each(|who| who.busy());
     let boxer = Boxer::new(caller.bench.layout, caller.settings, true);

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::edits;
 use super::land::is_inside;
 use crate::store::file::{self, Keep, ReadError};
+use crate::sys::beneath::{self, Parents};
 
 /// The largest file that is edited, in bytes.
 const MAX_FILE_BYTES: usize = 4 << 20;
@@ -20,14 +21,20 @@ const MAX_FILE_BYTES: usize = 4 << 20;
 /// model, why none of its edits was made.
 pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), String>> {
     let below = |path: &str| dir.join(path);
+    let from_top = |path: &str| below(path).strip_prefix(top).map(Path::to_owned).unwrap_or_default();
     let read = |path: &str| -> Result<Option<String>, String> {
-        let from_top = below(path);
-        let from_top = from_top.strip_prefix(top).map_err(|_| outside())?;
+        let full = below(path);
+        let from_top = full.strip_prefix(top).map_err(|_| outside())?;
         let is_plain = path.trim() == path && !path.contains(char::is_control);
         if !is_plain || !is_inside(top, &from_top) {
             return Err(outside());
         }
-        match file::read(&below(path), MAX_FILE_BYTES) {
+        let place = match beneath::find(top, from_top, Parents::Existing) {
+            Ok(place) => place,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(_) => return Err(outside()),
+        };
+        match file::read(place.path(), MAX_FILE_BYTES) {
             Ok(None) => Ok(None),
             Ok(Some(bytes)) => String::from_utf8(bytes)
                 .map(Some)
@@ -43,14 +50,19 @@ pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), St
     };
     let mut done: Vec<(&str, Option<Kept>)> = Vec::new();
     for (path, text) in &files {
-        let full = below(path);
-        let old = fs::read(&full).ok().map(|bytes| Kept { bytes, mode: mode(&full) });
-        let made = full.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = made.and_then(|()| fs::write(&full, text));
+        // A folder that was one a moment ago may be a link by now; neither is the file itself followed.
+        let place = beneath::find(top, &from_top(path), Parents::Created);
+        let full = place.as_ref().map_or_else(|_| below(path), |place| place.path().to_owned());
+        let old = file::read(&full, MAX_FILE_BYTES).ok().flatten();
+        let old = old.map(|bytes| Kept { bytes, mode: mode(&full) });
+        let made = place.map_err(anyhow::Error::from).and_then(|_place| {
+            let mode = old.as_ref().map_or(0o644, |old| old.mode);
+            file::write(&full, text.as_bytes(), mode, Keep::Whole)
+        });
         done.push((path, old));
-        if let Err(error) = written {
-            take_back(dir, &done)?;
-            return Ok(Err(format!("none of its edits was made: {path}: {error}")));
+        if let Err(error) = made {
+            take_back(top, &from_top, &done)?;
+            return Ok(Err(format!("none of its edits was made: {path}: {error:#}")));
         }
     }
     Ok(Ok(()))
@@ -70,12 +82,12 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).map_or(0o644, |meta| meta.permissions().mode() & 0o777)
 }
 
-fn take_back(dir: &Path, done: &[(&str, Option<Kept>)]) -> Result<()> {
+fn take_back(top: &Path, from_top: &dyn Fn(&str) -> PathBuf, done: &[(&str, Option<Kept>)]) -> Result<()> {
     for (path, old) in done {
-        let full = dir.join(path);
+        let Ok(place) = beneath::find(top, &from_top(path), Parents::Existing) else { continue };
         match old {
-            Some(Kept { bytes, mode }) => file::write(&full, bytes, *mode, Keep::Whole)?,
-            None => drop(fs::remove_file(&full)),
+            Some(Kept { bytes, mode }) => file::write(place.path(), bytes, *mode, Keep::Whole)?,
+            None => drop(fs::remove_file(place.path())),
         }
     }
     Ok(())

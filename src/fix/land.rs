@@ -13,10 +13,12 @@ use super::desk::Desk;
 use crate::model::exchange::FileChange;
 use crate::model::fix::Run;
 use crate::model::json::clip;
+use crate::model::user_side::{self, TreeChange, UserSidePath};
 use crate::model::worker::Repo;
 use crate::model::world::Digest;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file;
+use crate::sys::beneath::{self, FilePlace, Parents};
 use crate::worker::clone::{self, Change, Git};
 
 /// Modes of git that are no plain file.
@@ -34,11 +36,21 @@ pub struct Landed {
     pub conflicts: Vec<String>,
     /// Where the result is when neither files nor a branch could take it.
     pub kept: Option<PathBuf>,
+    /// The changed paths that execute on the user's side.
+    pub user_side: Vec<UserSidePath>,
 }
 
 impl Landed {
     /// Where the result is, in one sentence.
     pub fn words(&self) -> String {
+        let user_side = match (self.user_side.as_slice(), &self.branch) {
+            ([], _) => String::new(),
+            (paths, Some(branch)) => format!(
+                "changed files that run on your side: {}. Read them with `git diff HEAD...{branch}` before you merge; ",
+                user_side::words(paths)
+            ),
+            (paths, None) => format!("changed files that run on your side: {}; ", user_side::words(paths)),
+        };
         let conflicts = match self.conflicts.as_slice() {
             [] => String::new(),
             [one] => format!("{one} changed meanwhile, so nothing was written into your files; "),
@@ -58,7 +70,7 @@ impl Landed {
                 format!("{} files of yours were changed, uncommitted: {}", all.len(), all.join(", "))
             }
         };
-        format!("{conflicts}{place}")
+        format!("{user_side}{conflicts}{place}")
     }
 }
 
@@ -70,14 +82,20 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     let git = desk.git()?;
     let changes = desk.trees.changes(&git, &run.base_tree, &run.tree)?;
     let is_worker = desk.socket.is_some();
-    let mut landed = Landed::default();
-    if !branch || is_worker {
+    let mut landed = Landed { user_side: user_side_of(desk, &git, &changes)?, ..Landed::default() };
+    if !landed.user_side.is_empty() {
+        desk.say(
+            Tone::Warn,
+            format!("changed files that run on your side: {}", user_side::words(&landed.user_side)),
+        );
+    }
+    // What runs on the user's side waits on a branch until a person has read it.
+    if is_worker || (!branch && landed.user_side.is_empty()) {
         for change in changes.iter().filter(|change| is_inside(&desk.project, &change.path)) {
             // What a crash in the middle of this left.
-            let path = desk.project.join(&change.path);
-            drop(fs::remove_file(temp_of(desk, &path)));
-            if path.parent().is_some_and(Path::is_dir) {
-                exchange::settle_file(&path)?;
+            if let Ok(place) = place_of(desk, change, Parents::Existing) {
+                drop(fs::remove_file(temp_of(desk, place.path())));
+                exchange::settle_file(place.path())?;
             }
         }
         landed.conflicts = conflicts(desk, &git, &changes)?;
@@ -115,6 +133,34 @@ fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// The changes that execute on the user's side.
+fn user_side_of(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<UserSidePath>> {
+    let mut found = Vec::new();
+    for change in changes {
+        let target = match &change.new {
+            Some((LINK, blob)) => Some(desk.trees.blob(git, blob)?),
+            _ => None,
+        };
+        let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
+        let seen = TreeChange {
+            path: &shown(&change.path),
+            old_mode: mode(&change.old),
+            new_mode: mode(&change.new),
+            target: target.as_deref(),
+        };
+        found.extend(
+            user_side::reason_of(&seen)
+                .map(|reason| UserSidePath { path: shown(&change.path), reason: reason.to_owned() }),
+        );
+    }
+    Ok(found)
+}
+
+/// The place of a changed file in the project.
+fn place_of(desk: &Desk, change: &Change, parents: Parents) -> std::io::Result<FilePlace> {
+    beneath::find(&desk.project, &change.path, parents)
+}
+
 fn message(run: &Run) -> String {
     let done: Vec<&str> =
         run.tasks.iter().filter(|task| task.status.is_good()).map(|task| task.title.as_str()).collect();
@@ -136,16 +182,19 @@ fn conflicts(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> 
 
 /// True when the project's file is this.
 fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> Result<bool> {
-    let path = desk.project.join(&change.path);
-    let meta = match fs::symlink_metadata(&path) {
-        Ok(meta) => meta,
+    let found = place_of(desk, change, Parents::Existing)
+        .and_then(|place| Ok((fs::symlink_metadata(place.path())?, place)));
+    let (meta, place) = match found {
+        Ok(found) => found,
         Err(error)
             if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
         {
             return Ok(what.is_none());
         }
-        Err(error) => return Err(error).with_context(|| format!("could not look at `{}`", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("could not look at `{}`", change.path)),
     };
+    let path = place.path();
     let Some((mode, blob)) = what else { return Ok(false) };
     if *mode == GITLINK {
         return Ok(meta.is_dir());
@@ -153,14 +202,14 @@ fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> 
     let wanted = desk.trees.blob(git, blob)?;
     if *mode == LINK {
         return Ok(
-            meta.is_symlink() && fs::read_link(&path).is_ok_and(|to| to.as_os_str().as_bytes() == wanted)
+            meta.is_symlink() && fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes() == wanted)
         );
     }
     let is_executable = meta.permissions().mode() & 0o100 != 0;
     Ok(meta.is_file()
         && is_executable == (mode & 0o100 != 0)
         && meta.len() == wanted.len() as u64
-        && fs::read(&path).is_ok_and(|bytes| bytes == wanted))
+        && file::read(path, wanted.len()).is_ok_and(|bytes| bytes.as_ref() == Some(&wanted)))
 }
 
 /// True for a path that leads into the project and nowhere else: no `..`, no `.git`, no link on the way.
@@ -200,8 +249,7 @@ fn write_all(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> 
 
 /// Writes one file. False: it is neither what it was at the beginning nor what it is to be.
 fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
-    let path = desk.project.join(&change.path);
-    let failed = || format!("could not write `{}`", path.display());
+    let failed = || format!("could not write `{}`", desk.project.join(&change.path).display());
     let is_gitlink = |side: &Option<(u32, String)>| side.as_ref().is_some_and(|(mode, _)| *mode == GITLINK);
     if is_gitlink(&change.new) || is(desk, git, change, change.new.as_ref())? {
         return Ok(true);
@@ -212,32 +260,37 @@ fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
     let seen = change.old.as_ref().map(|old| digest(desk, git, old)).transpose()?;
     let Some((mode, blob)) = &change.new else {
         let Some(seen) = seen else { return Ok(true) };
-        let done = exchange::remove(&path, &seen)?;
+        let place = place_of(desk, change, Parents::Existing).with_context(failed)?;
+        let done = exchange::remove(place.path(), &seen).with_context(failed)?;
         if done == Exchanged::Made {
             // Git knows no empty directories; one that is not empty stays.
-            let mut dir = path.parent();
-            while let Some(empty) = dir.filter(|dir| *dir != desk.project && fs::remove_dir(dir).is_ok()) {
+            let is_removed = |dir: &Path| {
+                let place = beneath::find(&desk.project, dir, Parents::Existing);
+                place.and_then(|place| fs::remove_dir(place.path())).is_ok()
+            };
+            let mut dir = change.path.parent();
+            while let Some(empty) = dir.filter(|dir| !dir.as_os_str().is_empty() && is_removed(dir)) {
                 dir = empty.parent();
             }
         }
         return Ok(done == Exchanged::Made);
     };
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).with_context(failed)?;
-    }
     let bytes = desk.trees.blob(git, blob)?;
-    let temp = temp_of(desk, &path);
+    let place = place_of(desk, change, Parents::Created).with_context(failed)?;
+    let path = place.path();
+    let temp = temp_of(desk, path);
     drop(fs::remove_file(&temp));
     let make = |temp: &Path| match *mode == LINK {
         true => symlink(std::ffi::OsStr::from_bytes(&bytes), temp),
-        false => make_file(temp, &path, *mode, &bytes),
+        false => make_file(temp, path, *mode, &bytes),
     };
     let Some(seen) = seen else {
         make(&temp).inspect_err(|_| drop(fs::remove_file(&temp))).with_context(failed)?;
-        return file::publish(&temp, &path);
+        return file::publish(&temp, path);
     };
     let new = digest(desk, git, &(*mode, blob.clone()))?;
-    let done = exchange::replace(&path, &FileChange { new: Some(new), seen }, Fallback::Steps, make)?;
+    let done = exchange::replace(path, &FileChange { new: Some(new), seen }, Fallback::Steps, make)
+        .with_context(failed)?;
     Ok(done == Exchanged::Made)
 }
 

@@ -1,15 +1,19 @@
 //! Leanfiles: small tasks in TOML, merged over the user's own static config, with a default for every key.
 
+pub mod gate;
 mod keys;
+pub mod source;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::model::fault::Fault;
-use crate::store::file;
+use crate::sys::path::followed;
+use gate::LeanKeys;
+use source::LeanSource;
 
 /// The longest leanfile, in bytes.
 const MAX_BYTES: usize = 1 << 20;
@@ -207,54 +211,67 @@ pub struct Read {
     pub leanfile: Leanfile,
     /// Where `project_root` is, absolute.
     pub root: PathBuf,
+    /// The project that `root` must lie in, where a file of a project says where it is.
+    pub inside: Option<PathBuf>,
     /// One line for each oddity.
     pub warnings: Vec<String>,
 }
 
-/// Reads the static config, where it is there, and leanfiles over it, each over the ones before. Tables merge, all
-/// else is replaced. `here` is what `project_root` begins in where there is no leanfile.
+/// Reads the texts of a person's own leanfiles, each over the ones before, with the paths that errors name.
+///
+/// # Errors
+/// As [`combined`].
+pub fn merged(texts: &[(&Path, String)], base: &Path) -> Result<Read> {
+    let own = |(path, text): &(&Path, String)| LeanSource {
+        path: (*path).to_owned(),
+        place: (*path).to_owned(),
+        text: text.clone(),
+        ..LeanSource::default()
+    };
+    combined(&texts.iter().map(own).collect::<Vec<_>>(), base)
+}
+
+/// Puts leanfiles over each other: tables merge, all else is replaced. `project_root` begins in `base`.
 ///
 /// # Errors
 /// A usage error with file and line, and how to mend it.
-pub fn read(fixed: Option<&Path>, files: &[PathBuf], here: &Path) -> Result<Read> {
-    let mut texts = Vec::new();
-    for (path, must_be) in
-        fixed.map(|path| (path, false)).into_iter().chain(files.iter().map(|path| (path.as_path(), true)))
-    {
-        texts.extend(text_of(path, must_be)?.map(|text| (path, text)));
-    }
-    let base =
-        files.last().and_then(|file| file.parent()).map_or_else(|| here.to_owned(), |dir| here.join(dir));
-    merged(&texts, &base)
-}
-
-/// Reads the texts of leanfiles, each over the ones before, with the paths that errors name. `project_root` begins in
-/// `base`.
-///
-/// # Errors
-/// As [`read`].
-pub fn merged(texts: &[(&Path, String)], base: &Path) -> Result<Read> {
+pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
     let mut all = toml::Table::new();
-    let mut warnings = Vec::new();
-    for (path, text) in texts {
-        let table = parse(path, text)?;
-        warnings.extend(keys::unknown(&table).into_iter().map(|odd| format!("{}: {odd}", path.display())));
+    let (mut warnings, mut keys) = (Vec::new(), Vec::new());
+    let mut names_root: Option<&LeanSource> = None;
+    for source in sources {
+        let mut table = parse(&source.path, &source.text)?;
+        let shown = source.path.display();
+        warnings.extend(keys::unknown(&table).into_iter().map(|odd| format!("{shown}: {odd}")));
+        if source.is_muted {
+            gate::mute(&mut table);
+        }
+        keys.push(LeanKeys::of(format!("`{shown}`"), &table, source.project.is_some()));
+        if table.get("defaults").and_then(|defaults| defaults.get("project_root")).is_some() {
+            names_root = Some(source);
+        }
         merge(&mut all, table);
+    }
+    let (key, warning) = gate::bound_key(&keys);
+    warnings.extend(warning);
+    if let Some(lean) = all.get_mut("lean").and_then(toml::Value::as_table_mut) {
+        lean.remove("api_key");
+        lean.extend(key.map(|key| ("api_key".to_owned(), toml::Value::String(key))));
     }
     let leanfile = typed(all)?;
     let root = base.join(&leanfile.defaults.project_root);
-    Ok(Read { leanfile, root, warnings })
-}
-
-fn text_of(path: &Path, must_be: bool) -> Result<Option<String>> {
-    let shown = path.display();
-    let text = file::read_text(path, MAX_BYTES)
-        .map_err(|error| Fault::usage(format!("could not read the leanfile `{shown}`: {error}")))?;
-    if text.is_none() && must_be {
-        let fault = Fault::usage(format!("could not read the leanfile `{shown}`: it does not exist"));
-        return Err(fault.hint(format!("make one with `looop fix --init {shown}`")).into());
+    let inside = names_root.and_then(|source| source.project.clone());
+    if let (Some(source), Some(project)) = (names_root, &inside)
+        && !followed(&root).starts_with(project)
+    {
+        let (file, named) = (source.path.display(), &leanfile.defaults.project_root);
+        let what = format!(
+            "could not use project_root {named:?} of `{file}`: it leads out of `{}`",
+            project.display()
+        );
+        return Err(Fault::usage(what).hint("name a folder of the project, or use --repo").into());
     }
-    Ok(text)
+    Ok(Read { leanfile, root, inside, warnings })
 }
 
 /// The file as a table. Types are checked here, where an error still knows its line.
@@ -334,6 +351,15 @@ fn check(leanfile: &Leanfile) -> Result<()> {
                 task.name
             ))
             .into());
+        }
+        let paths = task.files.iter().map(|path| ("files", path));
+        for (key, path) in paths.chain(task.test_files.iter().map(|path| ("test_files", path))) {
+            let parts = || Path::new(path).components();
+            if !parts().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+                let what =
+                    format!("could not use {key} of task {:?}: {path:?} leads out of the project", task.name);
+                return Err(Fault::usage(what).hint("write paths from the project's folder on").into());
+            }
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ pub(super) fn add(desk: &Desk, sources: &mut Sources, task: &Task, output: &str,
     let mut added = Vec::new();
     for file in wanted.take(MAX_FILES) {
         // One that cannot be read was asked for by nobody.
-        let Ok(text) = sources::one(&root.join(&file.path)) else { continue };
+        let Ok(text) = sources::one(&desk.dir.work(), &desk.sub.join(&file.path)) else { continue };
         let Some(rest) = left.checked_sub(text.len()) else { continue };
         left = rest;
         let why = file.why.first().cloned().unwrap_or_default();

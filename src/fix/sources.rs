@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::context::Shown;
 use crate::store::file::{self, ReadError};
+use crate::sys::beneath::{self, Parents};
 
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: usize = 4 << 20;
@@ -19,8 +20,9 @@ pub struct Sources {
     pub unmatched: Vec<String>,
 }
 
-/// Reads the listed files below `root`. `paths` are all files there; a listed directory stands for all in it.
-pub fn read(root: &Path, listed: &[String], paths: &[String]) -> Sources {
+/// Reads the listed files of the folder `sub` beneath `root`. `paths` are all files there, from `sub` on; a listed
+/// directory stands for all in it.
+pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sources {
     let mut found = Sources::default();
     let mut names: Vec<&String> = Vec::new();
     for pattern in listed {
@@ -40,19 +42,25 @@ pub fn read(root: &Path, listed: &[String], paths: &[String]) -> Sources {
         found.files.push(Shown { path: (*name).clone(), text, retrieved: None });
     }
     for name in names.into_iter().take(MAX_FILES) {
-        let text = one(&root.join(name));
+        let text = one(root, &sub.join(name));
         found.files.push(Shown { path: name.clone(), text, retrieved: None });
     }
     found
 }
 
-pub(super) fn one(path: &Path) -> Result<String, String> {
-    match file::read(path, MAX_FILE_BYTES) {
+/// Reads one file beneath `root`; no link is followed, neither the file nor a folder above it.
+pub(super) fn one(root: &Path, path: &Path) -> Result<String, String> {
+    let place = match beneath::find(root, path, Parents::Existing) {
+        Ok(place) => place,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err("it is gone".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    match file::read(place.path(), MAX_FILE_BYTES) {
         Ok(None) => Err("it is gone".to_owned()),
         Ok(Some(bytes)) if bytes.contains(&0) => Err("it is binary".to_owned()),
         Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| "it is no UTF-8 text".to_owned()),
         Err(ReadError::TooLarge(_)) => {
-            let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+            let size = std::fs::symlink_metadata(place.path()).map_or(0, |meta| meta.len());
             Err(format!("it is {} MiB large", size.div_ceil(1 << 20)))
         }
         Err(error) => Err(error.to_string()),
@@ -135,12 +143,34 @@ mod tests {
         huge.set_len(50 << 20).unwrap();
         let paths = ["a.txt", "bin", "huge"].map(str::to_owned);
         let listed = ["*", "a.txt", "none/*"].map(str::to_owned);
-        let found = read(dir.path(), &listed, &paths);
+        let found = read(dir.path(), Path::new(""), &listed, &paths);
         let texts: Vec<_> = found.files.iter().map(|shown| shown.text.clone()).collect();
         assert_eq!(
             texts,
             [Ok("text".to_owned()), Err("it is binary".to_owned()), Err("it is 50 MiB large".to_owned())]
         );
         assert_eq!(found.unmatched, ["none/*"]);
+    }
+
+    #[test]
+    fn no_link_shows_a_file_outside() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path().join("clone");
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        std::fs::create_dir(tmp.path().join("home")).unwrap();
+        std::fs::write(tmp.path().join("home/key"), "SECRET").unwrap();
+        std::os::unix::fs::symlink("../home", root.join("folder")).unwrap();
+        std::os::unix::fs::symlink("../../home/key", root.join("sub/leaf")).unwrap();
+        std::fs::write(root.join("sub/a"), "text").unwrap();
+        // What git listed as a folder may be a link by now.
+        let paths = ["a", "leaf", "../folder/key"].map(str::to_owned);
+        let found = read(&root, Path::new("sub"), &paths, &paths);
+        let texts: Vec<_> = found.files.iter().map(|shown| shown.text.clone()).collect();
+        assert_eq!(texts[0], Ok("text".to_owned()));
+        assert!(texts[1].is_err() && texts[2].is_err(), "{texts:?}");
+        assert!(one(&root, Path::new("folder/key")).is_err());
+        assert!(
+            one(&root, Path::new("/etc/passwd")).is_err() && one(&root, Path::new("../home/key")).is_err()
+        );
     }
 }

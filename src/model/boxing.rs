@@ -436,9 +436,9 @@ impl Powers {
             NetworkAccess::Ports(ports) if self.landlock >= PORTS && self.filter => {
                 Ok(Net::Ports(ports.clone()))
             }
-            NetworkAccess::Ports(_) => {
-                refused("some ports alone, and this kernel cannot tell them apart (Landlock 4 and seccomp can)")
-            }
+            NetworkAccess::Ports(_) => refused(
+                "some ports alone, and this kernel cannot tell them apart (Landlock 4 and seccomp can)",
+            ),
         }
     }
 

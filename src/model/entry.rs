@@ -7,6 +7,7 @@ use super::ask::visible;
 use super::decision::Move;
 use super::json::clip;
 use super::time::Now;
+use super::user_side;
 use super::worker::{Spec, State};
 
 /// What became of a move.
@@ -121,6 +122,12 @@ pub fn outcome(line: &str, decided: &Move) -> Outcome {
 pub fn worker_line(spec: &Spec, state: &State, next: Option<&str>, now: Now) -> String {
     let goal = spec.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
     let mut words = state.phase.word().to_owned();
+    if !state.user_side.is_empty() {
+        words.push_str(&format!(
+            ", changed files that run on your side: {}",
+            user_side::words(&state.user_side)
+        ));
+    }
     if let Some(verdict) = &state.verdict {
         words.push_str(&format!(": {} {}", verdict.name, verdict.status));
     }

@@ -39,6 +39,7 @@ pub mod terminal;
 pub mod time;
 pub mod tokens;
 pub mod transcript;
+pub mod user_side;
 pub mod wire;
 pub mod worker;
 pub mod world;

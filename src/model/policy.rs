@@ -35,7 +35,7 @@ pub struct Facts<'a> {
     pub resolve: fn(&Path) -> PathBuf,
     /// True when the file that the move replaces was cut in the prompt, so that its end would be lost.
     pub was_cut: bool,
-    /// True when a worker would run in a whole sandbox.
+    /// True when the process that a worker really starts would run in a full sandbox, and so would its checks.
     pub boxed: bool,
     /// True when the move writes the goal that a worker's report proposes.
     pub proposed: bool,
@@ -49,7 +49,7 @@ pub struct Facts<'a> {
 }
 
 /// Parts of the data dir that no command may name or stand in.
-const PROTECTED: [&str; 13] = [
+const PROTECTED: [&str; 14] = [
     ".git",
     "asks",
     "claims",
@@ -63,6 +63,8 @@ const PROTECTED: [&str; 13] = [
     "cost",
     "paused.json",
     "pulse.json",
+    // What a fix keeps, and which files of projects a person trusts.
+    "fix",
 ];
 
 /// The most parts of one argument of which links are followed.

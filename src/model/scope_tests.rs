@@ -41,7 +41,13 @@ pub fn whole() -> ApprovalScope {
         sandbox: SandboxScope { level: text("full"), network: text("off"), writes: vec![text("/tmp")] },
         replaces: Some(text("r")),
         goal: Some(GoalScope { id: Name::parse("g").unwrap(), content: Some(text("c")) }),
-        repo: Some(RepoScope { path: text("/r"), place: text("p"), head: text("main"), base: text("b"), objects: text("o") }),
+        repo: Some(RepoScope {
+            path: text("/r"),
+            place: text("p"),
+            head: text("main"),
+            base: text("b"),
+            objects: text("o"),
+        }),
     }
 }
 

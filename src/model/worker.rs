@@ -8,6 +8,7 @@ use super::boxing::{Boxed, Level, Net};
 use super::budget::Budget;
 use super::leftovers::{Leftovers, next_step};
 use super::name::Name;
+use super::user_side::UserSidePath;
 
 /// What a worker was started with; the form of `spec.json`. Written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +72,14 @@ impl Spec {
     /// True where it can reach anything but itself.
     pub fn has_network(&self) -> bool {
         self.boxed.as_ref().is_none_or(|boxed| boxed.walls.net != Net::Off)
+    }
+
+    /// If true, the process that really starts and the checks of its work run in a full sandbox: the checks run what
+    /// it wrote.
+    pub fn is_full(&self) -> bool {
+        let is_full =
+            |boxed: &Option<Boxed>| boxed.as_ref().is_some_and(|boxed| boxed.level() == Level::Full);
+        is_full(&self.boxed) && is_full(&self.checks_boxed)
     }
 
     /// How it and its checks are boxed, for a human who is asked.
@@ -345,6 +354,9 @@ pub struct State {
     /// What of its work is in its clone alone; none until somebody has looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Leftovers>,
+    /// The paths on that branch that execute on the user's side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user_side: Vec<UserSidePath>,
     /// The leases that it holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Holding>,
@@ -379,6 +391,7 @@ impl State {
             branch: None,
             unfetched: None,
             left: None,
+            user_side: Vec::new(),
             leases: Vec::new(),
             cost_micros: 0,
             lost_bytes: 0,

@@ -1,6 +1,6 @@
 //! Fixes as files: where a run stands, and the ledger of each goal.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -103,6 +103,16 @@ pub fn goals(layout: &Layout) -> Result<Vec<(FixDir, Name)>> {
         }
     }
     Ok(all)
+}
+
+/// The locks of all fixes; what a fix started descends from the holder of one.
+pub fn locks(layout: &Layout) -> Vec<PathBuf> {
+    let names = names(&layout.fixes()).unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| FixDir(layout.fixes().join(name)).lock())
+        .filter(|lock| lock.is_file())
+        .collect()
 }
 
 fn names(dir: &Path) -> Result<Vec<String>> {

@@ -21,4 +21,5 @@ pub mod records;
 pub mod seed;
 pub mod texts;
 pub mod transcript;
+pub mod trust;
 pub mod workers;

@@ -14,6 +14,7 @@ use crate::model::beat::Started;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
+use crate::model::user_side::UserSidePath;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::sys::tree;
 
@@ -249,6 +250,9 @@ pub struct Past {
     /// The commands that bring its work in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// The paths on its branch that execute on the user's side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user_side: Vec<UserSidePath>,
 }
 
 /// The longest text of an ended worker in the index, in characters: a thousand lines are read at once.
@@ -284,6 +288,7 @@ impl Past {
             left: state.left_words().map(short),
             // Whole: half a command is none.
             next: spec.next_step(state, &clone.to_string_lossy()),
+            user_side: state.user_side.clone(),
         }
     }
 }

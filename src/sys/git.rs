@@ -145,6 +145,8 @@ pub enum GitCommand<'a> {
     },
     /// The paths in which two trees differ. Reads trees.
     Changes(&'a str, &'a str),
+    /// The size of one object, in bytes. Reads it.
+    Size(&'a str),
     /// The bytes of one blob. Reads it.
     Blob(&'a str),
     /// The bytes of the blobs whose ids are on stdin. Reads them.
@@ -221,6 +223,7 @@ impl GitCommand<'_> {
             GitCommand::Changes(from, to) => {
                 words(&["diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--raw", from, to])
             }
+            GitCommand::Size(oid) => words(&["cat-file", "-s", oid]),
             GitCommand::Blob(oid) => words(&["cat-file", "blob", oid]),
             GitCommand::Blobs => words(&["cat-file", "--batch", "--buffer"]),
             GitCommand::Pack { stem } => words(&["pack-objects", "-q", "--revs", stem]),

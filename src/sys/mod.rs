@@ -1,5 +1,6 @@
 //! The edge to the operating system: clock, processes, signals. Nothing here knows what looop is for.
 
+pub mod beneath;
 pub mod clock;
 pub mod detach;
 pub mod disk;

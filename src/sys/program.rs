@@ -15,10 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::Deadline;
 use super::proc::Exit;
-use super::{sandbox, session};
 use super::sealed::{self, Sealed};
 use super::signal::Cancel;
 use super::spawn::{exit_watch, ignore, timespec};
+use super::{sandbox, session};
 use crate::model::boxing::Boxed;
 
 /// How much of a script the kernel looks at for its interpreter, in bytes.
@@ -90,12 +90,7 @@ fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> 
 
 /// Becomes another program within walls that are built around this process first. Returns only when it could not.
 /// `tell` gets what the program has less than it was meant to have.
-pub fn exec_boxed(
-    boxed: &Boxed,
-    control: Option<i32>,
-    argv: &[String],
-    tell: fn(&str),
-) -> io::Error {
+pub fn exec_boxed(boxed: &Boxed, control: Option<i32>, argv: &[String], tell: fn(&str)) -> io::Error {
     let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
     match sandbox::enter(boxed, control) {
         Ok(less) => {

@@ -12,7 +12,7 @@ use super::sense::Sensed;
 use super::{Ctx, diff};
 use crate::model::ask::Ask;
 use crate::model::beat::{Beat, Deed};
-use crate::model::boxing::{Kind, Level};
+use crate::model::boxing::Level;
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
 use crate::model::front_matter;
@@ -21,7 +21,6 @@ use crate::model::policy::{self, Facts, Verdict};
 use crate::model::scope::{self, ApprovalScope, FileScope, SandboxScope};
 use crate::model::step::CHANGED;
 use crate::model::world::Goal;
-use crate::store::boxes::Boxer;
 use crate::store::file;
 use crate::sys::{path, program};
 use crate::worker::Described;
@@ -85,7 +84,7 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         protected: &ctx.settings.protected,
         resolve: path::followed,
         was_cut,
-        boxed: is_boxed(ctx, &decided.action),
+        boxed: worker.is_full,
         proposed,
         free_check: worker.free_check,
         repo_listed: place.as_deref().is_some_and(|repo| is_listed(ctx, beat, sensed, decided, repo)),
@@ -122,13 +121,6 @@ fn is_listed(ctx: &Ctx, beat: &Beat, sensed: &Sensed, decided: &Move, repo: &Pat
     // One that cannot be read is a problem that the world shows.
     let listed = front_matter::repos(text).unwrap_or_default();
     listed.iter().any(|path| canonical(&ctx.settings.path_of(ctx.layout.root(), path)) == repo)
-}
-
-/// True when a worker would run in a whole sandbox, and so would the checks of its work: they run what it wrote.
-fn is_boxed(ctx: &Ctx, action: &Action) -> bool {
-    let boxer = Boxer::new(ctx.layout, ctx.settings, true);
-    let is_whole = |kind| boxer.level(kind) == Ok(Level::Full);
-    matches!(action, Action::StartWorker { .. }) && is_whole(Kind::Worker) && is_whole(Kind::Verify)
 }
 
 /// Where a `run` would run, or the repository that a worker would get a clone of, with symbolic links resolved; none

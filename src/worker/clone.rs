@@ -22,6 +22,7 @@ mod files;
 mod leftovers;
 mod source;
 mod trees;
+mod user_side;
 mod view;
 
 use std::fs::{self, File};

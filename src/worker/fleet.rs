@@ -42,7 +42,7 @@ impl Fleet for LocalFleet<'_> {
         } else {
             runner.is_none_or(|runner| !runner.free)
         };
-        Ok(Ok(Described { free_check, paid }))
+        Ok(Ok(Described { is_full: spec.is_full(), free_check, paid }))
     }
 
     fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>> {

@@ -25,6 +25,8 @@ use crate::model::worker::WorkerView;
 /// What policy has to know about a worker that a move would start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Described {
+    /// If true, the process that starts and the checks of its work run in a full sandbox.
+    pub is_full: bool,
     /// True when a check is a shell line and no entry of the config.
     pub free_check: bool,
     /// True when it may cost money.

@@ -112,6 +112,7 @@ fn take(state: &mut State, finding: Finding, now_ms: i64) {
         }
         Finding::Fetched(collected) => {
             (state.branch, state.left) = (collected.branch, Some(collected.left));
+            state.user_side = collected.user_side;
             (state.unfetched, state.why, state.flag) = (None, None, None);
             state.phase = if state.verdict.is_some() { Phase::Done } else { Phase::Exited };
             state.since_ms = now_ms;
@@ -124,6 +125,9 @@ fn clean(starter: &Starter, state: &mut State) -> Result<()> {
     let mut value: Value = serde_json::to_value(&state.left)?;
     starter.settings.secrets.redact_json(&mut value);
     state.left = serde_json::from_value(value)?;
+    let mut value: Value = serde_json::to_value(&state.user_side)?;
+    starter.settings.secrets.redact_json(&mut value);
+    state.user_side = serde_json::from_value(value)?;
     for text in [&mut state.why, &mut state.unfetched].into_iter().flatten() {
         *text = starter.settings.secrets.redact(text).into_owned();
     }

@@ -2,6 +2,7 @@
 
 mod adder;
 mod agents;
+mod allowed;
 mod bad;
 mod basics;
 mod crash;
@@ -12,5 +13,6 @@ mod real_agents;
 mod real_qwen;
 mod stuck;
 mod toolchains;
+mod user_side;
 mod worker;
 pub mod yard;

@@ -36,7 +36,8 @@ fn plain() -> Option<Plain> {
     let program = profile.path("bin/looop");
     fs::create_dir(profile.path("bin")).unwrap();
     let released = fs::read_dir(released()).unwrap().map(|entry| entry.unwrap().path());
-    let binary = released.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("looop-"));
+    let binary =
+        released.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("looop-"));
     fs::copy(binary.unwrap(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     profile.unboxed(&["sensor", "decide", "worker", "run"]);
@@ -57,7 +58,14 @@ impl Plain {
     fn give(&self) {
         if self.drops {
             let owner = format!("{NOBODY}:{NOBODY}");
-            assert!(Command::new("chown").args(["-R", &owner]).arg(self.profile.path("")).status().unwrap().success());
+            assert!(
+                Command::new("chown")
+                    .args(["-R", &owner])
+                    .arg(self.profile.path(""))
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         }
     }
 

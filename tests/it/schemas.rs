@@ -34,6 +34,7 @@ const CALLS: &[(&str, &str)] = &[
     ("sensor-list", "sensor list --json"),
     ("status", "status --json"),
     ("tick", "tick --json"),
+    ("trust", "trust --list --json"),
     ("wait", "wait --timeout 1s --json"),
     ("why", "why --json"),
 ];

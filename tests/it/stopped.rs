@@ -59,7 +59,10 @@ fn a_stopped_supervisor_is_named_by_all_that_need_it() {
             _ => Some(profile.looop(call)).map(|ran| (ran.code, ran.stderr)),
         };
         let Some((code, said)) = ran else { continue };
-        assert!(code == 1 && said.contains(&format!("process {pid}")) && said.contains("stopped"), "{call:?}: {said}");
+        assert!(
+            code == 1 && said.contains(&format!("process {pid}")) && said.contains("stopped"),
+            "{call:?}: {said}"
+        );
         assert!(said.contains(&format!("kill -CONT {pid}")), "{call:?}: {said}");
         assert!(!said.contains("os error"), "{call:?}: {said}");
     }
@@ -77,11 +80,14 @@ fn a_kill_says_after_a_while_what_it_waits_for() {
     let pid = stop(&profile);
     let (log, began) = (profile.path("said"), std::time::Instant::now());
     let mut kill = profile.command(&["kill", "w1"]);
-    let kill = kill.stdout(std::process::Stdio::piped()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let kill =
+        kill.stdout(std::process::Stdio::piped()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
     let said = || fs::read_to_string(&log).unwrap();
     wait_until("it to be said", || said().ends_with('\n'));
     assert!(began.elapsed().as_millis() >= 2_000, "what ends at once needs no word");
-    let wanted = format!("waiting for w1: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` lets it go on");
+    let wanted = format!(
+        "waiting for w1: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` lets it go on"
+    );
     assert!(said().starts_with(&wanted) && said().contains("looop kill --force w1"), "{}", said());
     send("-CONT", &pid);
     assert_eq!(end(kill).ok().stdout, "w1: killed\n");
@@ -138,7 +144,17 @@ fn what_a_lost_worker_left_is_found_without_its_environment() {
     profile.unboxed(&["worker"]);
     let file = profile.path("looop.json").display().to_string();
     let line = format!("exec env -i setpriv --pdeathsig clear tail -f {file}");
-    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &format!("(exec env -i tail -f {file}) & {line}")]).ok();
+    profile
+        .looop(&[
+            "worker",
+            "start",
+            "w1",
+            "--",
+            "sh",
+            "-c",
+            &format!("(exec env -i tail -f {file}) & {line}"),
+        ])
+        .ok();
     wait_until("both to run", || left(&profile).iter().filter(|line| line.starts_with("tail")).count() == 2);
     send("-KILL", &supervisor(&profile));
     wait_until("it is lost", || row(&profile)["state"] == "lost");

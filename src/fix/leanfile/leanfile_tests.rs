@@ -1,5 +1,6 @@
 //! Tests of leanfiles.
 
+use super::source::LeanOrigin;
 use super::*;
 
 /// Reads these leanfiles over this static config.
@@ -9,7 +10,13 @@ fn merged(fixed: &str, own: &[&str]) -> Result<Read> {
     std::fs::write(&path, fixed).unwrap();
     let files: Vec<PathBuf> = (0..own.len()).map(|at| dir.path().join(format!("{at}.toml"))).collect();
     files.iter().zip(own).for_each(|(file, text)| std::fs::write(file, text).unwrap());
-    read(Some(&path), &files, dir.path())
+    read(&path, &files, dir.path())
+}
+
+fn read(fixed: &Path, own: &[PathBuf], here: &Path) -> Result<Read> {
+    let all = own.iter().map(|file| (file.clone(), LeanOrigin::Named));
+    let all: Vec<_> = std::iter::once((fixed.to_owned(), LeanOrigin::Usual)).chain(all).collect();
+    combined(&source::open(&all, here)?, here)
 }
 
 #[test]
@@ -131,7 +138,8 @@ fn what_cannot_be_used_says_file_line_and_how_to_mend_it() {
             assert!(said.contains(part), "{part}: {said}");
         }
     }
-    let none = read(None, &[PathBuf::from("/nowhere/leanfile.toml")], Path::new("/")).unwrap_err();
+    let none =
+        read(Path::new("/nowhere"), &[PathBuf::from("/nowhere/leanfile.toml")], Path::new("/")).unwrap_err();
     assert!(format!("{none:#}").contains("does not exist"));
 }
 
@@ -139,4 +147,82 @@ fn what_cannot_be_used_says_file_line_and_how_to_mend_it() {
 fn the_sample_is_right() {
     let Read { leanfile, warnings, .. } = merged("", &[SAMPLE]).unwrap();
     assert!(warnings.is_empty() && leanfile.tasks.len() == 1, "{warnings:?}");
+}
+
+#[test]
+fn files_of_a_task_never_lead_out_of_the_project() {
+    for bad in ["../x", "/etc/passwd", "a/../../x", "a/.."] {
+        for key in ["files", "test_files"] {
+            let text = format!("[[tasks]]\nname = \"n\"\nprompt = \"p\"\n{key} = [{bad:?}]\n");
+            let error = merged("", &[&text]).unwrap_err().to_string();
+            assert!(
+                error.contains("leads out of the project") && error.contains(key),
+                "{key} {bad}: {error}"
+            );
+        }
+    }
+    let text = "[[tasks]]\nname = \"n\"\nprompt = \"p\"\nfiles = [\"./a\", \"b/**/*.rs\", \"..c\"]\n";
+    assert!(merged("", &[text]).is_ok());
+}
+
+/// One leanfile in a project at `dir`.
+fn of_project(dir: &Path, text: &str) -> LeanSource {
+    let place = dir.join("leanfile.toml");
+    LeanSource {
+        path: place.clone(),
+        place,
+        text: text.to_owned(),
+        project: Some(dir.to_owned()),
+        is_muted: false,
+    }
+}
+
+#[test]
+fn the_root_of_a_file_in_a_project_stays_in_the_project() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path().canonicalize().unwrap().join("project");
+    std::fs::create_dir_all(dir.join("sub")).unwrap();
+    std::os::unix::fs::symlink("/", dir.join("link")).unwrap();
+    for bad in ["..", "/", "sub/../..", "link/etc", "link"] {
+        let source = of_project(&dir, &format!("[defaults]\nproject_root = {bad:?}\n"));
+        let error = combined(&[source.clone()], &dir).unwrap_err().to_string();
+        assert!(error.contains("leads out of"), "{bad}: {error}");
+        let muted = combined(&[LeanSource { is_muted: true, ..source.clone() }], &dir).unwrap();
+        assert_eq!(muted.root, dir.join("."), "{bad}");
+        // A person's own file may name any folder.
+        assert!(combined(&[LeanSource { project: None, ..source }], &dir).is_ok());
+    }
+    let good = of_project(&dir, "[defaults]\nproject_root = \"sub\"\n");
+    assert_eq!(combined(&[good], &dir).unwrap().inside, Some(dir));
+}
+
+#[test]
+fn a_file_is_a_projects_by_where_it_lies_and_how_it_was_found() {
+    let tmp = tempfile::tempdir().unwrap();
+    let top = tmp.path().canonicalize().unwrap();
+    let write = |path: &str| {
+        let path = top.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        path
+    };
+    std::fs::create_dir_all(top.join("repo/.git")).unwrap();
+    let (deep, beside) = (write("repo/a/b/leanfile.toml"), write("plain/leanfile.toml"));
+    std::os::unix::fs::symlink(top.join("repo/a"), top.join("plain/link")).unwrap();
+    let project = |path: &Path, origin, here: &str| {
+        source::open(&[(path.to_owned(), origin)], &top.join(here)).unwrap()[0].project.clone()
+    };
+    let repo = Some(top.join("repo"));
+    assert_eq!(project(&deep, LeanOrigin::Named, "plain"), repo);
+    assert_eq!(project(&top.join("plain/link/b/leanfile.toml"), LeanOrigin::Named, "plain"), repo);
+    assert_eq!(project(&deep, LeanOrigin::Static, "repo/a"), repo);
+    assert_eq!(project(&deep, LeanOrigin::Static, "plain"), None);
+    assert_eq!(project(&deep, LeanOrigin::Usual, "repo/a"), None);
+    assert_eq!(project(&beside, LeanOrigin::Named, "plain"), None);
+    assert_eq!(project(&beside, LeanOrigin::Found, "plain"), Some(top.join("plain")));
+    let mut sources = source::open(&[(beside, LeanOrigin::Named)], &top).unwrap();
+    source::claim(&mut sources, None, &top.join("repo"));
+    assert_eq!(sources[0].project, None);
+    source::claim(&mut sources, None, &top.join("plain"));
+    assert_eq!(sources[0].project, Some(top.join("plain")), "it lies in what is worked on");
 }

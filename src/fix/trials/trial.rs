@@ -258,6 +258,7 @@ fn asked(setup: &Setup, project: &Path, agent: &Path) -> Asked {
         leanfile,
         tasks: vec![task],
         root: project.to_owned(),
+        inside: None,
         near: project.to_owned(),
         key: "bench".to_owned(),
         leaner: None,

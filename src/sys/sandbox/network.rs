@@ -121,7 +121,6 @@ fn keep_signals() -> io::Result<()> {
     Ok(all.into_iter().collect::<SigSet>().thread_block()?)
 }
 
-
 /// Runs the box and connects what comes in at its endpoints' addresses.
 fn relay(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
@@ -289,7 +288,8 @@ fn add_address(address: IpAddr) -> io::Result<()> {
     let family = u8::try_from(family.as_raw()).unwrap_or_default();
     let mut message = vec![family, bits, 0, 0];
     message.extend(LOOPBACK.to_ne_bytes());
-    message.extend([u16::try_from(bytes.len() + 4).unwrap_or_default(), LOCAL].map(u16::to_ne_bytes).concat());
+    message
+        .extend([u16::try_from(bytes.len() + 4).unwrap_or_default(), LOCAL].map(u16::to_ne_bytes).concat());
     message.extend(bytes);
     netlink(NEW_ADDRESS, &message)
 }

@@ -46,11 +46,7 @@ pub(super) fn scope(
     let level = grant.level.word().to_owned();
     let network = network_words(&grant.net, grant.model);
     let sandbox = match grant.level {
-        Level::None => SandboxScope {
-            level,
-            network,
-            writes: vec![SandboxScope::ANYTHING.to_owned()],
-        },
+        Level::None => SandboxScope { level, network, writes: vec![SandboxScope::ANYTHING.to_owned()] },
         _ => SandboxScope {
             level,
             network,

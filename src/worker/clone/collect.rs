@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::leftovers::{head, leftovers};
 use super::source::{Source, inspect, numbered};
+use super::user_side;
 use super::view::View;
 use crate::model::leftovers::Leftovers;
+use crate::model::user_side::UserSidePath;
 use crate::model::worker::Repo;
 use crate::sys::git::{Git, GitCommand, fault};
 
@@ -23,6 +25,9 @@ pub struct Collected {
     pub tip: Option<String>,
     /// How many commits the worker made.
     pub commits: u64,
+    /// The paths in them that execute on the user's side.
+    #[serde(default)]
+    pub user_side: Vec<UserSidePath>,
     /// What is still in the clone alone.
     pub left: Leftovers,
 }
@@ -53,19 +58,27 @@ pub fn collect_within(git: &Git, repo: &Repo, clone: &Path, fence: Fence) -> Res
     };
     let left = leftovers(git, repo, clone);
     Ok(match brought {
-        Some((branch, tip, commits)) => Collected { branch: Some(branch), tip: Some(tip), commits, left },
-        None => Collected { branch: None, tip: None, commits: 0, left },
+        Some(brought) => Collected {
+            branch: Some(brought.branch),
+            tip: Some(brought.tip),
+            commits: brought.commits,
+            user_side: brought.user_side,
+            left,
+        },
+        None => Collected { branch: None, tip: None, commits: 0, user_side: Vec::new(), left },
     })
 }
 
-/// Branch, tip and number of commits; none where there are none.
-fn bring(
-    git: &Git,
-    source: &Source,
-    view: &View,
-    repo: &Repo,
-    fence: Fence,
-) -> Result<Option<(String, String, u64)>> {
+/// Commits that were brought back.
+struct BranchImport {
+    branch: String,
+    tip: String,
+    commits: u64,
+    user_side: Vec<UserSidePath>,
+}
+
+/// Brings them; none where there are none.
+fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> Result<Option<BranchImport>> {
     // Resolved once: whatever the worker's files say from here on, this is the commit.
     let Some(tip) = head(git, view)? else { return Ok(None) };
     let range = format!("{}..{tip}", repo.base);
@@ -76,12 +89,13 @@ fn bring(
     }
     // A commit that a checkout could not hold does not come back.
     git.entries(&view.git_dir, &tip)?;
+    let user_side = user_side::between(git, view, &repo.base, &tip)?;
     let kept = carry(git, source, view, &repo.base, &tip)?;
     let placed = fence(&mut || source.set_ref(git, &tip, || pick(git, source, view, repo, &tip)));
     // Only until a ref holds the pack; where no ref does, `gc` may have it.
     drop(fs::remove_file(kept));
     let branch = placed?.trim_start_matches("refs/heads/").to_owned();
-    Ok(Some((branch, tip, commits)))
+    Ok(Some(BranchImport { branch, tip, commits, user_side }))
 }
 
 /// Copies what the tip needs besides the base into the source as one pack. Every object is hashed and checked

@@ -19,7 +19,7 @@ pub(super) const READ_BYTES: usize = 4 * 1024;
 /// How much of the end of a check's output is kept, in bytes.
 pub(super) const TAIL_BYTES: usize = 4_000;
 /// How much is kept of what was said about a clone, in bytes: each name in it may be long.
-const COLLECT_BYTES: usize = 128 * 1024;
+const COLLECT_BYTES: usize = 256 * 1024;
 
 impl Supervisor {
     /// Takes what was printed, one read of it.

@@ -232,7 +232,9 @@ impl Supervisor {
         let found = serde_json::from_value::<Collected>(said["collected"].clone()).ok();
         match (exit, found) {
             (Exit::Code(0), Some(found)) => {
-                self.state.branch = found.branch.or(self.state.branch.take());
+                if found.branch.is_some() {
+                    (self.state.branch, self.state.user_side) = (found.branch, found.user_side);
+                }
                 self.state.left = Some(found.left);
             }
             _ => {

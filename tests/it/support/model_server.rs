@@ -105,6 +105,8 @@ pub struct Recorded {
     pub body: Value,
     /// Length of the body.
     pub bytes: usize,
+    /// All header lines.
+    pub headers: String,
 }
 
 /// A running server. It ends, with all its connections, when it is dropped.
@@ -276,11 +278,12 @@ fn read_request(stream: &TcpStream) -> io::Result<Option<(String, Recorded)>> {
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace().map(str::to_owned);
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(None) };
-    let mut length = 0;
+    let (mut length, mut headers) = (0, String::new());
     loop {
         let mut header = String::new();
         reader.read_line(&mut header)?;
         let Some((name, value)) = header.split_once(':') else { break };
+        headers.push_str(&header);
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().map_err(io::Error::other)?;
         }
@@ -288,7 +291,7 @@ fn read_request(stream: &TcpStream) -> io::Result<Option<(String, Recorded)>> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    Ok(Some((method, Recorded { path, body: json, bytes: length })))
+    Ok(Some((method, Recorded { path, body: json, bytes: length, headers })))
 }
 
 fn respond(mut stream: &TcpStream, code: u16, kind: &str, headers: &str, body: &str) -> io::Result<()> {

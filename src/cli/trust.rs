@@ -1,0 +1,158 @@
+//! `looop trust`: which leanfiles of projects may name an agent, an address, a path or a command.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{App, envelope, forms, print};
+use crate::fix::leanfile::source::{LeanOrigin, LeanSource, open, place_of, trust_command};
+use crate::model::fault::Fault;
+use crate::model::json::clip;
+use crate::store::file;
+use crate::store::trust::{self, TrustState};
+
+/// The longest leanfile, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  looop trust leanfile.toml\n  looop trust --list\n  looop trust --revoke leanfile.toml"
+)]
+pub struct Args {
+    /// The leanfile to allow, as it is now.
+    #[arg(required_unless_present_any = ["list", "revoke"])]
+    file: Option<PathBuf>,
+    /// List the allowed files.
+    #[arg(long, conflicts_with_all = ["file", "revoke"])]
+    list: bool,
+    /// Print JSON.
+    #[arg(long, requires = "list")]
+    json: bool,
+    /// Take the permission of a file back.
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    revoke: Option<PathBuf>,
+}
+
+impl Args {
+    /// If true, it changes what is allowed.
+    pub(super) fn changes(&self) -> bool {
+        !self.list
+    }
+}
+
+/// Allows a file, takes a permission back, or lists.
+pub fn run(app: &App, args: &Args) -> Result<u8> {
+    match (&args.file, &args.revoke) {
+        (Some(path), _) => allow(app, &app.env.here(path)),
+        (None, Some(path)) => revoke(app, &app.env.here(path)),
+        (None, None) => list(app, args.json),
+    }
+}
+
+fn allow(app: &App, path: &Path) -> Result<u8> {
+    let read = open(&[(path.to_owned(), LeanOrigin::Named)], path.parent().unwrap_or(Path::new("/")))?;
+    let Some(source) = read.first() else {
+        return Err(Fault::usage(format!("could not trust `{}`: it does not exist", path.display())).into());
+    };
+    let asks = source.requests()?;
+    let shown = source.place.display();
+    match asks.len() {
+        0 => print::line(&format!("{shown} asks for nothing that needs trust")),
+        _ => print::line(&format!("{shown} asks for:")),
+    }
+    asks.iter().for_each(|ask| print::line(&format!("  {}", ask.words())));
+    trust::allow(&app.layout, &source.place, &source.text, app.now)?;
+    print::line(&format!("trusted: {shown}, until one byte of it changes"));
+    Ok(0)
+}
+
+fn revoke(app: &App, path: &Path) -> Result<u8> {
+    // The folder may be gone with the file.
+    let place = place_of(path).unwrap_or_else(|_| path.to_owned());
+    if !trust::revoke(&app.layout, &place)? {
+        let fault = Fault::usage(format!("could not revoke `{}`: it is not trusted", place.display()));
+        return Err(fault.hint("see what is with `looop trust --list`").into());
+    }
+    print::line(&format!("not trusted any more: {}", place.display()));
+    Ok(0)
+}
+
+fn list(app: &App, as_json: bool) -> Result<u8> {
+    let mut found = Vec::new();
+    for (path, entry) in trust::all(&app.layout)? {
+        let state = match file::read_text(Path::new(&path), MAX_BYTES) {
+            Ok(Some(text)) if trust::digest(&text) == entry.digest => forms::PermissionState::Valid,
+            Ok(None) => forms::PermissionState::Gone,
+            _ => forms::PermissionState::Changed,
+        };
+        found.push(forms::TrustedFile { path, digest: entry.digest, at: entry.at_ms, state });
+    }
+    if as_json {
+        print::json(&envelope("trusted", json!(found)));
+        return Ok(0);
+    }
+    if found.is_empty() {
+        print::line("no file is trusted");
+        return Ok(0);
+    }
+    let mut rows = vec![["STATE", "DIGEST", "FILE"].map(|cell| app.style.dim(cell)).to_vec()];
+    for one in found {
+        let state = match one.state {
+            forms::PermissionState::Valid => "valid",
+            forms::PermissionState::Changed => "changed",
+            forms::PermissionState::Gone => "gone",
+        };
+        rows.push(vec![state.to_owned(), clip(&one.digest, 12), one.path]);
+    }
+    print::raw(print::table(&rows).as_bytes());
+    Ok(0)
+}
+
+/// Decides which leanfiles count as a whole. What a file of a project asks for has no effect in a fix that the loop
+/// started; in a person's fix it needs that person's yes to exactly these bytes.
+///
+/// # Errors
+/// A usage error that names each file without a yes, after its requests were shown.
+pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
+    let mut refused: Option<Fault> = None;
+    let mut is_loops = None;
+    for source in sources.iter_mut().filter(|source| source.project.is_some() && !source.is_muted) {
+        let asks = source.requests()?;
+        if asks.is_empty() {
+            continue;
+        }
+        let shown = source.place.display().to_string();
+        if *is_loops.get_or_insert_with(|| app.human_only("use a file of a project").is_err()) {
+            let keys: Vec<&str> = asks.iter().map(|ask| ask.key.as_str()).collect();
+            print::note(&format!(
+                "warning: looop started this fix, so these keys of {shown} have no effect: {}",
+                keys.join(", ")
+            ));
+            source.is_muted = true;
+            continue;
+        }
+        let state = trust::state(&app.layout, &source.place, &source.text)?;
+        if state == TrustState::Allowed {
+            continue;
+        }
+        let project = source.project.as_deref().unwrap_or(Path::new("")).display();
+        print::note(&format!("{shown} is a file of the project {project}, and it asks for:"));
+        asks.iter().for_each(|ask| print::note(&format!("  {}", ask.words())));
+        if print::stdin_is_tty() && print::stderr_is_tty() && print::agreed("Allow this file as it is now?") {
+            trust::allow(&app.layout, &source.place, &source.text, app.now)?;
+            continue;
+        }
+        let why = match state {
+            TrustState::Changed => "it has changed since you trusted it",
+            _ => "it is a file of the project, and you have not trusted it",
+        };
+        let command = trust_command(&source.place);
+        let hint = format!("read what it asks for, then run `{command}`");
+        refused = Some(match refused {
+            Some(fault) => fault.hint(hint),
+            None => Fault::usage(format!("could not use `{shown}`: {why}")).hint(hint),
+        });
+    }
+    refused.map_or(Ok(()), |fault| Err(fault.into()))
+}

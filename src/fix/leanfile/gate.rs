@@ -1,0 +1,277 @@
+//! Pure. What a leanfile inside a project may not say unless a person allowed it, and to which address a key belongs.
+
+use crate::model::ask::visible;
+
+/// Keys of `[defaults]` that name neither a file nor a command.
+const FREE_DEFAULTS: [&str; 9] = [
+    "source_window",
+    "error_tail_lines",
+    "max_iters_per_task",
+    "after_command_timeout",
+    "summarize_errors",
+    "log_token_savings",
+    "global_message",
+    "source_prefix",
+    "test_prefix",
+];
+/// The same of a task.
+const FREE_TASK: [&str; 4] = ["name", "prompt", "context_budget", "skip_tests"];
+/// The same of a runner.
+const FREE_RUNNER: [&str; 1] = ["timeout"];
+/// The longest value that is shown as a whole, in characters.
+const MAX_SHOWN: usize = 2000;
+
+/// One thing that a leanfile asks for: an agent, an address, a path or a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeanRequest {
+    /// The key with its table.
+    pub key: String,
+    /// The value, safe to show; a key of an API is hidden.
+    pub value: String,
+}
+
+impl LeanRequest {
+    /// The request as one line.
+    pub fn words(&self) -> String {
+        format!("{} = {}", self.key, self.value)
+    }
+}
+
+/// All that a leanfile asks for, in its order.
+pub fn requests(table: &toml::Table) -> Vec<LeanRequest> {
+    let mut found = Vec::new();
+    walk(&mut table.clone(), &mut |key, value| {
+        let text = serde_json::to_string(value).unwrap_or_default();
+        let value = match key.ends_with(".api_key") {
+            true => "(a key, not shown)".to_owned(),
+            false => cut(&visible(&text, false)),
+        };
+        found.push(LeanRequest { key: visible(key, false), value });
+        true
+    });
+    found
+}
+
+/// Takes all requests out of a leanfile.
+pub fn mute(table: &mut toml::Table) {
+    walk(table, &mut |_, _| false);
+}
+
+fn cut(text: &str) -> String {
+    let count = text.chars().count();
+    match count > MAX_SHOWN {
+        true => {
+            format!(
+                "{}… ({} more characters)",
+                text.chars().take(MAX_SHOWN).collect::<String>(),
+                count - MAX_SHOWN
+            )
+        }
+        false => text.to_owned(),
+    }
+}
+
+/// Calls `keep` for each request; one that it does not keep is taken out.
+fn walk(table: &mut toml::Table, keep: &mut dyn FnMut(&str, &toml::Value) -> bool) {
+    inner(table, "lean", &[], keep);
+    inner(table, "health", &[], keep);
+    inner(table, "defaults", &FREE_DEFAULTS, keep);
+    inner(table, "runner", &FREE_RUNNER, keep);
+    let tasks = table.get_mut("tasks").and_then(toml::Value::as_array_mut).into_iter().flatten();
+    for (at, task) in tasks.filter_map(toml::Value::as_table_mut).enumerate() {
+        let place = format!("tasks[{}].", at + 1);
+        let name = |key: &str| format!("{place}{key}");
+        if let Some(runner) = task.get_mut("runner").and_then(toml::Value::as_table_mut) {
+            retain(runner, &name("runner."), &FREE_RUNNER, keep);
+        }
+        task.retain(|key, value| {
+            FREE_TASK.contains(&key) || (key == "runner" && value.is_table()) || keep(&name(key), value)
+        });
+    }
+}
+
+fn inner(
+    table: &mut toml::Table,
+    name: &str,
+    free: &[&str],
+    keep: &mut dyn FnMut(&str, &toml::Value) -> bool,
+) {
+    if let Some(found) = table.get_mut(name).and_then(toml::Value::as_table_mut) {
+        retain(found, &format!("{name}."), free, keep);
+    }
+}
+
+fn retain(
+    table: &mut toml::Table,
+    place: &str,
+    free: &[&str],
+    keep: &mut dyn FnMut(&str, &toml::Value) -> bool,
+) {
+    table.retain(|key, value| free.contains(&key) || keep(&format!("{place}{key}"), value));
+}
+
+/// What one leanfile says about the agent.
+#[derive(Clone, Debug, Default)]
+pub struct LeanKeys {
+    /// The file, as messages name it.
+    pub file: String,
+    /// Its `base_url`.
+    pub base_url: Option<String>,
+    /// Its `api_key`.
+    pub api_key: Option<String>,
+    /// Its `binary`.
+    pub binary: Option<String>,
+    /// If true, it lies inside a project.
+    pub in_project: bool,
+}
+
+impl LeanKeys {
+    /// Reads them from a table.
+    pub fn of(file: String, table: &toml::Table, in_project: bool) -> LeanKeys {
+        let lean = table.get("lean").and_then(toml::Value::as_table);
+        let text = |key: &str| lean.and_then(|lean| lean.get(key)?.as_str()).map(str::to_owned);
+        let (base_url, api_key, binary) = (text("base_url"), text("api_key"), text("binary"));
+        LeanKeys { file, base_url, api_key, binary, in_project }
+    }
+
+    fn address(&self) -> Option<&str> {
+        self.base_url.as_deref().map(|url| url.trim().trim_end_matches('/'))
+    }
+}
+
+/// The key that may be used, of files each over the ones before, and a warning where a key is left out. A key belongs to
+/// the `base_url` in its own file: it goes to no address of another file, and to no program that a project names.
+pub fn bound_key(files: &[LeanKeys]) -> (Option<String>, Option<String>) {
+    let address = files.iter().rev().find_map(LeanKeys::address);
+    let program = files.iter().rev().find(|file| file.binary.is_some());
+    let fits = |file: &&LeanKeys| {
+        let is_foreign = program.is_some_and(|program| program.in_project && program.file != file.file);
+        file.api_key.is_some() && file.address() == address && !is_foreign
+    };
+    let chosen = files.iter().rev().find(fits);
+    if let Some(file) = chosen {
+        return (file.api_key.clone(), None);
+    }
+    let Some(left_out) =
+        files.iter().rev().find(|file| file.api_key.as_ref().is_some_and(|key| !key.is_empty()))
+    else {
+        return (None, None);
+    };
+    let warning = format!(
+        "`api_key` of {} is not used: a key goes only to the `base_url` beside it, and another file names the address or the program",
+        left_out.file
+    );
+    (None, Some(warning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> toml::Table {
+        toml::from_str(text).unwrap()
+    }
+
+    const ALL: &str = "
+[lean]
+base_url = \"http://x\"
+api_key = \"sk-secret\"
+timeout = 5
+[health]
+check_url = \"http://y\"
+[defaults]
+project_root = \"..\"
+max_iters_per_task = 3
+[runner]
+command = \"sh\"
+timeout = 9
+env = { A = \"1\" }
+[[tasks]]
+name = \"n\"
+prompt = \"p\"
+files = [\"a\"]
+after = [\"x\\u001B[2J\"]
+runner = { args = [\"-q\"], timeout = 4 }
+";
+
+    #[test]
+    fn agents_addresses_paths_and_commands_are_requests_and_a_key_is_not_shown() {
+        let found: Vec<String> = requests(&table(ALL)).iter().map(LeanRequest::words).collect();
+        let keys: Vec<&str> = found.iter().map(|line| line.split(" = ").next().unwrap()).collect();
+        let mut sorted = keys.clone();
+        sorted.sort_unstable();
+        assert_eq!(
+            sorted,
+            [
+                "defaults.project_root",
+                "health.check_url",
+                "lean.api_key",
+                "lean.base_url",
+                "lean.timeout",
+                "runner.command",
+                "runner.env",
+                "tasks[1].after",
+                "tasks[1].files",
+                "tasks[1].runner.args",
+            ]
+        );
+        let all = found.join("\n");
+        assert!(!all.contains("sk-secret") && all.contains("lean.base_url = \"http://x\""), "{all}");
+        assert!(!all.contains('\u{1b}'), "{all}");
+        assert!(
+            requests(&table("[defaults]\nmax_iters_per_task = 1\n[[tasks]]\nname = \"n\"\nprompt = \"p\"\n"))
+                .is_empty()
+        );
+        // A key that a later version adds is a request until somebody says otherwise.
+        assert_eq!(requests(&table("[runner]\nnew_key = 1\n")).len(), 1);
+        let long = format!("[runner]\ncommand = \"{}\"\n", "x".repeat(5000));
+        assert!(requests(&table(&long))[0].value.ends_with("more characters)"));
+    }
+
+    #[test]
+    fn a_muted_leanfile_asks_for_nothing_and_keeps_the_rest() {
+        let mut muted = table(ALL);
+        mute(&mut muted);
+        assert!(requests(&muted).is_empty());
+        assert_eq!(muted["defaults"]["max_iters_per_task"].as_integer(), Some(3));
+        assert_eq!(muted["runner"]["timeout"].as_integer(), Some(9));
+        assert_eq!(muted["tasks"][0]["prompt"].as_str(), Some("p"));
+        assert_eq!(muted["tasks"][0]["runner"]["timeout"].as_integer(), Some(4));
+    }
+
+    fn keys(file: &str, text: &str, in_project: bool) -> LeanKeys {
+        LeanKeys::of(file.to_owned(), &table(&format!("[lean]\n{text}")), in_project)
+    }
+
+    #[test]
+    fn a_key_belongs_to_the_address_beside_it() {
+        let own = keys("own", "base_url = \"http://a/\"\napi_key = \"k\"", false);
+        let key = |files: &[LeanKeys]| bound_key(files).0;
+        assert_eq!(key(std::slice::from_ref(&own)).as_deref(), Some("k"));
+        for (other, wanted) in [
+            // The address of another file, with and without a key of its own, in and out of a project.
+            ("base_url = \"http://evil\"", None),
+            ("base_url = \"http://evil\"\napi_key = \"e\"", Some("e")),
+            ("base_url = \"http://evil\"\napi_key = \"\"", Some("")),
+            ("base_url = \"\"", None),
+            ("model = \"m\"", Some("k")),
+            ("base_url = \"http://a\"", Some("k")),
+            ("api_key = \"e\"", Some("k")),
+        ] {
+            for in_project in [true, false] {
+                let files = [own.clone(), keys("other", other, in_project)];
+                assert_eq!(key(&files).as_deref(), wanted, "{other}");
+                assert_eq!(bound_key(&files).1.is_some(), wanted.is_none(), "{other}");
+            }
+        }
+        // The program of a project gets no key of another file; the person's own program does.
+        let program = "binary = \"./x\"";
+        assert_eq!(key(&[own.clone(), keys("other", program, true)]), None);
+        assert_eq!(key(&[own, keys("other", program, false)]).as_deref(), Some("k"));
+        // Without any address a key is for the program alone.
+        let bare = keys("bare", "api_key = \"k\"", false);
+        assert_eq!(key(std::slice::from_ref(&bare)).as_deref(), Some("k"));
+        assert_eq!(key(&[bare.clone(), keys("other", "base_url = \"http://evil\"", true)]), None);
+        assert_eq!(key(&[keys("other", "base_url = \"http://evil\"", true), bare]), None);
+    }
+}

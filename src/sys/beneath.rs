@@ -1,0 +1,146 @@
+//! Files beneath a folder. Each folder of a path is opened by itself, from the one above, and no link is followed: a
+//! folder that is swapped for a link meanwhile leads to an error and never out.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+
+/// How the folders above a file are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parents {
+    /// They must exist.
+    Existing,
+    /// A missing one is made.
+    Created,
+    /// A missing one is made, and a file or link in the place of one is removed first.
+    Cleared,
+}
+
+/// A file's place beneath a folder: the folder that holds it stays the same one for as long as this value lives.
+#[derive(Debug)]
+pub struct FilePlace {
+    /// Keeps the path alive, which leads through this descriptor where the system has such paths.
+    _folder: OwnedFd,
+    path: PathBuf,
+}
+
+impl FilePlace {
+    /// A path to the file for use by this process alone, not for a message.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Finds the place of `relative` beneath `root`. The last part itself is not looked at: it may be missing, or a link.
+///
+/// # Errors
+/// `InvalidInput` for a path that is absolute, empty or has `..` in it; `NotFound` for a missing folder;
+/// `NotADirectory` where a folder is a file or a link.
+pub fn find(root: &Path, relative: &Path, parents: Parents) -> io::Result<FilePlace> {
+    let mut names = Vec::new();
+    for part in relative.components() {
+        match part {
+            Component::Normal(name) => names.push(name),
+            Component::CurDir => {}
+            _ => return Err(leads_out()),
+        }
+    }
+    let Some(name) = names.pop() else { return Err(leads_out()) };
+    let mut folder = open(CWD, root.as_os_str(), OFlags::empty())?;
+    let mut shown = root.to_owned();
+    for name in names {
+        let next = open(&folder, name, OFlags::NOFOLLOW);
+        folder = match (next, parents) {
+            (Ok(next), _) => next,
+            (Err(Errno::NOENT), Parents::Created | Parents::Cleared) => make(&folder, name)?,
+            (Err(Errno::NOTDIR | Errno::LOOP), Parents::Cleared) => {
+                unlinkat(&folder, name, AtFlags::empty())?;
+                make(&folder, name)?
+            }
+            (Err(Errno::LOOP), _) => return Err(Errno::NOTDIR.into()),
+            (Err(error), _) => return Err(error.into()),
+        };
+        shown.push(name);
+    }
+    let path = through(&folder).unwrap_or(shown).join(name);
+    Ok(FilePlace { _folder: folder, path })
+}
+
+/// True where `relative` is a folder beneath `root`, and neither it nor a folder above it is a link.
+pub fn is_folder(root: &Path, relative: &Path) -> bool {
+    // The last part of what is looked for is never opened, so any name does.
+    find(root, &relative.join("x"), Parents::Existing).is_ok()
+}
+
+fn leads_out() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a path inside of the project")
+}
+
+fn open(at: impl AsFd, name: &std::ffi::OsStr, more: OFlags) -> Result<OwnedFd, Errno> {
+    openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | more, Mode::empty())
+}
+
+fn make(at: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
+    match mkdirat(at, name, Mode::from_raw_mode(0o777)) {
+        Ok(()) | Err(Errno::EXIST) => open(at, name, OFlags::NOFOLLOW),
+        Err(error) => Err(error),
+    }
+}
+
+/// A path through the descriptor; none on a system without /proc.
+fn through(folder: &OwnedFd) -> Option<PathBuf> {
+    use std::os::fd::AsRawFd;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+    path.is_dir().then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_path_never_leads_out_by_dots_or_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::create_dir(dir.path().join("outside")).unwrap();
+        symlink("../outside", root.join("link")).unwrap();
+        for path in ["../outside/x", "/etc/passwd", "a/../../outside/x", "", "."] {
+            let error = find(&root, Path::new(path), Parents::Cleared).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
+        }
+        for parents in [Parents::Existing, Parents::Created] {
+            let error = find(&root, Path::new("link/x"), parents).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+        }
+        assert!(find(&root, Path::new("no/x"), Parents::Existing).is_err() && !root.join("no").exists());
+        assert!(is_folder(&root, Path::new("a/b")) && is_folder(&root, Path::new("")));
+        assert!(!is_folder(&root, Path::new("link")) && !is_folder(&root, Path::new("no")));
+        let made = find(&root, Path::new("new/er/x"), Parents::Created).unwrap();
+        fs::write(made.path(), "text").unwrap();
+        assert_eq!(fs::read_to_string(root.join("new/er/x")).unwrap(), "text");
+        let cleared = find(&root, Path::new("link/y"), Parents::Cleared).unwrap();
+        fs::write(cleared.path(), "text").unwrap();
+        assert_eq!(fs::read_to_string(root.join("link/y")).unwrap(), "text");
+        assert_eq!(fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_is_swapped_for_a_link_meanwhile_leads_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+        fs::create_dir_all(root.join("a")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        let place = find(&root, Path::new("a/x"), Parents::Existing).unwrap();
+        fs::rename(root.join("a"), root.join("moved")).unwrap();
+        symlink(&outside, root.join("a")).unwrap();
+        fs::write(place.path(), "text").unwrap();
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(root.join("moved/x")).unwrap(), "text");
+    }
+}
