@@ -247,16 +247,6 @@ fn project_of(git: &Git, root: &Path, inside: Option<&Path>) -> Result<(PathBuf,
         .into());
     }
     let Some(top) = clone::top_of(&real) else { return Ok((real, PathBuf::new(), None)) };
-    let top = std::fs::canonicalize(&top).with_context(|| format!("could not open `{}`", top.display()))?;
-    // A config in the project can tell git that its files are elsewhere.
-    let holds_git = |dir: &&Path| std::fs::symlink_metadata(dir.join(".git")).is_ok();
-    if real.ancestors().find(holds_git) != Some(&*top) {
-        let (shown, top) = (real.display(), top.display());
-        let fault = Fault::failed(format!(
-            "could not use the project `{shown}`: its repository says that its files are in `{top}`"
-        ));
-        return Err(fault.hint("look at `core.worktree` in its .git/config").into());
-    }
     let sub = real.strip_prefix(&top).map(Path::to_owned).unwrap_or_default();
     match clone::inspect(git, &top)? {
         Ok(source) => Ok((top, sub, Some(source))),

@@ -54,7 +54,7 @@ fn collect(app: &App, args: &Args) -> Result<Collected> {
     let clone = layout.worker(&args.id).clone_dir();
     if args.look {
         let left = clone::leftovers(&git, &repo, &clone);
-        return Ok(Collected { branch: None, tip: None, commits: 0, left });
+        return Ok(Collected { branch: None, tip: None, commits: 0, user_side: Vec::new(), left });
     }
     // Its leases may go to another while git works; whose they are when the branch is written is what counts.
     let (holder, leases) = (Holder::Worker(args.id.clone()), worker.state.leases);

@@ -13,8 +13,7 @@ use crate::model::attempt::alike::{Sample, alike};
 use crate::model::attempt::{Attempt, Line, Outcome, Standing, delta, standing};
 use crate::model::fix::{Counts, Run, UnderWay};
 use crate::model::time::human_ms;
-use crate::store::{file, fixes};
-use crate::sys::beneath::{self, Parents};
+use crate::store::fixes;
 use crate::sys::clock::{self, Deadline};
 use crate::worker::clone::{Change, is_empty};
 

@@ -192,7 +192,9 @@ fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> 
             return Ok(what.is_none());
         }
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return Ok(false),
-        Err(error) => return Err(error).with_context(|| format!("could not look at `{}`", change.path)),
+        Err(error) => {
+            return Err(error).with_context(|| format!("could not look at `{}`", shown(&change.path)));
+        }
     };
     let path = place.path();
     let Some((mode, blob)) = what else { return Ok(false) };
