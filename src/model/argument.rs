@@ -98,7 +98,7 @@ fn past_host<'a>(before: &str, rest: &'a str) -> &'a str {
     }
 }
 
-/// A text with each `%2f` as the character that it stands for. What is not UTF-8 then stays as it is.
+/// A text with each `%2f` replaced by its character; a result that is not UTF-8 is dropped for the text itself.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut left = text.as_bytes();

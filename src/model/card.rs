@@ -10,10 +10,10 @@ use super::ask::{Approval, Ask, OUTDATED, quote_argv, visible};
 use super::decision::{Action, Move, Run};
 use super::json::clip;
 use super::scope::{
-    ApprovalScope, CommandScope, FileScope, FolderScope, GoalScope, GrantScope, RepoScope, SandboxScope,
+    ApprovalScope, CheckScope, CommandScope, FileScope, FolderScope, GoalScope, GrantScope, RepoScope,
+    SandboxScope,
 };
 use super::time::{Now, human_ms};
-use super::worker::Check;
 
 /// The label of a line of foreign text.
 const BAR: &str = "|";
@@ -117,7 +117,7 @@ pub fn approval(ask: &Ask, approval: &Approval, now: Now) -> Vec<CardRow> {
     rows.put("move", action.tag());
     action_rows(&mut rows, action, grants, command.as_ref(), diff);
     command.iter().for_each(|command| command_rows(&mut rows, command));
-    for Check { name, argv } in checks {
+    for CheckScope { name, argv } in checks {
         rows.put("check", &format!("{name}: {}", quote_argv(argv)));
     }
     files.iter().for_each(|file| file_row(&mut rows, file));

@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
-use super::worker::Check;
 
 /// The form of a scope that this program writes. An approval with a scope of another form is void.
 pub const FORM: u32 = 2;
@@ -23,7 +22,7 @@ pub struct ApprovalScope {
     /// The command of a `run` or of a worker.
     pub command: Option<CommandScope>,
     /// The commands that decide whether a worker's work is done.
-    pub checks: Vec<Check>,
+    pub checks: Vec<CheckScope>,
     /// Files that the command begins with, names or reads.
     pub files: Vec<FileScope>,
     /// Folders that the command runs in or names.
@@ -72,6 +71,15 @@ pub struct CommandScope {
     pub values: String,
 }
 
+/// One command that decides whether a worker's work is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckScope {
+    /// Its name in the config or the goal.
+    pub name: String,
+    /// The argument vector.
+    pub argv: Vec<String>,
+}
+
 /// One file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileScope {
@@ -115,7 +123,7 @@ pub struct SandboxScope {
 pub struct GoalScope {
     /// Its name.
     pub id: Name,
-    /// blake3 of its text; none where there is no such goal.
+    /// blake3 of its text; none for a goal that is absent.
     pub content: Option<String>,
 }
 

@@ -110,7 +110,7 @@ pub fn network_words(net: &Net, to_model: bool) -> String {
 }
 
 /// One command that decides whether work is done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// The entry's name in the config or goal.

@@ -160,8 +160,8 @@ impl CoverageScan<'_> {
         })
     }
 
-    /// A digest of variables with their values. It is made with a key that lies outside of git, so that nobody can guess
-    /// a value by its digest.
+    /// A keyed digest of variables with their values. The key is kept outside of git, so a digest does not give a short
+    /// value away.
     ///
     /// # Errors
     /// When the key cannot be read or made.
@@ -399,7 +399,7 @@ pub fn git_dirs(top: &Path) -> Vec<PathBuf> {
     own.into_iter().chain(shared).collect()
 }
 
-/// The key of this profile for digests of values. It lies in the cache: without it each open approval is void.
+/// The key of this profile for digests of values, kept in the cache. A new key makes each open approval void.
 fn key(layout: &Layout) -> Result<[u8; 32]> {
     let path = layout.approval_key();
     let made = || -> Result<Vec<u8>> {

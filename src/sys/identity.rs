@@ -41,7 +41,7 @@ pub fn place(real: &Path) -> io::Result<String> {
 pub struct Folder {
     /// How many entries were looked at.
     pub entries: usize,
-    /// blake3 over all of it; none where it has more entries than were asked for.
+    /// blake3 over all of it; none for a folder with more entries than `most`.
     pub digest: Option<String>,
 }
 
@@ -227,7 +227,7 @@ mod tests {
             ("a file less", |d| fs::remove_file(d.join("sub/lib.sh")).unwrap()),
             ("mode", |d| fs::set_permissions(d.join("sub/lib.sh"), Permissions::from_mode(0o755)).unwrap()),
             ("time", |d| {
-                let past = SystemTime::now() - Duration::from_secs(9000);
+                let past = SystemTime::UNIX_EPOCH + Duration::from_secs(9000);
                 File::open(d.join("sub/lib.sh")).unwrap().set_modified(past).unwrap();
             }),
             ("a link in its place", |d| {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use looop::config::{self, Env};
 use looop::fix::leanfile;
-use looop::model::ask::{Answer, Ask, is_hidden, quote_argv, visible};
+use looop::model::ask::{Answer, Ask, is_hidden, quote_argv};
 use looop::model::beat::Beat;
 use looop::model::charge::Charge;
 use looop::model::decision::{Action, MAX_BODY_BYTES, MAX_TEXT_BYTES, Move, parse_reply};

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::walls::is_path;
 use super::{Refusal, Starter, Wanted};
-use crate::model::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use crate::model::scope::{ApprovalScope, CheckScope, GoalScope, GrantScope, RepoScope, SandboxScope};
 use crate::model::worker::{Objects, Spec};
 use crate::store::boxes::Boxer;
 use crate::store::coverage::{self, Coverage, CoverageScan};
@@ -67,13 +67,16 @@ impl Starter<'_> {
             let content = file::digest(&path).with_context(|| format!("could not read the goal {goal}"))?;
             Ok(GoalScope { id: goal.clone(), content })
         });
+        let checks = spec.verify.iter();
+        let checks =
+            checks.map(|check| CheckScope { name: check.name.clone(), argv: check.argv.clone() }).collect();
         let exe = spec.argv.first().map(Path::new).unwrap_or(Path::new(""));
         let command = scan.command(spec.argv.clone(), exe, Path::new(&spec.cwd), &spec.env)?;
         Ok(Ok(ApprovalScope {
             grants,
             command: Some(command),
             sandbox: sandbox_scope(&spec),
-            checks: spec.verify,
+            checks,
             files: covered.files,
             folders: covered.folders,
             beyond: covered.beyond,
@@ -88,11 +91,9 @@ impl Starter<'_> {
         let mut grants = Vec::new();
         for name in &wanted.grant {
             if !is_path(name) {
-                let value = self.settings.full_env.iter().find(|(key, _)| key == name);
-                let Some(value) = value.cloned() else {
-                    return Ok(Err(format!("a grant: {name:?} is no path and no variable that is set here")));
-                };
-                let content = Some(scan.private_digest(&[value])?);
+                let all = self.settings.full_env.iter();
+                let value: Vec<_> = all.filter(|(key, _)| key == name).cloned().collect();
+                let content = Some(scan.private_digest(&value)?);
                 let (name, kind) = (name.clone(), "variable".to_owned());
                 grants.push(GrantScope { name, kind, path: None, content, place: None });
                 continue;

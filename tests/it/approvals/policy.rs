@@ -165,7 +165,6 @@ fn no_free_command_carries_a_yes_to_where_yeses_are() {
 #[test]
 fn a_command_of_a_beat_is_not_a_human() {
     let profile = profile(&["RUN", NOOP]);
-    let ask = ask_and_approve(&profile);
     // What it runs tries to say yes, to answer and to write a goal, under the beat that started it.
     let other = run(&profile, &["./other.sh"]);
     let verbs = [
@@ -189,6 +188,7 @@ fn a_command_of_a_beat_is_not_a_human() {
         "work/other.sh",
         &format!("{vars}\n({lines}) > {} 2>&1", profile.path("work/said").display()),
     );
+    let ask = ask_and_approve(&profile);
     profile.looop(&["tick"]).ok();
     assert_eq!(sunk(&profile), 1, "{ask}");
     fs::write(profile.path("script/replies.jsonl"), format!("{other}\n")).unwrap();

@@ -19,8 +19,6 @@ fn on_terminals(profile: &Profile, id: &str) -> Vec<String> {
     let shown = asking.screen().contents();
     asking.type_in(b"n\n");
     asking.end();
-    let mut fake = Fake::start(profile, cols, rows - 1, None);
-    fake.print(b"hello worker");
     let mut outer = Outer::start(profile, &["attach", "w1"], cols, rows);
     outer.wait_for("hello worker");
     outer.type_in(b"\x1ca");
@@ -48,7 +46,7 @@ fn each_field_of_a_move_is_on_each_screen() {
     let profile = Profile::scripted(&[NOOP]);
     profile.unboxed(&["worker", "verify"]);
     let mut scripted = profile.scripted_runner();
-    scripted["worker"] = json!(["sleep", "600"]);
+    scripted["worker"] = json!(["sh", "-c", "sleep 600", "{brief}"]);
     profile.config_more(json!({ "runners": { "scripted": scripted }, "worker": "scripted" }));
     fs::create_dir_all(profile.path("home/canary-grant")).unwrap();
     fs::create_dir_all(profile.path("home/canary-cwd")).unwrap();
@@ -63,6 +61,8 @@ fn each_field_of_a_move_is_on_each_screen() {
         json!({ "move": "write_sensor", "name": "canary-name", "script": "#!/bin/sh\necho canary-script", "why": "canary-why" }),
         json!({ "move": "write_playbook", "body": "canary-body\ncanary-more", "why": "canary-why" }),
     ];
+    let mut fake = Fake::start(&profile, WIDE.0, WIDE.1 - 1, None);
+    fake.print(b"hello worker");
     for decided in moves {
         profile.script(&[&decided.to_string()]);
         profile.config_more(json!({ "runners": { "scripted": scripted }, "worker": "scripted" }));
