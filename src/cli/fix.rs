@@ -90,6 +90,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         return set_leaner(app, &config, name);
     }
     let asked = asked(app, args)?;
+    app.enter_data_dir()?;
     let cancel = Cancel::on_signals()?;
     tree::become_subreaper();
     let endpoints = config.endpoints()?;

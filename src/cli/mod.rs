@@ -44,7 +44,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
@@ -302,6 +302,9 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let env = Env::read()?;
     let style = Style::new(cli.color, env.get("NO_COLOR").is_some());
     let app = App { layout: env.layout(), env, style, now: clock::now() };
+    if app.env.is_dir_gone() {
+        program::work_in(std::path::Path::new("/")).context("could not leave a directory that is gone")?;
+    }
     match cli.command {
         None => pulse::run(&app),
         Some(Verb::Again(args)) => pulse::again(&app, &args),
@@ -375,6 +378,13 @@ impl App {
         }
         layout::check(&self.layout)?;
         seed::make_dirs(&self.layout)
+    }
+
+    /// Leaves the directory that this process was started in, which may be removed while it runs. Paths of the caller are
+    /// absolute by then.
+    fn enter_data_dir(&self) -> Result<()> {
+        let root = self.layout.root();
+        program::work_in(root).with_context(|| format!("could not enter the data dir `{}`", root.display()))
     }
 
     fn config(&self) -> Result<Config> {

@@ -59,6 +59,7 @@ pub fn run(app: &App) -> Result<u8> {
         }
         other => other?,
     };
+    app.enter_data_dir()?;
     beats(app, &cancel, &held, renewal)
 }
 
@@ -121,7 +122,8 @@ fn watch(app: &App) -> Result<Watch> {
 /// Runs one beat as a child. False: it broke, by a panic, a signal or its deadline; it has said so itself, or
 /// it is said here.
 fn beat(app: &App, config: &Config, cancel: &Cancel, bell: &mut Bell) -> Result<bool> {
-    let mut child = program::spawn_self(&["tick", "--pulse"]).context("could not start a beat")?;
+    let mut child =
+        program::spawn_self(&["tick", "--pulse"], &app.env.places()).context("could not start a beat")?;
     let limits = &config.settings.limits;
     let longest_ms =
         limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;

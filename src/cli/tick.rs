@@ -118,6 +118,7 @@ pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalF
 
 fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
     app.say_migrated(migrate::in_beat(&app.layout, app.now, &held)?);
+    app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
     Boxer::new(&app.layout, &config.settings, true).check()?;

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod detach;
 pub mod disk;
 pub mod kin;
+pub mod openers;
 pub mod path;
 pub mod proc;
 pub mod program;
