@@ -40,7 +40,7 @@ const WITH_VALUE: [&str; 5] = ["-C", "-c", "--git-dir", "--work-tree", "--namesp
 /// What is known of a lock file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LockFacts {
-    /// True for one that is no older than the mark of a commit of looop's that did not come to its end.
+    /// True for a lock at least as new as the mark of a killed commit of looop's.
     is_ours: bool,
     age_ms: i64,
     /// True while a process has it open, or a git command that may need it runs.

@@ -222,13 +222,13 @@ fn a_newest_commit_that_a_power_loss_left_empty_is_given_up_with_a_word() {
 }
 
 /// A person's git command in the data dir that waits in its editor until it is told to go on.
-struct Waiting {
+struct WaitingGit {
     child: std::process::Child,
     go: std::path::PathBuf,
 }
 
-impl Waiting {
-    fn begin(profile: &Profile, args: &[&str]) -> Waiting {
+impl WaitingGit {
+    fn begin(profile: &Profile, args: &[&str]) -> WaitingGit {
         let (here, go) = (profile.path("here"), profile.path("go"));
         let editor = profile.path("editor");
         let wait = format!(
@@ -244,7 +244,7 @@ impl Waiting {
         command.env("HOME", "/nonexistent").env("GIT_EDITOR", editor);
         let child = command.spawn().unwrap();
         wait_until("the editor", || here.exists());
-        Waiting { child, go }
+        WaitingGit { child, go }
     }
 
     fn ends_well(mut self) -> bool {
@@ -253,7 +253,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingGit {
     fn drop(&mut self) {
         drop(fs::write(&self.go, ""));
         drop(self.child.wait());
@@ -267,7 +267,7 @@ fn a_commit_that_waits_in_a_persons_editor_during_a_beat_succeeds() {
         profile.looop(&["tick"]).ok();
         fs::write(profile.data().join("PLAYBOOK.md"), "of a person\n").unwrap();
         profile.git(&["add", "PLAYBOOK.md"]);
-        let waiting = Waiting::begin(&profile, args);
+        let waiting = WaitingGit::begin(&profile, args);
         let lock = profile.data().join(".git/index.lock");
         if let Ok(lock) = fs::File::open(&lock) {
             // The editor has been open for more than a minute.
