@@ -59,6 +59,8 @@ const SAFE_GIT: [(&str, &str); 5] = [
     ("GIT_CONFIG_KEY_1", "core.hooksPath"),
     ("GIT_CONFIG_VALUE_1", "/dev/null"),
 ];
+/// Variables that name files and directories of looop's own.
+const PLACES: [&str; 4] = ["LOOOP_DATA_DIR", "LOOOP_CONFIG", "LEANLOOP_CONFIG", "TMPDIR"];
 /// Agent CLIs that are looked for on the PATH on the first run, the default first.
 pub const KNOWN_RUNNERS: [&str; 6] = ["pi", "claude", "codex", "gemini", "opencode", "qwen"];
 
@@ -103,6 +105,7 @@ pub fn own_args() -> Vec<OsString> {
 pub struct Env {
     vars: BTreeMap<String, String>,
     cwd: PathBuf,
+    is_dir_gone: bool,
     dirs: Dirs,
 }
 
@@ -127,7 +130,11 @@ impl Env {
         }
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let vars = std::env::vars_os().map(|(key, value)| (lossy(key), lossy(value))).collect();
-        let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let here = std::env::current_dir().ok();
+        let is_dir_gone = here.is_none();
+        // Where it is gone, the kernel's own name for it leads nowhere, and an error shows it.
+        let gone = || std::fs::read_link("/proc/self/cwd").unwrap_or_else(|_| PathBuf::from("/nowhere"));
+        let cwd = here.unwrap_or_else(gone);
         let dirs = match directories::BaseDirs::new() {
             Some(base) => Dirs {
                 home: Some(base.home_dir().to_owned()),
@@ -137,7 +144,38 @@ impl Env {
             },
             None => return Err(Fault::failed("could not find a home directory").hint("set HOME").into()),
         };
-        Ok(Env { vars, cwd, dirs })
+        let mut env = Env { vars, cwd, is_dir_gone, dirs };
+        env.make_places_absolute()?;
+        Ok(env)
+    }
+
+    /// Makes the paths in variables absolute, once and for all processes that looop starts: they need not share its
+    /// directory.
+    fn make_places_absolute(&mut self) -> Result<()> {
+        for key in PLACES {
+            let Some(text) = self.get(key).map(str::to_owned) else { continue };
+            let path = self.expand(&text);
+            if self.is_dir_gone && path.is_relative() {
+                let what =
+                    format!("could not use {key}: `{text}` is relative, and the current directory is gone");
+                return Err(Fault::failed(what)
+                    .hint("name an absolute path, or change the directory")
+                    .into());
+            }
+            let path = self.cwd.join(path).to_string_lossy().into_owned();
+            self.vars.insert(key.to_owned(), path);
+        }
+        Ok(())
+    }
+
+    /// The variables that name places, with absolute paths.
+    pub fn places(&self) -> Vec<(String, String)> {
+        PLACES.iter().filter_map(|key| Some(((*key).to_owned(), self.get(key)?.to_owned()))).collect()
+    }
+
+    /// True when the directory that this process was started in is gone.
+    pub fn is_dir_gone(&self) -> bool {
+        self.is_dir_gone
     }
 
     /// A variable that is set and not empty.

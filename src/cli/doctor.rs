@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::model::boxing::{Kind, Level};
 use crate::model::fault::Fault;
 use crate::store::boxes::Boxer;
-use crate::store::history::History;
-use crate::store::{layout, seed, texts};
+use crate::store::history::{Blocked, History, locks};
+use crate::store::{commits, layout, lock, seed, texts};
 use crate::sys::program;
 
 #[derive(Debug, clap::Args)]
@@ -150,11 +150,17 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
             Some(finding(Health::Bad, "history", format!("{error:#}"), &[fix]))
         }
     };
-    match History::open(app.layout.root()).and_then(|history| Ok((tip(&history), history.blocked()?))) {
+    match History::open(app.layout.root()).and_then(|history| Ok((tip(&history), try_commit(app, &history)?)))
+    {
         Ok((Some(unreadable), _)) => found.push(unreadable),
-        Ok((None, None)) => found.push(finding(Health::Good, "history", "commits can be made", &[])),
-        Ok((None, Some(blocked))) => {
-            found.push(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()]))
+        Ok((None, tried)) => {
+            found.push(tried);
+            state::private_in_git(app, found);
+            for lock in locks::in_words(app.layout.root()) {
+                let fix =
+                    "let the program end; a lock that no process has open is removed when it is a minute old";
+                found.push(finding(Health::Odd, "lock", lock, &[fix]));
+            }
         }
         Err(error) => {
             let fix = "put the `.git` directory back, or move what is there away and run `looop init`";
@@ -191,6 +197,28 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
             ));
         }
     }
+}
+
+/// Makes a commit and takes it back, while no beat makes one.
+fn try_commit(app: &App, history: &History) -> Result<Finding> {
+    if let Some(blocked) = history.blocked()? {
+        return Ok(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()]));
+    }
+    let _held = match lock::tick(&app.layout.tick_lock()) {
+        Err(error) if lock::is_busy(&error) => {
+            return Ok(finding(Health::Good, "history", "a beat is making its commits", &[]));
+        }
+        held => held?,
+    };
+    Ok(match history.try_commit(&commits::looop_signature(app.now)) {
+        Ok(()) => finding(Health::Good, "history", "commits can be made: one was made and taken back", &[]),
+        Err(error) => {
+            let hint = error.downcast_ref::<Blocked>().map(Blocked::hint);
+            let hint =
+                hint.unwrap_or("see to it that the data dir can be written and its disk has room".to_owned());
+            finding(Health::Bad, "history", format!("{error:#}"), &[&hint])
+        }
+    })
 }
 
 /// What runs workers. Where nobody chose it, its absence is no fault.

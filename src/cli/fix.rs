@@ -18,6 +18,7 @@ use crate::model::fault::Fault;
 use crate::model::fix::Status;
 use crate::model::json::clip;
 use crate::store::file::{self, Keep};
+use crate::store::seed;
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
 
@@ -92,6 +93,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     let asked = asked(app, args)?;
     app.note_own_state(&app.layout.fixes());
+    if seed::is_set_up(&app.layout) {
+        app.enter_data_dir()?;
+    }
     let cancel = Cancel::on_signals()?;
     tree::become_subreaper();
     let endpoints = config.endpoints()?;

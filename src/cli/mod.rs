@@ -45,7 +45,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
@@ -320,6 +320,9 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let env = Env::read()?;
     let style = Style::new(cli.color, env.get("NO_COLOR").is_some());
     let app = App { layout: env.layout(), env, style, now: clock::now() };
+    if app.env.is_dir_gone() {
+        program::work_in(std::path::Path::new("/")).context("could not leave a directory that is gone")?;
+    }
     match cli.command {
         None => pulse::run(&app),
         Some(Verb::Again(args)) => pulse::again(&app, &args),
@@ -437,6 +440,13 @@ impl App {
             let dir = dir.display();
             print::note(&format!("looop: there is no profile; what this command keeps is in `{dir}`"));
         }
+    }
+
+    /// Leaves the directory that this process was started in, which may be removed while it runs. Paths of the caller are
+    /// absolute by then.
+    fn enter_data_dir(&self) -> Result<()> {
+        let root = self.layout.root();
+        program::work_in(root).with_context(|| format!("could not enter the data dir `{}`", root.display()))
     }
 
     fn config(&self) -> Result<Config> {

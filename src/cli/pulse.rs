@@ -61,6 +61,7 @@ pub fn run(app: &App) -> Result<u8> {
         }
         other => other?,
     };
+    app.enter_data_dir()?;
     beats(app, &cancel, &held, renewal)
 }
 
@@ -140,7 +141,8 @@ fn beat(
     bell: &mut Bell,
     is_gone: &dyn Fn() -> bool,
 ) -> Result<bool> {
-    let mut child = program::spawn_self(&["tick", "--pulse"]).context("could not start a beat")?;
+    let mut child =
+        program::spawn_self(&["tick", "--pulse"], &app.env.places()).context("could not start a beat")?;
     let limits = &config.settings.limits;
     let longest_ms =
         limits.sensor_timeout_ms * 2 + limits.decide_timeout_ms * 2 + limits.run_timeout_ms + SLACK_MS;

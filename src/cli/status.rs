@@ -12,6 +12,7 @@ use crate::model::json::clip;
 use crate::model::time::{clock_flaw, human_ms};
 use crate::model::world::Reading;
 use crate::store::boxes::Boxer;
+use crate::store::history::locks;
 use crate::store::workers::Worker;
 use crate::store::{claims as leases, ledger, lock, records, texts};
 use crate::tick::{gate, sense};
@@ -69,6 +70,7 @@ fn gather(app: &App) -> Result<Facts> {
     problems.extend(more);
     let (workers, more) = ls::sorted(app)?;
     problems.extend(more);
+    problems.extend(locks::in_words(layout.root()));
     let snapshot = |name: &crate::model::name::Name| -> Option<Reading> {
         records::read_json(&layout.snapshots().join(format!("{name}.json"))).ok().flatten()
     };

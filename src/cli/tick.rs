@@ -133,6 +133,7 @@ pub fn check_clock(now: Now, what: &str) -> Result<()> {
 fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock::Held) -> Result<u8> {
     check_clock(app.now, "start a beat")?;
     app.say_migrated(migrate::in_beat(&app.layout, app.now, &held)?);
+    app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
     Boxer::new(&app.layout, &config.settings, true).check()?;

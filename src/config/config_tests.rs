@@ -24,7 +24,7 @@ fn env_with(text: Option<&str>, vars: &[(&str, &str)]) -> (tempfile::TempDir, En
         state: home.join(".local/state"),
         cache: home.join(".cache"),
     };
-    let env = Env { vars: all, cwd: dir.path().to_owned(), dirs };
+    let env = Env { vars: all, cwd: dir.path().to_owned(), is_dir_gone: false, dirs };
     (dir, env)
 }
 

@@ -231,7 +231,7 @@ pub(super) fn is_inside(project: &Path, path: &Path) -> bool {
 }
 
 /// Writes all files, or none: a file that a person saves meanwhile stays, and those that were written before it get their
-/// old content back. Returns what stands in the way.
+/// old content back. Returns the files that changed meanwhile.
 fn write_all(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> {
     for (at, change) in changes.iter().enumerate() {
         if write(desk, git, change)? {

@@ -20,7 +20,7 @@ struct Inode {
 
 /// What looop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum LoopPoint {
     Begin,
     Look { is_back: bool },
     Act { step: u8, is_back: bool },
@@ -30,7 +30,7 @@ enum Place {
 
 /// What a person does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Act {
+enum PersonAct {
     /// Writes another file and gives it the name.
     SaveByRename(&'static str),
     /// Opens the file, to write to it later.
@@ -48,8 +48,8 @@ struct Names {
     aside: Option<usize>,
     kept: Vec<usize>,
     opened: Option<usize>,
-    place: Place,
-    acts: Vec<Act>,
+    place: LoopPoint,
+    acts: Vec<PersonAct>,
     crashes: u8,
     is_removal: bool,
     lost: Vec<&'static str>,
@@ -59,7 +59,7 @@ const STEPS: [NextStep; 5] =
     [NextStep::Finish, NextStep::Remove, NextStep::Exchange, NextStep::Restore, NextStep::Keep];
 
 impl Names {
-    fn new(acts: &[Act], is_removal: bool) -> Names {
+    fn new(acts: &[PersonAct], is_removal: bool) -> Names {
         let inode = |text| Inode { text, is_open: false };
         Names {
             inodes: vec![inode(SEEN), inode(NEW)],
@@ -67,7 +67,7 @@ impl Names {
             aside: (!is_removal).then_some(1),
             kept: Vec::new(),
             opened: None,
-            place: Place::Begin,
+            place: LoopPoint::Begin,
             acts: acts.to_vec(),
             crashes: 1,
             is_removal,
@@ -96,52 +96,52 @@ impl Names {
     fn step(&self) -> Names {
         let mut next = self.clone();
         next.place = match self.place {
-            Place::Begin if self.is_removal => {
+            LoopPoint::Begin if self.is_removal => {
                 next.aside = next.here.take();
-                Place::Look { is_back: false }
+                LoopPoint::Look { is_back: false }
             }
-            Place::Begin => match next.exchange() {
-                true => Place::Look { is_back: false },
+            LoopPoint::Begin => match next.exchange() {
+                true => LoopPoint::Look { is_back: false },
                 false => {
                     next.aside = None;
-                    Place::Done
+                    LoopPoint::Done
                 }
             },
-            Place::Look { is_back } => {
+            LoopPoint::Look { is_back } => {
                 let (here, aside) = (self.content(self.here), self.content(self.aside));
                 let step = next_step(&self.change(), here.as_ref(), aside.as_ref());
                 let step = STEPS.iter().position(|known| *known == step).unwrap() as u8;
-                Place::Act { step, is_back }
+                LoopPoint::Act { step, is_back }
             }
-            Place::Act { step, is_back } => match STEPS[usize::from(step)] {
-                NextStep::Finish => Place::Done,
+            LoopPoint::Act { step, is_back } => match STEPS[usize::from(step)] {
+                NextStep::Finish => LoopPoint::Done,
                 NextStep::Remove => {
                     let gone = &self.inodes[next.aside.take().unwrap()];
                     let is_theirs = gone.is_open || ![NEW, SEEN].contains(&gone.text);
                     next.lost.extend(is_theirs.then_some(gone.text));
-                    Place::Look { is_back }
+                    LoopPoint::Look { is_back }
                 }
-                NextStep::Exchange if !is_back && next.exchange() => Place::Compare,
-                NextStep::Exchange if !is_back => Place::Look { is_back },
+                NextStep::Exchange if !is_back && next.exchange() => LoopPoint::Compare,
+                NextStep::Exchange if !is_back => LoopPoint::Look { is_back },
                 NextStep::Restore => {
                     if next.here.is_none() {
                         next.here = next.aside.take();
                     }
-                    Place::Look { is_back }
+                    LoopPoint::Look { is_back }
                 }
                 NextStep::Exchange | NextStep::Keep => {
                     next.kept.extend(next.aside.take());
-                    Place::Look { is_back }
+                    LoopPoint::Look { is_back }
                 }
             },
-            Place::Compare => {
+            LoopPoint::Compare => {
                 let aside = self.content(self.aside);
                 if aside.is_some_and(|aside| !self.change().is_new(&aside)) {
                     next.exchange();
                 }
-                Place::Look { is_back: true }
+                LoopPoint::Look { is_back: true }
             }
-            Place::Done => Place::Done,
+            LoopPoint::Done => LoopPoint::Done,
         };
         next
     }
@@ -152,25 +152,25 @@ impl Names {
         let (act, rest) = self.acts.split_first()?;
         next.acts = rest.to_vec();
         match *act {
-            Act::SaveByRename(text) => {
+            PersonAct::SaveByRename(text) => {
                 next.inodes.push(Inode { text, is_open: false });
                 next.here = Some(next.inodes.len() - 1);
             }
-            Act::Open => {
+            PersonAct::Open => {
                 next.opened = self.here;
                 if let Some(here) = self.here {
                     next.inodes[here].is_open = true;
                 }
             }
-            Act::Write(text) => next.inodes[self.opened?].text = text,
-            Act::Close => next.inodes[self.opened?].is_open = false,
-            Act::Delete => next.here = None,
+            PersonAct::Write(text) => next.inodes[self.opened?].text = text,
+            PersonAct::Close => next.inodes[self.opened?].is_open = false,
+            PersonAct::Delete => next.here = None,
         }
         Some(next)
     }
 
     fn crash(&self) -> Option<Names> {
-        let place = Place::Look { is_back: false };
+        let place = LoopPoint::Look { is_back: false };
         (self.crashes > 0).then(|| Names { place, crashes: self.crashes - 1, ..self.clone() })
     }
 
@@ -180,20 +180,20 @@ impl Names {
 }
 
 /// All states at the end, however the steps are ordered.
-fn ends(acts: &[Act], is_removal: bool) -> BTreeSet<Names> {
+fn ends(acts: &[PersonAct], is_removal: bool) -> BTreeSet<Names> {
     let (mut seen, mut ends) = (BTreeSet::new(), BTreeSet::new());
     let mut todo = vec![Names::new(acts, is_removal)];
     while let Some(names) = todo.pop() {
         if !seen.insert(names.clone()) {
             continue;
         }
-        if names.place == Place::Done && names.acts.is_empty() {
+        if names.place == LoopPoint::Done && names.acts.is_empty() {
             ends.insert(names);
             continue;
         }
         todo.extend(names.act());
         todo.extend(names.crash());
-        if names.place != Place::Done {
+        if names.place != LoopPoint::Done {
             todo.push(names.step());
         }
         assert!(seen.len() < 100_000, "it comes to an end");
@@ -203,8 +203,8 @@ fn ends(acts: &[Act], is_removal: bool) -> BTreeSet<Names> {
 
 #[test]
 fn a_save_in_any_moment_of_a_change_is_kept() {
-    use Act::{Close, Delete, Open, SaveByRename, Write};
-    let rows: [&[Act]; 7] = [
+    use PersonAct::{Close, Delete, Open, SaveByRename, Write};
+    let rows: [&[PersonAct]; 7] = [
         &[SaveByRename("mine")],
         &[Open, Write("mine"), Close],
         &[Open, Write("mine")],
@@ -249,9 +249,9 @@ fn a_private_name_tells_its_change() {
     for change in [change.clone(), FileChange { new: None, ..change }] {
         for name in [&b"g.md"[..], b".hidden", b"caf\xe9", b"a.b-c.tmp"] {
             let private = change.private_name(name).unwrap();
-            let (of, told) = FileChange::parse(&private).unwrap();
-            assert_eq!((of, told.new.is_some()), (name, change.new.is_some()));
-            assert!(same(&told.seen, &change.seen) && told.private_name(name).as_ref() == Some(&private));
+            let (of, parsed) = FileChange::parse(&private).unwrap();
+            assert_eq!((of, parsed.new.is_some()), (name, change.new.is_some()));
+            assert!(same(&parsed.seen, &change.seen) && parsed.private_name(name).as_ref() == Some(&private));
             let unfinished = change.unfinished_name(name).unwrap();
             assert_eq!(FileChange::parse_unfinished(&unfinished), Some(name));
             assert_eq!(

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 
 use super::file::{self, Keep, ReadError};
+use super::history::ignored::Ignored;
 use super::history::{CommitSpec, Content, FileEdit, History, Signature};
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::model::world::Digest;
@@ -49,7 +50,7 @@ fn is_machine_made(path: &str) -> bool {
     path == "world.json" || path.starts_with("snapshots/")
 }
 
-/// What only looop writes; every other file in the data dir is a human's.
+/// What only looop writes; every other file that git holds is a human's.
 fn is_looops(path: &str) -> bool {
     let dirs = ["snapshots/", "journal/", "reports/", "asks/archive/"];
     let ask = path.starts_with("asks/") && !path.ends_with(".answer.json");
@@ -78,8 +79,8 @@ pub struct Commits<'a> {
     history: History,
     person: Signature,
     looop: Signature,
-    /// What of the history had to be given up, in words.
-    pub lost: Option<String>,
+    /// What of the history had to be given up, and which locks were removed, in words.
+    pub notes: Vec<String>,
 }
 
 impl<'a> Commits<'a> {
@@ -89,11 +90,11 @@ impl<'a> Commits<'a> {
     /// When it cannot be opened, or a commit must not be made now.
     pub fn open(layout: &'a Layout, now: Now, person: &str) -> Result<Commits<'a>> {
         let history = History::open(layout.root())?;
-        let lost = history.heal()?;
+        let notes = history.heal()?;
         if let Some(blocked) = history.blocked()? {
             return Err(blocked.into());
         }
-        Ok(Commits { layout, history, person: signature(person, now), looop: looop_signature(now), lost })
+        Ok(Commits { layout, history, person: signature(person, now), looop: looop_signature(now), notes })
     }
 
     /// The beats that the newest commits name in their trailers.
@@ -115,7 +116,7 @@ impl<'a> Commits<'a> {
     /// When the commit cannot be made.
     pub fn people(&self, world: &BTreeMap<String, Vec<u8>>) -> Result<Vec<String>> {
         let (mut edits, mut left_out) = (Vec::new(), Vec::new());
-        let changed = self.history.changed()?;
+        let changed = self.changed()?;
         for path in changed.iter().filter(|path| !self.is_mine(path, &changed)) {
             let is_text = path == "PLAYBOOK.md" || is_goal(path);
             match (world.get(path), self.on_disk(path)) {
@@ -143,12 +144,13 @@ impl<'a> Commits<'a> {
     /// # Errors
     /// When the commit cannot be made.
     pub fn world(&self, message: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Option<String>> {
-        let changed = self.history.changed()?;
+        let changed = self.changed()?;
+        let files = self.wanted(files)?;
         let rest = changed.iter().filter(|path| self.is_mine(path, &changed) && !files.contains_key(*path));
         let mut edits: Vec<FileEdit> = rest.filter_map(|path| self.on_disk(path).ok()).collect();
         edits.extend(
             files
-                .iter()
+                .into_iter()
                 .map(|(path, bytes)| edit(path.clone(), Some(bytes.clone()), self.is_executable(path))),
         );
         self.commit(message, &self.looop, edits)
@@ -166,7 +168,7 @@ impl<'a> Commits<'a> {
         world: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Option<String>> {
         let next = |path: &String| !world.is_empty() && is_machine_made(path);
-        let changed = self.history.changed()?;
+        let changed = self.changed()?;
         let mut edits = Vec::new();
         for path in changed.iter().filter(|path| !next(path)) {
             let (mine, wrote) = (self.is_mine(path, &changed), paths.get(path));
@@ -179,6 +181,26 @@ impl<'a> Commits<'a> {
             }
         }
         self.commit(message, &self.looop, edits)
+    }
+
+    /// The files that differ from git's, of those that it holds.
+    fn changed(&self) -> Result<Vec<String>> {
+        let mut changed = self.history.changed()?;
+        changed.retain(|path| layout::is_kept_in_git(path));
+        Ok(changed)
+    }
+
+    /// The files of a world without those that the person has git ignore.
+    fn wanted<'w>(&self, files: &'w BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<&'w String, &'w Vec<u8>>> {
+        let mut ignored = Ignored::below(self.layout.root());
+        let (out, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            files.iter().partition(|(path, _)| ignored.has(path, false));
+        if !out.is_empty() {
+            // What git has already, it keeps.
+            let known = self.history.tracked()?;
+            wanted.extend(out.into_iter().filter(|(path, _)| known.contains(*path)));
+        }
+        Ok(wanted)
     }
 
     /// What looop made. An ask or answer that is gone was put away by the tick if it is new in the archive; else a

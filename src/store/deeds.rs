@@ -18,7 +18,7 @@ use crate::model::world::Digest;
 
 /// What became of a move's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeedResult {
+pub enum ChangeResult {
     /// It is made.
     Made,
     /// It is refused, and why: the file is not what the decision saw.
@@ -31,13 +31,13 @@ pub enum DeedResult {
 ///
 /// # Errors
 /// When the file system refuses; then the file is as it was.
-pub fn perform(layout: &Layout, deed: &Deed, fallback: Fallback) -> Result<DeedResult> {
+pub fn perform(layout: &Layout, deed: &Deed, fallback: Fallback) -> Result<ChangeResult> {
     let _held = lock::store(&layout.store_lock())?;
     match look(layout, deed)? {
         Probe::NotMade => {}
         // The change is there already, byte for byte.
-        Probe::Made | Probe::Journaled(_) => return Ok(DeedResult::Made),
-        Probe::Dropped(why) | Probe::Unknown(why) => return Ok(DeedResult::Refused(why)),
+        Probe::Made | Probe::Journaled(_) => return Ok(ChangeResult::Made),
+        Probe::Dropped(why) | Probe::Unknown(why) => return Ok(ChangeResult::Refused(why)),
     }
     let (path, exchanged) = match deed {
         Deed::Write { path, text, executable, replaces } => {
@@ -50,12 +50,12 @@ pub fn perform(layout: &Layout, deed: &Deed, fallback: Fallback) -> Result<DeedR
             (from, exchange::move_away(&layout.file(from), &target, content)?)
         }
         Deed::Remove { path, content } => (path, exchange::remove(&layout.file(path), content)?),
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => return Ok(DeedResult::Made),
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => return Ok(ChangeResult::Made),
     };
     Ok(match exchanged {
-        Exchanged::Made => DeedResult::Made,
-        Exchanged::Changed { kept } => DeedResult::Refused(changed_words(layout, &kept)),
-        Exchanged::Impossible => DeedResult::Waits(format!(
+        Exchanged::Made => ChangeResult::Made,
+        Exchanged::Changed { kept } => ChangeResult::Refused(changed_words(layout, &kept)),
+        Exchanged::Impossible => ChangeResult::Waits(format!(
             "the file system of `{path}` cannot exchange two files; the next beat replaces it, if it stays as it is"
         )),
     })

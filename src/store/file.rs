@@ -148,7 +148,7 @@ fn link(temp: &Path, path: &Path) -> Result<bool> {
     }
 }
 
-/// Writes a file that is not there yet, durably but for its name.
+/// Creates a file and makes its content durable. Its name is not, until its directory is synced.
 ///
 /// # Errors
 /// When there is a file, or it cannot be written.

@@ -7,6 +7,7 @@
 mod edits;
 mod heal;
 pub mod ignored;
+pub mod locks;
 pub mod repository;
 mod scan;
 mod types;
@@ -85,9 +86,8 @@ impl History {
     /// # Errors
     /// When HEAD cannot be read.
     pub fn blocked(&self) -> Result<Option<Blocked>> {
-        let lock = self.index_path().with_extension("lock");
-        if fs::symlink_metadata(&lock).is_ok() {
-            return Ok(Some(Blocked::IndexLocked { lock }));
+        if let Some(lock) = locks::find(&self.dir)?.into_iter().next() {
+            return Ok(Some(Blocked::Locked { lock }));
         }
         self.blocked_but_for_the_lock()
     }
@@ -114,18 +114,60 @@ impl History {
     /// while no other process commits through this type; a lock of somebody else's git stays.
     ///
     /// Where the newest commit cannot be read, as after a power loss, the branch goes back to the newest one that
-    /// can; returns in words what was given up.
+    /// can. Returns in words what was given up and which locks of other programs were removed.
     ///
     /// # Errors
     /// When a lock could not be removed, or no commit can be read.
-    pub fn heal(&self) -> Result<Option<String>> {
+    pub fn heal(&self) -> Result<Vec<String>> {
         let lost = match self.check_tip() {
             Ok(()) => None,
             Err(why) => Some(heal::go_back(&self.dir, &why, |id| self.is_whole(id))?),
         };
         let tree = self.head_id()?.map(|id| self.tree_of(id)).transpose()?;
-        heal::heal(&self.dir, tree.map(|tree| tree.to_string()))?;
-        Ok(lost)
+        let mut notes = heal::heal(&self.dir, tree.map(|tree| tree.to_string()))?;
+        notes.extend(lost);
+        Ok(notes)
+    }
+
+    /// Makes a commit of what HEAD has, up to the last step, and takes it back: the object is stored and removed, and
+    /// the branch is locked and let go. Call it only while no other process commits through this type.
+    ///
+    /// # Errors
+    /// Why a commit cannot be made.
+    pub fn try_commit(&self, who: &Signature) -> Result<()> {
+        use gix::refs::transaction::{PreviousValue, RefEdit};
+        let who = actor(who)?;
+        let (lock, _) = self.lock_index()?;
+        if let Some(blocked) = self.blocked_but_for_the_lock()? {
+            return Err(blocked.into());
+        }
+        let parent = self.head_id()?;
+        let tree = parent.map_or_else(|| Ok(self.empty_tree()), |id| self.tree_of(id))?;
+        let commit = gix::objs::Commit {
+            message: "looop doctor: a commit that is taken back\n".into(),
+            tree,
+            author: who.clone(),
+            committer: who,
+            encoding: None,
+            parents: parent.into_iter().collect(),
+            extra_headers: Vec::new(),
+        };
+        let id = self.repo.write_object(&commit).context("could not store a commit")?.detach();
+        let expected = parent.map_or(PreviousValue::MustNotExist, |id| {
+            PreviousValue::MustExistAndMatch(gix::refs::Target::Object(id))
+        });
+        let head = "HEAD".try_into().context("could not name the branch")?;
+        let edit = RefEdit::update(head, id, expected, "looop doctor").with_deref(true);
+        let fail = gix::lock::acquire::Fail::Immediately;
+        let prepared = self.repo.refs.transaction().prepare([edit], fail, fail);
+        let taken = prepared.map(drop).context("could not lock the branch");
+        let object =
+            self.repo.git_dir().join("objects").join(&id.to_string()[..2]).join(&id.to_string()[2..]);
+        let removed = fs::remove_file(&object).context("could not remove a commit that was made on trial");
+        // The directory was there before, or is empty.
+        drop(object.parent().map(fs::remove_dir));
+        drop(lock);
+        taken.and(removed)
     }
 
     /// Reads the newest commit and its directories.
@@ -215,6 +257,14 @@ impl History {
         }
         let files = self.files_in(tree, prefix)?.into_iter();
         Ok(files.filter(|(_, leaf)| leaf.mode != Mode::COMMIT).map(|(path, _)| path).collect())
+    }
+
+    /// The paths of all files of the newest commit, sorted.
+    ///
+    /// # Errors
+    /// When HEAD or its files cannot be read.
+    pub fn tracked(&self) -> Result<Vec<String>> {
+        self.head()?.map_or_else(|| Ok(Vec::new()), |head| self.list(&head, ""))
     }
 
     /// The full id of the commit that `rev` names: `HEAD`, a branch, or a commit id of 4 to 40
@@ -309,6 +359,10 @@ impl History {
 
     fn blocked_but_for_the_lock(&self) -> Result<Option<Blocked>> {
         let dir = self.dir.clone();
+        // Git read the branch before its editor was opened, and gives the commit up when the branch has moved since.
+        if let Some(command) = locks::at_work(&dir) {
+            return Ok(Some(Blocked::AtWork { command: locks::command_words(&command) }));
+        }
         // A rebase detaches HEAD, so it has to be looked for first to be named.
         if let Some(state) = self.repo.state() {
             let what = match state {

@@ -332,6 +332,17 @@ pub const TRACKED: [&str; 12] = [
     "schedules",
 ];
 
+/// Whether git holds this file of the data dir. Everything else is private to this machine, or another program's. The
+/// person's `.gitignore` can only take away from this.
+pub fn is_kept_in_git(path: &str) -> bool {
+    let (first, _) = path.split_once('/').unwrap_or((path, ""));
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    let is_passing = name.ends_with(".lock")
+        || name.contains(".corrupt-")
+        || (name.starts_with('.') && name.ends_with(".tmp"));
+    TRACKED.contains(&first) && !is_passing
+}
+
 /// Checks that the data dir is there, is this user's alone, and has a layout that this program knows.
 ///
 /// # Errors

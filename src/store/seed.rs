@@ -37,6 +37,23 @@ pub(super) const IGNORE: &str = "\
 /commit.pending
 ";
 
+/// Whether looop itself keeps this file private.
+pub fn is_private(path: &str) -> bool {
+    let (first, _) = path.split_once('/').unwrap_or((path, ""));
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    let matches = |line: &str| match (line.strip_prefix('/'), line.split_once('*')) {
+        (Some(top), _) => match top.strip_suffix('*') {
+            Some(start) => first.starts_with(start),
+            None => top.trim_end_matches('/') == first,
+        },
+        (None, Some((start, end))) => {
+            name.starts_with(start) && end.split('*').all(|part| name.contains(part))
+        }
+        (None, None) => false,
+    };
+    !layout::is_kept_in_git(path) && IGNORE.lines().filter(|line| !line.starts_with('#')).any(matches)
+}
+
 /// Directories of a data dir.
 const DIRS: [&str; 11] = [
     "goals/archive",

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod git;
 pub mod identity;
 pub mod kin;
+pub mod openers;
 pub mod path;
 pub mod privacy;
 pub mod proc;

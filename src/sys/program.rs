@@ -104,12 +104,22 @@ pub fn exec_boxed(boxed: &Boxed, control: Option<i32>, argv: &[String], tell: fn
     }
 }
 
-/// Starts this program again as a child for the pulse: it shares stdout and stderr, and has a session of its own.
+/// Starts this program again as a child for the pulse: it shares stdout and stderr, and has a session of its own. `env`
+/// goes on top of this process's own environment.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn spawn_self(args: &[&str]) -> io::Result<Child> {
-    session::isolate(Command::new(self_path()).args(args).stdin(Stdio::null())).spawn()
+pub fn spawn_self(args: &[&str], env: &[(String, String)]) -> io::Result<Child> {
+    let env = env.iter().map(|(key, value)| (key, value));
+    session::isolate(Command::new(self_path()).args(args).envs(env).stdin(Stdio::null())).spawn()
+}
+
+/// Makes a directory this process's own, so that another one may be removed.
+///
+/// # Errors
+/// When it cannot be entered.
+pub fn work_in(dir: &Path) -> io::Result<()> {
+    Ok(rustix::process::chdir(dir)?)
 }
 
 /// Runs this program once more as a child with the same arguments, terminal and group, and ends as it ends: an exit

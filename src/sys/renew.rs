@@ -51,9 +51,10 @@ impl Own {
 }
 
 /// Becomes a program under the same process number, with this file as its stdin, so that a lock on it is never given
-/// up. Returns only when it could not; stdin is then what it was made.
-pub fn become_with(program: &Path, args: &[OsString], stdin: File) -> io::Error {
-    Command::new(program).args(args).stdin(stdin).exec()
+/// up. `env` goes on top of this process's own environment. Returns only when it could not; stdin is then what it was made.
+pub fn become_with(program: &Path, args: &[OsString], env: &[(String, String)], stdin: File) -> io::Error {
+    let env = env.iter().map(|(key, value)| (key, value));
+    Command::new(program).args(args).envs(env).stdin(stdin).exec()
 }
 
 /// Takes the file over that stands at stdin, which is nothing from then on.

@@ -12,10 +12,11 @@ pub use other::WriterGuard;
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::fs::{self, File};
+    use std::fs::File;
     use std::io;
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::MetadataExt;
+
+    use crate::sys::openers;
 
     /// Chooses the signal that tells of a waiting writer. The default one ends the process.
     const F_SETSIG: libc::c_int = 10;
@@ -40,7 +41,7 @@ mod linux {
                 Ok(_) => Ok(Some(WriterGuard { file, has_lease: true })),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                 // A file of another user, or a file system without leases.
-                Err(_) if has_open_descriptor(&file)? => Ok(None),
+                Err(_) if openers::opener(&file.metadata()?, true)?.is_some() => Ok(None),
                 Err(_) => Ok(Some(WriterGuard { file, has_lease: false })),
             }
         }
@@ -65,32 +66,6 @@ mod linux {
         // SAFETY: the descriptor is open during the call, and each of these commands takes one integer.
         let result = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
         if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
-    }
-
-    /// Looks for a descriptor that can write to this file among the processes that can be seen from here.
-    pub(super) fn has_open_descriptor(file: &File) -> io::Result<bool> {
-        let meta = file.metadata()?;
-        let is_process = |entry: &fs::DirEntry| {
-            entry.file_name().to_str().is_some_and(|name| name.bytes().all(|b| b.is_ascii_digit()))
-        };
-        for process in fs::read_dir("/proc")?.flatten().filter(is_process) {
-            let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
-            for descriptor in descriptors.flatten() {
-                let is_it = fs::metadata(descriptor.path())
-                    .is_ok_and(|other| (other.dev(), other.ino()) == (meta.dev(), meta.ino()));
-                let info = process.path().join("fdinfo").join(descriptor.file_name());
-                if is_it && fs::read_to_string(info).is_ok_and(|info| can_write(&info)) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// `flags:	0100001`, as in proc(5): the last two bits are the access mode.
-    fn can_write(info: &str) -> bool {
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-        flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)
     }
 }
 
@@ -125,6 +100,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::sys::openers;
 
     #[test]
     fn a_writer_is_seen_until_it_closes_the_file_and_a_reader_is_not() {
@@ -134,10 +110,11 @@ mod tests {
         let file = File::open(&path).unwrap();
         let reader = File::open(&path).unwrap();
         assert!(WriterGuard::take(&file).unwrap().is_some());
-        assert!(!linux::has_open_descriptor(&file).unwrap());
+        assert_eq!(openers::opener(&file.metadata().unwrap(), true).unwrap(), None);
         let writer = File::options().append(true).open(&path).unwrap();
         assert!(WriterGuard::take(&file).unwrap().is_none());
-        assert!(linux::has_open_descriptor(&file).unwrap(), "also where there are no leases");
+        let by_proc = openers::opener(&file.metadata().unwrap(), true).unwrap();
+        assert_eq!(by_proc, Some(std::process::id()), "also where there are no leases");
         drop(writer);
         assert!(WriterGuard::take(&file).unwrap().is_some());
         drop(reader);

@@ -10,7 +10,7 @@ use crate::model::beat::{Beat, Deed, Intent, Started};
 use crate::model::entry::{self, Outcome};
 use crate::model::step::{self, Effect, Event, Found, Probe};
 use crate::store::boxes::Boxer;
-use crate::store::deeds::{self, DeedResult};
+use crate::store::deeds::{self, ChangeResult};
 use crate::store::exchange::Fallback;
 use crate::store::{file, layout, ledger, logs, records, workers};
 use crate::sys::kin;
@@ -70,9 +70,9 @@ fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
         deed => {
             let fallback = if ctx.settles { Fallback::Steps } else { Fallback::Nothing };
             Ok(match deeds::perform(ctx.layout, deed, fallback)? {
-                DeedResult::Made => Some(intent.then.clone()),
-                DeedResult::Refused(why) => Some(Outcome::Refused { why }),
-                DeedResult::Waits(why) => {
+                ChangeResult::Made => Some(intent.then.clone()),
+                ChangeResult::Refused(why) => Some(Outcome::Refused { why }),
+                ChangeResult::Waits(why) => {
                     ctx.waits = Some(why);
                     None
                 }

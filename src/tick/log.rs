@@ -206,7 +206,7 @@ pub fn record_world(ctx: &mut Ctx, beat: &mut Beat, frame: &Frame) -> Result<Opt
 
 fn open_commits<'a>(ctx: &mut Ctx<'a>) -> Result<Commits<'a>> {
     let commits = Commits::open(ctx.layout, ctx.now, &ctx.person)?;
-    ctx.warnings.extend(commits.lost.clone());
+    ctx.warnings.extend(commits.notes.clone());
     Ok(commits)
 }
 

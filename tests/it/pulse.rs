@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::races::{assert_settled, end, hang, left, runner, send, wait_for};
-use crate::support::profile::{Profile, wait_until};
+use crate::support::profile::{LOOOP, Profile, Ran, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 const GOAL: &str = r#"{"move":"write_goal","id":"made","body":"goal: made\n","why":"w"}"#;
@@ -333,6 +333,30 @@ fn a_pulse_whose_data_dir_is_gone_stops_and_makes_nothing_in_its_place() {
 }
 
 #[test]
+fn a_pulse_whose_start_directory_is_removed_goes_on_and_commits() {
+    for relative in [false, true] {
+        let mut profile = Profile::scripted(&[NOOP]);
+        fs::create_dir(profile.path("start")).unwrap();
+        if relative {
+            profile.var("LOOOP_DATA_DIR", "../data");
+            profile.var("LOOOP_CONFIG", "../looop.json");
+        }
+        let mut command = profile.command(&[]);
+        command.current_dir(profile.path("start")).env("LOOOP_INTERVAL", "1s");
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Ended when dropped.
+        let _pulse = Pulse { child: Some(child), lines: Arc::default() };
+        let has = |text: &str| {
+            profile.data().join("journal.md").exists() && profile.git(&["log", "--format=%s"]).contains(text)
+        };
+        wait_until("the first beat", || has("move: noop"));
+        fs::remove_dir(profile.path("start")).unwrap();
+        profile.goal("late", "made later\n");
+        wait_until("the commit of a beat after that", || has("human: edit goals/late.md"));
+    }
+}
+
+#[test]
 fn workers_outlive_a_pulse_whose_data_dir_is_gone() {
     let profile = Profile::scripted(&[NOOP]);
     let pulse = Pulse::start(&profile);
@@ -347,4 +371,28 @@ fn workers_outlive_a_pulse_whose_data_dir_is_gone() {
     assert!(left(&profile).iter().any(|line| line.contains("tail")), "{:?}", left(&profile));
     fs::rename(profile.path("away"), profile.data()).unwrap();
     assert_eq!(profile.looop(&["ls", "--json"]).ok().json()["workers"][0]["state"], "running");
+}
+
+#[test]
+fn a_verb_works_in_a_directory_that_is_gone_and_says_when_a_path_is_relative_to_it() {
+    let profile = Profile::scripted(&[NOOP]);
+    let gone = |vars: &str, verb: &str| -> Ran {
+        let line = format!("mkdir gone && cd gone && rmdir ../gone && {vars} exec {LOOOP} {verb}");
+        profile.other_command("sh", &["-c", &line]).output().unwrap().into()
+    };
+    for verb in ["tick", "status", "goal write g text", "doctor"] {
+        let ran = gone("", verb);
+        assert!(ran.code == 0 || verb == "doctor", "{verb}: {ran:?}");
+        assert!(
+            !ran.stderr.contains("No such file") && !ran.stdout.contains("BAD  history"),
+            "{verb}: {ran:?}"
+        );
+    }
+    profile.looop(&["run", "g"]).ok();
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    for key in ["LOOOP_DATA_DIR", "LOOOP_CONFIG"] {
+        let ran = gone(&format!("{key}=here"), "status");
+        let expected = format!("could not use {key}: `here` is relative, and the current directory is gone");
+        assert!(ran.code == 1 && ran.stderr.contains(&expected), "{ran:?}");
+    }
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::OnceLock;
 
 mod dice;
+#[allow(dead_code, reason = "the crash proof of the rules has use for more of it")]
 mod disk;
 mod fleet;
 mod judge;

@@ -6,11 +6,12 @@ use std::path::Path;
 use super::{Finding, Health, finding, from_error};
 use crate::cli::App;
 use crate::config::Config;
-use crate::model::ask::visible;
+use crate::model::ask::{quote_argv, visible};
 use crate::model::beat::Beat;
 use crate::model::time::{Now, clock_flaw, human_ms};
 use crate::model::worker::Phase;
-use crate::store::{file, records, texts, workers};
+use crate::store::history::History;
+use crate::store::{file, records, seed, texts, workers};
 use crate::sys::{disk, program};
 use crate::tick::sense;
 
@@ -82,6 +83,29 @@ pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
             &["set the clock; `timedatectl` shows whether it is kept"],
         ));
     }
+}
+
+/// Private files that an earlier commit holds. Their content goes wherever the history is pushed.
+pub(super) fn private_in_git(app: &App, found: &mut Vec<Finding>) {
+    let root = app.layout.root();
+    let tracked = History::open(root).and_then(|history| history.tracked()).unwrap_or_default();
+    let private: Vec<&String> = tracked.iter().filter(|path| seed::is_private(path)).collect();
+    let Some(first) = private.first() else { return };
+    let mut tops: Vec<&str> = private.iter().filter_map(|path| path.split('/').next()).collect();
+    tops.dedup();
+    let more = match private.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    let git = ["git", "-C", &root.display().to_string()].map(str::to_owned);
+    let line = |args: &[&str]| {
+        quote_argv(&[&git[..], &args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>()].concat())
+    };
+    let remove = line(&[&["rm", "-r", "-q", "--cached", "--"], &tops[..]].concat());
+    let commit = line(&["commit", "-q", "-m", "human: private files leave git"]);
+    let what = format!("git holds private files: `{}`{more}", visible(first, false));
+    let old = "older commits still hold them: push this history nowhere that others can read";
+    found.push(finding(Health::Bad, "private files", what, &[&format!("{remove} && {commit}"), old]));
 }
 
 /// Files that people and moves write and that cannot be used.

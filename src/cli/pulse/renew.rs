@@ -38,6 +38,7 @@ pub fn again(app: &App, args: &AgainArgs) -> Result<u8> {
     app.no_worker("start the pulse")?;
     let held = lock::inherit(&app.layout.pulse_lock(), renew::take_stdin()?)?;
     app.ready()?;
+    app.enter_data_dir()?;
     print::note(&format!("looop: the program was replaced; {} goes on", env!("CARGO_PKG_VERSION")));
     super::beats(app, &cancel, &held, renewal)
 }
@@ -62,7 +63,7 @@ impl Renewal {
         }
         self.is_due = false;
         let path = self.own.path().display();
-        if let Err(why) = self.ask(app, cancel).and_then(|()| self.go(cancel, held)) {
+        if let Err(why) = self.ask(app, cancel).and_then(|()| self.go(app, cancel, held)) {
             print::note(&format!("warning: `{path}` was replaced and cannot go on as the pulse: {why}"));
             print::note("warning: the old program goes on; start the pulse anew to use the new one");
         }
@@ -90,14 +91,15 @@ impl Renewal {
         }
     }
 
-    fn go(&self, cancel: &Cancel, held: &Held) -> Result<(), String> {
+    fn go(&self, app: &App, cancel: &Cancel, held: &Held) -> Result<(), String> {
         let lock = held.twin().map_err(|error| error.to_string())?;
         // What is global stays; a pulse has no other arguments.
         let args = config::own_args().into_iter().filter(|arg| arg.as_os_str() != VERB);
         let args: Vec<_> = args.chain([VERB.into()]).collect();
         cancel.set_deaf(true);
         // A signal that was heard before ends this program as ever.
-        let tried = (!cancel.is_set()).then(|| renew::become_with(self.own.path(), &args, lock));
+        let tried =
+            (!cancel.is_set()).then(|| renew::become_with(self.own.path(), &args, &app.env.places(), lock));
         cancel.set_deaf(false);
         tried.map_or(Ok(()), |error| Err(error.to_string()))
     }

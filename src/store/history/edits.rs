@@ -76,7 +76,7 @@ impl History {
         let mut lock = match gix::lock::File::acquire_to_update_resource(&index, Fail::Immediately, None, 0) {
             Ok(lock) => lock,
             Err(e) if e.is_retryable() => {
-                bail!(Blocked::IndexLocked { lock: index.with_extension("lock") })
+                bail!(Blocked::Locked { lock: index.with_extension("lock") })
             }
             Err(e) => return Err(e).context("could not lock the git index"),
         };

@@ -9,7 +9,7 @@ fn a_locked_index_blocks() -> Result<()> {
     fs::write(&lock, "")?;
     let before = f.snapshot()?;
     let blocked = blocked_by(f.commit("no", vec![put("a", "2")]))?;
-    assert_eq!(blocked, Blocked::IndexLocked { lock: lock.clone() });
+    assert_eq!(blocked, Blocked::Locked { lock: lock.clone() });
     assert_eq!(f.history.blocked()?, Some(blocked.clone()));
     assert!(blocked.to_string().starts_with("could not commit: "), "{blocked}");
     assert!(blocked.hint().contains(&lock.display().to_string()), "{}", blocked.hint());
@@ -267,5 +267,76 @@ fn git_may_pack_and_commit_while_it_is_open() -> Result<()> {
         f.assert_clean()?;
     }
     assert_eq!(f.history.log(99)?.len(), 7);
+    Ok(())
+}
+
+#[test]
+fn every_lock_of_a_killed_commit_is_removed() -> Result<()> {
+    for name in ["index.lock", "HEAD.lock", "packed-refs.lock", "refs/heads/main.lock", "refs/heads/a/b.lock"]
+    {
+        let f = Fixture::with(&[("a", "1")])?;
+        f.git(&["branch", "a/c"])?;
+        f.git(&["pack-refs", "--all"])?;
+        fs::create_dir_all(f.path(".git/refs/heads/a"))?;
+        fs::write(f.path(".git/looop-commit"), "")?;
+        fs::write(f.path(".git").join(name), "")?;
+        assert!(f.history.blocked()?.is_some(), "{name}");
+        assert_eq!(f.history.heal()?, Vec::<String>::new(), "{name}");
+        assert_eq!(f.history.blocked()?, None, "{name}");
+        f.write("a", "2")?;
+        f.commit_changed("more")?.context("no commit")?;
+        f.assert_clean()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_lock_of_another_program_stays_for_a_minute_and_while_it_is_open() -> Result<()> {
+    for name in ["index.lock", "HEAD.lock", "packed-refs.lock", "refs/heads/a/b.lock"] {
+        let f = Fixture::with(&[("a", "1")])?;
+        fs::create_dir_all(f.path(".git/refs/heads/a"))?;
+        let lock = f.path(".git").join(name);
+        let open = fs::File::create(&lock)?;
+        assert_eq!(f.history.heal()?, Vec::<String>::new(), "it is young");
+        let words = locks::in_words(&f.path("")).concat();
+        let pid = std::process::id();
+        assert!(words.contains(name) && words.contains(&format!("process {pid} has it open")), "{words}");
+        open.set_modified(open.metadata()?.modified()? - std::time::Duration::from_secs(61))?;
+        assert_eq!(f.history.heal()?, Vec::<String>::new(), "it is open");
+        assert_eq!(f.history.blocked()?, Some(Blocked::Locked { lock: lock.clone() }));
+        drop(open);
+        let words = locks::in_words(&f.path("")).concat();
+        assert!(words.contains("s old, and no process has it open"), "{words}");
+        let notes = f.history.heal()?.concat();
+        assert!(notes.contains(&format!("removed `.git/{name}`")) && !lock.exists(), "{notes}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_commit_on_trial_leaves_no_trace_and_finds_what_is_in_its_way() -> Result<()> {
+    let f = Fixture::with(&[("a", "1")])?;
+    f.git(&["pack-refs", "--all"])?;
+    let who =
+        || Signature { name: "looop".into(), email: String::new(), unix_s: 1_700_000_000, utc_offset_s: 0 };
+    let before = f.snapshot()?;
+    f.history.try_commit(&who())?;
+    assert!(f.snapshot()? == before, "nothing is left of it");
+    for lock in ["HEAD.lock", "refs/heads/main.lock", "index.lock"] {
+        let lock = f.path(".git").join(lock);
+        fs::write(&lock, "")?;
+        assert!(f.history.try_commit(&who()).is_err(), "{}", lock.display());
+        fs::remove_file(lock)?;
+    }
+    assert!(f.snapshot()? == before);
+    // No object can be stored where a file has the place of each directory of objects.
+    f.git(&["gc", "-q", "--prune=now"])?;
+    for n in 0..=255 {
+        let dir = f.path(".git/objects").join(format!("{n:02x}"));
+        drop(fs::remove_dir_all(&dir));
+        fs::write(dir, "")?;
+    }
+    let error = f.history.try_commit(&who()).err().context("it was made")?;
+    assert!(format!("{error:#}").starts_with("could not store a commit"), "{error:#}");
     Ok(())
 }

@@ -12,7 +12,7 @@ use gix::ObjectId;
 use gix::index::entry::Mode;
 
 use super::super::file::{self, Keep};
-use super::{History, Leaf};
+use super::{History, Leaf, locks};
 
 /// Stands while a commit of ours is being made; locks that are not older are ours.
 const MARKER: &str = "looop-commit";
@@ -44,26 +44,24 @@ impl Drop for Marker {
     }
 }
 
-pub(super) fn heal(dir: &Path, head_tree: Option<String>) -> Result<()> {
+/// Brings a commit of ours that was killed to its end, and removes its locks. Returns in words what was removed of others.
+pub(super) fn heal(dir: &Path, head_tree: Option<String>) -> Result<Vec<String>> {
     let git = dir.join(".git");
     let marker = git.join(MARKER);
-    let Some(since) = modified(&marker) else { return Ok(()) };
+    let since = modified(&marker);
+    let is_ours = |lock: &Path| since.is_some_and(|since| modified(lock).is_some_and(|at| at >= since));
     let index = git.join("index.lock");
     let committed = head_tree.is_some() && fs::read_to_string(git.join(TREE)).ok() == head_tree;
-    if committed && modified(&index).is_some_and(|at| at >= since) {
+    if committed && is_ours(&index) {
         // The branch was moved, and only the last step is missing.
         fs::rename(&index, git.join("index")).context("could not put the new git index in place")?;
     }
-    let mut locks = vec![index, git.join("HEAD.lock")];
-    if let Ok(heads) = fs::read_dir(git.join("refs/heads")) {
-        let paths = heads.flatten().map(|entry| entry.path());
-        locks.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "lock")));
+    let notes = locks::remove_stale(dir, is_ours)?;
+    if since.is_some() {
+        remove(&git.join(TREE))?;
+        remove(&marker)?;
     }
-    for lock in locks.iter().filter(|lock| modified(lock).is_some_and(|at| at >= since)) {
-        remove(lock)?;
-    }
-    remove(&git.join(TREE))?;
-    remove(&marker)
+    Ok(notes)
 }
 
 impl History {

@@ -63,10 +63,15 @@ pub struct LogEntry {
 /// Why no commit may be made now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
-    /// Another git holds the index, or one died holding it.
-    IndexLocked {
+    /// Another git holds a lock, or one died holding it.
+    Locked {
         /// The lock file.
         lock: PathBuf,
+    },
+    /// A git command of another program runs that may be about to move the branch.
+    AtWork {
+        /// The command and its process, in words.
+        command: String,
     },
     /// HEAD is on no branch, so a commit would belong to none.
     DetachedHead {
@@ -85,7 +90,8 @@ pub enum Blocked {
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::IndexLocked { lock } => write!(f, "could not commit: {} exists", lock.display()),
+            Self::Locked { lock } => write!(f, "could not commit: {} exists", lock.display()),
+            Self::AtWork { command } => write!(f, "could not commit: {command} is at work in the data dir"),
             Self::DetachedHead { dir } => {
                 write!(f, "could not commit: HEAD of {} is on no branch", dir.display())
             }
@@ -102,9 +108,11 @@ impl Blocked {
     /// What the person can do about it, as one line without a final stop.
     pub fn hint(&self) -> String {
         match self {
-            Self::IndexLocked { lock } => {
-                format!("when no git runs in the data dir, run `rm {}`", quoted(lock))
-            }
+            Self::Locked { lock } => format!(
+                "when no git runs in the data dir, run `rm {}`; a beat does so when the lock is a minute old",
+                quoted(lock)
+            ),
+            Self::AtWork { .. } => "let it end: the next beat commits what is missing".to_owned(),
             Self::DetachedHead { dir } => format!("run `git -C {} switch main`", quoted(dir)),
             Self::InProgress { dir, what } => {
                 let end = if *what == "bisect" { "reset" } else { "--abort" };

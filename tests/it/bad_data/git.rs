@@ -1,7 +1,7 @@
 //! A repository that is locked, detached, in the middle of a merge, armed with hooks, or gone: beats go on.
 
 use super::NOOP;
-use crate::support::profile::{Profile, Ran};
+use crate::support::profile::{Profile, Ran, wait_until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -219,4 +219,185 @@ fn a_newest_commit_that_a_power_loss_left_empty_is_given_up_with_a_word() {
         assert_eq!(profile.git(&["status", "--porcelain"]), "", "{what}");
         assert!(!profile.looop(&["doctor"]).stdout.contains("BAD  history"), "{what}");
     }
+}
+
+/// A person's git command in the data dir that waits in its editor until it is told to go on.
+struct WaitingGit {
+    child: std::process::Child,
+    go: std::path::PathBuf,
+}
+
+impl WaitingGit {
+    fn begin(profile: &Profile, args: &[&str]) -> WaitingGit {
+        let (here, go) = (profile.path("here"), profile.path("go"));
+        let editor = profile.path("editor");
+        let wait = format!(
+            "#!/bin/sh\necho by hand >\"$1\"\n: >{}\nwhile [ ! -e {} ]; do sleep 0.02; done\n",
+            here.display(),
+            go.display()
+        );
+        fs::write(&editor, wait).unwrap();
+        fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = std::process::Command::new("git");
+        command.args(["-c", "user.name=ada", "-c", "user.email=a@localhost"]).args(args);
+        command.current_dir(profile.data()).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command.env("HOME", "/nonexistent").env("GIT_EDITOR", editor);
+        let child = command.spawn().unwrap();
+        wait_until("the editor", || here.exists());
+        WaitingGit { child, go }
+    }
+
+    fn ends_well(mut self) -> bool {
+        fs::write(&self.go, "").unwrap();
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for WaitingGit {
+    fn drop(&mut self) {
+        drop(fs::write(&self.go, ""));
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn a_commit_that_waits_in_a_persons_editor_during_a_beat_succeeds() {
+    for args in [&["commit"][..], &["commit", "-a"], &["-c", "alias.ci=commit", "ci", "-a"]] {
+        let profile = Profile::scripted(&[&write("a"), &write("b"), NOOP]);
+        profile.looop(&["tick"]).ok();
+        fs::write(profile.data().join("PLAYBOOK.md"), "of a person\n").unwrap();
+        profile.git(&["add", "PLAYBOOK.md"]);
+        let waiting = WaitingGit::begin(&profile, args);
+        let lock = profile.data().join(".git/index.lock");
+        if let Ok(lock) = fs::File::open(&lock) {
+            // The editor has been open for more than a minute.
+            let old = lock.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(90);
+            fs::File::options()
+                .write(true)
+                .open(profile.data().join(".git/index.lock"))
+                .unwrap()
+                .set_modified(old)
+                .unwrap();
+            let status = profile.looop(&["status"]).ok().stdout;
+            assert!(status.contains("`.git/index.lock` keeps commits waiting: `git "), "{status}");
+        }
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stdout.contains("write_goal b — done"), "{ran:?}");
+        assert!(ran.stderr.contains("could not commit: "), "{ran:?}");
+        assert!(waiting.ends_well(), "{args:?}");
+        assert_eq!(profile.git(&["log", "-1", "--format=%s"]), "by hand\n");
+        profile.looop(&["tick"]).ok();
+        assert_eq!(profile.git(&["status", "--porcelain"]), "", "{args:?}");
+        assert!(profile.git(&["log", "--format=%s"]).contains("move: write_goal b"));
+    }
+}
+
+#[test]
+fn a_lock_that_another_program_holds_is_named_by_status_and_doctor() {
+    for name in ["index.lock", "packed-refs.lock", "refs/heads/main.lock"] {
+        let profile = Profile::scripted(&[&write("a"), NOOP]);
+        profile.looop(&["tick"]).ok();
+        let lock = profile.data().join(".git").join(name);
+        let held = fs::File::create(&lock).unwrap();
+        let held_by = format!("process {} has it open", std::process::id());
+        for verb in ["status", "doctor"] {
+            let ran = profile.looop(&[verb]);
+            assert!(ran.stdout.contains(name) && ran.stdout.contains(&held_by), "{verb}: {ran:?}");
+        }
+        let json = profile.looop(&["status", "--json"]).ok().json();
+        assert!(json["problems"].to_string().contains(name), "{json}");
+        drop(held);
+        fs::remove_file(lock).unwrap();
+        assert!(
+            profile.looop(&["doctor"]).stdout.contains("commits can be made: one was made and taken back")
+        );
+        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    }
+}
+
+/// What git holds, by the first part of each path, in all commits.
+fn in_git(profile: &Profile) -> std::collections::BTreeSet<String> {
+    let all = profile.git(&["log", "--all", "--format=", "--name-only"]);
+    let tops =
+        all.lines().filter(|line| !line.is_empty()).map(|line| line.split('/').next().unwrap().to_owned());
+    tops.collect()
+}
+
+#[test]
+fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
+    let hostile = "!*\n!/cost/\n!/workers/\n!*.lock\n";
+    for ignore in [None, Some(""), Some("mine\n"), Some(hostile)] {
+        let profile = Profile::scripted(&[&write("a"), NOOP]);
+        let path = profile.data().join(".gitignore");
+        match ignore {
+            Some(text) => fs::write(path, text).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
+        for private in [
+            "workers/past/w/transcript.raw",
+            "workers/past/w/spec.json",
+            "runs/x/prompt.md",
+            "cost/2026-01.jsonl",
+            "fix/x/state.json",
+            "claims/x.json",
+            "events.jsonl.1",
+            "goals/x.md.lock",
+            "goals/.x.md.tmp",
+            "goals/x.md.corrupt-1",
+            "beat.json.corrupt-1",
+            "of-another-program.txt",
+        ] {
+            let path = profile.data().join(private);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+        }
+        profile.looop(&["tick"]).ok();
+        profile.looop(&["run", "a"]).ok();
+        let kept = in_git(&profile);
+        let known = looop::store::layout::TRACKED;
+        assert!(kept.iter().all(|top| known.contains(&top.as_str())), "{ignore:?}: {kept:?}");
+        assert!(kept.contains("world.json") && kept.contains("goals"), "{kept:?}");
+        let files = profile.git(&["ls-files"]);
+        assert!(!files.contains(".lock") && !files.contains("corrupt") && !files.contains(".tmp"), "{files}");
+    }
+}
+
+#[test]
+fn the_ignore_file_takes_away_from_what_git_holds() {
+    let profile = Profile::scripted(&[&write("a"), NOOP]);
+    fs::write(profile.data().join(".gitignore"), "/reports/\n/goals/diary.md\n/snapshots/\n").unwrap();
+    profile.goal("diary", "private\n");
+    fs::create_dir_all(profile.data().join("reports/w")).unwrap();
+    fs::write(profile.data().join("reports/w/x.md"), "private\n").unwrap();
+    profile.sensor("one.sh", "echo '{\"n\":1}'");
+    profile.looop(&["tick"]).ok();
+    profile.looop(&["run", "a"]).ok();
+    let kept = in_git(&profile);
+    assert!(!kept.contains("reports") && !kept.contains("snapshots"), "{kept:?}");
+    let files = profile.git(&["ls-files"]);
+    assert!(files.contains("goals/a.md") && !files.contains("diary"), "{files}");
+}
+
+#[test]
+fn doctor_names_private_files_that_git_holds_and_how_to_take_them_out() {
+    let profile = Profile::scripted(&[&write("a"), NOOP]);
+    profile.looop(&["tick"]).ok();
+    assert!(!profile.looop(&["doctor"]).stdout.contains("private files"));
+    profile.git(&["add", "-f", "cost", "runs", "beat.json"]);
+    profile.git(&["commit", "-qm", "all of it"]);
+    let ran = profile.looop(&["doctor"]);
+    assert!(
+        ran.code == 1 && ran.stdout.contains("BAD  private files: git holds private files: `beat.json` and"),
+        "{ran:?}"
+    );
+    let fix = ran.stdout.lines().find_map(|line| line.trim().strip_prefix("fix: git -C ")).unwrap();
+    let line = format!("git -C {fix}");
+    let mut shell = profile.other_command("sh", &["-c", &line]);
+    for key in ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"] {
+        shell.env(key, "ada@localhost");
+    }
+    assert!(shell.status().unwrap().success(), "{line}");
+    assert!(!profile.looop(&["doctor"]).stdout.contains("private files"));
+    assert!(profile.data().join("beat.json").exists());
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
 }
