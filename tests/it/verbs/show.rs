@@ -285,7 +285,7 @@ fn the_doctor_names_what_is_bad_and_its_cure() {
     let empty = Profile::empty();
     let fresh = empty.looop(&["doctor"]);
     assert!(
-        fresh.stdout.contains("odd  data dir: ") && fresh.stdout.contains("fix: looop init"),
+        fresh.stdout.contains("BAD  data dir: ") && fresh.stdout.contains("fix: looop init"),
         "{fresh:?}"
     );
 }
