@@ -422,8 +422,7 @@ fn rules(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Rules> {
         }
     }
     for (nth, repo) in parsed.repos.iter().enumerate() {
-        let flaw = if repo.is_empty() { Some("it is empty".to_owned()) } else { listed_path_flaw(repo) };
-        if let Some(why) = flaw {
+        if let Some(why) = listed_path_flaw(repo) {
             return Err(usage(format!("could not use the config `{}`: repos[{nth}]: {why}", path.display())));
         }
     }

@@ -130,12 +130,7 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
 fn data_dir(app: &App, found: &mut Vec<Finding>) {
     let root = app.layout.root().display().to_string();
     if !seed::is_set_up(&app.layout) {
-        return found.push(finding(
-            Health::Bad,
-            "data dir",
-            format!("there is no profile at {root}"),
-            &["looop init"],
-        ));
+        return found.push(from_error("data dir", &app.no_profile()));
     }
     if let Err(error) = layout::check(&app.layout) {
         return found.push(from_error("data dir", &error));

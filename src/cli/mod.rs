@@ -390,8 +390,11 @@ fn run_other(app: &App, verb: Verb) -> Result<u8> {
 }
 
 impl App {
-    /// Makes sure that there is a profile which this program may use. Only `init`, `demo` and a first pulse on a terminal
-    /// make one.
+    /// Checks that this program may use the profile, and makes directories that are missing in it. Only `init`, `demo`
+    /// and a first pulse on a terminal make a profile.
+    ///
+    /// # Errors
+    /// When there is no profile, or one that cannot be used.
     fn ready(&self) -> Result<()> {
         if !seed::is_set_up(&self.layout) {
             return Err(self.no_profile());

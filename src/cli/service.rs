@@ -137,12 +137,14 @@ fn words(words: &[&str]) -> Vec<String> {
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Print(which) => {
+            app.ready_without_profile()?;
             let (kind, service) = service(app, &which)?;
             print::raw(kind.text(&service).as_bytes());
             Ok(0)
         }
         Verb::Install { which, now, force } => {
             app.human_only("install a service")?;
+            app.ready()?;
             install(app, &which, now, force)
         }
         Verb::Uninstall { which, now } => {

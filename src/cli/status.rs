@@ -301,3 +301,29 @@ fn sensor_words(app: &App, sensors: &[forms::SensorStatus]) -> String {
     let words: Vec<String> = words.collect();
     if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::print::{Style, When};
+    use crate::config::Env;
+    use crate::model::time::Now;
+    use crate::store::layout::Layout;
+    use crate::store::seed;
+
+    #[test]
+    fn a_clock_that_cannot_be_right_is_a_problem_and_stops_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().join("data"), dir.path().join("cache"));
+        seed::set_up(&layout, Now { unix_ms: 1_795_218_410_413, offset_s: 0 }).unwrap();
+        for (seconds, flaw) in [(-1, "before 1970"), (i64::MAX, "after the year 9999")] {
+            let now = Now::from_clock(seconds, 0, 0);
+            let style = Style::new(When::Never, true);
+            let app = App { env: Env::default(), layout: layout.clone(), style, now };
+            let facts = gather(&app).unwrap();
+            assert!(facts.problems.iter().any(|problem| problem.contains(flaw)), "{:?}", facts.problems);
+            assert!(as_text(&app, &facts).contains(flaw));
+            assert!(as_json(&app, facts).to_string().contains(flaw));
+        }
+    }
+}

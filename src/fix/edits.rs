@@ -13,6 +13,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::reply::without_thoughts;
+
 /// The most files that one answer may change.
 const MAX_FILES: usize = 100;
 /// The largest file that comes of an edit, in bytes.
@@ -130,7 +132,7 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
 
 /// What of an answer was said and not only thought: some endpoints hand thoughts through, with drafts of edits in them.
 pub fn spoken(answer: &str) -> &str {
-    answer.rsplit_once("</think>").map_or(answer, |(_, said)| said).trim_start()
+    without_thoughts(answer).trim_start()
 }
 
 fn edit(path: Option<&String>, change: Change) -> Edit {

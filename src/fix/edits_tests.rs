@@ -52,6 +52,8 @@ fn what_was_only_thought_is_no_edit() {
     let thought = "<think>\nFILE: a.py\n<<<<<<< SEARCH\nno\n=======\n</think>\n\nFILE: b\n<<<<<<< WHOLE\n1\n>>>>>>> WHOLE\n";
     assert_eq!(one(spoken(thought)).0, "b");
     assert_eq!(spoken("plain"), "plain");
+    assert_eq!(spoken("a draft</Thinking >\nplain"), "plain");
+    assert_eq!(spoken("<reasoning>a draft that never ends"), "");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::model::failing::Class;
 use crate::model::fault::Fault;
 use crate::runner::http::wire::Shape;
 use crate::runner::http::{Http, IDLE_MS, Protocol};
+use crate::runner::said::OUTPUT_LIMIT;
 use crate::runner::{Call, Runner};
 use crate::store::boxes::Boxer;
 use crate::store::file::{self, Keep};
@@ -92,6 +93,7 @@ pub(super) fn ask(
     // An answer is text here, whatever form the config asks decisions in.
     let http = Http { shape: Some(Shape::Prompt), ..http.clone() };
     let (text, usage) = match http.decide(&mut call) {
+        Ok(reply) if reply.truncated => (Err(OUTPUT_LIMIT.to_owned()), reply.usage),
         Ok(reply) => (Ok(edits::spoken(&reply.text).to_owned()), reply.usage),
         Err(failed) if failed.class == Class::Empty => (Ok(String::new()), failed.usage),
         Err(failed) => (Err(failed.why), failed.usage),

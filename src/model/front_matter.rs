@@ -63,18 +63,17 @@ fn path(item: &str) -> Result<String, String> {
             Err(format!("{path:?} is more than a path"))
         }
         _ if path.chars().any(char::is_control) => Err(format!("{path:?} holds a control character")),
-        _ => match listed_path_flaw(path) {
-            Some(why) => Err(why),
-            None if path.starts_with('/') || path == "~" || path.starts_with("~/") => Ok(path.to_owned()),
-            None => Err(format!("{path:?} is relative; begin it with `/` or `~/`")),
-        },
+        _ => listed_path_flaw(path).map_or(Ok(path.to_owned()), Err),
     }
 }
 
 /// What is wrong with a path in a list of repositories; none: nothing is.
 pub fn listed_path_flaw(path: &str) -> Option<String> {
-    let is_pattern = path.contains(['*', '?']);
-    is_pattern.then(|| format!("{path:?} is a pattern; each repository is listed by its own path"))
+    if path.contains(['*', '?']) {
+        return Some(format!("{path:?} is a pattern; each repository is listed by its own path"));
+    }
+    let is_whole = path.starts_with('/') || path == "~" || path.starts_with("~/");
+    (!is_whole).then(|| format!("{path:?} is relative; begin it with `/` or `~/`"))
 }
 
 #[cfg(test)]

@@ -156,6 +156,19 @@ fn tag_at(text: &str, place: usize) -> Option<(ThoughtTag, usize)> {
     (is_tag && !is_empty_element).then_some((tag, end))
 }
 
+/// The part of an answer that was not only thought: all of it, what follows the last closing tag, or nothing where the
+/// thought that it begins with is not closed.
+pub fn without_thoughts(text: &str) -> &str {
+    let tags = text.match_indices('<').filter_map(|(at, _)| tag_at(text, at));
+    let begins_with_thought =
+        tag_at(text, text.len() - text.trim_start().len()).is_some_and(|(tag, _)| tag == ThoughtTag::Open);
+    match tags.filter(|(tag, _)| *tag == ThoughtTag::Close).last() {
+        Some((_, end)) => &text[end..],
+        None if begins_with_thought => "",
+        None => text,
+    }
+}
+
 /// Where the first closing thought tag ends.
 fn close_after(text: &str, from: usize) -> Option<usize> {
     let tags = text[from..].match_indices('<').filter_map(|(at, _)| tag_at(text, from + at));

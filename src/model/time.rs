@@ -174,9 +174,9 @@ mod tests {
             (8_210_298_412_800, Some("after the year 9999")),
             (i64::MAX, Some("after the year 9999")),
         ] {
-            let told = clock_flaw(Now::from_clock(seconds, 0, 0));
-            assert_eq!(told.is_some(), flaw.is_some(), "{seconds}");
-            assert!(told.unwrap_or_default().contains(flaw.unwrap_or_default()), "{seconds}");
+            let found = clock_flaw(Now::from_clock(seconds, 0, 0));
+            assert_eq!(found.is_some(), flaw.is_some(), "{seconds}");
+            assert!(found.unwrap_or_default().contains(flaw.unwrap_or_default()), "{seconds}");
         }
     }
 

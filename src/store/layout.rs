@@ -390,8 +390,8 @@ pub fn check_root(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// The device and the inode of a data dir that is set up; none where there is none. Two readings differ once it was
-/// moved away, unmounted or replaced.
+/// The device and the inode of a data dir that is set up. Two readings differ once the data dir was moved away,
+/// unmounted or replaced.
 pub fn identity(layout: &Layout) -> Option<(u64, u64)> {
     let meta = fs::symlink_metadata(layout.root()).ok().filter(|_| layout.format().exists())?;
     Some((meta.dev(), meta.ino()))

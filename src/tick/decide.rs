@@ -43,7 +43,7 @@ pub struct Written {
 /// # Errors
 /// When the prompt cannot be written.
 pub fn write_down(ctx: &mut Ctx, beat: &str, prompt: &Prompt) -> Result<Written> {
-    // A data dir that was moved away meanwhile is not made anew, and its decision not paid for.
+    // A data dir may have been moved away meanwhile: nothing is written in its place, and nothing is paid.
     layout::check(ctx.layout)?;
     // Only a runner that stands in it needs it, and says so when it is not there.
     log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));

@@ -29,14 +29,22 @@ const READERS: [&[&str]; 6] =
 /// Checks that this config is refused by every command before anything is made.
 #[track_caller]
 fn refused(profile: &Profile, expected: &[&str]) {
+    let says = |ran: &Ran| ran.code == 2 && expected.iter().all(|text| ran.stderr.contains(text));
     for args in READERS {
-        // A dry run needs a data dir first and says so; it makes none either.
+        // All but `init` need a profile first and say so; they make none either.
         let ran = profile.looop(args);
-        assert!(ran.code == 2 || (args.len() == 2 && args[0] == "tick"), "{args:?}: {ran:?}");
-        let says = expected.iter().all(|text| ran.stderr.contains(text));
-        assert!(says || ran.code != 2, "{args:?}: wanted {expected:?} in {}", ran.stderr);
+        let needs_profile = args != ["init"] && ran.code == 1 && ran.stderr.contains("there is no profile");
+        assert!(says(&ran) || needs_profile, "{args:?}: wanted {expected:?} in {ran:?}");
         assert!(!profile.data().exists(), "{args:?} made the data dir");
     }
+    let mut init = profile.command(&["init"]);
+    init.env("LOOOP_CONFIG", profile.path("good.json")).env_remove("LOOOP_INTERVAL");
+    Ran::from(init.output().unwrap()).ok();
+    for args in [&["tick"][..], &["tick", "--dry-run"], &[]] {
+        let ran = profile.looop(args);
+        assert!(says(&ran), "{args:?}: wanted {expected:?} in {ran:?}");
+    }
+    fs::remove_dir_all(profile.data()).unwrap();
     let doctor = profile.looop(&["doctor"]);
     assert!(doctor.code == 1 && doctor.stdout.contains("BAD  config: "), "{doctor:?}");
 }
@@ -111,6 +119,7 @@ fn the_environment_is_checked_like_the_config() {
         refused(&profile, &["could not read LOOOP_INTERVAL: `"]);
     }
     profile.var("LOOOP_INTERVAL", "0s");
+    profile.looop(&["init"]).ok();
     profile.var("LOOOP_DECIDE", "nosuch");
     let ran = profile.looop(&["tick"]);
     assert_eq!(ran.code, 2, "{ran:?}");

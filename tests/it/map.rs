@@ -128,7 +128,7 @@ fn vendored_and_ignored_files_are_left_out() {
 
 #[test]
 fn the_command_ranks_says_why_and_renders_into_a_budget() {
-    let profile = Profile::empty();
+    let profile = Profile::home_only();
     let Tree { files, failure, .. } = &TREES[0];
     let dir = project(files);
     git_in(dir.path(), &["init", "-q"]);

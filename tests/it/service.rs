@@ -101,10 +101,15 @@ fn a_unit_is_written_renewed_and_removed() {
     let systemd = |args: &[&str]| profile.looop(&[&["service"], args, &["--kind", "systemd"]].concat());
     let unit = profile.path("home/.config/systemd/user/looop-data.service");
 
+    for args in [&["install"][..], &["print"]] {
+        let refused = systemd(args);
+        assert!(refused.code == 1 && refused.stderr.contains("there is no profile"), "{refused:?}");
+        assert!(!unit.exists() && !profile.data().exists());
+    }
+    profile.looop(&["init"]).ok();
     let first = systemd(&["install"]).ok();
     assert!(first.stdout.contains("systemctl --user enable --now looop-data"), "{first:?}");
     assert_eq!(fs::read_to_string(&unit).unwrap(), systemd(&["print"]).ok().stdout);
-    assert!(!profile.data().exists(), "the data dir is made by its first use");
     assert!(systemd(&["install"]).ok().stdout.contains("is there already"));
 
     let edited = fs::read_to_string(&unit).unwrap().replace("RestartSec=10", "RestartSec=60");
@@ -133,7 +138,7 @@ fn a_unit_is_written_renewed_and_removed() {
 #[test]
 fn the_packaged_unit_says_the_same() {
     let packaged = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/looop.service")).unwrap();
-    let mine = Profile::empty().looop(&["service", "print", "--kind", "systemd"]).ok().stdout;
+    let mine = Profile::home_only().looop(&["service", "print", "--kind", "systemd"]).ok().stdout;
     let own = ["# Written", "# The unit", "ExecStart=", "Environment=", "EnvironmentFile=", "Description="];
     let common = |text: &str| -> Vec<String> {
         text.lines().filter(|line| !own.iter().any(|own| line.starts_with(own))).map(str::to_owned).collect()

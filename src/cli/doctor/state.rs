@@ -187,3 +187,17 @@ pub(super) fn keys(config: &Config, found: &mut Vec<Finding>) {
         found.push(finding(Health::Bad, "keys", what, &[&format!("chmod 600 {}", path.display())]));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_cannot_be_right_is_bad() {
+        for (seconds, flaw) in [(-1, "before 1970"), (8_210_298_412_800, "after the year 9999")] {
+            let found = clock_flaw_finding(Now::from_clock(seconds, 0, 0)).unwrap();
+            assert!(found.health == Health::Bad && found.found.contains(flaw), "{}", found.found);
+        }
+        assert!(clock_flaw_finding(Now::from_clock(1_795_218_410, 0, 0)).is_none());
+    }
+}

@@ -8,7 +8,7 @@ use crate::model::fault::Fault;
 use crate::store::{lock, records, seed};
 
 /// Waits for Enter before the first pulse on a terminal, and makes the profile where there is none. Without a terminal
-/// it does nothing: a service and cron have nobody to ask.
+/// it does nothing, as a service and cron need it.
 ///
 /// # Errors
 /// When the input ends without Enter, and when the profile cannot be made.

@@ -188,5 +188,6 @@ fn a_list_of_a_goal_that_cannot_be_read_is_a_problem_and_frees_nothing() {
         assert!(ran.code == 2 && ran.stderr.contains(why), "{ran:?}");
     };
     refused(json!({ "repos": ["/src/*"] }), "repos[0]: \"/src/*\" is a pattern");
-    refused(json!({ "repos": ["/src/app", ""] }), "repos[1]: it is empty");
+    refused(json!({ "repos": ["/src/app", ""] }), "repos[1]: \"\" is relative");
+    refused(json!({ "repos": ["src/app"] }), "repos[0]: \"src/app\" is relative");
 }

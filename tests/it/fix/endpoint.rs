@@ -148,3 +148,18 @@ fn edits_of_which_only_some_were_made_when_it_was_killed_are_none() {
     let half = git_in(&kept, &["show", "refs/looop/attempts/add/1-cut:lib.sh"]);
     assert_eq!(half, "half of an answer\n", "nothing is lost");
 }
+
+#[test]
+fn an_answer_that_the_output_limit_ended_changes_no_file() {
+    let server = ModelServer::start(vec![Reply::truncated(GOOD)]);
+    let yard = yard("auth_type = \"x\"", "");
+    let before = yard.read("lib.sh");
+    yard.profile.config_more(json!({
+        "fix": { "runner": "near" },
+        "runners": { "near": { "http": "openai", "base_url": format!("{}/v1", server.url()), "model": "m" } },
+    }));
+    let ran = yard.fix(&[]);
+    assert!(ran.code != 0 && yard.read("lib.sh") == before, "{ran:?}");
+    let ledger = yard.ledger("add");
+    assert!(ledger.iter().any(|line| line.to_string().contains("output limit")), "{ledger:?}");
+}

@@ -11,7 +11,7 @@ use crate::support::profile::Profile;
 
 #[test]
 fn files_that_cannot_be_read_are_said_and_the_rest_is_mapped() {
-    let profile = Profile::empty();
+    let profile = Profile::home_only();
     let dir = project(&[
         ("broken.py", "def good():\n    return 1\n\ndef bad(:\n  ((\n"),
         ("data.unknown", "good good good"),
@@ -44,7 +44,7 @@ fn files_that_cannot_be_read_are_said_and_the_rest_is_mapped() {
 
 #[test]
 fn outside_a_project_it_says_how_to_name_one() {
-    let profile = Profile::empty();
+    let profile = Profile::home_only();
     let ran = profile.looop(&["map"]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(

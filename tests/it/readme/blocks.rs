@@ -78,6 +78,7 @@ pub(super) fn home(page: &str) -> Profile {
     profile.unboxed(&["worker", "verify"]);
     profile.var("PATH", &path);
     profile.var("PAGE", page);
+    profile.looop(&["init"]).ok();
     profile
 }
 

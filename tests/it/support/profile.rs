@@ -141,7 +141,8 @@ impl Profile {
 
     /// Replaces the config; a `path` is added where there is none. A runner costs nothing unless it says otherwise.
     pub fn config(&self, mut value: Value) {
-        for runner in value["runners"].as_object_mut().into_iter().flat_map(|runners| runners.values_mut()) {
+        let runners = value.get_mut("runners").and_then(Value::as_object_mut);
+        for runner in runners.into_iter().flat_map(|runners| runners.values_mut()) {
             if let Some(runner) = runner.as_object_mut() {
                 runner.entry("free").or_insert(true.into());
             }

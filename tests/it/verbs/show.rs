@@ -284,10 +284,7 @@ fn the_doctor_names_what_is_bad_and_its_cure() {
     assert!(text.contains("chmod +x") && text.contains("fix: try `looop demo`"), "{text}");
     let empty = Profile::empty();
     let fresh = empty.looop(&["doctor"]);
-    assert!(
-        fresh.stdout.contains("odd  data dir: ") && fresh.stdout.contains("fix: looop init"),
-        "{fresh:?}"
-    );
+    assert!(fresh.stdout.contains("BAD  data dir: ") && fresh.stdout.contains("`looop init`"), "{fresh:?}");
 }
 
 #[test]
