@@ -137,11 +137,12 @@ fn what_a_lost_worker_left_is_found_without_its_environment() {
     let profile = Profile::scripted(&[NOOP]);
     profile.unboxed(&["worker"]);
     let file = profile.path("looop.json").display().to_string();
-    let line = format!("exec env -i setpriv --pdeathsig clear tail -f {file}");
-    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &format!("(exec env -i tail -f {file}) & {line}")]).ok();
+    let line = format!("trap '' HUP; (exec env -i tail -f {file}) & exec env -i tail -f {file}");
+    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
     wait_until("both to run", || left(&profile).iter().filter(|line| line.starts_with("tail")).count() == 2);
     send("-KILL", &supervisor(&profile));
     wait_until("it is lost", || row(&profile)["state"] == "lost");
+    assert_eq!(left(&profile).len(), 2, "the kill alone ends neither");
     profile.looop(&["tick"]).ok();
     assert_eq!(left(&profile), Vec::<String>::new());
 }
