@@ -79,7 +79,9 @@ pub fn holds_secrets() -> bool {
     let is_one_of = |names: &[&str]| verb.as_deref().is_some_and(|verb| names.contains(&verb));
     let in_worker = std::env::var_os("LOOOP_SOCKET").is_some();
     let is_debugged = std::env::var_os("LOOOP_DEBUGGABLE").is_some_and(|value| !value.is_empty());
-    !is_debugged && !is_one_of(&["__exec", "__box", "__scripted"]) && (!in_worker || is_one_of(&["fix", "run", "tick"]))
+    !is_debugged
+        && !is_one_of(&["__exec", "__box", "__scripted"])
+        && (!in_worker || is_one_of(&["fix", "run", "tick"]))
 }
 
 /// What is secret in the environment of this process.

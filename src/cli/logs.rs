@@ -116,7 +116,9 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secret
         let alive = workers::is_alive(dir)?;
         while let Some(event) = reader.next(&mut buffer)? {
             match event {
-                Event::Output { length, .. } if args.raw => print::as_is(&stream.feed_bytes(&buffer[..length])),
+                Event::Output { length, .. } if args.raw => {
+                    print::as_is(&stream.feed_bytes(&buffer[..length]))
+                }
                 Event::Output { length, .. } => {
                     print::raw(stream.feed(&strip.text(&buffer[..length])).as_bytes())
                 }

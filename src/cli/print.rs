@@ -286,7 +286,8 @@ fn cut(text: &str, cells: usize) -> Cow<'_, str> {
 /// Splits what [`Style`] has painted into how and what.
 fn unpaint(cell: &str) -> (&str, &str) {
     let inside = |rest: &'_ str| rest.len().checked_sub(PAINT.len() + "0m".len());
-    let painted = cell.strip_prefix(PAINT.as_str()).and_then(|rest| rest.get(..inside(rest)?)?.split_once('m'));
+    let painted =
+        cell.strip_prefix(PAINT.as_str()).and_then(|rest| rest.get(..inside(rest)?)?.split_once('m'));
     match painted {
         Some((code, text)) if code.chars().all(|c| c.is_ascii_digit()) => {
             (&cell[..PAINT.len() + code.len() + 1], text)

@@ -177,7 +177,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let dir = app.layout.worker(&id);
     let supervisor = &worker.state.supervisor;
     let begun = Deadline::after_ms(SAY_MS);
-    let mut is_said = false;
+    let mut is_printed = false;
     // A supervisor that does not listen is told by a signal, which it heeds as well.
     if client::call(&dir.attach_socket(), Request::Kill).is_err() {
         detach::signal(supervisor.pid, supervisor.start, false);
@@ -187,10 +187,12 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
         if deadline.passed() {
             let fault = Fault::failed(format!("could not end worker {id}: its supervisor still lives"));
             let fault = fault.hint(format!("process {} is its supervisor", supervisor.pid));
-            return Err(fault.hint(format!("`looop kill --force {id}` kills it and all that it started")).into());
+            return Err(fault
+                .hint(format!("`looop kill --force {id}` kills it and all that it started"))
+                .into());
         }
-        if begun.passed() && !is_said {
-            is_said = true;
+        if begun.passed() && !is_printed {
+            is_printed = true;
             print::note(&match tree::is_stopped(supervisor.pid, supervisor.start) {
                 true => format!(
                     "waiting for {id}: its supervisor, process {0}, is stopped; `kill -CONT {0}` lets it go on, and `looop kill --force {id}` ends it",
@@ -217,7 +219,9 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
         return Err(fault.hint(format!("look at process {} and those below it", supervisor.pid)).into());
     }
     if workers::is_alive(&dir)? {
-        return Err(fail("another process holds its lock").hint("see who holds it with `looop doctor`").into());
+        return Err(fail("another process holds its lock")
+            .hint("see who holds it with `looop doctor`")
+            .into());
     }
     let store = lock::store(&app.layout.store_lock())?;
     let lost = workers::load(&app.layout, id)?.filter(|now| now.spec.created_ms == worker.spec.created_ms);

@@ -129,8 +129,9 @@ impl Config {
     /// names none.
     fn token(&self, name: &str, entry: &RunnerFile, var: Option<&str>) -> Result<Option<TokenSource>> {
         let Some(argv) = &entry.token_cmd else { return Ok(None) };
-        let bad =
-            |what: &str| usage(format!("could not use runners.{name}.token_cmd of {}: {what}", self.path.display()));
+        let bad = |what: &str| {
+            usage(format!("could not use runners.{name}.token_cmd of {}: {what}", self.path.display()))
+        };
         if argv.first().is_none_or(String::is_empty) {
             return Err(bad("it names no program").into());
         }

@@ -86,7 +86,9 @@ impl TokenSource {
             let why = format!("`{name}` of `token_cmd` printed no key: {why}");
             Box::new(Failed { usage, ..*Failed::before_asking(Class::Auth, why) })
         };
-        let Some((name, args)) = self.argv.split_first() else { return Err(failed("it is empty".to_owned())) };
+        let Some((name, args)) = self.argv.split_first() else {
+            return Err(failed("it is empty".to_owned()));
+        };
         let Some(program) = program::find_program(name, call.path, &self.cwd) else {
             return Err(failed("it is not an executable on the configured PATH".to_owned()));
         };
@@ -106,7 +108,8 @@ impl TokenSource {
         let ended = proc::run_one(job, call.cancel, None).map_err(|error| failed(error.to_string()))?;
         let why = match ended.exit {
             Exit::Code(0) => {
-                let text = String::from_utf8(ended.stdout).map_err(|_| failed("it is not text".to_owned()))?;
+                let text =
+                    String::from_utf8(ended.stdout).map_err(|_| failed("it is not text".to_owned()))?;
                 let token = text.lines().next().unwrap_or_default().trim();
                 match token.is_empty() || token.chars().any(char::is_control) {
                     false => return Ok(token.to_owned()),

@@ -45,6 +45,9 @@ mod tests {
         }
         let other = "25 30 0:23 / /mnt/proc rw - proc proc rw,hidepid=2";
         assert!(!hides_processes(&format!("{}\n{other}", line("rw"))));
-        assert!(!hides_processes(&format!("{}\n{}", line("rw,hidepid=2"), line("rw"))), "the upper mount counts");
+        assert!(
+            !hides_processes(&format!("{}\n{}", line("rw,hidepid=2"), line("rw"))),
+            "the upper mount counts"
+        );
     }
 }

@@ -15,10 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::Deadline;
 use super::proc::Exit;
-use super::{sandbox, session};
 use super::sealed::{self, Sealed};
 use super::signal::Cancel;
 use super::spawn::{exit_watch, ignore, timespec};
+use super::{sandbox, session};
 use crate::model::boxing::Boxed;
 
 /// How much of a script the kernel looks at for its interpreter, in bytes.

@@ -52,7 +52,8 @@ pub fn connect(path: &Path, wait: Duration) -> io::Result<UnixStream> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let short = short(path)?;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // The kernel waits for room in the listener's queue for as long as a write may take.
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(wait))?;
     match rustix::net::connect(&socket, &SocketAddrUnix::new(&short.path)?) {

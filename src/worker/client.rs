@@ -97,17 +97,20 @@ fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>)
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(gone()),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                let stopped = socket::peer(stream).filter(|pid| {
-                    tree::start_of(*pid).is_some_and(|start| tree::is_stopped(*pid, start))
-                });
+                let stopped = socket::peer(stream)
+                    .filter(|pid| tree::start_of(*pid).is_some_and(|start| tree::is_stopped(*pid, start)));
                 if let Some(pid) = stopped {
                     let fault = unanswered(&format!("process {pid} is stopped"));
                     let fault = fault.hint(format!("`kill -CONT {pid}` lets it go on"));
-                    return Err(fault.hint("`looop kill --force WORKER` ends it and all that it started").into());
+                    return Err(fault
+                        .hint("`looop kill --force WORKER` ends it and all that it started")
+                        .into());
                 }
                 if deadline.is_some_and(Deadline::passed) {
                     let fault = unanswered(&format!("nothing came within {}", human_ms(REPLY_MS)));
-                    return Err(fault.hint("try again, or end the worker with `looop kill --force WORKER`").into());
+                    return Err(fault
+                        .hint("try again, or end the worker with `looop kill --force WORKER`")
+                        .into());
                 }
             }
             Err(error) => return Err(error).context("could not hear the worker's supervisor"),

@@ -317,9 +317,15 @@ fn outside_of_a_clone_and_a_release_folder_it_installs_nothing() {
     fake_cargo(&home);
     let script = fs::read(format!("{ROOT}/install.sh")).unwrap();
     let refused = |ran: Ran| {
-        assert!(ran.code == 1 && ran.stderr.contains("error: could not install looop: there is no release"), "{ran:?}");
+        assert!(
+            ran.code == 1 && ran.stderr.contains("error: could not install looop: there is no release"),
+            "{ran:?}"
+        );
         assert!(ran.stderr.contains("hint: run this script in a clone of looop"), "{ran:?}");
-        assert!(!home.path("fake/said").exists() && !home.target().exists(), "cargo was not asked for a name");
+        assert!(
+            !home.path("fake/said").exists() && !home.target().exists(),
+            "cargo was not asked for a name"
+        );
     };
     // Alone in a folder, and beside a package of another project that has the program's name.
     let alone = home.path("fake/install.sh");
@@ -372,23 +378,56 @@ fn installs_by_name(line: &str) -> bool {
     let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || "`'\"();|&".contains(c)).collect();
     let by_name = ["looop", "looop-loop", "nixpkgs#looop", "pkgs.looop"];
     let is_install = |words: &[&str]| {
-        let names = [("cargo", "install"), ("cargo", "binstall"), ("cargo", "add"), ("brew", "install"), ("npm", "install")];
-        let more = [("npm", "i"), ("apt", "install"), ("apt-get", "install"), ("pip", "install"), ("pipx", "install")];
-        let rest = [("nix", "run"), ("nix", "profile"), ("nix-env", "-iA"), ("dnf", "install"), ("pacman", "-S")];
-        names.iter().chain(&more).chain(&rest).any(|(tool, verb)| words.windows(2).any(|two| two == [*tool, *verb]))
+        let names = [
+            ("cargo", "install"),
+            ("cargo", "binstall"),
+            ("cargo", "add"),
+            ("brew", "install"),
+            ("npm", "install"),
+        ];
+        let more = [
+            ("npm", "i"),
+            ("apt", "install"),
+            ("apt-get", "install"),
+            ("pip", "install"),
+            ("pipx", "install"),
+        ];
+        let rest =
+            [("nix", "run"), ("nix", "profile"), ("nix-env", "-iA"), ("dnf", "install"), ("pacman", "-S")];
+        names
+            .iter()
+            .chain(&more)
+            .chain(&rest)
+            .any(|(tool, verb)| words.windows(2).any(|two| two == [*tool, *verb]))
     };
-    is_install(&words) && words.iter().any(|word| by_name.contains(&word.split('@').next().unwrap_or_default()))
+    is_install(&words)
+        && words.iter().any(|word| by_name.contains(&word.split('@').next().unwrap_or_default()))
 }
 
 #[test]
 fn no_script_and_no_page_installs_looop_by_a_name_in_a_registry() {
-    for bad in ["cargo install looop --locked", "run `brew install looop`", "apt-get install -y looop", "npm i -g looop@1"] {
+    for bad in [
+        "cargo install looop --locked",
+        "run `brew install looop`",
+        "apt-get install -y looop",
+        "npm i -g looop@1",
+    ] {
         assert!(installs_by_name(bad), "{bad}");
     }
     let mut seen = 0;
-    let mut open = ["README.md", "CHANGELOG.md", "SECURITY.md", "install.sh", "flake.nix", "docs", "scripts", "seed", "src"]
-        .map(|name| Path::new(ROOT).join(name))
-        .to_vec();
+    let mut open = [
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "install.sh",
+        "flake.nix",
+        "docs",
+        "scripts",
+        "seed",
+        "src",
+    ]
+    .map(|name| Path::new(ROOT).join(name))
+    .to_vec();
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));

@@ -70,7 +70,10 @@ fn no_child_of_a_beat_gets_at_the_terminal() {
 #[test]
 fn a_sandboxed_sensor_that_reads_the_terminal_ends_at_once() {
     let profile = Profile::scripted(&[NOOP]);
-    profile.sensor("s.sh", "tty=none; (exec 3</dev/tty) 2>/dev/null && tty=open\necho \"{\\\"tty\\\":\\\"$tty\\\"}\"");
+    profile.sensor(
+        "s.sh",
+        "tty=none; (exec 3</dev/tty) 2>/dev/null && tty=open\necho \"{\\\"tty\\\":\\\"$tty\\\"}\"",
+    );
     let outer = Outer::start(&profile, &["tick"], 80, 24);
     assert_eq!(outer.end().0, 0);
     assert_eq!(profile.read_json("snapshots/s.json")["signal"], json!({ "tty": "none" }));
@@ -81,7 +84,10 @@ fn hanging() -> Profile {
     let profile = Profile::scripted(&[NOOP]);
     profile.unboxed(&["sensor"]);
     let here = profile.path("").display().to_string();
-    profile.sensor("s.sh", &format!("tail -f {here}looop.json >/dev/null &\ntouch {here}began\ntail -f {here}looop.json"));
+    profile.sensor(
+        "s.sh",
+        &format!("tail -f {here}looop.json >/dev/null &\ntouch {here}began\ntail -f {here}looop.json"),
+    );
     profile
 }
 
@@ -144,8 +150,15 @@ fn a_caller_that_ignores_or_blocks_signals_changes_nothing() {
             profile.sensor("s.sh", "set -- $(grep -E 'Sig(Blk|Ign)' /proc/self/status)\necho \"{\\\"blocked\\\":\\\"$2\\\",\\\"ignored\\\":\\\"$4\\\"}\"");
             ends(start(caller(&profile, how, &["tick"]))).ok();
             let none = "0000000000000000";
-            assert_eq!(profile.read_json("snapshots/s.json")["signal"], json!({ "blocked": none, "ignored": none }));
-            assert!(profile.read("journal.md").contains("echo done"), "{how}: {}", profile.read("journal.md"));
+            assert_eq!(
+                profile.read_json("snapshots/s.json")["signal"],
+                json!({ "blocked": none, "ignored": none })
+            );
+            assert!(
+                profile.read("journal.md").contains("echo done"),
+                "{how}: {}",
+                profile.read("journal.md")
+            );
             ends(start(caller(&profile, how, &["worker", "start", "w1", "--", "true"]))).ok();
             let row = || profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone();
             wait_until("the worker's end to be seen", || row()["state"] == "exited");
@@ -177,13 +190,16 @@ fn foreign(text: &str) -> Vec<char> {
     }
     let is_mark = |c: char| "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}".contains(c);
     let is_order = |c: char| ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
-    let bad = plain.chars().filter(|c| (c.is_control() && !"\n\t".contains(*c)) || is_mark(*c) || is_order(*c));
+    let bad =
+        plain.chars().filter(|c| (c.is_control() && !"\n\t".contains(*c)) || is_mark(*c) || is_order(*c));
     bad.collect()
 }
 
 /// A profile in which all that looop did not write itself is hostile to a terminal.
 fn hostile() -> Profile {
-    let profile = Profile::scripted(&[&json!({ "move": "ask", "text": EVIL, "options": [EVIL], "why": EVIL }).to_string()]);
+    let profile = Profile::scripted(&[
+        &json!({ "move": "ask", "text": EVIL, "options": [EVIL], "why": EVIL }).to_string(),
+    ]);
     profile.unboxed(&["worker", "sensor"]);
     profile.goal("evil", &format!("goal: {EVIL}\n"));
     fs::write(profile.data().join("PLAYBOOK.md"), format!("{EVIL}\n")).unwrap();
@@ -210,14 +226,49 @@ fn no_foreign_text_is_obeyed_by_a_terminal() {
     let beat = beats["beats"][0]["beat"].as_str().unwrap().to_owned();
     let evil = format!("$'{}'", EVIL.bytes().map(|byte| format!("\\x{byte:02x}")).collect::<String>());
     let calls = [
-        "status", "why", "log", "asks", "asks --all", "ls", "ls --all", "logs w1", "screen w1", "claims", "goal list",
-        "goal show evil", "sensor list", "sensor show x", "sensor show bytes", "sensor test s", "sensor test bytes",
-        "sensor test x", "playbook show", "tick --dry-run", "schedule list", "doctor", "cost all --by beat",
-        "logs w1 --cast", "goal diff evil", "map --query total --root .",
+        "status",
+        "why",
+        "log",
+        "asks",
+        "asks --all",
+        "ls",
+        "ls --all",
+        "logs w1",
+        "screen w1",
+        "claims",
+        "goal list",
+        "goal show evil",
+        "sensor list",
+        "sensor show x",
+        "sensor show bytes",
+        "sensor test s",
+        "sensor test bytes",
+        "sensor test x",
+        "playbook show",
+        "tick --dry-run",
+        "schedule list",
+        "doctor",
+        "cost all --by beat",
+        "logs w1 --cast",
+        "goal diff evil",
+        "map --query total --root .",
     ];
     let more = [format!("log {beat}"), format!("log {beat} --prompt"), format!("log {beat} --reply")];
     // Errors repeat what was asked for.
-    let errors = ["goal show", "sensor test", "log", "schema", "logs", "answer", "", "--frob", "help", "kill", "fix -c", "attempts"];
+    let errors = [
+        "goal show",
+        "sensor test",
+        "log",
+        "schema",
+        "logs",
+        "answer",
+        "",
+        "--frob",
+        "help",
+        "kill",
+        "fix -c",
+        "attempts",
+    ];
     let errors = errors.map(|verb| format!("{verb} {evil}"));
     let mut shown = BTreeSet::new();
     for call in calls.into_iter().map(str::to_owned).chain(more).chain(errors) {
@@ -229,7 +280,7 @@ fn no_foreign_text_is_obeyed_by_a_terminal() {
         }
     }
     assert!(shown.len() > 20, "the text was there to be spelled out: {shown:?}");
-    for call in ["goal show evil", "tick --dry-run", "sensor test x", "playbook show"] {
+    for call in ["goal show evil", "tick --dry-run", "sensor test s", "playbook show"] {
         assert!(shown.contains(call), "{call}: {shown:?}");
     }
 }
@@ -237,12 +288,17 @@ fn no_foreign_text_is_obeyed_by_a_terminal() {
 #[test]
 fn json_on_a_terminal_is_spelled_differently_and_means_the_same() {
     let profile = hostile();
-    for call in ["status", "asks", "ls", "log", "goal list", "sensor list", "sensor test s", "tick --dry-run", "why"] {
+    for call in ["status", "asks", "ls", "log", "goal list", "sensor list", "tick --dry-run", "why"] {
         let line = format!("{call} --json");
         let Some(ran) = on_terminal(&profile, 200, &line) else { return };
         assert_eq!(foreign(&ran.stdout), Vec::<char>::new(), "{call}: {:?}", ran.stdout);
-        let json = ran.stdout.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{call}: {ran:?}"));
-        let value: Value = serde_json::from_str(json).unwrap_or_else(|error| panic!("{call}: {error}: {json}"));
+        let json = ran
+            .stdout
+            .lines()
+            .find(|line| line.starts_with('{'))
+            .unwrap_or_else(|| panic!("{call}: {ran:?}"));
+        let value: Value =
+            serde_json::from_str(json).unwrap_or_else(|error| panic!("{call}: {error}: {json}"));
         if ["asks", "log"].contains(&call) {
             assert!(call == "log" || json.contains("\\u009b") && json.contains("\\u202e"), "{call}: {json}");
             let words: Vec<&str> = call.split(' ').chain(["--json"]).collect();

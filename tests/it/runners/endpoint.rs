@@ -175,7 +175,8 @@ fn a_key_from_a_command_reaches_the_endpoint_and_no_file() {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         while reader.read_line(&mut head).unwrap() > 2 {}
         let body = format!("{{\"error\":{{\"message\":\"bad key {KEY}\"}}}}");
-        let answer = format!("HTTP/1.1 401 no\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let answer =
+            format!("HTTP/1.1 401 no\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).unwrap();
         head
     });
@@ -209,7 +210,10 @@ fn a_program_that_decides_gets_the_key_in_a_variable_and_cannot_repeat_it() {
     let runner = json!({ "decide": ["sh", "-c", line], "token_cmd": ["echo", KEY] });
     profile.config(json!({ "decide": "mine", "runners": { "mine": runner } }));
     let ran = profile.looop(&["run", "rest"]);
-    assert!(ran.code == 2 && ran.stderr.contains("runners.mine.token_cmd") && ran.stderr.contains("key_env"), "{ran:?}");
+    assert!(
+        ran.code == 2 && ran.stderr.contains("runners.mine.token_cmd") && ran.stderr.contains("key_env"),
+        "{ran:?}"
+    );
 }
 
 #[test]

@@ -150,7 +150,8 @@ fn two_hundred_clients_at_once_are_all_served() {
         .map(|_| {
             let socket = desk.dir().join("attach.sock");
             std::thread::spawn(move || {
-                let mut stream = looop::sys::socket::connect(&socket, std::time::Duration::from_secs(10)).unwrap();
+                let mut stream =
+                    looop::sys::socket::connect(&socket, std::time::Duration::from_secs(10)).unwrap();
                 say(&mut stream, Request::Poke);
                 reply(&mut stream)
             })

@@ -237,7 +237,9 @@ impl Profile {
             .env("LOOOP_CONFIG", self.config_file())
             .envs(self.vars.iter().cloned());
         // Tests look into the program by /proc and strace, which a plain user may not do with a closed process.
-        if !rustix::process::geteuid().is_root() && !self.vars.iter().any(|(key, _)| key == "LOOOP_DEBUGGABLE") {
+        if !rustix::process::geteuid().is_root()
+            && !self.vars.iter().any(|(key, _)| key == "LOOOP_DEBUGGABLE")
+        {
             command.env("LOOOP_DEBUGGABLE", "1");
         }
         command
