@@ -178,7 +178,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let dir = app.layout.worker(&id);
     let supervisor = &worker.state.supervisor;
     let begun = Deadline::after_ms(SAY_MS);
-    let mut is_said = false;
+    let mut is_printed = false;
     // A supervisor that does not listen is told by a signal, which it heeds as well.
     if client::call(&dir.attach_socket(), Request::Kill).is_err() {
         detach::signal(supervisor.pid, supervisor.start, false);
@@ -192,8 +192,8 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
                 .hint(format!("`looop kill --force {id}` kills it and all that it started"))
                 .into());
         }
-        if begun.passed() && !is_said {
-            is_said = true;
+        if begun.passed() && !is_printed {
+            is_printed = true;
             print::note(&match tree::is_stopped(supervisor.pid, supervisor.start) {
                 true => format!(
                     "waiting for {id}: its supervisor, process {0}, is stopped; `kill -CONT {0}` lets it go on, and `looop kill --force {id}` ends it",

@@ -15,6 +15,10 @@ use crate::runner::command::Command;
 use crate::runner::http::wire::Shape;
 use crate::runner::http::{Http, IDLE_MS, Protocol};
 use crate::runner::table;
+use crate::runner::token::{KeyedRunner, TokenSource};
+
+/// The variable by which a call to an endpoint knows the key of `token_cmd`, where the config names none.
+const TOKEN_VAR: &str = "LOOOP_TOKEN";
 
 impl Config {
     /// The runner that decides.
@@ -34,21 +38,22 @@ impl Config {
         let own = self.runners.get(name);
         let entry = own.unwrap_or(&none);
         if let Some(argv) = &entry.decide {
-            return self.command(name, argv, entry);
+            return self.keyed(name, entry, self.command(name, argv, entry)?);
         }
         if let Some(form) = entry.http {
             return Ok(Box::new(self.http(name, form, entry)?));
         }
         if let Some(row) = table::find(name) {
-            return Ok(Box::new(Agent {
+            let agent = Agent {
                 row,
                 model: entry.model.clone(),
                 effort: entry.effort.clone(),
-                env: entry.env.clone(),
+                env: self.allowed(entry),
                 args: entry.args.clone(),
                 write: self.writes(name),
                 price: self.price(name, entry.price)?,
-            }));
+            };
+            return self.keyed(name, entry, Box::new(agent));
         }
         let shown = self.path.display();
         let known = self.decider_names();
@@ -91,15 +96,49 @@ impl Config {
         let transient = entry.transient.as_deref().map(regex_lite::Regex::new).transpose();
         let transient =
             transient.map_err(|e| usage(format!("could not read runners.{name}.transient: {e}")))?;
-        let cwd = self.path.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
         Ok(Box::new(Command {
             name: name.to_owned(),
             argv: argv.to_vec(),
-            env: entry.env.clone(),
+            env: self.allowed(entry),
             write: self.writes(name),
             transient,
-            cwd,
+            cwd: self.folder(),
         }))
+    }
+
+    /// The folder of the config file, in which commands of the config run.
+    fn folder(&self) -> PathBuf {
+        self.path.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned()
+    }
+
+    /// Names of variables that a runner's program gets.
+    fn allowed(&self, entry: &RunnerFile) -> Vec<String> {
+        let of_token = entry.token_cmd.as_ref().and(entry.key_env.as_ref());
+        entry.env.iter().chain(of_token).cloned().collect()
+    }
+
+    /// A runner's program with its key from `token_cmd`, where there is one.
+    fn keyed(&self, name: &str, entry: &RunnerFile, runner: Box<dyn Runner>) -> Result<Box<dyn Runner>> {
+        match self.token(name, entry, None)? {
+            Some(source) => Ok(Box::new(KeyedRunner { runner, source })),
+            None => Ok(runner),
+        }
+    }
+
+    /// Where the key of a runner comes from, if a command prints it. `var` is the variable that is used where the config
+    /// names none.
+    fn token(&self, name: &str, entry: &RunnerFile, var: Option<&str>) -> Result<Option<TokenSource>> {
+        let Some(argv) = &entry.token_cmd else { return Ok(None) };
+        let bad = |what: &str| {
+            usage(format!("could not use runners.{name}.token_cmd of {}: {what}", self.path.display()))
+        };
+        if argv.first().is_none_or(String::is_empty) {
+            return Err(bad("it names no program").into());
+        }
+        let Some(var) = entry.key_env.as_deref().or(var) else {
+            return Err(bad("name the variable in which the program gets the key with `key_env`").into());
+        };
+        Ok(Some(TokenSource { argv: argv.clone(), var: var.to_owned(), cwd: self.folder() }))
     }
 
     /// The endpoints that can fix: those without a program in their place.
@@ -134,7 +173,8 @@ impl Config {
             base_url: base_url.trim_end_matches('/').to_owned(),
             model: model.clone(),
             effort: entry.effort.clone(),
-            key_env: entry.key_env.clone(),
+            key_env: entry.key_env.clone().or_else(|| entry.token_cmd.as_ref().map(|_| TOKEN_VAR.to_owned())),
+            token: self.token(name, entry, Some(TOKEN_VAR))?,
             health: entry.health.clone(),
             shape: entry.shape.map(|shape| match shape {
                 ShapeForm::Prompt => Shape::Prompt,

@@ -101,8 +101,10 @@ pub(super) struct RunnerFile {
     pub(super) base_url: Option<String>,
     /// The path that says whether the endpoint is well.
     pub(super) health: Option<String>,
-    /// The name of the variable that holds the endpoint's key.
+    /// The name of the variable that holds the key, or in which a program gets that of `token_cmd`.
     pub(super) key_env: Option<String>,
+    /// A command whose first line of output is the key.
+    pub(super) token_cmd: Option<Vec<String>>,
     /// How the endpoint is told that one JSON object is wanted.
     pub(super) shape: Option<ShapeForm>,
     /// How long an endpoint may send nothing.

@@ -48,6 +48,7 @@ pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
         model,
         effort: None,
         key_env: key.is_some().then(|| KEY.to_owned()),
+        token: None,
         health: None,
         shape: Some(Shape::Prompt),
         idle_ms: IDLE_MS,

@@ -1,4 +1,4 @@
-//! Text on its way to a terminal: what a terminal would obey, or what reorders other text, is spelled out.
+//! Pure. Text on its way to a terminal: what a terminal would obey, or what reorders other text, is spelled out.
 
 /// Text of any origin as a terminal may get it: `\u{9b}` for a control character, `\x9b` for a byte that is not UTF-8.
 /// Line breaks and tabs stay.

@@ -227,7 +227,7 @@ pub enum Phase {
     Killed,
     /// Its supervisor is gone and nobody saw the end.
     Lost,
-    /// Its supervisor is stopped or frozen, and answers nobody. No supervisor writes this: it is seen from outside.
+    /// Its supervisor is stopped or frozen, and does not answer. No supervisor writes this: it is seen from outside.
     Stopped,
 }
 

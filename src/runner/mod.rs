@@ -7,6 +7,7 @@ pub mod http;
 pub mod read;
 pub mod said;
 pub mod table;
+pub mod token;
 
 use std::path::PathBuf;
 

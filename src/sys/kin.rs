@@ -51,17 +51,17 @@ fn children_of(pid: u32) -> Vec<u32> {
 /// so that what descends from it is found. False: something of it still lives after a while.
 pub fn kill_tree((pid, start): Process) -> bool {
     detach::stop(pid, start);
-    let patience = Deadline::after_ms(2 * GRACE_MS);
+    let deadline = Deadline::after_ms(2 * GRACE_MS);
     let mut left = below(pid);
-    while !left.is_empty() && !patience.passed() {
+    while !left.is_empty() && !deadline.passed() {
         signal_all(&left, true);
         pause_ms(10);
         left = below(pid);
     }
     detach::signal(pid, start, true);
     let is_alive = || tree::start_of(pid) == Some(start);
-    let patience = Deadline::after_ms(GRACE_MS);
-    while is_alive() && !patience.passed() {
+    let deadline = Deadline::after_ms(GRACE_MS);
+    while is_alive() && !deadline.passed() {
         pause_ms(10);
     }
     left.is_empty() && !is_alive()

@@ -58,17 +58,17 @@ fn a_stopped_supervisor_is_named_by_all_that_need_it() {
             "attach" => crate::shown::on_terminal(&profile, 120, &call.join(" ")).map(|ran| (1, ran.stdout)),
             _ => Some(profile.looop(call)).map(|ran| (ran.code, ran.stderr)),
         };
-        let Some((code, said)) = ran else { continue };
+        let Some((code, printed)) = ran else { continue };
         assert!(
-            code == 1 && said.contains(&format!("process {pid}")) && said.contains("stopped"),
-            "{call:?}: {said}"
+            code == 1 && printed.contains(&format!("process {pid}")) && printed.contains("stopped"),
+            "{call:?}: {printed}"
         );
-        assert!(said.contains(&format!("kill -CONT {pid}")), "{call:?}: {said}");
-        assert!(!said.contains("os error"), "{call:?}: {said}");
+        assert!(printed.contains(&format!("kill -CONT {pid}")), "{call:?}: {printed}");
+        assert!(!printed.contains("os error"), "{call:?}: {printed}");
     }
-    // What goes through a file is there when the supervisor goes on, and that is said.
-    let told = profile.looop(&["tell", "w1", "hello"]).ok();
-    assert!(told.stderr.contains("w1 gets it later") && told.stderr.contains(&pid), "{told:?}");
+    // What goes through a file is there when the supervisor goes on, and that is printed.
+    let tell = profile.looop(&["tell", "w1", "hello"]).ok();
+    assert!(tell.stderr.contains("w1 gets it later") && tell.stderr.contains(&pid), "{tell:?}");
     send("-CONT", &pid);
     wait_until("it goes on", || row(&profile)["state"] == "running");
     profile.looop(&["flag", "w1", "look"]).ok();
@@ -78,17 +78,17 @@ fn a_stopped_supervisor_is_named_by_all_that_need_it() {
 fn a_kill_says_after_a_while_what_it_waits_for() {
     let profile = running();
     let pid = stop(&profile);
-    let (log, began) = (profile.path("said"), std::time::Instant::now());
+    let (log, began) = (profile.path("printed"), std::time::Instant::now());
     let mut kill = profile.command(&["kill", "w1"]);
     let kill =
         kill.stdout(std::process::Stdio::piped()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
-    let said = || fs::read_to_string(&log).unwrap();
-    wait_until("it to be said", || said().ends_with('\n'));
+    let printed = || fs::read_to_string(&log).unwrap();
+    wait_until("it to be printed", || printed().ends_with('\n'));
     assert!(began.elapsed().as_millis() >= 2_000, "what ends at once needs no word");
     let wanted = format!(
         "waiting for w1: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` lets it go on"
     );
-    assert!(said().starts_with(&wanted) && said().contains("looop kill --force w1"), "{}", said());
+    assert!(printed().starts_with(&wanted) && printed().contains("looop kill --force w1"), "{}", printed());
     send("-CONT", &pid);
     assert_eq!(end(kill).ok().stdout, "w1: killed\n");
     assert_eq!(left(&profile), Vec::<String>::new());
@@ -143,21 +143,12 @@ fn what_a_lost_worker_left_is_found_without_its_environment() {
     let profile = Profile::scripted(&[NOOP]);
     profile.unboxed(&["worker"]);
     let file = profile.path("looop.json").display().to_string();
-    let line = format!("exec env -i setpriv --pdeathsig clear tail -f {file}");
-    profile
-        .looop(&[
-            "worker",
-            "start",
-            "w1",
-            "--",
-            "sh",
-            "-c",
-            &format!("(exec env -i tail -f {file}) & {line}"),
-        ])
-        .ok();
+    let line = format!("trap '' HUP; (exec env -i tail -f {file}) & exec env -i tail -f {file}");
+    profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
     wait_until("both to run", || left(&profile).iter().filter(|line| line.starts_with("tail")).count() == 2);
     send("-KILL", &supervisor(&profile));
     wait_until("it is lost", || row(&profile)["state"] == "lost");
+    assert_eq!(left(&profile).len(), 2, "the kill alone ends neither");
     profile.looop(&["tick"]).ok();
     assert_eq!(left(&profile), Vec::<String>::new());
 }

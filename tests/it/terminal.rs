@@ -188,7 +188,7 @@ fn foreign(text: &str) -> Vec<char> {
     for code in [0, 1, 2, 31, 32, 33] {
         plain = plain.replace(&format!("\x1b[{code}m"), "");
     }
-    let is_mark = |c: char| "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{fffd}".contains(c);
+    let is_mark = |c: char| "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}".contains(c);
     let is_order = |c: char| ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
     let bad =
         plain.chars().filter(|c| (c.is_control() && !"\n\t".contains(*c)) || is_mark(*c) || is_order(*c));
@@ -208,6 +208,8 @@ fn hostile() -> Profile {
     profile.sensor("s.sh", &format!("# {EVIL}\ncat {}; printf '\\233\\033]0;t\\007' >&2", signal.display()));
     profile.sensor("bytes.sh", "printf '\\233\\377\\033[2J'; printf '\\233 \\033[2J' >&2; exit 1");
     profile.sensor("x.sh", &format!("printf '%s' '{EVIL}'"));
+    let script = profile.data().join("sensors/x.sh");
+    fs::write(&script, [&fs::read(&script).unwrap()[..], b"\n# \x9b31m\xff\n"].concat()).unwrap();
     profile.looop(&["tick"]).ok();
     fs::write(profile.path("screen"), EVIL).unwrap();
     let show = format!("cat {}; {LOOOP} flag \"$(cat {0})\"; read -r l", profile.path("screen").display());
@@ -272,12 +274,13 @@ fn no_foreign_text_is_obeyed_by_a_terminal() {
     for call in calls.into_iter().map(str::to_owned).chain(more).chain(errors) {
         let Some(ran) = on_terminal(&profile, 200, &call) else { return };
         assert_eq!(foreign(&ran.stdout), Vec::<char>::new(), "{call}: {:?}", ran.stdout);
+        assert!(call != "sensor show x" || ran.stdout.contains("# \\x9b31m\\xff"), "no text: {ran:?}");
         if ran.stdout.contains("\\u{9b}") || ran.stdout.contains("\\u009b") || ran.stdout.contains("\\x9b") {
             shown.insert(call);
         }
     }
     assert!(shown.len() > 20, "the text was there to be spelled out: {shown:?}");
-    for call in ["goal show evil", "tick --dry-run", "sensor test x", "playbook show"] {
+    for call in ["goal show evil", "tick --dry-run", "sensor test s", "playbook show"] {
         assert!(shown.contains(call), "{call}: {shown:?}");
     }
 }
@@ -285,9 +288,7 @@ fn no_foreign_text_is_obeyed_by_a_terminal() {
 #[test]
 fn json_on_a_terminal_is_spelled_differently_and_means_the_same() {
     let profile = hostile();
-    for call in
-        ["status", "asks", "ls", "log", "goal list", "sensor list", "sensor test s", "tick --dry-run", "why"]
-    {
+    for call in ["status", "asks", "ls", "log", "goal list", "sensor list", "tick --dry-run", "why"] {
         let line = format!("{call} --json");
         let Some(ran) = on_terminal(&profile, 200, &line) else { return };
         assert_eq!(foreign(&ran.stdout), Vec::<char>::new(), "{call}: {:?}", ran.stdout);
@@ -299,7 +300,7 @@ fn json_on_a_terminal_is_spelled_differently_and_means_the_same() {
         let value: Value =
             serde_json::from_str(json).unwrap_or_else(|error| panic!("{call}: {error}: {json}"));
         if ["asks", "log"].contains(&call) {
-            assert!(json.contains("\\u009b") && json.contains("\\u202e"), "{call}: {json}");
+            assert!(call == "log" || json.contains("\\u009b") && json.contains("\\u202e"), "{call}: {json}");
             let words: Vec<&str> = call.split(' ').chain(["--json"]).collect();
             assert_eq!(value, profile.looop(&words).ok().json(), "{call}");
         }

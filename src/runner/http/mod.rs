@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! A request is sent again only where the first one was answered with a status that says so, or where no connection
-//! came about: never after a part of an answer, which may have been paid for. The key is read from the environment.
+//! came about: never after a part of an answer, which may have been paid for. The key is read from the environment,
+//! or printed by a command.
 
 mod link;
 mod talk;
@@ -14,6 +15,7 @@ use std::hash::{BuildHasher, Hasher};
 use wire::{Ask, Shape};
 
 use super::said::{OUTPUT_LIMIT, Said};
+use super::token::TokenSource;
 use super::{Call, Failed, Reply, Runner, classify};
 use crate::model::charge::{Basis, Usage};
 use crate::model::failing::{Class, reset_at_ms};
@@ -51,6 +53,8 @@ pub struct Http {
     pub effort: Option<String>,
     /// The variable that holds the key; none: it needs none.
     pub key_env: Option<String>,
+    /// The command that prints the key; none: the variable has it.
+    pub token: Option<TokenSource>,
     /// The path, or address, that says whether it is up; none: it is not asked.
     pub health: Option<String>,
     /// How the form of the answer is asked for; none: as an object, and by the prompt alone where that is refused.
@@ -89,6 +93,15 @@ impl Runner for Http {
     }
 
     fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+        match &self.token {
+            Some(source) => source.call(call, |call| self.ask(call)),
+            None => self.ask(call),
+        }
+    }
+}
+
+impl Http {
+    fn ask(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
         let deadline = Deadline::after_ms(call.timeout_ms);
         self.is_up(call)?;
         let (system, user) = (&read(&call.system_file)?, &read(&call.user_file)?);
@@ -127,9 +140,7 @@ impl Runner for Http {
             self.wait(call, wait_ms)?;
         }
     }
-}
 
-impl Http {
     fn class(&self, status: u16, body: &str) -> Class {
         let by_words = classify::by_words(body);
         match by_words {

@@ -177,6 +177,81 @@ fn a_key_that_is_not_there_is_said_before_anything_is_asked() {
     assert_eq!(server.requests().len(), 0);
 }
 
+/// No token's shape and no variable's value: only `token_cmd` knows it.
+const KEY: &str = "quiet-words-0123456789";
+
+#[test]
+fn a_key_from_a_command_reaches_the_endpoint_and_no_file() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It repeats the key in its refusal.
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = String::new();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while reader.read_line(&mut head).unwrap() > 2 {}
+        let body = format!("{{\"error\":{{\"message\":\"bad key {KEY}\"}}}}");
+        let answer =
+            format!("HTTP/1.1 401 no\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).unwrap();
+        head
+    });
+    let Some(profile) = profile(Decider::Openai, "http://127.0.0.1:1") else { return };
+    with(&profile, "base_url", json!(format!("http://{address}/v1")));
+    with(&profile, "key_env", Value::Null);
+    std::fs::write(profile.path("key"), format!("{KEY}\nuser: me\n")).unwrap();
+    with(&profile, "token_cmd", json!(["cat", profile.path("key")]));
+    let ran = profile.looop(&["tick"]);
+    let head = server.join().unwrap();
+    assert!(head.to_lowercase().contains(&format!("authorization: bearer {KEY}\r\n")), "{head}");
+    let failure = failure(&profile);
+    assert_eq!((ran.code, &failure["class"]), (1, &json!("auth")), "{failure}");
+    assert!(failure["why"].as_str().unwrap().contains("bad key"), "{failure}");
+    let found = Command::new("grep").args(["-rlF", KEY]).arg(profile.data()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "it is in no file of the data dir");
+    assert!(!ran.stderr.contains(KEY) && !ran.stdout.contains(KEY), "{ran:?}");
+}
+
+#[test]
+fn a_program_that_decides_gets_the_key_in_a_variable_and_cannot_repeat_it() {
+    let profile = Profile::scripted(&[NOOP]);
+    let line = format!("test \"$MINE\" = {KEY} || exit 1; echo '{{\"move\":\"noop\",\"why\":\"'$MINE'\"}}'");
+    let runner = json!({ "decide": ["sh", "-c", line], "token_cmd": ["echo", KEY], "key_env": "MINE" });
+    profile.config(json!({ "decide": "mine", "runners": { "mine": runner } }));
+    profile.looop(&["tick"]).ok();
+    assert!(profile.read("journal.md").contains("noop"), "{}", profile.read("journal.md"));
+    let found = Command::new("grep").args(["-rlF", KEY]).arg(profile.data()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "it is in no file of the data dir");
+    // Without a variable the program could not get it.
+    let runner = json!({ "decide": ["sh", "-c", line], "token_cmd": ["echo", KEY] });
+    profile.config(json!({ "decide": "mine", "runners": { "mine": runner } }));
+    let ran = profile.looop(&["run", "rest"]);
+    assert!(
+        ran.code == 2 && ran.stderr.contains("runners.mine.token_cmd") && ran.stderr.contains("key_env"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_command_that_prints_no_key_is_said_before_anything_is_asked() {
+    let server = ModelServer::start(vec![Reply::text(NOOP)]);
+    for (argv, why) in [
+        (json!(["sh", "-c", "echo locked >&2; exit 3"]), "locked"),
+        (json!(["true"]), "its first line is empty"),
+        (json!(["printf", "a\u{7}b"]), "a control character"),
+        (json!(["yes"]), "too much output"),
+        (json!(["no-such-program"]), "not an executable"),
+    ] {
+        let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
+        with(&profile, "token_cmd", argv);
+        let ran = profile.looop(&["tick"]);
+        let failure = failure(&profile);
+        assert_eq!((ran.code, &failure["class"]), (1, &json!("auth")), "{failure}");
+        assert!(failure["why"].as_str().unwrap().contains(why), "{failure}");
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
 #[test]
 fn a_handshake_that_fails_is_said_to_be_one() {
     // Plain words where TLS is spoken: it fails, whatever certificates there are.

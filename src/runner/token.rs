@@ -1,0 +1,147 @@
+//! A key that a command prints: fetched for each call, known to this process alone, and in none of its files.
+
+use std::path::PathBuf;
+
+use super::{Call, Failed, Reply, Runner, last_words};
+use crate::model::charge::Usage;
+use crate::model::failing::Class;
+use crate::model::secret::Secrets;
+use crate::model::time::human_ms;
+use crate::sys::proc::{self, Exit, Input, Job, Keep};
+use crate::sys::program;
+
+/// How long the command may take, in milliseconds.
+const TIMEOUT_MS: i64 = 30_000;
+/// The most that it may print, in bytes.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// The command that prints a key, and the variable by which a call knows the key.
+#[derive(Clone, Debug)]
+pub struct TokenSource {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// The variable.
+    pub var: String,
+    /// Where the command runs: the config file's directory.
+    pub cwd: PathBuf,
+}
+
+impl TokenSource {
+    /// Makes a call with the key in its environment. The key is taken out of all that comes back.
+    ///
+    /// # Errors
+    /// [`Class::Auth`] when the command prints no key; else what the call fails with.
+    pub fn call(
+        &self,
+        call: &mut Call,
+        ask: impl FnOnce(&mut Call) -> Result<Reply, Box<Failed>>,
+    ) -> Result<Reply, Box<Failed>> {
+        let token = self.fetch(call)?;
+        let secrets = Secrets::of(&[("LOOOP_TOKEN".to_owned(), token.clone())]);
+        let mut full_env = call.full_env.to_vec();
+        full_env.retain(|(name, _)| *name != self.var);
+        full_env.push((self.var.clone(), token));
+        let frame = match &mut call.frame {
+            Some(frame) => Some(&mut **frame as &mut dyn FnMut()),
+            None => None,
+        };
+        let result = ask(&mut Call {
+            prompt_file: call.prompt_file.clone(),
+            prompt_bytes: call.prompt_bytes,
+            system_file: call.system_file.clone(),
+            user_file: call.user_file.clone(),
+            now: call.now,
+            timeout_ms: call.timeout_ms,
+            empty_dir: call.empty_dir.clone(),
+            path: call.path,
+            base_env: call.base_env,
+            full_env: &full_env,
+            boxer: call.boxer,
+            cancel: call.cancel,
+            frame,
+        });
+        let clean = |mut bytes: Vec<u8>| {
+            secrets.redact_bytes(&mut bytes);
+            bytes
+        };
+        match result {
+            Ok(reply) => Ok(Reply {
+                text: secrets.redact(&reply.text).into_owned(),
+                raw: clean(reply.raw),
+                stderr: clean(reply.stderr),
+                ..reply
+            }),
+            Err(failed) => {
+                let Failed { why, raw, stderr, .. } = &*failed;
+                let (why, raw, stderr) =
+                    (secrets.redact(why).into_owned(), clean(raw.clone()), clean(stderr.clone()));
+                Err(Box::new(Failed { why, raw, stderr, ..*failed }))
+            }
+        }
+    }
+
+    fn fetch(&self, call: &Call) -> Result<String, Box<Failed>> {
+        let failed = |why: String| {
+            let (name, usage) = (self.argv.first().map_or("", String::as_str), Usage::nothing());
+            let why = format!("`{name}` of `token_cmd` printed no key: {why}");
+            Box::new(Failed { usage, ..*Failed::before_asking(Class::Auth, why) })
+        };
+        let Some((name, args)) = self.argv.split_first() else {
+            return Err(failed("it is empty".to_owned()));
+        };
+        let Some(program) = program::find_program(name, call.path, &self.cwd) else {
+            return Err(failed("it is not an executable on the configured PATH".to_owned()));
+        };
+        let job = Job {
+            program,
+            args: args.to_vec(),
+            // It is the person's own command, and asks a keyring or an agent of theirs.
+            env: call.full_env.to_vec(),
+            cwd: self.cwd.clone(),
+            input: Input::Null,
+            keep: Keep::All(MAX_BYTES),
+            sink: None,
+            timeout_ms: TIMEOUT_MS,
+            gate: None,
+            boxed: None,
+        };
+        let ended = proc::run_one(job, call.cancel, None).map_err(|error| failed(error.to_string()))?;
+        let why = match ended.exit {
+            Exit::Code(0) => {
+                let text =
+                    String::from_utf8(ended.stdout).map_err(|_| failed("it is not text".to_owned()))?;
+                let token = text.lines().next().unwrap_or_default().trim();
+                match token.is_empty() || token.chars().any(char::is_control) {
+                    false => return Ok(token.to_owned()),
+                    true => "its first line is empty, or has a control character".to_owned(),
+                }
+            }
+            Exit::Cancelled => return Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned())),
+            Exit::Timeout => format!("it was still running after {}", human_ms(TIMEOUT_MS)),
+            exit => format!("{}: {}", exit.words(), last_words(&ended.stderr)),
+        };
+        Err(failed(why))
+    }
+}
+
+/// A runner whose program gets its key from a command.
+pub struct KeyedRunner {
+    /// The runner.
+    pub runner: Box<dyn Runner>,
+    /// Where its key comes from.
+    pub source: TokenSource,
+}
+
+impl Runner for KeyedRunner {
+    fn name(&self) -> &str {
+        self.runner.name()
+    }
+
+    fn program(&self) -> &str {
+        self.runner.program()
+    }
+
+    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+        self.source.call(call, |call| self.runner.decide(call))
+    }
+}
