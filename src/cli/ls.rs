@@ -214,7 +214,8 @@ fn table(app: &App, args: &Args, now: Now) -> Result<String> {
             let age = human_ms(now.elapsed_ms(past.created_ms));
             let goal = past.goal.as_ref().map(Name::to_string).unwrap_or_default();
             let spent = if past.cost_micros == 0 { String::new() } else { dollars(past.cost_micros) };
-            let said = End { why: &past.why, verdict: &past.verify, branch: &past.branch, exit: past.exit };
+            let said =
+                WorkerEnd { why: &past.why, verdict: &past.verify, branch: &past.branch, exit: past.exit };
             let said = [app.style.dim("put away"), said.words()];
             let words = said.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
             nexts.push((past.dir.clone(), past.left.clone(), past.next.clone()));
@@ -280,18 +281,18 @@ fn words(app: &App, worker: &Worker) -> String {
         return app.style.yellow(&format!("{ask}: {text}"));
     }
     let exit = state.exit.filter(|_| state.phase.is_over());
-    End { why: &state.why, verdict: &state.verdict, branch: &state.branch, exit }.words()
+    WorkerEnd { why: &state.why, verdict: &state.verdict, branch: &state.branch, exit }.words()
 }
 
 /// How a worker ended, as far as it is known.
-struct End<'a> {
+struct WorkerEnd<'a> {
     why: &'a Option<String>,
     verdict: &'a Option<Verdict>,
     branch: &'a Option<String>,
     exit: Option<Exit>,
 }
 
-impl End<'_> {
+impl WorkerEnd<'_> {
     /// The end in a few words; empty where there is nothing to say.
     fn words(&self) -> String {
         let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);

@@ -59,7 +59,7 @@ pub(super) fn head(git: &Git, view: &View) -> Result<Option<String>> {
     if let Some(commit) = verify("HEAD^{commit}")? {
         return Ok(Some(commit.trim_end().to_owned()));
     }
-    let branch = git.answer(&view.place, &["symbolic-ref", "-q", "HEAD"])?.unwrap_or_default();
+    let branch = git.answer(&view.place, &["symbolic-ref", "-q", "HEAD"]).ok().flatten().unwrap_or_default();
     let branch = branch.trim_end();
     let is_there = |name: &str| view.file(".git").join(name).exists();
     // A branch that is there and leads nowhere is an error, and not a worker without commits.
