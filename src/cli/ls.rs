@@ -219,7 +219,7 @@ fn table(app: &App, args: &Args, now: Now) -> Result<String> {
             let age = human_ms(now.elapsed_ms(past.created_ms));
             let goal = past.goal.as_ref().map(Name::to_string).unwrap_or_default();
             let spent = if past.cost_micros == 0 { String::new() } else { dollars(past.cost_micros) };
-            let end = End {
+            let end = WorkerEnd {
                 why: &past.why,
                 verdict: &past.verify,
                 branch: &past.branch,
@@ -295,11 +295,11 @@ fn words(app: &App, worker: &Worker) -> String {
     }
     let exit = state.exit.filter(|_| state.phase.is_over());
     let (why, verdict, branch) = (&state.why, &state.verdict, &state.branch);
-    End { why, verdict, branch, exit, user_side: &state.user_side }.words()
+    WorkerEnd { why, verdict, branch, exit, user_side: &state.user_side }.words()
 }
 
 /// How a worker ended, as far as it is known.
-struct End<'a> {
+struct WorkerEnd<'a> {
     why: &'a Option<String>,
     verdict: &'a Option<Verdict>,
     branch: &'a Option<String>,
@@ -307,7 +307,7 @@ struct End<'a> {
     user_side: &'a [UserSidePath],
 }
 
-impl End<'_> {
+impl WorkerEnd<'_> {
     /// The end in a few words, first what runs on the user's side; empty where there is nothing to say.
     fn words(&self) -> String {
         let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);

@@ -13,7 +13,7 @@ use crate::model::name::Name;
 use crate::model::time::{Now, clock_flaw, human_ms};
 use crate::runner::Runner;
 use crate::store::boxes::Boxer;
-use crate::store::{lock, migrate, records};
+use crate::store::{lock, migrate, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
@@ -177,7 +177,8 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
 pub fn has_news(app: &App, config: &Config) -> bool {
     !config.settings.workers.notify.is_empty()
         && (surface::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
-            || surface::has_untold_end(&app.layout).unwrap_or(true))
+            || workers::list(&app.layout)
+                .map_or(true, |(all, _)| all.iter().any(|worker| surface::is_untold(&app.layout, worker))))
 }
 
 /// Why a beat that was to decide on a move for a goal asked nobody.

@@ -137,11 +137,11 @@ pub fn worker_line(spec: &Spec, state: &State, next: Option<&str>, now: Now) -> 
     if let Some(why) = &state.why {
         words.push_str(&format!(" — {why}"));
     }
-    if let Some(left) = state.left_words() {
-        words.push_str(&format!("; left in its clone: {left}"));
-    }
     if let Some(next) = next {
         words.push_str(&format!("; next: {next}"));
+    }
+    if let Some(left) = state.left_words() {
+        words.push_str(&format!("; left in its clone: {left}"));
     }
     let text = format!("{} worker {}{goal} — {}", now.stamp(), spec.id, visible(&words, false));
     format!("{} [worker {}]", clip(&text, MAX_LINE_CHARS), spec.id)

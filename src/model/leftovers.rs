@@ -129,8 +129,8 @@ impl Paths {
     }
 }
 
-/// What to do next with an ended worker's work, as commands that are typed in the user's repository. None where there
-/// is nothing to do. `clone` is the clone's path.
+/// What to do next with an ended worker's work, as commands that are typed in the user's repository; `None` without
+/// anything to do. `clone` is the clone's path.
 pub fn next_step(repo: &Repo, state: &State, clone: &str) -> Option<String> {
     let mut commands: Vec<String> = Vec::new();
     commands.extend(state.branch.as_ref().map(|branch| words(&["git", "merge", branch])));

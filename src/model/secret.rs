@@ -15,7 +15,7 @@ use serde_json::Value;
 
 pub use stream::Stream;
 
-use scan::Scan;
+use scan::SecretScan;
 
 /// The shortest value that is looked for, in bytes: a shorter one stands in too many other words.
 const MIN_VALUE_BYTES: usize = 8;
@@ -63,7 +63,7 @@ impl Secrets {
 
     /// The text with `‹redacted:NAME›` in place of each secret.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let scan = Scan::new(&self.known);
+        let scan = SecretScan::new(&self.known);
         let mut spans = scan.whole(None, text);
         spans.extend(spelled(&scan, text, MAX_DECODED));
         match spans.is_empty() {
@@ -114,7 +114,7 @@ impl Secrets {
 }
 
 /// The spans of secrets that a text spells with escapes, looked for in what the text decodes to.
-fn spelled(scan: &Scan, text: &str, depth: usize) -> Vec<scan::Span> {
+fn spelled(scan: &SecretScan, text: &str, depth: usize) -> Vec<scan::SecretSpan> {
     let mut spans = Vec::new();
     for decode in spelling::DECODERS {
         let Some(decoded) = decode(text).filter(|_| depth > 0) else { continue };

@@ -151,7 +151,7 @@ pub fn reserve(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Re
 
 /// A cap that was raised.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RaisedCap {
+pub struct CapRaise {
     /// The cap as it was.
     pub hit: Hit,
     /// Its limit from now on, in millionths of a US dollar.
@@ -159,7 +159,7 @@ pub struct RaisedCap {
 }
 
 /// Raises each cap that leaves no room for a call through one of these runners, or for one of these goals: by the cap
-/// itself, once, or to `amount`. Each holds until it begins anew.
+/// itself, once, or to `amount`. Each raise holds until its window ends.
 ///
 /// # Errors
 /// As [`look`]; for a cap of nothing without an amount; for an amount that raises nothing; and when the raise cannot
@@ -171,7 +171,7 @@ pub fn raise(
     goals: &[Name],
     amount: Option<u64>,
     now: Now,
-) -> Result<Vec<RaisedCap>> {
+) -> Result<Vec<CapRaise>> {
     let _held = lock::store(&layout.store_lock())?;
     let totals = ledger::totals(layout, now)?;
     let others: Vec<Reserved> = others(layout, Caller::Anyone)?.into_values().collect();
@@ -179,7 +179,7 @@ pub fn raise(
     let before = raised.clone();
     // What held for another day is over.
     raised.retain(|window, _| window.contains(&now.day()));
-    let mut caps: Vec<RaisedCap> = Vec::new();
+    let mut caps: Vec<CapRaise> = Vec::new();
     let each_goal = || [None].into_iter().chain(goals.iter().map(Some));
     for (runner, goal) in runners.iter().flat_map(|runner| each_goal().map(move |goal| (runner, goal))) {
         let wanted = Wanted { caller: Caller::Anyone, runner, goal, left_micros: None }.reserved(&totals);
@@ -189,7 +189,7 @@ pub fn raise(
             }
             let raise = next_raise(&hit, before.get(&hit.window).copied(), amount)?;
             raised.insert(hit.window.clone(), raise);
-            caps.push(RaisedCap { limit_micros: raise.limit(hit.cap_micros), hit });
+            caps.push(CapRaise { limit_micros: raise.limit(hit.cap_micros), hit });
         }
     }
     if !caps.is_empty() {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::start::{FIX, Starter, Wanted};
-use super::{Described, Fleet, client, recover};
+use super::{Described, Fleet, client, recover, surface};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::Outcome;
 use crate::model::name::Name;
@@ -127,8 +127,9 @@ impl Fleet for LocalFleet<'_> {
             if let Some(worker) = workers::load(self.0.layout, &view.id)?
                 && worker.state.phase.is_over()
                 && worker.state.phase.word() == view.state
-                // Its branch is still to be fetched.
+                // Its branch is still to be fetched, or its notice still to be sent.
                 && worker.state.unfetched.is_none()
+                && !surface::is_untold(self.0.layout, &worker)
             {
                 put_away(self.0.layout, &worker)?;
             }

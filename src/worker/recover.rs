@@ -19,7 +19,7 @@ use crate::store::{lock, logs};
 const GIT_MS: i64 = 30_000;
 
 /// What was found out about an ended worker.
-enum Finding {
+enum CloneOutcome {
     /// Its clone holds this alone.
     Left(Leftovers),
     /// Its branch came back.
@@ -38,7 +38,7 @@ pub(super) fn ended(starter: &Starter) -> Result<()> {
         let Some(repo) = &worker.spec.repo else { continue };
         let finding = match (&worker.state.unfetched, &worker.state.left) {
             (Some(_), _) => fetch(starter, worker, repo),
-            (None, None) => Some(Finding::Left(left(starter, worker, repo))),
+            (None, None) => Some(CloneOutcome::Left(left(starter, worker, repo))),
             (None, Some(_)) => None,
         };
         if let Some(finding) = finding {
@@ -61,7 +61,7 @@ fn left(starter: &Starter, worker: &Worker, repo: &Repo) -> Leftovers {
 }
 
 /// Fetches a branch. None where nothing can have changed: then not even a view of the clone is made.
-fn fetch(starter: &Starter, worker: &Worker, repo: &Repo) -> Option<Finding> {
+fn fetch(starter: &Starter, worker: &Worker, repo: &Repo) -> Option<CloneOutcome> {
     let clone = starter.layout.worker(&worker.spec.id).clone_dir();
     if !fs::symlink_metadata(clone.join(".git")).is_ok_and(|meta| meta.is_dir()) {
         return None;
@@ -71,13 +71,13 @@ fn fetch(starter: &Starter, worker: &Worker, repo: &Repo) -> Option<Finding> {
         return None;
     }
     Some(match clone::collect(&git, repo, &clone) {
-        Ok(collected) => Finding::Fetched(collected),
-        Err(error) => Finding::Unfetched(format!("{error:#}")),
+        Ok(collected) => CloneOutcome::Fetched(collected),
+        Err(error) => CloneOutcome::Unfetched(format!("{error:#}")),
     })
 }
 
 /// Writes down what was found, unless the worker is another one by now.
-fn keep(starter: &Starter, seen: &Worker, finding: Finding) -> Result<()> {
+fn keep(starter: &Starter, seen: &Worker, finding: CloneOutcome) -> Result<()> {
     let (layout, now) = (starter.layout, starter.now);
     let dir = layout.worker(&seen.spec.id);
     let line = {
@@ -86,7 +86,7 @@ fn keep(starter: &Starter, seen: &Worker, finding: Finding) -> Result<()> {
         let Some(worker) = workers::load(layout, &seen.spec.id)?.filter(same) else { return Ok(()) };
         let before = worker.state.clone();
         let mut state = worker.state;
-        let is_news = matches!(finding, Finding::Fetched(_)) || state.phase == Phase::Lost;
+        let is_news = matches!(finding, CloneOutcome::Fetched(_)) || state.phase == Phase::Lost;
         take(&mut state, finding, now.unix_ms);
         clean(starter, &mut state)?;
         if state == before {
@@ -103,14 +103,14 @@ fn keep(starter: &Starter, seen: &Worker, finding: Finding) -> Result<()> {
     }
 }
 
-fn take(state: &mut State, finding: Finding, now_ms: i64) {
+fn take(state: &mut State, finding: CloneOutcome, now_ms: i64) {
     match finding {
-        Finding::Left(left) => state.left = Some(left),
-        Finding::Unfetched(why) => {
+        CloneOutcome::Left(left) => state.left = Some(left),
+        CloneOutcome::Unfetched(why) => {
             state.why = Some(format!("its branch could not be fetched: {why}"));
             state.unfetched = Some(why);
         }
-        Finding::Fetched(collected) => {
+        CloneOutcome::Fetched(collected) => {
             (state.branch, state.left) = (collected.branch, Some(collected.left));
             state.user_side = collected.user_side;
             (state.unfetched, state.why, state.flag) = (None, None, None);

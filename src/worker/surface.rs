@@ -250,20 +250,12 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Vec<(Path
     due
 }
 
-/// True when the notifier of an ended worker was not told that it left work behind.
-///
-/// # Errors
-/// When the workers cannot be listed.
-pub fn has_untold_end(layout: &Layout) -> Result<bool> {
-    let is_untold = |worker: &Worker| {
-        let Some(call) = Call::notice(&worker.state).filter(|_| worker.state.phase.is_over()) else {
-            return false;
-        };
-        let past = records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
-        let past: Surfaced = past.unwrap_or_default();
-        !worker.spec.notify.is_empty() && call.has_new_flag(&past.told)
-    };
-    Ok(workers::list(layout)?.0.iter().any(is_untold))
+/// True when the notifier of an ended worker was not told what the worker left behind.
+pub fn is_untold(layout: &Layout, worker: &Worker) -> bool {
+    let call = Call::notice(&worker.state).filter(|_| worker.state.phase.is_over());
+    let past = || records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
+    let told = |past: Option<Surfaced>| past.unwrap_or_default().told;
+    !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&told(past())))
 }
 
 /// Those of these workers that call with something no window has shown.

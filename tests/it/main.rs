@@ -17,6 +17,7 @@ mod complete;
 mod crash;
 mod doctor;
 mod edits;
+mod ended;
 mod escape;
 mod examples;
 mod first_start;

@@ -109,3 +109,60 @@ fn what_a_worker_says_is_redacted_before_it_is_kept_and_on_its_way_out() {
     found.retain(|path| !path.ends_with("/w1/spec.json") && !path.contains("/w1/transcript"));
     assert_eq!(found, Vec::<String>::new());
 }
+
+#[test]
+fn a_secret_that_a_reply_spells_with_escapes_is_in_no_file_and_in_no_commit() {
+    let spelled: String = SECRET.chars().map(|c| format!("\\u{:04x}", c as u32)).collect();
+    let why = format!("the key is {spelled}");
+    let ask =
+        format!(r#"{{"move":"ask","text":"send {spelled}?","options":["{spelled}","no"],"why":"{why}"}}"#);
+    let goal = format!(r##"{{"move":"write_goal","id":"g","body":"# goal: {spelled}","why":"{why}"}}"##);
+    let run = format!(r#"{{"move":"run","argv":["echo","{spelled}"],"why":"{why}"}}"#);
+    let name = format!(r#"{{"move":"archive_goal","id":"{spelled}","why":"{why}"}}"#);
+    for (reply, is_made) in [(ask, true), (goal, true), (run, true), (name, false)] {
+        let mut profile = Profile::scripted(&[&reply]);
+        profile.var("LEAK_TOKEN", SECRET);
+        profile.looop(&["tick"]);
+        let journal = fs::read_to_string(profile.data().join("journal.md")).unwrap_or_default();
+        assert_eq!(journal.contains("‹redacted:LEAK_TOKEN›"), is_made, "{reply}: {journal}");
+        for text in [SECRET, spelled.as_str()] {
+            assert_eq!(holders(&profile.data(), text), Vec::<String>::new(), "{reply}");
+        }
+    }
+}
+
+#[test]
+fn passwords_of_addresses_and_secrets_that_look_like_paths_are_redacted() {
+    let mut profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
+    let there = profile.path("home").display().to_string();
+    for (name, value) in [
+        ("DATABASE_URL", "postgres://ada:db-p4ss%2Fw0rd@db.example/app"),
+        ("HTTP_PROXY", "http://ada:proxy-p4ssword@proxy.example:3128"),
+        ("CI_TOKEN", "/begins+like+a/path=="),
+        ("SSH_PASSPHRASE", "correct horse battery"),
+        ("TEAM_WEBHOOK", "https://hooks.example/services/T000/B000"),
+        ("CACHE_KEY", &there),
+    ] {
+        profile.var(name, value);
+    }
+    let says = [
+        "postgres://ada:db-p4ss%2Fw0rd@db.example/app",
+        "decoded db-p4ss/w0rd",
+        "proxy-p4ssword",
+        "/begins+like+a/path==",
+        "correct horse battery",
+        "https://hooks.example/services/T000/B000",
+        "correct%20horse%20battery",
+    ];
+    let lines: String = says.iter().map(|text| format!("echo '{text}' >&2\n")).collect();
+    profile.sensor("leak.sh", &format!("{lines}echo '{there}' >&2; exit 3"));
+    profile.looop(&["tick"]).ok();
+    let reading = profile.read("snapshots/leak.json");
+    for text in ["p4ss", "begins+like", "correct", "services/T000"] {
+        assert!(!reading.contains(text), "{text}: {reading}");
+    }
+    assert!(reading.contains(&there), "the path of what exists is no secret: {reading}");
+    for name in ["DATABASE_URL", "HTTP_PROXY", "CI_TOKEN", "SSH_PASSPHRASE", "TEAM_WEBHOOK"] {
+        assert!(reading.contains(&format!("‹redacted:{name}›")), "{name}: {reading}");
+    }
+}

@@ -28,7 +28,7 @@ const MAX_LABEL_BYTES: usize = 64;
 
 /// A secret's place in a text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct SecretSpan {
     pub from: usize,
     pub to: usize,
     pub what: Pattern,
@@ -55,16 +55,16 @@ enum Match {
 }
 
 /// All patterns, sorted by their first byte.
-pub(super) struct Scan<'a> {
+pub(super) struct SecretScan<'a> {
     known: &'a [(String, String)],
     patterns: Vec<(&'a [u8], Pattern)>,
     /// Where the patterns of each first byte begin.
     heads: [u16; 257],
 }
 
-impl<'a> Scan<'a> {
+impl<'a> SecretScan<'a> {
     /// What finds these values, `[name, value]`.
-    pub fn new(known: &'a [(String, String)]) -> Scan<'a> {
+    pub fn new(known: &'a [(String, String)]) -> SecretScan<'a> {
         let values =
             known.iter().enumerate().map(|(nth, (_, value))| (value.as_bytes(), Pattern::Value(nth)));
         let shapes =
@@ -78,18 +78,18 @@ impl<'a> Scan<'a> {
                 patterns.partition_point(|(bytes, _)| bytes.first().is_some_and(|b| usize::from(*b) < byte));
             *head = u16::try_from(begins).unwrap_or(u16::MAX);
         }
-        Scan { known, patterns, heads }
+        SecretScan { known, patterns, heads }
     }
 
     /// The secrets of a text to which nothing is added. `before` is the character in front of it.
-    pub fn whole(&self, before: Option<char>, text: &str) -> Vec<Span> {
+    pub fn whole(&self, before: Option<char>, text: &str) -> Vec<SecretSpan> {
         self.begun(before, text).0
     }
 
     /// The secrets of the beginning of a text, and where the first one stands that what follows decides about.
-    pub fn begun(&self, before: Option<char>, text: &str) -> (Vec<Span>, usize) {
+    pub fn begun(&self, before: Option<char>, text: &str) -> (Vec<SecretSpan>, usize) {
         let bytes = text.as_bytes();
-        let (mut spans, mut open): (Vec<Span>, usize) = (Vec::new(), bytes.len());
+        let (mut spans, mut open): (Vec<SecretSpan>, usize) = (Vec::new(), bytes.len());
         visit(bytes.len());
         for (at, byte) in bytes.iter().enumerate() {
             let [from, to] = [self.heads[usize::from(*byte)], self.heads[usize::from(*byte) + 1]];
@@ -102,7 +102,7 @@ impl<'a> Scan<'a> {
                         to
                     }
                 };
-                spans.extend(to.map(|to| Span { from: at, to, what: *what }));
+                spans.extend(to.map(|to| SecretSpan { from: at, to, what: *what }));
             }
         }
         (spans, open)
@@ -141,7 +141,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The text with place holders; spans that overlap are one secret.
-    pub fn replaced(&self, text: &str, mut spans: Vec<Span>) -> String {
+    pub fn replaced(&self, text: &str, mut spans: Vec<SecretSpan>) -> String {
         spans.sort_by_key(|span| (span.from, std::cmp::Reverse(span.to)));
         let mut out = String::with_capacity(text.len());
         let mut done = 0;
@@ -162,8 +162,8 @@ impl<'a> Scan<'a> {
 }
 
 /// Sorted spans without any that overlap.
-pub(super) fn merged(spans: Vec<Span>) -> Vec<Span> {
-    let mut all: Vec<Span> = Vec::with_capacity(spans.len());
+pub(super) fn merged(spans: Vec<SecretSpan>) -> Vec<SecretSpan> {
+    let mut all: Vec<SecretSpan> = Vec::with_capacity(spans.len());
     for span in spans {
         match all.last_mut() {
             Some(last) if span.from < last.to => last.to = last.to.max(span.to),

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_path_of_what_exists_is_no_secret() {
+    fn the_path_of_what_exists_is_exempt() {
         assert_eq!(of("KEY_TOKEN", "/is/there"), [] as [&str; 0]);
         assert_eq!(of("A_TOKEN", "/not/there"), ["/not/there"]);
         assert_eq!(of("A_TOKEN", "//begins+like=a/path"), ["//begins+like=a/path"]);

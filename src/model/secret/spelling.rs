@@ -1,30 +1,30 @@
 //! Ways to spell a text with escapes, and where each part of the decoded text stood.
 
-use super::scan::Span;
+use super::scan::SecretSpan;
 
 /// A text without its escapes.
-pub(super) struct Decoded {
+pub(super) struct Unescaping {
     pub text: String,
     /// For each byte of the text, where its spelling begins; and one more for the end.
     places: Vec<u32>,
 }
 
-/// A way to decode a text; none where the text has no escape of that way.
-type Decoder = fn(&str) -> Option<Decoded>;
+/// A way to decode a text. The answer is `None` for a text without an escape of that way.
+type Unescape = fn(&str) -> Option<Unescaping>;
 
 /// The ways that are known: JSON, and the addresses of the web.
-pub(super) const DECODERS: [Decoder; 2] = [json, percent];
+pub(super) const DECODERS: [Unescape; 2] = [json, percent];
 
-impl Decoded {
+impl Unescaping {
     /// The same span in the text that was decoded.
-    pub fn origin(&self, span: Span) -> Span {
+    pub fn origin(&self, span: SecretSpan) -> SecretSpan {
         let at = |index: usize| self.places.get(index).map_or(0, |place| *place as usize);
-        Span { from: at(span.from), to: at(span.to), ..span }
+        SecretSpan { from: at(span.from), to: at(span.to), ..span }
     }
 }
 
 /// Decodes what `escape` knows: for a rest that begins with an escape, its character and its length in bytes.
-fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usize)>) -> Option<Decoded> {
+fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usize)>) -> Option<Unescaping> {
     // A longer text has no place in 32 bits, and none is read whole.
     if !text.contains(sign) || u32::try_from(text.len()).is_err() {
         return None;
@@ -45,11 +45,11 @@ fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usiz
     }
     places.push(text.len() as u32);
     let text = String::from_utf8(bytes).ok().filter(|_| is_other)?;
-    Some(Decoded { text, places })
+    Some(Unescaping { text, places })
 }
 
 /// Without the escapes of a string of JSON.
-pub(super) fn json(text: &str) -> Option<Decoded> {
+pub(super) fn json(text: &str) -> Option<Unescaping> {
     decode(text, '\\', |rest| {
         let simple = match rest.as_bytes().get(1)? {
             b'"' => '"',
@@ -86,7 +86,7 @@ fn unit(rest: &str) -> Option<(char, usize)> {
 }
 
 /// Without the escapes of an address of the web, as far as they spell characters.
-pub(super) fn percent(text: &str) -> Option<Decoded> {
+pub(super) fn percent(text: &str) -> Option<Unescaping> {
     let byte = |rest: &str, at: usize| {
         let digits = rest.get(at..at + 3)?.strip_prefix('%')?;
         let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());

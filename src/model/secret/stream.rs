@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use super::scan::{Scan, merged};
+use super::scan::{SecretScan, merged};
 use super::{MIN_VALUE_BYTES, Secrets};
 
 /// The most that is held back while it could be a secret's beginning, in bytes; a longer value is held back whole.
 const MAX_HELD_BYTES: usize = 64 * 1024;
 
-/// Redacts pieces of text; together they are what [`Secrets::redact`] makes of the whole, but for secrets that are
-/// spelled with escapes.
+/// Redacts pieces of text; together they are what [`Secrets::redact`] makes of the whole. Secrets that are spelled
+/// with escapes are not looked for.
 #[derive(Debug)]
 pub struct Stream<'a> {
     secrets: Cow<'a, Secrets>,
@@ -47,7 +47,7 @@ impl<'a> Stream<'a> {
 
     fn give(&mut self, is_end: bool) -> String {
         let longest = self.secrets.known.first().map_or(0, |(_, value)| value.len());
-        let scan = Scan::new(&self.secrets.known);
+        let scan = SecretScan::new(&self.secrets.known);
         let (mut spans, open) = scan.begun(self.before, &self.held);
         spans.sort_by_key(|span| (span.from, std::cmp::Reverse(span.to)));
         let spans = merged(spans);

@@ -90,7 +90,7 @@ fn workers_side_by_side_end_at_the_days_cap_and_a_human_raises_it() {
 }
 
 #[test]
-fn an_amount_that_is_none_raises_nothing() {
+fn a_bad_amount_raises_nothing() {
     let profile = spenders(json!({ "day_usd": 0 }));
     for bad in ["-1", "NaN", "inf", "0", "1e300", "two"] {
         let refused = profile.looop(&["resume", &format!("--budget={bad}")]);

@@ -1,0 +1,319 @@
+//! Ended workers: what is in their clones, where, and the command that brings it in, in the list, in the journal, in
+//! the notice and in the next decision's world.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::profile::{Profile, git_in, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+
+/// A profile with a repository that workers clone.
+struct Scene {
+    profile: Profile,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let scene = Scene { profile: Profile::scripted(&[NOOP]) };
+        let repo = scene.repo();
+        fs::create_dir_all(&repo).unwrap();
+        git_in(&repo, &["init", "-q"]);
+        fs::write(repo.join("file"), "one\n").unwrap();
+        git_in(&repo, &["add", "."]);
+        git_in(&repo, &["commit", "-qm", "first"]);
+        let check = json!({ "good": ["true"], "bad": ["false"] });
+        scene.profile.config_more(json!({ "verify": check, "notify": [scene.notifier()] }));
+        scene
+    }
+
+    fn repo(&self) -> PathBuf {
+        fs::canonicalize(self.profile.path("home")).unwrap().join("repo")
+    }
+
+    /// A notifier that appends what it gets to the file `got`.
+    fn notifier(&self) -> PathBuf {
+        let path = self.profile.path("note");
+        let script = format!("#!/bin/sh\ncat >>'{}'\n", self.profile.path("got").display());
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn start(&self, id: &str, check: &str, script: &str) {
+        let repo = self.repo();
+        let mut args = vec!["worker", "start", id, "--repo", repo.to_str().unwrap()];
+        if !check.is_empty() {
+            args.extend(["--verify", check]);
+        }
+        args.extend(["--", "sh", "-c", script]);
+        self.profile.looop(&args).ok();
+    }
+
+    fn row(&self, id: &str) -> Value {
+        let all = self.profile.looop(&["ls", "--all", "--json"]).ok().json();
+        all["workers"].as_array().unwrap().iter().find(|row| row["id"] == id).cloned().unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn wait_end(&self, id: &str) -> Value {
+        let over = ["exited", "done", "failed", "killed"];
+        wait_until(&format!("{id} has ended"), || over.iter().any(|word| self.row(id)["state"] == *word));
+        self.row(id)
+    }
+
+    fn notices(&self) -> String {
+        fs::read_to_string(self.profile.path("got")).unwrap_or_default()
+    }
+
+    /// What the next decision is shown.
+    fn world(&self) -> String {
+        self.profile.looop(&["tick", "--dry-run"]).ok().stdout
+    }
+
+    /// Runs a command that looop named, in the repository.
+    #[track_caller]
+    fn type_in(&self, command: &str) {
+        let ran = Command::new("sh").args(["-c", command]).current_dir(self.repo()).output().unwrap();
+        assert!(ran.status.success(), "{command}: {ran:?}");
+    }
+
+    /// Checks that all of it says these words and this command.
+    #[track_caller]
+    fn says(&self, id: &str, words: &str, command: &str) {
+        let row = self.row(id);
+        let [left, next] = ["left", "next"].map(|key| row[key].as_str().unwrap_or_default().to_owned());
+        assert!(left.contains(words) && next.contains(command), "{row}");
+        assert_eq!(row["clone"], self.clone_of(id).to_str().unwrap(), "{row}");
+        let table = self.profile.looop(&["ls", "--all"]).ok().stdout;
+        assert!(table.contains(words) && table.contains(command), "{table}");
+        assert!(table.contains(&format!("⚑{id}")), "it is flagged: {table}");
+        wait_until("the journal's line", || {
+            self.profile.read("journal.md").contains(&format!("[worker {id}]"))
+        });
+        let journal = self.profile.read("journal.md");
+        let line = journal.lines().find(|line| line.contains(&format!("[worker {id}]"))).unwrap();
+        assert!(line.contains(words) && line.contains(command), "{line}");
+        wait_until("the notice", || self.notices().contains(command));
+        let world = self.world();
+        assert!(world.contains(words) && world.contains(command), "{world}");
+    }
+
+    fn clone_of(&self, id: &str) -> PathBuf {
+        self.profile.data().join("workers").join(id).join("clone")
+    }
+}
+
+fn tip(dir: &Path, name: &str) -> String {
+    git_in(dir, &["rev-parse", name]).trim().to_owned()
+}
+
+#[test]
+fn commits_on_a_detached_head_and_on_another_branch_come_back() {
+    let scene = Scene::new();
+    for (id, script) in [
+        ("detached", "git checkout -q --detach; echo new >new; git add new; git commit -qm work"),
+        ("other", "git switch -qc topic; echo new >new; git add new; git commit -qm work"),
+        ("orphan", "git switch -q --orphan topic; echo new >new; git add new; git commit -qm work"),
+    ] {
+        scene.start(id, "good", script);
+        let row = scene.wait_end(id);
+        let branch = format!("looop/{id}");
+        assert_eq!((&row["state"], &row["branch"]), (&json!("done"), &json!(branch)), "{row}");
+        assert_eq!(row["next"], format!("git merge {branch}"), "{row}");
+        assert_eq!((&row["left"], &row["flag"]), (&Value::Null, &Value::Null), "{row}");
+        assert_eq!(git_in(&scene.repo(), &["show", &format!("{branch}:new")]), "new\n");
+    }
+    let journal = scene.profile.read("journal.md");
+    assert!(journal.contains("branch looop/other; next: git merge looop/other [worker other]"), "{journal}");
+    assert!(scene.world().contains("git merge looop/detached"), "the decider is told too");
+}
+
+#[test]
+fn what_is_nowhere_else_is_named_with_a_command_that_brings_it_in() {
+    let scene = Scene::new();
+    let script = "git switch -qc topic; echo t >topic; git add topic; git commit -qm topic
+        echo s >>file; git stash -q; git switch -q looop/w1
+        echo new >new; git add new; git commit -qm work; echo more >>file; echo loose >'loose file'";
+    scene.start("w1", "good", script);
+    let row = scene.wait_end("w1");
+    assert_eq!((&row["state"], &row["branch"]), (&json!("done"), &json!("looop/w1")), "{row}");
+    let topic = tip(&scene.clone_of("w1"), "topic");
+    scene.says(
+        "w1",
+        "1 commit that is nowhere else (`refs/heads/topic`); 1 stash",
+        &format!("{topic}:refs/heads/looop/w1-topic"),
+    );
+    for command in row["next"].as_str().unwrap().split("; ") {
+        scene.type_in(command);
+    }
+    let repo = scene.repo();
+    assert_eq!(git_in(&repo, &["show", "looop/w1-topic:topic"]), "t\n");
+    assert_eq!(git_in(&repo, &["show", "looop/w1-stash-0:file"]), "one\ns\n");
+    assert_eq!(fs::read_to_string(repo.join("file")).unwrap(), "one\nmore\n");
+    assert_eq!(fs::read_to_string(repo.join("loose file")).unwrap(), "loose\n");
+    assert!(repo.join("new").exists(), "the branch is merged");
+    scene.profile.looop(&["unflag", "w1"]).ok();
+    assert_eq!(scene.row("w1")["flag"], Value::Null);
+}
+
+#[test]
+fn work_that_did_not_pass_its_check_or_was_killed_is_named() {
+    let scene = Scene::new();
+    let work = "echo new >new; git add new; git commit -qm work";
+    scene.start("unchecked", "bad", work);
+    scene.start("crashed", "good", &format!("{work}; exit 3"));
+    scene.start("killed", "good", &format!("{work}; touch .git/ready; sleep 600"));
+    wait_until("the commit", || scene.clone_of("killed").join(".git/ready").exists());
+    scene.profile.looop(&["kill", "killed"]).ok();
+    for (id, state) in [("unchecked", "failed"), ("crashed", "failed"), ("killed", "killed")] {
+        let row = scene.wait_end(id);
+        assert_eq!((&row["state"], &row["branch"]), (&json!(state), &Value::Null), "{row}");
+        let commit = tip(&scene.clone_of(id), "HEAD");
+        let fetch = format!("git fetch {} {commit}:refs/heads/looop/{id}", scene.clone_of(id).display());
+        scene.says(id, "1 commit that is nowhere else (`HEAD`, ", &fetch);
+        scene.type_in(&fetch);
+        assert_eq!(tip(&scene.repo(), &format!("looop/{id}")), commit);
+    }
+}
+
+#[test]
+fn a_clone_in_an_odd_state_is_named_and_its_worker_flagged() {
+    let scene = Scene::new();
+    let conflict =
+        "echo a >file; git commit -qam a; git switch -qc side HEAD~1; echo b >file; git commit -qam b
+        git rebase -q looop/rebase; true";
+    for (id, script, words) in [
+        ("rebase", conflict, "a rebase that is not finished"),
+        ("unborn", "git switch -q --orphan empty; echo x >x", "a branch without a commit is checked out"),
+        ("gone", "rm -rf .git; echo x >x", "it is not clear what"),
+        (
+            "sub",
+            "git init -q sub; git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),sub; git commit -qm sub; echo x >sub/x",
+            "the submodule `sub` has files",
+        ),
+    ] {
+        scene.start(id, "", script);
+        let row = scene.wait_end(id);
+        assert!(row["left"].as_str().unwrap_or_default().contains(words), "{id}: {row}");
+        assert!(
+            row["next"].is_string() && row["flag"]["text"].as_str().unwrap().contains(words),
+            "{id}: {row}"
+        );
+    }
+    let row = scene.row("rebase");
+    assert_eq!(row["branch"], "looop/rebase", "{row}");
+    let side = tip(&scene.clone_of("rebase"), "side");
+    assert!(row["next"].as_str().unwrap().contains(&format!("{side}:refs/heads/looop/rebase-side")), "{row}");
+}
+
+#[test]
+fn a_beat_says_what_a_worker_without_a_supervisor_left() {
+    let scene = Scene::new();
+    scene.start(
+        "lost",
+        "good",
+        "echo new >new; git add new; git commit -qm work; touch .git/ready; sleep 600",
+    );
+    wait_until("the commit", || scene.clone_of("lost").join(".git/ready").exists());
+    let commit = tip(&scene.clone_of("lost"), "HEAD");
+    let state = scene.profile.read_json("workers/lost/state.json");
+    let pid = state["supervisor"]["pid"].as_u64().unwrap().to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    wait_until("it is lost", || scene.row("lost")["state"] == "lost");
+    // The beat that finds it has the notifier told, and the next decision puts the worker away.
+    scene.profile.looop(&["tick"]).ok();
+    assert_eq!(scene.row("lost")["past"], Value::Null, "it is not put away before the notice");
+    assert!(scene.notices().contains(&commit), "{}", scene.notices());
+    scene.profile.goal("g", "Something new.\n");
+    scene.profile.looop(&["tick"]).ok();
+    let row = scene.row("lost");
+    let clone = scene.profile.data().join("workers/past").join(row["past"].as_str().unwrap()).join("clone");
+    let fetch = format!("git fetch {} {commit}:refs/heads/looop/lost", clone.display());
+    assert_eq!(row["next"].as_str().unwrap().split("; ").next(), Some(fetch.as_str()), "{row}");
+    scene.type_in(&fetch);
+    assert!(row["why"].as_str().unwrap().contains("its supervisor ended"), "{row}");
+    let journal = scene.profile.read("journal.md");
+    let line = journal.lines().find(|line| line.contains("[worker lost]")).unwrap();
+    assert!(line.contains("1 commit that is nowhere else") && line.contains(&commit), "{line}");
+    let world = scene.profile.git(&["log", "-p", "--", "world.json"]);
+    assert!(world.contains("1 commit that is nowhere else"), "the decision was shown it");
+}
+
+#[test]
+fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_put_away() {
+    let scene = Scene::new();
+    scene.start("good", "good", "echo new >new; git add new; git commit -qm work");
+    scene.start("bad", "bad", "echo new >new; git add new; git commit -qm work");
+    scene.start("code", "", "exit 7");
+    for id in ["good", "bad", "code"] {
+        scene.wait_end(id);
+    }
+    wait_until("the notice", || scene.notices().contains("looop/bad"));
+    scene.profile.looop(&["tick"]).ok();
+    let [good, bad, code] = ["good", "bad", "code"].map(|id| scene.row(id));
+    assert!([&good, &bad, &code].iter().all(|row| row["past"].is_string()), "{good} {bad} {code}");
+    assert_eq!((&good["branch"], &good["exit"]), (&json!("looop/good"), &json!({ "code": 0 })), "{good}");
+    assert_eq!(
+        (&good["verify"]["ok"], &good["next"]),
+        (&json!(true), &json!("git merge looop/good")),
+        "{good}"
+    );
+    assert_eq!(bad["verify"]["name"], "bad", "{bad}");
+    assert!(bad["why"].as_str().unwrap().contains("the check `bad` said no"), "{bad}");
+    let clone = scene.profile.data().join("workers/past").join(bad["past"].as_str().unwrap()).join("clone");
+    assert!(bad["next"].as_str().unwrap().starts_with(&format!("git fetch {} ", clone.display())), "{bad}");
+    assert_eq!((&code["exit"], &code["why"]), (&json!({ "code": 7 }), &json!("exit code 7")), "{code}");
+    let table = scene.profile.looop(&["ls", "--all"]).ok().stdout;
+    for words in ["git merge looop/good", "the check `bad` said no", "exit code 7"] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    // A line of an earlier version has none of this, and is read.
+    let index = scene.profile.data().join("workers/past/index.jsonl");
+    let old = r#"{"dir":"old@5","id":"old","goal":null,"kind":"agent","runner":null,"by":"human","phase":"done","created_ms":5,"ended_ms":6,"cost_micros":7}"#;
+    let lines = fs::read_to_string(&index).unwrap();
+    fs::write(&index, format!("{old}\n{lines}")).unwrap();
+    let row = scene.row("old");
+    assert_eq!(
+        (&row["state"], &row["why"], &row["next"]),
+        (&json!("done"), &Value::Null, &Value::Null),
+        "{row}"
+    );
+}
+
+#[test]
+fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
+    let scene = Scene::new();
+    let (repo, away) = (scene.repo(), scene.repo().with_file_name("away"));
+    let work = "echo new >new; git add new; git commit -qm work; touch .git/ready; while [ ! -e .git/go ]; do sleep 0.02; done";
+    scene.start("w1", "", work);
+    wait_until("the commit", || scene.clone_of("w1").join(".git/ready").exists());
+    fs::rename(&repo, &away).unwrap();
+    fs::write(scene.clone_of("w1").join(".git/go"), "").unwrap();
+    let row = scene.wait_end("w1");
+    let why = row["why"].as_str().unwrap().to_owned();
+    assert!(
+        why.starts_with("its branch could not be fetched: ") && why.contains("cannot be opened"),
+        "{row}"
+    );
+    assert!(!why.contains('{') && !why.contains("schema_version"), "the inner sentence alone: {why}");
+    assert_eq!(row["state"], "failed");
+    // The source is gone: beats change nothing, and the clone stays where it is.
+    scene.profile.looop(&["tick"]).ok();
+    let before = scene.profile.read("workers/w1/state.json");
+    scene.profile.looop(&["tick"]).ok();
+    assert_eq!(scene.profile.read("workers/w1/state.json"), before);
+    assert_eq!(scene.row("w1")["past"], Value::Null, "it waits for its branch");
+    fs::rename(&away, &repo).unwrap();
+    scene.profile.looop(&["tick"]).ok();
+    let row = scene.row("w1");
+    assert_eq!((&row["state"], &row["branch"]), (&json!("exited"), &json!("looop/w1")), "{row}");
+    assert_eq!((&row["why"], &row["next"]), (&Value::Null, &json!("git merge looop/w1")), "{row}");
+    assert_eq!(git_in(&repo, &["show", "looop/w1:new"]), "new\n");
+    let journal = scene.profile.read("journal.md");
+    assert!(journal.contains("next: git merge looop/w1 [worker w1]"), "{journal}");
+}
