@@ -134,7 +134,9 @@ impl Profile {
     /// Replaces the config; a `path` is added where there is none.
     pub fn config(&self, mut value: Value) {
         for kind in self.unboxed.lock().unwrap().iter() {
-            value["sandbox"][kind] = "none".into();
+            if value["sandbox"].get(kind).is_none() {
+                value["sandbox"][kind] = "none".into();
+            }
         }
         if value.get("path").is_none() {
             value["path"] = "/usr/local/bin:/usr/bin:/bin".into();
