@@ -282,9 +282,12 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
     let had =
         format!("{} can be had (Landlock {}, {})", powers.level().word(), powers.landlock, boxer.engine());
     found.push(match powers.level() {
-        Level::Full => finding(Health::Good, "sandbox", had, &[]),
+        Level::Full if powers.missing.is_empty() => finding(Health::Good, "sandbox", had, &[]),
         _ => finding(Health::Odd, "sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
     });
+    if let Some(lost) = boxer.downgrade() {
+        found.push(finding(Health::Odd, "sandbox before", lost, &fixes));
+    }
     if keep && powers.level() == Level::Full && !powers.layers {
         let found_so = "can be read in a box, and nothing be added to them: overlays cannot be had here";
         let fix = "keep the data dir and the cache on a file system that the kernel's overlayfs can write to";

@@ -345,6 +345,8 @@ pub struct Boxes {
     pub engine: String,
     /// What is missing for more.
     pub missing: Vec<String>,
+    /// What is less than it was on this machine.
+    pub lost: Option<String>,
     /// A runner that decides.
     pub decide: InForce,
     /// A sensor.

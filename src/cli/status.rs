@@ -251,6 +251,7 @@ fn sandbox(app: &App) -> Option<forms::Boxes> {
     Some(forms::Boxes {
         engine: boxer.engine().to_owned(),
         missing: boxer.powers().missing.clone(),
+        lost: boxer.downgrade(),
         decide: in_force(Kind::Decide),
         sensor: in_force(Kind::Sensor),
         run: in_force(Kind::Run),
@@ -269,7 +270,11 @@ fn sandbox_words(app: &App, all: &forms::Boxes) -> String {
             app.style.red(&format!("{} cannot be had; looop doctor", kind.word()))
         }
     };
-    Kind::ALL.iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ")
+    let mut words = Kind::ALL.iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ");
+    if let Some(lost) = &all.lost {
+        words.push_str(&format!("; {}", app.style.red(lost)));
+    }
+    words
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {

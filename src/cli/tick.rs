@@ -13,7 +13,7 @@ use crate::model::name::Name;
 use crate::model::time::{Now, clock_flaw, human_ms};
 use crate::runner::Runner;
 use crate::store::boxes::Boxer;
-use crate::store::{lock, migrate, records, workers};
+use crate::store::{lock, logs, migrate, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
@@ -136,7 +136,15 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
-    Boxer::new(&app.layout, &config.settings, true).check()?;
+    let boxer = Boxer::new(&app.layout, &config.settings, true);
+    boxer.check()?;
+    if let Some(lost) = boxer.downgrade() {
+        print::note(&format!("warning: {lost} (looop doctor)"));
+    }
+    if let Some(lost) = boxer.news_of_downgrade()? {
+        print::ring(&format!("flag: {lost}"));
+        logs::journal(&app.layout, &format!("{} sandbox: {lost}", app.now.stamp()))?;
+    }
     let spinner = (voice != Voice::Json && print::stderr_is_tty()).then(|| spinner(app, runner.name()));
     let fleet = fleet(app, &config, cancel);
     let mut ctx = ctx(app, &config, runner.as_ref(), &fleet, cancel);

@@ -64,12 +64,14 @@ impl Bench<'_> {
         let program = start.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let names = [start.name, program];
         let mut read = vec![start.program.to_owned()];
+        let programs = [start.program.to_owned()];
         read.extend(self.objects.iter().chain(start.read).cloned());
         let inmate = Inmate {
             rooms: &rooms,
             cwd: if start.cwd.starts_with(&work) { &work } else { start.cwd },
             endpoint: start.endpoint.as_ref(),
             names,
+            programs: &programs,
             write: start.write,
             read: &read,
         };
@@ -78,7 +80,7 @@ impl Bench<'_> {
             fault.hint("see what can be had with `looop doctor`")
         })?;
         if let Some(boxed) = &cell.boxed {
-            boxer.furnish(boxed.has_files(), &names, &rooms)?;
+            boxer.furnish(boxed.has_files(), &names, &rooms, start.cwd)?;
         }
         Ok(cell)
     }

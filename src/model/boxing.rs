@@ -325,6 +325,9 @@ pub struct Powers {
     pub filter: bool,
     /// Whether what is written into a directory that can only be read can go into another one.
     pub layers: bool,
+    /// True where a program that is there did not work.
+    #[serde(default)]
+    pub failed: bool,
     /// What is missing and why, one line each.
     pub missing: Vec<String>,
     /// How what is missing can be had.
@@ -357,6 +360,25 @@ impl Powers {
             (None, 1..) => Level::Partial,
             (None, 0) => Level::None,
         }
+    }
+
+    /// What this machine can do less than it could do before; none: no less.
+    pub fn lost_since(&self, before: &Powers) -> Option<String> {
+        let lost = match (&before.engine, &self.engine) {
+            (Some(_), None) => "sandboxes have no file system of their own any more",
+            (Some(_), Some(_)) if before.has_pasta() && !self.has_pasta() => {
+                "sandboxes with the internet reach this machine's own services again"
+            }
+            _ if before.level() > self.level() => "what looop starts has no sandbox any more",
+            _ => return None,
+        };
+        let why = if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join("; ")) };
+        Some(format!("{lost}; this machine had better ones{why}"))
+    }
+
+    /// True where nothing that is installed failed: what was found holds until something changes.
+    pub fn is_success(&self) -> bool {
+        self.engine.is_some() && !self.failed
     }
 
     fn has_pasta(&self) -> bool {

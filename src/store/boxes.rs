@@ -4,6 +4,7 @@ mod agents;
 mod inmate;
 mod network;
 mod tools;
+mod trust;
 
 use std::cell::OnceCell;
 use std::fs;
@@ -63,6 +64,15 @@ struct Tried {
     powers: Powers,
 }
 
+/// The best that was found on this machine.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BestSandbox {
+    powers: Powers,
+    /// Whether a person was told that it is worse now.
+    told: bool,
+}
+
 /// Makes boxes for the children of one data dir.
 pub struct Boxer<'a> {
     layout: &'a Layout,
@@ -112,14 +122,41 @@ impl<'a> Boxer<'a> {
         powers.layers |= layers.unwrap_or(false) && powers.engine.is_some();
         // What stays there is emptied by who comes next.
         drop(scratch.map(|dir| file::remove_tree(&dir)));
-        if self.keep && self.tried(&stamp).as_ref() != Some(&powers) {
+        // What failed may have failed for the caller alone: it is tried again by the next one.
+        if self.keep && powers.is_success() && self.tried(&stamp).as_ref() != Some(&powers) {
+            let best = self.best().filter(|best| powers.lost_since(&best.powers).is_some());
+            let best = best.unwrap_or(BestSandbox { powers: powers.clone(), told: false });
             let tried = Tried { stamp, powers: powers.clone() };
             let kept = file::make_dir(self.layout.cache())
+                .and_then(|()| records::write_json(&self.layout.best_sandbox(), &best, Keep::Whole))
                 .and_then(|()| records::write_json(&self.layout.sandbox(), &tried, Keep::Whole));
             // What is not kept is found out again.
             drop(kept);
         }
         powers
+    }
+
+    fn best(&self) -> Option<BestSandbox> {
+        records::read_json::<BestSandbox>(&self.layout.best_sandbox()).ok().flatten()
+    }
+
+    /// What sandboxes are less than they were on this machine, in words; none: no less.
+    pub fn downgrade(&self) -> Option<String> {
+        self.powers().lost_since(&self.best()?.powers)
+    }
+
+    /// The words of [`Boxer::downgrade`] for a person who was not told of it yet.
+    ///
+    /// # Errors
+    /// When it cannot be kept that the person was told.
+    pub fn news_of_downgrade(&self) -> Result<Option<String>> {
+        let Some(best) = self.best() else { return Ok(None) };
+        let lost = self.powers().lost_since(&best.powers);
+        if lost.is_some() != best.told {
+            let best = BestSandbox { told: lost.is_some(), ..best.clone() };
+            records::write_json(&self.layout.best_sandbox(), &best, Keep::Whole)?;
+        }
+        Ok(lost.filter(|_| !best.told))
     }
 
     /// How much of a sandbox a kind of child gets.
@@ -268,6 +305,9 @@ impl<'a> Boxer<'a> {
             }
         };
         walls.read.extend([program.to_owned(), cwd.to_owned()]);
+        if !walls.whole {
+            walls.read.extend(tools::program(program, &self.settings.path, home, &self.own()));
+        }
         walls.read.extend(read.iter().cloned());
         walls.write.extend(write.iter().cloned());
         let env = temp_env(grant.has_files, temp.as_deref().ok());

@@ -279,6 +279,11 @@ impl Layout {
         self.cache.join("sandbox.json")
     }
 
+    /// The best sandboxes that this machine had, and whether a person was told that they are worse now.
+    pub fn best_sandbox(&self) -> PathBuf {
+        self.cache.join("sandbox-best.json")
+    }
+
     /// The temporary directory of a boxed child.
     pub fn temp(&self, whose: &str) -> PathBuf {
         self.cache.join("tmp").join(whose)

@@ -11,6 +11,7 @@
 mod bubblewrap;
 #[cfg(target_os = "linux")]
 mod filter;
+mod git_dirs;
 #[cfg(target_os = "linux")]
 mod layer;
 #[cfg(target_os = "linux")]
@@ -232,6 +233,23 @@ enum Mount {
     Blank,
 }
 
+/// The same mounts without those in the place of a link that the box shows already, because it shows the link's directory:
+/// nothing can be mounted over a link.
+fn without_seen_links(all: Vec<(PathBuf, Mount)>) -> Vec<(PathBuf, Mount)> {
+    let is_shown_link = |at: &Path| {
+        let above = all.iter().filter_map(|(above, mount)| match mount {
+            Mount::Read(what) | Mount::Write(what) | Mount::Layer(what, _) if at != above => {
+                Some((above, what.join(at.strip_prefix(above).ok()?)))
+            }
+            _ => None,
+        });
+        let nearest = above.max_by_key(|(above, _)| above.components().count());
+        nearest.is_some_and(|(_, source)| source.symlink_metadata().is_ok_and(|meta| meta.is_symlink()))
+    };
+    let shown: Vec<bool> = all.iter().map(|(at, _)| is_shown_link(at)).collect();
+    all.into_iter().zip(shown).filter(|(_, is_shown)| !is_shown).map(|(one, _)| one).collect()
+}
+
 /// The mounts that make a box's file system, parents before what is in them, after the root, `/dev` and `/proc`.
 ///
 /// # Errors
@@ -270,6 +288,9 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     }
     for path in &walls.write {
         all.push((path.clone(), Mount::Write(found(path)?)));
+        for (at, is_write) in git_dirs::mounts(path) {
+            all.push((at.clone(), if is_write { Mount::Write(at) } else { Mount::Read(at) }));
+        }
     }
     for (what, own) in &walls.layered {
         all.push((what.clone(), Mount::Layer(found(what)?, found(own)?)));
@@ -285,6 +306,7 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
             Err(_) => {}
         }
     }
+    let mut all = without_seen_links(all);
     all.sort_by(|(a, m), (b, n)| (a.components().count(), a, m).cmp(&(b.components().count(), b, n)));
     all.dedup();
     Ok(all)

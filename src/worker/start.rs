@@ -128,7 +128,7 @@ impl Starter<'_> {
             Ok(command) => command,
             Err(why) => return Ok(Err(why)),
         };
-        let boxes = self.boxes(wanted, &dir, &cwd, runner.as_deref(), &argv).map(|(own, checks)| {
+        let boxes = self.boxes(wanted, &dir, &cwd, runner.as_deref(), &argv, &verify).map(|(own, checks)| {
             // A fix is looop itself, which needs its own files.
             (if kind == FIX { Cell::default() } else { own }, checks)
         });

@@ -141,10 +141,39 @@ fn claude_is_flagged_before_it_trusts_a_directory() {
     let server = ModelServer::start(vec![Reply::text("never asked")]);
     let mut profile = Profile::scripted(&[NOOP]);
     claude::settle_in(&mut profile, &claude, &server.url(), false);
+    profile.config_more(json!({ "sandbox": { "worker": "none" } }));
     profile.looop(&["worker", "start", "w1", "make it", "--verify", "made"]).ok();
     wait_flag(&profile, "trust");
     assert!(server.requests().is_empty());
     profile.looop(&["kill", "w1"]).ok();
+}
+
+#[test]
+fn claude_starts_in_a_sandbox_without_a_question_about_trust() {
+    let Some(claude) = claude::claude() else { return };
+    let bash = Reply::tool("Bash", json!({ "command": "looop done", "description": "work" }));
+    let server = ModelServer::start(vec![bash, Reply::hang()]);
+    let mut profile = Profile::scripted(&[NOOP]);
+    claude::settle_in(&mut profile, &claude, &server.url(), false);
+    let own = fs::read(profile.path("home/.claude.json")).unwrap();
+    profile.looop(&["worker", "start", "w1", "make it"]).ok();
+    wait_state(&profile, "done");
+    assert_eq!(row(&profile)["sandbox"], "full");
+    assert_eq!(fs::read(profile.path("home/.claude.json")).unwrap(), own, "the file of its human is as it was");
+}
+
+#[test]
+fn codex_starts_in_a_sandbox_without_a_question_about_trust() {
+    let Some(codex) = codex::codex() else { return };
+    let call = Reply::tool("exec_command", json!({ "cmd": "looop done" }));
+    let server = ModelServer::start_beside(vec![call, Reply::hang()], "Generate a concise", Reply::text("work"));
+    let mut profile = Profile::scripted(&[NOOP]);
+    codex::settle_in(&mut profile, &codex, &server.url(), false);
+    let own = fs::read(profile.path("home/.codex/config.toml")).unwrap();
+    profile.looop(&["worker", "start", "w1", "make it"]).ok();
+    wait_state(&profile, "done");
+    assert_eq!(row(&profile)["sandbox"], "full");
+    assert_eq!(fs::read(profile.path("home/.codex/config.toml")).unwrap(), own, "the file of its human is as it was");
 }
 
 #[test]
@@ -305,7 +334,7 @@ fn settle_pi_in(profile: &mut Profile, pi: &PiInstall, url: &str) {
     profile.config_more(json!({
         "path": home.search_path(),
         "worker": "pi",
-        "runners": { "pi": { "model": pi::MODEL } },
+        "runners": { "pi": { "model": pi::MODEL, "base_url": url } },
         "verify": { "made": ["test", "-e", "made"] },
     }));
     profile.var("PI_OFFLINE", "1");

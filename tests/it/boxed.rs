@@ -3,15 +3,18 @@
 mod agents;
 mod bad;
 mod builds;
+mod internet;
+mod kept;
 mod lacks;
 mod network;
 mod starts;
 
 use serde_json::json;
 
+pub use kept::pretend;
+
 use crate::support::pi::skipped;
-use crate::support::profile::{Profile, Ran, wait_until};
-use lacks::without;
+use crate::support::profile::{Profile, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 
@@ -62,20 +65,18 @@ fn running(text: &str) -> usize {
     lines.filter(|line| String::from_utf8_lossy(line).contains(text)).count()
 }
 
-type Start = fn(&Profile, &[&str]) -> Ran;
-/// Both engines: the usual one, and the one that is taken where that is not there.
-const ENGINES: [Start; 2] = [
-    |profile, args| profile.looop(args),
-    |profile, args| without(profile, &[("/usr/bin/bwrap", "/dev/null")], args),
-];
-
 #[test]
 fn nothing_of_a_worker_in_a_full_box_outlives_its_supervisor() {
     if !has("full") {
         return;
     }
-    for looop in ENGINES {
+    // By pasta, by the relay, and by bubblewrap alone.
+    for network in ["internet", "model", "off"] {
         let profile = Profile::scripted(&[NOOP]);
+        profile.config_more(json!({
+            "sandbox": { "worker": "full", "network": { "worker": network } },
+            "runners": { "sh": { "base_url": "http://127.0.0.1:9" } },
+        }));
         let text = profile.path("").display().to_string();
         // Deaf, and one of them in a session of its own.
         let stay = |name: &str, quote: &str| {
@@ -84,7 +85,7 @@ fn nothing_of_a_worker_in_a_full_box_outlives_its_supervisor() {
         };
         let (ready, daemon) = (stay("ready", "'"), stay("daemon", "\""));
         let line = format!("setsid sh -c '{daemon}' & {ready}");
-        looop(&profile, &["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
+        profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
         let made = |name: &str| profile.data().join("workers/w1/clone").join(name).exists();
         wait_until("it runs", || made("ready") && made("daemon"));
         kill_supervisor(&profile, "w1");

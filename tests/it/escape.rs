@@ -184,6 +184,94 @@ fn successes(outcome: &BTreeMap<&'static str, bool>) -> Vec<&'static str> {
     outcome.iter().filter(|(_, done)| **done).map(|(name, _)| *name).collect()
 }
 
+/// What comes of all attempts in a worker's full box on a machine with this version of Landlock.
+fn gets_out_with_landlock(version: u8) -> Vec<&'static str> {
+    let target = Target::new(json!({ "worker": "full", "verify": "full" }));
+    crate::boxed::pretend(&target.profile, |powers| powers["landlock"] = version.into());
+    let script = target.script();
+    target.profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &script]).ok();
+    ended(&target, "exited");
+    successes(&target.outcome(&target.profile.looop(&["logs", "--raw", "w1"]).ok().stdout))
+}
+
+#[test]
+fn nothing_gets_out_of_a_full_box_without_landlock() {
+    if !lacks_tools() {
+        assert_eq!(gets_out_with_landlock(0), [""; 0]);
+    }
+}
+
+#[test]
+fn nothing_gets_out_of_a_full_box_with_the_first_landlock() {
+    if !lacks_tools() {
+        assert_eq!(gets_out_with_landlock(1), [""; 0]);
+    }
+}
+
+#[test]
+fn nothing_gets_out_of_a_full_box_with_the_landlock_of_current_distributions() {
+    if !lacks_tools() {
+        for version in [3, 4, 5] {
+            assert_eq!(gets_out_with_landlock(version), [""; 0], "{version}");
+        }
+    }
+}
+
+/// What a command that sees the files of its human may do: read them, and speak to a socket that it sees.
+const READS: [&str; 5] = ["config", "pathname", "root", "ssh", "tmux"];
+
+#[test]
+fn a_run_in_a_full_box_reads_the_files_of_its_human_and_changes_nothing() {
+    if lacks_tools() {
+        return;
+    }
+    let target = Target::new(json!({}));
+    let place = target.profile.path("home/place");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("try.sh"), target.script()).unwrap();
+    let wanted = json!({ "move": "run", "argv": ["sh", "try.sh"], "cwd": place, "why": "w" });
+    target.profile.script(&[&wanted.to_string(), NOOP]);
+    target.profile.config_more(json!({
+        "sandbox": { "run": "full" },
+        "policy": { "allow": [{ "argv": ["sh", "try.sh"], "cwd": [place] }] },
+    }));
+    fs::write(place.join("try.sh"), target.script().replace("echo \"{", "exec >said; echo \"{")).unwrap();
+    target.profile.looop(&["tick"]).ok();
+    let said = fs::read_to_string(place.join("said"));
+    let said = said.unwrap_or_else(|_| panic!("it did not run: {}", target.profile.read("journal.md")));
+    assert_eq!(successes(&target.outcome(&said)), READS);
+}
+
+#[test]
+fn nothing_gets_out_of_the_box_of_a_fix_by_hand() {
+    if lacks_tools() {
+        return;
+    }
+    let target = Target::new(json!({ "fix": "full" }));
+    let project = target.profile.path("home/project");
+    fs::create_dir_all(&project).unwrap();
+    git_in(&project, &["init", "-q"]);
+    let script = target.script().replace("cd \"$(mktemp -d)\"", "W=$PWD; cd \"$(mktemp -d)\"");
+    let script = script.replace("echo \"{", "cd \"$W\"; exec >said.$$; echo \"{");
+    fs::write(project.join("try.sh"), script).unwrap();
+    fs::write(project.join("made.txt"), "nothing\n").unwrap();
+    let agent = target.profile.path("agent.sh");
+    fs::write(&agent, "#!/bin/sh\nsh ./try.sh\ncat said.* >made.txt; rm said.*; echo 'it is made'\n").unwrap();
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+    let leanfile = format!(
+        "[lean]\nbinary = {agent:?}\ntimeout = 100\n[runner]\ncommand = \"grep\"\nargs = [\"-q\", \"@ssh:\", \"made.txt\"]\n\
+         timeout = 100\n[defaults]\nproject_root = \"home/project\"\n[[tasks]]\nname = \"t\"\nprompt = \"p\"\nfiles = [\"made.txt\"]\n"
+    );
+    let file = target.profile.path("leanfile.toml");
+    fs::write(&file, leanfile).unwrap();
+    git_in(&project, &["add", "-A"]);
+    git_in(&project, &["commit", "-qm", "one"]);
+    let ran = target.profile.looop(&["fix", "-c", file.to_str().unwrap()]);
+    let said = fs::read_to_string(project.join("made.txt")).unwrap();
+    assert!(said.contains("@ssh:"), "the agent did not work: {ran:?}");
+    assert_eq!(successes(&target.outcome(&said)), [""; 0]);
+}
+
 type From = fn(&str) -> BTreeMap<&'static str, bool>;
 const FROM: [(&str, From); 3] = [("worker", from_worker), ("check", from_check), ("sensor", from_sensor)];
 

@@ -68,9 +68,9 @@ const AGENTS: [Places; 6] = [
         agent: "codex",
         elsewhere: Some(("CODEX_HOME", ".codex")),
         dirs: &[".codex"],
-        read: &[".codex/config.toml", ".codex/AGENTS.md", ".codex/prompts", ".codex/rules", ".codex/skills"],
+        read: &[".codex/AGENTS.md", ".codex/prompts", ".codex/rules", ".codex/skills"],
         login: &[".codex/auth.json"],
-        copied: &[],
+        copied: &[".codex/config.toml"],
     },
     Places {
         agent: "gemini",
@@ -137,6 +137,7 @@ pub(super) fn places(names: &[&str], home: &Path, env: &[(String, String)]) -> F
     };
     let there = |paths: &[&str]| paths.iter().map(|path| at(path)).filter(|path| path.exists()).collect();
     let copied = agent.copied.iter().map(|path| match &elsewhere {
+        Some(Elsewhere { dir, .. }) if Path::new(path).starts_with(dir) => (at(path), PathBuf::from(path)),
         // What lies beside its directory lies in it then.
         Some(Elsewhere { place, dir, .. }) => (place.join(path), Path::new(dir).join(path)),
         None => (home.join(path), PathBuf::from(path)),

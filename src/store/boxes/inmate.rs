@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Boxer, Cell, agents, copy, temp_env, tools};
+use super::{Boxer, Cell, agents, copy, temp_env, tools, trust};
 use crate::model::boxing::{Endpoint, Kind, Level, Walls};
 use crate::model::fault::Fault;
 use crate::store::file;
@@ -21,6 +21,8 @@ pub struct Inmate<'a> {
     pub endpoint: Option<&'a Endpoint>,
     /// Its runner's name, and its program.
     pub names: [&'a str; 2],
+    /// The programs that are started in it.
+    pub programs: &'a [PathBuf],
     /// What its runner may write.
     pub write: &'a [PathBuf],
     /// What it reads besides: what a human granted, files that it is given, objects that its clone borrows.
@@ -68,6 +70,8 @@ impl Boxer<'_> {
             }
         }
         read.extend(found.read.iter().chain(inmate.read).cloned());
+        let path = &self.settings.path;
+        read.extend(inmate.programs.iter().flat_map(|file| tools::program(file, path, home, &self.own())));
         write.extend(inmate.write.iter().cloned());
         // Where nothing can be moved the agent finds its own directories only where they are.
         write.extend(if is_full { found.login } else { found.dirs });
@@ -91,7 +95,7 @@ impl Boxer<'_> {
     ///
     /// # Errors
     /// Names what cannot be made.
-    pub fn furnish(&self, is_full: bool, names: &[&str], rooms: &Rooms) -> Result<()> {
+    pub fn furnish(&self, is_full: bool, names: &[&str], rooms: &Rooms, cwd: &Path) -> Result<()> {
         let Rooms { home, caches, temp } = rooms;
         file::make_dir(temp)?;
         if let (true, Ok(own)) = (is_full, self.home()) {
@@ -106,6 +110,7 @@ impl Boxer<'_> {
                 file::make_dir(&home.join(elsewhere.dir))?;
             }
             copy(&found.copied, home).map_err(Fault::failed)?;
+            trust::say_trusted(names, home, cwd)?;
         }
         Ok(())
     }

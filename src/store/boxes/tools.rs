@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::sys::program::find_program;
+
 /// Where toolchains and the caches of builds are, below the home directory. None of them holds a login.
 const HOME: [&str; 27] = [
     ".cargo/bin",
@@ -76,6 +78,72 @@ pub(super) fn layers(home: &Path) -> impl Iterator<Item = (PathBuf, String)> {
     all.filter(|(dir, _)| dir.is_dir())
 }
 
+/// How many links and interpreters of one program are followed.
+const MAX_HOPS: usize = 12;
+
+/// All that a program needs besides itself: each link on the way to its file, the file where it really is, what it was installed
+/// with, and the same of the interpreter that its first line names. Nothing that holds one of `own` or the home directory.
+pub(super) fn program(program: &Path, path: &str, home: &Path, own: &[&Path]) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    let mut next = Some(program.to_owned());
+    for _ in 0..4 {
+        let Some(program) = next.take().filter(|program| program.is_absolute()) else { break };
+        let Ok(real) = program.canonicalize() else { break };
+        all.extend(links(&program));
+        all.push(install_dir(&real, home).unwrap_or_else(|| real.clone()));
+        all.push(real.clone());
+        next = interpreter(&real, path);
+    }
+    let fits = |path: &PathBuf| {
+        !home.starts_with(path) && !own.iter().any(|own| own.starts_with(path) || path.starts_with(own))
+    };
+    all.retain(fits);
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The path and each path that a link in its place leads to, up to the file.
+fn links(path: &Path) -> Vec<PathBuf> {
+    let mut all = vec![path.to_owned()];
+    for _ in 0..MAX_HOPS {
+        let Some(last) = all.last().filter(|last| last.is_symlink()) else { break };
+        let Ok(target) = std::fs::read_link(last) else { break };
+        let joined = last.parent().unwrap_or(Path::new("/")).join(target);
+        let Some(name) = joined.file_name() else { break };
+        // The directory is taken without its own links and `..`, which a box would have to show too.
+        let Some(dir) = joined.parent().and_then(|dir| dir.canonicalize().ok()) else { break };
+        all.push(dir.join(name));
+    }
+    all
+}
+
+/// The directory that a program was installed with: all of `node_modules`, or what holds its `bin`.
+fn install_dir(real: &Path, home: &Path) -> Option<PathBuf> {
+    let modules = real.ancestors().filter(|dir| dir.file_name().is_some_and(|name| name == "node_modules"));
+    if let Some(modules) = modules.last() {
+        return Some(modules.to_owned());
+    }
+    let bin = real.parent()?;
+    let is_bin = bin.file_name().and_then(|name| name.to_str()).is_some_and(|name| BINS.contains(&name));
+    bin.parent().filter(|dir| is_bin && !holds_more(dir, home)).map(Path::to_owned)
+}
+
+/// The interpreter that the first line of a script names, also by `env`.
+fn interpreter(script: &Path, path: &str) -> Option<PathBuf> {
+    let mut first = [0_u8; 256];
+    let read = std::fs::File::open(script).and_then(|mut file| std::io::Read::read(&mut file, &mut first)).ok()?;
+    let line = first[..read].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line).into_owned();
+    let mut words = line.split_whitespace();
+    let program = words.next()?;
+    if !program.ends_with("/env") {
+        return Some(PathBuf::from(program));
+    }
+    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+    find_program(name, path, Path::new("/"))
+}
+
 fn holds_more(dir: &Path, home: &Path) -> bool {
     dir.parent().is_none() || home.starts_with(dir) || MIXED.iter().any(|mixed| dir == home.join(mixed))
 }
@@ -83,6 +151,61 @@ fn holds_more(dir: &Path, home: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Makes a file, and the directories above it.
+    fn file(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    fn link(path: &Path, target: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, path).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_is_a_link_brings_its_file_and_what_it_was_installed_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let home = root.join("home");
+        let at = |name: &str| root.join(name);
+        // An agent's own installer: one file for each version, by a chain of links and a link among the directories.
+        file(&at("home/.local/share/claude/versions/2.1"), "binary");
+        link(&at("home/.local/share/claude/current"), "versions");
+        link(&at("home/.local/bin/claude"), "claude-2");
+        link(&at("home/.local/bin/claude-2"), "../share/claude/current/2.1");
+        let found = program(&at("home/.local/bin/claude"), "", &home, &[]);
+        for path in ["home/.local/bin/claude", "home/.local/bin/claude-2", "home/.local/share/claude/versions/2.1"] {
+            assert!(found.contains(&at(path)), "{path}: {found:?}");
+        }
+        assert!(!found.contains(&at("home/.local")), "{found:?}");
+        // npm: the package and those that it needs.
+        file(&at("npm/lib/node_modules/tool/cli.js"), "#!/usr/bin/env -S node --x\n");
+        link(&at("home/bin/tool"), "../../npm/lib/node_modules/tool/cli.js");
+        file(&at("node/bin/node"), "binary");
+        link(&at("path/node"), "../node/bin/node");
+        let found = program(&at("home/bin/tool"), at("path").to_str().unwrap(), &home, &[]);
+        for path in ["npm/lib/node_modules", "path/node", "node", "node/bin/node"] {
+            assert!(found.contains(&at(path)), "{path}: {found:?}");
+        }
+        // A virtual environment, whose python is a link to another place.
+        file(&at("python/bin/python3.12"), "binary");
+        link(&at("venvs/tool/bin/python"), at("python/bin/python3.12").to_str().unwrap());
+        let python = at("venvs/tool/bin/python");
+        file(&at("venvs/tool/bin/tool"), &format!("#!{}\n", python.display()));
+        link(&at("home/.local/bin/pytool"), at("venvs/tool/bin/tool").to_str().unwrap());
+        let found = program(&at("home/.local/bin/pytool"), "", &home, &[]);
+        for path in ["venvs/tool", "python", "python/bin/python3.12"] {
+            assert!(found.contains(&at(path)), "{path}: {found:?}");
+        }
+        // What is looop's, or holds the home, is not opened by a link to it.
+        link(&at("home/bin/data"), "../data/x");
+        file(&at("home/data/x"), "binary");
+        assert!(!program(&at("home/bin/data"), "", &home, &[&at("home/data")]).contains(&at("home/data/x")));
+        link(&at("home/bin/loop"), "loop");
+        assert!(program(&at("home/bin/loop"), "", &home, &[]).is_empty(), "a link to itself leads nowhere");
+    }
 
     #[test]
     fn a_path_opens_its_programs_and_not_the_home_around_them() {

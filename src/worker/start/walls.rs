@@ -1,12 +1,12 @@
 //! The walls of a worker that is to be started, its variables, and what a human granted it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::{Refusal, Starter, Wanted};
 use crate::model::boxing::{Boxed, Kind, Level};
-use crate::model::worker::Spec;
+use crate::model::worker::{Check, Spec};
 use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
 use crate::store::layout::WorkerDir;
 use crate::sys::program;
@@ -29,6 +29,7 @@ impl Starter<'_> {
         cwd: &Path,
         runner: Option<&str>,
         argv: &[String],
+        checks: &[Check],
     ) -> Result<(Cell, Cell), Refusal> {
         let boxer = Boxer::new(self.layout, self.settings, true);
         let levels = [boxer.level(Kind::Worker)?, boxer.level(Kind::Verify)?];
@@ -45,6 +46,11 @@ impl Starter<'_> {
         let mut write = vec![dir.worker_socket()];
         let table = runner.and_then(|name| self.settings.workers.runners.get(name));
         write.extend(table.iter().flat_map(|runner| runner.write.clone()));
+        let checks = checks.iter().filter_map(|check| check.argv.first());
+        let path = &self.settings.path;
+        let programs: Vec<PathBuf> = std::iter::once(program.to_owned())
+            .chain(checks.filter_map(|name| program::find_program(name, path, cwd)))
+            .collect();
         let mut read = vec![dir.brief(), program.to_owned()];
         read.extend(table.and_then(|runner| runner.status).map(|file| dir.status(file)));
         for path in wanted.grant.iter().filter(|text| is_path(text)) {
@@ -56,6 +62,7 @@ impl Starter<'_> {
             cwd,
             endpoint: None,
             names: [runner.unwrap_or_default(), name],
+            programs: &programs,
             write: &write,
             read: &read,
         };
@@ -83,7 +90,7 @@ impl Starter<'_> {
             let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
             let is_full = boxes.iter().any(|boxed| boxed.has_files());
             let boxer = Boxer::new(self.layout, self.settings, true);
-            boxer.furnish(is_full, &names, &rooms(staged))?;
+            boxer.furnish(is_full, &names, &rooms(staged), Path::new(&spec.cwd))?;
         }
         Ok(())
     }

@@ -70,7 +70,8 @@ fn pi_reads_its_set_up_where_its_variable_says() {
     let asks_first = "export default (pi) => pi.on(\"tool_call\", async (event, ctx) => { await ctx.ui.confirm(\"May it?\", \"run\"); });";
     fs::write(profile.path("home/.pi/agent/extensions/first.js"), asks_first).unwrap();
     profile.config_more(json!({
-        "path": home.search_path(), "worker": "pi", "runners": { "pi": { "model": pi::MODEL } },
+        "path": home.search_path(), "worker": "pi",
+        "runners": { "pi": { "model": pi::MODEL, "base_url": server.url() } },
     }));
     profile.var("PI_OFFLINE", "1");
     elsewhere(&mut profile, "PI_CODING_AGENT_DIR", ".pi/agent");

@@ -103,24 +103,24 @@ fn told(looop: impl Fn(&[&str]) -> Ran) -> (String, [String; 3]) {
 }
 
 #[test]
-fn without_bubblewrap_unshare_makes_full_boxes() {
+fn without_pasta_a_worker_is_partial_by_default_and_the_doctor_names_the_package() {
     let Some(profile) = profile() else { return };
-    let home = profile.path("home/.npm/_cacache");
-    fs::create_dir_all(&home).unwrap();
-    let looop = |args: &[&str]| without(&profile, &[("/usr/bin/bwrap", "/dev/null")], args);
+    let looop = |args: &[&str]| without(&profile, &[("/usr/bin/pasta", "/dev/null")], args);
     let (doctor, got) = told(looop);
-    assert_eq!(got, ["full", "partial", "unshare"], "{doctor}");
-    assert!(!doctor.contains("caches of builds"), "{doctor}");
-    let row = worker(&profile, looop);
-    assert_eq!(row["sandbox"], "full");
-    // What is written over a cache is its own there too, and it has no power left.
-    let line = "echo x >~/.npm/_cacache/file && grep CapEff:.*0000000000000000 /proc/self/status || exit 3";
-    looop(&["worker", "start", "w2", "--", "sh", "-c", line]).ok();
-    let rows = || looop(&["ls", "--json"]).ok().json().to_string();
-    wait_until("the worker to end", || !rows().contains("\"running\""));
-    assert!(!rows().contains("exit code 3"), "{}", looop(&["logs", "w2"]).stdout);
-    assert!(profile.data().join("workers/w2/caches/.npm+_cacache/up/file").exists());
-    assert!(!home.join("file").exists());
+    assert_eq!(got, ["partial", "partial", "bubblewrap"], "{doctor}");
+    assert!(doctor.contains("`pasta` is not there") && doctor.contains("fix: install passt"), "{doctor}");
+    assert_eq!(worker(&profile, looop)["sandbox"], "partial");
+    // What was asked for is enforced without it too.
+    for network in ["off", "model"] {
+        profile.config_more(json!({
+            "sandbox": { "network": { "worker": network } },
+            "runners": { "sh": { "base_url": "http://127.0.0.1:9" } },
+        }));
+        assert_eq!(told(looop).1[0], "full", "{network}");
+    }
+    profile.config_more(json!({ "sandbox": { "worker": "full", "network": { "worker": "internet" } } }));
+    let ran = looop(&["worker", "start", "w2", "--", "true"]);
+    assert!(ran.code != 0 && ran.stderr.contains("`pasta` is not there"), "{ran:?}");
 }
 
 #[test]
@@ -149,11 +149,11 @@ fn without_overlays_caches_are_read_only_and_the_doctor_says_so() {
 #[test]
 fn where_no_engine_is_or_works_auto_says_so_and_full_refuses() {
     let Some(mut profile) = profile() else { return };
-    let both = [("/usr/bin/bwrap", "/dev/null"), ("/usr/bin/unshare", "/dev/null")];
+    let both = [("/usr/bin/bwrap", "/dev/null")];
     lacks_a_file_system(&mut profile, "`bwrap` is not there", |profile, args| without(profile, &both, args));
     let Some(mut profile) = self::profile() else { return };
     let broken = script(&profile, "broken", "echo 'setting up uid map: Permission denied' >&2; exit 1");
-    let both = [("/usr/bin/bwrap", broken.as_str()), ("/usr/bin/unshare", broken.as_str())];
+    let both = [("/usr/bin/bwrap", broken.as_str())];
     let why = "`bwrap` does not work: exit code 1: setting up uid map: Permission denied";
     lacks_a_file_system(&mut profile, why, |profile, args| without(profile, &both, args));
     let Some(mut profile) = self::profile() else { return };
@@ -205,22 +205,24 @@ fn refuses(profile: &Profile, level: &str, why: &str, looop: impl Fn(&[&str]) ->
 }
 
 #[test]
-fn without_landlock_auto_says_none_and_less_than_that_is_promised_to_nobody() {
+fn without_landlock_a_sandbox_is_full_where_bubblewrap_is_and_none_elsewhere() {
     for errno in [1, 38, 95] {
         let Some(profile) = profile() else { return };
         let looop = |args: &[&str]| behind(&no_landlock(errno), || profile.looop(args));
         let (doctor, got) = told(looop);
-        assert_eq!(got, ["none", "none", "none"], "{doctor}");
-        assert!(doctor.contains("odd  sandbox of worker: none: it runs as you"), "{doctor}");
-        assert!(
-            doctor.contains("the kernel has no Landlock") && doctor.contains("fix: run Linux"),
-            "{doctor}"
-        );
-        assert!(!doctor.contains("install bubblewrap"), "{doctor}");
-        assert_eq!(worker(&profile, looop)["sandbox"], "none");
-        for level in ["full", "partial"] {
-            refuses(&profile, level, "the kernel has no Landlock", looop);
-        }
+        assert_eq!(got[..2], ["full", "partial"], "{doctor}");
+        assert_eq!(worker(&profile, looop)["sandbox"], "full");
+    }
+    let Some(profile) = profile() else { return };
+    let hidden = [("/usr/bin/bwrap", "/dev/null")];
+    let looop = |args: &[&str]| behind(&no_landlock(95), || without(&profile, &hidden, args));
+    let (doctor, got) = told(looop);
+    assert_eq!(got, ["none", "none", "none"], "{doctor}");
+    assert!(doctor.contains("odd  sandbox of worker: none: it runs as you"), "{doctor}");
+    assert!(doctor.contains("the kernel has no Landlock") && doctor.contains("fix: run a kernel"), "{doctor}");
+    assert_eq!(worker(&profile, looop)["sandbox"], "none");
+    for level in ["full", "partial"] {
+        refuses(&profile, level, "the kernel has no Landlock", looop);
     }
 }
 

@@ -35,6 +35,8 @@ impl Yard {
     /// A folder with these files that is no git repository.
     pub fn plain(files: &[(&str, &str)]) -> Yard {
         let profile = Profile::empty();
+        // Its agents count and leave traces outside.
+        profile.unboxed(&["fix"]);
         profile.config(serde_json::json!({}));
         profile.looop(&["init"]).ok();
         fs::create_dir(profile.path("project")).unwrap();

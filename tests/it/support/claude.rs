@@ -46,7 +46,7 @@ pub fn settle_in(profile: &mut Profile, claude: &Path, url: &str, trusted: bool)
         "path": format!("/usr/local/bin:/usr/bin:/bin:{bin}"),
         "worker": "claude",
         "runners": { "claude": {
-            "model": "sonnet", "effort": "low",
+            "model": "sonnet", "effort": "low", "base_url": url,
             "env": ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "CLAUDE_CODE_MAX_RETRIES"],
         } },
         "verify": { "made": ["test", "-e", "made"] },

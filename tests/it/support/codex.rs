@@ -55,7 +55,7 @@ pub fn settle_in(profile: &mut Profile, codex: &Path, url: &str, trusted: bool) 
     profile.config_more(json!({
         "path": format!("{node}:{}:/usr/local/bin:/usr/bin:/bin", codex.parent().unwrap().display()),
         "worker": "codex",
-        "runners": { "codex": { "env": ["MOCK_API_KEY", "TMPDIR"] } },
+        "runners": { "codex": { "env": ["MOCK_API_KEY", "TMPDIR"], "base_url": url } },
         "verify": { "made": ["test", "-e", "made"] },
     }));
     profile.var("MOCK_API_KEY", "sk-test");

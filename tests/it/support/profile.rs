@@ -148,7 +148,9 @@ impl Profile {
             }
         }
         for kind in self.unboxed.lock().unwrap().iter() {
-            value["sandbox"][kind] = "none".into();
+            if value["sandbox"].get(kind).is_none() {
+                value["sandbox"][kind] = "none".into();
+            }
         }
         if value.get("path").is_none() {
             value["path"] = "/usr/local/bin:/usr/bin:/bin".into();

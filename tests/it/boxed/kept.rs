@@ -1,0 +1,190 @@
+//! What is found out about a machine: only success is kept, and what got worse is said once.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::lacks::without;
+use crate::support::pi::skipped;
+use crate::support::profile::{Profile, git_in, has_bwrap, wait_until};
+
+const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
+
+fn profile() -> Option<Profile> {
+    if !has_bwrap() {
+        skipped("missing: bwrap");
+        return None;
+    }
+    Some(Profile::scripted(&[NOOP]))
+}
+
+/// The file in which the outcome of the last try is kept.
+fn cache_file(profile: &Profile) -> PathBuf {
+    fn find(dir: &std::path::Path) -> Option<PathBuf> {
+        let entries = fs::read_dir(dir).ok()?.flatten();
+        entries.into_iter().find_map(|entry| match entry.file_name() == "sandbox.json" {
+            true => Some(entry.path()),
+            false if entry.file_type().ok()?.is_dir() => find(&entry.path()),
+            false => None,
+        })
+    }
+    find(&profile.path("")).expect("the outcome is kept")
+}
+
+/// Makes the program believe that it found another machine; it does not try again.
+pub fn pretend(profile: &Profile, change: impl Fn(&mut Value)) {
+    profile.looop(&["doctor"]);
+    let file = cache_file(profile);
+    let mut kept: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    change(&mut kept["powers"]);
+    fs::write(&file, kept.to_string()).unwrap();
+}
+
+fn worker_level(profile: &Profile) -> Value {
+    profile.looop(&["status", "--json"]).ok().json()["sandbox"]["worker"].clone()
+}
+
+#[test]
+fn a_try_that_failed_for_one_caller_is_not_kept_for_the_next() {
+    let Some(profile) = profile() else { return };
+    let broken = profile.path("broken");
+    fs::write(&broken, "#!/bin/sh\necho 'bwrap: no' >&2; exit 1\n").unwrap();
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    let hidden = [("/usr/bin/bwrap", broken.to_str().unwrap())];
+    let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
+    assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
+    assert_eq!(worker_level(&profile), "full");
+    // And what was found in one mount namespace does not hold in another.
+    let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
+    assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
+    assert_eq!(worker_level(&profile), "full");
+}
+
+#[test]
+fn what_got_worse_is_flagged_once_and_said_in_status_and_by_the_doctor() {
+    let Some(profile) = profile() else { return };
+    profile.looop(&["tick"]).ok();
+    assert!(!profile.read("journal.md").contains("sandbox"), "{}", profile.read("journal.md"));
+    let looop = |args: &[&str]| without(&profile, &[("/usr/bin/pasta", "/dev/null")], args);
+    for count in [1, 2] {
+        let ran = looop(&["tick"]);
+        assert!(ran.stderr.contains("warning: sandboxes with the internet reach"), "{ran:?}");
+        assert_eq!(ran.stderr.contains("flag: "), count == 1, "{ran:?}");
+        assert_eq!(profile.read("journal.md").matches("this machine had better ones").count(), 1);
+    }
+    let status = looop(&["status", "--json"]).ok().json();
+    assert!(status["sandbox"]["lost"].as_str().unwrap().contains("`pasta` is not there"), "{status}");
+    assert!(looop(&["status"]).stdout.contains("this machine had better ones"));
+    assert!(looop(&["doctor"]).stdout.contains("odd  sandbox before: "));
+    assert_eq!(profile.looop(&["status", "--json"]).ok().json()["sandbox"]["lost"], Value::Null);
+}
+
+#[test]
+fn a_sandbox_is_full_at_each_version_of_landlock() {
+    let Some(profile) = profile() else { return };
+    for version in 0..=6 {
+        for (network, without_pasta) in [("off", "full"), ("internet", "partial"), ("model", "full")] {
+            profile.config_more(json!({
+                "sandbox": { "network": { "worker": network } },
+                "runners": { "sh": { "base_url": "http://127.0.0.1:9" } },
+            }));
+            pretend(&profile, |powers| powers["landlock"] = version.into());
+            assert_eq!(worker_level(&profile), "full", "Landlock {version}, {network}");
+            let id = format!("w{version}-{network}");
+            profile.looop(&["worker", "start", &id, "--", "sh", "-c", "exit 0"]).ok();
+            let row = || {
+                let all = profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"].clone();
+                all.as_array().unwrap().iter().find(|row| row["id"] == id.as_str()).unwrap().clone()
+            };
+            wait_until("the worker to end", || row()["exit"].is_object());
+            assert_eq!((&row()["sandbox"], &row()["exit"]["code"]), (&json!("full"), &json!(0)), "{}", row());
+            pretend(&profile, |powers| {
+                powers["landlock"] = version.into();
+                powers["engine"].as_object_mut().unwrap().remove("pasta");
+            });
+            assert_eq!(worker_level(&profile), without_pasta, "Landlock {version}, {network}, no pasta");
+        }
+    }
+}
+
+#[test]
+fn a_program_that_is_a_link_on_the_path_starts_in_a_sandbox() {
+    let Some(profile) = profile() else { return };
+    let home = profile.path("home");
+    let file = |name: &str, text: &str| {
+        let path = home.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let link = |name: &str, target: &str| {
+        fs::create_dir_all(home.join(name).parent().unwrap()).unwrap();
+        symlink(target, home.join(name)).unwrap();
+    };
+    // By a chain of relative links, by a link among the directories, and in a folder that no table names.
+    file(".local/share/agent/versions/2.1", "#!/bin/sh\ntouch \"$(dirname \"$1\")/clone/began\"; exit 0\n");
+    link(".local/bin/agent-2", "../share/agent/versions/2.1");
+    link(".local/bin/chain", "agent-2");
+    file("apps/v2/bin/tool", "#!/bin/sh\n. \"$(dirname \"$(readlink -f \"$0\")\")/../lib/part\"\n");
+    file("apps/v2/lib/part", "touch \"$(dirname \"$1\")/clone/began\"\n");
+    link("apps/current", "v2");
+    link(".local/bin/tool", "../../apps/current/bin/tool");
+    link("elsewhere/name", "../.local/bin/tool");
+    let path = format!("{}:{}:/usr/bin:/bin", home.join(".local/bin").display(), home.join("elsewhere").display());
+    for (id, program) in [("w1", "chain"), ("w2", "tool"), ("w3", "name")] {
+        profile.config_more(json!({
+            "path": path, "worker": "mine", "sandbox": { "worker": "full" },
+            "runners": { "scripted": profile.scripted_runner(), "mine": { "worker": [program, "{brief}"] } },
+        }));
+        profile.looop(&["worker", "start", id, "make it"]).ok();
+        let row = || {
+            let all = profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"].clone();
+            all.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone()
+        };
+        wait_until("the worker to end", || row()["exit"].is_object());
+        let said = profile.looop(&["logs", id]).stdout;
+        assert_eq!(row()["exit"]["code"], 0, "{program}: {}\n{said}", row());
+        assert!(profile.data().join(format!("workers/{id}/clone/began")).exists(), "{program}: {said}");
+    }
+}
+
+#[test]
+fn the_parts_of_a_git_directory_that_run_can_only_be_read_in_a_sandbox() {
+    let Some(profile) = profile() else { return };
+    let place = profile.path("home/project");
+    fs::create_dir_all(place.join("nested")).unwrap();
+    for repo in [&place, &place.join("nested")] {
+        git_in(repo, &["init", "-q"]);
+        git_in(repo, &["commit", "-q", "--allow-empty", "-m", "one"]);
+    }
+    git_in(&place, &["worktree", "add", "-q", "tree"]);
+    let before = fs::read_to_string(place.join("tree/.git")).unwrap();
+    let lines = [
+        "echo x >.git/hooks/post-commit",
+        "git config core.fsmonitor ./x",
+        "git config -f nested/.git/config core.fsmonitor ./x",
+        "echo '* filter=x' >.git/info/attributes",
+        "mkdir -p .git/modules/x/hooks",
+        "git log --output=.git/hooks/pre-commit",
+        "mv .git .other",
+        "rm -rf .git/hooks && mkdir .git/hooks",
+        "mv .git/config .git/was",
+        "mv nested/.git nested/other",
+        "echo 'gitdir: /tmp/x' >tree/.git",
+        "rm -f tree/.git",
+    ];
+    let tried: String = lines.iter().map(|line| format!("({line}) 2>/dev/null && echo 'done: {line}'; ")).collect();
+    let line = format!("{tried} git commit -q --allow-empty -m two && echo committed; exit 0");
+    profile.config_more(json!({ "sandbox": { "worker": "full" } }));
+    let cwd = place.to_str().unwrap();
+    profile.looop(&["worker", "start", "w1", "--cwd", cwd, "--", "sh", "-c", &line]).ok();
+    let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
+    wait_until("the worker to end", || row()["exit"].is_object());
+    let said = profile.looop(&["logs", "--raw", "w1"]).ok().stdout;
+    assert!(!said.contains("done: ") && said.contains("committed"), "{said}");
+    assert_eq!(fs::read_to_string(place.join("tree/.git")).unwrap(), before);
+    assert_eq!(git_in(&place, &["log", "--format=%s"]), "two\none\n");
+    assert!(!place.join(".git/hooks/post-commit").exists() && !place.join(".git/modules/x").exists());
+}
