@@ -76,7 +76,7 @@ skip_tests = true
 test_files = ["spec/a.py"]
 runner = { args = ["-x"], env = { B = "3", C = "4" } }
 "#;
-    let Read { leanfile, root, warnings } = merged("", &[text]).unwrap();
+    let Read { leanfile, root, warnings, .. } = merged("", &[text]).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     assert!(root.ends_with("app"));
     assert_eq!(leanfile.lean.approval_mode.as_deref(), Some("yolo"));

@@ -76,7 +76,7 @@ struct BranchImport {
     user_side: Vec<UserSidePath>,
 }
 
-/// Brings them; none where there are none.
+/// Brings the commits of the worker's branch, if it has some.
 fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> Result<Option<BranchImport>> {
     let own = format!("refs/heads/{}", repo.branch);
     // A branch that is there and leads nowhere is an error further on, not a worker without commits.
