@@ -18,7 +18,11 @@ use crate::model::fault::Fault;
 use crate::model::fix::Status;
 use crate::model::json::clip;
 use crate::store::file::{self, Keep};
+<<<<<<< HEAD
 use crate::store::seed;
+=======
+use crate::store::trust;
+>>>>>>> w-fixtrust
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
 
@@ -82,7 +86,7 @@ pub struct Args {
 /// Runs the tasks. Exit 0: all are done. 1: one failed. 2: wrong usage. 3: a human is waited for.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(path) = &args.init {
-        return init(&app.env.here(path));
+        return init(app, &app.env.here(path));
     }
     let config = app.config()?;
     if args.list_leaners {
@@ -119,10 +123,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     })
 }
 
-fn init(path: &Path) -> Result<u8> {
+fn init(app: &App, path: &Path) -> Result<u8> {
     if !file::create(path, SAMPLE.as_bytes(), 0o644)? {
         let what = format!("could not write `{}`: it is there already", path.display());
         return Err(Fault::failed(what).hint("name another file with --init FILE").into());
+    }
+    if app.human_only("trust a file").is_ok() {
+        // A person asked for these very words of looop's own.
+        trust::allow(&app.layout, &source::place_of(path)?, SAMPLE, app.now)?;
     }
     let shown = path.display();
     print::line(&format!(
@@ -226,7 +234,7 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
     };
     let leaner = match &args.runner {
         Some(name) => Some(name.clone()),
-        None if names_agent(&sources, &fixed)? => None,
+        None if names_agent(&sources, &fixed, base)? => None,
         None => chosen(app)?,
     };
     Ok(Asked {
@@ -251,9 +259,9 @@ fn root_of(sources: &[LeanSource], base: &Path) -> Result<PathBuf> {
 }
 
 /// True when a leanfile, and not only the static config, names the agent: a program, or an endpoint.
-fn names_agent(sources: &[LeanSource], fixed: &Path) -> Result<bool> {
+fn names_agent(sources: &[LeanSource], fixed: &Path, base: &Path) -> Result<bool> {
     let own: Vec<LeanSource> = sources.iter().filter(|source| source.path != fixed).cloned().collect();
-    let lean = leanfile::combined(&own, Path::new("/"))?.leanfile.lean;
+    let lean = leanfile::combined(&own, base)?.leanfile.lean;
     Ok(lean.binary.is_some() || (lean.base_url.is_some() && lean.model.is_some()))
 }
 

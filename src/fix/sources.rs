@@ -21,7 +21,7 @@ pub struct Sources {
 }
 
 /// Reads the listed files of the folder `sub` beneath `root`. `paths` are all files there, from `sub` on; a listed
-/// directory stands for all in it.
+/// directory means all files in it.
 pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sources {
     let mut found = Sources::default();
     let mut names: Vec<&String> = Vec::new();

@@ -40,7 +40,7 @@ pub struct TreeChange<'a> {
     pub old_mode: Option<u32>,
     /// The mode after the change.
     pub new_mode: Option<u32>,
-    /// The target of a new link; none where it is too long to be looked into.
+    /// The target of a new link; absent if it is too long.
     pub target: Option<&'a [u8]>,
 }
 
@@ -316,7 +316,7 @@ const NAME_GROUPS: [NameGroup; 13] = [
     },
 ];
 
-/// Why a change of this path executes on the user's side; none where the path is normal code.
+/// The reason why a change of this path executes on the user's side; absent for normal code.
 pub fn runs_on_user_side(path: &str) -> Option<&'static str> {
     let parts: Vec<String> =
         path.split(['/', '\\']).map(folded).filter(|part| !matches!(part.as_str(), "" | ".")).collect();

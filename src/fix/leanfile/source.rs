@@ -22,7 +22,7 @@ pub struct LeanSource {
     pub place: PathBuf,
     /// Its text.
     pub text: String,
-    /// The project that it is a part of; none: it is the person's own.
+    /// The project that it is a part of; absent for a person's own file.
     pub project: Option<PathBuf>,
     /// If true, nothing that it asks for has an effect.
     pub is_muted: bool,
@@ -45,13 +45,13 @@ impl LeanSource {
     /// All that it asks for.
     ///
     /// # Errors
-    /// When it is no leanfile.
+    /// When its text cannot be read as a leanfile.
     pub fn requests(&self) -> Result<Vec<LeanRequest>> {
         Ok(gate::requests(&parse(&self.path, &self.text)?))
     }
 }
 
-/// The top of the project that a folder lies in; none where no version control system knows it.
+/// The top of the project around a folder, if a version control system knows one.
 pub fn top_above(folder: &Path) -> Option<PathBuf> {
     let is_top = |dir: &&Path| TOPS.iter().any(|name| std::fs::symlink_metadata(dir.join(name)).is_ok());
     folder.ancestors().find(is_top).map(Path::to_owned)
@@ -62,8 +62,9 @@ pub fn top_above(folder: &Path) -> Option<PathBuf> {
 /// # Errors
 /// A usage error when its folder does not exist.
 pub fn place_of(path: &Path) -> Result<PathBuf> {
-    let name =
-        path.file_name().with_context(|| format!("could not use `{}`: it is no file", path.display()))?;
+    let name = path
+        .file_name()
+        .with_context(|| format!("could not use `{}`: the path names a folder", path.display()))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::fs::canonicalize(folder).map_err(|error| {
         Fault::usage(format!("could not open the folder `{}`: {error}", folder.display()))

@@ -77,7 +77,7 @@ struct BranchImport {
     user_side: Vec<UserSidePath>,
 }
 
-/// Brings them; none where there are none.
+/// Brings the commits of the worker's branch, if it has some.
 fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> Result<Option<BranchImport>> {
     // Resolved once: whatever the worker's files say from here on, this is the commit.
     let Some(tip) = head(git, view)? else { return Ok(None) };

@@ -42,7 +42,7 @@ pub(super) fn between(git: &Git, view: &View, base: &str, tip: &str) -> Result<V
             Some(oid) => target_of(git, view, oid)?,
             None => None,
         };
-        // A name that is no text is shown as well as it can be.
+        // Bytes that are not UTF-8 are replaced: the name is only shown.
         let path = String::from_utf8_lossy(path).into_owned();
         let change = TreeChange { path: &path, old_mode, new_mode, target: target.as_deref() };
         let Some(reason) = reason_of(&change) else { continue };
@@ -59,7 +59,7 @@ pub(super) fn between(git: &Git, view: &View, base: &str, tip: &str) -> Result<V
     Ok(kept)
 }
 
-/// The target of a link; none where it is too long.
+/// The target of a link; absent if it is too long.
 fn target_of(git: &Git, view: &View, oid: &str) -> Result<Option<Vec<u8>>> {
     let size = git.line(&view.git_dir, &GitCommand::Size(oid))?;
     match size.trim().parse::<u64>() {

@@ -17,36 +17,36 @@ const GOOD: &str = "FILE: lib.sh\n<<<<<<< WHOLE\nadd() { echo $(($1 + $2)); }\n>
 
 /// A project that has a leanfile inside, with this in `[lean]`.
 fn with_inner(lean: &str, rest: &str) -> (Yard, String) {
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let text = format!(
         "[lean]\n{lean}\ntimeout = 60\n[runner]\n{TESTS}\n[defaults]\nsummarize_errors = false\n{rest}{TASK}"
     );
-    yard.write("leanfile.toml", &text);
-    let path = yard.project().join("leanfile.toml").canonicalize().unwrap();
-    (yard, path.to_str().unwrap().to_owned())
+    scene.write("leanfile.toml", &text);
+    let path = scene.project().join("leanfile.toml").canonicalize().unwrap();
+    (scene, path.to_str().unwrap().to_owned())
 }
 
-fn agent_of(yard: &Yard) -> PathBuf {
-    yard.profile.path("agent.sh")
+fn agent_of(scene: &Yard) -> PathBuf {
+    scene.profile.path("agent.sh")
 }
 
 #[test]
 fn a_leanfile_in_a_project_counts_only_after_a_person_allowed_its_bytes() {
-    let (yard, path) = with_inner("model = \"m\"", "");
-    let agent = agent_of(&yard);
-    let text = yard
+    let (scene, path) = with_inner("model = \"m\"", "");
+    let agent = agent_of(&scene);
+    let text = scene
         .read("leanfile.toml")
         .replace("model = \"m\"", &format!("binary = {agent:?}\napi_key = \"sk-hidden\""));
-    yard.write("leanfile.toml", &text);
-    yard.agent(FIXED);
-    let (project, before) = (yard.project(), yard.fingerprint());
+    scene.write("leanfile.toml", &text);
+    scene.agent(FIXED);
+    let (project, before) = (scene.project(), scene.fingerprint());
     let repo = project.to_str().unwrap();
     // Found in the named project, and named itself.
     for args in
         [vec!["fix", "--repo", repo], vec!["fix", "-c", &path], vec!["fix", "--repo", repo, "-c", &path]]
     {
-        let ran = yard.profile.looop(&args);
-        assert_eq!((ran.code, yard.calls()), (2, 0), "{args:?}: {}", ran.stderr);
+        let ran = scene.profile.looop(&args);
+        assert_eq!((ran.code, scene.calls()), (2, 0), "{args:?}: {}", ran.stderr);
         for part in [
             format!("lean.binary = {agent:?}"),
             "lean.api_key = (a key, not shown)".to_owned(),
@@ -59,44 +59,44 @@ fn a_leanfile_in_a_project_counts_only_after_a_person_allowed_its_bytes() {
         }
         assert!(!ran.stderr.contains("sk-hidden"), "{}", ran.stderr);
     }
-    assert_eq!(yard.fingerprint(), before);
-    let said = yard.profile.looop(&["trust", &path]).ok().stdout;
-    assert!(said.contains("lean.binary = ") && said.contains("trusted: "), "{said}");
-    yard.profile.looop(&["fix", "--repo", repo]).ok();
-    assert_eq!(yard.calls(), 1);
+    assert_eq!(scene.fingerprint(), before);
+    let output = scene.profile.looop(&["trust", &path]).ok().stdout;
+    assert!(output.contains("lean.binary = ") && output.contains("trusted: "), "{output}");
+    scene.profile.looop(&["fix", "--repo", repo]).ok();
+    assert_eq!(scene.calls(), 1);
     let state = || {
-        let listed = yard.profile.looop(&["trust", "--list", "--json"]).ok().json();
+        let listed = scene.profile.looop(&["trust", "--list", "--json"]).ok().json();
         let found = listed["trusted"].as_array().unwrap().first().cloned().unwrap_or_default();
         found["state"].as_str().unwrap_or("none").to_owned()
     };
     assert_eq!(state(), "valid");
     // One byte more, and it is another file.
-    yard.write("leanfile.toml", &format!("{text}\n"));
-    let ran = yard.profile.looop(&["fix", "--repo", repo, "--fresh"]);
+    scene.write("leanfile.toml", &format!("{text}\n"));
+    let ran = scene.profile.looop(&["fix", "--repo", repo, "--fresh"]);
     assert!(ran.code == 2 && ran.stderr.contains("has changed since you trusted it"), "{}", ran.stderr);
-    assert_eq!((state().as_str(), yard.calls()), ("changed", 1));
-    yard.write("leanfile.toml", &text);
-    yard.profile.looop(&["trust", "--revoke", &path]).ok();
+    assert_eq!((state().as_str(), scene.calls()), ("changed", 1));
+    scene.write("leanfile.toml", &text);
+    scene.profile.looop(&["trust", "--revoke", &path]).ok();
     assert_eq!(state(), "none");
-    assert_eq!(yard.profile.looop(&["fix", "--repo", repo, "--fresh"]).code, 2);
-    assert_eq!(yard.profile.looop(&["trust", "--revoke", &path]).code, 2);
-    assert_eq!(yard.profile.looop(&["trust", "nowhere.toml"]).code, 2);
+    assert_eq!(scene.profile.looop(&["fix", "--repo", repo, "--fresh"]).code, 2);
+    assert_eq!(scene.profile.looop(&["trust", "--revoke", &path]).code, 2);
+    assert_eq!(scene.profile.looop(&["trust", "nowhere.toml"]).code, 2);
 }
 
 #[test]
 fn a_leanfile_that_asks_for_nothing_needs_no_yes() {
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    yard.write(
+    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    scene.write(
         "leanfile.toml",
         "[defaults]\nmax_iters_per_task = 2\n[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\n",
     );
-    yard.agent(FIXED);
-    let fixed = yard.leanfile(TESTS, "");
+    scene.agent(FIXED);
+    let fixed = scene.leanfile(TESTS, "");
     let text = fs::read_to_string(&fixed).unwrap();
     fs::write(&fixed, text.replace("project_root = \"project\"", "")).unwrap();
-    let (repo, fixed) = (yard.project(), fixed.to_str().unwrap().to_owned());
-    yard.profile.looop(&["fix", "-g", &fixed, "--repo", repo.to_str().unwrap()]).ok();
-    assert!(yard.read("lib.sh").contains("$1 + $2"));
+    let (repo, fixed) = (scene.project(), fixed.to_str().unwrap().to_owned());
+    scene.profile.looop(&["fix", "-g", &fixed, "--repo", repo.to_str().unwrap()]).ok();
+    assert!(scene.read("lib.sh").contains("$1 + $2"));
 }
 
 #[test]
@@ -105,16 +105,16 @@ fn a_person_at_a_terminal_can_say_yes_at_once() {
     if !can.is_ok_and(|output| output.status.success()) {
         return skipped("there is no `script` to make a terminal with");
     }
-    let (yard, path) = with_inner("model = \"m\"", "");
-    let agent = agent_of(&yard);
-    yard.write(
+    let (scene, path) = with_inner("model = \"m\"", "");
+    let agent = agent_of(&scene);
+    scene.write(
         "leanfile.toml",
-        &yard.read("leanfile.toml").replace("model = \"m\"", &format!("binary = {agent:?}")),
+        &scene.read("leanfile.toml").replace("model = \"m\"", &format!("binary = {agent:?}")),
     );
-    yard.agent(FIXED);
+    scene.agent(FIXED);
     let answer = |word: &str| {
         use std::io::Write;
-        let looop = yard.profile.command(&[]);
+        let looop = scene.profile.command(&[]);
         let mut command = Command::new("script");
         command.args(["-qec", &format!("{LOOOP} fix -c {path}"), "/dev/null"]).env_clear();
         command.envs(looop.get_envs().filter_map(|(key, value)| Some((key, value?))));
@@ -125,31 +125,31 @@ fn a_person_at_a_terminal_can_say_yes_at_once() {
         drop(stdin);
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let (code, said) = answer("n");
-    assert!(code == Some(2) && said.contains("Allow this file as it is now?"), "{said}");
-    assert_eq!(yard.calls(), 0);
-    let (code, said) = answer("y");
-    assert!(code == Some(0) && yard.read("lib.sh").contains("$1 + $2"), "{said}");
-    yard.profile.looop(&["trust", "--revoke", &path]).ok();
+    let (code, output) = answer("n");
+    assert!(code == Some(2) && output.contains("Allow this file as it is now?"), "{output}");
+    assert_eq!(scene.calls(), 0);
+    let (code, output) = answer("y");
+    assert!(code == Some(0) && scene.read("lib.sh").contains("$1 + $2"), "{output}");
+    scene.profile.looop(&["trust", "--revoke", &path]).ok();
 }
 
 #[test]
 fn an_agent_of_a_fix_cannot_allow_a_file() {
-    let yard = adder::yard(TASK);
-    yard.write("leanfile.toml", "[lean]\nbinary = \"/bin/true\"\n");
-    let path = yard.project().join("leanfile.toml");
-    let said = yard.profile.path("said");
-    yard.agent(&format!(
+    let scene = adder::yard(TASK);
+    scene.write("leanfile.toml", "[lean]\nbinary = \"/bin/true\"\n");
+    let path = scene.project().join("leanfile.toml");
+    let output = scene.profile.path("said");
+    scene.agent(&format!(
         "LOOOP_DATA_DIR={} LOOOP_CONFIG={} {LOOOP} trust {} >{} 2>&1; {FIXED}",
-        yard.profile.data().display(),
-        yard.profile.config_file().display(),
+        scene.profile.data().display(),
+        scene.profile.config_file().display(),
         path.display(),
-        said.display()
+        output.display()
     ));
-    yard.fix(&[]).ok();
-    let said = fs::read_to_string(&said).unwrap();
-    assert!(said.contains("this is for a human") && said.contains("looop fix"), "{said}");
-    assert!(yard.profile.looop(&["trust", "--list"]).ok().stdout.contains("no file is trusted"));
+    scene.fix(&[]).ok();
+    let output = fs::read_to_string(&output).unwrap();
+    assert!(output.contains("this is for a human") && output.contains("looop fix"), "{output}");
+    assert!(scene.profile.looop(&["trust", "--list"]).ok().stdout.contains("no file is trusted"));
 }
 
 /// All that a server was sent, headers and bodies.
@@ -164,48 +164,48 @@ fn a_key_never_goes_to_an_address_of_another_file_or_of_the_environment() {
     // The static config has the key; a file of the project, a person's own file, and a chain of files have the address.
     for door in ["project", "own", "chain"] {
         let lean = format!("base_url = \"{}/v1\"\nmodel = \"m\"", stranger.url());
-        let (mut yard, path) = with_inner(&lean, "");
-        let fixed = yard.profile.path("static.toml");
+        let (mut scene, path) = with_inner(&lean, "");
+        let fixed = scene.profile.path("static.toml");
         fs::write(&fixed, format!("[lean]\nbase_url = \"{}/v1\"\napi_key = \"sk-own-key\"\n", own.url()))
             .unwrap();
-        yard.profile.var("LEAN_API_KEY", "sk-of-the-shell");
+        scene.profile.var("LEAN_API_KEY", "sk-of-the-shell");
         let mut args = vec!["fix".to_owned(), "-g".to_owned(), fixed.to_str().unwrap().to_owned()];
-        let outer = yard.profile.path("outer.toml");
+        let outer = scene.profile.path("outer.toml");
         fs::write(
             &outer,
-            yard.read("leanfile.toml").replace("[defaults]", "[defaults]\nproject_root = \"project\""),
+            scene.read("leanfile.toml").replace("[defaults]", "[defaults]\nproject_root = \"project\""),
         )
         .unwrap();
         match door {
             "project" => {
-                yard.profile.looop(&["trust", &path]).ok();
+                scene.profile.looop(&["trust", &path]).ok();
                 args.extend(["-c".to_owned(), path]);
             }
             "own" => args.extend(["-c".to_owned(), outer.to_str().unwrap().to_owned()]),
             _ => {
-                let keyed = yard.profile.path("keyed.toml");
+                let keyed = scene.profile.path("keyed.toml");
                 fs::write(&keyed, "[lean]\napi_key = \"sk-own-key\"\n").unwrap();
                 args.extend(["-c".to_owned(), keyed.to_str().unwrap().to_owned()]);
                 args.extend(["-c".to_owned(), outer.to_str().unwrap().to_owned()]);
             }
         }
-        let ran = yard.profile.looop(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+        let ran = scene.profile.looop(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
         assert!(
             ran.stderr.contains("`api_key` of ") && ran.stderr.contains("is not used"),
             "{door}: {}",
             ran.stderr
         );
-        assert!(yard.read("lib.sh").contains("$1 + $2"), "{door}: the address itself was asked");
+        assert!(scene.read("lib.sh").contains("$1 + $2"), "{door}: the address itself was asked");
     }
     let all = sent(&stranger);
     assert!(stranger.requests().len() >= 3 && own.requests().is_empty());
     assert!(!all.contains("sk-own-key") && !all.contains("sk-of-the-shell"), "{all}");
     // A key beside its address goes there, whatever the variable of its name holds.
     let lean = format!("base_url = \"{}/v1\"\nmodel = \"m\"\napi_key = \"sk-beside\"", stranger.url());
-    let (mut yard, path) = with_inner(&lean, "");
-    yard.profile.var("LEAN_API_KEY", "sk-of-the-shell");
-    yard.profile.looop(&["trust", &path]).ok();
-    yard.profile.looop(&["fix", "-c", &path]).ok();
+    let (mut scene, path) = with_inner(&lean, "");
+    scene.profile.var("LEAN_API_KEY", "sk-of-the-shell");
+    scene.profile.looop(&["trust", &path]).ok();
+    scene.profile.looop(&["fix", "-c", &path]).ok();
     let all = sent(&stranger);
     assert!(all.contains("sk-beside") && !all.contains("sk-of-the-shell"), "{all}");
 }
@@ -218,21 +218,21 @@ fn a_wrapper_gets_address_and_key_from_one_place() {
         ("api_key = \"sk-file\"", "/sk-file"),
         ("model = \"m\"", "http://shell/sk-shell"),
     ] {
-        let mut yard = adder::yard(TASK);
-        yard.profile.var("LEAN_API_KEY", "sk-shell");
-        yard.profile.var("LEAN_BASE_URL", "http://shell");
-        let seen = yard.profile.path("seen");
+        let mut scene = adder::yard(TASK);
+        scene.profile.var("LEAN_API_KEY", "sk-shell");
+        scene.profile.var("LEAN_BASE_URL", "http://shell");
+        let seen = scene.profile.path("seen");
         program(
-            &agent_of(&yard),
+            &agent_of(&scene),
             &format!(
                 "#!/bin/sh\necho \"$LEAN_BASE_URL/$LEAN_API_KEY\" >{}\n{FIXED}\necho done\n",
                 seen.display()
             ),
         );
-        let path = yard.profile.path("leanfile.toml");
+        let path = scene.profile.path("leanfile.toml");
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replacen("[lean]\n", &format!("[lean]\n{lean}\n"), 1)).unwrap();
-        yard.fix(&[]).ok();
+        scene.fix(&[]).ok();
         assert_eq!(fs::read_to_string(&seen).unwrap().trim(), wanted, "{lean}");
     }
 }
@@ -245,9 +245,9 @@ fn a_redirect_takes_no_key_to_another_host() {
             .header("location", &format!("{}/v1/chat/completions", stranger.url()));
         let own = ModelServer::start(vec![away]);
         let lean = format!("base_url = \"{}/v1\"\nmodel = \"m\"\napi_key = \"sk-own\"", own.url());
-        let (yard, path) = with_inner(&lean, "max_iters_per_task = 1\n");
-        yard.profile.looop(&["trust", &path]).ok();
-        assert_eq!(yard.profile.looop(&["fix", "-c", &path]).code, 1, "{status}");
+        let (scene, path) = with_inner(&lean, "max_iters_per_task = 1\n");
+        scene.profile.looop(&["trust", &path]).ok();
+        assert_eq!(scene.profile.looop(&["fix", "-c", &path]).code, 1, "{status}");
         assert!(sent(&own).contains("sk-own"), "{status}");
     }
     assert!(stranger.requests().is_empty(), "{}", sent(&stranger));
@@ -256,21 +256,21 @@ fn a_redirect_takes_no_key_to_another_host() {
 #[test]
 fn the_root_of_a_trusted_leanfile_stays_in_its_project() {
     for bad in ["..", "/", "link", "sub/../.."] {
-        let (yard, path) = with_inner("model = \"m\"", &format!("project_root = {bad:?}\n"));
-        fs::create_dir(yard.profile.path("outside")).unwrap();
-        fs::create_dir(yard.project().join("sub")).unwrap();
-        symlink("../outside", yard.project().join("link")).unwrap();
-        yard.profile.looop(&["trust", &path]).ok();
-        let ran = yard.profile.looop(&["fix", "-c", &path]);
+        let (scene, path) = with_inner("model = \"m\"", &format!("project_root = {bad:?}\n"));
+        fs::create_dir(scene.profile.path("outside")).unwrap();
+        fs::create_dir(scene.project().join("sub")).unwrap();
+        symlink("../outside", scene.project().join("link")).unwrap();
+        scene.profile.looop(&["trust", &path]).ok();
+        let ran = scene.profile.looop(&["fix", "-c", &path]);
         assert!(ran.code == 2 && ran.stderr.contains("leads out of"), "{bad}: {}", ran.stderr);
     }
     // The repository's own config can name another folder as well.
-    let yard = adder::yard(TASK);
-    let home = yard.profile.path("home").display().to_string();
-    yard.agent(FIXED);
-    git_in(&yard.project(), &["config", "core.worktree", &home]);
-    let ran = yard.fix(&[]);
-    assert!(ran.code != 0 && yard.calls() == 0, "{}{}", ran.stdout, ran.stderr);
+    let scene = adder::yard(TASK);
+    let home = scene.profile.path("home").display().to_string();
+    scene.agent(FIXED);
+    git_in(&scene.project(), &["config", "core.worktree", &home]);
+    let ran = scene.fix(&[]);
+    assert!(ran.code != 0 && scene.calls() == 0, "{}{}", ran.stdout, ran.stderr);
     assert_eq!(
         fs::read_dir(home).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() == "lib.sh").count(),
         0
@@ -279,41 +279,41 @@ fn the_root_of_a_trusted_leanfile_stays_in_its_project() {
 
 #[test]
 fn a_folder_of_tests_that_became_a_link_is_restored_without_following_it() {
-    let yard = Yard::new(&[("lib.sh", LIB), ("tests/check.sh", CHECK)]);
-    yard.leanfile(
+    let scene = Yard::new(&[("lib.sh", LIB), ("tests/check.sh", CHECK)]);
+    scene.leanfile(
         "command = \"sh\"\nargs = [\"tests/check.sh\"]",
         &format!("summarize_errors = false\n{TASK}"),
     );
-    let outside = yard.profile.path("outside");
+    let outside = scene.profile.path("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("check.sh"), "mine\n").unwrap();
-    yard.agent(&format!(
+    scene.agent(&format!(
         "if [ $n = 1 ]; then rm -r tests; ln -s {} tests; else [ -L tests ] || {FIXED}; fi",
         outside.display()
     ));
-    yard.fix(&[]).ok();
+    scene.fix(&[]).ok();
     assert_eq!(fs::read_to_string(outside.join("check.sh")).unwrap(), "mine\n");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
-    let lines = yard.ledger("add");
+    let lines = scene.ledger("add");
     let outcomes: Vec<_> = of(&lines, "attempt").iter().map(|one| one["outcome"].clone()).collect();
     assert_eq!(outcomes, ["tests_changed", "passed"]);
-    assert!(yard.read("lib.sh").contains("$1 + $2") && !yard.project().join("tests").is_symlink());
+    assert!(scene.read("lib.sh").contains("$1 + $2") && !scene.project().join("tests").is_symlink());
 }
 
 #[test]
 fn a_clone_that_became_a_link_counts_as_gone() {
-    let yard = adder::yard(&format!("{TASK}after = [\"true\"]\n"));
-    let outside = yard.profile.path("outside");
+    let scene = adder::yard(&format!("{TASK}after = [\"true\"]\n"));
+    let outside = scene.profile.path("outside");
     fs::create_dir(&outside).unwrap();
     for name in ["lib.sh", "check.sh"] {
         fs::write(outside.join(name), "exit 0\n").unwrap();
     }
-    yard.agent(&format!(
+    scene.agent(&format!(
         "if [ $n = 1 ]; then d=$PWD; cd ..; mv $d gone; ln -s {} $d; else {FIXED}; fi",
         outside.display()
     ));
-    yard.fix(&[]).ok();
-    let lines = yard.ledger("add");
+    scene.fix(&[]).ok();
+    let lines = scene.ledger("add");
     let outcomes: Vec<_> = of(&lines, "attempt").iter().map(|one| one["outcome"].clone()).collect();
     assert_eq!(outcomes, ["deleted", "passed"]);
     assert_eq!(fs::read_to_string(outside.join("lib.sh")).unwrap(), "exit 0\n");

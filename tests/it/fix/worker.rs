@@ -131,25 +131,25 @@ fn a_human_may_have_a_fix_boxed() {
 
 #[test]
 fn a_worker_never_uses_what_a_leanfile_of_the_project_asks_for() {
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    let canary = yard.profile.path("canary");
-    program(&yard.project().join("evil.sh"), &format!("#!/bin/sh\necho x >{}\n", canary.display()));
+    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let canary = scene.profile.path("canary");
+    program(&scene.project().join("evil.sh"), &format!("#!/bin/sh\necho x >{}\n", canary.display()));
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     server.set_nonblocking(true).unwrap();
-    let (address, evil) = (server.local_addr().unwrap(), yard.project().join("evil.sh"));
+    let (address, evil) = (server.local_addr().unwrap(), scene.project().join("evil.sh"));
     let leanfile = format!(
         "[lean]\nbinary = {evil:?}\nbase_url = \"http://{address}/v1\"\nmodel = \"m\"\n[health]\ncheck_url = \"http://{address}/up\"\n\
          [defaults]\nproject_root = \"/\"\n[runner]\ncommand = {evil:?}\nenv = {{ LD_PRELOAD = \"x\" }}\n"
     );
-    yard.write("leanfile.toml", &leanfile);
-    git_in(&yard.project(), &["add", "-A"]);
-    git_in(&yard.project(), &["commit", "-qm", "two"]);
+    scene.write("leanfile.toml", &leanfile);
+    git_in(&scene.project(), &["add", "-A"]);
+    git_in(&scene.project(), &["commit", "-qm", "two"]);
     // That a person trusts the file changes nothing for a worker.
-    yard.profile.looop(&["trust", yard.project().join("leanfile.toml").to_str().unwrap()]).ok();
-    let yard = wants_in(yard, FIXED, "none");
-    wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
-    let logs = yard.profile.looop(&["logs", "adder"]).stdout;
-    assert_eq!(state(&yard), "done", "{logs}");
+    scene.profile.looop(&["trust", scene.project().join("leanfile.toml").to_str().unwrap()]).ok();
+    let scene = wants_in(scene, FIXED, "none");
+    wait_until("the fix is done", || matches!(state(&scene).as_str(), "done" | "failed"));
+    let logs = scene.profile.looop(&["logs", "adder"]).stdout;
+    assert_eq!(state(&scene), "done", "{logs}");
     let logs = logs.replace(['\r', '\n'], "");
     for key in ["lean.base_url", "health.check_url", "defaults.project_root", "runner.command"] {
         assert!(logs.contains("no effect") && logs.contains(key), "{key}: {logs}");

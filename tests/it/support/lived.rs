@@ -99,6 +99,7 @@ fn fix(profile: &Profile) {
     );
     write("leanfile.toml", &text);
     let leanfile = dir.join("leanfile.toml");
+    profile.looop(&["trust", leanfile.to_str().unwrap()]).ok();
     let ran = profile.looop(&["fix", "-c", leanfile.to_str().unwrap()]);
     assert!(ran.code == 1 || ran.code == 3, "{ran:?}");
 }
