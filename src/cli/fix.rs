@@ -18,11 +18,7 @@ use crate::model::fault::Fault;
 use crate::model::fix::Status;
 use crate::model::json::clip;
 use crate::store::file::{self, Keep};
-<<<<<<< HEAD
-use crate::store::seed;
-=======
-use crate::store::trust;
->>>>>>> w-fixtrust
+use crate::store::{seed, trust};
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
 

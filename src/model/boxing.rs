@@ -372,7 +372,8 @@ impl Powers {
             _ if before.level() > self.level() => "what looop starts has no sandbox any more",
             _ => return None,
         };
-        let why = if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join("; ")) };
+        let why =
+            if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join("; ")) };
         Some(format!("{lost}; this machine had better ones{why}"))
     }
 
