@@ -37,7 +37,7 @@ impl TokenSource {
         ask: impl FnOnce(&mut Call) -> Result<Reply, Box<Failed>>,
     ) -> Result<Reply, Box<Failed>> {
         let token = self.fetch(call)?;
-        let secrets = Secrets::of(&[("LOOOP_TOKEN".to_owned(), token.clone())]);
+        let secrets = Secrets::known(vec![("LOOOP_TOKEN".to_owned(), token.clone())]);
         let mut full_env = call.full_env.to_vec();
         full_env.retain(|(name, _)| *name != self.var);
         full_env.push((self.var.clone(), token));
