@@ -151,7 +151,11 @@ pub struct Finished {
 /// when a file or process of looop's own cannot be had, or a human interrupts. A task that fails is no error.
 pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Result<Finished> {
     let git = Git::find(&means.settings.path, 10 * 60_000, means.cancel)?;
-    let (project, sub, source) = project_of(&git, &asked.root, asked.inside.as_deref())?;
+    let (project, sub, mut source) = project_of(&git, &asked.root, asked.inside.as_deref())?;
+    if let Some(source) = source.as_mut().filter(|_| asked.socket.is_some()) {
+        // A worker's clone borrows what looop let it borrow.
+        source.borrows = false;
+    }
     let id = id_of(&project, &asked.key);
     let dir = means.layout.fix(&id);
     file::make_dir(dir.path())?;

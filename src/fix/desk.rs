@@ -284,8 +284,11 @@ impl Desk<'_> {
     /// The repository of attempts as one that can be cloned.
     fn kept(&self) -> Result<Source> {
         let git = self.git()?;
-        clone::inspect(&git, self.trees.dir())?
-            .map_err(|why| Fault::failed(format!("could not use the kept attempts: {why}")).into())
+        let mut kept = clone::inspect(&git, self.trees.dir())?
+            .map_err(|why| Fault::failed(format!("could not use the kept attempts: {why}")))?;
+        // What it borrows is the project's, as looop arranged it.
+        kept.borrows = false;
+        Ok(kept)
     }
 
     /// Why the clone's files cannot be kept; none where they can.

@@ -484,3 +484,21 @@ pub struct WorkerView {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stuck: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Objects::{Reachable, Shared};
+    use super::*;
+
+    #[test]
+    fn objects_are_reachable_by_themselves_only_after_text_of_strangers_and_with_a_network() {
+        for (is_tainted, has_network, by_itself) in
+            [(true, true, Reachable), (true, false, Shared), (false, true, Shared), (false, false, Shared)]
+        {
+            assert_eq!(Objects::chosen(None, is_tainted, has_network), by_itself);
+            for said in [Shared, Reachable] {
+                assert_eq!(Objects::chosen(Some(said), is_tainted, has_network), said, "the config counts");
+            }
+        }
+    }
+}

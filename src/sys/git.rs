@@ -422,7 +422,12 @@ impl<'a> Git<'a> {
 
 fn failed(command: &GitCommand, exit: &Exit, stderr: &str) -> anyhow::Error {
     let words = clip(&visible(stderr.trim(), false), 400);
-    let why = if words.is_empty() { exit.words() } else { format!("{} ({words})", exit.words()) };
+    let why = match exit {
+        Exit::Timeout => "its time was up".to_owned(),
+        Exit::Cancelled => "it was interrupted".to_owned(),
+        exit if words.is_empty() => exit.words(),
+        exit => format!("{} ({words})", exit.words()),
+    };
     let what = format!("could not run git {}: {why}", command.word());
     if ["ut of memory", "annot allocate memory"].iter().any(|sign| stderr.contains(sign)) {
         let most = MAX_MEMORY_KIB >> 20;

@@ -3,6 +3,7 @@
 //! Each attempt succeeds without a box, so that none of them fails for another reason than the box.
 
 mod attempts;
+mod repositories;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -61,8 +61,10 @@ pub(super) struct FileRecord {
     pub mode: u32,
     /// The object.
     pub oid: String,
-    /// None: the file has to be read.
+    /// None: the file was not looked at.
     pub stat: Option<FileStat>,
+    /// True: the file changed so long ago that the next change has another time.
+    pub is_settled: bool,
 }
 
 /// What is known, by path.

@@ -155,7 +155,12 @@ impl Trees {
         let known = self.known(git, word)?.records;
         let listing = self.list(git, files, &known)?;
         let mut grown = Grown::default();
-        for file in listing.files.iter().filter(|file| known_of(&known, file).is_none()) {
+        // A change that no time shows is missed here, where only sums count.
+        let is_new = |file: &&FileEntry| {
+            let record = known.get(&file.path);
+            !record.is_some_and(|record| record.mode == file.mode && record.stat == Some(file.stat))
+        };
+        for file in listing.files.iter().filter(is_new) {
             grown.files += 1;
             grown.bytes = grown.bytes.saturating_add(file.stat.size);
         }
@@ -184,8 +189,8 @@ impl Trees {
         for file in &listing.files {
             let oid = oids.remove(file.path.as_slice());
             let oid = oid.or_else(|| known_of(&known.records, file).map(str::to_owned)).unwrap_or_default();
-            let stat = settled(file.stat, began_ms);
-            records.insert(file.path.clone(), FileRecord { mode: file.mode, oid, stat });
+            let (stat, is_settled) = (Some(file.stat), is_settled(&file.stat, began_ms));
+            records.insert(file.path.clone(), FileRecord { mode: file.mode, oid, stat, is_settled });
         }
         let is_same = !known.tree.is_empty() && same_files(&known.records, &records);
         let tree = if is_same { known.tree.clone() } else { self.write_tree(git, &records)? };
@@ -236,7 +241,8 @@ impl Trees {
         let mut records = target;
         for file in self.list(git, files, &records)?.files {
             if let Some(record) = records.get_mut(&file.path).filter(|record| record.mode == file.mode) {
-                record.stat = settled(file.stat, began_ms);
+                record.is_settled = is_settled(&file.stat, began_ms);
+                record.stat = Some(file.stat);
             }
         }
         self.remember(word, &FolderMemory { tree: tree.to_owned(), records })
@@ -254,7 +260,7 @@ impl Trees {
             None => Ok(()),
             Some((GITLINK, _)) => folder.create_dir(&path),
             Some((mode, oid)) => {
-                let record = FileRecord { mode: *mode, oid: oid.clone(), stat: None };
+                let record = FileRecord { mode: *mode, oid: oid.clone(), stat: None, is_settled: false };
                 self.write_files(git, &folder, &[(&path, &record)])
             }
         }
@@ -505,21 +511,21 @@ impl Trees {
 /// The files, links and nested repositories of a tree.
 pub(super) fn records_of(git: &Git, dir: &GitDir, tree: &str) -> Result<Records> {
     let files = git.entries(dir, tree)?.into_iter().filter(|entry| entry.mode != 0o040_000);
-    let record = |mode, oid| FileRecord { mode, oid, stat: None };
+    let record = |mode, oid| FileRecord { mode, oid, stat: None, is_settled: false };
     Ok(files.map(|entry| (entry.path, record(entry.mode, entry.oid))).collect())
 }
 
 /// The object of a file that is as it was when it was stored.
 fn known_of<'a>(known: &'a Records, file: &FileEntry) -> Option<&'a str> {
     let record = known.get(&file.path)?;
-    let is_same = record.mode == file.mode && record.stat == Some(file.stat) && !record.oid.is_empty();
-    is_same.then_some(record.oid.as_str())
+    let is_same = record.mode == file.mode && record.stat == Some(file.stat);
+    (is_same && record.is_settled && !record.oid.is_empty()).then_some(record.oid.as_str())
 }
 
-/// What tells the next change of a file: none where it changed so lately that two changes may have one time.
-fn settled(stat: FileStat, began_ms: i64) -> Option<FileStat> {
+/// False where a file changed so lately that two changes may have one time.
+fn is_settled(stat: &FileStat, began_ms: i64) -> bool {
     let latest = i128::from(began_ms.saturating_sub(SETTLED_MS)) * 1_000_000;
-    (stat.ctime_ns < latest && stat.mtime_ns < latest).then_some(stat)
+    stat.ctime_ns < latest && stat.mtime_ns < latest
 }
 
 fn same_files(one: &Records, other: &Records) -> bool {
@@ -541,7 +547,8 @@ impl FolderMemory {
         let mut bytes = format!("{FORM}\n{}\n", self.tree).into_bytes();
         for (path, record) in &self.records {
             let stat = record.stat.map_or("-".to_owned(), |stat| {
-                format!("{} {} {} {}", stat.size, stat.mtime_ns, stat.ctime_ns, stat.ino)
+                let settled = u8::from(record.is_settled);
+                format!("{} {} {} {} {settled}", stat.size, stat.mtime_ns, stat.ctime_ns, stat.ino)
             });
             bytes.extend(format!("{:o} {} {stat}\t", record.mode, record.oid).into_bytes());
             bytes.extend_from_slice(path);
@@ -564,7 +571,7 @@ impl FolderMemory {
             let fields: Vec<&str> = head.split(' ').collect();
             let (mode, oid) = (u32::from_str_radix(fields.first()?, 8).ok()?, (*fields.get(1)?).to_owned());
             let stat = match fields[2..] {
-                [size, mtime, ctime, ino] => Some(FileStat {
+                [size, mtime, ctime, ino, _] => Some(FileStat {
                     size: size.parse().ok()?,
                     mtime_ns: mtime.parse().ok()?,
                     ctime_ns: ctime.parse().ok()?,
@@ -572,7 +579,8 @@ impl FolderMemory {
                 }),
                 _ => None,
             };
-            records.insert(one[tab + 1..].to_vec(), FileRecord { mode, oid, stat });
+            let is_settled = fields.get(6) == Some(&"1");
+            records.insert(one[tab + 1..].to_vec(), FileRecord { mode, oid, stat, is_settled });
         }
         Some(FolderMemory { tree, records })
     }

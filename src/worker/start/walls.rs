@@ -106,9 +106,12 @@ impl Starter<'_> {
             path.push_str(&format!(":{}", dir.display()));
         }
         // A prompt or an editor would wait for somebody who is not there.
-        for (key, value) in
-            [("GIT_TERMINAL_PROMPT", "0"), ("GIT_EDITOR", "true"), ("GIT_SEQUENCE_EDITOR", "true")]
-        {
+        for (key, value) in [
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_EDITOR", "true"),
+            ("GIT_SEQUENCE_EDITOR", "true"),
+            ("GIT_LFS_SKIP_SMUDGE", "1"),
+        ] {
             env.push((key.to_owned(), value.to_owned()));
         }
         env.push(("LOOOP_DATA_DIR".to_owned(), self.layout.root().to_string_lossy().into_owned()));

@@ -1,5 +1,7 @@
 //! The whole path: a leanfile in, attempts in a clone, and the state that passed in the project's files.
 
+use std::fs;
+
 use super::adder::{self, CHECK, FIXED, LIB, TESTS};
 use super::yard::{Yard, of};
 use crate::support::profile::git_in;
@@ -18,7 +20,7 @@ fn what_passed_is_in_the_files_uncommitted_and_every_attempt_is_kept() {
     yard.write("mine.txt", "unsaved thoughts\n");
     yard.write("staged.txt", "staged\n");
     git_in(&yard.project(), &["add", "staged.txt"]);
-    let index = std::fs::read(yard.project().join(".git/index")).unwrap();
+    let index = fs::read(yard.project().join(".git/index")).unwrap();
     yard.agent(&format!(
         "[ -f mine.txt ] || exit 9\nif [ $n = 1 ]; then echo '# no' >>lib.sh; else {FIXED}; fi"
     ));
@@ -188,4 +190,25 @@ fn what_follows_good_work_belongs_to_it_and_can_spoil_it() {
     let ran = yard.fix(&[]);
     assert_eq!(ran.code, 1);
     assert!(ran.stdout.contains("bad luck"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_file_whose_name_is_not_text_is_fixed_like_any_other() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let yard = yard();
+    let name = OsStr::from_bytes(b"caf\xe9.txt");
+    fs::write(yard.project().join(name), "before\n").unwrap();
+    git_in(&yard.project(), &["add", "-A"]);
+    git_in(&yard.project(), &["commit", "-qm", "a name of another time"]);
+    yard.leanfile(TESTS, &format!("max_iters_per_task = 2\n{TASK}"));
+    yard.agent(&format!("{FIXED}; f=$(printf 'caf\\351.txt'); echo after >\"$f\"; echo new >\"new-$f\""));
+    let ran = yard.fix(&[]).ok();
+    assert_eq!(fs::read_to_string(yard.project().join(name)).unwrap(), "after\n", "{}", ran.stdout);
+    let new = OsStr::from_bytes(b"new-caf\xe9.txt");
+    assert_eq!(fs::read_to_string(yard.project().join(new)).unwrap(), "new\n");
+    assert!(ran.stdout.contains("3 files of yours were changed"), "{}", ran.stdout);
+    git_in(&yard.project(), &["checkout", "-q", "."]);
+    let ran = yard.fix(&["--fresh", "--branch"]).ok();
+    assert!(ran.stdout.contains("the result is on branch looop/fix-"), "{}", ran.stdout);
 }
