@@ -334,7 +334,7 @@ fn a_human_is_asked() {
 
 #[test]
 fn the_examples_are_listed_and_printed() {
-    let profile = Profile::empty();
+    let profile = Profile::scripted(&[NOOP]);
     let list = profile.looop(&["sensor", "examples"]).ok().stdout;
     let rows = profile.looop(&["sensor", "examples", "--json"]).ok().json();
     assert_eq!(rows["schema_version"], 1);
