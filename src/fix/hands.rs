@@ -24,7 +24,7 @@ pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), St
         let from_top = below(path);
         let from_top = from_top.strip_prefix(top).map_err(|_| outside())?;
         let is_plain = path.trim() == path && !path.contains(char::is_control);
-        if !is_plain || !is_inside(top, &from_top) {
+        if !is_plain || !is_inside(top, from_top) {
             return Err(outside());
         }
         match file::read(&below(path), MAX_FILE_BYTES) {
