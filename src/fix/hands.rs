@@ -26,7 +26,7 @@ pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), St
         let full = below(path);
         let from_top = full.strip_prefix(top).map_err(|_| outside())?;
         let is_plain = path.trim() == path && !path.contains(char::is_control);
-        if !is_plain || !is_inside(top, &from_top) {
+        if !is_plain || !is_inside(top, from_top) {
             return Err(outside());
         }
         let place = match beneath::find(top, from_top, Parents::Existing) {
