@@ -17,8 +17,6 @@ use crate::store::fixes;
 use crate::sys::clock::{self, Deadline};
 use crate::worker::clone::{Change, is_empty};
 
-/// The mode of a link in git.
-const LINK: u32 = 0o120_000;
 /// The largest diff that is looked into, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;
 /// How many of them are remembered: an attempt is compared with two before it.

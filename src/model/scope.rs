@@ -155,6 +155,26 @@ impl ApprovalScope {
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 
+    /// blake3 over the parts by which a wish is known again: the move, its command, and the content of the files that it
+    /// names. A rejection holds for it, whatever else has changed around it.
+    pub fn wish(&self) -> String {
+        let mut wish = ApprovalScope { folders: Vec::new(), beyond: Vec::new(), ..self.clone() };
+        wish.files.retain(|file| !file.role.starts_with("read by"));
+        wish.files.iter_mut().for_each(|file| file.place.clear());
+        wish.grants.iter_mut().for_each(|grant| (grant.content, grant.place) = (None, None));
+        if let Some(command) = &mut wish.command {
+            command.place = None;
+            command.values.clear();
+        }
+        if let Some(goal) = &mut wish.goal {
+            goal.content = None;
+        }
+        if let Some(repo) = &mut wish.repo {
+            [&mut repo.place, &mut repo.head, &mut repo.base].into_iter().for_each(String::clear);
+        }
+        wish.digest()
+    }
+
     /// The id of the ask for this scope, so that the same wish is the same ask.
     pub fn ask_id(&self) -> String {
         format!("ap-{}", &self.digest()[..10])

@@ -92,3 +92,16 @@ fn every_field_of_a_scope_counts() {
     assert_ne!(base.bound_hash("a", 1), base.bound_hash("a", 2));
     assert_ne!(base.bound_hash("a", 1), base.bound_hash("b", 1));
 }
+
+#[test]
+fn a_wish_is_known_again_when_what_is_around_it_has_changed() {
+    let base = whole();
+    let mut other = base.clone();
+    other.folders[0].content = text("other");
+    other.files[0].place = text("other");
+    other.repo.as_mut().unwrap().base = text("other");
+    other.command.as_mut().unwrap().values = text("other");
+    assert!(other.wish() == base.wish() && other.digest() != base.digest());
+    other.files[0].content = text("other");
+    assert_ne!(other.wish(), base.wish(), "another program is another wish");
+}

@@ -89,13 +89,13 @@ fn answered(ask: &Ask, answer: Option<&Answer>, state: State) -> Option<Answered
     })
 }
 
-/// Scopes of moves that the human rejected, and until when they are refused.
+/// Wishes that the human rejected, and until when they are refused.
 pub fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
     let of_seen = asks.values().filter(|(ask, _)| seen.contains(&ask.id));
     of_seen
         .filter_map(|(ask, answer)| match (&ask.approval, answer) {
             (Some(approval), Some(answer)) if matches!(answer.said, Said::Reject { .. }) => {
-                Some((approval.scope.digest(), answer.at_ms.saturating_add(REJECTED_FOR_MS)))
+                Some((approval.scope.wish(), answer.at_ms.saturating_add(REJECTED_FOR_MS)))
             }
             _ => None,
         })

@@ -39,8 +39,16 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
     let Wish { id, decided, because, scope, diff, clean } = wish;
     let refuse = |why: String| Ok(Plan::refused(why));
     let digest = scope.digest();
-    if beat.rejected.get(&digest).is_some_and(|until| *until > now.unix_ms) {
+    let wish = scope.wish();
+    if beat.rejected.get(&wish).is_some_and(|until| *until > now.unix_ms) {
         return refuse("the human rejected exactly this; it can be asked again a day after that".to_owned());
+    }
+    let is_rejected = |(ask, answer): &(Ask, Option<Answer>)| {
+        ask.state(answer.as_ref(), now) == State::Rejected
+            && ask.approval.as_ref().is_some_and(|approval| approval.scope.wish() == wish)
+    };
+    if asks.values().any(is_rejected) {
+        return refuse("the human rejected exactly this".to_owned());
     }
     let open = |(ask, answer): &&(Ask, Option<_>)| {
         ask.kind == AskKind::Approval
@@ -54,7 +62,6 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
                 let then = Outcome::Waits { ask: ask.id.to_string(), because };
                 Ok(Plan::new(Deed::Nothing, then))
             }
-            State::Rejected => refuse("the human rejected exactly this".to_owned()),
             _ => refuse(format!(
                 "{} has just been closed; ask again in the next beat if it is still wanted",
                 ask.id

@@ -143,6 +143,18 @@ fn each_kind_of_swap_voids_a_yes() {
 }
 
 #[test]
+fn a_no_holds_when_the_folder_changes() {
+    let profile = scene(&[]);
+    let ask = waiting(&profile, "a no");
+    profile.looop(&["reject", ask["id"].as_str().unwrap()]).ok();
+    for text in ["one", "two"] {
+        write(profile.path("work/sub/lib.sh"), text).unwrap();
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stdout.contains("refused: the human rejected exactly this"), "{ran:?}");
+    }
+}
+
+#[test]
 fn another_value_of_a_variable_voids_a_yes() {
     let profile = scene(&[]);
     let ask = waiting(&profile, "a variable");
