@@ -28,6 +28,7 @@ use crate::model::settings::{Limits, Rule, Rules, Settings};
 use crate::model::time::parse_ms;
 use crate::store::file;
 use crate::store::layout::Layout;
+use crate::sys::path;
 
 /// The PATH where neither the config nor the environment names one.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -162,8 +163,9 @@ impl Env {
                     .hint("name an absolute path, or change the directory")
                     .into());
             }
-            let path = self.cwd.join(path).to_string_lossy().into_owned();
-            self.vars.insert(key.to_owned(), path);
+            // Not by way of the current directory, which may be removed.
+            let whole = if path.is_relative() { path::followed(&self.cwd.join(path)) } else { path };
+            self.vars.insert(key.to_owned(), whole.to_string_lossy().into_owned());
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ fn from_error(what: &str, error: &anyhow::Error) -> Finding {
     Finding { health: Health::Bad, what: what.to_owned(), found: format!("{error:#}"), fix: hints }
 }
 
-/// Checks everything; exit 1 when something is bad. Only `--ask` writes: question and cost are kept.
+/// Checks everything; exit 1 when something is bad. Only `--ask` leaves something: question and cost are kept.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(What::Runner(runner)) = &args.what {
         return runner::run(app, runner);

@@ -38,7 +38,9 @@ pub fn write_frame(layout: &Layout, files: &BTreeMap<String, Vec<u8>>) -> Result
     let Ok(entries) = std::fs::read_dir(layout.snapshots()) else { return Ok(()) };
     // A directory is nobody's reading and stays.
     let entries = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
-    for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    // A file of another form is a person's.
+    for name in names.filter(|name| name.ends_with(".json")) {
         if !files.contains_key(&format!("snapshots/{name}")) {
             file::remove(&layout.snapshots().join(name))?;
         }

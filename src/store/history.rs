@@ -138,9 +138,7 @@ impl History {
         use gix::refs::transaction::{PreviousValue, RefEdit};
         let who = actor(who)?;
         let (lock, _) = self.lock_index()?;
-        if let Some(blocked) = self.blocked_but_for_the_lock()? {
-            return Err(blocked.into());
-        }
+        self.refuse_blocked()?;
         let parent = self.head_id()?;
         let tree = parent.map_or_else(|| Ok(self.empty_tree()), |id| self.tree_of(id))?;
         let commit = gix::objs::Commit {
@@ -161,6 +159,9 @@ impl History {
         let fail = gix::lock::acquire::Fail::Immediately;
         let prepared = self.repo.refs.transaction().prepare([edit], fail, fail);
         let taken = prepared.map(drop).context("could not lock the branch");
+        // Where the branch is packed, this directory was empty, and the lock took it along.
+        let heads = self.repo.git_dir().join("refs/heads");
+        fs::create_dir_all(&heads).with_context(|| format!("could not make `{}`", heads.display()))?;
         let object =
             self.repo.git_dir().join("objects").join(&id.to_string()[..2]).join(&id.to_string()[2..]);
         let removed = fs::remove_file(&object).context("could not remove a commit that was made on trial");
@@ -198,9 +199,7 @@ impl History {
         let marker = heal::Marker::set(&self.dir)?;
         // In this order no git that changes branches can come in between.
         let (mut lock, since) = self.lock_index()?;
-        if let Some(blocked) = self.blocked_but_for_the_lock()? {
-            return Err(blocked.into());
-        }
+        self.refuse_blocked()?;
         let parent = self.head_id()?;
         let base = parent.map_or_else(|| Ok(self.empty_tree()), |id| self.tree_of(id))?;
         let (tree, blobs) = self.write_tree(base, &edits)?;
@@ -357,12 +356,20 @@ impl History {
         Ok(head.context("could not read HEAD")?.map(gix::Id::detach))
     }
 
+    /// Refuses a commit that must not be made now. The index is locked by then, so that no git command can begin that
+    /// would not be seen here.
+    fn refuse_blocked(&self) -> Result<()> {
+        // Git read the branch before its editor was opened, and gives the commit up when the branch has moved since.
+        let command = locks::at_work(&self.dir);
+        let at_work = command.map(|command| Blocked::AtWork { command: locks::command_words(&command) });
+        match at_work.map_or_else(|| self.blocked_but_for_the_lock(), |blocked| Ok(Some(blocked)))? {
+            Some(blocked) => Err(blocked.into()),
+            None => Ok(()),
+        }
+    }
+
     fn blocked_but_for_the_lock(&self) -> Result<Option<Blocked>> {
         let dir = self.dir.clone();
-        // Git read the branch before its editor was opened, and gives the commit up when the branch has moved since.
-        if let Some(command) = locks::at_work(&dir) {
-            return Ok(Some(Blocked::AtWork { command: locks::command_words(&command) }));
-        }
         // A rebase detaches HEAD, so it has to be looked for first to be named.
         if let Some(state) = self.repo.state() {
             let what = match state {

@@ -60,7 +60,7 @@ fn processes() -> io::Result<impl Iterator<Item = (u32, PathBuf)>> {
     Ok(entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))))
 }
 
-/// `flags:	0100001`, as in proc(5): the last two bits are the access mode.
+/// `flags: 0100001`, as in proc(5): the last two bits are the access mode.
 fn can_write(info: &str) -> bool {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)

@@ -130,10 +130,14 @@ pub(super) fn at_work(dir: &Path) -> Option<RunningCommand> {
         let top = cwd.ancestors().find(|above| above.join(".git").exists() || above.ends_with(".git"));
         top.is_some_and(|top| same_dir(top, dir) || same_dir(top, &dir.join(".git")))
     };
+    let places = [dir, &dir.join(".git")].map(|place| place.to_string_lossy().into_owned());
+    let names = |argv: &[String]| {
+        argv.iter().any(|arg| places.contains(arg) || places.iter().any(|p| arg.ends_with(&format!("={p}"))))
+    };
     let all = openers::running("git").ok()?;
     let own = std::process::id();
     let one = |(command, cwd): &(RunningCommand, PathBuf)| {
-        command.pid != own && !is_reader(&command.argv) && is_here(cwd)
+        command.pid != own && !is_reader(&command.argv) && (is_here(cwd) || names(&command.argv))
     };
     all.into_iter().find(one).map(|(command, _)| command)
 }

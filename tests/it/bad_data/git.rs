@@ -269,15 +269,12 @@ fn a_commit_that_waits_in_a_persons_editor_during_a_beat_succeeds() {
         profile.git(&["add", "PLAYBOOK.md"]);
         let waiting = WaitingGit::begin(&profile, args);
         let lock = profile.data().join(".git/index.lock");
-        if let Ok(lock) = fs::File::open(&lock) {
+        if lock.exists() {
             // The editor has been open for more than a minute.
-            let old = lock.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(90);
-            fs::File::options()
-                .write(true)
-                .open(profile.data().join(".git/index.lock"))
-                .unwrap()
-                .set_modified(old)
-                .unwrap();
+            let held = fs::File::options().write(true).open(&lock).unwrap();
+            let old = held.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(90);
+            held.set_modified(old).unwrap();
+            drop(held);
             let status = profile.looop(&["status"]).ok().stdout;
             assert!(status.contains("`.git/index.lock` keeps commits waiting: `git "), "{status}");
         }
@@ -327,7 +324,8 @@ fn in_git(profile: &Profile) -> std::collections::BTreeSet<String> {
 fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
     let hostile = "!*\n!/cost/\n!/workers/\n!*.lock\n";
     for ignore in [None, Some(""), Some("mine\n"), Some(hostile)] {
-        let profile = Profile::scripted(&[&write("a"), NOOP]);
+        let profile = Profile::scripted(&[&write("a"), &write("b"), NOOP]);
+        profile.looop(&["tick"]).ok();
         let path = profile.data().join(".gitignore");
         match ignore {
             Some(text) => fs::write(path, text).unwrap(),
