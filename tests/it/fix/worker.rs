@@ -30,6 +30,7 @@ fn wants_in(yard: Yard, script: &str, level: &str) -> Yard {
         "decide": "scripted",
         "runners": { "scripted": yard.profile.scripted_runner(), "local": { "fix": [agent] } },
         "fix": { "runner": "local" },
+        "repos": [yard.project()],
         "sandbox": { "worker": level, "verify": level },
         "verify": { "tests": ["sh", "check.sh"] },
     }));
