@@ -43,7 +43,10 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
     let asked = [&net.decide, &net.sensor, &net.run, &net.verify, &net.worker, &net.fix];
     for (kind, asked) in Kind::ALL.iter().zip(asked) {
         let boxing = boxes.of(*kind);
-        if boxing.wanted == Wanted::None && asked.is_some() && ![NetworkAccess::On, NetworkAccess::Auto].contains(&boxing.net) {
+        if boxing.wanted == Wanted::None
+            && asked.is_some()
+            && ![NetworkAccess::On, NetworkAccess::Auto].contains(&boxing.net)
+        {
             let word = kind.word();
             let what = format!(
                 "could not use the config `{}`: sandbox.network.{word} needs a sandbox, and sandbox.{word} is \"none\"",
@@ -75,7 +78,9 @@ fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Str
         let Some(url) = runner.base_url.as_ref().filter(|_| runner.http.is_none()) else { continue };
         let endpoint = Endpoint::of_url(url).ok_or_else(|| {
             let shown = path.display();
-            usage(format!("could not use the config `{shown}`: runners.{name}.base_url {url:?} is no address"))
+            usage(format!(
+                "could not use the config `{shown}`: runners.{name}.base_url {url:?} is no address"
+            ))
         })?;
         all.insert(name.clone(), endpoint);
     }

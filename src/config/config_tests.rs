@@ -170,7 +170,10 @@ fn boxes_are_read_with_their_network() {
         &[],
     );
     let boxes = &config.settings.boxes;
-    assert_eq!((boxes.worker.wanted, &boxes.worker.net), (Wanted::Full, &NetworkAccess::Ports(vec![443, 53])));
+    assert_eq!(
+        (boxes.worker.wanted, &boxes.worker.net),
+        (Wanted::Full, &NetworkAccess::Ports(vec![443, 53]))
+    );
     assert_eq!((boxes.run.wanted, &boxes.run.net), (Wanted::None, &NetworkAccess::Auto));
     assert_eq!((boxes.sensor.wanted, &boxes.sensor.net), (Wanted::Auto, &NetworkAccess::Off));
     assert_eq!(boxes.of(Kind::Verify).net, NetworkAccess::Auto, "each kind has its own default");

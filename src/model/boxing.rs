@@ -372,7 +372,8 @@ impl Powers {
             _ if before.level() > self.level() => "what looop starts has no sandbox any more",
             _ => return None,
         };
-        let why = if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join("; ")) };
+        let why =
+            if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join("; ")) };
         Some(format!("{lost}; this machine had better ones{why}"))
     }
 
@@ -458,9 +459,9 @@ impl Powers {
             NetworkAccess::Ports(ports) if self.landlock >= PORTS && self.filter => {
                 Ok(Net::Ports(ports.clone()))
             }
-            NetworkAccess::Ports(_) => {
-                refused("some ports alone, and this kernel cannot tell them apart (Landlock 4 and seccomp can)")
-            }
+            NetworkAccess::Ports(_) => refused(
+                "some ports alone, and this kernel cannot tell them apart (Landlock 4 and seccomp can)",
+            ),
         }
     }
 

@@ -2,7 +2,10 @@ use super::*;
 
 /// The engine of a machine: none, bubblewrap, or bubblewrap with pasta.
 fn engine(bwrap: bool, pasta: bool) -> Option<Engine> {
-    bwrap.then(|| Engine { bubblewrap: "/usr/bin/bwrap".into(), pasta: pasta.then(|| "/usr/bin/pasta".into()) })
+    bwrap.then(|| Engine {
+        bubblewrap: "/usr/bin/bwrap".into(),
+        pasta: pasta.then(|| "/usr/bin/pasta".into()),
+    })
 }
 
 fn powers(bwrap: bool, pasta: bool, landlock: u8, filter: bool) -> Powers {
@@ -53,7 +56,8 @@ fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
         for (landlock, filter) in (0..=7).flat_map(|version| both.map(|filter| (version, filter))) {
             for net in &networks {
                 let machine = powers(bwrap, pasta, landlock, filter);
-                let row = format!("bwrap {bwrap}, pasta {pasta}, Landlock {landlock}, filter {filter}, {net:?}");
+                let row =
+                    format!("bwrap {bwrap}, pasta {pasta}, Landlock {landlock}, filter {filter}, {net:?}");
                 let expected = documented(bwrap, pasta, landlock, filter, net);
                 let auto = machine.grant(Kind::Worker, &asks(Wanted::Auto, net.clone()));
                 assert_eq!(auto.as_ref().ok().map(|grant| grant.level), expected, "{row}");
@@ -82,7 +86,8 @@ fn full_needs_neither_landlock_nor_a_filter() {
     for version in 0..=6 {
         for net in [NetworkAccess::Off, NetworkAccess::Internet, NetworkAccess::Model] {
             for filter in [true, false] {
-                let grant = powers(true, true, version, filter).grant(Kind::Worker, &asks(Wanted::Full, net.clone()));
+                let grant =
+                    powers(true, true, version, filter).grant(Kind::Worker, &asks(Wanted::Full, net.clone()));
                 assert_eq!(grant.map(|grant| grant.level), Ok(Level::Full), "Landlock {version}, {net:?}");
             }
         }
@@ -114,9 +119,11 @@ fn each_kind_has_the_network_that_it_needs_by_default() {
 
 #[test]
 fn full_with_all_of_the_network_is_refused_with_the_way_out() {
-    let why = powers(true, true, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
+    let why =
+        powers(true, true, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
     assert!(why.contains("sandbox.run") && why.contains("\"internet\""), "{why}");
-    let why = powers(false, false, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
+    let why =
+        powers(false, false, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
     assert!(why.contains("no bwrap"), "{why}");
 }
 

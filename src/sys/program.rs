@@ -90,12 +90,7 @@ fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> 
 
 /// Becomes another program within walls that are built around this process first. Returns only when it could not.
 /// `tell` gets what the program has less than it was meant to have.
-pub fn exec_boxed(
-    boxed: &Boxed,
-    control: Option<i32>,
-    argv: &[String],
-    tell: fn(&str),
-) -> io::Error {
+pub fn exec_boxed(boxed: &Boxed, control: Option<i32>, argv: &[String], tell: fn(&str)) -> io::Error {
     let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
     match sandbox::enter(boxed, control) {
         Ok(less) => {

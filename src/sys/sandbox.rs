@@ -25,9 +25,9 @@ use std::path::{Path, PathBuf};
 
 use super::proc::Exit;
 use super::program::{installed_path, self_path};
-use crate::model::boxing::{Boxed, Engine, Walls};
 #[cfg(target_os = "linux")]
 use crate::model::boxing::Net;
+use crate::model::boxing::{Boxed, Engine, Walls};
 
 #[cfg(target_os = "linux")]
 pub use network::{RESOLVER, become_networked};
@@ -66,12 +66,7 @@ pub fn argv(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<Vec<String
 
 /// The command that becomes this one within the box, from within the network that the box is to have. `control` is the
 /// descriptor by which the inner side hands out what listens in its network.
-fn inner_argv(
-    boxed: &Boxed,
-    cwd: &Path,
-    argv: &[String],
-    control: Option<i32>,
-) -> io::Result<Vec<String>> {
+fn inner_argv(boxed: &Boxed, cwd: &Path, argv: &[String], control: Option<i32>) -> io::Result<Vec<String>> {
     let own = own_file()?;
     let mut inner = vec![text(&own), "__box".to_owned()];
     inner.extend(control.iter().flat_map(|fd| ["--control".to_owned(), fd.to_string()]));

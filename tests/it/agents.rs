@@ -159,21 +159,30 @@ fn claude_starts_in_a_sandbox_without_a_question_about_trust() {
     profile.looop(&["worker", "start", "w1", "make it"]).ok();
     wait_state(&profile, "done");
     assert_eq!(row(&profile)["sandbox"], "full");
-    assert_eq!(fs::read(profile.path("home/.claude.json")).unwrap(), own, "the file of its human is as it was");
+    assert_eq!(
+        fs::read(profile.path("home/.claude.json")).unwrap(),
+        own,
+        "the file of its human is as it was"
+    );
 }
 
 #[test]
 fn codex_starts_in_a_sandbox_without_a_question_about_trust() {
     let Some(codex) = codex::codex() else { return };
     let call = Reply::tool("exec_command", json!({ "cmd": "looop done" }));
-    let server = ModelServer::start_beside(vec![call, Reply::hang()], "Generate a concise", Reply::text("work"));
+    let server =
+        ModelServer::start_beside(vec![call, Reply::hang()], "Generate a concise", Reply::text("work"));
     let mut profile = Profile::scripted(&[NOOP]);
     codex::settle_in(&mut profile, &codex, &server.url(), false);
     let own = fs::read(profile.path("home/.codex/config.toml")).unwrap();
     profile.looop(&["worker", "start", "w1", "make it"]).ok();
     wait_state(&profile, "done");
     assert_eq!(row(&profile)["sandbox"], "full");
-    assert_eq!(fs::read(profile.path("home/.codex/config.toml")).unwrap(), own, "the file of its human is as it was");
+    assert_eq!(
+        fs::read(profile.path("home/.codex/config.toml")).unwrap(),
+        own,
+        "the file of its human is as it was"
+    );
 }
 
 #[test]

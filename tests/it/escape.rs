@@ -256,7 +256,8 @@ fn nothing_gets_out_of_the_box_of_a_fix_by_hand() {
     fs::write(project.join("try.sh"), script).unwrap();
     fs::write(project.join("made.txt"), "nothing\n").unwrap();
     let agent = target.profile.path("agent.sh");
-    fs::write(&agent, "#!/bin/sh\nsh ./try.sh\ncat said.* >made.txt; rm said.*; echo 'it is made'\n").unwrap();
+    fs::write(&agent, "#!/bin/sh\nsh ./try.sh\ncat said.* >made.txt; rm said.*; echo 'it is made'\n")
+        .unwrap();
     fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
     let leanfile = format!(
         "[lean]\nbinary = {agent:?}\ntimeout = 100\n[runner]\ncommand = \"grep\"\nargs = [\"-q\", \"@ssh:\", \"made.txt\"]\n\

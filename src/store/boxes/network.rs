@@ -96,7 +96,9 @@ mod tests {
         let named = url("https://model.example:444/v1");
         forward(&mut walls, Kind::Worker, Some(&named), dir.path()).unwrap();
         assert_eq!(walls.forward, [named.clone()]);
-        assert!(fs::read_to_string(&walls.placed[0].0).unwrap().contains("127.0.0.1 localhost model.example\n"));
+        assert!(
+            fs::read_to_string(&walls.placed[0].0).unwrap().contains("127.0.0.1 localhost model.example\n")
+        );
         // With the internet only what is on this machine's loopback needs a way of its own.
         let mut walls = Walls { net: Net::Internet, ..Walls::default() };
         forward(&mut walls, Kind::Worker, Some(&named), dir.path()).unwrap();

@@ -132,7 +132,8 @@ fn install_dir(real: &Path, home: &Path) -> Option<PathBuf> {
 /// The interpreter that the first line of a script names, also by `env`.
 fn interpreter(script: &Path, path: &str) -> Option<PathBuf> {
     let mut first = [0_u8; 256];
-    let read = std::fs::File::open(script).and_then(|mut file| std::io::Read::read(&mut file, &mut first)).ok()?;
+    let read =
+        std::fs::File::open(script).and_then(|mut file| std::io::Read::read(&mut file, &mut first)).ok()?;
     let line = first[..read].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line).into_owned();
     let mut words = line.split_whitespace();
@@ -176,7 +177,9 @@ mod tests {
         link(&at("home/.local/bin/claude"), "claude-2");
         link(&at("home/.local/bin/claude-2"), "../share/claude/current/2.1");
         let found = program(&at("home/.local/bin/claude"), "", &home, &[]);
-        for path in ["home/.local/bin/claude", "home/.local/bin/claude-2", "home/.local/share/claude/versions/2.1"] {
+        for path in
+            ["home/.local/bin/claude", "home/.local/bin/claude-2", "home/.local/share/claude/versions/2.1"]
+        {
             assert!(found.contains(&at(path)), "{path}: {found:?}");
         }
         assert!(!found.contains(&at("home/.local")), "{found:?}");

@@ -93,7 +93,10 @@ mod tests {
         }
         let write = |name: &str, text: &str| fs::write(home.join(name), text).unwrap();
         write(".codex/config.toml", "model = \"m\"\n[projects.\"/other\"]\ntrust_level = \"untrusted\"");
-        write(".claude.json", r#"{"hasCompletedOnboarding":true,"projects":{"/work":{"allowedTools":["x"]}}}"#);
+        write(
+            ".claude.json",
+            r#"{"hasCompletedOnboarding":true,"projects":{"/work":{"allowedTools":["x"]}}}"#,
+        );
         write(".gemini/trustedFolders.json", r#"{"/other":"DO_NOT_TRUST"}"#);
         let cwd = Path::new("/work");
         say_trusted(&["codex", "claude", "gemini", "qwen"], home, cwd).unwrap();
@@ -103,7 +106,10 @@ mod tests {
         assert_eq!(codex["projects"]["/work"]["trust_level"].as_str(), Some("trusted"));
         assert_eq!(codex["projects"]["/other"]["trust_level"].as_str(), Some("untrusted"));
         let claude: Value = serde_json::from_str(&read(".claude.json")).unwrap();
-        assert_eq!(claude["projects"]["/work"], json!({ "allowedTools": ["x"], "hasTrustDialogAccepted": true }));
+        assert_eq!(
+            claude["projects"]["/work"],
+            json!({ "allowedTools": ["x"], "hasTrustDialogAccepted": true })
+        );
         assert_eq!(claude["hasCompletedOnboarding"], true);
         let gemini: Value = serde_json::from_str(&read(".gemini/trustedFolders.json")).unwrap();
         assert_eq!(gemini, json!({ "/other": "DO_NOT_TRUST", "/work": "TRUST_FOLDER" }));

@@ -99,6 +99,8 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     let words: Result<Vec<CString>, _> = all.into_iter().map(CString::new).collect();
     let words = words.map_err(io::Error::other)?;
     keep_signals()?;
+    // pasta does not begin where this signal is ignored, as it is here; one that is caught has its default in a new program.
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default())?;
     // By this call and not by std's own, which would let signals in again.
     nix::unistd::execv(&words[0], &words)?;
     Ok(0)
@@ -120,7 +122,6 @@ fn keep_signals() -> io::Result<()> {
     let all = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP];
     Ok(all.into_iter().collect::<SigSet>().thread_block()?)
 }
-
 
 /// Runs the box and connects what comes in at its endpoints' addresses.
 fn relay(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
@@ -289,7 +290,8 @@ fn add_address(address: IpAddr) -> io::Result<()> {
     let family = u8::try_from(family.as_raw()).unwrap_or_default();
     let mut message = vec![family, bits, 0, 0];
     message.extend(LOOPBACK.to_ne_bytes());
-    message.extend([u16::try_from(bytes.len() + 4).unwrap_or_default(), LOCAL].map(u16::to_ne_bytes).concat());
+    message
+        .extend([u16::try_from(bytes.len() + 4).unwrap_or_default(), LOCAL].map(u16::to_ne_bytes).concat());
     message.extend(bytes);
     netlink(NEW_ADDRESS, &message)
 }

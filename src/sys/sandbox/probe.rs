@@ -55,7 +55,9 @@ pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
             powers.fixes.extend(namespace_fixes());
         }
         (Some(_), None) => {
-            powers.missing.push("`pasta` is not there, so the internet comes with this machine's own services".to_owned());
+            powers.missing.push(
+                "`pasta` is not there, so the internet comes with this machine's own services".to_owned(),
+            );
             powers.fixes.push(install(PROGRAMS[1].1));
         }
         (Some(engine), Some(pasta)) => {
@@ -82,7 +84,8 @@ pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
 }
 
 /// What helps where pasta is there and does not work.
-const PASTA_FIX: &str = "let your user open /dev/net/tun (module `tun`, mode 0666), and allow user namespaces";
+const PASTA_FIX: &str =
+    "let your user open /dev/net/tun (module `tun`, mode 0666), and allow user namespaces";
 
 fn install(package: &str) -> String {
     format!("install {package} (the package is called so in Debian, Ubuntu, Fedora and Arch)")

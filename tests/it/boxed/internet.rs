@@ -118,9 +118,13 @@ as "$LOOOP" ls --all --json; as "$LOOOP" logs --raw w1
 
 /// What a worker with this network reached, and its level.
 fn reached(network: &str, model: &str, user: u32, landlock: Option<u8>) -> Option<(Vec<String>, String)> {
-    let tools = [("pasta", "--help"), ("bwrap", "--version"), ("ip", "-V"), ("nsenter", "-V"), ("setpriv", "-V")];
+    let tools =
+        [("pasta", "--help"), ("bwrap", "--version"), ("ip", "-V"), ("nsenter", "-V"), ("setpriv", "-V")];
     let is_there = |(tool, flag): &(&str, &str)| Command::new(tool).arg(flag).output().is_ok();
-    if !tools.iter().all(is_there) || !rustix::process::geteuid().is_root() || !Path::new("/dev/net/tun").exists() {
+    if !tools.iter().all(is_there)
+        || !rustix::process::geteuid().is_root()
+        || !Path::new("/dev/net/tun").exists()
+    {
         skipped("not root, or missing: pasta, bwrap, ip, nsenter, setpriv or /dev/net/tun");
         return None;
     }
@@ -141,7 +145,9 @@ fn reached(network: &str, model: &str, user: u32, landlock: Option<u8>) -> Optio
     for file in ["udp4", "udp6"] {
         assert!(!profile.path(file).exists(), "a datagram came to the loopback: {file}: {said}");
     }
-    let level = ["full", "partial", "none"].into_iter().find(|level| said.contains(&format!("\"sandbox\":\"{level}\"")));
+    let level = ["full", "partial", "none"]
+        .into_iter()
+        .find(|level| said.contains(&format!("\"sandbox\":\"{level}\"")));
     let words = said.split('@').filter(|word| word.contains(':') && !word.contains([' ', '\n', '{']));
     let mut words: Vec<String> = words.map(str::to_owned).collect();
     words.sort();
@@ -152,7 +158,11 @@ fn reached(network: &str, model: &str, user: u32, landlock: Option<u8>) -> Optio
 #[track_caller]
 fn reaches(network: &str, model: &str, user: u32, landlock: Option<u8>, expected: &[&str]) {
     let Some((words, level)) = reached(network, model, user, landlock) else { return };
-    assert_eq!((words.as_slice(), level.as_str()), (&expected.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()[..], "full"), "{network} as {user}");
+    assert_eq!(
+        (words.as_slice(), level.as_str()),
+        (&expected.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()[..], "full"),
+        "{network} as {user}"
+    );
 }
 
 /// A user of this machine that has no special rights.

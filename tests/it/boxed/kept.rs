@@ -132,7 +132,8 @@ fn a_program_that_is_a_link_on_the_path_starts_in_a_sandbox() {
     link("apps/current", "v2");
     link(".local/bin/tool", "../../apps/current/bin/tool");
     link("elsewhere/name", "../.local/bin/tool");
-    let path = format!("{}:{}:/usr/bin:/bin", home.join(".local/bin").display(), home.join("elsewhere").display());
+    let path =
+        format!("{}:{}:/usr/bin:/bin", home.join(".local/bin").display(), home.join("elsewhere").display());
     for (id, program) in [("w1", "chain"), ("w2", "tool"), ("w3", "name")] {
         profile.config_more(json!({
             "path": path, "worker": "mine", "sandbox": { "worker": "full" },
@@ -175,7 +176,8 @@ fn the_parts_of_a_git_directory_that_run_can_only_be_read_in_a_sandbox() {
         "echo 'gitdir: /tmp/x' >tree/.git",
         "rm -f tree/.git",
     ];
-    let tried: String = lines.iter().map(|line| format!("({line}) 2>/dev/null && echo 'done: {line}'; ")).collect();
+    let tried: String =
+        lines.iter().map(|line| format!("({line}) 2>/dev/null && echo 'done: {line}'; ")).collect();
     let line = format!("{tried} git commit -q --allow-empty -m two && echo committed; exit 0");
     profile.config_more(json!({ "sandbox": { "worker": "full" } }));
     let cwd = place.to_str().unwrap();

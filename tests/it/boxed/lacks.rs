@@ -219,7 +219,10 @@ fn without_landlock_a_sandbox_is_full_where_bubblewrap_is_and_none_elsewhere() {
     let (doctor, got) = told(looop);
     assert_eq!(got, ["none", "none", "none"], "{doctor}");
     assert!(doctor.contains("odd  sandbox of worker: none: it runs as you"), "{doctor}");
-    assert!(doctor.contains("the kernel has no Landlock") && doctor.contains("fix: run a kernel"), "{doctor}");
+    assert!(
+        doctor.contains("the kernel has no Landlock") && doctor.contains("fix: run a kernel"),
+        "{doctor}"
+    );
     assert_eq!(worker(&profile, looop)["sandbox"], "none");
     for level in ["full", "partial"] {
         refuses(&profile, level, "the kernel has no Landlock", looop);
