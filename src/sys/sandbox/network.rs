@@ -99,6 +99,8 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     let words: Result<Vec<CString>, _> = all.into_iter().map(CString::new).collect();
     let words = words.map_err(io::Error::other)?;
     keep_signals()?;
+    // pasta does not begin where this signal is ignored, as it is here; one that is caught has its default in a new program.
+    signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default())?;
     // By this call and not by std's own, which would let signals in again.
     nix::unistd::execv(&words[0], &words)?;
     Ok(0)
