@@ -140,7 +140,11 @@ fn no_child_reads_the_memory_of_a_beat_the_pulse_or_a_supervisor() {
     wait_until("the worker's end", || plain.row("w1")["state"] == "exited");
     let text = fs::read_to_string(out).unwrap();
     let seen: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&seen["open"], &seen["human"]), (&json!(""), &json!("1")), "a supervisor, and perhaps its starter");
+    assert_eq!(
+        (&seen["open"], &seen["human"]),
+        (&json!(""), &json!("1")),
+        "a supervisor, and perhaps its starter"
+    );
     assert!(seen["seen"].as_str().unwrap().starts_with(" x"), "{seen}");
 }
 
