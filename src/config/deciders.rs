@@ -18,7 +18,7 @@ use crate::runner::table;
 use crate::runner::token::{KeyedRunner, TokenSource};
 
 /// The variable by which a call to an endpoint knows the key of `token_cmd`, where the config names none.
-const TOKEN_VAR: &str = "LOOOP_TOKEN";
+const TOKEN_VAR: &str = "COMMAND_TOKEN";
 
 impl Config {
     /// The runner that decides.
@@ -133,10 +133,10 @@ impl Config {
             usage(format!("could not use runners.{name}.token_cmd of {}: {what}", self.path.display()))
         };
         if argv.first().is_none_or(String::is_empty) {
-            return Err(bad("it names no program").into());
+            return Err(bad("it names no program"));
         }
         let Some(var) = entry.key_env.as_deref().or(var) else {
-            return Err(bad("name the variable in which the program gets the key with `key_env`").into());
+            return Err(bad("name the variable in which the program gets the key with `key_env`"));
         };
         Ok(Some(TokenSource { argv: argv.clone(), var: var.to_owned(), cwd: self.folder() }))
     }

@@ -37,14 +37,11 @@ impl TokenSource {
         ask: impl FnOnce(&mut Call) -> Result<Reply, Box<Failed>>,
     ) -> Result<Reply, Box<Failed>> {
         let token = self.fetch(call)?;
-        let secrets = Secrets::known(vec![("LOOOP_TOKEN".to_owned(), token.clone())]);
+        let secrets = Secrets::known(vec![("COMMAND_TOKEN".to_owned(), token.clone())]);
         let mut full_env = call.full_env.to_vec();
         full_env.retain(|(name, _)| *name != self.var);
         full_env.push((self.var.clone(), token));
-        let frame = match &mut call.frame {
-            Some(frame) => Some(&mut **frame as &mut dyn FnMut()),
-            None => None,
-        };
+        let frame = call.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut());
         let result = ask(&mut Call {
             prompt_file: call.prompt_file.clone(),
             prompt_bytes: call.prompt_bytes,

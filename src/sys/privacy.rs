@@ -24,8 +24,8 @@ pub fn close() {
 #[cfg(any(target_os = "linux", test))]
 fn hides_processes(mountinfo: &str) -> bool {
     // proc(5): the fifth field is the mount point; behind ` - ` come type, source and options of the file system.
-    let of_proc = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/proc"));
-    let options = of_proc.last().and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2));
+    let mut of_proc = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/proc"));
+    let options = of_proc.next_back().and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2));
     let hidepid = options.and_then(|all| all.split(',').find_map(|option| option.strip_prefix("hidepid=")));
     hidepid.is_some_and(|value| !["0", "off"].contains(&value))
 }
