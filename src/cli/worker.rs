@@ -283,8 +283,14 @@ pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
         return Ok(0);
     }
     app.human_only("unflag a worker")?;
-    let worker = ls::choose(app, args.id.as_deref(), Chosen::Any)?;
-    if worker.state.phase.is_over() {
+    let any = ls::choose(app, args.id.as_deref(), Chosen::Any).ok();
+    // One that has ended keeps its flag while work is in its clone alone.
+    let ended = any.filter(|worker| worker.state.phase.is_over() && worker.state.flag.is_some());
+    let worker = match &ended {
+        Some(worker) => worker.clone(),
+        None => ls::choose(app, args.id.as_deref(), Chosen::Live)?,
+    };
+    if ended.is_some() {
         let _store = lock::store(&app.layout.store_lock())?;
         let same = |now: &workers::Worker| now.spec == worker.spec && now.state.phase.is_over();
         if let Some(now) = workers::load(&app.layout, &worker.spec.id)?.filter(same) {

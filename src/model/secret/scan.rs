@@ -1,4 +1,4 @@
-//! One pass over a text that finds all secrets in it: known values, tokens by their shape, private keys.
+//! Pure. One pass over a text that finds all secrets in it: known values, tokens by their shape, private keys.
 
 /// Beginnings of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and how many
 /// further characters such a token has at the least.

@@ -1,4 +1,4 @@
-//! Which values of an environment are secret: by the name of their variable, or by the password of an address in it.
+//! Pure. Which values of an environment are secret: by the name of their variable, or by the password of an address in it.
 
 use serde_json::Value;
 

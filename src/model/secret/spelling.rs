@@ -1,4 +1,4 @@
-//! Ways to spell a text with escapes, and where each part of the decoded text stood.
+//! Pure. Ways to spell a text with escapes, and where each part of the decoded text stood.
 
 use super::scan::SecretSpan;
 

@@ -236,6 +236,7 @@ impl Supervisor {
                     (self.state.branch, self.state.user_side) = (found.branch, found.user_side);
                 }
                 self.state.left = Some(found.left);
+                self.looked = true;
             }
             _ => {
                 let told = said["error"].as_str().or(said.as_str()).filter(|told| !told.is_empty());
@@ -247,8 +248,6 @@ impl Supervisor {
                 if looks {
                     self.state.left = Some(Leftovers { unclear: Some(why), ..Leftovers::default() });
                 } else {
-                    // What it holds is still to be found out.
-                    self.looked = false;
                     self.verdict = Some((Phase::Failed, format!("its branch could not be fetched: {why}")));
                     self.state.unfetched = Some(why);
                 }
@@ -315,7 +314,6 @@ impl Supervisor {
         let fence = self.fenced(|| Ok(self.start_collect(&[])?));
         match fence {
             Ok(Ok((out, pid))) => {
-                self.looked = true;
                 self.stage = Stage::Collect { piped: Piped::new(pid, out, COLLECT_MS), looks: false };
             }
             Ok(Err(refusal)) => self.fail(&format!("its branch is not fetched: {refusal}")),
