@@ -185,7 +185,7 @@ fn the_root_of_a_file_in_a_project_stays_in_the_project() {
     std::os::unix::fs::symlink("/", dir.join("link")).unwrap();
     for bad in ["..", "/", "sub/../..", "link/etc", "link"] {
         let source = of_project(&dir, &format!("[defaults]\nproject_root = {bad:?}\n"));
-        let error = combined(&[source.clone()], &dir).unwrap_err().to_string();
+        let error = combined(std::slice::from_ref(&source), &dir).unwrap_err().to_string();
         assert!(error.contains("leads out of"), "{bad}: {error}");
         let muted = combined(&[LeanSource { is_muted: true, ..source.clone() }], &dir).unwrap();
         assert_eq!(muted.root, dir.join("."), "{bad}");
