@@ -159,10 +159,10 @@ fn tag_at(text: &str, place: usize) -> Option<(ThoughtTag, usize)> {
 /// The part of an answer that was not only thought: all of it, what follows the last closing tag, or nothing where the
 /// thought that it begins with is not closed.
 pub fn without_thoughts(text: &str) -> &str {
-    let tags = text.match_indices('<').filter_map(|(at, _)| tag_at(text, at));
+    let mut tags = text.match_indices('<').rev().filter_map(|(at, _)| tag_at(text, at));
     let begins_with_thought =
         tag_at(text, text.len() - text.trim_start().len()).is_some_and(|(tag, _)| tag == ThoughtTag::Open);
-    match tags.filter(|(tag, _)| *tag == ThoughtTag::Close).last() {
+    match tags.find(|(tag, _)| *tag == ThoughtTag::Close) {
         Some((_, end)) => &text[end..],
         None if begins_with_thought => "",
         None => text,

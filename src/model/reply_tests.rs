@@ -67,13 +67,13 @@ fn what_precedes_the_end_of_the_last_thought_is_thought() {
     for thought in [
         format!("<think>{ARCHIVE}</think>"),
         format!("{ARCHIVE}</think>\n"),
-        format!("Perhaps {{\"move\": archive it?</think>"),
+        "Perhaps {\"move\": archive it?</think>".to_owned(),
         format!("<THINK>{ARCHIVE}</Think >"),
-        format!("<thinking budget=\"5\">{{\"move\":</thinking>"),
+        "<thinking budget=\"5\">{\"move\":</thinking>".to_owned(),
         format!("<reasoning>\n</think> {ARCHIVE} </reasoning>"),
         format!("<think>a</think>{ARCHIVE}<think>b</think>"),
         format!("<think>a<think>b</think>{ARCHIVE}</think>"),
-        format!("{{\"move\":\"noop\",\"move\":\"run\"}}</think>"),
+        "{\"move\":\"noop\",\"move\":\"run\"}</think>".to_owned(),
     ] {
         for answer in [NOOP.to_owned(), format!("So:\n```json\n{NOOP}\n```\nDone.")] {
             assert_eq!(tag(&format!("{thought}{answer}")).as_deref(), Ok("noop"), "{thought}");
