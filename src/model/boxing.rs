@@ -1,7 +1,7 @@
 //! Pure. Boxes: how much of a sandbox each kind of child is asked to have, what there is, and what it gets.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;

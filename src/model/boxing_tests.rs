@@ -1,3 +1,5 @@
+//! Tests of levels: which machine keeps which network apart, and what a spec of a box says of it.
+
 use super::*;
 
 /// The engine of a machine: none, bubblewrap, or bubblewrap with pasta.

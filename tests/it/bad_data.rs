@@ -70,7 +70,7 @@ fn a_bad_config_says_where_and_makes_nothing() {
         ("{\"sandbox\": {\"worker\": \"most\"}}", &["looop.json:1:", "`most`"]),
         (
             "{\"sandbox\": {\"network\": {\"worker\": \"some\"}}}",
-            &["looop.json:1:", "\"on\", \"off\" or a list of ports"],
+            &["looop.json:1:", "\"model\", \"off\" or a list of ports"],
         ),
         ("{\"sandbox\": {\"network\": {\"worker\": [70000]}}}", &["looop.json:1:", "from 1 to 65535"]),
         (

@@ -229,14 +229,14 @@ fn a_run_in_a_full_box_reads_the_files_of_its_human_and_changes_nothing() {
     let target = Target::new(json!({}));
     let place = target.profile.path("home/place");
     fs::create_dir_all(&place).unwrap();
-    fs::write(place.join("try.sh"), target.script()).unwrap();
+    let script = target.script().replace("cd \"$(mktemp -d)\"", "W=$PWD; cd \"$(mktemp -d)\"");
+    fs::write(place.join("try.sh"), script.replace("echo \"{", "exec >\"$W/said\"; echo \"{")).unwrap();
     let wanted = json!({ "move": "run", "argv": ["sh", "try.sh"], "cwd": place, "why": "w" });
     target.profile.script(&[&wanted.to_string(), NOOP]);
     target.profile.config_more(json!({
         "sandbox": { "run": "full" },
         "policy": { "allow": [{ "argv": ["sh", "try.sh"], "cwd": [place] }] },
     }));
-    fs::write(place.join("try.sh"), target.script().replace("echo \"{", "exec >said; echo \"{")).unwrap();
     target.profile.looop(&["tick"]).ok();
     let said = fs::read_to_string(place.join("said"));
     let said = said.unwrap_or_else(|_| panic!("it did not run: {}", target.profile.read("journal.md")));

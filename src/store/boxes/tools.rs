@@ -109,13 +109,28 @@ fn links(path: &Path) -> Vec<PathBuf> {
     for _ in 0..MAX_HOPS {
         let Some(last) = all.last().filter(|last| last.is_symlink()) else { break };
         let Ok(target) = std::fs::read_link(last) else { break };
-        let joined = last.parent().unwrap_or(Path::new("/")).join(target);
-        let Some(name) = joined.file_name() else { break };
-        // The directory is taken without its own links and `..`, which a box would have to show too.
+        let Some(base) = last.parent().and_then(|dir| dir.canonicalize().ok()) else { break };
+        let joined = plain(&base.join(target));
+        let Some(name) = joined.file_name().map(std::ffi::OsStr::to_owned) else { break };
         let Some(dir) = joined.parent().and_then(|dir| dir.canonicalize().ok()) else { break };
-        all.push(dir.join(name));
+        let next = dir.join(name);
+        // A directory on the way may be a link too: a box shows the file in both places.
+        all.push(joined);
+        all.push(next);
     }
     all
+}
+
+/// A path without `..`, which takes the part before it away.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// The directory that a program was installed with: all of `node_modules`, or what holds its `bin`.

@@ -1,8 +1,8 @@
 //! The network of a sandbox: the internet by pasta, or one endpoint by a relay.
 //!
 //! # Guarantees
-//! - pasta runs in a process namespace of its own, made by bubblewrap. It ends with the process that started it, and
-//!   whatever it started ends with it.
+//! - pasta, in which bubblewrap runs, is killed when the process that started it ends, and bubblewrap with all that is in
+//!   the sandbox is killed when pasta ends.
 //! - The relay connects to the endpoints that the box names and to nothing else. The sandbox has a network with a loopback
 //!   alone; its inner side listens there at the endpoint's own address and hands the listening socket to the relay.
 //! - Keys that a person types in the sandbox's terminal interrupt its program, not pasta or the relay.
@@ -70,31 +70,33 @@ fn has_route() -> bool {
 }
 
 fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
-    let Some(engine) = &boxed.engine else { return Err(io::Error::other("there is no engine")) };
-    let inner = super::inner_argv(boxed, cwd, argv, None)?;
-    let mut all = vec![text(&engine.bubblewrap)];
-    let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
-    add(&["--unshare-pid", "--die-with-parent", "--dev-bind", "/", "/", "--proc", "/proc"]);
-    match engine.pasta.as_ref().filter(|_| has_route()) {
-        Some(pasta) => {
-            open_tun()?;
-            add(&["--", &text(pasta)]);
-            add(&PASTA);
-            let ports = boxed.walls.forward.iter().filter(|at| at.is_loopback());
-            let ports: Vec<String> = ports.map(|at| at.port.to_string()).collect();
-            add(&[if ports.is_empty() { "none".to_owned() } else { ports.join(",") }.as_str()]);
-            if boxed.walls.placed.iter().any(|(_, at)| at.ends_with("resolv.conf")) {
-                add(&["--dns-forward", RESOLVER]);
-            }
-            if rustix::process::geteuid().is_root() {
-                // Root may make a network without a user namespace; pasta gives up what such a namespace needs.
-                add(&["--runas", "0", "--netns-only"]);
-            }
+    let pasta = boxed.engine.as_ref().and_then(|engine| engine.pasta.as_ref());
+    let Some(pasta) = pasta else { return Err(io::Error::other("there is no pasta")) };
+    let mut inner = super::inner_argv(boxed, cwd, argv, None)?;
+    // pasta and bubblewrap keep it: neither changes its user, and what they make belongs to that.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let mut all = Vec::new();
+    if has_route() {
+        open_tun()?;
+        let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
+        add(&[&text(pasta)]);
+        add(&PASTA);
+        let ports = boxed.walls.forward.iter().filter(|at| at.is_loopback());
+        let ports: Vec<String> = ports.map(|at| at.port.to_string()).collect();
+        add(&[if ports.is_empty() { "none".to_owned() } else { ports.join(",") }.as_str()]);
+        if boxed.walls.placed.iter().any(|(_, at)| at.ends_with("resolv.conf")) {
+            add(&["--dns-forward", RESOLVER]);
         }
+        if rustix::process::geteuid().is_root() {
+            // Root may make a network without a user namespace; pasta gives up what such a namespace needs.
+            add(&["--runas", "0", "--netns-only"]);
+            own_mounts()?;
+        }
+        add(&["--"]);
+    } else {
         // A machine that is offline has no internet to bring in.
-        None => add(&["--unshare-net"]),
+        inner.insert(1, "--unshare-net".to_owned());
     }
-    all.push("--".to_owned());
     all.extend(inner);
     let words: Result<Vec<CString>, _> = all.into_iter().map(CString::new).collect();
     let words = words.map_err(io::Error::other)?;
@@ -104,6 +106,17 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     // By this call and not by std's own, which would let signals in again.
     nix::unistd::execv(&words[0], &words)?;
     Ok(0)
+}
+
+/// Keeps what pasta mounts to itself. Where a user namespace is made the kernel does that.
+fn own_mounts() -> io::Result<()> {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    #[allow(
+        deprecated,
+        reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
+    )]
+    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS)?;
+    Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
 }
 
 /// Opens the device that pasta needs: it tells of a failure where nobody looks.

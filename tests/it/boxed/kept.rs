@@ -178,7 +178,9 @@ fn the_parts_of_a_git_directory_that_run_can_only_be_read_in_a_sandbox() {
     ];
     let tried: String =
         lines.iter().map(|line| format!("({line}) 2>/dev/null && echo 'done: {line}'; ")).collect();
-    let line = format!("{tried} git commit -q --allow-empty -m two && echo committed; exit 0");
+    let line = format!(
+        "{tried} git -c user.name=n -c user.email=n@example.com commit -q --allow-empty -m two && echo committed; exit 0"
+    );
     profile.config_more(json!({ "sandbox": { "worker": "full" } }));
     let cwd = place.to_str().unwrap();
     profile.looop(&["worker", "start", "w1", "--cwd", cwd, "--", "sh", "-c", &line]).ok();
