@@ -70,7 +70,7 @@ pub(super) fn json(text: &str) -> Option<Unescaping> {
     })
 }
 
-/// The character of `\uXXXX`, or of two of them that are a pair of surrogates.
+/// The character of `\u0061`, or of two of them that are a pair of surrogates.
 fn unit(rest: &str) -> Option<(char, usize)> {
     let hex = |at: usize| {
         let digits = rest.get(at..at + 6)?.strip_prefix("\\u")?;
