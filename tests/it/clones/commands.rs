@@ -39,10 +39,11 @@ fn number(command: &GitCommand) -> usize {
         GitCommand::Pack { .. } => 23,
         GitCommand::TakePack => 24,
         GitCommand::CollectGarbage => 25,
+        GitCommand::Size(_) => 26,
     }
 }
 /// How many there are.
-const COMMANDS: usize = 26;
+const COMMANDS: usize = 27;
 
 /// Keys of a config that name a program.
 const PROGRAMS: [&str; 24] = [
@@ -187,6 +188,7 @@ fn no_command_runs_what_a_hostile_repository_names() {
         (GitCommand::Commit { tree: &tree, parent: Some(&head), message: "m" }, None),
         (GitCommand::Diff { from: &old, to: &tree, context: 3 }, None),
         (GitCommand::Changes(&old, &tree), None),
+        (GitCommand::Size(&blob), None),
         (GitCommand::Blob(&blob), None),
         (GitCommand::Blobs, Some(blob.as_bytes())),
         (GitCommand::Pack { stem: &stem }, Some(lines.as_bytes())),
