@@ -36,7 +36,7 @@ mod linux {
         pub fn take(file: &File) -> io::Result<Option<WriterGuard>> {
             let file = file.try_clone()?;
             let asked = control(&file, F_SETSIG, libc::SIGURG)
-                .and_then(|_| control(&file, libc::F_SETLEASE, libc::F_RDLCK.into()));
+                .and_then(|_| control(&file, libc::F_SETLEASE, libc::F_RDLCK));
             match asked {
                 Ok(_) => Ok(Some(WriterGuard { file, has_lease: true })),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -48,7 +48,7 @@ mod linux {
 
         /// False: a process waits to write to the file.
         pub fn is_undisturbed(&self) -> bool {
-            let read: libc::c_int = libc::F_RDLCK.into();
+            let read: libc::c_int = libc::F_RDLCK;
             !self.has_lease || control(&self.file, libc::F_GETLEASE, 0).is_ok_and(|held| held == read)
         }
     }
@@ -57,7 +57,7 @@ mod linux {
         fn drop(&mut self) {
             if self.has_lease {
                 // The lease ends with the descriptor in any case.
-                drop(control(&self.file, libc::F_SETLEASE, libc::F_UNLCK.into()));
+                drop(control(&self.file, libc::F_SETLEASE, libc::F_UNLCK));
             }
         }
     }
