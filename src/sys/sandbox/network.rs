@@ -37,8 +37,10 @@ const PASTA: [&str; 12] =
     ["-q", "--config-net", "--no-map-gw", "-t", "none", "-u", "none", "-U", "none", "-l", "/dev/null", "-T"];
 /// The address of a name server in the sandbox that leads to the one on this machine's loopback.
 pub const RESOLVER: &str = "169.254.1.53";
+/// Whether the fields of one line are those of a default route.
+type RouteTest = fn(&[&str]) -> bool;
 /// Where the kernel lists routes, and how a line of a default route is known.
-const ROUTES: [(&str, fn(&[&str]) -> bool); 2] = [
+const ROUTES: [(&str, RouteTest); 2] = [
     ("/proc/net/route", |fields| fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")),
     ("/proc/net/ipv6_route", |fields| {
         fields.get(1) == Some(&"00") && fields.get(9).is_some_and(|device| *device != "lo")
