@@ -292,7 +292,7 @@ mod tests {
             symlink("x", dir.path().join(name)).unwrap();
         }
         let digest = |most| folder(dir.path(), most, &|_| false, &|| false).unwrap().digest;
-        assert!(digest(5).is_some() && digest(4).is_none());
+        assert!(digest(4).is_some() && digest(3).is_none());
     }
 
     #[test]
