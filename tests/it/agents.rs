@@ -157,7 +157,8 @@ fn claude_starts_in_a_sandbox_without_a_question_about_trust() {
     claude::settle_in(&mut profile, &claude, &server.url(), false);
     let own = fs::read(profile.path("home/.claude.json")).unwrap();
     profile.looop(&["worker", "start", "w1", "make it"]).ok();
-    wait_state(&profile, "done");
+    // Without a check its own word is its end.
+    wait_state(&profile, "exited");
     assert_eq!(row(&profile)["sandbox"], "full");
     assert_eq!(
         fs::read(profile.path("home/.claude.json")).unwrap(),
@@ -176,7 +177,8 @@ fn codex_starts_in_a_sandbox_without_a_question_about_trust() {
     codex::settle_in(&mut profile, &codex, &server.url(), false);
     let own = fs::read(profile.path("home/.codex/config.toml")).unwrap();
     profile.looop(&["worker", "start", "w1", "make it"]).ok();
-    wait_state(&profile, "done");
+    // Without a check its own word is its end.
+    wait_state(&profile, "exited");
     assert_eq!(row(&profile)["sandbox"], "full");
     assert_eq!(
         fs::read(profile.path("home/.codex/config.toml")).unwrap(),
