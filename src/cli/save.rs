@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::App;
 use super::input::NewText;
+use super::{App, print};
 use crate::model::fault::Fault;
 use crate::model::step::CHANGED;
 use crate::model::world::Digest;
 use crate::store::exchange::{self, Exchanged, Fallback};
-use crate::store::file::{self, Keep};
+use crate::store::file::{self, Keep, ReadError};
 use crate::store::lock;
 
 /// Writes a person's new text for a file of the data dir. `seen` is the digest of the text that they knew; none: there
@@ -34,6 +34,27 @@ pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&D
         file::remove(&app.layout.cache().join("edit").join("draft.md"))?;
     }
     Ok(())
+}
+
+/// The digest of the file that a person's text is about to replace; none: there is no file. What is no regular file has no
+/// text that could be compared, so it is moved to a name beside it, and that is said.
+///
+/// # Errors
+/// When the file cannot be read or moved.
+pub fn digest(app: &App, target: &Path) -> Result<Option<Digest>> {
+    let _held = lock::store(&app.layout.store_lock())?;
+    match file::digest(target) {
+        Err(ReadError::NotRegular) => {
+            let kept = exchange::set_aside(target)?;
+            print::note(&format!(
+                "`{}` was not a regular file; it is kept as {}",
+                target.display(),
+                kept.display()
+            ));
+            Ok(None)
+        }
+        digest => digest.with_context(|| format!("could not read `{}`", target.display())),
+    }
 }
 
 /// Turns a change that was not made into an error.

@@ -116,7 +116,8 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
         Some(head) => {
             let last = run.tasks.iter().rev().find(|task| task.status.is_good());
             let name = format!("looop/fix-{}", last.map_or("result", |task| task.goal.as_str()));
-            desk.trees.point(&git, &format!("refs/heads/{name}"), &commit)?;
+            // What comes back is what HEAD leads to.
+            desk.trees.begin_at(&git, &commit)?;
             let repo = Repo { source: run.project.clone(), base: head.clone(), branch: name };
             landed.branch = clone::collect(&git, &repo, desk.trees.dir())?.branch;
         }

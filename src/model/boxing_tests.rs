@@ -70,7 +70,7 @@ fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
                     assert!(why.contains("sandbox.") && why.contains(" asks for "), "{row}: {why}");
                 }
                 // What a spec records is what was granted.
-                if let Ok(grant) = auto.as_ref().map(Clone::clone) {
+                if let Ok(grant) = auto.clone() {
                     let walls = Walls { net: grant.net, ..Walls::default() };
                     let boxed = Boxed::new(machine.engine.clone().filter(|_| grant.has_files), walls);
                     let recorded = if grant.level == Level::None { Level::None } else { boxed.level() };

@@ -196,7 +196,7 @@ impl<'a> Commits<'a> {
     fn wanted<'w>(&self, files: &'w BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<&'w String, &'w Vec<u8>>> {
         let mut ignored = Ignored::below(self.layout.root());
         let (out, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            files.iter().partition(|(path, _)| ignored.has(path.as_bytes(), false));
+            files.iter().partition(|(path, _)| ignored.leaves_out(path.as_bytes()));
         if !out.is_empty() {
             // What git has already, it keeps.
             let known = self.history.tracked()?;

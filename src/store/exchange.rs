@@ -351,6 +351,16 @@ fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other(format!("there are {MAX_KEPT} kept versions of it; remove them")))
 }
 
+/// Moves what a name leads to, even if it is no file, to a free name beside it.
+///
+/// # Errors
+/// Names the file.
+pub fn set_aside(path: &Path) -> Result<PathBuf> {
+    let kept = keep(path, path).with_context(|| format!("could not move `{}`", path.display()))?;
+    file::sync_dir(path)?;
+    Ok(kept)
+}
+
 fn sync_names(path: &Path) -> io::Result<()> {
     fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -271,7 +271,9 @@ fn qwen_is_flagged_when_it_asks_and_when_it_stops() {
     profile.config_more(json!({
         "path": format!("{}:{}:/usr/bin:/bin", Path::new(&node).display(), bin.display()),
         "worker": "qwen",
-        "runners": { "qwen": { "env": ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_MODEL"] } },
+        "runners": { "qwen": {
+            "env": ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_MODEL"], "base_url": server.url(),
+        } },
         "verify": { "made": ["test", "-e", "made"] },
     }));
     fs::create_dir(profile.path("home/.qwen")).unwrap();

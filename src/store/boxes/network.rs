@@ -95,7 +95,7 @@ mod tests {
         let mut walls = Walls { net: Net::Off, ..Walls::default() };
         let named = url("https://model.example:444/v1");
         forward(&mut walls, Kind::Worker, Some(&named), dir.path()).unwrap();
-        assert_eq!(walls.forward, [named.clone()]);
+        assert_eq!(walls.forward, std::slice::from_ref(&named));
         assert!(
             fs::read_to_string(&walls.placed[0].0).unwrap().contains("127.0.0.1 localhost model.example\n")
         );

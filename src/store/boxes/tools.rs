@@ -89,7 +89,11 @@ pub(super) fn program(program: &Path, path: &str, home: &Path, own: &[&Path]) ->
     for _ in 0..4 {
         let Some(program) = next.take().filter(|program| program.is_absolute()) else { break };
         let Ok(real) = program.canonicalize() else { break };
-        all.extend(links(&program));
+        for link in links(&program) {
+            // A program that asks where it is may be told the way by a link among its directories.
+            all.extend(install_dir(&link, home));
+            all.push(link);
+        }
         all.push(install_dir(&real, home).unwrap_or_else(|| real.clone()));
         all.push(real.clone());
         next = interpreter(&real, path);

@@ -56,6 +56,12 @@ impl Ignored {
         found.or_else(|| matched(b"", self.whole.as_ref()?)).unwrap_or(false)
     }
 
+    /// True for the path of a file that is named, or that is in a directory which is named.
+    pub fn leaves_out(&mut self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        ends.clone().any(|end| self.has(&path[..end], true)) || self.has(path, false)
+    }
+
     /// Makes the levels those that lead to a directory.
     fn enter(&mut self, dir: &[u8]) {
         while self.levels.last().is_some_and(|(base, _)| !dir.starts_with(base)) {
@@ -104,6 +110,14 @@ mod tests {
         ] {
             assert_eq!(ignored.has(path, is_dir), is_named, "{}", String::from_utf8_lossy(path));
         }
+    }
+
+    #[test]
+    fn a_file_in_a_named_directory_is_left_out() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::write(tmp.path().join(".gitignore"), "/snapshots/\n").unwrap();
+        let mut ignored = Ignored::with(tmp.path(), None);
+        assert!(ignored.leaves_out(b"snapshots/a/b.json") && !ignored.leaves_out(b"goals/snapshots"));
     }
 
     #[test]

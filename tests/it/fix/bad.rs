@@ -264,7 +264,7 @@ fn an_agent_that_deletes_or_commits_or_hides_behind_git_changes_nothing_but_file
         let ran = yard.fix(&["--branch"]).ok();
         let all = outcomes(&yard);
         assert_eq!((all[0].0.as_str(), all[1].0.as_str()), (first, "passed"), "{body}: {}", ran.stdout);
-        assert_eq!(yard.fingerprint().len(), before.len() + 2);
+        assert_eq!(yard.fingerprint().len(), before.len() + 2, "{}", ran.stdout);
     }
     let yard = yard(TESTS, 1);
     yard.agent(&format!(
