@@ -226,7 +226,7 @@ fn table(app: &App, args: &Args, now: Now) -> Result<String> {
                 exit: past.exit,
                 user_side: &past.user_side,
             };
-            let words = [app.style.dim("put away"), end.words()];
+            let words = ["put away".to_owned(), end.words()];
             let words = words.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
             nexts.push((past.dir.clone(), past.left.clone(), past.next.clone()));
             rows.push(vec![
@@ -236,7 +236,7 @@ fn table(app: &App, args: &Args, now: Now) -> Result<String> {
                 age,
                 String::new(),
                 spent,
-                words,
+                app.style.dim(&words),
             ]);
         }
     }

@@ -114,6 +114,27 @@ pub fn spawn_self(args: &[&str], env: &[(String, String)]) -> io::Result<Child> 
     session::isolate(Command::new(self_path()).args(args).envs(env).stdin(Stdio::null())).spawn()
 }
 
+/// Refuses a file that the kernel would not execute. The C library gives such a file to a shell instead, which would run
+/// something that no approval saw as a script.
+///
+/// # Errors
+/// `ENOEXEC`, as from the kernel.
+pub fn check_format(program: &Path) -> io::Result<()> {
+    let mut start = [0_u8; 4];
+    // What cannot be read may still be executed: the kernel answers then.
+    let Ok(read) = std::fs::File::open(program).and_then(|mut file| io::Read::read(&mut file, &mut start))
+    else {
+        return Ok(());
+    };
+    let is_known = start.starts_with(b"#!") || start == *b"\x7fELF";
+    // Formats that the machine's administrator registered are unknown here.
+    let registered = || std::fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|all| all.count() > 2);
+    if is_known || read == 0 || !cfg!(target_os = "linux") || registered() {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(libc::ENOEXEC))
+}
+
 /// Makes a directory this process's own, so that another one may be removed.
 ///
 /// # Errors

@@ -15,7 +15,7 @@ use rustix::process::Pid;
 
 use super::clock::Deadline;
 use super::proc::{Exit, Gate, Input, Job, Keep};
-use super::{sandbox, session};
+use super::{program, sandbox, session};
 use crate::model::boxing::{Boxed, Net};
 
 /// The stack of a thread that starts one child, in bytes.
@@ -62,6 +62,7 @@ fn command<'a>(
         }
         None => (job.program, job.args),
     };
+    program::check_format(&program)?;
     let mut command = Command::new(&program);
     command.args(&args).env_clear().envs(job.env).current_dir(&job.cwd);
     session::isolate(&mut command);

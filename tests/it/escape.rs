@@ -218,8 +218,9 @@ fn nothing_gets_out_of_a_full_box_with_the_landlock_of_current_distributions() {
     }
 }
 
-/// What a command that sees the files of its human may do: read them, and speak to a socket that it sees.
-const READS: [&str; 5] = ["config", "pathname", "root", "ssh", "tmux"];
+/// What a command may do that sees the files of its user: read them. The home of a test is below `/tmp`, which a sandbox
+/// has for itself, so only looop's config is left to see.
+const READS: [&str; 1] = ["config"];
 
 #[test]
 fn a_run_in_a_full_box_reads_the_files_of_its_human_and_changes_nothing() {
