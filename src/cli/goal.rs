@@ -91,7 +91,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             let target = app.layout.file(&layout::goal_path(&id));
             let seen = match goals.get(&id) {
                 Some(Goal::Text(text)) => Some(exchange::digest_of(text.as_bytes())),
-                _ => save::digest(app, &target)?,
+                _ => save::digest(&target)?,
             };
             let what = format!("the goal {id}");
             let text = input::text(app, &what, text.as_deref(), &present)?;

@@ -37,7 +37,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             let present = file::read_text(&path, texts::MAX_TEXT_BYTES).ok().flatten();
             let seen = match &present {
                 Some(present) => Some(exchange::digest_of(present.as_bytes())),
-                None => save::digest(app, &path)?,
+                None => save::digest(&path)?,
             };
             let text = input::text(app, "the playbook", text.as_deref(), &present.unwrap_or_default())?;
             save::text(app, "the playbook", &path, &text, seen.as_ref())?;

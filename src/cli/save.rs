@@ -41,8 +41,7 @@ pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&D
 ///
 /// # Errors
 /// When the file cannot be read or moved.
-pub fn digest(app: &App, target: &Path) -> Result<Option<Digest>> {
-    let _held = lock::store(&app.layout.store_lock())?;
+pub fn digest(target: &Path) -> Result<Option<Digest>> {
     match file::digest(target) {
         Err(ReadError::NotRegular) => {
             let kept = exchange::set_aside(target)?;

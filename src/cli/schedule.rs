@@ -117,7 +117,7 @@ fn set(app: &App, args: SetArgs) -> Result<()> {
     let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms, clean: true };
     let _held = lock::store(&app.layout.store_lock())?;
     let path = app.layout.file(&layout::schedule_path(&args.name));
-    let (text, seen) = (records::json_text(&schedule)?, save::digest(app, &path)?);
+    let (text, seen) = (records::json_text(&schedule)?, save::digest(&path)?);
     let done = exchange::write(&path, text.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
     save::made(&format!("set the schedule {}", args.name), &done)?;
     let due = schedule.next_ms(None, app.now);

@@ -69,6 +69,8 @@ fn scene(name: &'static str, reply: Value, check: fn(&After) -> Option<String>) 
 
 fn scenes() -> Vec<Scene> {
     let run = json!({"move": "run", "argv": ["../record.sh"], "why": "w"});
+    // An approval covers the folder with the place of each file, so it is one that no reset makes again.
+    let placed = json!({"move": "run", "argv": ["../record.sh"], "cwd": "../place", "why": "w"});
     let goal = json!({"move": "write_goal", "id": "made", "body": BODY, "why": "w"});
     let timer = json!({"move": "schedule", "name": "later", "in_s": 3600, "note": "n", "why": "w"});
     let flaky =
@@ -76,7 +78,7 @@ fn scenes() -> Vec<Scene> {
     vec![
         Scene { every: 1, ..scene("write_goal", goal.clone(), written) },
         Scene { every: 15, prepare: goal_to_replace, ..scene("replace goal", goal, replaced) },
-        Scene { every: 1, prepare: allow_record, ..scene("run", run.clone(), ran_once) },
+        Scene { every: 1, prepare: allow_record, ..scene("run", run, ran_once) },
         Scene {
             prepare: old_goal,
             ..scene("archive_goal", json!({"move": "archive_goal", "id": "old", "why": "w"}), archived)
@@ -84,7 +86,7 @@ fn scenes() -> Vec<Scene> {
         scene("ask", json!({"move": "ask", "text": "Which?", "why": "w"}), asked),
         Scene { prepare: long_journal, ..scene("schedule", timer, scheduled) },
         scene("noop", json!({"move": "noop", "why": "w"}), |_| None),
-        Scene { prepare: approve_record, ..scene("approved run", run, ran_and_told) },
+        Scene { prepare: approve_record, ..scene("approved run", placed, ran_and_told) },
         flaky,
         workers::start(),
         workers::stop(),
@@ -113,6 +115,7 @@ fn allow_record(profile: &Profile) {
 }
 
 fn approve_record(profile: &Profile) {
+    fs::create_dir(profile.path("place")).unwrap();
     add_record(profile);
     approve(profile);
 }

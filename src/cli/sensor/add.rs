@@ -98,7 +98,7 @@ fn from_script(app: &App, args: &Args, script: &str) -> Result<u8> {
         if args.trusted { script.to_owned() } else { stamp_untrusted(script).map_err(unfit(name))? };
     let _held = lock::store(&app.layout.store_lock())?;
     no_twin(app, name)?;
-    put(app, name, &script, save::digest(app, &target(app, name))?)?;
+    put(app, name, &script, save::digest(&target(app, name))?)?;
     print::line(&format!("added {name}; try it with `looop sensor test {name}`"));
     Ok(0)
 }
@@ -137,7 +137,7 @@ fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
         Name::parse_new(args.name.as_ref().unwrap_or(&args.what).as_str()).map_err(unfit(&args.what))?;
     let asks = !args.yes && print::stdin_is_tty();
     let replaces = no_twin(app, &name)?;
-    let seen = save::digest(app, &target(app, &name))?;
+    let seen = save::digest(&target(app, &name))?;
     if replaces && !args.yes && !(asks && print::agreed(&format!("A sensor {name} is there. Replace it?"))) {
         let fault = Fault::usage(format!("could not add the sensor {name}: there is one of this name"));
         return Err(fault.hint("replace it with --yes, or name this one with --name").into());

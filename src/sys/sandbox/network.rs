@@ -78,6 +78,8 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     // pasta and bubblewrap keep it: neither changes its user, and what they make belongs to that.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let mut all = Vec::new();
+    // On a terminal of one program pasta's own warnings would be taken for that program's, so they are dropped there.
+    let is_quiet = has_route() && shares_terminal()?;
     if has_route() {
         open_tun()?;
         let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
@@ -95,6 +97,9 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
             own_mounts()?;
         }
         add(&["--"]);
+        if is_quiet {
+            add(&["/bin/sh", "-c", "exec \"$@\" 2>&1", "sh"]);
+        }
     } else {
         // A machine that is offline has no internet to bring in.
         inner.insert(1, "--unshare-net".to_owned());
@@ -105,9 +110,20 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     keep_signals()?;
     // pasta does not begin where this signal is ignored, as it is here; one that is caught has its default in a new program.
     signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default())?;
+    let own = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
+    if is_quiet {
+        rustix::stdio::dup2_stderr(std::fs::File::options().write(true).open("/dev/null")?)?;
+    }
     // By this call and not by std's own, which would let signals in again.
-    nix::unistd::execv(&words[0], &words)?;
-    Ok(0)
+    let Err(error) = nix::unistd::execv(&words[0], &words);
+    rustix::stdio::dup2_stderr(own)?;
+    Err(error.into())
+}
+
+/// Whether stdout and stderr are one terminal.
+fn shares_terminal() -> io::Result<bool> {
+    let (out, err) = (rustix::fs::fstat(io::stdout())?, rustix::fs::fstat(io::stderr())?);
+    Ok(rustix::termios::isatty(io::stderr()) && (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino))
 }
 
 /// Keeps what pasta mounts to itself. Where a user namespace is made the kernel does that.
