@@ -83,6 +83,8 @@ fn a_sandboxed_sensor_that_reads_the_terminal_ends_at_once() {
 fn hanging() -> Profile {
     let profile = Profile::scripted(&[NOOP]);
     profile.unboxed(&["sensor"]);
+    // Not the first pulse of the profile, which waits for Enter.
+    fs::write(profile.data().join("pulse.json"), r#"{"at_ms":1}"#).unwrap();
     let here = profile.path("").display().to_string();
     profile.sensor(
         "s.sh",
