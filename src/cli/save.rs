@@ -36,8 +36,8 @@ pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&D
     Ok(())
 }
 
-/// The digest of the file that a person's text is about to replace; none: there is no file. What is no regular file has no
-/// text that could be compared, so it is moved to a name beside it, and that is said.
+/// The digest of the file that a person's text is about to replace; none: the file is missing. A link, a
+/// pipe or a folder holds no text to compare: it is renamed to a free name beside it, with a note.
 ///
 /// # Errors
 /// When the file cannot be read or moved.

@@ -79,7 +79,7 @@ fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Str
         let endpoint = Endpoint::of_url(url).ok_or_else(|| {
             let shown = path.display();
             usage(format!(
-                "could not use the config `{shown}`: runners.{name}.base_url {url:?} is no address"
+                "could not use the config `{shown}`: runners.{name}.base_url {url:?} is not an address"
             ))
         })?;
         all.insert(name.clone(), endpoint);

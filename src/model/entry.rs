@@ -117,8 +117,8 @@ pub fn outcome(line: &str, decided: &Move) -> Outcome {
     }
 }
 
-/// Writes the line for a worker's end, with the commands that bring its work in. It is no beat's line: what stands last
-/// is no beat id.
+/// Writes the line for a worker's end, with the commands that bring its work in. Such a line does not belong to a beat: it ends with
+/// the worker's name instead of a beat id.
 pub fn worker_line(spec: &Spec, state: &State, next: Option<&str>, now: Now) -> String {
     let goal = spec.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
     let mut words = state.phase.word().to_owned();

@@ -38,7 +38,7 @@ pub fn place(real: &Path) -> io::Result<String> {
 
 /// A folder with all that is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder {
+pub struct FolderDigest {
     /// How many entries were looked at.
     pub entries: usize,
     /// blake3 over all of it; none for a folder with more entries than `most`.
@@ -55,7 +55,7 @@ pub fn folder(
     most: usize,
     skip: &dyn Fn(&Path) -> bool,
     stop: &dyn Fn() -> bool,
-) -> io::Result<Folder> {
+) -> io::Result<FolderDigest> {
     let mut walk = FolderWalk { hasher: blake3::Hasher::new(), entries: 0, left: MAX_FOLDER_BYTES, stop };
     let mut dirs = vec![root.to_owned()];
     std::fs::read_dir(root)?;
@@ -68,7 +68,7 @@ pub fn folder(
                 names.push(path);
             }
             if walk.entries + names.len() > most {
-                return Ok(Folder { entries: walk.entries + names.len(), digest: None });
+                return Ok(FolderDigest { entries: walk.entries + names.len(), digest: None });
             }
         }
         names.sort();
@@ -78,7 +78,7 @@ pub fn folder(
             }
         }
     }
-    Ok(Folder { entries: walk.entries, digest: Some(walk.hasher.finalize().to_hex().to_string()) })
+    Ok(FolderDigest { entries: walk.entries, digest: Some(walk.hasher.finalize().to_hex().to_string()) })
 }
 
 struct FolderWalk<'a> {

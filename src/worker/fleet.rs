@@ -181,7 +181,7 @@ fn lost(layout: &Layout) -> Result<Vec<Worker>> {
 }
 
 /// Ends what workers without a supervisor left running: what has their sockets in the environment, and the session of
-/// their program, whose environment may be closed. The caller holds the store's lock, so that nobody starts one of
+/// their program, whose environment may be closed. The caller holds the store's lock, so that no other process starts one of
 /// these names meanwhile.
 pub fn end_lost(layout: &Layout, lost: &[Worker]) {
     let socket = |worker: &Worker| layout.worker(&worker.spec.id).worker_socket();

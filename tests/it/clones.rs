@@ -1,6 +1,7 @@
 //! The private clones of workers, with real git: the human's checkout stays as it is, and no work is lost.
 
 pub mod commands;
+pub mod fixture;
 mod hostile;
 mod kinds;
 mod leftovers;
@@ -8,7 +9,6 @@ mod quiet;
 mod returns;
 mod sources;
 mod states;
-pub mod yard;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use looop::worker::clone::{Git, collect, discard, inspect, make};
 
 use crate::support::profile::git_in;
-use yard::{PATH, Yard, fingerprint, program};
+use fixture::{Fixture, PATH, fingerprint, program};
 
 /// All hooks that any command here could have run.
 const HOOKS: [&str; 10] = [
@@ -35,15 +35,15 @@ const HOOKS: [&str; 10] = [
 #[test]
 fn the_humans_checkout_stays_as_it_is_to_the_last_byte() {
     for hooks in [".git/hooks", "elsewhere"] {
-        let yard = Yard::new();
-        let repo = yard.repo("repo");
+        let fixture = Fixture::new();
+        let repo = fixture.repo("repo");
         fs::write(repo.join("stashed"), "s").unwrap();
         git_in(&repo, &["stash", "push", "-qu"]);
         for hook in HOOKS {
-            yard.trap(&repo.join(hooks).join(hook));
+            fixture.trap(&repo.join(hooks).join(hook));
         }
-        yard.trap(&yard.path("spy"));
-        let spy = yard.path("spy").display().to_string();
+        fixture.trap(&fixture.path("spy"));
+        let spy = fixture.path("spy").display().to_string();
         if hooks == "elsewhere" {
             git_in(&repo, &["config", "core.hooksPath", hooks]);
         }
@@ -57,36 +57,36 @@ fn the_humans_checkout_stays_as_it_is_to_the_last_byte() {
         {
             git_in(&repo, &["config", key, value]);
         }
-        assert!(!yard.is_sprung(), "nothing ran while the scene was set");
+        assert!(!fixture.is_sprung(), "nothing ran while the scene was set");
         let before = fingerprint(&repo);
-        let git = yard.git();
+        let git = fixture.git();
         let source = inspect(&git, &repo).unwrap().unwrap();
-        let own = make(&git, &source, &yard.path("w/clone"), &"fix".parse().unwrap()).unwrap();
+        let own = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap();
         assert_eq!(fingerprint(&repo), before, "after make");
-        yard.commit(&yard.path("w/clone"), "new", "by the worker");
-        let collected = collect(&git, &own, &yard.path("w/clone")).unwrap();
+        fixture.commit(&fixture.path("w/clone"), "new", "by the worker");
+        let collected = collect(&git, &own, &fixture.path("w/clone")).unwrap();
         assert_eq!(fingerprint(&repo), before, "after collect");
         assert_eq!((collected.branch.as_deref(), collected.commits), (Some("looop/fix"), 1));
         assert!(collected.left.is_empty(), "{collected:?}");
-        assert_eq!(discard(&git, &own, &yard.path("w/clone"), false).unwrap(), None);
+        assert_eq!(discard(&git, &own, &fixture.path("w/clone"), false).unwrap(), None);
         // Git makes and removes a lock in its directory to delete a ref, which leaves no byte but its time.
         let mut after = fingerprint(&repo);
         after.insert(".git".to_owned(), before[".git"].clone());
         assert_eq!(after, before, "after discard");
-        assert!(!yard.is_sprung(), "no hook, monitor or filter ran");
+        assert!(!fixture.is_sprung(), "no hook, monitor or filter ran");
         assert_eq!(
             git_in(&repo, &["-c", "core.hooksPath=/dev/null", "show", "looop/fix:new"]),
             "by the worker"
         );
         git_in(&repo, &["update-ref", "refs/heads/x", "HEAD"]);
-        assert!(yard.is_sprung(), "the trap works");
+        assert!(fixture.is_sprung(), "the trap works");
     }
 }
 
 #[test]
 fn a_clone_has_no_remote_no_hooks_and_its_own_author() {
-    let yard = Yard::new();
-    let (_, own, clone) = yard.start("repo", "fix");
+    let fixture = Fixture::new();
+    let (_, own, clone) = fixture.start("repo", "fix");
     assert_eq!(git_in(&clone, &["remote"]), "");
     assert!(!clone.join(".git/hooks").exists());
     assert_eq!(git_in(&clone, &["symbolic-ref", "HEAD"]), "refs/heads/looop/fix\n");
@@ -99,12 +99,12 @@ fn a_clone_has_no_remote_no_hooks_and_its_own_author() {
 
 #[test]
 fn each_call_of_git_is_deaf_to_what_could_run_code() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     // Git 2.54 and later run hooks that are settings; this shows that no git is told of them.
     git_in(&repo, &["config", "hook.a=b.c.event", "reference-transaction"]);
     git_in(&repo, &["config", "hook.a=b.c.command", "false"]);
-    let (told, vars) = (yard.path("told"), yard.path("vars"));
+    let (told, vars) = (fixture.path("told"), fixture.path("vars"));
     let get = |key: &str| format!("$(git config --get {key})");
     let keys = ["core.hooksPath", "core.fsmonitor", "hook.reference-transaction.enabled", "gc.auto"];
     let line = format!(
@@ -114,12 +114,12 @@ fn each_call_of_git_is_deaf_to_what_could_run_code() {
         told.display(),
         vars.display(),
     );
-    let git = yard.git_behind(&line);
+    let git = fixture.git_behind(&line);
     let source = inspect(&git, &repo).unwrap().unwrap();
-    let own = make(&git, &source, &yard.path("w/clone"), &"fix".parse().unwrap()).unwrap();
-    yard.commit(&yard.path("w/clone"), "new", "x");
-    collect(&git, &own, &yard.path("w/clone")).unwrap();
-    discard(&git, &own, &yard.path("w/clone"), false).unwrap();
+    let own = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap();
+    fixture.commit(&fixture.path("w/clone"), "new", "x");
+    collect(&git, &own, &fixture.path("w/clone")).unwrap();
+    discard(&git, &own, &fixture.path("w/clone"), false).unwrap();
     let told = fs::read_to_string(told).unwrap();
     assert!(told.lines().count() > 15, "{told}");
     assert!(told.lines().all(|line| line.ends_with(" /dev/null false false 0")), "{told}");
@@ -130,35 +130,35 @@ fn each_call_of_git_is_deaf_to_what_could_run_code() {
 
 #[test]
 fn without_git_or_time_the_fault_says_so() {
-    let yard = Yard::new();
-    let error = Git::find("/nonexistent", 1000, &yard.cancel).unwrap_err();
+    let fixture = Fixture::new();
+    let error = Git::find("/nonexistent", 1000, &fixture.cancel).unwrap_err();
     let fault = error.downcast_ref::<looop::model::fault::Fault>().unwrap();
     assert!(
         fault.what.contains("no `git` on the PATH") && fault.hints[0].contains("install git"),
         "{fault:?}"
     );
-    let repo = yard.repo("repo");
-    program(&yard.path("bin/git"), "exec sleep 600");
-    let git = Git::find(&format!("{}:{PATH}", yard.path("bin").display()), 200, &yard.cancel).unwrap();
+    let repo = fixture.repo("repo");
+    program(&fixture.path("bin/git"), "exec sleep 600");
+    let git = Git::find(&format!("{}:{PATH}", fixture.path("bin").display()), 200, &fixture.cancel).unwrap();
     let error = inspect(&git, &repo).unwrap_err().to_string();
     assert!(error.contains("time was up"), "{error}");
 }
 
 #[test]
 fn a_clone_that_could_not_be_made_leaves_nothing_behind() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     let before = fingerprint(&repo);
-    let git = yard.git();
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
-    fs::create_dir_all(yard.path("w/taken")).unwrap();
-    assert!(make(&git, &source, &yard.path("w/taken"), &"fix".parse().unwrap()).is_err());
-    assert!(yard.path("w/taken").exists(), "what was there is not ours to remove");
+    fs::create_dir_all(fixture.path("w/taken")).unwrap();
+    assert!(make(&git, &source, &fixture.path("w/taken"), &"fix".parse().unwrap()).is_err());
+    assert!(fixture.path("w/taken").exists(), "what was there is not ours to remove");
     // Git can write the base, and then not the files.
-    let broken = yard.git_behind("case $1 in reset) exit 3; esac");
-    let error = make(&broken, &source, &yard.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
+    let broken = fixture.git_behind("case $1 in reset) exit 3; esac");
+    let error = make(&broken, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
     assert!(error.to_string().contains("could not run git reset: exit code 3"), "{error}");
-    assert!(!yard.path("w/clone").exists());
+    assert!(!fixture.path("w/clone").exists());
     assert_eq!(git_in(&repo, &["for-each-ref", "refs/looop"]), "");
     let mut after = fingerprint(&repo);
     after.insert(".git".to_owned(), before[".git"].clone());
@@ -167,7 +167,7 @@ fn a_clone_that_could_not_be_made_leaves_nothing_behind() {
 
 #[test]
 fn a_clone_is_private() {
-    let yard = Yard::new();
-    let (_, _, clone) = yard.start("repo", "fix");
+    let fixture = Fixture::new();
+    let (_, _, clone) = fixture.start("repo", "fix");
     assert_eq!(fs::metadata(clone).unwrap().permissions().mode() & 0o777, 0o700);
 }

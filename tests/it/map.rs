@@ -8,7 +8,7 @@ use looop::map::{self, Limits, Question};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::fix::yard::Yard;
+use crate::fix::fixture::Fixture;
 use crate::support::profile::{Profile, git_in};
 
 mod bad;
@@ -162,22 +162,22 @@ fn a_fix_is_shown_what_the_failure_leads_to_and_told_so() {
         ("app/db.py", "def fetch_row(key):\n    return None  # THE-BUG\n"),
         ("check.py", "from app.auth import login\nassert login('ann') == 'ann', 'login gave nothing'\n"),
     ];
-    let yard = Yard::new(&files);
+    let fixture = Fixture::new(&files);
     let task = "[[tasks]]\nname = \"log in\"\nprompt = \"make it pass\"\nfiles = [\"app/auth.py\"]\n";
-    yard.leanfile("command = \"python3\"\nargs = [\"-B\", \"check.py\"]", task);
+    fixture.leanfile("command = \"python3\"\nargs = [\"-B\", \"check.py\"]", task);
     // It can repair only what it is shown.
-    yard.agent("case \"$2\" in *THE-BUG*) sed -i 's/None  # THE-BUG/key/' app/db.py;; *) echo \"# $n\" >>app/auth.py;; esac");
-    yard.fix(&[]).ok();
-    let prompt = yard.prompt(1);
+    fixture.agent("case \"$2\" in *THE-BUG*) sed -i 's/None  # THE-BUG/key/' app/db.py;; *) echo \"# $n\" >>app/auth.py;; esac");
+    fixture.fix(&[]).ok();
+    let prompt = fixture.prompt(1);
     let (listed, found) =
         (prompt.find("### app/auth.py\n").unwrap(), prompt.find("### app/db.py (retrieved: ").unwrap());
     assert!(listed < found, "{prompt}");
-    assert_eq!(yard.read("app/db.py"), "def fetch_row(key):\n    return key\n");
-    assert!(yard.read("app/auth.py").lines().count() == 4, "the first attempt was the one");
-    yard.profile.config(json!({ "fix": { "map": false } }));
-    yard.write("app/db.py", files[2].1);
-    yard.fix(&["--fresh"]);
-    assert!(!yard.prompt(2).contains("retrieved"), "{}", yard.prompt(2));
+    assert_eq!(fixture.read("app/db.py"), "def fetch_row(key):\n    return key\n");
+    assert!(fixture.read("app/auth.py").lines().count() == 4, "the first attempt was the one");
+    fixture.profile.config(json!({ "fix": { "map": false } }));
+    fixture.write("app/db.py", files[2].1);
+    fixture.fix(&["--fresh"]);
+    assert!(!fixture.prompt(2).contains("retrieved"), "{}", fixture.prompt(2));
 }
 
 #[test]

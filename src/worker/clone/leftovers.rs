@@ -210,7 +210,7 @@ fn quoted(path: &[u8]) -> String {
     line
 }
 
-/// The name that stands for a file that git does not know: the file's own, or that of the topmost folder in which git
+/// The name by which a file that git does not know is listed: the file's own, or that of the topmost folder in which git
 /// knows none.
 fn untracked_name(records: &Records, path: &[u8]) -> Vec<u8> {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at + 1);

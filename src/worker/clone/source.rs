@@ -164,7 +164,7 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
     }
     if common != git_dir && git_dir.parent() != Some(&common.join("worktrees")) {
         return refused(
-            "has a git directory that takes its refs from elsewhere, and is no linked worktree".to_owned(),
+            "has a git directory that takes its refs from elsewhere, and is not a linked worktree".to_owned(),
         );
     }
     let form = match RepoForm::read(&common) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use looop::sys::git::dir::RepoFormat;
 use looop::sys::git::{GitCommand, GitDir, RepoLink};
 
-use super::yard::{Yard, program, shell};
+use super::fixture::{Fixture, program, shell};
 use crate::support::profile::git_in;
 
 /// The place of a command in the list. A new one has to be named here, and then to be tried below.
@@ -78,13 +78,13 @@ const ATTRIBUTES: &str =
 
 /// Makes a repository name a trap wherever a program can be named: in its config, in a file that this includes, as a
 /// hook, and by attributes.
-pub fn arm(yard: &Yard, repo: &Path, git_dir: &Path) {
-    let trap = yard.path("spy");
-    yard.trap(&trap);
+pub fn arm(fixture: &Fixture, repo: &Path, git_dir: &Path) {
+    let trap = fixture.path("spy");
+    fixture.trap(&trap);
     let spy = trap.display().to_string();
     for hook in super::HOOKS.iter().chain(&["pre-commit", "commit-msg", "post-rewrite", "sendemail-validate"])
     {
-        yard.trap(&git_dir.join("hooks").join(hook));
+        fixture.trap(&git_dir.join("hooks").join(hook));
     }
     let config = git_dir.join("config").display().to_string();
     for key in PROGRAMS {
@@ -117,9 +117,9 @@ pub fn arm(yard: &Yard, repo: &Path, git_dir: &Path) {
 }
 
 /// A repository with a submodule, both of them hostile, and changed files in both.
-pub fn hostile(yard: &Yard, name: &str) -> PathBuf {
-    let repo = yard.repo(name);
-    let inner = yard.repo("lender");
+pub fn hostile(fixture: &Fixture, name: &str) -> PathBuf {
+    let repo = fixture.repo(name);
+    let inner = fixture.repo("lender");
     fs::write(repo.join(".gitattributes"), ATTRIBUTES.replace(" text working-tree-encoding=UTF-16", ""))
         .unwrap();
     let modules = "[submodule \"sub\"]\n\tpath = sub\n\turl = ext::sh -c 'touch sprung'\n";
@@ -128,32 +128,32 @@ pub fn hostile(yard: &Yard, name: &str) -> PathBuf {
     git_in(&repo, &["add", "-A"]);
     git_in(&repo, &["commit", "-qm", "a submodule"]);
     git_in(&repo, &["gc", "-q"]);
-    yard.commit(&repo, "later", "not packed\n");
+    fixture.commit(&repo, "later", "not packed\n");
     fs::write(repo.join("sub/.gitattributes"), ATTRIBUTES).unwrap();
-    arm(yard, &repo, &repo.join(".git"));
-    arm(yard, &repo.join("sub"), &repo.join("sub/.git"));
+    arm(fixture, &repo, &repo.join(".git"));
+    arm(fixture, &repo.join("sub"), &repo.join("sub/.git"));
     // As long as before, so that only its text can tell.
     fs::write(repo.join("file"), "owt\n").unwrap();
     fs::write(repo.join("sub/file"), "owt\n").unwrap();
-    assert!(!yard.is_sprung(), "nothing ran while the scene was set");
+    assert!(!fixture.is_sprung(), "nothing ran while the scene was set");
     repo
 }
 
-fn input(yard: &Yard, bytes: &[u8]) -> Option<File> {
-    fs::write(yard.path("input"), bytes).unwrap();
-    Some(File::open(yard.path("input")).unwrap())
+fn input(fixture: &Fixture, bytes: &[u8]) -> Option<File> {
+    fs::write(fixture.path("input"), bytes).unwrap();
+    Some(File::open(fixture.path("input")).unwrap())
 }
 
 #[test]
 fn no_command_runs_what_a_hostile_repository_names() {
-    let yard = Yard::new();
-    let repo = hostile(&yard, "repo");
-    let git = yard.git();
+    let fixture = Fixture::new();
+    let repo = hostile(&fixture, "repo");
+    let git = fixture.git();
     let link = RepoLink::open(&repo.join(".git"), &RepoFormat::default()).unwrap();
     // A repository of looop's with the hostile folder as its files, as for a fix and for what is left in a clone.
-    let own = GitDir::create(&yard.path("own/.git"), &RepoFormat::default(), "base", "").unwrap();
+    let own = GitDir::create(&fixture.path("own/.git"), &RepoFormat::default(), "base", "").unwrap();
     own.borrow_from(&repo.join(".git/objects")).unwrap();
-    let over = own.clone().with_files(&repo).unwrap().with_index(&yard.path("own/index")).unwrap();
+    let over = own.clone().with_files(&repo).unwrap().with_index(&fixture.path("own/index")).unwrap();
     let head = git.line(&link.dir, &GitCommand::Resolve("HEAD^{commit}")).unwrap();
     let before = git.line(&link.dir, &GitCommand::Resolve("HEAD^^{commit}")).unwrap();
     let (tree, old) = (format!("{head}^{{tree}}"), format!("{before}^{{tree}}"));
@@ -161,7 +161,8 @@ fn no_command_runs_what_a_hostile_repository_names() {
     let old = git.line(&link.dir, &GitCommand::Resolve(&old)).unwrap();
     let blob = git.line(&link.dir, &GitCommand::Resolve("HEAD:file")).unwrap();
     let range = format!("{before}..{head}");
-    let (marks, stem) = (yard.path("marks").display().to_string(), yard.path("out").display().to_string());
+    let (marks, stem) =
+        (fixture.path("marks").display().to_string(), fixture.path("out").display().to_string());
     let lines = format!("{head}\n");
     let stream = b"blob\nmark :1\ndata 4\nnew\n\n";
     let entry = format!("100644 {blob}\tfile\0");
@@ -195,10 +196,10 @@ fn no_command_runs_what_a_hostile_repository_names() {
     ];
     let mut tried = BTreeSet::new();
     for (command, stdin) in &commands {
-        for dir in [&link.dir.clone().with_index(&yard.path("own/linked")).unwrap(), &over] {
+        for dir in [&link.dir.clone().with_index(&fixture.path("own/linked")).unwrap(), &over] {
             // A hash of a file belongs to a folder.
             let dir = if command.files() { &over } else { dir };
-            let ran = git.run_with(dir, command, stdin.and_then(|bytes| input(&yard, bytes)));
+            let ran = git.run_with(dir, command, stdin.and_then(|bytes| input(&fixture, bytes)));
             ran.unwrap_or_else(|error| panic!("{command:?}: {error:#}"));
         }
         tried.insert(number(command));
@@ -206,14 +207,14 @@ fn no_command_runs_what_a_hostile_repository_names() {
     // Only where a log is; none was made of the one that was set above.
     drop(git.run(&link.dir, &GitCommand::Stashes));
     tried.insert(number(&GitCommand::Stashes));
-    let pack = fs::read_dir(yard.path("")).unwrap().flatten().map(|entry| entry.path());
+    let pack = fs::read_dir(fixture.path("")).unwrap().flatten().map(|entry| entry.path());
     let pack = pack.into_iter().find(|path| path.extension().is_some_and(|end| end == "pack")).unwrap();
     git.run_with(&link.dir, &GitCommand::TakePack, Some(File::open(pack).unwrap())).unwrap();
     tried.insert(number(&GitCommand::TakePack));
     git.run(&link.dir, &GitCommand::CollectGarbage).unwrap();
     tried.insert(number(&GitCommand::CollectGarbage));
     // Where git writes files, the folder is one that looop made, and the attributes come with the commit.
-    let fresh = yard.path("fresh");
+    let fresh = fixture.path("fresh");
     fs::create_dir(&fresh).unwrap();
     let clone = GitDir::create(&fresh.join(".git"), &RepoFormat::default(), "x", "").unwrap();
     clone.borrow_from(&repo.join(".git/objects")).unwrap();
@@ -222,23 +223,24 @@ fn no_command_runs_what_a_hostile_repository_names() {
     assert_eq!(fs::read_to_string(fresh.join("file")).unwrap(), "two\n");
     tried.insert(number(&GitCommand::CheckOut));
     assert_eq!(tried, (0..COMMANDS).collect(), "each command was tried");
-    assert!(!yard.is_sprung(), "{}", fs::read_to_string(yard.path("sprung")).unwrap_or_default());
+    assert!(!fixture.is_sprung(), "{}", fs::read_to_string(fixture.path("sprung")).unwrap_or_default());
     shell(&repo, "git -c user.name=x -c user.email=x add -A");
-    assert!(yard.is_sprung(), "the trap works");
+    assert!(fixture.is_sprung(), "the trap works");
 }
 
 #[test]
 fn git_has_a_limit_on_its_memory() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
-    let seen = yard.path("seen");
-    let git = yard.git_behind(&format!("ulimit -d >>'{}'", seen.display()));
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
+    let seen = fixture.path("seen");
+    let git = fixture.git_behind(&format!("ulimit -d >>'{}'", seen.display()));
     looop::worker::clone::inspect(&git, &repo).unwrap().unwrap();
     let seen = fs::read_to_string(seen).unwrap();
     assert!(!seen.is_empty() && seen.lines().all(|line| line == "2097152"), "{seen}");
     // Git says in its own words that there was not enough.
-    program(&yard.path("bin/git"), "echo 'fatal: Out of memory, malloc failed' >&2; exit 128");
-    let git = looop::worker::clone::Git::find(&yard.path("bin").display().to_string(), 60_000, &yard.cancel);
+    program(&fixture.path("bin/git"), "echo 'fatal: Out of memory, malloc failed' >&2; exit 128");
+    let git =
+        looop::worker::clone::Git::find(&fixture.path("bin").display().to_string(), 60_000, &fixture.cancel);
     let error = looop::worker::clone::inspect(&git.unwrap(), &repo).unwrap_err();
     let fault = error.downcast_ref::<looop::model::fault::Fault>().unwrap();
     assert!(fault.hints[0].contains("2 GiB of memory"), "{fault:?}");

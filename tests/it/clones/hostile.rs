@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use looop::model::worker::Repo;
 use looop::worker::clone::{Leftovers, collect, discard, leftovers};
 
-use super::yard::{Yard, fingerprint, shell};
+use super::fixture::{Fixture, fingerprint, shell};
 use crate::support::profile::git_in;
 
 #[test]
 fn nothing_that_the_clones_config_or_hooks_name_is_run() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    yard.repo("other");
-    let tip = yard.commit(&clone, "new", "text");
-    let trap = yard.path("spy");
-    yard.trap(&trap);
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    fixture.repo("other");
+    let tip = fixture.commit(&clone, "new", "text");
+    let trap = fixture.path("spy");
+    fixture.trap(&trap);
     for hook in super::HOOKS {
-        yard.trap(&clone.join(".git/hooks").join(hook));
+        fixture.trap(&clone.join(".git/hooks").join(hook));
     }
     let spy = trap.display().to_string();
     let keys = [
@@ -48,52 +48,52 @@ fn nothing_that_the_clones_config_or_hooks_name_is_run() {
     }
     git_in(&clone, &["config", "filter.spy.required", "true"]);
     git_in(&clone, &["config", "core.hooksPath", &clone.join(".git/hooks").display().to_string()]);
-    git_in(&clone, &["config", "core.worktree", &yard.path("other").display().to_string()]);
+    git_in(&clone, &["config", "core.worktree", &fixture.path("other").display().to_string()]);
     fs::write(clone.join(".git/more"), format!("[core]\n\tfsmonitor = {spy}\n")).unwrap();
     git_in(&clone, &["config", "include.path", "more"]);
     fs::create_dir_all(clone.join(".git/info")).unwrap();
     fs::write(clone.join(".git/info/attributes"), "* filter=spy diff=spy\n").unwrap();
     fs::write(clone.join(".gitattributes"), "* filter=spy diff=spy\n").unwrap();
     fs::write(clone.join("file"), "changed").unwrap();
-    fs::write(clone.join(".git/commondir"), yard.path("other/.git").display().to_string()).unwrap();
-    let collected = collect(&yard.git(), &own, &clone).unwrap();
+    fs::write(clone.join(".git/commondir"), fixture.path("other/.git").display().to_string()).unwrap();
+    let collected = collect(&fixture.git(), &own, &clone).unwrap();
     assert_eq!(collected.tip.as_deref(), Some(tip.as_str()));
     assert_eq!(collected.left.words(), "1 changed file (`file`); 1 untracked file (`.gitattributes`)");
-    assert!(discard(&yard.git(), &own, &clone, false).unwrap().is_some());
-    assert!(!yard.is_sprung());
+    assert!(discard(&fixture.git(), &own, &clone, false).unwrap().is_some());
+    assert!(!fixture.is_sprung());
     assert_eq!(git_in(&repo, &["show", "looop/fix:new"]), "text");
     fs::remove_file(clone.join(".git/commondir")).unwrap();
     git_in(&clone, &["config", "--unset", "core.worktree"]);
     shell(&clone, "git diff");
-    assert!(yard.is_sprung(), "the trap works");
+    assert!(fixture.is_sprung(), "the trap works");
 }
 
 #[test]
 fn a_repository_inside_the_clone_is_not_asked() {
-    let yard = Yard::new();
-    let (_, own, clone) = yard.start("repo", "fix");
-    let inner = yard.repo("inner");
+    let fixture = Fixture::new();
+    let (_, own, clone) = fixture.start("repo", "fix");
+    let inner = fixture.repo("inner");
     fs::rename(inner, clone.join("sub")).unwrap();
     git_in(&clone, &["add", "sub"]);
     git_in(&clone, &["commit", "-qm", "a repository inside"]);
-    yard.trap(&yard.path("spy"));
-    let spy = yard.path("spy").display().to_string();
+    fixture.trap(&fixture.path("spy"));
+    let spy = fixture.path("spy").display().to_string();
     git_in(&clone.join("sub"), &["config", "core.fsmonitor", &spy]);
     git_in(&clone.join("sub"), &["config", "filter.spy.clean", &spy]);
     fs::create_dir_all(clone.join("sub/.git/info")).unwrap();
     fs::write(clone.join("sub/.git/info/attributes"), "* filter=spy\n").unwrap();
     // As long as before, so that only its text can tell.
     fs::write(clone.join("sub/file"), "owt\n").unwrap();
-    let collected = collect(&yard.git(), &own, &clone).unwrap();
+    let collected = collect(&fixture.git(), &own, &clone).unwrap();
     assert_eq!(collected.left.words(), "the submodule `sub` has files");
-    assert!(!yard.is_sprung());
+    assert!(!fixture.is_sprung());
     git_in(&clone, &["status"]);
-    assert!(yard.is_sprung(), "the trap works");
+    assert!(fixture.is_sprung(), "the trap works");
 }
 
 /// A worker's clone, and a repository that is none of its business with a commit that only it has.
 struct Scene {
-    yard: Yard,
+    fixture: Fixture,
     repo: PathBuf,
     own: Repo,
     clone: PathBuf,
@@ -104,16 +104,16 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let yard = Yard::new();
-        let (repo, own, clone) = yard.start("repo", "fix");
-        let secret = yard.commit(&yard.repo("secret"), "key", "hush\n");
-        yard.commit(&clone, "new", "text");
+        let fixture = Fixture::new();
+        let (repo, own, clone) = fixture.start("repo", "fix");
+        let secret = fixture.commit(&fixture.repo("secret"), "key", "hush\n");
+        fixture.commit(&clone, "new", "text");
         let (before, refs) = (fingerprint(&repo), git_in(&repo, &["for-each-ref"]));
-        Scene { yard, repo, own, clone, secret, before, refs }
+        Scene { fixture, repo, own, clone, secret, before, refs }
     }
 
     fn secret_git(&self) -> PathBuf {
-        self.yard.path("secret/.git")
+        self.fixture.path("secret/.git")
     }
 
     fn tip(&self) -> PathBuf {
@@ -123,14 +123,14 @@ impl Scene {
     /// Nothing came back, nothing of the other repository was taken, and the clone counts as full of work.
     #[track_caller]
     fn refused(&self, why: &str) -> Leftovers {
-        let error = format!("{:#}", collect(&self.yard.git(), &self.own, &self.clone).unwrap_err());
+        let error = format!("{:#}", collect(&self.fixture.git(), &self.own, &self.clone).unwrap_err());
         assert!(error.contains(why), "{error}");
         assert_eq!(git_in(&self.repo, &["for-each-ref"]), self.refs);
         assert_eq!(fingerprint(&self.repo), self.before);
         self.no_secret();
-        let left = leftovers(&self.yard.git(), &self.own, &self.clone);
+        let left = leftovers(&self.fixture.git(), &self.own, &self.clone);
         assert!(!left.is_empty());
-        assert!(discard(&self.yard.git(), &self.own, &self.clone, false).unwrap().is_some());
+        assert!(discard(&self.fixture.git(), &self.own, &self.clone, false).unwrap().is_some());
         assert!(fs::symlink_metadata(&self.clone).is_ok());
         left
     }
@@ -179,7 +179,7 @@ fn links_are_not_followed() {
             swap(&scene.clone.join(".git/HEAD"), &scene.secret_git().join("HEAD"));
         }),
         ("is not a plain file", &|scene| {
-            git_in(&scene.yard.path("secret"), &["gc", "-q"]);
+            git_in(&scene.fixture.path("secret"), &["gc", "-q"]);
             let pack = fs::read_dir(scene.secret_git().join("objects/pack")).unwrap();
             for entry in pack.map(|entry| entry.unwrap()) {
                 symlink(entry.path(), objects(scene).join("pack").join(entry.file_name())).unwrap();
@@ -187,7 +187,7 @@ fn links_are_not_followed() {
             fs::write(scene.tip(), format!("{}\n", scene.secret)).unwrap();
         }),
         ("plain directory", &|scene| {
-            let moved = scene.yard.path("w/moved");
+            let moved = scene.fixture.path("w/moved");
             fs::rename(&scene.clone, &moved).unwrap();
             symlink(moved, &scene.clone).unwrap();
         }),
@@ -232,9 +232,9 @@ fn a_ref_cannot_name_what_is_outside() {
         let scene = Scene::new();
         fs::write(scene.tip(), text).unwrap();
         // HEAD is on the branch, so it is broken too.
-        let left = leftovers(&scene.yard.git(), &scene.own, &scene.clone);
+        let left = leftovers(&scene.fixture.git(), &scene.own, &scene.clone);
         assert!(left.unclear.is_some(), "{left:?}");
-        let error = collect(&scene.yard.git(), &scene.own, &scene.clone).unwrap_err();
+        let error = collect(&scene.fixture.git(), &scene.own, &scene.clone).unwrap_err();
         assert!(error.to_string().contains("could not read the HEAD of the clone"), "{error:#}");
         assert_eq!(git_in(&scene.repo, &["for-each-ref"]), scene.refs);
         scene.no_secret();
@@ -251,7 +251,7 @@ fn a_false_object_does_not_come_back() {
     let scene = Scene::new();
     let of = |name: &str| git_in(&scene.clone, &["rev-parse", name]).trim().to_owned();
     let (good, tree) = (of("HEAD:new"), of("HEAD^{tree}"));
-    yard_put(&scene.clone, "false", "evil");
+    fixture_put(&scene.clone, "false", "evil");
     let evil = of(":false");
     fs::rename(loose(&scene.clone, &evil), loose(&scene.clone, &good)).unwrap();
     scene.refused("could not");
@@ -260,7 +260,7 @@ fn a_false_object_does_not_come_back() {
     scene.refused("could not");
 }
 
-fn yard_put(clone: &Path, name: &str, text: &str) {
+fn fixture_put(clone: &Path, name: &str, text: &str) {
     fs::write(clone.join(name), text).unwrap();
     git_in(clone, &["add", name]);
 }
@@ -269,13 +269,13 @@ fn yard_put(clone: &Path, name: &str, text: &str) {
 fn a_tree_that_would_write_into_a_git_directory_does_not_come_back() {
     let scene = Scene::new();
     let blob = git_in(&scene.clone, &["rev-parse", "HEAD:new"]).trim().to_owned();
-    fs::write(scene.yard.path("tree"), format!("100644 blob {blob}\tconfig\n")).unwrap();
+    fs::write(scene.fixture.path("tree"), format!("100644 blob {blob}\tconfig\n")).unwrap();
     let say = |line: String| {
         let output = shell(&scene.clone, &line);
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    let inner = say(format!("git mktree < '{}'", scene.yard.path("tree").display()));
+    let inner = say(format!("git mktree < '{}'", scene.fixture.path("tree").display()));
     let outer = say(format!("printf '040000 tree {inner}\\t.git\\n' | git mktree"));
     let commit = git_in(&scene.clone, &["commit-tree", "-p", "HEAD", "-m", "x", &outer]);
     fs::write(scene.tip(), commit).unwrap();
@@ -286,13 +286,13 @@ fn a_tree_that_would_write_into_a_git_directory_does_not_come_back() {
 fn files_of_the_clone_that_lie_about_its_history_are_not_believed() {
     let scene = Scene::new();
     let first = git_in(&scene.clone, &["rev-parse", "HEAD"]).trim().to_owned();
-    let tip = scene.yard.commit(&scene.clone, "two", "2");
+    let tip = scene.fixture.commit(&scene.clone, "two", "2");
     git_in(&scene.clone, &["commit-graph", "write", "--reachable"]);
     git_in(&scene.clone, &["replace", &tip, &scene.own.base]);
     fs::write(scene.clone.join(".git/shallow"), format!("{tip}\n")).unwrap();
     fs::create_dir_all(scene.clone.join(".git/info")).unwrap();
     fs::write(scene.clone.join(".git/info/grafts"), format!("{tip}\n")).unwrap();
-    let collected = collect(&scene.yard.git(), &scene.own, &scene.clone).unwrap();
+    let collected = collect(&scene.fixture.git(), &scene.own, &scene.clone).unwrap();
     assert_eq!((collected.commits, collected.tip.as_deref()), (2, Some(tip.as_str())));
     let log = git_in(&scene.repo, &["log", "--format=%H", "looop/fix"]);
     assert!(log.starts_with(&format!("{tip}\n{first}\n{}\n", scene.own.base)), "{log}");

@@ -6,27 +6,27 @@ use std::path::Path;
 use looop::model::worker::Repo;
 use looop::worker::clone::{Leftovers, discard, leftovers};
 
-use super::yard::Yard;
+use super::fixture::Fixture;
 use crate::support::profile::git_in;
 
 /// Checks that a clone with this work in it stays, then that a human can still remove it. The words for it.
 #[track_caller]
-fn stays(work: impl FnOnce(&Yard, &Path)) -> Leftovers {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    assert!(leftovers(&yard.git(), &own, &clone).is_empty(), "a new clone holds nothing of its own");
-    work(&yard, &clone);
-    stays_here(&yard, &repo, &own, &clone)
+fn stays(work: impl FnOnce(&Fixture, &Path)) -> Leftovers {
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    assert!(leftovers(&fixture.git(), &own, &clone).is_empty(), "a new clone holds nothing of its own");
+    work(&fixture, &clone);
+    stays_here(&fixture, &repo, &own, &clone)
 }
 
 #[track_caller]
-fn stays_here(yard: &Yard, repo: &Path, own: &Repo, clone: &Path) -> Leftovers {
-    let left = leftovers(&yard.git(), own, clone);
+fn stays_here(fixture: &Fixture, repo: &Path, own: &Repo, clone: &Path) -> Leftovers {
+    let left = leftovers(&fixture.git(), own, clone);
     assert!(!left.is_empty() && !left.words().is_empty());
-    assert_eq!(discard(&yard.git(), own, clone, false).unwrap().as_ref(), Some(&left));
+    assert_eq!(discard(&fixture.git(), own, clone, false).unwrap().as_ref(), Some(&left));
     assert!(clone.join(".git").exists(), "it is still there");
     assert_ne!(git_in(repo, &["for-each-ref", "refs/looop"]), "", "and so is its base");
-    assert_eq!(discard(&yard.git(), own, clone, true).unwrap(), None);
+    assert_eq!(discard(&fixture.git(), own, clone, true).unwrap(), None);
     assert_eq!(fs::read_dir(clone.parent().unwrap()).unwrap().count(), 0, "nothing stays behind");
     assert_eq!(git_in(repo, &["for-each-ref", "refs/looop"]), "");
     left
@@ -34,25 +34,25 @@ fn stays_here(yard: &Yard, repo: &Path, own: &Repo, clone: &Path) -> Leftovers {
 
 #[test]
 fn commits() {
-    let left = stays(|yard, clone| {
-        yard.commit(clone, "a", "1");
+    let left = stays(|fixture, clone| {
+        fixture.commit(clone, "a", "1");
         git_in(clone, &["switch", "-qc", "topic"]);
-        yard.commit(clone, "b", "2");
+        fixture.commit(clone, "b", "2");
     });
     assert_eq!(
         left.words(),
         "2 commits that are nowhere else (`HEAD`, `refs/heads/looop/fix`, `refs/heads/topic`)"
     );
-    let left = stays(|yard, clone| {
+    let left = stays(|fixture, clone| {
         git_in(clone, &["switch", "-q", "--detach"]);
-        yard.commit(clone, "a", "1");
+        fixture.commit(clone, "a", "1");
         git_in(clone, &["tag", "kept"]);
         git_in(clone, &["switch", "-q", "looop/fix"]);
     });
     assert_eq!(left.words(), "1 commit that is nowhere else (`refs/tags/kept`)");
-    let left = stays(|yard, clone| {
+    let left = stays(|fixture, clone| {
         git_in(clone, &["switch", "-q", "--detach"]);
-        yard.commit(clone, "a", "1");
+        fixture.commit(clone, "a", "1");
     });
     assert_eq!(left.words(), "1 commit that is nowhere else (`HEAD`)");
 }
@@ -120,7 +120,7 @@ fn an_index_that_calls_a_file_unchanged_is_not_believed() {
 
 #[test]
 fn repositories_inside() {
-    let left = stays(|yard, clone| drop(fs::rename(yard.repo("inner"), clone.join("inner"))));
+    let left = stays(|fixture, clone| drop(fs::rename(fixture.repo("inner"), clone.join("inner"))));
     assert_eq!(left.words(), "1 untracked file (`inner/`)");
     let left = stays(|_, clone| drop(git_in(clone, &["worktree", "add", "-q", "--detach", "../../outside"])));
     assert!(left.words().contains("a linked worktree"), "{left:?}");
@@ -128,32 +128,32 @@ fn repositories_inside() {
         fs::create_dir_all(clone.join(".git/lfs/objects")).unwrap();
     });
     assert_eq!(left.words(), "LFS files");
-    let yard = Yard::new();
-    yard.repo("inner");
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    fixture.repo("inner");
+    let repo = fixture.repo("repo");
     let allow = ["-c", "protocol.file.allow=always"];
     git_in(&repo, &[&allow[..], &["submodule", "add", "-q", "../inner", "sub"]].concat());
     git_in(&repo, &["commit", "-qm", "a submodule"]);
-    let (own, clone) = yard.clone_of(&repo, "w", "fix");
-    assert!(leftovers(&yard.git(), &own, &clone).is_empty(), "an empty one is nothing");
+    let (own, clone) = fixture.clone_of(&repo, "w", "fix");
+    assert!(leftovers(&fixture.git(), &own, &clone).is_empty(), "an empty one is nothing");
     fs::write(clone.join("sub/work"), "").unwrap();
-    let left = stays_here(&yard, &repo, &own, &clone);
+    let left = stays_here(&fixture, &repo, &own, &clone);
     assert_eq!(left.words(), "the submodule `sub` has files");
 }
 
 #[test]
 fn what_does_not_count() {
-    let yard = Yard::new();
-    let (_, own, clone) = yard.start("repo", "fix");
+    let fixture = Fixture::new();
+    let (_, own, clone) = fixture.start("repo", "fix");
     fs::create_dir(clone.join("build")).unwrap();
     fs::write(clone.join("build/.gitignore"), "*\n").unwrap();
     fs::write(clone.join("build/out"), "").unwrap();
     let touched = fs::File::options().append(true).open(clone.join("file")).unwrap();
     touched.set_modified(std::time::UNIX_EPOCH).unwrap();
-    yard.commit(&clone, "a", "amended away");
+    fixture.commit(&clone, "a", "amended away");
     git_in(&clone, &["reset", "-q", "--hard", "HEAD^"]);
-    assert_eq!(leftovers(&yard.git(), &own, &clone), Leftovers::default());
-    assert_eq!(discard(&yard.git(), &own, &clone, false).unwrap(), None);
+    assert_eq!(leftovers(&fixture.git(), &own, &clone), Leftovers::default());
+    assert_eq!(discard(&fixture.git(), &own, &clone, false).unwrap(), None);
     assert!(!clone.exists());
 }
 
@@ -168,23 +168,27 @@ fn when_it_cannot_be_known_the_clone_stays() {
         git_in(clone, &["refs", "migrate", "--ref-format=reftable"]);
     });
     assert!(left.words().contains("reftable"), "{left:?}");
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    fs::rename(&repo, yard.path("moved")).unwrap();
-    let kept = discard(&yard.git(), &own, &clone, false).unwrap().unwrap();
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    fs::rename(&repo, fixture.path("moved")).unwrap();
+    let kept = discard(&fixture.git(), &own, &clone, false).unwrap().unwrap();
     assert!(kept.words().contains("cannot be opened"), "{kept:?}");
     assert!(clone.exists());
-    assert_eq!(discard(&yard.git(), &own, &clone, true).unwrap(), None, "a human's word needs no repository");
+    assert_eq!(
+        discard(&fixture.git(), &own, &clone, true).unwrap(),
+        None,
+        "a human's word needs no repository"
+    );
     assert!(!clone.exists());
 }
 
 #[test]
 fn a_removal_that_was_cut_short_is_finished() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    fs::rename(&clone, yard.path("w/.gone")).unwrap();
-    fs::create_dir(yard.path("w/.view-2")).unwrap();
-    assert_eq!(discard(&yard.git(), &own, &clone, false).unwrap(), None);
-    assert_eq!(fs::read_dir(yard.path("w")).unwrap().count(), 0);
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    fs::rename(&clone, fixture.path("w/.gone")).unwrap();
+    fs::create_dir(fixture.path("w/.view-2")).unwrap();
+    assert_eq!(discard(&fixture.git(), &own, &clone, false).unwrap(), None);
+    assert_eq!(fs::read_dir(fixture.path("w")).unwrap().count(), 0);
     assert_eq!(git_in(&repo, &["for-each-ref", "refs/looop"]), "");
 }

@@ -7,19 +7,24 @@ use std::process::{Command, Output};
 use looop::model::worker::Objects;
 use looop::worker::clone::{inspect, make_for, repo_of};
 
-use super::yard::{PATH, Yard, shell};
+use super::fixture::{Fixture, PATH, shell};
 use crate::support::profile::git_in;
 
-fn git_at_home(yard: &Yard, dir: &Path, line: &str) -> Output {
+fn git_at_home(fixture: &Fixture, dir: &Path, line: &str) -> Output {
     let mut command = Command::new("sh");
-    command.args(["-c", line]).current_dir(dir).env_clear().env("PATH", PATH).env("HOME", yard.path("home"));
+    command
+        .args(["-c", line])
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", fixture.path("home"));
     command.output().unwrap()
 }
 
 /// A home whose git config names a trap for all that a commit, a look and a fetch could run.
-fn home(yard: &Yard) {
-    let trap = yard.path("spy");
-    yard.trap(&trap);
+fn home(fixture: &Fixture) {
+    let trap = fixture.path("spy");
+    fixture.trap(&trap);
     for hook in [
         "pre-commit",
         "commit-msg",
@@ -28,22 +33,22 @@ fn home(yard: &Yard) {
         "post-checkout",
         "reference-transaction",
     ] {
-        yard.trap(&yard.path("home/hooks").join(hook));
+        fixture.trap(&fixture.path("home/hooks").join(hook));
     }
     let spy = trap.display();
-    let home = yard.path("home").display().to_string();
+    let home = fixture.path("home").display().to_string();
     let text = format!(
         "[user]\n\tname = ada\n\temail = ada@example.org\n\tsigningkey = x\n[commit]\n\tgpgsign = true\n[tag]\n\tgpgsign = true\n\tforceSignAnnotated = true\n[log]\n\tshowSignature = true\n[gpg]\n\tformat = ssh\n\tprogram = {spy}\n[gpg \"ssh\"]\n\tprogram = {spy}\n\tdefaultKeyCommand = {spy}\n[core]\n\thooksPath = {home}/hooks\n\tfsmonitor = {spy}\n\teditor = {spy}\n\tpager = {spy}\n\taskPass = {spy}\n\tattributesFile = {home}/attributes\n[pager]\n\tlog = true\n[credential]\n\thelper = {spy}\n[sequence]\n\teditor = {spy}\n[filter \"spy\"]\n\tclean = {spy}\n\tsmudge = {spy}\n\trequired = true\n"
     );
-    fs::write(yard.path("home/.gitconfig"), text).unwrap();
-    fs::write(yard.path("home/attributes"), "* filter=spy\n").unwrap();
+    fs::write(fixture.path("home/.gitconfig"), text).unwrap();
+    fs::write(fixture.path("home/attributes"), "* filter=spy\n").unwrap();
 }
 
 #[test]
 fn a_persons_git_config_does_not_sign_hook_edit_or_ask_in_a_clone() {
-    let yard = Yard::new();
-    let (_, _, clone) = yard.start("repo", "fix");
-    home(&yard);
+    let fixture = Fixture::new();
+    let (_, _, clone) = fixture.start("repo", "fix");
+    home(&fixture);
     for line in [
         "git status",
         "echo new >new; git add new",
@@ -54,34 +59,38 @@ fn a_persons_git_config_does_not_sign_hook_edit_or_ask_in_a_clone() {
         "git switch -qc other; git switch -q -",
         "echo 'host=example.org' | git credential fill </dev/null",
     ] {
-        let ran = git_at_home(&yard, &clone, line);
+        let ran = git_at_home(&fixture, &clone, line);
         assert!(ran.status.success() || line.contains("credential"), "{line}: {ran:?}");
-        assert!(!yard.is_sprung(), "{line}: {}", fs::read_to_string(yard.path("sprung")).unwrap_or_default());
+        assert!(
+            !fixture.is_sprung(),
+            "{line}: {}",
+            fs::read_to_string(fixture.path("sprung")).unwrap_or_default()
+        );
     }
     assert_eq!(git_in(&clone, &["log", "-1", "--format=%an"]), "looop worker fix\n");
     // A signature that a worker asks for by itself fails at once.
-    assert!(!git_at_home(&yard, &clone, "git commit -S --allow-empty -qm x").status.success());
-    assert!(!yard.is_sprung());
-    let plain = yard.repo("plain");
-    git_at_home(&yard, &plain, "echo x >y; git add y; git commit -qm y");
-    assert!(yard.is_sprung(), "the trap works");
+    assert!(!git_at_home(&fixture, &clone, "git commit -S --allow-empty -qm x").status.success());
+    assert!(!fixture.is_sprung());
+    let plain = fixture.repo("plain");
+    git_at_home(&fixture, &plain, "echo x >y; git add y; git commit -qm y");
+    assert!(fixture.is_sprung(), "the trap works");
 }
 
 #[test]
 fn a_clone_with_reachable_objects_has_no_other_ones() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     git_in(&repo, &["switch", "-qc", "private"]);
-    let private = yard.commit(&repo, "key", "of another branch\n");
+    let private = fixture.commit(&repo, "key", "of another branch\n");
     git_in(&repo, &["switch", "-q", "main"]);
     fs::write(repo.join(".env"), "TOKEN=staged and taken back\n").unwrap();
     git_in(&repo, &["add", ".env"]);
     let staged = git_in(&repo, &["rev-parse", ":.env"]).trim().to_owned();
     git_in(&repo, &["rm", "-q", "--cached", ".env"]);
-    let git = yard.git();
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
     for (objects, has) in [(Objects::Shared, true), (Objects::Reachable, false)] {
-        let clone = yard.path("w").join(objects.word());
+        let clone = fixture.path("w").join(objects.word());
         let own = repo_of(&source, &objects.word().parse().unwrap()).unwrap();
         make_for(&git, &source, &clone, &own, objects).unwrap();
         assert_eq!(clone.join(".git/objects/info/alternates").exists(), has);
@@ -90,7 +99,7 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
         }
         assert_eq!(git_in(&clone, &["rev-list", "--count", "HEAD"]), "2\n");
         git_in(&clone, &["fsck", "--strict"]);
-        yard.commit(&clone, "new", objects.word());
+        fixture.commit(&clone, "new", objects.word());
         let collected = looop::worker::clone::collect(&git, &own, &clone).unwrap();
         assert!(collected.branch.is_some() && collected.left.is_empty(), "{collected:?}");
     }
@@ -100,8 +109,8 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
 fn objects_of_a_start(trust: &str) -> String {
     use crate::support::profile::Profile;
     use serde_json::json;
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     let start = json!({
         "move": "start_worker", "id": "w1", "brief": "look", "repo": repo, "why": "it is wanted",
     });

@@ -4,38 +4,38 @@ use std::fs;
 
 use looop::worker::clone::{collect, discard};
 
-use super::yard::Yard;
+use super::fixture::Fixture;
 use crate::support::profile::git_in;
 
 #[test]
 fn without_commits_there_is_no_branch() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    let collected = collect(&yard.git(), &own, &clone).unwrap();
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    let collected = collect(&fixture.git(), &own, &clone).unwrap();
     assert_eq!((collected.branch, collected.commits), (None, 0));
     git_in(&clone, &["reset", "-q", "--hard", "HEAD^"]);
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch, None);
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch, None);
     git_in(&clone, &["checkout", "-q", "--detach"]);
     git_in(&clone, &["branch", "-D", "-q", "looop/fix"]);
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch, None);
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch, None);
     assert_eq!(git_in(&repo, &["branch", "--list", "looop/*"]), "");
 }
 
 #[test]
 fn the_branch_moves_forward_and_never_back() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    let first = yard.commit(&clone, "a", "1");
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix", "twice is once");
-    let second = yard.commit(&clone, "b", "2");
-    let collected = collect(&yard.git(), &own, &clone).unwrap();
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    let first = fixture.commit(&clone, "a", "1");
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix", "twice is once");
+    let second = fixture.commit(&clone, "b", "2");
+    let collected = collect(&fixture.git(), &own, &clone).unwrap();
     assert_eq!((collected.branch.as_deref(), collected.commits), (Some("looop/fix"), 2));
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix"]).trim(), second);
     // The worker throws a commit away; the human's branch keeps it.
     git_in(&clone, &["reset", "-q", "--hard", &first]);
-    let third = yard.commit(&clone, "c", "3");
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
+    let third = fixture.commit(&clone, "c", "3");
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix", "looop/fix-2"]), format!("{second}\n{third}\n"));
     assert!(
         fs::read_dir(repo.join(".git/objects/pack"))
@@ -46,49 +46,57 @@ fn the_branch_moves_forward_and_never_back() {
 
 #[test]
 fn a_later_worker_of_the_same_name_discards_no_commit_of_the_first() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    let first = yard.commit(&clone, "a", "1");
-    collect(&yard.git(), &own, &clone).unwrap();
-    let (own, clone) = yard.clone_of(&repo, "w2", "fix");
-    let second = yard.commit(&clone, "b", "2");
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    let first = fixture.commit(&clone, "a", "1");
+    collect(&fixture.git(), &own, &clone).unwrap();
+    let (own, clone) = fixture.clone_of(&repo, "w2", "fix");
+    let second = fixture.commit(&clone, "b", "2");
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix", "looop/fix-2"]), format!("{first}\n{second}\n"));
     // Once merged, the branch can go on.
     git_in(&repo, &["merge", "-q", "looop/fix"]);
-    let (own, clone) = yard.clone_of(&repo, "w3", "fix");
-    let third = yard.commit(&clone, "c", "3");
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
+    let (own, clone) = fixture.clone_of(&repo, "w3", "fix");
+    let third = fixture.commit(&clone, "c", "3");
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix"]).trim(), third);
 }
 
 #[test]
 fn a_branch_that_is_in_use_is_not_moved() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    yard.commit(&clone, "a", "1");
-    collect(&yard.git(), &own, &clone).unwrap();
-    yard.commit(&clone, "b", "2");
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    fixture.commit(&clone, "a", "1");
+    collect(&fixture.git(), &own, &clone).unwrap();
+    fixture.commit(&clone, "b", "2");
     git_in(&repo, &["switch", "-q", "looop/fix"]);
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
     assert_eq!(git_in(&repo, &["status", "--porcelain"]), "");
     git_in(&repo, &["switch", "-q", "main"]);
     git_in(&repo, &["branch", "-D", "-q", "looop/fix-2"]);
     git_in(&repo, &["worktree", "add", "-q", "../tree", "looop/fix"]);
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2", "in a worktree");
+    assert_eq!(
+        collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(),
+        "looop/fix-2",
+        "in a worktree"
+    );
     git_in(&repo, &["branch", "-D", "-q", "looop/fix-2"]);
     // While it is rebased or bisected, HEAD is detached and the branch looks free.
-    git_in(&yard.path("tree"), &["bisect", "start", "HEAD", "HEAD~2"]);
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix-2", "in a bisection");
+    git_in(&fixture.path("tree"), &["bisect", "start", "HEAD", "HEAD~2"]);
+    assert_eq!(
+        collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(),
+        "looop/fix-2",
+        "in a bisection"
+    );
     git_in(&repo, &["branch", "-D", "-q", "looop/fix-2"]);
     git_in(&repo, &["worktree", "remove", "--force", "../tree"]);
-    assert_eq!(collect(&yard.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
+    assert_eq!(collect(&fixture.git(), &own, &clone).unwrap().branch.unwrap(), "looop/fix");
 }
 
 #[test]
 fn gc_in_the_source_drops_nothing_that_a_clone_needs() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
     // The human takes the commit back that the clone stands on, and cleans up as hard as git can.
     git_in(&repo, &["reset", "-q", "--hard", "HEAD^"]);
     let clean = || {
@@ -97,24 +105,24 @@ fn gc_in_the_source_drops_nothing_that_a_clone_needs() {
     };
     clean();
     git_in(&clone, &["fsck", "--strict"]);
-    yard.commit(&clone, "new", "text");
+    fixture.commit(&clone, "new", "text");
     clean();
-    let collected = collect(&yard.git(), &own, &clone).unwrap();
+    let collected = collect(&fixture.git(), &own, &clone).unwrap();
     assert_eq!((collected.branch.as_deref(), collected.commits), (Some("looop/fix"), 1));
     clean();
     git_in(&repo, &["fsck", "--strict"]);
     assert_eq!(git_in(&repo, &["show", "looop/fix:new"]), "text");
-    assert_eq!(discard(&yard.git(), &own, &clone, false).unwrap(), None);
+    assert_eq!(discard(&fixture.git(), &own, &clone, false).unwrap(), None);
     assert_eq!(git_in(&repo, &["for-each-ref", "refs/looop"]), "", "nothing is kept for ever");
 }
 
 #[test]
 fn gc_just_before_the_branch_is_written_does_not_drop_the_commits() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    yard.commit(&clone, "new", "text");
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    fixture.commit(&clone, "new", "text");
     let gc = format!("git --git-dir='{}' gc -q --prune=now", repo.join(".git").display());
-    let git = yard.git_behind(&format!("case \"$1 $4\" in update-ref\\ refs/heads/*) {gc}; esac"));
+    let git = fixture.git_behind(&format!("case \"$1 $4\" in update-ref\\ refs/heads/*) {gc}; esac"));
     assert_eq!(collect(&git, &own, &clone).unwrap().branch.unwrap(), "looop/fix");
     git_in(&repo, &["fsck", "--strict"]);
     assert_eq!(git_in(&repo, &["show", "looop/fix:new"]), "text");
@@ -122,50 +130,50 @@ fn gc_just_before_the_branch_is_written_does_not_drop_the_commits() {
 
 #[test]
 fn a_branch_that_someone_else_writes_in_the_same_moment_is_kept() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
-    yard.commit(&clone, "new", "text");
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
+    fixture.commit(&clone, "new", "text");
     let faster = format!("git --git-dir='{}' branch looop/fix main", repo.join(".git").display());
-    let git = yard.git_behind(&format!("case \"$1 $4\" in update-ref\\ *looop/fix) {faster}; esac"));
+    let git = fixture.git_behind(&format!("case \"$1 $4\" in update-ref\\ *looop/fix) {faster}; esac"));
     // Theirs is an ancestor, so it may move on; what they do to it next is not overwritten.
     assert_eq!(collect(&git, &own, &clone).unwrap().branch.unwrap(), "looop/fix");
-    let theirs = yard.commit(&repo, "file", "theirs");
-    yard.commit(&clone, "new", "more");
+    let theirs = fixture.commit(&repo, "file", "theirs");
+    fixture.commit(&clone, "new", "more");
     let faster =
         format!("git --git-dir='{}' update-ref refs/heads/looop/fix main", repo.join(".git").display());
-    let git = yard.git_behind(&format!("case \"$1 $4\" in update-ref\\ *looop/fix) {faster}; esac"));
+    let git = fixture.git_behind(&format!("case \"$1 $4\" in update-ref\\ *looop/fix) {faster}; esac"));
     assert_eq!(collect(&git, &own, &clone).unwrap().branch.unwrap(), "looop/fix-2");
     assert_eq!(git_in(&repo, &["rev-parse", "looop/fix"]).trim(), theirs);
 }
 
 #[test]
 fn the_bases_of_two_clones_of_one_name_are_kept_apart() {
-    let yard = Yard::new();
-    let (repo, first, clone) = yard.start("repo", "fix");
-    yard.commit(&repo, "file", "three\n");
-    let (second, clone2) = yard.clone_of(&repo, "w2", "fix");
-    let (third, clone3) = yard.clone_of(&repo, "w3", "fix");
+    let fixture = Fixture::new();
+    let (repo, first, clone) = fixture.start("repo", "fix");
+    fixture.commit(&repo, "file", "three\n");
+    let (second, clone2) = fixture.clone_of(&repo, "w2", "fix");
+    let (third, clone3) = fixture.clone_of(&repo, "w3", "fix");
     let bases = || git_in(&repo, &["for-each-ref", "--format=%(objectname)", "refs/looop"]);
     assert_eq!(bases(), format!("{}\n{}\n{}\n", first.base, second.base, third.base));
-    discard(&yard.git(), &second, &clone2, false).unwrap();
+    discard(&fixture.git(), &second, &clone2, false).unwrap();
     assert_eq!(bases(), format!("{}\n{}\n", first.base, third.base));
-    discard(&yard.git(), &second, &clone2, false).unwrap();
+    discard(&fixture.git(), &second, &clone2, false).unwrap();
     assert_eq!(bases(), format!("{}\n{}\n", first.base, third.base), "what is gone lets go of nothing more");
-    discard(&yard.git(), &first, &clone, false).unwrap();
+    discard(&fixture.git(), &first, &clone, false).unwrap();
     assert_eq!(bases(), format!("{}\n", third.base));
-    discard(&yard.git(), &third, &clone3, false).unwrap();
+    discard(&fixture.git(), &third, &clone3, false).unwrap();
     assert_eq!(bases(), "");
 }
 
 #[test]
 fn workers_side_by_side_lose_nothing_even_under_one_name() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     let work = |n: usize| {
-        let yard_git = looop::sys::signal::Cancel::never().unwrap();
-        let git = looop::worker::clone::Git::find(super::PATH, 120_000, &yard_git).unwrap();
-        let (own, clone) = yard.clone_of(&repo, &format!("w{n}"), if n < 4 { "same" } else { "other" });
-        let tip = yard.commit(&clone, "new", &format!("{n}\n"));
+        let fixture_git = looop::sys::signal::Cancel::never().unwrap();
+        let git = looop::worker::clone::Git::find(super::PATH, 120_000, &fixture_git).unwrap();
+        let (own, clone) = fixture.clone_of(&repo, &format!("w{n}"), if n < 4 { "same" } else { "other" });
+        let tip = fixture.commit(&clone, "new", &format!("{n}\n"));
         let collected = collect(&git, &own, &clone).unwrap();
         (collected.branch.unwrap(), tip)
     };
@@ -190,15 +198,15 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     use crate::support::profile::Profile;
     use looop::model::worker::{Spec, WorkerLimits};
     use looop::store::{layout::Layout, workers};
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     let profile = Profile::empty();
     profile.config(serde_json::json!({}));
     profile.looop(&["init"]).ok();
     let layout = Layout::new(profile.data(), profile.path("cache"));
     let id: looop::model::name::Name = "fix".parse().unwrap();
     let (staged, _preparing) = workers::stage(&layout, &id).unwrap();
-    let git = yard.git();
+    let git = fixture.git();
     let source = looop::worker::clone::inspect(&git, &repo).unwrap().unwrap();
     let own = looop::worker::clone::make(&git, &source, &staged.clone_dir(), &id).unwrap();
     let spec = Spec {
@@ -223,7 +231,7 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     };
     drop(workers::create(&layout, &spec, "brief", &staged).unwrap().unwrap());
     let clone = layout.worker(&id).clone_dir();
-    let tip = yard.commit(&clone, "new", "text");
+    let tip = fixture.commit(&clone, "new", "text");
     fs::write(clone.join("loose"), "x").unwrap();
     let root = profile.data().display().to_string();
     let ran = profile.looop(&["__collect", &root, "fix"]).ok();

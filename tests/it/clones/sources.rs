@@ -9,16 +9,16 @@ use looop::model::worker::Objects;
 use looop::worker::clone::{Trees, collect, discard, inspect, leftovers, make, make_for, repo_of};
 
 use super::commands::hostile;
-use super::yard::{Yard, shell};
+use super::fixture::{Fixture, shell};
 use crate::support::profile::git_in;
 
 #[test]
 fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
-    let yard = Yard::new();
-    let repo = hostile(&yard, "repo");
-    let git = yard.git();
+    let fixture = Fixture::new();
+    let repo = hostile(&fixture, "repo");
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
-    let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
+    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     trees.grown(&git, &repo, "project").unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     fs::write(repo.join("file"), "new\n").unwrap();
@@ -26,7 +26,7 @@ fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
     assert_eq!(fs::read_to_string(repo.join("file")).unwrap(), "owt\n");
     assert_eq!(fs::read_to_string(repo.join("sub/file")).unwrap(), "owt\n", "the submodule is as it was");
     for objects in [Objects::Shared, Objects::Reachable] {
-        let clone = yard.path("w").join(objects.word());
+        let clone = fixture.path("w").join(objects.word());
         let own = repo_of(&source, &objects.word().parse().unwrap()).unwrap();
         make_for(&git, &source, &clone, &own, objects).unwrap();
         shell(&clone, "echo x >new; git add new; git commit -qm new");
@@ -35,29 +35,29 @@ fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
         assert!(collected.left.is_empty(), "{collected:?}");
         assert_eq!(discard(&git, &own, &clone, false).unwrap(), None);
     }
-    assert!(!yard.is_sprung(), "{}", fs::read_to_string(yard.path("sprung")).unwrap_or_default());
+    assert!(!fixture.is_sprung(), "{}", fs::read_to_string(fixture.path("sprung")).unwrap_or_default());
     shell(&repo, "git status");
-    assert!(yard.is_sprung(), "the trap works");
+    assert!(fixture.is_sprung(), "the trap works");
 }
 
 #[test]
 fn a_submodule_that_an_agent_made_its_own_is_not_asked() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
-    fs::rename(yard.repo("inner"), repo.join("sub")).unwrap();
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
+    fs::rename(fixture.repo("inner"), repo.join("sub")).unwrap();
     git_in(&repo, &["add", "-A"]);
     git_in(&repo, &["commit", "-qm", "a submodule"]);
-    let git = yard.git();
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
-    let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
-    let work = yard.path("w/clone");
+    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
+    let work = fixture.path("w/clone");
     make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
     // HEAD is where it was recorded, so that git asks the submodule whether it is dirty.
     fs::remove_dir(work.join("sub")).unwrap();
-    shell(&yard.path(""), "cp -r repo/sub w/clone/sub");
-    super::commands::arm(&yard, &work.join("sub"), &work.join("sub/.git"));
+    shell(&fixture.path(""), "cp -r repo/sub w/clone/sub");
+    super::commands::arm(&fixture, &work.join("sub"), &work.join("sub/.git"));
     fs::write(work.join("sub/.gitattributes"), "* filter=spy\n").unwrap();
     fs::write(work.join("sub/file"), "owt\n").unwrap();
     fs::write(work.join("new"), "x").unwrap();
@@ -67,23 +67,23 @@ fn a_submodule_that_an_agent_made_its_own_is_not_asked() {
     assert_eq!(changes.len(), 1, "the submodule is what it was: {changes:?}");
     trees.restore(&git, &work, "work", &head).unwrap();
     assert!(!work.join("new").exists());
-    assert!(!yard.is_sprung());
+    assert!(!fixture.is_sprung());
     shell(&work, "git add -A");
-    assert!(yard.is_sprung(), "the trap works");
+    assert!(fixture.is_sprung(), "the trap works");
 }
 
 #[test]
 fn a_new_repository_inside_is_named_and_goes_with_a_restore() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
-    let git = yard.git();
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
-    let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
-    let work = yard.path("w/clone");
+    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
+    let work = fixture.path("w/clone");
     make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
-    fs::rename(yard.repo("inner"), work.join("dir")).unwrap();
+    fs::rename(fixture.repo("inner"), work.join("dir")).unwrap();
     // A file that leads to a git directory is a repository as well.
     fs::create_dir(work.join("led")).unwrap();
     fs::write(work.join("led/.git"), format!("gitdir: {}\n", repo.join(".git").display())).unwrap();
@@ -96,18 +96,18 @@ fn a_new_repository_inside_is_named_and_goes_with_a_restore() {
 
 #[test]
 fn no_link_leads_a_restore_out_of_the_folder() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     fs::create_dir(repo.join("dir")).unwrap();
-    yard.commit(&repo, "dir/file", "inside\n");
-    let git = yard.git();
+    fixture.commit(&repo, "dir/file", "inside\n");
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
-    let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
-    let work = yard.path("w/clone");
+    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
+    let work = fixture.path("w/clone");
     make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
-    let outside = yard.path("outside");
+    let outside = fixture.path("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("file"), "of the person\n").unwrap();
     fs::remove_dir_all(work.join("dir")).unwrap();
@@ -128,13 +128,13 @@ fn no_link_leads_a_restore_out_of_the_folder() {
 
 #[test]
 fn a_checkout_that_leads_elsewhere_is_refused() {
-    let yard = Yard::new();
-    let secret = yard.repo("secret");
+    let fixture = Fixture::new();
+    let secret = fixture.repo("secret");
     let refused = |repo: &Path, why: &str| {
-        let said = match inspect(&yard.git(), repo) {
+        let said = match inspect(&fixture.git(), repo) {
             Ok(Ok(source)) => format!(
                 "{:#}",
-                make(&yard.git(), &source, &yard.path("w/x"), &"x".parse().unwrap()).unwrap_err()
+                make(&fixture.git(), &source, &fixture.path("w/x"), &"x".parse().unwrap()).unwrap_err()
             ),
             Ok(Err(said)) => said,
             Err(error) => format!("{error:#}"),
@@ -142,52 +142,52 @@ fn a_checkout_that_leads_elsewhere_is_refused() {
         assert!(said.contains(why), "{said}");
         assert_eq!(git_in(&secret, &["for-each-ref", "refs/looop"]), "", "nothing was written there");
     };
-    let pointer = yard.path("pointer");
+    let pointer = fixture.path("pointer");
     fs::create_dir(&pointer).unwrap();
     fs::write(pointer.join(".git"), format!("gitdir: {}\n", secret.join(".git").display())).unwrap();
     refused(&pointer, "belongs to another folder");
-    let link = yard.path("link");
+    let link = fixture.path("link");
     fs::create_dir(&link).unwrap();
     symlink(secret.join(".git"), link.join(".git")).unwrap();
     refused(&link, "belongs to another folder");
-    let common = yard.repo("common");
+    let common = fixture.repo("common");
     fs::write(common.join(".git/commondir"), secret.join(".git").display().to_string()).unwrap();
     refused(&common, "takes its refs from elsewhere");
     for part in ["refs", "objects", "packed-refs"] {
-        let repo = yard.repo(&format!("own-{part}"));
+        let repo = fixture.repo(&format!("own-{part}"));
         let path = repo.join(".git").join(part);
         drop(fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)));
         symlink(secret.join(".git").join(part), &path).unwrap();
         refused(&repo, "is not a plain");
     }
-    let ways = yard.repo("ways");
-    fs::create_dir(yard.path("outside")).unwrap();
-    symlink(yard.path("outside"), ways.join(".git/refs/looop")).unwrap();
+    let ways = fixture.repo("ways");
+    fs::create_dir(fixture.path("outside")).unwrap();
+    symlink(fixture.path("outside"), ways.join(".git/refs/looop")).unwrap();
     refused(&ways, "is a link");
-    assert_eq!(fs::read_dir(yard.path("outside")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(fixture.path("outside")).unwrap().count(), 0);
 }
 
 #[test]
 fn what_a_checkout_borrows_is_not_lent_to_a_worker() {
-    let yard = Yard::new();
-    let secret = yard.repo("secret");
-    let hidden = yard.commit(&secret, "key", "hidden\n");
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let secret = fixture.repo("secret");
+    let hidden = fixture.commit(&secret, "key", "hidden\n");
+    let repo = fixture.repo("repo");
     fs::create_dir_all(repo.join(".git/objects/info")).unwrap();
     fs::write(
         repo.join(".git/objects/info/alternates"),
         format!("{}\n", secret.join(".git/objects").display()),
     )
     .unwrap();
-    let git = yard.git();
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
     assert!(source.borrows);
-    let clone = yard.path("w/clone");
+    let clone = fixture.path("w/clone");
     make(&git, &source, &clone, &"fix".parse().unwrap()).unwrap();
     assert!(!clone.join(".git/objects/info/alternates").exists());
     assert!(!shell(&clone, &format!("git cat-file -e {hidden}")).status.success());
     assert_eq!(git_in(&clone, &["log", "--format=%s"]).lines().count(), 2, "its own history is there");
-    let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
+    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     assert!(!trees.dir().join(".git/objects/info/alternates").exists());
     trees.tree_of(&git, &source.head).unwrap();
 }
@@ -213,16 +213,16 @@ fn bomb(repo: &Path, levels: u32, with_files: bool) -> String {
 #[test]
 fn a_commit_that_multiplies_is_counted_and_refused() {
     for with_files in [true, false] {
-        let yard = Yard::new();
-        let repo = yard.repo("repo");
+        let fixture = Fixture::new();
+        let repo = fixture.repo("repo");
         let evil = bomb(&repo, 8, with_files);
         git_in(&repo, &["update-ref", "refs/heads/main", &evil]);
-        let git = yard.git();
+        let git = fixture.git();
         let source = inspect(&git, &repo).unwrap().unwrap();
-        let error = make(&git, &source, &yard.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
+        let error = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
         assert!(format!("{error:#}").contains("it has more than 500000"), "{error:#}");
-        assert!(!yard.path("w/clone").exists());
-        let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
+        assert!(!fixture.path("w/clone").exists());
+        let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
         let error = trees.snapshot(&git, &repo, "project").unwrap_err();
         assert!(format!("{error:#}").contains("it has more than 500000"), "{error:#}");
     }
@@ -230,13 +230,13 @@ fn a_commit_that_multiplies_is_counted_and_refused() {
 
 #[test]
 fn a_commit_that_multiplies_does_not_come_back() {
-    let yard = Yard::new();
-    let (repo, own, clone) = yard.start("repo", "fix");
+    let fixture = Fixture::new();
+    let (repo, own, clone) = fixture.start("repo", "fix");
     let evil = bomb(&clone, 8, true);
     git_in(&clone, &["update-ref", "refs/heads/looop/fix", &evil]);
-    let error = format!("{:#}", collect(&yard.git(), &own, &clone).unwrap_err());
+    let error = format!("{:#}", collect(&fixture.git(), &own, &clone).unwrap_err());
     assert!(error.contains("it has more than 500000"), "{error}");
     assert_eq!(git_in(&repo, &["branch", "--list", "looop/*"]), "");
-    let left = leftovers(&yard.git(), &own, &clone);
+    let left = leftovers(&fixture.git(), &own, &clone);
     assert!(left.unclear.is_some_and(|why| why.contains("it has more than 500000")));
 }

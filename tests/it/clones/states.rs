@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use looop::worker::clone::{Trees, collect, discard, inspect, leftovers, make};
 
-use super::yard::{Yard, program, shell};
+use super::fixture::{Fixture, program, shell};
 use crate::support::profile::{git_in, wait_until};
 
 /// Names that are no text, or hard to quote.
@@ -27,17 +27,17 @@ fn put(dir: &Path, name: &[u8], text: &str) {
 
 #[test]
 fn names_that_are_not_text_are_kept_compared_and_restored() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     NAMES.iter().for_each(|name| put(&repo, name, "one\n"));
     git_in(&repo, &["add", "-A"]);
     git_in(&repo, &["commit", "-qm", "odd names"]);
-    let git = yard.git();
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
-    let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
+    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     assert_eq!(trees.snapshot(&git, &repo, "project").unwrap(), head);
-    let work = yard.path("w/clone");
+    let work = fixture.path("w/clone");
     let own = make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
     trees.restore(&git, &work, "work", &head).unwrap();
     NAMES.iter().for_each(|name| assert_eq!(fs::read_to_string(path(&work, name)).unwrap(), "one\n"));
@@ -64,18 +64,18 @@ fn names_that_are_not_text_are_kept_compared_and_restored() {
 
 #[test]
 fn a_folder_that_did_not_change_is_known_without_git_and_without_reading() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     for n in 0..1000 {
         put(&repo, format!("d{}/f{n}", n % 20).as_bytes(), &n.to_string());
     }
-    let git = yard.git();
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
-    let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
+    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
-    program(&yard.path("none/git"), "exit 9");
-    let none = yard.path("none").display().to_string();
-    let none = looop::worker::clone::Git::find(&none, 60_000, &yard.cancel).unwrap();
+    program(&fixture.path("none/git"), "exit 9");
+    let none = fixture.path("none").display().to_string();
+    let none = looop::worker::clone::Git::find(&none, 60_000, &fixture.cancel).unwrap();
     wait_until("the files are old enough that a time alone tells the next change", || {
         trees.snapshot(&git, &repo, "project").unwrap();
         trees.snapshot(&none, &repo, "project").is_ok()
@@ -93,8 +93,8 @@ fn a_folder_that_did_not_change_is_known_without_git_and_without_reading() {
 
 #[test]
 fn a_state_is_what_git_would_have_made_of_the_files() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     put(&repo, b".gitignore", "*.log\n/built/\n!kept.log\n");
     put(&repo, b"a/.gitignore", "!*.log\n");
     for name in [&b"x.log"[..], b"kept.log", b"built/out", b"a/y.log", b"a/b/c", b"run.sh"] {
@@ -107,9 +107,9 @@ fn a_state_is_what_git_would_have_made_of_the_files() {
     git_in(&repo, &["add", "-f", "x.log", "built/out"]);
     git_in(&repo, &["commit", "-qm", "ignored and known"]);
     put(&repo, b"built/more", "not known");
-    let git = yard.git();
+    let git = fixture.git();
     let source = inspect(&git, &repo).unwrap().unwrap();
-    let trees = Trees::open(&git, &yard.path("attempts"), Some(&source)).unwrap();
+    let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     git_in(&repo, &["add", "-A"]);
     assert_eq!(tree, git_in(&repo, &["write-tree"]).trim());
@@ -129,18 +129,18 @@ fn a_state_is_what_git_would_have_made_of_the_files() {
 
 #[test]
 fn a_large_state_comes_back_whole() {
-    let yard = Yard::new();
-    let repo = yard.repo("repo");
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
     put(&repo, b"large", &"0123456789abcdef".repeat(1 << 17));
     put(&repo, b"none", "");
     for n in 0..300 {
         put(&repo, format!("f{n}").as_bytes(), &"x\n".repeat(n));
     }
-    let git = yard.git();
-    let trees = Trees::open(&git, &yard.path("attempts"), None).unwrap();
+    let git = fixture.git();
+    let trees = Trees::open(&git, &fixture.path("attempts"), None).unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
-    let into = yard.path("into");
+    let into = fixture.path("into");
     fs::create_dir(&into).unwrap();
     trees.restore(&git, &into, "into", &tree).unwrap();
-    assert!(shell(&yard.path(""), "diff -r --exclude=.git repo into").status.success());
+    assert!(shell(&fixture.path(""), "diff -r --exclude=.git repo into").status.success());
 }

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::clones::commands::hostile;
-use crate::clones::yard::{Yard, shell};
+use crate::clones::fixture::{Fixture, shell};
 use crate::support::profile::Profile;
 
 fn profile() -> Profile {
@@ -17,30 +17,30 @@ fn profile() -> Profile {
 }
 
 #[track_caller]
-fn nothing_ran(yard: &Yard, verb: &str) {
-    let sprung = fs::read_to_string(yard.path("sprung")).unwrap_or_default();
-    assert!(!yard.is_sprung() && !yard.path("repo/sprung").exists(), "{verb}: {sprung}");
+fn nothing_ran(fixture: &Fixture, verb: &str) {
+    let sprung = fs::read_to_string(fixture.path("sprung")).unwrap_or_default();
+    assert!(!fixture.is_sprung() && !fixture.path("repo/sprung").exists(), "{verb}: {sprung}");
 }
 
 #[test]
 fn no_fix_runs_what_a_repository_names() {
-    let yard = Yard::new();
-    let repo = hostile(&yard, "repo");
+    let fixture = Fixture::new();
+    let repo = hostile(&fixture, "repo");
     let profile = profile();
     profile.unboxed(&["fix"]);
     let agent = profile.path("agent.sh");
-    crate::clones::yard::program(&agent, "cat >/dev/null; echo mended >file; echo done");
+    crate::clones::fixture::program(&agent, "cat >/dev/null; echo mended >file; echo done");
     profile.config_more(json!({ "runners": { "local": { "fix": [agent] } }, "fix": { "runner": "local" } }));
     let args =
         ["fix", "--repo", repo.to_str().unwrap(), "--issue", "mend it", "--test", "grep -q mended file"];
     for more in [&[][..], &["--branch"][..]] {
         let ran = profile.looop(&[&args[..], more].concat());
         assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-        nothing_ran(&yard, "fix");
+        nothing_ran(&fixture, "fix");
     }
     assert_eq!(fs::read_to_string(repo.join("file")).unwrap(), "mended\n");
     profile.looop(&["attempts", "--json"]);
-    nothing_ran(&yard, "attempts");
+    nothing_ran(&fixture, "attempts");
     shell(&repo, "git status");
-    assert!(yard.is_sprung(), "the trap works");
+    assert!(fixture.is_sprung(), "the trap works");
 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::yard::{Yard, of};
+use super::fixture::{Fixture, of};
 
 /// A bug with three failing tests in three functions.
 const CALC: &str = "add() {\n    echo $(($1 - $2))\n}\nsub() {\n    echo $(($1 * $2))\n}\nmul() {\n    echo $(($1 / $2))\n}\n";
@@ -60,16 +60,16 @@ const LOOPS: [(&str, &str); 6] = [
     ),
 ];
 
-fn run(bug: &Bug, body: &str, most: u32) -> (Yard, i32, Vec<Value>) {
-    let yard = Yard::new(&[("lib.sh", bug.lib), ("check.sh", bug.check)]);
-    yard.leanfile(
+fn run(bug: &Bug, body: &str, most: u32) -> (Fixture, i32, Vec<Value>) {
+    let fixture = Fixture::new(&[("lib.sh", bug.lib), ("check.sh", bug.check)]);
+    fixture.leanfile(
         "command = \"sh\"\nargs = [\"check.sh\"]",
         &format!("max_iters_per_task = {most}\nsummarize_errors = false\n[[tasks]]\nname = \"fix\"\nprompt = \"p\"\nfiles = [\"lib.sh\"]\n"),
     );
-    yard.agent(body);
-    let ran = yard.fix(&[]);
-    let lines = yard.ledger("fix");
-    (yard, ran.code, lines)
+    fixture.agent(body);
+    let ran = fixture.fix(&[]);
+    let lines = fixture.ledger("fix");
+    (fixture, ran.code, lines)
 }
 
 #[test]
@@ -108,12 +108,12 @@ fn whoever_gets_somewhere_is_never_halted() {
             ("two then moves", format!("case $n in 1|2) {tweak};; *) {one}; {two}; {three};; esac")),
         ];
         for (kind, body) in healthy {
-            let (yard, code, lines) = run(bug, &body, 8);
+            let (fixture, code, lines) = run(bug, &body, 8);
             for never in ["plan", "rollback", "asked"] {
                 assert!(of(&lines, never).is_empty(), "bug {at}, {kind}: {never}: {lines:#?}");
             }
             assert_eq!(code, 0, "bug {at}, {kind}: {lines:#?}");
-            assert!(yard.calls() >= 3, "bug {at}, {kind}");
+            assert!(fixture.calls() >= 3, "bug {at}, {kind}");
         }
     }
 }

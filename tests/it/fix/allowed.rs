@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::adder::{self, CHECK, FIXED, LIB, TESTS};
-use super::yard::{Yard, of, program};
+use super::fixture::{Fixture, of, program};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::skipped;
 use crate::support::profile::{LOOOP, git_in};
@@ -16,8 +16,8 @@ const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles 
 const GOOD: &str = "FILE: lib.sh\n<<<<<<< WHOLE\nadd() { echo $(($1 + $2)); }\n>>>>>>> WHOLE\n";
 
 /// A project that has a leanfile inside, with this in `[lean]`.
-fn with_inner(lean: &str, rest: &str) -> (Yard, String) {
-    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+fn with_inner(lean: &str, rest: &str) -> (Fixture, String) {
+    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let text = format!(
         "[lean]\n{lean}\ntimeout = 60\n[runner]\n{TESTS}\n[defaults]\nsummarize_errors = false\n{rest}{TASK}"
     );
@@ -26,7 +26,7 @@ fn with_inner(lean: &str, rest: &str) -> (Yard, String) {
     (scene, path.to_str().unwrap().to_owned())
 }
 
-fn agent_of(scene: &Yard) -> PathBuf {
+fn agent_of(scene: &Fixture) -> PathBuf {
     scene.profile.path("agent.sh")
 }
 
@@ -85,7 +85,7 @@ fn a_leanfile_in_a_project_counts_only_after_a_person_allowed_its_bytes() {
 
 #[test]
 fn a_leanfile_that_asks_for_nothing_needs_no_yes() {
-    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     scene.write(
         "leanfile.toml",
         "[defaults]\nmax_iters_per_task = 2\n[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\n",
@@ -135,7 +135,7 @@ fn a_person_at_a_terminal_can_say_yes_at_once() {
 
 #[test]
 fn an_agent_of_a_fix_cannot_allow_a_file() {
-    let scene = adder::yard(TASK);
+    let scene = adder::fixture(TASK);
     scene.write("leanfile.toml", "[lean]\nbinary = \"/bin/true\"\n");
     let path = scene.project().join("leanfile.toml");
     let output = scene.profile.path("said");
@@ -218,7 +218,7 @@ fn a_wrapper_gets_address_and_key_from_one_place() {
         ("api_key = \"sk-file\"", "/sk-file"),
         ("model = \"m\"", "http://shell/sk-shell"),
     ] {
-        let mut scene = adder::yard(TASK);
+        let mut scene = adder::fixture(TASK);
         scene.profile.var("LEAN_API_KEY", "sk-shell");
         scene.profile.var("LEAN_BASE_URL", "http://shell");
         let seen = scene.profile.path("seen");
@@ -265,7 +265,7 @@ fn the_root_of_a_trusted_leanfile_stays_in_its_project() {
         assert!(ran.code == 2 && ran.stderr.contains("leads out of"), "{bad}: {}", ran.stderr);
     }
     // The repository's own config can name another folder as well.
-    let scene = adder::yard(TASK);
+    let scene = adder::fixture(TASK);
     let home = scene.profile.path("home").display().to_string();
     scene.agent(FIXED);
     git_in(&scene.project(), &["config", "core.worktree", &home]);
@@ -280,7 +280,7 @@ fn the_root_of_a_trusted_leanfile_stays_in_its_project() {
 
 #[test]
 fn a_folder_of_tests_that_became_a_link_is_restored_without_following_it() {
-    let scene = Yard::new(&[("lib.sh", LIB), ("tests/check.sh", CHECK)]);
+    let scene = Fixture::new(&[("lib.sh", LIB), ("tests/check.sh", CHECK)]);
     scene.leanfile(
         "command = \"sh\"\nargs = [\"tests/check.sh\"]",
         &format!("summarize_errors = false\n{TASK}"),
@@ -303,7 +303,7 @@ fn a_folder_of_tests_that_became_a_link_is_restored_without_following_it() {
 
 #[test]
 fn a_clone_that_became_a_link_counts_as_gone() {
-    let scene = adder::yard(&format!("{TASK}after = [\"true\"]\n"));
+    let scene = adder::fixture(&format!("{TASK}after = [\"true\"]\n"));
     let outside = scene.profile.path("outside");
     fs::create_dir(&outside).unwrap();
     for name in ["lib.sh", "check.sh"] {

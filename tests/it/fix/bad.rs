@@ -3,20 +3,20 @@
 use std::fs;
 
 use super::adder::{CHECK, FIXED, LIB, TESTS};
-use super::yard::{Yard, of, program};
+use super::fixture::{Fixture, of, program};
 use crate::support::profile::git_in;
 
 const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 
-fn yard(tests: &str, most: u32) -> Yard {
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("tests/more.sh", "echo more\n")]);
-    yard.leanfile(tests, &format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"));
-    yard
+fn fixture(tests: &str, most: u32) -> Fixture {
+    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("tests/more.sh", "echo more\n")]);
+    fixture.leanfile(tests, &format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"));
+    fixture
 }
 
 /// The outcome of each attempt, and what was said of it.
-fn outcomes(yard: &Yard) -> Vec<(String, String)> {
-    let lines = yard.ledger("add");
+fn outcomes(fixture: &Fixture) -> Vec<(String, String)> {
+    let lines = fixture.ledger("add");
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     of(&lines, "attempt").iter().map(|one| (text(&one["outcome"]), text(&one["failure"]))).collect()
 }
@@ -29,33 +29,34 @@ fn a_leanfile_that_cannot_be_read_says_where_and_how_to_mend_it() {
         ("[[tasks]]\nname = \"a\"\nprompt = \"b\"\nfiles = 3\n", ":4: ", "hint"),
         ("[[tasks]]\nname = \"a\"\n", "no prompt", "hint"),
     ] {
-        let yard = yard(TESTS, 1);
-        fs::write(yard.profile.path("leanfile.toml"), text).unwrap();
-        let ran = yard.fix(&[]);
+        let fixture = fixture(TESTS, 1);
+        fs::write(fixture.profile.path("leanfile.toml"), text).unwrap();
+        let ran = fixture.fix(&[]);
         assert_eq!(ran.code, 2, "{text}: {}", ran.stderr);
         assert!(ran.stderr.contains(place) && ran.stderr.contains(hint), "{text}: {}", ran.stderr);
-        assert_eq!(yard.calls(), 0);
+        assert_eq!(fixture.calls(), 0);
     }
-    let yard = yard(TESTS, 1);
-    let ran = yard.profile.looop(&["fix", "-c", "nowhere.toml"]);
+    let fixture = fixture(TESTS, 1);
+    let ran = fixture.profile.looop(&["fix", "-c", "nowhere.toml"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("--init"), "{}", ran.stderr);
 }
 
 #[test]
 fn unknown_keys_are_warned_of_and_a_fresh_leanfile_is_right() {
-    let yard = yard(TESTS, 1);
-    yard.leanfile(TESTS, &format!("max_iter_per_task = 1\n{TASK}promt = \"x\"\nrunner = {{ tmeout = 3 }}\n"));
-    yard.agent(FIXED);
-    let ran = yard.fix(&[]).ok();
+    let fixture = fixture(TESTS, 1);
+    fixture
+        .leanfile(TESTS, &format!("max_iter_per_task = 1\n{TASK}promt = \"x\"\nrunner = {{ tmeout = 3 }}\n"));
+    fixture.agent(FIXED);
+    let ran = fixture.fix(&[]).ok();
     for near in ["`max_iters_per_task`?", "`prompt`?", "`timeout`?"] {
         assert!(ran.stderr.contains(near), "{near}: {}", ran.stderr);
     }
-    let path = yard.profile.path("new.toml");
-    yard.profile.looop(&["fix", "--init", path.to_str().unwrap()]).ok();
-    let again = yard.profile.looop(&["fix", "--init", path.to_str().unwrap()]);
+    let path = fixture.profile.path("new.toml");
+    fixture.profile.looop(&["fix", "--init", path.to_str().unwrap()]).ok();
+    let again = fixture.profile.looop(&["fix", "--init", path.to_str().unwrap()]);
     assert_eq!(again.code, 1, "{}", again.stderr);
-    let ran = yard.profile.looop(&["fix", "-c", path.to_str().unwrap(), "--runner", "nobody"]);
+    let ran = fixture.profile.looop(&["fix", "-c", path.to_str().unwrap(), "--runner", "nobody"]);
     assert!(
         ran.code == 2 && !ran.stderr.contains("unknown key") && ran.stderr.contains("nobody"),
         "{}",
@@ -66,16 +67,16 @@ fn unknown_keys_are_warned_of_and_a_fresh_leanfile_is_right() {
 #[test]
 fn a_missing_command_or_agent_ends_it_before_anything_is_called() {
     for (tests, word) in [("command = \"no-such-tests\"", "no-such-tests"), ("", "no test command")] {
-        let yard = yard(tests, 1);
-        let before = yard.fingerprint();
-        let ran = yard.fix(&[]);
-        assert_eq!((ran.code, yard.calls()), (2, 0), "{}", ran.stderr);
+        let fixture = fixture(tests, 1);
+        let before = fixture.fingerprint();
+        let ran = fixture.fix(&[]);
+        assert_eq!((ran.code, fixture.calls()), (2, 0), "{}", ran.stderr);
         assert!(ran.stderr.contains(word) && ran.stderr.contains("hint:"), "{}", ran.stderr);
-        assert_eq!(yard.fingerprint(), before);
+        assert_eq!(fixture.fingerprint(), before);
     }
-    let yard = yard(TESTS, 1);
-    fs::remove_file(yard.profile.path("agent.sh")).unwrap();
-    let ran = yard.fix(&[]);
+    let fixture = fixture(TESTS, 1);
+    fs::remove_file(fixture.profile.path("agent.sh")).unwrap();
+    let ran = fixture.fix(&[]);
     assert!(ran.code == 2 && ran.stderr.contains("agent.sh"), "{}", ran.stderr);
 }
 
@@ -86,51 +87,51 @@ fn tests_that_hang_flood_or_ask_for_input_have_an_end() {
         ("yes", "still running after 1s"),
         ("read x && echo got it", "exit code 1"),
     ] {
-        let yard = yard(TESTS, 1);
+        let fixture = fixture(TESTS, 1);
         let tests = format!("command = \"{line}\"\nshell = true");
-        let path = yard.leanfile(&tests, &format!("max_iters_per_task = 1\n{TASK}"));
+        let path = fixture.leanfile(&tests, &format!("max_iters_per_task = 1\n{TASK}"));
         let text = fs::read_to_string(&path).unwrap().replace("timeout = 120", "timeout = 1");
         fs::write(&path, text).unwrap();
-        yard.agent(":");
-        assert_eq!(yard.fix(&[]).code, 1);
-        let all = outcomes(&yard);
+        fixture.agent(":");
+        assert_eq!(fixture.fix(&[]).code, 1);
+        let all = outcomes(&fixture);
         assert!(all[0].0 == "failed" && all[0].1.contains(said), "{line}: {all:?}");
     }
 }
 
 #[test]
 fn what_cannot_be_shown_is_said() {
-    let yard = yard(TESTS, 1);
-    yard.write("bin.dat", "a\0b");
-    fs::File::create(yard.project().join("huge.txt")).unwrap().set_len(50 << 20).unwrap();
-    yard.leanfile(TESTS, "[[tasks]]\nname = \"add\"\nprompt = \"p\"\nfiles = [\"lib.sh\", \"bin.dat\", \"huge.txt\", \"no/**/*.x\"]\n");
-    yard.agent(FIXED);
-    let ran = yard.fix(&[]).ok();
+    let fixture = fixture(TESTS, 1);
+    fixture.write("bin.dat", "a\0b");
+    fs::File::create(fixture.project().join("huge.txt")).unwrap().set_len(50 << 20).unwrap();
+    fixture.leanfile(TESTS, "[[tasks]]\nname = \"add\"\nprompt = \"p\"\nfiles = [\"lib.sh\", \"bin.dat\", \"huge.txt\", \"no/**/*.x\"]\n");
+    fixture.agent(FIXED);
+    let ran = fixture.fix(&[]).ok();
     for part in ["bin.dat: it is binary", "huge.txt: it is 50 MiB large", "no/**/*.x: no file fits"] {
-        assert!(ran.stdout.contains(part) && yard.prompt(1).contains(part), "{part}: {}", ran.stdout);
+        assert!(ran.stdout.contains(part) && fixture.prompt(1).contains(part), "{part}: {}", ran.stdout);
     }
 }
 
 #[test]
 fn tests_that_pass_before_are_nobodys_work() {
-    let yard = yard(TESTS, 1);
-    yard.write("lib.sh", &LIB.replace('-', "+"));
-    let ran = yard.fix(&[]).ok();
+    let fixture = fixture(TESTS, 1);
+    fixture.write("lib.sh", &LIB.replace('-', "+"));
+    let ran = fixture.fix(&[]).ok();
     assert!(ran.stdout.contains("passed before") && !ran.stdout.contains(" done "), "{}", ran.stdout);
-    assert_eq!(yard.calls(), 0);
-    yard.agent(":");
-    yard.fix(&["--force"]).ok();
-    assert_eq!(yard.calls(), 1);
+    assert_eq!(fixture.calls(), 0);
+    fixture.agent(":");
+    fixture.fix(&["--force"]).ok();
+    assert_eq!(fixture.calls(), 1);
 }
 
 #[test]
 fn what_tests_leave_behind_is_nobodys_work() {
-    let yard = yard("command = \"date +%N >junk; echo >>lib.sh; sh check.sh\"\nshell = true", 3);
-    yard.agent(&format!("if [ $n = 3 ]; then {FIXED}; fi"));
-    let ran = yard.fix(&[]).ok();
+    let fixture = fixture("command = \"date +%N >junk; echo >>lib.sh; sh check.sh\"\nshell = true", 3);
+    fixture.agent(&format!("if [ $n = 3 ]; then {FIXED}; fi"));
+    let ran = fixture.fix(&[]).ok();
     assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
-    assert_eq!(yard.read("lib.sh"), LIB.replace('-', "+"));
-    for attempt in of(&yard.ledger("add"), "attempt").iter().take(2) {
+    assert_eq!(fixture.read("lib.sh"), LIB.replace('-', "+"));
+    for attempt in of(&fixture.ledger("add"), "attempt").iter().take(2) {
         assert_eq!(attempt["like"]["by"], "no_change", "{attempt}");
     }
 }
@@ -138,22 +139,23 @@ fn what_tests_leave_behind_is_nobodys_work() {
 #[test]
 fn what_the_tests_of_a_later_task_leave_behind_is_nobodys_work_either() {
     let tests = "command = \"date +%N >junk; sh check.sh\"\nshell = true";
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("more.sh", "[ -e more ]\n")]);
+    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("more.sh", "[ -e more ]\n")]);
     let more = TASK.replace("\"add\"", "\"more\"");
     let runner = "runner = { command = \"date +%N >junk; sh more.sh\" }\n";
-    yard.leanfile(tests, &format!("max_iters_per_task = 2\n{TASK}{more}{runner}"));
-    yard.agent(&format!("case $n in 1) {FIXED};; 2) ls >$S/seen; touch more;; esac"));
-    yard.fix(&[]).ok();
-    let seen = fs::read_to_string(yard.profile.path("state/seen")).unwrap();
+    fixture.leanfile(tests, &format!("max_iters_per_task = 2\n{TASK}{more}{runner}"));
+    fixture.agent(&format!("case $n in 1) {FIXED};; 2) ls >$S/seen; touch more;; esac"));
+    fixture.fix(&[]).ok();
+    let seen = fs::read_to_string(fixture.profile.path("state/seen")).unwrap();
     assert!(seen.contains("more.sh") && !seen.contains("junk"), "the attempt began with {seen}");
 }
 
 #[test]
 fn tests_that_collect_nothing_do_not_pass() {
-    let yard = yard("command = \"if [ -f empty ]; then echo 1..0; else sh check.sh; fi\"\nshell = true", 1);
-    yard.agent("echo >empty");
-    assert_eq!(yard.fix(&[]).code, 1);
-    assert_eq!(outcomes(&yard), [("nothing_tested".to_owned(), "no test was collected".to_owned())]);
+    let fixture =
+        fixture("command = \"if [ -f empty ]; then echo 1..0; else sh check.sh; fi\"\nshell = true", 1);
+    fixture.agent("echo >empty");
+    assert_eq!(fixture.fix(&[]).code, 1);
+    assert_eq!(outcomes(&fixture), [("nothing_tested".to_owned(), "no test was collected".to_owned())]);
 }
 
 #[test]
@@ -163,15 +165,15 @@ fn whoever_changes_the_tests_has_not_won() {
         "rm check.sh; echo 'exit 0' >check.sh; chmod +x check.sh",
         "rm -r tests; echo 'exit 0' >check.sh",
     ] {
-        let yard = yard(TESTS, 2);
-        yard.agent(&format!(
+        let fixture = fixture(TESTS, 2);
+        fixture.agent(&format!(
             "if [ $n = 1 ]; then {body}; else grep -q expected check.sh && ls tests/more.sh && {FIXED}; fi"
         ));
-        yard.fix(&[]).ok();
-        let all = outcomes(&yard);
+        fixture.fix(&[]).ok();
+        let all = outcomes(&fixture);
         assert!(all[0].0 == "tests_changed" && all[0].1.contains("it changed check.sh"), "{body}: {all:?}");
         assert_eq!(
-            (yard.read("check.sh").as_str(), yard.read("tests/more.sh").as_str()),
+            (fixture.read("check.sh").as_str(), fixture.read("tests/more.sh").as_str()),
             (CHECK, "echo more\n")
         );
     }
@@ -180,18 +182,18 @@ fn whoever_changes_the_tests_has_not_won() {
 #[test]
 fn fewer_tests_in_the_source_itself_are_seen() {
     let count = "command = \"sh lib.sh\"\nshell = true";
-    let yard =
-        Yard::new(&[("lib.sh", "echo 1..2\necho not ok 1 - a\necho ok 2 - b\nexit 1\n"), ("main.sh", "")]);
+    let fixture =
+        Fixture::new(&[("lib.sh", "echo 1..2\necho not ok 1 - a\necho ok 2 - b\nexit 1\n"), ("main.sh", "")]);
     let lib = "command = \"sh -e -c '. ./src.sh'\"\nshell = true";
-    yard.write("src.sh", "echo 1..2\necho not ok 1 - a\necho ok 2 - b\nexit 1\n");
-    git_in(&yard.project(), &["add", "-A"]);
-    yard.leanfile(
+    fixture.write("src.sh", "echo 1..2\necho not ok 1 - a\necho ok 2 - b\nexit 1\n");
+    git_in(&fixture.project(), &["add", "-A"]);
+    fixture.leanfile(
         lib,
         "max_iters_per_task = 1\n[[tasks]]\nname = \"add\"\nprompt = \"p\"\nfiles = [\"src.sh\"]\n",
     );
-    yard.agent("printf 'echo 1..1\\necho ok 2 - b\\n' >src.sh");
-    assert_eq!(yard.fix(&[]).code, 1, "{count}");
-    let all = outcomes(&yard);
+    fixture.agent("printf 'echo 1..1\\necho ok 2 - b\\n' >src.sh");
+    assert_eq!(fixture.fix(&[]).code, 1, "{count}");
+    let all = outcomes(&fixture);
     assert!(all[0].0 == "tests_changed" && all[0].1.contains("1 tests ran, and 2 before"), "{all:?}");
 }
 
@@ -209,45 +211,45 @@ fn whoever_changes_what_the_test_command_runs_has_not_won() {
         ),
         ("cat own.txt | sh", "own.txt", tap, "true"),
     ] {
-        let mut yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), (file, text)]);
-        let bin = yard.profile.path("bin");
+        let mut fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK), (file, text)]);
+        let bin = fixture.profile.path("bin");
         fs::create_dir(&bin).unwrap();
         program(&bin.join("npm"), npm);
-        yard.profile.var("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
-        yard.leanfile(
+        fixture.profile.var("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()));
+        fixture.leanfile(
             &format!("command = \"{tests}\"\nshell = true"),
             &format!("max_iters_per_task = 1\n{TASK}"),
         );
-        yard.agent(&format!("echo '{changed}' >{file}"));
-        let ran = yard.fix(&[]);
+        fixture.agent(&format!("echo '{changed}' >{file}"));
+        let ran = fixture.fix(&[]);
         assert_eq!(ran.code, 1, "{tests}: {}", ran.stdout);
-        assert_eq!(outcomes(&yard)[0].0, "tests_changed", "{tests}: {}", ran.stdout);
+        assert_eq!(outcomes(&fixture)[0].0, "tests_changed", "{tests}: {}", ran.stdout);
     }
 }
 
 #[test]
 fn a_budget_that_no_argument_can_hold_is_lowered_and_said() {
-    let yard = yard(TESTS, 1);
-    yard.write("lib.sh", &format!("{LIB}{}", "# a line that says nothing at all\n".repeat(9000)));
-    yard.leanfile(TESTS, &format!("{TASK}context_budget = 400000\n"));
-    yard.agent(FIXED);
-    let ran = yard.fix(&[]).ok();
+    let fixture = fixture(TESTS, 1);
+    fixture.write("lib.sh", &format!("{LIB}{}", "# a line that says nothing at all\n".repeat(9000)));
+    fixture.leanfile(TESTS, &format!("{TASK}context_budget = 400000\n"));
+    fixture.agent(FIXED);
+    let ran = fixture.fix(&[]).ok();
     let said = "agent.sh gets its prompt as one argument";
     assert!(ran.stdout.contains("context_budget is 400000 and 100000 was used"), "{}", ran.stdout);
-    assert!(ran.stdout.contains(said) && yard.prompt(1).len() < 131_000, "{}", ran.stdout);
+    assert!(ran.stdout.contains(said) && fixture.prompt(1).len() < 131_000, "{}", ran.stdout);
 }
 
 #[test]
 fn an_agent_that_says_nothing_fails_or_ends_badly_is_an_attempt() {
-    let yard = yard(TESTS, 1);
-    let state = yard.profile.path("state/silent");
-    program(&yard.profile.path("agent.sh"), &format!("#!/bin/sh\necho x >>{}\n", state.display()));
-    assert_eq!(yard.fix(&[]).code, 1);
+    let fixture = fixture(TESTS, 1);
+    let state = fixture.profile.path("state/silent");
+    program(&fixture.profile.path("agent.sh"), &format!("#!/bin/sh\necho x >>{}\n", state.display()));
+    assert_eq!(fixture.fix(&[]).code, 1);
     assert_eq!(fs::read_to_string(state).unwrap().lines().count(), 6);
-    assert_eq!(outcomes(&yard), [("agent_failed".to_owned(), "it printed nothing, 6 times".to_owned())]);
-    program(&yard.profile.path("agent.sh"), "#!/bin/sh\necho so sorry >&2\nexit 4\n");
-    assert_eq!(yard.fix(&[]).code, 1);
-    let all = outcomes(&yard);
+    assert_eq!(outcomes(&fixture), [("agent_failed".to_owned(), "it printed nothing, 6 times".to_owned())]);
+    program(&fixture.profile.path("agent.sh"), "#!/bin/sh\necho so sorry >&2\nexit 4\n");
+    assert_eq!(fixture.fix(&[]).code, 1);
+    let all = outcomes(&fixture);
     assert!(all[1].1.contains("exit code 4") && all[1].1.contains("so sorry"), "{all:?}");
 }
 
@@ -258,41 +260,41 @@ fn an_agent_that_deletes_or_commits_or_hides_behind_git_changes_nothing_but_file
         ("d=$PWD; cd /; rm -rf \"$d\"", "deleted"),
         ("rm -rf .git; echo '# x' >>lib.sh", "failed"),
     ] {
-        let yard = yard(TESTS, 2);
-        let before = yard.fingerprint();
-        yard.agent(&format!("if [ $n = 1 ]; then {body}; else {FIXED}; fi"));
-        let ran = yard.fix(&["--branch"]).ok();
-        let all = outcomes(&yard);
+        let fixture = fixture(TESTS, 2);
+        let before = fixture.fingerprint();
+        fixture.agent(&format!("if [ $n = 1 ]; then {body}; else {FIXED}; fi"));
+        let ran = fixture.fix(&["--branch"]).ok();
+        let all = outcomes(&fixture);
         assert_eq!((all[0].0.as_str(), all[1].0.as_str()), (first, "passed"), "{body}: {}", ran.stdout);
-        assert_eq!(yard.fingerprint().len(), before.len() + 2, "{}", ran.stdout);
+        assert_eq!(fixture.fingerprint().len(), before.len() + 2, "{}", ran.stdout);
     }
-    let yard = yard(TESTS, 1);
-    yard.agent(&format!(
+    let fixture = fixture(TESTS, 1);
+    fixture.agent(&format!(
         "{FIXED}; git -c user.name=x -c user.email=x@x commit -qam mine; git checkout -q -b other"
     ));
-    yard.fix(&[]).ok();
-    assert_eq!(git_in(&yard.project(), &["status", "--short"]), " M lib.sh\n");
-    assert_eq!(git_in(&yard.project(), &["rev-list", "--count", "--all"]), "1\n");
+    fixture.fix(&[]).ok();
+    assert_eq!(git_in(&fixture.project(), &["status", "--short"]), " M lib.sh\n");
+    assert_eq!(git_in(&fixture.project(), &["rev-list", "--count", "--all"]), "1\n");
 }
 
 #[test]
 fn an_edit_outside_of_the_clone_is_no_result_and_a_link_out_of_it_is_not_followed() {
-    let yard = yard(TESTS, 1);
-    let lib = yard.project().join("lib.sh");
-    yard.agent(&format!("sed -i 's/-/+/' {}", lib.display()));
-    let ran = yard.fix(&[]);
+    let fixture = fixture(TESTS, 1);
+    let lib = fixture.project().join("lib.sh");
+    fixture.agent(&format!("sed -i 's/-/+/' {}", lib.display()));
+    let ran = fixture.fix(&[]);
     assert_eq!(ran.code, 1, "what happens outside of the clone does not pass its tests: {}", ran.stdout);
     // A directory that became a link meanwhile leads out of the project.
-    let yard = self::yard(TESTS, 1);
-    fs::create_dir(yard.profile.path("outside")).unwrap();
-    let (out, sub) = (yard.profile.path("outside"), yard.project().join("sub"));
-    yard.agent(&format!(
+    let fixture = self::fixture(TESTS, 1);
+    fs::create_dir(fixture.profile.path("outside")).unwrap();
+    let (out, sub) = (fixture.profile.path("outside"), fixture.project().join("sub"));
+    fixture.agent(&format!(
         "{FIXED}; mkdir sub; echo new >sub/new.sh; ln -s {} {}",
         out.display(),
         sub.display()
     ));
-    let ran = yard.fix(&[]).ok();
+    let ran = fixture.fix(&[]).ok();
     assert!(ran.stdout.contains("on branch looop/fix-add"), "{}", ran.stdout);
     assert_eq!(fs::read_dir(out).unwrap().count(), 0);
-    assert_eq!(yard.read("lib.sh"), LIB, "none is written where one cannot be");
+    assert_eq!(fixture.read("lib.sh"), LIB, "none is written where one cannot be");
 }

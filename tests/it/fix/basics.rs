@@ -3,37 +3,37 @@
 use std::fs;
 
 use super::adder::{self, CHECK, FIXED, LIB, TESTS};
-use super::yard::{Yard, of};
+use super::fixture::{Fixture, of};
 use crate::support::profile::git_in;
 
 const TASK: &str =
     "[[tasks]]\nname = \"add adds\"\nprompt = \"add must ADD-ITS-TWO-ARGUMENTS\"\nfiles = [\"lib.sh\"]\n";
 
-fn yard() -> Yard {
-    adder::yard(TASK)
+fn fixture() -> Fixture {
+    adder::fixture(TASK)
 }
 
 #[test]
 fn what_passed_is_in_the_files_uncommitted_and_every_attempt_is_kept() {
-    let yard = yard();
+    let fixture = fixture();
     // Dirty and staged work of the human, which the agent sees and nobody changes.
-    yard.write("mine.txt", "unsaved thoughts\n");
-    yard.write("staged.txt", "staged\n");
-    git_in(&yard.project(), &["add", "staged.txt"]);
-    let index = fs::read(yard.project().join(".git/index")).unwrap();
-    yard.agent(&format!(
+    fixture.write("mine.txt", "unsaved thoughts\n");
+    fixture.write("staged.txt", "staged\n");
+    git_in(&fixture.project(), &["add", "staged.txt"]);
+    let index = fs::read(fixture.project().join(".git/index")).unwrap();
+    fixture.agent(&format!(
         "[ -f mine.txt ] || exit 9\nif [ $n = 1 ]; then echo '# no' >>lib.sh; else {FIXED}; fi"
     ));
-    let ran = yard.fix(&[]).ok();
+    let ran = fixture.fix(&[]).ok();
     assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
-    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n# no\n");
+    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n# no\n");
     assert_eq!(
-        git_in(&yard.project(), &["status", "--short"]),
+        git_in(&fixture.project(), &["status", "--short"]),
         "A  staged.txt\n M lib.sh\n?? mine.txt\n"
             .replace("A  staged.txt\n M lib.sh", " M lib.sh\nA  staged.txt")
     );
-    assert_eq!(std::fs::read(yard.project().join(".git/index")).unwrap(), index);
-    let lines = yard.ledger("add-adds");
+    assert_eq!(std::fs::read(fixture.project().join(".git/index")).unwrap(), index);
+    let lines = fixture.ledger("add-adds");
     let attempts = of(&lines, "attempt");
     assert_eq!(
         (attempts.len(), &attempts[0]["outcome"], &attempts[1]["outcome"]),
@@ -41,76 +41,76 @@ fn what_passed_is_in_the_files_uncommitted_and_every_attempt_is_kept() {
     );
     assert_eq!(attempts[1]["hypothesis"], "The check expected another value of the sum");
     assert_eq!(attempts[1]["files"], serde_json::json!(["lib.sh"]));
-    let diff = yard.profile.looop(&["attempts", "add-adds", "--diff", "1", "2"]).ok().stdout;
+    let diff = fixture.profile.looop(&["attempts", "add-adds", "--diff", "1", "2"]).ok().stdout;
     assert!(
         diff.contains("-add() { echo $(($1 - $2)); }") && diff.contains("+add() { echo $(($1 + $2)); }"),
         "{diff}"
     );
     // The task is in every prompt, with the file, the failure and what was tried.
     for n in [1, 2] {
-        let prompt = yard.prompt(n);
+        let prompt = fixture.prompt(n);
         for part in ["ADD-ITS-TWO-ARGUMENTS", "### lib.sh", "expected 5, got -1"] {
             assert!(prompt.contains(part), "{n}: {part}: {prompt}");
         }
     }
     assert!(
-        yard.prompt(2).contains("The change so far") && yard.prompt(2).contains("+# no"),
+        fixture.prompt(2).contains("The change so far") && fixture.prompt(2).contains("+# no"),
         "{}",
-        yard.prompt(2)
+        fixture.prompt(2)
     );
-    assert!(yard.prompt(2).contains("#1 tests fail: +1 -0 in lib.sh"), "{}", yard.prompt(2));
-    assert!(git_in(&yard.project(), &["for-each-ref", "refs/looop"]).is_empty(), "the base is let go of");
+    assert!(fixture.prompt(2).contains("#1 tests fail: +1 -0 in lib.sh"), "{}", fixture.prompt(2));
+    assert!(git_in(&fixture.project(), &["for-each-ref", "refs/looop"]).is_empty(), "the base is let go of");
 }
 
 #[test]
 fn a_branch_takes_it_when_asked_or_when_a_file_changed_meanwhile() {
-    let yard = yard();
-    yard.agent(FIXED);
-    let before = yard.fingerprint();
-    let ran = yard.fix(&["--branch"]).ok();
+    let fixture = fixture();
+    fixture.agent(FIXED);
+    let before = fixture.fingerprint();
+    let ran = fixture.fix(&["--branch"]).ok();
     assert!(ran.stdout.contains("branch looop/fix-add-adds"), "{}", ran.stdout);
-    assert_eq!(yard.fingerprint().len(), before.len() + 2, "a branch and its reflog at the most");
+    assert_eq!(fixture.fingerprint().len(), before.len() + 2, "a branch and its reflog at the most");
     assert_eq!(
-        git_in(&yard.project(), &["show", "looop/fix-add-adds:lib.sh"]),
+        git_in(&fixture.project(), &["show", "looop/fix-add-adds:lib.sh"]),
         "add() { echo $(($1 + $2)); }\n"
     );
     // The human edits the same file while the agent works.
-    let lib = yard.project().join("lib.sh");
-    yard.agent(&format!("{FIXED}; echo '# mine' >>{}", lib.display()));
-    let ran = yard.fix(&["--fresh"]).ok();
+    let lib = fixture.project().join("lib.sh");
+    fixture.agent(&format!("{FIXED}; echo '# mine' >>{}", lib.display()));
+    let ran = fixture.fix(&["--fresh"]).ok();
     assert!(
         ran.stdout.contains("lib.sh changed meanwhile")
             && ran.stdout.contains("on branch looop/fix-add-adds"),
         "{}",
         ran.stdout
     );
-    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 - $2)); }\n# mine\n");
+    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 - $2)); }\n# mine\n");
 }
 
 #[test]
 fn a_folder_that_is_no_repository_is_fixed_as_well() {
-    let yard = Yard::plain(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    yard.leanfile(TESTS, TASK);
-    yard.agent(FIXED);
-    yard.fix(&[]).ok();
-    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
-    assert!(!yard.project().join(".git").exists());
-    assert_eq!(yard.ledger("add-adds").len(), 2);
+    let fixture = Fixture::plain(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    fixture.leanfile(TESTS, TASK);
+    fixture.agent(FIXED);
+    fixture.fix(&[]).ok();
+    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+    assert!(!fixture.project().join(".git").exists());
+    assert_eq!(fixture.ledger("add-adds").len(), 2);
 }
 
 #[test]
 fn the_last_attempt_is_tested_and_counts_and_one_more_is_not_made() {
     for (needed, code) in [(3, 0), (4, 1)] {
-        let yard = yard();
-        yard.leanfile(TESTS, &format!("max_iters_per_task = 3\n{TASK}"));
-        yard.agent(&format!(
+        let fixture = fixture();
+        fixture.leanfile(TESTS, &format!("max_iters_per_task = 3\n{TASK}"));
+        fixture.agent(&format!(
             "if [ $n = {needed} ]; then {FIXED}; else echo \"v$n() {{ w$n x$n y$n $n; }}\" >f$n.sh; fi"
         ));
-        let before = yard.fingerprint();
-        let ran = yard.fix(&[]);
-        assert_eq!((ran.code, yard.calls()), (code, 3), "{}", ran.stdout);
+        let before = fixture.fingerprint();
+        let ran = fixture.fix(&[]);
+        assert_eq!((ran.code, fixture.calls()), (code, 3), "{}", ran.stdout);
         if code == 1 {
-            assert_eq!(yard.fingerprint(), before);
+            assert_eq!(fixture.fingerprint(), before);
             assert!(ran.stdout.contains("looop attempts add-adds"), "{}", ran.stdout);
         }
     }
@@ -118,13 +118,13 @@ fn the_last_attempt_is_tested_and_counts_and_one_more_is_not_made() {
 
 #[test]
 fn without_tasks_whatever_fails_is_fixed_and_an_issue_is_a_task() {
-    let yard = yard();
-    yard.leanfile(TESTS, "");
-    yard.agent(FIXED);
-    yard.fix(&[]).ok();
-    assert!(yard.prompt(1).contains("fix whatever fails"));
-    git_in(&yard.project(), &["checkout", "-q", "lib.sh"]);
-    let (repo, global) = (yard.project(), yard.profile.path("leanfile.toml"));
+    let fixture = fixture();
+    fixture.leanfile(TESTS, "");
+    fixture.agent(FIXED);
+    fixture.fix(&[]).ok();
+    assert!(fixture.prompt(1).contains("fix whatever fails"));
+    git_in(&fixture.project(), &["checkout", "-q", "lib.sh"]);
+    let (repo, global) = (fixture.project(), fixture.profile.path("leanfile.toml"));
     let args = [
         "fix",
         "-g",
@@ -136,20 +136,20 @@ fn without_tasks_whatever_fails_is_fixed_and_an_issue_is_a_task() {
         "--test",
         "sh check.sh",
     ];
-    yard.profile.looop(&args).ok();
-    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
-    assert!(yard.prompt(2).contains("make add ADD"));
+    fixture.profile.looop(&args).ok();
+    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+    assert!(fixture.prompt(2).contains("make add ADD"));
 }
 
 #[test]
 fn tasks_build_on_each_other_and_stop_at_the_first_that_fails() {
-    let yard = Yard::new(&[("a.sh", "a=1\n"), ("b.sh", "b=1\n"), ("c.sh", "c=1\n")]);
+    let fixture = Fixture::new(&[("a.sh", "a=1\n"), ("b.sh", "b=1\n"), ("c.sh", "c=1\n")]);
     let task = |name: &str, want: &str| {
         format!(
             "[[tasks]]\nname = \"{name}\"\nprompt = \"p\"\nrunner = {{ command = \"grep -q {want} {name}.sh\", args = [], shell = true }}\n"
         )
     };
-    yard.leanfile(
+    fixture.leanfile(
         TESTS,
         &format!(
             "max_iters_per_task = 2\nsummarize_errors = false\n{}{}{}",
@@ -158,36 +158,36 @@ fn tasks_build_on_each_other_and_stop_at_the_first_that_fails() {
             task("c", "c=2")
         ),
     );
-    yard.agent("case $n in 1) echo a=2 >a.sh;; *) grep -q a=2 a.sh || exit 9; echo \"x$n\" >b.sh;; esac");
-    let ran = yard.fix(&[]);
+    fixture.agent("case $n in 1) echo a=2 >a.sh;; *) grep -q a=2 a.sh || exit 9; echo \"x$n\" >b.sh;; esac");
+    let ran = fixture.fix(&[]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
     assert!(ran.stdout.contains("not begun"), "{}", ran.stdout);
     assert_eq!(
-        (yard.read("a.sh").as_str(), yard.read("b.sh").as_str()),
+        (fixture.read("a.sh").as_str(), fixture.read("b.sh").as_str()),
         ("a=2\n", "b=1\n"),
         "{}",
         ran.stdout
     );
     // Chosen tasks run alone.
-    yard.agent("echo c=2 >c.sh");
-    yard.fix(&["--tasks", "3"]).ok();
-    assert_eq!(yard.read("c.sh"), "c=2\n");
-    assert_eq!(yard.fix(&["--task", "d"]).code, 2);
+    fixture.agent("echo c=2 >c.sh");
+    fixture.fix(&["--tasks", "3"]).ok();
+    assert_eq!(fixture.read("c.sh"), "c=2\n");
+    assert_eq!(fixture.fix(&["--task", "d"]).code, 2);
 }
 
 #[test]
 fn what_follows_good_work_belongs_to_it_and_can_spoil_it() {
-    let yard = yard();
-    yard.agent(FIXED);
-    yard.leanfile(
+    let fixture = fixture();
+    fixture.agent(FIXED);
+    fixture.leanfile(
         TESTS,
         &format!("max_iters_per_task = 1\n{TASK}after = [\"echo made >made.txt\", \"cat made.txt\"]\n"),
     );
-    yard.fix(&[]).ok();
-    assert_eq!(yard.read("made.txt"), "made\n");
-    git_in(&yard.project(), &["checkout", "-q", "lib.sh"]);
-    yard.leanfile(TESTS, &format!("max_iters_per_task = 1\n{TASK}after = [\"echo bad luck; false\"]\n"));
-    let ran = yard.fix(&[]);
+    fixture.fix(&[]).ok();
+    assert_eq!(fixture.read("made.txt"), "made\n");
+    git_in(&fixture.project(), &["checkout", "-q", "lib.sh"]);
+    fixture.leanfile(TESTS, &format!("max_iters_per_task = 1\n{TASK}after = [\"echo bad luck; false\"]\n"));
+    let ran = fixture.fix(&[]);
     assert_eq!(ran.code, 1);
     assert!(ran.stdout.contains("bad luck"), "{}", ran.stdout);
 }
@@ -196,19 +196,19 @@ fn what_follows_good_work_belongs_to_it_and_can_spoil_it() {
 fn a_file_whose_name_is_not_text_is_fixed_like_any_other() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    let yard = yard();
+    let fixture = fixture();
     let name = OsStr::from_bytes(b"caf\xe9.txt");
-    fs::write(yard.project().join(name), "before\n").unwrap();
-    git_in(&yard.project(), &["add", "-A"]);
-    git_in(&yard.project(), &["commit", "-qm", "a name of another time"]);
-    yard.leanfile(TESTS, &format!("max_iters_per_task = 2\n{TASK}"));
-    yard.agent(&format!("{FIXED}; f=$(printf 'caf\\351.txt'); echo after >\"$f\"; echo new >\"new-$f\""));
-    let ran = yard.fix(&[]).ok();
-    assert_eq!(fs::read_to_string(yard.project().join(name)).unwrap(), "after\n", "{}", ran.stdout);
+    fs::write(fixture.project().join(name), "before\n").unwrap();
+    git_in(&fixture.project(), &["add", "-A"]);
+    git_in(&fixture.project(), &["commit", "-qm", "a name of another time"]);
+    fixture.leanfile(TESTS, &format!("max_iters_per_task = 2\n{TASK}"));
+    fixture.agent(&format!("{FIXED}; f=$(printf 'caf\\351.txt'); echo after >\"$f\"; echo new >\"new-$f\""));
+    let ran = fixture.fix(&[]).ok();
+    assert_eq!(fs::read_to_string(fixture.project().join(name)).unwrap(), "after\n", "{}", ran.stdout);
     let new = OsStr::from_bytes(b"new-caf\xe9.txt");
-    assert_eq!(fs::read_to_string(yard.project().join(new)).unwrap(), "new\n");
+    assert_eq!(fs::read_to_string(fixture.project().join(new)).unwrap(), "new\n");
     assert!(ran.stdout.contains("3 files of yours were changed"), "{}", ran.stdout);
-    git_in(&yard.project(), &["checkout", "-q", "."]);
-    let ran = yard.fix(&["--fresh", "--branch"]).ok();
+    git_in(&fixture.project(), &["checkout", "-q", "."]);
+    let ran = fixture.fix(&["--fresh", "--branch"]).ok();
     assert!(ran.stdout.contains("the result is on branch looop/fix-"), "{}", ran.stdout);
 }

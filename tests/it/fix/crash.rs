@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use super::adder::{CHECK, LIB};
-use super::yard::{Yard, of};
+use super::fixture::{Fixture, of};
 use crate::support::pi::skipped;
 use crate::support::profile::LOOOP;
 
@@ -17,16 +17,16 @@ const EFFECTS: &str = "write,pwrite64,writev,fsync,rename,renameat,renameat2,lin
 /// How many points are tried by default, evenly over the run.
 const TRIED: usize = 20;
 
-fn yard() -> Yard {
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    yard.write("dirty.txt", "of the human\n");
-    yard.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", TASK);
-    yard
+fn fixture() -> Fixture {
+    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    fixture.write("dirty.txt", "of the human\n");
+    fixture.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", TASK);
+    fixture
 }
 
 /// An agent that needs three calls, and kills looop, which called it, once at a given point.
-fn deadly(yard: &Yard, at: &str) {
-    let mark = yard.profile.path("state/killed");
+fn deadly(fixture: &Fixture, at: &str) {
+    let mark = fixture.profile.path("state/killed");
     // What outlives looop would go on to edit, late.
     let rest = if at == "lingers" { "sleep 300 >/dev/null 2>&1;" } else { "exit 0;" };
     let kill = |point: &str| match at == point || (at == "lingers" && point == "before") {
@@ -34,47 +34,47 @@ fn deadly(yard: &Yard, at: &str) {
         false => String::new(),
     };
     let (before, middle, after) = (kill("before"), kill("middle"), kill("after"));
-    yard.agent(&format!(
+    fixture.agent(&format!(
         "{before} echo \"# edit $n\" >>lib.sh; {middle} if [ $n -ge 3 ]; then sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh; fi; {after}"
     ));
     let tests = kill("tests");
-    yard.write("check.sh", &format!("{tests}\n{CHECK}"));
+    fixture.write("check.sh", &format!("{tests}\n{CHECK}"));
 }
 
 #[test]
 fn killed_by_its_agent_or_its_tests_it_goes_on_with_what_was_edited() {
     for point in ["before", "middle", "after", "tests", "lingers"] {
-        let yard = yard();
-        deadly(&yard, point);
-        let before = yard.fingerprint();
-        let ran = yard.fix(&[]);
+        let fixture = fixture();
+        deadly(&fixture, point);
+        let before = fixture.fingerprint();
+        let ran = fixture.fix(&[]);
         assert_eq!(ran.code, -1, "{point}: {}", ran.stdout);
-        assert_eq!(yard.fingerprint(), before, "{point}");
-        let calls = yard.calls();
-        let ran = yard.fix(&[]).ok();
+        assert_eq!(fixture.fingerprint(), before, "{point}");
+        let calls = fixture.calls();
+        let ran = fixture.fix(&[]).ok();
         assert!(
             point == "tests" || ran.stdout.contains("going on with the run that was interrupted"),
             "{}",
             ran.stdout
         );
-        let (lib, edits) = (yard.read("lib.sh"), if matches!(point, "middle" | "after") { 1 } else { 0 });
+        let (lib, edits) = (fixture.read("lib.sh"), if matches!(point, "middle" | "after") { 1 } else { 0 });
         assert!(lib.contains("$1 + $2"), "{point}: {lib}");
         assert_eq!(
             lib.matches("# edit 1").count(),
             edits.max(usize::from(calls == 0 || point == "tests")),
             "{point}: {lib}"
         );
-        let lines = yard.ledger("add");
+        let lines = fixture.ledger("add");
         let numbers: Vec<u64> = of(&lines, "attempt").iter().map(|one| one["n"].as_u64().unwrap()).collect();
         assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{point}");
-        assert_eq!(yard.read("made.txt"), "made\n");
+        assert_eq!(fixture.read("made.txt"), "made\n");
     }
 }
 
 /// Runs the fix under strace. What it printed of the calls of looop's main thread, and how it ended.
-fn strace(yard: &Yard, args: &[&str]) -> (String, bool) {
-    let (path, log) = (yard.profile.path("leanfile.toml"), yard.profile.path("strace.log"));
-    let plain = yard.profile.command(&[]);
+fn strace(fixture: &Fixture, args: &[&str]) -> (String, bool) {
+    let (path, log) = (fixture.profile.path("leanfile.toml"), fixture.profile.path("strace.log"));
+    let plain = fixture.profile.command(&[]);
     let envs: Vec<_> =
         plain.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
     let ended = Command::new("strace")
@@ -107,12 +107,12 @@ fn points() -> Vec<(String, usize)> {
         .collect()
 }
 
-fn two_calls() -> Yard {
-    let yard = yard();
-    yard.agent(
+fn two_calls() -> Fixture {
+    let fixture = fixture();
+    fixture.agent(
         "if [ $n -ge 2 ]; then sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh; else echo '# one' >>lib.sh; fi",
     );
-    yard
+    fixture
 }
 
 #[test]
@@ -137,37 +137,37 @@ fn killed_before_any_call_with_an_effect_it_goes_on_and_ends_the_same() {
 }
 
 fn killed_at(call: &str, nth: usize) -> bool {
-    let yard = two_calls();
-    let before = yard.fingerprint();
+    let fixture = two_calls();
+    let before = fixture.fingerprint();
     let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
-    let (_, is_well) = strace(&yard, &["-e", &format!("trace={call}"), "-e", &inject]);
+    let (_, is_well) = strace(&fixture, &["-e", &format!("trace={call}"), "-e", &inject]);
     if is_well {
         return false;
     }
-    let landing = fix_run(&yard).is_some_and(|run| run["landing"] == true);
+    let landing = fix_run(&fixture).is_some_and(|run| run["landing"] == true);
     if !landing {
-        assert_eq!(yard.fingerprint(), before, "{call} {nth}");
+        assert_eq!(fixture.fingerprint(), before, "{call} {nth}");
     }
-    let ran = yard.fix(&[]);
+    let ran = fixture.fix(&[]);
     let place = format!("{call} {nth}: {}{}", ran.stdout, ran.stderr);
     assert_eq!(ran.code, 0, "{place}");
-    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n# one\n", "no edit is lost: {place}");
-    let names: Vec<String> = yard.fingerprint().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n# one\n", "no edit is lost: {place}");
+    let names: Vec<String> = fixture.fingerprint().into_iter().map(|(name, _)| name).collect();
     let own: Vec<&str> = names.iter().map(String::as_str).filter(|name| !name.starts_with(".git/")).collect();
     assert_eq!(own, ["check.sh", "dirty.txt", "lib.sh", "made.txt"], "nothing is left behind: {place}");
     for (name, mark) in &before {
-        let is_same = yard.fingerprint().iter().any(|(other, now)| other == name && now == mark);
+        let is_same = fixture.fingerprint().iter().any(|(other, now)| other == name && now == mark);
         assert!(is_same || name == "lib.sh", "{name} is as it was: {place}");
     }
     let numbers: Vec<u64> =
-        of(&yard.ledger("add"), "attempt").iter().map(|one| one["n"].as_u64().unwrap()).collect();
+        of(&fixture.ledger("add"), "attempt").iter().map(|one| one["n"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{place}");
-    assert!(yard.calls() <= 4, "{} calls: {place}", yard.calls());
+    assert!(fixture.calls() <= 4, "{} calls: {place}", fixture.calls());
     true
 }
 
-fn fix_run(yard: &Yard) -> Option<serde_json::Value> {
-    let entries = fs::read_dir(yard.profile.data().join("fix")).ok()?;
+fn fix_run(fixture: &Fixture) -> Option<serde_json::Value> {
+    let entries = fs::read_dir(fixture.profile.data().join("fix")).ok()?;
     let dir = entries.flatten().find(|entry| entry.path().join("run.json").is_file())?;
     serde_json::from_str(&fs::read_to_string(dir.path().join("run.json")).ok()?).ok()
 }

@@ -6,23 +6,23 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::adder::{CHECK, LIB};
-use super::yard::{Yard, of};
+use super::fixture::{Fixture, of};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::{LOOOP, git_in, wait_until};
 
 const GOOD: &str = "Here:\n\nFILE: lib.sh\n```sh\n<<<<<<< SEARCH\nadd() { echo $(($1 - $2)); }\n=======\nadd() { echo $(($1 + $2)); }\n>>>>>>> REPLACE\n```\nIt adds now.";
 
 /// A project whose leanfile has this in `[lean]` and names no program.
-fn yard(lean: &str, more: &str) -> Yard {
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+fn fixture(lean: &str, more: &str) -> Fixture {
+    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let rest = format!(
         "max_iters_per_task = 4\n{more}[[tasks]]\nname = \"add\"\nprompt = \"ADD-MUST-ADD\"\nfiles = [\"lib.sh\"]\n"
     );
-    let path = yard.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", &rest);
+    let path = fixture.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", &rest);
     let text = fs::read_to_string(&path).unwrap();
     let own = text.lines().find(|line| line.starts_with("binary")).unwrap().to_owned();
     fs::write(&path, text.replace(&own, lean)).unwrap();
-    yard
+    fixture
 }
 
 fn lean(server: &ModelServer) -> String {
@@ -43,10 +43,10 @@ fn edits_in_words_are_made_all_or_none_and_none_leads_out_of_the_project() {
         Reply::text("FILE: lib.sh\n<<<<<<< SEARCH\nno such line\n=======\nx\n>>>>>>> REPLACE\n"),
         Reply::text(GOOD).usage(70, 30, 0, 0),
     ]);
-    let yard = yard(&lean(&server), "summarize_errors = false\n");
-    let ran = yard.fix(&[]).ok();
-    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
-    let lines = yard.ledger("add");
+    let fixture = fixture(&lean(&server), "summarize_errors = false\n");
+    let ran = fixture.fix(&[]).ok();
+    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+    let lines = fixture.ledger("add");
     let attempts = of(&lines, "attempt");
     let outcomes: Vec<&Value> = attempts.iter().map(|one| &one["outcome"]).collect();
     assert_eq!(outcomes, ["agent_failed", "agent_failed", "passed"], "{}", ran.stdout);
@@ -67,7 +67,7 @@ fn edits_in_words_are_made_all_or_none_and_none_leads_out_of_the_project() {
     // Why an edit was not made is in what comes next.
     let last = said(&requests[2].body);
     assert!(last.contains(r#"does not stand in it, from \"no such line\" on"#), "{last}");
-    let rows = yard.profile.looop(&["cost", "all", "--by", "runner", "--json"]).ok().json();
+    let rows = fixture.profile.looop(&["cost", "all", "--by", "runner", "--json"]).ok().json();
     assert_eq!(rows["rows"].as_array().unwrap().len(), 1, "{rows}");
 }
 
@@ -79,19 +79,19 @@ fn an_endpoint_of_the_config_is_a_runner_like_others() {
         Reply::text(GOOD),
     ]);
     for form in ["openai", "anthropic"] {
-        let yard = yard("auth_type = \"x\"", "");
+        let fixture = fixture("auth_type = \"x\"", "");
         let first = server.requests().len();
-        yard.profile.config_more(json!({
+        fixture.profile.config_more(json!({
             "fix": { "runner": "near" },
             "runners": { "near": { "http": form, "base_url": format!("{}/v1", server.url()), "model": "m" } },
         }));
-        let listed = yard.profile.looop(&["fix", "--list-leaners"]).ok().stdout;
+        let listed = fixture.profile.looop(&["fix", "--list-leaners"]).ok().stdout;
         assert!(listed.lines().any(|line| line.contains("near") && line.contains("chosen")), "{listed}");
-        yard.profile.looop(&["fix", "--set-leaner", "near"]).ok();
-        let ran = yard.fix(&[]).ok();
+        fixture.profile.looop(&["fix", "--set-leaner", "near"]).ok();
+        let ran = fixture.fix(&[]).ok();
         assert!(ran.stdout.contains("auth_type of [lean] has no effect: near is called"), "{}", ran.stdout);
-        assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
-        let attempts = yard.ledger("add");
+        assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+        let attempts = fixture.ledger("add");
         // The first attempt has no diagnosis before it; what is said without edits is an attempt, what is empty is none.
         let count = if first == 0 { 2 } else { 1 };
         assert_eq!(
@@ -103,36 +103,37 @@ fn an_endpoint_of_the_config_is_a_runner_like_others() {
 
 #[test]
 fn an_endpoint_that_cannot_be_asked_is_an_attempt_that_failed_and_one_that_is_none_is_refused() {
-    let yard = yard("base_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"", "summarize_errors = false\n");
-    let before = yard.fingerprint();
-    let ran = yard.fix(&[]);
+    let fixture =
+        fixture("base_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"", "summarize_errors = false\n");
+    let before = fixture.fingerprint();
+    let ran = fixture.fix(&[]);
     assert!(matches!(ran.code, 1 | 3), "{}{}", ran.stdout, ran.stderr);
-    assert_eq!(yard.fingerprint(), before);
-    let lines = yard.ledger("add");
+    assert_eq!(fixture.fingerprint(), before);
+    let lines = fixture.ledger("add");
     assert_eq!(of(&lines, "attempt")[0]["outcome"], "agent_failed", "{lines:?}");
-    let yard = self::yard("base_url = \"127.0.0.1:1\"\nmodel = \"m\"", "");
-    let ran = yard.fix(&[]);
+    let fixture = self::fixture("base_url = \"127.0.0.1:1\"\nmodel = \"m\"", "");
+    let ran = fixture.fix(&[]);
     assert!(ran.code == 2 && ran.stderr.contains("it begins with http"), "{}", ran.stderr);
 }
 
-/// `looop fix` of a yard, left running.
-fn begin(yard: &Yard) -> Child {
-    let plain = yard.profile.command(&[]);
+/// `looop fix` of a fixture, left running.
+fn begin(fixture: &Fixture) -> Child {
+    let plain = fixture.profile.command(&[]);
     let envs: Vec<_> =
         plain.get_envs().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect();
     let mut command = Command::new(LOOOP);
-    command.args(["fix", "-c"]).arg(yard.profile.path("leanfile.toml")).env_clear().envs(envs);
+    command.args(["fix", "-c"]).arg(fixture.profile.path("leanfile.toml")).env_clear().envs(envs);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 #[test]
 fn edits_of_which_only_some_were_made_when_it_was_killed_are_none() {
     let server = ModelServer::start(vec![Reply::hang(), Reply::text(GOOD)]);
-    let yard = yard(&lean(&server), "summarize_errors = false\n");
-    let mut child = begin(&yard);
+    let fixture = fixture(&lean(&server), "summarize_errors = false\n");
+    let mut child = begin(&fixture);
     server.wait_for_requests(1);
     let work = || {
-        let dirs = fs::read_dir(yard.profile.data().join("fix")).unwrap().flatten();
+        let dirs = fs::read_dir(fixture.profile.data().join("fix")).unwrap().flatten();
         dirs.map(|dir| dir.path().join("work/clone/lib.sh")).find(|path| path.is_file())
     };
     wait_until("the clone is there", || work().is_some());
@@ -140,10 +141,10 @@ fn edits_of_which_only_some_were_made_when_it_was_killed_are_none() {
     child.kill().unwrap();
     child.wait().unwrap();
     fs::write(&lib, "half of an answer\n").unwrap();
-    let ran = yard.fix(&[]).ok();
+    let ran = fixture.fix(&[]).ok();
     assert!(ran.stdout.contains("going on with the run that was interrupted"), "{}", ran.stdout);
-    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
-    assert_eq!(yard.ledger("add").len(), 2, "it is the same attempt");
+    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
+    assert_eq!(fixture.ledger("add").len(), 2, "it is the same attempt");
     let kept = lib.ancestors().nth(3).unwrap().join("attempts");
     let half = git_in(&kept, &["show", "refs/looop/attempts/add/1-cut:lib.sh"]);
     assert_eq!(half, "half of an answer\n", "nothing is lost");
@@ -152,14 +153,14 @@ fn edits_of_which_only_some_were_made_when_it_was_killed_are_none() {
 #[test]
 fn an_answer_that_the_output_limit_ended_changes_no_file() {
     let server = ModelServer::start(vec![Reply::truncated(GOOD)]);
-    let yard = yard("auth_type = \"x\"", "");
-    let before = yard.read("lib.sh");
-    yard.profile.config_more(json!({
+    let fixture = fixture("auth_type = \"x\"", "");
+    let before = fixture.read("lib.sh");
+    fixture.profile.config_more(json!({
         "fix": { "runner": "near" },
         "runners": { "near": { "http": "openai", "base_url": format!("{}/v1", server.url()), "model": "m" } },
     }));
-    let ran = yard.fix(&[]);
-    assert!(ran.code != 0 && yard.read("lib.sh") == before, "{ran:?}");
-    let ledger = yard.ledger("add");
+    let ran = fixture.fix(&[]);
+    assert!(ran.code != 0 && fixture.read("lib.sh") == before, "{ran:?}");
+    let ledger = fixture.ledger("add");
     assert!(ledger.iter().any(|line| line.to_string().contains("output limit")), "{ledger:?}");
 }

@@ -5,21 +5,21 @@ use std::fs;
 use std::path::Path;
 
 use super::adder::{CHECK, FIXED, LIB, TESTS};
-use super::yard::{Yard, of};
+use super::fixture::{Fixture, of};
 use crate::support::profile::git_in;
 
 const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 const GIT: &str = "git -c user.name=x -c user.email=x@x";
 
-fn yard(rest: &str) -> Yard {
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), (".gitignore", "built/\n")]);
-    yard.leanfile(TESTS, &format!("max_iters_per_task = 2\nsummarize_errors = false\n{TASK}{rest}"));
-    yard
+fn fixture(rest: &str) -> Fixture {
+    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK), (".gitignore", "built/\n")]);
+    fixture.leanfile(TESTS, &format!("max_iters_per_task = 2\nsummarize_errors = false\n{TASK}{rest}"));
+    fixture
 }
 
 /// The outcome of each attempt, and what was said of it.
-fn outcomes(yard: &Yard) -> Vec<(String, String)> {
-    let lines = yard.ledger("add");
+fn outcomes(fixture: &Fixture) -> Vec<(String, String)> {
+    let lines = fixture.ledger("add");
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     of(&lines, "attempt").iter().map(|one| (text(&one["outcome"]), text(&one["failure"]))).collect()
 }
@@ -48,61 +48,61 @@ fn an_attempt_that_leaves_what_cannot_be_kept_fails_and_the_next_begins_clean() 
             "`sub` is a repository of its own",
         ),
     ] {
-        let yard = yard("");
-        yard.agent(&format!("if [ $n = 1 ]; then {FIXED}; {leaves}; else [ ! -e sub ] && {FIXED}; fi"));
-        let ran = yard.fix(&[]).ok();
-        let all = outcomes(&yard);
+        let fixture = fixture("");
+        fixture.agent(&format!("if [ $n = 1 ]; then {FIXED}; {leaves}; else [ ! -e sub ] && {FIXED}; fi"));
+        let ran = fixture.fix(&[]).ok();
+        let all = outcomes(&fixture);
         assert_eq!((all[0].0.as_str(), all[1].0.as_str()), ("agent_failed", "passed"), "{leaves}: {all:?}");
-        assert!(all[0].1.contains(said) && yard.prompt(2).contains(said), "{leaves}: {all:?}");
+        assert!(all[0].1.contains(said) && fixture.prompt(2).contains(said), "{leaves}: {all:?}");
         assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
-        assert!(size(&yard.profile.data().join("fix")) < 8 << 20, "{leaves}: nothing of it is stored");
+        assert!(size(&fixture.profile.data().join("fix")) < 8 << 20, "{leaves}: nothing of it is stored");
     }
 }
 
 #[test]
 fn what_git_ignores_may_be_as_large_as_it_likes() {
-    let yard = yard("");
-    yard.agent(&format!("{FIXED}; mkdir built; truncate -s 300M built/all; (cd built; git init -q sub)"));
-    yard.fix(&[]).ok();
-    assert_eq!(outcomes(&yard)[0].0, "passed");
-    assert!(!yard.project().join("built").exists());
+    let fixture = fixture("");
+    fixture.agent(&format!("{FIXED}; mkdir built; truncate -s 300M built/all; (cd built; git init -q sub)"));
+    fixture.fix(&[]).ok();
+    assert_eq!(outcomes(&fixture)[0].0, "passed");
+    assert!(!fixture.project().join("built").exists());
 }
 
 #[test]
 fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
-    let yard = self::yard("after = [\"truncate -s 300M out.bin\"]\n");
-    yard.agent(FIXED);
-    assert_eq!(yard.fix(&[]).code, 1);
-    let all = outcomes(&yard);
+    let fixture = self::fixture("after = [\"truncate -s 300M out.bin\"]\n");
+    fixture.agent(FIXED);
+    assert_eq!(fixture.fix(&[]).code, 1);
+    let all = outcomes(&fixture);
     assert!(all[0].0 == "after_failed" && all[0].1.contains("too large to keep"), "{all:?}");
-    assert!(!yard.project().join("out.bin").exists());
-    let yard = self::yard("");
-    let mark = yard.profile.path("state/killed");
+    assert!(!fixture.project().join("out.bin").exists());
+    let fixture = self::fixture("");
+    let mark = fixture.profile.path("state/killed");
     let kill = format!(
         "[ -f {0} ] || {{ touch {0}; truncate -s 300M new.bin; kill -9 $PPID; exit; }}",
         mark.display()
     );
-    yard.agent(&format!("{kill}; {FIXED}"));
-    assert_eq!(yard.fix(&[]).code, -1);
-    let ran = yard.fix(&[]).ok();
+    fixture.agent(&format!("{kill}; {FIXED}"));
+    assert_eq!(fixture.fix(&[]).code, -1);
+    let ran = fixture.fix(&[]).ok();
     assert!(ran.stdout.contains("is dropped: too large to keep: 300 MiB in 1 file"), "{}", ran.stdout);
-    assert_eq!((yard.read("lib.sh") != LIB, yard.project().join("new.bin").exists()), (true, false));
+    assert_eq!((fixture.read("lib.sh") != LIB, fixture.project().join("new.bin").exists()), (true, false));
 }
 
 #[test]
 fn repositories_in_a_project_are_said_and_a_project_that_is_a_disk_is_refused() {
-    let yard = self::yard("");
-    yard.agent(FIXED);
-    git_in(&yard.project(), &["init", "-q", "sub"]);
-    git_in(&yard.project().join("sub"), &["commit", "-q", "--allow-empty", "-m", "one"]);
-    yard.write("sub/own.txt", "of the human");
-    let ran = yard.fix(&[]).ok();
+    let fixture = self::fixture("");
+    fixture.agent(FIXED);
+    git_in(&fixture.project(), &["init", "-q", "sub"]);
+    git_in(&fixture.project().join("sub"), &["commit", "-q", "--allow-empty", "-m", "one"]);
+    fixture.write("sub/own.txt", "of the human");
+    let ran = fixture.fix(&[]).ok();
     assert!(ran.stdout.contains("of whose files the agent gets none: sub\n"), "{}", ran.stdout);
-    assert_eq!(yard.read("sub/own.txt"), "of the human");
-    let yard = self::yard("");
-    fs::File::create(yard.project().join("disk.img")).unwrap().set_len(9 << 30).unwrap();
-    let ran = yard.fix(&[]);
-    assert_eq!((ran.code, yard.calls()), (1, 0), "{}", ran.stderr);
+    assert_eq!(fixture.read("sub/own.txt"), "of the human");
+    let fixture = self::fixture("");
+    fs::File::create(fixture.project().join("disk.img")).unwrap().set_len(9 << 30).unwrap();
+    let ran = fixture.fix(&[]);
+    assert_eq!((ran.code, fixture.calls()), (1, 0), "{}", ran.stderr);
     let said = "9216 MiB in 4 files, at most 8192 MiB in 500000 are taken";
     assert!(
         ran.stderr.contains(said) && ran.stderr.contains("hint: name what is generated"),

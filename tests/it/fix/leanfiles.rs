@@ -7,22 +7,22 @@ use std::thread;
 use serde_json::json;
 
 use super::adder::{self, FIXED, TESTS};
-use super::yard::{Yard, of, program};
+use super::fixture::{Fixture, of, program};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::profile::git_in;
 
 const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 
-fn yard() -> Yard {
-    adder::yard(TASK)
+fn fixture() -> Fixture {
+    adder::fixture(TASK)
 }
 
 #[test]
 fn the_static_config_has_three_places_and_a_relative_binary_begins_in_its_own() {
     for place in ["-g", "LEANLOOP_CONFIG", "home"] {
-        let mut yard = yard();
+        let mut fixture = fixture();
         let dir = if place == "home" { "home/.config/lean-loop" } else { "elsewhere" };
-        let dir = yard.profile.path(dir);
+        let dir = fixture.profile.path(dir);
         fs::create_dir_all(&dir).unwrap();
         let fixed = dir.join("config.toml");
         fs::write(
@@ -38,7 +38,7 @@ fn the_static_config_has_three_places_and_a_relative_binary_begins_in_its_own() 
                 "#!/bin/sh\n[ \"$1\" = -p ] && [ \"$#\" = 2 ] || exit 9\n[ \"$LEAN_MODEL/$LEAN_APPROVAL_MODE/$LEAN_BASE_URL\" = OWN-MODEL/yolo/http://x ] || exit 8\n[ -z \"$LEAN_API_KEY\" ] || exit 7\n{FIXED}\necho done\n"
             ),
         );
-        let own = yard.profile.path("leanfile.toml");
+        let own = fixture.profile.path("leanfile.toml");
         let text = fs::read_to_string(&own).unwrap();
         let binary = text.lines().find(|line| line.starts_with("binary")).unwrap().to_owned();
         fs::write(&own, text.replace(&binary, "model = \"OWN-MODEL\"\nbase_url = \"http://x\"")).unwrap();
@@ -47,25 +47,25 @@ fn the_static_config_has_three_places_and_a_relative_binary_begins_in_its_own() 
         match place {
             "-g" => args.extend(["-g", fixed.to_str().unwrap()]),
             "home" => {}
-            variable => yard.profile.var(variable, fixed.to_str().unwrap()),
+            variable => fixture.profile.var(variable, fixed.to_str().unwrap()),
         }
-        let ran = yard.profile.looop(&args).ok();
-        assert!(yard.read("lib.sh").contains("$1 + $2"), "{place}: {}", ran.stdout);
-        assert_eq!(of(&yard.ledger("add"), "attempt")[0]["runner"], "agent");
+        let ran = fixture.profile.looop(&args).ok();
+        assert!(fixture.read("lib.sh").contains("$1 + $2"), "{place}: {}", ran.stdout);
+        assert_eq!(of(&fixture.ledger("add"), "attempt")[0]["runner"], "agent");
     }
-    let ran = yard().profile.looop(&["fix", "-g", "nowhere.toml"]);
+    let ran = fixture().profile.looop(&["fix", "-g", "nowhere.toml"]);
     assert!(ran.code == 2 && ran.stderr.contains("nowhere.toml"), "{}", ran.stderr);
 }
 
 #[test]
 fn what_must_be_well_is_waited_for_and_not_for_ever() {
-    let yard = yard();
-    yard.agent(FIXED);
+    let fixture = fixture();
+    fixture.agent(FIXED);
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let lean = format!("[health]\ncheck_url = \"http://{address}/health\"\nmax_wait = 1\n{TASK}");
-    yard.leanfile(TESTS, &lean);
-    let ran = yard.fix(&[]);
-    assert_eq!((ran.code, yard.calls()), (1, 0), "{}", ran.stderr);
+    fixture.leanfile(TESTS, &lean);
+    let ran = fixture.fix(&[]);
+    assert_eq!((ran.code, fixture.calls()), (1, 0), "{}", ran.stderr);
     assert!(ran.stderr.contains("was not well after 1s") && ran.stderr.contains("hint:"), "{}", ran.stderr);
     // It comes up while it is waited for. Another port: the first one may be somebody else's by now.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -78,35 +78,35 @@ fn what_must_be_well_is_waited_for_and_not_for_ever() {
             std::io::Write::write_all(&mut stream, text.as_bytes()).unwrap();
         }
     });
-    yard.leanfile(TESTS, &format!("[health]\ncheck_url = \"http://{address}/up\"\n{TASK}"));
-    let ran = yard.fix(&[]).ok();
+    fixture.leanfile(TESTS, &format!("[health]\ncheck_url = \"http://{address}/up\"\n{TASK}"));
+    let ran = fixture.fix(&[]).ok();
     answers.join().unwrap();
-    assert!(ran.stdout.contains("waiting for http://") && yard.calls() == 1, "{}", ran.stdout);
+    assert!(ran.stdout.contains("waiting for http://") && fixture.calls() == 1, "{}", ran.stdout);
 }
 
 #[test]
 fn a_task_without_tests_is_done_when_the_agent_answered_and_after_still_decides() {
-    let yard = yard();
-    yard.agent("echo written >new.txt; echo changed >>check.sh");
-    yard.leanfile(
+    let fixture = fixture();
+    fixture.agent("echo written >new.txt; echo changed >>check.sh");
+    fixture.leanfile(
         "command = \"false\"",
         &format!("{TASK}skip_tests = true\nafter = [\"grep -q written new.txt\"]\n"),
     );
-    let ran = yard.fix(&[]).ok();
+    let ran = fixture.fix(&[]).ok();
     assert!(ran.stdout.contains("done, not tested"), "{}", ran.stdout);
-    assert_eq!(yard.read("new.txt"), "written\n");
-    assert!(!yard.prompt(1).contains("The failure of"), "{}", yard.prompt(1));
-    yard.leanfile(
+    assert_eq!(fixture.read("new.txt"), "written\n");
+    assert!(!fixture.prompt(1).contains("The failure of"), "{}", fixture.prompt(1));
+    fixture.leanfile(
         "command = \"false\"",
         &format!("max_iters_per_task = 1\n{TASK}skip_tests = true\nafter = [\"false\"]\n"),
     );
-    assert_eq!(yard.fix(&[]).code, 1);
+    assert_eq!(fixture.fix(&[]).code, 1);
 }
 
 #[test]
 fn an_agent_that_runs_the_same_again_and_again_is_told_and_then_ended() {
-    let yard = yard();
-    let (script, state) = (yard.profile.path("local.sh"), yard.profile.path("state"));
+    let fixture = fixture();
+    let (script, state) = (fixture.profile.path("local.sh"), fixture.profile.path("state"));
     let event = |command: &str, id: &str, output: &str| {
         let call = json!({ "type": "tool_use", "id": id, "name": "Bash", "input": { "command": command } });
         let result = json!({ "type": "tool_result", "tool_use_id": id, "content": output });
@@ -127,14 +127,15 @@ fn an_agent_that_runs_the_same_again_and_again_is_told_and_then_ended() {
             state.display()
         ),
     );
-    yard.profile
+    fixture
+        .profile
         .config_more(json!({ "fix": { "runner": "local" }, "runners": { "local": { "fix": [script] } } }));
-    let path = yard.leanfile(TESTS, &format!("summarize_errors = false\n{TASK}"));
+    let path = fixture.leanfile(TESTS, &format!("summarize_errors = false\n{TASK}"));
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.lines().filter(|line| !line.starts_with("binary")).collect::<Vec<_>>().join("\n"))
         .unwrap();
-    let ran = yard.fix(&[]).ok();
-    let lines = yard.ledger("add");
+    let ran = fixture.fix(&[]).ok();
+    let lines = fixture.ledger("add");
     let outcomes: Vec<&str> =
         of(&lines, "attempt").iter().map(|one| one["outcome"].as_str().unwrap()).collect();
     assert_eq!(
@@ -144,9 +145,9 @@ fn an_agent_that_runs_the_same_again_and_again_is_told_and_then_ended() {
         ran.stdout
     );
     assert!(ran.stdout.contains("it ran the same again and again: ls -l"), "{}", ran.stdout);
-    assert!(yard.prompt(2).contains("`ls -l` ran again and again"), "{}", yard.prompt(2));
-    assert!(yard.prompt(3).contains("`cat x` ran again and again"), "{}", yard.prompt(3));
-    assert!(!yard.prompt(4).contains("ran again and again"), "waiting is no loop: {}", yard.prompt(4));
+    assert!(fixture.prompt(2).contains("`ls -l` ran again and again"), "{}", fixture.prompt(2));
+    assert!(fixture.prompt(3).contains("`cat x` ran again and again"), "{}", fixture.prompt(3));
+    assert!(!fixture.prompt(4).contains("ran again and again"), "waiting is no loop: {}", fixture.prompt(4));
     assert_eq!(
         (&of(&lines, "attempt")[1]["tokens"], &of(&lines, "attempt")[1]["estimated"]),
         (&json!(11), &json!(false))
@@ -155,9 +156,9 @@ fn an_agent_that_runs_the_same_again_and_again_is_told_and_then_ended() {
 
 #[test]
 fn what_a_run_shows_has_times_tokens_and_what_a_cloud_model_did_not_have_to_spend() {
-    let yard = yard();
-    yard.agent(&format!("if [ $n = 1 ]; then echo '# no' >>lib.sh; else {FIXED}; fi"));
-    let ran = yard.fix(&[]).ok();
+    let fixture = fixture();
+    fixture.agent(&format!("if [ $n = 1 ]; then echo '# no' >>lib.sh; else {FIXED}; fi"));
+    let ran = fixture.fix(&[]).ok();
     for part in ["[1/1] add", "before: ", "attempt 1 of 5: agent.sh is called", "attempt 2 of 5", " tokens)"]
     {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
@@ -169,7 +170,7 @@ fn what_a_run_shows_has_times_tokens_and_what_a_cloud_model_did_not_have_to_spen
     assert!(ran.stdout.contains("a cloud model did not have to spend ~"), "{}", ran.stdout);
     assert!(ran.stdout.contains("an estimate"), "{}", ran.stdout);
     // Each attempt is a commit under its own ref, with the base's as its parent's parent.
-    let attempts = fs::read_dir(yard.profile.data().join("fix"))
+    let attempts = fs::read_dir(fixture.profile.data().join("fix"))
         .unwrap()
         .flatten()
         .map(|dir| dir.path().join("attempts"));
@@ -179,24 +180,24 @@ fn what_a_run_shows_has_times_tokens_and_what_a_cloud_model_did_not_have_to_spen
         refs,
         "refs/looop/attempts/add/1 attempt 1: tests fail\nrefs/looop/attempts/add/2 attempt 2: tests pass\n"
     );
-    yard.leanfile(TESTS, &format!("log_token_savings = false\n{TASK}"));
-    git_in(&yard.project(), &["checkout", "-q", "lib.sh"]);
-    yard.agent(FIXED);
-    assert!(!yard.fix(&[]).ok().stdout.contains("cloud model"));
+    fixture.leanfile(TESTS, &format!("log_token_savings = false\n{TASK}"));
+    git_in(&fixture.project(), &["checkout", "-q", "lib.sh"]);
+    fixture.agent(FIXED);
+    assert!(!fixture.fix(&[]).ok().stdout.contains("cloud model"));
 }
 
 #[test]
 fn a_call_that_was_paid_for_is_nothing_that_was_saved() {
     let answer = "FILE: lib.sh\n<<<<<<< WHOLE\nadd() { echo $(($1 + $2)); }\n>>>>>>> WHOLE\n";
     let server = ModelServer::start(vec![Reply::text(answer).usage(1000, 100, 0, 0)]);
-    let yard = yard();
-    yard.profile.config_more(json!({ "runners": { "cloud": {
+    let fixture = fixture();
+    fixture.profile.config_more(json!({ "runners": { "cloud": {
         "http": "openai", "base_url": format!("{}/v1", server.url()), "model": "m",
         "price": { "input": 3.0, "output": 15.0 },
     } } }));
-    let ran = yard.fix(&["--runner", "cloud"]).ok();
+    let ran = fixture.fix(&["--runner", "cloud"]).ok();
     assert!(!ran.stdout.contains("did not have to spend"), "{}", ran.stdout);
-    let charge = &yard.charges()[0];
+    let charge = &fixture.charges()[0];
     assert_eq!(
         (&charge["runner"], &charge["usage"]["cost_micros"]),
         (&json!("cloud"), &json!(4500)),
@@ -206,18 +207,18 @@ fn a_call_that_was_paid_for_is_nothing_that_was_saved() {
 
 #[test]
 fn one_fix_runs_once() {
-    let yard = yard();
-    let nested = yard.profile.path("nested");
-    let again = yard.profile.command(&["fix"]).get_program().to_string_lossy().into_owned();
-    let (data, own) = (yard.profile.data(), yard.profile.path("leanfile.toml"));
-    yard.agent(&format!(
+    let fixture = fixture();
+    let nested = fixture.profile.path("nested");
+    let again = fixture.profile.command(&["fix"]).get_program().to_string_lossy().into_owned();
+    let (data, own) = (fixture.profile.data(), fixture.profile.path("leanfile.toml"));
+    fixture.agent(&format!(
         "LOOOP_DATA_DIR={} LOOOP_CONFIG={} {again} fix -c {} >{} 2>&1; {FIXED}",
         data.display(),
-        yard.profile.config_file().display(),
+        fixture.profile.config_file().display(),
         own.display(),
         nested.display()
     ));
-    yard.fix(&[]).ok();
+    fixture.fix(&[]).ok();
     let said = fs::read_to_string(&nested).unwrap();
     assert!(said.contains("runs already"), "{said}");
 }

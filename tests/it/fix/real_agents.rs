@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::adder::{CHECK, LIB};
-use super::yard::{Yard, of};
+use super::fixture::{Fixture, of};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::{self, skipped};
 use crate::support::{claude, profile::git_in};
@@ -16,14 +16,14 @@ use crate::support::{claude, profile::git_in};
 const COMMAND: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
 /// A project whose leanfile names nobody.
-fn yard() -> Yard {
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+fn fixture() -> Fixture {
+    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let task = "[[tasks]]\nname = \"add\"\nprompt = \"ADD-MUST-ADD\"\nfiles = [\"lib.sh\"]\n";
-    let path = yard.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", task);
+    let path = fixture.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", task);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.lines().filter(|line| !line.starts_with("binary")).collect::<Vec<_>>().join("\n"))
         .unwrap();
-    yard
+    fixture
 }
 
 fn beside(program: &Path) -> String {
@@ -32,22 +32,22 @@ fn beside(program: &Path) -> String {
 }
 
 /// Runs the fix by this runner: two requests, a call of a tool and the last words.
-fn check(yard: &Yard, runner: &str, server: &ModelServer) {
-    let before = git_in(&yard.project(), &["rev-parse", "HEAD"]);
-    let ran = yard.fix(&["--runner", runner]);
+fn check(fixture: &Fixture, runner: &str, server: &ModelServer) {
+    let before = git_in(&fixture.project(), &["rev-parse", "HEAD"]);
+    let ran = fixture.fix(&["--runner", runner]);
     let said = || -> String {
         let of = |body: &Value| body["messages"].as_array().and_then(|all| all.last()).map(Value::to_string);
         server.requests().iter().take(3).filter_map(|request| of(&request.body)).collect()
     };
     assert_eq!(ran.code, 0, "{runner}: {}{}{}", ran.stdout, ran.stderr, said());
-    assert_eq!(yard.read("lib.sh"), "add() { echo $(($1 + $2)); }\n", "{runner}: {}", ran.stdout);
-    assert_eq!(git_in(&yard.project(), &["rev-parse", "HEAD"]), before);
-    let lines = yard.ledger("add");
+    assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n", "{runner}: {}", ran.stdout);
+    assert_eq!(git_in(&fixture.project(), &["rev-parse", "HEAD"]), before);
+    let lines = fixture.ledger("add");
     let attempt = of(&lines, "attempt")[0];
     assert_eq!((&attempt["runner"], &attempt["estimated"]), (&json!(runner), &json!(false)), "{attempt}");
     let asked: String = server.requests().iter().map(|request| request.body.to_string()).collect();
     assert!(asked.contains("ADD-MUST-ADD") && asked.contains("expected 5, got -1"), "{runner}: {asked}");
-    let usage = &yard.charges()[0]["usage"];
+    let usage = &fixture.charges()[0]["usage"];
     let count = |key: &str| usage[key].as_u64().unwrap_or(0);
     assert!(count("tokens_in") >= 200 && count("tokens_out") >= 40, "{runner}: two requests: {usage}");
     assert_ne!(usage["basis"], "estimated", "{runner}: {usage}");
@@ -58,13 +58,14 @@ fn claude_edits_the_clone() {
     let Some(program) = claude::claude() else { return };
     let call = Reply::tool("Bash", json!({ "command": COMMAND, "description": "edit" }));
     let server = ModelServer::start(vec![call, Reply::text("add adds now")]);
-    let mut yard = yard();
-    yard.profile
+    let mut fixture = fixture();
+    fixture
+        .profile
         .config_more(json!({ "path": beside(&program), "runners": { "claude": { "model": "sonnet" } } }));
-    yard.profile.var("ANTHROPIC_BASE_URL", &server.url());
-    yard.profile.var("ANTHROPIC_API_KEY", "sk-test");
-    check(&yard, "claude", &server);
-    let cost = yard.charges()[0]["usage"]["cost_micros"].as_u64().unwrap();
+    fixture.profile.var("ANTHROPIC_BASE_URL", &server.url());
+    fixture.profile.var("ANTHROPIC_API_KEY", "sk-test");
+    check(&fixture, "claude", &server);
+    let cost = fixture.charges()[0]["usage"]["cost_micros"].as_u64().unwrap();
     assert!(cost > 0, "its price is what it reports");
 }
 
@@ -75,12 +76,13 @@ fn pi_edits_the_clone() {
         Reply::tool("bash", json!({ "command": COMMAND })),
         Reply::text("add adds now"),
     ]);
-    let yard = yard();
+    let fixture = fixture();
     let home = install.home(&server.url());
-    fs::rename(home.path().join(".pi"), yard.profile.path("home/.pi")).unwrap();
-    yard.profile
+    fs::rename(home.path().join(".pi"), fixture.profile.path("home/.pi")).unwrap();
+    fixture
+        .profile
         .config_more(json!({ "path": home.search_path(), "runners": { "pi": { "model": pi::MODEL } } }));
-    check(&yard, "pi", &server);
+    check(&fixture, "pi", &server);
 }
 
 #[test]
@@ -91,13 +93,13 @@ fn qwen_edits_the_clone() {
     let call = json!({ "command": COMMAND, "is_background": false, "description": "edit" });
     let server =
         ModelServer::start(vec![Reply::tool("run_shell_command", call), Reply::text("add adds now")]);
-    let mut yard = yard();
+    let mut fixture = fixture();
     let url: Value = format!("{}/v1", server.url()).into();
-    yard.profile.config_more(json!({ "path": beside(&program) }));
+    fixture.profile.config_more(json!({ "path": beside(&program) }));
     for (name, value) in
         [("OPENAI_BASE_URL", url.as_str().unwrap()), ("OPENAI_API_KEY", "sk-test"), ("OPENAI_MODEL", "m")]
     {
-        yard.profile.var(name, value);
+        fixture.profile.var(name, value);
     }
-    check(&yard, "qwen", &server);
+    check(&fixture, "qwen", &server);
 }

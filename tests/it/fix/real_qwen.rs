@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::adder::{CHECK, LIB};
-use super::yard::{Yard, of, program};
+use super::fixture::{Fixture, of, program};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::skipped;
 
@@ -22,8 +22,8 @@ fn qwen_edits_the_clone_and_the_tests_decide() {
     let call = json!({ "command": command, "is_background": false, "description": "edit" });
     let server =
         ModelServer::start(vec![Reply::tool("run_shell_command", call), Reply::text("add adds now")]);
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    let wrapper = yard.profile.path("lean-qwen");
+    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let wrapper = fixture.profile.path("lean-qwen");
     let (bin, qwen) = (node.display(), qwen.display());
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = -p ] || exit 64\nexport PATH={bin}:$PATH QWEN_CODE_SUPPRESS_YOLO_WARNING=1\n\
@@ -32,7 +32,7 @@ fn qwen_edits_the_clone_and_the_tests_decide() {
     );
     program(&wrapper, &script);
     let rest = "[[tasks]]\nname = \"add\"\nprompt = \"ADD-MUST-ADD\"\nfiles = [\"lib.sh\"]\n";
-    let path = yard.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", rest);
+    let path = fixture.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", rest);
     let lean = format!(
         "binary = {wrapper:?}\nbase_url = \"{}\"\napi_key = \"sk-test\"\nmodel = \"mock-model\"\napproval_mode = \"yolo\"\nauth_type = \"anthropic\"\n",
         server.url()
@@ -40,9 +40,9 @@ fn qwen_edits_the_clone_and_the_tests_decide() {
     let text = std::fs::read_to_string(&path).unwrap();
     let own = text.lines().find(|line| line.starts_with("binary")).unwrap().to_owned();
     std::fs::write(&path, text.replace(&own, &lean)).unwrap();
-    let ran = yard.fix(&[]).ok();
-    assert!(yard.read("lib.sh").contains("$1 + $2"), "{}", ran.stdout);
-    let lines = yard.ledger("add");
+    let ran = fixture.fix(&[]).ok();
+    assert!(fixture.read("lib.sh").contains("$1 + $2"), "{}", ran.stdout);
+    let lines = fixture.ledger("add");
     assert_eq!(of(&lines, "attempt").len(), 1);
     let asked = server.requests()[0].body.to_string();
     assert!(asked.contains("ADD-MUST-ADD") && asked.contains("expected 5, got -1"), "{asked}");

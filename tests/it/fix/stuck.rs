@@ -5,33 +5,33 @@ use std::fs;
 use serde_json::json;
 
 use super::adder::{self, FIXED, TESTS};
-use super::yard::{Yard, of, program};
+use super::fixture::{Fixture, of, program};
 use crate::support::profile::git_in;
 
 const TASK: &str = "[[tasks]]\nname = \"add adds\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
 
-fn yard(most: u32) -> Yard {
-    adder::yard(&format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"))
+fn fixture(most: u32) -> Fixture {
+    adder::fixture(&format!("max_iters_per_task = {most}\nsummarize_errors = false\n{TASK}"))
 }
 
-fn kinds(yard: &Yard) -> Vec<String> {
-    let lines = yard.ledger("add-adds");
+fn kinds(fixture: &Fixture) -> Vec<String> {
+    let lines = fixture.ledger("add-adds");
     lines.iter().map(|line| line.as_object().unwrap().keys().next().unwrap().clone()).collect()
 }
 
 #[test]
 fn a_halt_demands_a_plan_then_there_is_a_rollback_then_a_question_and_nothing_runs_before_the_answer() {
-    let yard = yard(20);
-    yard.agent("echo \"# $n\" >>lib.sh; git rev-parse HEAD >/dev/null || exit 7");
-    let before = yard.fingerprint();
-    let ran = yard.fix(&[]);
+    let fixture = fixture(20);
+    fixture.agent("echo \"# $n\" >>lib.sh; git rev-parse HEAD >/dev/null || exit 7");
+    let before = fixture.fingerprint();
+    let ran = fixture.fix(&[]);
     assert_eq!(ran.code, 3, "{}{}", ran.stdout, ran.stderr);
     let row = ["attempt"; 3].join(" ");
     let expected = format!("begin {row} plan attempt rollback {row} plan attempt asked");
-    assert_eq!(kinds(&yard).join(" "), expected);
-    assert_eq!(yard.fingerprint(), before);
+    assert_eq!(kinds(&fixture).join(" "), expected);
+    assert_eq!(fixture.fingerprint(), before);
     // What each halt left, and what the rollback threw away, is kept.
-    let kept = yard
+    let kept = fixture
         .profile
         .data()
         .join("fix")
@@ -45,60 +45,61 @@ fn a_halt_demands_a_plan_then_there_is_a_rollback_then_a_question_and_nothing_ru
     assert_eq!(checkpoints, named(3) + &named(7));
     assert!(git_in(&kept, &["show", "refs/looop/attempts/add-adds/4:lib.sh"]).contains("# 4"));
     // The plan is in the prompt that follows it, and the first attempt behind a rollback begins with the base.
-    assert!(yard.prompt(4).contains("swap both before anything else"), "{}", yard.prompt(4));
-    assert!(!yard.prompt(5).contains("# 4") && yard.prompt(4).contains("# 3"));
+    assert!(fixture.prompt(4).contains("swap both before anything else"), "{}", fixture.prompt(4));
+    assert!(!fixture.prompt(5).contains("# 4") && fixture.prompt(4).contains("# 3"));
     // The question is open, and the same command calls nobody.
-    let calls = yard.calls();
-    let again = yard.fix(&[]);
-    assert_eq!((again.code, yard.calls()), (3, calls), "{}", again.stdout);
-    let asks = yard.profile.looop(&["asks", "--json"]).ok().json();
+    let calls = fixture.calls();
+    let again = fixture.fix(&[]);
+    assert_eq!((again.code, fixture.calls()), (3, calls), "{}", again.stdout);
+    let asks = fixture.profile.looop(&["asks", "--json"]).ok().json();
     let id = asks["asks"][0]["id"].as_str().unwrap().to_owned();
     assert!(asks["asks"][0]["text"].as_str().unwrap().contains("2 new plans did not help"), "{asks}");
     assert!(again.stdout.contains(&format!("looop answer {id}")), "{}", again.stdout);
-    yard.profile.looop(&["answer", &id, "use a PLUS sign"]).ok();
-    yard.agent(FIXED);
-    yard.fix(&[]).ok();
-    assert!(yard.prompt(calls + 1).contains("use a PLUS sign"));
-    assert!(yard.read("lib.sh").contains("$1 + $2"));
+    fixture.profile.looop(&["answer", &id, "use a PLUS sign"]).ok();
+    fixture.agent(FIXED);
+    fixture.fix(&[]).ok();
+    assert!(fixture.prompt(calls + 1).contains("use a PLUS sign"));
+    assert!(fixture.read("lib.sh").contains("$1 + $2"));
 }
 
 #[test]
 fn the_figures_of_the_rule_are_the_config_s() {
-    let yard = yard(3);
-    yard.agent(":");
-    yard.profile.config_more(json!({ "fix": { "halt": 2 } }));
-    yard.fix(&[]);
-    assert!(kinds(&yard).join(" ").starts_with("begin attempt attempt plan"), "{:?}", kinds(&yard));
+    let fixture = fixture(3);
+    fixture.agent(":");
+    fixture.profile.config_more(json!({ "fix": { "halt": 2 } }));
+    fixture.fix(&[]);
+    assert!(kinds(&fixture).join(" ").starts_with("begin attempt attempt plan"), "{:?}", kinds(&fixture));
     for (fix, word) in [
         (json!({ "same_ratio": 2.0 }), "fix.same_ratio is 2"),
         (json!({ "runner": "nobody" }), "no runner that can fix"),
         (json!({ "escalate": ["claude", "nobody"] }), "no runner that can fix"),
         (json!({ "hlt": 2 }), "halt"),
     ] {
-        yard.profile.config(json!({ "fix": fix }));
-        let ran = yard.fix(&[]);
+        fixture.profile.config(json!({ "fix": fix }));
+        let ran = fixture.fix(&[]);
         assert!(ran.code == 2 && ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
 }
 
 #[test]
 fn an_edited_task_is_not_parked() {
-    let yard = yard(20);
-    yard.agent(":");
-    assert_eq!(yard.fix(&[]).code, 3);
-    let calls = yard.calls();
-    yard.leanfile(TESTS, &format!("max_iters_per_task = 1\n{}", TASK.replace("must add", "must really add")));
-    assert_eq!(yard.fix(&[]).code, 1);
-    assert_eq!(yard.calls(), calls + 1);
+    let fixture = fixture(20);
+    fixture.agent(":");
+    assert_eq!(fixture.fix(&[]).code, 3);
+    let calls = fixture.calls();
+    fixture
+        .leanfile(TESTS, &format!("max_iters_per_task = 1\n{}", TASK.replace("must add", "must really add")));
+    assert_eq!(fixture.fix(&[]).code, 1);
+    assert_eq!(fixture.calls(), calls + 1);
 }
 
 #[test]
 fn a_plan_that_is_none_or_an_old_one_is_refused_and_two_refusals_ask() {
-    let yard = yard(20);
-    let script = yard.profile.path("agent.sh");
+    let fixture = fixture(20);
+    let script = fixture.profile.path("agent.sh");
     program(&script, "#!/bin/sh\necho 'I will just try harder'\n");
-    assert_eq!(yard.fix(&[]).code, 3);
-    let lines = yard.ledger("add-adds");
+    assert_eq!(fixture.fix(&[]).code, 3);
+    let lines = fixture.ledger("add-adds");
     let plans = of(&lines, "plan");
     assert_eq!((plans.len(), of(&lines, "attempt").len()), (2, 3));
     assert!(plans.iter().all(|plan| plan["refused"] == "it has no hypothesis"), "{plans:?}");
@@ -106,11 +107,11 @@ fn a_plan_that_is_none_or_an_old_one_is_refused_and_two_refusals_ask() {
 
 #[test]
 fn the_same_failure_eight_times_asks_without_a_rollback() {
-    let yard = yard(20);
+    let fixture = fixture(20);
     // Each attempt is another one, and none of them helps.
-    yard.agent("echo \"f$n() { a$n b$n c$n d$n e$n f$n g$n h$n i$n j$n; }\" >g$n.sh");
-    assert_eq!(yard.fix(&[]).code, 3);
-    let lines = yard.ledger("add-adds");
+    fixture.agent("echo \"f$n() { a$n b$n c$n d$n e$n f$n g$n h$n i$n j$n; }\" >g$n.sh");
+    assert_eq!(fixture.fix(&[]).code, 3);
+    let lines = fixture.ledger("add-adds");
     assert_eq!(of(&lines, "attempt").len(), 8);
     assert!(of(&lines, "rollback").is_empty() && of(&lines, "plan").is_empty());
     assert_eq!(of(&lines, "asked")[0]["why"], "the same failure came 8 times");
@@ -118,30 +119,30 @@ fn the_same_failure_eight_times_asks_without_a_rollback() {
 
 #[test]
 fn after_a_new_plan_the_next_runner_is_called() {
-    let yard = yard(5);
-    yard.agent(":");
-    let (local, big) = (yard.profile.path("agent.sh"), yard.profile.path("big.sh"));
+    let fixture = fixture(5);
+    fixture.agent(":");
+    let (local, big) = (fixture.profile.path("agent.sh"), fixture.profile.path("big.sh"));
     let script = format!(
         "#!/bin/sh\ncase \"$(cat)\" in *\"a new plan is needed\"*) echo 'HYPOTHESIS: minus is wrong'; echo 'DIFFERENT: use plus here';; *) {FIXED}; echo done;; esac\n"
     );
     program(&big, &script);
-    yard.profile.config_more(json!({
+    fixture.profile.config_more(json!({
         "fix": { "escalate": ["local", "big"] },
         "runners": {
             "local": { "fix": ["sh", "-c", format!("exec {} -p \"$(cat)\"", local.display())] },
             "big": { "fix": [big] },
         },
     }));
-    let path = yard.profile.path("leanfile.toml");
+    let path = fixture.profile.path("leanfile.toml");
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.lines().filter(|line| !line.starts_with("binary")).collect::<Vec<_>>().join("\n"))
         .unwrap();
-    yard.fix(&[]).ok();
-    let lines = yard.ledger("add-adds");
+    fixture.fix(&[]).ok();
+    let lines = fixture.ledger("add-adds");
     let runners: Vec<&str> =
         of(&lines, "attempt").iter().map(|one| one["runner"].as_str().unwrap()).collect();
     assert_eq!(runners, ["local", "local", "local", "big"]);
     assert_eq!(of(&lines, "plan")[0]["runner"], "big");
-    let rows = yard.profile.looop(&["cost", "all", "--by", "runner", "--json"]).ok().json();
+    let rows = fixture.profile.looop(&["cost", "all", "--by", "runner", "--json"]).ok().json();
     assert_eq!(rows["rows"].as_array().unwrap().len(), 2, "{rows}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::yard::{Yard, of};
+use super::fixture::{Fixture, of};
 use crate::support::pi::skipped;
 
 struct Toolchain {
@@ -24,29 +24,29 @@ struct Toolchain {
 /// Each agent that is not there yet edits something else in another way, so that it is not stopped before.
 fn check(tool: &Toolchain) {
     for k in 1..=tool.most {
-        let mut yard = Yard::new(tool.files);
+        let mut fixture = Fixture::new(tool.files);
         if let Some(dir) = &tool.path {
             let path = format!("{}:/usr/local/bin:/usr/bin:/bin", dir.display());
-            yard.profile.var("PATH", &path);
-            yard.profile.config_more(serde_json::json!({ "path": path }));
+            fixture.profile.var("PATH", &path);
+            fixture.profile.config_more(serde_json::json!({ "path": path }));
         }
         let keep = format!(
             "max_iters_per_task = {}\nsummarize_errors = false\n[[tasks]]\nname = \"t\"\nprompt = \"p\"\n{}",
             tool.most, tool.task
         );
-        yard.leanfile(tool.tests, &keep);
+        fixture.leanfile(tool.tests, &keep);
         let good = tool.good;
-        yard.agent(&format!("if [ $n = {k} ]; then {good}; else echo \"note $n\" >notes$n.md; fi"));
-        let ran = yard.fix(&[]);
+        fixture.agent(&format!("if [ $n = {k} ]; then {good}; else echo \"note $n\" >notes$n.md; fi"));
+        let ran = fixture.fix(&[]);
         assert_eq!(
-            (ran.code, yard.calls()),
+            (ran.code, fixture.calls()),
             (0, k as usize),
             "{} {k}: {}{}",
             tool.name,
             ran.stdout,
             ran.stderr
         );
-        let lines = yard.ledger("t");
+        let lines = fixture.ledger("t");
         let begin = of(&lines, "begin")[0];
         assert_eq!(begin["failures"], 1, "{}: {begin}", tool.name);
         for attempt in of(&lines, "attempt").iter().take(k as usize - 1) {
@@ -54,7 +54,9 @@ fn check(tool: &Toolchain) {
             assert_eq!(attempt["signature"], begin["signature"], "{} {k}: {attempt}", tool.name);
             assert!(attempt["failure"].as_str().unwrap().contains(tool.test), "{} {k}: {attempt}", tool.name);
         }
-        assert!(!yard.project().join("target").exists() && !yard.project().join("__pycache__").exists());
+        assert!(
+            !fixture.project().join("target").exists() && !fixture.project().join("__pycache__").exists()
+        );
     }
 }
 

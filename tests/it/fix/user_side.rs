@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::adder::{self, CHECK, FIXED, LIB, TESTS};
-use super::yard::Yard;
+use super::fixture::Fixture;
 use crate::support::profile::{git_in, wait_until};
 
 const TASK: &str = "[[tasks]]\nname = \"add\"\nprompt = \"add must add\"\nfiles = [\"lib.sh\"]\n";
@@ -22,7 +22,7 @@ fn a_change_that_runs_on_the_users_side_waits_on_a_branch_and_is_named_first() {
         ("ln -s /etc/hostname link", "link", "a link that leads out"),
         ("mkdir sub; ln -s ../../x sub/link", "sub/link", "a link that leads out"),
     ] {
-        let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), (".gitattributes", "*.x binary\n")]);
+        let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK), (".gitattributes", "*.x binary\n")]);
         scene.leanfile(TESTS, TASK);
         scene.agent(&format!("{FIXED}; {body}"));
         let ran = scene.fix(&[]).ok();
@@ -44,7 +44,7 @@ fn a_change_that_runs_on_the_users_side_waits_on_a_branch_and_is_named_first() {
 
 #[test]
 fn links_within_the_project_and_build_files_land_as_usual() {
-    let scene = adder::yard(TASK);
+    let scene = adder::fixture(TASK);
     scene.agent(&format!("{FIXED}; mkdir sub; ln -s ../lib.sh sub/link; echo all: >Makefile"));
     let ran = scene.fix(&[]).ok();
     assert!(!ran.stdout.contains("run on your side"), "{}", ran.stdout);
@@ -53,7 +53,7 @@ fn links_within_the_project_and_build_files_land_as_usual() {
 
 #[test]
 fn a_project_without_git_keeps_such_a_result_apart() {
-    let scene = Yard::plain(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let scene = Fixture::plain(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     scene.leanfile(TESTS, TASK);
     scene.agent(&format!("{FIXED}; echo x >.envrc"));
     let ran = scene.fix(&[]).ok();
@@ -67,7 +67,7 @@ fn a_project_without_git_keeps_such_a_result_apart() {
 
 #[test]
 fn a_branch_of_a_worker_names_such_files_first_in_list_json_and_journal() {
-    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let repo = scene.project();
     let script = "mkdir .husky; echo x >.husky/pre-commit; echo y >normal.txt; ln -s / root; git add -A; git commit -qm work";
     scene.profile.unboxed(&["worker"]);
@@ -96,7 +96,7 @@ fn a_branch_of_a_worker_names_such_files_first_in_list_json_and_journal() {
 
 #[test]
 fn what_a_person_swaps_for_a_link_while_it_runs_is_not_followed_at_the_end() {
-    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("sub/a.txt", "old\n")]);
+    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("sub/a.txt", "old\n")]);
     scene.leanfile(TESTS, TASK);
     let outside = scene.profile.path("outside");
     fs::create_dir(&outside).unwrap();
@@ -111,7 +111,7 @@ fn what_a_person_swaps_for_a_link_while_it_runs_is_not_followed_at_the_end() {
     assert!(ran.stdout.contains("on branch looop/fix-add"), "{}", ran.stdout);
     assert_eq!(fs::read_to_string(outside.join("a.txt")).unwrap(), "old\n");
     // The same where only the file itself is a link by then.
-    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("a.txt", "old\n")]);
+    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK), ("a.txt", "old\n")]);
     scene.leanfile(TESTS, TASK);
     let target = scene.profile.path("target.txt");
     fs::write(&target, "old\n").unwrap();
@@ -123,7 +123,7 @@ fn what_a_person_swaps_for_a_link_while_it_runs_is_not_followed_at_the_end() {
     scene.fix(&[]).ok();
     assert_eq!(fs::read_to_string(&target).unwrap(), "old\n");
     // A link of the project shows no file outside to the agent.
-    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     fs::write(scene.profile.path("secret"), "SECRET-OUTSIDE\n").unwrap();
     symlink("../secret", scene.project().join("notes")).unwrap();
     let listed = TASK.replace("[\"lib.sh\"]", "[\"lib.sh\", \"notes\", \"*\"]");

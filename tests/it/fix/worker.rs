@@ -7,66 +7,67 @@ use std::process::Command;
 use serde_json::json;
 
 use super::adder::{CHECK, FIXED, LIB};
-use super::yard::{Yard, program};
+use super::fixture::{Fixture, program};
 use crate::support::pi::skipped;
 use crate::support::profile::{git_in, has_bwrap, wait_until};
 
-/// A yard whose decider wants a fix, and whose fixing runner is this script. It waits for a yes at each level of the
+/// A fixture whose decider wants a fix, and whose fixing runner is this script. It waits for a yes at each level of the
 /// sandbox, since `looop fix` itself runs outside of it.
-fn wants(script: &str, level: &str) -> Yard {
-    wants_in(Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]), script, level)
+fn wants(script: &str, level: &str) -> Fixture {
+    wants_in(Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]), script, level)
 }
 
-fn wants_in(yard: Yard, script: &str, level: &str) -> Yard {
-    let (agent, replies) = (yard.profile.path("local.sh"), yard.profile.path("script/replies.jsonl"));
+fn wants_in(fixture: Fixture, script: &str, level: &str) -> Fixture {
+    let (agent, replies) = (fixture.profile.path("local.sh"), fixture.profile.path("script/replies.jsonl"));
     program(&agent, &format!("#!/bin/sh\np=$(cat)\n{script}\necho done\n"));
     let wanted = json!({
         "move": "start_worker", "id": "adder", "kind": "fix", "brief": "make add ADD", "verify": "tests",
-        "repo": yard.project(), "why": "it is wrong",
+        "repo": fixture.project(), "why": "it is wrong",
     });
-    fs::create_dir_all(yard.profile.path("script")).unwrap();
+    fs::create_dir_all(fixture.profile.path("script")).unwrap();
     fs::write(&replies, format!("{wanted}\n{{\"move\":\"noop\",\"why\":\"n\"}}\n")).unwrap();
-    yard.profile.config(json!({
+    fixture.profile.config(json!({
         "decide": "scripted",
-        "runners": { "scripted": yard.profile.scripted_runner(), "local": { "fix": [agent] } },
+        "runners": { "scripted": fixture.profile.scripted_runner(), "local": { "fix": [agent] } },
         "fix": { "runner": "local" },
-        "repos": [yard.project()],
+        "repos": [fixture.project()],
         "sandbox": { "worker": level, "verify": level },
         "verify": { "tests": ["sh", "check.sh"] },
     }));
-    yard.profile.looop(&["tick"]).ok();
-    let ask = yard.profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    fixture.profile.looop(&["tick"]).ok();
+    let ask = fixture.profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
     let shown = ask["argv"].to_string();
     assert!(shown.contains("\"fix\"") && shown.contains("sh check.sh"), "{ask}");
-    let screen = yard.profile.looop(&["asks"]).ok().stdout;
+    let screen = fixture.profile.looop(&["asks"]).ok().stdout;
     assert!(screen.contains("no whole sandbox is in force"), "{screen}");
-    yard.profile
+    fixture
+        .profile
         .looop(&["approve", ask["id"].as_str().unwrap(), "--hash", ask["hash"].as_str().unwrap()])
         .ok();
-    yard.profile.looop(&["tick"]).ok();
-    yard
+    fixture.profile.looop(&["tick"]).ok();
+    fixture
 }
 
-fn state(yard: &Yard) -> String {
-    let ran = yard.profile.looop(&["ls", "--all", "--json"]).ok().json();
+fn state(fixture: &Fixture) -> String {
+    let ran = fixture.profile.looop(&["ls", "--all", "--json"]).ok().json();
     let found = ran["workers"].as_array().unwrap().iter().find(|worker| worker["id"] == "adder").cloned();
     found.map_or(String::new(), |worker| worker["state"].as_str().unwrap().to_owned())
 }
 
 #[test]
 fn the_result_of_a_worker_is_its_branch() {
-    let yard = wants(&format!("case \"$p\" in *'make add ADD'*) {FIXED};; esac"), "none");
-    let before = yard.read("lib.sh");
-    wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
-    assert_eq!(state(&yard), "done", "{}", yard.profile.looop(&["logs", "adder"]).stdout);
-    assert_eq!(yard.read("lib.sh"), before, "the human's files are as they were");
-    assert!(git_in(&yard.project(), &["show", "looop/adder:lib.sh"]).contains("$1 + $2"));
-    assert_eq!(git_in(&yard.project(), &["rev-list", "--count", "main..looop/adder"]).trim(), "1");
+    let fixture = wants(&format!("case \"$p\" in *'make add ADD'*) {FIXED};; esac"), "none");
+    let before = fixture.read("lib.sh");
+    wait_until("the fix is done", || matches!(state(&fixture).as_str(), "done" | "failed"));
+    assert_eq!(state(&fixture), "done", "{}", fixture.profile.looop(&["logs", "adder"]).stdout);
+    assert_eq!(fixture.read("lib.sh"), before, "the human's files are as they were");
+    assert!(git_in(&fixture.project(), &["show", "looop/adder:lib.sh"]).contains("$1 + $2"));
+    assert_eq!(git_in(&fixture.project(), &["rev-list", "--count", "main..looop/adder"]).trim(), "1");
     // What it cost is in the ledger, as the worker's: what a worker says names no other runner.
-    let rows = yard.profile.looop(&["cost", "all", "--by", "worker", "--json"]).ok().json();
+    let rows = fixture.profile.looop(&["cost", "all", "--by", "worker", "--json"]).ok().json();
     let rows = rows["rows"].as_array().unwrap();
     assert!(rows.iter().any(|row| row.to_string().contains("adder")), "{rows:?}");
-    let charges: Vec<serde_json::Value> = yard.charges();
+    let charges: Vec<serde_json::Value> = fixture.charges();
     let own: Vec<_> = charges.iter().filter(|charge| charge["worker"] == "adder").collect();
     assert_eq!(own.len(), 1, "{charges:?}");
     assert_eq!((&own[0]["runner"], &own[0]["usage"]["basis"]), (&json!("fix"), &json!("estimated")));
@@ -78,13 +79,13 @@ fn a_stuck_worker_asks_through_its_supervisor_and_goes_on_with_the_answer() {
     let script = format!(
         "case \"$p\" in *'a PLUS sign'*) {FIXED};; *'new plan is needed'*) echo nothing new; exit;; esac"
     );
-    let yard = wants(&script, "none");
-    wait_until("the worker asks", || state(&yard) == "waiting");
-    let asks = yard.profile.looop(&["asks", "--json"]).ok().json();
+    let fixture = wants(&script, "none");
+    wait_until("the worker asks", || state(&fixture) == "waiting");
+    let asks = fixture.profile.looop(&["asks", "--json"]).ok().json();
     assert!(asks["asks"][0]["text"].as_str().unwrap().contains("is stuck"), "{asks}");
-    yard.profile.looop(&["answer", asks["asks"][0]["id"].as_str().unwrap(), "use a PLUS sign"]).ok();
-    wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
-    assert_eq!(state(&yard), "done", "{}", yard.profile.looop(&["logs", "adder"]).stdout);
+    fixture.profile.looop(&["answer", asks["asks"][0]["id"].as_str().unwrap(), "use a PLUS sign"]).ok();
+    wait_until("the fix is done", || matches!(state(&fixture).as_str(), "done" | "failed"));
+    assert_eq!(state(&fixture), "done", "{}", fixture.profile.looop(&["logs", "adder"]).stdout);
 }
 
 #[test]
@@ -98,19 +99,20 @@ fn what_a_fixing_worker_starts_is_boxed_and_its_tests_have_no_network() {
         FIXED,
         "echo 'echo x >$HOME/escaped; [ $(wc -l </proc/net/dev) = 3 ] || add() { echo net; }' >>lib.sh",
     ];
-    let yard = wants(&agent.join("\n"), "full");
-    wait_until("the fix is done", || matches!(state(&yard).as_str(), "done" | "failed"));
-    assert_eq!(state(&yard), "done", "{}", yard.profile.looop(&["logs", "adder"]).stdout);
-    let found = Command::new("find").arg(yard.profile.path("")).args(["-name", "escaped"]).output().unwrap();
+    let fixture = wants(&agent.join("\n"), "full");
+    wait_until("the fix is done", || matches!(state(&fixture).as_str(), "done" | "failed"));
+    assert_eq!(state(&fixture), "done", "{}", fixture.profile.looop(&["logs", "adder"]).stdout);
+    let found =
+        Command::new("find").arg(fixture.profile.path("")).args(["-name", "escaped"]).output().unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
     // What stands for the home directory and for /tmp is the box's own.
-    let data = yard.profile.data().display().to_string();
+    let data = fixture.profile.data().display().to_string();
     let is_own = |path: &str| {
         let parts: Vec<&str> = path.strip_prefix(&data).unwrap_or_default().split('/').collect();
         parts.len() > 4 && matches!(parts[1], "fix" | "workers") && matches!(parts[3], "home" | "tmp")
     };
     assert!(found.lines().all(is_own), "{found}");
-    assert!(git_in(&yard.project(), &["show", "looop/adder:lib.sh"]).contains("$1 + $2"));
+    assert!(git_in(&fixture.project(), &["show", "looop/adder:lib.sh"]).contains("$1 + $2"));
 }
 
 #[test]
@@ -118,21 +120,24 @@ fn a_human_may_have_a_fix_boxed() {
     if !has_bwrap() {
         return skipped("missing: bwrap");
     }
-    let yard = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
-    yard.agent(&format!("echo x >$HOME/agent; {FIXED}"));
-    yard.leanfile("command = \"sh\"\nargs = [\"check.sh\"]", "[[tasks]]\nname = \"add\"\nprompt = \"add\"");
+    let fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    fixture.agent(&format!("echo x >$HOME/agent; {FIXED}"));
+    fixture
+        .leanfile("command = \"sh\"\nargs = [\"check.sh\"]", "[[tasks]]\nname = \"add\"\nprompt = \"add\"");
     for (level, leaves) in [("full", false), ("none", true)] {
-        yard.write("lib.sh", LIB);
-        yard.profile.config(json!({ "sandbox": { "fix": level, "write": [yard.profile.path("state")] } }));
-        yard.fix(&["--fresh"]).ok();
-        assert!(yard.read("lib.sh").contains("$1 + $2"), "{level}");
-        assert_eq!(yard.profile.path("home/agent").exists(), leaves, "{level}");
+        fixture.write("lib.sh", LIB);
+        fixture
+            .profile
+            .config(json!({ "sandbox": { "fix": level, "write": [fixture.profile.path("state")] } }));
+        fixture.fix(&["--fresh"]).ok();
+        assert!(fixture.read("lib.sh").contains("$1 + $2"), "{level}");
+        assert_eq!(fixture.profile.path("home/agent").exists(), leaves, "{level}");
     }
 }
 
 #[test]
 fn a_worker_never_uses_what_a_leanfile_of_the_project_asks_for() {
-    let scene = Yard::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let canary = scene.profile.path("canary");
     program(&scene.project().join("evil.sh"), &format!("#!/bin/sh\necho x >{}\n", canary.display()));
     let server = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -11,7 +11,7 @@ use looop::fix::trials::agents::ANSWERS;
 use crate::support::profile::{Profile, Ran, git_in};
 
 /// A profile with a project in `project` and an agent in `agent.sh`.
-pub struct Yard {
+pub struct Fixture {
     pub profile: Profile,
 }
 
@@ -22,18 +22,18 @@ case "$2" in
 *"Answer with that sentence alone"*) echo "The check expected another value of the sum"; exit;;
 "#;
 
-impl Yard {
+impl Fixture {
     /// A git project with these files, committed.
-    pub fn new(files: &[(&str, &str)]) -> Yard {
-        let yard = Yard::plain(files);
-        git_in(&yard.project(), &["init", "-q"]);
-        git_in(&yard.project(), &["add", "-A"]);
-        git_in(&yard.project(), &["commit", "-qm", "one"]);
-        yard
+    pub fn new(files: &[(&str, &str)]) -> Fixture {
+        let fixture = Fixture::plain(files);
+        git_in(&fixture.project(), &["init", "-q"]);
+        git_in(&fixture.project(), &["add", "-A"]);
+        git_in(&fixture.project(), &["commit", "-qm", "one"]);
+        fixture
     }
 
     /// A folder with these files that is no git repository.
-    pub fn plain(files: &[(&str, &str)]) -> Yard {
+    pub fn plain(files: &[(&str, &str)]) -> Fixture {
         let profile = Profile::empty();
         // Its agents count and leave traces outside.
         profile.unboxed(&["fix"]);
@@ -41,10 +41,10 @@ impl Yard {
         profile.looop(&["init"]).ok();
         fs::create_dir(profile.path("project")).unwrap();
         fs::create_dir(profile.path("state")).unwrap();
-        let yard = Yard { profile };
-        files.iter().for_each(|(name, text)| yard.write(name, text));
-        yard.agent("");
-        yard
+        let fixture = Fixture { profile };
+        files.iter().for_each(|(name, text)| fixture.write(name, text));
+        fixture.agent("");
+        fixture
     }
 
     pub fn project(&self) -> PathBuf {

@@ -16,16 +16,16 @@ use crate::support::profile::git_in;
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// A temporary directory with repositories; workers are in `w`, `w2` and so on.
-pub struct Yard {
+pub struct Fixture {
     dir: tempfile::TempDir,
     pub cancel: Cancel,
 }
 
-impl Yard {
-    pub fn new() -> Yard {
-        let yard = Yard { dir: tempfile::tempdir().unwrap(), cancel: Cancel::never().unwrap() };
-        fs::create_dir(yard.path("w")).unwrap();
-        yard
+impl Fixture {
+    pub fn new() -> Fixture {
+        let fixture = Fixture { dir: tempfile::tempdir().unwrap(), cancel: Cancel::never().unwrap() };
+        fs::create_dir(fixture.path("w")).unwrap();
+        fixture
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
