@@ -76,9 +76,9 @@ fn scenes() -> Vec<Scene> {
     let flaky =
         Scene { reply: None, prepare: flaky_runner, ..scene("failing runner", Value::Null, |_| None) };
     vec![
-        Scene { every: 1, ..scene("write_goal", goal.clone(), written) },
+        Scene { every: 3, ..scene("write_goal", goal.clone(), written) },
         Scene { every: 15, prepare: goal_to_replace, ..scene("replace goal", goal, replaced) },
-        Scene { every: 1, prepare: allow_record, ..scene("run", run, ran_once) },
+        Scene { every: 3, prepare: allow_record, ..scene("run", run, ran_once) },
         Scene {
             prepare: old_goal,
             ..scene("archive_goal", json!({"move": "archive_goal", "id": "old", "why": "w"}), archived)
