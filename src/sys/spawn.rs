@@ -35,6 +35,8 @@ fn not_started(error: io::Error) -> Exit {
 /// Starts a job. None: it starts on a thread, and [`Starter::begun`] has it when [`Starter::bell`] rings.
 pub(super) fn spawn(index: usize, mut job: Job, starter: &mut Starter) -> Option<Begun> {
     let boxed = job.boxed.take().filter(|_| job.gate.is_none());
+    // bubblewrap ends with the thread that started it, so that stays this one; so does a job that waits at a gate.
+    let is_plain = boxed.is_none() && job.gate.is_none();
     let within = boxed.as_ref().filter(|boxed| boxed.has_files());
     let (command, tail, gate) = match command(job, within) {
         Ok(made) => made,
@@ -42,6 +44,10 @@ pub(super) fn spawn(index: usize, mut job: Job, starter: &mut Starter) -> Option
     };
     match boxed.filter(|boxed| !boxed.has_files()) {
         Some(boxed) => match starter.begin(index, command, tail, boxed) {
+            Ok(()) => None,
+            Err(error) => Some(Err(not_started(error))),
+        },
+        None if is_plain => match begin_apart(starter, index, command, tail) {
             Ok(()) => None,
             Err(error) => Some(Err(not_started(error))),
         },
@@ -157,6 +163,15 @@ impl Starter {
         };
         self.filtered[at].1.send(Box::new(task)).map_err(|_| no_box())
     }
+}
+
+/// Begins a child outside of a sandbox from a thread of its own, so that several begin at the same time.
+fn begin_apart(starter: &Starter, index: usize, command: Command, tail: Option<File>) -> io::Result<()> {
+    let (said, rings) = (starter.said.clone(), Arc::clone(&starter.rings));
+    let lost = io::Error::other("its thread ended before it began");
+    let word = Word { index, begun: Some(Err(not_started(lost))), said, rings };
+    let task = move || word.say(begin(command, tail, None));
+    thread::Builder::new().stack_size(STACK_BYTES).spawn(task).map(drop)
 }
 
 fn no_box() -> io::Error {
