@@ -173,8 +173,8 @@ fn json_answers_keep_their_forms() {
     assert_eq!(status["last_beat"]["last"]["move"], "noop");
     let asks = json(&["asks", "--json"]);
     let form = [
-        "argv", "created", "cwd", "diff", "expires", "goal", "hash", "id", "kind", "move", "options", "ref",
-        "state", "text", "worker",
+        "argv", "because", "created", "cwd", "diff", "expires", "goal", "hash", "id", "kind", "move",
+        "options", "ref", "scope", "state", "text", "worker",
     ];
     assert_eq!(asks["asks"].as_array().unwrap().len(), 2);
     for ask in asks["asks"].as_array().unwrap() {
