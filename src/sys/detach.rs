@@ -1,20 +1,19 @@
 //! A process of this program that outlives the one that starts it, and the processes that descend from it.
 
-#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
-
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::clock::Deadline;
-use super::program::self_path;
+use super::program::{find_program, self_path};
 use super::spawn::{ignore, wait_readable};
-use super::{session, tree};
+use super::start::{self, Child, Start, Streams};
+use super::tree;
 
 /// The longest message of a detached process about its start, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
@@ -23,7 +22,15 @@ const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// one that is never told ends by itself: so it may be launched while what it is to do is still being prepared.
 pub struct Launched {
     child: Child,
+    stdin: Option<PipeWriter>,
+    stdout: PipeReader,
     told: bool,
+}
+
+/// This program with these arguments, in the root folder.
+fn this_program(args: &[&str], env: &[(String, String)], streams: Streams) -> Start {
+    let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    Start { program: self_path(), args, env: env.to_vec(), cwd: PathBuf::from("/"), streams }
 }
 
 impl Launched {
@@ -33,10 +40,12 @@ impl Launched {
     /// # Errors
     /// When it cannot be started.
     pub fn new(args: &[&str]) -> io::Result<Launched> {
-        let mut command = Command::new(self_path());
-        command.args(args).env_clear().env("SHELL", "/bin/sh").current_dir("/");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        Ok(Launched { child: session::isolate(&mut command).spawn()?, told: false })
+        let (input, stdin) = io::pipe()?;
+        let (stdout, output) = io::pipe()?;
+        let streams = Streams { stdin: Some(input.into()), stdout: Some(output.into()), stderr: None };
+        let env = [("SHELL".to_owned(), "/bin/sh".to_owned())];
+        let child = start::spawn(&this_program(args, &env, streams))?;
+        Ok(Launched { child, stdin: Some(stdin), stdout, told: false })
     }
 
     /// Lets it begin. `input`, which is neither empty nor longer than a pipe holds, comes on its stdin.
@@ -44,7 +53,7 @@ impl Launched {
     /// # Errors
     /// When it cannot be told.
     pub fn tell(&mut self, input: &[u8]) -> io::Result<()> {
-        let Some(mut stdin) = self.child.stdin.take() else { return Ok(()) };
+        let Some(mut stdin) = self.stdin.take() else { return Ok(()) };
         rustix::io::ioctl_fionbio(&stdin, true)?;
         match stdin.write_all(input) {
             // It has ended already, and says why.
@@ -59,16 +68,15 @@ impl Launched {
     /// # Errors
     /// When it ends or stays silent until the time is up: then it was told to end.
     pub fn said(mut self, wait_ms: i64) -> io::Result<String> {
-        let mut out = self.child.stdout.take().ok_or_else(|| io::Error::other("it has no stdout"))?;
         let deadline = Deadline::after_ms(wait_ms);
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
-            if !wait_readable(&[&out], i64::try_from(deadline.left().as_millis()).unwrap_or(0)) {
-                ignore(rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM));
+            if !wait_readable(&[&self.stdout], i64::try_from(deadline.left().as_millis()).unwrap_or(0)) {
+                ignore(rustix::process::kill_process(self.child.pid(), Signal::TERM));
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not say that it is there"));
             }
             let mut buffer = [0_u8; 4096];
-            let count = out.read(&mut buffer)?;
+            let count = self.stdout.read(&mut buffer)?;
             if count == 0 || line.len() > MAX_MESSAGE_BYTES {
                 drop(self.child.wait());
                 return Err(io::Error::other("it ended without a word"));
@@ -82,7 +90,7 @@ impl Launched {
 impl Drop for Launched {
     fn drop(&mut self) {
         if !self.told {
-            drop(self.child.kill());
+            self.child.kill();
             drop(self.child.wait());
         }
     }
@@ -121,15 +129,14 @@ pub fn spawn_piped(
     with_stderr: bool,
 ) -> io::Result<(File, u32)> {
     let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+    let path = env.iter().find(|(key, _)| key == "PATH").map_or("", |(_, path)| path);
+    let program = find_program(program, path, cwd).ok_or(io::ErrorKind::NotFound)?;
     let (read, write) = io::pipe()?;
     rustix::io::ioctl_fionbio(&read, true)?;
-    let mut command = Command::new(program);
-    command.args(args).env_clear().envs(env.iter().map(|(k, v)| (k, v))).current_dir(cwd);
-    session::isolate(&mut command);
-    let error: Stdio = if with_stderr { write.try_clone()?.into() } else { Stdio::null() };
-    command.stdin(Stdio::null()).stdout(write).stderr(error);
-    let child = command.spawn()?;
-    Ok((File::from(OwnedFd::from(read)), child.id()))
+    let stderr = if with_stderr { Some(write.try_clone()?.into()) } else { None };
+    let streams = Streams { stdin: None, stdout: Some(write.into()), stderr };
+    let start = Start { program, args: args.to_vec(), env: env.to_vec(), cwd: cwd.to_owned(), streams };
+    Ok((File::from(OwnedFd::from(read)), start::spawn(&start)?.id()))
 }
 
 /// Starts this program for an errand: nobody waits for its end or its output.
@@ -137,10 +144,7 @@ pub fn spawn_piped(
 /// # Errors
 /// Says why it could not be started.
 pub fn errand(args: &[&str], env: &[(String, String)]) -> io::Result<u32> {
-    let mut command = Command::new(self_path());
-    command.args(args).env_clear().envs(env.iter().map(|(k, v)| (k, v))).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(session::isolate(&mut command).spawn()?.id())
+    Ok(start::spawn(&this_program(args, env, Streams::default()))?.id())
 }
 
 /// One child that has ended, adopted ones among them; none when none has. Never waits.

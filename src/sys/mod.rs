@@ -20,6 +20,7 @@ pub mod session;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+mod start;
 pub mod tree;
 pub mod tty;
 pub mod watch;

@@ -193,7 +193,7 @@ pub fn installed_path() -> PathBuf {
 /// # Errors
 /// When the child cannot be watched.
 pub fn wait_child(child: &mut Child, cancel: Option<&Cancel>, wait_ms: i64) -> io::Result<Option<Exit>> {
-    let exited = exit_watch(child)?;
+    let exited = exit_watch(Pid::from_child(child))?;
     let deadline = Deadline::after_ms(wait_ms);
     loop {
         if let Some(status) = child.try_wait()? {

@@ -1,12 +1,9 @@
 //! Starting a child: its pipes, its session, the gate that it waits at, and a descriptor for its end.
 
-#![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
-
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -15,14 +12,15 @@ use rustix::process::Pid;
 
 use super::clock::Deadline;
 use super::proc::{Exit, Gate, Input, Job, Keep};
-use super::{program, sandbox, session};
+use super::start::{self, Child, Start, Streams};
+use super::{program, sandbox};
 use crate::model::boxing::{Boxed, Net};
 
 /// The stack of a thread that starts one child, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
 
 /// A child, a descriptor that becomes readable at its end, and the read ends of its stdout and stderr.
-pub(super) type Spawned = (Child, OwnedFd, Option<File>, Option<File>);
+pub(super) type Spawned = (Child, OwnedFd, File, Option<File>);
 
 /// A job that was begun, or why it was not: if it has a gate it did not begin at all, and without one it was ended at
 /// once.
@@ -35,31 +33,32 @@ fn not_started(error: io::Error) -> Exit {
 /// Starts a job. None: it starts on a thread, and [`Starter::begun`] has it when [`Starter::bell`] rings.
 pub(super) fn spawn(index: usize, mut job: Job, starter: &mut Starter) -> Option<Begun> {
     let boxed = job.boxed.take().filter(|_| job.gate.is_none());
-    // bubblewrap ends with the thread that started it, so that stays this one; so does a job that waits at a gate.
-    let is_plain = boxed.is_none() && job.gate.is_none();
     let within = boxed.as_ref().filter(|boxed| boxed.has_files());
-    let (command, tail, gate) = match command(job, within) {
+    let gate = job.gate.take();
+    let prepared = match prepare(job, within, gate.is_some()) {
         Ok(made) => made,
         Err(error) => return Some(Err(not_started(error))),
     };
     match boxed.filter(|boxed| !boxed.has_files()) {
-        Some(boxed) => match starter.begin(index, command, tail, boxed) {
+        // bubblewrap ends with the thread that started it, so that what it starts never gets a thread of its own.
+        Some(boxed) => match starter.begin(index, prepared, boxed) {
             Ok(()) => None,
             Err(error) => Some(Err(not_started(error))),
         },
-        None if is_plain => match begin_apart(starter, index, command, tail) {
-            Ok(()) => None,
-            Err(error) => Some(Err(not_started(error))),
-        },
-        None => Some(begin(command, tail, gate)),
+        None => Some(begin(prepared, gate)),
     }
 }
 
-/// What starts a job, the read end of its stdout and stderr where that is one pipe, and its gate.
-fn command<'a>(
-    job: Job<'a>,
-    within: Option<&Boxed>,
-) -> io::Result<(Command, Option<File>, Option<Gate<'a>>)> {
+/// A job that can start, and looop's ends of its pipes.
+struct Prepared {
+    start: Start,
+    stdin: Option<PipeWriter>,
+    stdout: PipeReader,
+    /// None: stderr goes where stdout goes.
+    stderr: Option<PipeReader>,
+}
+
+fn prepare(job: Job, within: Option<&Boxed>, has_gate: bool) -> io::Result<Prepared> {
     let (program, args) = match within {
         Some(boxed) => {
             let inner = std::iter::once(job.program.to_string_lossy().into_owned()).chain(job.args);
@@ -69,45 +68,47 @@ fn command<'a>(
         None => (job.program, job.args),
     };
     program::check_format(&program)?;
-    let mut command = Command::new(&program);
-    command.args(&args).env_clear().envs(job.env).current_dir(&job.cwd);
-    session::isolate(&mut command);
-    match (&job.gate, job.input) {
-        (Some(_), _) => command.stdin(Stdio::piped()),
-        (None, Input::Null) => command.stdin(Stdio::null()),
-        (None, Input::File(file)) => command.stdin(file),
-    };
-    let tail = match job.keep {
+    let mut streams = Streams::default();
+    let mut stdin = None;
+    if has_gate {
+        let (read, write) = io::pipe()?;
+        (streams.stdin, stdin) = (Some(read.into()), Some(write));
+    } else if let Input::File(file) = job.input {
+        streams.stdin = Some(file.into());
+    }
+    let (stdout, write) = io::pipe()?;
+    let stderr = match job.keep {
         Keep::All(_) | Keep::Head(_) => {
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            None
+            let (read, write) = io::pipe()?;
+            streams.stderr = Some(write.into());
+            Some(read)
         }
         Keep::Tail(_) => {
-            let (read, write) = io::pipe()?;
-            let twin = write.try_clone()?;
-            command.stdout(write).stderr(twin);
-            Some(File::from(OwnedFd::from(read)))
+            streams.stderr = Some(write.try_clone()?.into());
+            None
         }
     };
-    Ok((command, tail, job.gate))
+    streams.stdout = Some(write.into());
+    let start = Start { program, args, env: job.env, cwd: job.cwd, streams };
+    Ok(Prepared { start, stdin, stdout, stderr })
 }
 
-fn begin(command: Command, tail: Option<File>, gate: Option<Gate>) -> Begun {
-    let mut child = try_spawn(command).map_err(not_started)?;
+fn begin(prepared: Prepared, gate: Option<Gate>) -> Begun {
+    let Prepared { start, stdin, stdout, stderr } = prepared;
+    let child = try_spawn(&start).map_err(not_started)?;
+    drop(start);
     // Before the gate opens: from then on the child has begun, whatever fails here.
-    let exited = exit_watch(&child).map_err(|error| {
-        // Both can only fail when the child is gone already.
-        drop(child.kill());
+    let exited = exit_watch(child.pid()).map_err(|error| {
+        // Waiting can only fail when the child is gone already.
+        child.kill();
         drop(child.wait());
         not_started(error)
     })?;
     if let Some(gate) = gate {
-        open_gate(&mut child, gate)?;
+        open_gate(&child, stdin, gate)?;
     }
-    let file = |fd: Option<OwnedFd>| fd.map(File::from);
-    let out = tail.or_else(|| file(child.stdout.take().map(OwnedFd::from)));
-    let err = file(child.stderr.take().map(OwnedFd::from));
-    Ok((child, exited, out, err))
+    let file = |pipe: PipeReader| File::from(OwnedFd::from(pipe));
+    Ok((child, exited, file(stdout), stderr.map(file)))
 }
 
 /// What a thread behind a filter is told to do.
@@ -147,7 +148,7 @@ impl Starter {
         self.heard.try_iter().collect()
     }
 
-    fn begin(&mut self, index: usize, command: Command, tail: Option<File>, boxed: Boxed) -> io::Result<()> {
+    fn begin(&mut self, index: usize, prepared: Prepared, boxed: Boxed) -> io::Result<()> {
         let at = match self.filtered.iter().position(|(net, _)| *net == boxed.walls.net) {
             Some(at) => at,
             None => {
@@ -159,19 +160,10 @@ impl Starter {
         let word = Word { index, begun: Some(Err(not_started(no_box()))), said, rings };
         let task = move || {
             let locked = sandbox::lock_files(&boxed).map_err(not_started);
-            word.say(locked.and_then(|()| begin(command, tail, None)));
+            word.say(locked.and_then(|()| begin(prepared, None)));
         };
         self.filtered[at].1.send(Box::new(task)).map_err(|_| no_box())
     }
-}
-
-/// Begins a child outside of a sandbox from a thread of its own, so that several begin at the same time.
-fn begin_apart(starter: &Starter, index: usize, command: Command, tail: Option<File>) -> io::Result<()> {
-    let (said, rings) = (starter.said.clone(), Arc::clone(&starter.rings));
-    let lost = io::Error::other("its thread ended before it began");
-    let word = Word { index, begun: Some(Err(not_started(lost))), said, rings };
-    let task = move || word.say(begin(command, tail, None));
-    thread::Builder::new().stack_size(STACK_BYTES).spawn(task).map(drop)
 }
 
 fn no_box() -> io::Error {
@@ -221,12 +213,11 @@ fn filtered(boxed: Boxed) -> io::Result<mpsc::Sender<Task>> {
     Ok(tell)
 }
 
-/// Spawns; a script that someone else is just writing is tried again for a little while. The command, which holds the
-/// write ends of the child's pipes, is gone then: while it lives a pipe has no end.
-fn try_spawn(mut command: Command) -> io::Result<Child> {
+/// Spawns; a script that someone else is just writing is tried again for a little while.
+fn try_spawn(start: &Start) -> io::Result<Child> {
     let patience = Deadline::after_ms(500);
     loop {
-        match command.spawn() {
+        match start::spawn(start) {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !patience.passed() => {
                 pause_ms(5)
             }
@@ -242,14 +233,13 @@ pub fn pause_ms(ms: u64) {
     ignore(poll(&mut [], Some(&time)));
 }
 
-fn open_gate(child: &mut Child, gate: Gate) -> Result<(), Exit> {
+fn open_gate(child: &Child, stdin: Option<PipeWriter>, gate: Gate) -> Result<(), Exit> {
     let opened = gate(child.id()).map_err(|error| format!("{error:#}")).and_then(|()| {
-        let stdin = child.stdin.take().ok_or("it has no stdin")?;
-        (&stdin).write_all(b"!").map_err(|error| error.to_string())
+        let mut stdin = stdin.ok_or("it has no stdin")?;
+        stdin.write_all(b"!").map_err(|error| error.to_string())
     });
     if opened.is_err() {
-        // Closing stdin without the byte makes the child end without having begun.
-        drop(child.stdin.take());
+        // stdin is closed without the byte, so that the child ends without having begun.
         drop(child.wait());
     }
     opened.map_err(Exit::NotStarted)
@@ -257,16 +247,14 @@ fn open_gate(child: &mut Child, gate: Gate) -> Result<(), Exit> {
 
 /// A descriptor that becomes readable when the child has ended.
 #[cfg(target_os = "linux")]
-pub(super) fn exit_watch(child: &Child) -> io::Result<OwnedFd> {
-    let pid = Pid::from_child(child);
+pub(super) fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
 
 /// A descriptor that becomes readable when the child has ended: a thread waits for it without reaping it.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn exit_watch(child: &Child) -> io::Result<OwnedFd> {
+pub(super) fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let pid = Pid::from_child(child);
     let (read, write) = std::os::unix::net::UnixStream::pair()?;
     std::thread::spawn(move || {
         ignore(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));

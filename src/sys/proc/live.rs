@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Child;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Signal, kill_process, kill_process_group};
 
 use super::{Ended, Exit, GRACE_MS, Keep, Sink};
 use crate::sys::clock::Deadline;
 use crate::sys::spawn::{Spawned, ignore};
+use crate::sys::start::Child;
 use crate::sys::{kin, sandbox};
 
 /// How much of the end of stderr is kept, in bytes.
@@ -48,7 +48,7 @@ impl<'a> Live<'a> {
             plan,
             child,
             exited,
-            out,
+            out: Some(out),
             err,
             stdout: Vec::new(),
             stderr: Vec::new(),
@@ -78,7 +78,7 @@ impl<'a> Live<'a> {
     pub(super) fn kill(&mut self, signal: Signal) {
         // An error means that the group or the child is gone, which is what was wanted. The child is told by
         // itself too, because it may have left its group; it is not reaped yet, so its number is still its own.
-        let child = Pid::from_child(&self.child);
+        let child = self.child.pid();
         // Told to end, the outer side of a box takes with it at once what it runs.
         if self.plan.is_outer && signal == Signal::TERM {
             return kin::signal_all(&kin::below(self.child.id()), false);
