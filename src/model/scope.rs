@@ -190,6 +190,18 @@ impl ApprovalScope {
         hasher.finalize().to_hex().to_string()
     }
 
+    /// Compares what a yes covered with the same things as they are now.
+    ///
+    /// # Errors
+    /// Says what has changed: the yes is void.
+    pub fn check(&self, now: &ApprovalScope) -> Result<(), String> {
+        if self == now {
+            return Ok(());
+        }
+        let what = self.difference(now);
+        Err(format!("something that the yes covered has changed since: {what}"))
+    }
+
     /// The first part in which another scope differs, in words.
     pub fn difference(&self, now: &ApprovalScope) -> &'static str {
         let ApprovalScope {

@@ -10,6 +10,7 @@ use crate::model::beat::{Beat, Deed, Intent, Started};
 use crate::model::entry::{self, Outcome};
 use crate::model::step::{self, Effect, Event, Found, Probe};
 use crate::store::boxes::Boxer;
+use crate::store::coverage::SealedFolders;
 use crate::store::deeds::{self, ChangeResult};
 use crate::store::exchange::Fallback;
 use crate::store::{file, layout, ledger, logs, records, workers};
@@ -60,13 +61,19 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
 /// Makes a move. None: it waits for the next beat, and its intent stays.
 fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
     match &intent.deed {
-        Deed::Fleet => {
-            let outcome = ctx.fleet.perform(&intent.beat, &intent.decided, !intent.clean);
+        Deed::Fleet | Deed::ApprovedStart(_) => {
+            let approved = match &intent.deed {
+                Deed::ApprovedStart(scope) => Some(scope.as_ref()),
+                _ => None,
+            };
+            let outcome = ctx.fleet.perform(&intent.beat, &intent.decided, !intent.clean, approved);
             // A move that a crash cut off is made at the start of a beat, before the beat ends its strays.
             ctx.spared.extend(workers::supervisors(ctx.layout)?);
             outcome.map(Some)
         }
-        Deed::Exec { argv, exe, cwd, files } => exec(ctx, intent, argv, exe, cwd, files).map(Some),
+        Deed::Exec { argv, exe, cwd, files, folders } => {
+            exec(ctx, intent, argv, exe, cwd, (files, folders)).map(Some)
+        }
         deed => {
             let fallback = if ctx.settles { Fallback::Steps } else { Fallback::Nothing };
             Ok(match deeds::perform(ctx.layout, deed, fallback)? {
@@ -94,7 +101,7 @@ fn exec(
     argv: &[String],
     exe: &str,
     cwd: &str,
-    files: &[Sealed],
+    (files, folders): (&[Sealed], &[Sealed]),
 ) -> Result<Outcome> {
     let layout = ctx.layout;
     let saved = records::load_beat(layout, ctx.now)?.0;
@@ -112,6 +119,12 @@ fn exec(
     if !files.is_empty() {
         let files = serde_json::to_string(files).context("could not write down what a yes was for")?;
         args.extend(["--sealed".to_owned(), files]);
+    }
+    if !folders.is_empty() {
+        let (root, cache) = (layout.root().to_owned(), layout.cache().to_owned());
+        let folders = SealedFolders { root, cache, folders: folders.to_vec() };
+        let folders = serde_json::to_string(&folders).context("could not write down what a yes was for")?;
+        args.extend(["--folders".to_owned(), folders]);
     }
     if let Some(boxed) = &mut cell.boxed {
         boxed.sealed = files.to_vec();
@@ -198,7 +211,7 @@ fn probe(ctx: &Ctx, intent: &Intent, taken_back: &BTreeMap<PathBuf, String>) -> 
         return Ok(Probe::Dropped(why.clone()));
     }
     step::probe(intent, &journal, &mut end, &mut |intent| match &intent.deed {
-        Deed::Fleet => ctx.fleet.probe(&intent.beat, &intent.decided),
+        Deed::Fleet | Deed::ApprovedStart(_) => ctx.fleet.probe(&intent.beat, &intent.decided),
         deed => deeds::probe(ctx.layout, deed),
     })
 }

@@ -24,10 +24,37 @@ impl Starter<'_> {
     /// # Errors
     /// When a file cannot be read, or the search for files is ended.
     pub fn scope(&self, wanted: &Wanted) -> Result<Result<ApprovalScope, Refusal>> {
-        let spec = match self.spec(wanted)? {
-            Ok(spec) => spec,
+        match self.spec(wanted)? {
+            Ok(spec) => self.scope_of(wanted, &spec),
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
+    /// Compares what a human said yes to with what is about to start, when its clone and its files are ready. `described`
+    /// is the worker as it was before they were made, and `made` is the worker with its clone.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the search for files is ended. The inner error says why the yes is void.
+    pub(super) fn check_approved(
+        &self,
+        wanted: &Wanted,
+        described: &Spec,
+        made: &Spec,
+    ) -> Result<Result<(), Refusal>> {
+        let Some(approved) = &wanted.approved else { return Ok(Ok(())) };
+        let now = match self.scope_of(wanted, described)? {
+            Ok(now) => now,
             Err(why) => return Ok(Err(why)),
         };
+        let mut now = ApprovalScope { form: approved.form, action: approved.action.clone(), ..now };
+        // The clone counts, not what its repository holds by now.
+        if let (Some(repo), Some(clone)) = (&mut now.repo, &made.repo) {
+            repo.base.clone_from(&clone.base);
+        }
+        Ok(approved.check(&now))
+    }
+
+    fn scope_of(&self, wanted: &Wanted, spec: &Spec) -> Result<Result<ApprovalScope, Refusal>> {
         let stop = || self.cancel.is_set();
         let scan = CoverageScan {
             layout: self.layout,
@@ -48,7 +75,7 @@ impl Starter<'_> {
             }
         }
         let repo = match &wanted.repo {
-            Some(path) => match self.repo_scope(path, &spec)? {
+            Some(path) => match self.repo_scope(path, spec)? {
                 Ok(repo) => Some(repo),
                 Err(why) => return Ok(Err(why)),
             },
@@ -75,7 +102,7 @@ impl Starter<'_> {
         Ok(Ok(ApprovalScope {
             grants,
             command: Some(command),
-            sandbox: sandbox_scope(&spec),
+            sandbox: sandbox_scope(spec),
             checks,
             files: covered.files,
             folders: covered.folders,

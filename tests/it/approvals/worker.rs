@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{NOOP, approve, asks};
-use crate::support::profile::{Profile, git_in};
+use crate::support::profile::{Profile, Ran, git_in, wait_until};
 
 /// A profile whose decider wants a worker with all that a worker can have.
 fn scene() -> Profile {
@@ -80,6 +80,47 @@ fn each_kind_of_swap_voids_a_yes_to_a_worker() {
         let ran = profile.looop(&["tick"]).ok();
         assert!(ran.stdout.contains("something that the yes covered has changed since"), "{what}: {ran:?}");
         assert!(!profile.data().join("workers/w1").exists(), "{what}");
+    }
+}
+
+/// Lets the beat go on to where the worker starts, changes something there, and lets it start.
+#[test]
+fn a_change_between_the_plan_and_the_start_voids_a_yes_to_a_worker() {
+    let swaps: [(&str, &str, Swap); 6] = [
+        ("program", "a file", |p| write(p.path("home/bin/agent"), "#!/bin/sh\nexec sleep 601\n").unwrap()),
+        ("the target of a grant", "a grant", |p| {
+            fs::remove_file(p.path("home/link")).unwrap();
+            symlink("other", p.path("home/link")).unwrap();
+        }),
+        ("a granted file", "a grant", |p| write(p.path("home/key"), "evil\n").unwrap()),
+        ("a file that its command names", "a file", |p| write(p.path("home/rules.txt"), "evil\n").unwrap()),
+        ("base commit", "the repository or its commit", |p| {
+            drop(git_in(&p.path("home/repo"), &["commit", "-qm", "two", "--allow-empty"]))
+        }),
+        ("goal", "the goal", |p| p.goal("g1", "goal: be bad\n")),
+    ];
+    for (what, part, swap) in swaps {
+        let profile = scene();
+        let ask = waiting(&profile, what);
+        approve(&profile, &ask).ok();
+        let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
+        lock.lock().unwrap();
+        let child = profile.spawn(&["tick"]);
+        wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
+        swap(&profile);
+        drop(lock);
+        let ran: Ran = child.wait_with_output().unwrap().into();
+        let words = format!("refused: something that the yes covered has changed since: {part}");
+        assert!(ran.stdout.contains(&words), "{what}: {ran:?}");
+        assert!(!profile.data().join("workers/w1").exists(), "{what}");
+        let refs = git_in(&profile.path("home/repo"), &["for-each-ref", "refs/looop"]);
+        assert_eq!(refs, "", "{what}: nothing is kept for the worker");
+        let again = waiting(&profile, what);
+        assert_ne!(ask["hash"], again["hash"], "{what}: the move waits again, for another yes");
+        approve(&profile, &again).ok();
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(profile.data().join("workers/w1/spec.json").exists(), "{what}: {ran:?}");
+        profile.looop(&["kill", "w1"]).ok();
     }
 }
 
