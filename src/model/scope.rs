@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
+use super::user_side::UserSidePath;
 
 /// The form of a scope that this program writes. An approval with a scope of another form is void.
 pub const FORM: u32 = 2;
@@ -37,6 +38,9 @@ pub struct ApprovalScope {
     pub goal: Option<GoalScope>,
     /// The repository that a worker gets a clone of.
     pub repo: Option<RepoScope>,
+    /// Paths that execute on the user's side, which an argument names or the command may write.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user_side: Vec<UserSidePath>,
 }
 
 /// One grant.
@@ -217,6 +221,7 @@ impl ApprovalScope {
             replaces,
             goal,
             repo,
+            user_side,
         } = self;
         match () {
             () if *replaces != now.replaces => "the file that it replaces",
@@ -228,6 +233,7 @@ impl ApprovalScope {
             () if *goal != now.goal => "the goal",
             () if *sandbox != now.sandbox => "the sandbox",
             () if *folders != now.folders => "the folder",
+            () if *user_side != now.user_side => "what executes on your side",
             () => "what a yes does not cover",
         }
     }

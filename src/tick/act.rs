@@ -9,11 +9,12 @@ use super::{Ctx, decide, log};
 use crate::model::beat::{Beat, Deed, Intent, Started};
 use crate::model::entry::{self, Outcome};
 use crate::model::step::{self, Effect, Event, Found, Probe};
+use crate::model::user_side;
 use crate::store::boxes::Boxer;
 use crate::store::coverage::SealedFolders;
 use crate::store::deeds::{self, ChangeResult};
 use crate::store::exchange::Fallback;
-use crate::store::{file, layout, ledger, logs, records, workers};
+use crate::store::{file, git_watch, layout, ledger, logs, records, workers};
 use crate::sys::kin;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::program;
@@ -115,6 +116,7 @@ fn exec(
         Ok(cell) => cell,
         Err(why) => return Ok(Outcome::NotDone { why }),
     };
+    git_watch::begin(&layout.git_watch(), cell.boxed.as_ref())?;
     let mut args = vec!["__exec".to_owned()];
     if !files.is_empty() {
         let files = serde_json::to_string(files).context("could not write down what a yes was for")?;
@@ -151,7 +153,8 @@ fn exec(
     let mut ended = proc::run_one(job, ctx.cancel, None)?;
     ctx.settings.secrets.redact_bytes(&mut ended.stdout);
     tree::end_strays(&ctx.spared);
-    let status = match ended.exit {
+    let new_git = git_watch::end(&layout.git_watch())?;
+    let mut status = match ended.exit {
         Exit::NotStarted(why) => return Ok(Outcome::NotDone { why }),
         Exit::Code(code) => format!("exit {code}"),
         Exit::Signal(signal) => format!("ended by signal {signal}"),
@@ -159,6 +162,9 @@ fn exec(
         Exit::Cancelled => "interrupted, perhaps half done".to_owned(),
         Exit::TooMuch => "ended for printing too much".to_owned(),
     };
+    if !new_git.is_empty() {
+        status = format!("{status}; beware: {}", user_side::words(&new_git));
+    }
     let kept = logs::archive(layout, &intent.beat, OUTPUT, &ended.stdout);
     log::warn_on_error(ctx, kept);
     let from = ended.stdout.len().saturating_sub(TAIL_BYTES);
@@ -187,6 +193,9 @@ pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
     }
     if let Some(intent) = beat.intent.clone() {
         let probe = probe(ctx, &intent, &taken_back)?;
+        // The probe has ended a command that still ran.
+        let new_git = git_watch::end(&ctx.layout.git_watch())?;
+        ctx.warnings.extend(new_git.iter().map(|new| user_side::words(std::slice::from_ref(new))));
         log::event(
             ctx,
             "move_settled",

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::walls::is_path;
 use super::{Refusal, Starter, Wanted};
 use crate::model::scope::{ApprovalScope, CheckScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::{Objects, Spec};
 use crate::store::boxes::Boxer;
 use crate::store::coverage::{self, Coverage, CoverageScan};
@@ -94,6 +95,14 @@ impl Starter<'_> {
             let content = file::digest(&path).with_context(|| format!("could not read the goal {goal}"))?;
             Ok(GoalScope { id: goal.clone(), content })
         });
+        let home: Vec<&Path> = self.settings.home.as_deref().into_iter().collect();
+        let granted = grants.iter().filter_map(|grant| {
+            let path = grant.path.clone()?;
+            let reason = user_side::reason_at(Path::new(&path), &home)?.to_owned();
+            Some(UserSidePath { path, reason })
+        });
+        let checked = spec.verify.iter().flat_map(|check| user_side::named_by(&check.argv, &home));
+        let user_side = granted.chain(checked).collect();
         let checks = spec.verify.iter();
         let checks =
             checks.map(|check| CheckScope { name: check.name.clone(), argv: check.argv.clone() }).collect();
@@ -109,6 +118,7 @@ impl Starter<'_> {
             beyond: covered.beyond,
             goal: goal.transpose()?,
             repo,
+            user_side,
             ..ApprovalScope::default()
         }))
     }

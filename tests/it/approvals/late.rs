@@ -126,20 +126,18 @@ fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
         return skipped("no strace");
     }
     // A folder with too many entries is not covered, so that the file alone must be noticed.
-    let cases: [(&str, bool, Swap); 5] = [
-        ("work/./sink.sh", true, |p| program(p, "work/sink.sh", "echo evil")),
-        ("work/input.txt", true, |p| fs::write(p.path("work/input.txt"), "evil\n").unwrap()),
-        ("work", false, |p| fs::write(p.path("work/other"), "evil\n").unwrap()),
-        ("home/far", false, |p| fs::write(p.path("home/far/sub/x"), "evil\n").unwrap()),
-        ("home/far", false, |p| {
+    let cases: [(&str, bool, bool, Swap); 5] = [
+        ("work/./sink.sh", true, true, |p| program(p, "work/sink.sh", "echo evil")),
+        ("work/input.txt", true, false, |p| fs::write(p.path("work/input.txt"), "evil\n").unwrap()),
+        ("work", false, false, |p| fs::write(p.path("work/other"), "evil\n").unwrap()),
+        ("home/far", false, false, |p| fs::write(p.path("home/far/sub/x"), "evil\n").unwrap()),
+        ("home/far", false, true, |p| {
             fs::rename(p.path("home/far"), p.path("home/was")).unwrap();
             let copied = Command::new("cp").args(["-a", "was", "far"]).current_dir(p.path("home")).status();
             assert!(copied.unwrap().success());
         }),
     ];
-    for ((what, is_large, change), unboxed) in
-        cases.into_iter().flat_map(|case| [(case, false), (case, true)])
-    {
+    for (what, is_large, unboxed, change) in cases {
         let profile = profile(&[NOOP]);
         if unboxed {
             profile.unboxed(&["run"]);

@@ -11,6 +11,13 @@ use crate::support::profile::{Profile, Ran, git_in, wait_until};
 
 /// A profile whose decider wants a worker with all that a worker can have.
 fn scene() -> Profile {
+    scene_of(
+        &json!({ "goal": "g1", "verify": "tests", "repo": "~/repo", "grant": ["~/link", "~/key", "DEPLOY_KEY"] }),
+    )
+}
+
+/// A profile whose decider wants a worker with these fields.
+fn scene_of(fields: &Value) -> Profile {
     let mut profile = Profile::scripted(&[NOOP]);
     profile.var("DEPLOY_KEY", "canary-value");
     profile.unboxed(&["worker", "verify"]);
@@ -28,8 +35,9 @@ fn scene() -> Profile {
     git_in(&repo, &["init", "-q"]);
     git_in(&repo, &["commit", "-qm", "one", "--allow-empty"]);
     profile.goal("g1", "goal: be good\n");
-    let wanted = json!({ "move": "start_worker", "id": "w1", "goal": "g1", "brief": "Do it.", "why": "w", "verify": "tests",
-        "repo": "~/repo", "grant": ["~/link", "~/key", "DEPLOY_KEY"] });
+    let mut wanted = json!({ "move": "start_worker", "id": "w1", "brief": "Do it.", "why": "w" });
+    wanted.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    write(profile.path("home/.bashrc"), "text\n").unwrap();
     profile.script(&[&wanted.to_string()]);
     let mut scripted = profile.scripted_runner();
     scripted["worker"] = json!([program, "--rules", profile.path("home/rules.txt"), "{brief}"]);
@@ -172,4 +180,17 @@ fn grants_are_first_on_the_screen_and_resolved() {
     }
     assert_eq!(ask["scope"]["repo"]["base"], head.trim());
     assert_eq!(ask["scope"]["grants"][0]["path"], json!(at("home/granted")));
+}
+
+#[test]
+fn a_grant_of_a_file_that_executes_on_the_users_side_is_on_the_card() {
+    let profile = scene_of(&json!({ "grant": ["~/.bashrc"], "verify": "cp x .git/hooks/pre-commit" }));
+    waiting(&profile, "a grant");
+    let shown = profile.looop(&["asks"]).ok().stdout;
+    for words in [
+        "home/.bashrc executes on your side: the shell runs it when you enter the folder or open a shell",
+        ".git/hooks/pre-commit executes on your side: git runs or obeys it",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
 }
