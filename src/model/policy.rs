@@ -203,7 +203,7 @@ fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
 }
 
 /// Why a wildcard does not free an argument: it leads out, or it names a path that executes on the user's side, as it is
-/// written or as it is followed. Whether the command reads or writes it, nobody can tell.
+/// written or as it is followed. looop cannot tell whether the command reads or writes it.
 fn beyond_wildcard(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
     if leads_out(arg, cwd, facts) {
         return Some(format!("{arg:?} reaches further than a wildcard frees"));

@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
-use super::user_side::UserSidePath;
 
 /// The form of a scope that this program writes. An approval with a scope of another form is void.
 pub const FORM: u32 = 2;
@@ -145,6 +144,16 @@ pub struct RepoScope {
     /// Which objects of the repository the clone can read, in words.
     #[serde(default)]
     pub objects: String,
+}
+
+/// A path that executes on the user's side, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserSidePath {
+    /// The path in the project; untrusted text.
+    pub path: String,
+    /// Who runs or obeys it.
+    pub reason: String,
 }
 
 impl SandboxScope {

@@ -9,11 +9,10 @@
 
 use std::path::Path;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::argument;
+pub use super::scope::UserSidePath;
 
 /// How many paths one text names; the others are counted.
 const NAMED: usize = 20;
@@ -24,16 +23,6 @@ const MAX_TARGET_BYTES: usize = 4096;
 const LINK: u32 = 0o120_000;
 /// The mode that git has for a submodule.
 const GITLINK: u32 = 0o160_000;
-
-/// A path that executes on the user's side, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UserSidePath {
-    /// The path in the project; untrusted text.
-    pub path: String,
-    /// Who runs or obeys it.
-    pub reason: String,
-}
 
 /// One changed path of a tree, as git compares two trees.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,5 @@
-//! The record of which git directories were there before a sandboxed child began. It stands in a file, so that whoever
-//! comes after a crash can still tell what is new.
+//! The record of which git directories were there before a sandboxed child began. It is a file, so that the next beat
+//! can compare after a crash.
 
 use std::path::Path;
 
@@ -11,15 +11,16 @@ use crate::model::boxing::Boxed;
 use crate::model::user_side::UserSidePath;
 use crate::sys::sandbox::GitWatch;
 
-/// Writes the record, before the child begins. A child without a sandbox gets none: it may do all that the user may.
+/// Writes the record, before the child begins. A child without a sandbox gets none: it may do all that the user may. The
+/// folder `own` is left out: a worker's clone is its own, and holds what it checks out.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn begin(record: &Path, boxed: Option<&Boxed>) -> Result<()> {
-    match boxed {
-        Some(boxed) => records::write_json(record, &GitWatch::begin(&boxed.walls), Keep::Whole),
-        None => Ok(()),
-    }
+pub fn begin(record: &Path, boxed: Option<&Boxed>, own: Option<&Path>) -> Result<()> {
+    let Some(boxed) = boxed else { return Ok(()) };
+    let mut walls = boxed.walls.clone();
+    walls.write.retain(|dir| Some(dir.as_path()) != own);
+    records::write_json(record, &GitWatch::begin(&walls), Keep::Whole)
 }
 
 /// Renames new git directories that can run commands, when the child and all that it started have ended. Without a record

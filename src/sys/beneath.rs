@@ -37,7 +37,7 @@ impl TopFolder {
         Ok(TopFolder { path: path.to_owned(), top })
     }
 
-    /// Opens a folder whose own path is no link.
+    /// Opens a folder, and refuses a link in its place.
     ///
     /// # Errors
     /// When it is a link or not a folder.

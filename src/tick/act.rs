@@ -116,7 +116,7 @@ fn exec(
         Ok(cell) => cell,
         Err(why) => return Ok(Outcome::NotDone { why }),
     };
-    git_watch::begin(&layout.git_watch(), cell.boxed.as_ref())?;
+    git_watch::begin(&layout.git_watch(), cell.boxed.as_ref(), None)?;
     let mut args = vec!["__exec".to_owned()];
     if !files.is_empty() {
         let files = serde_json::to_string(files).context("could not write down what a yes was for")?;

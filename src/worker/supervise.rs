@@ -174,7 +174,10 @@ impl Supervisor {
         let begun = Writer::create(&dir, now.unix_ms, size.cols, size.rows, spec.limits.keep_bytes)
             .context("could not begin the transcript of the worker")
             .and_then(|writer| take_leases(&layout, &spec, &claimant, &mut state).map(|()| writer))
-            .and_then(|writer| git_watch::begin(&dir.git_watch(), spec.boxed.as_ref()).map(|()| writer))
+            .and_then(|writer| {
+                git_watch::begin(&dir.git_watch(), spec.boxed.as_ref(), Some(&dir.clone_dir()))
+                    .map(|()| writer)
+            })
             .and_then(|writer| Ok((writer, stage::start_agent(&dir, &spec, &mut state, size)?)));
         let (writer, terminal) = match begun {
             Ok(begun) => begun,

@@ -60,7 +60,7 @@ pub struct GitWatch {
 }
 
 /// A file or folder that makes git take a folder for a git directory, or take its configuration from elsewhere.
-struct Mark {
+struct GitMark {
     path: PathBuf,
     key: String,
     /// The git directory whose configuration counts; none: what it leads to is elsewhere.
@@ -80,8 +80,8 @@ impl GitWatch {
     /// Looks again when the child has ended, and renames what is new and could run commands.
     pub fn end(&self) -> Vec<UserSidePath> {
         let (marks, is_cut) = self.marks();
-        let is_new = |mark: &Mark| !self.known.contains(&mark.key);
-        let is_plain = |mark: &Mark| mark.git_dir.as_deref().is_some_and(is_plain_git_dir);
+        let is_new = |mark: &GitMark| !self.known.contains(&mark.key);
+        let is_plain = |mark: &GitMark| mark.git_dir.as_deref().is_some_and(is_plain_git_dir);
         let found = marks.into_iter().filter(|mark| is_new(mark) && !is_plain(mark));
         let mut found: Vec<UserSidePath> = found.map(|mark| set_aside(mark.path)).collect();
         if is_cut && !self.is_cut {
@@ -94,7 +94,7 @@ impl GitWatch {
     }
 
     /// All marks below the folders, and whether there are more folders than are looked into. No link is followed.
-    fn marks(&self) -> (Vec<Mark>, bool) {
+    fn marks(&self) -> (Vec<GitMark>, bool) {
         let mut found = Vec::new();
         let mut queue: VecDeque<PathBuf> = self.dirs.iter().filter(|dir| dir.is_dir()).cloned().collect();
         let mut late = VecDeque::new();
@@ -150,21 +150,21 @@ fn mode_of(path: &Path) -> u32 {
 }
 
 /// A mark at `path` that is known by what `key` is.
-fn mark(path: PathBuf, key: &Path, git_dir: Option<PathBuf>) -> Option<Mark> {
+fn mark(path: PathBuf, key: &Path, git_dir: Option<PathBuf>) -> Option<GitMark> {
     path.symlink_metadata().ok()?;
     let key = identity(&key.symlink_metadata().ok()?);
-    Some(Mark { path, key, git_dir })
+    Some(GitMark { path, key, git_dir })
 }
 
 /// The marks of a folder that may be a bare repository.
-fn bare_marks(dir: &Path) -> Vec<Mark> {
+fn bare_marks(dir: &Path) -> Vec<GitMark> {
     let has = |name: &str| dir.join(name).exists();
     if has("commondir") || has("objects") && has("refs") { marks_in(dir) } else { Vec::new() }
 }
 
 /// The marks of a git directory: its HEAD, without which git does not take it for one, and the file by which it takes its
-/// configuration and its hooks from another one. git writes HEAD anew, so the directory tells whether it is known.
-fn marks_in(git: &Path) -> Vec<Mark> {
+/// configuration and its hooks from another one. git replaces HEAD often, so the directory stands for it.
+fn marks_in(git: &Path) -> Vec<GitMark> {
     let commondir = git.join("commondir");
     let head = mark(git.join("HEAD"), git, Some(git.to_owned()));
     head.into_iter().chain(mark(commondir.clone(), &commondir, None)).collect()

@@ -254,7 +254,7 @@ impl Folder {
         format!("could not {doing} `{}`", self.0.path().join(OsStr::from_bytes(path)).display())
     }
 
-    /// The place of a path that a tree of git has. One with an empty part could stand for another path.
+    /// The place of a path of a git tree. A path with an empty part is refused, because it could stand for another path.
     fn place(&self, path: &[u8], parents: Parents) -> io::Result<FilePlace> {
         if path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b".")) {
             return Err(io::Error::other("the path leads out of the folder"));
