@@ -324,8 +324,8 @@ impl WorkerEnd<'_> {
                 short(&format!("{user_side}{} {}{branch}", verdict.name, verdict.status))
             }
             (None, Some(branch), _) => short(&format!("{user_side}branch {branch}")),
-            (None, None, Some(Exit::Code(code))) => format!("exit code {code}"),
-            _ => String::new(),
+            (None, None, Some(Exit::Code(code))) => short(&format!("{user_side}exit code {code}")),
+            _ => short(user_side.trim_end_matches("; ")),
         }
     }
 }

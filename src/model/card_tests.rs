@@ -112,7 +112,7 @@ fn grants_come_first() {
         Move::from_json(&json!({ "move": "noop", "why": "w" })).unwrap(),
         crate::model::scope::tests::whole(),
     );
-    assert!(shown.starts_with("  grants   the file /home/u/x, named as ~/x c (at p)\n  move "), "{shown}");
+    assert!(shown.starts_with("  grants   the file /home/u/x, named as ~/x c (at p)\n  beware "), "{shown}");
 }
 
 #[test]

@@ -338,3 +338,38 @@ fn an_argument_in_a_git_directory_is_refused() {
     let inside = Facts { place: Some(Path::new("/src/.git/hooks")), ..here };
     assert!(matches!(judge(&run(&["ls"]), &inside), Verdict::Refused(_)));
 }
+
+#[test]
+fn a_wildcard_frees_no_path_that_executes_on_the_users_side() {
+    let allow = rules(&[(&["tool", "**"], &["/src"])]);
+    let followed = |path: &Path| match path.ends_with("link") {
+        true => PathBuf::from("/src/.husky/pre-commit"),
+        false => path.to_owned(),
+    };
+    let here = Facts { place: Some(Path::new("/src")), resolve: followed, ..facts(&allow) };
+    for arg in [
+        ".envrc",
+        "a/.vscode/tasks.json",
+        "--output=.envrc",
+        "-o.envrc",
+        "@CLAUDE.md",
+        "x:=@.npmrc",
+        "/src/.ENVRC",
+        "a/link",
+    ] {
+        let Verdict::Waits(why) = judge(&run(&["tool", arg]), &here) else { panic!("{arg} is not free") };
+        assert!(why.contains("executes on your side") && why.contains("which no wildcard frees"), "{why}");
+    }
+    for arg in ["src/main.rs", "-v", "environment", "Makefile"] {
+        assert_eq!(judge(&run(&["tool", arg]), &here), Verdict::Free, "{arg}");
+    }
+    let exact = rules(&[(&["tool", ".envrc", "*"], &["/src"])]);
+    assert_eq!(
+        judge(&run(&["tool", ".envrc", "x"]), &Facts { rules: &exact, ..here.clone() }),
+        Verdict::Free
+    );
+    // The name of a folder above the project says nothing.
+    let allow = rules(&[(&["tool", "**"], &["/u/.run/src"])]);
+    let below = Facts { place: Some(Path::new("/u/.run/src")), rules: &allow, ..here };
+    assert_eq!(judge(&run(&["tool", "a", "/u/.run/src/b"]), &below), Verdict::Free);
+}

@@ -279,6 +279,11 @@ impl Layout {
         self.cache.join("sandbox.json")
     }
 
+    /// Which git directories were there before the command of a `run` began.
+    pub fn git_watch(&self) -> PathBuf {
+        self.cache.join("git-watch.json")
+    }
+
     /// The best sandboxes that this machine had, and whether a person was told that they are worse now.
     pub fn best_sandbox(&self) -> PathBuf {
         self.cache.join("sandbox-best.json")

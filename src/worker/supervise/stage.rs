@@ -17,7 +17,7 @@ use crate::model::json::clip;
 use crate::model::leftovers::Leftovers;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::store::layout::WorkerDir;
-use crate::store::{claims, file};
+use crate::store::{claims, file, git_watch};
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size, Terminal};
 use crate::sys::{detach, proc, program, sandbox, tree};
@@ -354,6 +354,11 @@ impl Supervisor {
 
     /// Everything has ended: says how the worker stands and gives its leases back.
     fn finish(&mut self) {
+        match git_watch::end(&self.dir.git_watch()) {
+            Ok(new) => self.state.user_side.extend(new),
+            // The next beat tries again.
+            Err(error) => self.state.why = Some(format!("{error:#}")),
+        }
         let (phase, why) = match self.verdict.take() {
             Some((phase, why)) => (phase, Some(why)),
             None => self.outcome(),

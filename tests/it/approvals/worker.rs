@@ -7,10 +7,17 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{NOOP, approve, asks};
-use crate::support::profile::{Profile, git_in};
+use crate::support::profile::{Profile, Ran, git_in, wait_until};
 
 /// A profile whose decider wants a worker with all that a worker can have.
 fn scene() -> Profile {
+    scene_of(
+        &json!({ "goal": "g1", "verify": "tests", "repo": "~/repo", "grant": ["~/link", "~/key", "DEPLOY_KEY"] }),
+    )
+}
+
+/// A profile whose decider wants a worker with these fields.
+fn scene_of(fields: &Value) -> Profile {
     let mut profile = Profile::scripted(&[NOOP]);
     profile.var("DEPLOY_KEY", "canary-value");
     profile.unboxed(&["worker", "verify"]);
@@ -28,8 +35,9 @@ fn scene() -> Profile {
     git_in(&repo, &["init", "-q"]);
     git_in(&repo, &["commit", "-qm", "one", "--allow-empty"]);
     profile.goal("g1", "goal: be good\n");
-    let wanted = json!({ "move": "start_worker", "id": "w1", "goal": "g1", "brief": "Do it.", "why": "w", "verify": "tests",
-        "repo": "~/repo", "grant": ["~/link", "~/key", "DEPLOY_KEY"] });
+    let mut wanted = json!({ "move": "start_worker", "id": "w1", "brief": "Do it.", "why": "w" });
+    wanted.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    write(profile.path("home/.bashrc"), "text\n").unwrap();
     profile.script(&[&wanted.to_string()]);
     let mut scripted = profile.scripted_runner();
     scripted["worker"] = json!([program, "--rules", profile.path("home/rules.txt"), "{brief}"]);
@@ -83,6 +91,47 @@ fn each_kind_of_swap_voids_a_yes_to_a_worker() {
     }
 }
 
+/// Lets the beat go on to where the worker starts, changes something there, and lets it start.
+#[test]
+fn a_change_between_the_plan_and_the_start_voids_a_yes_to_a_worker() {
+    let swaps: [(&str, &str, Swap); 6] = [
+        ("program", "a file", |p| write(p.path("home/bin/agent"), "#!/bin/sh\nexec sleep 601\n").unwrap()),
+        ("the target of a grant", "a grant", |p| {
+            fs::remove_file(p.path("home/link")).unwrap();
+            symlink("other", p.path("home/link")).unwrap();
+        }),
+        ("a granted file", "a grant", |p| write(p.path("home/key"), "evil\n").unwrap()),
+        ("a file that its command names", "a file", |p| write(p.path("home/rules.txt"), "evil\n").unwrap()),
+        ("base commit", "the repository or its commit", |p| {
+            drop(git_in(&p.path("home/repo"), &["commit", "-qm", "two", "--allow-empty"]))
+        }),
+        ("goal", "the goal", |p| p.goal("g1", "goal: be bad\n")),
+    ];
+    for (what, part, swap) in swaps {
+        let profile = scene();
+        let ask = waiting(&profile, what);
+        approve(&profile, &ask).ok();
+        let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
+        lock.lock().unwrap();
+        let child = profile.spawn(&["tick"]);
+        wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
+        swap(&profile);
+        drop(lock);
+        let ran: Ran = child.wait_with_output().unwrap().into();
+        let words = format!("refused: something that the yes covered has changed since: {part}");
+        assert!(ran.stdout.contains(&words), "{what}: {ran:?}");
+        assert!(!profile.data().join("workers/w1").exists(), "{what}");
+        let refs = git_in(&profile.path("home/repo"), &["for-each-ref", "refs/looop"]);
+        assert_eq!(refs, "", "{what}: nothing is kept for the worker");
+        let again = waiting(&profile, what);
+        assert_ne!(ask["hash"], again["hash"], "{what}: the move waits again, for another yes");
+        approve(&profile, &again).ok();
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(profile.data().join("workers/w1/spec.json").exists(), "{what}: {ran:?}");
+        profile.looop(&["kill", "w1"]).ok();
+    }
+}
+
 #[test]
 fn another_value_of_a_granted_variable_voids_a_yes() {
     let profile = scene();
@@ -131,4 +180,17 @@ fn grants_are_first_on_the_screen_and_resolved() {
     }
     assert_eq!(ask["scope"]["repo"]["base"], head.trim());
     assert_eq!(ask["scope"]["grants"][0]["path"], json!(at("home/granted")));
+}
+
+#[test]
+fn a_grant_of_a_file_that_executes_on_the_users_side_is_on_the_card() {
+    let profile = scene_of(&json!({ "grant": ["~/.bashrc"], "verify": "cp x .git/hooks/pre-commit" }));
+    waiting(&profile, "a grant");
+    let shown = profile.looop(&["asks"]).ok().stdout;
+    for words in [
+        "home/.bashrc executes on your side: the shell runs it when you enter the folder or open a shell",
+        ".git/hooks/pre-commit executes on your side: git runs or obeys it",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
 }
