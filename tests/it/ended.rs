@@ -346,7 +346,7 @@ fn a_branch_that_cannot_be_fetched_keeps_its_name_until_its_work_is_given_up() {
 }
 
 #[test]
-fn what_is_named_for_an_ended_worker_works() {
+fn the_commands_that_are_named_for_an_ended_worker_work() {
     let scene = Scene::new();
     scene.start("w1", "", "echo seen; echo new >new");
     scene.wait_end("w1");

@@ -174,7 +174,7 @@ fn closed_processes_are_still_known_to_each_other() {
 }
 
 #[test]
-fn where_proc_hides_closed_processes_a_lease_still_counts() {
+fn a_lease_counts_although_proc_hides_its_process() {
     let Some(plain) = plain().filter(|plain| plain.drops) else {
         return skipped("only an administrator can mount another /proc");
     };
