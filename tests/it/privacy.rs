@@ -172,23 +172,3 @@ fn closed_processes_are_still_known_to_each_other() {
     plain.looop(&["tick"]).ok();
     assert!(looop::sys::tree::start_of(child as u32).is_none(), "its program was ended");
 }
-
-#[test]
-fn a_lease_counts_although_proc_hides_its_process() {
-    let Some(plain) = plain().filter(|plain| plain.drops) else {
-        return skipped("only an administrator can mount another /proc");
-    };
-    plain.profile.goal("g", "goal: g\n");
-    plain.give();
-    let starts = r#""$0" worker start w1 --goal g -- sleep 600 || exit 3
-        "$0" worker start w2 --goal g -- true; code=$?; "$0" kill w1 >/dev/null; exit $code"#;
-    let user = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups sh -c \"$1\" \"$0\"");
-    let line = format!("mount -t proc -o hidepid=2 proc /proc || exit 4; exec {user}");
-    let program = plain.program.to_str().unwrap();
-    let mut command = plain.profile.other_command("unshare", &["-m", "sh", "-c", &line, program, starts]);
-    let ran: Ran = command.output().unwrap().into();
-    if ran.code == 4 {
-        return skipped("/proc cannot be mounted again here");
-    }
-    assert!(ran.code == 1 && ran.stderr.contains("w1"), "{ran:?}");
-}

@@ -365,7 +365,9 @@ fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
         assert!(kept.contains("world.json") && kept.contains("goals"), "{kept:?}");
         let files = profile.git(&["ls-files"]);
         assert!(!files.contains(".lock") && !files.contains("corrupt") && !files.contains(".tmp"), "{files}");
-        for stray in [".env", "drafts", "key", "stray", "id_rsa", "notes.txt", "loose.txt"] {
+        for stray in
+            [".env", "drafts", "sensors/key", "sensors/lib", "stray", "id_rsa", "notes.txt", "loose.txt"]
+        {
             assert!(!files.contains(stray), "{ignore:?}: {stray}: {files}");
         }
     }

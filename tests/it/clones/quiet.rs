@@ -65,7 +65,7 @@ fn a_persons_git_config_does_not_sign_hook_edit_or_ask_in_a_clone() {
         "git switch -qc other; git switch -q -",
         "git switch -qc side; git commit -q --allow-empty -m side; git switch -q -; git merge -q side",
         "git rebase -q -i HEAD~1",
-        "git init -q --bare ../bare; git push -q --receive-pack='git -c core.hooksPath=/dev/null receive-pack' ../bare HEAD:refs/heads/x",
+        "git -c core.hooksPath=/dev/null init -q --bare ../bare; git push -q --receive-pack='git -c core.hooksPath=/dev/null receive-pack' ../bare HEAD:refs/heads/x",
         "printf 'protocol=https\\nhost=example.org\\n\\n' | git credential fill",
     ] {
         let ran = git_at_home(&fixture, &clone, line);
