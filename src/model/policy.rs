@@ -193,8 +193,7 @@ fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
     if named.iter().any(|path| is_own(path, facts)) {
         return Some(format!("{arg:?} names a file that is looop's own"));
     }
-    let is_git = parts.iter().map(Path::new).any(argument::is_in_git_dir)
-        || named.iter().any(|path| argument::is_in_git_dir(path));
+    let is_git = named.iter().any(|path| argument::is_in_git_dir(path));
     (is_git && !argument::leaves_alone(arg)).then(|| {
         format!(
             "{arg:?} names a `.git` directory or a file in one; name the folder of the repository by `cwd`"

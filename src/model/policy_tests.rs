@@ -336,7 +336,9 @@ fn an_argument_in_a_git_directory_is_refused() {
         assert_eq!(judge(&run(&["cp", arg]), &here), Verdict::Free, "{arg}");
     }
     let inside = Facts { place: Some(Path::new("/src/.git/hooks")), ..here };
-    assert!(matches!(judge(&run(&["ls"]), &inside), Verdict::Refused(_)));
+    for argv in [&["ls"][..], &["/bin/ls"], &["/bin/ls", "/etc"]] {
+        assert!(matches!(judge(&run(argv), &inside), Verdict::Refused(_)), "{argv:?}");
+    }
 }
 
 #[test]

@@ -414,6 +414,15 @@ impl State {
         self.flag = Some(Flag { text, at_ms: now_ms, nth: self.flags, guess: false });
     }
 
+    /// The commands by which a person sees what the worker calls for. One that has ended has no screen to attach to.
+    pub fn look_commands(&self) -> String {
+        let id = &self.id;
+        match self.phase.is_over() {
+            true => format!("looop ls --all, looop logs {id}"),
+            false => format!("looop attach {id}"),
+        }
+    }
+
     /// True while a human is waited for.
     pub fn needs_human(&self) -> bool {
         self.flag.is_some() || self.ask.is_some()

@@ -469,7 +469,8 @@ mod tests {
 
     fn scan(root: &Path, argv: &[&str], most: usize) -> Coverage {
         let layout = Layout::new(root.join("data"), root.join("cache"));
-        let settings = Settings { path: "/usr/bin:/bin".to_owned(), ..Settings::default() };
+        let path = format!("{}:/usr/bin:/bin", root.join("bin").display());
+        let settings = Settings { path, ..Settings::default() };
         let cwd = root.join("work");
         let scan =
             CoverageScan { layout: &layout, settings: &settings, cwd: Some(&cwd), most, stop: &|| false };
@@ -501,6 +502,59 @@ mod tests {
         write(root.join(".git/HEAD"), "ref: x").unwrap();
         assert_eq!(paths(&scan(&root, &["sh"], 100), &root), [""]);
         assert_eq!(paths(&scan(&root, &["sh"], 4), &root), ["work", ".git"]);
+    }
+
+    #[test]
+    fn the_git_directories_of_a_linked_worktree_are_covered() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for (file, text) in [
+            ("work/.git", "gitdir: ../main/.git/worktrees/work\n"),
+            ("main/.git/worktrees/work/commondir", "../..\n"),
+            ("main/.git/config", ""),
+        ] {
+            create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            write(root.join(file), text).unwrap();
+        }
+        let found = paths(&scan(&root, &["sh"], 100), &root);
+        for wanted in ["work", "main/.git/worktrees/work", "main/.git"] {
+            assert!(found.iter().any(|path| path == wanted), "{wanted}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn more_files_than_are_covered_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        create_dir_all(root.join("work")).unwrap();
+        let names: Vec<String> = (0..=MAX_FILES).map(|nth| format!("file-{nth}")).collect();
+        names.iter().for_each(|name| write(root.join("work").join(name), "").unwrap());
+        let argv: Vec<&str> = std::iter::once("sh").chain(names.iter().map(String::as_str)).collect();
+        let found = scan(&root, &argv, 1000);
+        let said = format!("files after the first {MAX_FILES}: it names or reads more");
+        assert!(found.files.len() == MAX_FILES && found.beyond.contains(&said), "{:?}", found.beyond);
+        assert!(!scan(&root, &argv[..MAX_FILES], 1000).beyond.contains(&said));
+    }
+
+    #[test]
+    fn a_program_that_an_argument_names_is_covered() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        create_dir_all(root.join("work")).unwrap();
+        create_dir_all(root.join("bin")).unwrap();
+        write(root.join("bin/tool"), "").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(root.join("bin/tool"), mode).unwrap();
+        let tool = root.join("bin/tool").display().to_string();
+        for (argv, is_covered) in [
+            (&["sh", "tool"][..], true),
+            (&["sh", "-c", "cd sub && tool all"], true),
+            (&["sh", "-c", "echo tool"], false),
+        ] {
+            let found = scan(&root, argv, 100);
+            let is_there = found.files.iter().any(|file| file.role == "program" && file.real == tool);
+            assert_eq!(is_there, is_covered, "{argv:?}: {:?}", found.files);
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::model::boxing::{Boxed, Engine, Walls};
 pub use git_watch::GitWatch;
 #[cfg(target_os = "linux")]
 pub use network::{RESOLVER, become_networked};
-pub use probe::{probe, stamp};
+pub use probe::{probe, stamp, try_internet};
 
 /// Directories of the system: what programs are made of, and nothing of any user.
 const SYSTEM: [&str; 12] = [

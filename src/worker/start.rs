@@ -401,6 +401,15 @@ impl Starter<'_> {
             if !old.state.phase.is_over() {
                 return Ok(Err(format!("worker {} is {}", spec.id, old.state.phase.word())));
             }
+            let has_clone = || self.layout.worker(&spec.id).clone_dir().join(".git").is_dir();
+            if let Some(why) = old.state.unfetched.as_ref().filter(|_| has_clone()) {
+                // Beats try again only for a worker that was not put away.
+                let id = &spec.id;
+                return Ok(Err(format!(
+                    "an ended worker has this name, and its branch could not be fetched yet: {why}; each beat tries \
+                     again. Take another name, or give its work up with `looop prune {id} --force`"
+                )));
+            }
             super::fleet::end_lost(self.layout, std::slice::from_ref(&old));
             workers::put_away(self.layout, &old)?;
         }

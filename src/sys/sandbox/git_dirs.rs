@@ -107,7 +107,11 @@ mod tests {
                 fs::create_dir_all(root.join(git).join(part)).unwrap();
             }
             fs::write(root.join(git).join("HEAD"), "ref: refs/heads/main\n").unwrap();
-            fs::write(root.join(git).join("config"), "").unwrap();
+            for part in ["config", "config.worktree", "worktrees/one/config.worktree"] {
+                let file = root.join(git).join(part);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, "").unwrap();
+            }
         }
         fs::create_dir_all(root.join("tree")).unwrap();
         fs::write(root.join("tree/.git"), "gitdir: ../.git/worktrees/tree\n").unwrap();
@@ -115,7 +119,8 @@ mod tests {
         let has = |path: &str, is_write| found.contains(&(root.join(path), is_write));
         for git in [".git", "a/b/.git"] {
             assert!(has(git, true), "{git}");
-            for part in ["hooks", "info", "modules", "config"] {
+            let files = ["config", "config.worktree", "worktrees/one/config.worktree"];
+            for part in ["hooks", "info", "modules"].into_iter().chain(files) {
                 assert!(has(&format!("{git}/{part}"), false), "{git}/{part}: {found:?}");
             }
         }

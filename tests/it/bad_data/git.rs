@@ -344,6 +344,14 @@ fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
             "goals/x.md.corrupt-1",
             "beat.json.corrupt-1",
             "of-another-program.txt",
+            "goals/.env",
+            "goals/drafts/a.md",
+            "sensors/key.pem",
+            "sensors/lib/key",
+            "snapshots/stray",
+            "schedules/id_rsa",
+            "asks/notes.txt",
+            "reports/loose.txt",
         ] {
             let path = profile.data().join(private);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -357,7 +365,28 @@ fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
         assert!(kept.contains("world.json") && kept.contains("goals"), "{kept:?}");
         let files = profile.git(&["ls-files"]);
         assert!(!files.contains(".lock") && !files.contains("corrupt") && !files.contains(".tmp"), "{files}");
+        for stray in
+            [".env", "drafts", "sensors/key", "sensors/lib", "stray", "id_rsa", "notes.txt", "loose.txt"]
+        {
+            assert!(!files.contains(stray), "{ignore:?}: {stray}: {files}");
+        }
     }
+}
+
+#[test]
+fn a_sensor_is_in_git_while_it_can_be_run_and_git_follows_what_it_has() {
+    let profile = Profile::scripted(&[&write("a"), NOOP]);
+    profile.sensor("mail.py", "echo '{\"n\":1}'");
+    profile.looop(&["tick"]).ok();
+    assert!(profile.git(&["ls-files"]).contains("sensors/mail.py"));
+    // A person switches it off, and git is told.
+    let path = profile.data().join("sensors/mail.py");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    profile.looop(&["run", "a"]).ok();
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    fs::remove_file(&path).unwrap();
+    profile.looop(&["run", "a"]).ok();
+    assert!(!profile.git(&["ls-files"]).contains("mail.py"));
 }
 
 #[test]

@@ -57,10 +57,12 @@ fn a_try_that_failed_for_one_caller_is_not_kept_for_the_next() {
     let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
     assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
     assert_eq!(worker_level(&profile), "full");
-    // And what was found in one mount namespace does not hold in another.
-    let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
-    assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
-    assert_eq!(worker_level(&profile), "full");
+    // And what was found in one mount namespace does not hold in another, also where the programs are the same.
+    for hidden in [hidden, [("/dev/net/tun", "/dev/null")]] {
+        let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
+        assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
+        assert_eq!(worker_level(&profile), "full");
+    }
 }
 
 #[test]
@@ -288,5 +290,69 @@ fn a_git_directory_that_a_worker_made_is_renamed_if_it_can_run_commands() {
         assert_renamed(&place, &said, &format!("{level}, {killed}"));
         let said = profile.looop(&["ls", "--all"]).ok().stdout;
         assert!(said.contains("runs on your side"), "{said}");
+    }
+}
+
+#[test]
+fn a_worker_whose_network_could_not_be_made_says_why_and_it_is_tried_again() {
+    let Some(profile) = profile() else { return };
+    let (bin, broken) = (profile.path("bin"), profile.path("broken"));
+    fs::create_dir(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\n[ -e '{}' ] && {{ echo 'no network today' >&2; exit 1; }}\nexec /usr/bin/pasta \"$@\"\n",
+        broken.display()
+    );
+    fs::write(bin.join("pasta"), script).unwrap();
+    fs::set_permissions(bin.join("pasta"), fs::Permissions::from_mode(0o755)).unwrap();
+    profile.config_more(json!({ "path": format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()) }));
+    if worker_level(&profile) != "full" {
+        return skipped("pasta does not work here");
+    }
+    let ended = |id: &str, line: &str| {
+        profile.looop(&["worker", "start", id, "--", "sh", "-c", line]).ok();
+        let row = || {
+            let all = profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"].clone();
+            all.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone()
+        };
+        wait_until("the worker to end", || row()["exit"].is_object());
+        row()
+    };
+    // A program that fails without a word is not taken for it.
+    assert_eq!(ended("silent", "exit 1")["why"], "exit code 1");
+    fs::write(&broken, "").unwrap();
+    assert_eq!(worker_level(&profile), "full", "it worked when it was tried");
+    let row = ended("w1", "true");
+    let why = row["why"].as_str().unwrap_or_default();
+    assert!(
+        why.contains("the network of its sandbox could not be made") && why.contains("no network today"),
+        "{row}"
+    );
+    assert!(profile.looop(&["ls", "--all"]).ok().stdout.contains("no network today"));
+    assert_eq!(worker_level(&profile), "partial", "it is not taken for granted any more");
+    // Nor is its failure.
+    fs::remove_file(&broken).unwrap();
+    assert_eq!(worker_level(&profile), "full");
+}
+
+#[test]
+fn the_doctor_says_what_a_model_on_this_machine_needs() {
+    let Some(profile) = profile() else { return };
+    let hint = "set `runners.mine.base_url`";
+    let runner = json!({ "worker": ["sh", "{brief}"] });
+    for (base_url, network, is_said) in [
+        (Value::Null, "internet", true),
+        (Value::Null, "on", false),
+        (json!("http://127.0.0.1:9"), "internet", false),
+    ] {
+        let mut runner = runner.clone();
+        if base_url.is_string() {
+            runner["base_url"] = base_url;
+        }
+        profile.config_more(json!({
+            "runners": { "mine": runner, "scripted": profile.scripted_runner() },
+            "worker": "mine", "sandbox": { "network": { "worker": network } },
+        }));
+        let doctor = profile.looop(&["doctor"]).stdout;
+        assert_eq!(doctor.contains(hint), is_said, "{network}: {doctor}");
     }
 }

@@ -38,11 +38,16 @@ fn home(fixture: &Fixture) {
     let spy = trap.display();
     let home = fixture.path("home").display().to_string();
     let text = format!(
-        "[user]\n\tname = ada\n\temail = ada@example.org\n\tsigningkey = x\n[commit]\n\tgpgsign = true\n[tag]\n\tgpgsign = true\n\tforceSignAnnotated = true\n[log]\n\tshowSignature = true\n[gpg]\n\tformat = ssh\n\tprogram = {spy}\n[gpg \"ssh\"]\n\tprogram = {spy}\n\tdefaultKeyCommand = {spy}\n[core]\n\thooksPath = {home}/hooks\n\tfsmonitor = {spy}\n\teditor = {spy}\n\tpager = {spy}\n\taskPass = {spy}\n\tattributesFile = {home}/attributes\n[pager]\n\tlog = true\n[credential]\n\thelper = {spy}\n[sequence]\n\teditor = {spy}\n[filter \"spy\"]\n\tclean = {spy}\n\tsmudge = {spy}\n\trequired = true\n"
+        "[user]\n\tname = ada\n\temail = ada@example.org\n\tsigningkey = x\n[commit]\n\tgpgsign = true\n[tag]\n\tgpgsign = true\n\tforceSignAnnotated = true\n[log]\n\tshowSignature = true\n[push]\n\tgpgSign = true\n[merge]\n\tverifySignatures = true\n[gpg]\n\tformat = ssh\n\tprogram = {spy}\n[gpg \"ssh\"]\n\tprogram = {spy}\n\tdefaultKeyCommand = {spy}\n[core]\n\thooksPath = {home}/hooks\n\tfsmonitor = {spy}\n\teditor = {spy}\n\tpager = {spy}\n\taskPass = {spy}\n\tattributesFile = {home}/attributes\n[pager]\n\tlog = true\n[credential]\n\thelper = {spy}\n[sequence]\n\teditor = {spy}\n[filter \"spy\"]\n\tclean = {spy}\n\tsmudge = {spy}\n\trequired = true\n"
     );
     fs::write(fixture.path("home/.gitconfig"), text).unwrap();
     fs::write(fixture.path("home/attributes"), "* filter=spy\n").unwrap();
 }
+
+/// Makes a commit with a signature, and checks that its log line is nothing else.
+const SHOW_SIGNED: &str = r#"
+commit=$(printf 'tree %s\nauthor a <a@b> 0 +0000\ncommitter a <a@b> 0 +0000\ngpgsig -----BEGIN SSH SIGNATURE-----\n x\n -----END SSH SIGNATURE-----\n\nsigned\n' "$(git rev-parse HEAD^{tree})" | git hash-object -t commit -w --stdin)
+test "$(git log -1 --format=%s "$commit" 2>&1)" = signed"#;
 
 #[test]
 fn a_persons_git_config_does_not_sign_hook_edit_or_ask_in_a_clone() {
@@ -56,8 +61,12 @@ fn a_persons_git_config_does_not_sign_hook_edit_or_ask_in_a_clone() {
         "git commit -q --amend",
         "git tag -a -m words v1",
         "git log -1 --show-signature",
+        SHOW_SIGNED,
         "git switch -qc other; git switch -q -",
-        "echo 'host=example.org' | git credential fill </dev/null",
+        "git switch -qc side; git commit -q --allow-empty -m side; git switch -q -; git merge -q side",
+        "git rebase -q -i HEAD~1",
+        "git -c core.hooksPath=/dev/null init -q --bare ../bare; git push -q --receive-pack='git -c core.hooksPath=/dev/null receive-pack' ../bare HEAD:refs/heads/x",
+        "printf 'protocol=https\\nhost=example.org\\n\\n' | git credential fill",
     ] {
         let ran = git_at_home(&fixture, &clone, line);
         assert!(ran.status.success() || line.contains("credential"), "{line}: {ran:?}");
