@@ -298,6 +298,21 @@ fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
     ] {
         assert_eq!(judge(&run(&["tool", arg]), &here), Verdict::Free, "{arg}");
     }
+    let many: Vec<String> = (0..MAX_RESOLVED).map(|n| format!("a{n}")).collect();
+    let many = many.join(",");
+    assert!(
+        matches!(judge(&run(&["tool", &many]), &here), Verdict::Waits(_)),
+        "it is too long to be followed"
+    );
+    // A link in the folder leads out of it.
+    let linked = |path: &Path| {
+        let path = lexical(path);
+        path.strip_prefix("/src/l").map_or_else(|_| path.clone(), |rest| Path::new("/abs").join(rest))
+    };
+    let here = Facts { resolve: linked, ..here };
+    for arg in ["l", "l/x", "--x=l/x", "@l/x"] {
+        assert!(matches!(judge(&run(&["tool", arg]), &here), Verdict::Waits(_)), "{arg}");
+    }
 }
 
 #[test]

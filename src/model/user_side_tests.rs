@@ -148,6 +148,7 @@ fn links_that_lead_out_submodules_and_new_executables_have_a_reason() {
         ("a/b", "../../x"),
         ("a/b", "x/../../../y"),
         ("a", "b/../c"),
+        ("a/b/c", "d/../e"),
         ("a", ".git/config"),
         ("a/b", "../.GIT/hooks"),
         ("a", "C:\\x"),

@@ -500,6 +500,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_choice_of_objects_is_named_in_words() {
+        assert_eq!(Objects::words(None, true), "reachable if text of strangers was read, else shared");
+        assert_eq!(Objects::words(None, false), "shared");
+        assert_eq!(Objects::words(Some(Shared), true), "shared");
+        assert_eq!(Objects::words(Some(Reachable), false), "reachable");
+    }
+
+    #[test]
     fn objects_are_reachable_by_themselves_only_after_text_of_strangers_and_with_a_network() {
         for (is_tainted, has_network, by_itself) in
             [(true, true, Reachable), (true, false, Shared), (false, true, Shared), (false, false, Shared)]

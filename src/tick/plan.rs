@@ -219,6 +219,8 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
     let shown = diff::unified(old_name, &path, &before, &text);
+    // The file is the user's and may hold a secret; the ask with its diff is kept and committed.
+    let shown = ctx.settings.secrets.redact(&shown).into_owned();
     Ok(Ok((ApprovalScope { replaces, ..scope }, shown)))
 }
 

@@ -365,3 +365,44 @@ fn clear(place: &FilePlace) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_folder_leads_to_its_own_files_alone() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (root, outside) = (tmp.path().join("root"), tmp.path().join("outside"));
+        fs::create_dir_all(root.join(".git")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        for file in [outside.join("file"), root.join("file"), root.join(".git/config")] {
+            fs::write(file, "of the person").unwrap();
+        }
+        symlink(&outside, root.join("dir")).unwrap();
+        symlink(outside.join("file"), root.join("link")).unwrap();
+        assert!(Folder::open(&root.join("dir")).is_err());
+        let folder = Folder::open(&root).unwrap();
+        for path in
+            ["dir/file", "link", "../outside/file", "a/../file", ".git/config", ".GIT/x", "", "dir/", "no"]
+        {
+            assert!(folder.read(path.as_bytes()).is_err(), "{path}");
+        }
+        assert!(folder.read(b"file").is_ok());
+        for path in ["../outside/file", ".git/config", "a/../../outside/file", ".Git/config"] {
+            assert!(folder.create(path.as_bytes(), PLAIN).is_err(), "{path}");
+            assert!(folder.create_link(path.as_bytes(), b"x").is_err(), "{path}");
+            assert!(folder.remove(path.as_bytes()).is_err(), "{path}");
+        }
+        folder.remove(b"dir/file").unwrap();
+        folder.create(b"dir/file", PLAIN).unwrap().write_all(b"new").unwrap();
+        folder.create(b"link", PLAIN).unwrap().write_all(b"new").unwrap();
+        assert_eq!(fs::read_to_string(root.join("dir/file")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(root.join("link")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "of the person");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(root.join(".git/config")).unwrap(), "of the person");
+    }
+}

@@ -232,12 +232,18 @@ impl WaitingGit {
         let (here, go) = (profile.path("here"), profile.path("go"));
         let editor = profile.path("editor");
         let wait = format!(
-            "#!/bin/sh\necho by hand >\"$1\"\n: >{}\nwhile [ ! -e {} ]; do sleep 0.02; done\n",
+            "#!/bin/sh\n[ -z \"$1\" ] || echo by hand >\"$1\"\n: >{}\nwhile [ ! -e {} ]; do sleep 0.02; done\n",
             here.display(),
             go.display()
         );
         fs::write(&editor, wait).unwrap();
         fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).unwrap();
+        if args.contains(&"-m") {
+            // No editor is needed, so a hook is what takes long.
+            let hooks = profile.data().join(".git/hooks");
+            fs::create_dir_all(&hooks).unwrap();
+            fs::copy(&editor, hooks.join("pre-commit")).unwrap();
+        }
         let mut command = std::process::Command::new("git");
         command.args(["-c", "user.name=ada", "-c", "user.email=a@localhost"]).args(args);
         command.current_dir(profile.data()).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
@@ -261,8 +267,14 @@ impl Drop for WaitingGit {
 }
 
 #[test]
-fn a_commit_that_waits_in_a_persons_editor_during_a_beat_succeeds() {
-    for args in [&["commit"][..], &["commit", "-a"], &["-c", "alias.ci=commit", "ci", "-a"]] {
+fn a_commit_that_waits_in_a_persons_editor_or_hook_during_a_beat_succeeds() {
+    for args in [
+        &["commit"][..],
+        &["commit", "-a"],
+        &["-c", "alias.ci=commit", "ci", "-a"],
+        &["commit", "--amend"],
+        &["commit", "-qm", "by hand", "-m", "more"],
+    ] {
         let profile = Profile::scripted(&[&write("a"), &write("b"), NOOP]);
         profile.looop(&["tick"]).ok();
         fs::write(profile.data().join("PLAYBOOK.md"), "of a person\n").unwrap();

@@ -114,25 +114,30 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
     }
 }
 
-/// What a worker's clone holds that a beat started, where its decision read a text with this trust.
-fn objects_of_a_start(trust: &str) -> String {
+/// What a worker's clone holds that a beat started, where its decision read a text with this trust; the choice of the
+/// config; and whether the repository borrows objects.
+fn objects_of_a_start(trust: &str, chosen: Option<&str>, borrows: bool) -> String {
     use crate::support::profile::Profile;
     use serde_json::json;
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
+    if borrows {
+        let lender = fixture.repo("lender").join(".git/objects").display().to_string();
+        fs::write(repo.join(".git/objects/info/alternates"), format!("{lender}\n")).unwrap();
+    }
     let start = json!({
         "move": "start_worker", "id": "w1", "brief": "look", "repo": repo, "why": "it is wanted",
     });
     let profile = Profile::scripted(&[&start.to_string(), r#"{"move":"noop","why":"n"}"#]);
     let local = json!({ "worker": ["true", "{brief}"] });
     let runners = json!({ "scripted": profile.scripted_runner(), "local": local });
-    profile.config_more(json!({ "worker": "local", "runners": runners }));
+    profile.config_more(json!({ "worker": "local", "runners": runners, "objects": chosen }));
     profile.sensor("news", &format!("# looop: trust={trust} interval=1h\necho something new"));
     profile.looop(&["tick"]).ok();
     let asks = profile.looop(&["asks", "--json"]).ok().json();
     for ask in asks["asks"].as_array().unwrap() {
         let shown = ask["scope"]["repo"]["objects"].as_str().unwrap_or_default();
-        assert!(shown.contains("reachable if text of strangers was read"), "{ask}");
+        assert!(shown.contains(chosen.unwrap_or("reachable if text of strangers was read")), "{ask}");
         let hash = ask["hash"].as_str().unwrap();
         profile.looop(&["approve", ask["id"].as_str().unwrap(), "--hash", hash]).ok();
         profile.looop(&["tick"]).ok();
@@ -141,11 +146,20 @@ fn objects_of_a_start(trust: &str) -> String {
     let lent = profile.data().join("workers/w1/clone/.git/objects/info/alternates").exists();
     let objects = rows["workers"][0]["objects"].as_str().unwrap_or_default().to_owned();
     assert_eq!(lent, objects == "shared", "{rows}");
+    // Its sandbox lets it read the repository's objects where they are lent, and only there.
+    let spec = fs::read_to_string(profile.data().join("workers/w1/spec.json")).unwrap();
+    let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
+    let readable = spec["boxed"]["walls"]["read"].to_string();
+    let has_store = readable.contains(&repo.join(".git/objects").display().to_string());
+    assert!(spec["boxed"].is_null() || has_store == lent, "{spec}");
     objects
 }
 
 #[test]
 fn a_worker_with_a_network_gets_reachable_objects_after_text_of_strangers() {
-    assert_eq!(objects_of_a_start("untrusted"), "reachable");
-    assert_eq!(objects_of_a_start("trusted"), "shared");
+    assert_eq!(objects_of_a_start("untrusted", None, false), "reachable");
+    assert_eq!(objects_of_a_start("trusted", None, false), "shared");
+    assert_eq!(objects_of_a_start("trusted", Some("reachable"), false), "reachable", "the config says so");
+    assert_eq!(objects_of_a_start("untrusted", Some("shared"), false), "shared", "the config says so");
+    assert_eq!(objects_of_a_start("trusted", None, true), "reachable", "what is borrowed is another one's");
 }
