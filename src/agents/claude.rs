@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, count, is_output_limit, micros};
-use super::{
-    Agent, DecideMode, Effort, FirstStart, FixMode, READ_BRIEF, WorkMode, classify, option, shown, words,
-};
+use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, classify, option, shown, words};
 use crate::model::charge::{Basis, Usage};
 use crate::model::failing::Class;
 use crate::store::boxes::AgentHome;
@@ -15,23 +13,19 @@ use crate::store::boxes::AgentHome;
 pub static AGENT: Agent = Agent {
     name: "claude",
     tested: Some("2.1.329"),
-    env: &[
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_AUTH_TOKEN",
-        "ANTHROPIC_BASE_URL",
-        "CLAUDE_CODE_OAUTH_TOKEN",
-        "CLAUDE_CONFIG_DIR",
-    ],
+    env: "ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL CLAUDE_CODE_OAUTH_TOKEN \
+        CLAUDE_CONFIG_DIR",
     endpoint: Some(("ANTHROPIC_BASE_URL", "https://api.anthropic.com")),
     decide: Ok(DecideMode {
         args: |setup| {
-            let mut args = words(&["-p", "--output-format", "stream-json", "--verbose", "--tools", ""]);
+            let mut args = words("-p --output-format stream-json --verbose --tools");
+            args.push(String::new());
             // The barest mode reads no login of the user, so it needs a key in the environment.
             args.extend(match setup.has_key {
-                true => words(&["--bare"]),
-                false => words(&["--safe-mode", "--disable-slash-commands"]),
+                true => words("--bare"),
+                false => words("--safe-mode --disable-slash-commands"),
             });
-            args.extend(words(&["--strict-mcp-config", "--no-session-persistence"]));
+            args.extend(words("--strict-mcp-config --no-session-persistence"));
             args.extend(["--system-prompt-file".to_owned(), shown(setup.system)]);
             option(&mut args, "--model", setup.model);
             option(&mut args, "--effort", setup.effort);
@@ -50,37 +44,24 @@ pub static AGENT: Agent = Agent {
     }),
     work: Ok(WorkMode {
         // It may read its brief and run looop without asking. The option takes words to the end of the line.
-        args: &[READ_BRIEF, "--allowedTools", "Read(/{brief})", "Bash(looop:*)"],
-        set: &[],
-        status: None,
+        args: "{task} --allowedTools Read(/{brief}) Bash(looop:*)",
         waits: "by OSC 7501, its terminal's status protocol",
         effort: Some(EFFORT),
+        ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
-        args: &["-p", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits"],
+        args: "-p --output-format stream-json --verbose --permission-mode acceptEdits",
         set: &[],
         effort: Some(EFFORT),
     }),
     home: AgentHome {
         elsewhere: Some(("CLAUDE_CONFIG_DIR", ".claude")),
-        dirs: &[".claude"],
-        read: &[
-            ".claude/settings.json",
-            ".claude/settings.local.json",
-            ".claude/CLAUDE.md",
-            ".claude/agents",
-            ".claude/commands",
-            ".claude/hooks",
-            ".claude/skills",
-            ".claude/plugins",
-            ".claude/rules",
-            ".claude/output-styles",
-            ".claude/keybindings.json",
-            ".claude/local",
-            ".local/share/claude",
-        ],
-        login: &[".claude/.credentials.json"],
-        copied: &[".claude.json"],
+        dirs: ".claude",
+        read: ".claude/settings.json .claude/settings.local.json .claude/CLAUDE.md .claude/agents \
+            .claude/commands .claude/hooks .claude/skills .claude/plugins .claude/rules \
+            .claude/output-styles .claude/keybindings.json .claude/local .local/share/claude",
+        login: ".claude/.credentials.json",
+        copied: ".claude.json",
         // With a directory of its own, the file is inside that.
         trusted: &[(".claude.json", trust), (".claude/.claude.json", trust)],
     },
@@ -114,7 +95,7 @@ pub(super) const EVENTS: EventReader = EventReader {
     settles: "result",
     read,
     tools: &["assistant", "user"],
-    read_tools: read_tools,
+    read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

@@ -5,27 +5,24 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, count};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, READ_BRIEF, WorkMode, option, shown, words};
+use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
 use crate::model::charge::Basis;
 use crate::store::boxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "codex",
     tested: Some("0.169.0"),
-    env: &["CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME"],
+    env: "CODEX_API_KEY OPENAI_API_KEY OPENAI_BASE_URL CODEX_HOME",
     endpoint: Some(("OPENAI_BASE_URL", "https://api.openai.com")),
     decide: Ok(DecideMode {
         args: |setup| {
-            let mut args =
-                words(&["exec", "--json", "--color", "never", "--skip-git-repo-check", "--ephemeral"]);
+            let mut args = words("exec --json --color never --skip-git-repo-check --ephemeral");
             // The user's config may name MCP servers, which are tools. A login is still read.
-            args.extend(words(&["--ignore-user-config", "--ignore-rules", "-s", "read-only"]));
-            for feature in FEATURES {
-                args.extend(["-c".to_owned(), format!("features.{feature}=false")]);
+            args.extend(words("--ignore-user-config --ignore-rules -s read-only"));
+            for feature in FEATURES.split_whitespace() {
+                option(&mut args, "-c", Some(&format!("features.{feature}=false")));
             }
-            for setting in SETTINGS {
-                args.extend(["-c".to_owned(), setting.to_owned()]);
-            }
+            SETTINGS.split_whitespace().for_each(|setting| option(&mut args, "-c", Some(setting)));
             // A JSON string is a TOML string.
             let file = Value::String(shown(setup.system));
             args.extend(["-c".to_owned(), format!("model_instructions_file={file}")]);
@@ -42,49 +39,24 @@ pub static AGENT: Agent = Agent {
         // A daemon would outlive the worker. Its sandbox lets a command reach looop's socket only together with the
         // network; without that it could not even say that it is done. A login shell would set its PATH again, and
         // looop may not be on that.
-        args: &[
-            "--no-daemon",
-            "-s",
-            "{box}",
-            "-a",
-            "on-request",
-            "-c",
-            "sandbox_workspace_write.network_access=true",
-            "-c",
-            "allow_login_shell=false",
-            "-c",
-            "check_for_update_on_startup=false",
-            READ_BRIEF,
-        ],
-        set: &[],
-        status: None,
+        args: "--no-daemon -s {box} -a on-request -c sandbox_workspace_write.network_access=true \
+         -c allow_login_shell=false -c check_for_update_on_startup=false {task}",
         waits: "by OSC 7501, its terminal's status protocol",
         effort: Some(EFFORT),
+        ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
-        args: &[
-            "exec",
-            "--json",
-            "--color",
-            "never",
-            "--skip-git-repo-check",
-            "--ephemeral",
-            "-s",
-            "{box}",
-            "-c",
-            "features.daemon_auto_start=false",
-            "-c",
-            "check_for_update_on_startup=false",
-        ],
+        args: "exec --json --color never --skip-git-repo-check --ephemeral -s {box} \
+         -c features.daemon_auto_start=false -c check_for_update_on_startup=false",
         set: &[],
         effort: Some(EFFORT),
     }),
     home: AgentHome {
         elsewhere: Some(("CODEX_HOME", ".codex")),
-        dirs: &[".codex"],
-        read: &[".codex/AGENTS.md", ".codex/prompts", ".codex/rules", ".codex/skills"],
-        login: &[".codex/auth.json"],
-        copied: &[".codex/config.toml"],
+        dirs: ".codex",
+        read: ".codex/AGENTS.md .codex/prompts .codex/rules .codex/skills",
+        login: ".codex/auth.json",
+        copied: ".codex/config.toml",
         trusted: &[(".codex/config.toml", trust)],
     },
     events: Some(EVENTS),
@@ -99,37 +71,13 @@ const EFFORT: Effort =
     |effort| ["-c".to_owned(), format!("model_reasoning_effort={}", Value::String(effort.to_owned()))];
 
 /// What codex can do besides answering, by the name of its switch.
-const FEATURES: [&str; 17] = [
-    "shell_tool",
-    "unified_exec",
-    "multi_agent",
-    "goals",
-    "view_image",
-    "image_generation",
-    "apps",
-    "plugins",
-    "hooks",
-    "memories",
-    "skill_search",
-    "tool_suggest",
-    "browser_use",
-    "computer_use",
-    "code_mode_host",
-    "shell_snapshot",
-    "daemon_auto_start",
-];
+const FEATURES: &str = "shell_tool unified_exec multi_agent goals view_image image_generation apps plugins hooks memories \
+     skill_search tool_suggest browser_use computer_use code_mode_host shell_snapshot daemon_auto_start";
 
 /// What codex would tell the model about this machine, and what it would look for on it.
-const SETTINGS: [&str; 8] = [
-    "web_search=\"disabled\"",
-    "include_permissions_instructions=false",
-    "include_apps_instructions=false",
-    "include_environment_context=false",
-    "include_collaboration_mode_instructions=false",
-    "skills.include_instructions=false",
-    "project_doc_max_bytes=0",
-    "check_for_update_on_startup=false",
-];
+const SETTINGS: &str = "web_search=\"disabled\" include_permissions_instructions=false include_apps_instructions=false \
+     include_environment_context=false include_collaboration_mode_instructions=false \
+     skills.include_instructions=false project_doc_max_bytes=0 check_for_update_on_startup=false";
 
 /// Trusts directories in `config.toml`; a text that is not TOML stays as it is.
 fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
@@ -154,7 +102,7 @@ pub(super) const EVENTS: EventReader = EventReader {
     settles: "turn.completed",
     read,
     tools: &["item.completed"],
-    read_tools: read_tools,
+    read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

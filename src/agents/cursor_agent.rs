@@ -3,40 +3,27 @@
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, texts};
-use super::{Agent, FixMode, READ_BRIEF, WorkMode};
+use super::{Agent, FixMode, WorkMode};
 use crate::store::boxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
     name: "cursor-agent",
     tested: None,
-    env: &["CURSOR_API_KEY", "CURSOR_AUTH_TOKEN", "CURSOR_CONFIG_DIR"],
+    env: "CURSOR_API_KEY CURSOR_AUTH_TOKEN CURSOR_CONFIG_DIR",
     endpoint: None,
     decide: Err("it has no option that takes all tools away: also its mode `ask` reads files"),
-    work: Ok(WorkMode {
-        args: &[READ_BRIEF],
-        set: &[],
-        status: None,
-        waits: "by its silence at a question, which is a guess",
-        effort: None,
-    }),
+    work: Ok(WorkMode::PLAIN),
     fix: Ok(FixMode {
-        args: &[
-            "-p",
-            "--output-format",
-            "stream-json",
-            "--force",
-            "--trust",
-            "Read the file {brief} and do what it says.",
-        ],
+        args: "-p --output-format stream-json --force --trust {task}",
         set: &[],
         effort: None,
     }),
     home: AgentHome {
         elsewhere: Some(("CURSOR_CONFIG_DIR", ".cursor")),
-        dirs: &[".cursor", ".config/cursor"],
-        read: &[".cursor/mcp.json", ".cursor/rules", ".local/share/cursor-agent"],
-        login: &[".config/cursor/auth.json"],
-        copied: &[".cursor/cli-config.json"],
+        dirs: ".cursor .config/cursor",
+        read: ".cursor/mcp.json .cursor/rules .local/share/cursor-agent",
+        login: ".config/cursor/auth.json",
+        copied: ".cursor/cli-config.json",
         trusted: &[],
     },
     events: Some(EVENTS),

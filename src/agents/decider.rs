@@ -51,7 +51,7 @@ impl Runner for AgentRunner {
 
     fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         let given = self.given(call)?;
-        let has_key = self.agent.env.iter().any(|key| {
+        let has_key = self.agent.env_names().any(|key| {
             let is_key = key.ends_with("_KEY") || key.ends_with("AUTH_TOKEN");
             is_key && call.full_env.iter().any(|(name, value)| name == key && !value.is_empty())
         });
@@ -64,8 +64,8 @@ impl Runner for AgentRunner {
         let mut set = (self.mode.set)(&setup);
         // What the config names wins; what looop sets wins over what the environment has.
         set.retain(|(key, _)| !self.env.iter().any(|own| own == key));
-        let known = self.agent.env.iter().filter(|key| set.iter().all(|(set, _)| set != *key));
-        let allow: Vec<String> = known.map(|key| (*key).to_owned()).chain(self.env.iter().cloned()).collect();
+        let known = self.agent.env_names().filter(|key| set.iter().all(|(set, _)| set != key));
+        let allow: Vec<String> = known.map(str::to_owned).chain(self.env.iter().cloned()).collect();
         let set: Vec<(&str, &str)> = set.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let (cwd, input) = (call.empty_dir.clone(), call.user_file.clone());
         let read: Vec<PathBuf> =

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, count};
-use super::{Agent, DecideMode, FirstStart, FixMode, READ_BRIEF, WorkMode, option, shown, words};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, option, shown, words};
 use crate::model::charge::Basis;
 use crate::model::failing::Class;
 use crate::store::boxes::AgentHome;
@@ -13,18 +13,13 @@ use crate::store::boxes::AgentHome;
 pub static AGENT: Agent = Agent {
     name: "gemini",
     tested: Some("0.61.0"),
-    env: &[
-        "GEMINI_API_KEY",
-        "GOOGLE_API_KEY",
-        "GOOGLE_GEMINI_BASE_URL",
-        "GOOGLE_CLOUD_PROJECT",
-        "GOOGLE_GENAI_USE_VERTEXAI",
-    ],
+    env: "GEMINI_API_KEY GOOGLE_API_KEY GOOGLE_GEMINI_BASE_URL GOOGLE_CLOUD_PROJECT \
+        GOOGLE_GENAI_USE_VERTEXAI",
     endpoint: Some(("GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com")),
     decide: Ok(DecideMode {
         args: |setup| {
-            let mut args = words(&["--output-format", "stream-json", "--approval-mode", "default"]);
-            args.extend(words(&["-e", "none", "--allowed-mcp-server-names", "none", "--admin-policy"]));
+            let mut args = words("--output-format stream-json --approval-mode default");
+            args.extend(words("-e none --allowed-mcp-server-names none --admin-policy"));
             args.push(shown(setup.file));
             option(&mut args, "-m", setup.model);
             args
@@ -43,24 +38,18 @@ pub static AGENT: Agent = Agent {
         tools: "off by a policy that denies every tool; no extensions or MCP servers",
         oldest: (0, 60, 0),
     }),
-    work: Ok(WorkMode {
-        args: &["-i", READ_BRIEF],
-        set: &[],
-        status: None,
-        waits: "by its title",
-        effort: None,
-    }),
+    work: Ok(WorkMode { args: "-i {task}", waits: "by its title", ..WorkMode::PLAIN }),
     fix: Ok(FixMode {
-        args: &["--output-format", "stream-json", "--approval-mode", "yolo", "--skip-trust"],
+        args: "--output-format stream-json --approval-mode yolo --skip-trust",
         set: &[],
         effort: None,
     }),
     home: AgentHome {
         elsewhere: None,
-        dirs: &[".gemini"],
-        read: &[".gemini/settings.json", ".gemini/GEMINI.md", ".gemini/commands", ".gemini/extensions"],
-        login: &[".gemini/oauth_creds.json", ".gemini/google_accounts.json"],
-        copied: &[".gemini/trustedFolders.json"],
+        dirs: ".gemini",
+        read: ".gemini/settings.json .gemini/GEMINI.md .gemini/commands .gemini/extensions",
+        login: ".gemini/oauth_creds.json .gemini/google_accounts.json",
+        copied: ".gemini/trustedFolders.json",
         trusted: &[(".gemini/trustedFolders.json", trust)],
     },
     events: Some(EVENTS),
@@ -87,7 +76,7 @@ pub(super) const EVENTS: EventReader = EventReader {
     settles: "result",
     read,
     tools: &["tool_use", "tool_result"],
-    read_tools: read_tools,
+    read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

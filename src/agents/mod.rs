@@ -52,8 +52,9 @@ pub struct Agent {
     pub name: &'static str,
     /// The version that was tried, or whose output was recorded; none: the file was written from the CLI's documentation.
     pub tested: Option<&'static str>,
-    /// Environment variables that it gets where they are set, API keys among them: to decide, to work and to fix.
-    pub env: &'static [&'static str],
+    /// Environment variables that it gets where they are set, API keys among them: to decide, to work and to fix. A list of
+    /// names or arguments here is one text, split at spaces.
+    pub env: &'static str,
     /// The variable with the address of its models, and the vendor's own address; none: it has several vendors.
     pub endpoint: Option<(&'static str, &'static str)>,
     /// How it makes a decision.
@@ -108,9 +109,9 @@ pub struct DecideSetup<'a> {
 
 /// How an agent CLI works in a terminal. It asks its own questions, and looop flags them.
 pub struct WorkMode {
-    /// Its arguments: `{brief}` stands for the path of the brief, `{status}` for that of the status file, `{box}` for the
-    /// sandbox that codex makes for its commands.
-    pub args: &'static [&'static str],
+    /// Its arguments: `{task}` stands for [`WORK_TASK`], `{brief}` for the path of the brief, `{status}`
+    /// for that of the status file, `{box}` for the sandbox that codex makes for its commands.
+    pub args: &'static str,
     /// Environment variables that are set for it, with the same places.
     pub set: &'static [(&'static str, &'static str)],
     /// The file that makes it report its status, where it does not by itself.
@@ -123,9 +124,9 @@ pub struct WorkMode {
 
 /// How an agent CLI edits the files of the folder that it is started in, unattended.
 pub struct FixMode {
-    /// Its arguments: `{brief}` stands for the path of the prompt, which else comes on stdin, and `{box}` as in
-    /// [`WorkMode::args`].
-    pub args: &'static [&'static str],
+    /// Its arguments as those of [`WorkMode`]: `{task}` stands for [`FIX_TASK`], `{brief}` for the path of the prompt. The
+    /// prompt comes on stdin where neither of them is named.
+    pub args: &'static str,
     /// Environment variables that are set for it.
     pub set: &'static [(&'static str, &'static str)],
     /// The option for the effort; none: it has no such option.
@@ -156,9 +157,12 @@ impl std::fmt::Display for FirstStart {
     }
 }
 
-/// What workers are told first. The brief is a file, because it may be long.
-const READ_BRIEF: &str =
+/// What a worker is told first. The brief is a file, because it may be long.
+pub const WORK_TASK: &str =
     "Read the file {brief} and do what it says. When all of it is done, run `looop done`, which ends you.";
+
+/// The same for a fix whose prompt does not come on stdin.
+pub const FIX_TASK: &str = "Read the file {brief} and do what it says.";
 
 /// How the answers of a question at the first start look: a chosen one, or numbers.
 const CHOICES: [&str; 5] = ["\u{276f}", "\u{203a}", "\u{25cf} 1", "1. ", "1) "];
@@ -214,7 +218,23 @@ pub fn first_start(screen: &str) -> Option<FirstStart> {
     all.filter(|(_, words)| words.iter().any(|words| small.contains(words))).map(|(what, _)| *what).min()
 }
 
+impl WorkMode {
+    /// A mode without anything special.
+    const PLAIN: WorkMode = WorkMode {
+        args: "{task}",
+        set: &[],
+        status: None,
+        waits: "by its silence at a question, which is a guess",
+        effort: None,
+    };
+}
+
 impl Agent {
+    /// The names of its environment variables.
+    pub fn env_names(&self) -> impl Iterator<Item = &'static str> {
+        self.env.split_whitespace()
+    }
+
     /// What it can be used for, in words.
     pub fn modes(&self) -> String {
         let modes = [("decide", self.decide.is_ok()), ("work", self.work.is_ok()), ("fix", self.fix.is_ok())];
@@ -223,8 +243,8 @@ impl Agent {
     }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
+fn words(words: &str) -> Vec<String> {
+    words.split_whitespace().map(str::to_owned).collect()
 }
 
 fn option(args: &mut Vec<String>, flag: &str, value: Option<&str>) {

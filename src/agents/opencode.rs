@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, count, is_output_limit, micros};
-use super::{Agent, DecideMode, FixMode, READ_BRIEF, WorkMode, classify, option, shown, words};
+use super::{Agent, DecideMode, FixMode, WorkMode, classify, option, shown, words};
 use crate::model::charge::Basis;
 use crate::model::settings::StatusFile;
 use crate::store::boxes::AgentHome;
@@ -11,12 +11,11 @@ use crate::store::boxes::AgentHome;
 pub static AGENT: Agent = Agent {
     name: "opencode",
     tested: Some("1.18.33"),
-    env: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "OPENCODE_CONFIG"],
+    env: "ANTHROPIC_API_KEY OPENAI_API_KEY GEMINI_API_KEY OPENROUTER_API_KEY OPENCODE_CONFIG",
     endpoint: None,
     decide: Ok(DecideMode {
         args: |setup| {
-            let mut args =
-                words(&["run", "--format", "json", "--pure", "--agent", "looop", "--title", "decision"]);
+            let mut args = words("run --format json --pure --agent looop --title decision");
             option(&mut args, "-m", setup.model);
             option(&mut args, "--variant", setup.effort);
             args
@@ -43,7 +42,7 @@ pub static AGENT: Agent = Agent {
     }),
     work: Ok(WorkMode {
         // Its first word is a directory, so the prompt has an option.
-        args: &["--prompt", READ_BRIEF],
+        args: "--prompt {task}",
         // The config is merged with the user's own. The program updates itself only when the user asks for it.
         set: &[
             ("OPENCODE_CONFIG_CONTENT", "{\"plugin\":[\"file://{status}\"]}"),
@@ -51,19 +50,19 @@ pub static AGENT: Agent = Agent {
         ],
         status: Some(StatusFile { name: "status.js", text: include_str!("../../seed/opencode-status.js") }),
         waits: "by a plugin that looop gives it",
-        effort: None,
+        ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
-        args: &["run", "--format", "json", "--auto", "--title", "fix"],
+        args: "run --format json --auto --title fix",
         set: &[("OPENCODE_DISABLE_AUTOUPDATE", "1")],
         effort: Some(|effort| ["--variant".to_owned(), effort.to_owned()]),
     }),
     home: AgentHome {
         elsewhere: None,
-        dirs: &[".config/opencode", ".local/share/opencode"],
-        read: &[".config/opencode", ".opencode/bin"],
-        login: &[".local/share/opencode/auth.json"],
-        copied: &[],
+        dirs: ".config/opencode .local/share/opencode",
+        read: ".config/opencode .opencode/bin",
+        login: ".local/share/opencode/auth.json",
+        copied: "",
         trusted: &[],
     },
     events: Some(EVENTS),
@@ -78,7 +77,7 @@ pub(super) const EVENTS: EventReader = EventReader {
     settles: "step_finish",
     read,
     tools: &["tool_use"],
-    read_tools: read_tools,
+    read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

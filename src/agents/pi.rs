@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, ToolCalls, count, is_output_limit, micros, texts};
-use super::{Agent, DecideMode, Effort, FirstStart, FixMode, READ_BRIEF, WorkMode, option, shown, words};
+use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
 use crate::model::charge::Basis;
 use crate::model::settings::StatusFile;
 use crate::store::boxes::AgentHome;
@@ -11,27 +11,13 @@ use crate::store::boxes::AgentHome;
 pub static AGENT: Agent = Agent {
     name: "pi",
     tested: Some("0.87.1"),
-    env: &[
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_OAUTH_TOKEN",
-        "OPENAI_API_KEY",
-        "AZURE_OPENAI_API_KEY",
-        "GEMINI_API_KEY",
-        "GROQ_API_KEY",
-        "CEREBRAS_API_KEY",
-        "XAI_API_KEY",
-        "OPENROUTER_API_KEY",
-        "MISTRAL_API_KEY",
-        "ZAI_API_KEY",
-        "DEEPSEEK_API_KEY",
-        "PI_CODING_AGENT_DIR",
-        "PI_OFFLINE",
-    ],
+    env: "ANTHROPIC_API_KEY ANTHROPIC_OAUTH_TOKEN OPENAI_API_KEY AZURE_OPENAI_API_KEY GEMINI_API_KEY \
+        GROQ_API_KEY CEREBRAS_API_KEY XAI_API_KEY OPENROUTER_API_KEY MISTRAL_API_KEY ZAI_API_KEY \
+        DEEPSEEK_API_KEY PI_CODING_AGENT_DIR PI_OFFLINE",
     endpoint: None,
     decide: Ok(DecideMode {
         args: |setup| {
-            let mut args =
-                words(&["-p", "--mode", "json", "-ne", "-nt", "-ns", "-np", "-nc", "--no-session"]);
+            let mut args = words("-p --mode json -ne -nt -ns -np -nc --no-session");
             args.extend(["--system-prompt".to_owned(), shown(setup.system)]);
             option(&mut args, "--model", setup.model);
             option(&mut args, "--thinking", setup.effort);
@@ -44,34 +30,22 @@ pub static AGENT: Agent = Agent {
         oldest: (0, 73, 0),
     }),
     work: Ok(WorkMode {
-        args: &["--extension", "{status}", READ_BRIEF],
-        set: &[],
+        args: "--extension {status} {task}",
         status: Some(StatusFile { name: "pi-status.js", text: include_str!("../../seed/pi-status.js") }),
         waits: "by an extension that looop gives it",
         effort: Some(EFFORT),
+        ..WorkMode::PLAIN
     }),
-    fix: Ok(FixMode { args: &["-p", "--mode", "json", "--no-session"], set: &[], effort: Some(EFFORT) }),
+    fix: Ok(FixMode { args: "-p --mode json --no-session", set: &[], effort: Some(EFFORT) }),
     home: AgentHome {
         elsewhere: Some(("PI_CODING_AGENT_DIR", ".pi/agent")),
-        dirs: &[".pi"],
-        read: &[
-            ".pi/agent/settings.json",
-            ".pi/agent/models.json",
-            ".pi/agent/keybindings.json",
-            ".pi/agent/AGENTS.md",
-            ".pi/agent/SYSTEM.md",
-            ".pi/agent/APPEND_SYSTEM.md",
-            ".pi/agent/extensions",
-            ".pi/agent/skills",
-            ".pi/agent/prompts",
-            ".pi/agent/themes",
-            ".pi/agent/tools",
-            ".pi/agent/bin",
-            ".pi/agent/npm",
-            ".pi/agent/git",
-        ],
-        login: &[".pi/agent/auth.json"],
-        copied: &[],
+        dirs: ".pi",
+        read: ".pi/agent/settings.json .pi/agent/models.json .pi/agent/keybindings.json \
+            .pi/agent/AGENTS.md .pi/agent/SYSTEM.md .pi/agent/APPEND_SYSTEM.md .pi/agent/extensions \
+            .pi/agent/skills .pi/agent/prompts .pi/agent/themes .pi/agent/tools .pi/agent/bin \
+            .pi/agent/npm .pi/agent/git",
+        login: ".pi/agent/auth.json",
+        copied: "",
         trusted: &[],
     },
     events: Some(EVENTS),
@@ -89,7 +63,7 @@ pub(super) const EVENTS: EventReader = EventReader {
     settles: "message_end",
     read,
     tools: &["tool_execution_start", "tool_execution_end"],
-    read_tools: read_tools,
+    read_tools,
 };
 
 fn read(summary: &mut StreamSummary, event: &Value) {

@@ -3,9 +3,7 @@
 use serde_json::Value;
 
 use super::stream::{EventReader, StreamSummary, count, is_output_limit};
-use super::{
-    Agent, DecideMode, FirstStart, FixMode, READ_BRIEF, WorkMode, claude, gemini, option, shown, words,
-};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, claude, gemini, option, shown, words};
 use crate::model::charge::{Basis, Usage};
 use crate::model::failing::Class;
 use crate::model::settings::StatusFile;
@@ -14,15 +12,13 @@ use crate::store::boxes::AgentHome;
 pub static AGENT: Agent = Agent {
     name: "qwen",
     tested: Some("0.24.4"),
-    env: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"],
+    env: "OPENAI_API_KEY OPENAI_BASE_URL OPENAI_MODEL DASHSCOPE_API_KEY",
     endpoint: Some(("OPENAI_BASE_URL", "https://dashscope.aliyuncs.com")),
     decide: Ok(DecideMode {
         args: |setup| {
-            let mut args = words(&["--output-format", "stream-json", "--bare", "--approval-mode", "default"]);
-            args.extend(words(&[
-                "--exclude-tools",
-                "edit,write_file,notebook_edit,read_file,run_shell_command,get_goal,update_goal,agent,web_fetch",
-            ]));
+            let mut args = words("--output-format stream-json --bare --approval-mode default");
+            args.extend(words("--exclude-tools \
+                 edit,write_file,notebook_edit,read_file,run_shell_command,get_goal,update_goal,agent,web_fetch"));
             option(&mut args, "-m", setup.model);
             args
         },
@@ -32,24 +28,24 @@ pub static AGENT: Agent = Agent {
         oldest: (0, 24, 0),
     }),
     work: Ok(WorkMode {
-        args: &["-i", READ_BRIEF],
+        args: "-i {task}",
         // These are the settings of the machine's administrator. The user's own are in the home and still count.
         set: &[("QWEN_CODE_SYSTEM_SETTINGS_PATH", "{status}")],
         status: Some(StatusFile { name: "hooks.json", text: include_str!("../../seed/qwen-hooks.json") }),
         waits: "by hooks that looop gives it",
-        effort: None,
+        ..WorkMode::PLAIN
     }),
     fix: Ok(FixMode {
-        args: &["--bare", "--output-format", "stream-json", "--approval-mode", "yolo"],
+        args: "--bare --output-format stream-json --approval-mode yolo",
         set: &[],
         effort: None,
     }),
     home: AgentHome {
         elsewhere: None,
-        dirs: &[".qwen"],
-        read: &[".qwen/settings.json", ".qwen/QWEN.md", ".qwen/commands", ".qwen/extensions"],
-        login: &[".qwen/oauth_creds.json"],
-        copied: &[".qwen/trustedFolders.json"],
+        dirs: ".qwen",
+        read: ".qwen/settings.json .qwen/QWEN.md .qwen/commands .qwen/extensions",
+        login: ".qwen/oauth_creds.json",
+        copied: ".qwen/trustedFolders.json",
         trusted: &[(".qwen/trustedFolders.json", gemini::trust)],
     },
     events: Some(EVENTS),

@@ -230,15 +230,7 @@ struct EventType<'a> {
 impl EventStream {
     /// The stream of a CLI that is asked for an answer.
     pub fn new(reader: EventReader) -> EventStream {
-        EventStream {
-            reader: Some(reader),
-            summary: StreamSummary::default(),
-            line: Vec::new(),
-            overlong: false,
-            bytes: 0,
-            settled: Usage::unknown(),
-            work: None,
-        }
+        EventStream { work: None, ..EventStream::of_work(Some(reader)) }
     }
 
     /// The output of an agent that works: events, or plain text.

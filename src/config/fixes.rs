@@ -5,10 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::boxes::paths;
 use super::form::{ConfigFile, FixFile};
 use super::{Env, usage, workers};
-use crate::agents::AGENTS;
+use crate::agents::{AGENTS, FIX_TASK};
 use crate::model::attempt::Thresholds;
 use crate::model::settings::{Fixes, WorkerRunner};
 
@@ -65,7 +64,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
     for agent in AGENTS {
         let Ok(mode) = &agent.fix else { continue };
         let mut runner = workers::of_agent(env, parsed, path, agent, mode.set)?;
-        runner.argv.extend(mode.args.iter().map(|arg| (*arg).to_owned()));
+        runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", FIX_TASK)));
         runner.argv.extend(workers::options(parsed, agent, mode.effort));
         runners.insert(agent.name.to_owned(), runner);
     }
@@ -90,17 +89,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
                 path.display()
             )));
         }
-        let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-        runners.insert(
-            name.clone(),
-            WorkerRunner {
-                argv: argv.clone(),
-                env: own.env.clone(),
-                write,
-                free: own.free,
-                ..WorkerRunner::default()
-            },
-        );
+        runners.insert(name.clone(), workers::of_command(env, name, own, argv, path)?);
     }
     Ok(runners)
 }

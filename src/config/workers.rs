@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::boxes::paths;
-use super::form::{ConfigFile, VerifyFile};
+use super::form::{ConfigFile, RunnerFile, VerifyFile};
 use super::{Env, dollars, usage};
-use crate::agents::{AGENTS, Agent, Effort};
+use crate::agents::{AGENTS, Agent, Effort, WORK_TASK};
 use crate::model::fault::Fault;
 use crate::model::lease::Ttl;
 use crate::model::settings::{WorkerRunner, Workers};
@@ -22,7 +22,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
         let mut runner = of_agent(env, parsed, path, agent, mode.set)?;
         runner.status = mode.status;
         runner.argv.extend(options(parsed, agent, mode.effort));
-        runner.argv.extend(mode.args.iter().map(|arg| (*arg).to_owned()));
+        runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", WORK_TASK)));
         runners.insert(agent.name.to_owned(), runner);
     }
     for (name, own) in &parsed.runners {
@@ -42,18 +42,10 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
                     .hint("put \"{brief}\" where it shall get the path of its brief")
                     .into());
             }
-            let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-            // A command of one's own for a program that is known may load what tells how it fares.
+            // A command of the user's own for a known program may load its status file.
             let status = runners.get(name).and_then(|known| known.status);
-            let runner = WorkerRunner {
-                argv: argv.clone(),
-                env: own.env.clone(),
-                write,
-                set: Vec::new(),
-                status,
-                free: own.free,
-            };
-            runners.insert(name.clone(), runner);
+            let runner = of_command(env, name, own, argv, path)?;
+            runners.insert(name.clone(), WorkerRunner { status, ..runner });
         }
     }
     let verify = checks(parsed, path)?;
@@ -92,7 +84,7 @@ pub(super) fn of_agent(
 ) -> Result<WorkerRunner> {
     let mut runner = WorkerRunner {
         argv: vec![agent.name.to_owned()],
-        env: agent.env.iter().map(|name| (*name).to_owned()).collect(),
+        env: agent.env_names().map(str::to_owned).collect(),
         set: set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         ..WorkerRunner::default()
     };
@@ -104,6 +96,19 @@ pub(super) fn of_agent(
     // What looop sets wins over what the environment has.
     runner.env.retain(|name| runner.set.iter().all(|(key, _)| key != name));
     Ok(runner)
+}
+
+/// A command of the config.
+pub(super) fn of_command(
+    env: &Env,
+    name: &str,
+    own: &RunnerFile,
+    argv: &[String],
+    path: &Path,
+) -> Result<WorkerRunner> {
+    let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
+    let (argv, env) = (argv.to_vec(), own.env.clone());
+    Ok(WorkerRunner { argv, env, write, free: own.free, ..WorkerRunner::default() })
 }
 
 /// The options for the model and the effort of an agent CLI.

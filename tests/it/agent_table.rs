@@ -17,7 +17,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 fn fixture(agent: &Agent, body: &str) -> Fixture {
     let mut fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     fixture.profile.unboxed(&["fix", "decide", "worker", "verify"]);
-    agent.env.iter().for_each(|name| fixture.profile.var(name, "a-value"));
+    agent.env_names().for_each(|name| fixture.profile.var(name, "a-value"));
     let state = fixture.profile.path("state");
     let state = state.display();
     let script = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >{state}/args\nenv >{state}/env\n{body}\n");
@@ -30,7 +30,9 @@ fn fixture(agent: &Agent, body: &str) -> Fixture {
 fn started(fixture: &Fixture, agent: &Agent, set: &[&str]) -> Vec<String> {
     let read = |name: &str| fs::read_to_string(fixture.profile.path("state").join(name)).unwrap();
     let env = read("env");
-    for name in agent.env.iter().chain(set) {
+    let mut names: Vec<&str> = agent.env_names().collect();
+    names.extend(set);
+    for name in names {
         assert!(
             env.lines().any(|line| line.starts_with(&format!("{name}="))),
             "{}: {name}\n{env}",
@@ -111,7 +113,7 @@ fn the_docs_name_each_agent_with_the_version_that_was_tried() {
         let rows: Vec<&str> = docs.lines().filter(|line| line.starts_with(&name)).collect();
         let has = |text: &str| rows.iter().any(|row| row.contains(text));
         assert!(has(agent.tested.unwrap_or("not tried")), "{}: {rows:?}", agent.name);
-        for variable in agent.env {
+        for variable in agent.env_names() {
             assert!(has(&format!("`{variable}`")), "{}: {variable}", agent.name);
         }
         let modes =

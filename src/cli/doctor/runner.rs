@@ -190,8 +190,8 @@ fn tools(mode: Option<&DecideMode>, runner: &dyn Runner) -> &'static str {
 
 fn login(config: &Config, agent: &Agent) -> String {
     let is_set =
-        |key: &&&str| config.settings.full_env.iter().any(|(name, value)| name == **key && !value.is_empty());
-    let set: Vec<&str> = agent.env.iter().filter(is_set).copied().collect();
+        |key: &&str| config.settings.full_env.iter().any(|(name, value)| name == key && !value.is_empty());
+    let set: Vec<&str> = agent.env_names().filter(is_set).collect();
     match set.is_empty() {
         true => format!("none in the environment; what {} keeps itself, if it does", agent.name),
         false => format!("from the environment: {}", set.join(", ")),

@@ -7,18 +7,18 @@ use anyhow::Result;
 
 use crate::store::file::{self, Keep};
 
-/// The places of one agent CLI, below the home directory.
+/// The places of one agent CLI, below the home directory. A list of places is one text, split at spaces.
 pub struct AgentHome {
     /// The variable by which the user keeps the directory after it in another place.
     pub elsewhere: Option<(&'static str, &'static str)>,
     /// Its directories. A sandbox shows only the parts of them that are named below, so other sessions stay private.
-    pub dirs: &'static [&'static str],
+    pub dirs: &'static str,
     /// The user's settings. They may run commands, so they are read-only.
-    pub read: &'static [&'static str],
+    pub read: &'static str,
     /// Its login, which it renews in place.
-    pub login: &'static [&'static str],
+    pub login: &'static str,
     /// Files that it replaces as a whole: it gets a copy.
-    pub copied: &'static [&'static str],
+    pub copied: &'static str,
     /// Files of the private copy that list the directories which the user trusts.
     pub trusted: &'static [(&'static str, AddTrust)],
 }
@@ -60,8 +60,8 @@ impl AgentHome {
             }
             _ => home.join(path),
         };
-        let there = |paths: &[&str]| paths.iter().map(|path| at(path)).filter(|path| path.exists()).collect();
-        let copied = self.copied.iter().map(|path| match &elsewhere {
+        let there = |paths: &str| paths.split_whitespace().map(at).filter(|path| path.exists()).collect();
+        let copied = self.copied.split_whitespace().map(|path| match &elsewhere {
             Some(Elsewhere { dir, .. }) if Path::new(path).starts_with(dir) => {
                 (at(path), PathBuf::from(path))
             }
