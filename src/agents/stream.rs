@@ -1,4 +1,4 @@
-//! Pure. What an agent CLI summary: its stream of JSON lines, read piece by piece in bounded memory.
+//! Pure. The events that an agent CLI prints as JSON lines: read piece by piece, in bounded memory.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -61,13 +61,13 @@ pub struct StreamSummary {
     pub failure: Option<ReportedFailure>,
     /// True when the model's output limit ended the newest answer.
     pub truncated: bool,
-    /// What was used, as far as it was summary.
+    /// What was used, as far as the stream reports it.
     pub usage: Usage,
-    /// Requests to the model that the stream tells of.
+    /// Requests to the model that the stream reports.
     pub requests: u32,
-    /// When a usage limit ends, in seconds since the epoch, where an event summary so.
+    /// When a usage limit ends, in seconds since the epoch, where an event says it.
     pub resets_at_s: Option<i64>,
-    /// The message whose usage was counted last: some CLIs tell of one message in several events.
+    /// The message whose usage was counted last: some CLIs report one message in several events.
     pub message: String,
     /// The version of the CLI, where it says it.
     pub version: Option<String>,
