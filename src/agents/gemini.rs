@@ -8,6 +8,7 @@ use super::stream::{EventReader, StreamSummary, ToolCalls, count};
 use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, option, shown, words};
 use crate::model::charge::Basis;
 use crate::model::failing::Class;
+use crate::model::query::Standing;
 use crate::store::boxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
@@ -38,7 +39,17 @@ pub static AGENT: Agent = Agent {
         tools: "off by a policy that denies every tool; no extensions or MCP servers",
         oldest: (0, 60, 0),
     }),
-    work: Ok(WorkMode { args: "-i {task}", waits: "by its title", ..WorkMode::PLAIN }),
+    work: Ok(WorkMode {
+        args: "-i {task}",
+        // It takes hooks only from files of the system's administrator.
+        titles: &[
+            ("\u{2726}  Working", Standing::Working),
+            ("\u{270b}  Action Required", Standing::Blocked),
+            ("\u{25c7}  Ready", Standing::Done),
+        ],
+        waits: "by its title",
+        ..WorkMode::PLAIN
+    }),
     fix: Ok(FixMode {
         args: "--output-format stream-json --approval-mode yolo --skip-trust",
         set: &[],

@@ -31,6 +31,7 @@ use serde_json::Value;
 pub use call::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
 use stream::EventReader;
 
+use crate::model::query::Standing;
 use crate::model::settings::StatusFile;
 use crate::store::boxes::AgentHome;
 
@@ -116,6 +117,8 @@ pub struct WorkMode {
     pub set: &'static [(&'static str, &'static str)],
     /// The file that makes it report its status, where it does not by itself.
     pub status: Option<StatusFile>,
+    /// How the titles of its terminal begin, by the state that they report.
+    pub titles: &'static [(&'static str, Standing)],
     /// How it says that it waits for the user.
     pub waits: &'static str,
     /// The option for the effort; none: it has no such option.
@@ -182,6 +185,12 @@ pub fn home_of(names: &[&str]) -> Option<&'static AgentHome> {
     AGENTS.into_iter().find(|agent| names.contains(&agent.name)).map(|agent| &agent.home)
 }
 
+/// How the titles of all terminals begin, by the state that they report.
+pub fn titles() -> Vec<(&'static str, Standing)> {
+    let modes = AGENTS.into_iter().filter_map(|agent| agent.work.as_ref().ok());
+    modes.flat_map(|mode| mode.titles).copied().collect()
+}
+
 /// How the output of a command is read that is one of these CLIs and was told to print its events.
 pub fn events_of(argv: &[String]) -> Option<EventReader> {
     let (program, args) = argv.split_first()?;
@@ -224,6 +233,7 @@ impl WorkMode {
         args: "{task}",
         set: &[],
         status: None,
+        titles: &[],
         waits: "by its silence at a question, which is a guess",
         effort: None,
     };
