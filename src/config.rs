@@ -62,8 +62,6 @@ const SAFE_GIT: [(&str, &str); 5] = [
 ];
 /// Variables that name files and directories of looop's own.
 const PLACES: [&str; 4] = ["LOOOP_DATA_DIR", "LOOOP_CONFIG", "LEANLOOP_CONFIG", "TMPDIR"];
-/// Agent CLIs that are looked for on the PATH on the first run, the default first.
-pub const KNOWN_RUNNERS: [&str; 6] = ["pi", "claude", "codex", "gemini", "opencode", "qwen"];
 
 /// The arguments of a process that is to supervise a worker: data dir, cache and the worker's name.
 pub fn supervisor_args() -> Option<(PathBuf, PathBuf, Name)> {

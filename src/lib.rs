@@ -10,14 +10,14 @@
 //!
 //! # The map
 //! A module imports itself and what stands left of it, and a test holds that:
-//! `model < sys < store < runner < worker < tick < map < fix < config < cli`.
+//! `model < sys < store < agents < worker < tick < map < fix < config < cli`.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`model`] | pure values and rules: no file, clock or process |
 //! | [`sys`] | the operating system: clock, processes, signals, watching |
 //! | [`store`] | the data dir: the only place that knows file names; git history through gix |
-//! | [`runner`] | LLMs: one call, one reply |
+//! | [`agents`] | agent CLIs, one file each, and model endpoints |
 //! | [`worker`] | detached workers: who starts, supervises, shows and ends them |
 //! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
 //! | [`map`] | the code map: which files of a project matter for a question |
@@ -36,13 +36,13 @@
 //!    somebody else wrote, [`store::commits`] keeps history.
 //! 5. *Level-triggered*: a tick knows only files; [`model::beat::Beat`] is all that it remembers.
 
+pub mod agents;
 pub mod cli;
 pub mod config;
 pub mod fix;
 pub mod map;
 
 pub mod model;
-pub mod runner;
 pub mod store;
 pub mod sys;
 pub mod tick;

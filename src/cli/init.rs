@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::{App, print};
+use crate::agents;
 pub use crate::config::FRESH_DAY_USD;
-use crate::config::{KNOWN_RUNNERS, write_fresh};
+use crate::config::write_fresh;
 use crate::store::{migrate, seed};
 use crate::sys::program;
 
@@ -27,7 +28,7 @@ pub fn run(app: &App) -> Result<u8> {
         [] => print::line(&format!(
             "{}  none on the PATH; known: {}",
             style.bold("runners"),
-            KNOWN_RUNNERS.join(", ")
+            agents::deciders().collect::<Vec<_>>().join(", ")
         )),
         found => print::line(&format!("{}  {}", style.bold("runners"), found.join(", "))),
     }
@@ -46,7 +47,7 @@ pub fn run(app: &App) -> Result<u8> {
 
 /// The runner that a fresh config names: the first one on the PATH.
 pub fn fresh_decider(app: &App) -> String {
-    runners_on_path(app).into_iter().next().unwrap_or_else(|| KNOWN_RUNNERS[0].to_owned())
+    runners_on_path(app).into_iter().next().unwrap_or_else(|| agents::AGENTS[0].name.to_owned())
 }
 
 /// Makes the data dir and the config for a first pulse, and says so in one line.
@@ -69,6 +70,6 @@ fn set_up(app: &App) -> Result<(Vec<String>, bool)> {
 pub fn runners_on_path(app: &App) -> Vec<String> {
     let path = app.env.path();
     let found =
-        KNOWN_RUNNERS.iter().filter(|name| program::find_program(name, &path, app.layout.root()).is_some());
-    found.map(|name| (*name).to_owned()).collect()
+        agents::deciders().filter(|name| program::find_program(name, &path, app.layout.root()).is_some());
+    found.map(str::to_owned).collect()
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, forms, print};
+use crate::agents::Runner;
 use crate::config::Config;
 use crate::map;
 use crate::model::charge::dollars;
@@ -11,7 +12,6 @@ use crate::model::fault::{Fault, Kind};
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::{Now, clock_flaw, human_ms};
-use crate::runner::Runner;
 use crate::store::boxes::Boxer;
 use crate::store::{lock, logs, migrate, records, workers};
 use crate::sys::clock::{self, Deadline};
@@ -324,7 +324,7 @@ pub struct Preview {
 pub fn preview(app: &App, config: &Config) -> Result<Preview> {
     let cancel = Cancel::on_signals()?;
     let _look = lock::look(&app.layout.look_lock())?;
-    let idle = crate::runner::command::Command {
+    let idle = crate::agents::command::Command {
         name: config.decide.clone(),
         argv: Vec::new(),
         env: Vec::new(),

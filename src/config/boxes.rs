@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::form::{Boxing as Level, ConfigFile, Network};
 use super::{Env, usage};
+use crate::agents::AGENTS;
 use crate::model::boxing::{Boxes, Boxing, Endpoint, Kind, NetworkAccess, Wanted};
 
 /// The part of the settings that is about boxes.
@@ -58,21 +59,14 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
     Ok(boxes)
 }
 
-/// Where the built-in runners find their models: the variables that say so, the first one first, and the vendor's own address.
-const ENDPOINTS: [(&str, &[&str], &str); 4] = [
-    ("claude", &["ANTHROPIC_BASE_URL"], "https://api.anthropic.com"),
-    ("codex", &["OPENAI_BASE_URL"], "https://api.openai.com"),
-    ("gemini", &["GOOGLE_GEMINI_BASE_URL"], "https://generativelanguage.googleapis.com"),
-    ("qwen", &["OPENAI_BASE_URL"], "https://dashscope.aliyuncs.com"),
-];
-
-/// The endpoint of each runner: its `base_url`, what a variable says that it gets, or the usual one of a built-in runner.
+/// The endpoint of each runner: its `base_url`, what a variable says, or the usual one of a built-in runner.
 fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, Endpoint>> {
     let mut all = BTreeMap::new();
-    for (name, vars, usual) in ENDPOINTS {
-        let said = vars.iter().find_map(|var| env.get(var)).unwrap_or(usual);
-        // What a program cannot use either is its own affair.
-        all.extend(Endpoint::of_url(said).map(|endpoint| (name.to_owned(), endpoint)));
+    for agent in AGENTS {
+        let Some((var, usual)) = agent.endpoint else { continue };
+        // The program itself reports an address that is none.
+        let endpoint = Endpoint::of_url(env.get(var).unwrap_or(usual));
+        all.extend(endpoint.map(|endpoint| (agent.name.to_owned(), endpoint)));
     }
     for (name, runner) in &parsed.runners {
         // A command of the user's that is given the address in a variable finds its model there.

@@ -7,15 +7,14 @@ use anyhow::Result;
 
 use super::form::{HttpForm, PriceForm, RunnerFile, ShapeForm};
 use super::{Config, usage};
+use crate::agents::command::Command;
+use crate::agents::decider::AgentRunner;
+use crate::agents::http::wire::Shape;
+use crate::agents::http::{Http, IDLE_MS, Protocol};
+use crate::agents::token::{KeyedRunner, TokenSource};
+use crate::agents::{self, Runner};
 use crate::model::fault::Fault;
 use crate::model::price::Price;
-use crate::runner::Runner;
-use crate::runner::agent::Agent;
-use crate::runner::command::Command;
-use crate::runner::http::wire::Shape;
-use crate::runner::http::{Http, IDLE_MS, Protocol};
-use crate::runner::table;
-use crate::runner::token::{KeyedRunner, TokenSource};
 
 /// The variable by which a call to an endpoint knows the key of `token_cmd`, where the config names none.
 const TOKEN_VAR: &str = "COMMAND_TOKEN";
@@ -43,9 +42,14 @@ impl Config {
         if let Some(form) = entry.http {
             return Ok(Box::new(self.http(name, form, entry)?));
         }
-        if let Some(row) = table::find(name) {
-            let agent = Agent {
-                row,
+        let agent = agents::find(name);
+        if let Some(agent) = agent
+            && let (Ok(mode), Some(events)) = (&agent.decide, agent.events)
+        {
+            let runner = AgentRunner {
+                agent,
+                mode,
+                events,
                 model: entry.model.clone(),
                 effort: entry.effort.clone(),
                 env: self.allowed(entry),
@@ -53,15 +57,20 @@ impl Config {
                 write: self.writes(name),
                 price: self.price(name, entry.price)?,
             };
-            return self.keyed(name, entry, Box::new(agent));
+            return self.keyed(name, entry, Box::new(runner));
         }
         let shown = self.path.display();
         let known = self.decider_names();
-        let fault = match own {
-            Some(_) => Fault::usage(format!(
+        let fault = match (agent, own) {
+            (Some(agent), _) => {
+                let why = agent.decide.as_ref().err().unwrap_or(&"its events are not known");
+                let can = format!("`{name}` can {}", agent.modes());
+                Fault::usage(format!("could not use the runner `{name}` to decide: {why}")).hint(can)
+            }
+            (None, Some(_)) => Fault::usage(format!(
                 "could not use the runner `{name}` to decide: it has no `decide` command and no `http`"
             )),
-            None => Fault::usage(format!("could not find the runner `{name}`")),
+            (None, None) => Fault::usage(format!("could not find the runner `{name}`")),
         };
         let near = known
             .iter()
@@ -83,7 +92,7 @@ impl Config {
     pub fn decider_names(&self) -> Vec<String> {
         let own = self.runners.iter().filter(|(_, entry)| entry.decide.is_some() || entry.http.is_some());
         let mut names: Vec<String> = own.map(|(name, _)| name.clone()).collect();
-        let built_in = table::ROWS.iter().map(|row| row.name.to_owned());
+        let built_in = agents::deciders().map(str::to_owned);
         names.extend(built_in.filter(|name| self.runners.get(name).is_none_or(|own| own.decide.is_none())));
         names
     }

@@ -5,51 +5,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::boxes::paths;
 use super::form::{ConfigFile, FixFile};
-use super::workers::{CLAUDE_ENV, PI_ENV};
-use super::{Env, usage};
+use super::{Env, usage, workers};
+use crate::agents::{AGENTS, FIX_TASK};
 use crate::model::attempt::Thresholds;
 use crate::model::settings::{Fixes, WorkerRunner};
-
-/// A runner that looop knows how to call for a fix: unattended, with the prompt on stdin, free to edit the files of the
-/// private clone that it is called in.
-struct BuiltIn {
-    name: &'static str,
-    argv: &'static [&'static str],
-    env: &'static [&'static str],
-    /// The option that says how hard it thinks.
-    effort: Option<&'static str>,
-}
-
-const BUILT_IN: [BuiltIn; 3] = [
-    BuiltIn {
-        name: "claude",
-        argv: &[
-            "claude",
-            "-p",
-            "--output-format",
-            "stream-json",
-            "--verbose",
-            "--permission-mode",
-            "acceptEdits",
-        ],
-        env: CLAUDE_ENV,
-        effort: Some("--effort"),
-    },
-    BuiltIn {
-        name: "pi",
-        argv: &["pi", "-p", "--mode", "json", "--no-session"],
-        env: PI_ENV,
-        effort: Some("--thinking"),
-    },
-    BuiltIn {
-        name: "qwen",
-        argv: &["qwen", "--bare", "--output-format", "stream-json", "--approval-mode", "yolo"],
-        env: &["OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"],
-        effort: None,
-    },
-];
 
 /// The part of the settings that is about fixes.
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
@@ -100,22 +60,13 @@ fn thresholds(file: &FixFile, path: &Path) -> Result<Thresholds> {
 
 /// Built-in runners with their settings, and those of the config: by `fix`, else by `worker`.
 fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRunner>> {
-    let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners = BTreeMap::new();
-    for BuiltIn { name, argv, env: names, effort } in BUILT_IN {
-        let mut runner = WorkerRunner { argv: strings(argv), env: strings(names), ..WorkerRunner::default() };
-        if let Some(own) = parsed.runners.get(name) {
-            for (option, value) in [(effort, &own.effort), (Some("--model"), &own.model)] {
-                if let (Some(option), Some(value)) = (option, value) {
-                    runner.argv.extend([option.to_owned(), value.clone()]);
-                }
-            }
-            runner.env.extend(own.env.iter().cloned());
-            runner.free = own.free;
-            runner.has_token_cmd = own.token_cmd.is_some();
-            runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-        }
-        runners.insert(name.to_owned(), runner);
+    for agent in AGENTS {
+        let Ok(mode) = &agent.fix else { continue };
+        let mut runner = workers::of_agent(env, parsed, path, agent, mode.set)?;
+        runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", FIX_TASK)));
+        runner.argv.extend(workers::options(parsed, agent, mode.effort));
+        runners.insert(agent.name.to_owned(), runner);
     }
     for (name, own) in &parsed.runners {
         let is_known = runners.contains_key(name);
@@ -138,18 +89,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
                 path.display()
             )));
         }
-        let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-        runners.insert(
-            name.clone(),
-            WorkerRunner {
-                argv: argv.clone(),
-                env: own.env.clone(),
-                write,
-                free: own.free,
-                has_token_cmd: own.token_cmd.is_some(),
-                ..WorkerRunner::default()
-            },
-        );
+        runners.insert(name.clone(), workers::of_command(env, name, own, argv, path)?);
     }
     Ok(runners)
 }

@@ -6,158 +6,24 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::boxes::paths;
-use super::form::{ConfigFile, VerifyFile};
+use super::form::{ConfigFile, RunnerFile, VerifyFile};
 use super::{Env, dollars, usage};
+use crate::agents::{AGENTS, Agent, Effort, WORK_TASK};
 use crate::model::fault::Fault;
 use crate::model::lease::Ttl;
-use crate::model::settings::{StatusFile, WorkerRunner, Workers};
+use crate::model::settings::{WorkerRunner, Workers};
 use crate::model::worker::WorkerLimits;
-
-/// What every worker runner is told first: the brief is a file, because it may be long.
-const READ_BRIEF: &str =
-    "Read the file {brief} and do what it says. When all of it is done, run `looop done`, which ends you.";
-
-/// The variables by which claude finds its login, however it is called.
-pub(super) const CLAUDE_ENV: &[&str] = &[
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "ANTHROPIC_BASE_URL",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLAUDE_CONFIG_DIR",
-];
-/// Those of pi.
-pub(super) const PI_ENV: &[&str] = &[
-    "ANTHROPIC_API_KEY",
-    "OPENAI_API_KEY",
-    "GEMINI_API_KEY",
-    "OPENROUTER_API_KEY",
-    "PI_CODING_AGENT_DIR",
-    "PI_OFFLINE",
-];
-
-/// A runner that looop knows. None is told to skip its own questions: those are noticed and flagged.
-struct BuiltIn {
-    name: &'static str,
-    argv: &'static [&'static str],
-    env: &'static [&'static str],
-    /// Variables that are set for it.
-    set: &'static [(&'static str, &'static str)],
-    /// What makes it tell how it fares, where it does not by itself.
-    status: Option<StatusFile>,
-    /// The option that says how hard it thinks.
-    effort: fn(&str) -> Vec<String>,
-}
-
-/// A program without such an option.
-const NO_EFFORT: fn(&str) -> Vec<String> = |_| Vec::new();
-
-const BUILT_IN: [BuiltIn; 6] = [
-    BuiltIn {
-        name: "claude",
-        // Its brief and looop are all that it need not ask for. The option takes words to the end of the line.
-        argv: &["claude", READ_BRIEF, "--allowedTools", "Read(/{brief})", "Bash(looop:*)"],
-        env: CLAUDE_ENV,
-        set: &[],
-        status: None,
-        effort: |effort| vec!["--effort".to_owned(), effort.to_owned()],
-    },
-    BuiltIn {
-        name: "pi",
-        argv: &["pi", "--extension", "{status}", READ_BRIEF],
-        env: PI_ENV,
-        set: &[],
-        status: Some(StatusFile { name: "pi-status.js", text: include_str!("../../seed/pi-status.js") }),
-        effort: |effort| vec!["--thinking".to_owned(), effort.to_owned()],
-    },
-    BuiltIn {
-        name: "codex",
-        // A daemon would outlive the worker. Its box lets a command reach looop's socket only together with the
-        // network; without that it could not even say that it is done.
-        argv: &[
-            "codex",
-            "--no-daemon",
-            "-s",
-            "{box}",
-            "-a",
-            "on-request",
-            "-c",
-            "sandbox_workspace_write.network_access=true",
-            // A login shell would set its PATH anew, and looop may not be on that.
-            "-c",
-            "allow_login_shell=false",
-            "-c",
-            "check_for_update_on_startup=false",
-            READ_BRIEF,
-        ],
-        env: &["CODEX_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME"],
-        set: &[],
-        status: None,
-        effort: |effort| vec!["-c".to_owned(), format!("model_reasoning_effort={effort:?}")],
-    },
-    BuiltIn {
-        name: "qwen",
-        argv: &["qwen", "-i", READ_BRIEF],
-        env: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"],
-        // The settings of a machine's owner stand there; a human's own are in the home and still count.
-        set: &[("QWEN_CODE_SYSTEM_SETTINGS_PATH", "{status}")],
-        status: Some(StatusFile { name: "hooks.json", text: include_str!("../../seed/qwen-hooks.json") }),
-        effort: NO_EFFORT,
-    },
-    BuiltIn {
-        name: "gemini",
-        argv: &["gemini", "-i", READ_BRIEF],
-        env: &[
-            "GEMINI_API_KEY",
-            "GOOGLE_API_KEY",
-            "GOOGLE_GEMINI_BASE_URL",
-            "GOOGLE_CLOUD_PROJECT",
-            "GOOGLE_GENAI_USE_VERTEXAI",
-        ],
-        set: &[],
-        // Its title says it.
-        status: None,
-        effort: NO_EFFORT,
-    },
-    BuiltIn {
-        name: "opencode",
-        // Its first word is a directory; the prompt has an option.
-        argv: &["opencode", "--prompt", READ_BRIEF],
-        env: &[
-            "ANTHROPIC_API_KEY",
-            "OPENAI_API_KEY",
-            "GEMINI_API_KEY",
-            "OPENROUTER_API_KEY",
-            "OPENCODE_CONFIG",
-        ],
-        // It is merged with the human's own config. Nothing may be downloaded behind anybody's back.
-        set: &[
-            ("OPENCODE_CONFIG_CONTENT", "{\"plugin\":[\"file://{status}\"]}"),
-            ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
-        ],
-        status: Some(StatusFile { name: "status.js", text: include_str!("../../seed/opencode-status.js") }),
-        effort: NO_EFFORT,
-    },
-];
 
 /// The part of the settings that is about workers.
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers> {
-    let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners: BTreeMap<String, WorkerRunner> = BTreeMap::new();
-    for BuiltIn { name, argv, env: names, set, status, effort } in BUILT_IN {
-        let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let mut runner =
-            WorkerRunner { argv: strings(argv), env: strings(names), set, status, ..WorkerRunner::default() };
-        if let Some(own) = parsed.runners.get(name) {
-            let model = own.model.as_ref().map(|model| vec!["--model".to_owned(), model.clone()]);
-            for option in [own.effort.as_deref().map(effort), model].into_iter().flatten() {
-                runner.argv.splice(1..1, option);
-            }
-            runner.env.extend(own.env.iter().cloned());
-            runner.free = own.free;
-            runner.has_token_cmd = own.token_cmd.is_some();
-            runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-        }
-        runners.insert(name.to_owned(), runner);
+    for agent in AGENTS {
+        let Ok(mode) = &agent.work else { continue };
+        let mut runner = of_agent(env, parsed, path, agent, mode.set)?;
+        runner.status = mode.status;
+        runner.argv.extend(options(parsed, agent, mode.effort));
+        runner.argv.extend(mode.args.split_whitespace().map(|arg| arg.replace("{task}", WORK_TASK)));
+        runners.insert(agent.name.to_owned(), runner);
     }
     for (name, own) in &parsed.runners {
         if let Some(argv) = &own.worker {
@@ -176,19 +42,10 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
                     .hint("put \"{brief}\" where it shall get the path of its brief")
                     .into());
             }
-            let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-            // A command of one's own for a program that is known may load what tells how it fares.
+            // A command of the user's own for a known program may load its status file.
             let status = runners.get(name).and_then(|known| known.status);
-            let runner = WorkerRunner {
-                argv: argv.clone(),
-                env: own.env.clone(),
-                write,
-                set: Vec::new(),
-                status,
-                free: own.free,
-                has_token_cmd: own.token_cmd.is_some(),
-            };
-            runners.insert(name.clone(), runner);
+            let runner = of_command(env, name, own, argv, path)?;
+            runners.insert(name.clone(), WorkerRunner { status, ..runner });
         }
     }
     let verify = checks(parsed, path)?;
@@ -217,12 +74,64 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
     })
 }
 
-/// Says which runners are told how hard to think and have no option for it.
+/// An agent CLI as the config has it, without its arguments.
+pub(super) fn of_agent(
+    env: &Env,
+    parsed: &ConfigFile,
+    path: &Path,
+    agent: &Agent,
+    set: &[(&str, &str)],
+) -> Result<WorkerRunner> {
+    let mut runner = WorkerRunner {
+        argv: vec![agent.name.to_owned()],
+        env: agent.env_names().map(str::to_owned).collect(),
+        set: set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        ..WorkerRunner::default()
+    };
+    if let Some(own) = parsed.runners.get(agent.name) {
+        runner.env.extend(own.env.iter().cloned());
+        runner.free = own.free;
+        runner.has_token_cmd = own.token_cmd.is_some();
+        runner.write = paths(env, &own.write, &format!("runners.{}.write", agent.name), path)?;
+    }
+    // What looop sets wins over what the environment has.
+    runner.env.retain(|name| runner.set.iter().all(|(key, _)| key != name));
+    Ok(runner)
+}
+
+/// A command of the config.
+pub(super) fn of_command(
+    env: &Env,
+    name: &str,
+    own: &RunnerFile,
+    argv: &[String],
+    path: &Path,
+) -> Result<WorkerRunner> {
+    let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
+    let (argv, env) = (argv.to_vec(), own.env.clone());
+    let has_token_cmd = own.token_cmd.is_some();
+    Ok(WorkerRunner { argv, env, write, free: own.free, has_token_cmd, ..WorkerRunner::default() })
+}
+
+/// The options for the model and the effort of an agent CLI.
+pub(super) fn options(parsed: &ConfigFile, agent: &Agent, effort: Option<Effort>) -> Vec<String> {
+    let Some(own) = parsed.runners.get(agent.name) else { return Vec::new() };
+    let model = own.model.as_ref().map(|model| ["--model".to_owned(), model.clone()]);
+    let effort = own.effort.as_deref().zip(effort).map(|(value, effort)| effort(value));
+    model.into_iter().chain(effort).flatten().collect()
+}
+
+/// Says which runners have an `effort` in the config and no option for it.
 pub(super) fn without_effort(parsed: &ConfigFile) -> impl Iterator<Item = String> {
-    let told = ["gemini", "qwen"].into_iter().filter(|name| {
-        parsed.runners.get(*name).is_some_and(|own| own.effort.is_some() && own.http.is_none())
-    });
-    told.map(|name| format!("runners.{name}.effort has no effect: {name} has no such option"))
+    let lacks = |agent: &&Agent| {
+        let own = parsed.runners.get(agent.name);
+        own.is_some_and(|own| own.effort.is_some() && own.http.is_none())
+            && agent.fix.as_ref().is_ok_and(|fix| fix.effort.is_none())
+    };
+    AGENTS.into_iter().filter(lacks).map(|agent| {
+        let name = agent.name;
+        format!("runners.{name}.effort has no effect: {name} has no such option")
+    })
 }
 
 /// The entries of `verify`, each with its commands.

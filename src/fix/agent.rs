@@ -8,14 +8,13 @@ use anyhow::{Context, Result};
 use super::bench::{Bench, Start};
 use super::desk::Busy;
 use super::leanfile::Lean;
-use super::stream::{self, Stream};
 use super::{Endpoints, endpoint};
+use crate::agents::{self, http::Http, stream::EventStream};
 use crate::model::boxing::Endpoint;
 use crate::model::charge::{Basis, Usage};
 use crate::model::fault::Fault;
 use crate::model::settings::{Fixes, Settings};
 use crate::model::transcript::{self, Step, Verdict};
-use crate::runner::http::Http;
 use crate::store::file;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::signal::Cancel;
@@ -32,7 +31,7 @@ const MAX_STAMPED: usize = 5000;
 
 /// Someone who can be called.
 #[derive(Clone, Debug)]
-pub struct Agent {
+pub struct Fixer {
     /// Its name in progress, ledger and costs.
     pub name: String,
     way: Way,
@@ -57,7 +56,7 @@ enum Way {
 
 /// What an agent answered.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Said {
+pub struct AgentReply {
     /// Its words; or why there are none.
     pub text: Result<String, String>,
     /// What all calls that it took used.
@@ -86,7 +85,7 @@ pub struct Caller<'a> {
     pub busy: Option<&'a dyn Busy>,
 }
 
-impl Said {
+impl AgentReply {
     /// Tokens in and out.
     pub fn tokens(&self) -> u64 {
         self.usage.tokens()
@@ -109,7 +108,7 @@ pub fn chain(
     chosen: Option<&str>,
     settings: &Settings,
     endpoints: &Endpoints,
-) -> Result<Vec<Agent>> {
+) -> Result<Vec<Fixer>> {
     let fixes = &settings.fixes;
     let mut names: Vec<&str> = Vec::new();
     let mut agents = Vec::new();
@@ -120,7 +119,7 @@ pub fn chain(
             None => agents.push(wrapper(lean, binary, near, settings)?),
         },
         (None, None) => match endpoint::of(lean)? {
-            Some((http, key)) => agents.push(Agent {
+            Some((http, key)) => agents.push(Fixer {
                 name: http.name.clone(),
                 way: Way::Endpoint { http: Box::new(http), key },
                 timeout_ms: i64::from(lean.timeout) * 1000,
@@ -132,7 +131,7 @@ pub fn chain(
     names.extend(fixes.escalate.iter().map(String::as_str).filter(|name| first != Some(*name)));
     for name in names {
         agents.push(match endpoints.get(name) {
-            Some(http) => Agent {
+            Some(http) => Fixer {
                 name: name.to_owned(),
                 way: Way::Endpoint { http: Box::new(http.clone()), key: None },
                 timeout_ms: i64::from(lean.timeout) * 1000,
@@ -151,7 +150,7 @@ pub fn chain(
     Ok(agents)
 }
 
-fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<Agent> {
+fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Result<Fixer> {
     let beside = near.join(binary);
     let found = program::find_program(&beside.to_string_lossy(), &settings.path, near);
     let path = path_of(settings);
@@ -172,14 +171,14 @@ fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Resul
         env.retain(|(key, _)| !matches!(key.as_str(), "LEAN_BASE_URL" | "LEAN_API_KEY"));
     }
     env.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
-    Ok(Agent {
+    Ok(Fixer {
         name: program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         way: Way::Process { program, args: vec!["-p".to_owned()], env, write: Vec::new(), wrapper: true },
         timeout_ms: i64::from(lean.timeout) * 1000,
     })
 }
 
-fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result<Agent> {
+fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result<Fixer> {
     let Some(table) = fixes.runners.get(name) else {
         let known: Vec<&str> = fixes.runners.keys().map(String::as_str).collect();
         let fault = Fault::usage(format!("could not find the runner {name:?}"));
@@ -198,7 +197,8 @@ fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result
     })?;
     let mut env = settings.base_env.clone();
     env.extend(settings.full_env.iter().filter(|(key, _)| table.env.contains(key)).cloned());
-    Ok(Agent {
+    env.extend(table.set.iter().cloned());
+    Ok(Fixer {
         name: name.to_owned(),
         way: Way::Process { program, args: args.to_vec(), env, write: table.write.clone(), wrapper: false },
         timeout_ms: i64::from(lean.timeout) * 1000,
@@ -218,7 +218,7 @@ pub fn path_of(settings: &Settings) -> String {
     own.unwrap_or_else(|| settings.path.clone())
 }
 
-impl Agent {
+impl Fixer {
     /// True for a model that edits nothing by itself.
     pub fn is_endpoint(&self) -> bool {
         matches!(self.way, Way::Endpoint { .. })
@@ -236,9 +236,9 @@ impl Agent {
     ///
     /// # Errors
     /// When the prompt cannot be written or a process not be waited for. That the agent fails is no error.
-    pub fn call(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<Said> {
+    pub fn call(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
         file::write(&caller.prompt_file, prompt.as_bytes(), 0o600, file::Keep::Whole)?;
-        let mut said: Option<Said> = None;
+        let mut said: Option<AgentReply> = None;
         for _ in 0..=EMPTY_RETRIES {
             let mut once = match &self.way {
                 Way::Process { .. } => self.process(caller, prompt, cwd)?,
@@ -260,7 +260,7 @@ impl Agent {
         said.context("could not call anybody")
     }
 
-    fn process(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<Said> {
+    fn process(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
         let Way::Process { program, args, env, write, wrapper } = &self.way else {
             anyhow::bail!("could not start {}: it is no program", self.name);
         };
@@ -285,10 +285,13 @@ impl Agent {
         let start = Start { name: &self.name, program, cwd, endpoint, read, write };
         let cell = caller.bench.agent(&start)?;
         env.extend(cell.env);
-        let mut watched = Watched::new(cwd, &caller.settings.fixes);
+        agents::fill_box(&mut args, cell.boxed.is_some());
+        let argv: Vec<String> = [program.to_string_lossy().into_owned()].into_iter().chain(args).collect();
+        let stream = EventStream::of_work(agents::events_of(&argv));
+        let mut watched = Watched::new(stream, cwd, &caller.settings.fixes);
         let job = Job {
             program: program.clone(),
-            args,
+            args: argv[1..].to_vec(),
             env,
             cwd: cwd.to_owned(),
             input,
@@ -304,7 +307,7 @@ impl Agent {
         let ended = ended.with_context(|| format!("could not wait for `{}`", self.name))?;
         let looped = watched.looped();
         let (text, usage) = watched.stream.finish();
-        let words = || crate::runner::last_words(&ended.stderr);
+        let words = || agents::last_words(&ended.stderr);
         let text = match (&ended.exit, text) {
             // It was ended because it went round in circles: what it did until then counts.
             (Exit::TooMuch, text) if watched.worst == Verdict::Stop => {
@@ -315,13 +318,13 @@ impl Agent {
             (exit, _) => Err(format!("it ended with {}: {}", exit.words(), words())),
         };
         let usage = usage.unwrap_or_else(|| Usage::estimate(prompt.len(), ended.stdout.len()));
-        Ok(Said { text, usage, took_ms: ended.took_ms, looped })
+        Ok(AgentReply { text, usage, took_ms: ended.took_ms, looped })
     }
 }
 
 /// An agent's output while it works, and the commands in it.
 struct Watched<'a> {
-    stream: Stream,
+    stream: EventStream,
     steps: Vec<Step>,
     worst: Verdict,
     cwd: &'a Path,
@@ -329,14 +332,20 @@ struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    fn new(cwd: &'a Path, fixes: &'a Fixes) -> Watched<'a> {
-        Watched { stream: Stream::default(), steps: Vec::new(), worst: Verdict::Fine, cwd, fixes }
+    fn new(stream: EventStream, cwd: &'a Path, fixes: &'a Fixes) -> Watched<'a> {
+        Watched { stream, steps: Vec::new(), worst: Verdict::Fine, cwd, fixes }
     }
 
     /// False when the agent goes round in circles.
     fn take(&mut self, bytes: &[u8]) -> bool {
-        let (steps, cwd) = (&mut self.steps, self.cwd);
-        self.stream.take(bytes, &mut |command, output| steps.push(stream::step(command, output, stamp(cwd))));
+        // An agent that works may print as much as it likes.
+        self.stream.feed(bytes).ok();
+        let calls = self.stream.take_calls();
+        self.steps.extend(calls.into_iter().map(|call| Step {
+            command: call.command,
+            output: call.output,
+            tree: stamp(self.cwd),
+        }));
         match transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop) {
             Verdict::Stop => self.worst = Verdict::Stop,
             Verdict::Nudge if self.worst == Verdict::Fine => self.worst = Verdict::Nudge,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::agents;
 use crate::model::boxing::{Endpoint, Kind};
 use crate::model::fault::Fault;
 use crate::model::settings::Settings;
@@ -63,6 +64,7 @@ impl Bench<'_> {
         let rooms = Rooms { home: self.dir.home(), caches: self.dir.caches(), temp: self.dir.temp() };
         let program = start.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let names = [start.name, program];
+        let agent = agents::home_of(&names);
         let mut read = vec![start.program.to_owned()];
         let programs = [start.program.to_owned()];
         read.extend(self.objects.iter().chain(start.read).cloned());
@@ -71,6 +73,7 @@ impl Bench<'_> {
             cwd: if start.cwd.starts_with(&work) { &work } else { start.cwd },
             endpoint: start.endpoint.as_ref(),
             names,
+            agent,
             programs: &programs,
             write: start.write,
             read: &read,
@@ -80,7 +83,7 @@ impl Bench<'_> {
             fault.hint("see what can be had with `looop doctor`")
         })?;
         if let Some(boxed) = &cell.boxed {
-            boxer.furnish(boxed.has_files(), &names, &rooms, start.cwd)?;
+            boxer.furnish(boxed.has_files(), agent, &rooms, start.cwd)?;
         }
         Ok(cell)
     }

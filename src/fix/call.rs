@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::agent::Agent;
+use super::agent::Fixer;
 use super::compress::{compress, diagnosis};
 use super::context::{self, Built, Parts};
 use super::desk::Desk;
@@ -92,7 +92,7 @@ fn diagnose(
     run: &mut Run,
     at: usize,
     task: &Task,
-    agent: &Agent,
+    agent: &Fixer,
     failure: &str,
 ) -> Result<String> {
     let summary = desk.leanfile.prompts.summary.as_deref();
@@ -113,7 +113,7 @@ fn prompt(
     now: &Standing,
     under: &UnderWay,
     (failure, left_out): &(String, usize),
-    chosen: &Agent,
+    chosen: &Fixer,
 ) -> Result<Built> {
     let git = desk.git()?;
     let base = now.begin.map_or(run.tree.as_str(), |begin| begin.base.as_str());

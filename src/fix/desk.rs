@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::agent::{Agent, Caller, Said};
+use super::agent::{AgentReply, Caller, Fixer};
 use super::bench::Bench;
 use super::leanfile::Leanfile;
 use super::testing::{Tester, interrupted};
@@ -71,7 +71,7 @@ pub struct Desk<'a> {
     /// Objects that the clone borrows.
     pub objects: Vec<PathBuf>,
     /// Who is called, in order of escalation.
-    pub agents: Vec<Agent>,
+    pub agents: Vec<Fixer>,
     /// The supervisor's socket, where a worker does this.
     pub socket: Option<PathBuf>,
     /// True where somebody watches while it runs.
@@ -156,12 +156,19 @@ impl Desk<'_> {
     }
 
     /// Who is called after so many new plans.
-    pub fn agent(&self, plans: usize) -> &Agent {
+    pub fn agent(&self, plans: usize) -> &Fixer {
         &self.agents[plans.min(self.agents.len() - 1)]
     }
 
     /// Calls an agent, and writes down what it used for the goal.
-    pub fn call(&self, run: &mut Run, at: usize, agent: &Agent, prompt: &str, cwd: &Path) -> Result<Said> {
+    pub fn call(
+        &self,
+        run: &mut Run,
+        at: usize,
+        agent: &Fixer,
+        prompt: &str,
+        cwd: &Path,
+    ) -> Result<AgentReply> {
         self.check()?;
         self.at.take();
         let caller = Caller {
@@ -187,7 +194,7 @@ impl Desk<'_> {
     }
 
     /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
-    fn charge(&self, goal: &Name, agent: &Agent, said: &Said) -> Result<()> {
+    fn charge(&self, goal: &Name, agent: &Fixer, said: &AgentReply) -> Result<()> {
         if let Some(socket) = &self.socket {
             let request = Request::Spend(Spent {
                 cost_micros: said.usage.cost_micros,

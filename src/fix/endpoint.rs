@@ -4,15 +4,15 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::agent::{Caller, Said};
+use super::agent::{AgentReply, Caller};
 use super::edits;
 use super::leanfile::Lean;
+use crate::agents::http::wire::Shape;
+use crate::agents::http::{Http, IDLE_MS, Protocol};
+use crate::agents::stream::OUTPUT_LIMIT;
+use crate::agents::{ModelCall, Runner};
 use crate::model::failing::Class;
 use crate::model::fault::Fault;
-use crate::runner::http::wire::Shape;
-use crate::runner::http::{Http, IDLE_MS, Protocol};
-use crate::runner::said::OUTPUT_LIMIT;
-use crate::runner::{Call, Runner};
 use crate::store::boxes::Boxer;
 use crate::store::file::{self, Keep};
 use crate::sys::clock::{self, Deadline};
@@ -64,7 +64,7 @@ pub(super) fn ask(
     caller: &Caller,
     prompt: &str,
     timeout_ms: i64,
-) -> Result<Said> {
+) -> Result<AgentReply> {
     let began = Deadline::after_ms(0);
     let system_file = beside(&caller.prompt_file);
     file::write(&system_file, SYSTEM.as_bytes(), 0o600, Keep::Whole)?;
@@ -76,7 +76,7 @@ pub(super) fn ask(
     env.extend(key.map(|key| (KEY.to_owned(), key.to_owned())));
     let mut tell = || caller.busy.iter().for_each(|who| who.busy());
     let boxer = Boxer::new(caller.bench.layout, caller.settings, true);
-    let mut call = Call {
+    let mut call = ModelCall {
         prompt_file: caller.prompt_file.clone(),
         prompt_bytes: prompt.len(),
         system_file,
@@ -99,7 +99,7 @@ pub(super) fn ask(
         Err(failed) if failed.class == Class::Empty => (Ok(String::new()), failed.usage),
         Err(failed) => (Err(failed.why), failed.usage),
     };
-    Ok(Said { text, usage, took_ms: began.spent_ms(), looped: None })
+    Ok(AgentReply { text, usage, took_ms: began.spent_ms(), looped: None })
 }
 
 fn beside(prompt: &Path) -> std::path::PathBuf {

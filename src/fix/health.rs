@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::leanfile::Health;
 use super::testing::interrupted;
+use crate::agents::http::up::{self, NoStatus};
 use crate::model::fault::Fault;
-use crate::runner::http::up::{self, NoStatus};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;

@@ -119,6 +119,8 @@ impl Standing {
 pub struct Scanner {
     state: State,
     kept: Vec<u8>,
+    /// How the titles of programs begin that report their state in their title alone.
+    titles: Vec<(&'static str, Standing)>,
     /// What the program's title last said.
     titled: Option<Standing>,
 }
@@ -224,24 +226,21 @@ impl Scanner {
 }
 
 impl Scanner {
-    /// gemini says how it fares in its title alone: hooks it takes only from files of the system's administrator. Before
-    /// it has begun it is ready too.
+    /// A scanner that knows these titles, by how they begin.
+    pub fn new(titles: Vec<(&'static str, Standing)>) -> Scanner {
+        Scanner { titles, ..Scanner::default() }
+    }
+
+    /// The state that a title reports where it is another one. Before a program has begun it is ready too.
     fn title(&mut self, osc: &[u8]) -> Option<Status> {
         let words = osc.strip_prefix(b"0;").or(osc.strip_prefix(b"2;"))?;
         let words = std::str::from_utf8(words).ok()?;
-        let (_, state) = TITLES.iter().find(|(begin, _)| words.starts_with(begin))?;
-        let before = self.titled.replace(*state);
-        let is_news = before != Some(*state) && (before.is_some() || *state != Standing::Done);
-        is_news.then_some(Status { state: *state, kind: None, message: None })
+        let state = self.titles.iter().find(|(begin, _)| words.starts_with(begin))?.1;
+        let before = self.titled.replace(state);
+        let is_news = before != Some(state) && (before.is_some() || state != Standing::Done);
+        is_news.then_some(Status { state, kind: None, message: None })
     }
 }
-
-/// How gemini's titles begin, by what they mean.
-const TITLES: [(&str, Standing); 3] = [
-    ("\u{2726}  Working", Standing::Working),
-    ("\u{270b}  Action Required", Standing::Blocked),
-    ("\u{25c7}  Ready", Standing::Done),
-];
 
 fn csi(body: &[u8], last: u8) -> Option<Query> {
     Some(match (body, last) {

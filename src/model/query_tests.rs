@@ -4,8 +4,15 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Titles as gemini has them.
+const TITLES: [(&str, Standing); 3] = [
+    ("\u{2726}  Working", Standing::Working),
+    ("\u{270b}  Action Required", Standing::Blocked),
+    ("\u{25c7}  Ready", Standing::Done),
+];
+
 fn scan(pieces: &[&[u8]]) -> Vec<Event> {
-    let (mut scanner, mut found) = (Scanner::default(), Vec::new());
+    let (mut scanner, mut found) = (Scanner::new(TITLES.to_vec()), Vec::new());
     for piece in pieces {
         scanner.scan(piece, &mut |event| found.push(event));
         assert!(scanner.kept.capacity() <= 2 * STRING_BYTES, "bounded memory");
@@ -134,7 +141,7 @@ fn a_string_without_an_end_costs_no_more_than_its_bound() {
 
 /// Bytes among which sequences are frequent.
 #[test]
-fn what_geminis_title_says_is_said_once_each_time_it_changes() {
+fn a_title_that_reports_a_state_is_heard_once_each_time_it_changes() {
     let titles = [
         "\u{25c7}  Ready",
         "\u{2726}  Working\u{2026}",

@@ -14,44 +14,6 @@ const BEGINS: [char; 3] = ['>', '\u{276f}', '\u{203a}'];
 /// How the chosen line of gemini's menus begins.
 const CHOSEN: &str = "\u{25cf} ";
 
-/// What agents ask at their first start in a home or a directory, by words that stand on the screen then.
-const FIRST: [(&str, &[&str]); 4] = [
-    (
-        "it asks whether it may trust its directory",
-        &[
-            "trust this folder",
-            "trust the contents of this",
-            "trust the files in this",
-            "trust project folder",
-        ],
-    ),
-    ("it asks whether it may use the API key of its environment", &["detected a custom api key"]),
-    ("it warns of working without permissions", &["bypass permissions mode"]),
-    (
-        "it wants you to log in",
-        &[
-            "sign in with chatgpt",
-            "select login method",
-            "how would you like to authenticate",
-            "select authentication method",
-            "not logged in",
-            "please run /login",
-        ],
-    ),
-];
-/// How the answers of such a question look: a chosen one, or numbers.
-const CHOICES: [&str; 5] = ["\u{276f}", "\u{203a}", "\u{25cf} 1", "1. ", "1) "];
-
-/// What an agent asks at its first start, where the screen shows that.
-pub fn first_start(screen: &str) -> Option<&'static str> {
-    let small = screen.to_lowercase();
-    // Words alone may stand in what it works on; a question comes with something to choose.
-    if !CHOICES.iter().any(|choice| small.contains(choice)) {
-        return None;
-    }
-    FIRST.iter().find(|(_, words)| words.iter().any(|words| small.contains(words))).map(|(what, _)| *what)
-}
-
 /// The question above the menu at the end of a screen, from the line that ends with a question mark to the choices; where
 /// that line is the last one, with what it is about: gemini has that above it, behind a question mark of its own.
 pub fn question(screen: &str) -> Option<String> {
@@ -111,34 +73,6 @@ mod tests {
         ] {
             assert_eq!(prompt(screen), Some(line), "{screen:?}");
         }
-    }
-
-    #[test]
-    fn first_starts_are_known_by_their_words() {
-        for (screen, what) in [
-            (
-                " Accessing workspace:\n Do you trust the files in this folder?\n \u{276f} 1. Yes\n   2. No, exit",
-                "trust",
-            ),
-            (
-                "> You are in /w\n  Do you trust the contents of this directory?\n\u{203a} 1. Yes, continue",
-                "trust",
-            ),
-            ("Detected a custom API key in your environment\n \u{276f} No (recommended)", "API key"),
-            (
-                "WARNING: Claude Code running in Bypass Permissions mode\n \u{276f} 1. No, exit",
-                "without permissions",
-            ),
-            ("\u{203a} 1. Sign in with ChatGPT\n  2. Provide your own API key", "log in"),
-            (
-                "How would you like to authenticate for this project?\n \u{25cf} 1. Login with Google",
-                "log in",
-            ),
-        ] {
-            assert!(first_start(screen).is_some_and(|said| said.contains(what)), "{screen:?}");
-        }
-        assert_eq!(first_start("the log says: please run /login"), None, "nothing to choose");
-        assert_eq!(first_start("\u{276f} 1. Yes\n  2. No"), None);
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Boxes: what each kind of child of a data dir may touch, and whether as much can be had as is asked for.
 
-mod agents;
+mod home;
 mod inmate;
 mod network;
 mod tools;
-mod trust;
 
 use std::cell::OnceCell;
 use std::fs;
@@ -24,6 +23,8 @@ use crate::model::sensor::Header;
 use crate::model::settings::Settings;
 use crate::sys::sandbox;
 use crate::sys::signal::Cancel;
+use home::AgentPlaces;
+pub use home::{AddTrust, AgentHome};
 pub use inmate::{Inmate, Rooms};
 
 /// Where sockets of the human's session are.
@@ -44,8 +45,8 @@ pub struct Cell {
 
 /// What the box of a runner that decides is made for.
 pub struct Decider<'a> {
-    /// The agent whose set-up it reads; none: looop does not know it.
-    pub agent: Option<&'a str>,
+    /// The name and the home of its agent CLI; none: looop does not know it.
+    pub agent: Option<(&'a str, &'a AgentHome)>,
     /// Its program.
     pub program: &'a Path,
     /// Where it runs.
@@ -286,7 +287,7 @@ impl<'a> Boxer<'a> {
         }
         let temp = self.fresh_temp("decide");
         let home = self.home()?;
-        let found = agent.map(|agent| self.agent(&[agent])).transpose()?.unwrap_or_default();
+        let found = self.agent(agent.map(|(_, home)| home))?;
         let mut walls = match agent {
             Some(_) if grant.has_files => {
                 let temp = temp.clone()?;
@@ -317,13 +318,14 @@ impl<'a> Boxer<'a> {
         walls.read.extend(read.iter().cloned());
         walls.write.extend(write.iter().cloned());
         let env = temp_env(grant.has_files, temp.as_deref().ok());
-        let endpoint = agent.and_then(|agent| self.settings.boxes.endpoint(&[agent]));
+        let endpoint = agent.and_then(|(name, _)| self.settings.boxes.endpoint(&[name]));
         Ok(Cell { env, boxed: self.boxed(Kind::Decide, &grant, walls, endpoint)? })
     }
 
-    /// What the agent that goes by one of these names keeps, where its human keeps it.
-    fn agent(&self, names: &[&str]) -> Result<agents::Found, String> {
-        let found = agents::places(names, self.home()?, &self.settings.full_env);
+    /// The places of an agent that exist.
+    fn agent(&self, agent: Option<&AgentHome>) -> Result<AgentPlaces, String> {
+        let Some(agent) = agent else { return Ok(AgentPlaces::default()) };
+        let found = agent.places(self.home()?, &self.settings.full_env);
         if let Some(elsewhere) = &found.elsewhere {
             let place = elsewhere.place.to_string_lossy();
             self.grantable(&place).map_err(|why| format!("{}={place}: {why}", elsewhere.var))?;

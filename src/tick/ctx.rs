@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
+use crate::agents::Runner;
 use crate::model::charge::Usage;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::model::time::Now;
-use crate::runner::Runner;
 use crate::store::layout::Layout;
 use crate::sys::signal::Cancel;
 use crate::sys::tree;

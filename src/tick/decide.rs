@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use super::prompt::{self, Prompt};
 use super::{Ctx, log};
+use crate::agents::stream::OUTPUT_LIMIT;
+use crate::agents::{Completion, Failed, ModelCall};
 use crate::model::beat::Failure;
 use crate::model::charge::Usage;
 use crate::model::decision::{self, Move};
 use crate::model::failing::Class;
-use crate::runner::said::OUTPUT_LIMIT;
-use crate::runner::{Call, Failed, Reply};
 use crate::store::boxes::Boxer;
 use crate::store::{file, logs};
 
@@ -91,7 +91,7 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
 
 /// The move of a reply without what is secret: a reply may spell in many ways what is one value once it is read. An answer
 /// that was cut off may lack a second move or the rest of its text, so it holds none.
-fn read_move(ctx: &Ctx, reply: &Reply) -> Result<Move, String> {
+fn read_move(ctx: &Ctx, reply: &Completion) -> Result<Move, String> {
     if reply.truncated {
         return Err(OUTPUT_LIMIT.to_owned());
     }
@@ -103,7 +103,7 @@ fn read_move(ctx: &Ctx, reply: &Reply) -> Result<Move, String> {
     if value == before { Ok(decided) } else { serde_json::from_value(value).map_err(secret) }
 }
 
-type Answer = Result<Reply, Box<Failed>>;
+type Answer = Result<Completion, Box<Failed>>;
 
 /// The variable that marks a runner and what it starts, and its value for a beat: what a killed tick leaves thinking
 /// is found by it.
@@ -117,7 +117,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
     let mut base_env = ctx.settings.base_env.clone();
     base_env.push(mark(ctx, beat));
     let boxer = Boxer::new(ctx.layout, ctx.settings, true);
-    let mut call = Call {
+    let mut call = ModelCall {
         prompt_file: asking.whole,
         prompt_bytes: asking.bytes,
         system_file: asking.system,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{clone, hush};
+use crate::agents;
 use crate::model::ask::quote_argv;
 use crate::model::budget::Hit;
 use crate::model::fault::Fault;
@@ -18,7 +19,6 @@ use crate::model::scope::ApprovalScope;
 use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
 use crate::model::worker::{Check, Objects, Spec, WorkerLimits};
-use crate::runner::table;
 use crate::store::boxes::Cell;
 use crate::store::file::Keep;
 use crate::store::layout::{Layout, WorkerDir};
@@ -142,10 +142,8 @@ impl Starter<'_> {
             }
             Err(why) => return Ok(Err(format!("it could not be boxed: {why}"))),
         };
-        // A box within a box cannot be had: looop's own stands for codex's then.
-        let inner = if boxed.is_some() { "danger-full-access" } else { "workspace-write" };
         if kind == "agent" {
-            argv.iter_mut().filter(|arg| *arg == "{box}").for_each(|arg| *arg = inner.to_owned());
+            agents::fill_box(&mut argv, boxed.is_some());
         }
         let mut spec = Spec {
             id,
@@ -377,7 +375,7 @@ impl Starter<'_> {
     /// Sets aside what its first turn may cost, where it can say what it spends. The store's lock is held.
     fn reserve(&self, spec: &Spec) -> Result<Option<Hit>> {
         let is_agent = spec.runner.is_some() || spec.kind == FIX;
-        if !is_agent && table::streamed_by(&spec.argv).is_none() {
+        if !is_agent && agents::events_of(&spec.argv).is_none() {
             return Ok(None);
         }
         Ok(budget::reserve(self.layout, &spec.limits.budget, budget::Wanted::turn(spec, 0), self.now)?.err())

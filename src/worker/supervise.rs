@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
+use crate::agents;
 use crate::model::beat::Started;
 use crate::model::boxing::Level;
 use crate::model::lease::{self, Claimant, Holder, Ttl};
@@ -203,7 +204,7 @@ impl Supervisor {
             state,
             claimant,
             writer,
-            scanner: Scanner::default(),
+            scanner: Scanner::new(agents::titles()),
             size,
             terminal: Some(terminal),
             keys: Vec::new(),

@@ -1,11 +1,11 @@
 //! Streams of runners: however they are cut, they say the same; and what they say stays within its bounds.
 
+use looop::agents;
+use looop::agents::http::Protocol;
+use looop::agents::http::wire::Reading;
+use looop::agents::stream::{EventStream, StreamSummary};
 use looop::model::ask::is_hidden;
 use looop::model::failing::Class;
-use looop::runner::http::Protocol;
-use looop::runner::http::wire::Reading;
-use looop::runner::read;
-use looop::runner::said::{Reader, Said, Stream};
 
 use super::pieces;
 
@@ -17,27 +17,27 @@ const WHY_CHARS: usize = 520;
 const DAY_MS: i64 = 86_400_000;
 
 pub fn pi(bytes: &[u8]) {
-    cli(read::pi::READER, bytes);
+    cli("pi", bytes);
 }
 
 pub fn claude(bytes: &[u8]) {
-    cli(read::claude::READER, bytes);
+    cli("claude", bytes);
 }
 
 pub fn codex(bytes: &[u8]) {
-    cli(read::codex::READER, bytes);
+    cli("codex", bytes);
 }
 
 pub fn gemini(bytes: &[u8]) {
-    cli(read::gemini::READER, bytes);
+    cli("gemini", bytes);
 }
 
 pub fn opencode(bytes: &[u8]) {
-    cli(read::opencode::READER, bytes);
+    cli("opencode", bytes);
 }
 
 pub fn qwen(bytes: &[u8]) {
-    cli(read::qwen::READER, bytes);
+    cli("qwen", bytes);
 }
 
 pub fn openai(bytes: &[u8]) {
@@ -48,10 +48,11 @@ pub fn anthropic(bytes: &[u8]) {
     endpoint(Protocol::Anthropic, bytes);
 }
 
-fn cli(reader: Reader, bytes: &[u8]) {
+fn cli(name: &str, bytes: &[u8]) {
+    let reader = agents::find(name).and_then(|agent| agent.events).unwrap();
     let (cut, bytes) = pieces(bytes);
-    let whole = Stream::read(reader, bytes);
-    let mut stream = Stream::new(reader);
+    let whole = EventStream::read(reader, bytes);
+    let mut stream = EventStream::new(reader);
     for piece in bytes.chunks(cut) {
         // What stops a call is not looked at here: the same bytes say the same all the same.
         stream.feed(piece).ok();
@@ -74,12 +75,12 @@ fn endpoint(protocol: Protocol, bytes: &[u8]) {
     is_sane(&reading.end());
 }
 
-fn is_sane(said: &Said) {
+fn is_sane(said: &StreamSummary) {
     assert!(said.text.len() <= TEXT_BYTES);
-    if let Some(trouble) = &said.trouble {
-        assert!(!trouble.why.trim().is_empty(), "a failure without words");
-        assert!(trouble.why.chars().count() <= WHY_CHARS, "{} characters", trouble.why.chars().count());
-        assert!(!trouble.why.chars().any(is_hidden), "{:?}", trouble.why);
+    if let Some(failure) = &said.failure {
+        assert!(!failure.why.trim().is_empty(), "a failure without words");
+        assert!(failure.why.chars().count() <= WHY_CHARS, "{} characters", failure.why.chars().count());
+        assert!(!failure.why.chars().any(is_hidden), "{:?}", failure.why);
     }
     // Whenever a limit is said to end, nobody waits for longer than a day, or not at all.
     for class in [Class::Limit, Class::Transient] {

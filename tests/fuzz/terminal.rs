@@ -101,7 +101,7 @@ pub fn screen(bytes: &[u8]) {
         }
     }
     let shown = screen.text();
-    silence::first_start(&shown);
+    looop::agents::first_start(&shown);
     silence::question(&shown);
     silence::prompt(&shown);
 }

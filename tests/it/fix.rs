@@ -1,6 +1,6 @@
 //! `looop fix` with real projects, real tests and scripted agents.
 
-mod adder;
+pub mod adder;
 mod agents;
 mod allowed;
 mod bad;

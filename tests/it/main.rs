@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
+mod agent_table;
 mod agents;
 mod approvals;
 mod attach;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
+use crate::agents::{self, Agent, DecideMode, ModelCall, Runner};
 use crate::cli::{App, envelope, forms, print};
 use crate::config::Config;
 use crate::model::charge::{Charge, Usage, dollars};
@@ -11,8 +12,6 @@ use crate::model::failing::Class;
 use crate::model::fault::Fault;
 use crate::model::price::TABLE_DATE;
 use crate::model::time::human_ms;
-use crate::runner::table::{self, Row};
-use crate::runner::{Call, Runner};
 use crate::store::boxes::Boxer;
 use crate::store::{file, ledger, logs};
 use crate::sys::clock::Deadline;
@@ -85,7 +84,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Ans
     file::make_dir(&app.layout.empty_dir())?;
     let cancel = Cancel::on_signals()?;
     let boxer = Boxer::new(&app.layout, &config.settings, true);
-    let mut call = Call {
+    let mut call = ModelCall {
         prompt_file,
         prompt_bytes: whole.len(),
         system_file,
@@ -127,7 +126,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     let config = app.config()?;
     let name = args.name.as_deref().unwrap_or(&config.decide);
     let runner = config.decider_named(name)?;
-    let row = table::find(name).filter(|row| row.name == runner.program());
+    let agent = agents::find(name).filter(|agent| agent.name == runner.program());
+    let agent = agent.and_then(|agent| Some((agent, agent.decide.as_ref().ok()?)));
     let mut lines: Vec<(&str, String)> = vec![("runner", name.to_owned())];
     let mut is_well = true;
     if !runner.program().is_empty() {
@@ -135,8 +135,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
         match program::find_program(runner.program(), &config.settings.path, here) {
             Some(path) => {
                 lines.push(("program", path.display().to_string()));
-                if let Some(row) = row {
-                    lines.push(("version", version(&config, row, &path, &mut is_well)));
+                if let Some((agent, mode)) = agent {
+                    lines.push(("version", version(&config, agent, mode, &path, &mut is_well)));
                 }
             }
             None => {
@@ -149,10 +149,11 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
             }
         }
     }
-    lines.push(("tools", tools(row, runner.as_ref()).to_owned()));
-    if let Some(row) = row {
-        lines.push(("login", login(&config, row)));
-        lines.push(("as a worker, it says that it waits", row.waits.to_owned()));
+    lines.push(("tools", tools(agent.map(|(_, mode)| mode), runner.as_ref()).to_owned()));
+    if let Some((agent, _)) = agent {
+        lines.push(("login", login(&config, agent)));
+        let waits = agent.work.as_ref().map_or_else(|why| *why, |work| work.waits);
+        lines.push(("as a worker, it says that it waits", waits.to_owned()));
     }
     let answer = ask(app, &config, runner.as_ref())?;
     let tried = forms::Tried {
@@ -179,26 +180,32 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(u8::from(!is_well))
 }
 
-fn tools(row: Option<&Row>, runner: &dyn Runner) -> &'static str {
-    match row {
-        Some(row) => row.hands,
+fn tools(mode: Option<&DecideMode>, runner: &dyn Runner) -> &'static str {
+    match mode {
+        Some(mode) => mode.tools,
         None if runner.program().is_empty() => "off: an endpoint is asked for text and has none",
         None => "not known: it is a command of yours, and looop cannot take its hands away",
     }
 }
 
-fn login(config: &Config, row: &Row) -> String {
+fn login(config: &Config, agent: &Agent) -> String {
     let is_set =
-        |key: &&&str| config.settings.full_env.iter().any(|(name, value)| name == **key && !value.is_empty());
-    let set: Vec<&str> = row.keys.iter().filter(is_set).copied().collect();
+        |key: &&str| config.settings.full_env.iter().any(|(name, value)| name == key && !value.is_empty());
+    let set: Vec<&str> = agent.env_names().filter(is_set).collect();
     match set.is_empty() {
-        true => format!("none in the environment; what {} keeps itself, if it does", row.name),
+        true => format!("none in the environment; what {} keeps itself, if it does", agent.name),
         false => format!("from the environment: {}", set.join(", ")),
     }
 }
 
 /// What version it says it has, beside the oldest that has all that is needed and the one that was tried.
-fn version(config: &Config, row: &Row, path: &std::path::Path, is_well: &mut bool) -> String {
+fn version(
+    config: &Config,
+    agent: &Agent,
+    mode: &DecideMode,
+    path: &std::path::Path,
+    is_well: &mut bool,
+) -> String {
     let job = Job {
         program: path.to_owned(),
         args: vec!["--version".to_owned()],
@@ -214,11 +221,11 @@ fn version(config: &Config, row: &Row, path: &std::path::Path, is_well: &mut boo
     };
     let ended = Cancel::never().and_then(|cancel| proc::run_one(job, &cancel, None));
     let said = ended.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();
-    let (major, minor, patch) = row.oldest;
-    let tried =
-        format!("{} was tried, {major}.{minor}.{patch} is the oldest that has what is needed", row.tried);
+    let (major, minor, patch) = mode.oldest;
+    let tested = agent.tested.unwrap_or("no version");
+    let tried = format!("{tested} was tried, {major}.{minor}.{patch} is the oldest that has what is needed");
     match number(&said) {
-        Some((found, text)) if found < row.oldest => {
+        Some((found, text)) if found < mode.oldest => {
             *is_well = false;
             format!("{text} is too old: {tried}")
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Boxer, Cell, agents, copy, temp_env, tools, trust};
+use super::{AgentHome, Boxer, Cell, copy, temp_env, tools};
 use crate::model::boxing::{Endpoint, Kind, Level, Walls};
 use crate::model::fault::Fault;
 use crate::store::file;
@@ -21,6 +21,8 @@ pub struct Inmate<'a> {
     pub endpoint: Option<&'a Endpoint>,
     /// Its runner's name, and its program.
     pub names: [&'a str; 2],
+    /// The home of its agent CLI; none: looop does not know it.
+    pub agent: Option<&'a AgentHome>,
     /// The programs that are started in it.
     pub programs: &'a [PathBuf],
     /// What its runner may write.
@@ -57,7 +59,7 @@ impl Boxer<'_> {
 
     fn fence(&self, inmate: &Inmate, is_full: bool) -> Result<Walls, String> {
         let home = self.home()?;
-        let found = self.agent(&inmate.names)?;
+        let found = self.agent(inmate.agent)?;
         let boxes = &self.settings.boxes;
         let mut read = tools::found(&self.settings.path, home, &self.own());
         let mut write = vec![inmate.cwd.to_owned()];
@@ -95,7 +97,7 @@ impl Boxer<'_> {
     ///
     /// # Errors
     /// Names what cannot be made.
-    pub fn furnish(&self, is_full: bool, names: &[&str], rooms: &Rooms, cwd: &Path) -> Result<()> {
+    pub fn furnish(&self, is_full: bool, agent: Option<&AgentHome>, rooms: &Rooms, cwd: &Path) -> Result<()> {
         let Rooms { home, caches, temp } = rooms;
         file::make_dir(temp)?;
         if let (true, Ok(own)) = (is_full, self.home()) {
@@ -105,12 +107,14 @@ impl Boxer<'_> {
                     file::make_dir(&caches.join(&name).join(part))?;
                 }
             }
-            let found = agents::places(names, own, &self.settings.full_env);
-            if let Some(elsewhere) = &found.elsewhere {
-                file::make_dir(&home.join(elsewhere.dir))?;
+            if let Some(agent) = agent {
+                let found = agent.places(own, &self.settings.full_env);
+                if let Some(elsewhere) = &found.elsewhere {
+                    file::make_dir(&home.join(elsewhere.dir))?;
+                }
+                copy(&found.copied, home).map_err(Fault::failed)?;
+                agent.trust(home, cwd)?;
             }
-            copy(&found.copied, home).map_err(Fault::failed)?;
-            trust::say_trusted(names, home, cwd)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::{Refusal, Starter, Wanted};
+use crate::agents;
 use crate::model::boxing::{Boxed, Kind, Level};
 use crate::model::worker::{Check, Spec};
 use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
@@ -56,12 +57,13 @@ impl Starter<'_> {
         for path in wanted.grant.iter().filter(|text| is_path(text)) {
             read.push(boxer.grantable(path).map_err(|why| format!("a grant: {why}"))?);
         }
-        let rooms = rooms(dir);
+        let (rooms, names) = (rooms(dir), [runner.unwrap_or_default(), name]);
         let inmate = Inmate {
             rooms: &rooms,
             cwd,
             endpoint: None,
-            names: [runner.unwrap_or_default(), name],
+            names,
+            agent: agents::home_of(&names),
             programs: &programs,
             write: &write,
             read: &read,
@@ -90,7 +92,7 @@ impl Starter<'_> {
             let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
             let is_full = boxes.iter().any(|boxed| boxed.has_files());
             let boxer = Boxer::new(self.layout, self.settings, true);
-            boxer.furnish(is_full, &names, &rooms(staged), Path::new(&spec.cwd))?;
+            boxer.furnish(is_full, agents::home_of(&names), &rooms(staged), Path::new(&spec.cwd))?;
         }
         Ok(())
     }

@@ -6,12 +6,11 @@ use anyhow::Result;
 use super::serve::Refusal;
 use super::stage::Stage;
 use super::{Supervisor, now};
+use crate::agents::{self, stream::EventStream};
 use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::worker::Phase;
-use crate::runner::said::Stream;
-use crate::runner::table;
 use crate::store::budget::{self, Wanted};
 use crate::store::{ledger, lock};
 
@@ -22,15 +21,15 @@ const MAX_MODEL_CHARS: usize = 100;
 
 /// Reads a worker's output as events and keeps count of what was charged already.
 pub(super) struct Meter {
-    stream: Stream,
+    stream: EventStream,
     charged: Usage,
 }
 
 impl Meter {
     /// A meter for a command that prints events; none for every other.
     pub(super) fn of(argv: &[String]) -> Option<Meter> {
-        let reader = table::streamed_by(argv)?;
-        Some(Meter { stream: Stream::new(reader), charged: Usage::nothing() })
+        let reader = agents::events_of(argv)?;
+        Some(Meter { stream: EventStream::new(reader), charged: Usage::nothing() })
     }
 
     /// Takes output, and tells what was used since the last charge, where a turn has ended in it.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::Supervisor;
 use super::serve::Refusal;
 use super::stage::Stage;
+use crate::agents;
 use crate::model::json::clip;
 use crate::model::query::{Standing, Status};
 use crate::model::silence;
@@ -140,7 +141,7 @@ impl Supervisor {
         if is_known || !matches!(self.stage, Stage::Agent { .. }) {
             return;
         }
-        let first = silence::first_start(&screen::whole_of(&self.dir)).map(str::to_owned);
+        let first = agents::first_start(&screen::whole_of(&self.dir)).map(|question| question.to_string());
         let at =
             || silence::prompt(&screen::text_of(&self.dir)).map(|line| format!("it is silent at: {line}"));
         match first.or_else(|| if is_first { None } else { at() }) {

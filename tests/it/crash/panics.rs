@@ -7,8 +7,8 @@ use std::fs;
 
 use std::process::Command;
 
+use looop::agents::{Completion, Failed, ModelCall, Runner};
 use looop::config::{self, Env};
-use looop::runner::{Call, Failed, Reply, Runner};
 use looop::store::lock;
 use looop::sys::signal::Cancel;
 use looop::sys::{clock, tree};
@@ -42,7 +42,7 @@ impl Runner for FusedRunner<'_> {
         self.0.name()
     }
 
-    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         self.1.burn();
         let reply = self.0.decide(call);
         self.1.burn();

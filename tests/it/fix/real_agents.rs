@@ -11,7 +11,7 @@ use super::adder::{CHECK, LIB};
 use super::fixture::{Fixture, of};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::{self, skipped};
-use crate::support::{claude, profile::git_in};
+use crate::support::{claude, codex, profile::git_in};
 
 const COMMAND: &str = "sed -i 's/\\$1 - \\$2/$1 + $2/' lib.sh";
 
@@ -83,6 +83,16 @@ fn pi_edits_the_clone() {
         .profile
         .config_more(json!({ "path": home.search_path(), "runners": { "pi": { "model": pi::MODEL } } }));
     check(&fixture, "pi", &server);
+}
+
+#[test]
+fn codex_edits_the_clone() {
+    let Some(program) = codex::codex() else { return };
+    let call = Reply::tool("exec_command", json!({ "cmd": COMMAND }));
+    let server = ModelServer::start(vec![call, Reply::text("add adds now")]);
+    let mut fixture = fixture();
+    codex::settle_in(&mut fixture.profile, &program, &server.url(), true);
+    check(&fixture, "codex", &server);
 }
 
 #[test]

@@ -25,7 +25,7 @@ const OPENAI: &str = concat!(
 );
 const BOTH: [(Protocol, &str); 2] = [(Protocol::Anthropic, ANTHROPIC), (Protocol::Openai, OPENAI)];
 
-fn read(protocol: Protocol, text: &str) -> Said {
+fn read(protocol: Protocol, text: &str) -> StreamSummary {
     let mut reading = Reading::new(protocol);
     reading.feed(text.as_bytes());
     reading.end()
@@ -62,9 +62,9 @@ fn the_stable_part_goes_first_and_is_marked_for_the_cache() {
 #[test]
 fn streams_are_read_with_what_they_used() {
     for (protocol, text) in BOTH {
-        let said = read(protocol, text);
-        assert_eq!((said.text.as_str(), &said.trouble), ("{\"move\":\"noöp\"}", &None), "{protocol:?}");
-        let usage = said.usage;
+        let summary = read(protocol, text);
+        assert_eq!((summary.text.as_str(), &summary.failure), ("{\"move\":\"noöp\"}", &None), "{protocol:?}");
+        let usage = summary.usage;
         assert_eq!([usage.tokens_in, usage.tokens_cached, usage.tokens_out], [111, 333, 22], "{protocol:?}");
         assert_eq!((usage.model.as_deref(), usage.basis), (Some("m-1"), Basis::Tokens));
         assert_eq!(
@@ -78,9 +78,9 @@ fn streams_are_read_with_what_they_used() {
 fn a_stream_that_breaks_off_is_no_answer() {
     for (protocol, text) in BOTH {
         let cut = text.rfind(if protocol == Protocol::Openai { "data:{" } else { "data: " }).unwrap();
-        let said = read(protocol, &text[..cut]);
-        assert_eq!(said.trouble.map(|trouble| trouble.class), Some(Class::Transient), "{protocol:?}");
-        assert!(!said.text.is_empty());
+        let summary = read(protocol, &text[..cut]);
+        assert_eq!(summary.failure.map(|failure| failure.class), Some(Class::Transient), "{protocol:?}");
+        assert!(!summary.text.is_empty());
     }
 }
 
@@ -93,7 +93,7 @@ fn bodies_that_come_whole_are_read_too() {
     let (anthropic, openai) = (anthropic.end(), openai.end());
     assert_eq!((anthropic.text.as_str(), openai.text.as_str()), ("hi", "hi"));
     assert_eq!((openai.usage.cost_micros, openai.usage.basis), (2000, Basis::Reported));
-    assert_eq!((anthropic.usage.tokens_in, anthropic.trouble), (3, None));
+    assert_eq!((anthropic.usage.tokens_in, anthropic.failure), (3, None));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn errors_and_refusals_in_a_stream_are_failures() {
         ),
     ];
     for (protocol, text, class) in rows {
-        assert_eq!(read(protocol, text).trouble.map(|trouble| trouble.class), Some(class), "{text}");
+        assert_eq!(read(protocol, text).failure.map(|failure| failure.class), Some(class), "{text}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pure. What kind of failure an error message of a model, a provider or an agent CLI tells of.
+//! Pure. The class of a failure by its message, as models, providers and agent CLIs write it.
 
 use crate::model::failing::Class;
 
@@ -29,7 +29,7 @@ const LIMIT: [&str; 8] = [
 ];
 const REFUSED: [&str; 5] =
     ["usage policy", "content policy", "content_filter", "content management policy", "refusal"];
-const AUTH: [&str; 11] = [
+const AUTH: [&str; 8] = [
     "authentication",
     "api key",
     "api_key",
@@ -38,9 +38,6 @@ const AUTH: [&str; 11] = [
     "permission denied",
     "permission_denied",
     "invalid bearer",
-    "not logged in",
-    "please run /login",
-    "no auth",
 ];
 const TRANSIENT: [&str; 23] = [
     "rate_limit",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Call, Failed, Program, Reply, Runner, call_process, last_words};
+use super::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::sys::proc::Exit;
@@ -33,7 +33,7 @@ impl Runner for Command {
         self.argv.first().map_or("", String::as_str)
     }
 
-    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         let (cwd, input) = (self.cwd.clone(), call.prompt_file.clone());
         let program = Program {
             argv: &self.argv,
@@ -56,7 +56,9 @@ impl Runner for Command {
             Exit::Code(0) if text.trim().is_empty() => {
                 (Class::Empty, "it exited 0 and printed nothing".to_owned())
             }
-            Exit::Code(0) => return Ok(Reply { text, truncated: false, usage, raw: ended.stdout, stderr }),
+            Exit::Code(0) => {
+                return Ok(Completion { text, truncated: false, usage, raw: ended.stdout, stderr });
+            }
             Exit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
             other => (Class::Crashed, format!("it ended with {}: {}", other.words(), last_words(&stderr))),
         };

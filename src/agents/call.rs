@@ -1,16 +1,8 @@
-//! The edge to LLMs: one call, one reply. Each runner turns what comes back into text, usage and error class.
-
-pub mod agent;
-pub mod classify;
-pub mod command;
-pub mod http;
-pub mod read;
-pub mod said;
-pub mod table;
-pub mod token;
+//! One call of a model: the trait that each runner has, what it is asked with, and what comes back.
 
 use std::path::PathBuf;
 
+use super::{Agent, stream};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::model::time::Now;
@@ -25,7 +17,7 @@ pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
 const STREAM_KEPT_BYTES: usize = 4 << 20;
 
 /// One call: the prompt lies in files, never in one big argument.
-pub struct Call<'a> {
+pub struct ModelCall<'a> {
     /// The file of the whole prompt.
     pub prompt_file: PathBuf,
     /// The prompt's length, for an estimate of tokens.
@@ -54,9 +46,9 @@ pub struct Call<'a> {
     pub frame: Option<&'a mut dyn FnMut()>,
 }
 
-/// What a runner said.
+/// What a model answered.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reply {
+pub struct Completion {
     /// The text of the answer.
     pub text: String,
     /// True when the model's output limit ended the answer.
@@ -103,7 +95,7 @@ pub trait Runner {
     ///
     /// # Errors
     /// [`Failed`] says what kind of failure it was and what it cost.
-    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>>;
+    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>>;
 
     /// The program that it needs on the PATH, for `doctor`; empty for one that needs none.
     fn program(&self) -> &str;
@@ -121,8 +113,8 @@ pub struct Program<'a> {
     pub cwd: PathBuf,
     /// What comes on stdin: a file read from its beginning, because some programs look at nothing else.
     pub input: PathBuf,
-    /// The agent whose set-up it reads; none: looop does not know it.
-    pub agent: Option<&'a str>,
+    /// The agent CLI that it is; none: looop does not know it.
+    pub agent: Option<&'static Agent>,
     /// What it reads in its box besides.
     pub read: &'a [PathBuf],
     /// What it may write in its box.
@@ -133,7 +125,11 @@ pub struct Program<'a> {
 ///
 /// # Errors
 /// [`Failed`] for a program that is missing, hangs, floods or was interrupted.
-pub fn call_process(program: &Program, call: &mut Call, sink: Option<Sink>) -> Result<Ended, Box<Failed>> {
+pub fn call_process(
+    program: &Program,
+    call: &mut ModelCall,
+    sink: Option<Sink>,
+) -> Result<Ended, Box<Failed>> {
     let failed = Failed::before_asking;
     let Some((name, args)) = program.argv.split_first() else {
         return Err(failed(Class::Missing, "its argv is empty".to_owned()));
@@ -148,7 +144,7 @@ pub fn call_process(program: &Program, call: &mut Call, sink: Option<Sink>) -> R
     let cell = call
         .boxer
         .decide(&Decider {
-            agent: program.agent,
+            agent: program.agent.map(|agent| (agent.name, &agent.home)),
             program: &path,
             cwd: &program.cwd,
             read: program.read,
@@ -167,7 +163,7 @@ pub fn call_process(program: &Program, call: &mut Call, sink: Option<Sink>) -> R
         gate: None,
         boxed: cell.boxed,
     };
-    let cap = if job.sink.is_some() { said::MAX_STREAM_BYTES } else { MAX_OUTPUT_BYTES as u64 };
+    let cap = if job.sink.is_some() { stream::MAX_STREAM_BYTES } else { MAX_OUTPUT_BYTES as u64 };
     // The spinner is lent for the length of the call.
     let frame = call.frame.take();
     let ended = match frame {

@@ -7,9 +7,10 @@ use super::link::{self, Event, Request};
 use super::up::{self, NoStatus};
 use super::wire::Reading;
 use super::{Http, Protocol, Tried};
+use crate::agents::call::MAX_OUTPUT_BYTES;
+use crate::agents::{Failed, ModelCall};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
-use crate::runner::{Call, Failed, MAX_OUTPUT_BYTES};
 use crate::sys::clock::Deadline;
 use crate::sys::spawn::pause_ms;
 
@@ -32,7 +33,7 @@ impl Http {
         }
     }
 
-    pub(super) fn headers(&self, call: &Call) -> Result<Vec<(&'static str, String)>, Box<Failed>> {
+    pub(super) fn headers(&self, call: &ModelCall) -> Result<Vec<(&'static str, String)>, Box<Failed>> {
         let mut headers = vec![("content-type", "application/json".to_owned())];
         if self.protocol == Protocol::Anthropic {
             headers.push(("anthropic-version", "2023-06-01".to_owned()));
@@ -57,7 +58,7 @@ impl Http {
 
     /// Asks the endpoint whether it is up. Any answer but an error of its own is good: a path that it does not know
     /// shows as well that it is there.
-    pub(super) fn is_up(&self, call: &mut Call) -> Result<(), Box<Failed>> {
+    pub(super) fn is_up(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
         let Some(health) = &self.health else { return Ok(()) };
         // A path stands beside the API, not below it.
         let url = match health.starts_with('/') {
@@ -74,7 +75,7 @@ impl Http {
     }
 
     /// The next event, with an eye on the human.
-    fn next(&self, call: &mut Call, events: &Receiver<Event>) -> Result<Event, Box<Failed>> {
+    fn next(&self, call: &mut ModelCall, events: &Receiver<Event>) -> Result<Event, Box<Failed>> {
         loop {
             match events.recv_timeout(Duration::from_millis(LOOK_MS)) {
                 Ok(event) => return Ok(event),
@@ -86,7 +87,7 @@ impl Http {
         }
     }
 
-    fn look(&self, call: &mut Call) -> Result<(), Box<Failed>> {
+    fn look(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
         if let Some(frame) = call.frame.as_mut() {
             frame();
         }
@@ -96,7 +97,7 @@ impl Http {
         }
     }
 
-    pub(super) fn wait(&self, call: &mut Call, wait_ms: i64) -> Result<(), Box<Failed>> {
+    pub(super) fn wait(&self, call: &mut ModelCall, wait_ms: i64) -> Result<(), Box<Failed>> {
         let until = Deadline::after_ms(wait_ms);
         while !until.passed() {
             self.look(call)?;
@@ -107,7 +108,7 @@ impl Http {
 
     pub(super) fn try_once(
         &self,
-        call: &mut Call,
+        call: &mut ModelCall,
         body: Vec<u8>,
         deadline: &Deadline,
     ) -> Result<Tried, Box<Failed>> {

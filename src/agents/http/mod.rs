@@ -14,9 +14,9 @@ use std::hash::{BuildHasher, Hasher};
 
 use wire::{Ask, Shape};
 
-use super::said::{OUTPUT_LIMIT, Said};
+use super::stream::{OUTPUT_LIMIT, StreamSummary};
 use super::token::TokenSource;
-use super::{Call, Failed, Reply, Runner, classify};
+use super::{Completion, Failed, ModelCall, Runner, classify};
 use crate::model::charge::{Basis, Usage};
 use crate::model::failing::{Class, reset_at_ms};
 use crate::model::price::Price;
@@ -67,7 +67,7 @@ pub struct Http {
 
 /// What came of one request.
 enum Tried {
-    Answer(Said, Vec<u8>),
+    Answer(StreamSummary, Vec<u8>),
     /// A status that is no success, what stands in its body, and how long to wait.
     Refused {
         status: u16,
@@ -92,7 +92,7 @@ impl Runner for Http {
         ""
     }
 
-    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         match &self.token {
             Some(source) => source.call(call, |call| self.ask(call)),
             None => self.ask(call),
@@ -101,7 +101,7 @@ impl Runner for Http {
 }
 
 impl Http {
-    fn ask(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+    fn ask(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         let deadline = Deadline::after_ms(call.timeout_ms);
         self.is_up(call)?;
         let (system, user) = (&read(&call.system_file)?, &read(&call.user_file)?);
@@ -149,12 +149,12 @@ impl Http {
         }
     }
 
-    fn judge(&self, tried: Tried, call: &Call) -> Result<Reply, Box<Failed>> {
+    fn judge(&self, tried: Tried, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         match tried {
-            Tried::Answer(said, raw) => {
-                let usage = self.priced(said.usage, call.prompt_bytes, said.text.len());
+            Tried::Answer(summary, raw) => {
+                let usage = self.priced(summary.usage, call.prompt_bytes, summary.text.len());
                 let stderr = Vec::new();
-                match said.trouble {
+                match summary.failure {
                     Some(trouble) => Err(Box::new(Failed {
                         retry_at_ms: None,
                         class: trouble.class,
@@ -163,12 +163,19 @@ impl Http {
                         raw,
                         stderr,
                     })),
-                    None if said.text.trim().is_empty() => {
-                        let limit = if said.truncated { format!(": {OUTPUT_LIMIT}") } else { String::new() };
+                    None if summary.text.trim().is_empty() => {
+                        let limit =
+                            if summary.truncated { format!(": {OUTPUT_LIMIT}") } else { String::new() };
                         let (class, why) = (Class::Empty, format!("the model answered with nothing{limit}"));
                         Err(Box::new(Failed { class, why, retry_at_ms: None, usage, raw, stderr }))
                     }
-                    None => Ok(Reply { text: said.text, truncated: said.truncated, usage, raw, stderr }),
+                    None => Ok(Completion {
+                        text: summary.text,
+                        truncated: summary.truncated,
+                        usage,
+                        raw,
+                        stderr,
+                    }),
                 }
             }
             Tried::Refused { status, body, retry_after } => {

@@ -4,62 +4,62 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{claude, codex, gemini, opencode, pi, qwen};
+use crate::agents::stream::{EventReader, EventStream, MAX_STREAM_BYTES, Stop, StreamSummary};
 use crate::model::charge::{Basis, Usage};
 use crate::model::failing::Class;
-use crate::runner::said::{MAX_STREAM_BYTES, Reader, Said, Stop, Stream};
 
-/// What the script of each recorded answer said.
+/// The answer that each recording holds.
 const ANSWER: &str = r#"Here it is: {"move":"noop","why":"nothing to do — for now"}"#;
 
 macro_rules! recorded {
     ($name:literal) => {
-        include_bytes!(concat!("../../../tests/fixtures/runners/", $name, ".jsonl")).as_slice()
+        include_bytes!(concat!("../../tests/fixtures/runners/", $name, ".jsonl")).as_slice()
     };
 }
 
-const NOOPS: [(&str, Reader, &[u8]); 6] = [
-    ("pi", pi::READER, recorded!("pi-noop")),
-    ("claude", claude::READER, recorded!("claude-noop")),
-    ("codex", codex::READER, recorded!("codex-noop")),
-    ("gemini", gemini::READER, recorded!("gemini-noop")),
-    ("opencode", opencode::READER, recorded!("opencode-noop")),
-    ("qwen", qwen::READER, recorded!("qwen-noop")),
+const NOOPS: [(&str, EventReader, &[u8]); 6] = [
+    ("pi", pi::EVENTS, recorded!("pi-noop")),
+    ("claude", claude::EVENTS, recorded!("claude-noop")),
+    ("codex", codex::EVENTS, recorded!("codex-noop")),
+    ("gemini", gemini::EVENTS, recorded!("gemini-noop")),
+    ("opencode", opencode::EVENTS, recorded!("opencode-noop")),
+    ("qwen", qwen::EVENTS, recorded!("qwen-noop")),
 ];
 
 /// The same events as the recorded ones, of which each takes another path through its parser.
-const ALL: [(&str, Reader, &[u8]); 20] = [
+const ALL: [(&str, EventReader, &[u8]); 20] = [
     NOOPS[0],
     NOOPS[1],
     NOOPS[2],
     NOOPS[3],
     NOOPS[4],
     NOOPS[5],
-    ("pi 401", pi::READER, recorded!("pi-401")),
-    ("claude 401", claude::READER, recorded!("claude-401")),
-    ("codex 401", codex::READER, recorded!("codex-401")),
-    ("gemini 401", gemini::READER, recorded!("gemini-401")),
-    ("opencode 401", opencode::READER, recorded!("opencode-401")),
-    ("qwen 401", qwen::READER, recorded!("qwen-401")),
-    ("pi too long", pi::READER, recorded!("pi-toolong")),
-    ("claude too long", claude::READER, recorded!("claude-toolong")),
-    ("codex too long", codex::READER, recorded!("codex-toolong")),
-    ("gemini too long", gemini::READER, recorded!("gemini-toolong")),
-    ("opencode too long", opencode::READER, recorded!("opencode-toolong")),
-    ("qwen too long", qwen::READER, recorded!("qwen-toolong")),
-    ("pi cut", pi::READER, recorded!("pi-cut")),
-    ("codex cut", codex::READER, recorded!("codex-cut")),
+    ("pi 401", pi::EVENTS, recorded!("pi-401")),
+    ("claude 401", claude::EVENTS, recorded!("claude-401")),
+    ("codex 401", codex::EVENTS, recorded!("codex-401")),
+    ("gemini 401", gemini::EVENTS, recorded!("gemini-401")),
+    ("opencode 401", opencode::EVENTS, recorded!("opencode-401")),
+    ("qwen 401", qwen::EVENTS, recorded!("qwen-401")),
+    ("pi too long", pi::EVENTS, recorded!("pi-toolong")),
+    ("claude too long", claude::EVENTS, recorded!("claude-toolong")),
+    ("codex too long", codex::EVENTS, recorded!("codex-toolong")),
+    ("gemini too long", gemini::EVENTS, recorded!("gemini-toolong")),
+    ("opencode too long", opencode::EVENTS, recorded!("opencode-toolong")),
+    ("qwen too long", qwen::EVENTS, recorded!("qwen-toolong")),
+    ("pi cut", pi::EVENTS, recorded!("pi-cut")),
+    ("codex cut", codex::EVENTS, recorded!("codex-cut")),
 ];
 
-fn class(said: &Said) -> Option<Class> {
-    said.trouble.as_ref().map(|trouble| trouble.class)
+fn class(summary: &StreamSummary) -> Option<Class> {
+    summary.failure.as_ref().map(|failure| failure.class)
 }
 
 #[test]
 fn each_recorded_answer_is_read_with_what_it_used() {
     for (name, reader, bytes) in NOOPS {
-        let said = Stream::read(reader, bytes);
-        assert_eq!((said.text.as_str(), &said.trouble), (ANSWER, &None), "{name}");
-        let usage = &said.usage;
+        let summary = EventStream::read(reader, bytes);
+        assert_eq!((summary.text.as_str(), &summary.failure), (ANSWER, &None), "{name}");
+        let usage = &summary.usage;
         let whole = [usage.tokens_in, usage.tokens_cached, usage.tokens_out];
         assert_eq!(whole, [111, 333, 22], "{name}: {usage:?}");
         // Not each of them tells what was written to the cache, and only some know prices.
@@ -74,7 +74,7 @@ fn each_recorded_answer_is_read_with_what_it_used() {
             (written, micros, basis),
             "{name}"
         );
-        assert_eq!((said.requests <= 1, usage.tokens_background), (true, 0), "{name}");
+        assert_eq!((summary.requests <= 1, usage.tokens_background), (true, 0), "{name}");
     }
 }
 
@@ -87,32 +87,32 @@ fn each_recorded_failure_has_its_class() {
             Some((_, "cut")) => Some(Class::Transient),
             _ => None,
         };
-        let said = Stream::read(reader, bytes);
-        assert_eq!(class(&said), expected, "{name}: {:?}", said.trouble);
+        let summary = EventStream::read(reader, bytes);
+        assert_eq!(class(&summary), expected, "{name}: {:?}", summary.failure);
     }
 }
 
 #[test]
 fn an_answer_that_was_cut_or_empty_is_told_from_a_good_one() {
     for (name, reader, bytes) in [
-        ("pi", pi::READER, recorded!("pi-empty")),
-        ("claude", claude::READER, recorded!("claude-empty")),
-        ("codex", codex::READER, recorded!("codex-empty")),
+        ("pi", pi::EVENTS, recorded!("pi-empty")),
+        ("claude", claude::EVENTS, recorded!("claude-empty")),
+        ("codex", codex::EVENTS, recorded!("codex-empty")),
     ] {
-        let said = Stream::read(reader, bytes);
-        assert_eq!((said.text.as_str(), class(&said)), ("", None), "{name}");
-        assert!(said.usage.tokens_in >= 111, "{name}: an empty answer is billed");
+        let summary = EventStream::read(reader, bytes);
+        assert_eq!((summary.text.as_str(), class(&summary)), ("", None), "{name}");
+        assert!(summary.usage.tokens_in >= 111, "{name}: an empty answer is billed");
     }
-    let gemini = Stream::read(gemini::READER, recorded!("gemini-cut"));
+    let gemini = EventStream::read(gemini::EVENTS, recorded!("gemini-cut"));
     assert!(class(&gemini).is_some(), "it exits 0 and says so only here");
     // claude asks again without a stream, and the second answer counts.
-    let claude = Stream::read(claude::READER, recorded!("claude-cut"));
+    let claude = EventStream::read(claude::EVENTS, recorded!("claude-cut"));
     assert_eq!((claude.text.as_str(), class(&claude)), (r#"{"move":"noop","why":"w"}"#, None));
 }
 
 #[test]
 fn a_program_that_asks_for_ever_is_stopped() {
-    let mut stream = Stream::new(opencode::READER);
+    let mut stream = EventStream::new(opencode::EVENTS);
     let lap = recorded!("opencode-cut");
     let fed = (0..100).map(|_| stream.feed(lap)).find(Result::is_err);
     assert_eq!(fed, Some(Err(Stop::Loop)));
@@ -131,13 +131,14 @@ fn usage_is_summed_over_messages_and_the_last_one_decides() {
         serde_json::json!({ "type": "message_end", "message": message }).to_string() + "\n"
     };
     let mended =
-        Stream::read(pi::READER, (end("error", Some("529 overloaded")) + &end("stop", None)).as_bytes());
+        EventStream::read(pi::EVENTS, (end("error", Some("529 overloaded")) + &end("stop", None)).as_bytes());
     assert_eq!((mended.text.as_str(), class(&mended)), ("ok", None));
     assert_eq!(
         (mended.usage.tokens_in, mended.usage.tokens_written, mended.usage.cost_micros),
         (20, 8, 1000)
     );
-    let broken = Stream::read(pi::READER, (end("stop", None) + &end("error", Some("401 no key"))).as_bytes());
+    let broken =
+        EventStream::read(pi::EVENTS, (end("stop", None) + &end("error", Some("401 no key"))).as_bytes());
     assert_eq!(class(&broken), Some(Class::Auth));
 }
 
@@ -147,30 +148,33 @@ fn what_a_program_used_for_itself_is_marked() {
         serde_json::from_slice(recorded!("claude-noop").split(|b| *b == b'\n').nth(2).unwrap()).unwrap();
     let assistant = r#"{"type":"assistant","message":{"id":"m1","model":"claude-sonnet-5-5","usage":{"input_tokens":1}}}"#;
     event["modelUsage"]["small"] = serde_json::json!({ "inputTokens": 7, "outputTokens": 3 });
-    let said = Stream::read(claude::READER, format!("{assistant}\n{event}\n").as_bytes());
-    assert_eq!((said.usage.tokens_background, said.usage.tokens_in, said.usage.tokens_out), (10, 118, 25));
-    assert_eq!(said.usage.model.as_deref(), Some("claude-sonnet-5-5"));
+    let summary = EventStream::read(claude::EVENTS, format!("{assistant}\n{event}\n").as_bytes());
+    assert_eq!(
+        (summary.usage.tokens_background, summary.usage.tokens_in, summary.usage.tokens_out),
+        (10, 118, 25)
+    );
+    assert_eq!(summary.usage.model.as_deref(), Some("claude-sonnet-5-5"));
     let memory = String::from_utf8_lossy(recorded!("qwen-noop")).replace(
         r#""usage":{"input_tokens":444,"output_tokens":22,"cache_read_input_tokens":333,"total_tokens":466},"permission"#,
         r#""usage":{"input_tokens":544,"output_tokens":42,"cache_read_input_tokens":333,"total_tokens":586},"permission"#,
     );
-    assert_eq!(Stream::read(qwen::READER, memory.as_bytes()).usage.tokens_background, 120);
+    assert_eq!(EventStream::read(qwen::EVENTS, memory.as_bytes()).usage.tokens_background, 120);
 }
 
 #[test]
 fn an_answer_that_the_output_limit_ended_is_marked() {
     let rows = [
-        (claude::READER, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
-        (qwen::READER, r#"{"type":"assistant","message":{"stop_reason":"max_tokens"}}"#),
-        (qwen::READER, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
-        (pi::READER, r#"{"type":"message_end","message":{"role":"assistant","stopReason":"length"}}"#),
-        (opencode::READER, r#"{"type":"step_finish","part":{"reason":"length"}}"#),
+        (claude::EVENTS, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
+        (qwen::EVENTS, r#"{"type":"assistant","message":{"stop_reason":"max_tokens"}}"#),
+        (qwen::EVENTS, r#"{"type":"result","subtype":"success","result":"{","stop_reason":"max_tokens"}"#),
+        (pi::EVENTS, r#"{"type":"message_end","message":{"role":"assistant","stopReason":"length"}}"#),
+        (opencode::EVENTS, r#"{"type":"step_finish","part":{"reason":"length"}}"#),
     ];
     for (reader, event) in rows {
-        assert!(Stream::read(reader, event.as_bytes()).truncated, "{event}");
+        assert!(EventStream::read(reader, event.as_bytes()).truncated, "{event}");
     }
     for (name, reader, bytes) in ALL {
-        assert!(!Stream::read(reader, bytes).truncated, "{name}");
+        assert!(!EventStream::read(reader, bytes).truncated, "{name}");
     }
 }
 
@@ -178,9 +182,9 @@ fn an_answer_that_the_output_limit_ended_is_marked() {
 fn a_usage_limit_says_when_it_ends() {
     let event =
         r#"{"rate_limit_info":{"resetsAt":1795270000,"status":"rejected"},"type":"rate_limit_event"}"#;
-    assert_eq!(Stream::read(claude::READER, event.as_bytes()).resets_at_s, Some(1_795_270_000));
+    assert_eq!(EventStream::read(claude::EVENTS, event.as_bytes()).resets_at_s, Some(1_795_270_000));
     let allowed = event.replace("rejected", "allowed");
-    assert_eq!(Stream::read(claude::READER, allowed.as_bytes()).resets_at_s, None);
+    assert_eq!(EventStream::read(claude::EVENTS, allowed.as_bytes()).resets_at_s, None);
 }
 
 #[test]
@@ -190,13 +194,13 @@ fn unknown_events_and_broken_lines_are_passed_over() {
     let noise = format!(
         "not json\n{{\"type\":\"new_thing\"}}\n{{\"type\":5}}\n[]\n{{\"type\":\"message_end\"}}\n{deep}\n\u{0}\n{good}\n{{"
     );
-    assert_eq!(Stream::read(pi::READER, noise.as_bytes()).text, ANSWER);
-    assert_eq!(Stream::read(pi::READER, b"{\"type\":\"session\"}\n").usage, Usage::unknown());
+    assert_eq!(EventStream::read(pi::EVENTS, noise.as_bytes()).text, ANSWER);
+    assert_eq!(EventStream::read(pi::EVENTS, b"{\"type\":\"session\"}\n").usage, Usage::unknown());
 }
 
 #[test]
 fn a_long_stream_takes_bounded_memory_and_has_an_end() {
-    let mut stream = Stream::new(pi::READER);
+    let mut stream = EventStream::new(pi::EVENTS);
     // One line of 20 MB, which is passed over, then events that matter and 100 MB of those that do not.
     let piece = vec![b'x'; 1 << 20];
     (0..20).for_each(|_| stream.feed(&piece).unwrap());
@@ -233,12 +237,12 @@ fn turned(value: &Value, by: usize) -> String {
 #[test]
 fn the_order_of_keys_does_not_matter() {
     for (name, reader, bytes) in ALL {
-        let whole = Stream::read(reader, bytes);
+        let whole = EventStream::read(reader, bytes);
         for by in 0..6 {
             let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             let text: String =
                 lines.map(|line| turned(&serde_json::from_slice(line).unwrap(), by) + "\n").collect();
-            assert_eq!(Stream::read(reader, text.as_bytes()), whole, "{name} by {by}");
+            assert_eq!(EventStream::read(reader, text.as_bytes()), whole, "{name} by {by}");
         }
     }
 }
@@ -246,28 +250,28 @@ fn the_order_of_keys_does_not_matter() {
 #[test]
 fn byte_by_byte_gives_the_same() {
     let more = [
-        ("claude cut", claude::READER, recorded!("claude-cut")),
-        ("gemini cut", gemini::READER, recorded!("gemini-cut")),
-        ("opencode cut", opencode::READER, recorded!("opencode-cut")),
-        ("pi empty", pi::READER, recorded!("pi-empty")),
-        ("claude empty", claude::READER, recorded!("claude-empty")),
-        ("codex empty", codex::READER, recorded!("codex-empty")),
+        ("claude cut", claude::EVENTS, recorded!("claude-cut")),
+        ("gemini cut", gemini::EVENTS, recorded!("gemini-cut")),
+        ("opencode cut", opencode::EVENTS, recorded!("opencode-cut")),
+        ("pi empty", pi::EVENTS, recorded!("pi-empty")),
+        ("claude empty", claude::EVENTS, recorded!("claude-empty")),
+        ("codex empty", codex::EVENTS, recorded!("codex-empty")),
     ];
     for (name, reader, bytes) in ALL.into_iter().chain(more) {
-        let mut stream = Stream::new(reader);
+        let mut stream = EventStream::new(reader);
         for byte in bytes {
             stream.feed(&[*byte]).ok();
         }
-        assert_eq!(stream.end(), Stream::read(reader, bytes), "{name}");
+        assert_eq!(stream.end(), EventStream::read(reader, bytes), "{name}");
     }
 }
 
 #[test]
 fn a_turn_that_has_ended_is_settled() {
     for (name, reader, bytes) in NOOPS {
-        let mut stream = Stream::new(reader);
+        let mut stream = EventStream::new(reader);
         stream.feed(bytes).unwrap();
-        assert_eq!(*stream.settled(), Stream::read(reader, bytes).usage, "{name}");
+        assert_eq!(*stream.settled(), EventStream::read(reader, bytes).usage, "{name}");
     }
 }
 
@@ -280,11 +284,11 @@ proptest! {
         cuts.iter_mut().for_each(|cut| *cut %= bytes.len() + 1);
         cuts.extend([0, bytes.len()]);
         cuts.sort_unstable();
-        let mut stream = Stream::new(reader);
+        let mut stream = EventStream::new(reader);
         for pair in cuts.windows(2) {
             prop_assert_eq!(stream.feed(&bytes[pair[0]..pair[1]]), Ok(()));
         }
-        prop_assert_eq!(stream.end(), Stream::read(reader, bytes));
+        prop_assert_eq!(stream.end(), EventStream::read(reader, bytes));
     }
 
     #[test]
@@ -292,7 +296,7 @@ proptest! {
         let (_, reader, bytes) = ALL[which];
         let mut broken = bytes[..at % (bytes.len() + 1)].to_vec();
         broken.extend_from_slice(noise.as_bytes());
-        let said = Stream::read(reader, &broken);
-        prop_assert!(said.text.len() <= bytes.len() + 40);
+        let summary = EventStream::read(reader, &broken);
+        prop_assert!(summary.text.len() <= bytes.len() + 40);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Call, Failed, Reply, Runner, last_words};
+use super::{Completion, Failed, ModelCall, Runner, last_words};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::model::secret::Secrets;
@@ -33,16 +33,16 @@ impl TokenSource {
     /// [`Class::Auth`] when the command prints no key; else what the call fails with.
     pub fn call(
         &self,
-        call: &mut Call,
-        ask: impl FnOnce(&mut Call) -> Result<Reply, Box<Failed>>,
-    ) -> Result<Reply, Box<Failed>> {
+        call: &mut ModelCall,
+        ask: impl FnOnce(&mut ModelCall) -> Result<Completion, Box<Failed>>,
+    ) -> Result<Completion, Box<Failed>> {
         let token = self.fetch(call)?;
         let secrets = Secrets::known(vec![("COMMAND_TOKEN".to_owned(), token.clone())]);
         let mut full_env = call.full_env.to_vec();
         full_env.retain(|(name, _)| *name != self.var);
         full_env.push((self.var.clone(), token));
         let frame = call.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut());
-        let result = ask(&mut Call {
+        let result = ask(&mut ModelCall {
             prompt_file: call.prompt_file.clone(),
             prompt_bytes: call.prompt_bytes,
             system_file: call.system_file.clone(),
@@ -62,7 +62,7 @@ impl TokenSource {
             bytes
         };
         match result {
-            Ok(reply) => Ok(Reply {
+            Ok(reply) => Ok(Completion {
                 text: secrets.redact(&reply.text).into_owned(),
                 raw: clean(reply.raw),
                 stderr: clean(reply.stderr),
@@ -77,7 +77,7 @@ impl TokenSource {
         }
     }
 
-    fn fetch(&self, call: &Call) -> Result<String, Box<Failed>> {
+    fn fetch(&self, call: &ModelCall) -> Result<String, Box<Failed>> {
         let failed = |why: String| {
             let (name, usage) = (self.argv.first().map_or("", String::as_str), Usage::nothing());
             let why = format!("`{name}` of `token_cmd` printed no key: {why}");
@@ -138,7 +138,7 @@ impl Runner for KeyedRunner {
         self.runner.program()
     }
 
-    fn decide(&self, call: &mut Call) -> Result<Reply, Box<Failed>> {
+    fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>> {
         self.source.call(call, |call| self.runner.decide(call))
     }
 }

@@ -4,10 +4,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Protocol;
+use crate::agents::stream::{StreamSummary, count, is_output_limit, micros};
 use crate::model::charge::{Basis, Usage};
 use crate::model::decision;
 use crate::model::failing::Class;
-use crate::runner::said::{Said, count, is_output_limit, micros};
 
 /// The longest event that is read, in bytes; a longer one is passed over.
 const MAX_EVENT_BYTES: usize = 16 << 20;
@@ -123,7 +123,7 @@ fn response_format(shape: Shape) -> Option<Value> {
 /// What a response adds up to, read piece by piece: a stream of server-sent events, or one JSON object.
 pub struct Reading {
     protocol: Protocol,
-    said: Said,
+    summary: StreamSummary,
     line: Vec<u8>,
     data: Vec<u8>,
     overlong: bool,
@@ -135,7 +135,7 @@ impl Reading {
     pub fn new(protocol: Protocol) -> Reading {
         Reading {
             protocol,
-            said: Said::default(),
+            summary: StreamSummary::default(),
             line: Vec::new(),
             data: Vec::new(),
             overlong: false,
@@ -164,24 +164,24 @@ impl Reading {
                 }
             }
             Err(_) => {
-                self.said.fails_as(Class::Crashed, "the endpoint answered with something that is not JSON")
+                self.summary.fail_as(Class::Crashed, "the endpoint answered with something that is not JSON")
             }
         }
     }
 
     /// What was said, and in case of a stream that broke off, that it did.
-    pub fn end(mut self) -> Said {
+    pub fn end(mut self) -> StreamSummary {
         self.end_line();
         self.end_event();
-        if !self.is_closed && self.said.trouble.is_none() {
-            self.said.fails_as(Class::Transient, "the stream ended before the answer did");
+        if !self.is_closed && self.summary.failure.is_none() {
+            self.summary.fail_as(Class::Transient, "the stream ended before the answer did");
         }
-        self.said
+        self.summary
     }
 
     /// What was used so far.
     pub fn usage(&self) -> &Usage {
-        &self.said.usage
+        &self.summary.usage
     }
 
     fn hold(&mut self, bytes: &[u8]) {
@@ -223,42 +223,43 @@ impl Reading {
         }
     }
 
-    fn fails(&mut self, error: &Value) {
+    fn fail(&mut self, error: &Value) {
         let words = [&error["message"], &error["type"], error];
         let why = words.iter().find_map(|word| word.as_str()).unwrap_or("the endpoint reported an error");
         let kind = error["type"].as_str().unwrap_or_default();
-        self.said.fails(if why.contains(kind) { why.to_owned() } else { format!("{why} ({kind})") }.as_str());
+        self.summary
+            .fail(if why.contains(kind) { why.to_owned() } else { format!("{why} ({kind})") }.as_str());
     }
 
     /// One chunk of chat completions, or the whole of one.
     fn chunk(&mut self, chunk: &Value, part: &str) {
         if let Some(model) = chunk["model"].as_str().filter(|model| !model.is_empty()) {
-            self.said.usage.model = Some(model.to_owned());
+            self.summary.usage.model = Some(model.to_owned());
         }
         if !chunk["error"].is_null() {
-            self.fails(&chunk["error"]);
+            self.fail(&chunk["error"]);
         }
         let choice = &chunk["choices"][0];
-        let said = &mut self.said;
-        said.adds(choice[part]["content"].as_str().unwrap_or_default());
+        let summary = &mut self.summary;
+        summary.push_text(choice[part]["content"].as_str().unwrap_or_default());
         if let Some(refusal) = choice[part]["refusal"].as_str().filter(|text| !text.is_empty()) {
-            said.fails_as(Class::Refused, refusal);
+            summary.fail_as(Class::Refused, refusal);
         }
         match choice["finish_reason"].as_str() {
             Some("content_filter") => {
-                said.fails_as(Class::Refused, "the endpoint's filter stopped the answer");
+                summary.fail_as(Class::Refused, "the endpoint's filter stopped the answer");
                 self.is_closed = true;
             }
             Some(_) => {
                 self.is_closed = true;
-                said.truncated = is_output_limit(&choice["finish_reason"]);
+                summary.truncated = is_output_limit(&choice["finish_reason"]);
             }
             None => {}
         }
         let used = &chunk["usage"];
         if used.is_object() {
             let cached = count(&used["prompt_tokens_details"], "cached_tokens");
-            let usage = &mut self.said.usage;
+            let usage = &mut self.summary.usage;
             // Its input is all of it, the cached part among it.
             usage.tokens_in = count(used, "prompt_tokens").saturating_sub(cached);
             usage.tokens_cached = cached;
@@ -274,14 +275,14 @@ impl Reading {
         match event["type"].as_str() {
             Some("message_start") => self.message(&event["message"]),
             Some("content_block_delta") => {
-                self.said.adds(event["delta"]["text"].as_str().unwrap_or_default());
+                self.summary.push_text(event["delta"]["text"].as_str().unwrap_or_default());
             }
             Some("message_delta") => {
                 self.stops(&event["delta"]["stop_reason"]);
                 self.counts(&event["usage"]);
             }
             Some("message_stop") => self.is_closed = true,
-            Some("error") => self.fails(&event["error"]),
+            Some("error") => self.fail(&event["error"]),
             _ => {}
         }
     }
@@ -289,26 +290,26 @@ impl Reading {
     /// A message of Anthropic's, whole or as its stream begins.
     fn message(&mut self, message: &Value) {
         if message["type"] == "error" {
-            return self.fails(&message["error"]);
+            return self.fail(&message["error"]);
         }
         if let Some(model) = message["model"].as_str() {
-            self.said.usage.model = Some(model.to_owned());
+            self.summary.usage.model = Some(model.to_owned());
         }
-        self.said.adds(&crate::runner::said::texts(&message["content"]));
+        self.summary.push_text(&crate::agents::stream::texts(&message["content"]));
         self.stops(&message["stop_reason"]);
         self.counts(&message["usage"]);
     }
 
     fn stops(&mut self, reason: &Value) {
         if reason == "refusal" {
-            self.said.fails_as(Class::Refused, "the model refused to answer");
+            self.summary.fail_as(Class::Refused, "the model refused to answer");
         }
-        self.said.truncated |= is_output_limit(reason);
+        self.summary.truncated |= is_output_limit(reason);
     }
 
     /// Later counts are of the whole message, so they replace earlier ones.
     fn counts(&mut self, used: &Value) {
-        let usage = &mut self.said.usage;
+        let usage = &mut self.summary.usage;
         let fields = [
             ("input_tokens", &mut usage.tokens_in),
             ("cache_read_input_tokens", &mut usage.tokens_cached),

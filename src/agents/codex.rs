@@ -1,0 +1,152 @@
+//! codex, and its events (`exec --json`): items, and one usage for the turn, which has no price.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::stream::{EventReader, StreamSummary, ToolCalls, count};
+use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
+use crate::model::charge::Basis;
+use crate::store::boxes::AgentHome;
+
+pub static AGENT: Agent = Agent {
+    name: "codex",
+    tested: Some("0.169.0"),
+    env: "CODEX_API_KEY OPENAI_API_KEY OPENAI_BASE_URL CODEX_HOME",
+    endpoint: Some(("OPENAI_BASE_URL", "https://api.openai.com")),
+    decide: Ok(DecideMode {
+        args: |setup| {
+            let mut args = words("exec --json --color never --skip-git-repo-check --ephemeral");
+            // The user's config may name MCP servers, which are tools. A login is still read.
+            args.extend(words("--ignore-user-config --ignore-rules -s read-only"));
+            for feature in FEATURES.split_whitespace() {
+                option(&mut args, "-c", Some(&format!("features.{feature}=false")));
+            }
+            SETTINGS.split_whitespace().for_each(|setting| option(&mut args, "-c", Some(setting)));
+            // A JSON string is a TOML string.
+            let file = Value::String(shown(setup.system));
+            args.extend(["-c".to_owned(), format!("model_instructions_file={file}")]);
+            option(&mut args, "-m", setup.model);
+            args.extend(setup.effort.into_iter().flat_map(EFFORT));
+            args
+        },
+        set: |_| Vec::new(),
+        file: None,
+        tools: "off but for one: it can ask the human in plan mode, which is off; in an empty folder, read-only sandbox",
+        oldest: (0, 160, 0),
+    }),
+    work: Ok(WorkMode {
+        // A daemon would outlive the worker. Its sandbox lets a command reach looop's socket only together with the
+        // network; without that it could not even say that it is done. A login shell would set its PATH again, and
+        // looop may not be on that.
+        args: "--no-daemon -s {box} -a on-request -c sandbox_workspace_write.network_access=true \
+         -c allow_login_shell=false -c check_for_update_on_startup=false {task}",
+        waits: "by OSC 7501, its terminal's status protocol",
+        effort: Some(EFFORT),
+        ..WorkMode::PLAIN
+    }),
+    fix: Ok(FixMode {
+        args: "exec --json --color never --skip-git-repo-check --ephemeral -s {box} \
+         -c features.daemon_auto_start=false -c check_for_update_on_startup=false",
+        set: &[],
+        effort: Some(EFFORT),
+    }),
+    home: AgentHome {
+        elsewhere: Some(("CODEX_HOME", ".codex")),
+        dirs: ".codex",
+        read: ".codex/AGENTS.md .codex/prompts .codex/rules .codex/skills",
+        login: ".codex/auth.json",
+        copied: ".codex/config.toml",
+        trusted: &[(".codex/config.toml", trust)],
+    },
+    events: Some(EVENTS),
+    first_start: &[
+        (FirstStart::Trust, &["trust the contents of this"]),
+        (FirstStart::Login, &["sign in with chatgpt"]),
+    ],
+    login_errors: &["not logged in"],
+};
+
+const EFFORT: Effort =
+    |effort| ["-c".to_owned(), format!("model_reasoning_effort={}", Value::String(effort.to_owned()))];
+
+/// What codex can do besides answering, by the name of its switch.
+const FEATURES: &str = "shell_tool unified_exec multi_agent goals view_image image_generation apps plugins hooks memories \
+     skill_search tool_suggest browser_use computer_use code_mode_host shell_snapshot daemon_auto_start";
+
+/// What codex would tell the model about this machine, and what it would look for on it.
+const SETTINGS: &str = "web_search=\"disabled\" include_permissions_instructions=false include_apps_instructions=false \
+     include_environment_context=false include_collaboration_mode_instructions=false \
+     skills.include_instructions=false project_doc_max_bytes=0 check_for_update_on_startup=false";
+
+/// Trusts directories in `config.toml`; a text that is not TOML stays as it is.
+fn trust(text: &str, dirs: &[PathBuf]) -> Option<String> {
+    let known: toml::Table = toml::from_str(text).ok()?;
+    let projects = known.get("projects").and_then(toml::Value::as_table);
+    let mut text = text.to_owned();
+    for dir in dirs {
+        let dir = dir.to_string_lossy();
+        if projects.is_none_or(|projects| !projects.contains_key(dir.as_ref())) {
+            // A string of JSON is one of TOML.
+            let key = serde_json::to_string(dir.as_ref()).ok()?;
+            text.push_str(&format!("\n[projects.{key}]\ntrust_level = \"trusted\"\n"));
+        }
+    }
+    toml::from_str::<toml::Table>(&text).is_ok().then_some(text)
+}
+
+pub(super) const EVENTS: EventReader = EventReader {
+    option: "--json",
+    is_own: |event| event["type"] == "thread.started",
+    wanted: &["item.completed", "error", "turn.started", "turn.completed", "turn.failed"],
+    settles: "turn.completed",
+    read,
+    tools: &["item.completed"],
+    read_tools,
+};
+
+fn read(summary: &mut StreamSummary, event: &Value) {
+    match event["type"].as_str() {
+        // An item of type `error` is a warning; what ends the turn comes as `turn.failed`.
+        Some("item.completed") if event["item"]["type"] == "agent_message" => {
+            summary.failure = None;
+            summary.set_text(event["item"]["text"].as_str().unwrap_or_default());
+        }
+        Some("turn.started") => summary.requests += 1,
+        Some("error") => {
+            let why = event["message"].as_str().unwrap_or_default();
+            // It tries again by itself and says so.
+            if why.starts_with("Reconnecting") {
+                summary.requests += 1;
+            } else {
+                summary.fail(why);
+            }
+        }
+        Some("turn.failed") => summary.fail(event["error"]["message"].as_str().unwrap_or_default()),
+        Some("turn.completed") => {
+            summary.failure = None;
+            let used = &event["usage"];
+            let usage = &mut summary.usage;
+            let (cached, written) =
+                (count(used, "cached_input_tokens"), count(used, "cache_write_input_tokens"));
+            // Its input is all of it, the cached part among it.
+            let fresh = count(used, "input_tokens").saturating_sub(cached).saturating_sub(written);
+            usage.tokens_in = usage.tokens_in.saturating_add(fresh);
+            usage.tokens_cached = usage.tokens_cached.saturating_add(cached);
+            usage.tokens_written = usage.tokens_written.saturating_add(written);
+            usage.tokens_out = usage.tokens_out.saturating_add(count(used, "output_tokens"));
+            usage.tokens_reasoning =
+                usage.tokens_reasoning.saturating_add(count(used, "reasoning_output_tokens"));
+            summary.count_as(Basis::Tokens);
+        }
+        _ => {}
+    }
+}
+
+fn read_tools(calls: &mut ToolCalls, event: &Value) {
+    let item = &event["item"];
+    if item["type"] == "command_execution" {
+        calls.start(&item["id"], &item["type"], item);
+        calls.end(&item["id"], &item["aggregated_output"]);
+    }
+}

@@ -1,0 +1,268 @@
+//! Agent CLIs and model endpoints: everything that is asked for a decision, works or fixes.
+//!
+//! One file holds all that looop knows of one agent CLI: its [`Agent`]. To add a CLI, write its file and add one row to
+//! [`AGENTS`].
+
+mod aider;
+pub mod call;
+pub mod classify;
+mod claude;
+mod codex;
+pub mod command;
+mod cursor_agent;
+pub mod decider;
+mod gemini;
+pub mod http;
+mod opencode;
+mod pi;
+mod qwen;
+pub mod stream;
+pub mod token;
+
+#[cfg(test)]
+mod events_tests;
+#[cfg(test)]
+mod table_tests;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+pub use call::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
+use stream::EventReader;
+
+use crate::model::query::Standing;
+use crate::model::settings::StatusFile;
+use crate::store::boxes::AgentHome;
+
+/// All agent CLIs, the default first.
+pub static AGENTS: [&Agent; 8] = [
+    &pi::AGENT,
+    &claude::AGENT,
+    &codex::AGENT,
+    &gemini::AGENT,
+    &opencode::AGENT,
+    &qwen::AGENT,
+    &cursor_agent::AGENT,
+    &aider::AGENT,
+];
+
+/// All that looop knows of one agent CLI.
+pub struct Agent {
+    /// Its name in the config, and its program.
+    pub name: &'static str,
+    /// The version that was tried, or whose output was recorded; none: the file was written from the CLI's documentation.
+    pub tested: Option<&'static str>,
+    /// Environment variables that it gets where they are set, API keys among them: to decide, to work and to fix. A list of
+    /// names or arguments here is one text, split at spaces.
+    pub env: &'static str,
+    /// The variable with the address of its models, and the vendor's own address; none: it has several vendors.
+    pub endpoint: Option<(&'static str, &'static str)>,
+    /// How it makes a decision.
+    pub decide: Mode<DecideMode>,
+    /// How it works in a terminal.
+    pub work: Mode<WorkMode>,
+    /// How it edits files unattended, for a fix.
+    pub fix: Mode<FixMode>,
+    /// What it keeps in the home directory.
+    pub home: AgentHome,
+    /// How the events that it prints are read; none: it prints text.
+    pub events: Option<EventReader>,
+    /// What it asks at its first start in a home or a directory, with words that are on the screen then.
+    pub first_start: &'static [(FirstStart, &'static [&'static str])],
+    /// Words of its own for a missing login, besides those that providers use.
+    pub login_errors: &'static [&'static str],
+}
+
+/// A mode of an agent CLI; an error says why it has no such mode.
+pub type Mode<T> = Result<T, &'static str>;
+
+/// The option that says how hard a CLI thinks.
+pub type Effort = fn(&str) -> [String; 2];
+
+/// How an agent CLI makes a decision: without tools, the rest of the prompt on stdin.
+pub struct DecideMode {
+    /// Its arguments.
+    pub args: fn(&DecideSetup) -> Vec<String>,
+    /// Environment variables that are set for it.
+    pub set: fn(&DecideSetup) -> Vec<(&'static str, String)>,
+    /// A file that it is given: name and content.
+    pub file: Option<(&'static str, &'static str)>,
+    /// What keeps it from acting.
+    pub tools: &'static str,
+    /// The oldest version that has all these options.
+    pub oldest: (u32, u32, u32),
+}
+
+/// What one decision puts into the arguments and the environment.
+pub struct DecideSetup<'a> {
+    /// The file with the stable part of the prompt.
+    pub system: &'a Path,
+    /// The file of [`DecideMode::file`].
+    pub file: &'a Path,
+    /// The model; none: the CLI's own default.
+    pub model: Option<&'a str>,
+    /// How hard it thinks; none: the CLI's own default.
+    pub effort: Option<&'a str>,
+    /// True where the environment has an API key, so that it can do without a login of the user.
+    pub has_key: bool,
+}
+
+/// How an agent CLI works in a terminal. It asks its own questions, and looop flags them.
+pub struct WorkMode {
+    /// Its arguments: `{task}` stands for [`WORK_TASK`], `{brief}` for the path of the brief, `{status}`
+    /// for that of the status file, `{box}` for the sandbox that codex makes for its commands.
+    pub args: &'static str,
+    /// Environment variables that are set for it, with the same places.
+    pub set: &'static [(&'static str, &'static str)],
+    /// The file that makes it report its status, where it does not by itself.
+    pub status: Option<StatusFile>,
+    /// How the titles of its terminal begin, by the state that they report.
+    pub titles: &'static [(&'static str, Standing)],
+    /// How it says that it waits for the user.
+    pub waits: &'static str,
+    /// The option for the effort; none: it has no such option.
+    pub effort: Option<Effort>,
+}
+
+/// How an agent CLI edits the files of the folder that it is started in, unattended.
+pub struct FixMode {
+    /// Its arguments as those of [`WorkMode`]: `{task}` stands for [`FIX_TASK`], `{brief}` for the path of the prompt. The
+    /// prompt comes on stdin where neither of them is named.
+    pub args: &'static str,
+    /// Environment variables that are set for it.
+    pub set: &'static [(&'static str, &'static str)],
+    /// The option for the effort; none: it has no such option.
+    pub effort: Option<Effort>,
+}
+
+/// What an agent asks at its first start. Where a screen shows more than one of them, the first one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FirstStart {
+    /// Whether it may trust its directory.
+    Trust,
+    /// Whether it may use the API key of its environment.
+    Key,
+    /// It warns of working without permissions.
+    Unguarded,
+    /// It wants a login.
+    Login,
+}
+
+impl std::fmt::Display for FirstStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            FirstStart::Trust => "it asks whether it may trust its directory",
+            FirstStart::Key => "it asks whether it may use the API key of its environment",
+            FirstStart::Unguarded => "it warns of working without permissions",
+            FirstStart::Login => "it wants you to log in",
+        })
+    }
+}
+
+/// What a worker is told first. The brief is a file, because it may be long.
+pub const WORK_TASK: &str =
+    "Read the file {brief} and do what it says. When all of it is done, run `looop done`, which ends you.";
+
+/// The same for a fix whose prompt does not come on stdin.
+pub const FIX_TASK: &str = "Read the file {brief} and do what it says.";
+
+/// How the answers of a question at the first start look: a chosen one, or numbers.
+const CHOICES: [&str; 5] = ["\u{276f}", "\u{203a}", "\u{25cf} 1", "1. ", "1) "];
+
+/// The agent of this name.
+pub fn find(name: &str) -> Option<&'static Agent> {
+    AGENTS.into_iter().find(|agent| agent.name == name)
+}
+
+/// The names of those that can decide, the default first.
+pub fn deciders() -> impl Iterator<Item = &'static str> {
+    AGENTS.into_iter().filter(|agent| agent.decide.is_ok()).map(|agent| agent.name)
+}
+
+/// What the agent that goes by one of these names keeps in the home directory.
+pub fn home_of(names: &[&str]) -> Option<&'static AgentHome> {
+    AGENTS.into_iter().find(|agent| names.contains(&agent.name)).map(|agent| &agent.home)
+}
+
+/// How the titles of all terminals begin, by the state that they report.
+pub fn titles() -> Vec<(&'static str, Standing)> {
+    let modes = AGENTS.into_iter().filter_map(|agent| agent.work.as_ref().ok());
+    modes.flat_map(|mode| mode.titles).copied().collect()
+}
+
+/// How the output of a command is read that is one of these CLIs and was told to print its events.
+pub fn events_of(argv: &[String]) -> Option<EventReader> {
+    let (program, args) = argv.split_first()?;
+    let reader = find(Path::new(program).file_name()?.to_str()?)?.events?;
+    args.iter()
+        .any(|arg| arg == reader.option || arg.ends_with(&format!("={}", reader.option)))
+        .then_some(reader)
+}
+
+/// How the events are read of which this is one: by what only one CLI prints, else by the type.
+fn reader_of(event: &Value) -> Option<EventReader> {
+    let name = event["type"].as_str()?;
+    let all = || AGENTS.into_iter().filter_map(|agent| agent.events);
+    all()
+        .find(|reader| (reader.is_own)(event))
+        .or_else(|| all().find(|reader| reader.wanted.contains(&name) || reader.tools.contains(&name)))
+}
+
+/// Fills in `{box}`, the sandbox that codex makes for its commands. A sandbox inside one of looop's cannot be made, so
+/// codex makes none there.
+pub fn fill_box(args: &mut [String], is_sandboxed: bool) {
+    let inner = if is_sandboxed { "danger-full-access" } else { "workspace-write" };
+    args.iter_mut().filter(|arg| *arg == "{box}").for_each(|arg| *arg = inner.to_owned());
+}
+
+/// What an agent asks at its first start, where the screen shows that.
+pub fn first_start(screen: &str) -> Option<FirstStart> {
+    let small = screen.to_lowercase();
+    // Words alone may stand in what it works on; a question comes with something to choose.
+    if !CHOICES.iter().any(|choice| small.contains(choice)) {
+        return None;
+    }
+    let all = AGENTS.into_iter().flat_map(|agent| agent.first_start);
+    all.filter(|(_, words)| words.iter().any(|words| small.contains(words))).map(|(what, _)| *what).min()
+}
+
+impl WorkMode {
+    /// A mode without anything special.
+    const PLAIN: WorkMode = WorkMode {
+        args: "{task}",
+        set: &[],
+        status: None,
+        titles: &[],
+        waits: "by its silence at a question, which is a guess",
+        effort: None,
+    };
+}
+
+impl Agent {
+    /// The names of its environment variables.
+    pub fn env_names(&self) -> impl Iterator<Item = &'static str> {
+        self.env.split_whitespace()
+    }
+
+    /// What it can be used for, in words.
+    pub fn modes(&self) -> String {
+        let modes = [("decide", self.decide.is_ok()), ("work", self.work.is_ok()), ("fix", self.fix.is_ok())];
+        let names: Vec<&str> = modes.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect();
+        names.join(" and ")
+    }
+}
+
+fn words(words: &str) -> Vec<String> {
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+fn option(args: &mut Vec<String>, flag: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        args.extend([flag.to_owned(), value.to_owned()]);
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

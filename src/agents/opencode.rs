@@ -1,0 +1,120 @@
+//! opencode, and its events (`run --format json`): steps, each with tokens and price.
+
+use serde_json::{Value, json};
+
+use super::stream::{EventReader, StreamSummary, ToolCalls, count, is_output_limit, micros};
+use super::{Agent, DecideMode, FixMode, WorkMode, classify, option, shown, words};
+use crate::model::charge::Basis;
+use crate::model::settings::StatusFile;
+use crate::store::boxes::AgentHome;
+
+pub static AGENT: Agent = Agent {
+    name: "opencode",
+    tested: Some("1.18.33"),
+    env: "ANTHROPIC_API_KEY OPENAI_API_KEY GEMINI_API_KEY OPENROUTER_API_KEY OPENCODE_CONFIG",
+    endpoint: None,
+    decide: Ok(DecideMode {
+        args: |setup| {
+            let mut args = words("run --format json --pure --agent looop --title decision");
+            option(&mut args, "-m", setup.model);
+            option(&mut args, "--variant", setup.effort);
+            args
+        },
+        set: |setup| {
+            let agent = json!({
+                "mode": "primary",
+                "prompt": format!("{{file:{}}}", shown(setup.system)),
+                "tools": { "*": false },
+                "permission": { "*": "deny" },
+            });
+            let config = json!({ "agent": { "looop": agent }, "snapshot": false, "share": "disabled" });
+            vec![
+                ("OPENCODE_CONFIG_CONTENT", config.to_string()),
+                ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()),
+                ("OPENCODE_DISABLE_MODELS_FETCH", "1".to_owned()),
+                ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1".to_owned()),
+                ("OPENCODE_DISABLE_DEFAULT_PLUGINS", "1".to_owned()),
+            ]
+        },
+        file: None,
+        tools: "off: an agent of looop's without tools, every permission denied, no plugins",
+        oldest: (1, 18, 0),
+    }),
+    work: Ok(WorkMode {
+        // Its first word is a directory, so the prompt has an option.
+        args: "--prompt {task}",
+        // The config is merged with the user's own. The program updates itself only when the user asks for it.
+        set: &[
+            ("OPENCODE_CONFIG_CONTENT", "{\"plugin\":[\"file://{status}\"]}"),
+            ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
+        ],
+        status: Some(StatusFile { name: "status.js", text: include_str!("../../seed/opencode-status.js") }),
+        waits: "by a plugin that looop gives it",
+        ..WorkMode::PLAIN
+    }),
+    fix: Ok(FixMode {
+        args: "run --format json --auto --title fix",
+        set: &[("OPENCODE_DISABLE_AUTOUPDATE", "1")],
+        effort: Some(|effort| ["--variant".to_owned(), effort.to_owned()]),
+    }),
+    home: AgentHome {
+        elsewhere: None,
+        dirs: ".config/opencode .local/share/opencode",
+        read: ".config/opencode .opencode/bin",
+        login: ".local/share/opencode/auth.json",
+        copied: "",
+        trusted: &[],
+    },
+    events: Some(EVENTS),
+    first_start: &[],
+    login_errors: &[],
+};
+
+pub(super) const EVENTS: EventReader = EventReader {
+    option: "json",
+    is_own: |event| event["type"] == "step_start",
+    wanted: &["step_start", "text", "step_finish", "error"],
+    settles: "step_finish",
+    read,
+    tools: &["tool_use"],
+    read_tools,
+};
+
+fn read(summary: &mut StreamSummary, event: &Value) {
+    let part = &event["part"];
+    match event["type"].as_str() {
+        Some("step_start") => summary.text.clear(),
+        Some("text") => {
+            summary.failure = None;
+            summary.push_text(part["text"].as_str().unwrap_or_default());
+        }
+        Some("step_finish") => {
+            // A broken stream makes it ask for ever, one step after the other.
+            summary.requests += 1;
+            summary.truncated = is_output_limit(&part["reason"]);
+            let (used, usage) = (&part["tokens"], &mut summary.usage);
+            usage.tokens_in = usage.tokens_in.saturating_add(count(used, "input"));
+            usage.tokens_cached = usage.tokens_cached.saturating_add(count(&used["cache"], "read"));
+            usage.tokens_written = usage.tokens_written.saturating_add(count(&used["cache"], "write"));
+            usage.tokens_out = usage.tokens_out.saturating_add(count(used, "output"));
+            usage.tokens_reasoning = usage.tokens_reasoning.saturating_add(count(used, "reasoning"));
+            usage.cost_micros = usage.cost_micros.saturating_add(micros(&part["cost"]));
+            summary.count_as(Basis::Reported);
+        }
+        Some("error") => {
+            let error = &event["error"];
+            let words = error["data"]["message"].as_str().or(error["name"].as_str()).unwrap_or_default();
+            let status = error["data"]["statusCode"].as_u64().and_then(|status| u16::try_from(status).ok());
+            let by_words = classify::by_words(words);
+            summary.fail_as(status.and_then(classify::by_status).unwrap_or(by_words), words);
+        }
+        _ => {}
+    }
+}
+
+/// A tool is reported once, when it has ended.
+fn read_tools(calls: &mut ToolCalls, event: &Value) {
+    let (part, state) = (&event["part"], &event["part"]["state"]);
+    calls.start(&part["callID"], &part["tool"], &state["input"]);
+    calls.end(&part["callID"], state.get("output").unwrap_or(&state["error"]));
+}

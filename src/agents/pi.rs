@@ -1,0 +1,100 @@
+//! pi, and its events (`--mode json`): each answer of the assistant carries its own usage and price.
+
+use serde_json::Value;
+
+use super::stream::{EventReader, StreamSummary, ToolCalls, count, is_output_limit, micros, texts};
+use super::{Agent, DecideMode, Effort, FirstStart, FixMode, WorkMode, option, shown, words};
+use crate::model::charge::Basis;
+use crate::model::settings::StatusFile;
+use crate::store::boxes::AgentHome;
+
+pub static AGENT: Agent = Agent {
+    name: "pi",
+    tested: Some("0.87.1"),
+    env: "ANTHROPIC_API_KEY ANTHROPIC_OAUTH_TOKEN OPENAI_API_KEY AZURE_OPENAI_API_KEY GEMINI_API_KEY \
+        GROQ_API_KEY CEREBRAS_API_KEY XAI_API_KEY OPENROUTER_API_KEY MISTRAL_API_KEY ZAI_API_KEY \
+        DEEPSEEK_API_KEY PI_CODING_AGENT_DIR PI_OFFLINE",
+    endpoint: None,
+    decide: Ok(DecideMode {
+        args: |setup| {
+            let mut args = words("-p --mode json -ne -nt -ns -np -nc --no-session");
+            args.extend(["--system-prompt".to_owned(), shown(setup.system)]);
+            option(&mut args, "--model", setup.model);
+            option(&mut args, "--thinking", setup.effort);
+            args
+        },
+        // No update check and no telemetry: a decision makes one request.
+        set: |_| vec![("PI_OFFLINE", "1".to_owned()), ("PI_TELEMETRY", "0".to_owned())],
+        file: None,
+        tools: "off: no tools, extensions, skills, context files or session",
+        oldest: (0, 73, 0),
+    }),
+    work: Ok(WorkMode {
+        args: "--extension {status} {task}",
+        status: Some(StatusFile { name: "pi-status.js", text: include_str!("../../seed/pi-status.js") }),
+        waits: "by an extension that looop gives it",
+        effort: Some(EFFORT),
+        ..WorkMode::PLAIN
+    }),
+    fix: Ok(FixMode { args: "-p --mode json --no-session", set: &[], effort: Some(EFFORT) }),
+    home: AgentHome {
+        elsewhere: Some(("PI_CODING_AGENT_DIR", ".pi/agent")),
+        dirs: ".pi",
+        read: ".pi/agent/settings.json .pi/agent/models.json .pi/agent/keybindings.json \
+            .pi/agent/AGENTS.md .pi/agent/SYSTEM.md .pi/agent/APPEND_SYSTEM.md .pi/agent/extensions \
+            .pi/agent/skills .pi/agent/prompts .pi/agent/themes .pi/agent/tools .pi/agent/bin \
+            .pi/agent/npm .pi/agent/git",
+        login: ".pi/agent/auth.json",
+        copied: "",
+        trusted: &[],
+    },
+    events: Some(EVENTS),
+    first_start: &[(FirstStart::Trust, &["trust project folder"])],
+    login_errors: &["no auth"],
+};
+
+const EFFORT: Effort = |effort| ["--thinking".to_owned(), effort.to_owned()];
+
+/// pi reports a message many times; only its end counts.
+pub(super) const EVENTS: EventReader = EventReader {
+    option: "json",
+    is_own: |event| event["type"] == "session",
+    wanted: &["message_end"],
+    settles: "message_end",
+    read,
+    tools: &["tool_execution_start", "tool_execution_end"],
+    read_tools,
+};
+
+fn read(summary: &mut StreamSummary, event: &Value) {
+    let message = &event["message"];
+    if message["role"] != "assistant" {
+        return;
+    }
+    let used = &message["usage"];
+    let usage = &mut summary.usage;
+    usage.tokens_in = usage.tokens_in.saturating_add(count(used, "input"));
+    usage.tokens_cached = usage.tokens_cached.saturating_add(count(used, "cacheRead"));
+    usage.tokens_written = usage.tokens_written.saturating_add(count(used, "cacheWrite"));
+    usage.tokens_out = usage.tokens_out.saturating_add(count(used, "output"));
+    usage.cost_micros = usage.cost_micros.saturating_add(micros(&used["cost"]["total"]));
+    if let Some(model) = message["model"].as_str() {
+        usage.model = Some(model.to_owned());
+    }
+    summary.count_as(Basis::Reported);
+    summary.requests += 1;
+    summary.set_text(&texts(&message["content"]));
+    summary.truncated = is_output_limit(&message["stopReason"]);
+    match message["stopReason"].as_str() {
+        // pi exits 0 then: the stream is the only place that says so.
+        Some("error" | "aborted") => summary.fail(message["errorMessage"].as_str().unwrap_or_default()),
+        _ => summary.failure = None,
+    }
+}
+
+fn read_tools(calls: &mut ToolCalls, event: &Value) {
+    match event["type"].as_str() {
+        Some("tool_execution_start") => calls.start(&event["toolCallId"], &event["toolName"], &event["args"]),
+        _ => calls.end(&event["toolCallId"], &event["result"]),
+    }
+}

@@ -1,0 +1,113 @@
+//! Qwen Code, and its events (`--output-format stream-json`): Claude's form, with OpenAI's way of counting.
+
+use serde_json::Value;
+
+use super::stream::{EventReader, StreamSummary, count, is_output_limit};
+use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, claude, gemini, option, shown, words};
+use crate::model::charge::{Basis, Usage};
+use crate::model::failing::Class;
+use crate::model::settings::StatusFile;
+use crate::store::boxes::AgentHome;
+
+pub static AGENT: Agent = Agent {
+    name: "qwen",
+    tested: Some("0.24.4"),
+    env: "OPENAI_API_KEY OPENAI_BASE_URL OPENAI_MODEL DASHSCOPE_API_KEY",
+    endpoint: Some(("OPENAI_BASE_URL", "https://dashscope.aliyuncs.com")),
+    decide: Ok(DecideMode {
+        args: |setup| {
+            let mut args = words("--output-format stream-json --bare --approval-mode default");
+            args.extend(words("--exclude-tools \
+                 edit,write_file,notebook_edit,read_file,run_shell_command,get_goal,update_goal,agent,web_fetch"));
+            option(&mut args, "-m", setup.model);
+            args
+        },
+        set: |setup| vec![("QWEN_SYSTEM_MD", shown(setup.system))],
+        file: None,
+        tools: "off by name: the tools of the version that was tried; a newer one may have more, which its default mode denies",
+        oldest: (0, 24, 0),
+    }),
+    work: Ok(WorkMode {
+        args: "-i {task}",
+        // These are the settings of the machine's administrator. The user's own are in the home and still count.
+        set: &[("QWEN_CODE_SYSTEM_SETTINGS_PATH", "{status}")],
+        status: Some(StatusFile { name: "hooks.json", text: include_str!("../../seed/qwen-hooks.json") }),
+        waits: "by hooks that looop gives it",
+        ..WorkMode::PLAIN
+    }),
+    fix: Ok(FixMode {
+        args: "--bare --output-format stream-json --approval-mode yolo",
+        set: &[],
+        effort: None,
+    }),
+    home: AgentHome {
+        elsewhere: None,
+        dirs: ".qwen",
+        read: ".qwen/settings.json .qwen/QWEN.md .qwen/commands .qwen/extensions",
+        login: ".qwen/oauth_creds.json",
+        copied: ".qwen/trustedFolders.json",
+        trusted: &[(".qwen/trustedFolders.json", gemini::trust)],
+    },
+    events: Some(EVENTS),
+    first_start: &[
+        (FirstStart::Trust, &["trust this folder", "trust the files in this"]),
+        (FirstStart::Login, &["select authentication method"]),
+    ],
+    login_errors: &[],
+};
+
+pub(super) const EVENTS: EventReader = EventReader {
+    option: "stream-json",
+    is_own: |event| event["permission_mode"].is_string(),
+    wanted: &["system", "assistant", "result"],
+    settles: "result",
+    read,
+    tools: &["assistant", "user"],
+    read_tools: claude::read_tools,
+};
+
+fn read(summary: &mut StreamSummary, event: &Value) {
+    match event["type"].as_str() {
+        Some("system") if event["subtype"] == "retry" => summary.requests += 1,
+        Some("assistant") => {
+            let message = &event["message"];
+            if let Some(model) = message["model"].as_str() {
+                summary.usage.model = Some(model.to_owned());
+            }
+            summary.requests += 1;
+            summary.truncated = is_output_limit(&message["stop_reason"]);
+            // What the answers took; what the sum has more was used for something else.
+            add(summary, &message["usage"], Basis::Tokens);
+        }
+        Some("result") => result(summary, event),
+        _ => {}
+    }
+}
+
+/// Its input is all of it, the cached part among it.
+fn add(summary: &mut StreamSummary, used: &Value, basis: Basis) {
+    let usage = &mut summary.usage;
+    let cached = count(used, "cache_read_input_tokens");
+    usage.tokens_cached = usage.tokens_cached.saturating_add(cached);
+    usage.tokens_in = usage.tokens_in.saturating_add(count(used, "input_tokens").saturating_sub(cached));
+    usage.tokens_out = usage.tokens_out.saturating_add(count(used, "output_tokens"));
+    summary.count_as(basis);
+}
+
+fn result(summary: &mut StreamSummary, event: &Value) {
+    let answers = summary.usage.tokens_input().saturating_add(summary.usage.tokens_out);
+    summary.usage = Usage { model: summary.usage.model.take(), ..Usage::unknown() };
+    add(summary, &event["usage"], Basis::Tokens);
+    let all = summary.usage.tokens_input().saturating_add(summary.usage.tokens_out);
+    summary.usage.tokens_background = all.saturating_sub(answers);
+    if event["is_error"] == true || event["subtype"] != "success" {
+        let why = event["error"]["message"].as_str().or(event["result"].as_str()).unwrap_or_default();
+        return match why.contains("empty response") {
+            true => summary.fail_as(Class::Empty, why),
+            false => summary.fail(why),
+        };
+    }
+    summary.failure = None;
+    summary.truncated |= is_output_limit(&event["stop_reason"]);
+    summary.set_text(event["result"].as_str().unwrap_or_default());
+}

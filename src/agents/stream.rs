@@ -1,0 +1,442 @@
+//! Pure. The events that an agent CLI prints as JSON lines: read piece by piece, in bounded memory.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::classify;
+use crate::model::ask::visible;
+use crate::model::charge::{Basis, Usage};
+use crate::model::failing::Class;
+use crate::model::json::clip;
+use crate::model::signature::steady;
+
+/// The longest line that is read, in bytes; a longer one is passed over.
+const MAX_LINE_BYTES: usize = 16 << 20;
+/// The most text of an answer that is kept, in bytes.
+const MAX_TEXT_BYTES: usize = 8 << 20;
+/// The most requests to its model that a CLI may tell of in one call. It has no tools: more is a loop.
+const MAX_REQUESTS: u32 = 30;
+/// The longest result of a tool that is compared, in characters.
+const MAX_RESULT_CHARS: usize = 4000;
+/// The most bytes of one stream.
+pub const MAX_STREAM_BYTES: u64 = 256 << 20;
+
+/// How a CLI's events are read.
+#[derive(Clone, Copy, Debug)]
+pub struct EventReader {
+    /// The argument that makes the CLI print them.
+    pub option: &'static str,
+    /// True for an event that no other CLI prints.
+    pub is_own: fn(&Value) -> bool,
+    /// The values of `type` that matter; an event of another type is not even parsed.
+    pub wanted: &'static [&'static str],
+    /// The one of them after which the usage is a final sum.
+    pub settles: &'static str,
+    /// What one event changes.
+    pub read: fn(&mut StreamSummary, &Value),
+    /// The values of `type` of events about tools.
+    pub tools: &'static [&'static str],
+    /// What one of these says about calls of tools.
+    pub read_tools: fn(&mut ToolCalls, &Value),
+}
+
+/// Why there is no answer, as the stream reports it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedFailure {
+    /// What kind.
+    pub class: Class,
+    /// In the CLI's own words.
+    pub why: String,
+}
+
+/// What a stream adds up to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamSummary {
+    /// The answer.
+    pub text: String,
+    /// Why there is none; cleared by a later success.
+    pub failure: Option<ReportedFailure>,
+    /// True when the model's output limit ended the newest answer.
+    pub truncated: bool,
+    /// What was used, as far as the stream reports it.
+    pub usage: Usage,
+    /// Requests to the model that the stream reports.
+    pub requests: u32,
+    /// When a usage limit ends, in seconds since the epoch, where an event says it.
+    pub resets_at_s: Option<i64>,
+    /// The message whose usage was counted last: some CLIs report one message in several events.
+    pub message: String,
+    /// The version of the CLI, where it says it.
+    pub version: Option<String>,
+}
+
+impl Default for StreamSummary {
+    fn default() -> StreamSummary {
+        StreamSummary {
+            text: String::new(),
+            failure: None,
+            truncated: false,
+            usage: Usage::unknown(),
+            requests: 0,
+            resets_at_s: None,
+            message: String::new(),
+            version: None,
+        }
+    }
+}
+
+impl StreamSummary {
+    /// Notes a failure by its words.
+    pub fn fail(&mut self, why: &str) {
+        self.fail_as(classify::by_words(why), why);
+    }
+
+    /// Notes a failure of a known class.
+    pub fn fail_as(&mut self, class: Class, why: &str) {
+        let why = if why.trim().is_empty() { "it reported an error without words" } else { why.trim() };
+        self.failure = Some(ReportedFailure { class, why: clip(&visible(why, false), 500) });
+    }
+
+    /// Takes the text of an answer in place of the one before.
+    pub fn set_text(&mut self, text: &str) {
+        self.text.clear();
+        self.push_text(text);
+    }
+
+    /// Takes a further piece of the answer.
+    pub fn push_text(&mut self, text: &str) {
+        let room = MAX_TEXT_BYTES.saturating_sub(self.text.len());
+        let end = text.floor_char_boundary(room.min(text.len()));
+        self.text.push_str(&text[..end]);
+    }
+
+    /// Says where the figures come from, once there are any.
+    pub fn count_as(&mut self, basis: Basis) {
+        self.usage.basis = basis;
+    }
+}
+
+/// What an error says about an answer that the model's output limit ended.
+pub const OUTPUT_LIMIT: &str = "the answer was cut off at the model's output limit";
+
+/// True for a reason to stop by which a provider or a CLI says that the model's output limit ended an answer.
+pub fn is_output_limit(reason: &Value) -> bool {
+    const REASONS: [&str; 6] = [
+        "length",
+        "max_tokens",
+        "max_output_tokens",
+        "MAX_TOKENS",
+        "model_length",
+        "model_context_window_exceeded",
+    ];
+    reason.as_str().is_some_and(|reason| REASONS.contains(&reason))
+}
+
+/// A count in an event; what is not there or no whole number counts as 0.
+pub fn count(object: &Value, key: &str) -> u64 {
+    object[key].as_u64().unwrap_or(0)
+}
+
+/// Dollars in an event as millionths; what is not there, negative or no number counts as 0.
+pub fn micros(value: &Value) -> u64 {
+    let dollars = value.as_f64().filter(|cost| cost.is_finite() && *cost > 0.0);
+    dollars.map_or(0, |cost| (cost * 1e6).round() as u64)
+}
+
+/// The texts of a list of content blocks, joined.
+pub fn texts(content: &Value) -> String {
+    let blocks = content.as_array().map(Vec::as_slice).unwrap_or_default();
+    blocks.iter().filter(|block| block["type"] == "text").filter_map(|block| block["text"].as_str()).collect()
+}
+
+/// A call of a tool that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolCall {
+    /// The shell command, or the tool's name with its input.
+    pub command: String,
+    /// Its output, without what differs from one run to the next.
+    pub output: String,
+}
+
+/// The calls of tools that a stream reports.
+#[derive(Debug, Default)]
+pub struct ToolCalls {
+    open: BTreeMap<String, String>,
+    ended: Vec<ToolCall>,
+}
+
+impl ToolCalls {
+    /// Notes that a call begins.
+    pub fn start(&mut self, id: &Value, name: &Value, input: &Value) {
+        let command = input["command"].as_str().map(str::to_owned);
+        let command = command.unwrap_or_else(|| format!("{} {input}", name.as_str().unwrap_or_default()));
+        self.open.insert(id.as_str().unwrap_or_default().to_owned(), command);
+    }
+
+    /// Notes that a call has ended.
+    pub fn end(&mut self, id: &Value, result: &Value) {
+        if let Some(command) = self.open.remove(id.as_str().unwrap_or_default()) {
+            let text = result.as_str().map_or_else(|| result.to_string(), str::to_owned);
+            let lines: Vec<String> = clip(&text, MAX_RESULT_CHARS).lines().map(steady).collect();
+            self.ended.push(ToolCall { command, output: lines.join("\n") });
+        }
+    }
+}
+
+/// A stream that is being read.
+#[derive(Debug)]
+pub struct EventStream {
+    /// None until an event tells which CLI prints.
+    reader: Option<EventReader>,
+    summary: StreamSummary,
+    line: Vec<u8>,
+    overlong: bool,
+    bytes: u64,
+    settled: Usage,
+    /// Of an agent that works; none: only its answer matters.
+    work: Option<Work>,
+}
+
+/// What is kept of the stream of an agent that works.
+#[derive(Debug, Default)]
+struct Work {
+    calls: ToolCalls,
+    /// The last text that is not empty: an agent may end with a message that is.
+    text: String,
+    /// The lines that are no events, while there was no event.
+    plain: Vec<u8>,
+    has_events: bool,
+}
+
+/// Why a stream is read no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The CLI asks its model again and again.
+    Loop,
+    /// It printed more than it may.
+    Flood,
+}
+
+/// The part of an event that says whether it matters. The rest is skipped without being kept.
+#[derive(Deserialize)]
+struct EventType<'a> {
+    #[serde(borrow, default, rename = "type")]
+    name: Cow<'a, str>,
+}
+
+impl EventStream {
+    /// The stream of a CLI that is asked for an answer.
+    pub fn new(reader: EventReader) -> EventStream {
+        EventStream { work: None, ..EventStream::of_work(Some(reader)) }
+    }
+
+    /// The output of an agent that works: events, or plain text.
+    pub fn of_work(reader: Option<EventReader>) -> EventStream {
+        let (settled, work) = (Usage::unknown(), Some(Work::default()));
+        let summary = StreamSummary::default();
+        EventStream { reader, summary, line: Vec::new(), overlong: false, bytes: 0, settled, work }
+    }
+
+    /// Reads a piece, split anywhere.
+    ///
+    /// # Errors
+    /// Says why no more should be read.
+    pub fn feed(&mut self, mut piece: &[u8]) -> Result<(), Stop> {
+        self.bytes += piece.len() as u64;
+        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
+            self.hold(&piece[..end]);
+            self.end_line();
+            piece = &piece[end + 1..];
+        }
+        self.hold(piece);
+        match () {
+            () if self.summary.requests > MAX_REQUESTS => Err(Stop::Loop),
+            () if self.bytes > MAX_STREAM_BYTES => Err(Stop::Flood),
+            () => Ok(()),
+        }
+    }
+
+    /// What the whole stream adds up to; the last line may lack its end.
+    pub fn end(mut self) -> StreamSummary {
+        self.end_line();
+        self.summary
+    }
+
+    /// Reads a whole stream.
+    pub fn read(reader: EventReader, bytes: &[u8]) -> StreamSummary {
+        let mut stream = EventStream::new(reader);
+        // What came before a stop counts.
+        stream.feed(bytes).ok();
+        stream.end()
+    }
+
+    /// What was used up to the end of the last turn.
+    pub fn settled(&self) -> &Usage {
+        &self.settled
+    }
+
+    /// What it keeps of what was not read to the end of its line, in bytes.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.line.capacity()
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        self.overlong |= self.line.len() + bytes.len() > MAX_LINE_BYTES;
+        if self.overlong {
+            self.line = Vec::new();
+        } else {
+            self.line.extend_from_slice(bytes);
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.overlong) {
+            return;
+        }
+        self.read_line(&line);
+        self.line = line;
+        self.line.clear();
+        self.line.shrink_to(64 * 1024);
+    }
+    fn read_line(&mut self, line: &[u8]) {
+        let name = serde_json::from_slice::<EventType>(line).map(|event| event.name).unwrap_or_default();
+        if self.reader.is_none() && !name.is_empty() {
+            self.reader = serde_json::from_slice(line).ok().and_then(|event| super::reader_of(&event));
+        }
+        let Some(reader) = self.reader.filter(|_| !name.is_empty()) else {
+            if let Some(work) = self.work.as_mut().filter(|work| !work.has_events) {
+                work.plain.extend_from_slice(line);
+                work.plain.push(b'\n');
+            }
+            return;
+        };
+        let is_wanted = reader.wanted.contains(&name.as_ref());
+        let is_tool = self.work.is_some() && reader.tools.contains(&name.as_ref());
+        if let Some(work) = &mut self.work {
+            work.has_events = true;
+        }
+        let event = (is_wanted || is_tool).then(|| serde_json::from_slice::<Value>(line));
+        let Some(Ok(event)) = event else { return };
+        if is_wanted {
+            (reader.read)(&mut self.summary, &event);
+            if name == reader.settles {
+                self.settled = self.summary.usage.clone();
+            }
+        }
+        if let Some(work) = &mut self.work {
+            if is_tool {
+                (reader.read_tools)(&mut work.calls, &event);
+            }
+            if !self.summary.text.trim().is_empty() {
+                work.text.clone_from(&self.summary.text);
+            }
+        }
+    }
+
+    /// The calls of tools that have ended since this was last asked.
+    pub fn take_calls(&mut self) -> Vec<ToolCall> {
+        self.work.as_mut().map(|work| std::mem::take(&mut work.calls.ended)).unwrap_or_default()
+    }
+
+    /// The last text of an agent that has worked, or why it failed; and what it used, where the stream reports it.
+    pub fn finish(mut self) -> (Result<String, String>, Option<Usage>) {
+        self.end_line();
+        let work = self.work.unwrap_or_default();
+        if !work.has_events {
+            return (Ok(String::from_utf8_lossy(&work.plain).trim().to_owned()), None);
+        }
+        let text = self.summary.failure.map_or(Ok(work.text), |failure| Err(failure.why));
+        let usage =
+            Some(self.summary.usage).filter(|usage| usage.basis != Basis::Unknown && usage.tokens() > 0);
+        (text, usage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type WorkRead = (Vec<(String, String)>, Result<String, String>, Option<(u64, u64)>);
+
+    fn read(lines: &[&str]) -> WorkRead {
+        let mut stream = EventStream::of_work(None);
+        let mut steps = Vec::new();
+        // In pieces that end anywhere.
+        for piece in lines.join("\n").as_bytes().chunks(7) {
+            stream.feed(piece).ok();
+            steps.extend(stream.take_calls().into_iter().map(|call| (call.command, call.output)));
+        }
+        let (text, usage) = stream.finish();
+        (steps, text, usage.map(|usage| (usage.tokens(), usage.cost_micros)))
+    }
+
+    #[test]
+    fn each_form_of_events_gives_commands_words_and_tokens() {
+        let (steps, text, tokens) = read(&[
+            r#"{"type":"tool_execution_start","toolCallId":"1","toolName":"bash","args":{"command":"ls"}}"#,
+            r#"{"type":"tool_execution_end","toolCallId":"1","result":"took 3ms"}"#,
+            r#"{"type":"message_end","message":{"role":"assistant","content":[{"type":"text","text":"done"}],"usage":{"input":7,"output":2,"cost":{"total":0.5}}}}"#,
+        ]);
+        assert_eq!(steps, [("ls".to_owned(), "took 0t".to_owned())]);
+        assert_eq!((text, tokens), (Ok("done".to_owned()), Some((9, 500_000))));
+        let (steps, text, tokens) = read(&[
+            r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"a","name":"Edit","input":{"file":"x"}}]}}"#,
+            r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":"ok"}]}}"#,
+            r#"{"type":"result","is_error":true,"result":"no key","total_cost_usd":0.01,"usage":{"input_tokens":1,"output_tokens":1}}"#,
+        ]);
+        assert_eq!(steps, [(r#"Edit {"file":"x"}"#.to_owned(), "ok".to_owned())]);
+        assert_eq!((text, tokens), (Err("no key".to_owned()), Some((2, 10_000))));
+        let others = [
+            vec![
+                r#"{"type":"thread.started"}"#,
+                r#"{"type":"item.completed","item":{"id":"1","type":"command_execution","command":"ls","aggregated_output":"x"}}"#,
+                r#"{"type":"item.completed","item":{"id":"2","type":"agent_message","text":"done"}}"#,
+            ],
+            vec![
+                r#"{"type":"init","model":"m"}"#,
+                r#"{"type":"tool_use","tool_name":"run_shell_command","tool_id":"1","parameters":{"command":"ls"}}"#,
+                r#"{"type":"tool_result","tool_id":"1","status":"success","output":"x"}"#,
+                r#"{"type":"message","role":"assistant","content":"done","delta":true}"#,
+                r#"{"type":"result","status":"success","stats":{}}"#,
+            ],
+            vec![
+                r#"{"type":"step_start","part":{}}"#,
+                r#"{"type":"tool_use","part":{"tool":"bash","callID":"1","state":{"input":{"command":"ls"},"output":"x"}}}"#,
+                r#"{"type":"text","part":{"text":"done"}}"#,
+            ],
+            vec![
+                r#"{"type":"system","subtype":"init","model":"m","permissionMode":"default"}"#,
+                r#"{"type":"tool_call","subtype":"started","call_id":"1","tool_call":{"shellToolCall":{"args":{"command":"ls"}}}}"#,
+                r#"{"type":"tool_call","subtype":"completed","call_id":"1","tool_call":{"shellToolCall":{"result":"x"}}}"#,
+                r#"{"type":"result","subtype":"success","is_error":false,"result":"done"}"#,
+            ],
+        ];
+        for lines in others {
+            let (steps, text, _) = read(&lines);
+            assert_eq!(steps, [("ls".to_owned(), "x".to_owned())], "{lines:?}");
+            assert_eq!(text, Ok("done".to_owned()), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_cached_part_of_an_input_is_counted_once() {
+        let usage = r#""usage":{"input_tokens":100,"cache_read_input_tokens":60,"output_tokens":5}"#;
+        for (init, tokens) in [(r#""claude_code_version":"2""#, 165), (r#""permission_mode":"yolo""#, 105)] {
+            let init = format!(r#"{{"type":"system","subtype":"init",{init}}}"#);
+            let result = format!(r#"{{"type":"result","subtype":"success","result":"done",{usage}}}"#);
+            assert_eq!(read(&[&init, &result]).2, Some((tokens, 0)), "{init}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_text() {
+        let (steps, text, tokens) = read(&["I changed", "{\"a\": 1}", "it."]);
+        assert!(steps.is_empty() && tokens.is_none());
+        assert_eq!(text, Ok("I changed\n{\"a\": 1}\nit.".to_owned()));
+    }
+}

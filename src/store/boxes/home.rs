@@ -1,0 +1,104 @@
+//! What an agent CLI keeps in the home directory, and what a sandbox does with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::store::file::{self, Keep};
+
+/// The places of one agent CLI, below the home directory. A list of places is one text, split at spaces.
+pub struct AgentHome {
+    /// The variable by which the user keeps the directory after it in another place.
+    pub elsewhere: Option<(&'static str, &'static str)>,
+    /// Its directories. A sandbox shows only the parts of them that are named below, so other sessions stay private.
+    pub dirs: &'static str,
+    /// The user's settings. They may run commands, so they are read-only.
+    pub read: &'static str,
+    /// Its login, which it renews in place.
+    pub login: &'static str,
+    /// Files that it replaces as a whole: it gets a copy.
+    pub copied: &'static str,
+    /// Files of the private copy that list the directories which the user trusts.
+    pub trusted: &'static [(&'static str, AddTrust)],
+}
+
+/// The text of such a file with further directories; none where the file stays as it is.
+pub type AddTrust = fn(&str, &[PathBuf]) -> Option<String>;
+
+/// Where the user keeps an agent's directory.
+pub(super) struct Elsewhere {
+    /// The variable that says so.
+    pub(super) var: &'static str,
+    /// The directory.
+    pub(super) place: PathBuf,
+    /// The directory that it replaces, below the home directory.
+    pub(super) dir: &'static str,
+}
+
+/// The places of an agent that exist.
+#[derive(Default)]
+pub(super) struct AgentPlaces {
+    pub(super) dirs: Vec<PathBuf>,
+    pub(super) read: Vec<PathBuf>,
+    pub(super) login: Vec<PathBuf>,
+    /// Each with the path of its copy, below the home directory.
+    pub(super) copied: Vec<(PathBuf, PathBuf)>,
+    pub(super) elsewhere: Option<Elsewhere>,
+}
+
+impl AgentHome {
+    /// The places that exist, for an agent with these variables.
+    pub(super) fn places(&self, home: &Path, env: &[(String, String)]) -> AgentPlaces {
+        let elsewhere = self.elsewhere.and_then(|(var, dir)| {
+            let (_, value) = env.iter().find(|(key, value)| key == var && !value.is_empty())?;
+            Some(Elsewhere { var, place: PathBuf::from(value), dir })
+        });
+        let at = |path: &str| match &elsewhere {
+            Some(Elsewhere { place, dir, .. }) if let Ok(rest) = Path::new(path).strip_prefix(dir) => {
+                place.join(rest)
+            }
+            _ => home.join(path),
+        };
+        let there = |paths: &str| paths.split_whitespace().map(at).filter(|path| path.exists()).collect();
+        let copied = self.copied.split_whitespace().map(|path| match &elsewhere {
+            Some(Elsewhere { dir, .. }) if Path::new(path).starts_with(dir) => {
+                (at(path), PathBuf::from(path))
+            }
+            // A file beside its directory moves into it.
+            Some(Elsewhere { place, dir, .. }) => (place.join(path), Path::new(dir).join(path)),
+            None => (home.join(path), PathBuf::from(path)),
+        });
+        let mut dirs: Vec<PathBuf> = there(self.dirs);
+        dirs.extend(elsewhere.iter().map(|elsewhere| elsewhere.place.clone()));
+        AgentPlaces {
+            dirs,
+            read: there(self.read),
+            login: there(self.login),
+            copied: copied.filter(|(file, _)| file.is_file()).collect(),
+            elsewhere,
+        }
+    }
+
+    /// Says in the private home of a sandbox that the agent may work in a directory, so that it need not ask.
+    ///
+    /// # Errors
+    /// Names the file that cannot be written.
+    pub fn trust(&self, home: &Path, cwd: &Path) -> Result<()> {
+        let mut dirs = vec![cwd.to_owned()];
+        dirs.extend(cwd.canonicalize().ok().filter(|real| real != cwd));
+        for (place, add) in self.trusted {
+            let file = home.join(place);
+            let text = match fs::read_to_string(&file) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+                Err(_) => continue,
+            };
+            if let Some(text) = add(&text, &dirs) {
+                file.parent().map_or(Ok(()), file::make_dir)?;
+                file::write(&file, text.as_bytes(), 0o600, Keep::Whole)?;
+            }
+        }
+        Ok(())
+    }
+}

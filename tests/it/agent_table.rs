@@ -1,0 +1,125 @@
+//! Each agent CLI of the table, with a program in its place that keeps what it was started with: it decides, works and
+//! fixes under its name, or the error says what it can do.
+
+use std::fs;
+
+use looop::agents::{AGENTS, Agent};
+use serde_json::json;
+
+use crate::fix::adder::{CHECK, FIXED, LIB, TESTS};
+use crate::fix::fixture::Fixture;
+use crate::support::profile::wait_until;
+
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A profile in which each variable of the agent is set, and a program of its name that does this after it kept its
+/// arguments and environment in the folder `state`.
+fn fixture(agent: &Agent, body: &str) -> Fixture {
+    let mut fixture = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
+    fixture.profile.unboxed(&["fix", "decide", "worker", "verify"]);
+    agent.env_names().for_each(|name| fixture.profile.var(name, "a-value"));
+    let state = fixture.profile.path("state");
+    let state = state.display();
+    let script = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >{state}/args\nenv >{state}/env\n{body}\n");
+    fixture.profile.stand_in(agent.name, &script, PATH);
+    fixture
+}
+
+/// The arguments that the program was started with. It had each variable of the agent and what looop sets.
+#[track_caller]
+fn started(fixture: &Fixture, agent: &Agent, set: &[&str]) -> Vec<String> {
+    let read = |name: &str| fs::read_to_string(fixture.profile.path("state").join(name)).unwrap();
+    let env = read("env");
+    let mut names: Vec<&str> = agent.env_names().collect();
+    names.extend(set);
+    for name in names {
+        assert!(
+            env.lines().any(|line| line.starts_with(&format!("{name}="))),
+            "{}: {name}\n{env}",
+            agent.name
+        );
+    }
+    read("args").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn each_agent_decides_or_says_what_it_can_do() {
+    for agent in AGENTS {
+        let name = agent.name;
+        let recorded = format!("{}/tests/fixtures/runners/{name}-noop.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let fixture = fixture(agent, &format!("cat >/dev/null; cat {recorded}"));
+        fixture.profile.config_more(json!({ "decide": name }));
+        let ran = fixture.profile.looop(&["tick"]);
+        match &agent.decide {
+            Ok(_) => {
+                assert!(ran.code == 0 && ran.stdout.contains("noop"), "{name}: {ran:?}");
+                started(&fixture, agent, &[]);
+            }
+            Err(why) => {
+                let can = format!("`{name}` can {}", agent.modes());
+                assert!(ran.code == 2 && ran.stderr.contains(why) && ran.stderr.contains(&can), "{ran:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_agent_works() {
+    for agent in AGENTS {
+        let name = agent.name;
+        let fixture = fixture(agent, "");
+        let mode = agent.work.as_ref().unwrap();
+        fixture.profile.config_more(json!({ "runners": { name: { "model": "m1", "effort": "low" } } }));
+        fixture.profile.looop(&["worker", "start", "w1", "make it", "--runner", name]).ok();
+        wait_until("its end", || {
+            let state = fixture.profile.read_json("workers/w1/state.json");
+            state["phase"] != "starting" && state["phase"] != "running"
+        });
+        let set: Vec<&str> = mode.set.iter().map(|(key, _)| *key).collect();
+        let args = started(&fixture, agent, &set).join(" ");
+        assert!(args.contains("/workers/w1/brief.md") && args.contains("--model m1"), "{name}: {args}");
+        assert!(!args.contains('{'), "{name}: each place is filled in: {args}");
+        assert_eq!(mode.effort.is_some(), args.contains("low"), "{name}: {args}");
+    }
+}
+
+#[test]
+fn each_agent_fixes() {
+    for agent in AGENTS {
+        let name = agent.name;
+        let fixture = fixture(agent, &format!("cat >/dev/null; {FIXED}; echo edited"));
+        let mode = agent.fix.as_ref().unwrap();
+        let task = "[[tasks]]\nname = \"add\"\nprompt = \"ADD-MUST-ADD\"\nfiles = [\"lib.sh\"]\n";
+        let path = fixture.leanfile(TESTS, task);
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("binary")).collect();
+        fs::write(&path, lines.join("\n")).unwrap();
+        fixture.profile.config_more(json!({ "runners": { name: { "model": "m1", "effort": "low" } } }));
+        fixture.fix(&["--runner", name]).ok();
+        assert!(fixture.read("lib.sh").contains("$1 + $2"), "{name}");
+        let set: Vec<&str> = mode.set.iter().map(|(key, _)| *key).collect();
+        let args = started(&fixture, agent, &set);
+        assert!(args.join(" ").contains("--model m1"), "{name}: {args:?}");
+        assert!(args.iter().all(|arg| !arg.contains('{')), "{name}: each place is filled in: {args:?}");
+        assert_eq!(mode.effort.is_some(), args.join(" ").contains("low"), "{name}: {args:?}");
+    }
+}
+
+#[test]
+fn the_docs_name_each_agent_with_the_version_that_was_tried() {
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runners.md")).unwrap();
+    for agent in AGENTS {
+        let name = format!("| `{}` ", agent.name);
+        let rows: Vec<&str> = docs.lines().filter(|line| line.starts_with(&name)).collect();
+        let has = |text: &str| rows.iter().any(|row| row.contains(text));
+        assert!(has(agent.tested.unwrap_or("not tried")), "{}: {rows:?}", agent.name);
+        for variable in agent.env_names() {
+            assert!(has(&format!("`{variable}`")), "{}: {variable}", agent.name);
+        }
+        let modes =
+            [("decide", agent.decide.is_ok()), ("work", agent.work.is_ok()), ("fix", agent.fix.is_ok())];
+        for (mode, has_it) in modes {
+            assert_eq!(has(&format!(" {mode}")), has_it, "{}: {mode}: {rows:?}", agent.name);
+        }
+    }
+}
