@@ -37,7 +37,6 @@ mod sources;
 mod stream;
 mod stuck;
 mod testing;
-pub mod trials;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,7 +11,8 @@ use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::lang::Lang;
-use super::tags::{Def, Reader, Tags};
+use super::reader::Reader;
+use super::tags::{Def, Tags};
 use super::walk::{self, End, Found};
 use super::{Limits, Said};
 use crate::store::file;

@@ -10,7 +10,6 @@ mod attach;
 mod bad_data;
 mod bad_runner;
 mod beat;
-mod bench;
 mod boxed;
 mod clones;
 mod complete;
