@@ -125,7 +125,7 @@ pub struct Answer {
 /// The project that a directory belongs to: the nearest directory around it that has a mark of one.
 ///
 /// # Errors
-/// A usage error when there is none: a map of a whole home directory is nobody's wish.
+/// A usage error when there is none: nobody wants a map of a whole home directory.
 pub fn root_of(dir: &Path) -> Result<PathBuf> {
     let found = dir.ancestors().find(|dir| MARKS.iter().any(|mark| dir.join(mark).exists()));
     found.map(Path::to_owned).ok_or_else(|| {

@@ -124,7 +124,7 @@ enum Outcome {
     Same,
     Read(Tags, String),
     Skipped(String),
-    /// Nobody here knows its language; it counts by its path.
+    /// Its language is unknown; it counts by its path.
     NotRead,
     /// There was no time left.
     Late,

@@ -100,7 +100,7 @@ impl Tags {
             if let Some((role, marked)) = rules.role(node, field, &within, text) {
                 let word = text.get(node.byte_range()).unwrap_or_default();
                 match role {
-                    // Each class has one, and nobody calls it by that name.
+                    // Each class has a constructor, and no code calls it by that name.
                     Role::Def(_) if word == "constructor" => {}
                     Role::Def(kind) => {
                         self.define(word, kind, marked.start_position().row, marked.end_position().row);
@@ -123,7 +123,7 @@ impl Tags {
         true
     }
 
-    /// Takes a node that is no definition; `from` is the module that names are imported from.
+    /// Adds a reference or an import; `from` is the module that names are imported from.
     fn take(&mut self, lang: Lang, role: Role, word: &str, from: &str) {
         match role {
             Role::Ref => self.refer(word),

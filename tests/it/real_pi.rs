@@ -60,6 +60,7 @@ fn profile_with(home: &PiHome) -> Profile {
 }
 
 #[test]
+#[ignore = "needs agent CLIs"]
 fn real_beats_over_a_real_repository() {
     let Some(install) = pi() else { return };
     let server = ModelServer::start(vec![Reply::text(GOAL).usage(111, 22, 334, 44), Reply::text(NOOP)]);

@@ -88,6 +88,7 @@ fn every_point_of_a_first_run() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn two_first_runs_at_once_both_succeed() {
     for _ in 0..20 {
         let profile = Profile::empty();
