@@ -257,6 +257,11 @@ impl Env {
         self.get("PATH").unwrap_or(DEFAULT_PATH).to_owned()
     }
 
+    /// Where temporary files go.
+    pub fn temp_dir(&self) -> PathBuf {
+        PathBuf::from(self.get("TMPDIR").unwrap_or("/tmp"))
+    }
+
     /// All variables.
     pub fn all(&self) -> Vec<(String, String)> {
         self.vars.iter().map(|(key, value)| (key.clone(), value.clone())).collect()

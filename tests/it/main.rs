@@ -34,7 +34,6 @@ mod prune;
 mod pulse;
 mod races;
 mod readme;
-mod real_pi;
 mod runners;
 mod schemas;
 mod secrets;

@@ -15,6 +15,7 @@ mod bad;
 mod endpoint;
 mod matrix;
 mod overhead;
+mod real_pi;
 mod spend;
 
 const NOOP: &str = r#"{"move":"noop","why":"nothing to do"}"#;
