@@ -5,7 +5,7 @@ use super::tags::Tags;
 
 /// Reads nothing.
 #[derive(Default)]
-pub(super) struct Reader;
+pub(super) struct Reader(());
 
 impl Reader {
     /// Nothing is known of a file.

@@ -247,8 +247,8 @@ impl Judge {
             }
             Verdict::Hold(Hold::Halted { why }) => Err(format!("halted: {why}")),
             Verdict::Hold(Hold::Paused { .. } | Hold::OutOfBudget { .. }) | Verdict::Approved(_) => Ok(()),
-            Verdict::Decide(_) if !news => must(self.quiet < QUIET, || {
-                format!("nothing changed, and {} decisions were asked for", self.quiet + 1)
+            Verdict::Decide(reasons) if !news => must(self.quiet < QUIET, || {
+                format!("nothing changed, and {} decisions were asked for: {reasons:?}", self.quiet + 1)
             }),
             Verdict::Decide(_) => Ok(()),
         }
