@@ -37,7 +37,7 @@ fn repository(profile: &Profile) -> PathBuf {
 }
 
 fn git_sensor(profile: &Profile, repo: &Path) {
-    let example = include_str!("../../sensors-examples/git-repos.sh");
+    let example = include_str!("../../../sensors-examples/git-repos.sh");
     let text: Vec<String> = example
         .lines()
         .enumerate()
