@@ -18,9 +18,9 @@ use super::disk::Disk;
 use super::outside::{DAY, Facts, HOUR, JOURNAL, MINUTE, PLAYBOOK};
 use super::tick::outcome;
 
-/// How many decisions in a row may say that there is nothing to do while nothing changes: the one that settled the world,
-/// one more when that is old, and three that were wished for.
-const QUIET: u32 = 5;
+/// How many decisions in a row may say that there is nothing to do while nothing changes: the one that settled the world
+/// and three that it wished for, and the same once more when the last of them is old.
+const QUIET: u32 = 8;
 
 /// A yes that a human gave, and what was seen then.
 #[derive(Clone, Debug)]
