@@ -36,7 +36,6 @@ mod retrieve;
 mod sources;
 mod stuck;
 mod testing;
-pub mod trials;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

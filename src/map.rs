@@ -4,11 +4,22 @@
 //! names that a failure or a question has, a random walk over the graph ranks the rest. What it cannot see it does not
 //! guess: imports that are put together while a program runs, and references from one language to another.
 
+#![cfg_attr(
+    not(feature = "map"),
+    expect(dead_code, reason = "what the grammars of the feature `map` would fill")
+)]
+
 mod graph;
 mod imports;
 mod index;
 mod lang;
+#[cfg(feature = "map")]
+mod reader;
+#[cfg(not(feature = "map"))]
+#[path = "map/no_reader.rs"]
+mod reader;
 mod render;
+#[cfg(feature = "map")]
 mod rules;
 mod seeds;
 mod tags;
@@ -114,7 +125,7 @@ pub struct Answer {
 /// The project that a directory belongs to: the nearest directory around it that has a mark of one.
 ///
 /// # Errors
-/// A usage error when there is none: a map of a whole home directory is nobody's wish.
+/// A usage error when there is none: nobody wants a map of a whole home directory.
 pub fn root_of(dir: &Path) -> Result<PathBuf> {
     let found = dir.ancestors().find(|dir| MARKS.iter().any(|mark| dir.join(mark).exists()));
     found.map(Path::to_owned).ok_or_else(|| {
@@ -126,12 +137,23 @@ pub fn root_of(dir: &Path) -> Result<PathBuf> {
     })
 }
 
+/// False in a build without the feature `map`, which has no grammars.
+pub const IS_BUILT_IN: bool = cfg!(feature = "map");
+
 /// Brings the index of the project at `root` up to date. It is kept in the file `cache`, where one is given.
 ///
 /// # Errors
-/// When the root cannot be listed, or the cache not be written.
+/// When this build has no code map, the root cannot be listed, or the cache not be written.
 pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index, Said)> {
-    index::open(root, cache, limits)
+    match IS_BUILT_IN {
+        true => index::open(root, cache, limits),
+        false => Err(left_out().into()),
+    }
+}
+
+fn left_out() -> Fault {
+    Fault::failed("could not make a code map: this build of looop has none")
+        .hint("build looop with its feature `map`, which is on unless --no-default-features turns it off")
 }
 
 /// The files that matter for a question, the most important first. Without seeds these are those that most others use.

@@ -4,7 +4,6 @@ mod admit;
 mod asks;
 mod attach;
 mod attempts;
-mod bench;
 mod claims;
 mod collect;
 mod compare;
@@ -126,9 +125,6 @@ enum Verb {
     Map(map::Args),
     /// Show what was tried for a goal of `looop fix`.
     Attempts(attempts::Args),
-    /// Measure the fix loop on seeded bugs with scripted agents.
-    #[command(subcommand)]
-    Bench(bench::Verb),
     /// List who may work on what.
     Claims(claims::ListArgs),
     /// Take a lease, so that nobody else works on a thing; in a worker: for the worker.
@@ -222,9 +218,9 @@ enum Verb {
 }
 
 impl Verb {
-    /// True for the verbs that end what their children leave behind: a beat in this process, a fix, and the fixes of a bench.
+    /// True for the verbs that end what their children leave behind: a beat in this process and a fix.
     fn sweeps(&self) -> bool {
-        matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_) | Verb::Bench(_))
+        matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_))
     }
 
     /// True for a verb that goes through the worker's supervisor.
@@ -334,7 +330,6 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Demo(args)) => demo::run(&app, &args),
         Some(Verb::Doctor(args)) => doctor::run(&app, &args),
         Some(Verb::Map(args)) => map::run(&app, &args),
-        Some(Verb::Bench(verb)) => bench::run(&app, verb),
         Some(Verb::Tick(args)) => tick::run(&app, &args),
         Some(Verb::Run(args)) => tick::run_goal(&app, &args),
         Some(verb) => {

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{forms, print};
 use crate::config;
-use crate::fix::trials::{shown, table};
 use crate::model::decision;
 use crate::model::entry::Entry;
 use crate::model::fault::Fault;
@@ -49,12 +48,10 @@ fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// Every answer of a `--json`, in the order of its name.
-const FORMS: [Form; 23] = [
+const FORMS: [Form; 21] = [
     form("asks", "looop asks --json", Some("asks"), of::<Vec<forms::Ask>>),
     form("attempts", "looop attempts --json", None, own::<forms::Attempted>),
     form("attempts-goal", "looop attempts GOAL --json", None, own::<forms::Attempts>),
-    form("bench-map", "looop bench map --json", None, own::<shown::Told>),
-    form("bench-stuck", "looop bench stuck --json", None, own::<table::Told>),
     form("claims", "looop claims --json", Some("claims"), of::<Vec<forms::Claim>>),
     form("cost", "looop cost --json", None, own::<forms::Cost>),
     form("doctor", "looop doctor --json", Some("findings"), of::<Vec<forms::Finding>>),

@@ -16,7 +16,7 @@ const MAP_MS: i64 = 10_000;
 /// Adds files behind those that are listed, so that these have the budget first. `paths` are all files that the agent
 /// may see. Without a map there is none.
 pub(super) fn add(desk: &Desk, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
-    if !desk.settings.fixes.map {
+    if !desk.settings.fixes.map || !map::IS_BUILT_IN {
         return;
     }
     let root = desk.cwd();

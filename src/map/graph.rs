@@ -18,7 +18,7 @@ const MAX_STEPS: usize = 150;
 const STILL: f64 = 1e-9;
 /// What an import weighs, beside the names that are used of it.
 const IMPORT: f64 = 1.0;
-/// What the way back weighs: whoever calls may be wrong, too.
+/// The weight of the way back: the caller may be wrong, too.
 const BACK: f64 = 0.15;
 /// What a use weighs where no import says whose name it is.
 const UNSURE: f64 = 0.2;
@@ -231,7 +231,7 @@ fn known<'a>(paths: &[&'a str], entries: &[&'a Entry]) -> Files<'a> {
     for (at, path) in paths.iter().enumerate() {
         match Lang::of(path) {
             Some(Lang::Go) => known.go_dirs.entry(dir(path)).or_default().push(at),
-            // A file that is no program text and still names something is a manifest.
+            // A manifest is not program text, but it names files.
             None => {
                 known.packages.extend(entries[at].imports.iter().map(|name| (name.as_str(), dir(path))));
             }

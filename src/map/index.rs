@@ -11,7 +11,8 @@ use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::lang::Lang;
-use super::tags::{Def, Reader, Tags};
+use super::reader::Reader;
+use super::tags::{Def, Tags};
 use super::walk::{self, End, Found};
 use super::{Limits, Said};
 use crate::store::file;
@@ -123,7 +124,7 @@ enum Outcome {
     Same,
     Read(Tags, String),
     Skipped(String),
-    /// Nobody here knows its language; it counts by its path.
+    /// Its language is unknown; it counts by its path.
     NotRead,
     /// There was no time left.
     Late,

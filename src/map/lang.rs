@@ -1,9 +1,5 @@
 //! The languages that the map reads, and what is looked for in each.
 
-use tree_sitter::Language;
-
-use super::rules::{self, Rules};
-
 /// A language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lang {
@@ -14,9 +10,6 @@ pub(super) enum Lang {
     TypeScript,
     Tsx,
 }
-
-/// How many there are.
-pub(super) const COUNT: usize = 6;
 
 impl Lang {
     /// The language of a file, by the end of its name.
@@ -41,30 +34,6 @@ impl Lang {
             Lang::Go => "go",
             Lang::JavaScript | Lang::TypeScript | Lang::Tsx => "javascript",
         }
-    }
-
-    pub(super) fn grammar(self) -> Language {
-        match self {
-            Lang::Python => tree_sitter_python::LANGUAGE.into(),
-            Lang::Rust => tree_sitter_rust::LANGUAGE.into(),
-            Lang::Go => tree_sitter_go::LANGUAGE.into(),
-            Lang::JavaScript => tree_sitter_javascript::LANGUAGE.into(),
-            Lang::TypeScript => tree_sitter_typescript::LANGUAGE_TYPESCRIPT.into(),
-            Lang::Tsx => tree_sitter_typescript::LANGUAGE_TSX.into(),
-        }
-    }
-
-    /// What is looked for; none when a rule does not fit the grammar, which is tested.
-    pub(super) fn rules(self) -> Option<Rules> {
-        let parts: &[&'static str] = match self {
-            Lang::Python => &[rules::PYTHON],
-            Lang::Rust => &[rules::RUST],
-            Lang::Go => &[rules::GO],
-            Lang::JavaScript => &[rules::SCRIPT, rules::JAVASCRIPT, rules::JSX],
-            Lang::TypeScript => &[rules::SCRIPT, rules::TYPESCRIPT],
-            Lang::Tsx => &[rules::SCRIPT, rules::TYPESCRIPT, rules::JSX],
-        };
-        Rules::parse(&self.grammar(), parts)
     }
 }
 

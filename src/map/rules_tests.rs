@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tree_sitter::{Parser, Query, QueryCursor, StreamingIterator};
 
-use super::super::lang::{COUNT, Lang};
-use super::super::tags::Reader;
+use super::super::lang::Lang;
+use super::super::reader::{COUNT, Reader};
 use super::*;
 
 const ALL: [Lang; COUNT] =

@@ -55,7 +55,7 @@ pub(super) fn files(root: &Path, limits: &Limits, deadline: &Deadline) -> Result
             break;
         }
         match is_dir {
-            // A directory that nobody may enter has no files for the map.
+            // A directory that cannot be read has no files for the map.
             true => left.extend(walk.list(path).unwrap_or_default()),
             false => walk.take(path),
         }

@@ -219,6 +219,7 @@ fn a_yes_is_void_when_anything_it_covered_has_changed() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_ask_expires_and_so_does_its_yes() {
     let profile = profile(&["RUN", "RUN", "RUN", NOOP]);
     profile.config_more(json!({ "limits": { "approval_ttl": "1s" } }));
@@ -307,6 +308,7 @@ fn question() -> (Profile, String) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_question_is_answered_once_in_any_form() {
     let rows: [(&[&str], &str, &str); 5] = [
         (&["blue, rather"], "", "blue, rather"),

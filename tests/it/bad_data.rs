@@ -111,6 +111,7 @@ fn a_config_that_is_no_plain_file_is_refused() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn the_environment_is_checked_like_the_config() {
     let mut profile = Profile::empty();
     profile.config(json!({ "interval": "30s" }));
@@ -164,6 +165,7 @@ fn an_unreadable_goal_is_shown_as_one() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn without_a_playbook_nothing_is_decided() {
     let missing: (Make, &str) = (|_| (), "does not exist");
     for (make, why) in ODD.into_iter().chain([missing]) {
@@ -249,6 +251,7 @@ fn refuses_the_move(make: Make, path: &str, decided: &str, why: &str) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_move_on_what_is_no_regular_file_is_refused_and_blocks_nothing() {
     let write = r#"{"move":"write_goal","id":"odd","body":"b","why":"x"}"#;
     let archive = r#"{"move":"archive_goal","id":"odd","why":"x"}"#;
@@ -303,6 +306,7 @@ fn halts(make: Make) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_corrupt_memory_halts_the_loop_until_a_human_resumes() {
     let make: [Make; 11] = [
         |path| fs::write(path, "garbage").unwrap(),

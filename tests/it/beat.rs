@@ -142,6 +142,7 @@ fn a_humans_edit_made_while_the_model_thinks_is_never_overwritten() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_history_of_many_loose_objects_is_packed() {
     let profile = Profile::scripted(&[NOOP]);
     let archive = profile.data().join("goals/archive");
@@ -195,6 +196,7 @@ fn a_sensor_of_ten_megabytes_and_one_that_is_no_text_are_sensors_like_others() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_journal_of_any_length_is_rotated_before_the_decision() {
     let goal = |id: &str| format!(r#"{{"move":"write_goal","id":"{id}","body":"goal: x\n","why":"w"}}"#);
     let profile = Profile::scripted(&[&goal("one"), &goal("two"), NOOP]);

@@ -6,15 +6,11 @@
 //! is the state before the next one, so killing before each call covers both sides of each.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -31,7 +27,7 @@ pub use replay::replayed;
 
 use crate::support::pi::skipped;
 use crate::support::profile::{LOOOP, Profile, wait_until};
-use crate::support::tally::Tally;
+use crate::support::tally::{Parts, Tally};
 
 /// Calls with an effect, and the waits for children; not every machine has them all. Of the opens only those
 /// that create count.
@@ -50,7 +46,7 @@ struct Scene {
     name: &'static str,
     /// The move of the beat; none: the scene sets its own runner.
     reply: Option<String>,
-    /// One of so many [`COMMON`] points is tried, all of them with `LOOOP_TEST_ALL_POINTS=1`.
+    /// One of so many [`COMMON`] points is in a sweep that is not of every point.
     every: usize,
     /// The verb that is killed.
     verb: &'static [&'static str],
@@ -350,62 +346,132 @@ fn points(profile: &Profile, verb: &[&str]) -> Vec<Point> {
     points
 }
 
-/// Tries the points of a scene on two threads; returns how many there were and what was wrong.
-fn sweep(scene: &Scene, all: bool) -> (usize, Vec<String>) {
-    let stages = [Stage::set(scene), Stage::set(scene)];
-    (scene.begin)(&stages[0].profile);
-    let mut points = points(&stages[0].profile, scene.verb);
-    let found = points.len();
-    let mut at = 0..;
-    points.retain(|point| all || !has(COMMON, &point.call) || at.next().unwrap() % scene.every == 0);
-    let (next, killed, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for stage in &stages {
-            scope.spawn(|| {
-                while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let Some(problems) = stage.kill(scene, point) else { continue };
-                    killed.fetch_add(1, Ordering::Relaxed);
-                    let place = format!("{}: killed before {} {}", scene.name, point.call, point.nth);
-                    wrong
-                        .lock()
-                        .unwrap()
-                        .extend(problems.iter().map(|problem| format!("{place}: {problem}")));
-                }
-            });
-        }
-    });
-    let (killed, wrong) = (killed.into_inner(), wrong.into_inner().unwrap());
-    println!("{}: {found} points, {killed} kills, {} violations", scene.name, wrong.len());
-    (killed, wrong)
+/// Which points of a scene are tried.
+#[derive(Clone, Copy, PartialEq)]
+enum Sweep {
+    /// A few, for the daily tests.
+    Sample,
+    /// All, but of the [`COMMON`] ones a sample.
+    Gate,
+    Every,
 }
 
-#[test]
-fn a_beat_killed_anywhere_is_made_whole_by_the_next() {
-    match swept() {
-        Some(came) => {
-            came.holds();
-            assert!(came.attempts > 300, "only {} kills", came.attempts);
-        }
+/// How many points a sample has.
+const SAMPLE: usize = 8;
+
+/// Tries the points of a scene.
+fn sweep(scene: &Scene, which: Sweep) -> Tally {
+    let stage = Stage::set(scene);
+    (scene.begin)(&stage.profile);
+    let mut points = points(&stage.profile, scene.verb);
+    let found = points.len();
+    let (step, mut at) = (found.div_ceil(SAMPLE), 0..);
+    points.retain(|point| match which {
+        Sweep::Sample => at.next().unwrap() % step == step / 2,
+        Sweep::Gate => !has(COMMON, &point.call) || at.next().unwrap() % scene.every == 0,
+        Sweep::Every => true,
+    });
+    let mut tally = Tally::default();
+    for point in &points {
+        let Some(problems) = stage.kill(scene, point) else { continue };
+        tally.attempts += 1;
+        let place = format!("{}: killed before {} {}", scene.name, point.call, point.nth);
+        tally.violations.extend(problems.iter().map(|problem| format!("{place}: {problem}")));
+    }
+    println!(
+        "{}: {found} points, {} kills, {} violations",
+        scene.name,
+        tally.attempts,
+        tally.violations.len()
+    );
+    tally
+}
+
+/// The scene of this name; none where nothing can kill a process at a call.
+fn sweep_of(name: &str, which: Sweep) -> Option<Tally> {
+    let scene = scenes().into_iter().find(|scene| scene.name == name).expect("a scene of this name");
+    Command::new("strace").arg("--version").output().is_ok().then(|| sweep(&scene, which))
+}
+
+fn holds(tally: Option<Tally>) {
+    match tally {
+        Some(tally) => tally.holds(),
         None => skipped("no strace"),
     }
 }
 
-/// What came of all kills; none where nothing can kill at a point.
-pub fn swept() -> Option<&'static Tally> {
-    static CAME: OnceLock<Option<Tally>> = OnceLock::new();
-    let can_kill = || Command::new("strace").arg("--version").output().is_ok();
-    CAME.get_or_init(|| can_kill().then(sweep_all)).as_ref()
+#[test]
+fn a_beat_killed_at_some_points_is_made_whole_by_the_next() {
+    holds(sweep_of("write_goal", Sweep::Sample));
+    holds(sweep_of("answer", Sweep::Sample));
 }
 
-fn sweep_all() -> Tally {
-    let all = env::var_os("LOOOP_TEST_ALL_POINTS").is_some();
-    let start = Instant::now();
-    let (mut kills, mut wrong) = (0, Vec::new());
-    for scene in scenes() {
-        let (killed, problems) = sweep(&scene, all);
-        kills += killed;
-        wrong.extend(problems);
+/// A test for each scene, and the list of their names.
+macro_rules! scenes_killed_anywhere {
+    ($($test:ident $name:literal)*) => {
+        const SCENES: &[&str] = &[$($name),*];
+        $(
+            #[test]
+            #[ignore = "long search"]
+            fn $test() {
+                holds(swept_part($name).cloned());
+            }
+        )*
+        mod every_point {
+            $(
+                #[test]
+                #[ignore = "every point"]
+                fn $test() {
+                    super::holds(super::sweep_of($name, super::Sweep::Every));
+                }
+            )*
+        }
+    };
+}
+
+scenes_killed_anywhere! {
+    write_goal "write_goal"
+    replace_goal "replace goal"
+    run "run"
+    archive_goal "archive_goal"
+    ask "ask"
+    schedule "schedule"
+    noop "noop"
+    approved_run "approved run"
+    failing_runner "failing runner"
+    start_worker "start_worker"
+    stop_worker "stop_worker"
+    tell_worker "tell_worker"
+    approved_write_playbook "approved write_playbook"
+    approved_write_sensor "approved write_sensor"
+    drop_schedule "drop_schedule"
+    answer "answer"
+    reject "reject"
+    claim "claim"
+    release "release"
+    pause "pause"
+    goal_archive "goal archive"
+}
+
+#[test]
+fn each_scene_is_swept() {
+    let all: Vec<&str> = scenes().iter().map(|scene| scene.name).collect();
+    assert_eq!(all, SCENES);
+}
+
+/// The sweep of one scene; none where nothing can kill a process at a call.
+fn swept_part(name: &'static str) -> Option<&'static Tally> {
+    static PARTS: Parts = Parts::new();
+    Command::new("strace").arg("--version").output().ok()?;
+    Some(PARTS.part(name, || sweep_of(name, Sweep::Gate).unwrap_or_default()))
+}
+
+/// The sweeps of all scenes together.
+pub fn swept() -> Option<Tally> {
+    let mut all = Tally::default();
+    for name in SCENES {
+        all.add(swept_part(name)?);
     }
-    println!("in all: {kills} kills, {} violations, {:?}", wrong.len(), start.elapsed());
-    Tally { attempts: kills, violations: wrong }
+    assert!(all.attempts > 300, "only {} kills", all.attempts);
+    Some(all)
 }

@@ -63,6 +63,7 @@ fn moves() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_a_human_writes_while_the_model_thinks_is_never_replaced_or_put_away() {
     // Once as a free move, once as one that waits: then nobody is asked to say yes to a diff of other words.
     let both = [true, false].into_iter().flat_map(|free| moves().into_iter().map(move |one| (free, one)));
@@ -110,6 +111,7 @@ fn authors(profile: &Profile, path: &str) -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_a_human_writes_while_the_model_thinks_is_the_humans_in_git() {
     let noop: Value = serde_json::from_str(NOOP).unwrap();
     let beside = ["schedules/t.json", "schedules/new.json"].map(|path| (path, TIMER, noop.clone()));
@@ -268,6 +270,7 @@ fn is_there(path: &Path, text: &str) -> bool {
 }
 
 #[test]
+#[ignore = "slow"]
 fn of_two_hundred_aimed_saves_during_a_write_none_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("g.md");
@@ -346,6 +349,7 @@ fn has_strace() -> bool {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_save_during_the_slow_write_of_a_beat_wins_and_the_move_is_refused() {
     if !has_strace() {
         return skipped("no strace");

@@ -101,6 +101,7 @@ fn idle_stamp(profile: &Profile) -> Option<Vec<u8>> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn it_beats_at_its_start_and_not_because_of_its_own_writes() {
     let profile = Profile::scripted(&[
         GOAL,
@@ -175,6 +176,7 @@ fn it_outlives_a_killed_beat() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn it_ends_a_beat_that_hangs_and_goes_on() {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({

@@ -13,8 +13,6 @@ const CALLS: &[(&str, &str)] = &[
     ("asks", "asks --all --json"),
     ("attempts", "attempts --json"),
     ("attempts-goal", "attempts sums --json"),
-    ("bench-map", "bench map --json"),
-    ("bench-stuck", "bench stuck --seeds 1 --kind tweak --json"),
     ("claims", "claims --json"),
     ("cost", "cost --json"),
     ("cost", "cost all --by sensor --json"),
@@ -79,8 +77,7 @@ fn every_answer_has_its_published_form() {
     std::fs::create_dir(empty.path("project")).unwrap();
     for (profile, is_empty) in [(empty, true), (lived_in(), false)] {
         for (name, call) in CALLS {
-            // A bench makes its own world, the same in each profile.
-            if is_empty && matches!(*name, "attempts-goal" | "bench-map" | "bench-stuck" | "run") {
+            if is_empty && matches!(*name, "attempts-goal" | "run") {
                 continue;
             }
             let ran = profile.looop(&call.split(' ').collect::<Vec<_>>());
@@ -155,9 +152,7 @@ fn each_command_with_json_has_a_schema_and_a_test_and_the_page_names_it() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schemas.md")).unwrap();
     let names: BTreeSet<String> =
         listed.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
-    // Figures of a bench are for its readers, and have no contract.
-    let benches = ["bench-stuck", "bench-map"].map(str::to_owned);
-    for command in with_json(&profile).into_iter().filter(|name| !benches.contains(name)) {
+    for command in with_json(&profile) {
         assert!(names.contains(&command), "no schema for {command}");
     }
     for name in &names {

@@ -59,14 +59,17 @@ const PIPELINE: (&str, usize) = ("src/tick/mod.rs", 80);
 const DROPPED_RESULTS_MAX: usize = 10;
 
 /// Marks of unfinished work, and of this machine. Spelled apart, so that this file has none of them.
-const MARKS: [&str; 6] = [
+const MARKS: [&str; 5] = [
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
     concat!("XX", "X"),
     concat!("to", "do!"),
     concat!("unimple", "mented!"),
-    concat!("#[ig", "nore"),
 ];
+/// Why a test may be left to the gate, which runs it with `--include-ignored`; `every point` is for `.ci/full`.
+const REASONS: [&str; 5] = ["slow", "long search", "every point", "needs agent CLIs", "needs toolchains"];
+/// Spelled apart, so that this file has none of them.
+const IGNORE: &str = concat!("#[ig", "nore");
 const PLACES: [&str; 8] = [
     concat!("/wo", "rk/"),
     concat!("/fa", "rm/"),
@@ -131,6 +134,7 @@ fn check(tree: &[(String, String)]) -> Vec<Violation> {
         first_line(file, &mut found);
         pipeline(file, &mut found);
         banned_words(file, &mut found);
+        reasons(file, &mut found);
     }
     unique_types(&source, &mut found);
     fences(&source, &mut found);
@@ -139,6 +143,7 @@ fn check(tree: &[(String, String)]) -> Vec<Violation> {
         marks(file, &mut found);
     }
     docs_linked(&files, &mut found);
+    areas(&rust, &mut found);
     found
 }
 
@@ -246,13 +251,43 @@ fn dropped_results(source: &[&File], found: &mut Vec<Violation>) {
 }
 
 fn marks(file: &File, found: &mut Vec<Violation>) {
-    let of_ours = file.path.starts_with("src/") || file.path.starts_with("tests/");
+    let of_ours = ["src/", "tests/", "xtask/"].iter().any(|folder| file.path.starts_with(folder));
     for (number, line) in (1..).zip(file.text.lines()) {
         for mark in MARKS.iter().filter(|mark| of_ours && line.contains(*mark)) {
             found.push(file.violation("marks", number, mark));
         }
         for place in PLACES.iter().filter(|place| line.contains(*place)) {
             found.push(file.violation("places", number, place));
+        }
+    }
+}
+
+fn reasons(file: &File, found: &mut Vec<Violation>) {
+    for (number, line) in (1..).zip(file.text.lines()).filter(|(_, line)| line.contains(IGNORE)) {
+        let allowed = |reason: &&str| line.trim() == format!("{IGNORE} = \"{reason}\"]");
+        if !REASONS.iter().any(|reason| allowed(&reason)) {
+            found.push(file.violation("reasons", number, &format!("is none of {REASONS:?}")));
+        }
+    }
+}
+
+/// The daily tests try a part of each area: each module of the integration tests has a test that is not left to the gate.
+fn areas(rust: &[&File], found: &mut Vec<Violation>) {
+    let Some(main) = rust.iter().find(|file| file.path == "tests/it/main.rs") else { return };
+    let declared = (1..).zip(main.text.lines()).filter_map(|(number, line)| {
+        Some((number, line.strip_prefix("mod ")?.strip_suffix(';')?)).filter(|(_, area)| *area != "support")
+    });
+    for (number, area) in declared {
+        let [own, inner, sim] =
+            [format!("tests/it/{area}.rs"), format!("tests/it/{area}/"), format!("tests/{area}/")];
+        let is_own =
+            |file: &&&File| file.path == own || file.path.starts_with(&inner) || file.path.starts_with(&sim);
+        let daily = |file: &&File| {
+            let lines: Vec<&str> = file.text.lines().map(str::trim).collect();
+            lines.windows(2).any(|pair| pair[0] == "#[test]" && !pair[1].starts_with(IGNORE))
+        };
+        if !rust.iter().filter(is_own).any(daily) {
+            found.push(main.violation("areas", number, &format!("{area} has no test that runs daily")));
         }
     }
 }

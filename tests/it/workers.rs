@@ -353,6 +353,7 @@ fn two_workers_never_own_one_goal() {
 
 /// The holder is stopped for longer than twice its lease's lifetime, another takes over, and the first goes on.
 #[test]
+#[ignore = "slow"]
 fn a_worker_that_lost_its_lease_writes_nothing_any_more() {
     let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
     profile.config_more(json!({ "limits": { "lease_ttl": "5s" }, "verify": { "ok": ["true"] } }));

@@ -183,8 +183,8 @@ impl World {
 
     /// What workers do between two ticks.
     pub fn workers_act(&mut self) -> Result<(), String> {
-        if self.dice.chance(2) {
-            let resource = name(RESOURCES[self.dice.number(0, RESOURCES.len())]);
+        if self.rng.usize(..1000) < 2 {
+            let resource = name(RESOURCES[self.rng.usize(0..RESOURCES.len())]);
             if self.disk.has(&claim(&resource)) {
                 self.tally.count("corrupt leases");
                 self.disk.place(&claim(&resource), "{\"resource\":");
@@ -196,7 +196,7 @@ impl World {
         self.purse.only(&living.map(|life| life.start).collect::<Vec<_>>());
         for id in all {
             let Some(life) = self.fleet.lives.get_mut(&id).filter(|life| life.lives) else { continue };
-            match self.dice.number(0, 1000) {
+            match self.rng.usize(0..1000) {
                 0..15 => {
                     self.tally.count("worker deaths");
                     life.lives = false;
@@ -208,7 +208,7 @@ impl World {
                     life.stopped = true;
                 }
                 30..40 => life.flagged = !life.flagged,
-                _ => life.stopped &= !self.dice.chance(200),
+                _ => life.stopped &= self.rng.usize(..1000) >= 200,
             }
             if !life.stopped {
                 let start = life.start;
@@ -221,12 +221,12 @@ impl World {
 
     fn worker_acts(&mut self, id: &Name) -> Result<(), String> {
         // One that was stopped believes still, and writes before it renews.
-        if self.dice.chance(300) {
+        if self.rng.usize(..1000) < 300 {
             self.writes(id)?;
         }
         self.renews(id);
-        let resource = name(RESOURCES[self.dice.number(0, RESOURCES.len())]);
-        match self.dice.number(0, 100) {
+        let resource = name(RESOURCES[self.rng.usize(0..RESOURCES.len())]);
+        match self.rng.usize(0..100) {
             0..8 => self.acquires(id, &resource)?,
             8..10 => self.releases(id, &resource),
             _ => {}
@@ -309,7 +309,7 @@ impl World {
         let ttl = Ttl::try_from(60).expect("a lifetime");
         let claimant = Claimant { holder: Holder::Worker(id.clone()), pid, pid_start: start, pid_ns: 1, ttl };
         let found = self.fleet.leases[resource].clone();
-        let sees = !self.dice.chance(100);
+        let sees = self.rng.usize(..1000) >= 100;
         if !sees {
             self.tally.count("unseen workers");
         }

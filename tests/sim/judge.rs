@@ -18,9 +18,9 @@ use super::disk::Disk;
 use super::outside::{DAY, Facts, HOUR, JOURNAL, MINUTE, PLAYBOOK};
 use super::tick::outcome;
 
-/// How many decisions in a row may say that there is nothing to do while nothing changes: the one that settled the world,
-/// one more when that is old, and three that were wished for.
-const QUIET: u32 = 5;
+/// How many decisions in a row may say that there is nothing to do while nothing changes: the one that settled the world
+/// and three that it wished for, and the same once more when the last of them is old.
+const QUIET: u32 = 8;
 
 /// A yes that a human gave, and what was seen then.
 #[derive(Clone, Debug)]
@@ -247,8 +247,8 @@ impl Judge {
             }
             Verdict::Hold(Hold::Halted { why }) => Err(format!("halted: {why}")),
             Verdict::Hold(Hold::Paused { .. } | Hold::OutOfBudget { .. }) | Verdict::Approved(_) => Ok(()),
-            Verdict::Decide(_) if !news => must(self.quiet < QUIET, || {
-                format!("nothing changed, and {} decisions were asked for", self.quiet + 1)
+            Verdict::Decide(reasons) if !news => must(self.quiet < QUIET, || {
+                format!("nothing changed, and {} decisions were asked for: {reasons:?}", self.quiet + 1)
             }),
             Verdict::Decide(_) => Ok(()),
         }

@@ -25,7 +25,7 @@ fn refuse(why: &str) -> Plan {
 impl World {
     /// A valid move, or why there is none. Like the real decision it asks once more after a bad reply.
     pub fn reply(&mut self) -> Result<Move, Class> {
-        if self.dice.chance(60) {
+        if self.rng.usize(..1000) < 60 {
             self.tally.count("runner faults");
             let classes = [
                 Class::Transient,
@@ -36,15 +36,15 @@ impl World {
                 Class::Down,
                 Class::Cancelled,
             ];
-            return Err(*self.dice.pick(&classes));
+            return Err(*self.rng.choice(&classes).unwrap());
         }
         for _ in 0..2 {
             let wanted = self.wanted().to_string();
-            let text = match self.dice.chance(100) {
+            let text = match self.rng.usize(..1000) < 100 {
                 false => format!("I have thought about it.\n```json\n{wanted}\n```\n"),
                 true => {
                     self.tally.count("bad replies");
-                    match self.dice.number(0, 4) {
+                    match self.rng.usize(0..4) {
                         0 => format!("{wanted}\n{{\"move\":\"noop\",\"why\":\"another move\"}}"),
                         1 => wanted[..wanted.len() - 2].to_owned(),
                         2 => wanted.replacen("\"move\":", "\"moves\":", 1),
@@ -60,9 +60,9 @@ impl World {
     }
 
     fn wanted(&mut self) -> Value {
-        let n = self.dice.number(0, 1_000_000);
-        let goal = *self.dice.pick(&["g0", "g1", "g2"]);
-        let mut wanted = match self.dice.number(0, 205) {
+        let n = self.rng.usize(0..1_000_000);
+        let goal = *self.rng.choice(&["g0", "g1", "g2"]).unwrap();
+        let mut wanted = match self.rng.usize(0..205) {
             0..160 => json!({ "move": "noop" }),
             160..165 => json!({ "move": "write_goal", "id": goal, "body": format!("goal: number {n}") }),
             165..167 => json!({ "move": "archive_goal", "id": goal }),
@@ -85,10 +85,10 @@ impl World {
             _ => json!({ "move": "stop_worker", "id": format!("w{}", n % 4) }),
         };
         wanted["why"] = "as the seed says".into();
-        if self.dice.chance(300) {
+        if self.rng.usize(..1000) < 300 {
             wanted["goal"] = goal.into();
         }
-        if self.dice.chance(200) {
+        if self.rng.usize(..1000) < 200 {
             wanted["next_beat_s"] = (n % 600).into();
         }
         wanted

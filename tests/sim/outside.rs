@@ -13,12 +13,12 @@ use looop::store::layout;
 use looop::store::records::{Asks, json_text};
 use serde_json::json;
 
-use super::dice::Dice;
 use super::disk::{Disk, Op};
 use super::fleet::Fleet;
 use super::judge::Judge;
 use super::purse::Purse;
 use super::{Mutant, Tally};
+use fastrand::Rng;
 
 pub const T0: i64 = 1_795_218_410_413;
 pub const S: i64 = 1_000;
@@ -81,7 +81,7 @@ pub struct Plan {
 }
 
 pub struct World {
-    pub dice: Dice,
+    pub rng: Rng,
     pub disk: Disk,
     pub mutant: Option<Mutant>,
     pub tally: Tally,
@@ -125,7 +125,7 @@ fn strings(all: &[&str]) -> Vec<String> {
 
 impl World {
     pub fn new(seed: u64, mutant: Option<Mutant>) -> World {
-        let mut dice = Dice::new(seed);
+        let mut rng = Rng::with_seed(seed);
         let mut disk = Disk::new(&[
             (JOURNAL, ""),
             (LEDGER, ""),
@@ -135,14 +135,14 @@ impl World {
         ]);
         disk.syncs = mutant != Some(Mutant::SkipsSync);
         let limits = Limits {
-            decides_per_hour: *dice.pick(&[6, 12, 120]),
-            noop_ttl_ms: *dice.pick(&[Some(6 * HOUR), Some(20 * MINUTE), None]),
-            approval_ttl_ms: *dice.pick(&[2 * HOUR, 24 * HOUR]),
+            decides_per_hour: *rng.choice(&[6, 12, 120]).unwrap(),
+            noop_ttl_ms: *rng.choice(&[Some(6 * HOUR), Some(20 * MINUTE), None]).unwrap(),
+            approval_ttl_ms: *rng.choice(&[2 * HOUR, 24 * HOUR]).unwrap(),
             ..Limits::default()
         };
         let rule = |argv: &[&str]| Rule { argv: strings(argv), cwd: Vec::new() };
         let rules = Rules { allow: vec![rule(&["status"]), rule(&["show", "*"])], ..Rules::default() };
-        let day_micros = *dice.pick(&[None, Some(200_000), Some(1_000_000)]);
+        let day_micros = *rng.choice(&[None, Some(200_000), Some(1_000_000)]).unwrap();
         let sensors = ["ci", "mail", "disk"].map(|sensor| (name(sensor), Sensor { n: 0, fails: false }));
         let mut world = World {
             disk,
@@ -157,7 +157,7 @@ impl World {
             day_micros,
             memory: None,
             sensors: sensors.into(),
-            tainted: dice.chance(300),
+            tainted: rng.usize(..1000) < 300,
             paused: false,
             shaky: 0,
             harsh: seed % 5 == HARSH,
@@ -171,7 +171,7 @@ impl World {
             judge: Judge::default(),
             known: None,
             edits: 0,
-            dice,
+            rng,
         };
         world.read_all();
         world
@@ -198,18 +198,18 @@ impl World {
     }
 
     fn time_goes_by(&mut self) {
-        let span = match self.dice.number(0, 100) {
-            0..70 => self.dice.span(20 * S, 90 * S),
-            70..92 => self.dice.span(5 * MINUTE, 30 * MINUTE),
-            _ => self.dice.span(HOUR, 8 * HOUR),
+        let span = match self.rng.usize(0..100) {
+            0..70 => self.rng.i64(20 * S..90 * S),
+            70..92 => self.rng.i64(5 * MINUTE..30 * MINUTE),
+            _ => self.rng.i64(HOUR..8 * HOUR),
         };
         self.true_ms += span;
         self.mono_ms += span;
         self.wall_ms += span;
-        if self.dice.chance(3) {
+        if self.rng.usize(..1000) < 3 {
             self.tally.count("clock jumps");
-            let far = *self.dice.pick(&[3_650 * DAY, DAY, HOUR, 40 * S]);
-            let back = self.dice.chance(500) && self.wall_ms - far > DAY;
+            let far = *self.rng.choice(&[3_650 * DAY, DAY, HOUR, 40 * S]).unwrap();
+            let back = self.rng.usize(..1000) < 500 && self.wall_ms - far > DAY;
             self.wall_ms += if back { -far } else { far };
             // Far ahead of all years that there are, a clock is put right again.
             if self.wall_ms > T0 + 80_000 * DAY {
@@ -223,10 +223,10 @@ impl World {
     fn sensors_change(&mut self) {
         let all: Vec<Name> = self.sensors.keys().cloned().collect();
         // One of them changes much more often than the others.
-        let often = self.dice.chance(200);
+        let often = self.rng.usize(..1000) < 200;
         for (at, sensor) in all.iter().enumerate() {
-            let changes = self.dice.chance(if at == 0 && often { 100 } else { 6 });
-            let fails = self.dice.chance(4);
+            let changes = self.rng.usize(..1000) < if at == 0 && often { 100 } else { 6 };
+            let fails = self.rng.usize(..1000) < 4;
             let Some(sensor) = self.sensors.get_mut(sensor) else { continue };
             if fails {
                 self.tally.count("sensor faults");
@@ -236,7 +236,7 @@ impl World {
                 sensor.n = (sensor.n + 1) % 4;
             }
         }
-        if self.dice.chance(3) {
+        if self.rng.usize(..1000) < 3 {
             self.tainted = !self.tainted;
         }
     }
@@ -257,18 +257,18 @@ impl World {
     }
 
     fn people_act(&mut self) -> Result<(), String> {
-        if self.dice.chance(8) {
+        if self.rng.usize(..1000) < 8 {
             self.edits += 1;
-            let goal = *self.dice.pick(&["g0", "g1", "g2"]);
+            let goal = *self.rng.choice(&["g0", "g1", "g2"]).unwrap();
             let path = format!("goals/{goal}.md");
             self.disk.place(&path, &format!("goal: edit {}\n", self.edits));
             self.refresh(&path);
         }
-        if self.dice.chance(4) {
+        if self.rng.usize(..1000) < 4 {
             self.tally.count("changed scripts");
             self.script += 1;
         }
-        self.paused = if self.paused { !self.dice.chance(300) } else { self.dice.chance(3) };
+        self.paused = if self.paused { self.rng.usize(..1000) >= 300 } else { self.rng.usize(..1000) < 3 };
         self.plan_answers();
         let due: Vec<(Name, i64)> = self
             .plans
@@ -293,20 +293,22 @@ impl World {
             if self.plans.contains_key(&key) {
                 continue;
             }
-            let delay = match self.dice.number(0, 10) {
-                0..4 => self.dice.span(10 * S, 10 * MINUTE),
-                4..8 => self.dice.span(10 * MINUTE, 20 * HOUR),
+            let delay = match self.rng.usize(0..10) {
+                0..4 => self.rng.i64(10 * S..10 * MINUTE),
+                4..8 => self.rng.i64(10 * MINUTE..20 * HOUR),
                 8 => 30 * DAY,
-                _ => self.dice.span(DAY, 3 * DAY),
+                _ => self.rng.i64(DAY..3 * DAY),
             };
             if delay > DAY {
                 self.tally.count("late answers");
             }
-            let forged = ask.kind == AskKind::Approval && self.dice.chance(60);
+            let forged = ask.kind == AskKind::Approval && self.rng.usize(..1000) < 60;
             let said = match &ask.approval {
                 None => Said::Answer { text: "the second".to_owned() },
                 Some(_) if forged => Said::Approve { hash: "0".repeat(64) },
-                Some(approval) if self.dice.chance(700) => Said::Approve { hash: approval.hash.clone() },
+                Some(approval) if self.rng.usize(..1000) < 700 => {
+                    Said::Approve { hash: approval.hash.clone() }
+                }
                 Some(_) => Said::Reject { text: "no".to_owned() },
             };
             self.plans.insert(key, Plan { at_ms: self.true_ms + delay, said, forged });
@@ -332,21 +334,21 @@ impl World {
 
     /// What befalls the machine in this beat.
     fn machine_fails(&mut self) {
-        if self.dice.chance(50) {
+        if self.rng.usize(..1000) < 50 {
             self.disk.settle();
         }
-        self.disk.full = self.dice.chance(6);
+        self.disk.full = self.rng.usize(..1000) < 6;
         if self.disk.full {
             self.tally.count("full disks");
         }
         // What fails once fails again soon.
         let risk = if self.shaky > 0 || self.harsh { 200 } else { 25 };
         self.shaky = self.shaky.saturating_sub(1);
-        if self.dice.chance(risk / 8) {
+        if self.rng.usize(..1000) < risk / 8 {
             self.power_fails();
         }
-        self.disk.fuse = match self.dice.chance(risk) {
-            true => self.disk.steps + self.dice.number(0, 30),
+        self.disk.fuse = match self.rng.usize(..1000) < risk {
+            true => self.disk.steps + self.rng.usize(0..30),
             false => usize::MAX,
         };
     }
@@ -354,7 +356,7 @@ impl World {
     /// A process that is killed loses its memory; a machine without power also what was not synced.
     pub fn crash(&mut self) {
         self.memory = None;
-        if self.dice.chance(500) {
+        if self.rng.usize(..1000) < 500 {
             self.tally.count("killed ticks");
             self.shaky = 3;
             self.disk.fuse = usize::MAX;
@@ -367,15 +369,15 @@ impl World {
         self.tally.count("power losses");
         (self.memory, self.known) = (None, None);
         let mut kept: Vec<Op> = Vec::new();
-        let share = *self.dice.pick(&[0, 500, 900]);
+        let share = *self.rng.choice(&[0, 500, 900]).unwrap();
         for op in self.disk.pending() {
             match op {
-                Op::Append { file, bytes } if self.dice.chance(300) => {
+                Op::Append { file, bytes } if self.rng.usize(..1000) < 300 => {
                     self.tally.count("torn lines");
-                    let cut = bytes.floor_char_boundary(self.dice.number(0, bytes.len().max(1)));
+                    let cut = bytes.floor_char_boundary(self.rng.usize(0..bytes.len().max(1)));
                     kept.push(Op::Append { file: *file, bytes: bytes[..cut].to_owned() });
                 }
-                op if self.dice.chance(share) => kept.push(op.clone()),
+                op if self.rng.usize(..1000) < share => kept.push(op.clone()),
                 _ => self.tally.count("lost writes"),
             }
         }

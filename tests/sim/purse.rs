@@ -8,8 +8,8 @@ use looop::model::name::Name;
 use looop::model::time::Now;
 
 use super::Mutant;
-use super::dice::Dice;
 use super::outside::World;
+use fastrand::Rng;
 
 const GOALS: [&str; 2] = ["ship", "tidy"];
 const RUNNERS: [&str; 2] = ["pi", "codex"];
@@ -37,7 +37,7 @@ struct Went {
 
 #[derive(Debug)]
 pub struct Purse {
-    dice: Dice,
+    rng: Rng,
     budget: Budget,
     /// By the number of the start of the worker that makes it.
     turns: BTreeMap<u64, Turn>,
@@ -52,7 +52,7 @@ impl Purse {
         let runner_micros = BTreeMap::from([("codex".to_owned(), 300_000)]);
         let (hour_micros, day_micros) = (Some(200_000), Some(900_000));
         Purse {
-            dice: Dice::new(seed ^ 0x5eed),
+            rng: Rng::with_seed(seed ^ 0x5eed),
             budget: Budget { hour_micros, day_micros, goal_micros: Some(500_000), runner_micros },
             turns: BTreeMap::new(),
             dearest: BTreeMap::new(),
@@ -117,7 +117,7 @@ impl Purse {
 
     fn settle(&mut self, start: u64, now: Now) -> Result<(), String> {
         let Some(Turn { aside, moved }) = self.turns.remove(&start) else { return Ok(()) };
-        let cost = self.dice.number(0, MOST) as u64;
+        let cost = self.rng.usize(0..MOST) as u64;
         let dearest = self.dearest.entry(aside.runner.clone()).or_default();
         *dearest = (*dearest).max(cost);
         for (limit, window, _) in self.caps(&aside, now) {
@@ -137,7 +137,7 @@ impl World {
     pub fn spends(&mut self, id: &Name, start: u64) -> Result<(), String> {
         let now = self.now();
         if self.purse.turns.contains_key(&start) {
-            return match self.purse.dice.chance(400) {
+            return match self.purse.rng.usize(..1000) < 400 {
                 true => self.purse.settle(start, now),
                 false => Ok(()),
             };
@@ -175,7 +175,7 @@ impl World {
                     return Err(format!("{} begins anew in the past", hit.window));
                 }
                 self.tally.count("refused turns");
-                if hit.cap_micros > 0 && purse.dice.chance(20) {
+                if hit.cap_micros > 0 && purse.rng.usize(..1000) < 20 {
                     self.tally.count("raised caps");
                     let limit = hit.limit_micros.saturating_add(hit.cap_micros);
                     purse.raised.insert(hit.window.clone(), Raise::To(limit));

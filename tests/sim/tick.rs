@@ -287,7 +287,7 @@ impl World {
         let seen = self.seen(&sensed, &look, &id, changed, reasons);
         self.disk.write("runs/prompt.md", &id, false)?;
         // Git takes what is not in it yet, most of the time.
-        if !self.dice.chance(50) {
+        if self.rng.usize(..1000) >= 50 {
             beat.uncommitted.clear();
         }
         let call = Inflight {
@@ -302,7 +302,7 @@ impl World {
         self.tally.count("calls");
         self.judge.asked(&id, self.true_ms, self.limits.decides_per_hour).map_err(Stop::Broken)?;
         self.disk.point()?;
-        let usage = Usage { cost_micros: self.dice.number(0, 40_000) as u64, ..Usage::nothing() };
+        let usage = Usage { cost_micros: self.rng.usize(0..40_000) as u64, ..Usage::nothing() };
         let charge = |usage: Usage, now: looop::model::time::Now| {
             Box::new(Charge {
                 at_ms: now.unix_ms,
@@ -316,7 +316,7 @@ impl World {
             })
         };
         // Thinking takes time.
-        let took = self.dice.span(1_000, 60_000);
+        let took = self.rng.i64(1_000..60_000);
         (self.wall_ms, self.true_ms, self.mono_ms) =
             (self.wall_ms + took, self.true_ms + took, self.mono_ms + took);
         let now = self.now();
@@ -325,7 +325,7 @@ impl World {
             Err(Class::Cancelled) => Event::Cancelled { charge: charge(usage, now) },
             Err(class) => {
                 let retry_at_ms =
-                    (class == Class::Limit).then(|| now.unix_ms + self.dice.span(-5_000, 100_000_000));
+                    (class == Class::Limit).then(|| now.unix_ms + self.rng.i64(-5_000..100_000_000));
                 let failure = Failure {
                     beat: id.clone(),
                     at_ms: now.unix_ms,
@@ -509,7 +509,7 @@ impl World {
                 }
                 // The byte that lets it go.
                 self.disk.point()?;
-                let tail = if self.dice.chance(300) { "out" } else { "" };
+                let tail = if self.rng.usize(..1000) < 300 { "out" } else { "" };
                 self.judge.runs(intent, argv, self.script, !tail.is_empty()).map_err(Stop::Broken)?;
                 self.tally.count("commands");
                 // It is cut off in the middle.

@@ -72,6 +72,7 @@ fn assert_void(profile: &Profile, what: &str, ran: &Ran) {
 type Swap = fn(&Profile);
 
 #[test]
+#[ignore = "slow"]
 fn each_kind_of_swap_voids_a_yes() {
     let profile = scene(&["input.txt", "--file=HOME/far/x.mk", "HOME/dir", "caf\u{e9}"]);
     // The program and what it is run by lie where a box has a temporary folder of its own.

@@ -77,6 +77,7 @@ fn a_word_about_what_is_closed_by_now_is_not_taken() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_word_about_what_is_over_by_now_is_not_taken() {
     let (profile, ask) = waiting("4s");
     let [id, hash] = ["id", "hash"].map(|key| ask[key].as_str().unwrap());
@@ -121,6 +122,7 @@ type Swap = fn(&Profile);
 
 /// strace delays the first program that the beat starts, for as long as it takes to change something.
 #[test]
+#[ignore = "slow"]
 fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
     if Command::new("strace").arg("--version").output().is_err() {
         return skipped("no strace");

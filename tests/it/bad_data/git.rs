@@ -333,6 +333,7 @@ fn in_git(profile: &Profile) -> std::collections::BTreeSet<String> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
     let hostile = "!*\n!/cost/\n!/workers/\n!*.lock\n";
     for ignore in [None, Some(""), Some("mine\n"), Some(hostile)] {

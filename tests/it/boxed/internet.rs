@@ -169,6 +169,7 @@ fn reaches(network: &str, model: &str, user: u32, landlock: Option<u8>, expected
 const USER: u32 = 65_533;
 
 #[test]
+#[ignore = "slow"]
 fn the_internet_of_a_sandbox_is_the_outside_and_its_names_and_not_the_loopback_of_the_machine() {
     reaches("internet", "http://10.77.0.2:1", 0, None, &["name:outside", "outside:outside"]);
 }
@@ -179,6 +180,7 @@ fn a_plain_user_has_the_same_internet() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn the_internet_is_the_same_without_landlock() {
     reaches("internet", "http://10.77.0.2:1", USER, Some(0), &["name:outside", "outside:outside"]);
 }

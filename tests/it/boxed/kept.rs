@@ -85,6 +85,7 @@ fn what_got_worse_is_flagged_once_and_said_in_status_and_by_the_doctor() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_sandbox_is_full_at_each_version_of_landlock() {
     let Some(profile) = profile() else { return };
     for version in 0..=6 {

@@ -148,6 +148,7 @@ fn without_overlays_caches_are_read_only_and_the_doctor_says_so() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn where_no_engine_is_or_works_auto_says_so_and_full_refuses() {
     let Some(mut profile) = profile() else { return };
     let both = [("/usr/bin/bwrap", "/dev/null")];
@@ -223,6 +224,7 @@ fn refuses(profile: &Profile, level: &str, why: &str, looop: impl Fn(&[&str]) ->
 }
 
 #[test]
+#[ignore = "slow"]
 fn without_landlock_a_sandbox_is_full_where_bubblewrap_is_and_none_elsewhere() {
     for errno in [1, 38, 95] {
         let Some(profile) = profile() else { return };

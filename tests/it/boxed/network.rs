@@ -55,6 +55,7 @@ fn ended(profile: &Profile) -> Value {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_box_has_the_network_that_the_config_says() {
     if !has_bwrap() {
         return skipped("missing: bwrap");

@@ -79,6 +79,7 @@ fn the_first_paid_worker_of_a_profile_waits_and_later_ones_do_not() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_repository_is_cloned_without_a_yes_only_where_it_is_listed_itself() {
     if !has("full") {
         return;
@@ -120,6 +121,7 @@ fn a_repository_is_cloned_without_a_yes_only_where_it_is_listed_itself() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_goal_lists_repositories_for_its_own_moves_where_the_user_wrote_it() {
     if !has("full") {
         return;

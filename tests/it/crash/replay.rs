@@ -10,23 +10,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::after::After;
-use super::{Scene, Stage, scenes, traced};
-use crate::support::pi::skipped;
+use super::{Scene, Stage, holds, scenes, traced};
 use crate::support::profile::Profile;
-use crate::support::tally::Tally;
+use crate::support::tally::{Parts, Tally};
 
 const CALLS: &str = "open,openat,write,pwrite64,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,\
      fsync,fdatasync,ftruncate,fchmod,lseek,close";
-/// Which scenes are replayed: the moves whose effects are the beat's own.
-const REPLAYED: [&str; 7] =
-    ["write_goal", "replace goal", "run", "archive_goal", "ask", "schedule", "approved run"];
-/// One of so many states is tried, all of them with `LOOOP_TEST_ALL_POINTS=1`.
-const EVERY: usize = 16;
+/// One of so many states is tried by the daily tests, and one of so many by the gate.
+const SAMPLE: usize = 128;
+const GATE: usize = 16;
 
 /// One thing that a beat does to its disk.
 #[derive(Clone, Debug)]
@@ -483,65 +478,80 @@ fn problems(stage: &Stage, scene: &Scene, wreck: &Wreck) -> Vec<String> {
     wrong
 }
 
-/// Replays a scene; how many states were tried and what was wrong.
-fn replay(scene: &Scene, every: usize) -> (usize, Vec<String>) {
-    let stages = [Stage::set(scene), Stage::set(scene)];
-    let runs: Vec<Vec<Wreck>> = stages
-        .iter()
-        .map(|stage| {
-            let (before, ops) = Recorder::record(stage);
-            wrecks(&before, &ops)
-        })
-        .collect();
-    let (tried, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for (nth, (stage, wrecks)) in stages.iter().zip(&runs).enumerate() {
-            let (tried, wrong) = (&tried, &wrong);
-            scope.spawn(move || {
-                // Each stage has its own record, since approvals name its paths, and takes every other state.
-                for wreck in wrecks.iter().skip(nth).step_by(2 * every) {
-                    tried.fetch_add(1, Ordering::Relaxed);
-                    let place = format!("{}: {}", scene.name, wreck.place);
-                    let problems = problems(stage, scene, wreck);
-                    wrong.lock().unwrap().extend(problems.iter().map(|what| format!("{place}: {what}")));
-                }
-            });
-        }
-    });
-    let wrong = wrong.into_inner().unwrap();
-    println!(
-        "{}: {} states, {} tried, {} violations",
-        scene.name,
-        runs[0].len(),
-        tried.load(Ordering::Relaxed),
-        wrong.len()
-    );
-    (tried.into_inner(), wrong)
+/// Replays a scene and tries one of `every` states.
+fn replay(scene: &Scene, every: usize) -> Tally {
+    let stage = Stage::set(scene);
+    let (before, ops) = Recorder::record(&stage);
+    let wrecks = wrecks(&before, &ops);
+    let mut tally = Tally::default();
+    for wreck in wrecks.iter().skip(every / 2).step_by(every) {
+        tally.attempts += 1;
+        let problems = problems(&stage, scene, wreck);
+        tally
+            .violations
+            .extend(problems.iter().map(|what| format!("{}: {}: {what}", scene.name, wreck.place)));
+    }
+    let (states, tried, wrong) = (wrecks.len(), tally.attempts, tally.violations.len());
+    println!("{}: {states} states, {tried} tried, {wrong} violations", scene.name);
+    tally
+}
+
+/// The scene of this name; none where no calls can be recorded.
+fn replay_of(name: &str, every: usize) -> Option<Tally> {
+    let scene = scenes().into_iter().find(|scene| scene.name == name).expect("a scene of this name");
+    Command::new("strace").arg("--version").output().is_ok().then(|| replay(&scene, every))
 }
 
 #[test]
-fn a_beat_that_loses_power_anywhere_is_made_whole_by_the_next() {
-    match replayed() {
-        Some(came) => came.holds(),
-        None => skipped("no strace"),
-    }
+fn a_beat_that_loses_power_at_some_points_is_made_whole_by_the_next() {
+    holds(replay_of("write_goal", SAMPLE));
 }
 
-/// Every replayed beat, in the states that are tried by default or all of them; once in a process. None without strace.
-pub fn replayed() -> Option<&'static Tally> {
-    static CAME: OnceLock<Option<Tally>> = OnceLock::new();
-    let can_record = || Command::new("strace").arg("--version").output().is_ok();
-    CAME.get_or_init(|| can_record().then(replay_all)).as_ref()
+/// A test for each scene, and the list of their names: the moves whose effects are the beat's own.
+macro_rules! scenes_that_lose_power_anywhere {
+    ($($test:ident $name:literal)*) => {
+        const REPLAYED: &[&str] = &[$($name),*];
+        $(
+            #[test]
+            #[ignore = "long search"]
+            fn $test() {
+                holds(replayed_part($name).cloned());
+            }
+        )*
+        mod every_point {
+            $(
+                #[test]
+                #[ignore = "every point"]
+                fn $test() {
+                    super::holds(super::replay_of($name, 1));
+                }
+            )*
+        }
+    };
 }
 
-fn replay_all() -> Tally {
-    let every = if std::env::var_os("LOOOP_TEST_ALL_POINTS").is_some() { 1 } else { EVERY };
-    let mut came = Tally::default();
-    for scene in scenes().into_iter().filter(|scene| REPLAYED.contains(&scene.name)) {
-        let (tried, wrong) = replay(&scene, every);
-        came.attempts += tried;
-        came.violations.extend(wrong);
+scenes_that_lose_power_anywhere! {
+    write_goal "write_goal"
+    replace_goal "replace goal"
+    run "run"
+    archive_goal "archive_goal"
+    ask "ask"
+    schedule "schedule"
+    approved_run "approved run"
+}
+
+/// The replay of one scene; none where no calls can be recorded.
+fn replayed_part(name: &'static str) -> Option<&'static Tally> {
+    static PARTS: Parts = Parts::new();
+    Command::new("strace").arg("--version").output().ok()?;
+    Some(PARTS.part(name, || replay_of(name, GATE).unwrap_or_default()))
+}
+
+/// The replays of all scenes together.
+pub fn replayed() -> Option<Tally> {
+    let mut all = Tally::default();
+    for name in REPLAYED {
+        all.add(replayed_part(name)?);
     }
-    println!("in all: {} power losses, {} violations", came.attempts, came.violations.len());
-    came
+    Some(all)
 }

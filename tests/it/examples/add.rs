@@ -65,6 +65,7 @@ fn webs(profile: &mut Profile) -> Vec<(Asker, Web)> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn each_example_is_added_and_one_beat_reads_them_all() {
     for tool in ["gh", "kubectl", "curl", "jq", "python3"] {
         if !super::has(tool) {

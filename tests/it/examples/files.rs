@@ -45,6 +45,7 @@ fn the_disk_is_read_in_steps() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn without_one_of_the_usual_tools_nothing_is_guessed() {
     let cases = [
         ("disk", vec![("STEP", "100")]),
@@ -354,6 +355,7 @@ fn addresses_that_are_down_are_a_reading() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_calendar_tells_today_and_tomorrow() {
     if !has("python3") {
         return;

@@ -144,6 +144,7 @@ fn the_order_of_an_answer_is_no_signal() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_error_is_an_error_whatever_it_looks_like() {
     let pages = [
         (401, "{\"message\":\"Bad credentials\"}"),
@@ -169,6 +170,7 @@ fn an_error_is_an_error_whatever_it_looks_like() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn hostile_text_stays_text_and_the_reading_stays_small() {
     let (long, many) = ("x\u{1}\"\n".repeat(60_000), HOSTILE.repeat(1_000_000 / HOSTILE.len()));
     each(|asker, web, bench| {

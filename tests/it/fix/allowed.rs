@@ -158,6 +158,7 @@ fn sent(server: &ModelServer) -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_key_never_goes_to_an_address_of_another_file_or_of_the_environment() {
     let (own, stranger) =
         (ModelServer::start(vec![Reply::text(GOOD)]), ModelServer::start(vec![Reply::text(GOOD)]));
@@ -211,6 +212,7 @@ fn a_key_never_goes_to_an_address_of_another_file_or_of_the_environment() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_wrapper_gets_address_and_key_from_one_place() {
     for (lean, wanted) in [
         ("base_url = \"http://x\"", "http://x/"),
@@ -238,6 +240,7 @@ fn a_wrapper_gets_address_and_key_from_one_place() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_redirect_takes_no_key_to_another_host() {
     let stranger = ModelServer::start(vec![Reply::text(GOOD)]);
     for status in [301, 302, 307, 308] {

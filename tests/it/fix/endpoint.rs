@@ -102,6 +102,7 @@ fn an_endpoint_of_the_config_is_a_runner_like_others() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_endpoint_that_cannot_be_asked_is_an_attempt_that_failed_and_one_that_is_none_is_refused() {
     let fixture =
         fixture("base_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"", "summarize_errors = false\n");

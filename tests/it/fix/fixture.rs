@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use looop::fix::trials::agents::ANSWERS;
-
 use crate::support::profile::{Profile, Ran, git_in};
 
 /// A profile with a project in `project` and an agent in `agent.sh`.
@@ -15,12 +13,14 @@ pub struct Fixture {
     pub profile: Profile,
 }
 
-/// What an agent script begins with, up to the answers that those of the bench give too.
+/// What an agent script begins with, up to the answers that the agents of `cargo xtask bench stuck` give too.
 const HEAD: &str = r#"#!/bin/sh
 S=STATE
 case "$2" in
 *"Answer with that sentence alone"*) echo "The check expected another value of the sum"; exit;;
 "#;
+
+const ANSWERS: &str = include_str!("answers.sh");
 
 impl Fixture {
     /// A git project with these files, committed.

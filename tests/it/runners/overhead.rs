@@ -28,6 +28,7 @@ fn walls(profile: &Profile) -> Vec<u64> {
 }
 
 #[test]
+#[ignore = "needs agent CLIs"]
 fn what_a_beat_adds_to_its_runner() {
     let cat = Profile::scripted(&[NOOP]);
     fs::write(cat.path("reply"), NOOP).unwrap();

@@ -15,6 +15,7 @@ fn temps(desk: &Desk) -> usize {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_report_is_whole_or_not_there() {
     let script = r#"
         head -c 11000000 /dev/zero | looop report big 2>big; echo $? >>big

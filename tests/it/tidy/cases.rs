@@ -1,6 +1,6 @@
 //! Each rule of the tidy test, broken once and kept once: a rule whose wire is cut fails here.
 
-use super::{MARKS, PLACES, check};
+use super::{IGNORE, MARKS, PLACES, REASONS, check};
 use std::collections::BTreeSet;
 
 /// The rules that a tree of one file breaks. The file gets a proper first line.
@@ -153,7 +153,7 @@ fn first_lines_say_what_for() {
         "\n//! Too late.\n",
     ] {
         assert_eq!(broken_tree(&[("src/sys/tty.rs", bad)]), ["first-line"], "{bad:?}");
-        assert_eq!(broken_tree(&[("benches/beat.rs", bad)]), ["first-line"], "{bad:?}");
+        assert_eq!(broken_tree(&[("xtask/src/beat.rs", bad)]), ["first-line"], "{bad:?}");
     }
     for good in [
         "//! Terminals.",
@@ -199,6 +199,31 @@ fn nothing_is_left_unfinished() {
         assert_eq!(broken_tree(&[("tests/it/fixtures/a.txt", mark)]), ["marks"], "{mark}");
         assert_eq!(broken_tree(&[("README.md", mark)]), NONE, "{mark}");
     }
+}
+
+#[test]
+fn a_test_is_left_to_the_gate_for_a_listed_reason_only() {
+    for reason in REASONS {
+        let code = format!("#[test]\n{IGNORE} = \"{reason}\"]\nfn f() {{}}\n");
+        assert_eq!(broken("tests/it/tty.rs", &code), NONE, "{reason}");
+    }
+    for bad in ["]", " = \"\"]", " = \"later\"]", " = \"slow\"] // and why"] {
+        for path in ["src/sys/tty_tests.rs", "tests/it/tty.rs", "xtask/tests/bench.rs"] {
+            let code = format!("#[test]\n{IGNORE}{bad}\nfn f() {{}}\n");
+            assert_eq!(broken(path, &code), ["reasons"], "{path} {bad}");
+        }
+    }
+}
+
+#[test]
+fn each_area_has_a_test_that_runs_daily() {
+    let main = ("tests/it/main.rs", "//! A made-up file.\nmod tty;\nmod support;\n");
+    let daily = "//! A made-up file.\n#[test]\nfn f() {}\n";
+    let slow = format!("//! A made-up file.\n#[test]\n{IGNORE} = \"slow\"]\nfn f() {{}}\n");
+    assert_eq!(broken_tree(&[main, ("tests/it/tty.rs", daily)]), NONE);
+    assert_eq!(broken_tree(&[main, ("tests/it/tty.rs", &slow), ("tests/it/tty/keys.rs", daily)]), NONE);
+    assert_eq!(broken_tree(&[main, ("tests/it/tty.rs", &slow)]), ["areas"]);
+    assert_eq!(broken_tree(&[main]), ["areas"]);
 }
 
 #[test]

@@ -8,21 +8,22 @@ use crate::support::tally::Tally;
 use crate::{crash, escape, fuzz, leases, races, sim};
 
 /// A part: what must hold, and its trials; none where a tool for them is missing.
-type Part = (&'static str, fn() -> Option<&'static Tally>);
+type Part = (&'static str, fn() -> Option<Tally>);
 
 /// One row each. A row is made by the same function as the plain test of its property, and once in a process.
 const PARTS: &[Part] = &[
-    ("text of strangers makes nothing that needs a yes", || Some(hostile::injected())),
-    ("nothing gets out of a full box", escape::from_full_boxes),
+    ("text of strangers makes nothing that needs a yes", || Some(hostile::injected().clone())),
+    ("nothing gets out of a full box", || escape::from_full_boxes().cloned()),
     ("a beat that is killed anywhere is made whole", crash::swept),
     ("a beat that loses power anywhere is made whole", crash::replayed),
     ("in no simulated beat a promise is broken", || Some(sim::simulated())),
-    ("bytes of strangers are read within their bounds", || Some(fuzz::replayed())),
-    ("of two beats at once one beats", || Some(races::two_ticks_at_once())),
-    ("of many claims at once one wins", || Some(leases::many_claims_at_once())),
+    ("bytes of strangers are read within their bounds", || Some(fuzz::replayed().clone())),
+    ("of two beats at once one beats", || Some(races::two_ticks_at_once().clone())),
+    ("of many claims at once one wins", || Some(leases::many_claims_at_once().clone())),
 ];
 
 #[test]
+#[ignore = "long search"]
 fn table() {
     let mut lines = vec![format!("{:<52} {:>9} {:>11}", "property", "attempts", "violations")];
     let mut wrong = Vec::new();

@@ -1,22 +1,16 @@
-//! How well the measure of the breaker tells a tweak from another change, on real diffs: `cargo bench --bench measure`.
+//! How well the measure of the breaker tells a tweak from another change, on real diffs: `cargo xtask bench measure [DIR…]`.
 //!
 //! Changes come from git histories: this repository, taken apart into four that share no file, and each repository that is
-//! named behind `--`. A change is what one commit did to one file. *Tweaked* pairs are a change and the same change with
+//! named as an argument. A change is what one commit did to one file. *Tweaked* pairs are a change and the same change with
 //! other names, numbers, strings or comments, or a line in another place: they are alike. *Real* pairs are a change of a file
 //! and the next change of the same file: they are not. Three ways to tell are compared: the product's own (`alike` with the
 //! figures that ship), equal text, and "the same failure 3 times". The run fails when a target is missed.
-
-#![allow(missing_docs)]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use looop::model::attempt::Thresholds;
-use looop::model::attempt::alike::{Sample, alike};
-use looop::model::attempt::delta::{self, Changed, FileDelta};
-use looop::model::tokens;
+use crate::product::{Changed, FileDelta, Sample, Thresholds, alike, parse_diff, tokens};
 
 /// Parts of this repository that become histories of their own; the rest is the last one.
 const PARTS: [&str; 3] = ["src/store", "src/worker", "tests"];
@@ -52,11 +46,10 @@ struct Count {
     ratios: Vec<f64>,
 }
 
-fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let named: Vec<PathBuf> =
-        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).map(PathBuf::from).collect();
-    println!("cargo bench --bench measure{}", if named.is_empty() { "" } else { " -- DIR…" });
+/// Measures all of it; returns how many targets were missed.
+pub fn run(named: Vec<PathBuf>) -> usize {
+    let root = crate::root();
+    println!("cargo xtask bench measure{}", if named.is_empty() { "" } else { " DIR…" });
     let dir = tempfile::tempdir().unwrap();
     let mut histories: Vec<(String, PathBuf)> = Vec::new();
     if git(root, &["rev-parse", "--verify", "-q", "HEAD"]).is_some() {
@@ -97,10 +90,10 @@ fn main() {
         }
         println!("| {name} | {commits} | {} | {pairs} |", changes.len());
     }
-    std::process::exit(report(&rows));
+    report(&rows)
 }
 
-fn report(rows: &BTreeMap<usize, (String, Count)>) -> i32 {
+fn report(rows: &BTreeMap<usize, (String, Count)>) -> usize {
     println!(
         "\n| pairs | count | should be | taken for alike: token ratio | equal text | same failure 3 times | ratio, lowest / median / highest |"
     );
@@ -133,7 +126,7 @@ fn report(rows: &BTreeMap<usize, (String, Count)>) -> i32 {
         FALSE_MAX / 10,
         if missed.is_empty() { "met".to_owned() } else { format!("MISSED by {missed:?}") }
     );
-    i32::from(!missed.is_empty())
+    missed.len()
 }
 
 fn percent(part: usize, of: usize) -> f64 {
@@ -203,7 +196,7 @@ fn changes(repo: &Path) -> (usize, Vec<Change>) {
     let mut changes = Vec::new();
     for commit in listed.lines() {
         let diff = git(repo, &["show", "--format=", "--no-renames", "--no-color", "-U1", commit]).unwrap();
-        for file in delta::parse(&diff) {
+        for file in parse_diff(&diff) {
             let lines = file.hunks.iter().flatten();
             let changed = lines.filter(|line| !matches!(line, Changed::Kept(_))).count();
             let is_code = [".rs", ".sh", ".py", ".go", ".js", ".ts", ".c", ".h"]

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::Row;
 use super::agents::{KINDS, Kind, MOST};
-use super::stuck::Row;
 
 /// Up to which attempt a halt of one that circles counts.
 const BY: u32 = 4;
@@ -33,7 +32,7 @@ pub struct Line {
 }
 
 /// A figure that must be met.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Figure {
     /// What it is about.
     pub what: String,
@@ -103,9 +102,9 @@ fn saved(less: u64, than: u64) -> Option<i64> {
     (than > 0).then(|| (than - less) * 100 / than)
 }
 
-/// The bench as `looop bench stuck --json` prints it. It holds no time, so the same seeds give the same value.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Told {
+/// The result as `--json` prints it. It holds no time, so the same seeds give the same value.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
     /// The first seed.
     seed: u64,
     /// How many seeds.
@@ -121,7 +120,7 @@ pub struct Told {
 }
 
 /// A kind's line in numbers.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
 pub struct TaskKind {
     kind: String,
     /// True for a kind that circles and must be halted.
@@ -137,22 +136,22 @@ pub struct TaskKind {
 }
 
 /// With the breaker and without.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
 pub struct OnOff {
     on: u64,
     off: u64,
 }
 
 /// Tokens until the first halt, with the breaker in all, and without it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Tokens {
     to_halt: u64,
     on: u64,
     off: u64,
 }
 
-/// The bench in the form in which it is printed.
-pub fn told(seed: u64, seeds: u64, rows: Vec<Row>) -> Told {
+/// The result in the form of `--json`.
+pub fn report(seed: u64, seeds: u64, rows: Vec<Row>) -> Report {
     let lines = lines(&rows);
     let kinds = lines.iter().map(|line| TaskKind {
         kind: line.kind.word().to_owned(),
@@ -166,7 +165,7 @@ pub fn told(seed: u64, seeds: u64, rows: Vec<Row>) -> Told {
         tokens: Tokens { to_halt: line.tokens.0, on: line.tokens.1, off: line.tokens.2 },
     });
     let (kinds, figures) = (kinds.collect(), figures(&lines));
-    Told { seed, seeds, most_attempts: MOST, kinds, figures, runs: rows }
+    Report { seed, seeds, most_attempts: MOST, kinds, figures, runs: rows }
 }
 
 /// The table as lines of Markdown.
@@ -208,26 +207,14 @@ pub fn figures_markdown(figures: &[Figure]) -> String {
     out
 }
 
-/// Puts a text between the marks of this name in a page; one without them gets it at its end, marks and all.
-pub fn insert(page: &str, name: &str, text: &str) -> String {
-    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
-    let inside = format!("{begin}\n{}\n{end}", text.trim_end());
-    let place = page.find(&begin).and_then(|from| Some((from, from + page[from..].find(&end)? + end.len())));
-    match place {
-        Some((from, to)) => format!("{}{inside}{}", &page[..from], &page[to..]),
-        None if page.is_empty() => format!("{inside}\n"),
-        None => format!("{}\n\n{inside}\n", page.trim_end()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fix::trials::trial::Came;
+    use crate::trial::Outcome;
 
     fn row(kind: Kind, seed: u64, halted: Option<u32>) -> Row {
-        let on = Came { attempts: 3, halted, tokens: 40, tokens_to_halt: 30, ..Came::default() };
-        let off = Came { attempts: 12, tokens: 120, ..Came::default() };
+        let on = Outcome { attempts: 3, halted, tokens: 40, tokens_to_halt: 30, ..Outcome::default() };
+        let off = Outcome { attempts: 12, tokens: 120, ..Outcome::default() };
         Row { kind: kind.word().to_owned(), seed, on, off }
     }
 
@@ -249,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_sums_and_the_page_keeps_what_is_around() {
+    fn the_table_has_the_sums_of_each_kind() {
         let rows = [row(Kind::Tweak, 1, Some(3)), row(Kind::Tweak, 2, Some(4))];
         let table = markdown(&lines(&rows));
         assert!(
@@ -257,12 +244,6 @@ mod tests {
                 "| tweak | 2 | 2 | 0 | 2 | 3: 1×, 4: 1× | 0 / 0 | 6 / 24 | 60 / 80 / 240 | 75 % / 66 % |"
             ),
             "{table}"
-        );
-        let page = insert("# T\n", "x", "one");
-        assert_eq!(page, "# T\n\n<!-- x: begin -->\none\n<!-- x: end -->\n");
-        assert_eq!(
-            insert(&format!("{page}\nend\n"), "x", "two"),
-            "# T\n\n<!-- x: begin -->\ntwo\n<!-- x: end -->\n\nend\n"
         );
     }
 }

@@ -3,26 +3,16 @@
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fix::leanfile::{Defaults, Lean, Leanfile, Task, Tests};
-use crate::fix::{self, Asked, Endpoints, Means, Progress, Tone};
-use crate::model::attempt::{Line, Thresholds};
-use crate::model::boxing::{Boxes, Boxing, Wanted};
-use crate::model::fix::Status;
-use crate::model::settings::{Fixes, Settings};
-use crate::store::layout::Layout;
-use crate::store::{file, fixes, seed};
-use crate::sys::proc::{self, Exit, Input, Job, Keep};
-use crate::sys::program;
-use crate::sys::signal::Cancel;
-
-/// The longest prompt that is read back, in bytes.
-const MAX_PROMPT_BYTES: usize = 1 << 20;
+use crate::product::{
+    Alike, Asked, Boxes, Boxing, Cancel, Defaults, Endpoints, Fixes, Layout, Lean, Leanfile, Line, Means,
+    Progress, Settings, Status, Task, Tests, Thresholds, Tone, Wanted, fix, ledger, make_dirs,
+};
 
 /// What a trial is made of.
 pub struct Setup<'a> {
@@ -45,9 +35,8 @@ pub struct Setup<'a> {
 }
 
 /// How it ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Came {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
     /// How many attempts were made.
     pub attempts: u32,
     /// The attempt behind which it was halted first.
@@ -64,63 +53,36 @@ pub struct Came {
     pub like: Vec<String>,
 }
 
-/// A directory that goes away with everything in it.
-pub struct Place(PathBuf);
-
-impl Place {
-    /// Makes it anew.
-    ///
-    /// # Errors
-    /// Names it.
-    pub fn new(dir: PathBuf) -> Result<Place> {
-        file::make_dir(&dir)?;
-        Ok(Place(dir))
-    }
-
-    /// Where it is.
-    pub fn dir(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // What is left in a temporary directory is no reason to fail.
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-/// Runs it in a new directory at `dir`. Nothing outside of it is written or read, but programs on `path`. Returns how it
-/// ended, and the first prompt where the agent keeps it as `prompt.1` of its state.
+/// Runs it in `dir`, with the programs on `path`. Returns the outcome, and the first prompt where the agent saves it as
+/// `prompt.1` in its state directory.
 ///
 /// # Errors
-/// When a file cannot be written, git is not there, or a human interrupts.
-pub fn run(setup: &Setup, dir: PathBuf, path: &str, cancel: &Cancel) -> Result<(Came, Option<String>)> {
-    let place = Place::new(dir)?;
-    let [project, state, home] = ["project", "state", "home"].map(|name| place.dir().join(name));
+/// When a file cannot be written, git is missing, or a human interrupts.
+pub fn run(setup: &Setup, dir: &Path, path: &str, cancel: &Cancel) -> Result<(Outcome, Option<String>)> {
+    let [project, state, home] = ["project", "state", "home"].map(|name| dir.join(name));
     for dir in [&project, &state, &home] {
-        file::make_dir(dir)?;
+        fs::create_dir_all(dir)?;
     }
     for (name, text) in setup.files {
         let to = project.join(name);
         let written = to.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&to, text));
         written.with_context(|| format!("could not write `{}`", to.display()))?;
     }
-    let agent = place.dir().join("agent.sh");
-    fs::write(&agent, setup.script)
-        .and_then(|()| fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("could not write `{}`", agent.display()))?;
+    let agent = dir.join("agent.sh");
+    fs::write(&agent, setup.script)?;
+    fs::set_permissions(&agent, fs::Permissions::from_mode(0o755))?;
     let env = environment(path, &home, &state);
-    commit(&project, path, &env, cancel)?;
-    let layout = Layout::new(place.dir().join("data"), place.dir().join("cache"));
-    file::make_dir(layout.root())?;
-    seed::make_dirs(&layout)?;
+    commit(&project, &env)?;
+    let layout = Layout::new(dir.join("data"), dir.join("cache"));
+    fs::create_dir_all(layout.root())?;
+    fs::set_permissions(layout.root(), fs::Permissions::from_mode(0o700))?;
+    make_dirs(&layout)?;
     let settings = Settings {
         path: path.to_owned(),
         base_env: env.clone(),
         full_env: env,
         home: Some(home.clone()),
-        // The agents are the bench's own scripts, and keep what they remember beside their clone.
+        // The agents are scripts of this benchmark and save their state outside of their clone.
         boxes: Boxes { fix: Boxing { wanted: Wanted::None, ..Boxing::default() }, ..Boxes::default() },
         fixes: Fixes { map: setup.map, ..breaker(setup.breaker) },
         ..Settings::default()
@@ -132,14 +94,14 @@ pub fn run(setup: &Setup, dir: PathBuf, path: &str, cancel: &Cancel) -> Result<(
         let is_loop = progress.tone == Tone::Warn && progress.text.starts_with("it ran the same");
         looped.set(looped.get() || is_loop);
     };
-    let finished = fix::run(&means, &asked(setup, &project, &agent), &mut say)?;
-    let task = finished.run.tasks.first().context("could not find the task in what came of it")?;
-    let lines = fixes::ledger(&layout.fix(&finished.id), &task.goal)?;
-    let prompt = file::read_text(&state.join("prompt.1"), MAX_PROMPT_BYTES)?;
-    Ok((came(&lines, task.status, task.tokens, looped.get()), prompt))
+    let finished = fix(&means, &asked(setup, &project, &agent), &mut say)?;
+    let task = finished.run.tasks.first().context("the fix has no task")?;
+    let lines = ledger(&layout.fix(&finished.id), &task.goal)?;
+    let prompt = fs::read_to_string(state.join("prompt.1")).ok();
+    Ok((outcome(&lines, task.status, task.tokens, looped.get()), prompt))
 }
 
-fn came(lines: &[Line], status: Status, tokens: u64, looped: bool) -> Came {
+fn outcome(lines: &[Line], status: Status, tokens: u64, looped: bool) -> Outcome {
     let attempts = || {
         lines.iter().filter_map(|line| match line {
             Line::Attempt(attempt) => Some(attempt),
@@ -153,11 +115,11 @@ fn came(lines: &[Line], status: Status, tokens: u64, looped: bool) -> Came {
         lines.iter().rev().find_map(of)
     });
     let halted = last.or(looped.then_some(1));
-    let like = |one: &crate::model::attempt::Alike| {
+    let like = |one: &Alike| {
         let word = serde_json::to_value(one.by).ok();
         word.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
     };
-    Came {
+    Outcome {
         attempts: u32::try_from(attempts().count()).unwrap_or(u32::MAX),
         halted,
         asked: status == Status::Stuck,
@@ -199,31 +161,13 @@ fn environment(path: &str, home: &Path, state: &Path) -> Vec<(String, String)> {
 }
 
 /// Makes the project a repository with one commit.
-fn commit(project: &Path, path: &str, env: &[(String, String)], cancel: &Cancel) -> Result<()> {
+fn commit(project: &Path, env: &[(String, String)]) -> Result<()> {
     const LINE: &str = "git init -q . && git add -A && git -c user.name=bench -c user.email=bench@looop.invalid commit -qm one";
-    let shell = program::find_program("sh", path, project).context("could not find `sh` on the PATH")?;
-    let mut env = env.to_vec();
-    env.push(("GIT_CONFIG_NOSYSTEM".to_owned(), "1".to_owned()));
-    let job = Job {
-        program: shell,
-        args: vec!["-c".to_owned(), LINE.to_owned()],
-        env,
-        cwd: project.to_owned(),
-        input: Input::Null,
-        keep: Keep::Tail(4096),
-        sink: None,
-        timeout_ms: 120_000,
-        gate: None,
-        boxed: None,
-    };
-    let ended = proc::run_one(job, cancel, None).context("could not wait for git")?;
-    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
-    ensure!(
-        ended.exit == Exit::Code(0),
-        "could not make a repository: {} {}",
-        ended.exit.words(),
-        said.trim()
-    );
+    let mut git = Command::new("sh");
+    git.args(["-c", LINE]).current_dir(project).env_clear().envs(env.iter().cloned());
+    let output = git.env("GIT_CONFIG_NOSYSTEM", "1").output().context("could not start git")?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "could not make a repository: {}", error.trim());
     Ok(())
 }
 

@@ -1,34 +1,32 @@
 //! What the code map is worth to a fix: five bugs that lie where only imports lead, with and without it, and an agent that
 //! can mend only what it is shown.
 
-use std::path::Path;
+mod shop;
 
 use anyhow::{Context, Result};
-use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::shop::{self, BUGS};
-use super::trial::{self, Came, Place, Setup};
-use crate::model::fault::Fault;
-use crate::sys::program;
-use crate::sys::signal::Cancel;
+use crate::Output;
+use crate::product::{Cancel, become_subreaper};
+use crate::trial::{self, Outcome, Setup};
+use shop::BUGS;
 
 /// How many attempts there are at most.
 const MOST: u32 = 3;
 
 /// What one run showed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sight {
     /// The files of the first prompt, in its order.
     pub files: Vec<String>,
     /// The length of the first prompt, in bytes.
     pub bytes: usize,
     /// How it ended.
-    pub came: Came,
+    pub came: Outcome,
 }
 
 /// One bug, with the map and without.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pair {
     /// What the task says.
     #[serde(rename = "task")]
@@ -47,17 +45,31 @@ pub struct Pair {
     pub without: Sight,
 }
 
-/// Runs all of it, one after the other. The process must have no other children.
-///
-/// # Errors
-/// When there is no `python3`, a file cannot be written, or a human interrupts.
-pub fn run(seed: u64, temp: &Path, path: &str) -> Result<Vec<Pair>> {
-    if program::find_program("python3", path, temp).is_none() {
-        let fault = Fault::usage("could not run the bench: `python3` is not on the PATH");
-        return Err(fault.hint("install Python 3; the projects of this bench are written in it").into());
-    }
+#[derive(clap::Args)]
+pub struct Args {
+    /// The seed; the same seed gives the same result.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs the benchmark; returns how many bugs are not solved with the map.
+pub fn bench(args: &Args) -> Result<usize> {
+    // What an agent leaves behind is ended as a child of this process.
+    become_subreaper();
+    let pairs = run(args.seed)?;
+    let tables = format!("`cargo xtask bench map --seed {}`\n\n{}", args.seed, markdown(&pairs));
+    let missed = pairs.iter().filter(|pair| !pair.with.came.solved).count();
+    args.output.put("bench map", &tables, &Report { seed: args.seed, bugs: pairs })?;
+    Ok(missed)
+}
+
+/// Runs all of it, one after the other.
+fn run(seed: u64) -> Result<Vec<Pair>> {
     let cancel = Cancel::on_signals()?;
-    let around = Place::new(temp.join(format!("looop-bench-map-{}", std::process::id())))?;
+    let path = std::env::var("PATH").context("there is no PATH")?;
+    let around = tempfile::tempdir()?;
     let one = |which: usize, map: bool| -> Result<Sight> {
         let shop = shop::shop(which, seed);
         let setup = Setup {
@@ -70,10 +82,11 @@ pub fn run(seed: u64, temp: &Path, path: &str) -> Result<Vec<Pair>> {
             map,
             most: MOST,
         };
-        let (came, prompt) = trial::run(&setup, around.dir().join(format!("{which}-{map}")), path, &cancel)?;
+        let dir = around.path().join(format!("{which}-{map}"));
+        let (came, prompt) = trial::run(&setup, &dir, &path, &cancel)?;
         let prompt = prompt.with_context(|| format!("could not find what the agent was told: {came:?}"))?;
         // Where it lies differs from run to run.
-        let prompt = prompt.replace(&*around.dir().to_string_lossy(), "");
+        let prompt = prompt.replace(&*around.path().to_string_lossy(), "");
         let files = prompt.lines().filter_map(|line| line.strip_prefix("### ")?.split(' ').next());
         Ok(Sight { files: files.map(str::to_owned).collect(), bytes: prompt.len(), came })
     };
@@ -93,7 +106,7 @@ pub fn run(seed: u64, temp: &Path, path: &str) -> Result<Vec<Pair>> {
 }
 
 /// The table as Markdown.
-pub fn markdown(pairs: &[Pair]) -> String {
+fn markdown(pairs: &[Pair]) -> String {
     let mut out = String::from(
         "| task | the bug is in | project | files shown, with / without the map | bytes of the prompt | bug shown as | solved |\n|---|---|---|---|---|---|---|\n",
     );
@@ -119,15 +132,10 @@ pub fn markdown(pairs: &[Pair]) -> String {
     out
 }
 
-/// The bench as `looop bench map --json` prints it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Told {
+/// The result as `--json` prints it.
+#[derive(Serialize)]
+struct Report {
     seed: u64,
-    /// Each bug, fixed with the map and without it.
+    /// Each bug, with the map and without it.
     bugs: Vec<Pair>,
-}
-
-/// The bench in the form in which it is printed.
-pub fn told(seed: u64, bugs: Vec<Pair>) -> Told {
-    Told { seed, bugs }
 }

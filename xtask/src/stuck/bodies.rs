@@ -1,8 +1,9 @@
 //! Pure. Texts that scripted agents write: bodies of functions that are wrong in many ways, and events of a call.
 
+use fastrand::Rng;
+
 use serde_json::json;
 
-use super::dice::Dice;
 use super::project::Function;
 
 /// How many ways there are to write a function that differ.
@@ -20,29 +21,29 @@ const REMARKS: [&str; 6] = [
 ];
 
 /// A number that no check expects.
-pub fn off(dice: &mut Dice) -> usize {
-    dice.number(20_000, 90_000)
+pub fn off(rng: &mut Rng) -> usize {
+    rng.usize(20_000..90_000)
 }
 
-fn word(dice: &mut Dice) -> &'static str {
-    dice.pick(&WORDS).unwrap_or("value")
+fn word(rng: &mut Rng) -> &'static str {
+    rng.choice(WORDS).unwrap_or("value")
 }
 
 /// What stands there with another number, name or remark.
-pub fn tweaked(dice: &mut Dice, function: &Function) -> Vec<String> {
-    let expression = match dice.number(0, 3) {
-        0 => format!("{} + {}", function.stands, off(dice)),
-        1 => format!("{} + {}", function.right, off(dice)),
-        _ => format!("{} + {}", off(dice), function.stands),
+pub fn tweaked(rng: &mut Rng, function: &Function) -> Vec<String> {
+    let expression = match rng.usize(0..3) {
+        0 => format!("{} + {}", function.stands, off(rng)),
+        1 => format!("{} + {}", function.right, off(rng)),
+        _ => format!("{} + {}", off(rng), function.stands),
     };
-    reworded(dice, &expression)
+    reworded(rng, &expression)
 }
 
 /// A body that prints this expression.
-pub fn reworded(dice: &mut Dice, expression: &str) -> Vec<String> {
-    let name = word(dice);
-    let remark = dice.pick(&REMARKS).unwrap_or_default();
-    match dice.number(0, 4) {
+pub fn reworded(rng: &mut Rng, expression: &str) -> Vec<String> {
+    let name = word(rng);
+    let remark = rng.choice(REMARKS).unwrap_or_default();
+    match rng.usize(0..4) {
         0 => vec![format!("echo $(({expression}))")],
         1 => vec![format!("echo $(({expression})) # {remark}")],
         2 => vec![format!("{name}=$(({expression}))"), format!("echo \"${name}\"")],
@@ -51,9 +52,9 @@ pub fn reworded(dice: &mut Dice, expression: &str) -> Vec<String> {
 }
 
 /// One of the ways, with names and numbers of its own. None of them is right.
-pub fn way(dice: &mut Dice, which: usize) -> Vec<String> {
-    let (one, k) = (word(dice), off(dice));
-    let other = format!("{}_{}", word(dice), dice.number(1, 9));
+pub fn way(rng: &mut Rng, which: usize) -> Vec<String> {
+    let (one, k) = (word(rng), off(rng));
+    let other = format!("{}_{}", word(rng), rng.usize(1..9));
     let text = match which % WAYS {
         0 => format!(
             "{one}={k}\n{other}=0\nwhile [ \"${other}\" -lt \"$2\" ]; do\n    {one}=$(({one} + $1))\n    {other}=$(({other} + 1))\ndone\necho \"${one}\""
@@ -86,9 +87,9 @@ pub fn way(dice: &mut Dice, which: usize) -> Vec<String> {
 }
 
 /// What is put on top of each file: code, or words.
-pub fn header(dice: &mut Dice) -> String {
-    let number = dice.number(1, 90);
-    match dice.number(0, 4) {
+pub fn header(rng: &mut Rng) -> String {
+    let number = rng.usize(1..90);
+    match rng.usize(0..4) {
         0 => format!("LIMIT={number}"),
         1 => format!("[ -n \"$RATE\" ] || RATE={number}"),
         2 => format!("# Part of the shop, revision {number}."),
@@ -112,12 +113,13 @@ pub fn result(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seed::seeded;
 
     #[test]
     fn ways_differ_and_numbers_are_off() {
-        let mut dice = Dice::new(1, "ways");
-        let all: std::collections::BTreeSet<Vec<String>> = (0..WAYS).map(|at| way(&mut dice, at)).collect();
+        let mut rng = seeded(1, "ways");
+        let all: std::collections::BTreeSet<Vec<String>> = (0..WAYS).map(|at| way(&mut rng, at)).collect();
         assert_eq!(all.len(), WAYS);
-        assert!((0..100).all(|_| off(&mut dice) >= 20_000));
+        assert!((0..100).all(|_| off(&mut rng) >= 20_000));
     }
 }

@@ -1,12 +1,9 @@
-//! Benchmarks of the beat against floors measured in the same run: `cargo bench --bench beat [-- --quick]`.
+//! Times of a beat against floors measured in the same run: `cargo xtask bench beat [--quick]`.
 //!
 //! Each figure is a median. A ratio sets looop against a program that does only the unavoidable part, run in
 //! turn with it, so that the machine's mood hits both. The run fails when a target is missed. `--quick` takes fewer
 //! rounds and is for machines that are busy: it fails only at a third over a ratio's target and at four times a plain
 //! time's, but says of each figure that is over its target.
-
-#![allow(missing_docs)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,24 +11,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-const LOOOP: &str = env!("CARGO_BIN_EXE_looop");
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-struct Run {
+struct Run<'a> {
+    looop: &'a Path,
     rounds: usize,
     /// How far over its target a ratio may be, and a plain time.
     slack: (f64, f64),
     missed: usize,
 }
 
-fn main() {
-    let quick = std::env::args().any(|arg| arg == "--quick");
-    let mut run = if quick {
-        Run { rounds: 7, slack: (1.33, 4.0), missed: 0 }
-    } else {
-        Run { rounds: 31, slack: (1.0, 1.0), missed: 0 }
-    };
-    println!("cargo bench --bench beat{}", if quick { " -- --quick" } else { "" });
+/// Measures all of it; returns how many targets were missed.
+pub fn run(looop: &Path, quick: bool) -> usize {
+    let (rounds, slack) = if quick { (7, (1.33, 4.0)) } else { (31, (1.0, 1.0)) };
+    let mut run = Run { looop, rounds, slack, missed: 0 };
+    println!("cargo xtask bench beat{}", if quick { " --quick" } else { "" });
     println!("{:<64} {:>10} {:>10}  target", "what", "measured", "floor");
     // First: a commit makes some twenty files, and a file system without a journal looks at each place of a file that
     // was removed within the last minutes before it makes one. The profiles of the other rows have thousands.
@@ -44,14 +38,10 @@ fn main() {
     }
     status(&mut run);
     prompt_prefix(&mut run);
-    if run.missed > 0 {
-        println!("{} targets missed", run.missed);
-        std::process::exit(1);
-    }
-    println!("all targets met");
+    run.missed
 }
 
-impl Run {
+impl Run<'_> {
     /// Prints a row; a figure over its target, slack included, is a miss.
     fn row(&mut self, what: &str, measured: &str, floor: &str, figure: f64, target: f64, unit: &str) {
         let slack = if unit == " ms" { self.slack.1 } else { self.slack.0 };
@@ -67,19 +57,20 @@ impl Run {
 }
 
 /// A profile whose runner always says noop, in a directory that goes away with it.
-struct Profile {
+struct Profile<'a> {
+    looop: &'a Path,
     dir: tempfile::TempDir,
     is_boxed: bool,
 }
 
-impl Profile {
+impl<'a> Profile<'a> {
     /// One without boxes: what is beside it in the table has none either.
-    fn new() -> Profile {
-        Profile::with(false)
+    fn new(run: &Run<'a>) -> Profile<'a> {
+        Profile::with(run, false)
     }
 
-    fn with(is_boxed: bool) -> Profile {
-        let profile = Profile { dir: tempfile::tempdir().unwrap(), is_boxed };
+    fn with(run: &Run<'a>, is_boxed: bool) -> Profile<'a> {
+        let profile = Profile { looop: run.looop, dir: tempfile::tempdir().unwrap(), is_boxed };
         // `true` after reading nothing is the fastest thing that can answer: what is left is looop.
         profile.reply(r#"{"move":"noop","why":"w"}"#);
         profile.run(&["init"]);
@@ -107,7 +98,7 @@ impl Profile {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(LOOOP);
+        let mut command = Command::new(self.looop);
         let dir = self.dir.path();
         command.args(args).env_clear().env("PATH", PATH).env("HOME", dir).stdin(Stdio::null());
         command.env("LOOOP_DATA_DIR", self.data()).env("LOOOP_CONFIG", dir.join("looop.json"));
@@ -152,7 +143,7 @@ fn ms(value: f64) -> String {
 }
 
 fn empty_tick(run: &mut Run) {
-    let profile = Profile::new();
+    let profile = Profile::new(run);
     profile.run(&["tick"]);
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..run.rounds * 3 {
@@ -171,7 +162,7 @@ fn empty_tick(run: &mut Run) {
 }
 
 fn unchanged_tick(run: &mut Run, sensors: usize, is_boxed: bool) {
-    let profile = Profile::with(is_boxed);
+    let profile = Profile::with(run, is_boxed);
     profile.sensors(sensors);
     profile.run(&["tick"]);
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
@@ -190,7 +181,7 @@ fn unchanged_tick(run: &mut Run, sensors: usize, is_boxed: bool) {
 
 /// A deciding beat over what it cannot avoid: an idle beat, its runner, and as many fsyncs as it makes.
 fn changed_tick(run: &mut Run, is_boxed: bool) {
-    let profile = Profile::with(is_boxed);
+    let profile = Profile::with(run, is_boxed);
     let (mut ours, mut idle, mut runner, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..run.rounds {
         let body =
@@ -246,7 +237,7 @@ fn fsync(dir: &Path) -> Duration {
 }
 
 fn status(run: &mut Run) {
-    let profile = Profile::new();
+    let profile = Profile::new(run);
     profile.run(&["tick"]);
     let line = "2026-11-21 09:15:03 +01:00 noop — done — nothing to do [abc]\n";
     fs::write(profile.data().join("journal.md"), line.repeat(100_000)).unwrap();
@@ -260,7 +251,7 @@ fn status(run: &mut Run) {
 
 /// The share of the prompt's bytes that stay the same when one sensor changes, as a provider's cache sees it.
 fn prompt_prefix(run: &mut Run) {
-    let profile = Profile::new();
+    let profile = Profile::new(run);
     for i in 0..20 {
         fs::write(
             profile.data().join(format!("goals/g{i:02}.md")),

@@ -1,8 +1,10 @@
 //! Pure. Scripted agents: what each kind does in each attempt, as a shell script with the seed's texts and numbers in it.
 
+use fastrand::Rng;
+
 use super::bodies;
-use super::dice::Dice;
 use super::project::{Function, Project};
+use crate::seed::{seeded, shuffled};
 
 /// How many attempts there are at most, with and without the breaker.
 pub const MOST: usize = 12;
@@ -82,18 +84,9 @@ impl Kind {
 }
 
 /// How a scripted agent answers a call for a new plan, whose prompt is `$2`: each time with another one. A `case` on it is
-/// open before this. Behind it `$n` is the number of the attempt; both are counted in the directory `$S`.
-pub const ANSWERS: &str = r#"*"a new plan is needed"*)
-    p=$(($(cat "$S/plans" 2>/dev/null || echo 0) + 1)); echo $p >"$S/plans"
-    case $p in
-    1) echo "HYPOTHESIS: operands arrive in a wrong order"; echo "DIFFERENT: swap both before anything else";;
-    2) echo "HYPOTHESIS: rounding loses one unit each round"; echo "DIFFERENT: keep whole numbers until print time";;
-    *) echo "HYPOTHESIS: idea $p concerns locale tables"; echo "DIFFERENT: set another environment there";;
-    esac
-    exit;;
-esac
-n=$(($(cat "$S/calls" 2>/dev/null || echo 0) + 1)); echo $n >"$S/calls"
-"#;
+/// open before this. Behind it `$n` is the number of the attempt; both are counted in the directory `$S`. The tests of the
+/// fix loop have the same agents.
+const ANSWERS: &str = include_str!("../../../tests/it/fix/answers.sh");
 
 /// What every script has to edit with.
 const VERBS: &str = r#"put() { mkdir -p "${1%/*}"; cat >"$1"; }
@@ -117,7 +110,7 @@ pub fn script(kind: Kind, seed: u64, project: &Project) -> String {
 
 /// What it does in each attempt.
 fn steps(kind: Kind, seed: u64, project: &Project) -> Vec<String> {
-    let mut steps = Steps { dice: Dice::new(seed, kind.word()), project, all: Vec::new() };
+    let mut steps = Steps { rng: seeded(seed, kind.word()), project, all: Vec::new() };
     match kind {
         Kind::Tweak | Kind::FlakySignature => steps.tweak(),
         Kind::Regenerate => steps.regenerate(),
@@ -149,7 +142,7 @@ fn bound(all: &[String]) -> String {
 }
 
 struct Steps<'a> {
-    dice: Dice,
+    rng: Rng,
     project: &'a Project,
     all: Vec<String>,
 }
@@ -170,7 +163,7 @@ fn mend(function: &Function) -> String {
 impl<'a> Steps<'a> {
     fn broken(&mut self) -> Vec<&'a Function> {
         let all = self.project.broken();
-        self.dice.shuffled(all)
+        shuffled(&mut self.rng, all)
     }
 
     /// The function that a circling agent works on: what the check names first.
@@ -183,7 +176,7 @@ impl<'a> Steps<'a> {
     }
 
     fn tweaked(&mut self, function: &Function) -> String {
-        let body = bodies::tweaked(&mut self.dice, function);
+        let body = bodies::tweaked(&mut self.rng, function);
         replace(function, &function.text(&body))
     }
 
@@ -203,11 +196,11 @@ impl<'a> Steps<'a> {
             let texts: Vec<String> = functions
                 .iter()
                 .map(|function| match function.is_broken() {
-                    true => function.text(&bodies::tweaked(&mut self.dice, function)),
-                    false => function.text(&bodies::reworded(&mut self.dice, &function.right)),
+                    true => function.text(&bodies::tweaked(&mut self.rng, function)),
+                    false => function.text(&bodies::reworded(&mut self.rng, &function.right)),
                 })
                 .collect();
-            let number = self.dice.number(1, 1000);
+            let number = self.rng.usize(1..1000);
             let text = format!("# Written anew, version {version}.{number}\n{}", texts.join("\n"));
             self.all.push(here(&format!("put {}", target.file), &text));
         }
@@ -216,12 +209,12 @@ impl<'a> Steps<'a> {
     fn oscillate(&mut self) {
         let Some(function) = self.target() else { return };
         let ways = self.ways(2);
-        let exact = self.dice.chance(50);
+        let exact = self.rng.usize(..100) < 50;
         for at in 0..MOST {
-            let mut body = bodies::way(&mut Dice::new(at as u64 % 2, "way"), ways[at % 2]);
+            let mut body = bodies::way(&mut seeded(at as u64 % 2, "way"), ways[at % 2]);
             if !exact {
                 // The same way, told with another number.
-                body.push(format!("# try {}", self.dice.number(10, 1000)));
+                body.push(format!("# try {}", self.rng.usize(10..1000)));
             }
             self.all.push(replace(function, &function.text(&body)));
         }
@@ -230,7 +223,7 @@ impl<'a> Steps<'a> {
     fn no_change(&mut self) {
         let Some(function) = self.target() else { return };
         for at in 0..MOST {
-            let step = match self.dice.number(0, 3) {
+            let step = match self.rng.usize(0..3) {
                 0 => ":\n".to_owned(),
                 1 => format!("touch {}\n", function.file),
                 _ => format!("cat {} >\"$S/seen\"; echo 'reading it again, time {at}'\n", function.file),
@@ -241,9 +234,9 @@ impl<'a> Steps<'a> {
 
     fn accrete(&mut self) {
         let Some(function) = self.target() else { return };
-        let long = self.dice.chance(50);
+        let long = self.rng.usize(..100) < 50;
         for _ in 0..MOST {
-            let (case, value) = (self.dice.number(100, 10_000), bodies::off(&mut self.dice));
+            let (case, value) = (self.rng.usize(100..10_000), bodies::off(&mut self.rng));
             let lines = match long {
                 true => {
                     format!("    if [ \"$1\" = {case} ]; then\n        echo {value}\n        return\n    fi")
@@ -256,7 +249,7 @@ impl<'a> Steps<'a> {
 
     fn revert(&mut self) {
         let Some(function) = self.target() else { return };
-        let same = self.dice.chance(50).then(|| self.tweaked(function));
+        let same = (self.rng.usize(..100) < 50).then(|| self.tweaked(function));
         for at in 0..MOST {
             let step = match at % 2 {
                 0 => same.clone().unwrap_or_else(|| self.tweaked(function)),
@@ -273,12 +266,12 @@ impl<'a> Steps<'a> {
     }
 
     fn tdd(&mut self) {
-        let tests = self.dice.number(2, 4);
+        let tests = self.rng.usize(2..4);
         for at in 0..tests {
-            let many = self.dice.number(1, 4);
+            let many = self.rng.usize(1..4);
             let lines: String = (0..many)
                 .filter_map(|_| {
-                    let at = self.dice.number(0, self.project.functions.len());
+                    let at = self.rng.usize(0..self.project.functions.len());
                     self.project.functions.get(at).map(Project::trial)
                 })
                 .collect();
@@ -290,8 +283,8 @@ impl<'a> Steps<'a> {
 
     fn batch_edits(&mut self) {
         let modules = self.project.modules();
-        let line = bodies::header(&mut self.dice);
-        let fresh = self.dice.chance(25);
+        let line = bodies::header(&mut self.rng);
+        let fresh = self.rng.usize(..100) < 25;
         for (at, module) in modules.iter().enumerate() {
             let step = match fresh {
                 true => here(&format!("put src/part_{at}.sh"), &line),
@@ -304,14 +297,14 @@ impl<'a> Steps<'a> {
     }
 
     fn ways(&mut self, many: usize) -> Vec<usize> {
-        self.dice.shuffled((0..bodies::WAYS).collect::<Vec<_>>()).into_iter().take(many).collect()
+        shuffled(&mut self.rng, (0..bodies::WAYS).collect::<Vec<_>>()).into_iter().take(many).collect()
     }
 
     fn slow_but_different(&mut self) {
         let Some(function) = self.target() else { return };
-        let many = self.dice.number(4, 7);
+        let many = self.rng.usize(4..7);
         for way in self.ways(many) {
-            let body = bodies::way(&mut self.dice, way);
+            let body = bodies::way(&mut self.rng, way);
             self.all.push(replace(function, &function.text(&body)));
         }
         let broken = self.project.broken();
@@ -330,10 +323,10 @@ impl<'a> Steps<'a> {
 
     /// Calls that do nothing but look whether something is done, as events of an agent, then one that mends.
     fn waits(&mut self) {
-        let calls = self.dice.number(1, 3);
-        let form = self.dice.number(0, 4);
+        let calls = self.rng.usize(1..3);
+        let form = self.rng.usize(0..4);
         for call in 0..calls {
-            let polls = self.dice.number(6, 15);
+            let polls = self.rng.usize(6..15);
             let mut events = String::new();
             for at in 0..polls {
                 let share = (at + 1) * 100 / polls;

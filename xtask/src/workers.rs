@@ -1,11 +1,8 @@
-//! Benchmarks of workers, in numbers and alone: `cargo bench --bench workers --profile dist [-- --quick]`.
+//! Times and memory of workers, in numbers and alone: `cargo xtask bench workers [--quick]`.
 //!
 //! Each figure is a median, and what has a rival in Debian runs in turn with it. The run fails when a target is
 //! missed; `--quick` takes fewer rounds and, for machines that are busy, fails only at four times a target's time, but
 //! says of each time that is over its target. Everything that it starts ends with it, also when it fails.
-
-#![allow(missing_docs)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::fs;
 use std::io::Read;
@@ -16,39 +13,32 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-const LOOOP: &str = env!("CARGO_BIN_EXE_looop");
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// How many workers live at once, and how many were put away.
 const MANY: usize = 1_000;
 /// How long anything may take before it counts as broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Run {
+struct Run<'a> {
+    looop: &'a Path,
     rounds: usize,
     slack: f64,
     missed: usize,
 }
 
-fn main() {
-    let quick = std::env::args().any(|arg| arg == "--quick");
-    let mut run = if quick {
-        Run { rounds: 11, slack: 4.0, missed: 0 }
-    } else {
-        Run { rounds: 41, slack: 1.0, missed: 0 }
-    };
-    println!("cargo bench --bench workers --profile dist{}", if quick { " -- --quick" } else { "" });
+/// Measures all of it; returns how many targets were missed.
+pub fn run(looop: &Path, quick: bool) -> usize {
+    let (rounds, slack) = if quick { (11, 4.0) } else { (41, 1.0) };
+    let mut run = Run { looop, rounds, slack, missed: 0 };
+    println!("cargo xtask bench workers{}", if quick { " --quick" } else { "" });
     println!("{:<64} {:>10}  target", "what", "measured");
     first_byte(&mut run);
     past_workers(&mut run);
     live_workers(&mut run);
-    if run.missed > 0 {
-        println!("{} targets missed", run.missed);
-        std::process::exit(1);
-    }
-    println!("all targets met");
+    run.missed
 }
 
-impl Run {
+impl Run<'_> {
     /// Prints a row; a figure over its target is a miss. Only time may take longer on a busy machine.
     fn row(&mut self, what: &str, figure: f64, target: f64, unit: &str) {
         let most = if unit == "ms" { target * self.slack } else { target };
@@ -71,17 +61,18 @@ impl Run {
 }
 
 /// A profile in a directory that goes away with it, together with its workers.
-struct Profile {
+struct Profile<'a> {
+    looop: &'a Path,
     dir: tempfile::TempDir,
 }
 
-impl Profile {
-    fn new() -> Profile {
-        Profile::at(tempfile::tempdir().unwrap())
+impl<'a> Profile<'a> {
+    fn new(run: &Run<'a>) -> Profile<'a> {
+        Profile::at(run, tempfile::tempdir().unwrap())
     }
 
-    fn at(dir: tempfile::TempDir) -> Profile {
-        let profile = Profile { dir };
+    fn at(run: &Run<'a>, dir: tempfile::TempDir) -> Profile<'a> {
+        let profile = Profile { looop: run.looop, dir };
         let reply = profile.path("reply");
         fs::write(&reply, r#"{"move":"noop","why":"w"}"#).unwrap();
         let config = serde_json::json!({
@@ -108,7 +99,7 @@ impl Profile {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(LOOOP);
+        let mut command = Command::new(self.looop);
         command.args(args).env_clear().env("PATH", PATH).env("HOME", self.dir.path());
         command.env("LOOOP_DATA_DIR", self.path("data")).env("LOOOP_CONFIG", self.path("looop.json"));
         command.env("TMUX_TMPDIR", self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
@@ -160,7 +151,7 @@ impl Profile {
     }
 }
 
-impl Drop for Profile {
+impl Drop for Profile<'_> {
     fn drop(&mut self) {
         let mut tmux = Command::new("tmux");
         tmux.arg("-S").arg(self.path("tmux.sock")).arg("kill-server");
@@ -183,7 +174,7 @@ fn has_bytes(path: &Path) -> bool {
 }
 
 fn past_workers(run: &mut Run) {
-    let profile = Profile::new();
+    let profile = Profile::new(run);
     profile.run(&["tick"]);
     let none = run.median(|| profile.time(&["tick"]));
     let past = profile.path("data").join("workers/past");
@@ -214,10 +205,10 @@ fn past_workers(run: &mut Run) {
 /// long a disk's file system takes for one swings tenfold (ext4 without a journal looks at each place of a file that was
 /// removed within the last minutes first). What it is on the disk stands beside it.
 fn first_byte(run: &mut Run) {
-    let on_disk = worker_first_byte(run, &Profile::new());
+    let on_disk = worker_first_byte(run, &Profile::new(run));
     let profile = match tempfile::tempdir_in("/dev/shm") {
-        Ok(dir) => Profile::at(dir),
-        Err(_) => Profile::new(),
+        Ok(dir) => Profile::at(run, dir),
+        Err(_) => Profile::new(run),
     };
     let ours = worker_first_byte(run, &profile);
     let line = |printed: &Path| format!("printf x >{}", printed.display());
@@ -266,7 +257,7 @@ fn until_first_byte(run: &Run, mut one: impl FnMut(usize) -> (Command, PathBuf))
 
 /// A thousand workers, started side by side; their supervisors are what is measured.
 fn live_workers(run: &mut Run) {
-    let profile = Profile::new();
+    let profile = Profile::new(run);
     let start = Instant::now();
     for i in 0..MANY {
         profile.run(&["worker", "start", &format!("w{i:04}"), "--", "sleep", "600"]);
@@ -295,7 +286,7 @@ fn memory(run: &mut Run, profile: &Profile) {
     let threads = |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
     run.row("threads of a supervisor, at most", pids.iter().map(threads).max().unwrap() as f64, 1.0, "");
     let mut elf = [0_u8; 18];
-    fs::File::open(LOOOP).unwrap().read_exact(&mut elf).unwrap();
+    fs::File::open(run.looop).unwrap().read_exact(&mut elf).unwrap();
     assert_eq!((&elf[..4], elf[16]), (&b"\x7fELF"[..], 3), "the program is position-independent (ET_DYN)");
 }
 

@@ -1,26 +1,34 @@
-//! The bench of the fix loop, small: its figures, its exit code, its pages, and that a seed gives the same result twice.
+//! The benchmarks of the fix loop with few seeds, and the figures in the docs: each figure is met, each benchmark is run by
+//! the gate, and a seed gives the same result twice.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use serde_json::Value;
-
-use crate::attach::Outer;
-use crate::support::pi::skipped;
-use crate::support::profile::{Profile, wait_until};
 
 /// How many kinds there are, and how many of them circle.
 const KINDS: (usize, usize) = (13, 7);
 
-fn bench(kinds: &[&str]) -> Value {
-    let kinds = kinds.join(",");
-    let mut args = vec!["bench", "stuck", "--seed", "3", "--seeds", "1", "--json"];
-    if !kinds.is_empty() {
-        args.extend(["--kind", kinds.as_str()]);
-    }
-    Profile::empty().looop(&args).ok().json()
+fn xtask(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xtask")).arg("bench").args(args).output().unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = xtask(args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
 }
 
 #[test]
 fn every_kind_comes_out_as_it_must_and_a_seed_is_one_result() {
-    let value = bench(&[]);
+    let value = json(&["stuck", "--seed", "3", "--seeds", "1", "--json"]);
     let runs = value["runs"].as_array().unwrap();
     let loops = value["kinds"].as_array().unwrap().iter().filter(|kind| kind["loop"] == true).count();
     assert_eq!((runs.len(), loops), KINDS);
@@ -42,7 +50,9 @@ fn every_kind_comes_out_as_it_must_and_a_seed_is_one_result() {
         assert_eq!(on["solved"], off["solved"], "{run}");
     }
     // Again, in another company: what is most likely to differ.
-    for again in bench(&["flaky signature", "waits on a process"])["runs"].as_array().unwrap() {
+    let few =
+        ["stuck", "--seed", "3", "--seeds", "1", "--json", "--kind", "flaky signature,waits on a process"];
+    for again in json(&few)["runs"].as_array().unwrap() {
         assert!(runs.contains(again), "{again}");
     }
 }
@@ -55,10 +65,10 @@ fn rows(table: &str) -> Vec<Vec<&str>> {
 
 #[test]
 fn the_tables_in_the_docs_meet_the_figures() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stuck.md")).unwrap();
+    let page = read("docs/stuck.md");
     let (_, rest) = page.split_once("<!-- bench stuck: begin -->").unwrap();
     let (tables, _) = rest.split_once("<!-- bench stuck: end -->").unwrap();
-    assert!(tables.contains("looop bench stuck --seed 1 --seeds 20") && !tables.contains("missed"));
+    assert!(tables.contains("cargo xtask bench stuck --seed 1 --seeds 20") && !tables.contains("missed"));
     let (table, _) = tables.split_once("| agent | must be |").unwrap();
     let rows = rows(table);
     assert_eq!(rows.len(), KINDS.0);
@@ -75,7 +85,7 @@ fn the_tables_in_the_docs_meet_the_figures() {
 
 #[test]
 fn the_measure_in_the_docs_tells_tweaks_from_work() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/stuck.md")).unwrap();
+    let page = read("docs/stuck.md");
     let (_, table) = page.split_once("| pairs | count |").unwrap();
     let histories = page.split("| history | commits |").nth(1).unwrap().lines().skip(2);
     assert!(histories.take_while(|line| line.starts_with("| ")).count() >= 3);
@@ -95,50 +105,56 @@ fn the_measure_in_the_docs_tells_tweaks_from_work() {
 }
 
 #[test]
-fn what_does_not_exist_is_no_kind_and_a_report_keeps_what_is_around_it() {
-    let profile = Profile::empty();
-    let ran = profile.looop(&["bench", "stuck", "--kind", "tweek"]);
-    assert!(ran.code == 2 && ran.stderr.contains("there are: tweak"), "{}", ran.stderr);
-    let page = profile.path("page.md");
-    std::fs::write(
-        &page,
-        "# Before\n\n<!-- bench stuck: begin -->\nold\n<!-- bench stuck: end -->\n\nafter\n",
-    )
-    .unwrap();
-    let args =
-        ["bench", "stuck", "--seeds", "1", "--kind", "progressing", "--report", page.to_str().unwrap()];
-    profile.looop(&args).ok();
-    let text = std::fs::read_to_string(&page).unwrap();
+fn an_unknown_kind_is_refused_and_a_report_keeps_the_rest_of_its_page() {
+    let output = xtask(&["stuck", "--kind", "tweek"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && error.contains("there are: tweak"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.md");
+    fs::write(&page, "# Before\n\n<!-- bench stuck: begin -->\nold\n<!-- bench stuck: end -->\n\nafter\n")
+        .unwrap();
+    let args = ["stuck", "--seeds", "1", "--kind", "progressing", "--report", page.to_str().unwrap()];
+    assert!(xtask(&args).status.success());
+    let text = fs::read_to_string(&page).unwrap();
     assert!(text.starts_with("# Before\n") && text.ends_with("\nafter\n") && !text.contains("old"), "{text}");
     assert!(text.contains("| progressing | 1 | 0 | 1 |"), "{text}");
 }
 
 #[test]
-fn a_terminal_sees_how_far_it_is() {
-    let profile = Profile::empty();
-    let args = ["bench", "stuck", "--seeds", "4", "--kind", "progressing"];
-    let terminal = Outer::start(&profile, &args, 90, 40);
-    terminal.wait_for("0 of 4 cases");
-    wait_until("some are done", || {
-        let screen = terminal.screen().contents();
-        (1..4).any(|n| screen.contains(&format!("{n} of 4 cases")))
-    });
-    let (code, screen) = terminal.end();
-    assert!(code == 0 && screen.contains("8 runs in") && !screen.contains("of 4 cases"), "{screen}");
+fn a_terminal_shows_how_many_cases_are_done() {
+    let line = format!("{} bench stuck --seeds 2 --kind progressing", env!("CARGO_BIN_EXE_xtask"));
+    let output = Command::new("script").args(["-qefc", &line, "/dev/null"]).output().unwrap();
+    let screen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && screen.contains("1 of 2 cases") && screen.contains("4 runs in"),
+        "{screen}"
+    );
 }
 
 #[test]
-fn with_the_map_an_agent_is_shown_what_it_has_to_mend() {
-    if !std::path::Path::new("/usr/bin/python3").exists() {
-        return skipped("no python3");
-    }
-    let profile = Profile::empty();
-    let value: Value = profile.looop(&["bench", "map", "--json"]).ok().json();
+fn with_the_map_an_agent_is_shown_the_file_with_the_bug() {
+    let value = json(&["map", "--json"]);
     let bugs = value["bugs"].as_array().unwrap();
     assert_eq!(bugs.len(), 5);
     for bug in bugs {
         let solved = |which: &str| bug[which]["came"]["solved"].as_bool().unwrap();
         assert!(solved("with") && !solved("without"), "{bug}");
         assert!(bug["with"]["bytes"].as_u64() < bug["bytes"].as_u64(), "{bug}");
+    }
+}
+
+#[test]
+fn each_benchmark_is_run_by_the_gate_and_the_docs_show_its_figures() {
+    let help = String::from_utf8(xtask(&["help"]).stdout).unwrap();
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let names = commands.lines().map_while(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names: Vec<&str> = names.filter(|name| !name.is_empty() && *name != "help").collect();
+    assert_eq!(names, ["beat", "workers", "index", "measure", "stuck", "map"]);
+    let gate = read(".ci/run");
+    let docs = ["docs/performance.md", "docs/stuck.md", "docs/map.md"].map(read).concat();
+    for name in names {
+        let command = format!("cargo xtask bench {name}");
+        assert!(gate.contains(&command), "{name} is not in the gate");
+        assert!(docs.contains(&command), "no page shows the figures of {name}");
     }
 }

@@ -1,6 +1,8 @@
 //! Pure. A project with seeded bugs: shell modules, each with a few functions of two numbers, and a check over all of them.
 
-use super::dice::Dice;
+use fastrand::Rng;
+
+use crate::seed::{seeded, shuffled};
 
 /// What the functions compute: a word, what is right and what is wrong in shell arithmetic, and the right value.
 type Sum = (&'static str, &'static str, &'static str, fn(i64, i64) -> i64);
@@ -90,24 +92,24 @@ const NOISE: [&str; 6] = [
 impl Project {
     /// The project of a seed, with so many broken functions at least.
     pub fn new(seed: u64, noisy: bool) -> Project {
-        let mut dice = Dice::new(seed, "project");
-        let modules = dice.number(4, 7);
-        let names = dice.shuffled(MODULES.to_vec());
+        let mut rng = seeded(seed, "project");
+        let modules = rng.usize(4..7);
+        let names = shuffled(&mut rng, MODULES.to_vec());
         let mut functions = Vec::new();
         for module in names.iter().take(modules) {
-            let nouns = dice.shuffled(NOUNS.to_vec());
-            for (noun, sum) in nouns.iter().zip(dice.shuffled(SUMS.to_vec())).take(dice.number(2, 5)) {
-                functions.push(function(&mut dice, module, noun, sum));
+            let nouns = shuffled(&mut rng, NOUNS.to_vec());
+            for (noun, sum) in nouns.iter().zip(shuffled(&mut rng, SUMS.to_vec())).take(rng.usize(2..5)) {
+                functions.push(function(&mut rng, module, noun, sum));
             }
         }
-        let broken = dice.number(3, 5);
-        for at in dice.shuffled((0..functions.len()).collect::<Vec<_>>()).into_iter().skip(broken) {
+        let broken = rng.usize(3..5);
+        for at in shuffled(&mut rng, (0..functions.len()).collect::<Vec<_>>()).into_iter().skip(broken) {
             functions[at].stands = functions[at].right.clone();
         }
-        let counts = dice.chance(50);
-        let first = dice.number(0, NOISE.len());
+        let counts = rng.usize(..100) < 50;
+        let first = rng.usize(0..NOISE.len());
         let texts = (0..3).map(|at| NOISE[(first + at * 2) % NOISE.len()]);
-        let noise = Noise { text: texts.collect(), flake: counts && dice.chance(60) };
+        let noise = Noise { text: texts.collect(), flake: counts && rng.usize(..100) < 60 };
         Project { functions, counts, noise: noisy.then_some(noise) }
     }
 
@@ -174,11 +176,11 @@ const COUNTING: &str = "t() {\n    n=$((n + 1))\n    if [ \"$2\" = \"$3\" ]; the
     echo \"not ok $n - $1\"\n    echo \"  error: '$1: expected $3, got ${2}MORE'\"\n}\n";
 const STOPPING: &str = "t() {\n    n=$((n + 1))\n    [ \"$2\" = \"$3\" ] || { echo \"CheckError: $1: expected $3, got ${2}MORE\"; exit 1; }\n}\n";
 
-fn function(dice: &mut Dice, module: &str, noun: &str, (word, right, wrong, value): Sum) -> Function {
+fn function(rng: &mut Rng, module: &str, noun: &str, (word, right, wrong, value): Sum) -> Function {
     // Values for which right and wrong differ.
     let (mut a, mut b) = (0, 0);
     for _ in 0..50 {
-        (a, b) = (dice.number(5, 60) as i64, dice.number(2, 20) as i64);
+        (a, b) = (rng.usize(5..60) as i64, rng.usize(2..20) as i64);
         let odd = a != b
             && a != b * 2
             && b != 1
@@ -189,9 +191,9 @@ fn function(dice: &mut Dice, module: &str, noun: &str, (word, right, wrong, valu
             break;
         }
     }
-    let before = match dice.number(0, 3) {
+    let before = match rng.usize(0..3) {
         0 => vec![],
-        1 => vec![format!("[ -n \"$2\" ] || set -- \"$1\" {}", dice.number(1, 9))],
+        1 => vec![format!("[ -n \"$2\" ] || set -- \"$1\" {}", rng.usize(1..9))],
         _ => vec![
             "if [ \"$1\" -lt 0 ]; then".to_owned(),
             "    echo 0".to_owned(),

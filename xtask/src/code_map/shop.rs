@@ -1,6 +1,8 @@
 //! Pure. Five projects with a bug that lies where no list and no log names it, only imports lead there.
 
-use super::dice::Dice;
+use fastrand::Rng;
+
+use crate::seed::{seeded, shuffled};
 
 /// A project in Python with one wrong line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,16 +175,16 @@ const THINGS: [&str; 24] = [
 /// One of the projects, with modules around it that have nothing to do with the bug.
 pub fn shop(which: usize, seed: u64) -> Shop {
     let bug = &ALL[which % BUGS];
-    let mut dice = Dice::new(seed, &format!("shop {which}"));
+    let mut rng = seeded(seed, &format!("shop {which}"));
     let mut files: Vec<(String, String)> = vec![("app/__init__.py".to_owned(), String::new())];
     for (name, text) in bug.chain {
         files.push((format!("app/{name}.py"), text.replace("WRONG", bug.wrong)));
     }
-    let things = dice.shuffled(THINGS.to_vec());
+    let things = shuffled(&mut rng, THINGS.to_vec());
     for (at, thing) in things.iter().enumerate() {
         files.push((
             format!("app/{thing}.py"),
-            module(&mut dice, thing, things.get(at.wrapping_sub(1)).copied()),
+            module(&mut rng, thing, things.get(at.wrapping_sub(1)).copied()),
         ));
     }
     let first = bug.chain.first().map_or("", |(name, _)| name);
@@ -199,18 +201,18 @@ pub fn shop(which: usize, seed: u64) -> Shop {
 }
 
 /// A module that uses another one of its kind.
-fn module(dice: &mut Dice, thing: &str, other: Option<&str>) -> String {
+fn module(rng: &mut Rng, thing: &str, other: Option<&str>) -> String {
     let mut text = other.map_or(String::new(), |other| format!("from app.{other} import make_{other}\n\n\n"));
     let inner = other.map_or("[]".to_owned(), |other| format!("make_{other}(count - 1)"));
     text.push_str(&format!(
         "def make_{thing}(count):\n    rest = {inner} if count > 0 else []\n    return [\"{thing}\", {}] + rest\n",
-        dice.number(1, 100)
+        rng.usize(1..100)
     ));
-    for part in 0..dice.number(2, 6) {
+    for part in 0..rng.usize(2..6) {
         text.push_str(&format!(
             "\n\ndef {thing}_part_{part}(items, user=None, total=0):\n    \"\"\"The {thing} of a user, page {part}.\"\"\"\n    kept = [item for item in items if item != {}]\n    return sorted(kept)[:{}] + make_{thing}(total)\n",
-            dice.number(1, 50),
-            dice.number(3, 20)
+            rng.usize(1..50),
+            rng.usize(3..20)
         ));
     }
     text

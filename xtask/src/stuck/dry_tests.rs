@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::attempt::Thresholds;
-use crate::model::attempt::alike::{Sample, alike};
-use crate::model::attempt::delta::{Changed, FileDelta};
+use crate::product::{Changed, FileDelta, Sample, Thresholds, alike};
 
 /// How many seeds are tried: one in a hundred is a percent.
 const SEEDS: u64 = 100;

@@ -1,0 +1,143 @@
+//! Reads one file by its grammar. A build without the feature `map` has no grammars and no reader.
+
+use std::ops::ControlFlow;
+
+use tree_sitter::{Language, ParseOptions, Parser, Tree};
+
+use super::imports;
+use super::lang::Lang;
+use super::rules::{self, Role, Rules};
+use super::tags::Tags;
+use crate::sys::clock::Deadline;
+
+/// How many languages there are.
+pub(super) const COUNT: usize = 6;
+/// How long one file may take, in milliseconds.
+const FILE_MS: i64 = 2_000;
+/// After how many nodes the time is looked at.
+const LOOK_EVERY: usize = 1024;
+
+impl Lang {
+    pub(super) fn grammar(self) -> Language {
+        match self {
+            Lang::Python => tree_sitter_python::LANGUAGE.into(),
+            Lang::Rust => tree_sitter_rust::LANGUAGE.into(),
+            Lang::Go => tree_sitter_go::LANGUAGE.into(),
+            Lang::JavaScript => tree_sitter_javascript::LANGUAGE.into(),
+            Lang::TypeScript => tree_sitter_typescript::LANGUAGE_TYPESCRIPT.into(),
+            Lang::Tsx => tree_sitter_typescript::LANGUAGE_TSX.into(),
+        }
+    }
+
+    /// What is looked for; none when a rule does not fit the grammar, which is tested.
+    pub(super) fn rules(self) -> Option<Rules> {
+        let parts: &[&'static str] = match self {
+            Lang::Python => &[rules::PYTHON],
+            Lang::Rust => &[rules::RUST],
+            Lang::Go => &[rules::GO],
+            Lang::JavaScript => &[rules::SCRIPT, rules::JAVASCRIPT, rules::JSX],
+            Lang::TypeScript => &[rules::SCRIPT, rules::TYPESCRIPT],
+            Lang::Tsx => &[rules::SCRIPT, rules::TYPESCRIPT, rules::JSX],
+        };
+        Rules::parse(&self.grammar(), parts)
+    }
+}
+
+/// Reads files; what it has made ready for a language it keeps.
+#[derive(Default)]
+pub(super) struct Reader {
+    ready: [Option<(Parser, Rules)>; COUNT],
+}
+
+impl Reader {
+    /// Reads a file's text. What cannot be read in time gives what is known without it, and is partial.
+    pub(super) fn read(&mut self, lang: Lang, text: &str) -> Tags {
+        let failed = Tags { partial: true, ..Tags::default() };
+        let Some((parser, rules)) = self.ready(lang) else { return failed };
+        let deadline = Deadline::after_ms(FILE_MS);
+        let mut late = |_: &tree_sitter::ParseState| match deadline.passed() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let options = ParseOptions::new().progress_callback(&mut late);
+        let bytes = text.as_bytes();
+        let mut from = |at: usize, _| bytes.get(at..).unwrap_or_default();
+        let Some(tree) = parser.parse_with_options(&mut from, None, Some(options)) else {
+            parser.reset();
+            return failed;
+        };
+        let mut tags = Tags { partial: tree.root_node().has_error(), ..Tags::default() };
+        if !tags.walk(lang, rules, &tree, text, &deadline) {
+            tags.partial = true;
+        }
+        tags.tidy();
+        tags
+    }
+
+    fn ready(&mut self, lang: Lang) -> Option<&mut (Parser, Rules)> {
+        let place = &mut self.ready[lang as usize];
+        if place.is_none() {
+            let mut parser = Parser::new();
+            parser.set_language(&lang.grammar()).ok()?;
+            *place = Some((parser, lang.rules()?));
+        }
+        place.as_mut()
+    }
+}
+
+impl Tags {
+    /// Looks at each node in the order of the text; false when the time was up.
+    fn walk(&mut self, lang: Lang, rules: &Rules, tree: &Tree, text: &str, deadline: &Deadline) -> bool {
+        let mut cursor = tree.walk();
+        let mut within = Vec::new();
+        let mut from = "";
+        for looked in 0_usize.. {
+            if looked % LOOK_EVERY == 0 && deadline.passed() {
+                return false;
+            }
+            let node = cursor.node();
+            let field = cursor.field_id().map(std::num::NonZeroU16::get);
+            if let Some((role, marked)) = rules.role(node, field, &within, text) {
+                let word = text.get(node.byte_range()).unwrap_or_default();
+                match role {
+                    // Each class has a constructor, and no code calls it by that name.
+                    Role::Def(_) if word == "constructor" => {}
+                    Role::Def(kind) => {
+                        self.define(word, kind, marked.start_position().row, marked.end_position().row);
+                    }
+                    Role::From => from = word,
+                    role => self.take(lang, role, word, from),
+                }
+            }
+            if cursor.goto_first_child() {
+                within.push(node);
+                continue;
+            }
+            while !cursor.goto_next_sibling() {
+                if !cursor.goto_parent() {
+                    return true;
+                }
+                within.pop();
+            }
+        }
+        true
+    }
+
+    /// Adds a reference or an import; `from` is the module that names are imported from.
+    fn take(&mut self, lang: Lang, role: Role, word: &str, from: &str) {
+        match role {
+            Role::Ref => self.refer(word),
+            Role::Import => self.import(lang, word),
+            Role::Use => imports::spell_out(word, &mut |path| self.import(lang, path)),
+            Role::OwnPath if imports::is_own_path(word) => self.import(lang, word),
+            Role::Module => self.import(lang, &format!("self::{word}")),
+            Role::FromAll => self.import(lang, from),
+            Role::FromName => {
+                self.refer(word);
+                let dot = if from.ends_with('.') { "" } else { "." };
+                self.import(lang, &format!("{from}{dot}{word}"));
+            }
+            Role::OwnPath | Role::Def(_) | Role::From => {}
+        }
+    }
+}
