@@ -265,7 +265,7 @@ fn a_stale_socket_is_replaced_and_a_long_path_works_for_every_verb() {
     wait_until("it is lost", || row()["state"] == "lost");
     assert!(data.join("workers/w1/worker.sock").exists());
     let gone = profile.looop(&["flag", "w1", "x"]);
-    assert!(gone.code != 0 && gone.stderr.contains("there is none"), "{gone:?}");
+    assert!(gone.code != 0 && gone.stderr.contains("none exists"), "{gone:?}");
     profile.looop(&["worker", "start", "w1", "--", "sleep", "600"]).ok();
     assert_eq!(profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
 }
