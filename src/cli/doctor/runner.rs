@@ -1,4 +1,4 @@
-//! `looop doctor runner`: one runner that decides, tried for real.
+//! `looop doctor runner`: tests one deciding runner with a real question.
 
 use anyhow::Result;
 use serde_json::json;
@@ -23,34 +23,34 @@ use crate::sys::signal::Cancel;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop doctor runner claude")]
 pub(super) struct Args {
-    /// Its name; the one that decides when none is given.
+    /// The runner's name. Default: the one that decides.
     name: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// How long the runner may take to answer the doctor, in milliseconds.
+/// How long the runner may take to answer, in milliseconds.
 const ASK_TIMEOUT_MS: i64 = 60_000;
-/// How long a program may take to say its version, in milliseconds.
+/// How long a program may take to print its version, in milliseconds.
 const VERSION_TIMEOUT_MS: i64 = 20_000;
 
-/// The stable part of the question: the least that a move needs.
+/// The stable part of the prompt: the minimum for a valid move.
 const SYSTEM: &str =
     "You decide one move for a control loop. Answer with one JSON object and nothing else.\n";
-/// The rest of it.
+/// The rest of the prompt.
 const QUESTION: &str = "Answer with exactly this object: {\"move\":\"noop\",\"why\":\"the doctor asked\"}\n";
 
-/// What a runner answered to the doctor.
+/// The result of the test question.
 pub(super) struct Answer {
     took_ms: i64,
     usage: Usage,
-    /// Whether the reply was a move, or why there is none.
+    /// Ok: the reply, and whether it is a valid move. Err: why there was no reply.
     said: Result<Result<(), String>, (Class, String)>,
 }
 
 impl Answer {
-    /// The answer in words.
+    /// The result in words.
     pub(super) fn words(self) -> Result<String> {
         let took = human_ms(self.took_ms);
         let usage = &self.usage;
@@ -76,7 +76,7 @@ impl Answer {
     }
 }
 
-/// Asks for one small decision. Question and cost are kept.
+/// Asks for one small decision. The prompt and the cost are recorded.
 pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Answer> {
     let whole = format!("{SYSTEM}{QUESTION}");
     let user_file = logs::archive(&app.layout, "doctor", "user.md", QUESTION.as_bytes())?;
@@ -122,7 +122,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Ans
     Ok(Answer { took_ms, usage, said })
 }
 
-/// Tries one runner; exit 1 when it cannot decide.
+/// Tests one runner; exit status 1 if it cannot decide.
 pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     let config = app.config()?;
     let name = args.name.as_deref().unwrap_or(&config.decide);
@@ -152,7 +152,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     lines.push(("tools", tools(row, runner.as_ref()).to_owned()));
     if let Some(row) = row {
         lines.push(("login", login(&config, row)));
-        lines.push(("as a worker, it says that it waits", row.waits.to_owned()));
+        lines.push(("how a worker reports that it waits", row.waits.to_owned()));
     }
     let answer = ask(app, &config, runner.as_ref())?;
     let tried = forms::Tried {
@@ -182,8 +182,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
 fn tools(row: Option<&Row>, runner: &dyn Runner) -> &'static str {
     match row {
         Some(row) => row.hands,
-        None if runner.program().is_empty() => "off: an endpoint is asked for text and has none",
-        None => "not known: it is a command of yours, and looop cannot take its hands away",
+        None if runner.program().is_empty() => "off: an endpoint gives text and runs no tools",
+        None => "unknown: it is your command, and looop cannot turn its tools off",
     }
 }
 
@@ -192,12 +192,12 @@ fn login(config: &Config, row: &Row) -> String {
         |key: &&&str| config.settings.full_env.iter().any(|(name, value)| name == **key && !value.is_empty());
     let set: Vec<&str> = row.keys.iter().filter(is_set).copied().collect();
     match set.is_empty() {
-        true => format!("none in the environment; what {} keeps itself, if it does", row.name),
+        true => format!("none in the environment; {} may have a login of its own", row.name),
         false => format!("from the environment: {}", set.join(", ")),
     }
 }
 
-/// What version it says it has, beside the oldest that has all that is needed and the one that was tried.
+/// The program's version, with the oldest version that works and the version that was tested.
 fn version(config: &Config, row: &Row, path: &std::path::Path, is_well: &mut bool) -> String {
     let job = Job {
         program: path.to_owned(),
@@ -209,21 +209,21 @@ fn version(config: &Config, row: &Row, path: &std::path::Path, is_well: &mut boo
         sink: None,
         timeout_ms: VERSION_TIMEOUT_MS,
         gate: None,
-        // The human asks for this, and nothing of a model is in it.
+        // The user asks for this check, and no text of a model is involved.
         boxed: None,
     };
     let ended = Cancel::never().and_then(|cancel| proc::run_one(job, &cancel, None));
     let said = ended.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();
     let (major, minor, patch) = row.oldest;
     let tried =
-        format!("{} was tried, {major}.{minor}.{patch} is the oldest that has what is needed", row.tried);
+        format!("{} was tested, {major}.{minor}.{patch} is the oldest that works", row.tried);
     match number(&said) {
         Some((found, text)) if found < row.oldest => {
             *is_well = false;
             format!("{text} is too old: {tried}")
         }
         Some((_, text)) => format!("{text}; {tried}"),
-        None => format!("it does not say; {tried}"),
+        None => format!("unknown; {tried}"),
     }
 }
 
