@@ -322,7 +322,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let style = Style::new(cli.color, env.get("NO_COLOR").is_some());
     let app = App { layout: env.layout(), env, style, now: clock::now() };
     if app.env.is_dir_gone() {
-        program::work_in(std::path::Path::new("/")).context("could not leave the current directory, which was deleted")?;
+        program::work_in(std::path::Path::new("/"))
+            .context("could not leave the current directory, which was deleted")?;
     }
     match cli.command {
         None => pulse::run(&app),

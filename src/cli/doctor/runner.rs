@@ -215,8 +215,7 @@ fn version(config: &Config, row: &Row, path: &std::path::Path, is_well: &mut boo
     let ended = Cancel::never().and_then(|cancel| proc::run_one(job, &cancel, None));
     let said = ended.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();
     let (major, minor, patch) = row.oldest;
-    let tried =
-        format!("{} was tested, {major}.{minor}.{patch} is the oldest that works", row.tried);
+    let tried = format!("{} was tested, {major}.{minor}.{patch} is the oldest that works", row.tried);
     match number(&said) {
         Some((found, text)) if found < row.oldest => {
             *is_well = false;

@@ -34,9 +34,8 @@ pub(super) fn disk(app: &App, found: &mut Vec<Finding>) {
         }
     };
     if let Some(kind) = disk.remote {
-        let what = format!(
-            "the data dir is on {kind}: its locks and syncs depend on another machine or program"
-        );
+        let what =
+            format!("the data dir is on {kind}: its locks and syncs depend on another machine or program");
         let fix = "keep it on a local disk; LOOOP_DATA_DIR sets the place";
         found.push(finding(Health::Odd, "disk", what, &[fix]));
     }
@@ -173,7 +172,8 @@ pub(super) fn commands(config: &Config, found: &mut Vec<Finding>) {
         // A name with a slash is relative to the worker's clone, so it cannot be checked here.
         let programs = checks.iter().filter_map(|check| check.first()).filter(|name| !name.contains('/'));
         for name in programs.filter(|name| is_missing(name)) {
-            let fix = "install it, or correct it in the config: without it, work that it checks cannot be accepted";
+            let fix =
+                "install it, or correct it in the config: without it, work that it checks cannot be accepted";
             missing(&format!("verify.{entry}"), name, fix);
         }
     }

@@ -178,7 +178,9 @@ fn keep(app: &App, name: &Name, script: &str, seen: Option<Digest>) -> Result<()
     let _held = lock::store(&app.layout.store_lock())?;
     // Another process may have added one while the user was asked.
     if no_twin(app, name)? && seen.is_none() {
-        return Err(Fault::failed(format!("could not add the sensor {name}: another process just added it")).into());
+        return Err(
+            Fault::failed(format!("could not add the sensor {name}: another process just added it")).into()
+        );
     }
     put(app, name, script, seen)
 }
