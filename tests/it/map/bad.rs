@@ -57,7 +57,7 @@ fn outside_a_project_it_says_how_to_name_one() {
     let ran = profile.looop(&["map", "--root", ".", "--failure", "none.log"]);
     assert!(ran.code == 2 && ran.stderr.contains("none.log"), "{}", ran.stderr);
     let empty = profile.looop(&["map", "--root", "."]).ok();
-    assert!(empty.stdout.contains("there is no file here"), "{}", empty.stdout);
+    assert!(empty.stdout.contains("the map can read none"), "{}", empty.stdout);
 }
 
 #[test]
