@@ -1,4 +1,4 @@
-//! What the config says about boxes.
+//! The sandbox settings of the config.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::form::{Boxing as Level, ConfigFile, Network};
 use super::{Env, usage};
 use crate::model::boxing::{Boxes, Boxing, Endpoint, Kind, NetworkAccess, Wanted};
 
-/// The part of the settings that is about boxes.
+/// Builds the sandbox settings.
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
     let from = &parsed.sandbox;
     let net = &from.network;
@@ -58,7 +58,8 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
     Ok(boxes)
 }
 
-/// Where the built-in runners find their models: the variables that say so, the first one first, and the vendor's own address.
+/// The variables that hold a built-in runner's model address, highest priority first, and the vendor's default
+/// address.
 const ENDPOINTS: [(&str, &[&str], &str); 4] = [
     ("claude", &["ANTHROPIC_BASE_URL"], "https://api.anthropic.com"),
     ("codex", &["OPENAI_BASE_URL"], "https://api.openai.com"),
@@ -66,12 +67,12 @@ const ENDPOINTS: [(&str, &[&str], &str); 4] = [
     ("qwen", &["OPENAI_BASE_URL"], "https://dashscope.aliyuncs.com"),
 ];
 
-/// The endpoint of each runner: its `base_url`, what a variable says, or the usual one of a built-in runner.
+/// The endpoint of each runner: its `base_url`, the value of a variable, or the default of a built-in runner.
 fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, Endpoint>> {
     let mut all = BTreeMap::new();
     for (name, vars, usual) in ENDPOINTS {
         let said = vars.iter().find_map(|var| env.get(var)).unwrap_or(usual);
-        // What a program cannot use either is its own affair.
+        // An address that looop cannot parse is skipped: the runner's program cannot use it either.
         all.extend(Endpoint::of_url(said).map(|endpoint| (name.to_owned(), endpoint)));
     }
     for (name, runner) in &parsed.runners {
@@ -87,7 +88,7 @@ fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Str
     Ok(all)
 }
 
-/// Paths as the human writes them: absolute ones, or below `~`.
+/// Makes the user's paths absolute: they must be absolute or begin with `~`.
 pub(super) fn paths(env: &Env, from: &[String], key: &str, path: &Path) -> Result<Vec<PathBuf>> {
     from.iter()
         .map(|text| {

@@ -1,4 +1,4 @@
-//! What the config says about fixes: runners that can be called, who comes after whom, and when one is stopped.
+//! The fix settings of the config: runners, their order, and when an agent is stopped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,13 +12,13 @@ use super::{Env, usage};
 use crate::model::attempt::Thresholds;
 use crate::model::settings::{Fixes, WorkerRunner};
 
-/// A runner that looop knows how to call for a fix: unattended, with the prompt on stdin, free to edit the files of the
-/// private clone that it is called in.
+/// A built-in runner for fixes: it runs unattended, gets the prompt on stdin, and may edit the files of its
+/// private clone.
 struct BuiltIn {
     name: &'static str,
     argv: &'static [&'static str],
     env: &'static [&'static str],
-    /// The option that says how hard it thinks.
+    /// The option that sets its thinking effort.
     effort: Option<&'static str>,
 }
 
@@ -51,7 +51,7 @@ const BUILT_IN: [BuiltIn; 3] = [
     },
 ];
 
-/// The part of the settings that is about fixes.
+/// Builds the fix settings.
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
     let file = &parsed.fix;
     let runners = runners(env, parsed, path)?;
@@ -59,7 +59,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
         if !runners.contains_key(name) {
             let known: Vec<&str> = runners.keys().map(String::as_str).collect();
             return Err(usage(format!(
-                "could not use the config `{}`: fix names {name:?}, which is no runner that can fix; there are: {}",
+                "could not use the config `{}`: fix names {name:?}, which is no runner that can fix; available: {}",
                 path.display(),
                 known.join(", ")
             )));
@@ -81,7 +81,7 @@ fn thresholds(file: &FixFile, path: &Path) -> Result<Thresholds> {
     let base = Thresholds::default();
     let share = |value: Option<f64>, key: &str, default: f64| match value {
         Some(value) if !(0.0..=1.0).contains(&value) => Err(usage(format!(
-            "could not use the config `{}`: fix.{key} is {value}; 0 to 1 is possible",
+            "could not use the config `{}`: fix.{key} is {value}; expected 0 to 1",
             path.display()
         ))),
         value => Ok(value.unwrap_or(default)),
@@ -98,7 +98,7 @@ fn thresholds(file: &FixFile, path: &Path) -> Result<Thresholds> {
     })
 }
 
-/// Built-in runners with their settings, and those of the config: by `fix`, else by `worker`.
+/// The built-in runners with their settings, and the runners of the config, by `fix` or else by `worker`.
 fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRunner>> {
     let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners = BTreeMap::new();
@@ -119,7 +119,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
     for (name, own) in &parsed.runners {
         let is_known = runners.contains_key(name);
         if own.http.is_some() && own.fix.is_none() && own.worker.is_none() {
-            // Without a command: it is asked over HTTP, and needs no variable but that of its key.
+            // An endpoint has no command: it is called over HTTP, and needs only the variable of its key.
             runners.insert(
                 name.clone(),
                 WorkerRunner {

@@ -1,4 +1,4 @@
-//! What the config says about workers: runners that can work, checks, limits.
+//! The worker settings of the config: runners, checks and limits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,11 +13,11 @@ use crate::model::lease::Ttl;
 use crate::model::settings::{StatusFile, WorkerRunner, Workers};
 use crate::model::worker::WorkerLimits;
 
-/// What every worker runner is told first: the brief is a file, because it may be long.
+/// The first prompt of every worker runner. The brief is a file, because it may be long.
 const READ_BRIEF: &str =
     "Read the file {brief} and do what it says. When all of it is done, run `looop done`, which ends you.";
 
-/// The variables by which claude finds its login, however it is called.
+/// The variables with claude's login, for every use of claude.
 pub(super) const CLAUDE_ENV: &[&str] = &[
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
@@ -25,7 +25,7 @@ pub(super) const CLAUDE_ENV: &[&str] = &[
     "CLAUDE_CODE_OAUTH_TOKEN",
     "CLAUDE_CONFIG_DIR",
 ];
-/// Those of pi.
+/// The variables with pi's login.
 pub(super) const PI_ENV: &[&str] = &[
     "ANTHROPIC_API_KEY",
     "OPENAI_API_KEY",
@@ -35,26 +35,27 @@ pub(super) const PI_ENV: &[&str] = &[
     "PI_OFFLINE",
 ];
 
-/// A runner that looop knows. None is told to skip its own questions: those are noticed and flagged.
+/// A built-in worker runner. looop turns no agent's own permission questions off: it detects and flags them.
 struct BuiltIn {
     name: &'static str,
     argv: &'static [&'static str],
     env: &'static [&'static str],
-    /// Variables that are set for it.
+    /// Variables that looop sets for it.
     set: &'static [(&'static str, &'static str)],
-    /// What makes it tell how it fares, where it does not by itself.
+    /// A file that makes the agent report its status, if it does not do that by itself.
     status: Option<StatusFile>,
-    /// The option that says how hard it thinks.
+    /// The option that sets its thinking effort.
     effort: fn(&str) -> Vec<String>,
 }
 
-/// A program without such an option.
+/// For a program without such an option.
 const NO_EFFORT: fn(&str) -> Vec<String> = |_| Vec::new();
 
 const BUILT_IN: [BuiltIn; 6] = [
     BuiltIn {
         name: "claude",
-        // Its brief and looop are all that it need not ask for. The option takes words to the end of the line.
+        // Without asking, it may only read its brief and run looop. The option takes the words up to the end of
+        // the line.
         argv: &["claude", READ_BRIEF, "--allowedTools", "Read(/{brief})", "Bash(looop:*)"],
         env: CLAUDE_ENV,
         set: &[],
@@ -71,8 +72,8 @@ const BUILT_IN: [BuiltIn; 6] = [
     },
     BuiltIn {
         name: "codex",
-        // A daemon would outlive the worker. Its box lets a command reach looop's socket only together with the
-        // network; without that it could not even say that it is done.
+        // A daemon would outlive the worker. The agent's own sandbox allows looop's socket only together with
+        // the network; without it the worker could not even run `looop done`.
         argv: &[
             "codex",
             "--no-daemon",
@@ -82,7 +83,7 @@ const BUILT_IN: [BuiltIn; 6] = [
             "on-request",
             "-c",
             "sandbox_workspace_write.network_access=true",
-            // A login shell would set its PATH anew, and looop may not be on that.
+            // A login shell would reset PATH, and looop may be missing on the new one.
             "-c",
             "allow_login_shell=false",
             "-c",
@@ -98,7 +99,7 @@ const BUILT_IN: [BuiltIn; 6] = [
         name: "qwen",
         argv: &["qwen", "-i", READ_BRIEF],
         env: &["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "DASHSCOPE_API_KEY"],
-        // The settings of a machine's owner stand there; a human's own are in the home and still count.
+        // These are the settings of the machine's owner; the user's own settings in the home directory still apply.
         set: &[("QWEN_CODE_SYSTEM_SETTINGS_PATH", "{status}")],
         status: Some(StatusFile { name: "hooks.json", text: include_str!("../../seed/qwen-hooks.json") }),
         effort: NO_EFFORT,
@@ -114,13 +115,13 @@ const BUILT_IN: [BuiltIn; 6] = [
             "GOOGLE_GENAI_USE_VERTEXAI",
         ],
         set: &[],
-        // Its title says it.
+        // Its window title shows its status.
         status: None,
         effort: NO_EFFORT,
     },
     BuiltIn {
         name: "opencode",
-        // Its first word is a directory; the prompt has an option.
+        // Its first argument is a directory, so the prompt has an option.
         argv: &["opencode", "--prompt", READ_BRIEF],
         env: &[
             "ANTHROPIC_API_KEY",
@@ -129,7 +130,7 @@ const BUILT_IN: [BuiltIn; 6] = [
             "OPENROUTER_API_KEY",
             "OPENCODE_CONFIG",
         ],
-        // It is merged with the human's own config. Nothing may be downloaded behind anybody's back.
+        // It is merged with the user's own config. The agent must download nothing unasked.
         set: &[
             ("OPENCODE_CONFIG_CONTENT", "{\"plugin\":[\"file://{status}\"]}"),
             ("OPENCODE_DISABLE_AUTOUPDATE", "1"),
@@ -139,7 +140,7 @@ const BUILT_IN: [BuiltIn; 6] = [
     },
 ];
 
-/// The part of the settings that is about workers.
+/// Builds the worker settings.
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers> {
     let strings = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
     let mut runners: BTreeMap<String, WorkerRunner> = BTreeMap::new();
@@ -168,15 +169,16 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
             }
             if !argv.iter().any(|arg| arg.contains("{brief}")) {
                 let what = format!(
-                    "could not use the config `{}`: runners.{name}.worker has no `{{brief}}`, so it would not know what to do",
+                    "could not use the config `{}`: runners.{name}.worker has no `{{brief}}`, so the worker would not get its brief",
                     path.display()
                 );
                 return Err(Fault::usage(what)
-                    .hint("put \"{brief}\" where it shall get the path of its brief")
+                    .hint("put \"{brief}\" where the command expects the path of its brief")
                     .into());
             }
             let write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
-            // A command of one's own for a program that is known may load what tells how it fares.
+            // The user's own command for a built-in agent may still load the file that makes the agent report
+            // its status.
             let status = runners.get(name).and_then(|known| known.status);
             let runner = WorkerRunner {
                 argv: argv.clone(),
@@ -215,7 +217,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
     })
 }
 
-/// Says which runners are told how hard to think and have no option for it.
+/// Warnings for runners whose `effort` is set and that have no option for it.
 pub(super) fn without_effort(parsed: &ConfigFile) -> impl Iterator<Item = String> {
     let told = ["gemini", "qwen"].into_iter().filter(|name| {
         parsed.runners.get(*name).is_some_and(|own| own.effort.is_some() && own.http.is_none())
@@ -223,7 +225,7 @@ pub(super) fn without_effort(parsed: &ConfigFile) -> impl Iterator<Item = String
     told.map(|name| format!("runners.{name}.effort has no effect: {name} has no such option"))
 }
 
-/// The entries of `verify`, each with its commands.
+/// The checks of `verify`, each with its commands.
 fn checks(parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, Vec<Vec<String>>>> {
     let mut verify = BTreeMap::new();
     for (name, entry) in &parsed.verify {

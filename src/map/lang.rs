@@ -1,10 +1,9 @@
-//! The languages that the map reads, and what is looked for in each.
+//! The languages of the map, and the rules of each.
 
 use tree_sitter::Language;
 
 use super::rules::{self, Rules};
 
-/// A language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lang {
     Python,
@@ -15,11 +14,11 @@ pub(super) enum Lang {
     Tsx,
 }
 
-/// How many there are.
+/// The number of languages.
 pub(super) const COUNT: usize = 6;
 
 impl Lang {
-    /// The language of a file, by the end of its name.
+    /// The language of a file, by its extension.
     pub(super) fn of(path: &str) -> Option<Lang> {
         let (_, extension) = path.rsplit('/').next()?.rsplit_once('.')?;
         Some(match extension {
@@ -33,7 +32,7 @@ impl Lang {
         })
     }
 
-    /// Languages of one family may refer to each other.
+    /// The family of the language; languages of one family may refer to each other.
     pub(super) fn family(self) -> &'static str {
         match self {
             Lang::Python => "python",
@@ -54,7 +53,7 @@ impl Lang {
         }
     }
 
-    /// What is looked for; none when a rule does not fit the grammar, which is tested.
+    /// The rules of the language; none if a rule does not fit the grammar, which a test excludes.
     pub(super) fn rules(self) -> Option<Rules> {
         let parts: &[&'static str] = match self {
             Lang::Python => &[rules::PYTHON],
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_name_tells_the_language() {
+    fn the_extension_gives_the_language() {
         for (path, lang) in [
             ("a/b.py", Some(Lang::Python)),
             ("b.d.ts", Some(Lang::TypeScript)),

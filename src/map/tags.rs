@@ -1,4 +1,4 @@
-//! One file read by its grammar: what it defines, what it refers to, what it imports.
+//! The definitions, references and imports of one file, extracted by its grammar.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,48 +11,47 @@ use super::lang::{COUNT, Lang};
 use super::rules::{Role, Rules};
 use crate::sys::clock::Deadline;
 
-/// How long one file may take, in milliseconds.
+/// The timeout for one file, in milliseconds.
 const FILE_MS: i64 = 2_000;
-/// The most definitions, references and imports of each kind that are kept of a file.
+/// The most definitions, references and imports that are kept of one file, each.
 const MAX_TAGS: usize = 20_000;
-/// After how many nodes the time is looked at.
+/// The time is checked after this many nodes.
 const LOOK_EVERY: usize = 1024;
-/// The longest name that is kept, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Something that a file defines.
+/// A definition in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Def {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it is, in the words of the grammar's tags: function, method, class, interface, type, module, macro, constant.
+    /// The kind, as in the grammar's tags: function, method, class, interface, type, module, macro, constant.
     pub kind: String,
-    /// Its first line, from 1.
+    /// The first line; lines count from 1.
     pub line: u32,
-    /// Its last line.
+    /// The last line.
     pub end: u32,
 }
 
-/// What is known of a file.
+/// The extracted data of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tags {
     pub(super) defs: Vec<Def>,
-    /// Names, and how often each is referred to.
+    /// Names, and the number of references to each.
     pub(super) refs: BTreeMap<String, u32>,
-    /// What is imported, in the language's own words.
+    /// The imports, as written in the language.
     pub(super) imports: Vec<String>,
-    /// True where the grammar did not understand all of it.
+    /// True if the grammar could not parse all of it.
     pub(super) partial: bool,
 }
 
-/// Reads files; what it has made ready for a language it keeps.
+/// Extracts tags from files; it keeps the prepared parser of each language.
 #[derive(Default)]
 pub(super) struct Reader {
     ready: [Option<(Parser, Rules)>; COUNT],
 }
 
 impl Reader {
-    /// Reads a file's text. What cannot be read in time gives what is known without it, and is partial.
+    /// Extracts the tags of a file's text. After a timeout the result is partial.
     pub(super) fn read(&mut self, lang: Lang, text: &str) -> Tags {
         let failed = Tags { partial: true, ..Tags::default() };
         let Some((parser, rules)) = self.ready(lang) else { return failed };
@@ -88,7 +87,7 @@ impl Reader {
 }
 
 impl Tags {
-    /// Looks at each node in the order of the text; false when the time was up.
+    /// Visits each node in the order of the text; false if the time ran out.
     fn walk(&mut self, lang: Lang, rules: &Rules, tree: &Tree, text: &str, deadline: &Deadline) -> bool {
         let mut cursor = tree.walk();
         let mut within = Vec::new();
@@ -102,7 +101,7 @@ impl Tags {
             if let Some((role, marked)) = rules.role(node, field, &within, text) {
                 let word = text.get(node.byte_range()).unwrap_or_default();
                 match role {
-                    // Each class has one, and nobody calls it by that name.
+                    // Every class has one, and no caller uses its name.
                     Role::Def(_) if word == "constructor" => {}
                     Role::Def(kind) => {
                         self.define(word, kind, marked.start_position().row, marked.end_position().row);
@@ -125,7 +124,7 @@ impl Tags {
         true
     }
 
-    /// Takes a node that is no definition; `from` is the module that names are imported from.
+    /// Records a node that is not a definition; `from` is the module from which names are imported.
     fn take(&mut self, lang: Lang, role: Role, word: &str, from: &str) {
         match role {
             Role::Ref => self.refer(word),
@@ -168,7 +167,7 @@ impl Tags {
         }
     }
 
-    /// Several patterns may have seen the same thing; the first had the most to say about it.
+    /// Several patterns may match the same node; the first one is the most specific.
     fn tidy(&mut self) {
         let mut seen = std::collections::BTreeSet::new();
         self.defs.retain(|def| seen.insert((def.line, def.name.clone())));
