@@ -83,8 +83,8 @@ fn every_prompt_holds_task_files_change_failure_and_history_and_nothing_else_of_
         "the lock is late",
         "take it first",
         "use a PLUS",
-        "`ls -l` ran again",
-        "12 lines of what the tests printed",
+        "you ran `ls -l` repeatedly",
+        "12 lines of the tests' output",
     ] {
         assert!(built.text.contains(part), "{part}: {}", built.text);
     }
@@ -121,9 +121,12 @@ fn what_is_shown_of_files_stays_within_the_budget_and_what_is_cut_is_said() {
     assert!(body.len() < 2000 + 2000 / DIFF_SHARE + 400, "{}", body.len());
     assert!(body.contains("line 200 of") && body.contains("line 197 of") && !body.contains("line 300 of"));
     assert!(body.contains("late.py"), "what is small still fits: {body}");
-    for part in
-        ["src/long.py: ", "characters of the change so far", "bin.dat: it is binary", "no/*.x: no file fits"]
-    {
+    for part in [
+        "src/long.py: ",
+        "characters of the change so far",
+        "bin.dat: it is binary",
+        "no/*.x: matches no file",
+    ] {
         assert!(built.cut.iter().any(|cut| cut.contains(part)), "{part}: {:?}", built.cut);
         assert!(built.text.contains(part), "the agent is told too: {part}");
     }

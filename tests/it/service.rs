@@ -115,7 +115,7 @@ fn a_unit_is_written_renewed_and_removed() {
     let edited = fs::read_to_string(&unit).unwrap().replace("RestartSec=10", "RestartSec=60");
     fs::write(&unit, &edited).unwrap();
     let refused = systemd(&["install", "--now"]);
-    assert!(refused.code == 1 && refused.stderr.contains("says something else"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("has other content"), "{refused:?}");
     assert!(refused.stdout.contains("-RestartSec=60\n+RestartSec=10"), "{refused:?}");
     assert_eq!((fs::read_to_string(&unit).unwrap(), said.exists()), (edited, false));
     systemd(&["install", "--force", "--now"]).ok();
