@@ -79,7 +79,7 @@ fn every_prompt_holds_task_files_change_failure_and_history_and_nothing_else_of_
         "The failure of `pytest -q`",
         "E assert 1 == 2",
         "a() gives nothing",
-        "this may be off",
+        "this may be wrong",
         "the lock is late",
         "take it first",
         "use a PLUS",

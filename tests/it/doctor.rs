@@ -238,7 +238,7 @@ fn a_worker_without_its_supervisor() {
     let pid = state()["supervisor"]["pid"].to_string();
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     wait_until("it is lost", || profile.looop(&["ls"]).ok().stdout.contains("lost"));
-    finds(&profile, &[], "worker w", "its supervisor is gone", "looop tick");
+    finds(&profile, &[], "worker w", "its supervisor died", "looop tick");
     profile.looop(&["tick"]).ok();
     profile.looop(&["doctor"]).ok();
 }

@@ -74,7 +74,7 @@ fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
     fixture.agent(FIXED);
     assert_eq!(fixture.fix(&[]).code, 1);
     let all = outcomes(&fixture);
-    assert!(all[0].0 == "after_failed" && all[0].1.contains("too large to keep"), "{all:?}");
+    assert!(all[0].0 == "after_failed" && all[0].1.contains("too large to store"), "{all:?}");
     assert!(!fixture.project().join("out.bin").exists());
     let fixture = self::fixture("");
     let mark = fixture.profile.path("state/killed");
