@@ -77,5 +77,5 @@ fn refuse(verb: &str, who: &str, holders: lock::Holders) -> Result<()> {
 }
 
 fn not_for(verb: &str, who: &str) -> anyhow::Error {
-    Fault::failed(format!("could not {verb}: this is for a human, and {who} started this process")).into()
+    Fault::failed(format!("could not {verb}: this is for the user, and {who} started this process")).into()
 }

@@ -167,7 +167,7 @@ fn replies(repo: &Path, has_git: bool) -> String {
             "goal": "clean-repo",
             "why": "the repository has uncommitted files and no goal names them",
         }),
-        json!({ "move": "noop", "why": "the goal is written down; the next step is the human's" }),
+        json!({ "move": "noop", "why": "the goal is written down; the next step is for the user" }),
         json!({
             "move": "run",
             "argv": argv,
@@ -175,7 +175,7 @@ fn replies(repo: &Path, has_git: bool) -> String {
             "goal": "tidy-repo",
             "why": "the exact list of uncommitted files is needed before anything can be proposed",
         }),
-        json!({ "move": "noop", "why": "the list is in the journal; finishing the work is the human's" }),
+        json!({ "move": "noop", "why": "the list is in the journal; finishing the work is for the user" }),
     ];
     all.iter().map(|reply: &Value| format!("{reply}\n")).collect()
 }

@@ -62,7 +62,7 @@ Files
     PLAYBOOK.md  goals/*.md  sensors/*            what you write
     journal.md  world.json  snapshots/            what looop writes, committed
     asks/  schedules/                             questions, approvals, timers
-    claims/                                       who works on what; not in git
+    claims/                                       leases: who may work on what; not in git
     beat.json  cost/  runs/  events.jsonl         looop's memory, spend, archive, log; not in git
   $LOOOP_CONFIG, else $XDG_CONFIG_HOME/looop.json the config; its $schema names every key
 
@@ -70,7 +70,7 @@ Environment
   LOOOP_DATA_DIR  LOOOP_CONFIG  LOOOP_INTERVAL  LOOOP_DECIDE  LOOOP_WORKER  NO_COLOR  VISUAL  EDITOR
 
 Exit codes
-  0 done   1 failed   2 usage   3 wait, fix: a human is waited for   75 another beat holds the lock
+  0 done   1 failed   2 usage   3 wait, fix: you are needed   75 another beat holds the lock
 ";
 
 /// Prints an error in the arguments, or the help that they asked for. Returns the exit code.

@@ -275,7 +275,7 @@ fn a_beat_adds_no_sensor() {
     for verb in [&["tick"][..], &["sensor", "test"], &["tick", "--dry-run"]] {
         profile.looop(verb).ok();
         let said = fs::read_to_string(profile.path("said")).unwrap();
-        assert!(said.contains("could not change a sensor: this is for a human"), "{said}");
+        assert!(said.contains("could not change a sensor: this is for the user"), "{said}");
         fs::remove_file(profile.path("said")).unwrap();
     }
     assert_eq!(sensors(&profile), ["s"]);
