@@ -138,7 +138,7 @@ mod tests {
 
     /// Arguments that are built on demand bring the help text of their own type along.
     #[test]
-    fn a_command_is_told_about_in_the_same_words_in_the_list_and_by_itself() {
+    fn a_command_has_the_same_summary_in_the_list_and_in_its_own_help() {
         let listed = Cli::command();
         let mut built = listed.clone();
         built.build();

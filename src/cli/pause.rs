@@ -13,7 +13,7 @@ use crate::sys::signal::Cancel;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop pause 'on holiday'")]
 pub struct PauseArgs {
-    /// The reason, for whoever reads the status.
+    /// The reason, shown in the status.
     why: Vec<String>,
 }
 

@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_painted_cell_is_as_wide_as_its_text_and_hides_nothing() {
+    fn a_painted_cell_is_as_wide_as_its_text_and_shows_control_characters() {
         let style = Style { on: true };
         let rows =
             [vec![style.red("a\x1b[2Jb"), "x".to_owned()], vec!["long enough".to_owned(), String::new()]];
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_keeps_to_its_terminal() {
+    fn a_table_fits_its_terminal() {
         let row = |name: &str, text: &str| vec![name.to_owned(), text.to_owned()];
         let long = "x".repeat(90);
         let rows = [row("名前", &long), row("b", "日本語日本語日本語日本語"), row("c", "short")];

@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beat_is_refused_by_a_clock_that_cannot_be_right() {
+    fn a_beat_is_refused_if_the_clock_is_outside_of_1970_to_9999() {
         for (seconds, flaw) in [(-86_400, "before 1970"), (8_210_298_412_800, "after the year 9999")] {
             let error = check_clock(Now::from_clock(seconds, 0, 0), "start a beat").unwrap_err();
             assert!(error.to_string().contains(flaw), "{error:#}");

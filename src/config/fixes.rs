@@ -59,7 +59,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
         if !runners.contains_key(name) {
             let known: Vec<&str> = runners.keys().map(String::as_str).collect();
             return Err(usage(format!(
-                "could not use the config `{}`: fix names {name:?}, which is no runner that can fix; available: {}",
+                "could not use the config `{}`: fix names {name:?}, which is not a runner that can fix; available: {}",
                 path.display(),
                 known.join(", ")
             )));

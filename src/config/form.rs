@@ -218,7 +218,7 @@ pub(super) struct PolicyFile {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleFile {
-    /// The argument vector; `*` stands for one argument, `**` for the rest.
+    /// The argument vector; `*` matches one argument, `**` the rest.
     pub(super) argv: Vec<String>,
     /// The directories in which the rule applies. Default: the data dir.
     #[serde(default)]

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_dependencies_print_is_dropped_and_the_end_is_kept() {
+    fn output_of_dependencies_is_dropped_and_the_end_is_kept() {
         let text = "   Compiling serde v1\nTraceback (most recent call last):\n  File \"src/a.py\", line 3, in f\n    g()\n  File \"/usr/lib/python3/x.py\", line 1, in g\n    deep()\nValueError: no\nx\nx\nx\n\n\n";
         let (short, left_out) = compress(text, Kind::Unittest, 40);
         assert_eq!(

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_where_one_edit_leads_out_of_the_project() {
+    fn nothing_is_written_if_one_edit_leads_out_of_the_project() {
         let tmp = tempfile::tempdir().unwrap();
         let top = tmp.path().join("work");
         let dir = top.join("sub");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_takes_the_others_back() {
+    fn a_write_error_undoes_the_other_edits() {
         let tmp = tempfile::tempdir().unwrap();
         fs::write(tmp.path().join("a"), "old\n").unwrap();
         // Neither file exists before, so that the error appears only when the second one is written.

@@ -19,8 +19,8 @@ pub struct Sources {
 }
 
 /// Reads the listed files of the directory `sub` below `root`. `paths` are all files there, relative to `sub`.
-/// A listed directory stands for all files in it.
-pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sources {
+/// Reads the listed files of the directory `sub` below `root`. `paths` are all files there, relative to `sub`.
+/// A listed directory means all files in it.
     let mut found = Sources::default();
     let mut names: Vec<&String> = Vec::new();
     for pattern in listed {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_shows_a_file_outside() {
+    fn links_are_not_followed_out_of_the_project() {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path().join("clone");
         std::fs::create_dir_all(root.join("sub")).unwrap();

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_is_spelled_out() {
+    fn a_use_is_expanded() {
         let mut all = Vec::new();
         spell_out("crate::{a::{b, c as d, self}, e::*, f}", &mut |path| all.push(path.to_owned()));
         assert_eq!(all, ["crate::a::b", "crate::a::c", "crate::a::self", "crate::e", "crate::f"]);

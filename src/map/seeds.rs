@@ -240,14 +240,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_fall_into_their_words() {
+    fn names_are_split_into_words() {
         assert_eq!(parts("parseHTTPHeader"), ["header", "http", "parse"]);
         assert_eq!(parts("parse_http_header"), ["header", "http", "parse"]);
         assert_eq!(parts("X"), [""; 0]);
     }
 
     #[test]
-    fn tests_are_known_by_custom() {
+    fn test_files_are_found_by_convention() {
         for path in ["tests/a.rs", "a/test_b.py", "b_test.go", "c.spec.ts", "src/__tests__/x.js"] {
             assert!(is_test(path), "{path}");
         }
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_ends_at_a_slash() {
+    fn a_path_end_starts_at_a_slash() {
         assert!(ends_with("a/b.py", "b.py") && ends_with("/tmp/x/a/b.py", "a/b.py"));
         assert!(!ends_with("a/bb.py", "b.py"));
     }

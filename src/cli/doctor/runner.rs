@@ -240,7 +240,7 @@ mod tests {
     use super::number;
 
     #[test]
-    fn a_version_is_found_in_what_programs_say() {
+    fn a_version_number_is_found_in_program_output() {
         assert_eq!(number("2.1.329 (Claude Code)"), Some(((2, 1, 329), "2.1.329")));
         assert_eq!(number("codex-cli 0.169.0\n"), Some(((0, 169, 0), "0.169.0")));
         for none in ["", "none", "1.2", "99999999999.1.1"] {

@@ -85,7 +85,7 @@ pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
     }
 }
 
-/// Reports private files in the git history. Whoever gets the history by a push gets their content.
+/// Reports private files in the git history. A push publishes their content with the history.
 pub(super) fn private_in_git(app: &App, found: &mut Vec<Finding>) {
     let root = app.layout.root();
     let tracked = History::open(root).and_then(|history| history.tracked()).unwrap_or_default();

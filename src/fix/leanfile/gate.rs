@@ -229,7 +229,7 @@ runner = { args = [\"-q\"], timeout = 4 }
     }
 
     #[test]
-    fn a_muted_leanfile_asks_for_nothing_and_keeps_the_rest() {
+    fn a_muted_leanfile_loses_its_requests_and_keeps_the_rest() {
         let mut muted = table(ALL);
         mute(&mut muted);
         assert!(requests(&muted).is_empty());

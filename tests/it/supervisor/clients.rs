@@ -41,8 +41,8 @@ fn garbage_and_lengths_that_cannot_be_are_answered_and_hung_up_on() {
 fn each_side_may_ask_only_for_what_is_its_own() {
     let desk = Desk::start(&[], "sleep 600");
     for (socket, request, words) in [
-        ("worker.sock", Request::Kill, "for a human"),
-        ("worker.sock", Request::Attach { cols: 9, rows: 9, view: false }, "for a human"),
+        ("worker.sock", Request::Kill, "for the user"),
+        ("worker.sock", Request::Attach { cols: 9, rows: 9, view: false }, "for the user"),
         ("attach.sock", Request::Told, "for the worker itself"),
         ("attach.sock", Request::Report { name: "x".to_owned() }, "for the worker itself"),
     ] {
