@@ -52,8 +52,8 @@ impl App {
         self.no_worker(verb)
     }
 
-    /// Refuses a verb to workers. Beats are included: the user who starts a beat chooses its config, and so
-    /// which moves need no approval.
+    /// Refuses a verb to workers. Beats are included: the process that starts a beat chooses its config, and
+    /// so which moves need no approval.
     pub(super) fn no_worker(&self, verb: &str) -> Result<()> {
         match self.has_supervisor() {
             true => Err(not_for(verb, "a worker")),

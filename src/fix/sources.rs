@@ -19,8 +19,8 @@ pub struct Sources {
 }
 
 /// Reads the listed files of the directory `sub` below `root`. `paths` are all files there, relative to `sub`.
-/// Reads the listed files of the directory `sub` below `root`. `paths` are all files there, relative to `sub`.
 /// A listed directory means all files in it.
+pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sources {
     let mut found = Sources::default();
     let mut names: Vec<&String> = Vec::new();
     for pattern in listed {
