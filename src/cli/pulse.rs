@@ -106,9 +106,7 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
         print::redraw("");
     }
     if is_gone() {
-        let what = format!(
-            "could not continue: the data dir is gone: `{root}` is not the directory of the start any more"
-        );
+        let what = format!("could not continue: the data dir is gone: `{root}` was moved or replaced");
         let fault = Fault::failed(what).hint("mount it or move it back, and start the pulse again");
         return Err(fault.hint("the pulse has created nothing in its place").into());
     }

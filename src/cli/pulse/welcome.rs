@@ -12,7 +12,6 @@ use crate::store::{lock, records, seed};
 ///
 /// # Errors
 /// The input ends without Enter, or the profile cannot be created.
-/// When the input ends without Enter, and when the profile cannot be made.
 pub(super) fn confirm(app: &App) -> Result<()> {
     let has_profile = seed::is_set_up(&app.layout);
     // A user who names a directory expects a profile there.
