@@ -126,6 +126,7 @@ fn init(app: &App, path: &Path) -> Result<u8> {
         return Err(Fault::failed(what).hint("name another file with --init FILE").into());
     }
     if app.human_only("trust a file").is_ok() {
+        app.note_own_state(&app.layout.fixes());
         // The user asked for this text, and looop itself is its author.
         trust::allow(&app.layout, &source::place_of(path)?, SAMPLE, app.now)?;
     }
@@ -176,6 +177,7 @@ fn set_leaner(app: &App, config: &Config, name: &str) -> Result<u8> {
         let fault = Fault::usage(format!("unknown fix runner {name:?}"));
         return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
     }
+    app.note_own_state(&app.layout.fixes());
     file::make_dir(&app.layout.fixes())?;
     file::write(&app.layout.fixes().join("leaner"), format!("{name}\n").as_bytes(), 0o600, Keep::Durable)?;
     print::line(&format!("{name} is called if no leanfile names another"));

@@ -73,6 +73,12 @@ struct BestSandbox {
     told: bool,
 }
 
+/// Forgets what was found out about this machine, so that whoever starts something next finds it out again.
+pub fn forget_powers(layout: &Layout) {
+    // One that is not there is forgotten already.
+    drop(fs::remove_file(layout.sandbox()));
+}
+
 /// Makes boxes for the children of one data dir.
 pub struct Boxer<'a> {
     layout: &'a Layout,

@@ -185,10 +185,16 @@ impl<'a> Commits<'a> {
         self.commit(message, &self.looop, edits)
     }
 
-    /// The files that differ from git's, of those that it holds.
+    /// The files that differ from git's, of those that it holds. A file in `sensors` that is no program, as a key or a
+    /// list, is nothing that git holds unless it has it already.
     fn changed(&self) -> Result<Vec<String>> {
         let mut changed = self.history.changed()?;
         changed.retain(|path| layout::is_kept_in_git(path));
+        let is_program = |path: &String| !path.starts_with("sensors/") || self.is_executable(path);
+        if !changed.iter().all(is_program) {
+            let known = self.history.tracked()?;
+            changed.retain(|path| is_program(path) || known.contains(path));
+        }
         Ok(changed)
     }
 

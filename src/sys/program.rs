@@ -49,21 +49,27 @@ pub fn missing_interpreter(script: &Path) -> Option<String> {
     (named.starts_with('/') && !is_program(Path::new(named))).then(|| named.to_owned())
 }
 
-/// Becomes another program, when one byte comes on stdin; the end of file means that it must not begin.
-/// With a box it becomes it within. Only on files that are still what they were. Returns only when it did not begin.
-pub fn exec_when_told(
+/// Waits for one byte on stdin; the end of file means that nothing must begin.
+///
+/// # Errors
+/// Why nothing must begin.
+pub fn wait_until_told() -> io::Result<()> {
+    let mut byte = [0_u8; 1];
+    match rustix::io::read(rustix::stdio::stdin(), &mut byte)? {
+        1 => Ok(()),
+        _ => Err(io::Error::other("it was not told to begin")),
+    }
+}
+
+/// Becomes another program; with a box it becomes it within. Only on files that are still what they were. Returns only
+/// when it did not begin.
+pub fn exec(
     program: &Path,
     argv0: &str,
     args: &[String],
     boxed: Option<&Boxed>,
     files: &[Sealed],
 ) -> io::Error {
-    let mut byte = [0_u8; 1];
-    match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
-        Ok(1) => {}
-        Ok(_) => return io::Error::other("it was not told to begin"),
-        Err(error) => return error.into(),
-    }
     match boxed {
         Some(boxed) if boxed.has_files() => match outer(boxed, program, args) {
             Ok(mut command) => command.stdin(Stdio::null()).exec(),

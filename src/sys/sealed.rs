@@ -35,7 +35,7 @@ pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(&mut file)?;
         if hasher.finalize().to_hex().as_str() != digest {
-            return Err(io::Error::other(format!("`{path}` is not what it was when a human said yes to it")));
+            return Err(changed(path));
         }
         if Path::new(path) == program && is_binary(&file)? {
             let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -45,6 +45,11 @@ pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
         }
     }
     Ok(begins)
+}
+
+/// The error for something that differs from what a human said yes to.
+pub fn changed(path: &str) -> io::Error {
+    io::Error::other(format!("`{path}` is not what it was when a human said yes to it"))
 }
 
 /// A script is handed to its interpreter by its name, and so cannot begin by a descriptor that ends with this process.

@@ -54,11 +54,18 @@ pub trait Fleet {
     /// When a file cannot be read.
     fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>>;
 
-    /// Makes a move of this beat about workers. Tainted: text of strangers was in front of who decided it.
+    /// Makes a move of this beat about workers. Tainted: text of strangers was in front of who decided it. `approved` is
+    /// what a human said yes to: if any part of it differs now, no worker starts.
     ///
     /// # Errors
     /// When it could not be made.
-    fn perform(&self, beat: &str, decided: &Move, is_tainted: bool) -> Result<Outcome>;
+    fn perform(
+        &self,
+        beat: &str,
+        decided: &Move,
+        is_tainted: bool,
+        approved: Option<&ApprovalScope>,
+    ) -> Result<Outcome>;
 
     /// Finds out whether this beat made the move before it was interrupted.
     ///

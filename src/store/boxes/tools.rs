@@ -94,7 +94,7 @@ pub(super) fn program(program: &Path, path: &str, home: &Path, own: &[&Path]) ->
             all.extend(install_dir(&link, home));
             all.push(link);
         }
-        all.push(install_dir(&real, home).unwrap_or_else(|| real.clone()));
+        all.extend(install_dir(&real, home));
         all.push(real.clone());
         next = interpreter(&real, path);
     }
@@ -220,6 +220,14 @@ mod tests {
         let found = program(&at("home/.local/bin/pytool"), "", &home, &[]);
         for path in ["venvs/tool", "python", "python/bin/python3.12"] {
             assert!(found.contains(&at(path)), "{path}: {found:?}");
+        }
+        // A directory on the way is a link, and the file is none.
+        file(&at("opt/v1/bin/tool"), "binary");
+        file(&at("opt/v1/alone"), "binary");
+        link(&at("opt/now"), "v1");
+        for (name, real) in [("opt/now/bin/tool", "opt/v1"), ("opt/now/alone", "opt/v1/alone")] {
+            let found = program(&at(name), "", &home, &[]);
+            assert!(found.contains(&at(real)), "{name}: {found:?}");
         }
         // What is looop's, or holds the home, is not opened by a link to it.
         link(&at("home/bin/data"), "../data/x");

@@ -74,6 +74,11 @@ impl WorkerDir {
         self.0.join("clone")
     }
 
+    /// Which git directories were there before it began.
+    pub fn git_watch(&self) -> PathBuf {
+        self.0.join("git-watch.json")
+    }
+
     /// What stands at the place of the home directory in its box.
     pub fn home(&self) -> PathBuf {
         self.0.join("home")

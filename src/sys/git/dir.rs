@@ -77,7 +77,7 @@ impl GitDir {
 
     fn with_config(path: &Path, format: &RepoFormat, more: &str) -> Result<GitDir> {
         // One that was put there, be it a link, is no file to write into.
-        for name in ["config", "config.worktree", "commondir"] {
+        for name in ["config", "commondir"] {
             match fs::remove_file(path.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}

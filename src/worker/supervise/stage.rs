@@ -17,7 +17,7 @@ use crate::model::json::clip;
 use crate::model::leftovers::Leftovers;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::store::layout::WorkerDir;
-use crate::store::{claims, file};
+use crate::store::{boxes, claims, file, git_watch};
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size, Terminal};
 use crate::sys::{detach, proc, program, sandbox, tree};
@@ -197,7 +197,19 @@ impl Supervisor {
     /// Why its command did not begin, where its box could not be made: then its terminal holds nothing else.
     fn agent_not_begun(&self, exit: Exit) -> Option<String> {
         let said = file::read(&self.dir.transcript(), TAIL_BYTES).ok().flatten()?;
-        not_begun(self.spec.boxed.as_ref(), exit, &said)
+        not_begun(self.spec.boxed.as_ref(), exit, &said).or_else(|| self.network_failed(exit, &said))
+    }
+
+    /// Why pasta did not make its network. A terminal gets nothing of what pasta says, so that it is tried once more; the
+    /// next start does not take it for granted that it works.
+    fn network_failed(&self, exit: Exit, said: &[u8]) -> Option<String> {
+        let boxed = self.spec.boxed.as_ref().filter(|boxed| boxed.has_pasta())?;
+        if exit != Exit::Code(1) || !said.is_empty() {
+            return None;
+        }
+        let why = sandbox::try_internet(boxed).err()?;
+        boxes::forget_powers(&self.layout);
+        Some(format!("the network of its sandbox could not be made: {why} (`looop doctor` tries again)"))
     }
 
     /// The worker said that its work is done: what ends now is not the program's failure.
@@ -354,6 +366,11 @@ impl Supervisor {
 
     /// Everything has ended: says how the worker stands and gives its leases back.
     fn finish(&mut self) {
+        match git_watch::end(&self.dir.git_watch()) {
+            Ok(new) => self.state.user_side.extend(new),
+            // The next beat tries again.
+            Err(error) => self.state.why = Some(format!("{error:#}")),
+        }
         let (phase, why) = match self.verdict.take() {
             Some((phase, why)) => (phase, Some(why)),
             None => self.outcome(),
