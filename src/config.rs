@@ -1,4 +1,4 @@
-//! The config file and the environment, read once: the only place that reads the environment.
+//! The configuration from the config file and the environment, read once. No other module reads the environment.
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the environment")]
 
@@ -30,9 +30,8 @@ use crate::store::file;
 use crate::store::layout::Layout;
 use crate::sys::path;
 
-/// The PATH where neither the config nor the environment names one.
+/// The PATH if neither the config nor the environment sets one.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-/// The longest config file, in bytes.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
 /// Variables that every child gets, besides PATH.
 const BASE_ENV: [&str; 15] = [
@@ -52,7 +51,7 @@ const BASE_ENV: [&str; 15] = [
     "XDG_DATA_HOME",
     "XDG_CACHE_HOME",
 ];
-/// What keeps a git that a child starts from running code of the repository it stands in.
+/// Settings that keep git in a child process from running code of the repository in its current directory.
 const SAFE_GIT: [(&str, &str); 5] = [
     ("GIT_CONFIG_COUNT", "2"),
     ("GIT_CONFIG_KEY_0", "core.fsmonitor"),
@@ -60,10 +59,10 @@ const SAFE_GIT: [(&str, &str); 5] = [
     ("GIT_CONFIG_KEY_1", "core.hooksPath"),
     ("GIT_CONFIG_VALUE_1", "/dev/null"),
 ];
-/// Variables that name files and directories of looop's own.
+/// Variables that name looop's own files and directories.
 const PLACES: [&str; 4] = ["LOOOP_DATA_DIR", "LOOOP_CONFIG", "LEANLOOP_CONFIG", "TMPDIR"];
 
-/// The arguments of a process that is to supervise a worker: data dir, cache and the worker's name.
+/// The arguments of a process that supervises a worker: data dir, cache and the worker's name.
 pub fn supervisor_args() -> Option<(PathBuf, PathBuf, Name)> {
     let mut args = std::env::args_os().skip(1);
     let mut next = || args.next().map(PathBuf::from);
@@ -72,9 +71,10 @@ pub fn supervisor_args() -> Option<(PathBuf, PathBuf, Name)> {
     Some((root, cache, Name::parse_new(id.to_str()?).ok()?))
 }
 
-/// True when this process may hold what its children are not to see. It is false for a program that becomes such a child,
-/// and for what a worker calls: that has no more than the worker itself, and is found by its environment when the worker
-/// is lost. `LOOOP_DEBUGGABLE` says so too, for a person with a debugger.
+/// True if this process may hold secrets that its children must not see. False for a program that becomes such
+/// a child, and for commands that a worker calls: they have only what the worker has, and a lost worker's
+/// processes are found by their environment. False also if the user has set `LOOOP_DEBUGGABLE` to attach a
+/// debugger.
 pub fn holds_secrets() -> bool {
     let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
     let verb = args.find(|arg| !arg.starts_with('-'));
@@ -86,7 +86,7 @@ pub fn holds_secrets() -> bool {
         && (!in_worker || is_one_of(&["fix", "run", "tick"]))
 }
 
-/// What is secret in the environment of this process.
+/// The secrets in the environment of this process.
 pub fn secrets() -> Secrets {
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
     let env: Vec<(String, String)> =
@@ -94,12 +94,11 @@ pub fn secrets() -> Secrets {
     Secrets::of(&env, &crate::sys::path::is_there)
 }
 
-/// The arguments of this process, for one more of the same kind.
+/// The arguments of this process, to start the same command again.
 pub fn own_args() -> Vec<OsString> {
     std::env::args_os().skip(1).collect()
 }
 
-/// The process environment, read once.
 #[derive(Clone, Debug, Default)]
 pub struct Env {
     vars: BTreeMap<String, String>,
@@ -120,18 +119,18 @@ impl Env {
     /// Reads the environment of this process.
     ///
     /// # Errors
-    /// When there is no home directory and no variable says where things are.
+    /// There is no home directory and no variable that replaces it.
     pub fn read() -> Result<Env> {
-        // Taken lossily it would name another directory.
+        // A lossy conversion would name another directory.
         if std::env::var_os("LOOOP_DATA_DIR").is_some_and(|dir| dir.to_str().is_none()) {
             let fault = Fault::failed("could not use LOOOP_DATA_DIR: its path is not UTF-8 text");
-            return Err(fault.hint("name another directory with LOOOP_DATA_DIR").into());
+            return Err(fault.hint("set LOOOP_DATA_DIR to another directory").into());
         }
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let vars = std::env::vars_os().map(|(key, value)| (lossy(key), lossy(value))).collect();
         let here = std::env::current_dir().ok();
         let is_dir_gone = here.is_none();
-        // Where it is gone, the kernel's own name for it leads nowhere, and an error shows it.
+        // If the directory was deleted, the kernel's name for it does not exist; errors show that name.
         let gone = || std::fs::read_link("/proc/self/cwd").unwrap_or_else(|_| PathBuf::from("/nowhere"));
         let cwd = here.unwrap_or_else(gone);
         let dirs = match directories::BaseDirs::new() {
@@ -148,8 +147,7 @@ impl Env {
         Ok(env)
     }
 
-    /// Makes the paths in variables absolute, once and for all processes that looop starts: they need not share its
-    /// directory.
+    /// Makes paths in variables absolute, once for all child processes, because they may run in another directory.
     fn make_places_absolute(&mut self) -> Result<()> {
         for key in PLACES {
             let Some(text) = self.get(key).map(str::to_owned) else { continue };
@@ -158,37 +156,37 @@ impl Env {
                 let what =
                     format!("could not use {key}: `{text}` is relative, and the current directory is gone");
                 return Err(Fault::failed(what)
-                    .hint("name an absolute path, or change the directory")
+                    .hint("use an absolute path, or change to another directory")
                     .into());
             }
-            // Not by way of the current directory, which may be removed.
+            // Resolve links now: the current directory may be removed later.
             let whole = if path.is_relative() { path::followed(&self.cwd.join(path)) } else { path };
             self.vars.insert(key.to_owned(), whole.to_string_lossy().into_owned());
         }
         Ok(())
     }
 
-    /// The variables that name places, with absolute paths.
+    /// The variables of looop's own paths, as absolute paths.
     pub fn places(&self) -> Vec<(String, String)> {
         PLACES.iter().filter_map(|key| Some(((*key).to_owned(), self.get(key)?.to_owned()))).collect()
     }
 
-    /// True when the directory that this process was started in is gone.
+    /// True if the directory in which this process was started was deleted.
     pub fn is_dir_gone(&self) -> bool {
         self.is_dir_gone
     }
 
-    /// A variable that is set and not empty.
+    /// The value of a variable; none if it is unset or empty.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.vars.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A path as the caller means it, made absolute once.
+    /// Makes a path of the user absolute.
     fn absolute(&self, text: &str) -> PathBuf {
         self.cwd.join(self.expand(text))
     }
 
-    /// A path as the caller's shell means it.
+    /// Makes a path absolute and expands `~`, as the user's shell does.
     pub fn here(&self, path: &Path) -> PathBuf {
         self.cwd.join(path)
     }
@@ -201,23 +199,22 @@ impl Env {
         }
     }
 
-    /// Where the config file is: `$LOOOP_CONFIG`, else `looop.json` in the config directory.
+    /// The path of the config file: `$LOOOP_CONFIG`, else `looop.json` in the config directory.
     pub fn config_path(&self) -> PathBuf {
         self.get("LOOOP_CONFIG")
             .map_or_else(|| self.dirs.config.join("looop.json"), |path| self.absolute(path))
     }
 
-    /// Where config files of all programs are.
+    /// The directory of config files of all programs.
     pub fn config_dir(&self) -> &Path {
         &self.dirs.config
     }
 
-    /// The home directory.
     pub fn home(&self) -> &Path {
         self.dirs.home.as_deref().unwrap_or(&self.cwd)
     }
 
-    /// The data dir (`$LOOOP_DATA_DIR`, else `looop` in the state directory) and the cache that belongs to it.
+    /// The data dir (`$LOOOP_DATA_DIR`, else `looop` in the state directory) and its cache.
     pub fn layout(&self) -> Layout {
         let root = self
             .get("LOOOP_DATA_DIR")
@@ -228,8 +225,8 @@ impl Env {
         Layout::new(root, cache)
     }
 
-    /// Where the static config of leanfiles is: this one, else `$LEANLOOP_CONFIG`, else `lean-loop/config.toml` in the
-    /// config directory.
+    /// The path of the static config of leanfiles: `named`, else `$LEANLOOP_CONFIG`, else
+    /// `lean-loop/config.toml` in the config directory.
     pub fn leanloop(&self, named: Option<&Path>) -> PathBuf {
         match (named, self.get("LEANLOOP_CONFIG")) {
             (Some(path), _) => self.here(path),
@@ -238,56 +235,55 @@ impl Env {
         }
     }
 
-    /// The name under which a human's edits are committed.
+    /// The author name for commits of the user's edits.
     pub fn person(&self) -> String {
         let name = self.get("USER").or(self.get("LOGNAME")).unwrap_or("human");
         let plain: String = name.chars().filter(|c| c.is_alphanumeric() || "-_. ".contains(*c)).collect();
         if plain.trim().is_empty() { "human".to_owned() } else { plain }
     }
 
-    /// The human's editor: `$VISUAL`, else `$EDITOR`, else `vi`, as git has it.
+    /// The user's editor: `$VISUAL`, else `$EDITOR`, else `vi`, as git does.
     pub fn editor(&self) -> &str {
         self.get("VISUAL").or(self.get("EDITOR")).unwrap_or("vi")
     }
 
-    /// The PATH of this process, or a usual one.
+    /// The PATH of this process, or a default.
     pub fn path(&self) -> String {
         self.get("PATH").unwrap_or(DEFAULT_PATH).to_owned()
     }
 
-    /// Where temporary files go.
+    /// The directory for temporary files.
     pub fn temp_dir(&self) -> PathBuf {
         PathBuf::from(self.get("TMPDIR").unwrap_or("/tmp"))
     }
 
-    /// All variables.
     pub fn all(&self) -> Vec<(String, String)> {
         self.vars.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 }
 
-/// What the config file and the environment decide together.
+/// The merged configuration from the config file and the environment.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the file is, or would be.
+    /// The path of the config file, which may not exist.
     pub path: PathBuf,
-    /// How long the pulse waits between two beats, in milliseconds.
+    /// The wait between two beats of the pulse, in milliseconds.
     pub interval_ms: i64,
-    /// The name of the runner that decides.
+    /// The name of the deciding runner.
     pub decide: String,
-    /// What a beat needs.
+    /// The settings for beats.
     pub settings: Settings,
-    /// What is odd but no error, one line each.
+    /// Warnings: oddities that are not errors, one on each line.
     pub warnings: Vec<String>,
-    /// What each runner may write in its box.
+    /// The paths that each runner may write in its sandbox.
     writes: BTreeMap<String, Vec<PathBuf>>,
     runners: BTreeMap<String, RunnerFile>,
 }
 
-/// Reads the config file; absent means all defaults.
+/// Reads the config file; without a file all defaults hold.
 ///
 /// # Errors
-/// A usage error that names file, line, column and the nearest known key.
+/// A usage error with file, line, column and the nearest known key.
 pub fn load(env: &Env) -> Result<Config> {
     let path = env.config_path();
     let shown = path.display();
@@ -297,14 +293,14 @@ pub fn load(env: &Env) -> Result<Config> {
     parse(env, path, text.as_deref())
 }
 
-/// Reads the text of a config file, for the program's environment; none means all defaults. `path` is what errors name.
+/// Parses the text of a config file with the given environment; none means all defaults. Errors name `path`.
 ///
 /// # Errors
-/// As [`load`].
+/// Like [`load`].
 pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
     let shown = path.display();
     let parsed = match text {
-        // A list would be read as the values of the keys, in order.
+        // serde would accept a list as the values of the keys, in order.
         Some(text) if text.trim_start().starts_with('[') => {
             return Err(usage(format!("could not read the config: {shown}:1:1: it is not a JSON object")));
         }
@@ -344,7 +340,7 @@ pub fn parse(env: &Env, path: PathBuf, text: Option<&str>) -> Result<Config> {
     Ok(Config { writes, path, interval_ms, decide, settings, warnings, runners: parsed.runners })
 }
 
-/// The schema of the config file.
+/// The JSON schema of the config file.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(ConfigFile).to_value()
 }
@@ -363,7 +359,7 @@ fn budget(parsed: &form::BudgetFile, path: &Path) -> Result<Budget> {
     })
 }
 
-/// What looop needs to find this profile and the human's tmux again when it is run from a scrubbed environment.
+/// The variables that a child with a reduced environment needs to find this profile and the user's tmux.
 fn config_env(env: &Env, path: &Path) -> Vec<(String, String)> {
     let config = env.get("LOOOP_CONFIG").map(|_| ("LOOOP_CONFIG".to_owned(), text_of(path)));
     let sockets = env.get("TMUX_TMPDIR").map(|dir| ("TMUX_TMPDIR".to_owned(), dir.to_owned()));
@@ -418,7 +414,10 @@ fn rules(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Rules> {
             return Err(place("argv", &why));
         }
         if let Some(dir) = rule.cwd.iter().find(|dir| dir.contains('*')) {
-            return Err(place("cwd", &format!("{dir:?} is no folder, and there are no patterns of folders")));
+            return Err(place(
+                "cwd",
+                &format!("{dir:?} is not a directory, and patterns are not allowed here"),
+            ));
         }
     }
     for (nth, repo) in parsed.repos.iter().enumerate() {
@@ -440,7 +439,7 @@ fn rules(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Rules> {
 fn dollars(usd: Option<f64>, key: &str, path: &Path) -> Result<Option<u64>> {
     match usd {
         Some(usd) if !(0.0..=1e9).contains(&usd) => Err(usage(format!(
-            "could not use the config `{}`: {key} is {usd}; 0 to 1000000000 is possible",
+            "could not use the config `{}`: {key} is {usd}; expected 0 to 1000000000",
             path.display()
         ))),
         other => Ok(other.map(|usd| (usd * 1e6).round() as u64)),

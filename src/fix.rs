@@ -1,20 +1,21 @@
 //! The fix loop: an agent edits a private clone, tests decide, and an agent that repeats itself is stopped.
 //!
 //! ```text
-//! for each task:   test -> compress -> diagnosis -> agent -> test     one attempt, one ledger line, one git ref
-//!                  rule over the ledger: go on | think again | roll back | ask the human
+//! for each task:   test -> summarize -> diagnosis -> agent -> test    one attempt, one ledger line, one git ref
+//!                  rule over the ledger: continue | new plan | roll back | ask the user
 //! at the end:      the state that passed goes into the project's files, or onto a branch
 //! ```
 //!
 //! # Guarantees
-//! - Until the end nothing of the project changes but objects and refs below `refs/looop/` of its repository.
-//! - `run.json` is replaced before and after each step: a fix that was killed goes on at the same attempt, and what the
-//!   agent had edited until then is there.
-//! - At the end a file is written only while it is what it was at the beginning. If one is not, none is written.
+//! - Until the end the project stays unchanged, except for objects and refs below `refs/looop/` of its repository.
+//! - `run.json` is replaced before and after each step: a fix that was killed resumes at the same attempt, with
+//! the agent's edits until then.
+//! - At the end a file is written only if it has not changed since the start. If one file has changed, none is
+//! written.
 //!
 //! # Caveats
-//! - Without a box an agent can write where the human can. What it does outside of the clone is not undone.
-//! - What git ignores is not in the clone.
+//! - Without a sandbox an agent can write wherever the user can. Its changes outside of the clone are not undone.
+//! - The clone lacks the files that git ignores.
 
 pub mod agent;
 mod attempt;
@@ -59,99 +60,98 @@ use crate::worker::clone::{self, Git, Source, Trees};
 use desk::Desk;
 use leanfile::{Leanfile, Task};
 
-/// The variable by which what a fix has started is known.
+/// The variable that marks all processes of a fix.
 const MARK: &str = "LOOOP_FIX";
 
-/// How something sounds.
+/// Severity of a progress line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// It is so.
+    /// Information.
     Plain,
-    /// It is well.
+    /// Success.
     Good,
-    /// It wants attention.
+    /// Warning.
     Warn,
-    /// It failed.
+    /// Failure.
     Bad,
-    /// It goes on: told about ten times a second while an agent or a test runs, without words; with words as something
-    /// else begins.
+    /// A step in progress: reported about ten times a second without text while an agent or a test runs, and
+    /// with text when a new step starts.
     Busy,
 }
 
 /// One line of progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// How it sounds.
     pub tone: Tone,
-    /// The line; parts of it may be words of an agent.
+    /// The line; parts of it may come from an agent.
     pub text: String,
 }
 
-/// What is asked for.
+/// A request for a fix.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// The leanfile, merged.
+    /// The merged leanfile.
     pub leanfile: Leanfile,
-    /// The tasks that are chosen.
+    /// The chosen tasks.
     pub tasks: Vec<Task>,
-    /// Where `project_root` is, absolute.
+    /// The absolute path of `project_root`.
     pub root: PathBuf,
-    /// The project that `root` must lie in, where a file of that project names it.
+    /// The project in which `root` must lie, if a file of that project names `root`.
     pub inside: Option<PathBuf>,
-    /// Where a relative `binary` begins.
+    /// The base directory of a relative `binary`.
     pub near: PathBuf,
-    /// What tells this fix from another one of the same project: the leanfiles' paths, or the text of an issue.
+    /// The key that tells this fix from other fixes of the project: the leanfiles' paths, or the text of an issue.
     pub key: String,
-    /// The runner that the human chose.
+    /// The runner that the user chose.
     pub leaner: Option<String>,
-    /// True: the result is left on a branch.
+    /// If true, leave the result on a branch.
     pub branch: bool,
-    /// True: the agent is called although the tests pass.
+    /// If true, call the agent even if the tests pass.
     pub force: bool,
-    /// True: a run that was interrupted is not gone on with.
+    /// If true, start over instead of resuming an interrupted run.
     pub fresh: bool,
-    /// The supervisor's socket, where a worker does this.
+    /// The supervisor's socket, if a worker runs the fix.
     pub socket: Option<PathBuf>,
 }
 
-/// Models that can be asked and have no hands, by the names of their runners.
+/// Endpoints without tools of their own, by the names of their runners.
 pub type Endpoints = BTreeMap<String, Http>;
 
-/// What a fix is done with.
+/// The dependencies of a fix.
 pub struct Means<'a> {
-    /// The data dir.
     pub layout: &'a Layout,
-    /// What the config decides.
+    /// The settings from the config.
     pub settings: &'a Settings,
-    /// Endpoints of the config.
+    /// The endpoints from the config.
     pub endpoints: &'a Endpoints,
-    /// Interruption by a human.
+    /// Interruption by the user.
     pub cancel: &'a Cancel,
-    /// True: [`Tone::Busy`] is wanted.
+    /// If true, report [`Tone::Busy`].
     pub live: bool,
 }
 
-/// How a fix ended.
+/// The result of a fix.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// Where each task stands.
+    /// The run, with the status of each task.
     pub run: Run,
     /// Where the result is.
     pub landed: Landed,
-    /// The fix's name.
+    /// The id of the fix.
     pub id: Name,
 }
 
-/// Works on all tasks, one after the other, and brings the result into the project.
+/// Works on all tasks, one after the other, and applies the result to the project.
 ///
 /// # Errors
-/// A usage error when something that is needed is not there; [`Kind::Busy`] when the same fix runs already; a failure
-/// when a file or process of looop's own cannot be had, or a human interrupts. A task that fails is no error.
+/// A usage error if a required program or setting is missing; [`Kind::Busy`] if the same fix runs already; a
+/// failure if one of looop's own files or processes fails, or if the user interrupts. A failed task is not an
+/// error.
 pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Result<Finished> {
     let git = Git::find(&means.settings.path, 10 * 60_000, means.cancel)?;
     let (project, sub, mut source) = project_of(&git, &asked.root, asked.inside.as_deref())?;
     if let Some(source) = source.as_mut().filter(|_| asked.socket.is_some()) {
-        // A worker's clone borrows what looop let it borrow.
+        // A worker's clone borrows objects only as looop arranged.
         source.borrows = false;
     }
     let id = id_of(&project, &asked.key);
@@ -159,11 +159,11 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
     file::make_dir(dir.path())?;
     let busy = || Fault {
         kind: Kind::Busy,
-        what: format!("could not begin: the fix {id} runs already"),
+        what: format!("could not start the fix: {id} runs already"),
         hints: vec![],
     };
     let _held = lock::within(&dir.lock(), 500).map_err(|error| error.context(busy()))?;
-    // An agent or test of a killed run may have outlived it, and would write into what is gone on with.
+    // An agent or a test of a killed run may still be alive, and would write into the resumed run.
     kin::end_marked(MARK, &[dir.path().to_string_lossy().into_owned()]);
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
     let objects = clone::stores(trees.dir().join(".git/objects"));
@@ -214,7 +214,7 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
     Ok(Finished { run, landed, id: desk.id })
 }
 
-/// What a leanfile says of an agent that it does not name.
+/// The keys of [lean] that have no effect, because the leanfile names no agent.
 fn idle_keys(lean: &leanfile::Lean) -> Option<String> {
     let named = lean.binary.is_some() || (lean.base_url.is_some() && lean.model.is_some());
     let all = [
@@ -228,11 +228,11 @@ fn idle_keys(lean: &leanfile::Lean) -> Option<String> {
     (!named && !set.is_empty()).then(|| set.join(", "))
 }
 
-/// The top of the project, where in it the tasks begin, and its repository.
+/// Finds the top of the project, the tasks' directory in it, and its repository.
 fn project_of(git: &Git, root: &Path, inside: Option<&Path>) -> Result<(PathBuf, PathBuf, Option<Source>)> {
     let real = std::fs::canonicalize(root).map_err(|error| {
         let fault = Fault::usage(format!("could not open the project `{}`: {error}", root.display()));
-        fault.hint("name its directory in `project_root` of [defaults], or with --repo")
+        fault.hint("set its directory in `project_root` of [defaults], or with --repo")
     })?;
     if !real.is_dir() {
         return Err(Fault::usage(format!(
@@ -252,7 +252,7 @@ fn project_of(git: &Git, root: &Path, inside: Option<&Path>) -> Result<(PathBuf,
     let sub = real.strip_prefix(&top).map(Path::to_owned).unwrap_or_default();
     match clone::inspect(git, &top)? {
         Ok(source) => Ok((top, sub, Some(source))),
-        // There is nothing to build on, and nothing that could be lost.
+        // Without a commit the clone starts empty, and no history can be lost.
         Err(why) if why.contains("has no commit yet") => Ok((top, sub, None)),
         Err(why) => Err(Fault::failed(format!("could not clone the project: {why}")).into()),
     }
@@ -264,7 +264,7 @@ fn id_of(project: &Path, key: &str) -> Name {
     slug(&format!("{}-{}", slug(&name, "project"), &digest[..8]), "fix")
 }
 
-/// A text as a name; the second word where nothing is left of it.
+/// Turns a text into a name; `other` is used if no character is left.
 fn slug(text: &str, other: &str) -> Name {
     let mut out = String::new();
     for c in text.chars() {
@@ -278,7 +278,7 @@ fn slug(text: &str, other: &str) -> Name {
     Name::parse_new(short.trim_matches('-')).unwrap_or_else(|_| Name::joined("task", other))
 }
 
-/// The run that was interrupted, if it asked for the same, else a new one.
+/// The interrupted run, if it had the same request, else a new one.
 fn resumed(desk: &Desk, asked: &Asked) -> Result<Run> {
     let digest = digest_of(asked);
     if let Some(run) = fixes::run(&desk.dir)?
@@ -289,10 +289,7 @@ fn resumed(desk: &Desk, asked: &Asked) -> Result<Run> {
     {
         let done = run.tasks.iter().filter(|task| task.status.is_good()).count();
         let at = run.under_way.as_ref().map_or(String::new(), |under| format!(", at attempt {}", under.n));
-        desk.say(
-            Tone::Warn,
-            format!("going on with the run that was interrupted: {done} tasks are done{at}"),
-        );
+        desk.say(Tone::Warn, format!("resuming the interrupted run: {done} tasks are done{at}"));
         return Ok(run);
     }
     begin(desk, asked, digest)

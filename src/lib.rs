@@ -1,4 +1,4 @@
-//! looop: a tiny, portable, Kubernetes-shaped control loop for a person's work.
+//! looop: a tiny, portable, Kubernetes-shaped control loop for a user's work.
 //!
 //! Desired state (`goals/*.md`) and judgment (`PLAYBOOK.md`) are text in a data dir that is a git repository.
 //! Sensors print the world as JSON. Each tick runs the sensors and, only when something changed, asks an LLM
@@ -21,20 +21,20 @@
 //! | [`worker`] | detached workers: who starts, supervises, shows and ends them |
 //! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
 //! | [`map`] | the code map: which files of a project matter for a question |
-//! | [`fix`] | the fix loop: attempts in a private clone, judged by tests, stopped when they repeat |
+//! | [`fix`] | the fix loop: attempts in a private clone, judged by tests, stopped if they repeat |
 //! | [`config`] | environment and config file, read once |
 //! | [`cli`] | one file per command; the only place that prints |
 //!
-//! # Where the promises live
-//! 1. *An unchanged world costs nothing*: [`tick::gate`] says [`tick::gate::Hold::Idle`], and [`tick::log::held`]
-//!    writes nothing but a stamp in the cache.
-//! 2. *At most one move, at most once*: [`model::step`] orders reserve, intent, deed, journal and settlement;
-//!    [`tick::act`] carries that out and settles what a crash left.
-//! 3. *Nothing irreversible without a yes*: [`model::policy`] decides outside the model, [`tick::plan`] binds a
-//!    yes to the exact bytes.
-//! 4. *Nothing finished is lost*: [`store::file`] replaces whole files, [`store::deeds`] never overwrites what
-//!    somebody else wrote, [`store::commits`] keeps history.
-//! 5. *Level-triggered*: a tick knows only files; [`model::beat::Beat`] is all that it remembers.
+//! # Where the guarantees are implemented
+//! 1. *An unchanged world costs nothing*: [`tick::gate`] returns [`tick::gate::Hold::Idle`], and [`tick::log::held`]
+//!    writes only a time stamp in the cache.
+//! 2. *At most one move, at most once*: [`model::step`] orders reservation, intent, operation, journal and settlement;
+//!    [`tick::act`] carries the move out and settles the rest of a crash.
+//! 3. *Nothing irreversible without an approval*: [`model::policy`] decides outside the language model, and
+//!    [`tick::plan`] binds an approval to the exact bytes.
+//! 4. *Finished work is never lost*: [`store::file`] replaces whole files, [`store::deeds`] never overwrites a change
+//!    of the user, [`store::commits`] keeps the history.
+//! 5. *Level-triggered*: a tick reads only files; [`model::beat::Beat`] is its whole memory.
 
 pub mod agents;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The command line's door: hands the arguments over and turns the outcome into an exit code.
+//! Runs the command line and returns its exit code.
 
 use std::process::ExitCode;
 

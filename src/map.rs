@@ -1,8 +1,8 @@
-//! The code map: which files of a project matter for a question, found by following who uses whom.
+//! The code map: which files of a project matter for a question.
 //!
-//! Files are read by their grammars into definitions, references and imports; these make a graph; from the files and
-//! names that a failure or a question has, a random walk over the graph ranks the rest. What it cannot see it does not
-//! guess: imports that are put together while a program runs, and references from one language to another.
+//! A grammar for each language extracts definitions, references and imports; these make a graph. A random walk
+//! over the graph, from the files and names in a failure or a question, ranks the files. The map does not guess
+//! what it cannot see: imports that are computed at run time, and references from one language to another.
 
 #![cfg_attr(
     not(feature = "map"),
@@ -38,18 +38,17 @@ use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use graph::{Edge, Graph};
 
-/// A file with less than this share of the best file's rank is none of the answer.
+/// A file below this share of the best file's rank is left out of the answer.
 const FAINT: f64 = 0.002;
-/// What makes a directory a project.
+/// Files and directories that mark the top of a project.
 const MARKS: [&str; 7] =
     [".git", "Cargo.toml", "go.mod", "package.json", "pyproject.toml", "setup.py", "requirements.txt"];
 
-/// How far the map goes.
+/// The limits of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long bringing the index up to date may take, in milliseconds; what is not read then is read next time.
+    /// The timeout for updating the index, in milliseconds; the next call reads the files that are still missing.
     pub timeout_ms: i64,
-    /// The most files that are looked at.
     pub files: usize,
     /// The largest file that is read, in bytes.
     pub file_bytes: usize,
@@ -61,38 +60,37 @@ impl Default for Limits {
     }
 }
 
-/// What bringing an index up to date came to.
+/// The result of updating an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Said {
-    /// Files of the project.
     pub files: usize,
-    /// False where there are more than the limits allow.
+    /// False if the project has more files than the limit.
     pub all: bool,
-    /// Files that were read by their grammar now.
+    /// The number of files that were parsed now.
     pub parsed: usize,
-    /// Files that were not read: too large, binary, generated.
+    /// The number of files that were not parsed: too large, binary or generated.
     pub skipped: usize,
-    /// Files that their grammar did not understand as a whole.
+    /// The number of files that could be parsed only in part.
     pub partial: usize,
-    /// Files for which there was no time.
+    /// The number of files that were not reached in time.
     pub late: usize,
 }
 
 impl Said {
-    /// What the map does not cover, in words; empty where it covers all.
+    /// The gaps of the map, in words; empty if it covers everything.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
         if !self.all {
             gaps.push(format!("only the first {} files were looked at", self.files));
         }
         if self.late > 0 {
-            gaps.push(format!("{} files are not read yet; the next map goes on", self.late));
+            gaps.push(format!("{} files are not read yet; the next call continues", self.late));
         }
         if self.skipped > 0 {
-            gaps.push(format!("{} files are too large, generated or no text", self.skipped));
+            gaps.push(format!("{} files are too large, generated or not text", self.skipped));
         }
         if self.partial > 0 {
-            gaps.push(format!("{} files do not parse as a whole", self.partial));
+            gaps.push(format!("{} files could be parsed only in part", self.partial));
         }
         gaps
     }
@@ -101,28 +99,28 @@ impl Said {
 /// A file of the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
-    /// Its path from the root.
+    /// The path, relative to the root.
     pub path: String,
     /// Its share of the walk, 0 to 1.
     pub rank: f64,
-    /// Why it is here, the best reason first.
+    /// The reasons for its rank, the best one first.
     pub why: Vec<String>,
-    /// True for a file of tests.
+    /// True if it is a test file.
     pub is_test: bool,
-    /// What it defines.
+    /// The definitions in it.
     pub defs: Vec<Def>,
 }
 
-/// What the map says to a question.
+/// The answer to a question.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// False where nothing of the question is known here, so that the ranking is that of the project alone.
+    /// False if no word of the question occurs in the project, so that the ranking is the project's general one.
     pub aimed: bool,
     /// The files, the most important first.
     pub files: Vec<Ranked>,
 }
 
-/// The project that a directory belongs to: the nearest directory around it that has a mark of one.
+/// Finds the project of a directory: the nearest directory at or above it with a mark of a project.
 ///
 /// # Errors
 /// A usage error when there is none: nobody wants a map of a whole home directory.
@@ -156,7 +154,7 @@ fn left_out() -> Fault {
         .hint("build looop with its feature `map`, which is on unless --no-default-features turns it off")
 }
 
-/// The files that matter for a question, the most important first. Without seeds these are those that most others use.
+/// Ranks the files for a question, most important first. Without seeds the most used files come first.
 pub fn ask(index: &Index, question: &Question) -> Answer {
     let seeds = seeds::seeds(index, question);
     let graph = Graph::new(index, &seeds.names);
@@ -176,13 +174,13 @@ pub fn ask(index: &Index, question: &Question) -> Answer {
     Answer { aimed: seeds.weights.iter().any(|weight| *weight > 0.0), files }
 }
 
-/// How long a brief waits for the map, in milliseconds.
+/// How long a worker's brief waits for the map, in milliseconds.
 const LEADS_MS: i64 = 3_000;
-/// How many files a brief names.
+/// The most files that a brief names.
 const LEADS: usize = 8;
 
-/// Where in the project at `root` the words of a brief lead to, as a part of the brief; empty where they lead nowhere, or
-/// where the map cannot be made. The index is kept in `cache`.
+/// Lists files that the text of a brief points to, as a section of the brief. Empty if it points to none, or if
+/// the map fails. The index is stored in `cache`.
 pub fn leads(cache: &Path, root: &Path, words: &str) -> String {
     let limits = Limits { timeout_ms: LEADS_MS, ..Limits::default() };
     let Ok((index, _)) = open(root, Some(cache), &limits) else { return String::new() };
@@ -196,11 +194,11 @@ pub fn leads(cache: &Path, root: &Path, words: &str) -> String {
     }
     let lines = visible(&lines, true);
     format!(
-        "\n## Where to look\n\nThe words above lead to these files, by who uses whom. It is a guess.\n\n{lines}"
+        "\n## Where to look\n\nThe text above points to these files, by a graph of which file uses which. This is a guess.\n\n{lines}"
     )
 }
 
-/// The most files of an answer.
+/// The most files in an answer.
 const MAX_ANSWER: usize = 200;
 
 fn reason(index: &Index, other: &str, edge: &Edge) -> String {

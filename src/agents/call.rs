@@ -11,36 +11,34 @@ use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep, Sink};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
-/// The most that a runner may print in one call, in bytes.
+/// The most output of a runner in one call, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
-/// How much of the beginning of a stream of events is kept to be looked at later, in bytes.
+/// The largest beginning of an event stream that is kept for inspection, in bytes.
 const STREAM_KEPT_BYTES: usize = 4 << 20;
 
 /// One call: the prompt lies in files, never in one big argument.
 pub struct ModelCall<'a> {
     /// The file of the whole prompt.
     pub prompt_file: PathBuf,
-    /// The prompt's length, for an estimate of tokens.
+    /// The length of the prompt, to estimate tokens.
     pub prompt_bytes: usize,
-    /// The file of the prompt's stable part, for a runner that sends it as the system prompt.
+    /// The file with the stable part of the prompt, for a runner that sends it as the system prompt.
     pub system_file: PathBuf,
-    /// The file of the rest of it.
+    /// The file with the rest of the prompt.
     pub user_file: PathBuf,
-    /// The moment of the call.
     pub now: Now,
-    /// The deadline in milliseconds.
+    /// The timeout, in milliseconds.
     pub timeout_ms: i64,
-    /// An empty directory: a decider has no business with files.
+    /// An empty directory as the working directory: a decider needs no files.
     pub empty_dir: PathBuf,
-    /// The PATH on which programs are found.
+    /// The PATH on which looop looks for programs.
     pub path: &'a str,
-    /// Environment that every child gets.
+    /// The environment of every child.
     pub base_env: &'a [(String, String)],
-    /// The whole environment, from which the runner's allow-list picks.
+    /// The whole environment; the runner's allow-list selects from it.
     pub full_env: &'a [(String, String)],
-    /// Who makes its box.
+    /// The builder of its sandbox.
     pub boxer: &'a Boxer<'a>,
-    /// Interruption.
     pub cancel: &'a Cancel,
     /// Called while waiting, for a spinner.
     pub frame: Option<&'a mut dyn FnMut()>,
@@ -51,77 +49,77 @@ pub struct ModelCall<'a> {
 pub struct Completion {
     /// The text of the answer.
     pub text: String,
-    /// True when the model's output limit ended the answer.
+    /// True if the model's output limit truncated the answer.
     pub truncated: bool,
-    /// What it used.
+    /// The usage.
     pub usage: Usage,
-    /// All that it printed.
+    /// Everything that the runner printed.
     pub raw: Vec<u8>,
     /// The end of its stderr.
     pub stderr: Vec<u8>,
 }
 
-/// Why there is no reply.
+/// The failure of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failed {
-    /// What kind.
+    /// The class of the failure.
     pub class: Class,
     /// The cause in words.
     pub why: String,
-    /// When it makes sense to ask again, in milliseconds since the epoch, where somebody said so.
+    /// When a new call makes sense, in milliseconds since the epoch, if the provider reported it.
     pub retry_at_ms: Option<i64>,
-    /// What it used all the same, as far as it is known.
+    /// The usage despite the failure, as far as known.
     pub usage: Usage,
-    /// All that it printed.
+    /// Everything that the runner printed.
     pub raw: Vec<u8>,
     /// The end of its stderr.
     pub stderr: Vec<u8>,
 }
 
 impl Failed {
-    /// A failure before anything was asked.
+    /// A failure before the model was called.
     pub fn before_asking(class: Class, why: String) -> Box<Failed> {
         let usage = Usage::unknown();
         Box::new(Failed { class, why, retry_at_ms: None, usage, raw: Vec::new(), stderr: Vec::new() })
     }
 }
 
-/// An LLM that is asked for a move. A trait because LLMs are slow and random; the loop is tested with scripted ones.
+/// An LLM that decides on a move. It is a trait because LLMs are slow and random; tests of the loop use scripted ones.
 pub trait Runner {
-    /// Its name in the config and in the ledger.
+    /// The name in the config and in the ledger.
     fn name(&self) -> &str;
 
-    /// Asks once.
+    /// Calls the LLM once.
     ///
     /// # Errors
     /// [`Failed`] says what kind of failure it was and what it cost.
     fn decide(&self, call: &mut ModelCall) -> Result<Completion, Box<Failed>>;
 
-    /// The program that it needs on the PATH, for `doctor`; empty for one that needs none.
+    /// The program that it needs on the PATH, for `doctor`; empty if it needs none.
     fn program(&self) -> &str;
 }
 
-/// What a runner's process is started with.
+/// The process of a runner.
 pub struct Program<'a> {
     /// The program's name or path.
     pub argv: &'a [String],
     /// Names of variables that it gets from the environment.
     pub allow: &'a [String],
-    /// Variables that it gets besides.
+    /// Additional variables.
     pub set: &'a [(&'a str, &'a str)],
-    /// Where it runs.
+    /// The working directory.
     pub cwd: PathBuf,
-    /// What comes on stdin: a file read from its beginning, because some programs look at nothing else.
+    /// The file that becomes stdin. It is a file because some programs read nothing else.
     pub input: PathBuf,
     /// The agent CLI that it is; none: looop does not know it.
     pub agent: Option<&'static Agent>,
     /// What it reads in its box besides.
     pub read: &'a [PathBuf],
-    /// What it may write in its box.
+    /// Paths that it may write in its sandbox.
     pub write: &'a [PathBuf],
 }
 
-/// Runs a runner's process with the prompt on stdin. The ways in which any process can fail are told apart here.
+/// Runs a runner's process with the prompt on stdin, and classifies the ways in which any process can fail.
 ///
 /// # Errors
 /// [`Failed`] for a program that is missing, hangs, floods or was interrupted.
@@ -150,7 +148,7 @@ pub fn call_process(
             read: program.read,
             write: program.write,
         })
-        .map_err(|why| failed(Class::Missing, format!("`{name}` could not be boxed: {why}")))?;
+        .map_err(|why| failed(Class::Missing, format!("`{name}` could not get its sandbox: {why}")))?;
     let job = Job {
         program: path,
         args: args.to_vec(),
@@ -188,7 +186,7 @@ pub fn call_process(
     Err(Box::new(Failed { raw: ended.stdout, stderr: ended.stderr, ..*failed(class, why) }))
 }
 
-/// The last line of a runner's stderr, for an error message.
+/// The last line of a runner's stderr, for error messages.
 pub fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();

@@ -2,9 +2,9 @@
 
 use crate::model::failing::Class;
 
-/// Statuses that mean something when they stand in a message.
+/// HTTP statuses that are recognized in a message.
 const STATUSES: [u16; 11] = [401, 402, 403, 404, 408, 413, 429, 500, 502, 503, 504];
-/// What Anthropic's service answers with when it is overloaded.
+/// The status of Anthropic's service when it is overloaded.
 const OVERLOADED: u16 = 529;
 
 const TOO_LONG: [&str; 8] = [
@@ -65,7 +65,7 @@ const TRANSIENT: [&str; 23] = [
     "error sending request",
 ];
 
-/// The class of an error by its words.
+/// The class of an error, by its text.
 pub fn by_words(why: &str) -> Class {
     let lower = why.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -88,7 +88,7 @@ pub fn by_words(why: &str) -> Class {
     }
 }
 
-/// The class of an HTTP status; none where the words of the body have to tell.
+/// The class of an HTTP status; none if the text of the body decides.
 pub fn by_status(status: u16) -> Option<Class> {
     match status {
         401 | 403 => Some(Class::Auth),

@@ -1,4 +1,4 @@
-//! A key that a command prints: fetched for each call, known to this process alone, and in none of its files.
+//! An API key that a command prints: fetched for each call, kept in this process only, and never in a file.
 
 use std::path::PathBuf;
 
@@ -10,27 +10,25 @@ use crate::model::time::human_ms;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::program;
 
-/// How long the command may take, in milliseconds.
+/// The timeout of the command, in milliseconds.
 const TIMEOUT_MS: i64 = 30_000;
-/// The most that it may print, in bytes.
+/// The most output of the command, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// The command that prints a key, and the variable by which a call knows the key.
+/// The command that prints a key, and the variable that passes the key to a call.
 #[derive(Clone, Debug)]
 pub struct TokenSource {
-    /// Program and arguments.
     pub argv: Vec<String>,
-    /// The variable.
     pub var: String,
-    /// Where the command runs: the config file's directory.
+    /// The working directory of the command: the config file's directory.
     pub cwd: PathBuf,
 }
 
 impl TokenSource {
-    /// Makes a call with the key in its environment. The key is taken out of all that comes back.
+    /// Makes a call with the key in its environment. The key is redacted in everything that comes back.
     ///
     /// # Errors
-    /// [`Class::Auth`] when the command prints no key; else what the call fails with.
+    /// [`Class::Auth`] if the command prints no key; otherwise the failure of the call.
     pub fn call(
         &self,
         call: &mut ModelCall,
@@ -92,7 +90,8 @@ impl TokenSource {
         let job = Job {
             program,
             args: args.to_vec(),
-            // It is the person's own command, and asks a keyring or an agent of theirs.
+            // The command belongs to the user and may ask a keyring or an agent of theirs, so it gets the whole
+            // environment.
             env: call.full_env.to_vec(),
             cwd: self.cwd.clone(),
             input: Input::Null,
@@ -110,7 +109,7 @@ impl TokenSource {
                 let token = text.lines().next().unwrap_or_default().trim();
                 match token.is_empty() || token.chars().any(char::is_control) {
                     false => return Ok(token.to_owned()),
-                    true => "its first line is empty, or has a control character".to_owned(),
+                    true => "its first line is empty, or contains a control character".to_owned(),
                 }
             }
             Exit::Cancelled => return Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned())),
@@ -123,9 +122,8 @@ impl TokenSource {
 
 /// A runner whose program gets its key from a command.
 pub struct KeyedRunner {
-    /// The runner.
     pub runner: Box<dyn Runner>,
-    /// Where its key comes from.
+    /// The source of its key.
     pub source: TokenSource,
 }
 

@@ -1,4 +1,4 @@
-//! Who may do what: a verb for humans is refused to what a beat or a worker started.
+//! Permission checks: verbs for the user are refused to processes that a beat or a worker started.
 
 use anyhow::Result;
 
@@ -9,15 +9,15 @@ use crate::store::{fixes, layout, lock, seed, workers};
 use crate::sys::tree;
 
 impl App {
-    /// Whether a verb may go on: there is a data dir, or it needs none in its worker's box, and whoever may only
-    /// watch does not act.
+    /// Admits a verb if a data dir exists, or if the verb works without one in a worker's sandbox. It refuses
+    /// verbs that act to a process that may only watch.
     pub(super) fn admit(&self, verb: &Verb) -> Result<()> {
-        // In its box a worker sees nothing of the data dir but what is its own, and may make one of its own there.
+        // In its sandbox a worker sees only its own part of the data dir. It must not create a second data dir there.
         let inside = self.has_supervisor();
         if let (true, Some(what)) = (inside, verb.human_only()) {
             return Err(not_for(what, "a worker"));
         }
-        // In a full box it is not there, in a partial one it cannot be opened.
+        // In a full sandbox the file is absent; in a partial one it cannot be opened.
         if !inside || std::fs::File::open(self.layout.format()).is_ok() {
             match verb {
                 Verb::Fix(_) | Verb::Attempts(_) | Verb::Trust(_) => self.ready_without_profile()?,
@@ -25,7 +25,7 @@ impl App {
             }
         } else if !verb.is_workers() {
             return Err(
-                Fault::failed("could not do this: a worker's box holds nothing of the data dir").into()
+                Fault::failed("could not do this: a worker's sandbox does not contain the data dir").into()
             );
         }
         let Some(what) = verb.human_only() else { return Ok(()) };
@@ -36,17 +36,17 @@ impl App {
         Ok(())
     }
 
-    /// Says what became of a data dir of an older layout.
+    /// Prints that the data dir was migrated from an older format.
     pub(super) fn say_migrated(&self, migrated: Option<Migrated>) {
         let Some(Migrated { from, uncommitted }) = migrated else { return };
         print::note(&format!("looop: the data dir had format {from} and has format {} now", layout::FORMAT));
         if let Some(why) = uncommitted {
-            print::note(&format!("warning: git does not have that yet: {why}"));
+            print::note(&format!("warning: the migration is not committed yet: {why}"));
         }
     }
 
-    /// Refuses a verb that only a human may use to everything that a beat or a fix of this data dir has started. A beat
-    /// that cannot be seen from here may be the one that started this process, so that counts as one.
+    /// Refuses a verb that only the user may use to every process that a beat or a fix of this data dir has
+    /// started. A beat that is invisible from here may be the parent of this process, so it counts as one.
     pub(super) fn human_only(&self, verb: &str) -> Result<()> {
         refuse(verb, "a beat of looop", lock::holders([self.layout.tick_lock()]))?;
         refuse(verb, "a beat of looop", lock::lookers(&self.layout.look_lock()))?;
@@ -54,7 +54,8 @@ impl App {
         self.no_worker(verb)
     }
 
-    /// Refuses a verb to workers. A beat is one: whoever starts it chooses its config, and so what is free.
+    /// Refuses a verb to workers. Beats are included: the process that starts a beat chooses its config, and
+    /// so which moves need no approval.
     pub(super) fn no_worker(&self, verb: &str) -> Result<()> {
         match self.has_supervisor() {
             true => Err(not_for(verb, "a worker")),
@@ -62,13 +63,13 @@ impl App {
         }
     }
 
-    /// True where a supervisor's socket is at hand. In a full box nothing else tells.
+    /// True if a supervisor's socket is set. In a full sandbox nothing else shows that this is a worker.
     pub(super) fn has_supervisor(&self) -> bool {
         self.inside_worker().is_some_and(|socket| socket.exists())
     }
 }
 
-/// Refuses a verb where this process descends from a holder of these locks, or where that cannot be told.
+/// Refuses a verb if this process descends from a holder of these locks, or if that cannot be determined.
 fn refuse(verb: &str, who: &str, holders: lock::Holders) -> Result<()> {
     match holders {
         lock::Holders::Nobody => Ok(()),
@@ -78,5 +79,5 @@ fn refuse(verb: &str, who: &str, holders: lock::Holders) -> Result<()> {
 }
 
 fn not_for(verb: &str, who: &str) -> anyhow::Error {
-    Fault::failed(format!("could not {verb}: this is for a human, and {who} started this process")).into()
+    Fault::failed(format!("could not {verb}: this is for the user, and {who} started this process")).into()
 }

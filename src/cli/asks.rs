@@ -1,4 +1,4 @@
-//! `looop asks`, `answer`, `approve`, `reject`: the human channel.
+//! `looop asks`, `answer`, `approve` and `reject`: how the user answers the loop.
 
 use anyhow::Result;
 use serde_json::json;
@@ -20,7 +20,7 @@ pub struct ListArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Show closed ones that no beat has put away yet, too.
+    /// Show also closed asks that no beat has archived yet.
     #[arg(long)]
     all: bool,
 }
@@ -41,7 +41,7 @@ pub struct ApproveArgs {
     /// The ask, or the unique beginning of its id.
     #[arg(add = complete::ask_ids())]
     ask: String,
-    /// The hash that you saw; needed where there is no terminal to ask on.
+    /// The hash that you saw; required without a terminal.
     #[arg(long, value_name = "HASH")]
     hash: Option<String>,
 }
@@ -54,9 +54,9 @@ pub struct RejectArgs {
     /// The ask, or the unique beginning of its id; with --all the first word of WHY.
     #[arg(add = complete::ask_ids(), required_unless_present = "all")]
     ask: Option<String>,
-    /// Why not; the next decision sees it.
+    /// Why not; the next decision reads it.
     why: Vec<String>,
-    /// Reject each approval that is open now. On a terminal you are asked first.
+    /// Reject each open approval. On a terminal you are asked first.
     #[arg(long)]
     all: bool,
     /// With --all: do not ask.
@@ -64,10 +64,10 @@ pub struct RejectArgs {
     yes: bool,
 }
 
-/// Why a question cannot be answered whose worker is gone.
-const STRANDED: &str = "the worker that asked has ended, so nobody would hear it";
+/// Why a question cannot be answered if its worker has ended.
+const STRANDED: &str = "the worker that asked has ended and cannot read an answer";
 
-/// Lists what waits for the human. Exit 0, whether or not anything does.
+/// Lists the asks that wait for the user. The exit status is 0 with or without any.
 pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let (asks, problems) = open_asks(app)?;
     let shown: Vec<(&Ask, State)> = asks
@@ -90,7 +90,7 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Asks that no beat has used or put away.
+/// The asks that no beat has used or archived.
 fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
     let (mut asks, problems) = records::asks(&app.layout)?;
     let closed = records::peek_beat(&app.layout).map(|beat| beat.closed_asks).unwrap_or_default();
@@ -98,7 +98,7 @@ fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
     Ok((asks, problems))
 }
 
-/// One ask in its public form.
+/// The public form of an ask.
 pub fn row(ask: &Ask, state: State) -> forms::Ask {
     let approval = ask.approval.as_ref();
     let command = approval.and_then(|approval| approval.scope.command.as_ref());
@@ -123,7 +123,7 @@ pub fn row(ask: &Ask, state: State) -> forms::Ask {
     }
 }
 
-/// One ask for a human: an approval in full, with nothing hidden.
+/// An ask as text; an approval is shown in full.
 pub fn text(app: &App, ask: &Ask, state: State) -> String {
     let style = app.style;
     let age = human_ms(app.now.elapsed_ms(ask.created_ms));
@@ -161,7 +161,7 @@ pub fn text(app: &App, ask: &Ask, state: State) -> String {
     out
 }
 
-/// The strongest rows of an approval once more, where its card is longer than the terminal: they scrolled away.
+/// Repeats the strongest rows of an approval if its card is longer than the terminal, because they scrolled away.
 fn recap(app: &App, ask: &Ask) -> String {
     let card = text(app, ask, State::Open);
     let Some(rows) = print::rows().filter(|rows| card.lines().count() >= *rows) else { return String::new() };
@@ -171,7 +171,7 @@ fn recap(app: &App, ask: &Ask) -> String {
     strong.iter().map(|line| format!("{}\n", app.style.bold(line))).collect()
 }
 
-/// Finds the one open ask of a kind that is meant.
+/// Finds the one open ask of a kind by its id.
 fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
     let (asks, _) = open_asks(app)?;
     let id = pick("ask", wanted, asks.keys().map(Name::as_str))?.to_owned();
@@ -191,7 +191,7 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
         }
         State::Stranded => {
             let fault = Fault::failed(format!("could not {verb} {id}: {STRANDED}"));
-            Err(fault.hint("`looop ls --all` says how it ended").into())
+            Err(fault.hint("`looop ls --all` shows how it ended").into())
         }
         state => {
             Err(Fault::failed(format!("could not {verb} {id}: it is {state:?} already").to_lowercase())
@@ -200,8 +200,8 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
     }
 }
 
-/// Writes the answer, unless somebody else was first. The human took their time: whether the ask is still open
-/// is asked once more, at the present moment and under the lock that a beat takes to put it away.
+/// Writes the answer, unless another answer was first. The user may have taken a long time, so this checks
+/// again that the ask is open, with the current time and under the lock that a beat takes to archive it.
 fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
     let verb = match said {
         Said::Answer { .. } | Said::Expired | Said::Stranded => "answer",
@@ -213,10 +213,10 @@ fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
     let now = clock::now();
     let there: Option<Ask> = records::read_json(&app.layout.file(&layout::ask_path(&ask.id)))?;
     if there.as_ref() != Some(ask) || records::peek_beat(&app.layout)?.closed_asks.contains(&ask.id) {
-        return fail("a beat has closed it meanwhile");
+        return fail("a beat has closed it in the meantime");
     }
     if ask.state(None, now) == State::Expired {
-        return fail("it is expired already");
+        return fail("it has expired");
     }
     if records::is_stranded(&app.layout, ask)? {
         return fail(STRANDED);
@@ -225,7 +225,7 @@ fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
     let answer = Answer { ask: ask.id.clone(), at_ms: now.unix_ms, said };
     let path = app.layout.asks().join(format!("{}.answer.json", ask.id));
     if !file::create(&path, records::json_text(&answer)?.as_bytes(), 0o600)? {
-        return fail("somebody else was first");
+        return fail("it has an answer already");
     }
     drop(held);
     if let Some(worker) = &ask.worker {
@@ -237,7 +237,6 @@ fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
     Ok(())
 }
 
-/// Answers a question.
 pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     let ask = find(app, &args.ask, AskKind::Question, "answer")?;
     let given = match args.text.as_deref() {
@@ -255,7 +254,7 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// The move that waits longest for a yes.
+/// The approval that has waited longest.
 pub fn oldest_approval(app: &App) -> Option<Name> {
     let (asks, _) = open_asks(app).ok()?;
     let waits = |(ask, answer): &&(Ask, Option<Answer>)| {
@@ -264,7 +263,7 @@ pub fn oldest_approval(app: &App) -> Option<Name> {
     asks.values().filter(waits).min_by_key(|(ask, _)| ask.created_ms).map(|(ask, _)| ask.id.clone())
 }
 
-/// Shows one ask and reads the word on it from the terminal; an empty one leaves it open.
+/// Shows one ask and reads the answer from the terminal; an empty answer leaves the ask open.
 pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
     let (asks, _) = open_asks(app)?;
     if asks.get(ask).is_some_and(|(ask, _)| ask.kind == AskKind::Approval) {
@@ -278,7 +277,7 @@ pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
     }
 }
 
-/// What an answer means: the option of that number, or its own words.
+/// The meaning of an answer: the option with that number, or the text itself.
 fn chosen(ask: &Ask, given: String) -> Result<String> {
     let number = given.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
     let chosen = number.and_then(|i| ask.options.get(i)).cloned().unwrap_or(given);
@@ -293,11 +292,11 @@ fn chosen(ask: &Ask, given: String) -> Result<String> {
     Ok(chosen)
 }
 
-/// Says yes to one exact move.
+/// Approves one exact move.
 pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
     let ask = find(app, &args.ask, AskKind::Approval, "approve")?;
     let Some(approval) = &ask.approval else {
-        return Err(Fault::failed(format!("could not approve {}: it holds no move", ask.id)).into());
+        return Err(Fault::failed(format!("could not approve {}: it contains no move", ask.id)).into());
     };
     let hash = approval.hash.clone();
     match &args.hash {
@@ -326,7 +325,7 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Says no to a move, or to each that waits.
+/// Rejects a move, or every open one.
 pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
     if args.all {
         return reject_all(app, args);
@@ -337,7 +336,7 @@ pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Says no to each approval that is open now. One that cannot be rejected does not keep the others from it.
+/// Rejects every open approval. A failure for one of them does not stop the others.
 fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
     let why = args.ask.iter().chain(&args.why).cloned().collect::<Vec<_>>().join(" ");
     let (asks, _) = open_asks(app)?;

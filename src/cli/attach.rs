@@ -1,4 +1,4 @@
-//! `looop attach`: a worker's screen on this terminal.
+//! `looop attach`: shows a worker's screen on this terminal.
 
 use anyhow::Result;
 
@@ -13,18 +13,18 @@ use crate::worker::attach::{self, Ended, Options};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop attach\n  looop attach fix-ci --view")]
 pub struct Args {
-    /// The worker, or the unique beginning of its id. The newest that waits for you when absent, or the only one.
+    /// The worker, or the unique beginning of its name. Default: the newest one that waits for you, or the only one.
     #[arg(add = complete::worker_ids())]
     id: Option<String>,
-    /// Only look: no key is passed on.
+    /// Watch only: keys are not passed on.
     #[arg(long)]
     view: bool,
 }
 
-/// Shows a worker until the human leaves.
+/// Shows a worker until the user detaches.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let id = resolve(app, args.id.as_deref())?;
-    // What cannot be read is shown all the same.
+    // A worker whose files cannot be read is shown anyway.
     let worker = workers::load(&app.layout, &id).ok().flatten();
     if let Some(worker) = worker.filter(|worker| worker.state.phase == Phase::Stopped) {
         let why = worker.state.why.unwrap_or_default();
@@ -35,13 +35,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let approval = &mut || super::asks::oldest_approval(app);
     let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer, approval })?;
     match ended {
-        Ended::Detached => print::line(&format!("detached from {id}; it runs on")),
+        Ended::Detached => print::line(&format!("detached from {id}; it is still running")),
         Ended::Over(phase) => print::line(&format!("{id} is {}", phase.word())),
     }
     Ok(0)
 }
 
-/// Who is meant. One that is named is shown whatever its files say of it.
+/// Finds the worker. A worker that is named is shown even if its files cannot be read.
 fn resolve(app: &App, wanted: Option<&str>) -> Result<Name> {
     let Some(wanted) = wanted else { return Ok(ls::choose(app, None, Chosen::Any)?.spec.id) };
     let ids = workers::ids(&app.layout)?;

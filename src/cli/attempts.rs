@@ -1,4 +1,4 @@
-//! `looop attempts`: what was tried for a goal of `looop fix`, and the difference between two attempts.
+//! `looop attempts`: the attempts for a goal of `looop fix`, and the difference between two of them.
 
 use anyhow::Result;
 use serde_json::json;
@@ -15,15 +15,16 @@ use crate::store::layout::FixDir;
 use crate::sys::signal::Cancel;
 use crate::worker::clone::{Git, Trees};
 
-/// How long git may take, in milliseconds.
+/// The timeout of git, in milliseconds.
 const GIT_MS: i64 = 120_000;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop attempts\n  looop attempts parse-dates --diff 2 3")]
 pub struct Args {
-    /// The goal, or the unique beginning of its name; all goals are listed when absent. FIX/GOAL where two fixes have one.
+    /// The goal, or the unique beginning of its name. Default: list all goals. Write FIX/GOAL if two fixes have
+    /// a goal of this name.
     goal: Option<String>,
-    /// Show the difference between what two attempts left; 0 is the beginning.
+    /// Show the difference between the results of two attempts; 0 is the start.
     #[arg(long, num_args = 2, value_names = ["N", "M"], requires = "goal")]
     diff: Vec<u32>,
     /// Print JSON.
@@ -31,7 +32,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints the ledger of a goal.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let all = fixes::goals(&app.layout)?;
     let Some(wanted) = &args.goal else { return list(args, &all) };
@@ -98,7 +98,7 @@ fn show(app: &App, args: &Args, goal: &Name, lines: &[Line]) -> Result<u8> {
     for line in lines {
         let text = match line {
             Line::Begin(begin) => match begin.failures {
-                Some(failures) => format!("begins with {failures} failing"),
+                Some(failures) => format!("starts with {failures} failing"),
                 None => "begins".to_owned(),
             },
             Line::Attempt(attempt) => {
@@ -110,7 +110,7 @@ fn show(app: &App, args: &Args, goal: &Name, lines: &[Line]) -> Result<u8> {
                 Some(why) => format!("a plan of {} was refused: {why}", plan.runner),
                 None => format!("plan of {}: {}; {}", plan.runner, plan.hypothesis, plan.different),
             },
-            Line::Rollback(rollback) => format!("rolled back behind #{}", rollback.after),
+            Line::Rollback(rollback) => format!("rolled back to the state after #{}", rollback.after),
             Line::Asked(asked) => format!("you were asked ({}): {}", asked.ask, asked.why),
             Line::Answer(answer) => format!("you answered: {}", answer.text),
         };

@@ -1,4 +1,4 @@
-//! `looop claims`, `claim`, `release`: who may work on what, and a person's own leases.
+//! `looop claims`, `claim` and `release`: leases, and the user's own leases.
 
 use anyhow::Result;
 use serde_json::json;
@@ -26,7 +26,7 @@ pub struct ListArgs {
 pub struct ClaimArgs {
     /// What to lease: any name, or `goal.ID` to keep workers off a goal.
     resource: Name,
-    /// For how long, 5s to 24h: `30s`, `15m`, `2h`. Claim it again to renew it.
+    /// How long the lease is valid, 5s to 24h: `30s`, `15m`, `2h`. Claim it again to renew it.
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     ttl: String,
 }
@@ -34,14 +34,14 @@ pub struct ClaimArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop release deploy")]
 pub struct ReleaseArgs {
-    /// What to give back.
+    /// The resource to release.
     resource: Name,
-    /// Take it from whoever has it; what they still write under it is refused from then on.
+    /// Release the lease of any holder; later writes of that holder under the lease are refused.
     #[arg(long)]
     force: bool,
 }
 
-/// Lists who has what.
+/// Lists the leases.
 pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
     let here = claims::here();
     let (leases, problems) = claims::list(&app.layout, &here)?;
@@ -51,7 +51,7 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
         return Ok(0);
     }
     if leases.is_empty() {
-        print::line("nobody has claimed anything");
+        print::line("no leases");
     }
     let rows: Vec<Vec<String>> =
         leases.iter().map(|(lease, standing)| text_row(app, lease, *standing)).collect();
@@ -60,7 +60,7 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// One lease in its public form: its file's, and how it stands.
+/// The public form of a lease, with its state.
 pub fn row(lease: &Lease, standing: Standing, here: &Here) -> forms::Claim {
     let (state, free_in_ms, why) = match standing {
         Standing::Held(ms) => (forms::ClaimState::Held, Some(ms), None),
@@ -101,7 +101,7 @@ fn text_row(app: &App, lease: &Lease, standing: Standing) -> Vec<String> {
     ]
 }
 
-/// Takes a lease for the person, or renews it.
+/// Takes or renews a lease for the user.
 pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
         let ttl_s = parse_ms(&args.ttl).map_err(Fault::usage)?.unsigned_abs() / 1000;
@@ -128,7 +128,7 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
     }
 }
 
-/// Gives the person's own lease back, or ends anybody's.
+/// Releases the user's own lease, or with --force the lease of any holder.
 pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
         client::call(&socket, Request::Release { resource: args.resource.to_string() })?;
@@ -145,7 +145,7 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
             };
             format!("released {}{from} (epoch {})", args.resource, lease.epoch)
         }
-        Freed::Nobody => format!("nobody had {}", args.resource),
+        Freed::Nobody => format!("{} was free", args.resource),
         Freed::Corrupt(kept) => {
             format!("released {}: its file was no lease and is kept as `{}`", args.resource, kept.display())
         }
@@ -161,7 +161,7 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// The person who claims by hand.
+/// The user as the holder of a lease.
 fn by_hand(app: &App, what: &str) -> Result<Holder> {
     app.human_only(what)?;
     Ok(Holder::Person(app.env.person()))

@@ -1,4 +1,4 @@
-//! `looop __collect`: brings the commits of one worker back in a process of its own, so that its supervisor never waits.
+//! `looop __collect`: fetches the commits of one worker in its own process, so that the supervisor never waits.
 
 use std::path::PathBuf;
 
@@ -14,26 +14,25 @@ use crate::store::{claims, workers};
 use crate::sys::signal::Cancel;
 use crate::worker::clone::{self, Collected, Git};
 
-/// How long bringing commits back may take, in milliseconds.
+/// The timeout for fetching commits, in milliseconds.
 const COLLECT_MS: i64 = 10 * 60_000;
 
-/// Whose commits.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The data dir.
     root: PathBuf,
     /// The worker.
     id: Name,
-    /// Bring nothing back; only say what is in the clone alone.
+    /// Fetch nothing; only report the work that exists only in the clone.
     #[arg(long)]
     look: bool,
 }
 
-/// Prints one line of JSON: `collected`, or `error` and exit code 1.
+/// Prints one line of JSON: `collected`, or `error` and exit status 1.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     match collect(app, args) {
         Ok(collected) => {
-            let value = serde_json::to_value(&collected).context("could not write what came back")?;
+            let value = serde_json::to_value(&collected).context("could not write the result as JSON")?;
             print::json(&envelope("collected", value));
             Ok(0)
         }
@@ -46,7 +45,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 
 fn collect(app: &App, args: &Args) -> Result<Collected> {
     let layout = Layout::new(args.root.clone(), app.layout.cache().to_owned());
-    let none = |what: &str| Fault::failed(format!("could not bring commits back: worker {} {what}", args.id));
+    let none = |what: &str| Fault::failed(format!("could not fetch commits: worker {} {what}", args.id));
     let worker = workers::load(&layout, &args.id)?.ok_or_else(|| none("does not exist"))?;
     let repo = worker.spec.repo.ok_or_else(|| none("has no repository"))?;
     let cancel = Cancel::on_signals()?;
@@ -56,11 +55,11 @@ fn collect(app: &App, args: &Args) -> Result<Collected> {
         let left = clone::leftovers(&git, &repo, &clone);
         return Ok(Collected { branch: None, tip: None, commits: 0, user_side: Vec::new(), left });
     }
-    // Its leases may go to another while git works; whose they are when the branch is written is what counts.
+    // A lease may change its holder while git works. The holder at the moment when the branch is written counts.
     let (holder, leases) = (Holder::Worker(args.id.clone()), worker.state.leases);
     let fence = |place: &mut dyn FnMut() -> Result<String>| {
         claims::fenced(&layout, &holder, &leases, place)?
-            .map_err(|lost| Fault::failed(format!("could not bring commits back: {lost}")).into())
+            .map_err(|lost| Fault::failed(format!("could not fetch commits: {lost}")).into())
     };
     clone::collect_within(&git, &repo, &clone, &fence)
 }

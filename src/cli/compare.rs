@@ -1,5 +1,5 @@
-//! `looop goal diff`, `looop sensor diff` and `looop playbook diff`: what differs from the last commit, or from the
-//! world of an earlier decision.
+//! `looop goal diff`, `looop sensor diff` and `looop playbook diff`: changes since the last commit, or since
+//! the world of an earlier decision.
 
 use std::collections::BTreeSet;
 
@@ -11,15 +11,14 @@ use crate::store::file;
 use crate::store::history::History;
 use crate::tick::diff;
 
-/// What to compare with.
 #[derive(Debug, clap::Args)]
 pub struct Since {
-    /// The world that this beat decided on, not the last commit.
+    /// Compare with the world that this beat decided on, not with the last commit.
     #[arg(long, value_name = "BEAT")]
     since: Option<String>,
 }
 
-/// Which files are compared.
+/// The files to compare.
 pub enum Of<'a> {
     /// The playbook.
     Playbook,
@@ -30,7 +29,7 @@ pub enum Of<'a> {
 }
 
 impl Of<'_> {
-    /// What a file is called by those who mean it; none for one of another kind.
+    /// The name by which the user calls a file; none for a file of another kind.
     fn name(&self, path: &str) -> Option<String> {
         let name = match self {
             Of::Playbook => return (path == "PLAYBOOK.md").then(|| "PLAYBOOK".to_owned()),
@@ -44,10 +43,9 @@ impl Of<'_> {
     }
 }
 
-/// The largest file that is compared, in bytes.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Prints what differs; nothing when nothing does.
+/// Prints the differences. Prints nothing to stdout if the files are equal.
 pub fn run(app: &App, of: &Of, since: &Since) -> Result<u8> {
     let history = History::open(app.layout.root())?;
     let commit = match &since.since {

@@ -1,4 +1,4 @@
-//! `looop completions` and `looop man`: what a shell and a manual reader need, made from the tree that parses.
+//! `looop completions` and `looop man`: shell completions and manual pages, made from the argument parser.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::store::file;
 use crate::store::layout::Layout;
 use crate::store::{examples, records, workers};
 
-/// The variable by which a shell's script asks for completions.
+/// The environment variable by which a shell's script asks for completions.
 const VARIABLE: &str = "LOOOP_COMPLETE";
 
 #[derive(Debug, clap::Args)]
@@ -31,18 +31,18 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop man | man -l -\n  looop man ~/.local/share/man/man1")]
 pub struct ManArgs {
-    /// A directory to write one page per command into; the page of looop itself goes to stdout when absent.
+    /// A directory for one page per command. Without it, the page of looop itself goes to stdout.
     dir: Option<std::path::PathBuf>,
 }
 
-/// Answers a shell that asks for completions; false: this run is for something else.
+/// Answers a shell that asks for completions. False if this call is for another purpose.
 pub fn asked() -> bool {
     let done = CompleteEnv::with_factory(Cli::command).var(VARIABLE).try_complete(std::env::args_os(), None);
-    // A shell that asks badly gets nothing to choose from.
+    // A malformed request gets no completions.
     done.unwrap_or(true)
 }
 
-/// Prints the script that a shell reads at its start.
+/// Prints the script for a shell's startup file.
 pub fn run(args: &Args) -> Result<u8> {
     let shells = Shells::builtins();
     let Some(shell) = shells.completer(&args.shell) else {
@@ -58,7 +58,6 @@ pub fn run(args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints or writes the manual pages.
 pub fn man(args: &ManArgs) -> Result<u8> {
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
@@ -84,7 +83,7 @@ fn page(command: &clap::Command, name: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Completes the name of a worker that was not put away.
+/// Completes the name of a worker that is not archived.
 pub fn worker_ids() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {
         candidates(typed, |layout| workers::ids(layout).ok()?.iter().map(|id| Some(id.to_string())).collect())

@@ -1,4 +1,4 @@
-//! `looop cost`: what was spent, on what.
+//! `looop cost`: the cost, grouped by day, goal, worker, runner, model, sensor or beat.
 
 use anyhow::Result;
 use serde_json::json;
@@ -15,13 +15,13 @@ use crate::store::ledger;
     after_help = "Examples:\n  looop cost\n  looop cost all --by goal\n  looop cost --since 7d --by sensor --csv"
 )]
 pub struct Args {
-    /// The local day, or everything.
+    /// Today, or everything in the ledger.
     #[arg(value_enum, default_value_t)]
     span: Span,
-    /// From this local day on (2026-11-21), or for so long until now (7d, 12h).
+    /// Count from this local day (2026-11-21) or from this long ago (7d, 12h).
     #[arg(long, value_name = "DAY|AGE", conflicts_with = "span")]
     since: Option<String>,
-    /// What a row is about.
+    /// The grouping of the rows.
     #[arg(long, value_enum, default_value_t)]
     by: Key,
     /// Print JSON.
@@ -54,7 +54,8 @@ enum Key {
     Runner,
     /// The model.
     Model,
-    /// The sensor that woke the loop; a call that several woke counts for each, its price is shared out.
+    /// The sensor that woke the loop. A call that several sensors woke counts for each; its price is divided
+    /// among them.
     Sensor,
     /// The beat.
     Beat,
@@ -74,12 +75,12 @@ impl Key {
     }
 }
 
-/// From when on charges count.
+/// The start of the counted period.
 enum From {
     Everything,
-    /// This local day.
+    /// A local day.
     Day(String),
-    /// This moment, in milliseconds.
+    /// A moment, in milliseconds.
     Moment(i64, String),
 }
 
@@ -103,7 +104,7 @@ impl From {
             }
             Err(_) => {
                 let what = format!(
-                    "could not read --since {text:?}: it is no day (2026-11-21) and no age (7d, 12h)"
+                    "could not read --since {text:?}: expected a day (2026-11-21) or an age (7d, 12h)"
                 );
                 Err(Fault::usage(what).into())
             }
@@ -127,7 +128,6 @@ impl From {
     }
 }
 
-/// Prints the report.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let from = From::of(args, app.now)?;
     let ledger = ledger::read_from(&app.layout, from.month())?;
@@ -151,7 +151,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// The rows and, where there are several, their sum.
+/// The rows and, if there are several, their sum.
 fn table(rows: &[Row], total: &Row, bars: bool) -> Vec<Vec<String>> {
     let heads = ["", "calls", "in", "cached", "out", "cost"];
     let mut table = vec![heads.map(str::to_owned).to_vec()];
@@ -191,7 +191,7 @@ fn cells(row: &Row) -> Vec<String> {
     ]
 }
 
-/// How wide the longest bar is.
+/// The length of the longest bar, in columns.
 const BAR_CELLS: u128 = 20;
 
 fn bar(part: u64, most: u64) -> String {

@@ -1,4 +1,4 @@
-//! `looop demo`: real beats over real sensors of this machine, with a scripted runner that is said to be scripted.
+//! `looop demo`: real beats over real sensors of this machine, with a scripted runner that is announced as scripted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,17 +22,15 @@ pub struct Args {
     /// A git repository to observe; without it the demo makes one.
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
-    /// Where to put the demo's files; without it a new temporary directory.
+    /// Where to put the demo's files; without it, a new temporary directory.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// The ready-made sensors of the demo.
 const SENSORS: [&str; 2] = ["disk", "git-repos"];
 
 const GOAL: &str = "---\ngoal: the demo repository has no uncommitted work at the end of a day\n---\nSay what is uncommitted and propose how to finish it.\n";
 
-/// Runs the demo.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let style = app.style;
     let dir = demo_dir(app, args)?;
@@ -78,7 +76,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     print::line("");
     print::line(&format!("The files are in {data}; look at them with `git -C {data} log --stat`."));
     print::line(&format!(
-        "Go on with `LOOOP_DATA_DIR={data} LOOOP_CONFIG={} looop status`.",
+        "Continue with `LOOOP_DATA_DIR={data} LOOOP_CONFIG={} looop status`.",
         demo.config.display()
     ));
     print::line(
@@ -102,7 +100,7 @@ fn demo_dir(app: &App, args: &Args) -> Result<PathBuf> {
     };
     if dir.exists() && std::fs::read_dir(&dir)?.next().is_some() {
         let what = format!("could not put the demo into `{}`: it is not empty", dir.display());
-        return Err(Fault::usage(what).hint("name another with --dir").into());
+        return Err(Fault::usage(what).hint("choose another directory with --dir").into());
     }
     file::make_dir(&dir)?;
     Ok(dir)
@@ -144,7 +142,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, file::Keep::Whole)?;
     for name in SENSORS {
         let script = examples::find(name).unwrap_or_default();
-        // Written into the sensor, because a sensor gets no environment that it did not ask for.
+        // The script holds the value itself, because a sensor gets only the environment variables that it asks for.
         let repos = [("REPOS".to_owned(), repo.to_string_lossy().into_owned())];
         let values = if name == "git-repos" { repos.into() } else { BTreeMap::new() };
         let script = example::with_values(script, &values, "").map_err(Fault::failed)?;
@@ -154,7 +152,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     Ok(Demo { data, config, env })
 }
 
-/// What the scripted runner says, one reply a line.
+/// The replies of the scripted runner, one on each line.
 fn replies(repo: &Path, has_git: bool) -> String {
     let repo = repo.to_string_lossy();
     let argv = match has_git {
@@ -169,7 +167,7 @@ fn replies(repo: &Path, has_git: bool) -> String {
             "goal": "clean-repo",
             "why": "the repository has uncommitted files and no goal names them",
         }),
-        json!({ "move": "noop", "why": "the goal is written down; the next step is the human's" }),
+        json!({ "move": "noop", "why": "the goal is written down; the next step is for the user" }),
         json!({
             "move": "run",
             "argv": argv,
@@ -177,12 +175,12 @@ fn replies(repo: &Path, has_git: bool) -> String {
             "goal": "tidy-repo",
             "why": "the exact list of uncommitted files is needed before anything can be proposed",
         }),
-        json!({ "move": "noop", "why": "the list is in the journal; finishing the work is the human's" }),
+        json!({ "move": "noop", "why": "the list is in the journal; finishing the work is for the user" }),
     ];
     all.iter().map(|reply: &Value| format!("{reply}\n")).collect()
 }
 
-/// A small repository with one commit, one edited and one new file, made by `git` where it is there.
+/// A small repository with one commit, one edited and one new file. It needs no git program.
 fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
     let repo = dir.join("repo");
     file::make_dir(&repo)?;
@@ -208,7 +206,7 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
 }
 
 impl Demo {
-    /// Runs looop itself in the demo's data dir and shows what a person would see.
+    /// Runs looop itself in the demo's data dir and prints what the user would see.
     fn looop(&self, args: &[&str]) -> Result<()> {
         let shown: Vec<String> =
             args.iter().map(|arg| crate::model::json::clip(arg.lines().next().unwrap_or(""), 40)).collect();
@@ -229,7 +227,7 @@ impl Demo {
         print::raw(&ended.stdout);
         anyhow::ensure!(
             ended.exit == proc::Exit::Code(0),
-            "could not go on with the demo: `looop {}` failed",
+            "could not continue the demo: `looop {}` failed",
             shown.join(" ")
         );
         Ok(())
@@ -241,6 +239,6 @@ impl Demo {
         let open = asks
             .values()
             .find_map(|(ask, _)| Some((ask.id.to_string(), ask.approval.as_ref()?.hash.clone())));
-        open.context("could not go on with the demo: no approval is open")
+        open.context("could not continue the demo: no approval is open")
     }
 }

@@ -1,4 +1,4 @@
-//! `looop doctor`: what is there, what is not, and how to mend it.
+//! `looop doctor`: checks the installation and says how to fix each problem.
 
 mod runner;
 mod state;
@@ -22,17 +22,17 @@ pub struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Ask the runner one real question, which may cost something.
+    /// Ask the runner one real question, which may cost money.
     #[arg(long)]
     ask: bool,
-    /// Look closer at one thing.
+    /// Check one thing in detail.
     #[command(subcommand)]
     what: Option<What>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Try a runner that decides: version, login, what keeps it from acting, and one small real decision.
+    /// Test a runner that decides: version, login, what keeps it from using tools, and one small real decision.
     Runner(runner::Args),
 }
 
@@ -47,7 +47,8 @@ fn from_error(what: &str, error: &anyhow::Error) -> Finding {
     Finding { health: Health::Bad, what: what.to_owned(), found: format!("{error:#}"), fix: hints }
 }
 
-/// Checks everything; exit 1 when something is bad. Only `--ask` leaves something: question and cost are kept.
+/// Runs all checks; exit status 1 if a finding is bad. Only `--ask` writes something: the prompt, the reply and
+/// the cost.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(What::Runner(runner)) = &args.what {
         return runner::run(app, runner);
@@ -84,7 +85,7 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
         false => found.push(finding(
             Health::Odd,
             "config",
-            format!("{path} is not there; all defaults"),
+            format!("{path} does not exist; defaults are used"),
             &["looop init"],
         )),
     }
@@ -106,7 +107,7 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
         let what = format!("`{}` is not on the configured PATH ({})", runner.program(), config.settings.path);
         let fix = [
             "install it, or name another runner with \"decide\" in the config",
-            "try `looop demo`, which needs none",
+            "try `looop demo`, which needs no runner",
         ];
         return found.push(finding(Health::Bad, "runner", what, &fix));
     };
@@ -117,9 +118,10 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
             Err(error) => {
                 let mut finding = from_error("runner answers", &error);
                 if finding.fix.is_empty() {
-                    finding
-                        .fix
-                        .push(format!("mend it there; `looop doctor runner {}` tries again", runner.name()));
+                    finding.fix.push(format!(
+                        "fix the cause; `looop doctor runner {}` tests it again",
+                        runner.name()
+                    ));
                 }
                 finding
             }
@@ -141,7 +143,7 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     let tip = |history: &History| match history.check_tip() {
         Ok(()) => None,
         Err(error) => {
-            let fix = "`looop run` goes back to the newest commit that can be read; no file is lost";
+            let fix = "`looop run` returns to the newest readable commit; no file is lost";
             Some(finding(Health::Bad, "history", format!("{error:#}"), &[fix]))
         }
     };
@@ -152,13 +154,12 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
             found.push(tried);
             state::private_in_git(app, found);
             for lock in locks::in_words(app.layout.root()) {
-                let fix =
-                    "let the program end; a lock that no process has open is removed when it is a minute old";
+                let fix = "let the program end; a lock that no process holds is removed after a minute";
                 found.push(finding(Health::Odd, "lock", lock, &[fix]));
             }
         }
         Err(error) => {
-            let fix = "put the `.git` directory back, or move what is there away and run `looop init`";
+            let fix = "restore the `.git` directory, or move its replacement away and run `looop init`";
             found.push(finding(Health::Bad, "history", format!("{error:#}"), &[fix]));
         }
     }
@@ -178,7 +179,7 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
         Ok((sensors, problems)) => {
             let unfit = sensors.iter().filter_map(|s| Some((s.name.as_str(), s.header.as_ref().err()?)));
             found.extend(unfit.map(|(name, unfit)| {
-                let fix = format!("mend or remove it: {}", app.layout.sensors().display());
+                let fix = format!("fix or remove it: {}", app.layout.sensors().display());
                 finding(Health::Bad, &format!("sensor {name}"), unfit.why.clone(), &[&fix])
             }));
             found
@@ -194,7 +195,7 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     }
 }
 
-/// Makes a commit and takes it back, while no beat makes one.
+/// Makes a test commit and removes it again, unless a beat is committing.
 fn try_commit(app: &App, history: &History) -> Result<Finding> {
     if let Some(blocked) = history.blocked()? {
         return Ok(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()]));
@@ -206,17 +207,17 @@ fn try_commit(app: &App, history: &History) -> Result<Finding> {
         held => held?,
     };
     Ok(match history.try_commit(&commits::looop_signature(app.now)) {
-        Ok(()) => finding(Health::Good, "history", "commits can be made: one was made and taken back", &[]),
+        Ok(()) => finding(Health::Good, "history", "commits work: a test commit was made and removed", &[]),
         Err(error) => {
             let hint = error.downcast_ref::<Blocked>().map(Blocked::hint);
-            let hint =
-                hint.unwrap_or("see to it that the data dir can be written and its disk has room".to_owned());
+            let hint = hint
+                .unwrap_or("make sure that the data dir is writable and its disk has free space".to_owned());
             finding(Health::Bad, "history", format!("{error:#}"), &[&hint])
         }
     })
 }
 
-/// What runs workers. Where nobody chose it, its absence is no fault.
+/// Checks the runner of workers. A missing default runner is not a fault.
 fn worker(config: &Config, found: &mut Vec<Finding>) {
     let workers = &config.settings.workers;
     let ill = if workers.runner.is_some() { Health::Bad } else { Health::Odd };
@@ -239,7 +240,7 @@ fn worker(config: &Config, found: &mut Vec<Finding>) {
     });
 }
 
-/// What to know where looop cannot tell where a worker's model is, in words: a sandbox keeps this machine's loopback out.
+/// A hint if looop does not know the address of a worker's model: the sandbox blocks the loopback of this machine.
 fn unknown_model(config: &Config, name: &str, program: &str) -> String {
     let boxes = &config.settings.boxes;
     let program = program.rsplit('/').next().unwrap_or_default();
@@ -247,8 +248,8 @@ fn unknown_model(config: &Config, name: &str, program: &str) -> String {
     match has_loopback || boxes.endpoint(&[name, program]).is_some() {
         true => String::new(),
         false => format!(
-            "; where its model is cannot be told: for one on this machine, also one that only a variable or a file of its own \
-             names, set `runners.{name}.base_url`"
+            "; looop does not know the address of its model. If the model runs on this machine, set \
+             `runners.{name}.base_url`, even if a variable or a file of the runner names the address"
         ),
     }
 }
@@ -258,46 +259,45 @@ fn tools(app: &App, found: &mut Vec<Finding>) {
     let has = |name: &str| program::find_program(name, &path, app.layout.root()).is_some();
     found.push(match has("git") {
         true => {
-            finding(Health::Good, "git", "is there, for workers in a repository and for the history", &[])
+            finding(Health::Good, "git", "is installed, for workers in a repository and for the history", &[])
         }
         false => finding(
             Health::Odd,
             "git",
-            "is not on the PATH; no worker can get a repository, all else runs without it",
+            "is not on the PATH; workers cannot get a repository, everything else works",
             &["install git"],
         ),
     });
     found.push(match has("tmux") {
-        true => finding(Health::Good, "tmux", "is there, to show workers that wait for you", &[]),
+        true => finding(Health::Good, "tmux", "is installed, to show workers that wait for you", &[]),
         false => finding(
             Health::Odd,
             "tmux",
-            "is not on the PATH; the pulse rings and says who waits for you instead",
+            "is not on the PATH; the pulse rings and prints who waits for you instead",
             &["install tmux to get a window for each of them"],
         ),
     });
     sandbox(app, found);
 }
 
-/// What boxes can be had, tried out now, and what each kind of child gets.
+/// Tests which sandbox this machine can make, and reports the level of each kind of child.
 fn sandbox(app: &App, found: &mut Vec<Finding>) {
     if !program::finds_itself() {
-        let what = "is not mounted: no box can be made, no worker be started, and nobody's life be told";
+        let what = "is not mounted: without it looop can neither make a sandbox, nor start a worker, nor see which processes run";
         found.push(finding(Health::Bad, "/proc", what, &["mount it: mount -t proc proc /proc"]));
     }
     if rustix::process::geteuid().is_root() {
-        let what =
-            "root, from whom a file's mode protects nothing: what has no box, or a partial one, can do more";
-        found.push(finding(Health::Odd, "user", what, &["run looop as a user of your own"]));
+        let what = "root, against whom file modes do not protect: a child without a full sandbox can do more";
+        found.push(finding(Health::Odd, "user", what, &["run looop as an ordinary user"]));
     }
-    // Why there is no config is said already.
+    // The config check has reported why it cannot be read.
     let Ok(config) = app.config() else { return };
     let keep = seed::is_set_up(&app.layout);
     let powers = Boxer::new(&app.layout, &config.settings, keep).probe_again();
     let boxer = Boxer::with(&app.layout, &config.settings, powers.clone());
     let fixes: Vec<&str> = powers.fixes.iter().map(String::as_str).collect();
     let had =
-        format!("{} can be had (Landlock {}, {})", powers.level().word(), powers.landlock, boxer.engine());
+        format!("{} is available (Landlock {}, {})", powers.level().word(), powers.landlock, boxer.engine());
     found.push(match powers.level() {
         Level::Full if powers.missing.is_empty() => finding(Health::Good, "sandbox", had, &[]),
         _ => finding(Health::Odd, "sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
@@ -306,8 +306,8 @@ fn sandbox(app: &App, found: &mut Vec<Finding>) {
         found.push(finding(Health::Odd, "sandbox before", lost, &fixes));
     }
     if keep && powers.level() == Level::Full && !powers.layers {
-        let found_so = "can be read in a box, and nothing be added to them: overlays cannot be had here";
-        let fix = "keep the data dir and the cache on a file system that the kernel's overlayfs can write to";
+        let found_so = "are read-only in a sandbox: overlays are not available here";
+        let fix = "move the data dir and the cache to a file system that overlayfs can write to";
         found.push(finding(Health::Odd, "caches of builds", found_so, &[fix]));
     }
     for kind in Kind::ALL {

@@ -1,4 +1,5 @@
-//! `looop fix`: works on tasks with an agent in a private clone until their tests pass, and stops one that repeats itself.
+//! `looop fix`: lets an agent work on tasks in a private clone until their tests pass, and stops an agent that
+//! repeats itself.
 
 mod show;
 
@@ -22,7 +23,7 @@ use crate::store::{seed, trust};
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
 
-/// The leanfile that is read where none is named.
+/// The leanfile that is read if none is named.
 const LEANFILE: &str = "leanfile.toml";
 /// The longest text of an issue, in bytes.
 const MAX_ISSUE_BYTES: usize = 1 << 20;
@@ -32,25 +33,25 @@ const MAX_ISSUE_BYTES: usize = 1 << 20;
     after_help = "Examples:\n  looop fix --issue 'total() is wrong for an empty list' --repo ~/src/app --test 'pytest -q'\n  looop fix --init\n  looop fix --task parse-dates --branch"
 )]
 pub struct Args {
-    /// A leanfile; several are read one over the other. leanfile.toml where there is one and none is named.
+    /// A leanfile; values of a later one replace those of an earlier one. Default: leanfile.toml, if it exists.
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     config: Vec<PathBuf>,
-    /// The static config that leanfiles are read over.
+    /// The static config; leanfiles replace its values.
     #[arg(short = 'g', long = "global", value_name = "FILE")]
     global: Option<PathBuf>,
-    /// Only this task.
+    /// Work on this task only.
     #[arg(long, value_name = "NAME", conflicts_with = "tasks")]
     task: Option<String>,
-    /// Only these tasks, by their numbers.
+    /// Work on these tasks only, by number.
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     tasks: Vec<usize>,
-    /// One task in words instead of a leanfile's.
+    /// The description of one task, instead of the tasks of a leanfile.
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["task", "tasks", "issue_file"])]
     issue: Option<String>,
-    /// The same from a file; `-` for stdin.
+    /// A file with the description of one task; `-` for stdin.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "tasks"])]
     issue_file: Option<PathBuf>,
-    /// The project; the leanfile's `project_root` when absent.
+    /// The project. Default: `project_root` of the leanfile.
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
     /// The test command, as a shell line.
@@ -59,27 +60,27 @@ pub struct Args {
     /// The agent for this run: a runner of the config that can fix.
     #[arg(long, value_name = "NAME")]
     runner: Option<String>,
-    /// Leave the result on a branch and your files as they are.
+    /// Leave the result on a branch, and your files unchanged.
     #[arg(long)]
     branch: bool,
-    /// Call the agent although the tests pass already.
+    /// Call the agent even if the tests pass already.
     #[arg(long)]
     force: bool,
-    /// Begin anew instead of going on with a run that was interrupted.
+    /// Start over instead of resuming an interrupted run.
     #[arg(long)]
     fresh: bool,
-    /// Write a leanfile to begin with, and end.
+    /// Write a sample leanfile and exit.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = LEANFILE)]
     init: Option<PathBuf>,
-    /// List who can be called, and end.
+    /// List the agents that can be called, and exit.
     #[arg(long)]
     list_leaners: bool,
-    /// Choose who is called where no leanfile says so, and end.
+    /// Set the agent that is called if no leanfile names one, and exit.
     #[arg(long, value_name = "NAME")]
     set_leaner: Option<String>,
 }
 
-/// Runs the tasks. Exit 0: all are done. 1: one failed. 2: wrong usage. 3: a human is waited for.
+/// Runs the tasks. Exit status: 0 all are done, 1 one failed, 2 wrong usage, 3 it waits for the user.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(path) = &args.init {
         return init(app, &app.env.here(path));
@@ -121,12 +122,12 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 
 fn init(app: &App, path: &Path) -> Result<u8> {
     if !file::create(path, SAMPLE.as_bytes(), 0o644)? {
-        let what = format!("could not write `{}`: it is there already", path.display());
+        let what = format!("could not write `{}`: it exists already", path.display());
         return Err(Fault::failed(what).hint("name another file with --init FILE").into());
     }
     if app.human_only("trust a file").is_ok() {
         app.note_own_state(&app.layout.fixes());
-        // A person asked for these very words of looop's own.
+        // The user asked for this text, and looop itself is its author.
         trust::allow(&app.layout, &source::place_of(path)?, SAMPLE, app.now)?;
     }
     let shown = path.display();
@@ -160,7 +161,7 @@ fn list_leaners(app: &App, config: &Config) -> Result<u8> {
             (false, false) => "not installed",
         };
         let command = match endpoint {
-            Some(http) => format!("{} at {}, by looop's own hands", http.model, http.base_url),
+            Some(http) => format!("{} at {}, with looop's own tools", http.model, http.base_url),
             None => crate::model::ask::quote_argv(&runner.argv),
         };
         rows.push(vec![name.clone(), mark.to_owned(), command]);
@@ -173,17 +174,17 @@ fn set_leaner(app: &App, config: &Config, name: &str) -> Result<u8> {
     let runners = &config.settings.fixes.runners;
     if !runners.contains_key(name) {
         let known: Vec<&str> = runners.keys().map(String::as_str).collect();
-        let fault = Fault::usage(format!("could not choose {name:?}: it is no runner that can fix"));
+        let fault = Fault::usage(format!("unknown fix runner {name:?}"));
         return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
     }
     app.note_own_state(&app.layout.fixes());
     file::make_dir(&app.layout.fixes())?;
     file::write(&app.layout.fixes().join("leaner"), format!("{name}\n").as_bytes(), 0o600, Keep::Durable)?;
-    print::line(&format!("{name} is called where no leanfile names another"));
+    print::line(&format!("{name} is called if no leanfile names another"));
     Ok(0)
 }
 
-/// What the arguments and leanfiles ask for.
+/// The request that the arguments and leanfiles make.
 fn asked(app: &App, args: &Args) -> Result<Asked> {
     let repo = args.repo.as_ref().map(|dir| app.env.here(dir));
     let here = repo.clone().unwrap_or_else(|| app.env.here(Path::new("")));
@@ -219,7 +220,7 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
     let mut leanfile = read.leanfile;
     if let Some(line) = &args.test {
         let tests = Tests { command: line.clone(), args: Vec::new(), shell: true, ..leanfile.runner.clone() };
-        // A whole suite by hand may take longer than the tests of one small task.
+        // A whole test suite may take longer than the tests of one small task.
         leanfile.runner = Tests { timeout: tests.timeout.max(600), ..tests };
         let runner = leanfile.runner.clone();
         leanfile.tasks.iter_mut().for_each(|task| task.runner = runner.clone());
@@ -250,13 +251,13 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
     })
 }
 
-/// The folder that leanfiles name, if all of them are believed.
+/// The project folder that the leanfiles name, if all of them are trusted.
 fn root_of(sources: &[LeanSource], base: &Path) -> Result<PathBuf> {
     let believed = |source: &LeanSource| LeanSource { project: None, ..source.clone() };
     Ok(leanfile::combined(&sources.iter().map(believed).collect::<Vec<_>>(), base)?.root)
 }
 
-/// True when a leanfile, and not only the static config, names the agent: a program, or an endpoint.
+/// True if a leanfile, and not only the static config, names the agent: a program, or an endpoint.
 fn names_agent(sources: &[LeanSource], fixed: &Path, base: &Path) -> Result<bool> {
     let own: Vec<LeanSource> = sources.iter().filter(|source| source.path != fixed).cloned().collect();
     let lean = leanfile::combined(&own, base)?.leanfile.lean;
@@ -278,7 +279,7 @@ fn issue(app: &App, args: &Args) -> Result<Option<String>> {
         (None, None) => return Ok(None),
     };
     if text.trim().is_empty() {
-        return Err(Fault::usage("could not begin: the issue is empty").into());
+        return Err(Fault::usage("could not start the fix: the issue is empty").into());
     }
     Ok(Some(text))
 }
@@ -295,7 +296,7 @@ fn choose(args: &Args, leanfile: &Leanfile, issue: Option<&str>) -> Result<Vec<T
     }
     if leanfile.tasks.is_empty() {
         if args.task.is_some() || !args.tasks.is_empty() {
-            return Err(Fault::usage("could not choose a task: the leanfile has none").into());
+            return Err(Fault::usage("could not find a task: the leanfile has none").into());
         }
         let prompt = "Make the tests pass: fix whatever fails.".to_owned();
         let name = "whatever fails".to_owned();

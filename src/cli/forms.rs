@@ -1,4 +1,4 @@
-//! The forms of `--json`: what the commands print is one of these types, and `looop schema` publishes them.
+//! The JSON forms: every `--json` output is one of these types, and `looop schema` publishes them.
 
 mod told;
 
@@ -22,15 +22,15 @@ pub use told::*;
 /// A goal.
 #[derive(Serialize, JsonSchema)]
 pub struct Goal {
-    /// Its name.
+    /// The name.
     pub id: Name,
-    /// Its headline; absent where the file cannot be read.
+    /// The headline; absent if the file cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goal: Option<String>,
-    /// How long its text is, in bytes; only in `looop goal list`.
+    /// The length of its text in bytes; only in `looop goal list`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<usize>,
-    /// Why it cannot be read.
+    /// Why the file cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -38,184 +38,184 @@ pub struct Goal {
 /// A question or an approval.
 #[derive(Serialize, JsonSchema)]
 pub struct Ask {
-    /// Its id.
+    /// The id.
     pub id: Name,
-    /// What it wants.
+    /// Question or approval.
     pub kind: AskKind,
-    /// The worker that asks.
+    /// The worker that asks; null if the loop asks.
     pub worker: Option<Name>,
-    /// The goal that it is for.
+    /// The goal that it serves.
     pub goal: Option<Name>,
-    /// The question, or the reason for the move: words of a model or a worker.
+    /// The question, or the reason for the move, as written by a model or a worker.
     pub text: String,
-    /// Answers to choose from.
+    /// The answers to choose from.
     pub options: Vec<String>,
-    /// What it is about, in the asker's words.
+    /// The topic, in the words of the asker.
     #[serde(rename = "ref")]
     pub reference: Option<String>,
-    /// The whole move that waits.
+    /// The whole move that waits for approval.
     #[serde(rename = "move")]
     pub decided: Option<Value>,
     /// The exact argument vector of the move.
     pub argv: Vec<String>,
-    /// The folder in which it would run.
+    /// The directory in which the move would run.
     pub cwd: Option<String>,
     /// Why the move waits.
     pub because: Option<String>,
-    /// All that a yes covers.
+    /// Everything that the approval would cover.
     pub scope: Option<ApprovalScope>,
-    /// What the move would change, as a diff.
+    /// The changes that the move would make, as a diff.
     pub diff: Option<String>,
-    /// What a yes is bound to.
+    /// The hash to which the approval is bound.
     pub hash: Option<String>,
     /// When it was asked, in milliseconds since the Unix epoch.
     pub created: i64,
-    /// When it ends, in milliseconds since the Unix epoch.
+    /// When it expires, in milliseconds since the Unix epoch.
     pub expires: Option<i64>,
-    /// Where it stands.
+    /// The state of the ask.
     pub state: AskState,
 }
 
 /// A worker.
 #[derive(Serialize, JsonSchema)]
 pub struct Worker {
-    /// Its name.
+    /// The name.
     pub id: Name,
-    /// The goal that it works for.
+    /// The goal that the worker serves.
     pub goal: Option<Name>,
-    /// What kind of worker it is.
+    /// The kind of worker.
     pub kind: String,
-    /// Its runner; null for a command by hand.
+    /// The runner; null for a command that the user started.
     pub runner: Option<String>,
-    /// Where it stands.
+    /// The phase of the worker.
     pub state: Phase,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// Since when it is in this phase, in milliseconds since the Unix epoch.
     pub since: i64,
-    /// Its call for a human.
+    /// The flag, if the worker called the user.
     pub flag: Option<Flag>,
-    /// The question that it waits on.
+    /// The question that the worker waits for.
     pub ask: Option<Name>,
-    /// The supervisor's process; null for one that was put away.
+    /// The process id of the supervisor; null for an archived worker.
     pub pid: Option<u32>,
     /// When it was started, in milliseconds since the Unix epoch.
     pub started: i64,
-    /// For how long it has printed nothing, in seconds; null when it has ended.
+    /// For how long it has printed nothing, in seconds; null if it has ended.
     pub idle_s: Option<i64>,
-    /// How its command ended.
+    /// How the command ended.
     pub exit: Option<Exit>,
-    /// What the checks said.
+    /// The result of the checks.
     pub verify: Option<Verdict>,
     /// The leases that it holds.
     pub lease: Vec<Holding>,
-    /// What it said to have spent, in US dollars.
+    /// What it reported to have spent, in US dollars.
     pub cost_usd: f64,
-    /// Whether it seems to be stuck.
+    /// True if the worker seems to be stuck.
     pub stuck: bool,
-    /// Why it ended as it did, where the exit does not say it.
+    /// Why it ended, if the exit status does not show it.
     pub why: Option<String>,
-    /// The branch on which its commits are.
+    /// The branch with its commits.
     pub branch: Option<String>,
-    /// Which objects of its repository its clone holds; null for one without a clone, and for one that was put away.
+    /// How its clone holds git objects; null without a clone, and for an archived worker.
     pub objects: Option<Objects>,
-    /// The repository that it worked on; null where it had none, and for one that was put away.
+    /// The repository that it worked on; null without one, and for an archived worker.
     pub repo: Option<String>,
-    /// What of its work is in its clone alone, in words; null where that is nothing, or is not known yet.
+    /// The work that exists only in its clone, in words; null if there is none or this is not known yet.
     pub left: Option<String>,
-    /// The commands that bring an ended worker's work in, to be typed in its repository.
+    /// The commands that merge the work of an ended worker; run them in its repository.
     pub next: Option<String>,
-    /// Its clone; null where it has none.
+    /// The path of its clone; null without one.
     pub clone: Option<String>,
-    /// The paths on that branch that execute on the user's side.
+    /// The paths on that branch that can execute on the user's side.
     pub user_side: Vec<UserSidePath>,
-    /// How much of its output could not be kept, in bytes; null for one that was put away.
+    /// How many bytes of its output could not be stored; null for an archived worker.
     pub lost_bytes: Option<u64>,
-    /// The box that it runs in; null for one that was put away.
+    /// The sandbox that it runs in; null for an archived worker.
     pub sandbox: Option<Level>,
-    /// Its directory in `workers/past/`; null for one that was not put away.
+    /// Its directory in `workers/past/`; null unless it is archived.
     pub past: Option<String>,
 }
 
-/// A file of a project that a person allowed.
+/// A file of a project that the user trusts.
 #[derive(Serialize, JsonSchema)]
 pub struct TrustedFile {
-    /// Its absolute path.
+    /// The absolute path.
     pub path: String,
-    /// blake3 of the bytes that are allowed.
+    /// The blake3 digest of the trusted bytes.
     pub digest: String,
-    /// When it was allowed, in milliseconds since the Unix epoch.
+    /// When the file was trusted, in milliseconds since the Unix epoch.
     pub at: i64,
-    /// Whether the permission still holds.
+    /// Whether the permission is still valid.
     pub state: PermissionState,
 }
 
-/// Whether the permission of a file still holds.
+/// Whether the permission of a file is still valid.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PermissionState {
-    /// The file has the bytes that were allowed.
+    /// The file has the trusted bytes.
     Valid,
-    /// It has others, or cannot be read.
+    /// The file has changed, or cannot be read.
     Changed,
-    /// It does not exist any more.
+    /// The file does not exist any more.
     Gone,
 }
 
 /// A lease.
 #[derive(Serialize, JsonSchema)]
 pub struct Claim {
-    /// What is leased.
+    /// The leased resource.
     pub resource: Name,
-    /// Who has it: a worker's name, or `human:` and a person's.
+    /// The holder: a worker's name, or `human:` and a user's name.
     pub holder: String,
-    /// The holder's supervisor; 0 for a person.
+    /// The process id of the holder's supervisor; 0 for a user.
     pub pid: u32,
-    /// Its start in clock ticks since boot.
+    /// The start time of that process, in clock ticks since boot.
     pub pid_start: u64,
-    /// The process namespace of that number; 0 where there are none.
+    /// The process namespace of that process id; 0 if the system has no namespaces.
     pub pid_ns: u64,
-    /// The machine.
+    /// The host name of the holder's machine.
     pub host: String,
-    /// Its boot.
+    /// The boot id of that machine.
     pub boot: String,
-    /// Rises with each change of holder.
+    /// The fencing token: it grows with each change of holder.
     pub epoch: u64,
-    /// When it was given, in milliseconds since the Unix epoch.
+    /// When it was acquired, in milliseconds since the Unix epoch.
     pub acquired: i64,
-    /// When it was last renewed, on the monotonic clock of that boot.
+    /// When it was last renewed, in milliseconds on the monotonic clock of that boot.
     pub renewed_mono_ms: i64,
-    /// For how long it is good without being renewed, in seconds.
+    /// How long it stays valid without a renewal, in seconds.
     pub ttl_s: u64,
-    /// How it stands.
+    /// The state of the lease.
     pub state: ClaimState,
-    /// Why it is free.
+    /// Why the lease is free.
     pub why: Option<String>,
-    /// How long ago it was renewed, in milliseconds; null where that cannot be known.
+    /// The time since the last renewal, in milliseconds; null if it cannot be determined.
     pub age_ms: Option<i64>,
-    /// When it is free unless it is renewed, in milliseconds; null where nobody here can know.
+    /// When the lease becomes free without a renewal, in milliseconds from now; null if it cannot be determined here.
     pub free_in_ms: Option<i64>,
 }
 
-/// How a lease stands.
+/// The state of a lease.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimState {
-    /// Somebody has it.
+    /// A holder on this machine has it.
     Held,
-    /// Whoever asks first may have it.
+    /// The next claim gets it.
     Free,
-    /// Another machine has it.
+    /// A holder on another machine has it.
     Elsewhere,
 }
 
 /// A timer.
 #[derive(Serialize, JsonSchema)]
 pub struct Schedule {
-    /// Its name.
+    /// The name.
     pub name: Name,
     /// When it fires; only in `looop schedule list`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
-    /// What to look at then.
+    /// What the decision should look at.
     pub note: String,
     /// When it fires next, in milliseconds since the Unix epoch.
     pub due_ms: Option<i64>,
@@ -224,152 +224,152 @@ pub struct Schedule {
 /// A sensor in the status.
 #[derive(Serialize, JsonSchema)]
 pub struct SensorStatus {
-    /// Its name.
+    /// The name.
     pub name: Name,
-    /// False: it failed, or cannot be run.
+    /// False if the sensor failed or cannot be run.
     pub ok: bool,
     /// The signal that the last decision saw.
     pub signal: Option<Value>,
     /// Why it cannot be run.
     pub error: Option<String>,
-    /// Whether it changes all the time.
+    /// True if the signal changes again and again (flapping).
     pub flapping: bool,
 }
 
 /// A sensor in the list.
 #[derive(Serialize, JsonSchema)]
 pub struct Sensor {
-    /// Its name.
+    /// The name.
     pub name: Name,
-    /// Its file.
+    /// The path of its file.
     pub path: String,
-    /// How often it runs at most, in milliseconds.
+    /// The shortest time between two runs, in milliseconds.
     pub interval_ms: Option<i64>,
-    /// Its deadline, in milliseconds.
+    /// The timeout, in milliseconds.
     pub timeout_ms: Option<i64>,
-    /// Whether its text is vouched for.
+    /// Whether the user vouches for its text.
     pub trust: Option<Trust>,
     /// Why it cannot be run.
     pub error: Option<String>,
-    /// What the last decision saw of it.
+    /// The reading that the last decision saw.
     pub reading: Option<Reading>,
 }
 
-/// Where everything stands.
+/// The state of the whole loop.
 #[derive(Serialize, JsonSchema)]
 pub struct Status {
-    /// What runs.
+    /// The pulse and the current beat.
     pub pulse: Pulse,
-    /// The memory of the last beats.
+    /// The results of the last beats.
     pub last_beat: LastBeat,
-    /// What holds the loop.
+    /// The gate: what holds the loop back.
     pub gate: Gate,
     /// The goals.
     pub goals: Vec<Goal>,
     /// The sensors.
     pub sensors: Vec<SensorStatus>,
-    /// The workers that were not put away.
+    /// The workers, without the archived ones.
     pub workers: Vec<Worker>,
-    /// What waits for a human, and what was approved and is not made yet.
+    /// The asks that wait for the user, and approved moves that are not made yet.
     pub asks: Vec<Ask>,
-    /// Who works on what.
+    /// The leases.
     pub claims: Vec<Claim>,
     /// The timers.
     pub schedules: Vec<Schedule>,
-    /// What was spent today.
+    /// The cost of today.
     pub cost: Today,
-    /// The box that each kind of child gets; null where the config cannot be read.
+    /// The sandbox of each kind of child; null if the config cannot be read.
     pub sandbox: Option<Boxes>,
-    /// Files that cannot be used.
+    /// The problems: files that cannot be used.
     pub problems: Vec<String>,
     /// The data dir.
     pub data_dir: String,
 }
 
-/// What runs.
+/// The pulse and the current beat.
 #[derive(Serialize, JsonSchema)]
 pub struct Pulse {
-    /// Whether there is a pulse.
+    /// True if a pulse runs.
     pub alive: bool,
-    /// Its process.
+    /// The process id of the pulse.
     pub pid: Option<u32>,
-    /// The process of the beat that runs now.
+    /// The process id of the current beat.
     pub ticking: Option<u32>,
-    /// When the last idle beat was, in milliseconds since the Unix epoch.
+    /// The time of the last idle beat, in milliseconds since the Unix epoch.
     pub idle_at_ms: Option<i64>,
 }
 
-/// The memory of the last beats.
+/// The results of the last beats.
 #[derive(Serialize, JsonSchema)]
 pub struct LastBeat {
     /// The last move.
     pub last: Option<LastResult>,
     /// Why the last decision failed.
     pub failure: Option<Failure>,
-    /// How many decisions there were.
+    /// The number of decisions so far.
     pub decisions: u64,
 }
 
-/// What holds the loop.
+/// The gate: what holds the loop back.
 #[derive(Serialize, JsonSchema)]
 pub struct Gate {
-    /// The same in words.
+    /// The state of the gate in words.
     pub words: String,
-    /// Why it is halted.
+    /// Why the loop is halted.
     pub halted: Option<String>,
-    /// Since when and why it is paused.
+    /// Since when and why the loop is paused.
     pub paused: Option<Paused>,
-    /// Failures in a row.
+    /// The failures in a row.
     pub backoff: Option<Backoff>,
     /// Whether the last decision was to do nothing.
     pub settled: Settled,
-    /// Decisions in the last 60 minutes.
+    /// The number of decisions in the last 60 minutes.
     pub decides_last_hour: usize,
 }
 
-/// What was spent today.
+/// The cost of today.
 #[derive(Serialize, JsonSchema)]
 pub struct Today {
-    /// Millionths of a US dollar.
+    /// The cost in millionths of a US dollar.
     pub today_micros: u64,
-    /// Calls without a price.
+    /// The number of calls without a known price.
     pub today_unmetered: u64,
     /// The local day.
     pub day: String,
 }
 
-/// What box each kind of child gets.
+/// The sandbox of each kind of child.
 #[derive(Serialize, JsonSchema)]
 pub struct Boxes {
-    /// What makes boxes here.
+    /// The sandbox engine of this machine.
     pub engine: String,
-    /// What is missing for more.
+    /// What the machine lacks for a stronger sandbox.
     pub missing: Vec<String>,
-    /// What is less than it was on this machine.
+    /// The sandbox features that this machine had before and lacks now.
     pub lost: Option<String>,
-    /// A runner that decides.
+    /// The sandbox of a deciding runner.
     pub decide: InForce,
-    /// A sensor.
+    /// The sandbox of a sensor.
     pub sensor: InForce,
-    /// A `run` move.
+    /// The sandbox of a `run` move.
     pub run: InForce,
-    /// A check of a worker's work.
+    /// The sandbox of a check.
     pub verify: InForce,
-    /// A worker.
+    /// The sandbox of a worker.
     pub worker: InForce,
-    /// What `looop fix` starts by hand.
+    /// The sandbox of the processes of `looop fix` by hand.
     pub fix: InForce,
 }
 
-/// A box, or why there is none.
+/// A sandbox level, or why the sandbox is missing.
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum InForce {
-    /// It is had.
+    /// The sandbox is available.
     Level(Level),
-    /// It was asked for and cannot be had.
+    /// The sandbox is required and not available.
     Refused {
-        /// Why.
+        /// The reason.
         error: String,
     },
 }

@@ -1,4 +1,4 @@
-//! `looop goal`: desired state, as files that a human owns.
+//! `looop goal`: the desired state, in files of the user.
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -11,7 +11,6 @@ use crate::model::name::Name;
 use crate::model::world::Goal;
 use crate::store::{exchange, file, layout, lock, texts};
 
-/// What to do with goals.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// List the goals.
@@ -27,10 +26,10 @@ pub enum Verb {
         /// The goal, or the unique beginning of its name.
         id: String,
     },
-    /// Show what was edited since the last commit.
+    /// Show the changes since the last commit.
     #[command(after_help = "Example:\n  looop goal diff release")]
     Diff {
-        /// The goal, or the unique beginning of its name; without it all of them.
+        /// The goal, or the unique beginning of its name. Default: all goals.
         id: Option<String>,
         #[command(flatten)]
         since: Since,
@@ -42,7 +41,7 @@ pub enum Verb {
     Write {
         /// The goal.
         id: Name,
-        /// `-` for stdin, or the text itself.
+        /// The text; `-` for stdin.
         #[arg(allow_hyphen_values = true)]
         text: Option<String>,
     },
@@ -54,7 +53,6 @@ pub enum Verb {
     },
 }
 
-/// Runs a verb on goals.
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
     let (goals, problems) = texts::goals(&app.layout)?;
     let names = || goals.keys().map(Name::as_str);

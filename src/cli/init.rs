@@ -1,4 +1,4 @@
-//! `looop init`: the data dir, the config, and what to do next.
+//! `looop init`: creates the data dir and the config, and prints the next steps.
 
 use anyhow::Result;
 
@@ -9,14 +9,14 @@ use crate::config::write_fresh;
 use crate::store::{migrate, seed};
 use crate::sys::program;
 
-/// Makes what is missing and says what to do next. Running it again changes nothing.
+/// Creates what is missing and prints the next steps. A second run changes nothing.
 pub fn run(app: &App) -> Result<u8> {
     let (made, config_made) = set_up(app)?;
     app.say_migrated(migrate::between_beats(&app.layout, app.now)?);
     let found = runners_on_path(app);
     let root = app.layout.root().display();
     let style = app.style;
-    let state = |made: bool| if made { "made" } else { "is there already" };
+    let state = |made: bool| if made { "made" } else { "exists already" };
     print::line(&format!("{} {root} ({})", style.bold("data dir"), state(!made.is_empty())));
     print::line(&format!(
         "{}   {} ({})",
@@ -38,19 +38,19 @@ pub fn run(app: &App) -> Result<u8> {
     print::line("");
     print::line("Next:");
     print::line("  looop demo            see real beats with a scripted runner; costs nothing");
-    print::line("  looop doctor          check that everything is there");
+    print::line("  looop doctor          check that nothing is missing");
     print::line("  looop goal write ID   say what you want (the text on stdin or in $EDITOR)");
     print::line("  looop tick --dry-run  read the prompt that a decision would get");
     print::line("  looop                 start the loop; Ctrl-C ends it");
     Ok(0)
 }
 
-/// The runner that a fresh config names: the first one on the PATH.
+/// The runner for a new config: the first agent CLI on the PATH.
 pub fn fresh_decider(app: &App) -> String {
     runners_on_path(app).into_iter().next().unwrap_or_else(|| agents::AGENTS[0].name.to_owned())
 }
 
-/// Makes the data dir and the config for a first pulse, and says so in one line.
+/// Creates the data dir and the config for a first pulse, and prints one line about it.
 pub fn first_run(app: &App) -> Result<()> {
     set_up(app)?;
     let root = app.layout.root().display();
@@ -59,14 +59,14 @@ pub fn first_run(app: &App) -> Result<()> {
 }
 
 fn set_up(app: &App) -> Result<(Vec<String>, bool)> {
-    // A config that cannot be read is said before anything is made.
+    // Report a config that cannot be read before anything is created.
     app.config()?;
     let made = seed::set_up(&app.layout, app.now)?;
     let config_made = write_fresh(&app.env, &fresh_decider(app))?;
     Ok((made, config_made))
 }
 
-/// The agent CLIs that are on the PATH.
+/// The agent CLIs on the PATH.
 pub fn runners_on_path(app: &App) -> Vec<String> {
     let path = app.env.path();
     let found =

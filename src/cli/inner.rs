@@ -1,4 +1,4 @@
-//! The verbs that only a worker has: `ask`, `told`, `report`, `spend`, `done`. They go through its supervisor.
+//! The verbs that only a worker has: `ask`, `told`, `report`, `spend` and `done`. They talk to its supervisor.
 
 use std::path::PathBuf;
 
@@ -14,10 +14,10 @@ use crate::worker::client;
 pub struct AskArgs {
     /// The question.
     text: String,
-    /// Answers to choose from, separated by commas.
+    /// The answers to choose from, separated by commas.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     options: Vec<String>,
-    /// What the question is about: a link, a path, a name.
+    /// The topic of the question: a link, a path, a name.
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<String>,
 }
@@ -25,14 +25,14 @@ pub struct AskArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop report findings.md < findings.md")]
 pub struct ReportArgs {
-    /// The file's name. The content comes on stdin.
+    /// The name of the file. Its content comes from stdin.
     name: String,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop spend --usd 0.042 --model sonnet")]
 pub struct SpendArgs {
-    /// US dollars.
+    /// The cost in US dollars.
     #[arg(long, default_value_t = 0.0, value_name = "USD")]
     usd: f64,
     /// Input tokens that no cache served.
@@ -54,15 +54,15 @@ pub struct SpendArgs {
 
 #[derive(Debug, clap::Args)]
 pub struct FaresArgs {
-    /// How: `working`, `blocked`, `done` or `error`.
+    /// The status: `working`, `blocked`, `done` or `error`.
     state: String,
 }
 
-/// The most of a hook's event that is read, in bytes.
+/// The longest hook event that is read, in bytes.
 const MAX_EVENT: u64 = 1 << 20;
 
-/// Passes on what a hook of the worker's program is told on stdin. A hook that finds no worker around it says nothing:
-/// the same settings may serve a human.
+/// Passes a hook event from stdin to the supervisor. Outside of a worker it does nothing, because the user may
+/// use the same agent settings.
 pub fn fares(app: &App, args: &FaresArgs) -> Result<u8> {
     let Some(socket) = app.inside_worker() else { return Ok(0) };
     let mut event = Vec::new();
@@ -72,7 +72,7 @@ pub fn fares(app: &App, args: &FaresArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// What a hook's event is about, in words: what was said, else which tool is to do what.
+/// The content of a hook event in words: the message, else the tool and its argument.
 fn words_of(event: &serde_json::Value) -> Option<String> {
     let about = |input: &serde_json::Value| {
         let about = ["command", "question", "file_path", "url"].iter().find_map(|key| input[*key].as_str());
@@ -86,43 +86,42 @@ fn words_of(event: &serde_json::Value) -> Option<String> {
 
 fn socket(app: &App, verb: &str) -> Result<PathBuf> {
     app.inside_worker().ok_or_else(|| {
-        let fault =
-            Fault::usage(format!("could not {verb}: this is for a worker, and there is no LOOOP_SOCKET"));
-        fault.hint("a worker's brief says how it is used").into()
+        let fault = Fault::usage(format!(
+            "could not {verb}: this works only inside a worker, and LOOOP_SOCKET is not set"
+        ));
+        fault.hint("the brief of a worker explains its use").into()
     })
 }
 
-/// Puts a question to the human and waits for the answer, which is all that is printed.
+/// Asks the user a question, waits, and prints only the answer.
 pub fn ask(app: &App, args: &AskArgs) -> Result<u8> {
     let socket = socket(app, "ask")?;
     print::line(&client::ask(&socket, &args.text, &args.options, args.reference.as_deref())?);
     Ok(0)
 }
 
-/// Prints what was sent to the worker since it last looked.
+/// Prints the messages that arrived since the last call.
 pub fn told(app: &App) -> Result<u8> {
-    let text = client::call(&socket(app, "look for texts")?, Request::Told)?;
+    let text = client::call(&socket(app, "read the messages")?, Request::Told)?;
     if !text.is_empty() {
         print::line(&text);
     }
     Ok(0)
 }
 
-/// Hands in a deliverable from stdin and prints its path in the data dir.
+/// Hands in a file from stdin and prints its path in the data dir.
 pub fn report(app: &App, args: &ReportArgs) -> Result<u8> {
     let socket = socket(app, "report")?;
     print::line(&client::report(&socket, &args.name, &mut std::io::stdin().lock())?);
     Ok(0)
 }
 
-/// Says what the worker has spent.
+/// Reports what the worker has spent.
 pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
     if !(0.0..=1e6).contains(&args.usd) {
-        return Err(Fault::usage(format!(
-            "could not take {} as dollars: 0 to 1000000 is possible",
-            args.usd
-        ))
-        .into());
+        return Err(
+            Fault::usage(format!("could not take {} as dollars: expected 0 to 1000000", args.usd)).into()
+        );
     }
     let request = Request::Spend(Spent {
         cost_micros: (args.usd * 1e6).round() as u64,
@@ -133,11 +132,12 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
         model: args.model.clone(),
         basis: None,
     });
-    client::call(&socket(app, "say what was spent")?, request)?;
+    client::call(&socket(app, "report the cost")?, request)?;
     Ok(0)
 }
 
-/// Says that the work is done: the worker's program is ended, this one with it, and the checks begin.
+/// Declares the work done: the supervisor ends the worker's program, and this process with it, and then runs
+/// the checks.
 pub fn done(app: &App) -> Result<u8> {
     client::call(&socket(app, "end the work")?, Request::Done)?;
     Ok(0)

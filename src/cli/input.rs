@@ -1,4 +1,5 @@
-//! Text from a human: an argument, stdin, or their editor. Empty text is refused, because it would wipe out what is there.
+//! Text from the user: an argument, stdin, or an editor. Empty text is refused, because it would erase the
+//! existing text.
 
 use anyhow::Result;
 
@@ -8,19 +9,18 @@ use crate::store::file::{self, Keep};
 use crate::store::texts::MAX_TEXT_BYTES;
 use crate::sys::program;
 
-/// A person's text for one file.
+/// A new text from the user for one file.
 pub struct NewText {
-    /// The text, with a line break at its end.
     pub text: String,
-    /// True where the draft in the cache holds it too.
+    /// True if a draft in the cache holds the text too.
     pub is_draft: bool,
 }
 
-/// The new text of a file: from the argument, from stdin for `-` or where there is no terminal, else from the
-/// editor, which begins with `present`.
+/// Reads the new text of a file: from the argument; from stdin for `-` or without a terminal; else from the
+/// editor, which starts with `present`.
 ///
 /// # Errors
-/// When the text is empty, a lone flag or too large.
+/// The text is empty, looks like a flag, or is too large.
 pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str) -> Result<NewText> {
     let is_draft = argument.is_none() && print::stdin_is_tty();
     let text = match argument {
@@ -41,10 +41,10 @@ pub fn text(app: &App, what: &str, argument: Option<&str>, present: &str) -> Res
     Ok(NewText { text: if text.ends_with('\n') { text } else { text + "\n" }, is_draft })
 }
 
-/// All of stdin as text.
+/// Reads all of stdin as text.
 ///
 /// # Errors
-/// When it is too large or not UTF-8.
+/// The text is too large or not UTF-8.
 pub fn stdin(what: &str) -> Result<String> {
     use std::io::Read;
     if print::stdin_is_tty() {
@@ -60,7 +60,7 @@ pub fn stdin(what: &str) -> Result<String> {
         .map_err(|_| Fault::usage(format!("could not write {what}: it is not UTF-8 text")).into())
 }
 
-/// Opens the human's editor on a copy and returns what they saved. The copy stays where it could not be used.
+/// Opens the user's editor on a draft and returns the saved text. The draft stays if it could not be used.
 fn edited(app: &App, what: &str, present: &str) -> Result<String> {
     let dir = app.layout.cache().join("edit");
     file::make_dir(&dir)?;

@@ -1,4 +1,4 @@
-//! `looop log`: the journal, and what one beat was asked and answered.
+//! `looop log`: the journal, and the prompt and reply of one beat.
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -14,25 +14,25 @@ use crate::tick::{act, frame, prompt};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop log -n 50\n  looop log mwptjqon --prompt")]
 pub struct Args {
-    /// Only this beat.
+    /// Show this beat only.
     beat: Option<String>,
-    /// How many lines.
+    /// The number of lines.
     #[arg(short = 'n', long, default_value_t = 20, value_name = "LINES")]
     lines: usize,
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Rebuild the prompt of the beat from git alone.
+    /// Print the prompt of the beat, rebuilt from git alone.
     #[arg(long, requires = "beat")]
     prompt: bool,
-    /// Print what the runner printed in the beat, as far as it is still kept.
+    /// Print the runner's reply in the beat, if it is still kept.
     #[arg(long, requires = "beat", conflicts_with = "prompt")]
     reply: bool,
 }
 
-/// How much of the journal is read, in bytes.
+/// The largest part of the journal that is read, in bytes.
 const JOURNAL_BYTES: usize = 512 * 1024;
-/// How many commits are searched for a beat's world.
+/// The largest number of commits that are searched for a beat's world.
 const SEARCH_COMMITS: usize = 100_000;
 
 /// Prints the journal, or one beat.
@@ -43,8 +43,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     if let Some(beat) = args.beat.as_deref().filter(|_| args.reply) {
         let path = app.layout.runs().join(beat).join("reply.txt");
         let reply = file::read(&path, 64 << 20).ok().flatten();
-        let reply = reply
-            .with_context(|| format!("could not find the reply of beat {beat}: it is not kept (any more)"))?;
+        let reply = reply.with_context(|| {
+            format!("could not find the reply of beat {beat}: it was not kept, or it was deleted")
+        })?;
         print::raw(&reply);
         return Ok(0);
     }
@@ -55,9 +56,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     };
     let all: Vec<&str> = journal.lines().filter(of_beat).collect();
     if let Some(beat) = args.beat.as_deref().filter(|_| all.is_empty()) {
-        return Err(
-            Fault::failed(format!("could not find the beat {beat}: the journal has no line of it")).into()
-        );
+        return Err(Fault::failed(format!(
+            "could not find the beat {beat}: the journal does not contain it"
+        ))
+        .into());
     }
     let shown = &all[all.len().saturating_sub(args.lines)..];
     if args.json {
@@ -66,7 +68,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         return Ok(0);
     }
     if all.is_empty() {
-        print::note("nothing is in the journal yet");
+        print::note("the journal is empty");
     }
     for line in shown {
         print::line(&visible(line, false));
@@ -79,16 +81,16 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// The commit of the world that a beat decided on.
+/// Finds the commit with the world that a beat decided on.
 ///
 /// # Errors
-/// When git has none.
+/// Git has no such commit.
 pub fn world_of(history: &History, beat: &str) -> Result<String> {
     let marker = format!("\nBeat: {beat}\n");
     let entries = history.log(SEARCH_COMMITS)?;
     let world =
         entries.iter().find(|entry| entry.message.starts_with("world: ") && entry.message.contains(&marker));
-    let what = || Fault::failed(format!("could not go back to beat {beat}: git has no world of it"));
+    let what = || Fault::failed(format!("could not find the world of beat {beat}: git has no commit of it"));
     Ok(world.ok_or_else(what)?.id.clone())
 }
 

@@ -1,4 +1,4 @@
-//! `looop logs` and `looop screen`: what a worker printed, from its transcript.
+//! `looop logs` and `looop screen`: the output of a worker, from its transcript.
 
 use anyhow::{Context, Result};
 
@@ -22,19 +22,19 @@ use crate::worker::screen::{REPLAY_BYTES, Screen};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop logs fix-ci -f\n  looop logs fix-ci --cast > fix-ci.cast")]
 pub struct LogsArgs {
-    /// The worker, or the unique beginning of its name; also one that was put away. The newest flagged one when absent.
+    /// The worker, or the unique beginning of its name; archived workers too. Default: the newest flagged one.
     #[arg(add = complete::worker_ids())]
     id: Option<String>,
-    /// Go on as it prints, until it ends.
+    /// Follow the output until the worker ends.
     #[arg(short, long, conflicts_with = "cast")]
     follow: bool,
-    /// Every byte as it was printed, but for what is secret. Escape sequences in it reach your terminal.
+    /// Print every byte unchanged, except secrets. Escape sequences in it reach your terminal.
     #[arg(long)]
     raw: bool,
-    /// A recording as asciicast v2.
+    /// Print a recording in asciicast v2 format.
     #[arg(long, conflicts_with = "raw")]
     cast: bool,
-    /// Text without colours and cursor movement; this is how it is anyway.
+    /// Print text without colours and cursor movement; this is the default.
     #[arg(long, conflicts_with_all = ["raw", "cast"])]
     plain: bool,
 }
@@ -42,16 +42,15 @@ pub struct LogsArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop screen fix-ci")]
 pub struct ScreenArgs {
-    /// The worker, or the unique beginning of its name; the newest flagged one when absent.
+    /// The worker, or the unique beginning of its name. Default: the newest flagged one.
     #[arg(add = complete::worker_ids())]
     id: Option<String>,
 }
 
-/// How often a transcript that is followed is looked at, in milliseconds.
+/// How often a followed transcript is read, in milliseconds.
 const LOOK_MS: i64 = 100;
 
-/// The directory of the worker that is meant, and its name: one that was not put away, else the newest of that name
-/// that was.
+/// Finds the directory and the name of a worker: one that is not archived, else the newest archived one of that name.
 fn find(app: &App, wanted: Option<&str>) -> Result<(WorkerDir, String)> {
     let known = ls::choose(app, wanted, Chosen::Any);
     let Some(wanted) = wanted.filter(|_| known.is_err()) else {
@@ -62,7 +61,7 @@ fn find(app: &App, wanted: Option<&str>) -> Result<(WorkerDir, String)> {
     let mut names: Vec<&str> = past.iter().map(|past| past.id.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    // What is told about a name that nobody has is told about those that are there.
+    // An unknown name gets the error message that lists the workers that are not archived.
     let Ok(id) = pick("worker", wanted, names.into_iter()) else {
         return Err(known.err().unwrap_or_else(nobody));
     };
@@ -75,13 +74,13 @@ fn nobody() -> anyhow::Error {
     Fault::usage("could not find the worker").into()
 }
 
-/// What is secret here and now, and what the worker was given.
+/// The secrets of this process, and those that the worker got.
 fn secrets(dir: &WorkerDir) -> Secrets {
     let spec = records::read_json::<Spec>(&dir.spec()).ok().flatten();
     config::secrets().and(Secrets::of(spec.as_ref().map_or(&[], |spec| &spec.env), &path::is_there))
 }
 
-/// Prints what a worker printed, without what is secret.
+/// Prints the output of a worker, with secrets removed.
 pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
     let (dir, id) = find(app, args.id.as_deref())?;
     let mut reader = Reader::open(&dir)?;
@@ -105,7 +104,7 @@ pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Prints output as it comes: raw, or the text in it.
+/// Prints output as it arrives: raw, or its text.
 fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secrets) -> Result<u8> {
     let mut stream = Stream::new(secrets);
     let cancel = Cancel::on_signals()?;
@@ -113,7 +112,7 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secret
     let mut strip = Strip::default();
     let print = if args.raw { print::as_is } else { print::raw };
     loop {
-        // Looked at before reading: what was printed before the end is then read in this turn.
+        // Checked before reading, so that this turn reads everything that was printed before the end.
         let alive = workers::is_alive(dir)?;
         while let Some(event) = reader.next(&mut buffer)? {
             match event {
@@ -124,7 +123,7 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secret
                     print::raw(stream.feed(&strip.text(&buffer[..length])).as_bytes())
                 }
                 Event::Lost { bytes, .. } => {
-                    print::note(&format!("{bytes} bytes of output could not be written down"))
+                    print::note(&format!("{bytes} bytes of output could not be stored"))
                 }
                 Event::Resize { .. } => {}
             }
@@ -138,7 +137,7 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secret
     }
 }
 
-/// Prints what stands on a worker's screen now.
+/// Prints the current screen of a worker.
 pub fn screen(app: &App, args: &ScreenArgs) -> Result<u8> {
     let (dir, _) = find(app, args.id.as_deref())?;
     let text = Screen::replay(&dir, REPLAY_BYTES)?.text();

@@ -1,4 +1,4 @@
-//! `looop ls` and `looop wait`: which workers there are, who needs a human first.
+//! `looop ls` and `looop wait`: the workers, and which of them need the user.
 
 use anyhow::Result;
 use serde_json::json;
@@ -23,10 +23,10 @@ use crate::worker::fleet;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop ls --watch\n  looop ls --all")]
 pub struct Args {
-    /// Show workers that were put away, too.
+    /// Show archived workers too.
     #[arg(long)]
     all: bool,
-    /// Show it anew each second until interrupted.
+    /// Refresh the list every second until interrupted.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
     /// Print JSON.
@@ -37,7 +37,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop wait --timeout 30m; echo $?")]
 pub struct WaitArgs {
-    /// For how long at most.
+    /// The timeout.
     #[arg(long, value_name = "TIME", value_parser = parse_ms)]
     timeout: Option<i64>,
     /// Print JSON.
@@ -45,24 +45,24 @@ pub struct WaitArgs {
     json: bool,
 }
 
-/// The most that is said about a worker; a narrower terminal shows less.
+/// The longest remark about a worker, in characters; a narrower terminal shows less.
 const WORDS_CHARS: usize = 160;
-/// How often a waiting command looks, in milliseconds.
+/// How often a waiting command checks, in milliseconds.
 const LOOK_MS: i64 = 200;
 
-/// Which workers a verb is for.
+/// Which workers a verb accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chosen {
-    /// One that lives.
+    /// Workers that run.
     Live,
-    /// One that was not put away.
+    /// All workers that are not archived.
     Any,
 }
 
-/// The worker that is meant: by its name or the unique beginning of it, else the newest flagged one, else the only one.
+/// Chooses a worker: by its name or a unique beginning of it, else the newest flagged one, else the only one.
 ///
 /// # Errors
-/// Lists the candidates when none or several fit.
+/// None or several workers fit; the error lists them.
 pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker> {
     let (all, _) = workers::list(&app.layout)?;
     let fits: Vec<Worker> =
@@ -76,9 +76,9 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
                 Some(worker) => worker.spec.id.to_string(),
                 None => {
                     let names: Vec<&str> = fits.iter().map(|w| w.spec.id.as_str()).collect();
-                    let fault = Fault::usage("could not choose a worker: none needs a human");
+                    let fault = Fault::usage("could not choose a worker: you named none, and none needs you");
                     return Err(match names.len() {
-                        0 => fault.hint("there is no worker; `looop worker start` starts one"),
+                        0 => fault.hint("no worker exists; `looop worker start` starts one"),
                         _ => fault.hint(format!("name one: {}", names.join(", "))),
                     }
                     .into());
@@ -88,7 +88,7 @@ pub fn choose(app: &App, wanted: Option<&str>, chosen: Chosen) -> Result<Worker>
     };
     fits.into_iter()
         .find(|w| w.spec.id.as_str() == id)
-        .ok_or_else(|| Fault::usage("could not find it").into())
+        .ok_or_else(|| Fault::usage("could not find the worker").into())
 }
 
 /// Lists workers.
@@ -124,17 +124,14 @@ fn show(app: &App, args: &Args, now: Now) -> Result<()> {
     Ok(())
 }
 
-/// Workers that were not put away: those that need a human first, then those that live, newest first.
-///
-/// # Errors
-/// When they cannot be listed.
+/// Lists the workers that are not archived: first those that need the user, then those that run, newest first.
 pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
     let (mut all, problems) = workers::list(&app.layout)?;
     all.sort_by_key(|w| (!w.state.needs_human(), w.state.phase.is_over(), -w.spec.created_ms));
     Ok((all, problems))
 }
 
-/// One worker in its public form.
+/// The public form of a worker.
 pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::Worker {
     let (spec, state) = (&worker.spec, &worker.state);
     let clone = layout.worker(&spec.id).clone_dir().to_string_lossy().into_owned();
@@ -203,7 +200,7 @@ fn past_row(layout: &Layout, past: &Past) -> forms::Worker {
     }
 }
 
-/// A worker's name, what is in its clone alone, and the commands that bring its work in.
+/// A worker's name, the work that exists only in its clone, and the commands that merge its work.
 type NextStep = (String, Option<String>, Option<String>);
 
 fn table(app: &App, args: &Args, now: Now) -> Result<String> {
@@ -226,7 +223,7 @@ fn table(app: &App, args: &Args, now: Now) -> Result<String> {
                 exit: past.exit,
                 user_side: &past.user_side,
             };
-            let words = ["put away".to_owned(), end.words()];
+            let words = ["archived".to_owned(), end.words()];
             let words = words.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
             nexts.push((past.dir.clone(), past.left.clone(), past.next.clone()));
             rows.push(vec![
@@ -277,7 +274,7 @@ fn cells(app: &App, worker: &Worker, now: Now) -> Vec<String> {
     vec![format!("{flag}{}", spec.id), word, goal, age, idle, spent, words(app, worker)]
 }
 
-/// What there is to say about a worker in a few words.
+/// A short remark about a worker.
 fn words(app: &App, worker: &Worker) -> String {
     let state = &worker.state;
     let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
@@ -308,7 +305,7 @@ struct WorkerEnd<'a> {
 }
 
 impl WorkerEnd<'_> {
-    /// The end in a few words, first what runs on the user's side; empty where there is nothing to say.
+    /// The end in a few words, beginning with paths that run on the user's side; may be empty.
     fn words(&self) -> String {
         let short = |text: &str| clip(&visible(text, false), WORDS_CHARS);
         let user_side = match self.user_side {
@@ -330,7 +327,7 @@ impl WorkerEnd<'_> {
     }
 }
 
-/// Who waits for a human.
+/// Lists who waits for the user.
 fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
     let (all, _) = workers::list(&app.layout)?;
     let (asks, _) = records::asks(&app.layout)?;
@@ -351,7 +348,8 @@ fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
     Ok(found)
 }
 
-/// Waits until something needs a human. Exit 3: something does, and is named. 0: nothing can come. 1: time is up.
+/// Blocks until the user is needed. Exit status: 3 with the name of who needs the user, 0 nothing is running, 1
+/// timed out.
 pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
     let cancel = Cancel::on_signals()?;
     let deadline = args.timeout.map(Deadline::after_ms);
@@ -367,7 +365,7 @@ pub fn wait(app: &App, args: &WaitArgs) -> Result<u8> {
             if args.json {
                 print::json(&envelope("waiting", json!([])));
             } else {
-                print::line("nothing can come: there is no pulse and no worker");
+                print::line("nothing can come: neither a pulse nor a worker runs");
             }
             return Ok(0);
         }

@@ -1,4 +1,4 @@
-//! `looop help` and `looop version`: the manual is made from the same tree that parses the arguments.
+//! `looop help` and `looop version`. The manual is made from the argument parser.
 
 use anyhow::Result;
 use clap::{CommandFactory, builder::StyledStr};
@@ -9,11 +9,10 @@ use crate::model::fault::Fault;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop help goal write")]
 pub struct Args {
-    /// The command to explain, as `goal write`; without it the whole manual.
+    /// The command to explain, such as `goal write`. Default: the whole manual.
     command: Vec<String>,
 }
 
-/// Prints the manual.
 pub fn run(args: &Args) -> Result<u8> {
     let mut root = Cli::command();
     root.build();
@@ -23,7 +22,7 @@ pub fn run(args: &Args) -> Result<u8> {
         command = match command.find_subcommand_mut(name) {
             Some(sub) => sub,
             None => {
-                let fault = Fault::usage(format!("could not explain `{name}`: there is no such command"));
+                let fault = Fault::usage(format!("could not explain `{name}`: no such command exists"));
                 return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
             }
         };
@@ -56,14 +55,14 @@ fn write(command: &mut clap::Command, deep: bool, out: &mut String) {
     }
 }
 
-/// What no single command's help says.
+/// The part of the manual that belongs to no single command.
 const MANUAL: &str = "
 Files
   $LOOOP_DATA_DIR, else $XDG_STATE_HOME/looop     the data dir, a git repository
     PLAYBOOK.md  goals/*.md  sensors/*            what you write
     journal.md  world.json  snapshots/            what looop writes, committed
     asks/  schedules/                             questions, approvals, timers
-    claims/                                       who works on what; not in git
+    claims/                                       leases: who may work on what; not in git
     beat.json  cost/  runs/  events.jsonl         looop's memory, spend, archive, log; not in git
   $LOOOP_CONFIG, else $XDG_CONFIG_HOME/looop.json the config; its $schema names every key
 
@@ -71,14 +70,14 @@ Environment
   LOOOP_DATA_DIR  LOOOP_CONFIG  LOOOP_INTERVAL  LOOOP_DECIDE  LOOOP_WORKER  NO_COLOR  VISUAL  EDITOR
 
 Exit codes
-  0 done   1 failed   2 usage   3 wait, fix: a human is waited for   75 another beat holds the lock
+  0 done   1 failed   2 usage   3 wait, fix: you are needed   75 another beat holds the lock
 ";
 
-/// Says why arguments were not taken, or the help that they asked for; the exit code.
+/// Prints an error in the arguments, or the help that they asked for. Returns the exit code.
 pub fn unread(error: &clap::Error) -> u8 {
     let text = error.render();
     match error.use_stderr() {
-        // It repeats arguments, which may be foreign text.
+        // The text repeats arguments, which may be foreign text.
         true => print::note(text.to_string().trim_end()),
         false if print::stdout_is_tty() => {
             print::as_is(format!("{}\n", text.ansi().to_string().trim_end()).as_bytes());
@@ -88,7 +87,6 @@ pub fn unread(error: &clap::Error) -> u8 {
     u8::try_from(error.exit_code()).unwrap_or(2)
 }
 
-/// Prints the version.
 pub fn version() -> Result<u8> {
     print::line(&format!("looop {}", env!("CARGO_PKG_VERSION")));
     Ok(0)
@@ -98,7 +96,7 @@ pub fn version() -> Result<u8> {
 mod tests {
     use super::*;
 
-    /// The words of a shell line up to what the shell does with it.
+    /// The words of a shell line up to the first shell operator.
     fn words(line: &str) -> Vec<String> {
         let (mut all, mut word, mut quoted) = (Vec::new(), String::new(), false);
         for c in line.chars() {
@@ -124,7 +122,7 @@ mod tests {
         let examples = examples(command);
         assert!(!is_leaf || !examples.is_empty(), "`{name} --help` has no example");
         for line in examples {
-            // What stands before it is another program, or the shell's.
+            // The text before it is another program, or belongs to the shell.
             let at = line.find("looop ").unwrap_or_else(|| line.find("looop").unwrap());
             let words = words(&line[at..]);
             let whole = words.join(" ");
@@ -138,9 +136,9 @@ mod tests {
         }
     }
 
-    /// Arguments that are read only when they are asked for bring the words of their own type along.
+    /// Arguments that are built on demand bring the help text of their own type along.
     #[test]
-    fn a_command_is_told_about_in_the_same_words_in_the_list_and_by_itself() {
+    fn a_command_has_the_same_summary_in_the_list_and_in_its_own_help() {
         let listed = Cli::command();
         let mut built = listed.clone();
         built.build();

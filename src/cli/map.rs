@@ -14,7 +14,7 @@ use crate::model::time::human_ms;
 use crate::store::file;
 use crate::sys::clock::Deadline;
 
-/// The longest failure that is read, in bytes.
+/// The longest failure text that is read, in bytes.
 const MAX_FAILURE_BYTES: usize = 16 << 20;
 
 #[derive(Debug, clap::Args)]
@@ -22,22 +22,22 @@ const MAX_FAILURE_BYTES: usize = 16 << 20;
     after_help = "Examples:\n  looop map --query 'where are dates read?'\n  pytest -q | looop map --failure - --tokens 4000"
 )]
 pub struct Args {
-    /// What you look for, in words.
+    /// Your question, in words.
     #[arg(long, value_name = "TEXT", default_value = "")]
     query: String,
-    /// What a test run printed; `-` for stdin.
+    /// The output of a test run; `-` for stdin.
     #[arg(long, value_name = "FILE")]
     failure: Option<PathBuf>,
-    /// The project; the one around the current directory when absent.
+    /// The project. Default: the one around the current directory.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// How many files are listed.
+    /// The number of files to list.
     #[arg(long, value_name = "N", default_value_t = 15)]
     files: usize,
-    /// Show the files with their definitions in so many tokens of text, as an agent gets them.
+    /// Print the files with their definitions, as an agent gets them, in at most this many tokens.
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
-    /// How long the files that have changed may take to be read, in seconds.
+    /// The timeout for reading changed files, in seconds.
     #[arg(long, value_name = "S", default_value_t = 20)]
     timeout: u32,
     /// Print JSON.
@@ -45,7 +45,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints the ranking.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let root = match &args.root {
         Some(root) => app.env.here(root),
@@ -54,7 +53,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let root = std::fs::canonicalize(&root)
         .map_err(|error| Fault::usage(format!("could not use the project `{}`: {error}", root.display())))?;
     if !root.is_dir() {
-        return Err(Fault::usage(format!("could not map `{}`: it is no directory", root.display())).into());
+        return Err(Fault::usage(format!("could not map `{}`: it is not a directory", root.display())).into());
     }
     app.ready_without_profile()?;
     let failure = failure(app, args)?;
@@ -105,11 +104,11 @@ fn failure(app: &App, args: &Args) -> Result<String> {
 
 fn list(app: &App, answer: &Answer, shown: &[Ranked]) {
     if shown.is_empty() {
-        print::line("there is no file here that the map can read");
+        print::line("the map can read none of the files here");
         return;
     }
     if !answer.aimed {
-        print::line("nothing was asked, or nothing of it is known here: these are what most others use");
+        print::line("no question was given, or none of its words occur here: these files are used most");
     }
     let rows: Vec<Vec<String>> = shown
         .iter()

@@ -61,10 +61,10 @@ use crate::worker::supervise;
 use pick::pick;
 use print::{Style, When};
 
-/// A tiny control loop for a person's work: sense, diff, gate, decide one move, act, log.
+/// A tiny control loop for your work: sense, diff, gate, decide one move, act, log.
 ///
-/// Without a command looop is the pulse: it runs a beat every interval, and at once when a goal, the playbook
-/// or an answer changes, until it is interrupted.
+/// Without a command, looop starts the pulse: it runs a beat at each interval, and at once when a goal, the
+/// playbook or an answer changes, until you interrupt it.
 #[derive(Debug, Parser)]
 #[command(
     name = "looop",
@@ -76,7 +76,7 @@ use print::{Style, When};
 struct Cli {
     #[command(subcommand)]
     command: Option<Verb>,
-    /// When to colour the output: auto (on a terminal, unless NO_COLOR is set), always or never.
+    /// When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never.
     #[arg(long, value_enum, global = true, default_value_t, value_name = "WHEN")]
     #[arg(hide_possible_values = true)]
     color: When,
@@ -85,15 +85,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Verb {
-    /// Run one beat and end; for cron. Exit 75: another beat is running.
+    /// Run one beat and exit; for cron. Exit status 75: another beat is running.
     Tick(tick::Args),
     /// Decide on one move for a goal now, even if nothing changed.
     Run(tick::RunArgs),
-    /// Show where everything stands.
+    /// Show the state of the loop, its goals, sensors, workers and budget.
     Status(status::Args),
-    /// Show what woke the loop and what would wake it now.
+    /// Show what woke the loop last and what would wake it now.
     Why(why::Args),
-    /// Show the journal, newest last, or what one beat was asked and answered.
+    /// Show the journal, newest line last, or the prompt and the reply of one beat.
     Log(log::Args),
     /// Show what was spent.
     Cost(cost::Args),
@@ -101,118 +101,118 @@ enum Verb {
     Asks(asks::ListArgs),
     /// Answer a question.
     Answer(asks::AnswerArgs),
-    /// Say yes to one exact move.
+    /// Approve one exact move.
     Approve(asks::ApproveArgs),
-    /// Say no to a move.
+    /// Reject a move.
     Reject(asks::RejectArgs),
-    /// List workers; those that need you first.
+    /// List workers; those that need you come first.
     Ls(ls::Args),
-    /// Wait until something needs a human. Exit 3: something does. 0: nothing can come. 1: time is up.
+    /// Block until something needs you. Exit status: 3 you are needed, 0 nothing is running, 1 timed out.
     Wait(ls::WaitArgs),
     /// Show a worker's screen and type into it; Ctrl-\ Ctrl-\ leaves it running.
     Attach(attach::Args),
-    /// Print what a worker printed.
+    /// Print the output of a worker.
     Logs(logs::LogsArgs),
-    /// Print what stands on a worker's screen.
+    /// Print the current screen of a worker.
     Screen(logs::ScreenArgs),
-    /// Remove what is kept of ended workers, but for work that is nowhere else.
+    /// Delete the data of ended workers; a clone with unmerged work stays unless --force.
     Prune(prune::Args),
-    /// Work on small tasks with an agent in a private clone until their tests pass. Exit 3: it waits for you.
+    /// Let an agent work on small tasks in a private clone until their tests pass. Exit status 3: it waits for you.
     Fix(Box<fix::Args>),
-    /// Let a leanfile inside a project name agents, addresses, paths and commands.
+    /// Allow a leanfile inside a project to name agents, addresses, paths and commands.
     Trust(trust::Args),
     /// Show which files of a project matter for a failure or a question, and why.
     Map(map::Args),
-    /// Show what was tried for a goal of `looop fix`.
+    /// Show the attempts for a goal of `looop fix`.
     Attempts(attempts::Args),
     /// List who may work on what.
     Claims(claims::ListArgs),
-    /// Take a lease, so that nobody else works on a thing; in a worker: for the worker.
+    /// Take a lease, so that only you work on a resource; in a worker: for the worker.
     Claim(claims::ClaimArgs),
-    /// Give a lease back.
+    /// Release a lease.
     Release(claims::ReleaseArgs),
-    /// Start a worker by hand.
+    /// Start a worker yourself.
     #[command(subcommand)]
     Worker(worker::Verb),
-    /// End a worker, with everything that it has started.
+    /// End a worker and all processes that it started.
     Kill(worker::KillArgs),
-    /// Call for a human; by hand: flag a worker, so that it is not forgotten.
+    /// In a worker: call the user. Outside: flag a worker, as a reminder for you.
     Flag(worker::FlagArgs),
-    /// Take a flag down.
+    /// Clear a flag.
     Unflag(worker::OneArgs),
     /// Send a text to a worker.
     Tell(worker::TellArgs),
-    /// In a worker: put a question to the human and wait; prints the answer alone.
+    /// In a worker: ask the user a question and wait; prints only the answer.
     Ask(inner::AskArgs),
-    /// In a worker: print what was sent to it since it last looked.
+    /// In a worker: print the messages that arrived since the last call.
     #[command(after_help = "Example:\n  looop told")]
     Told,
-    /// In a worker: hand in a file from stdin, for people to read.
+    /// In a worker: hand in a file for the user, from stdin.
     Report(inner::ReportArgs),
-    /// In a worker: say what it has spent.
+    /// In a worker: report what the worker has spent.
     Spend(inner::SpendArgs),
-    /// In a worker: say that the work is done, which ends the worker; then the checks run.
+    /// In a worker: declare the work done. This ends the worker; then the checks run.
     #[command(after_help = "Example:\n  looop done")]
     Done,
     /// List, show, compare, write and archive goals.
     #[command(subcommand)]
     Goal(goal::Verb),
-    /// List, show, compare, add, try and remove sensors.
+    /// List, show, compare, add, test and remove sensors.
     #[command(subcommand)]
     Sensor(sensor::Verb),
     /// Show, compare and write the playbook.
     #[command(subcommand)]
     Playbook(playbook::Verb),
-    /// List, set and drop timers.
+    /// List, set and remove timers.
     #[command(subcommand)]
     Schedule(schedule::Verb),
-    /// Stop deciding until `resume`.
+    /// Stop deciding until `looop resume`.
     Pause(pause::PauseArgs),
-    /// Decide again after a pause or a halt; with --budget: after a budget was used up.
+    /// Decide again after a pause or a halt; with --budget: after a budget is used up.
     Resume(pause::ResumeArgs),
-    /// Make the data dir and the config.
+    /// Create the data dir and the config.
     #[command(after_help = "Example:\n  looop init")]
     Init,
-    /// Have the pulse run by systemd or launchd, or beats by cron.
+    /// Run the pulse under systemd or launchd, or beats from cron.
     #[command(subcommand)]
     Service(service::Verb),
-    /// Check that everything looop needs is there and sound.
+    /// Check that looop has all that it needs.
     Doctor(doctor::Args),
-    /// See looop work in a temporary data dir, with a scripted runner.
+    /// Watch looop work in a temporary data dir, with a scripted runner.
     Demo(demo::Args),
-    /// Print completions for a shell; worker and ask ids complete too.
+    /// Print the completion script of a shell; it completes worker and ask ids too.
     Completions(complete::Args),
     /// Print the manual page, or write one page per command.
     Man(complete::ManArgs),
-    /// Print the JSON schema of what a command prints with `--json`, or of the config or a move.
+    /// Print the JSON schema of a command's `--json` output, of the config or of a move.
     Schema(schema::Args),
     /// Print the version.
     #[command(after_help = "Example:\n  looop version")]
     Version,
-    /// Print the full manual, or the part about one command.
+    /// Print the full manual, or the help of one command.
     Help(manual::Args),
-    /// Become a command once one byte arrives on stdin.
+    /// Execute a command once one byte arrives on stdin.
     #[command(name = "__exec", hide = true)]
     Exec(exec::Args),
-    /// Become a command in its box.
+    /// Execute a command inside its sandbox.
     #[command(name = "__box", hide = true)]
     Boxed(exec::BoxArgs),
-    /// Make the network of a box and run a command in it.
+    /// Create the network of a sandbox and run a command in it.
     #[command(name = "__net", hide = true)]
     Networked(exec::NetArgs),
-    /// Bring the commits of a worker back into the repository that it works for.
+    /// Fetch the commits of a worker into the repository that it works for.
     #[command(name = "__collect", hide = true)]
     Collect(collect::Args),
-    /// Answer with the next line of a script.
+    /// Reply with the next line of a script.
     #[command(name = "__scripted", hide = true)]
     Scripted(scripted::Args),
-    /// Go on as the pulse that this process was until its program was replaced.
+    /// Continue as the pulse after an upgrade replaced the program of this process.
     #[command(name = "__again", hide = true)]
     Again(pulse::AgainArgs),
-    /// Say how a worker's program fares, as one of its hooks.
+    /// Report the status of a worker's program; called by one of its hooks.
     #[command(name = "__fares", hide = true)]
     Fares(inner::FaresArgs),
-    /// Show workers that wait for a human where the human is.
+    /// Show workers that wait for the user in tmux and to the notifier.
     #[command(name = "__surface", hide = true)]
     Surface,
 }
@@ -223,7 +223,7 @@ impl Verb {
         matches!(self, Verb::Tick(_) | Verb::Run(_) | Verb::Fix(_))
     }
 
-    /// True for a verb that goes through the worker's supervisor.
+    /// True for a verb that talks to the worker's supervisor.
     fn is_workers(&self) -> bool {
         use Verb::{Ask, Claim, Done, Fares, Flag, Release, Report, Spend, Told, Unflag};
         matches!(
@@ -241,8 +241,8 @@ impl Verb {
         )
     }
 
-    /// What the verb does, when only a human may do it. A claim or a flag is a human's only outside of a worker, and
-    /// asks itself.
+    /// The verb's action, if only the user may do it. `claim` and `flag` are for the user only outside of a
+    /// worker; they check that themselves.
     fn human_only(&self) -> Option<&'static str> {
         match self {
             Verb::Answer(_) => Some("answer"),
@@ -265,7 +265,7 @@ impl Verb {
     }
 }
 
-/// What every command works with.
+/// The context of every command.
 struct App {
     env: Env,
     layout: Layout,
@@ -273,7 +273,6 @@ struct App {
     now: Now,
 }
 
-/// Runs the command line.
 pub fn main() -> ExitCode {
     print::print_panics();
     if let Err(error) = session::reset_inherited() {
@@ -283,7 +282,8 @@ pub fn main() -> ExitCode {
     if config::holds_secrets() {
         privacy::close();
     }
-    // Before the arguments are parsed: what that needs in memory a supervisor would keep for as long as it lives.
+    // Handle the supervisor before clap runs: memory that clap touches would stay resident for the supervisor's
+    // whole life.
     if let Some((root, cache, id)) = config::supervisor_args() {
         return ExitCode::from(u8::from(supervise::run(root, cache, &id).is_err()));
     }
@@ -310,7 +310,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Verb::Help(args)) => return manual::run(args),
         _ => {}
     }
-    // It ends what its own children leave behind; those that a shell had before it became looop stay apart.
+    // These verbs reap orphans. Children that the shell had before it executed looop must not be among them.
     if cli.command.as_ref().is_none_or(Verb::sweeps) && tree::has_children() {
         return Ok(program::run_again(&config::own_args())?);
     }
@@ -318,7 +318,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let style = Style::new(cli.color, env.get("NO_COLOR").is_some());
     let app = App { layout: env.layout(), env, style, now: clock::now() };
     if app.env.is_dir_gone() {
-        program::work_in(std::path::Path::new("/")).context("could not leave a directory that is gone")?;
+        program::work_in(std::path::Path::new("/"))
+            .context("could not leave the current directory, which was deleted")?;
     }
     match cli.command {
         None => pulse::run(&app),
@@ -368,7 +369,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     }
 }
 
-/// What has nothing to do with workers.
+/// Runs the verbs that do not concern workers.
 fn run_other(app: &App, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Fares(args) => inner::fares(app, &args),
@@ -386,11 +387,11 @@ fn run_other(app: &App, verb: Verb) -> Result<u8> {
 }
 
 impl App {
-    /// Checks that this program may use the profile, and makes directories that are missing in it. Only `init`, `demo`
-    /// and a first pulse on a terminal make a profile.
+    /// Checks that the profile can be used, and creates the directories that it lacks. Only `init`, `demo` and
+    /// a first pulse on a terminal create a profile.
     ///
     /// # Errors
-    /// When there is no profile, or one that cannot be used.
+    /// The profile does not exist, or cannot be used.
     fn ready(&self) -> Result<()> {
         if !seed::is_set_up(&self.layout) {
             return Err(self.no_profile());
@@ -399,7 +400,7 @@ impl App {
         seed::make_dirs(&self.layout)
     }
 
-    /// Why there is no profile to use.
+    /// The error for a missing or unusable profile.
     fn no_profile(&self) -> anyhow::Error {
         let root = self.layout.root();
         if root.symlink_metadata().is_ok()
@@ -421,10 +422,10 @@ impl App {
         .into()
     }
 
-    /// Allows a command that keeps its own state to run without a profile.
+    /// Like [`App::ready`], for a command that keeps its own state and so can run without a profile.
     ///
     /// # Errors
-    /// When there is a profile that cannot be used, or LOOOP_DATA_DIR names a directory without one.
+    /// The profile cannot be used, or LOOOP_DATA_DIR names a directory without one.
     fn ready_without_profile(&self) -> Result<()> {
         match seed::is_set_up(&self.layout) {
             true => self.ready(),
@@ -433,16 +434,16 @@ impl App {
         }
     }
 
-    /// Says once where a command keeps its own state, where there is no profile.
+    /// Notes where a command keeps its state if no profile exists.
     fn note_own_state(&self, dir: &std::path::Path) {
         if !seed::is_set_up(&self.layout) && !self.has_supervisor() {
             let dir = dir.display();
-            print::note(&format!("looop: there is no profile; what this command keeps is in `{dir}`"));
+            print::note(&format!("looop: no profile exists; this command keeps its state in `{dir}`"));
         }
     }
 
-    /// Leaves the directory that this process was started in, which may be removed while it runs. Paths of the caller are
-    /// absolute by then.
+    /// Changes to the data dir, because the directory in which this process started may be removed while it
+    /// runs. The caller must have made its paths absolute.
     fn enter_data_dir(&self) -> Result<()> {
         let root = self.layout.root();
         program::work_in(root).with_context(|| format!("could not enter the data dir `{}`", root.display()))
@@ -452,19 +453,19 @@ impl App {
         config::load(&self.env)
     }
 
-    /// The socket of the supervisor, when this process is a worker's.
+    /// The supervisor's socket, if this process belongs to a worker.
     fn inside_worker(&self) -> Option<std::path::PathBuf> {
         self.env.get("LOOOP_SOCKET").map(std::path::PathBuf::from)
     }
 }
 
-/// The envelope of every `--json` answer. It takes the value as it is: `json!` would copy all of it.
+/// The envelope of every `--json` answer. It moves the value in; `json!` would copy it.
 fn envelope(key: &str, value: serde_json::Value) -> serde_json::Value {
     let fields = [("schema_version".to_owned(), 1.into()), (key.to_owned(), value)];
     serde_json::Value::Object(fields.into_iter().collect())
 }
 
-/// The envelope around several keys.
+/// The envelope of an answer with several keys.
 fn envelope_with(mut value: serde_json::Value) -> serde_json::Value {
     value["schema_version"] = 1.into();
     value

@@ -1,4 +1,4 @@
-//! `looop pause` and `looop resume`: the human's hand on the brake.
+//! `looop pause` and `looop resume`.
 
 use anyhow::Result;
 
@@ -13,28 +13,29 @@ use crate::sys::signal::Cancel;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop pause 'on holiday'")]
 pub struct PauseArgs {
-    /// Why, for whoever looks.
+    /// The reason, shown in the status.
     why: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop resume\n  looop resume --budget\n  looop resume --budget 12.50")]
 pub struct ResumeArgs {
-    /// Raise each budget that is used up: by itself once, or to this many US dollars. It holds until the budget ends.
+    /// Raise each used-up budget: by its own amount once, or to this many US dollars. The raise ends with the
+    /// budget's period.
     #[arg(long, value_name = "AMOUNT", num_args = 0..=1, default_missing_value = "", value_parser = parse_amount)]
     budget: Option<Amount>,
 }
 
-/// How far a budget is raised.
+/// The new limit of a budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Amount {
-    /// By itself, once.
+    /// Its own amount once more.
     Once,
     /// To a limit in millionths of a US dollar.
     To(u64),
 }
 
-/// The most dollars that a budget is raised to.
+/// The highest limit of a budget, in US dollars.
 const MAX_USD: f64 = 1e6;
 
 fn parse_amount(text: &str) -> Result<Amount, String> {
@@ -44,23 +45,23 @@ fn parse_amount(text: &str) -> Result<Amount, String> {
     let usd = text.strip_prefix('$').unwrap_or(text).parse::<f64>().ok();
     match usd.filter(|usd| *usd >= 1e-6 && *usd <= MAX_USD) {
         Some(usd) => Ok(Amount::To((usd * 1e6).round() as u64)),
-        None => Err(format!("{text:?} is not an amount: 0.000001 to {MAX_USD} US dollars are possible")),
+        None => Err(format!("{text:?} is not an amount: expected 0.000001 to {MAX_USD} US dollars")),
     }
 }
 
-/// How long `resume` waits for the present beat to end, in milliseconds.
+/// How long `resume` waits for the current beat to end, in milliseconds.
 const PATIENCE_MS: i64 = 60_000;
 
-/// Stops deciding. A beat that is thinking makes no move any more; the next one holds.
+/// Stops deciding. A beat that waits for a model makes no move any more; the next beat holds.
 pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let paused = Paused { since_ms: app.now.unix_ms, why: args.why.join(" ") };
     records::write_json(&app.layout.paused(), &paused, Keep::Durable)?;
-    print::line("paused; `looop resume` goes on");
+    print::line("paused; `looop resume` continues");
     Ok(0)
 }
 
-/// Decides again: ends a pause, and a halt after the memory was lost. A budget is raised where that is asked for.
+/// Decides again: ends a pause, and a halt after a lost memory. Raises a budget if asked to.
 pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
     if let Some(amount) = args.budget {
         return raise(app, amount);
@@ -68,12 +69,12 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
     let beat = records::peek_beat(&app.layout)?;
     let mut ended = false;
     if beat.halted.is_some() {
-        // The memory is the tick's: its lock keeps a running beat from writing over this.
+        // The memory belongs to the tick; its lock keeps a running beat from overwriting this change.
         let _tick = lock::tick_patiently(&app.layout.tick_lock(), PATIENCE_MS, &Cancel::on_signals()?)?;
         let (mut beat, _) = records::load_beat(&app.layout, app.now)?;
         beat.halted = None;
         records::save_beat(&app.layout, &beat)?;
-        print::line("the halt is over; the next beat decides afresh");
+        print::line("the halt is over; the next beat decides from scratch");
         ended = true;
     }
     if records::paused(&app.layout)?.is_some() {

@@ -1,10 +1,10 @@
-//! Finding what a human means by a shortened id.
+//! Expands a shortened id.
 
 use anyhow::Result;
 
 use crate::model::fault::{Fault, Kind};
 
-/// Finds the one id that is meant: an exact one, else a unique prefix.
+/// Finds one id by its full text, else by a unique prefix.
 pub fn pick<'a>(kind: &str, wanted: &str, all: impl Iterator<Item = &'a str>) -> Result<&'a str> {
     let all: Vec<&str> = all.collect();
     if let Some(exact) = all.iter().find(|id| **id == wanted) {
@@ -15,7 +15,7 @@ pub fn pick<'a>(kind: &str, wanted: &str, all: impl Iterator<Item = &'a str>) ->
     match hits.as_slice() {
         [one] => Ok(one),
         [] if all.is_empty() => {
-            Err(Fault::usage(format!("could not find {kind} {wanted:?}: there is none")).into())
+            Err(Fault::usage(format!("could not find {kind} {wanted:?}: none exists")).into())
         }
         [] => {
             let fault = Fault::usage(format!("could not find {kind} {wanted:?}"));

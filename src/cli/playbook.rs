@@ -1,4 +1,4 @@
-//! `looop playbook`: the human's judgment.
+//! `looop playbook`: the user's rules of judgment.
 
 use anyhow::Result;
 
@@ -6,28 +6,26 @@ use super::compare::{self, Of, Since};
 use super::{App, input, print, save};
 use crate::store::{exchange, file, texts};
 
-/// What to do with the playbook.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// Print it.
+    /// Print the playbook.
     #[command(after_help = "Example:\n  looop playbook show")]
     Show,
-    /// Show what was edited since the last commit.
+    /// Show the changes since the last commit.
     #[command(after_help = "Example:\n  looop playbook diff")]
     Diff {
         #[command(flatten)]
         since: Since,
     },
-    /// Replace it; the text comes from stdin or your editor.
+    /// Replace the playbook; the text comes from stdin or your editor.
     #[command(after_help = "Example:\n  looop playbook write < PLAYBOOK.md")]
     Write {
-        /// `-` for stdin, or the text itself.
+        /// The text; `-` for stdin.
         #[arg(allow_hyphen_values = true)]
         text: Option<String>,
     },
 }
 
-/// Runs a verb on the playbook.
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Show => print::raw(texts::playbook(&app.layout)?.as_bytes()),

@@ -1,12 +1,12 @@
-//! The only place that prints: colours where they are wanted, and a broken pipe is success.
+//! The only place that prints. It decides about colours, and treats a broken pipe as success.
 //!
 //! # Guarantees
-//! On a terminal no foreign text is obeyed: control characters, bytes that are not UTF-8 and marks that reorder text are
-//! spelled out ([`terminal::escaped`]). Into a file or a pipe all bytes go as they are.
+//! A terminal never interprets foreign text: control characters, bytes that are not UTF-8 and marks that
+//! reorder text are escaped ([`terminal::escaped`]). A file or a pipe gets all bytes unchanged.
 //!
 //! # Exceptions
-//! `looop logs --raw` prints what a worker sent to its terminal ([`as_is`]); `looop attach` draws a screen of its own
-//! (`worker::paint`), from cells that a terminal emulator has read.
+//! `looop logs --raw` prints what a worker sent to its terminal ([`as_is`]). `looop attach` draws its own
+//! screen (`worker::paint`) from cells that a terminal emulator has read.
 
 #![allow(
     clippy::disallowed_macros,
@@ -28,10 +28,10 @@ use crate::model::secret::Secrets;
 use crate::model::terminal;
 use crate::sys::tty;
 
-/// Whether and how to colour.
+/// The colour policy of stdout.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
-    /// Whether stdout gets colours.
+    /// True if stdout gets colours.
     pub on: bool,
 }
 
@@ -47,18 +47,18 @@ pub enum When {
     Never,
 }
 
-/// What stands between two columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
-/// A last column with less room than this is not cut.
+/// A last column with less room than this wraps instead of being truncated, in columns.
 const LEAST_CELLS: usize = 8;
-/// How a colour of looop's own begins until it is printed. Foreign text cannot guess it.
+/// The start of looop's own colour codes until they are printed. It is random, so that foreign text cannot imitate it.
 static PAINT: LazyLock<String> = LazyLock::new(|| {
     let random = || std::hash::RandomState::new().build_hasher().finish();
     format!("\x1b[{:016x}{:016x};", random(), random())
 });
 
 impl Style {
-    /// Decides for this process.
+    /// Decides about colours for this process.
     pub fn new(when: When, no_color: bool) -> Style {
         let on = match when {
             When::Always => true,
@@ -72,27 +72,25 @@ impl Style {
         if self.on { format!("{0}{code}m{text}{0}0m", *PAINT) } else { text.to_owned() }
     }
 
-    /// Important.
     pub fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    /// Beside the point.
+    /// Less important.
     pub fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// Well.
+    /// Success.
     pub fn green(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// Wants attention.
+    /// Warning.
     pub fn yellow(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// Failed.
     pub fn red(self, text: &str) -> String {
         self.paint("31", text)
     }
@@ -108,18 +106,18 @@ pub fn raw(bytes: &[u8]) {
     write_out(&shown(bytes, stdout_is_tty()));
 }
 
-/// Prints bytes to stdout as they are, on a terminal too: for text of this program alone, and for output that a person
-/// asked for with `--raw`.
+/// Prints bytes to stdout unchanged, also on a terminal: only for text of this program, and for output that the
+/// user asked for with `--raw`.
 pub fn as_is(bytes: &[u8]) {
     write_out(bytes);
 }
 
-/// Prints text to stdout over what the terminal shows.
+/// Prints text to stdout over the present content of the terminal.
 pub fn screen(text: &str) {
     write_out(&[b"\x1b[H\x1b[J", &*shown(text.as_bytes(), true)].concat());
 }
 
-/// Bytes as a terminal, or a file, gets them.
+/// The bytes as a terminal, or a file, gets them.
 fn shown(bytes: &[u8], is_terminal: bool) -> Vec<u8> {
     match is_terminal {
         true => terminal::escaped(bytes, &PAINT).into_bytes(),
@@ -127,7 +125,7 @@ fn shown(bytes: &[u8], is_terminal: bool) -> Vec<u8> {
     }
 }
 
-/// Writes to stdout. When the reader is gone, the process is done, and well.
+/// Writes to stdout. If the reader is gone, the process exits with success.
 fn write_out(bytes: &[u8]) {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -140,8 +138,7 @@ fn write_out(bytes: &[u8]) {
     }
 }
 
-/// Prints a patch to stdout. Whoever wrote what it compares may have put anything there; as lines of a patch it stays
-/// text.
+/// Prints a patch to stdout. The compared texts may be foreign, so every line of the patch is printed as text.
 pub fn patch(style: Style, text: &str) {
     for text in text.lines() {
         let shown = visible(text, false);
@@ -158,7 +155,7 @@ pub fn json(value: &Value) {
     json_text(&format!("{value}\n"));
 }
 
-/// Prints JSON to stdout. On a terminal it is spelled differently and has the same value.
+/// Prints JSON to stdout. On a terminal, control characters are escaped; the value is the same.
 pub fn json_text(text: &str) {
     match stdout_is_tty() {
         true => write_out(terminal::escaped_json(text).as_bytes()),
@@ -166,29 +163,29 @@ pub fn json_text(text: &str) {
     }
 }
 
-/// Prints a line to stderr. Where stderr is gone there is nobody to tell.
+/// Prints a line to stderr. Ignores an error, because no other output is left.
 pub fn note(text: &str) {
     write_err("", &format!("{text}\n"));
 }
 
-/// Has a panic printed by this module too: its message may hold foreign text.
+/// Prints panics through this module too, because their message may contain foreign text.
 pub fn print_panics() {
     std::panic::set_hook(Box::new(|panic| note(&format!("error: looop has a defect and {panic}"))));
 }
 
-/// Writes control characters of looop's own and then a text to stderr. Nothing is left to do where stderr is gone.
+/// Writes looop's own control characters and then a text to stderr. Ignores errors.
 fn write_err(control: &str, text: &str) {
     let mut err = io::stderr().lock();
     let bytes = [control.as_bytes(), &*shown(text.as_bytes(), stderr_is_tty())].concat();
     drop(err.write_all(&bytes).and_then(|()| err.flush()));
 }
 
-/// Prints a line to stderr that must not be missed: on a terminal with a bell, over what is being redrawn there.
+/// Prints an urgent line to stderr: on a terminal with a bell, over a line that is being redrawn.
 pub fn ring(text: &str) {
     write_err(if stderr_is_tty() { "\r\x1b[K\x07" } else { "" }, &format!("{text}\n"));
 }
 
-/// Prints an error with its cause and remedies to stderr, without what is secret, and returns its exit code.
+/// Prints an error with its cause and hints to stderr, with secrets removed, and returns its exit code.
 pub fn error(error: &anyhow::Error, secrets: &Secrets) -> u8 {
     let fault = error.downcast_ref::<Fault>();
     let mut text = format!("error: {error:#}");
@@ -199,37 +196,34 @@ pub fn error(error: &anyhow::Error, secrets: &Secrets) -> u8 {
     fault.map_or(1, |fault| fault.kind.exit_code())
 }
 
-/// True when stdin is a terminal.
 pub fn stdin_is_tty() -> bool {
     io::stdin().is_terminal()
 }
 
-/// True when stderr is a terminal.
 pub fn stderr_is_tty() -> bool {
     io::stderr().is_terminal()
 }
 
-/// True when stdout is a terminal.
 pub fn stdout_is_tty() -> bool {
     io::stdout().is_terminal()
 }
 
-/// How many columns the terminal of stdout has; none: stdout is no terminal.
+/// The number of columns of stdout's terminal; none if stdout is not a terminal.
 pub fn columns() -> Option<usize> {
     tty::size().map(|(columns, _)| columns.into())
 }
 
-/// How many rows the terminal of stdout has; none: stdout is no terminal.
+/// The number of rows of stdout's terminal; none if stdout is not a terminal.
 pub fn rows() -> Option<usize> {
     tty::size().map(|(_, rows)| rows.into())
 }
 
-/// Draws over the present line of stderr, without a line break; an empty text clears it.
+/// Redraws the current line of stderr, without a line break; an empty text clears it.
 pub fn redraw(text: &str) {
     write_err("\r\x1b[K", text);
 }
 
-/// Asks on the terminal and reads one line of the answer; none at the end of input.
+/// Asks on the terminal and reads a line; none at the end of input.
 pub fn prompt(question: &str) -> Option<String> {
     write_err("", question);
     let mut answer = String::new();
@@ -239,14 +233,14 @@ pub fn prompt(question: &str) -> Option<String> {
     }
 }
 
-/// Asks on the terminal for a yes; all else, and no answer, is a no.
+/// Asks on the terminal for a yes; every other answer, or none, is a no.
 pub fn agreed(question: &str) -> bool {
     let said = prompt(&format!("{question} [y/N] "));
     said.is_some_and(|said| ["y", "yes"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))
 }
 
-/// Columns of text, each as wide as its widest cell; on a terminal the last one is cut where the line ends. A cell may be
-/// painted as a whole.
+/// Lays text out in columns, each as wide as its widest cell. On a terminal the last column is truncated at the
+/// end of the line. A cell may be painted as a whole.
 pub fn table(rows: &[Vec<String>]) -> String {
     table_within(rows, columns())
 }
@@ -262,7 +256,7 @@ fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {
     let mut widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     if let (Some(room), Some(last)) = (room, widths.pop()) {
         let before: usize = widths.iter().map(|width| width + GAP.len()).sum();
-        // Where hardly anything of it would be left, the line wraps.
+        // If hardly any of it would be left, the line wraps instead.
         let left = room.checked_sub(before).filter(|left| *left >= LEAST_CELLS);
         widths.push(left.map_or(last, |left| left.min(last)));
     }
@@ -283,7 +277,7 @@ fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {
     out
 }
 
-/// A text that takes no more than so many cells of a terminal.
+/// Truncates a text to a number of terminal columns.
 fn cut(text: &str, cells: usize) -> Cow<'_, str> {
     if text.width() <= cells {
         return text.into();
@@ -298,7 +292,7 @@ fn cut(text: &str, cells: usize) -> Cow<'_, str> {
     (out + "…").into()
 }
 
-/// Splits what [`Style`] has painted into how and what.
+/// Splits a cell that [`Style`] has painted into its colour code and its text.
 fn unpaint(cell: &str) -> (&str, &str) {
     let inside = |rest: &'_ str| rest.len().checked_sub(PAINT.len() + "0m".len());
     let painted =
@@ -316,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_painted_cell_is_as_wide_as_its_text_and_hides_nothing() {
+    fn a_painted_cell_is_as_wide_as_its_text_and_shows_control_characters() {
         let style = Style { on: true };
         let rows =
             [vec![style.red("a\x1b[2Jb"), "x".to_owned()], vec!["long enough".to_owned(), String::new()]];
@@ -325,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_keeps_to_its_terminal() {
+    fn a_table_fits_its_terminal() {
         let row = |name: &str, text: &str| vec![name.to_owned(), text.to_owned()];
         let long = "x".repeat(90);
         let rows = [row("名前", &long), row("b", "日本語日本語日本語日本語"), row("c", "short")];
@@ -337,15 +331,15 @@ mod tests {
         let at_20 = table_within(&rows, Some(20));
         let lines: Vec<&str> = at_20.lines().collect();
         assert_eq!(lines, ["名前  xxxxxxxxxxxxx…", "b     日本語日本語…", "c     short"]);
-        assert!(table_within(&rows, None).contains(&long), "what is no terminal gets all of it");
+        assert!(table_within(&rows, None).contains(&long), "a file or a pipe gets all of it");
         assert!(table_within(&rows, Some(9)).contains(&long), "too narrow for anything");
     }
 
-    /// Says to the process that the test below starts that it is to panic.
+    /// Tells the process that the test below starts to panic.
     const PANICS: &str = "LOOOP_TEST_PANICS";
 
     #[test]
-    fn the_message_of_a_panic_is_not_obeyed_by_a_terminal() {
+    fn a_terminal_does_not_interpret_the_message_of_a_panic() {
         if std::env::var_os(PANICS).is_some() {
             print_panics();
             panic!("a\x1b]0;title\x07b\u{9b}c\u{202e}d");
@@ -353,13 +347,13 @@ mod tests {
         let size = portable_pty::PtySize { rows: 24, cols: 200, ..portable_pty::PtySize::default() };
         let pty = portable_pty::native_pty_system().openpty(size).unwrap();
         let mut command = portable_pty::CommandBuilder::new(std::env::current_exe().unwrap());
-        let name = "cli::print::tests::the_message_of_a_panic_is_not_obeyed_by_a_terminal";
+        let name = "cli::print::tests::a_terminal_does_not_interpret_the_message_of_a_panic";
         command.args(["--exact", name, "--nocapture"]);
         command.env(PANICS, "1");
         let mut child = pty.slave.spawn_command(command).unwrap();
         drop(pty.slave);
         let mut shown = Vec::new();
-        // A terminal whose other side has closed ends with an error.
+        // Reading from a terminal whose other side is closed ends with an error.
         drop(io::Read::read_to_end(&mut pty.master.try_clone_reader().unwrap(), &mut shown));
         child.wait().unwrap();
         let shown = String::from_utf8_lossy(&shown);

@@ -1,4 +1,4 @@
-//! `looop prune`: removes what is kept of ended workers, but for work that is nowhere else.
+//! `looop prune`: deletes the data of ended workers; work that exists only there stays unless --force.
 
 use std::fs;
 
@@ -22,13 +22,13 @@ pub struct Args {
     /// Only the ended workers of this name, or the one in this directory (`fix-ci@1795278270053`).
     #[arg(add = complete::worker_ids())]
     id: Option<String>,
-    /// Only workers that ended at least so long ago.
+    /// Only workers that ended at least this long ago.
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_ms)]
     older: i64,
-    /// Remove clones whose work is nowhere else, too. There is no way back.
+    /// Delete also work that exists nowhere else. It cannot be recovered.
     #[arg(long, requires = "id")]
     force: bool,
-    /// Only say what would be removed and what would be kept.
+    /// Only print what would be deleted and what would be kept.
     #[arg(long)]
     dry_run: bool,
     /// Print JSON.
@@ -36,18 +36,18 @@ pub struct Args {
     json: bool,
 }
 
-/// How long git may take for one clone, in milliseconds.
+/// The timeout of git for one clone, in milliseconds.
 const GIT_MS: i64 = 10 * 60_000;
 
-/// An ended worker and where it lies.
+/// An ended worker and its directory.
 struct Ended {
     past: Past,
     dir: WorkerDir,
-    /// The worker, where no decision has seen its end yet.
+    /// The worker, if no decision has seen its end yet.
     unseen: Option<Worker>,
 }
 
-/// Removes what can go and says what is kept and why.
+/// Deletes the data of ended workers and prints what is kept and why.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let all = ended(app)?;
     let wanted = args.id.as_deref().map(|id| named(id, &all)).transpose()?;
@@ -73,7 +73,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// All ended workers: those that were put away, and those whose end no decision has seen.
+/// Lists all ended workers: the archived ones, and those whose end no decision has seen.
 fn ended(app: &App) -> Result<Vec<Ended>> {
     let (unseen, _) = workers::list(&app.layout)?;
     let unseen = unseen.into_iter().filter(|worker| worker.state.phase.is_over()).map(|worker| Ended {
@@ -83,7 +83,7 @@ fn ended(app: &App) -> Result<Vec<Ended>> {
     });
     let mut all: Vec<Ended> = unseen.collect();
     for past in workers::past(&app.layout)? {
-        // The line is written before the directory moves.
+        // The archive's line is written before the directory moves, so a worker may be listed already.
         if all.iter().all(|other| other.past.dir != past.dir) {
             let dir = WorkerDir(app.layout.past_workers().join(&past.dir));
             all.push(Ended { past, dir, unseen: None });
@@ -92,7 +92,7 @@ fn ended(app: &App) -> Result<Vec<Ended>> {
     Ok(all)
 }
 
-/// What is meant: one worker by its directory, or all of one name.
+/// Finds the workers to prune: one by its directory, or all of one name.
 fn named<'a>(wanted: &str, all: &'a [Ended]) -> Result<&'a str> {
     if let Some(one) = all.iter().find(|one| one.past.dir == wanted) {
         return Ok(&one.past.dir);
@@ -103,7 +103,7 @@ fn named<'a>(wanted: &str, all: &'a [Ended]) -> Result<&'a str> {
     pick("worker", wanted, ids.into_iter())
 }
 
-/// Why one would be kept, when it would.
+/// The reason to keep a worker, if one exists.
 fn look(app: &App, args: &Args, dir: &WorkerDir, cancel: &Cancel) -> Result<Option<String>> {
     let repo = match repo(dir) {
         _ if args.force => return Ok(None),
@@ -117,10 +117,10 @@ fn look(app: &App, args: &Args, dir: &WorkerDir, cancel: &Cancel) -> Result<Opti
     Ok((!left.is_empty()).then(|| left.words()))
 }
 
-/// Removes one; why it is kept, when it is.
+/// Deletes a worker's data. Returns the reason if it is kept.
 fn remove(app: &App, args: &Args, one: &Ended, cancel: &Cancel) -> Result<Option<String>> {
     if let Some(worker) = &one.unseen {
-        // One that stays is left for a decision to see.
+        // A worker that is kept stays where it is, so that a decision can see its end.
         if let Some(why) = look(app, args, &one.dir, cancel)? {
             return Ok(Some(why));
         }
@@ -144,7 +144,7 @@ fn remove(app: &App, args: &Args, one: &Ended, cancel: &Cancel) -> Result<Option
     file::remove_tree(dir.path()).map(|()| None)
 }
 
-/// What a worker that had no clone has left in its own directory, in words: that is nowhere else.
+/// The files of a worker without a clone, in words: they exist only in its own directory.
 fn own_files(dir: &WorkerDir) -> Option<String> {
     const NAMED: usize = 5;
     let entries = fs::read_dir(dir.clone_dir()).into_iter().flatten().flatten();
@@ -156,14 +156,14 @@ fn own_files(dir: &WorkerDir) -> Option<String> {
     (!names.is_empty()).then(|| format!("its own directory has {first}{more}"))
 }
 
-/// What the worker's clone was made of; none where it has no clone. The inner error says why that is not known, and so
-/// neither is what of its work is nowhere else.
+/// The repository of the worker's clone; none without a clone. The inner error says why it is unknown; then it
+/// is also unknown which work exists only in the clone.
 fn repo(dir: &WorkerDir) -> Result<Option<Repo>, String> {
     match records::read_json::<Spec>(&dir.spec()) {
         Ok(Some(spec)) => Ok(spec.repo),
         Ok(None) if fs::symlink_metadata(dir.clone_dir()).is_err() => Ok(None),
         Ok(None) => {
-            Err("its spec.json is gone, so nobody can tell what of its work is nowhere else".to_owned())
+            Err("its spec.json is missing, so it is unknown whether its work exists elsewhere".to_owned())
         }
         Err(error) => Err(format!("{error:#}")),
     }

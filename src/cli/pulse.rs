@@ -1,4 +1,4 @@
-//! The pulse: `looop` in the foreground runs each beat as a child, so that nothing survives a beat in memory.
+//! The pulse: `looop` in the foreground runs each beat in a child process, so that each beat starts with fresh memory.
 
 mod bell;
 mod renew;
@@ -27,25 +27,24 @@ use bell::Bell;
 use renew::Renewal;
 pub use renew::{AgainArgs, again};
 
-/// The wait after a move, before the next beat sees its effect, in milliseconds.
+/// The wait after a move, so that the next beat sees its effect, in milliseconds.
 const AFTER_MOVE_MS: i64 = 2_000;
-/// The longest single wait before the clock is looked at again, in milliseconds: it may have been set, or the
-/// machine may have slept.
+/// The longest single wait before the clock is read again, in milliseconds: the clock may be set, or the
+/// machine may sleep.
 const LOOK_MS: i64 = 1_000;
-/// How often flags are looked for while a beat runs, in milliseconds.
+/// How often flags are checked while a beat runs, in milliseconds.
 const FLAG_MS: i64 = 250;
-/// How often the wait after a beat that something changed in is doubled: to about a minute.
+/// How often the wait is doubled after a beat during which something changed: up to about a minute.
 const MAX_DOUBLINGS: u32 = 5;
-/// How long changes must have been quiet before they start a beat, in milliseconds.
+/// How long changes must be quiet before they start a beat, in milliseconds.
 const QUIET_MS: i64 = 100;
-/// How long a beat may take to end after it was asked to, in milliseconds.
+/// How long a beat may take to end after a request to end, in milliseconds.
 const END_MS: i64 = 10_000;
-/// What a beat may take besides its own deadlines, in milliseconds.
+/// The time that a beat may need beyond its own timeouts, in milliseconds.
 const SLACK_MS: i64 = 60_000;
-/// The first and the longest wait after a beat that broke, in milliseconds.
+/// The first and the longest wait after a beat that crashed, in milliseconds.
 const BROKEN_MS: (i64, i64) = (5_000, 300_000);
 
-/// Starts the pulse.
 pub fn run(app: &App) -> Result<u8> {
     let renewal = Renewal::new();
     app.no_worker("start the pulse")?;
@@ -85,8 +84,8 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
     let mut bell = Bell::new(app);
     let (mut broken, mut echoes) = (0_u32, 0_u32);
     while !cancel.is_set() && !is_gone() {
-        // Read anew for each beat, so that an edit takes effect without a restart.
-        // One that cannot be read is said by the beat itself.
+        // The config is read again for each beat, so that an edit takes effect without a restart. If it cannot
+        // be read, the beat itself reports that.
         let config = app.config().unwrap_or_else(|_| config.clone());
         renewal.look(app, &mut bell, cancel, held);
         let before = last_move(app);
@@ -107,9 +106,9 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
         print::redraw("");
     }
     if is_gone() {
-        let what = format!("could not go on: the data dir is gone: `{root}` is not what it was at the start");
+        let what = format!("could not continue: the data dir is gone: `{root}` was moved or replaced");
         let fault = Fault::failed(what).hint("mount it or move it back, and start the pulse again");
-        return Err(fault.hint("the pulse made nothing in its place").into());
+        return Err(fault.hint("the pulse has created nothing in its place").into());
     }
     print::note("looop: ended; nothing is lost");
     Ok(0)
@@ -132,8 +131,8 @@ fn watch(app: &App) -> Result<Watch> {
     ])
 }
 
-/// Runs one beat as a child. False: it broke, by a panic, a signal or its deadline; it has said so itself, or
-/// it is said here.
+/// Runs one beat as a child. False if it crashed: by a panic, a signal or its timeout. The beat itself or this
+/// function prints the cause.
 fn beat(
     app: &App,
     config: &Config,
@@ -159,26 +158,26 @@ fn beat(
         None => {
             if !cancel.is_set() {
                 print::note(&format!(
-                    "error: the beat did not end within {}; it is ended",
+                    "error: the beat did not end within {}; it was killed",
                     human_ms(longest_ms)
                 ));
             }
             end(&mut child)?
         }
     };
-    // What a beat left behind when it died was adopted by this process.
+    // This process has adopted the orphans of a beat that died.
     match workers::supervisors(&app.layout) {
-        // Without its data dir no supervisor is known, and each would be taken for one.
+        // Without the data dir the supervisors are unknown, and every one would be killed as an orphan.
         _ if is_gone() => {}
         Ok(supervisors) => {
             tree::end_strays(&supervisors.into_iter().chain(bell.errands().iter().copied()).collect());
         }
-        // Better a stray that lives on than a worker that is taken for one.
+        // An orphan may live on; killing a worker by mistake would be worse.
         Err(error) => print::note(&format!("warning: {error:#}")),
     }
     Ok(match exit {
         Exit::Code(0 | 1 | 75) => true,
-        // The beat has said what is wrong with the config.
+        // The beat has printed what is wrong with the config.
         Exit::Code(2) => false,
         Exit::Code(code) => {
             print::note(&format!("error: the beat ended with exit code {code}"));
@@ -201,8 +200,8 @@ fn end(child: &mut Child) -> io::Result<Exit> {
     Ok(program::wait_child(child, None, END_MS)?.unwrap_or(Exit::Signal(9)))
 }
 
-/// How long to wait when something changed during each of the last so many beats. A human may have changed it after
-/// the beat had read it, or a sensor of the beat's own, which would do so again each time.
+/// The wait if something changed during each of the last `echoes` beats. Either the user changed it after the
+/// beat had read it, or a sensor of the beat did, and would do so again each time.
 fn echo_wait(echoes: u32) -> i64 {
     match echoes {
         0 => i64::MAX,
@@ -214,8 +213,8 @@ fn last_move(app: &App) -> Option<LastResult> {
     records::peek_beat(&app.layout).ok()?.last
 }
 
-/// How long to wait for the next beat. Only files are asked. A deadline that has passed never makes the wait
-/// shorter: whatever keeps the gate closed then would be asked again and again.
+/// The wait until the next beat, from files alone. A due time that has passed never shortens the wait: the
+/// cause that keeps the gate closed would be checked again and again.
 fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
     if broken > 0 {
         let doubled = BROKEN_MS.0.saturating_mul(1 << broken.saturating_sub(1).min(10));
@@ -233,7 +232,7 @@ fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
     deadlines.chain([config.interval_ms]).min().unwrap_or(config.interval_ms)
 }
 
-/// Waits until the time is up, something changed, or the human interrupts.
+/// Waits until the time is up, something changes, or the user interrupts.
 fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64, bell: &mut Bell, is_gone: &dyn Fn() -> bool) {
     let until_ms = clock::uptime_ms() + wait_ms;
     loop {
@@ -262,7 +261,7 @@ fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64, bell: &mut Bell, 
     }
 }
 
-/// Lets a burst of changes end, within a second, so that one save is one beat. True when there was one.
+/// Waits up to a second until a burst of changes ends, so that one save starts one beat. True if something changed.
 fn settle(cancel: &Cancel, watch: Option<&Watch>, bell: &mut Bell) -> bool {
     let patience = Deadline::after_ms(1_000);
     let Some(watch) = watch else { return false };

@@ -1,4 +1,4 @@
-//! Saving a file that a person may be editing at the same moment: who saves last sees an error, and no text is lost.
+//! Saves a file that the user may be editing at the same moment: the later writer gets an error, and no text is lost.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file::{self, Keep, ReadError};
 use crate::store::lock;
 
-/// Writes a person's new text for a file of the data dir. `seen` is the digest of the text that they knew; none: there
-/// was no file.
+/// Writes the user's new text to a file of the data dir. `seen` is the digest of the text that the user started
+/// from; none if the file did not exist.
 ///
 /// # Errors
-/// When the file holds another text by now. The new text is kept then, and the error says where.
+/// The file has other content by now. Then the new text is kept, and the error names the place.
 pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&Digest>) -> Result<()> {
     let _held = lock::store(&app.layout.store_lock())?;
     let done = exchange::write(target, new.text.as_bytes(), 0o600, seen, Fallback::Steps)?;
@@ -36,11 +36,11 @@ pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&D
     Ok(())
 }
 
-/// The digest of the file that a person's text is about to replace; none: the file is missing. A link, a
-/// pipe or a folder holds no text to compare: it is renamed to a free name beside it, with a note.
+/// The digest of the file that the user's text is about to replace; none if the file is missing. A link, a pipe
+/// or a directory has no text to compare: it is renamed to a free name beside it, with a note.
 ///
 /// # Errors
-/// When the file cannot be read or moved.
+/// The file cannot be read or moved.
 pub fn digest(target: &Path) -> Result<Option<Digest>> {
     match file::digest(target) {
         Err(ReadError::NotRegular) => {
@@ -57,21 +57,19 @@ pub fn digest(target: &Path) -> Result<Option<Digest>> {
 }
 
 /// Turns a change that was not made into an error.
-///
-/// # Errors
-/// When so.
 pub fn made(what: &str, done: &Exchanged) -> Result<()> {
     match done {
         Exchanged::Made => Ok(()),
-        _ => Err(changed(what, done).hint("look at what it holds now, and run this once more").into()),
+        _ => Err(changed(what, done).hint("read its present content, then run the command again").into()),
     }
 }
 
 fn changed(what: &str, done: &Exchanged) -> Fault {
     match done {
         Exchanged::Changed { kept } => {
-            let fault =
-                Fault::failed(format!("could not {what}: {CHANGED} meanwhile, or still open for writing"));
+            let fault = Fault::failed(format!(
+                "could not {what}: {CHANGED} in the meantime, or is still open for writing"
+            ));
             kept.iter()
                 .fold(fault, |fault, path| fault.hint(format!("another text is kept as {}", path.display())))
         }

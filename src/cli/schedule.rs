@@ -1,4 +1,4 @@
-//! `looop schedule`: durable timers that wake the loop.
+//! `looop schedule`: timers on disk that wake the loop.
 
 use anyhow::Result;
 use serde_json::json;
@@ -11,17 +11,16 @@ use crate::model::time::{human_ms, parse_ms};
 use crate::store::exchange::{self, Fallback};
 use crate::store::{file, layout, lock, records};
 
-/// What to do with timers.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// List the timers and when each is due.
+    /// List the timers and their due times.
     #[command(after_help = "Example:\n  looop schedule list")]
     List {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Set a timer; an existing one of this name is replaced.
+    /// Set a timer; it replaces a timer of the same name.
     Set(SetArgs),
     /// Remove a timer.
     #[command(after_help = "Example:\n  looop schedule drop standup")]
@@ -39,21 +38,20 @@ pub enum Verb {
 pub struct SetArgs {
     /// The timer's name.
     name: Name,
-    /// Once, after this long: `90s`, `15m`, `12h`.
+    /// Fire once, after this time: `90s`, `15m`, `12h`.
     #[arg(long = "in", value_name = "DURATION")]
     after: Option<String>,
-    /// Again and again, this long apart; 60s at the least.
+    /// Fire repeatedly, at this interval; at least 60s.
     #[arg(long, value_name = "DURATION")]
     every: Option<String>,
-    /// At the times of a cron expression of five fields, in local time.
+    /// Fire at the times of a cron expression with five fields, in local time.
     #[arg(long, value_name = "EXPRESSION")]
     cron: Option<String>,
-    /// What the decider should look at when it is due.
+    /// What the decision should look at when the timer fires.
     #[arg(required = true)]
     note: Vec<String>,
 }
 
-/// Runs a verb on timers.
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
     let (schedules, problems) = records::schedules(&app.layout)?;
     match verb {

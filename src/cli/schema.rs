@@ -1,4 +1,4 @@
-//! `looop schema`: the form of each `--json` answer, of the config and of a move, made from the types that print and read them.
+//! `looop schema`: JSON schemas of each `--json` output, of the config and of a move, made from the Rust types.
 
 use anyhow::Result;
 use schemars::generate::SchemaSettings;
@@ -14,17 +14,17 @@ use crate::model::fault::Fault;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop schema\n  looop schema status > status.schema.json")]
 pub struct Args {
-    /// Which one; without it they are listed.
+    /// The name of the schema. Default: list all names.
     name: Option<String>,
 }
 
-/// The form of one answer.
+/// The schema of one output.
 struct Form {
-    /// Its name: the command with `-` for blanks.
+    /// The name: the command, with `-` for blanks.
     name: &'static str,
-    /// The call that prints it.
+    /// The command that prints it.
     call: &'static str,
-    /// The key beside `schema_version` under which it stands; where there is none, its own keys stand there.
+    /// The key beside `schema_version` that holds the output; none if the output's own keys are at the top level.
     key: Option<&'static str>,
     of: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -42,7 +42,7 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-/// One whose keys stand beside `schema_version`.
+/// A schema whose own keys are at the top level.
 fn own<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     T::json_schema(generator)
 }
@@ -72,7 +72,7 @@ const FORMS: [Form; 21] = [
     form("why", "looop why --json", Some("why"), of::<forms::Why>),
 ];
 
-/// Prints one schema, or the names of all.
+/// Prints one schema, or all names.
 pub fn run(args: &Args) -> Result<u8> {
     let Some(name) = &args.name else {
         let rows: Vec<Vec<String>> = listed().map(|(name, call)| vec![name.into(), call.into()]).collect();
@@ -100,7 +100,7 @@ fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
     FORMS.iter().map(|form| (form.name, form.call)).chain(others)
 }
 
-/// The schema of a whole answer, as `looop` prints it: keys that can be null are there all the same.
+/// The schema of a whole output. Keys whose value can be null are always present.
 fn answer(form: &Form) -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let inner = (form.of)(&mut generator);

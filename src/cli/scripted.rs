@@ -1,17 +1,17 @@
-//! `looop __scripted FILE`: a runner that answers with the next line of a file; for the demo and for tests.
+//! `looop __scripted FILE`: a runner that replies with the next line of a file; for the demo and for tests.
 
 use anyhow::{Context, Result};
 
 use super::print;
 
-/// The script.
+/// The arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// One reply a line; the last one is repeated.
+    /// The script: one reply on each line; the last one is repeated.
     file: std::path::PathBuf,
 }
 
-/// Reads the prompt, prints the next reply. How many were given stands in a file beside the script.
+/// Reads the prompt and prints the next reply. A file beside the script counts the replies.
 pub fn run(args: &Args) -> Result<u8> {
     let prompt = std::io::read_to_string(std::io::stdin()).context("could not read the prompt")?;
     let counter = args.file.with_extension("count");

@@ -1,4 +1,4 @@
-//! `looop sensor`: what observes the world.
+//! `looop sensor`: the programs that observe the world.
 
 mod add;
 
@@ -13,10 +13,9 @@ use crate::store::{exchange, file, lock, records, texts};
 use crate::sys::signal::Cancel;
 use crate::tick::sense;
 
-/// What to do with sensors.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// List the sensors with what each read last.
+    /// List the sensors with their last readings.
     #[command(after_help = "Example:\n  looop sensor list")]
     List {
         /// Print JSON.
@@ -29,27 +28,27 @@ pub enum Verb {
         /// The sensor, or the unique beginning of its name.
         name: String,
     },
-    /// Add a ready-made sensor, or one whose script is on stdin, stamped `trust=untrusted`.
+    /// Add a ready-made sensor, or a script from stdin, which is marked `trust=untrusted`.
     ///
-    /// A ready-made one is asked for its settings, tried once, and added if that gave a reading.
+    /// For a ready-made sensor you are asked for its settings. It is tested once, and added if it gave a reading.
     Add(add::Args),
-    /// List the ready-made sensors with what each needs, or print one.
+    /// List the ready-made sensors and their requirements, or print one.
     Examples(add::ExamplesArgs),
-    /// Show what was edited since the last commit.
+    /// Show the changes since the last commit.
     #[command(after_help = "Example:\n  looop sensor diff disk")]
     Diff {
-        /// The sensor, or the unique beginning of its name; without it all of them.
+        /// The sensor, or the unique beginning of its name. Default: all sensors.
         name: Option<String>,
         #[command(flatten)]
         since: Since,
     },
-    /// Run a sensor, or all of them, and print the readings.
+    /// Run one sensor, or all, and print the readings.
     #[command(after_help = "Examples:\n  looop sensor test\n  looop sensor test disk")]
     Test {
         /// The sensor, or the unique beginning of its name.
         name: Option<String>,
     },
-    /// Move a sensor out of the way, to sensors/archive/.
+    /// Move a sensor to sensors/archive/.
     #[command(after_help = "Example:\n  looop sensor remove disk")]
     Remove {
         /// The sensor, or the unique beginning of its name.
@@ -57,7 +56,6 @@ pub enum Verb {
     },
 }
 
-/// Runs a verb on sensors.
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
     let (sensors, problems) = texts::sensors(&app.layout)?;
     let names = || sensors.iter().map(|sensor| sensor.name.as_str());

@@ -1,4 +1,4 @@
-//! `looop service`: the pulse under systemd or launchd, and beats from cron.
+//! `looop service`: runs the pulse under systemd or launchd, or beats from cron.
 
 use std::path::{Path, PathBuf};
 
@@ -12,58 +12,58 @@ use crate::store::file;
 use crate::sys::program;
 use crate::tick::diff;
 
-/// What to do with a service.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// Print the file or the line, and change nothing.
+    /// Print the service file or the crontab line, and change nothing.
     #[command(after_help = "Examples:\n  looop service print\n  looop service print --kind cron")]
     Print(Which),
-    /// Write the file for this data dir and config, and say how to start it.
+    /// Write the service file for this data dir and config, and print how to start it.
     #[command(after_help = "Example:\n  looop service install --now")]
     Install {
         #[command(flatten)]
         which: Which,
-        /// Start it at once.
+        /// Start the service at once.
         #[arg(long)]
         now: bool,
-        /// Replace a file that says something else.
+        /// Replace a file with other content.
         #[arg(long)]
         force: bool,
     },
-    /// Remove the file that `install` has written.
+    /// Remove the file that `install` wrote.
     #[command(after_help = "Example:\n  looop service uninstall --now")]
     Uninstall {
         #[command(flatten)]
         which: Which,
-        /// Stop it first.
+        /// Stop the service first.
         #[arg(long)]
         now: bool,
     },
 }
 
-/// Which service is meant.
+/// Arguments that name a service.
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// Who runs it; without it the one that this system has.
+    /// The service manager. Default: the one of this system.
     #[arg(long, value_enum)]
     kind: Option<Kind>,
-    /// Its name; without it `looop`, and for another data dir than the usual one with that one's name.
+    /// The name of the service. Default: `looop`; for a data dir other than the default one, a name made from
+    /// that dir.
     #[arg(long)]
     name: Option<String>,
 }
 
-/// Who runs a service.
+/// A service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// The user manager of systemd, with the pulse as a unit.
+    /// The systemd user manager; the pulse is a unit.
     Systemd,
-    /// launchd of macOS, with the pulse as an agent.
+    /// launchd of macOS; the pulse is an agent.
     Launchd,
-    /// cron, with one beat a minute.
+    /// cron; one beat a minute.
     Cron,
 }
 
-/// What decides where a profile's files are, and what a decision is asked of; handed on where it is set.
+/// Variables that decide where a profile's files are and which model decides; the service gets those that are set.
 const HANDED_ON: [&str; 6] = [
     "LOOOP_INTERVAL",
     "LOOOP_DECIDE",
@@ -84,7 +84,7 @@ impl Kind {
         }
     }
 
-    /// Where the file of a service is; none where there is no file.
+    /// The path of the service file; none for cron.
     fn file(self, app: &App, service: &Service) -> Option<PathBuf> {
         match self {
             Kind::Systemd => {
@@ -107,7 +107,7 @@ impl Kind {
         }
     }
 
-    /// The commands that start a service whose file is there.
+    /// The commands that start a service whose file exists.
     fn starts(self, service: &Service, file: &Path) -> Vec<Vec<String>> {
         match self {
             Kind::Systemd => vec![
@@ -119,7 +119,7 @@ impl Kind {
         }
     }
 
-    /// The commands that stop a service whose file is still there.
+    /// The commands that stop a service whose file still exists.
     fn stops(self, service: &Service, file: &Path) -> Vec<Vec<String>> {
         match self {
             Kind::Systemd => vec![words(&["systemctl", "--user", "disable", "--now", &service.name])],
@@ -133,7 +133,6 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Prints, writes or removes a service.
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Print(which) => {
@@ -167,7 +166,7 @@ fn service(app: &App, which: &Which) -> Result<(Kind, Service)> {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(is_fit) {
         let fault = Fault::usage(format!("could not name a service {name:?}"));
-        return Err(fault.hint("letters, digits, `-`, `_` and `.` are possible").into());
+        return Err(fault.hint("use letters, digits, `-`, `_` and `.`").into());
     }
     let log = app.layout.cache().ancestors().nth(2).unwrap_or(app.layout.cache()).join(format!("{name}.log"));
     let service = Service {
@@ -179,18 +178,21 @@ fn service(app: &App, which: &Which) -> Result<(Kind, Service)> {
     };
     match service.flaw() {
         None if kind == Kind::Systemd && service.is_odd_for_systemd() => {
-            let what = format!("could not make a unit: systemd begins no program `{}`", service.program);
-            Err(Fault::failed(what).hint("put looop into a folder without quotes and backslashes").into())
+            let what =
+                format!("could not make a unit: systemd cannot start the program `{}`", service.program);
+            Err(Fault::failed(what)
+                .hint("put looop into a directory without quotes and backslashes in its name")
+                .into())
         }
         None => Ok((kind, service)),
         Some(odd) => {
-            let what = format!("could not make a service: no line can hold {odd:?}");
-            Err(Fault::failed(what).hint("rename what has control characters in its name").into())
+            let what = format!("could not make a service: a line cannot contain {odd:?}");
+            Err(Fault::failed(what).hint("rename the path that has control characters in it").into())
         }
     }
 }
 
-/// The usual data dir's service has the program's own name.
+/// The name of the service. The default data dir's service has the program's own name.
 fn usual_name(app: &App) -> String {
     let dir = app.layout.root().file_name().unwrap_or_default().to_string_lossy().into_owned();
     if app.env.get("LOOOP_DATA_DIR").is_none() || dir == "looop" {
@@ -201,7 +203,7 @@ fn usual_name(app: &App) -> String {
     format!("looop-{}", plain.strip_prefix("looop-").unwrap_or(&plain))
 }
 
-/// This program by the name on the PATH that leads to it, since that one still does after an upgrade; else by its file.
+/// The path of this program: its entry on the PATH, because that survives an upgrade; else its file.
 fn program(app: &App) -> PathBuf {
     let own = program::installed_path();
     let own = std::fs::canonicalize(&own).unwrap_or(own);
@@ -219,11 +221,10 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
     let shown = path.display();
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
     match &present {
-        Some(present) if *present == text => print::line(&format!("{shown} is there already")),
+        Some(present) if *present == text => print::line(&format!("{shown} exists already")),
         Some(present) if !force => {
             print::patch(app.style, &diff::unified(&shown.to_string(), "new", present, &text));
-            let fault =
-                Fault::failed(format!("could not install the service: `{shown}` says something else"));
+            let fault = Fault::failed(format!("could not install the service: `{shown}` has other content"));
             return Err(fault.hint("replace it with --force, or choose another --name").into());
         }
         _ => {
@@ -244,7 +245,7 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
     print::line("start it, now and at each login:");
     starts.iter().for_each(|argv| print::line(&format!("  {}", argv.join(" "))));
     if kind == Kind::Systemd {
-        print::line("go on when you log out:");
+        print::line("to keep it running after you log out:");
         print::line("  loginctl enable-linger");
     }
     Ok(0)
@@ -260,11 +261,11 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     let present = file::read_text(&path, MAX_BYTES).with_context(|| format!("could not read `{shown}`"))?;
     let text = match present {
         None => {
-            print::line(&format!("there is no {shown}"));
+            print::line(&format!("{shown} does not exist"));
             return Ok(0);
         }
         Some(text) if !text.contains(MARK) => {
-            let fault = Fault::failed(format!("could not remove `{shown}`: looop has not written it"));
+            let fault = Fault::failed(format!("could not remove `{shown}`: looop did not write it"));
             return Err(fault.hint("remove it by hand").into());
         }
         Some(text) => text,
@@ -276,7 +277,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     let seen = exchange::digest_of(text.as_bytes());
     save::made("remove the service", &exchange::remove(&path, &seen)?)?;
     if kind == Kind::Systemd {
-        // What starts it at login points to nothing now.
+        // The link that starts it at login points to nothing now.
         let wants = path.with_file_name("default.target.wants").join(format!("{}.service", service.name));
         if std::fs::symlink_metadata(&wants).is_ok() {
             file::remove(&wants)?;
@@ -284,7 +285,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     }
     print::line(&format!("removed {shown}"));
     if !now && kind == Kind::Systemd {
-        print::line("one that still runs is ended by:");
+        print::line("if it still runs, stop it with:");
         print::line(&format!("  systemctl --user stop {}", service.name));
     }
     Ok(0)
@@ -296,7 +297,7 @@ fn run_all(commands: &[Vec<String>]) -> Result<u8> {
         let done = program::run_here(argv).with_context(|| format!("could not run `{shown}`"))?;
         if !done {
             let fault = Fault::failed(format!("could not finish: `{shown}` failed"));
-            return Err(fault.hint("it says why above").into());
+            return Err(fault.hint("its own message is above").into());
         }
         print::line(&format!("ran {shown}"));
     }

@@ -1,4 +1,4 @@
-//! `looop status`: where everything stands, for a human and, with `--json`, for an observing program.
+//! `looop status`: the state of the loop, for the user and, with `--json`, for programs.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ struct Facts {
     today: ledger::Spent,
 }
 
-/// Prints the status. It reads files only: no sensor is run and nothing is written.
+/// Prints the status. It only reads files: it runs no sensor and writes nothing.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let facts = gather(app)?;
     if args.json {
@@ -122,7 +122,7 @@ fn gather(app: &App) -> Result<Facts> {
 fn gate_words(app: &App, facts: &Facts) -> String {
     let beat = &facts.beat;
     if let Some(why) = &beat.halted {
-        return format!("halted: {why}; `looop resume` goes on");
+        return format!("halted: {why}; `looop resume` continues");
     }
     if let Some(paused) = &facts.paused {
         return format!(
@@ -206,7 +206,7 @@ fn as_text(app: &App, facts: &Facts) -> String {
     if let Some(failure) = &beat.failure {
         put("failure", style.red(&format!("{}: {}", failure.class.word(), visible(&failure.why, false))));
         if !failure.class.remedy().is_empty() {
-            put("mend it", failure.class.remedy().to_owned());
+            put("remedy", failure.class.remedy().to_owned());
         }
     }
     let unmetered = facts.today.unmetered;
@@ -240,7 +240,8 @@ fn as_text(app: &App, facts: &Facts) -> String {
     out
 }
 
-/// What each kind of child gets, and why one gets less than it could. A config that cannot be read says so elsewhere.
+/// The sandbox of each kind of child, and why a child has less than it could. Other parts report a config that
+/// cannot be read.
 fn sandbox(app: &App) -> Option<forms::Boxes> {
     let config = app.config().ok()?;
     let boxer = Boxer::new(&app.layout, &config.settings, true);
@@ -267,7 +268,7 @@ fn sandbox_words(app: &App, all: &forms::Boxes) -> String {
         forms::InForce::Level(Level::None) => app.style.yellow(&format!("{} none", kind.word())),
         forms::InForce::Level(level) => format!("{} {}", kind.word(), level.word()),
         forms::InForce::Refused { .. } => {
-            app.style.red(&format!("{} cannot be had; looop doctor", kind.word()))
+            app.style.red(&format!("{} not available; looop doctor", kind.word()))
         }
     };
     let mut words = Kind::ALL.iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ");
@@ -317,7 +318,7 @@ mod tests {
     use crate::store::seed;
 
     #[test]
-    fn a_clock_that_cannot_be_right_is_a_problem_and_stops_nothing_else() {
+    fn a_clock_outside_of_1970_to_9999_is_a_problem_and_the_status_still_works() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().join("data"), dir.path().join("cache"));
         seed::set_up(&layout, Now { unix_ms: 1_795_218_410_413, offset_s: 0 }).unwrap();

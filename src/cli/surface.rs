@@ -1,4 +1,4 @@
-//! `looop __surface`: shows workers that wait for a human in tmux and to the notifier; started when a flag changes.
+//! `looop __surface`: shows workers that wait for the user in tmux and to the notifier; started when a flag changes.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,16 @@ use super::{App, print};
 use crate::store::layout;
 use crate::worker::surface::{self, Reach};
 
-/// Does once what is to be done.
+/// Updates the windows and notifications once.
 pub fn run(app: &App) -> Result<u8> {
     layout::check(&app.layout)?;
     Ok(u8::from(!bring_in_line(app)?))
 }
 
-/// Shows and tells what waits for a human; what could not be done is said. False: something could not.
+/// Updates the windows and notifies the user; prints what failed. False if something failed.
 pub fn bring_in_line(app: &App) -> Result<bool> {
     let env = &app.env;
-    // A config that cannot be read keeps no human from hearing that one is waited for.
+    // The user must be notified even if the config cannot be read.
     let (path, notify) = match app.config() {
         Ok(config) => (config.settings.path, config.settings.workers.notify),
         Err(_) => (env.path(), Vec::new()),

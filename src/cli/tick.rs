@@ -1,4 +1,4 @@
-//! `looop tick` and `looop run`: one beat, and what it says of itself.
+//! `looop tick` and `looop run`: run one beat and print its result.
 
 use anyhow::Result;
 use serde_json::json;
@@ -28,16 +28,16 @@ use crate::worker::surface;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop tick --dry-run\n  looop tick --quiet")]
 pub struct Args {
-    /// Show what the gate says and the prompt that a decision would get; spends and writes nothing.
+    /// Print the gate's decision and the prompt that a model would get. Spends and writes nothing.
     #[arg(long)]
     dry_run: bool,
     /// Print the outcome as JSON.
     #[arg(long)]
     json: bool,
-    /// Say nothing of a beat that decides nothing; for cron.
+    /// Print nothing if the beat decides nothing; for cron.
     #[arg(short, long)]
     quiet: bool,
-    /// Draw a beat that decides nothing over the last one; for the pulse.
+    /// Redraw the last line if the beat decides nothing; for the pulse.
     #[arg(long, hide = true)]
     pulse: bool,
 }
@@ -52,10 +52,9 @@ pub struct RunArgs {
     json: bool,
 }
 
-/// How long `looop run` waits for the present beat to end, in milliseconds.
+/// How long `looop run` waits for the current beat to end, in milliseconds.
 const PATIENCE_MS: i64 = 30 * 60_000;
 
-/// Runs one beat.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if args.dry_run {
         return dry_run(app);
@@ -83,16 +82,16 @@ pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     beat(app, &cancel, Some(args.goal.clone()), voice(args.json, false, false), held)
 }
 
-/// How a beat speaks.
+/// The output mode of a beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Voice {
     /// One line for each beat.
     Plain,
     /// One JSON value for each beat.
     Json,
-    /// Nothing for a beat that decides nothing.
+    /// Prints nothing for a beat that decides nothing.
     Quiet,
-    /// As plain, but what is only waiting is drawn over on a terminal.
+    /// Like plain, but a beat that decides nothing redraws the last line on a terminal.
     Pulse,
 }
 
@@ -116,10 +115,10 @@ pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalF
     })
 }
 
-/// Refuses to decide by a clock that cannot be right: ids, budgets and timers count by it.
+/// Refuses to decide by a clock that is certainly wrong: ids, budgets and timers depend on it.
 ///
 /// # Errors
-/// When the clock is outside of its years.
+/// The clock is before 1970 or after the year 9999.
 pub fn check_clock(now: Now, what: &str) -> Result<()> {
     match clock_flaw(now) {
         Some(flaw) => {
@@ -153,7 +152,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     let started = Deadline::after_ms(0);
     let outcome = tick::tick(&mut ctx);
     drop(held);
-    // The pulse does this itself, and waits for no notifier.
+    // The pulse does this itself, without waiting for the notifier.
     if voice != Voice::Pulse && has_news(app, &config) {
         super::surface::bring_in_line(app)?;
     }
@@ -167,7 +166,7 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     let undecided = goal.and_then(|goal| undecided(&report, &goal));
     match voice {
         Voice::Json => print::json(&envelope("beat", as_json(&report))),
-        // The error says it all.
+        // The error message is enough.
         _ if undecided.is_some() && matches!(report.what, What::Held(_)) => {}
         voice => say(app, &report, started.spent_ms(), voice),
     }
@@ -181,7 +180,8 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     })
 }
 
-/// True when the notifier was not told of something that the loop asks or an ended worker left, or when that cannot be found out.
+/// True if the notifier does not know yet of a question of the loop or of an ended worker, or if that cannot be
+/// determined.
 pub fn has_news(app: &App, config: &Config) -> bool {
     !config.settings.workers.notify.is_empty()
         && (surface::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
@@ -189,23 +189,23 @@ pub fn has_news(app: &App, config: &Config) -> bool {
                 .map_or(true, |(all, _)| all.iter().any(|worker| surface::is_untold(&app.layout, worker))))
 }
 
-/// Why a beat that was to decide on a move for a goal asked nobody.
+/// Why a beat that had to decide for a goal asked no model.
 fn undecided(report: &Report, goal: &Name) -> Option<Fault> {
     let why = match &report.what {
         What::Held(hold) => hold.words(),
-        // Where a runner was asked there is a usage, even when nothing is known of it.
+        // A beat that asked a runner always has a usage, even if the amounts are unknown.
         What::Moved(_) if report.usage.is_none() => "an approved move came first".to_owned(),
         _ => return None,
     };
     let fault = Fault::failed(format!("could not decide on a move for {goal}: {why}"));
     Some(match &report.what {
         What::Held(Hold::Paused { .. }) => fault.hint("end the pause with `looop resume`"),
-        What::Moved(_) => fault.hint(format!("once more: `looop run {goal}`")),
+        What::Moved(_) => fault.hint(format!("run `looop run {goal}` again")),
         _ => fault,
     })
 }
 
-/// The context of a beat. From here on this process is the parent of what its children leave behind.
+/// The context of a beat. From now on this process adopts orphans of its children.
 pub fn ctx<'a>(
     app: &'a App,
     config: &'a Config,
@@ -312,11 +312,11 @@ fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
     print::line(&text);
 }
 
-/// What a beat would do now, found out without writing anything: the gate's word, and the prompt.
+/// A preview of the next beat, made without writing anything.
 pub struct Preview {
-    /// What the gate says.
+    /// The gate's decision.
     pub verdict: Verdict,
-    /// The prompt of a decision made now.
+    /// The prompt that a decision would get now.
     pub prompt: String,
 }
 
@@ -365,7 +365,7 @@ fn dry_run(app: &App) -> Result<u8> {
     Ok(0)
 }
 
-/// What the gate says, in words.
+/// The gate's decision, in words.
 pub fn verdict_words(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Hold(hold) => format!("no decision: {}", hold.words()),
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beat_is_refused_by_a_clock_that_cannot_be_right() {
+    fn a_beat_is_refused_if_the_clock_is_outside_of_1970_to_9999() {
         for (seconds, flaw) in [(-86_400, "before 1970"), (8_210_298_412_800, "after the year 9999")] {
             let error = check_clock(Now::from_clock(seconds, 0, 0), "start a beat").unwrap_err();
             assert!(error.to_string().contains(flaw), "{error:#}");

@@ -20,28 +20,28 @@ const MAX_BYTES: usize = 1 << 20;
     after_help = "Examples:\n  looop trust leanfile.toml\n  looop trust --list\n  looop trust --revoke leanfile.toml"
 )]
 pub struct Args {
-    /// The leanfile to allow, as it is now.
+    /// The leanfile to trust, with its present content.
     #[arg(required_unless_present_any = ["list", "revoke"])]
     file: Option<PathBuf>,
-    /// List the allowed files.
+    /// List the trusted files.
     #[arg(long, conflicts_with_all = ["file", "revoke"])]
     list: bool,
     /// Print JSON.
     #[arg(long, requires = "list")]
     json: bool,
-    /// Take the permission of a file back.
+    /// Revoke the trust in a file.
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     revoke: Option<PathBuf>,
 }
 
 impl Args {
-    /// If true, it changes what is allowed.
+    /// If true, the command changes what is trusted.
     pub(super) fn changes(&self) -> bool {
         !self.list
     }
 }
 
-/// Allows a file, takes a permission back, or lists.
+/// Trusts a file, revokes trust, or lists.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     match (&args.file, &args.revoke) {
         (Some(path), _) => allow(app, &app.env.here(path)),
@@ -69,11 +69,11 @@ fn allow(app: &App, path: &Path) -> Result<u8> {
 }
 
 fn revoke(app: &App, path: &Path) -> Result<u8> {
-    // The folder may be gone with the file.
+    // The directory may be gone together with the file.
     let place = place_of(path).unwrap_or_else(|_| path.to_owned());
     if !trust::revoke(&app.layout, &place)? {
         let fault = Fault::usage(format!("could not revoke `{}`: it is not trusted", place.display()));
-        return Err(fault.hint("see what is with `looop trust --list`").into());
+        return Err(fault.hint("`looop trust --list` shows the trusted files").into());
     }
     print::line(&format!("not trusted any more: {}", place.display()));
     Ok(0)
@@ -110,11 +110,11 @@ fn list(app: &App, as_json: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// Decides which leanfiles count as a whole. What a file of a project asks for has no effect in a fix that the loop
-/// started; in a person's fix it needs that person's yes to exactly these bytes.
+/// Decides which leanfiles take effect in full. In a fix that the loop started, the requests of a project's
+/// file have no effect. In the user's own fix they need the user's approval of exactly these bytes.
 ///
 /// # Errors
-/// A usage error that names each file without a yes, after its requests were shown.
+/// A usage error that names each file without an approval, after its requests were shown.
 pub(super) fn settle(app: &App, sources: &mut [LeanSource]) -> Result<()> {
     let mut refused: Option<Fault> = None;
     let mut is_loops = None;

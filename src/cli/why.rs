@@ -1,4 +1,4 @@
-//! `looop why`: what woke the last beat, what would wake the next one, and what each sensor costs.
+//! `looop why`: what woke the last beat, what would wake the next one, and what each sensor cost.
 
 use anyhow::Result;
 use serde_json::json;
@@ -20,7 +20,7 @@ pub struct Args {
 
 const WEEK_MS: i64 = 7 * 86_400_000;
 
-/// Explains. It runs the sensors once, and spends and writes nothing.
+/// Explains the last and the next decision. Runs the sensors once; spends and writes nothing.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let last: Option<Context> = records::read_json(&app.layout.world())?;
     let config = app.config()?;
@@ -39,7 +39,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     let style = app.style;
     match &last {
-        None => print::line("no decision was made yet"),
+        None => print::line("last decision: none"),
         Some(context) => {
             let age = human_ms(app.now.elapsed_ms(context.at.unix_ms));
             print::line(&format!("{} ({age} ago, beat {})", style.bold("the last decision"), context.beat));

@@ -1,4 +1,4 @@
-//! `looop worker start`, and the verbs of a human on one worker: `kill`, `flag`, `unflag`, `tell`.
+//! `looop worker start`, and the user's verbs for one worker: `kill`, `flag`, `unflag`, `tell`.
 
 use std::path::PathBuf;
 
@@ -22,10 +22,9 @@ use crate::sys::{detach, kin, tree};
 use crate::worker::start::{Starter, Wanted};
 use crate::worker::{client, fleet};
 
-/// What there is about workers besides the verbs on one of them.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// Start a worker by hand. Prints its id.
+    /// Start a worker yourself. Prints its id.
     Start(StartArgs),
 }
 
@@ -34,35 +33,36 @@ pub enum Verb {
     after_help = "Examples:\n  looop worker start fix-ci 'make the build green' --goal release --repo ~/src/app --verify tests\n  looop worker start count -- sh -c 'sleep 5; echo done'"
 )]
 pub struct StartArgs {
-    /// The worker's name.
+    /// The name of the worker.
     id: String,
-    /// What it is told; `-` for stdin.
+    /// The brief; `-` for stdin.
     brief: Option<String>,
-    /// The goal that it works for; no other worker can work for it meanwhile.
+    /// The goal that the worker serves; the worker holds its lease, so that no other worker can serve it.
     #[arg(long, value_name = "GOAL")]
     goal: Option<Name>,
-    /// What kind of worker: `fix` works as `looop fix` on its brief.
+    /// The kind of the worker: `fix` works on its brief as `looop fix` does.
     #[arg(long, value_name = "KIND", conflicts_with = "argv")]
     kind: Option<String>,
-    /// The runner; the config's when absent.
+    /// The runner. Default: the one in the config.
     #[arg(long, value_name = "NAME", conflicts_with = "argv")]
     runner: Option<String>,
-    /// A git repository: it works on a private clone, and its commits come back as branch `looop/<id>`.
+    /// A git repository. The worker gets a private clone; its commits come back as branch `looop/<id>`.
     #[arg(long, value_name = "DIR")]
     repo: Option<PathBuf>,
-    /// An entry of `verify` in the config; it decides whether the work is done.
+    /// An entry of `verify` in the config; its checks decide whether the work is done.
     #[arg(long, value_name = "NAME")]
     verify: Vec<String>,
-    /// Something that only this worker may work on.
+    /// A resource that only this worker may work on.
     #[arg(long, value_name = "NAME")]
     claim: Vec<String>,
-    /// The directory it runs in; an empty one of its own when absent.
+    /// The working directory. Default: an empty directory of its own.
     #[arg(long, value_name = "DIR", conflicts_with = "repo")]
     cwd: Option<PathBuf>,
-    /// A path that it may read in its box, or a variable of yours that it gets; may be given several times.
+    /// A path that the worker may read in its sandbox, or an environment variable that it gets; may be given
+    /// several times.
     #[arg(long, value_name = "PATH|NAME")]
     grant: Vec<String>,
-    /// A command to run instead of a runner's.
+    /// A command to run instead of a runner.
     #[arg(last = true)]
     argv: Vec<String>,
 }
@@ -70,7 +70,7 @@ pub struct StartArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop unflag fix-ci")]
 pub struct OneArgs {
-    /// The worker, or the unique beginning of its name; the newest flagged one when absent.
+    /// The worker, or the unique beginning of its name. Default: the newest flagged worker.
     #[arg(add = complete::worker_ids())]
     id: Option<String>,
 }
@@ -81,7 +81,7 @@ pub struct KillArgs {
     /// The worker, or the unique beginning of its name.
     #[arg(add = complete::worker_ids())]
     id: String,
-    /// Kill its supervisor and all that it started at once, also when the supervisor is stopped.
+    /// Kill the supervisor and all processes that the worker started at once; works also if the supervisor is stopped.
     #[arg(long)]
     force: bool,
 }
@@ -89,7 +89,7 @@ pub struct KillArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop flag 'which database may I use?'")]
 pub struct FlagArgs {
-    /// For a human: the worker. Inside a worker: what a human is needed for.
+    /// Outside of a worker: the worker's name, then a text. In a worker: what it needs the user for.
     words: Vec<String>,
 }
 
@@ -105,10 +105,9 @@ pub struct TellArgs {
 
 /// How long a worker may take to end, in milliseconds.
 const END_MS: i64 = 45_000;
-/// After how long a command says what it waits for, in milliseconds.
+/// After how long a command prints what it waits for, in milliseconds.
 const SAY_MS: i64 = 2_000;
 
-/// Starts a worker.
 pub fn run(app: &App, verb: Verb) -> Result<u8> {
     let Verb::Start(args) = verb;
     let brief = match args.brief.as_deref() {
@@ -160,7 +159,7 @@ fn has_goal(app: &App, goal: &Name) -> bool {
     app.layout.file(&layout::goal_path(goal)).exists()
 }
 
-/// Ends a worker and waits for its end.
+/// Ends a worker and waits until it has ended.
 pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let worker = ls::choose(app, Some(&args.id), Chosen::Any)?;
     let id = worker.spec.id.clone();
@@ -180,45 +179,47 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let supervisor = &worker.state.supervisor;
     let begun = Deadline::after_ms(SAY_MS);
     let mut is_printed = false;
-    // A supervisor that does not listen is told by a signal, which it heeds as well.
+    // A supervisor whose socket does not answer gets a signal instead.
     if client::call(&dir.attach_socket(), Request::Kill).is_err() {
         detach::signal(supervisor.pid, supervisor.start, false);
     }
     let deadline = Deadline::after_ms(END_MS);
     while workers::is_alive(&dir)? {
         if deadline.passed() {
-            let fault = Fault::failed(format!("could not end worker {id}: its supervisor still lives"));
+            let fault = Fault::failed(format!("could not end worker {id}: its supervisor is still running"));
             let fault = fault.hint(format!("process {} is its supervisor", supervisor.pid));
             return Err(fault
-                .hint(format!("`looop kill --force {id}` kills it and all that it started"))
+                .hint(format!(
+                    "`looop kill --force {id}` kills the supervisor and all processes that the worker started"
+                ))
                 .into());
         }
         if begun.passed() && !is_printed {
             is_printed = true;
             print::note(&match tree::is_stopped(supervisor.pid, supervisor.start) {
                 true => format!(
-                    "waiting for {id}: its supervisor, process {0}, is stopped; `kill -CONT {0}` lets it go on, and `looop kill --force {id}` ends it",
+                    "waiting for {id}: its supervisor, process {0}, is stopped; `kill -CONT {0}` resumes it, and `looop kill --force {id}` ends it",
                     supervisor.pid
                 ),
-                false => format!("waiting for {id}: its supervisor ends what the worker started"),
+                false => format!("waiting for {id}: its supervisor ends the worker's processes"),
             });
         }
         pause_ms(10);
     }
-    let phase = workers::load(&app.layout, &id)?.map_or("put away", |worker| worker.state.phase.word());
+    let phase = workers::load(&app.layout, &id)?.map_or("archived", |worker| worker.state.phase.word());
     print::line(&format!("{id}: {phase}"));
     Ok(0)
 }
 
-/// Kills a supervisor and all that it started, and does for the worker what the supervisor cannot do any more: it
-/// writes the state, gives the leases back, and removes the sockets.
+/// Kills a supervisor and all processes that the worker started, and does the rest of the supervisor's work: it
+/// writes the state, releases the leases and removes the sockets.
 fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     let id = &worker.spec.id;
     let (dir, supervisor) = (app.layout.worker(id), &worker.state.supervisor);
     let fail = |why: &str| Fault::failed(format!("could not end worker {id}: {why}"));
     if !kin::kill_tree((supervisor.pid, supervisor.start)) {
-        let fault = fail("a process of it heeds no signal");
-        return Err(fault.hint(format!("look at process {} and those below it", supervisor.pid)).into());
+        let fault = fail("one of its processes does not react to signals");
+        return Err(fault.hint(format!("inspect process {} and its descendants", supervisor.pid)).into());
     }
     if workers::is_alive(&dir)? {
         return Err(fail("another process holds its lock")
@@ -236,7 +237,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     let state = State {
         phase: Phase::Killed,
         since_ms: clock::now().unix_ms,
-        why: Some("a human ended it by force".to_owned()),
+        why: Some("the user killed it with --force".to_owned()),
         leases: Vec::new(),
         ..lost.state
     };
@@ -253,7 +254,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     Ok(0)
 }
 
-/// Says that a supervisor is stopped, where a text or an answer for its worker waits for it.
+/// Prints a note if the supervisor is stopped, because the worker gets a message or an answer only later.
 pub fn note_if_stopped(worker: &Worker) {
     if worker.state.phase == Phase::Stopped {
         let why = worker.state.why.as_deref().unwrap_or_default();
@@ -261,7 +262,7 @@ pub fn note_if_stopped(worker: &Worker) {
     }
 }
 
-/// Inside a worker: calls for a human. By hand: flags a worker, so that it is not forgotten.
+/// In a worker: calls the user. Outside: flags a worker as a reminder.
 pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
         client::call(&socket, Request::Flag { text: args.words.join(" ") })?;
@@ -277,7 +278,7 @@ pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Takes a flag down.
+/// Clears a flag.
 pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
         client::call(&socket, Request::Unflag)?;
@@ -285,7 +286,7 @@ pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
     }
     app.human_only("unflag a worker")?;
     let any = ls::choose(app, args.id.as_deref(), Chosen::Any).ok();
-    // One that has ended keeps its flag while work is in its clone alone.
+    // A worker that has ended keeps its flag while work exists only in its clone.
     let ended = any.filter(|worker| worker.state.phase.is_over() && worker.state.flag.is_some());
     let worker = match &ended {
         Some(worker) => worker.clone(),
@@ -305,7 +306,6 @@ pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Sends a text to a worker.
 pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
     let worker = ls::choose(app, Some(&args.id), Chosen::Live)?;
     let text = if args.text == "-" { input::stdin("the text")? } else { args.text.clone() };

@@ -1,4 +1,4 @@
-//! What the config says about boxes.
+//! The sandbox settings of the config.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::{Env, usage};
 use crate::agents::AGENTS;
 use crate::model::boxing::{Boxes, Boxing, Endpoint, Kind, NetworkAccess, Wanted};
 
-/// The part of the settings that is about boxes.
+/// Builds the sandbox settings.
 pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
     let from = &parsed.sandbox;
     let net = &from.network;
@@ -69,7 +69,7 @@ fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Str
         all.extend(endpoint.map(|endpoint| (agent.name.to_owned(), endpoint)));
     }
     for (name, runner) in &parsed.runners {
-        // A command of the user's that is given the address in a variable finds its model there.
+        // A command of the user may get the address of its model in a variable.
         let said = runner.env.iter().filter(|var| var.ends_with("_BASE_URL")).find_map(|var| env.get(var));
         all.extend(said.and_then(Endpoint::of_url).map(|endpoint| (name.clone(), endpoint)));
         let Some(url) = runner.base_url.as_ref().filter(|_| runner.http.is_none()) else { continue };
@@ -84,7 +84,7 @@ fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Str
     Ok(all)
 }
 
-/// Paths as the human writes them: absolute ones, or below `~`.
+/// Makes the user's paths absolute: they must be absolute or begin with `~`.
 pub(super) fn paths(env: &Env, from: &[String], key: &str, path: &Path) -> Result<Vec<PathBuf>> {
     from.iter()
         .map(|text| {

@@ -1,4 +1,4 @@
-//! Tests of what the config file and the environment decide together.
+//! Tests of the configuration from the config file and the environment.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::model::settings::WorkerRunner;
 
-/// A config file in a directory of its own, and an environment that names it.
+/// A config file in its own directory, and an environment that names it.
 fn env_with(text: Option<&str>, vars: &[(&str, &str)]) -> (tempfile::TempDir, Env) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("looop.json");
@@ -51,7 +51,7 @@ fn without_a_file_everything_has_its_default() {
     }
 }
 
-/// The example of the contract, with each key that there is.
+/// An example with every key.
 const EXAMPLE: &str = r#"{
   "$schema": "./looop.schema.json",
   "interval": "90s",  "path": "/usr/local/bin:/usr/bin:/bin",
@@ -100,11 +100,11 @@ fn null_is_not_absence() {
 }
 
 #[test]
-fn the_environment_stands_above_the_file() {
+fn the_environment_overrides_the_file() {
     let text = r#"{"interval":"30s","decide":"a"}"#;
     let config = loaded(text, &[("LOOOP_INTERVAL", "5s"), ("LOOOP_DECIDE", "b")]);
     assert_eq!((config.interval_ms, config.decide.as_str()), (5_000, "b"));
-    // Set and empty is as good as not set.
+    // An empty variable counts as unset.
     let config = loaded(text, &[("LOOOP_INTERVAL", ""), ("LOOOP_DECIDE", "")]);
     assert_eq!((config.interval_ms, config.decide.as_str()), (30_000, "a"));
     for short in ["0s", "999ms"] {
@@ -119,7 +119,7 @@ fn the_environment_stands_above_the_file() {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_place_and_the_nearest_key() {
+fn an_error_names_the_place_and_the_nearest_key() {
     let rows = [
         ("{\n \"intervall\": \"1s\"}", ":2:12: `intervall` is not a key here", "did you mean `interval`?"),
         (r#"{"limits":{"noop_tll":"1s"}}"#, "`noop_tll` is not a key here", "did you mean `noop_ttl`?"),
@@ -206,7 +206,7 @@ fn a_built_in_worker_takes_a_model_and_an_effort_and_more_variables() {
 }
 
 #[test]
-fn a_worker_without_a_place_for_its_brief_is_refused() {
+fn a_worker_command_without_the_brief_is_refused() {
     let fault = error(r#"{"runners":{"mine":{"worker":["sh","work.sh"]}}}"#, &[]);
     assert!(
         fault.what.contains("runners.mine.worker has no `{brief}`") && !fault.hints.is_empty(),
@@ -215,7 +215,7 @@ fn a_worker_without_a_place_for_its_brief_is_refused() {
 }
 
 #[test]
-fn a_decider_is_found_or_the_choice_is_named() {
+fn a_decider_is_found_or_the_error_lists_the_choices() {
     let own = r#"{"decide":"pi","runners":{"pi":{"decide":["mypi"]}}}"#;
     assert_eq!(
         loaded(own, &[]).decider().unwrap().program(),
@@ -226,7 +226,10 @@ fn a_decider_is_found_or_the_choice_is_named() {
     let rows = [
         (r#"{"decide":"nosuch"}"#, "could not find the runner `nosuch`"),
         (r#"{"decide":"e","runners":{"e":{"http":"openai","model":"m"}}}"#, "`http` needs a `base_url`"),
-        (r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"x","model":"m"}}}"#, "is no address"),
+        (
+            r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"x","model":"m"}}}"#,
+            "is not an address",
+        ),
         (
             r#"{"decide":"e","runners":{"e":{"http":"openai","base_url":"http://x"}}}"#,
             "`http` needs a `model`",
@@ -245,7 +248,7 @@ fn a_decider_is_found_or_the_choice_is_named() {
 }
 
 #[test]
-fn children_get_a_list_and_no_more() {
+fn children_get_only_the_listed_variables() {
     let vars = [("HOME", "/h"), ("LANG", "C"), ("SECRET", "s"), ("LOOOP_INTERVAL", "5s"), ("PATH", "/env")];
     let config = loaded(r#"{"path":"/file"}"#, &vars);
     let keys: Vec<&str> = config.settings.base_env.iter().map(|(key, _)| key.as_str()).collect();
@@ -263,7 +266,7 @@ fn children_get_a_list_and_no_more() {
 }
 
 #[test]
-fn places_are_absolute_and_a_person_has_a_name_git_can_store() {
+fn paths_are_absolute_and_the_user_name_is_safe_for_git() {
     let (dir, env) = env_with(None, &[("LOOOP_DATA_DIR", "data"), ("USER", "Ada <x@y>\n")]);
     assert_eq!(env.layout().root(), dir.path().join("data"));
     assert_eq!(env.person(), "Ada xy");

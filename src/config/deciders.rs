@@ -1,4 +1,4 @@
-//! What the config says about runners that decide: a command of the human's, an endpoint, or an agent CLI.
+//! The deciding runners of the config: a command of the user, an endpoint, or an agent CLI.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,22 +16,22 @@ use crate::agents::{self, Runner};
 use crate::model::fault::Fault;
 use crate::model::price::Price;
 
-/// The variable by which a call to an endpoint knows the key of `token_cmd`, where the config names none.
+/// The default variable that passes the key of `token_cmd` to a call of an endpoint.
 const TOKEN_VAR: &str = "COMMAND_TOKEN";
 
 impl Config {
     /// The runner that decides.
     ///
     /// # Errors
-    /// A usage error when the config names one that does not exist or cannot decide.
+    /// A usage error if the config names one that does not exist or cannot decide.
     pub fn decider(&self) -> Result<Box<dyn Runner>> {
         self.decider_named(&self.decide)
     }
 
-    /// The runner of this name, to decide.
+    /// The runner of this name, for decisions.
     ///
     /// # Errors
-    /// As [`Config::decider`].
+    /// Like [`Config::decider`].
     pub fn decider_named(&self, name: &str) -> Result<Box<dyn Runner>> {
         let none = RunnerFile::default();
         let own = self.runners.get(name);
@@ -115,18 +115,18 @@ impl Config {
         }))
     }
 
-    /// The folder of the config file, in which commands of the config run.
+    /// The directory of the config file; commands of the config run there.
     fn folder(&self) -> PathBuf {
         self.path.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned()
     }
 
-    /// Names of variables that a runner's program gets.
+    /// The names of variables that a runner's program gets.
     fn allowed(&self, entry: &RunnerFile) -> Vec<String> {
         let of_token = entry.token_cmd.as_ref().and(entry.key_env.as_ref());
         entry.env.iter().chain(of_token).cloned().collect()
     }
 
-    /// A runner's program with its key from `token_cmd`, where there is one.
+    /// Adds the key of `token_cmd` to a runner's program, if that is set.
     fn keyed(&self, name: &str, entry: &RunnerFile, runner: Box<dyn Runner>) -> Result<Box<dyn Runner>> {
         match self.token(name, entry, None)? {
             Some(source) => Ok(Box::new(KeyedRunner { runner, source })),
@@ -134,26 +134,25 @@ impl Config {
         }
     }
 
-    /// Where the key of a runner comes from, if a command prints it. `var` is the variable that is used where the config
-    /// names none.
+    /// The source of a runner's key, if a command prints it. `var` is the default variable.
     fn token(&self, name: &str, entry: &RunnerFile, var: Option<&str>) -> Result<Option<TokenSource>> {
         let Some(argv) = &entry.token_cmd else { return Ok(None) };
         let bad = |what: &str| {
             usage(format!("could not use runners.{name}.token_cmd of {}: {what}", self.path.display()))
         };
         if argv.first().is_none_or(String::is_empty) {
-            return Err(bad("it names no program"));
+            return Err(bad("it does not name a program"));
         }
         let Some(var) = entry.key_env.as_deref().or(var) else {
-            return Err(bad("name the variable in which the program gets the key with `key_env`"));
+            return Err(bad("set `key_env` to the variable in which the program gets the key"));
         };
         Ok(Some(TokenSource { argv: argv.clone(), var: var.to_owned(), cwd: self.folder() }))
     }
 
-    /// The endpoints that can fix: those without a program in their place.
+    /// The endpoints that can fix: those without a program of their own.
     ///
     /// # Errors
-    /// A usage error when one lacks something or has an address that is none.
+    /// A usage error if a setting is missing or an address is invalid.
     pub fn endpoints(&self) -> Result<BTreeMap<String, Http>> {
         let mut all = BTreeMap::new();
         for (name, _) in self.settings.fixes.runners.iter().filter(|(_, runner)| runner.argv.is_empty()) {
@@ -200,7 +199,7 @@ impl Config {
         let micros = |usd: f64, key: &str| match usd {
             _ if (0.0..=1e6).contains(&usd) => Ok((usd * 1e6).round() as u64),
             _ => Err(usage(format!(
-                "could not use runners.{name}.price.{key}: {usd} is no price in US dollars"
+                "could not use runners.{name}.price.{key}: {usd} is not a price in US dollars"
             ))),
         };
         Ok(Some(Price {
@@ -212,22 +211,22 @@ impl Config {
     }
 }
 
-/// A base address is `http` or `https`, a host, perhaps a port and a path; no key may hide in it.
+/// Checks a base address: `http` or `https`, a host, optionally a port and a path. It must not contain a key.
 fn check_url(url: &str) -> Result<(), String> {
     let (scheme, rest) =
-        url.split_once("://").ok_or("is no address: it does not begin with http:// or https://")?;
+        url.split_once("://").ok_or("is not an address: it does not begin with http:// or https://")?;
     if !matches!(scheme, "http" | "https") {
-        return Err(format!("has the scheme {scheme:?}; http and https are possible"));
+        return Err(format!("has the scheme {scheme:?}; expected http or https"));
     }
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') {
-        return Err("has a name or a key in it; name the variable of the key with `key_env`".to_owned());
+        return Err("contains a user name or a key; set `key_env` to the variable of the key".to_owned());
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
     let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
     let is_bad_port = port.is_some_and(|port| port.parse::<u16>().is_err());
     if host.is_empty() || host.starts_with(':') || !host.chars().all(is_plain) || is_bad_port {
-        return Err("has no host that can be asked".to_owned());
+        return Err("has no host".to_owned());
     }
     if rest.contains(['?', '#', ' ']) || rest.contains(char::is_control) {
         return Err("has more than a host and a path".to_owned());
@@ -240,7 +239,7 @@ mod tests {
     use super::check_url;
 
     #[test]
-    fn an_address_is_told_from_what_is_none() {
+    fn valid_and_invalid_addresses_are_told_apart() {
         for good in ["http://127.0.0.1:8080/v1", "https://api.example.com", "http://[::1]:11434/v1"] {
             assert_eq!(check_url(good), Ok(()), "{good}");
         }

@@ -1,4 +1,4 @@
-//! What is wrong with a config file, in words by which it can be mended.
+//! Error messages for a bad config file.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::model::fault::Fault;
 
-/// A config that others can write is not read.
+/// Refuses a config file that other users can write.
 pub(super) fn refuse_shared(path: &Path) -> Result<()> {
     let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
     if meta.mode() & 0o022 == 0 {
@@ -19,12 +19,12 @@ pub(super) fn refuse_shared(path: &Path) -> Result<()> {
     Err(Fault::usage(what).hint(format!("chmod go-w {shown}")).into())
 }
 
-/// Words a JSON error so that it can be mended: where it is, and the nearest key that is known.
+/// Turns a JSON error into a message with its place and the nearest known key.
 pub(super) fn explain(path: &Path, error: &serde_json::Error) -> anyhow::Error {
     let text = error.to_string();
     let cause = text.split(" at line ").next().unwrap_or(&text);
     let place = format!("{}:{}:{}", path.display(), error.line(), error.column());
-    // serde words it as: unknown field `a`, expected one of `b`, `c`
+    // serde's text is: unknown field `a`, expected one of `b`, `c`
     let quoted: Vec<&str> = cause.split('`').skip(1).step_by(2).collect();
     match quoted.split_first() {
         Some((key, known)) if cause.starts_with("unknown field") => {

@@ -1,4 +1,4 @@
-//! What the config says about fixes: runners that can be called, who comes after whom, and when one is stopped.
+//! The fix settings of the config: runners, their order, and when an agent is stopped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Fixes> {
         if !runners.contains_key(name) {
             let known: Vec<&str> = runners.keys().map(String::as_str).collect();
             return Err(usage(format!(
-                "could not use the config `{}`: fix names {name:?}, which is no runner that can fix; there are: {}",
+                "could not use the config `{}`: fix names {name:?}, which is not a runner that can fix; available: {}",
                 path.display(),
                 known.join(", ")
             )));
@@ -41,7 +41,7 @@ fn thresholds(file: &FixFile, path: &Path) -> Result<Thresholds> {
     let base = Thresholds::default();
     let share = |value: Option<f64>, key: &str, default: f64| match value {
         Some(value) if !(0.0..=1.0).contains(&value) => Err(usage(format!(
-            "could not use the config `{}`: fix.{key} is {value}; 0 to 1 is possible",
+            "could not use the config `{}`: fix.{key} is {value}; expected 0 to 1",
             path.display()
         ))),
         value => Ok(value.unwrap_or(default)),
@@ -58,7 +58,7 @@ fn thresholds(file: &FixFile, path: &Path) -> Result<Thresholds> {
     })
 }
 
-/// Built-in runners with their settings, and those of the config: by `fix`, else by `worker`.
+/// The built-in runners with their settings, and the runners of the config, by `fix` or else by `worker`.
 fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, WorkerRunner>> {
     let mut runners = BTreeMap::new();
     for agent in AGENTS {
@@ -71,7 +71,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
     for (name, own) in &parsed.runners {
         let is_known = runners.contains_key(name);
         if own.http.is_some() && own.fix.is_none() && own.worker.is_none() {
-            // Without a command: it is asked over HTTP, and needs no variable but that of its key.
+            // An endpoint has no command: it is called over HTTP, and needs only the variable of its key.
             runners.insert(
                 name.clone(),
                 WorkerRunner {

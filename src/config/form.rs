@@ -1,4 +1,4 @@
-//! The form of the config file: strict keys, each with a default, and the schema that is made from it.
+//! The form of the config file: known keys only, each with a default, and the JSON schema.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,50 +12,50 @@ use crate::model::time::parse_ms;
 use crate::model::worker::Objects;
 use crate::store::{file, lock};
 
-/// The form of the config file. Every key has a default; an unknown key is an error.
+/// The config file. Every key has a default; an unknown key is an error.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct ConfigFile {
-    /// Where the schema of this file is.
+    /// The address of the JSON schema of this file.
     #[serde(rename = "$schema")]
     pub(super) _schema: Option<String>,
-    /// How long the pulse waits between two beats.
+    /// The wait between two beats of the pulse.
     pub(super) interval: Option<Span>,
-    /// The PATH on which programs are found.
+    /// The PATH on which looop looks for programs.
     pub(super) path: Option<String>,
     /// The runner that decides.
     pub(super) decide: Option<String>,
     /// The runner of workers.
     pub(super) worker: Option<String>,
-    /// Runners of your own, and settings of built-in ones.
+    /// Your own runners, and settings of built-in ones.
     pub(super) runners: BTreeMap<String, RunnerFile>,
-    /// Deadlines and rates.
+    /// Timeouts and rates.
     pub(super) limits: LimitsFile,
     /// Spending limits.
     pub(super) budget: BudgetFile,
-    /// What needs no yes.
+    /// What needs no approval.
     pub(super) policy: PolicyFile,
-    /// Repositories that the loop may clone for its workers without a yes, each by its own path.
+    /// Repositories that the loop may clone for its workers without an approval, each by its own path.
     pub(super) repos: Vec<String>,
     /// Commands that decide whether a worker's work is done.
     pub(super) verify: BTreeMap<String, VerifyFile>,
-    /// Which objects of a repository a worker's clone holds.
+    /// How a worker's clone holds the git objects of its repository.
     pub(super) objects: Option<Objects>,
-    /// Who fixes, and when a fix is stopped.
+    /// The runners of fixes, and when a fix is stopped.
     pub(super) fix: FixFile,
-    /// How each kind of child is boxed.
+    /// The sandbox of each kind of child.
     pub(super) sandbox: SandboxFile,
     /// A command that gets each ask as JSON on stdin.
     pub(super) notify: Vec<String>,
 }
 
-/// One command, or a list of them that must all pass.
+/// One command, or a list of commands that must all succeed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum VerifyFile {
     /// One argument vector.
     One(Vec<String>),
-    /// Several, in order.
+    /// Several argument vectors, in order.
     All(Vec<Vec<String>>),
 }
 
@@ -71,83 +71,83 @@ impl TryFrom<String> for Span {
     }
 }
 
-/// A runner: an argument vector of your own, or settings of a built-in one.
+/// A runner: your own argument vector, or settings of a built-in one.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RunnerFile {
-    /// Reads the prompt on stdin and prints its answer.
+    /// A command that reads the prompt on stdin and prints its answer.
     pub(super) decide: Option<Vec<String>>,
-    /// Runs a worker; `{brief}` stands for the path of its brief.
+    /// A command that runs a worker; `{brief}` is replaced by the path of its brief.
     pub(super) worker: Option<Vec<String>>,
-    /// Edits the files of the directory it is called in; the prompt comes on stdin, or as the file `{brief}`.
+    /// A command that edits the files of its current directory; the prompt comes on stdin, or as the file `{brief}`.
     pub(super) fix: Option<Vec<String>>,
-    /// How the answer is read.
+    /// The format of the answer.
     pub(super) format: Option<Format>,
-    /// Names of environment variables that it gets.
+    /// Names of environment variables that the runner gets.
     pub(super) env: Vec<String>,
-    /// Paths that it may write in its box.
+    /// Paths that the runner may write in its sandbox.
     pub(super) write: Vec<String>,
-    /// A pattern of stderr that means: try again later.
+    /// A pattern for stderr that marks a temporary failure.
     pub(super) transient: Option<String>,
     /// The model.
     pub(super) model: Option<String>,
-    /// How hard it thinks.
+    /// The thinking effort.
     pub(super) effort: Option<String>,
-    /// Further arguments of a built-in runner that decides.
+    /// More arguments for a built-in runner that decides.
     pub(super) args: Vec<String>,
     /// The protocol of an endpoint.
     pub(super) http: Option<HttpForm>,
-    /// The endpoint's address.
+    /// The address of the endpoint.
     pub(super) base_url: Option<String>,
-    /// The path that says whether the endpoint is well.
+    /// The path of the endpoint's health check.
     pub(super) health: Option<String>,
-    /// The name of the variable that holds the key, or in which a program gets that of `token_cmd`.
+    /// The variable that holds the key, or that passes the key of `token_cmd` to a program.
     pub(super) key_env: Option<String>,
-    /// A command whose first line of output is the key.
+    /// A command that prints the key on its first line.
     pub(super) token_cmd: Option<Vec<String>>,
-    /// How the endpoint is told that one JSON object is wanted.
+    /// How looop asks the endpoint for one JSON object.
     pub(super) shape: Option<ShapeForm>,
-    /// How long an endpoint may send nothing.
+    /// The longest time without data from an endpoint.
     pub(super) idle: Option<Span>,
-    /// US dollars for a million tokens.
+    /// The price in US dollars for a million tokens.
     pub(super) price: Option<PriceForm>,
-    /// True when its workers cost nothing, so that the first one needs no yes.
+    /// If true, its workers cost nothing, so that the first one needs no approval.
     pub(super) free: bool,
 }
 
-/// What an endpoint speaks.
+/// The protocol of an endpoint.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum HttpForm {
-    /// Chat completions.
+    /// The chat completions of OpenAI.
     Openai,
-    /// Anthropic's messages.
+    /// The messages API of Anthropic.
     Anthropic,
 }
 
-/// How the form of the answer is asked for.
+/// How looop asks for the form of the answer.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ShapeForm {
-    /// By the prompt alone.
+    /// Only in the prompt.
     Prompt,
-    /// As some JSON object.
+    /// As any JSON object.
     JsonObject,
-    /// By the schema of a move.
+    /// With the JSON schema of a move.
     JsonSchema,
 }
 
-/// US dollars for a million tokens.
+/// The price in US dollars for a million tokens.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PriceForm {
-    /// Input.
+    /// Input tokens.
     pub(super) input: f64,
-    /// Output.
+    /// Output tokens.
     pub(super) output: f64,
-    /// Input read from a cache; as input where absent.
+    /// Input tokens read from a cache; the price of input if absent.
     pub(super) cached: Option<f64>,
-    /// Input written to a cache; as input where absent.
+    /// Input tokens written to a cache; the price of input if absent.
     pub(super) written: Option<f64>,
 }
 
@@ -161,32 +161,32 @@ pub(super) enum Format {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LimitsFile {
-    /// Decisions in any hour.
+    /// The most decisions within any hour.
     pub(super) decides_per_hour: Option<usize>,
-    /// Live workers.
+    /// The most running workers.
     pub(super) workers: Option<usize>,
-    /// The deadline of a sensor that names none.
+    /// The timeout of a sensor that sets none.
     pub(super) sensor_timeout: Option<Span>,
-    /// The deadline of one runner call.
+    /// The timeout of one runner call.
     pub(super) decide_timeout: Option<Span>,
-    /// The deadline of one `run` move.
+    /// The timeout of one `run` move.
     pub(super) run_timeout: Option<Span>,
-    /// After how long a settled world is asked about once more; null: never.
+    /// After this time a settled world is decided on again; null: never.
     #[serde(deserialize_with = "present")]
     pub(super) noop_ttl: Option<Option<Span>>,
-    /// How long an approval can be given.
+    /// How long an approval request stays open.
     pub(super) approval_ttl: Option<Span>,
-    /// After how long without output a worker counts as stuck.
+    /// After this time without output a worker counts as stuck.
     pub(super) worker_idle: Option<Span>,
-    /// The longest life of a worker.
+    /// The longest run time of a worker.
     pub(super) worker_wall: Option<Span>,
-    /// How long a worker's lease is good without being renewed.
+    /// How long a worker's lease stays valid without a renewal.
     pub(super) lease_ttl: Option<Span>,
-    /// The deadline of each check of a worker's work.
+    /// The timeout of each check of a worker's work.
     pub(super) verify_timeout: Option<Span>,
 }
 
-/// Tells a key that is null from one that is absent.
+/// Distinguishes a key that is null from an absent one.
 fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Span>>, D::Error> {
     Option::<Span>::deserialize(from).map(Some)
 }
@@ -194,33 +194,33 @@ fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Sp
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct BudgetFile {
-    /// US dollars per hour of the local clock; null: no limit.
+    /// The limit in US dollars for an hour of the local clock; null: no limit.
     pub(super) hour_usd: Option<f64>,
-    /// US dollars per local day; null: no limit.
+    /// The limit in US dollars for a local day; null: no limit.
     pub(super) day_usd: Option<f64>,
-    /// US dollars per goal and local day.
+    /// The limit in US dollars for each goal and local day.
     pub(super) goal_usd: Option<f64>,
-    /// US dollars per local day through one runner, by its name.
+    /// The limit in US dollars for each runner and local day, by the runner's name.
     pub(super) runner_usd: BTreeMap<String, f64>,
-    /// US dollars per worker.
+    /// The limit in US dollars for each worker.
     pub(super) worker_usd: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PolicyFile {
-    /// Commands that need no yes.
+    /// Commands that need no approval.
     pub(super) allow: Vec<RuleFile>,
-    /// Moves that need no yes although they wait by default.
+    /// Moves that need no approval although the default is to ask.
     pub(super) free_moves: Vec<FreeMove>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RuleFile {
-    /// The argument vector; `*` is one argument, `**` the rest.
+    /// The argument vector; `*` matches one argument, `**` the rest.
     pub(super) argv: Vec<String>,
-    /// Where it holds; the data dir when absent.
+    /// The directories in which the rule applies. Default: the data dir.
     #[serde(default)]
     pub(super) cwd: Vec<String>,
 }
@@ -235,44 +235,44 @@ pub(super) enum FreeMove {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SandboxFile {
-    /// Of a runner that decides.
+    /// The sandbox of a runner that decides.
     pub(super) decide: Option<Boxing>,
-    /// Of a sensor.
+    /// The sandbox of a sensor.
     pub(super) sensor: Option<Boxing>,
-    /// Of a `run` move.
+    /// The sandbox of a `run` move.
     pub(super) run: Option<Boxing>,
-    /// Of a check.
+    /// The sandbox of a check.
     pub(super) verify: Option<Boxing>,
-    /// Of a worker.
+    /// The sandbox of a worker.
     pub(super) worker: Option<Boxing>,
-    /// Of what `looop fix` starts when a human runs it.
+    /// The sandbox of the processes of `looop fix`, if you run it.
     pub(super) fix: Option<Boxing>,
-    /// What of the network each has.
+    /// The network access of each kind of child.
     pub(super) network: NetworkFile,
-    /// What workers and checks may read besides.
+    /// More paths that workers and checks may read.
     pub(super) read: Vec<String>,
-    /// What workers and checks may write besides.
+    /// More paths that workers and checks may write.
     pub(super) write: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct NetworkFile {
-    /// Of a runner that decides.
+    /// The network access of a runner that decides.
     pub(super) decide: Option<Network>,
-    /// Of a sensor.
+    /// The network access of a sensor.
     pub(super) sensor: Option<Network>,
-    /// Of a `run` move.
+    /// The network access of a `run` move.
     pub(super) run: Option<Network>,
-    /// Of a check.
+    /// The network access of a check.
     pub(super) verify: Option<Network>,
-    /// Of a worker.
+    /// The network access of a worker.
     pub(super) worker: Option<Network>,
-    /// Of what `looop fix` starts when a human runs it.
+    /// The network access of the processes of `looop fix`, if you run it.
     pub(super) fix: Option<Network>,
 }
 
-/// What of the network there is: a word, or TCP connections to some ports.
+/// The network access of a child: a word, or TCP connections to some ports.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "serde_json::Value")]
 pub(super) enum Network {
@@ -300,7 +300,7 @@ impl TryFrom<serde_json::Value> for Network {
             (Some("off"), _) => Ok(Network::Off),
             (_, Some(ports)) if !ports.is_empty() => Ok(Network::Ports(ports)),
             _ => Err(format!(
-                "a network is \"auto\", \"on\", \"internet\", \"model\", \"off\" or a list of ports from 1 to 65535, and not `{value}`"
+                "a network is \"auto\", \"on\", \"internet\", \"model\", \"off\" or a list of ports from 1 to 65535; this is `{value}`"
             )),
         }
     }
@@ -321,56 +321,57 @@ impl JsonSchema for Network {
     }
 }
 
-/// Who fixes, and the figures of the rule that stops an agent which repeats itself.
+/// The runners of fixes, and the thresholds that stop an agent which repeats itself.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FixFile {
     /// The runner that is called first.
     pub(super) runner: Option<String>,
-    /// Who is called after each new plan.
+    /// The runners that are called after each new plan.
     pub(super) escalate: Vec<String>,
-    /// From which ratio on two changes, or two plans, are much the same.
+    /// The similarity from which two changes, or two plans, count as the same; 0 to 1.
     pub(super) same_ratio: Option<f64>,
-    /// From which share of its lines on an attempt goes over earlier ones again.
+    /// The share of changed lines that earlier attempts had changed too, from which an attempt counts as
+    /// rework; 0 to 1.
     pub(super) rework_share: Option<f64>,
-    /// Up to how many new tokens a rework brings little.
+    /// A rework with at most this many new tokens counts as a repeat.
     pub(super) novel_tokens: Option<usize>,
-    /// Up to which share of new tokens a rework brings little.
+    /// A rework with at most this share of new tokens counts as a repeat; 0 to 1.
     pub(super) novel_share: Option<f64>,
-    /// A row of so many attempts that are alike demands a new plan.
+    /// After this many similar attempts in a row a new plan is required.
     pub(super) halt: Option<u32>,
-    /// A row of so many attempts that are alike is rolled back.
+    /// After this many similar attempts in a row the clone is rolled back.
     pub(super) rollback: Option<u32>,
-    /// The same failure so often asks a human.
+    /// After this many equal failures you are asked.
     pub(super) same_failure: Option<u32>,
-    /// So many new plans that did not help ask a human.
+    /// After this many new plans without success you are asked.
     pub(super) replans: Option<u32>,
-    /// Whether agents are shown the files that a failure leads to, as far as there is room. True when absent.
+    /// If true, agents are shown the files that a failure leads to, if there is room. Default: true.
     pub(super) map: Option<bool>,
-    /// So many repeats within one call are noted.
+    /// After this many repeats within one call the agent is warned in its next prompt.
     pub(super) nudge: Option<usize>,
-    /// So many repeats within one call end it.
+    /// After this many repeats within one call the call is ended.
     pub(super) stop: Option<usize>,
 }
 
-/// How much of a sandbox is asked for.
+/// The required level of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Boxing {
-    /// The best that can be had.
+    /// The strongest available sandbox.
     Auto,
-    /// All of it, or nothing runs.
+    /// The full sandbox; without it nothing runs.
     Full,
-    /// Landlock at least, or nothing runs.
+    /// Landlock at least; without it nothing runs.
     Partial,
-    /// None.
+    /// No sandbox.
     None,
 }
 
-/// What a fresh config lets the loop spend a day, in US dollars.
+/// The daily budget of a new config, in US dollars.
 pub const FRESH_DAY_USD: u32 = 20;
 
-/// The form of a fresh config file.
+/// The content of a new config file.
 #[derive(Serialize)]
 pub(super) struct Fresh<'a> {
     #[serde(rename = "$schema")]
@@ -386,10 +387,7 @@ pub(super) struct FreshBudget {
     day_usd: u32,
 }
 
-/// Writes a config file and its schema, unless there is one. Returns whether it did.
-///
-/// # Errors
-/// Names the file.
+/// Writes a config file and its schema, unless a config file exists. Returns whether it did.
 pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
     let path = env.config_path();
     if path.symlink_metadata().is_ok() {

@@ -1,4 +1,4 @@
-//! What the config says about workers: runners that can work, checks, limits.
+//! The worker settings of the config: runners, checks and limits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,11 +35,11 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
             }
             if !argv.iter().any(|arg| arg.contains("{brief}")) {
                 let what = format!(
-                    "could not use the config `{}`: runners.{name}.worker has no `{{brief}}`, so it would not know what to do",
+                    "could not use the config `{}`: runners.{name}.worker has no `{{brief}}`, so the worker would not get its brief",
                     path.display()
                 );
                 return Err(Fault::usage(what)
-                    .hint("put \"{brief}\" where it shall get the path of its brief")
+                    .hint("put \"{brief}\" where the command expects the path of its brief")
                     .into());
             }
             // A command of the user's own for a known program may load its status file.
@@ -134,7 +134,7 @@ pub(super) fn without_effort(parsed: &ConfigFile) -> impl Iterator<Item = String
     })
 }
 
-/// The entries of `verify`, each with its commands.
+/// The checks of `verify`, each with its commands.
 fn checks(parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, Vec<Vec<String>>>> {
     let mut verify = BTreeMap::new();
     for (name, entry) in &parsed.verify {

@@ -1,5 +1,5 @@
-//! Calling an agent once: the wrapper contract of leanfiles, one of looop's own runners, or a model endpoint. The first
-//! two edit files by themselves; what an endpoint answers is made by the module `hands`.
+//! Calls an agent once: the wrapper program of a leanfile, one of looop's own runners, or a model endpoint. The
+//! first two edit files themselves; the module `hands` applies the edits in an endpoint's answer.
 
 use std::path::{Path, PathBuf};
 
@@ -22,14 +22,14 @@ use crate::sys::{program, tree};
 
 /// How often an agent that prints nothing is called again.
 const EMPTY_RETRIES: usize = 5;
-/// The most that an agent may print in one call, in bytes.
+/// The most output of an agent in one call, in bytes.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
-/// The longest prompt that is one argument, in bytes: the kernel takes less than 128 KiB.
+/// The longest prompt that is passed as one argument, in bytes: the kernel's limit is 128 KiB.
 const MAX_ARGUMENT_BYTES: usize = 120_000;
-/// How many files are looked at to see whether anything changed.
+/// How many files are checked for changes.
 const MAX_STAMPED: usize = 5000;
 
-/// Someone who can be called.
+/// An agent that can be called.
 #[derive(Clone, Debug)]
 pub struct Fixer {
     /// Its name in progress, ledger and costs.
@@ -38,11 +38,11 @@ pub struct Fixer {
     timeout_ms: i64,
 }
 
-/// How someone is called.
+/// The way to call an agent.
 #[derive(Clone, Debug)]
 enum Way {
-    /// A process with the prompt as the argument behind `-p`, on stdin, or as a file; `write` is what it may write in
-    /// its box.
+    /// A process that gets the prompt as the argument of `-p`, on stdin, or as a file. `write` is what it may
+    /// write in its sandbox.
     Process {
         program: PathBuf,
         args: Vec<String>,
@@ -50,38 +50,38 @@ enum Way {
         write: Vec<PathBuf>,
         wrapper: bool,
     },
-    /// A model without hands, and a key that stands in the leanfile.
+    /// A model without tools, with the key from the leanfile.
     Endpoint { http: Box<Http>, key: Option<String> },
 }
 
-/// What an agent answered.
+/// The reply of an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentReply {
     /// Its words; or why there are none.
     pub text: Result<String, String>,
-    /// What all calls that it took used.
+    /// The usage of all calls that were needed.
     pub usage: Usage,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub took_ms: i64,
-    /// What it ran again and again, where it did.
+    /// The command that it repeated without progress, if it did.
     pub looped: Option<String>,
 }
 
-/// What is needed to call.
+/// The context of a call.
 pub struct Caller<'a> {
-    /// Environment and PATH.
+    /// The environment and the PATH.
     pub settings: &'a Settings,
-    /// Interruption by a human.
+    /// Interruption by the user.
     pub cancel: &'a Cancel,
-    /// The variable by which what a fix has started is known.
+    /// The variable that marks all processes of the fix.
     pub mark: (String, String),
-    /// Where the prompt's file lies.
+    /// The path of the prompt file.
     pub prompt_file: PathBuf,
-    /// What makes its box.
+    /// The builder of its sandbox.
     pub bench: Bench<'a>,
     /// An empty directory.
     pub empty_dir: PathBuf,
-    /// Who is told that it goes on.
+    /// The receiver of progress reports.
     pub busy: Option<&'a dyn Busy>,
 }
 
@@ -91,17 +91,17 @@ impl AgentReply {
         self.usage.tokens()
     }
 
-    /// True where the tokens are counted from bytes, or are not known.
+    /// True if the tokens are estimated from bytes, or unknown.
     pub fn is_estimated(&self) -> bool {
         self.usage.basis >= Basis::Estimated
     }
 }
 
-/// Finds who is called, in order: the wrapper or endpoint of the leanfile, else the config's runner, and then those of
-/// `escalate`.
+/// Finds the agents in the order of their use: the wrapper or endpoint of the leanfile, else the config's
+/// runner, and then those of `escalate`.
 ///
 /// # Errors
-/// A usage error when there is nobody, or when a program is not there.
+/// A usage error if no agent is named, or if a program is missing.
 pub fn chain(
     lean: &Lean,
     near: &Path,
@@ -143,8 +143,8 @@ pub fn chain(
         let fault =
             Fault::usage("could not find an agent to call: neither the leanfile nor the config names one");
         return Err(fault
-            .hint("name a program in `binary` of [lean], an endpoint in its `base_url` and `model`, or a runner with `looop fix --set-leaner NAME`")
-            .hint("see who there is with `looop fix --list-leaners`")
+            .hint("set a program in `binary` of [lean], an endpoint in its `base_url` and `model`, or a runner with `looop fix --set-leaner NAME`")
+            .hint("`looop fix --list-leaners` lists the available agents")
             .into());
     }
     Ok(agents)
@@ -155,8 +155,9 @@ fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Resul
     let found = program::find_program(&beside.to_string_lossy(), &settings.path, near);
     let path = path_of(settings);
     let program = found.or_else(|| program::find_program(binary, &path, near)).ok_or_else(|| {
-        let fault = Fault::usage(format!("could not find the agent `{binary}`: it is no executable"));
-        fault.hint(format!("it was looked for in `{}` and on the PATH", near.display()))
+        let fault =
+            Fault::usage(format!("could not find the agent `{binary}`: it is not an executable file"));
+        fault.hint(format!("searched in `{}` and on the PATH", near.display()))
     })?;
     let named = [
         ("LEAN_BASE_URL", &lean.base_url),
@@ -167,7 +168,7 @@ fn wrapper(lean: &Lean, binary: &str, near: &Path, settings: &Settings) -> Resul
     ];
     let mut env = caller_env(settings);
     if lean.base_url.is_some() || lean.api_key.is_some() {
-        // An address and a key are one pair: half of it from here and half of it from there is a key for a stranger.
+        // An address and a key belong together: mixing two sources would send the key to a foreign address.
         env.retain(|(key, _)| !matches!(key.as_str(), "LEAN_BASE_URL" | "LEAN_API_KEY"));
     }
     env.extend(named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))));
@@ -193,7 +194,7 @@ fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result
         let fault = Fault::usage(format!(
             "could not call the runner {name}: `{first}` is not on the configured PATH"
         ));
-        fault.hint("install it, or name another with `looop fix --set-leaner NAME`")
+        fault.hint("install it, or choose another with `looop fix --set-leaner NAME`")
     })?;
     let mut env = settings.base_env.clone();
     env.extend(settings.full_env.iter().filter(|(key, _)| table.env.contains(key)).cloned());
@@ -205,8 +206,9 @@ fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result
     })
 }
 
-/// The caller's own environment, for what is the human's own program: the wrapper and the tests. Where git is told
-/// about the caller's repository it would work on that one, and a worker's door is for the worker.
+/// The caller's environment, for the user's own programs: the wrapper and the tests. Git variables are removed,
+/// because they would point git to the caller's repository; looop's variables are removed, because a worker's
+/// socket is only for the worker.
 pub fn caller_env(settings: &Settings) -> Vec<(String, String)> {
     let own = |key: &str| !key.starts_with("GIT_") && !key.starts_with("LOOOP_");
     settings.full_env.iter().filter(|(key, _)| own(key)).cloned().collect()
@@ -224,7 +226,7 @@ impl Fixer {
         matches!(self.way, Way::Endpoint { .. })
     }
 
-    /// The longest prompt that it can be given, in bytes.
+    /// The longest possible prompt, in bytes.
     pub fn max_prompt_bytes(&self) -> usize {
         match self.way {
             Way::Process { wrapper: true, .. } => MAX_ARGUMENT_BYTES,
@@ -232,7 +234,7 @@ impl Fixer {
         }
     }
 
-    /// Calls it in a directory until it answers; one that says nothing is called again.
+    /// Calls the agent in a directory until it answers; an empty answer causes another call.
     ///
     /// # Errors
     /// When the prompt cannot be written or a process not be waited for. That the agent fails is no error.
@@ -257,12 +259,12 @@ impl Fixer {
             once.text = Err(format!("it printed nothing, {} times", EMPTY_RETRIES + 1));
             said = Some(once);
         }
-        said.context("could not call anybody")
+        said.context("could not call an agent")
     }
 
     fn process(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
         let Way::Process { program, args, env, write, wrapper } = &self.way else {
-            anyhow::bail!("could not start {}: it is no program", self.name);
+            anyhow::bail!("could not start {}: it is not a program", self.name);
         };
         let (mut args, mut env) = (args.clone(), env.clone());
         let mut input = Input::Null;
@@ -309,9 +311,9 @@ impl Fixer {
         let (text, usage) = watched.stream.finish();
         let words = || agents::last_words(&ended.stderr);
         let text = match (&ended.exit, text) {
-            // It was ended because it went round in circles: what it did until then counts.
+            // It was ended because it repeated itself: its work until then counts.
             (Exit::TooMuch, text) if watched.worst == Verdict::Stop => {
-                Ok(text.unwrap_or_default() + "\n(it was ended)")
+                Ok(text.unwrap_or_default() + "\n(looop ended the call)")
             }
             (Exit::Code(0), text) => text,
             (Exit::Timeout, _) => Err(format!("it was still running after {}s", self.timeout_ms / 1000)),
@@ -322,7 +324,7 @@ impl Fixer {
     }
 }
 
-/// An agent's output while it works, and the commands in it.
+/// The output of an agent while it works, and the commands in it.
 struct Watched<'a> {
     stream: EventStream,
     steps: Vec<Step>,
@@ -336,7 +338,7 @@ impl<'a> Watched<'a> {
         Watched { stream, steps: Vec::new(), worst: Verdict::Fine, cwd, fixes }
     }
 
-    /// False when the agent goes round in circles.
+    /// False if the agent repeats itself.
     fn take(&mut self, bytes: &[u8]) -> bool {
         // An agent that works may print as much as it likes.
         self.stream.feed(bytes).ok();
@@ -360,7 +362,7 @@ impl<'a> Watched<'a> {
     }
 }
 
-/// What changes when a file in a directory does: names, sizes and times of change of the first files.
+/// A fingerprint of a directory: names, sizes and change times of its first files.
 fn stamp(dir: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     let mut hasher = blake3::Hasher::new();

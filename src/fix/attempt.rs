@@ -1,4 +1,4 @@
-//! One attempt: diagnosis, call, what was changed, tests, and its line in the ledger.
+//! One attempt: diagnosis, call, changes, tests, and its line in the ledger.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,12 +17,12 @@ use crate::store::fixes;
 use crate::sys::clock::{self, Deadline};
 use crate::worker::clone::{Change, is_empty};
 
-/// The largest diff that is looked into, in bytes.
+/// The largest diff that is analysed, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;
-/// How many of them are remembered: an attempt is compared with two before it.
+/// The number of remembered diffs: an attempt is compared with the two before it.
 const MAX_DELTAS: usize = 12;
 
-/// Makes the next attempt of a task, or the rest of the one that was interrupted.
+/// Makes the next attempt of a task, or finishes an interrupted one.
 pub(super) fn make(desk: &Desk, run: &mut Run, at: usize, task: &Task, lines: &[Line]) -> Result<()> {
     let now = standing(lines);
     let n = Standing::next(lines);
@@ -39,7 +39,7 @@ pub(super) fn make(desk: &Desk, run: &mut Run, at: usize, task: &Task, lines: &[
         keep_cut(desk, &under)?;
         let taken = now.plans.iter().filter(|plan| plan.refused.is_none()).count();
         if under.called.is_none() && desk.agent(taken).is_endpoint() {
-            // Its edits are all made or none, and here some may be.
+            // The edits of an endpoint are applied together; a crash may have applied some of them.
             desk.ready(&under.start)?;
         }
     } else {
@@ -51,40 +51,40 @@ pub(super) fn make(desk: &Desk, run: &mut Run, at: usize, task: &Task, lines: &[
     judge(desk, run, at, task, &now, &under)
 }
 
-/// The tree that the next attempt begins with.
+/// The tree from which the next attempt starts.
 fn left(now: &Standing, lines: &[Line], base: &str) -> String {
     let last =
         lines.iter().rev().find(|line| matches!(line, Line::Attempt(_) | Line::Rollback(_) | Line::Begin(_)));
     match (last, now.attempts.last()) {
         (Some(Line::Rollback(_)), _) | (_, None) => base.to_owned(),
-        // Another run of the same episode goes on with what the one before left.
+        // Another run of the same episode continues with the result of the one before.
         (_, Some(attempt)) => attempt.left.clone(),
     }
 }
 
-/// Keeps what an interrupted call had edited, under a ref of its own, and goes on with it.
+/// Keeps the edits of an interrupted call under their own ref, and resumes with them.
 fn keep_cut(desk: &Desk, under: &UnderWay) -> Result<()> {
     if !desk.is_clone() {
         return desk.fresh(&under.start);
     }
-    // What a call that came to its end has left is judged, and kept then.
+    // The result of a completed call is judged, and kept then.
     if under.called.is_some() {
         return Ok(());
     }
     if let Some(why) = desk.unfit()? {
-        desk.say(Tone::Warn, format!("what the interrupted call had edited is dropped: {why}"));
+        desk.say(Tone::Warn, format!("the edits of the interrupted call are dropped: {why}"));
         return desk.fresh(&under.start);
     }
     let tree = desk.snapshot()?;
     if tree != under.start {
         let git = desk.git()?;
-        let commit = desk.trees.commit(&git, &tree, None, "What an interrupted call had edited")?;
+        let commit = desk.trees.commit(&git, &tree, None, "The edits of an interrupted call")?;
         desk.trees.point(&git, &format!("refs/looop/attempts/{}/{}-cut", under.goal, under.n), &commit)?;
     }
     Ok(())
 }
 
-/// What came of an attempt.
+/// The judgment of an attempt.
 struct Verdict {
     outcome: Outcome,
     end: String,
@@ -139,7 +139,7 @@ fn judge(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing, und
     desk.save(run)
 }
 
-/// An attempt as progress: what it took first, and not the diagnosis, which was shown before it.
+/// An attempt as a progress line: the cost first, and without the diagnosis, which was shown before.
 fn shown(attempt: &Attempt) -> String {
     let about = if attempt.estimated { "~" } else { "" };
     let took = format!("{}, {about}{} tokens", human_ms(attempt.took_ms), attempt.tokens);
@@ -150,7 +150,7 @@ fn shown(attempt: &Attempt) -> String {
     }
 }
 
-/// An attempt and the two before it, newest first, with the base at their end. Only what is compared is looked up.
+/// An attempt and the two before it, newest first, with the base as the last. Only compared diffs are computed.
 fn samples(
     desk: &Desk,
     now: &Standing,
@@ -175,7 +175,7 @@ fn samples(
     };
     let of = |n: u32, start: &str, end: &str| -> Result<Sample> {
         let delta = parsed(start, end)?;
-        // The changes from the base are those of fresh starts, which begin with the same files.
+        // The diffs from the base are those of fresh starts, which begin with the same files.
         let from_base = match start {
             _ if start == base => delta.clone(),
             _ if start == under.start => parsed(base, end)?,
@@ -205,7 +205,7 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
     let git = desk.git()?;
     if !desk.is_in_clone() {
         desk.fresh(start)?;
-        return Ok(ended(Outcome::Deleted, "its clone was gone".to_owned(), start, start));
+        return Ok(ended(Outcome::Deleted, "its clone was deleted".to_owned(), start, start));
     }
     let kept = match desk.unfit()? {
         Some(why) => Err(why),
@@ -215,7 +215,7 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
         Ok(end) => end,
         Err(why) => {
             desk.fresh(start)?;
-            let failure = format!("what it left could not be kept: {why}");
+            let failure = format!("its result could not be stored: {why}");
             return Ok(ended(Outcome::AgentFailed, failure, start, start));
         }
     };
@@ -254,13 +254,13 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
     tested(desk, run, at, task, under, end)
 }
 
-/// Tests what an agent left.
+/// Tests the result of an agent.
 fn tested(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay, end: String) -> Result<Verdict> {
     desk.say(Tone::Busy, "the tests run");
     let tested = desk.tester().test(task, &desk.cwd())?;
     let report = &tested.report;
     call::keep_output(desk, &under.goal, &tested.output)?;
-    // What tests leave behind is no work of the agent.
+    // Files that tests leave behind are not the agent's work.
     desk.ready(&end)?;
     let counts = Counts::of(report);
     let fewer =
@@ -293,7 +293,7 @@ fn tested(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay, end:
     if report.passed { after(desk, task, verdict) } else { Ok(verdict) }
 }
 
-/// Runs what is to follow good work; what it changes belongs to the work.
+/// Runs the `after` commands of good work; their changes belong to the work.
 fn after(desk: &Desk, task: &Task, mut verdict: Verdict) -> Result<Verdict> {
     for line in &task.after {
         desk.say(Tone::Plain, format!("after: {line}"));
@@ -308,7 +308,7 @@ fn after(desk: &Desk, task: &Task, mut verdict: Verdict) -> Result<Verdict> {
     if !task.after.is_empty() {
         if let Some(why) = desk.unfit()? {
             verdict.outcome = Outcome::AfterFailed;
-            verdict.failure = format!("what it left could not be kept: {why}");
+            verdict.failure = format!("its result could not be stored: {why}");
             desk.fresh(&verdict.end)?;
             return Ok(verdict);
         }
@@ -318,7 +318,7 @@ fn after(desk: &Desk, task: &Task, mut verdict: Verdict) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// The `package.json` of the task, where what `npm test` runs is another one.
+/// The `package.json` of the task, if its test scripts have changed.
 fn package_scripts<'a>(desk: &Desk, changes: &'a [Change]) -> Result<Option<&'a str>> {
     let path = desk.below_top("package.json");
     let Some(change) = changes.iter().find(|change| change.path == Path::new(&path)) else { return Ok(None) };
@@ -332,7 +332,7 @@ fn package_scripts<'a>(desk: &Desk, changes: &'a [Change]) -> Result<Option<&'a 
 
 fn judged(desk: &Desk, task: &Task) -> Judged {
     let from_top = |names: &[String]| names.iter().map(|name| desk.below_top(name)).collect::<Vec<_>>();
-    // Where a task says which tests decide, other tests that it lists are its work.
+    // If a task names the tests that decide, other test files in its list are part of its work.
     let allowed: &[String] = if task.test_files.is_empty() { &[] } else { &task.files };
     let tests = from_top(&task.test_files);
     let argv = testing::argv(&task.runner, &[]);
@@ -344,7 +344,7 @@ fn judged(desk: &Desk, task: &Task) -> Judged {
     }
 }
 
-/// Puts files back as they were before an attempt, and returns the tree that then is there.
+/// Restores files to their state before an attempt, and returns the resulting tree.
 fn put_back(desk: &Desk, changes: &[Change], paths: &[&str]) -> Result<String> {
     let git = desk.git()?;
     for change in changes.iter().filter(|change| paths.contains(&&*change.path.to_string_lossy())) {

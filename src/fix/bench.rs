@@ -1,4 +1,4 @@
-//! The boxes of what a fix starts: as a worker's where a worker fixes, as the config says where a human does.
+//! The sandboxes of a fix: a worker's fix uses a worker's sandbox, a user's fix the one from the config.
 
 use std::path::{Path, PathBuf};
 
@@ -11,49 +11,48 @@ use crate::model::settings::Settings;
 use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
 use crate::store::layout::{FixDir, Layout};
 
-/// What boxes are made of.
+/// The builder of sandboxes.
 pub struct Bench<'a> {
-    /// The data dir.
     pub layout: &'a Layout,
-    /// What the config decides.
+    /// The settings from the config.
     pub settings: &'a Settings,
-    /// The fix's files.
+    /// The files of the fix.
     pub dir: &'a FixDir,
-    /// True where a worker fixes.
+    /// True if a worker runs the fix.
     pub is_worker: bool,
-    /// Objects that the clone borrows.
+    /// The object stores from which the clone borrows.
     pub objects: &'a [PathBuf],
 }
 
-/// What is to be started.
+/// A process to start.
 pub struct Start<'a> {
-    /// What goes into the error.
+    /// The name for error messages.
     pub name: &'a str,
-    /// Its file.
+    /// The program file.
     pub program: &'a Path,
-    /// Where it runs.
+    /// The working directory.
     pub cwd: &'a Path,
-    /// The endpoint that it is told to use; none: the one of its runner.
+    /// The endpoint that it is told to use; none: the endpoint of its runner.
     pub endpoint: Option<Endpoint>,
-    /// What it reads besides.
+    /// More paths that it may read.
     pub read: &'a [PathBuf],
-    /// What it may write besides.
+    /// More paths that it may write.
     pub write: &'a [PathBuf],
 }
 
 impl Bench<'_> {
-    /// The box of an agent.
+    /// The sandbox of an agent.
     ///
     /// # Errors
-    /// When less can be had than is asked for: nothing is started then.
+    /// The required sandbox is not available; then nothing may be started.
     pub fn agent(&self, start: &Start) -> Result<Cell> {
         self.cell(if self.is_worker { Kind::Worker } else { Kind::Fix }, start)
     }
 
-    /// The box of tests, and of the commands that follow.
+    /// The sandbox of tests, and of the commands that follow.
     ///
     /// # Errors
-    /// As [`Bench::agent`].
+    /// Like [`Bench::agent`].
     pub fn tests(&self, start: &Start) -> Result<Cell> {
         self.cell(if self.is_worker { Kind::Verify } else { Kind::Fix }, start)
     }
@@ -79,8 +78,8 @@ impl Bench<'_> {
             read: &read,
         };
         let cell = boxer.inmate(kind, &inmate).map_err(|why| {
-            let fault = Fault::usage(format!("could not box `{}`: {why}", start.name));
-            fault.hint("see what can be had with `looop doctor`")
+            let fault = Fault::usage(format!("could not make the sandbox of `{}`: {why}", start.name));
+            fault.hint("`looop doctor` shows what is available")
         })?;
         if let Some(boxed) = &cell.boxed {
             boxer.furnish(boxed.has_files(), agent, &rooms, start.cwd)?;

@@ -1,4 +1,4 @@
-//! The calls of an attempt: what the agent is told, the diagnosis before it, and what is kept for the next one.
+//! The calls of an attempt: the prompt, the diagnosis before it, and the data that is kept for the next call.
 
 use anyhow::Result;
 
@@ -14,27 +14,27 @@ use crate::model::name::Name;
 use crate::model::signature::{self, Kind};
 use crate::store::file;
 
-/// How many characters of files a task's prompt may have.
+/// The most characters of files in a task's prompt.
 pub(super) fn budget(task: &Task) -> usize {
     task.context_budget.unwrap_or(CONTEXT_BUDGET)
 }
 
-/// Keeps what the tests printed last, for the next prompt.
+/// Keeps the last output of the tests for the next prompt.
 pub(super) fn keep_output(desk: &Desk, goal: &Name, output: &str) -> Result<()> {
     file::write(&desk.dir.output(goal), output.as_bytes(), 0o600, file::Keep::Whole)
 }
 
-/// What the tests printed last; empty where that is not known.
+/// The last output of the tests; empty if unknown.
 pub(super) fn kept_output(desk: &Desk, goal: &Name) -> String {
     file::read_text(&desk.dir.output(goal), 4 << 20).ok().flatten().unwrap_or_default()
 }
 
-/// Whose output it is.
+/// The test framework that printed an output.
 pub(super) fn kind_of(output: &str) -> Kind {
     signature::read(output, &signature::Ended::Code(1), "/").kind
 }
 
-/// Asks for a diagnosis where there is a failure to explain, then calls the agent in the clone. What is known of the
+/// Asks for a diagnosis if there is a failure to explain, then calls the agent in the clone. The state of the
 /// call is saved before and after it.
 pub(super) fn call(
     desk: &Desk,
@@ -48,7 +48,7 @@ pub(super) fn call(
     let chosen = desk.agent(taken).clone();
     let most = desk.leanfile.defaults.max_iters_per_task;
     let nth = under.n + 1 - run.tasks[at].first;
-    // Another run of the same task counts anew; the ledger does not.
+    // A new run of the same task counts its attempts from one; the ledger continues its numbers.
     let number = if nth == under.n { String::new() } else { format!(", #{} in all", under.n) };
     let title = format!("attempt {nth} of {most}{number}: {} is", chosen.name);
     let output = if task.skip_tests { String::new() } else { kept_output(desk, &under.goal) };
@@ -73,7 +73,7 @@ pub(super) fn call(
         said.text = Err(why);
     }
     if let Some(command) = &said.looped {
-        desk.say(Tone::Warn, format!("it ran the same again and again: {command}"));
+        desk.say(Tone::Warn, format!("it repeated the same command: {command}"));
     }
     run.looped = said.looped.clone();
     under.called = Some(Called {
@@ -97,7 +97,7 @@ fn diagnose(
 ) -> Result<String> {
     let summary = desk.leanfile.prompts.summary.as_deref();
     let prompt = context::diagnosis(summary, &task.prompt, &command(task), failure);
-    // Asked in an empty directory: whoever is to explain has nothing to edit.
+    // The agent gets an empty directory, because for a diagnosis it must not edit anything.
     let said = desk.call(run, at, agent, &prompt, &desk.empty()?)?;
     let found = said.text.ok().and_then(|text| diagnosis(&text, failure)).unwrap_or_default();
     if !found.is_empty() {
@@ -156,12 +156,12 @@ fn prompt(
     }
 }
 
-/// The files that a task lists; one that lists none is shown the tests that decide.
+/// The files that a task lists; without a list, the tests that decide.
 fn listed(task: &Task) -> &[String] {
     if task.files.is_empty() { &task.test_files } else { &task.files }
 }
 
-/// Paths below the task's directory, as seen from there.
+/// Converts paths in the project to paths from the task's directory, without those outside of it.
 fn here(desk: &Desk, paths: &[String]) -> Vec<String> {
     let prefix = desk.sub.to_string_lossy();
     if prefix.is_empty() {

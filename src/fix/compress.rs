@@ -1,11 +1,10 @@
-//! Pure. A failure as short as it can be: what dependencies print is dropped, repeats are counted, the end is kept.
+//! Pure. Shortens a failure: drops the output of dependencies, counts repeats, and keeps the end.
 
 use crate::model::signature::Kind;
 
-/// The longest line that is kept, in characters.
 const MAX_LINE: usize = 300;
 
-/// Lines that say nothing about the failure, by their beginning.
+/// Prefixes of lines that say nothing about the failure.
 const NOISE: [&str; 22] = [
     "Compiling ",
     "Downloading ",
@@ -30,7 +29,7 @@ const NOISE: [&str; 22] = [
     "(Use `node ",
     "asyncio:",
 ];
-/// Parts of paths of dependencies.
+/// Parts of the paths of dependencies.
 const FOREIGN: [&str; 9] = [
     "site-packages/",
     "dist-packages/",
@@ -43,7 +42,7 @@ const FOREIGN: [&str; 9] = [
     "/usr/local/go/src",
 ];
 
-/// The last `lines` lines of an output that mean something, and how many were left out.
+/// The last `lines` meaningful lines of an output, and how many were left out.
 pub fn compress(output: &str, kind: Kind, lines: usize) -> (String, usize) {
     let all: Vec<&str> = output.lines().map(str::trim_end).collect();
     let mut kept: Vec<String> = Vec::new();
@@ -52,7 +51,7 @@ pub fn compress(output: &str, kind: Kind, lines: usize) -> (String, usize) {
     for line in &all {
         let text = line.trim_start();
         let is_frame = FOREIGN.iter().any(|mark| line.contains(mark));
-        // The source line below a frame of a dependency is the dependency's.
+        // The source line below a dependency's frame belongs to the dependency.
         let belongs = foreign && line.starts_with("    ") && !is_place(text);
         foreign = is_frame || (belongs && kind != Kind::Generic);
         if is_frame || belongs || NOISE.iter().any(|noise| text.starts_with(noise)) || is_passing(text, kind)
@@ -83,12 +82,12 @@ pub fn compress(output: &str, kind: Kind, lines: usize) -> (String, usize) {
     (kept[from..].join("\n"), left_out)
 }
 
-/// True for a line that begins a frame of a stack.
+/// True for the first line of a stack frame.
 fn is_place(text: &str) -> bool {
     text.starts_with("File \"") || text.starts_with("at ") || text.starts_with("--> ")
 }
 
-/// True for a line about a test that is fine.
+/// True for a line about a test that passed.
 fn is_passing(text: &str, kind: Kind) -> bool {
     match kind {
         Kind::Cargo => {
@@ -108,14 +107,14 @@ fn is_passing(text: &str, kind: Kind) -> bool {
     }
 }
 
-/// Words that any two texts about tests share.
+/// Words that are common in all texts about tests.
 const EMPTY: [&str; 16] = [
     "with", "that", "this", "from", "have", "been", "were", "when", "then", "test", "tests", "error",
     "failed", "line", "file", "fail",
 ];
 
-/// Whether a sentence says something about a failure: it is short, it is prose or code of some length, and it shares a
-/// word of substance with the failure. What language the failure is in plays no part.
+/// True if a sentence says something about a failure: it is short, has some length of prose or code, and shares
+/// a significant word with the failure. This works for every language.
 pub fn has_substance(sentence: &str, failure: &str) -> bool {
     let words = |text: &str| -> std::collections::BTreeSet<String> {
         let split = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
@@ -127,7 +126,7 @@ pub fn has_substance(sentence: &str, failure: &str) -> bool {
     said.len() >= 3 && said.intersection(&about).any(|word| tells(&word))
 }
 
-/// The first sentence or line of an answer that says something, in one line; none where nothing does.
+/// The first meaningful sentence or line of an answer, in one line; none if there is none.
 pub fn diagnosis(answer: &str, failure: &str) -> Option<String> {
     let lines = answer.lines().map(|line| line.trim().trim_start_matches(['#', '-', '*', '>', ' ']).trim());
     let found = lines
@@ -141,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_dependencies_print_is_dropped_and_the_end_is_kept() {
+    fn output_of_dependencies_is_dropped_and_the_end_is_kept() {
         let text = "   Compiling serde v1\nTraceback (most recent call last):\n  File \"src/a.py\", line 3, in f\n    g()\n  File \"/usr/lib/python3/x.py\", line 1, in g\n    deep()\nValueError: no\nx\nx\nx\n\n\n";
         let (short, left_out) = compress(text, Kind::Unittest, 40);
         assert_eq!(
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_diagnosis_counts_by_what_it_says() {
+    fn only_a_diagnosis_that_fits_the_failure_counts() {
         let failure = "thread 'tests::adds' panicked at src/lib.rs:4:5:\nattempt to subtract with overflow";
         assert!(diagnosis("The subtract in `adds` goes below zero.", failure).is_some());
         assert!(

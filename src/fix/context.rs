@@ -1,68 +1,66 @@
-//! Pure. What an agent is told: the task, the files, the change so far, the failure, and one line for each attempt.
+//! Pure. Builds an agent's prompt: the task, the files, the change so far, the failure, and one line for each attempt.
 //!
-//! Every call gets all of it anew and nothing else: there is no chat. What did not fit is said in the prompt.
+//! Each prompt is complete and self-contained: there is no chat history. The prompt lists what did not fit.
 
 use super::edits;
 use crate::model::attempt::{Alike, Attempt, Plan};
 use crate::model::json::clip;
 
-/// How much of the budget the change so far may take.
+/// The largest part of the budget for the change so far, as a divisor.
 const DIFF_SHARE: usize = 3;
-/// How many attempts are told, the newest.
+/// The most attempts in a prompt; the newest count.
 const MAX_HISTORY: usize = 40;
 
-/// A file that the agent sees.
+/// A file in the prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Its path in the project.
+    /// The path in the project.
     pub path: String,
-    /// Its text, or why it is not shown.
+    /// The text, or why it is not shown.
     pub text: Result<String, String>,
-    /// Why it is here where no list names it.
+    /// Why it is shown although the task does not list it.
     pub retrieved: Option<String>,
 }
 
-/// What a prompt is made of.
+/// The parts of a prompt.
 #[derive(Clone, Debug, Default)]
 pub struct Parts<'a> {
-    /// True for a model without hands: its edits are read from its answer.
+    /// True for a model without tools: its edits are read from its answer.
     pub by_words: bool,
-    /// What is to be done.
+    /// The description of the task.
     pub task: &'a str,
-    /// What the human says in every prompt.
+    /// The user's text for every prompt.
     pub global: &'a str,
-    /// The files.
     pub files: &'a [Shown],
-    /// Patterns that fit no file.
+    /// Patterns that match no file.
     pub unmatched: &'a [String],
-    /// How many characters of files there may be.
+    /// The most characters of files.
     pub budget: usize,
-    /// How many lines around a place that the failure names are shown of a long file.
+    /// The number of lines shown around each place that the failure names in a long file.
     pub window: usize,
     /// The change so far, as a diff.
     pub diff: &'a str,
-    /// The command that decides; empty where nothing is tested.
+    /// The command that decides; empty if nothing is tested.
     pub command: &'a str,
-    /// The failure, compressed, and how many lines were left out.
+    /// The shortened failure, and how many lines were left out.
     pub failure: Option<(&'a str, usize)>,
-    /// What is thought to be wrong.
+    /// The hypothesis about the cause.
     pub hypothesis: &'a str,
     /// The attempts so far, oldest first.
     pub attempts: &'a [&'a Attempt],
-    /// The plan that is to be followed.
+    /// The plan to follow.
     pub plan: Option<&'a Plan>,
-    /// What the human answered.
+    /// The answer of the user.
     pub answer: Option<&'a str>,
-    /// What was run again and again in the last call.
+    /// The command that the last call repeated.
     pub looped: Option<&'a str>,
 }
 
-/// A prompt, and what was cut from it.
+/// A prompt, and what was left out of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Built {
-    /// The prompt.
     pub text: String,
-    /// One line for each thing that was cut or left out.
+    /// One line for each part that was truncated or left out.
     pub cut: Vec<String>,
 }
 
@@ -90,20 +88,20 @@ pub fn attempt(parts: &Parts) -> Built {
         let title = format!("The failure of `{}`", parts.command);
         section(&mut out, &title, &fenced(failure));
         if left_out > 0 {
-            built.cut.push(format!("{left_out} lines of what the tests printed"));
+            built.cut.push(format!("{left_out} lines of the tests' output"));
         }
     }
-    section(&mut out, "What is probably wrong (this may be off)", parts.hypothesis);
+    section(&mut out, "The probable cause (this may be wrong)", parts.hypothesis);
     if let Some(plan) = parts.plan {
-        section(&mut out, "The plan, which differs from what was tried", &plan.text());
+        section(&mut out, "The plan, which differs from the earlier attempts", &plan.text());
     }
-    section(&mut out, "The human says", parts.answer.unwrap_or_default());
+    section(&mut out, "The user says", parts.answer.unwrap_or_default());
     if let Some(command) = parts.looped {
         section(
             &mut out,
             "Mind",
             &format!(
-                "In the last call `{command}` ran again and again and showed the same. Do something else."
+                "In the last call you ran `{command}` repeatedly with the same output. Try something different."
             ),
         );
     }
@@ -123,7 +121,7 @@ fn section(out: &mut String, title: &str, text: &str) {
     }
 }
 
-/// A block that nothing in it can end.
+/// A code block that its content cannot end.
 fn fenced(text: &str) -> String {
     if text.trim().is_empty() {
         return String::new();
@@ -173,11 +171,11 @@ fn files(parts: &Parts, out: &mut String, cut: &mut Vec<String>) {
             body.push_str(&format!("\n### {}{why}\n{}\n", file.path, fenced(&shown)));
         }
     }
-    cut.extend(parts.unmatched.iter().map(|pattern| format!("{pattern}: no file fits")));
+    cut.extend(parts.unmatched.iter().map(|pattern| format!("{pattern}: matches no file")));
     section(out, "Files", &body);
 }
 
-/// The lines around the places that a failure names, else the beginning, within so many characters.
+/// The lines around the places that a failure names, else the beginning, in at most `cap` characters.
 fn windows(path: &str, text: &str, failure: &str, window: usize, cap: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let places = places(path, failure);
@@ -206,7 +204,7 @@ fn windows(path: &str, text: &str, failure: &str, window: usize, cap: usize) -> 
     out
 }
 
-/// The line numbers that a failure gives for a file: `name.py:12` and `name.py", line 12`.
+/// The line numbers of a file in a failure: `name.py:12` and `name.py", line 12`.
 fn places(path: &str, failure: &str) -> Vec<usize> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let mut places = Vec::new();
@@ -222,7 +220,7 @@ fn places(path: &str, failure: &str) -> Vec<usize> {
 fn history(parts: &Parts, out: &mut String) {
     let from = parts.attempts.len().saturating_sub(MAX_HISTORY);
     let lines: Vec<String> = parts.attempts[from..].iter().map(|attempt| attempt_line(attempt)).collect();
-    section(out, "Attempts so far, none of which was enough", &lines.join("\n"));
+    section(out, "Attempts so far; none was good enough", &lines.join("\n"));
 }
 
 /// An attempt in one line.
@@ -262,10 +260,10 @@ pub fn diagnosis(summary: Option<&str>, task: &str, command: &str, failure: &str
     }
 }
 
-/// The prompt that demands a new plan.
+/// The prompt that asks for a new plan.
 pub fn replan(parts: &Parts, plans: &[&Plan]) -> String {
     let mut out = String::from(
-        "The attempts below repeat themselves. Before anything else is tried a new plan is needed. Answer with exactly two \
+        "The attempts below repeat themselves. A new plan is needed before the next attempt. Answer with exactly two \
          lines and change nothing:\nHYPOTHESIS: what is really wrong, in one sentence\nDIFFERENT: what will be done that no \
          attempt has done\n",
     );
@@ -278,7 +276,7 @@ pub fn replan(parts: &Parts, plans: &[&Plan]) -> String {
             format!("- {} / {} ({fate})", plan.hypothesis, plan.different)
         })
         .collect();
-    section(&mut out, "Plans so far; one that is much the same is refused", &lines.join("\n"));
+    section(&mut out, "Plans so far; a similar plan is refused", &lines.join("\n"));
     if let Some((failure, _)) = parts.failure {
         section(&mut out, "The failure", &fenced(failure));
     }
@@ -287,7 +285,7 @@ pub fn replan(parts: &Parts, plans: &[&Plan]) -> String {
         "The change so far",
         &fenced(&head(parts.diff, parts.budget / DIFF_SHARE, "", &mut Vec::new())),
     );
-    section(&mut out, "The human says", parts.answer.unwrap_or_default());
+    section(&mut out, "The user says", parts.answer.unwrap_or_default());
     out
 }
 

@@ -1,4 +1,4 @@
-//! What every step of a fix works with, and the private clone that agents and tests work in.
+//! The context of every step of a fix, and the private clone in which agents and tests work.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,18 +27,18 @@ use crate::sys::{beneath, clock};
 use crate::worker::client;
 use crate::worker::clone::{self, Git, Grown, Source, Trees};
 
-/// How long one use of git may take, in milliseconds.
+/// The timeout of one git command, in milliseconds.
 const GIT_MS: i64 = 10 * 60_000;
-/// The most files that one attempt may leave new or changed, and their size in bytes: a build that is not ignored, or a
-/// loop that writes, is no work.
+/// The most new or changed files of one attempt, and their size in bytes: more comes from a build that is not
+/// ignored, or from a loop that writes files.
 const MAX_KEPT_FILES: usize = 10_000;
 const MAX_KEPT_BYTES: u64 = 256 << 20;
 
-/// The most that is taken of a project: whoever begins in a home directory did not mean to have it copied.
+/// The largest project that is copied, in files: a fix that was started in a home directory by mistake must stop.
 const MAX_PROJECT_FILES: usize = 500_000;
 const MAX_PROJECT_BYTES: u64 = 8 << 30;
 
-/// How large it is, where that is more than so many files and bytes.
+/// The size, if it exceeds the limits of files and bytes.
 fn too_large(grown: &Grown, (files, bytes): (usize, u64)) -> Option<String> {
     let word = if grown.files == 1 { "file" } else { "files" };
     (grown.files > files || grown.bytes > bytes).then(|| {
@@ -46,47 +46,45 @@ fn too_large(grown: &Grown, (files, bytes): (usize, u64)) -> Option<String> {
     })
 }
 
-/// What every step works with.
+/// The context of every step.
 pub struct Desk<'a> {
-    /// The data dir.
     pub layout: &'a Layout,
-    /// What the config decides.
+    /// The settings from the config.
     pub settings: &'a Settings,
-    /// Interruption by a human.
+    /// Interruption by the user.
     pub cancel: &'a Cancel,
-    /// The leanfile.
     pub leanfile: &'a Leanfile,
-    /// The fix's name.
+    /// The id of the fix.
     pub id: Name,
-    /// Its files.
+    /// The files of the fix.
     pub dir: FixDir,
-    /// The top of the project's files.
+    /// The top directory of the project.
     pub project: PathBuf,
-    /// Where in them the tasks begin.
+    /// The tasks' directory in the project.
     pub sub: PathBuf,
-    /// The project's repository; none where it is none.
+    /// The project's repository; none if the project has none.
     pub source: Option<Source>,
-    /// Where attempts are kept.
+    /// The repository that stores attempts.
     pub trees: Trees,
-    /// Objects that the clone borrows.
+    /// The object stores from which the clone borrows.
     pub objects: Vec<PathBuf>,
     /// Who is called, in order of escalation.
     pub agents: Vec<Fixer>,
     /// The supervisor's socket, where a worker does this.
     pub socket: Option<PathBuf>,
-    /// True where somebody watches while it runs.
+    /// True if a user watches the progress.
     pub live: bool,
-    /// The tree that the clone's files are, as long as nobody has run in it since.
+    /// The tree that the clone's files equal; none after a process ran in it.
     pub at: RefCell<Option<String>>,
-    /// Differences of trees that were compared, which stay what they are.
+    /// Cached differences between trees; they never change.
     pub deltas: RefCell<BTreeMap<(String, String), Vec<FileDelta>>>,
-    /// Where progress goes.
+    /// The receiver of progress lines.
     pub say: RefCell<&'a mut dyn FnMut(&Progress)>,
 }
 
-/// Someone who is told that it goes on.
+/// A receiver of progress reports.
 pub trait Busy {
-    /// Told again and again while something runs.
+    /// Called repeatedly while a process runs.
     fn busy(&self);
 }
 
@@ -97,12 +95,12 @@ impl Busy for Desk<'_> {
 }
 
 impl Desk<'_> {
-    /// Git with a deadline of its own.
+    /// Git with a timeout of its own.
     pub fn git(&self) -> Result<Git<'_>> {
         Git::find(&self.settings.path, GIT_MS, self.cancel)
     }
 
-    /// Says how it goes.
+    /// Reports progress.
     pub fn say(&self, tone: Tone, text: impl Into<String>) {
         if tone == Tone::Busy && !self.live {
             return;
@@ -110,17 +108,17 @@ impl Desk<'_> {
         (self.say.borrow_mut())(&Progress { tone, text: text.into() });
     }
 
-    /// The figures of the rule.
+    /// The thresholds of the rule.
     pub fn limits(&self) -> &Thresholds {
         &self.settings.fixes.thresholds
     }
 
-    /// Where agents and tests of a task run.
+    /// The directory in which agents and tests of a task run.
     pub fn cwd(&self) -> PathBuf {
         self.dir.work().join(&self.sub)
     }
 
-    /// A path below the task's directory, as git has it: from the top.
+    /// Converts a path below the task's directory to git's form: relative to the top.
     pub fn below_top(&self, path: &str) -> String {
         let joined = self.sub.join(path.trim_start_matches("./"));
         joined.to_string_lossy().trim_start_matches("./").to_owned()
@@ -130,7 +128,7 @@ impl Desk<'_> {
         (MARK.to_owned(), self.dir.path().to_string_lossy().into_owned())
     }
 
-    /// What runs tests.
+    /// The test runner.
     pub fn tester(&self) -> Tester<'_> {
         self.at.take();
         let busy = self.live.then_some(self as &dyn Busy);
@@ -138,19 +136,19 @@ impl Desk<'_> {
         Tester { settings: self.settings, cancel: self.cancel, mark: self.mark(), bench, busy }
     }
 
-    /// What makes boxes.
+    /// The builder of sandboxes.
     fn bench(&self) -> Bench<'_> {
         let is_worker = self.socket.is_some();
         let (layout, settings, dir) = (self.layout, self.settings, &self.dir);
         Bench { layout, settings, dir, is_worker, objects: &self.objects }
     }
 
-    /// Fails once a human has interrupted.
+    /// Fails if the user has interrupted.
     pub fn check(&self) -> Result<()> {
         if self.cancel.is_set() { Err(interrupted()) } else { Ok(()) }
     }
 
-    /// Saves where the run stands.
+    /// Saves the state of the run.
     pub fn save(&self, run: &Run) -> Result<()> {
         fixes::save_run(&self.dir, run)
     }
@@ -183,7 +181,7 @@ impl Desk<'_> {
         let said = agent.call(&caller, prompt, cwd)?;
         let task = &mut run.tasks[at];
         task.tokens = task.tokens.saturating_add(said.tokens());
-        // What somebody was billed for did not stay here.
+        // Tokens that were paid for did not stay local.
         if agent.name == self.agents[0].name && said.usage.cost_micros == 0 {
             task.local_tokens = task.local_tokens.saturating_add(said.tokens());
         }
@@ -221,7 +219,7 @@ impl Desk<'_> {
         ledger::append(self.layout, &charge)
     }
 
-    /// A directory in which a call can do no harm.
+    /// An empty directory for a call that must not edit anything.
     pub fn empty(&self) -> Result<PathBuf> {
         let dir = self.dir.empty();
         if dir.exists() {
@@ -231,19 +229,19 @@ impl Desk<'_> {
         Ok(dir)
     }
 
-    /// True while the clone is there with its files and its own repository.
+    /// True while the clone exists with its files and its own repository.
     pub fn is_clone(&self) -> bool {
         let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
         is_dir(&self.dir.work()) && is_dir(&self.dir.work().join(".git"))
     }
 
-    /// True while the folder of the tasks is a folder of the clone: neither it nor one above it is a link.
+    /// True while the tasks' directory is a real directory in the clone: neither it nor a parent is a link.
     pub fn is_in_clone(&self) -> bool {
         let (top, work) = (self.dir.path(), self.dir.work());
         work.strip_prefix(top).is_ok_and(|work| beneath::is_folder(top, &work.join(&self.sub)))
     }
 
-    /// Makes the clone's files those of a tree; a clone that is not whole is made anew.
+    /// Sets the clone's files to those of a tree; a damaged clone is recreated.
     pub fn ready(&self, tree: &str) -> Result<()> {
         if !self.is_clone() {
             return self.fresh(tree);
@@ -260,7 +258,7 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Makes a fresh clone with the files of a tree.
+    /// Makes a new clone with the files of a tree.
     pub fn fresh(&self, tree: &str) -> Result<()> {
         let kept = self.kept()?;
         self.remove_clone(&kept)?;
@@ -274,7 +272,7 @@ impl Desk<'_> {
         fs::create_dir_all(self.cwd()).with_context(|| format!("could not make `{}`", self.cwd().display()))
     }
 
-    /// Removes the clone. What it held is kept as trees.
+    /// Removes the clone. Its contents are kept as trees.
     pub fn remove(&self) -> Result<()> {
         self.remove_clone(&self.kept()?)
     }
@@ -288,24 +286,24 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// The repository of attempts as one that can be cloned.
+    /// The repository of attempts as a source for a clone.
     fn kept(&self) -> Result<Source> {
         let git = self.git()?;
         let mut kept = clone::inspect(&git, self.trees.dir())?
             .map_err(|why| Fault::failed(format!("could not use the kept attempts: {why}")))?;
-        // What it borrows is the project's, as looop arranged it.
+        // looop itself arranged what it borrows from the project.
         kept.borrows = false;
         Ok(kept)
     }
 
-    /// Why the clone's files cannot be kept; none where they can.
+    /// Why the clone's files cannot be stored; none if they can.
     pub fn unfit(&self) -> Result<Option<String>> {
         let grown = self.trees.grown(&self.git()?, &self.dir.work(), "work")?;
         if let Some(dir) = grown.nested.first() {
-            return Ok(Some(format!("`{dir}` is a repository of its own, whose files are not taken")));
+            return Ok(Some(format!("`{dir}` is a nested repository, whose files are not copied")));
         }
         let most = (MAX_KEPT_FILES, MAX_KEPT_BYTES);
-        Ok(too_large(&grown, most).map(|size| format!("too large to keep: {size} may be new")))
+        Ok(too_large(&grown, most).map(|size| format!("too large to store: {size} may be new")))
     }
 
     /// The project's files as a tree.
@@ -314,16 +312,13 @@ impl Desk<'_> {
         let grown = self.trees.grown(&git, &self.project, "project")?;
         let shown = self.project.display();
         if let Some(size) = too_large(&grown, (MAX_PROJECT_FILES, MAX_PROJECT_BYTES)) {
-            let fault = Fault::failed(format!("could not take the files of `{shown}`: {size} are taken"));
-            let fault = fault.hint("name what is generated in .gitignore");
-            return Err(fault.hint("or name a smaller project, with `project_root` or --repo").into());
+            let fault = Fault::failed(format!("could not copy the files of `{shown}`: {size} are copied"));
+            let fault = fault.hint("list generated files in .gitignore");
+            return Err(fault.hint("or choose a smaller project, with `project_root` or --repo").into());
         }
         if !grown.nested.is_empty() {
             let names = grown.nested.join(", ");
-            self.say(
-                Tone::Warn,
-                format!("a repository of its own, of whose files the agent gets none: {names}"),
-            );
+            self.say(Tone::Warn, format!("the agent gets no files of nested repositories: {names}"));
         }
         self.trees.snapshot(&git, &self.project, "project")
     }

@@ -1,15 +1,15 @@
-//! Pure. Edits in the words of a model that has no hands: whole files, or a part that is searched for and replaced.
+//! Pure. The edits in an answer of a model without tools: whole files, or a part that is searched for and replaced.
 //!
 //! ```text
 //! FILE: src/dates.py                    FILE: src/new.py
 //! <<<<<<< SEARCH                        <<<<<<< WHOLE
-//! lines as they stand in the file       all lines of the file
+//! lines exactly as in the file          all lines of the file
 //! =======                               >>>>>>> WHOLE
-//! lines that take their place
+//! the new lines
 //! >>>>>>> REPLACE
 //! ```
 //!
-//! An answer counts as a whole: if one of its edits cannot be read or fits nowhere, none is made.
+//! An answer is applied as a whole: if one edit cannot be read or does not fit, none is made.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::model::reply::without_thoughts;
 
 /// The most files that one answer may change.
 const MAX_FILES: usize = 100;
-/// The largest file that comes of an edit, in bytes.
+/// The largest file after an edit, in bytes.
 const MAX_FILE_BYTES: usize = 4 << 20;
 
-/// How a model is told to answer.
+/// The answer format, as the model is told.
 pub const FORM: &str = "\
 You have no tools: your answer is read by a program that makes your edits. For each edit write the path of the file as it \
 stands below, then what to search for and what takes its place:
@@ -40,25 +40,24 @@ all lines of the file
 >>>>>>> WHOLE
 
 ";
-/// Said once more at the end of a prompt: what stands last is followed best.
+/// A reminder at the end of a prompt, because models follow the end best.
 pub const REMINDER: &str =
     "\nAnswer with the edits now, each as FILE: with SEARCH and REPLACE or with WHOLE, and one sentence.\n";
 
 /// One edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// The file, as the model wrote it.
+    /// The path, as the model wrote it.
     pub path: String,
-    /// What is done to it.
     pub change: Change,
 }
 
-/// What is done to a file.
+/// The change of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It becomes this.
+    /// The file gets this content.
     Whole(String),
-    /// These lines become those. Without lines to search for it is a new file.
+    /// These lines are replaced by those. Without lines to search for, the file is new.
     Replace(Vec<String>, Vec<String>),
 }
 
@@ -68,10 +67,10 @@ enum Block {
     Replace(Vec<String>, Vec<String>),
 }
 
-/// Reads the edits of an answer; none where it has none.
+/// Parses the edits of an answer; none if it has no edits.
 ///
 /// # Errors
-/// Says what of it cannot be read, in words for the model.
+/// The part that cannot be read, in words for the model.
 pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
     let mut edits = Vec::new();
     let mut path: Option<String> = None;
@@ -81,7 +80,7 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
         let mark = mark(line);
         block = match (block.take(), mark) {
             (None, Some(begin @ ("SEARCH" | "WHOLE"))) => {
-                // Some write the path alone on the line above.
+                // Some models write only the path on the line above.
                 path = if is_named { path } else { bare(above).or(path) };
                 if path.is_none() {
                     return Err(format!("an edit names no file: write `FILE: path` above `<<<<<<< {begin}`"));
@@ -130,7 +129,7 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
     }
 }
 
-/// What of an answer was said and not only thought: some endpoints hand thoughts through, with drafts of edits in them.
+/// The answer without a leading block of thoughts: some endpoints pass thoughts through, with drafts of edits in them.
 pub fn spoken(answer: &str) -> &str {
     without_thoughts(answer).trim_start()
 }
@@ -144,7 +143,7 @@ fn unclear(path: Option<&String>) -> String {
     format!("the edit of {path} has no clear end: give all of the file between WHOLE marks")
 }
 
-/// The mark that a line is.
+/// The mark on a line.
 fn mark(line: &str) -> Option<&'static str> {
     let text = line.trim_end();
     match text.trim_start_matches('<') {
@@ -164,14 +163,14 @@ fn mark(line: &str) -> Option<&'static str> {
     }
 }
 
-/// The path of a line `FILE: path`, however it is dressed.
+/// The path in a line `FILE: path`, with any decoration removed.
 fn named(line: &str) -> Option<String> {
     let text = line.trim().trim_start_matches(['#', '*', ' ', '`']);
     let path = text.strip_prefix("FILE:").or_else(|| text.strip_prefix("File:"))?;
     Some(path.trim().trim_matches(['*', '`', '"', ' ']).to_owned()).filter(|path| !path.is_empty())
 }
 
-/// A line that is a path and nothing else.
+/// A line that is only a path.
 fn bare(line: &str) -> Option<String> {
     let text = line.trim().trim_matches(['*', '`', '#', ' ']).trim_end_matches(':');
     let is_path = !text.is_empty() && !text.contains(char::is_whitespace) && text.contains(['.', '/']);
@@ -182,10 +181,11 @@ fn joined(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// What the files become. `read` gives a file as it is: none where there is none, an error where it may not be edited.
+/// The new content of the files. `read` returns a file's present content: none if it does not exist, an error
+/// if it must not be edited.
 ///
 /// # Errors
-/// Says which edit cannot be made, in words for the model.
+/// The edit that cannot be made, in words for the model.
 pub fn apply(
     edits: &[Edit],
     read: &dyn Fn(&str) -> Result<Option<String>, String>,
@@ -193,7 +193,7 @@ pub fn apply(
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     for edit in edits {
         let path = edit.path.trim_start_matches("./");
-        // What was there is asked for also where it is replaced as a whole: it may be no file.
+        // Read also a file that is replaced as a whole: it may not be a regular file.
         let old = match files.get(path) {
             Some(text) => Some(text.clone()),
             None => read(path).map_err(|why| format!("{path}: {why}"))?,
@@ -222,7 +222,7 @@ pub fn apply(
     Ok(files)
 }
 
-/// Replaces lines that stand in a text once. Where none are the same to the byte, spaces at their ends do not count.
+/// Replaces lines that occur in a text once. If no lines match exactly, spaces at line ends are ignored.
 fn replace(text: &str, search: &[String], put: &[String]) -> Result<String, String> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let same: [fn(&str, &str) -> bool; 2] =
@@ -246,17 +246,17 @@ fn replace(text: &str, search: &[String], put: &[String]) -> Result<String, Stri
                 let (before, after) = (lines[..*from].concat(), lines[from + search.len()..].concat());
                 return Ok(format!("{before}{new}{after}"));
             }
-            many => return Err(format!("what is searched for stands in it {} times", many.len())),
+            many => return Err(format!("the SEARCH lines occur {} times in it", many.len())),
         }
     }
     let first = search.iter().find(|line| !line.trim().is_empty()).map_or("", |line| line.trim());
     Err(format!(
-        "what is searched for does not stand in it, from {:?} on",
+        "the SEARCH lines do not occur in it, starting with {:?}",
         crate::model::json::clip(first, 80)
     ))
 }
 
-/// A line without its end.
+/// A line without its line end.
 fn ended(line: &str) -> &str {
     line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line))
 }

@@ -1,4 +1,4 @@
-//! Tests of edits in words.
+//! Tests of edits in answers.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn one(answer: &str) -> (String, String) {
 }
 
 #[test]
-fn a_part_is_replaced_however_the_answer_is_dressed() {
+fn a_part_is_replaced_with_any_decoration_of_the_answer() {
     let expected = ("a.py".to_owned(), "one\nTWO\n2\nthree\n".to_owned());
     let block = "<<<<<<< SEARCH\n  two \n=======\nTWO\n2\n>>>>>>> REPLACE";
     for answer in [
@@ -38,7 +38,7 @@ fn a_part_is_replaced_however_the_answer_is_dressed() {
 }
 
 #[test]
-fn a_file_can_be_given_whole_and_edits_build_on_each_other() {
+fn whole_files_work_and_later_edits_see_earlier_ones() {
     let whole = "FILE: new/b.py\n<<<<<<< WHOLE\n=======\n```\nx\n>>>>>>> WHOLE\n";
     assert_eq!(one(whole), ("new/b.py".to_owned(), "=======\n```\nx\n".to_owned()));
     let two = "FILE: a.py\n<<<<<<< SEARCH\none\n=======\n1\n>>>>>>> REPLACE\n<<<<<<< SEARCH\n1\n=======\n>>>>>>> REPLACE\n";
@@ -48,7 +48,7 @@ fn a_file_can_be_given_whole_and_edits_build_on_each_other() {
 }
 
 #[test]
-fn what_was_only_thought_is_no_edit() {
+fn edits_in_thoughts_are_ignored() {
     let thought = "<think>\nFILE: a.py\n<<<<<<< SEARCH\nno\n=======\n</think>\n\nFILE: b\n<<<<<<< WHOLE\n1\n>>>>>>> WHOLE\n";
     assert_eq!(one(spoken(thought)).0, "b");
     assert_eq!(spoken("plain"), "plain");
@@ -57,18 +57,18 @@ fn what_was_only_thought_is_no_edit() {
 }
 
 #[test]
-fn ends_of_lines_stay_what_they_are() {
+fn line_ends_are_kept() {
     let edit = |path: &str| format!("FILE: {path}\n<<<<<<< SEARCH\ntwo\n=======\n2\n3\n>>>>>>> REPLACE\n");
     assert_eq!(one(&edit("crlf")).1, "one\r\n2\r\n3\r\n");
     assert_eq!(one(&edit("open")).1, "one\n2\n3");
 }
 
 #[test]
-fn one_edit_that_cannot_be_made_undoes_them_all_and_says_why() {
+fn one_bad_edit_rejects_all_and_gives_the_cause() {
     let good = "FILE: a.py\n<<<<<<< SEARCH\none\n=======\n1\n>>>>>>> REPLACE\n";
     for (bad, why) in [
-        ("FILE: a.py\n<<<<<<< SEARCH\nfour\n=======\n4\n>>>>>>> REPLACE\n", "does not stand in it"),
-        ("FILE: twice\n<<<<<<< SEARCH\nx\n=======\nz\n>>>>>>> REPLACE\n", "stands in it 2 times"),
+        ("FILE: a.py\n<<<<<<< SEARCH\nfour\n=======\n4\n>>>>>>> REPLACE\n", "do not occur in it"),
+        ("FILE: twice\n<<<<<<< SEARCH\nx\n=======\nz\n>>>>>>> REPLACE\n", "occur 2 times in it"),
         ("FILE: none\n<<<<<<< SEARCH\nx\n=======\nz\n>>>>>>> REPLACE\n", "no such file"),
         ("FILE: ../out\n<<<<<<< WHOLE\nx\n>>>>>>> WHOLE\n", "outside"),
         ("FILE: a.py\n<<<<<<< SEARCH\n\n=======\nz\n>>>>>>> REPLACE\n", "nothing between"),
@@ -86,7 +86,7 @@ fn one_edit_that_cannot_be_made_undoes_them_all_and_says_why() {
 }
 
 #[test]
-fn words_alone_are_no_edit_and_no_bytes_panic() {
+fn text_without_edits_gives_none_and_random_bytes_never_panic() {
     for words in ["", "I think it is fine.\n=======\n>>>>>>> REPLACE"] {
         assert_eq!(parse(words), Ok(Vec::new()), "{words}");
     }

@@ -1,4 +1,4 @@
-//! A model endpoint as an agent: asked over HTTP, without tools; its edits come as words.
+//! A model endpoint as an agent: called over HTTP, without tools; its edits are read from its answer.
 
 use std::path::Path;
 
@@ -17,16 +17,16 @@ use crate::store::boxes::Boxer;
 use crate::store::file::{self, Keep};
 use crate::sys::clock::{self, Deadline};
 
-/// The variable in which a leanfile's key reaches the call.
+/// The variable that passes a leanfile's key to the call.
 const KEY: &str = "LEAN_API_KEY";
-/// What the model is, whatever it is asked.
+/// The system prompt of every call.
 const SYSTEM: &str = "You are a careful programmer. You have no tools and no files but what you are shown. \
                       Your answer is read by a program: keep to the form that you are asked for.";
 
-/// The endpoint of a leanfile and its key: where there is a `base_url`, a `model` and no `binary`.
+/// The endpoint of a leanfile and its key, if it sets `base_url` and `model` and no `binary`.
 ///
 /// # Errors
-/// A usage error for an address that is none.
+/// A usage error for an invalid address.
 pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
     let set = |value: &Option<String>| value.clone().filter(|text| !text.trim().is_empty());
     let (None, Some(base_url), Some(model)) = (set(&lean.binary), set(&lean.base_url), set(&lean.model))
@@ -34,7 +34,8 @@ pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
         return Ok(None);
     };
     if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
-        let fault = Fault::usage(format!("could not use base_url {base_url:?} of [lean]: it is no address"));
+        let fault =
+            Fault::usage(format!("could not use base_url {base_url:?} of [lean]: it is not an address"));
         return Err(fault.hint("it begins with http:// or https://").into());
     }
     let key = set(&lean.api_key);
@@ -57,7 +58,7 @@ pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
     Ok(Some((http, key)))
 }
 
-/// Asks once. An answer without words is an empty text; any other failure says why.
+/// Calls the endpoint once. An answer without text is an empty text; every other failure has its cause.
 pub(super) fn ask(
     http: &Http,
     key: Option<&str>,
@@ -70,7 +71,7 @@ pub(super) fn ask(
     file::write(&system_file, SYSTEM.as_bytes(), 0o600, Keep::Whole)?;
     let mut env = caller.settings.full_env.clone();
     if key.is_some() {
-        // The caller's own variable of this name is for another address.
+        // The caller's own variable of this name belongs to another address.
         env.retain(|(name, _)| name != KEY);
     }
     env.extend(key.map(|key| (KEY.to_owned(), key.to_owned())));
@@ -91,7 +92,7 @@ pub(super) fn ask(
         cancel: caller.cancel,
         frame: caller.busy.is_some().then_some(&mut tell),
     };
-    // An answer is text here, whatever form the config asks decisions in.
+    // Here the answer is text, whatever form the config sets for decisions.
     let http = Http { shape: Some(Shape::Prompt), ..http.clone() };
     let (text, usage) = match http.decide(&mut call) {
         Ok(reply) if reply.truncated => (Err(OUTPUT_LIMIT.to_owned()), reply.usage),

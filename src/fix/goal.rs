@@ -1,4 +1,4 @@
-//! One task: attempts until one is good, as long as the rule over its ledger lets them go on.
+//! One task: attempts until one is good, as long as the rule over its ledger allows.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use crate::model::time::human_ms;
 use crate::store::fixes;
 use crate::sys::clock::{self, Deadline};
 
-/// Works on the task with this number and leaves its status in the run.
+/// Works on the task with this number and stores its status in the run.
 pub(super) fn work(desk: &Desk, run: &mut Run, at: usize, asked: &Asked) -> Result<()> {
     let began = Deadline::after_ms(0);
     let spent_before = run.tasks[at].took_ms;
@@ -69,7 +69,7 @@ fn set(run: &mut Run, at: usize, status: Status, note: String) {
     run.tasks[at].note = note;
 }
 
-/// Begins a task: its tests run once before anything is done. False when there is nothing to do.
+/// Starts a task: its tests run once before anything is done. False if there is nothing to do.
 fn open(desk: &Desk, run: &mut Run, at: usize, task: &Task, asked: &Asked) -> Result<bool> {
     let goal = run.tasks[at].goal.clone();
     let lines = fixes::ledger(&desk.dir, &goal)?;
@@ -77,7 +77,7 @@ fn open(desk: &Desk, run: &mut Run, at: usize, task: &Task, asked: &Asked) -> Re
     let now = standing(&lines);
     let same = now.begin.is_some_and(|old| old.base == run.tree && old.task == digest);
     if same && let Some(ask) = now.asked.filter(|_| stuck::is_open(desk, now.asked)) {
-        // Nothing is started while a human is waited for.
+        // Nothing is started while the user's answer is missing.
         set(run, at, Status::Stuck, ask.to_owned());
         desk.say(Tone::Warn, format!("it waits for your answer: looop answer {ask}"));
         return Ok(false);
@@ -102,7 +102,7 @@ fn open(desk: &Desk, run: &mut Run, at: usize, task: &Task, asked: &Asked) -> Re
         let words = format!("before: {} ({})", tested.report.words(), human_ms(tested.took_ms));
         desk.say(Tone::Plain, words);
         if tested.report.passed && !asked.force {
-            let note = "its tests passed before anything was done; no agent was called";
+            let note = "its tests passed at the start; no agent was called";
             set(run, at, Status::PassedBefore, note.to_owned());
             desk.say(Tone::Good, note);
             return Ok(false);
@@ -135,10 +135,10 @@ fn done(desk: &Desk, run: &mut Run, at: usize, task: &Task, last: &crate::model:
 fn replan(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing) -> Result<()> {
     let goal = run.tasks[at].goal.clone();
     let after = now.attempts.last().map_or(0, |last| last.n);
-    desk.say(Tone::Warn, format!("halted: {} attempts in a row are alike; a new plan is demanded", now.row));
+    desk.say(Tone::Warn, format!("halted: {} attempts in a row are alike; a new plan is required", now.row));
     let git = desk.git()?;
     if let Some(last) = now.attempts.last() {
-        // The checkpoint: what a rollback leaves behind.
+        // A checkpoint of the state that a rollback drops.
         let name = format!("refs/looop/attempts/{goal}/{}", last.n);
         if let Some(commit) = desk.trees.find(&git, &name)? {
             desk.trees.point(&git, &format!("refs/looop/checkpoints/{goal}/{}", last.n), &commit)?;
@@ -162,7 +162,7 @@ fn replan(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing) ->
         ..Parts::default()
     };
     let prompt = context::replan(&parts, &now.plans);
-    desk.say(Tone::Busy, format!("{} plans anew", agent.name));
+    desk.say(Tone::Busy, format!("{} makes a new plan", agent.name));
     let said = desk.call(run, at, &agent, &prompt, &desk.empty()?)?;
     let (hypothesis, different) = match &said.text {
         Ok(text) => plan::parse(text),
@@ -170,7 +170,7 @@ fn replan(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing) ->
     };
     let refused = match &said.text {
         Ok(_) => plan::refusal(&hypothesis, &different, &now.plans, desk.limits()),
-        Err(why) => Some(format!("there is none: {why}")),
+        Err(why) => Some(format!("the call failed: {why}")),
     };
     match &refused {
         Some(why) => desk.say(Tone::Warn, format!("the plan of {} is refused: {why}", agent.name)),
@@ -187,7 +187,7 @@ fn roll_back(desk: &Desk, run: &mut Run, at: usize, now: &Standing) -> Result<()
     let after = now.attempts.last().map_or(0, |last| last.n);
     desk.say(
         Tone::Warn,
-        format!("rolled back: {} attempts in a row are alike; the base in a fresh clone", now.row),
+        format!("rolled back: {} attempts in a row are alike; back to the base in a new clone", now.row),
     );
     desk.fresh(&run.tree)?;
     fixes::append(&desk.dir, &goal, &Line::Rollback(Rollback { at_ms: clock::now().unix_ms, after }))

@@ -1,23 +1,23 @@
-//! Pure. What an agent is judged by, so that it cannot win by changing that.
+//! Pure. Protects the files that decide about an agent's work, so that the agent cannot pass by changing them.
 
 use std::collections::BTreeSet;
 
 use crate::model::fix::Counts;
 
-/// What decides about a task, besides what passes.
+/// The files that decide about a task.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judged {
-    /// How names of tests begin: a part of a path, or the path from its beginning.
+    /// Prefixes of test names: of a part of a path, or of the whole path.
     pub prefixes: Vec<String>,
     /// The task's own test files.
     pub tests: Vec<String>,
-    /// What the task allows to be edited, by its exact path.
+    /// The exact paths that the task allows the agent to edit.
     pub allowed: Vec<String>,
-    /// Arguments of the test command that may name a file.
+    /// Arguments of the test command that may be files.
     pub words: Vec<String>,
 }
 
-/// Files that decide what is collected, wherever they are.
+/// Files that decide which tests are collected, in any directory.
 const COLLECTORS: [&str; 8] = [
     "conftest.py",
     "pytest.ini",
@@ -28,7 +28,7 @@ const COLLECTORS: [&str; 8] = [
     "vitest.config.js",
     "vitest.config.ts",
 ];
-/// Ends of names of tests.
+/// Endings of the names of test files.
 const ENDS: [&str; 14] = [
     "_test.go",
     "_test.py",
@@ -47,7 +47,7 @@ const ENDS: [&str; 14] = [
 ];
 
 impl Judged {
-    /// True for a file that the agent is judged by and may not change.
+    /// True for a file that decides and that the agent may not change.
     pub fn is_test(&self, path: &str) -> bool {
         if self.allowed.iter().any(|allowed| allowed == path) {
             return false;
@@ -67,8 +67,8 @@ impl Judged {
             || path.split('/').any(|part| part == "__tests__")
     }
 
-    /// Those of the changed files that may not be changed: all that were there before, and new ones that decide what
-    /// is collected. A new test is no harm: `before` are the files of the base.
+    /// The changed files that the agent may not change: test files of the base, and new files that decide which
+    /// tests are collected. A new test is allowed: `before` are the files of the base.
     pub fn touched<'a>(&self, changed: &'a [String], before: &BTreeSet<String>) -> Vec<&'a str> {
         let decides = |path: &str| COLLECTORS.contains(&path.rsplit('/').next().unwrap_or(path));
         let bad =
@@ -77,8 +77,8 @@ impl Judged {
     }
 }
 
-/// The files that a command runs, where they may be the project's: itself, what an interpreter is given first, and where
-/// `make` and `just` read what is to be done.
+/// The files that a command runs and that may belong to the project: the command itself, the first argument of
+/// an interpreter, and the input files of `make` and `just`.
 pub fn scripts(argv: &[String]) -> Vec<String> {
     const INTERPRETERS: [&str; 11] =
         ["sh", "bash", "dash", "zsh", "python", "python3", "node", "ruby", "perl", "php", "bun"];
@@ -102,14 +102,14 @@ fn words(argv: &[String]) -> Vec<&str> {
     argv.iter().flat_map(|arg| arg.split_whitespace()).collect()
 }
 
-/// True for a command that runs what `package.json` says.
+/// True for a command that runs scripts of `package.json`.
 pub fn runs_package_scripts(argv: &[String]) -> bool {
     words(argv)
         .iter()
         .any(|word| matches!(word.rsplit('/').next(), Some("npm" | "npx" | "yarn" | "pnpm" | "bun")))
 }
 
-/// True where two states of a `package.json` run the same: a new dependency is no new test.
+/// True if two versions of a `package.json` run the same: a new dependency is allowed.
 pub fn same_scripts(old: &[u8], new: &[u8]) -> bool {
     let of = |bytes: &[u8]| {
         let json: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
@@ -118,8 +118,8 @@ pub fn same_scripts(old: &[u8], new: &[u8]) -> bool {
     of(old) == of(new)
 }
 
-/// Why a passing run is worth less than the one before the work: fewer tests ran, more were skipped, or none can be
-/// counted any more. Tests may stand in the file that they test, where no name tells them.
+/// Why a passing run is worth less than the run before the work: fewer tests ran, more were skipped, or they
+/// cannot be counted any more. This also covers tests inside source files, which names do not show.
 pub fn shrunk(before: &Counts, after: &Counts) -> Option<String> {
     let ran = before.ran?;
     let Some(runs) = after.ran else {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_is_known_by_its_name() {
+    fn protected_files_are_recognized_by_name() {
         let judged = judged();
         for test in [
             "tests/a.py",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_test_is_no_harm_and_a_new_collector_is() {
+    fn a_new_test_is_allowed_and_a_new_collector_is_not() {
         let before: BTreeSet<String> = ["tests/a.py".to_owned()].into();
         let changed = ["tests/a.py", "tests/b.py", "conftest.py", "src/x.py"].map(str::to_owned);
         assert_eq!(judged().touched(&changed, &before), ["tests/a.py", "conftest.py"]);
@@ -187,11 +187,11 @@ mod tests {
         assert!(shrunk(&before, &run("3 passed, 2 skipped in 0.1s")).is_some());
         assert_eq!(shrunk(&run("1 error in 0.1s"), &run("5 passed in 0.1s")), None);
         assert!(shrunk(&before, &run("fine")).is_some_and(|why| why.contains("5 tests ran before")));
-        assert_eq!(shrunk(&run("not fine"), &run("fine")), None, "nobody ever counted");
+        assert_eq!(shrunk(&run("not fine"), &run("fine")), None, "the runs were never counted");
     }
 
     #[test]
-    fn what_a_command_runs_is_known() {
+    fn the_scripts_of_a_command_are_found() {
         let of = |line: &str| scripts(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(of("./check.sh -q"), ["./check.sh"]);
         assert_eq!(of("bash -e tools/run.sh x"), ["bash", "tools/run.sh"]);

@@ -1,4 +1,4 @@
-//! The hands of a model that has none: its edits are made in the clone, all of them or none.
+//! Applies the edits in the answer of a model without tools to the clone: all of them or none.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,13 +11,12 @@ use super::land::is_inside;
 use crate::store::file::{self, Keep, ReadError};
 use crate::sys::beneath::{self, Parents};
 
-/// The largest file that is edited, in bytes.
 const MAX_FILE_BYTES: usize = 4 << 20;
 
-/// Makes the edits of an answer below `top`, where the model sees paths from `dir` on.
+/// Applies the edits of an answer below `top`; the model sees paths relative to `dir`.
 ///
 /// # Errors
-/// When a file cannot be written and what was written cannot be taken back. The inner error says, in words for the
+/// A file cannot be written, and the earlier edits cannot be undone. The inner error says, in words for the
 /// model, why none of its edits was made.
 pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), String>> {
     let below = |path: &str| dir.join(path);
@@ -38,7 +37,7 @@ pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), St
             Ok(None) => Ok(None),
             Ok(Some(bytes)) => String::from_utf8(bytes)
                 .map(Some)
-                .map_err(|_| "it is no UTF-8 text and cannot be edited".to_owned()),
+                .map_err(|_| "it is not UTF-8 text and cannot be edited".to_owned()),
             Err(ReadError::TooLarge(_)) => Err(format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)),
             Err(error) => Err(error.to_string()),
         }
@@ -50,7 +49,7 @@ pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), St
     };
     let mut done: Vec<(&str, Option<Kept>)> = Vec::new();
     for (path, text) in &files {
-        // A folder that was one a moment ago may be a link by now; neither is the file itself followed.
+        // A directory may have become a link a moment ago; neither it nor the file is followed.
         let place = beneath::find(top, &from_top(path), Parents::Created);
         let full = place.as_ref().map_or_else(|_| below(path), |place| place.path().to_owned());
         let old = file::read(&full, MAX_FILE_BYTES).ok().flatten();
@@ -68,14 +67,14 @@ pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), St
     Ok(Ok(()))
 }
 
-/// A file as it was.
+/// A file's state before the edits.
 struct Kept {
     bytes: Vec<u8>,
     mode: u32,
 }
 
 fn outside() -> String {
-    "it is not a path inside of the project".to_owned()
+    "it is not a path inside the project".to_owned()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_where_one_edit_leads_out_of_the_project() {
+    fn nothing_is_written_if_one_edit_leads_out_of_the_project() {
         let tmp = tempfile::tempdir().unwrap();
         let top = tmp.path().join("work");
         let dir = top.join("sub");
@@ -141,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_takes_the_others_back() {
+    fn a_write_error_undoes_the_other_edits() {
         let tmp = tempfile::tempdir().unwrap();
         fs::write(tmp.path().join("a"), "old\n").unwrap();
-        // Neither is there before, so that only the writing of the second one shows that both cannot be.
+        // Neither file exists before, so that the error appears only when the second one is written.
         let answer = whole("a") + &whole("b") + &whole("b/c");
         assert!(edit(tmp.path(), tmp.path(), &answer).unwrap().is_err());
         assert_eq!(fs::read_to_string(tmp.path().join("a")).unwrap(), "old\n");

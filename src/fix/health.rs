@@ -1,4 +1,4 @@
-//! Waiting until the endpoint behind an agent is well, before any agent is called.
+//! Waits until the endpoint of an agent is healthy, before any agent is called.
 
 use anyhow::Result;
 
@@ -10,13 +10,13 @@ use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
 
-/// Between two looks, in milliseconds.
+/// The wait between two checks, in milliseconds.
 const LOOK_MS: u64 = 250;
 
 /// Waits until the address answers 2xx.
 ///
 /// # Errors
-/// When it does not in time, or a human interrupts.
+/// It does not answer 2xx in time, or the user interrupts.
 pub fn wait(health: &Health, cancel: &Cancel, say: &mut dyn FnMut(String)) -> Result<()> {
     let Some(url) = health.check_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(()) };
     let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
@@ -33,9 +33,10 @@ pub fn wait(health: &Health, cancel: &Cancel, say: &mut dyn FnMut(String)) -> Re
             return Err(interrupted());
         }
         if deadline.passed() {
-            let what = format!("could not begin: `{url}` was not well after {}s: {why}", health.max_wait);
+            let what =
+                format!("could not start the fix: `{url}` was not healthy after {}s: {why}", health.max_wait);
             return Err(Fault::failed(what)
-                .hint("start the model's server, or mend `check_url` of [health]")
+                .hint("start the model's server, or correct `check_url` of [health]")
                 .into());
         }
         if !said {

@@ -1,4 +1,4 @@
-//! The end of a fix: the state that passed goes into the project's files, or onto a branch of it.
+//! The end of a fix: applies the state that passed to the project's files, or to a branch.
 
 use std::fs;
 use std::io::Write;
@@ -21,7 +21,7 @@ use crate::store::file;
 use crate::sys::beneath::{self, FilePlace, Parents};
 use crate::worker::clone::{self, Change, Git};
 
-/// Modes of git that are no plain file.
+/// Git's modes of entries that are not regular files.
 const LINK: u32 = 0o120_000;
 const GITLINK: u32 = 0o160_000;
 
@@ -32,16 +32,16 @@ pub struct Landed {
     pub files: Vec<String>,
     /// The branch that holds the result.
     pub branch: Option<String>,
-    /// The files that had changed meanwhile, for which nothing was written.
+    /// The files that changed in the meantime, so that nothing was written.
     pub conflicts: Vec<String>,
-    /// Where the result is when neither files nor a branch could take it.
+    /// The place of the result if neither files nor a branch could take it.
     pub kept: Option<PathBuf>,
     /// The changed paths that execute on the user's side.
     pub user_side: Vec<UserSidePath>,
 }
 
 impl Landed {
-    /// Where the result is, in one sentence.
+    /// The place of the result, in one sentence.
     pub fn words(&self) -> String {
         let user_side = match (self.user_side.as_slice(), &self.branch) {
             ([], _) => String::new(),
@@ -53,10 +53,10 @@ impl Landed {
         };
         let conflicts = match self.conflicts.as_slice() {
             [] => String::new(),
-            [one] => format!("{one} changed meanwhile, so nothing was written into your files; "),
+            [one] => format!("{one} changed in the meantime, so nothing was written into your files; "),
             [first, rest @ ..] => {
                 format!(
-                    "{first} and {} more changed meanwhile, so nothing was written into your files; ",
+                    "{first} and {} more changed in the meantime, so nothing was written into your files; ",
                     rest.len()
                 )
             }
@@ -74,7 +74,7 @@ impl Landed {
     }
 }
 
-/// Brings the result into the project. Doing it twice is doing it once.
+/// Applies the result to the project. A second call changes nothing.
 pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     if run.tree == run.base_tree {
         return Ok(Landed::default());
@@ -83,10 +83,10 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     let changes = desk.trees.changes(&git, &run.base_tree, &run.tree)?;
     let is_worker = desk.socket.is_some();
     let mut landed = Landed { user_side: user_side_of(desk, &git, &changes)?, ..Landed::default() };
-    // What runs on the user's side waits on a branch until a person has read it.
+    // Files that execute on the user's side stay on a branch until the user has read them.
     if is_worker || (!branch && landed.user_side.is_empty()) {
         for change in changes.iter().filter(|change| is_inside(&desk.project, &change.path)) {
-            // What a crash in the middle of this left.
+            // Temporary files of a crash during this step.
             if let Ok(place) = place_of(desk, change, Parents::Existing) {
                 drop(fs::remove_file(temp_of(desk, place.path())));
                 exchange::settle_file(place.path())?;
@@ -103,14 +103,14 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
             }
             return Ok(landed);
         }
-        desk.say(Tone::Warn, format!("changed meanwhile: {}", landed.conflicts.join(", ")));
+        desk.say(Tone::Warn, format!("changed in the meantime: {}", landed.conflicts.join(", ")));
     }
     let commit = desk.trees.commit(&git, &run.tree, Some(&run.base), &message(run))?;
     match &run.head {
         Some(head) => {
             let last = run.tasks.iter().rev().find(|task| task.status.is_good());
             let name = format!("looop/fix-{}", last.map_or("result", |task| task.goal.as_str()));
-            // What comes back is what HEAD leads to.
+            // The branch is fetched from HEAD.
             desk.trees.begin_at(&git, &commit)?;
             let repo = Repo { source: run.project.clone(), base: head.clone(), branch: name };
             landed.branch = clone::collect(&git, &repo, desk.trees.dir())?.branch;
@@ -123,7 +123,7 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     Ok(landed)
 }
 
-/// A path to be shown.
+/// A path for display.
 fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -162,7 +162,7 @@ fn message(run: &Run) -> String {
     format!("Fix: {}", done.join(", "))
 }
 
-/// The files that are neither what they were at the beginning nor what they are to be.
+/// The files that have neither their content from the start nor their new content.
 fn conflicts(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for change in changes {
@@ -175,7 +175,7 @@ fn conflicts(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> 
     Ok(found)
 }
 
-/// True when the project's file is this.
+/// True if the project's file has this state.
 fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> Result<bool> {
     let found = place_of(desk, change, Parents::Existing)
         .and_then(|place| Ok((fs::symlink_metadata(place.path())?, place)));
@@ -188,7 +188,7 @@ fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> 
         }
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => return Ok(false),
         Err(error) => {
-            return Err(error).with_context(|| format!("could not look at `{}`", shown(&change.path)));
+            return Err(error).with_context(|| format!("could not inspect `{}`", shown(&change.path)));
         }
     };
     let path = place.path();
@@ -209,7 +209,7 @@ fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> 
         && file::read(path, wanted.len()).is_ok_and(|bytes| bytes.as_ref() == Some(&wanted)))
 }
 
-/// True for a path that leads into the project and nowhere else: no `..`, no `.git`, no link on the way.
+/// True for a path that stays in the project: no `..`, no `.git`, no link on the way.
 pub(super) fn is_inside(project: &Path, path: &Path) -> bool {
     let parts: Vec<Component> = path.components().collect();
     let plain = parts.iter().all(|part| match part {
@@ -225,8 +225,8 @@ pub(super) fn is_inside(project: &Path, path: &Path) -> bool {
         })
 }
 
-/// Writes all files, or none: a file that a person saves meanwhile stays, and those that were written before it get their
-/// old content back. Returns the files that changed meanwhile.
+/// Writes all files or none: a file that the user saves in the meantime stays, and the files that were written
+/// before it get their old content back. Returns the files that changed in the meantime.
 fn write_all(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> {
     for (at, change) in changes.iter().enumerate() {
         if write(desk, git, change)? {
@@ -244,7 +244,7 @@ fn write_all(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> 
     Ok(Vec::new())
 }
 
-/// Writes one file. False: it is neither what it was at the beginning nor what it is to be.
+/// Writes one file. False if it has neither its content from the start nor its new content.
 fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
     let failed = || format!("could not write `{}`", desk.project.join(&change.path).display());
     let is_gitlink = |side: &Option<(u32, String)>| side.as_ref().is_some_and(|(mode, _)| *mode == GITLINK);
@@ -260,7 +260,7 @@ fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
         let place = place_of(desk, change, Parents::Existing).with_context(failed)?;
         let done = exchange::remove(place.path(), &seen).with_context(failed)?;
         if done == Exchanged::Made {
-            // Git knows no empty directories; one that is not empty stays.
+            // Git does not track empty directories; a directory that is not empty stays.
             let is_removed = |dir: &Path| {
                 let place = beneath::find(&desk.project, dir, Parents::Existing);
                 place.and_then(|place| fs::remove_dir(place.path())).is_ok()
@@ -304,7 +304,7 @@ fn make_file(temp: &Path, path: &Path, mode: u32, bytes: &[u8]) -> std::io::Resu
     file.sync_all()
 }
 
-/// The digest by which an exchange knows the content of a blob.
+/// The digest of a blob's content, to compare with a file.
 fn digest(desk: &Desk, git: &Git, (mode, blob): &(u32, String)) -> Result<Digest> {
     let bytes = desk.trees.blob(git, blob)?;
     Ok(match *mode == LINK {
@@ -313,8 +313,8 @@ fn digest(desk: &Desk, git: &Git, (mode, blob): &(u32, String)) -> Result<Digest
     })
 }
 
-/// Where a file is written before it takes its place: a name that no file of the project has, and the same one again
-/// after a crash, so that nothing is left behind.
+/// The temporary path of a file before it is moved into place: no file of the project has this name, and it is
+/// the same after a crash, so that no file is left behind.
 fn temp_of(desk: &Desk, path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{}.{}.looop", clip(&name, 100), desk.id))

@@ -1,4 +1,4 @@
-//! Leanfiles: small tasks in TOML, merged over the user's own static config, with a default for every key.
+//! Leanfiles: small tasks in TOML, merged over the user's static config, with a default for every key.
 
 pub mod gate;
 mod keys;
@@ -15,92 +15,90 @@ use crate::sys::path::followed;
 use gate::LeanKeys;
 use source::LeanSource;
 
-/// The longest leanfile, in bytes.
 const MAX_BYTES: usize = 1 << 20;
-/// What `--init` writes.
+/// The text that `--init` writes.
 pub const SAMPLE: &str = include_str!("../../seed/leanfile.toml");
 
-/// All that a run needs to know, merged.
+/// The merged leanfile of a run.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Leanfile {
-    /// The agent.
     pub lean: Lean,
-    /// What must be well before an agent is called.
+    /// The health check before an agent is called.
     pub health: Health,
-    /// How tasks are worked on.
+    /// Settings for work on tasks.
     pub defaults: Defaults,
-    /// Texts that replace looop's own.
+    /// Texts that replace looop's own prompts.
     pub prompts: Prompts,
     /// The tests.
     pub runner: Tests,
-    /// The tasks, in order; empty: whatever fails is fixed.
+    /// The tasks, in order; empty: fix whatever fails.
     pub tasks: Vec<Task>,
 }
 
-/// The agent behind the wrapper contract.
+/// The agent: a wrapper program or an endpoint.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Lean {
-    /// The wrapper's program; a relative path begins in the static config's directory.
+    /// The wrapper's program; a relative path starts at the static config's directory.
     pub binary: Option<String>,
-    /// Its `LEAN_BASE_URL`.
+    /// Passed as `LEAN_BASE_URL`.
     pub base_url: Option<String>,
-    /// Its `LEAN_API_KEY`.
+    /// Passed as `LEAN_API_KEY`.
     pub api_key: Option<String>,
-    /// Its `LEAN_MODEL`.
+    /// Passed as `LEAN_MODEL`.
     pub model: Option<String>,
-    /// Its `LEAN_APPROVAL_MODE`.
+    /// Passed as `LEAN_APPROVAL_MODE`.
     pub approval_mode: Option<String>,
-    /// Its `LEAN_AUTH_TYPE`.
+    /// Passed as `LEAN_AUTH_TYPE`.
     pub auth_type: Option<String>,
-    /// The deadline of one call, in seconds.
+    /// The timeout of one call, in seconds.
     pub timeout: u32,
 }
 
-/// What must be well before an agent is called.
+/// The health check before an agent is called.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Health {
     /// An `http://` address that must answer 2xx.
     pub check_url: Option<String>,
-    /// How long it is waited for, in seconds.
+    /// The longest wait for it, in seconds.
     pub max_wait: u32,
 }
 
-/// How tasks are worked on.
+/// Settings for work on tasks.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Defaults {
-    /// The directory that paths begin in; a relative one begins where the leanfile is.
+    /// The base directory of paths; if it is relative, it starts at the leanfile's directory.
     pub project_root: String,
-    /// How many lines around a place that a failure names are shown of a long file.
+    /// The number of lines shown around each place that a failure names in a long file.
     pub source_window: usize,
-    /// How many lines of a failure are shown.
+    /// The number of lines of a failure that are shown.
     pub error_tail_lines: usize,
-    /// How many attempts a task gets in one run.
+    /// The most attempts of a task in one run.
     pub max_iters_per_task: u32,
-    /// The deadline of each command of `after`, in seconds.
+    /// The timeout of each command of `after`, in seconds.
     pub after_command_timeout: u32,
-    /// Whether the agent is asked for a diagnosis first.
+    /// If true, ask the agent for a diagnosis first.
     pub summarize_errors: bool,
-    /// Whether it is said how many tokens stayed with the first runner.
+    /// If true, print how many tokens the first runner handled.
     pub log_token_savings: bool,
     /// A text for every prompt.
     pub global_message: String,
-    /// Where sources are; empty: everywhere.
+    /// Directories of sources; empty: everywhere.
     #[serde(deserialize_with = "one_or_more")]
     pub source_prefix: Vec<String>,
-    /// How names of tests begin.
+    /// Prefixes of test names.
     #[serde(deserialize_with = "one_or_more")]
     pub test_prefix: Vec<String>,
 }
 
-/// Texts that replace looop's own.
+/// Texts that replace looop's own prompts.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Prompts {
-    /// What asks for a diagnosis; `{error}` stands for the failure, which else comes behind it.
+    /// The prompt for a diagnosis; `{error}` is replaced by the failure, which otherwise follows at the end.
     pub summary: Option<String>,
 }
 
@@ -108,15 +106,14 @@ pub struct Prompts {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Tests {
-    /// The program, or a shell line where `shell` is set.
+    /// The program, or a shell line if `shell` is set.
     pub command: String,
-    /// Its arguments.
     pub args: Vec<String>,
-    /// Its deadline, in seconds.
+    /// The timeout, in seconds.
     pub timeout: u32,
-    /// Whether a shell runs it.
+    /// If true, a shell runs it.
     pub shell: bool,
-    /// Variables that it gets besides the usual ones.
+    /// Additional environment variables.
     pub env: BTreeMap<String, String>,
 }
 
@@ -124,26 +121,25 @@ pub struct Tests {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Task {
-    /// Its name.
     pub name: String,
-    /// What is to be done.
+    /// The description of the task.
     pub prompt: String,
     /// The files that the agent sees; `*`, `**` and `?` are patterns.
     pub files: Vec<String>,
-    /// How many characters of files it sees.
+    /// The most characters of files that it sees.
     pub context_budget: Option<usize>,
-    /// Commands that must succeed once the tests pass; a shell runs them.
+    /// Commands that must succeed after the tests pass; a shell runs them.
     pub after: Vec<String>,
-    /// Whether it is done without being tested.
+    /// If true, the task is done without tests.
     pub skip_tests: bool,
-    /// What of the runner is different for it.
+    /// Settings of the runner that differ for this task.
     #[serde(skip)]
     pub runner: Tests,
-    /// The test files that decide; they are given to the runner.
+    /// The test files that decide; they are passed to the runner.
     pub test_files: Vec<String>,
 }
 
-/// The budget of a task that names none, in characters.
+/// The default budget of a task, in characters.
 pub const CONTEXT_BUDGET: usize = 24_000;
 
 impl Default for Lean {
@@ -189,7 +185,7 @@ impl Default for Tests {
     }
 }
 
-/// A text or a list of texts.
+/// Accepts a text or a list of texts.
 fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -204,23 +200,22 @@ fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>,
     })
 }
 
-/// What was read, and what is odd about it.
+/// A merged leanfile, and warnings.
 #[derive(Clone, Debug, Default)]
 pub struct Read {
-    /// The merged file.
     pub leanfile: Leanfile,
-    /// Where `project_root` is, absolute.
+    /// The absolute path of `project_root`.
     pub root: PathBuf,
-    /// The project that `root` must lie in, where a file of a project says where it is.
+    /// The project in which `root` must lie, if a file of a project sets `root`.
     pub inside: Option<PathBuf>,
     /// One line for each oddity.
     pub warnings: Vec<String>,
 }
 
-/// Reads the texts of a person's own leanfiles, each over the ones before, with the paths that errors name.
+/// Merges the texts of the user's own leanfiles, in order, with the paths for errors.
 ///
 /// # Errors
-/// As [`combined`].
+/// Like [`combined`].
 pub fn merged(texts: &[(&Path, String)], base: &Path) -> Result<Read> {
     let own = |(path, text): &(&Path, String)| LeanSource {
         path: (*path).to_owned(),
@@ -231,10 +226,10 @@ pub fn merged(texts: &[(&Path, String)], base: &Path) -> Result<Read> {
     combined(&texts.iter().map(own).collect::<Vec<_>>(), base)
 }
 
-/// Puts leanfiles over each other: tables merge, all else is replaced. `project_root` begins in `base`.
+/// Merges leanfiles in order: tables merge, everything else is replaced. A relative `project_root` starts at `base`.
 ///
 /// # Errors
-/// A usage error with file and line, and how to mend it.
+/// A usage error with file and line, and how to fix it.
 pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
     let mut all = toml::Table::new();
     let (mut warnings, mut keys) = (Vec::new(), Vec::new());
@@ -269,12 +264,12 @@ pub fn combined(sources: &[LeanSource], base: &Path) -> Result<Read> {
             "could not use project_root {named:?} of `{file}`: it leads out of `{}`",
             project.display()
         );
-        return Err(Fault::usage(what).hint("name a folder of the project, or use --repo").into());
+        return Err(Fault::usage(what).hint("choose a directory of the project, or use --repo").into());
     }
     Ok(Read { leanfile, root, inside, warnings })
 }
 
-/// The file as a table. Types are checked here, where an error still knows its line.
+/// Parses the file into a table. Types are checked here, where an error still has its line.
 fn parse(path: &Path, text: &str) -> Result<toml::Table> {
     let broken = |error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -293,16 +288,16 @@ fn hint(message: &str, line: &str) -> String {
     let shown = crate::model::json::clip(&crate::model::ask::visible(line, false), 80);
     if message.contains("string") || message.contains("quote") || message.contains("unquoted") {
         format!(
-            "the line is `{shown}`; a text stands between double quotes, one of several lines between \"\"\""
+            "the line is `{shown}`; put a text between double quotes, a text of several lines between \"\"\""
         )
     } else if message.contains("duplicate") {
-        format!("the line is `{shown}`; each key stands once, and each task begins with [[tasks]]")
+        format!("the line is `{shown}`; use each key once, and begin each task with [[tasks]]")
     } else {
-        format!("the line is `{shown}`; see `looop fix --init` for a leanfile that is right")
+        format!("the line is `{shown}`; `looop fix --init` writes a correct leanfile")
     }
 }
 
-/// Puts a table over another one.
+/// Merges a table over another one.
 fn merge(under: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
@@ -343,7 +338,7 @@ fn check(leanfile: &Leanfile) -> Result<()> {
         if task.prompt.trim().is_empty() {
             let fault =
                 Fault::usage(format!("could not use task {} ({:?}): it has no prompt", at + 1, task.name));
-            return Err(fault.hint("say in `prompt` what is to be done").into());
+            return Err(fault.hint("describe the work in `prompt`").into());
         }
         if leanfile.tasks[..at].iter().any(|other| other.name == task.name) {
             return Err(Fault::usage(format!(
@@ -358,7 +353,9 @@ fn check(leanfile: &Leanfile) -> Result<()> {
             if !parts().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
                 let what =
                     format!("could not use {key} of task {:?}: {path:?} leads out of the project", task.name);
-                return Err(Fault::usage(what).hint("write paths from the project's folder on").into());
+                return Err(Fault::usage(what)
+                    .hint("write paths relative to the project's directory")
+                    .into());
             }
         }
     }

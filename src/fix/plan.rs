@@ -1,13 +1,12 @@
-//! Pure. A new plan after a halt: read from an answer, and refused when it is no plan or an old one.
+//! Pure. A new plan after a halt: parsed from an answer, and refused if it is not a plan or repeats an old one.
 
 use crate::model::attempt::{Plan, Thresholds};
 use crate::model::json::clip;
 use crate::model::tokens;
 
-/// The longest part of a plan, in characters.
 const MAX_CHARS: usize = 600;
 
-/// Reads a plan: what stands behind `HYPOTHESIS:` and `DIFFERENT:`, in any case, with or without signs around.
+/// Parses a plan: the texts after `HYPOTHESIS:` and `DIFFERENT:`, in any case, with or without decoration.
 pub fn parse(answer: &str) -> (String, String) {
     let mut parts = [String::new(), String::new()];
     let mut now: Option<usize> = None;
@@ -17,7 +16,7 @@ pub fn parse(answer: &str) -> (String, String) {
         let found = ["HYPOTHESIS", "DIFFERENT"].iter().position(|word| upper.starts_with(word));
         if let Some(which) = found {
             now = Some(which);
-            // The first of each counts: what follows may be an echo.
+            // The first of each counts: later ones may be an echo of the prompt.
             if parts[which].is_empty() {
                 let rest = text.split_once(':').map_or("", |(_, rest)| rest);
                 parts[which] = rest.trim().trim_matches('*').trim().to_owned();
@@ -36,7 +35,7 @@ pub fn parse(answer: &str) -> (String, String) {
     (clean(&parts[0]), clean(&parts[1]))
 }
 
-/// Why a plan is refused; none where it is taken.
+/// Why a plan is refused; none if it is accepted.
 pub fn refusal(hypothesis: &str, different: &str, earlier: &[&Plan], limits: &Thresholds) -> Option<String> {
     let words = |text: &str| text.split_whitespace().count();
     if words(hypothesis) < 2 {
@@ -51,7 +50,7 @@ pub fn refusal(hypothesis: &str, different: &str, earlier: &[&Plan], limits: &Th
         .position(|plan| {
             tokens::ratio(&own, &tokens::of_text(&plan.text().to_lowercase())) >= limits.same_ratio
         })
-        .map(|at| format!("it is much the same as plan {}", at + 1))
+        .map(|at| format!("it is too similar to plan {}", at + 1))
 }
 
 #[cfg(test)]
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_is_two_lines_however_they_are_dressed() {
+    fn a_plan_is_two_lines_with_any_decoration() {
         let (hypothesis, different) = parse(
             "Sure!\n**Hypothesis:** the cache is\nstale\n- DIFFERENT: drop it first\n\nHYPOTHESIS: echo",
         );
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn no_plan_and_an_old_plan_are_refused() {
+    fn an_empty_and_a_repeated_plan_are_refused() {
         let limits = Thresholds::default();
         let old = Plan {
             at_ms: 0,
@@ -84,6 +83,6 @@ mod tests {
         assert_eq!(refusal("the lock is held too long", "release it in close", &[&old], &limits), None);
         let again =
             refusal("The cache is stale after any write", "drop the cache before the read", &[&old], &limits);
-        assert_eq!(again.as_deref(), Some("it is much the same as plan 1"));
+        assert_eq!(again.as_deref(), Some("it is too similar to plan 1"));
     }
 }

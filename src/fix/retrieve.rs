@@ -1,4 +1,5 @@
-//! What an agent is shown besides the files that a task lists: those that the failure and the task's words lead to.
+//! Finds more files for the prompt, besides those that a task lists: those that the failure and the task's
+//! words point to.
 
 use super::context::Shown;
 use super::desk::Desk;
@@ -8,13 +9,13 @@ use super::{Tone, call};
 use crate::map::{self, Limits, Question};
 use crate::model::signature;
 
-/// How many files are added.
+/// The most files to add.
 const MAX_FILES: usize = 6;
-/// How long the map may take, in milliseconds.
+/// The timeout of the map, in milliseconds.
 const MAP_MS: i64 = 10_000;
 
-/// Adds files behind those that are listed, so that these have the budget first. `paths` are all files that the agent
-/// may see. Without a map there is none.
+/// Adds files after the listed ones, so that the listed ones use the budget first. `paths` are all files that
+/// the agent may see. If the map fails, no file is added.
 pub(super) fn add(desk: &Desk, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
     if !desk.settings.fixes.map || !map::IS_BUILT_IN {
         return;
@@ -34,7 +35,7 @@ pub(super) fn add(desk: &Desk, sources: &mut Sources, task: &Task, output: &str,
     let mut left = call::budget(task);
     let mut added = Vec::new();
     for file in wanted.take(MAX_FILES) {
-        // One that cannot be read was asked for by nobody.
+        // Files that cannot be read are skipped: the task did not ask for them.
         let Ok(text) = sources::one(&desk.dir.work(), &desk.sub.join(&file.path)) else { continue };
         let Some(rest) = left.checked_sub(text.len()) else { continue };
         left = rest;

@@ -1,4 +1,4 @@
-//! The files that an agent sees: those that the task lists, read with a limit, and why others are left out.
+//! The files in the prompt: those that the task lists, read with a limit, and why others are left out.
 
 use std::path::Path;
 
@@ -6,22 +6,20 @@ use super::context::Shown;
 use crate::store::file::{self, ReadError};
 use crate::sys::beneath::{self, Parents};
 
-/// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: usize = 4 << 20;
 /// The most files that are shown.
 const MAX_FILES: usize = 200;
 
-/// What a list of files stands for.
+/// The files of a list.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The files.
     pub files: Vec<Shown>,
-    /// Patterns and names that fit nothing.
+    /// Patterns and names that match nothing.
     pub unmatched: Vec<String>,
 }
 
-/// Reads the listed files of the folder `sub` beneath `root`. `paths` are all files there, from `sub` on; a listed
-/// directory means all files in it.
+/// Reads the listed files of the directory `sub` below `root`. `paths` are all files there, relative to `sub`.
+/// A listed directory means all files in it.
 pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sources {
     let mut found = Sources::default();
     let mut names: Vec<&String> = Vec::new();
@@ -48,7 +46,7 @@ pub fn read(root: &Path, sub: &Path, listed: &[String], paths: &[String]) -> Sou
     found
 }
 
-/// Reads one file beneath `root`; no link is followed, neither the file nor a folder above it.
+/// Reads one file below `root`; links are not followed, neither the file nor a parent directory.
 pub(super) fn one(root: &Path, path: &Path) -> Result<String, String> {
     let place = match beneath::find(root, path, Parents::Existing) {
         Ok(place) => place,
@@ -58,7 +56,7 @@ pub(super) fn one(root: &Path, path: &Path) -> Result<String, String> {
     match file::read(place.path(), MAX_FILE_BYTES) {
         Ok(None) => Err("it is gone".to_owned()),
         Ok(Some(bytes)) if bytes.contains(&0) => Err("it is binary".to_owned()),
-        Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| "it is no UTF-8 text".to_owned()),
+        Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()),
         Err(ReadError::TooLarge(_)) => {
             let size = std::fs::symlink_metadata(place.path()).map_or(0, |meta| meta.len());
             Err(format!("it is {} MiB large", size.div_ceil(1 << 20)))
@@ -67,7 +65,7 @@ pub(super) fn one(root: &Path, path: &Path) -> Result<String, String> {
     }
 }
 
-/// Whether a path fits a pattern: `?` is one character, `*` any within a part, `**` any number of parts.
+/// True if a path matches a pattern: `?` is one character, `*` any characters within a part, `**` any number of parts.
 fn glob(pattern: &str, path: &str) -> bool {
     let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
     parts(&pattern, &path)
@@ -87,7 +85,7 @@ fn parts(pattern: &[&str], path: &[&str]) -> bool {
     }
 }
 
-/// One part, without the time that trying every `*` for every length would take.
+/// Matches one part, without the exponential time of trying every length for every `*`.
 fn chars(pattern: &[char], name: &[char]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -115,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_fit_as_in_a_shell_with_globstar() {
+    fn patterns_match_as_in_a_shell_with_globstar() {
         for (pattern, path) in [
             ("a.py", "a.py"),
             ("*.py", "a.py"),
@@ -135,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shown_is_said() {
+    fn unreadable_files_are_listed_with_the_cause() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("bin"), [0_u8, 1]).unwrap();
         std::fs::write(dir.path().join("a.txt"), "text").unwrap();
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_shows_a_file_outside() {
+    fn links_are_not_followed_out_of_the_project() {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path().join("clone");
         std::fs::create_dir_all(root.join("sub")).unwrap();
@@ -162,7 +160,7 @@ mod tests {
         std::os::unix::fs::symlink("../home", root.join("folder")).unwrap();
         std::os::unix::fs::symlink("../../home/key", root.join("sub/leaf")).unwrap();
         std::fs::write(root.join("sub/a"), "text").unwrap();
-        // What git listed as a folder may be a link by now.
+        // A directory in git's listing may have become a link.
         let paths = ["a", "leaf", "../folder/key"].map(str::to_owned);
         let found = read(&root, Path::new("sub"), &paths, &paths);
         let texts: Vec<_> = found.files.iter().map(|shown| shown.text.clone()).collect();

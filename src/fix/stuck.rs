@@ -1,4 +1,4 @@
-//! The human is asked: nothing is started for a goal before there is an answer, or the goal is another one.
+//! Asks the user about a stuck goal: nothing is started for the goal until there is an answer, or the goal changes.
 
 use anyhow::{Context, Result};
 
@@ -12,10 +12,10 @@ use crate::store::{file, fixes, layout, lock, records};
 use crate::sys::clock;
 use crate::worker::client;
 
-/// The ask of a worker, which its supervisor puts and waits for.
+/// The id of a worker's ask; its supervisor asks and waits.
 const IN_WORKER: &str = "worker";
 
-/// Asks. True when there is an answer already and work goes on.
+/// Asks the user. True if there is an answer already and work continues.
 pub(super) fn ask(desk: &Desk, run: &mut Run, at: usize, why: &str, now: &Standing) -> Result<bool> {
     let task = &run.tasks[at];
     let goal = task.goal.clone();
@@ -26,11 +26,11 @@ pub(super) fn ask(desk: &Desk, run: &mut Run, at: usize, why: &str, now: &Standi
     let at_ms = clock::now().unix_ms;
     let line = Asked { at_ms, ask: asked.clone(), why: why.to_owned() };
     fixes::append(&desk.dir, &goal, &Line::Asked(line))?;
-    desk.say(Tone::Warn, format!("stuck: {why}; nothing more is tried before you answer"));
+    desk.say(Tone::Warn, format!("stuck: {why}; looop waits for your answer"));
     answered(desk, run, at, &asked, now)
 }
 
-/// Looks for the answer to an ask; a worker waits for it. True when there is one.
+/// Checks for the answer to an ask; a worker waits for it. True if there is one.
 pub(super) fn answered(desk: &Desk, run: &mut Run, at: usize, ask: &str, now: &Standing) -> Result<bool> {
     let goal = run.tasks[at].goal.clone();
     let text = match &desk.socket {
@@ -51,7 +51,7 @@ pub(super) fn answered(desk: &Desk, run: &mut Run, at: usize, ask: &str, now: &S
     Ok(true)
 }
 
-/// True while an ask has no answer, as far as that can be known.
+/// True while an ask has no answer, as far as this can be determined.
 pub(super) fn is_open(desk: &Desk, ask: Option<&str>) -> bool {
     desk.socket.is_none() && ask.is_some_and(|ask| matches!(said(desk, ask), Ok(None)))
 }

@@ -1,4 +1,4 @@
-//! Running the tests of a task, and the commands that follow.
+//! Runs the tests of a task, and the commands that follow.
 
 use std::path::{Path, PathBuf};
 
@@ -16,31 +16,30 @@ use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
 use crate::sys::signal::Cancel;
 use crate::sys::{program, tree};
 
-/// How much of the end of what tests print is kept, in bytes.
+/// The longest end of the tests' output that is kept, in bytes.
 const TAIL_BYTES: usize = 512 << 10;
 
-/// A test run.
 #[derive(Clone, Debug)]
 pub struct Tested {
-    /// What it said.
+    /// The parsed result.
     pub report: Report,
-    /// The end of what it printed, as text.
+    /// The end of the output, as text.
     pub output: String,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub took_ms: i64,
 }
 
-/// What runs the tests.
+/// The context of a test run.
 pub struct Tester<'a> {
-    /// Environment and PATH.
+    /// The environment and the PATH.
     pub settings: &'a Settings,
-    /// Interruption by a human.
+    /// Interruption by the user.
     pub cancel: &'a Cancel,
-    /// The variable by which what a fix has started is known.
+    /// The variable that marks all processes of the fix.
     pub mark: (String, String),
-    /// What makes their box.
+    /// The builder of their sandbox.
     pub bench: Bench<'a>,
-    /// Who is told that it goes on.
+    /// The receiver of progress reports.
     pub busy: Option<&'a dyn Busy>,
 }
 
@@ -69,7 +68,7 @@ pub fn argv(tests: &Tests, test_files: &[String]) -> Vec<String> {
     argv
 }
 
-/// Test files as the runner wants them: cargo knows them by target, go by directory.
+/// Test files in the runner's form: cargo takes targets, go takes directories.
 fn named(tests: &Tests, test_files: &[String]) -> Vec<String> {
     let program = tests.command.rsplit('/').next().unwrap_or_default().split(' ').next().unwrap_or_default();
     let mut all: Vec<String> = match program {
@@ -92,17 +91,17 @@ fn named(tests: &Tests, test_files: &[String]) -> Vec<String> {
 }
 
 impl Tester<'_> {
-    /// Checks that the program of a task's tests is there.
+    /// Checks that the program of a task's tests exists.
     ///
     /// # Errors
-    /// A usage error when none is named or it is not there.
+    /// A usage error if no program is set, or if it does not exist.
     pub fn check(&self, task: &Task, cwd: &Path) -> Result<()> {
         if task.skip_tests {
             return Ok(());
         }
         if task.runner.command.trim().is_empty() {
-            let fault = Fault::usage(format!("could not test {:?}: no test command is named", task.name));
-            return Err(fault.hint("name one in `command` of [runner], or with --test").into());
+            let fault = Fault::usage(format!("could not test {:?}: no test command is set", task.name));
+            return Err(fault.hint("set one in `command` of [runner], or with --test").into());
         }
         self.find(&argv(&task.runner, &task.test_files), cwd).map(drop)
     }
@@ -111,22 +110,22 @@ impl Tester<'_> {
         let name = argv.first().map_or("", String::as_str);
         program::find_program(name, &path_of(self.settings), cwd).ok_or_else(|| {
             let fault = Fault::usage(format!(
-                "could not find the test command `{name}`: it is no executable on the PATH"
+                "could not find the test command `{name}`: it is not an executable on the PATH"
             ));
-            fault.hint("install it, or name another in `command` of [runner]").into()
+            fault.hint("install it, or set another in `command` of [runner]").into()
         })
     }
 
     /// Runs the tests of a task.
     ///
     /// # Errors
-    /// When they cannot be waited for, or a human interrupts. That they fail, hang or flood is no error.
+    /// looop cannot wait for them, or the user interrupts. Tests that fail, hang or print too much are not an error.
     pub fn test(&self, task: &Task, cwd: &Path) -> Result<Tested> {
         let argv = argv(&task.runner, &task.test_files);
         let timeout_s = task.runner.timeout;
         let ended = match self.find(&argv, cwd) {
             Ok(program) => self.run(program, &argv, &task.runner, cwd, timeout_s)?,
-            // An agent may have removed it from the clone.
+            // The agent may have removed it from the clone.
             Err(error) => {
                 return Ok(self.judge(&Exit::NotStarted(format!("{error:#}")), "", 0, cwd, timeout_s));
             }
@@ -155,7 +154,8 @@ impl Tester<'_> {
         timeout_s: u32,
     ) -> Result<Ended> {
         let mut env = caller_env(self.settings);
-        // Two edits within one second may leave a file of the same size and time: Python would take its old byte code.
+        // Two edits within one second may leave a file with the same size and time: Python would use its old
+        // byte code.
         env.push(self.mark.clone());
         env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         env.extend(tests.env.iter().map(|(key, value)| (key.clone(), value.clone())));
@@ -191,10 +191,10 @@ impl Tester<'_> {
         Ok(ended)
     }
 
-    /// Runs one command of `after`; why it failed, when it did.
+    /// Runs one command of `after`; returns why it failed, if it did.
     ///
     /// # Errors
-    /// As [`Tester::test`].
+    /// Like [`Tester::test`].
     pub fn after(&self, line: &str, cwd: &Path, timeout_s: u32) -> Result<Option<String>> {
         let tests = Tests { command: line.to_owned(), shell: true, ..Tests::default() };
         let argv = argv(&tests, &[]);
@@ -213,8 +213,8 @@ impl Tester<'_> {
     }
 }
 
-/// The error of a human who interrupts.
+/// The error for an interruption by the user.
 pub fn interrupted() -> anyhow::Error {
-    let fault = Fault::failed("could not go on: it was interrupted");
-    fault.hint("the same command again goes on where it was").into()
+    let fault = Fault::failed("could not continue: the user interrupted");
+    fault.hint("run the same command again to resume").into()
 }

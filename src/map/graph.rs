@@ -1,8 +1,8 @@
-//! Pure. Files as a graph of who uses whom, and how much each matters from where one stands: personalised PageRank.
+//! Pure. Files as a graph of who uses whom, and the importance of each file for a question: personalised PageRank.
 //!
-//! The measure is that of Page, Brin, Motwani and Winograd, "The PageRank Citation Ranking" (1999), with the restart at
-//! chosen nodes of Haveliwala, "Topic-Sensitive PageRank" (2002): a walker follows an edge with probability 0.85 in
-//! proportion to the edges' weights, and else starts again at one of the seeds.
+//! The measure is that of Page, Brin, Motwani and Winograd, "The PageRank Citation Ranking" (1999), with the
+//! restart at chosen nodes of Haveliwala, "Topic-Sensitive PageRank" (2002): a walker follows an edge with
+//! probability 0.85 in proportion to the edges' weights, and otherwise restarts at one of the seeds.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,21 +10,21 @@ use super::imports::{Files, dir, resolve};
 use super::index::{Entry, Index};
 use super::lang::Lang;
 
-/// How probable it is that the walker goes on.
+/// The probability that the walker follows an edge.
 const DAMPING: f64 = 0.85;
-/// The most steps; fewer when nothing moves any more.
+/// The most iterations; fewer if the ranks have converged.
 const MAX_STEPS: usize = 150;
-/// What moves less than this in one step stands still.
+/// The ranks have converged if they change less than this in one step.
 const STILL: f64 = 1e-9;
-/// What an import weighs, beside the names that are used of it.
+/// The weight of an import, beside the names that are used from it.
 const IMPORT: f64 = 1.0;
 /// The weight of the way back: the caller may be wrong, too.
 const BACK: f64 = 0.15;
-/// What a use weighs where no import says whose name it is.
+/// The weight of a use if no import says where the name comes from.
 const UNSURE: f64 = 0.2;
-/// A name that so many files define says nothing about any of them.
+/// A name with more definitions than this says nothing about any of them.
 const MAX_DEFINERS: usize = 12;
-/// How much more a name weighs that is asked for.
+/// The factor for a name that the question contains.
 const ASKED: f64 = 4.0;
 
 /// Why one file leads to another.
@@ -32,9 +32,9 @@ const ASKED: f64 = 4.0;
 pub(super) struct Edge {
     pub(super) to: usize,
     pub(super) weight: f64,
-    /// True where the first imports the second, or is imported by it on the way back.
+    /// True if the first file imports the second, or if the edge is the way back of such an import.
     pub(super) imports: bool,
-    /// The name that weighs most in it.
+    /// The name with the largest weight in the edge.
     pub(super) name: Option<u32>,
     pub(super) back: bool,
 }
@@ -45,16 +45,16 @@ pub(super) struct Graph<'a> {
     pub(super) edges: Vec<Vec<Edge>>,
 }
 
-/// What building the edges needs to know of the whole.
+/// The data about the whole project that building the edges needs.
 struct Project<'a> {
     index: &'a Index,
     asked: &'a HashSet<u32>,
     paths: Vec<&'a str>,
     langs: Vec<Option<Lang>>,
     known: Files<'a>,
-    /// By name: the files that define it.
+    /// For each name, the files that define it.
     definers: Vec<Vec<usize>>,
-    /// By name: how many files refer to it.
+    /// For each name, the number of files that refer to it.
     users: Vec<u32>,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Project<'a> {
         Project { index, asked, paths, langs, known, definers, users }
     }
 
-    /// Where a file leads: to what it imports, and to what it uses of others.
+    /// The edges of a file: to the files that it imports, and to those whose names it uses.
     fn edges(&self, at: usize, entry: &Entry) -> Vec<Edge> {
         let Some(lang) = self.langs[at] else { return Vec::new() };
         let mut near: HashSet<usize> = HashSet::new();
@@ -109,18 +109,18 @@ impl<'a> Project<'a> {
         out.into_values().collect()
     }
 
-    /// The files that a name means in a file, and what one use of it weighs.
+    /// The files to which a name refers in a file, and the weight of one use of it.
     fn meant(&self, at: usize, lang: Lang, name: u32, near: &HashSet<usize>) -> (Vec<usize>, f64) {
         let all = self.definers.get(name as usize).map_or(&[][..], Vec::as_slice);
         let users = self.users.get(name as usize).copied().unwrap_or(1);
         let asked = if self.asked.contains(&name) { ASKED } else { 1.0 };
-        // What everybody uses, and what many define, tells little.
+        // A name that many files use or define tells little.
         let weight = asked / (1.0 + ln(users)) / (all.len().max(1) as f64).sqrt();
         let meant: Vec<usize> = all.iter().filter(|to| near.contains(to)).copied().collect();
         if !meant.is_empty() {
             return (meant, weight);
         }
-        // What a file defines itself it means itself, unless it imports another's.
+        // A name that the file itself defines means its own definition, unless it imports another file's.
         if all.contains(&at) || all.len() > MAX_DEFINERS {
             return (Vec::new(), 0.0);
         }
@@ -159,14 +159,14 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// How much each file matters: half of it by the walk, half by the seeds, so that what is named outright comes
-    /// before the hubs that every walk ends in. The scores sum to one.
+    /// The importance of each file: half by the walk, half by the seeds, so that a named file comes before the
+    /// hubs in which every walk ends. The scores sum to one.
     pub(super) fn score(&self, seeds: &[f64]) -> Vec<f64> {
         let start = self.start(seeds);
         self.rank(&start).into_iter().zip(start).map(|(rank, start)| f64::midpoint(rank, start)).collect()
     }
 
-    /// Seeds as shares of one; without any every file has the same.
+    /// The seeds as shares that sum to one; without seeds every file has the same share.
     fn start(&self, seeds: &[f64]) -> Vec<f64> {
         let sum: f64 = seeds.iter().sum();
         match sum > 0.0 {
@@ -175,7 +175,7 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// How often the walker comes by each file, with the walker starting at these shares. The ranks sum to one.
+    /// How often the walker visits each file if it starts with these shares. The ranks sum to one.
     fn rank(&self, start: &[f64]) -> Vec<f64> {
         let count = self.paths.len();
         let totals: Vec<f64> =
@@ -192,7 +192,7 @@ impl<'a> Graph<'a> {
                 let share = DAMPING * rank[from] / totals[from];
                 edges.iter().for_each(|edge| next[edge.to] += share * edge.weight);
             }
-            // Who stands where no edge leads on starts again.
+            // A walker without an outgoing edge restarts.
             let again = 1.0 - DAMPING + DAMPING * stuck;
             next.iter_mut().zip(start).for_each(|(next, start)| *next += again * start);
             let moved: f64 = rank.iter().zip(&next).map(|(old, new)| (old - new).abs()).sum();
@@ -204,7 +204,7 @@ impl<'a> Graph<'a> {
         rank
     }
 
-    /// For each file the edge by which most of its rank came, and where that begins.
+    /// For each file, the edge that contributes most to its rank, and the file from which it comes.
     pub(super) fn ways_in(&self, rank: &[f64]) -> Vec<Option<(usize, &Edge)>> {
         let mut best: Vec<Option<(usize, &Edge)>> = vec![None; self.paths.len()];
         let mut most = vec![0.0; self.paths.len()];
@@ -241,8 +241,8 @@ fn known<'a>(paths: &[&'a str], entries: &[&'a Entry]) -> Files<'a> {
     known
 }
 
-/// The natural logarithm of a count, drawn straight from each power of two to the next: at most 0.06 too small. A
-/// library's own may differ in its last digit from one system to another, and with it which of two files comes first.
+/// The natural logarithm of a count, linear between powers of two: at most 0.06 too small. A library's own may
+/// differ in its last digit between systems, and that could swap two files in the ranking.
 fn ln(count: u32) -> f64 {
     let whole = count.max(1).ilog2();
     let rest = f64::from(count.max(1)) / f64::from(1_u32 << whole) - 1.0;
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_known_case_has_its_known_ranks() {
-        // Two nodes that point at each other, the walker starting at the first: r0 = 0.15 + 0.85 r1 and r1 = 0.85 r0.
+        // Two nodes that point at each other; the walker starts at the first: r0 = 0.15 + 0.85 r1 and r1 = 0.85 r0.
         let rank = graph(&[(0, 1, 2.0), (1, 0, 5.0)], 2).rank(&[1.0, 0.0]);
         assert!((rank[0] - 1.0 / 1.85).abs() < 1e-6 && (rank[1] - 0.85 / 1.85).abs() < 1e-6, "{rank:?}");
         let even = graph(&[(0, 1, 1.0), (1, 0, 1.0)], 2).score(&[0.0, 0.0]);

@@ -1,17 +1,17 @@
-//! Pure. Which files an import means, for each language by its own rules, as far as names alone can tell.
+//! Pure. Resolves imports to files, for each language by its own rules, from names alone.
 
 use std::collections::HashMap;
 
-/// The project's files by path, and what its manifests name.
+/// The project's files by path, and the names in its manifests.
 pub(super) struct Files<'a> {
     pub(super) by_path: HashMap<&'a str, usize>,
-    /// Directories with files in them, of Go.
+    /// The Go directories that contain files.
     pub(super) go_dirs: HashMap<&'a str, Vec<usize>>,
-    /// Names of Go modules and Rust packages, and the directory of each.
+    /// The names of Go modules and Rust packages, with their directories.
     pub(super) packages: HashMap<&'a str, &'a str>,
 }
 
-/// The files that an import in `from` means; empty where it means none of the project's.
+/// The files to which an import in `from` resolves; empty if it is not in the project.
 pub(super) fn resolve(family: &str, from: &str, import: &str, files: &Files) -> Vec<usize> {
     match family {
         "python" => python(from, import, files).into_iter().collect(),
@@ -21,12 +21,12 @@ pub(super) fn resolve(family: &str, from: &str, import: &str, files: &Files) -> 
     }
 }
 
-/// What a path lies in; nothing for one at the top.
+/// The directory of a path; empty at the top.
 pub(super) fn dir(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
-/// `a` and `b` as one path; either may be empty.
+/// Joins `a` and `b` to one path; either may be empty.
 fn join(a: &str, b: &str) -> String {
     match (a, b) {
         ("", b) => b.to_owned(),
@@ -35,12 +35,13 @@ fn join(a: &str, b: &str) -> String {
     }
 }
 
-/// A directory, the one around it, and so on to the top.
+/// A directory and its parents, up to the top.
 fn upwards(dir: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(dir), |dir| (!dir.is_empty()).then(|| self::dir(dir)))
 }
 
-/// The first of `base/a/b/c`, `base/a/b`, `base/a` that is a module, by the names that a module's file may have.
+/// The longest of `base/a/b/c`, `base/a/b`, `base/a` that is a module; `ends` are the possible names of a
+/// module's file.
 fn longest(base: &str, parts: &[&str], ends: &[&str], files: &Files) -> Option<usize> {
     (1..=parts.len()).rev().find_map(|length| {
         let module = join(base, &parts[..length].join("/"));
@@ -48,7 +49,8 @@ fn longest(base: &str, parts: &[&str], ends: &[&str], files: &Files) -> Option<u
     })
 }
 
-/// A dotted path is looked for from the importing file's directory upwards, as it would be run from any of them.
+/// Looks for a dotted path from the importing file's directory upwards, because the program may be run from any
+/// of them.
 fn python(from: &str, import: &str, files: &Files) -> Option<usize> {
     const ENDS: [&str; 3] = [".py", "/__init__.py", ".pyi"];
     let rest = import.trim_start_matches('.');
@@ -72,7 +74,7 @@ fn rust(from: &str, import: &str, files: &Files) -> Option<usize> {
         "self" | "super" => module_dir(from),
         name => {
             let dir = files.packages.get(name).map(|dir| join(dir, "src"));
-            // A path may begin with a module that is declared beside it.
+            // A path may begin with a module that the same file declares.
             dir.unwrap_or_else(|| module_dir(from))
         }
     };
@@ -91,7 +93,7 @@ fn rust(from: &str, import: &str, files: &Files) -> Option<usize> {
     roots.iter().filter(|_| known).find_map(|path| files.by_path.get(path.as_str()).copied())
 }
 
-/// The directory in which the modules of a file's own module lie.
+/// The directory of the child modules of a file's module.
 fn module_dir(path: &str) -> String {
     let stem = path.strip_suffix(".rs").unwrap_or(path);
     match stem.rsplit('/').next() {
@@ -105,12 +107,12 @@ fn crate_root<'a>(path: &'a str, files: &Files) -> Option<&'a str> {
     upwards(dir(path)).find(|dir| has(dir, "lib.rs") || has(dir, "main.rs"))
 }
 
-/// True for a path in code that begins in its own crate.
+/// True for a path that begins in its own crate.
 pub(super) fn is_own_path(path: &str) -> bool {
     ["crate::", "self::", "super::"].iter().any(|start| path.starts_with(start))
 }
 
-/// Each path of a `use`, its groups spelled out.
+/// Calls `found` with each path of a `use`, with groups expanded.
 pub(super) fn spell_out(tree: &str, found: &mut dyn FnMut(&str)) {
     branches("", tree, 0, found);
 }
@@ -140,7 +142,7 @@ fn branches(before: &str, tree: &str, depth: usize, found: &mut dyn FnMut(&str))
     }
 }
 
-/// All files of the directory that a package path ends in, below the module that it begins with.
+/// All files of the directory of a package path, in the module with which the path begins.
 fn go(import: &str, files: &Files) -> Vec<usize> {
     let below = |dir: &str| files.go_dirs.get(dir).cloned().unwrap_or_default();
     let ends = import.match_indices('/').map(|(at, _)| at).chain([import.len()]);
@@ -152,7 +154,7 @@ fn go(import: &str, files: &Files) -> Vec<usize> {
     Vec::new()
 }
 
-/// A path beside the importing file, with the endings that a bundler would try.
+/// A path relative to the importing file, with the file endings that a bundler tries.
 fn script(from: &str, import: &str, files: &Files) -> Option<usize> {
     const ENDS: [&str; 14] = [
         "",
@@ -182,7 +184,7 @@ fn script(from: &str, import: &str, files: &Files) -> Option<usize> {
         }
     }
     let path = parts.join("/");
-    // What is compiled from TypeScript is imported by the name that it will have.
+    // TypeScript sources are imported by the name of their compiled file.
     let stem = [".js", ".jsx", ".mjs", ".cjs"].iter().find_map(|end| path.strip_suffix(end));
     [Some(path.as_str()), stem].into_iter().flatten().find_map(|path| {
         ENDS.iter().find_map(|end| files.by_path.get(format!("{path}{end}").as_str()).copied())
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_use_is_spelled_out() {
+    fn a_use_is_expanded() {
         let mut all = Vec::new();
         spell_out("crate::{a::{b, c as d, self}, e::*, f}", &mut |path| all.push(path.to_owned()));
         assert_eq!(all, ["crate::a::b", "crate::a::c", "crate::a::self", "crate::e", "crate::f"]);

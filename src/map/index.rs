@@ -1,5 +1,5 @@
-//! The index of a project: what each file defines, refers to and imports, kept by content, so that only what changed is
-//! read again. It is a cache: one that cannot be read is made anew.
+//! The index of a project: the definitions, references and imports of each file, keyed by content, so that only
+//! changed files are parsed again. It is a cache: an unreadable one is rebuilt.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -18,45 +18,43 @@ use super::{Limits, Said};
 use crate::store::file;
 use crate::sys::clock::{self, Deadline};
 
-/// The form of the index's file. Another is thrown away.
+/// The version of the index file. A file of another version is discarded.
 const VERSION: u32 = 1;
-/// The largest index that is read, in bytes.
 const MAX_INDEX_BYTES: usize = 512 << 20;
-/// A file that changed so shortly before it was looked at may change again within the same stamp, in nanoseconds.
+/// A file that changed this shortly before it was read may change again with the same time stamp, in nanoseconds.
 const UNSETTLED_NS: i128 = 2_000_000_000;
 
-/// What is known of one file.
+/// The indexed data of one file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// Its size in bytes and its time of change in nanoseconds, by which it is known again without being read.
+    /// Its size in bytes and its change time in nanoseconds: if both are equal, the file is not read again.
     size: u64,
     changed_ns: i64,
-    /// The beginning of its BLAKE3 digest; empty for a file that is not read.
+    /// The beginning of its BLAKE3 digest; empty for a file that is not parsed.
     hash: String,
     pub(super) defs: Vec<(u32, String, u32, u32)>,
-    /// Names and how often each is referred to.
+    /// Names, and the number of references to each.
     pub(super) refs: Vec<(u32, u32)>,
     pub(super) imports: Vec<String>,
-    /// True where the grammar did not understand all of it.
+    /// True if the grammar could not parse all of it.
     pub(super) partial: bool,
-    /// Why it was not read.
+    /// Why the file was not parsed.
     pub(super) skipped: Option<String>,
 }
 
-/// The index.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Index {
     version: u32,
     at_ms: i64,
-    /// Every name once; the rest are numbers into it.
+    /// Every name once; other fields hold indices into it.
     pub(super) names: Vec<String>,
     pub(super) files: BTreeMap<String, Entry>,
 }
 
-/// The index of the files below `root`, brought up to date. It is kept in `cache`, where one is given.
+/// Opens and updates the index of the files below `root`. It is stored in `cache`, if one is given.
 ///
 /// # Errors
-/// When the root cannot be listed, or the index not be written.
+/// The root cannot be listed, or the index cannot be written.
 pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index, Said)> {
     let deadline = Deadline::after_ms(limits.timeout_ms);
     let old = cache.and_then(load).filter(|index| index.version == VERSION);
@@ -108,7 +106,7 @@ pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index
     }
     said.partial = index.files.values().filter(|entry| entry.partial).count();
     said.skipped = index.files.values().filter(|entry| entry.skipped.is_some()).count();
-    // One that was cut short would forget what it did not come to.
+    // An interrupted update would drop the files that it did not reach.
     if touched
         && end != End::Late
         && let Some(cache) = cache
@@ -120,17 +118,17 @@ pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index
 }
 
 enum Outcome {
-    /// Its content is what it was.
+    /// The content is unchanged.
     Same,
     Read(Tags, String),
     Skipped(String),
     /// Its language is unknown; it counts by its path.
     NotRead,
-    /// There was no time left.
+    /// No time was left.
     Late,
 }
 
-/// Reads files side by side; the outcomes are in the order of the files.
+/// Parses files in parallel; the outcomes are in the order of the files.
 fn read_all(
     root: &Path,
     wanted: &[Found],
@@ -182,10 +180,10 @@ fn read_one(root: &Path, one: &Found, old: &Index, limits: &Limits, reader: &mut
         return Outcome::Same;
     }
     let Ok(text) = String::from_utf8(bytes) else {
-        return Outcome::Skipped("it is no UTF-8 text".to_owned());
+        return Outcome::Skipped("it is not UTF-8 text".to_owned());
     };
     if lang.is_some() && is_generated(&text) {
-        return Outcome::Skipped("its lines are those of a program's output".to_owned());
+        return Outcome::Skipped("it looks generated: its lines are too long".to_owned());
     }
     let tags = match lang {
         Some(lang) => reader.read(lang, &text),
@@ -194,13 +192,13 @@ fn read_one(root: &Path, one: &Found, old: &Index, limits: &Limits, reader: &mut
     Outcome::Read(tags, hash)
 }
 
-/// True for text that no human lays out: a bundle, a table.
+/// True for text that looks generated: a bundle, a data table.
 fn is_generated(text: &str) -> bool {
     const LONG_LINE: usize = 20_000;
     text.lines().any(|line| line.len() > LONG_LINE)
 }
 
-/// True for a file that gives a directory the name by which others import it.
+/// True for a file that defines the name by which others import its directory.
 fn is_manifest(path: &str) -> bool {
     matches!(path.rsplit('/').next(), Some("go.mod" | "Cargo.toml"))
 }
@@ -235,12 +233,12 @@ fn interned(tags: Tags, hash: String, ids: &mut HashMap<String, u32>, names: &mu
 }
 
 impl Index {
-    /// A name by its number.
+    /// The name with this index.
     pub(super) fn name(&self, id: u32) -> &str {
         self.names.get(id as usize).map_or("", String::as_str)
     }
 
-    /// What a file defines.
+    /// The definitions in a file.
     pub(super) fn defs(&self, path: &str) -> Vec<Def> {
         let of = |(name, kind, line, end): &(u32, String, u32, u32)| Def {
             name: self.name(*name).to_owned(),
@@ -251,7 +249,7 @@ impl Index {
         self.files.get(path).map(|entry| entry.defs.iter().map(of).collect()).unwrap_or_default()
     }
 
-    /// Forgets names that no file uses.
+    /// Removes names that no file uses.
     fn compact(&mut self) {
         let mut place: Vec<Option<u32>> = vec![None; self.names.len()];
         let mut names = Vec::new();
@@ -283,6 +281,6 @@ fn save(path: &Path, index: &Index) -> Result<()> {
     if let Some(dir) = path.parent() {
         file::make_dir(dir)?;
     }
-    // What is lost in a crash is made again.
+    // A lost index is rebuilt after a crash.
     file::write(path, &bytes, 0o600, file::Keep::Whole)
 }

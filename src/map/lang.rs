@@ -1,4 +1,4 @@
-//! The languages that the map reads, and what is looked for in each.
+//! The languages of the map, and the rules of each.
 
 /// A language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(super) enum Lang {
 }
 
 impl Lang {
-    /// The language of a file, by the end of its name.
+    /// The language of a file, by its extension.
     pub(super) fn of(path: &str) -> Option<Lang> {
         let (_, extension) = path.rsplit('/').next()?.rsplit_once('.')?;
         Some(match extension {
@@ -26,7 +26,7 @@ impl Lang {
         })
     }
 
-    /// Languages of one family may refer to each other.
+    /// The family of the language; languages of one family may refer to each other.
     pub(super) fn family(self) -> &'static str {
         match self {
             Lang::Python => "python",
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_name_tells_the_language() {
+    fn the_extension_gives_the_language() {
         for (path, lang) in [
             ("a/b.py", Some(Lang::Python)),
             ("b.d.ts", Some(Lang::TypeScript)),

@@ -1,27 +1,26 @@
-//! Pure. A ranking as text within a budget of tokens: each file with the lines at which its definitions begin.
+//! Pure. Renders a ranking as text within a token budget: each file with the first lines of its definitions.
 
 use super::Ranked;
 use crate::model::json::clip;
 
-/// How many bytes a token is taken for.
+/// The assumed number of bytes in a token.
 const TOKEN_BYTES: usize = 4;
 /// The longest line that is shown, in characters.
 const MAX_LINE: usize = 120;
 /// The most definitions that are shown of one file.
 const MAX_DEFS: usize = 40;
 
-/// A map as text.
+/// A ranking as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
-    /// The text.
     pub text: String,
-    /// How many files it shows.
+    /// The number of files in it.
     pub files: usize,
-    /// How many tokens it is taken for.
+    /// The estimated number of tokens.
     pub tokens: usize,
 }
 
-/// Renders as many files, from the first on, as the budget holds. `read` gives a file's text, where it can.
+/// Renders the first files, as many as the budget holds. `read` returns a file's text, if it can be read.
 pub fn render(ranked: &[Ranked], budget: usize, read: &mut dyn FnMut(&str) -> Option<String>) -> Rendered {
     let mut shown = Rendered::default();
     let cap = budget.saturating_mul(TOKEN_BYTES);
@@ -61,7 +60,7 @@ fn one(file: &Ranked, text: Option<&str>) -> String {
     out
 }
 
-/// The whole lines at the beginning that fit.
+/// The whole lines at the beginning that fit into `room` bytes.
 fn cut(text: &str, room: usize) -> String {
     let end = text.floor_char_boundary(room.min(text.len()));
     text[..end].rfind('\n').map(|at| text[..=at].to_owned()).unwrap_or_default()

@@ -1,38 +1,39 @@
-//! Which nodes of a grammar say something about a file: what it defines, what it refers to, what it imports.
+//! Which nodes of a grammar matter: definitions, references and imports.
 //!
-//! A rule is a line: what the node is, the nodes that it lies in from the outside in, the node itself after the name of
-//! its field if it must have one, and at times a condition. A star marks the node that is the definition, and that the
-//! condition is about; without one it is the innermost that the node lies in.
+//! A rule is a line: the role of the node, the kinds of its ancestors from the outermost in, the kind of the
+//! node itself after its field name if it must have one, and optionally a condition. A star marks the node that
+//! is the definition, and to which the condition applies; without a star that is the innermost ancestor.
 //!
 //! ```text
 //! def function *variable_declarator name:identifier with value:arrow_function
 //! ```
 //!
-//! The rules find what the grammars' own tags find, which is tested. They are read by this program because a
-//! query would bring the tables of all Unicode into each process, for patterns that no tag needs here.
+//! A test checks that the rules find what the grammars' own tags find. This program reads the rules itself
+//! because a tree-sitter query would load the Unicode tables into each process, for patterns that no tag needs
+//! here.
 
 use tree_sitter::{Language, Node};
 
-/// What a node is.
+/// The role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// The name of a definition of this kind.
     Def(&'static str),
-    /// A name that is referred to.
+    /// A name that the file refers to.
     Ref,
-    /// A path that is imported.
+    /// A path that the file imports.
     Import,
-    /// The tree of paths of a `use`.
+    /// The path tree of a `use`.
     Use,
-    /// A path that is an import if it begins in its own crate.
+    /// A path that counts as an import if it begins in its own crate.
     OwnPath,
-    /// The name of a module in a file of its own.
+    /// The name of a module in its own file.
     Module,
-    /// The module that the names after it are imported from.
+    /// The module from which the following names are imported.
     From,
-    /// One of those names.
+    /// One of these names.
     FromName,
-    /// All of those names.
+    /// All of these names.
     FromAll,
 }
 
@@ -53,21 +54,21 @@ impl Role {
     }
 }
 
-/// What must hold of the marked node.
+/// A condition on the marked node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
     /// Its field is a node of this kind.
     Is(u16, u16),
-    /// Its field reads so.
+    /// Its field has this text.
     Reads(u16, &'static str),
-    /// It has no such field.
+    /// It lacks this field.
     Lacks(u16),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
     role: Role,
-    /// Kinds, from the inside out.
+    /// The kinds of the ancestors, from the innermost out.
     within: Vec<u16>,
     /// Which of them is the definition.
     marked: usize,
@@ -75,15 +76,14 @@ struct Rule {
     condition: Option<Condition>,
 }
 
-/// The rules of one language.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    /// By the kind of the node.
+    /// The rules by the kind of the node.
     by_kind: Vec<Vec<Rule>>,
 }
 
 impl Rules {
-    /// Reads rules; none when one of them names what the grammar does not know.
+    /// Parses rules; none if one of them uses a name that the grammar does not have.
     pub(super) fn parse(grammar: &Language, parts: &[&'static str]) -> Option<Rules> {
         let mut rules = Rules { by_kind: vec![Vec::new(); grammar.node_kind_count()] };
         for line in parts.iter().flat_map(|part| part.lines()).filter(|line| !line.is_empty()) {
@@ -93,7 +93,7 @@ impl Rules {
         Some(rules)
     }
 
-    /// What a node is, with its field and what it lies in, the innermost last; and the node that is the definition.
+    /// The role of a node, given its field and its ancestors, the innermost last; and the node that is the definition.
     pub(super) fn role<'t>(
         &self,
         node: Node<'t>,
@@ -164,7 +164,7 @@ fn kind_id(grammar: &Language, name: &str) -> Option<u16> {
     Some(grammar.id_for_node_kind(name, true)).filter(|id| *id != 0)
 }
 
-/// `from a import b` may name a module `a.b` or something in `a`: both parts are kept.
+/// `from a import b` may name a module `a.b` or an item in `a`: both parts are kept.
 pub(super) const PYTHON: &str = "
 def class class_definition name:identifier
 def function function_definition name:identifier
@@ -184,7 +184,7 @@ ref decorator identifier
 ref type identifier
 ";
 
-/// A module in a file of its own is no definition: the file says more about it.
+/// A module in its own file is not a definition here: the file itself says more about it.
 pub(super) const RUST: &str = "
 def class struct_item name:type_identifier
 def class enum_item name:type_identifier
@@ -227,7 +227,7 @@ ref type_identifier
 ref argument_list identifier
 ";
 
-/// What JavaScript and TypeScript have alike.
+/// The common rules of JavaScript and TypeScript.
 pub(super) const SCRIPT: &str = "
 def method method_definition name:property_identifier
 def function function_expression name:identifier

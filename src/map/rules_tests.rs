@@ -1,4 +1,4 @@
-//! Tests of the rules: each fits its grammar, and together they find all that the grammars' own tags find.
+//! Tests of the rules: each fits its grammar, and together they find everything that the grammars' own tags find.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,8 +12,8 @@ use super::*;
 const ALL: [Lang; COUNT] =
     [Lang::Python, Lang::Rust, Lang::Go, Lang::JavaScript, Lang::TypeScript, Lang::Tsx];
 
-/// What the tags of the grammar say: definitions with their first line from 1, and names that are referred to. The
-/// grammar of TypeScript has tags only for what it adds to JavaScript.
+/// What the grammar's tags find: definitions with their first line from 1, and referenced names. The TypeScript
+/// grammar has tags only for its additions to JavaScript.
 fn tagged(lang: Lang, text: &str) -> (BTreeSet<(String, u32)>, BTreeSet<String>) {
     let script = tree_sitter_javascript::TAGS_QUERY;
     let types = tree_sitter_typescript::TAGS_QUERY;
@@ -39,7 +39,7 @@ fn tagged(lang: Lang, text: &str) -> (BTreeSet<(String, u32)>, BTreeSet<String>)
             let word = &text[capture.node.byte_range()];
             match kind {
                 "name" => name = Some(word.to_owned()),
-                // A module's own file says more about it.
+                // The module's own file says more about it.
                 "definition.module" if lang == Lang::Rust => {}
                 kind if kind.starts_with("definition.") => def = Some(capture.node.start_position().row),
                 kind => refers |= kind.starts_with("reference."),

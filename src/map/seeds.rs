@@ -1,44 +1,45 @@
-//! Pure. Where the walker starts: the files that a failure names, and what its words and those of the task mean here.
+//! Pure. The seeds of the walk: the files that a failure names, and those that fit its words and the words of
+//! the task.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::index::Index;
 
-/// What a file weighs whose path the failure names.
+/// The weight of a file whose path is in the failure.
 const NAMED: f64 = 10.0;
-/// What it weighs in addition when it is the place nearest to the error.
+/// The additional weight of the file nearest to the error.
 const NEAREST: f64 = 10.0;
-/// What a name that the failure has and a file defines weighs.
+/// The weight of a file that defines a name in the failure.
 const DEFINED: f64 = 5.0;
-/// What a word of the question weighs that a file defines as a whole.
+/// The weight of a file that defines a name equal to a word of the question.
 const ASKED: f64 = 4.0;
-/// What a word weighs that is a part of a file's path.
+/// The weight of a file with a word of the question in its path.
 const IN_PATH: f64 = 3.0;
-/// What a word weighs that is a part of a name which a file defines.
+/// The weight of a file that defines a name with a word of the question in it.
 const IN_NAME: f64 = 1.0;
-/// A name that more files define than this tells little about each.
+/// A name with more definitions than this tells little about each file.
 const MAX_DEFINERS: usize = 8;
-/// The most text that is read, in bytes, from its end: there the error is.
+/// The longest text that is read, in bytes, from its end: the error is there.
 const MAX_TEXT_BYTES: usize = 256 << 10;
 
-/// What is asked of the map.
+/// A question to the map.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Question<'a> {
-    /// What a test run printed.
+    /// The output of a test run.
     pub failure: &'a str,
-    /// The file, and perhaps the function, nearest to the error, where that is known.
+    /// The file nearest to the error, and possibly the function, if known.
     pub frame: &'a str,
-    /// What somebody wants, in words.
+    /// The question or the task, in words.
     pub words: &'a str,
 }
 
-/// Where to start, and why.
+/// The seeds of the walk, and the reasons for them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seeds {
-    /// By file, in the order of paths.
+    /// The weight of each file, in the order of paths.
     pub(super) weights: Vec<f64>,
     pub(super) why: BTreeMap<usize, Vec<String>>,
-    /// Names that are asked for.
+    /// The names in the question.
     pub(super) names: HashSet<u32>,
 }
 
@@ -50,7 +51,7 @@ pub(super) fn seeds(index: &Index, question: &Question) -> Seeds {
     let from = question.failure.len().saturating_sub(MAX_TEXT_BYTES);
     let failure = &question.failure[question.failure.ceil_char_boundary(from)..];
     for at in lexicon.named(failure, &paths) {
-        // A test is where a failure shows, seldom where it comes from.
+        // A failure shows in a test, but its cause is seldom there.
         let weight = if is_test(paths[at]) { NAMED / 4.0 } else { NAMED };
         seeds.add(at, weight, "the failure names it".to_owned());
     }
@@ -66,7 +67,7 @@ pub(super) fn seeds(index: &Index, question: &Question) -> Seeds {
     seeds
 }
 
-/// True for a file of tests, by the customs of its language.
+/// True for a test file, by the conventions of its language.
 pub(super) fn is_test(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let stem = name.split('.').next().unwrap_or(name);
@@ -87,7 +88,7 @@ impl Seeds {
         }
     }
 
-    /// Words that are names which few files define.
+    /// Adds the files that define a word of the text, if few files do.
     fn by_names(
         &mut self,
         index: &Index,
@@ -111,7 +112,7 @@ impl Seeds {
         }
     }
 
-    /// Words that are parts of paths or of names. A word that fits much counts little.
+    /// Adds the files with a word of the text in a path or a name. A word that fits many files counts little.
     fn by_parts(&mut self, index: &Index, lexicon: &Lexicon, paths: &[&str], text: &str) {
         let few = (paths.len() / 10).max(5);
         for word in words(text).into_iter().map(str::to_lowercase).collect::<HashSet<_>>() {
@@ -134,7 +135,7 @@ impl Seeds {
     }
 }
 
-/// What words can mean in a project.
+/// The possible meanings of words in a project.
 struct Lexicon<'a> {
     names: HashMap<&'a str, (u32, Vec<usize>)>,
     name_parts: HashMap<String, Vec<u32>>,
@@ -177,7 +178,7 @@ impl<'a> Lexicon<'a> {
         lexicon
     }
 
-    /// The files whose paths a text has, whole or as a part that fits no other.
+    /// The files whose paths are in a text, whole or as an end that fits only one file.
     fn named(&self, text: &str, paths: &[&str]) -> Vec<usize> {
         let mut found = Vec::new();
         let sign = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '/' | '-' | '@' | '+'));
@@ -186,7 +187,7 @@ impl<'a> Lexicon<'a> {
             let Some(all) = self.by_file_name.get(name) else { continue };
             let fits = |at: &&usize| ends_with(paths[**at], token) || ends_with(token, paths[**at]);
             let fitting: Vec<usize> = all.iter().filter(fits).copied().collect();
-            // The longest is meant where one is the end of another.
+            // If one path is the end of another, the longest one counts.
             if let [one] = fitting.as_slice() {
                 found.push(*one);
             } else if let Some(one) = fitting.iter().find(|at| paths[**at] == token) {
@@ -199,7 +200,7 @@ impl<'a> Lexicon<'a> {
     }
 }
 
-/// True when `end` is `path`, or its end from a slash on.
+/// True if `end` is `path`, or its end after a slash.
 fn ends_with(path: &str, end: &str) -> bool {
     path.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('/'))
 }
@@ -213,7 +214,7 @@ fn words(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The words that a name is put together of, in small letters: `parseHTTPHeader` and `parse_http_header` alike.
+/// The words in a name, in lower case: `parseHTTPHeader` and `parse_http_header` give the same.
 fn parts(name: &str) -> Vec<String> {
     let mut parts: Vec<String> = vec![String::new()];
     let chars: Vec<char> = name.chars().collect();
@@ -239,14 +240,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_fall_into_their_words() {
+    fn names_are_split_into_words() {
         assert_eq!(parts("parseHTTPHeader"), ["header", "http", "parse"]);
         assert_eq!(parts("parse_http_header"), ["header", "http", "parse"]);
         assert_eq!(parts("X"), [""; 0]);
     }
 
     #[test]
-    fn tests_are_known_by_custom() {
+    fn test_files_are_found_by_convention() {
         for path in ["tests/a.rs", "a/test_b.py", "b_test.go", "c.spec.ts", "src/__tests__/x.js"] {
             assert!(is_test(path), "{path}");
         }
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_ends_at_a_slash() {
+    fn a_path_end_starts_at_a_slash() {
         assert!(ends_with("a/b.py", "b.py") && ends_with("/tmp/x/a/b.py", "a/b.py"));
         assert!(!ends_with("a/bb.py", "b.py"));
     }

@@ -11,28 +11,28 @@ const MAX_TAGS: usize = 20_000;
 /// The longest name that is kept, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Something that a file defines.
+/// A definition in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Def {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it is, in the words of the grammar's tags: function, method, class, interface, type, module, macro, constant.
+    /// The kind, as in the grammar's tags: function, method, class, interface, type, module, macro, constant.
     pub kind: String,
-    /// Its first line, from 1.
+    /// The first line; lines count from 1.
     pub line: u32,
-    /// Its last line.
+    /// The last line.
     pub end: u32,
 }
 
-/// What is known of a file.
+/// The extracted data of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tags {
     pub(super) defs: Vec<Def>,
-    /// Names, and how often each is referred to.
+    /// Names, and the number of references to each.
     pub(super) refs: BTreeMap<String, u32>,
-    /// What is imported, in the language's own words.
+    /// The imports, as written in the language.
     pub(super) imports: Vec<String>,
-    /// True where the grammar did not understand all of it.
+    /// True if the grammar could not parse all of it.
     pub(super) partial: bool,
 }
 

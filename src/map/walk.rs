@@ -1,4 +1,4 @@
-//! The files of a project: what its ignore files leave, without what is vendored and without following links.
+//! The files of a project, without ignored and vendored files, and without following links.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use super::Limits;
 use crate::store::history::ignored::Ignored;
 use crate::sys::clock::Deadline;
 
-/// Directories with the code of others, and with what is built.
+/// Directories with vendored code and build output.
 const FOREIGN: [&str; 9] = [
     "node_modules",
     "vendor",
@@ -23,27 +23,28 @@ const FOREIGN: [&str; 9] = [
     "dist",
 ];
 
-/// A file.
+/// A file of the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Its path from the root, with `/`.
+    /// The path, relative to the root, with `/`.
     pub(super) path: String,
     pub(super) size: u64,
     pub(super) changed_ns: i64,
 }
 
-/// How far a walk came.
+/// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// To the end.
+    /// It saw all files.
     All,
-    /// To the most files that are allowed.
+    /// It reached the limit of files.
     Full,
-    /// To the deadline.
+    /// It reached the deadline.
     Late,
 }
 
-/// The files below `root`, sorted, and whether these are all. Hidden ones are left out, and no link is followed.
+/// The files below `root`, sorted, and whether the list is complete. Hidden files are left out, and links are
+/// not followed.
 pub(super) fn files(root: &Path, limits: &Limits, deadline: &Deadline) -> Result<(Vec<Found>, End)> {
     let mut walk = Walk { root, ignored: Ignored::below(root), found: Vec::new() };
     let cause = || format!("could not list `{}`", root.display());
@@ -71,7 +72,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// What is to be looked at in a directory, the first by name at the end, and whether it is a directory.
+    /// The entries of a directory to visit, the first by name at the end, and whether each is a directory.
     fn list(&mut self, dir: String) -> Result<Vec<(String, bool)>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(self.root.join(&dir))? {

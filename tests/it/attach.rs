@@ -120,7 +120,7 @@ fn detaching_gives_the_terminal_back_in_every_encoding() {
         outer.type_in(&keys[..keys.len() / 2]);
         outer.type_in(&keys[keys.len() / 2..]);
         let (code, text) = outer.end();
-        assert_eq!((code, text.trim()), (0, "detached from w1; it runs on"));
+        assert_eq!((code, text.trim()), (0, "detached from w1; it is still running"));
         wait_until("the supervisor sees it", || fake.got.lock().unwrap().gone);
         let got = fake.got.lock().unwrap();
         assert_eq!(got.keys, b"", "none of it was for the worker");
@@ -467,7 +467,7 @@ fn in_tmux_a_worker_sets_no_title_runs_no_command_and_reaches_no_clipboard() {
     wait_until("the keys", || fake.got.lock().unwrap().keys == b"hi\x1b[A");
     tmux.run(&["send-keys", "-t", "w", "C-\\", "C-\\"]);
     wait_until("the shell", || {
-        tmux.run(&["capture-pane", "-p", "-t", "w"]).contains("detached from w1; it runs on")
+        tmux.run(&["capture-pane", "-p", "-t", "w"]).contains("detached from w1; it is still running")
     });
     assert_eq!(
         tmux.show("#{alternate_on}|#{mouse_any_flag}|#{cursor_flag}|#{keypad_flag}|#{wrap_flag}"),

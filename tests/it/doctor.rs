@@ -85,9 +85,9 @@ fn a_runner_that_is_not_logged_in() {
 fn what_tells_the_human_and_what_checks_the_work_are_not_installed() {
     let profile = well();
     profile.config_more(json!({ "notify": ["nosuchbell", "looop"] }));
-    finds(&profile, &[], "notify", "`nosuchbell` is not on", "mend \"notify\"");
+    finds(&profile, &[], "notify", "`nosuchbell` is not on", "correct \"notify\"");
     profile.config_more(json!({ "notify": [], "verify": { "tests": [["true"], ["nosuchcheck", "test"]] } }));
-    finds(&profile, &[], "verify.tests", "`nosuchcheck` is not on", "no work that it checks can be done");
+    finds(&profile, &[], "verify.tests", "`nosuchcheck` is not on", "work that it checks cannot be accepted");
     profile.config_more(json!({ "verify": { "tests": ["./check.sh"] } }));
     profile.looop(&["doctor"]).ok();
 }
@@ -185,7 +185,7 @@ fn a_history_with_a_torn_object() {
     let object = profile.data().join(".git/objects").join(&tip[..2]).join(&tip.trim()[2..]);
     fs::set_permissions(&object, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&object, "torn").unwrap();
-    finds(&profile, &[], "history", "could not", "goes back to the newest commit that can be read");
+    finds(&profile, &[], "history", "could not", "returns to the newest readable commit");
 }
 
 #[test]
@@ -207,9 +207,9 @@ fn a_sensor_that_cannot_run() {
     let profile = well();
     profile.sensor("shut.sh", "echo '{}'");
     chmod(&profile, "data/sensors/shut.sh", 0o600);
-    finds(&profile, &[], "sensor shut", "chmod +x", "mend or remove it");
+    finds(&profile, &[], "sensor shut", "chmod +x", "fix or remove it");
     profile.sensor("shut.sh", "# looop: tiemout=5s\necho '{}'");
-    finds(&profile, &[], "sensor shut", "tiemout", "mend or remove it");
+    finds(&profile, &[], "sensor shut", "tiemout", "fix or remove it");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_worker_without_its_supervisor() {
     let pid = state()["supervisor"]["pid"].to_string();
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     wait_until("it is lost", || profile.looop(&["ls"]).ok().stdout.contains("lost"));
-    finds(&profile, &[], "worker w", "its supervisor is gone", "looop tick");
+    finds(&profile, &[], "worker w", "its supervisor died", "looop tick");
     profile.looop(&["tick"]).ok();
     profile.looop(&["doctor"]).ok();
 }

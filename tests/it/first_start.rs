@@ -205,7 +205,7 @@ fn a_map_a_fix_and_a_trust_keep_their_own_state_and_say_so() {
         &["trust", &format!("{root}/own.toml")],
     ] {
         let ran = profile.looop(args);
-        let noted = ran.stderr.lines().filter(|line| line.contains("there is no profile")).count();
+        let noted = ran.stderr.lines().filter(|line| line.contains("no profile exists")).count();
         assert_eq!(noted, 1, "{ran:?}");
     }
     profile.looop(&["attempts"]).ok();
@@ -217,7 +217,7 @@ fn a_map_a_fix_and_a_trust_keep_their_own_state_and_say_so() {
     assert!(!profile.path("home/.config/looop.json").exists());
     // A profile can still be made there.
     profile.looop(&["init"]).ok();
-    assert!(!profile.looop(&["map", "--root", root]).ok().stderr.contains("there is no profile"));
+    assert!(!profile.looop(&["map", "--root", root]).ok().stderr.contains("no profile exists"));
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn what_a_beat_started_is_no_human_although_the_beat_is_process_1() {
     Ran::from(profile.other_command("unshare", &argv).output().unwrap()).ok();
     assert_eq!(profile.read_json("snapshots/s.json")["signal"], json!({"by": 1}), "the beat was process 1");
     let said = fs::read_to_string(profile.path("said")).unwrap();
-    assert!(said.contains("this is for a human"), "{said}");
+    assert!(said.contains("this is for the user"), "{said}");
     assert!(!profile.data().join("paused.json").exists());
 }
 
@@ -64,7 +64,7 @@ fn what_a_beat_started_is_no_human_in_a_namespace_with_the_hosts_proc() {
     profile.sensor("s.sh", &format!("{away}\necho '{{}}'"));
     profile.looop(&["tick"]).ok();
     let said = fs::read_to_string(profile.path("said")).unwrap();
-    assert!(said.contains("this is for a human, and a beat of looop started this process"), "{said}");
+    assert!(said.contains("this is for the user, and a beat of looop started this process"), "{said}");
     fs::remove_file(profile.data().join("sensors/s.sh")).unwrap();
     fs::remove_file(profile.path("said")).unwrap();
     profile.looop(&["worker", "start", "w", "--", "sh", "-c", &away]).ok();
@@ -72,7 +72,7 @@ fn what_a_beat_started_is_no_human_in_a_namespace_with_the_hosts_proc() {
         fs::read_to_string(profile.path("said")).is_ok_and(|said| said.ends_with('\n'))
     });
     let said = fs::read_to_string(profile.path("said")).unwrap();
-    assert!(said.contains("this is for a human, and a worker started this process"), "{said}");
+    assert!(said.contains("this is for the user, and a worker started this process"), "{said}");
     assert!(!profile.data().join("paused.json").exists());
 }
 

@@ -99,7 +99,7 @@ fn race_for_a_lease() {
 #[test]
 fn a_claim_by_hand_from_its_beginning_to_its_end() {
     let profile = Profile::scripted(&[NOOP]);
-    assert_eq!(profile.looop(&["claims"]).ok().stdout, "nobody has claimed anything\n");
+    assert_eq!(profile.looop(&["claims"]).ok().stdout, "no leases\n");
     assert_eq!(profile.looop(&["claim", "door"]).ok().stdout, "claimed door for 1m (epoch 1)\n");
     let row = claims(&profile).remove(0);
     let keys = ["resource", "holder", "epoch", "ttl_s", "state"].map(|key| row[key].clone());
@@ -118,7 +118,7 @@ fn a_claim_by_hand_from_its_beginning_to_its_end() {
     );
     let forced = run_as(&profile, "bob", &["release", "door", "--force"]).ok();
     assert_eq!(forced.stdout, "released door from ada (epoch 1)\n");
-    assert_eq!(profile.looop(&["release", "door"]).ok().stdout, "nobody had door\n");
+    assert_eq!(profile.looop(&["release", "door"]).ok().stdout, "door was free\n");
     assert_eq!(profile.looop(&["claim", "door"]).ok().stdout, "claimed door for 1m (epoch 2)\n");
     assert_eq!(profile.looop(&["release", "door"]).ok().stdout, "released door (epoch 2)\n");
 

@@ -107,7 +107,7 @@ while [ "$pid" -gt 1 ]; do
   esac
   pid=$(sed -n 's/^PPid:[^0-9]*//p' /proc/$pid/status)
 done
-answer=$(HOME={home} LOOOP_CONFIG={config} LOOOP_DATA_DIR={data} {looop} pause 2>&1 | grep -c 'this is for a human')
+answer=$(HOME={home} LOOOP_CONFIG={config} LOOOP_DATA_DIR={data} {looop} pause 2>&1 | grep -c 'this is for the user')
 echo "{{\"seen\":\"$seen\",\"open\":\"$open\",\"human\":\"$answer\"}}""#,
         home = plain.profile.path("home").display(),
         config = plain.profile.config_file().display(),

@@ -202,7 +202,7 @@ fn a_worker_starts_no_beat_and_no_pulse() {
     wait_until("it has tried", || file("done").exists());
     let said = fs::read_to_string(file("said")).unwrap();
     for what in ["start a beat", "start the pulse"] {
-        assert!(said.contains(&format!("could not {what}: this is for a human")), "{said}");
+        assert!(said.contains(&format!("could not {what}: this is for the user")), "{said}");
     }
     assert!(!profile.read("PLAYBOOK.md").contains("Obey"));
 }

@@ -197,7 +197,7 @@ fn it_ends_a_beat_that_hangs_and_goes_on() {
     assert!(pulse.lines()[0].contains("noop"), "{:?}", pulse.lines());
     let (code, stderr) = pulse.end();
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains("the beat did not end within 1m 5s; it is ended"), "{stderr}");
+    assert!(stderr.contains("the beat did not end within 1m 5s; it was killed"), "{stderr}");
 }
 
 #[test]

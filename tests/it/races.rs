@@ -273,7 +273,7 @@ fn a_beat_that_cannot_be_seen_is_no_human() {
     script(&profile, "try.sh", &format!("{vars}\n{away} {LOOOP} goal write x y >said 2>&1"));
     profile.looop(&["tick"]).ok();
     let said = fs::read_to_string(profile.path("said")).unwrap();
-    assert!(said.contains("this is for a human"), "{said}");
+    assert!(said.contains("this is for the user"), "{said}");
     assert!(!profile.data().join("goals/x.md").exists());
 }
 
@@ -334,7 +334,7 @@ fn nothing_that_a_beat_started_can_use_a_human_verb() {
         for line in codes.lines() {
             assert!(line.starts_with("1 "), "{place}: {line}\n{said}");
         }
-        let refusals = said.matches("this is for a human, and a beat of looop started this process").count();
+        let refusals = said.matches("this is for the user, and a beat of looop started this process").count();
         assert_eq!(refusals, 60, "{place}: {said}");
         let there = |name: &str| profile.data().join(name).exists();
         assert!(there("goals/g.md") && there("schedules/timer.json") && there("sensors/s.sh"), "{place}");

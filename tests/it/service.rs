@@ -31,7 +31,7 @@ fn run(profile: &Profile, program: &Path, args: &[&str]) -> Ran {
 fn systemd_understands_the_unit() {
     let (profile, program) = odd("it's");
     let refused = run(&profile, &program, &["service", "print", "--kind", "systemd"]);
-    assert!(refused.code == 1 && refused.stderr.contains("systemd begins no program"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("systemd cannot start the program"), "{refused:?}");
     let (profile, program) = odd("100%h $b");
     let unit = run(&profile, &program, &["service", "print", "--kind", "systemd"]).ok().stdout;
     assert!(unit.lines().any(|line| line == "KillMode=process"), "{unit}");
@@ -111,12 +111,12 @@ fn a_unit_is_written_renewed_and_removed() {
     let first = systemd(&["install"]).ok();
     assert!(first.stdout.contains("systemctl --user enable --now looop-data"), "{first:?}");
     assert_eq!(fs::read_to_string(&unit).unwrap(), systemd(&["print"]).ok().stdout);
-    assert!(systemd(&["install"]).ok().stdout.contains("is there already"));
+    assert!(systemd(&["install"]).ok().stdout.contains("exists already"));
 
     let edited = fs::read_to_string(&unit).unwrap().replace("RestartSec=10", "RestartSec=60");
     fs::write(&unit, &edited).unwrap();
     let refused = systemd(&["install", "--now"]);
-    assert!(refused.code == 1 && refused.stderr.contains("says something else"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("has other content"), "{refused:?}");
     assert!(refused.stdout.contains("-RestartSec=60\n+RestartSec=10"), "{refused:?}");
     assert_eq!((fs::read_to_string(&unit).unwrap(), said.exists()), (edited, false));
     systemd(&["install", "--force", "--now"]).ok();
@@ -126,7 +126,7 @@ fn a_unit_is_written_renewed_and_removed() {
     let other = profile.path("home/.config/systemd/user/looop-mine.service");
     fs::write(&other, "[Unit]\n").unwrap();
     let refused = systemd(&["uninstall", "--name", "looop-mine"]);
-    assert!(refused.code == 1 && refused.stderr.contains("looop has not written it"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("looop did not write it"), "{refused:?}");
     systemd(&["uninstall", "--now"]).ok();
     assert!(!unit.exists() && other.exists());
     assert_eq!(fs::read_to_string(&said).unwrap(), format!("{commands}--user disable --now looop-data\n"));

@@ -85,9 +85,8 @@ fn a_kill_says_after_a_while_what_it_waits_for() {
     let printed = || fs::read_to_string(&log).unwrap();
     wait_until("it to be printed", || printed().ends_with('\n'));
     assert!(began.elapsed().as_millis() >= 2_000, "what ends at once needs no word");
-    let wanted = format!(
-        "waiting for w1: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` lets it go on"
-    );
+    let wanted =
+        format!("waiting for w1: its supervisor, process {pid}, is stopped; `kill -CONT {pid}` resumes it");
     assert!(printed().starts_with(&wanted) && printed().contains("looop kill --force w1"), "{}", printed());
     send("-CONT", &pid);
     assert_eq!(end(kill).ok().stdout, "w1: killed\n");
@@ -103,7 +102,10 @@ fn a_kill_by_force_ends_a_stopped_supervisor_and_its_tree() {
     assert_eq!(ran.stdout, "w1: killed\n");
     assert_eq!(left(&profile), Vec::<String>::new(), "nothing of it lives");
     let state = profile.read_json("workers/w1/state.json");
-    assert_eq!((&state["phase"], &state["why"]), (&json!("killed"), &json!("a human ended it by force")));
+    assert_eq!(
+        (&state["phase"], &state["why"]),
+        (&json!("killed"), &json!("the user killed it with --force"))
+    );
     assert_eq!(profile.looop(&["claims", "--json"]).ok().json()["claims"], json!([]), "its lease is free");
     assert!(profile.read("journal.md").contains("w1"), "{}", profile.read("journal.md"));
     let again = profile.looop(&["kill", "--force", "w1"]);

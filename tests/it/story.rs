@@ -128,7 +128,7 @@ fn a_worker_calls_and_the_human_answers_in_its_window() {
     desk.type_line(&hand, "clear; looop ls --all; looop log");
     let told = desk.wait_for(&hand, "worker paint for shed — done");
     assert!(
-        told.contains("put away") && told.contains("start_worker paint") && !told.contains("u{1b}"),
+        told.contains("archived") && told.contains("start_worker paint") && !told.contains("u{1b}"),
         "{told}"
     );
     desk.tmux(&["send-keys", "-t", &pulse, "C-c"]);

@@ -164,7 +164,7 @@ fn a_program_that_cannot_go_on_is_said_once_and_the_old_one_stays() {
         profile.goal("g", goal);
         pulse.wait_for("noop —", beats);
         assert_eq!(
-            (pulse.count("cannot go on as the pulse: exit code 2 error: unrec"), running(pulse.pid())),
+            (pulse.count("cannot continue as the pulse: exit code 2 error: unrec"), running(pulse.pid())),
             (1, Some(old))
         );
     }

@@ -354,7 +354,7 @@ fn a_relative_data_dir_is_one_place_and_profiles_keep_apart() {
     assert!(home.path("home/.config/looop.json").is_file());
     assert_eq!(listing(&other.data()), before);
     assert!(other.looop(&["goal", "list"]).ok().stderr.starts_with("no goals"));
-    assert!(other.looop(&["log"]).ok().stderr.starts_with("nothing is in the journal"));
+    assert!(other.looop(&["log"]).ok().stderr.starts_with("the journal is empty"));
 }
 
 #[test]

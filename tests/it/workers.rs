@@ -335,7 +335,7 @@ fn what_a_worker_starts_cannot_use_the_humans_verbs() {
         let said = fs::read_to_string(file(name)).unwrap();
         // Who forgets its own name finds no data dir in a full box.
         let is_lost = name == "b" && said.contains("there is no profile");
-        let words = "this is for a human, and a worker started this process";
+        let words = "this is for the user, and a worker started this process";
         assert!(is_lost || said.contains(words) && said.ends_with("1\n"), "{name}: {said}");
     }
     assert!(!profile.data().join("paused.json").exists());

@@ -1,4 +1,4 @@
-//! One request to an endpoint on a thread of its own, so that the caller hears an interruption while it waits.
+//! One HTTP request on its own thread, so that the caller can react to an interruption while it waits.
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,51 +9,48 @@ use ureq::http::{Response, Uri};
 
 use crate::model::failing::Class;
 
-/// How long a connection may take to come about.
+/// The timeout for opening a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How many pieces of a body wait to be read.
+/// The most pieces of a body that wait to be read.
 const QUEUE: usize = 16;
 
-/// What a request is sent with.
+/// A request.
 pub struct Request {
-    /// Where to.
     pub url: String,
     /// Header names and values.
     pub headers: Vec<(&'static str, String)>,
-    /// The body; none: a GET.
+    /// The body; none for a GET.
     pub body: Option<Vec<u8>>,
-    /// The deadline of all of it.
+    /// The timeout of the whole request.
     pub deadline: Duration,
-    /// How long nothing may come.
+    /// The longest time without data.
     pub idle: Duration,
 }
 
-/// What comes back, in this order: a head, pieces of the body, an end. Or trouble at any point.
+/// An event of a response, in this order: a head, pieces of the body, an end. An error may come at any point.
 pub enum Event {
-    /// Status, `retry-after` in its own words, `content-type`.
+    /// The status and the headers `retry-after` (unparsed) and `content-type`.
     Head {
         /// The HTTP status.
         status: u16,
-        /// What the header says.
         retry_after: Option<String>,
-        /// What the header says.
         content_type: String,
     },
     /// The next bytes.
     Piece(Vec<u8>),
-    /// The body ended as it should.
+    /// The body is complete.
     End,
-    /// It broke off.
+    /// The request failed.
     Broken(Class, String),
 }
 
-/// Sends a request. The thread ends with the answer, at the deadline, or when nobody listens any more.
+/// Sends a request. The thread ends with the response, at the timeout, or when the receiver is dropped.
 pub fn send(request: Request) -> Receiver<Event> {
     let (sender, receiver) = sync_channel(QUEUE);
     std::thread::spawn(move || {
         if let Err(error) = talk(request, &sender) {
             let (class, why) = words(&error);
-            // Who has gone needs no news.
+            // If the receiver is gone, the error concerns no one.
             drop(sender.send(Event::Broken(class, why)));
         }
     });
@@ -98,11 +95,11 @@ fn talk(request: Request, to: &SyncSender<Event>) -> Result<(), ureq::Error> {
 fn agent(request: &Request) -> Agent {
     let uri = request.url.parse::<Uri>().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    // It fails where it was done before, for an earlier request.
+    // It fails if an earlier request has installed it already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        // A key is meant for this host alone.
+        // The key belongs to this host only.
         .max_redirects(0)
         .timeout_global(Some(request.deadline))
         .timeout_connect(Some(CONNECT.min(request.deadline)))
@@ -126,7 +123,7 @@ fn head<B>(response: &Response<B>) -> Event {
     }
 }
 
-/// The class of an error of the connection, and its words.
+/// The class and the text of a connection error.
 fn words(error: &ureq::Error) -> (Class, String) {
     let text = error.to_string();
     let is_tls = matches!(error, ureq::Error::Tls(_) | ureq::Error::Rustls(_))
@@ -134,8 +131,8 @@ fn words(error: &ureq::Error) -> (Class, String) {
         || text.contains("InvalidContentType");
     match error {
         _ if is_tls => (Class::Crashed, format!("TLS failed: {text}")),
-        ureq::Error::Timeout(ureq::Timeout::Global) => (Class::Timeout, "its time was up".to_owned()),
-        ureq::Error::Timeout(_) => (Class::Transient, format!("nothing came for too long: {text}")),
+        ureq::Error::Timeout(ureq::Timeout::Global) => (Class::Timeout, "the request timed out".to_owned()),
+        ureq::Error::Timeout(_) => (Class::Transient, format!("no data came for too long: {text}")),
         ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => (Class::Crashed, text),
         _ => (Class::Transient, format!("the connection failed: {text}")),
     }

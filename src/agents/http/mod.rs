@@ -1,9 +1,9 @@
-//! The runner `http`: a model endpoint, asked directly. Chat completions as OpenAI has them, or Anthropic's messages.
+//! The runner `http`: calls a model endpoint directly, with OpenAI's chat completions or Anthropic's messages.
 //!
 //! # Guarantees
-//! A request is sent again only where the first one was answered with a status that says so, or where no connection
-//! came about: never after a part of an answer, which may have been paid for. The key is read from the environment,
-//! or printed by a command.
+//! A request is repeated only if the first one was answered with a status that allows it, or if no connection
+//! was made: never after a part of an answer, which may have been charged. The key comes from the environment
+//! or from a command.
 
 mod link;
 mod talk;
@@ -22,14 +22,14 @@ use crate::model::failing::{Class, reset_at_ms};
 use crate::model::price::Price;
 use crate::sys::clock::Deadline;
 
-/// How often a request is sent at the most.
+/// The most attempts for one request.
 const TRIES: u32 = 3;
-/// The first wait between two tries, in milliseconds; it doubles, and up to half of it is added by chance.
+/// The first wait between two attempts, in milliseconds; it doubles, and a random part of up to a half is added.
 const RETRY_MS: i64 = 500;
-/// The longest wait between two tries, in milliseconds. What has to wait longer is left to the next beat.
+/// The longest wait between two attempts, in milliseconds. A longer wait is left to the next beat.
 const RETRY_LONGEST_MS: i64 = 15_000;
 
-/// What an endpoint speaks.
+/// The protocol of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Chat completions: OpenAI, llama-server, Ollama, vLLM, LM Studio and most others.
@@ -41,31 +41,30 @@ pub enum Protocol {
 /// An endpoint from the config.
 #[derive(Clone, Debug)]
 pub struct Http {
-    /// Its name in the config.
+    /// The name in the config.
     pub name: String,
-    /// What it speaks.
     pub protocol: Protocol,
-    /// Its address, without a slash at the end.
+    /// The address, without a slash at the end.
     pub base_url: String,
-    /// The model.
     pub model: String,
-    /// How hard it thinks.
+    /// The thinking effort.
     pub effort: Option<String>,
-    /// The variable that holds the key; none: it needs none.
+    /// The variable that holds the key; none if no key is needed.
     pub key_env: Option<String>,
-    /// The command that prints the key; none: the variable has it.
+    /// The command that prints the key; none if the variable holds it.
     pub token: Option<TokenSource>,
-    /// The path, or address, that says whether it is up; none: it is not asked.
+    /// The path or address of the health check; none: no check.
     pub health: Option<String>,
-    /// How the form of the answer is asked for; none: as an object, and by the prompt alone where that is refused.
+    /// How the form of the answer is requested; none: as an object, or only by the prompt if the endpoint
+    /// refuses that.
     pub shape: Option<Shape>,
-    /// How long nothing may come, in milliseconds.
+    /// The longest time without data, in milliseconds.
     pub idle_ms: i64,
-    /// What its tokens cost; none: as the table says.
+    /// The price of its tokens; none: the price table applies.
     pub price: Option<Price>,
 }
 
-/// What came of one request.
+/// The result of one request.
 enum Tried {
     Answer(StreamSummary, Vec<u8>),
     /// A status that is no success, what stands in its body, and how long to wait.
@@ -74,7 +73,7 @@ enum Tried {
         body: String,
         retry_after: Option<String>,
     },
-    /// No answer, and whether the endpoint may have begun one.
+    /// No complete answer, and whether the endpoint may have started one.
     Broken {
         class: Class,
         why: String,
@@ -118,7 +117,8 @@ impl Http {
             let tried = self.try_once(call, body, &deadline)?;
             let wait_ms = match &tried {
                 Tried::Answer(..) => None,
-                // Some know no JSON mode, or another one: nothing was paid for, and the prompt says the form too.
+                // Some endpoints have no JSON mode, or another one. The refused call cost nothing, and the
+                // prompt describes the form too.
                 Tried::Refused { status: 400 | 422, body, .. }
                     if self.shape.is_none() && shape != Shape::Prompt && body.contains("response_format") =>
                 {
@@ -190,7 +190,7 @@ impl Http {
                     _ => None,
                 };
                 let why = format!("{status} from {}: {words}", self.call_url());
-                // An error of the endpoint costs nothing at any provider.
+                // No provider charges for an error of the endpoint.
                 let usage = Usage { model: Some(self.model.clone()), ..Usage::nothing() };
                 Err(Box::new(Failed {
                     class,
@@ -211,7 +211,7 @@ impl Http {
         }
     }
 
-    /// The usage with its price, where the endpoint did not say one; estimated where it did not even count.
+    /// Adds the price to a usage, if the endpoint reported none; estimates tokens if it did not count them.
     fn priced(&self, mut usage: Usage, bytes_in: usize, bytes_out: usize) -> Usage {
         if usage.basis == Basis::Unknown {
             usage = Usage { model: usage.model, ..Usage::estimate(bytes_in, bytes_out) };
@@ -229,15 +229,14 @@ impl Http {
 }
 
 fn read(path: &std::path::Path) -> Result<String, Box<Failed>> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Failed::before_asking(Class::Crashed, format!("could not read a part of the prompt: {error}"))
-    })
+    std::fs::read_to_string(path)
+        .map_err(|error| Failed::before_asking(Class::Crashed, format!("could not read the prompt: {error}")))
 }
 
-/// How long to wait before the next try; none when that is for the next beat.
+/// The wait before the next attempt; none if the next beat must try again.
 fn retry_ms(retry_after: Option<&str>, tries: u32) -> Option<i64> {
     let usual = RETRY_MS << tries.saturating_sub(1).min(8);
-    // Each hasher of the standard library is seeded by chance.
+    // The standard library seeds each hasher randomly.
     let chance = std::collections::hash_map::RandomState::new().build_hasher().finish();
     let jitter = (chance % (usual as u64 / 2 + 1)) as i64;
     let wait = match retry_after.and_then(seconds_ms) {
@@ -252,12 +251,12 @@ fn seconds_ms(text: &str) -> Option<i64> {
     (0.0..1e7).contains(&seconds).then(|| (seconds * 1000.0).ceil() as i64)
 }
 
-/// The message of an error's body, or the body itself.
+/// The message in an error's body, or the body itself.
 fn message_of(body: &str) -> String {
     let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
     let places = [&json["error"]["message"], &json["error"], &json["message"]];
     places.iter().find_map(|place| place.as_str()).unwrap_or(body.trim()).to_owned()
 }
 
-/// The default of [`Http::idle_ms`]: a model that thinks long before its first word is not taken for dead.
+/// The default of [`Http::idle_ms`]: long enough for a model that thinks before its first word.
 pub const IDLE_MS: i64 = 120_000;

@@ -1,4 +1,4 @@
-//! Talking to an endpoint: is it up, one request, and an eye on the human meanwhile.
+//! Talks to an endpoint: health check, requests, and interruption by the user.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::model::failing::Class;
 use crate::sys::clock::Deadline;
 use crate::sys::spawn::pause_ms;
 
-/// How often an interruption is looked for, in milliseconds.
+/// How often an interruption is checked, in milliseconds.
 const LOOK_MS: u64 = 50;
-/// How much of an error's body is read, in bytes.
+/// The largest part of an error's body that is read, in bytes.
 const ERROR_BYTES: usize = 64 * 1024;
 
 impl Http {
@@ -41,10 +41,7 @@ impl Http {
         if let Some(name) = &self.key_env {
             let set = call.full_env.iter().find(|(key, value)| key == name && !value.trim().is_empty());
             let Some((_, key)) = set else {
-                let why = format!(
-                    "the variable {name} is not set, and the key of `{}` is looked for there",
-                    self.name
-                );
+                let why = format!("the variable {name} is not set; it must hold the key of `{}`", self.name);
                 let usage = Usage::nothing();
                 return Err(Box::new(Failed { usage, ..*Failed::before_asking(Class::Auth, why) }));
             };
@@ -60,7 +57,7 @@ impl Http {
     /// shows as well that it is there.
     pub(super) fn is_up(&self, call: &mut ModelCall) -> Result<(), Box<Failed>> {
         let Some(health) = &self.health else { return Ok(()) };
-        // A path stands beside the API, not below it.
+        // A path is relative to the host, not to the API's address.
         let url = match health.starts_with('/') {
             true => format!("{}{health}", origin(&self.base_url)),
             false => health.clone(),
@@ -80,7 +77,7 @@ impl Http {
             match events.recv_timeout(Duration::from_millis(LOOK_MS)) {
                 Ok(event) => return Ok(event),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(Event::Broken(Class::Transient, "the connection is gone".to_owned()));
+                    return Ok(Event::Broken(Class::Transient, "the connection was lost".to_owned()));
                 }
                 Err(RecvTimeoutError::Timeout) => self.look(call)?,
             }
@@ -122,12 +119,12 @@ impl Http {
         let (status, retry_after, content_type) = match self.next(call, &events)? {
             Event::Head { status, retry_after, content_type } => (status, retry_after, content_type),
             Event::Broken(class, why) => {
-                // A refused connection carried no request; anything later may have.
+                // A refused connection carried no request; a later error may have.
                 let begun = !why.contains("refused") && !why.contains("host not found");
                 return Ok(Tried::Broken { class, why, begun, usage: Usage::unknown() });
             }
             Event::Piece(_) | Event::End => {
-                let why = "the endpoint answered without a head".to_owned();
+                let why = "the endpoint sent a body without a head".to_owned();
                 return Ok(Tried::Broken {
                     class: Class::Crashed,
                     why,
@@ -183,11 +180,9 @@ fn origin(url: &str) -> &str {
     &url[..end]
 }
 
-/// A good answer of a kind that no model gives.
+/// A success with a content type that no model sends.
 fn not_json(kind: &str) -> Tried {
     let kind = if kind.is_empty() { "nothing" } else { kind };
-    let why = format!(
-        "it answered with {kind} and not with JSON; perhaps a proxy or a login page stands before it"
-    );
+    let why = format!("it answered with {kind} instead of JSON; a proxy or a login page may have answered");
     Tried::Broken { class: Class::Crashed, why, begun: true, usage: Usage::unknown() }
 }

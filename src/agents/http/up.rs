@@ -1,27 +1,27 @@
-//! Whether an address answers, asked with one GET.
+//! Checks with one GET whether an address answers.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::link::{self, Event, Request};
 
-/// How long one question may take, in milliseconds.
+/// The timeout, in milliseconds.
 const PATIENCE_MS: u64 = 5_000;
-/// How often the one who waits is heard, in milliseconds.
+/// How often `look` is called, in milliseconds.
 const LOOK_MS: u64 = 50;
 
 /// Why there is no status.
 pub enum NoStatus<E> {
-    /// It does not answer; why, in words.
+    /// The address does not answer; the cause, in words.
     Down(String),
-    /// The one who waits does not want to any more.
+    /// `look` ended the wait.
     Left(E),
 }
 
-/// The status that a GET of `url` is answered with, within five seconds. `look` is called meanwhile and may end it.
+/// The status of a GET of `url`, within five seconds. Meanwhile `look` is called repeatedly; its error ends the wait.
 ///
 /// # Errors
-/// [`NoStatus`] says why there is none.
+/// [`NoStatus`] has the cause.
 pub fn status<E>(url: &str, look: &mut dyn FnMut() -> Result<(), E>) -> Result<u16, NoStatus<E>> {
     let limit = Duration::from_millis(PATIENCE_MS);
     let request =
@@ -32,7 +32,7 @@ pub fn status<E>(url: &str, look: &mut dyn FnMut() -> Result<(), E>) -> Result<u
             Ok(Event::Head { status, .. }) => return Ok(status),
             Ok(Event::Broken(_, why)) => return Err(NoStatus::Down(why)),
             Ok(Event::Piece(_) | Event::End) | Err(RecvTimeoutError::Disconnected) => {
-                return Err(NoStatus::Down("it said nothing".to_owned()));
+                return Err(NoStatus::Down("it did not answer".to_owned()));
             }
             Err(RecvTimeoutError::Timeout) => look().map_err(NoStatus::Left)?,
         }

@@ -1,4 +1,4 @@
-//! Pure. The two protocols of model endpoints: the body of a request, and what its stream of events says.
+//! Pure. The two protocols of model endpoints: request bodies, and response streams.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,15 +9,15 @@ use crate::model::charge::{Basis, Usage};
 use crate::model::decision;
 use crate::model::failing::Class;
 
-/// The longest event that is read, in bytes; a longer one is passed over.
+/// The longest event that is read, in bytes; a longer one is skipped.
 const MAX_EVENT_BYTES: usize = 16 << 20;
-/// The most tokens that a decision may be long. A move is short; the rest is room for thoughts.
+/// The most output tokens of a decision. A move is short; the rest is room for thoughts.
 const MAX_TOKENS: u32 = 32_000;
 
-/// How the endpoint is told that one JSON object is wanted.
+/// How the endpoint is asked for one JSON object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
-    /// By the prompt alone.
+    /// Only in the prompt.
     #[default]
     Prompt,
     /// `response_format: json_object`.
@@ -26,22 +26,22 @@ pub enum Shape {
     Schema,
 }
 
-/// What a request is about.
+/// The content of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// The model's name.
+    /// The name of the model.
     pub model: &'a str,
     /// The stable part of the prompt.
     pub system: &'a str,
-    /// The rest of it.
+    /// The rest of the prompt.
     pub user: &'a str,
-    /// How hard it shall think.
+    /// The thinking effort.
     pub effort: Option<&'a str>,
-    /// How the form of the answer is asked for.
+    /// How the form of the answer is requested.
     pub shape: Shape,
 }
 
-// Structs and not maps: the fields go out in this order, the stable ones first.
+// Structs instead of maps keep the order of the fields: the stable ones come first.
 #[derive(Serialize)]
 struct Chat<'a> {
     model: &'a str,
@@ -79,10 +79,10 @@ struct Block<'a> {
     cache_control: Value,
 }
 
-/// The body of a request.
+/// Builds the body of a request.
 ///
 /// # Errors
-/// When it cannot be written as JSON, which no text makes it.
+/// The body cannot be written as JSON, which no text causes.
 pub fn body(protocol: Protocol, ask: &Ask) -> Result<Vec<u8>, serde_json::Error> {
     let user = Message { role: "user", content: ask.user };
     match protocol {
@@ -120,7 +120,7 @@ fn response_format(shape: Shape) -> Option<Value> {
     }
 }
 
-/// What a response adds up to, read piece by piece: a stream of server-sent events, or one JSON object.
+/// A response that is read piece by piece: a stream of server-sent events, or one JSON object.
 pub struct Reading {
     protocol: Protocol,
     summary: StreamSummary,
@@ -131,7 +131,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// A response of which nothing was read yet.
+    /// An empty response.
     pub fn new(protocol: Protocol) -> Reading {
         Reading {
             protocol,
@@ -143,7 +143,7 @@ impl Reading {
         }
     }
 
-    /// Reads a piece of a stream of events, split anywhere.
+    /// Reads a piece of an event stream; it may be split anywhere.
     pub fn feed(&mut self, mut piece: &[u8]) {
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             self.hold(&piece[..end]);
@@ -153,7 +153,7 @@ impl Reading {
         self.hold(piece);
     }
 
-    /// Reads a whole body that is one JSON object.
+    /// Reads a complete body with one JSON object.
     pub fn take_whole(&mut self, body: &[u8]) {
         match serde_json::from_slice::<Value>(body) {
             Ok(value) => {
@@ -179,7 +179,7 @@ impl Reading {
         self.summary
     }
 
-    /// What was used so far.
+    /// The usage so far.
     pub fn usage(&self) -> &Usage {
         &self.summary.usage
     }
@@ -231,7 +231,7 @@ impl Reading {
             .fail(if why.contains(kind) { why.to_owned() } else { format!("{why} ({kind})") }.as_str());
     }
 
-    /// One chunk of chat completions, or the whole of one.
+    /// Reads one chunk of chat completions, or a complete response.
     fn chunk(&mut self, chunk: &Value, part: &str) {
         if let Some(model) = chunk["model"].as_str().filter(|model| !model.is_empty()) {
             self.summary.usage.model = Some(model.to_owned());
@@ -270,7 +270,7 @@ impl Reading {
         }
     }
 
-    /// One event of a stream of Anthropic's.
+    /// Reads one event of an Anthropic stream.
     fn event(&mut self, event: &Value) {
         match event["type"].as_str() {
             Some("message_start") => self.message(&event["message"]),
@@ -287,7 +287,7 @@ impl Reading {
         }
     }
 
-    /// A message of Anthropic's, whole or as its stream begins.
+    /// Reads an Anthropic message, complete or at the start of its stream.
     fn message(&mut self, message: &Value) {
         if message["type"] == "error" {
             return self.fail(&message["error"]);
@@ -307,7 +307,7 @@ impl Reading {
         self.summary.truncated |= is_output_limit(reason);
     }
 
-    /// Later counts are of the whole message, so they replace earlier ones.
+    /// Later counts cover the whole message, so they replace earlier ones.
     fn counts(&mut self, used: &Value) {
         let usage = &mut self.summary.usage;
         let fields = [

@@ -75,7 +75,7 @@ fn streams_are_read_with_what_they_used() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_is_no_answer() {
+fn a_stream_that_breaks_off_is_not_an_answer() {
     for (protocol, text) in BOTH {
         let cut = text.rfind(if protocol == Protocol::Openai { "data:{" } else { "data: " }).unwrap();
         let summary = read(protocol, &text[..cut]);
@@ -85,7 +85,7 @@ fn a_stream_that_breaks_off_is_no_answer() {
 }
 
 #[test]
-fn bodies_that_come_whole_are_read_too() {
+fn complete_bodies_are_read_too() {
     let mut anthropic = Reading::new(Protocol::Anthropic);
     anthropic.take_whole(br#"{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":3,"output_tokens":1}}"#);
     let mut openai = Reading::new(Protocol::Openai);

@@ -1,4 +1,4 @@
-//! `looop doctor runner`: one runner that decides, tried for real.
+//! `looop doctor runner`: tests one deciding runner with a real question.
 
 use anyhow::Result;
 use serde_json::json;
@@ -22,34 +22,34 @@ use crate::sys::signal::Cancel;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop doctor runner claude")]
 pub(super) struct Args {
-    /// Its name; the one that decides when none is given.
+    /// The runner's name. Default: the one that decides.
     name: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// How long the runner may take to answer the doctor, in milliseconds.
+/// How long the runner may take to answer, in milliseconds.
 const ASK_TIMEOUT_MS: i64 = 60_000;
-/// How long a program may take to say its version, in milliseconds.
+/// How long a program may take to print its version, in milliseconds.
 const VERSION_TIMEOUT_MS: i64 = 20_000;
 
-/// The stable part of the question: the least that a move needs.
+/// The stable part of the prompt: the minimum for a valid move.
 const SYSTEM: &str =
     "You decide one move for a control loop. Answer with one JSON object and nothing else.\n";
-/// The rest of it.
+/// The rest of the prompt.
 const QUESTION: &str = "Answer with exactly this object: {\"move\":\"noop\",\"why\":\"the doctor asked\"}\n";
 
-/// What a runner answered to the doctor.
+/// The result of the test question.
 pub(super) struct Answer {
     took_ms: i64,
     usage: Usage,
-    /// Whether the reply was a move, or why there is none.
+    /// Ok: the reply, and whether it is a valid move. Err: why there was no reply.
     said: Result<Result<(), String>, (Class, String)>,
 }
 
 impl Answer {
-    /// The answer in words.
+    /// The result in words.
     pub(super) fn words(self) -> Result<String> {
         let took = human_ms(self.took_ms);
         let usage = &self.usage;
@@ -75,7 +75,7 @@ impl Answer {
     }
 }
 
-/// Asks for one small decision. Question and cost are kept.
+/// Asks for one small decision. The prompt and the cost are recorded.
 pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Answer> {
     let whole = format!("{SYSTEM}{QUESTION}");
     let user_file = logs::archive(&app.layout, "doctor", "user.md", QUESTION.as_bytes())?;
@@ -121,7 +121,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Ans
     Ok(Answer { took_ms, usage, said })
 }
 
-/// Tries one runner; exit 1 when it cannot decide.
+/// Tests one runner; exit status 1 if it cannot decide.
 pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
     let config = app.config()?;
     let name = args.name.as_deref().unwrap_or(&config.decide);
@@ -216,7 +216,7 @@ fn version(
         sink: None,
         timeout_ms: VERSION_TIMEOUT_MS,
         gate: None,
-        // The human asks for this, and nothing of a model is in it.
+        // The user asks for this check, and no text of a model is involved.
         boxed: None,
     };
     let ended = Cancel::never().and_then(|cancel| proc::run_one(job, &cancel, None));
@@ -230,7 +230,7 @@ fn version(
             format!("{text} is too old: {tried}")
         }
         Some((_, text)) => format!("{text}; {tried}"),
-        None => format!("it does not say; {tried}"),
+        None => format!("unknown; {tried}"),
     }
 }
 
@@ -248,7 +248,7 @@ mod tests {
     use super::number;
 
     #[test]
-    fn a_version_is_found_in_what_programs_say() {
+    fn a_version_number_is_found_in_program_output() {
         assert_eq!(number("2.1.329 (Claude Code)"), Some(((2, 1, 329), "2.1.329")));
         assert_eq!(number("codex-cli 0.169.0\n"), Some(((0, 169, 0), "0.169.0")));
         for none in ["", "none", "1.2", "99999999999.1.1"] {

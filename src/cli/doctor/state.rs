@@ -1,4 +1,5 @@
-//! What `looop doctor` looks at around the data dir: its disk, the clock, timers, asks, workers, and what the config calls.
+//! The checks of `looop doctor` around the data dir: disk, clock, timers, asks, workers, and the programs that
+//! the config names.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -15,40 +16,39 @@ use crate::store::{file, records, seed, texts, workers};
 use crate::sys::{disk, program};
 use crate::tick::sense;
 
-/// Below this much room a beat may not be able to write its records.
+/// With less free space than this, a beat may fail to write its records.
 const LEAST_FREE_BYTES: u64 = 64 << 20;
-/// How far the last beat may lie in the future before the clock is doubted, in milliseconds.
+/// How far in the future the last beat may be before the clock is reported as wrong, in milliseconds.
 const CLOCK_MS: i64 = 60_000;
-/// A file of keys that a service gets as its environment, beside the config.
+/// A file of keys beside the config, which a service gets as its environment.
 const KEYS_FILE: &str = "looop.env";
 
-/// The disk that holds the data dir.
+/// Checks the disk that holds the data dir.
 pub(super) fn disk(app: &App, found: &mut Vec<Finding>) {
     let root = app.layout.root();
     let disk = match disk::look(root) {
         Ok(disk) => disk,
         Err(error) => {
-            let what = format!("could not look at it: {error}");
-            return found.push(finding(Health::Bad, "disk", what, &["see to it that the disk is there"]));
+            let what = format!("could not inspect it: {error}");
+            return found.push(finding(Health::Bad, "disk", what, &["make sure that the disk is mounted"]));
         }
     };
     if let Some(kind) = disk.remote {
-        let what = format!(
-            "the data dir is on {kind}: its locks and its syncs are those of another machine or program"
-        );
-        let fix = "keep it on a disk of this machine, by LOOOP_DATA_DIR";
+        let what =
+            format!("the data dir is on {kind}: its locks and syncs depend on another machine or program");
+        let fix = "keep it on a local disk; LOOOP_DATA_DIR sets the place";
         found.push(finding(Health::Odd, "disk", what, &[fix]));
     }
     let free = format!("{} MiB are free", disk.free_bytes >> 20);
     found.push(if disk.is_read_only {
-        let fix = "mount it so that it can be written, or name another data dir with LOOOP_DATA_DIR";
+        let fix = "mount it writable, or set LOOOP_DATA_DIR to another data dir";
         finding(Health::Bad, "disk", "the data dir cannot be written: its disk is mounted read-only", &[fix])
     } else if disk.free_bytes < LEAST_FREE_BYTES || !disk.has_inodes {
         let what = match disk.has_inodes {
             true => format!("nearly full: {free}"),
-            false => "full: no file can be made any more".to_owned(),
+            false => "full: no file can be created".to_owned(),
         };
-        let fix = "make room: `looop prune` removes what is kept of ended workers";
+        let fix = "free some space: `looop prune` deletes the data of ended workers";
         finding(Health::Bad, "disk", what, &[fix])
     } else {
         finding(Health::Good, "disk", free, &[])
@@ -60,13 +60,13 @@ pub(super) fn disk(app: &App, found: &mut Vec<Finding>) {
     }
 }
 
-/// What is wrong with a clock outside of its years.
+/// The finding for a clock that is before 1970 or after the year 9999.
 pub(super) fn clock_flaw_finding(now: Now) -> Option<Finding> {
     let fix = "set the clock; `timedatectl` shows whether it is kept";
     clock_flaw(now).map(|flaw| finding(Health::Bad, "clock", flaw, &[fix]))
 }
 
-/// Whether the clock fits the last move.
+/// Compares the clock with the time of the last move.
 pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
     let last = beat.last.as_ref().map_or(0, |last| last.at_ms);
     let ahead_ms = last.saturating_sub(app.now.unix_ms);
@@ -85,7 +85,7 @@ pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
     }
 }
 
-/// Private files that an earlier commit holds. Their content goes wherever the history is pushed.
+/// Reports private files in the git history. A push publishes their content with the history.
 pub(super) fn private_in_git(app: &App, found: &mut Vec<Finding>) {
     let root = app.layout.root();
     let tracked = History::open(root).and_then(|history| history.tracked()).unwrap_or_default();
@@ -104,11 +104,11 @@ pub(super) fn private_in_git(app: &App, found: &mut Vec<Finding>) {
     let remove = line(&[&["rm", "-r", "-q", "--cached", "--"], &tops[..]].concat());
     let commit = line(&["commit", "-q", "-m", "human: private files leave git"]);
     let what = format!("git holds private files: `{}`{more}", visible(first, false));
-    let old = "older commits still hold them: push this history nowhere that others can read";
+    let old = "older commits still hold them: do not push this history to a place that others can read";
     found.push(finding(Health::Bad, "private files", what, &[&format!("{remove} && {commit}"), old]));
 }
 
-/// Files that people and moves write and that cannot be used.
+/// Reports files of users and moves that cannot be used.
 pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
     let layout = &app.layout;
     let looks = [
@@ -126,7 +126,7 @@ pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
         match looked {
             Err(error) => found.push(from_error(what, &error)),
             Ok(problems) => found.extend(problems.iter().map(|problem| {
-                let fix = format!("mend or remove it, in {}", layout.root().join(what).display());
+                let fix = format!("fix or remove it, in {}", layout.root().join(what).display());
                 finding(Health::Bad, what, visible(problem, false), &[&fix])
             })),
         }
@@ -135,24 +135,24 @@ pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
         Err(error) => found.push(from_error("workers", &error)),
         Ok((all, problems)) => {
             for problem in problems {
-                let fix = format!("move it away, out of {}", layout.workers().display());
+                let fix = format!("move it out of {}", layout.workers().display());
                 found.push(finding(Health::Bad, "workers", visible(&problem, false), &[&fix]));
             }
             for worker in all.iter().filter(|worker| worker.state.phase == Phase::Lost) {
                 let id = &worker.spec.id;
-                let logs = format!("`looop logs {id}` has what it printed; nothing of it is lost");
+                let logs = format!("`looop logs {id}` prints its output; nothing is lost");
                 found.push(finding(
                     Health::Bad,
                     &format!("worker {id}"),
-                    "its supervisor is gone, and nobody saw its end",
-                    &["`looop tick` ends what is left of it, and the next decision hears of it", &logs],
+                    "its supervisor died without recording the worker's end",
+                    &["`looop tick` ends its remaining processes, and the next decision sees it", &logs],
                 ));
             }
         }
     }
 }
 
-/// Commands that the config names besides runners.
+/// Reports programs that the config names, besides runners, and that are missing.
 pub(super) fn commands(config: &Config, found: &mut Vec<Finding>) {
     let settings = &config.settings;
     let here = config.path.parent().unwrap_or(&config.path);
@@ -165,20 +165,21 @@ pub(super) fn commands(config: &Config, found: &mut Vec<Finding>) {
         missing(
             "notify",
             name,
-            "install it, or mend \"notify\" in the config: nobody is told of flags and asks",
+            "install it, or correct \"notify\" in the config: without it you are not notified of flags and asks",
         );
     }
     for (entry, checks) in &settings.workers.verify {
-        // One with a slash begins in the worker's clone, and is not known here.
+        // A name with a slash is relative to the worker's clone, so it cannot be checked here.
         let programs = checks.iter().filter_map(|check| check.first()).filter(|name| !name.contains('/'));
         for name in programs.filter(|name| is_missing(name)) {
-            let fix = "install it, or mend it in the config: no work that it checks can be done";
+            let fix =
+                "install it, or correct it in the config: without it, work that it checks cannot be accepted";
             missing(&format!("verify.{entry}"), name, fix);
         }
     }
 }
 
-/// Keys that others could read.
+/// Reports files with keys that other users can read.
 pub(super) fn keys(config: &Config, found: &mut Vec<Finding>) {
     let path = config.path.parent().unwrap_or(Path::new("/")).join(KEYS_FILE);
     let mode = std::fs::metadata(&path).map_or(0, |meta| meta.mode());
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_cannot_be_right_is_bad() {
+    fn a_clock_outside_of_1970_to_9999_is_a_bad_finding() {
         for (seconds, flaw) in [(-1, "before 1970"), (8_210_298_412_800, "after the year 9999")] {
             let found = clock_flaw_finding(Now::from_clock(seconds, 0, 0)).unwrap();
             assert!(found.health == Health::Bad && found.found.contains(flaw), "{}", found.found);

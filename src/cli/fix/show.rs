@@ -1,4 +1,4 @@
-//! What `looop fix` shows: a line for each step, what goes on at the moment, and a table at the end.
+//! The output of `looop fix`: a line for each step, the step in progress, and a table at the end.
 
 use anyhow::Result;
 
@@ -13,38 +13,38 @@ use crate::store::fixes;
 use crate::sys::clock::Deadline;
 use crate::sys::tty;
 
-/// How far lines stand in: the elapsed time and a gap.
+/// The indent of lines: the elapsed time and a gap, in columns.
 const INDENT: usize = 9;
-/// The width where nobody says one.
+/// The width if stdout is not a terminal.
 const WIDTH: usize = 100;
-/// The longest name of a task in the table, in characters.
+/// The longest task name in the table, in characters.
 const MAX_TITLE: usize = 28;
-/// A note with less room stands below the table, in characters.
+/// A note that has less room than this is printed below the table, in characters.
 const MIN_NOTE: usize = 28;
 
-/// True where a human sees what is drawn.
+/// True if a user can see redrawn lines.
 pub(super) fn is_watched() -> bool {
     print::stdout_is_tty() && print::stderr_is_tty()
 }
 
-/// The lines of a run.
+/// The progress output of a run.
 pub(super) struct Screen<'a> {
     app: &'a App,
     began: Deadline,
-    /// The last line, which tells what goes on.
+    /// The last line, which shows the step in progress.
     last: String,
     since: Deadline,
     drawn: String,
 }
 
 impl Screen<'_> {
-    /// Nothing is shown yet; time begins.
+    /// Starts with an empty output, and starts the elapsed time.
     pub(super) fn new(app: &App) -> Screen<'_> {
         let now = Deadline::after_ms(0);
         Screen { app, began: now, last: String::new(), since: now, drawn: String::new() }
     }
 
-    /// Shows a step, or how long the present one takes.
+    /// Prints a step, or the duration of the step in progress.
     pub(super) fn take(&mut self, progress: &Progress) {
         let elapsed = human_ms(self.began.spent_ms());
         if progress.tone == Tone::Busy && !progress.text.is_empty() {
@@ -79,7 +79,7 @@ impl Screen<'_> {
         self.since = Deadline::after_ms(0);
     }
 
-    /// Takes away what is drawn of the present step.
+    /// Clears the line of the step in progress.
     pub(super) fn clear(&mut self) {
         if !std::mem::take(&mut self.drawn).is_empty() {
             print::redraw("");
@@ -91,7 +91,7 @@ fn width() -> usize {
     tty::size().map_or(WIDTH, |(columns, _)| usize::from(columns).max(40))
 }
 
-/// A text in lines of so many characters, broken between words where that is possible.
+/// Wraps a text into lines of at most `width` characters, between words if possible.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
@@ -112,10 +112,10 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The table at the end, where the result is, and what did not have to be spent.
+/// Prints the final table, the place of the result, and the saved tokens.
 ///
 /// # Errors
-/// When a ledger cannot be read.
+/// A ledger cannot be read.
 pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<()> {
     let style = app.style;
     let tasks = &finished.run.tasks;
@@ -144,7 +144,7 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
         let note = std::mem::take(&mut row[5]);
         match room >= MIN_NOTE.max(note.chars().count()) {
             true => row[5] = note,
-            // What was done was said before; what was not is said in full.
+            // Completed work was printed before; the rest is printed in full.
             false if !task.status.is_good() && !note.is_empty() => below.push(format!("{}: {note}", row[0])),
             false => {}
         }
@@ -170,7 +170,7 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
     Ok(())
 }
 
-/// How many attempts a task took in this run.
+/// The number of attempts that a task took in this run.
 fn tries(app: &App, finished: &Finished, task: &TaskState) -> Result<usize> {
     let lines = fixes::ledger(&app.layout.fix(&finished.id), &task.goal)?;
     let is_own =
@@ -182,7 +182,7 @@ fn counted(tokens: u64, estimated: bool) -> String {
     format!("{}{tokens}", if estimated { "~" } else { "" })
 }
 
-/// What a cloud model did not have to spend, and what it did.
+/// The tokens that a cloud model did not have to spend, and those that it spent.
 fn saved(finished: &Finished) -> Option<String> {
     let tasks = &finished.run.tasks;
     let sum = |of: fn(&TaskState) -> u64| tasks.iter().map(of).fold(0, u64::saturating_add);

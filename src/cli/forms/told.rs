@@ -1,4 +1,4 @@
-//! Forms of what looop tells when it did or looked something up: a beat, reasons, costs, attempts, a map, a check-up.
+//! JSON forms of results: a beat, its reasons, costs, attempts, a map, and the findings of the doctor.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,41 +13,41 @@ use crate::model::spend::Row;
 use crate::model::world::{Change, Trust};
 use crate::tick::gate::Hold;
 
-/// What a beat did.
+/// The result of a beat.
 #[derive(Serialize, JsonSchema)]
 pub struct Beat {
-    /// What.
+    /// The kind of result.
     pub did: Did,
-    /// Held: why.
+    /// Only if held: the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Hold>,
-    /// Moved: the move's tag.
+    /// Only if moved: the tag of the move.
     #[serde(rename = "move", skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// Moved: the beat's id.
+    /// Only if moved: the id of the beat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beat: Option<String>,
-    /// Moved: what became of the move.
+    /// Only if moved: the outcome of the move.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// Failed: why.
+    /// Only if failed: the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What a human should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// What the call used.
+    /// The usage of the model call.
     pub usage: Option<Usage>,
-    /// When the next beat is due at the latest, in milliseconds.
+    /// The latest time of the next beat, in milliseconds from now.
     pub next_look_ms: Option<i64>,
 }
 
-/// In one word.
+/// The kind of a beat's result.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Did {
-    /// It asked nobody.
+    /// The beat asked no model.
     Held,
-    /// It decided.
+    /// The beat made a move.
     Moved,
     /// The decision failed.
     Failed,
@@ -57,7 +57,7 @@ pub enum Did {
     Waits,
 }
 
-/// What woke the loop, and what would.
+/// What woke the loop last, and what would wake it now.
 #[derive(Serialize, JsonSchema)]
 pub struct Why {
     /// The last decision.
@@ -68,34 +68,34 @@ pub struct Why {
     pub week_by_sensor: Vec<Row>,
 }
 
-/// Why a decision was made.
+/// The reasons of a decision.
 #[derive(Serialize, JsonSchema)]
 pub struct Woken {
     /// The beat's id.
     pub beat: String,
-    /// When, in local time.
+    /// The local time of the decision.
     pub at: String,
     /// The reasons in words.
     pub woke: Vec<String>,
-    /// What had changed.
+    /// The changes that the decision saw.
     pub changes: Vec<Change>,
 }
 
-/// What was spent.
+/// The cost in a period.
 #[derive(Serialize, JsonSchema)]
 pub struct Cost {
     /// One row for each key.
     pub rows: Vec<Row>,
-    /// All of it.
+    /// The sum.
     pub total: Row,
 }
 
-/// Who waits for a human.
+/// Something that waits for the user.
 #[derive(Serialize, JsonSchema)]
 pub struct Waiting {
-    /// The worker; null where the loop itself asks.
+    /// The worker; null if the loop itself asks.
     pub worker: Option<Name>,
-    /// The ask.
+    /// The id of the ask; null for a flag.
     pub ask: Option<Name>,
     /// The flag's or the question's text.
     pub text: Option<String>,
@@ -107,76 +107,76 @@ pub struct Waiting {
 /// What `looop prune` did with one worker.
 #[derive(Serialize, JsonSchema)]
 pub struct Pruned {
-    /// Its name.
+    /// The name of the worker.
     pub id: Name,
-    /// Its directory in `workers/past/`.
+    /// The worker's directory in `workers/past/`.
     pub dir: String,
-    /// Whether it was removed.
+    /// True if the worker's data was deleted.
     pub removed: bool,
-    /// Why it is kept.
+    /// Why the data is kept.
     pub kept: Option<String>,
 }
 
 /// The goals of `looop fix`.
 #[derive(Serialize, JsonSchema)]
 pub struct Attempted {
-    /// Each as FIX/GOAL.
+    /// The goals, each as FIX/GOAL.
     pub goals: Vec<String>,
 }
 
-/// What was tried for one goal of `looop fix`.
+/// The attempts for one goal of `looop fix`.
 #[derive(Serialize, JsonSchema)]
 pub struct Attempts {
     /// The goal.
     pub goal: Name,
     /// The ledger, oldest first.
     pub lines: Vec<Line>,
-    /// How many attempts up to now are alike.
+    /// How many of the latest attempts are alike.
     pub row: u32,
-    /// What comes next, in words.
+    /// The next step, in words.
     pub next: String,
 }
 
-/// Which files of a project matter.
+/// The files of a project that matter for a question.
 #[derive(Serialize, JsonSchema)]
 pub struct Mapped {
-    /// The project.
+    /// The path of the project.
     pub root: String,
-    /// False: nothing was asked, or nothing of it is known here.
+    /// False if no question was given, or none of its words occur in the project.
     pub aimed: bool,
-    /// The files, the first matters most.
+    /// The files, most important first.
     pub files: Vec<MappedFile>,
-    /// What was read for it.
+    /// What was read for the answer.
     pub index: Indexed,
     /// The files as an agent gets them; only with `--tokens`.
     pub text: Option<String>,
-    /// How many tokens that is, about.
+    /// The estimated number of tokens of that text.
     pub tokens: Option<usize>,
 }
 
 /// A file of a project.
 #[derive(Serialize, JsonSchema)]
 pub struct MappedFile {
-    /// Its path from the root.
+    /// The path, relative to the root.
     pub path: String,
-    /// Its share of the attention, 0 to 1.
+    /// The share of the importance, 0 to 1.
     pub rank: f64,
     /// Why it matters.
     pub why: Vec<String>,
-    /// Whether it is a test.
+    /// True if it is a test file.
     pub test: bool,
-    /// What it defines.
+    /// The definitions in it.
     pub defines: Vec<Defined>,
 }
 
 /// A definition.
 #[derive(Serialize, JsonSchema)]
 pub struct Defined {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it is.
+    /// The kind, such as `function`.
     pub kind: String,
-    /// Its first line, from 1.
+    /// The first line; lines count from 1.
     pub line: u32,
     /// Its last line.
     pub end: u32,
@@ -185,90 +185,90 @@ pub struct Defined {
 /// What was read of a project.
 #[derive(Serialize, JsonSchema)]
 pub struct Indexed {
-    /// Files of the project.
+    /// The number of files in the project.
     pub files: usize,
-    /// False where there are more than are looked at.
+    /// False if the project has more files than the limit.
     pub all: bool,
-    /// Files that were read now.
+    /// The number of files that were read now.
     pub parsed: usize,
-    /// Files that were not read: too large, binary, generated.
+    /// The number of files that were not read: too large, binary or generated.
     pub skipped: usize,
-    /// Files that their grammar did not understand as a whole.
+    /// The number of files that could be parsed only in part.
     pub partial: usize,
-    /// Files for which there was no time.
+    /// The number of files that were not read in time.
     pub late: usize,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub took_ms: i64,
-    /// What is missing, in words.
+    /// The gaps of the map, in words.
     pub gaps: Vec<String>,
 }
 
-/// What the doctor found.
+/// A finding of the doctor.
 #[derive(Serialize, JsonSchema)]
 pub struct Finding {
-    /// How it is.
+    /// How serious the finding is.
     pub health: Health,
-    /// What was looked at.
+    /// The checked thing.
     pub what: String,
-    /// What was found.
+    /// The result of the check.
     pub found: String,
-    /// What mends it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fix: Vec<String>,
 }
 
-/// How one thing was found.
+/// How serious a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// As it should be.
+    /// Everything is in order.
     Good,
-    /// It works, with less.
+    /// It works with restrictions.
     Odd,
-    /// It must be mended.
+    /// It must be fixed.
     Bad,
 }
 
-/// How a runner did that was tried.
+/// The test of a runner.
 #[derive(Serialize, JsonSchema)]
 pub struct RunnerTried {
     /// Each fact in words.
     pub said: Map<String, Value>,
-    /// What came of the question.
+    /// The result of the test question.
     pub tried: Tried,
 }
 
-/// What came of a question to a runner.
+/// The result of a test question to a runner.
 #[derive(Serialize, JsonSchema)]
 pub struct Tried {
-    /// Whether it can decide.
+    /// True if the runner can decide.
     pub ok: bool,
-    /// The class of the failure.
+    /// The kind of failure.
     pub class: Option<String>,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     pub took_ms: i64,
-    /// What it used.
+    /// The usage of the call.
     pub usage: Usage,
 }
 
 /// A ready-made sensor.
 #[derive(Serialize, JsonSchema)]
 pub struct Example {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it tells.
+    /// What it observes.
     pub about: String,
-    /// What must be there for it.
+    /// What it requires.
     pub needs: String,
-    /// How often it runs at most, in milliseconds.
+    /// The shortest time between two runs, in milliseconds.
     pub interval_ms: Option<i64>,
-    /// Its deadline, in milliseconds.
+    /// The timeout, in milliseconds.
     pub timeout_ms: Option<i64>,
-    /// Whether its text is vouched for.
+    /// Whether the user vouches for its text.
     pub trust: Trust,
-    /// Names of variables that it gets.
+    /// The environment variables that it gets.
     pub env: Vec<String>,
-    /// What can be set.
+    /// The settings.
     pub settings: Vec<ExampleSetting>,
 }
 
@@ -277,10 +277,10 @@ pub struct Example {
 pub struct ExampleSetting {
     /// The variable.
     pub name: String,
-    /// What it is.
+    /// The meaning of the setting.
     pub about: String,
-    /// What it is where nothing is said.
+    /// The default value.
     pub default: String,
-    /// True where the sensor does nothing without a value.
+    /// True if the sensor does nothing without a value.
     pub needed: bool,
 }

@@ -1,4 +1,5 @@
-//! The pulse's bell: rings for each worker that calls anew and no window shows, while a beat runs and between beats.
+//! The pulse's bell: rings for each worker that newly calls the user and that no window shows, during and
+//! between beats.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +11,19 @@ use crate::sys::clock::Deadline;
 use crate::sys::{detach, tree};
 use crate::worker::surface::{self, Call};
 
-/// How long the human's windows may take to open before a line says what they do not show, in milliseconds.
+/// How long the user's windows may take to open before the pulse prints a line instead, in milliseconds.
 const WINDOW_MS: i64 = 800;
-/// How often one looks while they open, in milliseconds.
+/// How often the pulse checks while the windows open, in milliseconds.
 const LOOK_MS: i64 = 50;
 
-/// What was rung for, and what goes on.
+/// The state of the bell: what it has rung for, and the processes that update windows.
 pub(super) struct Bell<'a> {
     app: &'a App,
     told: BTreeMap<String, Call>,
     poked: Option<String>,
-    /// Processes that bring windows in line.
+    /// The processes that update windows.
     errands: tree::Known,
-    /// The newest of them, and how long it is waited for.
+    /// The newest of them, and the deadline until which the pulse waits for it.
     awaited: Option<((u32, u64), Deadline)>,
 }
 
@@ -32,18 +33,18 @@ impl<'a> Bell<'a> {
         Bell { app, told, poked: None, errands, awaited: None }
     }
 
-    /// How long may pass until the next look where `usual_ms` may else, in milliseconds.
+    /// The time until the next check, in milliseconds; at most `usual_ms`.
     pub(super) fn step_ms(&self, usual_ms: i64) -> i64 {
         if self.awaited.is_some() { usual_ms.min(LOOK_MS) } else { usual_ms }
     }
 
-    /// Processes that end by themselves.
+    /// The helper processes that are still running; they end by themselves.
     pub(super) fn errands(&mut self) -> &tree::Known {
         self.errands.retain(|errand| is_alive(*errand));
         &self.errands
     }
 
-    /// Rings when it is time. Where no worker's state has changed this is a look at one file.
+    /// Rings if it is time. If no worker's state has changed, this reads only one file's time stamp.
     pub(super) fn look(&mut self) {
         if let Some((errand, patience)) = &self.awaited {
             if !patience.passed() && is_alive(*errand) {
@@ -61,13 +62,13 @@ impl<'a> Bell<'a> {
         }
     }
 
-    /// Has windows brought in line after a beat: tmux may have come since the last call, or the loop asks something.
+    /// Updates the windows after a beat: tmux may be new since the last call, or the loop may ask something.
     pub(super) fn after_beat(&mut self, config: &Config) {
         self.surface(self.app.layout.surface_lock().exists() || tick::has_news(self.app, config));
     }
 
-    /// Has windows brought in line when somebody calls whom none shows, or at any rate. A line waits for that, so
-    /// that nobody is told twice.
+    /// Updates the windows if a worker calls and no window shows it, or in any case. A printed line waits for
+    /// the windows, so that the user is not notified twice.
     fn surface(&mut self, at_any_rate: bool) {
         let silent = self.silent();
         if silent.is_empty() && !at_any_rate {
@@ -81,7 +82,7 @@ impl<'a> Bell<'a> {
         }
     }
 
-    /// Those that call and that no window has shown. What cannot be listed is said by the beat.
+    /// The workers that call the user and that no window has shown. The beat reports workers that cannot be listed.
     fn silent(&self) -> Vec<Worker> {
         let (all, _) = workers::list(&self.app.layout).unwrap_or_default();
         surface::unshown(&self.app.layout, all)

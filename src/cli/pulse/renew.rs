@@ -1,5 +1,5 @@
-//! The pulse after an upgrade: before a beat it becomes the program that took the place of its own, under the same
-//! process number and without giving up its lock. Where the new one cannot go on, the old one does.
+//! Self-upgrade of the pulse: before a beat it executes the new program that replaced its own, with the same
+//! process id and without releasing its lock. If the new program cannot continue, the old one does.
 
 use anyhow::Result;
 
@@ -12,38 +12,38 @@ use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::renew::{self, Own};
 use crate::sys::signal::Cancel;
 
-/// The command by which a new program goes on.
+/// The command by which a new program continues.
 const VERB: &str = "__again";
-/// What it is asked first, and answers with its version.
+/// The flag of the test call, which the new program answers with its version.
 const READY: &str = "--ready";
 /// How long it may take to answer, in milliseconds.
 const ANSWER_MS: i64 = 10_000;
 
-/// What the new program is asked.
+/// Arguments of `__again`.
 #[derive(Debug, clap::Args)]
 pub struct AgainArgs {
-    /// Only say that this can be done.
+    /// Only report that this program can continue as the pulse.
     #[arg(long)]
     ready: bool,
 }
 
-/// Goes on as the pulse: its lock stands at stdin.
+/// Continues as the pulse; the file descriptor of its lock is stdin.
 pub fn again(app: &App, args: &AgainArgs) -> Result<u8> {
     if args.ready {
         return super::super::manual::version();
     }
-    // Before anything that may take time: who interrupts now must be heard.
+    // Before anything that may take time: an interrupt must work from now on.
     let cancel = Cancel::on_signals()?;
     let renewal = Renewal::new();
     app.no_worker("start the pulse")?;
     let held = lock::inherit(&app.layout.pulse_lock(), renew::take_stdin()?)?;
     app.ready()?;
     app.enter_data_dir()?;
-    print::note(&format!("looop: the program was replaced; {} goes on", env!("CARGO_PKG_VERSION")));
+    print::note(&format!("looop: the program was replaced; version {} continues", env!("CARGO_PKG_VERSION")));
     super::beats(app, &cancel, &held, renewal)
 }
 
-/// The pulse's own program, and what was found in its place.
+/// The pulse's own program, and whether another one has replaced it.
 pub(super) struct Renewal {
     own: Own,
     is_due: bool,
@@ -54,22 +54,22 @@ impl Renewal {
         Renewal { own: Own::file(), is_due: false }
     }
 
-    /// Becomes the new program, where there is one that can go on. What was tried and could not is said once.
+    /// Executes the new program, if one exists and can continue. A failure is reported once.
     pub(super) fn look(&mut self, app: &App, bell: &mut Bell, cancel: &Cancel, held: &Held) {
         self.is_due |= self.own.is_replaced();
-        // An errand is known to this program alone: another would take it for a stray.
+        // Only this program knows its helper processes: the new one would kill them as orphans.
         if !self.is_due || !bell.errands().is_empty() {
             return;
         }
         self.is_due = false;
         let path = self.own.path().display();
         if let Err(why) = self.ask(app, cancel).and_then(|()| self.go(app, cancel, held)) {
-            print::note(&format!("warning: `{path}` was replaced and cannot go on as the pulse: {why}"));
-            print::note("warning: the old program goes on; start the pulse anew to use the new one");
+            print::note(&format!("warning: `{path}` was replaced and cannot continue as the pulse: {why}"));
+            print::note("warning: the old program continues; restart the pulse to use the new one");
         }
     }
 
-    /// Whether the new program begins at all, and knows how to go on.
+    /// Checks that the new program starts and can continue as the pulse.
     fn ask(&self, app: &App, cancel: &Cancel) -> Result<(), String> {
         let job = Job {
             program: self.own.path().to_owned(),
@@ -93,11 +93,11 @@ impl Renewal {
 
     fn go(&self, app: &App, cancel: &Cancel, held: &Held) -> Result<(), String> {
         let lock = held.twin().map_err(|error| error.to_string())?;
-        // What is global stays; a pulse has no other arguments.
+        // Global arguments stay; a pulse has no others.
         let args = config::own_args().into_iter().filter(|arg| arg.as_os_str() != VERB);
         let args: Vec<_> = args.chain([VERB.into()]).collect();
         cancel.set_deaf(true);
-        // A signal that was heard before ends this program as ever.
+        // A signal that arrived before ends this program as usual.
         let tried =
             (!cancel.is_set()).then(|| renew::become_with(self.own.path(), &args, &app.env.places(), lock));
         cancel.set_deaf(false);

@@ -1,4 +1,4 @@
-//! The first pulse of a profile on a terminal: says who decides and what it may spend, and waits for Enter.
+//! The first pulse of a profile on a terminal: shows who decides and what it may spend, and waits for Enter.
 
 use anyhow::Result;
 
@@ -7,14 +7,14 @@ use crate::model::charge::dollars;
 use crate::model::fault::Fault;
 use crate::store::{lock, records, seed};
 
-/// Waits for Enter before the first pulse on a terminal, and makes the profile where there is none. Without a terminal
-/// it does nothing, as a service and cron need it.
+/// Waits for Enter before the first pulse on a terminal, and creates a missing profile. Without a terminal it
+/// does nothing, as a service and cron require.
 ///
 /// # Errors
-/// When the input ends without Enter, and when the profile cannot be made.
+/// The input ends without Enter, or the profile cannot be created.
 pub(super) fn confirm(app: &App) -> Result<()> {
     let has_profile = seed::is_set_up(&app.layout);
-    // Who names a directory expects a profile there.
+    // A user who names a directory expects a profile there.
     let may_make = app.env.get("LOOOP_DATA_DIR").is_none();
     if !print::stdin_is_tty() || !print::stderr_is_tty() || !(has_profile || may_make) {
         return Ok(());
@@ -37,7 +37,7 @@ pub(super) fn confirm(app: &App) -> Result<()> {
     records::confirm_pulse(&app.layout, app.now)
 }
 
-/// What the user agrees to.
+/// The terms that the user agrees to.
 fn terms(app: &App, has_profile: bool) -> Result<Vec<String>> {
     let config = app.config()?;
     let has_config = config.path.exists();

@@ -1,4 +1,4 @@
-//! `looop sensor add`: a ready-made sensor with its settings, tried before it counts, or a script from stdin.
+//! `looop sensor add`: adds a ready-made sensor with its settings after a test run, or a script from stdin.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,9 +21,9 @@ use crate::store::{examples, layout, lock, texts};
 use crate::sys::signal::Cancel;
 use crate::tick::sense;
 
-/// How often a human is asked again for a value that cannot be.
+/// How often the user is asked again after an invalid value.
 const TRIES: usize = 5;
-/// How much of a reading and of what a failed sensor said is shown, in bytes.
+/// How much of a reading, or of a failed sensor's message, is shown, in bytes.
 const SHOWN_BYTES: usize = 2_000;
 
 #[derive(Debug, clap::Args)]
@@ -31,19 +31,19 @@ const SHOWN_BYTES: usize = 2_000;
     after_help = "Examples:\n  looop sensor add github-prs\n  looop sensor add disk --set STEP=10 --yes\n  looop sensor add mine < mine.sh"
 )]
 pub struct Args {
-    /// A ready-made sensor (`looop sensor examples` lists them), or the name of one whose script is on stdin.
+    /// A ready-made sensor (`looop sensor examples` lists them), or the name for a script from stdin.
     #[arg(value_name = "NAME", add = complete::example_names())]
     what: Name,
-    /// The ready-made sensor gets this name instead of its own.
+    /// A name for the ready-made sensor, instead of its own.
     #[arg(long)]
     name: Option<Name>,
-    /// The value of a setting of the ready-made sensor; may be repeated.
+    /// The value of a setting of the ready-made sensor; may be given several times.
     #[arg(long, value_name = "SETTING=VALUE")]
     set: Vec<String>,
-    /// Ask nothing: defaults where nothing was set, and a sensor of that name is replaced.
+    /// Ask nothing: use the defaults of settings that are not set, and replace a sensor of the same name.
     #[arg(long)]
     yes: bool,
-    /// A script from stdin: you vouch for every text that it prints, so it gets no stamp.
+    /// For a script from stdin: you vouch for every text that it prints, so it is not marked as untrusted.
     #[arg(long, conflicts_with_all = ["name", "set", "yes"])]
     trusted: bool,
 }
@@ -51,7 +51,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop sensor examples\n  looop sensor examples disk")]
 pub struct ExamplesArgs {
-    /// Print the script of this one.
+    /// Print the script of this sensor.
     #[arg(add = complete::example_names())]
     name: Option<String>,
     /// Print JSON.
@@ -59,7 +59,6 @@ pub struct ExamplesArgs {
     json: bool,
 }
 
-/// Adds a sensor.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     let meant = args.name.is_some() || args.yes || !args.set.is_empty();
     let script = examples::find(args.what.as_str());
@@ -69,7 +68,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         }
         None if meant => return Err(no_example(&args.what)),
         None if print::stdin_is_tty() => {
-            print::note(&format!("{} is none of `looop sensor examples`", args.what));
+            print::note(&format!("{} is not one of `looop sensor examples`", args.what));
         }
         _ => {}
     }
@@ -103,7 +102,7 @@ fn from_script(app: &App, args: &Args, script: &str) -> Result<u8> {
     Ok(0)
 }
 
-/// Puts a sensor's script in place of what was seen.
+/// Writes a sensor's script. `seen` is the digest of the file that it replaces.
 fn put(app: &App, name: &Name, script: &str, seen: Option<Digest>) -> Result<()> {
     let path = target(app, name);
     let done = exchange::write(&path, script.as_bytes(), 0o700, seen.as_ref(), Fallback::Steps)?;
@@ -118,10 +117,10 @@ fn target(app: &App, name: &Name) -> PathBuf {
     app.layout.file(&layout::sensor_path(name))
 }
 
-/// Whether a sensor of this name is there already.
+/// True if a sensor of this name exists in the file that looop would write.
 ///
 /// # Errors
-/// When it is in another file than ours would be: of two with one name only one runs.
+/// A sensor of this name exists in another file: of two sensors with one name only one runs.
 fn no_twin(app: &App, name: &Name) -> Result<bool> {
     let (sensors, _) = texts::sensors(&app.layout)?;
     let Some(there) = sensors.iter().find(|sensor| sensor.name == *name) else { return Ok(false) };
@@ -163,23 +162,25 @@ fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
     Ok(0)
 }
 
-/// A sensor whose trial failed is added only if a human who is asked wants that.
+/// Adds a sensor whose test run failed only if the user confirms it.
 fn all_the_same(name: &Name, failure: &str, asks: bool) -> Result<()> {
     let why = match asks {
-        true if print::agreed(&format!("{failure}\nAdd it all the same?")) => return Ok(()),
-        // The question has told the rest.
+        true if print::agreed(&format!("{failure}\nAdd it anyway?")) => return Ok(()),
+        // The question has shown the cause.
         true => "its trial run failed",
         false => failure,
     };
     let fault = Fault::failed(format!("could not add the sensor {name}: {why}"));
-    Err(fault.hint("nothing was added; mend what it says, and add it again").into())
+    Err(fault.hint("nothing was added; fix the cause, and add it again").into())
 }
 
 fn keep(app: &App, name: &Name, script: &str, seen: Option<Digest>) -> Result<()> {
     let _held = lock::store(&app.layout.store_lock())?;
-    // Somebody may have made one while the human was asked.
+    // Another process may have added one while the user was asked.
     if no_twin(app, name)? && seen.is_none() {
-        return Err(Fault::failed(format!("could not add the sensor {name}: somebody else just did")).into());
+        return Err(
+            Fault::failed(format!("could not add the sensor {name}: another process just added it")).into()
+        );
     }
     put(app, name, script, seen)
 }
@@ -203,7 +204,7 @@ fn given(set: &[String]) -> Result<BTreeMap<String, String>, String> {
     Ok(values)
 }
 
-/// Asks for what was not set; an empty answer takes the default.
+/// Asks for the settings that are not set; an empty answer takes the default.
 fn ask_for(settings: &[Setting], values: &mut BTreeMap<String, String>) -> Result<(), String> {
     for setting in settings {
         if values.contains_key(&setting.name) {
@@ -230,14 +231,14 @@ fn ask_once(setting: &Setting, default: &str) -> Result<String, String> {
         };
         match example::check(&answer) {
             Err(why) => print::note(&format!("that {why}")),
-            Ok(()) if answer.is_empty() && setting.needed => print::note("it cannot do without"),
+            Ok(()) if answer.is_empty() && setting.needed => print::note("this setting needs a value"),
             Ok(()) => return Ok(answer),
         }
     }
     Err(format!("the setting {} is missing: {}", setting.name, setting.about))
 }
 
-/// One run of a script that is not in the data dir yet, in the box that it will have.
+/// Runs a script that is not in the data dir yet once, in the sandbox that it will have.
 fn trial(app: &App, name: &Name, script: &str) -> Result<Reading> {
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
@@ -263,7 +264,7 @@ fn show(app: &App, name: &Name, reading: &Reading) {
     print::line(&format!("  detail {}", app.style.dim(&text(&reading.detail))));
 }
 
-/// Why a trial failed, on one line.
+/// Why a test run failed, on one line.
 fn failure(reading: &Reading) -> String {
     let said = ["stderr", "why"].map(|key| reading.detail[key].as_str().unwrap_or_default()).concat();
     let code = reading.signal["exit_code"].as_i64().map_or(String::new(), |code| format!(" {code}"));
@@ -275,7 +276,6 @@ fn failure(reading: &Reading) -> String {
     }
 }
 
-/// Lists the ready-made sensors.
 pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
     if let Some(name) = &args.name {
         let names = examples::ALL.iter().map(|(name, _)| *name);

@@ -1,8 +1,8 @@
-//! Pure. What a leanfile inside a project may not say unless a person allowed it, and to which address a key belongs.
+//! Pure. The keys of a project's leanfile that need the user's trust, and the address to which an API key belongs.
 
 use crate::model::ask::visible;
 
-/// Keys of `[defaults]` that name neither a file nor a command.
+/// Keys of `[defaults]` that name neither a file nor a command, and so need no trust.
 const FREE_DEFAULTS: [&str; 9] = [
     "source_window",
     "error_tail_lines",
@@ -14,19 +14,19 @@ const FREE_DEFAULTS: [&str; 9] = [
     "source_prefix",
     "test_prefix",
 ];
-/// The same of a task.
+/// Keys of a task that need no trust.
 const FREE_TASK: [&str; 4] = ["name", "prompt", "context_budget", "skip_tests"];
-/// The same of a runner.
+/// Keys of a runner that need no trust.
 const FREE_RUNNER: [&str; 1] = ["timeout"];
-/// The longest value that is shown as a whole, in characters.
+/// The longest value that is shown in full, in characters.
 const MAX_SHOWN: usize = 2000;
 
-/// One thing that a leanfile asks for: an agent, an address, a path or a command.
+/// A request of a leanfile: an agent, an address, a path or a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeanRequest {
     /// The key with its table.
     pub key: String,
-    /// The value, safe to show; a key of an API is hidden.
+    /// The value, safe to print; API keys are hidden.
     pub value: String,
 }
 
@@ -37,7 +37,7 @@ impl LeanRequest {
     }
 }
 
-/// All that a leanfile asks for, in its order.
+/// All requests of a leanfile, in its order.
 pub fn requests(table: &toml::Table) -> Vec<LeanRequest> {
     let mut found = Vec::new();
     walk(&mut table.clone(), &mut |key, value| {
@@ -52,7 +52,7 @@ pub fn requests(table: &toml::Table) -> Vec<LeanRequest> {
     found
 }
 
-/// Takes all requests out of a leanfile.
+/// Removes all requests from a leanfile.
 pub fn mute(table: &mut toml::Table) {
     walk(table, &mut |_, _| false);
 }
@@ -71,7 +71,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Calls `keep` for each request; one that it does not keep is taken out.
+/// Calls `keep` for each request, and removes those for which it returns false.
 fn walk(table: &mut toml::Table, keep: &mut dyn FnMut(&str, &toml::Value) -> bool) {
     inner(table, "lean", &[], keep);
     inner(table, "health", &[], keep);
@@ -110,7 +110,7 @@ fn retain(
     table.retain(|key, value| free.contains(&key) || keep(&format!("{place}{key}"), value));
 }
 
-/// What one leanfile says about the agent.
+/// The keys of one leanfile about the agent.
 #[derive(Clone, Debug, Default)]
 pub struct LeanKeys {
     /// The file, as messages name it.
@@ -121,12 +121,11 @@ pub struct LeanKeys {
     pub api_key: Option<String>,
     /// Its `binary`.
     pub binary: Option<String>,
-    /// If true, it lies inside a project.
+    /// If true, the file is part of a project.
     pub in_project: bool,
 }
 
 impl LeanKeys {
-    /// Reads them from a table.
     pub fn of(file: String, table: &toml::Table, in_project: bool) -> LeanKeys {
         let lean = table.get("lean").and_then(toml::Value::as_table);
         let text = |key: &str| lean.and_then(|lean| lean.get(key)?.as_str()).map(str::to_owned);
@@ -139,8 +138,9 @@ impl LeanKeys {
     }
 }
 
-/// The key that may be used, of files each over the ones before, and a warning where a key is left out. A key belongs to
-/// the `base_url` in its own file: it goes to no address of another file, and to no program that a project names.
+/// The API key that may be used, of files in merge order, and a warning if a key is left out. A key belongs to
+/// the `base_url` in its own file: it is sent neither to an address of another file nor to a program that a
+/// project names.
 pub fn bound_key(files: &[LeanKeys]) -> (Option<String>, Option<String>) {
     let address = files.iter().rev().find_map(LeanKeys::address);
     let program = files.iter().rev().find(|file| file.binary.is_some());
@@ -222,14 +222,14 @@ runner = { args = [\"-q\"], timeout = 4 }
             requests(&table("[defaults]\nmax_iters_per_task = 1\n[[tasks]]\nname = \"n\"\nprompt = \"p\"\n"))
                 .is_empty()
         );
-        // A key that a later version adds is a request until somebody says otherwise.
+        // A key of a later version is a request until it is listed as free.
         assert_eq!(requests(&table("[runner]\nnew_key = 1\n")).len(), 1);
         let long = format!("[runner]\ncommand = \"{}\"\n", "x".repeat(5000));
         assert!(requests(&table(&long))[0].value.ends_with("more characters)"));
     }
 
     #[test]
-    fn a_muted_leanfile_asks_for_nothing_and_keeps_the_rest() {
+    fn a_muted_leanfile_loses_its_requests_and_keeps_the_rest() {
         let mut muted = table(ALL);
         mute(&mut muted);
         assert!(requests(&muted).is_empty());
@@ -264,11 +264,11 @@ runner = { args = [\"-q\"], timeout = 4 }
                 assert_eq!(bound_key(&files).1.is_some(), wanted.is_none(), "{other}");
             }
         }
-        // The program of a project gets no key of another file; the person's own program does.
+        // A project's program gets no key of another file; the user's own program does.
         let program = "binary = \"./x\"";
         assert_eq!(key(&[own.clone(), keys("other", program, true)]), None);
         assert_eq!(key(&[own, keys("other", program, false)]).as_deref(), Some("k"));
-        // Without any address a key is for the program alone.
+        // Without an address the key is only for the program.
         let bare = keys("bare", "api_key = \"k\"", false);
         assert_eq!(key(std::slice::from_ref(&bare)).as_deref(), Some("k"));
         assert_eq!(key(&[bare.clone(), keys("other", "base_url = \"http://evil\"", true)]), None);

@@ -1,4 +1,4 @@
-//! Pure. The keys of a leanfile, and what to say about one that is not among them.
+//! Pure. The known keys of a leanfile, and warnings for unknown ones.
 
 const TOP: [&str; 6] = ["lean", "health", "defaults", "prompts", "runner", "tasks"];
 const LEAN: [&str; 7] = ["binary", "base_url", "api_key", "model", "approval_mode", "auth_type", "timeout"];
@@ -20,7 +20,7 @@ const RUNNER: [&str; 5] = ["command", "args", "timeout", "shell", "env"];
 const TASK: [&str; 8] =
     ["name", "prompt", "files", "context_budget", "after", "skip_tests", "runner", "test_files"];
 
-/// One line for each key that is not known, with the nearest one that is.
+/// One warning for each unknown key, with the nearest known one.
 pub(super) fn unknown(table: &toml::Table) -> Vec<String> {
     let mut odd = Vec::new();
     look(table, "", &TOP, &mut odd);

@@ -118,7 +118,7 @@ fn unknown_keys_are_named_with_the_nearest_known_one() {
 }
 
 #[test]
-fn what_cannot_be_used_says_file_line_and_how_to_mend_it() {
+fn an_error_names_file_and_line_and_how_to_fix_it() {
     for (text, parts) in [
         ("[lean]\nmodel = \"open\n", vec!["0.toml:2: ", "double quotes"]),
         ("[lean\n", vec!["0.toml:1: "]),
@@ -189,7 +189,7 @@ fn the_root_of_a_file_in_a_project_stays_in_the_project() {
         assert!(error.contains("leads out of"), "{bad}: {error}");
         let muted = combined(&[LeanSource { is_muted: true, ..source.clone() }], &dir).unwrap();
         assert_eq!(muted.root, dir.join("."), "{bad}");
-        // A person's own file may name any folder.
+        // The user's own file may name any directory.
         assert!(combined(&[LeanSource { project: None, ..source }], &dir).is_ok());
     }
     let good = of_project(&dir, "[defaults]\nproject_root = \"sub\"\n");
@@ -197,7 +197,7 @@ fn the_root_of_a_file_in_a_project_stays_in_the_project() {
 }
 
 #[test]
-fn a_file_is_a_projects_by_where_it_lies_and_how_it_was_found() {
+fn a_file_belongs_to_a_project_by_its_place_and_its_origin() {
     let tmp = tempfile::tempdir().unwrap();
     let top = tmp.path().canonicalize().unwrap();
     let write = |path: &str| {

@@ -1,4 +1,4 @@
-//! Leanfiles as they are read, and whose each is: a person's own, or a part of a project, which strangers may have written.
+//! Leanfiles and their owners: the user's own file, or a part of a project, which others may have written.
 
 use std::path::{Path, PathBuf};
 
@@ -10,57 +10,56 @@ use crate::model::ask::quote_argv;
 use crate::model::fault::Fault;
 use crate::store::file;
 
-/// What a version control system keeps at the top of a project.
+/// Directories of version control systems at the top of a project.
 const TOPS: [&str; 4] = [".git", ".hg", ".jj", ".svn"];
 
-/// A leanfile as it was read, and whose it is.
+/// A leanfile and its owner.
 #[derive(Clone, Debug, Default)]
 pub struct LeanSource {
-    /// Its path, as messages name it.
+    /// The path for messages.
     pub path: PathBuf,
-    /// Its absolute path; no folder in it is a link.
+    /// The absolute path, without links.
     pub place: PathBuf,
-    /// Its text.
     pub text: String,
-    /// The project that it is a part of; absent for a person's own file.
+    /// The project that it is a part of; none for the user's own file.
     pub project: Option<PathBuf>,
-    /// If true, nothing that it asks for has an effect.
+    /// If true, its requests have no effect.
     pub is_muted: bool,
 }
 
-/// How a leanfile came to be read.
+/// The origin of a leanfile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeanOrigin {
-    /// The static config in its usual place: always the person's own.
+    /// The static config in its default place: always the user's own.
     Usual,
-    /// The static config, and a person named it.
+    /// A static config that the user named.
     Static,
-    /// A person named it.
+    /// A file that the user named.
     Named,
-    /// It was found in the folder of the project.
+    /// A file that was found in the project's directory.
     Found,
 }
 
 impl LeanSource {
-    /// All that it asks for.
+    /// All requests of the file.
     ///
     /// # Errors
-    /// When its text cannot be read as a leanfile.
+    /// Its text is not a leanfile.
     pub fn requests(&self) -> Result<Vec<LeanRequest>> {
         Ok(gate::requests(&parse(&self.path, &self.text)?))
     }
 }
 
-/// The top of the project around a folder, if a version control system knows one.
+/// The top of the project around a directory, if it is under version control.
 pub fn top_above(folder: &Path) -> Option<PathBuf> {
     let is_top = |dir: &&Path| TOPS.iter().any(|name| std::fs::symlink_metadata(dir.join(name)).is_ok());
     folder.ancestors().find(is_top).map(Path::to_owned)
 }
 
-/// The absolute path of a file without links among its folders.
+/// The absolute path of a file, with links in its directory resolved.
 ///
 /// # Errors
-/// A usage error when its folder does not exist.
+/// A usage error if its directory does not exist.
 pub fn place_of(path: &Path) -> Result<PathBuf> {
     let name = path
         .file_name()
@@ -72,11 +71,10 @@ pub fn place_of(path: &Path) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-/// Reads leanfiles, each of which goes over the ones before it. `here` is where the person stands, or the project that
-/// the person named.
+/// Reads leanfiles in merge order. `here` is the user's directory, or the project that the user named.
 ///
 /// # Errors
-/// A usage error when one that a person named cannot be read.
+/// A usage error if a file that the user named cannot be read.
 pub fn open(files: &[(PathBuf, LeanOrigin)], here: &Path) -> Result<Vec<LeanSource>> {
     let here = std::fs::canonicalize(here).unwrap_or_else(|_| here.to_owned());
     let mut tops: Vec<PathBuf> = top_above(&here).into_iter().collect();
@@ -100,7 +98,7 @@ pub fn open(files: &[(PathBuf, LeanOrigin)], here: &Path) -> Result<Vec<LeanSour
     Ok(read.into_iter().map(|(_, source)| source).collect())
 }
 
-/// Counts a named file as a part of the project, too, where it lies beneath the folder that is worked on.
+/// Marks named files as parts of the project if they lie in its directory.
 pub fn claim(sources: &mut [LeanSource], fixed: Option<&Path>, root: &Path) {
     let root = crate::sys::path::followed(root);
     for source in sources.iter_mut().filter(|source| Some(source.path.as_path()) != fixed) {
@@ -121,7 +119,7 @@ fn text_of(path: &Path, must_be: bool) -> Result<Option<String>> {
     Ok(text)
 }
 
-/// The command that allows a leanfile, for a shell.
+/// The shell command that trusts a leanfile.
 pub fn trust_command(place: &Path) -> String {
     quote_argv(&["looop".to_owned(), "trust".to_owned(), place.to_string_lossy().into_owned()])
 }

@@ -93,7 +93,7 @@ impl Supervisor {
             (Side::Worker, Request::Spend(spent)) => self.spend(spent.usage()),
             (Side::Worker, Request::Fares { state, text }) => self.told_by_hook(&state, text),
             (Side::Human, _) => Err(anyhow::anyhow!("this is for the worker itself")),
-            (Side::Worker, _) => Err(anyhow::anyhow!("this is for a human")),
+            (Side::Worker, _) => Err(anyhow::anyhow!("this is for the user")),
         };
         self.conns[at].reply(&match done {
             Ok(Ok(text)) => Reply::Ok(text),

@@ -59,7 +59,7 @@ fn waiting(ttl: &str) -> (Profile, Value) {
 
 #[test]
 fn a_word_about_what_is_closed_by_now_is_not_taken() {
-    let why = "a beat has closed it meanwhile";
+    let why = "a beat has closed it in the meantime";
     for (what, change) in CHANGES {
         let (profile, id) = question();
         let ask = asks(&profile).pop().unwrap();
@@ -85,7 +85,7 @@ fn a_word_about_what_is_over_by_now_is_not_taken() {
         wait_until("the ask to expire", || asks(&profile).is_empty());
     };
     let ran = meanwhile(&profile, &["approve", id, "--hash", hash], over);
-    assert_unsaid(&profile, &ask, &ran, "it is expired already", "expired");
+    assert_unsaid(&profile, &ask, &ran, "it has expired", "expired");
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn a_command_of_a_beat_is_not_a_human() {
     approve(&profile, &ask).ok();
     profile.looop(&["tick"]).ok();
     let said = fs::read_to_string(profile.path("work/said")).unwrap();
-    let refusals = said.matches("this is for a human, and a beat of looop started this process").count();
+    let refusals = said.matches("this is for the user, and a beat of looop started this process").count();
     assert_eq!(refusals, verbs.len(), "{said}");
     assert!(!dir.join("goals/evil.md").exists() && !dir.join("paused.json").exists());
 }

@@ -54,7 +54,7 @@ fn catches_up(block: fn(&Profile), warning: &str, hint: &str, mend: fn(&Profile)
     let rebuilt = profile.looop(&["log", &all[3], "--prompt"]).ok().stdout;
     assert_eq!(rebuilt, profile.read(&format!("runs/{}/prompt.md", all[3])));
     let lost = profile.looop(&["log", &all[1], "--prompt"]);
-    assert!(lost.code == 1 && lost.stderr.contains("git has no world of it"), "{lost:?}");
+    assert!(lost.code == 1 && lost.stderr.contains("git has no commit of it"), "{lost:?}");
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn a_lock_that_another_program_holds_is_named_by_status_and_doctor() {
         drop(held);
         fs::remove_file(lock).unwrap();
         assert!(
-            profile.looop(&["doctor"]).stdout.contains("commits can be made: one was made and taken back")
+            profile.looop(&["doctor"]).stdout.contains("commits work: a test commit was made and removed")
         );
         assert_eq!(profile.git(&["status", "--porcelain"]), "");
     }

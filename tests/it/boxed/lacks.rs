@@ -136,7 +136,7 @@ fn without_overlays_caches_are_read_only_and_the_doctor_says_so() {
     let (doctor, got) = told(looop);
     assert_eq!(got[0], "full", "{doctor}");
     assert!(
-        doctor.contains("overlays cannot be had here") && doctor.contains("fix: keep the data dir"),
+        doctor.contains("overlays are not available here") && doctor.contains("fix: move the data dir"),
         "{doctor}"
     );
     let line = "cat ~/.npm/_cacache/kept && ! touch ~/.npm/_cacache/added && exit 4";

@@ -276,7 +276,7 @@ fn a_beat_adds_no_sensor() {
     for verb in [&["tick"][..], &["sensor", "test"], &["tick", "--dry-run"]] {
         profile.looop(verb).ok();
         let said = fs::read_to_string(profile.path("said")).unwrap();
-        assert!(said.contains("could not change a sensor: this is for a human"), "{said}");
+        assert!(said.contains("could not change a sensor: this is for the user"), "{said}");
         fs::remove_file(profile.path("said")).unwrap();
     }
     assert_eq!(sensors(&profile), ["s"]);
@@ -289,7 +289,7 @@ fn a_human_is_asked() {
     let mut desk = Outer::start(&profile, &["sensor", "add", "http-health"], 100, 40);
     desk.wait_for("URLS: the addresses");
     desk.type_in(b"\n");
-    desk.wait_for("it cannot do without");
+    desk.wait_for("this setting needs a value");
     desk.type_in(b"http://127.0.0.1:1\n");
     desk.wait_for("WAIT: seconds to wait for each [5]: ");
     desk.type_in(b"\n");
@@ -303,7 +303,7 @@ fn a_human_is_asked() {
     desk.wait_for("FOLDER: the folder [$HOME/Downloads]: ");
     desk.type_in(b"~/nowhere\n");
     desk.wait_for("no folder at");
-    desk.wait_for("Add it all the same? [y/N] ");
+    desk.wait_for("Add it anyway? [y/N] ");
     desk.type_in(b"n\n");
     desk.wait_for("nothing was added");
     let (code, screen) = desk.end();

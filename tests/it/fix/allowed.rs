@@ -148,7 +148,7 @@ fn an_agent_of_a_fix_cannot_allow_a_file() {
     ));
     scene.fix(&[]).ok();
     let output = fs::read_to_string(&output).unwrap();
-    assert!(output.contains("this is for a human") && output.contains("looop fix"), "{output}");
+    assert!(output.contains("this is for the user") && output.contains("looop fix"), "{output}");
     assert!(scene.profile.looop(&["trust", "--list"]).ok().stdout.contains("no file is trusted"));
 }
 

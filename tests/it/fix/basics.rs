@@ -80,7 +80,7 @@ fn a_branch_takes_it_when_asked_or_when_a_file_changed_meanwhile() {
     fixture.agent(&format!("{FIXED}; echo '# mine' >>{}", lib.display()));
     let ran = fixture.fix(&["--fresh"]).ok();
     assert!(
-        ran.stdout.contains("lib.sh changed meanwhile")
+        ran.stdout.contains("lib.sh changed in the meantime")
             && ran.stdout.contains("on branch looop/fix-add-adds"),
         "{}",
         ran.stdout

@@ -143,7 +143,7 @@ fn edits_of_which_only_some_were_made_when_it_was_killed_are_none() {
     child.wait().unwrap();
     fs::write(&lib, "half of an answer\n").unwrap();
     let ran = fixture.fix(&[]).ok();
-    assert!(ran.stdout.contains("going on with the run that was interrupted"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("resuming the interrupted run"), "{}", ran.stdout);
     assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n");
     assert_eq!(fixture.ledger("add").len(), 2, "it is the same attempt");
     let kept = lib.ancestors().nth(3).unwrap().join("attempts");

@@ -39,13 +39,13 @@ fn an_attempt_that_leaves_what_cannot_be_kept_fails_and_the_next_begins_clean() 
     for (leaves, said) in [
         (
             "truncate -s 300M new.bin",
-            "too large to keep: 300 MiB in 2 files, at most 256 MiB in 10000 may be new",
+            "too large to store: 300 MiB in 2 files, at most 256 MiB in 10000 may be new",
         ),
-        ("mkdir many; (cd many; seq 10001 | xargs touch)", "too large to keep: 0 MiB in 10002 files"),
-        ("git init -q sub; echo x >sub/x", "`sub` is a repository of its own"),
+        ("mkdir many; (cd many; seq 10001 | xargs touch)", "too large to store: 0 MiB in 10002 files"),
+        ("git init -q sub; echo x >sub/x", "`sub` is a nested repository"),
         (
             &format!("git init -q sub; cd sub; {GIT} commit -q --allow-empty -m one; cd .."),
-            "`sub` is a repository of its own",
+            "`sub` is a nested repository",
         ),
     ] {
         let fixture = fixture("");
@@ -74,7 +74,7 @@ fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
     fixture.agent(FIXED);
     assert_eq!(fixture.fix(&[]).code, 1);
     let all = outcomes(&fixture);
-    assert!(all[0].0 == "after_failed" && all[0].1.contains("too large to keep"), "{all:?}");
+    assert!(all[0].0 == "after_failed" && all[0].1.contains("too large to store"), "{all:?}");
     assert!(!fixture.project().join("out.bin").exists());
     let fixture = self::fixture("");
     let mark = fixture.profile.path("state/killed");
@@ -85,7 +85,7 @@ fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
     fixture.agent(&format!("{kill}; {FIXED}"));
     assert_eq!(fixture.fix(&[]).code, -1);
     let ran = fixture.fix(&[]).ok();
-    assert!(ran.stdout.contains("is dropped: too large to keep: 300 MiB in 1 file"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("are dropped: too large to store: 300 MiB in 1 file"), "{}", ran.stdout);
     assert_eq!((fixture.read("lib.sh") != LIB, fixture.project().join("new.bin").exists()), (true, false));
 }
 
@@ -97,7 +97,7 @@ fn repositories_in_a_project_are_said_and_a_project_that_is_a_disk_is_refused() 
     git_in(&fixture.project().join("sub"), &["commit", "-q", "--allow-empty", "-m", "one"]);
     fixture.write("sub/own.txt", "of the human");
     let ran = fixture.fix(&[]).ok();
-    assert!(ran.stdout.contains("of whose files the agent gets none: sub\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("the agent gets no files of nested repositories: sub\n"), "{}", ran.stdout);
     assert_eq!(fixture.read("sub/own.txt"), "of the human");
     let fixture = self::fixture("");
     fs::File::create(fixture.project().join("disk.img")).unwrap().set_len(9 << 30).unwrap();

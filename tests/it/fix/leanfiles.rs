@@ -66,7 +66,11 @@ fn what_must_be_well_is_waited_for_and_not_for_ever() {
     fixture.leanfile(TESTS, &lean);
     let ran = fixture.fix(&[]);
     assert_eq!((ran.code, fixture.calls()), (1, 0), "{}", ran.stderr);
-    assert!(ran.stderr.contains("was not well after 1s") && ran.stderr.contains("hint:"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("was not healthy after 1s") && ran.stderr.contains("hint:"),
+        "{}",
+        ran.stderr
+    );
     // It comes up while it is waited for. Another port: the first one may be somebody else's by now.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -144,10 +148,14 @@ fn an_agent_that_runs_the_same_again_and_again_is_told_and_then_ended() {
         "what it did until then counts: {}",
         ran.stdout
     );
-    assert!(ran.stdout.contains("it ran the same again and again: ls -l"), "{}", ran.stdout);
-    assert!(fixture.prompt(2).contains("`ls -l` ran again and again"), "{}", fixture.prompt(2));
-    assert!(fixture.prompt(3).contains("`cat x` ran again and again"), "{}", fixture.prompt(3));
-    assert!(!fixture.prompt(4).contains("ran again and again"), "waiting is no loop: {}", fixture.prompt(4));
+    assert!(ran.stdout.contains("it repeated the same command: ls -l"), "{}", ran.stdout);
+    assert!(fixture.prompt(2).contains("you ran `ls -l` repeatedly"), "{}", fixture.prompt(2));
+    assert!(fixture.prompt(3).contains("you ran `cat x` repeatedly"), "{}", fixture.prompt(3));
+    assert!(
+        !fixture.prompt(4).contains("repeatedly with the same"),
+        "waiting is no loop: {}",
+        fixture.prompt(4)
+    );
     assert_eq!(
         (&of(&lines, "attempt")[1]["tokens"], &of(&lines, "attempt")[1]["estimated"]),
         (&json!(11), &json!(false))

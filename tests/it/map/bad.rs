@@ -36,8 +36,8 @@ fn files_that_cannot_be_read_are_said_and_the_rest_is_mapped() {
         answer["files"].as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap()).collect();
     assert!(paths.contains(&"broken.py") && paths.contains(&"data.unknown"), "{paths:?}");
     let told = profile.looop(&["map", "--root", root]).ok().stderr;
-    assert!(told.contains("3 files are too large, generated or no text"), "{told}");
-    assert!(told.contains("1 files do not parse as a whole"), "{told}");
+    assert!(told.contains("3 files are too large, generated or not text"), "{told}");
+    assert!(told.contains("1 files could be parsed only in part"), "{told}");
     let late = profile.looop(&["map", "--root", root, "--timeout", "0"]).ok().stderr;
     assert!(late.contains("warning: only the first 0 files were looked at"), "{late}");
 }
@@ -57,7 +57,7 @@ fn outside_a_project_it_says_how_to_name_one() {
     let ran = profile.looop(&["map", "--root", ".", "--failure", "none.log"]);
     assert!(ran.code == 2 && ran.stderr.contains("none.log"), "{}", ran.stderr);
     let empty = profile.looop(&["map", "--root", "."]).ok();
-    assert!(empty.stdout.contains("there is no file here"), "{}", empty.stdout);
+    assert!(empty.stdout.contains("the map can read none"), "{}", empty.stdout);
 }
 
 #[test]

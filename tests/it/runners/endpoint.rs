@@ -114,7 +114,7 @@ fn silence_ends_a_call() {
     with(&profile, "idle", json!("500ms"));
     let ran = profile.looop(&["tick"]);
     assert_eq!((ran.code, &failure(&profile)["class"]), (1, &json!("transient")), "{ran:?}");
-    assert!(failure(&profile)["why"].as_str().unwrap().contains("nothing came for too long"));
+    assert!(failure(&profile)["why"].as_str().unwrap().contains("no data came for too long"));
     assert_eq!(server.requests().len(), 1, "it may have been working: it is not asked twice");
 }
 
@@ -143,7 +143,7 @@ fn a_stream_that_falls_silent_in_its_middle_is_ended_and_what_it_used_is_known()
     with(&profile, "idle", json!("500ms"));
     let ran = profile.looop(&["tick"]);
     assert_eq!((ran.code, &failure(&profile)["class"]), (1, &json!("transient")), "{ran:?}");
-    assert!(failure(&profile)["why"].as_str().unwrap().contains("nothing came for too long"));
+    assert!(failure(&profile)["why"].as_str().unwrap().contains("no data came for too long"));
     let usage = &charges(&profile)[0]["usage"];
     assert_eq!((&usage["tokens_in"], &usage["cost_micros"]), (&json!(70), &json!(210)), "{usage}");
 }

@@ -69,7 +69,7 @@ fn a_worker_that_a_tick_started_outlives_everything_around_it() {
     desk.type_line(&terminal, "still here");
     desk.wait_for(&terminal, "after it all: still here");
     desk.tmux(&["send-keys", "-t", &terminal, "C-\\", "C-\\"]);
-    desk.wait_for(&terminal, "detached from count; it runs on");
+    desk.wait_for(&terminal, "detached from count; it is still running");
     assert_eq!((&state()["child"], &state()["supervisor"]), (&before["child"], &before["supervisor"]));
     assert_eq!(worker(&desk, "count")["state"], "running");
 }

@@ -41,8 +41,8 @@ fn garbage_and_lengths_that_cannot_be_are_answered_and_hung_up_on() {
 fn each_side_may_ask_only_for_what_is_its_own() {
     let desk = Desk::start(&[], "sleep 600");
     for (socket, request, words) in [
-        ("worker.sock", Request::Kill, "for a human"),
-        ("worker.sock", Request::Attach { cols: 9, rows: 9, view: false }, "for a human"),
+        ("worker.sock", Request::Kill, "for the user"),
+        ("worker.sock", Request::Attach { cols: 9, rows: 9, view: false }, "for the user"),
         ("attach.sock", Request::Told, "for the worker itself"),
         ("attach.sock", Request::Report { name: "x".to_owned() }, "for the worker itself"),
     ] {
@@ -266,7 +266,7 @@ fn a_stale_socket_is_replaced_and_a_long_path_works_for_every_verb() {
     wait_until("it is lost", || row()["state"] == "lost");
     assert!(data.join("workers/w1/worker.sock").exists());
     let gone = profile.looop(&["flag", "w1", "x"]);
-    assert!(gone.code != 0 && gone.stderr.contains("there is none"), "{gone:?}");
+    assert!(gone.code != 0 && gone.stderr.contains("none exists"), "{gone:?}");
     profile.looop(&["worker", "start", "w1", "--", "sleep", "600"]).ok();
     assert_eq!(profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
 }

@@ -40,5 +40,5 @@ fn edits_are_shown_against_the_last_commit_or_an_earlier_beat() {
     let since = profile.looop(&["goal", "diff", "one", "--since", &beat]).ok().stdout;
     assert!(since.contains("-first\n+second"), "{since}");
     let ran = profile.looop(&["playbook", "diff", "--since", "never"]);
-    assert!(ran.code == 1 && ran.stderr.contains("git has no world of it"), "{ran:?}");
+    assert!(ran.code == 1 && ran.stderr.contains("git has no commit of it"), "{ran:?}");
 }

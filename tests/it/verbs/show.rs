@@ -92,7 +92,7 @@ fn every_prompt_of_a_history_is_rebuilt_byte_for_byte() {
         assert_eq!(profile.looop(&["log", beat, "--prompt"]).ok().stdout, asked, "{beat}");
     }
     let none = profile.looop(&["log", "nosuch", "--prompt"]);
-    assert!(none.code == 1 && none.stderr.contains("git has no world of it"), "{none:?}");
+    assert!(none.code == 1 && none.stderr.contains("git has no commit of it"), "{none:?}");
 }
 
 /// A profile with a bit of everything in it.
