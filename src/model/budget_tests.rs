@@ -1,8 +1,8 @@
-//! Tests of the caps: what fits, what is hit, and until when.
+//! Tests of the caps: what fits, which cap is hit, and when it resets.
 
 use super::*;
 
-/// A quarter to two in the afternoon, an hour east of Greenwich.
+/// 13:45, one hour east of Greenwich.
 const NOW: Now = Now { unix_ms: 1_795_265_100_000, offset_s: 3600 };
 
 fn want(micros: u64, goal: Option<&str>, runner: &str) -> Reserved {
@@ -45,7 +45,7 @@ fn each_cap_stops_what_it_counts_and_nothing_else() {
 }
 
 #[test]
-fn what_is_set_aside_for_others_is_not_there() {
+fn what_is_reserved_for_others_is_not_available() {
     let caps = Budget { day_micros: Some(100), goal_micros: Some(50), ..Budget::default() };
     let held = [want(20, Some("g"), "pi"), want(30, Some("h"), "pi")];
     let stopped = |micros, goal| {
@@ -59,7 +59,7 @@ fn what_is_set_aside_for_others_is_not_there() {
 }
 
 #[test]
-fn a_call_dearer_than_a_whole_cap_has_room_once() {
+fn a_call_that_costs_more_than_a_whole_cap_has_room_once() {
     let caps = Budget { day_micros: Some(10), ..Budget::default() };
     let stopped = |spent: &Spending| hit(&caps, spent, &[], &Raised::new(), &want(250_000, None, "pi"), NOW);
     assert_eq!(stopped(&Spending::default()), None, "else a small cap would be none at all");
@@ -70,7 +70,7 @@ fn a_call_dearer_than_a_whole_cap_has_room_once() {
 }
 
 #[test]
-fn a_cap_that_is_raised_has_room_for_the_call_until_it_begins_anew() {
+fn a_raised_cap_has_room_for_the_call_until_it_resets() {
     let caps = Budget { day_micros: Some(100), hour_micros: Some(100), ..Budget::default() };
     let (spent, wanted) = (spent(360), want(70, None, "pi"));
     let judged = |raised: &Raised, now| hit(&caps, &spent, &[], raised, &wanted, now);
@@ -88,7 +88,7 @@ fn a_cap_that_is_raised_has_room_for_the_call_until_it_begins_anew() {
 }
 
 #[test]
-fn a_cap_says_when_it_begins_anew_in_local_time() {
+fn a_cap_reports_its_reset_in_local_time() {
     let caps = Budget { hour_micros: Some(1_000_000), ..Budget::default() };
     let at = |now: Now| {
         hit(
@@ -122,7 +122,7 @@ fn a_cap_says_when_it_begins_anew_in_local_time() {
 }
 
 #[test]
-fn a_raise_is_read_from_its_old_form_and_from_its_new_one() {
+fn a_raise_is_read_from_its_old_and_its_new_format() {
     let raised: Raised = serde_json::from_str(r#"{"day 2026-11-21":4,"hour x":{"to_micros":700}}"#).unwrap();
     assert_eq!(raised["day 2026-11-21"], Raise::Times(4));
     assert_eq!(raised["hour x"], Raise::To(700));
@@ -135,7 +135,7 @@ fn a_raise_is_read_from_its_old_form_and_from_its_new_one() {
 }
 
 #[test]
-fn a_worker_without_a_budget_of_its_own_has_half_of_the_smallest_shared_cap() {
+fn a_worker_without_its_own_budget_has_half_of_the_smallest_shared_cap() {
     let shared = Budget {
         hour_micros: None,
         day_micros: Some(100),
