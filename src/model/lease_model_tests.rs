@@ -1,7 +1,8 @@
-//! The rules of leases over every order of events: workers that start, stop, die and write, clocks that jump, boots.
+//! Tests the rules of leases over every order of events: workers that start, stop, die and write, clock jumps, reboots.
 //!
-//! A worker that is stopped, for however long, is one of which no event comes; so every pause is among the orders.
-//! The rules are the ones that ship. A mutant bends what goes in or comes out of them, and each must be caught.
+//! A suspended worker is one without events, for any time, so the orders contain every pause. The rules are the
+//! product's
+//! own code. Each mutant changes the input or the output of a rule, and the search must find each of them.
 
 #![allow(clippy::disallowed_macros, reason = "the size of a search is worth a line")]
 
@@ -12,7 +13,7 @@ use crate::model::beat::Started;
 
 /// The lifetime of every lease here, and the step of the clock.
 const TTL_MS: i64 = 5_000;
-/// How far the search goes: boots, steps of a boot's clock, starts, changes of holder, corrupted files.
+/// The bounds of the search: reboots, clock steps per boot, starts, changes of holder, corrupted files.
 const BOUND: Bound = Bound { boots: 1, mono: 2, starts: 3, grants: 3, corruptions: 1 };
 
 #[derive(Clone, Copy)]
@@ -40,9 +41,9 @@ enum Mutant {
 struct Life {
     pid: u32,
     start: u64,
-    /// The epoch under which it believes to have the lease.
+    /// The epoch under which it believes to hold the lease.
     epoch: Option<u64>,
-    /// It was let through the fence and has not written; only a mutant lets go of the lock there.
+    /// True if it passed the fence and has not written yet; only a mutant releases the lock in between.
     passed: bool,
 }
 
@@ -52,10 +53,10 @@ struct World {
     floor: u64,
     boot: u8,
     mono: u8,
-    /// Processes since boot, of either machine: the start of the next one.
+    /// The number of processes since boot, per machine: the start time of the next one.
     clocks: [u64; 2],
     workers: Vec<Option<Life>>,
-    /// The newest epoch that was given, and the newest under which something was written.
+    /// The newest epoch that was granted, and the newest under which a worker wrote.
     given: u64,
     written: u64,
     counts: (u8, u8, u8),
@@ -66,7 +67,7 @@ struct World {
 enum Event {
     Start(usize),
     Crash(usize),
-    /// The second value: whether the holder's life can be seen.
+    /// The second value: true if the holder's state can be checked.
     Acquire(usize, bool),
     Renew(usize),
     Release(usize),
@@ -80,7 +81,7 @@ enum Event {
 
 struct Leases {
     workers: usize,
-    /// The last worker is on a machine of its own that shares the files.
+    /// If true, the last worker runs on another machine that shares the files.
     far: bool,
     mutant: Option<Mutant>,
 }
@@ -112,7 +113,7 @@ impl Leases {
         Some(Claimant { holder: holder(w), pid, pid_start: start, pid_ns: 1, ttl })
     }
 
-    /// The process that really has taken this lease, where it lives.
+    /// The living process that really took this lease.
     fn owner(&self, world: &World, lease: &Lease) -> Option<usize> {
         (0..self.workers).find(|w| {
             let life = world.workers[*w].as_ref();
@@ -120,7 +121,7 @@ impl Leases {
         })
     }
 
-    /// The rule that is checked, as the store asks it.
+    /// Evaluates the rule under test, as the store does.
     fn ask(&self, world: &World, w: usize, sees: bool) -> Option<Result<Grant, Refusal>> {
         let claimant = self.claimant(world, w)?;
         let mut here = self.here(world, w);
@@ -194,7 +195,7 @@ impl Leases {
         Some(())
     }
 
-    /// The file goes, by its holder's wish or a human's.
+    /// The file is removed, by its holder or by the user.
     fn release(&self, world: &mut World) {
         if !self.has(Mutant::ReleaseForgetsEpoch) {
             world.floor = floor_after(&world.found, world.floor);
@@ -251,7 +252,7 @@ impl Model for Leases {
         let mut world = last.clone();
         match event {
             Event::Start(w) => {
-                // The lowest number that is free, so that numbers come back as soon as they can.
+                // The lowest free process id, so that ids are reused as early as possible.
                 let taken = |pid: u32| world.workers.iter().flatten().any(|life| life.pid == pid);
                 let pid = (1..).find(|pid| !taken(*pid))?;
                 let clock = &mut world.clocks[usize::from(self.is_far(w))];
@@ -320,7 +321,7 @@ impl Model for Leases {
                 let mut all = (0..leases.workers).filter(|w| late(*w));
                 all.all(|w| leases.ask(world, w, false).is_none_or(|asked| asked.is_ok()))
             }),
-            // What the search must have come by, else it proves nothing.
+            // States that the search must reach; otherwise it proves nothing.
             Property::sometimes("somebody alive is shut out", |leases: &Leases, world: &World| {
                 let believes = |w: usize| world.workers[w].as_ref().is_some_and(|life| life.epoch.is_some());
                 (0..leases.workers).filter(|w| believes(*w)).count() > 1 && world.written == world.given
@@ -350,7 +351,7 @@ fn search(workers: usize, far: bool, depth: usize) {
 }
 
 #[test]
-fn every_order_of_events_keeps_the_promises() {
+fn every_order_of_events_keeps_the_guarantees() {
     search(2, false, 30);
     search(2, true, 30);
     search(3, false, 9);
@@ -358,7 +359,7 @@ fn every_order_of_events_keeps_the_promises() {
 }
 
 #[test]
-fn every_mutant_of_the_rules_is_caught() {
+fn every_mutant_of_the_rules_is_found() {
     for mutant in [
         Mutant::TakeoverKeepsEpoch,
         Mutant::PidWithoutStart,
