@@ -1,4 +1,4 @@
-//! Tests of the query scanner: what programs really ask, in any split, and that nothing else is heard as a question.
+//! Tests of the query scanner: real queries, split at any byte, and text that must not be taken for a query.
 
 use proptest::prelude::*;
 
@@ -54,7 +54,7 @@ fn a_plain_terminal_answers() {
 }
 
 #[test]
-fn what_only_looks_like_a_question_is_none() {
+fn text_that_only_looks_like_a_query_is_ignored() {
     let cases: [&[u8]; 14] = [
         b"\x1b[1c",
         b"\x1b[?1c",
@@ -80,7 +80,7 @@ fn what_only_looks_like_a_question_is_none() {
 }
 
 #[test]
-fn agents_say_how_they_fare() {
+fn agents_report_their_status() {
     let status = |bytes: &[u8]| match scan(&[bytes]).as_slice() {
         [Event::Status(status)] => status.clone(),
         other => panic!("{other:?}"),
@@ -106,7 +106,7 @@ fn agents_say_how_they_fare() {
 }
 
 #[test]
-fn base64_is_that_of_the_standard() {
+fn base64_follows_the_standard() {
     let cases =
         [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg", "foob"), ("Zm9vYmE", "fooba")];
     for (text, plain) in cases {
@@ -119,7 +119,7 @@ fn base64_is_that_of_the_standard() {
 }
 
 #[test]
-fn a_string_without_an_end_costs_no_more_than_its_bound() {
+fn an_unterminated_string_takes_bounded_memory() {
     let mut scanner = Scanner::default();
     scanner.scan(b"\x1b]7501;state=blocked:msg=", &mut |_| panic!());
     for _ in 0..1000 {
@@ -132,9 +132,8 @@ fn a_string_without_an_end_costs_no_more_than_its_bound() {
     assert_eq!(scanner.kept.capacity(), 0, "nothing is held at rest");
 }
 
-/// Bytes among which sequences are frequent.
 #[test]
-fn what_geminis_title_says_is_said_once_each_time_it_changes() {
+fn a_status_in_geminis_title_is_reported_once_per_change() {
     let titles = [
         "\u{25c7}  Ready",
         "\u{2726}  Working\u{2026}",
@@ -155,6 +154,7 @@ fn what_geminis_title_says_is_said_once_each_time_it_changes() {
     assert_eq!(scan(&[output.as_bytes()]), heard, "one that has not begun is not done");
 }
 
+/// Bytes with many control sequences.
 fn output() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..6),

@@ -1,20 +1,20 @@
-//! Pure. Whether the screen of a silent program looks as if it waits for somebody to type.
+//! Pure. Decides if the screen of a silent program looks as if it waits for input.
 //!
-//! No program says so in these bytes: what comes of it is a guess and is called one.
+//! The output does not say so: the result is a guess, and looop reports it as a guess.
 
-/// How many lines from the end are looked at: menus and agents keep a line or two of help under what they ask.
+/// How many of the last lines are searched: menus and agents print a line or two of help below a question.
 const LINES: usize = 4;
-/// How many lines above a menu its question may stand.
+/// How many lines above a menu its question may start.
 const QUESTION_LINES: usize = 20;
-/// How prompts end.
+/// The last characters of prompts.
 const ENDS: [char; 8] = ['?', ':', '>', '$', '#', '%', '\u{276f}', '\u{203a}'];
-/// How the line begins where one types in a form, or the chosen line of a menu.
+/// The first characters of an input line in a form, or of the chosen line of a menu.
 const BEGINS: [char; 3] = ['>', '\u{276f}', '\u{203a}'];
 
-/// How the chosen line of gemini's menus begins.
+/// The start of the chosen line in gemini's menus.
 const CHOSEN: &str = "\u{25cf} ";
 
-/// What agents ask at their first start in a home or a directory, by words that stand on the screen then.
+/// Questions of agents at their first start in a home or a directory, by texts on the screen.
 const FIRST: [(&str, &[&str]); 4] = [
     (
         "it asks whether it may trust its directory",
@@ -39,21 +39,21 @@ const FIRST: [(&str, &[&str]); 4] = [
         ],
     ),
 ];
-/// How the answers of such a question look: a chosen one, or numbers.
+/// Parts of the choices below such a question: a chosen one, or numbers.
 const CHOICES: [&str; 5] = ["\u{276f}", "\u{203a}", "\u{25cf} 1", "1. ", "1) "];
 
-/// What an agent asks at its first start, where the screen shows that.
+/// Returns what an agent asks at its first start, if the screen shows such a question.
 pub fn first_start(screen: &str) -> Option<&'static str> {
     let small = screen.to_lowercase();
-    // Words alone may stand in what it works on; a question comes with something to choose.
+    // The texts alone may be part of the agent's work; a real question has choices.
     if !CHOICES.iter().any(|choice| small.contains(choice)) {
         return None;
     }
     FIRST.iter().find(|(_, words)| words.iter().any(|words| small.contains(words))).map(|(what, _)| *what)
 }
 
-/// The question above the menu at the end of a screen, from the line that ends with a question mark to the choices; where
-/// that line is the last one, with what it is about: gemini has that above it, behind a question mark of its own.
+/// Returns the question above the menu at the end of a screen, from the line that ends with a question mark to the
+/// choices. If that line is the last one, adds the subject: gemini prints it above, after a question mark of its own.
 pub fn question(screen: &str) -> Option<String> {
     let lines: Vec<&str> = screen.lines().map(|line| line.trim_matches(is_frame)).collect();
     let menu = lines.iter().rposition(|line| line.starts_with(BEGINS) || line.starts_with(CHOSEN))?;
@@ -66,7 +66,7 @@ pub fn question(screen: &str) -> Option<String> {
     Some(words.join(" "))
 }
 
-/// The line at which the program seems to wait.
+/// Returns the line at which the program seems to wait.
 pub fn prompt(screen: &str) -> Option<&str> {
     let mut lines =
         screen.lines().rev().map(|line| line.trim_matches(is_frame)).filter(|line| !line.is_empty());
@@ -77,7 +77,7 @@ pub fn prompt(screen: &str) -> Option<&str> {
     std::iter::once(last).chain(lines.take(LINES - 1)).find(|line| line.starts_with(BEGINS))
 }
 
-/// True for what stands around text in a box.
+/// True for characters of a box around text.
 fn is_frame(c: char) -> bool {
     c.is_whitespace() || ('\u{2500}'..='\u{259f}').contains(&c)
 }
@@ -85,7 +85,7 @@ fn is_frame(c: char) -> bool {
 fn asks(line: &str) -> bool {
     let small = line.to_lowercase();
     match line.chars().next_back() {
-        // Most lines of a log that end in a bracket ask nothing.
+        // Most log lines that end in a bracket are no prompts.
         Some(']' | ')') => small.contains("y/n") || small.contains("yes/no"),
         Some(end) if ENDS.contains(&end) => true,
         _ => small.starts_with("press ") || small.contains("press enter") || small.contains("press any key"),
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_looks_like_it() {
+    fn a_waiting_screen_is_detected() {
         for (screen, line) in [
             ("building\nOverwrite it? [y/N]\n", "Overwrite it? [y/N]"),
             ("Password:", "Password:"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn first_starts_are_known_by_their_words() {
+    fn first_starts_are_detected_by_their_texts() {
         for (screen, what) in [
             (
                 " Accessing workspace:\n Do you trust the files in this folder?\n \u{276f} 1. Yes\n   2. No, exit",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_works_does_not() {
+    fn a_working_screen_is_not_taken_for_a_waiting_one() {
         for screen in [
             "",
             "\n\n",

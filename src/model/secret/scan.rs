@@ -1,7 +1,7 @@
-//! Pure. One pass over a text that finds all secrets in it: known values, tokens by their shape, private keys.
+//! Pure. Finds all secrets of a text in one pass: known values, tokens by their shape, private keys.
 
-/// Beginnings of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and how many
-/// further characters such a token has at the least.
+/// Prefixes of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and the minimum
+/// number of further characters.
 const SHAPES: [(&str, usize); 17] = [
     ("github_pat_", 22),
     ("ghp_", 36),
@@ -21,12 +21,12 @@ const SHAPES: [(&str, usize); 17] = [
     ("AIza", 35),
     ("npm_", 36),
 ];
-/// The beginning and the end of a private key in PEM form (RFC 7468).
+/// The start and the end of a private key in PEM format (RFC 7468).
 pub(super) const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
 /// The longest label of a PEM block, in bytes.
 const MAX_LABEL_BYTES: usize = 64;
 
-/// A secret's place in a text, in bytes.
+/// The position of a secret in a text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SecretSpan {
     pub from: usize,
@@ -34,23 +34,22 @@ pub(super) struct SecretSpan {
     pub what: Pattern,
 }
 
-/// What is looked for.
+/// What a scan searches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pattern {
-    /// A known value, by its number.
+    /// A known value, by its index.
     Value(usize),
-    /// A token of this shape.
+    /// A token of this shape, by its index.
     Token(usize),
-    /// A private key.
     Key,
 }
 
-/// What may still become of the text at one place.
+/// The result of a match at one position.
 enum Match {
     None,
-    /// A secret until there.
+    /// A secret up to this position.
     Until(usize),
-    /// It depends on what follows; the place where the secret ends if nothing does.
+    /// The following text decides; the position where the secret ends if there is no more text.
     Open(Option<usize>),
 }
 
@@ -58,12 +57,12 @@ enum Match {
 pub(super) struct SecretScan<'a> {
     known: &'a [(String, String)],
     patterns: Vec<(&'a [u8], Pattern)>,
-    /// Where the patterns of each first byte begin.
+    /// For each first byte, the index of its first pattern.
     heads: [u16; 257],
 }
 
 impl<'a> SecretScan<'a> {
-    /// What finds these values, `[name, value]`.
+    /// Creates a scan for these values, `[name, value]`.
     pub fn new(known: &'a [(String, String)]) -> SecretScan<'a> {
         let values =
             known.iter().enumerate().map(|(nth, (_, value))| (value.as_bytes(), Pattern::Value(nth)));
@@ -81,12 +80,12 @@ impl<'a> SecretScan<'a> {
         SecretScan { known, patterns, heads }
     }
 
-    /// The secrets of a text to which nothing is added. `before` is the character in front of it.
+    /// Finds the secrets of a complete text. `before` is the character before it.
     pub fn whole(&self, before: Option<char>, text: &str) -> Vec<SecretSpan> {
         self.begun(before, text).0
     }
 
-    /// The secrets of the beginning of a text, and where the first one stands that what follows decides about.
+    /// Finds the secrets of the start of a text, and the first position at which the following text decides.
     pub fn begun(&self, before: Option<char>, text: &str) -> (Vec<SecretSpan>, usize) {
         let bytes = text.as_bytes();
         let (mut spans, mut open): (Vec<SecretSpan>, usize) = (Vec::new(), bytes.len());
@@ -110,7 +109,7 @@ impl<'a> SecretScan<'a> {
 
     fn look(&self, before: Option<char>, text: &str, at: usize, head: &[u8], what: Pattern) -> Match {
         let rest = &text.as_bytes()[at..];
-        // Within a longer word no token begins.
+        // A token does not start inside a longer word.
         let is_within = || match at.checked_sub(1) {
             Some(last) => is_token_byte(text.as_bytes()[last]),
             None => before.is_some_and(|c| u8::try_from(c).is_ok_and(is_token_byte)),
@@ -140,7 +139,7 @@ impl<'a> SecretScan<'a> {
         }
     }
 
-    /// The text with place holders; spans that overlap are one secret.
+    /// Replaces the secrets by placeholders; overlapping spans count as one secret.
     pub fn replaced(&self, text: &str, mut spans: Vec<SecretSpan>) -> String {
         spans.sort_by_key(|span| (span.from, std::cmp::Reverse(span.to)));
         let mut out = String::with_capacity(text.len());
@@ -161,7 +160,7 @@ impl<'a> SecretScan<'a> {
     }
 }
 
-/// Sorted spans without any that overlap.
+/// Merges overlapping spans of a sorted list.
 pub(super) fn merged(spans: Vec<SecretSpan>) -> Vec<SecretSpan> {
     let mut all: Vec<SecretSpan> = Vec::with_capacity(spans.len());
     for span in spans {
@@ -177,7 +176,7 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// A private key goes from its first line to its last one, or to the end where that is missing.
+/// A private key reaches from its first line to its last one, or to the end of the text if that is missing.
 fn key(text: &str, at: usize) -> Match {
     let begin = at + PEM.0.len();
     let Some(label) = text[begin..].find("-----").map(|end| &text[begin..begin + end]) else {
@@ -206,7 +205,7 @@ fn visit(bytes: usize) {
     VISITED.with(|visited| visited.set(visited.get() + bytes));
 }
 
-/// What this does, and how many bytes were looked at for it.
+/// Runs a function and counts the bytes that the scan visited.
 #[cfg(test)]
 pub(super) fn count_visits<T>(work: impl FnOnce() -> T) -> (T, usize) {
     VISITED.with(|visited| visited.set(0));

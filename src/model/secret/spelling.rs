@@ -1,31 +1,31 @@
-//! Pure. Ways to spell a text with escapes, and where each part of the decoded text stood.
+//! Pure. Decodes escaped text, and maps each part of the decoded text to its original position.
 
 use super::scan::SecretSpan;
 
 /// A text without its escapes.
 pub(super) struct Unescaping {
     pub text: String,
-    /// For each byte of the text, where its spelling begins; and one more for the end.
+    /// For each byte of the text, the position of its original spelling; one more entry for the end.
     places: Vec<u32>,
 }
 
-/// A way to decode a text. The answer is `None` for a text without an escape of that way.
+/// A decoder. It returns `None` for a text without its kind of escapes.
 type Unescape = fn(&str) -> Option<Unescaping>;
 
-/// The ways that are known: JSON, and the addresses of the web.
+/// The known decoders: JSON, and percent-encoding of URLs.
 pub(super) const DECODERS: [Unescape; 2] = [json, percent];
 
 impl Unescaping {
-    /// The same span in the text that was decoded.
+    /// Maps a span to the original text.
     pub fn origin(&self, span: SecretSpan) -> SecretSpan {
         let at = |index: usize| self.places.get(index).map_or(0, |place| *place as usize);
         SecretSpan { from: at(span.from), to: at(span.to), ..span }
     }
 }
 
-/// Decodes what `escape` knows: for a rest that begins with an escape, its character and its length in bytes.
+/// Decodes escapes: for a text that starts with an escape, `escape` returns its character and its length in bytes.
 fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usize)>) -> Option<Unescaping> {
-    // A longer text has no place in 32 bits, and none is read whole.
+    // Positions are 32 bits. A longer text never occurs, since no text is read whole at that size.
     if !text.contains(sign) || u32::try_from(text.len()).is_err() {
         return None;
     }
@@ -48,7 +48,7 @@ fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usiz
     Some(Unescaping { text, places })
 }
 
-/// Without the escapes of a string of JSON.
+/// Decodes the escapes of JSON strings.
 pub(super) fn json(text: &str) -> Option<Unescaping> {
     decode(text, '\\', |rest| {
         let simple = match rest.as_bytes().get(1)? {
@@ -70,7 +70,7 @@ pub(super) fn json(text: &str) -> Option<Unescaping> {
     })
 }
 
-/// The character of `\u0061`, or of two of them that are a pair of surrogates.
+/// The character of `\u0061`, or of a surrogate pair of two escapes.
 fn unit(rest: &str) -> Option<(char, usize)> {
     let hex = |at: usize| {
         let digits = rest.get(at..at + 6)?.strip_prefix("\\u")?;
@@ -85,7 +85,7 @@ fn unit(rest: &str) -> Option<(char, usize)> {
     Some((c, 12))
 }
 
-/// Without the escapes of an address of the web, as far as they spell characters.
+/// Decodes the percent-encoding of URLs, if the bytes form characters.
 pub(super) fn percent(text: &str) -> Option<Unescaping> {
     let byte = |rest: &str, at: usize| {
         let digits = rest.get(at..at + 3)?.strip_prefix('%')?;
@@ -94,7 +94,7 @@ pub(super) fn percent(text: &str) -> Option<Unescaping> {
     };
     decode(text, '%', |rest| {
         let bytes: Vec<u8> = (0..4).map_while(|nth| byte(rest, nth * 3)).collect();
-        // The shortest beginning that is a character.
+        // The shortest prefix that is a character.
         (1..=bytes.len())
             .find(|length| std::str::from_utf8(&bytes[..*length]).is_ok())
             .map(|length| (bytes[..length].to_vec(), length * 3))

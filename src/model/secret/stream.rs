@@ -1,15 +1,15 @@
-//! Pure. Redaction of text that comes in pieces: a secret that is cut between two of them goes as well.
+//! Pure. Redacts text that arrives in pieces, including secrets that are split between two pieces.
 
 use std::borrow::Cow;
 
 use super::scan::{SecretScan, merged};
 use super::{MIN_VALUE_BYTES, Secrets};
 
-/// The most that is held back while it could be a secret's beginning, in bytes; a longer value is held back whole.
+/// The maximum that is held back while it could be the start of a secret, in bytes; a longer value is held back whole.
 const MAX_HELD_BYTES: usize = 64 * 1024;
 
-/// Redacts pieces of text; together they are what [`Secrets::redact`] makes of the whole. Secrets that are spelled
-/// with escapes are not looked for.
+/// Redacts pieces of text; the joined results equal [`Secrets::redact`] of the whole text. It does not search for
+/// escaped secrets.
 #[derive(Debug)]
 pub struct Stream<'a> {
     secrets: Cow<'a, Secrets>,
@@ -19,28 +19,28 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// A stream that begins.
+    /// Creates a stream.
     pub fn new(secrets: &'a Secrets) -> Stream<'a> {
         Stream { secrets: Cow::Borrowed(secrets), held: String::new(), before: None, cut: Vec::new() }
     }
 
-    /// A stream that begins and has its own secrets.
+    /// Creates a stream that owns its secrets.
     pub fn owned(secrets: Secrets) -> Stream<'static> {
         Stream { secrets: Cow::Owned(secrets), held: String::new(), before: None, cut: Vec::new() }
     }
 
-    /// The next piece; what comes out is clean, and all of it but what could be a secret's beginning.
+    /// Adds a piece. Returns redacted text: everything except what could be the start of a secret.
     pub fn feed(&mut self, text: &str) -> String {
         self.held.push_str(text);
         self.give(false)
     }
 
-    /// What is held back, once nothing follows.
+    /// Returns the rest at the end of the text.
     pub fn end(&mut self) -> String {
         self.give(true)
     }
 
-    /// What is held back while nothing comes, where it is too short to tell anything of a secret.
+    /// Returns the text that is held back, if it is too short to reveal a secret. For a pause in the output.
     pub fn pause(&mut self) -> String {
         if self.held.len() < MIN_VALUE_BYTES { self.end() } else { String::new() }
     }
@@ -53,7 +53,7 @@ impl<'a> Stream<'a> {
         let spans = merged(spans);
         let until = match is_end || self.held.len() > MAX_HELD_BYTES.max(longest) {
             true => self.held.len(),
-            // What begins before the open place and ends behind it is not cut in two.
+            // Do not split a span that starts before the open position and ends after it.
             false => spans.iter().find(|span| open < span.to).map_or(open, |span| open.min(span.from)),
         };
         let given = spans.into_iter().filter(|span| span.to <= until).collect();
@@ -63,7 +63,7 @@ impl<'a> Stream<'a> {
         clean
     }
 
-    /// The same for bytes; what is no text stays as it is.
+    /// Redacts bytes; bytes that are not UTF-8 stay as they are.
     pub fn feed_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.cut);
         all.extend_from_slice(bytes);
@@ -86,7 +86,7 @@ impl<'a> Stream<'a> {
         clean
     }
 
-    /// What is held back of bytes, once nothing follows.
+    /// Returns the rest at the end of the bytes.
     pub fn end_bytes(&mut self) -> Vec<u8> {
         let mut clean = self.end().into_bytes();
         clean.append(&mut self.cut);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_could_be_a_secret_is_held_back() {
+    fn only_a_possible_start_of_a_secret_is_held_back() {
         let secrets = secrets();
         let mut stream = Stream::new(&secrets);
         assert_eq!(stream.feed("user@host:~$ hun"), "user@host:~$ ");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_given_out_at_last() {
+    fn a_match_that_never_ends_is_released_at_last() {
         let secrets = secrets();
         let mut stream = Stream::new(&secrets);
         assert_eq!(stream.feed("-----BEGIN PRIVATE KEY-----\nx"), "");
