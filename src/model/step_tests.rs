@@ -100,7 +100,7 @@ fn exec() -> (Move, Deed) {
     (decided(json!({ "move": "run", "argv": ["make"] })), deed)
 }
 
-/// The names of effects, in order.
+/// Returns the names of effects, in order.
 fn order(effects: &[Effect]) -> Vec<&'static str> {
     let name = |effect: &Effect| match effect {
         Effect::Charge(_) => "charge",
@@ -129,7 +129,7 @@ fn asking() -> Beat {
     saved(&step(&Beat::default(), Event::Asking(Box::new(call("b1", T0)))))
 }
 
-/// A memory with a command that was begun and not settled.
+/// A memory with a command that began and is not settled.
 fn acting() -> Beat {
     let (run, deed) = exec();
     after(&asking(), event(run, deed, done()))
@@ -190,7 +190,7 @@ fn an_interrupted_call_leaves_no_trace_but_its_cost() {
 }
 
 #[test]
-fn a_call_that_was_cut_off_is_a_failure_of_its_own_time() {
+fn a_call_that_was_cut_off_is_a_failure_at_its_own_time() {
     let at = NOW.at(T0 + HOUR);
     let effects = step(&asking(), Event::CutOff { at, charge: Some(charge("b1", at)) });
     assert_eq!(order(&effects), ["sync", "charge", "save"]);
@@ -227,7 +227,7 @@ fn a_move_without_an_effect_is_journaled_and_then_saved() {
 }
 
 #[test]
-fn an_intent_stands_before_its_deed_and_until_its_line() {
+fn an_intent_is_saved_before_its_operation_and_kept_until_its_journal_line() {
     let (run, deed) = exec();
     let effects = step(&asking(), Event::Decided(Box::new(event(run.clone(), deed.clone(), done()))));
     assert_eq!(order(&effects), ["charge", "save", "act"]);
@@ -244,7 +244,7 @@ fn an_intent_stands_before_its_deed_and_until_its_line() {
 }
 
 #[test]
-fn what_nobody_knows_is_flagged_before_it_is_journaled() {
+fn an_unknown_outcome_is_flagged_before_it_is_journaled() {
     let outcome = Outcome::Unknown { why: "the lights went out".to_owned() };
     let effects = step(&acting(), Event::Acted { at: NOW, outcome: outcome.clone() });
     assert_eq!(order(&effects), ["flag", "journal", "save"]);
@@ -255,7 +255,7 @@ fn what_nobody_knows_is_flagged_before_it_is_journaled() {
 }
 
 #[test]
-fn an_approval_is_used_up_with_its_intent() {
+fn an_approval_is_used_up_together_with_its_intent() {
     let beat = Beat {
         decisions: 7,
         backoff: Some(Backoff { fails: 2, at_ms: T0, human: String::new() }),
@@ -282,7 +282,7 @@ fn an_approval_is_used_up_with_its_intent() {
 }
 
 #[test]
-fn an_unfinished_move_is_settled_by_what_is_found() {
+fn an_unfinished_move_is_settled_by_the_findings() {
     let found = |probe| step(&acting(), Event::Unfinished { at: NOW.at(T0 + HOUR), probe });
     let outcome = |effects: &[Effect]| saved(effects).last.unwrap().outcome;
     let why = || "why".to_owned();

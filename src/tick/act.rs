@@ -1,4 +1,4 @@
-//! Act: a move is made at most once, and what an interrupted one left is settled before anything else.
+//! Act: makes a move at most once, and settles what an interrupted tick left before anything else.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::sys::tree;
 
 /// How much of the end of a command's output the next decision sees, in bytes.
 const TAIL_BYTES: usize = 4_000;
-/// The archived file with the end of what a command printed.
+/// The archived file with the end of a command's output.
 pub const OUTPUT: &str = "output.txt";
 /// How much of the journal is searched for a beat's id, in bytes.
 const SEARCH_BYTES: usize = 64 * 1024;
@@ -29,7 +29,7 @@ const SEARCH_BYTES: usize = 64 * 1024;
 /// Performs the effects of an event in order. The memory follows each save.
 ///
 /// # Errors
-/// The first effect that failed; what is on disk then is settled by the next tick.
+/// The first effect that failed; the next tick settles what is on disk then.
 pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
     step::drive(beat, event, &mut |effect| match effect {
         Effect::Charge(charge) => {
@@ -57,12 +57,13 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
     })
 }
 
-/// Makes a move. None: it waits for the next beat, and its intent stays.
+/// Makes a move. `None`: the move waits for the next beat, and its intent stays.
 fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
     match &intent.deed {
         Deed::Fleet => {
             let outcome = ctx.fleet.perform(&intent.beat, &intent.decided, !intent.clean);
-            // A move that a crash cut off is made at the start of a beat, before the beat ends its strays.
+            // After a crash, a move is made at the start of a beat, before the beat ends orphans: exclude the
+            // supervisors.
             ctx.spared.extend(workers::supervisors(ctx.layout)?);
             outcome.map(Some)
         }
@@ -81,13 +82,13 @@ fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
     }
 }
 
-/// The environment of a command.
 pub fn run_env(ctx: &Ctx) -> Vec<(String, String)> {
     ctx.settings.base_env.clone()
 }
 
-/// Runs a command through `looop __exec`, which waits for one byte: the process is written into the intent
-/// before that byte is sent, so that a crash can always tell whether it may have begun.
+/// Runs a command through `looop __exec`, which waits for one byte. The process is recorded in the intent before that
+/// byte
+/// is sent, so that after a crash it is known whether the command may have started.
 fn exec(
     ctx: &mut Ctx,
     intent: &Intent,
@@ -153,10 +154,10 @@ fn exec(
     Ok(Outcome::Ran { status, tail, took_ms: ended.took_ms })
 }
 
-/// Settles what an interrupted tick left behind: a runner call without an end, a move without an outcome.
+/// Settles what an interrupted tick left: a runner call without an end, a move without an outcome.
 ///
 /// # Errors
-/// When it cannot be settled now; nothing else is done before it is.
+/// It cannot be settled now. The tick must then stop, because nothing else may be done before.
 pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
     ctx.fleet.end_lost()?;
     let taken_back = deeds::settle(ctx.layout)?;

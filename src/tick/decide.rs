@@ -1,4 +1,4 @@
-//! Decide: one call to the runner, at most one repair call, one valid move or a failure in words.
+//! Decide: one call to the runner, at most one repair call, and one valid move or a failure as text.
 
 use std::path::PathBuf;
 
@@ -15,37 +15,34 @@ use crate::runner::{Call, Failed, Reply};
 use crate::store::boxes::Boxer;
 use crate::store::{file, layout, logs};
 
-/// What came of asking.
+/// The result of a decision.
 #[derive(Debug)]
 pub enum Asked {
     /// A valid move, and what it cost.
     Move(Box<Move>, Usage),
-    /// No move, and what it cost all the same; none when no call was begun.
+    /// No move, and what it cost nevertheless; `None` if no call was made.
     Failed(Failure, Option<Usage>),
-    /// The human interrupted.
+    /// The user cancelled; what it cost.
     Cancelled(Usage),
 }
 
-/// Where a prompt and its parts lie.
+/// The files of a prompt.
 #[derive(Debug)]
 pub struct Written {
     whole: PathBuf,
-    /// Its stable part.
+    /// The stable part of the prompt.
     system: PathBuf,
-    /// The rest.
+    /// The rest of the prompt.
     user: PathBuf,
     bytes: usize,
 }
 
-/// Puts the prompt where the runner reads it. Done before the call is reserved, so that a full disk neither
-/// asks nor counts.
-///
-/// # Errors
-/// When the prompt cannot be written.
+/// Writes the prompt to the files that the runner reads. This happens before the call is reserved, so that a full disk
+/// causes neither a call nor a reservation.
 pub fn write_down(ctx: &mut Ctx, beat: &str, prompt: &Prompt) -> Result<Written> {
-    // A data dir may have been moved away meanwhile: nothing is written in its place, and nothing is paid.
+    // The data dir may have been moved away meanwhile: do not write in its place, and do not pay for a call.
     layout::check(ctx.layout)?;
-    // Only a runner that stands in it needs it, and says so when it is not there.
+    // Only a runner that uses this directory needs it, and it reports an error if the directory is missing.
     log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));
     written(ctx, beat, "", &prompt.text, prompt.split)
 }
@@ -62,10 +59,10 @@ fn written(ctx: &Ctx, beat: &str, prefix: &str, text: &str, split: usize) -> Res
     })
 }
 
-/// Asks the runner for a move; the prompt lies in files.
+/// Asks the runner for a move; the files contain the prompt.
 ///
 /// # Errors
-/// When the reply cannot be kept, or a repair cannot be asked for.
+/// The reply cannot be stored, or the repair call cannot be made.
 pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> Result<Asked> {
     let first = match ask(ctx, beat, "", asking)? {
         Ok(reply) => reply,
@@ -91,8 +88,9 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
     })
 }
 
-/// The move of a reply without what is secret: a reply may spell in many ways what is one value once it is read. An answer
-/// that was cut off may lack a second move or the rest of its text, so it holds none.
+/// Reads the move in a reply and removes secrets from its values: in the reply itself, they may be escaped in many
+/// ways. A
+/// truncated reply may lack a second move or the rest of its text, so it counts as invalid.
 fn read_move(ctx: &Ctx, reply: &Reply) -> Result<Move, String> {
     if reply.truncated {
         return Err(OUTPUT_LIMIT.to_owned());
@@ -107,8 +105,8 @@ fn read_move(ctx: &Ctx, reply: &Reply) -> Result<Move, String> {
 
 type Answer = Result<Reply, Box<Failed>>;
 
-/// The variable that marks a runner and what it starts, and its value for a beat: what a killed tick leaves thinking
-/// is found by it.
+/// Returns the variable that marks a runner and its children, with its value for a beat. It identifies processes that a
+/// killed tick left running.
 pub fn mark(ctx: &Ctx, beat: &str) -> (String, String) {
     ("LOOOP_BEAT".to_owned(), format!("{beat} {}", ctx.layout.root().display()))
 }
@@ -164,7 +162,7 @@ fn no_reply(ctx: &Ctx, beat: &str, failed: Failed, before: Option<Usage>) -> Ask
     if failed.class == Class::Cancelled {
         return Asked::Cancelled(usage);
     }
-    // What could not even be asked has spent nothing; a call before it has.
+    // A call that could not even be made cost nothing, but an earlier call did.
     let spent = if matches!(failed.class, Class::Missing | Class::Down) { before } else { Some(usage) };
     let why = format!("runner `{}`: {}", ctx.runner.name(), failed.why);
     let failure = Failure { retry_at_ms: failed.retry_at_ms, ..failure(ctx, beat, failed.class, &why) };

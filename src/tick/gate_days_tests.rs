@@ -1,4 +1,5 @@
-//! Tests of the gate over hours, days and weeks: the rate, the clock, restless sensors, and what stillness costs.
+//! Tests of the gate over hours, days and weeks: the rate, the clock, flapping sensors, and the cost of an unchanged
+//! world.
 
 use super::*;
 
@@ -44,8 +45,8 @@ fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
 }
 
 #[test]
-fn a_restless_sensor_costs_one_decision_a_quarter_of_an_hour() {
-    // What the sensor says at the n-th beat: always another thing; and twice another, then still.
+fn a_flapping_sensor_costs_one_decision_each_quarter_of_an_hour() {
+    // The sensor's value at the n-th beat: always another one; or two changes in three beats.
     for pattern in [|n: i64| n, |n: i64| n - n / 3] {
         let mut looped = Loop::settled();
         let asked = looped.runs(MINUTE, DAY, &mut |l, n| l.sets("a", pattern(n + 1)));
@@ -72,7 +73,7 @@ fn a_restless_sensor_costs_one_decision_a_quarter_of_an_hour() {
 }
 
 #[test]
-fn a_settled_world_is_asked_once_more_and_then_never() {
+fn a_settled_world_is_checked_once_more_and_then_never() {
     let mut looped = Loop::settled();
     assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), Some(6 * HOUR));
     assert_eq!(looped.after(6 * HOUR - 1), Verdict::Hold(Hold::Idle));
@@ -88,7 +89,7 @@ fn a_settled_world_is_asked_once_more_and_then_never() {
 }
 
 #[test]
-fn a_wish_to_look_again_is_clamped_durable_and_heard_three_times() {
+fn a_requested_look_is_clamped_durable_and_granted_three_times() {
     for (wish, wait) in [(0, 30 * S), (100, 100 * S), (u32::MAX, 300 * S)] {
         let mut looped = Loop::new();
         looped.reply = Reply::Noop(Some(wish));
@@ -114,7 +115,7 @@ fn a_wish_to_look_again_is_clamped_durable_and_heard_three_times() {
 }
 
 #[test]
-fn a_wish_is_used_up_by_an_attempt_only() {
+fn a_requested_look_is_used_up_only_by_an_attempt() {
     let mut looped = Loop::new();
     looped.reply = Reply::Noop(Some(60));
     looped.tick();
@@ -154,7 +155,7 @@ fn thirty_days_of_an_unchanged_world_cost_two_requests() {
 }
 
 #[test]
-fn a_human_edit_ends_a_wait_but_only_success_clears_the_count() {
+fn an_edit_of_the_user_ends_a_wait_but_only_success_clears_the_count() {
     for goal in ["g", "playbook"] {
         let mut looped = Loop::settled();
         let edit = |l: &mut Loop, text: &str| {

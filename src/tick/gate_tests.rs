@@ -1,4 +1,4 @@
-//! Tests of the gate: each reason, each hold and their order, and what a loop that runs for days costs.
+//! Tests of the gate: each reason, each hold and their order, and the cost of a loop that runs for days.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ fn reading(signal: serde_json::Value) -> Reading {
     Reading { ok: true, trust: Trust::Trusted, signal, detail: serde_json::Value::Null }
 }
 
-/// What the scripted decider answers.
+/// A reply of the scripted decider.
 #[derive(Clone, Copy, Debug)]
 enum Reply {
     Noop(Option<u32>),
@@ -40,7 +40,7 @@ enum Reply {
     Cancelled,
 }
 
-/// The loop in memory: the gate over the rules of the memory, a world that the test changes, no files.
+/// The loop in memory: the gate over the rules of the memory, and a world that the test changes, without files.
 struct Loop {
     beat: Beat,
     sensed: Sensed,
@@ -88,14 +88,14 @@ impl Loop {
         new
     }
 
-    /// A loop whose first decision is behind it and settled its world.
+    /// A loop after its first decision, which settled its world.
     fn settled() -> Loop {
         let mut new = Loop::new();
         assert_eq!(new.tick(), Verdict::Decide(vec![Reason::First]));
         new
     }
 
-    /// Takes the world in, as `sense` does; a constant world needs it once.
+    /// Reads the world, as `sense` does; a constant world needs it once.
     fn look(&mut self) {
         let (beat, now) = (&self.beat, self.now);
         let schedules = self.sensed.schedules.iter();
@@ -136,7 +136,7 @@ impl Loop {
         judge(&self.beat, &inputs, &self.limits, self.now)
     }
 
-    /// One beat: the gate, and where it says so a decision that is answered by the script.
+    /// Runs one beat: the gate and, if it decides, a decision that the script answers.
     fn tick(&mut self) -> Verdict {
         let verdict = self.judge();
         if let Verdict::Decide(reasons) = &verdict {
@@ -206,7 +206,7 @@ impl Loop {
         self.drive(Event::Decided(Box::new(event)));
     }
 
-    /// What the memory keeps, computed by the code of the tick itself.
+    /// Computes what the memory keeps, with the code of the tick itself.
     fn seen(&self, id: &str, reasons: &[Reason]) -> step::Seen {
         let world = &self.sensed.world;
         let changed = diff::items(&self.beat.baseline, &self.items);
@@ -242,7 +242,7 @@ impl Loop {
         done.unwrap();
     }
 
-    /// Runs beats of `every` for `span`, with `change` before each; the number of requests in it.
+    /// Runs beats at each `every` for `span`, with `change` before each; returns the number of requests.
     fn runs(&mut self, every: i64, span: i64, change: &mut dyn FnMut(&mut Loop, i64)) -> usize {
         let before = self.asked.len();
         for beat in 0..span / every {
@@ -330,7 +330,7 @@ fn timers_and_answers_wake_once_until_the_next_time() {
 }
 
 #[test]
-fn holds_stand_in_their_order() {
+fn holds_are_checked_in_order() {
     let mut looped = Loop::settled();
     let hit = Hit {
         window: "day 2026-11-21".to_owned(),

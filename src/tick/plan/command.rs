@@ -1,4 +1,4 @@
-//! The scope of a yes to a command: its program, each file that it names, and the folder it runs in.
+//! The scope of an approval of a command: its program, each file that it names, and the folder it runs in.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use crate::store::coverage::{Coverage, CoverageScan};
 use crate::sys::{identity, program};
 use crate::tick::Ctx;
 
-/// All that a yes to a command covers.
+/// Returns everything that an approval of a command covers.
 pub(super) fn scope(
     ctx: &Ctx,
     decided: &Move,
