@@ -104,9 +104,7 @@ impl Answer {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Said {
     /// A reply to a question.
-    Answer {
-        text: String,
-    },
+    Answer { text: String },
     /// An approval of exactly this hash.
     Approve {
         /// The hash that was shown to the user.

@@ -147,10 +147,7 @@ pub enum Event {
     /// The decider chose a move.
     Decided(Box<Decided>),
     /// The operation ended.
-    Acted {
-        at: Now,
-        outcome: Outcome,
-    },
+    Acted { at: Now, outcome: Outcome },
     /// A runner call of an earlier tick never ended.
     CutOff {
         /// When this was found.

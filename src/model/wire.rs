@@ -160,9 +160,7 @@ pub enum Request {
         ttl_s: Option<u64>,
     },
     /// Worker's side: releases a lease.
-    Release {
-        resource: String,
-    },
+    Release { resource: String },
     /// Worker's side: delivers a report. `Data` frames follow; the last one is empty.
     Report {
         /// The file's name.
