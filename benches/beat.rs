@@ -5,7 +5,6 @@
 //! rounds and is for machines that are busy: it fails only at a third over a ratio's target and at four times a plain
 //! time's, but says of each figure that is over its target.
 
-#![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::fs;

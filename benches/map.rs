@@ -3,7 +3,6 @@
 //! The floor is what cannot be saved: listing and reading every file, with git's own `ls-files` and `cat` beside it. Each
 //! figure is a median. The run fails when a target is missed; with `--quick` at twice the target, for busy machines.
 
-#![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::fs;

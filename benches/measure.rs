@@ -6,7 +6,6 @@
 //! and the next change of the same file: they are not. Three ways to tell are compared: the product's own (`alike` with the
 //! figures that ship), equal text, and "the same failure 3 times". The run fails when a target is missed.
 
-#![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, clippy::panic)]
 
 use std::collections::BTreeMap;

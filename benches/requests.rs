@@ -4,7 +4,7 @@
 //! itself. A runner that is not installed has no row and says so: `.ci/run` installs them and names them in
 //! `LOOOP_TEST_PI`, `LOOOP_TEST_CLAUDE`, `LOOOP_TEST_CODEX` and `LOOOP_TEST_NODE_BIN`.
 
-#![allow(missing_docs, dead_code, unused_imports)]
+#![allow(dead_code, unused_imports)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 #![allow(clippy::panic)]
 

@@ -4,7 +4,6 @@
 //! missed; `--quick` takes fewer rounds and, for machines that are busy, fails only at four times a target's time, but
 //! says of each time that is over its target. Everything that it starts ends with it, also when it fails.
 
-#![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 use std::fs;
