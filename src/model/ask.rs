@@ -147,7 +147,7 @@ impl Approval {
 }
 
 /// The reason why an approval of an earlier version is not valid.
-pub const OUTDATED: &str = "an earlier version of looop asked for it, and a yes would cover less than it does now; the loop asks again";
+pub const OUTDATED: &str = "an earlier version of looop asked for it, and the approval would cover less than it must; the loop asks again";
 
 impl Ask {
     /// True for an approval of an earlier version.

@@ -84,7 +84,7 @@ impl Outcome {
             Outcome::TestsChanged => "tests changed",
             Outcome::Deleted => "deleted the repository",
             Outcome::AgentFailed => "the agent failed",
-            Outcome::AfterFailed => "a command afterwards failed",
+            Outcome::AfterFailed => "a later command failed",
             Outcome::Untested => "not tested",
         }
     }
@@ -168,9 +168,9 @@ impl By {
     pub fn words(self) -> &'static str {
         match self {
             By::NoChange => "nothing was changed",
-            By::SameTree => "the same files came out",
-            By::SameChange => "much the same change",
-            By::Rework => "the same lines again, little new",
+            By::SameTree => "the resulting files are the same",
+            By::SameChange => "nearly the same change",
+            By::Rework => "the same lines again, with little new",
         }
     }
 }

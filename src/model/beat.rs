@@ -314,8 +314,7 @@ impl Beat {
     /// Says why these values are impossible although the format is right; `None` if they are possible.
     pub fn is_absurd(&self) -> Option<String> {
         let last = self.last_ms;
-        (!(0..=LAST_MS).contains(&last))
-            .then(|| format!("its last beat, {last}, is in no year that there is"))
+        (!(0..=LAST_MS).contains(&last)).then(|| format!("its last beat, {last}, is not a valid time"))
     }
 
     /// Returns the start of the next beat: now, or just after the last one if the clock was set back.

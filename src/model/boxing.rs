@@ -351,16 +351,16 @@ impl Powers {
     /// Describes what this machine no longer supports; `None` if it still supports everything.
     pub fn lost_since(&self, before: &Powers) -> Option<String> {
         let lost = match (&before.engine, &self.engine) {
-            (Some(_), None) => "sandboxes have no file system of their own any more",
+            (Some(_), None) => "sandboxes no longer have a private file system",
             (Some(_), Some(_)) if before.has_pasta() && !self.has_pasta() => {
-                "sandboxes with the internet reach this machine's own services again"
+                "sandboxes with internet access can reach this machine's own services again"
             }
-            _ if before.level() > self.level() => "what looop starts has no sandbox any more",
+            _ if before.level() > self.level() => "looop's children no longer have a sandbox",
             _ => return None,
         };
         let why =
             if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join("; ")) };
-        Some(format!("{lost}; this machine had better ones{why}"))
+        Some(format!("{lost}; this machine had better sandboxes before{why}"))
     }
 
     /// True unless an installed program failed: the result then stays valid until the machine changes.
@@ -418,7 +418,7 @@ impl Powers {
             // Checks have no network by default. That default alone must not prevent a check where the network cannot
             // be isolated.
             (_, NetworkAccess::Off | NetworkAccess::Ports(_)) if kind != Kind::Verify => {
-                let why = "there is no sandbox that could enforce it";
+                let why = "no sandbox here can enforce it";
                 Err(format!("sandbox.network.{} asks for {}, and {why}", kind.word(), boxing.net.words()))
             }
             _ => Ok(SandboxGrant::default()),
@@ -442,20 +442,20 @@ impl Powers {
             NetworkAccess::Model => Ok(Net::On),
             NetworkAccess::Off if has_files || self.filter => Ok(Net::Off),
             NetworkAccess::Off if kind == Kind::Verify && boxing.wanted == Wanted::Auto => Ok(Net::On),
-            NetworkAccess::Off => refused("no network, and there is no sandbox that could keep it out"),
+            NetworkAccess::Off => refused("no network, and no sandbox here can enforce that"),
             NetworkAccess::Ports(ports) if self.landlock >= PORTS && self.filter => {
                 Ok(Net::Ports(ports.clone()))
             }
             NetworkAccess::Ports(_) => refused(
-                "some ports alone, and this kernel cannot tell them apart (Landlock 4 and seccomp can)",
+                "only some ports, and this kernel cannot enforce that (Landlock 4 and seccomp are needed)",
             ),
         }
     }
 
     fn lacks(&self, kind: Kind, level: Level) -> String {
         let why =
-            if self.missing.is_empty() { "it was not tried".to_owned() } else { self.missing.join("; ") };
-        format!("sandbox.{} asks for {:?} and it cannot be had here: {why}", kind.word(), level.word())
+            if self.missing.is_empty() { "it was not tested".to_owned() } else { self.missing.join("; ") };
+        format!("sandbox.{} asks for {:?}, which is not available here: {why}", kind.word(), level.word())
     }
 
     fn lacks_full(&self, kind: Kind, asked: &NetworkAccess) -> String {
@@ -464,17 +464,17 @@ impl Powers {
             NetworkAccess::On => {
                 "sandbox.network is \"on\", which opens this machine's own services; ask for \"internet\", \"model\" or \"off\""
             }
-            _ if self.missing.is_empty() => "there is no `pasta`",
+            _ if self.missing.is_empty() => "`pasta` is missing",
             _ => return self.lacks(kind, Level::Full),
         };
-        format!("sandbox.{} asks for \"full\" and it cannot be had here: {why}", kind.word())
+        format!("sandbox.{} asks for \"full\", which is not available here: {why}", kind.word())
     }
 }
 
 /// Returns the network access of a kind for which the config requests none.
 fn usual_network(kind: Kind, wanted: Wanted, has_pasta: bool) -> NetworkAccess {
     match (kind, wanted) {
-        // A check judges the work. Nobody outside may be able to send it the answer.
+        // A check judges the work, so it must not receive the answer over the network.
         (Kind::Verify, _) => NetworkAccess::Off,
         (Kind::Worker | Kind::Fix, Wanted::Auto) if has_pasta => NetworkAccess::Internet,
         (_, Wanted::Full) => NetworkAccess::Internet,

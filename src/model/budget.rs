@@ -139,14 +139,14 @@ impl Hit {
         let spent = format!("{} of {} spent", dollars(self.spent_micros), dollars(self.limit_micros));
         let held = match self.reserved_micros {
             0 => String::new(),
-            micros => format!(", {} set aside for calls under way", dollars(micros)),
+            micros => format!(", {} reserved for running calls", dollars(micros)),
         };
         let next = match self.spent_micros < self.limit_micros {
             true => format!(", {} needed for the next call", dollars(self.wants_micros)),
             false => String::new(),
         };
         let until = now.at(self.resets_ms).local().format("%Y-%m-%d %H:%M");
-        format!("the budget of {} is used up ({spent}{held}{next}); it begins anew at {until}", self.window)
+        format!("the budget of {} is used up ({spent}{held}{next}); it resets at {until}", self.window)
     }
 }
 

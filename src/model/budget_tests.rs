@@ -104,8 +104,8 @@ fn a_cap_reports_its_reset_in_local_time() {
     assert_eq!(hour.resets_ms - NOW.unix_ms, 15 * 60_000);
     assert_eq!(
         hour.words(NOW),
-        "the budget of hour 2026-11-21T13 is used up ($0.90 of $1.00 spent, $0.05 set aside for calls under way, \
-         $0.06 needed for the next call); it begins anew at 2026-11-21 14:00"
+        "the budget of hour 2026-11-21T13 is used up ($0.90 of $1.00 spent, $0.05 reserved for running calls, \
+         $0.06 needed for the next call); it resets at 2026-11-21 14:00"
     );
     let half = Now { offset_s: 19_800, ..NOW };
     assert_eq!(

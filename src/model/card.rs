@@ -144,7 +144,7 @@ pub fn approval(ask: &Ask, approval: &Approval, now: Now) -> Vec<CardRow> {
         rows.put("base", &format!("{base}, which is {head}"));
         rows.put("objects", objects);
     }
-    beyond.iter().for_each(|text| rows.put("beyond", &format!("a yes does not cover {text}")));
+    beyond.iter().for_each(|text| rows.put("beyond", &format!("the approval does not cover {text}")));
     rows.put("asked", &format!("by the loop in beat {}, because {because}", ask.beat));
     rows.put("why", why);
     next_beat_s.iter().for_each(|seconds| rows.put("again", &format!("the loop looks again in {seconds} s")));

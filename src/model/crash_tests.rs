@@ -156,7 +156,7 @@ impl Sim {
             _ if line.is_some() => Probe::Journaled(line.unwrap_or_default().to_owned()),
             (Deed::Exec { .. }, _) if self.mutant == Some(Mutant::RunsAgain) => Probe::NotMade,
             (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
-            (Deed::Exec { .. }, Some(_)) => Probe::Unknown("nobody saw its end".to_owned()),
+            (Deed::Exec { .. }, Some(_)) => Probe::Unknown("its end was not recorded".to_owned()),
             _ if is_taken_back => Probe::Dropped(CHANGED.to_owned()),
             (Deed::Rename { from, to, content }, _)
                 if disk::give_back(&mut self.disk, from, to, content)? =>

@@ -342,7 +342,7 @@ fn flat_schema(variant: &Value, run: &Value) -> Option<Value> {
     }
     properties.insert("why".to_owned(), json!({ "type": "string" }));
     properties.insert("goal".to_owned(), json!({ "type": "string", "description": "The goal it serves." }));
-    let again = "Look again in so many seconds, 30 to 300.";
+    let again = "Look again after this number of seconds, 30 to 300.";
     properties.insert("next_beat_s".to_owned(), json!({ "type": "integer", "description": again }));
     let mut required = vec![json!("move"), json!("why")];
     required.extend(inner.get("required").and_then(Value::as_array).cloned().unwrap_or_default());

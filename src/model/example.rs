@@ -73,7 +73,7 @@ pub fn with_values(script: &str, values: &BTreeMap<String, String>, home: &str) 
     if let Some(unknown) = values.keys().find(|key| !settings.iter().any(|s| s.name == **key)) {
         let names: Vec<&str> = settings.iter().map(|s| s.name.as_str()).collect();
         let there = if names.is_empty() { "it has none".to_owned() } else { names.join(", ") };
-        return Err(format!("`{unknown}` is no setting of it; there are: {there}"));
+        return Err(format!("it has no setting `{unknown}`; available: {there}"));
     }
     let mut lines: Vec<String> = script.lines().map(str::to_owned).collect();
     let is_python = lines.first().is_some_and(|first| first.contains("python"));
@@ -102,7 +102,7 @@ pub fn with_values(script: &str, values: &BTreeMap<String, String>, home: &str) 
 /// Says why the value is not allowed in a script.
 pub fn check(value: &str) -> Result<(), String> {
     match value.chars().find(|c| c.is_control()) {
-        Some(c) => Err(format!("holds the control character {c:?}")),
+        Some(c) => Err(format!("contains the control character {c:?}")),
         None if value.len() > VALUE_BYTES => Err(format!("is longer than {VALUE_BYTES} bytes")),
         None => Ok(()),
     }
@@ -173,7 +173,7 @@ mod tests {
             ("REPO", "a\u{1b}[2J", "control character"),
             ("REPO", long.as_str(), "longer than"),
             ("REPO", "", "the setting REPO is missing: the repository"),
-            ("OTHER", "z", "`OTHER` is no setting of it; there are: REPO, DIR"),
+            ("OTHER", "z", "it has no setting `OTHER`; available: REPO, DIR"),
         ] {
             let error = with_values(SCRIPT, &set(&[("REPO", "r"), (key, value)]), "/h").unwrap_err();
             assert!(error.contains(why), "{error}");

@@ -90,10 +90,12 @@ impl Class {
             Class::Auth => {
                 "log in with the runner's own program, or set its key; `looop doctor runner` tries it"
             }
-            Class::TooLong => "shorten goals, PLAYBOOK or sensors, or take a model with a larger window",
+            Class::TooLong => {
+                "shorten goals, PLAYBOOK or sensors, or use a model with a larger context window"
+            }
             Class::Missing => "install it, or put its folder on `path` in the config",
-            Class::Down => "start the endpoint, or mend `base_url` and `health` in the config",
-            Class::Refused => "the model would not answer; another model may",
+            Class::Down => "start the endpoint, or correct `base_url` and `health` in the config",
+            Class::Refused => "the model refused; try another model",
             _ => "",
         }
     }

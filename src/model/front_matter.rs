@@ -62,7 +62,7 @@ fn path(item: &str) -> Result<String, String> {
         _ if path.contains(['"', '\'', '[', ']', '\\']) || path.contains(" #") => {
             Err(format!("{path:?} is more than a path"))
         }
-        _ if path.chars().any(char::is_control) => Err(format!("{path:?} holds a control character")),
+        _ if path.chars().any(char::is_control) => Err(format!("{path:?} contains a control character")),
         _ => listed_path_flaw(path).map_or(Ok(path.to_owned()), Err),
     }
 }

@@ -42,7 +42,7 @@ pub fn goal(id: &Name) -> Name {
 /// Says why the name is not allowed.
 pub fn free_name(text: &str) -> Result<Name, String> {
     match Name::parse_new(text)? {
-        name if name.as_str().starts_with("goal.") => Err(format!("{text:?} stands for a goal")),
+        name if name.as_str().starts_with("goal.") => Err(format!("{text:?} is reserved for a goal")),
         name => Ok(name),
     }
 }
@@ -91,7 +91,7 @@ impl TryFrom<String> for Holder {
         let plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
         match !person.is_empty() && person.chars().all(plain) {
             true => Ok(Holder::Person(person.to_owned())),
-            false => Err(format!("{text:?} names nobody")),
+            false => Err(format!("{text:?} does not name a user")),
         }
     }
 }
@@ -116,7 +116,7 @@ impl TryFrom<u64> for Ttl {
     fn try_from(seconds: u64) -> Result<Ttl, String> {
         match u32::try_from(seconds) {
             Ok(short @ 5..=86_400) => Ok(Ttl(short)),
-            _ => Err(format!("a lease lasts 5s to 24h between two renewals, and not {seconds}s")),
+            _ => Err(format!("a lease lasts 5s to 24h between two renewals, not {seconds}s")),
         }
     }
 }
@@ -287,7 +287,9 @@ impl fmt::Display for Refusal {
         let (who, epoch) = (self.holder.words(), self.epoch);
         match self.free_in_ms {
             Some(ms) => write!(f, "{who} has it (epoch {epoch}), for {} unless it is renewed", human_ms(ms)),
-            None => write!(f, "{who} on another machine has it (epoch {epoch}); only a human can release it"),
+            None => {
+                write!(f, "{who} on another machine has it (epoch {epoch}); only the user can release it")
+            }
         }
     }
 }

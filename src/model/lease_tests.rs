@@ -87,7 +87,7 @@ fn another_boot_means_dead_and_another_machine_needs_the_user() {
     let far = |boot: &str| Here { host: "far".to_owned(), ..here(boot, 1 << 40) };
     let refusal = take(&found, &other, &far("c"), Alive::No).unwrap_err();
     assert_eq!(refusal.free_in_ms, None);
-    assert!(refusal.to_string().ends_with("only a human can release it"), "{refusal}");
+    assert!(refusal.to_string().ends_with("only the user can release it"), "{refusal}");
     assert!(take(&found, &other, &far("b"), Alive::No).is_ok(), "the same boot is the same machine");
 }
 

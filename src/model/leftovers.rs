@@ -108,7 +108,9 @@ impl Leftovers {
         count(self.untracked.count, "untracked file", "untracked files", &self.untracked);
         parts.extend(self.others.iter().map(|other| visible(other, false)));
         parts.extend(
-            self.unclear.as_ref().map(|why| format!("it is not clear what: {}", visible(why, false))),
+            self.unclear
+                .as_ref()
+                .map(|why| format!("not everything could be checked: {}", visible(why, false))),
         );
         parts.join("; ")
     }

@@ -73,7 +73,7 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
     let tag = decided.action.tag();
     if facts.was_cut {
         return Verdict::Refused(
-            "its text was cut in the prompt, and writing it back would lose the rest".to_owned(),
+            "its text was truncated in the prompt, and writing it back would lose the rest".to_owned(),
         );
     }
     match &decided.action {
@@ -102,7 +102,7 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
             Verdict::Waits("it grants a credential or a path".to_owned())
         }
         Action::StartWorker { .. } if facts.free_check => {
-            Verdict::Waits("its check is no entry of `verify` in the config but a shell line".to_owned())
+            Verdict::Waits("its check is a shell line, not an entry of `verify` in the config".to_owned())
         }
         Action::StartWorker { repo: Some(_), .. } if !facts.repo_listed => Verdict::Waits(
             match facts.tainted {
@@ -116,7 +116,7 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
         }
         // Without a full sandbox, a worker has the user's access.
         Action::StartWorker { .. } if facts.boxed => Verdict::Free,
-        Action::StartWorker { .. } => Verdict::Waits("no whole sandbox is in force".to_owned()),
+        Action::StartWorker { .. } => Verdict::Waits("no full sandbox is in force".to_owned()),
         Action::Noop {}
         | Action::WriteGoal { .. }
         | Action::ArchiveGoal { .. }
@@ -154,7 +154,7 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
         }
     }
     if is_shell {
-        return Verdict::Waits("a shell line always needs a yes".to_owned());
+        return Verdict::Waits("a shell line always needs an approval".to_owned());
     }
     let mut too_far = None;
     for rule in &facts.rules.allow {
@@ -172,7 +172,7 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
         }
     }
     match too_far {
-        Some(arg) => Verdict::Waits(format!("{arg:?} reaches further than a wildcard frees")),
+        Some(arg) => Verdict::Waits(format!("{arg:?} reaches further than a wildcard allows")),
         None if facts.tainted => {
             Verdict::Waits("untrusted text was read and no exact rule allows it".to_owned())
         }
@@ -195,7 +195,7 @@ fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
         || named.iter().any(|path| argument::is_in_git_dir(path));
     (is_git && !argument::leaves_alone(arg)).then(|| {
         format!(
-            "{arg:?} names a `.git` directory or a file in one; name the folder of the repository by `cwd`"
+            "{arg:?} names a `.git` directory or a file in one; name the folder of the repository in `cwd`"
         )
     })
 }

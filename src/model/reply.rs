@@ -54,26 +54,26 @@ pub fn find_move(text: &str) -> Result<Value, String> {
     let Some(first) = moves.first() else {
         return Err(match (objects.is_empty(), is_cut) {
             (true, true) => {
-                "the reply holds no complete JSON object: it ends inside of one, perhaps at the model's \
+                "the reply contains no complete JSON object: it ends inside of one, perhaps at the model's \
                              output limit"
                     .to_owned()
             }
-            (true, false) => "the reply holds no complete JSON object".to_owned(),
-            (false, _) => "the reply holds a JSON object, but none with a `move` key".to_owned(),
+            (true, false) => "the reply contains no complete JSON object".to_owned(),
+            (false, _) => "the reply contains a JSON object, but none with a `move` key".to_owned(),
         });
     };
     if moves.iter().any(|other| other.text != first.text) {
-        return Err(format!("the reply holds {} moves; exactly one is wanted", moves.len()));
+        return Err(format!("the reply contains {} moves; exactly one is expected", moves.len()));
     }
     // A text that the decider quotes without escapes can end the decider's own object early and contain a move itself.
     // The
     // decider's own `move` key is then outside the object that parses.
     if prose.iter().copied().chain(others.iter().map(|object| object.text)).any(names_move) {
-        return Err("the reply holds a second `move` key, outside of the move".to_owned());
+        return Err("the reply contains a second `move` key, outside the move".to_owned());
     }
     // A quoted text can also contain a closing reasoning tag; the rest of the decider's object then follows the move.
     if after_thought && prose.iter().any(|text| text.contains(['{', '}'])) {
-        return Err("the reply holds braces beside the move".to_owned());
+        return Err("the reply contains braces outside the move".to_owned());
     }
     Ok(first.value.clone())
 }
@@ -91,8 +91,9 @@ fn split(text: &str) -> Result<ReplyParts<'_>, String> {
         if let Some((tag, end)) = tag_at(text, place) {
             at = match tag {
                 ThoughtTag::Close => end,
-                ThoughtTag::Open => close_after(text, end)
-                    .ok_or("all of the reply is thought: the tag around the thought is not closed")?,
+                ThoughtTag::Open => {
+                    close_after(text, end).ok_or("the whole reply is reasoning: its tag is not closed")?
+                }
             };
             prose_from = at;
             parts = ReplyParts { after_thought: true, ..ReplyParts::default() };

@@ -83,7 +83,7 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
     let cron: Cron = text.parse().map_err(|e| format!("{text:?} is not a cron expression: {e}"))?;
     match cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false) {
         Ok(_) => Ok(cron),
-        Err(_) => Err(format!("{text:?} is a time that never comes")),
+        Err(_) => Err(format!("{text:?} never matches a date")),
     }
 }
 

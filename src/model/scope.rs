@@ -217,7 +217,7 @@ impl ApprovalScope {
             () if *goal != now.goal => "the goal",
             () if *sandbox != now.sandbox => "the sandbox",
             () if *folders != now.folders => "the folder",
-            () => "what a yes does not cover",
+            () => "what the approval does not cover",
         }
     }
 }

@@ -61,12 +61,12 @@ impl Rule {
             None => return Some("it names no program".to_owned()),
         };
         if before.iter().any(|arg| arg == "**") {
-            return Some("`**` stands for the rest, so nothing can follow it".to_owned());
+            return Some("`**` matches the rest, so it must be the last word".to_owned());
         }
         let in_a_word = |arg: &&String| arg.contains('*') && *arg != "*" && *arg != "**";
         let word = before.iter().chain([last]).find(in_a_word)?;
         Some(format!(
-            "{word:?} is no pattern: `*` stands for one whole argument, `**` at the end for the rest"
+            "{word:?} is not a pattern: `*` matches one whole argument, `**` at the end matches the rest"
         ))
     }
 
@@ -142,7 +142,7 @@ impl Workers {
         let name = name.or(self.runner.as_deref()).unwrap_or("claude");
         self.runners.get_key_value(name).map(|(name, runner)| (name.as_str(), runner)).ok_or_else(|| {
             let known: Vec<&str> = self.runners.keys().map(String::as_str).collect();
-            format!("{name:?} is no runner with a worker command; there are: {}", known.join(", "))
+            format!("{name:?} is not a runner with a worker command; available: {}", known.join(", "))
         })
     }
 }

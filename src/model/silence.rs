@@ -17,7 +17,7 @@ const CHOSEN: &str = "\u{25cf} ";
 /// Questions of agents at their first start in a home or a directory, by texts on the screen.
 const FIRST: [(&str, &[&str]); 4] = [
     (
-        "it asks whether it may trust its directory",
+        "it asks if it may trust its directory",
         &[
             "trust this folder",
             "trust the contents of this",
@@ -25,8 +25,8 @@ const FIRST: [(&str, &[&str]); 4] = [
             "trust project folder",
         ],
     ),
-    ("it asks whether it may use the API key of its environment", &["detected a custom api key"]),
-    ("it warns of working without permissions", &["bypass permissions mode"]),
+    ("it asks if it may use the API key of its environment", &["detected a custom api key"]),
+    ("it asks you to accept that it works without permissions", &["bypass permissions mode"]),
     (
         "it wants you to log in",
         &[
@@ -85,7 +85,7 @@ fn is_frame(c: char) -> bool {
 fn asks(line: &str) -> bool {
     let small = line.to_lowercase();
     match line.chars().next_back() {
-        // Most log lines that end in a bracket are no prompts.
+        // Most log lines that end in a bracket do not ask for input.
         Some(']' | ')') => small.contains("y/n") || small.contains("yes/no"),
         Some(end) if ENDS.contains(&end) => true,
         _ => small.starts_with("press ") || small.contains("press enter") || small.contains("press any key"),

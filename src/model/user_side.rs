@@ -122,7 +122,7 @@ const NAME_GROUPS: [NameGroup; 13] = [
         ends: &[],
     },
     NameGroup {
-        reason: "tools take variables from it, addresses of models among them",
+        reason: "tools read variables from it, such as the addresses of models",
         folders: &[],
         pairs: &[],
         files: &[".env", ".env.local"],
@@ -307,7 +307,7 @@ const NAME_GROUPS: [NameGroup; 13] = [
         ends: &[".pth"],
     },
     NameGroup {
-        reason: "looop takes commands from it",
+        reason: "looop runs commands from it",
         folders: &[],
         pairs: &[],
         files: &["leanfile.toml", "looop.json"],
@@ -334,10 +334,8 @@ pub fn reason_of(change: &TreeChange) -> Option<&'static str> {
         Some(LINK) if change.target.is_none_or(|target| leads_out(change.path, target)) => {
             Some("a link that leads out of the project")
         }
-        Some(GITLINK) => Some("a submodule: git takes the files of another repository there"),
-        _ if change.old_mode == Some(GITLINK) => {
-            Some("a submodule: git took the files of another repository there")
-        }
+        Some(GITLINK) => Some("a submodule: git checks out another repository there"),
+        _ if change.old_mode == Some(GITLINK) => Some("a submodule: git had another repository there"),
         Some(mode) if is_executable(mode) && !change.old_mode.is_some_and(is_executable) => {
             Some("a file that becomes executable")
         }

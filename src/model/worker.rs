@@ -99,9 +99,9 @@ impl Spec {
 /// Describes network access as text.
 pub fn network_words(net: &Net, to_model: bool) -> String {
     match net {
-        Net::On => "all, and the services of this machine".to_owned(),
-        Net::Internet => "the internet, not the services of this machine".to_owned(),
-        Net::Off if to_model => "its model alone".to_owned(),
+        Net::On => "the whole network, and the services of this machine".to_owned(),
+        Net::Internet => "the internet, without the services of this machine".to_owned(),
+        Net::Off if to_model => "only its model".to_owned(),
         Net::Off => "none".to_owned(),
         Net::Ports(ports) => format!("ports {ports:?}"),
     }
@@ -159,7 +159,7 @@ impl Objects {
     /// Describes the choice for an approval, before it is made.
     pub fn words(config: Option<Objects>, has_network: bool) -> &'static str {
         match (config, has_network) {
-            (None, true) => "reachable if text of strangers was read, else shared",
+            (None, true) => "reachable if untrusted text was read, else shared",
             (config, _) => config.unwrap_or_default().word(),
         }
     }
@@ -404,7 +404,7 @@ impl State {
     pub fn flag_leftovers(&mut self, next: Option<&str>, now_ms: i64) {
         let Some(words) = self.left_words() else { return };
         let next = next.map(|next| format!("; next: {next}")).unwrap_or_default();
-        let text = format!("work is left in its clone: {words}{next}");
+        let text = format!("work is only in its clone: {words}{next}");
         self.flags += 1;
         self.flag = Some(Flag { text, at_ms: now_ms, nth: self.flags, guess: false });
     }

@@ -100,7 +100,7 @@ fn exec(
     let layout = ctx.layout;
     let saved = records::load_beat(layout, ctx.now)?.0;
     let gate = |pid: u32| -> Result<()> {
-        let start = tree::start_of(pid).context("the process is gone before it began")?;
+        let start = tree::start_of(pid).context("the process ended before it started")?;
         let started = Some(Started { pid, start, boot: tree::boot_id() });
         let next = Beat { intent: Some(Intent { started, ..intent.clone() }), ..saved };
         records::save_beat(layout, &next)
@@ -111,14 +111,14 @@ fn exec(
     };
     let mut args = vec!["__exec".to_owned()];
     if !files.is_empty() {
-        let files = serde_json::to_string(files).context("could not write down what a yes was for")?;
+        let files = serde_json::to_string(files).context("could not record the approved files")?;
         args.extend(["--sealed".to_owned(), files]);
     }
     if let Some(boxed) = &mut cell.boxed {
         boxed.sealed = files.to_vec();
         args.extend([
             "--box".to_owned(),
-            serde_json::to_string(boxed).context("could not write down a box")?,
+            serde_json::to_string(boxed).context("could not record a sandbox")?,
         ]);
     }
     args.extend([exe.to_owned(), "--".to_owned()]);
@@ -145,7 +145,7 @@ fn exec(
         Exit::Signal(signal) => format!("ended by signal {signal}"),
         Exit::Timeout => "ended at its deadline, perhaps half done".to_owned(),
         Exit::Cancelled => "interrupted, perhaps half done".to_owned(),
-        Exit::TooMuch => "ended for printing too much".to_owned(),
+        Exit::TooMuch => "ended because it printed too much".to_owned(),
     };
     let kept = logs::archive(layout, &intent.beat, OUTPUT, &ended.stdout);
     log::warn_on_error(ctx, kept);

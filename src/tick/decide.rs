@@ -96,7 +96,7 @@ fn read_move(ctx: &Ctx, reply: &Reply) -> Result<Move, String> {
         return Err(OUTPUT_LIMIT.to_owned());
     }
     let decided = decision::parse_reply(&reply.text)?;
-    let secret = |_| "the move names a secret where only a plain name fits".to_owned();
+    let secret = |_| "the move contains a secret where only a plain name is allowed".to_owned();
     let mut value = serde_json::to_value(&decided).map_err(secret)?;
     let before = value.clone();
     ctx.settings.secrets.redact_json(&mut value);

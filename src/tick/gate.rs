@@ -56,14 +56,14 @@ impl Reason {
     /// The reason as text.
     pub fn words(&self) -> String {
         match self {
-            Reason::First => "there was no decision yet".to_owned(),
+            Reason::First => "no decision has been made yet".to_owned(),
             Reason::Changed(item) => format!("{item} changed"),
             Reason::AfterMove => "the last move was not noop".to_owned(),
             Reason::Answer(ask) => format!("ask {ask} is closed"),
             Reason::Due(name) => format!("schedule {name} is due"),
             Reason::Aged => "the last noop is old".to_owned(),
-            Reason::Nudge => "the decider wanted to look again".to_owned(),
-            Reason::Forced(goal) => format!("a human wants a move for {goal}"),
+            Reason::Nudge => "the decider asked for another look".to_owned(),
+            Reason::Forced(goal) => format!("the user wants a move for {goal}"),
         }
     }
 }

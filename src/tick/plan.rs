@@ -229,10 +229,10 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     let decided = approval.decided.clone();
     let answer = sensed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
     if !consent::is_yes(ask, approval, answer) {
-        return Ok((decided, Plan::refused("the yes was not for this")));
+        return Ok((decided, Plan::refused("the approval was not for this")));
     }
     if ctx.now.unix_ms < ask.created_ms - CLOCK_SLACK_MS {
-        let why = "the clock was set back to before the ask, so its end cannot be told";
+        let why = "the clock was set back to before the ask, so its expiry is unknown";
         return Ok((decided, Plan::refused(why)));
     }
     let scope = scope_of(ctx, sensed, &decided);
@@ -244,7 +244,7 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
         }
         Ok(Ok((now, _))) => {
             let what = approval.scope.difference(&now);
-            Ok(Plan::refused(format!("something that the yes covered has changed since: {what}")))
+            Ok(Plan::refused(format!("something that the approval covered has changed since: {what}")))
         }
         Ok(Err(why)) => Ok(Plan::refused(why)),
         Err(error) => Err(error),

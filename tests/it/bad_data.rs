@@ -89,7 +89,7 @@ fn a_bad_config_says_where_and_makes_nothing() {
 }
 
 #[test]
-fn a_config_that_is_no_plain_file_is_refused() {
+fn a_config_that_is_not_a_plain_file_is_refused() {
     let make: [(Make, &str); 5] = [
         (|path| fs::write(path, b"{\"decide\":\"\xff\"}").unwrap(), "not UTF-8"),
         (|path| fs::write(path, " ".repeat(2 << 20)).unwrap(), "larger than 1024 KiB"),
@@ -249,7 +249,7 @@ fn refuses_the_move(make: Make, path: &str, decided: &str, why: &str) {
 }
 
 #[test]
-fn a_move_on_what_is_no_regular_file_is_refused_and_blocks_nothing() {
+fn a_move_on_a_special_file_is_refused_and_does_not_block() {
     let write = r#"{"move":"write_goal","id":"odd","body":"b","why":"x"}"#;
     let archive = r#"{"move":"archive_goal","id":"odd","why":"x"}"#;
     for (make, _) in ODD {

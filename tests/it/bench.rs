@@ -95,7 +95,7 @@ fn the_measure_in_the_docs_tells_tweaks_from_work() {
 }
 
 #[test]
-fn what_does_not_exist_is_no_kind_and_a_report_keeps_what_is_around_it() {
+fn an_unknown_kind_is_refused_and_a_report_keeps_the_surrounding_text() {
     let profile = Profile::empty();
     let ran = profile.looop(&["bench", "stuck", "--kind", "tweek"]);
     assert!(ran.code == 2 && ran.stderr.contains("there are: tweak"), "{}", ran.stderr);

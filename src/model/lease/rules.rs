@@ -52,7 +52,7 @@ pub fn acquire(
         }
         // All workers with one name share one lock, and this claimant holds it.
         (Holder::Worker(_), _) if lease.holder == claimant.holder && lease.boot == here.boot => {
-            "it began anew"
+            "it was restarted"
         }
         (_, Standing::Free(why)) => why,
         (_, Standing::Held(ms)) => return Err(refuse(Some(ms))),

@@ -26,7 +26,8 @@ pub fn probe<E>(
     Ok(match (&intent.deed, &intent.started) {
         (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
         (Deed::Exec { .. }, Some(started)) => {
-            let what = if end(started) { "it was still running and was ended" } else { "nobody saw its end" };
+            let what =
+                if end(started) { "it was still running and was ended" } else { "its end was not recorded" };
             Probe::Unknown(format!("looop was interrupted while it ran; {what}"))
         }
         (Deed::Fleet, _) => look(intent)?,

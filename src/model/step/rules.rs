@@ -65,7 +65,7 @@ pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<
         beat: call.beat.clone(),
         at_ms: at.unix_ms,
         class: Class::CutOff,
-        why: "the tick ended while the runner was thinking".to_owned(),
+        why: "the tick ended during the runner's call".to_owned(),
         retry_at_ms: None,
         clean: true,
     };

@@ -51,8 +51,8 @@ pub(super) fn scope(
             level,
             network,
             writes: vec![
-                format!("{}, and of looop's own files nothing", cwd.display()),
-                "a temporary folder of its own".to_owned(),
+                format!("{}, except looop's own files", cwd.display()),
+                "a private temporary folder".to_owned(),
             ],
         },
     };

@@ -37,14 +37,14 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
     let digest = scope.digest();
     let wish = scope.wish();
     if beat.rejected.get(&wish).is_some_and(|until| *until > now.unix_ms) {
-        return refuse("the human rejected exactly this; it can be asked again a day after that".to_owned());
+        return refuse("the user rejected exactly this; the loop can ask again a day later".to_owned());
     }
     let is_rejected = |(ask, answer): &(Ask, Option<Answer>)| {
         ask.state(answer.as_ref(), now) == State::Rejected
             && ask.approval.as_ref().is_some_and(|approval| approval.scope.wish() == wish)
     };
     if asks.values().any(is_rejected) {
-        return refuse("the human rejected exactly this".to_owned());
+        return refuse("the user rejected exactly this".to_owned());
     }
     let open = |(ask, answer): &&(Ask, Option<_>)| {
         ask.kind == AskKind::Approval
@@ -59,7 +59,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
                 Ok(Plan::new(Deed::Nothing, then))
             }
             _ => refuse(format!(
-                "{} has just been closed; ask again in the next beat if it is still wanted",
+                "{} has just been closed; ask again in the next beat if it is still needed",
                 ask.id
             )),
         };

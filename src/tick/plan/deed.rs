@@ -76,7 +76,7 @@ pub fn free(
         }
         _ => match replacement(sensed, now, decided)? {
             Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
-                return refuse("the file holds exactly this already");
+                return refuse("the file already has exactly this content");
             }
             Some((path, text, executable, replaces)) => Deed::Write { path, text, executable, replaces },
             None => return refuse("it writes nothing"),

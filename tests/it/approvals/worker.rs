@@ -78,7 +78,10 @@ fn each_kind_of_swap_voids_a_yes_to_a_worker() {
         approve(&profile, &ask).ok();
         swap(&profile);
         let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("something that the yes covered has changed since"), "{what}: {ran:?}");
+        assert!(
+            ran.stdout.contains("something that the approval covered has changed since"),
+            "{what}: {ran:?}"
+        );
         assert!(!profile.data().join("workers/w1").exists(), "{what}");
     }
 }
@@ -90,7 +93,7 @@ fn another_value_of_a_granted_variable_voids_a_yes() {
     approve(&profile, &ask).ok();
     let ran = profile.command(&["tick"]).env("DEPLOY_KEY", "other").output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(said.contains("something that the yes covered has changed since: a grant"), "{said}");
+    assert!(said.contains("something that the approval covered has changed since: a grant"), "{said}");
     assert!(!profile.data().join("workers/w1").exists());
     let file = fs::read_to_string(profile.data().join("journal.md")).unwrap();
     assert!(
@@ -122,7 +125,7 @@ fn grants_are_first_on_the_screen_and_resolved() {
         format!("base     {}, which is ref: refs/heads/main", head.trim()),
         "check    tests: true".to_owned(),
         "sandbox  none; its checks: none".to_owned(),
-        "network  all, and the services of this machine; its checks: all".to_owned(),
+        "network  the whole network, and the services of this machine; its checks: all".to_owned(),
         "writes   everything that you may write".to_owned(),
         format!("{}: what is in it", at("home/granted")),
         "because it grants a credential or a path".to_owned(),

@@ -123,7 +123,7 @@ fn objects_of_a_start(trust: &str) -> String {
     let asks = profile.looop(&["asks", "--json"]).ok().json();
     for ask in asks["asks"].as_array().unwrap() {
         let shown = ask["scope"]["repo"]["objects"].as_str().unwrap_or_default();
-        assert!(shown.contains("reachable if text of strangers was read"), "{ask}");
+        assert!(shown.contains("reachable if untrusted text was read"), "{ask}");
         let hash = ask["hash"].as_str().unwrap();
         profile.looop(&["approve", ask["id"].as_str().unwrap(), "--hash", hash]).ok();
         profile.looop(&["tick"]).ok();

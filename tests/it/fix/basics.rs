@@ -88,7 +88,7 @@ fn a_branch_takes_it_when_asked_or_when_a_file_changed_meanwhile() {
 }
 
 #[test]
-fn a_folder_that_is_no_repository_is_fixed_as_well() {
+fn a_folder_without_a_repository_can_be_fixed() {
     let fixture = Fixture::plain(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     fixture.leanfile(TESTS, TASK);
     fixture.agent(FIXED);

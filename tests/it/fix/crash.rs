@@ -42,7 +42,7 @@ fn deadly(fixture: &Fixture, at: &str) {
 }
 
 #[test]
-fn killed_by_its_agent_or_its_tests_it_goes_on_with_what_was_edited() {
+fn a_fix_killed_by_its_agent_or_its_tests_resumes_with_the_edits() {
     for point in ["before", "middle", "after", "tests", "lingers"] {
         let fixture = fixture();
         deadly(&fixture, point);

@@ -55,7 +55,7 @@ fn each_side_may_ask_only_for_what_is_its_own() {
 }
 
 #[test]
-fn half_a_frame_keeps_nobody_waiting_and_is_given_up() {
+fn an_incomplete_frame_blocks_no_other_client_and_is_dropped() {
     let desk = Desk::start(&[], "sleep 600");
     let mut half = desk.connect("attach.sock");
     half.write_all(b"J\x50\0\0\0{\"looop\"").unwrap();
