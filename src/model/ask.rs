@@ -187,8 +187,8 @@ pub struct Answered {
     pub beat: String,
 }
 
-/// Makes control, format and bidirectional characters visible as `\u{202e}`; with `keep_lines` it keeps line breaks.
-/// It doubles backslashes before such an escape, and before text that looks like one, so that two different texts never
+/// Makes control, format and bidirectional characters visible as `\u{202e}`; with `keep_lines` it keeps line breaks. It
+/// doubles backslashes before such an escape, and before text that looks like one, so that two different texts never
 /// look the same.
 pub fn visible(text: &str, keep_lines: bool) -> String {
     let mut out = String::with_capacity(text.len());

@@ -328,8 +328,7 @@ impl Beat {
     }
 
     /// True if the next decision sees text from a decision that had read untrusted text, or why such a decision failed.
-    /// A
-    /// `noop` adds no text of its own, so the loop is clean again once it is settled.
+    /// A `noop` adds no text of its own, so the loop is clean again once it is settled.
     pub fn retells(&self) -> bool {
         let last = self.last.as_ref().is_some_and(|last| !last.clean && last.tag != "noop");
         last || self.failure.as_ref().is_some_and(|failure| !failure.clean)

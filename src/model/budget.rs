@@ -204,8 +204,7 @@ pub fn hit(
 }
 
 /// Returns each cap that leaves no room for this call, given what was spent and what is reserved for others. A call
-/// that
-/// needs more than a whole cap has room as long as nothing was spent.
+/// that needs more than a whole cap has room as long as nothing was spent.
 pub fn hits(
     budget: &Budget,
     spent: &Spending,

@@ -3,9 +3,8 @@
 //! # Flow
 //! looop writes the new content under a private name beside the file. It then exchanges the two names in one step, so
 //! that the private name refers to the content that was there at that very moment. looop removes that content only if
-//! it
-//! is what the decision saw, and no process has it open for writing. Otherwise looop exchanges the names back, and the
-//! user's text stays.
+//! it is what the decision saw, and no process has it open for writing. Otherwise looop exchanges the names back, and
+//! the user's text stays.
 //!
 //! # Guarantees
 //! [`next_step`] depends only on the two names, so a crash between two steps is settled by the same rule. The private

@@ -71,8 +71,7 @@ impl Class {
     }
 
     /// Returns the wait after `fails` consecutive failures, the last one of this class, in milliseconds. `until_ms` is
-    /// the
-    /// time from the failure to the end of the limit.
+    /// the time from the failure to the end of the limit.
     pub fn wait_ms(self, fails: u32, until_ms: Option<i64>) -> i64 {
         let doubled = 1_i64 << fails.saturating_sub(1).min(20);
         let usual = (FIRST_MS * doubled).min(LONGEST_MS);

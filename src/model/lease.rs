@@ -2,16 +2,12 @@
 //!
 //! A lease is one file, replaced only under the store's lock. Two rules decide about it. *Liveness* says when another
 //! claimant may take it: at once if its holder is dead, else when it was not renewed for twice its lifetime. *The
-//! fence*
-//! says who may write: the holder in the file, under the epoch in the file. A holder that was suspended for an hour
-//! still
-//! believes that it holds the lease, but the file says otherwise, so its writes are rejected. Safety needs only the
-//! fence,
-//! which reads no clock.
+//! fence* says who may write: the holder in the file, under the epoch in the file. A holder that was suspended for an
+//! hour still believes that it holds the lease, but the file says otherwise, so its writes are rejected. Safety needs
+//! only the fence, which reads no clock.
 //!
 //! The epochs of a resource strictly increase. The newest epoch of a resource is in its file. If the file is removed,
-//! the
-//! *floor* replaces it: each epoch that is granted without a file is above the floor.
+//! the *floor* replaces it: each epoch that is granted without a file is above the floor.
 //!
 //! Time is `CLOCK_MONOTONIC`, which stops while the machine sleeps. A holder cannot renew during sleep, so it must not
 //! lose its lease by sleep.

@@ -1,8 +1,7 @@
 //! Tests the rules of leases over every order of events: workers that start, stop, die and write, clock jumps, reboots.
 //!
 //! A suspended worker is one without events, for any time, so the orders contain every pause. The rules are the
-//! product's
-//! own code. Each mutant changes the input or the output of a rule, and the search must find each of them.
+//! product's own code. Each mutant changes the input or the output of a rule, and the search must find each of them.
 
 #![allow(clippy::disallowed_macros, reason = "the size of a search is worth a line")]
 

@@ -60,8 +60,7 @@ impl Name {
     }
 
     /// Creates a name with a prefix: `goal.setup` for the word `goal`. If the result is too long, a digest replaces the
-    /// name
-    /// after a `_`. No name starts with `_`, so two names never become the same.
+    /// name after a `_`. No name starts with `_`, so two names never become the same.
     pub fn within(word: &'static str, name: &Name) -> Name {
         Name::parse(&format!("{word}.{name}")).unwrap_or_else(|_| {
             let digest = blake3::hash(name.0.as_bytes()).to_hex();

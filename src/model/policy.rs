@@ -181,8 +181,8 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
 }
 
 /// Says why a command with this argument is refused regardless of rules: the argument names looop's own files, or a
-/// part of
-/// a git directory, whose files git would execute. Checks the written path and the resolved one, because of links.
+/// part of a git directory, whose files git would execute. Checks the written path and the resolved one, because of
+/// links.
 fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
     let parts = argument::parts(arg);
     let written = parts.iter().map(|part| lexical(&cwd.join(part)));
@@ -201,8 +201,7 @@ fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
 }
 
 /// True for an argument with a part that leads out of the working directory. An argument with too many parts to
-/// resolve,
-/// or one that the program may expand, also counts.
+/// resolve, or one that the program may expand, also counts.
 fn leads_out(arg: &str, cwd: &Path, facts: &Facts) -> bool {
     let parts = argument::parts(arg);
     parts.len() > MAX_RESOLVED
@@ -222,8 +221,7 @@ pub fn is_own_part(name: &str) -> bool {
 }
 
 /// True for a path outside the working directory, and for a directory that contains looop's own files: a copy of a
-/// whole
-/// directory into it could replace them without naming them.
+/// whole directory into it could replace them without naming them.
 fn is_far(path: &Path, cwd: &Path, facts: &Facts) -> bool {
     let holds_own =
         facts.data_dir.starts_with(path) || facts.protected.iter().any(|dir| dir.starts_with(path));

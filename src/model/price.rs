@@ -45,8 +45,7 @@ const TABLE: [(&str, Price); 14] = [
 
 impl Price {
     /// Returns the price of a model by its name, ignoring a provider before it and a date after it. Other models have
-    /// no
-    /// price: a model with a similar name may cost ten times as much.
+    /// no price: a model with a similar name may cost ten times as much.
     pub fn known(model: &str) -> Option<Price> {
         let name = model.rsplit('/').next().unwrap_or(model);
         let undated = match name.rsplit_once('-') {

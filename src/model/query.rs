@@ -2,8 +2,7 @@
 //!
 //! A worker has no terminal of its own. It must not query the user's terminal: there may be none, or several. So looop
 //! answers as a plain xterm with 256 colors would, and ignores queries that such a terminal does not know. Programs
-//! also
-//! report their status here (OSC 7501, or a title); looop sets a flag when an agent waits for a permission.
+//! also report their status here (OSC 7501, or a title); looop sets a flag when an agent waits for a permission.
 
 mod answer;
 

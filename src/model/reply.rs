@@ -66,8 +66,7 @@ pub fn find_move(text: &str) -> Result<Value, String> {
         return Err(format!("the reply contains {} moves; exactly one is expected", moves.len()));
     }
     // A text that the decider quotes without escapes can end the decider's own object early and contain a move itself.
-    // The
-    // decider's own `move` key is then outside the object that parses.
+    // The decider's own `move` key is then outside the object that parses.
     if prose.iter().copied().chain(others.iter().map(|object| object.text)).any(names_move) {
         return Err("the reply contains a second `move` key, outside the move".to_owned());
     }
@@ -123,8 +122,7 @@ fn split(text: &str) -> Result<ReplyParts<'_>, String> {
 }
 
 /// Returns the end of an object that starts at `place` and does not parse: its closing brace or a reasoning tag.
-/// `None`:
-/// the text ends inside it.
+/// `None`: the text ends inside it.
 fn broken_end(text: &str, place: usize) -> Option<usize> {
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
     for (at, byte) in text.bytes().enumerate().skip(place) {
@@ -161,8 +159,7 @@ fn tag_at(text: &str, place: usize) -> Option<(ThoughtTag, usize)> {
 }
 
 /// Returns the part of an answer that is not reasoning: all of it, the text after the last closing tag, or nothing if
-/// the
-/// reasoning at its start is not closed.
+/// the reasoning at its start is not closed.
 pub fn without_thoughts(text: &str) -> &str {
     let mut tags = text.match_indices('<').rev().filter_map(|(at, _)| tag_at(text, at));
     let begins_with_thought =

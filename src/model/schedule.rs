@@ -89,10 +89,8 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
 
 impl Schedule {
     /// Returns the time at which the timer is due next, counted from `fired_ms` (the last time it fired); `None` if it
-    /// never
-    /// fires again. A cron expression is evaluated in the zone of `now`, so that it follows the wall clock at a change
-    /// to
-    /// summer time.
+    /// never fires again. A cron expression is evaluated in the zone of `now`, so that it follows the wall clock at a
+    /// change to summer time.
     pub fn next_ms(&self, fired_ms: Option<i64>, now: Now) -> Option<i64> {
         // True if the clock was set back after the timer was created.
         let set_back = self.created_ms > now.unix_ms;

@@ -156,8 +156,7 @@ impl ApprovalScope {
     }
 
     /// blake3 over the parts that identify a request: the move, its command, and the content of the files that it
-    /// names. A
-    /// rejection applies to this digest, even if other parts of the scope have changed.
+    /// names. A rejection applies to this digest, even if other parts of the scope have changed.
     pub fn wish(&self) -> String {
         let mut wish = ApprovalScope { folders: Vec::new(), beyond: Vec::new(), ..self.clone() };
         wish.files.retain(|file| !file.role.starts_with("read by"));

@@ -33,8 +33,7 @@ pub struct Secrets {
 
 impl Secrets {
     /// Finds the secrets among these variables. `is_path` says whether a value is an existing path: such a value only
-    /// names
-    /// the location of a secret.
+    /// names the location of a secret.
     pub fn of(env: &[(String, String)], is_path: &dyn Fn(&str) -> bool) -> Secrets {
         Secrets::sorted(source::values(env, is_path))
     }

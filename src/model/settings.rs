@@ -53,8 +53,7 @@ pub struct Rule {
 
 impl Rule {
     /// Says what is wrong with a pattern. A pattern that matches less than it seems to would leave moves waiting for
-    /// approval
-    /// without an apparent reason.
+    /// approval without an apparent reason.
     pub fn flaw(argv: &[String]) -> Option<String> {
         let (last, before) = match argv.split_last() {
             Some(split) => split,
@@ -91,8 +90,7 @@ pub struct Rules {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkerRunner {
     /// Its command; `{brief}` is replaced by the path of the brief, `{status}` by that of its status file, `{box}` by
-    /// the
-    /// sandbox mode that codex uses for its commands.
+    /// the sandbox mode that codex uses for its commands.
     pub argv: Vec<String>,
     /// Names of environment variables that it gets besides the usual ones.
     pub env: Vec<String>,
@@ -163,8 +161,7 @@ pub struct Fixes {
     /// After this number of repeats of the same commands within one call, the call is stopped.
     pub stop: usize,
     /// Runners that can be called, with `{brief}` for the path of the prompt; a command without it reads the prompt
-    /// from
-    /// stdin. A runner without a command is an endpoint.
+    /// from stdin. A runner without a command is an endpoint.
     pub runners: BTreeMap<String, WorkerRunner>,
 }
 

@@ -2,16 +2,13 @@
 //!
 //! # Flow
 //! `Asking` reserves the call; `Decided` writes the intent and acts; `Acted` journals and settles. After a crash,
-//! `CutOff`
-//! settles a call that never ended, and `Unfinished` settles a move that was never settled.
+//! `CutOff` settles a call that never ended, and `Unfinished` settles a move that was never settled.
 //!
 //! # Guarantees
 //! State changes only through [`Effect::Save`], one atomic replacement. An intent is saved before its operation, and
-//! the
-//! journal line is durable before the intent is cleared. So each operation leaves a trace, and an operation without a
-//! trace is repeated only if it writes the same file with the same bytes. What recovery finds is made durable before
-//! the
-//! memory drops it.
+//! the journal line is durable before the intent is cleared. So each operation leaves a trace, and an operation without
+//! a trace is repeated only if it writes the same file with the same bytes. What recovery finds is made durable before
+//! the memory drops it.
 
 mod leftover;
 mod rules;
@@ -196,8 +193,7 @@ fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
 }
 
 /// Processes an event completely: performs each effect in order, and steps again with the result of an effect. `beat`
-/// is
-/// updated with each save, so that it always equals the file.
+/// is updated with each save, so that it always equals the file.
 ///
 /// # Errors
 /// The first error of `perform`; the memory then equals the last save.

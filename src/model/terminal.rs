@@ -1,8 +1,7 @@
 //! Pure. Escapes text for a terminal: control characters, and characters that reorder other text, are spelled out.
 
 /// Escapes text of any origin for a terminal: `\u{9b}` for a control character, `\x9b` for a byte that is not UTF-8.
-/// Line
-/// breaks and tabs stay.
+/// Line breaks and tabs stay.
 ///
 /// looop's own color is `paint`, a number and `m`; it becomes the escape sequence of the color. `paint` is a secret of
 /// this process, so that foreign text cannot contain it.

@@ -18,8 +18,7 @@ pub struct Now {
 
 impl Now {
     /// Converts a clock reading in seconds and nanoseconds since the Unix epoch. A time outside the years 1970 to 9999
-    /// becomes
-    /// the nearest one that [`clock_flaw`] reports.
+    /// becomes the nearest one that [`clock_flaw`] reports.
     pub fn from_clock(seconds: i64, nanoseconds: i64, offset_s: i32) -> Now {
         let unix_ms = seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000);
         Now { unix_ms: unix_ms.clamp(-1, LAST_MS + 1), offset_s }
@@ -51,8 +50,7 @@ impl Now {
     }
 
     /// True if `wait_ms` have passed since `since_ms`. A start in the future means that the clock was set back; the
-    /// wait is
-    /// then over, because its real duration is unknown.
+    /// wait is then over, because its real duration is unknown.
     pub fn waited(&self, since_ms: i64, wait_ms: i64) -> bool {
         since_ms > self.unix_ms || self.unix_ms.saturating_sub(since_ms) >= wait_ms
     }
@@ -121,8 +119,7 @@ pub fn parse_ms(text: &str) -> Result<i64, String> {
 }
 
 /// Returns the id of a beat: its start in milliseconds, in base 36. Ids sort by time and are never reused, because a
-/// beat
-/// starts at `max(now, last + 1)`.
+/// beat starts at `max(now, last + 1)`.
 pub fn beat_id(ms: i64) -> String {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut rest = ms.max(0) as u64;

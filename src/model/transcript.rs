@@ -25,8 +25,7 @@ pub enum Verdict {
 const MAX_CYCLE: usize = 5;
 
 /// Judges the end of a transcript. Repeated commands alone are not a loop: their output and the files must not change,
-/// and
-/// none of the commands may be one that waits.
+/// and none of the commands may be one that waits.
 pub fn judge(steps: &[Step], nudge: usize, stop: usize) -> Verdict {
     let repeats = (1..=MAX_CYCLE).map(|length| repeats(steps, length)).max().unwrap_or(0);
     match repeats {

@@ -1,6 +1,5 @@
 //! Pure. The only list of paths that execute on the user's side: files that git, an editor, a shell, a package manager,
-//! a
-//! coding agent or CI runs or obeys automatically, when the user opens, enters, commits or pushes a project.
+//! a coding agent or CI runs or obeys automatically, when the user opens, enters, commits or pushes a project.
 //!
 //! looop never copies a change of such a path into the user's files silently. Build files (`Makefile`, `build.rs`,
 //! `package.json`, `setup.py`) are not in the list: they run only when the user runs the build, as all code of the
@@ -324,8 +323,7 @@ pub fn runs_on_user_side(path: &str) -> Option<&'static str> {
 }
 
 /// Returns why one change of a tree executes on the user's side: by its path, as a link that leads out of the project,
-/// as
-/// a submodule, or as a file that becomes executable.
+/// as a submodule, or as a file that becomes executable.
 pub fn reason_of(change: &TreeChange) -> Option<&'static str> {
     if let Some(reason) = runs_on_user_side(change.path) {
         return Some(reason);

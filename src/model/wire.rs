@@ -118,8 +118,7 @@ pub struct Hello {
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// User's side: shows the worker and, unless `view`, forwards keys. The supervisor sends [`Seen`] messages; the
-    /// caller
-    /// sends `Data` frames with keys, and [`Resize`] messages.
+    /// caller sends `Data` frames with keys, and [`Resize`] messages.
     Attach {
         /// The width of the caller's screen, in cells.
         cols: u16,

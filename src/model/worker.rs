@@ -72,8 +72,7 @@ impl Spec {
     }
 
     /// True if the process that really starts and the checks of its work run in a full sandbox: the checks execute what
-    /// the
-    /// worker wrote.
+    /// the worker wrote.
     pub fn is_full(&self) -> bool {
         let is_full =
             |boxed: &Option<Boxed>| boxed.as_ref().is_some_and(|boxed| boxed.level() == Level::Full);
@@ -149,8 +148,7 @@ impl Objects {
     }
 
     /// Returns the config's choice, or the default. A worker with both untrusted text and a network could leak content
-    /// that
-    /// is only in the history.
+    /// that is only in the history.
     pub fn chosen(config: Option<Objects>, is_tainted: bool, has_network: bool) -> Objects {
         let by_itself = if is_tainted && has_network { Objects::Reachable } else { Objects::Shared };
         config.unwrap_or(by_itself)
@@ -438,8 +436,7 @@ pub struct Report {
 pub struct WorkerView {
     pub id: Name,
     /// When it was started, in milliseconds since the Unix epoch. It distinguishes a worker from an earlier one with
-    /// the same
-    /// name. `None` in worlds of versions that did not record it.
+    /// the same name. `None` in worlds of versions that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<i64>,
     pub goal: Option<Name>,

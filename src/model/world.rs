@@ -61,8 +61,7 @@ impl Reading {
     }
 
     /// Creates the reading of a failed sensor. `error` is one of a few fixed words and `exit` a small number, so that a
-    /// sensor
-    /// that fails twice in the same way does not wake the loop twice.
+    /// sensor that fails twice in the same way does not wake the loop twice.
     pub fn failed(error: &str, exit: Option<i32>, detail: Value, trust: Trust) -> Reading {
         let mut signal = serde_json::json!({ "error": error });
         if let Some(code) = exit {
@@ -125,8 +124,7 @@ impl BudgetState {
 #[serde(deny_unknown_fields)]
 pub struct Own {
     /// Live workers, and ended ones that no decision has seen. A worker with reports stays until a decision finds
-    /// nothing more
-    /// to do.
+    /// nothing more to do.
     pub workers: Vec<WorkerView>,
     /// The reports of these workers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -225,10 +223,8 @@ impl World {
     }
 
     /// True if the decider has untrusted text in its prompt: an untrusted reading, the output of a command, a worker's
-    /// own
-    /// text, or something that a move wrote in such a beat: a goal, a question, a timer's note, the name of a worker,
-    /// the move
-    /// itself.
+    /// own text, or something that a move wrote in such a beat: a goal, a question, a timer's note, the name of a
+    /// worker, the move itself.
     pub fn is_tainted(&self, beat: &Beat) -> bool {
         beat.shows_output()
             || beat.retells()
@@ -298,8 +294,7 @@ pub struct Context {
     /// Goals that could not be read, and why.
     pub unreadable_goals: BTreeMap<Name, String>,
     /// Beats whose journal text is not shown, since it may be untrusted while the rest of the prompt is trusted. Lines
-    /// without
-    /// a beat are not shown either. `None`: everything is shown.
+    /// without a beat are not shown either. `None`: everything is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<Vec<String>>,
     /// Sensors of this world; each has its file in `snapshots/`.

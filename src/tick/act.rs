@@ -87,8 +87,7 @@ pub fn run_env(ctx: &Ctx) -> Vec<(String, String)> {
 }
 
 /// Runs a command through `looop __exec`, which waits for one byte. The process is recorded in the intent before that
-/// byte
-/// is sent, so that after a crash it is known whether the command may have started.
+/// byte is sent, so that after a crash it is known whether the command may have started.
 fn exec(
     ctx: &mut Ctx,
     intent: &Intent,

@@ -89,8 +89,7 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
 }
 
 /// Reads the move in a reply and removes secrets from its values: in the reply itself, they may be escaped in many
-/// ways. A
-/// truncated reply may lack a second move or the rest of its text, so it counts as invalid.
+/// ways. A truncated reply may lack a second move or the rest of its text, so it counts as invalid.
 fn read_move(ctx: &Ctx, reply: &Reply) -> Result<Move, String> {
     if reply.truncated {
         return Err(OUTPUT_LIMIT.to_owned());

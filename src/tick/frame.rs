@@ -26,8 +26,7 @@ use crate::store::{layout, ledger, lock, logs};
 /// The largest file that is read back from git for a diff or a rebuild, in bytes.
 const MAX_BLOB_BYTES: usize = 16 << 20;
 /// How much of the journal's end is read for a frame, in bytes. The journal is rotated long before this size, so this
-/// is
-/// the whole journal, except in a dry run, which does not rotate.
+/// is the whole journal, except in a dry run, which does not rotate.
 const MAX_JOURNAL_BYTES: usize = 4 << 20;
 
 /// Evaluates the gate.

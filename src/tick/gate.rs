@@ -236,8 +236,7 @@ fn backing_off(beat: &Beat, human: &Digest, now: Now) -> Option<Hold> {
 
 fn rate(beat: &Beat, limits: &Limits, now: Now) -> Option<Hold> {
     // A start in the future was recorded before the clock was set back. It does not block here, since the right
-    // duration is
-    // unknown. The next decision replaces it by its own time, so it then counts for one hour.
+    // duration is unknown. The next decision replaces it by its own time, so it then counts for one hour.
     let past: Vec<i64> = beat.decides.iter().copied().filter(|at| *at <= now.unix_ms).collect();
     let used = recent(&past, now.unix_ms);
     let per_hour = limits.decides_per_hour;

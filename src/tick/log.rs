@@ -278,8 +278,7 @@ fn message_of(notes: &[CommitNote]) -> Option<String> {
 }
 
 /// Turns the result of a decision into an event for the memory. A move that cannot even be planned, because a file that
-/// it
-/// depends on cannot be read, is a failed decision: it was paid for, and it has a reason.
+/// it depends on cannot be read, is a failed decision: it was paid for, and it has a reason.
 pub fn answer(
     ctx: &mut Ctx,
     beat: &Beat,
@@ -385,8 +384,7 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
 }
 
 /// Archives the workers whose end this beat's decision has seen. A worker with reports stays until there is nothing
-/// more to
-/// do: each beat makes one move, and each of its reports may lead to a move.
+/// more to do: each beat makes one move, and each of its reports may lead to a move.
 fn put_away(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, prompt: &Prompt) {
     // After an approved move, no decider has seen the world.
     if prompt.text.is_empty() {

@@ -105,8 +105,7 @@ fn described(ctx: &Ctx, decided: &Move) -> Option<Described> {
 }
 
 /// True if the loop may clone a repository without approval: the config lists it, or the front matter of the goal that
-/// the
-/// move serves does. The text of that goal must come from the user: a move must not list what it is to clone.
+/// the move serves does. The text of that goal must come from the user: a move must not list what it is to clone.
 fn is_listed(ctx: &Ctx, beat: &Beat, sensed: &Sensed, decided: &Move, repo: &Path) -> bool {
     if ctx.settings.rules.repos.iter().any(|listed| listed == repo) {
         return true;
@@ -124,8 +123,7 @@ fn is_listed(ctx: &Ctx, beat: &Beat, sensed: &Sensed, decided: &Move, repo: &Pat
 }
 
 /// Returns where a `run` would run, or the repository that a worker would clone, with symbolic links resolved; `None`
-/// if it
-/// is not a directory.
+/// if it is not a directory.
 fn place_of(ctx: &Ctx, action: &Action) -> Option<PathBuf> {
     let wanted = match action {
         Action::Run(run) => run.cwd.as_deref().unwrap_or("."),
@@ -219,8 +217,7 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
 }
 
 /// Plans an approved move: checks it as when it was asked, with the files as they are now. If any byte of what the
-/// approval
-/// covers differs, the approval is void.
+/// approval covers differs, the approval is void.
 ///
 /// # Errors
 /// The ask contains no move, or the user cancels; the approval stays valid then.

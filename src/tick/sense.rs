@@ -244,8 +244,7 @@ fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header, cell: Cell) -> Job<'stat
 }
 
 /// Converts a sensor's exit to a reading, without secrets. Parts that differ from run to run go to the detail, so that
-/// a
-/// sensor that fails twice in the same way has the same signal twice.
+/// a sensor that fails twice in the same way has the same signal twice.
 pub fn interpret(ended: Ended, trust: Trust, secrets: &Secrets) -> Reading {
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let stderr = secrets.redact(&stderr);

@@ -8,8 +8,7 @@ const KNOWN_MODES: [u16; 11] = [1, 6, 9, 47, 1000, 1002, 1003, 1005, 1006, 1049,
 const SET_MODES: [u16; 2] = [7, 25];
 
 /// Returns what is sent to the program; `None` if such a terminal does not answer. The cursor (row and column from 1)
-/// is
-/// read only if the answer needs it.
+/// is read only if the answer needs it.
 pub fn answer(query: &Query, cursor: impl FnOnce() -> (u16, u16)) -> Option<Vec<u8>> {
     let text = match *query {
         // A VT220 with colors: only features that `attach` can show.

@@ -9,8 +9,7 @@ use crate::model::world::Digest;
 pub const CHANGED: &str = "changed by someone else";
 
 /// Returns the findings about an unsettled move. The journal takes precedence. `end` ends the rest of a command and
-/// returns
-/// whether it was still running; `look` checks the files, or the workers.
+/// returns whether it was still running; `look` checks the files, or the workers.
 ///
 /// # Errors
 /// The errors of `look`.
@@ -40,8 +39,7 @@ pub fn probe<E>(
 }
 
 /// Checks if the files show that a change was made. [`Probe::NotMade`] means that it is safe to make it. `content`
-/// returns
-/// the blake3 of a file by its path, or `None` if the file does not exist.
+/// returns the blake3 of a file by its path, or `None` if the file does not exist.
 ///
 /// # Errors
 /// The errors of `content`.

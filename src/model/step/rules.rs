@@ -43,8 +43,7 @@ pub(super) fn asking(beat: &Beat, call: Inflight) -> Beat {
 }
 
 /// Returns the starts of decisions within the hour before `now_ms`. A start in the future counts as now, so that a
-/// clock
-/// that was set back can neither free nor block the loop for more than an hour.
+/// clock that was set back can neither free nor block the loop for more than an hour.
 pub fn recent(decides: &[i64], now_ms: i64) -> Vec<i64> {
     decides.iter().map(|at| (*at).min(now_ms)).filter(|at| now_ms.saturating_sub(*at) < HOUR_MS).collect()
 }
@@ -201,8 +200,7 @@ fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then
 }
 
 /// Records taint. A goal that was written after untrusted text was read is untrusted with exactly these bytes: an edit
-/// of
-/// the user makes it another text. The name of a worker that was started then is untrusted text.
+/// of the user makes it another text. The name of a worker that was started then is untrusted text.
 fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed, tainted: bool) {
     next.untrusted_workers.retain(|id| seen.items.contains_key(&format!("{WORKER_ITEM}{id}")));
     if let (Action::StartWorker { id, .. }, Deed::Fleet) = (&decided.action, deed) {

@@ -29,8 +29,7 @@ pub struct Wish<'a> {
 }
 
 /// Creates the ask for a move that needs an approval, unless the user rejected it or too many asks are open. `ttl_ms`
-/// is
-/// the time in which the user can approve.
+/// is the time in which the user can approve.
 pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<Plan> {
     let Wish { id, decided, because, scope, diff, clean } = wish;
     let refuse = |why: String| Ok(Plan::refused(why));

@@ -16,8 +16,7 @@ use crate::store::{layout, records};
 use crate::tick::sense::Sensed;
 
 /// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command; its inner
-/// error
-/// says why it cannot run.
+/// error says why it cannot run.
 ///
 /// # Errors
 /// The move cannot be serialized, or `exec` failed.
@@ -98,8 +97,7 @@ pub(super) fn digest_of(bytes: &[u8]) -> Digest {
 pub type Replacement = (String, String, bool, Option<Digest>);
 
 /// Returns the file that a move replaces. The digest is that of the content when the beat read the world, so that an
-/// edit
-/// during the runner's call is never overwritten.
+/// edit during the runner's call is never overwritten.
 pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<Replacement>> {
     let with_end = |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     let over = |path: String, text: String, executable| {
