@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(flap.level(at(14)), 5);
         assert_eq!(flap.level(at(15)), 4);
         assert_eq!(flap.level(at(600)), 0);
-        assert_eq!(flap.level(at(-600)), 5, "a clock that was set back keeps the count");
+        assert_eq!(flap.level(at(-600)), 5, "a clock that was set back does not change the count");
     }
 
     #[test]

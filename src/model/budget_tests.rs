@@ -35,11 +35,15 @@ fn each_cap_stops_what_it_counts_and_nothing_else() {
     assert_eq!(stopped("day", &mine).as_deref(), Some("day 2026-11-21"));
     assert_eq!(stopped("goal", &mine).as_deref(), Some("goal g 2026-11-21"));
     assert_eq!(stopped("runner", &mine).as_deref(), Some("runner pi 2026-11-21"));
-    assert_eq!(stopped("hour", &other).as_deref(), Some("hour 2026-11-21T13"), "an hour is everybody's");
+    assert_eq!(
+        stopped("hour", &other).as_deref(),
+        Some("hour 2026-11-21T13"),
+        "the hour's cap counts all calls"
+    );
     assert!(stopped("goal", &other).is_none() && stopped("runner", &other).is_none());
-    assert!(stopped("goal", &want(11, None, "pi")).is_none(), "nobody knows yet what it is for");
+    assert!(stopped("goal", &want(11, None, "pi")).is_none(), "the goal is not known yet");
     for key in ["hour", "day", "goal", "runner"] {
-        assert_eq!(stopped(key, &want(10, Some("g"), "pi")), None, "{key}: what fits exactly");
+        assert_eq!(stopped(key, &want(10, Some("g"), "pi")), None, "{key}: the call fits exactly");
     }
     assert_eq!(hit(&Budget::default(), &spent(u64::MAX), &[], &Raised::new(), &mine, NOW), None, "no cap");
 }
@@ -62,11 +66,11 @@ fn what_is_reserved_for_others_is_not_available() {
 fn a_call_that_costs_more_than_a_whole_cap_has_room_once() {
     let caps = Budget { day_micros: Some(10), ..Budget::default() };
     let stopped = |spent: &Spending| hit(&caps, spent, &[], &Raised::new(), &want(250_000, None, "pi"), NOW);
-    assert_eq!(stopped(&Spending::default()), None, "else a small cap would be none at all");
+    assert_eq!(stopped(&Spending::default()), None, "otherwise a small cap would block every call");
     assert!(stopped(&spent(1)).is_some());
     let none = Budget { day_micros: Some(0), ..Budget::default() };
     let out = hit(&none, &Spending::default(), &[], &Raised::new(), &want(0, None, "pi"), NOW);
-    assert!(out.is_some(), "a cap of nothing lets nothing through");
+    assert!(out.is_some(), "a cap of 0 blocks every call");
 }
 
 #[test]
@@ -75,7 +79,7 @@ fn a_raised_cap_has_room_for_the_call_until_it_resets() {
     let (spent, wanted) = (spent(360), want(70, None, "pi"));
     let judged = |raised: &Raised, now| hit(&caps, &spent, &[], raised, &wanted, now);
     let day = judged(&Raised::new(), NOW).unwrap();
-    assert_eq!(day.window, "day 2026-11-21", "the one that lasts longest");
+    assert_eq!(day.window, "day 2026-11-21", "the cap that resets last");
     let raised: Raised = [(day.window, Raise::Times(4))].into();
     let hour = judged(&raised, NOW).unwrap();
     assert_eq!(hour.window, "hour 2026-11-21T13");
@@ -111,13 +115,13 @@ fn a_cap_reports_its_reset_in_local_time() {
     assert_eq!(
         (at(half).unwrap().resets_ms + 19_800_000) % 3_600_000,
         0,
-        "an hour of a zone with half hours"
+        "an hour in a zone with a half-hour offset"
     );
     let day = Budget { day_micros: Some(0), ..Budget::default() };
     let midnight = hit(&day, &spent(0), &[], &Raised::new(), &want(0, None, "pi"), NOW).unwrap().resets_ms;
     assert_eq!(NOW.at(midnight).stamp(), "2026-11-22 00:00:00 +01:00");
     for far in [i64::MIN, i64::MAX] {
-        assert!(at(NOW.at(far)).is_some(), "a clock that is off by ages");
+        assert!(at(NOW.at(far)).is_some(), "a clock that is far off");
     }
 }
 

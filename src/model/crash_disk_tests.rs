@@ -4,7 +4,7 @@ use super::*;
 use crate::model::exchange::{FileChange, FileContent, NextStep, next_step};
 
 #[path = "../../tests/sim/disk.rs"]
-#[allow(dead_code, reason = "the simulation has use for more of it")]
+#[allow(dead_code, reason = "the simulation uses more of it")]
 mod memory;
 pub use memory::{Disk, Op, Trouble as PowerLoss};
 

@@ -267,10 +267,10 @@ impl Sim {
         }
         for entry in entries.iter().filter(|entry| entry.text.contains("unknown:")) {
             let flag = format!("asks/unknown-{}.json", entry.beat);
-            must(self.disk.has(&flag), "what is unknown was not flagged");
+            must(self.disk.has(&flag), "an unknown outcome was not flagged");
         }
         let is_kept = self.disk.list("").any(|path| self.disk.text(path) == MINE);
-        must(is_kept || !self.met, "what a person saved is lost");
+        must(is_kept || !self.met, "the user's save is lost");
         let has_private = self.disk.list("").any(|path| path.contains("/.") && !path.ends_with(".part"));
         must(!has_private, "a change is left unsettled");
         if let Some(tag) = tag(reply) {
@@ -285,7 +285,7 @@ impl Sim {
         for beat in &self.paid {
             must(
                 charged.iter().filter(|charge| charge.beat == *beat).count() == 1,
-                "a call has not one line in the ledger",
+                "a call does not have exactly one line in the ledger",
             );
             must(self.paid.iter().filter(|other| *other == beat).count() == 1, "an id was used twice");
         }

@@ -263,7 +263,7 @@ mod tests {
                 assert_eq!(super::outcome(&text, &decided), expected, "{text}");
             }
         }
-        assert_eq!(super::outcome("a line of a human's [b1]", &ask("x", "y")), as_said(""));
+        assert_eq!(super::outcome("a line of the user [b1]", &ask("x", "y")), as_said(""));
     }
 
     proptest! {

@@ -197,7 +197,7 @@ fn ends(acts: &[PersonAct], is_removal: bool) -> BTreeSet<Names> {
         if names.place != LoopPoint::Done {
             todo.push(names.step());
         }
-        assert!(seen.len() < 100_000, "it comes to an end");
+        assert!(seen.len() < 100_000, "the search does not end");
     }
     ends
 }

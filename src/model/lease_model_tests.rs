@@ -301,17 +301,17 @@ impl Model for Leases {
 
     fn properties(&self) -> Vec<Property<Leases>> {
         vec![
-            Property::always("one at most passes the fence", |leases: &Leases, world: &World| {
+            Property::always("at most one passes the fence", |leases: &Leases, world: &World| {
                 (0..leases.workers).filter(|w| leases.passes(world, *w)).count() <= 1
             }),
             Property::always("no step is wrong", |_, world: &World| world.broken.is_none()),
-            Property::always("a dead holder's lease can be had", |leases: &Leases, world: &World| {
+            Property::always("a dead holder's lease can be acquired", |leases: &Leases, world: &World| {
                 let Some(lease) = world.found.lease() else { return true };
                 let dead = lease.host == "box" && leases.owner(world, lease).is_none();
                 let mut near = (0..leases.workers).filter(|w| !leases.is_far(*w));
                 !dead || near.all(|w| leases.ask(world, w, true).is_none_or(|asked| asked.is_ok()))
             }),
-            Property::always("what nobody renews can be had", |leases: &Leases, world: &World| {
+            Property::always("a lease without renewals can be acquired", |leases: &Leases, world: &World| {
                 let Some(lease) = world.found.lease() else { return true };
                 let late = |w| {
                     let here = leases.here(world, w);
@@ -321,18 +321,21 @@ impl Model for Leases {
                 all.all(|w| leases.ask(world, w, false).is_none_or(|asked| asked.is_ok()))
             }),
             // States that the search must reach; otherwise it proves nothing.
-            Property::sometimes("somebody alive is shut out", |leases: &Leases, world: &World| {
+            Property::sometimes("a living claimant is refused", |leases: &Leases, world: &World| {
                 let believes = |w: usize| world.workers[w].as_ref().is_some_and(|life| life.epoch.is_some());
                 (0..leases.workers).filter(|w| believes(*w)).count() > 1 && world.written == world.given
             }),
-            Property::sometimes("a number came back in the same name", |_, world: &World| {
-                world.found.lease().is_some_and(|lease| {
-                    world.workers.iter().enumerate().any(|(w, life)| {
-                        let life = life.as_ref().filter(|_| lease.holder == holder(w));
-                        life.is_some_and(|life| life.pid == lease.pid && life.start != lease.pid_start)
+            Property::sometimes(
+                "a process id was reused by a worker of the same name",
+                |_, world: &World| {
+                    world.found.lease().is_some_and(|lease| {
+                        world.workers.iter().enumerate().any(|(w, life)| {
+                            let life = life.as_ref().filter(|_| lease.holder == holder(w));
+                            life.is_some_and(|life| life.pid == lease.pid && life.start != lease.pid_start)
+                        })
                     })
-                })
-            }),
+                },
+            ),
         ]
     }
 }
@@ -375,7 +378,7 @@ fn every_mutant_of_the_rules_is_found() {
             .join();
         let mut wrong = checked.discoveries();
         wrong.retain(|name, _| checked.model().property(name).expectation == Expectation::Always);
-        assert!(!wrong.is_empty(), "{mutant:?} is as good as the rules");
+        assert!(!wrong.is_empty(), "{mutant:?} was not found");
         for (name, path) in wrong {
             println!("{mutant:?} breaks \"{name}\" by {:?}", path.into_actions());
         }

@@ -55,11 +55,11 @@ fn only_the_very_process_that_took_it_keeps_it_alive() {
     let now = |pid, start, boot: &str| Started { pid, start, boot: boot.to_owned() };
     let judged = |locked, state: Option<Started>| alive(&first(), locked, state.as_ref());
     assert_eq!(judged(Some(true), Some(now(7, 70, "b"))), Alive::Yes);
-    assert_eq!(judged(Some(true), Some(now(7, 71, "b"))), Alive::No, "the number came back");
-    assert_eq!(judged(Some(true), Some(now(7, 70, "c"))), Alive::No, "number and start came back");
+    assert_eq!(judged(Some(true), Some(now(7, 71, "b"))), Alive::No, "the process id was reused");
+    assert_eq!(judged(Some(true), Some(now(7, 70, "c"))), Alive::No, "process id and start time were reused");
     assert_eq!(judged(Some(false), Some(now(7, 70, "b"))), Alive::No, "nothing holds the lock");
     assert_eq!(judged(Some(true), None), Alive::Unknown);
-    assert_eq!(judged(None, Some(now(7, 70, "b"))), Alive::Unknown, "an error is not death");
+    assert_eq!(judged(None, Some(now(7, 70, "b"))), Alive::Unknown, "an error does not mean dead");
 }
 
 #[test]
@@ -72,7 +72,11 @@ fn a_worker_keeps_its_lease_while_it_lives_and_renews() {
         assert_eq!(refusal.free_in_ms, Some(1));
         assert_eq!(take(&found, &other, &at(120_000), alive).unwrap().epoch, 2);
     }
-    assert_eq!(take(&found, &other, &at(0), Alive::No).unwrap().epoch, 2, "a dead holder's is free at once");
+    assert_eq!(
+        take(&found, &other, &at(0), Alive::No).unwrap().epoch,
+        2,
+        "a dead holder's lease is free at once"
+    );
     let again = Found::Lease(renewed(&first(), 100_000));
     assert!(take(&again, &other, &at(219_999), Alive::Yes).is_err());
     let text = take(&found, &other, &at(20_000), Alive::Yes).unwrap_err().to_string();
@@ -97,7 +101,7 @@ fn a_claim_by_its_holder_is_a_renewal_and_one_by_its_successor_is_not() {
     let again = take(&found, &worker("fix", 7, 70), &here("b", 500), Alive::Unknown).unwrap();
     assert_eq!((again.epoch, again.renewed_mono_ms), (1, 500));
     let late = take(&found, &worker("fix", 7, 70), &here("b", 500_000), Alive::Yes).unwrap();
-    assert_eq!(late.epoch, 1, "nobody took it meanwhile");
+    assert_eq!(late.epoch, 1, "there was no other holder meanwhile");
     for successor in [worker("fix", 7, 71), worker("fix", 8, 70)] {
         assert_eq!(take(&found, &successor, &here("b", 500), Alive::Unknown).unwrap().epoch, 2);
     }
@@ -107,14 +111,11 @@ fn a_claim_by_its_holder_is_a_renewal_and_one_by_its_successor_is_not() {
 fn a_user_holds_it_until_the_time_is_over() {
     let lease = take(&Found::Absent, &person("ada"), &here("b", 0), Alive::Unknown).unwrap();
     let found = Found::Lease(lease);
-    assert!(
-        take(&found, &person("bob"), &here("b", 59_999), Alive::No).is_err(),
-        "no process stands for one"
-    );
+    assert!(take(&found, &person("bob"), &here("b", 59_999), Alive::No).is_err(), "a user has no process");
     assert_eq!(take(&found, &person("ada"), &here("b", 59_999), Alive::No).unwrap().epoch, 1);
     assert_eq!(take(&found, &person("ada"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
     assert_eq!(take(&found, &person("bob"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
-    assert!(take(&found, &worker("ada", 1, 1), &here("b", 0), Alive::No).is_err(), "a worker named so");
+    assert!(take(&found, &worker("ada", 1, 1), &here("b", 0), Alive::No).is_err(), "a worker with this name");
 }
 
 #[test]

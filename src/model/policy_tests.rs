@@ -241,7 +241,11 @@ fn no_spelling_of_a_path_hides_what_it_names() {
     }
     let exact = rules(&[(&["cp", "**"], &["/data"]), (&["cp", "/etc/motd", "*"], &["/data"])]);
     let named = Facts { rules: &exact, ..here.clone() };
-    assert_eq!(judge(&run(&["cp", "/etc/motd", "goals/h.md"]), &named), Verdict::Free, "the rule names it");
+    assert_eq!(
+        judge(&run(&["cp", "/etc/motd", "goals/h.md"]), &named),
+        Verdict::Free,
+        "the rule names the file"
+    );
     let there = Facts { place: Some(Path::new("/src")), ..here };
     assert_eq!(judge(&run(&["cp", "a", "/src/b"]), &there), Verdict::Free);
 }

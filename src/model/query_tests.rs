@@ -50,7 +50,7 @@ fn a_plain_terminal_answers() {
     for (asked, expected) in cases {
         assert_eq!(answered(asked), expected, "{}", asked.escape_ascii());
     }
-    assert_eq!(queries(b"\x1b[?u"), [Query::Keyboard], "silence is an answer");
+    assert_eq!(queries(b"\x1b[?u"), [Query::Keyboard], "no answer is the right answer");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn agents_report_their_status() {
     let permission = status(b"\x1b]7501;state=blocked:app=codex:kind=permission\x1b\\");
     assert_eq!((permission.state, permission.kind.as_deref()), (Standing::Blocked, Some("permission")));
     let broken = status(b"\x1b]7501;state=error:msg=*not base64*\x07");
-    assert_eq!(broken, plain(Standing::Error), "a message that cannot be read costs only itself");
+    assert_eq!(broken, plain(Standing::Error), "an invalid message does not hide the state");
     for no_status in [&b"\x1b]7501;state=dancing\x07"[..], b"\x1b]7501;app=x\x07", b"\x1b]7501;state\x07"] {
         assert_eq!(scan(&[no_status]), []);
     }
@@ -128,8 +128,8 @@ fn an_unterminated_string_takes_bounded_memory() {
     assert!(scanner.kept.capacity() <= 2 * STRING_BYTES);
     let mut found = Vec::new();
     scanner.scan(b"\x07\x1b[6n", &mut |event| found.push(event));
-    assert_eq!(found, [Event::Query(Query::Cursor { dec: false })], "and its end is found");
-    assert_eq!(scanner.kept.capacity(), 0, "nothing is held at rest");
+    assert_eq!(found, [Event::Query(Query::Cursor { dec: false })], "the end is found");
+    assert_eq!(scanner.kept.capacity(), 0, "no memory is kept");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_status_in_geminis_title_is_reported_once_per_change() {
     let output: String = titles.map(|title| format!("\x1b]0;{title} (clone)   \x07drawn")).collect();
     let says = |state| Event::Status(Status { state, kind: None, message: None });
     let heard = [Standing::Working, Standing::Blocked, Standing::Working, Standing::Done].map(says);
-    assert_eq!(scan(&[output.as_bytes()]), heard, "one that has not begun is not done");
+    assert_eq!(scan(&[output.as_bytes()]), heard, "a program that has not started is not done");
 }
 
 /// Bytes with many control sequences.

@@ -59,7 +59,7 @@ fn a_repeated_key_makes_a_reply_invalid() {
         assert!(tag(reply).unwrap_err().contains("twice in one object"), "{reply}");
     }
     let nested = r#"{"move":"noop","why":"w","x":[{"a":1},{"a":-2.5e9}],"a":true}"#;
-    assert_eq!(tag(nested).unwrap(), "noop", "the same key in two objects is no repetition");
+    assert_eq!(tag(nested).unwrap(), "noop", "the same key in two objects is not a repetition");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn everything_before_the_last_closing_tag_is_reasoning() {
         }
     }
     let quoting = r#"<think>x</think>{"move":"noop","why":"the log says </think> and <think>"}"#;
-    assert_eq!(tag(quoting).as_deref(), Ok("noop"), "a tag inside of a string is text");
+    assert_eq!(tag(quoting).as_deref(), Ok("noop"), "a tag inside a string is text");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn the_same_move_twice_counts_once_and_two_moves_are_refused() {
     for other in [spaced, ARCHIVE] {
         assert!(tag(&format!("{NOOP}\n{other}")).unwrap_err().contains("2 moves"), "{other}");
     }
-    assert!(tag(&format!(r#"{NOOP} {{"plan":[{ARCHIVE}]}}"#)).is_err(), "a move inside of another object");
+    assert!(tag(&format!(r#"{NOOP} {{"plan":[{ARCHIVE}]}}"#)).is_err(), "a move inside another object");
 }
 
 #[test]

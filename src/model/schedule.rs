@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(t.next_ms(None, at(0)), Some(90_000));
         assert!(t.is_spent(Some(90_000), at(90_000)));
         let again = Schedule { created_ms: 100_000, ..t };
-        assert_eq!(again.next_ms(Some(90_000), at(100_000)), Some(190_000), "made anew");
+        assert_eq!(again.next_ms(Some(90_000), at(100_000)), Some(190_000), "created again");
     }
 
     #[test]

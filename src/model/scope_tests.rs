@@ -103,5 +103,5 @@ fn a_request_is_recognized_when_other_parts_of_the_scope_have_changed() {
     other.command.as_mut().unwrap().values = text("other");
     assert!(other.wish() == base.wish() && other.digest() != base.digest());
     other.files[0].content = text("other");
-    assert_ne!(other.wish(), base.wish(), "another program is another wish");
+    assert_ne!(other.wish(), base.wish(), "another program is another request");
 }

@@ -142,6 +142,9 @@ mod tests {
             assert!(stamp_untrusted(&script).is_err_and(|why| why.contains("first line")), "{length}");
             assert!(Header::parse(script.as_bytes()).is_err(), "{length}");
         }
-        assert!(stamp_untrusted("#!/bin/sh\n# looop: intervall=3s\n").is_err(), "it would not run either");
+        assert!(
+            stamp_untrusted("#!/bin/sh\n# looop: intervall=3s\n").is_err(),
+            "the script would not run either"
+        );
     }
 }

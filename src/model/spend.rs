@@ -190,7 +190,7 @@ mod tests {
         let sensors = report(&all, By::Sensor);
         let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();
         assert_eq!(calls, [("(none)", 2), ("ci", 1), ("git", 2)]);
-        assert_eq!(sensors[1].cost_micros + sensors[2].cost_micros, 100, "shared out, not counted twice");
+        assert_eq!(sensors[1].cost_micros + sensors[2].cost_micros, 100, "divided, not counted twice");
     }
 
     #[test]

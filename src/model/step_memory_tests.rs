@@ -18,7 +18,7 @@ fn a_goal_is_served_by_its_moves_and_starves_without_them() {
     let goals = [name("loud"), name("quiet"), name("written"), name("new")];
     assert_eq!(beat.starving(goals.iter()), [(name("quiet"), STARVING_AFTER)]);
     let next = after(&beat, event(noop(), Deed::Nothing, done()));
-    assert_eq!(next.served.keys().collect::<Vec<_>>(), [&name("g")], "goals that are gone are forgotten");
+    assert_eq!(next.served.keys().collect::<Vec<_>>(), [&name("g")], "removed goals are forgotten");
 }
 
 #[test]
@@ -34,12 +34,12 @@ fn a_goal_written_after_untrusted_text_is_recognized_by_its_bytes() {
     let mark = vec![Goal::Text("do it\n".to_owned()).digest()];
     assert_eq!(marked.untrusted_goals, mark);
     let refused = || event(write(), Deed::Nothing, Outcome::Refused { why: "no".to_owned() });
-    assert_eq!(after(&marked, refused()).untrusted_goals, mark, "what is not written takes no mark away");
-    assert_eq!(after(&marked, tainted(refused())).untrusted_goals, mark, "nor replaces it");
+    assert_eq!(after(&marked, refused()).untrusted_goals, mark, "a text that is not written removes no mark");
+    assert_eq!(after(&marked, tainted(refused())).untrusted_goals, mark, "and replaces no mark");
     assert_eq!(after(&marked, event(noop(), Deed::Nothing, done())).untrusted_goals, mark);
     assert!(
         after(&marked, event(write(), written(), done())).untrusted_goals.is_empty(),
-        "written from trusted text"
+        "written after trusted text only"
     );
     let mut gone = event(noop(), Deed::Nothing, done());
     gone.seen.goals.clear();
@@ -102,7 +102,7 @@ fn text_of_a_tainted_decision_is_known_until_it_is_gone() {
     let marked = made(&Beat::default(), tainted(ask(), written()));
     assert!(marked.retells() && marked.clean_beats.is_empty());
     let rested = made(&marked, tainted(noop(), Deed::Nothing));
-    assert!(!rested.retells() && rested.clean_beats.is_empty(), "a noop has no words of its own");
+    assert!(!rested.retells() && rested.clean_beats.is_empty(), "a noop adds no text");
     let clean = made(&marked, event(ask(), written(), done()));
     assert!(!clean.retells());
     assert_eq!(clean.clean_beats, ["b1"]);
@@ -133,7 +133,7 @@ fn an_interrupted_move_of_a_tainted_decision_is_known_after_the_crash() {
         Effect::Flag(ask) => Some(ask.clean),
         _ => None,
     });
-    assert_eq!(flagged, Some(false), "its question tells the command");
+    assert_eq!(flagged, Some(false), "its question contains the command");
     let settled = saved(&effects);
     assert!(settled.retells() && settled.clean_beats.is_empty());
 }
@@ -150,11 +150,11 @@ fn a_worker_with_an_untrusted_name_is_known_while_it_exists() {
     let mut there = event(noop(), Deed::Nothing, done());
     there.seen.items.insert("worker/w".to_owned(), "d".to_owned());
     assert!(known(&made(&marked, there)));
-    assert!(!known(&made(&marked, event(noop(), Deed::Nothing, done()))), "it was put away");
-    assert!(!known(&made(&marked, start())), "it is another one");
+    assert!(!known(&made(&marked, event(noop(), Deed::Nothing, done()))), "the worker was archived");
+    assert!(!known(&made(&marked, start())), "it is another worker");
     tainted.approval = Some((name("ap-1"), 0));
     let approved = made(&Beat::default(), tainted);
-    assert!(!known(&approved) && approved.retells(), "a yes is to the deed and not to the reason");
+    assert!(!known(&approved) && approved.retells(), "an approval covers the operation and not the reason");
 }
 
 #[test]
@@ -210,16 +210,12 @@ fn changes_that_woke_the_loop_are_counted_and_decay() {
     }
     let later = NOW.at(T0 + 300_000 + quarter);
     assert!(beat.is_flapping("ci", NOW.at(T0 + 300_000)) && !beat.is_flapping("ci", later));
-    assert_eq!(
-        woke(&beat, &[], quarter).flaps["ci"].count,
-        FLAP_LIMIT,
-        "time is counted when it is asked for"
-    );
+    assert_eq!(woke(&beat, &[], quarter).flaps["ci"].count, FLAP_LIMIT, "the decay is computed on each read");
     beat = woke(&beat, &["ci", "mail"], quarter);
     assert_eq!(
         (beat.flaps["ci"].count, beat.flaps["mail"].count),
         (FLAP_LIMIT - 1, 1),
-        "two quarters have gone by"
+        "two quarters of an hour have passed"
     );
     assert!(woke(&beat, &[], 9 * quarter).flaps.is_empty());
 }
@@ -233,7 +229,7 @@ fn the_same_move_without_effect_twice_settles_the_world_like_a_noop() {
         let (run, _) = exec();
         let fruitless = || event(run.clone(), Deed::Nothing, then.clone());
         let once = after(&Beat::default(), fruitless());
-        assert_eq!(once.settled, Settled::No, "it is told once that this leads nowhere");
+        assert_eq!(once.settled, Settled::No, "the decider sees once that the move has no effect");
         let twice = after(&once, fruitless());
         assert_eq!(twice.settled, Settled::Noop { at_ms: T0, again: false });
         let mut aged = fruitless();
@@ -241,10 +237,10 @@ fn the_same_move_without_effect_twice_settles_the_world_like_a_noop() {
         assert_eq!(
             after(&twice, aged).settled,
             Settled::Noop { at_ms: T0, again: true },
-            "it is not paid for for ever"
+            "it is not paid for forever"
         );
         let other = event(decided(json!({ "move": "run", "argv": ["ls"] })), Deed::Nothing, then.clone());
-        assert_eq!(after(&once, other).settled, Settled::No, "another move is another try");
+        assert_eq!(after(&once, other).settled, Settled::No, "another move resets it");
     }
     let fruitful = || event(exec().0, Deed::Nothing, done());
     assert_eq!(after(&after(&Beat::default(), fruitful()), fruitful()).settled, Settled::No);

@@ -149,7 +149,7 @@ fn a_call_is_counted_before_it_is_made() {
     let effects = step(&beat, Event::Asking(Box::new(call("b1", T0))));
     assert_eq!(order(&effects), ["save"]);
     let next = saved(&effects);
-    assert_eq!(next.decides, [T0 - HOUR + 1, T0, T0], "what lies in the future counts as now");
+    assert_eq!(next.decides, [T0 - HOUR + 1, T0, T0], "a start in the future counts as now");
     assert_eq!(next.inflight, Some(call("b1", T0)));
     assert!(next.last_ms >= T0);
 }
@@ -251,7 +251,7 @@ fn an_unknown_outcome_is_flagged_before_it_is_journaled() {
     let Effect::Flag(ask) = &effects[0] else { panic!("{effects:?}") };
     assert_eq!((ask.id.as_str(), ask.kind), ("unknown-b1", AskKind::Question));
     assert!(ask.text.contains("make") && ask.text.contains("the lights went out"), "{}", ask.text);
-    assert_eq!(saved(&effects).last.unwrap().outcome, outcome, "the next decision is shown it");
+    assert_eq!(saved(&effects).last.unwrap().outcome, outcome, "the next decision sees it");
 }
 
 #[test]
@@ -271,13 +271,13 @@ fn an_approval_is_used_up_together_with_its_intent() {
         let effects = step(&beat, Event::Decided(Box::new(decided)));
         assert_eq!(order(&effects), names);
         let next = saved(&effects);
-        assert_eq!(next.closed_asks, [name("ap-1")], "in the first save that there is");
+        assert_eq!(next.closed_asks, [name("ap-1")], "in the first save");
         assert_eq!(
             (next.decisions, &next.baseline, &next.backoff),
             (7, &beat.baseline, &beat.backoff),
             "no runner saw it"
         );
-        assert_eq!(next.settled, Settled::No, "the next decision sees what came of it");
+        assert_eq!(next.settled, Settled::No, "the next decision sees the result");
     }
 }
 
@@ -305,16 +305,16 @@ fn an_unfinished_move_is_settled_by_the_findings() {
     }
     let note =
         saved(&found(Probe::Journaled(line_of(&found(Probe::Dropped(why())))))).uncommitted.pop().unwrap();
-    assert!(note.subject.contains("not done: why"), "the commit says what the line says: {}", note.subject);
+    assert!(note.subject.contains("not done: why"), "the commit message equals the line: {}", note.subject);
     assert_eq!(
         found(Probe::NotMade),
         [Effect::Sync(Found::Memory), Effect::Act(Box::new(acting().intent.unwrap()))],
-        "the same once more"
+        "a second try"
     );
     let mut waits = acting();
     waits.intent.as_mut().unwrap().then = Outcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
     let effects = step(&waits, Event::Unfinished { at: NOW, probe: Probe::Made });
-    assert!(matches!(outcome(&effects), Outcome::Waits { .. }), "an ask that was found made still waits");
+    assert!(matches!(outcome(&effects), Outcome::Waits { .. }), "a created ask still waits");
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn the_memory_follows_each_save_and_stops_at_an_error() {
             Ok(acted.then(|| Event::Acted { at: NOW, outcome: done() }))
         });
         assert_eq!((result.is_err(), performed), (fails_at < total.len(), total[..fails_at].to_vec()));
-        assert_eq!(beat, disk, "what is remembered is what the file holds");
+        assert_eq!(beat, disk, "the memory equals the file");
         assert_eq!(beat.intent.is_some(), (2..5).contains(&fails_at));
     }
 }

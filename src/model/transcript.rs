@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(judge("a/1 a/1 a/1 a/1 a/1"), Verdict::Stop);
         assert_eq!(judge("a/1 a/2 a/3 a/4 a/5 a/6"), Verdict::Fine, "the output changes");
         assert_eq!(judge("a/1/t a/1/u a/1/v a/1/w a/1/x"), Verdict::Fine, "the files change");
-        assert_eq!(judge("a/1 a/1 a/1 b/1"), Verdict::Fine, "it went on");
+        assert_eq!(judge("a/1 a/1 a/1 b/1"), Verdict::Fine, "another command followed");
     }
 
     #[test]

@@ -281,7 +281,7 @@ mod tests {
         assert!(decoder.next_frame().is_err());
         let mut decoder = Decoder::default();
         decoder.push(&[b'J', 0xff, 0xff, 0xff, 0xff]);
-        assert!(decoder.next_frame().is_err(), "a length that no frame may have is not waited for");
+        assert!(decoder.next_frame().is_err(), "an invalid length is refused at once");
     }
 
     proptest! {

@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(found, expected.map(|(item, kind)| (item.to_owned(), kind)));
         assert!(items(&new, &new).is_empty());
         let ended = items_of(&[("worker/w1", "1")]);
-        assert!(items(&ended, &Items::new()).is_empty(), "to put an ended worker away wakes nobody");
+        assert!(items(&ended, &Items::new()).is_empty(), "archiving an ended worker does not wake the loop");
         assert_eq!(items(&Items::new(), &ended).len(), 1);
     }
 

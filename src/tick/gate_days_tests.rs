@@ -68,7 +68,7 @@ fn a_flapping_sensor_costs_one_decision_each_quarter_of_an_hour() {
     assert_eq!(
         looped.after(1),
         only(Reason::Changed("sensor/a".to_owned())),
-        "one wake each quarter, however restless"
+        "one wake each quarter of an hour at most"
     );
 }
 
@@ -82,7 +82,7 @@ fn a_settled_world_is_checked_once_more_and_then_never() {
     assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), None);
     looped.sets("a", 1);
     assert_eq!(looped.tick(), only(Reason::Changed("sensor/a".to_owned())));
-    assert_eq!(looped.after(6 * HOUR), only(Reason::Aged), "a change gives it its second look back");
+    assert_eq!(looped.after(6 * HOUR), only(Reason::Aged), "a change allows a second check again");
     let mut never = Loop::settled();
     never.limits.noop_ttl_ms = None;
     assert_eq!(never.after(300 * DAY), Verdict::Hold(Hold::Idle));
@@ -105,13 +105,20 @@ fn a_requested_look_is_clamped_durable_and_granted_three_times() {
     looped.tick();
     assert_eq!(looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}), 3, "three in a row, then not again");
     looped.sets("a", 1);
-    assert_eq!(looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}), 4, "a change makes it heard again");
+    assert_eq!(
+        looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}),
+        4,
+        "after a change, the request is granted again"
+    );
     looped.sets("a", 2);
     assert_eq!(looped.runs(MINUTE, 3 * MINUTE, &mut |_, _| {}), 3);
     looped.sets("a", 3);
-    assert_eq!(looped.runs(MINUTE, HOUR, &mut |_, _| {}), 4, "it counts from the last change");
+    assert_eq!(looped.runs(MINUTE, HOUR, &mut |_, _| {}), 4, "the count starts at the last change");
     looped.sets("a", 4);
-    assert!(looped.runs(MINUTE, 30 * DAY, &mut |_, _| {}) <= 8, "with the second look, and then it is quiet");
+    assert!(
+        looped.runs(MINUTE, 30 * DAY, &mut |_, _| {}) <= 8,
+        "including the second check, and then no more"
+    );
 }
 
 #[test]
@@ -122,7 +129,7 @@ fn a_requested_look_is_used_up_only_by_an_attempt() {
     let wish = looped.beat.nudge.clone();
     looped.limits.decides_per_hour = 1;
     assert!(matches!(hold(&looped.after(MINUTE)), Hold::RateLimited { .. }));
-    assert_eq!(looped.beat.nudge, wish, "a beat that was held back leaves it");
+    assert_eq!(looped.beat.nudge, wish, "a beat that is held keeps the request");
     looped.limits.decides_per_hour = 9;
     looped.reply = Reply::Cancelled;
     assert_eq!((looped.tick(), &looped.beat.nudge), (only(Reason::Nudge), &wish));
@@ -166,7 +173,10 @@ fn an_edit_of_the_user_ends_a_wait_but_only_success_clears_the_count() {
         edit(&mut looped, "one");
         assert!(matches!(looped.tick(), Verdict::Decide(_)));
         looped.sets("a", 1);
-        assert!(matches!(hold(&looped.tick()), Hold::BackingOff { fails: 1, .. }), "a sensor is no human");
+        assert!(
+            matches!(hold(&looped.tick()), Hold::BackingOff { fails: 1, .. }),
+            "a change of a sensor is not an edit of the user"
+        );
         edit(&mut looped, "two");
         assert!(matches!(looped.tick(), Verdict::Decide(_)), "an edit of the goal {goal} ends the wait");
         assert_eq!(hold(&looped.tick()), &Hold::BackingOff { fails: 2, left_ms: 30 * S });

@@ -285,7 +285,11 @@ fn a_settled_world_is_idle_and_each_reason_wakes_it_alone() {
         assert!(!reason.words().is_empty());
         assert_eq!(looped.tick(), only(reason));
         looped.forced = None;
-        assert_eq!(looped.after(0), Verdict::Hold(Hold::Idle), "a decision that saw it settles it");
+        assert_eq!(
+            looped.after(0),
+            Verdict::Hold(Hold::Idle),
+            "a decision that saw the change settles the world"
+        );
     }
 }
 
@@ -323,7 +327,7 @@ fn timers_and_answers_wake_once_until_the_next_time() {
     looped.reply = Reply::Fails;
     assert_eq!(looped.tick(), only(Reason::Answer(name("ask-1"))));
     looped.reply = Reply::Noop(None);
-    assert_eq!(looped.after(MINUTE), only(Reason::Answer(name("ask-1"))), "no decision saw it yet");
+    assert_eq!(looped.after(MINUTE), only(Reason::Answer(name("ask-1"))), "no decision has seen it yet");
     let woke = looped.runs(MINUTE, HOUR, &mut |l, _| l.look());
     assert_eq!(woke, 6, "once per period, for whole beats after it is due: {:?}", looped.asked);
     assert!(looped.asked[3..].iter().all(|(_, why)| *why == [Reason::Due(name("t"))]), "{:?}", looped.asked);
@@ -363,11 +367,11 @@ fn holds_are_checked_in_order() {
     assert_eq!(
         judged(&looped, Some("tea"), None, &change),
         Verdict::Hold(paused),
-        "a pause stands over force"
+        "a pause takes precedence over a forced move"
     );
     looped.forced = None;
     assert_eq!(judged(&looped, None, Some(&approved), &change), Verdict::Approved(approved.clone()));
-    assert_eq!(judged(&looped, None, None, &[]), Verdict::Hold(Hold::Idle), "nothing to hold back");
+    assert_eq!(judged(&looped, None, None, &[]), Verdict::Hold(Hold::Idle), "no reason to hold");
     let verdict = judged(&looped, None, None, &change);
     assert_eq!(hold(&verdict), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
     looped.forced = Some(name("g"));
@@ -375,7 +379,7 @@ fn holds_are_checked_in_order() {
     assert_eq!(
         hold(&judged(&looped, None, None, &[])),
         &rate,
-        "force stands over idle and backoff, not over the rate"
+        "a forced move overrides idle and backoff, but not the rate"
     );
     (looped.beat.backoff, looped.forced) = (None, None);
     assert_eq!(hold(&judged(&looped, None, None, &change)), &rate);
@@ -383,7 +387,7 @@ fn holds_are_checked_in_order() {
     let out = Hold::capped(hit, looped.now);
     assert_eq!(hold(&judged(&looped, None, None, &change)), &out);
     looped.forced = Some(name("g"));
-    assert_eq!(hold(&judged(&looped, None, None, &[])), &out, "force does not make money");
+    assert_eq!(hold(&judged(&looped, None, None, &[])), &out, "a forced move does not override the budget");
     looped.sensed.capped = None;
     assert_eq!(judged(&looped, None, None, &[]), only(Reason::Forced(name("g"))));
 }

@@ -376,8 +376,8 @@ fn the_journal_is_shown_from_its_newest_line_back() {
         assert!(start == 0 || journal.as_bytes()[start - 1] == b'\n', "a line is torn at {start}");
         sizes.insert(tail.len() / 1024);
     }
-    assert_eq!(sizes.last(), Some(&7), "it is used nearly in full");
-    assert_eq!(journal_tail(&"x".repeat(9_000)), "", "no part of a line");
+    assert_eq!(sizes.last(), Some(&7), "the limit is nearly used up");
+    assert_eq!(journal_tail(&"x".repeat(9_000)), "", "no partial line");
     let mut frame = saying("calm");
     frame.journal = journal;
     let text = render(&frame).text;

@@ -73,13 +73,13 @@ fn no_change_and_the_same_files_are_alike() {
     assert_eq!(
         chain(&[tweaked.clone(), BASE.to_owned()]),
         Some(Alike { to: 0, by: By::SameTree }),
-        "back to the base, which stands in for an attempt"
+        "back to the base, which replaces the missing attempt"
     );
     let other = with(BASE, 6, "    return [a for a in reversed(range(b)) if a not in seen][-1]");
     assert_eq!(
         chain(&[tweaked.clone(), other, tweaked]).map(|like| (like.to, like.by)),
         Some((1, By::SameTree)),
-        "to and fro between two states"
+        "alternates between two states"
     );
 }
 
@@ -101,7 +101,7 @@ fn fresh_starts_are_compared_by_their_changes() {
     let elsewhere =
         sample_of("other.py", 2, BASE, &with(BASE, 2, "    return add_all([a, 7], key=\"left\")"));
     let old = Sample { start: elsewhere.start.clone(), ..old };
-    assert_eq!(alike(&elsewhere, &[old, base()], &limits), None, "no file in common");
+    assert_eq!(alike(&elsewhere, &[old, base()], &limits), None, "no common file");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn attempts_that_make_progress_are_not_alike() {
         2,
         "    total = Decimal(str(a)).quantize(Precision.default)\n    for part in normalise(b, strict=False):\n        total += part.weight * scale",
     );
-    assert_eq!(chain(&[one, rewritten]), None, "the same place with another idea");
+    assert_eq!(chain(&[one, rewritten]), None, "the same place with a new idea");
     // The same edit in one file after the other.
     let limits = Thresholds::default();
     let edited = with(BASE, 2, "    return a + b");
@@ -141,7 +141,7 @@ fn attempts_that_make_progress_are_not_alike() {
     let second =
         Sample { start: first.end.clone(), end: "both".into(), ..sample_of("b.py", 2, BASE, &edited) };
     let second = Sample { before: first.delta.clone(), ..second };
-    assert_eq!(alike(&second, &[first, base()], &limits), None, "a batch of honest edits");
+    assert_eq!(alike(&second, &[first, base()], &limits), None, "a batch of legitimate edits");
 }
 
 #[test]
@@ -150,9 +150,13 @@ fn a_new_idea_may_be_short() {
     let idea = with(BASE, 2, "    return operator.index(functools.reduce(add, [a]))");
     assert_eq!(chain(&[one.clone(), idea.clone()]), None, "new words, few tokens");
     let renamed = with(BASE, 2, "    total = a - b + 2");
-    assert_eq!(chain(&[one, renamed]).map(|like| like.by), Some(By::Rework), "one new name is no idea");
+    assert_eq!(
+        chain(&[one, renamed]).map(|like| like.by),
+        Some(By::Rework),
+        "one new name is not a new idea"
+    );
     let back = with(BASE, 2, "    return a - b  # as it was");
-    assert_eq!(chain(&[idea, back]).map(|like| like.by), Some(By::Rework), "what the base had is not new");
+    assert_eq!(chain(&[idea, back]).map(|like| like.by), Some(By::Rework), "text of the base is not new");
 }
 
 #[test]
@@ -181,9 +185,9 @@ fn a_rewritten_file_is_alike_even_if_it_rewords_untouched_places() {
     let anew = with(&with(&tweaked, 6, "    return (a * b)"), 10, "    return (a / b)");
     assert_eq!(chain(&[one.clone(), anew]).map(|like| like.by), Some(By::Rework));
     let other = with(&tweaked, 6, "    return a - b if b > 0 else a + abs(b)");
-    assert_eq!(chain(&[one.clone(), other]), None, "another function says something else now");
+    assert_eq!(chain(&[one.clone(), other]), None, "another function changed its meaning");
     let elsewhere = with(&one, 6, "    return (a * b)");
-    assert_eq!(chain(&[one.clone(), elsewhere]), None, "nothing of what was written is touched");
+    assert_eq!(chain(&[one.clone(), elsewhere]), None, "the change touches no earlier work");
     // The same words in an untouched file count as work on that file.
     let new = sample("calc.py".len() as u32, &one, &tweaked);
     let wide = Sample {

@@ -107,7 +107,7 @@ fn progress_is_fewer_failures_than_ever_or_a_failure_not_seen_before() {
     assert_eq!(row(attempt(3, "first", 3, true)), 3);
     assert_eq!(row(attempt(3, "first", 2, true)), 1, "fewer than ever");
     assert_eq!(row(attempt(3, "second", 3, true)), 1, "not seen before");
-    assert_eq!(row(attempt(3, "second", 9, true)), 1, "more tests that fail otherwise are a step as well");
+    assert_eq!(row(attempt(3, "second", 9, true)), 1, "more failures of another kind are progress too");
     // A failure that was seen before is not progress, nor is a count that was reached before.
     let mut lines = vec![begin(), attempt(1, "x", 2, false), attempt(2, "first", 3, true)];
     lines.push(attempt(3, "x", 2, true));

@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(of("A_TOKEN", "/not/there"), ["/not/there"]);
         assert_eq!(of("A_TOKEN", "//begins+like=a/path"), ["//begins+like=a/path"]);
         assert_eq!(of("A_WEBHOOK", "https://hooks.example/T0/B0"), ["https://hooks.example/T0/B0"]);
-        assert_eq!(of("API_URL", "https://api.example/v1"), [] as [&str; 0], "an address is no secret");
+        assert_eq!(of("API_URL", "https://api.example/v1"), [] as [&str; 0], "a URL is not a secret");
     }
 
     #[test]

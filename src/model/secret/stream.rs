@@ -130,7 +130,7 @@ mod tests {
         let secrets = secrets();
         let mut stream = Stream::new(&secrets);
         assert_eq!(stream.feed("user@host:~$ hun"), "user@host:~$ ");
-        assert_eq!(stream.pause(), "hun", "so little tells nothing");
+        assert_eq!(stream.pause(), "hun", "too short to reveal a secret");
         assert_eq!(stream.feed("ter2 and more: hunter2-hu"), "ter2 and more: ");
         assert_eq!(stream.pause(), "");
         assert_eq!(stream.feed("man"), "hunter2-human");

@@ -165,12 +165,12 @@ fn a_run_without_tests_never_passes() {
 fn a_pass_needs_the_exit_code_and_the_counts() {
     let good = "3 passed in 0.1s";
     assert!(read(good, &Ended::Code(0), "/x").passed);
-    assert!(!read(good, &Ended::Code(1), "/x").passed, "it ended badly all the same");
+    assert!(!read(good, &Ended::Code(1), "/x").passed, "the exit code was a failure");
     assert!(
         !read("1 failed, 3 passed in 0.1s", &Ended::Code(0), "/x").passed,
         "a wrapper that hides the code"
     );
-    assert!(read("", &Ended::Code(0), "/x").passed, "a program that says nothing and ends well");
+    assert!(read("", &Ended::Code(0), "/x").passed, "a program without output that succeeds");
     let hung = read("", &Ended::Other("it was still running after 1s".into()), "/x");
     assert!(!hung.passed && hung.words().contains("still running"), "{}", hung.words());
 }
