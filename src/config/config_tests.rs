@@ -137,12 +137,12 @@ fn an_error_names_the_place_and_the_nearest_key() {
         (r#"{"policy":{"allow":[{"argv":[]}]}}"#, "policy.allow[0].argv: it names no program", ""),
         (
             r#"{"policy":{"allow":[{"argv":["a"]},{"argv":["**","b"]}]}}"#,
-            "policy.allow[1].argv: `**` stands",
+            "policy.allow[1].argv: `**` matches",
             "",
         ),
         (
             r#"{"policy":{"allow":[{"argv":["git","lo*"]}]}}"#,
-            "policy.allow[0].argv: \"lo*\" is no pattern",
+            "policy.allow[0].argv: \"lo*\" is not a pattern",
             "",
         ),
         (

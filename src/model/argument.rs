@@ -1,24 +1,24 @@
-//! Pure. The files that an argument names, in each way of writing them: `--file=x`, `-fx`, `@x`, `key:@x`, `a:b`,
-//! `{a,b}`, `file:///x`. Policy and approvals ask the same function, so that neither knows a way that the other does not.
+//! Pure. Finds the files that an argument names, in each notation: `--file=x`, `-fx`, `@x`, `key:@x`, `a:b`, `{a,b}`,
+//! `file:///x`. Policy and approvals call the same function, so that both know the same notations.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::ask::is_hidden;
 
-/// The longest end of an argument that is taken for one path, in bytes.
+/// The longest suffix of an argument that is tried as one path, in bytes.
 const MAX_PATH_BYTES: usize = 1024;
-/// Schemes whose `//host` is another machine and no path.
+/// Schemes whose `//host` names another machine instead of a path.
 const NETWORK: [&str; 7] = ["http", "https", "ssh", "git", "git+ssh", "ftp", "ftps"];
-/// Words of a shell, and programs, that run what follows them.
+/// Shell keywords and programs that run the words after them.
 const PREFIXES: [&str; 24] = [
     "!", "do", "then", "else", "elif", "if", "while", "until", "time", "exec", "eval", "command", "env",
     "nohup", "sudo", "doas", "xargs", "nice", "ionice", "timeout", "setsid", "stdbuf", "builtin", "trap",
 ];
 
-/// The parts of an argument that may be paths, each once: the whole, and what begins behind a character that no plain
-/// path holds, up to the next one and up to the end. For a cluster of short options also each end of it, because the
-/// value of the last option may be attached (`-tDIR`).
+/// Returns the parts of an argument that may be paths, each once: the whole argument, and each part that follows a
+/// character which a plain path cannot contain, both up to the next such character and up to the end. For a cluster of
+/// short options it also returns each suffix, because the value of the last option may be attached (`-tDIR`).
 pub fn parts(arg: &str) -> Vec<String> {
     let mut found = PartList::default();
     found.scan(arg);
@@ -26,7 +26,7 @@ pub fn parts(arg: &str) -> Vec<String> {
     if decoded != arg {
         found.scan(&decoded);
     }
-    // What a shell or a program takes out of a word can glue `.` and `.` together.
+    // A shell or a program may remove these characters, which can join `.` and `.` to `..`.
     let joined: String = arg.chars().filter(|c| !matches!(c, '{' | '}' | '"' | '\'' | '\\')).collect();
     if joined != arg {
         found.scan(&joined);
@@ -34,7 +34,6 @@ pub fn parts(arg: &str) -> Vec<String> {
     found.parts
 }
 
-/// The parts of one argument, in order and each once.
 #[derive(Default)]
 struct PartList {
     parts: Vec<String>,
@@ -70,7 +69,7 @@ impl PartList {
         }
     }
 
-    /// Each value that may be attached to an option of a cluster.
+    /// Adds each value that may be attached to an option of a cluster.
     fn cluster(&mut self, word: &str, rest: &str) {
         let Some(options) = word.strip_prefix(['-', '+']).filter(|options| !options.starts_with('-')) else {
             return;
@@ -83,12 +82,12 @@ impl PartList {
     }
 }
 
-/// True for a character that a path may hold without being quoted. Any other may stand between two paths.
+/// True for a character that a path may contain without quotes. Any other character may separate two paths.
 fn is_plain(c: char) -> bool {
     !c.is_ascii() || c.is_ascii_alphanumeric() || "/._-~+%*?".contains(c)
 }
 
-/// Behind `https:`, what follows the `//`; elsewhere all of it.
+/// After `https:` and the like, returns what follows the `//`; otherwise returns all of `rest`.
 fn past_host<'a>(before: &str, rest: &'a str) -> &'a str {
     let scheme = before.strip_suffix(':').unwrap_or_default();
     let scheme = scheme.rsplit(|c: char| !is_plain(c)).next().unwrap_or_default();
@@ -98,7 +97,7 @@ fn past_host<'a>(before: &str, rest: &'a str) -> &'a str {
     }
 }
 
-/// A text with each `%2f` replaced by its character; a result that is not UTF-8 is dropped for the text itself.
+/// Decodes each `%2f` and the like; returns the text unchanged if the result is not UTF-8.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut left = text.as_bytes();
@@ -111,8 +110,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// True for an argument that a program may expand to a place that cannot be told from here: a home directory or a
-/// variable.
+/// True for an argument that a program may expand to an unknown path: a home directory or a variable.
 pub fn is_expanded(arg: &str) -> bool {
     let variable = |(at, _): (usize, &str)| {
         arg[at + 1..].starts_with(|c: char| c.is_ascii_alphabetic() || "_{(".contains(c))
@@ -120,8 +118,7 @@ pub fn is_expanded(arg: &str) -> bool {
     arg.match_indices('$').any(variable) || parts(arg).iter().any(|part| part.starts_with('~'))
 }
 
-/// True for a path of which a part is a git directory: `.git` in any case, and each name that some file system takes
-/// for it.
+/// True for a path with a git directory in it: `.git` in any case, or any name that some file system treats as `.git`.
 pub fn is_in_git_dir(path: &Path) -> bool {
     path.iter().any(|part| is_git_dir_name(&part.to_string_lossy()))
 }
@@ -133,13 +130,13 @@ fn is_git_dir_name(name: &str) -> bool {
     stem == ".git" || stem.strip_prefix("git~").is_some_and(|n| n.parse::<u8>().is_ok())
 }
 
-/// True for an option that says what a program leaves alone, as `--exclude=.git`.
+/// True for an option that names what a program skips, such as `--exclude=.git`.
 pub fn leaves_alone(arg: &str) -> bool {
     ["--exclude", "--ignore"].iter().any(|option| arg.starts_with(option)) && arg.contains('=')
 }
 
-/// Names of programs that an argument may run, to be looked up on the PATH: itself where it is a plain word, else the
-/// first words of the commands of a shell line.
+/// Returns the names of programs that an argument may run, to be looked up on the PATH: the argument itself if it is a
+/// plain word, else the first word of each command of a shell line.
 pub fn programs(arg: &str) -> Vec<&str> {
     let is_name = |word: &&str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-+[".contains(c);
@@ -168,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_found_in_each_way_of_naming_it() {
+    fn a_file_is_found_in_each_notation() {
         let named = |arg: &str, file: &str| parts(arg).iter().any(|part| part == file);
         for arg in [
             "x.mk",
@@ -231,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_may_expand_is_told() {
+    fn arguments_that_a_program_may_expand_are_detected() {
         for arg in ["~/x", "~root/x", "a=~/x", "$HOME/x", "${X}/y", "$(pwd)/x", "-t~/x"] {
             assert!(is_expanded(arg), "{arg}");
         }
@@ -241,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_git_directory_is_known_by_each_of_its_names() {
+    fn a_git_directory_is_recognized_by_each_of_its_names() {
         for path in
             [".git/hooks/x", "a/.GIT/config", "GIT~1/x", ".git./x", ".git /x", ".g\u{200c}it/x", "/a/.git"]
         {

@@ -1,4 +1,4 @@
-//! Pure. Questions and approvals: the forms of `asks/<id>.json` and its answer, and how they are shown.
+//! Pure. Questions and approvals: the formats of `asks/<id>.json` and its answer, and how they are shown.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,157 +13,149 @@ pub const MAX_OPEN_APPROVALS: usize = 20;
 /// For how long a rejected approval is refused without asking again, in milliseconds.
 pub const REJECTED_FOR_MS: i64 = 24 * 3_600_000;
 
-/// What an ask wants.
+/// The kind of an ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AskKind {
-    /// An answer in words.
+    /// A question; the answer is text.
     Question,
-    /// A yes or a no to one exact move.
+    /// An approval of one exact move: approve or reject.
     Approval,
 }
 
-/// The form of `asks/<id>.json`, written once.
+/// The content of `asks/<id>.json`, written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
-    /// Its id, the file's name.
+    /// The id, which is also the file's name.
     pub id: Name,
-    /// What it wants.
     pub kind: AskKind,
-    /// The worker that asks; none: the loop does.
+    /// The worker that asks; `None`: the loop asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<Name>,
-    /// The goal it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<Name>,
     /// The question, or why the move is wanted.
     pub text: String,
-    /// Answers to choose from.
+    /// The answers to choose from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
-    /// What the question is about.
+    /// A reference to what the question is about.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// The beat that asked.
+    /// The id of the beat that asked.
     pub beat: String,
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was asked, in milliseconds since the Unix epoch.
     pub created_ms: i64,
-    /// Until when it can be answered; none: for ever.
+    /// Until when it can be answered, in milliseconds since the Unix epoch; `None`: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<i64>,
-    /// The move that waits for a yes.
+    /// The move that waits for approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
-    /// True: no text of strangers was in front of who wrote it. Where it is not said, there may have been.
+    /// True if the author had read no untrusted text. If the key is missing, the author may have read some.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
 }
 
-/// One exact move, as it is shown and as it will be executed. A file of an earlier version is read as well: its scope has
-/// another form, so that its yes counts for nothing.
+/// One exact move, as it is shown and as it will be executed. Files of earlier versions can still be read, but their
+/// scope has another format, so that an approval in them is not valid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Approval {
-    /// The move.
     #[serde(rename = "move")]
     pub decided: Move,
-    /// What the move would touch, at the time of asking.
+    /// What the move would touch when it was proposed.
     #[serde(default)]
     pub scope: ApprovalScope,
     /// The diff of the file that the move would replace, or a worker's brief; empty for a command.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub diff: String,
-    /// Why the move needs a yes.
+    /// Why the move needs an approval.
     pub because: String,
-    /// blake3 over scope, ask id and expiry: what a yes is bound to.
+    /// blake3 over scope, ask id and expiry; an approval is valid for exactly this hash.
     pub hash: String,
 }
 
-/// The form of `asks/<id>.answer.json`, made once by exclusive create.
+/// The content of `asks/<id>.answer.json`, created once and exclusively.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
-    /// The ask it answers.
     pub ask: Name,
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was answered, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// What was said.
     pub said: Said,
 }
 
 impl Answer {
-    /// True when this kind of ask can be answered so.
+    /// True if an ask of this kind can have this answer.
     pub fn fits(&self, ask: &Ask) -> bool {
         match self.said {
             Said::Answer { .. } => ask.kind == AskKind::Question,
             Said::Approve { .. } | Said::Reject { .. } => ask.approval.is_some(),
             Said::Expired => true,
-            // It stands in no file.
+            // `Stranded` is never written to a file.
             Said::Stranded => false,
         }
     }
 }
 
-/// What a human said to an ask.
+/// The user's reply to an ask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Said {
-    /// An answer in words.
-    Answer {
-        /// The answer.
-        text: String,
-    },
-    /// Yes to exactly this hash.
+    /// A reply to a question.
+    Answer { text: String },
+    /// An approval of exactly this hash.
     Approve {
-        /// The hash that was shown.
+        /// The hash that was shown to the user.
         hash: String,
     },
-    /// No.
+    /// A rejection of the move.
     Reject {
-        /// Why not.
+        /// The reason.
         text: String,
     },
-    /// Nobody said anything in time.
+    /// The ask expired without a reply.
     Expired,
-    /// Nobody can: the worker that asked has ended. Found out at each look, and never written.
+    /// The worker that asked has ended, so a reply has no effect. Computed at each read, and never written.
     Stranded,
 }
 
-/// Where an ask stands.
+/// The state of an ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Waits for a human.
+    /// It waits for the user.
     Open,
-    /// A question was answered.
+    /// The question was answered.
     Answered,
-    /// A move was approved and is not made yet.
+    /// The move was approved and is not made yet.
     Approved,
-    /// A move was rejected.
+    /// The move was rejected.
     Rejected,
-    /// Its time is up.
+    /// It expired.
     Expired,
     /// The worker that asked has ended.
     Stranded,
 }
 
 impl Approval {
-    /// True for one of an earlier version of looop, whose yes would cover less than the screen says.
+    /// True for an approval of an earlier version, which would cover less than the screen says.
     pub fn is_outdated(&self) -> bool {
         self.scope.form != scope::FORM
     }
 }
 
-/// What becomes of an approval of an earlier version.
-pub const OUTDATED: &str = "an earlier version of looop asked for it, and a yes would cover less than it does now; the loop asks again";
+/// The reason why an approval of an earlier version is not valid.
+pub const OUTDATED: &str = "an earlier version of looop asked for it, and the approval would cover less than it must; the loop asks again";
 
 impl Ask {
-    /// True for an approval of an earlier version of looop.
+    /// True for an approval of an earlier version.
     pub fn is_outdated(&self) -> bool {
         self.approval.as_ref().is_some_and(Approval::is_outdated)
     }
 
-    /// Where the ask stands, given its answer.
+    /// Returns the state of the ask with this answer.
     pub fn state(&self, answer: Option<&Answer>, now: Now) -> State {
         let late = self.is_outdated() || self.expires_ms.is_some_and(|end| now.unix_ms >= end);
         match answer.map(|a| &a.said) {
@@ -171,7 +163,7 @@ impl Ask {
             Some(Said::Reject { .. }) => State::Rejected,
             Some(Said::Expired) => State::Expired,
             Some(Said::Stranded) => State::Stranded,
-            // A yes is good until its end, even when it was given in time.
+            // An approval expires even if it was given in time.
             Some(Said::Approve { .. }) if late => State::Expired,
             Some(Said::Approve { .. }) => State::Approved,
             None if late => State::Expired,
@@ -180,24 +172,24 @@ impl Ask {
     }
 }
 
-/// An ask and what was said to it, as a decision sees it once.
+/// An ask with its reply, as one decision sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Answered {
-    /// The ask's id.
     pub ask: Name,
-    /// What was asked.
+    /// The question.
     pub text: String,
     /// `answered`, `rejected`, `expired` or `stranded`.
     pub state: String,
-    /// The human's words; empty when there are none.
+    /// The user's text; may be empty.
     pub answer: String,
-    /// The beat that asked.
+    /// The id of the beat that asked.
     pub beat: String,
 }
 
-/// Makes control, format and bidirectional characters visible as `\u{202e}`; keeps line breaks when asked to.
-/// Backslashes in front of it, and of text that looks like it already, are doubled, so that no two texts look alike.
+/// Makes control, format and bidirectional characters visible as `\u{202e}`; with `keep_lines` it keeps line breaks. It
+/// doubles backslashes before such an escape, and before text that looks like one, so that two different texts never
+/// look the same.
 pub fn visible(text: &str, keep_lines: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut backslashes = 0;
@@ -216,8 +208,8 @@ pub fn visible(text: &str, keep_lines: bool) -> String {
     out
 }
 
-/// True for a character that is not seen as itself: a control, one that changes the order of others, one that is
-/// not drawn (default-ignorable in the Unicode database, or blank), and any space that is not U+0020.
+/// True for a character that does not appear as itself: a control character, one that changes the order of others, one
+/// that is not drawn (default-ignorable in the Unicode database, or blank), and any space except U+0020.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || (c.is_whitespace() && c != ' ')
@@ -228,7 +220,7 @@ pub fn is_hidden(c: char) -> bool {
         || matches!(c, '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Quotes an argument vector so that a shell reads it back as it is and a human cannot misread it.
+/// Quotes an argument vector so that a shell reads the same arguments back and the user cannot misread it.
 pub fn quote_argv(argv: &[String]) -> String {
     argv.iter().map(|arg| quote(arg)).collect::<Vec<_>>().join(" ")
 }
@@ -266,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn argv_is_shown_without_doubt() {
+    fn argv_is_shown_without_ambiguity() {
         let argv = strings(&["git", "commit", "-m", "it's", "", "a b", "x\u{202e}y\n", "日本"]);
         assert_eq!(quote_argv(&argv), r"git commit -m 'it'\''s' '' 'a b' $'x\u202ey\n' '日本'");
     }
@@ -282,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_looks_like_a_hidden_character_is_told_from_it() {
+    fn text_that_looks_like_a_hidden_character_is_distinguished_from_it() {
         assert_eq!(visible(r"x\u{202e}y C:\users", false), r"x\\u{202e}y C:\users");
         let alike = [r"\u{202e}", "\u{202e}", "\\\u{202e}", r"\\u{202e}", "\\\\\u{202e}"];
         let shown: std::collections::BTreeSet<_> = alike.iter().map(|text| visible(text, false)).collect();
@@ -291,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_approval_of_an_earlier_version_is_never_a_yes() {
+    fn an_approval_of_an_earlier_version_is_never_valid() {
         let text = r#"{"id":"ap-1","kind":"approval","text":"w","beat":"b","created_ms":0,"expires_ms":100,
             "approval":{"move":{"action":{"run":{"argv":["ls"]}},"why":"w"},
             "subject":{"decided":"{}","argv":["ls"],"sandbox":"none"},"because":"no rule allows it","hash":"h"}}"#;
@@ -304,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_yes_ends_with_its_time() {
+    fn an_approval_expires() {
         let ask = Ask {
             id: Name::parse("ap-1").unwrap(),
             kind: AskKind::Approval,

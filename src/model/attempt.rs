@@ -1,12 +1,12 @@
-//! Pure. Attempts to fix something: their ledger, and the rule that stops an agent which repeats itself.
+//! Pure. Attempts to fix something: their ledger, and the rule that stops an agent that repeats itself.
 //!
-//! # Words
+//! # Terms
 //! - *Progress*: fewer failing tests than ever before, or a failure that was not seen before.
-//! - *Alike*: near-identical to one of the two attempts before; see [`alike`].
-//! - *Row*: how many attempts up to now are alike, one after the other, without progress. An attempt that is like no
-//!   other begins a row of one.
+//! - *Alike*: near-identical to one of the two previous attempts; see [`alike`].
+//! - *Row*: the number of consecutive attempts up to now that are alike and made no progress. An attempt unlike the
+//!   others starts a row of one.
 //!
-//! The rule reads nothing but the ledger, so that a process that was killed goes on with the same verdict.
+//! The rule reads only the ledger, so that a process that was killed resumes with the same ruling.
 
 pub mod alike;
 pub mod delta;
@@ -21,34 +21,34 @@ pub use rule::{Ruling, Standing, rule, standing};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Line {
-    /// Work on the goal began, or goes on in a new run.
+    /// Work on the goal began, or resumed in a new run.
     Begin(Begin),
     /// An agent was called and its work was tested.
     Attempt(Box<Attempt>),
     /// A new plan was demanded after a halt.
     Plan(Plan),
-    /// The files were taken back to the base, in a fresh clone.
+    /// The files were reset to the base, in a fresh clone.
     Rollback(Rollback),
-    /// A human was asked, and nothing runs until there is an answer.
+    /// The user was asked. Work is paused until there is an answer.
     Asked(Asked),
-    /// The human answered.
+    /// The user answered.
     Answer(Answered),
 }
 
-/// What the goal was when work on it began.
+/// The state of the goal when work on it began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Begin {
-    /// When, in milliseconds since the Unix epoch.
+    /// When work began, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// The tree that the work begins with. Another one is another episode: no attempt before it counts. So is what
-    /// begins behind a good attempt.
+    /// The tree that the work starts with. Another tree starts another episode: earlier attempts no longer count. A
+    /// start after a successful attempt does the same.
     pub base: String,
-    /// blake3 of the task. An edited task is another episode, too.
+    /// blake3 of the task. An edited task also starts another episode.
     pub task: String,
-    /// The signature of the failure that was there before; none where nothing was tested.
+    /// The signature of the failure at the start; absent if no test was run.
     pub signature: Option<String>,
-    /// How many tests failed before, where that is known.
+    /// How many tests failed at the start, if known.
     pub failures: Option<u32>,
 }
 
@@ -60,22 +60,22 @@ pub enum Outcome {
     Passed,
     /// The tests failed.
     Failed,
-    /// No test was collected, which is a failure.
+    /// No test was collected, which counts as a failure.
     NothingTested,
-    /// The agent changed the tests that it is judged by.
+    /// The agent changed the tests that check its work.
     TestsChanged,
     /// The agent deleted the repository.
     Deleted,
     /// The agent itself failed.
     AgentFailed,
-    /// The tests passed, and a command that was to follow failed.
+    /// The tests passed, but a later command failed.
     AfterFailed,
-    /// The task asks for no tests, and the agent answered.
+    /// The task has no tests, and the agent answered.
     Untested,
 }
 
 impl Outcome {
-    /// The outcome in words.
+    /// The outcome as text.
     pub fn words(self) -> &'static str {
         match self {
             Outcome::Passed => "tests pass",
@@ -84,12 +84,12 @@ impl Outcome {
             Outcome::TestsChanged => "tests changed",
             Outcome::Deleted => "deleted the repository",
             Outcome::AgentFailed => "the agent failed",
-            Outcome::AfterFailed => "a command afterwards failed",
+            Outcome::AfterFailed => "a later command failed",
             Outcome::Untested => "not tested",
         }
     }
 
-    /// True when the work counts.
+    /// True if the attempt succeeded.
     pub fn is_good(self) -> bool {
         matches!(self, Outcome::Passed | Outcome::Untested)
     }
@@ -99,157 +99,157 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attempt {
-    /// Its number, from 1 on in each ledger.
+    /// The number of the attempt, from 1 in each ledger.
     pub n: u32,
     /// When it ended, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// Who was called.
+    /// The runner that was called.
     pub runner: String,
     /// The tree of the episode's base.
     pub base: String,
-    /// The tree that it began with.
+    /// The tree that the attempt started with.
     pub start: String,
-    /// The tree that it left.
+    /// The tree at the end of the attempt.
     pub end: String,
-    /// The tree that the next attempt begins with, unless there is a rollback: the same, or what was restored.
+    /// The tree that the next attempt starts with, unless there is a rollback: the same as `end`, or the restored tree.
     pub left: String,
     /// The files that differ between start and end.
     pub files: Vec<String>,
-    /// Lines that it added.
+    /// Number of added lines.
     pub added: u32,
-    /// Lines that it removed.
+    /// Number of removed lines.
     pub removed: u32,
     /// How it ended.
     pub outcome: Outcome,
-    /// The signature of the failure; none where no test said anything.
+    /// The signature of the failure; absent if the tests reported none.
     pub signature: Option<String>,
     /// The failure in one line.
     pub failure: String,
-    /// How many tests failed, where that is known.
+    /// How many tests failed, if known.
     pub failures: Option<u32>,
-    /// What was thought to be wrong before it, in one sentence; may be empty.
+    /// The presumed cause before the attempt, in one sentence; may be empty.
     pub hypothesis: String,
-    /// The earlier attempt that it is like.
+    /// The earlier attempt that this one resembles.
     pub like: Option<Alike>,
-    /// Tokens in and out.
+    /// Input and output tokens.
     pub tokens: u64,
-    /// True where tokens were counted from bytes.
+    /// True if the tokens were estimated from bytes.
     pub estimated: bool,
-    /// How long agent and tests took, in milliseconds.
+    /// Duration of agent and tests, in milliseconds.
     pub took_ms: i64,
 }
 
-/// What an attempt is like.
+/// The earlier attempt that an attempt resembles, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alike {
     /// The number of the earlier attempt; 0 is the base.
     pub to: u32,
-    /// By what.
+    /// The kind of similarity.
     pub by: By,
 }
 
-/// By what two attempts are alike.
+/// Why two attempts are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     /// It changed nothing.
     NoChange,
-    /// Both left the same files.
+    /// Both ended with the same files.
     SameTree,
-    /// Both began with the same files and changed them in much the same way.
+    /// Both started with the same files and changed them in nearly the same way.
     SameChange,
-    /// It went over the same lines again and brought little that is new.
+    /// It changed the same lines again and added little that is new.
     Rework,
 }
 
 impl By {
-    /// The reason in words, for `like attempt 2: …`.
+    /// The reason as text, for `like attempt 2: …`.
     pub fn words(self) -> &'static str {
         match self {
             By::NoChange => "nothing was changed",
-            By::SameTree => "the same files came out",
-            By::SameChange => "much the same change",
-            By::Rework => "the same lines again, little new",
+            By::SameTree => "the resulting files are the same",
+            By::SameChange => "nearly the same change",
+            By::Rework => "the same lines again, with little new",
         }
     }
 }
 
-/// A plan after a halt.
+/// A new plan after a halt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// When, in milliseconds since the Unix epoch.
+    /// When the plan was made, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// Behind which attempt.
+    /// The number of the last attempt before it.
     pub after: u32,
-    /// Who made it.
+    /// The runner that made it.
     pub runner: String,
-    /// What is thought to be wrong.
+    /// The presumed cause.
     pub hypothesis: String,
-    /// What is done differently.
+    /// What the agent will do differently.
     pub different: String,
-    /// Why it is no plan; none where it is taken.
+    /// Why the plan was refused; absent if it was accepted.
     pub refused: Option<String>,
 }
 
 impl Plan {
-    /// What is compared between plans.
+    /// The text by which plans are compared.
     pub fn text(&self) -> String {
         format!("{}\n{}", self.hypothesis, self.different)
     }
 }
 
-/// A return to the base.
+/// A reset to the base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was reset, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// Behind which attempt.
+    /// The number of the last attempt before it.
     pub after: u32,
 }
 
-/// A question to the human.
+/// A question to the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was asked, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// The ask's id.
+    /// The id of the ask.
     pub ask: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// What the human said.
+/// The user's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Answered {
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was answered, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// The answer; the next prompt holds it.
+    /// The answer, which the next prompt contains.
     pub text: String,
 }
 
-/// The figures of the rule.
+/// The thresholds of the rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
-    /// From which ratio on two changes, or two plans, are much the same.
+    /// The ratio from which two changes, or two plans, count as nearly the same.
     pub same_ratio: f64,
-    /// From which share of its lines on an attempt goes over earlier ones again.
+    /// The share of changed lines that touch earlier work, from which an attempt counts as rework.
     pub rework_share: f64,
-    /// Up to how many new tokens a rework brings little.
+    /// Up to this number of new tokens, a rework counts as little new.
     pub novel_tokens: usize,
-    /// Up to which share of new tokens a rework brings little.
+    /// Up to this share of new tokens, a rework counts as little new.
     pub novel_share: f64,
-    /// A row of so many is halted and a new plan is demanded.
+    /// The length of a row that stops the agent; the rule then demands a new plan.
     pub halt: u32,
-    /// A row of so many is rolled back.
+    /// The length of a row that causes a rollback.
     pub rollback: u32,
-    /// The same failure so often: a human is asked.
+    /// After this number of occurrences of the same failure, the rule asks the user.
     pub same_failure: u32,
-    /// So many new plans that did not help: a human is asked.
+    /// After this number of new plans that did not help, the rule asks the user.
     pub replans: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Pure. The form of `beat.json`: all that the loop remembers between two ticks.
+//! Pure. The content of `beat.json`: the loop's whole memory between two ticks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +13,16 @@ use super::scope::ApprovalScope;
 use super::time::{LAST_MS, Now};
 use super::world::{Digest, Items};
 
-/// The memory of the loop. One atomic replace of its file is the tick's commit point.
+/// The memory of the loop. The atomic replacement of its file is the tick's commit point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Beat {
-    /// The start of the newest beat, in milliseconds; ids are made from it and never reused.
+    /// The start of the newest beat, in milliseconds; ids are derived from it and never reused.
     pub last_ms: i64,
-    /// Decisions completed so far.
     pub decisions: u64,
     /// The world that the last completed decision saw.
     pub baseline: Items,
-    /// The commit that holds that world, for the diff.
+    /// The commit with that world, for the diff.
     pub base_commit: Option<String>,
     /// Whether that world is settled.
     pub settled: Settled,
@@ -31,17 +30,17 @@ pub struct Beat {
     pub nudge: Option<Nudge>,
     /// The starts of the decisions of the last hour, in milliseconds.
     pub decides: Vec<i64>,
-    /// Failures in a row.
     pub backoff: Option<Backoff>,
-    /// How restless each sensor is.
+    /// How often each sensor changes.
     pub flaps: BTreeMap<String, Flap>,
-    /// For each goal, `decisions` when a move last served it (or when it was first seen).
+    /// For each goal, the value of `decisions` when a move last served it (or when it was first seen).
     pub served: BTreeMap<Name, u64>,
-    /// Digests of goal texts that a move wrote after untrusted text was read, newest last. A copy and another name
-    /// keep the text; an edit makes another text.
+    /// Digests of goal texts that a move wrote after untrusted text was read, newest last. A copied or renamed goal
+    /// keeps its digest; an edited goal gets another one.
     #[serde(deserialize_with = "goal_digests")]
     pub untrusted_goals: Vec<Digest>,
-    /// Digests of goal texts that a move wrote without an approval, newest last. The user wrote any other text.
+    /// Digests of goal texts that a move wrote without an approval, newest last. The user wrote or approved any other
+    /// text.
     #[serde(default)]
     pub written_goals: Vec<Digest>,
     /// True once the user has approved the start of a paid worker.
@@ -50,36 +49,35 @@ pub struct Beat {
     /// Workers that were started after untrusted text was read, as long as they are in the world.
     #[serde(default)]
     pub untrusted_workers: BTreeSet<Name>,
-    /// The newest beats whose decisions saw no text of strangers: the words of any other beat's journal line may be
-    /// theirs.
+    /// The newest beats whose decisions saw no untrusted text. The journal lines of all other beats may contain
+    /// untrusted text.
     #[serde(default)]
     pub clean_beats: Vec<String>,
-    /// A runner call that was begun and not settled.
+    /// A runner call that began and is not settled.
     pub inflight: Option<Inflight>,
-    /// A move that was begun and not settled.
+    /// A move that began and is not settled.
     pub intent: Option<Intent>,
-    /// What became of the last move.
+    /// The result of the last move.
     pub last: Option<LastResult>,
     /// Why the last decision failed; cleared by success.
     pub failure: Option<Failure>,
     /// Asks whose answers a decision has seen, and approvals that were used.
     pub closed_asks: Vec<Name>,
-    /// Approvals that were used and until when a yes to them is good, in milliseconds. Till then they stay closed,
-    /// whether or not their files are there, since files can come back.
+    /// Approvals that were used, and until when each is valid, in milliseconds. Until then they stay closed even if
+    /// their files are gone, since files can come back.
     pub used: BTreeMap<Name, i64>,
-    /// Rejected subjects and until when they are refused, in milliseconds.
+    /// Rejected scopes, and until when each is refused, in milliseconds.
     pub rejected: BTreeMap<Digest, i64>,
-    /// When each timer last fired, in milliseconds.
     pub fired: BTreeMap<Name, i64>,
-    /// Moves that may not be in git yet.
+    /// Moves that may not be committed to git yet.
     pub uncommitted: Vec<CommitNote>,
-    /// Set when the memory was lost: no move is made until a human resumes.
+    /// Set when the memory was lost: the loop makes no move until the user resumes it.
     pub halted: Option<String>,
-    /// The budget that the human was last told is used up, with the time for which it holds.
+    /// The exhausted budget of which the user was last notified, with the time for which it holds.
     pub budget_told: Option<String>,
 }
 
-/// Reads digests of goal texts. An earlier program kept them by the goal's name.
+/// Reads digests of goal texts. An earlier version stored goals by name.
 fn goal_digests<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Digest>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -93,31 +91,31 @@ fn goal_digests<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Digest>
     })
 }
 
-/// Whether the decider has nothing more to do about the world it saw.
+/// Whether the decider is done with the world that it saw.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Settled {
     /// The last move was not `noop`: the next beat decides again and sees its effect.
     #[default]
     No,
-    /// The last move was `noop`, at this time; `again` when it was asked once more after the noop's lifetime.
+    /// The last move was `noop`, at this time.
     Noop {
-        /// When, in milliseconds.
+        /// The time of the `noop`, in milliseconds.
         at_ms: i64,
-        /// True: it stays settled until the world changes.
+        /// True if the decider confirmed the `noop` after its lifetime: it then stays settled until the world changes.
         again: bool,
     },
 }
 
-/// The decider's wish to look again.
+/// The decider's request to look again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nudge {
-    /// When it was wished, in milliseconds.
+    /// When it was requested, in milliseconds.
     pub set_ms: i64,
-    /// After how long, in milliseconds.
+    /// The delay, in milliseconds.
     pub wait_ms: i64,
-    /// How many in a row without a change, this one included.
+    /// How many requests came in a row without a change, including this one.
     pub streak: u32,
 }
 
@@ -125,72 +123,69 @@ pub struct Nudge {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backoff {
-    /// How many.
+    /// The number of failures.
     pub fails: u32,
-    /// When the last one was, in milliseconds.
+    /// When the last failure occurred, in milliseconds.
     pub at_ms: i64,
-    /// What the human had decided then; an edit ends the present wait and keeps the count.
+    /// Digest of the user's side at that time; an edit ends the present wait and keeps the count.
     pub human: Digest,
 }
 
-/// How restless a sensor is: `count` at `at_ms`, decaying by one per quarter of an hour.
+/// How often a sensor changes: `count` at `at_ms`, which decays by one every quarter of an hour.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flap {
-    /// Changes that woke the loop, less what decayed.
+    /// Changes that woke the loop, minus the decay.
     pub count: u32,
-    /// When the last one was, in milliseconds.
+    /// When the last change came, in milliseconds.
     pub at_ms: i64,
 }
 
-/// A runner call that has been paid for, perhaps.
+/// A runner call that may have cost money.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inflight {
-    /// The beat that called.
+    /// The id of the beat that called.
     pub beat: String,
-    /// The runner.
     pub runner: String,
-    /// When, in milliseconds.
+    /// When the call began, in milliseconds.
     pub at_ms: i64,
-    /// What the human had decided then.
+    /// Digest of the user's side at that time.
     pub human: Digest,
     /// The sensors whose change woke the beat.
     pub sensors: Vec<String>,
-    /// What is set aside for it, in millionths of a US dollar: its price, if nobody ever hears what it cost.
+    /// What is reserved for the call, in millionths of a US dollar; it is charged if the real cost stays unknown.
     #[serde(default)]
     pub reserved_micros: u64,
 }
 
-/// A move that is about to be made, with all that is needed to settle it after a crash.
+/// A move that is about to be made, with everything that settles it after a crash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Intent {
-    /// The beat's id.
     pub beat: String,
-    /// When, in milliseconds.
+    /// When it began, in milliseconds.
     pub at_ms: i64,
-    /// The move.
     pub decided: Move,
-    /// What is done to make it.
+    /// The operation that makes the move.
     pub deed: Deed,
-    /// What the journal says when the deed is done.
+    /// The outcome for the journal once the operation is done.
     pub then: Outcome,
-    /// The command's process, known before it may begin.
+    /// The command's process, recorded before the command may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
-    /// What the commit will say besides.
+    /// What else the commit message will say.
     pub note: CommitNote,
-    /// True: its decision saw no text of strangers. Where it is not said, it may have.
+    /// True if its decision saw no untrusted text. If the key is missing, it may have seen some.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
 }
 
-/// What is done to make a move.
+/// The operation that makes a move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Deed {
-    /// Nothing: the move has no effect outside the journal.
+    /// None: the move has no effect outside the journal.
     Nothing,
     /// Replace or create a file of the data dir.
     Write {
@@ -198,16 +193,15 @@ pub enum Deed {
         path: String,
         /// The whole new content.
         text: String,
-        /// Whether it is an executable.
         executable: bool,
-        /// blake3 of the content that it replaces; none: there must be no file.
+        /// blake3 of the content that it replaces; `None`: the file must not exist.
         replaces: Option<Digest>,
     },
     /// Move a file within the data dir.
     Rename {
         /// Relative to the data dir.
         from: String,
-        /// Relative to the data dir; nothing may be there.
+        /// Relative to the data dir; the path must be free.
         to: String,
         /// blake3 of the content.
         content: Digest,
@@ -219,74 +213,70 @@ pub enum Deed {
         /// blake3 of the content.
         content: Digest,
     },
-    /// Run a command.
     Exec {
-        /// The argument vector.
         argv: Vec<String>,
-        /// The executable's path.
+        /// The path of the executable.
         exe: String,
-        /// Where.
+        /// The working directory.
         cwd: String,
-        /// What a yes covered of files: path and blake3 of each. They are looked at once more when it begins.
+        /// The files that the approval covered, as path and blake3. They are checked once more when the command starts.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         files: Vec<(String, String)>,
         /// What a yes covered of folders: path and digest of each. They are looked at once more before it begins.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         folders: Vec<(String, String)>,
     },
-    /// Something that the fleet of workers does; the move says what.
+    /// An operation on workers; the move says which.
     Fleet,
     /// Start a worker that a human said yes to. The yes is checked once more when it starts.
     ApprovedStart(Box<ApprovalScope>),
 }
 
-/// A process, told apart from a later one with the same number by its start time.
+/// A process; its start time distinguishes it from a later one with the same number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Started {
-    /// The process id.
     pub pid: u32,
-    /// Its start in clock ticks since boot, as the kernel tells it.
+    /// Its start in clock ticks since boot, as the kernel reports it.
     pub start: u64,
-    /// The boot it belongs to.
+    /// The id of the boot it belongs to.
     pub boot: String,
 }
 
-/// What a commit of a move says.
+/// The content of a move's commit message.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommitNote {
-    /// The beat's id.
     pub beat: String,
-    /// The journal line without its stamp and id; empty until the move is settled.
+    /// The journal line without time and id; empty until the move is settled.
     pub subject: String,
     /// Digest of the world that the decision saw.
     pub world: Digest,
-    /// blake3 of the prompt; empty when no runner was asked.
+    /// blake3 of the prompt; empty if no runner was asked.
     pub prompt: Digest,
-    /// What the decision cost, in millionths of a dollar.
+    /// What the decision cost, in millionths of a US dollar.
     pub cost_micros: u64,
-    /// Files that the move wrote, relative to the data dir, each with the blake3 of its content; none: it was taken
-    /// away. One that is another by now is somebody else's.
+    /// Files that the move wrote, relative to the data dir, each with the blake3 of its content; `None`: the move
+    /// removed it. If the content differs by now, somebody else changed the file.
     pub paths: BTreeMap<String, Option<Digest>>,
 }
 
-/// What became of a move, as the next decision sees it.
+/// The result of a move, as the next decision sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LastResult {
-    /// The beat's id.
+    /// The id of the beat.
     pub beat: String,
-    /// When, in milliseconds.
+    /// When the move ended, in milliseconds.
     pub at_ms: i64,
-    /// The move's tag.
+    /// The tag of the move.
     #[serde(rename = "move")]
     pub tag: String,
     /// What the move was about.
     pub object: String,
-    /// What became of it.
+    /// The outcome of the move.
     pub outcome: Outcome,
-    /// True: its decision saw no text of strangers. Where it is not said, it may have.
+    /// True if its decision saw no untrusted text. If the key is missing, it may have seen some.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
 }
@@ -295,27 +285,27 @@ pub struct LastResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
-    /// The beat's id.
+    /// The id of the beat.
     pub beat: String,
-    /// When, in milliseconds.
+    /// When it failed, in milliseconds.
     pub at_ms: i64,
-    /// What kind of failure it was.
+    /// The kind of failure.
     pub class: Class,
-    /// The cause in words.
+    /// The cause as text.
     pub why: String,
-    /// When it makes sense to ask again, in milliseconds, where the runner said so.
+    /// When to ask again, in milliseconds, if the runner said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at_ms: Option<i64>,
-    /// True: no text of strangers was in front of the decider. Where it is not said, there may have been.
+    /// True if the decider had read no untrusted text. If the key is missing, it may have read some.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
 }
 
 /// How long a flap takes to decay by one, in milliseconds.
 pub const FLAP_DECAY_MS: i64 = 15 * 60_000;
-/// From this count on a sensor is flapping.
+/// From this count on, a sensor is flapping.
 pub const FLAP_LIMIT: u32 = 5;
-/// After so many decisions without a move for it a goal is starving.
+/// After this number of decisions without a move for it, a goal is starving.
 pub const STARVING_AFTER: u64 = 10;
 
 impl Flap {
@@ -327,36 +317,35 @@ impl Flap {
 }
 
 impl Beat {
-    /// What makes a memory of the right form impossible; none when nothing does.
+    /// Says why these values are impossible although the format is right; `None` if they are possible.
     pub fn is_absurd(&self) -> Option<String> {
         let last = self.last_ms;
-        (!(0..=LAST_MS).contains(&last))
-            .then(|| format!("its last beat, {last}, is in no year that there is"))
+        (!(0..=LAST_MS).contains(&last)).then(|| format!("its last beat, {last}, is not a valid time"))
     }
 
-    /// The next beat's start: now, or just after the last one where the clock was set back.
+    /// Returns the start of the next beat: now, or just after the last one if the clock was set back.
     pub fn next_ms(&self, now: Now) -> i64 {
         now.unix_ms.max(self.last_ms.saturating_add(1))
     }
 
-    /// True when the next decision sees what a command printed: nobody vouches for that text.
+    /// True if the next decision sees the output of a command, which is untrusted text.
     pub fn shows_output(&self) -> bool {
         matches!(self.last.as_ref().map(|last| &last.outcome), Some(Outcome::Ran { tail, .. }) if !tail.is_empty())
     }
 
-    /// True when the next decision sees words that a decision wrote which had text of strangers in front of it, or why
-    /// such a decision failed. A `noop` has no words of its own there, so a loop that comes to rest is clean again.
+    /// True if the next decision sees text from a decision that had read untrusted text, or why such a decision failed.
+    /// A `noop` adds no text of its own, so the loop is clean again once it is settled.
     pub fn retells(&self) -> bool {
         let last = self.last.as_ref().is_some_and(|last| !last.clean && last.tag != "noop");
         last || self.failure.as_ref().is_some_and(|failure| !failure.clean)
     }
 
-    /// True when the sensor changes so often that its change alone does not wake the loop.
+    /// True if the sensor changes so often that its change alone does not wake the loop.
     pub fn is_flapping(&self, sensor: &str, now: Now) -> bool {
         self.flaps.get(sensor).is_some_and(|flap| flap.level(now) >= FLAP_LIMIT)
     }
 
-    /// Goals that no move has served for a while, with the number of decisions since.
+    /// Returns the goals without a move for some time, with the number of decisions since the last one.
     pub fn starving<'a>(&self, goals: impl Iterator<Item = &'a Name>) -> Vec<(Name, u64)> {
         let since = |goal: &Name| {
             self.decisions.saturating_sub(self.served.get(goal).copied().unwrap_or(self.decisions))
@@ -373,17 +362,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flaps_decay_by_one_a_quarter_of_an_hour() {
+    fn flaps_decay_by_one_each_quarter_of_an_hour() {
         let flap = Flap { count: 5, at_ms: 0 };
         let at = |minutes: i64| Now { unix_ms: minutes * 60_000, offset_s: 0 };
         assert_eq!(flap.level(at(14)), 5);
         assert_eq!(flap.level(at(15)), 4);
         assert_eq!(flap.level(at(600)), 0);
-        assert_eq!(flap.level(at(-600)), 5, "a clock that was set back keeps the count");
+        assert_eq!(flap.level(at(-600)), 5, "a clock that was set back does not change the count");
     }
 
     #[test]
-    fn no_number_in_the_file_is_too_odd_to_be_read() {
+    fn any_number_in_the_file_can_be_read() {
         let now = Now { unix_ms: 1, offset_s: 0 };
         for odd in [i64::MIN, -1, LAST_MS + 1, i64::MAX] {
             let beat = Beat { last_ms: odd, ..Beat::default() };
@@ -405,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_that_knows_untrusted_goals_by_name_is_read() {
+    fn a_memory_that_stores_untrusted_goals_by_name_is_read() {
         let mut old = serde_json::to_value(Beat::default()).unwrap();
         old["untrusted_goals"] = serde_json::json!({ "a": "d1", "b": "d2" });
         assert_eq!(serde_json::from_value::<Beat>(old).unwrap().untrusted_goals, ["d1", "d2"]);

@@ -1,4 +1,5 @@
-//! Pure. Boxes: how much of a sandbox each kind of child is asked to have, what there is, and what it gets.
+//! Pure. Sandbox levels: which level the config requests for each kind of child, what the machine supports, and what
+//! the child gets.
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
@@ -7,36 +8,35 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How much of a sandbox is asked for.
+/// The requested sandbox level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wanted {
-    /// The best that can be had.
+    /// The best available level.
     #[default]
     Auto,
-    /// All of it, or nothing runs.
+    /// Full, or the child does not run.
     Full,
-    /// Landlock at least, or nothing runs.
+    /// At least Landlock, or the child does not run.
     Partial,
-    /// None.
     None,
 }
 
-/// How much of a sandbox is in force.
+/// The enforced sandbox level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// None: it runs as the human.
+    /// No sandbox: the child runs with the user's access.
     #[default]
     None,
-    /// Less than full: Landlock and a system call filter alone, or the files and processes of its own and a network
-    /// that is not kept apart.
+    /// Less than full: only Landlock and a system call filter, or private files and processes with a network that is
+    /// not isolated.
     Partial,
-    /// Files and processes of its own, and of the network nothing but what was asked for.
+    /// Private files and processes, and only the requested network.
     Full,
 }
 
 impl Level {
-    /// The level as the one word of the config and of JSON.
+    /// The level as the word used in the config and in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Level::None => "none",
@@ -46,36 +46,35 @@ impl Level {
     }
 }
 
-/// The network that a child has.
+/// The network access of a sandboxed child.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Net {
-    /// The network of the machine, its loopback included.
+    /// The machine's network, with its loopback interface.
     #[default]
     On,
-    /// The internet, and a loopback of its own.
+    /// The internet, with a private loopback interface.
     Internet,
-    /// A loopback of its own; without an engine no internet sockets at all.
+    /// Only a private loopback interface; without an engine, no internet sockets at all.
     Off,
-    /// TCP connections to these ports, and no UDP.
+    /// TCP connections to these ports only; no UDP.
     Ports(Vec<u16>),
 }
 
-/// The network that the config asks for.
+/// The network access that the config requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NetworkAccess {
-    /// The default of its kind.
+    /// The default for the kind of child.
     #[default]
     Auto,
-    /// The network of the machine, its loopback included.
+    /// The machine's network, with its loopback interface.
     On,
-    /// The internet without the loopback of the machine.
+    /// The internet, without the machine's loopback interface.
     Internet,
-    /// The endpoint of its runner alone.
+    /// Only the endpoint of the child's runner.
     Model,
-    /// None.
     Off,
-    /// TCP connections to these ports.
+    /// TCP connections to these ports only.
     Ports(Vec<u16>),
 }
 
@@ -93,18 +92,17 @@ impl NetworkAccess {
     }
 }
 
-/// The address of a model's server: a host name or an IP address, and a TCP port.
+/// The address of a model server: a host name or an IP address, and a TCP port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// A host name, or an IP address without brackets.
     pub host: String,
-    /// The TCP port.
     pub port: u16,
 }
 
 impl Endpoint {
-    /// The endpoint of an `http` or `https` URL.
+    /// Extracts the endpoint from an `http` or `https` URL.
     pub fn of_url(url: &str) -> Option<Endpoint> {
         let (rest, usual) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
             (Some(rest), _) => (rest, 443),
@@ -123,48 +121,44 @@ impl Endpoint {
         is_host.then(|| Endpoint { host: host.to_ascii_lowercase(), port })
     }
 
-    /// The IP address, where the host is one.
+    /// The IP address, if the host is one.
     pub fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
-    /// Whether the endpoint is on this machine's own loopback.
+    /// True if the endpoint is on this machine's own loopback interface.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.address().is_some_and(|address| address.is_loopback())
     }
 }
 
-/// What one kind of child is asked to have.
+/// The sandbox that the config requests for one kind of child.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Boxing {
-    /// How much of a sandbox.
     pub wanted: Wanted,
-    /// The network.
     pub net: NetworkAccess,
 }
 
 /// The kinds of children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A runner that is asked for a move.
+    /// A runner that decides on a move.
     Decide,
-    /// A sensor.
     Sensor,
-    /// The command of a `run`.
+    /// The command of a `run` move.
     Run,
     /// A check of a worker's work.
     Verify,
-    /// A worker.
     Worker,
-    /// What `looop fix` starts when a human runs it: agents, tests, and what follows.
+    /// The children of a `looop fix` that the user runs: agents, tests, and the commands after them.
     Fix,
 }
 
 impl Kind {
-    /// All of them, in the order of the config.
+    /// All kinds, in the order of the config.
     pub const ALL: [Kind; 6] = [Kind::Decide, Kind::Sensor, Kind::Run, Kind::Verify, Kind::Worker, Kind::Fix];
 
-    /// The kind as the config's key.
+    /// The kind as the key in the config.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Decide => "decide",
@@ -177,36 +171,30 @@ impl Kind {
     }
 }
 
-/// What the config asks for.
+/// The sandbox settings of the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Boxes {
-    /// For a runner that decides.
     pub decide: Boxing,
-    /// For sensors.
     pub sensor: Boxing,
-    /// For the command of a `run`.
     pub run: Boxing,
-    /// For checks.
     pub verify: Boxing,
-    /// For workers.
     pub worker: Boxing,
-    /// For what a human's own fix starts.
     pub fix: Boxing,
-    /// What workers and checks may read besides.
+    /// More paths that workers and checks may read.
     pub read: Vec<PathBuf>,
-    /// What workers and checks may write besides.
+    /// More paths that workers and checks may write.
     pub write: Vec<PathBuf>,
-    /// The endpoint of each runner whose address is known, by the runner's name.
+    /// The known endpoints, by the runner's name.
     pub endpoints: BTreeMap<String, Endpoint>,
 }
 
 impl Boxes {
-    /// The endpoint of the runner that goes by one of these names, the first one first.
+    /// Returns the endpoint of the first of these names that has one.
     pub fn endpoint(&self, names: &[&str]) -> Option<&Endpoint> {
         names.iter().find_map(|name| self.endpoints.get(*name))
     }
 
-    /// What is asked for this kind.
+    /// Returns the settings for this kind.
     pub fn of(&self, kind: Kind) -> &Boxing {
         match kind {
             Kind::Decide => &self.decide,
@@ -219,54 +207,53 @@ impl Boxes {
     }
 }
 
-/// The programs that make a file system, processes and a network of its own.
+/// The programs that create a sandbox with private files, processes and network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Engine {
-    /// The path of bubblewrap. Specs of earlier versions may name `unshare` here; such a worker has ended.
+    /// The path of bubblewrap. Specs of earlier versions may name `unshare` here; the workers of such specs have ended.
     #[serde(alias = "unshare")]
     pub bubblewrap: PathBuf,
-    /// The path of pasta, which brings the internet into a network of its own; none: it does not work here.
+    /// The path of pasta, which connects a private network to the internet; `None`: it does not work here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pasta: Option<PathBuf>,
 }
 
-/// What a child may touch. All paths are absolute.
+/// The files and the network that a child may access. All paths are absolute.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Walls {
-    /// True: it sees the whole file system; false: the system's directories and what is named here.
+    /// If true, the child sees the whole file system; if false, only the system's directories and the paths below.
     pub whole: bool,
-    /// What it may read and execute.
+    /// Paths that it may read and execute.
     pub read: Vec<PathBuf>,
-    /// What it may write.
+    /// Paths that it may write.
     pub write: Vec<PathBuf>,
-    /// What stands in another place under `full`, and may be written: `[what, where]`.
+    /// Writable bind mounts under `full`: `[source, target]`.
     pub moved: Vec<(PathBuf, PathBuf)>,
-    /// What can be read under `full`, and where what is written there goes instead: `[what, own directory]`.
+    /// Overlays under `full`: a readable path, and the directory that receives what is written there.
     pub layered: Vec<(PathBuf, PathBuf)>,
-    /// What does not exist under `full`.
+    /// Paths that are hidden under `full`.
     pub hide: Vec<PathBuf>,
-    /// Files that are shown in another place and can only be read: `[what, where]`.
+    /// Read-only bind mounts of files: `[source, target]`.
     pub placed: Vec<(PathBuf, PathBuf)>,
-    /// The network.
     pub net: Net,
-    /// Endpoints that are reached besides, each at its own address.
+    /// More endpoints that the child can reach, each at its own address.
     pub forward: Vec<Endpoint>,
 }
 
-/// A child's box: how it is made and what is in it.
+/// The sandbox of a child: how it is created, and what the child may access.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Boxed {
-    /// What makes a file system of its own; none: Landlock and the filter alone.
+    /// The engine; `None`: only Landlock and the filter.
     pub engine: Option<Engine>,
-    /// What it may touch.
     pub walls: Walls,
-    /// The version of Landlock that is put on; 0: none. Boxes of earlier versions were made with all of it.
+    /// The version of Landlock that is applied; 0: none. Earlier versions of looop did not write it and applied all of
+    /// Landlock.
     #[serde(default = "all_of_landlock")]
     pub landlock: u8,
-    /// Files that must hold what they held when a human said yes, by path and blake3.
+    /// Files that must still have the content that the user approved, by path and blake3.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sealed: Vec<(String, String)>,
 }
@@ -276,12 +263,12 @@ fn all_of_landlock() -> u8 {
 }
 
 impl Boxed {
-    /// A box without anything sealed.
+    /// Creates a sandbox without approved files.
     pub fn new(engine: Option<Engine>, walls: Walls) -> Boxed {
         Boxed { engine, walls, landlock: all_of_landlock(), sealed: Vec::new() }
     }
 
-    /// How much of a sandbox it is.
+    /// The level that this sandbox enforces.
     pub fn level(&self) -> Level {
         match (&self.engine, &self.walls.net) {
             (None, _) | (_, Net::On) => Level::Partial,
@@ -291,69 +278,68 @@ impl Boxed {
         }
     }
 
-    /// Whether it has a file system and processes of its own.
+    /// True if it has private files and processes.
     pub fn has_files(&self) -> bool {
         self.engine.is_some()
     }
 
-    /// Whether its network is made by a process outside of it: pasta, or the relay to its endpoints.
+    /// True if its network needs a helper process outside the sandbox: pasta, or the relay to its endpoints.
     pub fn needs_helper(&self) -> bool {
         self.has_pasta() || self.has_relay()
     }
 
-    /// Whether a relay leads to its endpoints: its own network has no way out.
+    /// True if a relay connects it to its endpoints, because its private network is isolated.
     pub fn has_relay(&self) -> bool {
         self.has_files() && self.walls.net == Net::Off && !self.walls.forward.is_empty()
     }
 
-    /// Whether pasta brings the internet into it.
+    /// True if pasta connects it to the internet.
     pub fn has_pasta(&self) -> bool {
         matches!(self.walls.net, Net::Internet | Net::Ports(_))
             && self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
     }
 }
 
-/// What this machine can do, as it was tried out.
+/// What this machine supports, as found by tests of each feature.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Powers {
-    /// What makes a file system of its own; none where nothing does.
+    /// The engine; `None`: no engine works here.
     pub engine: Option<Engine>,
-    /// The version of Landlock that the kernel has; 0: none.
+    /// The version of Landlock in the kernel; 0: none.
     pub landlock: u8,
-    /// Whether a system call filter can be had.
+    /// True if a system call filter can be installed.
     pub filter: bool,
-    /// Whether what is written into a directory that can only be read can go into another one.
+    /// True if overlays work: what is written to a read-only directory goes to another one.
     pub layers: bool,
-    /// True where a program that is there did not work.
+    /// True if an installed program did not work.
     #[serde(default)]
     pub failed: bool,
     /// What is missing and why, one line each.
     pub missing: Vec<String>,
-    /// How what is missing can be had.
+    /// How to fix what is missing.
     pub fixes: Vec<String>,
 }
 
 /// The sandbox that a kind of child gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SandboxGrant {
-    /// How much of a sandbox it is.
     pub level: Level,
-    /// Whether it has a file system and processes of its own.
+    /// True if it has private files and processes.
     pub has_files: bool,
-    /// The network that is enforced.
+    /// The enforced network access.
     pub net: Net,
-    /// Whether the endpoint of its runner is reached besides.
+    /// True if it can also reach the endpoint of its runner.
     pub model: bool,
 }
 
-/// The first Landlock that keeps a child from signals and abstract sockets of others.
+/// The first version of Landlock that blocks signals and abstract sockets to processes outside.
 pub const SCOPES: u8 = 6;
-/// The first Landlock that knows TCP ports.
+/// The first version of Landlock that can restrict TCP ports.
 pub const PORTS: u8 = 4;
 
 impl Powers {
-    /// The most that can be had.
+    /// The best level that this machine supports.
     pub fn level(&self) -> Level {
         match (&self.engine, self.landlock) {
             (Some(_), _) => Level::Full,
@@ -362,22 +348,22 @@ impl Powers {
         }
     }
 
-    /// What this machine can do less than it could do before; none: no less.
+    /// Describes what this machine no longer supports; `None` if it still supports everything.
     pub fn lost_since(&self, before: &Powers) -> Option<String> {
         let lost = match (&before.engine, &self.engine) {
-            (Some(_), None) => "sandboxes have no file system of their own any more",
+            (Some(_), None) => "sandboxes no longer have a private file system",
             (Some(_), Some(_)) if before.has_pasta() && !self.has_pasta() => {
-                "sandboxes with the internet reach this machine's own services again"
+                "sandboxes with internet access can reach this machine's own services again"
             }
-            _ if before.level() > self.level() => "what looop starts has no sandbox any more",
+            _ if before.level() > self.level() => "looop's children no longer have a sandbox",
             _ => return None,
         };
         let why =
             if self.missing.is_empty() { String::new() } else { format!(": {}", self.missing.join("; ")) };
-        Some(format!("{lost}; this machine had better ones{why}"))
+        Some(format!("{lost}; this machine had better sandboxes before{why}"))
     }
 
-    /// True where nothing that is installed failed: what was found holds until something changes.
+    /// True unless an installed program failed: the result then stays valid until the machine changes.
     pub fn is_success(&self) -> bool {
         self.engine.is_some() && !self.failed
     }
@@ -386,10 +372,10 @@ impl Powers {
         self.engine.as_ref().is_some_and(|engine| engine.pasta.is_some())
     }
 
-    /// What a kind of child gets.
+    /// Decides which sandbox a kind of child gets.
     ///
     /// # Errors
-    /// More is asked for than there is: says what is missing. Nothing is run then.
+    /// The config requests more than this machine supports: the error says what is missing. The child is then not run.
     pub fn grant(&self, kind: Kind, boxing: &Boxing) -> Result<SandboxGrant, String> {
         if boxing.wanted == Wanted::None {
             return Ok(SandboxGrant::default());
@@ -416,7 +402,7 @@ impl Powers {
         Ok(SandboxGrant { level, has_files, net, model })
     }
 
-    /// Sensors run by the hundred in each beat, and a file system for each of them would cost more than most of them do.
+    /// Sensors run by the hundred in each beat. A private file system would cost more than most of them do.
     fn wants_files(&self, kind: Kind, wanted: Wanted) -> bool {
         match wanted {
             Wanted::Full => true,
@@ -429,16 +415,17 @@ impl Powers {
         match (boxing.wanted, &boxing.net) {
             (Wanted::Full, _) => Err(self.lacks(kind, Level::Full)),
             (Wanted::Partial, _) => Err(self.lacks(kind, Level::Partial)),
-            // A check is cut off by default. That default alone must not keep it from running.
+            // Checks have no network by default. That default alone must not prevent a check where the network cannot
+            // be isolated.
             (_, NetworkAccess::Off | NetworkAccess::Ports(_)) if kind != Kind::Verify => {
-                let why = "there is no sandbox that could enforce it";
+                let why = "no sandbox here can enforce it";
                 Err(format!("sandbox.network.{} asks for {}, and {why}", kind.word(), boxing.net.words()))
             }
             _ => Ok(SandboxGrant::default()),
         }
     }
 
-    /// The network that can be enforced of what is asked for.
+    /// Returns the network access that can be enforced for this request.
     fn net(
         &self,
         kind: Kind,
@@ -455,20 +442,20 @@ impl Powers {
             NetworkAccess::Model => Ok(Net::On),
             NetworkAccess::Off if has_files || self.filter => Ok(Net::Off),
             NetworkAccess::Off if kind == Kind::Verify && boxing.wanted == Wanted::Auto => Ok(Net::On),
-            NetworkAccess::Off => refused("no network, and there is no sandbox that could keep it out"),
+            NetworkAccess::Off => refused("no network, and no sandbox here can enforce that"),
             NetworkAccess::Ports(ports) if self.landlock >= PORTS && self.filter => {
                 Ok(Net::Ports(ports.clone()))
             }
             NetworkAccess::Ports(_) => refused(
-                "some ports alone, and this kernel cannot tell them apart (Landlock 4 and seccomp can)",
+                "only some ports, and this kernel cannot enforce that (Landlock 4 and seccomp are needed)",
             ),
         }
     }
 
     fn lacks(&self, kind: Kind, level: Level) -> String {
         let why =
-            if self.missing.is_empty() { "it was not tried".to_owned() } else { self.missing.join("; ") };
-        format!("sandbox.{} asks for {:?} and it cannot be had here: {why}", kind.word(), level.word())
+            if self.missing.is_empty() { "it was not tested".to_owned() } else { self.missing.join("; ") };
+        format!("sandbox.{} asks for {:?}, which is not available here: {why}", kind.word(), level.word())
     }
 
     fn lacks_full(&self, kind: Kind, asked: &NetworkAccess) -> String {
@@ -477,17 +464,17 @@ impl Powers {
             NetworkAccess::On => {
                 "sandbox.network is \"on\", which opens this machine's own services; ask for \"internet\", \"model\" or \"off\""
             }
-            _ if self.missing.is_empty() => "there is no `pasta`",
+            _ if self.missing.is_empty() => "`pasta` is missing",
             _ => return self.lacks(kind, Level::Full),
         };
-        format!("sandbox.{} asks for \"full\" and it cannot be had here: {why}", kind.word())
+        format!("sandbox.{} asks for \"full\", which is not available here: {why}", kind.word())
     }
 }
 
-/// The network of a kind of child whose network the config leaves open.
+/// Returns the network access of a kind for which the config requests none.
 fn usual_network(kind: Kind, wanted: Wanted, has_pasta: bool) -> NetworkAccess {
     match (kind, wanted) {
-        // What decides over work must not be told its answer from outside.
+        // A check judges the work, so it must not receive the answer over the network.
         (Kind::Verify, _) => NetworkAccess::Off,
         (Kind::Worker | Kind::Fix, Wanted::Auto) if has_pasta => NetworkAccess::Internet,
         (_, Wanted::Full) => NetworkAccess::Internet,

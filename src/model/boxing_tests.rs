@@ -1,4 +1,4 @@
-//! Tests of levels: which machine keeps which network apart, and what a spec of a box says of it.
+//! Tests of sandbox levels: which machine isolates which network, and what the spec of a sandbox reports.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn asks(wanted: Wanted, net: NetworkAccess) -> Boxing {
     Boxing { wanted, net }
 }
 
-/// The level of a worker by the rules as the documentation states them, without a look at the code.
+/// The level of a worker by the rules in the documentation, written independently of the code.
 fn documented(bwrap: bool, pasta: bool, landlock: u8, filter: bool, net: &NetworkAccess) -> Option<Level> {
     let enforced = match net {
         NetworkAccess::Auto => pasta,
@@ -69,7 +69,7 @@ fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
                 if let Err(why) = full {
                     assert!(why.contains("sandbox.") && why.contains(" asks for "), "{row}: {why}");
                 }
-                // What a spec records is what was granted.
+                // A spec records the level that was granted.
                 if let Ok(grant) = auto.clone() {
                     let walls = Walls { net: grant.net, ..Walls::default() };
                     let boxed = Boxed::new(machine.engine.clone().filter(|_| grant.has_files), walls);
@@ -110,7 +110,7 @@ fn each_kind_has_the_network_that_it_needs_by_default() {
     for (kind, net, level, has_files) in rows {
         let grant = machine.grant(kind, &Boxing::default()).unwrap();
         assert_eq!((&grant.net, grant.level, grant.has_files), (&net, level, has_files), "{kind:?}");
-        // `full` is a promise, and the network follows it.
+        // `full` is a guarantee, and the network default follows it.
         let full = machine.grant(kind, &asks(Wanted::Full, NetworkAccess::Auto)).unwrap();
         assert_eq!(full.level, Level::Full, "{kind:?}");
         let partial = machine.grant(kind, &asks(Wanted::Partial, NetworkAccess::Auto)).unwrap();
@@ -120,7 +120,7 @@ fn each_kind_has_the_network_that_it_needs_by_default() {
 }
 
 #[test]
-fn full_with_all_of_the_network_is_refused_with_the_way_out() {
+fn full_with_the_machines_network_is_refused_with_a_hint() {
     let why =
         powers(true, true, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
     assert!(why.contains("sandbox.run") && why.contains("\"internet\""), "{why}");
@@ -130,7 +130,7 @@ fn full_with_all_of_the_network_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_check_runs_where_its_network_cannot_be_kept_out_unless_a_promise_was_asked_for() {
+fn a_check_runs_without_network_isolation_unless_a_guarantee_was_requested() {
     let machine = powers(false, false, 1, false);
     assert!(machine.grant(Kind::Worker, &asks(Wanted::Auto, NetworkAccess::Off)).is_err());
     assert!(machine.grant(Kind::Verify, &asks(Wanted::Auto, NetworkAccess::Off)).is_ok());
@@ -160,7 +160,7 @@ fn an_endpoint_is_read_from_an_url() {
 }
 
 #[test]
-fn boxes_of_earlier_versions_are_read() {
+fn sandbox_specs_of_earlier_versions_are_read() {
     for engine in [r#"{"bubblewrap":"/usr/bin/bwrap"}"#, r#"{"unshare":"/usr/bin/unshare"}"#] {
         let text = format!(r#"{{"engine":{engine},"walls":{{"read":["/usr"],"net":"off"}}}}"#);
         let boxed: Boxed = serde_json::from_str(&text).unwrap();

@@ -1,4 +1,4 @@
-//! Pure. Budgets: what may be spent in an hour, in a day, on a goal and through a runner, and when it begins anew.
+//! Pure. Budgets: how much may be spent per hour, per day, per goal and per runner, and when each cap resets.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::charge::dollars;
 use super::time::Now;
 
-/// What a call is taken to cost while its runner has never named a price, in millionths of a US dollar.
+/// The assumed cost of a call if its runner has never reported a price, in millionths of a US dollar.
 pub const UNKNOWN_CALL_MICROS: u64 = 250_000;
 
-/// Caps in millionths of a US dollar; none: no cap.
+/// Caps in millionths of a US dollar; absent: no cap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
@@ -41,7 +41,7 @@ pub struct Spending {
 }
 
 impl Spending {
-    /// Adds a charge of the present day; `this_hour` also of the present hour.
+    /// Adds a charge of the present day; if `this_hour` is true, also to the present hour.
     pub fn add(&mut self, micros: u64, goal: Option<&str>, runner: &str, this_hour: bool) {
         let more = |sum: &mut u64| *sum = sum.saturating_add(micros);
         more(&mut self.day_micros);
@@ -57,16 +57,16 @@ impl Spending {
     }
 }
 
-/// What is set aside for a call that is under way, or about to be.
+/// The reservation for a call that is running or about to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reserved {
     /// Millionths of a US dollar.
     pub micros: u64,
-    /// The goal that it is for, where one is known.
+    /// The goal of the call, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<String>,
-    /// The runner that makes it.
+    /// The runner that makes the call.
     pub runner: String,
 }
 
@@ -77,9 +77,9 @@ pub type Raised = BTreeMap<String, Raise>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum Raise {
-    /// By the cap itself, so many times.
+    /// Adds the cap itself this many times.
     Times(u32),
-    /// To this limit, in millionths of a US dollar.
+    /// Raises the limit to this amount, in millionths of a US dollar.
     To(u64),
 }
 
@@ -103,7 +103,7 @@ impl From<Raise> for Value {
 }
 
 impl Raise {
-    /// The limit that a cap becomes.
+    /// Returns the raised limit of a cap.
     pub fn limit(self, cap_micros: u64) -> u64 {
         match self {
             Raise::Times(times) => cap_micros.saturating_mul(u64::from(times).saturating_add(1)),
@@ -117,36 +117,36 @@ impl Raise {
 pub struct Hit {
     /// The cap and the time for which it holds: `day 2026-11-21`, `goal ship 2026-11-21`.
     pub window: String,
-    /// The key of the config that sets it.
+    /// The key in the config that sets the cap.
     pub key: String,
-    /// What the config sets, in millionths of a US dollar.
+    /// The cap in the config, in millionths of a US dollar.
     pub cap_micros: u64,
-    /// That with what a human has added to it.
+    /// The cap plus what the user has added to it.
     pub limit_micros: u64,
-    /// What was spent of it.
+    /// What was spent.
     pub spent_micros: u64,
-    /// What is set aside for calls that are under way.
+    /// What is reserved for calls that are running.
     pub reserved_micros: u64,
     /// What the next call needs.
     pub wants_micros: u64,
-    /// When it begins anew, in milliseconds since the Unix epoch.
+    /// When the cap resets, in milliseconds since the Unix epoch.
     pub resets_ms: i64,
 }
 
 impl Hit {
-    /// The hit in words, with the local time of its end.
+    /// The message about the cap, with the local time of its reset.
     pub fn words(&self, now: Now) -> String {
         let spent = format!("{} of {} spent", dollars(self.spent_micros), dollars(self.limit_micros));
         let held = match self.reserved_micros {
             0 => String::new(),
-            micros => format!(", {} set aside for calls under way", dollars(micros)),
+            micros => format!(", {} reserved for running calls", dollars(micros)),
         };
         let next = match self.spent_micros < self.limit_micros {
             true => format!(", {} needed for the next call", dollars(self.wants_micros)),
             false => String::new(),
         };
         let until = now.at(self.resets_ms).local().format("%Y-%m-%d %H:%M");
-        format!("the budget of {} is used up ({spent}{held}{next}); it begins anew at {until}", self.window)
+        format!("the budget of {} is used up ({spent}{held}{next}); it resets at {until}", self.window)
     }
 }
 
@@ -160,7 +160,7 @@ struct Cap {
 }
 
 impl Budget {
-    /// What may be spent on the present day, with what a human has added.
+    /// Returns the limit of the present day, including what the user has added.
     pub fn day_limit(&self, raised: &Raised, now: Now) -> Option<u64> {
         let window = format!("day {}", End::Day.name(now));
         self.day_micros.map(|cap| with_raises(cap, raised, &window))
@@ -171,8 +171,8 @@ fn with_raises(cap_micros: u64, raised: &Raised, window: &str) -> u64 {
     raised.get(window).map_or(cap_micros, |raise| raise.limit(cap_micros))
 }
 
-/// The budget of one worker, in millionths of a US dollar, with the config's keys that set it. A worker without one
-/// of its own may spend half of the smallest shared cap that counts for it. None: nothing has a cap.
+/// Returns the budget of one worker, in millionths of a US dollar, and the config keys that set it. A worker without a
+/// budget of its own may spend half of the smallest shared cap that applies to it. `None`: there are no caps.
 pub fn own_budget(
     worker_micros: Option<u64>,
     shared: &Budget,
@@ -191,7 +191,7 @@ pub fn own_budget(
     caps.into_iter().filter_map(|(cap, key)| Some((cap? / 2, key))).min()
 }
 
-/// The cap that leaves no room for this call: of several the one that lasts longest.
+/// Returns the cap that leaves no room for this call; of several caps, the one that resets last.
 pub fn hit(
     budget: &Budget,
     spent: &Spending,
@@ -203,8 +203,8 @@ pub fn hit(
     hits(budget, spent, others, raised, wanted, now).into_iter().max_by_key(|hit| hit.resets_ms)
 }
 
-/// Each cap that leaves no room for this call, beside what was spent and what is set aside for others. A call that
-/// needs more than a whole cap has room while nothing was spent of it.
+/// Returns each cap that leaves no room for this call, given what was spent and what is reserved for others. A call
+/// that needs more than a whole cap has room as long as nothing was spent.
 pub fn hits(
     budget: &Budget,
     spent: &Spending,
@@ -288,7 +288,7 @@ impl End {
         }
     }
 
-    /// How many of its spans of local time have gone by since the epoch.
+    /// Returns the number of completed spans of local time since the epoch.
     fn nth(self, now: Now) -> i64 {
         now.unix_ms.saturating_add(i64::from(now.offset_s) * 1000).div_euclid(self.span_ms())
     }
@@ -299,7 +299,7 @@ impl End {
     }
 }
 
-/// The number of the local hour, counted from the epoch.
+/// Returns the number of the local hour since the epoch.
 pub fn hour_of(now: Now) -> i64 {
     End::Hour.nth(now)
 }

@@ -1,8 +1,8 @@
-//! Tests of the caps: what fits, what is hit, and until when.
+//! Tests of the caps: what fits, which cap is hit, and when it resets.
 
 use super::*;
 
-/// A quarter to two in the afternoon, an hour east of Greenwich.
+/// 13:45, one hour east of Greenwich.
 const NOW: Now = Now { unix_ms: 1_795_265_100_000, offset_s: 3600 };
 
 fn want(micros: u64, goal: Option<&str>, runner: &str) -> Reserved {
@@ -35,17 +35,21 @@ fn each_cap_stops_what_it_counts_and_nothing_else() {
     assert_eq!(stopped("day", &mine).as_deref(), Some("day 2026-11-21"));
     assert_eq!(stopped("goal", &mine).as_deref(), Some("goal g 2026-11-21"));
     assert_eq!(stopped("runner", &mine).as_deref(), Some("runner pi 2026-11-21"));
-    assert_eq!(stopped("hour", &other).as_deref(), Some("hour 2026-11-21T13"), "an hour is everybody's");
+    assert_eq!(
+        stopped("hour", &other).as_deref(),
+        Some("hour 2026-11-21T13"),
+        "the hour's cap counts all calls"
+    );
     assert!(stopped("goal", &other).is_none() && stopped("runner", &other).is_none());
-    assert!(stopped("goal", &want(11, None, "pi")).is_none(), "nobody knows yet what it is for");
+    assert!(stopped("goal", &want(11, None, "pi")).is_none(), "the goal is not known yet");
     for key in ["hour", "day", "goal", "runner"] {
-        assert_eq!(stopped(key, &want(10, Some("g"), "pi")), None, "{key}: what fits exactly");
+        assert_eq!(stopped(key, &want(10, Some("g"), "pi")), None, "{key}: the call fits exactly");
     }
     assert_eq!(hit(&Budget::default(), &spent(u64::MAX), &[], &Raised::new(), &mine, NOW), None, "no cap");
 }
 
 #[test]
-fn what_is_set_aside_for_others_is_not_there() {
+fn what_is_reserved_for_others_is_not_available() {
     let caps = Budget { day_micros: Some(100), goal_micros: Some(50), ..Budget::default() };
     let held = [want(20, Some("g"), "pi"), want(30, Some("h"), "pi")];
     let stopped = |micros, goal| {
@@ -59,23 +63,23 @@ fn what_is_set_aside_for_others_is_not_there() {
 }
 
 #[test]
-fn a_call_dearer_than_a_whole_cap_has_room_once() {
+fn a_call_that_costs_more_than_a_whole_cap_has_room_once() {
     let caps = Budget { day_micros: Some(10), ..Budget::default() };
     let stopped = |spent: &Spending| hit(&caps, spent, &[], &Raised::new(), &want(250_000, None, "pi"), NOW);
-    assert_eq!(stopped(&Spending::default()), None, "else a small cap would be none at all");
+    assert_eq!(stopped(&Spending::default()), None, "otherwise a small cap would block every call");
     assert!(stopped(&spent(1)).is_some());
     let none = Budget { day_micros: Some(0), ..Budget::default() };
     let out = hit(&none, &Spending::default(), &[], &Raised::new(), &want(0, None, "pi"), NOW);
-    assert!(out.is_some(), "a cap of nothing lets nothing through");
+    assert!(out.is_some(), "a cap of 0 blocks every call");
 }
 
 #[test]
-fn a_cap_that_is_raised_has_room_for_the_call_until_it_begins_anew() {
+fn a_raised_cap_has_room_for_the_call_until_it_resets() {
     let caps = Budget { day_micros: Some(100), hour_micros: Some(100), ..Budget::default() };
     let (spent, wanted) = (spent(360), want(70, None, "pi"));
     let judged = |raised: &Raised, now| hit(&caps, &spent, &[], raised, &wanted, now);
     let day = judged(&Raised::new(), NOW).unwrap();
-    assert_eq!(day.window, "day 2026-11-21", "the one that lasts longest");
+    assert_eq!(day.window, "day 2026-11-21", "the cap that resets last");
     let raised: Raised = [(day.window, Raise::Times(4))].into();
     let hour = judged(&raised, NOW).unwrap();
     assert_eq!(hour.window, "hour 2026-11-21T13");
@@ -88,7 +92,7 @@ fn a_cap_that_is_raised_has_room_for_the_call_until_it_begins_anew() {
 }
 
 #[test]
-fn a_cap_says_when_it_begins_anew_in_local_time() {
+fn a_cap_reports_its_reset_in_local_time() {
     let caps = Budget { hour_micros: Some(1_000_000), ..Budget::default() };
     let at = |now: Now| {
         hit(
@@ -104,25 +108,25 @@ fn a_cap_says_when_it_begins_anew_in_local_time() {
     assert_eq!(hour.resets_ms - NOW.unix_ms, 15 * 60_000);
     assert_eq!(
         hour.words(NOW),
-        "the budget of hour 2026-11-21T13 is used up ($0.90 of $1.00 spent, $0.05 set aside for calls under way, \
-         $0.06 needed for the next call); it begins anew at 2026-11-21 14:00"
+        "the budget of hour 2026-11-21T13 is used up ($0.90 of $1.00 spent, $0.05 reserved for running calls, \
+         $0.06 needed for the next call); it resets at 2026-11-21 14:00"
     );
     let half = Now { offset_s: 19_800, ..NOW };
     assert_eq!(
         (at(half).unwrap().resets_ms + 19_800_000) % 3_600_000,
         0,
-        "an hour of a zone with half hours"
+        "an hour in a zone with a half-hour offset"
     );
     let day = Budget { day_micros: Some(0), ..Budget::default() };
     let midnight = hit(&day, &spent(0), &[], &Raised::new(), &want(0, None, "pi"), NOW).unwrap().resets_ms;
     assert_eq!(NOW.at(midnight).stamp(), "2026-11-22 00:00:00 +01:00");
     for far in [i64::MIN, i64::MAX] {
-        assert!(at(NOW.at(far)).is_some(), "a clock that is off by ages");
+        assert!(at(NOW.at(far)).is_some(), "a clock that is far off");
     }
 }
 
 #[test]
-fn a_raise_is_read_from_its_old_form_and_from_its_new_one() {
+fn a_raise_is_read_from_its_old_and_its_new_format() {
     let raised: Raised = serde_json::from_str(r#"{"day 2026-11-21":4,"hour x":{"to_micros":700}}"#).unwrap();
     assert_eq!(raised["day 2026-11-21"], Raise::Times(4));
     assert_eq!(raised["hour x"], Raise::To(700));
@@ -135,7 +139,7 @@ fn a_raise_is_read_from_its_old_form_and_from_its_new_one() {
 }
 
 #[test]
-fn a_worker_without_a_budget_of_its_own_has_half_of_the_smallest_shared_cap() {
+fn a_worker_without_its_own_budget_has_half_of_the_smallest_shared_cap() {
     let shared = Budget {
         hour_micros: None,
         day_micros: Some(100),

@@ -1,8 +1,8 @@
 //! Pure. The card of an ask: what the user sees before the answer, the same on each screen.
 //!
-//! Each field of the move and of the scope is taken by name, with none left out: a field that is added later does not
-//! compile before it has a row. Words of a model or of a worker stand behind a bar on each line, also on a line that
-//! only the width of the terminal makes, so that they cannot look like a card.
+//! Each field of the move and of the scope is destructured by name, without `..`: a field that is added later does not
+//! compile until it has a row. Text of a model or of a worker has a bar at the start of each line, even if the width of
+//! the terminal breaks the line, so that the text cannot look like a card.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -18,24 +18,24 @@ use super::user_side::UserSidePath;
 
 /// The label of a line of foreign text.
 const BAR: &str = "|";
-/// The fewest cells of a terminal in which a text is broken.
+/// The least width of a terminal, in cells, at which a text is wrapped.
 const LEAST_CELLS: usize = 24;
-/// How much of a digest is shown, in characters; of one that says where something lies the half.
+/// How many characters of a digest are shown; half as many for a digest that only identifies a location.
 const DIGEST_CHARS: usize = 16;
 
 /// One row of a card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardRow {
-    /// What it is about, or a bar for a line of foreign text.
+    /// The label, or a bar for a line of foreign text.
     pub label: String,
-    /// What it says; nothing in it acts on a terminal.
+    /// The text, without terminal control sequences.
     pub text: String,
-    /// True for what matters most.
+    /// True for the most important rows.
     pub strong: bool,
 }
 
 impl CardRow {
-    /// The row as lines of a terminal with so many columns; none: of any length.
+    /// Formats the row as lines of a terminal with this width; `None`: unlimited width.
     pub fn lines(&self, columns: Option<usize>) -> Vec<String> {
         match self.label == BAR {
             true => broken("  | ", "  | ", &self.text, columns),
@@ -44,7 +44,7 @@ impl CardRow {
     }
 }
 
-/// A text as lines: the first begins with one prefix, and each that follows with another.
+/// Wraps a text: the first line starts with one prefix, each later line with another.
 fn broken(first: &str, rest: &str, text: &str, columns: Option<usize>) -> Vec<String> {
     let mut lines = vec![first.to_owned()];
     let room = columns.map(|columns| columns.saturating_sub(1).max(LEAST_CELLS));
@@ -63,7 +63,7 @@ fn broken(first: &str, rest: &str, text: &str, columns: Option<usize>) -> Vec<St
     lines
 }
 
-/// The rows in the order in which they are shown.
+/// The rows in display order.
 #[derive(Default)]
 struct CardRows(Vec<CardRow>);
 
@@ -72,7 +72,7 @@ impl CardRows {
         self.0.push(CardRow { label: label.to_owned(), text: visible(text, false), strong: false });
     }
 
-    /// Words that are not looop's, line by line behind a bar.
+    /// Adds foreign text (not written by looop), line by line behind a bar.
     fn foreign(&mut self, text: &str) {
         for line in text.lines() {
             self.put(BAR, line);
@@ -80,7 +80,7 @@ impl CardRows {
     }
 }
 
-/// The rows of a question: its text, the answers to choose from, and what it is about.
+/// Returns the rows of a question: its text, the answers to choose from, and its reference.
 pub fn question(ask: &Ask) -> Vec<CardRow> {
     let mut rows = CardRows::default();
     rows.foreign(&ask.text);
@@ -91,13 +91,13 @@ pub fn question(ask: &Ask) -> Vec<CardRow> {
     rows.0
 }
 
-/// The rows of an approval, grants first.
+/// Returns the rows of an approval, grants first.
 pub fn approval(ask: &Ask, approval: &Approval, now: Now) -> Vec<CardRow> {
     let Approval { decided, scope, diff, because, hash } = approval;
     let Move { action, why, goal, next_beat_s } = decided;
     let ApprovalScope {
         form: _,
-        // The rows of the move say the same.
+        // The rows of the move show the same.
         action: _,
         grants,
         command,
@@ -150,7 +150,7 @@ pub fn approval(ask: &Ask, approval: &Approval, now: Now) -> Vec<CardRow> {
         rows.put("base", &format!("{base}, which is {head}"));
         rows.put("objects", objects);
     }
-    beyond.iter().for_each(|text| rows.put("beyond", &format!("a yes does not cover {text}")));
+    beyond.iter().for_each(|text| rows.put("beyond", &format!("the approval does not cover {text}")));
     rows.put("asked", &format!("by the loop in beat {}, because {because}", ask.beat));
     rows.put("why", why);
     next_beat_s.iter().for_each(|seconds| rows.put("again", &format!("the loop looks again in {seconds} s")));
@@ -184,7 +184,7 @@ fn grant_row(rows: &mut CardRows, grant: &GrantScope) {
     rows.0.push(CardRow { label: "grants".to_owned(), text: visible(&text, false), strong: true });
 }
 
-/// The rows of what is done. A long text comes as a diff where there is one.
+/// Adds the rows of the operation. A long text is shown as a diff if there is one.
 fn action_rows(
     rows: &mut CardRows,
     action: &Action,
@@ -273,7 +273,7 @@ fn file_row(rows: &mut CardRows, file: &FileScope) {
     rows.put("file", &format!("{path} {}{led} ({role}, at {})", digest(content), short(place)));
 }
 
-/// Words that are not looop's, for a notice: a text of several lines has a bar on each.
+/// Formats foreign text for a notice: in a text of several lines, each line starts with a bar.
 pub fn barred(text: &str) -> String {
     if !text.contains('\n') {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! Tests of the card: each field of each move and of the scope is on it, and foreign text cannot look like it.
+//! Tests of the card: it shows each field of each move and of the scope, and foreign text cannot look like it.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ fn empty_scope() -> ApprovalScope {
     ApprovalScope { form: FORM, ..ApprovalScope::default() }
 }
 
-/// A value for a field of this schema that occurs nowhere else.
+/// Returns a unique value for a field of this schema.
 fn canary(field: &str, form: &Value, count: &mut u32) -> Value {
     *count += 1;
     let word = format!("canary{count}");
@@ -49,7 +49,7 @@ fn canary(field: &str, form: &Value, count: &mut u32) -> Value {
     }
 }
 
-/// Each word of a value that was set.
+/// Returns each string of a value.
 fn words(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) => items.iter().flat_map(words).collect(),
@@ -67,7 +67,7 @@ fn every_field_of_every_move_is_on_the_card() {
         let fields = form["properties"].as_object().unwrap();
         let mut count = 0;
         let tag = fields["move"]["const"].as_str().unwrap();
-        // Of two ways to say one thing a move holds one.
+        // A move contains only one of two alternative fields.
         let rows: &[&[&str]] = match tag {
             "run" => &[&["argv"], &["sh"]],
             "schedule" => &[&["every_s", "cron"], &["in_s", "cron"], &["in_s", "every_s"]],

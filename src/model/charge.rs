@@ -1,28 +1,28 @@
-//! Pure. Spend: one ledger line per runner call, and how sure its figures are.
+//! Pure. Charges: one ledger line per runner call, and how reliable its figures are.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where the figures of a charge come from, the surest first.
+/// Where the figures of a charge come from, the most reliable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
-    /// The runner said tokens and price.
+    /// The runner reported tokens and price.
     Reported,
-    /// The runner said tokens; the price comes from the config or the table in the program.
+    /// The runner reported tokens; the price comes from the config or the built-in table.
     Priced,
-    /// The runner said tokens, and nobody knows their price, which stands as 0.
+    /// The runner reported tokens; the price is unknown and recorded as 0.
     Tokens,
-    /// Tokens are counted from bytes (four to a token); the price is not known and stands as 0.
+    /// Tokens are estimated from bytes (four to a token); the price is unknown and recorded as 0.
     Estimated,
-    /// The call was cut off before the runner said anything; the price is what was reserved for it.
+    /// The call was interrupted before the runner reported anything; the price is the reservation.
     Assumed,
-    /// Nothing is known; the price stands as 0.
+    /// Nothing is known; the price is recorded as 0.
     Unknown,
 }
 
 impl Basis {
-    /// True where somebody said what the tokens cost.
+    /// True if the price of the tokens is known.
     pub fn is_metered(self) -> bool {
         matches!(self, Basis::Reported | Basis::Priced)
     }
@@ -32,10 +32,10 @@ impl Basis {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
-    /// The model's name, when the runner said it.
+    /// The model's name, if the runner reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Input tokens that no cache served.
+    /// Input tokens that did not come from a cache.
     pub tokens_in: u64,
     /// Input tokens read from the provider's cache.
     pub tokens_cached: u64,
@@ -44,10 +44,10 @@ pub struct Usage {
     pub tokens_written: u64,
     /// Output tokens.
     pub tokens_out: u64,
-    /// Those of the output tokens that were thought and not said.
+    /// How many of the output tokens were reasoning.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tokens_reasoning: u64,
-    /// Those of all tokens that the program used for purposes of its own: titles, memories, summaries.
+    /// How many of all tokens the program used for internal purposes: titles, memories, summaries.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tokens_background: u64,
     /// Millionths of a US dollar.
@@ -61,7 +61,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Usage {
-    /// An estimate from the bytes that went in and out: four bytes to a token, no price.
+    /// Estimates the usage from the bytes of input and output: four bytes to a token, no price.
     pub fn estimate(bytes_in: usize, bytes_out: usize) -> Usage {
         let tokens = |bytes: usize| (bytes as u64).div_ceil(4);
         Usage {
@@ -72,7 +72,7 @@ impl Usage {
         }
     }
 
-    /// A call of which nothing is known.
+    /// The usage of a call about which nothing is known.
     pub fn unknown() -> Usage {
         Usage {
             model: None,
@@ -87,7 +87,7 @@ impl Usage {
         }
     }
 
-    /// A call of which nothing is known, settled with what was reserved for it.
+    /// The usage of a call about which nothing is known, charged with its reservation.
     pub fn assumed(reserved_micros: u64) -> Usage {
         match reserved_micros {
             0 => Usage::unknown(),
@@ -95,22 +95,22 @@ impl Usage {
         }
     }
 
-    /// A call that spent nothing, because nothing was asked.
+    /// The usage of a call that cost nothing because no model was called.
     pub fn nothing() -> Usage {
         Usage { basis: Basis::Reported, ..Usage::unknown() }
     }
 
-    /// All tokens that went in.
+    /// All input tokens.
     pub fn tokens_input(&self) -> u64 {
         self.tokens_in.saturating_add(self.tokens_cached).saturating_add(self.tokens_written)
     }
 
-    /// All tokens, in and out.
+    /// All tokens, input and output.
     pub fn tokens(&self) -> u64 {
         self.tokens_input().saturating_add(self.tokens_out)
     }
 
-    /// What this sum has more than an earlier one; none where that is nothing.
+    /// Returns how much this sum exceeds an earlier one; `None` if it does not.
     pub fn beyond(&self, before: &Usage) -> Option<Usage> {
         let more = Usage {
             model: self.model.clone(),
@@ -127,7 +127,7 @@ impl Usage {
         (!is_nothing).then_some(more)
     }
 
-    /// The sum of two calls of one decision; the less certain basis wins.
+    /// Adds two calls of one decision; the less reliable basis wins.
     pub fn plus(&self, other: &Usage) -> Usage {
         Usage {
             model: self.model.clone().or_else(|| other.model.clone()),
@@ -147,16 +147,16 @@ impl Usage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Charge {
-    /// When, in milliseconds since the Unix epoch.
+    /// When the call ended, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// The local day it counts for, `2026-11-21`.
+    /// The local day of the charge, `2026-11-21`.
     pub day: String,
-    /// The beat that asked.
+    /// The id of the beat that called.
     pub beat: String,
-    /// The goal that the move served, when it named one.
+    /// The goal that the move served, if it named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<String>,
-    /// The worker that spent it; none for a decision.
+    /// The worker that spent it; `None` for a decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     /// The runner that was called.
@@ -168,7 +168,7 @@ pub struct Charge {
     pub usage: Usage,
 }
 
-/// Dollars for humans, from millionths: `$0.0123`.
+/// Formats millionths of a dollar for the user: `$0.0123`.
 pub fn dollars(micros: u64) -> String {
     match micros {
         0 => "$0".to_owned(),
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_less_certain_basis_wins() {
+    fn the_less_reliable_basis_wins() {
         let a = Usage { basis: Basis::Reported, cost_micros: 5, ..Usage::estimate(4, 4) };
         assert_eq!(a.plus(&a).basis, Basis::Reported);
         assert_eq!(a.plus(&Usage::estimate(4, 4)).basis, Basis::Estimated);

@@ -1,10 +1,10 @@
-//! The disk of the crash proof, and the moves that are made on it.
+//! The simulated disk of the crash tests, and the moves that are made on it.
 
 use super::*;
 use crate::model::exchange::{FileChange, FileContent, NextStep, next_step};
 
 #[path = "../../tests/sim/disk.rs"]
-#[allow(dead_code, reason = "the simulation has use for more of it")]
+#[allow(dead_code, reason = "the simulation uses more of it")]
 mod memory;
 pub use memory::{Disk, Op, Trouble as PowerLoss};
 
@@ -19,18 +19,18 @@ pub const QUESTION: &str = "asks/ask-1.json";
 pub const APPROVAL: &str = "asks/ap-1.json";
 pub const YES: &str = "asks/ap-1.answer.json";
 
-/// What the decider of a scenario answers.
+/// The replies of a scenario's decider.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reply {
     Noop,
     Write,
-    /// A person saves the goal just before it is replaced.
+    /// The user saves the goal just before it is replaced.
     WriteMeets,
     Archive,
-    /// A person saves the goal just before it is archived.
+    /// The user saves the goal just before it is archived.
     ArchiveMeets,
     Drop,
-    /// A person saves the timer just before it is removed.
+    /// The user saves the timer just before it is removed.
     DropMeets,
     Ask,
     Run,
@@ -40,7 +40,7 @@ pub enum Reply {
     Cancelled,
 }
 
-/// The disk of a scenario, before whose n-th operation the power goes.
+/// Creates the disk of a scenario. The power fails before its operation number `fuse`.
 pub fn new_disk(fuse: usize) -> Disk {
     let old = entry::line(NOW, "b0", &noop(), &done()) + "\n";
     let files = [(JOURNAL, old.as_str()), (LEDGER, ""), (GOAL, "old\n"), (OLD, "old\n"), (TIMER, "{}\n")];
@@ -49,20 +49,20 @@ pub fn new_disk(fuse: usize) -> Disk {
     disk
 }
 
-/// Whether the files show that a move was made.
+/// Checks if the files show that a move was made.
 pub fn look(disk: &Disk, deed: &Deed) -> Probe {
     let found: Result<Probe, PowerLoss> = compare(deed, &mut |path| Ok(disk.read(path).map(hash)));
     found.unwrap()
 }
 
-/// The private name for a change of a file.
+/// The temporary name for a change of a file.
 fn private_name(path: &str, change: &FileChange) -> String {
     let (dir, name) = path.rsplit_once('/').unwrap();
     let private = change.private_name(name.as_bytes()).unwrap();
     format!("{dir}/{}", str::from_utf8(&private).unwrap())
 }
 
-/// Settles each change that was begun, as a beat does at its start. True: one was taken back.
+/// Settles each change that was begun, as a beat does at its start. Returns true if a change was undone.
 pub fn settle(disk: &mut Disk) -> Result<bool, PowerLoss> {
     let all: Vec<String> = disk.list("").map(str::to_owned).collect();
     let mut is_changed = false;
@@ -95,7 +95,7 @@ pub fn settle(disk: &mut Disk) -> Result<bool, PowerLoss> {
     Ok(is_changed)
 }
 
-/// Undoes a move that took a person's text along. True: it did.
+/// Undoes a move that also took a text of the user. Returns true if it did.
 pub fn give_back(disk: &mut Disk, from: &str, to: &str, content: &Digest) -> Result<bool, PowerLoss> {
     let is_theirs = !disk.has(from) && disk.read(to).is_some_and(|text| hash(text) != *content);
     if is_theirs {
@@ -104,7 +104,7 @@ pub fn give_back(disk: &mut Disk, from: &str, to: &str, content: &Digest) -> Res
     Ok(is_theirs)
 }
 
-/// Makes a move; why not, where the files are other ones. `met` is what a person saves just before the names change.
+/// Makes a move, or says why not if the files have changed. `met` is what the user saves just before the names change.
 pub fn make(
     disk: &mut Disk,
     deed: &Deed,
@@ -142,7 +142,7 @@ pub fn make(
     Ok(settle(disk)?.then(|| CHANGED.to_owned()))
 }
 
-/// Whether the files show the move of a scenario.
+/// True if the files show the move of a scenario.
 pub fn is_made(disk: &Disk, reply: Reply) -> bool {
     let here = |path: &str| disk.has(path);
     match reply {
@@ -155,8 +155,8 @@ pub fn is_made(disk: &Disk, reply: Reply) -> bool {
     }
 }
 
-/// Each disk that a power loss may leave behind: all of what was not synced is there, none, all but one operation, or
-/// the last one in part.
+/// Returns each disk that a power loss may leave: unsynced operations are all there, all lost, all there except one, or
+/// the last one is partial.
 pub fn wrecks(disk: &Disk) -> Vec<Disk> {
     let all = disk.pending();
     let but = |lost: usize| all.iter().enumerate().filter(move |(n, _)| *n != lost).map(|(_, op)| op.clone());
@@ -176,7 +176,7 @@ pub fn hash(text: &str) -> Digest {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// The tag of a scenario's move, where a file tells whether it was made.
+/// The tag of a scenario's move, if a file shows whether it was made.
 pub fn tag(reply: Reply) -> Option<&'static str> {
     match reply {
         Reply::Write | Reply::WriteMeets => Some("write_goal"),
@@ -187,7 +187,7 @@ pub fn tag(reply: Reply) -> Option<&'static str> {
     }
 }
 
-/// What act makes of each reply.
+/// Returns what `act` plans for each reply.
 pub fn plan(reply: Reply) -> (Move, Deed, Outcome) {
     let content = hash("old\n");
     let (run, deed) = exec();

@@ -1,4 +1,4 @@
-//! Crash proof: the rules of the memory over a simulated disk that can lose its power between any two operations.
+//! Crash tests: the rules of the memory over a simulated disk that can lose power between any two operations.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -24,10 +24,10 @@ enum Mutant {
     ForgetsCall,
 }
 
-/// What a person saves.
+/// The text that the user saves.
 const MINE: &str = "mine\n";
 
-/// Why a tick stopped: the power went, or the disk holds what must never be there.
+/// Why a tick stopped: a power loss, or a disk state that must never occur.
 #[derive(Debug)]
 enum Stop {
     Power,
@@ -40,16 +40,16 @@ impl From<PowerLoss> for Stop {
     }
 }
 
-/// A machine: a disk, a clock, and the world outside, which remembers what was done to it.
+/// A machine: a disk, a clock, and the outside world, which remembers what was done to it.
 #[derive(Clone, Debug)]
 struct Sim {
     disk: Disk,
     now_ms: i64,
     ran: Vec<String>,
     paid: Vec<String>,
-    /// What a person saves while the move is made, and where.
+    /// What the user saves while the move is made.
     meets: Option<&'static str>,
-    /// True when they have.
+    /// True once the user has saved it.
     met: bool,
     mutant: Option<Mutant>,
 }
@@ -123,7 +123,7 @@ impl Sim {
             if self.mutant != Some(Mutant::SkipsStarted) {
                 self.save(&known)?;
             }
-            // The byte that lets it go.
+            // The write of the byte that lets the command start.
             self.disk.point()?;
             self.ran.push(intent.beat.clone());
             return Ok(Outcome::Ran { status: "exit 0".to_owned(), tail: String::new(), took_ms: 1 });
@@ -137,7 +137,7 @@ impl Sim {
         Ok(intent.then.clone())
     }
 
-    /// What a tick does first: settle what an interrupted one left.
+    /// The first step of a tick: settle what an interrupted tick left.
     fn settle(&mut self, beat: &mut Beat) -> Result<(), Stop> {
         let at = NOW.at(self.now_ms);
         let is_taken_back = disk::settle(&mut self.disk)?;
@@ -156,7 +156,7 @@ impl Sim {
             _ if line.is_some() => Probe::Journaled(line.unwrap_or_default().to_owned()),
             (Deed::Exec { .. }, _) if self.mutant == Some(Mutant::RunsAgain) => Probe::NotMade,
             (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
-            (Deed::Exec { .. }, Some(_)) => Probe::Unknown("nobody saw its end".to_owned()),
+            (Deed::Exec { .. }, Some(_)) => Probe::Unknown("its end was not recorded".to_owned()),
             _ if is_taken_back => Probe::Dropped(CHANGED.to_owned()),
             (Deed::Rename { from, to, content }, _)
                 if disk::give_back(&mut self.disk, from, to, content)? =>
@@ -191,7 +191,7 @@ impl Sim {
             };
             return self.event(&mut beat, Event::Decided(Box::new(decided)));
         }
-        // Snapshots are never synced: what is lost of them must not matter.
+        // Snapshots are never synced, so losing them must do no harm.
         self.disk.write("snapshots/ci.json", &id, false)?;
         self.event(&mut beat, Event::Asking(Box::new(call(&id, at.unix_ms))))?;
         self.disk.point()?;
@@ -228,7 +228,7 @@ impl Sim {
         }
     }
 
-    /// The ticks of a scenario. A human approves what is asked as soon as it is.
+    /// Runs the ticks of a scenario. The user approves each ask at once.
     fn play(&mut self, replies: &[Reply]) -> Result<(), Stop> {
         for reply in replies {
             self.tick(*reply)?;
@@ -239,13 +239,13 @@ impl Sim {
         Ok(())
     }
 
-    /// What a power loss may leave behind, with a clock that was set back in the meantime.
+    /// Returns each machine that a power loss may leave, with a clock that was set back in the meantime.
     fn wrecks(&self) -> Vec<Sim> {
         let wreck = |disk| Sim { disk, now_ms: self.now_ms - 24 * HOUR, ..self.clone() };
         wrecks(&self.disk).into_iter().map(wreck).collect()
     }
 
-    /// What must hold after recovery, in words where it does not.
+    /// Returns each broken guarantee after recovery, as text.
     fn wrongs(&self, reply: Reply) -> Vec<String> {
         let mut wrongs = Vec::new();
         let mut must = |holds: bool, what: &str| wrongs.extend((!holds).then(|| what.to_owned()));
@@ -267,10 +267,10 @@ impl Sim {
         }
         for entry in entries.iter().filter(|entry| entry.text.contains("unknown:")) {
             let flag = format!("asks/unknown-{}.json", entry.beat);
-            must(self.disk.has(&flag), "what is unknown was not flagged");
+            must(self.disk.has(&flag), "an unknown outcome was not flagged");
         }
         let is_kept = self.disk.list("").any(|path| self.disk.text(path) == MINE);
-        must(is_kept || !self.met, "what a person saved is lost");
+        must(is_kept || !self.met, "the user's save is lost");
         let has_private = self.disk.list("").any(|path| path.contains("/.") && !path.ends_with(".part"));
         must(!has_private, "a change is left unsettled");
         if let Some(tag) = tag(reply) {
@@ -285,7 +285,7 @@ impl Sim {
         for beat in &self.paid {
             must(
                 charged.iter().filter(|charge| charge.beat == *beat).count() == 1,
-                "a call has not one line in the ledger",
+                "a call does not have exactly one line in the ledger",
             );
             must(self.paid.iter().filter(|other| *other == beat).count() == 1, "an id was used twice");
         }
@@ -306,7 +306,8 @@ fn mutate(mut effects: Vec<Effect>, mutant: Mutant) -> Vec<Effect> {
     effects
 }
 
-/// Loses the power at every point of a scenario, in every way; how many, and what was wrong after recovery.
+/// Cuts the power at each point of a scenario, in each way. Returns the number of crashes, and what was wrong after
+/// recovery.
 fn crash_everywhere(reply: Reply, mutant: Option<Mutant>) -> (usize, Vec<String>) {
     let (mut wrecks, mut wrongs) = (0, Vec::new());
     let script = [reply, Reply::Noop];
@@ -382,7 +383,7 @@ fn a_crash_during_recovery_is_recovered_from_too() {
         for fuse in 0.. {
             let mut sim = Sim::new(fuse, None);
             let played = sim.play(&[reply]).is_ok();
-            // Nothing of what was not synced is there.
+            // The disk on which all unsynced operations are lost.
             wrecks += crash_in_recovery(&sim.wrecks()[1], reply);
             if played {
                 break;

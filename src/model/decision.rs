@@ -1,4 +1,4 @@
-//! Pure. The closed set of moves, their JSON form, and how one is read out of a runner's reply.
+//! Pure. The closed set of moves, their JSON form, and the parser that finds one in a runner's reply.
 
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
@@ -19,11 +19,10 @@ pub const MAX_REPLY_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
-    /// What to do.
     pub action: Action,
-    /// Why, in the decider's words.
+    /// The reason, in the decider's words.
     pub why: String,
-    /// The goal that it serves.
+    /// The goal that the move serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<Name>,
     /// When the decider wants to look again, in seconds; clamped by the gate.
@@ -31,13 +30,14 @@ pub struct Move {
     pub next_beat_s: Option<u32>,
 }
 
-/// The closed set of actions. Adding one means: a policy row, an act, a settlement and a test.
+/// The closed set of actions. A new one needs a policy row, an act, a settlement and a test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
-    /// Nothing to do now: the world is as the goals want it, or waits for someone else.
+    /// Do nothing now: the goals are met, or the next step is someone else's.
     Noop {},
-    /// Run one command on this machine. `argv` runs without a shell; `sh` is one shell line and always waits for a human.
+    /// Run one command on this machine. `argv` runs without a shell; `sh` is one shell line and always needs the user's
+    /// approval.
     Run(Run),
     /// Create or replace `goals/ID.md` with `body` (front matter `goal:` and free text).
     WriteGoal {
@@ -63,29 +63,29 @@ pub enum Action {
         /// The whole new text.
         body: String,
     },
-    /// Start a detached worker for work of several steps.
+    /// Start a background worker for work of several steps.
     StartWorker {
         /// The worker's name.
         id: Name,
-        /// What kind of worker.
+        /// The kind of worker.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kind: Option<String>,
-        /// What the worker is told.
+        /// The worker's instructions.
         brief: String,
-        /// The entry of the config or goal that decides whether the work is done.
+        /// The entry of the config or goal whose check decides if the work is done.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         verify: Option<String>,
-        /// Names of things that only this worker may work on.
+        /// Names of resources that only this worker may work on.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         claims: Vec<String>,
-        /// The git repository that it gets a private clone of.
+        /// The git repository of which the worker gets a private clone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repo: Option<String>,
-        /// Credentials or paths that it needs; each waits for a human.
+        /// Credentials or paths that it needs; each needs the user's approval.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         grant: Vec<String>,
     },
-    /// End a worker.
+    /// Stop a worker.
     StopWorker {
         /// The worker's name.
         id: Name,
@@ -97,7 +97,7 @@ pub enum Action {
         /// The text.
         text: String,
     },
-    /// Put a question to the human. The answer wakes a later beat.
+    /// Ask the user a question. The answer wakes a later beat.
     Ask {
         /// The question.
         text: String,
@@ -110,18 +110,18 @@ pub enum Action {
     },
     /// Set a durable timer that wakes the loop: exactly one of `in_s`, `every_s`, `cron`.
     Schedule {
-        /// The timer's name; an existing one is replaced.
+        /// The timer's name; an existing timer with this name is replaced.
         name: Name,
-        /// In so many seconds, once.
+        /// Fire once after this number of seconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         in_s: Option<u32>,
-        /// Every so many seconds; 60 at the least.
+        /// Fire every time after this number of seconds; at least 60.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         every_s: Option<u32>,
         /// A cron expression of five fields, in local time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cron: Option<String>,
-        /// What to look at when it is due.
+        /// What to look at when the timer fires.
         note: String,
     },
     /// Remove a timer.
@@ -141,13 +141,12 @@ pub struct Run {
     /// One shell line, run by `sh -c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sh: Option<String>,
-    /// Where it runs; the data dir when absent.
+    /// The working directory; the data dir if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
 }
 
 impl Run {
-    /// The argument vector that is executed.
     pub fn full_argv(&self) -> Vec<String> {
         match &self.sh {
             Some(line) => vec!["sh".to_owned(), "-c".to_owned(), line.clone()],
@@ -192,7 +191,7 @@ impl Action {
         }
     }
 
-    /// The flat JSON form of what is done, without why and for which goal.
+    /// The flat JSON form of the action, without `why` and `goal`.
     pub fn to_json(&self) -> Value {
         Value::Object(self.to_fields())
     }
@@ -251,7 +250,7 @@ fn check_run(run: &Run) -> Result<(), String> {
     if run.argv.first().is_some_and(String::is_empty) {
         return Err("`argv[0]` must not be empty".to_owned());
     }
-    // Linux refuses a single argument of 128 KiB and more; the whole stays far below ARG_MAX.
+    // Linux refuses a single argument of 128 KiB or more; the whole stays far below ARG_MAX.
     match all.map(String::len).sum::<usize>() {
         0..=100_000 => Ok(()),
         n => Err(format!("`run` is {n} bytes long; 100000 is the limit")),
@@ -268,10 +267,10 @@ fn check_text(field: &str, text: &str, cap: usize) -> Result<(), String> {
 }
 
 impl Move {
-    /// Reads a move from its flat JSON form, `{"move":"noop","why":"…"}`.
+    /// Parses a move from its flat JSON form, `{"move":"noop","why":"…"}`.
     ///
     /// # Errors
-    /// Says which field is wrong; the text is meant for the decider.
+    /// Says which field is wrong; the text is shown to the decider.
     pub fn from_json(value: &Value) -> Result<Move, String> {
         let Value::Object(fields) = value else { return Err("a move is a JSON object".to_owned()) };
         let mut rest = fields.clone();
@@ -288,7 +287,7 @@ impl Move {
         Ok(Move { action, why, goal, next_beat_s })
     }
 
-    /// The flat JSON form that [`Move::from_json`] reads.
+    /// Returns the flat JSON form that [`Move::from_json`] reads.
     pub fn to_json(&self) -> Value {
         let mut flat = self.action.to_fields();
         flat.insert("why".to_owned(), self.why.clone().into());
@@ -312,10 +311,10 @@ fn take<T: serde::de::DeserializeOwned>(
     }
 }
 
-/// Reads exactly one move out of a reply. Thoughts, prose and code fences around it are skipped.
+/// Parses exactly one move from a reply. Reasoning, prose and code fences around it are skipped.
 ///
 /// # Errors
-/// Says what is wrong with the reply; the text is meant for the decider.
+/// Says what is wrong with the reply; the text is shown to the decider.
 pub fn parse_reply(text: &str) -> Result<Move, String> {
     if text.len() > MAX_REPLY_BYTES {
         return Err(format!("the reply is {} bytes long; {MAX_REPLY_BYTES} is the limit", text.len()));
@@ -323,7 +322,7 @@ pub fn parse_reply(text: &str) -> Result<Move, String> {
     Move::from_json(&find_move(text)?)
 }
 
-/// The JSON Schema of a move in its flat form, made from the types above.
+/// The JSON Schema of a move in its flat form, generated from the types above.
 pub fn schema() -> Value {
     let root = schema_for!(Action).to_value();
     let run = root.pointer("/$defs/Run").cloned().unwrap_or_default();
@@ -332,7 +331,7 @@ pub fn schema() -> Value {
     json!({ "oneOf": flat })
 }
 
-/// Turns `{properties:{tag:{properties:{…}}}}` into one object that carries the tag in `move`.
+/// Turns `{properties:{tag:{properties:{…}}}}` into one object with the tag in `move`.
 fn flat_schema(variant: &Value, run: &Value) -> Option<Value> {
     let (tag, inner) = variant.get("properties")?.as_object()?.iter().next()?;
     let inner = if inner.get("$ref").is_some() { run } else { inner };
@@ -343,7 +342,7 @@ fn flat_schema(variant: &Value, run: &Value) -> Option<Value> {
     }
     properties.insert("why".to_owned(), json!({ "type": "string" }));
     properties.insert("goal".to_owned(), json!({ "type": "string", "description": "The goal it serves." }));
-    let again = "Look again in so many seconds, 30 to 300.";
+    let again = "Look again after this number of seconds, 30 to 300.";
     properties.insert("next_beat_s".to_owned(), json!({ "type": "integer", "description": again }));
     let mut required = vec![json!("move"), json!("why")];
     required.extend(inner.get("required").and_then(Value::as_array).cloned().unwrap_or_default());

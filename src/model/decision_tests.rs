@@ -1,4 +1,4 @@
-//! Tests of moves: the JSON form, its limits, and what is found in a reply.
+//! Tests of moves: the JSON form, its limits, and the parser of replies.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ fn parse(text: &str) -> Result<Move, String> {
 }
 
 #[test]
-fn each_move_goes_through_json_and_back() {
+fn each_move_survives_a_round_trip_through_json() {
     let all = [
         r#"{"move":"noop","why":"calm","next_beat_s":60}"#,
         r#"{"move":"run","why":"w","argv":["git","status"],"cwd":"/tmp"}"#,
@@ -36,7 +36,7 @@ fn each_move_goes_through_json_and_back() {
 }
 
 #[test]
-fn wrong_moves_say_what_is_wrong() {
+fn errors_for_invalid_moves_name_the_problem() {
     let body = "x".repeat(MAX_BODY_BYTES + 1);
     let cases = [
         (r#"{"why":"w"}"#.to_owned(), "`move` is missing"),

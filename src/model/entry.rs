@@ -1,4 +1,4 @@
-//! Pure. One line of the journal: how it is written, found again and read back.
+//! Pure. One line of the journal: how it is written, found and parsed.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,45 +10,45 @@ use super::time::Now;
 use super::user_side;
 use super::worker::{Spec, State};
 
-/// What became of a move.
+/// The outcome of a move.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It was made.
+    /// The move was made.
     Done {
-        /// What there is to say; may be empty.
+        /// A remark; may be empty.
         #[serde(default)]
         note: String,
     },
     /// A command ended.
     Ran {
-        /// Its exit status in words: `exit 0`, `signal 9`, `timeout after 10m`.
+        /// Its exit status as text: `exit 0`, `signal 9`, `timeout after 10m`.
         status: String,
-        /// The end of what it printed.
+        /// The end of its output.
         tail: String,
         /// How long it ran, in milliseconds.
         took_ms: i64,
     },
-    /// A human must say yes first; the ask's id.
+    /// The move needs the user's approval.
     Waits {
-        /// The ask.
+        /// The id of the ask.
         ask: String,
-        /// Why a yes is needed.
+        /// Why it needs an approval.
         because: String,
     },
-    /// Policy or the state of the world forbade it.
+    /// Policy or the state of the world forbade the move.
     Refused {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// It was not made.
+    /// The move was not made.
     NotDone {
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// It may or may not have been made; a human must look.
+    /// The move may or may not have been made; the user must check.
     Unknown {
-        /// Why nobody can tell.
+        /// Why the outcome is unknown.
         why: String,
     },
 }
@@ -70,14 +70,13 @@ impl Outcome {
     }
 }
 
-/// What stands for words that may be of strangers.
+/// The replacement for text that may be untrusted.
 const WITHHELD: &str = "words withheld: untrusted text was read";
 /// The longest line of the journal, in characters.
 const MAX_LINE_CHARS: usize = 1200;
 
-/// Writes the line for a move: time with zone, move, outcome, reason, and the beat id at the end.
-/// Text from outside cannot break the line or forge an end, because control characters are made visible
-/// and the id stands last.
+/// Formats the line for a move: time with zone, move, outcome, reason, and the beat id at the end. Text from outside
+/// cannot break the line or forge an end, because control characters are made visible and the id comes last.
 pub fn line(now: Now, beat: &str, decided: &Move, outcome: &Outcome) -> String {
     let words = visible(&outcome.words(), false);
     let why = visible(&decided.why, false);
@@ -85,7 +84,7 @@ pub fn line(now: Now, beat: &str, decided: &Move, outcome: &Outcome) -> String {
     format!("{} [{beat}]", clip(&text, MAX_LINE_CHARS))
 }
 
-/// What stands between a line's stamp and its outcome.
+/// The part of a line between its time stamp and its outcome.
 fn head(decided: &Move) -> String {
     let object = clip(&visible(&decided.action.object(), false), 160);
     let goal = decided.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
@@ -93,7 +92,7 @@ fn head(decided: &Move) -> String {
     format!("{}{space}{object}{goal} — ", decided.action.tag())
 }
 
-/// What the line of a move says became of it. Of a command's end no more is known than its words.
+/// Parses the outcome of a move from its line. For a command that ended, only the status text is known.
 pub fn outcome(line: &str, decided: &Move) -> Outcome {
     let said =
         line.get(STAMP_CHARS + 1..).and_then(|rest| rest.strip_prefix(&head(decided))).unwrap_or("done");
@@ -117,8 +116,8 @@ pub fn outcome(line: &str, decided: &Move) -> Outcome {
     }
 }
 
-/// Writes the line for a worker's end, with the commands that bring its work in. Such a line does not belong to a beat: it ends with
-/// the worker's name instead of a beat id.
+/// Formats the line for a worker's end, with the commands that bring in its work. Such a line belongs to no beat: it
+/// ends with the worker's name instead of a beat id.
 pub fn worker_line(spec: &Spec, state: &State, next: Option<&str>, now: Now) -> String {
     let goal = spec.goal.as_ref().map(|goal| format!(" for {goal}")).unwrap_or_default();
     let mut words = state.phase.word().to_owned();
@@ -147,7 +146,7 @@ pub fn worker_line(spec: &Spec, state: &State, next: Option<&str>, now: Now) -> 
     format!("{} [worker {}]", clip(&text, MAX_LINE_CHARS), spec.id)
 }
 
-/// A line of the journal, read back.
+/// A parsed line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Entry {
     /// Local time with zone.
@@ -155,7 +154,7 @@ pub struct Entry {
     /// The move's tag.
     #[serde(rename = "move")]
     pub tag: String,
-    /// All between the tag and the beat id.
+    /// The text between the tag and the beat id.
     pub text: String,
     /// The beat's id.
     pub beat: String,
@@ -164,7 +163,7 @@ pub struct Entry {
 /// The length of a time stamp, `2026-11-21 09:15:03 +01:00`.
 const STAMP_CHARS: usize = 26;
 
-/// Reads a line of the journal; none when a human wrote it in another form.
+/// Parses a line of the journal; returns `None` for a line of the user in another format.
 pub fn parse(line: &str) -> Option<Entry> {
     let (rest, beat) = line.strip_suffix(']')?.rsplit_once(" [")?;
     let (at, rest) = rest.split_at_checked(STAMP_CHARS)?;
@@ -179,7 +178,8 @@ pub fn parse(line: &str) -> Option<Entry> {
     })
 }
 
-/// A line as a prompt shows it, where the words of these beats and of lines of no beat are withheld; none: of none.
+/// Formats a line for a prompt. The text of these beats' lines, and of lines without a beat, is withheld; `None`
+/// withholds nothing.
 pub fn shown(line: &str, withheld: Option<&[String]>) -> String {
     match (withheld, parse(line)) {
         (None, _) => line.to_owned(),
@@ -189,7 +189,7 @@ pub fn shown(line: &str, withheld: Option<&[String]>) -> String {
     }
 }
 
-/// The line of this beat, when the journal has it.
+/// Returns the line of this beat, if the journal has one.
 pub fn find<'a>(journal: &'a str, beat: &str) -> Option<&'a str> {
     journal.lines().rev().find(|line| parse(line).is_some_and(|entry| entry.beat == beat))
 }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_reads_back() {
+    fn a_line_is_parsed_back() {
         let done = Outcome::Done { note: String::new() };
         let text = line(NOW, "mi8x", &ask("Which repo?", "nothing is known yet"), &done);
         assert_eq!(text, "2026-11-21 00:46:50 +01:00 ask Which repo? — done — nothing is known yet [mi8x]");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_withheld_of_all_but_clean_beats() {
+    fn the_text_of_all_but_clean_beats_is_withheld() {
         let done = Outcome::Done { note: String::new() };
         let text = line(NOW, "mi8x", &ask("evil [good]", "evil"), &done);
         assert_eq!(shown(&text, None), text);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_what_became_of_its_move() {
+    fn the_outcome_of_a_move_is_parsed_from_its_line() {
         let why = || "x — done — y".to_owned();
         let as_said = |words: &str| Outcome::Done { note: format!("as the journal says{words}") };
         let same = [
@@ -263,7 +263,7 @@ mod tests {
                 assert_eq!(super::outcome(&text, &decided), expected, "{text}");
             }
         }
-        assert_eq!(super::outcome("a line of a human's [b1]", &ask("x", "y")), as_said(""));
+        assert_eq!(super::outcome("a line of the user [b1]", &ask("x", "y")), as_said(""));
     }
 
     proptest! {

@@ -1,41 +1,40 @@
-//! Pure. A ready-made sensor as its first lines tell of it: what it is, what it needs, and the settings at its top.
+//! Pure. Reads the header of a ready-made sensor: its description, its requirements, and its settings.
 //!
-//! A setting is two lines: a comment `# setting: what it is` (or `# needed setting: …` where no default can serve),
-//! and below it the assignment that holds its default. A value is put into that assignment as one quoted literal of the
-//! script's language, so that nothing in it is ever run.
+//! A setting is two lines: a comment `# setting: description` (or `# needed setting: …` if no default makes sense), and
+//! below it the assignment with the default. A new value replaces the default as one quoted literal of the script's
+//! language, so that nothing in it is ever run.
 
 use std::collections::BTreeMap;
 
-/// The longest value, in bytes. The settings stand within what is searched for directives, and stay there.
+/// The longest value, in bytes. With this limit, the settings stay within the part of the file that is searched for
+/// directives.
 const VALUE_BYTES: usize = 1024;
 
-/// One setting of a sensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// The variable, in capitals.
     pub name: String,
-    /// What it is, for a human.
+    /// The description, for the user.
     pub about: String,
-    /// The default as the script has it, without its quotes.
+    /// The default as written in the script, without its quotes.
     pub default: String,
-    /// True where the sensor does nothing without a value.
+    /// True if the sensor does not work without a value.
     pub needed: bool,
     /// The line of the assignment, from 0.
     line: usize,
 }
 
-/// What the script is about: its first comment.
+/// Returns the description of the script: its first comment.
 pub fn about(script: &str) -> &str {
     let comments = script.lines().skip(1).filter_map(|line| line.strip_prefix("# "));
     comments.into_iter().find(|text| !text.starts_with("looop:")).unwrap_or_default()
 }
 
-/// What it needs, as its `# Needs:` line says.
+/// Returns the requirements from its `# Needs:` line.
 pub fn needs(script: &str) -> &str {
     script.lines().find_map(|line| line.strip_prefix("# Needs: ")).unwrap_or_default()
 }
 
-/// The settings, in their order.
 pub fn settings(script: &str) -> Vec<Setting> {
     let lines: Vec<&str> = script.lines().collect();
     let marked = |line: &str| {
@@ -63,18 +62,18 @@ fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// The script with these values in its settings; the others keep their defaults. As in an assignment of a shell, `~/`
-/// at the beginning and behind a colon is the home.
+/// Returns the script with these values in its settings; the others keep their defaults. As in a shell assignment, `~/`
+/// at the start and after a colon is the home directory.
 ///
 /// # Errors
-/// Names a value that is for no setting, that is too long or holds a control character, and a needed setting that has
-/// none.
+/// Names a value that belongs to no setting, is too long or contains a control character, or a needed setting without a
+/// value.
 pub fn with_values(script: &str, values: &BTreeMap<String, String>, home: &str) -> Result<String, String> {
     let settings = settings(script);
     if let Some(unknown) = values.keys().find(|key| !settings.iter().any(|s| s.name == **key)) {
         let names: Vec<&str> = settings.iter().map(|s| s.name.as_str()).collect();
         let there = if names.is_empty() { "it has none".to_owned() } else { names.join(", ") };
-        return Err(format!("`{unknown}` is no setting of it; there are: {there}"));
+        return Err(format!("it has no setting `{unknown}`; available: {there}"));
     }
     let mut lines: Vec<String> = script.lines().map(str::to_owned).collect();
     let is_python = lines.first().is_some_and(|first| first.contains("python"));
@@ -97,13 +96,13 @@ pub fn with_values(script: &str, values: &BTreeMap<String, String>, home: &str) 
     Ok(lines.join("\n") + "\n")
 }
 
-/// A line break could begin a line with directives of its own, and what is not seen cannot be checked by who types it.
+/// Checks a value. A line break could start a line with directives, and the user cannot check invisible characters.
 ///
 /// # Errors
-/// Says why the value cannot stand in a script.
+/// Says why the value is not allowed in a script.
 pub fn check(value: &str) -> Result<(), String> {
     match value.chars().find(|c| c.is_control()) {
-        Some(c) => Err(format!("holds the control character {c:?}")),
+        Some(c) => Err(format!("contains the control character {c:?}")),
         None if value.len() > VALUE_BYTES => Err(format!("is longer than {VALUE_BYTES} bytes")),
         None => Ok(()),
     }
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_lines_are_read() {
+    fn the_header_is_read() {
         assert_eq!((about(SCRIPT), needs(SCRIPT)), ("Tells things.", "a thing."));
         let found = settings(SCRIPT);
         let row = |s: &Setting| (s.name.clone(), s.about.clone(), s.default.clone(), s.needed);
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn values_become_literals_and_the_rest_stays() {
+    fn values_become_literals_and_the_rest_is_unchanged() {
         let made =
             with_values(SCRIPT, &set(&[("REPO", "a'b\"$(c)`d`\\"), ("DIR", "~/u:~/v")]), "/home/a/").unwrap();
         assert_eq!(
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_stand_in_a_script_is_refused() {
+    fn values_that_are_not_allowed_in_a_script_are_refused() {
         let long = "x".repeat(1025);
         for (key, value, why) in [
             ("REPO", "a\n# looop: env=SECRET", "control character '\\n'"),
@@ -174,7 +173,7 @@ mod tests {
             ("REPO", "a\u{1b}[2J", "control character"),
             ("REPO", long.as_str(), "longer than"),
             ("REPO", "", "the setting REPO is missing: the repository"),
-            ("OTHER", "z", "`OTHER` is no setting of it; there are: REPO, DIR"),
+            ("OTHER", "z", "it has no setting `OTHER`; available: REPO, DIR"),
         ] {
             let error = with_values(SCRIPT, &set(&[("REPO", "r"), (key, value)]), "/h").unwrap_err();
             assert!(error.contains(why), "{error}");

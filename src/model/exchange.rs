@@ -1,43 +1,44 @@
-//! Pure. How a file that a person may edit is replaced or removed so that no save is lost.
+//! Pure. Replaces or removes a file that the user may edit, so that no save of the user is lost.
 //!
 //! # Flow
-//! The new content is written under a private name beside the file. The two names are then exchanged in one step, so that
-//! the private name holds what was there at that very moment. Only if that is what the decision saw, and no process has
-//! it open for writing, it is removed. Else the names are exchanged back, and the person's text stays.
+//! looop writes the new content under a private name beside the file. It then exchanges the two names in one step, so
+//! that the private name refers to the content that was there at that very moment. looop removes that content only if
+//! it is what the decision saw, and no process has it open for writing. Otherwise looop exchanges the names back, and
+//! the user's text stays.
 //!
 //! # Guarantees
-//! [`next_step`] looks at the two names alone, so a crash between two steps is settled by the same rule. The private
-//! name tells the change that it belongs to. Content that is neither the new one nor what the decision saw is never
-//! removed.
+//! [`next_step`] depends only on the two names, so a crash between two steps is settled by the same rule. The private
+//! name encodes the change that it belongs to. looop removes content only if it is the new content or what the decision
+//! saw.
 
 use super::world::Digest;
 
-/// How many hexadecimal digits of a digest a private name carries.
+/// How many hexadecimal digits of a digest are part of a private name.
 const DIGITS: usize = 16;
-/// What a private name carries in place of a digest where the file is to be removed.
+/// The part of a private name that replaces the digest of new content if the file is to be removed.
 const REMOVAL: &str = "removal";
-/// The end of a private name. Git ignores it.
+/// The suffix of a private name. Git ignores it.
 const END: &str = ".tmp";
-/// The end of the private name of a file that is still being written.
+/// The suffix of the private name of a file that is still being written.
 const UNFINISHED_END: &str = ".part.tmp";
-/// The longest name of a file, in bytes, that still has private names.
+/// The longest file name, in bytes, for which private names still fit.
 pub const MAX_NAME_BYTES: usize = 255 - 2 * DIGITS - 12;
 
-/// A change of one file, by the digests of what it writes and what it replaces. A digest may be cut.
+/// A change of one file, by the digests of what it writes and what it replaces. A digest may be truncated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileChange {
-    /// blake3 of the new content; none: the file is removed.
+    /// blake3 of the new content; `None`: the file is removed.
     pub new: Option<Digest>,
     /// blake3 of the content that the decision saw.
     pub seen: Digest,
 }
 
-/// What a name leads to.
+/// The file under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileContent {
-    /// blake3 of the content; empty where it cannot be read.
+    /// blake3 of the content; empty if it cannot be read.
     pub digest: Digest,
-    /// True while a process has it open for writing: more may come.
+    /// True while a process has it open for writing, so that the content may still change.
     pub is_open: bool,
 }
 
@@ -46,23 +47,23 @@ pub struct FileContent {
 pub enum NextStep {
     /// Nothing: the private name is free.
     Finish,
-    /// Remove what has the private name: it is looop's own text, or what the decision saw.
+    /// Remove the file with the private name: it is looop's own text, or what the decision saw.
     Remove,
-    /// Exchange the names: the private one has a person's text, and the file is looop's.
+    /// Exchange the names: the user's text has the private name, and looop's text has the file's name.
     Exchange,
-    /// Give the private one its name back, where no file is.
+    /// Rename the private file back, because the file's name is free.
     Restore,
-    /// Give the private one a visible name of its own: both are a person's.
+    /// Rename the private file to a visible name: both files are the user's.
     Keep,
 }
 
 impl FileChange {
-    /// The private name for this change of the file called `name`; none: the name is too long.
+    /// Returns the private name for this change of the file `name`; `None` if the name is too long.
     pub fn private_name(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.name_with(name, END)
     }
 
-    /// The name of the new content while it is being written; none: the name is too long.
+    /// Returns the name of the new content while it is being written; `None` if the file's name is too long.
     pub fn unfinished_name(&self, name: &[u8]) -> Option<Vec<u8>> {
         self.name_with(name, UNFINISHED_END)
     }
@@ -73,12 +74,12 @@ impl FileChange {
         (name.len() <= MAX_NAME_BYTES).then(|| [b".", name, end.as_bytes()].concat())
     }
 
-    /// The file's name, where this is the name of new content that is still being written.
+    /// Returns the file's name if `private` is the name of new content that is still being written.
     pub fn parse_unfinished(private: &[u8]) -> Option<&[u8]> {
         FileChange::parse_end(private, UNFINISHED_END).map(|(name, _)| name)
     }
 
-    /// The file's name and the change that a private name tells; none: it is another kind of name.
+    /// Parses a private name into the file's name and the change; `None` for other names.
     pub fn parse(private: &[u8]) -> Option<(&[u8], FileChange)> {
         FileChange::parse_end(private, END)
     }
@@ -106,12 +107,12 @@ fn short(digest: &str) -> &str {
     digest.get(..DIGITS).unwrap_or(digest)
 }
 
-/// One of the two may be cut.
+/// Compares two digests, of which one may be truncated.
 fn same(one: &str, other: &str) -> bool {
     one.len().min(other.len()) >= DIGITS && (one.starts_with(other) || other.starts_with(one))
 }
 
-/// What to do next, by what the file's name (`here`) and the private name (`aside`) lead to.
+/// Decides the next step by the files under the file's name (`here`) and the private name (`aside`).
 pub fn next_step(change: &FileChange, here: Option<&FileContent>, aside: Option<&FileContent>) -> NextStep {
     let Some(aside) = aside else { return NextStep::Finish };
     let is_replaced = change.new.is_none() || here.is_some();

@@ -1,4 +1,5 @@
-//! Every order of looop's steps, a person's saves and one crash, over the two names in memory: no text of a person is lost.
+//! Tests each order of looop's steps, the user's saves and one crash, over the two names in memory: no text of the user
+//! is lost.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +12,14 @@ fn hash(text: &str) -> Digest {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// A file behind a name: its text, and whether a person's program has it open.
+/// A file: its text, and whether a program of the user has it open.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Inode {
     text: &'static str,
     is_open: bool,
 }
 
-/// What looop does next.
+/// looop's next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum LoopPoint {
     Begin,
@@ -28,14 +29,14 @@ enum LoopPoint {
     Done,
 }
 
-/// What a person does next.
+/// An act of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum PersonAct {
-    /// Writes another file and gives it the name.
+    /// Writes another file and renames it to the name.
     SaveByRename(&'static str),
     /// Opens the file, to write to it later.
     Open,
-    /// Writes to the file that was opened.
+    /// Writes to the open file.
     Write(&'static str),
     Close,
     Delete,
@@ -92,7 +93,7 @@ impl Names {
         both
     }
 
-    /// What looop's next step leads to.
+    /// Returns the state after looop's next step.
     fn step(&self) -> Names {
         let mut next = self.clone();
         next.place = match self.place {
@@ -146,7 +147,7 @@ impl Names {
         next
     }
 
-    /// What the person's next act leads to.
+    /// Returns the state after the user's next act.
     fn act(&self) -> Option<Names> {
         let mut next = self.clone();
         let (act, rest) = self.acts.split_first()?;
@@ -179,7 +180,7 @@ impl Names {
     }
 }
 
-/// All states at the end, however the steps are ordered.
+/// Returns the final states of all orders of the steps.
 fn ends(acts: &[PersonAct], is_removal: bool) -> BTreeSet<Names> {
     let (mut seen, mut ends) = (BTreeSet::new(), BTreeSet::new());
     let mut todo = vec![Names::new(acts, is_removal)];
@@ -196,13 +197,13 @@ fn ends(acts: &[PersonAct], is_removal: bool) -> BTreeSet<Names> {
         if names.place != LoopPoint::Done {
             todo.push(names.step());
         }
-        assert!(seen.len() < 100_000, "it comes to an end");
+        assert!(seen.len() < 100_000, "the search does not end");
     }
     ends
 }
 
 #[test]
-fn a_save_in_any_moment_of_a_change_is_kept() {
+fn a_save_at_any_moment_of_a_change_is_kept() {
     use PersonAct::{Close, Delete, Open, SaveByRename, Write};
     let rows: [&[PersonAct]; 7] = [
         &[SaveByRename("mine")],
@@ -217,7 +218,7 @@ fn a_save_in_any_moment_of_a_change_is_kept() {
         let ends = ends(acts, is_removal);
         assert!(!ends.is_empty());
         for end in ends {
-            // Where there was no file, there was nothing to open or to write to.
+            // If the file did not exist, the user could not open it or write to it.
             let wrote = end.opened.is_some() || !acts.contains(&Open) || !acts.contains(&Write("mine"));
             assert!(end.has("mine") || !wrote, "{acts:?}: {end:#?}");
             assert_eq!((&end.lost, end.aside), (&Vec::new(), None), "{acts:?}: {end:#?}");
@@ -226,11 +227,11 @@ fn a_save_in_any_moment_of_a_change_is_kept() {
 }
 
 #[test]
-fn a_change_that_meets_no_save_is_made_and_leaves_nothing_behind() {
+fn a_change_without_a_save_is_made_and_leaves_nothing_behind() {
     for is_removal in [false, true] {
         for end in ends(&[], is_removal) {
             let text = end.here.map(|here| end.inodes[here].text);
-            // After a crash before the exchange it is not made yet.
+            // After a crash before the exchange, the change is not made yet.
             let expected: &[Option<&str>] = match (is_removal, end.crashes) {
                 (false, 1) => &[Some(NEW)],
                 (true, 1) => &[None],
@@ -244,7 +245,7 @@ fn a_change_that_meets_no_save_is_made_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_private_name_tells_its_change() {
+fn a_private_name_encodes_its_change() {
     let change = FileChange { new: Some(hash(NEW)), seen: hash(SEEN) };
     for change in [change.clone(), FileChange { new: None, ..change }] {
         for name in [&b"g.md"[..], b".hidden", b"caf\xe9", b"a.b-c.tmp"] {

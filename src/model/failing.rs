@@ -1,55 +1,55 @@
-//! Pure. In what ways a call to a model can fail, and what each means for when to ask again.
+//! Pure. The kinds of failure of a model call, and how long to wait after each.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::time::Now;
 
-/// What kind of failure a decision ended in. It stands in records as one word.
+/// The kind of failure that ended a decision. Records contain it as one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// It may work when tried again.
+    /// Temporary; another try may work.
     Transient,
-    /// A usage limit is reached; the failure says when it ends, where that is known.
+    /// A usage limit is reached; the failure says when it ends, if known.
     Limit,
     /// The key or login is missing or wrong.
     Auth,
     /// The prompt is too long for the model.
     TooLong,
-    /// The model would not answer this.
+    /// The model refused to answer.
     Refused,
-    /// The runner ended with an error.
+    /// The runner exited with an error.
     Crashed,
-    /// There was no reply.
+    /// The reply was empty.
     Empty,
-    /// The deadline passed.
+    /// The call took too long.
     Timeout,
-    /// It printed more than it may.
+    /// The runner printed more than the limit.
     Flood,
-    /// The program is not there.
+    /// The program does not exist.
     Missing,
-    /// The endpoint is not up; nothing was asked.
+    /// The endpoint is not running; no call was made.
     Down,
-    /// The human interrupted.
+    /// The user cancelled it.
     Cancelled,
-    /// Two replies, and none was a valid move.
+    /// Two replies in a row, and neither was a valid move.
     Invalid,
-    /// looop itself ended while the runner was thinking.
+    /// looop itself ended during the call.
     CutOff,
-    /// The loop's memory was lost, and with it what the last decision was.
+    /// The loop's memory was lost, including the last decision.
     Lost,
 }
 
-/// The first wait after a failure, in milliseconds; it doubles with each failure in a row.
+/// The first wait after a failure, in milliseconds; it doubles with each consecutive failure.
 const FIRST_MS: i64 = 15_000;
-/// The longest wait after a failure, in milliseconds, where nobody said when a limit ends.
+/// The longest wait after a failure, in milliseconds, if the end of a limit is unknown.
 const LONGEST_MS: i64 = 300_000;
-/// The longest wait for a limit's end, in milliseconds: what a runner says is not believed for longer.
+/// The longest wait for the end of a limit, in milliseconds; a later end is not believed.
 const LIMIT_MS: i64 = 24 * 3_600_000;
 
 impl Class {
-    /// The class as one word, as it stands in records.
+    /// The failure's class as one word, as in records.
     pub fn word(self) -> &'static str {
         match self {
             Class::Transient => "transient",
@@ -70,35 +70,37 @@ impl Class {
         }
     }
 
-    /// How long nobody is asked after `fails` failures in a row, the last one of this class, in milliseconds.
-    /// `until_ms` is how far the end of a limit lay ahead at the failure.
+    /// Returns the wait after `fails` consecutive failures, the last one of this class, in milliseconds. `until_ms` is
+    /// the time from the failure to the end of the limit.
     pub fn wait_ms(self, fails: u32, until_ms: Option<i64>) -> i64 {
         let doubled = 1_i64 << fails.saturating_sub(1).min(20);
         let usual = (FIRST_MS * doubled).min(LONGEST_MS);
         match (self, until_ms) {
             (Class::Limit | Class::Transient, Some(until)) => until.clamp(usual, LIMIT_MS),
-            // Only a human or time mends these, so there is no use in asking again soon.
+            // Only the user or time fixes these, so a retry soon is useless.
             (Class::Limit | Class::Auth | Class::TooLong, _) => LONGEST_MS,
             _ => usual,
         }
     }
 
-    /// What a human can do about it; empty where there is nothing but to wait.
+    /// What the user can do about it; empty if only waiting helps.
     pub fn remedy(self) -> &'static str {
         match self {
             Class::Auth => {
                 "log in with the runner's own program, or set its key; `looop doctor runner` tries it"
             }
-            Class::TooLong => "shorten goals, PLAYBOOK or sensors, or take a model with a larger window",
+            Class::TooLong => {
+                "shorten goals, PLAYBOOK or sensors, or use a model with a larger context window"
+            }
             Class::Missing => "install it, or put its folder on `path` in the config",
-            Class::Down => "start the endpoint, or mend `base_url` and `health` in the config",
-            Class::Refused => "the model would not answer; another model may",
+            Class::Down => "start the endpoint, or correct `base_url` and `health` in the config",
+            Class::Refused => "the model refused; try another model",
             _ => "",
         }
     }
 }
 
-/// When a limit ends, as a message says it, in milliseconds since the epoch: `…|1795270000`, or `in 2 hours 5 minutes`.
+/// Parses when a limit ends from a message, in milliseconds since the epoch: `…|1795270000`, or `in 2 hours 5 minutes`.
 pub fn reset_at_ms(text: &str, now: Now) -> Option<i64> {
     let epoch = text.split('|').skip(1).find_map(|rest| {
         let digits: String = rest.trim().chars().take_while(char::is_ascii_digit).collect();
@@ -112,7 +114,7 @@ pub fn reset_at_ms(text: &str, now: Now) -> Option<i64> {
     span_ms(after).and_then(|ms| now.unix_ms.checked_add(ms))
 }
 
-/// A span in words, as far as it goes: `2 days 3 hours`, `1h 5m`, `20s`.
+/// Parses a duration as far as possible: `2 days 3 hours`, `1h 5m`, `20s`.
 fn span_ms(text: &str) -> Option<i64> {
     let mut total = 0_i64;
     let mut rest = text;
@@ -148,7 +150,7 @@ mod tests {
     const NOW: Now = Now { unix_ms: 1_000_000, offset_s: 0 };
 
     #[test]
-    fn a_failure_that_only_a_human_mends_waits_long_at_once() {
+    fn a_failure_that_only_the_user_can_fix_waits_long_at_once() {
         assert_eq!(
             [1, 2, 3, 6, 60].map(|n| Class::Crashed.wait_ms(n, None)),
             [15_000, 30_000, 60_000, 300_000, 300_000]
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_limit_is_read_from_words() {
+    fn the_end_of_a_limit_is_parsed_from_text() {
         let at = |text| reset_at_ms(text, NOW);
         assert_eq!(at("usage limit reached|1795270000"), Some(1_795_270_000_000));
         assert_eq!(

@@ -1,20 +1,19 @@
-//! Pure. An error that a human reads: what could not be done, what kind it is, and how to mend it.
+//! Pure. An error for the user: what failed, its kind, and how to fix it.
 
 use std::fmt;
 
-/// What kind of error it is; the kind alone picks the exit code.
+/// The kind of error, which determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Something failed: exit code 1.
+    /// An operation failed: exit code 1.
     Failed,
-    /// The caller asked for something that cannot be meant: exit code 2.
+    /// The arguments or the request are invalid: exit code 2.
     Usage,
     /// Another tick holds the lock: exit code 75, as `EX_TEMPFAIL` in sysexits.h.
     Busy,
 }
 
 impl Kind {
-    /// The process exit code of this kind.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Failed => 1,
@@ -24,29 +23,28 @@ impl Kind {
     }
 }
 
-/// One error with its remedies. Wording: `could not <verb> <what>: <cause>`, lower case.
+/// An error with hints. Wording: `could not <verb> <what>: <cause>`, lower case.
 #[derive(Debug)]
 pub struct Fault {
-    /// Picks the exit code.
     pub kind: Kind,
-    /// What could not be done to what, and why.
+    /// What failed, and why.
     pub what: String,
-    /// One remedy a line; may be empty.
+    /// One hint per line; may be empty.
     pub hints: Vec<String>,
 }
 
 impl Fault {
-    /// A failure without a hint.
+    /// Creates a failure without a hint.
     pub fn failed(what: impl Into<String>) -> Fault {
         Fault { kind: Kind::Failed, what: what.into(), hints: Vec::new() }
     }
 
-    /// A usage error without a hint.
+    /// Creates a usage error without a hint.
     pub fn usage(what: impl Into<String>) -> Fault {
         Fault { kind: Kind::Usage, what: what.into(), hints: Vec::new() }
     }
 
-    /// The same fault with one more remedy.
+    /// Adds a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Fault {
         self.hints.push(hint.into());
         self

@@ -1,73 +1,70 @@
-//! Pure. A fix in progress: one project, its tasks in order, and where they stand.
+//! Pure. A fix in progress: one project, its tasks in order, and their status.
 
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
 use super::signature::Report;
 
-/// The form of `run.json`. Replaced as a whole at each step, so that a killed fix goes on where it was.
+/// The content of `run.json`. It is replaced as a whole at each step, so that a killed fix can resume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// The top of the project's files, absolute.
+    /// The root directory of the project, absolute.
     pub project: String,
-    /// blake3 of all that was asked for; a run that asks for something else is another one.
+    /// blake3 of the whole request; a different request starts another run.
     pub asked: String,
-    /// When it began, in milliseconds since the Unix epoch.
+    /// When the run began, in milliseconds since the Unix epoch.
     pub began_ms: i64,
-    /// The commit of the project's HEAD; none where it is no git repository.
+    /// The commit of the project's HEAD; `None` if the project is not a git repository.
     pub head: Option<String>,
-    /// The commit, among the attempts, of the project's files as they were.
+    /// The commit, in the attempts' repository, of the project's files at the start.
     pub base: String,
-    /// Its tree.
+    /// The tree of `base`.
     pub base_tree: String,
-    /// The tree of what counts by now.
+    /// The tree with all accepted work so far.
     pub tree: String,
-    /// The tasks.
     pub tasks: Vec<TaskState>,
-    /// The attempt under way.
+    /// The running attempt.
     pub under_way: Option<UnderWay>,
-    /// What the last call ran again and again, where it did.
+    /// The command that the last call repeated without progress, if any.
     pub looped: Option<String>,
-    /// True when all tasks are through and the result is being brought into the project.
+    /// True if all tasks are finished and the result is being applied to the project.
     pub landing: bool,
-    /// How it ended; none while it has not.
+    /// How the run ended; `None` while it is running.
     pub end: Option<String>,
 }
 
-/// One task of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskState {
-    /// Its name as a goal: the name of its ledger and of its refs.
+    /// The task as a goal: the name of its ledger and of its refs.
     pub goal: Name,
-    /// Its name.
+    /// The task's title.
     pub title: String,
-    /// Where it stands.
     pub status: Status,
     /// The number of its first attempt in this run.
     pub first: u32,
-    /// How many tests there were before anything was done.
+    /// The test counts before any work.
     pub before: Option<Counts>,
-    /// What there is to say about it.
+    /// A remark about the task.
     pub note: String,
     /// How long it took, in milliseconds.
     pub took_ms: i64,
-    /// Tokens that it took, of all calls.
+    /// The tokens of all its calls.
     pub tokens: u64,
-    /// Tokens of those calls that went to the first runner.
+    /// The tokens of its calls to the first runner.
     pub local_tokens: u64,
-    /// True where a count comes from bytes.
+    /// True if a token count is estimated from bytes.
     pub estimated: bool,
 }
 
-/// How many tests a run had.
+/// The test counts of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
-    /// The test runner.
+    /// The test framework.
     pub kind: String,
-    /// Tests that ran; none where it is not known.
+    /// Tests that ran; `None` if unknown.
     pub ran: Option<u32>,
     /// Tests that were skipped.
     pub skipped: u32,
@@ -81,28 +78,28 @@ impl Counts {
     }
 }
 
-/// Where a task stands.
+/// The status of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Nothing was done for it.
+    /// Nothing was done yet.
     Waiting,
-    /// Attempts are made.
+    /// An attempt is running.
     Running,
-    /// The tests passed before anything was done.
+    /// The tests passed before any work.
     PassedBefore,
     /// Its work is done and tested.
     Done,
-    /// Its work is done, and it asks for no tests.
+    /// Its work is done, and the task has no tests.
     Untested,
     /// No attempt succeeded.
     Failed,
-    /// A human is asked.
+    /// It waits for an answer of the user.
     Stuck,
 }
 
 impl Status {
-    /// The status in words.
+    /// The status as text.
     pub fn words(self) -> &'static str {
         match self {
             Status::Waiting => "not begun",
@@ -115,40 +112,39 @@ impl Status {
         }
     }
 
-    /// True when the next task may begin.
+    /// True if the next task may start.
     pub fn is_good(self) -> bool {
         matches!(self, Status::PassedBefore | Status::Done | Status::Untested)
     }
 }
 
-/// An attempt that has begun and is in no ledger yet.
+/// An attempt that began and has no line in a ledger yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnderWay {
-    /// The goal.
     pub goal: Name,
     /// The attempt's number.
     pub n: u32,
-    /// The tree that it began with.
+    /// The tree that it started with.
     pub start: String,
-    /// What was thought to be wrong.
+    /// The presumed cause of the failure.
     pub hypothesis: String,
-    /// What the agent used, once it has ended.
+    /// The agent's call, once it has ended.
     pub called: Option<Called>,
 }
 
-/// A call of an agent that has ended.
+/// A completed call of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Called {
-    /// Who was called.
+    /// The runner that was called.
     pub runner: String,
-    /// Tokens in and out.
+    /// Input and output tokens.
     pub tokens: u64,
-    /// True where they were counted from bytes.
+    /// True if the tokens are estimated from bytes.
     pub estimated: bool,
-    /// How long it took, in milliseconds.
+    /// How long the call took, in milliseconds.
     pub took_ms: i64,
-    /// Why the call failed; none where the agent answered.
+    /// Why the call failed; `None` if the agent answered.
     pub failed: Option<String>,
 }

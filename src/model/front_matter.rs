@@ -1,15 +1,15 @@
-//! Pure. What a goal's front matter lists: the repositories that the loop may clone for this goal.
+//! Pure. Parses a goal's front matter: the repositories that the loop may clone for this goal.
 
-/// The line that begins and ends the front matter.
+/// The line at the start and the end of the front matter.
 const FENCE: &str = "---";
-/// Spellings that were meant as `repos`.
+/// Keys that are treated as a misspelled `repos`.
 const MEANT: [&str; 4] = ["repos", "repo", "repository", "repositories"];
 
-/// The paths under `repos:` in a goal's front matter, as they are written: one path, a list in brackets, or one path a
-/// line after `-`. Text below the front matter never counts.
+/// Returns the paths under `repos:` in a goal's front matter, as written: one path, a list in brackets, or one path per
+/// line after `-`. Text below the front matter is ignored.
 ///
 /// # Errors
-/// Says which line is wrong. A goal whose list cannot be read lists nothing.
+/// Says which line is wrong. If the list cannot be parsed, the goal lists no repository.
 pub fn repos(text: &str) -> Result<Vec<String>, String> {
     let mut lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines().map(str::trim_end);
     if lines.next() != Some(FENCE) {
@@ -39,7 +39,7 @@ pub fn repos(text: &str) -> Result<Vec<String>, String> {
     Ok(found.unwrap_or_default())
 }
 
-/// The items after a key: on its own line, or on the lines below it.
+/// Returns the items after a key: on its own line, or on the lines below it.
 fn items<'a>(value: &'a str, below: &[&'a str]) -> Result<Vec<&'a str>, String> {
     if let Some(list) = value.strip_prefix('[') {
         let list = list.strip_suffix(']').ok_or("`[` has no `]` on the same line")?;
@@ -53,7 +53,7 @@ fn items<'a>(value: &'a str, below: &[&'a str]) -> Result<Vec<&'a str>, String> 
     if items.is_empty() { Err("`repos` lists nothing".to_owned()) } else { Ok(items) }
 }
 
-/// One path, without its quotes.
+/// Parses one path and removes its quotes.
 fn path(item: &str) -> Result<String, String> {
     let quoted = |quote: char| item.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
     let path = quoted('"').or(quoted('\'')).unwrap_or(item);
@@ -62,12 +62,12 @@ fn path(item: &str) -> Result<String, String> {
         _ if path.contains(['"', '\'', '[', ']', '\\']) || path.contains(" #") => {
             Err(format!("{path:?} is more than a path"))
         }
-        _ if path.chars().any(char::is_control) => Err(format!("{path:?} holds a control character")),
+        _ if path.chars().any(char::is_control) => Err(format!("{path:?} contains a control character")),
         _ => listed_path_flaw(path).map_or(Ok(path.to_owned()), Err),
     }
 }
 
-/// What is wrong with a path in a list of repositories; none: nothing is.
+/// Says what is wrong with a path in a list of repositories; `None` if it is valid.
 pub fn listed_path_flaw(path: &str) -> Option<String> {
     if path.contains(['*', '?']) {
         return Some(format!("{path:?} is a pattern; each repository is listed by its own path"));
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repos_are_read_in_each_form() {
+    fn repos_are_read_in_each_format() {
         let rows = [
             ("---\ngoal: g\nrepos: ~/src/app\n---\n", vec!["~/src/app"]),
             ("---\nrepos: [/a, \"/b c\", '~/d']\n---\n", vec!["/a", "/b c", "~/d"]),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_cannot_be_read_is_a_problem_and_not_an_empty_list() {
+    fn a_list_that_cannot_be_parsed_is_an_error_and_not_an_empty_list() {
         for (text, why) in [
             ("---\nrepos: /a\n", "no end"),
             ("---\nRepos: /a\n---\n", "the key is `repos:`"),

@@ -1,17 +1,17 @@
-//! Pure. JSON by value: a canonical form to hash, and the paths in which two values differ.
+//! Pure. JSON by value: a canonical form for hashes, and the paths at which two values differ.
 
 use schemars::JsonSchema;
 use serde_json::{Number, Value};
 
-/// One place in which two JSON values differ.
+/// One place at which two JSON values differ.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, JsonSchema)]
 pub struct PathChange {
-    /// Where, as `.ci.status` or `.prs[2].title`; `.` is the whole value.
+    /// The path, such as `.ci.status` or `.prs[2].title`; `.` is the whole value.
     pub path: String,
-    /// The canonical JSON before, clipped; absent when the place is new.
+    /// The old value as canonical JSON, truncated; absent if the place is new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old: Option<String>,
-    /// The canonical JSON after, clipped; absent when the place is gone.
+    /// The new value as canonical JSON, truncated; absent if the place was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<String>,
 }
@@ -19,7 +19,7 @@ pub struct PathChange {
 /// The longest text of one value in a [`PathChange`], in characters.
 const CLIP_CHARS: usize = 120;
 
-/// Writes a value so that equal values give equal text: keys sorted, no white space, numbers by value.
+/// Formats a value so that equal values give equal text: sorted keys, no white space, numbers by value.
 pub fn canonical(value: &Value) -> String {
     let mut out = String::new();
     write(value, &mut out);
@@ -39,7 +39,7 @@ fn write(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        // serde_json keeps object keys sorted while its `preserve_order` feature is off; a test holds this.
+        // serde_json keeps object keys sorted unless its `preserve_order` feature is on; a test checks this.
         Value::Object(map) => {
             out.push('{');
             for (i, (key, item)) in map.iter().enumerate() {
@@ -56,8 +56,8 @@ fn write(value: &Value, out: &mut String) {
     }
 }
 
-/// A number by its exact decimal value, so that `1`, `1.0`, `1e0` and `10e-1` are one text and two
-/// numbers that differ in the 30th digit are two. Small integers keep their plain spelling.
+/// Formats a number by its exact decimal value: `1`, `1.0`, `1e0` and `10e-1` give the same text, and two numbers that
+/// differ in the 30th digit give different texts. Small integers keep their plain spelling.
 fn number(n: &Number) -> String {
     let text = n.to_string();
     let (sign, rest) = text.strip_prefix('-').map_or(("", text.as_str()), |rest| ("-", rest));
@@ -80,7 +80,7 @@ fn number(n: &Number) -> String {
     }
 }
 
-/// The places in which `old` and `new` differ, at most `limit` of them, and how many there are in all.
+/// Returns the places at which `old` and `new` differ, at most `limit` of them, and the total number.
 pub fn diff(old: &Value, new: &Value, limit: usize) -> (Vec<PathChange>, usize) {
     let mut found = Found { changes: Vec::new(), total: 0, limit };
     found.walk("", old, new);
@@ -132,13 +132,13 @@ impl Found {
     }
 }
 
-/// A key as it stands in a path: plain where it can be, else as a JSON string, so that a path is one line.
+/// Formats a key for a path: plain if possible, else as a JSON string, so that a path is one line.
 fn segment(key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     if plain { key.to_owned() } else { clip(&Value::String(key.to_owned()).to_string(), CLIP_CHARS) }
 }
 
-/// The first `chars` characters, with `…` where something was cut.
+/// Returns the first `chars` characters, with `…` if the text was truncated.
 pub fn clip(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn spelling_of_numbers_and_order_of_keys_do_not_count() {
+    fn spelling_of_numbers_and_order_of_keys_do_not_matter() {
         for same in ["1", "1.0", "1e0", "10e-1", "0.1E1", "1.000"] {
             assert_eq!(canonical(&value(same)), "1", "{same}");
         }
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_beyond_a_double_are_still_told_apart() {
+    fn numbers_beyond_the_precision_of_a_double_are_distinguished() {
         let a = value("123456789012345678901234567890");
         let b = value("123456789012345678901234567891");
         assert_ne!(canonical(&a), canonical(&b));

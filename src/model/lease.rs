@@ -1,16 +1,16 @@
-//! Pure. Leases: who may work on a named thing, until when, and which of two that believe they may is right.
+//! Pure. Leases: who may work on a named resource, until when, and which of two claimants is right.
 //!
-//! A lease is one file, replaced only under the store's lock. Two things decide about it. *Liveness* says when somebody
-//! else may have it: at once when its holder is dead, else when it was not renewed for twice its lifetime. *The fence*
-//! says who may write: whoever the file names, under the epoch that the file has. A holder that was stopped for an
-//! hour still believes; the file does not, and so nothing of it is taken. Only the fence is needed for safety, and it
-//! reads no clock.
+//! A lease is one file, replaced only under the store's lock. Two rules decide about it. *Liveness* says when another
+//! claimant may take it: at once if its holder is dead, else when it was not renewed for twice its lifetime. *The
+//! fence* says who may write: the holder in the file, under the epoch in the file. A holder that was suspended for an
+//! hour still believes that it holds the lease, but the file says otherwise, so its writes are rejected. Safety needs
+//! only the fence, which reads no clock.
 //!
-//! The epochs of a resource strictly rise. The last one given to a resource stands in its file; where the file goes,
-//! the *floor* takes over: no epoch that is given out without a file to count from is at or below it.
+//! The epochs of a resource strictly increase. The newest epoch of a resource is in its file. If the file is removed,
+//! the *floor* replaces it: each epoch that is granted without a file is above the floor.
 //!
-//! Time is `CLOCK_MONOTONIC`, which stands still while the machine sleeps: nobody can renew then, so nobody should
-//! lose a lease by it.
+//! Time is `CLOCK_MONOTONIC`, which stops while the machine sleeps. A holder cannot renew during sleep, so it must not
+//! lose its lease by sleep.
 
 use std::fmt;
 
@@ -23,37 +23,38 @@ use super::worker::Holding;
 mod rules;
 pub use rules::{acquire, alive, floor_after, held, renewed};
 
-/// The space of the goals among the resources.
+/// The namespace of the goals among the resources.
 const GOAL: &str = "goal";
 
-/// The resource that stands for a goal: `goal.<id>`.
+/// Returns the resource of a goal: `goal.<id>`.
 pub fn goal(id: &Name) -> Name {
     Name::within(GOAL, id)
 }
 
-/// A resource that a worker names: any name but those that stand for goals, which only their starter takes.
+/// Parses the name of a resource that a worker names: any name except those of goals, which only the worker's starter
+/// takes.
 ///
 /// # Errors
-/// Says why it cannot be one.
+/// Says why the name is not allowed.
 pub fn free_name(text: &str) -> Result<Name, String> {
     match Name::parse_new(text)? {
-        name if name.as_str().starts_with("goal.") => Err(format!("{text:?} stands for a goal")),
+        name if name.as_str().starts_with("goal.") => Err(format!("{text:?} is reserved for a goal")),
         name => Ok(name),
     }
 }
 
-/// Who has a lease: a worker, or a person by hand. As text `fix-ci` or `human:ada`; no name has a colon.
+/// The holder of a lease: a worker, or a user by hand. As text `fix-ci` or `human:ada`; a name never contains a colon.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Holder {
-    /// A worker, by its supervisor.
+    /// A worker, represented by its supervisor.
     Worker(Name),
-    /// A person. No process stands for one, so only time ends the lease.
+    /// A user. A user has no process to watch, so only time ends the lease.
     Person(String),
 }
 
 impl Holder {
-    /// The holder in words: `worker fix-ci`, `ada`.
+    /// The holder as text: `worker fix-ci`, `ada`.
     pub fn words(&self) -> String {
         match self {
             Holder::Worker(name) => format!("worker {name}"),
@@ -86,21 +87,21 @@ impl TryFrom<String> for Holder {
         let plain = |c: char| c.is_alphanumeric() || "-_. ".contains(c);
         match !person.is_empty() && person.chars().all(plain) {
             true => Ok(Holder::Person(person.to_owned())),
-            false => Err(format!("{text:?} names nobody")),
+            false => Err(format!("{text:?} does not name a user")),
         }
     }
 }
 
-/// For how many seconds a lease is good without being renewed: 5 s to 24 h.
+/// The lifetime of a lease without renewal, in seconds: 5 s to 24 h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Ttl(u32);
 
 impl Ttl {
-    /// What a lease has when nobody says otherwise.
+    /// The default lifetime of a lease.
     pub const DEFAULT: Ttl = Ttl(60);
 
-    /// In milliseconds.
+    /// The lifetime in milliseconds.
     pub fn ms(self) -> i64 {
         i64::from(self.0) * 1000
     }
@@ -111,7 +112,7 @@ impl TryFrom<u64> for Ttl {
     fn try_from(seconds: u64) -> Result<Ttl, String> {
         match u32::try_from(seconds) {
             Ok(short @ 5..=86_400) => Ok(Ttl(short)),
-            _ => Err(format!("a lease lasts 5s to 24h between two renewals, and not {seconds}s")),
+            _ => Err(format!("a lease lasts 5s to 24h between two renewals, not {seconds}s")),
         }
     }
 }
@@ -122,38 +123,34 @@ impl From<Ttl> for u64 {
     }
 }
 
-/// The form of `claims/<resource>.json`.
+/// The content of `claims/<resource>.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lease {
-    /// What is leased.
     pub resource: Name,
-    /// Who has it.
     pub holder: Holder,
-    /// The holder's supervisor; 0 for a person.
+    /// The process id of the holder's supervisor; 0 for a user.
     pub pid: u32,
-    /// Its start in clock ticks since boot: it tells a later process with the same number apart.
+    /// Its start in clock ticks since boot, which distinguishes it from a later process with the same id.
     pub pid_start: u64,
-    /// The process namespace in which that number means something; 0 where there are none.
+    /// The process namespace of that id; 0 if the system has none.
     pub pid_ns: u64,
-    /// The machine.
     pub host: String,
-    /// Its boot.
+    /// The id of the machine's boot.
     pub boot: String,
-    /// Rises with each change of holder, for ever.
+    /// Increases with each change of holder and never decreases.
     pub epoch: u64,
-    /// When it was given, in milliseconds since the Unix epoch.
+    /// When it was granted, in milliseconds since the Unix epoch.
     pub acquired: i64,
     /// When it was last renewed, on the monotonic clock of that boot.
     pub renewed_mono_ms: i64,
-    /// For how long it is good from then on.
+    /// The lifetime after each renewal.
     pub ttl_s: Ttl,
 }
 
-/// Who wants a lease.
+/// A process or user that requests a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimant {
-    /// Who.
     pub holder: Holder,
     /// As [`Lease::pid`].
     pub pid: u32,
@@ -161,47 +158,43 @@ pub struct Claimant {
     pub pid_start: u64,
     /// As [`Lease::pid_ns`].
     pub pid_ns: u64,
-    /// For how long.
+    /// The requested lifetime.
     pub ttl: Ttl,
 }
 
-/// Where and when a rule is asked.
+/// The place and time at which a rule is evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
-    /// This machine.
     pub host: String,
-    /// This boot.
+    /// The id of this boot.
     pub boot: String,
-    /// The monotonic clock.
     pub mono_ms: i64,
-    /// The wall clock, which decides nothing.
+    /// The wall clock, which is only recorded.
     pub unix_ms: i64,
 }
 
-/// Whether the very process that took a lease lives.
+/// Whether the very process that took a lease is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alive {
-    /// It does.
     Yes,
-    /// It does not.
     No,
-    /// That could not be found out; never taken for death.
+    /// Unknown; never treated as dead.
     Unknown,
 }
 
-/// How a lease stands.
+/// The status of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Somebody has it, and unless it is renewed it is free in so many milliseconds.
+    /// It is held, and becomes free after this number of milliseconds unless it is renewed.
     Held(i64),
-    /// Whoever asks first may have it; why.
+    /// The next claimant may take it, for this reason.
     Free(&'static str),
-    /// Another machine has it, and nothing can be known of that from here.
+    /// A holder on another machine has it, whose state cannot be checked from here.
     Foreign,
 }
 
 impl Lease {
-    /// How it stands.
+    /// Returns the status of the lease.
     pub fn standing(&self, here: &Here, alive: Alive) -> Standing {
         if self.boot != here.boot {
             let rebooted = self.host == here.host;
@@ -218,7 +211,8 @@ impl Lease {
         }
     }
 
-    /// How long ago it was renewed, in milliseconds; meaningless in another boot. A time that is still to come is now.
+    /// Returns the time since its last renewal, in milliseconds; meaningless in another boot. A time in the future
+    /// counts as now.
     pub fn age_ms(&self, here: &Here) -> i64 {
         here.mono_ms.saturating_sub(self.renewed_mono_ms).max(0)
     }
@@ -228,12 +222,12 @@ impl Lease {
         self.holder == *holder && self.epoch == epoch
     }
 
-    /// What its holder remembers of it.
+    /// Returns what its holder remembers of it.
     pub fn holding(&self) -> Holding {
         Holding { resource: self.resource.clone(), epoch: self.epoch }
     }
 
-    /// True when this claimant is the holder itself, and not one of the same name that came after it.
+    /// True if this claimant is the holder itself, and not a successor with the same name.
     fn is_of(&self, claimant: &Claimant, here: &Here) -> bool {
         let process = (claimant.pid, claimant.pid_start, claimant.pid_ns);
         self.holder == claimant.holder
@@ -242,19 +236,18 @@ impl Lease {
     }
 }
 
-/// What stands in the place of a lease's file.
+/// The content at the path of a lease's file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Found {
-    /// Nothing: nobody has it, or it was released.
+    /// Nothing: the lease was never granted, or it was released.
     Absent,
-    /// Something that is no lease; why.
+    /// An invalid file, with the reason.
     Corrupt(String),
-    /// A lease.
     Lease(Lease),
 }
 
 impl Found {
-    /// The lease, where there is one.
+    /// Returns the lease, if there is one.
     pub fn lease(&self) -> Option<&Lease> {
         match self {
             Found::Lease(lease) => Some(lease),
@@ -263,25 +256,25 @@ impl Found {
     }
 }
 
-/// A lease that was given.
+/// A lease that was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// What the file is to hold.
+    /// The new content of the file.
     pub lease: Lease,
-    /// What the floor is to be before that.
+    /// The new floor, which must be written before the file.
     pub floor: u64,
-    /// What is worth saying about it; none when nobody had it or the claimant did.
+    /// A remark; `None` if the lease was free or already held by the claimant.
     pub note: Option<String>,
 }
 
-/// A lease that was not given.
+/// A lease that was not granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Who has it.
+    /// The present holder.
     pub holder: Holder,
-    /// Under which epoch.
+    /// The present epoch.
     pub epoch: u64,
-    /// When it is free if it is not renewed, in milliseconds; none: only a human can release it.
+    /// When it becomes free unless it is renewed, in milliseconds; `None`: only the user can release it.
     pub free_in_ms: Option<i64>,
 }
 
@@ -290,17 +283,19 @@ impl fmt::Display for Refusal {
         let (who, epoch) = (self.holder.words(), self.epoch);
         match self.free_in_ms {
             Some(ms) => write!(f, "{who} has it (epoch {epoch}), for {} unless it is renewed", human_ms(ms)),
-            None => write!(f, "{who} on another machine has it (epoch {epoch}); only a human can release it"),
+            None => {
+                write!(f, "{who} on another machine has it (epoch {epoch}); only the user can release it")
+            }
         }
     }
 }
 
-/// A lease that somebody held and does not hold any more.
+/// A lease that its holder has lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
     /// What was held.
     pub holding: Holding,
-    /// Who has it now, under which epoch; none when nobody does.
+    /// The present holder and epoch; `None` if the lease is free.
     pub to: Option<(Holder, u64)>,
 }
 

@@ -1,7 +1,7 @@
-//! The rules of leases over every order of events: workers that start, stop, die and write, clocks that jump, boots.
+//! Tests the rules of leases over every order of events: workers that start, stop, die and write, clock jumps, reboots.
 //!
-//! A worker that is stopped, for however long, is one of which no event comes; so every pause is among the orders.
-//! The rules are the ones that ship. A mutant bends what goes in or comes out of them, and each must be caught.
+//! A suspended worker is one without events, for any time, so the orders contain every pause. The rules are the
+//! product's own code. Each mutant changes the input or the output of a rule, and the search must find each of them.
 
 #![allow(clippy::disallowed_macros, reason = "the size of a search is worth a line")]
 
@@ -12,7 +12,7 @@ use crate::model::beat::Started;
 
 /// The lifetime of every lease here, and the step of the clock.
 const TTL_MS: i64 = 5_000;
-/// How far the search goes: boots, steps of a boot's clock, starts, changes of holder, corrupted files.
+/// The bounds of the search: reboots, clock steps per boot, starts, changes of holder, corrupted files.
 const BOUND: Bound = Bound { boots: 1, mono: 2, starts: 3, grants: 3, corruptions: 1 };
 
 #[derive(Clone, Copy)]
@@ -40,9 +40,9 @@ enum Mutant {
 struct Life {
     pid: u32,
     start: u64,
-    /// The epoch under which it believes to have the lease.
+    /// The epoch under which it believes to hold the lease.
     epoch: Option<u64>,
-    /// It was let through the fence and has not written; only a mutant lets go of the lock there.
+    /// True if it passed the fence and has not written yet; only a mutant releases the lock in between.
     passed: bool,
 }
 
@@ -52,10 +52,10 @@ struct World {
     floor: u64,
     boot: u8,
     mono: u8,
-    /// Processes since boot, of either machine: the start of the next one.
+    /// The number of processes since boot, per machine: the start time of the next one.
     clocks: [u64; 2],
     workers: Vec<Option<Life>>,
-    /// The newest epoch that was given, and the newest under which something was written.
+    /// The newest epoch that was granted, and the newest under which a worker wrote.
     given: u64,
     written: u64,
     counts: (u8, u8, u8),
@@ -66,7 +66,7 @@ struct World {
 enum Event {
     Start(usize),
     Crash(usize),
-    /// The second value: whether the holder's life can be seen.
+    /// The second value: true if the holder's state can be checked.
     Acquire(usize, bool),
     Renew(usize),
     Release(usize),
@@ -80,7 +80,7 @@ enum Event {
 
 struct Leases {
     workers: usize,
-    /// The last worker is on a machine of its own that shares the files.
+    /// If true, the last worker runs on another machine that shares the files.
     far: bool,
     mutant: Option<Mutant>,
 }
@@ -112,7 +112,7 @@ impl Leases {
         Some(Claimant { holder: holder(w), pid, pid_start: start, pid_ns: 1, ttl })
     }
 
-    /// The process that really has taken this lease, where it lives.
+    /// The living process that really took this lease.
     fn owner(&self, world: &World, lease: &Lease) -> Option<usize> {
         (0..self.workers).find(|w| {
             let life = world.workers[*w].as_ref();
@@ -120,7 +120,7 @@ impl Leases {
         })
     }
 
-    /// The rule that is checked, as the store asks it.
+    /// Evaluates the rule under test, as the store does.
     fn ask(&self, world: &World, w: usize, sees: bool) -> Option<Result<Grant, Refusal>> {
         let claimant = self.claimant(world, w)?;
         let mut here = self.here(world, w);
@@ -194,7 +194,7 @@ impl Leases {
         Some(())
     }
 
-    /// The file goes, by its holder's wish or a human's.
+    /// The file is removed, by its holder or by the user.
     fn release(&self, world: &mut World) {
         if !self.has(Mutant::ReleaseForgetsEpoch) {
             world.floor = floor_after(&world.found, world.floor);
@@ -251,7 +251,7 @@ impl Model for Leases {
         let mut world = last.clone();
         match event {
             Event::Start(w) => {
-                // The lowest number that is free, so that numbers come back as soon as they can.
+                // The lowest free process id, so that ids are reused as early as possible.
                 let taken = |pid: u32| world.workers.iter().flatten().any(|life| life.pid == pid);
                 let pid = (1..).find(|pid| !taken(*pid))?;
                 let clock = &mut world.clocks[usize::from(self.is_far(w))];
@@ -301,17 +301,17 @@ impl Model for Leases {
 
     fn properties(&self) -> Vec<Property<Leases>> {
         vec![
-            Property::always("one at most passes the fence", |leases: &Leases, world: &World| {
+            Property::always("at most one passes the fence", |leases: &Leases, world: &World| {
                 (0..leases.workers).filter(|w| leases.passes(world, *w)).count() <= 1
             }),
             Property::always("no step is wrong", |_, world: &World| world.broken.is_none()),
-            Property::always("a dead holder's lease can be had", |leases: &Leases, world: &World| {
+            Property::always("a dead holder's lease can be acquired", |leases: &Leases, world: &World| {
                 let Some(lease) = world.found.lease() else { return true };
                 let dead = lease.host == "box" && leases.owner(world, lease).is_none();
                 let mut near = (0..leases.workers).filter(|w| !leases.is_far(*w));
                 !dead || near.all(|w| leases.ask(world, w, true).is_none_or(|asked| asked.is_ok()))
             }),
-            Property::always("what nobody renews can be had", |leases: &Leases, world: &World| {
+            Property::always("a lease without renewals can be acquired", |leases: &Leases, world: &World| {
                 let Some(lease) = world.found.lease() else { return true };
                 let late = |w| {
                     let here = leases.here(world, w);
@@ -320,19 +320,22 @@ impl Model for Leases {
                 let mut all = (0..leases.workers).filter(|w| late(*w));
                 all.all(|w| leases.ask(world, w, false).is_none_or(|asked| asked.is_ok()))
             }),
-            // What the search must have come by, else it proves nothing.
-            Property::sometimes("somebody alive is shut out", |leases: &Leases, world: &World| {
+            // States that the search must reach; otherwise it proves nothing.
+            Property::sometimes("a living claimant is refused", |leases: &Leases, world: &World| {
                 let believes = |w: usize| world.workers[w].as_ref().is_some_and(|life| life.epoch.is_some());
                 (0..leases.workers).filter(|w| believes(*w)).count() > 1 && world.written == world.given
             }),
-            Property::sometimes("a number came back in the same name", |_, world: &World| {
-                world.found.lease().is_some_and(|lease| {
-                    world.workers.iter().enumerate().any(|(w, life)| {
-                        let life = life.as_ref().filter(|_| lease.holder == holder(w));
-                        life.is_some_and(|life| life.pid == lease.pid && life.start != lease.pid_start)
+            Property::sometimes(
+                "a process id was reused by a worker of the same name",
+                |_, world: &World| {
+                    world.found.lease().is_some_and(|lease| {
+                        world.workers.iter().enumerate().any(|(w, life)| {
+                            let life = life.as_ref().filter(|_| lease.holder == holder(w));
+                            life.is_some_and(|life| life.pid == lease.pid && life.start != lease.pid_start)
+                        })
                     })
-                })
-            }),
+                },
+            ),
         ]
     }
 }
@@ -350,7 +353,7 @@ fn search(workers: usize, far: bool, depth: usize) {
 }
 
 #[test]
-fn every_order_of_events_keeps_the_promises() {
+fn every_order_of_events_keeps_the_guarantees() {
     search(2, false, 30);
     search(2, true, 30);
 }
@@ -363,7 +366,7 @@ fn every_order_of_events_of_three_workers_keeps_the_promises() {
 }
 
 #[test]
-fn every_mutant_of_the_rules_is_caught() {
+fn every_mutant_of_the_rules_is_found() {
     for mutant in [
         Mutant::TakeoverKeepsEpoch,
         Mutant::PidWithoutStart,
@@ -380,7 +383,7 @@ fn every_mutant_of_the_rules_is_caught() {
             .join();
         let mut wrong = checked.discoveries();
         wrong.retain(|name, _| checked.model().property(name).expectation == Expectation::Always);
-        assert!(!wrong.is_empty(), "{mutant:?} is as good as the rules");
+        assert!(!wrong.is_empty(), "{mutant:?} was not found");
         for (name, path) in wrong {
             println!("{mutant:?} breaks \"{name}\" by {:?}", path.into_actions());
         }

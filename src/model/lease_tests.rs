@@ -1,4 +1,5 @@
-//! Leases one rule at a time: who is alive, who may take, what it says, and which files are leases.
+//! Tests of leases, one rule at a time: who is alive, who may take a lease, what the messages say, and which files are
+//! leases.
 
 use proptest::prelude::*;
 
@@ -32,7 +33,7 @@ fn first() -> Lease {
 }
 
 #[test]
-fn a_lease_keeps_its_form() {
+fn a_lease_keeps_its_format() {
     let text = serde_json::to_string(&first()).unwrap();
     let form = r#"{"resource":"door","holder":"fix","pid":7,"pid_start":70,"pid_ns":1,"host":"box","boot":"b","epoch":1,"acquired":1795218410413,"renewed_mono_ms":0,"ttl_s":60}"#;
     assert_eq!(text, form);
@@ -50,15 +51,15 @@ fn a_lease_keeps_its_form() {
 }
 
 #[test]
-fn only_the_very_process_that_took_it_is_its_life() {
+fn only_the_very_process_that_took_it_keeps_it_alive() {
     let now = |pid, start, boot: &str| Started { pid, start, boot: boot.to_owned() };
     let judged = |locked, state: Option<Started>| alive(&first(), locked, state.as_ref());
     assert_eq!(judged(Some(true), Some(now(7, 70, "b"))), Alive::Yes);
-    assert_eq!(judged(Some(true), Some(now(7, 71, "b"))), Alive::No, "the number came back");
-    assert_eq!(judged(Some(true), Some(now(7, 70, "c"))), Alive::No, "number and start came back");
+    assert_eq!(judged(Some(true), Some(now(7, 71, "b"))), Alive::No, "the process id was reused");
+    assert_eq!(judged(Some(true), Some(now(7, 70, "c"))), Alive::No, "process id and start time were reused");
     assert_eq!(judged(Some(false), Some(now(7, 70, "b"))), Alive::No, "nothing holds the lock");
     assert_eq!(judged(Some(true), None), Alive::Unknown);
-    assert_eq!(judged(None, Some(now(7, 70, "b"))), Alive::Unknown, "an error is not death");
+    assert_eq!(judged(None, Some(now(7, 70, "b"))), Alive::Unknown, "an error does not mean dead");
 }
 
 #[test]
@@ -71,7 +72,11 @@ fn a_worker_keeps_its_lease_while_it_lives_and_renews() {
         assert_eq!(refusal.free_in_ms, Some(1));
         assert_eq!(take(&found, &other, &at(120_000), alive).unwrap().epoch, 2);
     }
-    assert_eq!(take(&found, &other, &at(0), Alive::No).unwrap().epoch, 2, "a dead holder's is free at once");
+    assert_eq!(
+        take(&found, &other, &at(0), Alive::No).unwrap().epoch,
+        2,
+        "a dead holder's lease is free at once"
+    );
     let again = Found::Lease(renewed(&first(), 100_000));
     assert!(take(&again, &other, &at(219_999), Alive::Yes).is_err());
     let text = take(&found, &other, &at(20_000), Alive::Yes).unwrap_err().to_string();
@@ -79,41 +84,38 @@ fn a_worker_keeps_its_lease_while_it_lives_and_renews() {
 }
 
 #[test]
-fn another_boot_is_death_and_another_machine_is_a_matter_for_humans() {
+fn another_boot_means_dead_and_another_machine_needs_the_user() {
     let found = Found::Lease(first());
     let other = worker("other", 8, 80);
     assert_eq!(take(&found, &other, &here("c", 0), Alive::Yes).unwrap().epoch, 2);
     let far = |boot: &str| Here { host: "far".to_owned(), ..here(boot, 1 << 40) };
     let refusal = take(&found, &other, &far("c"), Alive::No).unwrap_err();
     assert_eq!(refusal.free_in_ms, None);
-    assert!(refusal.to_string().ends_with("only a human can release it"), "{refusal}");
+    assert!(refusal.to_string().ends_with("only the user can release it"), "{refusal}");
     assert!(take(&found, &other, &far("b"), Alive::No).is_ok(), "the same boot is the same machine");
 }
 
 #[test]
-fn a_claim_of_ones_own_is_a_renewal_and_a_successors_is_not() {
+fn a_claim_by_its_holder_is_a_renewal_and_one_by_its_successor_is_not() {
     let found = Found::Lease(first());
     let again = take(&found, &worker("fix", 7, 70), &here("b", 500), Alive::Unknown).unwrap();
     assert_eq!((again.epoch, again.renewed_mono_ms), (1, 500));
     let late = take(&found, &worker("fix", 7, 70), &here("b", 500_000), Alive::Yes).unwrap();
-    assert_eq!(late.epoch, 1, "nobody took it meanwhile");
+    assert_eq!(late.epoch, 1, "there was no other holder meanwhile");
     for successor in [worker("fix", 7, 71), worker("fix", 8, 70)] {
         assert_eq!(take(&found, &successor, &here("b", 500), Alive::Unknown).unwrap().epoch, 2);
     }
 }
 
 #[test]
-fn a_person_has_it_until_the_time_is_over() {
+fn a_user_holds_it_until_the_time_is_over() {
     let lease = take(&Found::Absent, &person("ada"), &here("b", 0), Alive::Unknown).unwrap();
     let found = Found::Lease(lease);
-    assert!(
-        take(&found, &person("bob"), &here("b", 59_999), Alive::No).is_err(),
-        "no process stands for one"
-    );
+    assert!(take(&found, &person("bob"), &here("b", 59_999), Alive::No).is_err(), "a user has no process");
     assert_eq!(take(&found, &person("ada"), &here("b", 59_999), Alive::No).unwrap().epoch, 1);
     assert_eq!(take(&found, &person("ada"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
     assert_eq!(take(&found, &person("bob"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
-    assert!(take(&found, &worker("ada", 1, 1), &here("b", 0), Alive::No).is_err(), "a worker named so");
+    assert!(take(&found, &worker("ada", 1, 1), &here("b", 0), Alive::No).is_err(), "a worker with this name");
 }
 
 #[test]
@@ -129,7 +131,7 @@ fn a_lost_file_never_brings_an_epoch_back() {
 }
 
 #[test]
-fn whoever_lost_it_hears_to_whom() {
+fn the_former_holder_is_told_who_has_it_now() {
     let fix = Holder::Worker(name("fix"));
     let mine = Holding { resource: name("door"), epoch: 1 };
     assert!(held(&Found::Lease(first()), &fix, &mine).is_ok());
@@ -145,7 +147,7 @@ fn whoever_lost_it_hears_to_whom() {
 }
 
 #[test]
-fn goals_and_free_names_are_apart() {
+fn names_of_goals_and_free_names_are_distinct() {
     assert_eq!(goal(&name("release")).as_str(), "goal.release");
     assert!(free_name("goal-release").is_ok() && free_name("goals").is_ok());
     assert!(free_name(goal(&name("release")).as_str()).is_err());

@@ -1,4 +1,4 @@
-//! Pure. What of a worker's work is in its clone alone, in words, and the commands that bring it in.
+//! Pure. The parts of a worker's work that exist only in its clone, as text, and the commands that bring them in.
 
 use std::collections::BTreeSet;
 
@@ -8,65 +8,62 @@ use super::ask::{quote_argv, visible};
 use super::json::clip;
 use super::worker::{Repo, State};
 
-/// How many names are kept of each kind.
+/// How many names of each kind are kept.
 const NAMED: usize = 20;
 /// The longest name that is kept, in characters.
 const MAX_NAME_CHARS: usize = 300;
 /// How many commands are named at once.
 const MAX_COMMANDS: usize = 8;
-/// How many files are copied by commands that name them; more are listed by one command.
+/// How many files are copied by name; more files are listed by one command.
 const MAX_COPIES: u64 = 3;
 
-/// What is in a clone alone. Names in it are the worker's: untrusted text.
+/// What exists only in a clone. Its names come from the worker: untrusted text.
 ///
-/// Ignored files do not count, nor do commits that only a reflog remembers: builds and amended commits would keep
-/// every clone for ever.
+/// Ignored files do not count, nor do commits that only a reflog contains: otherwise builds and amended commits would
+/// keep every clone forever.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Leftovers {
-    /// Commits that no ref of the human's repository reaches; stashes are not among them.
+    /// Commits that no ref of the user's repository reaches, without stashes.
     pub commits: u64,
-    /// The refs that hold such commits or other objects.
+    /// The refs that contain such commits or other objects.
     pub refs: Paths,
-    /// Stashes.
     pub stashes: u64,
-    /// Files that differ from the last commit, or whose staged text does.
+    /// Files that differ from the last commit, or whose staged content does.
     pub changed: Paths,
-    /// Files that git does not know, as `git status` names them.
+    /// Untracked files, as `git status` names them.
     pub untracked: Paths,
-    /// Other things that no fetch brings back: submodules with files, linked worktrees, LFS files.
+    /// Other work that a fetch does not bring in: submodules with files, linked worktrees, LFS files.
     pub others: Vec<String>,
-    /// Why it is not known what is left; then everything counts as being so.
+    /// Why the leftovers are unknown; the whole clone then counts as unsaved work.
     pub unclear: Option<String>,
-    /// The first refs and stashes that hold such commits, with their commits.
+    /// The first refs and stashes with such commits, and their commits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tips: Vec<Tip>,
 }
 
-/// A commit and the name that leads to it in the clone.
+/// A commit and its name in the clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tip {
-    /// `HEAD`, `refs/heads/topic`, `stash@{0}`; the worker's, and untrusted.
+    /// `HEAD`, `refs/heads/topic`, `stash@{0}`; chosen by the worker, so untrusted.
     pub name: String,
-    /// Its commit.
     pub commit: String,
 }
 
 impl Tip {
-    /// A commit under this name.
     pub fn new(name: &str, commit: &str) -> Tip {
         Tip { name: clip(name, MAX_NAME_CHARS), commit: commit.to_owned() }
     }
 }
 
-/// Some names, the first ones of them spelled out.
+/// A number of names, of which the first are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Paths {
-    /// How many there are.
+    /// The total number.
     pub count: u64,
-    /// The first ones.
+    /// The first names.
     pub first: Vec<String>,
 }
 
@@ -84,12 +81,12 @@ impl FromIterator<String> for Paths {
 }
 
 impl Leftovers {
-    /// True when the clone can go.
+    /// True if the clone can be removed.
     pub fn is_empty(&self) -> bool {
         *self == Leftovers::default()
     }
 
-    /// All of it in one line that is safe to show.
+    /// Formats all of it as one line that is safe to show.
     pub fn words(&self) -> String {
         let mut parts: Vec<String> = Vec::new();
         let mut count = |count: u64, one: &str, many: &str, names: &Paths| match count {
@@ -111,7 +108,9 @@ impl Leftovers {
         count(self.untracked.count, "untracked file", "untracked files", &self.untracked);
         parts.extend(self.others.iter().map(|other| visible(other, false)));
         parts.extend(
-            self.unclear.as_ref().map(|why| format!("it is not clear what: {}", visible(why, false))),
+            self.unclear
+                .as_ref()
+                .map(|why| format!("not everything could be checked: {}", visible(why, false))),
         );
         parts.join("; ")
     }
@@ -129,8 +128,8 @@ impl Paths {
     }
 }
 
-/// What to do next with an ended worker's work, as commands that are typed in the user's repository; `None` without
-/// anything to do. `clone` is the clone's path.
+/// Returns what to do next with an ended worker's work, as commands to type in the user's repository; `None` if nothing
+/// is to be done. `clone` is the clone's path.
 pub fn next_step(repo: &Repo, state: &State, clone: &str) -> Option<String> {
     let mut commands: Vec<String> = Vec::new();
     commands.extend(state.branch.as_ref().map(|branch| words(&["git", "merge", branch])));
@@ -149,7 +148,8 @@ pub fn next_step(repo: &Repo, state: &State, clone: &str) -> Option<String> {
     (!commands.is_empty()).then(|| commands.join("; "))
 }
 
-/// Each commit of its own as a branch beside the worker's; what HEAD leads to is the worker's own.
+/// Adds a command for each leftover commit, which fetches it as a branch named after the worker's branch. HEAD gets the
+/// worker's branch name itself.
 fn fetches(repo: &Repo, state: &State, left: &Leftovers, clone: &str, commands: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     let mut taken: BTreeSet<String> = state.branch.iter().cloned().collect();
@@ -165,7 +165,7 @@ fn fetches(repo: &Repo, state: &State, left: &Leftovers, clone: &str, commands: 
     }
 }
 
-/// Few files are copied by name. What has a name that no terminal shows as it is, is only listed.
+/// Copies a few files by name. A file whose name contains hidden characters is only listed.
 fn copies(repo: &Repo, left: &Leftovers, clone: &str, commands: &mut Vec<String>) {
     let names = || left.changed.first.iter().chain(&left.untracked.first);
     let is_plain = |name: &String| visible(name, false) == *name && !name.contains('\u{fffd}');
@@ -180,7 +180,7 @@ fn copies(repo: &Repo, left: &Leftovers, clone: &str, commands: &mut Vec<String>
     }
 }
 
-/// A ref's name as a part of a branch's name.
+/// Turns a ref's name into a part of a branch's name.
 fn plain(name: &str) -> String {
     let name = name.strip_prefix("refs/").unwrap_or(name);
     let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn each_commit_that_is_nowhere_else_has_a_command() {
+    fn each_unsaved_commit_has_a_command() {
         let tips = [
             "HEAD",
             "refs/heads/looop/fix",

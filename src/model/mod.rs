@@ -1,4 +1,4 @@
-//! Pure. Values and rules: what looop knows and how it judges, with no file, clock or process in sight.
+//! Pure. Values and rules: the data of looop and its decisions, without files, clock or processes.
 
 pub mod argument;
 pub mod ask;

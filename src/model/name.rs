@@ -1,4 +1,4 @@
-//! Pure. Names of goals, sensors, workers, schedules and asks: the one place that says what a name may be.
+//! Pure. Names of goals, sensors, workers, schedules and asks: the only definition of a valid name.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 /// The longest name, in characters.
 pub const MAX_CHARS: usize = 64;
 
-/// Words that mean something else where a name could stand.
+/// Words with another meaning in places where a name is allowed.
 const RESERVED: [&str; 4] = ["archive", "past", "pulse", "index"];
 
-/// A name that is safe as a file name, as a git path and on a command line: letters and digits of any
-/// script, `-`, `_` and `.`, beginning with a letter or a digit, at most 64 characters, no `..`.
+/// A name that is safe as a file name, as a git path and on a command line: letters and digits of any script, `-`, `_`
+/// and `.`, starting with a letter or a digit, at most 64 characters, no `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
@@ -42,7 +42,7 @@ impl Name {
         Ok(Name(text.to_owned()))
     }
 
-    /// Parses a name that looop is about to create. Words with a meaning of their own are refused.
+    /// Parses a name that looop is about to create. Reserved words are refused.
     ///
     /// # Errors
     /// As [`Name::parse`], and for a reserved word.
@@ -53,14 +53,14 @@ impl Name {
         Name::parse(text)
     }
 
-    /// A name made of a word and an id of letters and digits; other characters of the id are left out.
+    /// Creates a name from a word and an id; only the letters and digits of the id are kept.
     pub fn joined(word: &'static str, id: &str) -> Name {
         let id: String = id.chars().filter(char::is_ascii_alphanumeric).take(40).collect();
         Name(format!("{word}-{id}"))
     }
 
-    /// A name in a space of its own: `goal.setup` for the word `goal`. Where that is too long for a name a digest
-    /// stands for it, behind a `_` that no name begins with, so that two names never become one.
+    /// Creates a name with a prefix: `goal.setup` for the word `goal`. If the result is too long, a digest replaces the
+    /// name after a `_`. No name starts with `_`, so two names never become the same.
     pub fn within(word: &'static str, name: &Name) -> Name {
         Name::parse(&format!("{word}.{name}")).unwrap_or_else(|_| {
             let digest = blake3::hash(name.0.as_bytes()).to_hex();
@@ -68,7 +68,6 @@ impl Name {
         })
     }
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn names_within_a_space_stay_apart_and_are_names() {
+    fn names_with_a_prefix_are_distinct_and_valid() {
         let parse = |text: &str| Name::parse(text).unwrap();
         assert_eq!(Name::within("goal", &parse("setup")).as_str(), "goal.setup");
         let long: Vec<Name> = ["a", "b", "日"].map(|c| parse(&c.repeat(64))).into();

@@ -1,4 +1,4 @@
-//! Pure. What a move may do without a human: free, waits for a yes, or refused. Decided outside the model.
+//! Pure. Policy: whether a move is free, needs the user's approval, or is refused. The model has no influence on it.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -8,48 +8,47 @@ use super::sensor::Header;
 use super::settings::Rules;
 use super::user_side;
 
-/// The answer of policy.
+/// The decision of policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It may be made now.
+    /// The move may be made now.
     Free,
-    /// A human must say yes to it first; why.
+    /// The move needs the user's approval, for this reason.
     Waits(String),
-    /// It is not made; why.
+    /// The move is refused, for this reason.
     Refused(String),
 }
 
-/// What policy looks at besides the move.
+/// The facts that policy checks besides the move.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// What the human allowed ahead of time.
+    /// What the user has allowed in advance.
     pub rules: &'a Rules,
-    /// True when text of strangers was in front of the decider.
+    /// True if the decider had read untrusted text.
     pub tainted: bool,
     /// The data dir, absolute.
     pub data_dir: &'a Path,
-    /// Where a `run` would run, or what a worker would get a clone of, absolute and with symbolic links resolved.
+    /// Where a `run` would run, or the repository that a worker would clone, absolute and with symbolic links resolved.
     pub place: Option<&'a Path>,
-    /// Directories besides the data dir's own that nothing may touch: looop's config.
+    /// More directories that no move may touch: looop's config.
     pub protected: &'a [PathBuf],
-    /// A path as the kernel would follow it, symbolic links and all, whether or not its end is there yet.
+    /// Resolves a path as the kernel would, with symbolic links, even if its end does not exist yet.
     pub resolve: fn(&Path) -> PathBuf,
-    /// True when the file that the move replaces was cut in the prompt, so that its end would be lost.
+    /// True if the file that the move replaces was truncated in the prompt, so that its end would be lost.
     pub was_cut: bool,
-    /// True when the process that a worker really starts would run in a full sandbox, and so would its checks.
+    /// True if the process that a worker really starts would run in a full sandbox, and its checks too.
     pub boxed: bool,
-    /// True when the move writes the goal that a worker's report proposes.
+    /// True if the move writes a goal that a worker's report proposes.
     pub proposed: bool,
-    /// True when a worker's check is a shell line and no entry of the config.
+    /// True if a worker's check is a shell line instead of an entry in the config.
     pub free_check: bool,
-    /// True when the repository that a worker would get a clone of is listed: in the config, or in its goal by the
-    /// user.
+    /// True if the repository that a worker would clone is listed: in the config, or by the user in its goal.
     pub repo_listed: bool,
-    /// True when a worker costs money and the user has approved none that does.
+    /// True if a worker costs money and the user has approved no paid worker yet.
     pub first_paid: bool,
 }
 
-/// Parts of the data dir that no command may name or stand in.
+/// Parts of the data dir that a command may neither name nor run in.
 const PROTECTED: [&str; 14] = [
     ".git",
     "asks",
@@ -64,19 +63,18 @@ const PROTECTED: [&str; 14] = [
     "cost",
     "paused.json",
     "pulse.json",
-    // What a fix keeps, and which files of projects a person trusts.
+    // The state of fixes, and which files of projects the user trusts.
     "fix",
 ];
 
-/// The most parts of one argument of which links are followed.
+/// The maximum number of parts of one argument for which links are resolved.
 const MAX_RESOLVED: usize = 2048;
 
-/// Judges a move.
 pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
     let tag = decided.action.tag();
     if facts.was_cut {
         return Verdict::Refused(
-            "its text was cut in the prompt, and writing it back would lose the rest".to_owned(),
+            "its text was truncated in the prompt, and writing it back would lose the rest".to_owned(),
         );
     }
     match &decided.action {
@@ -105,7 +103,7 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
             Verdict::Waits("it grants a credential or a path".to_owned())
         }
         Action::StartWorker { .. } if facts.free_check => {
-            Verdict::Waits("its check is no entry of `verify` in the config but a shell line".to_owned())
+            Verdict::Waits("its check is a shell line, not an entry of `verify` in the config".to_owned())
         }
         Action::StartWorker { repo: Some(_), .. } if !facts.repo_listed => Verdict::Waits(
             match facts.tainted {
@@ -117,9 +115,9 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
         Action::StartWorker { .. } if facts.first_paid => {
             Verdict::Waits("it is the first worker of this profile that costs money".to_owned())
         }
-        // Without a whole sandbox in force a worker is as free as the human.
+        // Without a full sandbox, a worker has the user's access.
         Action::StartWorker { .. } if facts.boxed => Verdict::Free,
-        Action::StartWorker { .. } => Verdict::Waits("no whole sandbox is in force".to_owned()),
+        Action::StartWorker { .. } => Verdict::Waits("no full sandbox is in force".to_owned()),
         Action::Noop {}
         | Action::WriteGoal { .. }
         | Action::ArchiveGoal { .. }
@@ -131,12 +129,12 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
     }
 }
 
-/// True for a sensor that is to get more than any other gets, or whose header cannot be told.
+/// True for a sensor that asks for more than the default access, or whose header cannot be parsed.
 fn asks_for_more(script: &str) -> bool {
     Header::parse(script.as_bytes()).map_or(true, |header| !header.env.is_empty() || !header.write.is_empty())
 }
 
-/// True for a place in the data dir or beside looop's config.
+/// True for a path in the data dir or in the directory of looop's config.
 fn is_inside(path: &Path, facts: &Facts) -> bool {
     path.starts_with(facts.data_dir) || facts.protected.iter().any(|dir| path.starts_with(dir))
 }
@@ -157,7 +155,7 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
         }
     }
     if is_shell {
-        return Verdict::Waits("a shell line always needs a yes".to_owned());
+        return Verdict::Waits("a shell line always needs an approval".to_owned());
     }
     let mut too_far = None;
     for rule in &facts.rules.allow {
@@ -183,8 +181,9 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
     }
 }
 
-/// Why a command with this argument is not made whatever a rule says: the argument names what is looop's own, or a part
-/// of a git directory, from where git would run it. Both as it is written and as it is followed: a link may lead there.
+/// Says why a command with this argument is refused regardless of rules: the argument names looop's own files, or a
+/// part of a git directory, whose files git would execute. Checks the written path and the resolved one, because of
+/// links.
 fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
     let parts = argument::parts(arg);
     let written = parts.iter().map(|part| lexical(&cwd.join(part)));
@@ -196,7 +195,7 @@ fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
     let is_git = named.iter().any(|path| argument::is_in_git_dir(path));
     (is_git && !argument::leaves_alone(arg)).then(|| {
         format!(
-            "{arg:?} names a `.git` directory or a file in one; name the folder of the repository by `cwd`"
+            "{arg:?} names a `.git` directory or a file in one; name the folder of the repository in `cwd`"
         )
     })
 }
@@ -225,26 +224,26 @@ fn leads_out(arg: &str, cwd: &Path, facts: &Facts) -> bool {
         || parts.iter().any(|part| is_far(&(facts.resolve)(&cwd.join(part)), cwd, facts))
 }
 
-/// True for what is looop's own: parts of the data dir, and its config.
+/// True for looop's own files: parts of the data dir, and its config.
 fn is_own(path: &Path, facts: &Facts) -> bool {
     let part = path.strip_prefix(facts.data_dir).ok().and_then(|inside| inside.iter().next()?.to_str());
     part.is_some_and(is_own_part) || facts.protected.iter().any(|dir| path.starts_with(dir))
 }
 
-/// True for the name of an entry of the data dir that is looop's own.
+/// True for the name of an entry of the data dir that belongs to looop.
 pub fn is_own_part(name: &str) -> bool {
     PROTECTED.contains(&name) || name.starts_with("journal") || name.ends_with(".lock")
 }
 
-/// True for a place outside of where a command runs, and for one that holds what is looop's own: a copy of a whole
-/// directory into it needs no name of what it replaces.
+/// True for a path outside the working directory, and for a directory that contains looop's own files: a copy of a
+/// whole directory into it could replace them without naming them.
 fn is_far(path: &Path, cwd: &Path, facts: &Facts) -> bool {
     let holds_own =
         facts.data_dir.starts_with(path) || facts.protected.iter().any(|dir| dir.starts_with(path));
     holds_own || !(path.starts_with(cwd) || path.starts_with(facts.data_dir))
 }
 
-/// A path with `.` and `..` worked out as text.
+/// Resolves `.` and `..` in a path without the file system.
 fn lexical(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
@@ -259,7 +258,7 @@ fn lexical(path: &Path) -> PathBuf {
     out
 }
 
-/// True when an argument vector fits a pattern: `*` is one argument, `**` at the end is the rest.
+/// True if an argument vector matches a pattern: `*` is one argument, `**` at the end is the rest.
 pub fn matches(pattern: &[String], argv: &[String]) -> bool {
     match (pattern.split_first(), argv.split_first()) {
         (None, None) => true,

@@ -1,4 +1,4 @@
-//! Tests of policy: each row of the table, and each thing that must never be free.
+//! Tests of policy: each row of the table, and each move that must never be free.
 
 use super::*;
 use crate::model::settings::Rule;
@@ -77,7 +77,7 @@ fn a_goal_that_a_worker_proposes_waits() {
 }
 
 #[test]
-fn a_repository_is_cloned_freely_only_where_it_is_listed() {
+fn only_a_listed_repository_is_cloned_without_approval() {
     let none = Rules::default();
     let start = decided(json!({ "move": "start_worker", "id": "w", "brief": "b", "repo": "/src/app" }));
     let unlisted = Facts { boxed: true, place: Some(Path::new("/src/app")), ..facts(&none) };
@@ -140,7 +140,7 @@ fn a_shell_line_is_never_free() {
 }
 
 #[test]
-fn untrusted_text_takes_wildcards_and_free_moves_away() {
+fn untrusted_text_disables_wildcards_and_free_moves() {
     let mut allow = rules(&[(&["git", "fetch", "*"], &[]), (&["date"], &[])]);
     allow.free_moves = vec!["write_playbook".to_owned()];
     let clean = facts(&allow);
@@ -171,7 +171,7 @@ fn a_freed_sensor_that_asks_for_a_credential_or_a_path_waits() {
 }
 
 #[test]
-fn what_is_looops_own_is_refused() {
+fn access_to_looops_own_files_is_refused() {
     let allow = rules(&[(&["**"], &["/data", "/data/asks", "/src", "/conf"])]);
     let config = [PathBuf::from("/conf")];
     let base = Facts { protected: &config, ..facts(&allow) };
@@ -194,7 +194,7 @@ fn what_is_looops_own_is_refused() {
 }
 
 #[test]
-fn what_was_cut_is_not_written_back() {
+fn truncated_text_is_not_written_back() {
     let none = Rules::default();
     let cut = Facts { was_cut: true, ..facts(&none) };
     let goal = decided(json!({"move":"write_goal","id":"g","body":"b"}));
@@ -202,7 +202,7 @@ fn what_was_cut_is_not_written_back() {
 }
 
 #[test]
-fn no_way_of_writing_a_path_hides_what_it_names() {
+fn no_spelling_of_a_path_hides_what_it_names() {
     let linked = |path: &Path| {
         let path = lexical(path);
         path.strip_prefix("/data/l").map_or_else(|_| path.clone(), |rest| Path::new("/data").join(rest))
@@ -234,14 +234,18 @@ fn no_way_of_writing_a_path_hides_what_it_names() {
     for arg in ["/elsewhere/x", "../x", "-t/tmp", "--target-directory=/tmp", ".", "-t.", "..", "/", "/home/u"]
     {
         let said = judge(&run(&["cp", "-r", "goals/asks", arg]), &here);
-        assert_eq!(said, Verdict::Waits(format!("{arg:?} reaches further than a wildcard frees")));
+        assert_eq!(said, Verdict::Waits(format!("{arg:?} reaches further than a wildcard allows")));
     }
     for arg in ["goals/h.md", "l/goals/h.md", "notes", "--format", "-v"] {
         assert_eq!(judge(&run(&["cp", "goals/g.md", arg]), &here), Verdict::Free, "{arg}");
     }
     let exact = rules(&[(&["cp", "**"], &["/data"]), (&["cp", "/etc/motd", "*"], &["/data"])]);
     let named = Facts { rules: &exact, ..here.clone() };
-    assert_eq!(judge(&run(&["cp", "/etc/motd", "goals/h.md"]), &named), Verdict::Free, "the rule names it");
+    assert_eq!(
+        judge(&run(&["cp", "/etc/motd", "goals/h.md"]), &named),
+        Verdict::Free,
+        "the rule names the file"
+    );
     let there = Facts { place: Some(Path::new("/src")), ..here };
     assert_eq!(judge(&run(&["cp", "a", "/src/b"]), &there), Verdict::Free);
 }
@@ -282,7 +286,7 @@ fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
         "unix:///abs",
     ] {
         let said = judge(&run(&["tool", arg]), &here);
-        assert_eq!(said, Verdict::Waits(format!("{arg:?} reaches further than a wildcard frees")), "{arg}");
+        assert_eq!(said, Verdict::Waits(format!("{arg:?} reaches further than a wildcard allows")), "{arg}");
     }
     for arg in [
         "a",

@@ -1,23 +1,23 @@
-//! Pure. What tokens cost: prices of the config, or of a small table with its date.
+//! Pure. Prices of tokens: from the config, or from a small dated table.
 
 use serde::{Deserialize, Serialize};
 
 use super::charge::Usage;
 
-/// When the table below was true.
+/// The date of the prices in the table below.
 pub const TABLE_DATE: &str = "2025-11-30";
 
-/// What a million tokens cost, in millionths of a US dollar.
+/// The price of a million tokens, in millionths of a US dollar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
-    /// Input that no cache served.
+    /// Input that did not come from a cache.
     pub input: u64,
     /// Input read from a cache.
     pub cached: u64,
     /// Input written to a cache.
     pub written: u64,
-    /// Output, thoughts among it.
+    /// Output, including reasoning.
     pub output: u64,
 }
 
@@ -25,7 +25,7 @@ const fn price(input: u64, cached: u64, written: u64, output: u64) -> Price {
     Price { input, cached, written, output }
 }
 
-/// List prices of hosted models, in millionths of a dollar for a million tokens.
+/// List prices of hosted models, in millionths of a US dollar per million tokens.
 const TABLE: [(&str, Price); 14] = [
     ("claude-haiku-4-5", price(1_000_000, 100_000, 1_250_000, 5_000_000)),
     ("claude-opus-4-1", price(15_000_000, 1_500_000, 18_750_000, 75_000_000)),
@@ -44,8 +44,8 @@ const TABLE: [(&str, Price); 14] = [
 ];
 
 impl Price {
-    /// The price of a model by its name, a provider before it and a date after it aside. A model that is not in the
-    /// table has no price: a near name may cost ten times as much.
+    /// Returns the price of a model by its name, ignoring a provider before it and a date after it. Other models have
+    /// no price: a model with a similar name may cost ten times as much.
     pub fn known(model: &str) -> Option<Price> {
         let name = model.rsplit('/').next().unwrap_or(model);
         let undated = match name.rsplit_once('-') {
@@ -55,7 +55,7 @@ impl Price {
         TABLE.iter().find(|(known, _)| *known == undated).map(|(_, price)| *price)
     }
 
-    /// What these tokens cost, in millionths of a US dollar, rounded to the nearest.
+    /// The price of these tokens, in millionths of a US dollar, rounded to the nearest.
     pub fn of(&self, usage: &Usage) -> u64 {
         let parts = [
             (usage.tokens_in, self.input),
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_price_is_found_by_the_exact_name_only() {
+    fn a_price_is_found_only_by_the_exact_name() {
         let sonnet = Price::known("claude-sonnet-4-5").unwrap();
         assert_eq!(Price::known("anthropic/claude-sonnet-4-5-20250929"), Some(sonnet));
         for other in ["claude-sonnet-4", "claude-sonnet-4-5-fast", "gpt-5.1", "sonnet", ""] {

@@ -1,39 +1,38 @@
-//! Pure. What a program asks of its terminal, found in its output as it comes, and what the supervisor answers.
+//! Pure. Finds a program's terminal queries and status reports in its output; the supervisor answers the queries.
 //!
-//! A worker has no terminal of its own, and the human's is none of its business: it may be absent, or there may be
-//! three. So looop answers itself, as a plain xterm with 256 colours would, and leaves unanswered what such a
-//! terminal does not know. Programs also say here how they fare (OSC 7501, or a title), which is how a flag is raised for
-//! an agent that waits for a permission.
+//! A worker has no terminal of its own. It must not query the user's terminal: there may be none, or several. So looop
+//! answers as a plain xterm with 256 colors would, and ignores queries that such a terminal does not know. Programs
+//! also report their status here (OSC 7501, or a title); looop sets a flag when an agent waits for a permission.
 
 mod answer;
 
 pub use answer::answer;
 
-/// The longest control sequence and control string that are kept, in bytes. Longer ones ask nothing that is known.
+/// The longest control sequence and control string that are kept, in bytes. No supported query is longer.
 const CSI_BYTES: usize = 32;
 const STRING_BYTES: usize = 8 * 1024;
 
-/// What stands in the output for the terminal rather than for the screen.
+/// A part of the output that is for the terminal and not for the screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A question that the terminal is to answer.
+    /// A query that the terminal must answer.
     Query(Query),
-    /// The program says how it fares.
+    /// The program reports its status.
     Status(Status),
 }
 
-/// A question to the terminal.
+/// A query to the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// DA1: what it can do.
+    /// DA1: its capabilities.
     Primary,
-    /// DA2: what it is.
+    /// DA2: its type.
     Secondary,
     /// DA3: its serial number.
     Tertiary,
-    /// DSR 5: whether it works.
+    /// DSR 5: its health.
     Health,
-    /// DSR 6: where the cursor is; `dec` for the form with a question mark.
+    /// DSR 6: the cursor position; `dec` for the form with a question mark.
     Cursor {
         /// True for DECXCPR.
         dec: bool,
@@ -42,28 +41,27 @@ pub enum Query {
     Mode {
         /// True for private modes.
         dec: bool,
-        /// The mode.
         number: u16,
     },
     /// XTVERSION: its name and version.
     Version,
-    /// The flags of the kitty keyboard protocol, which is not spoken here.
+    /// The flags of the kitty keyboard protocol, which is not supported here.
     Keyboard,
-    /// OSC 10 to 12: the colour of text, background or cursor. `bell` tells how the question ended.
+    /// OSC 10 to 12: the color of text, background or cursor. `bell` says how the query ended.
     Color {
         /// 10, 11 or 12.
         which: u8,
-        /// True when it ended with BEL, as the answer must then.
+        /// True if the query ended with BEL; the answer must then end the same way.
         bell: bool,
     },
-    /// OSC 4: a colour of the palette.
+    /// OSC 4: a color of the palette.
     Palette {
         /// Its number.
         index: u8,
         /// As in `Color`.
         bell: bool,
     },
-    /// OSC 7501: whether it wants to know how programs fare.
+    /// OSC 7501: whether it supports status reports of programs.
     Program,
     /// XTGETTCAP: a capability by its name.
     Capability,
@@ -71,36 +69,32 @@ pub enum Query {
     Setting,
 }
 
-/// How a program says that it fares.
+/// The status that a program reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Where it stands.
     pub state: Standing,
-    /// What kind of it, as `permission` or `question`; untrusted text.
+    /// The kind of status, such as `permission` or `question`; untrusted text.
     pub kind: Option<String>,
-    /// Its own words; untrusted text.
+    /// The message; untrusted text.
     pub message: Option<String>,
 }
 
 /// The states of OSC 7501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has nothing to do.
     Idle,
-    /// It works.
     Working,
-    /// It waits for a human.
+    /// It waits for the user.
     Blocked,
-    /// It finished what it was told.
+    /// It has finished its task.
     Done,
-    /// It failed.
     Error,
-    /// It takes back what it said.
+    /// It withdraws its last status.
     Clear,
 }
 
 impl Standing {
-    /// The state of this name.
+    /// Returns the state with this name.
     pub fn named(name: &[u8]) -> Option<Standing> {
         Some(match name {
             b"idle" => Standing::Idle,
@@ -114,7 +108,7 @@ impl Standing {
     }
 }
 
-/// Finds queries in output that comes in pieces. Holds at most one unfinished sequence.
+/// Finds queries in output that arrives in pieces. Keeps at most one unfinished sequence.
 #[derive(Debug, Default)]
 pub struct Scanner {
     state: State,
@@ -131,9 +125,9 @@ enum State {
     Ground,
     Escape,
     Csi,
-    /// A control string of a kind that may matter.
+    /// A control string of a supported kind.
     Text(Kind),
-    /// An escape inside a control string: its end, if a backslash follows.
+    /// An escape inside a control string, which ends it if a backslash follows.
     TextEscape(Kind),
 }
 
@@ -141,17 +135,17 @@ enum State {
 enum Kind {
     Osc,
     Dcs,
-    /// SOS, PM, APC, and what became too long to matter.
+    /// SOS, PM, APC, and sequences that are too long.
     Other,
 }
 
 const ESC: u8 = 0x1b;
 const BEL: u8 = 0x07;
-/// CAN and SUB end any sequence without effect.
+/// CAN and SUB abort any sequence.
 const ABORT: [u8; 2] = [0x18, 0x1a];
 
 impl Scanner {
-    /// Takes output and tells what is in it for the terminal.
+    /// Reads output and calls `found` for each event in it.
     pub fn scan(&mut self, mut bytes: &[u8], found: &mut impl FnMut(Event)) {
         while let Some((byte, rest)) = bytes.split_first() {
             if self.state == State::Ground {
@@ -175,7 +169,7 @@ impl Scanner {
             (State::Escape, b']') => self.begin(State::Text(Kind::Osc)),
             (State::Escape, b'P') => self.begin(State::Text(Kind::Dcs)),
             (State::Escape, b'X' | b'^' | b'_') => self.begin(State::Text(Kind::Other)),
-            // Controls inside a sequence act and do not end it.
+            // Control characters inside a sequence take effect and do not end it.
             (State::Escape | State::Csi, 0..0x20) => {}
             (State::Csi, 0x20..0x40) if self.kept.len() < CSI_BYTES => self.kept.push(byte),
             (State::Csi, 0x40..0x7f) => {
@@ -204,7 +198,7 @@ impl Scanner {
 
     fn rest(&mut self) {
         self.state = State::Ground;
-        // A supervisor lives for hours and most of them ask nothing.
+        // A supervisor runs for hours, and most programs send no query: free the memory.
         self.kept = Vec::new();
     }
 
@@ -262,7 +256,7 @@ fn csi(body: &[u8], last: u8) -> Option<Query> {
 }
 
 fn decimal<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
-    // A plus sign would be read as a number too.
+    // A plus sign would also parse as a number.
     digits.first().filter(|first| first.is_ascii_digit())?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
@@ -271,7 +265,7 @@ fn osc(text: &[u8], bell: bool, found: &mut impl FnMut(Event)) {
     let mut parts = text.split(|byte| *byte == b';');
     let Some(number) = parts.next().and_then(decimal::<u16>) else { return };
     match number {
-        // Each further part is about the next colour.
+        // Each further part is about the next color.
         10..=12 => {
             for (which, _) in (10..=12).skip(usize::from(number - 10)).zip(parts).filter(|(_, p)| *p == b"?")
             {
@@ -298,7 +292,7 @@ fn osc(text: &[u8], bell: bool, found: &mut impl FnMut(Event)) {
     }
 }
 
-/// `state=blocked:app=…:kind=permission:msg=<base64>`, in any order; what is not known is skipped.
+/// Parses `state=blocked:app=…:kind=permission:msg=<base64>`, in any order; unknown parts are skipped.
 fn status(body: &[u8]) -> Option<Status> {
     let mut status = Status { state: Standing::Idle, kind: None, message: None };
     let mut known = false;
@@ -320,7 +314,7 @@ fn status(body: &[u8]) -> Option<Status> {
     known.then_some(status)
 }
 
-/// Base64 of RFC 4648, with or without padding; none for anything else.
+/// Decodes base64 as in RFC 4648, with or without padding; returns `None` for invalid text.
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let text = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
@@ -339,7 +333,7 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
         }
         let missing = 4 - group.len();
         let whole = (bits << (6 * missing)).to_be_bytes();
-        // Two characters carry one byte, three carry two; one alone carries none.
+        // Two characters encode one byte, three encode two; one alone encodes none.
         bytes.extend_from_slice(whole.get(1..4_usize.checked_sub(missing).filter(|end| *end > 1)?)?);
     }
     Some(bytes)

@@ -1,4 +1,4 @@
-//! Tests of the query scanner: what programs really ask, in any split, and that nothing else is heard as a question.
+//! Tests of the query scanner: real queries, split at any byte, and text that must not be taken for a query.
 
 use proptest::prelude::*;
 
@@ -57,11 +57,11 @@ fn a_plain_terminal_answers() {
     for (asked, expected) in cases {
         assert_eq!(answered(asked), expected, "{}", asked.escape_ascii());
     }
-    assert_eq!(queries(b"\x1b[?u"), [Query::Keyboard], "silence is an answer");
+    assert_eq!(queries(b"\x1b[?u"), [Query::Keyboard], "no answer is the right answer");
 }
 
 #[test]
-fn what_only_looks_like_a_question_is_none() {
+fn text_that_only_looks_like_a_query_is_ignored() {
     let cases: [&[u8]; 14] = [
         b"\x1b[1c",
         b"\x1b[?1c",
@@ -87,7 +87,7 @@ fn what_only_looks_like_a_question_is_none() {
 }
 
 #[test]
-fn agents_say_how_they_fare() {
+fn agents_report_their_status() {
     let status = |bytes: &[u8]| match scan(&[bytes]).as_slice() {
         [Event::Status(status)] => status.clone(),
         other => panic!("{other:?}"),
@@ -106,14 +106,14 @@ fn agents_say_how_they_fare() {
     let permission = status(b"\x1b]7501;state=blocked:app=codex:kind=permission\x1b\\");
     assert_eq!((permission.state, permission.kind.as_deref()), (Standing::Blocked, Some("permission")));
     let broken = status(b"\x1b]7501;state=error:msg=*not base64*\x07");
-    assert_eq!(broken, plain(Standing::Error), "a message that cannot be read costs only itself");
+    assert_eq!(broken, plain(Standing::Error), "an invalid message does not hide the state");
     for no_status in [&b"\x1b]7501;state=dancing\x07"[..], b"\x1b]7501;app=x\x07", b"\x1b]7501;state\x07"] {
         assert_eq!(scan(&[no_status]), []);
     }
 }
 
 #[test]
-fn base64_is_that_of_the_standard() {
+fn base64_follows_the_standard() {
     let cases =
         [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg", "foob"), ("Zm9vYmE", "fooba")];
     for (text, plain) in cases {
@@ -126,7 +126,7 @@ fn base64_is_that_of_the_standard() {
 }
 
 #[test]
-fn a_string_without_an_end_costs_no_more_than_its_bound() {
+fn an_unterminated_string_takes_bounded_memory() {
     let mut scanner = Scanner::default();
     scanner.scan(b"\x1b]7501;state=blocked:msg=", &mut |_| panic!());
     for _ in 0..1000 {
@@ -135,11 +135,10 @@ fn a_string_without_an_end_costs_no_more_than_its_bound() {
     assert!(scanner.kept.capacity() <= 2 * STRING_BYTES);
     let mut found = Vec::new();
     scanner.scan(b"\x07\x1b[6n", &mut |event| found.push(event));
-    assert_eq!(found, [Event::Query(Query::Cursor { dec: false })], "and its end is found");
-    assert_eq!(scanner.kept.capacity(), 0, "nothing is held at rest");
+    assert_eq!(found, [Event::Query(Query::Cursor { dec: false })], "the end is found");
+    assert_eq!(scanner.kept.capacity(), 0, "no memory is kept");
 }
 
-/// Bytes among which sequences are frequent.
 #[test]
 fn a_title_that_reports_a_state_is_heard_once_each_time_it_changes() {
     let titles = [
@@ -159,9 +158,10 @@ fn a_title_that_reports_a_state_is_heard_once_each_time_it_changes() {
     let output: String = titles.map(|title| format!("\x1b]0;{title} (clone)   \x07drawn")).collect();
     let says = |state| Event::Status(Status { state, kind: None, message: None });
     let heard = [Standing::Working, Standing::Blocked, Standing::Working, Standing::Done].map(says);
-    assert_eq!(scan(&[output.as_bytes()]), heard, "one that has not begun is not done");
+    assert_eq!(scan(&[output.as_bytes()]), heard, "a program that has not started is not done");
 }
 
+/// Bytes with many control sequences.
 fn output() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..6),

@@ -1,4 +1,5 @@
-//! Pure. Finds the one move in a model's reply. Thoughts are skipped, and a broken object yields nothing from inside it.
+//! Pure. Finds the one move in a model's reply. Reasoning is skipped, and a broken object never yields a part of
+//! itself.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,30 +7,30 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// The most places in a reply where an object is tried; it bounds the work on hostile text.
+/// The maximum number of places in a reply at which an object is tried; it bounds the work on hostile text.
 const MAX_TRIES: usize = 1000;
-/// Names of the tags around a model's thoughts.
+/// Names of the tags around a model's reasoning.
 const THOUGHT_TAGS: [&str; 3] = ["think", "thinking", "reasoning"];
-/// The longest thought tag with its attributes, in bytes.
+/// The longest reasoning tag with its attributes, in bytes.
 const MAX_TAG_BYTES: usize = 200;
 
 /// One JSON object of a reply.
 struct ReplyObject<'a> {
-    /// Its bytes, to compare two of them.
+    /// Its bytes, to compare two objects.
     text: &'a str,
     value: Value,
-    /// A key that it, or an object inside it, gives twice.
+    /// A key that occurs twice in it, or in an object inside it.
     repeated: Option<String>,
 }
 
-/// A reply without its thoughts: the outermost objects, in order, and the text between them.
+/// A reply without its reasoning: the outermost objects, in order, and the text between them.
 #[derive(Default)]
 struct ReplyParts<'a> {
     objects: Vec<ReplyObject<'a>>,
     prose: Vec<&'a str>,
-    /// True when a thought came before.
+    /// True if the reply has reasoning before them.
     after_thought: bool,
-    /// True when the reply ends inside of an object.
+    /// True if the reply ends inside an object.
     is_cut: bool,
 }
 
@@ -39,10 +40,10 @@ enum ThoughtTag {
     Close,
 }
 
-/// The one object with a `move` key in a reply. A move that is given twice, byte for byte, is one.
+/// Returns the one object with a `move` key in a reply. Two byte-identical moves count as one.
 ///
 /// # Errors
-/// Says what is wrong with the reply; the text is meant for the decider.
+/// Says what is wrong with the reply; the text is shown to the decider.
 pub fn find_move(text: &str) -> Result<Value, String> {
     let ReplyParts { objects, prose, after_thought, is_cut } = split(text)?;
     if let Some(key) = objects.iter().find_map(|object| object.repeated.as_ref()) {
@@ -53,30 +54,30 @@ pub fn find_move(text: &str) -> Result<Value, String> {
     let Some(first) = moves.first() else {
         return Err(match (objects.is_empty(), is_cut) {
             (true, true) => {
-                "the reply holds no complete JSON object: it ends inside of one, perhaps at the model's \
+                "the reply contains no complete JSON object: it ends inside of one, perhaps at the model's \
                              output limit"
                     .to_owned()
             }
-            (true, false) => "the reply holds no complete JSON object".to_owned(),
-            (false, _) => "the reply holds a JSON object, but none with a `move` key".to_owned(),
+            (true, false) => "the reply contains no complete JSON object".to_owned(),
+            (false, _) => "the reply contains a JSON object, but none with a `move` key".to_owned(),
         });
     };
     if moves.iter().any(|other| other.text != first.text) {
-        return Err(format!("the reply holds {} moves; exactly one is wanted", moves.len()));
+        return Err(format!("the reply contains {} moves; exactly one is expected", moves.len()));
     }
-    // A text that the decider quotes without escapes can end the decider's own object early and bring a move along.
-    // The decider's own `move` key is then outside of the object that parses.
+    // A text that the decider quotes without escapes can end the decider's own object early and contain a move itself.
+    // The decider's own `move` key is then outside the object that parses.
     if prose.iter().copied().chain(others.iter().map(|object| object.text)).any(names_move) {
-        return Err("the reply holds a second `move` key, outside of the move".to_owned());
+        return Err("the reply contains a second `move` key, outside the move".to_owned());
     }
-    // A quoted text can hold the end of a thought too; the rest of the decider's object then follows the move.
+    // A quoted text can also contain a closing reasoning tag; the rest of the decider's object then follows the move.
     if after_thought && prose.iter().any(|text| text.contains(['{', '}'])) {
-        return Err("the reply holds braces beside the move".to_owned());
+        return Err("the reply contains braces outside the move".to_owned());
     }
     Ok(first.value.clone())
 }
 
-/// True when a text holds the key `move` as JSON writes it.
+/// True if a text contains the key `move` as JSON writes it.
 fn names_move(text: &str) -> bool {
     const KEY: &str = "\"move\"";
     text.match_indices(KEY).any(|(at, _)| text[at + KEY.len()..].trim_start().starts_with(':'))
@@ -89,8 +90,9 @@ fn split(text: &str) -> Result<ReplyParts<'_>, String> {
         if let Some((tag, end)) = tag_at(text, place) {
             at = match tag {
                 ThoughtTag::Close => end,
-                ThoughtTag::Open => close_after(text, end)
-                    .ok_or("all of the reply is thought: the tag around the thought is not closed")?,
+                ThoughtTag::Open => {
+                    close_after(text, end).ok_or("the whole reply is reasoning: its tag is not closed")?
+                }
             };
             prose_from = at;
             parts = ReplyParts { after_thought: true, ..ReplyParts::default() };
@@ -119,8 +121,8 @@ fn split(text: &str) -> Result<ReplyParts<'_>, String> {
     Ok(parts)
 }
 
-/// The end of the object that begins at a place and does not parse: its closing brace or a thought tag. None: the
-/// text ends inside of it.
+/// Returns the end of an object that starts at `place` and does not parse: its closing brace or a reasoning tag.
+/// `None`: the text ends inside it.
 fn broken_end(text: &str, place: usize) -> Option<usize> {
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
     for (at, byte) in text.bytes().enumerate().skip(place) {
@@ -140,7 +142,7 @@ fn broken_end(text: &str, place: usize) -> Option<usize> {
     None
 }
 
-/// The thought tag that begins at a place, and where it ends.
+/// Returns the reasoning tag at `place`, and its end.
 fn tag_at(text: &str, place: usize) -> Option<(ThoughtTag, usize)> {
     let rest = text[place..].strip_prefix('<')?;
     let rest = &rest[..rest.floor_char_boundary(MAX_TAG_BYTES.min(rest.len()))];
@@ -156,8 +158,8 @@ fn tag_at(text: &str, place: usize) -> Option<(ThoughtTag, usize)> {
     (is_tag && !is_empty_element).then_some((tag, end))
 }
 
-/// The part of an answer that was not only thought: all of it, what follows the last closing tag, or nothing where the
-/// thought that it begins with is not closed.
+/// Returns the part of an answer that is not reasoning: all of it, the text after the last closing tag, or nothing if
+/// the reasoning at its start is not closed.
 pub fn without_thoughts(text: &str) -> &str {
     let mut tags = text.match_indices('<').rev().filter_map(|(at, _)| tag_at(text, at));
     let begins_with_thought =
@@ -169,13 +171,13 @@ pub fn without_thoughts(text: &str) -> &str {
     }
 }
 
-/// Where the first closing thought tag ends.
+/// Returns the end of the first closing reasoning tag.
 fn close_after(text: &str, from: usize) -> Option<usize> {
     let tags = text[from..].match_indices('<').filter_map(|(at, _)| tag_at(text, from + at));
     tags.filter(|(tag, _)| *tag == ThoughtTag::Close).map(|(_, end)| end).next()
 }
 
-/// The first key that an object inside a JSON value gives twice.
+/// The first key that occurs twice in an object inside a JSON value.
 struct RepeatedKey(Option<String>);
 
 impl<'de> Deserialize<'de> for RepeatedKey {

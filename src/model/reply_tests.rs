@@ -1,4 +1,4 @@
-//! Tests of replies: what is thought, what is broken, and which move counts.
+//! Tests of replies: what is reasoning, what is broken, and which move counts.
 
 use super::*;
 use proptest::prelude::*;
@@ -48,7 +48,7 @@ fn a_quoted_text_that_ends_the_object_early_brings_no_move_along() {
 }
 
 #[test]
-fn a_key_that_is_given_twice_makes_a_reply_invalid() {
+fn a_repeated_key_makes_a_reply_invalid() {
     for reply in [
         r#"{"move":"noop","move":"archive_goal","id":"setup","why":"w"}"#,
         r#"{"move":"noop","mo\u0076e":"archive_goal","id":"setup","why":"w"}"#,
@@ -59,11 +59,11 @@ fn a_key_that_is_given_twice_makes_a_reply_invalid() {
         assert!(tag(reply).unwrap_err().contains("twice in one object"), "{reply}");
     }
     let nested = r#"{"move":"noop","why":"w","x":[{"a":1},{"a":-2.5e9}],"a":true}"#;
-    assert_eq!(tag(nested).unwrap(), "noop", "the same key in two objects is no repetition");
+    assert_eq!(tag(nested).unwrap(), "noop", "the same key in two objects is not a repetition");
 }
 
 #[test]
-fn what_precedes_the_end_of_the_last_thought_is_thought() {
+fn everything_before_the_last_closing_tag_is_reasoning() {
     for thought in [
         format!("<think>{ARCHIVE}</think>"),
         format!("{ARCHIVE}</think>\n"),
@@ -80,11 +80,11 @@ fn what_precedes_the_end_of_the_last_thought_is_thought() {
         }
     }
     let quoting = r#"<think>x</think>{"move":"noop","why":"the log says </think> and <think>"}"#;
-    assert_eq!(tag(quoting).as_deref(), Ok("noop"), "a tag inside of a string is text");
+    assert_eq!(tag(quoting).as_deref(), Ok("noop"), "a tag inside a string is text");
 }
 
 #[test]
-fn a_thought_that_is_not_closed_hides_all_of_the_reply() {
+fn unclosed_reasoning_hides_the_whole_reply() {
     for reply in [
         format!("<think>{NOOP}"),
         format!("{NOOP}<think>"),
@@ -100,13 +100,13 @@ fn a_thought_that_is_not_closed_hides_all_of_the_reply() {
 }
 
 #[test]
-fn the_same_move_twice_is_one_and_two_moves_are_none() {
+fn the_same_move_twice_counts_once_and_two_moves_are_refused() {
     assert_eq!(tag(&format!("{NOOP}\nAgain:\n```\n{NOOP}\n```")).as_deref(), Ok("noop"));
     let spaced = r#"{"move":"noop", "why":"calm"}"#;
     for other in [spaced, ARCHIVE] {
         assert!(tag(&format!("{NOOP}\n{other}")).unwrap_err().contains("2 moves"), "{other}");
     }
-    assert!(tag(&format!(r#"{NOOP} {{"plan":[{ARCHIVE}]}}"#)).is_err(), "a move inside of another object");
+    assert!(tag(&format!(r#"{NOOP} {{"plan":[{ARCHIVE}]}}"#)).is_err(), "a move inside another object");
 }
 
 #[test]

@@ -12,46 +12,43 @@ use super::time::{LAST_MS, Now};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum When {
-    /// Once, so many seconds after it was made.
+    /// Once, this number of seconds after it was created.
     InS(u32),
-    /// Again and again, so many seconds apart.
+    /// Repeatedly, with this number of seconds in between.
     EveryS(u32),
     /// At the times of a cron expression of five fields, in local time.
     Cron(String),
 }
 
-/// The form of `schedules/<name>.json`.
+/// The content of `schedules/<name>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// When it fires.
     pub when: When,
-    /// What to look at when it is due.
+    /// What to look at when it fires.
     pub note: String,
-    /// When it was made, in milliseconds since the Unix epoch.
+    /// When it was created, in milliseconds since the Unix epoch.
     pub created_ms: i64,
-    /// True: a human set it, or a decision that saw no text of strangers. Where it is not said, it may have.
+    /// True if the user set it, or a decision that saw no untrusted text. If the key is missing, it may have seen some.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
 }
 
-/// A timer as the world shows it.
+/// A due timer as the world shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Due {
-    /// The timer's name.
     pub name: Name,
-    /// The timer's note.
     pub note: String,
-    /// The moment at which it came due.
+    /// The time at which it came due, in milliseconds since the Unix epoch.
     pub due_ms: i64,
 }
 
-/// The shortest distance of a repeating timer, in seconds.
+/// The shortest interval of a repeating timer, in seconds.
 const MIN_EVERY_S: u32 = 60;
 
 impl When {
-    /// Reads the three optional fields of a move; exactly one must be set.
+    /// Parses the three optional fields of a move, of which exactly one must be set.
     ///
     /// # Errors
     /// Says which rule is broken.
@@ -67,10 +64,10 @@ impl When {
         }
     }
 
-    /// Whether a timer that somebody wrote by hand can fire at all.
+    /// Checks if a timer that was written by hand can ever fire.
     ///
     /// # Errors
-    /// Says why it never does.
+    /// Says why it never fires.
     pub fn check(&self) -> Result<(), String> {
         match self {
             When::InS(_) | When::EveryS(_) => Ok(()),
@@ -86,28 +83,28 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
     let cron: Cron = text.parse().map_err(|e| format!("{text:?} is not a cron expression: {e}"))?;
     match cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false) {
         Ok(_) => Ok(cron),
-        Err(_) => Err(format!("{text:?} is a time that never comes")),
+        Err(_) => Err(format!("{text:?} never matches a date")),
     }
 }
 
 impl Schedule {
-    /// The moment at which the timer is next due, counted from `fired_ms` (the last time it fired).
-    /// None: it never is again. A cron expression is read in the zone of `now`, so that a change to
-    /// summer time moves it with the wall clock.
+    /// Returns the time at which the timer is due next, counted from `fired_ms` (the last time it fired); `None` if it
+    /// never fires again. A cron expression is evaluated in the zone of `now`, so that it follows the wall clock at a
+    /// change to summer time.
     pub fn next_ms(&self, fired_ms: Option<i64>, now: Now) -> Option<i64> {
-        // The clock was set back since the timer was made.
+        // True if the clock was set back after the timer was created.
         let set_back = self.created_ms > now.unix_ms;
-        // A timer that was made anew under the same name starts over.
+        // A timer that was created again under the same name starts over.
         let fired = fired_ms.filter(|fired| set_back || *fired >= self.created_ms);
         match &self.when {
             When::InS(_) if fired.is_some() => None,
-            // Nothing tells how long a wait has lasted that begins in the future: it is over.
+            // If the start is in the future, the elapsed time is unknown: treat the timer as due.
             _ if fired.unwrap_or(self.created_ms) > now.unix_ms => Some(now.unix_ms),
             When::InS(s) => self.created_ms.checked_add(i64::from(*s) * 1000),
             When::EveryS(s) => {
                 let step_ms = i64::from((*s).max(MIN_EVERY_S)) * 1000;
                 let last = fired.unwrap_or(self.created_ms);
-                // Fires on a fixed grid from its making, and once for any number of missed times.
+                // Fires on a fixed grid from its creation, and only once after any number of missed times.
                 let from = self.created_ms.min(last);
                 let periods = last.checked_sub(from)? / step_ms + 1;
                 from.checked_add(periods.checked_mul(step_ms)?)
@@ -123,13 +120,13 @@ impl Schedule {
         }
     }
 
-    /// The timer as due, when it is.
+    /// Returns the timer if it is due.
     pub fn due(&self, name: &Name, fired_ms: Option<i64>, now: Now) -> Option<Due> {
         let due_ms = self.next_ms(fired_ms, now)?;
         (due_ms <= now.unix_ms).then(|| Due { name: name.clone(), note: self.note.clone(), due_ms })
     }
 
-    /// True when it can never fire again.
+    /// True if it never fires again.
     pub fn is_spent(&self, fired_ms: Option<i64>, now: Now) -> bool {
         self.next_ms(fired_ms, now).is_none()
     }
@@ -150,16 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn once_means_once() {
+    fn a_timer_that_fires_once_never_fires_again() {
         let t = timer(When::InS(90));
         assert_eq!(t.next_ms(None, at(0)), Some(90_000));
         assert!(t.is_spent(Some(90_000), at(90_000)));
         let again = Schedule { created_ms: 100_000, ..t };
-        assert_eq!(again.next_ms(Some(90_000), at(100_000)), Some(190_000), "made anew");
+        assert_eq!(again.next_ms(Some(90_000), at(100_000)), Some(190_000), "created again");
     }
 
     #[test]
-    fn every_keeps_its_grid_and_fires_once_for_missed_times() {
+    fn a_repeating_timer_keeps_its_grid_and_fires_once_for_missed_times() {
         let t = timer(When::EveryS(60));
         assert_eq!(t.next_ms(None, at(0)), Some(60_000));
         assert_eq!(t.next_ms(Some(61_000), at(61_000)), Some(120_000));
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_begins_in_the_future_is_over_once() {
+    fn a_timer_with_a_start_in_the_future_is_due_once() {
         for when in [When::InS(90), When::EveryS(60), When::Cron("0 9 * * *".to_owned())] {
             let made_later = Schedule { created_ms: 30 * HOUR, ..timer(when.clone()) };
             assert_eq!(made_later.next_ms(None, at(HOUR)), Some(HOUR), "{when:?}");
@@ -205,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cron_that_never_comes_is_refused() {
+    fn a_cron_expression_that_never_matches_is_refused() {
         for never in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
             assert!(
                 When::from_parts(None, None, Some(never)).unwrap_err().contains("never comes"),

@@ -1,41 +1,41 @@
-//! Pure. The scope of an approval: all that a yes covers, in one value. The screen is written from it, the hash is made
-//! over it, and before the move it is made again and compared.
+//! Pure. The scope of an approval: everything that it covers, in one value. The screen shows it, the hash is computed
+//! from it, and before the move a new scope is computed and compared.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
 
-/// The form of a scope that this program writes. An approval with a scope of another form is void.
+/// The format of a scope that this version writes. An approval with a scope of another format is void.
 pub const FORM: u32 = 2;
 
-/// All that a yes covers. If any part of it differs when the move is about to be made, the yes is void.
+/// Everything that an approval covers. If any part differs when the move is about to be made, the approval is void.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ApprovalScope {
-    /// The form of this value; 0: that of an earlier version, of which nothing else is read.
+    /// The format of this value; 0: that of an earlier version, whose other fields are not read.
     pub form: u32,
     /// The flat JSON form of the action, canonical. The `cwd` of a `run` is in `command`, resolved.
     pub action: String,
-    /// What a worker is granted, as it resolves.
+    /// The grants of a worker, resolved.
     pub grants: Vec<GrantScope>,
     /// The command of a `run` or of a worker.
     pub command: Option<CommandScope>,
     /// The commands that decide whether a worker's work is done.
     pub checks: Vec<CheckScope>,
-    /// Files that the command begins with, names or reads.
+    /// Files that the command starts with, names or reads.
     pub files: Vec<FileScope>,
     /// Folders that the command runs in or names.
     pub folders: Vec<FolderScope>,
-    /// What a yes does not cover, a sentence each.
+    /// What the approval does not cover, one sentence each.
     pub beyond: Vec<String>,
-    /// What keeps the command in.
+    /// The sandbox of the command.
     pub sandbox: SandboxScope,
-    /// blake3 of the file that the move replaces; none: there is no such file.
+    /// blake3 of the file that the move replaces; absent if the file does not exist.
     pub replaces: Option<String>,
     /// The goal whose lease and check a worker gets.
     pub goal: Option<GoalScope>,
-    /// The repository that a worker gets a clone of.
+    /// The repository that a worker clones.
     pub repo: Option<RepoScope>,
     /// Paths that execute on the user's side, which an argument names or the command may write.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -49,11 +49,11 @@ pub struct GrantScope {
     pub name: String,
     /// `variable`, `file` or `folder`.
     pub kind: String,
-    /// The path that it resolves to; none for a variable.
+    /// The path that it resolves to; absent for a variable.
     pub path: Option<String>,
     /// A digest of the value of a variable or of the content of a file.
     pub content: Option<String>,
-    /// A digest of where a path lies.
+    /// A digest of the location of a path.
     pub place: Option<String>,
 }
 
@@ -64,13 +64,13 @@ pub struct CommandScope {
     pub argv: Vec<String>,
     /// The path of the program.
     pub program: String,
-    /// The folder that it runs in.
+    /// The working directory.
     pub cwd: String,
-    /// A digest of where that folder lies; none for one that is made for the worker.
+    /// A digest of the location of that directory; absent for a directory that is created for the worker.
     pub place: Option<String>,
     /// Names of the environment variables that it gets.
     pub env: Vec<String>,
-    /// A digest of all names and values, made with a key of this profile.
+    /// A digest of all names and values, computed with a key of this profile.
     pub values: String,
 }
 
@@ -88,36 +88,36 @@ pub struct CheckScope {
 pub struct FileScope {
     /// `program`, `interpreter`, `file`, or `read by` and the file that names it.
     pub role: String,
-    /// The path as it is named.
+    /// The path as it was named.
     pub path: String,
     /// The path without symbolic links.
     pub real: String,
-    /// A digest of where it lies, its mode, owner and time.
+    /// A digest of its location, mode, owner and time.
     pub place: String,
     /// blake3 of its content.
     pub content: String,
 }
 
-/// One folder with all that is in it.
+/// One folder with all its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FolderScope {
     /// Its path without symbolic links.
     pub path: String,
-    /// How many entries it has.
+    /// The number of its entries.
     pub entries: u64,
-    /// A digest of where it lies and of all that is in it.
+    /// A digest of its location and of all its content.
     pub content: String,
 }
 
-/// What keeps a command in.
+/// The sandbox of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SandboxScope {
-    /// How much of a sandbox there is: `none`, `partial` or `full`; for a worker its checks' too.
+    /// The sandbox level: `none`, `partial` or `full`; for a worker, its checks have it too.
     pub level: String,
-    /// What of the network there is.
+    /// The network access.
     pub network: String,
-    /// What may be written.
+    /// Paths that the command may write.
     pub writes: Vec<String>,
 }
 
@@ -126,7 +126,7 @@ pub struct SandboxScope {
 pub struct GoalScope {
     /// Its name.
     pub id: Name,
-    /// blake3 of its text; none for a goal that is absent.
+    /// blake3 of its text; absent for a goal that does not exist.
     pub content: Option<String>,
 }
 
@@ -135,13 +135,13 @@ pub struct GoalScope {
 pub struct RepoScope {
     /// Its path without symbolic links.
     pub path: String,
-    /// A digest of where it lies.
+    /// A digest of its location.
     pub place: String,
-    /// What its HEAD names: a branch, or a commit.
+    /// The target of its HEAD: a branch, or a commit.
     pub head: String,
     /// The commit that the clone starts from.
     pub base: String,
-    /// Which objects of the repository the clone can read, in words.
+    /// Which objects of the repository the clone can read, as text.
     #[serde(default)]
     pub objects: String,
 }
@@ -157,19 +157,19 @@ pub struct UserSidePath {
 }
 
 impl SandboxScope {
-    /// What may be written without a sandbox.
+    /// The writable paths of a command without a sandbox.
     pub const ANYTHING: &str = "everything that you may write";
 }
 
 impl ApprovalScope {
-    /// blake3 over the scope: the same move on the same files has the same one.
+    /// blake3 over the scope: the same move on the same files has the same digest.
     pub fn digest(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 
-    /// blake3 over the parts by which a wish is known again: the move, its command, and the content of the files that it
-    /// names. A rejection holds for it, whatever else has changed around it.
+    /// blake3 over the parts that identify a request: the move, its command, and the content of the files that it
+    /// names. A rejection applies to this digest, even if other parts of the scope have changed.
     pub fn wish(&self) -> String {
         let mut wish = ApprovalScope { folders: Vec::new(), beyond: Vec::new(), ..self.clone() };
         wish.files.retain(|file| !file.role.starts_with("read by"));
@@ -188,12 +188,12 @@ impl ApprovalScope {
         wish.digest()
     }
 
-    /// The id of the ask for this scope, so that the same wish is the same ask.
+    /// The id of the ask for this scope, so that the same request gets the same ask.
     pub fn ask_id(&self) -> String {
         format!("ap-{}", &self.digest()[..10])
     }
 
-    /// What a yes is bound to: scope, ask id and expiry.
+    /// The hash that an approval is bound to: scope, ask id and expiry.
     pub fn bound_hash(&self, ask_id: &str, expires_ms: i64) -> String {
         let mut hasher = blake3::Hasher::new();
         for part in [self.digest().as_str(), ask_id, &expires_ms.to_string()] {

@@ -8,7 +8,7 @@ fn text(word: &str) -> String {
     word.to_owned()
 }
 
-/// A scope in which each field holds something.
+/// A scope with a value in each field.
 pub fn whole() -> ApprovalScope {
     ApprovalScope {
         form: FORM,
@@ -52,7 +52,7 @@ pub fn whole() -> ApprovalScope {
     }
 }
 
-/// Each form of the value in which one leaf is another.
+/// Returns a copy of the value for each leaf, with that leaf changed.
 pub fn changed(value: &Value) -> Vec<Value> {
     match value {
         Value::Object(fields) => fields
@@ -95,7 +95,7 @@ fn every_field_of_a_scope_counts() {
 }
 
 #[test]
-fn a_wish_is_known_again_when_what_is_around_it_has_changed() {
+fn a_request_is_recognized_when_other_parts_of_the_scope_have_changed() {
     let base = whole();
     let mut other = base.clone();
     other.folders[0].content = text("other");
@@ -104,5 +104,5 @@ fn a_wish_is_known_again_when_what_is_around_it_has_changed() {
     other.command.as_mut().unwrap().values = text("other");
     assert!(other.wish() == base.wish() && other.digest() != base.digest());
     other.files[0].content = text("other");
-    assert_ne!(other.wish(), base.wish(), "another program is another wish");
+    assert_ne!(other.wish(), base.wish(), "another program is another request");
 }

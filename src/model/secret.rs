@@ -1,8 +1,8 @@
-//! Pure. Secrets: which values must never be written down, and their place holders in text that comes from outside.
+//! Pure. Secrets: which values must never be written down, and the placeholders that replace them in text from outside.
 //!
-//! Two things make a secret. A variable of looop's own environment, by its name or by a password in its value: then
-//! every occurrence goes, also one that is spelled with escapes. And the shape of a token that its issuer documents as
-//! such: then it goes wherever it came from.
+//! There are two kinds of secrets. First, variables of looop's own environment, detected by their name or by a password
+//! in their value: each occurrence is replaced, even one that is spelled with escapes. Second, tokens with a shape that
+//! their issuer documents: they are replaced wherever they come from.
 
 mod scan;
 mod source;
@@ -18,28 +18,28 @@ pub use stream::Stream;
 use scan::{SecretScan, SecretSpan};
 use spelling::Spelling;
 
-/// The shortest value that is looked for, in bytes: a shorter one stands in too many other words.
+/// The shortest value that is searched for, in bytes: a shorter one occurs in too many other words.
 const MIN_VALUE_BYTES: usize = 8;
-/// How much is looked through at a time, in bytes.
+/// The size of a piece that is searched at a time, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
-/// How often a text is decoded to look for spelled secrets: JSON within JSON within JSON.
+/// How often a text is decoded to find escaped secrets: JSON within JSON within JSON.
 const MAX_DECODED: usize = 3;
 
 /// The secrets of one environment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Secrets {
-    /// `[name, value]`, the longest value first, so that one that holds another goes as a whole.
+    /// `[name, value]`, the longest value first, so that a value that contains another is replaced as a whole.
     known: Vec<(String, String)>,
 }
 
 impl Secrets {
-    /// The secrets among these variables. `is_path` says whether a value is the path of something that exists: it
-    /// says where a secret is, and is none.
+    /// Finds the secrets among these variables. `is_path` says whether a value is an existing path: such a value only
+    /// names the location of a secret.
     pub fn of(env: &[(String, String)], is_path: &dyn Fn(&str) -> bool) -> Secrets {
         Secrets::sorted(source::values(env, is_path))
     }
 
-    /// Secrets that another process knows, as [`pairs`](Secrets::pairs) gives them.
+    /// Adopts the secrets of another process, from its [`pairs`](Secrets::pairs).
     pub fn known(pairs: Vec<(String, String)>) -> Secrets {
         Secrets::sorted(pairs.into_iter().filter(|(_, value)| value.len() >= MIN_VALUE_BYTES).collect())
     }
@@ -50,19 +50,19 @@ impl Secrets {
         Secrets { known }
     }
 
-    /// The secrets of both.
+    /// Merges two sets of secrets.
     #[must_use]
     pub fn and(mut self, more: Secrets) -> Secrets {
         self.known.extend(more.known);
         Secrets::sorted(self.known)
     }
 
-    /// `[name, value]` of each, for a process that is to redact as this one does.
+    /// `[name, value]` of each secret, for another process that must redact the same values.
     pub fn pairs(&self) -> &[(String, String)] {
         &self.known
     }
 
-    /// The text with `‹redacted:NAME›` in place of each secret.
+    /// Returns the text with `‹redacted:NAME›` in place of each secret.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let scan = SecretScan::new(&self.known);
         let spans = begun(&scan, text, MAX_DECODED).0;
@@ -72,7 +72,7 @@ impl Secrets {
         }
     }
 
-    /// The same for bytes; what is no text stays as it is.
+    /// Redacts bytes; bytes that are not UTF-8 stay as they are.
     pub fn redact_bytes(&self, bytes: &mut Vec<u8>) {
         if let Ok(text) = std::str::from_utf8(bytes) {
             if let Cow::Owned(clean) = self.redact(text) {
@@ -82,13 +82,13 @@ impl Secrets {
         }
         let mut stream = Stream::new(self);
         let mut clean = Vec::with_capacity(bytes.len());
-        // In pieces: the stream makes a text of what it is fed.
+        // Feed it in pieces, because the stream copies each piece to a text.
         bytes.chunks(PIECE_BYTES).for_each(|piece| clean.extend(stream.feed_bytes(piece)));
         clean.extend(stream.end_bytes());
         *bytes = clean;
     }
 
-    /// The same for all text in a JSON value, its keys among it.
+    /// Redacts all strings in a JSON value, including its keys.
     pub fn redact_json(&self, value: &mut Value) {
         match value {
             Value::String(text) => {
@@ -107,7 +107,7 @@ impl Secrets {
                 }
                 map.values_mut().for_each(|inner| self.redact_json(inner));
             }
-            // A secret of digits alone is no number that anybody sends as one.
+            // A secret that consists only of digits is never sent as a JSON number.
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_secret_variables_go_wherever_they_stand() {
+    fn values_of_secret_variables_are_replaced_everywhere() {
         let some = secrets(&[
             ("GH_TOKEN", "abc-1234567"),
             ("MY_TOKEN", "abc-1234567-and-more"),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_known_by_their_shape() {
+    fn tokens_are_recognized_by_their_shape() {
         let none = Secrets::default();
         let github = format!("ghp_{}", "a1B2".repeat(9));
         assert_eq!(none.redact(&format!("use {github}.")), "use ‹redacted:token›.");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_clean_in_keys_and_values() {
+    fn json_is_redacted_in_keys_and_values() {
         let some = secrets(&[("A_SECRET", "s3cr3t-value")]);
         let mut value = json!({ "s3cr3t-value": ["x s3cr3t-value", { "k": "s3cr3t-value" }], "n": 1 });
         some.redact_json(&mut value);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_spelled_with_escapes_goes_as_a_whole() {
+    fn a_secret_that_is_spelled_with_escapes_is_replaced_as_a_whole() {
         let some = secrets(&[("A_TOKEN", "s3cr3t/väl\"ue")]);
         let gone = "<‹redacted:A_TOKEN›>";
         for spelled in [
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_overlap_go_together() {
+    fn overlapping_secrets_are_replaced_together() {
         let some = secrets(&[("A_TOKEN", "abcdefgh12"), ("B_TOKEN", "gh123456789")]);
         assert_eq!(some.redact("<abcdefgh123456789>"), "<‹redacted:A_TOKEN›>");
         assert_eq!(some.redact("abcdefgh12abcdefgh12"), "‹redacted:A_TOKEN›‹redacted:A_TOKEN›");

@@ -3,14 +3,14 @@
 use super::time::parse_ms;
 use super::world::Trust;
 
-/// What a sensor's header lines say; all times in milliseconds.
+/// The directives in a sensor's header; all times in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// Run at most this often; none: every beat.
+    /// The shortest interval between two runs; `None`: it runs in each beat.
     pub interval_ms: Option<i64>,
-    /// Its deadline; none: the config's.
+    /// Its timeout; `None`: the default in the config.
     pub timeout_ms: Option<i64>,
-    /// Whether its text is vouched for.
+    /// Whether its output is trusted.
     pub trust: Trust,
     /// Names of environment variables that it gets besides the usual ones.
     pub env: Vec<String>,
@@ -18,22 +18,21 @@ pub struct Header {
     pub write: Vec<String>,
 }
 
-/// The comment marks after which a directive may stand: shells and scripts, C-like languages, SQL and Lua.
+/// The comment marks before a directive: shells and scripts, C-like languages, SQL and Lua.
 const MARKS: [&str; 4] = ["#", "//", "--", ";"];
 /// How many lines are searched for directives.
 const MAX_LINES: usize = 40;
 /// How much of a sensor is searched for directives, in bytes.
 pub const HEAD_BYTES: usize = 4096;
-/// The longest `#!` line, in bytes; the stamp stands behind it and must be within the head.
+/// The longest `#!` line, in bytes; looop's stamp comes after it and must be within the head.
 const FIRST_LINE_BYTES: usize = 1024;
 
 impl Header {
-    /// Reads the directives from the first lines of a sensor; of longer bytes only the head counts. Bytes that
-    /// are no text hold none.
+    /// Parses the directives in the first lines of a sensor; only the head counts. Bytes that are not text contain no
+    /// directives.
     ///
     /// # Errors
-    /// Names the directive that is not understood, or a first line that leaves the rest no room; a sensor with
-    /// one is not run.
+    /// Names the unknown directive, or reports a first line that is too long. Such a sensor is not run.
     pub fn parse(script: &[u8]) -> Result<Header, String> {
         let head = &script[..script.len().min(HEAD_BYTES)];
         let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -41,7 +40,7 @@ impl Header {
             return Err(format!("its first line is longer than {FIRST_LINE_BYTES} bytes"));
         }
         let mut header = Header::default();
-        // A line that goes on behind the head is not known.
+        // Ignore a last line that continues after the head.
         let whole = match head.iter().rposition(|byte| *byte == b'\n') {
             Some(end) if head.len() == HEAD_BYTES => &head[..end],
             _ => head,
@@ -66,7 +65,7 @@ impl Header {
             "timeout" => self.timeout_ms = Some(parse_ms(value)?),
             "trust" => {
                 self.trust = match value {
-                    // The stamp of looop stands first, and no later claim takes it back.
+                    // looop's stamp comes first, and a later directive cannot revoke it.
                     "trusted" => self.trust,
                     "untrusted" => Trust::Untrusted,
                     _ => return Err(format!("`trust={value}` is neither `trusted` nor `untrusted`")),
@@ -84,7 +83,7 @@ impl Header {
     }
 }
 
-/// Marks a script's text as untrusted, behind its `#!` line, unless it carries the mark already.
+/// Marks a script as untrusted, after its `#!` line, unless it is marked already.
 ///
 /// # Errors
 /// As [`Header::parse`]: such a script would not be run.
@@ -122,10 +121,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_wins_over_what_the_script_claims() {
+    fn a_stamp_overrides_the_script() {
         let behind = |bytes: usize| format!("#!/bin/sh\n#{}\n# looop: trust=untrusted\n", "x".repeat(bytes));
         let scripts = ["#!/bin/sh\n# looop: trust=trusted\necho {}\n", "#!/bin/sh\necho {}", "#!/bin/sh"];
-        // The mark that a script brings itself may lie anywhere around the end of what is read.
+        // The script's own mark may lie anywhere around the end of the head.
         let far = (HEAD_BYTES - 50..HEAD_BYTES + 10).map(behind);
         for script in scripts.map(str::to_owned).into_iter().chain(far) {
             let stamped = stamp_untrusted(&script).unwrap();
@@ -143,6 +142,9 @@ mod tests {
             assert!(stamp_untrusted(&script).is_err_and(|why| why.contains("first line")), "{length}");
             assert!(Header::parse(script.as_bytes()).is_err(), "{length}");
         }
-        assert!(stamp_untrusted("#!/bin/sh\n# looop: intervall=3s\n").is_err(), "it would not run either");
+        assert!(
+            stamp_untrusted("#!/bin/sh\n# looop: intervall=3s\n").is_err(),
+            "the script would not run either"
+        );
     }
 }

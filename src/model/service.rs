@@ -1,37 +1,37 @@
-//! Pure. The loop as a service of the system: a systemd unit and a launchd agent for the pulse, a cron line for beats.
+//! Pure. Service files: a systemd unit and a launchd agent for the pulse, a cron line for beats.
 
-/// What every file says that looop makes, so that it knows its own again.
+/// A text in each file that looop writes, by which it recognizes its own files.
 pub const MARK: &str = "Written by looop service";
 
-/// What a service begins, and with what.
+/// The data of a service file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Its name: letters, digits, `-`, `_`, `.`.
     pub name: String,
     /// The program's absolute path.
     pub program: String,
-    /// The variables that it gets.
+    /// The environment variables.
     pub env: Vec<(String, String)>,
-    /// A file of `NAME=value` lines with more of them, which need not be there.
+    /// An optional file of `NAME=value` lines with more variables.
     pub env_file: String,
-    /// Where its output goes when nobody else keeps it.
+    /// The file for its output, if the service manager does not keep it.
     pub log: String,
 }
 
 impl Service {
-    /// The first part of it that no service file can hold: control characters would end a line.
+    /// Returns the first value that a service file cannot contain, because a control character would end the line.
     pub fn flaw(&self) -> Option<&str> {
         let values = self.env.iter().flat_map(|(key, value)| [key, value]);
         let all = values.chain([&self.name, &self.program, &self.env_file, &self.log]);
         all.into_iter().find(|text| text.chars().any(char::is_control)).map(String::as_str)
     }
 
-    /// True when systemd begins no program of such a name, however it is quoted.
+    /// True if systemd cannot start a program with this path, however it is quoted.
     pub fn is_odd_for_systemd(&self) -> bool {
         self.program.contains(['"', '\'', '\\'])
     }
 
-    /// A unit for systemd's user manager, as systemd.service(5) and systemd.syntax(7) have it.
+    /// A unit for systemd's user manager, as in systemd.service(5) and systemd.syntax(7).
     pub fn systemd(&self) -> String {
         let env: String = self
             .env
@@ -65,7 +65,7 @@ impl Service {
         )
     }
 
-    /// A property list for launchd, as launchd.plist(5) has it.
+    /// A property list for launchd, as in launchd.plist(5).
     pub fn launchd(&self) -> String {
         let env: String = self
             .env
@@ -99,12 +99,12 @@ impl Service {
         )
     }
 
-    /// Under which name launchd knows it.
+    /// The name of the service in launchd.
     pub fn label(&self) -> String {
         format!("local.{}", self.name)
     }
 
-    /// A line for crontab(5) that runs one beat a minute, with a line before it that says so.
+    /// A line for crontab(5) that runs one beat a minute, and a comment line before it.
     pub fn cron(&self) -> String {
         let env = self.env.iter().map(|(key, value)| format!("{key}={} ", in_shell(value)));
         let folder = self.log.rsplit_once('/').map_or("/", |(folder, _)| folder);
@@ -115,12 +115,12 @@ impl Service {
             in_shell(&self.program),
             in_shell(&self.log)
         );
-        // A bare one begins the command's input there, whatever stands around it.
+        // In crontab, an unescaped `%` starts the command's input, even within quotes.
         format!("# {MARK}: one beat a minute ({}).\n* * * * * {}\n", self.name, command.replace('%', "\\%"))
     }
 }
 
-/// One word of a line of a unit; with `%` a name would begin that systemd fills in.
+/// Quotes one word for a unit file. An unescaped `%` would start a specifier, which systemd replaces.
 fn in_unit(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_quotes_as_its_reader_reads() {
+    fn each_format_quotes_as_its_reader_expects() {
         let unit = service().systemd();
         for line in [
             "ExecStart=\"/home/a b/100%%/it's/\\\"q\\\"\\\\looop\" --color never",
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_line_can_hold_is_found() {
+    fn values_that_no_line_can_contain_are_found() {
         assert_eq!((service().flaw(), service().is_odd_for_systemd()), (None, true));
         let odd = Service { program: "/a\nb".to_owned(), ..service() };
         assert_eq!(odd.flaw(), Some("/a\nb"));

@@ -1,4 +1,4 @@
-//! Pure. What the config decides for a beat: limits, budget and the rules of policy.
+//! Pure. The settings in the config that a beat needs: limits, budget and the rules of policy.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use super::budget::Budget;
 use super::secret::Secrets;
 use super::worker::{Objects, WorkerLimits};
 
-/// Deadlines, rates and lifetimes. All times are in milliseconds.
+/// Timeouts, rates and lifetimes. All times are in milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Decisions in any 60 minutes.
+    /// Maximum number of decisions in any 60 minutes.
     pub decides_per_hour: usize,
-    /// Live workers.
+    /// Maximum number of live workers.
     pub workers: usize,
-    /// A sensor without a `timeout=` of its own.
+    /// Timeout of a sensor without a `timeout=` of its own.
     pub sensor_timeout_ms: i64,
-    /// One runner call.
+    /// Timeout of one runner call.
     pub decide_timeout_ms: i64,
-    /// One `run` move.
+    /// Timeout of one `run` move.
     pub run_timeout_ms: i64,
-    /// After how long a settled world is asked about once more; none: never.
+    /// After how long a settled world is checked with the decider once more; `None`: never.
     pub noop_ttl_ms: Option<i64>,
-    /// How long an approval can be given.
+    /// For how long the user can give an approval.
     pub approval_ttl_ms: i64,
 }
 
@@ -42,45 +42,45 @@ impl Default for Limits {
     }
 }
 
-/// One rule that frees a `run`: `*` stands for one argument, `**` for the rest.
+/// A rule that frees a `run`: `*` matches one argument, `**` matches the rest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    /// The argument vector it matches.
+    /// The argument vectors that it matches.
     pub argv: Vec<String>,
-    /// The directories it holds in, absolute; none: the data dir only.
+    /// The directories in which it applies, absolute; empty: only the data dir.
     pub cwd: Vec<PathBuf>,
 }
 
 impl Rule {
-    /// What is wrong with a pattern, in words: one that means less than it seems to would wait for a yes for ever, and
-    /// nobody would know why.
+    /// Says what is wrong with a pattern. A pattern that matches less than it seems to would leave moves waiting for
+    /// approval without an apparent reason.
     pub fn flaw(argv: &[String]) -> Option<String> {
         let (last, before) = match argv.split_last() {
             Some(split) => split,
             None => return Some("it names no program".to_owned()),
         };
         if before.iter().any(|arg| arg == "**") {
-            return Some("`**` stands for the rest, so nothing can follow it".to_owned());
+            return Some("`**` matches the rest, so it must be the last word".to_owned());
         }
         let in_a_word = |arg: &&String| arg.contains('*') && *arg != "*" && *arg != "**";
         let word = before.iter().chain([last]).find(in_a_word)?;
         Some(format!(
-            "{word:?} is no pattern: `*` stands for one whole argument, `**` at the end for the rest"
+            "{word:?} is not a pattern: `*` matches one whole argument, `**` at the end matches the rest"
         ))
     }
 
-    /// True when the rule matches more than one exact argument vector.
+    /// True if the rule matches more than one argument vector.
     pub fn has_wildcard(&self) -> bool {
         self.argv.iter().any(|arg| arg == "*" || arg == "**")
     }
 }
 
-/// What the human has allowed ahead of time.
+/// What the user has allowed in advance.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
-    /// Commands that need no yes.
+    /// Commands that need no approval.
     pub allow: Vec<Rule>,
-    /// Tags of moves that need no yes although they wait by default.
+    /// Tags of moves that need no approval although they need one by default.
     pub free_moves: Vec<String>,
     /// Repositories that the loop may clone for its workers, absolute and with symbolic links resolved.
     pub repos: Vec<PathBuf>,
@@ -89,18 +89,18 @@ pub struct Rules {
 /// How a runner works as a worker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkerRunner {
-    /// Its command; `{brief}` stands for the path of the brief, `{status}` for that of its status file, `{box}` for how
-    /// codex is to box its commands.
+    /// Its command; `{brief}` is replaced by the path of the brief, `{status}` by that of its status file, `{box}` by
+    /// the sandbox mode that codex uses for its commands.
     pub argv: Vec<String>,
     /// Names of environment variables that it gets besides the usual ones.
     pub env: Vec<String>,
-    /// What it may write besides.
+    /// More paths that it may write.
     pub write: Vec<PathBuf>,
-    /// Variables that are set for it; `{status}` stands for the path of its status file.
+    /// Variables that are set for it; `{status}` is replaced by the path of its status file.
     pub set: Vec<(String, String)>,
-    /// What it loads, so that it tells looop how it fares; none: it needs nothing for that, or cannot.
+    /// The file that makes it report its status to looop; `None`: it needs no file for that, or it cannot report.
     pub status: Option<StatusFile>,
-    /// True when it costs nothing, as the config says.
+    /// True if it is free of charge, as the config says.
     pub free: bool,
     /// True when the config names a command that prints its key. Only a runner that decides and an endpoint get that key.
     pub has_token_cmd: bool,
@@ -123,36 +123,35 @@ impl WorkerRunner {
     }
 }
 
-/// A file that an agent loads beside its own settings, to tell looop how it fares.
+/// A file that an agent loads besides its own settings, to report its status to looop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusFile {
     /// Its name in the directory of each worker.
     pub name: &'static str,
-    /// What stands in it.
     pub text: &'static str,
 }
 
-/// What the config decides about workers.
+/// The settings for workers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Workers {
-    /// The runner that is used where none is named; none: the first that is known of claude and pi.
+    /// The default runner; `None`: the first of claude and pi that is known.
     pub runner: Option<String>,
-    /// Runners that can work.
+    /// Runners that can be workers.
     pub runners: BTreeMap<String, WorkerRunner>,
     /// The commands of each entry of `verify`, in order.
     pub verify: BTreeMap<String, Vec<Vec<String>>>,
-    /// Which objects of a repository a clone holds; none: [`Objects::chosen`] says so for each.
+    /// Which objects of a repository a clone contains; `None`: [`Objects::chosen`] decides for each repository.
     pub objects: Option<Objects>,
     /// A command that gets each flag and ask as JSON on stdin; empty: none.
     pub notify: Vec<String>,
-    /// What each worker may use up.
+    /// The limits of each worker.
     pub limits: WorkerLimits,
-    /// The human's tmux server, where there is one: the value of `TMUX`.
+    /// The user's tmux server, if there is one: the value of `TMUX`.
     pub tmux: Option<String>,
 }
 
 impl Workers {
-    /// The runner of this name, or the default one.
+    /// Returns the runner with this name, or the default runner.
     ///
     /// # Errors
     /// Says which there are, or that it needs a key which a worker does not get.
@@ -166,28 +165,28 @@ impl Workers {
     }
 }
 
-/// What the config decides about fixes.
+/// The settings for fixes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fixes {
-    /// The runner that is called first; none: the leanfile's.
+    /// The runner of the first call; `None`: the leanfile's.
     pub runner: Option<String>,
-    /// Who is called after the first, the second and each further new plan; empty: the same one.
+    /// The runners after the first, the second and each further new plan; empty: the same runner.
     pub escalate: Vec<String>,
-    /// The figures of the rule that stops an agent which repeats itself.
+    /// The thresholds of the rule that stops an agent that repeats itself.
     pub thresholds: Thresholds,
-    /// Whether agents are shown the files that a failure leads to.
+    /// If true, agents are shown the files that a failure leads to.
     pub map: bool,
-    /// So many repeats of the same commands within one call are noted for the next one.
+    /// After this number of repeats of the same commands within one call, the next call is warned.
     pub nudge: usize,
-    /// So many repeats of the same commands within one call end it.
+    /// After this number of repeats of the same commands within one call, the call is stopped.
     pub stop: usize,
-    /// Runners that can be called, with `{brief}` for the path of the prompt; without it the prompt comes on stdin. One
-    /// without a command is an endpoint.
+    /// Runners that can be called, with `{brief}` for the path of the prompt; a command without it reads the prompt
+    /// from stdin. A runner without a command is an endpoint.
     pub runners: BTreeMap<String, WorkerRunner>,
 }
 
 impl Fixes {
-    /// True when a fix may cost money: unless each runner that it may call is named and costs nothing.
+    /// True if a fix may cost money: unless each runner that it may call is known and free of charge.
     pub fn is_paid(&self) -> bool {
         let is_free = |name: &String| self.runners.get(name).is_some_and(|runner| runner.free);
         !self.runner.as_ref().is_some_and(is_free) || !self.escalate.iter().all(is_free)
@@ -213,39 +212,34 @@ impl Default for Fixes {
     }
 }
 
-/// Everything of the config that a beat needs.
+/// All settings that a beat needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
-    /// Deadlines and rates.
     pub limits: Limits,
-    /// What is allowed ahead of time.
     pub rules: Rules,
-    /// Spending limits.
     pub budget: Budget,
-    /// The PATH on which programs of moves, sensors and runners are found.
+    /// The PATH for programs of moves, sensors and runners.
     pub path: String,
-    /// Environment that every child gets: HOME, LANG and the like.
+    /// The environment of every child: HOME, LANG and the like.
     pub base_env: Vec<(String, String)>,
-    /// The whole environment, from which a sensor's or a runner's allow-list picks.
+    /// The whole environment, from which the allow-list of a sensor or a runner picks.
     pub full_env: Vec<(String, String)>,
-    /// What must never be written down.
+    /// Values that must never be written down.
     pub secrets: Secrets,
-    /// The human's home directory, for `~` in paths.
+    /// The user's home directory, for `~` in paths.
     pub home: Option<PathBuf>,
-    /// What the config decides about workers.
     pub workers: Workers,
-    /// What the config decides about fixes.
     pub fixes: Fixes,
-    /// How children are boxed.
+    /// The sandboxes of children.
     pub boxes: Boxes,
-    /// The variables that name this profile to looop itself, for what runs looop again.
+    /// The variables that name this profile, for children that run looop again.
     pub config_env: Vec<(String, String)>,
-    /// Directories that no move may touch: the config file's own among them.
+    /// Directories that no move may touch, including that of the config file.
     pub protected: Vec<PathBuf>,
 }
 
 impl Settings {
-    /// A path as a move writes it: `~` is the human's home, and what is relative begins in the data dir.
+    /// Resolves a path in a move: `~` is the user's home, and relative paths start in the data dir.
     pub fn path_of(&self, data_dir: &Path, text: &str) -> PathBuf {
         let below_home = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
         match (below_home, &self.home) {

@@ -1,7 +1,9 @@
-//! Pure. What a test run says: how many tests failed, which, how, and a signature that two runs of one failure share.
+//! Pure. Parses a test run: how many tests failed, which, why, and a signature that two runs with the same failure
+//! share.
 //!
-//! A signature is made of the failing tests, the kind of error, its message and the project's own place nearest to it,
-//! each without what differs from run to run: times, addresses, process numbers, ports, temporary paths, line numbers.
+//! A signature consists of the failing tests, the kind of error, its message and the nearest location in the project,
+//! each without the parts that differ from run to run: times, addresses, process ids, ports, temporary paths, line
+//! numbers.
 
 mod generic;
 mod go;
@@ -13,23 +15,20 @@ mod tap;
 
 pub use normal::{normal, steady};
 
-/// The most failing tests that are named.
+/// The maximum number of failing tests that are named.
 const MAX_TESTS: usize = 200;
-/// The longest output that is read, in bytes; of a longer one the end is.
+/// The longest output that is read, in bytes; of a longer output, the end is read.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
-/// A test runner whose output is understood.
+/// A test framework whose output is understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// pytest.
     Pytest,
     /// Python's unittest.
     Unittest,
-    /// cargo test.
     Cargo,
-    /// go test.
     Go,
-    /// jest, vitest, and what prints like them.
+    /// jest, vitest, and frameworks with the same output.
     Jest,
     /// TAP, and node's own test runner.
     Tap,
@@ -40,40 +39,40 @@ pub enum Kind {
 /// How a test run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// By itself, with this code.
+    /// It exited with this code.
     Code(i32),
-    /// Otherwise; in words.
+    /// Another end, as text.
     Other(String),
 }
 
-/// What a test run said.
+/// The parsed output of a test run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Whose output it is.
+    /// The framework that printed it.
     pub kind: Kind,
-    /// True when it ended well and something was tested.
+    /// True if it exited with success and ran at least one test.
     pub passed: bool,
-    /// True when the runner is known and collected no test at all.
+    /// True if the framework is known and collected no tests.
     pub empty: bool,
-    /// Passing tests, where that is known.
+    /// Number of passed tests, if known.
     pub good: Option<u32>,
-    /// Failing tests, where that is known.
+    /// Number of failed tests, if known.
     pub bad: Option<u32>,
-    /// Skipped tests, where that is known.
+    /// Number of skipped tests, if known.
     pub skipped: Option<u32>,
     /// The failing tests, sorted.
     pub tests: Vec<String>,
     /// The kind of error: a class, a code, or how the program ended.
     pub class: String,
-    /// Its message as it was printed.
+    /// The message as printed.
     pub said: String,
-    /// Its message, normalised.
+    /// The message, normalized.
     pub message: String,
-    /// The file, and the function where it is said, of the project's own frame nearest to the error.
+    /// The location in the project nearest to the error: the file, and the function if known.
     pub frame: String,
 }
 
-/// What a parser found.
+/// The result of a parser.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
     good: Option<u32>,
@@ -85,10 +84,10 @@ struct Found {
     frame: String,
 }
 
-/// None where the output is of another runner.
+/// A parser; it returns `None` for the output of another framework.
 type Parser = fn(&[&str]) -> Option<Found>;
 
-/// Reads the output of a test run that ran in the directory `root`. Colours are gone already.
+/// Parses the output of a test run in the directory `root`. The output has no colors any more.
 pub fn read(output: &str, ended: &Ended, root: &str) -> Report {
     let from = output.ceil_char_boundary(output.len().saturating_sub(MAX_OUTPUT_BYTES));
     let text = output[from..].replace(&format!("{}/", root.trim_end_matches('/')), "");
@@ -132,7 +131,7 @@ pub fn read(output: &str, ended: &Ended, root: &str) -> Report {
 }
 
 impl Report {
-    /// The signature of the failure, 16 hexadecimal digits; none when there is none.
+    /// The signature of the failure, 16 hexadecimal digits; `None` if there was no failure.
     pub fn signature(&self) -> Option<String> {
         if self.passed {
             return None;
@@ -147,12 +146,12 @@ impl Report {
         Some(hasher.finalize().to_hex()[..16].to_owned())
     }
 
-    /// How many tests failed; one where it is not known and the run failed.
+    /// How many tests failed; 1 if the number is unknown and the run failed.
     pub fn failures(&self) -> Option<u32> {
         match self.bad {
             Some(bad) if bad > 0 || self.passed => Some(bad),
             _ if self.passed => Some(0),
-            // A run that could not even begin is worse than any number of failing tests.
+            // A run that could not even start is worse than any number of failing tests.
             _ => None,
         }
     }
@@ -183,7 +182,7 @@ impl Report {
     }
 }
 
-/// The number before a word, as in `3 passed`.
+/// Returns the number before a word, as in `3 passed`.
 fn count_before(line: &str, word: &str) -> Option<u32> {
     let words: Vec<&str> =
         line.split(|c: char| c.is_whitespace() || matches!(c, ',' | '|' | ';' | '(' | ')')).collect();
@@ -192,7 +191,7 @@ fn count_before(line: &str, word: &str) -> Option<u32> {
     words.get(at.checked_sub(1)?)?.parse().ok()
 }
 
-/// `Class: message` taken apart; none where the line does not begin with a class.
+/// Splits `Class: message`; returns `None` if the line does not start with a class.
 fn class_and_message(line: &str) -> Option<(String, String)> {
     let (class, message) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
     let is_class = class.starts_with(|c: char| c.is_ascii_uppercase() || c == '_' || c.is_ascii_lowercase())
@@ -207,7 +206,7 @@ fn class_and_message(line: &str) -> Option<(String, String)> {
     is_class.then(|| (class.to_owned(), message.to_owned()))
 }
 
-/// True for a path that is not the project's own.
+/// True for a path outside the project.
 fn is_foreign(path: &str) -> bool {
     const MARKS: [&str; 10] = [
         "site-packages/",

@@ -1,17 +1,17 @@
-//! Pure. Whether the screen of a silent program looks as if it waits for somebody to type.
+//! Pure. Decides if the screen of a silent program looks as if it waits for input.
 //!
-//! No program says so in these bytes: what comes of it is a guess and is called one.
+//! The output does not say so: the result is a guess, and looop reports it as a guess.
 
-/// How many lines from the end are looked at: menus and agents keep a line or two of help under what they ask.
+/// How many of the last lines are searched: menus and agents print a line or two of help below a question.
 const LINES: usize = 4;
-/// How many lines above a menu its question may stand.
+/// How many lines above a menu its question may start.
 const QUESTION_LINES: usize = 20;
-/// How prompts end.
+/// The last characters of prompts.
 const ENDS: [char; 8] = ['?', ':', '>', '$', '#', '%', '\u{276f}', '\u{203a}'];
-/// How the line begins where one types in a form, or the chosen line of a menu.
+/// The first characters of an input line in a form, or of the chosen line of a menu.
 const BEGINS: [char; 3] = ['>', '\u{276f}', '\u{203a}'];
 
-/// How the chosen line of gemini's menus begins.
+/// The start of the chosen line in gemini's menus.
 const CHOSEN: &str = "\u{25cf} ";
 
 /// The question above the menu at the end of a screen, from the line that ends with a question mark to the choices; where
@@ -28,7 +28,7 @@ pub fn question(screen: &str) -> Option<String> {
     Some(words.join(" "))
 }
 
-/// The line at which the program seems to wait.
+/// Returns the line at which the program seems to wait.
 pub fn prompt(screen: &str) -> Option<&str> {
     let mut lines =
         screen.lines().rev().map(|line| line.trim_matches(is_frame)).filter(|line| !line.is_empty());
@@ -39,7 +39,7 @@ pub fn prompt(screen: &str) -> Option<&str> {
     std::iter::once(last).chain(lines.take(LINES - 1)).find(|line| line.starts_with(BEGINS))
 }
 
-/// True for what stands around text in a box.
+/// True for characters of a box around text.
 fn is_frame(c: char) -> bool {
     c.is_whitespace() || ('\u{2500}'..='\u{259f}').contains(&c)
 }
@@ -47,7 +47,7 @@ fn is_frame(c: char) -> bool {
 fn asks(line: &str) -> bool {
     let small = line.to_lowercase();
     match line.chars().next_back() {
-        // Most lines of a log that end in a bracket ask nothing.
+        // Most log lines that end in a bracket do not ask for input.
         Some(']' | ')') => small.contains("y/n") || small.contains("yes/no"),
         Some(end) if ENDS.contains(&end) => true,
         _ => small.starts_with("press ") || small.contains("press enter") || small.contains("press any key"),
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_looks_like_it() {
+    fn a_waiting_screen_is_detected() {
         for (screen, line) in [
             ("building\nOverwrite it? [y/N]\n", "Overwrite it? [y/N]"),
             ("Password:", "Password:"),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_works_does_not() {
+    fn a_working_screen_is_not_taken_for_a_waiting_one() {
         for screen in [
             "",
             "\n\n",

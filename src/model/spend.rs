@@ -1,4 +1,4 @@
-//! Pure. Reports over the spend ledger: rows that add up to the micro-dollar.
+//! Pure. Reports over the spend ledger: rows whose sum is exact to the micro-dollar.
 
 use std::collections::BTreeMap;
 
@@ -7,33 +7,29 @@ use serde::Serialize;
 
 use super::charge::{Basis, Charge, Usage};
 
-/// What rows of a spend report are grouped by.
+/// The grouping of a spend report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The local day.
     Day,
-    /// The goal.
     Goal,
-    /// The worker.
     Worker,
-    /// The runner.
     Runner,
-    /// The model.
     Model,
-    /// The sensor that woke the beat; a call that several woke counts for each, its tokens and price are shared out.
+    /// The sensor that woke the beat. If several sensors woke it, the call counts for each, and its tokens and price
+    /// are divided.
     Sensor,
-    /// The beat.
     Beat,
 }
 
 /// One row of a spend report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Row {
-    /// What the row is about.
+    /// The key of the group.
     pub key: String,
-    /// Runner calls.
+    /// Number of runner calls.
     pub calls: u64,
-    /// Input tokens that no cache served.
+    /// Input tokens that did not come from a cache.
     pub tokens_in: u64,
     /// Input tokens read from a cache.
     pub tokens_cached: u64,
@@ -41,15 +37,15 @@ pub struct Row {
     pub tokens_written: u64,
     /// Output tokens.
     pub tokens_out: u64,
-    /// Those of the output tokens that were thought and not said.
+    /// How many of the output tokens were reasoning.
     pub tokens_reasoning: u64,
-    /// Those of all tokens that runners used for purposes of their own.
+    /// How many of all tokens runners used for internal purposes.
     pub tokens_background: u64,
     /// Millionths of a US dollar.
     pub cost_micros: u64,
-    /// Those of them that were assumed, because the call was cut off.
+    /// How many of them were assumed, because the call was interrupted.
     pub assumed_micros: u64,
-    /// Calls whose price nobody said.
+    /// Number of calls with an unknown price.
     pub unmetered: u64,
 }
 
@@ -71,7 +67,7 @@ impl Row {
         self.unmetered += u64::from(!usage.basis.is_metered());
     }
 
-    /// How much of the input came from a cache, in percent; none where nothing went in.
+    /// The percentage of the input that came from a cache; `None` without input.
     pub fn cached_percent(&self) -> Option<u64> {
         let all =
             u128::from(self.tokens_in) + u128::from(self.tokens_cached) + u128::from(self.tokens_written);
@@ -79,7 +75,7 @@ impl Row {
     }
 }
 
-/// One part of a whole that is shared out without a rest.
+/// One part of a whole that is divided without a remainder.
 #[derive(Clone, Copy)]
 struct Share {
     index: u64,
@@ -106,7 +102,7 @@ pub fn report(charges: &[Charge], by: By) -> Vec<Row> {
     rows.into_values().collect()
 }
 
-/// All charges as one row.
+/// Sums all charges into one row.
 pub fn total(charges: &[Charge]) -> Row {
     let mut row = Row { key: "total".to_owned(), ..Row::default() };
     charges.iter().for_each(|charge| row.add(&charge.usage, Share { index: 0, parts: 1 }));
@@ -127,15 +123,15 @@ fn keys(charge: &Charge, by: By) -> Vec<String> {
     }
 }
 
-/// The columns of a report as comma-separated values, in this order.
+/// The columns of a report in CSV format, in this order.
 const COLUMNS: &str = "key,calls,tokens_in,tokens_cached,tokens_written,tokens_out,tokens_reasoning,\
                        tokens_background,cost_micros,assumed_micros,unmetered\n";
 
-/// A report as comma-separated values with a heading, as RFC 4180 has it but for the line end.
+/// Formats a report as CSV with a heading, as in RFC 4180 except for the line ends.
 pub fn csv(rows: &[Row]) -> String {
     let mut text = COLUMNS.to_owned();
     for row in rows {
-        // A spreadsheet takes a text that begins so for a formula, and names of models come from outside.
+        // Spreadsheets treat such a text as a formula, and names of models come from outside.
         let formula = row.key.starts_with(['=', '+', '-', '@', '\t', '\r']);
         let key = format!("{}{}", if formula { "'" } else { "" }, row.key);
         let quoted = key.contains([',', '"', '\n', '\r']);
@@ -178,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_sum_and_say_what_is_unmetered() {
+    fn rows_sum_and_report_unmetered_calls() {
         let all = [
             charge("d1", &["git", "ci"], 100, Basis::Reported),
             charge("d1", &["git"], 0, Basis::Estimated),
@@ -194,7 +190,7 @@ mod tests {
         let sensors = report(&all, By::Sensor);
         let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();
         assert_eq!(calls, [("(none)", 2), ("ci", 1), ("git", 2)]);
-        assert_eq!(sensors[1].cost_micros + sensors[2].cost_micros, 100, "shared out, not counted twice");
+        assert_eq!(sensors[1].cost_micros + sensors[2].cost_micros, 100, "divided, not counted twice");
     }
 
     #[test]

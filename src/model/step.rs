@@ -1,14 +1,14 @@
-//! Pure. The rules of a beat's memory: what is written, in which order, for each thing that can happen.
+//! Pure. The rules of a beat's memory: what is written, in which order, for each event.
 //!
 //! # Flow
-//! `Asking` reserves the call; `Decided` writes the intent and acts; `Acted` journals and settles. After a
-//! crash, `CutOff` settles a call that never ended and `Unfinished` a move that was never settled.
+//! `Asking` reserves the call; `Decided` writes the intent and acts; `Acted` journals and settles. After a crash,
+//! `CutOff` settles a call that never ended, and `Unfinished` settles a move that was never settled.
 //!
 //! # Guarantees
-//! State changes only through [`Effect::Save`], one atomic replace. An intent is saved before its deed, and
-//! the journal line is durable before the intent is cleared; so a deed is never done without a trace, and a
-//! deed whose trace is missing is never done again unless it is the same file written with the same bytes. What a
-//! settlement finds is made durable before the memory lets go of it.
+//! State changes only through [`Effect::Save`], one atomic replacement. An intent is saved before its operation, and
+//! the journal line is durable before the intent is cleared. So each operation leaves a trace, and an operation without
+//! a trace is repeated only if it writes the same file with the same bytes. What recovery finds is made durable before
+//! the memory drops it.
 
 mod leftover;
 mod rules;
@@ -27,7 +27,7 @@ pub use leftover::{CHANGED, compare, probe};
 use rules::{asking, charged, cut_off, decide, failed, settle, unfinished};
 pub use rules::{recent, unknown_charge};
 
-/// One thing to do, in order. All but `Act` are durable when they return.
+/// An effect; effects are performed in order. All except `Act` are durable when they return.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Append a line to the spend ledger.
@@ -36,145 +36,131 @@ pub enum Effect {
     Save(Box<Beat>),
     /// Make the move; its outcome comes back as [`Event::Acted`].
     Act(Box<Intent>),
-    /// Create the ask unless it exists: something that a human must look at.
+    /// Create the ask unless it exists; the user must look at something.
     Flag(Box<Ask>),
     /// Append a line to the journal.
     Journal(String),
-    /// Make durable what was found. A tick that was killed may have left it where a power loss takes it away.
+    /// Make evidence durable. After a killed tick, a power loss could still remove it.
     Sync(Found),
 }
 
-/// What a settlement believes because it was found.
+/// Evidence on which recovery relies.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// The memory itself, which says that something is left.
+    /// The memory itself, which contains something unsettled.
     Memory,
     /// A call's line in the ledger.
     Charge,
     /// A move's line in the journal.
     Line,
-    /// The change that a move makes to a file.
+    /// The change of a file by a move.
     Change(Deed),
 }
 
-/// What a decision saw, as far as the memory needs it.
+/// The inputs of a decision, as far as the memory needs them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// The beat's id.
     pub beat: String,
-    /// The beat's start.
     pub at: Now,
-    /// The items of the world.
     pub items: Items,
-    /// The digest over them.
+    /// The digest over the items.
     pub world: Digest,
-    /// What the human had decided.
+    /// Digest of the user's side.
     pub human: Digest,
-    /// The commit that holds the world, where one could be made.
+    /// The commit with the world, if one could be made.
     pub commit: Option<String>,
-    /// blake3 of the prompt; empty when no runner was asked.
+    /// blake3 of the prompt; empty if no runner was asked.
     pub prompt: Digest,
-    /// Sensors whose signal changed and so had a part in waking the loop.
+    /// Sensors whose signal changed and which helped to wake the loop.
     pub sensors: Vec<String>,
-    /// True when no item differs from the baseline.
+    /// True if no item differs from the baseline.
     pub unchanged: bool,
-    /// True when the noop's lifetime was why the loop woke.
+    /// True if the loop woke because of the noop's lifetime.
     pub aged: bool,
-    /// True when text of strangers was in front of the decider.
+    /// True if the decider had read untrusted text.
     pub tainted: bool,
-    /// All goals.
     pub goals: Vec<Name>,
     /// Ids of all asks that still have a file.
     pub asks: Vec<Name>,
     /// Asks whose answers this decision sees.
     pub answers: Vec<Name>,
-    /// Rejected subjects among them, and until when they are refused.
+    /// Rejected scopes among them, and until when they are refused, in milliseconds.
     pub rejected: Vec<(Digest, i64)>,
-    /// Timers that are due.
     pub due: Vec<Name>,
-    /// All timers.
     pub schedules: Vec<Name>,
 }
 
-/// A decided move with what policy and the store made of it.
+/// A decided move, with the results of policy and the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
-    /// What the decision saw.
+    /// The inputs of the decision.
     pub seen: Seen,
-    /// The move.
     pub decided: Move,
-    /// What is done to make it.
+    /// The operation that makes the move.
     pub deed: Deed,
-    /// What the journal says when the deed is done.
+    /// The outcome for the journal once the operation is done.
     pub then: Outcome,
-    /// What the call cost; none when no runner was asked.
+    /// The cost of the call; `None` if no runner was asked.
     pub charge: Option<Box<Charge>>,
-    /// The approval that this move uses up, and until when its yes is good, in milliseconds.
+    /// The approval that this move uses up, and until when it is valid, in milliseconds.
     pub approval: Option<(Name, i64)>,
-    /// True when the move starts a worker that costs money.
+    /// True if the move starts a worker that costs money.
     pub starts_paid: bool,
 }
 
-/// What was found out about an unfinished move.
+/// The findings about an unfinished move.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Probe {
-    /// The journal has its line, this one.
+    /// The journal contains its line, which is this one.
     Journaled(String),
     /// The world shows that it was made.
     Made,
-    /// The world shows that it was not made, and making it is safe.
+    /// The world shows that it was not made, and it is safe to make it.
     NotMade,
-    /// It was not made and must not be made now.
+    /// It was not made, and it must not be made now.
     Dropped(String),
-    /// Nobody can tell.
+    /// The result cannot be determined.
     Unknown(String),
 }
 
-/// What happened.
+/// An event for the memory.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A runner is about to be called.
     Asking(Box<Inflight>),
-    /// The call, or its reply, was no good.
+    /// The call failed, or its reply was invalid.
     Failed {
-        /// Why.
         failure: Failure,
-        /// What it cost.
+        /// The cost of the call.
         charge: Option<Box<Charge>>,
-        /// What the human had decided at that time.
+        /// Digest of the user's side at that time.
         human: Digest,
     },
-    /// The human interrupted the call.
+    /// The user cancelled the call.
     Cancelled {
-        /// What it may have cost.
+        /// The possible cost of the call.
         charge: Box<Charge>,
     },
-    /// There is a move.
+    /// The decider chose a move.
     Decided(Box<Decided>),
-    /// The deed ended.
-    Acted {
-        /// When.
-        at: Now,
-        /// How.
-        outcome: Outcome,
-    },
-    /// A runner call of an earlier tick never ended; the charge is none when the ledger has it.
+    /// The operation ended.
+    Acted { at: Now, outcome: Outcome },
+    /// A runner call of an earlier tick never ended.
     CutOff {
         /// When this was found.
         at: Now,
-        /// The unknown cost.
+        /// The unknown cost; `None` if the ledger already contains the call.
         charge: Option<Box<Charge>>,
     },
     /// A move of an earlier tick was never settled.
     Unfinished {
         /// When this was found.
         at: Now,
-        /// What was found.
         probe: Probe,
     },
 }
 
-/// The effects of an event on a memory. Total: an event that does not fit the memory has no effect.
+/// Computes the effects of an event on a memory. Total: an event that does not fit the memory has no effect.
 pub fn step(beat: &Beat, event: Event) -> Vec<Effect> {
     match event {
         Event::Asking(call) => vec![Effect::Save(Box::new(asking(beat, *call)))],
@@ -197,7 +183,8 @@ pub fn step(beat: &Beat, event: Event) -> Vec<Effect> {
     }
 }
 
-/// A settlement is told to others, so that the memory that asks for it must not be lost: its ids would be used again.
+/// Recovery publishes results under the saved beat id. Sync the memory first: if it were lost, the same id could be
+/// issued twice.
 fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
     if !effects.is_empty() {
         effects.insert(0, Effect::Sync(Found::Memory));
@@ -205,11 +192,11 @@ fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
     effects
 }
 
-/// Runs an event to its end: performs each effect in order and steps again on what an effect brings back.
-/// `beat` follows each save, so that it is always what the file holds.
+/// Processes an event completely: performs each effect in order, and steps again with the result of an effect. `beat`
+/// is updated with each save, so that it always equals the file.
 ///
 /// # Errors
-/// The first error of `perform`; the memory is then as the last save left it.
+/// The first error of `perform`; the memory then equals the last save.
 pub fn drive<E>(
     beat: &mut Beat,
     event: Event,

@@ -1,10 +1,10 @@
-//! Tests of what a decision leaves in the memory: service, taint, rejections, restlessness, ids.
+//! Tests of what a decision records in the memory: served goals, taint, rejections, flapping, ids.
 
 use super::*;
 use crate::model::beat::{FLAP_LIMIT, STARVING_AFTER};
 
 #[test]
-fn a_goal_is_served_by_its_moves_and_starves_without() {
+fn a_goal_is_served_by_its_moves_and_starves_without_them() {
     let mut beat = Beat::default();
     for n in 0..STARVING_AFTER + 1 {
         let mut one = event(decided(json!({ "move": "noop", "goal": "loud" })), Deed::Nothing, done());
@@ -18,11 +18,11 @@ fn a_goal_is_served_by_its_moves_and_starves_without() {
     let goals = [name("loud"), name("quiet"), name("written"), name("new")];
     assert_eq!(beat.starving(goals.iter()), [(name("quiet"), STARVING_AFTER)]);
     let next = after(&beat, event(noop(), Deed::Nothing, done()));
-    assert_eq!(next.served.keys().collect::<Vec<_>>(), [&name("g")], "goals that are gone are forgotten");
+    assert_eq!(next.served.keys().collect::<Vec<_>>(), [&name("g")], "removed goals are forgotten");
 }
 
 #[test]
-fn a_goal_written_after_untrusted_text_is_known_by_the_bytes_that_are_written() {
+fn a_goal_written_after_untrusted_text_is_recognized_by_its_bytes() {
     let write = || decided(json!({ "move": "write_goal", "id": "g", "body": "do it" }));
     let written = || writes("goals/g.md", "do it\n");
     let tainted = |mut event: Decided| {
@@ -30,16 +30,16 @@ fn a_goal_written_after_untrusted_text_is_known_by_the_bytes_that_are_written() 
         event
     };
     let marked = after(&Beat::default(), tainted(event(write(), written(), done())));
-    // What the next world holds is the file, with the line end that it was given.
+    // The next world contains the file with the line end that it was given.
     let mark = vec![Goal::Text("do it\n".to_owned()).digest()];
     assert_eq!(marked.untrusted_goals, mark);
     let refused = || event(write(), Deed::Nothing, Outcome::Refused { why: "no".to_owned() });
-    assert_eq!(after(&marked, refused()).untrusted_goals, mark, "what is not written takes no mark away");
-    assert_eq!(after(&marked, tainted(refused())).untrusted_goals, mark, "nor replaces it");
+    assert_eq!(after(&marked, refused()).untrusted_goals, mark, "a text that is not written removes no mark");
+    assert_eq!(after(&marked, tainted(refused())).untrusted_goals, mark, "and replaces no mark");
     assert_eq!(after(&marked, event(noop(), Deed::Nothing, done())).untrusted_goals, mark);
     assert!(
         after(&marked, event(write(), written(), done())).untrusted_goals.is_empty(),
-        "written from trusted text"
+        "written after trusted text only"
     );
     let mut gone = event(noop(), Deed::Nothing, done());
     gone.seen.goals.clear();
@@ -47,7 +47,7 @@ fn a_goal_written_after_untrusted_text_is_known_by_the_bytes_that_are_written() 
 }
 
 #[test]
-fn a_goal_text_that_a_move_wrote_is_known_until_the_user_approves_it() {
+fn a_goal_text_that_a_move_wrote_is_remembered_until_the_user_approves_it() {
     let write = |body: &str| {
         let deed = writes("goals/g.md", body);
         event(decided(json!({ "move": "write_goal", "id": "g", "body": body })), deed, done())
@@ -68,7 +68,7 @@ fn a_goal_text_that_a_move_wrote_is_known_until_the_user_approves_it() {
 }
 
 #[test]
-fn only_an_approved_start_of_a_paid_worker_is_remembered_as_one() {
+fn only_an_approved_start_of_a_paid_worker_is_remembered() {
     let start = || decided(json!({ "move": "start_worker", "id": "w", "brief": "b" }));
     let yes = || Some((name("ap-1"), T0 + HOUR));
     let rows = [
@@ -84,7 +84,7 @@ fn only_an_approved_start_of_a_paid_worker_is_remembered_as_one() {
     }
 }
 
-/// The memory once a decision's deed is done.
+/// Returns the memory after a decision's operation is done.
 fn made(beat: &Beat, event: Decided) -> Beat {
     let begun = after(beat, event);
     let effects = step(&begun, Event::Acted { at: NOW, outcome: done() });
@@ -92,7 +92,7 @@ fn made(beat: &Beat, event: Decided) -> Beat {
 }
 
 #[test]
-fn words_of_a_tainted_decision_are_known_until_they_are_gone() {
+fn text_of_a_tainted_decision_is_known_until_it_is_gone() {
     let ask = || decided(json!({ "move": "ask", "text": "send the key?" }));
     let written = || writes("asks/ask-b1.json", "{}");
     let tainted = |decided: Move, deed: Deed| {
@@ -103,11 +103,11 @@ fn words_of_a_tainted_decision_are_known_until_they_are_gone() {
     let marked = made(&Beat::default(), tainted(ask(), written()));
     assert!(marked.retells() && marked.clean_beats.is_empty());
     let rested = made(&marked, tainted(noop(), Deed::Nothing));
-    assert!(!rested.retells() && rested.clean_beats.is_empty(), "a noop has no words of its own");
+    assert!(!rested.retells() && rested.clean_beats.is_empty(), "a noop adds no text");
     let clean = made(&marked, event(ask(), written(), done()));
     assert!(!clean.retells());
     assert_eq!(clean.clean_beats, ["b1"]);
-    // A file of an earlier program says nothing of it.
+    // A file of an earlier version does not contain the key.
     let mut old = serde_json::to_value(&clean).unwrap();
     old.as_object_mut().unwrap().remove("clean_beats");
     old["last"].as_object_mut().unwrap().remove("clean");
@@ -134,13 +134,13 @@ fn an_interrupted_move_of_a_tainted_decision_is_known_after_the_crash() {
         Effect::Flag(ask) => Some(ask.clean),
         _ => None,
     });
-    assert_eq!(flagged, Some(false), "its question tells the command");
+    assert_eq!(flagged, Some(false), "its question contains the command");
     let settled = saved(&effects);
     assert!(settled.retells() && settled.clean_beats.is_empty());
 }
 
 #[test]
-fn a_worker_that_strangers_named_is_known_while_it_is_there() {
+fn a_worker_with_an_untrusted_name_is_known_while_it_exists() {
     let start =
         || event(decided(json!({ "move": "start_worker", "id": "w", "brief": "b" })), Deed::Fleet, done());
     let mut tainted = start();
@@ -151,11 +151,11 @@ fn a_worker_that_strangers_named_is_known_while_it_is_there() {
     let mut there = event(noop(), Deed::Nothing, done());
     there.seen.items.insert("worker/w".to_owned(), "d".to_owned());
     assert!(known(&made(&marked, there)));
-    assert!(!known(&made(&marked, event(noop(), Deed::Nothing, done()))), "it was put away");
-    assert!(!known(&made(&marked, start())), "it is another one");
+    assert!(!known(&made(&marked, event(noop(), Deed::Nothing, done()))), "the worker was archived");
+    assert!(!known(&made(&marked, start())), "it is another worker");
     tainted.approval = Some((name("ap-1"), 0));
     let approved = made(&Beat::default(), tainted);
-    assert!(!known(&approved) && approved.retells(), "a yes is to the deed and not to the reason");
+    assert!(!known(&approved) && approved.retells(), "an approval covers the operation and not the reason");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn what_a_decision_saw_is_not_shown_again() {
 }
 
 #[test]
-fn a_used_yes_is_remembered_for_as_long_as_it_would_be_good() {
+fn a_used_approval_is_remembered_as_long_as_it_would_be_valid() {
     let used = Decided { approval: Some((name("ap-1"), T0 + HOUR)), ..event(noop(), Deed::Nothing, done()) };
     let mut beat = after(&Beat::default(), used);
     for (wait, closed) in [(0, vec![name("ap-1")]), (HOUR - 1, vec![name("ap-1")]), (HOUR, vec![])] {
@@ -194,7 +194,7 @@ fn a_used_yes_is_remembered_for_as_long_as_it_would_be_good() {
 }
 
 #[test]
-fn changes_that_woke_the_loop_are_counted_and_fade() {
+fn changes_that_woke_the_loop_are_counted_and_decay() {
     let mut beat = Beat::default();
     let quarter = crate::model::beat::FLAP_DECAY_MS;
     let mut at = T0;
@@ -211,22 +211,18 @@ fn changes_that_woke_the_loop_are_counted_and_fade() {
     }
     let later = NOW.at(T0 + 300_000 + quarter);
     assert!(beat.is_flapping("ci", NOW.at(T0 + 300_000)) && !beat.is_flapping("ci", later));
-    assert_eq!(
-        woke(&beat, &[], quarter).flaps["ci"].count,
-        FLAP_LIMIT,
-        "time is counted when it is asked for"
-    );
+    assert_eq!(woke(&beat, &[], quarter).flaps["ci"].count, FLAP_LIMIT, "the decay is computed on each read");
     beat = woke(&beat, &["ci", "mail"], quarter);
     assert_eq!(
         (beat.flaps["ci"].count, beat.flaps["mail"].count),
         (FLAP_LIMIT - 1, 1),
-        "two quarters have gone by"
+        "two quarters of an hour have passed"
     );
     assert!(woke(&beat, &[], 9 * quarter).flaps.is_empty());
 }
 
 #[test]
-fn the_same_fruitless_move_twice_settles_the_world_like_a_noop() {
+fn the_same_move_without_effect_twice_settles_the_world_like_a_noop() {
     for then in [
         Outcome::Refused { why: "no".to_owned() },
         Outcome::Waits { ask: "ap".to_owned(), because: "b".to_owned() },
@@ -234,7 +230,7 @@ fn the_same_fruitless_move_twice_settles_the_world_like_a_noop() {
         let (run, _) = exec();
         let fruitless = || event(run.clone(), Deed::Nothing, then.clone());
         let once = after(&Beat::default(), fruitless());
-        assert_eq!(once.settled, Settled::No, "it is told once that this leads nowhere");
+        assert_eq!(once.settled, Settled::No, "the decider sees once that the move has no effect");
         let twice = after(&once, fruitless());
         assert_eq!(twice.settled, Settled::Noop { at_ms: T0, again: false });
         let mut aged = fruitless();
@@ -242,18 +238,18 @@ fn the_same_fruitless_move_twice_settles_the_world_like_a_noop() {
         assert_eq!(
             after(&twice, aged).settled,
             Settled::Noop { at_ms: T0, again: true },
-            "it is not paid for for ever"
+            "it is not paid for forever"
         );
         let other = event(decided(json!({ "move": "run", "argv": ["ls"] })), Deed::Nothing, then.clone());
-        assert_eq!(after(&once, other).settled, Settled::No, "another move is another try");
+        assert_eq!(after(&once, other).settled, Settled::No, "another move resets it");
     }
     let fruitful = || event(exec().0, Deed::Nothing, done());
     assert_eq!(after(&after(&Beat::default(), fruitful()), fruitful()).settled, Settled::No);
 }
 
 #[test]
-fn ids_are_never_used_again_when_the_clock_goes_back() {
-    // A beat's time may be the clock's, or the id's own where the clock is behind.
+fn ids_are_never_reused_when_the_clock_goes_back() {
+    // A beat's time may be the clock's, or the id's own time if the clock is behind.
     for own_time in [true, false] {
         let (mut beat, mut ids) = (Beat::default(), Vec::new());
         for (n, now_ms) in
@@ -276,7 +272,7 @@ fn ids_are_never_used_again_when_the_clock_goes_back() {
 }
 
 #[test]
-fn notes_for_git_are_carried_along_but_not_without_end() {
+fn notes_for_git_are_kept_up_to_a_limit() {
     let mut beat = Beat::default();
     for n in 0..60 {
         let mut one = event(noop(), Deed::Nothing, done());

@@ -101,7 +101,7 @@ fn exec() -> (Move, Deed) {
     (decided(json!({ "move": "run", "argv": ["make"] })), deed)
 }
 
-/// The names of effects, in order.
+/// Returns the names of effects, in order.
 fn order(effects: &[Effect]) -> Vec<&'static str> {
     let name = |effect: &Effect| match effect {
         Effect::Charge(_) => "charge",
@@ -130,7 +130,7 @@ fn asking() -> Beat {
     saved(&step(&Beat::default(), Event::Asking(Box::new(call("b1", T0)))))
 }
 
-/// A memory with a command that was begun and not settled.
+/// A memory with a command that began and is not settled.
 fn acting() -> Beat {
     let (run, deed) = exec();
     after(&asking(), event(run, deed, done()))
@@ -150,7 +150,7 @@ fn a_call_is_counted_before_it_is_made() {
     let effects = step(&beat, Event::Asking(Box::new(call("b1", T0))));
     assert_eq!(order(&effects), ["save"]);
     let next = saved(&effects);
-    assert_eq!(next.decides, [T0 - HOUR + 1, T0, T0], "what lies in the future counts as now");
+    assert_eq!(next.decides, [T0 - HOUR + 1, T0, T0], "a start in the future counts as now");
     assert_eq!(next.inflight, Some(call("b1", T0)));
     assert!(next.last_ms >= T0);
 }
@@ -191,7 +191,7 @@ fn an_interrupted_call_leaves_no_trace_but_its_cost() {
 }
 
 #[test]
-fn a_call_that_was_cut_off_is_a_failure_of_its_own_time() {
+fn a_call_that_was_cut_off_is_a_failure_at_its_own_time() {
     let at = NOW.at(T0 + HOUR);
     let effects = step(&asking(), Event::CutOff { at, charge: Some(charge("b1", at)) });
     assert_eq!(order(&effects), ["sync", "charge", "save"]);
@@ -228,7 +228,7 @@ fn a_move_without_an_effect_is_journaled_and_then_saved() {
 }
 
 #[test]
-fn an_intent_stands_before_its_deed_and_until_its_line() {
+fn an_intent_is_saved_before_its_operation_and_kept_until_its_journal_line() {
     let (run, deed) = exec();
     let effects = step(&asking(), Event::Decided(Box::new(event(run.clone(), deed.clone(), done()))));
     assert_eq!(order(&effects), ["charge", "save", "act"]);
@@ -245,18 +245,18 @@ fn an_intent_stands_before_its_deed_and_until_its_line() {
 }
 
 #[test]
-fn what_nobody_knows_is_flagged_before_it_is_journaled() {
+fn an_unknown_outcome_is_flagged_before_it_is_journaled() {
     let outcome = Outcome::Unknown { why: "the lights went out".to_owned() };
     let effects = step(&acting(), Event::Acted { at: NOW, outcome: outcome.clone() });
     assert_eq!(order(&effects), ["flag", "journal", "save"]);
     let Effect::Flag(ask) = &effects[0] else { panic!("{effects:?}") };
     assert_eq!((ask.id.as_str(), ask.kind), ("unknown-b1", AskKind::Question));
     assert!(ask.text.contains("make") && ask.text.contains("the lights went out"), "{}", ask.text);
-    assert_eq!(saved(&effects).last.unwrap().outcome, outcome, "the next decision is shown it");
+    assert_eq!(saved(&effects).last.unwrap().outcome, outcome, "the next decision sees it");
 }
 
 #[test]
-fn an_approval_is_used_up_with_its_intent() {
+fn an_approval_is_used_up_together_with_its_intent() {
     let beat = Beat {
         decisions: 7,
         backoff: Some(Backoff { fails: 2, at_ms: T0, human: String::new() }),
@@ -272,18 +272,18 @@ fn an_approval_is_used_up_with_its_intent() {
         let effects = step(&beat, Event::Decided(Box::new(decided)));
         assert_eq!(order(&effects), names);
         let next = saved(&effects);
-        assert_eq!(next.closed_asks, [name("ap-1")], "in the first save that there is");
+        assert_eq!(next.closed_asks, [name("ap-1")], "in the first save");
         assert_eq!(
             (next.decisions, &next.baseline, &next.backoff),
             (7, &beat.baseline, &beat.backoff),
             "no runner saw it"
         );
-        assert_eq!(next.settled, Settled::No, "the next decision sees what came of it");
+        assert_eq!(next.settled, Settled::No, "the next decision sees the result");
     }
 }
 
 #[test]
-fn an_unfinished_move_is_settled_by_what_is_found() {
+fn an_unfinished_move_is_settled_by_the_findings() {
     let found = |probe| step(&acting(), Event::Unfinished { at: NOW.at(T0 + HOUR), probe });
     let outcome = |effects: &[Effect]| saved(effects).last.unwrap().outcome;
     let why = || "why".to_owned();
@@ -306,16 +306,16 @@ fn an_unfinished_move_is_settled_by_what_is_found() {
     }
     let note =
         saved(&found(Probe::Journaled(line_of(&found(Probe::Dropped(why())))))).uncommitted.pop().unwrap();
-    assert!(note.subject.contains("not done: why"), "the commit says what the line says: {}", note.subject);
+    assert!(note.subject.contains("not done: why"), "the commit message equals the line: {}", note.subject);
     assert_eq!(
         found(Probe::NotMade),
         [Effect::Sync(Found::Memory), Effect::Act(Box::new(acting().intent.unwrap()))],
-        "the same once more"
+        "a second try"
     );
     let mut waits = acting();
     waits.intent.as_mut().unwrap().then = Outcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
     let effects = step(&waits, Event::Unfinished { at: NOW, probe: Probe::Made });
-    assert!(matches!(outcome(&effects), Outcome::Waits { .. }), "an ask that was found made still waits");
+    assert!(matches!(outcome(&effects), Outcome::Waits { .. }), "a created ask still waits");
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn the_memory_follows_each_save_and_stops_at_an_error() {
             Ok(acted.then(|| Event::Acted { at: NOW, outcome: done() }))
         });
         assert_eq!((result.is_err(), performed), (fails_at < total.len(), total[..fails_at].to_vec()));
-        assert_eq!(beat, disk, "what is remembered is what the file holds");
+        assert_eq!(beat, disk, "the memory equals the file");
         assert_eq!(beat.intent.is_some(), (2..5).contains(&fails_at));
     }
 }

@@ -1,12 +1,13 @@
-//! Pure. Terminal output as text, as it comes: control sequences are left out, and what they would have drawn over stays.
+//! Pure. Converts terminal output to text as it arrives: control sequences are dropped, and text that they would
+//! overwrite is kept.
 
-/// Takes output in pieces and gives the text in it.
+/// Converts output that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct Strip {
     state: State,
-    /// The beginning of a character that came in part.
+    /// The first bytes of an incomplete character.
     part: Vec<u8>,
-    /// True when the last thing was a carriage return.
+    /// True after a carriage return.
     returned: bool,
 }
 
@@ -15,10 +16,10 @@ enum State {
     #[default]
     Ground,
     Escape,
-    /// Between an escape's intermediate bytes.
+    /// Between the intermediate bytes of an escape sequence.
     Intermediate,
     Csi,
-    /// A string that ends with BEL or ST.
+    /// Inside a string that ends with BEL or ST.
     Text,
     TextEscape,
 }
@@ -26,13 +27,13 @@ enum State {
 const ESC: u8 = 0x1b;
 
 impl Strip {
-    /// The text in these bytes. Lines end with `\n` whatever they ended with; bytes that are no UTF-8 are replaced.
+    /// Returns the text in these bytes. All line ends become `\n`; invalid UTF-8 is replaced.
     pub fn text(&mut self, bytes: &[u8]) -> String {
         let mut kept = std::mem::take(&mut self.part);
         for byte in bytes {
             self.step(*byte, &mut kept);
         }
-        // A character that may go on in the next piece waits for it.
+        // An incomplete character waits for the next piece.
         let begun = |from: &usize| {
             std::str::from_utf8(&kept[*from..])
                 .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
@@ -64,7 +65,7 @@ impl Strip {
     fn ground(&mut self, byte: u8, kept: &mut Vec<u8>) {
         let returned = std::mem::replace(&mut self.returned, byte == b'\r');
         if returned && byte != b'\n' && byte != b'\r' {
-            // What is drawn over the line is a line of its own here.
+            // Text that overwrites the line becomes a line of its own here.
             kept.push(b'\n');
         }
         if byte != b'\r' {
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_left_out() {
+    fn control_sequences_are_dropped() {
         assert_eq!(strip(b"a\x1b[31mred\x1b[0m b\r\n"), "ared b\n");
         assert_eq!(strip(b"\x1b]0;title\x07x\x1b]52;c;aGk=\x1b\\y\x1bP1$q\x1b\\z\x1b(B!"), "xyz!");
         assert_eq!(strip(b"10%\r20%\r\ndone\x07\x08"), "10%\n20%\ndone");

@@ -1,20 +1,20 @@
-//! Pure. Text on its way to a terminal: what a terminal would obey, or what reorders other text, is spelled out.
+//! Pure. Escapes text for a terminal: control characters, and characters that reorder other text, are spelled out.
 
-/// Text of any origin as a terminal may get it: `\u{9b}` for a control character, `\x9b` for a byte that is not UTF-8.
+/// Escapes text of any origin for a terminal: `\u{9b}` for a control character, `\x9b` for a byte that is not UTF-8.
 /// Line breaks and tabs stay.
 ///
-/// A colour of looop's own is `paint`, a number and `m`; it becomes the sequence that sets the colour. `paint` is a
-/// secret of this process, so that foreign text cannot contain it.
+/// looop's own color is `paint`, a number and `m`; it becomes the escape sequence of the color. `paint` is a secret of
+/// this process, so that foreign text cannot contain it.
 pub fn escaped(bytes: &[u8], paint: &str) -> String {
     rewritten(bytes, paint, true)
 }
 
-/// The same text for a file or a pipe: only looop's own colours change, and all other bytes stay as they are.
+/// Converts the same text for a file or a pipe: only looop's own colors change, and all other bytes stay as they are.
 pub fn plain(bytes: &[u8], paint: &str) -> Vec<u8> {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains(paint) => bytes.to_vec(),
         Ok(_) => rewritten(bytes, paint, false).into_bytes(),
-        // Colours are painted on text alone.
+        // Only text is colored.
         Err(_) => bytes.to_vec(),
     }
 }
@@ -42,13 +42,13 @@ fn rewritten(bytes: &[u8], paint: &str, escape: bool) -> String {
     out
 }
 
-/// The number of a colour and what follows it.
+/// Parses the number of a color; returns it with the rest of the text.
 fn colour(text: &str) -> Option<(u8, &str)> {
     let (code, behind) = text.split_once('m')?;
     Some((code.parse().ok()?, behind))
 }
 
-/// JSON as a terminal may get it: the same value, with `\u009b` for a control character that JSON itself lets through.
+/// Escapes JSON for a terminal: the value stays the same, with `\u009b` for a control character that JSON allows.
 pub fn escaped_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -60,8 +60,8 @@ pub fn escaped_json(json: &str) -> String {
     out
 }
 
-/// True for a control character, a line or paragraph separator, and a mark that changes the order of text.
-/// All of them have at most four hexadecimal digits.
+/// True for a control character, a line or paragraph separator, and a mark that changes the order of text. All of them
+/// have at most four hexadecimal digits.
 fn is_obeyed(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -74,7 +74,7 @@ mod tests {
     const PAINT: &str = "\x1b[secret;";
 
     #[test]
-    fn each_control_character_is_spelled_out_and_all_else_stays() {
+    fn each_control_character_is_spelled_out_and_everything_else_is_unchanged() {
         let bad = (0..0x20).chain(0x7f..0xa0).filter_map(char::from_u32).filter(|c| !"\n\t".contains(*c));
         let order = "\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
         for c in bad.chain(order.chars()) {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_colour_is_a_colour() {
+    fn only_looops_own_color_is_a_color() {
         let text = format!("{PAINT}31mred{PAINT}0m \x1b[32mfalse\x1b[0m {PAINT}2Jx");
         let shown = "\x1b[31mred\x1b[0m \\u{1b}[32mfalse\\u{1b}[0m \\u{1b}[secret;2Jx";
         assert_eq!(escaped(text.as_bytes(), PAINT), shown);

@@ -1,9 +1,9 @@
-//! Pure. Time as a value: one reading of the clock, and what is computed from it.
+//! Pure. Time as a value: one reading of the clock, and computations with it.
 
 use chrono::{DateTime, FixedOffset, Offset, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The end of the year 9999: no clock that is right tells a later time, and ids of beats could not go on from there.
+/// The end of the year 9999: a correct clock never shows a later time, and ids of beats could not continue from there.
 pub const LAST_MS: i64 = 253_402_300_799_999;
 
 /// One reading of the wall clock with the local zone's offset at that moment.
@@ -17,14 +17,14 @@ pub struct Now {
 }
 
 impl Now {
-    /// A reading of a clock in seconds and nanoseconds since the Unix epoch. A moment outside of the years 1970 to 9999
-    /// is the nearest one that [`clock_flaw`] tells.
+    /// Converts a clock reading in seconds and nanoseconds since the Unix epoch. A time outside the years 1970 to 9999
+    /// becomes the nearest one that [`clock_flaw`] reports.
     pub fn from_clock(seconds: i64, nanoseconds: i64, offset_s: i32) -> Now {
         let unix_ms = seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000);
         Now { unix_ms: unix_ms.clamp(-1, LAST_MS + 1), offset_s }
     }
 
-    /// The moment in local time; the nearest one within the years 1970 to 9999 where it is outside of them.
+    /// The local time; a time outside the years 1970 to 9999 becomes the nearest one inside.
     pub fn local(&self) -> DateTime<FixedOffset> {
         local(self.unix_ms, self.offset_s)
     }
@@ -44,13 +44,13 @@ impl Now {
         self.local().format("%Y-%m-%d %H:%M:%S %:z").to_string()
     }
 
-    /// The same zone at another moment.
+    /// Returns another moment in the same zone.
     pub fn at(&self, unix_ms: i64) -> Now {
         Now { unix_ms, offset_s: self.offset_s }
     }
 
-    /// True when `wait_ms` have gone by since `since_ms`. A start that lies in the future means that
-    /// the clock was set back; the wait is over then, because nothing tells how long it has lasted.
+    /// True if `wait_ms` have passed since `since_ms`. A start in the future means that the clock was set back; the
+    /// wait is then over, because its real duration is unknown.
     pub fn waited(&self, since_ms: i64, wait_ms: i64) -> bool {
         since_ms > self.unix_ms || self.unix_ms.saturating_sub(since_ms) >= wait_ms
     }
@@ -68,7 +68,7 @@ fn local(unix_ms: i64, offset_s: i32) -> DateTime<FixedOffset> {
         .unwrap_or_else(|| DateTime::<Utc>::UNIX_EPOCH.with_timezone(&zone))
 }
 
-/// What is wrong with a clock that shows this moment; none: nothing that can be told.
+/// Says what is wrong with a clock that shows this time; `None` if the time is plausible.
 pub fn clock_flaw(now: Now) -> Option<String> {
     match now.unix_ms {
         ..0 => Some("the clock shows a time before 1970".to_owned()),
@@ -77,7 +77,7 @@ pub fn clock_flaw(now: Now) -> Option<String> {
     }
 }
 
-/// A span of time for humans, two units at the most: `4s`, `3m 20s`, `2h 5m`, `6d 1h`.
+/// Formats a duration for the user, with at most two units: `4s`, `3m 20s`, `2h 5m`, `6d 1h`.
 pub fn human_ms(ms: i64) -> String {
     let s = ms.max(0) / 1000;
     match s {
@@ -99,7 +99,7 @@ fn pair(big: i64, big_unit: &str, small: i64, small_unit: &str) -> String {
 /// Parses `90s`, `15m`, `12h`, `2d` or `250ms` into milliseconds.
 ///
 /// # Errors
-/// Says what a duration looks like when the text is not one, or is over 366 days.
+/// Says what a duration looks like if the text is not one, or is over 366 days.
 pub fn parse_ms(text: &str) -> Result<i64, String> {
     let bad = || format!("`{text}` is not a duration; write it as 90s, 15m, 12h or 2d");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
@@ -118,8 +118,8 @@ pub fn parse_ms(text: &str) -> Result<i64, String> {
         .ok_or_else(|| format!("`{text}` is over 366 days"))
 }
 
-/// The id of a beat: its start in milliseconds, in base 36. Ids sort by time and are never reused,
-/// because a beat takes `max(now, last + 1)`.
+/// Returns the id of a beat: its start in milliseconds, in base 36. Ids sort by time and are never reused, because a
+/// beat starts at `max(now, last + 1)`.
 pub fn beat_id(ms: i64) -> String {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut rest = ms.max(0) as u64;
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_parse_and_print() {
+    fn durations_are_parsed_and_formatted() {
         assert_eq!(parse_ms("90s"), Ok(90_000));
         assert_eq!(parse_ms("12h"), Ok(43_200_000));
         assert_eq!(parse_ms("250ms"), Ok(250));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_outside_of_its_years_is_told() {
+    fn a_clock_outside_the_valid_years_is_reported() {
         for (seconds, flaw) in [
             (i64::MIN, Some("before 1970")),
             (-1, Some("before 1970")),
@@ -194,7 +194,7 @@ mod tests {
         fn any_moment_in_any_zone_is_printed_and_compared(unix_ms: i64, offset_s: i32, other: i64, wait_ms: i64) {
             let now = Now { unix_ms, offset_s };
             let years = now.day().parse::<chrono::NaiveDate>().map(|day| chrono::Datelike::year(&day));
-            // A zone may be a day off the clock of UTC.
+            // The local date may differ from UTC by a day.
             proptest::prop_assert!(matches!(years, Ok(1969..=9999)) || now.day().starts_with("+10000"), "{}", now.day());
             let texts = [now.month(), now.stamp(), now.at(other).stamp(), human_ms(unix_ms), beat_id(unix_ms)];
             proptest::prop_assert!(texts.iter().all(|text| !text.is_empty()));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_prints_in_its_own_zone() {
+    fn a_moment_is_formatted_in_its_own_zone() {
         let now = Now { unix_ms: 0, offset_s: 3600 };
         assert_eq!(now.stamp(), "1970-01-01 01:00:00 +01:00");
         assert_eq!(now.day(), "1970-01-01");

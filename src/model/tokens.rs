@@ -1,10 +1,10 @@
-//! Pure. Program text as tokens, and how alike two lists of tokens are: numbers, strings and comments do not count.
+//! Pure. Program text as tokens, and the similarity of two token lists: numbers, strings and comments do not count.
 
-/// The most tokens of a text that are compared: a comparison costs up to their product.
+/// The maximum number of tokens of a text that are compared: a comparison costs up to the product of both numbers.
 const MAX_TOKENS: usize = 4000;
 
-/// The tokens of one line of a program in any language: words, single signs, `0` for a number and `S` for a string.
-/// Comments are left out.
+/// Returns the tokens of one line of a program in any language: words, single signs, `0` for a number and `S` for a
+/// string. Comments are skipped.
 pub fn of_line(line: &str) -> Vec<String> {
     let chars: Vec<char> = line.chars().collect();
     let mut tokens = Vec::new();
@@ -40,7 +40,8 @@ fn end_of(chars: &[char], from: usize, belongs: impl Fn(char) -> bool) -> usize 
     (from..chars.len()).find(|i| !belongs(chars[*i])).unwrap_or(chars.len())
 }
 
-/// Where the string that begins here ends; none where the sign is no quote, as in a lifetime or an apostrophe.
+/// Returns the end of the string that starts here; `None` if the quote is not the start of a string, as in a lifetime
+/// or an apostrophe.
 fn string_end(chars: &[char], from: usize) -> Option<usize> {
     let mut at = from + 1;
     while at < chars.len() {
@@ -53,8 +54,8 @@ fn string_end(chars: &[char], from: usize) -> Option<usize> {
     None
 }
 
-/// True where the rest of the line is a comment: `//`, `--` or `#` with a space around it. `#[`, `#!` and the `#` of a
-/// C directive are code.
+/// True if the rest of the line is a comment: `//`, `--` or `#` with a space around it. `#[`, `#!` and the `#` of a C
+/// directive are code.
 fn is_comment(chars: &[char], at: usize) -> bool {
     let next = chars.get(at + 1);
     let spaced = at == 0 || chars[at - 1].is_whitespace();
@@ -66,13 +67,13 @@ fn is_comment(chars: &[char], at: usize) -> bool {
     }
 }
 
-/// The tokens of a text of several lines.
+/// Returns the tokens of a text of several lines.
 pub fn of_text(text: &str) -> Vec<String> {
     text.lines().flat_map(of_line).collect()
 }
 
-/// How much of both lists is their longest common subsequence: 1 for equal lists, 0 for lists with nothing in common
-/// and where one is empty.
+/// Returns the share of both lists in their longest common subsequence: 1 for equal lists, 0 if they have nothing in
+/// common or one is empty.
 pub fn ratio(one: &[String], other: &[String]) -> f64 {
     let (one, other) = (&one[..one.len().min(MAX_TOKENS)], &other[..other.len().min(MAX_TOKENS)]);
     if one.is_empty() || other.is_empty() {
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_of_both_lists() {
+    fn the_ratio_is_relative_to_both_lists() {
         let of = |text: &str| of_text(text);
         assert!((ratio(&of("a b c d"), &of("a b c d")) - 1.0).abs() < 1e-6);
         assert!((ratio(&of("a b c d"), &of("a x c d")) - 0.75).abs() < 1e-6);

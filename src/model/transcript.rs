@@ -1,32 +1,31 @@
-//! Pure. Loops within one transcript: an agent that runs the same commands again and sees the same again.
+//! Pure. Detects loops within one transcript: an agent that repeats the same commands with the same results.
 
-/// One command of an agent and what came of it.
+/// One command of an agent and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The command line, or the tool with its arguments.
     pub command: String,
-    /// What it printed, without what differs from run to run.
+    /// The output, without the parts that differ from run to run.
     pub output: String,
-    /// What the files were afterwards, as any text that changes with them.
+    /// The state of the files afterwards, as any text that changes with them.
     pub tree: String,
 }
 
-/// What to do about it.
+/// What to do about the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing.
     Fine,
-    /// Tell it.
+    /// Warn the agent.
     Nudge,
-    /// End it.
+    /// Stop the agent.
     Stop,
 }
 
-/// The longest cycle that is looked for, in commands.
+/// The longest cycle that is detected, in commands.
 const MAX_CYCLE: usize = 5;
 
-/// Judges the end of a transcript. Commands alone say nothing: as long as their output or the files change, and while a
-/// command waits for something, it is no loop.
+/// Judges the end of a transcript. Repeated commands alone are not a loop: their output and the files must not change,
+/// and none of the commands may be one that waits.
 pub fn judge(steps: &[Step], nudge: usize, stop: usize) -> Verdict {
     let repeats = (1..=MAX_CYCLE).map(|length| repeats(steps, length)).max().unwrap_or(0);
     match repeats {
@@ -36,7 +35,7 @@ pub fn judge(steps: &[Step], nudge: usize, stop: usize) -> Verdict {
     }
 }
 
-/// How often the last `length` steps stand at the end, one after the other, with the files unchanged.
+/// Counts how often the last `length` steps repeat at the end, with the files unchanged.
 fn repeats(steps: &[Step], length: usize) -> usize {
     if steps.len() < length {
         return 0;
@@ -49,7 +48,7 @@ fn repeats(steps: &[Step], length: usize) -> usize {
     steps.rchunks_exact(length).take_while(|chunk| *chunk == last).count()
 }
 
-/// True for a command that is there to wait: `sleep`, `wait`, `watch`, `tail -f`.
+/// True for a command that waits on purpose: `sleep`, `wait`, `watch`, `tail -f`.
 fn waits(command: &str) -> bool {
     command.split([';', '|', '&', '\n', '(', '"', '\'']).any(|part| {
         let mut words = part.split_whitespace();
@@ -85,7 +84,7 @@ mod tests {
         assert_eq!(judge("a/1 a/1 a/1 a/1 a/1"), Verdict::Stop);
         assert_eq!(judge("a/1 a/2 a/3 a/4 a/5 a/6"), Verdict::Fine, "the output changes");
         assert_eq!(judge("a/1/t a/1/u a/1/v a/1/w a/1/x"), Verdict::Fine, "the files change");
-        assert_eq!(judge("a/1 a/1 a/1 b/1"), Verdict::Fine, "it went on");
+        assert_eq!(judge("a/1 a/1 a/1 b/1"), Verdict::Fine, "another command followed");
     }
 
     #[test]
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_no_loop() {
+    fn repeated_waiting_is_not_a_loop() {
         for command in [
             "sleep 5",
             "cd x && sleep 5; ls",

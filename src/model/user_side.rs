@@ -1,11 +1,12 @@
-//! Pure. The one list of paths that execute on the user's side: files that git, an editor, a shell, a package manager, a
-//! coding agent or CI runs or obeys by itself, although the person only opened, entered, committed or pushed a project.
+//! Pure. The only list of paths that execute on the user's side: files that git, an editor, a shell, a package manager,
+//! a coding agent or CI runs or obeys automatically, when the user opens, enters, commits or pushes a project.
 //!
-//! A change of one of them never goes into the user's files in silence. Build files (`Makefile`, `build.rs`,
-//! `package.json`, `setup.py`) are left out: they run only when the person runs the build, as all code of the project does.
+//! looop never copies a change of such a path into the user's files silently. Build files (`Makefile`, `build.rs`,
+//! `package.json`, `setup.py`) are not in the list: they run only when the user runs the build, as all code of the
+//! project.
 //!
-//! Names are compared as the most careless file system would: without case, in the form NFKC, without invisible
-//! characters, without dots and blanks at their ends, up to a `:`, with `\` as `/`, and by short names like `GIT~1`.
+//! Names are compared as the most lenient file system would: without case, in NFKC form, without invisible characters,
+//! without dots and blanks at their ends, up to a `:`, with `\` as `/`, and by short names like `GIT~1`.
 
 use std::path::Path;
 
@@ -16,39 +17,37 @@ pub use super::scope::UserSidePath;
 
 /// How many paths one text names; the others are counted.
 const NAMED: usize = 20;
-/// The longest target of a link that is looked into, in bytes.
+/// The longest target of a link that is examined, in bytes.
 const MAX_TARGET_BYTES: usize = 4096;
 
-/// The mode that git has for a link.
+/// The mode of a symbolic link in git.
 const LINK: u32 = 0o120_000;
-/// The mode that git has for a submodule.
+/// The mode of a submodule in git.
 const GITLINK: u32 = 0o160_000;
 
 /// One changed path of a tree, as git compares two trees.
 #[derive(Clone, Debug, Default)]
 pub struct TreeChange<'a> {
-    /// The path, from the top of the project.
+    /// The path, relative to the root of the project.
     pub path: &'a str,
-    /// The mode before the change.
     pub old_mode: Option<u32>,
-    /// The mode after the change.
     pub new_mode: Option<u32>,
     /// The target of a new link; absent if it is too long.
     pub target: Option<&'a [u8]>,
 }
 
-/// Names with one reason.
+/// Names with the same reason.
 struct NameGroup {
     reason: &'static str,
-    /// Folders: they and all in them.
+    /// Folders, with everything in them.
     folders: &'static [&'static str],
-    /// Two parts of a path in a row, and all below.
+    /// Two consecutive parts of a path, with everything below.
     pairs: &'static [(&'static str, &'static str)],
     /// Names of files.
     files: &'static [&'static str],
-    /// Beginnings of names of files.
+    /// Prefixes of file names.
     starts: &'static [&'static str],
-    /// Ends of names of files.
+    /// Suffixes of file names.
     ends: &'static [&'static str],
 }
 
@@ -115,7 +114,7 @@ const NAME_GROUPS: [NameGroup; 13] = [
         ends: &[],
     },
     NameGroup {
-        reason: "tools take variables from it, addresses of models among them",
+        reason: "tools read variables from it, such as the addresses of models",
         folders: &[],
         pairs: &[],
         files: &[".env", ".env.local"],
@@ -300,7 +299,7 @@ const NAME_GROUPS: [NameGroup; 13] = [
         ends: &[".pth"],
     },
     NameGroup {
-        reason: "looop takes commands from it",
+        reason: "looop runs commands from it",
         folders: &[],
         pairs: &[],
         files: &["leanfile.toml", "looop.json"],
@@ -309,7 +308,7 @@ const NAME_GROUPS: [NameGroup; 13] = [
     },
 ];
 
-/// The reason why a change of this path executes on the user's side; absent for normal code.
+/// Returns why a change of this path executes on the user's side; `None` for normal code.
 pub fn runs_on_user_side(path: &str) -> Option<&'static str> {
     let parts: Vec<String> =
         path.split(['/', '\\']).map(folded).filter(|part| !matches!(part.as_str(), "" | ".")).collect();
@@ -351,10 +350,8 @@ pub fn reason_of(change: &TreeChange) -> Option<&'static str> {
         Some(LINK) if change.target.is_none_or(|target| leads_out(change.path, target)) => {
             Some("a link that leads out of the project")
         }
-        Some(GITLINK) => Some("a submodule: git takes the files of another repository there"),
-        _ if change.old_mode == Some(GITLINK) => {
-            Some("a submodule: git took the files of another repository there")
-        }
+        Some(GITLINK) => Some("a submodule: git checks out another repository there"),
+        _ if change.old_mode == Some(GITLINK) => Some("a submodule: git had another repository there"),
         Some(mode) if is_executable(mode) && !change.old_mode.is_some_and(is_executable) => {
             Some("a file that becomes executable")
         }
@@ -362,7 +359,7 @@ pub fn reason_of(change: &TreeChange) -> Option<&'static str> {
     }
 }
 
-/// The paths with their reasons in one line that is safe to show.
+/// Formats the paths with their reasons as one line that is safe to show.
 pub fn words(paths: &[UserSidePath]) -> String {
     let shown = |text: &str| super::ask::visible(text, false);
     let mut named: Vec<String> =
@@ -378,7 +375,8 @@ fn is_executable(mode: u32) -> bool {
 }
 
 /// True for a link that leads out of the project or into its `.git`: an absolute target, more `..` than there are
-/// folders above the link, or a `..` behind a name, which may itself be a link.
+/// folders
+/// above the link, or a `..` after a name, which may itself be a link.
 fn leads_out(path: &str, target: &[u8]) -> bool {
     let Ok(target) = std::str::from_utf8(target) else { return true };
     if target.is_empty()
@@ -430,21 +428,21 @@ fn is_short_of(known: &str, part: &str) -> bool {
     is_counted && stem.len() >= 2 && short == stem
 }
 
-/// A part of a path as the most careless file system compares it.
+/// Normalizes a part of a path as the most lenient file system does.
 fn folded(part: &str) -> String {
     let plain: String = part.nfkc().filter(|c| !is_unseen(*c)).flat_map(char::to_lowercase).nfkc().collect();
-    // A compatibility form may hold a separator; what stands behind it is the name.
+    // A compatibility form may contain a separator; the name is the part after it.
     let plain = plain.rsplit(['/', '\\']).next().unwrap_or_default();
     let plain = match plain.find(':') {
         Some(at) if at > 0 => &plain[..at],
         _ => plain,
     };
     let kept = plain.trim_end_matches(['.', ' ']);
-    // `.` and `..` are made of dots alone.
+    // `.` and `..` consist of dots only.
     if kept.is_empty() { plain.to_owned() } else { kept.to_owned() }
 }
 
-/// Characters that a file system may pass over, and a reader does not see.
+/// True for characters that a file system may ignore, and a reader cannot see.
 fn is_unseen(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'

@@ -69,7 +69,7 @@ fn a_path_that_executes_on_the_users_side_has_a_reason() {
         ".env",
         "leanfile.toml",
         ".bashrc",
-        // The name alone, where a file or a link takes the place of a folder.
+        // The name alone, for a file or a link in place of a folder.
         ".husky",
         ".vscode",
     ] {
@@ -78,7 +78,7 @@ fn a_path_that_executes_on_the_users_side_has_a_reason() {
 }
 
 #[test]
-fn normal_code_and_build_files_have_none() {
+fn normal_code_and_build_files_have_no_reason() {
     for path in [
         "Makefile",
         "build.rs",
@@ -179,7 +179,7 @@ fn links_that_lead_out_submodules_and_new_executables_have_a_reason() {
 }
 
 #[test]
-fn the_words_name_each_path_and_draw_nothing() {
+fn the_text_names_each_path_and_contains_no_control_characters() {
     let one = |path: &str| UserSidePath { path: path.to_owned(), reason: "r".to_owned() };
     assert_eq!(words(&[one("a\u{1b}[2J"), one("b")]), "a\\u{1b}[2J (r), b (r)");
     let many: Vec<UserSidePath> = (0..25).map(|n| one(&n.to_string())).collect();

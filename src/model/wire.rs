@@ -1,8 +1,8 @@
-//! Pure. What goes over a worker's two sockets: frames, requests and replies.
+//! Pure. The protocol of a worker's two sockets: frames, requests and replies.
 //!
-//! A frame is one byte of kind, four bytes of length (little endian) and the payload. A connection begins with one
-//! request; what follows depends on it. Output never goes over a socket: a viewer is told how far the
-//! transcript reaches and reads the file, so that a slow viewer costs the supervisor no memory.
+//! A frame is one byte of kind, four bytes of length (little endian) and the payload. A connection starts with one
+//! request, which determines the rest. Output is never sent over a socket: the supervisor only sends the length of the
+//! transcript, and the viewer reads the file. So a slow viewer costs the supervisor no memory.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,36 +10,33 @@ use super::charge::{Basis, Usage};
 use super::name::Name;
 use super::worker::{Flag, Phase};
 
-/// The version of this protocol. Both sides must speak the same one.
+/// The version of this protocol. Both sides must have the same one.
 pub const VERSION: u32 = 1;
 /// The longest payload of a frame, in bytes.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
-/// The longest reply of a supervisor, in bytes: a text of [`MAX_TEXT`] with each of its bytes written as `\u0001`.
+/// The longest reply of a supervisor, in bytes: a text of [`MAX_TEXT`] with each of its bytes escaped as `\u0001`.
 pub const MAX_REPLY: usize = 8 * MAX_TEXT;
 /// The largest report, in bytes.
 pub const MAX_REPORT: usize = 10 << 20;
 /// The longest text of a flag, a question or an answer, in bytes.
 pub const MAX_TEXT: usize = 32 * 1024;
 
-/// What a frame carries.
+/// The kind of a frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
     /// A JSON object.
     Json,
-    /// Raw bytes: keys typed by a human, or a part of a report. An empty one ends a report.
+    /// Raw bytes: the user's keys, or a part of a report. An empty payload ends a report.
     Data,
 }
 
-/// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireFrame {
-    /// What it carries.
     pub kind: FrameKind,
-    /// The payload.
     pub payload: Vec<u8>,
 }
 
-/// A frame as bytes. A payload longer than [`MAX_PAYLOAD`] must be split by the caller.
+/// Encodes a frame. The caller must split a payload longer than [`MAX_PAYLOAD`].
 pub fn encode(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
     let tag = match kind {
         FrameKind::Json => b'J',
@@ -53,12 +50,12 @@ pub fn encode(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A message as the bytes of its frame.
+/// Encodes a message as a frame.
 pub fn encode_json<T: Serialize>(message: &T) -> Vec<u8> {
     encode(FrameKind::Json, &serde_json::to_vec(message).unwrap_or_default())
 }
 
-/// Takes bytes as they come and gives whole frames.
+/// Decodes frames from bytes that arrive in pieces.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
@@ -72,20 +69,21 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// For what a supervisor says. Its own memory is what the usual limit guards.
+    /// Creates a decoder for a supervisor's replies, which may be longer. The usual limit protects the supervisor's
+    /// memory.
     pub fn of_replies() -> Decoder {
         Decoder { longest: MAX_REPLY, ..Decoder::default() }
     }
 
-    /// Takes bytes that came.
+    /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole frame; none while there is not one.
+    /// Returns the next complete frame; `None` if it is incomplete.
     ///
     /// # Errors
-    /// Says why these bytes are no frame; the connection is of no use then.
+    /// The bytes are not a valid frame; the connection must be closed.
     pub fn next_frame(&mut self) -> Result<Option<WireFrame>, String> {
         let Some((tag, rest)) = self.buffer.split_first() else { return Ok(None) };
         let kind = match tag {
@@ -110,102 +108,94 @@ impl Decoder {
 /// The first frame of a connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The protocol's version on the caller's side.
+    /// The protocol version of the caller.
     pub looop: u32,
-    /// What is wanted.
     pub request: Request,
 }
 
-/// What is asked of a supervisor.
+/// A request to a supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Human's side: shows the worker and, unless `view`, passes keys on. [`Seen`] messages follow, and the
-    /// caller sends `Data` frames with keys and [`Resize`] messages.
+    /// User's side: shows the worker and, unless `view`, forwards keys. The supervisor sends [`Seen`] messages; the
+    /// caller sends `Data` frames with keys, and [`Resize`] messages.
     Attach {
         /// The width of the caller's screen, in cells.
         cols: u16,
         /// The height of the caller's screen, in cells.
         rows: u16,
-        /// True: nothing is passed on, and the size does not count.
+        /// If true, the supervisor ignores the caller's keys and screen size.
         view: bool,
     },
-    /// Human's side: ends the worker.
+    /// User's side: kills the worker.
     Kill,
-    /// Human's side: an answer or a text for the worker was written; look for it now.
+    /// User's side: an answer or a message for the worker was written to a file; read it now.
     Poke,
-    /// Either side: calls for a human.
+    /// Either side: sets a flag for the user.
     Flag {
-        /// What for.
+        /// What the worker needs.
         text: String,
     },
-    /// Either side: the human is not needed any more.
+    /// Either side: clears the flag.
     Unflag,
-    /// Worker's side: puts a question to the human. The reply comes when it is answered.
+    /// Worker's side: asks the user a question. The reply is sent when the user has answered.
     Ask {
-        /// The question.
         text: String,
         /// Answers to choose from.
         #[serde(default)]
         options: Vec<String>,
-        /// What it is about: a link, a path, a name.
+        /// What the question is about: a link, a path, a name.
         #[serde(default)]
         reference: Option<String>,
     },
-    /// Worker's side: its work is done. Its program is ended and the checks begin.
+    /// Worker's side: its work is done. The supervisor ends its program and starts the checks.
     Done,
-    /// Worker's side: the texts that were sent to it and that it has not read.
+    /// Worker's side: returns the unread messages in its inbox.
     Told,
-    /// Worker's side: takes a lease.
+    /// Worker's side: acquires a lease.
     Claim {
-        /// What on.
         resource: String,
         /// Its lifetime between two renewals, in seconds.
         ttl_s: Option<u64>,
     },
-    /// Worker's side: gives a lease back.
-    Release {
-        /// What on.
-        resource: String,
-    },
-    /// Worker's side: hands in a deliverable. `Data` frames follow, the last one empty.
+    /// Worker's side: releases a lease.
+    Release { resource: String },
+    /// Worker's side: delivers a report. `Data` frames follow; the last one is empty.
     Report {
         /// The file's name.
         name: String,
     },
-    /// Worker's side: says what it spent.
+    /// Worker's side: reports what it spent.
     Spend(Spent),
-    /// Worker's side: a hook of its program says how that fares, in the words of OSC 7501.
+    /// Worker's side: a hook of its program reports its status, in the terms of OSC 7501.
     Fares {
         /// `working`, `blocked`, `done` or `error`.
         state: String,
-        /// What it waits for, or its last words.
+        /// What it waits for, or its last message.
         text: Option<String>,
     },
 }
 
-/// What a worker says that it spent.
+/// What a worker reports as spent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Spent {
     /// Millionths of a US dollar.
     pub cost_micros: u64,
-    /// Input tokens that no cache served.
+    /// Input tokens that did not come from a cache.
     pub tokens_in: u64,
     /// Input tokens read from a cache.
     pub tokens_cached: u64,
     /// Input tokens written to a cache.
     pub tokens_written: u64,
-    /// Output tokens.
     pub tokens_out: u64,
-    /// The model.
     pub model: Option<String>,
-    /// Where the figures come from; none: the runner said them.
+    /// Where the figures come from; `None`: the runner reported them.
     pub basis: Option<Basis>,
 }
 
 impl Spent {
-    /// The same as a charge counts it.
+    /// Converts it to the usage of a charge.
     pub fn usage(self) -> Usage {
         Usage {
             model: self.model,
@@ -220,41 +210,39 @@ impl Spent {
     }
 }
 
-/// What a supervisor says to a request.
+/// A supervisor's reply to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// It is done; what the caller prints, may be empty.
+    /// Success; the text for the caller to print, which may be empty.
     Ok(String),
-    /// It is not done, and why.
+    /// Failure, with the reason.
     Error(String),
-    /// The caller speaks another version of the protocol; this is the supervisor's.
+    /// The caller's protocol version differs; this is the supervisor's.
     Version(u32),
 }
 
-/// What a viewer is told, at first and whenever something of it changed.
+/// The state that a viewer gets, at first and after each change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
-    /// How far the transcript reaches, in bytes from its beginning; parts that were rotated away count.
+    /// The length of the transcript in bytes, including parts that were rotated away.
     pub offset: u64,
     /// The width of the worker's screen, in cells.
     pub cols: u16,
     /// The height of the worker's screen, in cells.
     pub rows: u16,
-    /// Where the worker stands.
     pub phase: Phase,
-    /// Its call for a human.
     #[serde(default)]
     pub flag: Option<Flag>,
-    /// The question that it waits on.
+    /// The question that it waits for.
     #[serde(default)]
     pub ask: Option<Name>,
-    /// How much of its output could not be written down, in bytes.
+    /// How much of its output could not be written, in bytes.
     #[serde(default)]
     pub lost_bytes: u64,
 }
 
-/// The caller's screen has another size now.
+/// The new size of the caller's screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resize {
     /// Its width, in cells.
@@ -269,7 +257,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn requests_keep_their_form() {
+    fn requests_keep_their_format() {
         let hello = Hello { looop: VERSION, request: Request::Attach { cols: 80, rows: 24, view: false } };
         let text = serde_json::to_string(&hello).unwrap();
         assert_eq!(text, r#"{"looop":1,"request":{"attach":{"cols":80,"rows":24,"view":false}}}"#);
@@ -293,7 +281,7 @@ mod tests {
         assert!(decoder.next_frame().is_err());
         let mut decoder = Decoder::default();
         decoder.push(&[b'J', 0xff, 0xff, 0xff, 0xff]);
-        assert!(decoder.next_frame().is_err(), "a length that no frame may have is not waited for");
+        assert!(decoder.next_frame().is_err(), "an invalid length is refused at once");
     }
 
     proptest! {

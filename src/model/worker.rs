@@ -1,4 +1,4 @@
-//! Pure. A worker: what it was started with, where it stands, and what of it the world shows.
+//! Pure. A worker: its specification, its state, and the part of it that the world shows.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,85 +10,82 @@ use super::leftovers::{Leftovers, next_step};
 use super::name::Name;
 use super::user_side::UserSidePath;
 
-/// What a worker was started with; the form of `spec.json`. Written once.
+/// The specification of a worker; the content of `spec.json`. Written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// The worker's name.
     pub id: Name,
-    /// The goal that it works for.
     pub goal: Option<Name>,
-    /// What kind of worker: `agent`, or `command` where a human gave the argument vector.
+    /// The kind of worker: `agent`, or `command` if the user gave the argument vector.
     pub kind: String,
-    /// The runner whose worker command it is; none where a human gave the argument vector.
+    /// The runner whose worker command it is; `None` if the user gave the argument vector.
     pub runner: Option<String>,
     /// The command; the first element is an absolute path.
     pub argv: Vec<String>,
-    /// The directory it runs in, absolute.
+    /// The working directory, absolute.
     pub cwd: String,
-    /// Its whole environment but for the variables that looop adds.
+    /// Its whole environment, except the variables that looop adds.
     pub env: Vec<(String, String)>,
-    /// The commands that decide whether its work is done, in order; empty: nobody decides.
+    /// The commands that check its work, in order; empty: its work is not checked.
     pub verify: Vec<Check>,
-    /// Names of things that only this worker may work on, besides its goal.
+    /// Names of resources that only this worker may work on, besides its goal.
     pub claims: Vec<String>,
-    /// The repository that it works on a private clone of.
+    /// The repository of which it has a private clone.
     pub repo: Option<Repo>,
-    /// Which objects of that repository its clone holds; none where it has no clone, or an earlier version made it.
+    /// Which objects of that repository its clone contains; `None` if it has no clone, or an earlier version made it.
     #[serde(default)]
     pub objects: Option<Objects>,
-    /// Its box; none: it runs as the human.
+    /// Its sandbox; `None`: it runs with the user's access.
     #[serde(default)]
     pub boxed: Option<Boxed>,
-    /// The box of its checks.
+    /// The sandbox of its checks.
     #[serde(default)]
     pub checks_boxed: Option<Boxed>,
-    /// Its limits.
     pub limits: WorkerLimits,
     /// A command that gets each flag and ask as JSON on stdin; empty: none.
     #[serde(default)]
     pub notify: Vec<String>,
-    /// The tmux server of the human who is to be shown its flags: the value of `TMUX`.
+    /// The tmux server of the user who is shown its flags: the value of `TMUX`.
     #[serde(default)]
     pub tmux: Option<String>,
     /// Who started it: a beat's id, or `human`.
     pub by: String,
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was created, in milliseconds since the Unix epoch.
     pub created_ms: i64,
 }
 
 impl Spec {
-    /// What to do next with its work, as commands. `clone` is its clone's path.
+    /// Returns what to do next with its work, as commands. `clone` is its clone's path.
     pub fn next_step(&self, state: &State, clone: &str) -> Option<String> {
         let repo = self.repo.as_ref().filter(|_| state.phase.is_over())?;
         next_step(repo, state, clone)
     }
 
-    /// How much of a sandbox it runs in.
+    /// The level of its sandbox.
     pub fn level(&self) -> Level {
         self.boxed.as_ref().map_or(Level::None, Boxed::level)
     }
 
-    /// True where it can reach anything but itself.
+    /// True if it has access to any network.
     pub fn has_network(&self) -> bool {
         self.boxed.as_ref().is_none_or(|boxed| boxed.walls.net != Net::Off)
     }
 
-    /// If true, the process that really starts and the checks of its work run in a full sandbox: the checks run what
-    /// it wrote.
+    /// True if the process that really starts and the checks of its work run in a full sandbox: the checks execute what
+    /// the worker wrote.
     pub fn is_full(&self) -> bool {
         let is_full =
             |boxed: &Option<Boxed>| boxed.as_ref().is_some_and(|boxed| boxed.level() == Level::Full);
         is_full(&self.boxed) && is_full(&self.checks_boxed)
     }
 
-    /// How it and its checks are boxed, for a human who is asked.
+    /// Describes its sandbox and that of its checks, for an approval.
     pub fn box_words(&self) -> String {
         let words = |boxed: &Option<Boxed>| boxed.as_ref().map_or(Level::None, Boxed::level).word();
         format!("{}; its checks: {}", words(&self.boxed), words(&self.checks_boxed))
     }
 
-    /// What of the network it and its checks have, for a human who is asked.
+    /// Describes the network access of the worker and its checks, for an approval.
     pub fn network_words(&self) -> String {
         let words = |boxed: &Option<Boxed>| match boxed {
             Some(boxed) => network_words(&boxed.walls.net, !boxed.walls.forward.is_empty()),
@@ -98,18 +95,18 @@ impl Spec {
     }
 }
 
-/// What there is of the network, in words.
+/// Describes network access as text.
 pub fn network_words(net: &Net, to_model: bool) -> String {
     match net {
-        Net::On => "all, and the services of this machine".to_owned(),
-        Net::Internet => "the internet, not the services of this machine".to_owned(),
-        Net::Off if to_model => "its model alone".to_owned(),
+        Net::On => "the whole network, and the services of this machine".to_owned(),
+        Net::Internet => "the internet, without the services of this machine".to_owned(),
+        Net::Off if to_model => "only its model".to_owned(),
         Net::Off => "none".to_owned(),
         Net::Ports(ports) => format!("ports {ports:?}"),
     }
 }
 
-/// One command that decides whether work is done.
+/// One command that checks a worker's work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
@@ -119,23 +116,22 @@ pub struct Check {
     pub argv: Vec<String>,
 }
 
-/// The repository of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Repo {
-    /// The human's repository, absolute.
+    /// The user's repository, absolute.
     pub source: String,
-    /// The commit that the clone began with.
+    /// The commit that the clone started from.
     pub base: String,
-    /// The branch that the worker's commits come back on.
+    /// The branch to which the worker's commits are fetched.
     pub branch: String,
 }
 
-/// Which objects of a repository a worker's clone holds.
+/// Which objects of a repository a worker's clone contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Objects {
-    /// All of them, by a place that the clone borrows from: other branches, stashes, and what was staged once.
+    /// All of them, shared with the repository: also other branches, stashes, and content that was staged once.
     #[default]
     Shared,
     /// Those that its first commit needs, as a pack of its own.
@@ -143,7 +139,7 @@ pub enum Objects {
 }
 
 impl Objects {
-    /// The choice as the one word of the config and of JSON.
+    /// The choice as the one word in the config and in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Objects::Shared => "shared",
@@ -151,17 +147,17 @@ impl Objects {
         }
     }
 
-    /// What a worker gets where the config says nothing: text of strangers and a network together could carry away
-    /// what only the history holds.
+    /// Returns the config's choice, or the default. A worker with both untrusted text and a network could leak content
+    /// that is only in the history.
     pub fn chosen(config: Option<Objects>, is_tainted: bool, has_network: bool) -> Objects {
         let by_itself = if is_tainted && has_network { Objects::Reachable } else { Objects::Shared };
         config.unwrap_or(by_itself)
     }
 
-    /// The choice in words, for a person who is asked before it is made.
+    /// Describes the choice for an approval, before it is made.
     pub fn words(config: Option<Objects>, has_network: bool) -> &'static str {
         match (config, has_network) {
-            (None, true) => "reachable if text of strangers was read, else shared",
+            (None, true) => "reachable if untrusted text was read, else shared",
             (config, _) => config.unwrap_or_default().word(),
         }
     }
@@ -171,11 +167,11 @@ impl Objects {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerLimits {
-    /// Its longest life, in milliseconds.
+    /// Its longest run time, in milliseconds.
     pub wall_ms: i64,
     /// After how long without output it counts as stuck, in milliseconds.
     pub idle_ms: i64,
-    /// The deadline of each check, in milliseconds.
+    /// The timeout of each check, in milliseconds.
     pub verify_ms: i64,
     /// How much of its output is kept, in bytes.
     pub keep_bytes: u64,
@@ -183,7 +179,7 @@ pub struct WorkerLimits {
     pub output_bytes: u64,
     /// How much it may spend before it is ended, in millionths of a US dollar.
     pub cost_micros: Option<u64>,
-    /// What all may spend together.
+    /// The shared budget of all workers and decisions.
     #[serde(default)]
     pub budget: Budget,
     /// The lifetime of its leases between two renewals, in seconds.
@@ -205,34 +201,35 @@ impl Default for WorkerLimits {
     }
 }
 
-/// Where a worker stands.
+/// The phase of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Its command has not begun.
+    /// Its command has not started.
     Starting,
     /// Its command runs.
     Running,
-    /// Its command runs and a human is waited for: there is a flag or an ask.
+    /// Its command runs and waits for the user: there is a flag or an ask.
     Waiting,
-    /// Its command ended well and nobody was told to check the work.
+    /// Its command succeeded, and there is no check for its work.
     Exited,
-    /// Its command ended well and the work is being checked.
+    /// Its command succeeded, and its work is being checked.
     Verifying,
-    /// The work was checked and is good.
+    /// Its work was checked and is good.
     Done,
-    /// Its command or a check ended badly, or a limit was reached.
+    /// Its command or a check failed, or a limit was reached.
     Failed,
-    /// A human or a move ended it.
+    /// The user or a move ended it.
     Killed,
-    /// Its supervisor is gone and nobody saw the end.
+    /// Its supervisor is gone without having recorded an end.
     Lost,
-    /// Its supervisor is stopped or frozen, and does not answer. No supervisor writes this: it is seen from outside.
+    /// Its supervisor is suspended or frozen, and does not respond. A supervisor never writes this phase: others detect
+    /// it.
     Stopped,
 }
 
 impl Phase {
-    /// True when nothing more comes.
+    /// True for a final phase.
     pub fn is_over(self) -> bool {
         matches!(self, Phase::Exited | Phase::Done | Phase::Failed | Phase::Killed | Phase::Lost)
     }
@@ -254,17 +251,17 @@ impl Phase {
     }
 }
 
-/// A worker's call for a human.
+/// A worker's request for the user's attention.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Flag {
     /// What it needs, in its own words; untrusted text.
     pub text: String,
-    /// When it was raised, in milliseconds since the Unix epoch.
+    /// When it was set, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// How many flags this worker had raised with this one; a flag is surfaced once.
+    /// How many flags this worker has set, including this one; each flag is announced once.
     pub nth: u32,
-    /// True when nobody said so and it only looks like it.
+    /// True if looop guessed from the output that the worker waits.
     #[serde(default)]
     pub guess: bool,
 }
@@ -273,14 +270,14 @@ pub struct Flag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Exit {
-    /// By itself, with this code.
+    /// It exited with this code.
     Code(i32),
-    /// By this signal.
+    /// This signal ended it.
     Signal(i32),
 }
 
 impl Exit {
-    /// The end in words: `exit code 3`, `signal 9`.
+    /// The end as text: `exit code 3`, `signal 9`.
     pub fn words(self) -> String {
         match self {
             Exit::Code(code) => format!("exit code {code}"),
@@ -289,17 +286,17 @@ impl Exit {
     }
 }
 
-/// What the checks of a worker's work said.
+/// The result of the checks of a worker's work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// True: all of them passed.
+    /// True if all of them passed.
     pub ok: bool,
     /// The check that failed, or the last one.
     pub name: String,
-    /// How that check ended, in words.
+    /// How that check ended, as text.
     pub status: String,
-    /// The end of what it printed; untrusted text.
+    /// The end of its output; untrusted text.
     pub tail: String,
     /// How long the checks took, in milliseconds.
     pub took_ms: i64,
@@ -309,49 +306,45 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Holding {
-    /// What is leased.
+    /// The leased resource.
     pub resource: Name,
     /// The epoch under which it was acquired.
     pub epoch: u64,
 }
 
-/// Where a worker stands; the form of `state.json`. Replaced as a whole at each transition.
+/// The state of a worker; the content of `state.json`. It is replaced as a whole at each transition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// The worker's name.
     pub id: Name,
-    /// Where it stands.
     pub phase: Phase,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// When the phase began, in milliseconds since the Unix epoch.
     pub since_ms: i64,
     /// The supervisor's process.
     pub supervisor: Started,
     /// The command's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<Started>,
-    /// Its call for a human.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flag: Option<Flag>,
-    /// The question that it waits on.
+    /// The question that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ask: Option<Name>,
     /// How its command ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// Why it ended as it did, where the exit does not say it.
+    /// Why it ended, if the exit status does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// What the checks said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// The branch on which its commits are in the human's repository.
+    /// The branch in the user's repository with its commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Why its branch could not be fetched; each beat tries it again.
+    /// Why its branch could not be fetched; each beat tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unfetched: Option<String>,
-    /// What of its work is in its clone alone; none until somebody has looked.
+    /// The part of its work that exists only in its clone; `None` until it was examined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Leftovers>,
     /// The paths on that branch that execute on the user's side.
@@ -360,22 +353,22 @@ pub struct State {
     /// The leases that it holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Holding>,
-    /// What it reported to have spent, in millionths of a US dollar.
+    /// What it reported as spent, in millionths of a US dollar.
     #[serde(default)]
     pub cost_micros: u64,
-    /// How much of its output could not be written down, in bytes.
+    /// How much of its output could not be written, in bytes.
     #[serde(default)]
     pub lost_bytes: u64,
-    /// How many flags it has raised.
+    /// The number of flags that it has set.
     #[serde(default)]
     pub flags: u32,
-    /// What it has handed in, in order.
+    /// Its reports, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<Name>,
 }
 
 impl State {
-    /// The state of a worker that has not begun.
+    /// Creates the state of a worker that has not started.
     pub fn new(id: Name, now_ms: i64, supervisor: Started) -> State {
         State {
             id,
@@ -400,16 +393,16 @@ impl State {
         }
     }
 
-    /// What of its work is in its clone alone, in words; none where that is nothing.
+    /// Describes the part of its work that exists only in its clone; `None` if there is none.
     pub fn left_words(&self) -> Option<String> {
         self.left.as_ref().filter(|left| !left.is_empty()).map(Leftovers::words)
     }
 
-    /// Calls for the user where an ended worker's work is in its clone alone: `next` brings it in.
+    /// Sets a flag for the user if work of an ended worker exists only in its clone: `next` brings it in.
     pub fn flag_leftovers(&mut self, next: Option<&str>, now_ms: i64) {
         let Some(words) = self.left_words() else { return };
         let next = next.map(|next| format!("; next: {next}")).unwrap_or_default();
-        let text = format!("work is left in its clone: {words}{next}");
+        let text = format!("work is only in its clone: {words}{next}");
         self.flags += 1;
         self.flag = Some(Flag { text, at_ms: now_ms, nth: self.flags, guess: false });
     }
@@ -429,19 +422,19 @@ impl State {
     }
 }
 
-/// A report as the decider sees it; the name and the text are the worker's and untrusted.
+/// A report as the decider sees it; its name and its text come from the worker and are untrusted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
-    /// Who handed it in.
+    /// The worker that delivered it.
     pub worker: Name,
-    /// Its file's name.
+    /// The name of its file.
     pub name: Name,
-    /// How long it is, in bytes.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// Its text, or the beginning of it; none where it is no text.
+    /// Its text, or the start of it; `None` if it is not text.
     pub text: Option<String>,
-    /// True when there is more of it than the text.
+    /// True if the text was truncated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
 }
@@ -450,46 +443,43 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerView {
-    /// The worker's name.
     pub id: Name,
-    /// When it was started, in milliseconds since the Unix epoch: one of a name that was there before is another
-    /// worker, and its end is another end. None in worlds of before this was kept.
+    /// When it was started, in milliseconds since the Unix epoch. It distinguishes a worker from an earlier one with
+    /// the same name. `None` in worlds of versions that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<i64>,
-    /// The goal that it works for.
     pub goal: Option<Name>,
-    /// What kind of worker.
     pub kind: String,
-    /// Where it stands, as `running` or `done`.
+    /// Its phase, such as `running` or `done`.
     pub state: String,
-    /// How its command ended, in words.
+    /// How its command ended, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<String>,
-    /// Why it ended as it did, where the exit does not say it.
+    /// Why it ended, if the exit status does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// What it needs a human for; untrusted text.
+    /// Why it needs the user; untrusted text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flag: Option<String>,
-    /// The question that it waits on.
+    /// The question that it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ask: Option<Name>,
-    /// What the checks said, with the end of their output; untrusted text.
+    /// The result of the checks, with the end of their output; untrusted text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
-    /// The branch on which its commits are in the human's repository.
+    /// The branch in the user's repository with its commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// What of its work is in its clone alone; untrusted text.
+    /// The part of its work that exists only in its clone; untrusted text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,
     /// The commands that bring its work in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// What it has handed in. A report is never replaced, so that its name stands for its bytes.
+    /// Its reports. A report is never replaced, so its name identifies its bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<Name>,
-    /// True when it was silent for longer than its limit and raised no flag.
+    /// True if it was silent for longer than its limit and has no flag.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stuck: bool,
 }

@@ -1,4 +1,4 @@
-//! Pure. The world of one beat: what was sensed, looop's own state, and the digests by which change is seen.
+//! Pure. The world of one beat: sensor readings, looop's own state, and the digests by which changes are detected.
 
 use std::collections::BTreeMap;
 
@@ -17,37 +17,37 @@ use super::worker::{Report, WorkerView};
 /// A blake3 digest in hexadecimal.
 pub type Digest = String;
 
-/// The version of the prompt's form; a recorded world says which one its prompt had.
+/// The version of the prompt's format; a recorded world contains the version of its prompt.
 pub const PROMPT_VERSION: u32 = 1;
 
-/// Whether what a sensor prints was written by people or programs that the human does not vouch for.
+/// Whether the user trusts what a sensor prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// The human wrote the sensor and vouches for its source.
+    /// The user wrote the sensor and trusts its source.
     #[default]
     Trusted,
-    /// Text of strangers may be in it.
+    /// The output may contain untrusted text.
     Untrusted,
 }
 
-/// What one sensor said; the form of `snapshots/<name>.json`.
+/// What one sensor reported; the content of `snapshots/<name>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reading {
-    /// False: the sensor failed, and `signal.error` says how.
+    /// False if the sensor failed; `signal.error` then says how.
     pub ok: bool,
-    /// Whether its text is vouched for.
+    /// Whether its text is trusted.
     pub trust: Trust,
     /// The part whose change wakes the loop.
     pub signal: Value,
-    /// The part that the decider sees besides.
+    /// More data for the decider, whose change does not wake the loop.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub detail: Value,
 }
 
 impl Reading {
-    /// A reading from what a sensor printed: `{"signal":…,"detail":…}` is split, any other object is all signal.
+    /// Converts a sensor's output: `{"signal":…,"detail":…}` is split, any other object becomes the signal.
     pub fn from_output(value: Value, trust: Trust) -> Reading {
         if let Value::Object(map) = &value {
             let split =
@@ -60,8 +60,8 @@ impl Reading {
         Reading { ok: true, trust, signal: value, detail: Value::Null }
     }
 
-    /// A failed sensor. `error` is one of few fixed words and `exit` a small number, so that a sensor which
-    /// fails in the same way twice does not wake the loop twice.
+    /// Creates the reading of a failed sensor. `error` is one of a few fixed words and `exit` a small number, so that a
+    /// sensor that fails twice in the same way does not wake the loop twice.
     pub fn failed(error: &str, exit: Option<i32>, detail: Value, trust: Trust) -> Reading {
         let mut signal = serde_json::json!({ "error": error });
         if let Some(code) = exit {
@@ -80,14 +80,13 @@ impl Reading {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// Its whole text.
     Text(String),
     /// Why there is no text: too large, not UTF-8, a symbolic link, no permission.
     Unreadable(String),
 }
 
 impl Goal {
-    /// The digest of the text, or of the reason, so that an unreadable goal is never taken for an absent one.
+    /// The digest of the text, or of the reason, so that an unreadable goal never looks like an absent one.
     pub fn digest(&self) -> Digest {
         match self {
             Goal::Text(text) => digest(&[b"goal", text.as_bytes()]),
@@ -110,7 +109,7 @@ pub enum BudgetState {
 }
 
 impl BudgetState {
-    /// The state after `spent` of `limit`, in millionths of a dollar.
+    /// Computes the state after `spent` of `limit`, in millionths of a US dollar.
     pub fn of(spent_micros: u64, limit_micros: Option<u64>) -> BudgetState {
         match limit_micros {
             Some(limit) if spent_micros >= limit => BudgetState::Out,
@@ -124,24 +123,24 @@ impl BudgetState {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Own {
-    /// Live workers, and ended ones that no decision has seen; one that handed something in stays until a decision
-    /// found nothing more to do.
+    /// Live workers, and ended ones that no decision has seen. A worker with reports stays until a decision finds
+    /// nothing more to do.
     pub workers: Vec<WorkerView>,
-    /// What these workers have handed in.
+    /// The reports of these workers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reports: Vec<Report>,
     /// Answers that no decision has seen.
     pub answers: Vec<Answered>,
-    /// Questions and approvals that are open: `[id, text]`. They never wake the loop.
+    /// Open questions and approvals: `[id, text]`. They never wake the loop.
     pub open: Vec<(Name, String)>,
     /// Timers that are due.
     pub due: Vec<Due>,
     /// The day's budget.
     pub budget: BudgetState,
-    /// True when words that a worker chose are among all this: a flag, a question, a report, what its checks printed.
+    /// True if text of a worker is in this state: a flag, a question, a report, the output of its checks.
     #[serde(default)]
     pub worker_words: bool,
-    /// True when words of a decision that had read text of strangers are among all this: a question, a timer's note.
+    /// True if text of a decision that had read untrusted text is in this state: a question, a timer's note.
     #[serde(default)]
     pub retold: bool,
     /// Files that could not be used, and why.
@@ -149,7 +148,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// True when a worker proposed this goal: under its name, or in the same words under another one.
+    /// True if a worker proposed this goal: under its name, or with the same text under another name.
     pub fn proposes_goal(&self, id: &Name, body: &str) -> bool {
         let file = format!("goal-{id}.md");
         let is_body = |text: &String| text.trim() == body.trim();
@@ -159,26 +158,22 @@ impl Own {
     }
 }
 
-/// Everything that one beat saw. It is read once and feeds digests, diff and prompt.
+/// Everything that one beat saw. It is read once and used for digests, diff and prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct World {
-    /// PLAYBOOK.md.
     pub playbook: String,
-    /// The goals by name.
     pub goals: BTreeMap<Name, Goal>,
-    /// The readings by sensor.
     pub readings: BTreeMap<Name, Reading>,
-    /// looop's own state.
     pub own: Own,
 }
 
 /// The digest of each item of a world.
 pub type Items = BTreeMap<String, Digest>;
 
-/// How the items of workers begin. One that was put away is no change: a decision saw its end before.
+/// The prefix of items of workers. An archived worker is not a change, because a decision has already seen its end.
 pub const WORKER_ITEM: &str = "worker/";
 
-/// Length-prefixed blake3, so that no content can stand for another split of the same bytes.
+/// Length-prefixed blake3, so that another split of the same bytes has another digest.
 pub fn digest(parts: &[&[u8]]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
@@ -195,7 +190,7 @@ pub fn digest_items(items: &Items) -> Digest {
 }
 
 impl World {
-    /// The digest of each item, for comparing with an earlier world.
+    /// The digest of each item, for comparison with an earlier world.
     pub fn items(&self) -> Items {
         let own = |name: &str, value: Value| {
             (format!("own/{name}"), digest(&[b"own", canonical(&value).as_bytes()]))
@@ -217,7 +212,7 @@ impl World {
         items
     }
 
-    /// The digest of what a human decides: playbook, goals and answers. An edit ends a backoff.
+    /// The digest of the user's side: playbook, goals and answers. An edit ends a backoff.
     pub fn human_digest(&self) -> Digest {
         let mut items: Items = self.goals.iter().map(|(n, g)| (format!("goal/{n}"), g.digest())).collect();
         items.insert("playbook".to_owned(), digest(&[self.playbook.as_bytes()]));
@@ -227,8 +222,8 @@ impl World {
         digest_items(&items)
     }
 
-    /// True when text of strangers is in front of the decider: an untrusted reading, the output of a command, a
-    /// worker's own words, or what a move wrote in such a beat: a goal, a question, a timer's note, the name of a
+    /// True if the decider has untrusted text in its prompt: an untrusted reading, the output of a command, a worker's
+    /// own text, or something that a move wrote in such a beat: a goal, a question, a timer's note, the name of a
     /// worker, the move itself.
     pub fn is_tainted(&self, beat: &Beat) -> bool {
         beat.shows_output()
@@ -245,87 +240,78 @@ impl World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
-    /// It was not there.
+    /// The item is new.
     Added,
-    /// It is gone.
+    /// The item was removed.
     Removed,
-    /// It is another.
+    /// The item has other content.
     Changed,
 }
 
-/// One changed item with the places that changed in it.
+/// One changed item, with the places that changed in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The item: `playbook`, `goal/<id>`, `sensor/<name>`, `worker/<id>`, `own/<part>`.
     pub item: String,
-    /// How.
+    /// The kind of change.
     pub kind: ChangeKind,
-    /// Where, as far as it is known and fits.
+    /// The places that changed, if known and as far as they fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathChange>,
-    /// How many places there are in all.
+    /// The total number of places.
     #[serde(default)]
     pub total: usize,
 }
 
-/// The form of `world.json`: with the files beside it in the same commit, all that a prompt is made of.
+/// The content of `world.json`. Together with the other files of its commit, it is the complete input of a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Context {
-    /// The form of the prompt.
+    /// The version of the prompt's format.
     pub prompt_version: u32,
-    /// The beat's id.
     pub beat: String,
-    /// When.
     pub at: Now,
-    /// looop's own state.
     pub own: Own,
-    /// Why the loop decides now, in words.
+    /// Why the loop decides now, as text.
     pub woke: Vec<String>,
     /// What changed since the last decision.
     pub changes: Vec<Change>,
-    /// The result of the last move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastResult>,
-    /// Why the last decision failed, when it did.
+    /// Why the last decision failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Goals that no move has served for a while: `[goal, decisions since]`.
+    /// Goals without a move for some time: `[goal, decisions since]`.
     pub starving: Vec<(Name, u64)>,
     /// Sensors that change all the time.
     pub flapping: Vec<String>,
-    /// The goal that the human wants a move for.
+    /// The goal for which the user requested a move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Name>,
     /// Goals whose text was written by a move after it read untrusted text.
     pub untrusted_goals: Vec<Name>,
     /// Goals that could not be read, and why.
     pub unreadable_goals: BTreeMap<Name, String>,
-    /// Beats of the journal whose words are not shown, since they may be of strangers and nothing else in the prompt is;
-    /// lines of no beat are not shown either. None: all is shown.
+    /// Beats whose journal text is not shown, since it may be untrusted while the rest of the prompt is trusted. Lines
+    /// without a beat are not shown either. `None`: everything is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<Vec<String>>,
     /// Sensors of this world; each has its file in `snapshots/`.
     pub sensors: Vec<Name>,
 }
 
-/// A world in its context: all that a prompt is rendered from.
+/// A world with its context: the complete input of a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame {
-    /// PLAYBOOK.md.
     pub playbook: String,
-    /// The goals by name.
     pub goals: BTreeMap<Name, Goal>,
-    /// The readings by sensor.
     pub readings: BTreeMap<Name, Reading>,
-    /// `world.json`.
     pub context: Context,
-    /// The end of the journal.
     pub journal: String,
 }
 
-/// The value of a line of a goal's front matter, as `goal: …` or `verify: …`.
+/// Returns the value of a line in a goal's front matter, such as `goal: …` or `verify: …`.
 pub fn marked<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().take(20).find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
 }

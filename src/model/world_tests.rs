@@ -32,13 +32,13 @@ fn a_failure_is_never_taken_for_a_reading() {
 }
 
 #[test]
-fn an_unreadable_goal_is_not_its_reason_as_text() {
+fn an_unreadable_goal_differs_from_a_goal_with_its_reason_as_text() {
     let why = "not UTF-8".to_owned();
     assert_ne!(Goal::Unreadable(why.clone()).digest(), Goal::Text(why).digest());
 }
 
 #[test]
-fn digests_are_framed() {
+fn digests_depend_on_where_the_parts_are_split() {
     assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
     assert_ne!(digest(&[b"ab"]), digest(&[b"ab", b""]));
 }
@@ -51,9 +51,9 @@ fn the_budget_runs_low_and_out() {
     assert_eq!(BudgetState::of(100, Some(100)), BudgetState::Out);
 }
 
-/// Everything that strangers can have put in front of a decider, one at a time.
+/// Each kind of untrusted text that a decider can read, one at a time.
 #[test]
-fn whatever_strangers_said_taints_and_nothing_else_does() {
+fn any_untrusted_text_taints_and_nothing_else_does() {
     let goal = Goal::Text("text".to_owned());
     let worker = WorkerView {
         started_ms: Some(1),

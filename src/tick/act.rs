@@ -1,4 +1,4 @@
-//! Act: a move is made at most once, and what an interrupted one left is settled before anything else.
+//! Act: makes a move at most once, and settles what an interrupted tick left before anything else.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::sys::tree;
 
 /// How much of the end of a command's output the next decision sees, in bytes.
 const TAIL_BYTES: usize = 4_000;
-/// The archived file with the end of what a command printed.
+/// The archived file with the end of a command's output.
 pub const OUTPUT: &str = "output.txt";
 /// How much of the journal is searched for a beat's id, in bytes.
 const SEARCH_BYTES: usize = 64 * 1024;
@@ -31,7 +31,7 @@ const SEARCH_BYTES: usize = 64 * 1024;
 /// Performs the effects of an event in order. The memory follows each save.
 ///
 /// # Errors
-/// The first effect that failed; what is on disk then is settled by the next tick.
+/// The first effect that failed; the next tick settles what is on disk then.
 pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
     step::drive(beat, event, &mut |effect| match effect {
         Effect::Charge(charge) => {
@@ -59,7 +59,7 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
     })
 }
 
-/// Makes a move. None: it waits for the next beat, and its intent stays.
+/// Makes a move. `None`: the move waits for the next beat, and its intent stays.
 fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
     match &intent.deed {
         Deed::Fleet | Deed::ApprovedStart(_) => {
@@ -89,13 +89,12 @@ fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
     }
 }
 
-/// The environment of a command.
 pub fn run_env(ctx: &Ctx) -> Vec<(String, String)> {
     ctx.settings.base_env.clone()
 }
 
-/// Runs a command through `looop __exec`, which waits for one byte: the process is written into the intent
-/// before that byte is sent, so that a crash can always tell whether it may have begun.
+/// Runs a command through `looop __exec`, which waits for one byte. The process is recorded in the intent before that
+/// byte is sent, so that after a crash it is known whether the command may have started.
 fn exec(
     ctx: &mut Ctx,
     intent: &Intent,
@@ -107,7 +106,7 @@ fn exec(
     let layout = ctx.layout;
     let saved = records::load_beat(layout, ctx.now)?.0;
     let gate = |pid: u32| -> Result<()> {
-        let start = tree::start_of(pid).context("the process is gone before it began")?;
+        let start = tree::start_of(pid).context("the process ended before it started")?;
         let started = Some(Started { pid, start, boot: tree::boot_id() });
         let next = Beat { intent: Some(Intent { started, ..intent.clone() }), ..saved };
         records::save_beat(layout, &next)
@@ -119,7 +118,7 @@ fn exec(
     git_watch::begin(&layout.git_watch(), cell.boxed.as_ref(), None)?;
     let mut args = vec!["__exec".to_owned()];
     if !files.is_empty() {
-        let files = serde_json::to_string(files).context("could not write down what a yes was for")?;
+        let files = serde_json::to_string(files).context("could not record the approved files")?;
         args.extend(["--sealed".to_owned(), files]);
     }
     if !folders.is_empty() {
@@ -132,7 +131,7 @@ fn exec(
         boxed.sealed = files.to_vec();
         args.extend([
             "--box".to_owned(),
-            serde_json::to_string(boxed).context("could not write down a box")?,
+            serde_json::to_string(boxed).context("could not record a sandbox")?,
         ]);
     }
     args.extend([exe.to_owned(), "--".to_owned()]);
@@ -160,7 +159,7 @@ fn exec(
         Exit::Signal(signal) => format!("ended by signal {signal}"),
         Exit::Timeout => "ended at its deadline, perhaps half done".to_owned(),
         Exit::Cancelled => "interrupted, perhaps half done".to_owned(),
-        Exit::TooMuch => "ended for printing too much".to_owned(),
+        Exit::TooMuch => "ended because it printed too much".to_owned(),
     };
     if !new_git.is_empty() {
         status = format!("{status}; beware: {}", user_side::words(&new_git));
@@ -172,10 +171,10 @@ fn exec(
     Ok(Outcome::Ran { status, tail, took_ms: ended.took_ms })
 }
 
-/// Settles what an interrupted tick left behind: a runner call without an end, a move without an outcome.
+/// Settles what an interrupted tick left: a runner call without an end, a move without an outcome.
 ///
 /// # Errors
-/// When it cannot be settled now; nothing else is done before it is.
+/// It cannot be settled now. The tick must then stop, because nothing else may be done before.
 pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
     ctx.fleet.end_lost()?;
     let taken_back = deeds::settle(ctx.layout)?;

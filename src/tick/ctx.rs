@@ -1,4 +1,4 @@
-//! What a tick works with: everything that it does not decide itself is handed to it here.
+//! The context of a tick: everything that the tick does not decide itself.
 
 use anyhow::Result;
 
@@ -13,47 +13,42 @@ use crate::sys::signal::Cancel;
 use crate::sys::tree;
 use crate::worker::Fleet;
 
-/// All that a tick works with. The caller holds the tick's lock.
+/// The context of a tick. The caller holds the tick's lock.
 pub struct Ctx<'a> {
-    /// Where everything is.
     pub layout: &'a Layout,
-    /// What the config decides.
     pub settings: &'a Settings,
-    /// Who decides.
+    /// The decider.
     pub runner: &'a dyn Runner,
-    /// Who runs workers.
+    /// The part that starts and stops workers.
     pub fleet: &'a dyn Fleet,
-    /// Interruption by a human.
+    /// Cancellation by the user.
     pub cancel: &'a Cancel,
-    /// The beat's moment, read once.
+    /// The time of the beat, read once.
     pub now: Now,
-    /// The clock, for how long things took.
+    /// The clock, to measure durations.
     pub clock: &'a dyn Fn() -> Now,
-    /// The goal that the human wants a move for now.
+    /// The goal for which the user requested a move now.
     pub forced: Option<Name>,
-    /// The name under which a human's edits are committed.
+    /// The author name of commits with the user's edits.
     pub person: String,
-    /// Drawn while the runner thinks.
+    /// Called while the runner works, to show progress.
     pub frame: Option<Box<dyn FnMut() + 'a>>,
-    /// True: nothing is written, not even to the cache.
+    /// If true, nothing is written, not even to the cache.
     pub dry: bool,
-    /// Supervisors that this beat started: children of its own that outlive it.
+    /// Supervisors that this beat started: children that outlive it.
     pub spared: tree::Known,
     /// True while a move of an earlier beat is settled.
     pub settles: bool,
-    /// Why the beat's move waits for the next one.
+    /// Why the beat's move waits for the next beat.
     pub waits: Option<String>,
-    /// What the beat's call cost.
+    /// What the beat's call used.
     pub usage: Option<Usage>,
-    /// What went wrong without ending the beat.
+    /// Problems that did not end the beat.
     pub warnings: Vec<String>,
 }
 
 impl Ctx<'_> {
-    /// Ends the beat here when the human interrupted it.
-    ///
-    /// # Errors
-    /// When so.
+    /// Fails if the user has cancelled the beat.
     pub fn go_on(&self) -> Result<()> {
         if self.cancel.is_set() {
             return Err(Fault::failed("could not finish the beat: interrupted").into());

@@ -1,4 +1,4 @@
-//! Decide: one call to the runner, at most one repair call, one valid move or a failure in words.
+//! Decide: one call to the runner, at most one repair call, and one valid move or a failure as text.
 
 use std::path::PathBuf;
 
@@ -15,33 +15,30 @@ use crate::model::failing::Class;
 use crate::store::boxes::Boxer;
 use crate::store::{file, logs};
 
-/// What came of asking.
+/// The result of a decision.
 #[derive(Debug)]
 pub enum Asked {
     /// A valid move, and what it cost.
     Move(Box<Move>, Usage),
-    /// No move, and what it cost all the same; none when no call was begun.
+    /// No move, and what it cost nevertheless; `None` if no call was made.
     Failed(Failure, Option<Usage>),
-    /// The human interrupted.
+    /// The user cancelled; what it cost.
     Cancelled(Usage),
 }
 
-/// Where a prompt and its parts lie.
+/// The files of a prompt.
 #[derive(Debug)]
 pub struct Written {
     whole: PathBuf,
-    /// Its stable part.
+    /// The stable part of the prompt.
     system: PathBuf,
-    /// The rest.
+    /// The rest of the prompt.
     user: PathBuf,
     bytes: usize,
 }
 
-/// Puts the prompt where the runner reads it. Done before the call is reserved, so that a full disk neither
-/// asks nor counts.
-///
-/// # Errors
-/// When the prompt cannot be written.
+/// Writes the prompt to the files that the runner reads. This happens before the call is reserved, so that a full disk
+/// causes neither a call nor a reservation.
 pub fn write_down(ctx: &mut Ctx, beat: &str, prompt: &Prompt) -> Result<Written> {
     // Only a runner that stands in it needs it, and says so when it is not there.
     log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));
@@ -60,10 +57,10 @@ fn written(ctx: &Ctx, beat: &str, prefix: &str, text: &str, split: usize) -> Res
     })
 }
 
-/// Asks the runner for a move; the prompt lies in files.
+/// Asks the runner for a move; the files contain the prompt.
 ///
 /// # Errors
-/// When the reply cannot be kept, or a repair cannot be asked for.
+/// The reply cannot be stored, or the repair call cannot be made.
 pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> Result<Asked> {
     let first = match ask(ctx, beat, "", asking)? {
         Ok(reply) => reply,
@@ -96,7 +93,7 @@ fn read_move(ctx: &Ctx, reply: &Completion) -> Result<Move, String> {
         return Err(OUTPUT_LIMIT.to_owned());
     }
     let decided = decision::parse_reply(&reply.text)?;
-    let secret = |_| "the move names a secret where only a plain name fits".to_owned();
+    let secret = |_| "the move contains a secret where only a plain name is allowed".to_owned();
     let mut value = serde_json::to_value(&decided).map_err(secret)?;
     let before = value.clone();
     ctx.settings.secrets.redact_json(&mut value);
@@ -105,8 +102,8 @@ fn read_move(ctx: &Ctx, reply: &Completion) -> Result<Move, String> {
 
 type Answer = Result<Completion, Box<Failed>>;
 
-/// The variable that marks a runner and what it starts, and its value for a beat: what a killed tick leaves thinking
-/// is found by it.
+/// Returns the variable that marks a runner and its children, with its value for a beat. It identifies processes that a
+/// killed tick left running.
 pub fn mark(ctx: &Ctx, beat: &str) -> (String, String) {
     ("LOOOP_BEAT".to_owned(), format!("{beat} {}", ctx.layout.root().display()))
 }
@@ -162,7 +159,7 @@ fn no_reply(ctx: &Ctx, beat: &str, failed: Failed, before: Option<Usage>) -> Ask
     if failed.class == Class::Cancelled {
         return Asked::Cancelled(usage);
     }
-    // What could not even be asked has spent nothing; a call before it has.
+    // A call that could not even be made cost nothing, but an earlier call did.
     let spent = if matches!(failed.class, Class::Missing | Class::Down) { before } else { Some(usage) };
     let why = format!("runner `{}`: {}", ctx.runner.name(), failed.why);
     let failure = Failure { retry_at_ms: failed.retry_at_ms, ..failure(ctx, beat, failed.class, &why) };

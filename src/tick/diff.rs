@@ -1,16 +1,17 @@
-//! Pure. Diff: which items changed since the last decision, and where in them; and two texts, as patches show them.
+//! Pure. Diff: finds the items that changed since the last decision and the places in them; compares two texts as
+//! patches do.
 
 use serde_json::Value;
 
 use crate::model::json::{self, PathChange};
 use crate::model::world::{Change, ChangeKind, Items, WORKER_ITEM};
 
-/// How many places of one item are named.
+/// The maximum number of places of one item.
 const PLACES_PER_ITEM: usize = 20;
-/// How many places are named in all.
+/// The maximum number of places in total.
 const PLACES: usize = 200;
 
-/// The items that differ, sorted by name.
+/// Returns the items that differ, sorted by name.
 pub fn items(baseline: &Items, now: &Items) -> Vec<(String, ChangeKind)> {
     let gone = baseline
         .keys()
@@ -35,11 +36,10 @@ pub enum Content {
     Text(String),
 }
 
-/// What an item was and is, as far as it is known.
+/// The old and the new content of an item, as far as known.
 pub type BeforeAndNow = (Option<Content>, Option<Content>);
 
-/// Names the places in which changed items differ. `content` gives an item's content before and now, as far
-/// as it is known.
+/// Returns the places at which changed items differ. `content` returns an item's old and new content, as far as known.
 pub fn places(
     changed: &[(String, ChangeKind)],
     content: &mut dyn FnMut(&str) -> BeforeAndNow,
@@ -60,7 +60,7 @@ pub fn places(
     changes
 }
 
-/// A text's change as the number of lines that went and came.
+/// Describes a text's change as the number of removed and added lines.
 fn lines(old: &str, new: &str) -> (Vec<PathChange>, usize) {
     let diff = similar::TextDiff::from_lines(old, new);
     let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
@@ -73,7 +73,7 @@ fn lines(old: &str, new: &str) -> (Vec<PathChange>, usize) {
     (vec![change], gone + come)
 }
 
-/// Two texts in the unified form, as patches have it; empty when they are the same.
+/// Compares two texts in the unified format of patches; the result is empty if they are equal.
 pub fn unified(old_name: &str, new_name: &str, old: &str, new: &str) -> String {
     similar::TextDiff::from_lines(old, new).unified_diff().header(old_name, new_name).to_string()
 }
@@ -96,12 +96,12 @@ mod tests {
         assert_eq!(found, expected.map(|(item, kind)| (item.to_owned(), kind)));
         assert!(items(&new, &new).is_empty());
         let ended = items_of(&[("worker/w1", "1")]);
-        assert!(items(&ended, &Items::new()).is_empty(), "to put an ended worker away wakes nobody");
+        assert!(items(&ended, &Items::new()).is_empty(), "archiving an ended worker does not wake the loop");
         assert_eq!(items(&Items::new(), &ended).len(), 1);
     }
 
     #[test]
-    fn places_are_bounded_in_all() {
+    fn the_total_number_of_places_is_limited() {
         let changed: Vec<(String, ChangeKind)> =
             (0..50).map(|i| (format!("sensor/s{i}"), ChangeKind::Changed)).collect();
         let big = |n: i64| Content::Json((0..100).map(|i| (format!("k{i}"), json!(i + n))).collect());
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_tells_its_lines() {
+    fn a_changed_text_reports_its_lines() {
         let changed = [("goal/g".to_owned(), ChangeKind::Changed)];
         let text = |t: &str| Some(Content::Text(t.to_owned()));
         let changes = places(&changed, &mut |_| (text("a\nb\n"), text("a\nc\nd\n")));

@@ -1,4 +1,4 @@
-//! The frame of a decision: the world in its context, built once and seen alike by prompt, git and memory.
+//! The frame of a decision: the world with its context, built once for prompt, git and memory.
 
 use std::collections::BTreeMap;
 
@@ -25,14 +25,14 @@ use crate::store::{layout, ledger, lock, logs};
 
 /// The largest file that is read back from git for a diff or a rebuild, in bytes.
 const MAX_BLOB_BYTES: usize = 16 << 20;
-/// The most of the journal's end that is read for a frame, in bytes. The journal is rotated long before, so this is
-/// all of it but for a look that writes nothing.
+/// How much of the journal's end is read for a frame, in bytes. The journal is rotated long before this size, so this
+/// is the whole journal, except in a dry run, which does not rotate.
 const MAX_JOURNAL_BYTES: usize = 4 << 20;
 
-/// Asks the gate.
+/// Evaluates the gate.
 ///
 /// # Errors
-/// When the human wants a move for a goal that does not exist.
+/// The user requested a move for a goal that does not exist.
 pub fn gate(
     ctx: &Ctx,
     beat: &Beat,
@@ -56,10 +56,7 @@ pub fn gate(
     Ok(gate::judge(beat, &inputs, &ctx.settings.limits, ctx.now))
 }
 
-/// Sets aside what a decision may cost. Whoever was faster may have left nothing.
-///
-/// # Errors
-/// When that cannot be found out or written down.
+/// Reserves the cost of a decision. Another process may have used up the budget first.
 pub fn reserve(ctx: &Ctx, verdict: gate::Verdict) -> Result<gate::Verdict> {
     if !matches!(verdict, gate::Verdict::Decide(_)) || ctx.settings.budget == Budget::default() {
         return Ok(verdict);
@@ -70,10 +67,6 @@ pub fn reserve(ctx: &Ctx, verdict: gate::Verdict) -> Result<gate::Verdict> {
     Ok(reserved.map_or_else(|hit| gate::Verdict::Hold(gate::Hold::capped(hit, ctx.now)), |()| verdict))
 }
 
-/// Builds the frame of a decision.
-///
-/// # Errors
-/// When the journal cannot be read.
 pub fn build(
     ctx: &mut Ctx,
     beat: &Beat,
@@ -119,7 +112,7 @@ pub fn build(
     })
 }
 
-/// Names the places that changed. What an item was before stands in the commit of the last decision's world.
+/// Returns the places that changed. The old content of an item is in the commit of the last decision's world.
 fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, ChangeKind)]) -> Vec<Change> {
     let world = &sensed.world;
     let is_changed = |(_, kind): &(String, ChangeKind)| *kind == ChangeKind::Changed;
@@ -135,7 +128,7 @@ fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, Chan
     diff::places(changed, &mut |item| {
         if let Some(name) = item.strip_prefix("sensor/") {
             let new = world.readings.iter().find(|(n, _)| n.as_str() == name).map(|(_, reading)| reading);
-            // What strangers said before is not told once the sensor is vouched for.
+            // Do not show old untrusted text of a sensor that is trusted now.
             let told = |old: &Reading| new.is_some_and(|new| new.trust == old.trust);
             let old =
                 before(&snapshot_path(name)).and_then(|bytes| serde_json::from_slice::<Reading>(&bytes).ok());
@@ -157,18 +150,18 @@ fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, Chan
     })
 }
 
-/// The beats in a part of the journal that are not known to be clean.
+/// Returns the beats in a part of the journal that are not known to be clean.
 fn unclean(journal: &str, clean: &[String]) -> Vec<String> {
     let beats = journal.lines().filter_map(|line| Some(entry::parse(line)?.beat));
     beats.filter(|beat| !clean.contains(beat)).collect()
 }
 
-/// The relative path of a reading.
+/// Returns the relative path of a reading.
 pub fn snapshot_path(sensor: &str) -> String {
     format!("snapshots/{sensor}.json")
 }
 
-/// What the memory keeps of a frame.
+/// Returns the part of a frame that the memory keeps.
 #[allow(clippy::too_many_arguments, reason = "each is one fact of the beat, and there is one caller")]
 pub fn seen(
     frame: &Frame,
@@ -206,7 +199,7 @@ pub fn seen(
     }
 }
 
-/// The record of a call that is about to be made.
+/// Returns the record of a call that is about to be made.
 pub fn call(ctx: &Ctx, seen: &Seen) -> Inflight {
     let runner = ctx.runner.name();
     Inflight {
@@ -215,7 +208,7 @@ pub fn call(ctx: &Ctx, seen: &Seen) -> Inflight {
         at_ms: seen.at.unix_ms,
         human: seen.human.clone(),
         sensors: seen.sensors.clone(),
-        // A ledger that cannot be read is said where it is read for a budget, or written.
+        // An unreadable ledger is reported where it is read for a budget, or written.
         reserved_micros: ledger::totals(ctx.layout, ctx.now)
             .ok()
             .and_then(|totals| totals.dearest_call(runner))
@@ -226,7 +219,7 @@ pub fn call(ctx: &Ctx, seen: &Seen) -> Inflight {
 /// Rebuilds the frame of a past decision from its `world:` commit alone.
 ///
 /// # Errors
-/// When the commit does not hold a world, or not all of it.
+/// The commit contains no world, or an incomplete one.
 pub fn rebuild(history: &History, commit: &str) -> Result<Frame> {
     let read = |path: &str| -> Result<String> {
         let bytes = history.read(commit, path, MAX_BLOB_BYTES)?;
@@ -263,10 +256,7 @@ pub fn rebuild(history: &History, commit: &str) -> Result<Frame> {
     })
 }
 
-/// The files of a frame as they stand in its commit: relative path and bytes.
-///
-/// # Errors
-/// When a value has no JSON form.
+/// Returns the files of a frame as in its commit: relative path and bytes.
 pub fn files(frame: &Frame) -> Result<BTreeMap<String, Vec<u8>>> {
     use crate::store::records::json_text;
     let mut files = BTreeMap::from([

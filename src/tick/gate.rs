@@ -1,4 +1,4 @@
-//! Pure. The gate: whether a beat may ask for a decision, and why or why not.
+//! Pure. The gate: whether a beat may ask for a decision, and the reasons.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,20 +12,19 @@ use crate::model::step::recent;
 use crate::model::time::{Now, human_ms};
 use crate::model::world::{ChangeKind, Digest, World};
 
-/// What the gate looks at besides the memory.
+/// The inputs of the gate besides the memory.
 #[derive(Clone, Debug)]
 pub struct Inputs<'a> {
-    /// The world.
     pub world: &'a World,
     /// Items that differ from the world of the last decision.
     pub changed: &'a [(String, ChangeKind)],
-    /// What the human has decided.
+    /// Digest of the user's side.
     pub human: &'a Digest,
     /// The id of an approval that waits to be used.
     pub approved: Option<&'a Name>,
-    /// Why the human paused the loop, when they did.
+    /// Why the user paused the loop, if paused.
     pub paused: Option<&'a str>,
-    /// The goal that the human wants a move for now.
+    /// The goal for which the user requested a move now.
     pub forced: Option<&'a Name>,
     /// The cap that leaves no room for a call.
     pub capped: Option<&'a Hit>,
@@ -37,7 +36,7 @@ pub struct Inputs<'a> {
 pub enum Reason {
     /// No decision was ever completed.
     First,
-    /// An item changed.
+    /// This item changed.
     Changed(String),
     /// The last move was not `noop`.
     AfterMove,
@@ -45,26 +44,26 @@ pub enum Reason {
     Answer(Name),
     /// A timer is due.
     Due(Name),
-    /// The world is settled for longer than the noop's lifetime.
+    /// The world has been settled for longer than the noop's lifetime.
     Aged,
-    /// The decider wanted to look again.
+    /// The decider requested another look.
     Nudge,
-    /// The human wants a move for this goal.
+    /// The user requested a move for this goal.
     Forced(Name),
 }
 
 impl Reason {
-    /// The reason in words.
+    /// The reason as text.
     pub fn words(&self) -> String {
         match self {
-            Reason::First => "there was no decision yet".to_owned(),
+            Reason::First => "no decision has been made yet".to_owned(),
             Reason::Changed(item) => format!("{item} changed"),
             Reason::AfterMove => "the last move was not noop".to_owned(),
             Reason::Answer(ask) => format!("ask {ask} is closed"),
             Reason::Due(name) => format!("schedule {name} is due"),
             Reason::Aged => "the last noop is old".to_owned(),
-            Reason::Nudge => "the decider wanted to look again".to_owned(),
-            Reason::Forced(goal) => format!("a human wants a move for {goal}"),
+            Reason::Nudge => "the decider asked for another look".to_owned(),
+            Reason::Forced(goal) => format!("the user wants a move for {goal}"),
         }
     }
 }
@@ -75,56 +74,56 @@ impl Reason {
 pub enum Hold {
     /// Nothing changed.
     Idle,
-    /// The memory was lost; a human must resume.
+    /// The memory was lost; the user must resume the loop.
     Halted {
         /// What happened.
         why: String,
     },
-    /// A human paused the loop.
+    /// The user paused the loop.
     Paused {
-        /// The human's words.
+        /// The user's reason.
         why: String,
     },
-    /// Only sensors changed that change all the time.
+    /// Only flapping sensors changed.
     Flapping {
-        /// The sensors.
+        /// The flapping sensors.
         sensors: Vec<String>,
     },
-    /// After failures in a row.
+    /// The loop waits after consecutive failures.
     BackingOff {
-        /// How many.
+        /// The number of failures.
         fails: u32,
-        /// How long it still waits, in milliseconds.
+        /// The remaining wait, in milliseconds.
         left_ms: i64,
     },
-    /// The decisions of the hour are used up.
+    /// All decisions of the hour are used.
     RateLimited {
         /// The limit.
         per_hour: usize,
-        /// How long until one is free, in milliseconds.
+        /// The time until another decision is free, in milliseconds.
         left_ms: i64,
     },
     /// A budget is used up.
     OutOfBudget {
-        /// Which, and until when.
+        /// The cap, and when it resets.
         hit: Hit,
-        /// The same in words.
+        /// The same as text.
         why: String,
     },
 }
 
-/// So many failures, in words.
+/// Formats a number of consecutive failures.
 pub fn in_a_row(fails: u32) -> String {
     if fails == 1 { "a failure".to_owned() } else { format!("{fails} failures in a row") }
 }
 
 impl Hold {
-    /// A budget leaves no room for a call.
+    /// Creates the hold for a budget that leaves no room for a call.
     pub fn capped(hit: Hit, now: Now) -> Hold {
         Hold::OutOfBudget { why: hit.words(now), hit }
     }
 
-    /// The hold in words.
+    /// The hold as text.
     pub fn words(&self) -> String {
         match self {
             Hold::Idle => "nothing changed".to_owned(),
@@ -146,18 +145,18 @@ impl Hold {
     }
 }
 
-/// What the gate says.
+/// The decision of the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Make the approved move; no runner is called.
     Approved(Name),
-    /// Ask for a decision; why.
+    /// Ask for a decision, for these reasons.
     Decide(Vec<Reason>),
-    /// Do nothing; why.
+    /// Do nothing, for this reason.
     Hold(Hold),
 }
 
-/// Judges a beat.
+/// Decides what a beat may do.
 pub fn judge(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> Verdict {
     if let Some(why) = &beat.halted {
         return Verdict::Hold(Hold::Halted { why: why.clone() });
@@ -187,7 +186,7 @@ pub fn judge(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> Verdict
     Verdict::Decide(reasons)
 }
 
-/// Why to decide, and the flapping sensors whose change alone is no reason.
+/// Returns the reasons to decide, and the flapping sensors that are not a reason by themselves.
 fn reasons(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> (Vec<Reason>, Vec<String>) {
     let mut reasons = Vec::new();
     let mut restless = Vec::new();
@@ -219,7 +218,7 @@ fn reasons(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> (Vec<Reas
     (reasons, restless)
 }
 
-/// True while a flapping sensor has had its one wake of this quarter of an hour.
+/// True if a flapping sensor has already woken the loop within this quarter of an hour.
 fn rests(beat: &Beat, sensor: &str, now: Now) -> bool {
     let woke_ms = beat.flaps.get(sensor).map_or(0, |flap| flap.at_ms);
     beat.is_flapping(sensor, now) && !now.waited(woke_ms, FLAP_DECAY_MS)
@@ -236,8 +235,8 @@ fn backing_off(beat: &Beat, human: &Digest, now: Now) -> Option<Hold> {
 }
 
 fn rate(beat: &Beat, limits: &Limits, now: Now) -> Option<Hold> {
-    // One that lies in the future was made before the clock was set back. It does not block here, since nothing
-    // tells for how long it should; the next decision counts it as its own time, for one hour from then on.
+    // A start in the future was recorded before the clock was set back. It does not block here, since the right
+    // duration is unknown. The next decision replaces it by its own time, so it then counts for one hour.
     let past: Vec<i64> = beat.decides.iter().copied().filter(|at| *at <= now.unix_ms).collect();
     let used = recent(&past, now.unix_ms);
     let per_hour = limits.decides_per_hour;
@@ -246,7 +245,7 @@ fn rate(beat: &Beat, limits: &Limits, now: Now) -> Option<Hold> {
     Some(Hold::RateLimited { per_hour, left_ms })
 }
 
-/// How long the pulse may sleep at the most before the gate could say something else by itself.
+/// Returns the longest time that the pulse may sleep before the gate's decision could change by itself.
 pub fn next_look_ms(beat: &Beat, limits: &Limits, now: Now) -> Option<i64> {
     let until = |since: i64, wait: i64| wait.saturating_sub(now.elapsed_ms(since)).max(0);
     let nudge = beat.nudge.as_ref().map(|nudge| until(nudge.set_ms, nudge.wait_ms));

@@ -1,4 +1,5 @@
-//! Tests of the gate over hours, days and weeks: the rate, the clock, restless sensors, and what stillness costs.
+//! Tests of the gate over hours, days and weeks: the rate, the clock, flapping sensors, and the cost of an unchanged
+//! world.
 
 use super::*;
 
@@ -44,8 +45,8 @@ fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
 }
 
 #[test]
-fn a_restless_sensor_costs_one_decision_a_quarter_of_an_hour() {
-    // What the sensor says at the n-th beat: always another thing; and twice another, then still.
+fn a_flapping_sensor_costs_one_decision_each_quarter_of_an_hour() {
+    // The sensor's value at the n-th beat: always another one; or two changes in three beats.
     for pattern in [|n: i64| n, |n: i64| n - n / 3] {
         let mut looped = Loop::settled();
         let asked = looped.runs(MINUTE, DAY, &mut |l, n| l.sets("a", pattern(n + 1)));
@@ -67,12 +68,12 @@ fn a_restless_sensor_costs_one_decision_a_quarter_of_an_hour() {
     assert_eq!(
         looped.after(1),
         only(Reason::Changed("sensor/a".to_owned())),
-        "one wake each quarter, however restless"
+        "one wake each quarter of an hour at most"
     );
 }
 
 #[test]
-fn a_settled_world_is_asked_once_more_and_then_never() {
+fn a_settled_world_is_checked_once_more_and_then_never() {
     let mut looped = Loop::settled();
     assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), Some(6 * HOUR));
     assert_eq!(looped.after(6 * HOUR - 1), Verdict::Hold(Hold::Idle));
@@ -81,14 +82,14 @@ fn a_settled_world_is_asked_once_more_and_then_never() {
     assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), None);
     looped.sets("a", 1);
     assert_eq!(looped.tick(), only(Reason::Changed("sensor/a".to_owned())));
-    assert_eq!(looped.after(6 * HOUR), only(Reason::Aged), "a change gives it its second look back");
+    assert_eq!(looped.after(6 * HOUR), only(Reason::Aged), "a change allows a second check again");
     let mut never = Loop::settled();
     never.limits.noop_ttl_ms = None;
     assert_eq!(never.after(300 * DAY), Verdict::Hold(Hold::Idle));
 }
 
 #[test]
-fn a_wish_to_look_again_is_clamped_durable_and_heard_three_times() {
+fn a_requested_look_is_clamped_durable_and_granted_three_times() {
     for (wish, wait) in [(0, 30 * S), (100, 100 * S), (u32::MAX, 300 * S)] {
         let mut looped = Loop::new();
         looped.reply = Reply::Noop(Some(wish));
@@ -104,24 +105,31 @@ fn a_wish_to_look_again_is_clamped_durable_and_heard_three_times() {
     looped.tick();
     assert_eq!(looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}), 3, "three in a row, then not again");
     looped.sets("a", 1);
-    assert_eq!(looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}), 4, "a change makes it heard again");
+    assert_eq!(
+        looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}),
+        4,
+        "after a change, the request is granted again"
+    );
     looped.sets("a", 2);
     assert_eq!(looped.runs(MINUTE, 3 * MINUTE, &mut |_, _| {}), 3);
     looped.sets("a", 3);
-    assert_eq!(looped.runs(MINUTE, HOUR, &mut |_, _| {}), 4, "it counts from the last change");
+    assert_eq!(looped.runs(MINUTE, HOUR, &mut |_, _| {}), 4, "the count starts at the last change");
     looped.sets("a", 4);
-    assert!(looped.runs(MINUTE, 30 * DAY, &mut |_, _| {}) <= 8, "with the second look, and then it is quiet");
+    assert!(
+        looped.runs(MINUTE, 30 * DAY, &mut |_, _| {}) <= 8,
+        "including the second check, and then no more"
+    );
 }
 
 #[test]
-fn a_wish_is_used_up_by_an_attempt_only() {
+fn a_requested_look_is_used_up_only_by_an_attempt() {
     let mut looped = Loop::new();
     looped.reply = Reply::Noop(Some(60));
     looped.tick();
     let wish = looped.beat.nudge.clone();
     looped.limits.decides_per_hour = 1;
     assert!(matches!(hold(&looped.after(MINUTE)), Hold::RateLimited { .. }));
-    assert_eq!(looped.beat.nudge, wish, "a beat that was held back leaves it");
+    assert_eq!(looped.beat.nudge, wish, "a beat that is held keeps the request");
     looped.limits.decides_per_hour = 9;
     looped.reply = Reply::Cancelled;
     assert_eq!((looped.tick(), &looped.beat.nudge), (only(Reason::Nudge), &wish));
@@ -154,7 +162,7 @@ fn thirty_days_of_an_unchanged_world_cost_two_requests() {
 }
 
 #[test]
-fn a_human_edit_ends_a_wait_but_only_success_clears_the_count() {
+fn an_edit_of_the_user_ends_a_wait_but_only_success_clears_the_count() {
     for goal in ["g", "playbook"] {
         let mut looped = Loop::settled();
         let edit = |l: &mut Loop, text: &str| {
@@ -165,7 +173,10 @@ fn a_human_edit_ends_a_wait_but_only_success_clears_the_count() {
         edit(&mut looped, "one");
         assert!(matches!(looped.tick(), Verdict::Decide(_)));
         looped.sets("a", 1);
-        assert!(matches!(hold(&looped.tick()), Hold::BackingOff { fails: 1, .. }), "a sensor is no human");
+        assert!(
+            matches!(hold(&looped.tick()), Hold::BackingOff { fails: 1, .. }),
+            "a change of a sensor is not an edit of the user"
+        );
         edit(&mut looped, "two");
         assert!(matches!(looped.tick(), Verdict::Decide(_)), "an edit of the goal {goal} ends the wait");
         assert_eq!(hold(&looped.tick()), &Hold::BackingOff { fails: 2, left_ms: 30 * S });

@@ -1,4 +1,4 @@
-//! Tests of the gate: each reason, each hold and their order, and what a loop that runs for days costs.
+//! Tests of the gate: each reason, each hold and their order, and the cost of a loop that runs for days.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ fn reading(signal: serde_json::Value) -> Reading {
     Reading { ok: true, trust: Trust::Trusted, signal, detail: serde_json::Value::Null }
 }
 
-/// What the scripted decider answers.
+/// A reply of the scripted decider.
 #[derive(Clone, Copy, Debug)]
 enum Reply {
     Noop(Option<u32>),
@@ -40,7 +40,7 @@ enum Reply {
     Cancelled,
 }
 
-/// The loop in memory: the gate over the rules of the memory, a world that the test changes, no files.
+/// The loop in memory: the gate over the rules of the memory, and a world that the test changes, without files.
 struct Loop {
     beat: Beat,
     sensed: Sensed,
@@ -88,14 +88,14 @@ impl Loop {
         new
     }
 
-    /// A loop whose first decision is behind it and settled its world.
+    /// A loop after its first decision, which settled its world.
     fn settled() -> Loop {
         let mut new = Loop::new();
         assert_eq!(new.tick(), Verdict::Decide(vec![Reason::First]));
         new
     }
 
-    /// Takes the world in, as `sense` does; a constant world needs it once.
+    /// Reads the world, as `sense` does; a constant world needs it once.
     fn look(&mut self) {
         let (beat, now) = (&self.beat, self.now);
         let schedules = self.sensed.schedules.iter();
@@ -136,7 +136,7 @@ impl Loop {
         judge(&self.beat, &inputs, &self.limits, self.now)
     }
 
-    /// One beat: the gate, and where it says so a decision that is answered by the script.
+    /// Runs one beat: the gate and, if it decides, a decision that the script answers.
     fn tick(&mut self) -> Verdict {
         let verdict = self.judge();
         if let Verdict::Decide(reasons) = &verdict {
@@ -206,7 +206,7 @@ impl Loop {
         self.drive(Event::Decided(Box::new(event)));
     }
 
-    /// What the memory keeps, computed by the code of the tick itself.
+    /// Computes what the memory keeps, with the code of the tick itself.
     fn seen(&self, id: &str, reasons: &[Reason]) -> step::Seen {
         let world = &self.sensed.world;
         let changed = diff::items(&self.beat.baseline, &self.items);
@@ -242,7 +242,7 @@ impl Loop {
         done.unwrap();
     }
 
-    /// Runs beats of `every` for `span`, with `change` before each; the number of requests in it.
+    /// Runs beats at each `every` for `span`, with `change` before each; returns the number of requests.
     fn runs(&mut self, every: i64, span: i64, change: &mut dyn FnMut(&mut Loop, i64)) -> usize {
         let before = self.asked.len();
         for beat in 0..span / every {
@@ -285,7 +285,11 @@ fn a_settled_world_is_idle_and_each_reason_wakes_it_alone() {
         assert!(!reason.words().is_empty());
         assert_eq!(looped.tick(), only(reason));
         looped.forced = None;
-        assert_eq!(looped.after(0), Verdict::Hold(Hold::Idle), "a decision that saw it settles it");
+        assert_eq!(
+            looped.after(0),
+            Verdict::Hold(Hold::Idle),
+            "a decision that saw the change settles the world"
+        );
     }
 }
 
@@ -323,14 +327,14 @@ fn timers_and_answers_wake_once_until_the_next_time() {
     looped.reply = Reply::Fails;
     assert_eq!(looped.tick(), only(Reason::Answer(name("ask-1"))));
     looped.reply = Reply::Noop(None);
-    assert_eq!(looped.after(MINUTE), only(Reason::Answer(name("ask-1"))), "no decision saw it yet");
+    assert_eq!(looped.after(MINUTE), only(Reason::Answer(name("ask-1"))), "no decision has seen it yet");
     let woke = looped.runs(MINUTE, HOUR, &mut |l, _| l.look());
     assert_eq!(woke, 6, "once per period, for whole beats after it is due: {:?}", looped.asked);
     assert!(looped.asked[3..].iter().all(|(_, why)| *why == [Reason::Due(name("t"))]), "{:?}", looped.asked);
 }
 
 #[test]
-fn holds_stand_in_their_order() {
+fn holds_are_checked_in_order() {
     let mut looped = Loop::settled();
     let hit = Hit {
         window: "day 2026-11-21".to_owned(),
@@ -363,11 +367,11 @@ fn holds_stand_in_their_order() {
     assert_eq!(
         judged(&looped, Some("tea"), None, &change),
         Verdict::Hold(paused),
-        "a pause stands over force"
+        "a pause takes precedence over a forced move"
     );
     looped.forced = None;
     assert_eq!(judged(&looped, None, Some(&approved), &change), Verdict::Approved(approved.clone()));
-    assert_eq!(judged(&looped, None, None, &[]), Verdict::Hold(Hold::Idle), "nothing to hold back");
+    assert_eq!(judged(&looped, None, None, &[]), Verdict::Hold(Hold::Idle), "no reason to hold");
     let verdict = judged(&looped, None, None, &change);
     assert_eq!(hold(&verdict), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
     looped.forced = Some(name("g"));
@@ -375,7 +379,7 @@ fn holds_stand_in_their_order() {
     assert_eq!(
         hold(&judged(&looped, None, None, &[])),
         &rate,
-        "force stands over idle and backoff, not over the rate"
+        "a forced move overrides idle and backoff, but not the rate"
     );
     (looped.beat.backoff, looped.forced) = (None, None);
     assert_eq!(hold(&judged(&looped, None, None, &change)), &rate);
@@ -383,7 +387,7 @@ fn holds_stand_in_their_order() {
     let out = Hold::capped(hit, looped.now);
     assert_eq!(hold(&judged(&looped, None, None, &change)), &out);
     looped.forced = Some(name("g"));
-    assert_eq!(hold(&judged(&looped, None, None, &[])), &out, "force does not make money");
+    assert_eq!(hold(&judged(&looped, None, None, &[])), &out, "a forced move does not override the budget");
     looped.sensed.capped = None;
     assert_eq!(judged(&looped, None, None, &[]), only(Reason::Forced(name("g"))));
 }

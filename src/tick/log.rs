@@ -1,4 +1,4 @@
-//! Log: what a beat leaves for humans and for git, and what it says of itself.
+//! Log: what a beat writes for the user and for git, and its report.
 
 use std::collections::BTreeMap;
 
@@ -24,45 +24,41 @@ use crate::model::world::{Digest, Frame, Items, digest_items};
 use crate::store::commits::{self, Commits};
 use crate::store::{budget, deeds, file, layout, ledger, logs, records};
 
-/// What a beat says of itself.
+/// The report of a beat.
 #[derive(Debug)]
 pub struct Report {
-    /// What happened.
     pub what: What,
-    /// What the runner's call cost.
+    /// What the runner's call used.
     pub usage: Option<Usage>,
-    /// What went wrong without ending the beat, and what did not fit into the prompt.
+    /// Problems that did not end the beat, and parts that did not fit into the prompt.
     pub warnings: Vec<String>,
-    /// When the gate could say something else by itself, in milliseconds from now.
+    /// When the gate's decision could change by itself, in milliseconds from now.
     pub next_look_ms: Option<i64>,
 }
 
-/// What happened in a beat.
+/// The result of a beat.
 #[derive(Debug)]
 pub enum What {
-    /// No decision was asked for; why.
+    /// No decision was requested, for this reason.
     Held(Hold),
-    /// A move was decided; what became of it.
+    /// A move was decided; its result.
     Moved(LastResult),
     /// The decision failed.
     Failed(Failure),
-    /// The human interrupted the decision.
+    /// The user cancelled the decision.
     Cancelled,
-    /// The move waits for the next beat; why.
+    /// The move waits for the next beat, for this reason.
     Waits(String),
 }
 
-/// Reads the memory. One that was lost halts the loop, and the human is told.
-///
-/// # Errors
-/// When it cannot be read.
+/// Reads the memory. If it was lost, halts the loop and notifies the user.
 pub fn recall(ctx: &mut Ctx) -> Result<Beat> {
     let (beat, told) = records::load_beat(ctx.layout, ctx.now)?;
     ctx.warnings.extend(told);
     Ok(beat)
 }
 
-/// Appends to the machine log; where that fails the beat goes on and says so.
+/// Appends to the machine log; on failure, the beat continues with a warning.
 pub fn event(ctx: &mut Ctx, name: &str, fields: &[(&str, Value)]) {
     let clean = |value: &Value| {
         let mut value = value.clone();
@@ -87,11 +83,11 @@ pub fn warn_on_error<T>(ctx: &mut Ctx, result: Result<T>) -> Option<T> {
     }
 }
 
-/// Ends a beat that decided nothing. Only the cache is written, and the first beat that finds a
-/// budget used up tells the human.
+/// Ends a beat without a decision. Only the cache is written, except that the first beat that finds a budget used up
+/// notifies the user.
 ///
 /// # Errors
-/// When the human cannot be told.
+/// The user cannot be notified.
 pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
     if let Hold::OutOfBudget { hit, why } = &hold
         && beat.budget_told != Some(told_of(hit))
@@ -113,7 +109,8 @@ pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
     Ok(report(ctx, What::Held(hold), next_look_ms))
 }
 
-/// What the memory keeps of an ask about a budget. A cap that was raised and is used up again is another.
+/// The key by which a notification about a budget is remembered. A cap that was raised and is used up again has another
+/// key.
 fn told_of(hit: &Hit) -> String {
     match hit.limit_micros == hit.cap_micros {
         true => hit.window.clone(),
@@ -149,10 +146,10 @@ fn report(ctx: &mut Ctx, what: What, next_look_ms: Option<i64>) -> Report {
     Report { what, usage: ctx.usage.take(), warnings, next_look_ms }
 }
 
-/// Makes the move that a human approved. No runner is called.
+/// Makes the move that the user approved. No runner is called.
 ///
 /// # Errors
-/// When the move could not be brought to its end; the next beat settles it.
+/// The move could not be completed; the next beat settles it.
 pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -> Result<Report> {
     let Some(ask) = sensed.approved.clone() else {
         return held(ctx, beat, Hold::Idle);
@@ -187,11 +184,11 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
     finish(ctx, beat, sensed, &Prompt::default(), &id)
 }
 
-/// Puts the frame of a decision on disk and into git. A commit that cannot be made is a warning: the files
-/// are the truth, and the next beat commits the rest. Returns the commit of the world.
+/// Writes the frame of a decision to disk and commits it to git. If the commit fails, that is only a warning: the files
+/// are authoritative, and the next beat commits the rest. Returns the commit of the world.
 ///
 /// # Errors
-/// When a file of the frame cannot be written.
+/// A file of the frame cannot be written.
 pub fn record_world(ctx: &mut Ctx, beat: &mut Beat, frame: &Frame) -> Result<Option<String>> {
     let files = frame::files(frame)?;
     commits::write_frame(ctx.layout, &files)?;
@@ -210,7 +207,7 @@ fn open_commits<'a>(ctx: &mut Ctx<'a>) -> Result<Commits<'a>> {
     Ok(commits)
 }
 
-/// Commits what an earlier beat could not, and what people edited, each on its own.
+/// Commits what an earlier beat could not commit, and the user's edits, each on its own.
 fn people_and_leftovers(
     ctx: &mut Ctx,
     beat: &mut Beat,
@@ -233,7 +230,7 @@ fn commit_people(ctx: &mut Ctx, beat: &mut Beat) {
     warn_on_error(ctx, made);
 }
 
-/// Commits the moves that are not in git yet. Where git cannot take them, a mark makes each later beat try again.
+/// Commits the moves that are not in git yet. If git fails, a mark makes each later beat try again.
 fn commit_moves(ctx: &mut Ctx, beat: &Beat) {
     let Some(message) = message_of(&beat.uncommitted) else { return };
     let message = ctx.settings.secrets.redact(&message).into_owned();
@@ -249,13 +246,13 @@ fn commit_moves(ctx: &mut Ctx, beat: &Beat) {
     warn_on_error(ctx, made);
 }
 
-/// What the uncommitted moves wrote, as the newest of them left it.
+/// Returns the files that uncommitted moves wrote, as the newest move left them.
 fn paths_of(beat: &Beat) -> BTreeMap<String, Option<Digest>> {
     beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect()
 }
 
-/// The message of a commit for moves: the newest one's journal line, older ones that were not committed in
-/// the body, and the newest one's trailers.
+/// Returns the commit message for moves: the newest one's journal line, the older uncommitted ones in the body, and the
+/// newest one's trailers.
 fn message_of(notes: &[CommitNote]) -> Option<String> {
     let (newest, older) = notes.split_last()?;
     let mut message = format!("move: {}\n\n", crate::model::json::clip(&newest.subject, 200));
@@ -280,8 +277,8 @@ fn message_of(notes: &[CommitNote]) -> Option<String> {
     Some(message)
 }
 
-/// Turns what came of asking into an event for the memory. A move that cannot even be planned, because a file
-/// that it depends on cannot be read, is a failed decision: it was paid for, and says why.
+/// Turns the result of a decision into an event for the memory. A move that cannot even be planned, because a file that
+/// it depends on cannot be read, is a failed decision: it was paid for, and it has a reason.
 pub fn answer(
     ctx: &mut Ctx,
     beat: &Beat,
@@ -316,7 +313,7 @@ pub fn answer(
         Asked::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
             let Plan { deed, then, starts_paid } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts);
-            // Who pauses or interrupts the loop before the move is made wants it no more.
+            // If the user pauses or cancels before the move is made, the move is not wanted any more.
             if ctx.cancel.is_set() || paused_now(ctx) {
                 return Event::Cancelled { charge: charge(usage, None) };
             }
@@ -335,15 +332,15 @@ pub fn answer(
     }
 }
 
-/// Whether the human has paused the loop by now; a pause that cannot be read counts as one.
+/// True if the user has paused the loop by now; a pause file that cannot be read counts as a pause.
 fn paused_now(ctx: &Ctx) -> bool {
     !matches!(records::paused(ctx.layout), Ok(None))
 }
 
-/// Ends a deciding beat: puts closed asks and spent timers away, commits.
+/// Ends a beat that decided: archives closed asks and spent timers, and commits.
 ///
 /// # Errors
-/// Never for what the next beat can do; such things are warnings.
+/// Never for anything that the next beat can do; such problems are warnings.
 pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, id: &str) -> Result<Report> {
     let tidied = tidy(ctx, beat, sensed);
     warn_on_error(ctx, tidied);
@@ -386,10 +383,10 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
     Ok(report(ctx, what, next_look_ms))
 }
 
-/// Puts away the workers whose end this beat's decision has seen. One that handed something in stays until there is
-/// nothing more to do: each beat makes one move, and there may be a move in each of its reports.
+/// Archives the workers whose end this beat's decision has seen. A worker with reports stays until there is nothing
+/// more to do: each beat makes one move, and each of its reports may lead to a move.
 fn put_away(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, prompt: &Prompt) {
-    // No decider saw the world of an approved move.
+    // After an approved move, no decider has seen the world.
     if prompt.text.is_empty() {
         return;
     }
@@ -406,7 +403,8 @@ fn tidy(ctx: &Ctx, beat: &mut Beat, sensed: &Sensed) -> Result<()> {
     }
     for (name, schedule) in &sensed.schedules {
         if schedule.is_spent(beat.fired.get(name).copied(), ctx.now) {
-            // In the memory before it is done: after a crash the timer would look as if a human had removed it.
+            // Update the memory before the file is removed: after a crash, it would otherwise look as if the user had
+            // removed the timer.
             deeds::drop_schedule(ctx.layout, name, schedule, &mut |path| {
                 let Some(note) = beat.uncommitted.last_mut() else { return Ok(()) };
                 note.paths.insert(path, None);

@@ -21,7 +21,7 @@ pub use log::Report;
 /// Runs one beat.
 ///
 /// # Errors
-/// When the beat could not be brought to its end; the next one settles what it left.
+/// The beat could not be completed; the next one settles what it left.
 pub fn tick(ctx: &mut Ctx) -> Result<Report> {
     let mut beat = log::recall(ctx)?;
     act::settle_leftovers(ctx, &mut beat)?;

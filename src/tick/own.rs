@@ -1,4 +1,5 @@
-//! Pure. looop's own state as part of the world: asks and their answers, timers, workers, and which yes is used next.
+//! Pure. looop's own state as part of the world: asks and their answers, timers, workers, and which approval is used
+//! next.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::model::worker::{Report, WorkerView};
 use crate::model::world::{BudgetState, Digest, Own};
 use crate::store::records::Asks;
 
-/// What a beat has looked at already.
+/// The parts of the state that were already read.
 #[derive(Clone, Debug, Default)]
 pub struct Looked {
     /// As [`Own::workers`].
@@ -24,7 +25,7 @@ pub struct Looked {
     pub problems: Vec<String>,
 }
 
-/// looop's own state, and the oldest approval that a human gave and no beat has used.
+/// Returns looop's own state, and the oldest unused approval of the user.
 pub fn of(
     beat: &Beat,
     now: Now,
@@ -64,7 +65,7 @@ pub fn of(
     (own, approved.map(|pair| pair.0.clone()))
 }
 
-/// An ask as the next decision sees it, once it is closed.
+/// Returns a closed ask as the next decision sees it.
 fn answered(ask: &Ask, answer: Option<&Answer>, state: State) -> Option<Answered> {
     let (state, words) = match (state, answer.map(|a| &a.said)) {
         (State::Answered, Some(Said::Answer { text })) => ("answered", text.clone()),
@@ -89,7 +90,7 @@ fn answered(ask: &Ask, answer: Option<&Answer>, state: State) -> Option<Answered
     })
 }
 
-/// Wishes that the human rejected, and until when they are refused.
+/// Returns the requests that the user rejected, and until when they are refused.
 pub fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
     let of_seen = asks.values().filter(|(ask, _)| seen.contains(&ask.id));
     of_seen

@@ -1,4 +1,4 @@
-//! Plan: what a decided move means in files and processes, and whether a human must say yes to it first.
+//! Plan: translates a decided move into files and processes, and decides if the user must approve it first.
 
 mod command;
 pub mod consent;
@@ -25,44 +25,42 @@ use crate::store::file;
 use crate::sys::{path, program};
 use crate::worker::Described;
 
-/// A move with what policy and the store made of it.
+/// A move with the results of policy and the store.
 #[derive(Debug)]
 pub struct Plan {
-    /// What is done.
+    /// The operation that makes the move.
     pub deed: Deed,
-    /// What the journal says when it is done.
+    /// The outcome for the journal once the operation is done.
     pub then: Outcome,
-    /// True when it starts a worker that costs money.
+    /// True if it starts a worker that costs money.
     pub starts_paid: bool,
 }
 
 impl Plan {
-    /// What is done, and what the journal says then.
+    /// Creates a plan from an operation and its outcome.
     pub fn new(deed: Deed, then: Outcome) -> Plan {
         Plan { deed, then, starts_paid: false }
     }
 
-    /// Nothing is done; why.
+    /// Creates a plan that does nothing, for this reason.
     pub fn refused(why: impl Into<String>) -> Plan {
         Plan::new(Deed::Nothing, Outcome::Refused { why: why.into() })
     }
 }
 
-/// How far the clock may go back between an ask and its move, in milliseconds: it is set right now and then.
+/// How far the clock may go back between an ask and its move, in milliseconds: clocks are adjusted now and then.
 const CLOCK_SLACK_MS: i64 = 60_000;
-/// The longest file of which a diff is shown to the human, in bytes; no move replaces a longer one.
+/// The longest file of which the user is shown a diff, in bytes; no move replaces a longer file.
 const MAX_SHOWN_BYTES: usize = 1 << 20;
 
-/// What the decider could not see in full, so that it must not be written back.
+/// The texts that were truncated in the prompt, so that they must not be written back.
 #[derive(Clone, Debug, Default)]
 pub struct Cuts {
-    /// Goals.
     pub goals: Vec<Name>,
-    /// The playbook.
     pub playbook: bool,
 }
 
-/// Turns a decided move into what is done: at once, after a human's yes, or not at all.
+/// Turns a decided move into an operation: now, after the user's approval, or not at all.
 pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> Plan {
     let place = place_of(ctx, &decided.action);
     let was_cut = match &decided.action {
@@ -95,18 +93,19 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         Verdict::Free => free(ctx, sensed, id, decided).map(|plan| Plan { starts_paid: worker.paid, ..plan }),
         Verdict::Waits(because) => ask_first(ctx, beat, sensed, id, decided, because),
     };
-    // The decision is paid for: what it depends on and cannot be read refuses it, and does not end the beat.
+    // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.
     planned.unwrap_or_else(|error| Plan::refused(format!("{error:#}")))
 }
 
-/// The worker that a move would start. None: it starts none, or cannot, which is said when the start is made.
+/// Returns the worker that a move would start; `None` if it starts none. An impossible start is reported when it is
+/// made.
 fn described(ctx: &Ctx, decided: &Move) -> Option<Described> {
     let is_start = matches!(decided.action, Action::StartWorker { .. });
     is_start.then(|| ctx.fleet.describe(decided).ok()?.ok()).flatten()
 }
 
-/// True when the loop may clone a repository without a yes: the config lists it, or the front matter of the goal that
-/// the move serves does. The text of that goal must be the user's own: a move must not list what it is to clone.
+/// True if the loop may clone a repository without approval: the config lists it, or the front matter of the goal that
+/// the move serves does. The text of that goal must come from the user: a move must not list what it is to clone.
 fn is_listed(ctx: &Ctx, beat: &Beat, sensed: &Sensed, decided: &Move, repo: &Path) -> bool {
     if ctx.settings.rules.repos.iter().any(|listed| listed == repo) {
         return true;
@@ -118,13 +117,13 @@ fn is_listed(ctx: &Ctx, beat: &Beat, sensed: &Sensed, decided: &Move, repo: &Pat
     if beat.written_goals.contains(&digest) || beat.untrusted_goals.contains(&digest) {
         return false;
     }
-    // One that cannot be read is a problem that the world shows.
+    // The world shows a front matter that cannot be read as a problem.
     let listed = front_matter::repos(text).unwrap_or_default();
     listed.iter().any(|path| canonical(&ctx.settings.path_of(ctx.layout.root(), path)) == repo)
 }
 
-/// Where a `run` would run, or the repository that a worker would get a clone of, with symbolic links resolved; none
-/// when that is no directory.
+/// Returns where a `run` would run, or the repository that a worker would clone, with symbolic links resolved; `None`
+/// if it is not a directory.
 fn place_of(ctx: &Ctx, action: &Action) -> Option<PathBuf> {
     let wanted = match action {
         Action::Run(run) => run.cwd.as_deref().unwrap_or("."),
@@ -139,7 +138,7 @@ fn canonical(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The deed of a move that needs no yes, or has one.
+/// Plans a move that needs no approval, or has one.
 fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
     deed::free(sensed, ctx.now, id, decided, &mut |run| {
         let argv = run.full_argv();
@@ -162,7 +161,7 @@ fn text_of(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The ask for a move that needs a yes.
+/// Creates the ask for a move that needs an approval.
 fn ask_first(
     ctx: &Ctx,
     beat: &Beat,
@@ -179,17 +178,18 @@ fn ask_first(
     consent::ask_first(beat, &sensed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
 }
 
-/// All that a yes to a move covers, as it is now, and the diff of the file that it replaces or a worker's brief.
+/// Returns everything that an approval of a move covers now, and the diff of the file that it replaces or a worker's
+/// brief.
 /// The inner error says why the move cannot be made at all.
 fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(ApprovalScope, String), String>> {
     let mut action = decided.action.to_json();
     if let (Action::Run(_), Some(fields)) = (&decided.action, action.as_object_mut()) {
-        // One directory has many spellings; the scope holds the one that they all lead to.
+        // One directory has many spellings; the scope contains the resolved path.
         fields.remove("cwd");
     }
     let scope = ApprovalScope {
         form: scope::FORM,
-        // Other words for why it is wanted make no other wish.
+        // Another reason for the same action is still the same request.
         action: crate::model::json::canonical(&action),
         sandbox: SandboxScope {
             level: Level::None.word().to_owned(),
@@ -224,24 +224,24 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
     Ok(Ok((ApprovalScope { replaces, ..scope }, shown)))
 }
 
-/// The plan of an approved move: the same check as when it was asked, on the files as they are now. If any
-/// byte of what the yes covered differs, the yes is void.
+/// Plans an approved move: checks it as when it was asked, with the files as they are now. If any byte of what the
+/// approval covers differs, the approval is void.
 ///
 /// # Errors
-/// When the ask holds no move, or the human interrupts; the yes is kept then.
+/// The ask contains no move, or the user cancels; the approval stays valid then.
 pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<(Move, Plan)> {
     let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
     let decided = approval.decided.clone();
     let answer = sensed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
     if !consent::is_yes(ask, approval, answer) {
-        return Ok((decided, Plan::refused("the yes was not for this")));
+        return Ok((decided, Plan::refused("the approval was not for this")));
     }
     if ctx.now.unix_ms < ask.created_ms - CLOCK_SLACK_MS {
-        let why = "the clock was set back to before the ask, so its end cannot be told";
+        let why = "the clock was set back to before the ask, so its expiry is unknown";
         return Ok((decided, Plan::refused(why)));
     }
     let scope = scope_of(ctx, sensed, &decided);
-    // What could not be looked at to its end says nothing about the yes.
+    // An incomplete check says nothing about the approval.
     ctx.go_on()?;
     let planned = match scope {
         Ok(Ok((now, _))) => match approval.scope.check(&now) {

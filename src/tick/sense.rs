@@ -1,4 +1,4 @@
-//! Sense: run the sensors side by side and read everything else that a beat looks at, once.
+//! Sense: runs the sensors in parallel, and reads everything else that a beat needs, once.
 
 use std::collections::BTreeMap;
 
@@ -27,43 +27,41 @@ use crate::store::{deeds, file, records, texts};
 use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
 use crate::sys::tree;
 
-/// The most that a sensor may print, in bytes; more costs it its life and this much memory.
+/// The maximum output of a sensor, in bytes; a sensor that prints more is killed. This bounds the memory for it.
 const MAX_OUTPUT_BYTES: usize = 256 * 1024;
-/// How many sensors run at the same time.
+/// How many sensors run in parallel.
 const WIDTH: usize = 16;
 /// How much of a failed sensor's stderr the decider sees, in bytes.
 const STDERR_BYTES: usize = 2_000;
-/// The most of one report and of all that the decider sees, in bytes.
+/// The limits for one report, and for all reports that the decider sees, in bytes.
 const REPORT_BYTES: (usize, usize) = (16 * 1024, 64 * 1024);
 
-/// Everything that one beat looks at.
+/// Everything that one beat has read.
 #[derive(Debug)]
 pub struct Sensed {
-    /// The world.
     pub world: World,
-    /// True when text of strangers is in it, or in what the memory tells of the last decision.
+    /// True if the world, or the memory of the last decision, contains untrusted text.
     pub tainted: bool,
-    /// Asks that were not put away, with their answers.
+    /// Asks that are not archived, with their answers.
     pub asks: Asks,
-    /// All timers.
     pub schedules: BTreeMap<Name, Schedule>,
-    /// blake3 of the files that a move may replace and the world does not hold as text, by path.
+    /// blake3 of the files that a move may replace and that the world does not contain as text, by path.
     pub held: BTreeMap<String, Digest>,
-    /// The oldest approval that a human gave and no beat has used.
+    /// The oldest unused approval of the user.
     pub approved: Option<Ask>,
-    /// Whether a human has paused the loop, and why.
+    /// The pause by the user, if any, and its reason.
     pub paused: Option<records::Paused>,
-    /// The budget that leaves no room for a call.
+    /// The cap that leaves no room for a call.
     pub capped: Option<Hit>,
 }
 
-/// Reads the world. Every failure of a sensor is a reading; what cannot be listed at all is an error.
+/// Reads the world. Each failure of a sensor becomes a reading; a directory that cannot be listed is an error.
 ///
 /// # Errors
-/// When the playbook or a directory cannot be read, or the human interrupts.
+/// The playbook or a directory cannot be read, or the user cancels.
 pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let layout = ctx.layout;
-    // Before any of them is read or run: an edit after this moment is one that the decision may not have seen.
+    // Read this first: the decision may not have seen an edit after this moment.
     let held = deeds::held(layout)?;
     let playbook = texts::playbook(layout)?;
     let (goals, mut problems) = texts::goals(layout)?;
@@ -84,7 +82,7 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let now = ctx.now;
     let wanted = Wanted::decision(ctx.runner.name(), ctx.forced.as_ref());
     let money = budget::look(layout, &ctx.settings.budget, wanted, now)?;
-    // What is set aside comes and goes, and is no reason to decide.
+    // Reservations come and go, and are not a reason to decide.
     let budget = BudgetState::of(money.day_spent_micros, money.day_limit_micros);
     let looked = own::Looked { workers, reports, budget, problems };
     let (own, approved) = own::of(beat, now, &asks, &schedules, looked);
@@ -93,7 +91,7 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     Ok(Sensed { tainted, world, asks, schedules, held, approved, paused, capped: money.capped })
 }
 
-/// A line for each goal whose front matter lists repositories in a form that cannot be read.
+/// Returns a line for each goal whose front matter lists repositories in an invalid format.
 pub fn goal_problems(goals: &BTreeMap<Name, Goal>) -> impl Iterator<Item = String> {
     goals.iter().filter_map(|(id, goal)| match goal {
         Goal::Text(text) => front_matter::repos(text).err().map(|why| format!("goals/{id}.md: {why}")),
@@ -101,7 +99,7 @@ pub fn goal_problems(goals: &BTreeMap<Name, Goal>) -> impl Iterator<Item = Strin
     })
 }
 
-/// What workers have handed in, each in order, as far as there is room.
+/// Returns the workers' reports, each worker's in order, within the limits.
 fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) -> Vec<Report> {
     let mut left = REPORT_BYTES.1;
     let mut all = Vec::new();
@@ -111,7 +109,7 @@ fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) 
                 left -= report.text.as_ref().map_or(0, String::len);
                 all.push(report);
             }
-            // A human has taken it away.
+            // The user has removed it.
             Ok(None) => {}
             Err(error) => problems.push(format!("{error:#}")),
         }
@@ -119,7 +117,7 @@ fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) 
     all
 }
 
-/// The last run of a sensor with an interval, in the cache; losing it costs one run.
+/// The last run of a sensor with an interval, in the cache. If it is lost, the sensor runs once more.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LastRun {
@@ -134,7 +132,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
     let has_interval = |s: &SensorFile| s.header.as_ref().is_ok_and(|h| h.interval_ms.is_some());
     let cache_path = ctx.layout.sensor_runs();
     let mut runs: LastRuns = match sensors.iter().any(has_interval) {
-        // What cannot be read is run again.
+        // An unreadable record means that the sensor runs again.
         true => records::read_json(&cache_path).ok().flatten().unwrap_or_default(),
         false => LastRuns::new(),
     };
@@ -186,16 +184,16 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
         runs.retain(|name, _| readings.contains_key(name));
         let kept = file::make_dir(ctx.layout.cache())
             .and_then(|()| records::write_json(&cache_path, &runs, file::Keep::Whole));
-        // What cannot be kept costs a run of those sensors, not the beat.
+        // If the cache cannot be written, those sensors run again, and the beat continues.
         log::warn_on_error(ctx, kept);
     }
     Ok(readings)
 }
 
-/// Runs one sensor, or all, whatever their intervals say.
+/// Runs one sensor, or all, regardless of their intervals.
 ///
 /// # Errors
-/// When the sensors cannot be listed, or the human interrupts.
+/// The sensors cannot be listed, or the user cancels.
 pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name, Reading>> {
     let (mut sensors, _) = texts::sensors(ctx.layout)?;
     sensors.retain(|sensor| one.is_none_or(|name| sensor.name.as_str() == name));
@@ -207,10 +205,10 @@ pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name,
     readings(ctx, &sensors)
 }
 
-/// Runs a sensor that does not count yet, once.
+/// Runs a sensor that is not in use yet, once.
 ///
 /// # Errors
-/// When the human interrupts.
+/// The user cancels.
 pub fn try_out(ctx: &mut Ctx, mut sensor: SensorFile) -> Result<Reading> {
     if let Ok(header) = &mut sensor.header {
         header.interval_ms = None;
@@ -220,7 +218,7 @@ pub fn try_out(ctx: &mut Ctx, mut sensor: SensorFile) -> Result<Reading> {
     readings.remove(&name).with_context(|| format!("could not run the sensor {name}"))
 }
 
-/// The cached reading, when the sensor's interval is not over and its file is the same.
+/// Returns the cached reading, if the sensor's interval is not over and its file is unchanged.
 fn still_good(run: Option<&LastRun>, sensor: &SensorFile, header: &Header, now: Now) -> Option<Reading> {
     let run = run?;
     let same = run.stamp == sensor.stamp && run.reading.trust == header.trust;
@@ -247,8 +245,8 @@ fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header, cell: Cell) -> Job<'stat
     }
 }
 
-/// A sensor's end as a reading, without secrets. What varies from run to run goes to the detail, so that a sensor which
-/// fails in the same way twice is the same signal twice.
+/// Converts a sensor's exit to a reading, without secrets. Parts that differ from run to run go to the detail, so that
+/// a sensor that fails twice in the same way has the same signal twice.
 pub fn interpret(ended: Ended, trust: Trust, secrets: &Secrets) -> Reading {
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let stderr = secrets.redact(&stderr);
@@ -294,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_end_is_a_reading() {
+    fn every_exit_becomes_a_reading() {
         let rows = [
             (ended(Exit::Code(0), "{\"a\":1}"), true, json!({"a":1})),
             (ended(Exit::Code(0), " \n"), false, json!({"error":"empty"})),

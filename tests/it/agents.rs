@@ -461,7 +461,7 @@ fn what_a_worker_flags_itself_is_not_covered_by_its_terminal() {
 }
 
 #[test]
-fn what_a_program_says_while_it_is_ended_calls_for_nobody() {
+fn a_status_report_while_a_program_is_ended_sets_no_flag() {
     let script = r#"
         trap "printf '\\033]7501;state=done\\033\\\\'; exit 0" TERM
         echo ready; while :; do sleep 0.05; done"#;

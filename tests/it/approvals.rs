@@ -135,7 +135,7 @@ fn a_no_is_shown_and_keeps_the_same_wish_away() {
     // The very beat that learns of the no, and the ones after it.
     for _ in 0..2 {
         let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("refused: the human") && ran.stdout.contains("rejected"), "{ran:?}");
+        assert!(ran.stdout.contains("refused: the user") && ran.stdout.contains("rejected"), "{ran:?}");
         assert!(asks(&profile).is_empty());
         assert!(!profile.looop(&["tick", "--dry-run"]).ok().stdout.contains("not on my watch"), "said once");
     }
@@ -144,7 +144,7 @@ fn a_no_is_shown_and_keeps_the_same_wish_away() {
 }
 
 #[test]
-fn a_wish_that_is_worded_anew_is_the_same_wish() {
+fn a_request_with_other_wording_is_the_same_request() {
     let profile = profile(&[NOOP]);
     profile.goal("g", "goal: g\n");
     let plain: Value = serde_json::from_str(&run(&profile, &["./sink.sh"])).unwrap();
@@ -166,7 +166,7 @@ fn a_wish_that_is_worded_anew_is_the_same_wish() {
     profile.looop(&["reject", &id]).ok();
     for round in 2..5 {
         let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("refused: the human rejected exactly this"), "{round}: {ran:?}");
+        assert!(ran.stdout.contains("refused: the user rejected exactly this"), "{round}: {ran:?}");
         assert!(asks(&profile).is_empty());
     }
 }
@@ -274,7 +274,10 @@ fn a_write_of_playbook_or_sensor_waits_and_shows_its_diff() {
         ask_and_approve(&profile);
         fs::write(profile.data().join(path), "mine now\n").unwrap();
         let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("refused: something that the yes covered has changed since"), "{ran:?}");
+        assert!(
+            ran.stdout.contains("refused: something that the approval covered has changed since"),
+            "{ran:?}"
+        );
         assert_eq!(profile.read(path), "mine now\n");
     }
 }

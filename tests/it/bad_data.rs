@@ -89,7 +89,7 @@ fn a_bad_config_says_where_and_makes_nothing() {
 }
 
 #[test]
-fn a_config_that_is_no_plain_file_is_refused() {
+fn a_config_that_is_not_a_plain_file_is_refused() {
     let make: [(Make, &str); 5] = [
         (|path| fs::write(path, b"{\"decide\":\"\xff\"}").unwrap(), "not UTF-8"),
         (|path| fs::write(path, " ".repeat(2 << 20)).unwrap(), "larger than 1024 KiB"),

@@ -303,7 +303,7 @@ fn the_decisions_of_an_hour_are_limited() {
 }
 
 #[test]
-fn a_budget_that_is_out_asks_nobody_and_says_so_once() {
+fn a_used_up_budget_prevents_calls_and_is_reported_once() {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "budget": { "day_usd": 0 } }));
     for _ in 0..3 {

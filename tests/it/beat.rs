@@ -181,7 +181,7 @@ fn a_pause_while_the_model_thinks_keeps_its_move_from_being_made() {
 }
 
 #[test]
-fn a_sensor_of_ten_megabytes_and_one_that_is_no_text_are_sensors_like_others() {
+fn a_huge_and_a_binary_sensor_are_sensors_like_others() {
     let profile = Profile::scripted(&[NOOP]);
     profile.sensor("large.sh", &format!("echo '{{\"n\":1}}'; exit 0\n#{}", "x".repeat(10 << 20)));
     let odd = profile.data().join("sensors/odd");

@@ -196,7 +196,7 @@ fn a_clone_in_an_odd_state_is_named_and_its_worker_flagged() {
     for (id, script, words) in [
         ("rebase", conflict, "a rebase that is not finished"),
         ("unborn", "git switch -q --orphan empty; echo x >x", "a branch without a commit is checked out"),
-        ("gone", "rm -rf .git; echo x >x", "it is not clear what"),
+        ("gone", "rm -rf .git; echo x >x", "not everything could be checked"),
         (
             "sub",
             "git init -q sub; git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),sub; git commit -qm sub; echo x >sub/x",
@@ -251,7 +251,7 @@ fn a_beat_says_what_a_worker_without_a_supervisor_left() {
 }
 
 #[test]
-fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_put_away() {
+fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     let scene = Scene::new();
     scene.start("good", "good", "echo new >new; echo x >.envrc; git add new .envrc; git commit -qm work");
     scene.start("bad", "bad", "echo new >new; git add new; git commit -qm work");

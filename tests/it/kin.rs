@@ -26,7 +26,7 @@ fn with_another_group(profile: &Profile, then: &str) -> String {
 }
 
 #[test]
-fn what_a_beat_started_is_no_human_although_the_beat_is_process_1() {
+fn a_child_of_a_beat_is_not_the_user_even_if_the_beat_is_process_1() {
     let away = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
     if !Command::new("unshare").args(away).arg("true").output().is_ok_and(|ran| ran.status.success()) {
         return skipped("no namespaces for processes");
@@ -50,7 +50,7 @@ fn what_a_beat_started_is_no_human_although_the_beat_is_process_1() {
 }
 
 #[test]
-fn what_a_beat_started_is_no_human_in_a_namespace_with_the_hosts_proc() {
+fn a_child_of_a_beat_is_not_the_user_in_a_namespace_with_the_hosts_proc() {
     if !Command::new("unshare").args(["-Urpf", "true"]).output().is_ok_and(|ran| ran.status.success()) {
         return skipped("no namespaces for processes");
     }

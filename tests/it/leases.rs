@@ -136,7 +136,7 @@ fn another_machines_lease_is_only_ended_by_a_human() {
         (lease["host"], lease["boot"]) = (json!("far\u{1b}[2J"), json!("another"));
     });
     let refused = profile.looop(&["claim", "door"]);
-    assert!(refused.code == 1 && refused.stderr.contains("only a human can release it"), "{refused:?}");
+    assert!(refused.code == 1 && refused.stderr.contains("only the user can release it"), "{refused:?}");
     let listed = profile.looop(&["claims"]).ok().stdout;
     assert!(listed.contains("on far") && !listed.contains('\u{1b}'), "{listed:?}");
     assert_eq!(claims(&profile)[0]["state"], "elsewhere");

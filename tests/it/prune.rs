@@ -50,7 +50,7 @@ fn unfetched(profile: &Profile, id: &str) {
 }
 
 #[test]
-fn the_end_of_a_worker_is_there_for_a_decision_whoever_prunes_before() {
+fn a_decision_sees_the_end_of_a_worker_that_was_pruned_before() {
     let profile = Profile::scripted(&[NOOP]);
     profile.looop(&["tick"]).ok();
     start(&profile, "w1", &[], "echo 42 | looop report answer.txt");
@@ -125,7 +125,7 @@ fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
 }
 
 #[test]
-fn what_a_lost_worker_left_running_is_ended_by_whoever_puts_it_away_or_kills_it() {
+fn orphans_of_a_lost_worker_are_ended_when_it_is_archived_or_killed() {
     for verb in [&["prune", "w1", "--force"][..], &["kill", "w1"]] {
         let profile = Profile::scripted(&[NOOP]);
         // Of a full box nothing would be left.
@@ -146,7 +146,7 @@ fn what_a_lost_worker_left_running_is_ended_by_whoever_puts_it_away_or_kills_it(
 }
 
 #[test]
-fn a_worker_that_is_started_anew_is_not_ended_for_what_an_earlier_one_left() {
+fn a_restarted_worker_is_not_ended_as_an_orphan_of_an_earlier_one() {
     let profile = Profile::scripted(&[NOOP]);
     // What runs in a full box ends with its supervisor.
     profile.unboxed(&["worker"]);
@@ -171,7 +171,7 @@ fn a_worker_that_is_started_anew_is_not_ended_for_what_an_earlier_one_left() {
 }
 
 #[test]
-fn a_supervisor_whose_state_cannot_be_read_is_no_stray() {
+fn a_supervisor_with_an_unreadable_state_is_not_an_orphan() {
     let profile = Profile::scripted(&[NOOP]);
     start(&profile, "w1", &[], "sleep 600");
     let state_file: Value = profile.read_json("workers/w1/state.json");

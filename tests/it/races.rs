@@ -258,7 +258,7 @@ fn a_forced_move_waits_for_the_present_beat() {
 }
 
 #[test]
-fn a_beat_that_cannot_be_seen_is_no_human() {
+fn a_beat_that_is_not_visible_is_not_the_user() {
     // Root inside its own namespaces, where the beat has no process id.
     let away = "unshare --user --map-root-user --pid --fork --mount-proc";
     let probe = Command::new("sh").args(["-c", &format!("{away} true")]).output().unwrap();

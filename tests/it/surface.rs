@@ -34,7 +34,7 @@ fn a_flag_opens_one_window_and_its_end_closes_it() {
 }
 
 #[test]
-fn a_worker_that_is_over_calls_nobody() {
+fn an_ended_worker_sets_no_flag() {
     let desk = Desk::new("data");
     desk.worker("a").flag(1, "help");
     desk.surface().ok();
@@ -180,7 +180,7 @@ fn without_a_server_there_is_nothing_to_do_and_none_is_started() {
 }
 
 #[test]
-fn where_nobody_calls_nothing_is_written() {
+fn without_a_flag_nothing_is_written() {
     let desk = Desk::new("data");
     desk.worker("a");
     desk.surface().ok();
@@ -188,7 +188,7 @@ fn where_nobody_calls_nothing_is_written() {
 }
 
 #[test]
-fn it_opens_where_the_human_is_and_takes_nobody_along() {
+fn a_window_opens_in_the_users_session_without_taking_the_focus() {
     let desk = Desk::new("data");
     desk.tmux(&["new-session", "-d", "-s", "other", "-n", "other"]);
     let human = Human::attach(&desk, "=mine");

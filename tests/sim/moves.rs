@@ -141,9 +141,9 @@ impl World {
         let decided = approval.decided.clone();
         let answer = sensed.asks.get(&ask.id).and_then(|pair| pair.1.as_ref());
         let plan = if !consent::is_yes(ask, approval, answer) && !self.is(Mutant::TakesAnyYes) {
-            refuse("the yes was not for this")
+            refuse("the approval was not for this")
         } else if self.scope(&decided) != approval.scope && !self.is(Mutant::LooksAtNoByte) {
-            refuse("something that the yes covered has changed since")
+            refuse("something that the approval covered has changed since")
         } else {
             self.free(sensed, id, &decided)
         };

@@ -1,4 +1,4 @@
-//! Pure. Whether an attempt is near-identical to one before it: by what came out, not by what was said.
+//! Pure. Decides if an attempt is near-identical to an earlier one: by its changes, not by what the agent reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -7,36 +7,34 @@ use super::delta::{Changed, FileDelta};
 use super::{Alike, By, Thresholds};
 use crate::model::tokens;
 
-/// So many words that are new, and half of all, are another idea, however short it is.
+/// With at least this number of new words, and half of all words new, a change is another idea even if it is short.
 const IDEA_WORDS: usize = 3;
-/// An idea is so much of what is added. Less is what a text is called that is written anew in other names.
+/// The new words must also be at least this share of the added text. A smaller share is a rewrite with other names.
 const IDEA_SHARE: f64 = 0.15;
 
-/// What is compared of an attempt.
+/// The data of an attempt that is compared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Its number; 0 is the base, which nobody made.
+    /// The number of the attempt; 0 is the base.
     pub n: u32,
-    /// The tree that it began with.
     pub start: String,
-    /// The tree that it left.
     pub end: String,
-    /// What it changed, from its start.
+    /// What the attempt changed, from its start to its end.
     pub delta: Vec<FileDelta>,
-    /// What stood there of earlier attempts when it began: the change from the base to its start.
+    /// The work of earlier attempts when it started: the change from the base to its start.
     pub before: Vec<FileDelta>,
-    /// The change from the base to its end.
     pub from_base: Vec<FileDelta>,
 }
 
-/// What an attempt is like, of the two before it, newest first. Where there are fewer than two, the base stands in.
+/// Returns which of the two previous attempts (newest first) the new attempt resembles. The base replaces a missing
+/// one.
 pub fn alike(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> Option<Alike> {
     if new.start == new.end {
         let to = earlier.first().map_or(0, |one| one.n);
         return Some(Alike { to, by: By::NoChange });
     }
     let near = || earlier.iter().take(2);
-    // The plainest reason first.
+    // Check the simplest reason first.
     if let Some(old) = near().find(|old| new.end == old.end) {
         return Some(Alike { to: old.n, by: By::SameTree });
     }
@@ -50,7 +48,7 @@ pub fn alike(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> Option<Al
     })
 }
 
-/// Fresh starts: a file in common, and the changes from the base are much the same.
+/// True for two fresh starts that change a common file, if their changes from the base are nearly the same.
 fn is_same_change(new: &Sample, old: &Sample, limits: &Thresholds) -> bool {
     let paths: BTreeSet<&str> = old.from_base.iter().map(|file| file.path.as_str()).collect();
     let shared = new.from_base.iter().any(|file| paths.contains(file.path.as_str()));
@@ -61,7 +59,7 @@ fn is_same_change(new: &Sample, old: &Sample, limits: &Thresholds) -> bool {
     shared && tokens::ratio(&of(new), &of(old)) >= limits.same_ratio
 }
 
-/// The tokens of a changed line behind its sign; none for a line that stays or holds nothing.
+/// The tokens of an added or removed line, each with its sign; empty for a kept line or one without tokens.
 fn signed_tokens(line: &Changed) -> Vec<String> {
     let (sign, text) = match line {
         Changed::Added(text) => ("+", text),
@@ -72,19 +70,20 @@ fn signed_tokens(line: &Changed) -> Vec<String> {
     if found.is_empty() { found } else { std::iter::once(sign.to_owned()).chain(found).collect() }
 }
 
-/// Attempts that build on each other: most changed lines touch what earlier attempts wrote, and little is new.
+/// True for attempts that build on each other, if most changed lines touch what earlier attempts wrote, and little is
+/// new.
 fn is_rework(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> bool {
     let known = Known::of(new, earlier);
     let lines = || new.delta.iter().flat_map(|file| file.hunks.iter().flatten());
     if lines().all(|line| signed_tokens(line).is_empty()) {
-        // A change of comments and blanks alone is no new idea, but in a file of its own it is work.
+        // A change of only comments and blanks is rework, but in a new file it counts as work.
         return new.delta.iter().any(|file| known.paths.contains(file.path.as_str()));
     }
     let (mut counted, mut touching) = (Vec::new(), 0_usize);
     for file in &new.delta {
         let is_known = known.paths.contains(file.path.as_str());
         for (hunk, place) in file.hunks.iter().flat_map(|hunk| places(hunk).map(move |place| (hunk, place))) {
-            // Who writes a file anew words places otherwise that the attempt is not about.
+            // An agent that rewrites a whole file also changes lines that have nothing to do with the attempt.
             let is_meant = !(is_known && says_the_same(&hunk[place.clone()], limits));
             for at in place.filter(|at| !signed_tokens(&hunk[*at]).is_empty()) {
                 let mut around = std::iter::once(&hunk[at]).chain(beside(hunk, at));
@@ -98,14 +97,14 @@ fn is_rework(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> bool {
     again && known.is_little(&counted, limits)
 }
 
-/// The changed places of a hunk: lines that came or went, with none between them that stays.
+/// The changed places of a hunk: runs of added or removed lines without a kept line between them.
 fn places(hunk: &[Changed]) -> impl Iterator<Item = Range<usize>> {
     let stays = |at: usize| hunk.get(at).is_none_or(|line| matches!(line, Changed::Kept(_)));
     let begins = (0..hunk.len()).filter(move |at| !stays(*at) && (*at == 0 || stays(*at - 1)));
     begins.map(move |from| from..(from..hunk.len()).find(|at| stays(*at)).unwrap_or(hunk.len()))
 }
 
-/// Whether what came to a place is much the same as what went.
+/// True if the added lines of a place are nearly the same as its removed lines.
 fn says_the_same(place: &[Changed], limits: &Thresholds) -> bool {
     let of = |is_new: bool| -> Vec<String> {
         let lines = place.iter().filter(|line| matches!(line, Changed::Added(_)) == is_new);
@@ -114,14 +113,14 @@ fn says_the_same(place: &[Changed], limits: &Thresholds) -> bool {
     tokens::ratio(&of(true), &of(false)) >= limits.same_ratio
 }
 
-/// What was there before an attempt: written by those before it, or taken away by them.
+/// What existed before an attempt: written or removed by earlier attempts.
 #[derive(Default)]
 struct Known<'a> {
-    /// The lines that earlier attempts wrote, whether they still stand there or not.
+    /// The lines that earlier attempts wrote, even if they were removed again.
     written: BTreeSet<(&'a str, String)>,
-    /// The files that the attempts before changed.
+    /// The files that earlier attempts changed.
     paths: BTreeSet<&'a str>,
-    /// How often each token was there.
+    /// How often each token existed before.
     supply: BTreeMap<String, usize>,
 }
 
@@ -142,7 +141,7 @@ impl<'a> Known<'a> {
                     found.into_iter().for_each(|token| *own.entry(token).or_default() += 1);
                 }
             }
-            // What stands there may be what an attempt before wrote: it counts once.
+            // These lines may come from an earlier attempt: count them only once.
             for (token, count) in own {
                 let most = known.supply.entry(token).or_default();
                 *most = count.max(*most);
@@ -151,8 +150,8 @@ impl<'a> Known<'a> {
         known
     }
 
-    /// Whether an earlier attempt wrote this line. The same line in another file is the same edit there, which is honest
-    /// work.
+    /// True if an earlier attempt wrote this line. The same line in another file is legitimate: the same edit is needed
+    /// there.
     fn wrote(&self, path: &'a str, line: &Changed) -> bool {
         match line {
             Changed::Removed(text) | Changed::Kept(text) => {
@@ -162,7 +161,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Whether the added ones of these lines bring little that was not there.
+    /// True if the added lines bring little that did not exist before.
     fn is_little(&self, lines: &[&Changed], limits: &Thresholds) -> bool {
         let mut left = self.supply.clone();
         let (mut added, mut novel) = (0_usize, 0_usize);
@@ -175,7 +174,7 @@ impl<'a> Known<'a> {
                     Some(left) => *left -= 1,
                     None => novel += 1,
                 }
-                // One letter is a name that may be any other, or an option.
+                // A single letter is a variable name or an option; it does not show a new idea.
                 if token.len() > 1 && token.starts_with(|c: char| c.is_alphabetic() || c == '_') {
                     words.insert(token);
                 }
@@ -189,7 +188,7 @@ impl<'a> Known<'a> {
     }
 }
 
-/// The nearest lines of code on both sides that were not added with this one, as far as the hunk shows them.
+/// The nearest lines of code on both sides that were not added together with this one, as far as the hunk shows them.
 fn beside(hunk: &[Changed], at: usize) -> impl Iterator<Item = &Changed> {
     let stood = |line: &&Changed| match line {
         Changed::Added(_) => false,

@@ -1,11 +1,11 @@
-//! Tests of alikeness: attempts as texts of one file, compared as the loop compares them.
+//! Tests of similarity: attempts as texts of one file, compared as the loop compares them.
 
 use super::*;
 use crate::model::attempt::delta::FileDelta;
 
 const BASE: &str = "def add(a, b):\n    return a - b\n\n\ndef sub(a, b):\n    return a * b\n\n\ndef mul(a, b):\n    return a / b\n";
 
-/// The change of one file, as `git diff -U1` would give it.
+/// Returns the change of one file, as `git diff -U1` prints it.
 fn delta(path: &str, from: &str, to: &str) -> Vec<FileDelta> {
     if from == to {
         return Vec::new();
@@ -48,7 +48,7 @@ fn base() -> Sample {
     Sample { n: 0, start: format!("calc.py{BASE}"), end: format!("calc.py{BASE}"), ..Sample::default() }
 }
 
-/// What the last of these attempts is like; `texts` are what each left, one building on the other.
+/// Returns what the last of these attempts resembles; `texts` are the results of attempts that build on each other.
 fn chain(texts: &[String]) -> Option<Alike> {
     let mut samples = vec![base()];
     let mut start = BASE.to_owned();
@@ -73,13 +73,13 @@ fn no_change_and_the_same_files_are_alike() {
     assert_eq!(
         chain(&[tweaked.clone(), BASE.to_owned()]),
         Some(Alike { to: 0, by: By::SameTree }),
-        "back to the base, which stands in for an attempt"
+        "back to the base, which replaces the missing attempt"
     );
     let other = with(BASE, 6, "    return [a for a in reversed(range(b)) if a not in seen][-1]");
     assert_eq!(
         chain(&[tweaked.clone(), other, tweaked]).map(|like| (like.to, like.by)),
         Some((1, By::SameTree)),
-        "to and fro between two states"
+        "alternates between two states"
     );
 }
 
@@ -101,17 +101,17 @@ fn fresh_starts_are_compared_by_their_changes() {
     let elsewhere =
         sample_of("other.py", 2, BASE, &with(BASE, 2, "    return add_all([a, 7], key=\"left\")"));
     let old = Sample { start: elsewhere.start.clone(), ..old };
-    assert_eq!(alike(&elsewhere, &[old, base()], &limits), None, "no file in common");
+    assert_eq!(alike(&elsewhere, &[old, base()], &limits), None, "no common file");
 }
 
 #[test]
-fn going_over_the_same_lines_again_with_little_new_is_alike() {
+fn changing_the_same_lines_again_with_little_new_is_alike() {
     let one = with(BASE, 2, "    return a - b + 1");
     for again in ["    return a - b + 2", "    return a - b + 2 + a", "    return b - a + 1  # swap"] {
         let like = chain(&[one.clone(), with(BASE, 2, again)]);
         assert_eq!(like, Some(Alike { to: 1, by: By::Rework }), "{again}");
     }
-    // The same kind of edit, heaped up.
+    // The same kind of edit, repeated many times.
     let heap = |count: usize| {
         let extra: String = (0..count).map(|n| format!("    if a == {n}: return {n}\n")).collect();
         BASE.replacen("def add(a, b):\n", &format!("def add(a, b):\n{extra}"), 1)
@@ -121,7 +121,7 @@ fn going_over_the_same_lines_again_with_little_new_is_alike() {
 }
 
 #[test]
-fn whoever_gets_somewhere_is_like_nobody() {
+fn attempts_that_make_progress_are_not_alike() {
     let one = with(BASE, 2, "    return a + b");
     let two = with(&one, 6, "    return a - b");
     let three = with(&two, 10, "    return a * b");
@@ -133,7 +133,7 @@ fn whoever_gets_somewhere_is_like_nobody() {
         2,
         "    total = Decimal(str(a)).quantize(Precision.default)\n    for part in normalise(b, strict=False):\n        total += part.weight * scale",
     );
-    assert_eq!(chain(&[one, rewritten]), None, "the same place with another idea");
+    assert_eq!(chain(&[one, rewritten]), None, "the same place with a new idea");
     // The same edit in one file after the other.
     let limits = Thresholds::default();
     let edited = with(BASE, 2, "    return a + b");
@@ -141,25 +141,29 @@ fn whoever_gets_somewhere_is_like_nobody() {
     let second =
         Sample { start: first.end.clone(), end: "both".into(), ..sample_of("b.py", 2, BASE, &edited) };
     let second = Sample { before: first.delta.clone(), ..second };
-    assert_eq!(alike(&second, &[first, base()], &limits), None, "a batch of honest edits");
+    assert_eq!(alike(&second, &[first, base()], &limits), None, "a batch of legitimate edits");
 }
 
 #[test]
-fn another_idea_may_be_short() {
+fn a_new_idea_may_be_short() {
     let one = with(BASE, 2, "    return a - b + 1");
     let idea = with(BASE, 2, "    return operator.index(functools.reduce(add, [a]))");
     assert_eq!(chain(&[one.clone(), idea.clone()]), None, "new words, few tokens");
     let renamed = with(BASE, 2, "    total = a - b + 2");
-    assert_eq!(chain(&[one, renamed]).map(|like| like.by), Some(By::Rework), "one new name is no idea");
+    assert_eq!(
+        chain(&[one, renamed]).map(|like| like.by),
+        Some(By::Rework),
+        "one new name is not a new idea"
+    );
     let back = with(BASE, 2, "    return a - b  # as it was");
-    assert_eq!(chain(&[idea, back]).map(|like| like.by), Some(By::Rework), "what the base had is not new");
+    assert_eq!(chain(&[idea, back]).map(|like| like.by), Some(By::Rework), "text of the base is not new");
 }
 
 #[test]
-fn remarks_in_the_same_file_are_alike_and_in_one_file_after_the_other_are_work() {
+fn comments_in_the_same_file_are_alike_and_comments_in_one_file_after_the_other_are_work() {
     let remark = |n: u32| format!("# remark {n}\n{BASE}");
     assert_eq!(chain(&[remark(1), remark(2)]).map(|like| like.by), Some(By::Rework));
-    // A remark between what was written and what is written now hides nothing.
+    // A comment between the old and the new line does not hide the rework.
     let with_remark = with(BASE, 2, "    return left(a)\n    # first");
     let over = with(BASE, 2, "    # second\n    return left(a)\n    # second");
     assert_eq!(chain(&[with_remark, over]).map(|like| like.by), Some(By::Rework));
@@ -174,17 +178,17 @@ fn remarks_in_the_same_file_are_alike_and_in_one_file_after_the_other_are_work()
 }
 
 #[test]
-fn a_file_written_anew_is_alike_though_it_words_places_otherwise_that_nobody_had_touched() {
+fn a_rewritten_file_is_alike_even_if_it_rewords_untouched_places() {
     let one = with(BASE, 2, "    return a - b + 1");
     let tweaked = with(&one, 2, "    return a - b + 2");
-    // Of six changed lines two go over what attempt 1 wrote; the others say the same as before.
+    // Two of six changed lines touch what attempt 1 wrote; the others say the same as before.
     let anew = with(&with(&tweaked, 6, "    return (a * b)"), 10, "    return (a / b)");
     assert_eq!(chain(&[one.clone(), anew]).map(|like| like.by), Some(By::Rework));
     let other = with(&tweaked, 6, "    return a - b if b > 0 else a + abs(b)");
-    assert_eq!(chain(&[one.clone(), other]), None, "another function says something else now");
+    assert_eq!(chain(&[one.clone(), other]), None, "another function changed its meaning");
     let elsewhere = with(&one, 6, "    return (a * b)");
-    assert_eq!(chain(&[one.clone(), elsewhere]), None, "nothing of what was written is touched");
-    // The same words in a file that nobody touched are work on that file.
+    assert_eq!(chain(&[one.clone(), elsewhere]), None, "the change touches no earlier work");
+    // The same words in an untouched file count as work on that file.
     let new = sample("calc.py".len() as u32, &one, &tweaked);
     let wide = Sample {
         delta: [
@@ -198,7 +202,7 @@ fn a_file_written_anew_is_alike_though_it_words_places_otherwise_that_nobody_had
 }
 
 #[test]
-fn other_names_in_a_long_text_are_no_idea() {
+fn renamed_variables_in_a_long_text_are_not_a_new_idea() {
     let text = |names: [&str; 3]| {
         let [x, y, z] = names;
         format!(

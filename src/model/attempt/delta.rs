@@ -1,27 +1,21 @@
-//! Pure. The unified diff of an attempt as files, hunks and lines.
+//! Pure. Parses the unified diff of an attempt into files, hunks and lines.
 
-/// What changed in one file.
+/// The change of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileDelta {
-    /// The file, as it is called now, or was called where it is gone.
+    /// The current path of the file, or the old path if it was deleted.
     pub path: String,
-    /// The changed places.
     pub hunks: Vec<Vec<Changed>>,
 }
 
-/// One line of a hunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changed {
-    /// It stays.
     Kept(String),
-    /// It is new.
     Added(String),
-    /// It is gone.
     Removed(String),
 }
 
 impl Changed {
-    /// Its text.
     pub fn text(&self) -> &str {
         match self {
             Changed::Kept(text) | Changed::Added(text) | Changed::Removed(text) => text,
@@ -29,14 +23,14 @@ impl Changed {
     }
 }
 
-/// Reads what `git diff` prints. Lines that belong to no file are passed over.
+/// Parses the output of `git diff`. Skips lines that belong to no file.
 pub fn parse(diff: &str) -> Vec<FileDelta> {
     let mut files: Vec<FileDelta> = Vec::new();
     let mut in_hunk = false;
     for line in diff.lines() {
         if let Some(names) = line.strip_prefix("diff --git ") {
             in_hunk = false;
-            // Where a file is binary or empty, no other line names it.
+            // For a binary or empty file, this is the only line with its name.
             let path = names.rsplit_once(" b/").map_or(names, |(_, path)| path);
             files.push(FileDelta { path: path.trim_matches('"').to_owned(), hunks: Vec::new() });
             continue;
@@ -58,7 +52,7 @@ pub fn parse(diff: &str) -> Vec<FileDelta> {
     files
 }
 
-/// How many lines were added and removed.
+/// Counts the added and the removed lines.
 pub fn counts(files: &[FileDelta]) -> (u32, u32) {
     let lines = || files.iter().flat_map(|file| file.hunks.iter().flatten());
     let added = lines().filter(|line| matches!(line, Changed::Added(_))).count();
@@ -71,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_diff_is_files_hunks_and_lines() {
+    fn a_diff_is_parsed_into_files_hunks_and_lines() {
         let text = "diff --git a/x.py b/x.py\nindex 1..2 100644\n--- a/x.py\n+++ b/x.py\n@@ -1,3 +1,3 @@ def f\n a\n--- b\n+++ c\n\n@@ -9 +9 @@\n-d\n\\ No newline at end of file\ndiff --git a/b.bin b/b.bin\nBinary files differ\n";
         let files = parse(text);
         assert_eq!(files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["x.py", "b.bin"]);

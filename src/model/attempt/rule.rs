@@ -1,51 +1,48 @@
-//! Pure. The verdict over a ledger: go on, think again, roll back, or ask a human.
+//! Pure. The ruling over a ledger: continue, replan, roll back, or ask the user.
 
 use std::collections::BTreeMap;
 
 use super::{Attempt, Begin, Line, Plan, Thresholds};
 
-/// What may come next.
+/// What may happen next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ruling {
-    /// The next attempt.
     GoOn,
-    /// No attempt before there is a new plan.
+    /// The next attempt needs a new plan first.
     Replan,
-    /// Back to the base in a fresh clone, then the next attempt.
+    /// Reset to the base in a fresh clone, then make the next attempt.
     RollBack,
-    /// A human is to be asked; why.
+    /// Ask the user, for this reason.
     Ask(String),
-    /// A human was asked, by this ask, and has not answered.
+    /// The user was asked, by the ask with this id, and has not answered.
     Parked(String),
 }
 
-/// Where an episode stands.
+/// The state of an episode.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Standing<'a> {
-    /// Its beginning.
     pub begin: Option<&'a Begin>,
-    /// Its attempts, oldest first.
+    /// The attempts, oldest first.
     pub attempts: Vec<&'a Attempt>,
-    /// Its plans, refused ones among them.
+    /// The plans, including refused ones.
     pub plans: Vec<&'a Plan>,
-    /// What the human said last.
+    /// The user's last answer.
     pub answer: Option<&'a str>,
-    /// How many attempts up to now are alike without progress.
+    /// How many consecutive attempts up to now are alike and made no progress.
     pub row: u32,
-    /// True when a plan was taken within the present row.
+    /// True if a plan was accepted within the present row.
     pub planned: bool,
     /// Plans that were refused or did not help, since the last progress.
     pub failed_plans: u32,
     /// How often the last failure was seen.
     pub same: u32,
-    /// The ask that is open.
+    /// The id of the open ask.
     pub asked: Option<&'a str>,
-    /// The fewest failing tests so far.
     fewest: Option<u32>,
     seen: BTreeMap<&'a str, u32>,
 }
 
-/// Reads a ledger up to its end.
+/// Computes the state at the end of a ledger.
 pub fn standing(lines: &[Line]) -> Standing<'_> {
     let mut now = Standing::default();
     for line in lines {
@@ -75,7 +72,7 @@ pub fn standing(lines: &[Line]) -> Standing<'_> {
                 now.answer = Some(&answer.text);
                 now.asked = None;
                 (now.row, now.planned, now.failed_plans) = (0, false, 0);
-                // Seen is seen, but what came before the answer is not held against what comes after it.
+                // Known failures stay known, but an answer of the user resets their counts.
                 now.seen.values_mut().for_each(|count| *count = 0);
                 now.same = 0;
             }
@@ -110,7 +107,6 @@ impl<'a> Standing<'a> {
         self.attempts.push(attempt);
     }
 
-    /// The number of the next attempt of a ledger.
     pub fn next(lines: &[Line]) -> u32 {
         let numbers = lines.iter().map(|line| match line {
             Line::Attempt(attempt) => attempt.n,
@@ -120,14 +116,14 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// What may come next in this ledger.
+/// Decides what may happen next.
 pub fn rule(lines: &[Line], limits: &Thresholds) -> Ruling {
     let now = standing(lines);
     if let Some(ask) = now.asked {
         return Ruling::Parked(ask.to_owned());
     }
     let is_back = now.row >= limits.rollback;
-    // A plan whose attempt was one more of the row did not help.
+    // A plan did not help if the attempt after it made the row longer.
     let failed = now.failed_plans + u32::from(is_back && now.planned);
     if failed >= limits.replans {
         return Ruling::Ask(format!("{failed} new plans did not help"));

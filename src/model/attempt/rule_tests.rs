@@ -65,7 +65,7 @@ fn says(lines: &[Line], expected: &Ruling) {
     assert_eq!(rule(lines, &Thresholds::default()), *expected, "{:?}", standing(lines));
 }
 
-/// Attempts with the failure that was there before, none of them progress: which of them are like another one.
+/// Attempts that all fail as at the start and make no progress; `like` says which of them resemble another one.
 fn ledger(like: &[bool]) -> Vec<Line> {
     let attempts = like.iter().enumerate().map(|(at, like)| attempt(at as u32 + 1, "first", 3, *like));
     std::iter::once(begin()).chain(attempts).collect()
@@ -89,7 +89,7 @@ fn three_in_a_row_are_halted_and_four_are_rolled_back() {
 }
 
 #[test]
-fn a_plan_that_helped_begins_anew() {
+fn a_plan_that_helped_starts_a_new_row() {
     let mut lines = ledger(&[false, true, true]);
     lines.extend([plan(None), attempt(4, "first", 3, false), attempt(5, "first", 3, true)]);
     says(&lines, &Ruling::GoOn);
@@ -107,8 +107,8 @@ fn progress_is_fewer_failures_than_ever_or_a_failure_not_seen_before() {
     assert_eq!(row(attempt(3, "first", 3, true)), 3);
     assert_eq!(row(attempt(3, "first", 2, true)), 1, "fewer than ever");
     assert_eq!(row(attempt(3, "second", 3, true)), 1, "not seen before");
-    assert_eq!(row(attempt(3, "second", 9, true)), 1, "more tests that fail otherwise are a step as well");
-    // What was seen once, or fewer once before, is none.
+    assert_eq!(row(attempt(3, "second", 9, true)), 1, "more failures of another kind are progress too");
+    // A failure that was seen before is not progress, nor is a count that was reached before.
     let mut lines = vec![begin(), attempt(1, "x", 2, false), attempt(2, "first", 3, true)];
     lines.push(attempt(3, "x", 2, true));
     assert_eq!(standing(&lines).row, 3);
@@ -123,14 +123,14 @@ fn two_plans_that_were_refused_or_did_not_help_ask() {
     says(&lines, &Ruling::Replan);
     lines.push(plan(Some("it has no hypothesis")));
     says(&lines, &expected);
-    // One that did not help, and one that was refused.
+    // One plan that did not help, and one that was refused.
     let mut lines = ledger(&[false, true, true]);
     lines.extend([plan(None), attempt(4, "first", 3, true), rollback()]);
     lines.extend((5..8).map(|n| attempt(n, "first", 3, n > 5)));
     says(&lines, &Ruling::Replan);
     lines.push(plan(Some("old")));
     says(&lines, &expected);
-    // Progress in between forgives.
+    // Progress in between resets the count.
     lines.push(attempt(8, "second", 1, true));
     says(&lines, &Ruling::GoOn);
 }
@@ -141,7 +141,7 @@ fn the_same_failure_eight_times_asks_and_never_rolls_back() {
     says(&lines, &Ruling::GoOn);
     let lines = ledger(&[false; 8]);
     says(&lines, &Ruling::Ask("the same failure came 8 times".into()));
-    // Also where the eighth is one of a row: a question, and no rollback.
+    // Also if the eighth is one of a row: the rule asks instead of rolling back.
     let mut lines = ledger(&[false, false, false, false, false, true, true]);
     lines.push(plan(None));
     lines.push(attempt(8, "first", 3, true));
@@ -149,7 +149,7 @@ fn the_same_failure_eight_times_asks_and_never_rolls_back() {
 }
 
 #[test]
-fn who_was_asked_is_waited_for_until_an_answer_or_another_task() {
+fn an_open_ask_blocks_until_an_answer_or_another_task() {
     let mut lines = ledger(&[false; 8]);
     lines.push(asked());
     says(&lines, &Ruling::Parked("fix-1".into()));
@@ -171,7 +171,7 @@ fn who_was_asked_is_waited_for_until_an_answer_or_another_task() {
 }
 
 #[test]
-fn the_figures_are_those_of_the_config() {
+fn the_thresholds_are_those_of_the_config() {
     let limits = Thresholds { halt: 2, rollback: 5, same_failure: 4, replans: 1, ..Thresholds::default() };
     assert_eq!(rule(&ledger(&[false, true]), &limits), Ruling::Replan);
     let mut lines = ledger(&[false, true]);
@@ -184,7 +184,8 @@ fn the_figures_are_those_of_the_config() {
 }
 
 proptest::proptest! {
-    /// Whatever comes, no row is longer than the rollback, and whoever makes steps is never stopped.
+    /// In any ledger, no row gets longer than the rollback threshold, and an agent that makes progress is never
+    /// stopped.
     #[test]
     fn no_ledger_escapes(steps in proptest::collection::vec((0_u32..4, 0_u32..4, proptest::bool::ANY), 1..60)) {
         let limits = Thresholds::default();

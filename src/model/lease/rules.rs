@@ -1,15 +1,16 @@
-//! Pure. The rules of leases: whether a holder lives, who is given a lease under which epoch, and who still has it.
+//! Pure. The rules of leases: whether a holder is alive, who is granted a lease under which epoch, and who still holds
+//! it.
 
 use super::{Alive, Claimant, Found, Grant, Here, Holder, Lease, Lost, Refusal, Standing};
 use crate::model::beat::Started;
 use crate::model::name::Name;
 use crate::model::worker::Holding;
 
-/// More epochs than one resource is given between two files that could not be read.
+/// More epochs than one resource is ever granted between two unreadable files.
 const GAP: u64 = 1 << 32;
 
-/// Whether a lease's holder lives, from the lock that a worker's supervisor holds (none: it could not be looked at)
-/// and from who that supervisor says it is. A worker of the same name may have come after the one that took it.
+/// Decides if a lease's holder is alive, by the lock that a worker's supervisor holds (`None`: it could not be checked)
+/// and by that supervisor's process. A worker with the same name may have been started since.
 pub fn alive(lease: &Lease, locked: Option<bool>, supervisor: Option<&Started>) -> Alive {
     match (locked, supervisor) {
         (Some(false), _) => Alive::No,
@@ -21,10 +22,10 @@ pub fn alive(lease: &Lease, locked: Option<bool>, supervisor: Option<&Started>) 
     }
 }
 
-/// Gives a lease to whoever may have it. A new holder gets a new epoch, always; the present one keeps its own.
+/// Grants a lease if the claimant may have it. A new holder always gets a new epoch; the present holder keeps its own.
 ///
 /// # Errors
-/// A [`Refusal`] while somebody else has it.
+/// A [`Refusal`] while another holder has it.
 pub fn acquire(
     resource: &Name,
     found: &Found,
@@ -49,9 +50,9 @@ pub fn acquire(
             let lease = Lease { renewed_mono_ms: here.mono_ms, ttl_s: claimant.ttl, ..lease.clone() };
             return Ok(Grant { lease, floor, note: None });
         }
-        // One lock is all that the workers of one name ever have, and this claimant has it.
+        // All workers with one name share one lock, and this claimant holds it.
         (Holder::Worker(_), _) if lease.holder == claimant.holder && lease.boot == here.boot => {
-            "it began anew"
+            "it was restarted"
         }
         (_, Standing::Free(why)) => why,
         (_, Standing::Held(ms)) => return Err(refuse(Some(ms))),
@@ -85,10 +86,10 @@ fn give(
     Grant { lease, floor, note }
 }
 
-/// The lease that this holder still has under this epoch.
+/// Returns the lease if this holder still has it under this epoch.
 ///
 /// # Errors
-/// [`Lost`], with who has it now.
+/// [`Lost`], with the present holder.
 pub fn held<'a>(found: &'a Found, holder: &Holder, holding: &Holding) -> Result<&'a Lease, Lost> {
     match found.lease() {
         Some(lease) if lease.may_write(holder, holding.epoch) => Ok(lease),
@@ -99,12 +100,12 @@ pub fn held<'a>(found: &'a Found, holder: &Holder, holding: &Holding) -> Result<
     }
 }
 
-/// The same lease, good from now on again.
+/// Returns the same lease, renewed now.
 pub fn renewed(lease: &Lease, mono_ms: i64) -> Lease {
     Lease { renewed_mono_ms: mono_ms, ..lease.clone() }
 }
 
-/// What the floor is to be before a file goes: no epoch that it had is given again.
+/// Returns the floor to write before a file is removed, so that none of its epochs is granted again.
 pub fn floor_after(found: &Found, floor: u64) -> u64 {
     match found {
         Found::Absent => floor,

@@ -1,19 +1,19 @@
-//! Pure. The answers to a program's questions: those of a plain xterm with 256 colours on a dark background.
+//! Pure. The answers to a program's terminal queries: those of a plain xterm with 256 colors on a dark background.
 
 use super::Query;
 
-/// The modes that attach carries to the human's terminal: they are there, and not set at the start.
+/// The modes that `attach` passes on to the user's terminal. They are supported, and off at the start.
 const KNOWN_MODES: [u16; 11] = [1, 6, 9, 47, 1000, 1002, 1003, 1005, 1006, 1049, 2004];
-/// Modes that are set at the start: the cursor is shown, and lines wrap.
+/// Modes that are on at the start: the cursor is shown, and lines wrap.
 const SET_MODES: [u16; 2] = [7, 25];
 
-/// What the program gets to read; none where such a terminal is silent. The cursor (row and column from 1) is
-/// only asked for where the answer needs it.
+/// Returns what is sent to the program; `None` if such a terminal does not answer. The cursor (row and column from 1)
+/// is read only if the answer needs it.
 pub fn answer(query: &Query, cursor: impl FnOnce() -> (u16, u16)) -> Option<Vec<u8>> {
     let text = match *query {
-        // A VT220 with colours: nothing that attach would not show.
+        // A VT220 with colors: only features that `attach` can show.
         Query::Primary => "\x1b[?62;22c".to_owned(),
-        // The form and a number of xterm's, from which programs infer mouse reports by numbers (mode 1006).
+        // The format and a version of xterm, from which programs infer support for SGR mouse reports (mode 1006).
         Query::Secondary => "\x1b[>41;330;0c".to_owned(),
         Query::Tertiary => "\x1bP!|00000000\x1b\\".to_owned(),
         Query::Health => "\x1b[0n".to_owned(),
@@ -30,7 +30,7 @@ pub fn answer(query: &Query, cursor: impl FnOnce() -> (u16, u16)) -> Option<Vec<
             format!("\x1b[{}{number};{state}$y", if dec { "?" } else { "" })
         }
         Query::Version => "\x1bP>|looop\x1b\\".to_owned(),
-        // Silence says that the protocol is not spoken.
+        // No answer means that the protocol is not supported.
         Query::Keyboard => return None,
         Query::Color { which, bell } => {
             let color = if which == 11 { (0, 0, 0) } else { (0xe5, 0xe5, 0xe5) };
@@ -44,7 +44,7 @@ pub fn answer(query: &Query, cursor: impl FnOnce() -> (u16, u16)) -> Option<Vec<
     Some(text.into_bytes())
 }
 
-/// A question that ended with BEL is answered so: some programs read no further than that.
+/// The end of an answer. A query that ended with BEL gets the same end, because some programs read only up to it.
 fn end(bell: bool) -> &'static str {
     if bell { "\x07" } else { "\x1b\\" }
 }
@@ -53,7 +53,7 @@ fn rgb((r, g, b): (u8, u8, u8)) -> String {
     format!("rgb:{r:02x}{r:02x}/{g:02x}{g:02x}/{b:02x}{b:02x}")
 }
 
-/// The 256 colours: 16 by name, a cube of 6 x 6 x 6, and 24 greys.
+/// The 256 colors: 16 by name, a cube of 6 x 6 x 6, and 24 grays.
 fn palette(index: u8) -> (u8, u8, u8) {
     let level = |n: u8| if n == 0 { 0 } else { 55 + 40 * n };
     match index {

@@ -1,7 +1,7 @@
-//! Pure. One pass over a text that finds all secrets in it: known values, tokens by their shape, private keys.
+//! Pure. Finds all secrets of a text in one pass: known values, tokens by their shape, private keys.
 
-/// Beginnings of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and how many
-/// further characters such a token has at the least.
+/// Prefixes of tokens as GitHub, GitLab, Anthropic, OpenAI, Slack, AWS, Google and npm document them, and the minimum
+/// number of further characters.
 const SHAPES: [(&str, usize); 17] = [
     ("github_pat_", 22),
     ("ghp_", 36),
@@ -21,12 +21,12 @@ const SHAPES: [(&str, usize); 17] = [
     ("AIza", 35),
     ("npm_", 36),
 ];
-/// The beginning and the end of a private key in PEM form (RFC 7468).
+/// The start and the end of a private key in PEM format (RFC 7468).
 pub(super) const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
 /// The longest label of a PEM block, in bytes.
 const MAX_LABEL_BYTES: usize = 64;
 
-/// A secret's place in a text, in bytes.
+/// The position of a secret in a text, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SecretSpan {
     pub from: usize,
@@ -34,23 +34,22 @@ pub(super) struct SecretSpan {
     pub what: Pattern,
 }
 
-/// What is looked for.
+/// What a scan searches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pattern {
-    /// A known value, by its number.
+    /// A known value, by its index.
     Value(usize),
-    /// A token of this shape.
+    /// A token of this shape, by its index.
     Token(usize),
-    /// A private key.
     Key,
 }
 
-/// What may still become of the text at one place.
+/// The result of a match at one position.
 enum Match {
     None,
-    /// A secret until there.
+    /// A secret up to this position.
     Until(usize),
-    /// It depends on what follows; the place where the secret ends if nothing does.
+    /// The following text decides; the position where the secret ends if there is no more text.
     Open(Option<usize>),
 }
 
@@ -58,12 +57,12 @@ enum Match {
 pub(super) struct SecretScan<'a> {
     known: &'a [(String, String)],
     patterns: Vec<(&'a [u8], Pattern)>,
-    /// Where the patterns of each first byte begin.
+    /// For each first byte, the index of its first pattern.
     heads: [u16; 257],
 }
 
 impl<'a> SecretScan<'a> {
-    /// What finds these values, `[name, value]`.
+    /// Creates a scan for these values, `[name, value]`.
     pub fn new(known: &'a [(String, String)]) -> SecretScan<'a> {
         let values =
             known.iter().enumerate().map(|(nth, (_, value))| (value.as_bytes(), Pattern::Value(nth)));
@@ -132,7 +131,7 @@ impl<'a> SecretScan<'a> {
         }
     }
 
-    /// The text with place holders; spans that overlap are one secret.
+    /// Replaces the secrets by placeholders; overlapping spans count as one secret.
     pub fn replaced(&self, text: &str, mut spans: Vec<SecretSpan>) -> String {
         spans.sort_by_key(|span| (span.from, std::cmp::Reverse(span.to)));
         let mut out = String::with_capacity(text.len());
@@ -169,7 +168,7 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// A private key goes from its first line to its last one, or to the end where that is missing.
+/// A private key reaches from its first line to its last one, or to the end of the text if that is missing.
 fn key(text: &str, at: usize) -> Match {
     let begin = at + PEM.0.len();
     let Some(label) = text[begin..].find("-----").map(|end| &text[begin..begin + end]) else {
@@ -198,7 +197,7 @@ fn visit(bytes: usize) {
     VISITED.with(|visited| visited.set(visited.get() + bytes));
 }
 
-/// What this does, and how many bytes were looked at for it.
+/// Runs a function and counts the bytes that the scan visited.
 #[cfg(test)]
 pub(super) fn count_visits<T>(work: impl FnOnce() -> T) -> (T, usize) {
     VISITED.with(|visited| visited.set(0));

@@ -1,4 +1,4 @@
-//! Pure. Which values of an environment are secret: by the name of their variable, or by the password of an address in it.
+//! Pure. Decides which values of an environment are secret: by the variable's name, or by a password in a URL.
 
 use serde_json::Value;
 
@@ -44,14 +44,14 @@ const NAMES: [&str; 6] = ["KEY", "PASS", "AUTH", "DSN", "JWT", "PAT"];
 const SERVICE: &str = "SLACK_";
 const PUBLIC_ENDS: [&str; 8] =
     ["CHANNEL", "CHANNEL_ID", "USER", "USERNAME", "NAME", "TEAM", "TEAM_ID", "EMOJI"];
-/// The shortest line of a longer secret that is looked for by itself, in bytes.
+/// The shortest line of a multi-line secret that is searched for by itself, in bytes.
 const MIN_LINE_BYTES: usize = 16;
-/// The shortest user of an address without a password that is taken for a token, in bytes.
+/// The shortest user name in a URL without a password that counts as a token, in bytes.
 const MIN_USER_BYTES: usize = 20;
-/// How deep a value of JSON is looked into.
+/// How deep a JSON value is searched.
 const MAX_DEPTH: usize = 8;
 
-/// `[name, value]` of each secret of an environment, in no order.
+/// Returns `[name, value]` of each secret of an environment, unsorted.
 pub(super) fn values(env: &[(String, String)], is_path: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (name, value) in env {
@@ -74,7 +74,7 @@ fn is_secret_name(name: &str) -> bool {
         || (name.starts_with(SERVICE) && !PUBLIC_ENDS.iter().any(|end| name.ends_with(end)))
 }
 
-/// A secret value, and the parts of it that may stand alone in a text.
+/// Adds a secret value, and those parts of it that may occur alone in a text.
 fn whole(value: &str, add: &mut impl FnMut(&str)) {
     add(value);
     let trimmed = value.trim();
@@ -90,7 +90,7 @@ fn whole(value: &str, add: &mut impl FnMut(&str)) {
     }
 }
 
-/// The strings of a value of JSON whose keys say that they are secret.
+/// Adds the strings of a JSON value whose keys mark them as secret.
 fn within(value: &Value, is_secret: bool, depth: usize, add: &mut impl FnMut(&str)) {
     match value {
         Value::String(text) if is_secret => whole(text, add),
@@ -104,11 +104,11 @@ fn within(value: &Value, is_secret: bool, depth: usize, add: &mut impl FnMut(&st
     }
 }
 
-/// What an address says besides where it leads: a password, a token in the place of the user, secret parameters.
+/// Adds the secrets in a URL: a password, a token in place of the user, secret parameters.
 fn address(value: &str, add: &mut impl FnMut(&str)) {
     let Some((_, rest)) = value.split_once("://") else { return };
     let until = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // People write passwords with `@` and `/` in them, so that there are two ways to read an address.
+    // Some passwords contain `@` and `/`, so that a URL can be read in two ways.
     let mut ends: Vec<usize> = [rest[..until].rfind('@'), rest.rfind('@')].into_iter().flatten().collect();
     ends.dedup();
     for user in ends.into_iter().map(|end| &rest[..end]) {
@@ -116,7 +116,7 @@ fn address(value: &str, add: &mut impl FnMut(&str)) {
             Some((_, password)) => {
                 spellings(password, add);
                 if password.len() < MIN_VALUE_BYTES && !password.is_empty() {
-                    // Too short to be looked for alone.
+                    // The password alone is too short to be searched for.
                     let host = rest[user.len()..].split(['/', '?', '#']).next().unwrap_or_default();
                     add(&format!(":{password}{host}"));
                 }
@@ -133,7 +133,7 @@ fn address(value: &str, add: &mut impl FnMut(&str)) {
     }
 }
 
-/// A part of an address as it stands there, and decoded.
+/// Adds a part of a URL as written, and decoded.
 fn spellings(text: &str, add: &mut impl FnMut(&str)) {
     add(text);
     if let Some(decoded) = spelling::percent(text) {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn names_say_what_is_secret() {
+    fn names_mark_secrets() {
         for name in [
             "GH_TOKEN",
             "SSH_PASSPHRASE",
@@ -214,16 +214,16 @@ mod tests {
     }
 
     #[test]
-    fn the_path_of_what_exists_is_exempt() {
+    fn the_path_of_an_existing_file_is_exempt() {
         assert_eq!(of("KEY_TOKEN", "/is/there"), [] as [&str; 0]);
         assert_eq!(of("A_TOKEN", "/not/there"), ["/not/there"]);
         assert_eq!(of("A_TOKEN", "//begins+like=a/path"), ["//begins+like=a/path"]);
         assert_eq!(of("A_WEBHOOK", "https://hooks.example/T0/B0"), ["https://hooks.example/T0/B0"]);
-        assert_eq!(of("API_URL", "https://api.example/v1"), [] as [&str; 0], "an address is no secret");
+        assert_eq!(of("API_URL", "https://api.example/v1"), [] as [&str; 0], "a URL is not a secret");
     }
 
     #[test]
-    fn the_password_of_an_address_is_secret_whatever_the_variable_is_called() {
+    fn the_password_of_a_url_is_secret_in_any_variable() {
         assert_eq!(of("STORE", "redis://:p4ssw0rd-1@host:6379/0"), ["p4ssw0rd-1"]);
         assert_eq!(of("PROXY", "http://ada:p%40ss%2Fword@host:1"), ["p%40ss%2Fword", "p@ss/word"]);
         assert_eq!(of("PROXY", "http://ada:p@ss/w?rd#1@host"), ["p@ss/w?rd#1"]);

@@ -1,11 +1,11 @@
-//! Pure. Ways to spell a text with escapes, and where each part of the decoded text stood.
+//! Pure. Decodes escaped text, and maps each part of the decoded text to its original position.
 
 use super::scan::SecretSpan;
 
 /// A text without its escapes.
 pub(super) struct Unescaping {
     pub text: String,
-    /// For each byte of the text, where its spelling begins; and one more for the end.
+    /// For each byte of the text, the position of its original spelling; one more entry for the end.
     places: Vec<u32>,
 }
 
@@ -76,9 +76,9 @@ impl Unescaping {
     }
 }
 
-/// Decodes what `escape` knows: for a rest that begins with an escape, its character and its length in bytes.
+/// Decodes escapes: for a text that starts with an escape, `escape` returns its character and its length in bytes.
 fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usize)>) -> Option<Unescaping> {
-    // A longer text has no place in 32 bits, and none is read whole.
+    // Positions are 32 bits. A longer text never occurs, since no text is read whole at that size.
     if !text.contains(sign) || u32::try_from(text.len()).is_err() {
         return None;
     }
@@ -171,7 +171,7 @@ fn unit(rest: &str) -> Option<(char, usize)> {
     Some((c, 12))
 }
 
-/// Without the escapes of an address of the web, as far as they spell characters.
+/// Decodes the percent-encoding of URLs, if the bytes form characters.
 pub(super) fn percent(text: &str) -> Option<Unescaping> {
     decode(text, '%', |rest| {
         let bytes: Vec<u8> = (0..4).map_while(|nth| percent_byte(rest, nth * 3)).collect();

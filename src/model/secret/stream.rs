@@ -1,4 +1,4 @@
-//! Pure. Redaction of text that comes in pieces: a secret that is cut between two of them goes as well.
+//! Pure. Redacts text that arrives in pieces, including secrets that are split between two pieces.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::scan::{SecretScan, SecretSpan};
 use super::spelling::Spelling;
 use super::{MAX_DECODED, MIN_VALUE_BYTES, Secrets, begun};
 
-/// The most that is held back while it could be a secret's beginning, in bytes; a longer value is held back whole.
+/// The maximum that is held back while it could be the start of a secret, in bytes; a longer value is held back whole.
 const MAX_HELD_BYTES: usize = 64 * 1024;
 /// How much of what was given out is kept, in bytes: it tells whether a token begins behind it, however it is spelled.
 const CONTEXT_BYTES: usize = 64;
@@ -23,28 +23,28 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// A stream that begins.
+    /// Creates a stream.
     pub fn new(secrets: &'a Secrets) -> Stream<'a> {
         Stream { secrets: Cow::Borrowed(secrets), text: String::new(), given: 0, cut: Vec::new() }
     }
 
-    /// A stream that begins and has its own secrets.
+    /// Creates a stream that owns its secrets.
     pub fn owned(secrets: Secrets) -> Stream<'static> {
         Stream { secrets: Cow::Owned(secrets), text: String::new(), given: 0, cut: Vec::new() }
     }
 
-    /// The next piece; what comes out is clean, and all of it but what could be a secret's beginning.
+    /// Adds a piece. Returns redacted text: everything except what could be the start of a secret.
     pub fn feed(&mut self, text: &str) -> String {
         self.text.push_str(text);
         self.give(false)
     }
 
-    /// What is held back, once nothing follows.
+    /// Returns the rest at the end of the text.
     pub fn end(&mut self) -> String {
         self.give(true)
     }
 
-    /// What is held back while nothing comes, where it is too short to tell anything of a secret.
+    /// Returns the text that is held back, if it is too short to reveal a secret. For a pause in the output.
     pub fn pause(&mut self) -> String {
         if self.held_bytes() < MIN_VALUE_BYTES { self.end() } else { String::new() }
     }
@@ -73,7 +73,7 @@ impl<'a> Stream<'a> {
         clean
     }
 
-    /// The same for bytes; what is no text stays as it is.
+    /// Redacts bytes; bytes that are not UTF-8 stay as they are.
     pub fn feed_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.cut);
         all.extend_from_slice(bytes);
@@ -96,7 +96,7 @@ impl<'a> Stream<'a> {
         clean
     }
 
-    /// What is held back of bytes, once nothing follows.
+    /// Returns the rest at the end of the bytes.
     pub fn end_bytes(&mut self) -> Vec<u8> {
         let mut clean = self.end().into_bytes();
         clean.append(&mut self.cut);
@@ -161,11 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_could_be_a_secret_is_held_back() {
+    fn only_a_possible_start_of_a_secret_is_held_back() {
         let secrets = secrets();
         let mut stream = Stream::new(&secrets);
         assert_eq!(stream.feed("user@host:~$ hun"), "user@host:~$ ");
-        assert_eq!(stream.pause(), "hun", "so little tells nothing");
+        assert_eq!(stream.pause(), "hun", "too short to reveal a secret");
         assert_eq!(stream.feed("ter2 and more: hunter2-hu"), "ter2 and more: ");
         assert_eq!(stream.pause(), "");
         assert_eq!(stream.feed("man"), "hunter2-human");

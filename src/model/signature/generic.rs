@@ -1,11 +1,10 @@
-//! Pure. The output of any program: its last line that speaks of an error, and the first file that it names there.
+//! Pure. Parses the output of any program: its last line about an error, and the first file in that line.
 
 use super::{Found, class_and_message, is_foreign};
 
 const WORDS: [&str; 9] =
     ["error", "fail", "panic", "exception", "assert", "expected", "undefined", "not found", "fatal"];
 
-/// Any program.
 pub(super) fn read(lines: &[&str]) -> Found {
     let mut found = Found::default();
     let speaks = |line: &&&str| {
@@ -23,7 +22,7 @@ pub(super) fn read(lines: &[&str]) -> Found {
     found
 }
 
-/// The file of a `path.ext:LINE` in a line.
+/// Returns the file of a `path.ext:LINE` in a line.
 fn place_in(line: &str) -> Option<String> {
     line.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '"' | '\'' | ',')).find_map(|word| {
         let (path, rest) = word.split_once(':')?;

@@ -1,8 +1,8 @@
-//! Pure. The output of go test.
+//! Pure. Parses the output of go test.
 
 use super::Found;
 
-/// go test, with and without `-v`.
+/// Parses the output, with or without `-v`.
 pub(super) fn read(lines: &[&str]) -> Option<Found> {
     let is_its = |line: &&str| {
         line.starts_with("ok  \t")
@@ -24,7 +24,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
         lines.iter().filter(|line| line.starts_with("ok  \t") && !line.contains("[no tests to run]")).count();
     let (verbose, failed) = (count("--- PASS: "), count("--- FAIL: "));
     let broken = lines.iter().find(|line| line.starts_with("FAIL\t") && line.contains("failed]"));
-    // Without -v passing tests are not named, but a package that is fine has some.
+    // Without -v, passing tests are not named, but each package that passes contains at least one.
     found.good = Some(verbose.max(u32::try_from(packages).unwrap_or(u32::MAX)));
     found.bad = Some(failed);
     found.skipped = Some(count("--- SKIP: "));
@@ -66,7 +66,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
     Some(found)
 }
 
-/// `    x_test.go:10: message` and `./x.go:5:2: message` as file and message.
+/// Splits `    x_test.go:10: message` and `./x.go:5:2: message` into file and message.
 fn place_of(line: &str) -> Option<(String, String)> {
     let (path, rest) = line.trim_start().split_once(".go:")?;
     if path.contains(' ') {

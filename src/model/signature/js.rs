@@ -1,8 +1,7 @@
-//! Pure. The output of jest, of vitest, and of what prints like them.
+//! Pure. Parses the output of jest, of vitest, and of frameworks with the same output.
 
 use super::{Found, class_and_message, count_before, is_foreign};
 
-/// jest and vitest.
 pub(super) fn read(lines: &[&str]) -> Option<Found> {
     let trimmed = || lines.iter().map(|line| line.trim());
     let none = trimmed().any(|line| {
@@ -24,7 +23,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
     } else {
         (found.good, found.bad) = (Some(0), Some(0));
     }
-    // A suite that cannot be loaded has no tests that could fail.
+    // A suite that cannot be loaded fails without any failing tests.
     let broken = trimmed().find(|line| {
         (line.starts_with("Test Suites:") || line.starts_with("Test Files "))
             && count_before(line, "failed").is_some()

@@ -1,12 +1,12 @@
-//! Pure. A message without what differs from run to run.
+//! Pure. Removes the parts of a message that differ from run to run.
 
 /// The longest message that is kept, in characters.
 const MAX_CHARS: usize = 300;
 
-/// Where temporary files lie.
+/// Where temporary files are.
 const TEMP: [&str; 5] = ["/tmp/", "/var/tmp/", "/var/folders/", "/private/", "/dev/shm/"];
 
-/// Days and months, as dates have them.
+/// Names of days and months in dates.
 const DATE_WORDS: [&str; 19] = [
     "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug",
     "Sep", "Oct", "Nov", "Dec",
@@ -15,13 +15,13 @@ const DATE_WORDS: [&str; 19] = [
 /// Units of time, which change with the number before them.
 const UNITS: [&str; 9] = ["ns", "us", "µs", "ms", "s", "m", "sec", "secs", "seconds"];
 
-/// Writes numbers as `0`, spans of time as `0t`, addresses and random names as `0`, temporary paths as `T` and other
-/// absolute paths by their last part. White space is one space.
+/// Replaces numbers by `0`, durations by `0t`, addresses and random names by `0`, temporary paths by `T`, and other
+/// absolute paths by their last part. Collapses white space.
 pub fn normal(text: &str) -> String {
     write(text, false)
 }
 
-/// The same, but for numbers that count something, as in `12 of 40` or `37 %`: while they change, so does what is said.
+/// Does the same, but keeps numbers that show progress, as in `12 of 40` or `37 %`.
 pub fn steady(text: &str) -> String {
     write(text, true)
 }
@@ -69,7 +69,7 @@ fn end_of(chars: &[char], from: usize, belongs: impl Fn(char) -> bool) -> usize 
     (from..chars.len()).find(|i| !belongs(chars[*i])).unwrap_or(chars.len())
 }
 
-/// A path up to a `:LINE` behind it; where it ends is where reading goes on.
+/// Writes a path up to a `:LINE`. Returns the position after it.
 fn push_path(path: &[char], out: &mut String, at: usize) -> usize {
     let length = path.iter().position(|c| *c == ':').unwrap_or(path.len());
     let text: String = path[..length].iter().collect();
@@ -87,7 +87,7 @@ fn is_uuid(word: &str) -> bool {
     parts == [8, 4, 4, 4, 12] && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
 }
 
-/// One word; where it ends is where reading goes on.
+/// Writes one word. Returns the position after it.
 fn push_word(chars: &[char], at: usize, counts: bool, out: &mut String) -> usize {
     let end = end_of(chars, at, is_word);
     let word: String = chars[at..end].iter().collect();
@@ -106,7 +106,7 @@ fn push_word(chars: &[char], at: usize, counts: bool, out: &mut String) -> usize
         return end;
     }
     if chars[at].is_ascii_digit() {
-        // A number with its fraction, and the unit right behind it.
+        // A number with its fraction, and the unit right after it.
         let digits = end_of(chars, at, |c| c.is_ascii_digit() || matches!(c, '.' | '_' | ','));
         let digits = (at..digits).rev().find(|i| chars[*i].is_ascii_digit()).map_or(at + 1, |last| last + 1);
         let unit_end = end_of(chars, digits, |c| c.is_alphabetic());
@@ -116,7 +116,7 @@ fn push_word(chars: &[char], at: usize, counts: bool, out: &mut String) -> usize
             out.push_str("0t");
             return unit_end;
         }
-        // Clocks, dates, addresses and versions have these signs in them.
+        // These signs occur in clock times, dates, addresses and versions.
         let signs = [at.checked_sub(1), Some(digits)].map(|at| at.and_then(|at| chars.get(at)));
         if counts && !signs.iter().flatten().any(|sign| matches!(sign, ':' | '-' | '.')) {
             out.extend(&chars[at..digits]);
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_from_run_to_run_is_gone() {
+    fn parts_that_differ_from_run_to_run_are_removed() {
         for (one, other) in [
             ("took 0.03s", "took 127ms"),
             ("object at 0x7f0a12bc", "object at 0x55aa00ff11"),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_stays_and_clocks_do_not() {
+    fn counters_are_kept_and_clock_times_are_not() {
         for (one, other) in [("building: 37 % done", "building: 38 % done"), ("[12/40] cc a", "[13/40] cc a")]
         {
             assert_ne!(steady(one), steady(other), "{one}");

@@ -1,8 +1,8 @@
-//! Pure. The output of pytest and of Python's unittest.
+//! Pure. Parses the output of pytest and of Python's unittest.
 
 use super::{Found, class_and_message, count_before, is_foreign};
 
-/// pytest, in its long and its quiet form.
+/// Parses pytest's output, in its long and its quiet form.
 pub(super) fn pytest(lines: &[&str]) -> Option<Found> {
     let is_its = |line: &&str| -> bool {
         line.contains(" test session starts ")
@@ -26,7 +26,7 @@ pub(super) fn pytest(lines: &[&str]) -> Option<Found> {
     for line in lines {
         let Some(rest) = line.strip_prefix("FAILED ").or(line.strip_prefix("ERROR ")) else { continue };
         let id = rest.split(" - ").next().unwrap_or(rest).trim();
-        // A log record may begin with the same word.
+        // A log record may start with the same word.
         if id.contains(".py") {
             found.tests.push(id.to_owned());
         }
@@ -57,7 +57,7 @@ pub(super) fn pytest(lines: &[&str]) -> Option<Found> {
     Some(found)
 }
 
-/// A line such as `1 failed, 2 passed in 0.03s`.
+/// Matches a line such as `1 failed, 2 passed in 0.03s`.
 fn summary(line: &str) -> Option<()> {
     let inner = line.trim_matches(['=', ' ']);
     let mut words = inner.split_whitespace();
@@ -67,7 +67,7 @@ fn summary(line: &str) -> Option<()> {
     (number && known.contains(&word)).then_some(())
 }
 
-/// unittest, which says `Ran N tests`.
+/// Parses unittest's output, which contains `Ran N tests`.
 pub(super) fn unittest(lines: &[&str]) -> Option<Found> {
     let ran = lines.iter().rposition(|line| {
         line.starts_with("Ran ") && (line.contains(" test in ") || line.contains(" tests in "))

@@ -1,8 +1,7 @@
-//! Pure. The output of cargo test, of the compiler before it, and of nextest where it prints the same lines.
+//! Pure. Parses the output of cargo test, of the compiler before it, and of nextest if it prints the same lines.
 
 use super::{Found, is_foreign};
 
-/// cargo test.
 pub(super) fn read(lines: &[&str]) -> Option<Found> {
     let results: Vec<&&str> = lines.iter().filter(|line| line.starts_with("test result: ")).collect();
     let compiler = lines.iter().position(|line| is_compiler_error(line));
@@ -20,7 +19,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
     }
     let mut found = Found::default();
     if results.is_empty() {
-        // Nothing ran: the compiler's first error is the failure.
+        // No test ran: the compiler's first error is the failure.
         let at = compiler?;
         let (class, message) = lines[at].split_once(": ").unwrap_or((lines[at], ""));
         (found.class, found.message) = (class.to_owned(), message.to_owned());
@@ -40,7 +39,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
         (Some(sum(" passed")), Some(sum(" failed")), Some(sum(" ignored")));
     for line in lines {
         let name = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
-        // With --quiet only the heading of its output names it.
+        // With --quiet, only the heading of its output names it.
         let name = name.or_else(|| line.strip_prefix("---- ")?.strip_suffix(" stdout ----"));
         found.tests.extend(name.map(str::to_owned));
     }
@@ -49,7 +48,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
     {
         let place = lines[at].split("panicked at ").nth(1).unwrap_or_default();
         found.class = "panic".to_owned();
-        // Since Rust 1.73 the message stands on the lines behind the place.
+        // Since Rust 1.73, the message is on the lines after the location.
         if let Some((message, place)) = place.strip_prefix('\'').and_then(|rest| rest.rsplit_once("', ")) {
             (found.message, found.frame) = (message.to_owned(), file_of(place));
         } else {
@@ -73,7 +72,7 @@ fn is_compiler_error(line: &str) -> bool {
     line.starts_with("error[E") || (line.starts_with("error: ") && !line.starts_with("error: test failed"))
 }
 
-/// The file of `src/lib.rs:10:5`.
+/// Returns the file of `src/lib.rs:10:5`.
 fn file_of(place: &str) -> String {
     place.split(':').next().unwrap_or_default().trim().to_owned()
 }

@@ -1,13 +1,13 @@
-//! Tests of signatures: what each test runner prints, twice for one failure, and once for another one.
+//! Tests of signatures: the output of each test framework, twice for the same failure, and once for another one.
 
 use super::*;
 
-/// One failure as it is printed in two runs: other times, addresses, process numbers, ports, paths, line numbers.
+/// The same failure as printed in two runs: other times, addresses, process ids, ports, paths, line numbers.
 struct Case {
     kind: Kind,
     one: &'static str,
     again: &'static str,
-    /// A part of `one` and what stands there in another failure.
+    /// A part of `one`, and its replacement in another failure.
     other: (&'static str, &'static str),
     counts: (u32, u32),
     tests: &'static [&'static str],
@@ -130,7 +130,7 @@ fn two_runs_of_one_failure_have_one_signature_and_another_failure_has_another() 
 }
 
 #[test]
-fn what_a_compiler_says_before_any_test_is_the_failure() {
+fn a_compiler_error_before_any_test_is_the_failure() {
     let rust = "   Compiling app v0.1.0\nerror[E0308]: mismatched types\n --> src/lib.rs:2:5\nerror: could not compile `app`";
     let report = of(rust);
     assert_eq!((report.class.as_str(), report.frame.as_str()), ("error[E0308]", "src/lib.rs"), "{report:?}");
@@ -142,7 +142,7 @@ fn what_a_compiler_says_before_any_test_is_the_failure() {
 }
 
 #[test]
-fn a_run_that_collects_nothing_does_not_pass_whatever_its_exit_code() {
+fn a_run_without_tests_never_passes() {
     for text in [
         "============================= test session starts ====\ncollected 0 items\n\n============================ no tests ran in 0.01s =====",
         "----------------------------------------------------------------------\nRan 0 tests in 0.000s\n\nOK",
@@ -165,12 +165,12 @@ fn a_run_that_collects_nothing_does_not_pass_whatever_its_exit_code() {
 fn a_pass_needs_the_exit_code_and_the_counts() {
     let good = "3 passed in 0.1s";
     assert!(read(good, &Ended::Code(0), "/x").passed);
-    assert!(!read(good, &Ended::Code(1), "/x").passed, "it ended badly all the same");
+    assert!(!read(good, &Ended::Code(1), "/x").passed, "the exit code was a failure");
     assert!(
         !read("1 failed, 3 passed in 0.1s", &Ended::Code(0), "/x").passed,
         "a wrapper that hides the code"
     );
-    assert!(read("", &Ended::Code(0), "/x").passed, "a program that says nothing and ends well");
+    assert!(read("", &Ended::Code(0), "/x").passed, "a program without output that succeeds");
     let hung = read("", &Ended::Other("it was still running after 1s".into()), "/x");
     assert!(!hung.passed && hung.words().contains("still running"), "{}", hung.words());
 }

@@ -1,8 +1,7 @@
-//! Pure. TAP, and what node's own test runner prints: TAP, or its own form for people.
+//! Pure. Parses TAP, and the output of node's own test runner: TAP, or its own human-readable format.
 
 use super::{Found, class_and_message, is_foreign};
 
-/// TAP.
 pub(super) fn read(lines: &[&str]) -> Option<Found> {
     let trimmed = || lines.iter().map(|line| line.trim());
     let is_plan = |line: &str| {
@@ -44,7 +43,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
             rest.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(" -").trim()
         });
         let name = name.or_else(|| line.strip_prefix("✖ ").filter(|name| *name != "failing tests:"));
-        // The time behind it is not part of a name.
+        // The time after a name does not belong to it.
         let name = name.map(|name| {
             name.rsplit_once(" (").filter(|(_, rest)| rest.ends_with("ms)")).map_or(name, |(name, _)| name)
         });
@@ -54,14 +53,14 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
     Some(found)
 }
 
-/// The first error of a YAML block, or of a stack.
+/// Reads the first error of a YAML block, or of a stack trace.
 fn read_error(lines: &[&str], found: &mut Found) {
     let value = |key: &str| {
         let at = lines
             .iter()
             .position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(": ")))?;
         let text = lines[at][key.len() + 2..].trim_matches(['\'', '"']);
-        // A block of text begins on the next line.
+        // A block of text starts on the next line.
         let text = if matches!(text, "|-" | "|" | ">-" | ">") {
             lines.get(at + 1).copied().unwrap_or_default()
         } else {

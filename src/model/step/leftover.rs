@@ -1,18 +1,18 @@
-//! Pure. What is known after a crash about a move that was begun and not settled.
+//! Pure. Determines what happened to a move that was begun before a crash and not settled.
 
 use super::Probe;
 use crate::model::beat::{Deed, Intent, Started};
 use crate::model::entry;
 use crate::model::world::Digest;
 
-/// Why a change of a file was not made.
+/// The reason why a change of a file was not made.
 pub const CHANGED: &str = "changed by someone else";
 
-/// What is known of an unsettled move. The journal is believed first. `end` ends what still runs of a command and says
-/// whether there was anything; `look` asks the files, or the fleet.
+/// Returns the findings about an unsettled move. The journal takes precedence. `end` ends the rest of a command and
+/// returns whether it was still running; `look` checks the files, or the workers.
 ///
 /// # Errors
-/// Those of `look`.
+/// The errors of `look`.
 pub fn probe<E>(
     intent: &Intent,
     journal: &str,
@@ -25,23 +25,24 @@ pub fn probe<E>(
     Ok(match (&intent.deed, &intent.started) {
         (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
         (Deed::Exec { .. }, Some(started)) => {
-            let what = if end(started) { "it was still running and was ended" } else { "nobody saw its end" };
+            let what =
+                if end(started) { "it was still running and was ended" } else { "its end was not recorded" };
             Probe::Unknown(format!("looop was interrupted while it ran; {what}"))
         }
         (Deed::Fleet | Deed::ApprovedStart(_), _) => look(intent)?,
         _ => match look(intent)? {
-            // Somebody wrote the file since; whether the move was made before that, nobody can tell.
+            // Somebody wrote the file since, so it is unknown whether the move was made before.
             Probe::Dropped(why) => Probe::Unknown(format!("looop was interrupted while it was made; {why}")),
             known => known,
         },
     })
 }
 
-/// Whether the files show that a change was made. [`Probe::NotMade`] means that making it is safe. `content` gives the
-/// blake3 of a file by its path; none: there is no such file.
+/// Checks if the files show that a change was made. [`Probe::NotMade`] means that it is safe to make it. `content`
+/// returns the blake3 of a file by its path, or `None` if the file does not exist.
 ///
 /// # Errors
-/// Those of `content`.
+/// The errors of `content`.
 pub fn compare<E>(
     deed: &Deed,
     content: &mut dyn FnMut(&str) -> Result<Option<Digest>, E>,

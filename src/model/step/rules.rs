@@ -1,4 +1,4 @@
-//! Pure. What each event of a beat does to the memory; [`super::step`] picks the rule.
+//! Pure. The effect of each event of a beat on the memory; [`super::step`] picks the rule.
 
 use std::collections::BTreeMap;
 
@@ -15,24 +15,24 @@ use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::model::world::{Digest, Goal, Items, WORKER_ITEM};
 
-/// The shortest and longest wish to look again, in milliseconds.
+/// The shortest and longest delay of a requested look, in milliseconds.
 const NUDGE_MS: (i64, i64) = (30_000, 300_000);
-/// How many wishes in a row are heard while nothing changes.
+/// How many requested looks in a row are granted while nothing changes.
 const MAX_NUDGES: u32 = 3;
 /// The window of the decision rate, in milliseconds.
 const HOUR_MS: i64 = 3_600_000;
-/// The most commit notes that are carried along while commits fail.
+/// The maximum number of commit notes that are kept while commits fail.
 const MAX_NOTES: usize = 50;
-/// The most digests of goal texts that are kept in each list.
+/// The maximum number of digests of goal texts in each list.
 const MAX_TEXTS: usize = 1000;
-/// The most clean beats that are kept in mind: more than there can be lines in a prompt's part of the journal.
+/// The maximum number of clean beats that are remembered: more than a prompt has journal lines.
 const MAX_CLEAN: usize = 200;
 
 pub(super) fn charged(charge: Option<Box<Charge>>, next: Beat) -> Vec<Effect> {
     charge.map(Effect::Charge).into_iter().chain([Effect::Save(Box::new(next))]).collect()
 }
 
-/// The call is counted before it is made, so that a crash in it can never make it free.
+/// Count the call before it is made, so that a crash during the call cannot make it free.
 pub(super) fn asking(beat: &Beat, call: Inflight) -> Beat {
     let mut next = beat.clone();
     next.last_ms = call.at_ms.max(next.last_ms.saturating_add(1));
@@ -42,8 +42,8 @@ pub(super) fn asking(beat: &Beat, call: Inflight) -> Beat {
     next
 }
 
-/// The starts of decisions within the hour before `now_ms`. One that lies in the future counts as now,
-/// so that a clock that was set back can neither free nor block the loop for more than an hour.
+/// Returns the starts of decisions within the hour before `now_ms`. A start in the future counts as now, so that a
+/// clock that was set back can neither free nor block the loop for more than an hour.
 pub fn recent(decides: &[i64], now_ms: i64) -> Vec<i64> {
     decides.iter().map(|at| (*at).min(now_ms)).filter(|at| now_ms.saturating_sub(*at) < HOUR_MS).collect()
 }
@@ -64,7 +64,7 @@ pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<
         beat: call.beat.clone(),
         at_ms: at.unix_ms,
         class: Class::CutOff,
-        why: "the tick ended while the runner was thinking".to_owned(),
+        why: "the tick ended during the runner's call".to_owned(),
         retry_at_ms: None,
         clean: true,
     };
@@ -72,7 +72,7 @@ pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<
     known.into_iter().chain(charged(charge, failed(beat, failure, call.human.clone()))).collect()
 }
 
-/// The ledger line for a call of which nothing came back.
+/// Returns the ledger line of a call that returned nothing.
 pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
     Charge {
         at_ms: now.unix_ms,
@@ -91,7 +91,7 @@ pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
     let is_approved = approval.is_some();
     let mut next = seen_by(beat, &seen, approval);
     next.settled = remember_move(beat, &mut next, &seen, &decided, &then);
-    // A human said yes to each byte of an approved move, though not to the words around it.
+    // The user approved each byte of an approved move, but not the text around it.
     remember_taint(&mut next, &seen, &decided, &deed, seen.tainted && !is_approved);
     if let (Action::WriteGoal { .. }, Deed::Write { text, .. }) = (&decided.action, &deed) {
         remember_text(&mut next.written_goals, &seen.items, text, !is_approved);
@@ -112,7 +112,7 @@ pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
     let mut effects: Vec<Effect> = charge.map(Effect::Charge).into_iter().collect();
     if intent.deed == Deed::Nothing {
         if is_approved {
-            // No call was written down for it: after a crash its id would be another beat's.
+            // There is no record of a call for this id: without one, it would be given to another beat after a crash.
             next.intent = Some(intent.clone());
             effects.push(Effect::Save(Box::new(next.clone())));
         }
@@ -139,7 +139,7 @@ fn paths_of(deed: &Deed) -> BTreeMap<String, Option<Digest>> {
     }
 }
 
-/// The memory after a decision saw its world: baseline, answers, timers, flaps and rejections.
+/// Returns the memory after a decision saw its world: baseline, answers, timers, flaps and rejections.
 fn seen_by(beat: &Beat, seen: &Seen, approval: Option<(Name, i64)>) -> Beat {
     let now = seen.at;
     let mut next = beat.clone();
@@ -172,7 +172,7 @@ fn seen_by(beat: &Beat, seen: &Seen, approval: Option<(Name, i64)>) -> Beat {
     next
 }
 
-/// What the move itself leaves in the memory; returns whether the world is settled by it.
+/// Records the move itself in the memory; returns whether it settles the world.
 fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then: &Outcome) -> Settled {
     let aim = match &decided.action {
         Action::WriteGoal { id, .. } => Some(id),
@@ -194,14 +194,14 @@ fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then
     let asked_again = seen.unchanged && matches!(beat.settled, Settled::Noop { again: true, .. });
     match &decided.action {
         Action::Noop {} => Settled::Noop { at_ms, again: seen.aged || asked_again },
-        // The same fruitless move twice in a row says no more than a noop, and must not be paid for for ever.
+        // A repeated move without effect counts as a noop; otherwise it would be paid for forever.
         _ if repeats(beat, decided, then) => Settled::Noop { at_ms, again: seen.aged || asked_again },
         _ => Settled::No,
     }
 }
 
-/// A goal that was written after untrusted text was read is untrusted in exactly these bytes: any edit by a
-/// human makes it another text. A worker that was started then is named by strangers.
+/// Records taint. A goal that was written after untrusted text was read is untrusted with exactly these bytes: an edit
+/// of the user makes it another text. The name of a worker that was started then is untrusted text.
 fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed, tainted: bool) {
     next.untrusted_workers.retain(|id| seen.items.contains_key(&format!("{WORKER_ITEM}{id}")));
     if let (Action::StartWorker { id, .. }, Deed::Fleet | Deed::ApprovedStart(_)) = (&decided.action, deed) {
@@ -213,8 +213,8 @@ fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed, tai
     }
 }
 
-/// Adds the digest of a goal's text to a list, or takes it out. Texts are kept after their goal is gone, since a file
-/// can come back under any name; beyond the limit the oldest that no present goal has are forgotten.
+/// Adds the digest of a goal's text to a list, or removes it. Digests stay when their goal is removed, since a file can
+/// come back under any name. Beyond the limit, the oldest digests without a present goal are dropped.
 fn remember_text(digests: &mut Vec<Digest>, present: &Items, text: &str, is_one: bool) {
     let digest = Goal::Text(text.to_owned()).digest();
     digests.retain(|known| *known != digest);
@@ -252,7 +252,7 @@ fn settled(beat: &Beat, intent: &Intent, at: Now, line: &str, outcome: Outcome) 
     let subject = entry::parse(line).map(|e| format!("{} {}", e.tag, e.text)).unwrap_or_default();
     let mut note = CommitNote { subject, ..intent.note.clone() };
     if !matches!(outcome, Outcome::Done { .. } | Outcome::Waits { .. }) {
-        // What the move did not write is not looop's to commit.
+        // looop does not commit what the move did not write.
         note.paths.clear();
     }
     next.uncommitted.push(note);

@@ -1,4 +1,4 @@
-//! The scope of a yes to a command: its program, each file that it names, and the folder it runs in.
+//! The scope of an approval of a command: its program, each file that it names, and the folder it runs in.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::store::coverage::{Coverage, CoverageScan};
 use crate::sys::{identity, program};
 use crate::tick::Ctx;
 
-/// All that a yes to a command covers.
+/// Returns everything that an approval of a command covers.
 pub(super) fn scope(
     ctx: &Ctx,
     decided: &Move,
@@ -60,8 +60,8 @@ pub(super) fn scope(
             level,
             network,
             writes: vec![
-                format!("{}, and of looop's own files nothing", cwd.display()),
-                "a temporary folder of its own".to_owned(),
+                format!("{}, except looop's own files", cwd.display()),
+                "a private temporary folder".to_owned(),
             ],
         },
     };

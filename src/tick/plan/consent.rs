@@ -1,4 +1,4 @@
-//! Pure. Consent: how a wish that needs a yes becomes an ask, and what a yes is good for.
+//! Pure. Approvals: how a move that needs approval becomes an ask, and when an approval is valid.
 
 use anyhow::Result;
 
@@ -13,42 +13,37 @@ use crate::model::scope::ApprovalScope;
 use crate::model::time::Now;
 use crate::store::records::Asks;
 
-/// A move that needs a yes.
+/// A move that needs an approval.
 #[derive(Clone, Debug)]
 pub struct Wish<'a> {
-    /// The beat's id.
     pub id: &'a str,
-    /// The move.
     pub decided: &'a Move,
-    /// Why it needs a yes.
+    /// Why it needs an approval.
     pub because: String,
-    /// All that a yes would cover, as it is now.
+    /// Everything that the approval would cover now.
     pub scope: ApprovalScope,
     /// The diff of the file that it replaces.
     pub diff: String,
-    /// True when no text of strangers was in front of the decider.
+    /// True if the decider had read no untrusted text.
     pub clean: bool,
 }
 
-/// The ask for a move that needs a yes, unless the human said no to it or has enough of them. `ttl_ms` is for how long
-/// it can be given.
-///
-/// # Errors
-/// When the ask cannot be written down.
+/// Creates the ask for a move that needs an approval, unless the user rejected it or too many asks are open. `ttl_ms`
+/// is the time in which the user can approve.
 pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<Plan> {
     let Wish { id, decided, because, scope, diff, clean } = wish;
     let refuse = |why: String| Ok(Plan::refused(why));
     let digest = scope.digest();
     let wish = scope.wish();
     if beat.rejected.get(&wish).is_some_and(|until| *until > now.unix_ms) {
-        return refuse("the human rejected exactly this; it can be asked again a day after that".to_owned());
+        return refuse("the user rejected exactly this; the loop can ask again a day later".to_owned());
     }
     let is_rejected = |(ask, answer): &(Ask, Option<Answer>)| {
         ask.state(answer.as_ref(), now) == State::Rejected
             && ask.approval.as_ref().is_some_and(|approval| approval.scope.wish() == wish)
     };
     if asks.values().any(is_rejected) {
-        return refuse("the human rejected exactly this".to_owned());
+        return refuse("the user rejected exactly this".to_owned());
     }
     let open = |(ask, answer): &&(Ask, Option<_>)| {
         ask.kind == AskKind::Approval
@@ -63,7 +58,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
                 Ok(Plan::new(Deed::Nothing, then))
             }
             _ => refuse(format!(
-                "{} has just been closed; ask again in the next beat if it is still wanted",
+                "{} has just been closed; ask again in the next beat if it is still needed",
                 ask.id
             )),
         };
@@ -73,7 +68,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
     }
     let mut ask_id = Name::joined("ap", &scope.ask_id()[3..]);
     if beat.closed_asks.contains(&ask_id) {
-        // A yes to this wish was used and is remembered by its id: the next one needs an id of its own.
+        // This id belongs to a used approval of the same request, so the next ask needs another id.
         ask_id = Name::joined("ap", &format!("{}{id}", &scope.ask_id()[3..]));
     }
     let expires_ms = now.unix_ms.saturating_add(ttl_ms);
@@ -96,7 +91,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
     Ok(Plan::new(write_ask(&ask)?, Outcome::Waits { ask: ask_id.to_string(), because }))
 }
 
-/// True when a human said yes to exactly this ask: scope, id and expiry.
+/// True if the user approved exactly this ask: scope, id and expiry.
 pub fn is_yes(ask: &Ask, approval: &Approval, answer: Option<&Answer>) -> bool {
     let bound = approval.scope.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
     let said = answer.map(|answer| &answer.said);

@@ -1,4 +1,4 @@
-//! Pure. The deed of a move: which file becomes what, over which bytes, or which command is run.
+//! Pure. The operation of a move: which file gets which content, over which bytes, or which command runs.
 
 use anyhow::Result;
 
@@ -15,11 +15,11 @@ use crate::model::world::{Digest, Goal};
 use crate::store::{layout, records};
 use crate::tick::sense::Sensed;
 
-/// The deed of a move that needs no yes, or has one. `exec` finds the program and the directory of a command; its inner
-/// error says why there is none.
+/// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command; its inner
+/// error says why it cannot run.
 ///
 /// # Errors
-/// When the move cannot be written down, and those of `exec`.
+/// The move cannot be serialized, or `exec` failed.
 pub fn free(
     sensed: &Sensed,
     now: Now,
@@ -75,7 +75,7 @@ pub fn free(
         }
         _ => match replacement(sensed, now, decided)? {
             Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
-                return refuse("the file holds exactly this already");
+                return refuse("the file already has exactly this content");
             }
             Some((path, text, executable, replaces)) => Deed::Write { path, text, executable, replaces },
             None => return refuse("it writes nothing"),
@@ -96,11 +96,8 @@ pub(super) fn digest_of(bytes: &[u8]) -> Digest {
 /// A file's path, its new text, whether it is executable, and the digest of what it replaces.
 pub type Replacement = (String, String, bool, Option<Digest>);
 
-/// The file that a move replaces. The digest is of what was there when the beat looked at the world, so that
-/// an edit made while the runner was thinking is never overwritten.
-///
-/// # Errors
-/// When the move cannot be written down.
+/// Returns the file that a move replaces. The digest is that of the content when the beat read the world, so that an
+/// edit during the runner's call is never overwritten.
 pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<Replacement>> {
     let with_end = |text: &str| if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     let over = |path: String, text: String, executable| {
@@ -111,7 +108,7 @@ pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<R
         Action::WriteGoal { id, body } => {
             let replaces = match sensed.world.goals.get(id) {
                 Some(Goal::Text(text)) => Some(digest_of(text.as_bytes())),
-                // Not read means not shown: the digest of nothing never fits, so the file stays as it is.
+                // An unreadable goal was not shown: an empty digest never matches, so the file stays unchanged.
                 Some(Goal::Unreadable(_)) => Some(String::new()),
                 None => None,
             };

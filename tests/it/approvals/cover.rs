@@ -12,7 +12,7 @@ use super::{NOOP, approve, asks};
 use crate::support::pi::skipped;
 use crate::support::profile::{LOOOP, Profile, Ran, git_in};
 
-const VOID: &str = "something that the yes covered has changed since";
+const VOID: &str = "something that the approval covered has changed since";
 
 /// Writes an executable in the place of another, as an editor would.
 fn executable(path: &Path, text: &str) {
@@ -75,7 +75,7 @@ type Swap = fn(&Profile);
 #[ignore = "slow"]
 fn each_kind_of_swap_voids_a_yes() {
     let profile = scene(&["input.txt", "--file=HOME/far/x.mk", "HOME/dir", "caf\u{e9}"]);
-    // The program and what it is run by lie where a box has a temporary folder of its own.
+    // The program and what it is run by lie where a box has a private temporary folder.
     profile.unboxed(&["run"]);
     let swaps: [(&str, Swap); 17] = [
         ("content", |p| {
@@ -151,7 +151,7 @@ fn a_no_holds_when_the_folder_changes() {
     for text in ["one", "two"] {
         write(profile.path("work/sub/lib.sh"), text).unwrap();
         let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("refused: the human rejected exactly this"), "{ran:?}");
+        assert!(ran.stdout.contains("refused: the user rejected exactly this"), "{ran:?}");
     }
 }
 
@@ -322,11 +322,11 @@ fn what_is_not_covered_is_on_the_screen() {
     let shown = profile.looop(&["asks"]).ok().stdout;
     for words in [
         format!(
-            "beyond   a yes does not cover {}: what is in it",
+            "beyond   the approval does not cover {}: what is in it",
             profile.path("home").canonicalize().unwrap().display()
         ),
-        "beyond   a yes does not cover places that a program takes from a variable".to_owned(),
-        "beyond   a yes does not cover programs of the system, libraries, the network".to_owned(),
+        "beyond   the approval does not cover places that a program takes from a variable".to_owned(),
+        "beyond   the approval does not cover programs of the system, libraries, the network".to_owned(),
     ] {
         assert!(shown.contains(&words), "{words}: {shown}");
     }

@@ -89,7 +89,7 @@ fn a_word_about_what_is_over_by_now_is_not_taken() {
 }
 
 #[test]
-fn a_used_yes_whose_files_come_back_is_no_yes() {
+fn a_used_approval_whose_files_come_back_is_not_valid() {
     let profile = profile(&["RUN", NOOP, "RUN", "RUN", NOOP]);
     let ask = ask_and_approve(&profile);
     let id = ask["id"].as_str().unwrap();

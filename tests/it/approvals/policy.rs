@@ -20,7 +20,7 @@ fn a_forged_yes_runs_nothing() {
         let answer = json!({ "ask": id, "at_ms": 1, "said": said(hash) });
         fs::write(profile.data().join(format!("asks/{id}.answer.json")), answer.to_string()).unwrap();
         let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("refused: the yes was not for this"), "{ran:?}");
+        assert!(ran.stdout.contains("refused: the approval was not for this"), "{ran:?}");
         profile.looop(&["tick"]).ok();
         assert_eq!(sunk(&profile), 0);
     }

@@ -110,7 +110,10 @@ fn each_kind_of_swap_voids_a_yes_to_a_worker() {
         approve(&profile, &ask).ok();
         swap(&profile);
         let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stdout.contains("something that the yes covered has changed since"), "{what}: {ran:?}");
+        assert!(
+            ran.stdout.contains("something that the approval covered has changed since"),
+            "{what}: {ran:?}"
+        );
         assert!(!profile.data().join("workers/w1").exists(), "{what}");
     }
 }
@@ -199,7 +202,7 @@ fn grants_are_first_on_the_screen_and_resolved() {
         format!("base     {}, which is ref: refs/heads/main", head.trim()),
         format!("check    tests: {}", profile.path("home/bin/check").display()),
         "sandbox  none; its checks: none".to_owned(),
-        "network  all, and the services of this machine; its checks: all".to_owned(),
+        "network  the whole network, and the services of this machine; its checks: all".to_owned(),
         "writes   everything that you may write".to_owned(),
         format!("{}: what is in it", at("home/granted")),
         "because it grants a credential or a path".to_owned(),

@@ -95,7 +95,7 @@ fn a_merge_in_progress_delays_commits_and_loses_nothing() {
 }
 
 #[test]
-fn a_git_that_is_no_directory_or_gone_is_not_followed() {
+fn a_git_dir_that_is_missing_or_not_a_directory_is_not_followed() {
     catches_up(
         |profile| {
             fs::rename(profile.data().join(".git"), profile.path("kept")).unwrap();
@@ -118,7 +118,7 @@ fn a_git_that_is_no_directory_or_gone_is_not_followed() {
 }
 
 #[test]
-fn a_repository_that_was_deleted_is_made_anew_by_init() {
+fn init_recreates_a_deleted_repository() {
     let profile = Profile::scripted(&[&write("a"), &write("b"), NOOP]);
     profile.looop(&["tick"]).ok();
     fs::remove_dir_all(profile.data().join(".git")).unwrap();

@@ -245,7 +245,7 @@ fn a_command_in_a_partial_box_does_not_write_what_is_looops_own() {
 }
 
 #[test]
-fn what_a_worker_is_given_can_be_read_by_nobody_else() {
+fn other_users_cannot_read_the_files_given_to_a_worker() {
     let mut profile = Profile::scripted(&[NOOP]);
     profile.var("GIVEN_TOKEN", "a-value-of-mine");
     profile.looop(&["worker", "start", "w1", "--grant", "GIVEN_TOKEN", "--", "true"]).ok();

@@ -73,13 +73,13 @@ fn what_got_worse_is_flagged_once_and_said_in_status_and_by_the_doctor() {
     let looop = |args: &[&str]| without(&profile, &[("/usr/bin/pasta", "/dev/null")], args);
     for count in [1, 2] {
         let ran = looop(&["tick"]);
-        assert!(ran.stderr.contains("warning: sandboxes with the internet reach"), "{ran:?}");
+        assert!(ran.stderr.contains("warning: sandboxes with internet access can reach"), "{ran:?}");
         assert_eq!(ran.stderr.contains("flag: "), count == 1, "{ran:?}");
-        assert_eq!(profile.read("journal.md").matches("this machine had better ones").count(), 1);
+        assert_eq!(profile.read("journal.md").matches("this machine had better sandboxes before").count(), 1);
     }
     let status = looop(&["status", "--json"]).ok().json();
     assert!(status["sandbox"]["lost"].as_str().unwrap().contains("`pasta` is not there"), "{status}");
-    assert!(looop(&["status"]).stdout.contains("this machine had better ones"));
+    assert!(looop(&["status"]).stdout.contains("this machine had better sandboxes before"));
     assert!(looop(&["doctor"]).stdout.contains("odd  sandbox before: "));
     assert_eq!(profile.looop(&["status", "--json"]).ok().json()["sandbox"]["lost"], Value::Null);
 }

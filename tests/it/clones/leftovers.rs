@@ -162,7 +162,10 @@ fn when_it_cannot_be_known_the_clone_stays() {
     let left = stays(|_, clone| fs::write(clone.join(".git/HEAD"), "nonsense").unwrap());
     assert!(left.unclear.is_some(), "{left:?}");
     let left = stays(|_, clone| fs::write(clone.join(".git/index"), "nonsense").unwrap());
-    assert!(left.words().starts_with("it is not clear what: could not run git diff-index"), "{left:?}");
+    assert!(
+        left.words().starts_with("not everything could be checked: could not run git diff-index"),
+        "{left:?}"
+    );
     let left = stays(|_, clone| {
         fs::remove_dir_all(clone.join(".git/logs")).unwrap();
         git_in(clone, &["refs", "migrate", "--ref-format=reftable"]);

@@ -209,7 +209,7 @@ fn what_fails_is_said_and_nothing_is_kept() {
         &["the setting REPO is missing: the repository, as owner/name", "--set SETTING=VALUE"],
     );
     fails(&["github-ci", "--set", "REPO="], 2, &["the setting REPO is missing"]);
-    fails(&["disk", "--set", "PATHZ=/"], 2, &["`PATHZ` is no setting of it; there are: PATHS, STEP"]);
+    fails(&["disk", "--set", "PATHZ=/"], 2, &["it has no setting `PATHZ`; available: PATHS, STEP"]);
     fails(&["disk", "--set", "PATHS"], 2, &["not of the form SETTING=VALUE"]);
     fails(&["disk", "--set", "STEP=1", "--set", "STEP=2"], 2, &["given twice"]);
     fails(&["disk", "--set", &format!("PATHS={}", "x".repeat(2000))], 2, &["longer than 1024 bytes"]);

@@ -133,7 +133,7 @@ fn a_good_answer_is_a_reading_and_only_its_detail_moves() {
 }
 
 #[test]
-fn the_order_of_an_answer_is_no_signal() {
+fn the_order_of_a_response_is_not_part_of_the_signal() {
     each(|asker, web, bench| {
         let item = |id| Item { id, name: "o", says: "x", moves: "t" };
         web.answer(asker.page(&[item(1), item(2), item(3)]));

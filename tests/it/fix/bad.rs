@@ -161,7 +161,7 @@ fn tests_that_collect_nothing_do_not_pass() {
 }
 
 #[test]
-fn whoever_changes_the_tests_has_not_won() {
+fn an_attempt_that_changes_the_tests_fails() {
     for body in [
         "echo 'exit 0' >check.sh",
         "rm check.sh; echo 'exit 0' >check.sh; chmod +x check.sh",
@@ -200,7 +200,7 @@ fn fewer_tests_in_the_source_itself_are_seen() {
 }
 
 #[test]
-fn whoever_changes_what_the_test_command_runs_has_not_won() {
+fn an_attempt_that_changes_the_test_program_fails() {
     // As much of npm as is needed here.
     let npm = "#!/bin/sh\nexec sh -c \"$(sed -n 's/.*\"test\": *\"\\([^\"]*\\)\".*/\\1/p' package.json)\"\n";
     let tap = "printf '1..2\\nok 1 - a\\nnot ok 2 - b\\n'; exit 1";
@@ -281,7 +281,7 @@ fn an_agent_that_deletes_or_commits_or_hides_behind_git_changes_nothing_but_file
 }
 
 #[test]
-fn an_edit_outside_of_the_clone_is_no_result_and_a_link_out_of_it_is_not_followed() {
+fn an_edit_outside_the_clone_is_ignored_and_a_link_out_of_it_is_not_followed() {
     let fixture = fixture(TESTS, 1);
     let lib = fixture.project().join("lib.sh");
     fixture.agent(&format!("sed -i 's/-/+/' {}", lib.display()));

@@ -39,7 +39,7 @@ fn wants_in(fixture: Fixture, script: &str, level: &str) -> Fixture {
     let shown = ask["argv"].to_string();
     assert!(shown.contains("\"fix\"") && shown.contains("sh check.sh"), "{ask}");
     let screen = fixture.profile.looop(&["asks"]).ok().stdout;
-    assert!(screen.contains("no whole sandbox is in force"), "{screen}");
+    assert!(screen.contains("no full sandbox is in force"), "{screen}");
     fixture
         .profile
         .looop(&["approve", ask["id"].as_str().unwrap(), "--hash", ask["hash"].as_str().unwrap()])
@@ -75,7 +75,7 @@ fn the_result_of_a_worker_is_its_branch() {
 }
 
 #[test]
-fn a_stuck_worker_asks_through_its_supervisor_and_goes_on_with_the_answer() {
+fn a_stuck_worker_asks_through_its_supervisor_and_resumes_with_the_answer() {
     let script = format!(
         "case \"$p\" in *'a PLUS sign'*) {FIXED};; *'new plan is needed'*) echo nothing new; exit;; esac"
     );

@@ -61,7 +61,7 @@ fn outside_a_project_it_says_how_to_name_one() {
 }
 
 #[test]
-fn an_index_of_another_version_or_a_torn_one_is_made_anew() {
+fn a_torn_index_or_one_of_another_version_is_rebuilt() {
     let (dir, cache) = (many(5), tempfile::tempdir().unwrap());
     let cache = cache.path().join("map.json");
     let open = || map::open(dir.path(), Some(&cache), &Limits::default()).unwrap().1.parsed;

@@ -275,7 +275,7 @@ fn a_handshake_that_fails_is_said_to_be_one() {
 }
 
 #[test]
-fn a_certificate_that_nobody_vouches_for_is_refused_before_a_byte_of_the_prompt() {
+fn an_untrusted_certificate_is_refused_before_any_byte_of_the_prompt() {
     if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
         return skipped("no openssl");
     }

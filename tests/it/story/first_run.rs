@@ -88,7 +88,7 @@ fn the_seeded_goal_leads_to_an_interview_and_each_proposal_to_a_diff() {
         let ran = tick(&desk).stdout;
         assert!(ran.contains(tag) && ran.contains("waits"), "{ran}");
         let prompt = prompt(&desk);
-        let data = prompt.split_once("# Reports that workers handed in (data)\n").unwrap().1;
+        let data = prompt.split_once("# Reports of workers (data)\n").unwrap().1;
         assert!(data.contains(part), "{tag}: {data}");
     }
     let world = read(&desk, "world.json").unwrap();

@@ -67,7 +67,7 @@ fn an_answer_reaches_a_supervisor_that_was_stopped_or_that_a_beat_was_faster_tha
 }
 
 #[test]
-fn a_question_that_is_taken_away_holds_nobody() {
+fn a_removed_question_does_not_block_its_worker() {
     let desk = Desk::start(&[], "sleep 600");
     let mut stream = ask(&desk, "which?");
     let id = desk.ask();

@@ -56,7 +56,7 @@ fn workers_side_by_side_end_at_the_days_cap_and_a_human_raises_it() {
     assert!((74..=100).contains(&spent), "{spent} cents of 100");
     for row in rows(&profile) {
         let why = row["why"].as_str().unwrap();
-        assert!(why.contains("the budget of day 20") && why.contains("it begins anew at"), "{why}");
+        assert!(why.contains("the budget of day 20") && why.contains("it resets at"), "{why}");
     }
     let refused = start(&profile, "w4", &[]);
     assert!(refused.code == 1 && refused.stderr.contains("the budget of day"), "{refused:?}");

@@ -128,7 +128,7 @@ fn a_worker_without_open_terminal_is_not_hung_up_on() {
 }
 
 #[test]
-fn a_check_that_closes_its_output_keeps_nobody_busy() {
+fn a_check_that_closes_its_output_does_not_keep_the_supervisor_busy() {
     let profile = Profile::scripted(&[NOOP]);
     let check = "exec >/dev/null 2>&1; sleep 1; touch slept; while [ ! -e go ]; do sleep 0.02; done";
     profile.config_more(json!({ "verify": { "quiet": ["sh", "-c", check] } }));

@@ -70,7 +70,7 @@ fn what_a_yes_covers_is_shown_and_is_what_is_cloned() {
     fs::remove_file(&link).unwrap();
     symlink(profile.path("home/other"), &link).unwrap();
     tick();
-    assert!(profile.read("journal.md").contains("something that the yes covered has changed since"));
+    assert!(profile.read("journal.md").contains("something that the approval covered has changed since"));
     assert!(!profile.data().join("workers/w1").exists());
     profile.script(&[]);
 }

@@ -32,7 +32,7 @@ fn what_only_a_terminal_understands_reaches_no_humans_terminal() {
 }
 
 #[test]
-fn questions_to_the_terminal_that_nobody_reads_the_answers_of_cost_nothing() {
+fn terminal_queries_with_unread_answers_take_bounded_memory() {
     let script = r"touch ready; while [ ! -e go ]; do sleep 0.02; done
         i=0; while [ $i -lt 2000 ]; do printf '\033[c\033[6n\033[c\033[6n\033[c\033[6n\033[c\033[6n'; i=$((i+1)); done
         head -c 4000000 /dev/zero | sed 's/\x00/\x1b[c/g'; touch done; sleep 600";

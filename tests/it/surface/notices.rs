@@ -153,7 +153,7 @@ fn what_cannot_be_written_down_is_not_told() {
 
 /// A notifier that hangs does not keep the next call's window from opening.
 #[test]
-fn a_slow_notifier_holds_nobody_up() {
+fn a_slow_notifier_does_not_delay_the_next_window() {
     let desk = Desk::new("data");
     let fifo = desk.profile.path("gate");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());

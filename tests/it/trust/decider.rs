@@ -106,7 +106,7 @@ impl Drop for Decider {
 impl Mind {
     fn answer(&mut self, prompt: String) -> String {
         // It insists: what is no valid move is said again.
-        let is_repair = prompt.contains("\n# Your reply was no valid move (data)\n{\"error\"");
+        let is_repair = prompt.contains("\n# Your reply was not a valid move (data)\n{\"error\"");
         let reply = match self.said.last() {
             Some(last) if is_repair => last.clone(),
             _ => {
@@ -151,7 +151,7 @@ pub fn found(prompt: &str) -> Vec<String> {
         }
     }
     texts.push(margin);
-    let open = data.split_once("\n# Asks that wait for the human (data)\n").map_or("", |(_, rest)| rest);
+    let open = data.split_once("\n# Asks that wait for the user (data)\n").map_or("", |(_, rest)| rest);
     let open = open.split("\n# ").next().unwrap_or_default();
     let ids: Vec<&str> =
         open.split('"').filter(|word| word.starts_with("ap-") && word.len() < 40).take(3).collect();
