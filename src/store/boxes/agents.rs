@@ -1,20 +1,20 @@
-//! What agents that looop knows keep in the home directory, by what it is to a box.
+//! Files of known agents in the home directory, grouped by the access that a sandbox gives to them.
 
 use std::path::{Path, PathBuf};
 
 /// The places of one agent, below the home directory.
 struct Places {
-    /// The agent's program.
+    /// The program of the agent.
     agent: &'static str,
-    /// The variable by which its human keeps the directory after it elsewhere.
+    /// The variable with which the user moves the directory named after it.
     elsewhere: Option<(&'static str, &'static str)>,
-    /// Its directories. What else is in them stays outside: other sessions are nobody's business.
+    /// Its directories. Their other contents stay outside the sandbox, because they belong to other sessions.
     dirs: &'static [&'static str],
-    /// What the human set up. It may run commands, so it is to be read alone.
+    /// Configuration of the user. It may run commands, so the sandbox may only read it.
     read: &'static [&'static str],
-    /// Its login, which it renews in place.
+    /// Its login, which the agent renews in place.
     login: &'static [&'static str],
-    /// Files that it replaces as a whole: it gets a copy.
+    /// Files that the agent replaces as a whole: the sandbox gets a copy.
     copied: &'static [&'static str],
 }
 
@@ -98,29 +98,27 @@ const AGENTS: [Places; 6] = [
     },
 ];
 
-/// Where an agent's human keeps its directory.
+/// An agent directory that the user moved.
 pub(super) struct Elsewhere {
-    /// The variable that says so.
+    /// The variable that names the directory.
     pub(super) var: &'static str,
-    /// The directory.
     pub(super) place: PathBuf,
-    /// What it stands for, below the home directory.
+    /// The default directory that it replaces, below the home directory.
     pub(super) dir: &'static str,
 }
 
-/// What of an agent's places is there.
+/// The places of an agent that exist on this machine.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) dirs: Vec<PathBuf>,
     pub(super) read: Vec<PathBuf>,
     pub(super) login: Vec<PathBuf>,
-    /// Each with where its copy belongs, below the home directory.
+    /// Each file with the place of its copy, below the home directory.
     pub(super) copied: Vec<(PathBuf, PathBuf)>,
     pub(super) elsewhere: Option<Elsewhere>,
 }
 
-/// The places of the agent that goes by one of these names, for one with these variables; nothing for one that is not
-/// known.
+/// Finds the places of the agent with one of these names, given these variables; empty for an unknown agent.
 pub(super) fn places(names: &[&str], home: &Path, env: &[(String, String)]) -> Found {
     let Some(agent) = AGENTS.iter().find(|known| names.contains(&known.agent)) else {
         return Found::default();
@@ -138,7 +136,7 @@ pub(super) fn places(names: &[&str], home: &Path, env: &[(String, String)]) -> F
     let there = |paths: &[&str]| paths.iter().map(|path| at(path)).filter(|path| path.exists()).collect();
     let copied = agent.copied.iter().map(|path| match &elsewhere {
         Some(Elsewhere { dir, .. }) if Path::new(path).starts_with(dir) => (at(path), PathBuf::from(path)),
-        // What lies beside its directory lies in it then.
+        // Files beside the default directory are inside the directory that the variable names.
         Some(Elsewhere { place, dir, .. }) => (place.join(path), Path::new(dir).join(path)),
         None => (home.join(path), PathBuf::from(path)),
     });

@@ -1,5 +1,5 @@
-//! What agents keep about directories that their human trusts, written into the private copies of a sandbox alone: an agent
-//! that looop puts into a sandbox need not ask whether it may work where it was put.
+//! Trust settings of agents, written only into the private copies of a sandbox: an agent that looop puts into a sandbox
+//! then need not ask whether it may work there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::store::file::{self, Keep};
 
-/// Says in the private home of a sandbox that the agent that goes by one of these names may work in a directory.
+/// Marks a directory as trusted in the private home of a sandbox, for the agent with one of these names.
 ///
 /// # Errors
 /// Names the file that cannot be written.
@@ -18,7 +18,7 @@ pub(super) fn say_trusted(names: &[&str], home: &Path, cwd: &Path) -> Result<()>
     dirs.extend(cwd.canonicalize().ok().filter(|real| real != cwd));
     let is = |name: &str| names.contains(&name);
     if is("claude") {
-        // With a directory of its own, the file lies in that.
+        // If the agent's directory was moved, the file is inside that directory.
         let places = [".claude.json", ".claude/.claude.json"].map(|place| home.join(place));
         for place in places.iter().filter(|place| place.is_file()) {
             change(place, |text| claude(text, &dirs))?;
@@ -33,7 +33,7 @@ pub(super) fn say_trusted(names: &[&str], home: &Path, cwd: &Path) -> Result<()>
     Ok(())
 }
 
-/// Writes what becomes of a file; one that cannot be understood stays as it is.
+/// Edits a file; a file that cannot be parsed stays as it is.
 fn change(file: &Path, to: impl FnOnce(&str) -> Option<String>) -> Result<()> {
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
@@ -64,7 +64,7 @@ fn codex(text: &str, dirs: &[PathBuf]) -> Option<String> {
     for dir in dirs {
         let dir = dir.to_string_lossy();
         if projects.is_none_or(|projects| !projects.contains_key(dir.as_ref())) {
-            // A string of JSON is one of TOML.
+            // A JSON string is also a TOML string.
             let key = serde_json::to_string(dir.as_ref()).ok()?;
             text.push_str(&format!("\n[projects.{key}]\ntrust_level = \"trusted\"\n"));
         }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_agent_finds_that_its_directory_is_trusted_and_all_else_as_it_was() {
+    fn each_agent_trusts_its_directory_and_other_settings_stay() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path();
         for made in [".codex", ".gemini", ".claude"] {
@@ -114,7 +114,7 @@ mod tests {
         let gemini: Value = serde_json::from_str(&read(".gemini/trustedFolders.json")).unwrap();
         assert_eq!(gemini, json!({ "/other": "DO_NOT_TRUST", "/work": "TRUST_FOLDER" }));
         assert!(home.join(".qwen/trustedFolders.json").exists());
-        // Once more changes nothing, and what cannot be understood is left alone.
+        // A second call changes nothing, and an invalid file is left alone.
         let before = read(".codex/config.toml");
         say_trusted(&["codex"], home, cwd).unwrap();
         assert_eq!(read(".codex/config.toml"), before);

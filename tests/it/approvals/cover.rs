@@ -273,7 +273,7 @@ fn what_is_not_covered_is_on_the_screen() {
     let shown = profile.looop(&["asks"]).ok().stdout;
     for words in [
         format!(
-            "beyond   a yes does not cover {}: what is in it",
+            "beyond   a yes does not cover {}: its contents",
             profile.path("home").canonicalize().unwrap().display()
         ),
         "beyond   a yes does not cover places that a program takes from a variable".to_owned(),
