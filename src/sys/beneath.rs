@@ -1,5 +1,5 @@
-//! Files beneath a folder. Each folder of a path is opened by itself, from the one above, and no link is followed: a
-//! folder that is swapped for a link meanwhile leads to an error and never out.
+//! Files below a folder. Each folder of a path is opened from the one above it, without following links: a folder that
+//! is replaced by a link in the meantime leads to an error and never outside.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,33 +8,33 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
-/// How the folders above a file are treated.
+/// The treatment of the folders above a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parents {
     /// They must exist.
     Existing,
     /// A missing one is made.
     Created,
-    /// A missing one is made, and a file or link in the place of one is removed first.
+    /// A missing one is made, and a file or link in its place is removed first.
     Cleared,
 }
 
-/// A file's place beneath a folder: the folder that holds it stays the same one for as long as this value lives.
+/// The place of a file below a folder: its folder stays the same one for as long as this value lives.
 #[derive(Debug)]
 pub struct FilePlace {
-    /// Keeps the path alive, which leads through this descriptor where the system has such paths.
+    /// Keeps the path valid, which leads through this descriptor if the system has such paths.
     _folder: OwnedFd,
     path: PathBuf,
 }
 
 impl FilePlace {
-    /// A path to the file for use by this process alone, not for a message.
+    /// Returns a path to the file for use by this process alone, not for a message.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Finds the place of `relative` beneath `root`. The last part itself is not looked at: it may be missing, or a link.
+/// Finds the place of `relative` below `root`. The last part itself is not checked: it may be missing, or a link.
 ///
 /// # Errors
 /// `InvalidInput` for a path that is absolute, empty or has `..` in it; `NotFound` for a missing folder;
@@ -69,9 +69,9 @@ pub fn find(root: &Path, relative: &Path, parents: Parents) -> io::Result<FilePl
     Ok(FilePlace { _folder: folder, path })
 }
 
-/// True where `relative` is a folder beneath `root`, and neither it nor a folder above it is a link.
+/// Returns true if `relative` is a folder below `root`, and neither it nor a folder above it is a link.
 pub fn is_folder(root: &Path, relative: &Path) -> bool {
-    // The last part of what is looked for is never opened, so any name does.
+    // The last part is never opened, so any name will do.
     find(root, &relative.join("x"), Parents::Existing).is_ok()
 }
 
@@ -90,7 +90,7 @@ fn make(at: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// A path through the descriptor; none on a system without /proc.
+/// Returns a path through the descriptor; `None` on a system without /proc.
 fn through(folder: &OwnedFd) -> Option<PathBuf> {
     use std::os::fd::AsRawFd;
     let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_swapped_for_a_link_meanwhile_leads_nowhere_else() {
+    fn a_folder_replaced_by_a_link_never_leads_outside() {
         let dir = tempfile::tempdir().unwrap();
         let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
         fs::create_dir_all(root.join("a")).unwrap();

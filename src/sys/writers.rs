@@ -1,4 +1,4 @@
-//! Whether a process has a file open for writing, and a guard that keeps new writers waiting.
+//! Detection of processes that have a file open for writing, and a guard that makes new writers wait.
 
 #![cfg_attr(
     target_os = "linux",
@@ -18,7 +18,7 @@ mod linux {
 
     use crate::sys::openers;
 
-    /// Chooses the signal that tells of a waiting writer. The default one ends the process.
+    /// Chooses the signal that reports a waiting writer. The default signal ends the process.
     const F_SETSIG: libc::c_int = 10;
 
     /// A file that no process has open for writing. A process that tries to open it waits until the guard is dropped.
@@ -29,7 +29,7 @@ mod linux {
     }
 
     impl WriterGuard {
-        /// Guards a file that was opened for reading. None: a process has it open for writing.
+        /// Guards a file that was opened for reading. Returns `None` if a process has it open for writing.
         ///
         /// # Errors
         /// When that cannot be found out.
@@ -46,7 +46,7 @@ mod linux {
             }
         }
 
-        /// False: a process waits to write to the file.
+        /// Returns false if a process waits to write to the file.
         pub fn is_undisturbed(&self) -> bool {
             let read: libc::c_int = libc::F_RDLCK;
             !self.has_lease || control(&self.file, libc::F_GETLEASE, 0).is_ok_and(|held| held == read)
@@ -74,7 +74,7 @@ mod other {
     use std::fs::File;
     use std::io;
 
-    /// A file about whose writers this system tells nothing.
+    /// A file on a system that does not report its writers.
     #[derive(Debug)]
     pub struct WriterGuard;
 
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_comes_later_waits_for_the_guard_and_is_told_of() {
+    fn a_later_writer_waits_for_the_guard_and_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "text").unwrap();
