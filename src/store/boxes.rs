@@ -183,7 +183,7 @@ impl<'a> Boxer<'a> {
     pub fn check(&self) -> Result<()> {
         for kind in Kind::ALL {
             if let Err(why) = self.level(kind) {
-                let mut fault = Fault::usage(format!("could not box what looop runs: {why}"));
+                let mut fault = Fault::usage(format!("could not sandbox what looop runs: {why}"));
                 for fix in &self.powers().fixes {
                     fault = fault.hint(fix.clone());
                 }
@@ -345,7 +345,7 @@ impl<'a> Boxer<'a> {
         let home = self.settings.home.as_deref().ok_or("there is no home directory; set HOME")?;
         if home.components().count() < 2 {
             return Err(format!(
-                "the home directory is `{}`, and a box that holds it holds everything; set HOME",
+                "the home directory is `{}`, and a sandbox that shows it shows everything; set HOME",
                 home.display()
             ));
         }

@@ -127,9 +127,6 @@ pub enum Freed {
 }
 
 /// Releases a lease for a user: the user's own, or any with `force`.
-///
-/// # Errors
-/// When a file cannot be read or written.
 pub fn free(layout: &Layout, resource: &Name, person: &Holder, force: bool) -> Result<Freed> {
     let _held = lock::store(&layout.store_lock())?;
     let found = find(layout, resource)?;
@@ -149,9 +146,6 @@ pub fn free(layout: &Layout, resource: &Name, person: &Holder, force: bool) -> R
 pub type Leases = Vec<(Lease, Standing)>;
 
 /// Lists all leases by name, and a line for each corrupt file. Writes nothing.
-///
-/// # Errors
-/// When the directory cannot be listed.
 pub fn list(layout: &Layout, here: &Here) -> Result<(Leases, Vec<String>)> {
     let (mut leases, mut problems) = (Vec::new(), Vec::new());
     for name in records::json_names(&layout.claims())? {

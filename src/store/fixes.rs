@@ -16,9 +16,6 @@ use crate::model::name::Name;
 const MAX_LEDGER_BYTES: usize = 64 << 20;
 
 /// Reads the run of a directory; `None` if there is none.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
 pub fn run(dir: &FixDir) -> Result<Option<Run>> {
     records::read_json(&dir.run())
 }

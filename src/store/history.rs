@@ -74,17 +74,11 @@ impl History {
     }
 
     /// Returns the id of HEAD's commit, 40 hex digits; `None` before the first commit.
-    ///
-    /// # Errors
-    /// When HEAD cannot be read.
     pub fn head(&self) -> Result<Option<String>> {
         Ok(self.head_id()?.map(|id| id.to_string()))
     }
 
     /// Returns why a commit must not be made now; `None` if it may.
-    ///
-    /// # Errors
-    /// When HEAD cannot be read.
     pub fn blocked(&self) -> Result<Option<Blocked>> {
         if let Some(lock) = locks::find(&self.dir)?.into_iter().next() {
             return Ok(Some(Blocked::Locked { lock }));
@@ -172,9 +166,6 @@ impl History {
     }
 
     /// Reads the newest commit and its directories.
-    ///
-    /// # Errors
-    /// When one of them cannot be read.
     pub fn check_tip(&self) -> Result<()> {
         self.head_id()?.map(|id| self.files_in(self.tree_of(id)?, "")).transpose().map(|_| ())
     }

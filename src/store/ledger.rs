@@ -53,7 +53,7 @@ impl Totals {
 
     fn add(&mut self, charge: &Charge, now: Now) {
         let usage = &charge.usage;
-        // A worker reports its own figures, so they are no estimate for other calls.
+        // A worker reports its own figures, so they do not estimate other calls.
         if usage.basis.is_metered() && charge.worker.is_none() {
             let most = self.dearest_calls.entry(charge.runner.clone()).or_default();
             *most = usage.cost_micros.max(*most);

@@ -28,13 +28,13 @@ pub struct Told {
 pub fn tell(dir: &WorkerDir, told: &Told) -> Result<()> {
     anyhow::ensure!(
         told.text.len() <= MAX_TEXT,
-        "could not tell the worker: the text is longer than {} KiB",
+        "could not send the message: it is longer than {} KiB",
         MAX_TEXT / 1024
     );
     let waiting = std::fs::metadata(dir.told()).map_or(0, |meta| meta.len());
     anyhow::ensure!(
         waiting as usize + told.text.len() < MAX_BYTES / 2,
-        "could not tell the worker: {} KiB of texts wait that it has not read",
+        "could not send the message: {} KiB of unread messages wait already",
         waiting / 1024
     );
     let line = serde_json::to_string(told).context("could not write a text for a worker as JSON")?;

@@ -34,9 +34,6 @@ pub struct Migrated {
 
 /// Migrates the data dir if no beat runs: a beat of an older program knows only the older layout. Returns `None` if
 /// nothing was to do, or if the next beat will do it.
-///
-/// # Errors
-/// Names what could not be written.
 pub fn between_beats(layout: &Layout, now: Now) -> Result<Option<Migrated>> {
     if layout::format(layout)? == layout::FORMAT {
         return Ok(None);
@@ -49,9 +46,6 @@ pub fn between_beats(layout: &Layout, now: Now) -> Result<Option<Migrated>> {
 }
 
 /// Migrates the data dir; `_beat` is the lock of the beat that calls this.
-///
-/// # Errors
-/// Names what could not be written.
 pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrated>> {
     if layout::format(layout)? == layout::FORMAT {
         return Ok(None);

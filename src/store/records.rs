@@ -118,9 +118,6 @@ fn afresh(layout: &Layout, lost: String) -> Result<Beat> {
 }
 
 /// Reads the memory without ever writing, for commands that only read.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
 pub fn peek_beat(layout: &Layout) -> Result<Beat> {
     match parse_beat(&layout.beat())? {
         Parsed::Absent if has_beaten(layout) => afresh(layout, GONE.to_owned()),
@@ -159,9 +156,6 @@ pub fn save_beat(layout: &Layout, beat: &Beat) -> Result<()> {
 pub type Asks = BTreeMap<Name, (Ask, Option<Answer>)>;
 
 /// Lists all asks that are not archived, and a line for each unreadable file.
-///
-/// # Errors
-/// When the directory cannot be listed.
 pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
     let mut asks = BTreeMap::new();
     let mut problems = Vec::new();
@@ -196,9 +190,6 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
 }
 
 /// Reads one ask that is not archived; `None` if there is none.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
 pub fn ask(layout: &Layout, id: &Name) -> Result<Option<Ask>> {
     read_json(&layout.file(&layout::ask_path(id)))
 }
@@ -217,9 +208,6 @@ pub fn set_answer_aside(layout: &Layout, id: &Name, now: Now) -> Result<()> {
 }
 
 /// Reads the answer to an ask, archived or not; `None` if there is none.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
 pub fn answer(layout: &Layout, id: &Name) -> Result<Option<Answer>> {
     let here = read_json(&layout.asks().join(format!("{id}.answer.json")))?;
     // An answer is archived before its ask, so if the ask is here, the archive need not be searched.
@@ -253,9 +241,6 @@ pub fn is_stranded(layout: &Layout, ask: &Ask) -> Result<bool> {
 }
 
 /// Lists all timers, and a line for each unreadable file.
-///
-/// # Errors
-/// When the directory cannot be listed.
 pub fn schedules(layout: &Layout) -> Result<(BTreeMap<Name, Schedule>, Vec<String>)> {
     let mut schedules = BTreeMap::new();
     let mut problems = Vec::new();
@@ -323,9 +308,6 @@ pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<Parsed<T>> {
 }
 
 /// Reads a typed JSON file that may be absent.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match parse(path)? {
         Parsed::Absent => Ok(None),

@@ -62,9 +62,6 @@ pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result
 }
 
 /// Lists all goals, and a line for each file that cannot be a goal.
-///
-/// # Errors
-/// When the directory cannot be listed.
 pub fn goals(layout: &Layout) -> Result<(BTreeMap<Name, Goal>, Vec<String>)> {
     let mut goals = BTreeMap::new();
     let mut problems = Vec::new();
@@ -107,9 +104,6 @@ pub struct Unfit {
 }
 
 /// Lists all sensors, and a line for each file that cannot be a sensor.
-///
-/// # Errors
-/// When the directory cannot be listed.
 pub fn sensors(layout: &Layout) -> Result<(Vec<SensorFile>, Vec<String>)> {
     let mut sensors: Vec<SensorFile> = Vec::new();
     let mut problems = Vec::new();

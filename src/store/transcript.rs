@@ -66,9 +66,6 @@ pub struct Writer {
 
 impl Writer {
     /// Creates the transcript of a worker that was started at `start_ms`. About `keep_bytes` of it are kept.
-    ///
-    /// # Errors
-    /// When the files cannot be made.
     pub fn create(
         dir: &WorkerDir,
         start_ms: i64,

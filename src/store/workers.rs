@@ -31,7 +31,7 @@ pub struct Worker {
 }
 
 /// Returns true while the supervisor of a worker lives, or while one is being started: each holds a lock that the
-/// kernel releases on any death. The starter holds its own until the supervisor has one, so that there is no gap.
+/// kernel releases on any death. The starter holds its own until the supervisor has one, without a gap.
 ///
 /// # Errors
 /// When that cannot be found out; an error never counts as death.
@@ -120,9 +120,6 @@ pub fn list(layout: &Layout) -> Result<(Vec<Worker>, Vec<String>)> {
 }
 
 /// Lists the names of all workers that are not archived, sorted.
-///
-/// # Errors
-/// When the directory cannot be listed.
 pub fn ids(layout: &Layout) -> Result<Vec<Name>> {
     let dir = layout.workers();
     let entries = match fs::read_dir(&dir) {
@@ -150,9 +147,6 @@ pub fn live_at_most(layout: &Layout, ids: &[Name]) -> usize {
 /// Makes the directory of a new worker with its spec and brief in one step, so that one of two starters wins. The
 /// starter keeps the returned lock until the supervisor has reported its start, and only then syncs the name: a sync
 /// while the command starts would only delay it. Returns `None` if there is a worker of that name.
-///
-/// # Errors
-/// Names what could not be written.
 pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Option<lock::Held>> {
     file::write(&staged.spec(), records::json_text(spec)?.as_bytes(), 0o600, Keep::Whole)?;
     file::write(&staged.brief(), brief.as_bytes(), 0o600, Keep::Whole)?;
@@ -166,9 +160,6 @@ pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> 
 const STAGED: &str = ".new-";
 
 /// Makes a directory in which a worker is prepared, and a lock that shows to others that it is in use.
-///
-/// # Errors
-/// When it cannot be made.
 pub fn stage(layout: &Layout, id: &Name) -> Result<(WorkerDir, lock::Held)> {
     let pid = std::process::id();
     let staged = WorkerDir(layout.workers().join(format!("{STAGED}{id}-{pid}")));
@@ -180,9 +171,6 @@ pub fn stage(layout: &Layout, id: &Name) -> Result<(WorkerDir, lock::Held)> {
 }
 
 /// Lists the directories of workers whose starters died before the start.
-///
-/// # Errors
-/// When they cannot be listed.
 pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
     let _store = lock::store(&layout.store_lock())?;
     let Ok(entries) = fs::read_dir(layout.workers()) else { return Ok(Vec::new()) };
@@ -312,9 +300,6 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
 }
 
 /// Lists archived workers, oldest first.
-///
-/// # Errors
-/// When the index cannot be read.
 pub fn past(layout: &Layout) -> Result<Vec<Past>> {
     let path = layout.past_workers().join("index.jsonl");
     let text =

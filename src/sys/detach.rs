@@ -36,9 +36,6 @@ fn this_program(args: &[&str], env: &[(String, String)], streams: Streams) -> St
 impl Launched {
     /// Launches this program with these arguments. It gets no descriptor of the caller, and in its environment only a
     /// shell: code that opens terminals looks for one, and would otherwise read the system's list of users.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn new(args: &[&str]) -> io::Result<Launched> {
         let (input, stdin) = io::pipe()?;
         let (stdout, output) = io::pipe()?;
@@ -119,9 +116,6 @@ pub fn close_stdout() -> io::Result<()> {
 
 /// Starts a command with its output in one pipe that never blocks, in a session of its own, without input. Returns the
 /// pipe and the process id; the caller reaps it.
-///
-/// # Errors
-/// Says why it could not be started.
 pub fn spawn_piped(
     argv: &[String],
     env: &[(String, String)],
@@ -140,9 +134,6 @@ pub fn spawn_piped(
 }
 
 /// Starts this program as a helper process: its starter waits neither for its end nor for its output.
-///
-/// # Errors
-/// Says why it could not be started.
 pub fn errand(args: &[&str], env: &[(String, String)]) -> io::Result<u32> {
     Ok(start::spawn(&this_program(args, env, Streams::default()))?.id())
 }

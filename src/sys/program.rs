@@ -106,9 +106,6 @@ pub fn exec_boxed(boxed: &Boxed, control: Option<i32>, argv: &[String], tell: fn
 
 /// Starts this program again as a child for the pulse: it shares stdout and stderr, and has a session of its own. `env`
 /// is added to this process's own environment.
-///
-/// # Errors
-/// When it cannot be started.
 pub fn spawn_self(args: &[&str], env: &[(String, String)]) -> io::Result<Child> {
     let env = env.iter().map(|(key, value)| (key, value));
     session::isolate(Command::new(self_path()).args(args).envs(env).stdin(Stdio::null())).spawn()
@@ -219,9 +216,6 @@ pub fn signal_child(child: &Child, kill: bool) {
 }
 
 /// Runs a command in the foreground of the user's terminal; returns true if it succeeded.
-///
-/// # Errors
-/// When it cannot be started.
 pub fn run_here(argv: &[String]) -> io::Result<bool> {
     let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     Ok(Command::new(program).args(args).status()?.success())
@@ -229,9 +223,6 @@ pub fn run_here(argv: &[String]) -> io::Result<bool> {
 
 /// Runs the user's editor on a file, in the foreground of the terminal; returns true if it succeeded. The editor is a
 /// shell line, as for git.
-///
-/// # Errors
-/// When it cannot be started.
 pub fn run_interactive(editor: &str, file: &Path) -> io::Result<bool> {
     let line = format!("{editor} \"$@\"");
     let status = Command::new("sh").arg("-c").arg(line).arg(editor).arg(file).status()?;

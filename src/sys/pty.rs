@@ -42,9 +42,6 @@ impl Terminal {
 
 /// Starts a command as the leader of a new session in a new terminal. It gets no descriptor except the terminal's.
 /// Returns the terminal and the process id; the caller reaps it.
-///
-/// # Errors
-/// Says why it could not be started.
 pub fn spawn(
     argv: &[String],
     env: &[(String, String)],
@@ -69,9 +66,6 @@ pub fn spawn(
 }
 
 /// Changes the size of the terminal and notifies its programs.
-///
-/// # Errors
-/// When the terminal is gone.
 pub fn resize(terminal: &Terminal, size: Size) -> io::Result<()> {
     let winsize = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
     Ok(tcsetwinsize(&terminal.ours, winsize)?)

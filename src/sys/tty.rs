@@ -55,9 +55,6 @@ impl Drop for Raw {
 }
 
 /// Writes all bytes to the terminal, past every buffer of this process.
-///
-/// # Errors
-/// When the terminal is gone.
 pub fn write_all(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
@@ -65,9 +62,6 @@ pub fn write_all(bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Reads typed bytes; 0 at its end.
-///
-/// # Errors
-/// When the terminal is gone.
 pub fn read(buffer: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(io::stdin(), buffer)?)
 }

@@ -80,9 +80,6 @@ mod other {
 
     impl WriterGuard {
         /// Guards nothing.
-        ///
-        /// # Errors
-        /// Never.
         pub fn take(_file: &File) -> io::Result<Option<WriterGuard>> {
             Ok(Some(WriterGuard))
         }

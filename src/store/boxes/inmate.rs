@@ -91,9 +91,6 @@ impl Boxer<'_> {
     }
 
     /// Makes the private directories of such a sandbox.
-    ///
-    /// # Errors
-    /// Names the directory that cannot be made.
     pub fn furnish(&self, is_full: bool, names: &[&str], rooms: &Rooms, cwd: &Path) -> Result<()> {
         let Rooms { home, caches, temp } = rooms;
         file::make_dir(temp)?;

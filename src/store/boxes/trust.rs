@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 use crate::store::file::{self, Keep};
 
 /// Marks a directory as trusted in the private home of a sandbox, for the agent with one of these names.
-///
-/// # Errors
-/// Names the file that cannot be written.
 pub(super) fn say_trusted(names: &[&str], home: &Path, cwd: &Path) -> Result<()> {
     let mut dirs = vec![cwd.to_owned()];
     dirs.extend(cwd.canonicalize().ok().filter(|real| real != cwd));

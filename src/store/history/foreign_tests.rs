@@ -220,7 +220,7 @@ fn conflict_stages_give_way_to_a_commit() -> Result<()> {
 }
 
 #[test]
-fn a_lost_or_foreign_index_is_no_problem() -> Result<()> {
+fn a_lost_or_foreign_index_is_accepted() -> Result<()> {
     let f = Fixture::with(&[("a", "1"), ("b/c", "1")])?;
     fs::remove_file(f.path(".git/index"))?;
     assert_eq!(f.history.changed()?, Vec::<String>::new());

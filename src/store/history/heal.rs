@@ -98,7 +98,9 @@ pub(super) fn go_back(dir: &Path, why: &anyhow::Error, is_whole: impl Fn(&str) -
     remove_empty_objects(&git.join("objects"))?;
     // Last: until then the tip cannot be read, so a crash repeats all of this.
     file::write(&git.join(branch), format!("{good}\n").as_bytes(), 0o600, Keep::Durable)?;
-    Ok(format!("the newest commit was unreadable and is dropped; the history continues from {good} ({why:#})"))
+    Ok(format!(
+        "the newest commit was unreadable and is dropped; the history continues from {good} ({why:#})"
+    ))
 }
 
 fn remove_empty_objects(objects: &Path) -> Result<()> {

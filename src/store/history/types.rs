@@ -61,18 +61,14 @@ pub struct LogEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
     /// Another git holds a lock, or died while it held it.
-    Locked {
-        lock: PathBuf,
-    },
+    Locked { lock: PathBuf },
     /// A git command of another program runs that may be about to move the branch.
     AtWork {
         /// The command and its process, in words.
         command: String,
     },
     /// HEAD is not on a branch, so a commit would be lost.
-    DetachedHead {
-        dir: PathBuf,
-    },
+    DetachedHead { dir: PathBuf },
     /// A git command is unfinished.
     InProgress {
         dir: PathBuf,

@@ -124,9 +124,6 @@ impl Reader {
     }
 
     /// Returns the next event; `None` at the end, where more may come later. `Output` fills the front of `buffer`.
-    ///
-    /// # Errors
-    /// When the transcript cannot be read.
     pub fn next(&mut self, buffer: &mut [u8]) -> Result<Option<Event>> {
         loop {
             if self.part.is_none() && !self.advance()? {

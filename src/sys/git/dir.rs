@@ -60,9 +60,6 @@ pub struct GitDir {
 
 impl GitDir {
     /// Makes the missing parts of a repository in `path`, and writes its config, followed by the lines in `more`.
-    ///
-    /// # Errors
-    /// Names what could not be made.
     pub fn create(path: &Path, format: &RepoFormat, branch: &str, more: &str) -> Result<GitDir> {
         let failed = || format!("could not make the repository `{}`", path.display());
         for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {

@@ -1,5 +1,5 @@
-//! The files of a folder as git would take them, by a walk of looop's own: no link is followed, no nested repository is
-//! asked anything, and names are bytes.
+//! Lists the files of a folder as git would, by a walk of looop's own: it follows no link, runs nothing in nested
+//! repositories, and treats names as bytes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -29,16 +29,15 @@ const MAX_DEPTH: usize = 200;
 /// The most files of one folder.
 const MAX_FILES: usize = 1_000_000;
 
-/// What the system says of a file; where this is the same, so is the file.
+/// Stat data of a file; if they are unchanged, so is the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStat {
-    /// In bytes.
     pub size: u64,
     /// When its content changed, in nanoseconds since the Unix epoch.
     pub mtime_ns: i128,
     /// When anything of it changed, which no program can set.
     pub ctime_ns: i128,
-    /// Its number.
+    /// Its inode number.
     pub ino: u64,
 }
 
@@ -54,47 +53,45 @@ impl FileStat {
     }
 }
 
-/// What is known of a path: its mode and object, and what the system said of the file that had them.
+/// What is known of a path: its mode and object, and the stat data of the file that had them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileRecord {
-    /// The mode as git has it.
+    /// The mode in git.
     pub mode: u32,
-    /// The object.
     pub oid: String,
-    /// None: the file was not looked at.
+    /// `None` if the file was not inspected.
     pub stat: Option<FileStat>,
-    /// True: the file changed so long ago that the next change has another time.
+    /// True if the file changed so long ago that the next change will have another time.
     pub is_settled: bool,
 }
 
-/// What is known, by path.
+/// Known files by path.
 pub(super) type Records = BTreeMap<Vec<u8>, FileRecord>;
 
-/// One file that the walk met.
+/// A file that the walk found.
 #[derive(Clone, Debug)]
 pub(super) struct FileEntry {
     /// Its path from the top, with `/`.
     pub path: Vec<u8>,
-    /// Its mode as git has it.
+    /// Its mode in git.
     pub mode: u32,
-    /// What the system says of it.
     pub stat: FileStat,
 }
 
-/// What a walk met.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Files and links.
     pub files: Vec<FileEntry>,
-    /// Folders where a nested repository is known to be, and whether there is more in it than a repository.
+    /// Folders that are known nested repositories and hold nothing else.
     pub gitlinks: Vec<Vec<u8>>,
-    /// Folders that are repositories and not known as such, or known and filled with files.
+    /// Folders that are unknown nested repositories, or known ones that hold files.
     pub repos: Vec<Vec<u8>>,
-    /// Folders that were walked through, each after the one that it is in.
+    /// Folders that were walked through, each after its parent.
     pub dirs: Vec<Vec<u8>>,
 }
 
-/// Lists the files below a folder. What is ignored is left out, unless it is known.
+/// Lists the files below a folder. Leaves out ignored files, unless they are known.
 ///
 /// # Errors
 /// When a folder cannot be read, or there are too many files.
@@ -131,7 +128,7 @@ impl FileWalk<'_> {
             return Err(too_large(&format!("folders deeper than {MAX_DEPTH}"), &shown(at)));
         }
         for name in names {
-            // Git takes no file of this name, in whichever case.
+            // Git accepts no file of this name, in any case.
             if name.eq_ignore_ascii_case(b".git") {
                 continue;
             }
@@ -188,7 +185,7 @@ impl FileWalk<'_> {
         let listed = open_dir(dir, name).and_then(|inside| Ok((names(&inside)?, inside)));
         let (names, inside) = match listed {
             Ok(listed) => listed,
-            // Nothing that is known is in it, so nothing is lost by what cannot be read.
+            // It holds no known file, so an unreadable folder loses nothing.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !has_known() => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
@@ -235,7 +232,7 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// A folder whose files are reached without following a link on the way.
+/// A folder whose files are opened without following links.
 #[derive(Debug)]
 pub(super) struct Folder {
     root: PathBuf,
@@ -257,12 +254,12 @@ impl Folder {
         format!("could not {doing} `{}`", self.root.join(OsStr::from_bytes(path)).display())
     }
 
-    /// The folder that a path is in, and the last part of the path.
+    /// Returns the folder of a path, and the last part of the path.
     fn parent<'a>(&self, path: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
         self.descend(path, |at, part| open_dir(at, part))
     }
 
-    /// As `parent`; what is in the way is removed, and folders are made.
+    /// As `parent`, but makes folders, and removes files that are in the way.
     fn made_parent<'a>(&self, path: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
         self.descend(path, |at, part| match open_dir(at, part) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
@@ -300,7 +297,7 @@ impl Folder {
     /// Opens a plain file.
     ///
     /// # Errors
-    /// When something else has its name by now.
+    /// When another kind of file has its name by now.
     pub fn read(&self, path: &[u8]) -> Result<File> {
         let open = || -> io::Result<File> {
             let (dir, name) = self.parent(path)?;
@@ -315,10 +312,10 @@ impl Folder {
         open().with_context(|| self.cause("read", path))
     }
 
-    /// Where a link leads.
+    /// Returns the target of a link.
     ///
     /// # Errors
-    /// When it is none by now.
+    /// When it is not a link any more.
     pub fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
         let read = || -> io::Result<Vec<u8>> {
             let (dir, name) = self.parent(path)?;
@@ -327,10 +324,7 @@ impl Folder {
         read().with_context(|| self.cause("read", path))
     }
 
-    /// Makes a file that is not there; what is in its way goes.
-    ///
-    /// # Errors
-    /// When it cannot be made.
+    /// Makes a new file, and removes what is in the way.
     pub fn create(&self, path: &[u8], mode: u32) -> Result<File> {
         let make = || -> io::Result<File> {
             let (dir, name) = self.made_parent(path)?;
@@ -342,10 +336,7 @@ impl Folder {
         make().with_context(|| self.cause("write", path))
     }
 
-    /// Makes a link that is not there; what is in its way goes.
-    ///
-    /// # Errors
-    /// When it cannot be made.
+    /// Makes a new link, and removes what is in the way.
     pub fn create_link(&self, path: &[u8], to: &[u8]) -> Result<()> {
         let make = || -> io::Result<()> {
             let (dir, name) = self.made_parent(path)?;
@@ -355,19 +346,16 @@ impl Folder {
         make().with_context(|| self.cause("write", path))
     }
 
-    /// Makes a folder; what is in its way goes.
-    ///
-    /// # Errors
-    /// When it cannot be made.
+    /// Makes a folder, and removes what is in the way.
     pub fn create_dir(&self, path: &[u8]) -> Result<()> {
         let probe = [path, b"/x"].concat();
         self.made_parent(&probe).map(drop).with_context(|| self.cause("make", path))
     }
 
-    /// Removes what has this path, with all that is in it. A link is removed itself.
+    /// Removes a path with its contents. For a link it removes the link itself.
     ///
     /// # Errors
-    /// When something of it stays.
+    /// When a part of it stays.
     pub fn remove(&self, path: &[u8]) -> Result<()> {
         let remove = || match self.parent(path) {
             Ok((dir, name)) => self.clear(&dir, name, path),
@@ -382,7 +370,7 @@ impl Folder {
     fn clear(&self, dir: &OwnedFd, name: &[u8], path: &[u8]) -> io::Result<()> {
         match unlinkat(dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            // The way to it was just walked, and no link was on it.
+            // The path was just walked without links.
             Err(Errno::ISDIR | Errno::PERM) => fs::remove_dir_all(self.root.join(OsStr::from_bytes(path))),
             Err(error) => Err(error.into()),
         }
@@ -391,7 +379,7 @@ impl Folder {
     /// Removes a folder if it is empty.
     pub fn prune(&self, path: &[u8]) {
         if let Ok((dir, name)) = self.parent(path) {
-            // One that is not empty stays.
+            // A folder with contents stays.
             unlinkat(dir, name, AtFlags::REMOVEDIR).ok();
         }
     }

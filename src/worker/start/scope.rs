@@ -1,5 +1,5 @@
-//! What a yes to the start of a worker covers: its program and checks, what it is granted, and the commit that it starts
-//! from.
+//! The scope of an approval for starting a worker: its program and checks, its grants, and the commit from which it
+//! starts.
 
 use std::path::Path;
 
@@ -15,14 +15,14 @@ use crate::store::{file, layout};
 use crate::sys::{identity, program};
 use crate::worker::clone;
 
-/// The most of a file that names a HEAD, in bytes.
+/// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;
 
 impl Starter<'_> {
-    /// All that a yes to this start covers, as it is now. The inner error says why it cannot be started at all.
+    /// Returns what an approval of this start would cover now. The inner error says why the worker cannot be started.
     ///
     /// # Errors
-    /// When a file cannot be read, or the search for files is ended.
+    /// When a file cannot be read, or when the search for files is ended.
     pub fn scope(&self, wanted: &Wanted) -> Result<Result<ApprovalScope, Refusal>> {
         let spec = match self.spec(wanted)? {
             Ok(spec) => spec,
@@ -61,7 +61,7 @@ impl Starter<'_> {
         let folders = grants.iter().filter(|grant| grant.kind == "folder");
         covered
             .beyond
-            .extend(folders.filter_map(|grant| Some(format!("{}: what is in it", grant.path.as_ref()?))));
+            .extend(folders.filter_map(|grant| Some(format!("{}: its contents", grant.path.as_ref()?))));
         let goal = wanted.goal.as_ref().map(|goal| -> Result<GoalScope> {
             let path = self.layout.file(&layout::goal_path(goal));
             let content = file::digest(&path).with_context(|| format!("could not read the goal {goal}"))?;

@@ -151,7 +151,9 @@ fn without_overlays_caches_are_read_only_and_the_doctor_says_so() {
 fn where_no_engine_is_or_works_auto_says_so_and_full_refuses() {
     let Some(mut profile) = profile() else { return };
     let both = [("/usr/bin/bwrap", "/dev/null")];
-    lacks_a_file_system(&mut profile, "`bwrap` is not installed", |profile, args| without(profile, &both, args));
+    lacks_a_file_system(&mut profile, "`bwrap` is not installed", |profile, args| {
+        without(profile, &both, args)
+    });
     let Some(mut profile) = self::profile() else { return };
     let broken = script(&profile, "broken", "echo 'setting up uid map: Permission denied' >&2; exit 1");
     let both = [("/usr/bin/bwrap", broken.as_str())];
@@ -265,7 +267,11 @@ fn a_worker_whose_box_could_not_be_made_says_so() {
         looop(&["worker", "start", "w1", "--verify", "traces", "--", "sh", "-c", command]);
         let row = || looop(&["ls", "--json", "--all"]).ok().json()["workers"][0].clone();
         wait_until("the worker to end", || row()["state"] == "failed");
-        assert!(row()["why"].as_str().unwrap().contains("its sandbox could not be made: bwrap: "), "{}", row());
+        assert!(
+            row()["why"].as_str().unwrap().contains("its sandbox could not be made: bwrap: "),
+            "{}",
+            row()
+        );
         assert!(!outside.exists());
         looop(&["prune", "w1", "--force"]).ok();
     }

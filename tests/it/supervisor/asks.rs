@@ -72,7 +72,7 @@ fn a_question_that_is_taken_away_holds_nobody() {
     let mut stream = ask(&desk, "which?");
     let id = desk.ask();
     std::fs::remove_file(desk.profile.data().join(format!("asks/{id}.json"))).unwrap();
-    assert!(refusal(&mut stream).contains("was taken away"));
+    assert!(refusal(&mut stream).contains("was removed"));
     wait_until("it runs on", || desk.row()["state"] == "running");
 }
 
