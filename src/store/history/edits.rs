@@ -118,9 +118,9 @@ impl History {
 
     /// Writes the index after the commit into `lock`, but does not put it in place.
     ///
-    /// git and `changed` read an entry again if its file is as new as the index or newer, because stat data cannot vouch
-    /// for it. So the new index gets the time `since`, taken before any file was inspected here: a file that changes
-    /// later is as new as the index or newer.
+    /// git and `changed` read an entry again if its file is as new as the index or newer, because stat data cannot
+    /// vouch for it. So the new index gets the time `since`, taken before any file was inspected here: a file that
+    /// changes later is as new as the index or newer.
     pub(super) fn write_index(
         &self,
         lock: &mut gix::lock::File,
