@@ -89,7 +89,7 @@ fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> 
 }
 
 /// Becomes another program inside a sandbox that is built around this process first. Returns only on failure. `tell`
-/// receives a message for each piece of the environment that the program lacks.
+/// receives a message for each access that the program lacks although it should have it.
 pub fn exec_boxed(boxed: &Boxed, control: Option<i32>, argv: &[String], tell: fn(&str)) -> io::Error {
     let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
     match sandbox::enter(boxed, control) {

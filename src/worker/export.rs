@@ -76,7 +76,7 @@ fn finish(mut parser: Parser) -> Lines {
         lines.text.push_str(&text);
     }
     if alternate {
-        // Rows below the start of the program, without the empty ones at the end.
+        // The alternate screen comes below the normal one, whose empty rows at the end are dropped.
         lines.text.truncate(lines.text.trim_end_matches('\n').len());
         lines.text.push_str("\x1b[m\n");
         lines.text.push_str(&last);

@@ -21,7 +21,7 @@ pub(super) struct Plan<'a> {
     pub(super) index: usize,
     pub(super) keep: Keep,
     pub(super) sink: Option<Sink<'a>>,
-    /// True if the child is the outer process of a sandbox; the sandboxed program reports its own start.
+    /// True if the child is the outer process of a sandbox; the sandboxed program is then signalled separately.
     pub(super) is_outer: bool,
     pub(super) timeout_ms: i64,
 }

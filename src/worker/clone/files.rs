@@ -83,9 +83,9 @@ pub(super) struct FileEntry {
 pub(super) struct Listing {
     /// Files and links.
     pub files: Vec<FileEntry>,
-    /// Folders that are known nested repositories and hold nothing else.
+    /// Folders that are known nested repositories.
     pub gitlinks: Vec<Vec<u8>>,
-    /// Folders that are unknown nested repositories, or known ones that hold files.
+    /// Folders that are unknown nested repositories, or known ones that hold files but no `.git`.
     pub repos: Vec<Vec<u8>>,
     /// Folders that were walked through, each after its parent.
     pub dirs: Vec<Vec<u8>>,
