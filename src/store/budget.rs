@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raise_to_an_amount_is_that_amount_and_never_less_than_the_limit() {
+    fn a_raise_to_an_amount_never_lowers_the_limit() {
         let money = Money::new(day(150));
         money.spend("w1", 140, NOW);
         for low in [0, 149, 150] {

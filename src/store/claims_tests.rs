@@ -67,7 +67,7 @@ impl Dir {
 }
 
 #[test]
-fn a_lease_lives_in_its_file_and_its_epoch_outlives_it() {
+fn a_lease_is_a_file_and_its_epoch_outlives_it() {
     let dir = dir();
     let ada = person("ada");
     let first = dir.hand("door", "ada").unwrap();

@@ -8,7 +8,7 @@ fn dir() -> tempfile::TempDir {
 }
 
 #[test]
-fn absent_unreadable_and_odd_files_are_told_apart() {
+fn absent_unreadable_and_odd_files_are_distinguished() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("plain"), "x").unwrap();

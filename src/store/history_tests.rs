@@ -206,7 +206,7 @@ fn open_refuses_a_directory_without_a_plain_repository() -> Result<()> {
 }
 
 #[test]
-fn odd_names_go_round() -> Result<()> {
+fn odd_names_round_trip() -> Result<()> {
     let names = ["-dash", "12:30.md", "aux", "sp ace/naïve — 日本.md", "tab\tline\nend", "x\\y", "é\u{301}"];
     let files: Vec<_> = names.iter().map(|name| (*name, *name)).collect();
     let f = Fixture::with(&files)?;

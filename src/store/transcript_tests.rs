@@ -30,7 +30,7 @@ fn text(dir: &WorkerDir) -> String {
 }
 
 #[test]
-fn a_transcript_that_is_not_there_is_empty() {
+fn a_missing_transcript_is_empty() {
     let (_temp, dir) = worker();
     let mut reader = Reader::open(&dir).unwrap();
     assert_eq!((reader.first_offset().unwrap(), reader.end_offset().unwrap()), (0, 0));

@@ -223,7 +223,7 @@ mod tests {
     type Swap = fn(&Path);
 
     #[test]
-    fn each_swap_in_a_folder_changes_its_digest() {
+    fn each_change_in_a_folder_changes_its_digest() {
         let swaps: [(&str, Swap); 13] = [
             ("content", |d| write(d.join("sub/lib.sh"), "evil").unwrap()),
             ("a new file", |d| write(d.join("sub/new"), "").unwrap()),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_is_swapped_is_another_place() {
+    fn a_replaced_parent_changes_the_place() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         create_dir_all(root.join("a/b")).unwrap();

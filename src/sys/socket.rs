@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_with_a_full_queue_is_not_waited_for_without_end() {
+    fn connecting_to_a_full_queue_times_out() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("s");
         let _listener = listen(&path).unwrap();

@@ -51,7 +51,7 @@ fn a_program_that_draws_leaves_its_last_screen() {
 }
 
 #[test]
-fn a_screen_that_changes_its_size_prints_nothing_twice() {
+fn a_resized_screen_prints_each_line_once() {
     let (_temp, mut reader) = reader(|writer| {
         for n in 0..30 {
             writer.append(format!("line {n}\r\n").as_bytes(), 1_700_000_000_000 + n);

@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_escape_is_not_kept() {
+    fn a_lone_escape_is_passed_after_a_moment() {
         let mut keys = Keys::default();
         assert_eq!(keys.push(b"\x1b"), []);
         assert!(keys.is_waiting());

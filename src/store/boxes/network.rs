@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_server_on_the_loopback_is_replaced_by_one_that_leads_out() {
+    fn a_name_server_on_the_loopback_is_replaced_by_a_reachable_one() {
         for local in ["127.0.0.53", "127.0.0.1", "::1", "127.0.0.11"] {
             let text = format!("# made by x\nnameserver {local}\nsearch lan\noptions edns0\n");
             let inside = resolver_text(&text).unwrap();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_forwarded_and_its_name_leads_to_the_relay() {
+    fn a_model_is_forwarded_and_its_name_resolves_to_the_relay() {
         let dir = tempfile::tempdir().unwrap();
         let url = |url: &str| Endpoint::of_url(url).unwrap();
         let mut walls = Walls { net: Net::Off, ..Walls::default() };

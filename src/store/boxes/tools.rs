@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_a_link_brings_its_file_and_what_it_was_installed_with() {
+    fn a_linked_program_opens_its_file_and_its_install_directory() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let home = root.join("home");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_opens_its_programs_and_not_the_home_around_them() {
+    fn the_path_opens_programs_but_not_the_home_directory() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
         for made in

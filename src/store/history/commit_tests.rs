@@ -69,7 +69,7 @@ fn commit_follows_the_executable_bit() -> Result<()> {
 }
 
 #[test]
-fn commit_has_the_given_bytes_and_status_the_newer_ones() -> Result<()> {
+fn a_commit_has_the_given_bytes_and_newer_bytes_show_as_modified() -> Result<()> {
     let f = Fixture::with(&[("a", "old!"), ("b", "old!")])?;
     f.write("a", "disk")?;
     // An old time, so that only the comparison of contents can find the change.
@@ -139,7 +139,7 @@ fn an_edit_in_the_second_of_git_add_is_seen_by_git_after_a_later_commit() -> Res
 }
 
 #[test]
-fn stat_data_as_young_as_the_index_are_not_trusted() -> Result<()> {
+fn stat_data_as_new_as_the_index_are_not_trusted() -> Result<()> {
     let f = Fixture::with(&[("a", "1"), ("b", "1")])?;
     // The same stat data with another content, as after an edit in the same tick.
     let other = f.history.repo.write_blob("2")?.detach();

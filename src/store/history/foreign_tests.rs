@@ -20,7 +20,7 @@ fn a_locked_index_blocks() -> Result<()> {
 }
 
 #[test]
-fn a_locked_branch_leaves_all_as_it_was() -> Result<()> {
+fn a_locked_branch_leaves_everything_unchanged() -> Result<()> {
     let f = Fixture::with(&[("a", "1")])?;
     let (head, index) = (f.history.head()?, fs::read(f.path(".git/index"))?);
     fs::write(f.path(".git/refs/heads/main.lock"), "")?;
@@ -314,7 +314,7 @@ fn a_lock_of_another_program_stays_for_a_minute_and_while_it_is_open() -> Result
 }
 
 #[test]
-fn a_commit_on_trial_leaves_no_trace_and_finds_what_is_in_its_way() -> Result<()> {
+fn a_trial_commit_leaves_no_trace_and_finds_obstacles() -> Result<()> {
     let f = Fixture::with(&[("a", "1")])?;
     f.git(&["pack-refs", "--all"])?;
     let who =

@@ -87,7 +87,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_nearest_file_counts_and_a_later_line_before_an_earlier_one() {
+    fn the_nearest_ignore_file_and_its_last_line_win() {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path();
         fs::create_dir_all(root.join("a/b")).unwrap();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_a_named_directory_is_left_out() {
+    fn a_file_in_an_ignored_directory_is_ignored() {
         let tmp = tempfile::tempdir().unwrap();
         fs::write(tmp.path().join(".gitignore"), "/snapshots/\n").unwrap();
         let mut ignored = Ignored::with(tmp.path(), None);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ignore_file_that_is_a_link_or_a_pipe_names_nothing() {
+    fn an_ignore_file_that_is_a_link_or_a_pipe_matches_nothing() {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path();
         fs::write(root.join("list"), "*\n").unwrap();

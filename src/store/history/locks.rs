@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_only_reads_is_told_from_one_that_may_commit() {
+    fn reading_git_commands_are_distinguished_from_committing_ones() {
         let argv = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         for line in ["git log", "git -C /a -c a=b show", "git --git-dir x --no-pager diff", "git"] {
             assert!(is_reader(&argv(line)), "{line}");

@@ -71,7 +71,7 @@ impl Desk {
 }
 
 #[test]
-fn a_window_per_flag_and_none_again() {
+fn each_flag_opens_one_window_once() {
     let mut desk = Desk::default();
     desk.settle(&[(1, 1)]);
     assert_eq!(desk.keys(), ["w1@1"]);
