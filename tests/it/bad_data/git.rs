@@ -62,7 +62,7 @@ fn a_stale_index_lock_delays_commits_and_nothing_else() {
     catches_up(
         |profile| fs::write(profile.data().join(".git/index.lock"), "").unwrap(),
         "index.lock exists",
-        "when no git runs in the data dir, run `rm ",
+        "if no git command is running in the data dir, run `rm ",
         |profile| fs::remove_file(profile.data().join(".git/index.lock")).unwrap(),
     );
 }
