@@ -359,3 +359,24 @@ fn begin(desk: &Desk, asked: &Asked, digest: String) -> Result<Run> {
     desk.save(&run)?;
     Ok(run)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_became_a_link_since_the_leanfile_was_read_is_refused() {
+        let tmp = tempfile::tempdir().unwrap();
+        let top = tmp.path().canonicalize().unwrap();
+        let (project, outside) = (top.join("project"), top.join("outside"));
+        std::fs::create_dir(&project).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, project.join("root")).unwrap();
+        let cancel = Cancel::never().unwrap();
+        let git = Git::find("/usr/local/bin:/usr/bin:/bin", 60_000, &cancel).unwrap();
+        let root = project.join("root");
+        let error = project_of(&git, &root, Some(&project)).unwrap_err().to_string();
+        assert!(error.contains("it leads out of"), "{error}");
+        assert_eq!(project_of(&git, &root, None).unwrap().0, outside, "a person may name it");
+    }
+}

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{App, Verb, print};
 use crate::model::fault::Fault;
 use crate::store::migrate::{self, Migrated};
-use crate::store::{fixes, layout, lock, workers};
+use crate::store::{fixes, layout, lock, seed, workers};
 use crate::sys::tree;
 
 impl App {
@@ -20,7 +20,7 @@ impl App {
         // In a full box it is not there, in a partial one it cannot be opened.
         if !inside || std::fs::File::open(self.layout.format()).is_ok() {
             match verb {
-                Verb::Fix(_) | Verb::Attempts(_) => self.ready_without_profile()?,
+                Verb::Fix(_) | Verb::Attempts(_) | Verb::Trust(_) => self.ready_without_profile()?,
                 _ => self.ready()?,
             }
         } else if !verb.is_workers() {
@@ -30,7 +30,9 @@ impl App {
         }
         let Some(what) = verb.human_only() else { return Ok(()) };
         self.human_only(what)?;
-        self.say_migrated(migrate::between_beats(&self.layout, self.now)?);
+        if seed::is_set_up(&self.layout) {
+            self.say_migrated(migrate::between_beats(&self.layout, self.now)?);
+        }
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::forms::{Finding, Health};
 use super::{App, envelope, print};
 use crate::config::Config;
-use crate::model::boxing::{Kind, Level};
+use crate::model::boxing::{Kind, Level, NetworkAccess, Wanted};
 use crate::model::fault::Fault;
 use crate::store::boxes::Boxer;
 use crate::store::history::{Blocked, History, locks};
@@ -228,12 +228,29 @@ fn worker(config: &Config, found: &mut Vec<Finding>) {
     let program = argv.first().map_or("", String::as_str);
     let here = config.path.parent().unwrap_or(&config.path);
     found.push(match program::find_program(program, &config.settings.path, here) {
-        Some(path) => finding(Health::Good, "worker runner", format!("{name} is {}", path.display()), &[]),
+        Some(path) => {
+            let what = format!("{name} is {}{}", path.display(), unknown_model(config, name, program));
+            finding(Health::Good, "worker runner", what, &[])
+        }
         None => {
             let what = format!("`{program}` is not on the configured PATH ({})", config.settings.path);
             finding(ill, "worker runner", what, &[fix])
         }
     });
+}
+
+/// What to know where looop cannot tell where a worker's model is, in words: a sandbox keeps this machine's loopback out.
+fn unknown_model(config: &Config, name: &str, program: &str) -> String {
+    let boxes = &config.settings.boxes;
+    let program = program.rsplit('/').next().unwrap_or_default();
+    let has_loopback = boxes.worker.wanted == Wanted::None || boxes.worker.net == NetworkAccess::On;
+    match has_loopback || boxes.endpoint(&[name, program]).is_some() {
+        true => String::new(),
+        false => format!(
+            "; where its model is cannot be told: for one on this machine, also one that only a variable or a file of its own \
+             names, set `runners.{name}.base_url`"
+        ),
+    }
 }
 
 fn tools(app: &App, found: &mut Vec<Finding>) {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use super::print;
 use crate::model::boxing::Boxed;
+use crate::store::coverage::SealedFolders;
 use crate::sys::sealed::Sealed;
 use crate::sys::{program, sandbox};
 
@@ -16,6 +17,9 @@ pub struct Args {
     /// Files that must still hold what they held, as JSON: pairs of path and blake3.
     #[arg(long, value_name = "JSON")]
     sealed: Option<String>,
+    /// Folders that must still hold what they held, as JSON.
+    #[arg(long, value_name = "JSON")]
+    folders: Option<String>,
     /// The executable's path.
     program: std::path::PathBuf,
     /// The argument vector, the program's name first.
@@ -30,7 +34,17 @@ pub fn run(args: &Args) -> Result<u8> {
     let boxed = boxed.context("could not read the box of a command")?;
     let sealed = args.sealed.as_deref().map(serde_json::from_str::<Vec<Sealed>>).transpose();
     let sealed = sealed.context("could not read which files a yes was for")?.unwrap_or_default();
-    let error = program::exec_when_told(&args.program, name, rest, boxed.as_ref(), &sealed);
+    let folders = args.folders.as_deref().map(serde_json::from_str::<SealedFolders>).transpose();
+    let folders = folders.context("could not read which folders a yes was for")?;
+    if let Err(error) = program::wait_until_told() {
+        print::note(&format!("error: could not run `{}`: {error}", args.program.display()));
+        return Ok(126);
+    }
+    // Looked at from outside: in a sandbox other folders may stand above the same one.
+    if let Some(Err(error)) = folders.as_ref().map(SealedFolders::check) {
+        return Ok(not_begun(&args.argv, &error));
+    }
+    let error = program::exec(&args.program, name, rest, boxed.as_ref(), &sealed);
     print::note(&format!("error: could not run `{}`: {error}", args.program.display()));
     Ok(126)
 }

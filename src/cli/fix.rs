@@ -125,6 +125,7 @@ fn init(app: &App, path: &Path) -> Result<u8> {
         return Err(Fault::failed(what).hint("name another file with --init FILE").into());
     }
     if app.human_only("trust a file").is_ok() {
+        app.note_own_state(&app.layout.fixes());
         // A person asked for these very words of looop's own.
         trust::allow(&app.layout, &source::place_of(path)?, SAMPLE, app.now)?;
     }
@@ -175,6 +176,7 @@ fn set_leaner(app: &App, config: &Config, name: &str) -> Result<u8> {
         let fault = Fault::usage(format!("could not choose {name:?}: it is no runner that can fix"));
         return Err(fault.hint(format!("there are: {}", known.join(", "))).into());
     }
+    app.note_own_state(&app.layout.fixes());
     file::make_dir(&app.layout.fixes())?;
     file::write(&app.layout.fixes().join("leaner"), format!("{name}\n").as_bytes(), 0o600, Keep::Durable)?;
     print::line(&format!("{name} is called where no leanfile names another"));

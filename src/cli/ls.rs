@@ -324,8 +324,8 @@ impl WorkerEnd<'_> {
                 short(&format!("{user_side}{} {}{branch}", verdict.name, verdict.status))
             }
             (None, Some(branch), _) => short(&format!("{user_side}branch {branch}")),
-            (None, None, Some(Exit::Code(code))) => format!("exit code {code}"),
-            _ => String::new(),
+            (None, None, Some(Exit::Code(code))) => short(&format!("{user_side}exit code {code}")),
+            _ => short(user_side.trim_end_matches("; ")),
         }
     }
 }
@@ -338,14 +338,14 @@ fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
     for worker in all.iter().filter(|worker| worker.state.needs_human()) {
         let question = worker.state.ask.as_ref().and_then(|id| asks.get(id)).map(|(ask, _)| &ask.text);
         let text = worker.state.flag.as_ref().map(|flag| &flag.text).or(question).cloned();
-        let (worker, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
-        found.push(forms::Waiting { worker, ask, text });
+        let (id, ask) = (Some(worker.spec.id.clone()), worker.state.ask.clone());
+        found.push(forms::Waiting { worker: id, ask, text, look: worker.state.look_commands() });
     }
     let closed = records::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
         if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::State::Open {
             let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
-            found.push(forms::Waiting { worker: None, ask: id, text });
+            found.push(forms::Waiting { worker: None, ask: id, text, look: String::new() });
         }
     }
     Ok(found)
@@ -390,7 +390,7 @@ fn say_waiting(args: &WaitArgs, found: &[forms::Waiting]) {
     for item in found {
         let text = clip(&visible(item.text.as_deref().unwrap_or_default(), false), 100);
         match (&item.worker, &item.ask) {
-            (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} (looop attach {worker})")),
+            (Some(worker), None) => print::line(&format!("⚑ {worker}: {text} ({})", item.look)),
             (worker, Some(ask)) => {
                 let worker = worker.as_ref().map(|worker| format!("{worker}, ")).unwrap_or_default();
                 print::line(&format!("⚑ {worker}{ask}: {text} (looop asks)"));

@@ -279,6 +279,7 @@ struct App {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    print::print_panics();
     if let Err(error) = session::reset_inherited() {
         print::note(&format!("error: could not reset the signals of this process: {error}"));
         return ExitCode::FAILURE;

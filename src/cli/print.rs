@@ -171,6 +171,11 @@ pub fn note(text: &str) {
     write_err("", &format!("{text}\n"));
 }
 
+/// Has a panic printed by this module too: its message may hold foreign text.
+pub fn print_panics() {
+    std::panic::set_hook(Box::new(|panic| note(&format!("error: looop has a defect and {panic}"))));
+}
+
 /// Writes control characters of looop's own and then a text to stderr. Nothing is left to do where stderr is gone.
 fn write_err(control: &str, text: &str) {
     let mut err = io::stderr().lock();
@@ -334,5 +339,31 @@ mod tests {
         assert_eq!(lines, ["名前  xxxxxxxxxxxxx…", "b     日本語日本語…", "c     short"]);
         assert!(table_within(&rows, None).contains(&long), "what is no terminal gets all of it");
         assert!(table_within(&rows, Some(9)).contains(&long), "too narrow for anything");
+    }
+
+    /// Says to the process that the test below starts that it is to panic.
+    const PANICS: &str = "LOOOP_TEST_PANICS";
+
+    #[test]
+    fn the_message_of_a_panic_is_not_obeyed_by_a_terminal() {
+        if std::env::var_os(PANICS).is_some() {
+            print_panics();
+            panic!("a\x1b]0;title\x07b\u{9b}c\u{202e}d");
+        }
+        let size = portable_pty::PtySize { rows: 24, cols: 200, ..portable_pty::PtySize::default() };
+        let pty = portable_pty::native_pty_system().openpty(size).unwrap();
+        let mut command = portable_pty::CommandBuilder::new(std::env::current_exe().unwrap());
+        let name = "cli::print::tests::the_message_of_a_panic_is_not_obeyed_by_a_terminal";
+        command.args(["--exact", name, "--nocapture"]);
+        command.env(PANICS, "1");
+        let mut child = pty.slave.spawn_command(command).unwrap();
+        drop(pty.slave);
+        let mut shown = Vec::new();
+        // A terminal whose other side has closed ends with an error.
+        drop(io::Read::read_to_end(&mut pty.master.try_clone_reader().unwrap(), &mut shown));
+        child.wait().unwrap();
+        let shown = String::from_utf8_lossy(&shown);
+        assert!(shown.contains("error: looop has a defect and panicked at"), "{shown}");
+        assert!(shown.contains("a\\u{1b}]0;title\\u{7}b\\u{9b}c\\u{202e}d"), "{shown}");
     }
 }

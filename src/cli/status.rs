@@ -286,7 +286,7 @@ fn worker_words(app: &App, workers: &[Worker]) -> String {
     let words = workers.iter().map(|worker| {
         let (id, state) = (&worker.spec.id, &worker.state);
         match state.needs_human() {
-            true => app.style.yellow(&format!("⚑{id} ({}; looop attach {id})", state.phase.word())),
+            true => app.style.yellow(&format!("⚑{id} ({}; {})", state.phase.word(), state.look_commands())),
             false => format!("{id} ({})", state.phase.word()),
         }
     });

@@ -62,6 +62,7 @@ fn allow(app: &App, path: &Path) -> Result<u8> {
         _ => print::line(&format!("{shown} asks for:")),
     }
     asks.iter().for_each(|ask| print::line(&format!("  {}", ask.words())));
+    app.note_own_state(&app.layout.fixes());
     trust::allow(&app.layout, &source.place, &source.text, app.now)?;
     print::line(&format!("trusted: {shown}, until one byte of it changes"));
     Ok(0)

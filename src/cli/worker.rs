@@ -140,6 +140,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
         is_tainted: false,
         cwd: args.cwd.map(|dir| app.env.here(&dir)),
         by: "human".to_owned(),
+        approved: None,
     };
     match starter.start(&wanted)? {
         Ok(spec) => {

@@ -66,7 +66,7 @@ const ENDPOINTS: [(&str, &[&str], &str); 4] = [
     ("qwen", &["OPENAI_BASE_URL"], "https://dashscope.aliyuncs.com"),
 ];
 
-/// The endpoint of each runner: its `base_url`, what a variable says, or the usual one of a built-in runner.
+/// The endpoint of each runner: its `base_url`, what a variable says that it gets, or the usual one of a built-in runner.
 fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<String, Endpoint>> {
     let mut all = BTreeMap::new();
     for (name, vars, usual) in ENDPOINTS {
@@ -75,6 +75,9 @@ fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Str
         all.extend(Endpoint::of_url(said).map(|endpoint| (name.to_owned(), endpoint)));
     }
     for (name, runner) in &parsed.runners {
+        // A command of the user's that is given the address in a variable finds its model there.
+        let said = runner.env.iter().filter(|var| var.ends_with("_BASE_URL")).find_map(|var| env.get(var));
+        all.extend(said.and_then(Endpoint::of_url).map(|endpoint| (name.clone(), endpoint)));
         let Some(url) = runner.base_url.as_ref().filter(|_| runner.http.is_none()) else { continue };
         let endpoint = Endpoint::of_url(url).ok_or_else(|| {
             let shown = path.display();

@@ -276,3 +276,34 @@ fn places_are_absolute_and_a_person_has_a_name_git_can_store() {
     assert!(env.layout().root().ends_with(".local/state/looop"));
     assert_ne!(env.layout().cache(), other.layout().cache(), "profiles of one name do not share a cache");
 }
+
+#[test]
+fn a_runner_whose_program_gets_its_address_in_a_variable_has_that_endpoint() {
+    let vars = [("OPENAI_BASE_URL", "http://127.0.0.1:8080/v1"), ("OTHER_BASE_URL", "http://127.0.0.1:9")];
+    let text = r#"{"runners":{
+        "mine":{"worker":["x","{brief}"],"env":["A","OPENAI_BASE_URL"]},
+        "said":{"worker":["x","{brief}"],"env":["OPENAI_BASE_URL"],"base_url":"http://127.0.0.1:1"},
+        "none":{"worker":["x","{brief}"]}}}"#;
+    let boxes = loaded(text, &vars).settings.boxes;
+    let port = |name: &str| boxes.endpoint(&[name]).map(|endpoint| endpoint.port);
+    assert_eq!((port("mine"), port("said"), port("none")), (Some(8080), Some(1), None));
+    assert_eq!(port("codex"), Some(8080));
+}
+
+#[test]
+fn a_program_that_works_is_refused_where_its_key_comes_from_a_command() {
+    let text = r#"{"runners":{
+        "claude":{"token_cmd":["pass"],"key_env":"ANTHROPIC_API_KEY"},
+        "mine":{"worker":["x","{brief}"],"token_cmd":["pass"],"key_env":"K"},
+        "plain":{"worker":["x","{brief}"]},
+        "api":{"http":"openai","base_url":"http://x","model":"m","token_cmd":["pass"]}}}"#;
+    let config = loaded(text, &[]);
+    for name in ["claude", "mine"] {
+        let why = config.settings.workers.runner(Some(name)).unwrap_err();
+        assert!(why.contains(&format!("runners.{name}.token_cmd works for a runner that decides")), "{why}");
+        assert!(config.settings.fixes.runners[name].check_key(name).is_err(), "{name}");
+    }
+    assert!(config.settings.workers.runner(Some("plain")).is_ok());
+    assert!(config.decider_named("claude").is_ok(), "it decides");
+    assert_eq!(config.endpoints().unwrap().len(), 1, "an endpoint fixes");
+}

@@ -112,6 +112,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
             }
             runner.env.extend(own.env.iter().cloned());
             runner.free = own.free;
+            runner.has_token_cmd = own.token_cmd.is_some();
             runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
         }
         runners.insert(name.to_owned(), runner);
@@ -145,6 +146,7 @@ fn runners(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Strin
                 env: own.env.clone(),
                 write,
                 free: own.free,
+                has_token_cmd: own.token_cmd.is_some(),
                 ..WorkerRunner::default()
             },
         );

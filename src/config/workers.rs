@@ -154,6 +154,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
             }
             runner.env.extend(own.env.iter().cloned());
             runner.free = own.free;
+            runner.has_token_cmd = own.token_cmd.is_some();
             runner.write = paths(env, &own.write, &format!("runners.{name}.write"), path)?;
         }
         runners.insert(name.to_owned(), runner);
@@ -185,6 +186,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Workers>
                 set: Vec::new(),
                 status,
                 free: own.free,
+                has_token_cmd: own.token_cmd.is_some(),
             };
             runners.insert(name.clone(), runner);
         }

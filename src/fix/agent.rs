@@ -185,6 +185,9 @@ fn runner(name: &str, lean: &Lean, fixes: &Fixes, settings: &Settings) -> Result
         let fault = Fault::usage(format!("could not find the runner {name:?}"));
         return Err(fault.hint(format!("runners that can fix: {}", known.join(", "))).into());
     };
+    if let Err(why) = table.check_key(name) {
+        return Err(Fault::usage(format!("could not call the runner {name}: {why}")).into());
+    }
     let (first, args) =
         table.argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let program = program::find_program(first, &settings.path, Path::new("/")).ok_or_else(|| {

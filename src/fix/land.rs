@@ -83,12 +83,6 @@ pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
     let changes = desk.trees.changes(&git, &run.base_tree, &run.tree)?;
     let is_worker = desk.socket.is_some();
     let mut landed = Landed { user_side: user_side_of(desk, &git, &changes)?, ..Landed::default() };
-    if !landed.user_side.is_empty() {
-        desk.say(
-            Tone::Warn,
-            format!("changed files that run on your side: {}", user_side::words(&landed.user_side)),
-        );
-    }
     // What runs on the user's side waits on a branch until a person has read it.
     if is_worker || (!branch && landed.user_side.is_empty()) {
         for change in changes.iter().filter(|change| is_inside(&desk.project, &change.path)) {

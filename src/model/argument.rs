@@ -197,12 +197,23 @@ mod tests {
             "[x.mk]",
             "sh -c 'cat -fx.mk'",
             "x.m\"k\"",
+            "a{x.mk}",
+            "a}x.mk",
+            "a'x.mk'",
+            "a\"x.mk\"",
         ] {
             assert!(named(arg, "x.mk"), "{arg}: {:?}", parts(arg));
         }
-        for arg in
-            ["file:///etc/x", "x=@/etc/x", "{a,/etc/x}", "-t/etc/x", "a:/etc/x", "--a=b=/etc/x", "f:%2fetc/x"]
-        {
+        for arg in [
+            "file:///etc/x",
+            "x=@/etc/x",
+            "{a,/etc/x}",
+            "-t/etc/x",
+            "a:/etc/x",
+            "--a=b=/etc/x",
+            "f:%2fetc/x",
+            "f://etc/x",
+        ] {
             assert!(
                 parts(arg)
                     .iter()

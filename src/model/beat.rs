@@ -9,6 +9,7 @@ use super::decision::Move;
 use super::entry::Outcome;
 use super::failing::Class;
 use super::name::Name;
+use super::scope::ApprovalScope;
 use super::time::{LAST_MS, Now};
 use super::world::{Digest, Items};
 
@@ -229,9 +230,14 @@ pub enum Deed {
         /// What a yes covered of files: path and blake3 of each. They are looked at once more when it begins.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         files: Vec<(String, String)>,
+        /// What a yes covered of folders: path and digest of each. They are looked at once more before it begins.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        folders: Vec<(String, String)>,
     },
     /// Something that the fleet of workers does; the move says what.
     Fleet,
+    /// Start a worker that a human said yes to. The yes is checked once more when it starts.
+    ApprovedStart(Box<ApprovalScope>),
 }
 
 /// A process, told apart from a later one with the same number by its start time.

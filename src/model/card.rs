@@ -14,6 +14,7 @@ use super::scope::{
     SandboxScope,
 };
 use super::time::{Now, human_ms};
+use super::user_side::UserSidePath;
 
 /// The label of a line of foreign text.
 const BAR: &str = "|";
@@ -108,12 +109,17 @@ pub fn approval(ask: &Ask, approval: &Approval, now: Now) -> Vec<CardRow> {
         replaces,
         goal: served,
         repo,
+        user_side,
     } = scope;
     let mut rows = CardRows::default();
     if approval.is_outdated() {
         rows.put("void", OUTDATED);
     }
     grants.iter().for_each(|grant| grant_row(&mut rows, grant));
+    for UserSidePath { path, reason } in user_side {
+        let text = format!("{path} executes on your side: {reason}");
+        rows.0.push(CardRow { label: "beware".to_owned(), text: visible(&text, false), strong: true });
+    }
     rows.put("move", action.tag());
     action_rows(&mut rows, action, grants, command.as_ref(), diff);
     command.iter().for_each(|command| command_rows(&mut rows, command));

@@ -107,12 +107,50 @@ fn every_field_of_a_scope_is_on_the_card() {
 }
 
 #[test]
+fn a_card_names_the_reason_the_end_and_the_hash_of_an_approval() {
+    let brief = "do this";
+    let content = |text: &str| digest(blake3::hash(text.as_bytes()).to_hex().as_str());
+    let worker = json!({ "move": "start_worker", "id": "w", "brief": brief, "why": "w" });
+    let worker = Move::from_json(&worker).unwrap();
+    let command = CommandScope {
+        argv: vec!["agent".to_owned(), "-x".to_owned()],
+        program: "/bin/agent".to_owned(),
+        cwd: "/w".to_owned(),
+        place: None,
+        env: vec![],
+        values: String::new(),
+    };
+    let shown = card(worker, ApprovalScope { command: Some(command), ..empty_scope() });
+    let rows = [
+        "  asked    by the loop in beat b, because because of a test".to_owned(),
+        format!("  hash     {}", "h".repeat(64)),
+        format!("  expires  in {}", human_ms(60_000)),
+        format!("  brief    7 bytes, {}", content(brief)),
+        "  command  agent -x".to_owned(),
+    ];
+    for row in rows {
+        assert!(shown.lines().any(|line| line == row), "{row}: {shown}");
+    }
+    let goal = json!({ "move": "write_goal", "id": "g", "body": "text", "why": "w" });
+    let goal = Move::from_json(&goal).unwrap();
+    let shown = card(goal.clone(), empty_scope());
+    let row = format!("  text     4 bytes, {}", content("text"));
+    assert!(shown.lines().any(|line| line == row) && !shown.contains("beware"), "{shown}");
+    let because = String::new();
+    let one =
+        Approval { decided: goal, scope: empty_scope(), diff: String::new(), because, hash: String::new() };
+    let read = Ask { clean: false, ..ask(Some(one.clone())) };
+    let rows = approval(&read, &one, Now { unix_ms: 0, offset_s: 0 });
+    assert!(rows.iter().any(|row| row.label == "beware" && row.text.contains("untrusted text was read")));
+}
+
+#[test]
 fn grants_come_first() {
     let shown = card(
         Move::from_json(&json!({ "move": "noop", "why": "w" })).unwrap(),
         crate::model::scope::tests::whole(),
     );
-    assert!(shown.starts_with("  grants   the file /home/u/x, named as ~/x c (at p)\n  move "), "{shown}");
+    assert!(shown.starts_with("  grants   the file /home/u/x, named as ~/x c (at p)\n  beware "), "{shown}");
 }
 
 #[test]

@@ -77,7 +77,8 @@ fn a_move_is_found_in_prose_and_fences() {
 fn replies_without_exactly_one_move_are_refused() {
     let noop = r#"{"move":"noop","why":"calm"}"#;
     assert!(parse_reply("").unwrap_err().contains("no complete JSON"));
-    assert!(parse_reply("{\"move\":\"noop\",\"why\":").unwrap_err().contains("no complete JSON"));
+    let cut = parse_reply("{\"move\":\"noop\",\"why\":").unwrap_err();
+    assert!(cut.contains("no complete JSON") && cut.contains("perhaps at the model's output limit"), "{cut}");
     assert!(parse_reply("{\"a\":1}").unwrap_err().contains("none with a `move` key"));
     assert!(
         parse_reply(&format!("{noop}\n{{\"move\":\"noop\",\"why\":\"b\"}}")).unwrap_err().contains("2 moves")

@@ -6,6 +6,7 @@ use super::argument;
 use super::decision::{Action, Move};
 use super::sensor::Header;
 use super::settings::Rules;
+use super::user_side;
 
 /// The answer of policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,14 +168,14 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
         if !here || (facts.tainted && rule.has_wildcard()) || !matches(&rule.argv, argv) {
             continue;
         }
-        let mut filled = argv.iter().enumerate().filter(|(at, arg)| rule.argv.get(*at) != Some(*arg));
-        match filled.find(|(_, arg)| leads_out(arg, cwd, facts)) {
-            Some((_, arg)) => too_far = Some(arg),
+        let filled = argv.iter().enumerate().filter(|(at, arg)| rule.argv.get(*at) != Some(*arg));
+        match filled.map(|(_, arg)| arg).find_map(|arg| beyond_wildcard(arg, cwd, facts)) {
+            Some(why) => too_far = Some(why),
             None => return Verdict::Free,
         }
     }
     match too_far {
-        Some(arg) => Verdict::Waits(format!("{arg:?} reaches further than a wildcard frees")),
+        Some(why) => Verdict::Waits(why),
         None if facts.tainted => {
             Verdict::Waits("untrusted text was read and no exact rule allows it".to_owned())
         }
@@ -192,13 +193,27 @@ fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
     if named.iter().any(|path| is_own(path, facts)) {
         return Some(format!("{arg:?} names a file that is looop's own"));
     }
-    let is_git = parts.iter().map(Path::new).any(argument::is_in_git_dir)
-        || named.iter().any(|path| argument::is_in_git_dir(path));
+    let is_git = named.iter().any(|path| argument::is_in_git_dir(path));
     (is_git && !argument::leaves_alone(arg)).then(|| {
         format!(
             "{arg:?} names a `.git` directory or a file in one; name the folder of the repository by `cwd`"
         )
     })
+}
+
+/// Why a wildcard does not free an argument: it leads out, or it names a path that executes on the user's side, as it is
+/// written or as it is followed. looop cannot tell whether the command reads or writes it.
+fn beyond_wildcard(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
+    if leads_out(arg, cwd, facts) {
+        return Some(format!("{arg:?} reaches further than a wildcard frees"));
+    }
+    if argument::leaves_alone(arg) {
+        return None;
+    }
+    let parts = argument::parts(arg);
+    let mut named = parts.iter().flat_map(|part| [PathBuf::from(part), (facts.resolve)(&cwd.join(part))]);
+    let reason = named.find_map(|path| user_side::reason_at(&path, &[cwd]))?;
+    Some(format!("{arg:?} names a path that executes on your side ({reason}), which no wildcard frees"))
 }
 
 /// True for an argument of which a part leads out of where a command runs. One with more parts than are followed does,

@@ -298,6 +298,21 @@ fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
     ] {
         assert_eq!(judge(&run(&["tool", arg]), &here), Verdict::Free, "{arg}");
     }
+    let many: Vec<String> = (0..MAX_RESOLVED).map(|n| format!("a{n}")).collect();
+    let many = many.join(",");
+    assert!(
+        matches!(judge(&run(&["tool", &many]), &here), Verdict::Waits(_)),
+        "it is too long to be followed"
+    );
+    // A link in the folder leads out of it.
+    let linked = |path: &Path| {
+        let path = lexical(path);
+        path.strip_prefix("/src/l").map_or_else(|_| path.clone(), |rest| Path::new("/abs").join(rest))
+    };
+    let here = Facts { resolve: linked, ..here };
+    for arg in ["l", "l/x", "--x=l/x", "@l/x"] {
+        assert!(matches!(judge(&run(&["tool", arg]), &here), Verdict::Waits(_)), "{arg}");
+    }
 }
 
 #[test]
@@ -336,5 +351,42 @@ fn an_argument_in_a_git_directory_is_refused() {
         assert_eq!(judge(&run(&["cp", arg]), &here), Verdict::Free, "{arg}");
     }
     let inside = Facts { place: Some(Path::new("/src/.git/hooks")), ..here };
-    assert!(matches!(judge(&run(&["ls"]), &inside), Verdict::Refused(_)));
+    for argv in [&["ls"][..], &["/bin/ls"], &["/bin/ls", "/etc"]] {
+        assert!(matches!(judge(&run(argv), &inside), Verdict::Refused(_)), "{argv:?}");
+    }
+}
+
+#[test]
+fn a_wildcard_frees_no_path_that_executes_on_the_users_side() {
+    let allow = rules(&[(&["tool", "**"], &["/src"])]);
+    let followed = |path: &Path| match path.ends_with("link") {
+        true => PathBuf::from("/src/.husky/pre-commit"),
+        false => path.to_owned(),
+    };
+    let here = Facts { place: Some(Path::new("/src")), resolve: followed, ..facts(&allow) };
+    for arg in [
+        ".envrc",
+        "a/.vscode/tasks.json",
+        "--output=.envrc",
+        "-o.envrc",
+        "@CLAUDE.md",
+        "x:=@.npmrc",
+        "/src/.ENVRC",
+        "a/link",
+    ] {
+        let Verdict::Waits(why) = judge(&run(&["tool", arg]), &here) else { panic!("{arg} is not free") };
+        assert!(why.contains("executes on your side") && why.contains("which no wildcard frees"), "{why}");
+    }
+    for arg in ["src/main.rs", "-v", "environment", "Makefile"] {
+        assert_eq!(judge(&run(&["tool", arg]), &here), Verdict::Free, "{arg}");
+    }
+    let exact = rules(&[(&["tool", ".envrc", "*"], &["/src"])]);
+    assert_eq!(
+        judge(&run(&["tool", ".envrc", "x"]), &Facts { rules: &exact, ..here.clone() }),
+        Verdict::Free
+    );
+    // The name of a folder above the project says nothing.
+    let allow = rules(&[(&["tool", "**"], &["/u/.run/src"])]);
+    let below = Facts { place: Some(Path::new("/u/.run/src")), rules: &allow, ..here };
+    assert_eq!(judge(&run(&["tool", "a", "/u/.run/src/b"]), &below), Verdict::Free);
 }

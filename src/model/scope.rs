@@ -37,6 +37,9 @@ pub struct ApprovalScope {
     pub goal: Option<GoalScope>,
     /// The repository that a worker gets a clone of.
     pub repo: Option<RepoScope>,
+    /// Paths that execute on the user's side, which an argument names or the command may write.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user_side: Vec<UserSidePath>,
 }
 
 /// One grant.
@@ -143,6 +146,16 @@ pub struct RepoScope {
     pub objects: String,
 }
 
+/// A path that executes on the user's side, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserSidePath {
+    /// The path in the project; untrusted text.
+    pub path: String,
+    /// Who runs or obeys it.
+    pub reason: String,
+}
+
 impl SandboxScope {
     /// What may be written without a sandbox.
     pub const ANYTHING: &str = "everything that you may write";
@@ -190,6 +203,18 @@ impl ApprovalScope {
         hasher.finalize().to_hex().to_string()
     }
 
+    /// Compares what a yes covered with the same things as they are now.
+    ///
+    /// # Errors
+    /// Says what has changed: the yes is void.
+    pub fn check(&self, now: &ApprovalScope) -> Result<(), String> {
+        if self == now {
+            return Ok(());
+        }
+        let what = self.difference(now);
+        Err(format!("something that the yes covered has changed since: {what}"))
+    }
+
     /// The first part in which another scope differs, in words.
     pub fn difference(&self, now: &ApprovalScope) -> &'static str {
         let ApprovalScope {
@@ -205,6 +230,7 @@ impl ApprovalScope {
             replaces,
             goal,
             repo,
+            user_side,
         } = self;
         match () {
             () if *replaces != now.replaces => "the file that it replaces",
@@ -216,6 +242,7 @@ impl ApprovalScope {
             () if *goal != now.goal => "the goal",
             () if *sandbox != now.sandbox => "the sandbox",
             () if *folders != now.folders => "the folder",
+            () if *user_side != now.user_side => "what executes on your side",
             () => "what a yes does not cover",
         }
     }

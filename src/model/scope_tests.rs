@@ -48,6 +48,7 @@ pub fn whole() -> ApprovalScope {
             base: text("b"),
             objects: text("o"),
         }),
+        user_side: vec![UserSidePath { path: text(".envrc"), reason: text("a shell") }],
     }
 }
 

@@ -15,7 +15,8 @@ use serde_json::Value;
 
 pub use stream::Stream;
 
-use scan::SecretScan;
+use scan::{SecretScan, SecretSpan};
+use spelling::Spelling;
 
 /// The shortest value that is looked for, in bytes: a shorter one stands in too many other words.
 const MIN_VALUE_BYTES: usize = 8;
@@ -64,8 +65,7 @@ impl Secrets {
     /// The text with `‹redacted:NAME›` in place of each secret.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let scan = SecretScan::new(&self.known);
-        let mut spans = scan.whole(None, text);
-        spans.extend(spelled(&scan, text, MAX_DECODED));
+        let spans = begun(&scan, text, MAX_DECODED).0;
         match spans.is_empty() {
             true => Cow::Borrowed(text),
             false => Cow::Owned(scan.replaced(text, spans)),
@@ -113,16 +113,26 @@ impl Secrets {
     }
 }
 
-/// The spans of secrets that a text spells with escapes, looked for in what the text decodes to.
-fn spelled(scan: &SecretScan, text: &str, depth: usize) -> Vec<scan::SecretSpan> {
-    let mut spans = Vec::new();
-    for decode in spelling::DECODERS {
-        let Some(decoded) = decode(text).filter(|_| depth > 0) else { continue };
-        let mut found = scan.whole(None, &decoded.text);
-        found.extend(spelled(scan, &decoded.text, depth - 1));
-        spans.extend(found.into_iter().map(|span| decoded.origin(span)));
+/// The secrets of the beginning of a text, in it and in what it decodes to; and where the first one stands that what
+/// follows decides about.
+fn begun(scan: &SecretScan, text: &str, depth: usize) -> (Vec<SecretSpan>, usize) {
+    let (mut spans, mut open) = scan.begun(text);
+    for spelling in Spelling::ALL.into_iter().filter(|_| depth > 0) {
+        let decoded = spelling.decode(text);
+        let cut = spelling.cut_escape(text, decoded.as_ref());
+        if let Some(head) = text.get(..cut).filter(|head| head.len() < text.len()) {
+            // What the cut escape will be may go on with a secret that begins before it.
+            open = open.min(match spelling.decode(head) {
+                Some(decoded) => decoded.place(begun(scan, &decoded.text, depth - 1).1),
+                None => begun(scan, head, depth - 1).1,
+            });
+        }
+        let Some(decoded) = decoded else { continue };
+        let (inner, inner_open) = begun(scan, &decoded.text, depth - 1);
+        spans.extend(inner.into_iter().map(|span| decoded.origin(span)));
+        open = open.min(decoded.place(inner_open));
     }
-    spans
+    (spans, open)
 }
 
 #[cfg(test)]

@@ -102,6 +102,25 @@ pub struct WorkerRunner {
     pub status: Option<StatusFile>,
     /// True when it costs nothing, as the config says.
     pub free: bool,
+    /// True when the config names a command that prints its key. Only a runner that decides and an endpoint get that key.
+    pub has_token_cmd: bool,
+}
+
+impl WorkerRunner {
+    /// Checks that a program can work without the key of a `token_cmd`: nobody would give it that key.
+    ///
+    /// # Errors
+    /// Says where `token_cmd` works, and what helps.
+    pub fn check_key(&self, name: &str) -> Result<(), String> {
+        match self.has_token_cmd {
+            true => Err(format!(
+                "runners.{name}.token_cmd works for a runner that decides and for an endpoint (`http`), and not for the \
+                 program of a worker or a fix; give that program a runner of its own without `token_cmd`, which uses its \
+                 login or a variable named in `env`"
+            )),
+            false => Ok(()),
+        }
+    }
 }
 
 /// A file that an agent loads beside its own settings, to tell looop how it fares.
@@ -136,13 +155,14 @@ impl Workers {
     /// The runner of this name, or the default one.
     ///
     /// # Errors
-    /// Says which there are.
+    /// Says which there are, or that it needs a key which a worker does not get.
     pub fn runner(&self, name: Option<&str>) -> Result<(&str, &WorkerRunner), String> {
         let name = name.or(self.runner.as_deref()).unwrap_or("claude");
-        self.runners.get_key_value(name).map(|(name, runner)| (name.as_str(), runner)).ok_or_else(|| {
+        let (name, runner) = self.runners.get_key_value(name).ok_or_else(|| {
             let known: Vec<&str> = self.runners.keys().map(String::as_str).collect();
             format!("{name:?} is no runner with a worker command; there are: {}", known.join(", "))
-        })
+        })?;
+        runner.check_key(name).map(|()| (name.as_str(), runner))
     }
 }
 

@@ -73,6 +73,7 @@ fn only_an_approved_start_of_a_paid_worker_is_remembered_as_one() {
     let yes = || Some((name("ap-1"), T0 + HOUR));
     let rows = [
         (yes(), true, Deed::Fleet, true),
+        (yes(), true, Deed::ApprovedStart(Box::default()), true),
         (yes(), false, Deed::Fleet, false),
         (None, true, Deed::Fleet, false),
         (yes(), true, Deed::Nothing, false),

@@ -96,6 +96,7 @@ fn exec() -> (Move, Deed) {
         exe: "/bin/make".to_owned(),
         cwd: "/".to_owned(),
         files: Vec::new(),
+        folders: Vec::new(),
     };
     (decided(json!({ "move": "run", "argv": ["make"] })), deed)
 }

@@ -180,6 +180,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_moment_outside_of_the_years_is_shown_as_the_nearest_one_within() {
+        let day = |unix_ms: i64| Now { unix_ms, offset_s: 0 }.day();
+        assert_eq!((day(-1), day(-86_400_000_000)), ("1970-01-01".to_owned(), "1970-01-01".to_owned()));
+        for late in [LAST_MS + 1, LAST_MS + 86_400_000_000, i64::MAX] {
+            assert_eq!(day(late), "9999-12-31", "{late}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn any_moment_in_any_zone_is_printed_and_compared(unix_ms: i64, offset_s: i32, other: i64, wait_ms: i64) {

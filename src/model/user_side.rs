@@ -7,9 +7,12 @@
 //! Names are compared as the most careless file system would: without case, in the form NFKC, without invisible
 //! characters, without dots and blanks at their ends, up to a `:`, with `\` as `/`, and by short names like `GIT~1`.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::path::Path;
+
 use unicode_normalization::UnicodeNormalization;
+
+use super::argument;
+pub use super::scope::UserSidePath;
 
 /// How many paths one text names; the others are counted.
 const NAMED: usize = 20;
@@ -20,16 +23,6 @@ const MAX_TARGET_BYTES: usize = 4096;
 const LINK: u32 = 0o120_000;
 /// The mode that git has for a submodule.
 const GITLINK: u32 = 0o160_000;
-
-/// A path that executes on the user's side, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UserSidePath {
-    /// The path in the project; untrusted text.
-    pub path: String,
-    /// Who runs or obeys it.
-    pub reason: String,
-}
 
 /// One changed path of a tree, as git compares two trees.
 #[derive(Clone, Debug, Default)]
@@ -321,6 +314,31 @@ pub fn runs_on_user_side(path: &str) -> Option<&'static str> {
     let parts: Vec<String> =
         path.split(['/', '\\']).map(folded).filter(|part| !matches!(part.as_str(), "" | ".")).collect();
     NAME_GROUPS.iter().find(|group| group.holds(&parts)).map(|group| group.reason)
+}
+
+/// The paths of the list that the arguments of a command name, each once. The first argument is the program. A path is
+/// judged from the folder of `bases` that holds it, so that the name of a folder above a project says nothing.
+pub fn named_by(argv: &[String], bases: &[&Path]) -> Vec<UserSidePath> {
+    let mut found: Vec<UserSidePath> = Vec::new();
+    for arg in argv.iter().skip(1).filter(|arg| !argument::leaves_alone(arg)) {
+        for part in argument::parts(arg) {
+            let Some(reason) = reason_at(Path::new(&part), bases) else { continue };
+            // The same path with more text of the argument around it says no more.
+            let is_said = found.iter().any(|one| one.reason == reason && part.contains(&one.path));
+            if !is_said {
+                found.retain(|one| one.reason != reason || !one.path.contains(&part));
+                found.push(UserSidePath { path: part, reason: reason.to_owned() });
+            }
+        }
+    }
+    found
+}
+
+/// Why a path executes on the user's side, judged from the folder of `bases` that holds it.
+pub fn reason_at(path: &Path, bases: &[&Path]) -> Option<&'static str> {
+    let below = bases.iter().filter_map(|base| path.strip_prefix(base).ok());
+    let below = below.min_by_key(|below| below.components().count()).unwrap_or(path);
+    runs_on_user_side(&below.to_string_lossy())
 }
 
 /// Why one change of a tree executes on the user's side: by its path, as a link that leads out of the project, as a

@@ -148,6 +148,7 @@ fn links_that_lead_out_submodules_and_new_executables_have_a_reason() {
         ("a/b", "../../x"),
         ("a/b", "x/../../../y"),
         ("a", "b/../c"),
+        ("a/b/c", "d/../e"),
         ("a", ".git/config"),
         ("a/b", "../.GIT/hooks"),
         ("a", "C:\\x"),
@@ -183,4 +184,18 @@ fn the_words_name_each_path_and_draw_nothing() {
     assert_eq!(words(&[one("a\u{1b}[2J"), one("b")]), "a\\u{1b}[2J (r), b (r)");
     let many: Vec<UserSidePath> = (0..25).map(|n| one(&n.to_string())).collect();
     assert!(words(&many).ends_with("19 (r), and 5 more"));
+}
+
+#[test]
+fn the_arguments_of_a_command_name_paths_of_the_list() {
+    let argv = |args: &[&str]| -> Vec<String> { args.iter().map(|arg| (*arg).to_owned()).collect() };
+    let base = Path::new("/u/.run/src");
+    let named = |args: &[&str]| -> Vec<String> {
+        named_by(&argv(args), &[base]).into_iter().map(|one| one.path).collect()
+    };
+    assert_eq!(named(&[".envrc", "a"]), [""; 0], "the program is no argument");
+    assert_eq!(named(&["cp", "a", "--to=sub/.envrc"]), ["sub/.envrc"]);
+    assert_eq!(named(&["sh", "-c", "cat a >.git/hooks/x; echo"]), [".git/hooks/x"]);
+    assert_eq!(named(&["cp", "/u/.run/src/a", "/u/.run/src/.npmrc"]), ["/u/.run/src/.npmrc"]);
+    assert_eq!(named(&["cp", ".envrc", "CLAUDE.md"]), [".envrc", "CLAUDE.md"]);
 }

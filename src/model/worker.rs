@@ -414,6 +414,15 @@ impl State {
         self.flag = Some(Flag { text, at_ms: now_ms, nth: self.flags, guess: false });
     }
 
+    /// The commands by which a person sees what the worker calls for. One that has ended has no screen to attach to.
+    pub fn look_commands(&self) -> String {
+        let id = &self.id;
+        match self.phase.is_over() {
+            true => format!("looop ls --all, looop logs {id}"),
+            false => format!("looop attach {id}"),
+        }
+    }
+
     /// True while a human is waited for.
     pub fn needs_human(&self) -> bool {
         self.flag.is_some() || self.ask.is_some()
@@ -489,6 +498,14 @@ pub struct WorkerView {
 mod tests {
     use super::Objects::{Reachable, Shared};
     use super::*;
+
+    #[test]
+    fn the_choice_of_objects_is_named_in_words() {
+        assert_eq!(Objects::words(None, true), "reachable if text of strangers was read, else shared");
+        assert_eq!(Objects::words(None, false), "shared");
+        assert_eq!(Objects::words(Some(Shared), true), "shared");
+        assert_eq!(Objects::words(Some(Reachable), false), "reachable");
+    }
 
     #[test]
     fn objects_are_reachable_by_themselves_only_after_text_of_strangers_and_with_a_network() {

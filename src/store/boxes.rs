@@ -70,6 +70,12 @@ struct BestSandbox {
     told: bool,
 }
 
+/// Deletes the cached probe of this machine, so that the next start probes it again.
+pub fn forget_powers(layout: &Layout) {
+    // A missing cache is not an error.
+    drop(fs::remove_file(layout.sandbox()));
+}
+
 /// Makes sandboxes for the children of one data dir.
 pub struct Boxer<'a> {
     layout: &'a Layout,

@@ -170,10 +170,16 @@ impl<'a> Commits<'a> {
         self.commit(message, &self.looop, edits)
     }
 
-    /// Lists the files that git holds and that differ from HEAD.
+    /// Lists the files that git holds and that differ from HEAD. A file in `sensors` that is not a program, such as a
+    /// key or a list, counts only if git already has it.
     fn changed(&self) -> Result<Vec<String>> {
         let mut changed = self.history.changed()?;
         changed.retain(|path| layout::is_kept_in_git(path));
+        let is_program = |path: &String| !path.starts_with("sensors/") || self.is_executable(path);
+        if !changed.iter().all(is_program) {
+            let known = self.history.tracked()?;
+            changed.retain(|path| is_program(path) || known.contains(path));
+        }
         Ok(changed)
     }
 

@@ -11,13 +11,16 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use super::file::{self, Keep, ReadError};
 use super::layout::Layout;
 use crate::model::argument;
 use crate::model::scope::{CommandScope, FileScope, FolderScope};
 use crate::model::settings::Settings;
-use crate::sys::{identity, program};
+use crate::sys::identity::{self, FolderDigest};
+use crate::sys::program;
+use crate::sys::sealed::{self, Sealed};
 
 /// The most bytes that the files named by a command may hold together, including the program: all of them are read
 /// while the beat's lock is held.
@@ -312,24 +315,63 @@ impl CoverageScan<'_> {
         if done.iter().any(|other| dir.starts_with(other)) {
             return Ok(true);
         }
-        let skip = |path: &Path| self.layout.is_state(path);
-        let looked = identity::folder(dir, self.most, &skip, self.stop);
-        let looked = match looked {
+        let (entries, content) = match folder_content(self.layout, dir, self.most, self.stop) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 search.beyond.insert(format!("{}: it cannot be read", dir.display()));
                 return Ok(false);
             }
             looked => looked.with_context(|| format!("could not look at the folder `{}`", dir.display()))?,
         };
-        let too_large = format!("{}: it has more than {} entries", dir.display(), self.most);
-        let Some(digest) = looked.digest else {
-            search.beyond.insert(too_large);
+        let Some(content) = content else {
+            search.beyond.insert(format!("{}: it has more than {} entries", dir.display(), self.most));
             return Ok(false);
         };
         done.push(dir.to_owned());
-        let content = blake3::hash(format!("{digest} {}", place(dir)?).as_bytes()).to_hex().to_string();
-        out.folders.push(FolderScope { path: text_of(dir), entries: looked.entries as u64, content });
+        out.folders.push(FolderScope { path: text_of(dir), entries: entries as u64, content });
         Ok(true)
+    }
+}
+
+/// Returns the number of entries of a folder, and the digest of its place and its contents; no digest for a folder with
+/// more entries than `most`. The files of looop's own state do not count.
+fn folder_content(
+    layout: &Layout,
+    dir: &Path,
+    most: usize,
+    stop: &dyn Fn() -> bool,
+) -> io::Result<(usize, Option<String>)> {
+    let FolderDigest { entries, digest } = identity::folder(dir, most, &|path| layout.is_state(path), stop)?;
+    let place = identity::place(dir)?;
+    let content = digest.map(|digest| blake3::hash(format!("{digest} {place}").as_bytes()));
+    Ok((entries, content.map(|content| content.to_hex().to_string())))
+}
+
+/// Approved folders, which are checked again right before a command begins.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedFolders {
+    pub root: PathBuf,
+    pub cache: PathBuf,
+    /// Path and digest of each folder.
+    pub folders: Vec<Sealed>,
+}
+
+impl SealedFolders {
+    /// Checks each folder again, from outside of the command's sandbox.
+    ///
+    /// # Errors
+    /// Names the folder that was changed, or that cannot be read.
+    pub fn check(&self) -> io::Result<()> {
+        let layout = Layout::new(self.root.clone(), self.cache.clone());
+        for (path, digest) in &self.folders {
+            let looked = folder_content(&layout, Path::new(path), identity::MAX_ENTRIES, &|| false);
+            let (_, content) =
+                looked.map_err(|e| io::Error::new(e.kind(), format!("`{path}` cannot be read: {e}")))?;
+            if content.as_ref() != Some(digest) {
+                return Err(sealed::changed(path));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -424,7 +466,8 @@ mod tests {
 
     fn scan(root: &Path, argv: &[&str], most: usize) -> Coverage {
         let layout = Layout::new(root.join("data"), root.join("cache"));
-        let settings = Settings { path: "/usr/bin:/bin".to_owned(), ..Settings::default() };
+        let path = format!("{}:/usr/bin:/bin", root.join("bin").display());
+        let settings = Settings { path, ..Settings::default() };
         let cwd = root.join("work");
         let scan =
             CoverageScan { layout: &layout, settings: &settings, cwd: Some(&cwd), most, stop: &|| false };
@@ -456,6 +499,59 @@ mod tests {
         write(root.join(".git/HEAD"), "ref: x").unwrap();
         assert_eq!(paths(&scan(&root, &["sh"], 100), &root), [""]);
         assert_eq!(paths(&scan(&root, &["sh"], 4), &root), ["work", ".git"]);
+    }
+
+    #[test]
+    fn the_git_directories_of_a_linked_worktree_are_covered() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for (file, text) in [
+            ("work/.git", "gitdir: ../main/.git/worktrees/work\n"),
+            ("main/.git/worktrees/work/commondir", "../..\n"),
+            ("main/.git/config", ""),
+        ] {
+            create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            write(root.join(file), text).unwrap();
+        }
+        let found = paths(&scan(&root, &["sh"], 100), &root);
+        for wanted in ["work", "main/.git/worktrees/work", "main/.git"] {
+            assert!(found.iter().any(|path| path == wanted), "{wanted}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn files_beyond_the_limit_are_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        create_dir_all(root.join("work")).unwrap();
+        let names: Vec<String> = (0..=MAX_FILES).map(|nth| format!("file-{nth}")).collect();
+        names.iter().for_each(|name| write(root.join("work").join(name), "").unwrap());
+        let argv: Vec<&str> = std::iter::once("sh").chain(names.iter().map(String::as_str)).collect();
+        let found = scan(&root, &argv, 1000);
+        let said = format!("files after the first {MAX_FILES}: it names or reads more");
+        assert!(found.files.len() == MAX_FILES && found.beyond.contains(&said), "{:?}", found.beyond);
+        assert!(!scan(&root, &argv[..MAX_FILES], 1000).beyond.contains(&said));
+    }
+
+    #[test]
+    fn a_program_that_an_argument_names_is_covered() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        create_dir_all(root.join("work")).unwrap();
+        create_dir_all(root.join("bin")).unwrap();
+        write(root.join("bin/tool"), "").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(root.join("bin/tool"), mode).unwrap();
+        let tool = root.join("bin/tool").display().to_string();
+        for (argv, is_covered) in [
+            (&["sh", "tool"][..], true),
+            (&["sh", "-c", "cd sub && tool all"], true),
+            (&["sh", "-c", "echo tool"], false),
+        ] {
+            let found = scan(&root, argv, 100);
+            let is_there = found.files.iter().any(|file| file.role == "program" && file.real == tool);
+            assert_eq!(is_there, is_covered, "{argv:?}: {:?}", found.files);
+        }
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub fn perform(layout: &Layout, deed: &Deed, fallback: Fallback) -> Result<Chang
             (from, exchange::move_away(&layout.file(from), &target, content)?)
         }
         Deed::Remove { path, content } => (path, exchange::remove(&layout.file(path), content)?),
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => return Ok(ChangeResult::Made),
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet | Deed::ApprovedStart(_) => {
+            return Ok(ChangeResult::Made);
+        }
     };
     Ok(match exchanged {
         Exchanged::Made => ChangeResult::Made,
@@ -109,7 +111,7 @@ pub fn sync(layout: &Layout, deed: &Deed) -> Result<()> {
         Deed::Rename { from, to, .. } => {
             file::sync(&layout.file(to)).and_then(|()| file::sync(&layout.file(from)))
         }
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => Ok(()),
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet | Deed::ApprovedStart(_) => Ok(()),
     }
 }
 

@@ -133,6 +133,7 @@ impl History {
         let who = actor(who)?;
         let (lock, _) = self.lock_index()?;
         self.refuse_blocked()?;
+        self.refuse_at_work()?;
         let parent = self.head_id()?;
         let tree = parent.map_or_else(|| Ok(self.empty_tree()), |id| self.tree_of(id))?;
         let commit = gix::objs::Commit {
@@ -198,6 +199,7 @@ impl History {
         }
         self.write_index(&mut lock, since, base, &edits, &blobs).context("could not write the git index")?;
         marker.index_is_written(&tree.to_string())?;
+        self.refuse_at_work()?;
         let (mut a, mut c) = Default::default();
         let id = self
             .repo
@@ -345,16 +347,19 @@ impl History {
         Ok(head.context("could not read HEAD")?.map(gix::Id::detach))
     }
 
-    /// Refuses a commit that must not be made now. The index is locked by then, so that no git command can begin
-    /// unseen.
+    /// Refuses a commit that must not be made now. The index is locked by then.
     fn refuse_blocked(&self) -> Result<()> {
-        // Git read the branch before it opened its editor, and refuses its commit if the branch has moved since.
-        let command = locks::at_work(&self.dir);
-        let at_work = command.map(|command| Blocked::AtWork { command: locks::command_words(&command) });
-        match at_work.map_or_else(|| self.blocked_but_for_the_lock(), |blocked| Ok(Some(blocked)))? {
-            Some(blocked) => Err(blocked.into()),
-            None => Ok(()),
-        }
+        self.blocked_but_for_the_lock()?.map_or(Ok(()), |blocked| Err(blocked.into()))
+    }
+
+    /// Refuses a commit while another command may need the branch as it is: git read it before it opened its editor,
+    /// and refuses its own commit if the branch has moved since. Checked last, because a command that read the branch
+    /// just before the index was locked has begun its message by then.
+    fn refuse_at_work(&self) -> Result<()> {
+        // Scanning all processes is slow, so do it only if there may be such a command.
+        let command = locks::may_hold_branch(&self.dir).then(|| locks::at_work(&self.dir)).flatten();
+        command
+            .map_or(Ok(()), |command| Err(Blocked::AtWork { command: locks::command_words(&command) }.into()))
     }
 
     fn blocked_but_for_the_lock(&self) -> Result<Option<Blocked>> {

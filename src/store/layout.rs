@@ -266,6 +266,11 @@ impl Layout {
         self.cache.join("sandbox.json")
     }
 
+    /// The git directories that existed before the command of a `run` move started.
+    pub fn git_watch(&self) -> PathBuf {
+        self.cache.join("git-watch.json")
+    }
+
     /// The best sandboxes that this machine ever had, and whether the user was notified that they are weaker now.
     pub fn best_sandbox(&self) -> PathBuf {
         self.cache.join("sandbox-best.json")
@@ -308,7 +313,7 @@ pub fn ask_path(id: &Name) -> String {
     format!("asks/{id}.json")
 }
 
-/// Relative paths that git holds; git ignores the rest. In the order of a listing.
+/// Relative paths of files and folders in which git holds something. In the order of a listing.
 pub const TRACKED: [&str; 12] = [
     ".gitignore",
     "format",
@@ -324,15 +329,21 @@ pub const TRACKED: [&str; 12] = [
     "schedules",
 ];
 
-/// Returns true if git holds this file of the data dir. Everything else is private to this machine, or belongs to
-/// another program. The user's `.gitignore` can only exclude more files.
+/// Returns true if git holds this file of the data dir, by its kind. Everything else is private to this machine, or
+/// belongs to another program. The user's `.gitignore` can only exclude more files. A file in `sensors` must also be
+/// executable.
 pub fn is_kept_in_git(path: &str) -> bool {
-    let (first, _) = path.split_once('/').unwrap_or((path, ""));
-    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-    let is_passing = name.ends_with(".lock")
-        || name.contains(".corrupt-")
-        || (name.starts_with('.') && name.ends_with(".tmp"));
-    TRACKED.contains(&first) && !is_passing
+    let ends = |name: &str, end: &str| !name.starts_with('.') && name.ends_with(end);
+    match path.split('/').collect::<Vec<_>>()[..] {
+        [".gitignore" | "format" | "PLAYBOOK.md" | "world.json" | "journal.md"] => true,
+        ["goals" | "journal", name] | ["goals", "archive", name] => ends(name, ".md"),
+        ["snapshots" | "schedules" | "asks", name] | ["asks", "archive", name] => ends(name, ".json"),
+        ["sensors", name] => {
+            Name::parse(name).is_ok() && !name.ends_with(".lock") && !name.contains(".corrupt-")
+        }
+        ["reports", worker, name] => Name::parse(worker).is_ok() && Name::parse(name).is_ok(),
+        _ => false,
+    }
 }
 
 /// Checks that the data dir exists, that only this user can access it, and that this program knows its layout.
@@ -431,4 +442,64 @@ pub fn format(layout: &Layout) -> Result<u32> {
 /// Writes this program's layout version.
 pub fn write_format(layout: &Layout) -> Result<()> {
     file::write(&layout.format(), FORMAT_TEXT.as_bytes(), 0o600, Keep::Durable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_kept_in_git;
+
+    #[test]
+    fn git_holds_files_by_their_kind_and_not_by_their_folder() {
+        for kept in [
+            ".gitignore",
+            "format",
+            "PLAYBOOK.md",
+            "world.json",
+            "journal.md",
+            "journal/2026-11-20.md",
+            "goals/release.md",
+            "goals/my notes.md",
+            "goals/archive/release-1.md",
+            "sensors/disk.sh",
+            "sensors/disk",
+            "sensors/mail.py",
+            "snapshots/disk.json",
+            "schedules/daily.json",
+            "asks/ap-1.json",
+            "asks/ap-1.answer.json",
+            "asks/archive/ap-1-5.json",
+            "reports/fix-ci/summary.md",
+            "reports/fix-ci/chart.png",
+        ] {
+            assert!(is_kept_in_git(kept), "{kept}");
+        }
+        for private in [
+            "goals",
+            "sensors",
+            "goals/.env",
+            "goals/.draft.md",
+            "goals/key.pem",
+            "goals/drafts/a.md",
+            "goals/x.md.lock",
+            "goals/x.md.corrupt-1",
+            "sensors/.env",
+            "sensors/lib/key",
+            "sensors/x.lock",
+            "sensors/x.corrupt-1",
+            "snapshots/stray",
+            "snapshots/deep/x.json",
+            "schedules/id_rsa",
+            "asks/notes.txt",
+            "asks/archive/deep/x.json",
+            "journal/2026.tar",
+            "reports/loose.txt",
+            "reports/fix-ci/.env",
+            "reports/fix-ci/deep/x",
+            "workers/w/spec.json",
+            "beat.json",
+            "mine.txt",
+        ] {
+            assert!(!is_kept_in_git(private), "{private}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ pub mod examples;
 pub mod exchange;
 pub mod file;
 pub mod fixes;
+pub mod git_watch;
 pub mod history;
 pub mod layout;
 pub mod ledger;

@@ -1,6 +1,7 @@
 //! Files below a folder. Each folder of a path is opened from the one above it, without following links: a folder that
 //! is replaced by a link in the meantime leads to an error and never outside.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -19,54 +20,103 @@ pub enum Parents {
     Cleared,
 }
 
+/// A folder that is held open, to find files below it.
+#[derive(Debug)]
+pub struct TopFolder {
+    path: PathBuf,
+    top: OwnedFd,
+}
+
+impl TopFolder {
+    /// Opens a folder; its own path may be a link.
+    ///
+    /// # Errors
+    /// When it is not a folder.
+    pub fn open(path: &Path) -> io::Result<TopFolder> {
+        let top = open(CWD, path.as_os_str(), OFlags::empty())?;
+        Ok(TopFolder { path: path.to_owned(), top })
+    }
+
+    /// Opens a folder, and refuses a link in its place.
+    ///
+    /// # Errors
+    /// When it is a link or not a folder.
+    pub fn open_plain(path: &Path) -> io::Result<TopFolder> {
+        let top = open(CWD, path.as_os_str(), OFlags::NOFOLLOW)?;
+        Ok(TopFolder { path: path.to_owned(), top })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Finds the place of `relative`. The last part itself is not checked: it may be missing, or a link.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a path that is absolute, empty, has `..` in it or leads into a `.git`; `NotFound` for a
+    /// missing folder; `NotADirectory` where a folder is a file or a link.
+    pub fn find(&self, relative: &Path, parents: Parents) -> io::Result<FilePlace> {
+        let mut names = Vec::new();
+        for part in relative.components() {
+            match part {
+                // In upper or lower case: git runs files in it.
+                Component::Normal(name) if !name.eq_ignore_ascii_case(".git") => names.push(name),
+                Component::CurDir => {}
+                _ => return Err(leads_out()),
+            }
+        }
+        let Some(name) = names.pop() else { return Err(leads_out()) };
+        let mut folder = self.top.try_clone()?;
+        let mut shown = self.path.clone();
+        for name in names {
+            let next = open(&folder, name, OFlags::NOFOLLOW);
+            folder = match (next, parents) {
+                (Ok(next), _) => next,
+                (Err(Errno::NOENT), Parents::Created | Parents::Cleared) => make(&folder, name)?,
+                (Err(Errno::NOTDIR | Errno::LOOP), Parents::Cleared) => {
+                    unlinkat(&folder, name, AtFlags::empty())?;
+                    make(&folder, name)?
+                }
+                (Err(Errno::LOOP), _) => return Err(Errno::NOTDIR.into()),
+                (Err(error), _) => return Err(error.into()),
+            };
+            shown.push(name);
+        }
+        let path = through(&folder).unwrap_or(shown).join(name);
+        Ok(FilePlace { folder, name: name.to_owned(), path })
+    }
+}
+
 /// The place of a file below a folder: its folder stays the same one for as long as this value lives.
 #[derive(Debug)]
 pub struct FilePlace {
-    /// Keeps the path valid, which leads through this descriptor if the system has such paths.
-    _folder: OwnedFd,
+    folder: OwnedFd,
+    name: OsString,
     path: PathBuf,
 }
 
 impl FilePlace {
-    /// Returns a path to the file for use by this process alone, not for a message.
+    /// Returns a path to the file for use by this process alone, not for a message. It leads through the open folder if
+    /// the system has such paths.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    pub fn folder(&self) -> &OwnedFd {
+        &self.folder
+    }
+
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
 }
 
-/// Finds the place of `relative` below `root`. The last part itself is not checked: it may be missing, or a link.
+/// Finds the place of `relative` below the folder `root`, as [`TopFolder::find`] does.
 ///
 /// # Errors
-/// `InvalidInput` for a path that is absolute, empty or has `..` in it; `NotFound` for a missing folder;
-/// `NotADirectory` where a folder is a file or a link.
+/// Those of [`TopFolder::open`] and [`TopFolder::find`].
 pub fn find(root: &Path, relative: &Path, parents: Parents) -> io::Result<FilePlace> {
-    let mut names = Vec::new();
-    for part in relative.components() {
-        match part {
-            Component::Normal(name) => names.push(name),
-            Component::CurDir => {}
-            _ => return Err(leads_out()),
-        }
-    }
-    let Some(name) = names.pop() else { return Err(leads_out()) };
-    let mut folder = open(CWD, root.as_os_str(), OFlags::empty())?;
-    let mut shown = root.to_owned();
-    for name in names {
-        let next = open(&folder, name, OFlags::NOFOLLOW);
-        folder = match (next, parents) {
-            (Ok(next), _) => next,
-            (Err(Errno::NOENT), Parents::Created | Parents::Cleared) => make(&folder, name)?,
-            (Err(Errno::NOTDIR | Errno::LOOP), Parents::Cleared) => {
-                unlinkat(&folder, name, AtFlags::empty())?;
-                make(&folder, name)?
-            }
-            (Err(Errno::LOOP), _) => return Err(Errno::NOTDIR.into()),
-            (Err(error), _) => return Err(error.into()),
-        };
-        shown.push(name);
-    }
-    let path = through(&folder).unwrap_or(shown).join(name);
-    Ok(FilePlace { _folder: folder, path })
+    TopFolder::open(root)?.find(relative, parents)
 }
 
 /// Returns true if `relative` is a folder below `root`, and neither it nor a folder above it is a link.
@@ -79,11 +129,11 @@ fn leads_out() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is not a path inside of the project")
 }
 
-fn open(at: impl AsFd, name: &std::ffi::OsStr, more: OFlags) -> Result<OwnedFd, Errno> {
+fn open(at: impl AsFd, name: &OsStr, more: OFlags) -> Result<OwnedFd, Errno> {
     openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | more, Mode::empty())
 }
 
-fn make(at: &OwnedFd, name: &std::ffi::OsStr) -> Result<OwnedFd, Errno> {
+fn make(at: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     match mkdirat(at, name, Mode::from_raw_mode(0o777)) {
         Ok(()) | Err(Errno::EXIST) => open(at, name, OFlags::NOFOLLOW),
         Err(error) => Err(error),
@@ -110,7 +160,7 @@ mod tests {
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::create_dir(dir.path().join("outside")).unwrap();
         symlink("../outside", root.join("link")).unwrap();
-        for path in ["../outside/x", "/etc/passwd", "a/../../outside/x", "", "."] {
+        for path in ["../outside/x", "/etc/passwd", "a/../../outside/x", "", ".", ".git/config", "a/.GIT/x"] {
             let error = find(&root, Path::new(path), Parents::Cleared).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
         }

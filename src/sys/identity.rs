@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn each_change_in_a_folder_changes_its_digest() {
-        let swaps: [(&str, Swap); 13] = [
+        let swaps: [(&str, Swap); 14] = [
             ("content", |d| write(d.join("sub/lib.sh"), "evil").unwrap()),
             ("a new file", |d| write(d.join("sub/new"), "").unwrap()),
             ("a file less", |d| fs::remove_file(d.join("sub/lib.sh")).unwrap()),
@@ -240,6 +240,10 @@ mod tests {
             ("another target", |d| {
                 fs::remove_file(d.join("link")).unwrap();
                 symlink("other", d.join("link")).unwrap();
+            }),
+            ("another target of a link to a folder", |d| {
+                fs::remove_file(d.join("folder")).unwrap();
+                symlink(".git", d.join("folder")).unwrap();
             }),
             ("what a link leads to", |d| write(d.join("skipped"), "evil").unwrap()),
             ("a hard link with the same text", |d| {
@@ -262,6 +266,7 @@ mod tests {
                 write(root.join(name), "text").unwrap();
             }
             symlink("skipped", root.join("link")).unwrap();
+            symlink("sub", root.join("folder")).unwrap();
             let before = digest(root);
             write(root.join(".git/objects/aa/bb"), "an object").unwrap();
             write(root.join(".git/index.lock"), "").unwrap();

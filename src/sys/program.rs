@@ -49,21 +49,27 @@ pub fn missing_interpreter(script: &Path) -> Option<String> {
     (named.starts_with('/') && !is_program(Path::new(named))).then(|| named.to_owned())
 }
 
-/// Becomes another program as soon as one byte arrives on stdin; the end of file means that it must not begin. With a
-/// sandbox, becomes it inside. Requires that the approved files are unchanged. Returns only if it did not begin.
-pub fn exec_when_told(
+/// Waits for one byte on stdin, which permits the start; the end of file forbids it.
+///
+/// # Errors
+/// Says why the program must not start.
+pub fn wait_until_told() -> io::Result<()> {
+    let mut byte = [0_u8; 1];
+    match rustix::io::read(rustix::stdio::stdin(), &mut byte)? {
+        1 => Ok(()),
+        _ => Err(io::Error::other("it did not get permission to begin")),
+    }
+}
+
+/// Becomes another program, inside the sandbox if there is one. Requires that the approved files are unchanged. Returns
+/// only if the program did not begin.
+pub fn exec(
     program: &Path,
     argv0: &str,
     args: &[String],
     boxed: Option<&Boxed>,
     files: &[Sealed],
 ) -> io::Error {
-    let mut byte = [0_u8; 1];
-    match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
-        Ok(1) => {}
-        Ok(_) => return io::Error::other("it did not get permission to begin"),
-        Err(error) => return error.into(),
-    }
     match boxed {
         Some(boxed) if boxed.has_files() => match outer(boxed, program, args) {
             Ok(mut command) => command.stdin(Stdio::null()).exec(),

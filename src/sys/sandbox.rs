@@ -12,6 +12,7 @@ mod bubblewrap;
 #[cfg(target_os = "linux")]
 mod filter;
 mod git_dirs;
+mod git_watch;
 #[cfg(target_os = "linux")]
 mod layer;
 #[cfg(target_os = "linux")]
@@ -29,9 +30,10 @@ use super::program::{installed_path, self_path};
 use crate::model::boxing::Net;
 use crate::model::boxing::{Boxed, Engine, Walls};
 
+pub use git_watch::GitWatch;
 #[cfg(target_os = "linux")]
 pub use network::{RESOLVER, become_networked};
-pub use probe::{probe, stamp};
+pub use probe::{probe, stamp, try_internet};
 
 /// Directories of the system: they hold programs, and no files of users.
 const SYSTEM: [&str; 12] = [

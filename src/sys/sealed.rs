@@ -34,7 +34,7 @@ pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(&mut file)?;
         if hasher.finalize().to_hex().as_str() != digest {
-            return Err(io::Error::other(format!("`{path}` has changed since the user approved it")));
+            return Err(changed(path));
         }
         if Path::new(path) == program && is_binary(&file)? {
             let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -44,6 +44,11 @@ pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
         }
     }
     Ok(begins)
+}
+
+/// Makes the error for a file or folder that differs from what the user approved.
+pub fn changed(path: &str) -> io::Error {
+    io::Error::other(format!("`{path}` has changed since the user approved it"))
 }
 
 /// Returns true unless the file is a script: its interpreter opens it by name, and a descriptor of this process is

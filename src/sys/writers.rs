@@ -5,61 +5,76 @@
     allow(unsafe_code, reason = "the kernel's call for file leases has no safe form in our crates")
 )]
 
-#[cfg(target_os = "linux")]
-pub use linux::WriterGuard;
-#[cfg(not(target_os = "linux"))]
-pub use other::WriterGuard;
+use std::fs::File;
+use std::io;
 
+use crate::sys::openers;
+
+/// A file that no process has open for writing. A process that tries to open it waits until the guard is dropped, if
+/// the kernel and the file system have leases.
+#[derive(Debug)]
+pub struct WriterGuard {
+    file: File,
+    has_lease: bool,
+}
+
+impl WriterGuard {
+    /// Guards a file that was opened for reading. Returns `None` if a process has it open for writing.
+    ///
+    /// # Errors
+    /// When the processes that have it open cannot be listed.
+    pub fn take(file: &File) -> io::Result<Option<WriterGuard>> {
+        let file = file.try_clone()?;
+        match lease::take(&file) {
+            Ok(()) => Ok(Some(WriterGuard { file, has_lease: true })),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // Another system: it does not report the writers of a file.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(Some(WriterGuard { file, has_lease: false }))
+            }
+            // A file of another user, or a file system without leases.
+            Err(_) if openers::opener(&file.metadata()?, true)?.is_some() => Ok(None),
+            Err(_) => Ok(Some(WriterGuard { file, has_lease: false })),
+        }
+    }
+
+    /// Returns false if a process waits to write to the file.
+    pub fn is_undisturbed(&self) -> bool {
+        !self.has_lease || lease::is_held(&self.file)
+    }
+}
+
+impl Drop for WriterGuard {
+    fn drop(&mut self) {
+        if self.has_lease {
+            lease::release(&self.file);
+        }
+    }
+}
+
+/// The kernel's read lease on a file: it delays a process that opens the file for writing.
 #[cfg(target_os = "linux")]
-mod linux {
+mod lease {
     use std::fs::File;
     use std::io;
     use std::os::fd::AsRawFd;
 
-    use crate::sys::openers;
-
     /// Chooses the signal that reports a waiting writer. The default signal ends the process.
     const F_SETSIG: libc::c_int = 10;
 
-    /// A file that no process has open for writing. A process that tries to open it waits until the guard is dropped.
-    #[derive(Debug)]
-    pub struct WriterGuard {
-        file: File,
-        has_lease: bool,
+    pub(super) fn take(file: &File) -> io::Result<()> {
+        control(file, F_SETSIG, libc::SIGURG)?;
+        control(file, libc::F_SETLEASE, libc::F_RDLCK).map(drop)
     }
 
-    impl WriterGuard {
-        /// Guards a file that was opened for reading. Returns `None` if a process has it open for writing.
-        ///
-        /// # Errors
-        /// When that cannot be found out.
-        pub fn take(file: &File) -> io::Result<Option<WriterGuard>> {
-            let file = file.try_clone()?;
-            let asked = control(&file, F_SETSIG, libc::SIGURG)
-                .and_then(|_| control(&file, libc::F_SETLEASE, libc::F_RDLCK));
-            match asked {
-                Ok(_) => Ok(Some(WriterGuard { file, has_lease: true })),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                // A file of another user, or a file system without leases.
-                Err(_) if openers::opener(&file.metadata()?, true)?.is_some() => Ok(None),
-                Err(_) => Ok(Some(WriterGuard { file, has_lease: false })),
-            }
-        }
-
-        /// Returns false if a process waits to write to the file.
-        pub fn is_undisturbed(&self) -> bool {
-            let read: libc::c_int = libc::F_RDLCK;
-            !self.has_lease || control(&self.file, libc::F_GETLEASE, 0).is_ok_and(|held| held == read)
-        }
+    pub(super) fn is_held(file: &File) -> bool {
+        let read: libc::c_int = libc::F_RDLCK;
+        control(file, libc::F_GETLEASE, 0).is_ok_and(|held| held == read)
     }
 
-    impl Drop for WriterGuard {
-        fn drop(&mut self) {
-            if self.has_lease {
-                // The lease ends with the descriptor in any case.
-                drop(control(&self.file, libc::F_SETLEASE, libc::F_UNLCK));
-            }
-        }
+    pub(super) fn release(file: &File) {
+        // The lease ends with the descriptor in any case.
+        drop(control(file, libc::F_SETLEASE, libc::F_UNLCK));
     }
 
     fn control(file: &File, command: libc::c_int, argument: libc::c_int) -> io::Result<libc::c_int> {
@@ -69,26 +84,21 @@ mod linux {
     }
 }
 
+/// Other systems lack such a lease.
 #[cfg(not(target_os = "linux"))]
-mod other {
+mod lease {
     use std::fs::File;
     use std::io;
 
-    /// A file on a system that does not report its writers.
-    #[derive(Debug)]
-    pub struct WriterGuard;
-
-    impl WriterGuard {
-        /// Guards nothing.
-        pub fn take(_file: &File) -> io::Result<Option<WriterGuard>> {
-            Ok(Some(WriterGuard))
-        }
-
-        /// Always true.
-        pub fn is_undisturbed(&self) -> bool {
-            true
-        }
+    pub(super) fn take(_file: &File) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
+
+    pub(super) fn is_held(_file: &File) -> bool {
+        false
+    }
+
+    pub(super) fn release(_file: &File) {}
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -9,10 +9,12 @@ use super::{Ctx, decide, log};
 use crate::model::beat::{Beat, Deed, Intent, Started};
 use crate::model::entry::{self, Outcome};
 use crate::model::step::{self, Effect, Event, Found, Probe};
+use crate::model::user_side;
 use crate::store::boxes::Boxer;
+use crate::store::coverage::SealedFolders;
 use crate::store::deeds::{self, ChangeResult};
 use crate::store::exchange::Fallback;
-use crate::store::{file, layout, ledger, logs, records, workers};
+use crate::store::{file, git_watch, layout, ledger, logs, records, workers};
 use crate::sys::kin;
 use crate::sys::proc::{self, Exit, Input, Job, Keep};
 use crate::sys::program;
@@ -60,13 +62,19 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut Beat, event: Event) -> Result<()> {
 /// Makes a move. None: it waits for the next beat, and its intent stays.
 fn perform(ctx: &mut Ctx, intent: &Intent) -> Result<Option<Outcome>> {
     match &intent.deed {
-        Deed::Fleet => {
-            let outcome = ctx.fleet.perform(&intent.beat, &intent.decided, !intent.clean);
+        Deed::Fleet | Deed::ApprovedStart(_) => {
+            let approved = match &intent.deed {
+                Deed::ApprovedStart(scope) => Some(scope.as_ref()),
+                _ => None,
+            };
+            let outcome = ctx.fleet.perform(&intent.beat, &intent.decided, !intent.clean, approved);
             // A move that a crash cut off is made at the start of a beat, before the beat ends its strays.
             ctx.spared.extend(workers::supervisors(ctx.layout)?);
             outcome.map(Some)
         }
-        Deed::Exec { argv, exe, cwd, files } => exec(ctx, intent, argv, exe, cwd, files).map(Some),
+        Deed::Exec { argv, exe, cwd, files, folders } => {
+            exec(ctx, intent, argv, exe, cwd, (files, folders)).map(Some)
+        }
         deed => {
             let fallback = if ctx.settles { Fallback::Steps } else { Fallback::Nothing };
             Ok(match deeds::perform(ctx.layout, deed, fallback)? {
@@ -94,7 +102,7 @@ fn exec(
     argv: &[String],
     exe: &str,
     cwd: &str,
-    files: &[Sealed],
+    (files, folders): (&[Sealed], &[Sealed]),
 ) -> Result<Outcome> {
     let layout = ctx.layout;
     let saved = records::load_beat(layout, ctx.now)?.0;
@@ -108,10 +116,17 @@ fn exec(
         Ok(cell) => cell,
         Err(why) => return Ok(Outcome::NotDone { why }),
     };
+    git_watch::begin(&layout.git_watch(), cell.boxed.as_ref(), None)?;
     let mut args = vec!["__exec".to_owned()];
     if !files.is_empty() {
         let files = serde_json::to_string(files).context("could not write down what a yes was for")?;
         args.extend(["--sealed".to_owned(), files]);
+    }
+    if !folders.is_empty() {
+        let (root, cache) = (layout.root().to_owned(), layout.cache().to_owned());
+        let folders = SealedFolders { root, cache, folders: folders.to_vec() };
+        let folders = serde_json::to_string(&folders).context("could not write down what a yes was for")?;
+        args.extend(["--folders".to_owned(), folders]);
     }
     if let Some(boxed) = &mut cell.boxed {
         boxed.sealed = files.to_vec();
@@ -138,7 +153,8 @@ fn exec(
     let mut ended = proc::run_one(job, ctx.cancel, None)?;
     ctx.settings.secrets.redact_bytes(&mut ended.stdout);
     tree::end_strays(&ctx.spared);
-    let status = match ended.exit {
+    let new_git = git_watch::end(&layout.git_watch())?;
+    let mut status = match ended.exit {
         Exit::NotStarted(why) => return Ok(Outcome::NotDone { why }),
         Exit::Code(code) => format!("exit {code}"),
         Exit::Signal(signal) => format!("ended by signal {signal}"),
@@ -146,6 +162,9 @@ fn exec(
         Exit::Cancelled => "interrupted, perhaps half done".to_owned(),
         Exit::TooMuch => "ended for printing too much".to_owned(),
     };
+    if !new_git.is_empty() {
+        status = format!("{status}; beware: {}", user_side::words(&new_git));
+    }
     let kept = logs::archive(layout, &intent.beat, OUTPUT, &ended.stdout);
     log::warn_on_error(ctx, kept);
     let from = ended.stdout.len().saturating_sub(TAIL_BYTES);
@@ -174,6 +193,9 @@ pub fn settle_leftovers(ctx: &mut Ctx, beat: &mut Beat) -> Result<()> {
     }
     if let Some(intent) = beat.intent.clone() {
         let probe = probe(ctx, &intent, &taken_back)?;
+        // The probe has ended a command that still ran.
+        let new_git = git_watch::end(&ctx.layout.git_watch())?;
+        ctx.warnings.extend(new_git.iter().map(|new| user_side::words(std::slice::from_ref(new))));
         log::event(
             ctx,
             "move_settled",
@@ -198,7 +220,7 @@ fn probe(ctx: &Ctx, intent: &Intent, taken_back: &BTreeMap<PathBuf, String>) -> 
         return Ok(Probe::Dropped(why.clone()));
     }
     step::probe(intent, &journal, &mut end, &mut |intent| match &intent.deed {
-        Deed::Fleet => ctx.fleet.probe(&intent.beat, &intent.decided),
+        Deed::Fleet | Deed::ApprovedStart(_) => ctx.fleet.probe(&intent.beat, &intent.decided),
         deed => deeds::probe(ctx.layout, deed),
     })
 }

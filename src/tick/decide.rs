@@ -13,7 +13,7 @@ use crate::model::failing::Class;
 use crate::runner::said::OUTPUT_LIMIT;
 use crate::runner::{Call, Failed, Reply};
 use crate::store::boxes::Boxer;
-use crate::store::{file, layout, logs};
+use crate::store::{file, logs};
 
 /// What came of asking.
 #[derive(Debug)]
@@ -43,8 +43,6 @@ pub struct Written {
 /// # Errors
 /// When the prompt cannot be written.
 pub fn write_down(ctx: &mut Ctx, beat: &str, prompt: &Prompt) -> Result<Written> {
-    // A data dir may have been moved away meanwhile: nothing is written in its place, and nothing is paid.
-    layout::check(ctx.layout)?;
     // Only a runner that stands in it needs it, and says so when it is not there.
     log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));
     written(ctx, beat, "", &prompt.text, prompt.split)

@@ -18,7 +18,7 @@ use crate::model::entry::Outcome;
 use crate::model::front_matter;
 use crate::model::name::Name;
 use crate::model::policy::{self, Facts, Verdict};
-use crate::model::scope::{self, ApprovalScope, FileScope, SandboxScope};
+use crate::model::scope::{self, ApprovalScope, SandboxScope};
 use crate::model::step::CHANGED;
 use crate::model::world::Goal;
 use crate::store::file;
@@ -146,7 +146,13 @@ fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
         let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
         let program = argv.first().map_or("", String::as_str);
         Ok(match program::find_program(program, &ctx.settings.path, &cwd) {
-            Some(exe) => Ok(Deed::Exec { argv, exe: text_of(&exe), cwd: text_of(&cwd), files: Vec::new() }),
+            Some(exe) => Ok(Deed::Exec {
+                argv,
+                exe: text_of(&exe),
+                cwd: text_of(&cwd),
+                files: Vec::new(),
+                folders: Vec::new(),
+            }),
             None => Err(format!("`{program}` is not an executable on the configured PATH")),
         })
     })
@@ -213,6 +219,8 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
     let old_name = if replaces.is_some() { path.as_str() } else { "/dev/null" };
     let shown = diff::unified(old_name, &path, &before, &text);
+    // The file is the user's and may hold a secret; the ask with its diff is kept and committed.
+    let shown = ctx.settings.secrets.redact(&shown).into_owned();
     Ok(Ok((ApprovalScope { replaces, ..scope }, shown)))
 }
 
@@ -236,13 +244,10 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     // What could not be looked at to its end says nothing about the yes.
     ctx.go_on()?;
     let planned = match scope {
-        Ok(Ok((now, _))) if now == approval.scope => {
-            free(ctx, sensed, id, &decided).map(|plan| sealed(plan, now.files))
-        }
-        Ok(Ok((now, _))) => {
-            let what = approval.scope.difference(&now);
-            Ok(Plan::refused(format!("something that the yes covered has changed since: {what}")))
-        }
+        Ok(Ok((now, _))) => match approval.scope.check(&now) {
+            Ok(()) => free(ctx, sensed, id, &decided).map(|plan| sealed(plan, &decided, now)),
+            Err(why) => Ok(Plan::refused(why)),
+        },
         Ok(Err(why)) => Ok(Plan::refused(why)),
         Err(error) => Err(error),
     };
@@ -251,10 +256,17 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     Ok((decided, plan))
 }
 
-/// A command begins only on the files that the yes was for.
-fn sealed(mut plan: Plan, covered: Vec<FileScope>) -> Plan {
-    if let Deed::Exec { files, .. } = &mut plan.deed {
-        *files = covered.into_iter().map(|file| (file.path, file.content)).collect();
+/// The plan with what the yes was for, so that it is checked once more when the command or the worker starts.
+fn sealed(mut plan: Plan, decided: &Move, covered: ApprovalScope) -> Plan {
+    match &mut plan.deed {
+        Deed::Exec { files, folders, .. } => {
+            *files = covered.files.into_iter().map(|file| (file.path, file.content)).collect();
+            *folders = covered.folders.into_iter().map(|folder| (folder.path, folder.content)).collect();
+        }
+        deed @ Deed::Fleet if matches!(decided.action, Action::StartWorker { .. }) => {
+            *deed = Deed::ApprovedStart(Box::new(covered));
+        }
+        _ => {}
     }
     plan
 }

@@ -20,7 +20,7 @@ use crate::model::worker::{Report, WorkerView};
 use crate::model::world::{BudgetState, Digest, Goal, Reading, Trust, World};
 use crate::store::boxes::{Boxer, Cell};
 use crate::store::budget::{self, Wanted};
-use crate::store::layout::Layout;
+use crate::store::layout::{self, Layout};
 use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
 use crate::store::{deeds, file, records, texts};
@@ -79,6 +79,8 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     let reports = reports(layout, &workers, &mut problems);
     let paused = records::paused(layout)?;
     let readings = readings(ctx, &sensors)?;
+    // The data dir may have been moved away while they ran: nothing is written in its place, and nothing is paid.
+    layout::check(layout)?;
     let now = ctx.now;
     let wanted = Wanted::decision(ctx.runner.name(), ctx.forced.as_ref());
     let money = budget::look(layout, &ctx.settings.budget, wanted, now)?;

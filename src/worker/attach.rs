@@ -265,8 +265,8 @@ impl Session<'_, '_> {
             let over = self.over.as_ref().map(|state| state.phase);
             match (event, over) {
                 (KeyEvent::Detach, over) => return Ok(Some(over.map_or(Ended::Detached, Ended::Over))),
-                // The worker takes no more keys, so q, Ctrl-C and Ctrl-D leave. A typed line ends with a line break, so it
-                // does not leave.
+                // The worker takes no more keys, so q, Ctrl-C and Ctrl-D leave. A typed line ends with a line break, so
+                // it does not leave.
                 (KeyEvent::Pass(bytes), Some(phase)) if matches!(*bytes, [.., b'q' | 0x03 | 0x04]) => {
                     return Ok(Some(Ended::Over(phase)));
                 }

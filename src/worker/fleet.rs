@@ -49,11 +49,18 @@ impl Fleet for LocalFleet<'_> {
         self.0.scope(&self.wanted(decided, ""))
     }
 
-    fn perform(&self, beat: &str, decided: &Move, is_tainted: bool) -> Result<Outcome> {
+    fn perform(
+        &self,
+        beat: &str,
+        decided: &Move,
+        is_tainted: bool,
+        approved: Option<&ApprovalScope>,
+    ) -> Result<Outcome> {
         let refused = |why: String| Ok(Outcome::Refused { why });
         match &decided.action {
             Action::StartWorker { .. } => {
-                let wanted = Wanted { is_tainted, ..self.wanted(decided, beat) };
+                let approved = approved.cloned();
+                let wanted = Wanted { is_tainted, approved, ..self.wanted(decided, beat) };
                 match self.0.start(&wanted)? {
                     Ok(spec) => Ok(Outcome::Done { note: spec.argv.join(" ") }),
                     Err(why) => refused(why),

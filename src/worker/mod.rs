@@ -50,10 +50,17 @@ pub trait Fleet {
     fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>>;
 
     /// Makes a move of this beat that concerns workers. `is_tainted` means that the decider read untrusted content.
+    /// `approved` is what the user approved: if any part of it differs now, the worker does not start.
     ///
     /// # Errors
     /// When it could not be made.
-    fn perform(&self, beat: &str, decided: &Move, is_tainted: bool) -> Result<Outcome>;
+    fn perform(
+        &self,
+        beat: &str,
+        decided: &Move,
+        is_tainted: bool,
+        approved: Option<&ApprovalScope>,
+    ) -> Result<Outcome>;
 
     /// Finds out whether this beat made the move before it was interrupted.
     ///

@@ -11,9 +11,10 @@ use super::clone::{self, Collected, Git};
 use super::start::Starter;
 use crate::model::entry::worker_line;
 use crate::model::leftovers::Leftovers;
+use crate::model::user_side::UserSidePath;
 use crate::model::worker::{Phase, Repo, State};
 use crate::store::workers::{self, Worker};
-use crate::store::{lock, logs};
+use crate::store::{git_watch, lock, logs};
 
 /// The timeout of git for one clone, in milliseconds: a beat waits for it.
 const GIT_MS: i64 = 30_000;
@@ -26,6 +27,8 @@ enum CloneOutcome {
     Fetched(Collected),
     /// Its branch still cannot be fetched, for this reason.
     Unfetched(String),
+    /// It made git directories that can run commands.
+    MadeGitDirs(Vec<UserSidePath>),
 }
 
 /// Checks each ended worker that needs it.
@@ -35,6 +38,10 @@ enum CloneOutcome {
 pub(super) fn ended(starter: &Starter) -> Result<()> {
     let (all, _) = workers::list(starter.layout)?;
     for worker in all.iter().filter(|worker| worker.state.phase.is_over()) {
+        let made = git_watch::end(&starter.layout.worker(&worker.spec.id).git_watch())?;
+        if !made.is_empty() {
+            keep(starter, worker, CloneOutcome::MadeGitDirs(made))?;
+        }
         let Some(repo) = &worker.spec.repo else { continue };
         let finding = match (&worker.state.unfetched, &worker.state.left) {
             (Some(_), _) => fetch(starter, worker, repo),
@@ -105,6 +112,7 @@ fn keep(starter: &Starter, seen: &Worker, finding: CloneOutcome) -> Result<()> {
 
 fn take(state: &mut State, finding: CloneOutcome, now_ms: i64) {
     match finding {
+        CloneOutcome::MadeGitDirs(made) => state.user_side.extend(made),
         CloneOutcome::Left(left) => state.left = Some(left),
         CloneOutcome::Unfetched(why) => {
             state.why = Some(format!("its branch could not be fetched: {why}"));
@@ -112,7 +120,7 @@ fn take(state: &mut State, finding: CloneOutcome, now_ms: i64) {
         }
         CloneOutcome::Fetched(collected) => {
             (state.branch, state.left) = (collected.branch, Some(collected.left));
-            state.user_side = collected.user_side;
+            state.user_side.extend(collected.user_side);
             (state.unfetched, state.why, state.flag) = (None, None, None);
             state.phase = if state.verdict.is_some() { Phase::Done } else { Phase::Exited };
             state.since_ms = now_ms;

@@ -14,6 +14,7 @@ use crate::model::budget::Hit;
 use crate::model::fault::Fault;
 use crate::model::lease;
 use crate::model::name::Name;
+use crate::model::scope::ApprovalScope;
 use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
 use crate::model::worker::{Check, Objects, Spec, WorkerLimits};
@@ -69,6 +70,8 @@ pub struct Wanted {
     pub cwd: Option<PathBuf>,
     /// Who starts it: a beat's id, or `human`.
     pub by: String,
+    /// What the user approved; `None` if the start needs no approval.
+    pub approved: Option<ApprovalScope>,
 }
 
 /// The context for starting workers.
@@ -255,8 +258,12 @@ impl Starter<'_> {
         let (staged, _preparing) = workers::stage(self.layout, &spec.id)?;
         // A fix talks to its supervisor itself.
         let contract = if spec.kind == FIX { "" } else { CONTRACT };
+        let described = spec.clone();
         let prepared = self.prepare(wanted, &mut spec, &staged).and_then(|prepared| match prepared {
             Ok(()) => {
+                if let Err(why) = self.check_approved(wanted, &described, &spec)? {
+                    return Ok(Err(why));
+                }
                 let leads = self.leads(wanted, &spec, &staged);
                 let brief = format!("{contract}{}\n{leads}", wanted.brief.trim_end());
                 self.let_leave(&spec.id).and_then(|()| self.publish(&spec, &brief, &staged))
@@ -388,6 +395,15 @@ impl Starter<'_> {
         if let Some(old) = workers::load(self.layout, &spec.id)?.filter(|old| old.spec.id == spec.id) {
             if !old.state.phase.is_over() {
                 return Ok(Err(format!("worker {} is {}", spec.id, old.state.phase.word())));
+            }
+            let has_clone = || self.layout.worker(&spec.id).clone_dir().join(".git").is_dir();
+            if let Some(why) = old.state.unfetched.as_ref().filter(|_| has_clone()) {
+                // Beats try again only for a worker that is not archived.
+                let id = &spec.id;
+                return Ok(Err(format!(
+                    "an ended worker has this name, and its branch could not be fetched yet: {why}; each beat tries \
+                     again. Take another name, or give its work up with `looop prune {id} --force`"
+                )));
             }
             super::fleet::end_lost(self.layout, std::slice::from_ref(&old));
             workers::put_away(self.layout, &old)?;

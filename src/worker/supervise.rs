@@ -33,7 +33,7 @@ use crate::model::wire::Reply;
 use crate::model::worker::{Phase, Spec, State};
 use crate::store::layout::{Layout, WorkerDir};
 use crate::store::transcript::Writer;
-use crate::store::{claims, lock, records, workers};
+use crate::store::{claims, git_watch, lock, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::pty::{Size, Terminal};
 use crate::sys::signal::Bell;
@@ -172,6 +172,10 @@ impl Supervisor {
         let begun = Writer::create(&dir, now.unix_ms, size.cols, size.rows, spec.limits.keep_bytes)
             .context("could not create the transcript of the worker")
             .and_then(|writer| take_leases(&layout, &spec, &claimant, &mut state).map(|()| writer))
+            .and_then(|writer| {
+                git_watch::begin(&dir.git_watch(), spec.boxed.as_ref(), Some(&dir.clone_dir()))
+                    .map(|()| writer)
+            })
             .and_then(|writer| Ok((writer, stage::start_agent(&dir, &spec, &mut state, size)?)));
         let (writer, terminal) = match begun {
             Ok(begun) => begun,

@@ -284,8 +284,7 @@ pub fn lines(workers: &[Worker], told: &mut BTreeMap<String, Call>) -> Vec<Strin
             }
             _ => None,
         };
-        let id = &spec.id;
-        lines.extend(text.map(|text| format!("⚑ {id}: {text} — looop attach {id}")));
+        lines.extend(text.map(|text| format!("⚑ {}: {text} — {}", spec.id, state.look_commands())));
         now.insert(key, call.after(before));
     }
     // Keep the number of a lowered flag, so that the same flag is not printed again.

@@ -9,6 +9,9 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use looop::store::exchange::{self, Exchanged, Fallback};
+use looop::store::layout::Layout;
+use looop::store::logs;
+use looop::sys::clock;
 use serde_json::{Value, json};
 
 use crate::support::pi::skipped;
@@ -18,7 +21,7 @@ const NOOP: &str = r#"{"move":"noop","why":"nothing"}"#;
 /// A timer as the human sets it.
 const TIMER: &str = r#"{"when":{"in_s":4000000000},"note":"the human's","created_ms":1}"#;
 
-/// A profile with a goal, a timer and a sensor, in which moves may write sensors.
+/// A profile with a goal, a timer and a sensor.
 fn profile() -> Profile {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "before\n");
@@ -55,6 +58,7 @@ fn moves() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("sensors/s.sh", script, sensor("s")),
         ("sensors/new.sh", script, sensor("new")),
+        ("PLAYBOOK.md", "the human's\n", json!({"move": "write_playbook", "body": "b", "why": "w"})),
     ]
 }
 
@@ -66,7 +70,7 @@ fn what_a_human_writes_while_the_model_thinks_is_never_replaced_or_put_away() {
         let profile = profile();
         edits_and_decides(&profile, path, text, &decided);
         if free {
-            profile.config_more(json!({ "policy": { "free_moves": ["write_sensor"] } }));
+            profile.config_more(json!({ "policy": { "free_moves": ["write_sensor", "write_playbook"] } }));
         }
         let ran = profile.looop(&["tick"]).ok();
         assert!(ran.stdout.contains(" — refused: changed by someone else"), "{decided}: {ran:?}");
@@ -115,7 +119,7 @@ fn what_a_human_writes_while_the_model_thinks_is_the_humans_in_git() {
         let before = authors(&profile, path);
         profile.goal("wake", "up\n");
         edits_and_decides(&profile, path, text, &decided);
-        profile.config_more(json!({ "policy": { "free_moves": ["write_sensor"] } }));
+        profile.config_more(json!({ "policy": { "free_moves": ["write_sensor", "write_playbook"] } }));
         profile.looop(&["tick"]).ok();
         assert_eq!(authors(&profile, path), before, "{decided}: not in the commits of that beat");
         profile.script(&[NOOP]);
@@ -287,6 +291,43 @@ fn of_two_hundred_aimed_saves_during_a_write_none_is_lost() {
     assert!(!is_being_written(dir.path()));
 }
 
+#[test]
+fn of_saves_during_a_rotation_of_the_journal_none_is_lost() {
+    let profile = Profile::scripted(&[NOOP]);
+    let layout = Layout::new(profile.data(), profile.path("cache"));
+    let (journal, past) = (layout.journal(), layout.journal_past());
+    let long: String =
+        (0..9_000).map(|n| format!("- line {n:05} of a long journal of many beats\n")).collect();
+    let rotate = || logs::rotate_journal(&layout, clock::now()).unwrap();
+    let begin = || {
+        drop(fs::remove_dir_all(&past));
+        fs::write(&journal, &long).unwrap();
+    };
+    for (nth, save) in (0..10).flat_map(|nth| [(nth, Save::ByRename), (nth, Save::InPlace)]) {
+        begin();
+        let mine = format!("mine {nth}\n");
+        std::thread::scope(|scope| {
+            let ready = Arc::new(Barrier::new(2));
+            let (journal, mine, theirs) = (&journal, &mine, ready.clone());
+            scope.spawn(move || save.aimed(journal, mine, nth, &theirs));
+            ready.wait();
+            rotate();
+        });
+        assert!(is_there(&journal, &mine), "{nth} {save:?}");
+    }
+    begin();
+    let mut late = File::options().append(true).open(&journal).unwrap();
+    rotate();
+    assert_eq!(fs::read_dir(&past).unwrap().count(), 0, "each line is in one place");
+    late.write_all(b"late\n").unwrap();
+    drop(late);
+    assert_eq!(fs::read_to_string(&journal).unwrap(), format!("{long}late\n"));
+    rotate();
+    let older = fs::read_dir(&past).unwrap().next().unwrap().unwrap().path();
+    let both = fs::read_to_string(older).unwrap() + &fs::read_to_string(&journal).unwrap();
+    assert_eq!(both, format!("{long}late\n"), "a later beat rotates it");
+}
+
 /// Runs a beat under strace, with these changes to its calls, and a save in the middle of it.
 fn traced_tick(profile: &Profile, inject: &str, save: impl FnOnce()) -> Ran {
     let plain = profile.command(&["tick"]);
@@ -311,13 +352,18 @@ fn a_save_during_the_slow_write_of_a_beat_wins_and_the_move_is_refused() {
     }
     let timer = json!({"move": "schedule", "name": "t", "in_s": 3600, "note": "n", "why": "w"});
     let goal = json!({"move": "write_goal", "id": "g", "body": "looop's", "why": "w"});
+    let playbook = json!({"move": "write_playbook", "body": "looop's", "why": "w"});
+    let sensor = json!({"move": "write_sensor", "name": "s", "script": "#!/bin/sh\n# looop's\n", "why": "w"});
     for (path, decided, save) in [
         ("goals/g.md", &goal, Save::ByRename),
         ("goals/g.md", &goal, Save::InPlace),
         ("schedules/t.json", &timer, Save::ByRename),
+        ("PLAYBOOK.md", &playbook, Save::InPlace),
+        ("sensors/s.sh", &sensor, Save::ByRename),
     ] {
         let profile = profile();
         profile.script(&[&decided.to_string(), NOOP]);
+        profile.config_more(json!({ "policy": { "free_moves": ["write_sensor", "write_playbook"] } }));
         let target = profile.data().join(path);
         let ran = traced_tick(&profile, "inject=fsync:delay_enter=100000", || {
             wait_until("looop to write", || is_being_written(target.parent().unwrap()));
@@ -364,20 +410,31 @@ fn where_two_files_cannot_be_exchanged_the_move_waits_for_the_next_beat() {
 
 #[test]
 fn what_a_killed_verb_left_is_settled_by_the_next_beat_and_said() {
-    let profile = profile();
-    let change = looop::model::exchange::FileChange {
-        new: Some(exchange::digest_of(b"looop's\n")),
-        seen: exchange::digest_of(b"before\n"),
-    };
-    let private = String::from_utf8(change.private_name(b"g.md").unwrap()).unwrap();
-    // Killed between the exchange and the comparison, when a save had come out.
-    fs::write(profile.data().join("goals").join(private), "the human's\n").unwrap();
-    profile.goal("g", "looop's\n");
-    let ran = profile.looop(&["tick"]).ok();
-    assert!(ran.stderr.contains("`goals/g.md` has the text that it had before"), "{ran:?}");
-    assert_eq!(profile.read("goals/g.md"), "the human's\n");
-    assert_eq!(fs::read_dir(profile.data().join("goals")).unwrap().count(), 2, "the goal and the archive");
-    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    for (path, mine) in [
+        ("goals/g.md", "the human's\n"),
+        ("PLAYBOOK.md", "the human's\n"),
+        ("schedules/t.json", TIMER),
+        ("sensors/s.sh", "#!/bin/sh\necho '{}'\n"),
+    ] {
+        let profile = profile();
+        let change = looop::model::exchange::FileChange {
+            new: Some(exchange::digest_of(b"looop's\n")),
+            seen: exchange::digest_of(b"before\n"),
+        };
+        let target = profile.data().join(path);
+        let name = target.file_name().unwrap().as_encoded_bytes();
+        let private = String::from_utf8(change.private_name(name).unwrap()).unwrap();
+        // Killed between the exchange and the comparison, when a save had come out.
+        let private = target.with_file_name(private);
+        fs::write(&private, mine).unwrap();
+        fs::set_permissions(&private, fs::metadata(&target).unwrap().permissions()).unwrap();
+        fs::write(&target, "looop's\n").unwrap();
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(ran.stderr.contains(&format!("`{path}` has the text that it had before")), "{ran:?}");
+        assert_eq!(profile.read(path), mine);
+        assert!(!private.exists());
+        assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    }
 }
 
 #[test]

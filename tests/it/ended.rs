@@ -159,6 +159,12 @@ fn what_is_nowhere_else_is_named_with_a_command_that_brings_it_in() {
     assert!(repo.join("new").exists(), "the branch is merged");
     scene.profile.looop(&["unflag", "w1"]).ok();
     assert_eq!(scene.row("w1")["flag"], Value::Null);
+    // Without the flag, too, the next decision is told what is there and what brings it in.
+    let world = scene.world();
+    // Once in the journal, and once with the worker.
+    for words in ["1 commit that is nowhere else", &topic] {
+        assert!(world.matches(words).count() > 1, "{words}: {world}");
+    }
 }
 
 #[test]
@@ -247,7 +253,7 @@ fn a_beat_says_what_a_worker_without_a_supervisor_left() {
 #[test]
 fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_put_away() {
     let scene = Scene::new();
-    scene.start("good", "good", "echo new >new; git add new; git commit -qm work");
+    scene.start("good", "good", "echo new >new; echo x >.envrc; git add new .envrc; git commit -qm work");
     scene.start("bad", "bad", "echo new >new; git add new; git commit -qm work");
     scene.start("code", "", "exit 7");
     for id in ["good", "bad", "code"] {
@@ -263,6 +269,8 @@ fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_put_away() {
         (&json!(true), &json!("git merge looop/good")),
         "{good}"
     );
+    assert!(good["user_side"].to_string().contains(".envrc"), "{good}");
+    assert!(bad["left"].as_str().unwrap().contains("1 commit that is nowhere else"), "{bad}");
     assert_eq!(bad["verify"]["name"], "bad", "{bad}");
     assert!(bad["why"].as_str().unwrap().contains("the check `bad` failed"), "{bad}");
     let clone = scene.profile.data().join("workers/past").join(bad["past"].as_str().unwrap()).join("clone");
@@ -308,6 +316,10 @@ fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
     scene.profile.looop(&["tick"]).ok();
     assert_eq!(scene.profile.read("workers/w1/state.json"), before);
     assert_eq!(scene.row("w1")["past"], Value::Null, "it waits for its branch");
+    // Another worker of its name would end these tries.
+    let again = scene.profile.looop(&["worker", "start", "w1", "--", "true"]);
+    assert!(again.code == 1 && again.stderr.contains("its branch could not be fetched yet"), "{again:?}");
+    assert!(again.stderr.contains("looop prune w1 --force"), "{again:?}");
     fs::rename(&away, &repo).unwrap();
     scene.profile.looop(&["tick"]).ok();
     let row = scene.row("w1");
@@ -316,4 +328,36 @@ fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
     assert_eq!(git_in(&repo, &["show", "looop/w1:new"]), "new\n");
     let journal = scene.profile.read("journal.md");
     assert!(journal.contains("next: git merge looop/w1 [worker w1]"), "{journal}");
+    scene.start("w1", "", "true");
+    scene.wait_end("w1");
+}
+
+#[test]
+fn a_branch_that_cannot_be_fetched_keeps_its_name_until_its_work_is_given_up() {
+    let scene = Scene::new();
+    let (repo, away) = (scene.repo(), scene.repo().with_file_name("away"));
+    let work = "echo new >new; git add new; git commit -qm work; touch .git/ready; while [ ! -e .git/go ]; do sleep 0.02; done";
+    scene.start("w1", "", work);
+    wait_until("the commit", || scene.clone_of("w1").join(".git/ready").exists());
+    fs::rename(&repo, &away).unwrap();
+    fs::write(scene.clone_of("w1").join(".git/go"), "").unwrap();
+    scene.wait_end("w1");
+    assert_eq!(scene.profile.looop(&["worker", "start", "w1", "--", "true"]).code, 1);
+    scene.profile.looop(&["prune", "w1", "--force"]).ok();
+    scene.profile.looop(&["worker", "start", "w1", "--", "true"]).ok();
+    assert_eq!(scene.wait_end("w1")["state"], "exited");
+}
+
+#[test]
+fn the_commands_that_are_named_for_an_ended_worker_work() {
+    let scene = Scene::new();
+    scene.start("w1", "", "echo seen; echo new >new");
+    scene.wait_end("w1");
+    let look = "looop ls --all, looop logs w1";
+    let waits = scene.profile.looop(&["wait"]);
+    assert!(waits.code == 3 && waits.stdout.contains(look), "{waits:?}");
+    let status = scene.profile.looop(&["status"]).ok().stdout;
+    assert!(status.contains(look) && !status.contains("looop attach"), "{status}");
+    assert!(scene.profile.looop(&["logs", "w1"]).ok().stdout.contains("seen"));
+    assert_ne!(scene.profile.looop(&["attach", "w1"]).code, 0);
 }

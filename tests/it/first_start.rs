@@ -108,8 +108,14 @@ fn a_mistyped_data_dir_is_named_by_each_verb_and_not_made() {
     fs::create_dir(&project).unwrap();
     fs::write(project.join("a.py"), "def a():\n    return 1\n").unwrap();
     let root = project.to_str().unwrap();
-    let own: [&[&str]; 3] =
-        [&["map", "--root", root], &["fix", "--repo", root, "--issue", "x", "--test", "true"], &["attempts"]];
+    let leanfile = project.join("leanfile.toml");
+    fs::write(&leanfile, "").unwrap();
+    let own: [&[&str]; 4] = [
+        &["map", "--root", root],
+        &["fix", "--repo", root, "--issue", "x", "--test", "true"],
+        &["attempts"],
+        &["trust", leanfile.to_str().unwrap()],
+    ];
     for dir in [&typo, &empty] {
         profile.var("LOOOP_DATA_DIR", dir.to_str().unwrap());
         for args in VERBS.into_iter().chain(own) {
@@ -182,7 +188,7 @@ fn a_first_pulse_of_a_made_profile_says_what_it_may_spend_and_waits() {
 }
 
 #[test]
-fn a_map_and_a_fix_keep_their_own_state_and_say_so() {
+fn a_map_a_fix_and_a_trust_keep_their_own_state_and_say_so() {
     let profile = Profile::home_only();
     let project = profile.path("project");
     fs::create_dir(&project).unwrap();
@@ -194,12 +200,16 @@ fn a_map_and_a_fix_keep_their_own_state_and_say_so() {
     for args in [
         &["map", "--root", root, "--query", "a"][..],
         &["fix", "--repo", root, "--issue", "x", "--test", "true"],
+        &["fix", "--init", &format!("{root}/own.toml")],
+        &["fix", "--set-leaner", "claude"],
+        &["trust", &format!("{root}/own.toml")],
     ] {
         let ran = profile.looop(args);
         let noted = ran.stderr.lines().filter(|line| line.contains("there is no profile")).count();
         assert_eq!(noted, 1, "{ran:?}");
     }
     profile.looop(&["attempts"]).ok();
+    assert!(profile.looop(&["trust", "--list"]).ok().stdout.contains("own.toml"));
     let data = home_data(&profile);
     for part in ["format", "goals", "PLAYBOOK.md", ".git", "sensors"] {
         assert!(!data.join(part).exists(), "{part}");
@@ -208,4 +218,16 @@ fn a_map_and_a_fix_keep_their_own_state_and_say_so() {
     // A profile can still be made there.
     profile.looop(&["init"]).ok();
     assert!(!profile.looop(&["map", "--root", root]).ok().stderr.contains("there is no profile"));
+}
+
+#[test]
+fn a_beat_whose_data_dir_goes_away_before_it_decides_pays_nothing_and_makes_nothing() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.unboxed(&["sensor"]);
+    profile.goal("g", "goal: g\n");
+    let (data, away) = (profile.data(), profile.path("away"));
+    profile.sensor("s.sh", &format!("mv {} {}; echo '{{}}'", data.display(), away.display()));
+    let ran = profile.looop(&["tick"]);
+    assert!(ran.code == 1 && ran.stderr.contains(data.to_str().unwrap()), "{ran:?}");
+    assert_eq!((profile.asked(), data.exists()), (0, false), "{ran:?}");
 }

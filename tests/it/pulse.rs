@@ -357,6 +357,19 @@ fn a_pulse_whose_start_directory_is_removed_goes_on_and_commits() {
 }
 
 #[test]
+fn a_beat_whose_start_directory_is_removed_while_it_runs_commits() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.unboxed(&["sensor"]);
+    let start = profile.path("start");
+    fs::create_dir(&start).unwrap();
+    profile.sensor("s.sh", &format!("rm -rf {}; echo '{{\"n\":1}}'", start.display()));
+    profile.goal("g", "goal: g\n");
+    let ran: Ran = profile.command(&["tick"]).current_dir(&start).output().unwrap().into();
+    assert!(ran.code == 0 && !start.exists() && !ran.stderr.contains("could not commit"), "{ran:?}");
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
 fn workers_outlive_a_pulse_whose_data_dir_is_gone() {
     let profile = Profile::scripted(&[NOOP]);
     let pulse = Pulse::start(&profile);

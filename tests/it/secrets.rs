@@ -81,9 +81,12 @@ fn what_a_worker_says_is_redacted_before_it_is_kept_and_on_its_way_out() {
     let lines = [
         "printf \"one ${LEAK_TOKEN%????????}\"; printf \"${LEAK_TOKEN#????????????} two\\n\"",
         "looop flag \"flag $LEAK_TOKEN\"",
-        "looop unflag",
         "echo \"report $LEAK_TOKEN\" | looop report found.md",
+        // As a program prints a text in JSON, and in two halves.
+        "printf '%s' '{\"key\":\"\\u0070l4n'; printf '%s\\n' 'ted\\u002ds3cret-value\"}'",
+        "printf '%s' '{\"key\":\"\\u0070l4nted\\u002ds3cret-value\"}' | looop report spelled.json",
         "looop ask \"ask $LEAK_TOKEN\" --options \"this $LEAK_TOKEN\" || echo unheard",
+        "looop unflag",
     ];
     let check = "echo \"401 for $LEAK_TOKEN\"; exit 3";
     profile.config_more(json!({ "verify": { "leaks": ["sh", "-c", check] } }));
@@ -91,6 +94,7 @@ fn what_a_worker_says_is_redacted_before_it_is_kept_and_on_its_way_out() {
     profile.looop(&[&args[..], &[&lines.join("\n")]].concat()).ok();
     let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
     wait_until("the worker asks", || row()["ask"].is_string());
+    assert!(row().to_string().contains("flag ‹redacted:LEAK_TOKEN›"), "{}", row());
     let asks = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
     assert!(asks["text"].as_str().unwrap().contains("ask ‹redacted:LEAK_TOKEN›"), "{asks}");
     profile.looop(&["answer", asks["id"].as_str().unwrap(), "fine"]).ok();
@@ -102,9 +106,19 @@ fn what_a_worker_says_is_redacted_before_it_is_kept_and_on_its_way_out() {
     {
         let ran = profile.looop(verb).ok();
         assert!(ran.stdout.contains("one ‹redacted:LEAK_TOKEN› two"), "{verb:?}: {}", ran.stdout);
-        assert!(!ran.stdout.contains(SECRET), "{verb:?}");
+        assert!(
+            !ran.stdout.contains(SECRET) && !ran.stdout.contains("s3cret-value"),
+            "{verb:?}: {}",
+            ran.stdout
+        );
+        assert!(
+            ran.stdout.contains("{\"key\":\"‹redacted:LEAK_TOKEN›\"}") || verb.contains(&"--cast"),
+            "{}",
+            ran.stdout
+        );
     }
-    let mut found = holders(&profile.data(), SECRET);
+    assert_eq!(profile.read("reports/w1/spelled.json"), "{\"key\":\"‹redacted:LEAK_TOKEN›\"}");
+    let mut found = holders(&profile.data(), "s3cret-value");
     // What the worker was given, and what it printed, byte for byte: for its supervisor, and in no commit.
     found.retain(|path| !path.ends_with("/w1/spec.json") && !path.contains("/w1/transcript"));
     assert_eq!(found, Vec::<String>::new());
@@ -129,6 +143,25 @@ fn a_secret_that_a_reply_spells_with_escapes_is_in_no_file_and_in_no_commit() {
             assert_eq!(holders(&profile.data(), text), Vec::<String>::new(), "{reply}");
         }
     }
+}
+
+#[test]
+fn a_secret_in_a_file_that_a_move_would_replace_is_not_in_the_diff_of_the_approval() {
+    let reply = r#"{"move":"write_playbook","body":"new","why":"w"}"#;
+    let mut profile = Profile::scripted(&[reply]);
+    profile.var("LEAK_TOKEN", SECRET);
+    fs::write(profile.data().join("PLAYBOOK.md"), format!("the key is {SECRET}\n")).unwrap();
+    profile.looop(&["tick"]).ok();
+    let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0].clone();
+    let diff = ask["diff"].as_str().unwrap();
+    assert!(diff.contains("-the key is ‹redacted:LEAK_TOKEN›\n+new"), "{ask}");
+    assert!(!profile.looop(&["asks"]).ok().stdout.contains(SECRET));
+    let id = ask["id"].as_str().unwrap();
+    assert!(!profile.read(&format!("asks/{id}.json")).contains(SECRET));
+    // The yes covers the file as it is.
+    profile.looop(&["approve", id, "--hash", ask["hash"].as_str().unwrap()]).ok();
+    profile.looop(&["tick"]).ok();
+    assert_eq!(profile.read("PLAYBOOK.md"), "new\n");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Services: what `looop service` writes is read by those who are to read it, and nothing of a human's is overwritten.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -132,6 +133,28 @@ fn a_unit_is_written_renewed_and_removed() {
     assert!(systemd(&["uninstall"]).ok().stdout.contains("there is no "));
     let bad = systemd(&["print", "--name", "../x"]);
     assert_eq!(bad.code, 2, "{bad:?}");
+}
+
+#[test]
+fn a_unit_that_an_editor_has_open_is_neither_replaced_nor_removed() {
+    let profile = Profile::empty();
+    profile.looop(&["init"]).ok();
+    let systemd = |args: &[&str]| profile.looop(&[&["service"], args, &["--kind", "systemd"]].concat());
+    systemd(&["install"]).ok();
+    let unit = profile.path("home/.config/systemd/user/looop-data.service");
+    for verb in [&["install", "--force"][..], &["uninstall"]] {
+        let edited = fs::read_to_string(&unit).unwrap() + "# edited\n";
+        fs::write(&unit, &edited).unwrap();
+        let mut editor = fs::File::options().append(true).open(&unit).unwrap();
+        let refused = systemd(verb);
+        assert!(refused.code == 1 && refused.stderr.contains("changed by someone else"), "{refused:?}");
+        editor.write_all(b"# late\n").unwrap();
+        drop(editor);
+        assert_eq!(fs::read_to_string(&unit).unwrap(), format!("{edited}# late\n"), "{verb:?}");
+    }
+    systemd(&["install", "--force"]).ok();
+    systemd(&["uninstall"]).ok();
+    assert!(!unit.exists());
 }
 
 /// The unit of a package is for everybody, and else the same.

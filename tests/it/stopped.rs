@@ -152,3 +152,23 @@ fn what_a_lost_worker_left_is_found_without_its_environment() {
     profile.looop(&["tick"]).ok();
     assert_eq!(left(&profile), Vec::<String>::new());
 }
+
+#[test]
+fn a_stopped_supervisor_with_no_room_for_a_request_is_said_in_words() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let profile = running();
+    stop(&profile);
+    let address = SocketAddrUnix::new(profile.data().join("workers/w1/attach.sock")).unwrap();
+    let mut waiting = Vec::new();
+    while waiting.len() < 10_000 {
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+        match connect(&socket, &address) {
+            Ok(()) => waiting.push(socket),
+            Err(_) => break,
+        }
+    }
+    let flag = profile.looop(&["flag", "w1", "look"]);
+    assert!(flag.code == 1 && flag.stderr.contains("more requests wait than it has room for"), "{flag:?}");
+    assert!(flag.stderr.contains("looop kill --force") && !flag.stderr.contains("os error"), "{flag:?}");
+}

@@ -310,6 +310,20 @@ fn json_on_a_terminal_is_spelled_differently_and_means_the_same() {
 }
 
 #[test]
+fn a_list_that_is_drawn_anew_shows_foreign_text_and_does_not_obey_it() {
+    let profile = Profile::scripted(&[NOOP]);
+    let spec = profile.data().join("workers/w1/spec.json");
+    fs::create_dir_all(spec.parent().unwrap()).unwrap();
+    fs::write(spec, json!({ EVIL: 1 }).to_string()).unwrap();
+    let mut terminal = Outer::start(&profile, &["ls", "--watch"], 200, 24);
+    terminal.wait_for("warning: ");
+    terminal.type_in(b"\x03");
+    wait_until("the warning", || String::from_utf8_lossy(&terminal.bytes()).contains("\\u{9b}"));
+    let shown = String::from_utf8_lossy(&terminal.bytes()).replace("\x1b[H\x1b[J", "");
+    assert_eq!(foreign(&shown.replace("^C", "")), Vec::<char>::new(), "{shown:?}");
+}
+
+#[test]
 fn a_pipe_gets_all_bytes_as_they_are() {
     let profile = hostile();
     assert!(profile.looop(&["goal", "show", "evil"]).ok().stdout.contains(EVIL));
@@ -318,4 +332,34 @@ fn a_pipe_gets_all_bytes_as_they_are() {
     // By --raw a person asks for what the worker sent to its terminal.
     let Some(ran) = on_terminal(&profile, 200, "logs w1 --raw") else { return };
     assert!(ran.stdout.contains("\u{1b}]0;t\u{7}"), "{ran:?}");
+}
+
+#[test]
+fn a_panic_is_printed_as_an_error_of_looop() {
+    let mut profile = Profile::scripted(&[NOOP]);
+    // No thread can have a stack of this size, and the standard library panics then.
+    profile.var("RUST_MIN_STACK", "1000000000000000");
+    let ran = profile.looop(&["doctor"]);
+    assert_eq!(ran.code, 101, "{ran:?}");
+    assert!(ran.stderr.contains("error: looop has a defect and panicked at"), "{ran:?}");
+}
+
+#[test]
+fn the_beat_of_a_pulse_has_a_session_of_its_own_and_no_terminal() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.unboxed(&["sensor"]);
+    let out = profile.path("beat");
+    let look = format!(
+        "read -r pid _ _ _ _ session tty _ </proc/$PPID/stat\n\
+         echo \"$((pid == session)) $tty\" >{0}.new; mv {0}.new {0}; echo '{{}}'",
+        out.display()
+    );
+    profile.sensor("s.sh", &look);
+    let mut terminal = Outer::start(&profile, &[], 120, 30);
+    terminal.wait_for("Press Enter to start");
+    terminal.type_in(b"\n");
+    wait_for(&profile, "beat");
+    assert_eq!(fs::read_to_string(out).unwrap(), "1 0\n");
+    terminal.type_in(b"\x03");
+    terminal.end();
 }

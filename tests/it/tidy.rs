@@ -3,6 +3,7 @@
 //! Rules see code with its comments and literals blanked out, and `use` groups spelled out, so that prose and messages
 //! may name anything. Rules about text see the file as it is. `cases` breaks each rule once.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -45,6 +46,13 @@ const HOMES: [(&str, &[&str]); 3] = [
     ("clap", &["src/cli/", "src/main.rs"]),
     ("gix", &["src/store/history.rs", "src/store/history/", "src/store/history_tests.rs"]),
     ("tmux_interface", &["src/worker/surface/tmux.rs"]),
+];
+
+/// Words that mean nothing to a reader from outside, or too many things. `docs/glossary.md` has the word to use.
+const BANNED_WORDS: [&str; 27] = [
+    "boxed", "boxer", "deed", "deeds", "desk", "echoes", "errand", "errands", "fares", "farewell", "hush",
+    "inmate", "kin", "lookers", "patience", "poke", "purse", "restless", "retell", "retells", "said",
+    "spared", "stray", "strays", "told", "unheard", "yard",
 ];
 
 const PIPELINE: (&str, usize) = ("src/tick/mod.rs", 80);
@@ -122,7 +130,9 @@ fn check(tree: &[(String, String)]) -> Vec<Violation> {
     for file in &rust {
         first_line(file, &mut found);
         pipeline(file, &mut found);
+        banned_words(file, &mut found);
     }
+    unique_types(&source, &mut found);
     fences(&source, &mut found);
     dropped_results(&source, &mut found);
     for file in &files {
@@ -192,6 +202,28 @@ fn first_line(file: &File, found: &mut Vec<Violation>) {
     let paragraph = header.collect::<Vec<_>>().join(" ");
     if !paragraph.contains(". ") && !paragraph.ends_with('.') {
         found.push(file.violation("first-line", 1, "does not say in a sentence what the file is for"));
+    }
+}
+
+/// One type name has one meaning, so that a search finds it. `Args` are the arguments of a command, one per file.
+fn unique_types(source: &[&File], found: &mut Vec<Violation>) {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for file in source.iter().filter(|file| !file.is_test()) {
+        for (line, name) in file.types().into_iter().filter(|(_, name)| *name != "Args") {
+            if let Some(other) = seen.insert(name, file.path) {
+                let text = format!("{name} is the name of a type in {other}, too");
+                found.push(file.violation("unique-types", line, &text));
+            }
+        }
+    }
+}
+
+fn banned_words(file: &File, found: &mut Vec<Violation>) {
+    for (line, word) in file.identifier_words() {
+        if BANNED_WORDS.contains(&word.as_str()) {
+            let text = format!("docs/glossary.md has a better word than `{word}`");
+            found.push(file.violation("banned-words", line, &text));
+        }
     }
 }
 

@@ -130,6 +130,7 @@ impl World {
                 argv,
                 cwd: DATA_DIR.to_owned(),
                 files: Vec::new(),
+                folders: Vec::new(),
             }))
         })
         .expect("a move has a form")

@@ -149,7 +149,7 @@ impl World {
         let looked: Result<Probe, ()> = match (&intent.deed, self.is(Mutant::RunsAgain)) {
             (Deed::Exec { .. }, true) => Ok(Probe::NotMade),
             _ => step::probe(&intent, tail, &mut |_| false, &mut |intent| match &intent.deed {
-                Deed::Fleet => Ok(self.fleet.probe(&intent.beat, &intent.decided)),
+                Deed::Fleet | Deed::ApprovedStart(_) => Ok(self.fleet.probe(&intent.beat, &intent.decided)),
                 deed => step::compare(deed, &mut |path| Ok(self.digest(path))),
             }),
         };
@@ -516,7 +516,7 @@ impl World {
                 self.disk.point()?;
                 Ok(Outcome::Ran { status: "exit 0".to_owned(), tail: tail.to_owned(), took_ms: 1 })
             }
-            Deed::Fleet => self.act_on_fleet(intent),
+            Deed::Fleet | Deed::ApprovedStart(_) => self.act_on_fleet(intent),
             deed => match step::compare::<()>(deed, &mut |path| Ok(self.digest(path))) {
                 Ok(Probe::NotMade) => {
                     self.judge.writes(intent).map_err(Stop::Broken)?;

@@ -99,6 +99,9 @@ pub struct Waiting {
     pub ask: Option<Name>,
     /// The flag's or the question's text.
     pub text: Option<String>,
+    /// The commands that show more, for the text form.
+    #[serde(skip)]
+    pub look: String,
 }
 
 /// What `looop prune` did with one worker.

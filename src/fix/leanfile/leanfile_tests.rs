@@ -220,6 +220,11 @@ fn a_file_is_a_projects_by_where_it_lies_and_how_it_was_found() {
     assert_eq!(project(&deep, LeanOrigin::Usual, "repo/a"), None);
     assert_eq!(project(&beside, LeanOrigin::Named, "plain"), None);
     assert_eq!(project(&beside, LeanOrigin::Found, "plain"), Some(top.join("plain")));
+    for system in [".hg", ".jj", ".svn"] {
+        let file = write(&format!("other{system}/a/leanfile.toml"));
+        std::fs::create_dir_all(top.join(format!("other{system}")).join(system)).unwrap();
+        assert_eq!(project(&file, LeanOrigin::Named, "plain"), Some(top.join(format!("other{system}"))));
+    }
     let mut sources = source::open(&[(beside, LeanOrigin::Named)], &top).unwrap();
     source::claim(&mut sources, None, &top.join("repo"));
     assert_eq!(sources[0].project, None);

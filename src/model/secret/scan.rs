@@ -81,20 +81,15 @@ impl<'a> SecretScan<'a> {
         SecretScan { known, patterns, heads }
     }
 
-    /// The secrets of a text to which nothing is added. `before` is the character in front of it.
-    pub fn whole(&self, before: Option<char>, text: &str) -> Vec<SecretSpan> {
-        self.begun(before, text).0
-    }
-
     /// The secrets of the beginning of a text, and where the first one stands that what follows decides about.
-    pub fn begun(&self, before: Option<char>, text: &str) -> (Vec<SecretSpan>, usize) {
+    pub fn begun(&self, text: &str) -> (Vec<SecretSpan>, usize) {
         let bytes = text.as_bytes();
         let (mut spans, mut open): (Vec<SecretSpan>, usize) = (Vec::new(), bytes.len());
         visit(bytes.len());
         for (at, byte) in bytes.iter().enumerate() {
             let [from, to] = [self.heads[usize::from(*byte)], self.heads[usize::from(*byte) + 1]];
             for (head, what) in &self.patterns[usize::from(from)..usize::from(to)] {
-                let to = match self.look(before, text, at, head, *what) {
+                let to = match self.look(text, at, head, *what) {
                     Match::None => continue,
                     Match::Until(to) => Some(to),
                     Match::Open(to) => {
@@ -108,13 +103,10 @@ impl<'a> SecretScan<'a> {
         (spans, open)
     }
 
-    fn look(&self, before: Option<char>, text: &str, at: usize, head: &[u8], what: Pattern) -> Match {
+    fn look(&self, text: &str, at: usize, head: &[u8], what: Pattern) -> Match {
         let rest = &text.as_bytes()[at..];
         // Within a longer word no token begins.
-        let is_within = || match at.checked_sub(1) {
-            Some(last) => is_token_byte(text.as_bytes()[last]),
-            None => before.is_some_and(|c| u8::try_from(c).is_ok_and(is_token_byte)),
-        };
+        let is_within = || at.checked_sub(1).is_some_and(|last| is_token_byte(text.as_bytes()[last]));
         if matches!(what, Pattern::Token(_)) && is_within() {
             return Match::None;
         }
@@ -162,7 +154,7 @@ impl<'a> SecretScan<'a> {
 }
 
 /// Sorted spans without any that overlap.
-pub(super) fn merged(spans: Vec<SecretSpan>) -> Vec<SecretSpan> {
+fn merged(spans: Vec<SecretSpan>) -> Vec<SecretSpan> {
     let mut all: Vec<SecretSpan> = Vec::with_capacity(spans.len());
     for span in spans {
         match all.last_mut() {

@@ -24,7 +24,7 @@ const WORDS: [&str; 16] = [
     "CONNECTION_STRING",
 ];
 /// Ends of such names; behind one of them nothing but a number may stand.
-const ENDS: [&str; 13] = [
+const ENDS: [&str; 12] = [
     "_KEY",
     "_KEYS",
     "_PAT",
@@ -34,13 +34,12 @@ const ENDS: [&str; 13] = [
     "_DSN",
     "_JWT",
     "_CREDS",
-    "_COOKIES",
     "_SIGNATURE",
     "_HOOK",
     "_HOOK_URL",
 ];
 /// Whole names of this kind.
-const NAMES: [&str; 7] = ["KEY", "PASS", "AUTH", "DSN", "JWT", "COOKIES", "PAT"];
+const NAMES: [&str; 6] = ["KEY", "PASS", "AUTH", "DSN", "JWT", "PAT"];
 /// Beginnings of names that a service uses for secrets, and ends of those names that are none.
 const SERVICE: &str = "SLACK_";
 const PUBLIC_ENDS: [&str; 8] =
@@ -175,8 +174,27 @@ mod tests {
             "MYSQL_PWD",
             "slack_webhook_url",
             "db-password",
+            "KEY",
             "PASS",
+            "AUTH",
+            "DSN",
+            "JWT",
+            "PAT",
             "HTTP_AUTHORIZATION",
+            "DB_PASSWD_FOR_CI",
+            "MAPS_APIKEY",
+            "OPENAI_API_KEY_OF_CI",
+            "AWS_ACCESS_KEY_ID",
+            "BEARER_OF_CI",
+            "MONGO_CONNECTION_STRING",
+            "SIGNING_KEYS",
+            "DB_PASS",
+            "SESSION_JWT",
+            "CLOUD_CREDS",
+            "SITE_COOKIES",
+            "REQUEST_SIGNATURE",
+            "DEPLOY_HOOK",
+            "DEPLOY_HOOK_URL",
         ] {
             assert_eq!(of(name, "long-enough-value"), ["long-enough-value"], "{name}");
         }

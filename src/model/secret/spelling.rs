@@ -9,17 +9,70 @@ pub(super) struct Unescaping {
     places: Vec<u32>,
 }
 
-/// A way to decode a text. The answer is `None` for a text without an escape of that way.
-type Unescape = fn(&str) -> Option<Unescaping>;
+/// A way to spell characters with escapes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spelling {
+    /// A string of JSON.
+    Json,
+    /// An address of the web.
+    Percent,
+}
 
-/// The ways that are known: JSON, and the addresses of the web.
-pub(super) const DECODERS: [Unescape; 2] = [json, percent];
+/// The longest escape, in bytes: two units of a pair of surrogates, or four bytes of one character.
+const MAX_ESCAPE_BYTES: usize = 12;
+
+impl Spelling {
+    /// All ways that are known.
+    pub const ALL: [Spelling; 2] = [Spelling::Json, Spelling::Percent];
+
+    /// The text without its escapes; none for a text that has no escape.
+    pub fn decode(self, text: &str) -> Option<Unescaping> {
+        match self {
+            Spelling::Json => json(text),
+            Spelling::Percent => percent(text),
+        }
+    }
+
+    /// Where an escape begins that the end of the text may have cut; else the end of the text. `decoded` is what this text
+    /// decodes to.
+    pub fn cut_escape(self, text: &str, decoded: Option<&Unescaping>) -> usize {
+        let from = text.len().saturating_sub(MAX_ESCAPE_BYTES - 1);
+        let is_cut = |at: &usize| {
+            let rest = text.get(*at..).unwrap_or_default();
+            let is_beginning = match self {
+                Spelling::Json => is_beginning_of_json(rest),
+                Spelling::Percent => is_beginning_of_percent(rest),
+            };
+            is_beginning && decoded.is_none_or(|decoded| decoded.whole(*at) == *at)
+        };
+        (from..text.len()).find(is_cut).unwrap_or(text.len())
+    }
+}
 
 impl Unescaping {
+    /// Where the spelling of a byte of the text begins, in the text that was decoded.
+    pub fn place(&self, index: usize) -> usize {
+        self.places.get(index).map_or(0, |place| *place as usize)
+    }
+
     /// The same span in the text that was decoded.
     pub fn origin(&self, span: SecretSpan) -> SecretSpan {
-        let at = |index: usize| self.places.get(index).map_or(0, |place| *place as usize);
-        SecretSpan { from: at(span.from), to: at(span.to), ..span }
+        SecretSpan { from: self.place(span.from), to: self.place(span.to), ..span }
+    }
+
+    /// The byte of the text whose spelling begins at a place of the text that was decoded, or is cut by it.
+    pub fn index(&self, place: usize) -> usize {
+        let first = |place: usize| self.places.partition_point(|known| (*known as usize) < place);
+        let index = first(place);
+        match self.place(index) == place {
+            true => index,
+            false => first(self.place(index.saturating_sub(1))),
+        }
+    }
+
+    /// The last place up to this one that cuts no escape.
+    pub fn whole(&self, place: usize) -> usize {
+        self.place(self.index(place))
     }
 }
 
@@ -49,7 +102,7 @@ fn decode(text: &str, sign: char, escape: impl Fn(&str) -> Option<(Vec<u8>, usiz
 }
 
 /// Without the escapes of a string of JSON.
-pub(super) fn json(text: &str) -> Option<Unescaping> {
+fn json(text: &str) -> Option<Unescaping> {
     decode(text, '\\', |rest| {
         let simple = match rest.as_bytes().get(1)? {
             b'"' => '"',
@@ -70,6 +123,39 @@ pub(super) fn json(text: &str) -> Option<Unescaping> {
     })
 }
 
+/// True for `\`, `\u00` and other beginnings of an escape that more text may complete.
+fn is_beginning_of_json(text: &str) -> bool {
+    let is_unit = |text: &str| {
+        let digits = text.strip_prefix("\\u");
+        "\\u".starts_with(text)
+            || digits.is_some_and(|digits| digits.len() < 4 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    let is_high = |unit: &str| {
+        let digits = unit.strip_prefix("\\u").filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        digits.and_then(|digits| u16::from_str_radix(digits, 16).ok()).is_some_and(|n| n & 0xfc00 == 0xd800)
+    };
+    let is_pair = || text.split_at_checked(6).is_some_and(|(high, rest)| is_high(high) && is_unit(rest));
+    text.starts_with('\\') && (is_unit(text) || is_pair())
+}
+
+/// True for `%`, `%c3` and other beginnings of a character that more text may complete.
+fn is_beginning_of_percent(text: &str) -> bool {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some(byte) = percent_byte(rest, 0) {
+        bytes.push(byte);
+        rest = &rest[3..];
+    }
+    let is_cut_byte = || {
+        rest == "%"
+            || rest
+                .strip_prefix('%')
+                .is_some_and(|digit| digit.len() == 1 && digit.as_bytes()[0].is_ascii_hexdigit())
+    };
+    let is_cut_char = std::str::from_utf8(&bytes)
+        .is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none());
+    text.starts_with('%') && (rest.is_empty() || is_cut_byte()) && (bytes.is_empty() || is_cut_char)
+}
+
 /// The character of `\u0061`, or of two of them that are a pair of surrogates.
 fn unit(rest: &str) -> Option<(char, usize)> {
     let hex = |at: usize| {
@@ -87,16 +173,18 @@ fn unit(rest: &str) -> Option<(char, usize)> {
 
 /// Without the escapes of an address of the web, as far as they spell characters.
 pub(super) fn percent(text: &str) -> Option<Unescaping> {
-    let byte = |rest: &str, at: usize| {
-        let digits = rest.get(at..at + 3)?.strip_prefix('%')?;
-        let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
-    };
     decode(text, '%', |rest| {
-        let bytes: Vec<u8> = (0..4).map_while(|nth| byte(rest, nth * 3)).collect();
+        let bytes: Vec<u8> = (0..4).map_while(|nth| percent_byte(rest, nth * 3)).collect();
         // The shortest beginning that is a character.
         (1..=bytes.len())
             .find(|length| std::str::from_utf8(&bytes[..*length]).is_ok())
             .map(|length| (bytes[..length].to_vec(), length * 3))
     })
+}
+
+/// The byte that an escape of an address spells.
+fn percent_byte(text: &str, at: usize) -> Option<u8> {
+    let digits = text.get(at..at + 3)?.strip_prefix('%')?;
+    let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }

@@ -2,36 +2,40 @@
 
 use std::borrow::Cow;
 
-use super::scan::{SecretScan, merged};
-use super::{MIN_VALUE_BYTES, Secrets};
+use super::scan::{SecretScan, SecretSpan};
+use super::spelling::Spelling;
+use super::{MAX_DECODED, MIN_VALUE_BYTES, Secrets, begun};
 
 /// The most that is held back while it could be a secret's beginning, in bytes; a longer value is held back whole.
 const MAX_HELD_BYTES: usize = 64 * 1024;
+/// How much of what was given out is kept, in bytes: it tells whether a token begins behind it, however it is spelled.
+const CONTEXT_BYTES: usize = 64;
 
-/// Redacts pieces of text; together they are what [`Secrets::redact`] makes of the whole. Secrets that are spelled
-/// with escapes are not looked for.
+/// Redacts pieces of text; together they are what [`Secrets::redact`] makes of the whole.
 #[derive(Debug)]
 pub struct Stream<'a> {
     secrets: Cow<'a, Secrets>,
-    held: String,
-    before: Option<char>,
+    /// The end of what was given out, and what is held back.
+    text: String,
+    /// How much of the text was given out, in bytes.
+    given: usize,
     cut: Vec<u8>,
 }
 
 impl<'a> Stream<'a> {
     /// A stream that begins.
     pub fn new(secrets: &'a Secrets) -> Stream<'a> {
-        Stream { secrets: Cow::Borrowed(secrets), held: String::new(), before: None, cut: Vec::new() }
+        Stream { secrets: Cow::Borrowed(secrets), text: String::new(), given: 0, cut: Vec::new() }
     }
 
     /// A stream that begins and has its own secrets.
     pub fn owned(secrets: Secrets) -> Stream<'static> {
-        Stream { secrets: Cow::Owned(secrets), held: String::new(), before: None, cut: Vec::new() }
+        Stream { secrets: Cow::Owned(secrets), text: String::new(), given: 0, cut: Vec::new() }
     }
 
     /// The next piece; what comes out is clean, and all of it but what could be a secret's beginning.
     pub fn feed(&mut self, text: &str) -> String {
-        self.held.push_str(text);
+        self.text.push_str(text);
         self.give(false)
     }
 
@@ -42,24 +46,30 @@ impl<'a> Stream<'a> {
 
     /// What is held back while nothing comes, where it is too short to tell anything of a secret.
     pub fn pause(&mut self) -> String {
-        if self.held.len() < MIN_VALUE_BYTES { self.end() } else { String::new() }
+        if self.held_bytes() < MIN_VALUE_BYTES { self.end() } else { String::new() }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.text.len() - self.given
     }
 
     fn give(&mut self, is_end: bool) -> String {
         let longest = self.secrets.known.first().map_or(0, |(_, value)| value.len());
         let scan = SecretScan::new(&self.secrets.known);
-        let (mut spans, open) = scan.begun(self.before, &self.held);
-        spans.sort_by_key(|span| (span.from, std::cmp::Reverse(span.to)));
-        let spans = merged(spans);
-        let until = match is_end || self.held.len() > MAX_HELD_BYTES.max(longest) {
-            true => self.held.len(),
-            // What begins before the open place and ends behind it is not cut in two.
-            false => spans.iter().find(|span| open < span.to).map_or(open, |span| open.min(span.from)),
+        let (mut spans, open) = begun(&scan, &self.text, MAX_DECODED);
+        let until = match is_end || self.held_bytes() > MAX_HELD_BYTES.max(longest) {
+            true => self.text.len(),
+            false => uncut(&self.text, &spans, open).max(self.given),
         };
-        let given = spans.into_iter().filter(|span| span.to <= until).collect();
-        let clean = scan.replaced(&self.held[..until], given);
-        self.before = self.held[..until].chars().next_back().or(self.before);
-        self.held.drain(..until);
+        spans.retain(|span| span.to > self.given && span.to <= until);
+        for span in &mut spans {
+            (span.from, span.to) = (span.from.saturating_sub(self.given), span.to - self.given);
+        }
+        let clean = scan.replaced(&self.text[self.given..until], spans);
+        let context = self.text.floor_char_boundary(until.saturating_sub(CONTEXT_BYTES));
+        let context = whole_escapes(&self.text, context, MAX_DECODED);
+        self.text.drain(..context);
+        self.given = until - context;
         clean
     }
 
@@ -80,7 +90,7 @@ impl<'a> Stream<'a> {
             } else if !bad.is_empty() {
                 clean.extend(self.end().into_bytes());
                 clean.extend_from_slice(bad);
-                self.before = None;
+                (self.text, self.given) = (String::new(), 0);
             }
         }
         clean
@@ -94,6 +104,23 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// The last place up to `until` that cuts neither a secret nor an escape.
+fn uncut(text: &str, spans: &[SecretSpan], until: usize) -> usize {
+    let cut = spans.iter().filter(|span| span.from < until && until < span.to).map(|span| span.from).min();
+    let place = whole_escapes(text, cut.unwrap_or(until), MAX_DECODED);
+    if place == until { until } else { uncut(text, spans, place) }
+}
+
+/// The last place up to `until` that cuts no escape, also none in what the text decodes to.
+fn whole_escapes(text: &str, until: usize, depth: usize) -> usize {
+    let mut place = until;
+    for decoded in Spelling::ALL.into_iter().filter(|_| depth > 0).filter_map(|way| way.decode(text)) {
+        let index = whole_escapes(&decoded.text, decoded.index(place), depth - 1);
+        place = place.min(decoded.place(index));
+    }
+    if place == until { until } else { whole_escapes(text, place, depth) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -102,10 +129,18 @@ mod tests {
 
     const TEXT: &str = "say hunter2-hunter2, ghp_0123456789012345678901234567890123456789!\r\n\u{1b}[1mhunter2-hunt\
         er2-and-more desk-ant-x sk-ant-aaaaaaaaaaaaaaaaaaaaaaaa ä-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA \
-        PRIVATE KEY----- -----BEGIN CERTIFICATE-----\nhunter2-hunter hunter2-hunter2";
+        PRIVATE KEY----- -----BEGIN CERTIFICATE-----\nhunter2-hunter hunter2-hunter2 C:\\new\\u00 100% %zz \
+        \\u0068unter2\\u002dhunter2 \\\\u0068unter2-hunter2-and-more hunter2%2Dhunter2 \\\\\\u0068unter2-hunter2%2 \
+        \\nghp_0123456789012345678901234567890123456789 \\\\hunter2-hunter2 p\\ud83d\\ude00ss-word-%F0%9F%98%80 \
+        p\u{1f600}ss-word-\\ud83d\\ude00 \\ud83d alone, %68%75nter2-hunter2%252Dand hunter2%252Dhunter2 \\\\\\\\nx\\";
 
     fn secrets() -> Secrets {
-        let pairs = [("A_TOKEN", "hunter2-hunter2"), ("B_TOKEN", "hunter2-hunter2-and-more")];
+        let pairs = [
+            ("A_TOKEN", "hunter2-hunter2"),
+            ("B_TOKEN", "hunter2-hunter2-and-more"),
+            ("C_TOKEN", "p\u{1f600}ss-word-\u{1f600}"),
+            ("D_TOKEN", "u0068-and-secret"),
+        ];
         Secrets::of(&pairs.map(|(key, value)| (key.to_owned(), value.to_owned())), &|_| false)
     }
 
@@ -135,6 +170,26 @@ mod tests {
         assert_eq!(stream.pause(), "");
         assert_eq!(stream.feed("man"), "hunter2-human");
         assert_eq!(stream.feed_bytes(b"x \xff\xfe y"), b"x \xff\xfe y");
+    }
+
+    #[test]
+    fn an_escape_that_is_cut_is_held_back_until_it_can_be_told() {
+        let secrets = secrets();
+        for (first, second) in [
+            (r"a\u00", "68unter2-hunter2"),
+            (r"a\", "u0068unter2-hunter2"),
+            (r"a\u0068unter2\u002dhunt", "er2"),
+            ("a%6", "8unter2-hunter2"),
+            ("ahunter2%2", "Dhunter2"),
+            (r"a\\u00", "68unter2-hunter2"),
+        ] {
+            let mut stream = Stream::new(&secrets);
+            assert_eq!(stream.feed(first), "a", "{first}");
+            assert_eq!(stream.feed(second) + &stream.end(), "‹redacted:A_TOKEN›", "{first}{second}");
+        }
+        let mut stream = Stream::new(&secrets);
+        assert_eq!(stream.feed(r"C:\data\"), r"C:\data");
+        assert_eq!(stream.pause(), r"\", "so little tells nothing");
     }
 
     #[test]

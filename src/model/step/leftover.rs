@@ -28,7 +28,7 @@ pub fn probe<E>(
             let what = if end(started) { "it was still running and was ended" } else { "nobody saw its end" };
             Probe::Unknown(format!("looop was interrupted while it ran; {what}"))
         }
-        (Deed::Fleet, _) => look(intent)?,
+        (Deed::Fleet | Deed::ApprovedStart(_), _) => look(intent)?,
         _ => match look(intent)? {
             // Somebody wrote the file since; whether the move was made before that, nobody can tell.
             Probe::Dropped(why) => Probe::Unknown(format!("looop was interrupted while it was made; {why}")),
@@ -67,6 +67,8 @@ pub fn compare<E>(
             Some(here) if here == *wanted => Probe::NotMade,
             Some(_) => changed(),
         },
-        Deed::Exec { .. } | Deed::Fleet => Probe::Unknown("no file tells".to_owned()),
+        Deed::Exec { .. } | Deed::Fleet | Deed::ApprovedStart(_) => {
+            Probe::Unknown("no file tells".to_owned())
+        }
     })
 }

@@ -96,7 +96,8 @@ pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
     if let (Action::WriteGoal { .. }, Deed::Write { text, .. }) = (&decided.action, &deed) {
         remember_text(&mut next.written_goals, &seen.items, text, !is_approved);
     }
-    next.paid_start_approved |= is_approved && starts_paid && deed == Deed::Fleet;
+    next.paid_start_approved |=
+        is_approved && starts_paid && matches!(deed, Deed::Fleet | Deed::ApprovedStart(_));
     let note = CommitNote {
         beat: seen.beat.clone(),
         subject: String::new(),
@@ -134,7 +135,7 @@ fn paths_of(deed: &Deed) -> BTreeMap<String, Option<Digest>> {
         Deed::Rename { from, to, content } => {
             BTreeMap::from([(from.clone(), None), (to.clone(), Some(content.clone()))])
         }
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet => BTreeMap::new(),
+        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet | Deed::ApprovedStart(_) => BTreeMap::new(),
     }
 }
 
@@ -203,7 +204,7 @@ fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then
 /// human makes it another text. A worker that was started then is named by strangers.
 fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed, tainted: bool) {
     next.untrusted_workers.retain(|id| seen.items.contains_key(&format!("{WORKER_ITEM}{id}")));
-    if let (Action::StartWorker { id, .. }, Deed::Fleet) = (&decided.action, deed) {
+    if let (Action::StartWorker { id, .. }, Deed::Fleet | Deed::ApprovedStart(_)) = (&decided.action, deed) {
         next.untrusted_workers.remove(id);
         next.untrusted_workers.extend(tainted.then(|| id.clone()));
     }

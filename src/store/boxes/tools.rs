@@ -95,7 +95,7 @@ pub(super) fn program(program: &Path, path: &str, home: &Path, own: &[&Path]) ->
             all.extend(install_dir(&link, home));
             all.push(link);
         }
-        all.push(install_dir(&real, home).unwrap_or_else(|| real.clone()));
+        all.extend(install_dir(&real, home));
         all.push(real.clone());
         next = interpreter(&real, path);
     }
@@ -221,6 +221,14 @@ mod tests {
         let found = program(&at("home/.local/bin/pytool"), "", &home, &[]);
         for path in ["venvs/tool", "python", "python/bin/python3.12"] {
             assert!(found.contains(&at(path)), "{path}: {found:?}");
+        }
+        // A directory on the way is a link, but the file is not.
+        file(&at("opt/v1/bin/tool"), "binary");
+        file(&at("opt/v1/alone"), "binary");
+        link(&at("opt/now"), "v1");
+        for (name, real) in [("opt/now/bin/tool", "opt/v1"), ("opt/now/alone", "opt/v1/alone")] {
+            let found = program(&at(name), "", &home, &[]);
+            assert!(found.contains(&at(real)), "{name}: {found:?}");
         }
         // A link must not expose looop's own files or the home directory.
         link(&at("home/bin/data"), "../data/x");

@@ -124,6 +124,21 @@ fn age_ms(meta: &fs::Metadata) -> i64 {
     clock::now().unix_ms - meta.mtime() * 1000
 }
 
+/// Returns true if a git command may be running that has read the branch and holds no lock: it waits in an editor for
+/// the message of a commit, or a hook runs before that. Git writes the message to a file before it opens the editor. It
+/// moves the branch, and writes a line of the log, after the editor has ended.
+pub(super) fn may_hold_branch(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let git = dir.join(".git");
+    let time = |name: &str| {
+        let meta = fs::symlink_metadata(git.join(name)).ok()?;
+        Some((meta.mtime(), meta.mtime_nsec()))
+    };
+    let is_open =
+        time("COMMIT_EDITMSG").is_some_and(|message| time("logs/HEAD").is_none_or(|moved| moved <= message));
+    is_open || git.join("hooks/pre-commit").exists()
+}
+
 /// Returns a git command of another program that may move the branch of this data dir, such as one that waits in an
 /// editor.
 pub(super) fn at_work(dir: &Path) -> Option<RunningCommand> {

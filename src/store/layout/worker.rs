@@ -72,6 +72,11 @@ impl WorkerDir {
         self.0.join("clone")
     }
 
+    /// The git directories that existed before it started.
+    pub fn git_watch(&self) -> PathBuf {
+        self.0.join("git-watch.json")
+    }
+
     /// Mounted over the home directory in its sandbox.
     pub fn home(&self) -> PathBuf {
         self.0.join("home")

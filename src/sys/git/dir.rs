@@ -73,7 +73,7 @@ impl GitDir {
 
     fn with_config(path: &Path, format: &RepoFormat, more: &str) -> Result<GitDir> {
         // Never write into an existing file of this name: it may be a link.
-        for name in ["config", "config.worktree", "commondir"] {
+        for name in ["config", "commondir"] {
             match fs::remove_file(path.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 /// git directories.
 const DIRS: [&str; 3] = ["hooks", "info", "modules"];
 /// Read-only files of a git directory.
-const FILES: [&str; 2] = ["config", "config.worktree"];
+const FILES: [&str; 3] = ["config", "config.worktree", "commondir"];
+/// Read-only files of a linked worktree: its own config, and the paths of its files and of its repository.
+const WORKTREE_FILES: [&str; 3] = ["config.worktree", "commondir", "gitdir"];
 /// How many directories are searched for nested repositories, and how deep.
 const MAX_DIRS: usize = 2_000;
 const MAX_DEPTH: usize = 5;
@@ -77,13 +79,20 @@ fn parts(git: &Path, all: &mut Vec<(PathBuf, bool)>) {
             all.push((part, false));
         }
     }
-    // Each worktree of this repository may have a config of its own.
-    for entry in fs::read_dir(git.join("worktrees")).into_iter().flatten().flatten() {
-        let config = entry.path().join("config.worktree");
-        if config.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
-            all.push((config, false));
-        }
+    // The folders above are mounted as well, so that none of them can be renamed.
+    let worktrees = git.join("worktrees");
+    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    if !is_dir(&worktrees) {
+        return;
     }
+    let entries = fs::read_dir(&worktrees).into_iter().flatten().flatten();
+    for tree in entries.map(|entry| entry.path()).filter(|tree| is_dir(tree)) {
+        let files = WORKTREE_FILES.iter().map(|name| tree.join(name));
+        let files = files.filter(|file| file.symlink_metadata().is_ok_and(|meta| meta.is_file()));
+        all.extend(files.map(|file| (file, false)));
+        all.push((tree, true));
+    }
+    all.push((worktrees, true));
 }
 
 #[cfg(test)]
@@ -99,7 +108,11 @@ mod tests {
                 fs::create_dir_all(root.join(git).join(part)).unwrap();
             }
             fs::write(root.join(git).join("HEAD"), "ref: refs/heads/main\n").unwrap();
-            fs::write(root.join(git).join("config"), "").unwrap();
+            for part in ["config", "config.worktree", "worktrees/one/config.worktree"] {
+                let file = root.join(git).join(part);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, "").unwrap();
+            }
         }
         fs::create_dir_all(root.join("tree")).unwrap();
         fs::write(root.join("tree/.git"), "gitdir: ../.git/worktrees/tree\n").unwrap();
@@ -107,7 +120,8 @@ mod tests {
         let has = |path: &str, is_write| found.contains(&(root.join(path), is_write));
         for git in [".git", "a/b/.git"] {
             assert!(has(git, true), "{git}");
-            for part in ["hooks", "info", "modules", "config"] {
+            let files = ["config", "config.worktree", "worktrees/one/config.worktree"];
+            for part in ["hooks", "info", "modules"].into_iter().chain(files) {
                 assert!(has(&format!("{git}/{part}"), false), "{git}/{part}: {found:?}");
             }
         }

@@ -119,6 +119,17 @@ fn try_engine(powers: &mut Powers, engine: Engine, scratch: Option<&Path>, cance
     }
 }
 
+/// Tries again whether a sandbox like this one can have the internet.
+///
+/// # Errors
+/// Says why it cannot.
+pub fn try_internet(boxed: &Boxed) -> Result<(), String> {
+    let engine = boxed.engine.as_ref().ok_or("it has no file system of its own")?;
+    let powers = Powers { landlock: boxed.landlock, ..Powers::default() };
+    let cancel = Cancel::never().map_err(|error| error.to_string())?;
+    try_out(engine, Net::Internet, None, &powers, &cancel)
+}
+
 /// Starts the system's shell in a sandbox; with an overlay it writes a file there.
 fn try_out(
     engine: &Engine,
@@ -185,4 +196,24 @@ fn landlock() -> u8 {
 #[cfg(not(target_os = "linux"))]
 fn has_filter() -> bool {
     false
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::stamp;
+
+    #[test]
+    fn a_result_holds_for_one_user() {
+        let user = |stamp: String| stamp.split(' ').nth(1).map(str::to_owned);
+        let me = rustix::process::geteuid();
+        assert_eq!(user(stamp("")), Some(me.as_raw().to_string()));
+        if me.is_root() {
+            let nobody = rustix::process::Uid::from_raw(65534);
+            let other = std::thread::spawn(move || {
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+                user(stamp(""))
+            });
+            assert_eq!(other.join().unwrap(), Some("65534".to_owned()));
+        }
+    }
 }

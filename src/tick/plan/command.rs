@@ -1,11 +1,14 @@
 //! The scope of a yes to a command: its program, each file that it names, and the folder it runs in.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::place_of;
 use crate::model::boxing::{Kind, Level};
 use crate::model::decision::Move;
 use crate::model::scope::{ApprovalScope, SandboxScope};
+use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::network_words;
 use crate::store::boxes::Boxer;
 use crate::store::coverage::{Coverage, CoverageScan};
@@ -42,6 +45,12 @@ pub(super) fn scope(
         Ok(coverage) => coverage,
         Err(why) => return Ok(Err(why)),
     };
+    let home = ctx.settings.home.as_deref();
+    let bases: Vec<&Path> = home.into_iter().chain([cwd.as_path()]).collect();
+    let mut user_side = user_side::named_by(&argv, &bases);
+    if let Some(reason) = home.and_then(|home| user_side::reason_at(&cwd, &[home])) {
+        user_side.push(UserSidePath { path: cwd.display().to_string(), reason: reason.to_owned() });
+    }
     let command = Some(scan.command(argv, &exe, &cwd, &crate::tick::act::run_env(ctx))?);
     let level = grant.level.word().to_owned();
     let network = network_words(&grant.net, grant.model);
@@ -56,5 +65,5 @@ pub(super) fn scope(
             ],
         },
     };
-    Ok(Ok(ApprovalScope { command, files, folders, beyond, sandbox, ..scope }))
+    Ok(Ok(ApprovalScope { command, files, folders, beyond, sandbox, user_side, ..scope }))
 }

@@ -7,14 +7,15 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::model::fault::Fault;
 use crate::store::history::ignored::Ignored;
+use crate::sys::beneath::{FilePlace, Parents, TopFolder};
 use crate::sys::git::Git;
 
 /// The mode of a nested repository in a tree.
@@ -128,7 +129,7 @@ impl FileWalk<'_> {
             return Err(too_large(&format!("folders deeper than {MAX_DEPTH}"), &shown(at)));
         }
         for name in names {
-            // Git accepts no file of this name, in any case.
+            // Git accepts no file of this name, in upper or lower case.
             if name.eq_ignore_ascii_case(b".git") {
                 continue;
             }
@@ -215,7 +216,7 @@ fn too_large(what: &str, path: &str) -> anyhow::Error {
     fault.hint("name what is generated in .gitignore").into()
 }
 
-pub(super) fn open_dir(at: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+fn open_dir(at: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(at, name, flags, Mode::empty())?)
 }
@@ -234,10 +235,7 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
 
 /// A folder whose files are opened without following links.
 #[derive(Debug)]
-pub(super) struct Folder {
-    root: PathBuf,
-    top: OwnedFd,
-}
+pub(super) struct Folder(TopFolder);
 
 impl Folder {
     /// Opens one.
@@ -245,53 +243,27 @@ impl Folder {
     /// # Errors
     /// When it is not a plain folder.
     pub fn open(root: &Path) -> Result<Folder> {
-        let top = open_dir(CWD, root.as_os_str().as_bytes());
-        let top = top.with_context(|| format!("could not open `{}`", root.display()))?;
-        Ok(Folder { root: root.to_owned(), top })
+        let top = TopFolder::open_plain(root);
+        Ok(Folder(top.with_context(|| format!("could not open `{}`", root.display()))?))
     }
 
     fn cause(&self, doing: &str, path: &[u8]) -> String {
-        format!("could not {doing} `{}`", self.root.join(OsStr::from_bytes(path)).display())
+        format!("could not {doing} `{}`", self.0.path().join(OsStr::from_bytes(path)).display())
     }
 
-    /// Returns the folder of a path, and the last part of the path.
-    fn parent<'a>(&self, path: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
-        self.descend(path, |at, part| open_dir(at, part))
-    }
-
-    /// As `parent`, but makes folders, and removes files that are in the way.
-    fn made_parent<'a>(&self, path: &'a [u8]) -> io::Result<(OwnedFd, &'a [u8])> {
-        self.descend(path, |at, part| match open_dir(at, part) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-            Err(_) => {
-                match unlinkat(at, part, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                mkdirat(at, part, Mode::from_raw_mode(0o777))?;
-                open_dir(at, part)
-            }
-            opened => opened,
-        })
-    }
-
-    fn descend<'a>(
-        &self,
-        path: &'a [u8],
-        step: impl Fn(&OwnedFd, &[u8]) -> io::Result<OwnedFd>,
-    ) -> io::Result<(OwnedFd, &'a [u8])> {
-        let mut parts = path.split(|byte| *byte == b'/').peekable();
-        let mut at = self.top.try_clone()?;
-        while let Some(part) = parts.next() {
-            if matches!(part, b"" | b"." | b"..") || part.eq_ignore_ascii_case(b".git") {
-                return Err(io::Error::other("the path leads out of the folder"));
-            }
-            if parts.peek().is_none() {
-                return Ok((at, part));
-            }
-            at = step(&at, part)?;
+    /// Returns the place of a path of a git tree. Refuses an empty part, because the path could then mean another one.
+    fn place(&self, path: &[u8], parents: Parents) -> io::Result<FilePlace> {
+        if path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b".")) {
+            return Err(io::Error::other("the path leads out of the folder"));
         }
-        Err(io::Error::other("the path is empty"))
+        self.0.find(Path::new(OsStr::from_bytes(path)), parents)
+    }
+
+    /// Returns the place of a new file: makes its folders, and removes what is in the way.
+    fn free_place(&self, path: &[u8]) -> io::Result<FilePlace> {
+        let place = self.place(path, Parents::Cleared)?;
+        clear(&place)?;
+        Ok(place)
     }
 
     /// Opens a plain file.
@@ -300,9 +272,9 @@ impl Folder {
     /// When another kind of file has its name by now.
     pub fn read(&self, path: &[u8]) -> Result<File> {
         let open = || -> io::Result<File> {
-            let (dir, name) = self.parent(path)?;
+            let place = self.place(path, Parents::Existing)?;
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = File::from(openat(dir, name, flags, Mode::empty())?);
+            let file = File::from(openat(place.folder(), place.name(), flags, Mode::empty())?);
             if file.metadata()?.is_file() {
                 Ok(file)
             } else {
@@ -318,8 +290,8 @@ impl Folder {
     /// When it is not a link any more.
     pub fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
         let read = || -> io::Result<Vec<u8>> {
-            let (dir, name) = self.parent(path)?;
-            Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes())
+            let place = self.place(path, Parents::Existing)?;
+            Ok(rustix::fs::readlinkat(place.folder(), place.name(), Vec::new())?.into_bytes())
         };
         read().with_context(|| self.cause("read", path))
     }
@@ -327,11 +299,10 @@ impl Folder {
     /// Makes a new file, and removes what is in the way.
     pub fn create(&self, path: &[u8], mode: u32) -> Result<File> {
         let make = || -> io::Result<File> {
-            let (dir, name) = self.made_parent(path)?;
-            self.clear(&dir, name, path)?;
+            let place = self.free_place(path)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mode = if mode & 0o100 != 0 { 0o777 } else { 0o666 };
-            Ok(File::from(openat(dir, name, flags, Mode::from_raw_mode(mode))?))
+            Ok(File::from(openat(place.folder(), place.name(), flags, Mode::from_raw_mode(mode))?))
         };
         make().with_context(|| self.cause("write", path))
     }
@@ -339,17 +310,16 @@ impl Folder {
     /// Makes a new link, and removes what is in the way.
     pub fn create_link(&self, path: &[u8], to: &[u8]) -> Result<()> {
         let make = || -> io::Result<()> {
-            let (dir, name) = self.made_parent(path)?;
-            self.clear(&dir, name, path)?;
-            Ok(rustix::fs::symlinkat(to, dir, name)?)
+            let place = self.free_place(path)?;
+            Ok(rustix::fs::symlinkat(to, place.folder(), place.name())?)
         };
         make().with_context(|| self.cause("write", path))
     }
 
     /// Makes a folder, and removes what is in the way.
     pub fn create_dir(&self, path: &[u8]) -> Result<()> {
-        let probe = [path, b"/x"].concat();
-        self.made_parent(&probe).map(drop).with_context(|| self.cause("make", path))
+        let inside = [path, b"/x"].concat();
+        self.place(&inside, Parents::Cleared).map(drop).with_context(|| self.cause("make", path))
     }
 
     /// Removes a path with its contents. For a link it removes the link itself.
@@ -357,8 +327,8 @@ impl Folder {
     /// # Errors
     /// When a part of it stays.
     pub fn remove(&self, path: &[u8]) -> Result<()> {
-        let remove = || match self.parent(path) {
-            Ok((dir, name)) => self.clear(&dir, name, path),
+        let remove = || match self.place(path, Parents::Existing) {
+            Ok(place) => clear(&place),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(())
             }
@@ -367,20 +337,60 @@ impl Folder {
         remove().with_context(|| self.cause("remove", path))
     }
 
-    fn clear(&self, dir: &OwnedFd, name: &[u8], path: &[u8]) -> io::Result<()> {
-        match unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            // The path was just walked without links.
-            Err(Errno::ISDIR | Errno::PERM) => fs::remove_dir_all(self.root.join(OsStr::from_bytes(path))),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Removes a folder if it is empty.
     pub fn prune(&self, path: &[u8]) {
-        if let Ok((dir, name)) = self.parent(path) {
+        if let Ok(place) = self.place(path, Parents::Existing) {
             // A folder with contents stays.
-            unlinkat(dir, name, AtFlags::REMOVEDIR).ok();
+            unlinkat(place.folder(), place.name(), AtFlags::REMOVEDIR).ok();
         }
+    }
+}
+
+fn clear(place: &FilePlace) -> io::Result<()> {
+    match unlinkat(place.folder(), place.name(), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => fs::remove_dir_all(place.path()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_folder_opens_only_its_own_files() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (root, outside) = (tmp.path().join("root"), tmp.path().join("outside"));
+        fs::create_dir_all(root.join(".git")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        for file in [outside.join("file"), root.join("file"), root.join(".git/config")] {
+            fs::write(file, "of the person").unwrap();
+        }
+        symlink(&outside, root.join("dir")).unwrap();
+        symlink(outside.join("file"), root.join("link")).unwrap();
+        assert!(Folder::open(&root.join("dir")).is_err());
+        let folder = Folder::open(&root).unwrap();
+        for path in
+            ["dir/file", "link", "../outside/file", "a/../file", ".git/config", ".GIT/x", "", "dir/", "no"]
+        {
+            assert!(folder.read(path.as_bytes()).is_err(), "{path}");
+        }
+        assert!(folder.read(b"file").is_ok());
+        for path in ["../outside/file", ".git/config", "a/../../outside/file", ".Git/config"] {
+            assert!(folder.create(path.as_bytes(), PLAIN).is_err(), "{path}");
+            assert!(folder.create_link(path.as_bytes(), b"x").is_err(), "{path}");
+            assert!(folder.remove(path.as_bytes()).is_err(), "{path}");
+        }
+        folder.remove(b"dir/file").unwrap();
+        folder.create(b"dir/file", PLAIN).unwrap().write_all(b"new").unwrap();
+        folder.create(b"link", PLAIN).unwrap().write_all(b"new").unwrap();
+        assert_eq!(fs::read_to_string(root.join("dir/file")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(root.join("link")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "of the person");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(root.join(".git/config")).unwrap(), "of the person");
     }
 }

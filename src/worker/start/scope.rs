@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::walls::is_path;
 use super::{Refusal, Starter, Wanted};
 use crate::model::scope::{ApprovalScope, CheckScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::{Objects, Spec};
 use crate::store::boxes::Boxer;
 use crate::store::coverage::{self, Coverage, CoverageScan};
@@ -24,10 +25,37 @@ impl Starter<'_> {
     /// # Errors
     /// When a file cannot be read, or when the search for files is ended.
     pub fn scope(&self, wanted: &Wanted) -> Result<Result<ApprovalScope, Refusal>> {
-        let spec = match self.spec(wanted)? {
-            Ok(spec) => spec,
+        match self.spec(wanted)? {
+            Ok(spec) => self.scope_of(wanted, &spec),
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
+    /// Compares what the user approved with the worker that is about to start, when its clone and its files are ready.
+    /// `described` is the worker before they were made, and `made` is the worker with its clone.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the search for files is ended. The inner error says why the approval is void.
+    pub(super) fn check_approved(
+        &self,
+        wanted: &Wanted,
+        described: &Spec,
+        made: &Spec,
+    ) -> Result<Result<(), Refusal>> {
+        let Some(approved) = &wanted.approved else { return Ok(Ok(())) };
+        let now = match self.scope_of(wanted, described)? {
+            Ok(now) => now,
             Err(why) => return Ok(Err(why)),
         };
+        let mut now = ApprovalScope { form: approved.form, action: approved.action.clone(), ..now };
+        // The clone counts, not the current state of its repository.
+        if let (Some(repo), Some(clone)) = (&mut now.repo, &made.repo) {
+            repo.base.clone_from(&clone.base);
+        }
+        Ok(approved.check(&now))
+    }
+
+    fn scope_of(&self, wanted: &Wanted, spec: &Spec) -> Result<Result<ApprovalScope, Refusal>> {
         let stop = || self.cancel.is_set();
         let scan = CoverageScan {
             layout: self.layout,
@@ -48,7 +76,7 @@ impl Starter<'_> {
             }
         }
         let repo = match &wanted.repo {
-            Some(path) => match self.repo_scope(path, &spec)? {
+            Some(path) => match self.repo_scope(path, spec)? {
                 Ok(repo) => Some(repo),
                 Err(why) => return Ok(Err(why)),
             },
@@ -67,6 +95,14 @@ impl Starter<'_> {
             let content = file::digest(&path).with_context(|| format!("could not read the goal {goal}"))?;
             Ok(GoalScope { id: goal.clone(), content })
         });
+        let home: Vec<&Path> = self.settings.home.as_deref().into_iter().collect();
+        let granted = grants.iter().filter_map(|grant| {
+            let path = grant.path.clone()?;
+            let reason = user_side::reason_at(Path::new(&path), &home)?.to_owned();
+            Some(UserSidePath { path, reason })
+        });
+        let checked = spec.verify.iter().flat_map(|check| user_side::named_by(&check.argv, &home));
+        let user_side = granted.chain(checked).collect();
         let checks = spec.verify.iter();
         let checks =
             checks.map(|check| CheckScope { name: check.name.clone(), argv: check.argv.clone() }).collect();
@@ -75,13 +111,14 @@ impl Starter<'_> {
         Ok(Ok(ApprovalScope {
             grants,
             command: Some(command),
-            sandbox: sandbox_scope(&spec),
+            sandbox: sandbox_scope(spec),
             checks,
             files: covered.files,
             folders: covered.folders,
             beyond: covered.beyond,
             goal: goal.transpose()?,
             repo,
+            user_side,
             ..ApprovalScope::default()
         }))
     }

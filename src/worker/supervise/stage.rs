@@ -17,7 +17,7 @@ use crate::model::json::clip;
 use crate::model::leftovers::Leftovers;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::store::layout::WorkerDir;
-use crate::store::{claims, file};
+use crate::store::{boxes, claims, file, git_watch};
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size, Terminal};
 use crate::sys::{detach, proc, program, sandbox, tree};
@@ -196,7 +196,19 @@ impl Supervisor {
     /// Returns why its command did not start, if its sandbox could not be made: then its terminal holds nothing else.
     fn agent_not_begun(&self, exit: Exit) -> Option<String> {
         let said = file::read(&self.dir.transcript(), TAIL_BYTES).ok().flatten()?;
-        not_begun(self.spec.boxed.as_ref(), exit, &said)
+        not_begun(self.spec.boxed.as_ref(), exit, &said).or_else(|| self.network_failed(exit, &said))
+    }
+
+    /// Returns why pasta did not make the network. The terminal does not show pasta's messages, so this tries pasta
+    /// once more, and deletes the cached probe so that the next start does not rely on it.
+    fn network_failed(&self, exit: Exit, said: &[u8]) -> Option<String> {
+        let boxed = self.spec.boxed.as_ref().filter(|boxed| boxed.has_pasta())?;
+        if exit != Exit::Code(1) || !said.is_empty() {
+            return None;
+        }
+        let why = sandbox::try_internet(boxed).err()?;
+        boxes::forget_powers(&self.layout);
+        Some(format!("the network of its sandbox could not be made: {why} (`looop doctor` tries again)"))
     }
 
     /// Handles the worker's report that its work is done: the end of the program is not a failure then.
@@ -353,6 +365,11 @@ impl Supervisor {
 
     /// Everything has ended: writes the final state of the worker and releases its leases.
     fn finish(&mut self) {
+        match git_watch::end(&self.dir.git_watch()) {
+            Ok(new) => self.state.user_side.extend(new),
+            // The next beat tries again.
+            Err(error) => self.state.why = Some(format!("{error:#}")),
+        }
         let (phase, why) = match self.verdict.take() {
             Some((phase, why)) => (phase, Some(why)),
             None => self.outcome(),

@@ -229,40 +229,88 @@ fn a_yes_from_the_future_is_void() {
     assert!(!profile.path("work/sink").exists());
 }
 
+/// Ways to name the file `F` in an argument, or in two.
+const SPELLINGS: [&[&str]; 30] = [
+    &["F"],
+    &["--file=F"],
+    &["--file", "F"],
+    &["-fF"],
+    &["-f", "F"],
+    &["-f=F"],
+    &["-rfF"],
+    &["+aF"],
+    &["@F"],
+    &["k=@F"],
+    &["k:=@F"],
+    &["key:@F"],
+    &["a:F"],
+    &["F:b"],
+    &["a,F,b"],
+    &["{a,F}"],
+    &["[F]"],
+    &["if=F"],
+    &["file://F"],
+    &["-Wl,-T,F"],
+    &["-javaagent:F"],
+    &["--define=a=F"],
+    &["--eval=load \"F\""],
+    &["'F'"],
+    &["F;G"],
+    &["a|F"],
+    &["cat <F"],
+    &["sh -c 'cat -fF'"],
+    &["--file=~/F"],
+    &["../home/F"],
+];
+
+/// The files lie in the home directory, which no yes covers as a folder: so each must be found by its spelling.
 #[test]
-fn a_file_is_covered_in_each_way_of_naming_it() {
-    let spellings = [
-        "--file=F",
-        "-fF",
-        "-f=F",
-        "-rfF",
-        "@F",
-        "key:@F",
-        "key=@F",
-        "a:F",
-        "{a,F}",
-        "if=F",
-        "file://F",
-        "-Wl,-T,F",
-        "--eval=load \"F\"",
-        "F;G",
-    ];
-    let file = |n: usize| format!("HOME/far/{n}.mk");
-    let args: Vec<String> = spellings.iter().enumerate().map(|(n, how)| how.replace('F', &file(n))).collect();
+fn a_file_that_is_swapped_voids_a_yes_in_each_way_of_naming_it() {
+    let name = |n: usize, part: &str| {
+        let file = if part.contains("/F") && !part.contains("//") { "F" } else { "HOME/F" };
+        part.replace('F', &file.replace('F', &format!("f{n}")))
+    };
+    let args: Vec<String> = SPELLINGS
+        .iter()
+        .enumerate()
+        .flat_map(|(n, parts)| parts.iter().map(move |part| name(n, part)))
+        .chain([
+            "--file=HOME/%66a.mk".to_owned(),
+            "--file=HOME/my file".to_owned(),
+            "@HOME/response".to_owned(),
+        ])
+        .collect();
     let profile = scene(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    for n in 0..spellings.len() {
-        write(profile.path(&format!("home/far/{n}.mk")), "text\n").unwrap();
+    let mut files: Vec<(String, String)> =
+        SPELLINGS.iter().enumerate().map(|(n, parts)| (parts.join(" "), format!("f{n}"))).collect();
+    for (what, file) in [
+        ("a name with `%66`", "fa.mk"),
+        ("a name with a space", "my file"),
+        ("a response file", "response"),
+        ("a file that a response file names", "inner"),
+    ] {
+        files.push((what.to_owned(), file.to_owned()));
     }
-    let ask = waiting(&profile, "spellings");
-    let files = ask["scope"]["files"].as_array().unwrap();
+    for (_, file) in &files {
+        write(profile.path("home").join(file), "text\n").unwrap();
+    }
+    write(profile.path("home/response"), format!("-f {}\n", profile.path("home/inner").display())).unwrap();
+    let first = waiting(&profile, "spellings");
     let shown = profile.looop(&["asks"]).ok().stdout;
-    for (n, how) in spellings.iter().enumerate() {
-        let real = fs::canonicalize(profile.path(&format!("home/far/{n}.mk"))).unwrap().display().to_string();
-        assert!(
-            files.iter().any(|file| file["real"] == real.as_str() && file["role"] == "file"),
-            "{how}: {ask}"
-        );
-        assert!(shown.contains(&real), "{how}: {shown}");
+    let folders = first["scope"]["folders"].to_string();
+    assert!(!folders.contains(&format!("{}\"", fs::canonicalize(profile.path("home")).unwrap().display())));
+    let mut ask = first;
+    for (what, file) in &files {
+        let path = profile.path("home").join(file);
+        let real = fs::canonicalize(&path).unwrap().display().to_string();
+        assert!(shown.contains(&real), "{what}: {shown}");
+        approve(&profile, &ask).ok();
+        let text = fs::read_to_string(&path).unwrap();
+        write(&path, text + "#").unwrap();
+        let ran = profile.looop(&["tick"]).ok();
+        assert_void(&profile, what, &ran);
+        assert!(ran.stdout.contains("has changed since: a file"), "{what}: {ran:?}");
+        ask = waiting(&profile, what);
     }
 }
 
@@ -280,5 +328,39 @@ fn what_is_not_covered_is_on_the_screen() {
         "beyond   a yes does not cover programs of the system, libraries, the network".to_owned(),
     ] {
         assert!(shown.contains(&words), "{words}: {shown}");
+    }
+}
+
+/// A profile as [`scene`] makes it, with a rule that frees `tool` with these arguments.
+fn freed(args: &[&str], rule: &[&str]) -> Profile {
+    let profile = scene(args);
+    let argv: Vec<&str> = std::iter::once("tool").chain(rule.iter().copied()).collect();
+    let rule = json!({ "argv": argv, "cwd": [profile.path("work")] });
+    profile.config_more(json!({ "policy": { "allow": [rule] } }));
+    profile.unboxed(&["run"]);
+    profile
+}
+
+/// looop cannot tell whether a command reads or writes what it names.
+#[test]
+fn a_path_that_executes_on_the_users_side_is_on_the_card_and_no_wildcard_frees_it() {
+    let profile = freed(&["--output=sub/.envrc", "HOME/proj/.vscode/tasks.json"], &["**"]);
+    let ask = waiting(&profile, "a wildcard");
+    let shown = profile.looop(&["asks"]).ok().stdout;
+    for words in [
+        "beware   sub/.envrc executes on your side: the shell runs it when you enter the folder",
+        "home/proj/.vscode/tasks.json executes on your side: an editor runs or obeys it",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert_eq!(ask["scope"]["user_side"][0]["path"], "sub/.envrc");
+    let profile = freed(&["-o", "sub/link"], &["**"]);
+    symlink("../.envrc", profile.path("work/sub/link")).unwrap();
+    waiting(&profile, "a link");
+    let shown = profile.looop(&["asks"]).ok().stdout;
+    assert!(shown.contains("executes on your side") && shown.contains("which no wildcard frees"), "{shown}");
+    for (args, rule) in [(["-o", ".envrc"], ["-o", ".envrc"]), (["-o", "plain"], ["-o", "*"])] {
+        let ran = freed(&args, &rule).looop(&["tick"]).ok();
+        assert!(ran.stdout.contains("exit 0"), "{args:?}: {ran:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! A word that comes too late: the ask was put away, used or over by then.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -115,22 +116,41 @@ fn a_used_yes_whose_files_come_back_is_no_yes() {
     assert_eq!(sunk(&profile), 2, "and is made once more after a yes of its own");
 }
 
-/// A command's program and a file that it names, changed after the beat has looked at them and before the command
-/// begins: strace holds the first program that the beat starts for as long as that takes.
+/// One change between the look of the beat and the start of the command.
+type Swap = fn(&Profile);
+
+/// strace delays the first program that the beat starts, for as long as it takes to change something.
 #[test]
-fn what_changes_behind_the_last_look_is_seen_where_the_command_begins() {
+fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
     if Command::new("strace").arg("--version").output().is_err() {
         return skipped("no strace");
     }
-    let changes: [fn(&Profile); 2] = [
-        |p| program(p, "work/sink.sh", "echo evil"),
-        |p| fs::write(p.path("work/input.txt"), "as it is now\n").unwrap(),
+    // A folder with too many entries is not covered, so that the file alone must be noticed.
+    let cases: [(&str, bool, bool, Swap); 5] = [
+        ("work/./sink.sh", true, true, |p| program(p, "work/sink.sh", "echo evil")),
+        ("work/input.txt", true, false, |p| fs::write(p.path("work/input.txt"), "evil\n").unwrap()),
+        ("work", false, false, |p| fs::write(p.path("work/other"), "evil\n").unwrap()),
+        ("home/far", false, false, |p| fs::write(p.path("home/far/sub/x"), "evil\n").unwrap()),
+        ("home/far", false, true, |p| {
+            fs::rename(p.path("home/far"), p.path("home/was")).unwrap();
+            let copied = Command::new("cp").args(["-a", "was", "far"]).current_dir(p.path("home")).status();
+            assert!(copied.unwrap().success());
+        }),
     ];
-    for (change, unboxed) in changes.into_iter().flat_map(|change| [(change, false), (change, true)]) {
-        let profile = profile(&["RUN", NOOP]);
+    for (what, is_large, unboxed, change) in cases {
+        let profile = profile(&[NOOP]);
         if unboxed {
             profile.unboxed(&["run"]);
         }
+        fs::create_dir_all(profile.path("home/far/sub")).unwrap();
+        if is_large {
+            fs::create_dir(profile.path("work/many")).unwrap();
+            for n in 0..20_001 {
+                symlink("x", profile.path("work/many").join(n.to_string())).unwrap();
+            }
+        }
+        let far = profile.path("home/far").display().to_string();
+        profile.script(&[&super::run(&profile, &["./sink.sh", "input.txt", &far])]);
         ask_and_approve(&profile);
         let mut held = profile.other_command("strace", &["-f", "-o", "/dev/null", "-e", "trace=execve"]);
         held.args(["-e", "inject=execve:delay_enter=1500000:when=1", LOOOP, "tick"]);
@@ -140,11 +160,12 @@ fn what_changes_behind_the_last_look_is_seen_where_the_command_begins() {
         let mut said = String::new();
         std::io::Read::read_to_string(held.stdout.as_mut().unwrap(), &mut said).unwrap();
         held.wait().unwrap();
-        // Out of a box nothing tells the command's own words from those of what should have become it.
+        // Without a sandbox the command's own words look like those of the program that would have become it.
         let outputs = fs::read_dir(profile.data().join("runs")).unwrap().flatten();
         let outputs = outputs.filter_map(|run| fs::read_to_string(run.path().join("output.txt")).ok());
         let told = if unboxed { outputs.collect() } else { profile.read("journal.md") };
-        assert!(told.contains("has changed since the user approved it"), "{unboxed}: {said}{told}");
-        assert_eq!(sunk(&profile), 0, "{unboxed}: {said}{told}");
+        let words = format!("{what}` has changed since the user approved it");
+        assert!(told.contains(&words), "{what}, {unboxed}: {said}{told}");
+        assert_eq!(sunk(&profile), 0, "{what}, {unboxed}: {said}{told}");
     }
 }

@@ -3,21 +3,31 @@
 use std::fs::{self, Permissions, create_dir_all, rename, write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use super::{NOOP, approve, asks};
-use crate::support::profile::{Profile, git_in};
+use crate::support::profile::{Profile, Ran, git_in, wait_until};
 
 /// A profile whose decider wants a worker with all that a worker can have.
 fn scene() -> Profile {
+    scene_of(
+        &json!({ "goal": "g1", "verify": "tests", "repo": "~/repo", "grant": ["~/link", "~/key", "DEPLOY_KEY"] }),
+    )
+}
+
+/// A profile whose decider wants a worker with these fields.
+fn scene_of(fields: &Value) -> Profile {
     let mut profile = Profile::scripted(&[NOOP]);
     profile.var("DEPLOY_KEY", "canary-value");
     profile.unboxed(&["worker", "verify"]);
-    let program = profile.path("home/bin/agent");
+    let [program, check] = ["home/bin/agent", "home/bin/check"].map(|name| profile.path(name));
     create_dir_all(program.parent().unwrap()).unwrap();
-    write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    for (file, line) in [(&program, "exec sleep 600"), (&check, "exit 0")] {
+        write(file, format!("#!/bin/sh\n{line}\n")).unwrap();
+        fs::set_permissions(file, Permissions::from_mode(0o755)).unwrap();
+    }
     for file in ["home/granted/file", "home/other/file", "home/rules.txt", "home/key"] {
         create_dir_all(profile.path(file).parent().unwrap()).unwrap();
         write(profile.path(file), "text\n").unwrap();
@@ -28,13 +38,14 @@ fn scene() -> Profile {
     git_in(&repo, &["init", "-q"]);
     git_in(&repo, &["commit", "-qm", "one", "--allow-empty"]);
     profile.goal("g1", "goal: be good\n");
-    let wanted = json!({ "move": "start_worker", "id": "w1", "goal": "g1", "brief": "Do it.", "why": "w", "verify": "tests",
-        "repo": "~/repo", "grant": ["~/link", "~/key", "DEPLOY_KEY"] });
+    let mut wanted = json!({ "move": "start_worker", "id": "w1", "brief": "Do it.", "why": "w" });
+    wanted.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    write(profile.path("home/.bashrc"), "text\n").unwrap();
     profile.script(&[&wanted.to_string()]);
     let mut scripted = profile.scripted_runner();
     scripted["worker"] = json!([program, "--rules", profile.path("home/rules.txt"), "{brief}"]);
     profile.config_more(json!({
-        "runners": { "scripted": scripted }, "worker": "scripted", "verify": { "tests": ["true"] },
+        "runners": { "scripted": scripted }, "worker": "scripted", "verify": { "tests": [check] },
     }));
     profile
 }
@@ -51,8 +62,15 @@ type Swap = fn(&Profile);
 #[test]
 fn each_kind_of_swap_voids_a_yes_to_a_worker() {
     let profile = scene();
-    let swaps: [(&str, Swap); 10] = [
+    let swaps: [(&str, Swap); 15] = [
         ("program", |p| write(p.path("home/bin/agent"), "#!/bin/sh\nexec sleep 601\n").unwrap()),
+        ("the mode of the program", |p| {
+            fs::set_permissions(p.path("home/bin/agent"), Permissions::from_mode(0o700)).unwrap();
+        }),
+        ("the time of the program", |p| {
+            let past = SystemTime::now() - Duration::from_secs(9000);
+            fs::File::open(p.path("home/bin/agent")).unwrap().set_modified(past).unwrap();
+        }),
         ("a file that its command names", |p| write(p.path("home/rules.txt"), "evil\n").unwrap()),
         ("the target of a grant", |p| {
             fs::remove_file(p.path("home/link")).unwrap();
@@ -63,7 +81,21 @@ fn each_kind_of_swap_voids_a_yes_to_a_worker() {
             fs::create_dir(p.path("home/other")).unwrap();
         }),
         ("a granted file", |p| write(p.path("home/key"), "evil\n").unwrap()),
+        ("a granted file with its time kept", |p| {
+            let time = fs::metadata(p.path("home/key")).unwrap().modified().unwrap();
+            write(p.path("home/key"), "EVIL\n").unwrap();
+            fs::File::open(p.path("home/key")).unwrap().set_modified(time).unwrap();
+        }),
         ("goal", |p| p.goal("g1", "goal: be bad\n")),
+        ("the program of a check", |p| {
+            write(p.path("home/bin/check"), "#!/bin/sh\nexit 0 # evil\n").unwrap()
+        }),
+        ("an argument of its command", |p| {
+            let mut config: Value =
+                serde_json::from_str(&fs::read_to_string(p.config_file()).unwrap()).unwrap();
+            config["runners"]["scripted"]["worker"][1] = json!("--no-rules");
+            p.config(config);
+        }),
         ("check", |p| p.config_more(json!({ "verify": { "tests": ["false"] } }))),
         ("base commit", |p| drop(git_in(&p.path("home/repo"), &["commit", "-qm", "two", "--allow-empty"]))),
         ("ref", |p| drop(git_in(&p.path("home/repo"), &["checkout", "-qb", "evil"]))),
@@ -83,15 +115,60 @@ fn each_kind_of_swap_voids_a_yes_to_a_worker() {
     }
 }
 
+/// Lets the beat go on to where the worker starts, changes something there, and lets it start.
 #[test]
-fn another_value_of_a_granted_variable_voids_a_yes() {
+fn a_change_between_the_plan_and_the_start_voids_a_yes_to_a_worker() {
+    let swaps: [(&str, &str, Swap); 6] = [
+        ("program", "a file", |p| write(p.path("home/bin/agent"), "#!/bin/sh\nexec sleep 601\n").unwrap()),
+        ("the target of a grant", "a grant", |p| {
+            fs::remove_file(p.path("home/link")).unwrap();
+            symlink("other", p.path("home/link")).unwrap();
+        }),
+        ("a granted file", "a grant", |p| write(p.path("home/key"), "evil\n").unwrap()),
+        ("a file that its command names", "a file", |p| write(p.path("home/rules.txt"), "evil\n").unwrap()),
+        ("base commit", "the repository or its commit", |p| {
+            drop(git_in(&p.path("home/repo"), &["commit", "-qm", "two", "--allow-empty"]))
+        }),
+        ("goal", "the goal", |p| p.goal("g1", "goal: be bad\n")),
+    ];
+    for (what, part, swap) in swaps {
+        let profile = scene();
+        let ask = waiting(&profile, what);
+        approve(&profile, &ask).ok();
+        let lock = fs::File::open(profile.data().join("store.lock")).unwrap();
+        lock.lock().unwrap();
+        let child = profile.spawn(&["tick"]);
+        wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
+        swap(&profile);
+        drop(lock);
+        let ran: Ran = child.wait_with_output().unwrap().into();
+        let words = format!("refused: something that the yes covered has changed since: {part}");
+        assert!(ran.stdout.contains(&words), "{what}: {ran:?}");
+        assert!(!profile.data().join("workers/w1").exists(), "{what}");
+        let refs = git_in(&profile.path("home/repo"), &["for-each-ref", "refs/looop"]);
+        assert_eq!(refs, "", "{what}: nothing is kept for the worker");
+        let again = waiting(&profile, what);
+        assert_ne!(ask["hash"], again["hash"], "{what}: the move waits again, for another yes");
+        approve(&profile, &again).ok();
+        let ran = profile.looop(&["tick"]).ok();
+        assert!(profile.data().join("workers/w1/spec.json").exists(), "{what}: {ran:?}");
+        profile.looop(&["kill", "w1"]).ok();
+    }
+}
+
+#[test]
+fn another_value_of_a_variable_voids_a_yes() {
     let profile = scene();
-    let ask = waiting(&profile, "a variable");
-    approve(&profile, &ask).ok();
-    let ran = profile.command(&["tick"]).env("DEPLOY_KEY", "other").output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(said.contains("something that the yes covered has changed since: a grant"), "{said}");
-    assert!(!profile.data().join("workers/w1").exists());
+    for (name, part) in [("LANG", "the program, the folder or the environment"), ("DEPLOY_KEY", "a grant")] {
+        let ask = waiting(&profile, name);
+        approve(&profile, &ask).ok();
+        let ran = profile.command(&["tick"]).env(name, "other").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let words = format!("something that the yes covered has changed since: {part}");
+        assert!(said.contains(&words), "{name}: {said}");
+        assert!(!profile.data().join("workers/w1").exists(), "{name}");
+    }
+    let ask = waiting(&profile, "no variable");
     let file = fs::read_to_string(profile.data().join("journal.md")).unwrap();
     assert!(
         !file.contains("canary-value") && !ask.to_string().contains("canary-value"),
@@ -120,7 +197,7 @@ fn grants_are_first_on_the_screen_and_resolved() {
         "move     start_worker".to_owned(),
         format!("clone of {}", at("home/repo")),
         format!("base     {}, which is ref: refs/heads/main", head.trim()),
-        "check    tests: true".to_owned(),
+        format!("check    tests: {}", profile.path("home/bin/check").display()),
         "sandbox  none; its checks: none".to_owned(),
         "network  all, and the services of this machine; its checks: all".to_owned(),
         "writes   everything that you may write".to_owned(),
@@ -131,4 +208,17 @@ fn grants_are_first_on_the_screen_and_resolved() {
     }
     assert_eq!(ask["scope"]["repo"]["base"], head.trim());
     assert_eq!(ask["scope"]["grants"][0]["path"], json!(at("home/granted")));
+}
+
+#[test]
+fn a_grant_of_a_file_that_executes_on_the_users_side_is_on_the_card() {
+    let profile = scene_of(&json!({ "grant": ["~/.bashrc"], "verify": "cp x .git/hooks/pre-commit" }));
+    waiting(&profile, "a grant");
+    let shown = profile.looop(&["asks"]).ok().stdout;
+    for words in [
+        "home/.bashrc executes on your side: the shell runs it when you enter the folder or open a shell",
+        ".git/hooks/pre-commit executes on your side: git runs or obeys it",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
 }

@@ -232,12 +232,18 @@ impl WaitingGit {
         let (here, go) = (profile.path("here"), profile.path("go"));
         let editor = profile.path("editor");
         let wait = format!(
-            "#!/bin/sh\necho by hand >\"$1\"\n: >{}\nwhile [ ! -e {} ]; do sleep 0.02; done\n",
+            "#!/bin/sh\n[ -z \"$1\" ] || echo by hand >\"$1\"\n: >{}\nwhile [ ! -e {} ]; do sleep 0.02; done\n",
             here.display(),
             go.display()
         );
         fs::write(&editor, wait).unwrap();
         fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).unwrap();
+        if args.contains(&"-m") {
+            // No editor is needed, so a hook is what takes long.
+            let hooks = profile.data().join(".git/hooks");
+            fs::create_dir_all(&hooks).unwrap();
+            fs::copy(&editor, hooks.join("pre-commit")).unwrap();
+        }
         let mut command = std::process::Command::new("git");
         command.args(["-c", "user.name=ada", "-c", "user.email=a@localhost"]).args(args);
         command.current_dir(profile.data()).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
@@ -261,8 +267,14 @@ impl Drop for WaitingGit {
 }
 
 #[test]
-fn a_commit_that_waits_in_a_persons_editor_during_a_beat_succeeds() {
-    for args in [&["commit"][..], &["commit", "-a"], &["-c", "alias.ci=commit", "ci", "-a"]] {
+fn a_commit_that_waits_in_a_persons_editor_or_hook_during_a_beat_succeeds() {
+    for args in [
+        &["commit"][..],
+        &["commit", "-a"],
+        &["-c", "alias.ci=commit", "ci", "-a"],
+        &["commit", "--amend"],
+        &["commit", "-qm", "by hand", "-m", "more"],
+    ] {
         let profile = Profile::scripted(&[&write("a"), &write("b"), NOOP]);
         profile.looop(&["tick"]).ok();
         fs::write(profile.data().join("PLAYBOOK.md"), "of a person\n").unwrap();
@@ -344,6 +356,14 @@ fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
             "goals/x.md.corrupt-1",
             "beat.json.corrupt-1",
             "of-another-program.txt",
+            "goals/.env",
+            "goals/drafts/a.md",
+            "sensors/key.pem",
+            "sensors/lib/key",
+            "snapshots/stray",
+            "schedules/id_rsa",
+            "asks/notes.txt",
+            "reports/loose.txt",
         ] {
             let path = profile.data().join(private);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -357,7 +377,28 @@ fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
         assert!(kept.contains("world.json") && kept.contains("goals"), "{kept:?}");
         let files = profile.git(&["ls-files"]);
         assert!(!files.contains(".lock") && !files.contains("corrupt") && !files.contains(".tmp"), "{files}");
+        for stray in
+            [".env", "drafts", "sensors/key", "sensors/lib", "stray", "id_rsa", "notes.txt", "loose.txt"]
+        {
+            assert!(!files.contains(stray), "{ignore:?}: {stray}: {files}");
+        }
     }
+}
+
+#[test]
+fn a_sensor_is_in_git_while_it_can_be_run_and_git_follows_what_it_has() {
+    let profile = Profile::scripted(&[&write("a"), NOOP]);
+    profile.sensor("mail.py", "echo '{\"n\":1}'");
+    profile.looop(&["tick"]).ok();
+    assert!(profile.git(&["ls-files"]).contains("sensors/mail.py"));
+    // A person switches it off, and git is told.
+    let path = profile.data().join("sensors/mail.py");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    profile.looop(&["run", "a"]).ok();
+    assert_eq!(profile.git(&["status", "--porcelain"]), "");
+    fs::remove_file(&path).unwrap();
+    profile.looop(&["run", "a"]).ok();
+    assert!(!profile.git(&["ls-files"]).contains("mail.py"));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -56,10 +57,12 @@ fn a_try_that_failed_for_one_caller_is_not_kept_for_the_next() {
     let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
     assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
     assert_eq!(worker_level(&profile), "full");
-    // And what was found in one mount namespace does not hold in another.
-    let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
-    assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
-    assert_eq!(worker_level(&profile), "full");
+    // And what was found in one mount namespace does not hold in another, also where the programs are the same.
+    for hidden in [hidden, [("/dev/net/tun", "/dev/null")]] {
+        let failed = without(&profile, &hidden, &["status", "--json"]).ok().json();
+        assert_eq!(failed["sandbox"]["worker"], "partial", "{failed}");
+        assert_eq!(worker_level(&profile), "full");
+    }
 }
 
 #[test]
@@ -175,6 +178,10 @@ fn the_parts_of_a_git_directory_that_run_can_only_be_read_in_a_sandbox() {
         "mv nested/.git nested/other",
         "echo 'gitdir: /tmp/x' >tree/.git",
         "rm -f tree/.git",
+        "echo /tmp/x >.git/worktrees/tree/commondir",
+        "echo /tmp/x >.git/worktrees/tree/gitdir",
+        "mv .git/worktrees .git/was",
+        "mv .git/worktrees/tree .git/worktrees/was",
     ];
     let tried: String =
         lines.iter().map(|line| format!("({line}) 2>/dev/null && echo 'done: {line}'; ")).collect();
@@ -191,4 +198,161 @@ fn the_parts_of_a_git_directory_that_run_can_only_be_read_in_a_sandbox() {
     assert_eq!(fs::read_to_string(place.join("tree/.git")).unwrap(), before);
     assert_eq!(git_in(&place, &["log", "--format=%s"]), "two\none\n");
     assert!(!place.join(".git/hooks/post-commit").exists() && !place.join(".git/modules/x").exists());
+}
+
+/// What a hostile command leaves in a folder without a repository, and in the git directory of one.
+const NEW_GIT: &str = "git init -q sub && git -C sub config core.fsmonitor ./x; mkdir -p new/deep; \
+    git init -q --bare new/deep/bare && git -C new/deep/bare config core.fsmonitor ./x; \
+    git init -q plain; echo /tmp/x >repo/.git/commondir; echo 'gitdir: /tmp/x' >new/.git; echo made";
+/// What is renamed of it.
+const RENAMED: [&str; 4] = ["sub/.git/HEAD", "new/deep/bare/HEAD", "repo/.git/commondir", "new/.git"];
+
+/// A folder with a repository in it and a script of these lines, which the decider wants to run and a rule frees.
+fn new_git_scene(profile: &Profile, level: &str, lines: &str) -> PathBuf {
+    let place = profile.path("home/place");
+    fs::create_dir_all(place.join("repo")).unwrap();
+    git_in(&place.join("repo"), &["init", "-q"]);
+    fs::write(place.join("try.sh"), lines).unwrap();
+    let wanted = json!({ "move": "run", "argv": ["sh", "try.sh"], "cwd": place, "why": "w" });
+    profile.script(&[&wanted.to_string(), NOOP]);
+    profile.config_more(json!({
+        "sandbox": { "worker": level, "run": level },
+        "policy": { "allow": [{ "argv": ["sh", "try.sh"], "cwd": [place] }] },
+    }));
+    place
+}
+
+#[track_caller]
+fn assert_renamed(place: &Path, said: &str, level: &str) {
+    for name in RENAMED {
+        assert!(place.join(name).symlink_metadata().is_err(), "{level}, {name}: {said}");
+        assert!(
+            place.join(format!("{name}.set-aside")).symlink_metadata().is_ok(),
+            "{level}, {name}: {said}"
+        );
+        assert!(said.contains(&format!("{name}.set-aside")), "{level}, {name}: {said}");
+    }
+    assert!(place.join("plain/.git/config").exists(), "{level}: what runs nothing stays: {said}");
+    git_in(&place.join("repo"), &["status"]);
+}
+
+#[test]
+fn a_git_directory_that_a_run_made_is_renamed_if_it_can_run_commands() {
+    for level in ["full", "partial"] {
+        let Some(profile) = profile() else { return };
+        let place = new_git_scene(&profile, level, NEW_GIT);
+        if level == "full" {
+            // A network of the machine makes a sandbox less than full.
+            profile.config_more(json!({ "sandbox": { "run": "full", "network": { "run": "off" } } }));
+        }
+        let ran = profile.looop(&["tick"]).ok();
+        let said = format!("{}{}", ran.stdout, profile.read("journal.md"));
+        assert!(said.contains("exit 0"), "{said}");
+        assert_renamed(&place, &said, level);
+        assert!(profile.looop(&["log", "-n", "1"]).ok().stdout.contains("set-aside"), "{level}");
+    }
+}
+
+/// looop is killed while the command runs: the beat that settles this renames what the command made.
+#[test]
+fn a_git_directory_of_a_run_that_was_cut_off_is_renamed_by_the_next_beat() {
+    let Some(profile) = profile() else { return };
+    let place = new_git_scene(&profile, "auto", &format!("{NEW_GIT}; echo >ready; exec sleep 600"));
+    let mut beat = profile.spawn(&["tick"]);
+    wait_until("the command to be there", || place.join("ready").exists());
+    beat.kill().unwrap();
+    beat.wait().unwrap();
+    let ran = profile.looop(&["tick"]).ok();
+    assert_renamed(&place, &format!("{}{}", ran.stdout, ran.stderr), "killed");
+}
+
+#[test]
+fn a_git_directory_that_a_worker_made_is_renamed_if_it_can_run_commands() {
+    for (level, killed) in [("full", false), ("partial", false), ("full", true)] {
+        let Some(profile) = profile() else { return };
+        let place = new_git_scene(&profile, level, "");
+        let line = if killed { format!("{NEW_GIT}; exec sleep 600") } else { NEW_GIT.to_owned() };
+        let cwd = place.to_str().unwrap();
+        profile.looop(&["worker", "start", "w1", "--cwd", cwd, "--", "sh", "-c", &line]).ok();
+        let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
+        if killed {
+            wait_until("its work", || profile.looop(&["logs", "w1"]).stdout.contains("made"));
+            let state = profile.read_json("workers/w1/state.json");
+            let pid = state["supervisor"]["pid"].as_u64().unwrap().to_string();
+            assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+            wait_until("the worker to be lost", || row()["state"] == "lost");
+            profile.script(&[NOOP]);
+            profile.looop(&["tick"]).ok();
+        } else {
+            wait_until("the worker to end", || row()["exit"].is_object());
+        }
+        let said = format!("{}{}", row(), profile.read("journal.md"));
+        assert_renamed(&place, &said, &format!("{level}, {killed}"));
+        let said = profile.looop(&["ls", "--all"]).ok().stdout;
+        assert!(said.contains("runs on your side"), "{said}");
+    }
+}
+
+#[test]
+fn a_worker_whose_network_could_not_be_made_says_why_and_it_is_tried_again() {
+    let Some(profile) = profile() else { return };
+    let (bin, broken) = (profile.path("bin"), profile.path("broken"));
+    fs::create_dir(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\n[ -e '{}' ] && {{ echo 'no network today' >&2; exit 1; }}\nexec /usr/bin/pasta \"$@\"\n",
+        broken.display()
+    );
+    fs::write(bin.join("pasta"), script).unwrap();
+    fs::set_permissions(bin.join("pasta"), fs::Permissions::from_mode(0o755)).unwrap();
+    profile.config_more(json!({ "path": format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()) }));
+    if worker_level(&profile) != "full" {
+        return skipped("pasta does not work here");
+    }
+    let ended = |id: &str, line: &str| {
+        profile.looop(&["worker", "start", id, "--", "sh", "-c", line]).ok();
+        let row = || {
+            let all = profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"].clone();
+            all.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone()
+        };
+        wait_until("the worker to end", || row()["exit"].is_object());
+        row()
+    };
+    // A program that fails without a word is not taken for it.
+    assert_eq!(ended("silent", "exit 1")["why"], "exit code 1");
+    fs::write(&broken, "").unwrap();
+    assert_eq!(worker_level(&profile), "full", "it worked when it was tried");
+    let row = ended("w1", "true");
+    let why = row["why"].as_str().unwrap_or_default();
+    assert!(
+        why.contains("the network of its sandbox could not be made") && why.contains("no network today"),
+        "{row}"
+    );
+    assert!(profile.looop(&["ls", "--all"]).ok().stdout.contains("no network today"));
+    assert_eq!(worker_level(&profile), "partial", "it is not taken for granted any more");
+    // Nor is its failure.
+    fs::remove_file(&broken).unwrap();
+    assert_eq!(worker_level(&profile), "full");
+}
+
+#[test]
+fn the_doctor_says_what_a_model_on_this_machine_needs() {
+    let Some(profile) = profile() else { return };
+    let hint = "set `runners.mine.base_url`";
+    let runner = json!({ "worker": ["sh", "{brief}"] });
+    for (base_url, network, is_said) in [
+        (Value::Null, "internet", true),
+        (Value::Null, "on", false),
+        (json!("http://127.0.0.1:9"), "internet", false),
+    ] {
+        let mut runner = runner.clone();
+        if base_url.is_string() {
+            runner["base_url"] = base_url;
+        }
+        profile.config_more(json!({
+            "runners": { "mine": runner, "scripted": profile.scripted_runner() },
+            "worker": "mine", "sandbox": { "network": { "worker": network } },
+        }));
+        let doctor = profile.looop(&["doctor"]).stdout;
+        assert_eq!(doctor.contains(hint), is_said, "{network}: {doctor}");
+    }
 }

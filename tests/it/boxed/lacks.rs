@@ -164,6 +164,23 @@ fn where_no_engine_is_or_works_auto_says_so_and_full_refuses() {
     lacks_a_file_system(&mut profile, why, |profile, args| behind(&no_namespaces(), || profile.looop(args)));
 }
 
+#[test]
+fn the_doctor_names_the_rule_where_apparmor_keeps_namespaces_from_bubblewrap() {
+    let Some(profile) = profile() else { return };
+    let kernel = profile.path("kernel");
+    fs::create_dir_all(kernel.join("random")).unwrap();
+    fs::write(kernel.join("random/boot_id"), "b0b0b0b0-0000-4000-8000-000000000000\n").unwrap();
+    for (restricted, is_named) in [("1\n", true), ("0\n", false)] {
+        fs::write(kernel.join("apparmor_restrict_unprivileged_userns"), restricted).unwrap();
+        let hidden = [("/usr/bin/bwrap", "/dev/null"), ("/proc/sys/kernel", kernel.to_str().unwrap())];
+        let doctor = without(&profile, &hidden, &["doctor"]).stdout;
+        assert!(doctor.contains("fix: allow user namespaces"), "{doctor}");
+        for words in ["/etc/apparmor.d/bwrap", "/usr/bin/passt", "apparmor_parser -r"] {
+            assert_eq!(doctor.contains(words), is_named, "{words}: {doctor}");
+        }
+    }
+}
+
 /// A machine that makes no file system of its own for a child.
 #[track_caller]
 fn lacks_a_file_system(profile: &mut Profile, why: &str, looop: impl Fn(&Profile, &[&str]) -> Ran) {

@@ -101,3 +101,14 @@ fn a_check_in_a_full_box_has_a_loopback_of_its_own() {
     let row = ended(&profile);
     assert_eq!(row["state"], "done", "{row}");
 }
+
+#[test]
+fn the_docs_say_what_reaches_the_loopback_of_this_machine() {
+    for (page, words) in [
+        ("trust", "**This machine's loopback**, for what has the network `on`"),
+        ("sandbox", "A worker with `\"on\"` reaches every service of this machine's loopback"),
+    ] {
+        let path = format!("{}/docs/{page}.md", env!("CARGO_MANIFEST_DIR"));
+        assert!(std::fs::read_to_string(path).unwrap().contains(words), "{page}: {words}");
+    }
+}

@@ -132,6 +132,7 @@ fn a_goal_lists_repositories_for_its_own_moves_where_the_user_wrote_it() {
         ("a move", Some("g"), false),
         ("a move, and renamed by the user", Some("g"), false),
         ("a move, and edited by the user", Some("g"), true),
+        ("strangers, as an earlier version remembers", Some("g"), false),
     ] {
         let profile = profile(&[], json!({}));
         let repo = repository(&profile, "app").to_str().unwrap().to_owned();
@@ -142,8 +143,10 @@ fn a_goal_lists_repositories_for_its_own_moves_where_the_user_wrote_it() {
         let id = if who.contains("renamed") { "first" } else { "g" };
         let write = json!({ "move": "write_goal", "id": id, "body": front(&repo), "why": "w" });
         let mut lines = vec![start.to_string(), NOOP.to_owned()];
-        if by_move {
-            lines.insert(0, write.to_string());
+        match by_move {
+            true => lines.insert(0, write.to_string()),
+            false if who.starts_with("strangers") => lines.insert(0, NOOP.to_owned()),
+            false => {}
         }
         fs::write(profile.path("script/replies.jsonl"), lines.join("\n") + "\n").unwrap();
         match who {
@@ -151,6 +154,16 @@ fn a_goal_lists_repositories_for_its_own_moves_where_the_user_wrote_it() {
             "the user, for another goal" => {
                 profile.goal("other", &front(&repo));
                 profile.goal("g", "---\ngoal: g\n---\n");
+            }
+            _ if who.starts_with("strangers") => {
+                profile.goal("g", &front(&repo));
+                profile.looop(&["tick"]).ok();
+                let memory = profile.data().join("beat.json");
+                let mut beat: Value = serde_json::from_slice(&fs::read(&memory).unwrap()).unwrap();
+                let digest = looop::model::world::Goal::Text(front(&repo)).digest();
+                (beat["untrusted_goals"], beat["written_goals"]) = (json!([digest]), json!([]));
+                fs::write(&memory, beat.to_string()).unwrap();
+                profile.goal("wake", "goal: w\n");
             }
             _ => {
                 profile.looop(&["tick"]).ok();

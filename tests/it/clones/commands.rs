@@ -229,6 +229,76 @@ fn no_command_runs_what_a_hostile_repository_names() {
 }
 
 #[test]
+fn a_git_directory_of_looops_own_keeps_nothing_that_was_put_into_it() {
+    let fixture = Fixture::new();
+    let (repo, other) = (fixture.repo("repo"), fixture.repo("other"));
+    let git = fixture.git();
+    let make = |name: &str| {
+        let made = GitDir::create(&fixture.path(name).join(".git"), &RepoFormat::default(), "x", "").unwrap();
+        made.borrow_from(&repo.join(".git/objects")).unwrap();
+        made
+    };
+    let head = git_in(&repo, &["rev-parse", "HEAD"]).trim().to_owned();
+    for put in ["config", "commondir"] {
+        make(put);
+        let inside = fixture.path(put).join(".git");
+        arm(&fixture, &repo, &inside);
+        if put == "commondir" {
+            arm(&fixture, &other, &other.join(".git"));
+            fs::write(inside.join(put), other.join(".git").display().to_string()).unwrap();
+        }
+        fs::write(fixture.path(put).join(".gitattributes"), "* filter=spy\n").unwrap();
+        fs::write(fixture.path(put).join("file"), "text\n").unwrap();
+        let own = make(put);
+        assert!(!inside.join("commondir").exists());
+        let files = own.clone().with_files(&fixture.path(put)).unwrap();
+        let hash = GitCommand::HashFiles { raw: false };
+        git.run_with(&files, &hash, input(&fixture, b"file\n")).unwrap();
+        git.run(&own, &GitCommand::SetRef { name: "refs/heads/x", to: &head, old: None }).unwrap();
+        git.run(&files, &GitCommand::CheckOut).unwrap();
+        assert!(
+            !fixture.is_sprung(),
+            "{put}: {}",
+            fs::read_to_string(fixture.path("sprung")).unwrap_or_default()
+        );
+        assert!(other.join(".git/refs/heads/x").symlink_metadata().is_err(), "nothing was written there");
+    }
+    // A link is no file to write into.
+    let mine = fixture.path("mine");
+    fs::write(&mine, "of the person\n").unwrap();
+    let config = fixture.path("config/.git/config");
+    fs::remove_file(&config).unwrap();
+    std::os::unix::fs::symlink(&mine, &config).unwrap();
+    make("config");
+    assert_eq!(fs::read_to_string(&mine).unwrap(), "of the person\n");
+    assert!(config.symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn settings_win_over_a_config_and_hooks_that_come_while_git_runs() {
+    let fixture = Fixture::new();
+    let repo = fixture.repo("repo");
+    let git = fixture.git();
+    let fresh = fixture.path("fresh");
+    let own = GitDir::create(&fresh.join(".git"), &RepoFormat::default(), "x", "").unwrap();
+    own.borrow_from(&repo.join(".git/objects")).unwrap();
+    let head = git_in(&repo, &["rev-parse", "HEAD"]).trim().to_owned();
+    let spy = fixture.path("spy");
+    fixture.trap(&spy);
+    fixture.trap(&fresh.join(".git/hooks/reference-transaction"));
+    fixture.trap(&fresh.join(".git/hooks/post-checkout"));
+    let config = fresh.join(".git/config").display().to_string();
+    for key in ["core.fsmonitor", "gc.recentObjectsHook"] {
+        git_in(&repo, &["config", "-f", &config, key, &spy.display().to_string()]);
+    }
+    let files = own.clone().with_files(&fresh).unwrap();
+    git.run(&own, &GitCommand::SetRef { name: "refs/heads/x", to: &head, old: None }).unwrap();
+    git.run(&files, &GitCommand::CheckOut).unwrap();
+    git.run(&own, &GitCommand::CollectGarbage).unwrap();
+    assert!(!fixture.is_sprung(), "{}", fs::read_to_string(fixture.path("sprung")).unwrap_or_default());
+}
+
+#[test]
 fn git_has_a_limit_on_its_memory() {
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");

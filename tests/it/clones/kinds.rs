@@ -65,6 +65,9 @@ fn a_repository_of_another_user_is_refused() {
     if std::os::unix::fs::chown(repo.join(".git"), Some(12345), None).is_ok() {
         refused(&fixture, &fixture.path("tree"), "belongs to user 12345");
         refused(&fixture, &repo, "belongs to user 12345");
+        let top = fixture.repo("top");
+        std::os::unix::fs::chown(&top, Some(12345), None).unwrap();
+        refused(&fixture, &top, "belongs to user 12345");
     }
 }
 

@@ -38,11 +38,16 @@ fn home(fixture: &Fixture) {
     let spy = trap.display();
     let home = fixture.path("home").display().to_string();
     let text = format!(
-        "[user]\n\tname = ada\n\temail = ada@example.org\n\tsigningkey = x\n[commit]\n\tgpgsign = true\n[tag]\n\tgpgsign = true\n\tforceSignAnnotated = true\n[log]\n\tshowSignature = true\n[gpg]\n\tformat = ssh\n\tprogram = {spy}\n[gpg \"ssh\"]\n\tprogram = {spy}\n\tdefaultKeyCommand = {spy}\n[core]\n\thooksPath = {home}/hooks\n\tfsmonitor = {spy}\n\teditor = {spy}\n\tpager = {spy}\n\taskPass = {spy}\n\tattributesFile = {home}/attributes\n[pager]\n\tlog = true\n[credential]\n\thelper = {spy}\n[sequence]\n\teditor = {spy}\n[filter \"spy\"]\n\tclean = {spy}\n\tsmudge = {spy}\n\trequired = true\n"
+        "[user]\n\tname = ada\n\temail = ada@example.org\n\tsigningkey = x\n[commit]\n\tgpgsign = true\n[tag]\n\tgpgsign = true\n\tforceSignAnnotated = true\n[log]\n\tshowSignature = true\n[push]\n\tgpgSign = true\n[merge]\n\tverifySignatures = true\n[gpg]\n\tformat = ssh\n\tprogram = {spy}\n[gpg \"ssh\"]\n\tprogram = {spy}\n\tdefaultKeyCommand = {spy}\n[core]\n\thooksPath = {home}/hooks\n\tfsmonitor = {spy}\n\teditor = {spy}\n\tpager = {spy}\n\taskPass = {spy}\n\tattributesFile = {home}/attributes\n[pager]\n\tlog = true\n[credential]\n\thelper = {spy}\n[sequence]\n\teditor = {spy}\n[filter \"spy\"]\n\tclean = {spy}\n\tsmudge = {spy}\n\trequired = true\n"
     );
     fs::write(fixture.path("home/.gitconfig"), text).unwrap();
     fs::write(fixture.path("home/attributes"), "* filter=spy\n").unwrap();
 }
+
+/// Makes a commit with a signature, and checks that its log line is nothing else.
+const SHOW_SIGNED: &str = r#"
+commit=$(printf 'tree %s\nauthor a <a@b> 0 +0000\ncommitter a <a@b> 0 +0000\ngpgsig -----BEGIN SSH SIGNATURE-----\n x\n -----END SSH SIGNATURE-----\n\nsigned\n' "$(git rev-parse HEAD^{tree})" | git hash-object -t commit -w --stdin)
+test "$(git log -1 --format=%s "$commit" 2>&1)" = signed"#;
 
 #[test]
 fn a_persons_git_config_does_not_sign_hook_edit_or_ask_in_a_clone() {
@@ -56,8 +61,12 @@ fn a_persons_git_config_does_not_sign_hook_edit_or_ask_in_a_clone() {
         "git commit -q --amend",
         "git tag -a -m words v1",
         "git log -1 --show-signature",
+        SHOW_SIGNED,
         "git switch -qc other; git switch -q -",
-        "echo 'host=example.org' | git credential fill </dev/null",
+        "git switch -qc side; git commit -q --allow-empty -m side; git switch -q -; git merge -q side",
+        "git rebase -q -i HEAD~1",
+        "git -c core.hooksPath=/dev/null init -q --bare ../bare; git push -q --receive-pack='git -c core.hooksPath=/dev/null receive-pack' ../bare HEAD:refs/heads/x",
+        "printf 'protocol=https\\nhost=example.org\\n\\n' | git credential fill",
     ] {
         let ran = git_at_home(&fixture, &clone, line);
         assert!(ran.status.success() || line.contains("credential"), "{line}: {ran:?}");
@@ -105,25 +114,30 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
     }
 }
 
-/// What a worker's clone holds that a beat started, where its decision read a text with this trust.
-fn objects_of_a_start(trust: &str) -> String {
+/// What a worker's clone holds that a beat started, where its decision read a text with this trust; the choice of the
+/// config; and whether the repository borrows objects.
+fn objects_of_a_start(trust: &str, chosen: Option<&str>, borrows: bool) -> String {
     use crate::support::profile::Profile;
     use serde_json::json;
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
+    if borrows {
+        let lender = fixture.repo("lender").join(".git/objects").display().to_string();
+        fs::write(repo.join(".git/objects/info/alternates"), format!("{lender}\n")).unwrap();
+    }
     let start = json!({
         "move": "start_worker", "id": "w1", "brief": "look", "repo": repo, "why": "it is wanted",
     });
     let profile = Profile::scripted(&[&start.to_string(), r#"{"move":"noop","why":"n"}"#]);
     let local = json!({ "worker": ["true", "{brief}"] });
     let runners = json!({ "scripted": profile.scripted_runner(), "local": local });
-    profile.config_more(json!({ "worker": "local", "runners": runners }));
+    profile.config_more(json!({ "worker": "local", "runners": runners, "objects": chosen }));
     profile.sensor("news", &format!("# looop: trust={trust} interval=1h\necho something new"));
     profile.looop(&["tick"]).ok();
     let asks = profile.looop(&["asks", "--json"]).ok().json();
     for ask in asks["asks"].as_array().unwrap() {
         let shown = ask["scope"]["repo"]["objects"].as_str().unwrap_or_default();
-        assert!(shown.contains("reachable if text of strangers was read"), "{ask}");
+        assert!(shown.contains(chosen.unwrap_or("reachable if text of strangers was read")), "{ask}");
         let hash = ask["hash"].as_str().unwrap();
         profile.looop(&["approve", ask["id"].as_str().unwrap(), "--hash", hash]).ok();
         profile.looop(&["tick"]).ok();
@@ -132,11 +146,20 @@ fn objects_of_a_start(trust: &str) -> String {
     let lent = profile.data().join("workers/w1/clone/.git/objects/info/alternates").exists();
     let objects = rows["workers"][0]["objects"].as_str().unwrap_or_default().to_owned();
     assert_eq!(lent, objects == "shared", "{rows}");
+    // Its sandbox lets it read the repository's objects where they are lent, and only there.
+    let spec = fs::read_to_string(profile.data().join("workers/w1/spec.json")).unwrap();
+    let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
+    let readable = spec["boxed"]["walls"]["read"].to_string();
+    let has_store = readable.contains(&repo.join(".git/objects").display().to_string());
+    assert!(spec["boxed"].is_null() || has_store == lent, "{spec}");
     objects
 }
 
 #[test]
 fn a_worker_with_a_network_gets_reachable_objects_after_text_of_strangers() {
-    assert_eq!(objects_of_a_start("untrusted"), "reachable");
-    assert_eq!(objects_of_a_start("trusted"), "shared");
+    assert_eq!(objects_of_a_start("untrusted", None, false), "reachable");
+    assert_eq!(objects_of_a_start("trusted", None, false), "shared");
+    assert_eq!(objects_of_a_start("trusted", Some("reachable"), false), "reachable", "the config says so");
+    assert_eq!(objects_of_a_start("untrusted", Some("shared"), false), "shared", "the config says so");
+    assert_eq!(objects_of_a_start("trusted", None, true), "reachable", "what is borrowed is another one's");
 }

@@ -88,6 +88,9 @@ fn a_new_repository_inside_is_named_and_goes_with_a_restore() {
     fs::create_dir(work.join("led")).unwrap();
     fs::write(work.join("led/.git"), format!("gitdir: {}\n", repo.join(".git").display())).unwrap();
     fs::write(work.join("led/x"), "x").unwrap();
+    // Git takes no file of this name, and another file system finds the repository by it.
+    fs::create_dir(work.join(".GIT")).unwrap();
+    fs::write(work.join(".GIT/config"), "x").unwrap();
     assert_eq!(trees.grown(&git, &work, "work").unwrap().nested, ["dir", "led"]);
     assert_eq!(trees.snapshot(&git, &work, "work").unwrap(), head);
     trees.restore(&git, &work, "work", &head).unwrap();
@@ -160,6 +163,10 @@ fn a_checkout_that_leads_elsewhere_is_refused() {
         symlink(secret.join(".git").join(part), &path).unwrap();
         refused(&repo, "is not a plain");
     }
+    let head = fixture.repo("head");
+    fs::remove_file(head.join(".git/HEAD")).unwrap();
+    symlink(secret.join(".git/HEAD"), head.join(".git/HEAD")).unwrap();
+    refused(&head, "its HEAD is a link that leads elsewhere");
     let ways = fixture.repo("ways");
     fs::create_dir(fixture.path("outside")).unwrap();
     symlink(fixture.path("outside"), ways.join(".git/refs/looop")).unwrap();

@@ -319,3 +319,17 @@ fn a_clone_that_became_a_link_counts_as_gone() {
     assert_eq!(outcomes, ["deleted", "passed"]);
     assert_eq!(fs::read_to_string(outside.join("lib.sh")).unwrap(), "exit 0\n");
 }
+
+#[test]
+fn a_clone_whose_repository_became_a_link_is_made_anew() {
+    let scene = adder::fixture(TASK);
+    let outside = scene.profile.path("outside");
+    fs::create_dir(&outside).unwrap();
+    scene.agent(&format!(
+        "if [ $n = 1 ]; then mv .git ../gone; ln -s {} .git; echo '# no' >>lib.sh; elif [ ! -L .git ]; then {FIXED}; fi",
+        outside.display()
+    ));
+    scene.fix(&[]).ok();
+    let lines = scene.ledger("add");
+    assert_eq!(of(&lines, "attempt").len(), 2, "the second attempt has a repository of its own: {lines:?}");
+}

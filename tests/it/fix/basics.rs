@@ -1,6 +1,7 @@
 //! The whole path: a leanfile in, attempts in a clone, and the state that passed in the project's files.
 
 use std::fs;
+use std::io::Write;
 
 use super::adder::{self, CHECK, FIXED, LIB, TESTS};
 use super::fixture::{Fixture, of};
@@ -85,6 +86,24 @@ fn a_branch_takes_it_when_asked_or_when_a_file_changed_meanwhile() {
         ran.stdout
     );
     assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 - $2)); }\n# mine\n");
+}
+
+#[test]
+fn a_file_that_an_editor_has_open_at_the_end_is_not_replaced() {
+    let wrong = "add() { echo $(($1 - $2)); }\n";
+    for (name, text, more) in [("lib.sh", wrong, ""), ("more.txt", "more\n", "; rm more.txt")] {
+        let fixture = fixture();
+        fixture.write("more.txt", "more\n");
+        fixture.agent(&format!("{FIXED}{more}"));
+        let mut editor = fs::File::options().append(true).open(fixture.project().join(name)).unwrap();
+        let ran = fixture.fix(&[]).ok();
+        assert!(ran.stdout.contains(&format!("{name} changed meanwhile")), "{}", ran.stdout);
+        assert!(ran.stdout.contains("on branch looop/fix-add-adds"), "{}", ran.stdout);
+        editor.write_all(b"# mine\n").unwrap();
+        drop(editor);
+        assert_eq!(fixture.read(name), format!("{text}# mine\n"));
+        assert!(fixture.read("lib.sh").starts_with(wrong), "all of it or nothing");
+    }
 }
 
 #[test]

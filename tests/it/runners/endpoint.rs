@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Decider, NOOP, charges, profile};
 use crate::support::model_server::{ModelServer, Reply};
 use crate::support::pi::skipped;
-use crate::support::profile::Profile;
+use crate::support::profile::{Profile, git_in};
 
 /// The same profile with other settings of its endpoint.
 fn with(profile: &Profile, key: &str, value: Value) {
@@ -329,4 +329,27 @@ fn a_price_comes_from_the_table_by_the_exact_name_only() {
         let usage = &charges(&profile)[0]["usage"];
         assert_eq!((&usage["basis"], &usage["cost_micros"]), (&json!(basis), &json!(micros)), "{usage}");
     }
+}
+
+#[test]
+fn a_program_of_a_worker_or_a_fix_is_refused_where_its_key_comes_from_a_command() {
+    let profile = Profile::scripted(&[]);
+    let runner = json!({
+        "worker": ["sh", "{brief}"], "fix": ["sh", "{brief}"], "token_cmd": ["echo", KEY], "key_env": "MINE",
+    });
+    profile.config_more(json!({ "runners": { "mine": runner }, "worker": "mine" }));
+    let repo = profile.path("repo");
+    std::fs::create_dir(&repo).unwrap();
+    std::fs::write(repo.join("a"), "a").unwrap();
+    git_in(&repo, &["init", "-q"]);
+    git_in(&repo, &["add", "a"]);
+    git_in(&repo, &["commit", "-qm", "one"]);
+    let repo = repo.to_str().unwrap();
+    let refused = "runners.mine.token_cmd works for a runner that decides and for an endpoint";
+    let worker = profile.looop(&["worker", "start", "w", "brief"]);
+    assert!(worker.code == 1 && worker.stderr.contains(refused), "{worker:?}");
+    let fix = profile.looop(&["fix", "--repo", repo, "--issue", "x", "--test", "false", "--runner", "mine"]);
+    assert!(fix.code == 2 && fix.stderr.contains(refused), "{fix:?}");
+    let doctor = profile.looop(&["doctor"]);
+    assert!(doctor.stdout.contains("BAD  worker runner") && doctor.stdout.contains(refused), "{doctor:?}");
 }

@@ -160,7 +160,7 @@ fn what_a_worker_says_names_no_other_runner_and_a_bad_figure_counts_nothing() {
             .map(|row| row["key"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>()
     };
-    assert_eq!(by("runner"), ["command"]);
+    assert_eq!((by("runner"), by("worker")), (vec!["command".to_owned()], vec!["w1".to_owned()]));
     assert!(by("model").iter().all(|model| model.len() <= 110), "{:?}", by("model"));
     // Its socket is gone with it, and a late word is an error that counts nothing.
     let socket = desk.dir().join("worker.sock");

@@ -166,6 +166,24 @@ fn first_lines_say_what_for() {
 }
 
 #[test]
+fn one_type_name_has_one_meaning() {
+    let a = ("src/model/a.rs", "//! A file.\npub struct Report;\nstruct Args;\n");
+    let b = ("src/model/b.rs", "//! A file.\npub(crate) enum Report {}\nstruct Args;\n");
+    assert_eq!(broken_tree(&[a, b]), ["unique-types"]);
+    let tests = ("src/model/c.rs", "//! A file.\n#[cfg(test)]\nmod tests {\n    struct Report;\n}\n");
+    assert_eq!(broken_tree(&[a, tests]), NONE);
+}
+
+#[test]
+fn private_words_are_banned_from_identifiers() {
+    for code in ["fn end_strays() {}\n", "struct SandboxInmate;\n", "fn f() { let desk = 1; }\n"] {
+        assert_eq!(broken("src/model/a.rs", &format!("//! A file.\n{code}")), ["banned-words"], "{code}");
+    }
+    let fine = "//! A desk, said the deed.\nfn f() { g(\"told\"); astray(); }\n";
+    assert_eq!(broken("src/model/a.rs", fine), NONE);
+}
+
+#[test]
 fn the_pipeline_is_one_screen() {
     assert_eq!(broken("src/tick/mod.rs", &filler(79)), NONE);
     assert_eq!(broken("src/tick/mod.rs", &filler(80)), ["pipeline"]);

@@ -63,6 +63,44 @@ impl File<'_> {
         lines
     }
 
+    /// The types that it defines, but for those of its inline tests.
+    pub fn types(&self) -> Vec<(usize, &str)> {
+        let shipped = self.code.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let mut types = Vec::new();
+        for (line, code) in (1..).zip(shipped.lines()) {
+            let code = code.trim_start();
+            let code = code
+                .strip_prefix("pub")
+                .map_or(code, |rest| rest.trim_start_matches(|c| c != ' '))
+                .trim_start();
+            let kinds = ["struct ", "enum ", "trait ", "union "];
+            if let Some(rest) = kinds.iter().find_map(|kind| code.strip_prefix(kind)) {
+                types.push((line, identifier(rest)));
+            }
+        }
+        types
+    }
+
+    /// Each word of each identifier of the code, in small letters: `HttpRequest` and `http_request` have two.
+    pub fn identifier_words(&self) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        for (line, code) in (1..).zip(self.code.lines()) {
+            let mut word = String::new();
+            let mut before = ' ';
+            for c in code.chars().chain([' ']) {
+                let begins = c.is_ascii_uppercase() && before.is_ascii_lowercase();
+                if !word.is_empty() && (begins || !c.is_ascii_alphabetic()) {
+                    found.push((line, std::mem::take(&mut word)));
+                }
+                if c.is_ascii_alphabetic() {
+                    word.push(c.to_ascii_lowercase());
+                }
+                before = c;
+            }
+        }
+        found
+    }
+
     /// The modules of the crate that it names, by `crate::` or by enough `super::`.
     pub fn crate_paths(&self, depth: usize) -> Vec<(usize, &str)> {
         let mut paths = Vec::new();

@@ -1,0 +1,33 @@
+//! Records which git directories existed before a sandboxed child began. The record is a file, so that the next beat
+//! can compare after a crash.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::file::Keep;
+use super::records;
+use crate::model::boxing::Boxed;
+use crate::model::user_side::UserSidePath;
+use crate::sys::sandbox::GitWatch;
+
+/// Writes the record, before the child begins. A child without a sandbox gets none: it may do all that the user may.
+/// Leaves out the folder `own`: a worker's clone belongs to the worker, and holds what the worker checks out.
+pub fn begin(record: &Path, boxed: Option<&Boxed>, own: Option<&Path>) -> Result<()> {
+    let Some(boxed) = boxed else { return Ok(()) };
+    let mut walls = boxed.walls.clone();
+    walls.write.retain(|dir| Some(dir.as_path()) != own);
+    records::write_json(record, &GitWatch::begin(&walls), Keep::Whole)
+}
+
+/// Renames new git directories that can run commands, once the child and its descendants have ended. Does nothing
+/// without a record.
+///
+/// # Errors
+/// When the record cannot be read or removed.
+pub fn end(record: &Path) -> Result<Vec<UserSidePath>> {
+    let Some(watch) = records::read_json::<GitWatch>(record)? else { return Ok(Vec::new()) };
+    let found = watch.end();
+    std::fs::remove_file(record).with_context(|| format!("could not remove `{}`", record.display()))?;
+    Ok(found)
+}
