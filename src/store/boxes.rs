@@ -1,4 +1,4 @@
-//! Boxes: what each kind of child of a data dir may touch, and whether as much can be had as is asked for.
+//! Sandboxes: what each kind of child of a data dir may access, and a check that this machine can enforce the config.
 
 mod home;
 mod inmate;
@@ -27,37 +27,35 @@ use home::AgentPlaces;
 pub use home::{AddTrust, AgentHome};
 pub use inmate::{Inmate, Rooms};
 
-/// Where sockets of the human's session are.
+/// Where the sockets of the user's session are.
 const SESSION: &str = "/run/user";
-/// Sockets by which containers are run as the system's administrator.
+/// Sockets through which containers are run with administrator rights.
 const CONTAINERS: [&str; 4] = ["/run/docker.sock", "/run/podman", "/run/containerd", "/run/crio"];
-/// What of a home directory is nobody's but the human's.
+/// The folders of a home directory that hold private keys.
 const KEYS: [&str; 2] = [".ssh", ".gnupg"];
 
-/// What a child is started in: its box, none where it runs as the human, and variables that belong to it.
+/// The environment of a child: its sandbox (`None` if it runs without one) and the variables that belong to it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cell {
-    /// The box.
     pub boxed: Option<Boxed>,
-    /// Where temporary files go in it.
+    /// Names the directory for temporary files inside the sandbox.
     pub env: Vec<(String, String)>,
 }
 
-/// What the box of a runner that decides is made for.
+/// Sandbox inputs of a runner that decides.
 pub struct Decider<'a> {
     /// The name and the home of its agent CLI; none: looop does not know it.
     pub agent: Option<(&'a str, &'a AgentHome)>,
     /// Its program.
     pub program: &'a Path,
-    /// Where it runs.
     pub cwd: &'a Path,
-    /// What it reads besides.
+    /// Further paths that it may read.
     pub read: &'a [PathBuf],
-    /// What it may write.
+    /// Paths that it may write.
     pub write: &'a [PathBuf],
 }
 
-/// The outcome of the last try, and what it holds for.
+/// The cached result of the last probe, and the machine state for which it is valid.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tried {
@@ -65,22 +63,22 @@ struct Tried {
     powers: Powers,
 }
 
-/// The best that was found on this machine.
+/// The best capabilities that a probe has found on this machine.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BestSandbox {
     powers: Powers,
-    /// Whether a person was told that it is worse now.
+    /// True if the user was notified that the sandbox is weaker now.
     told: bool,
 }
 
-/// Forgets what was found out about this machine, so that whoever starts something next finds it out again.
+/// Deletes the cached probe of this machine, so that the next start probes it again.
 pub fn forget_powers(layout: &Layout) {
-    // One that is not there is forgotten already.
+    // A missing cache is not an error.
     drop(fs::remove_file(layout.sandbox()));
 }
 
-/// Makes boxes for the children of one data dir.
+/// Makes sandboxes for the children of one data dir.
 pub struct Boxer<'a> {
     layout: &'a Layout,
     settings: &'a Settings,
@@ -89,17 +87,17 @@ pub struct Boxer<'a> {
 }
 
 impl<'a> Boxer<'a> {
-    /// A maker of boxes; `keep` says whether what is found out about this machine may be kept in the cache.
+    /// Makes a builder that probes this machine. If `keep` is true, results may be stored in the cache.
     pub fn new(layout: &'a Layout, settings: &'a Settings, keep: bool) -> Boxer<'a> {
         Boxer { layout, settings, keep, powers: OnceCell::new() }
     }
 
-    /// A maker of boxes on a machine that can do this.
+    /// Makes a builder for a machine with these capabilities, without a probe.
     pub fn with(layout: &'a Layout, settings: &'a Settings, powers: Powers) -> Boxer<'a> {
         Boxer { layout, settings, keep: false, powers: OnceCell::from(powers) }
     }
 
-    /// What this machine can do: as it was found out before, or found out now.
+    /// Returns what this machine can do, from the cached probe or from a new one.
     pub fn powers(&self) -> &Powers {
         self.powers.get_or_init(|| {
             let stamp = sandbox::stamp(&self.settings.path);
@@ -107,13 +105,13 @@ impl<'a> Boxer<'a> {
         })
     }
 
-    /// What was found out before, on this machine as it is now.
+    /// Reads the cached probe, if it is valid for this machine as it is now.
     fn tried(&self, stamp: &str) -> Option<Powers> {
         let tried = records::read_json::<Tried>(&self.layout.sandbox()).ok().flatten();
         tried.filter(|tried| tried.stamp == stamp).map(|tried| tried.powers)
     }
 
-    /// Finds out again what this machine can do; of layers only where that is not known, since they are tried by writing.
+    /// Probes this machine again. Overlays are probed only if their result is unknown, because that probe writes files.
     pub fn probe_again(&self) -> Powers {
         let stamp = sandbox::stamp(&self.settings.path);
         let layers = self.tried(&stamp).map(|powers| powers.layers);
@@ -122,14 +120,14 @@ impl<'a> Boxer<'a> {
 
     fn probe(&self, stamp: String, layers: Option<bool>) -> Powers {
         let Ok(cancel) = Cancel::never() else { return Powers::default() };
-        // Two may try at the same time.
+        // Two processes may probe at the same time.
         let fresh = || self.fresh_temp(&format!("try-{}", std::process::id())).ok();
         let scratch = (self.keep && layers.is_none()).then(fresh).flatten();
         let mut powers = sandbox::probe(&self.settings.path, scratch.as_deref(), &cancel);
         powers.layers |= layers.unwrap_or(false) && powers.engine.is_some();
-        // What stays there is emptied by who comes next.
+        // The next probe empties what stays there.
         drop(scratch.map(|dir| file::remove_tree(&dir)));
-        // What failed may have failed for the caller alone: it is tried again by the next one.
+        // A failure may concern this caller alone, so it is not cached: the next caller probes again.
         if self.keep && powers.is_success() && self.tried(&stamp).as_ref() != Some(&powers) {
             let best = self.best().filter(|best| powers.lost_since(&best.powers).is_some());
             let best = best.unwrap_or(BestSandbox { powers: powers.clone(), told: false });
@@ -137,7 +135,7 @@ impl<'a> Boxer<'a> {
             let kept = file::make_dir(self.layout.cache())
                 .and_then(|()| records::write_json(&self.layout.best_sandbox(), &best, Keep::Whole))
                 .and_then(|()| records::write_json(&self.layout.sandbox(), &tried, Keep::Whole));
-            // What is not kept is found out again.
+            // If the cache cannot be written, the next caller probes again.
             drop(kept);
         }
         powers
@@ -147,15 +145,15 @@ impl<'a> Boxer<'a> {
         records::read_json::<BestSandbox>(&self.layout.best_sandbox()).ok().flatten()
     }
 
-    /// What sandboxes are less than they were on this machine, in words; none: no less.
+    /// Describes how sandboxes are weaker than they once were on this machine; `None` if they are not.
     pub fn downgrade(&self) -> Option<String> {
         self.powers().lost_since(&self.best()?.powers)
     }
 
-    /// The words of [`Boxer::downgrade`] for a person who was not told of it yet.
+    /// Returns the text of [`Boxer::downgrade`] if the user was not notified of it yet.
     ///
     /// # Errors
-    /// When it cannot be kept that the person was told.
+    /// When the notification cannot be recorded.
     pub fn news_of_downgrade(&self) -> Result<Option<String>> {
         let Some(best) = self.best() else { return Ok(None) };
         let lost = self.powers().lost_since(&best.powers);
@@ -166,15 +164,15 @@ impl<'a> Boxer<'a> {
         Ok(lost.filter(|_| !best.told))
     }
 
-    /// How much of a sandbox a kind of child gets.
+    /// Returns the sandbox level of a kind of child.
     ///
     /// # Errors
-    /// When less can be had than is asked for: nothing is run then.
+    /// When the machine offers less than the config requires: nothing may run then.
     pub fn level(&self, kind: Kind) -> Result<Level, String> {
         self.grant(kind).map(|grant| grant.level)
     }
 
-    /// The sandbox that a kind of child gets.
+    /// Returns the sandbox that a kind of child gets.
     ///
     /// # Errors
     /// As [`Boxer::level`].
@@ -186,14 +184,14 @@ impl<'a> Boxer<'a> {
         }
     }
 
-    /// Checks that all can be had that is asked for.
+    /// Checks that this machine offers every sandbox that the config requires.
     ///
     /// # Errors
-    /// Says what cannot, and how to mend it.
+    /// Names what is missing and how to fix it.
     pub fn check(&self) -> Result<()> {
         for kind in Kind::ALL {
             if let Err(why) = self.level(kind) {
-                let mut fault = Fault::usage(format!("could not box what looop runs: {why}"));
+                let mut fault = Fault::usage(format!("could not sandbox what looop runs: {why}"));
                 for fix in &self.powers().fixes {
                     fault = fault.hint(fix.clone());
                 }
@@ -205,7 +203,7 @@ impl<'a> Boxer<'a> {
         Ok(())
     }
 
-    /// The box with these walls and this sandbox's network; `endpoint` is that of its runner.
+    /// Builds a sandbox with these mounts and the network of `grant`; `endpoint` is that of its runner.
     fn boxed(
         &self,
         kind: Kind,
@@ -228,16 +226,17 @@ impl<'a> Boxer<'a> {
         Ok(Some(boxed))
     }
 
-    /// The box of a sensor: it reads everything, and writes its temporary directory and what its header names.
+    /// Builds the sandbox of a sensor: it reads everything, and writes its temporary directory and the paths in its
+    /// header.
     ///
     /// # Errors
-    /// Why it cannot be made; the sensor is not run then.
+    /// Says why the sandbox cannot be made; the sensor does not run then.
     pub fn sensor(&self, name: &Name, header: &Header) -> Result<Cell, String> {
         let grant = self.grant(Kind::Sensor)?;
         if grant.level == Level::None {
             return Ok(Cell::default());
         }
-        // A cache that cannot be written costs a child its temporary directory, and no more.
+        // If the cache cannot be written, the sensor only loses its temporary directory.
         let temp = self.fresh_temp(&format!("sensor-{name}")).ok();
         let mut walls = self.whole(temp.as_deref());
         walls.hide.push(PathBuf::from(SESSION));
@@ -249,10 +248,11 @@ impl<'a> Boxer<'a> {
         Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), boxed })
     }
 
-    /// The box of a `run`: it reads everything, and writes where it runs but for what is looop's own.
+    /// Builds the sandbox of a `run` move: it reads everything, and writes its working directory except looop's own
+    /// files.
     ///
     /// # Errors
-    /// Why it cannot be made; the command is not run then.
+    /// Says why the sandbox cannot be made; the command does not run then.
     pub fn run(&self, cwd: &Path) -> Result<Cell, String> {
         let grant = self.grant(Kind::Run)?;
         if grant.level == Level::None {
@@ -265,7 +265,7 @@ impl<'a> Boxer<'a> {
         let own: Vec<PathBuf> = own.map(|entry| entry.path()).chain(self.config_files()).collect();
         walls.write = match grant.has_files {
             true => vec![cwd.to_owned()],
-            // Nothing can be taken out of what Landlock opens.
+            // Landlock cannot exclude a path below a directory that it allows.
             false => around(cwd, &own),
         };
         walls.read.extend(own);
@@ -274,11 +274,12 @@ impl<'a> Boxer<'a> {
         Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), boxed })
     }
 
-    /// The box of a runner that decides. One that looop knows sees its own set-up alone; of another looop does not
-    /// know what it reads, so it sees everything but the data dir. Neither writes anything but what it was granted.
+    /// Builds the sandbox of a runner that decides. A runner that looop knows sees only its own configuration. looop
+    /// cannot tell what an unknown runner reads, so that one sees everything except the data dir. Either writes only
+    /// the paths that it was granted.
     ///
     /// # Errors
-    /// Why it cannot be made; the runner is not asked then.
+    /// Says why the sandbox cannot be made; the runner does not start then.
     pub fn decide(&self, decider: &Decider) -> Result<Cell, String> {
         let Decider { agent, program, cwd, read, write } = *decider;
         let grant = self.grant(Kind::Decide)?;
@@ -333,7 +334,7 @@ impl<'a> Boxer<'a> {
         Ok(found)
     }
 
-    /// Everything can be seen but other people's temporary files, container engines, and workers.
+    /// Allows all reads except other users' temporary files, container engines and workers.
     fn whole(&self, temp: Option<&Path>) -> Walls {
         let mut hide: Vec<PathBuf> = CONTAINERS.map(PathBuf::from).into();
         hide.push(self.layout.workers());
@@ -353,7 +354,7 @@ impl<'a> Boxer<'a> {
         let home = self.settings.home.as_deref().ok_or("there is no home directory; set HOME")?;
         if home.components().count() < 2 {
             return Err(format!(
-                "the home directory is `{}`, and a box that holds it holds everything; set HOME",
+                "the home directory is `{}`, and a sandbox that shows it shows everything; set HOME",
                 home.display()
             ));
         }
@@ -373,11 +374,11 @@ impl<'a> Boxer<'a> {
         config.chain([self.layout.root(), self.layout.cache()]).collect()
     }
 
-    /// The path that a text in a header or a grant means, when it may be opened to a child: it is there, it is none
-    /// that holds the home directory or what is looop's, and it does not lead there by a link.
+    /// Resolves a path from a header or a grant, if a child may be given it: it exists, it holds neither the home
+    /// directory nor looop's own files, and no link leads it there.
     ///
     /// # Errors
-    /// Why it may not.
+    /// Says why the path may not be granted.
     pub fn grantable(&self, text: &str) -> Result<PathBuf, String> {
         let path = self.settings.path_of(Path::new(""), text);
         if !path.is_absolute() {
@@ -400,7 +401,7 @@ impl<'a> Boxer<'a> {
         }
     }
 
-    /// An empty temporary directory.
+    /// Makes an empty temporary directory.
     fn fresh_temp(&self, whose: &str) -> Result<PathBuf, String> {
         let dir = self.layout.temp(whose);
         let used = match fs::read_dir(&dir) {
@@ -414,7 +415,7 @@ impl<'a> Boxer<'a> {
         Ok(dir)
     }
 
-    /// How a file system of its own is made here, for a human.
+    /// Names the programs that isolate the file system on this machine, for the user.
     pub fn engine(&self) -> &'static str {
         match &self.powers().engine {
             None => "none",
@@ -424,7 +425,8 @@ impl<'a> Boxer<'a> {
     }
 }
 
-/// A directory, or where something of looop's own is in it what is beside that: new files can be made there alone.
+/// Lists the directory itself, or, if it holds files of looop, every entry beside them: new files can then be made only
+/// inside those entries.
 fn around(dir: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
     if own.iter().any(|own| dir.starts_with(own)) {
         return Vec::new();
@@ -433,7 +435,7 @@ fn around(dir: &Path, own: &[PathBuf]) -> Vec<PathBuf> {
         return vec![dir.to_owned()];
     }
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    // A link leads to what was not looked at.
+    // The target of a link was not checked.
     let entries = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
     entries.flat_map(|entry| around(&entry.path(), own)).collect()
 }
@@ -449,7 +451,7 @@ fn copy(files: &[(PathBuf, PathBuf)], to: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Where a child finds its temporary directory.
+/// Returns the variable that names the child's temporary directory.
 fn temp_env(has_files: bool, temp: Option<&Path>) -> Vec<(String, String)> {
     let at = |temp: &Path| match has_files {
         true => "/tmp".to_owned(),

@@ -1,7 +1,7 @@
-//! Budgets on disk: what is set aside for calls under way, and which caps a human has raised.
+//! Budgets on disk: money reserved for calls in progress, and caps that the user has raised.
 //!
-//! `cost/reserved.json` holds one reservation per caller. It counts only while its caller lives, as a lock tells that
-//! the kernel releases on any death, so that no crash leaves money set aside.
+//! `cost/reserved.json` holds one reservation per caller. A reservation counts only while its caller lives, which its
+//! lock shows: the kernel releases the lock on any death, so a crash leaves no money reserved.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,19 +19,19 @@ use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::model::worker::Spec;
 
-/// Who makes a call: the beat, or a worker.
+/// The caller of a model: the beat, or a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller<'a> {
     /// The decider, of which there is one at a time.
     Beat,
-    /// A worker's agent.
+    /// The agent of a worker.
     Worker(&'a Name),
-    /// Whoever comes next; nothing is set aside for them.
+    /// Any later caller; nothing is reserved for it.
     Anyone,
 }
 
 impl Caller<'_> {
-    /// No worker has this name: it is none.
+    /// The parentheses keep this key distinct from every worker's name.
     const BEAT: &'static str = "(beat)";
 
     fn key(&self) -> String {
@@ -43,26 +43,24 @@ impl Caller<'_> {
     }
 }
 
-/// A call that somebody wants to make.
+/// A call that a caller wants to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// Who makes it.
     pub caller: Caller<'a>,
-    /// Through which runner.
     pub runner: &'a str,
-    /// For which goal, where that is known.
+    /// The goal of the call, if known.
     pub goal: Option<&'a Name>,
-    /// What its caller may still spend of a budget of its own, in millionths of a US dollar.
+    /// What its caller may still spend of its own budget, in millionths of a US dollar.
     pub left_micros: Option<u64>,
 }
 
 impl<'a> Wanted<'a> {
-    /// The beat's next decision.
+    /// Describes the beat's next decision.
     pub fn decision(runner: &'a str, goal: Option<&'a Name>) -> Wanted<'a> {
         Wanted { caller: Caller::Beat, runner, goal, left_micros: None }
     }
 
-    /// A worker's next turn, after it has spent so much.
+    /// Describes a worker's next turn, after it has spent `spent_micros`.
     pub fn turn(spec: &'a Spec, spent_micros: u64) -> Wanted<'a> {
         let own = own_budget(spec);
         Wanted {
@@ -73,7 +71,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// What looop itself has seen this runner cost. The words of a worker never enlarge it.
+    /// Computes the reservation from what looop itself has seen this runner cost. Reports of a worker never enlarge it.
     fn reserved(&self, totals: &Totals) -> Reserved {
         let dearest = totals.dearest_call(self.runner).unwrap_or(UNKNOWN_CALL_MICROS);
         Reserved {
@@ -84,37 +82,37 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The name under which what a worker spends is counted, whatever the worker says.
+/// Returns the runner name under which a worker's spending is counted, whatever the worker reports.
 pub fn runner_of(spec: &Spec) -> &str {
     spec.runner.as_ref().unwrap_or(&spec.kind)
 }
 
-/// The budget of this worker alone, and the keys of the config that set it.
+/// Returns the budget of this worker alone, and the config keys that set it.
 pub fn own_budget(spec: &Spec) -> Option<(u64, &'static str)> {
     let goal = spec.goal.as_ref().map(Name::as_str);
     budget::own_budget(spec.limits.cost_micros, &spec.limits.budget, goal, runner_of(spec))
 }
 
-/// The id of the ask that says that a cap is used up.
+/// Returns the id of the ask that reports a used-up cap.
 pub fn ask_id(hit: &Hit) -> Name {
     Name::joined("budget", &hit.window.to_lowercase().replace(' ', "-"))
 }
 
-/// How it stands with the money.
+/// The state of the budget.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// The cap that leaves no room for the call that was asked about.
+    /// The cap that leaves no room for the requested call.
     pub capped: Option<Hit>,
-    /// What was spent on the present day, in millionths of a US dollar; 0 where nothing has a cap.
+    /// Spending of the current day, in millionths of a US dollar; 0 if no cap is set.
     pub day_spent_micros: u64,
-    /// What may be spent on it.
+    /// The limit of the current day.
     pub day_limit_micros: Option<u64>,
 }
 
-/// Whether there is room for this call now; nothing is set aside.
+/// Checks whether there is room for this call now; reserves nothing.
 ///
 /// # Errors
-/// When a file cannot be read: money is never taken for unspent because nobody knows.
+/// When a file cannot be read: unknown spending never counts as zero.
 pub fn look(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Result<Standing> {
     if *budget == Budget::default() {
         return Ok(Standing::default());
@@ -128,11 +126,11 @@ pub fn look(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Resul
     })
 }
 
-/// Sets aside what this call may cost, instead of what was set aside for its caller before; or names the cap that has
-/// no room for it. The caller holds the store's lock, so that two never take the same money.
+/// Reserves what this call may cost, in place of the caller's earlier reservation; or returns the cap that has no room
+/// for it. The caller holds the store's lock, so that two callers never take the same money.
 ///
 /// # Errors
-/// As [`look`], and when it cannot be written down.
+/// As [`look`], and when the reservation cannot be written.
 pub fn reserve(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Result<Result<(), Hit>> {
     if *budget == Budget::default() {
         return Ok(Ok(()));
@@ -152,18 +150,18 @@ pub fn reserve(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Re
 /// A cap that was raised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapRaise {
-    /// The cap as it was.
+    /// The cap as it was before.
     pub hit: Hit,
-    /// Its limit from now on, in millionths of a US dollar.
+    /// Its new limit, in millionths of a US dollar.
     pub limit_micros: u64,
 }
 
-/// Raises each cap that leaves no room for a call through one of these runners, or for one of these goals: by the cap
-/// itself, once, or to `amount`. Each raise holds until its window ends.
+/// Raises each cap that leaves no room for a call through one of these runners, or for one of these goals: once, by the
+/// cap itself or to `amount`. Each raise holds until its window ends.
 ///
 /// # Errors
-/// As [`look`]; for a cap of nothing without an amount; for an amount that raises nothing; and when the raise cannot
-/// be written.
+/// As [`look`]; when a cap is 0 and no amount is given; when the amount raises nothing; and when the raise cannot be
+/// written.
 pub fn raise(
     layout: &Layout,
     budget: &Budget,
@@ -177,7 +175,7 @@ pub fn raise(
     let others: Vec<Reserved> = others(layout, Caller::Anyone)?.into_values().collect();
     let mut raised = raised(layout)?;
     let before = raised.clone();
-    // What held for another day is over.
+    // Raises for another day have expired.
     raised.retain(|window, _| window.contains(&now.day()));
     let mut caps: Vec<CapRaise> = Vec::new();
     let each_goal = || [None].into_iter().chain(goals.iter().map(Some));
@@ -236,9 +234,9 @@ fn raised(layout: &Layout) -> Result<Raised> {
     Ok(records::read_json(&layout.raised())?.unwrap_or_default())
 }
 
-/// What is set aside for others that live.
+/// Sums the reservations of other callers that live.
 fn others(layout: &Layout, own: Caller) -> Result<BTreeMap<String, Reserved>> {
-    // It is not synced. Where a power loss tore it, nobody lives who had set something aside.
+    // The file is not synced. A power loss can tear it, but then no caller that had reserved something still lives.
     let known = records::read_json::<BTreeMap<String, Reserved>>(&layout.reserved());
     let mut all = known.ok().flatten().unwrap_or_default();
     all.remove(&own.key());
@@ -280,7 +278,7 @@ mod tests {
     }
 
     impl Money {
-        /// A profile in which a decision has cost [`DEAREST`] once, on another day.
+        /// Makes a profile in which one decision has cost [`DEAREST`], on another day.
         fn new(budget: Budget) -> Money {
             let money = Money { dir: tempfile::tempdir().unwrap(), budget, alive: BTreeMap::new() };
             file::make_dir(&money.layout().cost()).unwrap();
@@ -332,8 +330,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Workers side by side, in any order, each with a turn under way: what they spend together stays below the
-        /// cap, but for what one turn costs more than the runner's dearest decision.
+        /// Workers run in parallel, in any order, each with a turn in progress: together they stay below the cap, plus
+        /// at most what one turn costs more than the runner's most expensive decision.
         #[test]
         fn workers_side_by_side_keep_to_a_cap(steps in proptest::collection::vec((0..5_usize, 1..=DEAREST), 1..80), dear in 0..80_usize) {
             let mut money = Money::new(day(CAP));
@@ -355,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_dead_have_set_aside_is_free_again() {
+    fn a_reservation_ends_when_its_caller_dies() {
         let mut money = Money::new(day(150));
         money.begins("w1");
         assert!(money.reserves("w1"));
@@ -363,9 +361,9 @@ mod tests {
         assert!(!money.reserves("w2"), "two turns of 100 have no room in 150");
         money.alive.remove("w1");
         assert!(money.reserves("w2"));
-        assert!(money.reserves("w2"), "one's own next turn takes the place of the last");
+        assert!(money.reserves("w2"), "a caller's next turn replaces its last one");
         std::fs::write(money.layout().reserved(), b"{ torn").unwrap();
-        assert!(money.reserves("w2"), "after a power loss nobody lives who had set something aside");
+        assert!(money.reserves("w2"), "after a power loss, no caller with a reservation lives");
     }
 
     #[test]
@@ -387,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raise_adds_one_days_worth_to_what_is_used_up_and_to_nothing_else() {
+    fn a_raise_adds_one_day_to_used_up_caps_only() {
         let money = Money::new(Budget { goal_micros: Some(200), ..day(150) });
         assert_eq!(raised_to(&money, None).unwrap(), [], "there is room");
         money.spend("w1", 149, NOW);
@@ -410,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raise_to_an_amount_is_that_amount_and_never_less_than_the_limit() {
+    fn a_raise_to_an_amount_never_lowers_the_limit() {
         let money = Money::new(day(150));
         money.spend("w1", 140, NOW);
         for low in [0, 149, 150] {
@@ -426,11 +424,11 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_worker_enter_no_reserve() {
+    fn reports_of_a_worker_do_not_change_a_reservation() {
         let mut money = Money::new(day(1_000));
         money.begins("w1");
         money.spend("w2", 700, NOW);
-        assert!(money.reserves("w1"), "a decision has cost 100, whatever a worker says of its turns");
+        assert!(money.reserves("w1"), "a decision has cost 100, whatever a worker reports");
         let reserved = std::fs::read_to_string(money.layout().reserved()).unwrap();
         assert!(reserved.contains("\"micros\": 100"), "{reserved}");
         let id = "w1".parse().unwrap();

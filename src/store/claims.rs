@@ -1,7 +1,7 @@
-//! Leases as files: given, renewed and given back under the store's lock, and the fence around what their holders write.
+//! Leases as files: acquired, renewed and released under the store's lock, and the fence around their holders' writes.
 //!
-//! `claims/<resource>.json` is a lease; it goes when it is released. `claims/floor` then keeps the epoch, so that none
-//! comes back. Taking and giving back survive a power loss. A renewal need not: no holder does either.
+//! `claims/<resource>.json` is a lease; a release removes it. `claims/floor` then keeps the epoch, so that no epoch is
+//! issued twice. Acquiring and releasing survive a power loss. A renewal need not: its holder does not survive either.
 
 use std::path::PathBuf;
 
@@ -19,38 +19,38 @@ use crate::model::name::Name;
 use crate::model::worker::{Holding, State};
 use crate::sys::{clock, tree};
 
-/// This machine and this moment, for the rules.
+/// Returns this machine and this moment, for the rules.
 pub fn here() -> Here {
     let (host, boot) = (tree::host(), tree::boot_id());
     Here { host, boot, mono_ms: clock::mono_ms(), unix_ms: clock::now().unix_ms }
 }
 
-/// A worker as claimant, when this process is its supervisor.
+/// Describes a worker as lease holder, when this process is its supervisor.
 pub fn supervisor(id: &Name, ttl: Ttl) -> Claimant {
     let pid = std::process::id();
     let pid_start = tree::start_of(pid).unwrap_or_default();
     Claimant { holder: Holder::Worker(id.clone()), pid, pid_start, pid_ns: tree::pid_namespace(), ttl }
 }
 
-/// A person as claimant.
+/// Describes a user as lease holder.
 pub fn by_hand(person: &Holder, ttl: Ttl) -> Claimant {
     Claimant { holder: person.clone(), pid: 0, pid_start: 0, pid_ns: 0, ttl }
 }
 
-/// A lease that was given.
+/// A lease that was acquired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// What the holder has to remember.
+    /// What the holder must remember.
     pub holding: Holding,
-    /// What is worth telling somebody: from whom it was taken and why, or what was wrong with the file.
+    /// What to report: from whom the lease was taken and why, or what was wrong with its file.
     pub note: Option<String>,
 }
 
-/// Takes a lease, or says who has it. A holder that asks again renews its own. A file that is no lease is set aside
-/// and holds nobody up.
+/// Acquires a lease, or returns its holder. A holder that asks again renews its own lease. A corrupt lease file is
+/// quarantined and blocks no holder.
 ///
 /// # Errors
-/// When a file cannot be read or written; nothing was given then.
+/// When a file cannot be read or written; nothing was acquired then.
 pub fn acquire(
     layout: &Layout,
     resource: &Name,
@@ -66,7 +66,7 @@ pub fn acquire(
         Err(refusal) => return Ok(Err(refusal)),
     };
     let aside = set_aside(layout, resource, &found)?;
-    // The floor first: with the lease alone on the disk, a file that is lost later would bring its epoch back.
+    // Write the floor first: if only the lease were on disk and were lost later, its epoch would be issued again.
     raise_floor(layout, floor, grant.floor)?;
     records::write_json(&layout.claim(resource), &grant.lease, Keep::Durable)?;
     let kept = aside.map(|path| format!("; it is kept as `{}`", path.display())).unwrap_or_default();
@@ -74,10 +74,10 @@ pub fn acquire(
     Ok(Ok(Granted { holding: grant.lease.holding(), note }))
 }
 
-/// Renews these leases, as far as this holder still has them, and returns the others.
+/// Renews these leases if this holder still has them, and returns the lost ones.
 ///
 /// # Errors
-/// When a file cannot be read or written; the leases then run on as they did.
+/// When a file cannot be read or written; the leases then keep their earlier deadline.
 pub fn renew(layout: &Layout, holder: &Holder, holdings: &[Holding], mono_ms: i64) -> Result<Vec<Lost>> {
     let _held = lock::store(&layout.store_lock())?;
     each(layout, holder, holdings, |lease| {
@@ -85,20 +85,21 @@ pub fn renew(layout: &Layout, holder: &Holder, holdings: &[Holding], mono_ms: i6
     })
 }
 
-/// Gives these leases back, as far as this holder still has them, and returns the others.
+/// Releases these leases if this holder still has them, and returns the lost ones.
 ///
 /// # Errors
-/// When a file cannot be read or written; it can be tried again then.
+/// When a file cannot be read or written; the caller can try again.
 pub fn release(layout: &Layout, holder: &Holder, holdings: &[Holding]) -> Result<Vec<Lost>> {
     let _held = lock::store(&layout.store_lock())?;
     each(layout, holder, holdings, |lease| drop_file(layout, &lease.resource, &Found::Lease(lease.clone())))
 }
 
-/// Does something that only the holder of all these leases may do, and nothing when one of them is lost. The store's
-/// lock is held meanwhile, so that no lease changes hands between the look and the deed; the deed cannot take it.
+/// Runs an operation that only the holder of all these leases may do; does not run it if one lease is lost. The store's
+/// lock is held meanwhile, so that no lease changes hands between the check and the operation. The operation must not
+/// take that lock.
 ///
 /// # Errors
-/// The deed's own, or when a file cannot be read; the deed was not begun then.
+/// Those of the operation, or when a file cannot be read; the operation did not start then.
 pub fn fenced<T>(
     layout: &Layout,
     holder: &Holder,
@@ -112,23 +113,20 @@ pub fn fenced<T>(
     }
 }
 
-/// What a human's release came to.
+/// The result of a release by the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Freed {
-    /// Nobody had it.
+    /// The lease was not held.
     Nobody,
-    /// This lease is no more.
+    /// This lease was released.
     Lease(Lease),
-    /// What was there was no lease; where it is kept.
+    /// The file was corrupt; it is kept under this path.
     Corrupt(PathBuf),
-    /// Somebody else has it, and still has.
+    /// Another holder has the lease and keeps it.
     NotTheirs(Lease),
 }
 
-/// Ends a lease by a human's hand: the person's own, or with `force` anybody's.
-///
-/// # Errors
-/// When a file cannot be read or written.
+/// Releases a lease for a user: the user's own, or any with `force`.
 pub fn free(layout: &Layout, resource: &Name, person: &Holder, force: bool) -> Result<Freed> {
     let _held = lock::store(&layout.store_lock())?;
     let found = find(layout, resource)?;
@@ -144,13 +142,10 @@ pub fn free(layout: &Layout, resource: &Name, person: &Holder, force: bool) -> R
     Ok(freed)
 }
 
-/// Leases and how they stand.
+/// Leases with their status.
 pub type Leases = Vec<(Lease, Standing)>;
 
-/// All leases by name, and a line for each file that is none. Nothing is written.
-///
-/// # Errors
-/// When the directory cannot be listed.
+/// Lists all leases by name, and a line for each corrupt file. Writes nothing.
 pub fn list(layout: &Layout, here: &Here) -> Result<(Leases, Vec<String>)> {
     let (mut leases, mut problems) = (Vec::new(), Vec::new());
     for name in records::json_names(&layout.claims())? {
@@ -161,14 +156,14 @@ pub fn list(layout: &Layout, here: &Here) -> Result<(Leases, Vec<String>)> {
                 let standing = lease.standing(here, liveness(layout, &lease));
                 leases.push((lease, standing));
             }
-            Ok(Found::Corrupt(why)) => problems.push(format!("claims/{name}.json is no lease: {why}")),
+            Ok(Found::Corrupt(why)) => problems.push(format!("claims/{name}.json is corrupt: {why}")),
             Err(error) => problems.push(format!("claims/{} is not used: {error:#}", name.escape_debug())),
         }
     }
     Ok((leases, problems))
 }
 
-/// Does something with each lease that this holder still has, and returns the others.
+/// Calls a function for each lease that this holder still has, and returns the others.
 fn each(
     layout: &Layout,
     holder: &Holder,
@@ -190,7 +185,7 @@ fn find(layout: &Layout, resource: &Name) -> Result<Found> {
         Parsed::Absent => Found::Absent,
         Parsed::Corrupt(why) => Found::Corrupt(why),
         Parsed::Good(lease) if lease.resource == *resource => Found::Lease(lease),
-        Parsed::Good(lease) => Found::Corrupt(format!("it is about {}", lease.resource)),
+        Parsed::Good(lease) => Found::Corrupt(format!("it names the resource {}", lease.resource)),
     })
 }
 
@@ -218,8 +213,8 @@ fn drop_file(layout: &Layout, resource: &Name, found: &Found) -> Result<()> {
     file::remove(&layout.claim(resource))
 }
 
-/// The highest epoch of all files that are gone. A floor that cannot be read is taken for one that is surely higher:
-/// epochs are counted one by one, and the clock counts milliseconds.
+/// Returns the highest epoch of all released leases. An unreadable floor is replaced by the clock's milliseconds, which
+/// are surely higher: epochs are counted one by one.
 fn floor(layout: &Layout) -> Result<u64> {
     let path = layout.claims_floor();
     match file::read_text(&path, 64) {

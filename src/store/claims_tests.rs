@@ -1,4 +1,4 @@
-//! Leases on a real disk: forms, damage, the lock, and who is told what.
+//! Tests of leases on a real disk: forms, damage, the lock, and the reports to each holder.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -48,7 +48,7 @@ impl Dir {
         names
     }
 
-    /// A worker that lives for as long as the file is open, and whose supervisor is this process.
+    /// A worker that lives for as long as the file is open, with this process as its supervisor.
     fn worker(&self, id: &str) -> File {
         let dir = self.layout.worker(&name(id));
         fs::create_dir_all(dir.path()).unwrap();
@@ -67,7 +67,7 @@ impl Dir {
 }
 
 #[test]
-fn a_lease_lives_in_its_file_and_its_epoch_outlives_it() {
+fn a_lease_is_a_file_and_its_epoch_outlives_it() {
     let dir = dir();
     let ada = person("ada");
     let first = dir.hand("door", "ada").unwrap();
@@ -85,7 +85,7 @@ fn a_lease_lives_in_its_file_and_its_epoch_outlives_it() {
 }
 
 #[test]
-fn what_is_no_lease_is_set_aside_and_holds_nobody_up() {
+fn a_corrupt_lease_is_quarantined_and_blocks_no_holder() {
     type Damage = fn(&std::path::Path);
     let damages: [(&str, Damage); 6] = [
         ("an empty file", |path| fs::write(path, "").unwrap()),
@@ -133,7 +133,7 @@ fn a_floor_that_is_lost_never_brings_an_epoch_back() {
 }
 
 #[test]
-fn a_worker_has_it_for_as_long_as_its_supervisor_lives() {
+fn a_worker_holds_a_lease_while_its_supervisor_lives() {
     let dir = dir();
     let life = dir.worker("fix");
     let fix = supervisor(&name("fix"), Ttl::DEFAULT);
@@ -142,7 +142,7 @@ fn a_worker_has_it_for_as_long_as_its_supervisor_lives() {
     assert_eq!(dir.hand("door", "ada").unwrap_err().epoch, 1);
     let standing = |dir: &Dir| list(&dir.layout, &here()).unwrap().0[0].1;
     assert!(matches!(standing(&dir), Standing::Held(_)));
-    // Another process with the same number has begun a worker of the same name.
+    // Another process with the same number has started a worker of the same name.
     dir.begun("fix", fix.pid_start + 1);
     assert_eq!(standing(&dir), Standing::Free("its worker is gone"));
     dir.begun("fix", fix.pid_start);
@@ -155,7 +155,7 @@ fn a_worker_has_it_for_as_long_as_its_supervisor_lives() {
 }
 
 #[test]
-fn the_fence_lets_only_the_present_holder_of_all_of_them_act() {
+fn the_fence_admits_only_the_current_holder_of_all_leases() {
     let dir = dir();
     let ada = person("ada");
     let door = dir.hand("door", "ada").unwrap().holding;
@@ -163,7 +163,7 @@ fn the_fence_lets_only_the_present_holder_of_all_of_them_act() {
     let both = [door.clone(), window.clone()];
     let run = || {
         let locked = File::open(dir.layout.store_lock()).unwrap().try_lock().is_err();
-        assert!(locked, "a lease could change hands while the deed is done");
+        assert!(locked, "a lease could change hands during the operation");
         Ok(7)
     };
     assert_eq!(fenced(&dir.layout, &ada, &both, run).unwrap(), Ok(7));
@@ -171,7 +171,7 @@ fn the_fence_lets_only_the_present_holder_of_all_of_them_act() {
     assert!(matches!(freed, Freed::Lease(lease) if lease.holding() == window));
     let newer = dir.hand("window", "bob").unwrap().holding;
     let refused = |holder: &Holder, holdings: &[Holding]| {
-        fenced(&dir.layout, holder, holdings, || -> Result<()> { panic!("the deed was begun") })
+        fenced(&dir.layout, holder, holdings, || -> Result<()> { panic!("the operation started") })
             .unwrap()
             .unwrap_err()
     };
@@ -182,7 +182,7 @@ fn the_fence_lets_only_the_present_holder_of_all_of_them_act() {
 }
 
 #[test]
-fn nobody_gives_back_what_is_not_theirs_any_more() {
+fn only_the_current_holder_releases_a_lease() {
     let dir = dir();
     let (ada, bob) = (person("ada"), person("bob"));
     let old = dir.hand("door", "ada").unwrap().holding;
@@ -201,7 +201,7 @@ fn nobody_gives_back_what_is_not_theirs_any_more() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_and_no_lease() {
+fn an_unreadable_lease_is_an_error() {
     let dir = dir();
     fs::remove_dir(dir.layout.claims()).unwrap();
     fs::write(dir.layout.claims(), "").unwrap();
@@ -211,7 +211,7 @@ fn what_cannot_be_read_is_an_error_and_no_lease() {
 }
 
 #[test]
-fn of_many_at_once_one_is_in_and_epochs_rise() {
+fn of_many_claimants_one_holds_the_lease_and_epochs_rise() {
     let dir = dir();
     let inside = AtomicU64::new(0);
     let newest = AtomicU64::new(0);

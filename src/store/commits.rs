@@ -1,4 +1,4 @@
-//! The commits of a beat: `human:`, `world:` and `move:`, each with exactly what belongs to it.
+//! The commits of a beat: `human:`, `world:` and `move:`, each with exactly the files that belong to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,18 +15,15 @@ use crate::sys::git::dir::RepoFormat;
 use crate::sys::git::{Git, GitCommand, RepoLink};
 use crate::sys::signal::Cancel;
 
-/// The largest file that is committed, in bytes; a larger one of a human's stays out of git.
+/// The largest file that is committed, in bytes; a larger file of the user stays out of git.
 const MAX_FILE_BYTES: usize = 10 << 20;
-/// From this many loose objects on `git gc` is run.
+/// `git gc` runs from this many loose objects on.
 const LOOSE_OBJECTS: usize = 5_000;
 /// The deadline of `git gc`, in milliseconds.
 const GC_TIMEOUT_MS: i64 = 120_000;
 
-/// Puts the files of a frame on disk, and removes readings of sensors that are gone. Goals and playbook are
-/// the human's and are not written. A file that holds the same bytes is left alone.
-///
-/// # Errors
-/// Names the file.
+/// Writes the files of a decision input to disk, and removes readings of sensors that were removed. Skips goals and
+/// playbook, which belong to the user, and files that already hold these bytes.
 pub fn write_frame(layout: &Layout, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     file::make_dir(&layout.snapshots())?;
     for (path, bytes) in files.iter().filter(|(path, _)| is_machine_made(path)) {
@@ -36,10 +33,10 @@ pub fn write_frame(layout: &Layout, files: &BTreeMap<String, Vec<u8>>) -> Result
         }
     }
     let Ok(entries) = std::fs::read_dir(layout.snapshots()) else { return Ok(()) };
-    // A directory is nobody's reading and stays.
+    // A directory is not a reading, so it stays.
     let entries = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    // A file of another form is a person's.
+    // A file with another extension belongs to the user.
     for name in names.filter(|name| name.ends_with(".json")) {
         if !files.contains_key(&format!("snapshots/{name}")) {
             file::remove(&layout.snapshots().join(name))?;
@@ -52,7 +49,7 @@ fn is_machine_made(path: &str) -> bool {
     path == "world.json" || path.starts_with("snapshots/")
 }
 
-/// What only looop writes; every other file that git holds is a human's.
+/// Returns true for a file that only looop writes; every other file in git belongs to the user.
 fn is_looops(path: &str) -> bool {
     let dirs = ["snapshots/", "journal/", "reports/", "asks/archive/"];
     let ask = path.starts_with("asks/") && !path.ends_with(".answer.json");
@@ -70,18 +67,18 @@ fn signature(name: &str, now: Now) -> Signature {
     }
 }
 
-/// Under which name looop commits.
+/// Returns the identity with which looop commits.
 pub fn looop_signature(now: Now) -> Signature {
     signature("looop", now)
 }
 
-/// The repository of a data dir, ready to be committed to.
+/// The repository of a data dir, opened for commits.
 pub struct Commits<'a> {
     layout: &'a Layout,
     history: History,
     person: Signature,
     looop: Signature,
-    /// What of the history had to be given up, and which locks were removed, in words.
+    /// Messages about lost history and removed locks.
     pub notes: Vec<String>,
 }
 
@@ -89,7 +86,7 @@ impl<'a> Commits<'a> {
     /// Opens the repository.
     ///
     /// # Errors
-    /// When it cannot be opened, or a commit must not be made now.
+    /// When it cannot be opened, or when a commit is blocked now.
     pub fn open(layout: &'a Layout, now: Now, person: &str) -> Result<Commits<'a>> {
         let history = History::open(layout.root())?;
         let notes = history.heal()?;
@@ -99,10 +96,7 @@ impl<'a> Commits<'a> {
         Ok(Commits { layout, history, person: signature(person, now), looop: looop_signature(now), notes })
     }
 
-    /// The beats that the newest commits name in their trailers.
-    ///
-    /// # Errors
-    /// When the history cannot be read.
+    /// Lists the beats that the newest commits name in their trailers.
     pub fn known_beats(&self, commits: usize) -> Result<BTreeSet<String>> {
         let entries = self.history.log(commits)?;
         let moves = entries.iter().filter(|entry| entry.message.starts_with("move: "));
@@ -111,11 +105,8 @@ impl<'a> Commits<'a> {
         Ok(beats.map(str::to_owned).collect())
     }
 
-    /// Commits what people edited; returns in words what cannot be committed. Where the world holds a file, its bytes are committed, so that an edit
-    /// made after the world was read is left for the next beat.
-    ///
-    /// # Errors
-    /// When the commit cannot be made.
+    /// Commits the user's edits; returns a message for each file that cannot be committed. If the world holds a file,
+    /// its bytes are committed, so that an edit made after the world was read is left for the next beat.
     pub fn people(&self, world: &BTreeMap<String, Vec<u8>>) -> Result<Vec<String>> {
         let (mut edits, mut left_out) = (Vec::new(), Vec::new());
         let changed = self.changed()?;
@@ -127,7 +118,7 @@ impl<'a> Commits<'a> {
                 }
                 (None, Err(why)) => left_out.push(format!("`{path}` is not kept in git: {why}")),
                 (None, Ok(FileEdit { content: Some(content), .. })) if is_text && !world.is_empty() => {
-                    // One that can be read was made after the world was.
+                    // A readable file was created after the world was read.
                     if std::str::from_utf8(&content.bytes).is_err() {
                         left_out.push(format!("`{path}` is not kept in git: {}", ReadError::NotUtf8));
                     }
@@ -142,9 +133,6 @@ impl<'a> Commits<'a> {
     }
 
     /// Commits the world of a decision from its bytes in memory.
-    ///
-    /// # Errors
-    /// When the commit cannot be made.
     pub fn world(&self, message: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Option<String>> {
         let changed = self.changed()?;
         let files = self.wanted(files)?;
@@ -158,11 +146,8 @@ impl<'a> Commits<'a> {
         self.commit(message, &self.looop, edits)
     }
 
-    /// Commits what looop itself wrote, and these paths besides where they are still as it left them. The readings of a world that is yet to be
-    /// committed are left to its own commit.
-    ///
-    /// # Errors
-    /// When the commit cannot be made.
+    /// Commits what looop itself wrote, and those of these paths that still are as looop left them. Readings of a world
+    /// that is not yet committed are left to the commit of that world.
     pub fn looop(
         &self,
         message: &str,
@@ -185,8 +170,8 @@ impl<'a> Commits<'a> {
         self.commit(message, &self.looop, edits)
     }
 
-    /// The files that differ from git's, of those that it holds. A file in `sensors` that is no program, as a key or a
-    /// list, is nothing that git holds unless it has it already.
+    /// Lists the files that git holds and that differ from HEAD. A file in `sensors` that is not a program, such as a
+    /// key or a list, counts only if git already has it.
     fn changed(&self) -> Result<Vec<String>> {
         let mut changed = self.history.changed()?;
         changed.retain(|path| layout::is_kept_in_git(path));
@@ -198,21 +183,21 @@ impl<'a> Commits<'a> {
         Ok(changed)
     }
 
-    /// The files of a world without those that the person has git ignore.
+    /// Returns the files of a world, except those that the user's `.gitignore` excludes.
     fn wanted<'w>(&self, files: &'w BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<&'w String, &'w Vec<u8>>> {
         let mut ignored = Ignored::below(self.layout.root());
         let (out, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             files.iter().partition(|(path, _)| ignored.leaves_out(path.as_bytes()));
         if !out.is_empty() {
-            // What git has already, it keeps.
+            // A file that git already holds stays in git.
             let known = self.history.tracked()?;
             wanted.extend(out.into_iter().filter(|(path, _)| known.contains(*path)));
         }
         Ok(wanted)
     }
 
-    /// What looop made. An ask or answer that is gone was put away by the tick if it is new in the archive; else a
-    /// human removed it.
+    /// Returns true for a file that looop made. If an ask or answer is missing, the tick archived it if the archive has
+    /// a new copy; otherwise the user removed it.
     fn is_mine(&self, path: &str, changed: &[String]) -> bool {
         let Some(name) = path.strip_prefix("asks/").filter(|name| !name.contains('/')) else {
             return is_looops(path);
@@ -244,7 +229,8 @@ impl<'a> Commits<'a> {
         self.history.commit(&CommitSpec { message, author, committer: &self.looop, edits })
     }
 
-    /// A file as it is on disk; gone means deleted. What is no regular file or too large stays out of git.
+    /// Reads a file from disk; a missing file means a deletion. A file that is too large or not regular stays out of
+    /// git.
     fn on_disk(&self, path: &str) -> Result<FileEdit, ReadError> {
         let bytes = file::read(&self.layout.file(path), MAX_FILE_BYTES)?;
         Ok(edit(path.to_owned(), bytes, self.is_executable(path)))
@@ -260,17 +246,14 @@ fn edit(path: String, bytes: Option<Vec<u8>>, executable: bool) -> FileEdit {
     FileEdit { path, content: bytes.map(|bytes| Content { bytes, executable }) }
 }
 
-/// Packs the repository when it has many loose objects and `git` is there.
-///
-/// # Errors
-/// When git says no.
+/// Packs the repository if it has many loose objects and `git` is installed.
 pub fn collect_garbage(layout: &Layout, path: &str, cancel: &Cancel) -> Result<()> {
     let history = History::open(layout.root())?;
     if history.loose_objects()? < LOOSE_OBJECTS {
         return Ok(());
     }
     let Ok(git) = Git::find(path, GC_TIMEOUT_MS, cancel) else { return Ok(()) };
-    // Through links: a config of this repository could name programs that git runs.
+    // Uses links: the config of this repository could name programs that git runs.
     let link = RepoLink::open(&layout.root().join(".git"), &RepoFormat::default())?;
     git.run(&link.dir, &GitCommand::CollectGarbage).map(drop).context("could not pack the history")
 }

@@ -1,8 +1,8 @@
-//! What a yes to a command covers: its program, the files that it names or that these read, and the folder it runs in.
+//! The scope of an approval for a command: its program, the files that it names or that these read, and its folder.
 //!
-//! Files are found as text: no program is asked what it will read. So the folder of the command is covered as a whole,
-//! and so is each folder of a file that lies elsewhere. What is too large for that, and what the system brings, is listed
-//! in words, so that the screen says it.
+//! Files are found by searching text: no program is asked what it will read. So the folder of the command is covered as
+//! a whole, and so is the folder of each file outside it. What is too large for that, and what the system installs, is
+//! listed in words, so that the user sees what is not covered.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
@@ -22,22 +22,23 @@ use crate::sys::identity::{self, FolderDigest};
 use crate::sys::program;
 use crate::sys::sealed::{self, Sealed};
 
-/// The most that the files which a command names may hold together, the program among them, in bytes: all of it is
-/// read while the beat's lock is held.
+/// The most bytes that the files named by a command may hold together, including the program: all of them are read
+/// while the beat's lock is held.
 const MAX_NAMED_BYTES: usize = 1 << 30;
 /// The most files that are covered one by one.
 const MAX_FILES: usize = 128;
 /// The largest file that is searched for names of other files, in bytes.
 const MAX_READ_BYTES: u64 = 256 * 1024;
-/// How far the search goes: from the command to a file that it reads, to one which that reads, and so on.
+/// How far the search follows names: from the command to a file that it reads, to a file that this one reads, and so
+/// on.
 const MAX_DEPTH: usize = 4;
 /// The most names that are looked up while files are searched.
 const MAX_LOOKUPS: usize = 20_000;
-/// How many folders up a repository is looked for.
+/// How many folders up the search looks for a repository.
 const MAX_UP: usize = 64;
-/// The most paths of an argument that are looked up.
+/// The most paths of one argument that are looked up.
 const MAX_PARTS: usize = 2048;
-/// Folders of the system, which only its administrator changes.
+/// Folders of the system, which only an administrator changes.
 const SYSTEM: [&str; 14] = [
     "/usr",
     "/bin",
@@ -55,28 +56,26 @@ const SYSTEM: [&str; 14] = [
     "/Library",
 ];
 
-/// What a yes to a command covers, and what it does not.
+/// What an approval of a command covers, and what it does not.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     /// Files, the program first.
     pub files: Vec<FileScope>,
-    /// Folders with all that is in them.
+    /// Folders, with their whole contents.
     pub folders: Vec<FolderScope>,
-    /// What is not covered, a sentence each.
+    /// What the approval does not cover, one sentence each.
     pub beyond: Vec<String>,
 }
 
-/// A command that is looked at.
+/// A command whose scope is computed.
 pub struct CoverageScan<'a> {
-    /// Where everything is.
     pub layout: &'a Layout,
-    /// What the config decides.
     pub settings: &'a Settings,
-    /// The folder that it runs in, without symbolic links; none for one that is made later.
+    /// The folder that it runs in, without symbolic links; `None` for a folder that is made later.
     pub cwd: Option<&'a Path>,
     /// The most entries of a folder that is covered.
     pub most: usize,
-    /// Asked again and again: true ends the search.
+    /// Called again and again; true ends the search.
     pub stop: &'a dyn Fn() -> bool,
 }
 
@@ -87,7 +86,7 @@ struct Pending {
     depth: usize,
 }
 
-/// The search while it goes on.
+/// The state of a search.
 #[derive(Default)]
 struct Search {
     pending: VecDeque<Pending>,
@@ -106,10 +105,10 @@ fn is_system(path: &Path) -> bool {
 }
 
 impl CoverageScan<'_> {
-    /// Looks at a command whose program is `exe`. The inner error says why no yes can cover it.
+    /// Computes the scope of a command whose program is `exe`. The inner error says why no approval can cover it.
     ///
     /// # Errors
-    /// When a file cannot be read, or the search is ended.
+    /// When a file cannot be read, or when `stop` ends the search.
     pub fn run(&self, argv: &[String], exe: &Path) -> Result<Result<Coverage, String>> {
         let mut search = Search::default();
         search.add("program", exe.to_owned(), 0);
@@ -142,10 +141,10 @@ impl CoverageScan<'_> {
         Ok(Ok(out))
     }
 
-    /// The command itself as a part of a scope.
+    /// Describes the command itself as a part of a scope.
     ///
     /// # Errors
-    /// When the folder cannot be looked at, or the profile's key cannot be read or made.
+    /// When the folder cannot be inspected, or the profile's key cannot be read or made.
     pub fn command(
         &self,
         argv: Vec<String>,
@@ -163,24 +162,24 @@ impl CoverageScan<'_> {
         })
     }
 
-    /// A keyed digest of variables with their values. The key is kept outside of git, so a digest does not give a short
-    /// value away.
+    /// Computes a keyed digest of variables with their values. The key is kept outside of git, so that a digest does
+    /// not reveal a short value.
     ///
     /// # Errors
     /// When the key cannot be read or made.
     pub fn private_digest(&self, env: &[(String, String)]) -> Result<String> {
         let mut env = env.to_vec();
         env.sort();
-        let text = serde_json::to_string(&env).context("could not write down an environment")?;
+        let text = serde_json::to_string(&env).context("could not write an environment as JSON")?;
         Ok(blake3::keyed_hash(&key(self.layout)?, text.as_bytes()).to_hex().to_string())
     }
 
-    /// Files, folders and programs that one argument names.
+    /// Adds the files, folders and programs that one argument names.
     fn named_by(&self, arg: &str, search: &mut Search) {
         let home = self.settings.home.as_deref();
         let parts = argument::parts(arg);
         if parts.len() > MAX_PARTS {
-            search.beyond.insert("files that a very long argument names".to_owned());
+            search.beyond.insert("further files in a very long argument".to_owned());
         }
         for part in parts.iter().take(MAX_PARTS) {
             let below_home = part.strip_prefix("~/").and_then(|rest| Some(home?.join(rest)));
@@ -204,7 +203,7 @@ impl CoverageScan<'_> {
         }
     }
 
-    /// The interpreter of a script, and the files that a text names. Those of the system are not searched.
+    /// Adds the interpreter of a script, and the files that its text names. Files of the system are not searched.
     fn read_by(&self, real: &Path, depth: usize, search: &mut Search) {
         let Some(text) = text_in(real) else { return };
         for found in self.interpreters(&text) {
@@ -224,11 +223,11 @@ impl CoverageScan<'_> {
                 if search.lookups > MAX_LOOKUPS {
                     search
                         .beyond
-                        .insert("files that long files name: not all of them were looked for".to_owned());
+                        .insert("further files that long files name: the search has a limit".to_owned());
                     return;
                 }
                 search.named(&role, base.join(word), depth + 1);
-                // A module is named without the end of its file.
+                // A module is named without the extension of its file.
                 if let Some(end) = real.extension().filter(|_| !word.contains(['/', '.'])) {
                     let mut name = word.to_owned();
                     name.push('.');
@@ -238,7 +237,7 @@ impl CoverageScan<'_> {
         }
     }
 
-    /// The program that the first line of a script names, and the one that `env` looks up.
+    /// Returns the program in the first line of a script, and the one that `env` looks up.
     fn interpreters(&self, text: &str) -> Vec<PathBuf> {
         let Some(line) = text.strip_prefix("#!").and_then(|text| text.lines().next()) else {
             return Vec::new();
@@ -258,7 +257,7 @@ impl CoverageScan<'_> {
         found
     }
 
-    /// Covers the folder of the command, the folders that it names, and those of files that lie elsewhere.
+    /// Covers the folder of the command, the folders that it names, and those of files that are elsewhere.
     fn folders(&self, search: &mut Search, out: &mut Coverage) -> Result<()> {
         let mut done: Vec<PathBuf> = Vec::new();
         if let Some(cwd) = self.cwd {
@@ -279,7 +278,7 @@ impl CoverageScan<'_> {
         }
         let named: Vec<PathBuf> =
             search.dirs.iter().filter_map(|dir| std::fs::canonicalize(dir).ok()).collect();
-        // A worker's program is updated by its maker; what lies beside it is none of the files that it is told of.
+        // A worker's program is updated by its vendor; the files beside it are not part of the worker's input.
         let files = out.files.iter().filter(|_| self.cwd.is_some());
         let beside = files.filter_map(|file| Path::new(&file.real).parent().map(Path::to_owned));
         let beside: BTreeSet<PathBuf> = beside.filter(|dir| !is_system(dir)).collect();
@@ -287,7 +286,7 @@ impl CoverageScan<'_> {
             if is_system(&dir) || self.holds_all(&dir) {
                 let is_done = done.iter().any(|other| dir.starts_with(other));
                 if !is_done {
-                    search.beyond.insert(format!("{}: what is in it", dir.display()));
+                    search.beyond.insert(format!("{}: its contents", dir.display()));
                 }
             } else {
                 self.folder(&dir, &mut done, out, search)?;
@@ -299,13 +298,13 @@ impl CoverageScan<'_> {
         Ok(())
     }
 
-    /// True for a folder that holds the home directory or the data dir: it is always changing.
+    /// Returns true for a folder that holds the home directory or the data dir: it changes all the time.
     fn holds_all(&self, dir: &Path) -> bool {
         self.layout.root().starts_with(dir)
             || self.settings.home.as_deref().is_some_and(|home| home.starts_with(dir))
     }
 
-    /// Covers one folder, unless it is part of one that is; true when it is covered.
+    /// Covers one folder, unless a covered folder contains it; returns true if it is covered.
     fn folder(
         &self,
         dir: &Path,
@@ -333,8 +332,8 @@ impl CoverageScan<'_> {
     }
 }
 
-/// How many entries a folder has, and the digest of where it lies and of all that is in it; no digest for a folder
-/// with more entries than `most`. The files of looop's own state do not count.
+/// Returns the number of entries of a folder, and the digest of its place and its contents; no digest for a folder with
+/// more entries than `most`. The files of looop's own state do not count.
 fn folder_content(
     layout: &Layout,
     dir: &Path,
@@ -347,23 +346,21 @@ fn folder_content(
     Ok((entries, content.map(|content| content.to_hex().to_string())))
 }
 
-/// Folders that a yes covered, looked at in the last moment before a command begins.
+/// Approved folders, which are checked again right before a command begins.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SealedFolders {
-    /// The data dir.
     pub root: PathBuf,
-    /// The cache.
     pub cache: PathBuf,
     /// Path and digest of each folder.
     pub folders: Vec<Sealed>,
 }
 
 impl SealedFolders {
-    /// Looks at each folder again, from outside of the command's sandbox.
+    /// Checks each folder again, from outside of the command's sandbox.
     ///
     /// # Errors
-    /// Names the folder that is not what it was, or cannot be read.
+    /// Names the folder that was changed, or that cannot be read.
     pub fn check(&self) -> io::Result<()> {
         let layout = Layout::new(self.root.clone(), self.cache.clone());
         for (path, digest) in &self.folders {
@@ -379,7 +376,7 @@ impl SealedFolders {
 }
 
 impl Coverage {
-    /// Takes in what another command of the same move covers, each once.
+    /// Adds the scope of another command of the same move; duplicates are dropped.
     pub fn add(&mut self, more: Coverage) {
         let Coverage { files, folders, beyond } = more;
         self.files.extend(files.into_iter().filter(|file| !self.files.contains(file)).collect::<Vec<_>>());
@@ -390,7 +387,7 @@ impl Coverage {
 }
 
 impl Search {
-    /// Takes a file or a folder, if there is one of this path.
+    /// Adds a file or a folder, if this path exists.
     fn named(&mut self, role: &str, path: PathBuf, depth: usize) {
         match path.metadata() {
             Ok(meta) if meta.is_file() => self.add(role, path, depth),
@@ -412,12 +409,12 @@ fn place(path: &Path) -> Result<String> {
 
 fn too_much() -> String {
     format!(
-        "the files that it names hold more than {} MiB, and a yes would cover each byte of them",
+        "the files that it names hold more than {} MiB, and an approval would have to cover each byte of them",
         MAX_NAMED_BYTES >> 20
     )
 }
 
-/// The text of a file that is short and holds no NUL character.
+/// Reads the text of a file that is short and holds no NUL character.
 fn text_in(path: &Path) -> Option<String> {
     let file = file::open(path).ok()??;
     let mut bytes = Vec::new();
@@ -426,12 +423,12 @@ fn text_in(path: &Path) -> Option<String> {
     if bytes.contains(&0) {
         return None;
     }
-    // Of a long one the first line still names its interpreter.
+    // A long file is read up to its first line, which names its interpreter.
     let end = if is_long { bytes.iter().position(|byte| *byte == b'\n')? } else { bytes.len() };
     Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
 
-/// Where the git directory of a linked worktree or of a submodule lies, and the one that it shares.
+/// Returns the git directory of a linked worktree or of a submodule, and the one that it shares.
 pub fn git_dirs(top: &Path) -> Vec<PathBuf> {
     let line = |path: &Path, start: &str| {
         let text = file::read_text(path, 4096).ok().flatten()?;
@@ -443,7 +440,7 @@ pub fn git_dirs(top: &Path) -> Vec<PathBuf> {
     own.into_iter().chain(shared).collect()
 }
 
-/// The key of this profile for digests of values, kept in the cache. A new key makes each open approval void.
+/// Returns the key of this profile for digests of values, kept in the cache. A new key voids each open approval.
 fn key(layout: &Layout) -> Result<[u8; 32]> {
     let path = layout.approval_key();
     let made = || -> Result<Vec<u8>> {
@@ -484,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_too_large_is_said_and_the_smaller_one_is_covered() {
+    fn a_folder_that_is_too_large_is_reported_and_the_smaller_one_is_covered() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         for name in ["work/deep/a", "far/x", "work/deep/b", "work/c"] {
@@ -497,7 +494,7 @@ mod tests {
         assert_eq!(paths(&small, &root), ["far", "work/deep"]);
         let said = format!("{}: it has more than 3 entries", root.join("work").display());
         assert!(small.beyond.contains(&said), "{:?}", small.beyond);
-        // The whole repository counts where it is small enough.
+        // The whole repository is covered if it is small enough.
         create_dir_all(root.join(".git")).unwrap();
         write(root.join(".git/HEAD"), "ref: x").unwrap();
         assert_eq!(paths(&scan(&root, &["sh"], 100), &root), [""]);
@@ -523,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn more_files_than_are_covered_are_said() {
+    fn files_beyond_the_limit_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         create_dir_all(root.join("work")).unwrap();

@@ -1,7 +1,7 @@
-//! Making a move's change to a file of the data dir, and finding out after a crash whether it was made.
+//! File operations of a move: makes a change in the data dir, and finds out after a crash whether it was made.
 //!
-//! Every change carries the digest of what it replaces. Where the file is another one by now, somebody else
-//! wrote it, and it is left alone.
+//! Every change carries the digest of the content that it replaces. If the file has another content by now, another
+//! process wrote it, and the change is dropped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,26 +16,26 @@ use crate::model::beat::Deed;
 use crate::model::step::{self, CHANGED, Probe};
 use crate::model::world::Digest;
 
-/// What became of a move's change.
+/// The result of a file operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeResult {
-    /// It is made.
+    /// The change was made.
     Made,
-    /// It is refused, and why: the file is not what the decision saw.
+    /// The change was refused, with the reason: the file is not what the decision saw.
     Refused(String),
-    /// It waits for the next beat, and why.
+    /// The change waits for the next beat, with the reason.
     Waits(String),
 }
 
-/// Makes a change of a file under the store's lock.
+/// Changes a file under the store's lock.
 ///
 /// # Errors
-/// When the file system refuses; then the file is as it was.
+/// When the file system refuses; the file is then unchanged.
 pub fn perform(layout: &Layout, deed: &Deed, fallback: Fallback) -> Result<ChangeResult> {
     let _held = lock::store(&layout.store_lock())?;
     match look(layout, deed)? {
         Probe::NotMade => {}
-        // The change is there already, byte for byte.
+        // The change is already there, byte for byte.
         Probe::Made | Probe::Journaled(_) => return Ok(ChangeResult::Made),
         Probe::Dropped(why) | Probe::Unknown(why) => return Ok(ChangeResult::Refused(why)),
     }
@@ -58,7 +58,7 @@ pub fn perform(layout: &Layout, deed: &Deed, fallback: Fallback) -> Result<Chang
         Exchanged::Made => ChangeResult::Made,
         Exchanged::Changed { kept } => ChangeResult::Refused(changed_words(layout, &kept)),
         Exchanged::Impossible => ChangeResult::Waits(format!(
-            "the file system of `{path}` cannot exchange two files; the next beat replaces it, if it stays as it is"
+            "the file system of `{path}` cannot exchange two files; the next beat replaces the file if it has not changed"
         )),
     })
 }
@@ -71,23 +71,20 @@ fn with_dir(layout: &Layout, path: &str) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// Why a change is refused, with the names of what is kept beside the file.
+/// Says why a change is refused, and under which names other versions of the file are kept.
 pub fn changed_words(layout: &Layout, kept: &[PathBuf]) -> String {
     let name = |path: &PathBuf| path.strip_prefix(layout.root()).unwrap_or(path).display().to_string();
     match kept {
         [] => CHANGED.to_owned(),
         kept => {
             let names: Vec<String> = kept.iter().map(name).collect();
-            format!("{CHANGED}; another text of a person's is kept as {}", names.join(", "))
+            format!("{CHANGED}; another version of the user's text is kept as {}", names.join(", "))
         }
     }
 }
 
-/// Settles what a killed process left of a change, before anything is looked at. Returns the changes that were taken
-/// back, in words by file.
-///
-/// # Errors
-/// Names the file.
+/// Settles changes that a killed process left unfinished, before anything is read. Returns the changes that were
+/// undone, with a message for each file.
 pub fn settle(layout: &Layout) -> Result<BTreeMap<PathBuf, String>> {
     let dirs = ["", "goals", "sensors", "schedules"].map(|dir| layout.file(dir));
     let mut has_any = false;
@@ -97,7 +94,7 @@ pub fn settle(layout: &Layout) -> Result<BTreeMap<PathBuf, String>> {
     if !has_any {
         return Ok(BTreeMap::new());
     }
-    // A human's verb may be in the middle of one.
+    // A command of the user may be in the middle of a change.
     let _held = lock::store(&layout.store_lock())?;
     let mut taken_back = BTreeMap::new();
     for dir in &dirs {
@@ -107,10 +104,7 @@ pub fn settle(layout: &Layout) -> Result<BTreeMap<PathBuf, String>> {
     Ok(taken_back)
 }
 
-/// Makes a change that is found made durable.
-///
-/// # Errors
-/// Names the file.
+/// Syncs a change that was found to be made.
 pub fn sync(layout: &Layout, deed: &Deed) -> Result<()> {
     match deed {
         Deed::Write { path, .. } | Deed::Remove { path, .. } => file::sync(&layout.file(path)),
@@ -121,11 +115,8 @@ pub fn sync(layout: &Layout, deed: &Deed) -> Result<()> {
     }
 }
 
-/// Finds out whether a change of a file was made by a process that was killed. [`Probe::NotMade`] means that making it
-/// is safe. A move to another name that took a person's text along is undone.
-///
-/// # Errors
-/// When a file cannot be read.
+/// Finds out whether a killed process made a change of a file. [`Probe::NotMade`] means that the change can safely be
+/// made. Undoes a rename that moved a text of the user.
 pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
     if let Deed::Rename { from, to, content } = deed {
         let _held = lock::store(&layout.store_lock())?;
@@ -141,17 +132,14 @@ pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
 
 fn look(layout: &Layout, deed: &Deed) -> Result<Probe> {
     match step::compare(deed, &mut |path| content(layout, path)) {
-        // No regular file, or one that may not be read: somebody else put it there, and it stays.
+        // A file that is not regular or not readable: another process put it there, and it stays.
         Err(error) if error.is::<file::ReadError>() => Ok(Probe::Dropped(format!("{error:#}"))),
         other => other,
     }
 }
 
-/// blake3 of each sensor and timer by its path. One that cannot be read has the digest of nothing, which never
-/// fits, so that no move touches it.
-///
-/// # Errors
-/// When a directory cannot be listed.
+/// Returns the blake3 digest of each sensor and timer by its path. An unreadable file gets an empty digest, which never
+/// matches, so that no move changes it.
 pub fn held(layout: &Layout) -> Result<BTreeMap<String, Digest>> {
     let mut held = BTreeMap::new();
     for dir in ["sensors", "schedules"] {
@@ -165,16 +153,13 @@ pub fn held(layout: &Layout) -> Result<BTreeMap<String, Digest>> {
     Ok(held)
 }
 
-/// blake3 of a file of the data dir; none when there is none.
+/// Returns the blake3 digest of a file of the data dir; `None` if there is no such file.
 fn content(layout: &Layout, path: &str) -> Result<Option<Digest>> {
     file::digest(&layout.file(path)).with_context(|| format!("could not read `{path}`"))
 }
 
-/// Puts an ask and its answer away, after a decision saw it. Done under the store's lock; what is away
-/// already is fine.
-///
-/// # Errors
-/// Names the file.
+/// Archives an ask and its answer, after a decision saw it. The caller holds the store's lock. Archived files are
+/// skipped.
 pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()> {
     let _held = lock::store(&layout.store_lock())?;
     let past = layout.asks().join("archive");
@@ -184,17 +169,17 @@ pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()
     let stamp = std::fs::metadata(&ask).and_then(|meta| meta.modified()).ok();
     let suffix =
         stamp.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()).map_or(0, |age| age.as_millis());
-    // The answer first: one that stayed behind would be taken for the answer to the next ask of this id,
-    // while an ask that stayed behind is known as closed by the memory.
+    // The answer first: an answer left behind would be taken for the answer to the next ask of this id. An ask left
+    // behind is harmless, because the loop's memory has it as closed.
     for (from, name) in [(answer, format!("{id}-{suffix}.answer.json")), (ask, format!("{id}-{suffix}.json"))]
     {
         let to = past.join(name);
         match std::fs::rename(&from, &to) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("could not put `{}` away", from.display()));
+                return Err(error).with_context(|| format!("could not archive `{}`", from.display()));
             }
             Err(_) => {}
-            // A power loss must not bring back a yes that was used.
+            // A power loss must not bring back an approval that was used.
             Ok(()) => file::sync_dir(&to).and_then(|()| file::sync_dir(&from))?,
         }
     }
@@ -203,9 +188,6 @@ pub fn put_away_ask(layout: &Layout, id: &crate::model::name::Name) -> Result<()
 
 /// Removes a timer that can never fire again, unless it was set again since it was read. `remember` is called just
 /// before a removal.
-///
-/// # Errors
-/// Names the file.
 pub fn drop_schedule(
     layout: &Layout,
     name: &crate::model::name::Name,
@@ -219,6 +201,6 @@ pub fn drop_schedule(
     let now: Option<crate::model::schedule::Schedule> = super::records::read_json(&path)?;
     let Some(seen) = seen.filter(|_| now.as_ref() == Some(read)) else { return Ok(()) };
     remember(relative)?;
-    // One that was set again meanwhile stays.
+    // A timer that was set again in the meantime stays.
     exchange::remove(&path, &seen).map(drop)
 }

@@ -1,8 +1,8 @@
-//! The ready-made sensors, embedded in the program.
+//! Ready-made sensors, embedded in the program.
 
 macro_rules! table {
     ($($name:literal $file:literal)*) => {
-        /// All of them by name, in the order of their names: name, script.
+        /// All examples as name and script, sorted by name.
         pub const ALL: &[(&str, &str)] =
             &[$(($name, include_str!(concat!("../../sensors-examples/", $file)))),*];
     };
@@ -31,7 +31,7 @@ table! {
     "webhook-inbox" "webhook-inbox.sh"
 }
 
-/// The script of an example.
+/// Returns the script of an example.
 pub fn find(name: &str) -> Option<&'static str> {
     ALL.iter().find(|(known, _)| *known == name).map(|(_, script)| *script)
 }

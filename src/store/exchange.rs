@@ -1,10 +1,10 @@
-//! Replacing and removing files that a person may edit, so that no save is lost. [`crate::model::exchange`] has the rule.
+//! Replacing and removing files that the user may edit, so that no save is lost. [`crate::model::exchange`] has the
+//! rule.
 //!
-//! # Guarantees
-//! A save that lands between the look and the change comes out of the exchange and is put back. So does a file that a
-//! process has open for writing: what it writes later lands in the file. Where two texts of people meet, both stay, one
-//! of them under a name with `looop-saved`. What a killed process left is settled by [`settle_dir`]. The callers hold a
-//! lock that keeps other changes by looop away.
+//! # Guarantees A save between the check and the change comes out of the exchange and is put back. So does a file that
+//! a process has open for writing: what it writes later lands in the file. If two texts of the user compete, both stay,
+//! one of them under a name with `looop-saved`. [`settle_dir`] settles what a killed process left. The callers hold a
+//! lock that excludes other changes by looop.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -21,17 +21,17 @@ use crate::model::world::Digest;
 use crate::sys::path;
 use crate::sys::writers::WriterGuard;
 
-/// The most steps of one settlement. Each turn after the fourth answers a save made meanwhile.
+/// The most steps of one settlement. Each step after the fourth handles a save made in the meantime.
 const MAX_STEPS: usize = 32;
 /// The most kept versions of one file.
 const MAX_KEPT: usize = 1_000;
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exchanged {
-    /// It is made.
+    /// The change was made.
     Made,
-    /// The file is not what was seen, or a process has it open for writing. It holds the person's text.
+    /// The file is not what was seen, or a process has it open for writing. It holds the user's text.
     Changed {
         /// The names under which further texts are kept.
         kept: Vec<PathBuf>,
@@ -40,19 +40,15 @@ pub enum Exchanged {
     Impossible,
 }
 
-/// What to do where the file system cannot exchange two names.
+/// What to do if the file system cannot exchange two names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// Change nothing.
     Nothing,
-    /// Take the old file away before the new one gets its name: for a moment there is no file.
+    /// Move the old file away before the new one gets its name: for a moment there is no file.
     Steps,
 }
 
-/// Creates or replaces a file. `seen` is the digest of what it replaces; none: there must be no file.
-///
-/// # Errors
-/// Names the file.
+/// Creates or replaces a file. `seen` is the digest of the old content; `None` requires that no file exists.
 pub fn write(
     path: &Path,
     bytes: &[u8],
@@ -68,10 +64,7 @@ pub fn write(
     replace(path, &change, fallback, |temp| file::write_new(temp, bytes, mode))
 }
 
-/// Replaces what is at a path by what `make` puts, durably, at the path that it is given.
-///
-/// # Errors
-/// Names the file.
+/// Replaces the file at a path, durably. `make` writes the new file to the path that it receives.
 pub fn replace(
     path: &Path,
     change: &FileChange,
@@ -91,7 +84,7 @@ pub fn replace(
         (Ok(()), _) => true,
         (Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP), Fallback::Steps) => {
             let placed = in_steps(path, change, &temp, &aside);
-            // Where it has its name by now, nothing is left under this one.
+            // If the new file has its final name by now, this name is free.
             remove_own(&temp);
             placed.with_context(failed)?
         }
@@ -110,17 +103,14 @@ pub fn replace(
     Ok(if is_placed && !settled.is_changed { Exchanged::Made } else { Exchanged::Changed { kept } })
 }
 
-/// Gives the new file its name after the old one was taken away and compared. False: another file has the name.
+/// Moves the old file away, compares it, and gives the new file its name. Returns false if another file has the name.
 fn in_steps(path: &Path, change: &FileChange, temp: &Path, aside: &Path) -> io::Result<bool> {
     fs::rename(aside, temp)?;
     fs::rename(path, aside)?;
     if is_as_seen(aside, change)? { give_name(temp, path) } else { Ok(false) }
 }
 
-/// Removes a file, if it is what was seen. One that is gone already is fine.
-///
-/// # Errors
-/// Names the file.
+/// Removes a file if its content is `seen`. A missing file is not an error.
 pub fn remove(path: &Path, seen: &Digest) -> Result<Exchanged> {
     let failed = || format!("could not remove `{}`", path.display());
     let change = FileChange { new: None, seen: seen.clone() };
@@ -141,10 +131,7 @@ pub fn remove(path: &Path, seen: &Digest) -> Result<Exchanged> {
     Ok(if settled.is_changed { Exchanged::Changed { kept } } else { Exchanged::Made })
 }
 
-/// Moves a file to a free name, if it is what was seen.
-///
-/// # Errors
-/// Names both.
+/// Moves a file to a free name if its content is `seen`.
 pub fn move_away(from: &Path, to: &Path, seen: &Digest) -> Result<Exchanged> {
     let failed = || format!("could not move `{}` to `{}`", from.display(), to.display());
     let change = FileChange { new: None, seen: seen.clone() };
@@ -153,7 +140,7 @@ pub fn move_away(from: &Path, to: &Path, seen: &Digest) -> Result<Exchanged> {
     }
     match path::rename_new(from, to) {
         Err(Errno::INVAL | Errno::NOSYS) => {
-            // A hard link is exclusive too. The old name goes only if it still leads to the same text.
+            // A hard link is exclusive too. The old name is removed only if it still has the same content.
             fs::hard_link(from, to).with_context(failed)?;
             if let Exchanged::Changed { kept } = remove(from, seen)? {
                 remove_own(to);
@@ -169,13 +156,10 @@ pub fn move_away(from: &Path, to: &Path, seen: &Digest) -> Result<Exchanged> {
     Ok(back.unwrap_or(Exchanged::Made))
 }
 
-/// Moves what a file holds now to a free name.
-///
-/// # Errors
-/// Names both.
+/// Moves the current content of a file to a free name.
 pub fn put_away(from: &Path, to: &Path) -> Result<Exchanged> {
     let seen = inspect(from)?.map(|now| now.content.digest).unwrap_or_default();
-    // What cannot be read cannot be compared either.
+    // An unreadable file cannot be compared either.
     if seen.is_empty() {
         file::rename_new(from, to).map(|()| Exchanged::Made)
     } else {
@@ -183,10 +167,7 @@ pub fn put_away(from: &Path, to: &Path) -> Result<Exchanged> {
     }
 }
 
-/// Undoes a move when what was moved is not what was seen. None: it is.
-///
-/// # Errors
-/// When one of the two names cannot be looked at.
+/// Undoes a move if the moved file is not what was seen; returns `None` if it is.
 pub fn give_back(from: &Path, to: &Path, seen: &Digest) -> io::Result<Option<Exchanged>> {
     match inspect(to)? {
         Some(moved) if !is(&moved.content, Some(seen)) => {}
@@ -196,11 +177,8 @@ pub fn give_back(from: &Path, to: &Path, seen: &Digest) -> io::Result<Option<Exc
     Ok(Some(Exchanged::Changed { kept }))
 }
 
-/// Settles each change in a directory that a killed process left. Returns the files whose change was taken back, each
-/// with the names under which further texts are kept.
-///
-/// # Errors
-/// Names the file.
+/// Settles each change in a directory that a killed process left unfinished. Returns the files whose change was undone,
+/// each with the names under which further texts are kept.
 pub fn settle_dir(dir: &Path) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
     let mut taken_back = Vec::new();
     for left in leftovers(dir)? {
@@ -213,18 +191,13 @@ pub fn settle_dir(dir: &Path) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
     Ok(taken_back)
 }
 
-/// True when a killed process left a change in this directory.
-///
-/// # Errors
-/// Names the directory.
+/// Returns true if a killed process left an unfinished change in this directory.
 pub fn has_leftovers(dir: &Path) -> Result<bool> {
     leftovers(dir).map(|all| !all.is_empty())
 }
 
-/// Settles each change of one file that a killed process left. Returns the names under which further texts are kept.
-///
-/// # Errors
-/// Names the file.
+/// Settles each change of one file that a killed process left unfinished. Returns the names under which further texts
+/// are kept.
 pub fn settle_file(path: &Path) -> Result<Vec<PathBuf>> {
     let mut kept = Vec::new();
     let dir = path.parent().unwrap_or(Path::new("."));
@@ -242,10 +215,10 @@ fn settle_one(left: &Leftover) -> Result<Settlement> {
     settled.with_context(|| format!("could not settle the change of `{}`", left.path.display()))
 }
 
-/// What a killed process left of the change of a file.
+/// A change that a killed process left unfinished.
 struct Leftover {
     path: PathBuf,
-    /// None: the new content was still being written.
+    /// `None` if the new content was still being written.
     change: Option<FileChange>,
     private: PathBuf,
 }
@@ -265,7 +238,7 @@ fn leftovers(dir: &Path) -> Result<Vec<Leftover>> {
     Ok(entries.flatten().filter_map(|entry| left(entry.file_name())).collect())
 }
 
-/// What a settlement came to.
+/// The result of a settlement.
 #[derive(Debug, Default)]
 struct Settlement {
     is_changed: bool,
@@ -283,10 +256,10 @@ fn settle(path: &Path, change: &FileChange, aside: &Path) -> io::Result<Settleme
             NextStep::Finish => return Ok(settlement),
             NextStep::Remove => {
                 if settlement.is_changed {
-                    // A power loss must not undo the exchange back and leave the removal.
+                    // A power loss must not undo the exchange back and keep the removal.
                     sync_names(path)?;
                 }
-                // A process that waits to write gets the file, and the next turn sees that.
+                // A process that waits to write gets the file, and the next step sees its text.
                 if out.guard.as_ref().is_none_or(WriterGuard::is_undisturbed) {
                     fs::remove_file(aside)?;
                 }
@@ -309,12 +282,12 @@ fn settle(path: &Path, change: &FileChange, aside: &Path) -> io::Result<Settleme
     Ok(settlement)
 }
 
-/// Puts the person's text back. What comes out is looop's text, or a save made meanwhile: the newest stays in place.
-/// False: the file is gone, and the next look sees that.
+/// Puts the user's text back. Of looop's text and a save made in the meantime, the newest stays in place. Returns false
+/// if the file is gone; the next step sees that.
 fn exchange_back(path: &Path, change: &FileChange, aside: &Path) -> io::Result<bool> {
     match path::exchange(aside, path) {
         Err(Errno::NOENT) => return Ok(false),
-        // No exchange brought it here, so none is there to be undone.
+        // The file did not get here by an exchange, so none has to be undone.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(true),
         other => other?,
     }
@@ -324,7 +297,7 @@ fn exchange_back(path: &Path, change: &FileChange, aside: &Path) -> io::Result<b
     Ok(true)
 }
 
-/// Gives a file that has a private name another one. False: the name is taken.
+/// Renames a file that has a private name. Returns false if the new name is taken.
 fn give_name(private: &Path, name: &Path) -> io::Result<bool> {
     match path::rename_new(private, name) {
         Ok(()) => Ok(true),
@@ -337,7 +310,7 @@ fn give_name(private: &Path, name: &Path) -> io::Result<bool> {
     }
 }
 
-/// Gives a person's text a visible name beside the file.
+/// Gives the user's text a visible name beside the file.
 fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default();
     for nth in 1..=MAX_KEPT {
@@ -351,10 +324,7 @@ fn keep(path: &Path, aside: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other(format!("there are {MAX_KEPT} kept versions of it; remove them")))
 }
 
-/// Moves what a name leads to, even if it is no file, to a free name beside it.
-///
-/// # Errors
-/// Names the file.
+/// Moves a file, or whatever else has its name, to a free name beside it.
 pub fn set_aside(path: &Path) -> Result<PathBuf> {
     let kept = keep(path, path).with_context(|| format!("could not move `{}`", path.display()))?;
     file::sync_dir(path)?;
@@ -382,7 +352,7 @@ struct Inspected {
     guard: Option<WriterGuard>,
 }
 
-/// Looks at what a name leads to. A link's content is its target; what is neither has no digest.
+/// Reads what a path leads to. The content of a link is its target; anything but a file or a link has no digest.
 fn inspect(path: &Path) -> io::Result<Option<Inspected>> {
     let plain =
         |digest: Digest| Ok(Some(Inspected { content: FileContent { digest, is_open: false }, guard: None }));
@@ -411,19 +381,19 @@ fn is(content: &FileContent, digest: Option<&Digest>) -> bool {
         && digest.is_some_and(|digest| content.digest.starts_with(digest.as_str()) && !digest.is_empty())
 }
 
-/// blake3 of some content, in hexadecimal.
+/// Returns the blake3 digest of some content, in hexadecimal.
 pub fn digest_of(bytes: &[u8]) -> Digest {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// The digest of a symbolic link by its target. No file's content has it.
+/// Returns the digest of a symbolic link with this target. It differs from the digest of every file content.
 pub fn link_digest(target: &Path) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("looop symbolic link");
     hasher.update(target.as_os_str().as_bytes());
     hasher.finalize().to_hex().to_string()
 }
 
-/// A file of looop's own that stays behind is removed by the next change of the same file.
+/// If a file of looop stays behind, the next change of the same file removes it.
 fn remove_own(path: &Path) {
     drop(fs::remove_file(path));
 }

@@ -1,4 +1,4 @@
-//! Changes of real files, met by saves in each way that editors save.
+//! Changes of real files that compete with saves, in each way that editors save.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +13,7 @@ fn dir() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// The names in the directory.
+/// Lists the names in the directory.
 fn names(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path.parent().unwrap()).unwrap();
     let mut names: Vec<String> =
@@ -89,7 +89,7 @@ fn what_a_process_writes_after_the_exchange_lands_in_the_file() {
 }
 
 #[test]
-fn without_an_exchange_the_old_file_is_taken_away_and_compared_first() {
+fn without_an_exchange_the_old_file_is_moved_away_and_compared_first() {
     for meanwhile in [None, Some("mine")] {
         let (_dir, path) = dir();
         let aside = private(&path, change().private_name(b"g.md")).unwrap();
@@ -104,8 +104,8 @@ fn without_an_exchange_the_old_file_is_taken_away_and_compared_first() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_settled_by_the_names_alone() {
-    // What the file and the private name hold, and then the file, and whether something is kept beside.
+fn a_change_of_a_killed_process_is_settled_by_names_alone() {
+    // The content of the file and of the private name; then the file afterwards, and whether a version is kept.
     let rows = [
         (Some("seen"), "new", "seen", false, false),
         (Some("new"), "seen", "new", false, false),

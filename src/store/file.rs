@@ -1,4 +1,4 @@
-//! Reading and writing single files: absent, unreadable and corrupt are told apart, and a write is whole or not at all.
+//! Reading and writing single files: absent, unreadable and corrupt files are distinguished, and a write is atomic.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -15,15 +15,14 @@ use crate::sys::path;
 /// Why a file could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// It is a symbolic link, a directory, a pipe or another thing that is not a regular file.
+    /// A symbolic link, a directory, a pipe or another thing that is not a regular file.
     NotRegular,
-    /// It is larger than what is read of its kind; the limit in bytes.
+    /// The file exceeds the limit of its kind; the limit in bytes.
     TooLarge(usize),
-    /// It is not UTF-8.
     NotUtf8,
-    /// The human interrupted.
+    /// The user interrupted.
     Stopped,
-    /// The system refused; its words.
+    /// The system refused; its message.
     Unreadable(String),
 }
 
@@ -41,11 +40,11 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// Opens a regular file for reading without following a link in its last part and without ever blocking.
-/// None: there is no such file.
+/// Opens a regular file for reading, without following a link in its last part and without ever blocking. Returns
+/// `None` if there is no such file.
 ///
 /// # Errors
-/// [`ReadError`] for anything else that stands there.
+/// [`ReadError`] for anything else at this path.
 pub fn open(path: &Path) -> Result<Option<File>, ReadError> {
     Ok(open_sized(path)?.map(|(file, _)| file))
 }
@@ -65,20 +64,20 @@ fn open_sized(path: &Path) -> Result<Option<(File, u64)>, ReadError> {
     }
 }
 
-/// Reads a whole regular file of at most `cap` bytes. None: there is no such file.
+/// Reads a whole regular file of at most `cap` bytes. Returns `None` if there is no such file.
 ///
 /// # Errors
 /// As [`open`], and [`ReadError::TooLarge`].
 pub fn read(path: &Path, cap: usize) -> Result<Option<Vec<u8>>, ReadError> {
     let Some((file, length)) = open_sized(path)? else { return Ok(None) };
     let limit = cap as u64 + 1;
-    // With room for all of it, and for seeing its end, it is read at once and not in ever larger parts.
+    // Room for the whole file and its end, so that one read suffices.
     let mut bytes = Vec::with_capacity(usize::try_from(length.min(limit)).unwrap_or(0) + 1);
     file.take(limit).read_to_end(&mut bytes).map_err(|e| ReadError::Unreadable(e.to_string()))?;
     if bytes.len() > cap { Err(ReadError::TooLarge(cap)) } else { Ok(Some(bytes)) }
 }
 
-/// Reads a whole UTF-8 file of at most `cap` bytes. None: there is no such file.
+/// Reads a whole UTF-8 file of at most `cap` bytes. Returns `None` if there is no such file.
 ///
 /// # Errors
 /// As [`read`], and [`ReadError::NotUtf8`].
@@ -87,7 +86,7 @@ pub fn read_text(path: &Path, cap: usize) -> Result<Option<String>, ReadError> {
     String::from_utf8(bytes).map(Some).map_err(|_| ReadError::NotUtf8)
 }
 
-/// The last `cap` bytes of a file, from the first whole line on; empty when there is no such file.
+/// Reads the last `cap` bytes of a file, from the first whole line on; empty if there is no such file.
 ///
 /// # Errors
 /// As [`open`].
@@ -106,19 +105,16 @@ pub fn read_tail(path: &Path, cap: usize) -> Result<String, ReadError> {
     }
 }
 
-/// How a written file must survive.
+/// The durability of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// It is on the disk when the call returns, or the old one is.
+    /// When the call returns, the new content is on disk; on an error, the old one is.
     Durable,
-    /// It is whole or the old one is, but a power loss may bring the old one back.
+    /// The new content appears whole or not at all, but a power loss may bring the old one back.
     Whole,
 }
 
-/// Replaces or creates a file in one step.
-///
-/// # Errors
-/// Names the file; the old one is untouched then.
+/// Replaces or creates a file in one step. On an error the old file is untouched.
 pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<()> {
     let temp = write_temp(path, bytes, mode, keep)?;
     let placed = fs::rename(&temp, path).map_err(anyhow::Error::from).and_then(|()| match keep {
@@ -130,10 +126,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<()> {
         .with_context(|| format!("could not write `{}`", path.display()))
 }
 
-/// Creates a file in one step, durably; false when there is one already, which is left as it is.
-///
-/// # Errors
-/// Names the file.
+/// Creates a file in one step, durably. Returns false if there is one already, and leaves it as it is.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
     publish(&write_temp(path, bytes, mode, Keep::Durable)?, path)
 }
@@ -148,10 +141,10 @@ fn link(temp: &Path, path: &Path) -> Result<bool> {
     }
 }
 
-/// Creates a file and makes its content durable. Its name is not, until its directory is synced.
+/// Creates a file and syncs its content. Its name is durable only after a sync of its directory.
 ///
 /// # Errors
-/// When there is a file, or it cannot be written.
+/// When a file exists, or when it cannot be written.
 pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -162,7 +155,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
 
 fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // One fixed name: writers of one file exclude each other by a lock, and what a crash leaves is overwritten.
+    // One fixed name: a lock excludes other writers of this file, and the next write replaces what a crash leaves.
     let temp = path.with_file_name(format!(".{name}.tmp"));
     let fill = || -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -178,14 +171,11 @@ fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBu
 }
 
 fn remove_temp(temp: &Path) {
-    // A temporary file that stays behind is hidden, ignored by git and overwritten by the next write.
+    // If a temporary file stays behind, it is hidden, git ignores it, and the next write replaces it.
     drop(fs::remove_file(temp));
 }
 
-/// Makes what stands in a file durable, and that it is there; or that it is not.
-///
-/// # Errors
-/// Names the file.
+/// Makes the content of a file and its existence durable; or its absence.
 pub fn sync(path: &Path) -> Result<()> {
     let synced = match open(path) {
         Ok(Some(file)) => file.sync_all().map_err(anyhow::Error::from),
@@ -197,19 +187,13 @@ pub fn sync(path: &Path) -> Result<()> {
 }
 
 /// Makes a change of names in the file's directory durable.
-///
-/// # Errors
-/// Names the directory.
 pub fn sync_dir(path: &Path) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let synced = File::open(dir).and_then(|dir| dir.sync_all());
     synced.with_context(|| format!("could not sync `{}`", dir.display()))
 }
 
-/// Appends one line in one write; durable when asked to. A torn last line of an earlier crash is ended first.
-///
-/// # Errors
-/// Names the file.
+/// Appends one line in one write; durable on request. Ends a torn last line of an earlier crash first.
 pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
     let append = || -> io::Result<bool> {
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -230,10 +214,7 @@ pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
     if is_new && keep == Keep::Durable { sync_dir(path) } else { Ok(()) }
 }
 
-/// Moves a file to another name of the data dir where nothing may be, durably.
-///
-/// # Errors
-/// Names both.
+/// Moves a file to a free name of the data dir, durably.
 pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
     let moved = match path::rename_new(from, to) {
         // A hard link is exclusive too; a crash before the removal leaves both names.
@@ -247,10 +228,7 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("could not move `{}` to `{}`", from.display(), to.display()))
 }
 
-/// Gives a whole file its name, durably; false when something has that name already.
-///
-/// # Errors
-/// Names both.
+/// Gives a whole file its name, durably. Returns false if the name is taken.
 pub fn publish(temp: &Path, path: &Path) -> Result<bool> {
     let made = match path::rename_new(temp, path) {
         Ok(()) => sync_dir(path).map(|()| true),
@@ -258,21 +236,18 @@ pub fn publish(temp: &Path, path: &Path) -> Result<bool> {
             remove_temp(temp);
             Ok(false)
         }
-        // A file system without the flag: a hard link is exclusive too.
+        // The file system lacks the flag: a hard link is exclusive too.
         Err(Errno::INVAL | Errno::NOSYS) => link(temp, path),
         Err(error) => Err(io::Error::from(error).into()),
     };
     made.inspect_err(|_| remove_temp(temp)).with_context(|| format!("could not create `{}`", path.display()))
 }
 
-/// Gives a directory another name; false when something has that name already.
-///
-/// # Errors
-/// Names both.
+/// Renames a directory. Returns false if the new name is taken.
 pub fn publish_dir(from: &Path, to: &Path, keep: Keep) -> Result<bool> {
     let moved = match path::rename_new(from, to) {
         Err(Errno::EXIST | Errno::NOTEMPTY) => return Ok(false),
-        // A file system without the flag: a plain rename replaces nothing but an empty directory.
+        // The file system lacks the flag: a plain rename replaces nothing but an empty directory.
         Err(Errno::INVAL | Errno::NOSYS) if to.exists() => return Ok(false),
         Err(Errno::INVAL | Errno::NOSYS) => fs::rename(from, to),
         other => other.map_err(io::Error::from),
@@ -284,10 +259,7 @@ pub fn publish_dir(from: &Path, to: &Path, keep: Keep) -> Result<bool> {
         .with_context(|| format!("could not move `{}` to `{}`", from.display(), to.display()))
 }
 
-/// Removes a file durably; one that is gone already is fine.
-///
-/// # Errors
-/// Names the file.
+/// Removes a file durably; a missing file is not an error.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Ok(()) => sync_dir(path),
@@ -297,20 +269,14 @@ pub fn remove(path: &Path) -> Result<()> {
 }
 
 /// Makes a directory that only its owner can enter, and its parents.
-///
-/// # Errors
-/// Names the directory.
 pub fn make_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.with_context(|| format!("could not make the directory `{}`", path.display()))
 }
 
-/// Removes a directory with all that is in it, or a file; directories that were made unwritable are made writable first.
-/// That nothing is there is no error.
-///
-/// # Errors
-/// Names what could not be removed.
+/// Removes a file, or a directory with its contents; makes read-only directories writable first. A missing path is not
+/// an error.
 pub fn remove_tree(path: &Path) -> Result<()> {
     let removed = fs::remove_dir_all(path).or_else(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -326,7 +292,7 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
-/// Where this fails, so does the removal, which says so.
+/// A failure here makes the removal fail, which reports it.
 fn open_up(dir: &Path) {
     drop(fs::set_permissions(dir, Permissions::from_mode(0o700)));
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -336,16 +302,13 @@ fn open_up(dir: &Path) {
     }
 }
 
-/// Sets a corrupt file aside under a new name next to it and returns that name. The original stays in place
-/// until something replaces it.
-///
-/// # Errors
-/// Names the file.
+/// Copies a corrupt file to a new name next to it and returns that name. The original stays in place until it is
+/// replaced.
 pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = path.with_file_name(format!("{name}.corrupt-{stamp}"));
     if fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        // Reading a pipe would wait for ever, and a directory has no bytes: the thing itself is moved.
+        // Reading a pipe would block for ever, and a directory has no bytes: these are moved instead.
         return rename_new(path, &aside).map(|()| aside);
     }
     let bytes = fs::read(path).with_context(|| format!("could not read `{}`", path.display()))?;
@@ -353,7 +316,7 @@ pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
     Ok(aside)
 }
 
-/// blake3 of a regular file's content, in hexadecimal; none when there is no such file.
+/// Returns the blake3 digest of a regular file, in hexadecimal; `None` if there is no such file.
 ///
 /// # Errors
 /// As [`open`].
@@ -362,17 +325,14 @@ pub fn digest(path: &Path) -> Result<Option<String>, ReadError> {
     digest_within(path, &mut all, &|| false)
 }
 
-/// blake3 of the content of an open file, in hexadecimal.
-///
-/// # Errors
-/// When it cannot be read.
+/// Returns the blake3 digest of an open file, in hexadecimal.
 pub fn digest_of_file(file: File) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// As [`digest`], of at most `left` bytes, from which what was read is taken. `stop` is asked before each read.
+/// As [`digest`], for at most `left` bytes; subtracts from `left` what was read. Calls `stop` before each read.
 ///
 /// # Errors
 /// As [`open`], [`ReadError::TooLarge`], and [`ReadError::Stopped`].
@@ -404,7 +364,7 @@ pub fn digest_within(
     }
 }
 
-/// What tells an edit of a file without reading it: inode, size and change time.
+/// Returns a stamp that changes with an edit of the file: inode, size and change time.
 pub fn stamp(file: &File) -> io::Result<String> {
     let meta = file.metadata()?;
     Ok(format!("{}-{}-{}-{}-{:o}", meta.ino(), meta.len(), meta.ctime(), meta.ctime_nsec(), meta.mode()))

@@ -1,4 +1,4 @@
-//! Tests of single files: what is refused, and that a write is whole or not at all.
+//! Tests of single files: refused kinds of files, and atomic writes.
 
 use super::*;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ fn dir() -> tempfile::TempDir {
 }
 
 #[test]
-fn absent_unreadable_and_odd_files_are_told_apart() {
+fn absent_unreadable_and_odd_files_are_distinguished() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("plain"), "x").unwrap();
@@ -83,6 +83,6 @@ fn a_digest_has_a_limit_and_can_be_stopped() {
     let asked = std::cell::Cell::new(0);
     let third = || asked.replace(asked.get() + 1) == 2;
     assert_eq!(digest_within(&path, &mut (4 << 20), &third), Err(ReadError::Stopped));
-    // The kernel's files say that they are empty.
+    // The kernel reports a size of 0 for its own files.
     assert_eq!(digest_within(Path::new("/proc/self/status"), &mut 9, &go_on), Err(ReadError::TooLarge(9)));
 }

@@ -1,4 +1,4 @@
-//! Fixes as files: where a run stands, and the ledger of each goal.
+//! Fixes as files: the state of a run, and the ledger of each goal.
 
 use std::path::{Path, PathBuf};
 
@@ -15,26 +15,20 @@ use crate::model::name::Name;
 /// The longest ledger that is read, in bytes.
 const MAX_LEDGER_BYTES: usize = 64 << 20;
 
-/// The run of a directory; none where there is none.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
+/// Reads the run of a directory; `None` if there is none.
 pub fn run(dir: &FixDir) -> Result<Option<Run>> {
     records::read_json(&dir.run())
 }
 
 /// Replaces the run.
-///
-/// # Errors
-/// Names the file.
 pub fn save_run(dir: &FixDir, run: &Run) -> Result<()> {
     records::write_json(&dir.run(), run, Keep::Durable)
 }
 
-/// The ledger of a goal, oldest line first. A last line that was torn by a crash is passed over.
+/// Reads the ledger of a goal, oldest line first. Skips a last line that a crash tore.
 ///
 /// # Errors
-/// When it cannot be read, or a line in it is corrupt: a rule over half a ledger would be another rule.
+/// When it cannot be read, or a line in it is corrupt: the rules need the whole ledger.
 pub fn ledger(dir: &FixDir, goal: &Name) -> Result<Vec<Line>> {
     read_ledger(&dir.ledger(goal))
 }
@@ -53,7 +47,7 @@ fn read_ledger(path: &Path) -> Result<Vec<Line>> {
             Err(error) => {
                 let fault = Fault::failed(format!("could not read `{shown}`, line {}: {error}", at + 1));
                 return Err(fault
-                    .hint("mend the line or move the file away; the attempts stay in git")
+                    .hint("repair the line or move the file away; the attempts stay in git")
                     .into());
             }
         }
@@ -62,9 +56,6 @@ fn read_ledger(path: &Path) -> Result<Vec<Line>> {
 }
 
 /// Appends a line to the ledger of a goal, durably.
-///
-/// # Errors
-/// Names the file.
 pub fn append(dir: &FixDir, goal: &Name, line: &Line) -> Result<()> {
     file::make_dir(&dir.ledgers())?;
     let path = dir.ledger(goal);
@@ -73,7 +64,7 @@ pub fn append(dir: &FixDir, goal: &Name, line: &Line) -> Result<()> {
     file::append_line(&path, &text, Keep::Durable)
 }
 
-/// Takes a torn last line away: appended to, it would be a corrupt one in the middle.
+/// Removes a torn last line: a line appended to it would be corrupt and in the middle of the file.
 fn cut_torn(path: &Path) -> Result<()> {
     let text = file::read_text(path, MAX_LEDGER_BYTES)
         .with_context(|| format!("could not read `{}`", path.display()))?;
@@ -86,10 +77,7 @@ fn cut_torn(path: &Path) -> Result<()> {
     }
 }
 
-/// All goals that have a ledger, with the directory of each.
-///
-/// # Errors
-/// When a directory cannot be listed.
+/// Lists all goals that have a ledger, with the directory of each.
 pub fn goals(layout: &Layout) -> Result<Vec<(FixDir, Name)>> {
     let mut all = Vec::new();
     for dir in names(&layout.fixes())? {
@@ -105,7 +93,7 @@ pub fn goals(layout: &Layout) -> Result<Vec<(FixDir, Name)>> {
     Ok(all)
 }
 
-/// The locks of all fixes; what a fix started descends from the holder of one.
+/// Lists the locks of all fixes; processes that a fix started descend from the holder of one.
 pub fn locks(layout: &Layout) -> Vec<PathBuf> {
     let names = names(&layout.fixes()).unwrap_or_default();
     names
@@ -133,7 +121,7 @@ mod tests {
     use crate::model::attempt::Rollback;
 
     #[test]
-    fn a_torn_last_line_is_no_line_and_a_corrupt_one_is_an_error() {
+    fn a_torn_last_line_is_skipped_and_a_corrupt_line_is_an_error() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = FixDir(tmp.path().to_owned());
         let goal: Name = "g".parse().unwrap();

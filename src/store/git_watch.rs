@@ -1,4 +1,4 @@
-//! The record of which git directories were there before a sandboxed child began. It is a file, so that the next beat
+//! Records which git directories existed before a sandboxed child began. The record is a file, so that the next beat
 //! can compare after a crash.
 
 use std::path::Path;
@@ -11,11 +11,8 @@ use crate::model::boxing::Boxed;
 use crate::model::user_side::UserSidePath;
 use crate::sys::sandbox::GitWatch;
 
-/// Writes the record, before the child begins. A child without a sandbox gets none: it may do all that the user may. The
-/// folder `own` is left out: a worker's clone is its own, and holds what it checks out.
-///
-/// # Errors
-/// When it cannot be written.
+/// Writes the record, before the child begins. A child without a sandbox gets none: it may do all that the user may.
+/// Leaves out the folder `own`: a worker's clone belongs to the worker, and holds what the worker checks out.
 pub fn begin(record: &Path, boxed: Option<&Boxed>, own: Option<&Path>) -> Result<()> {
     let Some(boxed) = boxed else { return Ok(()) };
     let mut walls = boxed.walls.clone();
@@ -23,8 +20,8 @@ pub fn begin(record: &Path, boxed: Option<&Boxed>, own: Option<&Path>) -> Result
     records::write_json(record, &GitWatch::begin(&walls), Keep::Whole)
 }
 
-/// Renames new git directories that can run commands, when the child and all that it started have ended. Without a record
-/// there is nothing to do.
+/// Renames new git directories that can run commands, once the child and its descendants have ended. Does nothing
+/// without a record.
 ///
 /// # Errors
 /// When the record cannot be read or removed.

@@ -1,8 +1,8 @@
-//! The git history of the data dir, through gix: init, what changed, commit, read back.
+//! The git history of the data dir, through gix: init, list of changes, commit, read back.
 //!
-//! The `git` program is never started, and nothing in a git config can make this module run
-//! one: the repository is opened isolated (its own config only, no `GIT_*` variables), contents
-//! are compared and stored as the raw bytes of the files (no filters), and gix runs no hooks.
+//! The `git` program is never started, and a git config cannot make this module run a program: the repository is opened
+//! isolated (its own config only, no `GIT_*` variables), contents are compared and stored as the raw bytes of the files
+//! (no filters), and gix runs no hooks.
 
 mod edits;
 mod heal;
@@ -28,29 +28,29 @@ use edits::{Edits, actor};
 use scan::Scan;
 pub use types::{Blocked, CommitSpec, Content, FileEdit, LogEntry, Signature};
 
-/// Where a repository is made before it is moved into its place.
+/// Name of the directory in which a repository is made before it is moved into its place.
 pub(super) const ASIDE: &str = ".git-init";
 
-/// The data dir's git history. Not `Send`: open one for each thread that needs it.
+/// The git history of the data dir. Not `Send`: open one for each thread that needs it.
 pub struct History {
     repo: gix::Repository,
     dir: PathBuf,
 }
 
 impl History {
-    /// Opens the history of `dir`, and makes it first when `dir` has no `.git`: a repository of
-    /// mode 0700 on the unborn branch `main`, without hooks and without the person's templates.
-    /// It appears whole or not at all, and one that is there is not touched.
+    /// Opens the history of `dir`. If `dir` has no `.git`, makes it first: a repository of mode 0700 on the unborn
+    /// branch `main`, without hooks and without the user's templates. It appears whole or not at all; an existing one
+    /// is not changed.
     ///
     /// # Errors
-    /// When `dir` is no writable directory, and as for [`History::open`].
+    /// When `dir` is not a writable directory, and as for [`History::open`].
     pub fn init(dir: &Path) -> Result<Self> {
         let git = dir.join(".git");
         if fs::symlink_metadata(&git).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             make(dir, &git)
                 .with_context(|| format!("could not make the git history in {}", dir.display()))?;
         }
-        // Empty after a crash that came right after the move; anything else is not ours to remove.
+        // The directory is empty if a crash came right after the move; anything else in it does not belong to looop.
         drop(fs::remove_dir(dir.join(ASIDE)));
         Self::open(dir)
     }
@@ -58,8 +58,8 @@ impl History {
     /// Opens the history of `dir`, and of no directory above it.
     ///
     /// # Errors
-    /// When `dir/.git` is absent, is no plain directory (a link, or a file that points
-    /// elsewhere), shares its objects with another checkout, or is no git repository.
+    /// When `dir/.git` is absent, is not a plain directory (a link, or a file that points elsewhere), shares its
+    /// objects with another checkout, or is not a git repository.
     pub fn open(dir: &Path) -> Result<Self> {
         let cause = || format!("could not open the git history in {}", dir.display());
         let git = dir.join(".git");
@@ -73,18 +73,12 @@ impl History {
         Ok(Self { repo, dir: dir.to_path_buf() })
     }
 
-    /// The id of the commit HEAD is at, 40 hex digits; `None` before the first commit.
-    ///
-    /// # Errors
-    /// When HEAD cannot be read.
+    /// Returns the id of HEAD's commit, 40 hex digits; `None` before the first commit.
     pub fn head(&self) -> Result<Option<String>> {
         Ok(self.head_id()?.map(|id| id.to_string()))
     }
 
-    /// Why a commit must not be made now; `None` when it may.
-    ///
-    /// # Errors
-    /// When HEAD cannot be read.
+    /// Returns why a commit must not be made now; `None` if it may.
     pub fn blocked(&self) -> Result<Option<Blocked>> {
         if let Some(lock) = locks::find(&self.dir)?.into_iter().next() {
             return Ok(Some(Blocked::Locked { lock }));
@@ -92,12 +86,12 @@ impl History {
         self.blocked_but_for_the_lock()
     }
 
-    /// The files whose content, kind or executable bit on disk is not that of HEAD's, sorted,
-    /// relative to the data dir: changed, deleted and new ones. Whether a change is staged makes
-    /// no difference. `.gitignore` and `.git/info/exclude` hide new files; repositories inside
-    /// the data dir, empty directories, and new files that are neither regular files nor links
-    /// are left out, as git does, and so are names that are not UTF-8. A path may be a link, or
-    /// be gone or a directory when what HEAD has there was deleted: look before opening it.
+    /// Lists the files whose content, kind or executable bit on disk differs from HEAD, sorted and relative to the data
+    /// dir: changed, deleted and new files. It does not matter whether a change is staged. `.gitignore` and
+    /// `.git/info/exclude` hide new files. Like git, this leaves out repositories inside the data dir, empty
+    /// directories, and new files that are neither regular files nor links; it also leaves out names that are not
+    /// UTF-8. A listed path may be a link, or it may be missing or a directory if the file of HEAD was deleted: check
+    /// before opening it.
     ///
     /// # Errors
     /// When HEAD, the index, a directory or a file with new stat data cannot be read.
@@ -110,14 +104,14 @@ impl History {
         Scan::new(&self.repo, &self.dir, &head, &index).run()
     }
 
-    /// Removes the locks that an earlier commit of ours left when its process was killed. Call it only
-    /// while no other process commits through this type; a lock of somebody else's git stays.
+    /// Removes the locks that a killed commit of looop left. Call it only while no other process commits through this
+    /// type; a lock of another git stays.
     ///
-    /// Where the newest commit cannot be read, as after a power loss, the branch goes back to the newest one that
-    /// can. Returns in words what was given up and which locks of other programs were removed.
+    /// If the newest commit cannot be read, as after a power loss, the branch goes back to the newest readable one.
+    /// Returns messages about what was given up and which locks of other programs were removed.
     ///
     /// # Errors
-    /// When a lock could not be removed, or no commit can be read.
+    /// When a lock could not be removed, or if no commit can be read.
     pub fn heal(&self) -> Result<Vec<String>> {
         let lost = match self.check_tip() {
             Ok(()) => None,
@@ -129,11 +123,11 @@ impl History {
         Ok(notes)
     }
 
-    /// Makes a commit of what HEAD has, up to the last step, and takes it back: the object is stored and removed, and
-    /// the branch is locked and let go. Call it only while no other process commits through this type.
+    /// Tries a commit of HEAD's content up to the last step, and undoes it: stores and removes the object, locks and
+    /// unlocks the branch. Call it only while no other process commits through this type.
     ///
     /// # Errors
-    /// Why a commit cannot be made.
+    /// Says why a commit cannot be made.
     pub fn try_commit(&self, who: &Signature) -> Result<()> {
         use gix::refs::transaction::{PreviousValue, RefEdit};
         let who = actor(who)?;
@@ -143,7 +137,7 @@ impl History {
         let parent = self.head_id()?;
         let tree = parent.map_or_else(|| Ok(self.empty_tree()), |id| self.tree_of(id))?;
         let commit = gix::objs::Commit {
-            message: "looop doctor: a commit that is taken back\n".into(),
+            message: "looop doctor: a trial commit, undone at once\n".into(),
             tree,
             author: who.clone(),
             committer: who,
@@ -160,45 +154,41 @@ impl History {
         let fail = gix::lock::acquire::Fail::Immediately;
         let prepared = self.repo.refs.transaction().prepare([edit], fail, fail);
         let taken = prepared.map(drop).context("could not lock the branch");
-        // Where the branch is packed, this directory was empty, and the lock took it along.
+        // If the branch is packed, this directory was empty, and gix removed it with the lock.
         let heads = self.repo.git_dir().join("refs/heads");
         fs::create_dir_all(&heads).with_context(|| format!("could not make `{}`", heads.display()))?;
         let object =
             self.repo.git_dir().join("objects").join(&id.to_string()[..2]).join(&id.to_string()[2..]);
         let removed = fs::remove_file(&object).context("could not remove a commit that was made on trial");
-        // The directory was there before, or is empty.
+        // The directory existed before, or it is empty.
         drop(object.parent().map(fs::remove_dir));
         drop(lock);
         taken.and(removed)
     }
 
     /// Reads the newest commit and its directories.
-    ///
-    /// # Errors
-    /// When one of them cannot be read.
     pub fn check_tip(&self) -> Result<()> {
         self.head_id()?.map(|id| self.files_in(self.tree_of(id)?, "")).transpose().map(|_| ())
     }
 
-    /// Commits `spec.edits` on top of HEAD's files and moves the branch HEAD is on, if HEAD is
-    /// still the commit the edits were applied to. Gives the id of the commit, or `None`, with
-    /// nothing written, when HEAD's files are that already.
+    /// Commits `spec.edits` on top of HEAD's files and moves HEAD's branch, if HEAD is still the commit to which the
+    /// edits were applied. Returns the id of the commit; returns `None` and writes nothing if HEAD already has these
+    /// files.
     ///
-    /// What git has staged for other files stays staged. A committed file that no longer holds
-    /// on disk what was committed shows as modified in `git status`.
+    /// Files that git has staged otherwise stay staged. A committed file whose content on disk differs from the commit
+    /// shows as modified in `git status`.
     ///
     /// # Errors
-    /// [`Blocked`] (to be found by `downcast_ref`) when a commit must not be made now; else when
-    /// a path, a name or the message is not one git can store, when the branch was moved by
-    /// someone else, or when a file could not be read or written. HEAD and the index are then as
-    /// they were, but for a failure to put the written index in place, which is the last step.
+    /// [`Blocked`] (found by `downcast_ref`) when a commit must not be made now. Otherwise when git cannot store a
+    /// path, a name or the message, when another process moved the branch, or when a file could not be read or written.
+    /// HEAD and the index are then unchanged, unless the last step failed, which puts the written index in place.
     pub fn commit(&self, spec: &CommitSpec<'_>) -> Result<Option<String>> {
         let author = actor(spec.author)?;
         let committer = actor(spec.committer)?;
         ensure!(!spec.message.contains('\0'), "could not commit: the message has a NUL byte");
         let edits = Edits::new(&spec.edits)?;
         let marker = heal::Marker::set(&self.dir)?;
-        // In this order no git that changes branches can come in between.
+        // In this order, a git command that changes branches cannot come in between.
         let (mut lock, since) = self.lock_index()?;
         self.refuse_blocked()?;
         let parent = self.head_id()?;
@@ -215,13 +205,13 @@ impl History {
             .repo
             .commit_as(committer.to_ref(&mut c), author.to_ref(&mut a), "HEAD", spec.message, tree, parent)
             .context("could not commit")?;
-        // Last, so that a branch that could not be moved leaves the index alone.
+        // Last, so that the index stays unchanged if the branch could not be moved.
         lock.commit().map_err(|e| e.error).context("could not put the new git index in place")?;
         Ok(Some(id.to_string()))
     }
 
-    /// The content of the file (or the target of the link) at `path` in `commit`, a full commit
-    /// id; `None` when that commit has no file there.
+    /// Reads the content of the file (or the target of the link) at `path` in `commit`, a full commit id; `None` if the
+    /// commit has no file there.
     ///
     /// # Errors
     /// When there is no such commit, or the file has more than `cap_bytes` bytes.
@@ -237,9 +227,9 @@ impl History {
         Ok(Some(self.repo.find_blob(entry.object_id()).with_context(cause)?.take_data()))
     }
 
-    /// The paths of all files and links of `commit` (a full commit id) below the directory
-    /// `prefix` (`""` is all), relative to the data dir, sorted. Empty when there is no such
-    /// directory; names that are not UTF-8 are left out.
+    /// Lists the paths of all files and links of `commit` (a full commit id) below the directory `prefix` (`""` means
+    /// all), sorted and relative to the data dir. Empty if there is no such directory; leaves out names that are not
+    /// UTF-8.
     ///
     /// # Errors
     /// When there is no such commit.
@@ -260,7 +250,7 @@ impl History {
         Ok(files.filter(|(_, leaf)| leaf.mode != Mode::COMMIT).map(|(path, _)| path).collect())
     }
 
-    /// The paths of all files of the newest commit, sorted.
+    /// Lists the paths of all files of the newest commit, sorted.
     ///
     /// # Errors
     /// When HEAD or its files cannot be read.
@@ -268,8 +258,8 @@ impl History {
         self.head()?.map_or_else(|| Ok(Vec::new()), |head| self.list(&head, ""))
     }
 
-    /// The full id of the commit that `rev` names: `HEAD`, a branch, or a commit id of 4 to 40
-    /// hex digits; `None` when there is no such commit.
+    /// Returns the full id of the commit that `rev` names: `HEAD`, a branch, or a commit id of 4 to 40 hex digits;
+    /// `None` if there is no such commit.
     ///
     /// # Errors
     /// When `rev` is the start of more than one commit id, or the repository cannot be read.
@@ -298,7 +288,7 @@ impl History {
         Ok(commits.pop())
     }
 
-    /// The whole message of `commit`, a full commit id.
+    /// Returns the whole message of `commit`, a full commit id.
     ///
     /// # Errors
     /// When there is no such commit.
@@ -307,7 +297,7 @@ impl History {
         Ok(commit.message_raw().context("could not read a commit")?.to_str_lossy().into_owned())
     }
 
-    /// The newest `limit` commits, newest first, along first parents from HEAD.
+    /// Lists the newest `limit` commits, newest first, along first parents from HEAD.
     ///
     /// # Errors
     /// When HEAD or a commit cannot be read.
@@ -332,11 +322,10 @@ impl History {
         Ok(entries)
     }
 
-    /// About how many objects lie in files of their own, as `git gc --auto` reckons it: one of
-    /// the 256 directories they are spread over is counted.
+    /// Estimates the number of loose objects as `git gc --auto` does: from one of the 256 directories that hold them.
     ///
     /// # Errors
-    /// When that directory is there but cannot be read.
+    /// When that directory exists but cannot be read.
     pub fn loose_objects(&self) -> Result<usize> {
         match fs::read_dir(self.repo.git_dir().join("objects/17")) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
@@ -363,11 +352,11 @@ impl History {
         self.blocked_but_for_the_lock()?.map_or(Ok(()), |blocked| Err(blocked.into()))
     }
 
-    /// Refuses a commit while another command may need the branch as it is: git read it before its editor was opened, and
-    /// gives the commit up when the branch has moved since. Asked last, when a command that read the branch just before
-    /// the index was locked has begun its message.
+    /// Refuses a commit while another command may need the branch as it is: git read it before it opened its editor,
+    /// and refuses its own commit if the branch has moved since. Checked last, because a command that read the branch
+    /// just before the index was locked has begun its message by then.
     fn refuse_at_work(&self) -> Result<()> {
-        // The search among all processes takes long, so it is made only where there may be such a command.
+        // Scanning all processes is slow, so do it only if there may be such a command.
         let command = locks::may_hold_branch(&self.dir).then(|| locks::at_work(&self.dir)).flatten();
         command
             .map_or(Ok(()), |command| Err(Blocked::AtWork { command: locks::command_words(&command) }.into()))
@@ -375,7 +364,7 @@ impl History {
 
     fn blocked_but_for_the_lock(&self) -> Result<Option<Blocked>> {
         let dir = self.dir.clone();
-        // A rebase detaches HEAD, so it has to be looked for first to be named.
+        // A rebase detaches HEAD, so check for it first to name it.
         if let Some(state) = self.repo.state() {
             let what = match state {
                 InProgress::ApplyMailbox => "am",
@@ -397,8 +386,8 @@ impl History {
         self.repo.git_dir().join("index")
     }
 
-    /// The index as it is on disk now: gix's own copy goes by the index file's time alone, which
-    /// `commit` sets and which therefore may not change from one index to the next.
+    /// Reads the index from disk: gix refreshes its own copy only when the file's time changes, and `commit` may set
+    /// the same time twice.
     fn index(&self) -> Result<gix::index::File> {
         let options = gix::index::decode::Options { thread_limit: Some(1), ..Default::default() };
         gix::index::File::at_or_default(self.index_path(), self.repo.object_hash(), false, options)
@@ -415,7 +404,7 @@ impl History {
         tree.with_context(|| format!("could not read commit {commit}"))
     }
 
-    /// All files below the tree `root`, which lies at the path `at`.
+    /// Lists all files below the tree `root`, whose path is `at`.
     fn files_in(&self, root: ObjectId, at: &str) -> Result<BTreeMap<String, Leaf>> {
         let mut files = BTreeMap::new();
         let mut todo = vec![(at.to_owned(), root)];
@@ -439,8 +428,8 @@ impl History {
     }
 }
 
-/// Makes the repository beside its place and moves it in, so that a crash leaves none or a whole
-/// one; what a crash did leave of an earlier try is cleared first.
+/// Makes the repository beside its place and moves it in, so that a crash leaves none or a whole one. Removes the rest
+/// of an earlier try first.
 fn make(dir: &Path, git: &Path) -> Result<()> {
     let aside = dir.join(ASIDE);
     match fs::remove_dir_all(&aside) {
@@ -455,7 +444,7 @@ fn make(dir: &Path, git: &Path) -> Result<()> {
         Default::default(),
         options,
     )?;
-    // gix brings git's sample hooks along; a data dir has no use for them.
+    // gix adds git's sample hooks; a data dir does not need them.
     fs::remove_dir_all(made.join("hooks"))?;
     fs::set_permissions(&made, fs::Permissions::from_mode(0o700))?;
     fs::rename(&made, git)?;

@@ -1,5 +1,5 @@
 //! Tests of the git history, checked with the real `git` program.
-#![allow(clippy::disallowed_methods, reason = "the real git is the judge here, and has to be found")]
+#![allow(clippy::disallowed_methods, reason = "the tests compare with the real git, which has to be found")]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
@@ -97,10 +97,10 @@ impl Fixture {
         self.commit(message, edits)
     }
 
-    /// Nothing to commit, for us and for git, and a sound repository.
+    /// Asserts that neither looop nor git has anything to commit, and that the repository is sound.
     fn assert_clean(&self) -> Result<()> {
         assert_eq!(self.history.changed()?, Vec::<String>::new());
-        // First, as `git status` may repair the index on its way.
+        // First, because `git status` may repair the index.
         assert_eq!(self.git(&["--no-optional-locks", "diff-files", "--name-only"])?, "");
         assert_eq!(self.status()?, "");
         self.assert_sound()
@@ -114,7 +114,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Every file below .git with its bytes, to see that nothing was written.
+    /// Reads every file below .git, to see that nothing was written.
     fn snapshot(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         let mut files = BTreeMap::new();
         let mut todo = vec![self.path(".git")];
@@ -132,7 +132,7 @@ impl Fixture {
         Ok(files)
     }
 
-    /// A script in `home` that leaves a mark beside it when it runs.
+    /// Writes a script into `home` that leaves a file beside it when it runs.
     fn script(&self, name: &str) -> Result<String> {
         let path = self.tmp.path().join("home").join(name);
         fs::write(&path, "#!/bin/sh\ntouch \"$0.ran\"\ncat\n")?;
@@ -188,7 +188,7 @@ fn init_recovers_from_a_crash_in_init() -> Result<()> {
 }
 
 #[test]
-fn open_refuses_what_is_no_plain_repository() -> Result<()> {
+fn open_refuses_a_directory_without_a_plain_repository() -> Result<()> {
     let f = Fixture::new()?;
     let other = TempDir::new()?;
     assert!(History::open(other.path()).is_err());
@@ -206,7 +206,7 @@ fn open_refuses_what_is_no_plain_repository() -> Result<()> {
 }
 
 #[test]
-fn odd_names_go_round() -> Result<()> {
+fn odd_names_round_trip() -> Result<()> {
     let names = ["-dash", "12:30.md", "aux", "sp ace/naïve — 日本.md", "tab\tline\nend", "x\\y", "é\u{301}"];
     let files: Vec<_> = names.iter().map(|name| (*name, *name)).collect();
     let f = Fixture::with(&files)?;
@@ -221,7 +221,7 @@ fn odd_names_go_round() -> Result<()> {
 }
 
 #[test]
-fn what_was_committed_can_be_read() -> Result<()> {
+fn commits_can_be_read_back() -> Result<()> {
     let f = Fixture::with(&[("a/b/c", "first"), ("a/d", ""), ("ab", "x")])?;
     let first = f.history.head()?.context("no commit")?;
     f.write("a/b/c", "second")?;
@@ -266,7 +266,7 @@ fn unborn_head_is_empty() -> Result<()> {
 }
 
 #[test]
-fn loose_objects_are_reckoned() -> Result<()> {
+fn loose_objects_are_estimated() -> Result<()> {
     let f = Fixture::new()?;
     f.write(".git/objects/17/0123456789012345678901234567890123456a", "")?;
     f.write(".git/objects/17/0123456789012345678901234567890123456b", "")?;

@@ -1,4 +1,4 @@
-//! The data dir: where each kind of file is, and whether the dir may be used at all.
+//! The data dir: where each kind of file is, and whether the directory may be used at all.
 
 mod fix;
 mod worker;
@@ -15,11 +15,10 @@ use crate::model::name::Name;
 pub use fix::FixDir;
 pub use worker::WorkerDir;
 
-/// The version of the layout that this program writes.
 pub const FORMAT: u32 = 2;
-/// The content of `format` for it.
+/// The content of the file `format` for this version.
 pub const FORMAT_TEXT: &str = "{\"format\":2}\n";
-/// What looop keeps in the data dir, besides journals, events and locks.
+/// Names of looop's own files in the data dir, except journals, events and locks.
 const STATE: [&str; 20] = [
     ".git",
     "PLAYBOOK.md",
@@ -42,7 +41,7 @@ const STATE: [&str; 20] = [
     "workers",
     "world.json",
 ];
-/// The oldest version that this program reads, and can bring up to its own.
+/// The oldest version that this program reads and can migrate.
 pub const OLDEST: u32 = 1;
 
 /// The paths of one data dir and of the cache that belongs to it.
@@ -53,42 +52,37 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of a data dir; both paths are absolute.
+    /// Makes the layout of a data dir; both paths are absolute.
     pub fn new(root: PathBuf, cache: PathBuf) -> Layout {
         Layout { root, cache }
     }
 
-    /// The data dir itself.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A file of the data dir by its relative path, as a deed names it.
+    /// Returns the path of a file of the data dir by its relative path, as an operation names it.
     pub fn file(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
-    /// The cache dir: what may be lost.
+    /// The cache dir: its files may be lost.
     pub fn cache(&self) -> &Path {
         &self.cache
     }
 
-    /// The layout's version.
     pub fn format(&self) -> PathBuf {
         self.root.join("format")
     }
 
-    /// The judgment.
     pub fn playbook(&self) -> PathBuf {
         self.root.join("PLAYBOOK.md")
     }
 
-    /// The directory of the goals.
     pub fn goals(&self) -> PathBuf {
         self.root.join("goals")
     }
 
-    /// The directory of the sensors.
     pub fn sensors(&self) -> PathBuf {
         self.root.join("sensors")
     }
@@ -103,7 +97,6 @@ impl Layout {
         self.root.join("world.json")
     }
 
-    /// The journal.
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal.md")
     }
@@ -113,7 +106,6 @@ impl Layout {
         self.root.join("journal")
     }
 
-    /// The directory of the asks.
     pub fn asks(&self) -> PathBuf {
         self.root.join("asks")
     }
@@ -128,17 +120,17 @@ impl Layout {
         self.root.join("cost")
     }
 
-    /// What is set aside for calls under way.
+    /// Money reserved for calls in progress.
     pub fn reserved(&self) -> PathBuf {
         self.cost().join("reserved.json")
     }
 
-    /// Which caps a human has raised, and for when.
+    /// Caps that the user has raised, and for how long.
     pub fn raised(&self) -> PathBuf {
         self.cost().join("raised.json")
     }
 
-    /// The directory of what decisions were asked and answered.
+    /// The directory of prompts and replies of decisions.
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
     }
@@ -148,17 +140,17 @@ impl Layout {
         self.root.join("beat.json")
     }
 
-    /// Present while a human has paused the loop.
+    /// Exists while the user has paused the loop.
     pub fn paused(&self) -> PathBuf {
         self.root.join("paused.json")
     }
 
-    /// Present once the user has started a pulse of this data dir on a terminal.
+    /// Exists once the user has started a pulse of this data dir on a terminal.
     pub fn pulse(&self) -> PathBuf {
         self.root.join("pulse.json")
     }
 
-    /// Present while a move waits for its commit, because git could not take it.
+    /// Exists while a move waits for its commit, because git could not make it.
     pub fn commit_pending(&self) -> PathBuf {
         self.root.join("commit.pending")
     }
@@ -173,7 +165,7 @@ impl Layout {
         self.root.join("tick.lock")
     }
 
-    /// Held by whoever runs sensors without a beat, as `looop why` does; many may.
+    /// Held by processes that run sensors outside of a beat, as `looop why` does; several may hold it.
     pub fn look_lock(&self) -> PathBuf {
         self.root.join("look.lock")
     }
@@ -183,12 +175,12 @@ impl Layout {
         self.root.join("pulse.lock")
     }
 
-    /// Held by the one process that shows flags to the human; there since the first flag.
+    /// Held by the one process that shows flags to the user; exists since the first flag.
     pub fn surface_lock(&self) -> PathBuf {
         self.root.join("surface.lock")
     }
 
-    /// The ids of the loop's open asks that the notifier was told of.
+    /// The ids of the loop's open asks of which the notifier was told.
     pub fn told_asks(&self) -> PathBuf {
         self.root.join("told.json")
     }
@@ -208,42 +200,37 @@ impl Layout {
         self.root.join("claims")
     }
 
-    /// One lease.
     pub fn claim(&self, resource: &Name) -> PathBuf {
         self.claims().join(format!("{resource}.json"))
     }
 
-    /// The epoch that every lease without a file counts on from.
+    /// The epoch from which every lease without a file counts on.
     pub fn claims_floor(&self) -> PathBuf {
         self.claims().join("floor")
     }
 
-    /// The directory of the workers.
     pub fn workers(&self) -> PathBuf {
         self.root.join("workers")
     }
 
-    /// The directory of workers that were put away.
+    /// The directory of archived workers.
     pub fn past_workers(&self) -> PathBuf {
         self.workers().join("past")
     }
 
-    /// Touched when a worker's state has changed, for whoever watches.
+    /// Touched when a worker's state has changed, to wake watchers.
     pub fn poke(&self) -> PathBuf {
         self.workers().join(".poke")
     }
 
-    /// The files of one worker.
     pub fn worker(&self, id: &Name) -> WorkerDir {
         WorkerDir(self.workers().join(id.as_str()))
     }
 
-    /// The directory of the fixes.
     pub fn fixes(&self) -> PathBuf {
         self.root.join("fix")
     }
 
-    /// The files of one fix.
     pub fn fix(&self, id: &Name) -> FixDir {
         FixDir(self.fixes().join(id.as_str()))
     }
@@ -253,7 +240,7 @@ impl Layout {
         self.cache.join("approval.key")
     }
 
-    /// True for a path of looop's own: its files in the data dir, which change with each beat, and the cache.
+    /// Returns true for a path of looop itself: its files in the data dir, which change with each beat, and the cache.
     pub fn is_state(&self, path: &Path) -> bool {
         let part = path.strip_prefix(&self.root).ok().and_then(|inside| inside.iter().next()?.to_str());
         let is_named = |name: &str| {
@@ -264,7 +251,7 @@ impl Layout {
         path.starts_with(&self.cache) || part.is_some_and(is_named)
     }
 
-    /// When the last idle beat was.
+    /// The time of the last idle beat.
     pub fn idle(&self) -> PathBuf {
         self.cache.join("idle")
     }
@@ -274,22 +261,22 @@ impl Layout {
         self.cache.join("sensors.json")
     }
 
-    /// What this machine can do to box a child, as it was tried out.
+    /// The last probe of this machine's sandboxes.
     pub fn sandbox(&self) -> PathBuf {
         self.cache.join("sandbox.json")
     }
 
-    /// Which git directories were there before the command of a `run` began.
+    /// The git directories that existed before the command of a `run` move started.
     pub fn git_watch(&self) -> PathBuf {
         self.cache.join("git-watch.json")
     }
 
-    /// The best sandboxes that this machine had, and whether a person was told that they are worse now.
+    /// The best sandboxes that this machine ever had, and whether the user was notified that they are weaker now.
     pub fn best_sandbox(&self) -> PathBuf {
         self.cache.join("sandbox-best.json")
     }
 
-    /// The temporary directory of a boxed child.
+    /// The temporary directory of a sandboxed child.
     pub fn temp(&self, whose: &str) -> PathBuf {
         self.cache.join("tmp").join(whose)
     }
@@ -300,33 +287,33 @@ impl Layout {
         self.cache.join("map").join(format!("{}.json", &key[..16]))
     }
 
-    /// An empty directory for a child that has no business anywhere.
+    /// An empty directory for a child that needs no files.
     pub fn empty_dir(&self) -> PathBuf {
         self.cache.join("empty")
     }
 }
 
-/// The relative path of a goal.
+/// Returns the relative path of a goal.
 pub fn goal_path(id: &Name) -> String {
     format!("goals/{id}.md")
 }
 
-/// The relative path of a sensor that looop writes.
+/// Returns the relative path of a sensor that looop writes.
 pub fn sensor_path(name: &Name) -> String {
     if name.as_str().contains('.') { format!("sensors/{name}") } else { format!("sensors/{name}.sh") }
 }
 
-/// The relative path of a timer.
+/// Returns the relative path of a timer.
 pub fn schedule_path(name: &Name) -> String {
     format!("schedules/{name}.json")
 }
 
-/// The relative path of an ask.
+/// Returns the relative path of an ask.
 pub fn ask_path(id: &Name) -> String {
     format!("asks/{id}.json")
 }
 
-/// Files and folders of the data dir in which git holds something, relative. The order is that of a listing.
+/// Relative paths of files and folders in which git holds something. In the order of a listing.
 pub const TRACKED: [&str; 12] = [
     ".gitignore",
     "format",
@@ -342,8 +329,9 @@ pub const TRACKED: [&str; 12] = [
     "schedules",
 ];
 
-/// Whether git holds this file of the data dir, by its kind. Everything else is private to this machine, or another
-/// program's. The person's `.gitignore` can only take away from this. A file in `sensors` must also be executable.
+/// Returns true if git holds this file of the data dir, by its kind. Everything else is private to this machine, or
+/// belongs to another program. The user's `.gitignore` can only exclude more files. A file in `sensors` must also be
+/// executable.
 pub fn is_kept_in_git(path: &str) -> bool {
     let ends = |name: &str, end: &str| !name.starts_with('.') && name.ends_with(end);
     match path.split('/').collect::<Vec<_>>()[..] {
@@ -358,19 +346,19 @@ pub fn is_kept_in_git(path: &str) -> bool {
     }
 }
 
-/// Checks that the data dir is there, is this user's alone, and has a layout that this program knows.
+/// Checks that the data dir exists, that only this user can access it, and that this program knows its layout.
 ///
 /// # Errors
-/// Says what is wrong and how to mend it.
+/// Names the problem and how to fix it.
 pub fn check(layout: &Layout) -> Result<()> {
     check_root(layout)?;
     format(layout).map(drop)
 }
 
-/// Checks the directory alone: that it is one, and this user's alone.
+/// Checks the directory alone: that it is a directory, and that only this user can access it.
 ///
 /// # Errors
-/// Says what is wrong and how to mend it.
+/// Names the problem and how to fix it.
 pub fn check_root(layout: &Layout) -> Result<()> {
     let root = layout.root();
     let shown = root.display();
@@ -405,8 +393,8 @@ pub fn check_root(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// The device and the inode of a data dir that is set up. Two readings differ once the data dir was moved away,
-/// unmounted or replaced.
+/// Returns the device and the inode of an initialised data dir. They change when the data dir is moved away, unmounted
+/// or replaced.
 pub fn identity(layout: &Layout) -> Option<(u64, u64)> {
     let meta = fs::symlink_metadata(layout.root()).ok().filter(|_| layout.format().exists())?;
     Some((meta.dev(), meta.ino()))
@@ -418,10 +406,10 @@ struct Format {
     format: u32,
 }
 
-/// The version of the layout of a data dir: this program's, or an older one that it reads.
+/// Returns the layout version of a data dir: this program's, or an older one that it reads.
 ///
 /// # Errors
-/// When it is newer, when it was never set up, and when it cannot be read.
+/// When it is newer, when the data dir was never initialised, and when it cannot be read.
 pub fn format(layout: &Layout) -> Result<u32> {
     let path = layout.format();
     let text =
@@ -451,10 +439,7 @@ pub fn format(layout: &Layout) -> Result<u32> {
     }
 }
 
-/// Writes this program's version of the layout.
-///
-/// # Errors
-/// Names the file.
+/// Writes this program's layout version.
 pub fn write_format(layout: &Layout) -> Result<()> {
     file::write(&layout.format(), FORMAT_TEXT.as_bytes(), 0o600, Keep::Durable)
 }

@@ -16,45 +16,44 @@ use crate::model::time::Now;
 
 /// The longest month file that is read, in bytes: some three million lines.
 const MAX_LEDGER_BYTES: usize = 1 << 30;
-/// The longest file of sums that is read, in bytes: one that names ten thousand goals.
+/// The longest file of sums that is read, in bytes: one with ten thousand goals.
 const MAX_TOTALS_BYTES: usize = 1 << 20;
 
-/// A day, in milliseconds.
 const DAY_MS: i64 = 86_400_000;
 
-/// A month of the ledger, with the lines that could not be read.
+/// A month of the ledger, with the number of unreadable lines.
 #[derive(Debug, Default)]
 pub struct Month {
     /// The charges in the order of the file.
     pub charges: Vec<Charge>,
-    /// Lines that are no charge: torn by a power loss, or edited.
+    /// Lines that are not charges: torn by a power loss, or edited.
     pub bad_lines: usize,
 }
 
-/// The form of `cost/totals.json`: sums over the ledger's first bytes, brought up to date from the bytes behind them.
+/// The form of `cost/totals.json`: sums over the first bytes of the ledger, updated from the bytes behind them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Totals {
     day: String,
     hour: i64,
-    /// What was spent in the present hour and day.
+    /// Spending of the current hour and day.
     pub spending: Spending,
     unmetered: u64,
-    /// The price of each runner's dearest decision of the month.
+    /// The price of each runner's most expensive decision of the month.
     dearest_calls: BTreeMap<String, u64>,
     ledger_bytes: u64,
 }
 
 impl Totals {
-    /// The price of this runner's dearest decision of the month, in millionths of a US dollar: what a call may cost
-    /// that nobody has heard of yet. None where there was none with a price.
+    /// Returns the price of this runner's most expensive decision of the month, in millionths of a US dollar: the
+    /// estimate for a call of unknown cost. `None` if no decision had a price.
     pub fn dearest_call(&self, runner: &str) -> Option<u64> {
         self.dearest_calls.get(runner).copied()
     }
 
     fn add(&mut self, charge: &Charge, now: Now) {
         let usage = &charge.usage;
-        // A worker's figures are its own words, which measure no other call.
+        // A worker reports its own figures, so they do not estimate other calls.
         if usage.basis.is_metered() && charge.worker.is_none() {
             let most = self.dearest_calls.entry(charge.runner.clone()).or_default();
             *most = usage.cost_micros.max(*most);
@@ -67,30 +66,24 @@ impl Totals {
     }
 }
 
-/// What was spent on one day.
+/// Spending of one day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spent {
-    /// Millionths of a US dollar, of calls whose cost was reported.
+    /// Millionths of a US dollar, of calls with a reported cost.
     pub cost_micros: u64,
-    /// Calls whose cost nobody reported.
+    /// The number of calls without a reported cost.
     pub unmetered: u64,
 }
 
 /// Appends a charge, durably.
-///
-/// # Errors
-/// Names the file.
 pub fn append(layout: &Layout, charge: &Charge) -> Result<()> {
     let month = charge.day.get(..7).unwrap_or("unknown");
     let line = serde_json::to_string(charge).context("could not write a charge as JSON")?;
     file::append_line(&layout.cost().join(format!("{month}.jsonl")), &line, Keep::Durable)
 }
 
-/// All charges of the months from `first` on (`2026-11`; empty for all), oldest first.
-///
-/// # Errors
-/// Names the file that could not be read.
+/// Reads all charges of the months from `first` on (`2026-11`; empty for all), oldest first.
 pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
     let mut months: Vec<String> = match std::fs::read_dir(layout.cost()) {
         Ok(entries) => entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect(),
@@ -115,16 +108,16 @@ pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
     Ok(all)
 }
 
-/// What was spent on the local day of `now`.
+/// Returns the spending of the local day of `now`.
 ///
 /// # Errors
-/// Names the file that could not be read: a budget is never taken for unspent because its ledger is unreadable.
+/// Names the unreadable file: an unreadable ledger never counts as unspent.
 pub fn spent_today(layout: &Layout, now: Now) -> Result<Spent> {
     let totals = totals(layout, now)?;
     Ok(Spent { cost_micros: totals.spending.day_micros, unmetered: totals.unmetered })
 }
 
-/// The sums as they stand beside the ledger with what was appended since, or summed up anew on another day.
+/// Reads the sums beside the ledger and adds what was appended since; on another day, computes them again.
 ///
 /// # Errors
 /// As [`spent_today`].
@@ -133,11 +126,11 @@ pub fn totals(layout: &Layout, now: Now) -> Result<Totals> {
     let (day, hour) = (now.day(), budget::hour_of(now));
     let known = file::read_text(&layout.cost().join("totals.json"), MAX_TOTALS_BYTES).ok().flatten();
     let known: Option<Totals> = known.and_then(|text| serde_json::from_str(&text).ok());
-    // A clock that was set back makes an hour that was summed up before the present one again.
+    // If the clock was set back, a stored hour can be in the future.
     let known = known.filter(|known| known.day == day && known.hour <= hour);
     let mut totals = known.unwrap_or_else(|| Totals { day: day.clone(), hour, ..Totals::default() });
     let Some(tail) = behind(&month, totals.ledger_bytes)? else {
-        // It is shorter than what was summed up, or was edited: all of it again.
+        // The ledger is shorter than what was summed up, or was edited: sum up all of it again.
         totals = Totals { day, hour, ..Totals::default() };
         let all = behind(&month, 0)?.unwrap_or_default();
         return Ok(add_lines(totals, &all, now));
@@ -157,7 +150,7 @@ fn add_lines(mut totals: Totals, bytes: &[u8], now: Now) -> Totals {
     totals
 }
 
-/// The whole lines of a file behind a line's end at `from`; none where there is no line's end.
+/// Reads the whole lines of a file after the line end at `from`; `None` if no line ends there.
 fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
     let read = || -> std::io::Result<Option<Vec<u8>>> {
         let mut file = match File::open(path) {
@@ -174,26 +167,20 @@ fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
             return Ok(None);
         }
         bytes.drain(..usize::from(from > 0));
-        // What is being written has no end of line yet, and is read when it has one.
+        // A line that is still being written has no line end yet; it is read once it has one.
         bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
         Ok(Some(bytes))
     };
     read().with_context(|| format!("could not read `{}`", path.display()))
 }
 
-/// Writes the sums beside the ledger, so that what was summed up is not read again.
-///
-/// # Errors
-/// Names the file.
+/// Writes the sums beside the ledger, so that these lines are not read again.
 pub fn save_totals(layout: &Layout, totals: &Totals) -> Result<()> {
     let text = serde_json::to_string(totals).context("could not write totals as JSON")?;
     file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, file::Keep::Whole)
 }
 
-/// Makes all that stands in the ledger durable.
-///
-/// # Errors
-/// Names the file.
+/// Syncs the whole ledger.
 pub fn sync(layout: &Layout) -> Result<()> {
     let months = std::fs::read_dir(layout.cost()).context("could not list the spend ledger")?;
     let paths = months.flatten().map(|entry| entry.path());
@@ -202,12 +189,9 @@ pub fn sync(layout: &Layout) -> Result<()> {
         .try_for_each(|path| file::sync(&path))
 }
 
-/// True when the ledger has a charge of this beat, whose call began at `at_ms`.
-///
-/// # Errors
-/// Names the file that could not be read.
+/// Returns true if the ledger has a charge of this beat, whose call began at `at_ms`.
 pub fn has_beat(layout: &Layout, beat: &str, at_ms: i64, now: Now) -> Result<bool> {
-    // A charge is of the day of the call's end; the day before its start covers a zone that was another.
+    // A charge has the day of the call's end; the day before its start covers a change of the time zone.
     let first = now.at(at_ms.min(now.unix_ms) - DAY_MS).month();
     Ok(read_from(layout, &first)?.charges.iter().any(|charge| charge.beat == beat))
 }
@@ -233,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dearest_decision_is_what_a_lost_one_may_have_cost() {
+    fn the_most_expensive_decision_estimates_a_lost_call() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
         file::make_dir(&layout.cost()).unwrap();
@@ -259,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_is_found_behind_others_and_in_another_month() {
+    fn a_charge_is_found_after_others_and_in_another_month() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
         let has = |beat, at: Now, now: Now| has_beat(&layout, beat, at.unix_ms, now).unwrap();
@@ -277,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_follow_the_ledger_as_it_grows_is_torn_cut_and_turns_the_hour() {
+    fn sums_follow_a_ledger_that_grows_is_torn_or_edited() {
         const MORNING: Now = Now { unix_ms: NOV_30.unix_ms - 12 * 3_600_000, offset_s: 0 };
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned(), dir.path().join("cache"));
@@ -316,7 +300,7 @@ mod tests {
         assert_eq!(
             sums(MORNING),
             (7, 7, 7, 7),
-            "or rewritten: its first line is none, and its sums are not the old ones"
+            "or rewritten: its first line is invalid, and its sums are new"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The two locks of a data dir, both `flock`: released by the kernel on any death, so never stale.
+//! The two locks of a data dir, both `flock`: the kernel releases them on any death, so they are never stale.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -18,7 +18,7 @@ use crate::sys::spawn::pause_ms;
 pub struct Held(File);
 
 impl Held {
-    /// A second descriptor of the lock, by which it can be handed on: it lasts as long as one of the two.
+    /// Returns a second descriptor of the lock, with which it can be passed on: the lock lasts until both are closed.
     ///
     /// # Errors
     /// When the process has too many open files.
@@ -29,17 +29,17 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // A process that another thread is just starting has a copy of the descriptor until its exec, and a lock
-        // lasts as long as the last copy.
+        // Another thread may just be starting a process, which has a copy of the descriptor until its exec. A lock
+        // lasts until its last copy is closed, so unlock it explicitly.
         drop(self.0.unlock());
     }
 }
 
-/// Where the kernel lists the locks that are held.
+/// The kernel's list of held locks.
 const LOCKS: &str = "/proc/locks";
-/// For how long a look at the lock is waited out, in milliseconds.
+/// How long to wait while another process only inspects the lock, in milliseconds.
 const LOOK_MS: i64 = 200;
-/// How long a short lock is waited for before that is called an error, in milliseconds.
+/// How long to wait for a short lock before it is an error, in milliseconds.
 const SHORT_WAIT_MS: i64 = 10_000;
 
 fn open(path: &Path) -> Result<File> {
@@ -54,13 +54,13 @@ fn open(path: &Path) -> Result<File> {
     opened.with_context(|| format!("could not open the lock `{}`", path.display()))
 }
 
-/// Takes the lock of a whole beat, or fails at once with [`Kind::Busy`] naming who holds it.
+/// Takes the lock of a whole beat, or fails at once with [`Kind::Busy`] and names the holder.
 ///
 /// # Errors
-/// [`Kind::Busy`] when it is held; else when the file cannot be opened.
+/// [`Kind::Busy`] if it is held; otherwise when the file cannot be opened.
 pub fn tick(path: &Path) -> Result<Held> {
     let file = open(path)?;
-    // A look at the lock has it shared for a moment, and must never pass for a beat.
+    // A process that inspects the lock shares it for a moment, and must never count as a beat.
     let patience = Deadline::after_ms(LOOK_MS);
     loop {
         match file.try_lock() {
@@ -76,24 +76,24 @@ pub fn tick(path: &Path) -> Result<Held> {
     }
 }
 
-/// Takes over a lock from the program that this process was before: `file` is a [`Held::twin`] of it.
+/// Takes over a lock from the program that this process ran before: `file` is a [`Held::twin`] of it.
 ///
 /// # Errors
-/// When it is another file, or somebody else has the lock.
+/// When it is another file, or another process has the lock.
 pub fn inherit(path: &Path, file: File) -> Result<Held> {
     let its = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
     let is_it = std::fs::symlink_metadata(path).map(its).ok() == Some(its(file.metadata()?));
-    anyhow::ensure!(is_it, "could not go on as the pulse: stdin is not its lock");
+    anyhow::ensure!(is_it, "could not continue as the pulse: stdin is not its lock");
     match file.try_lock() {
         Ok(()) => Ok(Held(file)),
         Err(_) => Err(busy(holder(path)).into()),
     }
 }
 
-/// Takes the lock of a whole beat, waiting for the present one to end.
+/// Takes the lock of a whole beat, and waits for the current beat to end.
 ///
 /// # Errors
-/// [`Kind::Busy`] when it is still held after `wait_ms` or the human interrupts.
+/// [`Kind::Busy`] if it is still held after `wait_ms` or if the user interrupts.
 pub fn tick_patiently(path: &Path, wait_ms: i64, cancel: &Cancel) -> Result<Held> {
     let deadline = Deadline::after_ms(wait_ms);
     loop {
@@ -104,19 +104,19 @@ pub fn tick_patiently(path: &Path, wait_ms: i64, cancel: &Cancel) -> Result<Held
     }
 }
 
-/// True when an error says that another tick holds the lock.
+/// Returns true if an error says that another tick holds the lock.
 pub fn is_busy(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Fault>().is_some_and(|fault| fault.kind == Kind::Busy)
 }
 
-/// Takes a lock that many may hold at once, for the time of a look.
+/// Takes a shared lock for the time of an inspection.
 ///
 /// # Errors
 /// When the file cannot be opened or locked.
 pub fn look(path: &Path) -> Result<Held> {
-    // On a disk that cannot be written the file may still be there to be locked.
+    // On a read-only disk the file may still exist and can be locked.
     let file = File::open(path).or_else(|_| open(path))?;
-    // Who asks for the lookers has the lock alone for a moment.
+    // A process that asks for the shared holders has the lock exclusively for a moment.
     let patience = Deadline::after_ms(LOOK_MS);
     loop {
         match file.try_lock_shared() {
@@ -130,18 +130,17 @@ pub fn look(path: &Path) -> Result<Held> {
     }
 }
 
-/// Who holds a lock, for a decision that must not be wrong.
+/// The holders of a lock, for a decision that must not be wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holders {
-    /// Nobody.
     Nobody,
     /// One of these processes.
     Seen(Vec<u32>),
-    /// Somebody that cannot be seen from here: in another process namespace, or without /proc.
+    /// An unknown process: in another process namespace, or on a system without /proc.
     Unseen,
 }
 
-/// The process that holds this lock for itself now; none when nobody does, or nobody that can be seen from here.
+/// Returns the process that holds this lock exclusively; `None` if there is none, or none that is visible here.
 pub fn holder(path: &Path) -> Option<u32> {
     match holders([path.to_owned()]) {
         Holders::Seen(pids) => pids.first().copied(),
@@ -149,31 +148,31 @@ pub fn holder(path: &Path) -> Option<u32> {
     }
 }
 
-/// Finds out who holds one of these locks for itself.
+/// Finds out which processes hold one of these locks exclusively.
 pub fn holders(paths: impl IntoIterator<Item = PathBuf>) -> Holders {
     who_holds(paths.into_iter().collect(), Mode::Alone)
 }
 
-/// Finds out who holds this lock, alone or together.
+/// Finds out which processes hold this lock, exclusively or shared.
 pub fn lookers(path: &Path) -> Holders {
     who_holds(vec![path.to_owned()], Mode::Any)
 }
 
-/// How a lock is held.
+/// The mode of a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// By one, for itself.
+    /// Exclusive.
     Alone,
-    /// By one or many.
+    /// Exclusive or shared.
     Any,
 }
 
-/// The kernel's list is read only for locks that are held, and once for all of them: the kernel stops all locking
-/// for each read of it, for longer than the rest of a command takes.
+/// Reads the kernel's list only for held locks, and once for all of them: the kernel stops all locking for each read of
+/// it, for longer than the rest of a command takes.
 fn who_holds(mut paths: Vec<PathBuf>, mode: Mode) -> Holders {
     let mut pids = Vec::new();
-    // A lock that changes hands between the two looks is looked at again. One that stays held and unlisted is
-    // held by somebody who cannot be seen.
+    // Check a lock again if it changes hands between the two checks. A lock that stays held and unlisted has an
+    // invisible holder.
     for _ in 0..3 {
         paths.retain(|path| is_held(path, mode));
         if paths.is_empty() {
@@ -197,10 +196,10 @@ fn is_held(path: &Path, mode: Mode) -> bool {
     File::open(path).is_ok_and(|file| is_locked(file, mode).unwrap_or(false))
 }
 
-/// True when somebody else holds the lock of this file, which was opened for this question: for itself, or in any mode.
+/// Returns true if another process holds the lock of this file, which was opened for this check.
 ///
 /// # Errors
-/// When the file system has no such locks.
+/// When the file system lacks such locks.
 pub fn is_locked(file: File, mode: Mode) -> std::io::Result<bool> {
     let tried = match mode {
         Mode::Alone => file.try_lock_shared(),
@@ -216,10 +215,10 @@ pub fn is_locked(file: File, mode: Mode) -> std::io::Result<bool> {
     }
 }
 
-/// Takes the short lock around a replace of a file that others replace too.
+/// Takes the short lock around a replace of a shared file.
 ///
 /// # Errors
-/// When it cannot be had within ten seconds.
+/// When the lock is not free within ten seconds.
 pub fn store(path: &Path) -> Result<Held> {
     within(path, SHORT_WAIT_MS)
 }
@@ -227,15 +226,15 @@ pub fn store(path: &Path) -> Result<Held> {
 /// Takes a lock that is soon free again.
 ///
 /// # Errors
-/// When it cannot be had in time.
+/// When the lock is not free in time.
 pub fn within(path: &Path, wait_ms: i64) -> Result<Held> {
     wait(open(path)?, path, wait_ms)
 }
 
-/// Takes the lock of a directory itself, for what makes the first files in it.
+/// Takes the lock of a directory itself, before the first files in it are made.
 ///
 /// # Errors
-/// When it cannot be had within ten seconds.
+/// When the lock is not free within ten seconds.
 pub fn dir(path: &Path) -> Result<Held> {
     let opened = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
     wait(opened, path, SHORT_WAIT_MS)
@@ -255,18 +254,18 @@ fn wait(file: File, path: &Path, wait_ms: i64) -> Result<Held> {
     }
 }
 
-/// The processes that hold this file's lock for themselves, as the kernel lists them; none where it does not.
-/// Nothing is written into the lock file for that, because an idle beat must not write a byte.
+/// Returns the processes that hold this file's lock exclusively, as the kernel lists them; `None` if it does not. The
+/// lock file itself stays empty, because an idle beat must not write a byte.
 fn writers(file: &File) -> Option<Vec<u32>> {
     Some(Table::read()?.of(file, Mode::Alone))
 }
 
-/// The locks that are held, as the kernel lists them.
+/// The held locks, as the kernel lists them.
 #[derive(Default)]
 struct Table {
     /// By inode: the device as the kernel names it, the mode and the process.
     rows: BTreeMap<u64, Vec<(String, String, u32)>>,
-    /// The kernel's names of devices, by what a file's metadata call them.
+    /// The kernel's names of devices, by the device number in a file's metadata.
     devices: BTreeMap<u64, Option<String>>,
 }
 
@@ -289,7 +288,7 @@ impl Table {
         table
     }
 
-    /// Who holds the lock of this file. The device is looked up only for a row that may be meant.
+    /// Returns the holders of this file's lock. Looks up the device only if a row has the file's inode.
     fn of(&mut self, file: &File, mode: Mode) -> Vec<u32> {
         let Ok(meta) = file.metadata() else { return Vec::new() };
         let Some(rows) = self.rows.get(&meta.ino()) else { return Vec::new() };
@@ -301,8 +300,8 @@ impl Table {
     }
 }
 
-/// The device of a file's whole file system, as the kernel's list names it. A file's own metadata may name another:
-/// that of a subvolume, or of a layer. None where it cannot be told.
+/// Returns the device of a file's whole file system, as the kernel's list names it. A file's own metadata may name
+/// another device: that of a subvolume or of an overlay. `None` if it cannot be found out.
 fn device_of(file: &File) -> Option<String> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
@@ -325,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_is_told_by_device_and_inode() {
+    fn a_holder_is_found_by_device_and_inode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = store(&path).unwrap();
@@ -340,14 +339,14 @@ mod tests {
         assert_eq!(of(format!("{device}:{inode}"), "WRITE"), [vec![77], vec![77]]);
         assert_eq!(of(format!("{device}:{inode}"), "READ"), [vec![], vec![77]]);
         let nobody = [Vec::<u32>::new(), Vec::new()];
-        assert_eq!(of(format!("fe:fe:{inode}"), "WRITE"), nobody, "a file of another disk");
+        assert_eq!(of(format!("fe:fe:{inode}"), "WRITE"), nobody, "a file on another disk");
         assert_eq!(of(format!("{device}:1{inode}"), "WRITE"), nobody);
         drop(held);
         assert_eq!((holder(&path), holders([path])), (None, Holders::Nobody));
     }
 
     #[test]
-    fn a_lock_ends_though_a_child_that_begins_has_a_copy() {
+    fn a_lock_ends_although_a_starting_child_has_a_copy() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let held = store(&path).unwrap();
@@ -358,7 +357,7 @@ mod tests {
         let look = File::open(&path).unwrap();
         let copies = (copy, look.try_clone().unwrap());
         assert!(!is_locked(look, Mode::Any).unwrap());
-        assert!(within(&path, 0).is_ok(), "a look left the lock held");
+        assert!(within(&path, 0).is_ok(), "an inspection left the lock held");
         drop(copies);
     }
 
@@ -376,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_seen_by_those_who_ask_for_lookers_only() {
+    fn a_shared_lock_is_seen_only_as_a_shared_lock() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let looks = [look(&path).unwrap(), look(&path).unwrap()];

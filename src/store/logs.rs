@@ -1,4 +1,4 @@
-//! What is only ever added to: the journal, the machine log, and the archive of what runners were asked.
+//! Append-only files: the journal, the machine log, and the archive of prompts and replies.
 
 use std::path::PathBuf;
 
@@ -11,44 +11,38 @@ use super::layout::Layout;
 use super::lock;
 use crate::model::time::Now;
 
-/// From this size on the journal is rotated, in bytes.
+/// The journal is rotated from this size on, in bytes.
 const JOURNAL_BYTES: u64 = 256 * 1024;
-/// How much of its end stays in place when it is, in bytes: more than a prompt shows.
+/// How much of its end a rotation keeps in place, in bytes: more than a prompt shows.
 const JOURNAL_KEPT_BYTES: usize = 32 * 1024;
-/// From this size on the machine log is rotated, in bytes; one older part is kept.
+/// The machine log is rotated from this size on, in bytes; one older part is kept.
 const EVENTS_BYTES: u64 = 4 << 20;
-/// How long another one that rotates it is waited for, in milliseconds.
+/// How long to wait for another process that rotates it, in milliseconds.
 const EVENTS_WAIT_MS: i64 = 1_000;
 /// How many beats the archive holds.
 const RUNS_KEPT: usize = 200;
-/// The longest part of an archived reply, in bytes.
+/// The longest archived file, in bytes.
 const RUN_FILE_BYTES: usize = 4 << 20;
 
 /// Appends a line to the journal, durably.
-///
-/// # Errors
-/// Names the file.
 pub fn journal(layout: &Layout, line: &str) -> Result<()> {
-    // A worker's end is journaled while a beat may be rotating.
+    // The end of a worker is journaled while a beat may be rotating.
     let _held = lock::store(&layout.store_lock())?;
     file::append_line(&layout.journal(), line, Keep::Durable)
 }
 
-/// The last `cap` bytes of the journal, in whole lines.
+/// Reads the last `cap` bytes of the journal, in whole lines.
 ///
 /// # Errors
-/// When it cannot be read: an unreadable journal is never taken for an empty one.
+/// When it cannot be read: an unreadable journal never counts as empty.
 pub fn journal_tail(layout: &Layout, cap: usize) -> Result<String> {
     let path = layout.journal();
     file::read_tail(&path, cap).with_context(|| format!("could not read `{}`", path.display()))
 }
 
-/// Moves the older part of a long journal to `journal/`, in whole lines. Crash-safe: the older part is
-/// written first, so that a line is there twice rather than not at all. Call it only while no move is unsettled:
-/// the line that tells what became of one is looked for in the journal itself.
-///
-/// # Errors
-/// Names the file.
+/// Moves the older part of a long journal to `journal/`, in whole lines. Crash-safe: the older part is written first,
+/// so that a crash duplicates lines but never loses one. Call it only while no move is unsettled: recovery looks for a
+/// move's line in the journal itself.
 pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
     let path = layout.journal();
     let _held = lock::store(&layout.store_lock())?;
@@ -62,7 +56,7 @@ pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
     file::make_dir(&layout.journal_past())?;
     let past = free_name(layout, &now.day());
     file::write(&past, &bytes[..cut], 0o600, Keep::Durable)?;
-    // A line that came meanwhile stays, and the journal is cut by a later beat.
+    // If a line was added in the meantime, it stays, and a later beat rotates the journal.
     let seen = exchange::digest_of(&bytes);
     let done = exchange::write(&path, &bytes[cut..], 0o600, Some(&seen), Fallback::Steps)?;
     if done == Exchanged::Made { Ok(()) } else { file::remove(&past) }
@@ -75,17 +69,14 @@ fn free_name(layout: &Layout, day: &str) -> PathBuf {
     (0..10_000).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(10_000))
 }
 
-/// Appends a line to the machine log. What looop says of a line stands above what the caller adds.
-///
-/// # Errors
-/// Names the file.
+/// Appends a line to the machine log. looop's own keys win over the caller's fields.
 pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Value>) -> Result<()> {
     fields.insert("ts_ms".to_owned(), now.unix_ms.into());
     fields.insert("event".to_owned(), name.into());
     let path = layout.events();
     let is_long = || std::fs::metadata(&path).is_ok_and(|meta| meta.len() >= EVENTS_BYTES);
     if is_long() {
-        // Of several that find it long one moves it; the next would move the new one over the old.
+        // If several processes find the log too long, only one may move it: a second move would replace the old part.
         let _held = lock::within(&path, EVENTS_WAIT_MS)?;
         if is_long() {
             let old = path.with_extension("jsonl.1");
@@ -95,10 +86,7 @@ pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Valu
     file::append_line(&path, &Value::Object(fields).to_string(), Keep::Whole)
 }
 
-/// Keeps what a runner was asked or answered, cut at a few megabytes.
-///
-/// # Errors
-/// Names the file.
+/// Keeps a prompt or a reply, truncated to a few megabytes.
 pub fn archive(layout: &Layout, beat: &str, name: &str, bytes: &[u8]) -> Result<PathBuf> {
     let dir = layout.runs().join(beat);
     file::make_dir(&dir)?;
@@ -108,9 +96,6 @@ pub fn archive(layout: &Layout, beat: &str, name: &str, bytes: &[u8]) -> Result<
 }
 
 /// Removes the oldest archived beats beyond the limit.
-///
-/// # Errors
-/// Names the directory.
 pub fn prune_archive(layout: &Layout) -> Result<()> {
     let entries = std::fs::read_dir(layout.runs()).context("could not list the archive of runs")?;
     let mut beats: Vec<String> =
@@ -140,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_comes_while_the_journal_is_rotated_is_kept() {
+    fn a_line_appended_during_a_rotation_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(&dir);
         let rotated = std::sync::atomic::AtomicBool::new(false);
@@ -208,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_log_is_rotated_once_whoever_finds_it_long() {
+    fn concurrent_writers_rotate_the_machine_log_once() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(&dir);
         let old = dir.path().join("events.jsonl.1");

@@ -1,4 +1,4 @@
-//! Texts for a worker: written by a human or a move, read by the worker once.
+//! The inbox of a worker: messages that a user or a move sends, and that the worker reads once.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -10,52 +10,48 @@ use crate::model::wire::MAX_TEXT;
 /// The most that may wait for one worker, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// One text.
+/// A message to a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Told {
-    /// Who sent it: a beat's id, or `human`.
+    /// The sender: a beat's id, or `human`.
     pub by: String,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// The text.
     pub text: String,
 }
 
-/// Sends a text to a worker. The caller holds the store's lock.
+/// Sends a message to a worker. The caller holds the store's lock.
 ///
 /// # Errors
-/// When too much waits already, or it cannot be written.
+/// When too many unread messages wait, or when it cannot be written.
 pub fn tell(dir: &WorkerDir, told: &Told) -> Result<()> {
     anyhow::ensure!(
         told.text.len() <= MAX_TEXT,
-        "could not tell the worker: the text is longer than {} KiB",
+        "could not send the message: it is longer than {} KiB",
         MAX_TEXT / 1024
     );
     let waiting = std::fs::metadata(dir.told()).map_or(0, |meta| meta.len());
     anyhow::ensure!(
         waiting as usize + told.text.len() < MAX_BYTES / 2,
-        "could not tell the worker: {} KiB of texts wait that it has not read",
+        "could not send the message: {} KiB of unread messages wait already",
         waiting / 1024
     );
     let line = serde_json::to_string(told).context("could not write a text for a worker as JSON")?;
     file::append_line(&dir.told(), &line, Keep::Durable)
 }
 
-/// True when a text of this sender was sent to the worker, read or not.
-///
-/// # Errors
-/// When that cannot be found out.
+/// Returns true if this sender has sent the worker a message, read or not.
 pub fn has_from(dir: &WorkerDir, by: &str) -> Result<bool> {
     let both = read(&dir.told_read())?.into_iter().chain(read(&dir.told())?);
     Ok(both.into_iter().any(|told| told.by == by))
 }
 
-/// Takes texts that were not read, oldest first, as many as fit into `cap` bytes, and at least one.
-/// The caller holds the store's lock.
+/// Takes unread messages, oldest first: as many as fit into `cap` bytes, and at least one. The caller holds the store's
+/// lock.
 ///
 /// # Errors
-/// When they cannot be read, or not be marked as read: then they come again.
+/// When they cannot be read, or cannot be marked as read: then the next call returns them again.
 pub fn take(dir: &WorkerDir, cap: usize) -> Result<Vec<Told>> {
     let mut waiting = read(&dir.told())?;
     let mut bytes = 0;
@@ -82,7 +78,7 @@ pub fn take(dir: &WorkerDir, cap: usize) -> Result<Vec<Told>> {
 fn read(path: &std::path::Path) -> Result<Vec<Told>> {
     let text =
         file::read_text(path, 64 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
-    // A line that a crash tore is no text.
+    // Skip a line that a crash tore.
     Ok(text.unwrap_or_default().lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
@@ -95,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_read_once_and_in_order() {
+    fn messages_are_read_once_and_in_order() {
         let temp = tempfile::tempdir().unwrap();
         let dir = WorkerDir(temp.path().to_owned());
         assert!(take(&dir, 100).unwrap().is_empty());
@@ -110,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_longer_than_the_room_still_comes() {
+    fn a_message_longer_than_the_limit_is_still_delivered() {
         let temp = tempfile::tempdir().unwrap();
         let dir = WorkerDir(temp.path().to_owned());
         tell(&dir, &told(&"x".repeat(50))).unwrap();
@@ -118,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded() {
+    fn unread_messages_are_bounded() {
         let temp = tempfile::tempdir().unwrap();
         let dir = WorkerDir(temp.path().to_owned());
         assert!(tell(&dir, &told(&"x".repeat(MAX_TEXT + 1))).is_err(), "it would not fit into one reply");

@@ -1,8 +1,8 @@
-//! Bringing a data dir of an older layout up to this program's: step by step, each of which can be made again.
+//! Migration of an older data dir to this program's layout, in steps that can be repeated.
 //!
-//! # Guarantees
-//! `format` is written last, so that a crash leaves a data dir of the older layout, for which all is made again. What
-//! only reads goes on with the older one as it is, and an older program refuses the newer.
+//! # Guarantees `format` is written last, so a crash leaves a data dir of the older layout, and the next migration
+//! repeats every step. Commands that only read use the older layout as it is, and an older program refuses the newer
+//! layout.
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,29 +14,26 @@ use super::lock::{self, Held};
 use super::{commits, seed};
 use crate::model::time::Now;
 
-/// Makes one step, and names the files that it has written.
+/// Makes one step, and returns the files that it has written.
 type Step = fn(&Layout) -> Result<Vec<&'static str>>;
 
-/// What leads from each format to the next one, from [`layout::OLDEST`] on.
+/// The step from each format to the next one, starting at [`layout::OLDEST`].
 const STEPS: [Step; (layout::FORMAT - layout::OLDEST) as usize] = [complete_ignored];
 
 /// The largest `.gitignore`, in bytes.
 const MAX_IGNORE_BYTES: usize = 1 << 20;
 
-/// What was done to the data dir.
+/// The result of a migration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Migrated {
-    /// The format that it had.
+    /// The format before the migration.
     pub from: u32,
-    /// What of it git does not have yet, and why.
+    /// Which files are not yet in git, and why.
     pub uncommitted: Option<String>,
 }
 
-/// Brings the data dir up to this program's layout, where no beat runs: the program of that one knows only the older.
-/// None: there is nothing to do, or it is left to the next beat.
-///
-/// # Errors
-/// Names what could not be written.
+/// Migrates the data dir if no beat runs: a beat of an older program knows only the older layout. Returns `None` if
+/// nothing was to do, or if the next beat will do it.
 pub fn between_beats(layout: &Layout, now: Now) -> Result<Option<Migrated>> {
     if layout::format(layout)? == layout::FORMAT {
         return Ok(None);
@@ -48,10 +45,7 @@ pub fn between_beats(layout: &Layout, now: Now) -> Result<Option<Migrated>> {
     }
 }
 
-/// Brings the data dir up to this program's layout; `_beat` is the lock of the beat that this belongs to.
-///
-/// # Errors
-/// Names what could not be written.
+/// Migrates the data dir; `_beat` is the lock of the beat that calls this.
 pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrated>> {
     if layout::format(layout)? == layout::FORMAT {
         return Ok(None);
@@ -64,7 +58,7 @@ pub fn in_beat(layout: &Layout, now: Now, _beat: &Held) -> Result<Option<Migrate
     }
     layout::write_format(layout)?;
     written.push("format");
-    // A commit that cannot be made now is made up for by the next beat, as ever.
+    // If a commit cannot be made now, the next beat makes it, as for every commit.
     let committed = commit(layout, now, from, &written);
     Ok(Some(Migrated { from, uncommitted: committed.err().map(|error| format!("{error:#}")) }))
 }
@@ -84,7 +78,7 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Format 2: git ignores everything that it is not meant to hold. What people have put into the list stays.
+/// Format 2: git ignores every file that it must not hold. Lines that the user added to the list stay.
 fn complete_ignored(layout: &Layout) -> Result<Vec<&'static str>> {
     let path = layout.file(".gitignore");
     let present = file::read_text(&path, MAX_IGNORE_BYTES);

@@ -1,4 +1,4 @@
-//! The edge to the data dir: the only place that knows file names. Everything else asks here by meaning.
+//! Access to the data dir: the only place that knows file names. Other modules ask by meaning.
 
 pub mod boxes;
 pub mod budget;

@@ -21,20 +21,19 @@ use crate::model::name::Name;
 use crate::model::schedule::Schedule;
 use crate::model::time::{Now, beat_id};
 
-/// The longest record, in bytes.
 const MAX_RECORD_BYTES: usize = 16 << 20;
 
-/// Reads the memory of the loop. One that is absent where no beat ever was is begun and written. A lost one is begun
-/// `afresh`, and the second value says so; one that was corrupt is set aside.
+/// Reads the memory of the loop. If it is absent and no beat has ever run, writes a new one. If it is lost, starts a
+/// halted one (see `afresh`) and returns why as the second value; a corrupt file is quarantined.
 ///
 /// # Errors
-/// When it cannot be read, or cannot be set aside: then nothing is decided either.
+/// When it cannot be read, or cannot be quarantined: then no decision is made.
 pub fn load_beat(layout: &Layout, now: Now) -> Result<(Beat, Option<String>)> {
     let path = layout.beat();
     let lost = match parse_beat(&path)? {
         Parsed::Good(beat) => return Ok((beat, None)),
         Parsed::Absent if !has_beaten(layout) => {
-            // Before the first beat leaves any other trace: one that is killed then has lost nothing.
+            // Before the first beat leaves any other trace, so that a beat killed then has lost nothing.
             let fresh = Beat::default();
             save_beat(layout, &fresh)?;
             return Ok((fresh, None));
@@ -52,7 +51,7 @@ pub fn load_beat(layout: &Layout, now: Now) -> Result<(Beat, Option<String>)> {
         class: Class::Lost,
         retry_at_ms: None,
         clean: true,
-        why: "the memory was lost: a move may have been made, in part or in full, of which the journal has no line"
+        why: "the memory was lost: a move may have been made, in part or in full, without a line in the journal"
             .to_owned(),
     });
     save_beat(layout, &beat)?;
@@ -67,19 +66,18 @@ fn parse_beat(path: &Path) -> Result<Parsed<Beat>> {
     })
 }
 
-/// How much of the journal's end is looked through for a beat's line, in bytes.
+/// How much of the journal's end is searched for a beat's line, in bytes.
 const JOURNAL_BYTES: usize = 512 * 1024;
-/// Whether what a beat asked is kept; `looop doctor` keeps what it asked beside it.
+/// Returns true if a beat's prompt is archived; `looop doctor` archives its own beside them.
 fn runs_of_beats(layout: &Layout) -> bool {
     let runs = std::fs::read_dir(layout.runs()).into_iter().flatten().flatten();
     runs.filter(|run| run.file_name() != "doctor").any(|run| run.path().is_dir())
 }
 
-/// Why a memory that is absent is lost.
 const GONE: &str = "`beat.json` is gone";
 
-/// Whether a beat was ever decided in this data dir: each leaves a journal line, a run or an answered approval.
-/// Workers that a human started leave lines and answers too, and need no beat.
+/// Returns true if a beat ever decided in this data dir: each leaves a journal line, a run or an answered approval.
+/// Lines and answers of workers that the user started do not count.
 fn has_beaten(layout: &Layout) -> bool {
     let holds = |dir: &Path, start: &str, end: &str| {
         let mut names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
@@ -88,7 +86,7 @@ fn has_beaten(layout: &Layout) -> bool {
             name.starts_with(start) && name.ends_with(end)
         })
     };
-    // What cannot be read may be a beat's.
+    // An unreadable journal may have a beat's line.
     let journal = logs::journal_tail(layout, JOURNAL_BYTES);
     journal.map_or(true, |text| text.lines().any(|line| entry::parse(line).is_some()))
         || runs_of_beats(layout)
@@ -96,8 +94,8 @@ fn has_beaten(layout: &Layout) -> bool {
         || holds(&layout.asks().join("archive"), "ap-", ".answer.json")
 }
 
-/// The memory after a loss. Nobody can tell any more which approvals were used, which goals were written after text of
-/// strangers was read, nor what was under way: so no move is made until a human has looked.
+/// Builds the memory after a loss. It is unknown which approvals were used, which goals were written after untrusted
+/// content was read, and what was in progress: so no move is made until the user has checked.
 fn afresh(layout: &Layout, lost: String) -> Result<Beat> {
     let is_yes = |answer: &Answer| matches!(answer.said, Said::Approve { .. });
     let approved = asks(layout)?.0.into_values().filter(|(_, answer)| answer.as_ref().is_some_and(is_yes));
@@ -111,18 +109,15 @@ fn afresh(layout: &Layout, lost: String) -> Result<Beat> {
     let void = if void.is_empty() {
         String::new()
     } else {
-        format!("; each yes given before counts as used: {}", void.join(", "))
+        format!("; each earlier approval counts as used: {}", void.join(", "))
     };
     beat.halted = Some(format!(
-        "{lost}; a move may have been cut off{void}; each goal counts as untrusted until you edit it"
+        "{lost}; a move may have been interrupted{void}; each goal counts as untrusted until you edit it"
     ));
     Ok(beat)
 }
 
-/// Reads the memory without ever writing, for the verbs that only look.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
+/// Reads the memory without ever writing, for commands that only read.
 pub fn peek_beat(layout: &Layout) -> Result<Beat> {
     match parse_beat(&layout.beat())? {
         Parsed::Absent if has_beaten(layout) => afresh(layout, GONE.to_owned()),
@@ -130,7 +125,7 @@ pub fn peek_beat(layout: &Layout) -> Result<Beat> {
         Parsed::Good(beat) => Ok(beat),
         Parsed::Corrupt(why) => {
             let fault = Fault::failed(format!("could not read `{}`: {why}", layout.beat().display()));
-            Err(fault.hint("the next beat sets it aside and halts; then `looop resume`").into())
+            Err(fault.hint("the next beat quarantines it and halts; then run `looop resume`").into())
         }
     }
 }
@@ -142,34 +137,25 @@ struct PulseConfirmation {
     at_ms: i64,
 }
 
-/// True when the user has confirmed the first pulse of this data dir.
+/// Returns true if the user has confirmed the first pulse of this data dir.
 pub fn is_pulse_confirmed(layout: &Layout) -> bool {
     layout.pulse().exists()
 }
 
-/// Remembers that the user has confirmed the first pulse.
-///
-/// # Errors
-/// Names the file.
+/// Records that the user has confirmed the first pulse.
 pub fn confirm_pulse(layout: &Layout, now: Now) -> Result<()> {
     write_json(&layout.pulse(), &PulseConfirmation { at_ms: now.unix_ms }, Keep::Durable)
 }
 
 /// Replaces the memory, durably.
-///
-/// # Errors
-/// Names the file.
 pub fn save_beat(layout: &Layout, beat: &Beat) -> Result<()> {
     write_json(&layout.beat(), beat, Keep::Durable)
 }
 
-/// Asks with their answers, by id. One that nobody waits for any more counts as answered by [`Said::Stranded`].
+/// Asks with their answers, by id. A stranded ask counts as answered by [`Said::Stranded`].
 pub type Asks = BTreeMap<Name, (Ask, Option<Answer>)>;
 
-/// All asks that were not put away, and a line for each file that could not be read.
-///
-/// # Errors
-/// When the directory cannot be listed.
+/// Lists all asks that are not archived, and a line for each unreadable file.
 pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
     let mut asks = BTreeMap::new();
     let mut problems = Vec::new();
@@ -185,12 +171,12 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
             {
                 asks.insert(id, (ask, Some(answer)));
             }
-            // One that cannot be read is none: the human is asked again.
+            // An unreadable answer does not count: the user is asked again.
             (Ok(Parsed::Good(ask)), Ok(answer @ (Parsed::Absent | Parsed::Corrupt(_)))) if ask.id == id => {
                 if let Parsed::Corrupt(why) = answer {
                     problems.push(format!("asks/{name}.answer.json is not used: {why}"));
                 }
-                // What cannot be found out leaves it open.
+                // If that cannot be found out, the ask stays open.
                 let stranded = is_stranded(layout, &ask).unwrap_or(false);
                 let said = stranded.then_some(Said::Stranded);
                 let answer = said.map(|said| Answer { ask: id.clone(), at_ms: ask.created_ms, said });
@@ -203,18 +189,15 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
     Ok((asks, problems))
 }
 
-/// One ask that was not put away; none when there is none.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
+/// Reads one ask that is not archived; `None` if there is none.
 pub fn ask(layout: &Layout, id: &Name) -> Result<Option<Ask>> {
     read_json(&layout.file(&layout::ask_path(id)))
 }
 
-/// Sets an answer that cannot be read aside, so that there is room for another. Whoever calls holds the store's lock.
+/// Quarantines an unreadable answer, so that a new one can be written. The caller holds the store's lock.
 ///
 /// # Errors
-/// When it cannot be read at all, or not be moved.
+/// When it cannot be read at all, or cannot be moved.
 pub fn set_answer_aside(layout: &Layout, id: &Name, now: Now) -> Result<()> {
     let path = layout.asks().join(format!("{id}.answer.json"));
     if let Parsed::Corrupt(_) = parse::<Answer>(&path)? {
@@ -224,13 +207,10 @@ pub fn set_answer_aside(layout: &Layout, id: &Name, now: Now) -> Result<()> {
     Ok(())
 }
 
-/// The answer to an ask, whether or not a beat has put it away; none when there is none.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
+/// Reads the answer to an ask, archived or not; `None` if there is none.
 pub fn answer(layout: &Layout, id: &Name) -> Result<Option<Answer>> {
     let here = read_json(&layout.asks().join(format!("{id}.answer.json")))?;
-    // An answer is put away before its ask is, so where the ask is there is no need to search.
+    // An answer is archived before its ask, so if the ask is here, the archive need not be searched.
     if here.is_some() || ask(layout, id)?.is_some() {
         return Ok(here);
     }
@@ -248,22 +228,19 @@ pub fn answer(layout: &Layout, id: &Name) -> Result<Option<Answer>> {
     Ok(None)
 }
 
-/// True for a question whose worker has ended: nobody would hear the answer.
+/// Returns true for a question whose worker has ended, so that the answer would have no reader.
 ///
 /// # Errors
-/// When that cannot be found out; never taken for an end.
+/// When that cannot be found out; an error never counts as an end.
 pub fn is_stranded(layout: &Layout, ask: &Ask) -> Result<bool> {
     let Some(id) = &ask.worker else { return Ok(false) };
     let Some(worker) = workers::load(layout, id)? else { return Ok(true) };
-    // A later worker of the same name never asked this.
+    // A later worker of the same name did not ask this.
     let is_another = worker.state.ask.as_ref() != Some(&ask.id) && worker.spec.created_ms > ask.created_ms;
     Ok(worker.state.phase.is_over() || is_another)
 }
 
-/// All timers, and a line for each file that could not be read.
-///
-/// # Errors
-/// When the directory cannot be listed.
+/// Lists all timers, and a line for each unreadable file.
 pub fn schedules(layout: &Layout) -> Result<(BTreeMap<Name, Schedule>, Vec<String>)> {
     let mut schedules = BTreeMap::new();
     let mut problems = Vec::new();
@@ -280,17 +257,17 @@ pub fn schedules(layout: &Layout) -> Result<(BTreeMap<Name, Schedule>, Vec<Strin
     Ok((schedules, problems))
 }
 
-/// Since when and why the loop is paused.
+/// The pause of the loop: since when and why.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paused {
     /// When, in milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// Why, in the human's words; may be empty.
+    /// The user's reason; may be empty.
     pub why: String,
 }
 
-/// Whether a human has paused the loop. A record that cannot be read counts as a pause.
+/// Returns the pause if the user has paused the loop. An unreadable record counts as a pause.
 ///
 /// # Errors
 /// When the system refuses to say.
@@ -304,7 +281,7 @@ pub fn paused(layout: &Layout) -> Result<Option<Paused>> {
     }
 }
 
-/// What a JSON file was found to be.
+/// The result of reading a JSON file.
 pub(super) enum Parsed<T> {
     Absent,
     Good(T),
@@ -315,7 +292,7 @@ pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<Parsed<T>> {
     use file::ReadError;
     match file::read(path, MAX_RECORD_BYTES) {
         Ok(None) => Ok(Parsed::Absent),
-        // A list would be read as the values of the fields, in order.
+        // serde would read a list as the values of the fields, in order.
         Ok(Some(bytes)) if bytes.trim_ascii_start().starts_with(b"[") => {
             Ok(Parsed::Corrupt("it is not a JSON object".to_owned()))
         }
@@ -330,10 +307,7 @@ pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<Parsed<T>> {
     }
 }
 
-/// A typed JSON file that may be absent.
-///
-/// # Errors
-/// When it cannot be read or is corrupt.
+/// Reads a typed JSON file that may be absent.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match parse(path)? {
         Parsed::Absent => Ok(None),
@@ -345,14 +319,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 /// Replaces a typed JSON file.
-///
-/// # Errors
-/// Names the file.
 pub fn write_json<T: Serialize>(path: &Path, value: &T, keep: Keep) -> Result<()> {
     file::write(path, json_text(value)?.as_bytes(), 0o600, keep)
 }
 
-/// A record as the text of its file.
+/// Returns a record as the text of its file.
 ///
 /// # Errors
 /// When the value has no JSON form.
@@ -361,7 +332,7 @@ pub fn json_text<T: Serialize>(value: &T) -> Result<String> {
     Ok(text + "\n")
 }
 
-/// The names before `.json` in a directory, sorted; hidden files are left out.
+/// Lists the names before `.json` in a directory, sorted; leaves out hidden files.
 pub(super) fn json_names(dir: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! What a fresh data dir starts with, embedded in the program.
+//! The initial contents of a data dir, embedded in the program.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use super::{commits, lock};
 use crate::model::fault::Fault;
 use crate::model::time::Now;
 
-/// A seeded file: relative path, content, mode.
+/// Seeded files: relative path, content, mode.
 const FILES: [(&str, &str, u32); 4] = [
     ("PLAYBOOK.md", include_str!("../../seed/PLAYBOOK.md"), 0o600),
     ("goals/setup.md", include_str!("../../seed/goals/setup.md"), 0o600),
@@ -17,7 +17,7 @@ const FILES: [(&str, &str, u32); 4] = [
     ("sensors/today.sh", include_str!("../../seed/sensors/today.sh"), 0o700),
 ];
 
-/// All that git does not hold.
+/// Files that git does not hold.
 pub(super) const IGNORE: &str = "\
 # looop's own state: machine-made, per machine, or private to one run
 *.lock
@@ -37,7 +37,7 @@ pub(super) const IGNORE: &str = "\
 /commit.pending
 ";
 
-/// Whether looop itself keeps this file private.
+/// Returns true if looop keeps this file out of git.
 pub fn is_private(path: &str) -> bool {
     let (first, _) = path.split_once('/').unwrap_or((path, ""));
     let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
@@ -54,7 +54,6 @@ pub fn is_private(path: &str) -> bool {
     !layout::is_kept_in_git(path) && IGNORE.lines().filter(|line| !line.starts_with('#')).any(matches)
 }
 
-/// Directories of a data dir.
 const DIRS: [&str; 11] = [
     "goals/archive",
     "sensors",
@@ -69,24 +68,24 @@ const DIRS: [&str; 11] = [
     "workers/past",
 ];
 
-/// True when the data dir was set up.
+/// Returns true if the data dir is initialised.
 pub fn is_set_up(layout: &Layout) -> bool {
     layout.format().exists()
 }
 
-/// Makes the data dir: directories, repository, seeds. Each file is made only on the first run, so that what
-/// a human deletes later stays deleted. Running it again changes nothing. Returns what was made.
+/// Makes the data dir: directories, repository, seeds. Makes each file only on the first run, so that a file that the
+/// user deletes later stays deleted. Running it again changes nothing. Returns what was made.
 ///
 /// # Errors
-/// Names what could not be made. A dir that is not empty and not a data dir is refused.
+/// Names what could not be made. Refuses a directory that is not empty and not a data dir.
 pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
-    // Before anything is asked of what is in it: a dir of somebody else's looks as if it held nothing.
+    // Before its contents are checked: a directory of another user looks empty.
     if std::fs::symlink_metadata(layout.root()).is_ok() {
         layout::check_root(layout)?;
     }
     if !is_set_up(layout)
         && let Err(foreign) = refuse_foreign(layout)
-        // Another first run may have come to its end meanwhile, and its first beat to files of its own.
+        // Another first run may have finished in the meantime, and its first beat may have written files.
         && !is_set_up(layout)
     {
         return Err(foreign);
@@ -107,32 +106,28 @@ pub fn set_up(layout: &Layout, now: Now) -> Result<Vec<String>> {
         }
     }
     first_commit(layout, now)?;
-    // Last: a dir without it is not set up, so an interrupted first run is simply run again.
+    // Last: a data dir without it is not initialised, so an interrupted first run is repeated.
     layout::write_format(layout)?;
     layout::check(layout)?;
     Ok(made)
 }
 
-/// Makes the directories that are missing: git does not keep empty ones, so a data dir that was cloned back has
-/// none of them.
-///
-/// # Errors
-/// Names the directory.
+/// Makes missing directories: git does not keep empty ones, so a cloned data dir lacks them.
 pub fn make_dirs(layout: &Layout) -> Result<()> {
     for dir in DIRS.iter().map(|dir| layout.file(dir)).filter(|dir| !dir.exists()) {
         file::make_dir(&dir)?;
     }
-    // Made here, so that a look at the data dir has nothing to write.
+    // Made here, so that commands that only read need not write.
     for lock in
         [layout.tick_lock(), layout.look_lock(), layout.store_lock()].iter().filter(|lock| !lock.exists())
     {
-        // Never over one that another process has just made, and perhaps holds.
+        // Never replace a lock that another process has just made and may hold.
         file::create(lock, b"", 0o600)?;
     }
     Ok(())
 }
 
-/// Commits what looop itself put there, so that the first beat credits people only with what they wrote.
+/// Commits looop's own files, so that the first beat attributes only the user's edits to the user.
 fn first_commit(layout: &Layout, now: Now) -> Result<()> {
     let history = History::open(layout.root())?;
     history.heal()?;
@@ -151,7 +146,7 @@ fn first_commit(layout: &Layout, now: Now) -> Result<()> {
     Ok(())
 }
 
-/// A directory with other files in it is somebody's, unless all of them are ours from an interrupted set-up.
+/// Refuses a directory with foreign files; files of an interrupted first run are not foreign.
 fn refuse_foreign(layout: &Layout) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(layout.root()) else {
         return file::make_dir(layout.root());

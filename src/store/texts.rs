@@ -1,4 +1,4 @@
-//! What people write, the playbook, the goals and the sensors, and what workers hand in, as the world sees them.
+//! The user's files (playbook, goals, sensors) and the deliverables of workers, as decisions see them.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -18,10 +18,10 @@ use crate::model::world::Goal;
 /// The longest goal or playbook, in bytes.
 pub const MAX_TEXT_BYTES: usize = 256 * 1024;
 
-/// The playbook's text.
+/// Reads the playbook.
 ///
 /// # Errors
-/// When it is absent or cannot be read: without judgment there is no decision.
+/// When it is absent or cannot be read: looop does not decide without it.
 pub fn playbook(layout: &Layout) -> Result<String> {
     let path = layout.playbook();
     match file::read_text(&path, MAX_TEXT_BYTES) {
@@ -37,10 +37,10 @@ pub fn playbook(layout: &Layout) -> Result<String> {
     }
 }
 
-/// The beginning of a worker's report.
+/// Reads the beginning of a worker's deliverable.
 ///
 /// # Errors
-/// When it is there and cannot be read.
+/// When it exists and cannot be read.
 pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result<Option<Report>> {
     let path = layout.file(&format!("reports/{worker}/{name}"));
     let reading = || format!("could not read `{}`", path.display());
@@ -51,7 +51,7 @@ pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result
     let cut = bytes > head.len() as u64;
     let text = match str::from_utf8(&head) {
         Ok(text) => Some(text.to_owned()),
-        // A character that the cut went through.
+        // The limit may split a character.
         Err(error) if cut && error.error_len().is_none() => {
             head.truncate(error.valid_up_to());
             String::from_utf8(head).ok()
@@ -61,10 +61,7 @@ pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result
     Ok(Some(Report { worker: worker.clone(), name: name.clone(), bytes, text, cut }))
 }
 
-/// All goals, and a line for each file that cannot be one.
-///
-/// # Errors
-/// When the directory cannot be listed.
+/// Lists all goals, and a line for each file that cannot be a goal.
 pub fn goals(layout: &Layout) -> Result<(BTreeMap<Name, Goal>, Vec<String>)> {
     let mut goals = BTreeMap::new();
     let mut problems = Vec::new();
@@ -74,7 +71,7 @@ pub fn goals(layout: &Layout) -> Result<(BTreeMap<Name, Goal>, Vec<String>)> {
             Ok(id) => {
                 let goal = match file::read_text(&layout.goals().join(&name), MAX_TEXT_BYTES) {
                     Ok(Some(text)) => Goal::Text(text),
-                    // Gone since it was listed.
+                    // It was removed after the listing.
                     Ok(None) => continue,
                     Err(error) => Goal::Unreadable(error.to_string()),
                 };
@@ -89,17 +86,15 @@ pub fn goals(layout: &Layout) -> Result<(BTreeMap<Name, Goal>, Vec<String>)> {
 /// A file of `sensors/`.
 #[derive(Clone, Debug)]
 pub struct SensorFile {
-    /// The sensor's name.
     pub name: Name,
-    /// The file.
     pub path: PathBuf,
-    /// Its header, or why it cannot be run.
+    /// Its header, or why it cannot run.
     pub header: Result<Header, Unfit>,
     /// Changes whenever the file does.
     pub stamp: String,
 }
 
-/// Why a sensor cannot be run: one fixed word for the signal, and the words for a human.
+/// Why a sensor cannot run: a fixed word for the signal, and a text for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfit {
     /// One of `not_regular`, `not_executable`, `unreadable`, `header`.
@@ -108,10 +103,7 @@ pub struct Unfit {
     pub why: String,
 }
 
-/// All sensors, and a line for each file that cannot be one.
-///
-/// # Errors
-/// When the directory cannot be listed.
+/// Lists all sensors, and a line for each file that cannot be a sensor.
 pub fn sensors(layout: &Layout) -> Result<(Vec<SensorFile>, Vec<String>)> {
     let mut sensors: Vec<SensorFile> = Vec::new();
     let mut problems = Vec::new();
@@ -130,7 +122,7 @@ pub fn sensors(layout: &Layout) -> Result<(Vec<SensorFile>, Vec<String>)> {
     Ok((sensors, problems))
 }
 
-/// A sensor that stands elsewhere than in its folder.
+/// Reads a sensor outside of the folder of sensors.
 pub fn sensor_at(name: Name, path: PathBuf) -> SensorFile {
     let (header, stamp) = inspect(&path);
     SensorFile { name, path, header, stamp }
@@ -164,8 +156,8 @@ fn inspect(path: &std::path::Path) -> (Result<Header, Unfit>, String) {
     (Header::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp)
 }
 
-/// The names of the files in a directory, sorted; hidden ones and directories are left out, an absent
-/// directory is empty. A name that is not UTF-8 is shown with its odd bytes replaced.
+/// Lists the names of the files in a directory, sorted. Leaves out hidden files and directories; an absent directory is
+/// empty. A name that is not UTF-8 is shown with its invalid bytes replaced.
 pub(super) fn list(dir: &std::path::Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,

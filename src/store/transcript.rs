@@ -1,10 +1,10 @@
-//! What a worker printed, as bytes in two files, with a timing index beside each; written by its supervisor only.
+//! A worker's output, as bytes in two files with a timing index beside each; written only by its supervisor.
 //!
-//! Offsets are logical: they count from the worker's very first byte and never go back. Each file holds the bytes
-//! from its `base` on, and the byte at logical offset `n` stands at `n - base`. So output that could not be
-//! written (a full disk) leaves a gap of zero bytes in the file, which costs no room, and everything after it is
-//! still where its offset says. The index is written before the bytes that it tells of: who sees a byte can
-//! also see its time and the size of the screen. Losing an index loses just that.
+//! Offsets are logical: they count from the worker's very first byte and never decrease. Each file holds the bytes from
+//! its `base` on, and the byte at logical offset `n` is at `n - base`. So output that could not be written (a full
+//! disk) leaves a gap of zero bytes in the file, which takes no space, and everything after it keeps its offset. The
+//! index is written before the bytes that it describes: a reader that sees a byte can also see its time and the size of
+//! the screen. A lost index loses only these.
 
 mod parts;
 mod reader;
@@ -21,10 +21,10 @@ use super::layout::WorkerDir;
 
 pub use reader::{Event, Reader};
 
-/// The least time between two lines of the index that tell of output, in milliseconds.
+/// The least time between two index lines for output, in milliseconds.
 const MARK_MS: i64 = 20;
-/// Each time an index has grown by this, in bytes, its lines come half as often: a spinner that turns all day
-/// must not fill the disk with times.
+/// Each time an index grows by this many bytes, its lines become half as frequent: a spinner that turns all day must
+/// not fill the disk with times.
 const INDEX_STEP_BITS: u32 = 20;
 
 /// The first line of an index.
@@ -40,35 +40,32 @@ struct Header {
     rows: u16,
 }
 
-/// Writes a worker's transcript. Holds two descriptors and no buffer. No error ends it: what cannot be written is
-/// counted, and the next call tries again.
+/// Writes a worker's transcript. Holds two descriptors and no buffer. It continues after any error: it counts the lost
+/// bytes, and the next call tries again.
 #[derive(Debug)]
 pub struct Writer {
     dir: WorkerDir,
-    /// The bytes; none when the file could not be made.
+    /// The bytes; `None` if the file could not be made.
     raw: Option<File>,
-    /// The index and how much of it is whole, in bytes.
+    /// The index, and how much of it is whole, in bytes.
     index: Option<(File, u64)>,
-    /// The first line of the present index, with the present size of the screen.
+    /// The first line of the current index, with the current size of the screen.
     header: Header,
     /// The logical offset of the next byte.
     offset: u64,
-    /// How large a file may become, in bytes.
+    /// The largest size of a file, in bytes.
     cap: u64,
     /// The last time that was seen, counted from the worker's start.
     last_ms: i64,
-    /// From when on output gets a line of the index again.
+    /// When the next output gets an index line.
     next_mark_ms: i64,
-    /// How many bytes are lost, and how many of those the index tells of.
+    /// How many bytes are lost, and how many of those are in the index.
     lost: u64,
     lost_told: u64,
 }
 
 impl Writer {
-    /// Begins the transcript of a worker that was started at `start_ms`. About `keep_bytes` of it are kept.
-    ///
-    /// # Errors
-    /// When the files cannot be made.
+    /// Creates the transcript of a worker that was started at `start_ms`. About `keep_bytes` of it are kept.
     pub fn create(
         dir: &WorkerDir,
         start_ms: i64,
@@ -92,16 +89,16 @@ impl Writer {
         Ok(writer)
     }
 
-    /// The logical offset of the next byte: how much the worker printed.
+    /// Returns the logical offset of the next byte: how much the worker printed.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Appends output that came at `now_ms` and says how many bytes of it are lost.
+    /// Appends output that arrived at `now_ms`, and returns how many bytes of it are lost.
     pub fn append(&mut self, mut bytes: &[u8], now_ms: i64) -> u64 {
         let before = self.lost;
         while !bytes.is_empty() {
-            // Without a file to write to the rest is lost at once, and the next output tries again.
+            // Without a file the rest is lost at once, and the next output tries again.
             let room = self.room().unwrap_or(0);
             let (now, later) = match usize::try_from(room) {
                 Ok(room) if (1..bytes.len()).contains(&room) => bytes.split_at(room),
@@ -116,21 +113,21 @@ impl Writer {
         self.lost - before
     }
 
-    /// Notes that the screen has another size from here on.
+    /// Records that the screen has another size from here on.
     pub fn resize(&mut self, cols: u16, rows: u16, now_ms: i64) {
         (self.header.cols, self.header.rows) = (cols, rows);
         let ms = self.since_start(now_ms);
         self.index_line(&format!("[{ms},{},{cols},{rows}]\n", self.offset));
     }
 
-    /// Times in an index never go back, whatever the clock does.
+    /// Times in an index never go back, even if the clock does.
     fn since_start(&mut self, now_ms: i64) -> i64 {
         self.last_ms = self.last_ms.max(now_ms.saturating_sub(self.header.start_ms));
         self.last_ms
     }
 
-    /// A line of the index for output that begins here, unless there was one a moment ago. Where output was lost
-    /// since then, the line says how much.
+    /// Writes an index line for output that begins here, unless the last line is very recent. If output was lost since
+    /// that line, the new line says how much.
     fn mark(&mut self, now_ms: i64) {
         let ms = self.since_start(now_ms);
         if ms < self.next_mark_ms {
@@ -148,7 +145,7 @@ impl Writer {
         }
     }
 
-    /// A line that was written in part is written over by the next one.
+    /// The next line overwrites a partly written one.
     fn index_line(&mut self, line: &str) -> bool {
         let Some((file, length)) = &mut self.index else { return false };
         let written = file.write_all_at(line.as_bytes(), *length).is_ok();
@@ -158,7 +155,7 @@ impl Writer {
         written
     }
 
-    /// Writes what can be written at its place, and says how much that is.
+    /// Writes as many bytes as possible at their place, and returns how many.
     fn put(&self, bytes: &[u8]) -> usize {
         let Some(raw) = &self.raw else { return 0 };
         let mut written = 0;
@@ -174,7 +171,7 @@ impl Writer {
         written
     }
 
-    /// How much still fits into the present file; a new one is begun when it is full.
+    /// Returns how much still fits into the current file; begins a new file when it is full.
     fn room(&mut self) -> io::Result<u64> {
         let used = self.offset - self.header.base;
         if self.raw.is_some() && used < self.cap {
@@ -187,8 +184,8 @@ impl Writer {
         Ok(self.cap)
     }
 
-    /// The order of the steps here and in `begin` tells a reader which index belongs to which bytes, whenever it
-    /// looks and wherever a crash stops them.
+    /// The order of the steps here and in `begin` tells a reader which index belongs to which bytes, at any moment and
+    /// after any crash.
     fn put_aside(&mut self) -> io::Result<()> {
         remove(&self.dir.old_index())?;
         fs::rename(self.dir.transcript(), self.dir.old_transcript())?;

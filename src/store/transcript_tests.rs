@@ -1,4 +1,4 @@
-//! Tests of the transcript: what is read back is what was written, less what was rotated away or could not be written.
+//! Tests of the transcript: a reader gets what was written, except bytes that were rotated away or lost.
 
 use std::fs::OpenOptions;
 
@@ -12,7 +12,7 @@ fn worker() -> (tempfile::TempDir, WorkerDir) {
     (dir, worker)
 }
 
-/// All that can be read now: bytes with their times, and the other events with their offsets.
+/// Reads everything that is there now: bytes with their times, and the other events with their offsets.
 fn drain(reader: &mut Reader, step: usize) -> (Vec<u8>, Vec<(u64, Event)>) {
     let (mut bytes, mut events) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; step];
@@ -30,12 +30,12 @@ fn text(dir: &WorkerDir) -> String {
 }
 
 #[test]
-fn a_transcript_that_is_not_there_is_empty() {
+fn a_missing_transcript_is_empty() {
     let (_temp, dir) = worker();
     let mut reader = Reader::open(&dir).unwrap();
     assert_eq!((reader.first_offset().unwrap(), reader.end_offset().unwrap()), (0, 0));
     assert_eq!(drain(&mut reader, 10).0, b"");
-    // A reader that came before the writer sees what comes.
+    // A reader that was opened before the writer sees new output.
     let mut writer = Writer::create(&dir, 0, 80, 24, 1 << 20).unwrap();
     writer.append(b"here", 1);
     assert_eq!(drain(&mut reader, 10).0, b"here");
@@ -89,7 +89,7 @@ fn a_rotation_keeps_the_newer_half_and_the_offsets() {
 }
 
 #[test]
-fn a_size_that_changed_in_what_was_skipped_is_told() {
+fn a_size_change_in_a_skipped_part_is_reported() {
     let (_temp, dir) = worker();
     let mut writer = Writer::create(&dir, 0, 80, 24, 4).unwrap();
     let mut reader = Reader::open(&dir).unwrap();
@@ -104,7 +104,7 @@ fn a_size_that_changed_in_what_was_skipped_is_told() {
 }
 
 #[test]
-fn a_full_disk_loses_what_came_and_moves_nothing() {
+fn a_full_disk_loses_output_and_keeps_offsets() {
     let (_temp, dir) = worker();
     let mut writer = Writer::create(&dir, 0, 80, 24, 1000).unwrap();
     assert_eq!(writer.append(b"before", 1), 0);
@@ -139,11 +139,11 @@ fn a_loss_that_spans_a_rotation_is_skipped() {
 }
 
 #[test]
-fn a_transcript_that_cannot_be_made_anew_is_tried_again() {
+fn a_failed_rotation_is_tried_again() {
     let (_temp, dir) = worker();
     let mut writer = Writer::create(&dir, 0, 80, 24, 8).unwrap();
     writer.append(b"abcd", 1);
-    // A directory in the way of the file that must give its place.
+    // A directory blocks the name to which the file must move.
     fs::create_dir(dir.old_transcript()).unwrap();
     assert_eq!(writer.append(b"efgh", 2), 4);
     assert_eq!(fs::read(dir.transcript()).unwrap(), b"abcd", "a full file does not grow");
@@ -154,7 +154,7 @@ fn a_transcript_that_cannot_be_made_anew_is_tried_again() {
 }
 
 #[test]
-fn an_index_costs_times_and_never_bytes() {
+fn a_corrupt_index_loses_times_and_never_bytes() {
     let (_temp, dir) = worker();
     let mut writer = Writer::create(&dir, 0, 80, 24, 20).unwrap();
     writer.append(b"0123456789abcde", 1);
@@ -174,7 +174,7 @@ fn an_index_costs_times_and_never_bytes() {
 }
 
 #[test]
-fn a_line_that_is_half_there_is_read_when_it_is_whole() {
+fn a_partly_written_line_is_read_once_it_is_whole() {
     let (_temp, dir) = worker();
     let mut writer = Writer::create(&dir, 0, 80, 24, 1000).unwrap();
     writer.append(b"abc", 1);
@@ -187,9 +187,9 @@ fn a_line_that_is_half_there_is_read_when_it_is_whole() {
     assert_eq!(drain(&mut reader, 8).1, [(3, Event::Resize { ms: 50, cols: 90, rows: 20 })]);
 }
 
-/// Each state that a crash in the middle of a rotation leaves: the bytes are there, under their own offsets.
+/// Each state that a crash in the middle of a rotation leaves: the bytes keep their offsets.
 #[test]
-fn a_rotation_cut_short_leaves_all_bytes() {
+fn an_interrupted_rotation_keeps_all_bytes() {
     for steps in 1..=4 {
         let (_temp, dir) = worker();
         let mut writer = Writer::create(&dir, 0, 80, 24, 20).unwrap();
@@ -213,7 +213,7 @@ fn a_rotation_cut_short_leaves_all_bytes() {
 }
 
 #[test]
-fn the_index_of_a_worker_that_never_stops_stays_small() {
+fn the_index_of_a_long_running_worker_stays_small() {
     let (_temp, dir) = worker();
     let mut writer = Writer::create(&dir, 0, 80, 24, 1 << 30).unwrap();
     writer.index.as_mut().unwrap().1 = 8 << 20;
@@ -224,13 +224,13 @@ fn the_index_of_a_worker_that_never_stops_stays_small() {
     assert!(length < 100, "{length} bytes for 20 s");
 }
 
-/// A byte that its offset tells.
+/// The byte that belongs to an offset.
 fn byte_at(offset: u64) -> u8 {
     (offset.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
 }
 
 #[test]
-fn a_reader_races_rotations_and_is_never_wrong_about_an_offset() {
+fn a_reader_that_races_rotations_reads_correct_offsets() {
     let (_temp, dir) = worker();
     let mut writer = Writer::create(&dir, 0, 80, 24, 600).unwrap();
     let mut reader = Reader::open(&dir).unwrap();
@@ -254,7 +254,7 @@ fn a_reader_races_rotations_and_is_never_wrong_about_an_offset() {
             None if over => break,
             _ => {}
         }
-        // Whoever opens it meanwhile gets its own offsets right, too.
+        // A reader that opens it in the meantime gets correct offsets too.
         let mut other = Reader::open(&dir).unwrap();
         if let Some(Event::Output { length, .. }) = other.next(&mut buffer).unwrap() {
             assert_eq!(buffer[0], byte_at(other.offset() - length as u64));
@@ -285,10 +285,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn what_is_read_is_what_was_written_less_what_is_gone(steps in steps(), keep in 2_u64..200) {
+    fn a_reader_gets_what_was_written_except_removed_bytes(steps in steps(), keep in 2_u64..200) {
         let (_temp, dir) = worker();
         let mut writer = Writer::create(&dir, 0, 80, 24, keep).unwrap();
-        // What stands at each logical offset; a byte that could not be written is a zero.
+        // The expected byte at each logical offset; a byte that could not be written is a zero.
         let mut all: Vec<u8> = Vec::new();
         let mut live = Reader::open(&dir).unwrap();
         let (mut size, mut live_size, mut real) = ((80, 24), (80, 24), None);
@@ -298,7 +298,7 @@ proptest! {
                     let lost = usize::try_from(writer.append(&bytes, n as i64 * 7)).unwrap();
                     prop_assert!(lost <= bytes.len());
                     if real.is_some() && lost > 0 {
-                        // A rotation gives a writer its disk back.
+                        // After a rotation the writer's disk has space again.
                         all.extend(vec![0; lost]);
                         all.extend(&bytes[lost..]);
                     } else {
@@ -321,7 +321,7 @@ proptest! {
                             Event::Lost { .. } => {}
                         }
                     }
-                    // Where the last bytes are lost, a size is told with the first byte that is not.
+                    // If the last bytes are lost, a size is reported with the first byte after them.
                     if live.offset() == writer.offset() {
                         prop_assert_eq!(live_size, size);
                     }
@@ -343,7 +343,7 @@ proptest! {
         let first = usize::try_from(fresh.offset()).unwrap();
         let (bytes, _) = drain(&mut fresh, 13);
         let end = usize::try_from(fresh.offset()).unwrap();
-        // Lost bytes at the very end, or at the end of the older file, are not in any file.
+        // Lost bytes at the very end, or at the end of the older file, are in no file.
         prop_assert_eq!(squeeze(&bytes), squeeze(&all[first..end]));
         prop_assert!(all[end..].iter().all(|byte| *byte == 0));
         prop_assert!(bytes.len() as u64 <= keep.max(2));

@@ -1,4 +1,4 @@
-//! The files of projects that a person allowed, each by its place and its digest. A file that changed is not allowed.
+//! Project files that the user has allowed, each by its path and digest. A changed file is not allowed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,6 @@ struct TrustFile {
     files: BTreeMap<String, TrustEntry>,
 }
 
-/// One allowed file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustEntry {
@@ -32,11 +31,11 @@ pub struct TrustEntry {
 /// Whether a file may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustState {
-    /// A person allowed these bytes.
+    /// The user allowed these bytes.
     Allowed,
-    /// A person allowed other bytes in this place.
+    /// The user allowed other bytes at this path.
     Changed,
-    /// No person allowed a file in this place.
+    /// The user has not allowed a file at this path.
     Unknown,
 }
 
@@ -44,12 +43,12 @@ fn path_of(layout: &Layout) -> PathBuf {
     layout.fixes().join("trust.json")
 }
 
-/// The digest by which a file is allowed.
+/// Returns the digest by which a file is allowed.
 pub fn digest(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// All allowed files, by their absolute paths.
+/// Lists all allowed files, by their absolute paths.
 ///
 /// # Errors
 /// When the record cannot be read, or other users can write it.
@@ -64,7 +63,7 @@ pub fn all(layout: &Layout) -> Result<BTreeMap<String, TrustEntry>> {
     Ok(records::read_json::<TrustFile>(&path)?.unwrap_or_default().files)
 }
 
-/// Whether the file in this place may be used with these bytes.
+/// Returns whether the file at this path may be used with these bytes.
 ///
 /// # Errors
 /// As [`all`].
@@ -77,7 +76,7 @@ pub fn state(layout: &Layout, place: &Path, text: &str) -> Result<TrustState> {
     })
 }
 
-/// Allows the file in this place with these bytes.
+/// Allows the file at this path with these bytes.
 ///
 /// # Errors
 /// When the record cannot be read or written, or the path is not UTF-8.
@@ -90,10 +89,7 @@ pub fn allow(layout: &Layout, place: &Path, text: &str, now: Now) -> Result<()> 
     change(layout, |files| drop(files.insert(name.to_owned(), entry)))
 }
 
-/// Takes the permission back; false where there was none.
-///
-/// # Errors
-/// When the record cannot be read or written.
+/// Revokes the permission; returns false if there was none.
 pub fn revoke(layout: &Layout, place: &Path) -> Result<bool> {
     let mut was_there = false;
     change(layout, |files| was_there = place.to_str().is_some_and(|place| files.remove(place).is_some()))?;
@@ -114,7 +110,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_file_is_allowed_by_place_and_bytes_until_it_is_revoked() {
+    fn a_file_is_allowed_by_path_and_bytes_until_it_is_revoked() {
         let tmp = tempfile::tempdir().unwrap();
         let layout = Layout::new(tmp.path().to_owned(), tmp.path().join("cache"));
         let now = crate::sys::clock::now();

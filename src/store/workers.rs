@@ -1,4 +1,4 @@
-//! Workers as files: what they were started with, where they stand, who lives, and where ended ones are put away.
+//! Workers as files: their start parameters, their state, whether they live, and the archive of ended ones.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -18,25 +18,25 @@ use crate::model::user_side::UserSidePath;
 use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
 use crate::sys::tree;
 
-/// A worker as its files tell it.
+/// A worker as its files describe it.
 #[derive(Clone, Debug)]
 pub struct Worker {
     /// What it was started with.
     pub spec: Spec,
-    /// Where it stands: [`Phase::Lost`] where the file says that it runs and its supervisor is gone, and
-    /// [`Phase::Stopped`] where its supervisor cannot go on.
+    /// Its state: [`Phase::Lost`] if the file says that it runs but its supervisor is gone, and [`Phase::Stopped`] if
+    /// its supervisor is stopped.
     pub state: State,
     /// When it last printed something, in milliseconds since the Unix epoch.
     pub printed_ms: i64,
 }
 
-/// True while the supervisor of a worker lives, or while one is being started: each holds a lock that the kernel
-/// releases on any death. The starter holds its own until the supervisor has one, so that there is no gap.
+/// Returns true while the supervisor of a worker lives, or while one is being started: each holds a lock that the
+/// kernel releases on any death. The starter holds its own until the supervisor has one, without a gap.
 ///
 /// # Errors
-/// When that cannot be found out; never taken for death.
+/// When that cannot be found out; an error never counts as death.
 pub fn is_alive(dir: &WorkerDir) -> Result<bool> {
-    // A supervisor writes a state only under its lock, so where there is one no starter is asked.
+    // A supervisor writes a state only under its lock, so if a state exists, the starter's lock does not matter.
     let has_begun = dir.state().exists();
     Ok(is_locked(&dir.alive())? || (!has_begun && (is_locked(&dir.spec())? || is_locked(&dir.alive())?)))
 }
@@ -51,7 +51,7 @@ fn is_locked(path: &Path) -> Result<bool> {
         .with_context(|| format!("could not look at the lock `{}`", path.display()))
 }
 
-/// One worker that was not put away; none when there is none of that name.
+/// Reads one worker that is not archived; `None` if there is none of that name.
 ///
 /// # Errors
 /// When a file of it cannot be read or is corrupt.
@@ -59,12 +59,12 @@ pub fn load(layout: &Layout, id: &Name) -> Result<Option<Worker>> {
     load_from(&layout.worker(id))
 }
 
-/// A worker from its directory.
+/// Reads a worker from its directory.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
-    // The lock is looked at before the state is read: a supervisor writes its last state and then lets go.
+    // Check the lock before reading the state: a supervisor writes its last state and then releases the lock.
     let alive = is_alive(dir)?;
     let Some(spec) = records::read_json::<Spec>(&dir.spec())? else { return Ok(None) };
     let state = match records::read_json::<State>(&dir.state())? {
@@ -72,7 +72,7 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
         Some(state) if alive && tree::is_stopped(state.supervisor.pid, state.supervisor.start) => State {
             phase: Phase::Stopped,
             why: Some(format!(
-                "its supervisor, process {}, is stopped; `kill -CONT {0}` lets it go on, and `looop kill --force {}` ends it",
+                "its supervisor, process {}, is stopped; `kill -CONT {0}` resumes it, and `looop kill --force {}` ends it",
                 state.supervisor.pid, state.id
             )),
             ..state
@@ -81,7 +81,7 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
         Some(state) => State {
             phase: Phase::Lost,
             why: Some(format!("its supervisor ended while it was {}", state.phase.word())),
-            // Nobody hears an answer any more.
+            // An answer would have no reader any more.
             flag: None,
             ask: None,
             ..state
@@ -97,15 +97,15 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
 fn unstarted(spec: &Spec, alive: bool) -> State {
     State {
         phase: if alive { Phase::Starting } else { Phase::Lost },
-        why: (!alive).then(|| "its supervisor ended before it began".to_owned()),
+        why: (!alive).then(|| "its supervisor ended before it started the worker".to_owned()),
         ..State::new(spec.id.clone(), spec.created_ms, Started { pid: 0, start: 0, boot: String::new() })
     }
 }
 
-/// All workers that were not put away, by name, and a line for each that could not be read.
+/// Lists all workers that are not archived, by name, and a line for each unreadable one.
 ///
 /// # Errors
-/// When the directory cannot be listed: an error is never taken for "none".
+/// When the directory cannot be listed: an error never counts as "none".
 pub fn list(layout: &Layout) -> Result<(Vec<Worker>, Vec<String>)> {
     let (mut workers, mut problems) = (Vec::new(), Vec::new());
     for id in ids(layout)? {
@@ -119,10 +119,7 @@ pub fn list(layout: &Layout) -> Result<(Vec<Worker>, Vec<String>)> {
     Ok((workers, problems))
 }
 
-/// The names of all workers that were not put away, sorted.
-///
-/// # Errors
-/// When the directory cannot be listed.
+/// Lists the names of all workers that are not archived, sorted.
 pub fn ids(layout: &Layout) -> Result<Vec<Name>> {
     let dir = layout.workers();
     let entries = match fs::read_dir(&dir) {
@@ -134,26 +131,22 @@ pub fn ids(layout: &Layout) -> Result<Vec<Name>> {
     for entry in entries {
         let entry = entry.with_context(|| format!("could not list `{}`", dir.display()))?;
         let name = entry.file_name().into_string().ok().and_then(|name| Name::parse_new(&name).ok());
-        // Reserved words and debris are no workers.
+        // Reserved words and leftovers are not workers.
         ids.extend(name.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())));
     }
     ids.sort();
     Ok(ids)
 }
 
-/// How many workers live at most: a supervisor that has done its work and is about to leave still counts, and so does
-/// what cannot be looked at. It is much cheaper than to read them all.
+/// Returns an upper bound for the number of live workers: it counts a supervisor that is about to exit, and workers
+/// that cannot be inspected. Much cheaper than reading them all.
 pub fn live_at_most(layout: &Layout, ids: &[Name]) -> usize {
     ids.iter().filter(|id| is_alive(&layout.worker(id)).unwrap_or(true)).count()
 }
 
-/// Makes the directory of a new worker with its spec and brief in one step, so that of two starters one wins.
-/// The starter keeps the lock that comes back until the supervisor has said that it is there, and makes the name
-/// durable then: while the command starts the disk would only be waited for.
-/// None: there is a worker of that name.
-///
-/// # Errors
-/// Names what could not be written.
+/// Makes the directory of a new worker with its spec and brief in one step, so that one of two starters wins. The
+/// starter keeps the returned lock until the supervisor has reported its start, and only then syncs the name: a sync
+/// while the command starts would only delay it. Returns `None` if there is a worker of that name.
 pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Option<lock::Held>> {
     file::write(&staged.spec(), records::json_text(spec)?.as_bytes(), 0o600, Keep::Whole)?;
     file::write(&staged.brief(), brief.as_bytes(), 0o600, Keep::Whole)?;
@@ -163,27 +156,21 @@ pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> 
     Ok(published.then_some(held))
 }
 
-/// How the directories begin in which workers are prepared; no worker has such a name.
+/// Prefix of the directories in which workers are prepared; no worker has such a name.
 const STAGED: &str = ".new-";
 
-/// A directory in which a worker is prepared, and the lock by which others see that somebody does.
-///
-/// # Errors
-/// When it cannot be made.
+/// Makes a directory in which a worker is prepared, and a lock that shows to others that it is in use.
 pub fn stage(layout: &Layout, id: &Name) -> Result<(WorkerDir, lock::Held)> {
     let pid = std::process::id();
     let staged = WorkerDir(layout.workers().join(format!("{STAGED}{id}-{pid}")));
-    // Whoever looks for abandoned ones must not come between these two.
+    // A search for abandoned directories must not come between these two steps.
     let _store = lock::store(&layout.store_lock())?;
     file::make_dir(staged.path())?;
     let held = lock::look(staged.path())?;
     Ok((staged, held))
 }
 
-/// The directories of workers whose starters died before they were started.
-///
-/// # Errors
-/// When they cannot be listed.
+/// Lists the directories of workers whose starters died before the start.
 pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
     let _store = lock::store(&layout.store_lock())?;
     let Ok(entries) = fs::read_dir(layout.workers()) else { return Ok(Vec::new()) };
@@ -194,16 +181,13 @@ pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
     Ok(staged.map(|entry| entry.path()).filter(|path| is_abandoned(path)).map(WorkerDir).collect())
 }
 
-/// Removes what was prepared for a worker that is not started.
+/// Removes the prepared directory of a worker that is not started.
 pub fn unstage(staged: &WorkerDir) {
-    // What stays behind has a hidden name, and the next start tries again.
+    // If the directory stays behind, it has a hidden name, and the next start removes it.
     drop(file::remove_tree(staged.path()));
 }
 
-/// Replaces a worker's state. Transitions survive a power loss; what is lost without one is only a clock.
-///
-/// # Errors
-/// Names the file.
+/// Replaces a worker's state. Transitions survive a power loss; other updates only change times, and these may be lost.
 pub fn save_state(dir: &WorkerDir, state: &State) -> Result<()> {
     records::write_json(&dir.state(), state, Keep::Whole)
 }
@@ -214,17 +198,12 @@ pub fn save_state(dir: &WorkerDir, state: &State) -> Result<()> {
 pub struct Past {
     /// The directory's name under `workers/past/`.
     pub dir: String,
-    /// The worker's name.
     pub id: Name,
-    /// Its goal.
     pub goal: Option<Name>,
-    /// What kind of worker.
     pub kind: String,
-    /// Its runner.
     pub runner: Option<String>,
     /// Who started it: a beat's id, or `human`.
     pub by: String,
-    /// How it ended.
     pub phase: Phase,
     /// When it was started, in milliseconds since the Unix epoch.
     pub created_ms: i64,
@@ -232,22 +211,22 @@ pub struct Past {
     pub ended_ms: i64,
     /// What it spent, in millionths of a US dollar.
     pub cost_micros: u64,
-    /// How its command ended. This and what follows is absent in lines of an earlier version.
+    /// How its command ended. This and the following fields are absent in lines of an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// Why it ended as it did.
+    /// Why it ended in this phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// What the checks said, without their output.
+    /// The results of the checks, without their output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verdict>,
-    /// The branch on which its commits are in the user's repository.
+    /// The branch with its commits in the user's repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// What of its work is in its clone alone, in words.
+    /// A description of work that is only in its clone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,
-    /// The commands that bring its work in.
+    /// The commands that merge its work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
     /// The paths on its branch that execute on the user's side.
@@ -259,7 +238,7 @@ pub struct Past {
 const MAX_PAST_CHARS: usize = 400;
 
 impl Past {
-    /// What there is to say of an ended worker.
+    /// Summarises an ended worker.
     pub fn of(layout: &Layout, worker: &Worker) -> Past {
         let (spec, state) = (&worker.spec, &worker.state);
         let dir = format!("{}@{}", spec.id, spec.created_ms);
@@ -286,44 +265,41 @@ impl Past {
             verify,
             branch: state.branch.clone(),
             left: state.left_words().map(short),
-            // Whole: half a command is none.
+            // Not truncated: half a command is useless.
             next: spec.next_step(state, &clone.to_string_lossy()),
             user_side: state.user_side.clone(),
         }
     }
 }
 
-/// Puts an ended worker away: its directory moves, and the index gets a line. The caller holds the store's lock.
+/// Archives an ended worker: moves its directory and appends a line to the index. The caller holds the store's lock.
 ///
 /// # Errors
-/// When it still lives, or a file cannot be moved or written; it can be tried again then.
+/// When it still lives, or a file cannot be moved or written; the caller can try again.
 pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
     let (spec, state) = (&worker.spec, &worker.state);
     let from = layout.worker(&spec.id);
     if is_alive(&from)? {
-        let what = format!("could not put away worker {}: its supervisor lives", spec.id);
+        let what = format!("could not archive worker {}: its supervisor lives", spec.id);
         return Err(Fault::failed(what).into());
     }
     if state.phase == Phase::Lost {
-        // The file still says that it runs; what is known now is kept with it.
+        // The file still says that it runs; write the known state, which is archived with it.
         save_state(&from, state)?;
     }
     let past = Past::of(layout, worker);
     let name = &past.dir;
-    // The line first: a line without its directory is skipped by readers, a directory without one is not found.
+    // The line first: readers skip a line without its directory, but they cannot find a directory without a line.
     let line = serde_json::to_string(&past).context("could not write a line of the index of past workers")?;
     file::append_line(&layout.past_workers().join("index.jsonl"), &line, Keep::Durable)?;
     if !file::publish_dir(from.path(), &layout.past_workers().join(name), Keep::Durable)? {
-        let what = format!("could not put away worker {}: `workers/past/{name}` is there already", spec.id);
+        let what = format!("could not archive worker {}: `workers/past/{name}` already exists", spec.id);
         return Err(Fault::failed(what).into());
     }
     Ok(())
 }
 
-/// Workers that were put away, oldest first.
-///
-/// # Errors
-/// When the index cannot be read.
+/// Lists archived workers, oldest first.
 pub fn past(layout: &Layout) -> Result<Vec<Past>> {
     let path = layout.past_workers().join("index.jsonl");
     let text =
@@ -334,10 +310,7 @@ pub fn past(layout: &Layout) -> Result<Vec<Past>> {
     Ok(all)
 }
 
-/// Takes removed workers out of the index.
-///
-/// # Errors
-/// When the index cannot be read or written.
+/// Removes deleted workers from the index.
 pub fn forget(layout: &Layout, dirs: &[String]) -> Result<()> {
     if dirs.is_empty() {
         return Ok(());
@@ -351,11 +324,11 @@ pub fn forget(layout: &Layout, dirs: &[String]) -> Result<()> {
     file::write(&layout.past_workers().join("index.jsonl"), lines.as_bytes(), 0o600, Keep::Durable)
 }
 
-/// The supervisors that live: processes that must not be taken for what a beat left behind. Where the state of a worker
-/// cannot be read, whoever holds its lock is one.
+/// Lists the live supervisors: processes that must not be taken for leftovers of a beat. If the state of a worker
+/// cannot be read, the holder of its lock counts.
 ///
 /// # Errors
-/// When the workers cannot be listed: an error is never taken for "none".
+/// When the workers cannot be listed: an error never counts as "none".
 pub fn supervisors(layout: &Layout) -> Result<Vec<(u32, u64)>> {
     let (mut all, mut unread) = (Vec::new(), Vec::new());
     for id in ids(layout)? {
@@ -372,7 +345,7 @@ pub fn supervisors(layout: &Layout) -> Result<Vec<(u32, u64)>> {
     Ok(all)
 }
 
-/// Who supervises the workers of this data dir now.
+/// Returns the processes that supervise the workers of this data dir now.
 pub fn supervising(layout: &Layout) -> lock::Holders {
     lock::holders(ids(layout).unwrap_or_default().iter().map(|id| layout.worker(id).alive()))
 }

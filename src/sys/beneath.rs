@@ -1,5 +1,5 @@
-//! Files beneath a folder. Each folder of a path is opened by itself, from the one above, and no link is followed: a
-//! folder that is swapped for a link meanwhile leads to an error and never out.
+//! Files below a folder. Each folder of a path is opened from the one above it, without following links: a folder that
+//! is replaced by a link in the meantime leads to an error and never outside.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,18 +9,18 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
-/// How the folders above a file are treated.
+/// The treatment of the folders above a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parents {
     /// They must exist.
     Existing,
     /// A missing one is made.
     Created,
-    /// A missing one is made, and a file or link in the place of one is removed first.
+    /// A missing one is made, and a file or link in its place is removed first.
     Cleared,
 }
 
-/// A folder that is held open, beneath which files are found.
+/// A folder that is held open, to find files below it.
 #[derive(Debug)]
 pub struct TopFolder {
     path: PathBuf,
@@ -46,21 +46,20 @@ impl TopFolder {
         Ok(TopFolder { path: path.to_owned(), top })
     }
 
-    /// The path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Finds the place of `relative`. The last part itself is not looked at: it may be missing, or a link.
+    /// Finds the place of `relative`. The last part itself is not checked: it may be missing, or a link.
     ///
     /// # Errors
-    /// `InvalidInput` for a path that is absolute, empty, has `..` in it or leads into a `.git`; `NotFound` for a missing
-    /// folder; `NotADirectory` where a folder is a file or a link.
+    /// `InvalidInput` for a path that is absolute, empty, has `..` in it or leads into a `.git`; `NotFound` for a
+    /// missing folder; `NotADirectory` where a folder is a file or a link.
     pub fn find(&self, relative: &Path, parents: Parents) -> io::Result<FilePlace> {
         let mut names = Vec::new();
         for part in relative.components() {
             match part {
-                // In whichever case: what is in it, git runs.
+                // In upper or lower case: git runs files in it.
                 Component::Normal(name) if !name.eq_ignore_ascii_case(".git") => names.push(name),
                 Component::CurDir => {}
                 _ => return Err(leads_out()),
@@ -88,7 +87,7 @@ impl TopFolder {
     }
 }
 
-/// A file's place beneath a folder: the folder that holds it stays the same one for as long as this value lives.
+/// The place of a file below a folder: its folder stays the same one for as long as this value lives.
 #[derive(Debug)]
 pub struct FilePlace {
     folder: OwnedFd,
@@ -97,24 +96,22 @@ pub struct FilePlace {
 }
 
 impl FilePlace {
-    /// A path to the file for use by this process alone, not for a message. It leads through the open folder where the
-    /// system has such paths.
+    /// Returns a path to the file for use by this process alone, not for a message. It leads through the open folder if
+    /// the system has such paths.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The folder that holds the file.
     pub fn folder(&self) -> &OwnedFd {
         &self.folder
     }
 
-    /// The file's name in that folder.
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 }
 
-/// Finds the place of `relative` beneath the folder `root`, as [`TopFolder::find`] does.
+/// Finds the place of `relative` below the folder `root`, as [`TopFolder::find`] does.
 ///
 /// # Errors
 /// Those of [`TopFolder::open`] and [`TopFolder::find`].
@@ -122,9 +119,9 @@ pub fn find(root: &Path, relative: &Path, parents: Parents) -> io::Result<FilePl
     TopFolder::open(root)?.find(relative, parents)
 }
 
-/// True where `relative` is a folder beneath `root`, and neither it nor a folder above it is a link.
+/// Returns true if `relative` is a folder below `root`, and neither it nor a folder above it is a link.
 pub fn is_folder(root: &Path, relative: &Path) -> bool {
-    // The last part of what is looked for is never opened, so any name does.
+    // The last part is never opened, so any name will do.
     find(root, &relative.join("x"), Parents::Existing).is_ok()
 }
 
@@ -143,7 +140,7 @@ fn make(at: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// A path through the descriptor; none on a system without /proc.
+/// Returns a path through the descriptor; `None` on a system without /proc.
 fn through(folder: &OwnedFd) -> Option<PathBuf> {
     use std::os::fd::AsRawFd;
     let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
@@ -157,7 +154,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_path_never_leads_out_by_dots_or_links() {
+    fn a_path_never_leads_outside_through_dots_or_links() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         fs::create_dir_all(root.join("a/b")).unwrap();
@@ -184,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_swapped_for_a_link_meanwhile_leads_nowhere_else() {
+    fn a_folder_replaced_by_a_link_never_leads_outside() {
         let dir = tempfile::tempdir().unwrap();
         let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
         fs::create_dir_all(root.join("a")).unwrap();

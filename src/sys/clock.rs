@@ -1,4 +1,4 @@
-//! The only place that reads a clock.
+//! Clocks: the only module that reads one.
 
 #![allow(clippy::disallowed_methods, reason = "this module owns the clock")]
 
@@ -8,8 +8,8 @@ use chrono::{DateTime, Local, Offset, TimeZone};
 
 use crate::model::time::Now;
 
-/// The wall clock with the local zone's offset. It is read from the kernel, since the calendar's own clock panics
-/// outside of its years.
+/// Returns the wall clock with the local zone's offset. Reads it from the kernel, because the calendar's own clock
+/// panics outside of its range of years.
 pub fn now() -> Now {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     let utc = Now::from_clock(time.tv_sec, time.tv_nsec, 0);
@@ -17,7 +17,7 @@ pub fn now() -> Now {
     Now { offset_s: Local.offset_from_utc_datetime(&moment).fix().local_minus_utc(), ..utc }
 }
 
-/// A moment in the future, on a clock that is never set; compared with [`Deadline::left`].
+/// A moment in the future, on a clock that is never set.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     start: Instant,
@@ -25,34 +25,34 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// A deadline so many milliseconds from now; a negative number is now.
+    /// Makes a deadline `ms` milliseconds from now; a negative number means now.
     pub fn after_ms(ms: i64) -> Deadline {
         Deadline { start: Instant::now(), length: Duration::from_millis(ms.max(0) as u64) }
     }
 
-    /// What is left of it, zero when it has passed.
+    /// Returns the remaining time, zero if it has passed.
     pub fn left(&self) -> Duration {
         self.length.saturating_sub(self.start.elapsed())
     }
 
-    /// True when it has passed.
+    /// Returns true if it has passed.
     pub fn passed(&self) -> bool {
         self.left().is_zero()
     }
 
-    /// Milliseconds since it was made.
+    /// Returns the milliseconds since it was made.
     pub fn spent_ms(&self) -> i64 {
         i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 }
 
-/// Milliseconds on a clock that is never set and stands still while the machine sleeps; it begins with the boot.
+/// Returns milliseconds since boot on a clock that is never set and stops while the machine sleeps.
 pub fn mono_ms() -> i64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     time.tv_sec * 1000 + time.tv_nsec / 1_000_000
 }
 
-/// Milliseconds on a clock that also runs while the machine sleeps; only differences mean something.
+/// Returns milliseconds on a clock that also runs while the machine sleeps; only differences have a meaning.
 pub fn uptime_ms() -> i64 {
     #[cfg(target_os = "linux")]
     let id = rustix::time::ClockId::Boottime;

@@ -1,4 +1,4 @@
-//! A process of this program that outlives the one that starts it, and the processes that descend from it.
+//! Starting a process of this program that outlives its starter, and signalling known processes.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -18,8 +18,8 @@ use super::tree;
 /// The longest message of a detached process about its start, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
-/// This program, launched again so that it outlives its launcher. Until it is told what it is to know it waits, and
-/// one that is never told ends by itself: so it may be launched while what it is to do is still being prepared.
+/// A new process of this program that outlives its launcher. It waits for its input, and exits if the input never
+/// comes, so that it can be launched while its input is still being prepared.
 pub struct Launched {
     child: Child,
     stdin: Option<PipeWriter>,
@@ -27,7 +27,7 @@ pub struct Launched {
     told: bool,
 }
 
-/// This program with these arguments, in the root folder.
+/// Describes a start of this program with these arguments, in the root folder.
 fn this_program(args: &[&str], env: &[(String, String)], streams: Streams) -> Start {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
     Start { program: self_path(), args, env: env.to_vec(), cwd: PathBuf::from("/"), streams }
@@ -35,10 +35,7 @@ fn this_program(args: &[&str], env: &[(String, String)], streams: Streams) -> St
 
 impl Launched {
     /// Launches this program with these arguments. It gets no descriptor of the caller, and in its environment only a
-    /// shell: whoever opens terminals looks for one, and would read the system's list of users for it.
-    ///
-    /// # Errors
-    /// When it cannot be started.
+    /// shell: code that opens terminals looks for one, and would otherwise read the system's list of users.
     pub fn new(args: &[&str]) -> io::Result<Launched> {
         let (input, stdin) = io::pipe()?;
         let (stdout, output) = io::pipe()?;
@@ -48,38 +45,38 @@ impl Launched {
         Ok(Launched { child, stdin: Some(stdin), stdout, told: false })
     }
 
-    /// Lets it begin. `input`, which is neither empty nor longer than a pipe holds, comes on its stdin.
+    /// Lets it begin, with `input` on its stdin. `input` must not be empty nor longer than a pipe holds.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When the input cannot be written.
     pub fn tell(&mut self, input: &[u8]) -> io::Result<()> {
         let Some(mut stdin) = self.stdin.take() else { return Ok(()) };
         rustix::io::ioctl_fionbio(&stdin, true)?;
         match stdin.write_all(input) {
-            // It has ended already, and says why.
+            // It has already ended, and its message says why.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
             _ => self.told = true,
         }
         Ok(())
     }
 
-    /// Waits for the one line by which it says how its start went.
+    /// Waits for the one line in which it reports its start.
     ///
     /// # Errors
-    /// When it ends or stays silent until the time is up: then it was told to end.
+    /// When it ends or stays silent until the timeout; it is then told to end.
     pub fn said(mut self, wait_ms: i64) -> io::Result<String> {
         let deadline = Deadline::after_ms(wait_ms);
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
             if !wait_readable(&[&self.stdout], i64::try_from(deadline.left().as_millis()).unwrap_or(0)) {
                 ignore(rustix::process::kill_process(self.child.pid(), Signal::TERM));
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not say that it is there"));
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not report its start in time"));
             }
             let mut buffer = [0_u8; 4096];
             let count = self.stdout.read(&mut buffer)?;
             if count == 0 || line.len() > MAX_MESSAGE_BYTES {
                 drop(self.child.wait());
-                return Err(io::Error::other("it ended without a word"));
+                return Err(io::Error::other("it ended without a message"));
             }
             line.extend_from_slice(&buffer[..count]);
         }
@@ -96,8 +93,8 @@ impl Drop for Launched {
     }
 }
 
-/// What the starter of this process had to say to it, at most `max` bytes. Not by way of the standard library's own
-/// stdin, whose buffer would stay for as long as the process does.
+/// Reads what the starter sent to this process, at most `max` bytes. Does not use the standard library's own stdin,
+/// whose buffer would stay for the whole life of the process.
 ///
 /// # Errors
 /// When there is no stdin, or it cannot be read.
@@ -108,7 +105,7 @@ pub fn input(max: u64) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Gives the caller's pipe up: whoever waits for its end must not wait for this process.
+/// Closes the caller's pipe: a process that waits for its end must not wait for this process.
 ///
 /// # Errors
 /// When /dev/null cannot be opened.
@@ -117,11 +114,8 @@ pub fn close_stdout() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(&null)?)
 }
 
-/// Starts a command with its output in one pipe that never blocks, in a session of its own, without input.
-/// Returns the pipe and the process id; the caller reaps it.
-///
-/// # Errors
-/// Says why it could not be started.
+/// Starts a command with its output in one pipe that never blocks, in a session of its own, without input. Returns the
+/// pipe and the process id; the caller reaps it.
 pub fn spawn_piped(
     argv: &[String],
     env: &[(String, String)],
@@ -139,28 +133,25 @@ pub fn spawn_piped(
     Ok((File::from(OwnedFd::from(read)), start::spawn(&start)?.id()))
 }
 
-/// Starts this program for an errand: nobody waits for its end or its output.
-///
-/// # Errors
-/// Says why it could not be started.
+/// Starts this program as a helper process: its starter waits neither for its end nor for its output.
 pub fn errand(args: &[&str], env: &[(String, String)]) -> io::Result<u32> {
     Ok(start::spawn(&this_program(args, env, Streams::default()))?.id())
 }
 
-/// One child that has ended, adopted ones among them; none when none has. Never waits.
+/// Reaps one child that has ended, including adopted ones; `None` if there is none. Never waits.
 pub fn reap() -> Option<(u32, ExitStatus)> {
     let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
     let pid = u32::try_from(pid.as_raw_nonzero().get()).ok()?;
     Some((pid, ExitStatus::from_raw(status.as_raw())))
 }
 
-/// Sends a signal to the process that this pid and start time mean, and to no later one with the same number.
-/// True: there was such a process.
+/// Signals the process with this pid and start time, and no later process with the same pid. Returns true if there was
+/// such a process.
 pub fn signal(pid: u32, start: u64, kill: bool) -> bool {
     send_to(pid, start, if kill { Signal::KILL } else { Signal::TERM })
 }
 
-/// Stops a process, known as [`signal`] knows it. True: there was such a process.
+/// Stops a process, identified as in [`signal`]. Returns true if there was such a process.
 pub fn stop(pid: u32, start: u64) -> bool {
     send_to(pid, start, Signal::STOP)
 }
@@ -170,7 +161,7 @@ fn send_to(pid: u32, start: u64, signal: Signal) -> bool {
     send(raw, signal, || tree::start_of(pid) == Some(start))
 }
 
-/// The descriptor is opened before the start time is read: what is signalled is then the process that was looked at.
+/// Opens the descriptor before reading the start time, so that the signal reaches the process that was checked.
 #[cfg(target_os = "linux")]
 fn send(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
     use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -178,7 +169,7 @@ fn send(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
     is_meant() && pidfd_send_signal(&pidfd, signal).is_ok()
 }
 
-/// Without descriptors of processes the number may become another's in between.
+/// Without process descriptors, the pid may be reused between the check and the signal.
 #[cfg(not(target_os = "linux"))]
 fn send(pid: Pid, signal: Signal, is_meant: impl FnOnce() -> bool) -> bool {
     is_meant() && rustix::process::kill_process(pid, signal).is_ok()

@@ -1,32 +1,28 @@
-//! The disk under a directory: how much room it has, whether it can be written, and whether it is this machine's.
+//! The disk under a directory: how much space it has, whether it is writable, and whether it is local.
 
 use std::io;
 use std::path::Path;
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-/// What is known of a file system.
+/// Facts about a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// Room for this user, in bytes.
+    /// Space for this user, in bytes.
     pub free_bytes: u64,
-    /// False where no file can be made any more, whatever its size.
+    /// False if no more file can be made, whatever its size.
     pub has_inodes: bool,
-    /// True where nothing can be written.
     pub is_read_only: bool,
-    /// The kind of file system, where another machine may have a part in it.
+    /// The kind of file system, if other machines may share it.
     pub remote: Option<&'static str>,
 }
 
-/// Looks at the file system that holds a path.
-///
-/// # Errors
-/// When the system refuses to say.
+/// Reads the facts about the file system that holds a path.
 pub fn look(path: &Path) -> io::Result<Disk> {
     let stat = statvfs(path)?;
     Ok(Disk {
         free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-        // Some file systems have no fixed number of them, and say 0.
+        // Some file systems have no fixed number of inodes, and report 0.
         has_inodes: stat.f_files == 0 || stat.f_favail > 0,
         is_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
         remote: remote(path)?,
@@ -44,7 +40,7 @@ fn remote(_: &Path) -> io::Result<Option<&'static str>> {
     Ok(None)
 }
 
-/// The kind of a file system that another machine may have a part in, by its number in the Linux kernel.
+/// Returns the kind of a file system that other machines may share, by its number in the Linux kernel.
 #[cfg(any(target_os = "linux", test))]
 fn network(magic: u32) -> Option<&'static str> {
     Some(match magic {
@@ -63,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_of_this_machine_is_told_from_one_of_another() {
+    fn a_local_disk_differs_from_a_shared_one() {
         let here = look(Path::new("/proc")).unwrap();
         assert_eq!(here.remote, None);
         assert!(look(&std::env::temp_dir()).unwrap().free_bytes > 0);

@@ -1,11 +1,11 @@
-//! Every command line of git that looop runs, and the only way to run one.
+//! Every git command line that looop runs, and the only way to run one.
 //!
 //! # Guarantees
-//! - Git reads one config file: the one that looop wrote into a [`GitDir`]. The files of the user, of the system and of
-//!   the repository that is looked at do not count, and neither do hooks, attributes files or variables of the caller.
-//! - Git asks no nested repository anything: no command here walks through files that somebody else wrote. Where a
-//!   command has a folder of files, [`GitCommand::files`] says so, and looop or git made the list of them before.
-//! - A command has a deadline and a limit on its output and on its memory.
+//! - Git reads one config file: the one that looop wrote into a [`GitDir`]. Files of the user, of the system and of the
+//!   inspected repository are ignored, and so are hooks, attributes files and variables of the caller.
+//! - Git runs no command in a nested repository: no command here walks through untrusted files. If a command has a
+//!   folder of files, [`GitCommand::files`] says so, and looop or git made the list of files before.
+//! - A command has a deadline, and limits on its output and its memory.
 
 pub mod dir;
 
@@ -26,7 +26,7 @@ pub use dir::{GitDir, RepoLink, Scratch};
 
 /// The most that one command may print, in bytes.
 const MAX_OUTPUT_BYTES: usize = 128 << 20;
-/// The most memory of its own that one process of git may have, in KiB. Mapped packs do not count.
+/// The most memory of its own that one git process may have, in KiB. Mapped packs do not count.
 const MAX_MEMORY_KIB: u64 = 2 << 20;
 /// The most files and folders that a commit may have.
 pub const MAX_ENTRIES: usize = 500_000;
@@ -34,7 +34,7 @@ pub const MAX_ENTRIES: usize = 500_000;
 /// Sets the limit on memory, then becomes git. A lower limit of the caller stays.
 const LIMITED: &str = "ulimit -d \"$1\" 2>/dev/null; shift; exec \"$@\"";
 
-/// The whole environment besides PATH and the variables of a [`GitDir`]. Without HOME git looks for no files of the user.
+/// The whole environment besides PATH and the variables of a [`GitDir`]. Without HOME git finds no files of the user.
 const ENV: [(&str, &str); 9] = [
     ("LC_ALL", "C"),
     ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -44,11 +44,11 @@ const ENV: [(&str, &str); 9] = [
     ("GIT_OPTIONAL_LOCKS", "0"),
     ("GIT_NO_LAZY_FETCH", "1"),
     ("GIT_NO_REPLACE_OBJECTS", "1"),
-    // An empty list of transports: nothing here ever talks to another repository.
+    // An empty list of transports: no command here contacts another repository.
     ("GIT_ALLOW_PROTOCOL", ""),
 ];
 
-/// Settings that win over any config file.
+/// Settings that override any config file.
 const SETTINGS: [(&str, &str); 13] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
@@ -60,30 +60,31 @@ const SETTINGS: [(&str, &str); 13] = [
     ("gc.auto", "0"),
     ("gc.recentObjectsHook", ""),
     ("maintenance.auto", "false"),
-    // A hook can also be a setting, which `core.hooksPath` does not reach.
+    // A hook can also be a setting, which `core.hooksPath` does not cover.
     ("hook.reference-transaction.enabled", "false"),
     ("pack.threads", "2"),
     ("pack.windowMemory", "256m"),
 ];
 
-/// One command of git. Each says which data it reads besides the config of its [`GitDir`].
+/// One git command. Each variant says which data it reads besides the config of its [`GitDir`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GitCommand<'a> {
-    /// The id that a name stands for; exit code 1 where there is none. Reads refs, and the object.
+    /// Returns the id that a name resolves to; exit code 1 if there is none. Reads refs, and the object.
     Resolve(&'a str),
-    /// Whether an object is there. Reads objects.
+    /// Checks whether an object exists. Reads objects.
     HasObject(&'a str),
-    /// Refs below these names with their ids and the worktree that has one checked out. Reads refs and worktrees.
+    /// Lists refs below these names, with their ids and the worktree that has each checked out. Reads refs and
+    /// worktrees.
     Refs(&'a [&'a str]),
-    /// All refs with the ids and kinds of their objects. Reads refs and objects.
+    /// Lists all refs with the ids and kinds of their objects. Reads refs and objects.
     RefKinds,
-    /// Points a ref at a commit where it has the old value. Reads and writes refs.
+    /// Points a ref at a commit if it has the old value. Reads and writes refs.
     SetRef {
         /// Its full name.
         name: &'a str,
         /// The new commit.
         to: &'a str,
-        /// The old one; zeros: it must not be there; none: any value will do.
+        /// The old value; zeros mean that it must not exist; `None` means any value.
         old: Option<&'a str>,
     },
     /// Removes a ref that has this value. Reads and writes refs.
@@ -93,31 +94,32 @@ pub enum GitCommand<'a> {
         /// Its value.
         old: &'a str,
     },
-    /// Commits that the lines on stdin reach, less the ones behind `^`. Reads commits.
+    /// Lists commits that the lines on stdin reach, except those behind `^`. Reads commits.
     Commits,
-    /// The number of commits in a range. Reads commits.
+    /// Counts the commits in a range. Reads commits.
     CountCommits(&'a str),
-    /// The stashes. Reads the log of `refs/stash`.
+    /// Lists the stashes. Reads the log of `refs/stash`.
     Stashes,
-    /// Whether one commit is an ancestor of another; exit code 1 where it is not. Reads commits.
+    /// Checks whether one commit is an ancestor of another; exit code 1 if not. Reads commits.
     IsAncestor(&'a str, &'a str),
-    /// Every file and folder of a tree. Reads trees.
+    /// Lists every file and folder of a tree. Reads trees.
     Entries(&'a str),
-    /// Fills the folder of a clone that looop just made with the files of its HEAD. Reads objects and the attributes
-    /// in the tree; the config knows no filter that they could name.
+    /// Fills the folder of a clone that looop just made with the files of its HEAD. Reads objects and the attributes in
+    /// the tree; the config has no filter that they could name.
     CheckOut,
-    /// Fills an index of looop's with a tree. Reads trees.
+    /// Fills an index of looop with a tree. Reads trees.
     ReadTree(&'a str),
-    /// Fills an index of looop's with the entries on stdin. Reads nothing else.
+    /// Fills an index of looop with the entries on stdin. Reads nothing else.
     FillIndex,
-    /// Stores an index of looop's as trees. Reads the index.
+    /// Stores an index of looop as trees. Reads the index.
     WriteTree,
-    /// Paths in which an index differs from a commit. Reads the index and trees; no file and no nested repository.
+    /// Lists paths in which an index differs from a commit. Reads the index and trees; no file and no nested
+    /// repository.
     Staged(&'a str),
-    /// The ids that the files on stdin would have in git. Reads these files; where not raw, also the attributes in the
-    /// folder, and the config knows no filter that they could name.
+    /// Computes the git ids of the files on stdin. Reads these files; if not raw, also the attributes in the folder,
+    /// and the config has no filter that they could name.
     HashFiles {
-        /// True: the bytes as they are.
+        /// If true, hashes the bytes unchanged.
         raw: bool,
     },
     /// Stores the blobs of a stream on stdin and writes their ids to a file. Reads the stream.
@@ -127,43 +129,39 @@ pub enum GitCommand<'a> {
     },
     /// Makes a commit of a tree. Reads objects.
     Commit {
-        /// The tree.
         tree: &'a str,
-        /// The commit before it.
+        /// The parent commit.
         parent: Option<&'a str>,
-        /// What it says.
         message: &'a str,
     },
-    /// The difference of two trees as text. Reads trees and blobs.
+    /// Prints the difference of two trees as text. Reads trees and blobs.
     Diff {
-        /// The one tree.
         from: &'a str,
-        /// The other.
         to: &'a str,
         /// Lines of context.
         context: u32,
     },
-    /// The paths in which two trees differ. Reads trees.
+    /// Lists the paths in which two trees differ. Reads trees.
     Changes(&'a str, &'a str),
-    /// The size of one object, in bytes. Reads it.
+    /// Prints the size of one object, in bytes. Reads it.
     Size(&'a str),
-    /// The bytes of one blob. Reads it.
+    /// Prints the bytes of one blob. Reads it.
     Blob(&'a str),
-    /// The bytes of the blobs whose ids are on stdin. Reads them.
+    /// Prints the bytes of the blobs whose ids are on stdin. Reads them.
     Blobs,
-    /// Packs the objects that the lines on stdin reach, less those behind `^`. Reads objects.
+    /// Packs the objects that the lines on stdin reach, except those behind `^`. Reads objects.
     Pack {
-        /// How the names of the pack's files begin.
+        /// The prefix of the names of the pack's files.
         stem: &'a str,
     },
-    /// Takes in the pack on stdin after a check of each object. Reads the pack, and objects that it builds on.
+    /// Stores the pack on stdin after a check of each object. Reads the pack, and the objects on which it builds.
     TakePack,
-    /// Packs a history of looop's own. Reads and writes objects and refs, reads logs, worktrees and the index.
+    /// Packs a history of looop. Reads and writes objects and refs, reads logs, worktrees and the index.
     CollectGarbage,
 }
 
 impl GitCommand<'_> {
-    /// The arguments of git.
+    /// Returns the arguments of git.
     pub fn args(&self) -> Vec<String> {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         match *self {
@@ -182,12 +180,12 @@ impl GitCommand<'_> {
                 args
             }
             GitCommand::DeleteRef { name, old } => words(&["update-ref", "-d", name, old]),
-            // What a repository has and another one cannot see is of no use here.
+            // Objects of this repository that the other one cannot see are useless here.
             GitCommand::Commits => words(&["rev-list", "--ignore-missing", "--stdin"]),
             GitCommand::CountCommits(range) => words(&["rev-list", "--count", range]),
             GitCommand::Stashes => words(&["rev-list", "-g", "refs/stash"]),
             GitCommand::IsAncestor(old, new) => words(&["merge-base", "--is-ancestor", old, new]),
-            // Folders, too: a tree of nothing but folders multiplies as well.
+            // Folders too: a tree of nothing but folders can also be huge.
             GitCommand::Entries(tree) => words(&["ls-tree", "-r", "-t", "-z", "--full-tree", tree]),
             GitCommand::CheckOut => words(&["reset", "-q", "--hard"]),
             GitCommand::ReadTree(tree) => words(&["read-tree", tree]),
@@ -232,7 +230,7 @@ impl GitCommand<'_> {
         }
     }
 
-    /// True for a command that opens files in the folder of its [`GitDir`].
+    /// Returns true for a command that opens files in the folder of its [`GitDir`].
     pub fn files(&self) -> bool {
         matches!(self, GitCommand::CheckOut | GitCommand::HashFiles { .. })
     }
@@ -242,10 +240,10 @@ impl GitCommand<'_> {
     }
 }
 
-/// Git until a deadline or an interruption.
+/// Git with a deadline and a cancellation.
 #[derive(Debug)]
 pub struct Git<'a> {
-    /// Repositories of other users than this one are refused.
+    /// The user whose repositories are accepted; those of other users are refused.
     pub owner: u32,
     program: PathBuf,
     shell: PathBuf,
@@ -254,12 +252,12 @@ pub struct Git<'a> {
     cancel: &'a Cancel,
 }
 
-/// The fault of an action on a repository that failed.
+/// Makes the error for a failed action on a repository.
 pub fn fault(doing: &str, why: &str) -> anyhow::Error {
     Fault::failed(format!("could not {doing}: {why}")).into()
 }
 
-/// A path as an argument.
+/// Returns a path as an argument.
 ///
 /// # Errors
 /// When it is not UTF-8.
@@ -272,10 +270,10 @@ impl<'a> Git<'a> {
     /// Finds git on a PATH.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it is not installed.
     pub fn find(path: &str, timeout_ms: i64, cancel: &'a Cancel) -> Result<Git<'a>> {
         let program = program::find_program("git", path, Path::new("/")).ok_or_else(|| {
-            Fault::failed("could not work on a repository: there is no `git` on the PATH")
+            Fault::failed("could not work on a repository: `git` is not on the PATH")
                 .hint("install git, or name its directory in `path` of the config")
         })?;
         let deadline = Deadline::after_ms(timeout_ms);
@@ -284,30 +282,24 @@ impl<'a> Git<'a> {
         Ok(Git { owner, program, shell, path: path.to_owned(), deadline, cancel })
     }
 
-    /// Fails once the deadline has passed or a person interrupted.
-    ///
-    /// # Errors
-    /// Says which.
+    /// Fails once the deadline has passed or the user has interrupted.
     pub fn check(&self) -> Result<()> {
         match (self.deadline.passed(), self.cancel.is_set()) {
-            (_, true) => Err(fault("go on", "it was interrupted")),
-            (true, _) => Err(fault("go on", "its time was up")),
+            (_, true) => Err(fault("continue", "it was interrupted")),
+            (true, _) => Err(fault("continue", "it ran into its timeout")),
             _ => Ok(()),
         }
     }
 
-    /// What git printed; it must end well.
+    /// Runs git, which must exit with code 0, and returns its output.
     ///
     /// # Errors
-    /// Says what failed, with git's own words.
+    /// Says what failed, with the message of git.
     pub fn run(&self, dir: &GitDir, command: &GitCommand) -> Result<Vec<u8>> {
         self.run_with(dir, command, None)
     }
 
     /// As [`Git::run`], with a file on stdin.
-    ///
-    /// # Errors
-    /// As [`Git::run`].
     pub fn run_with(&self, dir: &GitDir, command: &GitCommand, input: Option<File>) -> Result<Vec<u8>> {
         match self.start(dir, command, input, None)? {
             (Exit::Code(0), stdout, _) => Ok(stdout),
@@ -315,7 +307,7 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Hands what git prints to a function piece by piece; false ends git.
+    /// Passes the output of git to a function piece by piece; if it returns false, git is ended.
     ///
     /// # Errors
     /// As [`Git::run`].
@@ -326,29 +318,29 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// What git printed as one line, without the line break at its end.
+    /// Returns the output of git as one line, without the line break at its end.
     ///
     /// # Errors
-    /// As [`Git::run`], and when it is not UTF-8.
+    /// As [`Git::run`], and when the line is not UTF-8.
     pub fn line(&self, dir: &GitDir, command: &GitCommand) -> Result<String> {
         let text = String::from_utf8(self.run(dir, command)?);
         let text =
-            text.map_err(|_| fault(&format!("run git {}", command.word()), "its answer is not UTF-8"))?;
+            text.map_err(|_| fault(&format!("run git {}", command.word()), "its output is not UTF-8"))?;
         Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
     }
 
-    /// True for exit code 0, false for 1.
+    /// Returns true for exit code 0, false for 1.
     ///
     /// # Errors
-    /// As [`Git::run`], for any other exit.
+    /// As [`Git::run`], for any other exit code.
     pub fn holds(&self, dir: &GitDir, command: &GitCommand) -> Result<bool> {
         Ok(self.answer(dir, command)?.is_some())
     }
 
-    /// The line that git printed with exit code 0; none with 1.
+    /// Returns the line that git printed with exit code 0; `None` for exit code 1.
     ///
     /// # Errors
-    /// As [`Git::run`], for any other exit.
+    /// As [`Git::run`], for any other exit code.
     pub fn answer(&self, dir: &GitDir, command: &GitCommand) -> Result<Option<String>> {
         match self.start(dir, command, None, None)? {
             (Exit::Code(0), stdout, _) => Ok(Some(String::from_utf8_lossy(&stdout).trim_end().to_owned())),
@@ -357,7 +349,7 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Every file and folder of a tree, counted while git lists them: a small commit can name any number.
+    /// Lists every file and folder of a tree, and counts them while git prints: a small commit can name any number.
     ///
     /// # Errors
     /// As [`Git::run`], and when there are more than [`MAX_ENTRIES`].
@@ -423,7 +415,7 @@ impl<'a> Git<'a> {
 fn failed(command: &GitCommand, exit: &Exit, stderr: &str) -> anyhow::Error {
     let words = clip(&visible(stderr.trim(), false), 400);
     let why = match exit {
-        Exit::Timeout => "its time was up".to_owned(),
+        Exit::Timeout => "it ran into its timeout".to_owned(),
         Exit::Cancelled => "it was interrupted".to_owned(),
         exit if words.is_empty() => exit.words(),
         exit => format!("{} ({words})", exit.words()),
@@ -440,9 +432,9 @@ fn failed(command: &GitCommand, exit: &Exit, stderr: &str) -> anyhow::Error {
 /// One file or folder of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeEntry {
-    /// Its mode as git has it: `0o40000` for a folder.
+    /// Its mode in git: `0o40000` for a folder.
     pub mode: u32,
-    /// Its object.
+    /// The id of its object.
     pub oid: String,
     /// Its path from the top, with `/`.
     pub path: Vec<u8>,
@@ -458,6 +450,6 @@ impl TreeEntry {
             let oid = fields.nth(1)?.to_owned();
             Some(TreeEntry { mode, oid, path: line[tab + 1..].to_vec() })
         });
-        parsed.ok_or_else(|| fault("read a tree", "git lists it in a form that is not known"))
+        parsed.ok_or_else(|| fault("read a tree", "git lists it in an unknown format"))
     }
 }

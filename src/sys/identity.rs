@@ -1,4 +1,4 @@
-//! What tells a file or a folder from any other that may take its place: where it lies, what it is, and what is in it.
+//! The identity of a file or a folder: where it is, what it is, and what it holds.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -8,19 +8,19 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-/// The most entries of a folder that is covered, those of its folders among them.
+/// The most entries of a covered folder, including those of its folders.
 pub const MAX_ENTRIES: usize = 20_000;
-/// The most bytes of a folder's files that are read. What is left over, and each larger file, counts by its size and by
-/// its change time, which no program can set.
+/// The most bytes of a folder's files that are read. Further files, and each larger file, count by their size and
+/// change time, which no program can set.
 const MAX_FOLDER_BYTES: u64 = 64 << 20;
 /// The largest file of a folder that is read, in bytes.
 const MAX_ENTRY_BYTES: u64 = 4 << 20;
 
-/// Where a file or a folder lies and what it is, as blake3: its path, each folder above it by device and inode, its mode
-/// and owner, and for a file the time of its last change. `real` has no symbolic link in it.
+/// Returns a blake3 digest of where a file or a folder is and what it is: its path, each folder above it by device and
+/// inode, its mode and owner, and for a file the time of its last change. `real` must contain no symbolic link.
 ///
 /// # Errors
-/// When something on the path cannot be looked at.
+/// When a part of the path cannot be inspected.
 pub fn place(real: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     record(&mut hasher, &[real.as_os_str().as_bytes()]);
@@ -36,20 +36,20 @@ pub fn place(real: &Path) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// A folder with all that is in it.
+/// The digest of a folder with its contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderDigest {
-    /// How many entries were looked at.
+    /// How many entries were inspected.
     pub entries: usize,
-    /// blake3 over all of it; none for a folder with more entries than `most`.
+    /// blake3 over all of it; `None` for a folder with more entries than `most`.
     pub digest: Option<String>,
 }
 
-/// Looks at all that is in a folder, up to `most` entries, except what `skip` leaves out. Of a git directory it takes what decides what git
-/// does and no objects, which never change, and no logs. `stop` is asked before each entry.
+/// Inspects everything in a folder, up to `most` entries, except what `skip` excludes. Of a git directory it reads what
+/// controls git; it skips objects, which never change, and logs. Calls `stop` before each entry.
 ///
 /// # Errors
-/// `stop` said so, or the folder itself cannot be read. What cannot be read in it counts as that.
+/// When `stop` returned true, or the folder itself cannot be read. Unreadable entries are part of the digest.
 pub fn folder(
     root: &Path,
     most: usize,
@@ -89,7 +89,7 @@ struct FolderWalk<'a> {
 }
 
 impl FolderWalk<'_> {
-    /// Takes one entry in; true for a folder, whose entries follow.
+    /// Adds one entry; returns true for a folder, whose entries follow.
     fn entry(&mut self, root: &Path, path: &Path) -> io::Result<bool> {
         if (self.stop)() {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
@@ -108,7 +108,7 @@ impl FolderWalk<'_> {
         }
         let target = path.read_link().ok().filter(|_| meta.is_symlink()).unwrap_or_default();
         record(&mut self.hasher, &[b"entry", &name, kind.as_bytes(), target.as_os_str().as_bytes()]);
-        // What a link leads to is read by its name as a file of the folder is.
+        // The target of a link is read under the link's name, like a file of the folder.
         let meta = if meta.is_symlink() { path.metadata().ok() } else { Some(meta) };
         if let Some(meta) = meta.filter(Metadata::is_file) {
             self.file(path, &meta);
@@ -117,7 +117,7 @@ impl FolderWalk<'_> {
     }
 
     fn file(&mut self, path: &Path, meta: &Metadata) {
-        // git replaces its files as it likes: what is in them counts.
+        // git replaces its own files freely, so only their content counts.
         if !is_in_git(path) {
             let mark = format!("{} {} {} {}", meta.dev(), meta.ino(), meta.len(), times(meta));
             record(&mut self.hasher, &[mark.as_bytes()]);
@@ -150,8 +150,8 @@ fn is_in_git(path: &Path) -> bool {
     path.iter().any(|part| part == ".git")
 }
 
-/// True for an entry that comes and goes by itself: a socket, and in a git directory objects, logs, locks, and the refs
-/// by which looop keeps the bases of clones.
+/// Returns true for an entry that comes and goes by itself: a socket, and in a git directory objects, logs, locks, and
+/// the refs with which looop keeps the bases of clones.
 fn is_passing(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let parent = path.parent().unwrap_or(Path::new(""));
@@ -162,7 +162,7 @@ fn is_passing(path: &Path) -> bool {
     of_git || path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket())
 }
 
-/// blake3 of a regular file and its length. A pipe that has taken the file's name does not block.
+/// Returns the blake3 digest of a regular file and its length. Does not block if a pipe has replaced the file.
 fn content(path: &Path) -> io::Result<(String, u64)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
@@ -174,8 +174,8 @@ fn content(path: &Path) -> io::Result<(String, u64)> {
     Ok((hasher.finalize().to_hex().to_string(), hasher.count()))
 }
 
-/// What an index of git holds, without what git remembers of the times of files: looking at the state of a repository
-/// writes that again. None for a form that is not known.
+/// Returns the content of a git index without the stat data of files: commands that show the state of a repository
+/// rewrite these. `None` for an unknown format.
 fn index_content(path: &Path) -> Option<(String, u64)> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(MAX_FOLDER_BYTES).read_to_end(&mut bytes).ok()?;
@@ -190,7 +190,7 @@ fn index_content(path: &Path) -> Option<(String, u64)> {
         let flags = u16::from_be_bytes(bytes.get(at + 60..at + 62)?.try_into().ok()?);
         let name = at + if flags & 0x4000 == 0 { 62 } else { 64 };
         let length = bytes.get(name..)?.iter().position(|byte| *byte == 0)?;
-        // Where names do not end where their lengths say, ids have another length.
+        // If names do not end where their lengths say, ids have another length.
         if flags & 0xfff != 0xfff && usize::from(flags & 0xfff) != length {
             return None;
         }
@@ -200,7 +200,7 @@ fn index_content(path: &Path) -> Option<(String, u64)> {
     Some((hasher.finalize().to_hex().to_string(), 0))
 }
 
-/// Takes in parts with their lengths, so that no two lists of parts are alike.
+/// Hashes parts with their lengths, so that different lists of parts never hash the same.
 fn record(hasher: &mut blake3::Hasher, parts: &[&[u8]]) {
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
@@ -219,11 +219,11 @@ mod tests {
         folder(root, 100, &|path| path.ends_with("skipped"), &|| false).unwrap().digest
     }
 
-    /// One kind of swap below a folder.
+    /// A change of a folder's contents.
     type Swap = fn(&Path);
 
     #[test]
-    fn each_swap_in_a_folder_changes_its_digest() {
+    fn each_change_in_a_folder_changes_its_digest() {
         let swaps: [(&str, Swap); 14] = [
             ("content", |d| write(d.join("sub/lib.sh"), "evil").unwrap()),
             ("a new file", |d| write(d.join("sub/new"), "").unwrap()),
@@ -246,7 +246,7 @@ mod tests {
                 symlink(".git", d.join("folder")).unwrap();
             }),
             ("what a link leads to", |d| write(d.join("skipped"), "evil").unwrap()),
-            ("a hard link of the same text", |d| {
+            ("a hard link with the same text", |d| {
                 write(d.join("sub/skipped"), "text").unwrap();
                 fs::remove_file(d.join("sub/lib.sh")).unwrap();
                 hard_link(d.join("sub/skipped"), d.join("sub/lib.sh")).unwrap();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_is_swapped_is_another_place() {
+    fn a_replaced_parent_changes_the_place() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         create_dir_all(root.join("a/b")).unwrap();

@@ -1,21 +1,21 @@
-//! The processes that descend from this one, and how all of them are ended.
+//! The process tree below this process, and how to end all of it.
 
 use super::clock::Deadline;
 use super::proc::GRACE_MS;
 use super::spawn::pause_ms;
 use super::{detach, tree};
 
-/// A process, told apart from a later one with the same number by its start in clock ticks since boot.
+/// A process, identified by its number and its start time in clock ticks since boot.
 pub type Process = (u32, u64);
 
-/// All living processes that descend from this one, parents before children. As a subreaper this process is the
-/// parent of what its descendants leave behind, so a new session or a double fork hides nobody. `spared` are
-/// children that are left out with all that descends from them.
+/// Lists all live descendants of this process, parents before children. This process is a subreaper, so it adopts the
+/// orphans of its descendants: a new session or a double fork hides no process. Leaves out the children in `spared`
+/// with their descendants.
 pub fn descendants(spared: &[u32]) -> Vec<Process> {
     tree_of(std::process::id(), spared)
 }
 
-/// All living processes that descend from this one.
+/// Lists all live descendants of a process.
 pub fn below(pid: u32) -> Vec<Process> {
     tree_of(pid, &[])
 }
@@ -37,7 +37,7 @@ fn tree_of(root: u32, spared: &[u32]) -> Vec<Process> {
     found
 }
 
-/// The children of all threads of a process, as proc(5) lists them.
+/// Lists the children of all threads of a process, as in proc(5).
 fn children_of(pid: u32) -> Vec<u32> {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists =
@@ -47,8 +47,8 @@ fn children_of(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Kills a process and all that descend from it. It is stopped first, so that it starts nothing more, and killed last,
-/// so that what descends from it is found. False: something of it still lives after a while.
+/// Kills a process and all its descendants. Stops it first, so that it starts nothing more, and kills it last, so that
+/// its descendants are found. Returns false if one of them still lives after a while.
 pub fn kill_tree((pid, start): Process) -> bool {
     detach::stop(pid, start);
     let deadline = Deadline::after_ms(2 * GRACE_MS);
@@ -74,8 +74,8 @@ pub fn signal_all(processes: &[Process], kill: bool) {
     }
 }
 
-/// All living processes of this user that have this variable with one of these values in the environment they were
-/// started with. A process that cleared it is not found, nor is one that closed its environment ([`super::privacy`]).
+/// Lists all live processes of this user whose initial environment had this variable with one of these values. Misses a
+/// process that cleared it, and one that closed its environment ([`super::privacy`]).
 pub fn marked(key: &str, values: &[String]) -> Vec<Process> {
     let wanted: Vec<String> = values.iter().map(|value| format!("{key}={value}")).collect();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
@@ -91,13 +91,12 @@ pub fn marked(key: &str, values: &[String]) -> Vec<Process> {
         .collect()
 }
 
-/// Ends all that have this variable with one of these values, as far as they kept it, by SIGTERM and after a while by
-/// SIGKILL.
+/// Ends all processes that [`marked`] finds, by SIGTERM and after a while by SIGKILL.
 pub fn end_marked(key: &str, values: &[String]) {
     end_all(|| marked(key, values));
 }
 
-/// Ends all processes that this finds, by SIGTERM and after a while by SIGKILL. It is asked again and again, until it
+/// Ends all processes that `left` finds, by SIGTERM and after a while by SIGKILL. Calls it again and again, until it
 /// finds none.
 pub fn end_all(left: impl Fn() -> Vec<Process>) {
     let grace = Deadline::after_ms(GRACE_MS);

@@ -1,4 +1,4 @@
-//! The edge to the operating system: clock, processes, signals. Nothing here knows what looop is for.
+//! Access to the operating system: clock, processes, signals. Nothing here knows the purpose of looop.
 
 pub mod beneath;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! Which processes use a file or a directory, as `/proc` tells it. A process that cannot be seen from here is missing.
+//! Which processes use a file or a directory, from `/proc`. Processes that are invisible from here are missing.
 
 use std::fs;
 use std::io;
@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 /// A process, and the command that it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningCommand {
-    /// The process id.
     pub pid: u32,
-    /// The argument vector.
     pub argv: Vec<String>,
 }
 
-/// The process that has this file open; none: no process that can be seen. `writes` leaves out those that only read.
+/// Returns a process that has this file open; `None` if no visible process has. `writes` excludes readers.
 ///
 /// # Errors
 /// When there is no `/proc`.
@@ -33,7 +31,7 @@ pub fn opener(file: &fs::Metadata, writes: bool) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
-/// The running commands whose program's name begins so, each with its working directory.
+/// Lists the running commands whose program's name starts with `name`, each with its working directory.
 ///
 /// # Errors
 /// When there is no `/proc`.
@@ -43,7 +41,7 @@ pub fn running(name: &str) -> io::Result<Vec<(RunningCommand, PathBuf)>> {
         if !fs::read_to_string(process.join("comm")).is_ok_and(|comm| comm.starts_with(name)) {
             continue;
         }
-        // One that has just ended, or is another user's, has no directory to be seen.
+        // The directory of a process that has just ended, or of another user's process, cannot be read.
         let (Ok(cwd), Ok(line)) = (fs::read_link(process.join("cwd")), fs::read(process.join("cmdline")))
         else {
             continue;
@@ -60,7 +58,7 @@ fn processes() -> io::Result<impl Iterator<Item = (u32, PathBuf)>> {
     Ok(entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))))
 }
 
-/// `flags: 0100001`, as in proc(5): the last two bits are the access mode.
+/// Parses `flags: 0100001`, as in proc(5): the last two bits are the access mode.
 fn can_write(info: &str) -> bool {
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 != 0)

@@ -1,13 +1,13 @@
-//! Paths as the kernel follows them, also where their end is not there yet, and names that are taken only when free.
+//! Paths as the kernel resolves them, even if their end does not exist, and renames that never replace anything.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// How many symbolic links are followed, as many as the kernel does.
+/// How many symbolic links are followed: as many as the kernel follows.
 const MAX_LINKS: usize = 40;
 
-/// Where an absolute path leads: each symbolic link followed, `..` taken where the link leads, a dangling one too.
-/// What lies under /proc is left as it is: its links mean something else to each process.
+/// Resolves an absolute path: follows each symbolic link, also a dangling one, and takes `..` from the link's target.
+/// Leaves paths below /proc unchanged: their links differ for each process.
 pub fn followed(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     let mut left = reversed(path);
@@ -34,7 +34,7 @@ pub fn followed(path: &Path) -> PathBuf {
     out
 }
 
-/// True for the absolute path of something that exists, be it a link that leads nowhere.
+/// Returns true for an absolute path that exists, even as a dangling link.
 pub fn is_there(path: &str) -> bool {
     path.starts_with('/') && std::fs::symlink_metadata(path).is_ok()
 }
@@ -43,17 +43,17 @@ fn reversed(path: &Path) -> Vec<OsString> {
     path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }
 
-/// Gives a file or directory another name where nothing may be.
+/// Renames a file or directory to a free name.
 ///
 /// # Errors
-/// `EXIST` when something is there; `INVAL` or `NOSYS` where the file system or the system cannot do this in one step.
+/// `EXIST` if the name is taken; `INVAL` or `NOSYS` if the file system or the system cannot do this in one step.
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
 pub fn rename_new(from: &Path, to: &Path) -> rustix::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
 }
 
-/// There is no such call here.
+/// This system lacks the call.
 ///
 /// # Errors
 /// `NOSYS`, always.
@@ -62,17 +62,17 @@ pub fn rename_new(_from: &Path, _to: &Path) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::NOSYS)
 }
 
-/// Exchanges what two names lead to, in one step.
+/// Exchanges the targets of two names, in one step.
 ///
 /// # Errors
-/// `NOENT` when one of them leads to nothing; `INVAL` or `NOSYS` where the file system or the system cannot do this.
+/// `NOENT` if one of them does not exist; `INVAL` or `NOSYS` if the file system or the system cannot do this.
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
 pub fn exchange(one: &Path, other: &Path) -> rustix::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)
 }
 
-/// There is no such call here.
+/// This system lacks the call.
 ///
 /// # Errors
 /// `NOSYS`, always.

@@ -1,13 +1,14 @@
-//! Keeps the memory and the environment of this process from other processes of its user.
+//! Protection of this process's memory and environment from other processes of its user.
 //!
-//! A process that is not dumpable cannot be traced by its user, and `/proc/PID/{environ,mem,fd,maps}` is closed to them.
-//! What everybody may read stays open: `stat`, `status`, `cgroup` and the lists of children. A program that this process
-//! becomes, and each program that it starts, is dumpable again.
+//! The user's other processes cannot trace a process that is not dumpable, and cannot read its
+//! `/proc/PID/{environ,mem,fd,maps}`. World-readable files stay open: `stat`, `status`, `cgroup` and the lists of
+//! children. A program that this process starts or becomes by exec is dumpable again.
 
 /// Closes this process to other processes of its user.
 ///
-/// Where `/proc` hides processes that its reader may not trace (`hidepid`), it would make this process invisible to
-/// other looop processes, and they would take its leases and locks for those of a dead one. There it stays open.
+/// If `/proc` hides processes that its reader may not trace (`hidepid`), this process would become invisible to other
+/// looop processes, and they would take its leases and locks for those of a dead process. On such a system it stays
+/// open.
 pub fn close() {
     #[cfg(target_os = "linux")]
     {
@@ -20,10 +21,10 @@ pub fn close() {
     }
 }
 
-/// True when the `/proc` of this mount table shows a process only to those that may trace it.
+/// Returns true if the `/proc` of this mount table shows a process only to those that may trace it.
 #[cfg(any(target_os = "linux", test))]
 fn hides_processes(mountinfo: &str) -> bool {
-    // proc(5): the fifth field is the mount point; behind ` - ` come type, source and options of the file system.
+    // proc(5): the fifth field is the mount point; after ` - ` follow type, source and options of the file system.
     let mut of_proc = mountinfo.lines().filter(|line| line.split(' ').nth(4) == Some("/proc"));
     let options = of_proc.next_back().and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2));
     let hidepid = options.and_then(|all| all.split(',').find_map(|option| option.strip_prefix("hidepid=")));

@@ -1,9 +1,8 @@
-//! Child processes side by side: a deadline, an output cap and a process group for each, one poll loop for all.
+//! Child processes in parallel: a deadline, an output limit and a process group for each, one poll loop for all.
 //!
-//! # Guarantees
-//! A child is ended by SIGTERM to its group, then SIGKILL after [`GRACE_MS`]. Its result comes when the child
-//! itself has ended, whoever still holds its pipes. What left its group is adopted by this process when it is
-//! a subreaper, and [`super::tree::end_strays`] ends it.
+//! # Guarantees A child is ended by SIGTERM to its group, then SIGKILL after [`GRACE_MS`]. Its result comes when the
+//! child itself has ended, even if another process still holds its pipes. If this process is a subreaper, it adopts
+//! processes that left the group, and [`super::tree::end_strays`] ends them.
 
 mod live;
 
@@ -25,96 +24,90 @@ pub const GRACE_MS: i64 = 2_000;
 /// How often a spinner is drawn, in milliseconds.
 const FRAME_MS: u64 = 100;
 
-/// What a child reads.
+/// The stdin of a child.
 #[derive(Debug)]
 pub enum Input {
-    /// Nothing: /dev/null.
+    /// /dev/null.
     Null,
-    /// A file from its present position on.
+    /// A file from its current position on.
     File(File),
 }
 
-/// What is kept of stdout.
+/// Which part of stdout is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// All, up to so many bytes; a child that prints more is ended.
+    /// All, up to this many bytes; a child that prints more is ended.
     All(usize),
-    /// The first so many bytes; what follows is read and dropped.
+    /// The first bytes, up to this number; the rest is read and dropped.
     Head(usize),
-    /// The last so many bytes of stdout and stderr together.
+    /// The last bytes of stdout and stderr together, up to this number.
     Tail(usize),
 }
 
-/// Called with the child's process id before it may begin; an error keeps it from beginning.
+/// Called with the child's process id before the child may begin; an error keeps it from beginning.
 pub type Gate<'a> = Box<dyn FnOnce(u32) -> anyhow::Result<()> + 'a>;
 
-/// Gets each piece of stdout as it comes; false ends the child, as one that printed too much.
+/// Receives each piece of stdout as it comes; false ends the child as if it had printed too much.
 pub type Sink<'a> = Box<dyn FnMut(&[u8]) -> bool + 'a>;
 
-/// One child to run.
 pub struct Job<'a> {
-    /// The executable's path.
     pub program: PathBuf,
-    /// Its arguments, the program's own name not among them.
+    /// Its arguments, without the program's own name.
     pub args: Vec<String>,
     /// Its whole environment.
     pub env: Vec<(String, String)>,
-    /// Where it runs.
     pub cwd: PathBuf,
-    /// What it reads.
     pub input: Input,
-    /// What is kept of its output.
     pub keep: Keep,
-    /// Who else reads its stdout.
+    /// Another reader of its stdout.
     pub sink: Option<Sink<'a>>,
-    /// Its deadline in milliseconds.
+    /// Its timeout in milliseconds.
     pub timeout_ms: i64,
-    /// A child that waits for one byte on stdin; the gate is called before the byte is sent.
+    /// For a child that waits for one byte on stdin: called before the byte is sent.
     pub gate: Option<Gate<'a>>,
-    /// The box that it runs in; none: it runs as this process does. A child with a gate builds it itself, when it is
-    /// told to begin.
+    /// Its sandbox; `None` means that it runs like this process. A child with a gate builds the sandbox itself, once
+    /// its gate opens.
     pub boxed: Option<Boxed>,
 }
 
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself, with this code.
+    /// It exited with this code.
     Code(i32),
-    /// By a signal that did not come from here.
+    /// A signal of another process killed it.
     Signal(i32),
-    /// Its time was up.
+    /// It ran into its timeout.
     Timeout,
     /// It printed more than it may.
     TooMuch,
-    /// It never began; why.
+    /// It did not start, with the reason.
     NotStarted(String),
-    /// A human interrupted.
+    /// The user interrupted.
     Cancelled,
 }
 
 impl Exit {
-    /// The end in words, for a sentence: `exit code 3`, `signal 9`.
+    /// Describes the end as a part of a sentence: `exit code 3`, `signal 9`.
     pub fn words(&self) -> String {
         match self {
             Exit::Code(code) => format!("exit code {code}"),
             Exit::Signal(signal) => format!("signal {signal}"),
             Exit::Timeout => "its deadline".to_owned(),
             Exit::TooMuch => "too much output".to_owned(),
-            Exit::NotStarted(why) => format!("no start: {why}"),
+            Exit::NotStarted(why) => format!("not started: {why}"),
             Exit::Cancelled => "an interruption".to_owned(),
         }
     }
 }
 
-/// What is left of a child.
+/// The result of a child.
 #[derive(Debug)]
 pub struct Ended {
-    /// How it ended.
     pub exit: Exit,
-    /// What was kept of stdout.
+    /// The kept part of stdout.
     pub stdout: Vec<u8>,
-    /// The end of stderr; empty where it went into the tail.
+    /// The end of stderr; empty if it went into the tail.
     pub stderr: Vec<u8>,
     /// How long it ran, in milliseconds.
     pub took_ms: i64,
@@ -126,8 +119,8 @@ impl Ended {
     }
 }
 
-/// Runs all jobs, at most `width` at a time, and returns their ends in the order of the jobs.
-/// `frame` is called about ten times a second while waiting, for a spinner.
+/// Runs all jobs, at most `width` at a time, and returns their results in the order of the jobs. Calls `frame` about
+/// ten times a second while it waits, for a spinner.
 ///
 /// # Errors
 /// When poll itself fails; children are ended then.
@@ -193,7 +186,7 @@ pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io
     ended.ok_or_else(|| io::Error::other("no result"))
 }
 
-/// The children that were started, and those that are just being.
+/// The running and the starting children.
 struct Children<'a> {
     starter: Starter,
     starting: Vec<Plan<'a>>,
@@ -224,7 +217,7 @@ impl<'a> Children<'a> {
         Ok(())
     }
 
-    /// Takes in the children that have begun since; what comes back did not begin.
+    /// Moves children that have started to the running ones; returns those that failed to start.
     fn take_begun(&mut self) -> Vec<(usize, Exit)> {
         let mut not = Vec::new();
         for (index, begun) in self.starter.begun() {
@@ -244,7 +237,7 @@ impl<'a> Children<'a> {
         not
     }
 
-    /// Ends them all at once, also those that only begin.
+    /// Kills them all at once, including starting ones.
     fn kill(&mut self) {
         while !self.starting.is_empty() {
             self.take_begun();
@@ -256,18 +249,18 @@ impl<'a> Children<'a> {
         let live = &self.live;
         let mut fds: Vec<PollFd> = Vec::with_capacity(2 + live.len() * 3);
         let cancel_fd = cancel.fd();
-        // Once it fired it stays readable; polling it again would spin.
+        // After it fired it stays readable; polling it again would spin.
         fds.push(PollFd::new(&cancel_fd, if self.cancelled { PollFlags::empty() } else { PollFlags::IN }));
         fds.push(PollFd::new(self.starter.bell(), PollFlags::IN));
         for one in live {
             fds.extend(one.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         }
-        // Of children that only start the bell tells.
+        // Starting children only show up through the bell.
         let mut left = live.iter().map(Live::left).min().unwrap_or(Duration::from_secs(60));
         if frames {
             left = left.min(Duration::from_millis(FRAME_MS));
         }
-        // Rounded up, so that a deadline has truly passed when poll returns for it.
+        // Rounded up, so that a deadline has really passed when poll returns for it.
         match poll(&mut fds, Some(&timespec(left.saturating_add(Duration::from_millis(1))))) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -291,8 +284,8 @@ mod tests {
     use crate::model::boxing::Walls;
 
     #[test]
-    fn who_only_begins_when_a_human_interrupts_is_ended_too() {
-        // In a box, so that it begins on a thread while the interruption is heard.
+    fn a_child_that_is_starting_at_an_interruption_is_ended_too() {
+        // With a sandbox, so that it starts on a thread during the interruption.
         let sleeper = || Job {
             program: PathBuf::from("/bin/sleep"),
             args: vec!["600".to_owned()],

@@ -1,4 +1,4 @@
-//! Programs: finding one, becoming one, and starting this one again.
+//! Programs: finding one, becoming one by exec, and starting this one again.
 
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
@@ -21,10 +21,10 @@ use super::spawn::{exit_watch, ignore, timespec};
 use super::{sandbox, session};
 use crate::model::boxing::Boxed;
 
-/// How much of a script the kernel looks at for its interpreter, in bytes.
+/// How much of a script the kernel reads to find its interpreter, in bytes.
 const MAX_FIRST_LINE_BYTES: u64 = 256;
 
-/// Finds a program: as it stands when it has a slash, else on `path`. Only executable regular files count.
+/// Finds a program: by its path if it has a slash, otherwise on `path`. Only executable regular files count.
 pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(cwd.join(name)).filter(|file| is_program(file));
@@ -38,8 +38,8 @@ fn is_program(file: &Path) -> bool {
     regular && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// The interpreter that the first line of a script names, where there is no such program: the kernel does not begin
-/// that script, whatever its mode says.
+/// Returns the interpreter in the first line of a script, if that program does not exist: the kernel does not start
+/// such a script, whatever its mode is.
 pub fn missing_interpreter(script: &Path) -> Option<String> {
     let mut first = Vec::new();
     File::open(script).ok()?.take(MAX_FIRST_LINE_BYTES).read_to_end(&mut first).ok()?;
@@ -49,20 +49,20 @@ pub fn missing_interpreter(script: &Path) -> Option<String> {
     (named.starts_with('/') && !is_program(Path::new(named))).then(|| named.to_owned())
 }
 
-/// Waits for one byte on stdin; the end of file means that nothing must begin.
+/// Waits for one byte on stdin, which permits the start; the end of file forbids it.
 ///
 /// # Errors
-/// Why nothing must begin.
+/// Says why the program must not start.
 pub fn wait_until_told() -> io::Result<()> {
     let mut byte = [0_u8; 1];
     match rustix::io::read(rustix::stdio::stdin(), &mut byte)? {
         1 => Ok(()),
-        _ => Err(io::Error::other("it was not told to begin")),
+        _ => Err(io::Error::other("it did not get permission to begin")),
     }
 }
 
-/// Becomes another program; with a box it becomes it within. Only on files that are still what they were. Returns only
-/// when it did not begin.
+/// Becomes another program, inside the sandbox if there is one. Requires that the approved files are unchanged. Returns
+/// only if the program did not begin.
 pub fn exec(
     program: &Path,
     argv0: &str,
@@ -94,8 +94,8 @@ fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> 
     Ok(command)
 }
 
-/// Becomes another program within walls that are built around this process first. Returns only when it could not.
-/// `tell` gets what the program has less than it was meant to have.
+/// Becomes another program inside a sandbox that is built around this process first. Returns only on failure. `tell`
+/// receives a message for each access that the program lacks although it should have it.
 pub fn exec_boxed(boxed: &Boxed, control: Option<i32>, argv: &[String], tell: fn(&str)) -> io::Error {
     let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
     match sandbox::enter(boxed, control) {
@@ -111,29 +111,26 @@ pub fn exec_boxed(boxed: &Boxed, control: Option<i32>, argv: &[String], tell: fn
 }
 
 /// Starts this program again as a child for the pulse: it shares stdout and stderr, and has a session of its own. `env`
-/// goes on top of this process's own environment.
-///
-/// # Errors
-/// When it cannot be started.
+/// is added to this process's own environment.
 pub fn spawn_self(args: &[&str], env: &[(String, String)]) -> io::Result<Child> {
     let env = env.iter().map(|(key, value)| (key, value));
     session::isolate(Command::new(self_path()).args(args).envs(env).stdin(Stdio::null())).spawn()
 }
 
-/// Refuses a file that the kernel would not execute. The C library gives such a file to a shell instead, which would run
-/// something that no approval saw as a script.
+/// Refuses a file that the kernel would not execute. The C library would pass such a file to a shell, which would run
+/// it as a script although no approval covers that.
 ///
 /// # Errors
 /// `ENOEXEC`, as from the kernel.
 pub fn check_format(program: &Path) -> io::Result<()> {
     let mut start = [0_u8; 4];
-    // What cannot be read may still be executed: the kernel answers then.
+    // An unreadable file may still be executable: the kernel decides then.
     let Ok(read) = std::fs::File::open(program).and_then(|mut file| io::Read::read(&mut file, &mut start))
     else {
         return Ok(());
     };
     let is_known = start.starts_with(b"#!") || start == *b"\x7fELF";
-    // Formats that the machine's administrator registered are unknown here.
+    // The administrator may have registered formats that are unknown here.
     let registered = || std::fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|all| all.count() > 2);
     if is_known || read == 0 || !cfg!(target_os = "linux") || registered() {
         return Ok(());
@@ -141,7 +138,7 @@ pub fn check_format(program: &Path) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::ENOEXEC))
 }
 
-/// Makes a directory this process's own, so that another one may be removed.
+/// Makes a directory the working directory of this process, so that another one can be removed.
 ///
 /// # Errors
 /// When it cannot be entered.
@@ -149,8 +146,8 @@ pub fn work_in(dir: &Path) -> io::Result<()> {
     Ok(rustix::process::chdir(dir)?)
 }
 
-/// Runs this program once more as a child with the same arguments, terminal and group, and ends as it ends: an exit
-/// code, or 128 and a signal's number, as a shell tells it. Signals that ask it to end are handed on.
+/// Runs this program once more as a child with the same arguments, terminal and group, and returns its exit code, or
+/// 128 plus a signal's number, as a shell does. Forwards signals that ask it to end.
 ///
 /// # Errors
 /// When it cannot be started or watched.
@@ -173,28 +170,28 @@ pub fn run_again(args: &[OsString]) -> io::Result<u8> {
     }
 }
 
-/// This program's own file. On Linux it stays the running one even when the file was replaced.
+/// Returns this program's own file. On Linux it stays the running one even if the file was replaced.
 pub fn self_path() -> PathBuf {
     let link = Path::new("/proc/self/exe");
     if link.exists() { link.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| link.to_owned()) }
 }
 
-/// Whether [`self_path`] leads anywhere: on Linux not without `/proc`.
+/// Returns true if [`self_path`] exists: on Linux it needs `/proc`.
 pub fn finds_itself() -> bool {
     self_path().exists()
 }
 
-/// This program's file under a name that is good after this process, for another one to start it by. Where the
-/// file was replaced it is the new one.
+/// Returns this program's file under a name that stays valid after this process ends, so that another process can start
+/// it. If the file was replaced, it is the new one.
 pub fn installed_path() -> PathBuf {
     let link = self_path();
     let path = std::fs::read_link(&link).unwrap_or(link);
-    // The kernel's mark of a file that has no name any more.
+    // The kernel marks a file that has no name any more.
     let was = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
     was.filter(|_| !path.exists()).unwrap_or(path)
 }
 
-/// Waits for a child of [`spawn_self`] until it ends or the deadline passes; none: it is still alive.
+/// Waits for a child of [`spawn_self`] until it ends or the deadline passes; `None` means that it is still alive.
 ///
 /// # Errors
 /// When the child cannot be watched.
@@ -214,30 +211,24 @@ pub fn wait_child(child: &mut Child, cancel: Option<&Cancel>, wait_ms: i64) -> i
         let cancel_fd = cancel.map(Cancel::fd);
         let mut fds = vec![PollFd::new(&exited, PollFlags::IN)];
         fds.extend(cancel_fd.as_ref().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        // A signal that interrupts the wait is seen by the next turn of the loop.
+        // If a signal interrupts the wait, the next turn of the loop handles it.
         ignore(poll(&mut fds, Some(&timespec(deadline.left()))));
     }
 }
 
-/// Sends a signal to a child that was not waited for yet.
+/// Sends a signal to a child that is not reaped yet.
 pub fn signal_child(child: &Child, kill: bool) {
     ignore(kill_process(Pid::from_child(child), if kill { Signal::KILL } else { Signal::TERM }));
 }
 
-/// Runs a command in the foreground of the human's terminal; true when it ended well.
-///
-/// # Errors
-/// When it cannot be started.
+/// Runs a command in the foreground of the user's terminal; returns true if it succeeded.
 pub fn run_here(argv: &[String]) -> io::Result<bool> {
     let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     Ok(Command::new(program).args(args).status()?.success())
 }
 
-/// Runs the human's editor on a file, in the foreground of their terminal; true when it ended well.
-/// The editor is a shell line, as it is for git.
-///
-/// # Errors
-/// When it cannot be started.
+/// Runs the user's editor on a file, in the foreground of the terminal; returns true if it succeeded. The editor is a
+/// shell line, as for git.
 pub fn run_interactive(editor: &str, file: &Path) -> io::Result<bool> {
     let line = format!("{editor} \"$@\"");
     let status = Command::new("sh").arg("-c").arg(line).arg(editor).arg(file).status()?;

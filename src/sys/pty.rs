@@ -1,4 +1,5 @@
-//! Pseudo-terminals: a command in one of its own, and this side of it as a file. portable-pty lives only here.
+//! Pseudo-terminals: a command in a terminal of its own, whose other side is a file here. Only this module uses
+//! portable-pty.
 
 use std::fs::File;
 use std::io;
@@ -11,41 +12,36 @@ use rustix::termios::{Winsize, tcsetwinsize};
 /// A size in cells. The least is one cell each way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// The width.
     pub cols: u16,
-    /// The height.
     pub rows: u16,
 }
 
 impl Size {
-    /// What programs are told where nobody looks.
+    /// The size without a viewer.
     pub const DEFAULT: Size = Size { cols: 80, rows: 24 };
 
-    /// The smaller one in each direction, so that both can show all of it.
+    /// Returns the smaller size in each direction, so that both viewers can show all of it.
     pub fn min(self, other: Size) -> Size {
         Size { cols: self.cols.min(other.cols).max(1), rows: self.rows.min(other.rows).max(1) }
     }
 }
 
-/// A terminal that somebody else's programs run in.
+/// A terminal in which a worker's programs run.
 pub struct Terminal {
     ours: File,
-    /// Kept open: programs that close their side for a while must not find the line hung up.
+    /// Kept open: if programs close their side for a while, the line must not hang up.
     _theirs: Box<dyn SlavePty + Send>,
 }
 
 impl Terminal {
-    /// Our side; it never blocks.
+    /// Returns looop's side; it never blocks.
     pub fn file(&self) -> &File {
         &self.ours
     }
 }
 
-/// Starts a command as the leader of a new session in a new terminal. It gets no descriptor but the terminal's.
+/// Starts a command as the leader of a new session in a new terminal. It gets no descriptor except the terminal's.
 /// Returns the terminal and the process id; the caller reaps it.
-///
-/// # Errors
-/// Says why it could not be started.
 pub fn spawn(
     argv: &[String],
     env: &[(String, String)],
@@ -69,10 +65,7 @@ pub fn spawn(
     Ok((Terminal { ours, _theirs: pair.slave }, pid))
 }
 
-/// Tells the programs in the terminal that it has another size.
-///
-/// # Errors
-/// When the terminal is gone.
+/// Changes the size of the terminal and notifies its programs.
 pub fn resize(terminal: &Terminal, size: Size) -> io::Result<()> {
     let winsize = Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 };
     Ok(tcsetwinsize(&terminal.ours, winsize)?)

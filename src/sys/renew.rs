@@ -1,4 +1,4 @@
-//! This program's own file: whether another took its place since this process began, and becoming that one.
+//! Self-upgrade: detects a replacement of this program's file, and becomes the new program by exec.
 
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
@@ -12,14 +12,14 @@ use std::process::Command;
 
 use super::program::{installed_path, self_path};
 
-/// What tells two files apart that have had the same name.
+/// Distinguishes two files that have had the same name.
 type Mark = (u64, u64, u64, i64, i64);
 
 fn mark(meta: &Metadata) -> Mark {
     (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
 }
 
-/// The file that this process began from, by its name, and the last one that was seen there.
+/// The file from which this process started, by its name, and the last file that was seen there.
 #[derive(Debug)]
 pub struct Own {
     path: PathBuf,
@@ -27,20 +27,19 @@ pub struct Own {
 }
 
 impl Own {
-    /// The file of this process. To be asked for early: the name is that of this moment.
+    /// Returns the file of this process. Call it early, because it records the current name.
     pub fn file() -> Own {
-        // The first is the running file itself, also where its name is another's already.
+        // The running file itself, even if its name belongs to another file by now.
         let running = fs::metadata(self_path()).ok();
         Own { path: installed_path(), seen: running.as_ref().map(mark) }
     }
 
-    /// The name.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// True when another file stands there than the last one seen, which from now on is this one. None there is no
-    /// other: who replaces a file may remove it first.
+    /// Returns true if the name has another file than last time, and remembers the new one. A missing file does not
+    /// count: a replacement may remove the old file first.
     pub fn is_replaced(&mut self) -> bool {
         let Ok(meta) = fs::metadata(&self.path) else { return false };
         let now = Some(mark(&meta));
@@ -50,14 +49,14 @@ impl Own {
     }
 }
 
-/// Becomes a program under the same process number, with this file as its stdin, so that a lock on it is never given
-/// up. `env` goes on top of this process's own environment. Returns only when it could not; stdin is then what it was made.
+/// Becomes a program under the same process number, with this file as its stdin, so that a lock on the file is never
+/// released. `env` is added to this process's own environment. Returns only on failure; stdin then stays this file.
 pub fn become_with(program: &Path, args: &[OsString], env: &[(String, String)], stdin: File) -> io::Error {
     let env = env.iter().map(|(key, value)| (key, value));
     Command::new(program).args(args).envs(env).stdin(stdin).exec()
 }
 
-/// Takes the file over that stands at stdin, which is nothing from then on.
+/// Takes the file on stdin, and replaces stdin with `/dev/null`.
 ///
 /// # Errors
 /// When there is no stdin, or no `/dev/null`.
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_took_the_place_is_seen_once() {
+    fn a_replacement_is_seen_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("looop");
         let replace = |text: &str| {
@@ -83,7 +82,7 @@ mod tests {
         let mut own = Own { path: path.clone(), seen: Some(mark(&fs::metadata(&path).unwrap())) };
         assert!(!own.is_replaced());
         fs::remove_file(&path).unwrap();
-        assert!(!own.is_replaced(), "who replaces it may remove it first");
+        assert!(!own.is_replaced(), "a replacement may remove it first");
         replace("two");
         assert!(own.is_replaced());
         assert!(!own.is_replaced());

@@ -1,12 +1,12 @@
-//! Sandboxes: one description of what a child may touch, and the walls that are built from it.
+//! Sandboxes: one description of what a child may access, and the mechanisms that enforce it.
 //!
 //! # Guarantees
-//! - `partial` is Landlock and a system call filter, put on the thread or process that then becomes the child.
-//! - An engine puts the child into a mount, process and IPC namespace first, and into a network namespace unless its
-//!   network is the machine's: what is not in its [`Walls`] does not exist there. The rest is put on within.
-//! - Such a box ends with the thread that started it, also where that is killed.
-//! - Nothing of it can be taken off again, and all that the child starts is behind it too. What cannot be put on is
-//!   an error, and the child does not begin.
+//! - `partial` is Landlock and a system call filter, applied to the thread or process that then becomes the child.
+//! - An engine first puts the child into a mount, process and IPC namespace, and into a network namespace unless it has
+//!   the machine's network: what is not in its [`Walls`] does not exist there. The rest is applied inside.
+//! - Such a sandbox ends with the thread that started it, also if that thread is killed.
+//! - No part of it can be removed again, and it also holds everything that the child starts. If a part cannot be
+//!   applied, that is an error, and the child does not begin.
 
 mod bubblewrap;
 #[cfg(target_os = "linux")]
@@ -35,7 +35,7 @@ pub use git_watch::GitWatch;
 pub use network::{RESOLVER, become_networked};
 pub use probe::{probe, stamp, try_internet};
 
-/// Directories of the system: what programs are made of, and nothing of any user.
+/// Directories of the system: they hold programs, and no files of users.
 const SYSTEM: [&str; 12] = [
     "/usr",
     "/bin",
@@ -50,13 +50,13 @@ const SYSTEM: [&str; 12] = [
     "/gnu",
     "/run/current-system",
 ];
-/// Files of the system that hold secrets, where this user can read them.
+/// Files of the system that hold secrets, if this user can read them.
 const SECRET: [&str; 4] = ["/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-"];
 
-/// The command that becomes this one within the box; its first element is a path.
+/// Returns the command that runs this one inside the sandbox; its first element is a path.
 ///
 /// # Errors
-/// When what the box is to hold is not there.
+/// When a path that the sandbox shows does not exist.
 pub fn argv(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<Vec<String>> {
     let whole = inner_argv(boxed, cwd, argv, None)?;
     if !boxed.needs_helper() {
@@ -66,8 +66,8 @@ pub fn argv(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<Vec<String
     Ok(helper.into_iter().chain(argv.iter().cloned()).collect())
 }
 
-/// The command that becomes this one within the box, from within the network that the box is to have. `control` is the
-/// descriptor by which the inner side hands out what listens in its network.
+/// Returns the command that runs this one inside the sandbox, when the sandbox's network already exists. `control` is
+/// the descriptor over which the inner process sends the listening sockets of its network.
 fn inner_argv(boxed: &Boxed, cwd: &Path, argv: &[String], control: Option<i32>) -> io::Result<Vec<String>> {
     let own = own_file()?;
     let mut inner = vec![text(&own), "__box".to_owned()];
@@ -80,24 +80,24 @@ fn inner_argv(boxed: &Boxed, cwd: &Path, argv: &[String], control: Option<i32>) 
     Ok(outer.into_iter().chain(inner).chain(argv.iter().cloned()).collect())
 }
 
-/// The signal that an exit code of the outer side of a box stands for: 128 and its number, as a shell tells it.
+/// Returns the signal for an exit code of the sandbox's outer process: 128 plus its number, as in a shell.
 pub fn signal_of(code: i32) -> Option<i32> {
     (129..160).contains(&code).then(|| code - 128)
 }
 
-/// How the line begins and ends by which the inner side of a box says that its program did not begin, and its code.
-const NOT_BEGUN: (&str, &str, i32) = ("error: could not run `", "in its box: ", 126);
+/// The parts of the line with which the inner process reports that its program did not start, and its exit code.
+const NOT_BEGUN: (&str, &str, i32) = ("error: could not run `", "in its sandbox: ", 126);
 
-/// The line and the exit code of a program that could not begin in its box.
+/// Returns the line and the exit code for a program that could not start in its sandbox.
 pub fn not_begun(program: &str, error: &io::Error) -> (String, i32) {
     (format!("{}{program}` {}{error}", NOT_BEGUN.0, NOT_BEGUN.1), NOT_BEGUN.2)
 }
 
-/// How the lines begin by which bubblewrap says that it made no box, and its code then.
+/// The prefix of bubblewrap's messages when it made no sandbox, and its exit code then.
 const NOT_MADE: (&str, i32) = ("bwrap: ", 1);
 
-/// What became of a program in a box, from the exit code of the box's outer side and the last that was said. A program
-/// that says nothing but what an engine says when it fails is taken for one that did not begin.
+/// Interprets the end of a sandboxed program, from the exit code of the outer process and the end of its output. If the
+/// output consists only of an engine's error messages, the program did not start.
 pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
     if let Some(signal) = signal_of(code) {
         return Exit::Signal(signal);
@@ -105,7 +105,7 @@ pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
     let said = String::from_utf8_lossy(said);
     let is_engines = |line: &str| line.starts_with(NOT_MADE.0);
     if code == NOT_MADE.1 && !said.trim().is_empty() && said.lines().all(is_engines) {
-        let why = format!("its box could not be made: {} (`looop doctor` tries again)", said.trim());
+        let why = format!("its sandbox could not be made: {} (`looop doctor` tries again)", said.trim());
         return Exit::NotStarted(why);
     }
     let line = said.lines().next_back().filter(|line| code == NOT_BEGUN.2 && line.starts_with(NOT_BEGUN.0));
@@ -115,12 +115,12 @@ pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
     }
 }
 
-/// Builds the walls around this process, which then becomes the child. The namespaces are there already. `control` is
-/// where what listens in its network is handed to. What comes back is what the child has less than it was meant to have,
-/// one line each: never more.
+/// Builds the sandbox around this process, which then becomes the child. The namespaces already exist. `control` is the
+/// descriptor over which listening sockets are sent. Returns one line for each access that the child lacks although it
+/// should have it; the child never has more.
 ///
 /// # Errors
-/// What could not be put on. The process must not go on as the child then.
+/// Names what could not be applied. The process must not become the child then.
 #[cfg(target_os = "linux")]
 pub fn enter(boxed: &Boxed, control: Option<i32>) -> io::Result<Vec<String>> {
     let walls = &boxed.walls;
@@ -136,7 +136,7 @@ pub fn enter(boxed: &Boxed, control: Option<i32>) -> io::Result<Vec<String>> {
     Ok(less)
 }
 
-/// There is no such thing here.
+/// This system has no sandbox.
 ///
 /// # Errors
 /// Always.
@@ -145,42 +145,42 @@ pub fn enter(boxed: &Boxed, _control: Option<i32>) -> io::Result<Vec<String>> {
     lock(boxed).map(|()| Vec::new())
 }
 
-/// The directories that a layer's own directory holds before the box is made.
+/// The directories that exist in an overlay's own directory before the sandbox is made.
 pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
 
-/// Puts Landlock and the filter on this thread, and on what it starts from now on.
+/// Applies Landlock and the filter to this thread, and to everything that it starts from now on.
 ///
 /// # Errors
-/// What could not be put on.
+/// Names what could not be applied.
 pub fn lock(boxed: &Boxed) -> io::Result<()> {
     lock_files(boxed)?;
     lock_calls(boxed)
 }
 
-/// Puts Landlock on this thread, and on what it starts from now on.
+/// Applies Landlock to this thread, and to everything that it starts from now on.
 ///
 /// # Errors
-/// What could not be put on.
+/// Names what could not be applied.
 #[cfg(target_os = "linux")]
 pub fn lock_files(boxed: &Boxed) -> io::Result<()> {
     lock::landlock(boxed)
 }
 
-/// Puts the filter on this thread, and on what it starts from now on.
+/// Applies the filter to this thread, and to everything that it starts from now on.
 ///
 /// # Errors
-/// What could not be put on.
+/// Names what could not be applied.
 #[cfg(target_os = "linux")]
 pub fn lock_calls(boxed: &Boxed) -> io::Result<()> {
     match filter::apply(&boxed.walls.net, boxed.has_files()) {
-        // Without a filter this is as much as there can be; what needs one was refused before.
+        // These networks work without a filter; those that need one were refused before.
         Err(_) if boxed.walls.net == Net::On || boxed.has_files() && boxed.walls.net == Net::Off => Ok(()),
         Err(_) if boxed.walls.net == Net::Internet => Ok(()),
         put => put,
     }
 }
 
-/// There is no such thing here.
+/// This system has no sandbox.
 ///
 /// # Errors
 /// Always.
@@ -189,7 +189,7 @@ pub fn lock_files(_boxed: &Boxed) -> io::Result<()> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
-/// There is no such thing here.
+/// This system has no sandbox.
 ///
 /// # Errors
 /// Always.
@@ -198,7 +198,7 @@ pub fn lock_calls(_boxed: &Boxed) -> io::Result<()> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
-/// There is no such thing here.
+/// This system has no sandbox.
 ///
 /// # Errors
 /// Always.
@@ -207,7 +207,7 @@ pub fn become_networked(_boxed: &Boxed, _argv: &[String]) -> io::Result<u8> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
-/// This program's file under a name that is good within a box: where it was replaced since, the one that did.
+/// Returns this program's file under a name that is valid inside a sandbox: the new file if it was replaced.
 fn own_file() -> io::Result<PathBuf> {
     std::fs::canonicalize(installed_path()).map_err(|e| {
         io::Error::new(e.kind(), format!("could not find looop's own program (is `/proc` mounted?): {e}"))
@@ -218,16 +218,16 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// One thing of a file system that is put together, by the place where it is.
+/// One entry of a mount table, ordered by its path.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mount {
-    /// A link to what stands there.
+    /// A symbolic link to this target.
     Link(PathBuf),
-    /// What is there outside, to be read.
+    /// A path of the host, read-only.
     Read(PathBuf),
-    /// What is there outside, to be read and written.
+    /// A path of the host, read and write.
     Write(PathBuf),
-    /// What is there outside, to be read, and the directory that what is written goes into.
+    /// A path of the host, and the directory that receives writes to it.
     Layer(PathBuf, PathBuf),
     /// An empty directory.
     Nothing,
@@ -235,8 +235,8 @@ enum Mount {
     Blank,
 }
 
-/// The same mounts without those in the place of a link that the box shows already, because it shows the link's directory:
-/// nothing can be mounted over a link.
+/// Removes mounts at the place of a link that the sandbox already shows with its directory: nothing can be mounted over
+/// a link.
 fn without_seen_links(all: Vec<(PathBuf, Mount)>) -> Vec<(PathBuf, Mount)> {
     let is_shown_link = |at: &Path| {
         let above = all.iter().filter_map(|(above, mount)| match mount {
@@ -252,10 +252,10 @@ fn without_seen_links(all: Vec<(PathBuf, Mount)>) -> Vec<(PathBuf, Mount)> {
     all.into_iter().zip(shown).filter(|(_, is_shown)| !is_shown).map(|(one, _)| one).collect()
 }
 
-/// The mounts that make a box's file system, parents before what is in them, after the root, `/dev` and `/proc`.
+/// Lists the mounts of a sandbox's file system, parents before children; `/`, `/dev` and `/proc` come before.
 ///
 /// # Errors
-/// Names what is not there.
+/// Names a path that does not exist.
 fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     let mut all: Vec<(PathBuf, Mount)> = Vec::new();
     let found = |path: &Path| {
@@ -270,7 +270,7 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
                 Err(_) => {}
             }
         }
-        // Names are looked up by what may lie anywhere.
+        // The name server file may be a link to any place.
         let names = std::fs::canonicalize("/etc/resolv.conf").ok().filter(|file| !file.starts_with("/etc"));
         let names = names.filter(|file| !walls.placed.iter().any(|(_, at)| at == file));
         all.extend(names.map(|file| (file.clone(), Mount::Read(file))));
@@ -278,7 +278,7 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
     for (what, at) in &walls.moved {
         all.push((at.clone(), Mount::Write(found(what)?)));
     }
-    // What lies in a place that can be seen anyway needs no mount, unless something else was put over it.
+    // A path below an already visible place needs no mount, unless a mount covers that place.
     let covers = walls.moved.iter().map(|(_, at)| at).chain(&walls.hide).chain(&walls.write);
     let covers: Vec<&PathBuf> = covers.collect();
     let is_seen = |path: &Path| match walls.whole {
@@ -304,7 +304,7 @@ fn mounts(walls: &Walls, own: &Path) -> io::Result<Vec<(PathBuf, Mount)>> {
         match std::fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => all.push((path, Mount::Nothing)),
             Ok(_) => all.push((path, Mount::Blank)),
-            // What cannot be seen from outside cannot be seen from inside.
+            // A path that is invisible outside is also invisible inside.
             Err(_) => {}
         }
     }

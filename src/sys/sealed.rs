@@ -1,4 +1,4 @@
-//! Files that must hold what a human said yes to, looked at in the last moment before a program begins.
+//! Pinned files: they must hold what the user approved, which is checked right before a program begins.
 
 use std::fs::File;
 use std::io;
@@ -6,22 +6,21 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// A file by its path, and the blake3 of what it must hold.
+/// A file by its path, and the blake3 digest that it must have.
 pub type Sealed = (String, String);
 
 /// A program that is about to begin.
 pub struct Begins {
-    /// What to execute.
     pub path: PathBuf,
-    /// The program's file, where `path` goes by its descriptor: so it is the file that was looked at that begins, whatever
-    /// has taken its name by then.
+    /// The program's file, if `path` goes through its descriptor: then exactly the checked file begins, even if another
+    /// file has its name by now.
     _file: Option<File>,
 }
 
-/// Looks at each file again. One that is not there has nothing in it that could be other than it was.
+/// Checks each file again. A missing file cannot hold anything that was not approved.
 ///
 /// # Errors
-/// Names the file that is not what it was, or cannot be read.
+/// Names the file that was changed, or that cannot be read.
 pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
     let mut begins = Begins { path: program.to_owned(), _file: None };
     for (path, digest) in sealed {
@@ -47,13 +46,13 @@ pub fn check(sealed: &[Sealed], program: &Path) -> io::Result<Begins> {
     Ok(begins)
 }
 
-/// The error for something that differs from what a human said yes to.
+/// Makes the error for a file or folder that differs from what the user approved.
 pub fn changed(path: &str) -> io::Error {
-    io::Error::other(format!("`{path}` is not what it was when a human said yes to it"))
+    io::Error::other(format!("`{path}` has changed since the user approved it"))
 }
 
-/// A script is handed to its interpreter by its name, and so cannot begin by a descriptor that ends with this process.
-/// The file that was looked at is asked, and not what has its name by now.
+/// Returns true unless the file is a script: its interpreter opens it by name, and a descriptor of this process is
+/// closed by then. Checks the opened file, not what has its name by now.
 fn is_binary(file: &File) -> io::Result<bool> {
     let mut head = [0_u8; 4];
     Ok(file.read_at(&mut head, 0)? == head.len() && head == *b"\x7fELF")
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_changed_is_named_and_a_binary_begins_by_its_descriptor() {
+    fn a_changed_file_is_named_and_a_binary_begins_by_its_descriptor() {
         let dir = tempfile::tempdir().unwrap();
         let digest = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -85,6 +84,6 @@ mod tests {
             "another file has its name by now"
         );
         let why = check(&sealed, Path::new("/bin/sh")).err().unwrap().to_string();
-        assert!(why.starts_with(&format!("`{}` is not what it was", path("binary"))), "{why}");
+        assert!(why.starts_with(&format!("`{}` has changed", path("binary"))), "{why}");
     }
 }

@@ -1,12 +1,11 @@
-//! What a child inherits from looop: a session of its own without a terminal, and default signals.
+//! Isolation of a child from looop: a session of its own without a terminal, and default signals.
 //!
 //! # Guarantees
 //! - A child that went through [`isolate`] leads a session and a process group of its own, and has no controlling
-//!   terminal: to open `/dev/tty` fails at once with `ENXIO`. Its group is still known by its process id.
+//!   terminal: opening `/dev/tty` fails at once with `ENXIO`. Its group is still known by its process id.
 //! - It begins with an empty signal mask, and with the default action for each signal.
 //!
-//! # Exceptions
-//! These children keep the session and the terminal of the caller, because a person works in them:
+//! # Exceptions These children keep the session and the terminal of the caller, because the user works in them:
 //! - [`super::program::run_interactive`]: the editor;
 //! - [`super::program::run_here`]: `systemctl` and `launchctl`, which may ask for a password;
 //! - [`super::program::run_again`]: this same command once more.
@@ -34,7 +33,7 @@ pub fn isolate(command: &mut Command) -> &mut Command {
     unsafe {
         command.pre_exec(|| {
             rustix::process::setsid()?;
-            // Of all signals looop itself may have only these two ignored, see `reset_inherited`.
+            // Of all signals, looop itself may ignore only these two, see `reset_inherited`.
             for signal in [SIGHUP, SIGPIPE] {
                 libc::signal(signal, SIG_DFL);
             }
@@ -43,11 +42,11 @@ pub fn isolate(command: &mut Command) -> &mut Command {
     }
 }
 
-/// Gives this process default signals, whatever its parent ignored or blocked: without SIGCHLD no end of a child is
-/// seen. Call it before the first thread starts.
+/// Gives this process default signals, whatever its parent ignored or blocked: without SIGCHLD the end of a child would
+/// go unnoticed. Call it before the first thread starts.
 ///
-/// An ignored SIGHUP stays ignored for looop itself, because that is what `nohup` asks for. The Rust runtime ignores
-/// SIGPIPE, so that a closed pipe is an error and no death.
+/// An ignored SIGHUP stays ignored for looop itself, because `nohup` asks for that. The Rust runtime ignores SIGPIPE,
+/// so that a closed pipe is an error and does not kill the process.
 ///
 /// # Errors
 /// When the kernel refuses to change the mask.
@@ -61,7 +60,7 @@ pub fn reset_inherited() -> io::Result<()> {
     unblock_all()
 }
 
-/// True when this process ignores the signal.
+/// Returns true if this process ignores the signal.
 pub fn is_ignored(signal: c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: without a new action the call only writes the present one to the place that it is given.
@@ -71,7 +70,7 @@ pub fn is_ignored(signal: c_int) -> bool {
     }
 }
 
-/// Unblocks all signals of this thread, and of those that it starts.
+/// Unblocks all signals of this thread, and of threads that it starts.
 fn unblock_all() -> io::Result<()> {
     let mut none = MaybeUninit::<sigset_t>::zeroed();
     // SAFETY: the set is written by `sigemptyset` before it is read.

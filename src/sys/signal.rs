@@ -1,4 +1,4 @@
-//! Interruption by a human or the system: SIGINT, SIGTERM and SIGHUP as a file descriptor to poll.
+//! Interruption by the user or the system: SIGINT, SIGTERM and SIGHUP as a file descriptor to poll.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::session;
 
-/// Becomes readable, and stays so, once the process was asked to end.
+/// Becomes and stays readable once the process was asked to end.
 #[derive(Debug)]
 pub struct Cancel {
     read: UnixStream,
@@ -20,11 +20,11 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Listens for the signals from now on; they no longer end the process by themselves. One that is ignored stays so:
-    /// `nohup` ignores SIGHUP.
+    /// Listens for the signals from now on, so that they do not end the process by themselves. An ignored signal stays
+    /// ignored: `nohup` ignores SIGHUP.
     ///
     /// # Errors
-    /// When no socket pair or no handler can be had.
+    /// When a socket pair or a handler cannot be made.
     pub fn on_signals() -> io::Result<Cancel> {
         let (read, write) = UnixStream::pair()?;
         let deaf = Arc::new(AtomicBool::new(false));
@@ -36,33 +36,33 @@ impl Cancel {
         Ok(Cancel { read, _write: Some(write), deaf })
     }
 
-    /// One that never fires, for callers whose process ends by the signal itself.
+    /// Returns one that never fires, for callers whose process ends by the signal itself.
     ///
     /// # Errors
-    /// When no socket pair can be had.
+    /// When a socket pair cannot be made.
     pub fn never() -> io::Result<Cancel> {
         let (read, write) = UnixStream::pair()?;
         Ok(Cancel { read, _write: Some(write), deaf: Arc::default() })
     }
 
-    /// One that has fired already.
+    /// Returns one that has fired already.
     #[cfg(test)]
     pub fn fired() -> io::Result<Cancel> {
         Ok(Cancel { read: UnixStream::pair()?.0, _write: None, deaf: Arc::default() })
     }
 
-    /// Whether the signals end the process by themselves again, for the moment in which it becomes another program:
-    /// one that came then would be heard by nobody.
+    /// If `deaf` is true, lets the signals end the process by themselves again, while it becomes another program by
+    /// exec: a signal that came in between would be lost.
     pub fn set_deaf(&self, deaf: bool) {
         self.deaf.store(deaf, Ordering::SeqCst);
     }
 
-    /// The descriptor to poll for reading.
+    /// Returns the descriptor to poll for reading.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()
     }
 
-    /// True once the process was asked to end.
+    /// Returns true once the process was asked to end.
     pub fn is_set(&self) -> bool {
         let mut fds = [PollFd::new(&self.read, PollFlags::IN)];
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -70,17 +70,17 @@ impl Cancel {
     }
 }
 
-/// Becomes readable each time one of some signals came, until it is asked.
+/// Becomes readable when one of some signals came, until [`Bell::rang`] is called.
 #[derive(Debug)]
 pub struct Bell {
     read: UnixStream,
 }
 
 impl Bell {
-    /// Listens for the signals from now on; they no longer do what they do by themselves.
+    /// Listens for the signals from now on, in place of their default action.
     ///
     /// # Errors
-    /// When no socket pair or no handler can be had.
+    /// When a socket pair or a handler cannot be made.
     pub fn on(signals: &[i32]) -> io::Result<Bell> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
@@ -90,12 +90,12 @@ impl Bell {
         Ok(Bell { read })
     }
 
-    /// The descriptor to poll for reading.
+    /// Returns the descriptor to poll for reading.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()
     }
 
-    /// True when a signal came since this was last asked.
+    /// Returns true if a signal came since the last call.
     pub fn rang(&self) -> bool {
         let mut buffer = [0_u8; 64];
         let mut rang = false;

@@ -1,4 +1,4 @@
-//! Sockets of the file system: in directories of any depth, for their owner alone, and over what a dead process left.
+//! Unix sockets: at paths of any length, for their owner alone, and in place of what a dead process left.
 
 use std::fs;
 use std::io;
@@ -11,16 +11,16 @@ use std::time::Duration;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-/// The longest path that a socket address holds, in bytes; one of the 108 of Linux ends it, and BSD has 104.
+/// The longest path in a socket address, in bytes: Linux has 108 with the final zero, and BSD has 104.
 const PATH_BYTES: usize = 103;
 
-/// How the directory of a socket is held open: without a right to read it, where the system can.
+/// How the directory of a socket is held open: without read permission, if the system can.
 #[cfg(target_os = "linux")]
 const HOLD: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]
 const HOLD: OFlags = OFlags::RDONLY;
 
-/// A short name of a path: the directory is held open for as long as the name is used.
+/// A short name of a path: it keeps the directory open while the name is used.
 struct Short {
     path: PathBuf,
     _dir: Option<OwnedFd>,
@@ -40,14 +40,14 @@ fn short(path: &Path) -> io::Result<Short> {
     Ok(Short { path: through.join(name), _dir: Some(dir) })
 }
 
-/// Connects to a socket that belongs to the caller's user, within a time. Each write to it has the same time.
+/// Connects to a socket of the caller's user, within `wait`. Each write to it has the same timeout.
 ///
 /// # Errors
-/// `NotFound` and `ConnectionRefused` mean that nobody listens; `PermissionDenied` that somebody else does; `TimedOut`
-/// that more connections wait than the listener has room for.
+/// `NotFound` and `ConnectionRefused` mean that no process listens; `PermissionDenied` that another user listens;
+/// `TimedOut` that the listener's queue is full.
 pub fn connect(path: &Path, wait: Duration) -> io::Result<UnixStream> {
-    // By its file and not by the process behind it: that has no number in the caller's own namespace, where an agent
-    // keeps its commands in a box.
+    // Check the owner of the file, not the process behind it: in the namespace of a sandboxed agent that process has no
+    // number.
     if fs::metadata(path)?.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
@@ -63,7 +63,7 @@ pub fn connect(path: &Path, wait: Duration) -> io::Result<UnixStream> {
     }
 }
 
-/// The process that listens at the other end; none where it has no number in the namespace of this process.
+/// Returns the process that listens at the other end; `None` if it has no number in the namespace of this process.
 pub fn peer(stream: &UnixStream) -> Option<u32> {
     #[cfg(target_os = "linux")]
     return u32::try_from(sockopt::socket_peercred(stream).ok()?.pid.as_raw_nonzero().get()).ok();
@@ -71,11 +71,11 @@ pub fn peer(stream: &UnixStream) -> Option<u32> {
     return Some(stream).and(None);
 }
 
-/// Listens on a socket that only its owner can reach. A socket file that a dead process left is replaced; the
-/// caller holds the lock that says that no live one is there.
+/// Listens on a socket that only its owner can reach. Replaces a socket file that a dead process left; the caller holds
+/// the lock that proves that no live process listens there.
 ///
 /// # Errors
-/// `AddrInUse` when somebody listens there, or when what is there is no socket.
+/// `AddrInUse` if a process listens there, or if another kind of file is there.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::FileTypeExt;
     let short = short(path)?;
@@ -89,23 +89,23 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(&short.path)?;
-    // The directory is its owner's alone, so nobody gets in between these two.
+    // Only the owner can enter the directory, so no other user can connect between these two steps.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Makes sure that the process at the other end runs as the same user.
+/// Checks that the process at the other end runs as the same user.
 ///
 /// # Errors
-/// `PermissionDenied` when it does not.
+/// `PermissionDenied` if it does not.
 pub fn check_peer(stream: &UnixStream) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if sockopt::socket_peercred(stream)?.uid != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     #[cfg(not(target_os = "linux"))]
-    // The directory of the socket is its owner's alone there too.
+    // Only the owner can enter the socket's directory on this system too.
     let _same_directory = stream;
     Ok(())
 }
@@ -119,7 +119,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(200);
 
     #[test]
-    fn a_socket_works_however_deep_it_lies() {
+    fn a_socket_works_at_any_depth() {
         let temp = tempfile::tempdir().unwrap();
         for depth in [0, 1, 20] {
             let dir = temp.path().join("a-directory-of-some-length/".repeat(depth));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_with_a_full_queue_is_not_waited_for_without_end() {
+    fn connecting_to_a_full_queue_times_out() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("s");
         let _listener = listen(&path).unwrap();
@@ -154,13 +154,13 @@ mod tests {
             assert!(streams.len() < 100_000, "a queue has an end");
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        // Nobody reads: a write has an end, too.
+        // The other end does not read: a write must end, too.
         let sent = streams[0].write_all(&vec![0; 64 << 20]).unwrap_err();
         assert_eq!(sent.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
-    fn only_what_a_dead_process_left_is_replaced() {
+    fn only_a_socket_of_a_dead_process_is_replaced() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("s");
         assert_eq!(connect(&path, SOON).unwrap_err().kind(), io::ErrorKind::NotFound);

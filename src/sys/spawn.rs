@@ -1,4 +1,4 @@
-//! Starting a child: its pipes, its session, the gate that it waits at, and a descriptor for its end.
+//! Starting a child: its pipes, its session, the gate where it waits, and a descriptor for its end.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -22,15 +22,15 @@ const STACK_BYTES: usize = 128 * 1024;
 /// A child, a descriptor that becomes readable at its end, and the read ends of its stdout and stderr.
 pub(super) type Spawned = (Child, OwnedFd, File, Option<File>);
 
-/// A job that was begun, or why it was not: if it has a gate it did not begin at all, and without one it was ended at
-/// once.
+/// A started job, or why it failed: a job with a gate did not begin at all, and one without a gate was ended at once.
 pub(super) type Begun = Result<Spawned, Exit>;
 
 fn not_started(error: io::Error) -> Exit {
     Exit::NotStarted(error.to_string())
 }
 
-/// Starts a job. None: it starts on a thread, and [`Starter::begun`] has it when [`Starter::bell`] rings.
+/// Starts a job. Returns `None` if it starts on a thread: [`Starter::begun`] returns it when [`Starter::bell`] is
+/// readable.
 pub(super) fn spawn(index: usize, mut job: Job, starter: &mut Starter) -> Option<Begun> {
     let boxed = job.boxed.take().filter(|_| job.gate.is_none());
     let within = boxed.as_ref().filter(|boxed| boxed.has_files());
@@ -40,7 +40,7 @@ pub(super) fn spawn(index: usize, mut job: Job, starter: &mut Starter) -> Option
         Err(error) => return Some(Err(not_started(error))),
     };
     match boxed.filter(|boxed| !boxed.has_files()) {
-        // bubblewrap ends with the thread that started it, so that what it starts never gets a thread of its own.
+        // bubblewrap ends with the thread that started it, so a child with an engine never gets a thread of its own.
         Some(boxed) => match starter.begin(index, prepared, boxed) {
             Ok(()) => None,
             Err(error) => Some(Err(not_started(error))),
@@ -54,7 +54,7 @@ struct Prepared {
     start: Start,
     stdin: Option<PipeWriter>,
     stdout: PipeReader,
-    /// None: stderr goes where stdout goes.
+    /// `None` if stderr goes to stdout.
     stderr: Option<PipeReader>,
 }
 
@@ -97,9 +97,9 @@ fn begin(prepared: Prepared, gate: Option<Gate>) -> Begun {
     let Prepared { start, stdin, stdout, stderr } = prepared;
     let child = try_spawn(&start).map_err(not_started)?;
     drop(start);
-    // Before the gate opens: from then on the child has begun, whatever fails here.
+    // Before the gate opens: from then on the child has begun, even if something here fails.
     let exited = exit_watch(child.pid()).map_err(|error| {
-        // Waiting can only fail when the child is gone already.
+        // Waiting can only fail if the child is gone already.
         child.kill();
         drop(child.wait());
         not_started(error)
@@ -111,15 +111,15 @@ fn begin(prepared: Prepared, gate: Option<Gate>) -> Begun {
     Ok((child, exited, file(stdout), stderr.map(file)))
 }
 
-/// What a thread behind a filter is told to do.
+/// A task for a thread behind a filter.
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Starts boxed children from threads that locked themselves in first: what they start is locked in with them, at a
-/// fraction of what one more program in between would cost. Several start at the same time, because a thread waits for
-/// its child's exec.
+/// Starts sandboxed children from threads that restricted themselves first: children inherit the restrictions, at a
+/// fraction of the cost of another program in between. Several can start in parallel, because a thread waits for its
+/// child's exec.
 ///
-/// The kernel takes longer to make a filter ready than to start most sensors, and a thread inherits it. So there is one
-/// thread for each filter, which makes one for each child; Landlock, which is cheap and differs, is put on there.
+/// The kernel takes longer to prepare a filter than to start most sensors, and threads inherit filters. So there is one
+/// thread for each filter, which makes one for each child; Landlock, which is cheap and differs, is applied there.
 pub(super) struct Starter {
     filtered: Vec<(Net, mpsc::Sender<Task>)>,
     said: mpsc::Sender<(usize, Begun)>,
@@ -135,15 +135,16 @@ impl Starter {
         Ok(Starter { filtered: Vec::new(), said, heard, rings: Arc::new(rings), bell })
     }
 
-    /// What becomes readable when a job was begun on a thread.
+    /// Becomes readable when a job was started on a thread.
     pub(super) fn bell(&self) -> &PipeReader {
         &self.bell
     }
 
-    /// The jobs that were begun on threads since the last call, by their number. To be called when the bell has rung:
-    /// it waits for that.
+    /// Returns the jobs that were started on threads since the last call, by their number. Call it when the bell is
+    /// readable; otherwise it blocks.
     pub(super) fn begun(&mut self) -> Vec<(usize, Begun)> {
-        // A thread rings after it spoke, so that nothing is said without a ring to come. What could not be read rings on.
+        // A thread writes to the bell after it sent its result, so each result is followed by a byte. Unread bytes keep
+        // the bell readable.
         drop(self.bell.read(&mut [0; 64]));
         self.heard.try_iter().collect()
     }
@@ -167,10 +168,10 @@ impl Starter {
 }
 
 fn no_box() -> io::Error {
-    io::Error::other("its box could not be made")
+    io::Error::other("its sandbox could not be made")
 }
 
-/// What a thread says of its job when it is through with it, also where it could not be made or gave up.
+/// The result that a thread sends for its job, even if the thread could not be made or panicked.
 struct Word {
     index: usize,
     begun: Option<Begun>,
@@ -187,14 +188,14 @@ impl Word {
 impl Drop for Word {
     fn drop(&mut self) {
         if let Some(begun) = self.begun.take() {
-            // Who asked is there until all have spoken.
+            // The receiver lives until all threads have sent their result.
             drop(self.said.send((self.index, begun)));
             drop((&*self.rings).write_all(b"!"));
         }
     }
 }
 
-/// A thread behind the filter of this box, until nobody can tell it anything any more.
+/// Starts a thread behind the filter of this sandbox; it ends when its sender is dropped.
 fn filtered(boxed: Boxed) -> io::Result<mpsc::Sender<Task>> {
     let small = || thread::Builder::new().stack_size(STACK_BYTES);
     let (tell, told) = mpsc::channel::<Task>();
@@ -202,18 +203,18 @@ fn filtered(boxed: Boxed) -> io::Result<mpsc::Sender<Task>> {
     small().spawn(move || {
         let put = sandbox::lock_calls(&boxed);
         let is_on = put.is_ok();
-        // Who waits for this is there as long as nothing was said.
+        // The receiver waits for this message.
         drop(said.send(put));
         for task in told.into_iter().take_while(|_| is_on) {
-            // A task that is dropped says so.
+            // A dropped task still sends its result.
             drop(small().spawn(task));
         }
     })?;
-    heard.recv().unwrap_or_else(|_| Err(io::Error::other("its filter could not be put on")))?;
+    heard.recv().unwrap_or_else(|_| Err(io::Error::other("its filter could not be applied")))?;
     Ok(tell)
 }
 
-/// Spawns; a script that someone else is just writing is tried again for a little while.
+/// Spawns; if another process is still writing the script, tries again for a short time.
 fn try_spawn(start: &Start) -> io::Result<Child> {
     let patience = Deadline::after_ms(500);
     loop {
@@ -226,10 +227,10 @@ fn try_spawn(start: &Start) -> io::Result<Child> {
     }
 }
 
-/// Waits for a moment, as `poll` on nothing.
+/// Waits for a moment, with `poll` on nothing.
 pub fn pause_ms(ms: u64) {
     let time = timespec(std::time::Duration::from_millis(ms));
-    // A signal may cut the pause short; callers loop on a condition of their own.
+    // A signal may shorten the pause; callers loop on a condition of their own.
     ignore(poll(&mut [], Some(&time)));
 }
 
@@ -239,19 +240,19 @@ fn open_gate(child: &Child, stdin: Option<PipeWriter>, gate: Gate) -> Result<(),
         stdin.write_all(b"!").map_err(|error| error.to_string())
     });
     if opened.is_err() {
-        // stdin is closed without the byte, so that the child ends without having begun.
+        // stdin is closed without the byte, so the child ends without having begun.
         drop(child.wait());
     }
     opened.map_err(Exit::NotStarted)
 }
 
-/// A descriptor that becomes readable when the child has ended.
+/// Returns a descriptor that becomes readable when the child has ended.
 #[cfg(target_os = "linux")]
 pub(super) fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
 
-/// A descriptor that becomes readable when the child has ended: a thread waits for it without reaping it.
+/// Returns a descriptor that becomes readable when the child has ended: a thread waits for it without reaping it.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -263,7 +264,7 @@ pub(super) fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
     Ok(read.into())
 }
 
-/// Waits until one of the descriptors is readable or the time is up; true when one is.
+/// Waits until one of the descriptors is readable or the time is up; returns true if one is readable.
 pub fn wait_readable(fds: &[&dyn AsFd], wait_ms: i64) -> bool {
     let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
     let mut polled: Vec<PollFd> = borrowed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
@@ -271,7 +272,7 @@ pub fn wait_readable(fds: &[&dyn AsFd], wait_ms: i64) -> bool {
     poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
 }
 
-/// A duration as `poll` takes it.
+/// Converts a duration for `poll`.
 pub fn timespec(duration: std::time::Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
@@ -279,5 +280,5 @@ pub fn timespec(duration: std::time::Duration) -> Timespec {
     }
 }
 
-/// For calls whose failure means that what was wanted is so already; each place says why.
+/// Ignores a failure that means that the goal is already reached; each caller says why.
 pub(super) fn ignore<T>(_: rustix::io::Result<T>) {}

@@ -1,7 +1,7 @@
-//! The start of a child by `posix_spawn`: fork copies looop's page tables, which takes longer than most sensors run.
+//! Starting a child by `posix_spawn`: fork copies looop's page tables, which takes longer than most sensors run.
 //!
-//! The child inherits what the calling thread has: Landlock rules, a system call filter. Its parent death signal, if
-//! it sets one, comes when that thread ends.
+//! The child inherits the restrictions of the calling thread: Landlock rules and a system call filter. If it sets a
+//! parent death signal, that comes when this thread ends.
 
 #![allow(
     unsafe_code,
@@ -17,7 +17,8 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// A child to start. It leads a session of its own and has default signals, see [`super::session`].
 ///
-/// It owns the child's ends of the pipes: drop it once the child has started, or the other ends never see an end of file.
+/// It owns the child's ends of the pipes: drop it once the child has started, or the other ends never see an end of
+/// file.
 pub(super) struct Start {
     /// The path of the executable, which is also its argument zero.
     pub(super) program: PathBuf,
@@ -28,7 +29,7 @@ pub(super) struct Start {
     pub(super) streams: Streams,
 }
 
-/// The standard streams of a child. None: `/dev/null`.
+/// The standard streams of a child. `None` means `/dev/null`.
 #[derive(Default)]
 pub(super) struct Streams {
     pub(super) stdin: Option<OwnedFd>,
@@ -36,7 +37,7 @@ pub(super) struct Streams {
     pub(super) stderr: Option<OwnedFd>,
 }
 
-/// A child that was started and not waited for. Dropping it leaves it running.
+/// A started child that is not yet waited for. Dropping it leaves it running.
 #[derive(Debug)]
 pub(super) struct Child(Pid);
 
@@ -45,17 +46,16 @@ impl Child {
         self.0
     }
 
-    /// The process id as a number.
     pub(super) fn id(&self) -> u32 {
         self.0.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Kills it. One that has ended already is no error.
+    /// Kills it. It is not an error if it has ended already.
     pub(super) fn kill(&self) {
         super::spawn::ignore(kill_process(self.0, Signal::KILL));
     }
 
-    /// Waits for its end. Call it once: the number may be another's afterwards.
+    /// Waits for its end. Call it once: another process may get its number afterwards.
     pub(super) fn wait(&self) -> io::Result<ExitStatus> {
         loop {
             match waitpid(Some(self.0), WaitOptions::empty()) {
@@ -89,13 +89,13 @@ mod linux {
     /// Starts the child.
     ///
     /// # Errors
-    /// `ENOENT`, `EACCES`, `ENOEXEC` and others of exec and chdir, as the kernel says them; `InvalidInput` when an
+    /// `ENOENT`, `EACCES`, `ENOEXEC` and others of exec and chdir, as the kernel returns them; `InvalidInput` when an
     /// argument holds a zero byte.
     pub(in super::super) fn spawn(start: &Start) -> io::Result<Child> {
         let program = c_string(start.program.as_os_str())?;
         let cwd = c_string(start.cwd.as_os_str())?;
         let args = start.args.iter().map(|arg| c_string(OsStr::new(arg))).collect::<io::Result<Vec<_>>>()?;
-        // Of two values of one name the last one counts, as for `Command`; C would take the first.
+        // If a name has two values, the last one counts, as for `Command`; C would take the first.
         let env: BTreeMap<_, _> = start.env.iter().map(|(key, value)| (key, value)).collect();
         let pairs = env.into_iter().map(|(key, value)| CString::new(format!("{key}={value}")));
         let env = pairs.collect::<Result<Vec<_>, _>>()?;
@@ -127,7 +127,7 @@ mod linux {
         Ok(CString::new(text.as_bytes())?)
     }
 
-    /// The null-terminated list that C wants.
+    /// Returns the null-terminated list that C expects.
     fn pointers<'a>(strings: impl IntoIterator<Item = &'a CString>) -> Vec<*mut libc::c_char> {
         strings.into_iter().map(|one| one.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
     }
@@ -142,14 +142,14 @@ mod linux {
     impl Actions {
         fn new() -> io::Result<Actions> {
             let mut actions = MaybeUninit::uninit();
-            // SAFETY: the value is only taken as initialised after the call that does so succeeded.
+            // SAFETY: the value is only taken as initialised after the initialising call succeeded.
             unsafe {
                 check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
                 Ok(Actions(actions.assume_init()))
             }
         }
 
-        /// Gives the child this descriptor under this number; none: `/dev/null`.
+        /// Gives the child this descriptor under this number; `None` means `/dev/null`.
         fn stream(&mut self, number: libc::c_int, fd: Option<libc::c_int>) -> io::Result<()> {
             let null: &CStr = c"/dev/null";
             let mode = if number == 0 { libc::O_RDONLY } else { libc::O_WRONLY };
@@ -173,7 +173,7 @@ mod linux {
 
     impl Drop for Actions {
         fn drop(&mut self) {
-            // SAFETY: it was initialised, and nobody uses it any more.
+            // SAFETY: it was initialised, and it is not used afterwards.
             unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
         }
     }
@@ -185,7 +185,7 @@ mod linux {
         /// ignore.
         fn new() -> io::Result<Attributes> {
             let mut made = MaybeUninit::uninit();
-            // SAFETY: the value is only taken as initialised after the call that does so succeeded.
+            // SAFETY: the value is only taken as initialised after the initialising call succeeded.
             let mut attributes = unsafe {
                 check(libc::posix_spawnattr_init(made.as_mut_ptr()))?;
                 Attributes(made.assume_init())
@@ -210,13 +210,13 @@ mod linux {
 
     impl Drop for Attributes {
         fn drop(&mut self) {
-            // SAFETY: it was initialised, and nobody uses it any more.
+            // SAFETY: it was initialised, and it is not used afterwards.
             unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
         }
     }
 }
 
-/// Starts the child. FreeBSD's `posix_spawn` makes no session, so that this is fork and exec.
+/// Starts the child. FreeBSD's `posix_spawn` makes no session, so this uses fork and exec.
 ///
 /// # Errors
 /// As on Linux.
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_start_says_why() {
+    fn a_failed_start_says_why() {
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().join("text");
         std::fs::write(&text, "echo ran").unwrap();

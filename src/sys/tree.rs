@@ -1,4 +1,4 @@
-//! The process tree as the kernel tells it: who descends from whom, strays, and processes known by their start.
+//! The process tree as the kernel shows it: ancestors, orphans, and processes identified by their start.
 
 use std::collections::BTreeSet;
 
@@ -10,32 +10,32 @@ use super::clock::Deadline;
 use super::proc::GRACE_MS;
 use super::spawn::{ignore, pause_ms};
 
-/// Processes by number and start, so that a later one with the same number is another.
+/// Processes by number and start, so that a later process with the same number differs.
 pub type Known = BTreeSet<(u32, u64)>;
 
-/// Makes this process the parent of what its children leave behind, where the system can. It must have no children
-/// yet ([`has_children`]): what strangers leave behind would be taken for its own.
+/// Makes this process adopt the orphans of its descendants, if the system can. It must not have children yet
+/// ([`has_children`]): it would take orphans of foreign processes for its own.
 pub fn become_subreaper() {
     #[cfg(target_os = "linux")]
-    // Without it strays live on as they do under any other program; nothing else depends on it.
+    // Without it orphans live on, as with any other program; nothing else depends on it.
     ignore(rustix::process::set_child_subreaper(Some(rustix::process::getpid())));
 }
 
-/// True when this process has a child, ended ones included. One that has just begun has them from the program that
-/// became it by `exec`.
+/// Returns true if this process has a child, including ended ones. A process that has just started can have children of
+/// the program that became it by `exec`.
 pub fn has_children() -> bool {
     waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT).is_ok()
 }
 
-/// Ends and reaps every child that is left and not spared, strays of ended children included. Call it only when no
-/// other child is meant to live. Returns how many were ended.
+/// Ends and reaps every remaining child, including orphans of ended children, except those in `spare`. Call it only
+/// when no other child should live. Returns how many were ended.
 pub fn end_strays(spare: &Known) -> usize {
     let patience = Deadline::after_ms(GRACE_MS);
     let mut ended = 0;
     let mut none_seen = false;
     while !patience.passed() {
         match rustix::process::wait(WaitOptions::NOHANG) {
-            // Its own children are this process's now, and a look that was under way may have missed them.
+            // This process has adopted the children of the reaped one, and a running scan may have missed them.
             Ok(Some(_)) => none_seen = false,
             Ok(None) if none_seen => break,
             Ok(None) => {
@@ -43,7 +43,8 @@ pub fn end_strays(spare: &Known) -> usize {
                     let found = found.into_iter().filter(|child| !spare.contains(child));
                     found.filter_map(|(pid, _)| Pid::from_raw(pid.cast_signed())).collect()
                 };
-                // The short list may lack one while another ends; that there is none only the long one says.
+                // The short list can miss a child while another one exits. Before concluding that none is left, scan
+                // all of /proc.
                 let strays = Some(fit(listed_children())).filter(|found| !found.is_empty());
                 let strays = strays.unwrap_or_else(|| fit(children()));
                 none_seen = strays.is_empty();
@@ -61,8 +62,8 @@ pub fn end_strays(spare: &Known) -> usize {
     ended
 }
 
-/// Living children of this process as its threads list them, where the kernel does that: a box leaves its first process
-/// behind for a moment in each beat, and all processes of a machine are many to look at.
+/// Lists live children of this process from the lists of its threads, if the kernel has them. A sandbox leaves its
+/// first process behind for a moment in each beat, and scanning all processes of a machine is slow.
 fn listed_children() -> Vec<(u32, u64)> {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
     let lists = threads.flatten().filter_map(|one| std::fs::read_to_string(one.path().join("children")).ok());
@@ -72,7 +73,7 @@ fn listed_children() -> Vec<(u32, u64)> {
     pids.into_iter().filter_map(|pid| Some((pid, start_of(pid)?))).collect()
 }
 
-/// The living children of this process, from the kernel's list of all.
+/// Lists the live children of this process, from a scan of all processes.
 fn children() -> Vec<(u32, u64)> {
     let me = rustix::process::getpid().as_raw_nonzero().get();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
@@ -89,8 +90,8 @@ struct StatFields {
     start: u64,
 }
 
-/// Fields 3, 4, 6 and 22 of `/proc/PID/stat` (proc(5)); the name in field 2 may hold anything, so counting
-/// begins behind its last bracket.
+/// Parses fields 3, 4, 6 and 22 of `/proc/PID/stat` (proc(5)); the name in field 2 may hold anything, so counting
+/// begins after its last bracket.
 fn stat_fields(pid: i32) -> Option<StatFields> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
@@ -101,14 +102,14 @@ fn stat_fields(pid: i32) -> Option<StatFields> {
     Some(StatFields { state, parent, session, start })
 }
 
-/// When a process started, in clock ticks since boot; none when it is gone or a zombie.
+/// Returns when a process started, in clock ticks since boot; `None` if it is gone or a zombie.
 pub fn start_of(pid: u32) -> Option<u64> {
     let fields = stat_fields(i32::try_from(pid).ok()?)?;
     (fields.state != 'Z').then_some(fields.start)
 }
 
-/// The living processes of the session that this process leads or led, the leader included. `start` is the leader's:
-/// none comes back when another process has its number now.
+/// Lists the live processes of the session that this process leads or led, including the leader. `start` is the
+/// leader's: the list is empty if another process has its number now.
 pub fn session_of(leader: u32, start: u64) -> Vec<(u32, u64)> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let Ok(session) = i32::try_from(leader) else { return Vec::new() };
@@ -121,14 +122,14 @@ pub fn session_of(leader: u32, start: u64) -> Vec<(u32, u64)> {
     members.map(|(pid, fields)| (pid.cast_unsigned(), fields.start)).collect()
 }
 
-/// True when this process cannot go on until somebody continues it: it is stopped by a signal or a debugger, or its
-/// cgroup is frozen. False when it is gone.
+/// Returns true if this process is suspended: a signal or a debugger stopped it, or its cgroup is frozen. False if it
+/// is gone.
 pub fn is_stopped(pid: u32, start: u64) -> bool {
     let fields = i32::try_from(pid).ok().and_then(stat_fields).filter(|fields| fields.start == start);
     fields.is_some_and(|fields| matches!(fields.state, 'T' | 't') || is_frozen(pid))
 }
 
-/// True when the cgroup of a process is frozen, as version 2 of cgroups tells it.
+/// Returns true if the cgroup of a process is frozen, according to cgroups version 2.
 fn is_frozen(pid: u32) -> bool {
     let Ok(groups) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
     let Some(group) = groups.lines().find_map(|line| line.strip_prefix("0::/")) else { return false };
@@ -136,26 +137,25 @@ fn is_frozen(pid: u32) -> bool {
     events.is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
 }
 
-/// The id of this boot; empty where the system has none.
+/// Returns the id of this boot; empty if the system has none.
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// The name of this machine.
 pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The namespace in which this process has its number; 0 where the system has none.
+/// Returns the namespace in which this process has its number; 0 if the system has none.
 pub fn pid_namespace() -> u64 {
     let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let text = link.to_string_lossy();
-    // As namespaces(7) has it: `pid:[4026531836]`.
+    // As in namespaces(7): `pid:[4026531836]`.
     text.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap_or(0)
 }
 
-/// Ends a process, its group and its session, known by pid and start time. A pid alone is no authority: it may be
-/// another's. Returns true when there was something to end.
+/// Ends a process, its group and its session, identified by pid and start time, because a pid alone may belong to
+/// another process. Returns true if there was something to end.
 pub fn end_group(pid: u32, start: u64) -> bool {
     let alive = || start_of(pid) == Some(start);
     let Some(leader) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| alive()) else {
@@ -178,13 +178,13 @@ pub fn end_group(pid: u32, start: u64) -> bool {
     true
 }
 
-/// True when this process descends from one of these, or when that cannot be told.
+/// Returns true if this process descends from one of these, or if that cannot be found out.
 pub fn may_descend_from(pids: &[u32]) -> bool {
     !pids.is_empty() && ancestors().is_none_or(|all| all.iter().any(|pid| pids.contains(pid)))
 }
 
-/// The processes that this one descends from, nearest first; none when they cannot be followed to the first. A /proc
-/// of another process namespace, to which this process has another number, says nothing about it.
+/// Returns the ancestors of this process, nearest first; `None` if they cannot be followed to the first. A /proc of
+/// another process namespace, in which this process has another number, gives no answer.
 fn ancestors() -> Option<Vec<u32>> {
     let mut pid = rustix::process::getpid().as_raw_nonzero().get();
     let named = std::fs::read_link("/proc/self").ok()?;

@@ -1,4 +1,4 @@
-//! The human's terminal: its size, raw mode that is given back on every way out, and the news that its size changed.
+//! The user's terminal: its size, raw mode that is always reset, and notifications of a changed size.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,21 +8,21 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 use signal_hook::SigId;
 use signal_hook::consts::SIGWINCH;
 
-/// True when stdin and stdout are one human's terminal.
+/// Returns true if stdin and stdout are a terminal.
 pub fn is_terminal() -> bool {
     isatty(io::stdin()) && isatty(io::stdout())
 }
 
-/// The size of the terminal on stdout as width and height in cells; none when there is no terminal, or when it
-/// does not know.
+/// Returns the size of the terminal on stdout as width and height in cells; `None` without a terminal, or if its size
+/// is unknown.
 pub fn size() -> Option<(u16, u16)> {
     let size = tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
 }
 
-/// A terminal in raw mode: each key comes as the bytes that it sends, and none of them ends this process. Given
-/// back when dropped, which an error and a panic do too; a signal must therefore be turned into an event of the
-/// loop, as [`super::signal::Cancel`] does.
+/// A terminal in raw mode: each key comes as the bytes that it sends, and none of them ends this process. Dropping
+/// resets the terminal, also on an error or a panic; a signal must therefore be turned into an event of the loop, as
+/// [`super::signal::Cancel`] does.
 #[derive(Debug)]
 pub struct Raw {
     before: Termios,
@@ -30,15 +30,15 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Makes the terminal raw and writes `enter` to it; `leave` is written when it is given back.
+    /// Makes the terminal raw and writes `enter` to it; `leave` is written when it is reset.
     ///
     /// # Errors
-    /// When stdin is no terminal, or one that does not listen.
+    /// When stdin is not a terminal, or when it does not respond.
     pub fn enter(enter: &str, leave: &'static str) -> io::Result<Raw> {
         let before = tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
-        // What was typed before belongs to the worker too, so it is not thrown away.
+        // Keys that were typed before also belong to the worker, so keep them.
         tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
         let raw = Raw { before, leave };
         write_all(enter.as_bytes())?;
@@ -48,31 +48,25 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // A terminal that is gone needs no reset.
         write_all(self.leave.as_bytes()).unwrap_or_default();
         tcsetattr(io::stdin(), OptionalActions::Now, &self.before).unwrap_or_default();
     }
 }
 
-/// Writes all of it to the terminal, past every buffer of this process.
-///
-/// # Errors
-/// When the terminal is gone.
+/// Writes all bytes to the terminal, past every buffer of this process.
 pub fn write_all(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
 }
 
-/// Reads what was typed; 0 at its end.
-///
-/// # Errors
-/// When the terminal is gone.
+/// Reads typed bytes; 0 at its end.
 pub fn read(buffer: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(io::stdin(), buffer)?)
 }
 
-/// Becomes readable when the terminal has another size.
+/// Becomes readable when the size of the terminal has changed.
 #[derive(Debug)]
 pub struct Resized {
     read: UnixStream,
@@ -83,7 +77,7 @@ impl Resized {
     /// Listens from now on.
     ///
     /// # Errors
-    /// When no socket pair or no handler can be had.
+    /// When a socket pair or a handler cannot be made.
     pub fn listen() -> io::Result<Resized> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
@@ -91,12 +85,12 @@ impl Resized {
         Ok(Resized { read, id })
     }
 
-    /// The descriptor to poll for reading.
+    /// Returns the descriptor to poll for reading.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()
     }
 
-    /// Takes the news; the size is looked up after that, so that the last one is never missed.
+    /// Takes the notification; read the size after that, so that the last change is never missed.
     pub fn take(&self) {
         let mut buffer = [0; 64];
         while matches!((&self.read).read(&mut buffer), Ok(bytes) if bytes > 0) {}

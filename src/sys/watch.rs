@@ -1,4 +1,4 @@
-//! Watching directories for changes, as a descriptor to poll; a hint that saves waiting, never a source of truth.
+//! Watching directories for changes, as a descriptor to poll: a hint that shortens waits, never a source of truth.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -17,11 +17,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches directories, not what is below them. Reads do not count, nor do changes that leave no file under that
-    /// name. `only` names the files that count in a directory; empty: all that are not hidden.
+    /// Watches directories, but not their subdirectories. Ignores reads, and changes after which the file does not
+    /// exist. `only` names the files that count in a directory; if it is empty, all files count that are not hidden.
     ///
     /// # Errors
-    /// When the system has no watch to give; the caller goes on with its interval.
+    /// When the system has no watch left; the caller then relies on its interval.
     pub fn new(dirs: &[(&Path, &[&str])]) -> Result<Watch> {
         let (read, mut write) = UnixStream::pair().context("could not watch for changes")?;
         read.set_nonblocking(true)?;
@@ -40,7 +40,7 @@ impl Watch {
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             if !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(|path| counts(path)) {
-                // A full pipe means that the reader has been told already.
+                // A full pipe means that the reader has a notification already.
                 drop(write.write(b"!"));
             }
         })
@@ -52,12 +52,12 @@ impl Watch {
         Ok(Watch { read, _watcher: watcher })
     }
 
-    /// The descriptor to poll for reading.
+    /// Returns the descriptor to poll for reading.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()
     }
 
-    /// Takes what has been told so far; true when there was something.
+    /// Takes all notifications so far; returns true if there was one.
     pub fn drain(&self) -> bool {
         let mut buffer = [0_u8; 256];
         let mut any = false;

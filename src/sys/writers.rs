@@ -1,4 +1,4 @@
-//! Whether a process has a file open for writing, and a guard that keeps new writers waiting.
+//! Detection of processes that have a file open for writing, and a guard that makes new writers wait.
 
 #![cfg_attr(
     target_os = "linux",
@@ -10,7 +10,7 @@ use std::io;
 
 use crate::sys::openers;
 
-/// A file that no process has open for writing. A process that tries to open it waits until the guard is dropped, where
+/// A file that no process has open for writing. A process that tries to open it waits until the guard is dropped, if
 /// the kernel and the file system have leases.
 #[derive(Debug)]
 pub struct WriterGuard {
@@ -19,7 +19,7 @@ pub struct WriterGuard {
 }
 
 impl WriterGuard {
-    /// Guards a file that was opened for reading. None: a process has it open for writing.
+    /// Guards a file that was opened for reading. Returns `None` if a process has it open for writing.
     ///
     /// # Errors
     /// When the processes that have it open cannot be listed.
@@ -28,7 +28,7 @@ impl WriterGuard {
         match lease::take(&file) {
             Ok(()) => Ok(Some(WriterGuard { file, has_lease: true })),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            // Another system: it tells nothing about the writers of a file.
+            // Another system: it does not report the writers of a file.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 Ok(Some(WriterGuard { file, has_lease: false }))
             }
@@ -38,7 +38,7 @@ impl WriterGuard {
         }
     }
 
-    /// False if a process waits to write to the file.
+    /// Returns false if a process waits to write to the file.
     pub fn is_undisturbed(&self) -> bool {
         !self.has_lease || lease::is_held(&self.file)
     }
@@ -52,14 +52,14 @@ impl Drop for WriterGuard {
     }
 }
 
-/// The kernel's read lease on a file: it delays whoever opens the file for writing.
+/// The kernel's read lease on a file: it delays a process that opens the file for writing.
 #[cfg(target_os = "linux")]
 mod lease {
     use std::fs::File;
     use std::io;
     use std::os::fd::AsRawFd;
 
-    /// Chooses the signal that tells of a waiting writer. The default one ends the process.
+    /// Chooses the signal that reports a waiting writer. The default signal ends the process.
     const F_SETSIG: libc::c_int = 10;
 
     pub(super) fn take(file: &File) -> io::Result<()> {
@@ -84,7 +84,7 @@ mod lease {
     }
 }
 
-/// Other systems have no such lease.
+/// Other systems lack such a lease.
 #[cfg(not(target_os = "linux"))]
 mod lease {
     use std::fs::File;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_comes_later_waits_for_the_guard_and_is_told_of() {
+    fn a_later_writer_waits_for_the_guard_and_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, "text").unwrap();

@@ -1,7 +1,7 @@
-//! The human's side of a worker: its screen drawn on this terminal, keys passed on to it, until the human leaves.
+//! The user's side of a worker: draws its screen on this terminal and passes keys on to it, until the user leaves.
 //!
-//! What a worker printed is read from its transcript; the supervisor only says that there is more. So a slow terminal
-//! costs the worker nothing, and what is drawn is always the latest state, however much was printed in between.
+//! The worker's output is read from its transcript; the supervisor only reports new output. So a slow terminal
+//! does not slow the worker down, and the latest state is drawn, however much was printed in between.
 
 mod link;
 
@@ -28,48 +28,48 @@ use link::Link;
 
 /// The least time between two frames, in milliseconds.
 const FRAME_MS: i64 = 10;
-/// For how long output is read before keys get their turn again, in milliseconds.
+/// How long output is read before keys are handled again, in milliseconds.
 const READ_MS: i64 = 8;
-/// For how long the history may be read before something is drawn, in milliseconds.
+/// How long the history may be read before something is drawn, in milliseconds.
 const HISTORY_MS: i64 = 300;
 /// How long an escape may wait for the rest of its sequence, in milliseconds.
 const ESCAPE_MS: i64 = 25;
-/// How often files are looked at without being told, in milliseconds: a message is a hint, the files are the truth.
+/// How often files are read without a message, in milliseconds: a message is a hint, the files are the truth.
 const LOOK_MS: i64 = 500;
-/// For how long the last state of a supervisor that hung up is waited for, in milliseconds.
+/// How long to wait for the last state of a supervisor that hung up, in milliseconds.
 const LAST_STATE_MS: i64 = 2000;
-/// How often it is looked for, in milliseconds.
+/// How often to check for it, in milliseconds.
 const LAST_LOOK_MS: i64 = 20;
 /// The longest text of a flag on the status line, in characters.
 const FLAG_CHARS: usize = 200;
 
-/// How to attach.
+/// Options of an attached session.
 pub struct Options<'a> {
-    /// True: only look. No key is passed on, and the size of this terminal does not count.
+    /// If true, only shows the worker: keys are not passed on, and the size of this terminal does not count.
     pub view: bool,
-    /// Shows the human an ask on a terminal that is in its usual state, and takes the word on it.
+    /// Shows the user an ask on a terminal in its normal mode, and takes the answer.
     pub answer: &'a mut dyn FnMut(&Name) -> Result<()>,
-    /// The move that waits longest for a human's yes.
+    /// Returns the move that has waited longest for the user's approval.
     pub approval: &'a mut dyn FnMut() -> Option<Name>,
 }
 
-/// How it ended.
+/// How an attached session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The human left, or the terminal went away; the worker runs on.
+    /// The user left, or the terminal went away; the worker runs on.
     Detached,
-    /// The worker is over, and the human has seen its last screen.
+    /// The worker has ended, and the user has seen its last screen.
     Over(Phase),
 }
 
-/// Shows a worker until the human leaves.
+/// Shows a worker until the user leaves.
 ///
 /// # Errors
-/// When there is no terminal, the supervisor speaks another version of the protocol, or it was killed. The terminal
-/// is as it was before.
+/// When there is no terminal, when the supervisor uses another version of the protocol, or when it was killed. The
+/// terminal is reset.
 pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<Ended> {
     if !tty::is_terminal() {
-        let fault = Fault::usage(format!("could not attach to {id}: stdin and stdout are no terminal"));
+        let fault = Fault::usage(format!("could not attach to {id}: stdin and stdout are not a terminal"));
         return Err(fault.hint(format!("`looop logs {id}` prints what it printed")).into());
     }
     let what = || format!("could not attach to {id}");
@@ -104,15 +104,15 @@ struct Session<'a, 'b> {
     keys: Keys,
     link: Link,
     seen: Option<Seen>,
-    /// Where it ended.
+    /// The last state of an ended worker.
     over: Option<State>,
-    /// What the human is told until the next key.
+    /// A message to the user, shown until the next key.
     notice: Option<String>,
     raw: Option<Raw>,
     options: Options<'b>,
 }
 
-/// What the descriptors said.
+/// Which descriptors are ready.
 struct Ready {
     keys: bool,
     resized: bool,
@@ -128,7 +128,7 @@ impl Session<'_, '_> {
         let mut next_frame = Deadline::after_ms(0);
         let (mut dirty, mut ended) = (true, None);
         while ended.is_none() {
-            // Told or not, what is in the files is looked at.
+            // With or without a message, read the files.
             let offset = self.reader.offset();
             let more = self.read()?;
             dirty |= self.reader.offset() > offset;
@@ -160,7 +160,7 @@ impl Session<'_, '_> {
         Ok(ended.unwrap_or(Ended::Detached))
     }
 
-    /// Goes to the last part of the transcript, far enough back to draw the whole screen.
+    /// Seeks to the last part of the transcript, far enough back to draw the whole screen.
     fn rewind(&mut self) -> Result<()> {
         let end = self.reader.end_offset()?;
         self.reader.seek(end.saturating_sub(REPLAY_BYTES))?;
@@ -170,15 +170,15 @@ impl Session<'_, '_> {
         Ok(())
     }
 
-    /// Draws more of the transcript on the model; true when time was up before its end.
+    /// Draws more of the transcript on the model; returns true if the time was up before its end.
     fn read(&mut self) -> Result<bool> {
-        // A few bytes can ask for a lot of drawing, so the clock is looked at often.
+        // A few bytes can ask for a lot of drawing, so check the clock often.
         let (turn, mut buffer) = (Deadline::after_ms(READ_MS), [0; PIECE_BYTES]);
         while !turn.passed() {
             match self.reader.next(&mut buffer)? {
                 Some(event) => self.screen.apply(event, &buffer),
                 None => {
-                    // Where no index tells sizes, the supervisor does.
+                    // If no index has sizes, use the size from the supervisor.
                     if let (None, Some(seen)) = (self.reader.size(), &self.seen) {
                         self.screen.resize(seen.cols, seen.rows);
                     }
@@ -192,7 +192,7 @@ impl Session<'_, '_> {
     fn wait_ms(&self, can_draw: bool, next_frame: &Deadline) -> i64 {
         let mut wait = LOOK_MS;
         if can_draw {
-            // Then for the terminal to take it.
+            // After that, the time until the terminal accepts it.
             let left = i64::try_from(next_frame.left().as_micros().div_ceil(1000)).unwrap_or(FRAME_MS);
             wait = if left > 0 { left } else { LOOK_MS };
         }
@@ -203,7 +203,7 @@ impl Session<'_, '_> {
     }
 
     fn poll(&self, cancel: &Cancel, resized: &Resized, can_draw: bool, wait_ms: i64) -> Result<Ready> {
-        // Keys wait in the terminal while the worker does not take them, so a paste of any size is held by its sender.
+        // Keys stay in the terminal while the worker does not take them, so a large paste waits at its sender.
         let keys = if self.link.is_full() { PollFlags::empty() } else { PollFlags::IN };
         let screen = if can_draw { PollFlags::OUT } else { PollFlags::empty() };
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
@@ -249,7 +249,7 @@ impl Session<'_, '_> {
             Ok(0) => Ok(vec![KeyEvent::Detach]),
             Ok(length) => Ok(self.keys.push(&buffer[..length])),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(Vec::new()),
-            // The terminal is gone, and with it whoever would be told.
+            // The terminal is gone, so a message would have no reader.
             Err(_) => Ok(vec![KeyEvent::Detach]),
         }
     }
@@ -258,14 +258,15 @@ impl Session<'_, '_> {
         if waited_ms > 0 && self.keys.is_waiting() { self.keys.flush() } else { Vec::new() }
     }
 
-    /// Does what was typed; says so when the human leaves.
+    /// Handles typed keys; returns the end if the user leaves.
     fn act(&mut self, typed: Vec<KeyEvent>, dirty: &mut bool) -> Result<Option<Ended>> {
         for event in typed {
             *dirty |= self.notice.take().is_some();
             let over = self.over.as_ref().map(|state| state.phase);
             match (event, over) {
                 (KeyEvent::Detach, over) => return Ok(Some(over.map_or(Ended::Detached, Ended::Over))),
-                // Nothing takes keys any more, so a few of them leave; not a line that was on its way.
+                // The worker takes no more keys, so q, Ctrl-C and Ctrl-D leave. A typed line ends with a line break, so
+                // it does not leave.
                 (KeyEvent::Pass(bytes), Some(phase)) if matches!(*bytes, [.., b'q' | 0x03 | 0x04]) => {
                     return Ok(Some(Ended::Over(phase)));
                 }
@@ -280,12 +281,12 @@ impl Session<'_, '_> {
         Ok(None)
     }
 
-    /// Gives the terminal back for an ask on looop's own screen, where no worker draws, and takes it again: for the
-    /// worker's question, else for a move that waits.
+    /// Resets the terminal for an ask on looop's own screen, where the worker does not draw, and takes it again: for
+    /// the worker's question, otherwise for a move that waits.
     fn answer(&mut self) -> Result<()> {
         let question = self.seen.as_ref().and_then(|seen| seen.ask.clone());
         let Some(ask) = question.or_else(&mut *self.options.approval) else {
-            self.notice = Some("it asks nothing, and no move waits".to_owned());
+            self.notice = Some("the worker asks nothing, and no move waits".to_owned());
             return Ok(());
         };
         self.raw = None;
@@ -298,7 +299,7 @@ impl Session<'_, '_> {
         Ok(())
     }
 
-    /// Takes what the supervisor says; true when there is something new.
+    /// Takes messages of the supervisor; returns true if there is something new.
     fn listen(&mut self) -> Result<bool> {
         if self.over.is_some() {
             return Ok(false);
@@ -312,7 +313,7 @@ impl Session<'_, '_> {
         if self.link.is_open() {
             return Ok(any);
         }
-        // It writes its last state before it lets go; a directory that was put away meanwhile says nothing.
+        // The supervisor writes its last state before it releases its lock. An archived directory has no state here.
         let state = workers::load_from(self.dir).ok().flatten().map(|worker| worker.state);
         let said = self.seen.as_ref().map(|seen| seen.phase).filter(|phase| phase.is_over());
         self.over = match (state, said) {
@@ -331,7 +332,7 @@ impl Session<'_, '_> {
     }
 
     fn lost(&self) -> Fault {
-        let what = format!("lost {}: its supervisor ended without a word", self.id);
+        let what = format!("lost {}: its supervisor ended unexpectedly", self.id);
         Fault::failed(what).hint(format!("`looop logs {}` shows what is left", self.id))
     }
 

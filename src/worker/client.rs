@@ -1,4 +1,4 @@
-//! The caller's side of a worker's sockets: one request, one reply.
+//! The client of a worker's sockets: one request, one reply.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,22 +13,22 @@ use crate::model::wire::{self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPOR
 use crate::sys::clock::Deadline;
 use crate::sys::{socket, tree};
 
-/// How long a supervisor may take for what it does at once, in milliseconds.
+/// How long a supervisor may take for an immediate reply, in milliseconds.
 const REPLY_MS: i64 = 10_000;
-/// After how long without a reply the supervisor's process is looked at, in milliseconds.
+/// After how long without a reply to check the supervisor's process, in milliseconds.
 const STOPPED_MS: i64 = 1_000;
-/// How long one may take that looks by itself too, in milliseconds.
+/// The timeout for a wake-up, which the supervisor does not need: it also checks by itself.
 const WAKE_MS: i64 = 200;
 
-/// Asks a supervisor for something that it does at once, and waits for its reply.
+/// Sends a request that the supervisor answers at once, and waits for the reply.
 ///
 /// # Errors
-/// When nobody listens or replies, the versions differ, or the supervisor says no.
+/// When no process listens or replies, when the versions differ, or when the supervisor refuses.
 pub fn call(socket: &Path, request: Request) -> Result<String> {
     reply(&mut open(socket, request, REPLY_MS)?, Some(REPLY_MS))
 }
 
-/// Puts a question and waits for the answer, for as long as it takes.
+/// Asks the user a question and waits for the answer, without a timeout.
 ///
 /// # Errors
 /// As [`call`].
@@ -37,7 +37,7 @@ pub fn ask(socket: &Path, text: &str, options: &[String], reference: Option<&str
     reply(&mut open(socket, Request::Ask { text, options, reference }, REPLY_MS)?, None)
 }
 
-/// Tells a supervisor that there is something to look for. It looks by itself too, only later.
+/// Wakes a supervisor because there is something to read. Without this call it reads by itself, only later.
 pub fn poke(socket: &Path) {
     drop(open(socket, Request::Poke, WAKE_MS));
 }
@@ -47,12 +47,12 @@ pub fn poke(socket: &Path) {
 /// # Errors
 /// As [`call`], and when the content cannot be read.
 pub fn report(socket: &Path, name: &str, content: &mut dyn Read) -> Result<String> {
-    // Whole before the first byte is sent: the supervisor waits for nobody who takes long to write it.
+    // Read all of it before the first byte is sent: the supervisor does not wait for a slow writer.
     let mut bytes = Vec::new();
     content.take(MAX_REPORT as u64 + 1).read_to_end(&mut bytes).context("could not read the report")?;
     let mut stream = open(socket, Request::Report { name: name.to_owned() }, REPLY_MS)?;
     for part in bytes.chunks(MAX_PAYLOAD).chain([&[][..]]) {
-        // A supervisor that has heard enough says why and hangs up; its reply is then still to be read.
+        // If the supervisor has received too much, it says why and hangs up; read its reply then.
         if stream.write_all(&wire::encode(FrameKind::Data, part)).is_err() {
             break;
         }
@@ -69,11 +69,11 @@ fn open(socket: &Path, request: Request, wait_ms: i64) -> Result<UnixStream> {
         }
         _ => {
             let fault = Fault::failed(format!("could not reach the worker's supervisor: {error}"));
-            fault.hint("it may just have ended; `looop ls --all` says how")
+            fault.hint("it may just have ended; `looop ls --all` shows how")
         }
     })?;
     let hello = Hello { looop: wire::VERSION, request };
-    // One that does not want to hear this says why and hangs up; its reply is still to be read.
+    // If the supervisor refuses this, it says why and hangs up; read its reply then.
     drop(stream.write_all(&wire::encode_json(&hello)));
     Ok(stream)
 }
@@ -82,11 +82,11 @@ fn unanswered(why: &str) -> Fault {
     Fault::failed(format!("the worker's supervisor does not answer: {why}"))
 }
 
-/// Reads what came, or says why nothing comes. Without a time it waits for as long as the supervisor is there.
+/// Reads a reply, or says why none comes. Without a deadline it waits for as long as the supervisor lives.
 fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>) -> Result<usize> {
     let gone = || {
-        let fault = Fault::failed("could not hear the worker's supervisor: it ended while it was asked");
-        anyhow::Error::from(fault.hint("`looop ls --all` says how the worker stands"))
+        let fault = Fault::failed("could not read the supervisor's reply: the supervisor ended");
+        anyhow::Error::from(fault.hint("`looop ls --all` shows the state of the worker"))
     };
     let wait = deadline.map(|_| Duration::from_millis(STOPPED_MS.unsigned_abs()));
     stream.set_read_timeout(wait).context("could not talk to the worker's supervisor")?;
@@ -101,7 +101,7 @@ fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>)
                     .filter(|pid| tree::start_of(*pid).is_some_and(|start| tree::is_stopped(*pid, start)));
                 if let Some(pid) = stopped {
                     let fault = unanswered(&format!("process {pid} is stopped"));
-                    let fault = fault.hint(format!("`kill -CONT {pid}` lets it go on"));
+                    let fault = fault.hint(format!("`kill -CONT {pid}` resumes it"));
                     return Err(fault
                         .hint("`looop kill --force WORKER` ends it and all that it started")
                         .into());
@@ -113,7 +113,7 @@ fn read(stream: &mut UnixStream, buffer: &mut [u8], deadline: Option<&Deadline>)
                         .into());
                 }
             }
-            Err(error) => return Err(error).context("could not hear the worker's supervisor"),
+            Err(error) => return Err(error).context("could not read the supervisor's reply"),
         }
     }
 }
@@ -137,7 +137,7 @@ fn reply(stream: &mut UnixStream, wait_ms: Option<i64>) -> Result<String> {
     }
 }
 
-/// What to say to a supervisor of another version.
+/// Makes the error for a supervisor of another version.
 pub fn other_version(theirs: u32) -> Fault {
     let ours = wire::VERSION;
     let (newer, hint) = if theirs > ours {
@@ -148,6 +148,6 @@ pub fn other_version(theirs: u32) -> Fault {
             "the worker was started before an update; it can run to its end",
         )
     };
-    let what = format!("could not talk to the worker: {newer} (protocol {theirs} there, {ours} here)");
+    let what = format!("could not reach the worker: {newer} (protocol {theirs} there, {ours} here)");
     Fault::failed(what).hint(hint)
 }

@@ -1,20 +1,20 @@
-//! The private clone of a worker: made from the human's repository, and its commits brought back as a branch.
+//! The private clone of a worker: made from the user's repository; its commits come back as a branch.
 //!
 //! # Guarantees
-//! - Of the human's repository only objects and the refs `refs/looop/ID/base` and `refs/heads/looop/ID` change.
-//!   Tree, index, HEAD, stash, config and hooks stay as they are, and no hook of it runs.
-//! - The clone belongs to the worker, so nothing in it is believed: git never runs with the clone's own `.git`,
-//!   but with a view of it that holds data alone, no config, no hooks, no links.
-//! - What HEAD leads to comes back, on whichever branch or on none it was made.
-//! - No branch is ever moved but forward, and none that is in use. A clone with work that is nowhere else is
-//!   not removed without a human's word.
+//! - Of the user's repository only objects and the refs `refs/looop/ID/base` and `refs/heads/looop/ID` change. Tree,
+//!   index, HEAD, stash, config and hooks stay as they are, and none of its hooks runs.
+//! - The clone belongs to the worker, so it is not trusted: git never runs with the clone's own `.git`, but with a view
+//!   of it that holds only data, without config, hooks and links.
+//! - The commits that HEAD reaches come back, whatever branch they were made on.
+//! - A branch only moves forward, and only while it is not in use. A clone with work that exists nowhere else is
+//!   removed only if the user says so.
 //!
 //! # Limits
 //! - Submodules and LFS files are not fetched: a submodule is an empty directory, an LFS file its pointer.
-//! - The clone borrows objects. The base ref keeps all that its commit needs. Git in the clone may also borrow
-//!   an object that it finds in the human's repository by chance (the same text on another branch); where the
-//!   worker can write there git marks it as fresh, so that only `gc --prune=now` would drop it; where it
-//!   cannot, as in the sandbox, git writes a copy into the clone.
+//! - The clone borrows objects. The base ref keeps all that its commit needs. Git in the clone may also borrow an
+//!   object that it finds in the user's repository by chance (the same text on another branch). If the worker can write
+//!   there, git marks the object as fresh, so that only `gc --prune=now` would drop it; if it cannot, as in the
+//!   sandbox, git writes a copy into the clone.
 //! - The repository's own path must be UTF-8. The names of its files may be any bytes.
 
 mod collect;
@@ -42,8 +42,8 @@ pub use leftovers::{discard, leftovers};
 pub use source::{Source, inspect, stores, top_of};
 pub use trees::{Change, Grown, Trees, is_empty};
 
-/// What the config of a clone says, so that the config of a user or of the system, which the worker's git reads as well,
-/// neither waits for anybody nor runs a program: no signature, hook, monitor, editor, pager, prompt or filter of theirs.
+/// Config of a clone that overrides the user's and the system's, which the worker's git reads as well: no signature,
+/// hook, monitor, editor, pager, prompt or filter of theirs can wait for input or run a program.
 const QUIET: &str = "\
 [commit]
 \tgpgsign = false
@@ -89,7 +89,7 @@ const QUIET: &str = "\
 \tenabled = false
 ";
 
-/// What is written down of a clone of worker `id`, before it is made as well as after.
+/// Describes the clone of worker `id`, before it is made as well as after.
 ///
 /// # Errors
 /// When the path is not UTF-8.
@@ -99,18 +99,18 @@ pub fn repo_of(source: &Source, id: &Name) -> Result<Repo> {
 }
 
 /// Makes the clone of worker `id` in the directory `into`, which must not exist: checked out on `looop/ID` at the
-/// source's HEAD commit, with the source's objects shared. A branch of that name in the source plays no part; see
+/// source's HEAD commit, with the source's objects shared. A branch of that name in the source is ignored; see
 /// [`collect()`].
 ///
 /// # Errors
-/// Says what could not be done; nothing is left behind then.
+/// Names what failed; the directory is removed then.
 pub fn make(git: &Git, source: &Source, into: &Path, id: &Name) -> Result<Repo> {
     let repo = repo_of(source, id)?;
     make_for(git, source, into, &repo, Objects::Shared)?;
     Ok(repo)
 }
 
-/// As [`make()`], for what was written down, with these objects of the source.
+/// As [`make()`], for an existing description, with this choice of the source's objects.
 ///
 /// # Errors
 /// As [`make()`].
@@ -121,12 +121,12 @@ pub fn make_for(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: O
         fill(git, source, into, repo, objects)
             .inspect_err(|_| drop(source.delete_ref(git, &kept, &repo.base)))
     });
-    // The first error is the one to tell.
+    // The first error is the one to report.
     filled.inspect_err(|_| drop(fs::remove_dir_all(into)))
 }
 
 fn fill(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) -> Result<()> {
-    // Who committed is the worker, whoever's config its commands would read.
+    // The worker is the committer, whatever config its commands read.
     let id = repo.branch.rsplit('/').next().unwrap_or_default();
     let (name, address) = author(id);
     let more = format!("[user]\n\tname = \"{}\"\n\temail = {address}\n{QUIET}", name.replace('"', ""));
@@ -135,7 +135,7 @@ fn fill(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) 
         Objects::Shared => source.lend(git, &dir, &repo.base)?,
         Objects::Reachable => source.give_pack(git, &dir, &repo.base)?,
     }
-    // Counted before git makes a file of each.
+    // Counted before git makes a file for each entry.
     git.entries(&dir, &repo.base)?;
     let branch = format!("refs/heads/{}", repo.branch);
     git.run(&dir, &GitCommand::SetRef { name: &branch, to: &repo.base, old: None })?;
@@ -143,12 +143,12 @@ fn fill(git: &Git, source: &Source, into: &Path, repo: &Repo, objects: Objects) 
     Ok(())
 }
 
-/// Who commits in a worker's clone: a name and an address.
+/// Returns the identity of commits in a worker's clone: a name and an address.
 fn author(id: &str) -> (String, String) {
     (format!("looop worker {id}"), "worker@looop.invalid".to_owned())
 }
 
-/// Packs what the lines of a file reach into the files of a stem; the pack's path.
+/// Packs what the lines of a file reach into files with this stem; returns the pack's path.
 fn pack(git: &Git, dir: &GitDir, wanted: File, stem: &Path) -> Result<PathBuf> {
     let hash = git.run_with(dir, &GitCommand::Pack { stem: &text(stem)? }, Some(wanted))?;
     let mut name = stem.as_os_str().to_owned();

@@ -1,4 +1,4 @@
-//! A transcript in other forms, streamed: as plain text, and as a recording in the form asciicast v2.
+//! Export of a transcript, streamed: as plain text, and as a recording in the format asciicast v2.
 
 use std::fmt::Write;
 
@@ -13,21 +13,21 @@ use crate::store::transcript::{Event, Reader};
 
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// How many rows that scrolled off are held back, so that a screen which grows shows them again and does
-/// not print them twice.
+/// How many rows that scrolled off are held back, so that a screen that grows shows them again without printing them
+/// twice.
 const HELD_ROWS: usize = 500;
-/// From this length on a line is given out in parts, in bytes.
+/// A longer line is written in parts, in bytes.
 const LINE_BYTES: usize = 64 * 1024;
 
-/// Where the text goes, piece by piece.
+/// Receives the text, piece by piece.
 pub type Sink<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
 
-/// All that a worker printed, as text: what stood on its screen, line by line as it scrolled off, and last
-/// what stands there now. Colours are gone, what was overwritten is as it was last, wrapped lines are whole again.
-/// A program that draws on the alternate screen leaves what stands on it at the end.
+/// Writes all that a worker printed as text: each line of its screen as it scrolled off, and the final screen last.
+/// Removes colours, keeps the last version of overwritten text, and joins wrapped lines. The last content of an
+/// alternate screen comes at the end.
 ///
 /// # Errors
-/// When the transcript cannot be read or the text not be written.
+/// When the transcript cannot be read or the text cannot be written.
 pub fn plain(reader: &mut Reader, out: Sink) -> Result<()> {
     let (cols, rows) = reader.size().unwrap_or(DEFAULT_SIZE);
     let mut parser = screen::parser(cols, rows, HELD_ROWS, Lines::default());
@@ -40,7 +40,7 @@ pub fn plain(reader: &mut Reader, out: Sink) -> Result<()> {
                 guarded(|| parser.set_size(rows, cols))
             }
             Event::Lost { bytes, .. } => {
-                let note = format!("\r\n[{bytes} bytes of output could not be written down]\r\n");
+                let note = format!("\r\n[{bytes} bytes of output were lost]\r\n");
                 guarded(|| parser.process(note.as_bytes()))
             }
         };
@@ -56,7 +56,7 @@ pub fn plain(reader: &mut Reader, out: Sink) -> Result<()> {
 
 type Parser = vt100::Parser<Lines>;
 
-/// A parser that panicked gives what is on its screen and a new one goes on.
+/// If a parser panicked, its screen is written and a new parser continues.
 fn start_over(parser: Parser) -> Parser {
     let (rows, cols) = parser.screen().size();
     let mut lines = finish(parser);
@@ -76,7 +76,7 @@ fn finish(mut parser: Parser) -> Lines {
         lines.text.push_str(&text);
     }
     if alternate {
-        // Below what the program was started from, without the empty rows there.
+        // The alternate screen comes below the normal one, whose empty rows at the end are dropped.
         lines.text.truncate(lines.text.trim_end_matches('\n').len());
         lines.text.push_str("\x1b[m\n");
         lines.text.push_str(&last);
@@ -84,12 +84,12 @@ fn finish(mut parser: Parser) -> Lines {
     std::mem::take(lines)
 }
 
-/// What scrolled off and was not given out yet.
+/// Rows that scrolled off and are not written yet.
 #[derive(Debug, Default)]
 struct Lines {
     state: BasicFormattedCaptureState,
     text: String,
-    /// Line breaks that are due before the next text; those after the last text are never given.
+    /// Line breaks before the next text; those after the last text are never written.
     breaks: usize,
     any: bool,
 }
@@ -97,14 +97,14 @@ struct Lines {
 impl vt100::Callbacks for Lines {
     fn on_scroll(&mut self, row: RowContents<'_>, alternate: bool) {
         if !alternate {
-            // A string cannot refuse text.
+            // Writing into a string cannot fail.
             row.write_formatted_basic(&mut self.text, &mut self.state).unwrap_or_default();
         }
     }
 }
 
 impl Lines {
-    /// Gives out the lines that are whole, or all there is.
+    /// Writes the complete lines, or all that is there.
     fn give(&mut self, all: bool, out: Sink) -> Result<()> {
         let long = self.text.len() > LINE_BYTES;
         let end = if all || long { self.text.len() } else { self.text.rfind('\n').map_or(0, |end| end + 1) };
@@ -125,8 +125,8 @@ impl Lines {
     }
 }
 
-/// A recording in the form asciicast v2: a header, then output and changes of size with their times. But for what is
-/// secret as raw as the transcript: a player that shows it obeys the escape sequences in it.
+/// Writes a recording in the format asciicast v2: a header, then output and changes of size with their times. Except
+/// for redacted secrets, the output is raw: a player obeys the escape sequences in it.
 ///
 /// # Errors
 /// As [`plain`].
@@ -167,8 +167,8 @@ fn line(ms: u64, kind: &str, text: &str, out: Sink) -> Result<()> {
     out(&row)
 }
 
-/// Bytes as text where a character may be cut between two pieces. What is no text becomes U+FFFD; zero bytes, which
-/// no terminal shows and which stand for lost output, are left out.
+/// Decodes bytes as text, where a character may be split between two pieces. Invalid bytes become U+FFFD. Zero bytes
+/// are dropped: terminals do not show them, and they only replace lost output.
 #[derive(Debug, Default)]
 struct Utf8 {
     cut: Vec<u8>,

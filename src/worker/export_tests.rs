@@ -1,4 +1,4 @@
-//! Tests of the other forms of a transcript.
+//! Tests of the exported forms of a transcript.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::*;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::Writer;
 
-/// A transcript of 20 x 4 cells, written by `fill`.
+/// Makes a transcript of 20 x 4 cells, written by `fill`.
 fn reader(fill: impl FnOnce(&mut Writer)) -> (tempfile::TempDir, Reader) {
     let temp = tempfile::tempdir().unwrap();
     let dir = WorkerDir(temp.path().to_owned());
@@ -31,12 +31,12 @@ fn text_of(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn line_output_comes_out_as_it_went_in() {
+fn line_output_is_unchanged() {
     let lines: String = (0..2000).map(|n| format!("line {n}, longer than the screen is wide\r\n")).collect();
     assert_eq!(text_of(lines.as_bytes()), lines.replace('\r', ""));
     assert_eq!(text_of(b"\x1b[1;31mred\x1b[m\r\n\r\n\r\nend  \r\n\r\n"), "red\n\n\nend\n");
     assert_eq!(text_of(b""), "");
-    assert_eq!(text_of(b"10%\r50%\r100%\r\ndone"), "100%\ndone\n", "what was overwritten is as it was last");
+    assert_eq!(text_of(b"10%\r50%\r100%\r\ndone"), "100%\ndone\n", "overwritten text has its last version");
     assert_eq!(text_of(&[b'x'; 300_000]).len(), 300_001, "one line of any length");
     assert_eq!(text_of(b"a\x1b]52;c;eA==\x07b\x1b]0;t\x07\xe2\x80\xaec\x1bPq\x1b\\"), "abc\n");
 }
@@ -51,7 +51,7 @@ fn a_program_that_draws_leaves_its_last_screen() {
 }
 
 #[test]
-fn a_screen_that_changes_its_size_prints_nothing_twice() {
+fn a_resized_screen_prints_each_line_once() {
     let (_temp, mut reader) = reader(|writer| {
         for n in 0..30 {
             writer.append(format!("line {n}\r\n").as_bytes(), 1_700_000_000_000 + n);

@@ -1,4 +1,4 @@
-//! The fleet of this machine: workers as the loop sees them and the moves about them.
+//! The workers of this machine, as the loop sees them, and the moves that change them.
 
 use anyhow::Result;
 
@@ -69,7 +69,7 @@ impl Fleet for LocalFleet<'_> {
             Action::StopWorker { id } => match self.live(id)? {
                 Ok(_) => {
                     let told = client::call(&self.0.layout.worker(id).attach_socket(), Request::Kill);
-                    // One that ended by itself meanwhile is as ended as it can be.
+                    // If the worker ended by itself in the meantime, the goal is reached.
                     if told.is_err() && self.live(id)?.is_ok() {
                         told?;
                     }
@@ -88,7 +88,7 @@ impl Fleet for LocalFleet<'_> {
                 }
                 Err(why) => refused(why),
             },
-            _ => refused("it is no move about workers".to_owned()),
+            _ => refused("it is not a move about workers".to_owned()),
         }
     }
 
@@ -103,7 +103,7 @@ impl Fleet for LocalFleet<'_> {
                     || past.iter().any(|past| past.id == *id && past.by == beat);
                 if is_made { Probe::Made } else { Probe::NotMade }
             }
-            // To end what has ended changes nothing.
+            // Stopping an ended worker changes nothing.
             Action::StopWorker { .. } => Probe::NotMade,
             Action::TellWorker { id, .. } => {
                 if mail::has_from(&layout.worker(id), beat)? {
@@ -112,15 +112,15 @@ impl Fleet for LocalFleet<'_> {
                     Probe::NotMade
                 }
             }
-            _ => Probe::Unknown("it is no move about workers".to_owned()),
+            _ => Probe::Unknown("it is not a move about workers".to_owned()),
         })
     }
 
     fn end_lost(&self) -> Result<()> {
         let layout = self.0.layout;
         if !lost(layout)?.is_empty() {
-            // Looked at again under the lock that a starter takes: all workers of one name have the same socket, and
-            // one that is started meanwhile must not be ended for what an earlier one left.
+            // Check again under the lock that a starter takes: all workers of one name have the same socket, and a
+            // newly started worker must not be ended because of an earlier one.
             let _store = lock::store(&layout.store_lock())?;
             end_lost(layout, &lost(layout)?);
         }
@@ -130,11 +130,11 @@ impl Fleet for LocalFleet<'_> {
     fn put_away(&self, seen: &[WorkerView]) -> Result<()> {
         let _store = lock::store(&self.0.layout.store_lock())?;
         for view in seen {
-            // One that ended after the decision looked is still to be seen.
+            // If the worker ended after the decision read its state, a decision must still see that.
             if let Some(worker) = workers::load(self.0.layout, &view.id)?
                 && worker.state.phase.is_over()
                 && worker.state.phase.word() == view.state
-                // Its branch is still to be fetched, or its notice still to be sent.
+                // Its branch must still be fetched, or its notice must still be sent.
                 && worker.state.unfetched.is_none()
                 && !surface::is_untold(self.0.layout, &worker)
             {
@@ -146,14 +146,14 @@ impl Fleet for LocalFleet<'_> {
 }
 
 impl LocalFleet<'_> {
-    /// What a move wants. Its paths are the same ones wherever the beat runs.
+    /// Converts a move into a request. Resolves its paths, independently of the directory of the beat.
     fn wanted(&self, decided: &Move, beat: &str) -> Wanted {
         let Action::StartWorker { id, kind, brief, verify, claims, repo, grant, .. } = &decided.action else {
             return Wanted::default();
         };
         let resolved = |text: &String| {
             let path = self.0.settings.path_of(self.0.layout.root(), text);
-            // One that is not there is refused when it is looked at.
+            // A missing path is refused later.
             std::fs::canonicalize(&path).unwrap_or(path)
         };
         Wanted {
@@ -180,16 +180,16 @@ impl LocalFleet<'_> {
     }
 }
 
-/// The workers without a supervisor.
+/// Lists the workers without a supervisor.
 fn lost(layout: &Layout) -> Result<Vec<Worker>> {
     let (mut all, _) = workers::list(layout)?;
     all.retain(|worker| worker.state.phase == Phase::Lost);
     Ok(all)
 }
 
-/// Ends what workers without a supervisor left running: what has their sockets in the environment, and the session of
-/// their program, whose environment may be closed. The caller holds the store's lock, so that no other process starts one of
-/// these names meanwhile.
+/// Ends what workers without a supervisor left running: processes with their sockets in the environment, and the
+/// session of their program, whose environment may be closed. The caller holds the store's lock, so that no other
+/// process starts a worker of these names in the meantime.
 pub fn end_lost(layout: &Layout, lost: &[Worker]) {
     let socket = |worker: &Worker| layout.worker(&worker.spec.id).worker_socket();
     let sockets: Vec<String> =
@@ -204,11 +204,11 @@ pub fn end_lost(layout: &Layout, lost: &[Worker]) {
     });
 }
 
-/// Puts an ended worker away, and ends what a lost one left running: nobody would look for that any more. The caller
+/// Archives an ended worker, and ends what a lost one left running, because no later check would find that. The caller
 /// holds the store's lock.
 ///
 /// # Errors
-/// When it still lives, or a file cannot be moved or written; it can be tried again then.
+/// When it still lives, or a file cannot be moved or written; the caller can try again.
 pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
     if worker.state.phase == Phase::Lost {
         end_lost(layout, std::slice::from_ref(worker));
@@ -216,7 +216,7 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
     workers::put_away(layout, worker)
 }
 
-/// A worker as the world shows it. Ages and figures stay out: they would wake the loop.
+/// Returns a worker as decisions see it. Leaves out ages and counters: they would wake the loop.
 pub fn view(layout: &Layout, worker: &Worker, now: Now) -> WorkerView {
     let (spec, state) = (&worker.spec, &worker.state);
     let verdict = state.verdict.as_ref().map(|verdict| {
@@ -242,7 +242,7 @@ pub fn view(layout: &Layout, worker: &Worker, now: Now) -> WorkerView {
     }
 }
 
-/// True when a worker runs, is silent for longer than its limit, and has not said that it waits.
+/// Returns true if a worker runs, is silent for longer than its limit, and has not said that it waits.
 pub fn is_stuck(worker: &Worker, now: Now) -> bool {
     worker.state.phase == Phase::Running && now.elapsed_ms(worker.printed_ms) >= worker.spec.limits.idle_ms
 }

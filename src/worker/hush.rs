@@ -1,14 +1,14 @@
-//! What a supervisor must not write down, whoever says it: told by its starter, by a pipe and so by no file.
+//! Passes the list of secrets to a new supervisor over a pipe, so that the list never exists in a file.
 
 use anyhow::{Context, Result};
 
 use crate::model::secret::Secrets;
 use crate::sys::detach;
 
-/// The most that is told, in bytes: a pipe holds as much, so that nobody waits for anybody.
+/// The most bytes that are sent: a pipe holds them, so that neither side waits for the other.
 const MAX_BYTES: usize = 60 * 1024;
 
-/// What the starter writes.
+/// Returns what the starter writes: the secrets, without the longest ones if they do not fit.
 ///
 /// # Errors
 /// Never for text.
@@ -24,8 +24,8 @@ pub fn told(secrets: &Secrets) -> Result<Vec<u8>> {
     }
 }
 
-/// What the supervisor reads; none when its starter is gone, has changed its mind, or was cut short: then there is
-/// nothing to start, least of all with a part of the secrets.
+/// Reads the secrets in the supervisor. Returns `None` if the starter is gone, has aborted, or was interrupted: then
+/// nothing may start, least of all with a part of the secrets.
 pub fn heard() -> Option<Secrets> {
     let text = detach::input(MAX_BYTES as u64).ok()?;
     let pairs: Vec<(String, String)> = serde_json::from_slice(&text).ok()?;

@@ -1,16 +1,15 @@
-//! Pure. What a human types while attached: bytes for the worker, and the few that are for looop.
+//! Pure. Parser of the user's keys while attached: bytes for the worker, and a few commands for looop.
 //!
-//! Ctrl-\ begins a command: again to detach, `a` to answer; with any other key both go to the worker. All bytes else
+//! Ctrl-\ begins a command: again to detach, `a` to answer; with any other key both go to the worker. All other bytes
 //! pass unchanged, and inside a bracketed paste all bytes do.
 
-/// What was typed.
+/// A parsed input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyEvent {
-    /// For the worker.
+    /// Bytes for the worker.
     Pass(Vec<u8>),
-    /// Leave it.
     Detach,
-    /// Answer what it asks.
+    /// Answer the open ask.
     Answer,
 }
 
@@ -18,26 +17,26 @@ const ESC: u8 = 0x1b;
 /// Ctrl-\ as a plain terminal sends it.
 const PREFIX: u8 = 0x1c;
 const PASTE_END: &[u8] = b"\x1b[201~";
-/// The longest control sequence that a key is looked for in, in bytes.
+/// The longest control sequence that can be a key, in bytes.
 const SEQUENCE_BYTES: usize = 32;
 
-/// Tells keys apart in bytes that come in pieces.
+/// Recognises keys in bytes that come in pieces.
 #[derive(Debug, Default)]
 pub struct Keys {
-    /// The beginning of a sequence whose end has not come.
+    /// The beginning of an incomplete sequence.
     held: Vec<u8>,
     /// The bytes of the Ctrl-\ that waits for its second key.
     prefix: Option<Vec<u8>>,
     pasting: bool,
 }
 
-/// What stands next in the bytes, and how long it is.
+/// The next token in the bytes, with its length.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
     Prefix(usize),
     /// The letter that answers.
     Letter(usize),
-    /// A key that was let go, which only some terminals tell.
+    /// A released key, which only some terminals report.
     Release(usize),
     Paste(usize),
     Plain(usize),
@@ -46,17 +45,18 @@ enum Token {
 }
 
 impl Keys {
-    /// True while a sequence may go on. A lone escape key looks like one, so the caller waits a moment and flushes.
+    /// Returns true while a sequence may continue. A lone escape key looks like one, so the caller waits a moment and
+    /// flushes.
     pub fn is_waiting(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// True after a Ctrl-\ that waits for its second key.
+    /// Returns true after a Ctrl-\ that waits for its second key.
     pub fn is_prefixed(&self) -> bool {
         self.prefix.is_some()
     }
 
-    /// Takes what was held as it is: nothing more came.
+    /// Takes the incomplete bytes unchanged, because nothing more came.
     pub fn flush(&mut self) -> Vec<KeyEvent> {
         let held = std::mem::take(&mut self.held);
         if held.is_empty() {
@@ -67,7 +67,7 @@ impl Keys {
         vec![KeyEvent::Pass(pass)]
     }
 
-    /// Takes bytes that were typed. What follows a detach is dropped.
+    /// Takes typed bytes. Drops what follows a detach.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<KeyEvent> {
         let mut input = std::mem::take(&mut self.held);
         input.extend_from_slice(bytes);
@@ -148,7 +148,7 @@ fn give(events: &mut Vec<KeyEvent>, pass: &mut Vec<u8>) {
     }
 }
 
-/// A control sequence, from after its `ESC [`.
+/// Parses a control sequence, from after its `ESC [`.
 fn sequence(body: &[u8]) -> Token {
     let Some(end) = body.iter().take(SEQUENCE_BYTES).position(|byte| !(0x20..0x40).contains(byte)) else {
         return if body.len() < SEQUENCE_BYTES { Token::Unfinished } else { Token::Plain(2) };
@@ -166,12 +166,12 @@ fn sequence(body: &[u8]) -> Token {
             None => Token::Plain(length),
         },
         (_, 0x40..0x7f) => Token::Plain(length),
-        // No sequence at all: what broke it off is looked at for itself.
+        // Not a sequence; the byte that broke it is parsed separately.
         _ => Token::Plain(2 + end),
     }
 }
 
-/// A key in the form of the kitty protocol: `code:alternates;modifiers:event;text`.
+/// Parses a key in the form of the kitty protocol: `code:alternates;modifiers:event;text`.
 fn key(params: &[u8], length: usize) -> Token {
     let mut parts = params.split(|byte| *byte == b';');
     let mut code = parts.next().unwrap_or_default().split(|byte| *byte == b':');
@@ -186,7 +186,7 @@ fn key(params: &[u8], length: usize) -> Token {
 
 fn named(code: Option<u32>, modifiers: Option<u32>, length: usize) -> Token {
     const CTRL: u32 = 4;
-    // Caps lock and num lock change nothing here.
+    // Caps lock and num lock are ignored.
     let modifiers = modifiers.unwrap_or(1).saturating_sub(1) & 0x3f;
     match (code.and_then(char::from_u32), modifiers) {
         (Some('\\'), CTRL) => Token::Prefix(length),
@@ -232,7 +232,7 @@ mod tests {
             }
         }
         let released = b"\x1b[92;5u\x1b[92;5:3u\x1b[92;5u";
-        assert_eq!(Keys::default().push(released), [KeyEvent::Detach], "letting a key go is no key");
+        assert_eq!(Keys::default().push(released), [KeyEvent::Detach], "a released key does not count");
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_are_no_prefix() {
+    fn other_keys_do_not_start_a_command() {
         let others: [&[u8]; 8] = [
             b"\x1b[92u",
             b"\x1b[92;6u",
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_escape_is_not_kept() {
+    fn a_lone_escape_is_passed_after_a_moment() {
         let mut keys = Keys::default();
         assert_eq!(keys.push(b"\x1b"), []);
         assert!(keys.is_waiting());
@@ -306,7 +306,7 @@ mod tests {
         proptest::collection::vec(word, 0..20).prop_map(|words| words.concat())
     }
 
-    /// Events with neighbouring bytes joined.
+    /// Joins neighbouring bytes in events.
     fn joined(events: impl IntoIterator<Item = KeyEvent>) -> Vec<KeyEvent> {
         let mut all: Vec<KeyEvent> = Vec::new();
         for event in events {

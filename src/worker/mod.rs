@@ -1,4 +1,4 @@
-//! The edge to workers: what the loop asks of whoever runs them, and the ones of this machine.
+//! Workers: the interface that the loop uses, and its implementation on this machine.
 
 pub mod attach;
 pub mod client;
@@ -22,40 +22,35 @@ use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::worker::WorkerView;
 
-/// What policy has to know about a worker that a move would start.
+/// Facts that policy needs about a worker that a move would start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Described {
     /// If true, the process that starts and the checks of its work run in a full sandbox.
     pub is_full: bool,
-    /// True when a check is a shell line and no entry of the config.
+    /// True if a check is a shell line instead of an entry of the config.
     pub free_check: bool,
-    /// True when it may cost money.
+    /// True if it may cost money.
     pub paid: bool,
 }
 
-/// Whoever runs workers. A trait because workers are slow and random; the loop is tested with a scripted one.
+/// A runner of workers. A trait because workers are slow and random; the loop is tested with a scripted one.
 pub trait Fleet {
-    /// Workers that live, and ended ones that no decision has seen; and a line for each that cannot be read.
+    /// Lists live workers, and ended ones that no decision has seen; and a line for each unreadable one.
     ///
     /// # Errors
-    /// When they cannot be listed: an error is never taken for "none".
+    /// When they cannot be listed: an error never counts as "none".
     fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)>;
 
-    /// What a move would run; empty for one that runs nothing. The inner error says why it cannot be made at all.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
+    /// Describes what a move would run; empty for one that runs nothing. The inner error says why the move is
+    /// impossible.
     fn describe(&self, decided: &Move) -> Result<Result<Described, String>>;
 
-    /// All that a yes to the start of a worker covers, as it is now; `form` and `action` are left to the caller. The inner
-    /// error says why it cannot be started at all.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
+    /// Returns what an approval of the start of a worker would cover now; `form` and `action` are left to the caller.
+    /// The inner error says why the worker cannot be started.
     fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>>;
 
-    /// Makes a move of this beat about workers. Tainted: text of strangers was in front of who decided it. `approved` is
-    /// what a human said yes to: if any part of it differs now, no worker starts.
+    /// Makes a move of this beat that concerns workers. `is_tainted` means that the decider read untrusted content.
+    /// `approved` is what the user approved: if any part of it differs now, the worker does not start.
     ///
     /// # Errors
     /// When it could not be made.
@@ -73,16 +68,13 @@ pub trait Fleet {
     /// When that cannot be found out now.
     fn probe(&self, beat: &str, decided: &Move) -> Result<Probe>;
 
-    /// Ends what is left of workers whose supervisors died without ending it, finds out what ended workers left in
-    /// their clones where that is not known, and fetches branches that could not be fetched before.
-    ///
-    /// # Errors
-    /// When the workers cannot be listed.
+    /// Ends processes of workers whose supervisors died, finds out what ended workers left in their clones, and fetches
+    /// branches that could not be fetched before.
     fn end_lost(&self) -> Result<()>;
 
-    /// Puts away those of these workers that have ended: a decision has seen them.
+    /// Archives those of these workers that have ended: a decision has seen them.
     ///
     /// # Errors
-    /// When one cannot be put away; it is seen again then.
+    /// When one cannot be archived; a later decision sees it again then.
     fn put_away(&self, seen: &[WorkerView]) -> Result<()>;
 }

@@ -1,6 +1,6 @@
-//! Draws a worker's screen on a human's terminal: cells, colours, cursor, a few input modes, the bell, and a title and
-//! a status line of looop's own. It writes from the model and never passes a byte of output on, so that what is
-//! not written here cannot happen: no clipboard, no device strings, no titles, no queries.
+//! Drawing of a worker's screen on the user's terminal: cells, colours, cursor, a few input modes, the bell, and
+//! looop's own title and status line. It writes from the model and never passes a byte of output on, so only what is
+//! written here can happen: no clipboard, no device strings, no titles, no queries.
 
 use super::screen::{self, Screen, is_plain};
 use crate::model::name::Name;
@@ -8,12 +8,12 @@ use crate::model::name::Name;
 /// From this height on the last row is the status line, in rows.
 const STATUS_FROM_ROWS: u16 = 3;
 
-/// What is on the human's terminal, and so what must be written to change it.
+/// The content of the user's terminal, from which the changes are computed.
 pub struct Painter {
     cols: u16,
     rows: u16,
     drawn: Option<Drawn>,
-    /// True when the cells that were drawn are not there any more.
+    /// True if the drawn cells are not on the terminal any more.
     stale: bool,
     out: String,
     pen: Pen,
@@ -28,7 +28,7 @@ struct Drawn {
     status: vt100::Screen,
 }
 
-/// How a cell is drawn.
+/// The style of a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Pen {
     fg: vt100::Color,
@@ -59,35 +59,35 @@ impl Pen {
     }
 }
 
-/// The bytes that prepare a terminal: its own screen and title are kept, and lines do not wrap, so that a character
-/// which terminals disagree about costs one row and not all.
+/// Returns the bytes that prepare a terminal: they keep its own screen and title, and switch off line wrapping, so that
+/// a character of disputed width affects only its own row.
 pub fn enter(id: &Name) -> String {
     format!("\x1b[22;0t\x1b]2;looop: {id}\x07\x1b[?1049h\x1b[?7l\x1b[0m\x1b[H\x1b[2J")
 }
 
-/// The bytes that give a terminal back, whatever was drawn.
+/// The bytes that reset a terminal, whatever was drawn.
 pub const LEAVE: &str = "\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\
     \x1b[0 q\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l\x1b[23;0t";
 
 impl Painter {
-    /// For a terminal of a size in cells.
+    /// Makes a painter for a terminal of a size in cells.
     pub fn new(cols: u16, rows: u16) -> Painter {
         let (out, pen) = (String::new(), Pen::default());
         Painter { cols, rows, drawn: None, stale: true, out, pen, at: None, cursor: None }
     }
 
-    /// The terminal has another size: all of it is drawn anew.
+    /// Changes the size of the terminal; everything is drawn again.
     pub fn resize(&mut self, cols: u16, rows: u16) {
         (self.cols, self.rows) = (cols, rows);
         self.stale = true;
     }
 
-    /// The part of a terminal that the worker gets, as width and height.
+    /// Returns the part of a terminal that the worker gets, as width and height.
     pub fn room(cols: u16, rows: u16) -> (u16, u16) {
         (cols.max(1), if rows >= STATUS_FROM_ROWS { rows - 1 } else { rows.max(1) })
     }
 
-    /// The bytes that make the terminal show this screen and this status; empty when it does.
+    /// Returns the bytes that make the terminal show this screen and this status; empty if it already does.
     pub fn frame(&mut self, screen: &mut Screen, status: &str) -> String {
         let (cols, height) = Painter::room(self.cols, self.rows);
         let bell = screen.take_bell();
@@ -112,7 +112,7 @@ impl Painter {
         if bell {
             self.out.push('\x07');
         }
-        // The modes that change what the human's keys and mouse send, and the shape of the cursor.
+        // The modes that change what the user's keys and mouse send, and the shape of the cursor.
         match &last {
             Some(last) => self.out.push_str(&cells.input_mode_diff(&last.cells)),
             None => self.out.push_str(&cells.input_mode_formatted()),
@@ -122,7 +122,7 @@ impl Painter {
         std::mem::take(&mut self.out)
     }
 
-    /// Writes the cells of a row that differ.
+    /// Writes the changed cells of a row.
     fn row<'a>(
         &mut self,
         row: u16,
@@ -157,14 +157,14 @@ impl Painter {
         let text: String =
             whole.map(|c| c.contents().chars().filter(|c| is_plain(*c)).collect()).unwrap_or_default();
         self.out.push_str(if text.is_empty() { " " } else { &text });
-        // Terminals do not agree on the width of all else, so the position is told anew after it.
+        // Terminals disagree on the width of other characters, so the position is sent again after each.
         let sure = text.len() <= 1 && col + 1 < self.cols;
         self.at = sure.then_some((row, col + 1));
     }
 
     fn place_cursor(&mut self, cells: &vt100::Screen, from: (u16, u16), room: (u16, u16)) {
         let (row, col) = cells.cursor_position();
-        // After the last column the cursor still stands on it.
+        // After the last column the cursor is still on it.
         let col = col.min(cells.size().1.get() - 1);
         let place = (row.saturating_sub(from.0), col.saturating_sub(from.1));
         let outside = row < from.0 || col < from.1 || place.0 >= room.0 || place.1 >= room.1;
@@ -177,8 +177,8 @@ impl Painter {
     }
 }
 
-/// The worker's cell that goes to the terminal's first: 0, 0 unless the worker's screen is larger; then
-/// the part with the cursor is shown.
+/// Returns the worker's cell at the terminal's top left: 0, 0 unless the worker's screen is larger; then the part with
+/// the cursor is shown.
 fn corner(cells: &vt100::Screen, room: (u16, u16)) -> (u16, u16) {
     let (rows, cols) = cells.size();
     let (row, col) = cells.cursor_position();
@@ -192,9 +192,9 @@ fn is_blank(cell: &vt100::Cell) -> bool {
     !cell.has_contents() && !cell.is_wide_continuation() && Pen::of(cell) == Pen::default()
 }
 
-/// The status line as cells, so that it is clipped and compared as all else is.
+/// Renders the status line as cells, so that it is clipped and compared like all others.
 fn status_cells(text: &str, cols: u16) -> vt100::Screen {
-    // No more characters than fit, so three rows hold them even when all are wide.
+    // No more characters than fit, so three rows hold them even if all are wide.
     let text: String = text.chars().filter(|c| is_plain(*c)).take(cols.into()).collect();
     let blank = " ".repeat(usize::from(cols).saturating_sub(text.chars().count()));
     let mut parser = screen::parser(cols, 3, 0, ());

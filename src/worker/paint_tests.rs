@@ -1,4 +1,4 @@
-//! Tests of what reaches a human's terminal: nothing but what a strict reader allows, and exactly the worker's screen.
+//! Tests of the bytes that reach a user's terminal: only what a strict reader allows, and exactly the worker's screen.
 
 use proptest::prelude::*;
 
@@ -60,7 +60,7 @@ fn edge() -> impl Strategy<Value = u16> {
     prop_oneof![6 => 1_u16..14, 1 => Just(0_u16)]
 }
 
-/// Output that means harm, or only trouble, between bytes of any kind.
+/// Generates harmful or only difficult output between bytes of any kind.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         2 => proptest::collection::vec(any::<u8>(), 0..8),
@@ -96,7 +96,7 @@ fn plain(cell: Option<&vt100::Cell>) -> (String, Pen) {
     (if text == " " { String::new() } else { text }, cell.map(Pen::of).unwrap_or_default())
 }
 
-/// The model of the human's terminal shows what the model of the worker's shows.
+/// Asserts that the model of the user's terminal shows what the model of the worker's terminal shows.
 fn assert_same(outer: &vt100::Screen, screen: &Screen, (cols, rows): (u16, u16)) {
     let (width, height) = Painter::room(cols, rows);
     let from = corner(screen.cells(), (height, width));
@@ -125,16 +125,16 @@ fn assert_same(outer: &vt100::Screen, screen: &Screen, (cols, rows): (u16, u16))
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
     #[test]
-    fn whatever_a_worker_prints_only_its_screen_is_drawn(
+    fn only_the_screen_of_a_worker_is_drawn(
         steps in steps(), size in (edge(), edge()), outer in (1_u16..14, 1_u16..14),
     ) {
         let (mut cols, mut rows) = outer;
         let mut screen = Screen::new(size.0, size.1);
         let mut painter = Painter::new(cols, rows);
-        // The model of a terminal is no narrower than two columns; there is nothing to compare with then.
+        // The model needs at least two columns; without them there is nothing to compare.
         let terminal = |cols: u16, rows: u16| screen::parser(cols, rows, 0, ());
         let mut shown = terminal(cols, rows);
-        // vt100 disagrees with itself, and panics, where an emoji is widened in the last column.
+        // vt100 contradicts itself, and panics, when an emoji becomes wide in the last column.
         let mut comparable = true;
         for step in steps.into_iter().chain([Step::Draw]) {
             match step {
@@ -212,7 +212,7 @@ fn one_change_costs_few_bytes() {
     assert!(painter.frame(&mut screen, "s").len() > 90_000);
     screen.feed(b"\x1b[5;5Hy");
     assert!(painter.frame(&mut screen, "s").len() < 50);
-    assert_eq!(painter.frame(&mut screen, "s"), "", "what is drawn is not drawn again");
+    assert_eq!(painter.frame(&mut screen, "s"), "", "drawn cells are not drawn again");
     assert!(painter.frame(&mut screen, "t").len() < 50);
 }
 
@@ -226,7 +226,7 @@ fn the_bell_rings_once_a_frame() {
 }
 
 #[test]
-fn a_terminal_is_given_back_as_it_was() {
+fn a_terminal_is_reset() {
     let id = Name::parse("w1").unwrap();
     let mut shown = screen::parser(20, 5, 0, ());
     shown.process(b"shell$ ");

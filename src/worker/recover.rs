@@ -1,6 +1,6 @@
-//! What a beat does for ended workers: it finds out what a worker without a supervisor left in its clone, and tries
-//! again to fetch a branch that could not be fetched. Each change is written down once; a beat that finds nothing new
-//! writes nothing.
+//! Work of a beat for ended workers: it finds out what a worker without a supervisor left in its clone, and tries again
+//! to fetch a branch that could not be fetched. Each result is written once; a beat that finds nothing new writes
+//! nothing.
 
 use std::fs;
 
@@ -16,14 +16,14 @@ use crate::model::worker::{Phase, Repo, State};
 use crate::store::workers::{self, Worker};
 use crate::store::{git_watch, lock, logs};
 
-/// How long git may take for one clone, in milliseconds: a beat waits for it.
+/// The timeout of git for one clone, in milliseconds: a beat waits for it.
 const GIT_MS: i64 = 30_000;
 
 /// What was found out about an ended worker.
 enum CloneOutcome {
-    /// Its clone holds this alone.
+    /// Work that exists only in its clone.
     Left(Leftovers),
-    /// Its branch came back.
+    /// Its branch was fetched.
     Fetched(Collected),
     /// Its branch still cannot be fetched, for this reason.
     Unfetched(String),
@@ -31,10 +31,10 @@ enum CloneOutcome {
     MadeGitDirs(Vec<UserSidePath>),
 }
 
-/// Looks after each ended worker that needs it.
+/// Checks each ended worker that needs it.
 ///
 /// # Errors
-/// When the workers cannot be listed, or what was found cannot be written.
+/// When the workers cannot be listed, or a result cannot be written.
 pub(super) fn ended(starter: &Starter) -> Result<()> {
     let (all, _) = workers::list(starter.layout)?;
     for worker in all.iter().filter(|worker| worker.state.phase.is_over()) {
@@ -67,7 +67,7 @@ fn left(starter: &Starter, worker: &Worker, repo: &Repo) -> Leftovers {
     }
 }
 
-/// Fetches a branch. None where nothing can have changed: then not even a view of the clone is made.
+/// Fetches a branch. Returns `None` if nothing can have changed; then it does not even make a view of the clone.
 fn fetch(starter: &Starter, worker: &Worker, repo: &Repo) -> Option<CloneOutcome> {
     let clone = starter.layout.worker(&worker.spec.id).clone_dir();
     if !fs::symlink_metadata(clone.join(".git")).is_ok_and(|meta| meta.is_dir()) {
@@ -83,7 +83,7 @@ fn fetch(starter: &Starter, worker: &Worker, repo: &Repo) -> Option<CloneOutcome
     })
 }
 
-/// Writes down what was found, unless the worker is another one by now.
+/// Writes a result, unless another worker has the name by now.
 fn keep(starter: &Starter, seen: &Worker, finding: CloneOutcome) -> Result<()> {
     let (layout, now) = (starter.layout, starter.now);
     let dir = layout.worker(&seen.spec.id);
@@ -128,7 +128,7 @@ fn take(state: &mut State, finding: CloneOutcome, now_ms: i64) {
     }
 }
 
-/// Takes out what is secret: names and messages are the worker's.
+/// Redacts secrets: the worker chose names and messages.
 fn clean(starter: &Starter, state: &mut State) -> Result<()> {
     let mut value: Value = serde_json::to_value(&state.left)?;
     starter.settings.secrets.redact_json(&mut value);

@@ -1,5 +1,5 @@
-//! A worker's screen as a model: output goes in, cells and a cursor come out. All that looop ever shows of a worker's
-//! output has been through here, so an escape sequence of the worker's reaches nobody's terminal.
+//! A model of a worker's screen: output goes in, cells and a cursor come out. looop shows output of a worker only
+//! through this model, so that no escape sequence of the worker reaches a terminal.
 
 use std::cell::Cell;
 use std::num::NonZeroU16;
@@ -15,18 +15,18 @@ use crate::store::transcript::{Event, Reader};
 const COLS_MIN: u16 = 2;
 /// The largest width and height of the model: a forged size must not cost gigabytes.
 const CELLS_MAX: u16 = 1000;
-/// How much is parsed at once, in bytes. A few bytes can ask for 65,535 characters, and what comes after a piece
-/// that the parser chokes on is not lost with it.
+/// How much is parsed at once, in bytes. A few bytes can ask for 65,535 characters, and when the parser panics, only
+/// the current piece is lost.
 pub const PIECE_BYTES: usize = 512;
-/// How much of a transcript is read at most to know a screen, in bytes: everything before has usually been drawn
-/// over many times, and reading all of a long one would keep a human waiting.
+/// How much of a transcript is read at most to build a screen, in bytes: earlier output has usually been overwritten
+/// many times, and reading a whole long transcript would keep the user waiting.
 pub const REPLAY_BYTES: u64 = 8 << 20;
-/// The same to know where the cursor is.
+/// The same, to find the cursor.
 const CURSOR_BYTES: u64 = 64 << 10;
-/// The size of a screen that nobody told.
+/// The size of a screen if it is unknown.
 pub const DEFAULT_SIZE: (u16, u16) = (80, 24);
 
-/// A screen that output is drawn on.
+/// A screen on which output is drawn.
 pub struct Screen {
     parser: vt100::Parser<Bell>,
 }
@@ -43,15 +43,12 @@ impl vt100::Callbacks for Bell {
 }
 
 impl Screen {
-    /// An empty screen of a size in cells; sizes that cannot be are mended.
+    /// Makes an empty screen of a size in cells; corrects an impossible size.
     pub fn new(cols: u16, rows: u16) -> Screen {
         Screen { parser: parser(cols, rows, 0, Bell::default()) }
     }
 
-    /// The screen of a worker as far as its transcript goes, from the end of it.
-    ///
-    /// # Errors
-    /// When the transcript cannot be read.
+    /// Builds the screen of a worker from the end of its transcript.
     pub fn replay(dir: &WorkerDir, bytes: u64) -> Result<Screen> {
         let mut reader = Reader::open(dir)?;
         let end = reader.end_offset()?;
@@ -59,7 +56,7 @@ impl Screen {
         let (cols, rows) = reader.size().unwrap_or(DEFAULT_SIZE);
         let mut screen = Screen::new(cols, rows);
         let mut buffer = vec![0; 16 * 1024];
-        // A worker that prints faster than this reads would keep it here for ever.
+        // A worker that prints faster than this reads would otherwise keep it here for ever.
         while reader.offset() < end {
             match reader.next(&mut buffer)? {
                 Some(event) => screen.apply(event, &buffer),
@@ -69,7 +66,7 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Draws what comes next in a transcript; the bytes of output stand in `buffer`.
+    /// Draws the next event of a transcript; the bytes of output are in `buffer`.
     pub fn apply(&mut self, event: Event, buffer: &[u8]) {
         match event {
             Event::Output { length, .. } => self.feed(&buffer[..length]),
@@ -78,7 +75,6 @@ impl Screen {
         }
     }
 
-    /// Draws output.
     pub fn feed(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(PIECE_BYTES) {
             let parser = &mut self.parser;
@@ -88,7 +84,6 @@ impl Screen {
         }
     }
 
-    /// Gives the screen another size.
     pub fn resize(&mut self, cols: u16, rows: u16) {
         let size = size(cols, rows);
         let parser = &mut self.parser;
@@ -97,7 +92,7 @@ impl Screen {
         }
     }
 
-    /// A parser that panicked is in no state to go on. Its cells are drawn into a new one, if they can be.
+    /// A parser that panicked cannot continue. Its cells are drawn into a new one, if possible.
     fn start_over(&mut self) {
         let broken = self.parser.screen();
         let (rows, cols) = broken.size();
@@ -110,25 +105,24 @@ impl Screen {
         self.parser = drawn.unwrap_or_else(fresh);
     }
 
-    /// The cells.
     pub fn cells(&self) -> &vt100::Screen {
         self.parser.screen()
     }
 
-    /// True when the bell rang since the last call.
+    /// Returns true if the bell rang since the last call.
     pub fn take_bell(&mut self) -> bool {
         std::mem::take(&mut self.parser.callbacks_mut().rung)
     }
 
-    /// Where the cursor is, as row and column from 1: what a terminal says when it is asked.
+    /// Returns the cursor as row and column from 1, as a terminal reports it.
     pub fn cursor(&self) -> (u16, u16) {
         let (row, col) = self.cells().cursor_position();
         let (_, cols) = self.cells().size();
-        // After the last column the cursor still stands on it.
+        // After the last column the cursor is still on it.
         (row + 1, (col + 1).min(cols.get()))
     }
 
-    /// What stands on the screen, as lines without their empty ends.
+    /// Returns the text of the screen, as lines without trailing blanks.
     pub fn text(&self) -> String {
         let text: String = self.cells().contents().chars().filter(|c| *c == '\n' || is_plain(*c)).collect();
         let mut lines: Vec<&str> = text.lines().map(str::trim_end).collect();
@@ -139,13 +133,13 @@ impl Screen {
     }
 }
 
-/// Where a worker's cursor is, from the end of its transcript, as row and column from 1. Cheap enough to answer a
-/// program that asks, and nothing of it stays in memory.
+/// Returns the cursor of a worker, from the end of its transcript, as row and column from 1. Cheap enough to answer a
+/// program's query, and nothing of it stays in memory.
 pub fn cursor_of(dir: &WorkerDir) -> (u16, u16) {
     Screen::replay(dir, CURSOR_BYTES).map_or((1, 1), |screen| screen.cursor())
 }
 
-/// What stands on a worker's screen down to its cursor, or all of it where the cursor's line is empty.
+/// Returns the text of a worker's screen down to its cursor, or all of it if the cursor's line is empty.
 pub fn text_of(dir: &WorkerDir) -> String {
     let Ok(screen) = Screen::replay(dir, CURSOR_BYTES) else { return String::new() };
     let text = screen.text();
@@ -155,18 +149,18 @@ pub fn text_of(dir: &WorkerDir) -> String {
     if at_cursor { to_cursor.join("\n") } else { text }
 }
 
-/// All that stands on a worker's screen.
+/// Returns the whole text of a worker's screen.
 pub fn whole_of(dir: &WorkerDir) -> String {
     Screen::replay(dir, CURSOR_BYTES).map(|screen| screen.text()).unwrap_or_default()
 }
 
-/// A size that the model can bear.
+/// Limits a size to what the model supports.
 pub fn size(cols: u16, rows: u16) -> (NonZeroU16, NonZeroU16) {
     let cell = |n: u16| NonZeroU16::new(n).unwrap_or(NonZeroU16::MIN);
     (cell(cols.clamp(COLS_MIN, CELLS_MAX)), cell(rows.clamp(1, CELLS_MAX)))
 }
 
-/// A parser of a size that it can bear.
+/// Makes a parser of a supported size.
 pub fn parser<C: vt100::Callbacks>(
     cols: u16,
     rows: u16,
@@ -177,8 +171,8 @@ pub fn parser<C: vt100::Callbacks>(
     vt100::Parser::new_with_callbacks(rows, cols, scrollback, callbacks)
 }
 
-/// True for a character that stands for itself: not one that controls a terminal, reorders what stands around it,
-/// or hides text (the bidirectional controls of Unicode Standard Annex 9, and tags).
+/// Returns true for a plain character: it does not control a terminal, reorder its neighbours, or hide text (the
+/// bidirectional controls of Unicode Standard Annex 9, and tags).
 pub fn is_plain(c: char) -> bool {
     let orders =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}');
@@ -189,8 +183,8 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs code that hostile bytes can make panic; none when they did. vt100 has such places at any size of screen.
-/// Nothing is printed then: it would land on the screen that is being drawn.
+/// Runs code that hostile bytes can make panic; returns `None` if they did. vt100 has such places at any size of
+/// screen. Suppresses the panic message, which would appear on the drawn screen.
 pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,10 +1,10 @@
-//! Tests of the screen model: odd sizes, bytes that break the parser, and what is read from a transcript.
+//! Tests of the screen model: odd sizes, bytes that break the parser, and the screen of a transcript.
 
 use super::*;
 use crate::store::transcript::Writer;
 
 #[test]
-fn sizes_that_cannot_be_are_mended() {
+fn impossible_sizes_are_corrected() {
     for (cols, rows) in [(0, 0), (1, 1), (1, 50), (500, 200), (u16::MAX, u16::MAX)] {
         let mut screen = Screen::new(cols, rows);
         screen.feed("plain \u{4e2d}\u{6587} \u{2764}\u{fe0f}\r\n\x1b[9999;9999Hx\u{4e2d}".as_bytes());
@@ -16,9 +16,9 @@ fn sizes_that_cannot_be_are_mended() {
 }
 
 #[test]
-fn bytes_that_break_the_parser_cost_a_piece_and_no_more() {
-    // An emoji at the end of a full row makes vt100 0.18.1 panic when something is written over it: each of these
-    // on a screen of its size, and none of them is rare in what agents print.
+fn bytes_that_break_the_parser_lose_one_piece_only() {
+    // vt100 0.18.1 panics when something is written over an emoji at the end of a full row: each of these does so on a
+    // screen of its size, and agents print all of them often.
     let cases = [
         (3, 3, "\x1b[9999Cabc\n\u{2764}\u{fe0f}\x1b[AA"),
         (2, 2, "abc\u{2764}\u{fe0f}\x1b[D\x1b[?6labc"),
@@ -38,7 +38,7 @@ fn bytes_that_break_the_parser_cost_a_piece_and_no_more() {
 }
 
 #[test]
-fn a_screen_that_broke_keeps_what_stood_on_it() {
+fn a_screen_keeps_its_text_after_a_panic() {
     let (drawn, breaks) = ("first\r\nsecond", "\x1b[4;10H\u{2764}\u{fe0f}\x1b[3;10Hx");
     let mut bare = parser(10, 4, 0, ());
     assert!(guarded(|| bare.process(format!("{drawn}{breaks}").as_bytes())).is_none(), "it breaks");

@@ -1,4 +1,4 @@
-//! Starting a worker: what it is to be, told apart from what it may be, and a supervisor that outlives the starter.
+//! Starting a worker: checks the request, prepares the worker, and starts a supervisor that outlives the starter.
 
 mod checks;
 mod scope;
@@ -30,78 +30,72 @@ use crate::sys::{detach::Launched, program};
 
 /// The contract between looop and a worker; every brief begins with it.
 const CONTRACT: &str = include_str!("../../seed/worker.md");
-/// The longest brief, in bytes.
 pub const MAX_BRIEF_BYTES: usize = 1 << 20;
-/// How long a supervisor may take to say that it is there, in milliseconds.
+/// How long a supervisor may take to report its start, in milliseconds.
 const START_MS: i64 = 30_000;
 /// The kind of a worker that fixes.
 pub(super) const FIX: &str = "fix";
-/// How long the supervisor of an ended worker may take to leave, in milliseconds.
+/// How long the supervisor of an ended worker may take to exit, in milliseconds.
 const LEAVE_MS: i64 = 10_000;
-/// How long a clone may take to be made, in milliseconds.
+/// The timeout for making a clone, in milliseconds.
 const CLONE_MS: i64 = 10 * 60_000;
 
-/// What is wanted.
+/// A request for a worker.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// The worker's name.
     pub id: String,
     /// The goal that it works for.
     pub goal: Option<Name>,
-    /// What kind of worker: `fix` works as `looop fix` on its brief; none and any other word: an agent.
+    /// The kind of worker: `fix` works as `looop fix` on its brief; `None` and any other word mean an agent.
     pub kind: Option<String>,
-    /// The runner; none: the config's.
+    /// The runner; `None` means the one of the config.
     pub runner: Option<String>,
-    /// The command instead of a runner's; empty: the runner's.
+    /// The command instead of a runner's; empty means the runner's.
     pub argv: Vec<String>,
-    /// What it is told.
+    /// Its instructions.
     pub brief: String,
-    /// Entries of the config's `verify`; empty: the one that the goal names, if it does.
+    /// Entries of the config's `verify`; empty means the one that the goal names, if it does.
     pub verify: Vec<String>,
-    /// True: a check that is no entry of the config is a shell line.
+    /// If true, a check that is not an entry of the config is a shell line.
     pub free_check: bool,
-    /// What only this worker may work on.
+    /// Resources that only this worker may use.
     pub claims: Vec<String>,
-    /// Names of variables of the human's, and paths, that it is granted.
+    /// Names of the user's variables, and paths, that it is granted.
     pub grant: Vec<String>,
-    /// The repository that it gets a private clone of.
+    /// The repository of its private clone.
     pub repo: Option<PathBuf>,
-    /// True when text of strangers was in front of who starts it.
+    /// True if the decider that starts it read untrusted content.
     pub is_tainted: bool,
-    /// The directory it runs in where it gets no clone; none: an empty one of its own.
+    /// The directory it runs in without a clone; `None` means an empty one of its own.
     pub cwd: Option<PathBuf>,
     /// Who starts it: a beat's id, or `human`.
     pub by: String,
-    /// What a human said yes to; none: the start needs no yes.
+    /// What the user approved; `None` if the start needs no approval.
     pub approved: Option<ApprovalScope>,
 }
 
-/// What a starter works with.
+/// The context for starting workers.
 pub struct Starter<'a> {
-    /// Where everything is.
     pub layout: &'a Layout,
-    /// What the config decides.
     pub settings: &'a Settings,
-    /// Interruption by a human.
     pub cancel: &'a Cancel,
-    /// The moment.
     pub now: Now,
-    /// Where an agent may begin to look.
+    /// Hints where an agent may begin to look.
     pub leads: Leads,
 }
 
-/// Says where in a clone the words of a brief lead to, as a part of the brief; empty where that is not known. The first
-/// path is a file in which it may keep what it knows of the project.
+/// Returns the places in a clone to which a brief refers, as a part of the brief; empty if they are unknown. The first
+/// path is a file in which it may cache what it knows of the project.
 pub type Leads = fn(&Path, &Path, &str) -> String;
 
-/// Why a worker cannot be started, for the one who wants it.
+/// The reason why a worker cannot be started, for the requester.
 pub type Refusal = String;
 
 impl Starter<'_> {
-    /// What would run: everything about the worker that does not depend on when it is started.
+    /// Describes what would run: everything about the worker that does not depend on the time of its start.
     ///
     /// # Errors
-    /// When a file cannot be read. The inner error says why it cannot be started at all.
+    /// When a file cannot be read. The inner error says why the worker cannot be started.
     pub fn spec(&self, wanted: &Wanted) -> Result<Result<Spec, Refusal>> {
         let id = match Name::parse_new(&wanted.id) {
             Ok(id) => id,
@@ -140,7 +134,7 @@ impl Starter<'_> {
                 env.extend(own.env.into_iter().chain(granted));
                 (own.boxed, checks.boxed)
             }
-            Err(why) => return Ok(Err(format!("it could not be boxed: {why}"))),
+            Err(why) => return Ok(Err(format!("it could not be sandboxed: {why}"))),
         };
         if kind == "agent" {
             agents::fill_box(&mut argv, boxed.is_some());
@@ -173,7 +167,7 @@ impl Starter<'_> {
         Ok(Ok(spec))
     }
 
-    /// The runner, the kind, the command with its program resolved, and its environment.
+    /// Returns the runner, the kind, the command with its program resolved, and its environment.
     #[allow(clippy::type_complexity, reason = "four parts of one answer that go into four fields")]
     fn command(
         &self,
@@ -219,7 +213,7 @@ impl Starter<'_> {
         Ok((runner, kind.to_owned(), argv, env))
     }
 
-    /// `looop fix` on the brief, with the checks as its tests.
+    /// Builds the command `looop fix` on the brief, with the checks as its tests.
     fn fix(
         &self,
         wanted: &Wanted,
@@ -241,13 +235,14 @@ impl Starter<'_> {
         Ok(argv)
     }
 
-    /// Starts a worker. When it returns the worker has its leases and its command runs.
+    /// Starts a worker. When it returns, the worker has its leases and its command runs.
     ///
     /// # Errors
-    /// When a file cannot be written or a process not be started. The inner error says why it may not be started.
+    /// When a file cannot be written or a process cannot be started. The inner error says why the worker may not be
+    /// started.
     pub fn start(&self, wanted: &Wanted) -> Result<Result<Spec, Refusal>> {
         if !program::finds_itself() {
-            return Ok(Err("`/proc` is not mounted, by which looop finds its own program".to_owned()));
+            return Ok(Err("`/proc` is not mounted, and looop needs it to find its own program".to_owned()));
         }
         let mut spec = match self.spec(wanted)? {
             Ok(spec) => spec,
@@ -255,11 +250,11 @@ impl Starter<'_> {
         };
         let mut supervisor = self.launch(&spec.id)?;
         for left in workers::abandoned(self.layout)? {
-            // One that cannot go now can go at the next start.
+            // If it cannot be removed now, the next start removes it.
             drop(self.discard(&left));
         }
         let (staged, _preparing) = workers::stage(self.layout, &spec.id)?;
-        // A fix speaks to its supervisor itself.
+        // A fix talks to its supervisor itself.
         let contract = if spec.kind == FIX { "" } else { CONTRACT };
         let described = spec.clone();
         let prepared = self.prepare(wanted, &mut spec, &staged).and_then(|prepared| match prepared {
@@ -282,7 +277,7 @@ impl Starter<'_> {
         };
         let cannot = || format!("could not start the supervisor of worker {}", spec.id);
         supervisor.tell(&hush::told(&self.settings.secrets)?).with_context(cannot)?;
-        // While it starts: nobody hears of a worker whose name a power loss could still take.
+        // Sync the name during the start, before success is reported: a power loss must not remove a reported worker.
         let synced = file::sync_dir(self.layout.worker(&spec.id).path());
         let said = supervisor.said(START_MS).with_context(cannot)?;
         drop(starting);
@@ -290,14 +285,14 @@ impl Starter<'_> {
         if said == "ok" { Ok(Ok(spec)) } else { Ok(Err(said)) }
     }
 
-    /// The supervisor of a worker that is not there yet: it gets ready while the worker's files are written.
+    /// Starts the supervisor of a new worker: it initialises while the worker's files are written.
     fn launch(&self, id: &Name) -> Result<Launched> {
         let (root, cache) = (self.layout.root().to_string_lossy(), self.layout.cache().to_string_lossy());
         Launched::new(&["__supervise", &root, &cache, id.as_str()])
             .with_context(|| format!("could not start the supervisor of worker {id}"))
     }
 
-    /// Makes the worker's clone, or an empty directory where it has none.
+    /// Makes the worker's clone, or an empty directory if it has none.
     fn prepare(&self, wanted: &Wanted, spec: &mut Spec, staged: &WorkerDir) -> Result<Result<(), Refusal>> {
         let runners = &self.settings.workers.runners;
         if let Some(file) = spec.runner.as_ref().and_then(|name| runners.get(name)?.status) {
@@ -316,13 +311,13 @@ impl Starter<'_> {
             Ok(found) => found,
             Err(why) => return Ok(Err(format!("could not clone it: {why}"))),
         };
-        // A worktree of looop's own repository may lie anywhere.
+        // A worktree of looop's own repository may be anywhere.
         if found.common.starts_with(std::fs::canonicalize(self.layout.root())?) {
-            return Ok(Err("could not clone it: it is looop's own".to_owned()));
+            return Ok(Err("could not clone it: it belongs to looop".to_owned()));
         }
-        // Written first, so that whoever finds an abandoned clone knows whose base it keeps.
+        // Written first, so that the owner of the base of an abandoned clone is known.
         spec.repo = Some(clone::repo_of(&found, &spec.id)?);
-        // What the repository borrows is another one's, of which the worker gets what it needs.
+        // Another repository has the borrowed objects, so the worker gets a pack of what it needs.
         let objects = if found.borrows { Objects::Reachable } else { spec.objects.unwrap_or_default() };
         spec.objects = Some(objects);
         if objects == Objects::Shared {
@@ -336,7 +331,7 @@ impl Starter<'_> {
         Ok(Ok(()))
     }
 
-    /// Where an agent may begin to look in its clone. Whoever starts something else is told no such thing.
+    /// Returns hints where an agent may begin to look in its clone; other kinds of workers get none.
     fn leads(&self, wanted: &Wanted, spec: &Spec, staged: &WorkerDir) -> String {
         match &wanted.repo {
             Some(source) if spec.runner.is_some() => {
@@ -350,7 +345,7 @@ impl Starter<'_> {
         clone::Git::find(&self.settings.path, CLONE_MS, self.cancel)
     }
 
-    /// Removes what was prepared for a worker that is not started. Nobody has worked in it.
+    /// Removes the prepared directory of a worker that is not started. It contains no work.
     fn discard(&self, staged: &WorkerDir) -> Result<()> {
         let spec = records::read_json::<Spec>(&staged.spec()).ok().flatten();
         if let Some(repo) = spec.and_then(|spec| spec.repo) {
@@ -360,8 +355,8 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// Lets the supervisor of an ended worker of this name leave: its last words need the store's lock, so that nobody
-    /// may wait for them who holds it.
+    /// Waits until the supervisor of an ended worker of this name has exited: its last step needs the store's lock, so
+    /// the caller must not hold that lock.
     fn let_leave(&self, id: &Name) -> Result<()> {
         let patience = Deadline::after_ms(LEAVE_MS);
         let is_over =
@@ -372,7 +367,7 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// Sets aside what its first turn may cost, where it can say what it spends. The store's lock is held.
+    /// Reserves what its first turn may cost, if it reports its spending. The caller holds the store's lock.
     fn reserve(&self, spec: &Spec) -> Result<Option<Hit>> {
         let is_agent = spec.runner.is_some() || spec.kind == FIX;
         if !is_agent && agents::events_of(&spec.argv).is_none() {
@@ -381,16 +376,16 @@ impl Starter<'_> {
         Ok(budget::reserve(self.layout, &spec.limits.budget, budget::Wanted::turn(spec, 0), self.now)?.err())
     }
 
-    /// Gives the prepared worker its name, unless there are too many or one of that name lives.
+    /// Gives the prepared worker its name, unless there are too many workers or one of that name lives.
     fn publish(&self, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Result<lock::Held, Refusal>> {
-        // Counting and naming are one step, or many starters at once would pass the limit together.
+        // Counting and naming are one step; otherwise several starters together could exceed the limit.
         let _store = lock::store(&self.layout.store_lock())?;
         let ids = workers::ids(self.layout)?;
         let most = self.settings.limits.workers;
         if workers::live_at_most(self.layout, &ids) >= most {
             let (all, problems) = workers::list(self.layout)?;
             let live = all.iter().filter(|worker| !worker.state.phase.is_over()).count();
-            // What cannot be read may live.
+            // An unreadable worker may be alive.
             if live + problems.len() >= most {
                 return Ok(Err(format!("{live} workers live and {most} is the limit (limits.workers)")));
             }
@@ -401,7 +396,7 @@ impl Starter<'_> {
             }
             let has_clone = || self.layout.worker(&spec.id).clone_dir().join(".git").is_dir();
             if let Some(why) = old.state.unfetched.as_ref().filter(|_| has_clone()) {
-                // Beats try again only for a worker that was not put away.
+                // Beats try again only for a worker that is not archived.
                 let id = &spec.id;
                 return Ok(Err(format!(
                     "an ended worker has this name, and its branch could not be fetched yet: {why}; each beat tries \
@@ -417,8 +412,10 @@ impl Starter<'_> {
         match workers::create(self.layout, spec, brief, staged)? {
             Some(held) => Ok(Ok(held)),
             None => {
-                let fault =
-                    Fault::failed(format!("could not start worker {}: its directory is there", spec.id));
+                let fault = Fault::failed(format!(
+                    "could not start worker {}: its directory already exists",
+                    spec.id
+                ));
                 Err(fault.hint(format!("look at {}", self.layout.worker(&spec.id).path().display())).into())
             }
         }

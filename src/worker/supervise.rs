@@ -1,8 +1,8 @@
 //! The supervisor: the small process that owns one worker's terminal, transcript, sockets and leases.
 //!
-//! One thread and one `poll` loop. It begins in a session of its own and is a child subreaper, so that it
-//! outlives whoever started it and nothing that its worker leaves behind escapes it. What it remembers is in
-//! `state.json`, replaced at each transition; who looks at it needs nothing else.
+//! One thread and one `poll` loop. It runs in a session of its own and is a child subreaper, so that it outlives its
+//! starter and adopts every process that its worker leaves behind. Its state is in `state.json`, replaced at each
+//! transition; readers need nothing else.
 
 mod asking;
 mod conns;
@@ -46,20 +46,20 @@ use reporting::ReportCount;
 use stage::Stage;
 use status::Watch;
 
-/// How often an answer to a pending ask is looked for when nobody says that it is there, and how often what could not
-/// be written is tried again, in milliseconds.
+/// How often the supervisor checks for an answer to an open ask without a wake-up, and how often it retries a failed
+/// write, in milliseconds.
 const LOOK_MS: i64 = 1_000;
-/// For how long a state that cannot be written keeps the supervisor of an ended worker alive, in milliseconds.
+/// How long an unwritten last state keeps the supervisor of an ended worker alive, in milliseconds.
 const LAST_MS: i64 = 10 * 60_000;
-/// How many bytes typed by humans may wait for the terminal; more are not read from their sockets.
+/// How many typed bytes may wait for the terminal; further ones are not read from their sockets.
 const MAX_KEYS: usize = 64 * 1024;
 
-/// One supervisor with all that it holds.
+/// One supervisor with everything that it owns.
 struct Supervisor {
     layout: Layout,
     dir: WorkerDir,
     spec: Spec,
-    /// What nobody is to find in what it writes down.
+    /// Secrets that must not appear in what it writes.
     secrets: Secrets,
     state: State,
     claimant: Claimant,
@@ -69,55 +69,54 @@ struct Supervisor {
     terminal: Option<Terminal>,
     keys: Vec<u8>,
     stage: Stage,
-    /// The outer side of the box of what runs now, where it has one.
+    /// The outer process of the current sandbox, if there is one.
     outer: Option<u32>,
-    /// How it will stand when its processes are gone, where that was decided before they ended.
+    /// The final state, if it was decided before the processes ended.
     verdict: Option<(Phase, String)>,
-    /// True when what its clone holds was looked for.
+    /// True if the contents of its clone were checked.
     looked: bool,
     conns: Vec<Conn>,
-    /// Processes of looop's own that are not the worker's, and whether one more is due.
+    /// Running helper processes of looop, which are not the worker's, and whether another one must start.
     errands: Vec<u32>,
     errand_due: bool,
-    /// What the last question was, and its answer where nobody was there to take it.
+    /// The last question, and its answer if no connection was there to take it.
     question: Option<blake3::Hash>,
     unheard: Option<Reply>,
-    /// When an answer is looked for next.
+    /// When to check for an answer next.
     look: Deadline,
-    /// When a state is written that could not be, or that is behind.
+    /// When to write a state that is out of date or whose write failed.
     unsaved: Option<Deadline>,
     reports: ReportCount,
-    /// How often it said what it spent.
+    /// How often the worker reported its spending.
     charges: u32,
     renew: Deadline,
     wall: Deadline,
-    /// True when the flag was raised by what the program said of itself on its terminal.
+    /// True if the program raised the flag by a status on its terminal.
     flag_by_status: bool,
-    /// What is awaited of its program's terminal.
+    /// Pending checks of the program's terminal.
     watch: Watch,
-    /// What it spends, where it prints the events of an agent CLI.
+    /// The reader of its spending, if it prints the events of an agent CLI.
     meter: Option<Meter>,
-    /// Until when what it prints may be only its screen again, for another size.
+    /// Until when its output may only be a redraw for another size.
     redraws: Deadline,
 }
 
-/// Runs the supervisor of a prepared worker until it has ended. What stdout gets is one line: `ok`, or why it could
-/// not start.
+/// Runs the supervisor of a prepared worker until it has ended. Prints one line: `ok`, or why it could not start.
 ///
 /// # Errors
-/// When it could not start; the starter was told.
+/// When it could not start; the starter was notified.
 pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
     tree::become_subreaper();
     let bells = (Bell::on(&[SIGTERM, SIGINT])?, Bell::on(&[SIGCHLD])?, Bell::on(&[SIGHUP])?);
     let layout = Layout::new(root, cache);
     let dir = layout.worker(id);
-    let secrets = hush::heard().context("could not begin: nobody said so")?;
+    let secrets = hush::heard().context("the supervisor did not receive its start message")?;
     let begun = begin(layout, &dir, secrets);
     let line = match &begun {
         Ok(_) => "ok\n".to_owned(),
         Err(error) => format!("{error:#}").replace('\n', " ") + "\n",
     };
-    // A starter that is gone does not need to know.
+    // If the starter is gone, it does not need the message.
     drop(std::io::stdout().write_all(line.as_bytes()).and_then(|()| std::io::stdout().flush()));
     detach::close_stdout()?;
     let (mut supervisor, human, inner, _alive) = begun?;
@@ -125,17 +124,17 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
         supervisor.turn(&human, &inner, &bells.0, &bells.1)?;
     }
     supervisor.farewell();
-    // Nobody listens any more; a path that is gone says so at once.
+    // No process listens any more; with a missing path, clients know that at once.
     for socket in [dir.attach_socket(), dir.worker_socket()] {
         drop(std::fs::remove_file(socket));
     }
     Ok(())
 }
 
-/// The supervisor with its two sockets, the human's first, and the lock that says that it lives.
+/// Makes the supervisor with its two sockets, the user's first, and the lock that shows that it lives.
 ///
-/// Not a part of its caller, whose stack would hold for as long as the worker lives what only the beginning needs: a
-/// thousand supervisors may run side by side.
+/// Not inlined: its caller's stack would hold the data of the start for the worker's whole life, and a thousand
+/// supervisors may run in parallel.
 #[inline(never)]
 fn begin(
     layout: Layout,
@@ -144,9 +143,8 @@ fn begin(
 ) -> Result<(Supervisor, UnixListener, UnixListener, lock::Held)> {
     let alive = lock::store(&dir.alive())?;
     let (human, inner) = (bind(&dir.attach_socket())?, bind(&dir.worker_socket())?);
-    // Read here, so that what reads it does not stand on the stack of all that a start needs.
-    let spec: Box<Spec> =
-        records::read_json(&dir.spec())?.context("could not find the spec of the worker")?;
+    // Read here, so that the reader is not on the stack below the rest of the start.
+    let spec: Box<Spec> = records::read_json(&dir.spec())?.context("the worker has no spec.json")?;
     Ok((Supervisor::begin(layout, dir.clone(), *spec, secrets)?, human, inner, alive))
 }
 
@@ -155,7 +153,7 @@ fn bind(path: &std::path::Path) -> Result<UnixListener> {
 }
 
 impl Supervisor {
-    /// Takes the leases and starts the command. On an error the worker stands as failed.
+    /// Takes the leases and starts the command. On an error the worker is in the state failed.
     #[inline(never)]
     fn begin(layout: Layout, dir: WorkerDir, spec: Spec, secrets: Secrets) -> Result<Supervisor> {
         let secrets = secrets.and(Secrets::of(&spec.env, &path::is_there));
@@ -173,7 +171,7 @@ impl Supervisor {
         workers::save_state(&dir, &state)?;
         let size = Size::DEFAULT;
         let begun = Writer::create(&dir, now.unix_ms, size.cols, size.rows, spec.limits.keep_bytes)
-            .context("could not begin the transcript of the worker")
+            .context("could not create the transcript of the worker")
             .and_then(|writer| take_leases(&layout, &spec, &claimant, &mut state).map(|()| writer))
             .and_then(|writer| {
                 git_watch::begin(&dir.git_watch(), spec.boxed.as_ref(), Some(&dir.clone_dir()))
@@ -187,7 +185,7 @@ impl Supervisor {
                 state.leases.clear();
                 state.phase = Phase::Failed;
                 state.why = Some(secrets.redact(&format!("{error:#}")).into_owned());
-                // Where that cannot be written the worker stands as lost; the first error is the one to tell.
+                // If that cannot be written, the worker counts as lost; the first error is the one to report.
                 drop(workers::save_state(&dir, &state));
                 return Err(error);
             }
@@ -228,22 +226,22 @@ impl Supervisor {
             meter,
             redraws: Deadline::after_ms(0),
         };
-        // From here on the command runs, and whatever cannot be written must not end its supervisor.
+        // From here on the command runs, and a failed write must not end its supervisor.
         supervisor.turn_to(Phase::Running);
         Ok(supervisor)
     }
 
-    /// True until the worker has ended and its last state is written, or cannot be for too long.
+    /// Returns true until the worker has ended and its last state is written, or cannot be written for too long.
     fn goes_on(&self) -> bool {
         !matches!(self.stage, Stage::Over) || (self.unsaved.is_some() && !self.wall.passed())
     }
 
-    /// Waits for the next thing to happen and does what it asks for. Like [`begin`], no part of its caller.
+    /// Waits for the next event and handles it. Not inlined, as [`begin`].
     #[inline(never)]
     fn turn(&mut self, human: &UnixListener, inner: &UnixListener, term: &Bell, child: &Bell) -> Result<()> {
         let ready = self.wait(human, inner, term, child)?;
         if ready.term && term.rang() {
-            self.end(Phase::Killed, "it was told to end");
+            self.end(Phase::Killed, "the supervisor was asked to end");
         }
         if ready.output {
             self.take_output();
@@ -251,7 +249,7 @@ impl Supervisor {
         if ready.keys {
             self.type_keys();
         }
-        // After the output, so that what the last process printed is taken before its end is.
+        // After the output, so that the last output of a process is read before its end.
         if ready.child && child.rang() {
             self.reap();
         }
@@ -305,7 +303,7 @@ impl Supervisor {
         })
     }
 
-    /// How long nothing needs to be looked at by itself.
+    /// Returns the time until the next timer.
     fn patience(&self) -> std::time::Duration {
         let mut left = self.wall.left();
         if !self.state.leases.is_empty() {
@@ -323,7 +321,7 @@ impl Supervisor {
         for conn in &self.conns {
             left = left.min(conn.patience());
         }
-        // Rounded up, so that what is waited for has truly come when poll returns for it.
+        // Rounded up, so that the timer has really expired when poll returns for it.
         left.min(self.stage.patience()) + std::time::Duration::from_millis(1)
     }
 
@@ -347,7 +345,7 @@ impl Supervisor {
         self.look_at_status();
     }
 
-    /// Writes the state down and tells everybody who looks.
+    /// Writes the state and notifies all viewers.
     fn save(&mut self) {
         let was_unsaved = self.unsaved.take().is_some();
         if let Err(error) = workers::save_state(&self.dir, &self.state) {
@@ -368,14 +366,14 @@ impl Supervisor {
         self.save();
     }
 
-    /// Touches a file that the pulse watches: a beat should look at the workers.
+    /// Touches a file that the pulse watches: a beat should check the workers.
     fn poke_pulse(&self) {
-        // Without it the pulse comes at its interval.
+        // Without it the pulse checks at its interval.
         drop(std::fs::write(self.layout.poke(), b""));
     }
 }
 
-/// What is ready.
+/// Which descriptors are ready.
 struct Ready {
     term: bool,
     child: bool,

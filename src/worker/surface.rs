@@ -1,7 +1,7 @@
-//! How a worker that waits for a human reaches one: a tmux window, a notifier, and a line where there is neither.
+//! Notification of the user about a waiting worker: a tmux window, a notifier, or a line if there is neither.
 //!
-//! Level-triggered: each run reads all workers, looks at the windows that are there, and makes the difference. It is
-//! a short process of its own, so that nobody who starts it ever waits for tmux.
+//! Level-triggered: each run reads all workers, inspects the existing windows, and makes the difference. It is a short
+//! process of its own, so that its starter never waits for tmux.
 
 mod asks;
 mod notify;
@@ -26,38 +26,35 @@ pub use plan::{Call, Surfaced};
 use plan::{Step, Wanted};
 use tmux::{Look, Server};
 
-/// How long another run is waited for, in milliseconds.
+/// How long to wait for another run, in milliseconds.
 const LOCK_WAIT_MS: i64 = 5_000;
-/// How much of a flag stands in a line, in characters.
+/// How much of a flag is in a line, in characters.
 const LINE_CHARS: usize = 200;
 
-/// Where the human may be, as the environment tells it.
+/// The ways to reach the user, from the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Reach {
     /// The value of `TMUX`.
     pub tmux: Option<String>,
-    /// The value of `TMUX_TMPDIR`, else `/tmp`.
+    /// The value of `TMUX_TMPDIR`, otherwise `/tmp`.
     pub tmux_dir: PathBuf,
-    /// Where programs are looked for.
+    /// The search path of programs.
     pub path: String,
     /// The environment of this process.
     pub env: Vec<(String, String)>,
-    /// The config file, for what runs in the windows.
+    /// The config file, for programs in the windows.
     pub config: PathBuf,
-    /// The notifier for what the loop itself asks. A worker's is the one that it was started with.
+    /// The notifier for questions of the loop itself. A worker has the notifier with which it was started.
     pub notify: Vec<String>,
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// How many windows it opened.
     pub opened: usize,
-    /// How many windows it closed.
     pub closed: usize,
-    /// How often it ran a notifier.
     pub notified: usize,
-    /// What could not be done, a line each.
+    /// Failures, one line each.
     pub problems: Vec<String>,
 }
 
@@ -67,21 +64,21 @@ impl Report {
     }
 }
 
-/// A worker with what a human was shown of it.
+/// A worker, and what the user was shown of it.
 struct Seen {
     worker: Worker,
     past: Surfaced,
 }
 
-/// Makes the human's windows and notices fit what the workers wait for.
+/// Updates the user's windows and notifications to match the waiting workers.
 ///
 /// # Errors
-/// When the workers cannot be listed, or another run holds the lock for too long. What fails for one worker or
-/// one server is in the report and stops nothing else.
+/// When the workers cannot be listed, or another run holds the lock for too long. The failure of one worker or one
+/// server is in the report and does not stop the others.
 pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Report> {
     let calls = |list: &[Worker]| list.iter().any(|worker| Call::notice(&worker.state).is_some());
     let asked = || anyhow::Ok(!reach.notify.is_empty() && !untold(layout, now)?.is_empty());
-    // Where nobody ever called, nothing is written and tmux is not asked.
+    // If no worker ever needed the user, write nothing and do not call tmux.
     if !layout.surface_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
         return Ok(Report::default());
     }
@@ -99,7 +96,7 @@ pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Report> {
     let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut report);
     let own = report.note(asks::due(layout, &reach.notify, now)).unwrap_or_default();
     due.push((layout.notice(), own));
-    // A notifier may be slow, and nobody's window waits for it.
+    // A notifier may be slow, and the windows must not wait for it.
     drop(held);
     for (file, notices) in due {
         report.notified += notices.len();
@@ -161,8 +158,8 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// Does a step, and then writes down what the human was shown by it. Ended in between, the next run finds
-    /// the window by its label and rings in it.
+    /// Makes a step, and then records what the user was shown by it. If it is interrupted in between, the next run
+    /// finds the window by its label and rings in it.
     fn take(&self, step: &Step, all: &mut All, report: &mut Report) -> Result<()> {
         match step {
             Step::Open(key) => {
@@ -233,7 +230,7 @@ fn save(layout: &Layout, seen: &Seen) -> Result<()> {
     records::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Keep::Whole)
 }
 
-/// What the notifiers are to be told, and the files by which they are. It is written down before, so that it is told at most once.
+/// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
 fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
@@ -250,7 +247,7 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Vec<(Path
     due
 }
 
-/// True when the notifier of an ended worker was not told what the worker left behind.
+/// Returns true if the notifier of an ended worker was not told what the worker left behind.
 pub fn is_untold(layout: &Layout, worker: &Worker) -> bool {
     let call = Call::notice(&worker.state).filter(|_| worker.state.phase.is_over());
     let past = || records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
@@ -258,11 +255,11 @@ pub fn is_untold(layout: &Layout, worker: &Worker) -> bool {
     !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&told(past())))
 }
 
-/// Those of these workers that call with something no window has shown.
+/// Returns those of these workers that need the user for something that no window has shown.
 pub fn unshown(layout: &Layout, workers: Vec<Worker>) -> Vec<Worker> {
     let is_unshown = |worker: &Worker| {
         let Some(call) = Call::of(&worker.state) else { return false };
-        // What cannot be read says nothing of a window.
+        // An unreadable record counts as not shown.
         let past = records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
         let past: Surfaced = past.unwrap_or_default();
         call.is_news(&past.shown)
@@ -270,7 +267,7 @@ pub fn unshown(layout: &Layout, workers: Vec<Worker>) -> Vec<Worker> {
     workers.into_iter().filter(is_unshown).collect()
 }
 
-/// A line for each worker that calls anew since the last time, for a terminal without tmux; the caller rings.
+/// Returns a line for each worker with a new flag or question, for a terminal without tmux; the caller rings.
 pub fn lines(workers: &[Worker], told: &mut BTreeMap<String, Call>) -> Vec<String> {
     let none = Call::default();
     let mut now = BTreeMap::new();
@@ -290,7 +287,7 @@ pub fn lines(workers: &[Worker], told: &mut BTreeMap<String, Call>) -> Vec<Strin
         lines.extend(text.map(|text| format!("⚑ {}: {text} — {}", spec.id, state.look_commands())));
         now.insert(key, call.after(before));
     }
-    // What no longer calls keeps its number: the same flag is not told again.
+    // Keep the number of a lowered flag, so that the same flag is not printed again.
     told.append(&mut now);
     lines
 }

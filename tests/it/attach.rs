@@ -135,7 +135,7 @@ fn a_supervisor_that_vanishes_gives_the_terminal_back_and_is_reported() {
     fake.vanish();
     let (code, text) = outer.end();
     assert_eq!(code, 1);
-    assert!(text.starts_with("error: lost w1: its supervisor ended without a word\nhint: "), "{text}");
+    assert!(text.starts_with("error: lost w1: its supervisor ended unexpectedly\nhint: "), "{text}");
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn a_question_is_answered_on_a_screen_of_looops_own() {
     std::fs::create_dir_all(profile.data().join("asks")).unwrap();
     std::fs::write(profile.data().join("asks/q1.json"), ask.to_string()).unwrap();
     outer.type_in(b"\x1ca");
-    outer.wait_for("it asks nothing, and no move waits");
+    outer.wait_for("the worker asks nothing, and no move waits");
     fake.state(|state| state.ask = Some(looop::model::name::Name::parse("q1").unwrap()));
     outer.wait_for("it asks: Ctrl-\\ a answers");
     outer.type_in(b"\x1ca");
@@ -412,7 +412,7 @@ fn without_a_terminal_there_is_nothing_to_attach() {
     let _fake = Fake::start(&profile, 60, 9, None);
     let ran = profile.looop(&["attach", "w1"]);
     assert_eq!(ran.code, 2, "{ran:?}");
-    assert!(ran.stderr.contains("are no terminal"), "{ran:?}");
+    assert!(ran.stderr.contains("are not a terminal"), "{ran:?}");
     assert_eq!(profile.looop(&["attach", "nobody"]).code, 2);
 }
 

@@ -272,12 +272,12 @@ fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     assert!(good["user_side"].to_string().contains(".envrc"), "{good}");
     assert!(bad["left"].as_str().unwrap().contains("1 commit that is nowhere else"), "{bad}");
     assert_eq!(bad["verify"]["name"], "bad", "{bad}");
-    assert!(bad["why"].as_str().unwrap().contains("the check `bad` said no"), "{bad}");
+    assert!(bad["why"].as_str().unwrap().contains("the check `bad` failed"), "{bad}");
     let clone = scene.profile.data().join("workers/past").join(bad["past"].as_str().unwrap()).join("clone");
     assert!(bad["next"].as_str().unwrap().starts_with(&format!("git fetch {} ", clone.display())), "{bad}");
     assert_eq!((&code["exit"], &code["why"]), (&json!({ "code": 7 }), &json!("exit code 7")), "{code}");
     let table = scene.profile.looop(&["ls", "--all"]).ok().stdout;
-    for words in ["git merge looop/good", "the check `bad` said no", "exit code 7"] {
+    for words in ["git merge looop/good", "the check `bad` failed", "exit code 7"] {
         assert!(table.contains(words), "{words}: {table}");
     }
     // A line of an earlier version has none of this, and is read.

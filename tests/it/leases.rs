@@ -150,8 +150,8 @@ fn a_look_at_broken_claims_writes_nothing_and_says_so() {
     fs::write(profile.data().join("claims/door.json"), "{").unwrap();
     let before = crate::beat::listing(&profile.data());
     let ran = profile.looop(&["claims"]).ok();
-    assert!(ran.stderr.contains("claims/door.json is no lease"), "{ran:?}");
-    assert!(profile.looop(&["status"]).ok().stdout.contains("claims/door.json is no lease"));
+    assert!(ran.stderr.contains("claims/door.json is corrupt"), "{ran:?}");
+    assert!(profile.looop(&["status"]).ok().stdout.contains("claims/door.json is corrupt"));
     assert_eq!(crate::beat::listing(&profile.data()), before);
     let ran = profile.looop(&["claim", "door"]).ok();
     assert!(ran.stderr.contains("door.json.corrupt-"), "{ran:?}");

@@ -29,7 +29,7 @@ fn lose(profile: &Profile, lose: Loss) -> String {
     assert!(ran.code == 1 && ran.stdout.contains("halted: "), "{ran:?}");
     assert!(profile.looop(&["resume"]).ok().stdout.contains("the halt is over"));
     let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
-    assert!(prompt.contains("of which the journal has no line"), "the decider is told: {prompt}");
+    assert!(prompt.contains("without a line in the journal"), "the decider is told: {prompt}");
     ran.stderr
 }
 
@@ -55,7 +55,7 @@ fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
         send(&tick, rustix::process::Signal::KILL);
         assert_eq!(end(tick).code, -1);
         let said = lose(&profile, loss);
-        assert!(said.contains(&format!("each yes given before counts as used: {id}")), "{said}");
+        assert!(said.contains(&format!("each earlier approval counts as used: {id}")), "{said}");
         for _ in 0..2 {
             profile.looop(&["tick"]).ok();
         }
@@ -85,7 +85,7 @@ fn a_command_that_was_cut_off_by_a_loss_is_not_made_again_in_silence() {
         loss(&profile);
         for _ in 0..2 {
             let held = profile.looop(&["tick"]);
-            assert!(held.code == 1 && held.stdout.contains("a move may have been cut off"), "{held:?}");
+            assert!(held.code == 1 && held.stdout.contains("a move may have been interrupted"), "{held:?}");
         }
         assert_eq!(
             (fs::read_to_string(profile.path("sink")).unwrap().as_str(), profile.asked()),

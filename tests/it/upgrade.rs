@@ -180,7 +180,7 @@ fn only_the_pulse_hands_its_lock_on() {
     // One that takes it for its own goes on as the pulse, and would never end.
     let again = || profile.other_command("timeout", &["60", LOOOP, "__again"]);
     let ran: crate::support::profile::Ran = again().output().unwrap().into();
-    assert!(ran.code == 1 && ran.stderr.contains("could not go on as the pulse"), "{ran:?}");
+    assert!(ran.code == 1 && ran.stderr.contains("could not continue as the pulse"), "{ran:?}");
     fs::write(profile.data().join("pulse.lock"), "").unwrap();
     let held = looop::store::lock::tick(&profile.data().join("pulse.lock")).unwrap();
     let stdin = fs::File::open(profile.data().join("pulse.lock")).unwrap();

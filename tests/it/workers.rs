@@ -308,7 +308,7 @@ fn bad_names_commands_and_briefs_start_nothing() {
     let ran = profile.looop_with(&["worker", "start", "w1", "-", "--", "true"], &"b".repeat(5 << 20));
     assert!(ran.code == 2 && ran.stderr.contains("larger than"), "{ran:?}");
     let ran = profile.looop(&["worker", "start", "w1", "x", "--verify", "nope", "--runner", "claude"]);
-    assert!(ran.code == 1 && ran.stderr.contains("is no entry of `verify`"), "{ran:?}");
+    assert!(ran.code == 1 && ran.stderr.contains("is not an entry of `verify`"), "{ran:?}");
     let ran = profile.looop(&["worker", "start", "w1", "--cwd", "/no/such/dir", "--", "true"]);
     assert!(ran.code == 1 && ran.stderr.contains("is not a directory"), "{ran:?}");
     fs::write(profile.path("odd"), "#!/no/such/interpreter\n").unwrap();

@@ -1,4 +1,4 @@
-//! Boxes of those who work on something: a worker, its checks, and what a fix starts. All else does not exist in them.
+//! Sandboxes of workers, of their checks, and of what a fix starts. They contain only what is granted here.
 
 use std::path::{Path, PathBuf};
 
@@ -10,42 +10,41 @@ use crate::model::fault::Fault;
 use crate::store::file;
 use crate::sys::sandbox;
 
-/// What such a box is made for.
+/// Inputs of a worker's sandbox.
 #[derive(Clone, Copy)]
 pub struct Inmate<'a> {
-    /// Its own directories.
     pub rooms: &'a Rooms,
-    /// Where it works; it may write there.
+    /// Its working directory, which it may write.
     pub cwd: &'a Path,
-    /// The endpoint that it was told to use; none: the one of its runner.
+    /// The endpoint that it was told to use; `None` means the endpoint of its runner.
     pub endpoint: Option<&'a Endpoint>,
-    /// Its runner's name, and its program.
+    /// The name and the program of its runner.
     pub names: [&'a str; 2],
     /// The home of its agent CLI; none: looop does not know it.
     pub agent: Option<&'a AgentHome>,
     /// The programs that are started in it.
     pub programs: &'a [PathBuf],
-    /// What its runner may write.
+    /// Paths that its runner may write.
     pub write: &'a [PathBuf],
-    /// What it reads besides: what a human granted, files that it is given, objects that its clone borrows.
+    /// Further paths that it reads: grants of the user, files that it is given, objects that its clone borrows.
     pub read: &'a [PathBuf],
 }
 
-/// The directories of its own that such a box holds.
+/// Private directories of such a sandbox.
 pub struct Rooms {
-    /// What stands at the place of the home directory under `full`.
+    /// Mounted over the home directory at the level `full`.
     pub home: PathBuf,
-    /// Where what it writes into caches of builds goes under `full`.
+    /// Receives writes to build caches at the level `full`.
     pub caches: PathBuf,
-    /// Its temporary files.
+    /// Temporary files.
     pub temp: PathBuf,
 }
 
 impl Boxer<'_> {
-    /// The box of one who works on something: its directory, its runner's set-up, tools.
+    /// Builds the sandbox of a worker: its directory, the configuration of its runner, and tools.
     ///
     /// # Errors
-    /// Why it cannot be made; nothing is started then.
+    /// Says why the sandbox cannot be made; nothing is started then.
     pub fn inmate(&self, kind: Kind, inmate: &Inmate) -> Result<Cell, String> {
         let grant = self.grant(kind)?;
         if grant.level == Level::None {
@@ -75,7 +74,7 @@ impl Boxer<'_> {
         let path = &self.settings.path;
         read.extend(inmate.programs.iter().flat_map(|file| tools::program(file, path, home, &self.own())));
         write.extend(inmate.write.iter().cloned());
-        // Where nothing can be moved the agent finds its own directories only where they are.
+        // Without bind mounts the agent finds its own directories only at their real places.
         write.extend(if is_full { found.login } else { found.dirs });
         let mut moved = vec![(inmate.rooms.temp.clone(), PathBuf::from("/tmp"))];
         let mut layered = Vec::new();

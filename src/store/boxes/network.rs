@@ -1,4 +1,4 @@
-//! What a sandbox is shown of names and addresses: its endpoint, and a name server that it can reach.
+//! Name resolution inside a sandbox: its endpoint, and a name server that it can reach.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use crate::model::boxing::{Endpoint, Kind, Net, Walls};
 use crate::store::file::{self, Keep};
 use crate::sys::sandbox::RESOLVER;
 
-/// Where names of machines are listed, and where name servers are.
+/// The system's list of host names, and its list of name servers.
 const HOSTS: &str = "/etc/hosts";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Opens the way to the endpoint of its runner. Where that is a name, the sandbox finds it at its own loopback, where the
-/// relay listens.
+/// Forwards the endpoint of the sandbox's runner. If the endpoint has a host name, the sandbox resolves it to its own
+/// loopback, where the relay listens.
 pub(super) fn forward(
     walls: &mut Walls,
     kind: Kind,
@@ -22,7 +22,7 @@ pub(super) fn forward(
     let is_model = walls.net == Net::Off;
     let Some(endpoint) = endpoint else {
         let unknown = format!(
-            "sandbox.network.{} is \"model\", and the address of its runner's model is not known; set `runners.NAME.base_url` in the config, also where a variable of the program names it",
+            "sandbox.network.{} is \"model\", but the address of its runner's model is unknown; set `runners.NAME.base_url` in the config, also where a variable of the program names it",
             kind.word()
         );
         return if is_model { Err(unknown) } else { Ok(()) };
@@ -38,14 +38,14 @@ pub(super) fn forward(
     Ok(())
 }
 
-/// The name servers of a sandbox with the internet, where this machine's are on its loopback: `[what, where]`.
+/// Name servers for a sandbox with the internet, when this machine's are on its loopback: `[source, target]`.
 pub(super) fn resolver(cache: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
     let Ok(text) = fs::read_to_string(RESOLV_CONF) else { return Ok(None) };
     let Some(inside) = resolver_text(&text) else { return Ok(None) };
     Ok(Some((place(&cache.join("resolv.conf"), &inside)?, real(RESOLV_CONF)?)))
 }
 
-/// The same file with a name server that leads out; none where no name server is on a loopback.
+/// Returns the same file with a name server that is reachable; `None` if every name server already is.
 fn resolver_text(text: &str) -> Option<String> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
@@ -62,7 +62,7 @@ fn real(path: &str) -> Result<PathBuf, String> {
     fs::canonicalize(path).map_err(|error| format!("could not find `{path}`: {error}"))
 }
 
-/// Writes a file of the cache unless it holds this already.
+/// Writes a file of the cache, unless it already has this content.
 fn place(file: &Path, text: &str) -> Result<PathBuf, String> {
     if fs::read(file).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(file.to_owned());
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_server_on_the_loopback_is_replaced_by_one_that_leads_out() {
+    fn a_name_server_on_the_loopback_is_replaced_by_a_reachable_one() {
         for local in ["127.0.0.53", "127.0.0.1", "::1", "127.0.0.11"] {
             let text = format!("# made by x\nnameserver {local}\nsearch lan\noptions edns0\n");
             let inside = resolver_text(&text).unwrap();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_forwarded_and_its_name_leads_to_the_relay() {
+    fn a_model_is_forwarded_and_its_name_resolves_to_the_relay() {
         let dir = tempfile::tempdir().unwrap();
         let url = |url: &str| Endpoint::of_url(url).unwrap();
         let mut walls = Walls { net: Net::Off, ..Walls::default() };
@@ -99,7 +99,7 @@ mod tests {
         assert!(
             fs::read_to_string(&walls.placed[0].0).unwrap().contains("127.0.0.1 localhost model.example\n")
         );
-        // With the internet only what is on this machine's loopback needs a way of its own.
+        // With internet access, only an address on this machine's loopback needs forwarding.
         let mut walls = Walls { net: Net::Internet, ..Walls::default() };
         forward(&mut walls, Kind::Worker, Some(&named), dir.path()).unwrap();
         assert_eq!((walls.forward.len(), walls.placed.len()), (0, 0));

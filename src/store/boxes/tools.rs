@@ -1,10 +1,10 @@
-//! What programs of a user's own are made of: folders of the PATH, toolchains, and what builds have downloaded.
+//! The files that the user's programs consist of: folders of the PATH, toolchains, and downloads of builds.
 
 use std::path::{Path, PathBuf};
 
 use crate::sys::program::find_program;
 
-/// Where toolchains and the caches of builds are, below the home directory. None of them holds a login.
+/// Toolchains and build caches, below the home directory. None of them holds a login.
 const HOME: [&str; 27] = [
     ".cargo/bin",
     ".cargo/registry",
@@ -45,12 +45,12 @@ const CACHES: [&str; 8] = [
     ".m2/repository",
     "go",
 ];
-/// Names of folders whose programs need what lies beside the folder.
+/// Names of folders whose programs need the files beside the folder.
 const BINS: [&str; 4] = ["bin", "sbin", "shims", ".bin"];
-/// Folders below the home directory that hold more than programs, though programs are in them.
+/// Folders below the home directory that hold programs and also other files.
 const MIXED: [&str; 2] = [".local", ".cargo"];
 
-/// All that is there. A folder of the PATH that holds one of `own` is left out: it would open what is looop's.
+/// Lists all of them that exist. A PATH folder that holds one of `own` is left out: it would expose looop's files.
 pub(super) fn found(path: &str, home: &Path, own: &[&Path]) -> Vec<PathBuf> {
     let on_path = path.split(':').filter(|dir| dir.starts_with('/')).map(|dir| {
         let dir = Path::new(dir);
@@ -72,17 +72,18 @@ pub(super) fn found(path: &str, home: &Path, own: &[&Path]) -> Vec<PathBuf> {
     all
 }
 
-/// The caches that are there, and a name for each.
+/// Lists the caches that exist, with a name for each.
 pub(super) fn layers(home: &Path) -> impl Iterator<Item = (PathBuf, String)> {
     let all = CACHES.iter().map(|dir| (home.join(dir), dir.replace('/', "+")));
     all.filter(|(dir, _)| dir.is_dir())
 }
 
-/// How many links and interpreters of one program are followed.
+/// The most links and interpreters of one program that are followed.
 const MAX_HOPS: usize = 12;
 
-/// All that a program needs besides itself: each link on the way to its file, the file where it really is, what it was installed
-/// with, and the same of the interpreter that its first line names. Nothing that holds one of `own` or the home directory.
+/// Lists all that a program needs besides itself: each link on the way to its file, the real file, the directory it was
+/// installed with, and the same for the interpreter in its first line. Leaves out what holds one of `own` or the home
+/// directory.
 pub(super) fn program(program: &Path, path: &str, home: &Path, own: &[&Path]) -> Vec<PathBuf> {
     let mut all = Vec::new();
     let mut next = Some(program.to_owned());
@@ -90,7 +91,7 @@ pub(super) fn program(program: &Path, path: &str, home: &Path, own: &[&Path]) ->
         let Some(program) = next.take().filter(|program| program.is_absolute()) else { break };
         let Ok(real) = program.canonicalize() else { break };
         for link in links(&program) {
-            // A program that asks where it is may be told the way by a link among its directories.
+            // A program may look for its own place and find a link among its directories.
             all.extend(install_dir(&link, home));
             all.push(link);
         }
@@ -107,7 +108,7 @@ pub(super) fn program(program: &Path, path: &str, home: &Path, own: &[&Path]) ->
     all
 }
 
-/// The path and each path that a link in its place leads to, up to the file.
+/// Lists the path and each path that a link in its place leads to, up to the file.
 fn links(path: &Path) -> Vec<PathBuf> {
     let mut all = vec![path.to_owned()];
     for _ in 0..MAX_HOPS {
@@ -118,14 +119,14 @@ fn links(path: &Path) -> Vec<PathBuf> {
         let Some(name) = joined.file_name().map(std::ffi::OsStr::to_owned) else { break };
         let Some(dir) = joined.parent().and_then(|dir| dir.canonicalize().ok()) else { break };
         let next = dir.join(name);
-        // A directory on the way may be a link too: a box shows the file in both places.
+        // A directory on the way may be a link too: the sandbox shows the file at both paths.
         all.push(joined);
         all.push(next);
     }
     all
 }
 
-/// A path without `..`, which takes the part before it away.
+/// Resolves each `..` in a path by removing the part before it.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -137,7 +138,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// The directory that a program was installed with: all of `node_modules`, or what holds its `bin`.
+/// Finds the directory that a program was installed with: the whole `node_modules`, or the parent of its `bin`.
 fn install_dir(real: &Path, home: &Path) -> Option<PathBuf> {
     let modules = real.ancestors().filter(|dir| dir.file_name().is_some_and(|name| name == "node_modules"));
     if let Some(modules) = modules.last() {
@@ -148,7 +149,7 @@ fn install_dir(real: &Path, home: &Path) -> Option<PathBuf> {
     bin.parent().filter(|dir| is_bin && !holds_more(dir, home)).map(Path::to_owned)
 }
 
-/// The interpreter that the first line of a script names, also by `env`.
+/// Finds the interpreter in the first line of a script, also through `env`.
 fn interpreter(script: &Path, path: &str) -> Option<PathBuf> {
     let mut first = [0_u8; 256];
     let read =
@@ -185,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_a_link_brings_its_file_and_what_it_was_installed_with() {
+    fn a_linked_program_opens_its_file_and_its_install_directory() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let home = root.join("home");
         let at = |name: &str| root.join(name);
-        // An agent's own installer: one file for each version, by a chain of links and a link among the directories.
+        // The agent's own installer: one file per version, reached by a chain of links and a linked directory.
         file(&at("home/.local/share/claude/versions/2.1"), "binary");
         link(&at("home/.local/share/claude/current"), "versions");
         link(&at("home/.local/bin/claude"), "claude-2");
@@ -202,7 +203,7 @@ mod tests {
             assert!(found.contains(&at(path)), "{path}: {found:?}");
         }
         assert!(!found.contains(&at("home/.local")), "{found:?}");
-        // npm: the package and those that it needs.
+        // npm: the package and its dependencies.
         file(&at("npm/lib/node_modules/tool/cli.js"), "#!/usr/bin/env -S node --x\n");
         link(&at("home/bin/tool"), "../../npm/lib/node_modules/tool/cli.js");
         file(&at("node/bin/node"), "binary");
@@ -211,7 +212,7 @@ mod tests {
         for path in ["npm/lib/node_modules", "path/node", "node", "node/bin/node"] {
             assert!(found.contains(&at(path)), "{path}: {found:?}");
         }
-        // A virtual environment, whose python is a link to another place.
+        // A virtual environment whose python is a link to another place.
         file(&at("python/bin/python3.12"), "binary");
         link(&at("venvs/tool/bin/python"), at("python/bin/python3.12").to_str().unwrap());
         let python = at("venvs/tool/bin/python");
@@ -221,7 +222,7 @@ mod tests {
         for path in ["venvs/tool", "python", "python/bin/python3.12"] {
             assert!(found.contains(&at(path)), "{path}: {found:?}");
         }
-        // A directory on the way is a link, and the file is none.
+        // A directory on the way is a link, but the file is not.
         file(&at("opt/v1/bin/tool"), "binary");
         file(&at("opt/v1/alone"), "binary");
         link(&at("opt/now"), "v1");
@@ -229,7 +230,7 @@ mod tests {
             let found = program(&at(name), "", &home, &[]);
             assert!(found.contains(&at(real)), "{name}: {found:?}");
         }
-        // What is looop's, or holds the home, is not opened by a link to it.
+        // A link must not expose looop's own files or the home directory.
         link(&at("home/bin/data"), "../data/x");
         file(&at("home/data/x"), "binary");
         assert!(!program(&at("home/bin/data"), "", &home, &[&at("home/data")]).contains(&at("home/data/x")));
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_opens_its_programs_and_not_the_home_around_them() {
+    fn the_path_opens_programs_but_not_the_home_directory() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
         for made in

@@ -1,4 +1,4 @@
-//! Tests of commits: what goes in is what git reads, and what changed since is never missed.
+//! Tests of commits: git reads what was committed, and every later change is noticed.
 
 use super::*;
 
@@ -39,12 +39,12 @@ fn commit_deletes_and_replaces() -> Result<()> {
     f.commit_changed("swap")?.context("no commit")?;
     f.assert_clean()?;
     assert_eq!(f.git(&["ls-files"])?, "a\nb/now/a/dir\n");
-    // Deleted in the commit but still there: git shows it as new.
+    // Deleted in the commit, but still on disk: git shows it as new.
     f.commit("delete", vec![delete("a")])?.context("no commit")?;
     assert_eq!(f.status()?, "?? a\0");
     assert_eq!(f.history.changed()?, ["a"]);
     fs::remove_file(f.path("a"))?;
-    // Without naming what the new file stands on: it is replaced all the same.
+    // The file that blocks the new path is not named in the commit: it is replaced all the same.
     fs::remove_dir_all(f.path("b"))?;
     f.write("b", "6")?;
     f.commit("over", vec![put("b", "6")])?.context("no commit")?;
@@ -69,10 +69,10 @@ fn commit_follows_the_executable_bit() -> Result<()> {
 }
 
 #[test]
-fn commit_has_the_given_bytes_and_status_the_newer_ones() -> Result<()> {
+fn a_commit_has_the_given_bytes_and_newer_bytes_show_as_modified() -> Result<()> {
     let f = Fixture::with(&[("a", "old!"), ("b", "old!")])?;
     f.write("a", "disk")?;
-    // Long ago, so that only the comparison of the contents can tell.
+    // An old time, so that only the comparison of contents can find the change.
     set_mtime(&f.path("a"), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000))?;
     let id = f.commit("taken", vec![put("a", "take"), put("gone", "x")])?.context("no commit")?;
     assert_eq!(f.history.read(&id, "a", 99)?.as_deref(), Some(&b"take"[..]));
@@ -93,7 +93,7 @@ fn edits_in_the_tick_of_the_commit_are_seen() -> Result<()> {
         assert_eq!(f.history.changed()?, Vec::<String>::new(), "round {n}");
         f.write("a", &format!("{text}?"))?;
         assert_eq!(f.history.changed()?, ["a"], "round {n}");
-        // Another index is written meanwhile, with a later time than the edit.
+        // Another index is written in the meantime, with a later time than the edit.
         f.write("c", &text)?;
         f.commit("other", vec![put("c", &text)])?.context("no commit")?;
         assert_eq!(f.history.changed()?, ["a"], "round {n}");
@@ -139,9 +139,9 @@ fn an_edit_in_the_second_of_git_add_is_seen_by_git_after_a_later_commit() -> Res
 }
 
 #[test]
-fn stat_data_as_young_as_the_index_are_not_trusted() -> Result<()> {
+fn stat_data_as_new_as_the_index_are_not_trusted() -> Result<()> {
     let f = Fixture::with(&[("a", "1"), ("b", "1")])?;
-    // The same stat data with another content, as an edit in the same tick leaves them.
+    // The same stat data with another content, as after an edit in the same tick.
     let other = f.history.repo.write_blob("2")?.detach();
     let mut index = f.history.index()?;
     let entry = index.entry_mut_by_path_and_stage("a".into(), Stage::Unconflicted).context("no entry")?;
@@ -154,7 +154,7 @@ fn stat_data_as_young_as_the_index_are_not_trusted() -> Result<()> {
     assert_eq!(f.history.changed()?, ["a"], "trusted");
     set_mtime(&index_path, mtime)?;
     assert_eq!(f.history.changed()?, Vec::<String>::new(), "read");
-    // A later index does not vouch for what the older one could not.
+    // A later index does not vouch for stat data that the older index could not vouch for.
     f.write("b", "2")?;
     f.commit("other", vec![put("b", "2")])?.context("no commit")?;
     let index = f.history.index()?;
@@ -168,7 +168,7 @@ fn the_index_is_as_old_as_its_lock() -> Result<()> {
     let f = Fixture::with(&[("a", "1")])?;
     let (mut lock, since) = f.history.lock_index()?;
     assert_eq!(fs::metadata(f.path(".git/index.lock"))?.modified()?, since);
-    // Whoever comes second learns so even when `blocked` came too early to see the lock.
+    // A second committer fails here, even if it called `blocked` before the lock existed.
     let second = f.history.lock_index().err().context("locked twice")?;
     assert!(second.downcast_ref::<Blocked>().is_some(), "{second:#}");
     let since = since - Duration::from_secs(5);
@@ -190,7 +190,7 @@ fn nothing_to_commit_writes_nothing() -> Result<()> {
     let before = f.snapshot()?;
     assert_eq!(f.commit("none", Vec::new())?, None);
     assert_eq!(f.commit("none", vec![put("a/b", "1"), delete("a"), delete("a/c")])?, None);
-    // Of two edits of one path the last counts.
+    // If two edits have the same path, the last one counts.
     assert_eq!(f.commit("none", vec![put("a/b", "2"), put("a/b", "1")])?, None);
     assert!(f.snapshot()? == before);
     Ok(())

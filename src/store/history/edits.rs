@@ -1,4 +1,4 @@
-//! What a commit writes: the checked edits, the trees they make of HEAD's, and the index after.
+//! Contents of a commit: the checked edits, the trees made of them and of HEAD's, and the new index.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, FileTimes};
@@ -24,11 +24,11 @@ pub(super) struct Edits<'a> {
 }
 
 impl<'a> Edits<'a> {
-    /// Refuses what git refuses to store, and files that would lie below one another.
+    /// Refuses edits that git cannot store, and files that would be below one another.
     pub(super) fn new(edits: &'a [FileEdit]) -> Result<Self> {
         let by_path: BTreeMap<_, _> = edits.iter().map(|e| (e.path.as_str(), e.content.as_ref())).collect();
         let mut dirs = HashSet::new();
-        // Off for Windows: it would refuse names with a colon, which Unix and git allow.
+        // Off, because the rules for Windows refuse names with a colon, which Unix and git allow.
         let rules = component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
         for (path, content) in &by_path {
             ensure!(!path.contains('\0'), "could not commit {path:?}: it has a NUL byte");
@@ -51,8 +51,8 @@ impl<'a> Edits<'a> {
         self.by_path.iter().filter_map(|(path, content)| content.map(|c| (*path, c)))
     }
 
-    /// Whether the index entry at `path` cannot stay: it is edited, is a directory now, or lies
-    /// below what is a file now.
+    /// Returns true if the index entry at `path` must go: it is edited, is a directory now, or is below a path that is
+    /// a file now.
     fn replaces(&self, path: &str) -> bool {
         self.by_path.contains_key(path)
             || self.dirs.contains(path)
@@ -60,7 +60,7 @@ impl<'a> Edits<'a> {
     }
 }
 
-/// The directories above `path`, nearest first.
+/// Returns the directories above `path`, nearest first.
 fn parents(path: &str) -> impl Iterator<Item = &str> {
     path.rmatch_indices('/').map(|(at, _)| &path[..at])
 }
@@ -70,7 +70,7 @@ impl History {
         ObjectId::empty_tree(self.repo.object_hash())
     }
 
-    /// Takes the lock git takes for the index, and gives it with the file system's time of it.
+    /// Takes git's lock of the index, and returns it with its time on the file system.
     pub(super) fn lock_index(&self) -> Result<(gix::lock::File, SystemTime)> {
         let index = self.index_path();
         let mut lock = match gix::lock::File::acquire_to_update_resource(&index, Fail::Immediately, None, 0) {
@@ -85,8 +85,8 @@ impl History {
         Ok((lock, since))
     }
 
-    /// Stores the blobs and trees of the edits over the tree `base`; gives the new tree and the
-    /// leaves of the written files.
+    /// Stores the blobs and trees of the edits over the tree `base`; returns the new tree and the leaves of the written
+    /// files.
     pub(super) fn write_tree<'a>(
         &self,
         base: ObjectId,
@@ -97,7 +97,7 @@ impl History {
             // The editor would store the empty tree.
             return Ok((base, blobs));
         }
-        // gix's own checks at the end would look at the old entries too, and refuse some.
+        // gix's own checks at the end would also check the old entries, and refuse some of them.
         let mut editor = self.repo.edit_tree(base).context("could not read HEAD's files")?.detach();
         for (path, _) in edits.by_path.iter().filter(|(_, content)| content.is_none()) {
             let parts = path.split('/').map(BStr::new);
@@ -118,9 +118,9 @@ impl History {
 
     /// Writes the index after the commit into `lock`, but does not put it in place.
     ///
-    /// An entry whose file is no older than its index is read anew by git and by `changed`, as
-    /// stat data cannot vouch for it. So the new index gets `since`, a time before any file was
-    /// looked at here: whatever changes after the look is then no older than the index.
+    /// git and `changed` read an entry again if its file is as new as the index or newer, because stat data cannot
+    /// vouch for it. So the new index gets the time `since`, taken before any file was inspected here: a file that
+    /// changes later is as new as the index or newer.
     pub(super) fn write_index(
         &self,
         lock: &mut gix::lock::File,
@@ -139,7 +139,7 @@ impl History {
         self.vouch_again(&mut index)?;
         for (path, leaf) in blobs {
             let now = OnDisk::look(&self.dir, BStr::new(path), None)?;
-            // Without stat data git reads the file, and finds the difference if there is one.
+            // Without stat data git reads the file, and finds any difference.
             let stat = now.filter(|now| now.leaf == *leaf).map_or(Stat::default(), |now| now.stat);
             index.dangerously_push_entry(stat, leaf.id, Flags::empty(), leaf.mode, BStr::new(path));
         }
@@ -152,9 +152,9 @@ impl History {
         Ok(())
     }
 
-    /// Entries the old index could not vouch for would look safe under the new one's time, so
-    /// their files are read now; what is not as staged loses its stat data. Most builds of git
-    /// look at whole seconds alone, so within one of them nothing is vouched for.
+    /// Checks the entries again that the old index could not vouch for, because the new index's time would make them
+    /// look safe. Reads their files, and removes the stat data of a file that differs from the staged content. Most
+    /// builds of git compare whole seconds only, so the stat data of the same second never count.
     fn vouch_again(&self, index: &mut gix::index::File) -> Result<()> {
         let written = index.timestamp();
         let seconds = stat::Options { use_nsec: false, ..super::scan::STRICT };
@@ -171,7 +171,7 @@ impl History {
     }
 }
 
-/// `who` as gix wants it, if git can store it so that `git fsck` has no complaint.
+/// Converts `who` for gix, if git can store it so that `git fsck` does not complain.
 pub(super) fn actor(who: &Signature) -> Result<gix::actor::Signature> {
     let (name, email) = (who.name.trim(), who.email.trim());
     let is_plain = |s: &str| !s.contains(|c: char| c == '<' || c == '>' || c.is_control());

@@ -1,4 +1,4 @@
-//! Tests of a repository that others work in: locks, unfinished commands, hooks, staged files, packs.
+//! Tests of a repository that others use too: locks, unfinished commands, hooks, staged files, packs.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn a_locked_index_blocks() -> Result<()> {
 }
 
 #[test]
-fn a_locked_branch_leaves_all_as_it_was() -> Result<()> {
+fn a_locked_branch_leaves_everything_unchanged() -> Result<()> {
     let f = Fixture::with(&[("a", "1")])?;
     let (head, index) = (f.history.head()?, fs::read(f.path(".git/index"))?);
     fs::write(f.path(".git/refs/heads/main.lock"), "")?;
@@ -106,7 +106,7 @@ fn nothing_in_the_repository_can_run_a_program() -> Result<()> {
     assert_eq!(f.marks()?, 0);
     let hooks = fs::read_dir(f.path(".git/hooks"))?.count();
     assert_eq!(hooks, 5, "a hook ran");
-    // The traps do work: git itself runs into one.
+    // The traps work: git itself runs into one.
     f.git_output(&["status"])?;
     assert!(f.marks()? > 0);
     Ok(())
@@ -157,7 +157,7 @@ fn changed_lists_what_git_lists() -> Result<()> {
     let mut said: Vec<_> = f.status()?.split_terminator('\0').map(|line| line[3..].to_owned()).collect();
     said.sort();
     assert_eq!(said, expected);
-    // A directory swapped for a link to one with the same files: what HEAD has there is gone.
+    // A directory replaced by a link to one with the same files: HEAD's files are missing then.
     fs::rename(f.path("sub"), f.path("moved"))?;
     symlink("moved", f.path("sub"))?;
     let changed = f.history.changed()?;
@@ -181,7 +181,7 @@ fn repositories_inside_are_left_alone() -> Result<()> {
 }
 
 #[test]
-fn what_a_human_staged_stays_staged() -> Result<()> {
+fn files_staged_by_the_user_stay_staged() -> Result<()> {
     let f = Fixture::with(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")])?;
     f.write("a", "staged")?;
     f.write("new", "staged")?;
@@ -192,13 +192,13 @@ fn what_a_human_staged_stays_staged() -> Result<()> {
     f.git(&["add", "--intent-to-add", "later"])?;
     f.write("a", "and on")?;
     let before = f.git(&["ls-files", "-s", "-v", "a", "b", "d", "new", "later"])?;
-    // By content: whether it is staged makes no difference, so `d` is as HEAD has it.
+    // By content: it does not matter what is staged, so `d` is the same as in HEAD.
     assert_eq!(f.history.changed()?, ["a", "later", "new"]);
     f.write("c", "2")?;
     f.commit("ours", vec![put("c", "2")])?.context("no commit")?;
     assert_eq!(f.git(&["ls-files", "-s", "-v", "a", "b", "d", "new", "later"])?, before);
     assert_eq!(f.status()?, "MM a\0D  d\0 A later\0A  new\0?? d\0");
-    // A committed file takes the place of what was staged for it.
+    // A committed file replaces what was staged for it.
     f.commit_changed("theirs")?.context("no commit")?;
     assert_eq!(f.status()?, "D  d\0?? d\0");
     f.git(&["add", "d"])?;
@@ -220,7 +220,7 @@ fn conflict_stages_give_way_to_a_commit() -> Result<()> {
 }
 
 #[test]
-fn a_lost_or_foreign_index_is_no_problem() -> Result<()> {
+fn a_lost_or_foreign_index_is_accepted() -> Result<()> {
     let f = Fixture::with(&[("a", "1"), ("b/c", "1")])?;
     fs::remove_file(f.path(".git/index"))?;
     assert_eq!(f.history.changed()?, Vec::<String>::new());
@@ -314,7 +314,7 @@ fn a_lock_of_another_program_stays_for_a_minute_and_while_it_is_open() -> Result
 }
 
 #[test]
-fn a_commit_on_trial_leaves_no_trace_and_finds_what_is_in_its_way() -> Result<()> {
+fn a_trial_commit_leaves_no_trace_and_finds_obstacles() -> Result<()> {
     let f = Fixture::with(&[("a", "1")])?;
     f.git(&["pack-refs", "--all"])?;
     let who =
@@ -329,7 +329,7 @@ fn a_commit_on_trial_leaves_no_trace_and_finds_what_is_in_its_way() -> Result<()
         fs::remove_file(lock)?;
     }
     assert!(f.snapshot()? == before);
-    // No object can be stored where a file has the place of each directory of objects.
+    // An object cannot be stored if a file blocks each directory of objects.
     f.git(&["gc", "-q", "--prune=now"])?;
     for n in 0..=255 {
         let dir = f.path(".git/objects").join(format!("{n:02x}"));

@@ -1,5 +1,5 @@
-//! What a killed commit leaves behind: git's lock files, told apart from those of
-//! somebody else by a marker. And what a power loss leaves: a newest commit that cannot be read.
+//! Repair after a killed commit and after a power loss. A marker tells looop's lock files from those of other programs;
+//! a power loss may leave a newest commit that cannot be read.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,13 +14,13 @@ use gix::index::entry::Mode;
 use super::super::file::{self, Keep};
 use super::{History, Leaf, locks};
 
-/// Stands while a commit of ours is being made; locks that are not older are ours.
+/// Exists while a commit of looop is being made; locks that are not older than it are looop's.
 const MARKER: &str = "looop-commit";
-/// Names the tree of that commit from when `index.lock` holds the whole new index on: once HEAD has that tree, the
-/// lock is what the index must become.
+/// Holds the tree of that commit as soon as `index.lock` has the whole new index: once HEAD has that tree, the lock
+/// becomes the index.
 const TREE: &str = "looop-commit-tree";
 
-/// The standing marker; dropping it removes it.
+/// The marker file; dropping this value removes it.
 pub(super) struct Marker(PathBuf);
 
 impl Marker {
@@ -38,13 +38,13 @@ impl Marker {
 
 impl Drop for Marker {
     fn drop(&mut self) {
-        // One that stays makes the next commit look for locks, and find none of ours.
+        // If the marker stays, the next commit looks for locks of looop and finds none.
         drop(fs::remove_file(self.0.with_file_name(TREE)));
         drop(fs::remove_file(&self.0));
     }
 }
 
-/// Brings a commit of ours that was killed to its end, and removes its locks. Returns in words what was removed of others.
+/// Finishes a killed commit of looop, and removes its locks. Returns messages about removed locks of other programs.
 pub(super) fn heal(dir: &Path, head_tree: Option<String>) -> Result<Vec<String>> {
     let git = dir.join(".git");
     let marker = git.join(MARKER);
@@ -74,8 +74,8 @@ impl History {
     }
 }
 
-/// Moves HEAD's branch to the newest commit of its log that is whole, and clears away what a power loss left empty: a
-/// git that finds an empty object takes it for the thing itself and never writes it again.
+/// Moves HEAD's branch to the newest whole commit of its log, and removes empty files that a power loss left: git takes
+/// an empty object file for the object itself and never writes it again.
 pub(super) fn go_back(dir: &Path, why: &anyhow::Error, is_whole: impl Fn(&str) -> bool) -> Result<String> {
     let git = dir.join(".git");
     let unreadable = || format!("could not read the newest commit: {why:#}");
@@ -93,12 +93,14 @@ pub(super) fn go_back(dir: &Path, why: &anyhow::Error, is_whole: impl Fn(&str) -
             file::write(&path, kept.as_bytes(), 0o600, Keep::Durable)?;
         }
     }
-    // Made anew by the next commit: it names objects of the commit that is lost.
+    // The next commit makes the index again: this one names objects of the lost commit.
     remove(&git.join("index"))?;
     remove_empty_objects(&git.join("objects"))?;
-    // Last: until then the tip cannot be read, and a crash has all of this done again.
+    // Last: until then the tip cannot be read, so a crash repeats all of this.
     file::write(&git.join(branch), format!("{good}\n").as_bytes(), 0o600, Keep::Durable)?;
-    Ok(format!("the newest commit was unreadable and is given up; the history goes on from {good} ({why:#})"))
+    Ok(format!(
+        "the newest commit was unreadable and is dropped; the history continues from {good} ({why:#})"
+    ))
 }
 
 fn remove_empty_objects(objects: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
-//! What git leaves alone in a folder, be it a repository or not: what its `.gitignore` files name.
+//! The ignored paths of a folder, inside a repository or not: what its `.gitignore` files name.
 //!
-//! The files are read as text, one after the other: nothing in them can run a program, no link is followed, and no pipe
-//! is waited for.
+//! The files are read as text, one after the other: nothing in them can run a program, links are not followed, and
+//! pipes cannot block.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,33 +14,33 @@ use gix::ignore::search::{Ignore, pattern_matching_relative_path};
 
 use crate::sys::git::dir::read_plain;
 
-/// The longest ignore file that counts, in bytes.
+/// The longest ignore file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Matches the paths of one folder against the ignore files in it, reading each once for all paths of its directory.
+/// Matches the paths of one folder against the ignore files in it; reads each file once for all paths of its directory.
 pub struct Ignored {
     root: PathBuf,
-    /// What counts for the whole folder, less than its own ignore files.
+    /// Patterns for the whole folder, of lower rank than its own ignore files.
     whole: Option<List<Ignore>>,
     /// The directories that lead to the last path, the deepest last; each ends with `/`, the root is empty.
     levels: Vec<(Vec<u8>, Option<List<Ignore>>)>,
 }
 
 impl Ignored {
-    /// What a person ignores in all repositories does not count: that differs between people.
+    /// Excludes the user's global ignore file: it differs between users.
     pub fn below(root: &Path) -> Ignored {
         Ignored::with(root, Some(&root.join(".git/info/exclude")))
     }
 
-    /// The same with another file for what counts in the whole folder.
+    /// As [`Ignored::below`], with another file of patterns for the whole folder.
     pub fn with(root: &Path, excludes: Option<&Path>) -> Ignored {
         let whole = excludes.and_then(list);
         let levels = vec![(Vec::new(), list(&root.join(".gitignore")))];
         Ignored { root: root.to_owned(), whole, levels }
     }
 
-    /// True for a path, relative and with `/`, that is named. Its directories are not asked for. Where the patterns
-    /// cannot be read they name nothing.
+    /// Returns true if a path, relative and with `/`, is ignored itself; its directories are not checked. Unreadable
+    /// patterns match nothing.
     pub fn has(&mut self, path: &[u8], is_dir: bool) -> bool {
         let parent = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
         self.enter(&path[..parent]);
@@ -56,13 +56,13 @@ impl Ignored {
         found.or_else(|| matched(b"", self.whole.as_ref()?)).unwrap_or(false)
     }
 
-    /// True for the path of a file that is named, or that is in a directory which is named.
+    /// Returns true if a file is ignored, or is in an ignored directory.
     pub fn leaves_out(&mut self, path: &[u8]) -> bool {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         ends.clone().any(|end| self.has(&path[..end], true)) || self.has(path, false)
     }
 
-    /// Makes the levels those that lead to a directory.
+    /// Loads the levels that lead to a directory.
     fn enter(&mut self, dir: &[u8]) {
         while self.levels.last().is_some_and(|(base, _)| !dir.starts_with(base)) {
             self.levels.pop();
@@ -87,7 +87,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_nearest_file_counts_and_a_later_line_before_an_earlier_one() {
+    fn the_nearest_ignore_file_and_its_last_line_win() {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path();
         fs::create_dir_all(root.join("a/b")).unwrap();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_a_named_directory_is_left_out() {
+    fn a_file_in_an_ignored_directory_is_ignored() {
         let tmp = tempfile::tempdir().unwrap();
         fs::write(tmp.path().join(".gitignore"), "/snapshots/\n").unwrap();
         let mut ignored = Ignored::with(tmp.path(), None);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ignore_file_that_is_a_link_or_a_pipe_names_nothing() {
+    fn an_ignore_file_that_is_a_link_or_a_pipe_matches_nothing() {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path();
         fs::write(root.join("list"), "*\n").unwrap();

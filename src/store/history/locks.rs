@@ -9,7 +9,7 @@ use super::super::file;
 use crate::sys::clock;
 use crate::sys::openers::{self, RunningCommand};
 
-/// For how long another program's lock is left alone, in milliseconds.
+/// How long another program's lock is left alone, in milliseconds.
 const OTHERS_MS: i64 = 60_000;
 /// Git commands that never move a branch. An unknown one may be an alias of one that does.
 const READERS: [&str; 20] = [
@@ -37,10 +37,10 @@ const READERS: [&str; 20] = [
 /// Options of git itself that take the next argument.
 const WITH_VALUE: [&str; 5] = ["-C", "-c", "--git-dir", "--work-tree", "--namespace"];
 
-/// What is known of a lock file.
+/// Facts about a lock file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LockFacts {
-    /// True for a lock at least as new as the mark of a killed commit of looop's.
+    /// True for a lock at least as new as the marker of looop's killed commit.
     is_ours: bool,
     age_ms: i64,
     /// True while a process has it open, or a git command that may need it runs.
@@ -48,14 +48,14 @@ struct LockFacts {
 }
 
 impl LockFacts {
-    /// Whether the lock may be removed.
+    /// Returns true if the lock may be removed.
     fn is_stale(self) -> bool {
         !self.is_used && (self.is_ours || self.age_ms >= OTHERS_MS)
     }
 }
 
-/// Removes the locks that a commit of ours left, and those of other programs that no process has needed for a minute.
-/// `is_ours` tells the first. Returns in words what was removed of others.
+/// Removes the locks that a commit of looop left, and locks of other programs that no process has needed for a minute.
+/// `is_ours` recognises the first kind. Returns messages about removed locks of other programs.
 pub(super) fn remove_stale(dir: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     for lock in find(dir)? {
@@ -71,7 +71,7 @@ pub(super) fn remove_stale(dir: &Path, is_ours: impl Fn(&Path) -> bool) -> Resul
     Ok(notes)
 }
 
-/// The locks that a commit needs, in the order in which git takes them.
+/// Lists the locks that a commit needs, in the order in which git takes them.
 pub(super) fn find(dir: &Path) -> Result<Vec<PathBuf>> {
     let git = dir.join(".git");
     let mut locks: Vec<PathBuf> =
@@ -79,7 +79,7 @@ pub(super) fn find(dir: &Path) -> Result<Vec<PathBuf>> {
     locks.retain(|lock| fs::symlink_metadata(lock).is_ok());
     let mut dirs = vec![git.join("refs")];
     while let Some(at) = dirs.pop() {
-        // Git removes directories of branches that are gone.
+        // Git removes directories of deleted branches.
         let Ok(entries) = fs::read_dir(&at) else { continue };
         for entry in entries {
             let entry = entry.with_context(|| format!("could not list `{}`", at.display()))?;
@@ -93,7 +93,7 @@ pub(super) fn find(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(locks)
 }
 
-/// The locks of a data dir, each with what is known of its owner, in words.
+/// Describes the locks of a data dir and their owners.
 pub fn in_words(dir: &Path) -> Vec<String> {
     let locks = find(dir).unwrap_or_default();
     let words = |lock: PathBuf| {
@@ -111,9 +111,9 @@ pub fn in_words(dir: &Path) -> Vec<String> {
 
 fn facts(dir: &Path, lock: &Path, is_ours: bool) -> Option<LockFacts> {
     let meta = fs::symlink_metadata(lock).ok()?;
-    // Where nothing can be seen of processes, every lock may be needed.
+    // If processes cannot be inspected, every lock may be in use.
     let is_open = openers::opener(&meta, false).map_or(!is_ours, |pid| pid.is_some());
-    // Git holds the index for as long as an editor is open, without having the file open.
+    // Git holds the index lock while an editor is open, without having the file open.
     let is_held = lock.file_name().is_some_and(|name| name == "index.lock") || !is_ours;
     let is_used = is_open || (is_held && at_work(dir).is_some());
     Some(LockFacts { is_ours, age_ms: age_ms(&meta), is_used })
@@ -124,9 +124,9 @@ fn age_ms(meta: &fs::Metadata) -> i64 {
     clock::now().unix_ms - meta.mtime() * 1000
 }
 
-/// True where a git command may be at work that has read the branch and holds no lock: it waits in an editor for the
-/// message of a commit, or a hook runs before that. Git writes the message to a file before it opens the editor, and
-/// moves the branch, with a line of the log, after the editor has ended.
+/// Returns true if a git command may be running that has read the branch and holds no lock: it waits in an editor for
+/// the message of a commit, or a hook runs before that. Git writes the message to a file before it opens the editor. It
+/// moves the branch, and writes a line of the log, after the editor has ended.
 pub(super) fn may_hold_branch(dir: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let git = dir.join(".git");
@@ -139,7 +139,8 @@ pub(super) fn may_hold_branch(dir: &Path) -> bool {
     is_open || git.join("hooks/pre-commit").exists()
 }
 
-/// A git command of another program that may move the branch of this data dir, such as one that waits in an editor.
+/// Returns a git command of another program that may move the branch of this data dir, such as one that waits in an
+/// editor.
 pub(super) fn at_work(dir: &Path) -> Option<RunningCommand> {
     let is_here = |cwd: &Path| {
         let top = cwd.ancestors().find(|above| above.join(".git").exists() || above.ends_with(".git"));
@@ -163,7 +164,7 @@ fn same_dir(one: &Path, other: &Path) -> bool {
     id(one).is_some() && id(one) == id(other)
 }
 
-/// The git command with its name, and its process.
+/// Describes a git command and its process.
 pub(super) fn command_words(command: &RunningCommand) -> String {
     let verb = verb(&command.argv).unwrap_or_default();
     format!("`git {verb}` (process {})", command.pid)
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_only_reads_is_told_from_one_that_may_commit() {
+    fn reading_git_commands_are_distinguished_from_committing_ones() {
         let argv = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         for line in ["git log", "git -C /a -c a=b show", "git --git-dir x --no-pager diff", "git"] {
             assert!(is_reader(&argv(line)), "{line}");

@@ -1,5 +1,4 @@
-//! What the config of a repository says about its form, read as text: no file that it includes, and no program that it
-//! names.
+//! The format of a repository, read from its config as text: without files that it includes or programs that it names.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,18 +11,18 @@ use crate::sys::git::dir::{RepoFormat, read_plain};
 /// The longest config that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// Extensions that change nothing in how refs and objects are read.
+/// Extensions that do not change how refs and objects are read.
 const HARMLESS: [&str; 6] =
     ["noop", "noop-v1", "preciousobjects", "worktreeconfig", "relativeworktrees", "compatobjectformat"];
 
-/// The form of a repository.
+/// The format of a repository and its special properties.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepoForm {
     /// How it stores objects and refs.
     pub format: RepoFormat,
-    /// True: it lacks objects that another repository promised.
+    /// True if it lacks objects that another repository promised.
     pub is_partial: bool,
-    /// Where its files are, from the git directory; none: beside it.
+    /// Where its files are, relative to the git directory; `None` if they are beside it.
     pub files: Option<PathBuf>,
 }
 

@@ -1,5 +1,5 @@
-//! What of the data dir differs from a commit: a walk over the files that reads only those the
-//! index's stat data cannot vouch for.
+//! The difference between the data dir and a commit: a walk over the files that reads only those for which the index's
+//! stat data cannot vouch.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -17,7 +17,7 @@ use gix::worktree::stack::state::ignore::Source;
 
 use super::Leaf;
 
-/// All of it, nanoseconds too: a mismatch costs one read of the file and is never an answer.
+/// Compares all stat data, including nanoseconds: a mismatch only costs one read of the file.
 pub(super) const STRICT: stat::Options =
     stat::Options { trust_ctime: true, check_stat: true, use_nsec: true, use_stdev: false };
 
@@ -42,7 +42,7 @@ impl<'a> Scan<'a> {
         Self { repo, dir, head, index, ignores: None, seen: HashSet::new(), found: Vec::new() }
     }
 
-    /// The paths that differ from HEAD's, sorted.
+    /// Lists the paths that differ from HEAD's, sorted.
     pub(super) fn run(mut self) -> Result<Vec<String>> {
         self.dir("", false)?;
         for (path, leaf) in self.head {
@@ -54,7 +54,7 @@ impl<'a> Scan<'a> {
         Ok(self.found)
     }
 
-    /// Looks through one directory; `hidden` when no new file below it counts.
+    /// Scans one directory; `hidden` means that new files below it do not count.
     fn dir(&mut self, at: &str, hidden: bool) -> Result<()> {
         let cause = || format!("could not list {}", self.dir.join(at).display());
         let entries = match fs::read_dir(self.dir.join(at)) {
@@ -78,8 +78,8 @@ impl<'a> Scan<'a> {
                 continue;
             }
             let hidden = hidden || fs::symlink_metadata(entry.path().join(".git")).is_ok();
-            // Files HEAD has are looked at even where new ones do not count, as git does: not
-            // having looked would be taken for their deletion.
+            // Scan HEAD's files even where new files do not count, as git does: an unscanned file would count as
+            // deleted.
             if self.is_tracked_dir(&path) || !(hidden || self.is_ignored(&path, Mode::DIR)?) {
                 self.dir(&path, hidden)?;
             }
@@ -120,7 +120,7 @@ impl<'a> Scan<'a> {
         Ok(ignores.at_entry(path, Some(mode)).with_context(cause)?.is_excluded())
     }
 
-    /// Whether a sparse checkout keeps the file away from the disk.
+    /// Returns true if a sparse checkout keeps the file off the disk.
     fn is_left_out(&self, path: &str) -> bool {
         let staged = self.index.entry_by_path_and_stage(path.into(), Stage::Unconflicted);
         staged.is_some_and(|entry| entry.flags.contains(Flags::SKIP_WORKTREE))
@@ -134,8 +134,8 @@ pub(super) struct OnDisk {
 }
 
 impl OnDisk {
-    /// Looks at `path` below `dir`; `None` when no file or link is there. The content is read
-    /// unless `known`, an entry and its index, still describes the file.
+    /// Inspects `path` below `dir`; `None` if no file or link is there. Reads the content unless `known`, an entry and
+    /// its index, still describes the file.
     pub(super) fn look(
         dir: &Path,
         path: &BStr,
@@ -143,7 +143,7 @@ impl OnDisk {
     ) -> Result<Option<Self>> {
         let cause = || format!("could not read {path}");
         let full = dir.join(gix::path::from_bstr(path).with_context(cause)?);
-        // Before the content: a change after the look then leaves stat data that do not fit.
+        // Before the content, so that a later change makes the stat data differ.
         let meta = match Metadata::from_path_no_follow(&full) {
             Err(e) if is_gone(&e) => return Ok(None),
             meta => meta.with_context(cause)?,

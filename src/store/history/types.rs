@@ -1,86 +1,76 @@
-//! What goes into the git history and comes out of it, and what can block a commit.
+//! Inputs and outputs of the git history, and the reasons that can block a commit.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What one commit does to one file.
+/// The change of one file in a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEdit {
     /// The path relative to the data dir, with `/` between its parts.
     pub path: String,
-    /// What the file holds from this commit on; `None` deletes it.
+    /// The new content; `None` deletes the file.
     pub content: Option<Content>,
 }
 
-/// What a committed file holds.
+/// The content of a committed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    /// The bytes, stored as they are.
+    /// The bytes, stored unchanged.
     pub bytes: Vec<u8>,
-    /// Whether the file may be run.
+    /// If true, the file is executable.
     pub executable: bool,
 }
 
-/// Who made a commit, and when.
+/// The author or committer of a commit, with a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// The name: not empty, without `<`, `>` and control characters.
+    /// Not empty, without `<`, `>` and control characters.
     pub name: String,
-    /// The mail address, which may be empty; without `<`, `>` and control characters.
+    /// May be empty; without `<`, `>` and control characters.
     pub email: String,
     /// Seconds since 1970-01-01T00:00:00Z, not negative.
     pub unix_s: i64,
-    /// Seconds east of UTC of the local time; git keeps whole minutes of it.
+    /// Offset of the local time in seconds east of UTC; git keeps whole minutes of it.
     pub utc_offset_s: i32,
 }
 
-/// One commit to make.
 #[derive(Debug, Clone)]
 pub struct CommitSpec<'a> {
-    /// The message, stored as it is.
+    /// Stored unchanged.
     pub message: &'a str,
     /// Who made the change.
     pub author: &'a Signature,
     /// Who made the commit; the reflog names it too.
     pub committer: &'a Signature,
-    /// The changes to HEAD's files. Of two edits of one path the last counts.
+    /// The changes to HEAD's files. If two edits have the same path, the last one counts.
     pub edits: Vec<FileEdit>,
 }
 
-/// One commit as [`History::log`](super::History::log) gives it.
+/// One commit as [`History::log`](super::History::log) returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     /// The full commit id, 40 hex digits.
     pub id: String,
-    /// The author's name.
     pub author: String,
     /// The author's time, in seconds since 1970-01-01T00:00:00Z.
     pub unix_s: i64,
-    /// The whole message.
     pub message: String,
 }
 
 /// Why no commit may be made now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
-    /// Another git holds a lock, or one died holding it.
-    Locked {
-        /// The lock file.
-        lock: PathBuf,
-    },
+    /// Another git holds a lock, or died while it held it.
+    Locked { lock: PathBuf },
     /// A git command of another program runs that may be about to move the branch.
     AtWork {
         /// The command and its process, in words.
         command: String,
     },
-    /// HEAD is on no branch, so a commit would belong to none.
-    DetachedHead {
-        /// The data dir.
-        dir: PathBuf,
-    },
-    /// A git command waits to be finished or given up.
+    /// HEAD is not on a branch, so a commit would be lost.
+    DetachedHead { dir: PathBuf },
+    /// A git command is unfinished.
     InProgress {
-        /// The data dir.
         dir: PathBuf,
         /// `merge`, `rebase`, `cherry-pick`, `revert`, `bisect` or `am`.
         what: &'static str,
@@ -91,7 +81,7 @@ impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Locked { lock } => write!(f, "could not commit: {} exists", lock.display()),
-            Self::AtWork { command } => write!(f, "could not commit: {command} is at work in the data dir"),
+            Self::AtWork { command } => write!(f, "could not commit: {command} is running in the data dir"),
             Self::DetachedHead { dir } => {
                 write!(f, "could not commit: HEAD of {} is on no branch", dir.display())
             }
@@ -105,24 +95,24 @@ impl fmt::Display for Blocked {
 impl std::error::Error for Blocked {}
 
 impl Blocked {
-    /// What the person can do about it, as one line without a final stop.
+    /// Returns what the user can do about it, as one line without a final stop.
     pub fn hint(&self) -> String {
         match self {
             Self::Locked { lock } => format!(
-                "when no git runs in the data dir, run `rm {}`; a beat does so when the lock is a minute old",
+                "if no git command is running in the data dir, run `rm {}`; a beat removes the lock once it is a minute old",
                 quoted(lock)
             ),
-            Self::AtWork { .. } => "let it end: the next beat commits what is missing".to_owned(),
+            Self::AtWork { .. } => "let it finish: the next beat commits what is missing".to_owned(),
             Self::DetachedHead { dir } => format!("run `git -C {} switch main`", quoted(dir)),
             Self::InProgress { dir, what } => {
                 let end = if *what == "bisect" { "reset" } else { "--abort" };
-                format!("finish the {what}, or give it up with `git -C {} {what} {end}`", quoted(dir))
+                format!("finish the {what}, or abort it with `git -C {} {what} {end}`", quoted(dir))
             }
         }
     }
 }
 
-/// `path` as one word of a shell command.
+/// Quotes `path` as one word of a shell command.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     if path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c)) {

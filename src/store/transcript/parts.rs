@@ -1,4 +1,4 @@
-//! The two files of a transcript as they stand on the disk, each with its own index, found while a writer rotates them.
+//! The two files of a transcript on disk, each with its own index, found while a writer may rotate them.
 
 use std::fs::File;
 use std::io;
@@ -12,20 +12,20 @@ use crate::model::fault::Fault;
 use crate::store::file::{self, ReadError};
 use crate::store::layout::WorkerDir;
 
-/// The longest line of an index, in bytes; what is longer is no index.
+/// The longest line of an index, in bytes; a longer one is invalid.
 const LINE_BYTES: usize = 512;
-/// How often the files are looked up again when a rotation came in between.
+/// How often the files are opened again if a rotation came in between.
 const TRIES: usize = 100;
 
 /// One file of bytes with its index.
 #[derive(Debug)]
 pub(super) struct Part {
     file: File,
-    /// Tells the file from all others while it is open: its device and inode.
+    /// Identifies the file while it is open: its device and inode.
     pub(super) id: (u64, u64),
     /// The logical offset of its first byte.
     pub(super) base: u64,
-    /// None where no index tells.
+    /// `None` without an index.
     pub(super) header: Option<Header>,
     index: Option<Index>,
 }
@@ -35,7 +35,7 @@ impl Part {
         let Some(file) = file::open(raw)? else { return Ok(None) };
         let id = id_of(&file).map_err(|error| ReadError::Unreadable(error.to_string()))?;
         meanwhile();
-        // Without an index there are no times; the bytes are worth reading all the same.
+        // Without an index there are no times; the bytes are still readable.
         let mut index = file::open(index).ok().flatten().map(Index::new);
         let header = index.as_mut().and_then(Index::header);
         Ok(Some(Part { file, id, base: header.as_ref().map_or(0, |header| header.base), header, index }))
@@ -49,7 +49,7 @@ impl Part {
         self.file.read_at(buffer, offset - self.base).context("could not read a transcript")
     }
 
-    /// The next line of the index, when it is about this offset or one before.
+    /// Returns the next index line, if it applies to this offset or an earlier one.
     pub(super) fn mark_until(&mut self, offset: u64) -> Option<Mark> {
         self.next_mark().filter(|mark| mark.offset <= offset)?;
         self.index.as_mut()?.next.take()
@@ -63,7 +63,7 @@ impl Part {
         index.next
     }
 
-    /// Puts an event before those that the index still tells of; without an index there are none to come before.
+    /// Queues an event before the remaining ones of the index; without an index there are none.
     pub(super) fn tell_first(&mut self, mark: Mark) {
         if let Some(index) = &mut self.index {
             index.next = Some(mark);
@@ -83,19 +83,19 @@ fn id_of(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// The files of a transcript, oldest first, each with the index that belongs to it.
+/// Opens the files of a transcript, oldest first, each with the index that belongs to it.
 pub(super) fn parts(dir: &WorkerDir) -> Result<Vec<Part>> {
     parts_while(dir, &mut || ())
 }
 
-/// [`parts`], where `meanwhile` is called between any two looks at the disk: whatever a writer does then, no file is
-/// given the index of another.
+/// As [`parts`], and calls `meanwhile` between any two accesses to the disk: whatever a writer does then, no file gets
+/// the index of another.
 fn parts_while(dir: &WorkerDir, meanwhile: &mut dyn FnMut()) -> Result<Vec<Part>> {
     let unreadable = || format!("could not read the transcript in `{}`", dir.path().display());
     for tries_left in (0..TRIES).rev() {
         let new = Part::open(&dir.transcript(), &dir.index(), meanwhile).with_context(unreadable)?;
         meanwhile();
-        // A rotation that was cut short leaves the older file with the newer name of its index.
+        // An interrupted rotation leaves the older file while its index still has the newer name.
         let half_done = !dir.old_index().exists();
         meanwhile();
         let index = if new.is_none() && half_done { dir.index() } else { dir.old_index() };
@@ -103,7 +103,7 @@ fn parts_while(dir: &WorkerDir, meanwhile: &mut dyn FnMut()) -> Result<Vec<Part>
         meanwhile();
         let no_index = old.as_ref().is_some_and(|part| part.header.is_none());
         let same = match &new {
-            // A rotation moves the newer file first: while that stands where it stood, all else belongs together.
+            // A rotation moves the newer file first: while that file is in place, all the others belong together.
             Some(part) => part.is_newest(dir),
             None => still_between(dir, old.as_ref(), half_done, meanwhile) && (!no_index || tries_left == 0),
         };
@@ -111,13 +111,13 @@ fn parts_while(dir: &WorkerDir, meanwhile: &mut dyn FnMut()) -> Result<Vec<Part>
             return rebased(old, new).with_context(unreadable);
         }
     }
-    let fault = Fault::failed(format!("{}: it is begun anew faster than it can be looked up", unreadable()));
+    let fault = Fault::failed(format!("{}: it is rotated faster than it can be opened", unreadable()));
     Err(fault.hint("try again").into())
 }
 
-/// True when no newer file was there the whole time since `old` was opened. The order counts: that `old` is still
-/// where it was, seen last, tells that the newer file was missing before it came and not after it went, and
-/// that in turn tells which of the two the index was seen in.
+/// Returns true if there was no newer file the whole time since `old` was opened. The order matters: `old` is checked
+/// last. If it is still in place, the newer file was missing before its creation and not after its removal, and that
+/// tells to which of the two files the index belonged.
 fn still_between(dir: &WorkerDir, old: Option<&Part>, half_done: bool, meanwhile: &mut dyn FnMut()) -> bool {
     let index_still = half_done != dir.old_index().exists();
     meanwhile();
@@ -126,7 +126,7 @@ fn still_between(dir: &WorkerDir, old: Option<&Part>, half_done: bool, meanwhile
     index_still && newer_still && old.is_none_or(|part| part.is_at(&dir.old_transcript()))
 }
 
-/// Gives a file without an index the base that the other one tells.
+/// Gives a file without an index the base that follows from the other file.
 fn rebased(mut old: Option<Part>, mut new: Option<Part>) -> io::Result<Vec<Part>> {
     if let (Some(old), Some(new)) = (&mut old, &mut new) {
         let length = old.file.metadata()?.len();
@@ -144,7 +144,7 @@ fn rebased(mut old: Option<Part>, mut new: Option<Part>) -> io::Result<Vec<Part>
 pub(super) struct Mark {
     /// Milliseconds since the worker's start.
     pub(super) ms: u64,
-    /// The logical offset from which on it holds.
+    /// The logical offset from which it applies.
     pub(super) offset: u64,
     pub(super) what: What,
 }
@@ -157,7 +157,7 @@ pub(super) enum What {
 }
 
 impl Mark {
-    /// None for what is no such line: it costs its own time and nothing else.
+    /// Returns `None` for an invalid line: only its own time is lost.
     fn parse(line: &[u8]) -> Option<Mark> {
         let numbers: Vec<u64> = serde_json::from_slice(line).ok()?;
         let (ms, offset, what) = match *numbers.as_slice() {
@@ -173,7 +173,7 @@ impl Mark {
     }
 }
 
-/// The lines of an index as they come. A line without its end is not whole yet and is read again later.
+/// Reads the lines of an index as they come. A line without its end is incomplete and is read again later.
 #[derive(Debug)]
 struct Index {
     file: File,
@@ -211,10 +211,10 @@ impl Index {
                 return Some(line);
             }
             if left.len() > LINE_BYTES {
-                // No line is that long: what this is, is skipped.
+                // No valid line is that long: skip it.
                 self.used = self.buffer.len();
             }
-            // The unfinished line is read anew: the writer may write it over.
+            // Read the unfinished line again, because the writer may overwrite it.
             self.at -= (self.buffer.len() - self.used) as u64;
             let torn = self.buffer.len() - self.used;
             self.used = 0;

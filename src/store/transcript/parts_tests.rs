@@ -1,14 +1,14 @@
-//! Tests of the files of a transcript: what a reader takes for theirs while they are rotated.
+//! Tests of the files of a transcript: which files a reader pairs while they are rotated.
 
 use std::fs;
 
 use super::*;
 
-/// Whatever a writer does between any two looks of a reader at the disk, each file gets its own index: two rotations
-/// in single steps, stopped at every step before a reader comes and going on by every number of steps at any two of
-/// its looks.
+/// Whatever a writer does between any two accesses of a reader to the disk, each file gets its own index: two rotations
+/// in single steps, stopped at every step before a reader comes, and continued by every number of steps at any two of
+/// its accesses.
 #[test]
-fn no_look_between_the_steps_of_rotations_gives_a_file_the_index_of_another() {
+fn a_reader_during_rotations_gives_each_file_its_own_index() {
     let header = |base: u64| format!("{{\"base\":{base},\"start_ms\":0,\"cols\":80,\"rows\":24}}\n");
     let write = |path: &Path, text: &str| fs::write(path, text).unwrap();
     let step = |dir: &WorkerDir, n: usize| {

@@ -1,33 +1,30 @@
-//! Reading a transcript, live or past: from a logical offset to the end, across both files and across a rotation
-//! that happens meanwhile, with the times and sizes of its index. Holds no more than a line of an index in memory.
+//! Reading a transcript, live or past: from a logical offset to the end, across both files and across a rotation, with
+//! the times and sizes of its index. Holds at most one line of an index in memory.
 
 use anyhow::Result;
 
 use super::parts::{Mark, Part, What, parts};
 use crate::store::layout::WorkerDir;
 
-/// What comes next in a transcript. Times are milliseconds since the worker's start, none where no index tells.
+/// The next event of a transcript. Times are milliseconds since the worker's start, `None` if no index has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// So many bytes of output were put into the caller's buffer.
+    /// Output, copied into the caller's buffer.
     Output {
-        /// When it came.
         ms: Option<u64>,
         /// How many bytes.
         length: usize,
     },
     /// The screen has another size from here on.
     Resize {
-        /// When.
         ms: u64,
         /// Its width, in cells.
         cols: u16,
         /// Its height, in cells.
         rows: u16,
     },
-    /// Output from about here could not be written down. The transcript holds zero bytes in its place.
+    /// Output from about here could not be written. The transcript holds zero bytes in its place.
     Lost {
-        /// When.
         ms: u64,
         /// How many bytes.
         bytes: u64,
@@ -49,19 +46,19 @@ impl Reader {
     /// Opens the transcript of a worker at the first byte that is still there.
     ///
     /// # Errors
-    /// When a file of it cannot be read; a transcript that is not there is an empty one.
+    /// When a file of it cannot be read; a missing transcript is empty.
     pub fn open(dir: &WorkerDir) -> Result<Reader> {
         let mut reader = Reader { dir: dir.clone(), part: None, offset: 0, size: None, ms: None };
         reader.seek(0)?;
         Ok(reader)
     }
 
-    /// The logical offset of the next byte.
+    /// Returns the logical offset of the next byte.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The offset of the first byte that is still there now.
+    /// Returns the offset of the first byte that is still there now.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -69,7 +66,7 @@ impl Reader {
         Ok(parts(&self.dir)?.first().map_or(0, |part| part.base))
     }
 
-    /// The offset after the last byte that is there now.
+    /// Returns the offset after the last byte that is there now.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -80,17 +77,17 @@ impl Reader {
         }
     }
 
-    /// The size of the screen here, as width and height; none where no index tells.
+    /// Returns the size of the screen here, as width and height; `None` if no index has it.
     pub fn size(&self) -> Option<(u16, u16)> {
         self.size
     }
 
-    /// When the worker was started, in milliseconds since the Unix epoch; none where no index tells.
+    /// Returns when the worker was started, in milliseconds since the Unix epoch; `None` if no index has it.
     pub fn start_ms(&self) -> Option<i64> {
         self.part.as_ref().and_then(|part| part.header.as_ref()).map(|header| header.start_ms)
     }
 
-    /// Goes to an offset, or to the first byte after it that is still there.
+    /// Moves to an offset, or to the first byte after it that is still there.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -104,7 +101,7 @@ impl Reader {
         if let Some(part) = parts.into_iter().next() {
             self.offset = offset.clamp(part.base, part.end()?.max(part.base));
             self.enter(part);
-            // What was true before this offset is true at it.
+            // The state before this offset still applies at it.
             while let Some(mark) = self.part.as_mut().and_then(|part| part.mark_until(self.offset)) {
                 self.pass(mark);
             }
@@ -117,7 +114,7 @@ impl Reader {
         if let Some((cols, rows)) = size
             && self.size.is_some_and(|now| now != (cols, rows))
         {
-            // It changed in what was skipped, so the caller has not heard of it.
+            // The size changed in the skipped part, so the caller has not seen it.
             let ms = self.ms.unwrap_or(0);
             part.tell_first(Mark { ms, offset: part.base, what: What::Size(cols, rows) });
         } else {
@@ -126,17 +123,14 @@ impl Reader {
         self.part = Some(part);
     }
 
-    /// The next event; none at the end, where more may come later. `Output` fills the front of `buffer`.
-    ///
-    /// # Errors
-    /// When the transcript cannot be read.
+    /// Returns the next event; `None` at the end, where more may come later. `Output` fills the front of `buffer`.
     pub fn next(&mut self, buffer: &mut [u8]) -> Result<Option<Event>> {
         loop {
             if self.part.is_none() && !self.advance()? {
                 return Ok(None);
             }
             let Some(part) = &mut self.part else { return Ok(None) };
-            // The end first: a line of the index is there before the bytes that it tells of.
+            // The end first: the index line is written before the bytes that it describes.
             let end = part.end()?;
             if let Some(mark) = part.mark_until(self.offset) {
                 if let Some(event) = self.pass(mark) {
@@ -173,7 +167,7 @@ impl Reader {
         }
     }
 
-    /// Goes on to the file after the one that was read to its end; false when there is none yet.
+    /// Moves to the next file after the current one was read to its end; returns false if there is none yet.
     fn advance(&mut self) -> Result<bool> {
         let Some(held) = &self.part else {
             self.seek(self.offset)?;
@@ -182,7 +176,7 @@ impl Reader {
         if held.is_newest(&self.dir) {
             return Ok(false);
         }
-        // It may have grown between the look at its end and the rotation.
+        // It may have grown between the check of its end and the rotation.
         if held.end()? > self.offset {
             return Ok(true);
         }

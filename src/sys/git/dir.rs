@@ -1,5 +1,5 @@
-//! Git directories whose config looop wrote: a whole one, and one whose refs and objects are links to those of a
-//! repository that somebody else owns.
+//! Git directories whose config looop wrote: a complete one, and one whose refs and objects are links to those of a
+//! repository of another owner.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -15,10 +15,10 @@ use super::{fault, text};
 
 /// The longest HEAD or list of borrowed objects that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
-/// The longest list of commits at which a history is cut off, in bytes.
+/// The longest list of commits at which a shallow history ends, in bytes.
 const MAX_SHALLOW_BYTES: u64 = 16 << 20;
 
-/// What a config of looop's says besides the format.
+/// The config that looop writes, besides the format.
 const CONFIG: &str = "[core]\n\tbare = false\n\tfilemode = true\n\tlogallrefupdates = true\n\
                       [user]\n\tname = looop\n\temail = looop@looop.invalid\n";
 
@@ -27,7 +27,7 @@ const CONFIG: &str = "[core]\n\tbare = false\n\tfilemode = true\n\tlogallrefupda
 pub struct RepoFormat {
     /// `sha1` or `sha256`.
     pub objects: String,
-    /// True: refs are in a reftable.
+    /// True if refs are in a reftable.
     pub reftable: bool,
 }
 
@@ -50,7 +50,7 @@ impl RepoFormat {
     }
 }
 
-/// A git directory with a config of looop's, and where git works with it.
+/// A git directory with a config that looop wrote, and the files and index that belong to it.
 #[derive(Clone, Debug)]
 pub struct GitDir {
     path: PathBuf,
@@ -59,11 +59,7 @@ pub struct GitDir {
 }
 
 impl GitDir {
-    /// Makes the parts of a repository in `path` that are not there, and writes its config. More lines of config may
-    /// follow.
-    ///
-    /// # Errors
-    /// Names what could not be made.
+    /// Makes the missing parts of a repository in `path`, and writes its config, followed by the lines in `more`.
     pub fn create(path: &Path, format: &RepoFormat, branch: &str, more: &str) -> Result<GitDir> {
         let failed = || format!("could not make the repository `{}`", path.display());
         for dir in ["objects/info", "objects/pack", "refs/heads", "refs/tags"] {
@@ -76,7 +72,7 @@ impl GitDir {
     }
 
     fn with_config(path: &Path, format: &RepoFormat, more: &str) -> Result<GitDir> {
-        // One that was put there, be it a link, is no file to write into.
+        // Never write into an existing file of this name: it may be a link.
         for name in ["config", "commondir"] {
             match fs::remove_file(path.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -88,12 +84,11 @@ impl GitDir {
         Ok(GitDir { path: path.to_owned(), files: None, vars })
     }
 
-    /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The same with a folder of files.
+    /// Adds a folder of files.
     ///
     /// # Errors
     /// When its path is not UTF-8.
@@ -103,7 +98,7 @@ impl GitDir {
         Ok(self)
     }
 
-    /// The same with an index of its own.
+    /// Adds a separate index.
     ///
     /// # Errors
     /// When its path is not UTF-8.
@@ -112,7 +107,7 @@ impl GitDir {
         Ok(self)
     }
 
-    /// The same with another author of commits: a name and an address.
+    /// Sets the author of commits: a name and an address.
     pub fn by(mut self, (name, address): &(String, String)) -> GitDir {
         for (name_of, address_of) in
             [("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"), ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")]
@@ -122,21 +117,15 @@ impl GitDir {
         self
     }
 
-    /// Names the objects of another repository, which count as this one's.
-    ///
-    /// # Errors
-    /// When it cannot be written.
+    /// Borrows the objects of another repository.
     pub fn borrow_from(&self, objects: &Path) -> Result<()> {
         let path = self.path.join("objects/info/alternates");
         fs::write(&path, alternate(objects)).with_context(|| format!("could not write `{}`", path.display()))
     }
 
-    /// Takes over where the history of another repository is cut off.
-    ///
-    /// # Errors
-    /// When it cannot be read or written.
+    /// Copies the end points of a shallow repository's history.
     pub fn cut_off_as(&self, other: &Path) -> Result<()> {
-        let cause = "could not take over where the history of the repository is cut off";
+        let cause = "could not copy the end of the repository's shallow history";
         match read_plain(&other.join("shallow"), MAX_SHALLOW_BYTES).context(cause)? {
             Some(bytes) => fs::write(self.path.join("shallow"), bytes).context(cause),
             None => Ok(()),
@@ -152,7 +141,7 @@ impl GitDir {
     }
 }
 
-/// A line of `objects/info/alternates`, quoted so that any path is one line.
+/// Formats a line of `objects/info/alternates`, quoted so that any path is one line.
 fn alternate(path: &Path) -> Vec<u8> {
     let mut line = vec![b'"'];
     for byte in path.as_os_str().as_bytes() {
@@ -166,10 +155,10 @@ fn alternate(path: &Path) -> Vec<u8> {
     line
 }
 
-/// The objects that a repository borrows, as its list names them.
+/// Lists the object directories that a repository borrows from.
 ///
 /// # Errors
-/// When the list is not a plain file or too long.
+/// When the list is too long or not a plain file.
 pub fn borrowed(objects: &Path) -> Result<Vec<PathBuf>> {
     let list = read_plain(&objects.join("info/alternates"), MAX_FILE_BYTES)
         .with_context(|| format!("could not read what `{}` borrows", objects.display()))?;
@@ -196,10 +185,10 @@ fn unquoted(line: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The bytes of a plain file; none where there is none. Follows no link and waits for no pipe.
+/// Reads the bytes of a plain file; `None` if there is none. Follows no link and never blocks on a pipe.
 ///
 /// # Errors
-/// When something else has its name, or it is too long.
+/// When its name belongs to something else, or when it is too long.
 pub fn read_plain(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
     let file = match OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path) {
@@ -221,15 +210,12 @@ pub fn read_plain(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// A temporary directory of looop's; it goes away with its value.
+/// A temporary directory of looop, removed with this value.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes one.
-    ///
-    /// # Errors
-    /// When there is no room for one.
     pub fn new() -> Result<Scratch> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let around = std::env::temp_dir();
@@ -248,39 +234,34 @@ impl Scratch {
         Err(fault("make a temporary directory", "all its names are taken"))
     }
 
-    /// The directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
     /// Writes lines for git's stdin.
-    ///
-    /// # Errors
-    /// When they cannot be written.
     pub fn input(&self, bytes: &[u8]) -> Result<File> {
         let path = self.0.join("input");
         let written = fs::write(&path, bytes);
-        written.and_then(|()| File::open(&path)).context("could not write what git is to read")
+        written.and_then(|()| File::open(&path)).context("could not write the input of git")
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays behind is in a directory for temporary files.
+        // If it stays behind, it is in the system's directory for temporary files.
         drop(fs::remove_dir_all(&self.0));
     }
 }
 
-/// A git directory of looop's whose refs, logs and objects are those of another repository, by links. Nothing else of
-/// that one is read: not its config, hooks, attributes or files.
+/// A git directory of looop whose refs, logs and objects are links to those of another repository. Nothing else of that
+/// repository is read: not its config, hooks, attributes or files.
 #[derive(Debug)]
 pub struct RepoLink {
-    /// Where git works.
     pub dir: GitDir,
     _scratch: Scratch,
 }
 
-/// What is linked, and whether it is a directory.
+/// The linked parts, and whether each is a directory.
 const LINKS: [(&str, bool); 6] = [
     ("objects", true),
     ("refs", true),
@@ -294,7 +275,7 @@ impl RepoLink {
     /// Links the repository whose refs and objects are in `common`.
     ///
     /// # Errors
-    /// When one of its parts is a link itself: what looop writes stays in that repository.
+    /// When one of its parts is a link itself: writes of looop must stay in that repository.
     pub fn open(common: &Path, format: &RepoFormat) -> Result<RepoLink> {
         let scratch = Scratch::new()?;
         let inside = scratch.path().join("git");
@@ -310,7 +291,7 @@ impl RepoLink {
                     let why = format!("its `{name}` is not a plain {kind}");
                     return Err(fault(&format!("open the repository `{shown}`"), &why));
                 }
-                // A file may yet be made through its link; a folder cannot.
+                // A file can still be made through its link; a folder cannot.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && is_dir => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).with_context(cause),
@@ -325,7 +306,7 @@ impl RepoLink {
     }
 }
 
-/// What a HEAD says. Old versions of git made it a link to a ref.
+/// Reads a HEAD. In old versions of git it can be a link to a ref.
 fn head_of(common: &Path) -> io::Result<Vec<u8>> {
     let path = common.join("HEAD");
     if let Ok(to) = fs::read_link(&path) {
@@ -338,7 +319,7 @@ fn head_of(common: &Path) -> io::Result<Vec<u8>> {
     read_plain(&path, MAX_FILE_BYTES)?.ok_or_else(|| io::Error::other("it has no HEAD"))
 }
 
-/// Fails where a folder on the way to a ref, or to its log, is a link: a ref is written where its name says.
+/// Fails if a folder on the way to a ref or to its log is a link: a ref must be written exactly where its name says.
 ///
 /// # Errors
 /// Names the link.

@@ -1,4 +1,4 @@
-//! One child while it runs: its pipes, its deadline and its end.
+//! One running child: its pipes, its deadline and its end.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,17 +16,17 @@ use crate::sys::{kin, sandbox};
 /// How much of the end of stderr is kept, in bytes.
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
 
-/// What is known of a child before it has begun.
+/// The parameters of a child before its start.
 pub(super) struct Plan<'a> {
     pub(super) index: usize,
     pub(super) keep: Keep,
     pub(super) sink: Option<Sink<'a>>,
-    /// True: the child is the outer side of a namespace, and what it runs is told for itself.
+    /// True if the child is the outer process of a sandbox; the sandboxed program is then signalled separately.
     pub(super) is_outer: bool,
     pub(super) timeout_ms: i64,
 }
 
-/// A child that runs.
+/// A running child.
 pub(super) struct Live<'a> {
     plan: Plan<'a>,
     child: Child,
@@ -56,12 +56,11 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// The number of its job.
     pub(super) fn index(&self) -> usize {
         self.plan.index
     }
 
-    /// What to poll: its end, and its pipes as far as they are open.
+    /// What to poll: its end, and its open pipes.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(self.exited.as_fd()).chain(self.out.iter().chain(&self.err).map(AsFd::as_fd))
     }
@@ -76,10 +75,10 @@ impl<'a> Live<'a> {
     }
 
     pub(super) fn kill(&mut self, signal: Signal) {
-        // An error means that the group or the child is gone, which is what was wanted. The child is told by
-        // itself too, because it may have left its group; it is not reaped yet, so its number is still its own.
+        // An error means that the group or the child is gone, which is the goal. Signal the child separately too,
+        // because it may have left its group; it is not reaped yet, so its number is still its own.
         let child = self.child.pid();
-        // Told to end, the outer side of a box takes with it at once what it runs.
+        // When the outer process of a sandbox is told to end, it kills the sandboxed program at once.
         if self.plan.is_outer && signal == Signal::TERM {
             return kin::signal_all(&kin::below(self.child.id()), false);
         }
@@ -107,7 +106,7 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// One read of each pipe that is ready. True while there may be more.
+    /// Reads once from each pipe that is ready. Returns true while there may be more.
     pub(super) fn read(&mut self, out: bool, err: bool) -> bool {
         let mut buffer = [0_u8; 64 * 1024];
         let mut more = false;
@@ -148,15 +147,15 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Takes what is still in the pipes, ends the rest of the group and reaps the child.
+    /// Reads what is still in the pipes, ends the rest of the group and reaps the child.
     pub(super) fn finish(mut self) -> Ended {
         for file in self.out.iter().chain(&self.err) {
-            // Where this fails the pipe is left unread rather than read for ever.
+            // If this fails, leave the pipe unread instead of blocking for ever.
             if rustix::io::ioctl_fionbio(file, true).is_err() {
                 break;
             }
         }
-        // The pipe's own buffer is all that can be left: 64 KiB, and whoever still writes has no say.
+        // At most the pipe's own buffer is left, 64 KiB; a process that still writes must not keep this loop going.
         for _ in 0..32 {
             if !self.read(true, true) {
                 break;
@@ -180,7 +179,7 @@ impl<'a> Live<'a> {
     }
 }
 
-/// One read; none when there is nothing now, zero at the end.
+/// Reads once; `None` if nothing is there now, zero at the end.
 fn read_some(file: &File, buffer: &mut [u8]) -> Option<usize> {
     match rustix::io::read(file, &mut *buffer) {
         Ok(bytes) => Some(bytes),

@@ -1,4 +1,4 @@
-//! The walls as arguments of bubblewrap.
+//! The sandbox as arguments of bubblewrap.
 
 use std::io;
 use std::path::Path;
@@ -6,26 +6,26 @@ use std::path::Path;
 use super::{Mount, mounts, text};
 use crate::model::boxing::{Boxed, Net};
 
-/// The command up to the program that it is to start.
+/// Returns the command up to the program that it will start.
 pub(super) fn argv(program: &Path, boxed: &Boxed, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
     let walls = &boxed.walls;
     let mut argv = vec![text(program)];
     let mut add = |args: &[&str]| argv.extend(args.iter().map(|arg| (*arg).to_owned()));
     add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--die-with-parent"]);
     if !walls.layered.is_empty() {
-        // The inner side lays them and gives these up again.
+        // The inner process mounts the overlays and then drops these capabilities.
         add(&["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_DAC_OVERRIDE"]);
     }
     if walls.net == Net::Off {
         add(&["--unshare-net"]);
         if boxed.has_relay() {
-            // The inner side listens at the endpoint's address and gives these up again.
+            // The inner process listens at the endpoint's address and then drops these capabilities.
             add(&["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_NET_ADMIN"]);
             add(&["--cap-add", "CAP_NET_BIND_SERVICE"]);
         }
     }
     if boxed.has_pasta() {
-        // In pasta's namespace everybody is its root.
+        // In pasta's namespace every user is its root.
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         add(&["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
     }

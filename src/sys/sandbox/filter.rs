@@ -1,4 +1,5 @@
-//! The filter of system calls: what no child needs, and what leads out of a box or around Landlock.
+//! The system call filter: it refuses calls that no child needs, and calls that lead out of a sandbox or around
+//! Landlock.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,8 +12,8 @@ use seccompiler::{
 
 use crate::model::boxing::Net;
 
-/// Calls that are refused whatever their arguments are: namespaces and mounts, queues of calls that no filter sees,
-/// the kernel's own state, other processes' descriptors, and files by handle.
+/// Calls that are refused whatever their arguments are: namespaces and mounts, call queues that bypass filters, the
+/// kernel's own state, descriptors of other processes, and files by handle.
 const REFUSED: [i64; 45] = [
     libc::SYS_unshare,
     libc::SYS_setns,
@@ -68,7 +69,7 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
-/// The bit by which x86-64 marks its 32-bit twin: the same call under another number.
+/// The bit with which x86-64 marks its x32 variant: the same call under another number.
 #[cfg(target_arch = "x86_64")]
 const TWIN: i64 = 0x4000_0000;
 
@@ -80,12 +81,12 @@ enum Inet {
     Closed,
 }
 
-/// Puts the filter on this thread.
+/// Applies the filter to this thread.
 pub(super) fn apply(net: &Net, has_files: bool) -> io::Result<()> {
     static PROGRAMS: [OnceLock<Result<[BpfProgram; 2], String>>; 3] =
         [OnceLock::new(), OnceLock::new(), OnceLock::new()];
     let inet = match (net, has_files) {
-        // The network is a namespace then with nothing in it but its own loopback, which tests need.
+        // The network is then a namespace with only its own loopback, which tests need.
         (Net::On | Net::Internet, _) | (Net::Off, true) => Inet::Open,
         (Net::Ports(_), _) => Inet::TcpOnly,
         (Net::Off, _) => Inet::Closed,
@@ -94,13 +95,13 @@ pub(super) fn apply(net: &Net, has_files: bool) -> io::Result<()> {
     let programs = programs.as_ref().map_err(|error| io::Error::other(error.clone()))?;
     for program in programs {
         seccompiler::apply_filter(program)
-            .map_err(|error| io::Error::other(format!("could not put on the system call filter: {error}")))?;
+            .map_err(|error| io::Error::other(format!("could not apply the system call filter: {error}")))?;
     }
     Ok(())
 }
 
-/// Two programs, because a filter has one answer: `refused`, and for `clone3` `unknown`, after which a C library
-/// takes `clone`, whose flags can be looked at.
+/// Compiles two programs, because a filter has one result: `refused`, and for `clone3` `unknown`. The C library then
+/// falls back to `clone`, whose flags a filter can inspect.
 fn compile(inet: Inet) -> seccompiler::Result<[BpfProgram; 2]> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
     // A condition can say "this bit is set", not "any of these is".
@@ -110,7 +111,7 @@ fn compile(inet: Inet) -> seccompiler::Result<[BpfProgram; 2]> {
     rules.insert(libc::SYS_clone, clone);
     rules.insert(libc::SYS_socket, sockets(inet)?);
     if matches!(inet, Inet::TcpOnly) {
-        // Data in the first packet connects without `connect`, which is where Landlock looks at the port.
+        // Data in the first packet connects without `connect`, where Landlock checks the port.
         let fast = libc::MSG_FASTOPEN as u64;
         for (call, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
             rules.insert(call, vec![rule(&[(flags, SeccompCmpOp::MaskedEq(fast), fast)])?]);
@@ -125,7 +126,7 @@ fn compile(inet: Inet) -> seccompiler::Result<[BpfProgram; 2]> {
     Ok([refused, unknown])
 }
 
-/// Families besides unix, internet and netlink are refused: some reach out of a machine, and no child needs them.
+/// Refuses families other than unix, internet and netlink: some reach out of a machine, and no child needs them.
 fn sockets(inet: Inet) -> seccompiler::Result<Vec<SeccompRule>> {
     let known = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
     let other: Vec<_> = known.iter().map(|family| (0, SeccompCmpOp::Ne, *family as u64)).collect();
@@ -134,7 +135,7 @@ fn sockets(inet: Inet) -> seccompiler::Result<Vec<SeccompRule>> {
         match inet {
             Inet::Open => {}
             Inet::Closed => rules.push(rule(&[(0, SeccompCmpOp::Eq, family)])?),
-            // Of the type the low four bits count, and a stream has the first of them alone.
+            // The low four bits hold the type, and only a stream has just the first of them.
             Inet::TcpOnly => {
                 for (bit, wrong) in [(1, 0), (2, 2), (4, 4), (8, 8)] {
                     let is = SeccompCmpOp::MaskedEq(bit);

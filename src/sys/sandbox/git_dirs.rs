@@ -1,23 +1,23 @@
-//! The parts of git directories that make git run something or obey something: what is in a sandbox cannot write them.
+//! The parts of git directories that make git run or obey something: a sandbox makes them read-only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Directories of a git directory that can only be read: hooks run, `info` holds attributes and excludes, and `modules` holds
-/// whole git directories.
+/// Read-only directories of a git directory: hooks run, `info` holds attributes and excludes, and `modules` holds whole
+/// git directories.
 const DIRS: [&str; 3] = ["hooks", "info", "modules"];
-/// Files of it that can only be read.
+/// Read-only files of a git directory.
 const FILES: [&str; 3] = ["config", "config.worktree", "commondir"];
-/// Files of a linked worktree that can only be read: its own config, and where its files and its repository are.
+/// Read-only files of a linked worktree: its own config, and the paths of its files and of its repository.
 const WORKTREE_FILES: [&str; 3] = ["config.worktree", "commondir", "gitdir"];
-/// How many directories are looked into for nested repositories, and how deep.
+/// How many directories are searched for nested repositories, and how deep.
 const MAX_DIRS: usize = 2_000;
 const MAX_DEPTH: usize = 5;
-/// Directories that hold repositories of others at the most, and very many files.
+/// Directories with very many files, whose repositories are dependencies at most.
 const SKIPPED: [&str; 3] = ["node_modules", "target", ".venv"];
 
-/// What is mounted over itself below a directory that may be written: the path, and whether it may be written there. A mount
-/// cannot be renamed or removed, so that no other git directory takes its place.
+/// Lists paths below a writable directory that are mounted over themselves, and whether each is writable. A mount
+/// cannot be renamed or removed, so that no other git directory can replace it.
 pub(super) fn mounts(dir: &Path) -> Vec<(PathBuf, bool)> {
     let mut all = Vec::new();
     if !dir.is_dir() {
@@ -42,7 +42,7 @@ fn find(dir: &Path, depth: usize, left: &mut usize, all: &mut Vec<(PathBuf, bool
             all.push((git.clone(), true));
             parts(&git, all);
         }
-        // The file of a worktree or a submodule says where its git directory is.
+        // The file of a worktree or a submodule names its git directory.
         Ok(meta) if meta.is_file() => all.push((git, false)),
         _ => {}
     }
@@ -59,13 +59,14 @@ fn find(dir: &Path, depth: usize, left: &mut usize, all: &mut Vec<(PathBuf, bool
     }
 }
 
-/// The parts of one git directory. A missing directory is made empty, which git does too: else it could be made and filled.
+/// Lists the parts of one git directory. Makes a missing directory empty, as git does; otherwise a child could make and
+/// fill it.
 fn parts(git: &Path, all: &mut Vec<(PathBuf, bool)>) {
     let is_git = is_git_dir(git);
     for name in DIRS {
         let part = git.join(name);
         if is_git && part.symlink_metadata().is_err() {
-            // Where it cannot be made, nothing in the sandbox can make it either.
+            // If it cannot be made here, the sandbox cannot make it either.
             drop(fs::create_dir(&part));
         }
         if part.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {

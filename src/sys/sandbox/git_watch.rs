@@ -1,10 +1,10 @@
-//! Git directories that appear while a sandboxed child runs. No mount can keep a child from making a `.git` in a folder
-//! that it may write, and the next git command of the user there would obey it. So looop looks before the child begins
-//! and after it has ended, and renames what makes a folder a git directory, where that is new and can run commands. This
-//! works at every level.
+//! Git directories that appear while a sandboxed child runs. No mount can keep a child from making a `.git` in a
+//! writable folder, and the next git command of the user there would obey it. So looop checks before the child begins
+//! and after it has ended. It renames the files that make a folder a git directory, if these are new and can run
+//! commands. This works at every level.
 //!
-//! A new git directory is left alone if it can run nothing: its configuration has only the keys that `git init` and
-//! `git clone` write, and its hooks are samples.
+//! A new git directory that can run nothing is left alone: its configuration has only the keys that `git init` and `git
+//! clone` write, and its hooks are samples.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, Metadata, Permissions};
@@ -19,15 +19,15 @@ use super::text;
 use crate::model::boxing::Walls;
 use crate::model::user_side::UserSidePath;
 
-/// The most folders that are looked into, those nearest to the top first.
+/// The most folders that are searched, those nearest to the top first.
 const MAX_FOLDERS: usize = 5_000;
 /// The largest configuration that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 64 * 1024;
-/// How many names are tried for what is renamed.
+/// How many names are tried for a renamed file.
 const MAX_NAMES: u32 = 100;
-/// Folders with very many files, which are looked into last.
+/// Folders with very many files, which are searched last.
 const LAST: [&str; 3] = ["node_modules", "target", ".venv"];
-/// Keys that run nothing, by section.
+/// Keys that cannot run a program, by section.
 const PLAIN_KEYS: [(&str, &[&str]); 3] = [
     (
         "core",
@@ -45,17 +45,17 @@ const PLAIN_KEYS: [(&str, &[&str]); 3] = [
     ("branch", &["remote", "merge"]),
 ];
 
-/// What was there before a child began.
+/// The git directories that existed before a child began.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GitWatch {
     /// The folders that the child may write.
     dirs: Vec<PathBuf>,
-    /// What it may not write in them.
+    /// The paths in them that it may not write.
     skip: Vec<PathBuf>,
-    /// Which files and folders make a git directory, each by device, inode and birth.
+    /// The files and folders that make a git directory, each by device, inode and birth time.
     known: BTreeSet<String>,
-    /// True: there were more folders than are looked into.
+    /// True if there were more folders than are searched.
     is_cut: bool,
 }
 
@@ -63,12 +63,12 @@ pub struct GitWatch {
 struct GitMark {
     path: PathBuf,
     key: String,
-    /// The git directory whose configuration counts; none: what it leads to is elsewhere.
+    /// The git directory whose configuration counts; `None` if the mark leads elsewhere.
     git_dir: Option<PathBuf>,
 }
 
 impl GitWatch {
-    /// Looks at the folders that a child may write.
+    /// Searches the folders that a child may write.
     pub fn begin(walls: &Walls) -> GitWatch {
         let skip = walls.hide.iter().chain(&walls.read).cloned().collect();
         let mut watch = GitWatch { dirs: walls.write.clone(), skip, ..GitWatch::default() };
@@ -77,7 +77,7 @@ impl GitWatch {
         GitWatch { is_cut, ..watch }
     }
 
-    /// Looks again when the child has ended, and renames what is new and could run commands.
+    /// Searches again when the child has ended, and renames new marks that could run commands.
     pub fn end(&self) -> Vec<UserSidePath> {
         let (marks, is_cut) = self.marks();
         let is_new = |mark: &GitMark| !self.known.contains(&mark.key);
@@ -93,7 +93,7 @@ impl GitWatch {
         found
     }
 
-    /// All marks below the folders, and whether there are more folders than are looked into. No link is followed.
+    /// Returns all marks below the folders, and whether there are more folders than are searched. Follows no link.
     fn marks(&self) -> (Vec<GitMark>, bool) {
         let mut found = Vec::new();
         let mut queue: VecDeque<PathBuf> = self.dirs.iter().filter(|dir| dir.is_dir()).cloned().collect();
@@ -111,7 +111,7 @@ impl GitWatch {
                 if name.eq_ignore_ascii_case(".git") && is_dir {
                     found.extend(marks_in(&path));
                 } else if name.eq_ignore_ascii_case(".git") {
-                    // A link or a file that says where the git directory is.
+                    // A link or a file that names the git directory.
                     found.extend(mark(path.clone(), &path, None));
                 } else if is_dir && !self.skip.contains(&path) {
                     let is_late = LAST.iter().any(|last| name == *last);
@@ -130,11 +130,11 @@ fn set_aside(path: PathBuf) -> UserSidePath {
         n => format!("{name}.set-aside-{n}"),
     });
     let free = names.map(|name| path.with_file_name(name)).find(|to| to.symlink_metadata().is_err());
-    // The child may have taken the right to rename from the folder. What cannot be given back fails below.
+    // The child may have removed write permission from the folder. If it cannot be restored, the rename below fails.
     if let Some(parent) = path.parent() {
         drop(fs::set_permissions(parent, Permissions::from_mode(0o700 | mode_of(parent))));
     }
-    let renamed = free.ok_or("no name is free".to_owned()).and_then(|to| {
+    let renamed = free.ok_or("all names are taken".to_owned()).and_then(|to| {
         fs::rename(&path, &to).map_err(|error| error.to_string())?;
         Ok(to)
     });
@@ -149,34 +149,34 @@ fn mode_of(path: &Path) -> u32 {
     path.symlink_metadata().map_or(0, |meta| meta.mode() & 0o7777)
 }
 
-/// A mark at `path` that is known by what `key` is.
+/// Makes a mark at `path`, identified by the file or folder `key`.
 fn mark(path: PathBuf, key: &Path, git_dir: Option<PathBuf>) -> Option<GitMark> {
     path.symlink_metadata().ok()?;
     let key = identity(&key.symlink_metadata().ok()?);
     Some(GitMark { path, key, git_dir })
 }
 
-/// The marks of a folder that may be a bare repository.
+/// Returns the marks of a folder that may be a bare repository.
 fn bare_marks(dir: &Path) -> Vec<GitMark> {
     let has = |name: &str| dir.join(name).exists();
     if has("commondir") || has("objects") && has("refs") { marks_in(dir) } else { Vec::new() }
 }
 
-/// The marks of a git directory: its HEAD, without which git does not take it for one, and the file by which it takes its
-/// configuration and its hooks from another one. git replaces HEAD often, so the directory stands for it.
+/// Returns the marks of a git directory: its HEAD, without which git does not accept the directory, and the file that
+/// makes it take configuration and hooks from another one. git replaces HEAD often, so the directory identifies it.
 fn marks_in(git: &Path) -> Vec<GitMark> {
     let commondir = git.join("commondir");
     let head = mark(git.join("HEAD"), git, Some(git.to_owned()));
     head.into_iter().chain(mark(commondir.clone(), &commondir, None)).collect()
 }
 
-/// An inode may be used again; its birth tells the two apart where the file system has it.
+/// An inode may be reused; the birth time distinguishes the two files if the file system records it.
 fn identity(meta: &Metadata) -> String {
     let birth = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     format!("{}:{}:{}", meta.dev(), meta.ino(), birth.map_or(0, |birth| birth.as_nanos()))
 }
 
-/// True for a git directory that makes git run nothing.
+/// Returns true for a git directory that cannot make git run anything.
 fn is_plain_git_dir(git: &Path) -> bool {
     let is_absent = |name: &str| git.join(name).symlink_metadata().is_err();
     ["commondir", "config.worktree", "modules", "worktrees"].into_iter().all(is_absent)
@@ -185,7 +185,7 @@ fn is_plain_git_dir(git: &Path) -> bool {
         && has_plain_config(&git.join("config"))
 }
 
-/// True for a folder that is absent, or holds files with such names alone.
+/// Returns true for a folder that is absent, or that holds only files with allowed names.
 fn holds_only(dir: &Path, allowed: fn(&str) -> bool) -> bool {
     match dir.symlink_metadata() {
         Err(_) => true,
@@ -205,7 +205,7 @@ fn has_plain_config(path: &Path) -> bool {
         && is_plain_config(&text)
 }
 
-/// True for a configuration of plain keys. A line that is not understood is not plain.
+/// Returns true for a configuration of plain keys. An unknown line is not plain.
 fn is_plain_config(text: &str) -> bool {
     let mut keys: &[&str] = &[];
     text.lines().map(str::trim).filter(|line| !line.is_empty()).all(|line| {
@@ -219,7 +219,7 @@ fn is_plain_config(text: &str) -> bool {
             return known.is_some();
         }
         let Some((key, value)) = line.split_once('=') else { return false };
-        // `ext::` and its like name a program. A backslash at the end joins two lines.
+        // `ext::` and similar prefixes name a program. A backslash at the end joins two lines.
         let is_plain_value = !value.contains("::") && !value.contains(['\\', '"', '#', ';']);
         is_plain_value && keys.iter().any(|known| key.trim().eq_ignore_ascii_case(known))
     })
@@ -251,7 +251,7 @@ mod tests {
         found.iter().map(|new| PathBuf::from(&new.path)).collect()
     }
 
-    /// One way to make git obey something new below a folder.
+    /// A way to make git obey something new below a folder.
     type Trap = fn(&Path);
 
     #[test]
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_that_took_the_place_of_another_is_new() {
+    fn a_repository_that_replaced_another_is_new() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         git_dir(&root.join("nested/.git"), "[core]\n\tfsmonitor = of-the-user\n");

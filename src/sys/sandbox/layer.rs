@@ -1,4 +1,4 @@
-//! Layers: a directory that is read as it is outside, and written into another one.
+//! Overlays: a directory that a sandbox reads as it is outside, while writes go into another directory.
 
 use std::io;
 use std::path::Path;
@@ -10,16 +10,16 @@ use rustix::mount::{
 
 use crate::model::boxing::Walls;
 
-/// Lays the directory `own` over `lower`, to be seen at `at`.
+/// Mounts an overlay at `at`, with `lower` below and the directory `own` for writes.
 fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&fs, "lowerdir+", lower)?;
     for (key, part) in ["upperdir", "workdir"].into_iter().zip(super::LAYER_PARTS) {
-        // Of these two, unlike the first, the kernel takes a backslash for an escape.
+        // In these two options, unlike the first, the kernel treats a backslash as an escape.
         let path = super::text(&own.join(part)).replace('\\', "\\\\");
         fsconfig_set_string(&fs, key, path)?;
     }
-    // Attributes that who is no administrator outside may set.
+    // Use extended attributes that an ordinary user outside may set.
     fsconfig_set_flag(&fs, "userxattr")?;
     fsconfig_create(&fs)?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -27,10 +27,10 @@ fn lay(lower: &Path, own: &Path, at: &Path) -> io::Result<()> {
     Ok(move_mount(&made, "", rustix::fs::CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
-/// Lays all layers where bubblewrap has put what is beneath them. Says which
-/// could not be laid: they can be read. What was needed for it is still to be given up.
+/// Mounts all overlays over the paths that bubblewrap has mounted. Returns a message for each overlay that failed: its
+/// path stays readable. The caller must still drop the capabilities.
 pub(super) fn lay_all(walls: &Walls) -> io::Result<Vec<String>> {
-    // The namespace that bubblewrap made may belong to one above this, which alone could mount there.
+    // The namespace that bubblewrap made may belong to an outer one, and mounts would be refused.
     #[allow(
         deprecated,
         reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
@@ -41,7 +41,7 @@ pub(super) fn lay_all(walls: &Walls) -> io::Result<Vec<String>> {
     Ok(said.collect())
 }
 
-/// Gives up all capabilities. The filter and the promise to gain nothing keep them away.
+/// Drops all capabilities. The filter and `no_new_privs` keep them away.
 pub(super) fn give_up() -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
     clear_ambient_capability_set()?;
@@ -49,7 +49,7 @@ pub(super) fn give_up() -> io::Result<()> {
     Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
 }
 
-/// The words for a layer that could not be laid.
+/// Formats the message for an overlay that could not be mounted.
 fn not_laid(what: &Path, error: &io::Error) -> String {
-    format!("note: `{}` can only be read in this box: {error}", what.display())
+    format!("note: `{}` is read-only in this sandbox: {error}", what.display())
 }

@@ -1,4 +1,4 @@
-//! Landlock: which files a thread may still read and write, which signals and sockets it may still reach.
+//! Landlock: which files a thread may still read and write, and which signals and sockets it may still reach.
 
 use std::io;
 use std::path::Path;
@@ -14,25 +14,25 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 use super::SYSTEM;
 use crate::model::boxing::{Boxed, Net, PORTS, SCOPES, Walls};
 
-/// The last version that added an access that children are kept from. Device calls, which came later, are open: a
+/// The last version that added an access from which children are kept. Device calls, which came later, stay open: a
 /// terminal needs them.
 const FILES: ABI = ABI::V3;
-/// Devices that anybody may write.
+/// Devices that every child may write.
 const DEVICES: [&str; 7] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts", "/dev/shm"];
-/// What a child that does not see everything may read besides the system's directories.
+/// What a child with restricted reads may read besides the system's directories.
 const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys/devices/system/cpu"];
 
 fn failed(error: impl std::fmt::Display) -> io::Error {
-    io::Error::other(format!("could not put on Landlock: {error}"))
+    io::Error::other(format!("could not apply Landlock: {error}"))
 }
 
-/// What an administrator can do past Landlock: read the environment of every process, above all.
+/// Capabilities of an administrator that bypass Landlock: above all, reading the environment of every process.
 const POWERS: CapabilitySet =
     CapabilitySet::SYS_ADMIN.union(CapabilitySet::PERFMON).union(CapabilitySet::SYS_PTRACE);
 
-/// Takes from this thread, where it is an administrator's, what leads around Landlock. Nothing that it starts gets it
-/// back, because Landlock comes with the promise to gain nothing.
+/// Drops capabilities of this thread that bypass Landlock, if an administrator runs it. No child gets them back,
+/// because Landlock requires `no_new_privs`.
 fn give_up_powers() -> io::Result<()> {
     let CapabilitySets { effective, permitted, inheritable } = capabilities(None)?;
     if !permitted.intersects(POWERS) {
@@ -42,7 +42,7 @@ fn give_up_powers() -> io::Result<()> {
     Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
 }
 
-/// Puts Landlock on this thread, as much of it as the box says that the kernel has.
+/// Applies Landlock to this thread, in the version that the sandbox says the kernel has.
 pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
     let walls: &Walls = &boxed.walls;
     give_up_powers()?;
@@ -53,10 +53,10 @@ pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
         _ => FILES,
     };
     let handled = AccessFs::from_write(files);
-    // A device that an administrator makes where it may write opens the disk behind all walls.
+    // If an administrator could make a device there, the child could open the disk itself.
     let write = handled & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = AccessFs::from_read(files);
-    // Within a file system of its own all that can be seen may be read.
+    // With a file system of its own, the child may read all that it can see.
     let reads_all = walls.whole || boxed.has_files();
     let ports = match &walls.net {
         Net::On | Net::Internet => None,
@@ -84,10 +84,10 @@ pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
         for path in &walls.read {
             rules = allow(rules, path, read, true)?;
         }
-        // By it a worker speaks to its supervisor, wherever it is installed.
+        // A worker runs this program to reach its supervisor, wherever it is installed.
         rules = allow(rules, &super::own_file()?, read, true)?;
     }
-    // What was moved is found at its new place where there is one, and at its old one where there is none.
+    // With a file system of its own the child finds bind mounts at their new place, otherwise at their old one.
     let moved = walls.moved.iter().map(|(what, at)| if boxed.has_files() { at } else { what });
     let layered = walls.layered.iter().map(|(what, _)| what);
     for path in walls.write.iter().chain(moved).chain(layered) {
@@ -103,7 +103,7 @@ pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
     }
 }
 
-/// One rule. A path that must be there and is not is an error; of a file only what fits a file is asked.
+/// Adds one rule. A missing required path is an error; a file only gets access rights that apply to files.
 fn allow(
     rules: RulesetCreated,
     path: &Path,
@@ -111,8 +111,8 @@ fn allow(
     must: bool,
 ) -> io::Result<RulesetCreated> {
     let shown = path.display();
-    // By this call and not by the crate's own: where the C library is musl, std drops the flag there, and what is then
-    // opened for reading may be a socket, which cannot be.
+    // Use this call, not the crate's own: with musl, std drops the flag, and the file would be opened for reading,
+    // which fails for a socket.
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let fd = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => fd,
@@ -125,7 +125,7 @@ fn allow(
     rules.add_rule(PathBeneath::new(fd, access)).map_err(failed)
 }
 
-/// The version of Landlock that the kernel has; 0: none. It is put on a thread of its own.
+/// Returns the kernel's version of Landlock; 0 means none. Applies it to a thread of its own.
 pub(super) fn version() -> u8 {
     let tried = std::thread::spawn(|| {
         let ruleset = Ruleset::default().handle_access(AccessFs::from_write(FILES)).ok()?;

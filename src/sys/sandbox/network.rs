@@ -1,11 +1,11 @@
-//! The network of a sandbox: the internet by pasta, or one endpoint by a relay.
+//! The network of a sandbox: the internet through pasta, or one endpoint through a relay.
 //!
 //! # Guarantees
-//! - pasta, in which bubblewrap runs, is killed when the process that started it ends, and bubblewrap with all that is in
-//!   the sandbox is killed when pasta ends.
-//! - The relay connects to the endpoints that the box names and to nothing else. The sandbox has a network with a loopback
-//!   alone; its inner side listens there at the endpoint's own address and hands the listening socket to the relay.
-//! - Keys that a person types in the sandbox's terminal interrupt its program, not pasta or the relay.
+//! - pasta, in which bubblewrap runs, is killed when the process that started it ends; bubblewrap and everything in the
+//!   sandbox are killed when pasta ends.
+//! - The relay connects only to the endpoints of the sandbox. The sandbox has a network with only a loopback; its inner
+//!   process listens there at the endpoint's own address and sends the listening socket to the relay.
+//! - Keys typed in the sandbox's terminal interrupt its program, not pasta or the relay.
 
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
@@ -32,38 +32,38 @@ use rustix::net::{
 use super::text;
 use crate::model::boxing::{Boxed, Endpoint};
 
-/// What pasta is told: to configure the network, and to forward nothing to or from this machine's loopback.
+/// Arguments of pasta: configure the network, and forward nothing to or from this machine's loopback.
 const PASTA: [&str; 12] =
     ["-q", "--config-net", "--no-map-gw", "-t", "none", "-u", "none", "-U", "none", "-l", "/dev/null", "-T"];
-/// The address of a name server in the sandbox that leads to the one on this machine's loopback.
+/// The address in the sandbox that forwards to the name server on this machine's loopback.
 pub const RESOLVER: &str = "169.254.1.53";
-/// Whether the fields of one line are those of a default route.
+/// Tests whether the fields of a line describe a default route.
 type RouteTest = fn(&[&str]) -> bool;
-/// Where the kernel lists routes, and how a line of a default route is known.
+/// The kernel's lists of routes, each with a test for a default route.
 const ROUTES: [(&str, RouteTest); 2] = [
     ("/proc/net/route", |fields| fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")),
     ("/proc/net/ipv6_route", |fields| {
         fields.get(1) == Some(&"00") && fields.get(9).is_some_and(|device| *device != "lo")
     }),
 ];
-/// How long a connection to an endpoint may take to be made.
+/// How long a connection to an endpoint may take.
 const CONNECT: Duration = Duration::from_secs(20);
 /// How many connections the relay holds at a time.
 const MAX_CONNECTIONS: usize = 256;
-/// How many endpoints a box may have.
+/// How many endpoints a sandbox may have.
 const MAX_ENDPOINTS: usize = 16;
 
-/// Becomes the box together with its network. Returns when the box has ended, with its exit code, or when it could not
-/// begin.
+/// Becomes the sandbox together with its network. Returns when the sandbox has ended, with its exit code, or when it
+/// could not start.
 ///
 /// # Errors
-/// Why it could not begin.
+/// Says why it could not start.
 pub fn become_networked(boxed: &Boxed, argv: &[String]) -> io::Result<u8> {
     let cwd = std::env::current_dir()?;
     if boxed.has_pasta() { become_pasta(boxed, &cwd, argv) } else { relay(boxed, &cwd, argv) }
 }
 
-/// Whether this machine has a way out. Without one pasta does not begin, and there is nothing to bring in.
+/// Returns true if this machine has a default route. Without one pasta fails, and there is no internet to forward.
 fn has_route() -> bool {
     ROUTES.iter().any(|(file, is_default)| {
         let table = std::fs::read_to_string(file).unwrap_or_default();
@@ -73,12 +73,12 @@ fn has_route() -> bool {
 
 fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     let pasta = boxed.engine.as_ref().and_then(|engine| engine.pasta.as_ref());
-    let Some(pasta) = pasta else { return Err(io::Error::other("there is no pasta")) };
+    let Some(pasta) = pasta else { return Err(io::Error::other("`pasta` is not installed")) };
     let mut inner = super::inner_argv(boxed, cwd, argv, None)?;
-    // pasta and bubblewrap keep it: neither changes its user, and what they make belongs to that.
+    // pasta and bubblewrap keep this setting: neither changes its user, and their namespaces belong to that user.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let mut all = Vec::new();
-    // On a terminal of one program pasta's own warnings would be taken for that program's, so they are dropped there.
+    // On a terminal pasta's own warnings would look like the program's, so drop them there.
     let is_quiet = has_route() && shares_terminal()?;
     if has_route() {
         open_tun()?;
@@ -92,7 +92,8 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
             add(&["--dns-forward", RESOLVER]);
         }
         if rustix::process::geteuid().is_root() {
-            // Root may make a network without a user namespace; pasta gives up what such a namespace needs.
+            // Root can make a network without a user namespace; pasta drops the capabilities that such a namespace
+            // needs.
             add(&["--runas", "0", "--netns-only"]);
             own_mounts()?;
         }
@@ -101,32 +102,32 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
             add(&["/bin/sh", "-c", "exec \"$@\" 2>&1", "sh"]);
         }
     } else {
-        // A machine that is offline has no internet to bring in.
+        // A machine without a route has no internet to forward.
         inner.insert(1, "--unshare-net".to_owned());
     }
     all.extend(inner);
     let words: Result<Vec<CString>, _> = all.into_iter().map(CString::new).collect();
     let words = words.map_err(io::Error::other)?;
     keep_signals()?;
-    // pasta does not begin where this signal is ignored, as it is here; one that is caught has its default in a new program.
+    // pasta fails if SIGPIPE is ignored, as it is here; exec resets a caught signal to its default.
     signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::default())?;
     let own = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3)?;
     if is_quiet {
         rustix::stdio::dup2_stderr(std::fs::File::options().write(true).open("/dev/null")?)?;
     }
-    // By this call and not by std's own, which would let signals in again.
+    // Use this call, not std's own, which would unblock signals.
     let Err(error) = nix::unistd::execv(&words[0], &words);
     rustix::stdio::dup2_stderr(own)?;
     Err(error.into())
 }
 
-/// Whether stdout and stderr are one terminal.
+/// Returns true if stdout and stderr are one terminal.
 fn shares_terminal() -> io::Result<bool> {
     let (out, err) = (rustix::fs::fstat(io::stdout())?, rustix::fs::fstat(io::stderr())?);
     Ok(rustix::termios::isatty(io::stderr()) && (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino))
 }
 
-/// Keeps what pasta mounts to itself. Where a user namespace is made the kernel does that.
+/// Hides pasta's mounts from the host. If a user namespace is made, the kernel does that.
 fn own_mounts() -> io::Result<()> {
     use rustix::mount::{MountPropagationFlags, mount_change};
     #[allow(
@@ -137,7 +138,7 @@ fn own_mounts() -> io::Result<()> {
     Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
 }
 
-/// Opens the device that pasta needs: it tells of a failure where nobody looks.
+/// Opens the device that pasta needs, because pasta reports a failure only to its dropped log.
 fn open_tun() -> io::Result<()> {
     let device = "/dev/net/tun";
     let opened = std::fs::OpenOptions::new().read(true).write(true).open(device);
@@ -146,15 +147,15 @@ fn open_tun() -> io::Result<()> {
     })
 }
 
-/// Keeps signals of the terminal, and those that ask for an end, away from this process and from what it becomes. The program
-/// of the box has none of this: a new program begins with all signals let in.
+/// Blocks signals of the terminal, and those that ask for an end, for this process and its successor. The sandboxed
+/// program is not affected: a new program starts with all signals unblocked.
 fn keep_signals() -> io::Result<()> {
     use nix::sys::signal::{SigSet, Signal};
     let all = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP];
     Ok(all.into_iter().collect::<SigSet>().thread_block()?)
 }
 
-/// Runs the box and connects what comes in at its endpoints' addresses.
+/// Runs the sandbox and relays connections that arrive at its endpoints' addresses.
 fn relay(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     keep_signals()?;
@@ -171,10 +172,10 @@ fn relay(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
-/// Takes listening sockets, each with the number of its endpoint, and serves them until the relay ends.
+/// Receives listening sockets, each with the number of its endpoint, and serves them until the relay ends.
 fn serve(control: &UnixStream, endpoints: &[Endpoint]) {
     let live = Arc::new(AtomicUsize::new(0));
-    // Two sockets for each endpoint at the most; whoever has the other end may send no more.
+    // Two sockets for each endpoint at most; the sender may be hostile.
     for _ in 0..2 * MAX_ENDPOINTS {
         let Ok(Some((index, listener))) = take_listener(control) else { return };
         let Some(endpoint) = endpoints.get(index).cloned() else { continue };
@@ -188,7 +189,7 @@ fn serve(control: &UnixStream, endpoints: &[Endpoint]) {
                 }
                 let (endpoint, live) = (endpoint.clone(), Arc::clone(&live));
                 thread::spawn(move || {
-                    // A connection that fails is closed, which is what its program sees of it.
+                    // If a connection fails, it is closed, which its program notices.
                     drop(join(&inner, &endpoint));
                     live.fetch_sub(1, Ordering::Relaxed);
                 });
@@ -225,7 +226,7 @@ fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
     Err(failed)
 }
 
-/// One listening socket and the number of its endpoint; none: the other end is closed.
+/// Receives one listening socket and the number of its endpoint; `None` if the other end is closed.
 fn take_listener(control: &UnixStream) -> io::Result<Option<(usize, TcpListener)>> {
     let mut index = [0_u8; 1];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -239,16 +240,16 @@ fn take_listener(control: &UnixStream) -> io::Result<Option<(usize, TcpListener)
     Ok(fd.filter(|_| got.bytes == 1).map(|fd| (usize::from(index[0]), TcpListener::from(fd))))
 }
 
-/// Makes a network with a loopback alone, listens in it at each endpoint's address and port, and hands the sockets out.
+/// Makes a network with only a loopback, listens in it at each endpoint's address and port, and sends the sockets out.
 pub(super) fn listen(endpoints: &[Endpoint], control: i32) -> io::Result<()> {
-    // The network that bubblewrap made may belong to a user namespace above this one.
+    // The network that bubblewrap made may belong to an outer user namespace.
     #[allow(
         deprecated,
         reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
     )]
     rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET)?;
     loopback_up()?;
-    // Opened once more by its name: the number is an argument, and this process owns nothing by it.
+    // Open it again by its name: the number is only an argument, and this process does not own it.
     let control = own_copy(control)?;
     for (index, endpoint) in endpoints.iter().take(MAX_ENDPOINTS).enumerate() {
         let addresses = match endpoint.address() {
@@ -262,7 +263,7 @@ pub(super) fn listen(endpoints: &[Endpoint], control: i32) -> io::Result<()> {
             }
             sockets.push(TcpListener::bind(SocketAddr::new(*address, endpoint.port)));
         }
-        // A kernel without IPv6 has the other one.
+        // A kernel without IPv6 still has IPv4.
         if sockets.iter().all(Result::is_err) {
             sockets.into_iter().collect::<io::Result<Vec<_>>>()?;
             continue;
@@ -274,7 +275,7 @@ pub(super) fn listen(endpoints: &[Endpoint], control: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// The inherited descriptor of this number, as one that ends with this program; the number itself is closed.
+/// Returns the inherited descriptor of this number as one that is closed on exec; closes the number itself.
 fn own_copy(number: i32) -> io::Result<OwnedFd> {
     let pid = rustix::process::getpid();
     let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
@@ -288,14 +289,14 @@ fn give(control: &OwnedFd, index: usize, socket: BorrowedFd) -> io::Result<()> {
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let fds = [socket];
     if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("a socket could not be handed out"));
+        return Err(io::Error::other("a socket could not be sent"));
     }
     let index = [u8::try_from(index).unwrap_or(u8::MAX)];
     sendmsg(control, &[IoSlice::new(&index)], &mut ancillary, SendFlags::empty())?;
     Ok(())
 }
 
-/// The kinds of netlink messages: a change of a link, and a new address.
+/// Kinds of netlink messages: a change of a link, and a new address.
 const NEW_LINK: u16 = 16;
 const NEW_ADDRESS: u16 = 20;
 /// The number of the loopback in every network.
@@ -309,9 +310,9 @@ fn loopback_up() -> io::Result<()> {
     netlink(NEW_LINK, &link)
 }
 
-/// Gives the loopback one more address.
+/// Adds an address to the loopback.
 fn add_address(address: IpAddr) -> io::Result<()> {
-    /// What an address is to its link, as netlink numbers it.
+    /// The netlink attribute of an address on its link.
     const LOCAL: u16 = 2;
     let (family, bytes) = match address {
         IpAddr::V4(v4) => (AddressFamily::INET, v4.octets().to_vec()),
@@ -336,13 +337,13 @@ fn netlink(kind: u16, body: &[u8]) -> io::Result<()> {
     let mut message = Vec::new();
     message.extend(u32::try_from(HEADER + body.len()).unwrap_or_default().to_ne_bytes());
     message.extend([kind, REQUEST_WITH_ANSWER | CREATE].map(u16::to_ne_bytes).concat());
-    // The number of the request and of its sender: neither matters here.
+    // The number of the request and of its sender, which are not used here.
     message.extend([0; 8]);
     message.extend(body);
     send(&socket, &message, SendFlags::empty())?;
     let mut answer = [0_u8; 256];
     let (_, got) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    // Behind the header comes the error as a negative number; zero is none.
+    // After the header comes the error as a negative number; zero means success.
     let code = answer[..got].get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
     match code {
         Some(0) => Ok(()),

@@ -1,4 +1,4 @@
-//! What this machine can do, found by doing it: a child in each kind of box.
+//! A probe of this machine's sandboxes: it starts a child in each kind.
 
 #![allow(clippy::disallowed_methods, reason = "like `proc`, this module starts processes")]
 
@@ -11,21 +11,22 @@ use crate::sys::program::find_program;
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
 
-/// How long one try may take, in milliseconds.
+/// How long one trial may take, in milliseconds.
 const TRY_MS: i64 = 20_000;
-/// Where the engines are where the PATH does not lead to them.
+/// Where to look for engines that are not on the PATH.
 const USUAL: &str = "/usr/bin:/bin:/usr/local/bin";
 
-/// The programs that make an engine, and the packages that they are in.
+/// The programs that make an engine, and the packages that contain them.
 const PROGRAMS: [(&str, &str); 2] = [("bwrap", "bubblewrap"), ("pasta", "passt")];
-/// Where the kernel says that AppArmor lets only named programs make user namespaces.
+/// The kernel's setting with which AppArmor restricts user namespaces to named programs.
 const APPARMOR: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
 
 fn programs(path: &str) -> [Option<PathBuf>; 2] {
     PROGRAMS.map(|(name, _)| find_program(name, &format!("{path}:{USUAL}"), Path::new("/")))
 }
 
-/// What the result of [`probe`] holds for: this boot, this user, this mount namespace, this program and these engines.
+/// Returns the conditions under which a result of [`probe`] is valid: this boot, user, mount namespace, program and
+/// engines.
 pub fn stamp(path: &str) -> String {
     let file = |path: &Path| {
         let meta = std::fs::metadata(path).ok();
@@ -37,12 +38,12 @@ pub fn stamp(path: &str) -> String {
     format!("{} {me} {mounts} {} {}", tree::boot_id(), file(&super::self_path()), programs.join(" "))
 }
 
-/// Tries everything out, layers in the empty directory `scratch`. It takes some 20 ms, and 200 ms where pasta is.
+/// Tries everything out, overlays in the empty directory `scratch`. Takes some 20 ms, and 200 ms with pasta.
 pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
     let mut powers = Powers { landlock: landlock(), filter: has_filter(), ..Powers::default() };
     let [bwrap, pasta] = programs(path);
     match bwrap {
-        None => powers.missing.push("`bwrap` is not there".to_owned()),
+        None => powers.missing.push("`bwrap` is not installed".to_owned()),
         Some(bubblewrap) => try_engine(&mut powers, Engine { bubblewrap, pasta: None }, scratch, cancel),
     }
     match (&powers.engine, pasta) {
@@ -52,7 +53,7 @@ pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
         }
         (Some(_), None) => {
             powers.missing.push(
-                "`pasta` is not there, so the internet comes with this machine's own services".to_owned(),
+                "`pasta` is not installed, so a sandbox with internet also reaches this machine's own services".to_owned(),
             );
             powers.fixes.push(install(PROGRAMS[1].1));
         }
@@ -73,21 +74,21 @@ pub fn probe(path: &str, scratch: Option<&Path>, cancel: &Cancel) -> Powers {
         powers.fixes.push("run a kernel with `landlock` among its security modules".to_owned());
     }
     if powers.engine.is_none() && !powers.filter {
-        powers.missing.push("no system call filter can be put on".to_owned());
+        powers.missing.push("a system call filter cannot be applied".to_owned());
         powers.fixes.push("allow seccomp filters where looop runs".to_owned());
     }
     powers
 }
 
-/// What helps where pasta is there and does not work.
+/// The fix for an installed pasta that does not work.
 const PASTA_FIX: &str =
     "let your user open /dev/net/tun (module `tun`, mode 0666), and allow user namespaces";
 
 fn install(package: &str) -> String {
-    format!("install {package} (the package is called so in Debian, Ubuntu, Fedora and Arch)")
+    format!("install {package} (the name of the package in Debian, Ubuntu, Fedora and Arch)")
 }
 
-/// What allows user namespaces here.
+/// Lists the fixes that allow user namespaces here.
 fn namespace_fixes() -> Vec<String> {
     let is_restricted = std::fs::read_to_string(APPARMOR).is_ok_and(|text| text.trim() == "1");
     let mut fixes = vec!["allow user namespaces: sysctl user.max_user_namespaces".to_owned()];
@@ -99,7 +100,7 @@ fn namespace_fixes() -> Vec<String> {
     fixes
 }
 
-/// Tries an engine, with layers where it can.
+/// Tries an engine, with overlays if it can make them.
 fn try_engine(powers: &mut Powers, engine: Engine, scratch: Option<&Path>, cancel: &Cancel) {
     let layered = scratch.map(|dir| try_out(&engine, Net::Off, Some(dir), powers, cancel));
     let tried = match layered {
@@ -118,10 +119,10 @@ fn try_engine(powers: &mut Powers, engine: Engine, scratch: Option<&Path>, cance
     }
 }
 
-/// Tries once more whether the internet can be brought into a sandbox like this one.
+/// Tries again whether a sandbox like this one can have the internet.
 ///
 /// # Errors
-/// Why it cannot.
+/// Says why it cannot.
 pub fn try_internet(boxed: &Boxed) -> Result<(), String> {
     let engine = boxed.engine.as_ref().ok_or("it has no file system of its own")?;
     let powers = Powers { landlock: boxed.landlock, ..Powers::default() };
@@ -129,7 +130,7 @@ pub fn try_internet(boxed: &Boxed) -> Result<(), String> {
     try_out(engine, Net::Internet, None, &powers, &cancel)
 }
 
-/// Starts the system's shell in a box; in one with a layer it writes a file there.
+/// Starts the system's shell in a sandbox; with an overlay it writes a file there.
 fn try_out(
     engine: &Engine,
     net: Net,
@@ -181,7 +182,7 @@ fn landlock() -> u8 {
 #[cfg(target_os = "linux")]
 fn has_filter() -> bool {
     let tried = std::thread::spawn(|| {
-        // Both need the same promise, which Landlock makes too where there is one.
+        // Both need `no_new_privs`, which Landlock sets too if the kernel has it.
         rustix::thread::set_no_new_privs(true).is_ok() && super::filter::apply(&Net::On, true).is_ok()
     });
     tried.join().unwrap_or(false)

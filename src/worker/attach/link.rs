@@ -1,4 +1,4 @@
-//! The connection of an attached human to a supervisor: keys and sizes out, news in, never waiting for either.
+//! The connection of an attached user to a supervisor: sends keys and sizes, receives the state, and never waits.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -20,20 +20,20 @@ use crate::sys::socket;
 
 /// How long a supervisor may take to have room for one more connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// From here on nothing more is taken to be sent, in bytes.
+/// From this many unsent bytes on, no more keys are accepted.
 const FULL_BYTES: usize = 64 * 1024;
 
-/// A connection, or what is left of one.
+/// A connection, or the remains of a closed one.
 pub struct Link {
     stream: Option<UnixStream>,
     decoder: Decoder,
     queue: Vec<u8>,
-    /// Until when the last state of a supervisor that hung up may still come.
+    /// Until when the last state of a supervisor that hung up may still arrive.
     patience: Option<Deadline>,
 }
 
 impl Link {
-    /// Connects to the supervisor and asks to attach; one that is not there leaves a closed link.
+    /// Connects to the supervisor and asks to attach; if there is no supervisor, returns a closed link.
     pub fn open(dir: &WorkerDir, id: &Name, (cols, rows): (u16, u16), view: bool) -> Result<Link> {
         use io::ErrorKind::{ConnectionRefused, NotFound};
         let what = || format!("could not attach to {id}");
@@ -45,7 +45,7 @@ impl Link {
                     if patience.passed() || !workers::is_alive(dir)? {
                         break None;
                     }
-                    // One that is just being started listens in a moment.
+                    // A supervisor that is just starting will listen in a moment.
                     let moment = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
                     poll(&mut [], Some(&moment)).map_err(io::Error::from).with_context(what)?;
                 }
@@ -59,49 +59,48 @@ impl Link {
         Ok(Link { stream, decoder: Decoder::of_replies(), queue: encode_json(&hello), patience: None })
     }
 
-    /// The stream to poll, while there is one.
+    /// Returns the stream to poll, while there is one.
     pub fn stream(&self) -> Option<&UnixStream> {
         self.stream.as_ref()
     }
 
-    /// What to poll it for.
+    /// Returns the events to poll for.
     pub fn interest(&self) -> PollFlags {
         if self.queue.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT }
     }
 
-    /// True while there is a connection.
+    /// Returns true while there is a connection.
     pub fn is_open(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// True when there was no connection from the start.
+    /// Returns true if there was no connection from the start.
     pub fn was_never_open(&self) -> bool {
         self.stream.is_none() && self.patience.is_none()
     }
 
-    /// True while a last state may still come.
+    /// Returns true while a last state may still arrive.
     pub fn is_closing(&self) -> bool {
         self.patience.as_ref().is_some_and(|patience| !patience.passed())
     }
 
-    /// True when what was typed must wait.
+    /// Returns true if typed keys must wait.
     pub fn is_full(&self) -> bool {
         self.queue.len() >= FULL_BYTES
     }
 
-    /// Sends keys.
     pub fn send(&mut self, keys: &[u8]) {
         for part in keys.chunks(MAX_PAYLOAD) {
             self.queue.extend(encode(FrameKind::Data, part));
         }
     }
 
-    /// Tells the size of this terminal.
+    /// Sends the size of this terminal.
     pub fn resize(&mut self, (cols, rows): (u16, u16)) {
         self.queue.extend(encode_json(&Resize { cols, rows }));
     }
 
-    /// Sends and takes what can be without waiting; the latest news, if there are any.
+    /// Sends and receives what is possible without waiting; returns the latest state, if there is one.
     pub fn exchange(&mut self, id: &Name) -> Result<Option<Seen>> {
         let Some(mut stream) = self.stream.as_ref() else { return Ok(None) };
         let mut over = false;
@@ -110,7 +109,7 @@ impl Link {
                 Ok(written) => drop(self.queue.drain(..written)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What it said before it hung up is still read.
+                // Messages from before it hung up are still read.
                 Err(_) => self.queue.clear(),
             }
         }
@@ -139,7 +138,7 @@ impl Link {
         Ok(news)
     }
 
-    /// Anything but news ends the attempt.
+    /// Fails for any message except a state.
     fn reply(&self, id: &Name, payload: &[u8]) -> Result<()> {
         match serde_json::from_slice::<Reply>(payload) {
             Ok(Reply::Version(theirs)) => {
@@ -157,14 +156,14 @@ impl Link {
         }
     }
 
-    /// Sends what is left before the connection is dropped, for a moment at most.
+    /// Sends the rest before the connection is dropped, for a moment at most.
     pub fn send_rest(&mut self) {
         if let Some(mut stream) = self.stream.take() {
             let sent = stream
                 .set_nonblocking(false)
                 .and_then(|()| stream.set_write_timeout(Some(Duration::from_secs(1))))
                 .and_then(|()| stream.write_all(&self.queue));
-            // The human leaves; keys that nobody takes have no other place to go.
+            // The user leaves; unaccepted keys are dropped.
             sent.unwrap_or_default();
         }
     }

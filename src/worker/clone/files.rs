@@ -1,5 +1,5 @@
-//! The files of a folder as git would take them, by a walk of looop's own: no link is followed, no nested repository is
-//! asked anything, and names are bytes.
+//! Lists the files of a folder as git would, by a walk of looop's own: it follows no link, runs nothing in nested
+//! repositories, and treats names as bytes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -30,16 +30,15 @@ const MAX_DEPTH: usize = 200;
 /// The most files of one folder.
 const MAX_FILES: usize = 1_000_000;
 
-/// What the system says of a file; where this is the same, so is the file.
+/// Stat data of a file; if they are unchanged, so is the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStat {
-    /// In bytes.
     pub size: u64,
     /// When its content changed, in nanoseconds since the Unix epoch.
     pub mtime_ns: i128,
     /// When anything of it changed, which no program can set.
     pub ctime_ns: i128,
-    /// Its number.
+    /// Its inode number.
     pub ino: u64,
 }
 
@@ -55,47 +54,45 @@ impl FileStat {
     }
 }
 
-/// What is known of a path: its mode and object, and what the system said of the file that had them.
+/// What is known of a path: its mode and object, and the stat data of the file that had them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileRecord {
-    /// The mode as git has it.
+    /// The mode in git.
     pub mode: u32,
-    /// The object.
     pub oid: String,
-    /// None: the file was not looked at.
+    /// `None` if the file was not inspected.
     pub stat: Option<FileStat>,
-    /// True: the file changed so long ago that the next change has another time.
+    /// True if the file changed so long ago that the next change will have another time.
     pub is_settled: bool,
 }
 
-/// What is known, by path.
+/// Known files by path.
 pub(super) type Records = BTreeMap<Vec<u8>, FileRecord>;
 
-/// One file that the walk met.
+/// A file that the walk found.
 #[derive(Clone, Debug)]
 pub(super) struct FileEntry {
     /// Its path from the top, with `/`.
     pub path: Vec<u8>,
-    /// Its mode as git has it.
+    /// Its mode in git.
     pub mode: u32,
-    /// What the system says of it.
     pub stat: FileStat,
 }
 
-/// What a walk met.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// Files and links.
     pub files: Vec<FileEntry>,
-    /// Folders where a nested repository is known to be, and whether there is more in it than a repository.
+    /// Folders that are known nested repositories.
     pub gitlinks: Vec<Vec<u8>>,
-    /// Folders that are repositories and not known as such, or known and filled with files.
+    /// Folders that are unknown nested repositories, or known ones that hold files but no `.git`.
     pub repos: Vec<Vec<u8>>,
-    /// Folders that were walked through, each after the one that it is in.
+    /// Folders that were walked through, each after its parent.
     pub dirs: Vec<Vec<u8>>,
 }
 
-/// Lists the files below a folder. What is ignored is left out, unless it is known.
+/// Lists the files below a folder. Leaves out ignored files, unless they are known.
 ///
 /// # Errors
 /// When a folder cannot be read, or there are too many files.
@@ -132,7 +129,7 @@ impl FileWalk<'_> {
             return Err(too_large(&format!("folders deeper than {MAX_DEPTH}"), &shown(at)));
         }
         for name in names {
-            // Git takes no file of this name, in whichever case.
+            // Git accepts no file of this name, in upper or lower case.
             if name.eq_ignore_ascii_case(b".git") {
                 continue;
             }
@@ -189,7 +186,7 @@ impl FileWalk<'_> {
         let listed = open_dir(dir, name).and_then(|inside| Ok((names(&inside)?, inside)));
         let (names, inside) = match listed {
             Ok(listed) => listed,
-            // Nothing that is known is in it, so nothing is lost by what cannot be read.
+            // It holds no known file, so an unreadable folder loses nothing.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !has_known() => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => {
@@ -236,7 +233,7 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-/// The files of a folder, which are reached without following a link on the way.
+/// A folder whose files are opened without following links.
 #[derive(Debug)]
 pub(super) struct Folder(TopFolder);
 
@@ -254,7 +251,7 @@ impl Folder {
         format!("could not {doing} `{}`", self.0.path().join(OsStr::from_bytes(path)).display())
     }
 
-    /// The place of a path of a git tree. A path with an empty part is refused, because it could stand for another path.
+    /// Returns the place of a path of a git tree. Refuses an empty part, because the path could then mean another one.
     fn place(&self, path: &[u8], parents: Parents) -> io::Result<FilePlace> {
         if path.split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b".")) {
             return Err(io::Error::other("the path leads out of the folder"));
@@ -262,7 +259,7 @@ impl Folder {
         self.0.find(Path::new(OsStr::from_bytes(path)), parents)
     }
 
-    /// The place of a file that is to be made: folders are made, and what is in the way is removed.
+    /// Returns the place of a new file: makes its folders, and removes what is in the way.
     fn free_place(&self, path: &[u8]) -> io::Result<FilePlace> {
         let place = self.place(path, Parents::Cleared)?;
         clear(&place)?;
@@ -272,7 +269,7 @@ impl Folder {
     /// Opens a plain file.
     ///
     /// # Errors
-    /// When something else has its name by now.
+    /// When another kind of file has its name by now.
     pub fn read(&self, path: &[u8]) -> Result<File> {
         let open = || -> io::Result<File> {
             let place = self.place(path, Parents::Existing)?;
@@ -287,10 +284,10 @@ impl Folder {
         open().with_context(|| self.cause("read", path))
     }
 
-    /// Where a link leads.
+    /// Returns the target of a link.
     ///
     /// # Errors
-    /// When it is none by now.
+    /// When it is not a link any more.
     pub fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
         let read = || -> io::Result<Vec<u8>> {
             let place = self.place(path, Parents::Existing)?;
@@ -299,10 +296,7 @@ impl Folder {
         read().with_context(|| self.cause("read", path))
     }
 
-    /// Makes a file that is not there; what is in its way goes.
-    ///
-    /// # Errors
-    /// When it cannot be made.
+    /// Makes a new file, and removes what is in the way.
     pub fn create(&self, path: &[u8], mode: u32) -> Result<File> {
         let make = || -> io::Result<File> {
             let place = self.free_place(path)?;
@@ -313,10 +307,7 @@ impl Folder {
         make().with_context(|| self.cause("write", path))
     }
 
-    /// Makes a link that is not there; what is in its way goes.
-    ///
-    /// # Errors
-    /// When it cannot be made.
+    /// Makes a new link, and removes what is in the way.
     pub fn create_link(&self, path: &[u8], to: &[u8]) -> Result<()> {
         let make = || -> io::Result<()> {
             let place = self.free_place(path)?;
@@ -325,19 +316,16 @@ impl Folder {
         make().with_context(|| self.cause("write", path))
     }
 
-    /// Makes a folder; what is in its way goes.
-    ///
-    /// # Errors
-    /// When it cannot be made.
+    /// Makes a folder, and removes what is in the way.
     pub fn create_dir(&self, path: &[u8]) -> Result<()> {
         let inside = [path, b"/x"].concat();
         self.place(&inside, Parents::Cleared).map(drop).with_context(|| self.cause("make", path))
     }
 
-    /// Removes what has this path, with all that is in it. A link is removed itself.
+    /// Removes a path with its contents. For a link it removes the link itself.
     ///
     /// # Errors
-    /// When something of it stays.
+    /// When a part of it stays.
     pub fn remove(&self, path: &[u8]) -> Result<()> {
         let remove = || match self.place(path, Parents::Existing) {
             Ok(place) => clear(&place),
@@ -352,7 +340,7 @@ impl Folder {
     /// Removes a folder if it is empty.
     pub fn prune(&self, path: &[u8]) {
         if let Ok(place) = self.place(path, Parents::Existing) {
-            // One that is not empty stays.
+            // A folder with contents stays.
             unlinkat(place.folder(), place.name(), AtFlags::REMOVEDIR).ok();
         }
     }
@@ -373,7 +361,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_folder_leads_to_its_own_files_alone() {
+    fn a_folder_opens_only_its_own_files() {
         let tmp = tempfile::tempdir().unwrap();
         let (root, outside) = (tmp.path().join("root"), tmp.path().join("outside"));
         fs::create_dir_all(root.join(".git")).unwrap();

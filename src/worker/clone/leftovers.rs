@@ -1,4 +1,4 @@
-//! What of a clone is nowhere else; and the removal of a clone, which asks that first.
+//! Work that exists only in a clone, and the removal of a clone, which checks for such work first.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,12 +20,12 @@ use crate::sys::git::{Git, GitCommand, fault};
 
 /// How many tips and stashes are named with their commits.
 const MAX_TIPS: usize = 20;
-/// The most of a file that names a HEAD, in bytes.
+/// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;
-/// How many refs that are no commits are looked at.
+/// How many refs to other objects than commits are checked.
 const MAX_ODD_REFS: usize = 100;
 
-/// What is in the clone alone. Where that cannot be found out, the answer says so, and is not empty.
+/// Finds out what exists only in the clone. If that is impossible, the result says so and is not empty.
 pub fn leftovers(git: &Git, repo: &Repo, clone: &Path) -> Leftovers {
     if matches!(fs::symlink_metadata(clone), Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
         return Leftovers::default();
@@ -44,7 +44,7 @@ fn look(git: &Git, repo: &Repo, clone: &Path) -> Result<Leftovers> {
     let middle = MIDDLES.iter().find(|(mark, _)| in_git(mark));
     others.extend(middle.map(|(_, what)| format!("{what} that is not finished")));
     others.extend(head.is_none().then(|| "a branch without a commit is checked out".to_owned()));
-    // Files are compared with what the clone began with where nothing was committed.
+    // If there was no commit, files are compared with the commit at which the clone began.
     let head = head.unwrap_or_else(|| repo.base.clone());
     let records = records_of(git, &view.git_dir, &head)?;
     let (changed, untracked) = files(git, &view, clone, &head, &records)?;
@@ -60,7 +60,7 @@ fn look(git: &Git, repo: &Repo, clone: &Path) -> Result<Leftovers> {
     Ok(Leftovers { commits, refs, stashes, changed, untracked, others, unclear: None, tips })
 }
 
-/// The commit of HEAD; none while its branch has no commit.
+/// Returns the commit of HEAD; `None` while its branch has no commit.
 pub(super) fn head(git: &Git, view: &View) -> Result<Option<String>> {
     let commit = || git.answer(&view.git_dir, &GitCommand::Resolve("HEAD^{commit}"));
     if let Some(commit) = commit()? {
@@ -69,7 +69,7 @@ pub(super) fn head(git: &Git, view: &View) -> Result<Option<String>> {
     let named = file::read_text(&view.file(".git").join("HEAD"), MAX_HEAD_BYTES)?.unwrap_or_default();
     let branch = named.strip_prefix("ref: ").map(str::trim_end).unwrap_or_default();
     let is_there = |name: &str| view.file(".git").join(name).exists();
-    // A branch that is there and leads nowhere is an error, and not a worker without commits.
+    // A branch that exists and leads nowhere is an error, not a worker without commits.
     if branch.starts_with("refs/heads/")
         && !is_there(branch)
         && !git.holds(&view.git_dir, &GitCommand::Resolve(branch))?
@@ -82,9 +82,9 @@ pub(super) fn head(git: &Git, view: &View) -> Result<Option<String>> {
 /// Commits that only a clone has.
 struct OwnCommits {
     count: u64,
-    /// The refs that hold them, or other objects of the clone's own.
+    /// The refs that hold them, or other objects of the clone.
     refs: Paths,
-    /// Those of them that lead to commits.
+    /// Those refs that lead to commits.
     tips: Vec<Tip>,
 }
 
@@ -92,7 +92,7 @@ fn lines(bytes: &[u8]) -> Vec<String> {
     String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
 }
 
-/// Names that end with NUL.
+/// Splits names that end with NUL.
 fn names(bytes: &[u8]) -> Vec<String> {
     let parts = bytes.split(|byte| *byte == 0).filter(|part| !part.is_empty());
     parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
@@ -128,8 +128,8 @@ fn commits(git: &Git, source: &Source, view: &View, head: Option<&str>) -> Resul
     Ok(OwnCommits { count: own.len() as u64, refs: holding.into_iter().collect(), tips: named })
 }
 
-/// Changed and untracked files. The files are compared by their content with the last commit, since the worker's index
-/// may say of any file that it need not be looked at; what was staged in it is compared by itself.
+/// Lists changed and untracked files. Compares the contents of files with the last commit, because the worker's index
+/// can exclude any file from checks; what is staged in that index is compared separately.
 fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) -> Result<(Paths, Paths)> {
     let listing = walk(git, clone, &mut Ignored::with(clone, None), records)?;
     let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
@@ -152,7 +152,7 @@ fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) ->
             Some(record) => plain.push((file, record)),
         }
     }
-    // As they are, and as git would store them where an attribute says that a checkout has other line ends.
+    // Unchanged, and as git would store them if an attribute converts line ends on checkout.
     for raw in [true, false] {
         let oids = hashes(git, view, clone, &plain, raw)?;
         plain = plain
@@ -175,7 +175,7 @@ fn files(git: &Git, view: &View, clone: &Path, head: &str, records: &Records) ->
     Ok((changed.into_iter().collect(), untracked.iter().map(|path| shown(path)).collect()))
 }
 
-/// The ids that files would have in git, in the same order.
+/// Computes the git ids of files, in the same order.
 fn hashes(
     git: &Git,
     view: &View,
@@ -196,7 +196,7 @@ fn hashes(
     }
 }
 
-/// A path as git reads it from a line.
+/// Quotes a path as git reads it from a line.
 fn quoted(path: &[u8]) -> String {
     let mut line = String::from("\"");
     for byte in path {
@@ -210,8 +210,8 @@ fn quoted(path: &[u8]) -> String {
     line
 }
 
-/// The name by which a file that git does not know is listed: the file's own, or that of the topmost folder in which git
-/// knows none.
+/// Returns the name under which an untracked file is listed: its own, or that of the topmost folder in which git knows
+/// no file.
 fn untracked_name(records: &Records, path: &[u8]) -> Vec<u8> {
     let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at + 1);
     let is_unknown = |end: &usize| {
@@ -221,7 +221,7 @@ fn untracked_name(records: &Records, path: &[u8]) -> Vec<u8> {
     path[..ends.into_iter().find(is_unknown).unwrap_or(path.len())].to_vec()
 }
 
-/// Submodules with files in them: git itself would look into those only with their own config.
+/// Lists submodules with files in them: git itself would enter those only with their own config.
 fn submodules(clone: &Path, records: &Records) -> Vec<String> {
     let paths = records.iter().filter(|(_, record)| record.mode == GITLINK).map(|(path, _)| path);
     let filled = paths.filter(|path| match fs::read_dir(clone.join(OsStr::from_bytes(path))) {
@@ -231,11 +231,11 @@ fn submodules(clone: &Path, records: &Records) -> Vec<String> {
     filled.map(|path| format!("the submodule `{}` has files", String::from_utf8_lossy(path))).collect()
 }
 
-/// Removes a clone and lets go of its base, unless work in it is nowhere else: then nothing is changed and that work
-/// comes back. Only a human may force it.
+/// Removes a clone and releases its base. If the clone has work that exists nowhere else, changes nothing and returns
+/// that work. Only the user may force the removal.
 ///
 /// # Errors
-/// When it could not be removed whole; it can be tried again then.
+/// When it could not be removed completely; the caller can try again.
 pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Option<Leftovers>> {
     let gone = clone.with_file_name(".gone");
     let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
@@ -245,7 +245,7 @@ pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Opti
             return Ok(Some(left));
         }
         file::remove_tree(&gone)?;
-        // Half a clone under its own name would be taken for one with changes.
+        // Half a clone under its own name would look like a clone with changes.
         fs::rename(clone, &gone).with_context(|| format!("could not move `{}`", clone.display()))?;
     }
     if is_there(&gone) {

@@ -1,4 +1,4 @@
-//! The human's repository: what a path stands for, and the few refs that looop writes there.
+//! The user's repository: what a path refers to, and the few refs that looop writes there.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,10 +16,10 @@ use crate::store::history::repository::RepoForm;
 use crate::sys::git::dir::{RepoFormat, borrowed, plain_way, read_plain};
 use crate::sys::git::{Git, GitCommand, GitDir, RepoLink, fault};
 
-/// How often a ref is tried again after someone else was faster.
+/// How often a ref update is tried again after another process was faster.
 const ATTEMPTS: usize = 10;
 
-/// What git leaves in a git directory while it is in the middle of something, and what that is.
+/// Files that git leaves in a git directory during an operation, and the name of the operation.
 pub(super) const MIDDLES: [(&str, &str); 6] = [
     ("rebase-merge", "a rebase"),
     ("rebase-apply", "a rebase"),
@@ -29,20 +29,20 @@ pub(super) const MIDDLES: [(&str, &str); 6] = [
     ("BISECT_START", "a bisection"),
 ];
 
-/// A repository that can be cloned. Git works on its refs and objects through links of looop's own, so that its config
-/// and hooks do not count.
+/// A repository that can be cloned. Git works on its refs and objects through links made by looop, so that its config
+/// and hooks are ignored.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The top of its files, or the repository itself where it is bare.
+    /// The top of its files, or the repository itself if it is bare.
     pub repo: PathBuf,
-    /// Where its refs and objects are; a worktree shares them with others. A sandbox lets the clone read
-    /// `objects` below it.
+    /// Where its refs and objects are; a worktree shares them with others. A sandbox lets the clone read `objects`
+    /// below it.
     pub common: PathBuf,
     /// The commit of its HEAD.
     pub head: String,
-    /// What a person may want to know, one line each.
+    /// Notes for the user, one line each.
     pub notes: Vec<String>,
-    /// True: some of its objects are another repository's. A worker gets a pack of those that it needs.
+    /// True if another repository has some of its objects. A worker then gets a pack of those that it needs.
     pub borrows: bool,
     pub(super) format: RepoFormat,
     git_dir: PathBuf,
@@ -52,7 +52,7 @@ pub struct Source {
 /// The longest pointer to a git directory, in bytes.
 const MAX_POINTER_BYTES: u64 = 64 * 1024;
 
-/// A store of objects, and those that it borrows from itself: a clone reads all of them.
+/// Lists a store of objects, and the stores from which it borrows: a clone reads all of them.
 pub fn stores(objects: PathBuf) -> Vec<PathBuf> {
     let mut stores = vec![objects];
     let mut at = 0;
@@ -65,7 +65,7 @@ pub fn stores(objects: PathBuf) -> Vec<PathBuf> {
     stores
 }
 
-/// A ref and whether a worktree has it checked out.
+/// A ref, and whether a worktree has it checked out.
 pub(super) struct RefAt {
     pub oid: String,
     pub in_use: bool,
@@ -77,7 +77,7 @@ struct RepoPlace {
     git_dir: PathBuf,
 }
 
-/// The path that a file like `.git` or `commondir` names, from the folder that it is in.
+/// Returns the path that a file like `.git` or `commondir` names, relative to its folder.
 fn pointed(file: &Path, word: &[u8]) -> Option<PathBuf> {
     let bytes = read_plain(file, MAX_POINTER_BYTES).ok().flatten()?;
     let path = bytes.strip_prefix(word)?.trim_ascii_end();
@@ -89,7 +89,7 @@ fn is_git_dir(dir: &Path) -> bool {
     has("HEAD") && (has("commondir") || (dir.join("objects").is_dir() && dir.join("refs").is_dir()))
 }
 
-/// True where a git directory says that these are its files: that of a linked worktree in a file, that of a submodule in
+/// Returns true if a git directory says that these are its files: a linked worktree says so in a file, a submodule in
 /// its config.
 fn names_back(git_dir: &Path, repo: &Path, form: &RepoForm) -> bool {
     let is = |path: PathBuf, of: &Path| fs::canonicalize(path).is_ok_and(|path| path == of);
@@ -98,7 +98,7 @@ fn names_back(git_dir: &Path, repo: &Path, form: &RepoForm) -> bool {
         || form.files.as_ref().is_some_and(|files| is(git_dir.join(files), repo))
 }
 
-/// The repository that a folder is in, as git finds it, by the names of files alone.
+/// Finds the repository of a folder as git does, by the names of files alone.
 fn place_of(dir: &Path) -> Result<Option<RepoPlace>, String> {
     for top in dir.ancestors() {
         let inner = top.join(".git");
@@ -122,17 +122,14 @@ fn place_of(dir: &Path) -> Result<Option<RepoPlace>, String> {
     Ok(None)
 }
 
-/// The top of the repository that a folder is in; none where it is in none, or in the git directory itself.
+/// Returns the top of the repository of a folder; `None` outside of a repository, or in the git directory itself.
 pub fn top_of(dir: &Path) -> Option<PathBuf> {
     let place = place_of(dir).ok().flatten()?;
     (place.top != place.git_dir).then_some(place.top)
 }
 
-/// Finds out what can be cloned at a path: the top of a repository or of a linked worktree, a submodule, or a
-/// bare repository. The inner value says why it cannot be.
-///
-/// # Errors
-/// When git cannot be run.
+/// Finds out what can be cloned at a path: the top of a repository or of a linked worktree, a submodule, or a bare
+/// repository. The inner error says why it cannot be cloned.
 pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
     git.check()?;
     let refused = |why: String| Ok(Err(format!("`{}` {why}", repo.display())));
@@ -182,7 +179,7 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
     }
     let borrows = !borrowed(&common.join("objects"))?.is_empty();
     let link = Arc::new(RepoLink::open(&common, &form.format)?);
-    // The name by which any worktree knows the HEAD of a linked one.
+    // The name by which every worktree knows the HEAD of a linked one.
     let head = match git_dir.strip_prefix(common.join("worktrees")) {
         Ok(name) => format!("worktrees/{}/HEAD^{{commit}}", name.display()),
         Err(_) => "HEAD^{commit}".to_owned(),
@@ -192,43 +189,43 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
     };
     let middle = MIDDLES.iter().find(|(mark, _)| git_dir.join(mark).exists());
     let mut notes: Vec<String> = Vec::new();
-    notes.extend(middle.map(|(_, what)| format!("{what} is in progress there; the clone begins at HEAD")));
+    notes.extend(middle.map(|(_, what)| format!("{what} is in progress there; the clone starts at HEAD")));
     if common.join("shallow").exists() {
         notes.push("its history is cut off; so is the clone's".to_owned());
     }
     Ok(Ok(Source { repo, common, head, notes, borrows, format: form.format, git_dir, link }))
 }
 
-/// A repository of another user may have a config that runs that user's programs, so git refuses it, and so
-/// does looop; root is no exception.
+/// A repository of another user may have a config that runs that user's programs, so git refuses it, and so does looop,
+/// even for root.
 fn foreign(path: &Path, owner: u32) -> Result<Option<String>> {
     let uid = fs::metadata(path).with_context(|| format!("could not open `{}`", path.display()))?.uid();
     Ok((uid != owner)
         .then(|| format!("belongs to user {uid} and you are {owner}; name a repository of yours")))
 }
 
-/// A worker's name as a part of a ref's name, where `.lock` at the end is not allowed.
+/// Returns a worker's name as a part of a ref's name, which must not end with `.lock`.
 pub(super) fn ref_word(id: &Name) -> String {
     id.as_str().strip_suffix(".lock").map_or(id.to_string(), |stem| format!("{stem}-lock"))
 }
 
-/// The name, then the name with `-2`, `-3` and so on.
+/// Returns the name, then the name with `-2`, `-3` and so on.
 pub(super) fn numbered(name: &str) -> impl Iterator<Item = String> {
     std::iter::once(name.to_owned()).chain((2..).map(move |n| format!("{name}-{n}")))
 }
 
 impl Source {
-    /// The repository's refs and objects, for git.
+    /// Returns the repository's refs and objects, for git.
     pub(super) fn git_dir(&self) -> &GitDir {
         &self.link.dir
     }
 
-    /// How its objects are stored, with refs in files.
+    /// Returns how its objects are stored, with refs in files.
     pub(super) fn objects_format(&self) -> RepoFormat {
         RepoFormat { reftable: false, ..self.format.clone() }
     }
 
-    /// The full name of the branch that its HEAD is on; none where it is on none.
+    /// Returns the full name of HEAD's branch; `None` if HEAD is detached.
     pub(super) fn branch(&self) -> Result<Option<String>> {
         let head =
             read_plain(&self.git_dir.join("HEAD"), MAX_POINTER_BYTES).context("could not read HEAD")?;
@@ -236,8 +233,8 @@ impl Source {
         Ok(head.strip_prefix("ref: ").map(|name| name.trim_end().to_owned()))
     }
 
-    /// Lends its objects to a repository of looop's: all of them by their place, or, where some are another
-    /// repository's, a pack of what a commit needs.
+    /// Lends its objects to a repository of looop: by their path, or, if some of them belong to another repository, as
+    /// a pack of what a commit needs.
     pub(super) fn lend(&self, git: &Git, to: &GitDir, commit: &str) -> Result<()> {
         to.cut_off_as(&self.common)?;
         if !self.borrows {
@@ -249,7 +246,7 @@ impl Source {
         }
     }
 
-    /// Copies what a commit reaches into a repository of looop's, as a pack.
+    /// Copies what a commit reaches into a repository of looop, as a pack.
     pub(super) fn give_pack(&self, git: &Git, to: &GitDir, commit: &str) -> Result<()> {
         to.cut_off_as(&self.common)?;
         let scratch = crate::sys::git::Scratch::new()?;
@@ -257,7 +254,7 @@ impl Source {
         super::pack(git, self.git_dir(), wanted, &to.path().join("objects/pack/pack")).map(drop)
     }
 
-    /// Takes in a pack after a check of each object. Returns the file that keeps the pack from `gc` until it is removed.
+    /// Stores a pack after a check of each object. Returns the file that keeps the pack from `gc` until it is removed.
     pub(super) fn take_pack(&self, git: &Git, pack: &Path) -> Result<PathBuf> {
         plain_way(&self.common, "objects/pack")?;
         let file = File::open(pack).with_context(|| format!("could not open `{}`", pack.display()))?;
@@ -267,7 +264,7 @@ impl Source {
         Ok(self.common.join(format!("objects/pack/pack-{name}.keep")))
     }
 
-    /// The refs below these names.
+    /// Lists the refs below these names.
     pub(super) fn refs(&self, git: &Git, names: &[&str]) -> Result<BTreeMap<String, RefAt>> {
         let text = String::from_utf8_lossy(&git.run(self.git_dir(), &GitCommand::Refs(names))?).into_owned();
         let parse = |line: &str| {
@@ -275,19 +272,19 @@ impl Source {
             let (name, oid, path) = (parts.next()?, parts.next()?, parts.next()?);
             Some((name.to_owned(), RefAt { oid: oid.to_owned(), in_use: !path.is_empty() }))
         };
-        // A path with a line break goes on in a line that is no ref.
+        // A path with a line break continues in a line that is not a ref.
         Ok(text.split('\n').filter_map(parse).collect())
     }
 
-    /// True while git is in the middle of something in any worktree, where a branch may be in use unseen.
+    /// Returns true while git is in the middle of an operation in any worktree: a branch may then be in use unseen.
     pub(super) fn is_busy(&self) -> bool {
         let worktrees = fs::read_dir(self.common.join("worktrees")).into_iter().flatten().flatten();
         let mut dirs = worktrees.map(|entry| entry.path()).chain([self.common.clone()]);
         dirs.any(|dir| MIDDLES.iter().any(|(mark, _)| dir.join(mark).exists()))
     }
 
-    /// Points a ref at a commit: the caller picks name and old value (none: it must not exist) from what it
-    /// finds, and is asked again when someone else was faster.
+    /// Points a ref at a commit. The caller picks name and old value (`None`: it must not exist) from the current refs,
+    /// and picks again if another process was faster.
     pub(super) fn set_ref(
         &self,
         git: &Git,
@@ -316,8 +313,8 @@ impl Source {
         git.run(self.git_dir(), &GitCommand::DeleteRef { name, old: oid }).map(drop)
     }
 
-    /// Keeps the base of a clone from `gc`: each clone has a ref of its own, so that two workers of one name,
-    /// one of them long ended, do not release each other's.
+    /// Keeps the base of a clone from `gc`. Each clone has a ref of its own, so that two workers of one name, even if
+    /// one ended long ago, do not release each other's base.
     pub(super) fn keep_base(&self, git: &Git, repo: &Repo) -> Result<String> {
         let (below, first) = base_refs(repo);
         self.set_ref(git, &repo.base, || {
@@ -327,7 +324,7 @@ impl Source {
         })
     }
 
-    /// Lets go of one ref that keeps a base. Those of the same base are interchangeable.
+    /// Releases one ref that keeps a base. Refs of the same base are interchangeable.
     pub(super) fn release_base(&self, git: &Git, repo: &Repo) -> Result<()> {
         let (below, _) = base_refs(repo);
         let refs = self.refs(git, &[&below])?;

@@ -1,7 +1,8 @@
-//! A repository of looop's own that keeps states of files which are no commits of the human's: each attempt of a fix.
+//! A repository of looop that keeps states of files which the user has not committed: each attempt of a fix.
 //!
-//! It lies beside the clone in which an agent works, not in it, so that what an agent does to its `.git` is nothing to
-//! what is kept. Files are stored as they are: no filter, no end-of-line conversion, no attribute of the repository.
+//! It is beside the clone in which an agent works, not in it, so that changes of the agent to its `.git` do not affect
+//! the kept states. Files are stored unchanged: without filters, end-of-line conversion or attributes of the
+//! repository.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,13 +22,13 @@ use crate::sys::git::dir::read_plain;
 use crate::sys::git::{Git, GitCommand, GitDir, fault, text};
 use crate::sys::proc::Sink;
 
-/// The branch that a clone of the states is made from.
+/// The branch from which clones of the states are made.
 const BRANCH: &str = "base";
-/// How much is handed to git at once, in bytes and files.
+/// How much is passed to git at once, in bytes and files.
 const BATCH: (u64, usize) = (64 << 20, 5_000);
-/// How old a change of a file is before its time alone tells the next one, in milliseconds.
+/// How old a file's last change must be before a new time alone proves the next change, in milliseconds.
 const SETTLED_MS: i64 = 200;
-/// The first line of what is remembered of a folder.
+/// The first line of the remembered list of a folder.
 const FORM: &str = "looop files 1";
 /// The longest such list, in bytes.
 const MAX_LIST_BYTES: u64 = 1 << 30;
@@ -41,7 +42,7 @@ pub struct Trees {
     head: Option<String>,
 }
 
-/// Makes the repository elsewhere and moves it to its place: one that is half made would look like a whole one.
+/// Makes the repository elsewhere and moves it to its place: a half-made one would look complete.
 fn make(dir: &Path, source: Option<&Source>) -> Result<()> {
     let new = dir.with_extension("new");
     let failed = || format!("could not make `{}`", new.display());
@@ -59,25 +60,25 @@ fn make(dir: &Path, source: Option<&Source>) -> Result<()> {
     fs::rename(&new, dir).with_context(|| format!("could not make `{}`", dir.display()))
 }
 
-/// The tree without a file, in both formats of objects.
+/// The empty tree, in both formats of objects.
 const EMPTY: [&str; 2] = [
     "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 ];
 
-/// True for the tree without a file.
+/// Returns true for the empty tree.
 pub fn is_empty(tree: &str) -> bool {
     EMPTY.contains(&tree)
 }
 
-/// What a directory holds that the state before does not.
+/// The growth of a directory since the state before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grown {
-    /// How many files are new or others.
+    /// How many files are new or changed.
     pub files: usize,
     /// Their size in bytes.
     pub bytes: u64,
-    /// The directories that are repositories of their own: none of their files are taken.
+    /// The directories that are nested repositories: their files are not stored.
     pub nested: Vec<String>,
 }
 
@@ -86,17 +87,14 @@ pub struct Grown {
 pub struct Change {
     /// The path, from the top, with `/`; any bytes.
     pub path: PathBuf,
-    /// What was there: mode and blob; none where nothing was.
+    /// The old mode and blob; `None` if the path is new.
     pub old: Option<(u32, String)>,
-    /// What is there.
+    /// The new mode and blob; `None` if the path was removed.
     pub new: Option<(u32, String)>,
 }
 
 impl Trees {
-    /// Opens the repository in `dir`, or makes it: with the objects of the source at hand, where there is one.
-    ///
-    /// # Errors
-    /// When git cannot make it.
+    /// Opens the repository in `dir`, or makes it; borrows the objects of the source, if there is one.
     pub fn open(git: &Git, dir: &Path, source: Option<&Source>) -> Result<Trees> {
         let inside = dir.join(".git");
         if !inside.join("HEAD").exists() {
@@ -114,23 +112,22 @@ impl Trees {
         Ok(trees)
     }
 
-    /// Where it lies.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// What is remembered of a folder under a word.
+    /// Returns the path of the remembered list of a folder; `word` identifies the folder.
     fn list_of(&self, word: &str) -> PathBuf {
         self.git_dir.path().join(format!("files-{word}"))
     }
 
-    /// Forgets what is remembered of a folder: its files may be others now, whatever their times say.
+    /// Forgets the remembered list of a folder: its files may have changed without a new time.
     pub fn forget(&self, word: &str) {
-        // One that stays is compared with the files.
+        // If the list stays, it is compared with the files.
         drop(fs::remove_file(self.list_of(word)));
     }
 
-    /// What is known of a folder: what was remembered, else the files of the source's HEAD.
+    /// Returns the known files of a folder: the remembered ones, otherwise the files of the source's HEAD.
     fn known(&self, git: &Git, word: &str) -> Result<FolderMemory> {
         let bytes = read_plain(&self.list_of(word), MAX_LIST_BYTES).ok().flatten();
         if let Some(remembered) = bytes.and_then(|bytes| FolderMemory::parse(&bytes)) {
@@ -147,15 +144,12 @@ impl Trees {
         walk(git, files, &mut Ignored::with(files, self.excludes.as_deref()), known)
     }
 
-    /// What [`Trees::snapshot`] would have to store. Nothing is written.
-    ///
-    /// # Errors
-    /// When the files cannot be listed.
+    /// Computes what [`Trees::snapshot`] would store. Writes nothing.
     pub fn grown(&self, git: &Git, files: &Path, word: &str) -> Result<Grown> {
         let known = self.known(git, word)?.records;
         let listing = self.list(git, files, &known)?;
         let mut grown = Grown::default();
-        // A change that no time shows is missed here, where only sums count.
+        // Misses a change without a new time, because only sums matter here.
         let is_new = |file: &&FileEntry| {
             let record = known.get(&file.path);
             !record.is_some_and(|record| record.mode == file.mode && record.stat == Some(file.stat))
@@ -168,8 +162,8 @@ impl Trees {
         Ok(grown)
     }
 
-    /// The files in a directory as a tree, ignored ones left out. The directory is only read. A nested repository is
-    /// what it was before, and left out where it is new.
+    /// Stores the files in a directory as a tree, without ignored ones. Only reads the directory. A known nested
+    /// repository keeps its old entry; a new one is left out.
     ///
     /// # Errors
     /// When a file cannot be read or stored.
@@ -201,10 +195,7 @@ impl Trees {
         Ok(next.tree)
     }
 
-    /// Makes the files in a directory those of a tree. Ignored files stay.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
+    /// Makes the files in a directory equal to a tree. Ignored files stay.
     pub fn restore(&self, git: &Git, files: &Path, word: &str, tree: &str) -> Result<()> {
         let target = records_of(git, &self.git_dir, tree)?;
         let known = self.known(git, word)?.records;
@@ -236,7 +227,7 @@ impl Trees {
         for path in listing.dirs.iter().rev() {
             folder.prune(path);
         }
-        // Looked at again, so that what was just written is known by its time.
+        // Inspect them again, so that the times of the files just written are known.
         let began_ms = clock::now().unix_ms;
         let mut records = target;
         for file in self.list(git, files, &records)?.files {
@@ -248,10 +239,7 @@ impl Trees {
         self.remember(word, &FolderMemory { tree: tree.to_owned(), records })
     }
 
-    /// Makes one file of a directory what it was before a change. No link that is on the way is followed.
-    ///
-    /// # Errors
-    /// When it cannot be written.
+    /// Restores one file of a directory to its state before a change. Follows no link on the way.
     pub fn put_back(&self, git: &Git, files: &Path, change: &Change) -> Result<()> {
         let folder = Folder::open(files)?;
         let path = change.path.as_os_str().as_bytes().to_vec();
@@ -273,7 +261,7 @@ impl Trees {
         written.with_context(|| format!("could not write `{}`", path.display()))
     }
 
-    /// Stores files and links as blobs; their ids, in the same order.
+    /// Stores files and links as blobs; returns their ids, in the same order.
     fn import(&self, git: &Git, folder: &Folder, files: &[&FileEntry]) -> Result<Vec<String>> {
         let mut oids = Vec::new();
         let mut rest = files;
@@ -308,7 +296,7 @@ impl Trees {
             let mut part = io::Read::take(from, size);
             if io::copy(&mut part, &mut out).with_context(failed)? != size {
                 let path = String::from_utf8_lossy(&file.path).into_owned();
-                return Err(fault(&format!("read `{path}`"), "it changed meanwhile; try again"));
+                return Err(fault(&format!("read `{path}`"), "it changed in the meantime; try again"));
             }
             out.write_all(b"\n").with_context(failed)?;
         }
@@ -353,7 +341,7 @@ impl Trees {
     fn input(&self, bytes: &[u8]) -> Result<File> {
         let path = self.git_dir.path().join("input");
         let written = fs::write(&path, bytes);
-        written.and_then(|()| File::open(&path)).context("could not write what git is to read")
+        written.and_then(|()| File::open(&path)).context("could not write the input of git")
     }
 
     fn write_files(&self, git: &Git, folder: &Folder, files: &[(&Vec<u8>, &FileRecord)]) -> Result<()> {
@@ -382,39 +370,27 @@ impl Trees {
         }
     }
 
-    /// A commit of a tree.
-    ///
-    /// # Errors
-    /// When git cannot make it.
+    /// Makes a commit of a tree.
     pub fn commit(&self, git: &Git, tree: &str, parent: Option<&str>, message: &str) -> Result<String> {
         git.line(&self.git_dir, &GitCommand::Commit { tree, parent, message })
     }
 
-    /// Points a ref at a commit, whatever it pointed at.
-    ///
-    /// # Errors
-    /// When git cannot write it.
+    /// Points a ref at a commit, whatever its old value.
     pub fn point(&self, git: &Git, name: &str, to: &str) -> Result<()> {
         git.run(&self.git_dir, &GitCommand::SetRef { name, to, old: None }).map(drop)
     }
 
-    /// Makes a commit the one that a clone of this repository begins with.
-    ///
-    /// # Errors
-    /// When git cannot write it.
+    /// Makes a commit the start of clones of this repository.
     pub fn begin_at(&self, git: &Git, commit: &str) -> Result<()> {
         self.point(git, &format!("refs/heads/{BRANCH}"), commit)
     }
 
-    /// The commit of a ref; none where there is none.
-    ///
-    /// # Errors
-    /// When git cannot be run.
+    /// Returns the commit of a ref; `None` if there is no such ref.
     pub fn find(&self, git: &Git, name: &str) -> Result<Option<String>> {
         git.answer(&self.git_dir, &GitCommand::Resolve(name))
     }
 
-    /// The tree of a commit.
+    /// Returns the tree of a commit.
     ///
     /// # Errors
     /// When there is no such commit.
@@ -422,10 +398,10 @@ impl Trees {
         git.line(&self.git_dir, &GitCommand::Resolve(&format!("{commit}^{{tree}}")))
     }
 
-    /// The difference of two trees as a unified diff with so many lines of context.
+    /// Returns the difference of two trees as a unified diff with `context` lines of context.
     ///
     /// # Errors
-    /// When a tree is not there.
+    /// When a tree does not exist.
     pub fn diff(&self, git: &Git, from: &str, to: &str, context: u32) -> Result<String> {
         if from == to {
             return Ok(String::new());
@@ -434,10 +410,10 @@ impl Trees {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The paths in which two trees differ.
+    /// Lists the paths in which two trees differ.
     ///
     /// # Errors
-    /// When a tree is not there.
+    /// When a tree does not exist.
     pub fn changes(&self, git: &Git, from: &str, to: &str) -> Result<Vec<Change>> {
         if from == to {
             return Ok(Vec::new());
@@ -458,28 +434,28 @@ impl Trees {
         Ok(changes)
     }
 
-    /// The bytes of a blob.
+    /// Returns the bytes of a blob.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it does not exist.
     pub fn blob(&self, git: &Git, oid: &str) -> Result<Vec<u8>> {
         git.run(&self.git_dir, &GitCommand::Blob(oid))
     }
 
-    /// The paths of all files in a tree, to be shown and compared.
+    /// Lists the paths of all files in a tree, for display and comparison.
     ///
     /// # Errors
-    /// When the tree is not there.
+    /// When the tree does not exist.
     pub fn paths(&self, git: &Git, tree: &str) -> Result<Vec<String>> {
         let records = records_of(git, &self.git_dir, tree)?;
         Ok(records.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect())
     }
 
-    /// Commits the files of a worker's clone on the branch that its HEAD names, as that worker. No git runs in the
-    /// clone: the commit is made here, and its objects, the branch and an index go there.
+    /// Commits the files of a worker's clone on the branch of its HEAD, as that worker. Git does not run in the clone:
+    /// the commit is made here, and its objects, the branch and an index are copied there.
     ///
     /// # Errors
-    /// When HEAD names no branch, or moved meanwhile, or something cannot be written.
+    /// When HEAD is not on a branch or moved in the meantime, or when a file cannot be written.
     pub fn commit_into(&self, git: &Git, clone: &Path, word: &str, message: &str) -> Result<()> {
         let doing = || format!("commit in `{}`", clone.display());
         let source = inspect(git, clone)?.map_err(|why| fault(&doing(), &why))?;
@@ -508,21 +484,21 @@ impl Trees {
     }
 }
 
-/// The files, links and nested repositories of a tree.
+/// Lists the files, links and nested repositories of a tree.
 pub(super) fn records_of(git: &Git, dir: &GitDir, tree: &str) -> Result<Records> {
     let files = git.entries(dir, tree)?.into_iter().filter(|entry| entry.mode != 0o040_000);
     let record = |mode, oid| FileRecord { mode, oid, stat: None, is_settled: false };
     Ok(files.map(|entry| (entry.path, record(entry.mode, entry.oid))).collect())
 }
 
-/// The object of a file that is as it was when it was stored.
+/// Returns the object of a file that has not changed since it was stored.
 fn known_of<'a>(known: &'a Records, file: &FileEntry) -> Option<&'a str> {
     let record = known.get(&file.path)?;
     let is_same = record.mode == file.mode && record.stat == Some(file.stat);
     (is_same && record.is_settled && !record.oid.is_empty()).then_some(record.oid.as_str())
 }
 
-/// False where a file changed so lately that two changes may have one time.
+/// Returns false if a file changed so recently that two changes may have the same time.
 fn is_settled(stat: &FileStat, began_ms: i64) -> bool {
     let latest = i128::from(began_ms.saturating_sub(SETTLED_MS)) * 1_000_000;
     stat.ctime_ns < latest && stat.mtime_ns < latest
@@ -535,7 +511,7 @@ fn same_files(one: &Records, other: &Records) -> bool {
     one.len() == other.len() && parts(one) == parts(other)
 }
 
-/// What was seen of a folder: the tree that its files were, and what the system said of each.
+/// What was seen of a folder: the tree of its files, and the stat data of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct FolderMemory {
     tree: String,
@@ -557,7 +533,7 @@ impl FolderMemory {
         bytes
     }
 
-    /// None: it was written by another version or is torn.
+    /// Returns `None` if another version wrote it or if it is torn.
     fn parse(bytes: &[u8]) -> Option<FolderMemory> {
         let mut lines = bytes.splitn(3, |byte| *byte == b'\n');
         if lines.next()? != FORM.as_bytes() {
@@ -596,7 +572,7 @@ struct BlobWriter<'a> {
     error: Option<anyhow::Error>,
 }
 
-/// The blob whose bytes come next: so many of them, and the line break behind them.
+/// The blob whose bytes come next: their number, and the line break after them.
 struct OpenBlob {
     left: u64,
     file: Option<File>,

@@ -1,4 +1,4 @@
-//! Which paths between the base of a worker and its tip execute on the user's side.
+//! The paths between the base of a worker and its tip that execute on the user's side.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +13,9 @@ use crate::sys::git::{Git, GitCommand};
 const MAX_KEPT: usize = 10;
 /// How much of one path is kept, in characters.
 const MAX_PATH_CHARS: usize = 200;
-/// How many links are looked into; another one counts as a link that leads out.
+/// How many links are read; any further link counts as a link that leads outside.
 const MAX_LINKS: usize = 1000;
-/// The longest target of a link that is looked into, in bytes.
+/// The longest target of a link that is read, in bytes.
 const MAX_TARGET_BYTES: u64 = 4096;
 /// The mode of a link.
 const LINK: u32 = 0o120_000;
@@ -59,7 +59,7 @@ pub(super) fn between(git: &Git, view: &View, base: &str, tip: &str) -> Result<V
     Ok(kept)
 }
 
-/// The target of a link; absent if it is too long.
+/// Returns the target of a link; `None` if it is too long.
 fn target_of(git: &Git, view: &View, oid: &str) -> Result<Option<Vec<u8>>> {
     let size = git.line(&view.git_dir, &GitCommand::Size(oid))?;
     match size.trim().parse::<u64>() {

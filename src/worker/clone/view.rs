@@ -1,9 +1,9 @@
-//! A git directory of looop's own that shows what a worker's clone holds: its HEAD, refs, stash, index and objects as plain
-//! files, and nothing else of it.
+//! A git directory of looop that shows the data of a worker's clone: its HEAD, refs, stash, index and objects as plain
+//! files, and nothing else.
 //!
-//! The worker could have written anything into its `.git`: a config that runs programs, hooks, `alternates` or
-//! links that lead to other repositories, files that lie about the history. Here the config is looop's, the only
-//! objects besides the clone's own are those of the human's repository, and no link is followed.
+//! The worker could have written anything into its `.git`: a config that runs programs, hooks, `alternates` or links
+//! that lead to other repositories, files with a false history. Here the config is looop's, the only objects besides
+//! the clone's own are those of the user's repository, and links are not followed.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,31 +19,31 @@ use crate::sys::git::{Git, GitDir, fault};
 
 /// How deep directories of refs are followed.
 const MAX_DEPTH: usize = 24;
-/// What views are called, next to the clone.
+/// The name of views, next to the clone.
 pub(super) const NAME: &str = ".view";
-/// What a clone may hold besides, which no fetch would bring back.
+/// Further contents of a clone that a fetch would not bring back.
 const OTHERS: [(&str, &str); 3] =
     [("worktrees", "a linked worktree"), ("modules", "a submodule"), ("lfs", "LFS files")];
 
-/// A view; it goes away with its value.
+/// A view, removed with this value.
 #[derive(Debug)]
 pub(super) struct View {
     dir: PathBuf,
     /// The view for git, without files.
     pub git_dir: GitDir,
-    /// What else is in the clone's `.git`.
+    /// Further contents of the clone's `.git`.
     pub others: Vec<&'static str>,
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        // What stays behind goes away with the clone.
+        // If it stays, it is removed with the clone.
         drop(fs::remove_dir_all(&self.dir));
     }
 }
 
 impl View {
-    /// Looks at a clone.
+    /// Opens a view of a clone.
     pub fn open(git: &Git, source: &Source, clone: &Path) -> Result<View> {
         let dir = free_dir(clone)?;
         let git_dir = GitDir::create(&dir.join(".git"), &source.objects_format(), "none", "")?;
@@ -74,12 +74,12 @@ impl View {
         Ok(view)
     }
 
-    /// A file of looop's own in the view.
+    /// Returns the path of a file of looop in the view.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The index that the worker left.
+    /// Returns the path of the index that the worker left.
     pub fn index(&self) -> PathBuf {
         self.dir.join(".git/index")
     }
@@ -93,7 +93,7 @@ impl View {
     pub fn input_bytes(&self, bytes: &[u8]) -> Result<File> {
         let path = self.file("input");
         let written = fs::write(&path, bytes);
-        written.and_then(|()| File::open(&path)).context("could not write what git is to read")
+        written.and_then(|()| File::open(&path)).context("could not write the input of git")
     }
 }
 
@@ -109,7 +109,7 @@ fn free_dir(clone: &Path) -> Result<PathBuf> {
     Err(fault("look at the clone", "1000 processes look at it already"))
 }
 
-/// Objects and packs by their names; not `info`, nor what git derives and would believe.
+/// Accepts objects and packs by their names; not `info`, nor derived files that git would trust.
 fn is_object(depth: usize, name: &str) -> bool {
     let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let is_pack = || {
@@ -142,14 +142,14 @@ fn names(dir: &OwnedFd) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir).context("could not list the clone")? {
         let entry = entry.context("could not list the clone")?;
-        // Nothing that git makes has a name that is not UTF-8.
+        // Git makes no name that is not UTF-8 here.
         let name = entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | ".."));
         names.extend(name.map(str::to_owned));
     }
     Ok(names)
 }
 
-/// Takes files over: by a hard link where that can be had, else by a copy.
+/// Copies files into the view: by a hard link if possible, otherwise by content.
 struct Links<'a> {
     git: &'a Git<'a>,
     what: &'a Path,
@@ -193,7 +193,7 @@ impl Links<'_> {
         Ok(())
     }
 
-    /// Takes one file over, if it is there.
+    /// Copies one file, if it exists.
     fn file(&self, at: &OwnedFd, name: &str, to: &Path) -> Result<()> {
         if fs::symlink_metadata(to).is_ok() {
             fs::remove_file(to).with_context(|| format!("could not remove `{}`", to.display()))?;
@@ -203,7 +203,7 @@ impl Links<'_> {
             Err(rustix::io::Errno::NOENT) => return Ok(()),
             Err(_) => copy(at, name, to).map_err(|_| self.refuse(name))?,
         }
-        // A link to a link is one, and what was found may have been swapped since.
+        // A hard link to a symbolic link is one too, and the file may have been replaced since it was found.
         if fs::symlink_metadata(to).is_ok_and(|meta| meta.is_file()) {
             Ok(())
         } else {
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_no_link_can_be_had_a_plain_file_is_copied_and_nothing_else() {
+    fn without_hard_links_only_plain_files_are_copied() {
         let tmp = tempfile::tempdir().unwrap();
         fs::write(tmp.path().join("a"), "text").unwrap();
         std::os::unix::fs::symlink("a", tmp.path().join("link")).unwrap();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn only_objects_and_packs_are_taken_over() {
+    fn only_objects_and_packs_are_copied() {
         let hex = "0123456789abcdef0123456789abcdef012345";
         assert!(is_object(0, "pack") && is_object(0, "ab") && is_object(1, hex));
         assert!(is_object(1, "pack-0a.pack") && is_object(1, "pack-0a.idx"));

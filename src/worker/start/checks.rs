@@ -1,4 +1,4 @@
-//! What decides over a worker's work: checks of the config by name, or a shell line that a human has seen.
+//! The checks of a worker's work: entries of the config by name, or a shell line that the user has seen.
 
 use anyhow::{Context, Result};
 
@@ -9,11 +9,11 @@ use crate::model::world;
 use crate::store::texts::MAX_TEXT_BYTES;
 use crate::store::{file, layout};
 
-/// How much of a shell line is the name of its check, in characters.
+/// How much of a shell line becomes the name of its check, in characters.
 const MAX_CHECK_NAME: usize = 80;
 
 impl Starter<'_> {
-    /// What decides over the worker's work.
+    /// Returns the checks of the worker's work.
     pub(super) fn checks(&self, wanted: &Wanted) -> Result<Result<Vec<Check>, Refusal>> {
         let workers = &self.settings.workers;
         let mut verify = Vec::new();
@@ -31,7 +31,7 @@ impl Starter<'_> {
                     let known: Vec<&str> = workers.verify.keys().map(String::as_str).collect();
                     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                     return Ok(Err(format!(
-                        "{name:?} is no entry of `verify` in the config; there are: {known}"
+                        "{name:?} is not an entry of `verify` in the config; known: {known}"
                     )));
                 }
             }
@@ -39,7 +39,7 @@ impl Starter<'_> {
         Ok(Ok(verify))
     }
 
-    /// The check that the worker's goal asks for.
+    /// Returns the check that the worker's goal asks for.
     fn of_goal(&self, wanted: &Wanted) -> Result<Vec<String>> {
         let Some(goal) = &wanted.goal else { return Ok(Vec::new()) };
         let path = self.layout.file(&layout::goal_path(goal));

@@ -1,5 +1,5 @@
-//! What a yes to the start of a worker covers: its program and checks, what it is granted, and the commit that it starts
-//! from.
+//! The scope of an approval for starting a worker: its program and checks, its grants, and the commit from which it
+//! starts.
 
 use std::path::Path;
 
@@ -16,14 +16,14 @@ use crate::store::{file, layout};
 use crate::sys::{identity, program};
 use crate::worker::clone;
 
-/// The most of a file that names a HEAD, in bytes.
+/// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;
 
 impl Starter<'_> {
-    /// All that a yes to this start covers, as it is now. The inner error says why it cannot be started at all.
+    /// Returns what an approval of this start would cover now. The inner error says why the worker cannot be started.
     ///
     /// # Errors
-    /// When a file cannot be read, or the search for files is ended.
+    /// When a file cannot be read, or when the search for files is ended.
     pub fn scope(&self, wanted: &Wanted) -> Result<Result<ApprovalScope, Refusal>> {
         match self.spec(wanted)? {
             Ok(spec) => self.scope_of(wanted, &spec),
@@ -31,11 +31,11 @@ impl Starter<'_> {
         }
     }
 
-    /// Compares what a human said yes to with what is about to start, when its clone and its files are ready. `described`
-    /// is the worker as it was before they were made, and `made` is the worker with its clone.
+    /// Compares what the user approved with the worker that is about to start, when its clone and its files are ready.
+    /// `described` is the worker before they were made, and `made` is the worker with its clone.
     ///
     /// # Errors
-    /// When a file cannot be read, or the search for files is ended. The inner error says why the yes is void.
+    /// When a file cannot be read, or the search for files is ended. The inner error says why the approval is void.
     pub(super) fn check_approved(
         &self,
         wanted: &Wanted,
@@ -48,7 +48,7 @@ impl Starter<'_> {
             Err(why) => return Ok(Err(why)),
         };
         let mut now = ApprovalScope { form: approved.form, action: approved.action.clone(), ..now };
-        // The clone counts, not what its repository holds by now.
+        // The clone counts, not the current state of its repository.
         if let (Some(repo), Some(clone)) = (&mut now.repo, &made.repo) {
             repo.base.clone_from(&clone.base);
         }
@@ -89,7 +89,7 @@ impl Starter<'_> {
         let folders = grants.iter().filter(|grant| grant.kind == "folder");
         covered
             .beyond
-            .extend(folders.filter_map(|grant| Some(format!("{}: what is in it", grant.path.as_ref()?))));
+            .extend(folders.filter_map(|grant| Some(format!("{}: its contents", grant.path.as_ref()?))));
         let goal = wanted.goal.as_ref().map(|goal| -> Result<GoalScope> {
             let path = self.layout.file(&layout::goal_path(goal));
             let content = file::digest(&path).with_context(|| format!("could not read the goal {goal}"))?;

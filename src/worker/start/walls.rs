@@ -1,4 +1,4 @@
-//! The walls of a worker that is to be started, its variables, and what a human granted it.
+//! The sandbox of a worker that will be started, its variables, and its grants.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
 use crate::store::layout::WorkerDir;
 use crate::sys::program;
 
-/// True for a grant of a path; any other is the name of a variable.
+/// Returns true for a grant of a path; any other grant is the name of a variable.
 pub(super) fn is_path(grant: &str) -> bool {
     grant.contains('/') || grant.starts_with('~')
 }
@@ -22,7 +22,7 @@ fn rooms(dir: &WorkerDir) -> Rooms {
 }
 
 impl Starter<'_> {
-    /// The boxes of the worker and of its checks.
+    /// Builds the sandboxes of the worker and of its checks.
     pub(super) fn boxes(
         &self,
         wanted: &Wanted,
@@ -38,9 +38,7 @@ impl Starter<'_> {
             && levels != [Level::None; 2]
             && let Some(cwd) = &wanted.cwd
         {
-            boxer
-                .grantable(&cwd.to_string_lossy())
-                .map_err(|why| format!("it would write where it runs: {why}"))?;
+            boxer.grantable(&cwd.to_string_lossy()).map_err(|why| format!("it may not run here: {why}"))?;
         }
         let program = argv.first().map(Path::new).unwrap_or(Path::new(""));
         let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -71,20 +69,20 @@ impl Starter<'_> {
         Ok((boxer.inmate(Kind::Worker, &inmate)?, boxer.inmate(Kind::Verify, &inmate)?))
     }
 
-    /// The variables that are granted by name.
+    /// Returns the variables that are granted by name.
     pub(super) fn grants(&self, wanted: &Wanted) -> Result<Vec<(String, String)>, Refusal> {
         let names = wanted.grant.iter().filter(|text| !is_path(text));
         names
             .map(|name| {
                 let found = self.settings.full_env.iter().find(|(key, _)| key == name);
-                found
-                    .cloned()
-                    .ok_or_else(|| format!("a grant: {name:?} is no path and no variable that is set here"))
+                found.cloned().ok_or_else(|| {
+                    format!("a grant: {name:?} is neither a path nor a variable that is set here")
+                })
             })
             .collect()
     }
 
-    /// Makes the directories that its boxes are to hold.
+    /// Makes the private directories of its sandboxes.
     pub(super) fn furnish(&self, spec: &Spec, staged: &WorkerDir) -> Result<()> {
         let boxes: Vec<&Boxed> = spec.boxed.iter().chain(&spec.checks_boxed).collect();
         if !boxes.is_empty() {
@@ -97,17 +95,17 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// The variables that it gets.
+    /// Returns the variables that it gets.
     pub(super) fn environment(&self, allow: &[String]) -> Vec<(String, String)> {
         let mut env = self.settings.base_env.clone();
         env.extend(self.settings.full_env.iter().filter(|(key, _)| allow.contains(key)).cloned());
         let own = program::installed_path();
         let own = std::fs::canonicalize(&own).unwrap_or(own);
-        // Last on the PATH, so that a worker finds `looop` and nothing else changes for it.
+        // Last on the PATH, so that a worker finds `looop` and nothing else changes.
         if let (Some(dir), Some((_, path))) = (own.parent(), env.iter_mut().find(|(key, _)| key == "PATH")) {
             path.push_str(&format!(":{}", dir.display()));
         }
-        // A prompt or an editor would wait for somebody who is not there.
+        // A prompt or an editor would wait for input that never comes.
         for (key, value) in [
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_EDITOR", "true"),

@@ -1,4 +1,4 @@
-//! A worker's questions: one at a time, put to the human as a file, answered by a file.
+//! A worker's questions: one at a time, written for the user as a file, and answered by a file.
 
 use anyhow::Result;
 
@@ -14,8 +14,8 @@ use crate::sys::clock::Deadline;
 const NAME_CHARS: usize = 24;
 
 impl Supervisor {
-    /// Puts a question to the human on behalf of a connection. The same question is the same ask: while it is open,
-    /// and where nobody was there to take the answer.
+    /// Asks the user a question on behalf of a connection. The same question is the same ask: while it is open, and if
+    /// its answer has not been delivered.
     pub(super) fn ask(
         &mut self,
         at: usize,
@@ -69,7 +69,7 @@ impl Supervisor {
             clean: false,
         };
         self.fenced(|| {
-            // Whole behind a part of the worker's name: an id that comes again would bring its old answer along.
+            // Whole after a part of the worker's name: a repeated id would find its old answer.
             let name = self.spec.id.as_str().chars().filter(char::is_ascii_alphanumeric);
             let name: String = name.take(NAME_CHARS).collect();
             for nth in 0..100 {
@@ -83,7 +83,7 @@ impl Supervisor {
         })
     }
 
-    /// Passes the answer to the open ask on, when there is one.
+    /// Delivers the answer to the open ask, if there is one.
     pub(super) fn look_for_answers(&mut self) {
         self.look = Deadline::after_ms(LOOK_MS);
         let Some(id) = self.state.ask.clone() else { return };
@@ -93,9 +93,9 @@ impl Supervisor {
                 _ => return,
             },
             Ok(None) if matches!(records::ask(&self.layout, &id), Ok(None)) => {
-                Reply::Error(format!("the question {id} was taken away and has no answer"))
+                Reply::Error(format!("the question {id} was removed and has no answer"))
             }
-            // What cannot be read now may be readable later.
+            // An answer that cannot be read now may be readable later.
             _ => return,
         };
         self.state.ask = None;

@@ -1,4 +1,4 @@
-//! The connections of a supervisor: bounded in number, in memory and in how long they may say nothing.
+//! The connections of a supervisor, with limits on their number, their memory and their silence.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,23 +14,22 @@ use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size};
 use crate::sys::socket;
 
-/// How many connections there may be at once on each side: a worker cannot keep the human out.
+/// The most connections on each side at once: a worker cannot lock the user out.
 const MAX_CONNS: usize = 64;
-/// How long a connection may take to say what it wants, or to take an answer, in milliseconds.
+/// How long a connection may take to send its request, or to read a reply, in milliseconds.
 const STALL_MS: i64 = 10_000;
-/// How long a program may take to draw its screen for another size, in milliseconds.
+/// How long a program may take to redraw its screen for another size, in milliseconds.
 const REDRAW_MS: i64 = 2_000;
 
-/// Who is at the other end.
+/// The kind of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    /// A human's verb.
+    /// A command of the user.
     Human,
-    /// The worker's.
+    /// The worker.
     Worker,
 }
 
-/// One connection.
 pub(super) struct Conn {
     stream: UnixStream,
     pub(super) side: Side,
@@ -38,7 +37,7 @@ pub(super) struct Conn {
     out: Vec<u8>,
     pub(super) role: Role,
     stall: Deadline,
-    /// True for a viewer that does not know the newest.
+    /// True for a viewer that does not have the latest state.
     stale: bool,
     closing: bool,
     gone: bool,
@@ -63,7 +62,7 @@ impl Conn {
         &self.stream
     }
 
-    /// What to wait for. Keys are not read while the terminal has not taken the last ones.
+    /// Returns the events to poll for. Keys are not read while the terminal has not taken the earlier ones.
     pub(super) fn wants(&self, keys_fit: bool) -> PollFlags {
         let reads = !self.closing && (keys_fit || !matches!(self.role, Role::Viewer { .. }));
         let read = if reads { PollFlags::IN } else { PollFlags::empty() };
@@ -71,34 +70,34 @@ impl Conn {
         read | write
     }
 
-    /// How long it may stay as it is.
+    /// Returns how long it may stay in its current state.
     pub(super) fn patience(&self) -> Duration {
         if self.may_stall() { Duration::from_secs(3600) } else { self.stall.left() }
     }
 
     fn may_stall(&self) -> bool {
-        // A viewer that reads nothing costs one message, whatever the worker prints meanwhile.
+        // A viewer that reads nothing costs one message, whatever the worker prints in the meantime.
         !self.closing && matches!(self.role, Role::Viewer { .. } | Role::Asking(_))
     }
 
-    /// A viewer needs to be told anew.
+    /// Marks the state of a viewer as out of date.
     pub(super) fn outdate(&mut self) {
         self.stale = matches!(self.role, Role::Viewer { .. });
     }
 
-    /// Says the last thing.
+    /// Sends the final reply.
     pub(super) fn reply(&mut self, reply: &Reply) {
         self.out.extend(wire::encode_json(reply));
         self.stall = Deadline::after_ms(STALL_MS);
         self.closing = true;
     }
 
-    /// It does what it came for, and gets its time anew.
+    /// Resets the timeout, because the connection makes progress.
     pub(super) fn goes_on(&mut self) {
         self.stall = Deadline::after_ms(STALL_MS);
     }
 
-    /// Sends what can be sent. False: nobody takes it any more.
+    /// Sends what is possible. Returns false if the other end is gone.
     pub(super) fn flush(&mut self) -> bool {
         while !self.out.is_empty() {
             match self.stream.write(&self.out) {
@@ -115,7 +114,7 @@ impl Conn {
         true
     }
 
-    /// Takes what came. False: the other end is gone.
+    /// Reads what has arrived. Returns false if the other end is gone.
     fn fill(&mut self) -> bool {
         let mut buffer = [0_u8; READ_BYTES];
         match self.stream.read(&mut buffer) {
@@ -141,12 +140,12 @@ impl Supervisor {
         }
     }
 
-    /// True while one more of this side is taken.
+    /// Returns true if another connection of this side is accepted.
     pub(super) fn has_room(&self, side: Side) -> bool {
         self.conns.iter().filter(|conn| conn.side == side).count() < MAX_CONNS
     }
 
-    /// Moves each connection on, and forgets those that are gone.
+    /// Serves each connection, and removes those that are gone.
     pub(super) fn serve_conns(&mut self, ready: &[PollFlags]) {
         for (at, flags) in ready.iter().enumerate() {
             let conn = &mut self.conns[at];
@@ -203,14 +202,14 @@ impl Supervisor {
         }
     }
 
-    /// Gives the terminal the size of the smallest screen that shows it.
+    /// Sets the terminal to the size of the smallest screen that shows it.
     pub(super) fn fit(&mut self) {
         let sizes = self.conns.iter().filter_map(|conn| conn.role.size());
         self.resize(sizes.reduce(Size::min));
     }
 
     fn resize(&mut self, size: Option<Size>) {
-        // Nobody looks: programs keep the size that they have.
+        // Without a viewer, programs keep their size.
         let Some(size) = size.map(|size| size.min(size)).filter(|size| *size != self.size) else { return };
         self.size = size;
         self.redraws = Deadline::after_ms(REDRAW_MS);
@@ -222,7 +221,7 @@ impl Supervisor {
         self.conns.iter_mut().for_each(Conn::outdate);
     }
 
-    /// Tells viewers the newest, each when it has taken what it was told before.
+    /// Sends viewers the latest state, each once it has read the last message.
     pub(super) fn tell_viewers(&mut self) {
         if !self.conns.iter().any(|conn| conn.stale && conn.out.is_empty()) {
             return;
@@ -253,7 +252,7 @@ fn hello(payload: &[u8]) -> Result<wire::Request, Reply> {
     match serde_json::from_slice::<Version>(payload) {
         Ok(version) if version.looop != wire::VERSION => return Err(Reply::Version(wire::VERSION)),
         Ok(_) => {}
-        Err(_) => return Err(Reply::Error("this is no greeting of looop".to_owned())),
+        Err(_) => return Err(Reply::Error("this is not a greeting of looop".to_owned())),
     }
     let hello: Hello = serde_json::from_slice(payload).map_err(|error| Reply::Error(error.to_string()))?;
     Ok(hello.request)

@@ -1,4 +1,4 @@
-//! Ending a tree: SIGTERM to every process of it, two seconds, then SIGKILL until none is left.
+//! Ending a process tree: SIGTERM to every process of it, two seconds later SIGKILL until none is left.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::sys::clock::Deadline;
 use crate::sys::kin;
 use crate::sys::proc::GRACE_MS;
 
-/// How often the tree is looked at while it ends, in milliseconds.
+/// How often the tree is checked while it ends, in milliseconds.
 const STEP_MS: i64 = 20;
-/// After how long what cannot be ended is left alone, in milliseconds: a process in the kernel heeds no signal.
+/// After how long a process that survives SIGKILL is left alone, in milliseconds: it may hang in the kernel.
 const GIVE_UP_MS: i64 = 30_000;
 
 /// A tree that is being ended.
@@ -39,8 +39,8 @@ impl Ending {
         self.look.left()
     }
 
-    /// Looks at what is left; what comes next when it is nothing.
-    /// The outer side of a box takes with it what runs within, and so is not told to end; it ends with that.
+    /// Checks what is left; returns the next stage if nothing is. The outer process of a sandbox would kill the
+    /// sandboxed program at once, so it is not signalled; it ends with that program.
     pub(super) fn step(&mut self, spared: &[u32], outer: Option<u32>) -> Option<Next> {
         let left = kin::descendants(spared);
         if left.is_empty() || self.patience.passed() {
@@ -57,17 +57,17 @@ impl Ending {
 }
 
 impl Supervisor {
-    /// Ends the worker: how it will stand is decided now, whatever its processes still do.
+    /// Ends the worker with this final state, whatever its processes still do.
     pub(super) fn end(&mut self, phase: Phase, why: &str) {
         if matches!(self.stage, Stage::Over) {
-            // It waits only for its last state to be written, and nobody wants that any more.
+            // Only its last state was still unwritten, and the user does not need that any more.
             self.unsaved = None;
         }
         if self.verdict.is_some() || matches!(self.stage, Stage::Over) {
             return;
         }
         self.verdict = Some((phase, why.to_owned()));
-        // A terminal that is gone is for many programs the clearest word; but what they still say is kept.
+        // A hangup is the clearest signal for many programs; their last output is still kept.
         self.stage = Stage::Ending(Ending::begin(Next::Finish));
     }
 }

@@ -1,5 +1,5 @@
-//! What a worker spends: told by itself, or read from what it prints where that is the stream of events of an agent CLI,
-//! each turn of which is a charge. Before each turn what it may cost is set aside.
+//! The spending of a worker: reported by itself, or read from its output if that is the event stream of an agent CLI,
+//! where each turn is a charge. Before each turn its possible cost is reserved.
 
 use anyhow::Result;
 
@@ -14,41 +14,41 @@ use crate::model::worker::Phase;
 use crate::store::budget::{self, Wanted};
 use crate::store::{ledger, lock};
 
-/// How often a worker may say what it spent: each time is a line of the ledger.
+/// How often a worker may report its spending: each report is a line of the ledger.
 const MAX_CHARGES: u32 = 10_000;
 /// The longest name of a model that is kept, in characters.
 const MAX_MODEL_CHARS: usize = 100;
 
-/// Reads a worker's output as events and keeps count of what was charged already.
+/// Reads a worker's output as events, and tracks what was charged already.
 pub(super) struct Meter {
     stream: EventStream,
     charged: Usage,
 }
 
 impl Meter {
-    /// A meter for a command that prints events; none for every other.
+    /// Makes a meter for a command that prints events; `None` for every other command.
     pub(super) fn of(argv: &[String]) -> Option<Meter> {
         let reader = agents::events_of(argv)?;
         Some(Meter { stream: EventStream::new(reader), charged: Usage::nothing() })
     }
 
-    /// Takes output, and tells what was used since the last charge, where a turn has ended in it.
+    /// Takes output, and returns the usage since the last charge if a turn has ended in it.
     fn take(&mut self, bytes: &[u8]) -> Option<Usage> {
-        // It may ask its model as often as it likes and print as much: it has work to do.
+        // Ignore its limits: a worker may call its model and print as often as it needs.
         self.stream.feed(bytes).ok();
         let more = self.stream.settled().beyond(&self.charged)?;
         self.charged = self.stream.settled().clone();
         Some(more)
     }
 
-    /// What was used and not charged when the program is gone: its last turn may have had no end.
+    /// Returns the uncharged usage after the end of the program: its last turn may have been cut short.
     fn rest(self) -> Option<Usage> {
         self.stream.end().usage.beyond(&self.charged)
     }
 }
 
 impl Supervisor {
-    /// Charges what the events in this output tell of.
+    /// Charges the usage in these events.
     pub(super) fn meter(&mut self, bytes: &[u8]) {
         if let Some(used) = self.meter.as_mut().and_then(|meter| meter.take(bytes)) {
             let charged = self.charge(used);
@@ -59,7 +59,7 @@ impl Supervisor {
         }
     }
 
-    /// Charges what is left when the program has ended. It spends no more, so no cap keeps its work from its checks.
+    /// Charges the rest when the program has ended. It spends no more, so no cap keeps its work from its checks.
     pub(super) fn meter_rest(&mut self) {
         if let Some(used) = self.meter.take().and_then(Meter::rest) {
             let charged = self.charge(used);
@@ -75,22 +75,22 @@ impl Supervisor {
         }
     }
 
-    /// Takes what a turn has cost. Where no cap has room for another one, the worker ends; its clone stays.
+    /// Takes the cost of a turn. If no cap has room for another turn, the worker ends; its clone stays.
     pub(super) fn spend(&mut self, usage: Usage) -> Result<Result<String, Refusal>> {
         if matches!(self.stage, Stage::Over) {
             return Ok(Err("it is not charged: this worker has ended".to_owned()));
         }
         Ok(self.charge(usage)?.and_then(|()| match self.reserve() {
             None => Ok(String::new()),
-            // Whoever goes on as long as it is let stops here, and not when it is ended.
+            // An agent that continues as long as it is allowed stops here, before it is ended.
             Some(why) => Err(format!("it is charged, and this worker ends: {why}")),
         }))
     }
 
-    /// Counts what the worker says that it spent: under its own runner, and within its own budget.
+    /// Counts reported spending: under the worker's own runner, and within its own budget.
     fn charge(&mut self, said: Usage) -> Result<Result<(), Refusal>> {
         if self.charges >= MAX_CHARGES {
-            let why = format!("it said {MAX_CHARGES} times what it spent, and no more is counted");
+            let why = format!("it reported its spending {MAX_CHARGES} times, which is the limit");
             self.end(Phase::Failed, &why);
             return Ok(Err(why));
         }
@@ -100,7 +100,7 @@ impl Supervisor {
         let cost_micros = said.cost_micros.min(left);
         if cost_micros < said.cost_micros {
             let said = dollars(said.cost_micros);
-            let why = format!("it said {said}, and its own budget has {} left", dollars(cost_micros));
+            let why = format!("it reported {said}, but its own budget has {} left", dollars(cost_micros));
             self.event("spend_beyond_budget", &why);
         }
         let model = said.model.as_ref().map(|model| clip(&self.secrets.redact(model), MAX_MODEL_CHARS));
@@ -123,7 +123,7 @@ impl Supervisor {
         Ok(charged)
     }
 
-    /// Sets aside what the next turn may cost, or ends the worker and says why.
+    /// Reserves what the next turn may cost, or ends the worker and returns why.
     fn reserve(&mut self) -> Option<String> {
         let own = budget::own_budget(&self.spec).filter(|(micros, _)| self.state.cost_micros >= *micros);
         if let Some((micros, key)) = own {

@@ -1,4 +1,4 @@
-//! What processes print and how they end, as bytes and words.
+//! The output of processes, and how they end, as bytes and words.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -12,17 +12,17 @@ use crate::sys::clock::Deadline;
 use crate::sys::sandbox;
 use crate::worker::screen::{self, Screen};
 
-/// One read of what a process prints or a client sends, in bytes: a terminal hands no more out at once, and each page
-/// of a buffer that was ever used stays with each of the supervisors.
+/// How much is read at once of a process's output or a client's message, in bytes: a terminal returns no more at once,
+/// and each page of a used buffer stays in every supervisor.
 pub(super) const READ_BYTES: usize = 4 * 1024;
 
 /// How much of the end of a check's output is kept, in bytes.
 pub(super) const TAIL_BYTES: usize = 4_000;
-/// How much is kept of what was said about a clone, in bytes: each name in it may be long.
+/// How much of the messages about a clone is kept, in bytes: each name in them may be long.
 const COLLECT_BYTES: usize = 256 * 1024;
 
 impl Supervisor {
-    /// Takes what was printed, one read of it.
+    /// Reads once from the output.
     pub(super) fn take_output(&mut self) -> bool {
         let mut buffer = [0_u8; READ_BYTES];
         let Some(mut output) = self.output() else { return false };
@@ -30,7 +30,7 @@ impl Supervisor {
             Ok(0) => None,
             Ok(count) => Some(count),
             Err(error) if is_for_now(&error) => return false,
-            // Nobody has the terminal open any more.
+            // No process has the terminal open any more.
             Err(_) => None,
         };
         let Some(count) = count else {
@@ -66,7 +66,7 @@ impl Supervisor {
         }
     }
 
-    /// Appends to the transcript; what is lost is in the state within a second.
+    /// Appends to the transcript; lost bytes are in the state within a second.
     fn write(&mut self, bytes: &[u8], at_ms: i64) {
         let lost = self.writer.append(bytes, at_ms);
         self.state.lost_bytes += lost;
@@ -75,8 +75,8 @@ impl Supervisor {
         }
     }
 
-    /// Answers what programs ask their terminal, and takes what they say of themselves. However much of that they
-    /// print at once, it costs one look at the screen, one change of the flag and a bounded answer.
+    /// Answers queries of programs to their terminal, and handles their status. However much they print at once, it
+    /// costs one read of the screen, one change of the flag and a bounded answer.
     fn listen(&mut self, bytes: &[u8]) {
         let (mut cursor, mut status) = (None, None);
         let (dir, keys) = (&self.dir, &mut self.keys);
@@ -86,7 +86,7 @@ impl Supervisor {
                 let cursor = || *cursor.get_or_insert_with(|| screen::cursor_of(dir));
                 keys.extend(query::answer(&question, cursor).unwrap_or_default());
             }
-            // It says nothing that a word before it would not have said.
+            // An idle status adds nothing to the status before it.
             Event::Status(Status { state: Standing::Idle, .. }) => {}
             Event::Status(said) => status = Some(said),
         });
@@ -95,7 +95,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes what was printed by those who print no more.
+    /// Reads the rest of the output of ended processes.
     pub(super) fn drain(&mut self) {
         for _ in 0..1024 {
             if !self.take_output() {
@@ -116,19 +116,19 @@ pub(super) fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8], most: usize) {
     }
 }
 
-/// Output as it stands on a screen: its last lines, without what only a terminal understands.
+/// Renders output as a screen does: its last lines, without control sequences.
 pub(super) fn plain(bytes: &[u8]) -> String {
     let mut screen = Screen::new(200, 100);
     screen.feed(&with_returns(bytes));
     screen.text()
 }
 
-/// A pipe has no terminal that would begin a line anew at its left.
+/// Adds carriage returns: a pipe has no terminal that returns to the left at a line break.
 pub(super) fn with_returns(bytes: &[u8]) -> Vec<u8> {
     bytes.iter().flat_map(|byte| if *byte == b'\n' { vec![b'\r', b'\n'] } else { vec![*byte] }).collect()
 }
 
-/// How a process ended. The outer side of a box tells a signal as a shell does, by 128 and its number.
+/// Returns how a process ended. The outer process of a sandbox reports a signal as a shell does: 128 plus its number.
 pub(super) fn exit_of(status: ExitStatus, is_outer: bool) -> Exit {
     if let Some(signal) = status.code().filter(|_| is_outer).and_then(sandbox::signal_of) {
         return Exit::Signal(signal);

@@ -1,5 +1,5 @@
-//! Deliverables of a worker on their way into the data dir: whole under their name, or not there at all. What is secret
-//! is taken out of each part as it comes, so that a long one never holds the supervisor up.
+//! Deliverables of a worker on their way into the data dir: complete under their name, or absent. Secrets are removed
+//! from each part as it arrives, so that a long deliverable never blocks the supervisor.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,17 +14,17 @@ use crate::model::secret::Stream;
 use crate::model::wire::{MAX_REPORT, Reply};
 use crate::store::file;
 
-/// How many reports a worker may hand in.
+/// How many deliverables a worker may hand in.
 const MAX_REPORTS: usize = 100;
 /// How much a worker may hand in, in bytes.
 const MAX_TOTAL: usize = 32 << 20;
 
-/// A deliverable on its way. What has no name of its own yet goes with it.
+/// A deliverable in progress. Dropping it removes its temporary file.
 pub(super) struct Report {
     name: Name,
     temp: PathBuf,
     file: File,
-    /// How long it is, as it came.
+    /// The number of received bytes.
     bytes: usize,
     secrets: Stream<'static>,
 }
@@ -32,17 +32,17 @@ pub(super) struct Report {
 /// What a worker has handed in.
 #[derive(Default)]
 pub(super) struct ReportCount {
-    /// How many reports were begun.
+    /// How many deliverables were begun.
     begun: u64,
-    /// How many have their names.
+    /// How many are complete.
     count: usize,
-    /// How long those are together, in bytes.
+    /// The size of the complete ones, in bytes.
     bytes: usize,
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
-        // One that got its name is not there under this one any more.
+        // A complete deliverable has its final name by now.
         drop(std::fs::remove_file(&self.temp));
     }
 }
@@ -52,7 +52,7 @@ impl Supervisor {
         let name: Name = name.parse().map_err(anyhow::Error::msg)?;
         self.reports.begun += 1;
         let temp = self.dir.path().join(format!(".report-{}.tmp", self.reports.begun));
-        // Exclusive: the worker may have put something of its own there.
+        // Exclusive: the worker may have put a file of its own there.
         let file =
             File::create_new(&temp).with_context(|| format!("could not write `{}`", temp.display()))?;
         Ok(Report { name, temp, file, bytes: 0, secrets: Stream::owned(self.secrets.clone()) })
@@ -93,13 +93,13 @@ impl Supervisor {
         self.conns[at].reply(&reply);
     }
 
-    /// How much of reports has come that are not whole, in bytes.
+    /// Returns how many bytes of incomplete deliverables were received.
     fn reports_under_way(&self) -> usize {
         let bytes = |role: &Role| if let Role::Reporting(report) = role { report.bytes } else { 0 };
         self.conns.iter().map(|conn| bytes(&conn.role)).sum()
     }
 
-    /// Gives a whole report its name; one of that name is never replaced.
+    /// Gives a complete deliverable its name; never replaces an existing one.
     fn publish(&self, at: usize) -> Result<Result<String, Refusal>> {
         let Role::Reporting(report) = &self.conns[at].role else { anyhow::bail!("there is no report") };
         self.fenced(|| {
@@ -109,7 +109,7 @@ impl Supervisor {
             file::make_dir(target.parent().unwrap_or(self.layout.root()))?;
             anyhow::ensure!(
                 file::publish(&report.temp, &target)?,
-                "`{path}` is there already; choose another name"
+                "`{path}` already exists; choose another name"
             );
             Ok(path)
         })
@@ -117,7 +117,7 @@ impl Supervisor {
 }
 
 impl Report {
-    /// Writes a part without what is secret; an empty one is the end.
+    /// Writes a part without secrets; an empty part is the end.
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
         let clean = match bytes.is_empty() {
             true => self.secrets.end_bytes(),

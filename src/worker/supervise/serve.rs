@@ -1,5 +1,5 @@
-//! What the two sockets are asked for. What a human may ask for and what the worker may ask for are told apart by the
-//! socket, never by what is said.
+//! The requests on the two sockets. The socket decides whether the user or the worker asks, never the content of a
+//! request.
 
 use anyhow::{Context, Result};
 
@@ -18,23 +18,23 @@ use crate::sys::pty::Size;
 
 /// How many leases a worker may hold at once: each is renewed again and again.
 const MAX_LEASES: usize = 64;
-/// How many errands may be under way at once.
+/// How many helper processes may run at once.
 const MAX_ERRANDS: usize = 4;
-/// How much of what it was told a worker gets at once, in bytes.
+/// How much of its inbox a worker gets at once, in bytes.
 const MAX_TOLD: usize = 32 * 1024;
 
-/// Why a request is not granted, in words.
+/// The reason why a request is refused.
 pub(super) type Refusal = String;
 
-/// What a connection is for.
+/// The purpose of a connection.
 pub(super) enum Role {
-    /// It has not said so.
+    /// Not yet known.
     New,
-    /// It shows the worker; with a size it also types.
+    /// A viewer; with a size it also types.
     Viewer { size: Option<Size> },
-    /// It waits for the answer to this ask.
+    /// Waits for the answer to this ask.
     Asking(Name),
-    /// It hands in a deliverable.
+    /// Hands in a deliverable.
     Reporting(Report),
 }
 
@@ -45,7 +45,7 @@ impl Role {
 }
 
 impl Supervisor {
-    /// Takes the one request of a connection.
+    /// Handles the one request of a connection.
     pub(super) fn open(&mut self, at: usize, request: Request) {
         let done = match (self.conns[at].side, request) {
             (Side::Human, Request::Attach { cols, rows, view }) => {
@@ -54,7 +54,7 @@ impl Supervisor {
                 return self.fit();
             }
             (Side::Human, Request::Kill) => {
-                self.end(Phase::Killed, "a human or a move ended it");
+                self.end(Phase::Killed, "the user or a move ended it");
                 Ok(Ok(String::new()))
             }
             (Side::Human, Request::Poke) => {
@@ -102,13 +102,13 @@ impl Supervisor {
         });
     }
 
-    /// Does what only the holder of all its leases may do. The inner error says which one is lost.
+    /// Does what only the holder of all its leases may do. The inner error names a lost lease.
     pub(super) fn fenced<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<Result<T, Refusal>> {
         let done = claims::fenced(&self.layout, &self.claimant.holder, &self.state.leases, write)?;
         Ok(done.map_err(|lost| lost.to_string()))
     }
 
-    /// Raises the flag; false when it is up with the same words already.
+    /// Raises the flag; returns false if it is raised with the same text already.
     pub(super) fn raise(&mut self, text: &str, guess: bool) -> bool {
         let text = &*self.secrets.redact(text).into_owned();
         if self.state.flag.as_ref().is_some_and(|flag| flag.text == text) || self.state.phase.is_over() {
@@ -122,7 +122,7 @@ impl Supervisor {
         true
     }
 
-    /// Takes the flag down.
+    /// Lowers the flag.
     pub(super) fn lower(&mut self) {
         self.flag_by_status = false;
         if self.state.flag.take().is_some() {
@@ -130,7 +130,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether a human is needed has changed: the state says so, and so do the human's windows.
+    /// Updates the state and the user's windows, because the need for the user has changed.
     pub(super) fn need_changed(&mut self) {
         let live = matches!(self.state.phase, Phase::Running | Phase::Waiting);
         if live {
@@ -141,8 +141,8 @@ impl Supervisor {
         self.surface();
     }
 
-    /// Has the human's windows brought in line. A worker that flags without end starts no crowd of processes: the
-    /// next errand sees all that changed before it began.
+    /// Starts a helper process that updates the user's windows. A worker that raises flags all the time does not start
+    /// many of them: the next one sees all changes before its start.
     pub(super) fn surface(&mut self) {
         if self.errands.len() >= MAX_ERRANDS {
             self.errand_due = true;
@@ -154,7 +154,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes note that a process has ended which may have been an errand.
+    /// Handles the end of a process that may be a helper.
     pub(super) fn errand_ended(&mut self, pid: u32) {
         self.errands.retain(|errand| *errand != pid);
         if self.errand_due && self.errands.len() < MAX_ERRANDS {
@@ -163,7 +163,7 @@ impl Supervisor {
         }
     }
 
-    /// The last words to everybody who looks.
+    /// Sends the final state to all clients.
     pub(super) fn farewell(&mut self) {
         self.conns.iter_mut().for_each(Conn::outdate);
         self.tell_viewers();
@@ -203,7 +203,7 @@ impl Supervisor {
         Ok(Ok(epoch))
     }
 
-    /// Renews the leases. A worker whose lease is another's has nothing more to write.
+    /// Renews the leases. A worker that lost a lease must not write any more.
     pub(super) fn renew_leases(&mut self) {
         self.renew = Deadline::after_ms(self.claimant.ttl.ms() / 3);
         match claims::renew(&self.layout, &self.claimant.holder, &self.state.leases, clock::mono_ms()) {
@@ -221,7 +221,7 @@ impl Supervisor {
         let index = held.with_context(|| format!("this worker has no lease on {resource:?}"))?;
         anyhow::ensure!(
             lease::free_name(resource).is_ok(),
-            "the lease on its goal is a worker's until it ends"
+            "a worker keeps the lease on its goal until it ends"
         );
         let given_back = self.state.leases.remove(index);
         claims::release(&self.layout, &self.claimant.holder, &[given_back])?;
@@ -234,16 +234,16 @@ impl Supervisor {
         let why = self.secrets.redact(why);
         let fields = [("worker", self.spec.id.as_str()), ("why", &*why)];
         let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        // The machine log is the last place to say something; there is none to say that it failed.
+        // The machine log is the last place for a report, so its own failure cannot be reported.
         drop(crate::store::logs::event(&self.layout, now(), what, fields));
     }
 
-    /// The commands that bring its work in.
+    /// Returns the commands that merge its work.
     pub(super) fn next_step(&self) -> Option<String> {
         self.spec.next_step(&self.state, &self.dir.clone_dir().to_string_lossy())
     }
 
-    /// One line about the worker's end.
+    /// Writes one line about the worker's end to the journal.
     pub(super) fn journal(&self) {
         let next = self.next_step();
         let line = crate::model::entry::worker_line(&self.spec, &self.state, next.as_deref(), now());

@@ -1,5 +1,5 @@
-//! What a supervisor runs, one after the other: the command in its terminal, the checks of its work, and the fetch of
-//! its branch.
+//! The stages of a supervisor, one after the other: the command in its terminal, the checks of its work, and the fetch
+//! of its branch.
 
 use std::fs::File;
 use std::io::Write;
@@ -23,50 +23,49 @@ use crate::sys::pty::{self, Size, Terminal};
 use crate::sys::{detach, proc, program, sandbox, tree};
 use crate::worker::clone::Collected;
 
-/// How long the branch may take to be fetched, in milliseconds.
+/// The timeout for fetching the branch, in milliseconds.
 const COLLECT_MS: i64 = 10 * 60_000;
-/// How long it may take to find out what a clone holds, in milliseconds.
+/// The timeout for finding out what a clone holds, in milliseconds.
 const LEFT_MS: i64 = 30_000;
-/// The longest sentence that is kept of why the branch was not fetched, in characters.
+/// The longest reason of a failed fetch that is kept, in characters.
 const MAX_WHY_CHARS: usize = 500;
 
-/// What runs now.
+/// The current stage.
 pub(super) enum Stage {
     /// The worker's command, in the terminal.
     Agent { pid: u32 },
-    /// Something ended and what it left behind is being ended.
+    /// A process ended, and the processes that it left behind are being ended.
     Ending(Ending),
     /// A check of the work.
     Check { index: usize, piped: Piped },
-    /// The fetch of the worker's branch, or, where it `looks`, only what is in its clone alone.
+    /// The fetch of the worker's branch, or, if `looks`, only the search for work that exists only in its clone.
     Collect { piped: Piped, looks: bool },
-    /// Nothing: the supervisor ends.
+    /// The supervisor ends.
     Over,
 }
 
 /// A process whose output comes through a pipe.
 pub(super) struct Piped {
     pid: u32,
-    /// What it prints; none when it has closed it.
+    /// Its output; `None` once it has closed the pipe.
     pub(super) out: Option<File>,
     pub(super) tail: Vec<u8>,
     deadline: Deadline,
     began: Deadline,
 }
 
-/// What comes after an ending.
+/// The stage after an ending.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Next {
-    /// The first check, the fetch, or the end, as the command's exit says.
+    /// The first check, the fetch, or the end, depending on the command's exit.
     Work,
-    /// The check after this one, the fetch, or the end.
+    /// The next check, the fetch, or the end.
     AfterCheck(usize),
-    /// The end.
     Finish,
 }
 
 impl Stage {
-    /// How long the stage needs no look.
+    /// Returns how long the stage needs no check.
     pub(super) fn patience(&self) -> Duration {
         match self {
             Stage::Agent { .. } | Stage::Over => Duration::from_secs(3600),
@@ -88,24 +87,24 @@ pub(super) fn start_agent(dir: &WorkerDir, spec: &Spec, state: &mut State, size:
     Ok(terminal)
 }
 
-/// The command in its box.
+/// Returns the command inside its sandbox.
 fn boxed_argv(boxed: Option<&Boxed>, cwd: &Path, argv: &[String]) -> std::io::Result<Vec<String>> {
     match boxed {
         None => Ok(argv.to_vec()),
         Some(boxed) => sandbox::argv(boxed, cwd, argv).map_err(|error| {
-            std::io::Error::new(error.kind(), format!("could not box `{}`: {error}", argv.join(" ")))
+            std::io::Error::new(error.kind(), format!("could not sandbox `{}`: {error}", argv.join(" ")))
         }),
     }
 }
 
-/// Whether there is such a program: within a box its absence would look like its own failure.
+/// Checks that the program exists: inside a sandbox its absence would look like its own failure.
 fn is_there(argv: &[String], env: &[(String, String)], cwd: &Path) -> std::io::Result<()> {
     let path = env.iter().find(|(key, _)| key == "PATH").map_or("", |(_, path)| path.as_str());
     let found = argv.first().and_then(|program| program::find_program(program, path, cwd));
     found.map(drop).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))
 }
 
-/// What the worker's processes get besides the spec's environment.
+/// Returns the variables of the worker's processes besides the spec's environment.
 fn environment(dir: &WorkerDir, spec: &Spec) -> Vec<(String, String)> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut env = spec.env.clone();
@@ -118,7 +117,7 @@ fn environment(dir: &WorkerDir, spec: &Spec) -> Vec<(String, String)> {
     env
 }
 
-/// Why what should have run in this box did not begin, from what is left of the box's outer side.
+/// Returns why the program did not start in this sandbox, from the end of the outer process.
 fn not_begun(boxed: Option<&Boxed>, exit: Exit, said: &[u8]) -> Option<String> {
     boxed.and_then(|boxed| boxed.engine.as_ref())?;
     let Exit::Code(code) = exit else { return None };
@@ -129,7 +128,7 @@ fn not_begun(boxed: Option<&Boxed>, exit: Exit, said: &[u8]) -> Option<String> {
 }
 
 impl Supervisor {
-    /// Where output comes from now.
+    /// Returns the current source of output.
     pub(super) fn output(&self) -> Option<&File> {
         match &self.stage {
             Stage::Check { piped, .. } | Stage::Collect { piped, .. } => piped.out.as_ref(),
@@ -137,7 +136,7 @@ impl Supervisor {
         }
     }
 
-    /// Passes on what humans typed, as much as the terminal takes.
+    /// Writes typed keys, as many as the terminal takes.
     pub(super) fn type_keys(&mut self) {
         let Some(mut terminal) = self.terminal.as_ref().map(Terminal::file) else { return self.keys.clear() };
         match terminal.write(&self.keys) {
@@ -147,7 +146,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes note of each process that has ended.
+    /// Handles each process that has ended.
     pub(super) fn reap(&mut self) {
         while let Some((pid, status)) = detach::reap() {
             self.errand_ended(pid);
@@ -157,7 +156,7 @@ impl Supervisor {
                 _ => false,
             };
             if is_main {
-                // What is still in the pipe or terminal belongs to it.
+                // The rest of the pipe or terminal belongs to it.
                 self.drain();
                 self.ended(exit_of(status, self.outer == Some(pid)));
             } else if self.state.child.as_ref().is_some_and(|child| child.pid == pid)
@@ -194,14 +193,14 @@ impl Supervisor {
         }
     }
 
-    /// Why its command did not begin, where its box could not be made: then its terminal holds nothing else.
+    /// Returns why its command did not start, if its sandbox could not be made: then its terminal holds nothing else.
     fn agent_not_begun(&self, exit: Exit) -> Option<String> {
         let said = file::read(&self.dir.transcript(), TAIL_BYTES).ok().flatten()?;
         not_begun(self.spec.boxed.as_ref(), exit, &said).or_else(|| self.network_failed(exit, &said))
     }
 
-    /// Why pasta did not make its network. A terminal gets nothing of what pasta says, so that it is tried once more; the
-    /// next start does not take it for granted that it works.
+    /// Returns why pasta did not make the network. The terminal does not show pasta's messages, so this tries pasta
+    /// once more, and deletes the cached probe so that the next start does not rely on it.
     fn network_failed(&self, exit: Exit, said: &[u8]) -> Option<String> {
         let boxed = self.spec.boxed.as_ref().filter(|boxed| boxed.has_pasta())?;
         if exit != Exit::Code(1) || !said.is_empty() {
@@ -212,7 +211,7 @@ impl Supervisor {
         Some(format!("the network of its sandbox could not be made: {why} (`looop doctor` tries again)"))
     }
 
-    /// The worker said that its work is done: what ends now is not the program's failure.
+    /// Handles the worker's report that its work is done: the end of the program is not a failure then.
     pub(super) fn work_done(&mut self) {
         if matches!(self.stage, Stage::Agent { .. }) {
             self.ended(Exit::Code(0));
@@ -253,7 +252,7 @@ impl Supervisor {
             _ => {
                 let told = said["error"].as_str().or(said.as_str()).filter(|told| !told.is_empty());
                 let why = match (piped.deadline.passed(), told) {
-                    (true, _) => "its time was up".to_owned(),
+                    (true, _) => "it ran into its timeout".to_owned(),
                     (false, Some(told)) => clip(told, MAX_WHY_CHARS),
                     (false, None) => exit.words(),
                 };
@@ -267,11 +266,11 @@ impl Supervisor {
         }
     }
 
-    /// Takes the next step when a stage is through.
+    /// Starts the next stage when the current one is finished.
     pub(super) fn advance(&mut self) {
         if matches!(&self.stage, Stage::Check { piped, .. } | Stage::Collect { piped, .. } if piped.deadline.passed())
         {
-            // What runs on is ended with everything else that is left.
+            // A process that runs on is ended with everything else that is left.
             self.ended(Exit::Signal(0));
         }
         let Stage::Ending(ending) = &mut self.stage else { return };
@@ -289,7 +288,7 @@ impl Supervisor {
         self.state.verdict.as_ref().is_some_and(|verdict| verdict.ok)
     }
 
-    /// Starts the check with this number; behind the last one comes the fetch.
+    /// Starts the check with this number; after the last one comes the fetch.
     fn check(&mut self, index: usize) {
         let Some(check) = self.spec.verify.get(index).cloned() else { return self.collect() };
         self.turn_to(Phase::Verifying);
@@ -318,7 +317,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts the fetch of the branch, where there is a repository and the leases are still held.
+    /// Starts the fetch of the branch, if there is a repository and the leases are still held.
     fn collect(&mut self) {
         if self.spec.repo.is_none() {
             return self.finish();
@@ -328,7 +327,7 @@ impl Supervisor {
             Ok(Ok((out, pid))) => {
                 self.stage = Stage::Collect { piped: Piped::new(pid, out, COLLECT_MS), looks: false };
             }
-            Ok(Err(refusal)) => self.fail(&format!("its branch is not fetched: {refusal}")),
+            Ok(Err(refusal)) => self.fail(&format!("its branch was not fetched: {refusal}")),
             Err(error) => self.fail(&format!("its branch could not be fetched: {error:#}")),
         }
     }
@@ -341,7 +340,7 @@ impl Supervisor {
         detach::spawn_piped(&argv, &self.spec.env, Path::new("/"), false)
     }
 
-    /// Finds out what of the work is in the clone alone, where nobody has, and finishes.
+    /// Finds out which work exists only in the clone, if that is unknown, and finishes.
     fn close(&mut self) {
         if self.spec.repo.is_none() || std::mem::replace(&mut self.looked, true) {
             return self.finish();
@@ -364,7 +363,7 @@ impl Supervisor {
         self.close();
     }
 
-    /// Everything has ended: says how the worker stands and gives its leases back.
+    /// Everything has ended: writes the final state of the worker and releases its leases.
     fn finish(&mut self) {
         match git_watch::end(&self.dir.git_watch()) {
             Ok(new) => self.state.user_side.extend(new),
@@ -375,7 +374,7 @@ impl Supervisor {
             Some((phase, why)) => (phase, Some(why)),
             None => self.outcome(),
         };
-        // A verdict under a lease that is another's is no verdict.
+        // A result does not count if another holder has a lease by now.
         let fence = self.fenced(|| Ok(()));
         let (phase, why) = match fence {
             Ok(Err(refusal)) if phase == Phase::Done || phase == Phase::Exited => {
@@ -412,10 +411,10 @@ impl Supervisor {
             (Some(Exit::Code(0)), None) => (Phase::Exited, None),
             (Some(Exit::Code(0)), Some(verdict)) if verdict.ok => (Phase::Done, None),
             (Some(Exit::Code(0)), Some(verdict)) => {
-                (Phase::Failed, Some(format!("the check `{}` said no: {}", verdict.name, verdict.status)))
+                (Phase::Failed, Some(format!("the check `{}` failed: {}", verdict.name, verdict.status)))
             }
             (Some(exit), _) => (Phase::Failed, Some(exit.words())),
-            (None, _) => (Phase::Failed, Some("nobody saw its end".to_owned())),
+            (None, _) => (Phase::Failed, Some("its end was not observed".to_owned())),
         }
     }
 }

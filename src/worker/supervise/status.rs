@@ -1,5 +1,5 @@
-//! What a worker's program says of itself on its terminal, and what its silence looks like: flags that nobody raised by
-//! a command.
+//! The status that a worker's program reports on its terminal, and the meaning of its silence: flags that no command
+//! raised.
 
 use std::time::Duration;
 
@@ -17,52 +17,52 @@ use crate::worker::screen;
 
 /// The longest text of such a flag, in bytes.
 const TEXT_BYTES: usize = 2_000;
-/// How long a program may take to draw what it asks after it said that it asks something, in milliseconds.
+/// How long a program may take to draw its question after it reported that it asks one, in milliseconds.
 const DRAW_MS: i64 = 300;
-/// How long a program that has just begun is silent before its screen is looked at, in milliseconds.
+/// How long a newly started program may be silent before its screen is checked, in milliseconds.
 const FIRST_LOOK_MS: i64 = 700;
-/// How much a program has printed that has just begun, in bytes: what it asks at its first start comes early.
+/// How much a newly started program prints at most, in bytes: questions of a first start come early.
 const FIRST_BYTES: u64 = 128 * 1024;
 
-/// What is awaited of a program's terminal.
+/// Pending checks of a program's terminal.
 pub(super) struct Watch {
-    /// When its silence is to be looked at; none when that was done since it last printed.
+    /// When to check its silence; `None` if that was done since it last printed.
     quiet: Option<Deadline>,
-    /// True when that look is the early one.
+    /// True if that check is the early one.
     first_look: bool,
-    /// When it is flagged for a question that it did not say in words, and with what if its screen shows none.
+    /// When to flag a question that the program reported without a text, and the text to use if its screen shows none.
     unworded: Option<(Deadline, String)>,
 }
 
 impl Watch {
-    /// Of a program that begins.
+    /// Makes the checks of a starting program.
     pub(super) fn begin(idle_ms: i64) -> Watch {
         Watch { quiet: Some(Deadline::after_ms(idle_ms)), first_look: false, unworded: None }
     }
 }
 
 impl Supervisor {
-    /// Takes what a program says of itself. What it says while it is being ended calls for nobody.
+    /// Handles a status of the program. A status during its end raises no flag.
     pub(super) fn heard(&mut self, status: Status) {
         if matches!(self.stage, Stage::Agent { .. }) {
             self.fares(status);
         }
     }
 
-    /// Takes what a hook of its program says.
+    /// Handles a status from a hook of the program.
     pub(super) fn told_by_hook(
         &mut self,
         state: &str,
         text: Option<String>,
     ) -> Result<Result<String, Refusal>> {
         let named = Standing::named(state.as_bytes());
-        let state = named.with_context(|| format!("{state:?} is no state"))?;
+        let state = named.with_context(|| format!("{state:?} is not a state"))?;
         self.heard(Status { state, kind: None, message: text });
         Ok(Ok(String::new()))
     }
 
-    /// An agent that stops has not said that its work is done: `looop done` says that. It may as well have asked
-    /// something in plain words, so it is never ended for it.
+    /// Handles a status. An agent that stops has not reported that its work is done, which `looop done` does. It may
+    /// have asked something in plain words, so it is never ended for that.
     fn fares(&mut self, Status { state, kind, message }: Status) {
         let has_words = message.is_some();
         let said = message.or(kind);
@@ -78,7 +78,7 @@ impl Supervisor {
             }
             (Standing::Error, None) => "it stopped on an error".to_owned(),
             (Standing::Error, Some(said)) => format!("it stopped on an error: {said}"),
-            // Somebody is called for already.
+            // The open question needs the user already.
             (Standing::Done, _) if self.state.ask.is_some() => return,
             (Standing::Done, None) => "it stopped and did not say that its work is done".to_owned(),
             (Standing::Done, Some(said)) => format!("it stopped: {said}"),
@@ -93,8 +93,7 @@ impl Supervisor {
         self.call(&text);
     }
 
-    /// Raises the flag for what the program said of itself. What a worker called for in its own words stands until it
-    /// or a human takes it back.
+    /// Raises the flag for a status. A flag that the worker raised itself stays until the worker or the user lowers it.
     fn call(&mut self, text: &str) {
         let is_own = self.state.flag.is_some() && !self.is_guessed() && !self.flag_by_status;
         if !is_own && self.raise(&clip(text, TEXT_BYTES), false) {
@@ -102,13 +101,13 @@ impl Supervisor {
         }
     }
 
-    /// How long nothing is due here.
+    /// Returns the time until the next check.
     pub(super) fn status_due(&self) -> Option<Duration> {
         let unworded = self.watch.unworded.as_ref().map(|(due, _)| due.left());
         self.watch.quiet.as_ref().map(Deadline::left).into_iter().chain(unworded).min()
     }
 
-    /// Does what is due: a question that it has drawn by now, or a look at its silence.
+    /// Does the checks that are due: reads a drawn question, or checks the silence.
     pub(super) fn look_at_status(&mut self) {
         if let Some((_, said)) = self.watch.unworded.take_if(|(due, _)| due.passed()) {
             let question = silence::question(&screen::whole_of(&self.dir));
@@ -119,8 +118,8 @@ impl Supervisor {
         }
     }
 
-    /// It printed something: its silence, and what was guessed from it, are over. Who comes to look changes the size
-    /// and makes it draw itself anew; that alone takes back nothing, or the window that shows it would go at once.
+    /// Handles output: ends the silence, and lowers a flag that was guessed from it. A new viewer changes the size and
+    /// makes the program redraw; that alone must not lower the flag, because its window would close at once.
     pub(super) fn stirred(&mut self) {
         self.watch.first_look = self.writer.offset() < FIRST_BYTES;
         let idle_ms = self.spec.limits.idle_ms;
@@ -131,8 +130,8 @@ impl Supervisor {
         }
     }
 
-    /// It was silent for long: where its screen looks as if somebody should type something, that is said as a guess.
-    /// What agents ask at their first start is known by its words and looked for at once.
+    /// Handles a long silence: if the screen looks like a prompt, raises a flag as a guess. Questions that agents ask
+    /// at their first start are known by their text and checked for at once.
     pub(super) fn look_at_silence(&mut self) {
         let is_first = std::mem::take(&mut self.watch.first_look);
         let rest_ms = self.spec.limits.idle_ms.saturating_sub(FIRST_LOOK_MS);

@@ -1,4 +1,4 @@
-//! What the loop itself asks, told to the human's notifier: its questions and the moves that wait for a yes.
+//! Notices to the user's notifier about the loop's own asks: questions, and moves that wait for approval.
 
 use std::collections::BTreeSet;
 
@@ -19,14 +19,14 @@ use crate::store::records;
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Told {
-    /// Open asks of the loop that the notifier was told of.
+    /// Open asks of the loop of which the notifier was told.
     asks: BTreeSet<Name>,
 }
 
-/// Open asks of the loop that the notifier was not told of.
+/// Lists open asks of the loop of which the notifier was not told.
 ///
 /// # Errors
-/// When the asks, or what was told, cannot be read: nothing is told then.
+/// When the asks or the record cannot be read: no notice is sent then.
 pub fn untold(layout: &Layout, now: Now) -> Result<Vec<Ask>> {
     let told: Told = records::read_json(&layout.told_asks())?.unwrap_or_default();
     Ok(open(layout, now)?.into_iter().filter(|ask| !told.asks.contains(&ask.id)).collect())
@@ -42,10 +42,10 @@ fn open(layout: &Layout, now: Now) -> Result<Vec<Ask>> {
         .collect())
 }
 
-/// The notices that are due. They are written down as told before, so that each is told at most once.
+/// Returns the notices that are due. They are recorded before, so that each is sent at most once.
 ///
 /// # Errors
-/// When that cannot be read or written down: nothing is told then.
+/// When the record cannot be read or written: no notice is sent then.
 pub fn due(layout: &Layout, argv: &[String], now: Now) -> Result<Vec<Notice>> {
     if argv.is_empty() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! The human's notifier: a command that gets a flag or an ask as JSON on stdin, and nothing of it as an argument.
+//! The user's notifier: a command that gets a flag or an ask as JSON on stdin, and nothing of it as an argument.
 
 use std::fs::File;
 use std::path::Path;
@@ -19,23 +19,22 @@ use crate::sys::proc::{self, Input, Job};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
-/// How long a notifier may take, in milliseconds.
+/// The timeout of a notifier, in milliseconds.
 const NOTIFY_MS: i64 = 30_000;
 /// How many run at a time.
 const WIDTH: usize = 8;
-/// How much of what it says is logged, in bytes.
+/// How much of its output is logged, in bytes.
 const SAID_BYTES: usize = 500;
 
 /// One call of a notifier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
-    /// The command.
     pub argv: Vec<String>,
-    /// What it gets.
+    /// Its input.
     pub body: Value,
 }
 
-/// The notices of what a worker calls with and its notifier was not told before.
+/// Returns the notices about what a worker needs and its notifier does not know yet.
 pub fn notices(layout: &Layout, worker: &Worker, call: &Call, told: &Call) -> Vec<Notice> {
     let argv = &worker.spec.notify;
     if argv.is_empty() {
@@ -45,7 +44,7 @@ pub fn notices(layout: &Layout, worker: &Worker, call: &Call, told: &Call) -> Ve
     let flag = worker.state.flag.as_ref().filter(|_| call.has_new_flag(told));
     let flag = flag.map(|flag| notice(body(layout, worker, "flag", &flag.text, &[], flag.at_ms)));
     let ask = call.ask.as_ref().filter(|_| call.has_new_ask(told)).map(|id| {
-        // A question that cannot be read is still one that somebody waits on.
+        // An unreadable question still waits for an answer.
         let ask = records::read_json::<Ask>(&layout.file(&ask_path(id))).ok().flatten();
         let at_ms = ask.as_ref().map_or(worker.state.since_ms, |ask| ask.created_ms);
         let (text, options) = ask.map(|ask| (ask.text, ask.options)).unwrap_or_default();
@@ -68,7 +67,7 @@ fn body(layout: &Layout, worker: &Worker, kind: &str, text: &str, options: &[Str
     })
 }
 
-/// Runs the notifiers of notices side by side, each with its own as `file`, and logs how they ended.
+/// Runs the notifiers in parallel, with each notice in `file`, and logs how they ended.
 ///
 /// # Errors
 /// When a notice cannot be written, or a child cannot be waited for.
@@ -89,11 +88,11 @@ pub fn send(layout: &Layout, file: &Path, notices: &[Notice], reach: &Reach, now
     Ok(())
 }
 
-/// A notifier gets the whole environment of whoever started looop: it is the human's own command.
+/// A notifier is the user's own command, so it gets the whole environment of the user's looop.
 fn job<'a>(path: &Path, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
     let cwd = reach.config.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
     let (name, args) = notice.argv.split_first().context("could not run the notifier: it has no name")?;
-    // One line, and no line of it is a lone dot or begins with a tilde: mail programs mean something by these.
+    // One line, which is neither a lone dot nor begins with a tilde: these have a meaning for mail programs.
     file::write(path, format!("{}\n", notice.body).as_bytes(), 0o600, Keep::Whole)?;
     let input = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
     let mut env: Vec<(String, String)> = reach.env.iter().filter(|(key, _)| key != "PATH").cloned().collect();

@@ -1,81 +1,79 @@
-//! Pure. Which windows show which workers that wait for a human: what is made, rung, renamed and closed.
+//! Pure. The windows for waiting workers: which to open, ring, rename and close.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::name::Name;
 use crate::model::worker::State;
 
-/// The most windows of single workers; what is more shares one window.
+/// The most windows of single workers; further workers share one window.
 pub const WINDOWS_MAX: usize = 5;
 
-/// What a worker waits for a human with.
+/// Why a worker needs the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Call {
-    /// The number of its flag; 0: it has raised none.
+    /// The number of its flag; 0 means that it has raised none.
     pub flag: u32,
-    /// Its question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ask: Option<Name>,
 }
 
 impl Call {
-    /// The call of a worker; none when it waits for nobody, or is over and nobody could help it.
+    /// Returns why a worker needs the user; `None` if it does not, or if it has ended and cannot be helped.
     pub fn of(state: &State) -> Option<Call> {
         let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
         let waits = state.needs_human() && !state.phase.is_over();
         waits.then(|| Call { flag, ask: state.ask.clone() })
     }
 
-    /// What a notifier is told of: also the flag of a worker that has ended and left work behind.
+    /// Returns what a notifier is told: also the flag of an ended worker that left work behind.
     pub fn notice(state: &State) -> Option<Call> {
         let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
         state.needs_human().then(|| Call { flag, ask: state.ask.clone() })
     }
 
-    /// True when its flag is not in what was said before.
+    /// Returns true if its flag is newer than the one in `before`.
     pub fn has_new_flag(&self, before: &Call) -> bool {
         self.flag > before.flag
     }
 
-    /// True when its question is not in what was said before.
+    /// Returns true if its question differs from the one in `before`.
     pub fn has_new_ask(&self, before: &Call) -> bool {
         self.ask.is_some() && self.ask != before.ask
     }
 
-    /// True when something of it is not in what was said before.
+    /// Returns true if its flag or question is new.
     pub fn is_news(&self, before: &Call) -> bool {
         self.has_new_flag(before) || self.has_new_ask(before)
     }
 
-    /// What was said, after this was said too.
+    /// Returns what was shown, after this was shown too.
     pub fn after(&self, before: &Call) -> Call {
         Call { flag: self.flag.max(before.flag), ask: self.ask.clone().or_else(|| before.ask.clone()) }
     }
 }
 
-/// What a human was shown of a worker; the form of `workers/<id>/surfaced`.
+/// What the user was shown of a worker; the form of `workers/<id>/surfaced`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Surfaced {
     /// What a window showed.
     pub shown: Call,
-    /// True when that was a window of its own.
+    /// True if that window showed this worker only.
     pub own: bool,
     /// What the notifier was started with.
     pub told: Call,
 }
 
-/// A worker that waits for a human.
+/// A worker that waits for the user.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// What its window is labelled with.
+    /// The label of its window.
     pub key: String,
-    /// What it waits with.
     pub call: Call,
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// What was shown of it.
+    /// What was shown of it before.
     pub past: Surfaced,
 }
 
@@ -88,45 +86,44 @@ impl Wanted {
 /// A pane that looop made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pane {
-    /// What tmux calls it.
+    /// Its id in tmux.
     pub id: String,
-    /// Its terminal's path.
+    /// The path of its terminal.
     pub tty: String,
     /// Its label: a worker's key, or `+N`.
     pub key: String,
-    /// True while a human looks at it.
+    /// True while the user looks at it.
     pub watched: bool,
 }
 
 impl Pane {
-    /// How many workers the shared window is labelled with; none for a worker's own window.
+    /// Returns how many workers the label of the shared window names; `None` for the window of one worker.
     fn rest(&self) -> Option<usize> {
         self.key.strip_prefix('+')?.parse().ok()
     }
 }
 
-/// One thing to do.
+/// One change of the windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Open a window of its own for this worker.
     Open(String),
-    /// Ring in a worker's window, because it has called anew.
+    /// Ring in the window of a worker with a new flag or question.
     Ring(Pane, String),
-    /// Show that there are workers without a window, in the window that says so or in a new one.
+    /// Show that there are workers without a window, in the shared window or in a new one.
     Rest {
-        /// The window that is there.
+        /// The existing shared window.
         pane: Option<Pane>,
-        /// These workers.
         keys: Vec<String>,
-        /// True when one of them has called anew.
+        /// True if one of them has a new flag or question.
         ring: bool,
     },
-    /// Close a window that shows nobody.
+    /// Close a window that shows no worker.
     Close(Pane),
 }
 
-/// What to do so that the windows show who waits. A window that a human closed is not opened again for the same
-/// call. One that a human looks at is not closed: what they type next would go to another program.
+/// Computes the changes that make the windows show the waiting workers. A window that the user closed is not opened
+/// again for the same flag. A window that the user looks at is not closed: the next keys would go to another program.
 pub fn plan(wanted: &[Wanted], panes: &[Pane]) -> Vec<Step> {
     let mut order: Vec<&Wanted> = wanted.iter().collect();
     order.sort_by_key(|one| (one.since_ms, one.key.as_str()));

@@ -1,4 +1,4 @@
-//! The windows that waiting workers get, each rule by itself and all of them against a desk that lives on.
+//! Tests of the windows of waiting workers: each rule by itself, and all of them against a simulated tmux.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn pane(key: &str) -> Pane {
     Pane { id, tty, key: key.to_owned(), watched: false }
 }
 
-/// A tmux server, and what looop wrote down about the workers.
+/// A simulated tmux server, and looop's records about the workers.
 #[derive(Default)]
 struct Desk {
     panes: Vec<Pane>,
@@ -71,7 +71,7 @@ impl Desk {
 }
 
 #[test]
-fn a_window_per_flag_and_none_again() {
+fn each_flag_opens_one_window_once() {
     let mut desk = Desk::default();
     desk.settle(&[(1, 1)]);
     assert_eq!(desk.keys(), ["w1@1"]);
@@ -85,7 +85,7 @@ fn a_window_per_flag_and_none_again() {
 }
 
 #[test]
-fn a_new_flag_rings_in_the_window_that_is_there() {
+fn a_new_flag_rings_in_the_existing_window() {
     let mut desk = Desk::default();
     desk.settle(&[(1, 1)]);
     assert!(matches!(desk.settle(&[(1, 2)])[..], [Step::Ring(..)]));
@@ -93,7 +93,7 @@ fn a_new_flag_rings_in_the_window_that_is_there() {
 }
 
 #[test]
-fn what_is_more_than_five_shares_a_window_until_there_is_room() {
+fn workers_after_the_fifth_share_a_window_until_there_is_room() {
     let mut desk = Desk::default();
     let all: Vec<(u32, u32)> = (1..=7).map(|n| (n, 1)).collect();
     desk.settle(&all);
@@ -110,19 +110,19 @@ fn what_is_more_than_five_shares_a_window_until_there_is_room() {
 }
 
 #[test]
-fn a_window_that_is_looked_at_stays() {
+fn a_watched_window_stays() {
     let watched = Pane { watched: true, ..pane("w1@1") };
     assert_eq!(plan(&[], std::slice::from_ref(&watched)), []);
     assert_eq!(plan(&[], &[pane("w1@1")]), [Step::Close(pane("w1@1"))]);
 }
 
 #[test]
-fn an_ask_is_a_call_of_its_own() {
+fn an_ask_counts_separately() {
     let ask = Name::parse("q-1").unwrap();
     let call = Call { flag: 1, ask: Some(ask.clone()) };
     assert!(call.is_news(&Call { flag: 1, ask: None }));
     assert!(!call.is_news(&call));
-    assert!(!Call { flag: 1, ask: None }.is_news(&call), "an answered ask is no news");
+    assert!(!Call { flag: 1, ask: None }.is_news(&call), "an answered ask is not new");
     assert_eq!(Call { flag: 2, ask: None }.after(&call), Call { flag: 2, ask: Some(ask) });
 }
 

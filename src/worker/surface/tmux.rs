@@ -1,7 +1,7 @@
-//! The human's tmux: what windows are there, and a window made, rung, renamed or closed.
+//! The user's tmux: lists windows, and opens, rings, renames or closes one.
 //!
-//! No text of a worker comes here, because tmux runs what stands in `#(…)`. A command reaches tmux as an argument
-//! vector, so no shell reads it. Windows are known by a user option on their pane, never by their name.
+//! Text of a worker never gets here, because tmux runs the contents of `#(…)`. A command reaches tmux as an argument
+//! vector, so no shell reads it. Windows are identified by a user option on their pane, never by their name.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,51 +19,49 @@ use crate::model::fault::Fault;
 use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
 use crate::sys::signal::Cancel;
 
-/// The pane option that says whose window it is.
+/// The pane option that names the owner of a window.
 const LABEL: &str = "@looop";
-/// How long one call of tmux may take, in milliseconds.
+/// The timeout of one call of tmux, in milliseconds.
 const CALL_MS: i64 = 5_000;
 /// The most that tmux may print, in bytes.
 const OUTPUT_BYTES: usize = 4 << 20;
-/// What is asked of panes, clients and sessions. The label is last, because anybody can write anything into it.
+/// The queried fields of panes, clients and sessions. The label is last, because it may hold any text.
 const PANE: &str =
     "pane #{pane_id} #{pane_tty} #{session_attached} #{window_active} #{pane_active} #{@looop}";
 const CLIENT: &str = "client #{client_activity} #{session_id}";
 const SESSION: &str = "session #{session_activity} #{session_id}";
 
-/// One tmux server of the human.
+/// One tmux server of the user.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// The program.
     pub program: PathBuf,
-    /// The server's socket.
     pub socket: PathBuf,
-    /// The human's locale.
+    /// The user's locale.
     pub locale: Vec<(String, String)>,
 }
 
-/// What a server shows.
+/// The state of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// The session that the human used last, as tmux calls it.
+    /// The session that the user used last, by its id in tmux.
     pub session: String,
     /// The panes of this profile.
     pub panes: Vec<Pane>,
 }
 
-/// The socket that a value of `TMUX` names: `socket,pid,session`. The path may hold commas.
+/// Returns the socket in a value of `TMUX`: `socket,pid,session`. The path may hold commas.
 pub fn socket_of(value: &str) -> Option<PathBuf> {
     let socket = value.rsplitn(3, ',').nth(2)?;
     socket.starts_with('/').then(|| PathBuf::from(socket))
 }
 
-/// The socket of the server that plain `tmux` talks to.
+/// Returns the socket of the server that plain `tmux` uses.
 pub fn default_socket(tmux_dir: &Path) -> PathBuf {
     tmux_dir.join(format!("tmux-{}", rustix::process::geteuid().as_raw())).join("default")
 }
 
 impl Server {
-    /// What the server shows of this profile; none when there is no server or it has no session.
+    /// Reads what the server shows of this profile; `None` if there is no server or it has no session.
     ///
     /// # Errors
     /// When tmux does not answer in time.
@@ -77,12 +75,12 @@ impl Server {
                 .add_command(ListClients::new().format(CLIENT).build())
                 .add_command(ListSessions::new().format(SESSION).build()),
         )?;
-        // A socket that a server left behind is no server.
+        // The socket of an ended server does not count.
         Ok((ended.exit == Exit::Code(0)).then(|| read(&ended.stdout, profile)).flatten())
     }
 
-    /// Opens a window at the end of a session without going to it, and rings in it. The label is put on it
-    /// afterwards: a command that ends at once takes its window with it, which is no error.
+    /// Opens a window at the end of a session without selecting it, and rings in it. The label is set afterwards: a
+    /// command that ends at once closes its window, which is not an error.
     ///
     /// # Errors
     /// When tmux did not open it.
@@ -121,19 +119,16 @@ impl Server {
     }
 
     /// Gives a window another name and label.
-    ///
-    /// # Errors
-    /// When tmux did not.
     pub fn rename(&self, pane: &str, name: &str, label: &str) -> Result<()> {
         let rename = RenameWindow::new().target_window(pane).new_name(name).build();
         let calls = Tmux::new().add_command(rename).add_command(self.labelled(pane, label));
         good(self.call(calls)?, "rename a window").map(drop)
     }
 
-    /// Closes a pane, and its window where it is the only one in it.
+    /// Closes a pane, and its window if that has no other pane.
     ///
     /// # Errors
-    /// When tmux does not answer; a pane that is gone already is fine.
+    /// When tmux does not answer. It is not an error if the pane is already gone.
     pub fn close(&self, pane: &str) -> Result<()> {
         self.call(Tmux::new().command(KillPane::new().target_pane(pane).build())).map(drop)
     }
@@ -142,7 +137,7 @@ impl Server {
         SetOption::new().pane().target_pane(pane).option(LABEL).value(label).build()
     }
 
-    /// Runs tmux to its end. Of the caller's environment only the locale counts: `TMUX` may name another server.
+    /// Runs tmux to its end. Passes only the locale of the caller's environment: `TMUX` may name another server.
     fn call(&self, tmux: Tmux) -> Result<Ended> {
         let socket = self.socket.to_str().context("could not use a tmux socket: its path is not UTF-8")?;
         let built = tmux.force_utf8().socket_path(socket).build();
@@ -167,17 +162,17 @@ impl Server {
     }
 }
 
-/// A server does what the owner of its socket wants, and may have a client of it run things.
+/// Returns true if this user owns the socket: a server obeys the owner of its socket, and can run things in its client.
 fn is_socket_of(path: &Path, user: u32) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket() && meta.uid() == user)
 }
 
-/// Keeps a window's name from what runs in it.
+/// Protects a window's name from the program in it.
 fn fixed_name<'a>(pane: &'a str, option: &'a str) -> TmuxCommand<'a> {
     SetOption::new().window().target_pane(pane).option(option).value("off").build()
 }
 
-/// An argument that tmux takes as it is: a semicolon at the end would begin another command.
+/// Escapes an argument for tmux: a semicolon at the end would begin another command.
 fn literal(arg: &str) -> String {
     arg.strip_suffix(';').map_or_else(|| arg.to_owned(), |rest| format!("{rest}\\;"))
 }
@@ -190,7 +185,7 @@ fn good(ended: Ended, what: &str) -> Result<Ended> {
     Err(Fault::failed(format!("could not {what}: tmux said: {}", said.trim())).into())
 }
 
-/// Rings in a pane, so that tmux marks its window. A bell that cannot be rung keeps nothing from working.
+/// Rings in a pane, so that tmux marks its window. A failure has no other effect.
 pub fn ring(tty: &str) {
     let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = tty.starts_with("/dev/").then(|| rustix::fs::open(tty, flags, Mode::empty()));
@@ -239,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_what_stands_before_the_last_two_commas() {
+    fn the_socket_is_the_part_before_the_last_two_commas() {
         assert_eq!(socket_of("/tmp/a,b/s,123,0"), Some(PathBuf::from("/tmp/a,b/s")));
         for bad in ["", "/tmp/s", "/tmp/s,1", "relative,1,0"] {
             assert_eq!(socket_of(bad), None, "{bad}");
@@ -268,7 +263,7 @@ session 99 $2
     }
 
     #[test]
-    fn only_a_socket_of_the_user_is_talked_to() {
+    fn only_a_socket_of_the_user_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let (socket, file) = (dir.path().join("s"), dir.path().join("f"));
         let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();

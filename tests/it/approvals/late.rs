@@ -166,7 +166,7 @@ fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
         let outputs = fs::read_dir(profile.data().join("runs")).unwrap().flatten();
         let outputs = outputs.filter_map(|run| fs::read_to_string(run.path().join("output.txt")).ok());
         let told = if unboxed { outputs.collect() } else { profile.read("journal.md") };
-        let words = format!("{what}` is not what it was when a human said yes to it");
+        let words = format!("{what}` has changed since the user approved it");
         assert!(told.contains(&words), "{what}, {unboxed}: {said}{told}");
         assert_eq!(sunk(&profile), 0, "{what}, {unboxed}: {said}{told}");
     }

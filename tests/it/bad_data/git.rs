@@ -62,7 +62,7 @@ fn a_stale_index_lock_delays_commits_and_nothing_else() {
     catches_up(
         |profile| fs::write(profile.data().join(".git/index.lock"), "").unwrap(),
         "index.lock exists",
-        "when no git runs in the data dir, run `rm ",
+        "if no git command is running in the data dir, run `rm ",
         |profile| fs::remove_file(profile.data().join(".git/index.lock")).unwrap(),
     );
 }
@@ -213,7 +213,7 @@ fn a_newest_commit_that_a_power_loss_left_empty_is_given_up_with_a_word() {
         assert!(doctor.stdout.contains("BAD  history: could not read "), "{what}: {doctor:?}");
         profile.goal("wake", "up\n");
         let ran = profile.looop(&["tick"]).ok();
-        assert!(ran.stderr.contains("the newest commit was unreadable and is given up"), "{what}: {ran:?}");
+        assert!(ran.stderr.contains("the newest commit was unreadable and is dropped"), "{what}: {ran:?}");
         assert!(profile.git(&["log", "--format=%an %s"]).contains("ada human: edit goals/wake.md"), "{what}");
         assert_eq!(profile.git(&["fsck", "--no-dangling", "--no-progress"]), "", "{what}");
         assert_eq!(profile.git(&["status", "--porcelain"]), "", "{what}");

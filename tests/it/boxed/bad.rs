@@ -76,7 +76,7 @@ fn a_grant_that_leads_elsewhere_keeps_the_worker_from_running() {
             ("~/notes/config", "that is looop's own or holds it"),
             ("~/nothing", "could not find"),
             ("~", "which holds the home directory"),
-            ("NO_SUCH_VARIABLE", "is no path and no variable that is set here"),
+            ("NO_SUCH_VARIABLE", "is neither a path nor a variable that is set here"),
         ] {
             not_started(&profile, &["--grant", grant], why);
         }
@@ -117,7 +117,7 @@ fn a_home_that_holds_everything_is_refused() {
         let Some(mut profile) = profile() else { return };
         profile.var("HOME", "/");
         boxed(&profile, json!({ "worker": level, "decide": level }));
-        let why = "the home directory is `/`, and a box that holds it holds everything; set HOME";
+        let why = "the home directory is `/`, and a sandbox that shows it shows everything; set HOME";
         not_started(&profile, &[], why);
         let ran = profile.looop(&["tick"]);
         let said = &ran.stdout;

@@ -108,7 +108,7 @@ fn without_pasta_a_worker_is_partial_by_default_and_the_doctor_names_the_package
     let looop = |args: &[&str]| without(&profile, &[("/usr/bin/pasta", "/dev/null")], args);
     let (doctor, got) = told(looop);
     assert_eq!(got, ["partial", "partial", "bubblewrap"], "{doctor}");
-    assert!(doctor.contains("`pasta` is not there") && doctor.contains("fix: install passt"), "{doctor}");
+    assert!(doctor.contains("`pasta` is not installed") && doctor.contains("fix: install passt"), "{doctor}");
     assert_eq!(worker(&profile, looop)["sandbox"], "partial");
     // What was asked for is enforced without it too.
     for network in ["off", "model"] {
@@ -120,7 +120,7 @@ fn without_pasta_a_worker_is_partial_by_default_and_the_doctor_names_the_package
     }
     profile.config_more(json!({ "sandbox": { "worker": "full", "network": { "worker": "internet" } } }));
     let ran = looop(&["worker", "start", "w2", "--", "true"]);
-    assert!(ran.code != 0 && ran.stderr.contains("`pasta` is not there"), "{ran:?}");
+    assert!(ran.code != 0 && ran.stderr.contains("`pasta` is not installed"), "{ran:?}");
 }
 
 #[test]
@@ -152,7 +152,9 @@ fn without_overlays_caches_are_read_only_and_the_doctor_says_so() {
 fn where_no_engine_is_or_works_auto_says_so_and_full_refuses() {
     let Some(mut profile) = profile() else { return };
     let both = [("/usr/bin/bwrap", "/dev/null")];
-    lacks_a_file_system(&mut profile, "`bwrap` is not there", |profile, args| without(profile, &both, args));
+    lacks_a_file_system(&mut profile, "`bwrap` is not installed", |profile, args| {
+        without(profile, &both, args)
+    });
     let Some(mut profile) = self::profile() else { return };
     let broken = script(&profile, "broken", "echo 'setting up uid map: Permission denied' >&2; exit 1");
     let both = [("/usr/bin/bwrap", broken.as_str())];
@@ -263,7 +265,7 @@ fn what_its_box_failed_to_begin_did_not_begin() {
     assert_eq!(ran.code, 1, "{ran:?}");
     let said = &ran.stdout;
     assert!(said.contains("failed \u{2014} missing: "), "{ran:?}");
-    assert!(said.contains("its box could not be made: bwrap: ") && profile.asked() == 0, "{ran:?}");
+    assert!(said.contains("its sandbox could not be made: bwrap: ") && profile.asked() == 0, "{ran:?}");
     let reading = looop(&["sensor", "test", "s"]);
     assert!(reading.stdout.contains("not_started"), "{reading:?}");
 }
@@ -284,7 +286,11 @@ fn a_worker_whose_box_could_not_be_made_says_so() {
         looop(&["worker", "start", "w1", "--verify", "traces", "--", "sh", "-c", command]);
         let row = || looop(&["ls", "--json", "--all"]).ok().json()["workers"][0].clone();
         wait_until("the worker to end", || row()["state"] == "failed");
-        assert!(row()["why"].as_str().unwrap().contains("its box could not be made: bwrap: "), "{}", row());
+        assert!(
+            row()["why"].as_str().unwrap().contains("its sandbox could not be made: bwrap: "),
+            "{}",
+            row()
+        );
         assert!(!outside.exists());
         looop(&["prune", "w1", "--force"]).ok();
     }

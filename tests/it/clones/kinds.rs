@@ -169,7 +169,7 @@ fn in_the_middle_of_something_head_is_taken_and_the_middle_stays() {
     assert!(!shell(&repo, "git -c user.name=ada -c user.email=ada@localhost merge other").status.success());
     let before = super::fingerprint(&repo);
     let notes = inspect(&fixture.git(), &repo).unwrap().unwrap().notes;
-    assert_eq!(notes, ["a merge is in progress there; the clone begins at HEAD"]);
+    assert_eq!(notes, ["a merge is in progress there; the clone starts at HEAD"]);
     let (own, clone) = fixture.clone_of(&repo, "w", "fix");
     fixture.commit(&clone, "new", "x");
     collect(&fixture.git(), &own, &clone).unwrap();

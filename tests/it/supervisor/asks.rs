@@ -72,7 +72,7 @@ fn a_removed_question_does_not_block_its_worker() {
     let mut stream = ask(&desk, "which?");
     let id = desk.ask();
     std::fs::remove_file(desk.profile.data().join(format!("asks/{id}.json"))).unwrap();
-    assert!(refusal(&mut stream).contains("was taken away"));
+    assert!(refusal(&mut stream).contains("was removed"));
     wait_until("it runs on", || desk.row()["state"] == "running");
 }
 

@@ -17,10 +17,10 @@ fn garbage_and_lengths_that_cannot_be_are_answered_and_hung_up_on() {
         for (bytes, words) in [
             (&b"GET / HTTP/1.1\r\n\r\n"[..], "cannot begin"),
             (&b"J\xff\xff\xff\xff"[..], "longer than"),
-            (&b"J\x02\0\0\0[]"[..], "no greeting"),
+            (&b"J\x02\0\0\0[]"[..], "not a greeting"),
             (&b"D\x01\0\0\0x"[..], "does not belong here"),
             (&wire::encode(FrameKind::Json, br#"{"looop":1,"request":{"dance":{}}}"#), "dance"),
-            (&wire::encode(FrameKind::Json, "[".repeat(60_000).as_bytes()), "no greeting"),
+            (&wire::encode(FrameKind::Json, "[".repeat(60_000).as_bytes()), "not a greeting"),
         ] {
             let mut stream = desk.connect(socket);
             stream.write_all(bytes).unwrap();

@@ -97,7 +97,7 @@ fn no_worker_gets_what_is_looops_own() {
         (json!({ "repo": "." }), "its repo is looop's own"),
         (json!({ "repo": "workers" }), "its repo is looop's own"),
         (json!({ "repo": "~/into" }), "its repo is looop's own"),
-        (json!({ "repo": "~/worktree" }), "it is looop's own"),
+        (json!({ "repo": "~/worktree" }), "it belongs to looop"),
         (json!({ "repo": "~/nowhere" }), "its repo is not a directory"),
     ] {
         let profile = wants(more.clone());
@@ -144,7 +144,7 @@ fn a_check_in_free_text_waits_and_is_run_as_it_was_shown() {
     }
     let profile = wants(json!({}));
     let ran = profile.looop(&["worker", "start", "w2", "--verify", "echo hi", "--", "true"]);
-    assert!(ran.code == 1 && ran.stderr.contains("is no entry of `verify`"), "{ran:?}");
+    assert!(ran.code == 1 && ran.stderr.contains("is not an entry of `verify`"), "{ran:?}");
 }
 
 #[test]

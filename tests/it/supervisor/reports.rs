@@ -27,7 +27,7 @@ fn a_report_is_whole_or_not_there() {
     let desk = Desk::start(&[], script);
     desk.wait_file("done");
     for (file, words) in
-        [("big", "at most 10 MiB"), ("slash", "error"), ("same", "`reports/w1/same` is there already")]
+        [("big", "at most 10 MiB"), ("slash", "error"), ("same", "`reports/w1/same` already exists")]
     {
         let said = desk.text(file);
         assert!(said.contains(words) && said.ends_with("1\n"), "{file}: {said}");
@@ -62,7 +62,7 @@ fn two_reports_of_one_name_at_once_do_not_mix_and_one_that_is_given_up_leaves_no
     one.write_all(&encode(FrameKind::Data, b"")).unwrap();
     assert_eq!(reply(&mut one), Reply::Ok("reports/w1/r".to_owned()));
     two.write_all(&encode(FrameKind::Data, b"")).unwrap();
-    assert!(matches!(reply(&mut two), Reply::Error(why) if why.contains("is there already")));
+    assert!(matches!(reply(&mut two), Reply::Error(why) if why.contains("already exists")));
     assert_eq!(desk.profile.read("reports/w1/r"), "one one one ");
     wait_until("nothing is left", || temps(&desk) == 0);
 }
