@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 
 export const Looop = async ({ client }) => {
   const tell = (state, event) => new Promise((done) => {
-    const hook = spawn("looop", ["__fares", state], { stdio: ["pipe", "ignore", "ignore"] });
+    const hook = spawn("looop", ["__hook-status", state], { stdio: ["pipe", "ignore", "ignore"] });
     // What is not heard is not told; opencode itself goes on.
     hook.on("error", done);
     hook.on("close", done);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use explain::{explain, refuse_shared};
-use form::{ConfigFile, FreeMove, LimitsFile, RuleFile, RunnerFile, Span};
+use form::{ConfigFile, DurationText, FreeMove, LimitsFile, RuleFile, RunnerFile};
 pub use form::{FRESH_DAY_USD, write_fresh};
 
 use crate::model::budget::Budget;
@@ -24,7 +24,7 @@ use crate::model::fault::Fault;
 use crate::model::front_matter::listed_path_flaw;
 use crate::model::name::Name;
 use crate::model::secret::Secrets;
-use crate::model::settings::{Limits, Rule, Rules, Settings};
+use crate::model::settings::{Limits, PolicyRules, RunRule, Settings};
 use crate::model::time::parse_ms;
 use crate::store::file;
 use crate::store::layout::Layout;
@@ -82,7 +82,7 @@ pub fn holds_secrets() -> bool {
     let in_worker = std::env::var_os("LOOOP_SOCKET").is_some();
     let is_debugged = std::env::var_os("LOOOP_DEBUGGABLE").is_some_and(|value| !value.is_empty());
     !is_debugged
-        && !is_one_of(&["__exec", "__box", "__scripted"])
+        && !is_one_of(&["__exec-gated", "__sandbox-exec", "__scripted"])
         && (!in_worker || is_one_of(&["fix", "run", "tick"]))
 }
 
@@ -387,7 +387,7 @@ fn interval(env: &Env, parsed: &ConfigFile, warnings: &mut Vec<String>) -> Resul
 
 fn limits(from: &LimitsFile) -> Limits {
     let base = Limits::default();
-    let ms = |span: Option<Span>, default: i64| span.map_or(default, |span| span.0.max(1));
+    let ms = |span: Option<DurationText>, default: i64| span.map_or(default, |span| span.0.max(1));
     Limits {
         decides_per_hour: from.decides_per_hour.unwrap_or(base.decides_per_hour),
         workers: from.workers.unwrap_or(base.workers),
@@ -399,18 +399,18 @@ fn limits(from: &LimitsFile) -> Limits {
     }
 }
 
-fn rules(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Rules> {
+fn rules(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<PolicyRules> {
     let from = &parsed.policy;
     let dir = |text: &String| {
         let path = env.absolute(text);
         std::fs::canonicalize(&path).unwrap_or(path)
     };
-    let rule = |rule: &RuleFile| Rule { argv: rule.argv.clone(), cwd: rule.cwd.iter().map(dir).collect() };
+    let rule = |rule: &RuleFile| RunRule { argv: rule.argv.clone(), cwd: rule.cwd.iter().map(dir).collect() };
     for (nth, rule) in from.allow.iter().enumerate() {
         let place = |key: &str, why: &str| {
             usage(format!("could not use the config `{}`: policy.allow[{nth}].{key}: {why}", path.display()))
         };
-        if let Some(why) = Rule::flaw(&rule.argv) {
+        if let Some(why) = RunRule::flaw(&rule.argv) {
             return Err(place("argv", &why));
         }
         if let Some(dir) = rule.cwd.iter().find(|dir| dir.contains('*')) {
@@ -429,7 +429,7 @@ fn rules(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Rules> {
         FreeMove::WriteSensor => "write_sensor".to_owned(),
         FreeMove::WritePlaybook => "write_playbook".to_owned(),
     };
-    Ok(Rules {
+    Ok(PolicyRules {
         allow: from.allow.iter().map(rule).collect(),
         free_moves: from.free_moves.iter().map(tag).collect(),
         repos: parsed.repos.iter().map(dir).collect(),

@@ -23,7 +23,7 @@ mod bench;
 mod call;
 mod compress;
 mod context;
-mod desk;
+mod ctx;
 mod edits;
 mod endpoint;
 mod goal;
@@ -48,16 +48,16 @@ pub use context::attempt_line;
 pub use land::Landed;
 
 use crate::agents::http::Http;
-use crate::model::fault::{Fault, Kind};
-use crate::model::fix::{Run, Status, TaskState};
+use crate::model::fault::{ErrorKind, Fault};
+use crate::model::fix::{FixSession, TaskState, TaskStatus};
 use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::store::layout::Layout;
 use crate::store::{file, fixes, lock};
 use crate::sys::signal::Cancel;
-use crate::sys::{clock, kin};
+use crate::sys::{clock, descendants};
 use crate::worker::clone::{self, Git, Source, Trees};
-use desk::Desk;
+use ctx::FixContext;
 use leanfile::{Leanfile, Task};
 
 /// The variable that marks all processes of a fix.
@@ -89,7 +89,7 @@ pub struct Progress {
 
 /// A request for a fix.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct FixRequest {
     /// The merged leanfile.
     pub leanfile: Leanfile,
     /// The chosen tasks.
@@ -134,7 +134,7 @@ pub struct Means<'a> {
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// The run, with the status of each task.
-    pub run: Run,
+    pub run: FixSession,
     /// Where the result is.
     pub landed: Landed,
     /// The id of the fix.
@@ -144,10 +144,10 @@ pub struct Finished {
 /// Works on all tasks, one after the other, and applies the result to the project.
 ///
 /// # Errors
-/// A usage error if a required program or setting is missing; [`Kind::Busy`] if the same fix runs already; a
+/// A usage error if a required program or setting is missing; [`ErrorKind::Busy`] if the same fix runs already; a
 /// failure if one of looop's own files or processes fails, or if the user interrupts. A failed task is not an
 /// error.
-pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Result<Finished> {
+pub fn run(means: &Means, asked: &FixRequest, say: &mut dyn FnMut(&Progress)) -> Result<Finished> {
     let git = Git::find(&means.settings.path, 10 * 60_000, means.cancel)?;
     let (project, sub, mut source) = project_of(&git, &asked.root, asked.inside.as_deref())?;
     if let Some(source) = source.as_mut().filter(|_| asked.socket.is_some()) {
@@ -158,19 +158,19 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
     let dir = means.layout.fix(&id);
     file::make_dir(dir.path())?;
     let busy = || Fault {
-        kind: Kind::Busy,
+        kind: ErrorKind::Busy,
         what: format!("could not start the fix: {id} runs already"),
         hints: vec![],
     };
     let _held = lock::within(&dir.lock(), 500).map_err(|error| error.context(busy()))?;
     // An agent or a test of a killed run may still be alive, and would write into the resumed run.
-    kin::end_marked(MARK, &[dir.path().to_string_lossy().into_owned()]);
+    descendants::end_marked(MARK, &[dir.path().to_string_lossy().into_owned()]);
     let trees = Trees::open(&git, &dir.attempts(), source.as_ref())?;
     let objects = clone::stores(trees.dir().join(".git/objects"));
     drop(git);
     let lean = &asked.leanfile.lean;
     let agents = agent::chain(lean, &asked.near, asked.leaner.as_deref(), means.settings, means.endpoints)?;
-    let desk = Desk {
+    let ctx = FixContext {
         layout: means.layout,
         settings: means.settings,
         cancel: means.cancel,
@@ -190,28 +190,28 @@ pub fn run(means: &Means, asked: &Asked, say: &mut dyn FnMut(&Progress)) -> Resu
         say: RefCell::new(say),
     };
     if let Some(words) = idle_keys(lean) {
-        desk.say(Tone::Warn, format!("{words} of [lean] has no effect: {} is called", desk.agents[0].name));
+        ctx.say(Tone::Warn, format!("{words} of [lean] has no effect: {} is called", ctx.agents[0].name));
     }
     for task in &asked.tasks {
-        desk.tester().check(task, &desk.project.join(&desk.sub))?;
+        ctx.tester().check(task, &ctx.project.join(&ctx.sub))?;
     }
-    let mut run = resumed(&desk, asked)?;
+    let mut run = resumed(&ctx, asked)?;
     for at in 0..run.tasks.len() {
         if run.tasks[at].status.is_good() {
             continue;
         }
-        goal::work(&desk, &mut run, at, asked)?;
+        goal::work(&ctx, &mut run, at, asked)?;
         if !run.tasks[at].status.is_good() {
             break;
         }
     }
     run.landing = true;
-    desk.save(&run)?;
-    let landed = land::land(&desk, &run, asked.branch)?;
+    ctx.save(&run)?;
+    let landed = land::land(&ctx, &run, asked.branch)?;
     run.end = Some(landed.words());
-    desk.save(&run)?;
-    desk.remove()?;
-    Ok(Finished { run, landed, id: desk.id })
+    ctx.save(&run)?;
+    ctx.remove()?;
+    Ok(Finished { run, landed, id: ctx.id })
 }
 
 /// The keys of [lean] that have no effect, because the leanfile names no agent.
@@ -279,9 +279,9 @@ fn slug(text: &str, other: &str) -> Name {
 }
 
 /// The interrupted run, if it had the same request, else a new one.
-fn resumed(desk: &Desk, asked: &Asked) -> Result<Run> {
+fn resumed(ctx: &FixContext, asked: &FixRequest) -> Result<FixSession> {
     let digest = digest_of(asked);
-    if let Some(run) = fixes::run(&desk.dir)?
+    if let Some(run) = fixes::run(&ctx.dir)?
         && !asked.fresh
         && run.end.is_none()
         && run.asked == digest
@@ -289,30 +289,30 @@ fn resumed(desk: &Desk, asked: &Asked) -> Result<Run> {
     {
         let done = run.tasks.iter().filter(|task| task.status.is_good()).count();
         let at = run.under_way.as_ref().map_or(String::new(), |under| format!(", at attempt {}", under.n));
-        desk.say(Tone::Warn, format!("resuming the interrupted run: {done} tasks are done{at}"));
+        ctx.say(Tone::Warn, format!("resuming the interrupted run: {done} tasks are done{at}"));
         return Ok(run);
     }
-    begin(desk, asked, digest)
+    begin(ctx, asked, digest)
 }
 
-fn digest_of(asked: &Asked) -> String {
+fn digest_of(asked: &FixRequest) -> String {
     let parts = format!("{:?}\n{:?}\n{}", asked.tasks, asked.root, asked.branch);
     blake3::hash(parts.as_bytes()).to_hex().to_string()
 }
 
-fn begin(desk: &Desk, asked: &Asked, digest: String) -> Result<Run> {
-    let git = desk.git()?;
-    let base_tree = desk.project_tree()?;
-    let head = desk.source.as_ref().map(|source| source.head.clone());
+fn begin(ctx: &FixContext, asked: &FixRequest, digest: String) -> Result<FixSession> {
+    let git = ctx.git()?;
+    let base_tree = ctx.project_tree()?;
+    let head = ctx.source.as_ref().map(|source| source.head.clone());
     let is_clean = match &head {
-        Some(head) => desk.trees.tree_of(&git, head)? == base_tree,
+        Some(head) => ctx.trees.tree_of(&git, head)? == base_tree,
         None => false,
     };
     let base = match &head {
         Some(head) if is_clean => head.clone(),
-        head => desk.trees.commit(&git, &base_tree, head.as_deref(), "The files as they were")?,
+        head => ctx.trees.commit(&git, &base_tree, head.as_deref(), "The files as they were")?,
     };
-    desk.trees.begin_at(&git, &base)?;
+    ctx.trees.begin_at(&git, &base)?;
     let mut taken = BTreeSet::new();
     let tasks = asked.tasks.iter().map(|task| {
         let first = slug(&task.name, "task");
@@ -326,7 +326,7 @@ fn begin(desk: &Desk, asked: &Asked, digest: String) -> Result<Run> {
         TaskState {
             goal,
             title: task.name.clone(),
-            status: Status::Waiting,
+            status: TaskStatus::Waiting,
             first: 0,
             before: None,
             note: String::new(),
@@ -336,8 +336,8 @@ fn begin(desk: &Desk, asked: &Asked, digest: String) -> Result<Run> {
             estimated: false,
         }
     });
-    let run = Run {
-        project: desk.project.to_string_lossy().into_owned(),
+    let run = FixSession {
+        project: ctx.project.to_string_lossy().into_owned(),
         asked: digest,
         began_ms: clock::now().unix_ms,
         head,
@@ -350,8 +350,8 @@ fn begin(desk: &Desk, asked: &Asked, digest: String) -> Result<Run> {
         landing: false,
         end: None,
     };
-    desk.remove()?;
-    desk.save(&run)?;
+    ctx.remove()?;
+    ctx.save(&run)?;
     Ok(run)
 }
 

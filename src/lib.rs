@@ -32,7 +32,7 @@
 //!    [`tick::act`] carries the move out and settles the rest of a crash.
 //! 3. *Nothing irreversible without an approval*: [`model::policy`] decides outside the language model, and
 //!    [`tick::plan`] binds an approval to the exact bytes.
-//! 4. *Finished work is never lost*: [`store::file`] replaces whole files, [`store::deeds`] never overwrites a change
+//! 4. *Finished work is never lost*: [`store::file`] replaces whole files, [`store::operations`] never overwrites a change
 //!    of the user, [`store::commits`] keeps the history.
 //! 5. *Level-triggered*: a tick reads only files; [`model::beat::Beat`] is its whole memory.
 

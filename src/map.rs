@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-pub use index::Index;
+pub use index::MapIndex;
 pub use render::{Rendered, render};
 pub use seeds::Question;
 pub use tags::Def;
@@ -46,7 +46,7 @@ const MARKS: [&str; 7] =
 
 /// The limits of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct MapLimits {
     /// The timeout for updating the index, in milliseconds; the next call reads the files that are still missing.
     pub timeout_ms: i64,
     pub files: usize,
@@ -54,15 +54,15 @@ pub struct Limits {
     pub file_bytes: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { timeout_ms: 20_000, files: 50_000, file_bytes: 1 << 20 }
+impl Default for MapLimits {
+    fn default() -> MapLimits {
+        MapLimits { timeout_ms: 20_000, files: 50_000, file_bytes: 1 << 20 }
     }
 }
 
 /// The result of updating an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct IndexUpdate {
     pub files: usize,
     /// False if the project has more files than the limit.
     pub all: bool,
@@ -76,7 +76,7 @@ pub struct Said {
     pub late: usize,
 }
 
-impl Said {
+impl IndexUpdate {
     /// The gaps of the map, in words; empty if it covers everything.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = Vec::new();
@@ -113,7 +113,7 @@ pub struct Ranked {
 
 /// The answer to a question.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answer {
+pub struct MapAnswer {
     /// False if no word of the question occurs in the project, so that the ranking is the project's general one.
     pub aimed: bool,
     /// The files, the most important first.
@@ -142,7 +142,7 @@ pub const IS_BUILT_IN: bool = cfg!(feature = "map");
 ///
 /// # Errors
 /// When this build has no code map, the root cannot be listed, or the cache not be written.
-pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index, Said)> {
+pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(MapIndex, IndexUpdate)> {
     match IS_BUILT_IN {
         true => index::open(root, cache, limits),
         false => Err(left_out().into()),
@@ -155,7 +155,7 @@ fn left_out() -> Fault {
 }
 
 /// Ranks the files for a question, most important first. Without seeds the most used files come first.
-pub fn ask(index: &Index, question: &Question) -> Answer {
+pub fn ask(index: &MapIndex, question: &Question) -> MapAnswer {
     let seeds = seeds::seeds(index, question);
     let graph = Graph::new(index, &seeds.names);
     let rank = graph.score(&seeds.weights);
@@ -171,7 +171,7 @@ pub fn ask(index: &Index, question: &Question) -> Answer {
         Ranked { path: path.to_owned(), rank: rank[at], why, is_test: seeds::is_test(path), defs }
     };
     let files = order.into_iter().take(MAX_ANSWER).map(one).collect();
-    Answer { aimed: seeds.weights.iter().any(|weight| *weight > 0.0), files }
+    MapAnswer { aimed: seeds.weights.iter().any(|weight| *weight > 0.0), files }
 }
 
 /// How long a worker's brief waits for the map, in milliseconds.
@@ -182,7 +182,7 @@ const LEADS: usize = 8;
 /// Lists files that the text of a brief points to, as a section of the brief. Empty if it points to none, or if
 /// the map fails. The index is stored in `cache`.
 pub fn leads(cache: &Path, root: &Path, words: &str) -> String {
-    let limits = Limits { timeout_ms: LEADS_MS, ..Limits::default() };
+    let limits = MapLimits { timeout_ms: LEADS_MS, ..MapLimits::default() };
     let Ok((index, _)) = open(root, Some(cache), &limits) else { return String::new() };
     let answer = ask(&index, &Question { words, ..Question::default() });
     let named = answer.files.iter().filter(|file| answer.aimed && !file.is_test).take(LEADS);
@@ -201,7 +201,7 @@ pub fn leads(cache: &Path, root: &Path, words: &str) -> String {
 /// The most files in an answer.
 const MAX_ANSWER: usize = 200;
 
-fn reason(index: &Index, other: &str, edge: &Edge) -> String {
+fn reason(index: &MapIndex, other: &str, edge: &Edge) -> String {
     let name = edge.name.map(|id| format!("`{}`", index.name(id)));
     match (edge.back, name, edge.imports) {
         (false, Some(name), _) => format!("{other} uses its {name}"),

@@ -6,8 +6,8 @@ use super::{Agent, stream};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::model::time::Now;
-use crate::store::boxes::{Boxer, Decider};
-use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep, Sink};
+use crate::store::boxes::{Decider, SandboxBuilder};
+use crate::sys::proc::{self, ChildResult, Input, Job, OutputLimit, ProcessExit, Sink};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
@@ -38,7 +38,7 @@ pub struct ModelCall<'a> {
     /// The whole environment; the runner's allow-list selects from it.
     pub full_env: &'a [(String, String)],
     /// The builder of its sandbox.
-    pub boxer: &'a Boxer<'a>,
+    pub sandboxes: &'a SandboxBuilder<'a>,
     pub cancel: &'a Cancel,
     /// Called while waiting, for a spinner.
     pub frame: Option<&'a mut dyn FnMut()>,
@@ -127,7 +127,7 @@ pub fn call_process(
     program: &Program,
     call: &mut ModelCall,
     sink: Option<Sink>,
-) -> Result<Ended, Box<Failed>> {
+) -> Result<ChildResult, Box<Failed>> {
     let failed = Failed::before_asking;
     let Some((name, args)) = program.argv.split_first() else {
         return Err(failed(Class::Missing, "its argv is empty".to_owned()));
@@ -140,7 +140,7 @@ pub fn call_process(
     let allowed = call.full_env.iter().filter(|(key, _)| program.allow.contains(key));
     let set = program.set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     let cell = call
-        .boxer
+        .sandboxes
         .decide(&Decider {
             agent: program.agent.map(|agent| (agent.name, &agent.home)),
             program: &path,
@@ -155,11 +155,15 @@ pub fn call_process(
         env: call.base_env.iter().chain(allowed).cloned().chain(set).chain(cell.env).collect(),
         cwd: program.cwd.clone(),
         input: Input::File(input),
-        keep: if sink.is_some() { Keep::Head(STREAM_KEPT_BYTES) } else { Keep::All(MAX_OUTPUT_BYTES) },
+        keep: if sink.is_some() {
+            OutputLimit::Head(STREAM_KEPT_BYTES)
+        } else {
+            OutputLimit::All(MAX_OUTPUT_BYTES)
+        },
         sink,
         timeout_ms: call.timeout_ms,
         gate: None,
-        boxed: cell.boxed,
+        sandbox: cell.sandbox,
     };
     let cap = if job.sink.is_some() { stream::MAX_STREAM_BYTES } else { MAX_OUTPUT_BYTES as u64 };
     // The spinner is lent for the length of the call.
@@ -174,14 +178,14 @@ pub fn call_process(
     };
     let ended = ended.map_err(|e| failed(Class::Crashed, format!("could not wait for `{name}`: {e}")))?;
     let (class, why) = match &ended.exit {
-        Exit::Code(_) | Exit::Signal(_) => return Ok(ended),
-        Exit::Timeout => {
+        ProcessExit::Code(_) | ProcessExit::Signal(_) => return Ok(ended),
+        ProcessExit::Timeout => {
             let limit = crate::model::time::human_ms(call.timeout_ms);
             (Class::Timeout, format!("`{name}` was still running after {limit}"))
         }
-        Exit::TooMuch => (Class::Flood, format!("`{name}` printed more than {} MiB", cap >> 20)),
-        Exit::Cancelled => (Class::Cancelled, "interrupted".to_owned()),
-        Exit::NotStarted(why) => (Class::Missing, format!("`{name}` could not be started: {why}")),
+        ProcessExit::TooMuch => (Class::Flood, format!("`{name}` printed more than {} MiB", cap >> 20)),
+        ProcessExit::Cancelled => (Class::Cancelled, "interrupted".to_owned()),
+        ProcessExit::NotStarted(why) => (Class::Missing, format!("`{name}` could not be started: {why}")),
     };
     Err(Box::new(Failed { raw: ended.stdout, stderr: ended.stderr, ..*failed(class, why) }))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
 use crate::model::charge::Usage;
 use crate::model::failing::Class;
-use crate::sys::proc::Exit;
+use crate::sys::proc::ProcessExit;
 
 /// A runner from the config.
 #[derive(Clone, Debug)]
@@ -53,13 +53,13 @@ impl Runner for Command {
         let transient =
             self.transient.as_ref().is_some_and(|p| p.is_match(&String::from_utf8_lossy(&stderr)));
         let (class, why) = match ended.exit {
-            Exit::Code(0) if text.trim().is_empty() => {
+            ProcessExit::Code(0) if text.trim().is_empty() => {
                 (Class::Empty, "it exited 0 and printed nothing".to_owned())
             }
-            Exit::Code(0) => {
+            ProcessExit::Code(0) => {
                 return Ok(Completion { text, truncated: false, usage, raw: ended.stdout, stderr });
             }
-            Exit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
+            ProcessExit::Signal(signal) => (Class::Crashed, format!("it was ended by signal {signal}")),
             other => (Class::Crashed, format!("it ended with {}: {}", other.words(), last_words(&stderr))),
         };
         let class = if transient { Class::Transient } else { class };

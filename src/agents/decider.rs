@@ -11,7 +11,7 @@ use crate::model::charge::{Basis, Usage};
 use crate::model::failing::{Class, reset_at_ms};
 use crate::model::price::Price;
 use crate::store::file;
-use crate::sys::proc::{Ended, Exit};
+use crate::sys::proc::{ChildResult, ProcessExit};
 
 /// An agent CLI that decides, as the config has it.
 #[derive(Clone)]
@@ -125,14 +125,14 @@ impl AgentRunner {
     fn given(&self, call: &ModelCall) -> Result<PathBuf, Box<Failed>> {
         let Some((name, content)) = self.mode.file else { return Ok(PathBuf::new()) };
         let path = call.system_file.with_file_name(name);
-        file::write(&path, content.as_bytes(), 0o600, file::Keep::Whole)
+        file::write(&path, content.as_bytes(), 0o600, file::Durability::Whole)
             .map_err(|error| Failed::before_asking(Class::Crashed, format!("{error:#}")))?;
         Ok(path)
     }
 
     fn judge(
         &self,
-        ended: Ended,
+        ended: ChildResult,
         summary: StreamSummary,
         usage: Usage,
         call: &ModelCall,
@@ -141,10 +141,14 @@ impl AgentRunner {
         let (raw, stderr) = (ended.stdout, ended.stderr);
         let words = last_words(&stderr);
         let (class, why) = match (ended.exit, summary.failure) {
-            (Exit::Signal(signal), _) => (Class::Crashed, format!("`{name}` was ended by signal {signal}")),
+            (ProcessExit::Signal(signal), _) => {
+                (Class::Crashed, format!("`{name}` was ended by signal {signal}"))
+            }
             // Some exit 0 after a failed answer, so the stream is asked first.
             (_, Some(failure)) => (failure.class, failure.why),
-            (Exit::Code(0), None) if summary.text.trim().is_empty() && usage.basis == Basis::Unknown => {
+            (ProcessExit::Code(0), None)
+                if summary.text.trim().is_empty() && usage.basis == Basis::Unknown =>
+            {
                 let tested = self.agent.tested.unwrap_or("none");
                 let hint = format!(
                     "no event that looop knows came from `{name}`; {tested} is the version that was tried"
@@ -155,11 +159,11 @@ impl AgentRunner {
                     if raw.is_empty() { format!("`{name}` ended without an answer: {words}") } else { hint },
                 )
             }
-            (Exit::Code(0), None) if summary.text.trim().is_empty() => {
+            (ProcessExit::Code(0), None) if summary.text.trim().is_empty() => {
                 let limit = if summary.truncated { format!(": {OUTPUT_LIMIT}") } else { String::new() };
                 (Class::Empty, format!("`{name}` ended without an answer{limit}"))
             }
-            (Exit::Code(0), None) => {
+            (ProcessExit::Code(0), None) => {
                 return Ok(Completion {
                     text: summary.text,
                     truncated: summary.truncated,
@@ -178,8 +182,8 @@ impl AgentRunner {
                 (classify::by_words(&words), format!("`{name}` ended with {}: {words}{old}", exit.words()))
             }
         };
-        let told = summary.resets_at_s.filter(|_| matches!(class, Class::Limit | Class::Transient));
-        let retry_at_ms = match told {
+        let notified = summary.resets_at_s.filter(|_| matches!(class, Class::Limit | Class::Transient));
+        let retry_at_ms = match notified {
             Some(seconds) => seconds.checked_mul(1000),
             None if class == Class::Limit => reset_at_ms(&why, call.now),
             None => None,
@@ -187,7 +191,7 @@ impl AgentRunner {
         let lower = why.to_lowercase();
         let lacks_login = self.agent.login_errors.iter().any(|words| lower.contains(words));
         let class = match class {
-            _ if told.is_some() => Class::Limit,
+            _ if notified.is_some() => Class::Limit,
             Class::Crashed | Class::Transient if lacks_login => Class::Auth,
             class => class,
         };

@@ -93,7 +93,7 @@ fn each_recorded_failure_has_its_class() {
 }
 
 #[test]
-fn an_answer_that_was_cut_or_empty_is_told_from_a_good_one() {
+fn an_answer_that_was_cut_or_empty_differs_from_a_good_one() {
     for (name, reader, bytes) in [
         ("pi", pi::EVENTS, recorded!("pi-empty")),
         ("claude", claude::EVENTS, recorded!("claude-empty")),

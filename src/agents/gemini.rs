@@ -8,7 +8,7 @@ use super::stream::{EventReader, StreamSummary, ToolCalls, count};
 use super::{Agent, DecideMode, FirstStart, FixMode, WorkMode, option, shown, words};
 use crate::model::charge::Basis;
 use crate::model::failing::Class;
-use crate::model::query::Standing;
+use crate::model::query::ProgramState;
 use crate::store::boxes::AgentHome;
 
 pub static AGENT: Agent = Agent {
@@ -43,9 +43,9 @@ pub static AGENT: Agent = Agent {
         args: "-i {task}",
         // It takes hooks only from files of the system's administrator.
         titles: &[
-            ("\u{2726}  Working", Standing::Working),
-            ("\u{270b}  Action Required", Standing::Blocked),
-            ("\u{25c7}  Ready", Standing::Done),
+            ("\u{2726}  Working", ProgramState::Working),
+            ("\u{270b}  Action Required", ProgramState::Blocked),
+            ("\u{25c7}  Ready", ProgramState::Done),
         ],
         waits: "by its title",
         ..WorkMode::PLAIN

@@ -31,7 +31,7 @@ use serde_json::Value;
 pub use call::{Completion, Failed, ModelCall, Program, Runner, call_process, last_words};
 use stream::EventReader;
 
-use crate::model::query::Standing;
+use crate::model::query::ProgramState;
 use crate::model::settings::StatusFile;
 use crate::store::boxes::AgentHome;
 
@@ -118,7 +118,7 @@ pub struct WorkMode {
     /// The file that makes it report its status, where it does not by itself.
     pub status: Option<StatusFile>,
     /// How the titles of its terminal begin, by the state that they report.
-    pub titles: &'static [(&'static str, Standing)],
+    pub titles: &'static [(&'static str, ProgramState)],
     /// How it says that it waits for the user.
     pub waits: &'static str,
     /// The option for the effort; none: it has no such option.
@@ -186,7 +186,7 @@ pub fn home_of(names: &[&str]) -> Option<&'static AgentHome> {
 }
 
 /// How the titles of all terminals begin, by the state that they report.
-pub fn titles() -> Vec<(&'static str, Standing)> {
+pub fn titles() -> Vec<(&'static str, ProgramState)> {
     let modes = AGENTS.into_iter().filter_map(|agent| agent.work.as_ref().ok());
     modes.flat_map(|mode| mode.titles).copied().collect()
 }

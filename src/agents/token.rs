@@ -7,7 +7,7 @@ use crate::model::charge::Usage;
 use crate::model::failing::Class;
 use crate::model::secret::Secrets;
 use crate::model::time::human_ms;
-use crate::sys::proc::{self, Exit, Input, Job, Keep};
+use crate::sys::proc::{self, Input, Job, OutputLimit, ProcessExit};
 use crate::sys::program;
 
 /// The timeout of the command, in milliseconds.
@@ -51,7 +51,7 @@ impl TokenSource {
             path: call.path,
             base_env: call.base_env,
             full_env: &full_env,
-            boxer: call.boxer,
+            sandboxes: call.sandboxes,
             cancel: call.cancel,
             frame,
         });
@@ -95,15 +95,15 @@ impl TokenSource {
             env: call.full_env.to_vec(),
             cwd: self.cwd.clone(),
             input: Input::Null,
-            keep: Keep::All(MAX_BYTES),
+            keep: OutputLimit::All(MAX_BYTES),
             sink: None,
             timeout_ms: TIMEOUT_MS,
             gate: None,
-            boxed: None,
+            sandbox: None,
         };
         let ended = proc::run_one(job, call.cancel, None).map_err(|error| failed(error.to_string()))?;
         let why = match ended.exit {
-            Exit::Code(0) => {
+            ProcessExit::Code(0) => {
                 let text =
                     String::from_utf8(ended.stdout).map_err(|_| failed("it is not text".to_owned()))?;
                 let token = text.lines().next().unwrap_or_default().trim();
@@ -112,8 +112,10 @@ impl TokenSource {
                     true => "its first line is empty, or contains a control character".to_owned(),
                 }
             }
-            Exit::Cancelled => return Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned())),
-            Exit::Timeout => format!("it was still running after {}", human_ms(TIMEOUT_MS)),
+            ProcessExit::Cancelled => {
+                return Err(Failed::before_asking(Class::Cancelled, "interrupted".to_owned()));
+            }
+            ProcessExit::Timeout => format!("it was still running after {}", human_ms(TIMEOUT_MS)),
             exit => format!("{}: {}", exit.words(), last_words(&ended.stderr)),
         };
         Err(failed(why))

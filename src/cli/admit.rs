@@ -49,7 +49,7 @@ impl App {
     /// started. A beat that is invisible from here may be the parent of this process, so it counts as one.
     pub(super) fn human_only(&self, verb: &str) -> Result<()> {
         refuse(verb, "a beat of looop", lock::holders([self.layout.tick_lock()]))?;
-        refuse(verb, "a beat of looop", lock::lookers(&self.layout.look_lock()))?;
+        refuse(verb, "a beat of looop", lock::readers(&self.layout.look_lock()))?;
         refuse(verb, "an agent or a test of `looop fix`", lock::holders(fixes::locks(&self.layout)))?;
         self.no_worker(verb)
     }

@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, complete, envelope, forms, input, pick, print};
-use crate::model::ask::{Answer, Ask, AskKind, OUTDATED, Said, State, visible};
+use crate::model::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState, visible};
 use crate::model::card;
-use crate::model::fault::{Fault, Kind};
+use crate::model::fault::{ErrorKind, Fault};
 use crate::model::name::Name;
 use crate::model::time::human_ms;
 use crate::store::records::{self, Asks};
@@ -16,7 +16,7 @@ use crate::worker::client;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop asks\n  looop asks --all --json")]
-pub struct ListArgs {
+pub struct AsksArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -68,12 +68,12 @@ pub struct RejectArgs {
 const STRANDED: &str = "the worker that asked has ended and cannot read an answer";
 
 /// Lists the asks that wait for the user. The exit status is 0 with or without any.
-pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
+pub fn list(app: &App, args: &AsksArgs) -> Result<u8> {
     let (asks, problems) = open_asks(app)?;
-    let shown: Vec<(&Ask, State)> = asks
+    let shown: Vec<(&QuestionFile, QuestionState)> = asks
         .values()
         .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
-        .filter(|(_, state)| args.all || *state == State::Open)
+        .filter(|(_, state)| args.all || *state == QuestionState::Open)
         .collect();
     if args.json {
         let rows: Vec<_> = shown.iter().map(|(ask, state)| row(ask, *state)).collect();
@@ -99,10 +99,10 @@ fn open_asks(app: &App) -> Result<(Asks, Vec<String>)> {
 }
 
 /// The public form of an ask.
-pub fn row(ask: &Ask, state: State) -> forms::Ask {
+pub fn row(ask: &QuestionFile, state: QuestionState) -> forms::QuestionJson {
     let approval = ask.approval.as_ref();
     let command = approval.and_then(|approval| approval.scope.command.as_ref());
-    forms::Ask {
+    forms::QuestionJson {
         id: ask.id.clone(),
         kind: ask.kind,
         worker: ask.worker.clone(),
@@ -124,11 +124,11 @@ pub fn row(ask: &Ask, state: State) -> forms::Ask {
 }
 
 /// An ask as text; an approval is shown in full.
-pub fn text(app: &App, ask: &Ask, state: State) -> String {
+pub fn text(app: &App, ask: &QuestionFile, state: QuestionState) -> String {
     let style = app.style;
     let age = human_ms(app.now.elapsed_ms(ask.created_ms));
     let state = match state {
-        State::Open => String::new(),
+        QuestionState::Open => String::new(),
         other => format!(" · {}", format!("{other:?}").to_lowercase()),
     };
     let goal = ask.goal.as_ref().map(|goal| format!(" · for {goal}")).unwrap_or_default();
@@ -162,8 +162,8 @@ pub fn text(app: &App, ask: &Ask, state: State) -> String {
 }
 
 /// Repeats the strongest rows of an approval if its card is longer than the terminal, because they scrolled away.
-fn recap(app: &App, ask: &Ask) -> String {
-    let card = text(app, ask, State::Open);
+fn recap(app: &App, ask: &QuestionFile) -> String {
+    let card = text(app, ask, QuestionState::Open);
     let Some(rows) = print::rows().filter(|rows| card.lines().count() >= *rows) else { return String::new() };
     let strong = ask.approval.iter().flat_map(|approval| card::approval(ask, approval, app.now));
     let strong: Vec<String> =
@@ -172,7 +172,7 @@ fn recap(app: &App, ask: &Ask) -> String {
 }
 
 /// Finds the one open ask of a kind by its id.
-fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
+fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<QuestionFile> {
     let (asks, _) = open_asks(app)?;
     let id = pick("ask", wanted, asks.keys().map(Name::as_str))?.to_owned();
     let Some((ask, answer)) = asks.into_values().find(|(ask, _)| ask.id.as_str() == id) else {
@@ -185,11 +185,11 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
         return Err(fault.hint(format!("use {right}")).into());
     }
     match ask.state(answer.as_ref(), app.now) {
-        State::Open => Ok(ask),
-        State::Expired if ask.is_outdated() => {
+        QuestionState::Open => Ok(ask),
+        QuestionState::Expired if ask.is_outdated() => {
             Err(Fault::failed(format!("could not {verb} {id}: {OUTDATED}")).into())
         }
-        State::Stranded => {
+        QuestionState::Stranded => {
             let fault = Fault::failed(format!("could not {verb} {id}: {STRANDED}"));
             Err(fault.hint("`looop ls --all` shows how it ended").into())
         }
@@ -202,34 +202,34 @@ fn find(app: &App, wanted: &str, kind: AskKind, verb: &str) -> Result<Ask> {
 
 /// Writes the answer, unless another answer was first. The user may have taken a long time, so this checks
 /// again that the ask is open, with the current time and under the lock that a beat takes to archive it.
-fn say(app: &App, ask: &Ask, said: Said) -> Result<()> {
-    let verb = match said {
-        Said::Answer { .. } | Said::Expired | Said::Stranded => "answer",
-        Said::Approve { .. } => "approve",
-        Said::Reject { .. } => "reject",
+fn say(app: &App, ask: &QuestionFile, reply: AskReply) -> Result<()> {
+    let verb = match reply {
+        AskReply::Answer { .. } | AskReply::Expired | AskReply::Stranded => "answer",
+        AskReply::Approve { .. } => "approve",
+        AskReply::Reject { .. } => "reject",
     };
     let fail = |why: &str| Err(Fault::failed(format!("could not {verb} {}: {why}", ask.id)).into());
     let held = lock::store(&app.layout.store_lock())?;
     let now = clock::now();
-    let there: Option<Ask> = records::read_json(&app.layout.file(&layout::ask_path(&ask.id)))?;
+    let there: Option<QuestionFile> = records::read_json(&app.layout.file(&layout::ask_path(&ask.id)))?;
     if there.as_ref() != Some(ask) || records::peek_beat(&app.layout)?.closed_asks.contains(&ask.id) {
         return fail("a beat has closed it in the meantime");
     }
-    if ask.state(None, now) == State::Expired {
+    if ask.state(None, now) == QuestionState::Expired {
         return fail("it has expired");
     }
     if records::is_stranded(&app.layout, ask)? {
         return fail(STRANDED);
     }
     records::set_answer_aside(&app.layout, &ask.id, now)?;
-    let answer = Answer { ask: ask.id.clone(), at_ms: now.unix_ms, said };
+    let answer = AnswerFile { ask: ask.id.clone(), at_ms: now.unix_ms, reply };
     let path = app.layout.asks().join(format!("{}.answer.json", ask.id));
     if !file::create(&path, records::json_text(&answer)?.as_bytes(), 0o600)? {
         return fail("it has an answer already");
     }
     drop(held);
     if let Some(worker) = &ask.worker {
-        client::poke(&app.layout.worker(worker).attach_socket());
+        client::wake(&app.layout.worker(worker).attach_socket());
         if let Ok(Some(worker)) = workers::load(&app.layout, worker) {
             super::worker::note_if_stopped(&worker);
         }
@@ -243,13 +243,13 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
         Some("-") => input::stdin("the answer")?.trim_end().to_owned(),
         Some(text) => text.to_owned(),
         None if print::stdin_is_tty() => {
-            print::raw(text(app, &ask, State::Open).as_bytes());
+            print::raw(text(app, &ask, QuestionState::Open).as_bytes());
             print::prompt("answer: ").unwrap_or_default()
         }
         None => input::stdin("the answer")?.trim_end().to_owned(),
     };
     let chosen = chosen(&ask, given)?;
-    say(app, &ask, Said::Answer { text: chosen.clone() })?;
+    say(app, &ask, AskReply::Answer { text: chosen.clone() })?;
     print::line(&format!("answered {}: {}", ask.id, visible(&chosen, false)));
     Ok(0)
 }
@@ -257,8 +257,8 @@ pub fn answer(app: &App, args: &AnswerArgs) -> Result<u8> {
 /// The approval that has waited longest.
 pub fn oldest_approval(app: &App) -> Option<Name> {
     let (asks, _) = open_asks(app).ok()?;
-    let waits = |(ask, answer): &&(Ask, Option<Answer>)| {
-        ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == State::Open
+    let waits = |(ask, answer): &&(QuestionFile, Option<AnswerFile>)| {
+        ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == QuestionState::Open
     };
     asks.values().filter(waits).min_by_key(|(ask, _)| ask.created_ms).map(|(ask, _)| ask.id.clone())
 }
@@ -270,15 +270,15 @@ pub fn answer_on_terminal(app: &App, ask: &Name) -> Result<()> {
         return approve(app, &ApproveArgs { ask: ask.to_string(), hash: None }).map(drop);
     }
     let ask = find(app, ask.as_str(), AskKind::Question, "answer")?;
-    print::raw(text(app, &ask, State::Open).as_bytes());
+    print::raw(text(app, &ask, QuestionState::Open).as_bytes());
     match print::prompt("answer (empty: not now): ") {
-        Some(given) if !given.is_empty() => say(app, &ask, Said::Answer { text: chosen(&ask, given)? }),
+        Some(given) if !given.is_empty() => say(app, &ask, AskReply::Answer { text: chosen(&ask, given)? }),
         _ => Ok(()),
     }
 }
 
 /// The meaning of an answer: the option with that number, or the text itself.
-fn chosen(ask: &Ask, given: String) -> Result<String> {
+fn chosen(ask: &QuestionFile, given: String) -> Result<String> {
     let number = given.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
     let chosen = number.and_then(|i| ask.options.get(i)).cloned().unwrap_or(given);
     if chosen.trim().is_empty() {
@@ -307,7 +307,7 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
             return Err(fault.hint("look again with `looop asks`").into());
         }
         None if print::stdin_is_tty() => {
-            print::raw(text(app, &ask, State::Open).as_bytes());
+            print::raw(text(app, &ask, QuestionState::Open).as_bytes());
             print::raw(recap(app, &ask).as_bytes());
             if !print::agreed("Make this move?") {
                 print::line("nothing was approved");
@@ -316,11 +316,11 @@ pub fn approve(app: &App, args: &ApproveArgs) -> Result<u8> {
         }
         None => {
             let what = format!("could not approve {}: there is no terminal to show it on", ask.id);
-            let fault = Fault { kind: Kind::Usage, what, hints: Vec::new() };
+            let fault = Fault { kind: ErrorKind::Usage, what, hints: Vec::new() };
             return Err(fault.hint("read `looop asks`, then give the hash that you saw with --hash").into());
         }
     }
-    say(app, &ask, Said::Approve { hash })?;
+    say(app, &ask, AskReply::Approve { hash })?;
     print::line(&format!("approved {}; the next beat makes the move", ask.id));
     Ok(0)
 }
@@ -331,7 +331,7 @@ pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
         return reject_all(app, args);
     }
     let ask = find(app, args.ask.as_deref().unwrap_or_default(), AskKind::Approval, "reject")?;
-    say(app, &ask, Said::Reject { text: args.why.join(" ") })?;
+    say(app, &ask, AskReply::Reject { text: args.why.join(" ") })?;
     print::line(&format!("rejected {}; the same move is refused for a day", ask.id));
     Ok(0)
 }
@@ -340,10 +340,10 @@ pub fn reject(app: &App, args: &RejectArgs) -> Result<u8> {
 fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
     let why = args.ask.iter().chain(&args.why).cloned().collect::<Vec<_>>().join(" ");
     let (asks, _) = open_asks(app)?;
-    let open: Vec<Ask> = asks
+    let open: Vec<QuestionFile> = asks
         .into_values()
         .filter(|(ask, answer)| {
-            ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == State::Open
+            ask.kind == AskKind::Approval && ask.state(answer.as_ref(), app.now) == QuestionState::Open
         })
         .map(|(ask, _)| ask)
         .collect();
@@ -353,7 +353,7 @@ fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
     }
     if !args.yes && print::stdin_is_tty() {
         for ask in &open {
-            print::raw(text(app, ask, State::Open).as_bytes());
+            print::raw(text(app, ask, QuestionState::Open).as_bytes());
         }
         if !print::agreed(&format!("Reject these {} moves?", open.len())) {
             print::line("nothing was rejected");
@@ -362,7 +362,7 @@ fn reject_all(app: &App, args: &RejectArgs) -> Result<u8> {
     }
     let mut failed = 0;
     for ask in &open {
-        match say(app, ask, Said::Reject { text: why.clone() }) {
+        match say(app, ask, AskReply::Reject { text: why.clone() }) {
             Ok(()) => print::line(&format!("rejected {}; the same move is refused for a day", ask.id)),
             Err(error) => {
                 failed += 1;

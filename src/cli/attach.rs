@@ -8,7 +8,7 @@ use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::worker::Phase;
 use crate::store::workers;
-use crate::worker::attach::{self, Ended, Options};
+use crate::worker::attach::{self, AttachEnd, Options};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop attach\n  looop attach fix-ci --view")]
@@ -35,8 +35,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let approval = &mut || super::asks::oldest_approval(app);
     let ended = attach::attach(&app.layout.worker(&id), &id, Options { view: args.view, answer, approval })?;
     match ended {
-        Ended::Detached => print::line(&format!("detached from {id}; it is still running")),
-        Ended::Over(phase) => print::line(&format!("{id} is {}", phase.word())),
+        AttachEnd::Detached => print::line(&format!("detached from {id}; it is still running")),
+        AttachEnd::Over(phase) => print::line(&format!("{id} is {}", phase.word())),
     }
     Ok(0)
 }

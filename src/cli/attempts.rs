@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{App, envelope_with, forms, print};
 use crate::fix::attempt_line;
 use crate::model::ask::visible;
-use crate::model::attempt::{Line, Ruling, rule, standing};
+use crate::model::attempt::{LedgerLine, Ruling, rule, standing};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::time::human_ms;
@@ -83,7 +83,7 @@ fn list(args: &Args, all: &[(FixDir, Name)]) -> Result<u8> {
     Ok(0)
 }
 
-fn show(app: &App, args: &Args, goal: &Name, lines: &[Line]) -> Result<u8> {
+fn show(app: &App, args: &Args, goal: &Name, lines: &[LedgerLine]) -> Result<u8> {
     let limits = app.config()?.settings.fixes.thresholds;
     let now = standing(lines);
     let next = match now.attempts.last() {
@@ -97,22 +97,22 @@ fn show(app: &App, args: &Args, goal: &Name, lines: &[Line]) -> Result<u8> {
     }
     for line in lines {
         let text = match line {
-            Line::Begin(begin) => match begin.failures {
+            LedgerLine::Begin(begin) => match begin.failures {
                 Some(failures) => format!("starts with {failures} failing"),
                 None => "begins".to_owned(),
             },
-            Line::Attempt(attempt) => {
+            LedgerLine::Attempt(attempt) => {
                 let about = if attempt.estimated { "~" } else { "" };
                 let took = human_ms(attempt.took_ms);
                 format!("{} ({took}, {about}{} tokens)", attempt_line(attempt), attempt.tokens)
             }
-            Line::Plan(plan) => match &plan.refused {
+            LedgerLine::Plan(plan) => match &plan.refused {
                 Some(why) => format!("a plan of {} was refused: {why}", plan.runner),
                 None => format!("plan of {}: {}; {}", plan.runner, plan.hypothesis, plan.different),
             },
-            Line::Rollback(rollback) => format!("rolled back to the state after #{}", rollback.after),
-            Line::Asked(asked) => format!("you were asked ({}): {}", asked.ask, asked.why),
-            Line::Answer(answer) => format!("you answered: {}", answer.text),
+            LedgerLine::Rollback(rollback) => format!("rolled back to the state after #{}", rollback.after),
+            LedgerLine::Asked(asked) => format!("you were asked ({}): {}", asked.ask, asked.why),
+            LedgerLine::Answer(answer) => format!("you answered: {}", answer.text),
         };
         print::line(&visible(&text, false));
     }
@@ -131,11 +131,11 @@ fn word(next: &Ruling) -> &'static str {
     }
 }
 
-fn diff(app: &App, dir: &FixDir, lines: &[Line], from: u32, to: u32) -> Result<u8> {
+fn diff(app: &App, dir: &FixDir, lines: &[LedgerLine], from: u32, to: u32) -> Result<u8> {
     let tree = |n: u32| {
         let found = lines.iter().rev().find_map(|line| match line {
-            Line::Begin(begin) if n == 0 => Some(begin.base.clone()),
-            Line::Attempt(attempt) if attempt.n == n => Some(attempt.end.clone()),
+            LedgerLine::Begin(begin) if n == 0 => Some(begin.base.clone()),
+            LedgerLine::Attempt(attempt) if attempt.n == n => Some(attempt.end.clone()),
             _ => None,
         });
         found.ok_or_else(|| {

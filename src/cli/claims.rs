@@ -6,16 +6,16 @@ use serde_json::json;
 use super::{App, envelope, forms, print};
 use crate::model::ask::visible;
 use crate::model::fault::Fault;
-use crate::model::lease::{Here, Holder, Lease, Standing, Ttl};
+use crate::model::lease::{Here, Holder, Lease, LeaseStatus, Ttl};
 use crate::model::name::Name;
 use crate::model::time::{human_ms, parse_ms};
-use crate::model::wire::Request;
+use crate::model::wire::WireRequest;
 use crate::store::claims::{self, Freed};
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop claims")]
-pub struct ListArgs {
+pub struct ClaimsArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -42,7 +42,7 @@ pub struct ReleaseArgs {
 }
 
 /// Lists the leases.
-pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
+pub fn list(app: &App, args: &ClaimsArgs) -> Result<u8> {
     let here = claims::here();
     let (leases, problems) = claims::list(&app.layout, &here)?;
     if args.json {
@@ -61,11 +61,11 @@ pub fn list(app: &App, args: &ListArgs) -> Result<u8> {
 }
 
 /// The public form of a lease, with its state.
-pub fn row(lease: &Lease, standing: Standing, here: &Here) -> forms::Claim {
+pub fn row(lease: &Lease, standing: LeaseStatus, here: &Here) -> forms::Claim {
     let (state, free_in_ms, why) = match standing {
-        Standing::Held(ms) => (forms::ClaimState::Held, Some(ms), None),
-        Standing::Free(why) => (forms::ClaimState::Free, Some(0), Some(why.to_owned())),
-        Standing::Foreign => (forms::ClaimState::Elsewhere, None, None),
+        LeaseStatus::Held(ms) => (forms::ClaimState::Held, Some(ms), None),
+        LeaseStatus::Free(why) => (forms::ClaimState::Free, Some(0), Some(why.to_owned())),
+        LeaseStatus::Foreign => (forms::ClaimState::Elsewhere, None, None),
     };
     forms::Claim {
         resource: lease.resource.clone(),
@@ -86,11 +86,11 @@ pub fn row(lease: &Lease, standing: Standing, here: &Here) -> forms::Claim {
     }
 }
 
-fn text_row(app: &App, lease: &Lease, standing: Standing) -> Vec<String> {
+fn text_row(app: &App, lease: &Lease, standing: LeaseStatus) -> Vec<String> {
     let standing = match standing {
-        Standing::Held(ms) => format!("for {}", human_ms(ms)),
-        Standing::Free(why) => format!("free: {why}"),
-        Standing::Foreign => format!("on {}; only you can release it", lease.host),
+        LeaseStatus::Held(ms) => format!("for {}", human_ms(ms)),
+        LeaseStatus::Free(why) => format!("free: {why}"),
+        LeaseStatus::Foreign => format!("on {}; only you can release it", lease.host),
     };
     vec![
         lease.resource.to_string(),
@@ -105,7 +105,7 @@ fn text_row(app: &App, lease: &Lease, standing: Standing) -> Vec<String> {
 pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
         let ttl_s = parse_ms(&args.ttl).map_err(Fault::usage)?.unsigned_abs() / 1000;
-        let request = Request::Claim { resource: args.resource.to_string(), ttl_s: Some(ttl_s) };
+        let request = WireRequest::Claim { resource: args.resource.to_string(), ttl_s: Some(ttl_s) };
         print::line(&format!("claimed {} (epoch {})", args.resource, client::call(&socket, request)?));
         return Ok(0);
     }
@@ -131,12 +131,12 @@ pub fn claim(app: &App, args: &ClaimArgs) -> Result<u8> {
 /// Releases the user's own lease, or with --force the lease of any holder.
 pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        client::call(&socket, Request::Release { resource: args.resource.to_string() })?;
+        client::call(&socket, WireRequest::Release { resource: args.resource.to_string() })?;
         return Ok(0);
     }
     let what = format!("release {}", args.resource);
     let person = by_hand(app, &what)?;
-    let said = match claims::free(&app.layout, &args.resource, &person, args.force)? {
+    let stated = match claims::free(&app.layout, &args.resource, &person, args.force)? {
         Freed::Lease(lease) => {
             let from = if lease.holder == person {
                 String::new()
@@ -157,7 +157,7 @@ pub fn release(app: &App, args: &ReleaseArgs) -> Result<u8> {
                 .into());
         }
     };
-    print::line(&said);
+    print::line(&stated);
     Ok(0)
 }
 

@@ -1,4 +1,4 @@
-//! `looop __collect`: fetches the commits of one worker in its own process, so that the supervisor never waits.
+//! `looop __fetch-branch`: fetches the commits of one worker in its own process, so that the supervisor never waits.
 
 use std::path::PathBuf;
 

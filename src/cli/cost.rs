@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{App, envelope_with, forms, print};
 use crate::model::charge::{Charge, dollars};
 use crate::model::fault::Fault;
-use crate::model::spend::{By, Row, csv, report, total};
+use crate::model::spend::{GroupBy, SpendRow, csv, report, total};
 use crate::model::time::{Now, parse_ms};
 use crate::store::ledger;
 
@@ -17,7 +17,7 @@ use crate::store::ledger;
 pub struct Args {
     /// Today, or everything in the ledger.
     #[arg(value_enum, default_value_t)]
-    span: Span,
+    span: CostSpan,
     /// Count from this local day (2026-11-21) or from this long ago (7d, 12h).
     #[arg(long, value_name = "DAY|AGE", conflicts_with = "span")]
     since: Option<String>,
@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Span {
+enum CostSpan {
     /// Since local midnight.
     #[default]
     Today,
@@ -62,15 +62,15 @@ enum Key {
 }
 
 impl Key {
-    fn by(self) -> By {
+    fn by(self) -> GroupBy {
         match self {
-            Key::Day => By::Day,
-            Key::Goal => By::Goal,
-            Key::Worker => By::Worker,
-            Key::Runner => By::Runner,
-            Key::Model => By::Model,
-            Key::Sensor => By::Sensor,
-            Key::Beat => By::Beat,
+            Key::Day => GroupBy::Day,
+            Key::Goal => GroupBy::Goal,
+            Key::Worker => GroupBy::Worker,
+            Key::Runner => GroupBy::Runner,
+            Key::Model => GroupBy::Model,
+            Key::Sensor => GroupBy::Sensor,
+            Key::Beat => GroupBy::Beat,
         }
     }
 }
@@ -88,8 +88,8 @@ impl From {
     fn of(args: &Args, now: Now) -> Result<From> {
         let Some(text) = &args.since else {
             return Ok(match args.span {
-                Span::Today => From::Day(now.day()),
-                Span::All => From::Everything,
+                CostSpan::Today => From::Day(now.day()),
+                CostSpan::All => From::Everything,
             });
         };
         let is_day =
@@ -152,7 +152,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 }
 
 /// The rows and, if there are several, their sum.
-fn table(rows: &[Row], total: &Row, bars: bool) -> Vec<Vec<String>> {
+fn table(rows: &[SpendRow], total: &SpendRow, bars: bool) -> Vec<Vec<String>> {
     let heads = ["", "calls", "in", "cached", "out", "cost"];
     let mut table = vec![heads.map(str::to_owned).to_vec()];
     let dearest = rows.iter().map(|row| row.cost_micros).max().unwrap_or(0);
@@ -169,7 +169,7 @@ fn table(rows: &[Row], total: &Row, bars: bool) -> Vec<Vec<String>> {
     table
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &SpendRow) -> Vec<String> {
     let cached = match row.cached_percent() {
         Some(percent) if row.tokens_cached > 0 => format!("{} ({percent} %)", row.tokens_cached),
         _ => row.tokens_cached.to_string(),
@@ -207,8 +207,12 @@ mod tests {
     fn a_bar_is_as_long_as_its_share() {
         let lengths = [0, 1, 50, 100].map(|part| bar(part, 100).chars().count());
         assert_eq!(lengths, [0, 1, 10, 20]);
-        let row =
-            |key: &str, cost_micros| Row { key: key.to_owned(), calls: 1, cost_micros, ..Row::default() };
+        let row = |key: &str, cost_micros| SpendRow {
+            key: key.to_owned(),
+            calls: 1,
+            cost_micros,
+            ..SpendRow::default()
+        };
         let rows = [row("a", 30_000), row("b\u{1b}[2J", 10_000)];
         let shown = table(&rows, &row("total", 40_000), true);
         assert_eq!((shown.len(), shown[1].len(), shown[3].len()), (4, 7, 6));

@@ -10,7 +10,7 @@ use super::{App, print};
 use crate::config::Env;
 use crate::model::example;
 use crate::model::fault::Fault;
-use crate::store::history::{CommitSpec, Content, FileEdit, History, Signature};
+use crate::store::history::{CommitSpec, CommittedContent, FileEdit, History, Signature};
 use crate::store::{examples, file, records, seed};
 use crate::sys::proc;
 use crate::sys::program;
@@ -118,7 +118,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     let (data, config) = (dir.join("data"), config_dir.join("looop.json"));
     let script = config_dir.join("replies.jsonl");
     let has_git = program::find_program("git", &Env::read()?.path(), dir).is_some();
-    file::write(&script, replies(repo, has_git).as_bytes(), 0o600, file::Keep::Whole)?;
+    file::write(&script, replies(repo, has_git).as_bytes(), 0o600, file::Durability::Whole)?;
     let own = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| program::self_path());
     let path = Env::read()?.path();
     let file_text = json!({
@@ -126,7 +126,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
         "decide": "scripted",
         "runners": { "scripted": { "decide": [own, "__scripted", script], "write": [config_dir] } },
     });
-    records::write_json(&config, &file_text, file::Keep::Whole)?;
+    records::write_json(&config, &file_text, file::Durability::Whole)?;
     let set = |key: &str, value: &Path| (key.to_owned(), value.to_string_lossy().into_owned());
     let mut env = Env::read()?.all();
     env.retain(|(key, _)| !key.starts_with("LOOOP_"));
@@ -139,7 +139,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
     seed::set_up(&layout, crate::sys::clock::now())?;
     std::fs::remove_file(layout.goals().join("setup.md"))?;
     std::fs::remove_file(layout.goals().join("playbook-daily.md"))?;
-    file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, file::Keep::Whole)?;
+    file::write(&layout.goals().join("clean-repo.md"), GOAL.as_bytes(), 0o600, file::Durability::Whole)?;
     for name in SENSORS {
         let script = examples::find(name).unwrap_or_default();
         // The script holds the value itself, because a sensor gets only the environment variables that it asks for.
@@ -147,7 +147,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
         let values = if name == "git-repos" { repos.into() } else { BTreeMap::new() };
         let script = example::with_values(script, &values, "").map_err(Fault::failed)?;
         let path = layout.sensors().join(format!("{name}.sh"));
-        file::write(&path, script.as_bytes(), 0o700, file::Keep::Whole)?;
+        file::write(&path, script.as_bytes(), 0o700, file::Durability::Whole)?;
     }
     Ok(Demo { data, config, env })
 }
@@ -184,14 +184,14 @@ fn replies(repo: &Path, has_git: bool) -> String {
 fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
     let repo = dir.join("repo");
     file::make_dir(&repo)?;
-    file::write(&repo.join("README.md"), b"# A demo\n", 0o600, file::Keep::Whole)?;
+    file::write(&repo.join("README.md"), b"# A demo\n", 0o600, file::Durability::Whole)?;
     let who = Signature {
         name: "demo".to_owned(),
         email: "demo@localhost".to_owned(),
         unix_s: app.now.unix_ms / 1000,
         utc_offset_s: 0,
     };
-    let content = Some(Content { bytes: b"# A demo\n".to_vec(), executable: false });
+    let content = Some(CommittedContent { bytes: b"# A demo\n".to_vec(), executable: false });
     let edits = vec![FileEdit { path: "README.md".to_owned(), content }];
     let message = "the first commit\n";
     History::init(&repo)?.commit(&CommitSpec { message, author: &who, committer: &who, edits })?;
@@ -199,9 +199,9 @@ fn make_repo(app: &App, dir: &Path) -> Result<PathBuf> {
         &repo.join("README.md"),
         concat!("# A demo\n\nTO", "DO: say what it is\n").as_bytes(),
         0o600,
-        file::Keep::Whole,
+        file::Durability::Whole,
     )?;
-    file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, file::Keep::Whole)?;
+    file::write(&repo.join("notes.txt"), b"unfinished\n", 0o600, file::Durability::Whole)?;
     Ok(repo)
 }
 
@@ -217,16 +217,16 @@ impl Demo {
             env: self.env.clone(),
             cwd: self.data.clone(),
             input: proc::Input::Null,
-            keep: proc::Keep::Tail(64 * 1024),
+            keep: proc::OutputLimit::Tail(64 * 1024),
             timeout_ms: 60_000,
             sink: None,
             gate: None,
-            boxed: None,
+            sandbox: None,
         };
         let ended = proc::run_one(job, &Cancel::on_signals()?, None)?;
         print::raw(&ended.stdout);
         anyhow::ensure!(
-            ended.exit == proc::Exit::Code(0),
+            ended.exit == proc::ProcessExit::Code(0),
             "could not continue the demo: `looop {}` failed",
             shown.join(" ")
         );

@@ -6,12 +6,12 @@ mod state;
 use anyhow::Result;
 use serde_json::json;
 
-use super::forms::{Finding, Health};
+use super::forms::{CheckStatus, Finding};
 use super::{App, envelope, print};
 use crate::config::Config;
-use crate::model::boxing::{Kind, Level, NetworkAccess, Wanted};
+use crate::model::boxing::{Level, NetworkAccess, SandboxMode, SandboxSubject};
 use crate::model::fault::Fault;
-use crate::store::boxes::Boxer;
+use crate::store::boxes::SandboxBuilder;
 use crate::store::history::{Blocked, History, locks};
 use crate::store::{commits, layout, lock, seed, texts};
 use crate::sys::program;
@@ -27,16 +27,16 @@ pub struct Args {
     ask: bool,
     /// Check one thing in detail.
     #[command(subcommand)]
-    what: Option<What>,
+    what: Option<DoctorCheck>,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum DoctorCheck {
     /// Test a runner that decides: version, login, what keeps it from using tools, and one small real decision.
     Runner(runner::Args),
 }
 
-fn finding(health: Health, what: &str, found: impl Into<String>, fix: &[&str]) -> Finding {
+fn finding(health: CheckStatus, what: &str, found: impl Into<String>, fix: &[&str]) -> Finding {
     let fix = fix.iter().map(|fix| (*fix).to_owned()).collect();
     Finding { health, what: what.to_owned(), found: found.into(), fix }
 }
@@ -44,13 +44,13 @@ fn finding(health: Health, what: &str, found: impl Into<String>, fix: &[&str]) -
 fn from_error(what: &str, error: &anyhow::Error) -> Finding {
     let hints: Vec<String> =
         error.downcast_ref::<Fault>().map(|fault| fault.hints.clone()).unwrap_or_default();
-    Finding { health: Health::Bad, what: what.to_owned(), found: format!("{error:#}"), fix: hints }
+    Finding { health: CheckStatus::Bad, what: what.to_owned(), found: format!("{error:#}"), fix: hints }
 }
 
 /// Runs all checks; exit status 1 if a finding is bad. Only `--ask` writes something: the prompt, the reply and
 /// the cost.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
-    if let Some(What::Runner(runner)) = &args.what {
+    if let Some(DoctorCheck::Runner(runner)) = &args.what {
         return runner::run(app, runner);
     }
     let mut found: Vec<Finding> = state::clock_flaw_finding(app.now).into_iter().collect();
@@ -63,15 +63,15 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         let style = app.style;
         for f in &found {
             let mark = match f.health {
-                Health::Good => style.green("ok  "),
-                Health::Odd => style.yellow("odd "),
-                Health::Bad => style.red("BAD "),
+                CheckStatus::Good => style.green("ok  "),
+                CheckStatus::Odd => style.yellow("odd "),
+                CheckStatus::Bad => style.red("BAD "),
             };
             print::line(&format!("{mark} {}: {}", f.what, f.found));
             f.fix.iter().for_each(|fix| print::line(&format!("     fix: {fix}")));
         }
     }
-    Ok(u8::from(found.iter().any(|f| f.health == Health::Bad)))
+    Ok(u8::from(found.iter().any(|f| f.health == CheckStatus::Bad)))
 }
 
 fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
@@ -81,9 +81,9 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
     };
     let path = config.path.display().to_string();
     match config.path.exists() {
-        true => found.push(finding(Health::Good, "config", path, &[])),
+        true => found.push(finding(CheckStatus::Good, "config", path, &[])),
         false => found.push(finding(
-            Health::Odd,
+            CheckStatus::Odd,
             "config",
             format!("{path} does not exist; defaults are used"),
             &["looop init"],
@@ -97,7 +97,12 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
         Err(error) => return found.push(from_error("runner", &error)),
     };
     if runner.program().is_empty() {
-        return found.push(finding(Health::Good, "runner", format!("{} is an endpoint", runner.name()), &[]));
+        return found.push(finding(
+            CheckStatus::Good,
+            "runner",
+            format!("{} is an endpoint", runner.name()),
+            &[],
+        ));
     }
     let Some(program) = program::find_program(
         runner.program(),
@@ -109,12 +114,17 @@ fn config(app: &App, args: &Args, found: &mut Vec<Finding>) {
             "install it, or name another runner with \"decide\" in the config",
             "try `looop demo`, which needs no runner",
         ];
-        return found.push(finding(Health::Bad, "runner", what, &fix));
+        return found.push(finding(CheckStatus::Bad, "runner", what, &fix));
     };
-    found.push(finding(Health::Good, "runner", format!("{} is {}", runner.name(), program.display()), &[]));
+    found.push(finding(
+        CheckStatus::Good,
+        "runner",
+        format!("{} is {}", runner.name(), program.display()),
+        &[],
+    ));
     if args.ask {
-        found.push(match runner::ask(app, &config, runner.as_ref()).and_then(runner::Answer::words) {
-            Ok(words) => finding(Health::Good, "runner answers", words, &[]),
+        found.push(match runner::ask(app, &config, runner.as_ref()).and_then(runner::RunnerCheck::words) {
+            Ok(words) => finding(CheckStatus::Good, "runner answers", words, &[]),
             Err(error) => {
                 let mut finding = from_error("runner answers", &error);
                 if finding.fix.is_empty() {
@@ -137,14 +147,14 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     if let Err(error) = layout::check(&app.layout) {
         return found.push(from_error("data dir", &error));
     }
-    found.push(finding(Health::Good, "data dir", root, &[]));
+    found.push(finding(CheckStatus::Good, "data dir", root, &[]));
     state::disk(app, found);
     state::records(app, found);
     let tip = |history: &History| match history.check_tip() {
         Ok(()) => None,
         Err(error) => {
             let fix = "`looop run` returns to the newest readable commit; no file is lost";
-            Some(finding(Health::Bad, "history", format!("{error:#}"), &[fix]))
+            Some(finding(CheckStatus::Bad, "history", format!("{error:#}"), &[fix]))
         }
     };
     match History::open(app.layout.root()).and_then(|history| Ok((tip(&history), try_commit(app, &history)?)))
@@ -155,12 +165,12 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
             state::private_in_git(app, found);
             for lock in locks::in_words(app.layout.root()) {
                 let fix = "let the program end; a lock that no process holds is removed after a minute";
-                found.push(finding(Health::Odd, "lock", lock, &[fix]));
+                found.push(finding(CheckStatus::Odd, "lock", lock, &[fix]));
             }
         }
         Err(error) => {
             let fix = "restore the `.git` directory, or move its replacement away and run `looop init`";
-            found.push(finding(Health::Bad, "history", format!("{error:#}"), &[fix]));
+            found.push(finding(CheckStatus::Bad, "history", format!("{error:#}"), &[fix]));
         }
     }
     if let Err(error) = texts::playbook(&app.layout) {
@@ -169,7 +179,12 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
     match crate::store::records::peek_beat(&app.layout) {
         Err(error) => found.push(from_error("memory", &error)),
         Ok(beat) if beat.halted.is_some() => {
-            found.push(finding(Health::Bad, "memory", beat.halted.unwrap_or_default(), &["looop resume"]));
+            found.push(finding(
+                CheckStatus::Bad,
+                "memory",
+                beat.halted.unwrap_or_default(),
+                &["looop resume"],
+            ));
         }
         Ok(beat) => state::clock(app, &beat, found),
     }
@@ -180,13 +195,14 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
             let unfit = sensors.iter().filter_map(|s| Some((s.name.as_str(), s.header.as_ref().err()?)));
             found.extend(unfit.map(|(name, unfit)| {
                 let fix = format!("fix or remove it: {}", app.layout.sensors().display());
-                finding(Health::Bad, &format!("sensor {name}"), unfit.why.clone(), &[&fix])
+                finding(CheckStatus::Bad, &format!("sensor {name}"), unfit.why.clone(), &[&fix])
             }));
-            found
-                .extend(problems.iter().map(|problem| finding(Health::Odd, "sensors", problem.clone(), &[])));
+            found.extend(
+                problems.iter().map(|problem| finding(CheckStatus::Odd, "sensors", problem.clone(), &[])),
+            );
             let fit = sensors.iter().filter(|sensor| sensor.header.is_ok()).count();
             found.push(finding(
-                Health::Good,
+                CheckStatus::Good,
                 "sensors",
                 format!("{fit} can be run; `looop sensor test` runs them"),
                 &[],
@@ -198,21 +214,23 @@ fn data_dir(app: &App, found: &mut Vec<Finding>) {
 /// Makes a test commit and removes it again, unless a beat is committing.
 fn try_commit(app: &App, history: &History) -> Result<Finding> {
     if let Some(blocked) = history.blocked()? {
-        return Ok(finding(Health::Bad, "history", blocked.to_string(), &[&blocked.hint()]));
+        return Ok(finding(CheckStatus::Bad, "history", blocked.to_string(), &[&blocked.hint()]));
     }
     let _held = match lock::tick(&app.layout.tick_lock()) {
         Err(error) if lock::is_busy(&error) => {
-            return Ok(finding(Health::Good, "history", "a beat is making its commits", &[]));
+            return Ok(finding(CheckStatus::Good, "history", "a beat is making its commits", &[]));
         }
         held => held?,
     };
     Ok(match history.try_commit(&commits::looop_signature(app.now)) {
-        Ok(()) => finding(Health::Good, "history", "commits work: a test commit was made and removed", &[]),
+        Ok(()) => {
+            finding(CheckStatus::Good, "history", "commits work: a test commit was made and removed", &[])
+        }
         Err(error) => {
             let hint = error.downcast_ref::<Blocked>().map(Blocked::hint);
             let hint = hint
                 .unwrap_or("make sure that the data dir is writable and its disk has free space".to_owned());
-            finding(Health::Bad, "history", format!("{error:#}"), &[&hint])
+            finding(CheckStatus::Bad, "history", format!("{error:#}"), &[&hint])
         }
     })
 }
@@ -220,7 +238,7 @@ fn try_commit(app: &App, history: &History) -> Result<Finding> {
 /// Checks the runner of workers. A missing default runner is not a fault.
 fn worker(config: &Config, found: &mut Vec<Finding>) {
     let workers = &config.settings.workers;
-    let ill = if workers.runner.is_some() { Health::Bad } else { Health::Odd };
+    let ill = if workers.runner.is_some() { CheckStatus::Bad } else { CheckStatus::Odd };
     let fix = "install it, or name another runner with \"worker\" in the config";
     let (name, argv) = match workers.runner(None) {
         Ok((name, runner)) => (name, &runner.argv),
@@ -231,7 +249,7 @@ fn worker(config: &Config, found: &mut Vec<Finding>) {
     found.push(match program::find_program(program, &config.settings.path, here) {
         Some(path) => {
             let what = format!("{name} is {}{}", path.display(), unknown_model(config, name, program));
-            finding(Health::Good, "worker runner", what, &[])
+            finding(CheckStatus::Good, "worker runner", what, &[])
         }
         None => {
             let what = format!("`{program}` is not on the configured PATH ({})", config.settings.path);
@@ -244,7 +262,7 @@ fn worker(config: &Config, found: &mut Vec<Finding>) {
 fn unknown_model(config: &Config, name: &str, program: &str) -> String {
     let boxes = &config.settings.boxes;
     let program = program.rsplit('/').next().unwrap_or_default();
-    let has_loopback = boxes.worker.wanted == Wanted::None || boxes.worker.net == NetworkAccess::On;
+    let has_loopback = boxes.worker.wanted == SandboxMode::None || boxes.worker.net == NetworkAccess::On;
     match has_loopback || boxes.endpoint(&[name, program]).is_some() {
         true => String::new(),
         false => format!(
@@ -258,20 +276,23 @@ fn tools(app: &App, found: &mut Vec<Finding>) {
     let path = app.config().map_or_else(|_| app.env.path(), |config| config.settings.path);
     let has = |name: &str| program::find_program(name, &path, app.layout.root()).is_some();
     found.push(match has("git") {
-        true => {
-            finding(Health::Good, "git", "is installed, for workers in a repository and for the history", &[])
-        }
+        true => finding(
+            CheckStatus::Good,
+            "git",
+            "is installed, for workers in a repository and for the history",
+            &[],
+        ),
         false => finding(
-            Health::Odd,
+            CheckStatus::Odd,
             "git",
             "is not on the PATH; workers cannot get a repository, everything else works",
             &["install git"],
         ),
     });
     found.push(match has("tmux") {
-        true => finding(Health::Good, "tmux", "is installed, to show workers that wait for you", &[]),
+        true => finding(CheckStatus::Good, "tmux", "is installed, to show workers that wait for you", &[]),
         false => finding(
-            Health::Odd,
+            CheckStatus::Odd,
             "tmux",
             "is not on the PATH; the pulse rings and prints who waits for you instead",
             &["install tmux to get a window for each of them"],
@@ -284,38 +305,42 @@ fn tools(app: &App, found: &mut Vec<Finding>) {
 fn sandbox(app: &App, found: &mut Vec<Finding>) {
     if !program::finds_itself() {
         let what = "is not mounted: without it looop can neither make a sandbox, nor start a worker, nor see which processes run";
-        found.push(finding(Health::Bad, "/proc", what, &["mount it: mount -t proc proc /proc"]));
+        found.push(finding(CheckStatus::Bad, "/proc", what, &["mount it: mount -t proc proc /proc"]));
     }
     if rustix::process::geteuid().is_root() {
         let what = "root, against whom file modes do not protect: a child without a full sandbox can do more";
-        found.push(finding(Health::Odd, "user", what, &["run looop as an ordinary user"]));
+        found.push(finding(CheckStatus::Odd, "user", what, &["run looop as an ordinary user"]));
     }
     // The config check has reported why it cannot be read.
     let Ok(config) = app.config() else { return };
     let keep = seed::is_set_up(&app.layout);
-    let powers = Boxer::new(&app.layout, &config.settings, keep).probe_again();
-    let boxer = Boxer::with(&app.layout, &config.settings, powers.clone());
+    let powers = SandboxBuilder::new(&app.layout, &config.settings, keep).probe_again();
+    let sandboxes = SandboxBuilder::with(&app.layout, &config.settings, powers.clone());
     let fixes: Vec<&str> = powers.fixes.iter().map(String::as_str).collect();
-    let had =
-        format!("{} is available (Landlock {}, {})", powers.level().word(), powers.landlock, boxer.engine());
+    let had = format!(
+        "{} is available (Landlock {}, {})",
+        powers.level().word(),
+        powers.landlock,
+        sandboxes.engine()
+    );
     found.push(match powers.level() {
-        Level::Full if powers.missing.is_empty() => finding(Health::Good, "sandbox", had, &[]),
-        _ => finding(Health::Odd, "sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
+        Level::Full if powers.missing.is_empty() => finding(CheckStatus::Good, "sandbox", had, &[]),
+        _ => finding(CheckStatus::Odd, "sandbox", format!("{had}: {}", powers.missing.join("; ")), &fixes),
     });
-    if let Some(lost) = boxer.downgrade() {
-        found.push(finding(Health::Odd, "sandbox before", lost, &fixes));
+    if let Some(lost) = sandboxes.downgrade() {
+        found.push(finding(CheckStatus::Odd, "sandbox before", lost, &fixes));
     }
     if keep && powers.level() == Level::Full && !powers.layers {
         let found_so = "are read-only in a sandbox: overlays are not available here";
         let fix = "move the data dir and the cache to a file system that overlayfs can write to";
-        found.push(finding(Health::Odd, "caches of builds", found_so, &[fix]));
+        found.push(finding(CheckStatus::Odd, "caches of builds", found_so, &[fix]));
     }
-    for kind in Kind::ALL {
+    for kind in SandboxSubject::ALL {
         let what = format!("sandbox of {}", kind.word());
-        found.push(match boxer.level(kind) {
-            Ok(Level::None) => finding(Health::Odd, &what, "none: it runs as you", &[]),
-            Ok(level) => finding(Health::Good, &what, level.word(), &[]),
-            Err(why) => finding(Health::Bad, &what, why, &fixes),
+        found.push(match sandboxes.level(kind) {
+            Ok(Level::None) => finding(CheckStatus::Odd, &what, "none: it runs as you", &[]),
+            Ok(level) => finding(CheckStatus::Good, &what, level.word(), &[]),
+            Err(why) => finding(CheckStatus::Bad, &what, why, &fixes),
         });
     }
 }

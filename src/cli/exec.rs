@@ -1,19 +1,19 @@
-//! `looop __exec`: waits for one byte on stdin, then executes a command. At end of input it executes nothing.
+//! `looop __exec-gated`: waits for one byte on stdin, then executes a command. At end of input it executes nothing.
 
 use anyhow::{Context, Result};
 
 use super::print;
-use crate::model::boxing::Boxed;
+use crate::model::boxing::Sandbox;
 use crate::store::coverage::SealedFolders;
 use crate::sys::sealed::Sealed;
 use crate::sys::{program, sandbox};
 
-/// Arguments of `__exec`.
+/// Arguments of `__exec-gated`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The sandbox of the command, as JSON.
     #[arg(long = "box", value_name = "JSON")]
-    boxed: Option<String>,
+    sandbox: Option<String>,
     /// Files whose content must be unchanged, as JSON: pairs of path and blake3 digest.
     #[arg(long, value_name = "JSON")]
     sealed: Option<String>,
@@ -30,13 +30,13 @@ pub struct Args {
 /// Executes the command. Returns only if that failed, with the shell's exit code for it.
 pub fn run(args: &Args) -> Result<u8> {
     let (name, rest) = args.argv.split_first().map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));
-    let boxed = args.boxed.as_deref().map(serde_json::from_str::<Boxed>).transpose();
-    let boxed = boxed.context("could not read the sandbox of a command")?;
+    let sandbox = args.sandbox.as_deref().map(serde_json::from_str::<Sandbox>).transpose();
+    let sandbox = sandbox.context("could not read the sandbox of a command")?;
     let sealed = args.sealed.as_deref().map(serde_json::from_str::<Vec<Sealed>>).transpose();
     let sealed = sealed.context("could not read which files the approval covers")?.unwrap_or_default();
     let folders = args.folders.as_deref().map(serde_json::from_str::<SealedFolders>).transpose();
     let folders = folders.context("could not read which directories the approval covers")?;
-    if let Err(error) = program::wait_until_told() {
+    if let Err(error) = program::wait_for_start_byte() {
         print::note(&format!("error: could not run `{}`: {error}", args.program.display()));
         return Ok(126);
     }
@@ -44,28 +44,28 @@ pub fn run(args: &Args) -> Result<u8> {
     if let Some(Err(error)) = folders.as_ref().map(SealedFolders::check) {
         return Ok(not_begun(&args.argv, &error));
     }
-    let error = program::exec(&args.program, name, rest, boxed.as_ref(), &sealed);
+    let error = program::exec(&args.program, name, rest, sandbox.as_ref(), &sealed);
     print::note(&format!("error: could not run `{}`: {error}", args.program.display()));
     Ok(126)
 }
 
-/// Arguments of `__box`: a command to execute in namespaces that exist already.
+/// Arguments of `__sandbox-exec`: a command to execute in namespaces that exist already.
 #[derive(Debug, clap::Args)]
 pub struct BoxArgs {
     /// The file descriptor over which the sockets of its network are passed.
     #[arg(long, value_name = "FD")]
     control: Option<i32>,
     /// The sandbox, as JSON.
-    boxed: String,
+    sandbox: String,
     /// The command; its first element is a path.
     #[arg(last = true, required = true)]
     argv: Vec<String>,
 }
 
 /// Applies the inner part of the sandbox and executes the command; returns only if that failed.
-pub fn run_boxed(args: &BoxArgs) -> Result<u8> {
-    let boxed: Boxed = serde_json::from_str(&args.boxed).context("could not read a sandbox")?;
-    let error = program::exec_boxed(&boxed, args.control, &args.argv, print::note);
+pub fn run_sandboxed(args: &BoxArgs) -> Result<u8> {
+    let sandbox: Sandbox = serde_json::from_str(&args.sandbox).context("could not read a sandbox")?;
+    let error = program::exec_sandboxed(&sandbox, args.control, &args.argv, print::note);
     Ok(not_begun(&args.argv, &error))
 }
 
@@ -73,7 +73,7 @@ pub fn run_boxed(args: &BoxArgs) -> Result<u8> {
 #[derive(Debug, clap::Args)]
 pub struct NetArgs {
     /// The sandbox, as JSON.
-    boxed: String,
+    sandbox: String,
     /// The command; its first element is a path.
     #[arg(last = true, required = true)]
     argv: Vec<String>,
@@ -82,8 +82,8 @@ pub struct NetArgs {
 /// Creates the network of a sandbox and the sandbox in it. Returns when the sandboxed command has ended or
 /// could not start.
 pub fn run_networked(args: &NetArgs) -> Result<u8> {
-    let boxed: Boxed = serde_json::from_str(&args.boxed).context("could not read a sandbox")?;
-    Ok(sandbox::become_networked(&boxed, &args.argv).unwrap_or_else(|error| not_begun(&args.argv, &error)))
+    let sandbox: Sandbox = serde_json::from_str(&args.sandbox).context("could not read a sandbox")?;
+    Ok(sandbox::become_networked(&sandbox, &args.argv).unwrap_or_else(|error| not_begun(&args.argv, &error)))
 }
 
 /// Prints that a command could not start in its sandbox, and returns the exit code for that.

@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use show::Screen;
+use show::ProgressView;
 
 use super::{App, input, print};
 use crate::config::Config;
 use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
-use crate::fix::{self, Asked, Means};
+use crate::fix::{self, FixRequest, Means};
 use crate::model::ask::visible;
 use crate::model::fault::Fault;
-use crate::model::fix::Status;
+use crate::model::fix::TaskStatus;
 use crate::model::json::clip;
-use crate::store::file::{self, Keep};
+use crate::store::file::{self, Durability};
 use crate::store::{seed, trust};
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
@@ -107,13 +107,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
         cancel: &cancel,
         live: show::is_watched(),
     };
-    let mut screen = Screen::new(app);
+    let mut screen = ProgressView::new(app);
     let finished = fix::run(&means, &asked, &mut |progress| screen.take(progress));
     screen.clear();
     let finished = finished?;
     show::summary(app, &finished, asked.leanfile.defaults.log_token_savings)?;
-    let has = |status: Status| finished.run.tasks.iter().any(|task| task.status == status);
-    Ok(match (has(Status::Stuck), finished.run.tasks.iter().all(|task| task.status.is_good())) {
+    let has = |status: TaskStatus| finished.run.tasks.iter().any(|task| task.status == status);
+    Ok(match (has(TaskStatus::Stuck), finished.run.tasks.iter().all(|task| task.status.is_good())) {
         (true, _) => 3,
         (false, true) => 0,
         (false, false) => 1,
@@ -179,13 +179,18 @@ fn set_leaner(app: &App, config: &Config, name: &str) -> Result<u8> {
     }
     app.note_own_state(&app.layout.fixes());
     file::make_dir(&app.layout.fixes())?;
-    file::write(&app.layout.fixes().join("leaner"), format!("{name}\n").as_bytes(), 0o600, Keep::Durable)?;
+    file::write(
+        &app.layout.fixes().join("leaner"),
+        format!("{name}\n").as_bytes(),
+        0o600,
+        Durability::Durable,
+    )?;
     print::line(&format!("{name} is called if no leanfile names another"));
     Ok(0)
 }
 
 /// The request that the arguments and leanfiles make.
-fn asked(app: &App, args: &Args) -> Result<Asked> {
+fn asked(app: &App, args: &Args) -> Result<FixRequest> {
     let repo = args.repo.as_ref().map(|dir| app.env.here(dir));
     let here = repo.clone().unwrap_or_else(|| app.env.here(Path::new("")));
     let mut files: Vec<PathBuf> = args.config.iter().map(|path| app.env.here(path)).collect();
@@ -236,7 +241,7 @@ fn asked(app: &App, args: &Args) -> Result<Asked> {
         None if names_agent(&sources, &fixed, base)? => None,
         None => chosen(app)?,
     };
-    Ok(Asked {
+    Ok(FixRequest {
         tasks,
         inside: read.inside.filter(|_| repo.is_none()),
         root: repo.unwrap_or(read.root),

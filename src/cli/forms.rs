@@ -1,27 +1,27 @@
 //! The JSON forms: every `--json` output is one of these types, and `looop schema` publishes them.
 
-mod told;
+mod results;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::model::ask::{AskKind, State as AskState};
+use crate::model::ask::{AskKind, QuestionState as AskState};
 use crate::model::beat::{Backoff, Failure, LastResult, Settled};
 use crate::model::boxing::Level;
 use crate::model::name::Name;
-use crate::model::schedule::When;
+use crate::model::schedule::FireTime;
 use crate::model::scope::ApprovalScope;
 use crate::model::user_side::UserSidePath;
-use crate::model::worker::{Exit, Flag, Holding, Objects, Phase, Verdict};
-use crate::model::world::{Reading, Trust};
+use crate::model::worker::{CheckResult, Flag, Holding, Objects, Phase, WorkerExit};
+use crate::model::world::{SensorReading, Trust};
 use crate::store::records::Paused;
 
-pub use told::*;
+pub use results::*;
 
 /// A goal.
 #[derive(Serialize, JsonSchema)]
-pub struct Goal {
+pub struct GoalJson {
     /// The name.
     pub id: Name,
     /// The headline; absent if the file cannot be read.
@@ -37,7 +37,7 @@ pub struct Goal {
 
 /// A question or an approval.
 #[derive(Serialize, JsonSchema)]
-pub struct Ask {
+pub struct QuestionJson {
     /// The id.
     pub id: Name,
     /// Question or approval.
@@ -78,7 +78,7 @@ pub struct Ask {
 
 /// A worker.
 #[derive(Serialize, JsonSchema)]
-pub struct Worker {
+pub struct WorkerJson {
     /// The name.
     pub id: Name,
     /// The goal that the worker serves.
@@ -102,9 +102,9 @@ pub struct Worker {
     /// For how long it has printed nothing, in seconds; null if it has ended.
     pub idle_s: Option<i64>,
     /// How the command ended.
-    pub exit: Option<Exit>,
+    pub exit: Option<WorkerExit>,
     /// The result of the checks.
-    pub verify: Option<Verdict>,
+    pub verify: Option<CheckResult>,
     /// The leases that it holds.
     pub lease: Vec<Holding>,
     /// What it reported to have spent, in US dollars.
@@ -209,12 +209,12 @@ pub enum ClaimState {
 
 /// A timer.
 #[derive(Serialize, JsonSchema)]
-pub struct Schedule {
+pub struct ScheduleJson {
     /// The name.
     pub name: Name,
     /// When it fires; only in `looop schedule list`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub when: Option<When>,
+    pub when: Option<FireTime>,
     /// What the decision should look at.
     pub note: String,
     /// When it fires next, in milliseconds since the Unix epoch.
@@ -252,12 +252,12 @@ pub struct Sensor {
     /// Why it cannot be run.
     pub error: Option<String>,
     /// The reading that the last decision saw.
-    pub reading: Option<Reading>,
+    pub reading: Option<SensorReading>,
 }
 
 /// The state of the whole loop.
 #[derive(Serialize, JsonSchema)]
-pub struct Status {
+pub struct StatusJson {
     /// The pulse and the current beat.
     pub pulse: Pulse,
     /// The results of the last beats.
@@ -265,21 +265,21 @@ pub struct Status {
     /// The gate: what holds the loop back.
     pub gate: Gate,
     /// The goals.
-    pub goals: Vec<Goal>,
+    pub goals: Vec<GoalJson>,
     /// The sensors.
     pub sensors: Vec<SensorStatus>,
     /// The workers, without the archived ones.
-    pub workers: Vec<Worker>,
+    pub workers: Vec<WorkerJson>,
     /// The asks that wait for the user, and approved moves that are not made yet.
-    pub asks: Vec<Ask>,
+    pub asks: Vec<QuestionJson>,
     /// The leases.
     pub claims: Vec<Claim>,
     /// The timers.
-    pub schedules: Vec<Schedule>,
+    pub schedules: Vec<ScheduleJson>,
     /// The cost of today.
     pub cost: Today,
     /// The sandbox of each kind of child; null if the config cannot be read.
-    pub sandbox: Option<Boxes>,
+    pub sandbox: Option<SandboxesJson>,
     /// The problems: files that cannot be used.
     pub problems: Vec<String>,
     /// The data dir.
@@ -340,7 +340,7 @@ pub struct Today {
 
 /// The sandbox of each kind of child.
 #[derive(Serialize, JsonSchema)]
-pub struct Boxes {
+pub struct SandboxesJson {
     /// The sandbox engine of this machine.
     pub engine: String,
     /// What the machine lacks for a stronger sandbox.

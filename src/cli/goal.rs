@@ -12,7 +12,7 @@ use crate::model::world::Goal;
 use crate::store::{exchange, file, layout, lock, texts};
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Verb {
+pub enum GoalVerb {
     /// List the goals.
     #[command(after_help = "Example:\n  looop goal list")]
     List {
@@ -53,15 +53,15 @@ pub enum Verb {
     },
 }
 
-pub fn run(app: &App, verb: Verb) -> Result<u8> {
+pub fn run(app: &App, verb: GoalVerb) -> Result<u8> {
     let (goals, problems) = texts::goals(&app.layout)?;
     let names = || goals.keys().map(Name::as_str);
     match verb {
-        Verb::List { json: true } => {
+        GoalVerb::List { json: true } => {
             let rows: Vec<_> = goals.iter().map(|(id, goal)| row(id, goal)).collect();
             print::json(&envelope("goals", json!(rows)));
         }
-        Verb::List { json: false } => {
+        GoalVerb::List { json: false } => {
             let rows: Vec<Vec<String>> =
                 goals.iter().map(|(id, goal)| vec![id.to_string(), summary(goal)]).collect();
             if rows.is_empty() {
@@ -70,7 +70,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             print::raw(print::table(&rows).as_bytes());
             problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
         }
-        Verb::Show { id } => {
+        GoalVerb::Show { id } => {
             let id = pick("goal", &id, names())?;
             match goals.iter().find(|(name, _)| name.as_str() == id).map(|(_, goal)| goal) {
                 Some(Goal::Text(text)) => print::raw(text.as_bytes()),
@@ -80,8 +80,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 None => {}
             }
         }
-        Verb::Diff { id, since } => return compare::run(app, &Of::Goals(id.as_deref()), &since),
-        Verb::Write { id, text } => {
+        GoalVerb::Diff { id, since } => return compare::run(app, &Of::Goals(id.as_deref()), &since),
+        GoalVerb::Write { id, text } => {
             let present = match goals.get(&id) {
                 Some(Goal::Text(text)) => text.clone(),
                 _ => format!("---\ngoal: {id}\n---\n"),
@@ -96,7 +96,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             save::text(app, &what, &target, &text, seen.as_ref())?;
             print::line(&format!("wrote goals/{id}.md; the next beat sees it"));
         }
-        Verb::Archive { id } => {
+        GoalVerb::Archive { id } => {
             let id = pick("goal", &id, names())?.to_owned();
             let name = Name::parse(&id).map_err(anyhow::Error::msg).context("could not archive the goal")?;
             let _held = lock::store(&app.layout.store_lock())?;
@@ -111,16 +111,16 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
     Ok(0)
 }
 
-pub fn row(id: &Name, goal: &Goal) -> forms::Goal {
+pub fn row(id: &Name, goal: &Goal) -> forms::GoalJson {
     match goal {
-        Goal::Text(text) => forms::Goal {
+        Goal::Text(text) => forms::GoalJson {
             id: id.clone(),
             goal: Some(headline(text).to_string()),
             bytes: Some(text.len()),
             error: None,
         },
         Goal::Unreadable(why) => {
-            forms::Goal { id: id.clone(), goal: None, bytes: None, error: Some(why.clone()) }
+            forms::GoalJson { id: id.clone(), goal: None, bytes: None, error: Some(why.clone()) }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The verbs that only a worker has: `ask`, `told`, `report`, `spend` and `done`. They talk to its supervisor.
+//! The verbs that only a worker has: `ask`, `notified`, `report`, `spend` and `done`. They talk to its supervisor.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{App, print};
 use crate::model::fault::Fault;
-use crate::model::wire::{Request, Spent};
+use crate::model::wire::{ReportedSpend, WireRequest};
 use crate::worker::client;
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub struct SpendArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct FaresArgs {
+pub struct HookStatusArgs {
     /// The status: `working`, `blocked`, `done` or `error`.
     state: String,
 }
@@ -63,12 +63,12 @@ const MAX_EVENT: u64 = 1 << 20;
 
 /// Passes a hook event from stdin to the supervisor. Outside of a worker it does nothing, because the user may
 /// use the same agent settings.
-pub fn fares(app: &App, args: &FaresArgs) -> Result<u8> {
+pub fn hook_status(app: &App, args: &HookStatusArgs) -> Result<u8> {
     let Some(socket) = app.inside_worker() else { return Ok(0) };
     let mut event = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(std::io::stdin().lock(), MAX_EVENT), &mut event)?;
     let text = words_of(&serde_json::from_slice(&event).unwrap_or_default());
-    client::call(&socket, Request::Fares { state: args.state.clone(), text })?;
+    client::call(&socket, WireRequest::HookStatus { state: args.state.clone(), text })?;
     Ok(0)
 }
 
@@ -78,9 +78,9 @@ fn words_of(event: &serde_json::Value) -> Option<String> {
         let about = ["command", "question", "file_path", "url"].iter().find_map(|key| input[*key].as_str());
         about.map_or_else(|| input.to_string(), str::to_owned)
     };
-    let said = |key: &str| event[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let stated = |key: &str| event[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let tool = event["tool_name"].as_str().map(|tool| format!("{tool}: {}", about(&event["tool_input"])));
-    let last = ["last_assistant_message", "message"].iter().find_map(|key| said(key));
+    let last = ["last_assistant_message", "message"].iter().find_map(|key| stated(key));
     last.or(tool)
 }
 
@@ -101,8 +101,8 @@ pub fn ask(app: &App, args: &AskArgs) -> Result<u8> {
 }
 
 /// Prints the messages that arrived since the last call.
-pub fn told(app: &App) -> Result<u8> {
-    let text = client::call(&socket(app, "read the messages")?, Request::Told)?;
+pub fn notified(app: &App) -> Result<u8> {
+    let text = client::call(&socket(app, "read the messages")?, WireRequest::Inbox)?;
     if !text.is_empty() {
         print::line(&text);
     }
@@ -123,7 +123,7 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
             Fault::usage(format!("could not take {} as dollars: expected 0 to 1000000", args.usd)).into()
         );
     }
-    let request = Request::Spend(Spent {
+    let request = WireRequest::Spend(ReportedSpend {
         cost_micros: (args.usd * 1e6).round() as u64,
         tokens_in: args.tokens_in,
         tokens_cached: args.tokens_cached,
@@ -139,6 +139,6 @@ pub fn spend(app: &App, args: &SpendArgs) -> Result<u8> {
 /// Declares the work done: the supervisor ends the worker's program, and this process with it, and then runs
 /// the checks.
 pub fn done(app: &App) -> Result<u8> {
-    client::call(&socket(app, "end the work")?, Request::Done)?;
+    client::call(&socket(app, "end the work")?, WireRequest::Done)?;
     Ok(0)
 }

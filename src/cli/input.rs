@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::{App, print};
 use crate::model::fault::Fault;
-use crate::store::file::{self, Keep};
+use crate::store::file::{self, Durability};
 use crate::store::texts::MAX_TEXT_BYTES;
 use crate::sys::program;
 
@@ -65,7 +65,7 @@ fn edited(app: &App, what: &str, present: &str) -> Result<String> {
     let dir = app.layout.cache().join("edit");
     file::make_dir(&dir)?;
     let draft = dir.join("draft.md");
-    file::write(&draft, present.as_bytes(), 0o600, Keep::Whole)?;
+    file::write(&draft, present.as_bytes(), 0o600, Durability::Whole)?;
     if !program::run_interactive(app.env.editor(), &draft)? {
         let fault = Fault::failed(format!("could not edit {what}: the editor failed"));
         return Err(fault.hint("nothing was changed").into());

@@ -6,12 +6,12 @@ use super::ls::Chosen;
 use super::{App, complete, ls, pick, print};
 use crate::config;
 use crate::model::fault::Fault;
-use crate::model::secret::{Secrets, Stream};
+use crate::model::secret::{RedactStream, Secrets};
 use crate::model::strip::Strip;
 use crate::model::worker::Spec;
 use crate::store::layout::WorkerDir;
 use crate::store::records;
-use crate::store::transcript::{Event, Reader};
+use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 use crate::store::workers;
 use crate::sys::path;
 use crate::sys::signal::Cancel;
@@ -83,7 +83,7 @@ fn secrets(dir: &WorkerDir) -> Secrets {
 /// Prints the output of a worker, with secrets removed.
 pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
     let (dir, id) = find(app, args.id.as_deref())?;
-    let mut reader = Reader::open(&dir)?;
+    let mut reader = TranscriptReader::open(&dir)?;
     let secrets = secrets(&dir);
     if args.cast {
         let mut out = |text: &str| {
@@ -95,7 +95,7 @@ pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
     if args.follow || args.raw {
         return follow(&dir, reader, args, &secrets);
     }
-    let mut stream = Stream::new(&secrets);
+    let mut stream = RedactStream::new(&secrets);
     export::plain(&mut reader, &mut |text| {
         print::raw(stream.feed(text).as_bytes());
         Ok(())
@@ -105,8 +105,8 @@ pub fn logs(app: &App, args: &LogsArgs) -> Result<u8> {
 }
 
 /// Prints output as it arrives: raw, or its text.
-fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secrets) -> Result<u8> {
-    let mut stream = Stream::new(secrets);
+fn follow(dir: &WorkerDir, mut reader: TranscriptReader, args: &LogsArgs, secrets: &Secrets) -> Result<u8> {
+    let mut stream = RedactStream::new(secrets);
     let cancel = Cancel::on_signals()?;
     let mut buffer = vec![0_u8; 64 * 1024];
     let mut strip = Strip::default();
@@ -116,16 +116,16 @@ fn follow(dir: &WorkerDir, mut reader: Reader, args: &LogsArgs, secrets: &Secret
         let alive = workers::is_alive(dir)?;
         while let Some(event) = reader.next(&mut buffer)? {
             match event {
-                Event::Output { length, .. } if args.raw => {
+                TranscriptEvent::Output { length, .. } if args.raw => {
                     print::as_is(&stream.feed_bytes(&buffer[..length]))
                 }
-                Event::Output { length, .. } => {
+                TranscriptEvent::Output { length, .. } => {
                     print::raw(stream.feed(&strip.text(&buffer[..length])).as_bytes())
                 }
-                Event::Lost { bytes, .. } => {
+                TranscriptEvent::Lost { bytes, .. } => {
                     print::note(&format!("{bytes} bytes of output could not be stored"))
                 }
-                Event::Resize { .. } => {}
+                TranscriptEvent::Resize { .. } => {}
             }
         }
         if !args.follow || !alive || cancel.is_set() {

@@ -11,7 +11,7 @@ use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::{Now, human_ms, parse_ms};
 use crate::model::user_side::{self, UserSidePath};
-use crate::model::worker::{Exit, Phase, Verdict};
+use crate::model::worker::{CheckResult, Phase, WorkerExit};
 use crate::store::layout::{Layout, WorkerDir};
 use crate::store::workers::{self, Past, Worker};
 use crate::store::{lock, records};
@@ -115,7 +115,7 @@ fn show(app: &App, args: &Args, now: Now) -> Result<()> {
         return Ok(());
     }
     let (all, problems) = sorted(app)?;
-    let mut rows: Vec<forms::Worker> = all.iter().map(|worker| row(&app.layout, worker, now)).collect();
+    let mut rows: Vec<forms::WorkerJson> = all.iter().map(|worker| row(&app.layout, worker, now)).collect();
     if args.all {
         rows.extend(workers::past(&app.layout)?.iter().rev().map(|past| past_row(&app.layout, past)));
     }
@@ -132,10 +132,10 @@ pub fn sorted(app: &App) -> Result<(Vec<Worker>, Vec<String>)> {
 }
 
 /// The public form of a worker.
-pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::Worker {
+pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::WorkerJson {
     let (spec, state) = (&worker.spec, &worker.state);
     let clone = layout.worker(&spec.id).clone_dir().to_string_lossy().into_owned();
-    forms::Worker {
+    forms::WorkerJson {
         id: spec.id.clone(),
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
@@ -166,10 +166,10 @@ pub fn row(layout: &Layout, worker: &Worker, now: Now) -> forms::Worker {
     }
 }
 
-fn past_row(layout: &Layout, past: &Past) -> forms::Worker {
+fn past_row(layout: &Layout, past: &Past) -> forms::WorkerJson {
     let clone =
         || WorkerDir(layout.past_workers().join(&past.dir)).clone_dir().to_string_lossy().into_owned();
-    forms::Worker {
+    forms::WorkerJson {
         id: past.id.clone(),
         goal: past.goal.clone(),
         kind: past.kind.clone(),
@@ -298,9 +298,9 @@ fn words(app: &App, worker: &Worker) -> String {
 /// How a worker ended, as far as it is known.
 struct WorkerEnd<'a> {
     why: &'a Option<String>,
-    verdict: &'a Option<Verdict>,
+    verdict: &'a Option<CheckResult>,
     branch: &'a Option<String>,
-    exit: Option<Exit>,
+    exit: Option<WorkerExit>,
     user_side: &'a [UserSidePath],
 }
 
@@ -321,7 +321,7 @@ impl WorkerEnd<'_> {
                 short(&format!("{user_side}{} {}{branch}", verdict.name, verdict.status))
             }
             (None, Some(branch), _) => short(&format!("{user_side}branch {branch}")),
-            (None, None, Some(Exit::Code(code))) => short(&format!("{user_side}exit code {code}")),
+            (None, None, Some(WorkerExit::Code(code))) => short(&format!("{user_side}exit code {code}")),
             _ => short(user_side.trim_end_matches("; ")),
         }
     }
@@ -340,7 +340,7 @@ fn waiting(app: &App) -> Result<Vec<forms::Waiting>> {
     }
     let closed = records::peek_beat(&app.layout)?.closed_asks;
     for (ask, answer) in asks.values().filter(|(ask, _)| !closed.contains(&ask.id) && ask.worker.is_none()) {
-        if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::State::Open {
+        if ask.state(answer.as_ref(), clock::now()) == crate::model::ask::QuestionState::Open {
             let (id, text) = (Some(ask.id.clone()), Some(ask.text.clone()));
             found.push(forms::Waiting { worker: None, ask: id, text, look: String::new() });
         }

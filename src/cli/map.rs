@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope_with, forms, input, print};
-use crate::map::{self, Answer, Limits, Question, Ranked, Said};
+use crate::map::{self, IndexUpdate, MapAnswer, MapLimits, Question, Ranked};
 use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::signature;
@@ -58,10 +58,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     app.ready_without_profile()?;
     let failure = failure(app, args)?;
     app.note_own_state(&app.layout.map(&root));
-    let report = signature::read(&failure, &signature::Ended::Code(1), &root.to_string_lossy());
-    let limits = Limits { timeout_ms: i64::from(args.timeout) * 1000, ..Limits::default() };
+    let report = signature::read(&failure, &signature::TestExit::Code(1), &root.to_string_lossy());
+    let limits = MapLimits { timeout_ms: i64::from(args.timeout) * 1000, ..MapLimits::default() };
     let began = Deadline::after_ms(0);
-    let (index, said) = map::open(&root, Some(&app.layout.map(&root)), &limits)?;
+    let (index, update) = map::open(&root, Some(&app.layout.map(&root)), &limits)?;
     let read_ms = began.spent_ms();
     let question = Question { failure: &failure, frame: &report.frame, words: &args.query };
     let answer = map::ask(&index, &question);
@@ -73,7 +73,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
             root: root.to_string_lossy().into_owned(),
             aimed: answer.aimed,
             files: shown.iter().map(row).collect(),
-            index: index_row(&said, read_ms),
+            index: index_row(&update, read_ms),
             tokens: text.as_ref().map(|text| text.tokens),
             text: text.map(|text| text.text),
         })));
@@ -81,8 +81,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     list(app, &answer, shown);
     let took = human_ms(read_ms);
-    print::note(&format!("{} files, {} of them read now, in {took}", said.files, said.parsed));
-    said.gaps().iter().for_each(|gap| print::note(&format!("warning: {gap}")));
+    print::note(&format!("{} files, {} of them read now, in {took}", update.files, update.parsed));
+    update.gaps().iter().for_each(|gap| print::note(&format!("warning: {gap}")));
     if let Some(text) = text {
         print::line("");
         print::raw(text.text.as_bytes());
@@ -102,7 +102,7 @@ fn failure(app: &App, args: &Args) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn list(app: &App, answer: &Answer, shown: &[Ranked]) {
+fn list(app: &App, answer: &MapAnswer, shown: &[Ranked]) {
     if shown.is_empty() {
         print::line("the map can read none of the files here");
         return;
@@ -140,15 +140,15 @@ fn row(file: &Ranked) -> forms::MappedFile {
     }
 }
 
-fn index_row(said: &Said, read_ms: i64) -> forms::Indexed {
+fn index_row(update: &IndexUpdate, read_ms: i64) -> forms::Indexed {
     forms::Indexed {
-        files: said.files,
-        all: said.all,
-        parsed: said.parsed,
-        skipped: said.skipped,
-        partial: said.partial,
-        late: said.late,
+        files: update.files,
+        all: update.all,
+        parsed: update.parsed,
+        skipped: update.skipped,
+        partial: update.partial,
+        late: update.late,
         took_ms: read_ms,
-        gaps: said.gaps(),
+        gaps: update.gaps(),
     }
 }

@@ -59,7 +59,7 @@ use crate::sys::session;
 use crate::sys::tree;
 use crate::worker::supervise;
 use pick::pick;
-use print::{Style, When};
+use print::{ColorWhen, Style};
 
 /// A tiny control loop for your work: sense, diff, gate, decide one move, act, log.
 ///
@@ -79,7 +79,7 @@ struct Cli {
     /// When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never.
     #[arg(long, value_enum, global = true, default_value_t, value_name = "WHEN")]
     #[arg(hide_possible_values = true)]
-    color: When,
+    color: ColorWhen,
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,7 +98,7 @@ enum Verb {
     /// Show what was spent.
     Cost(cost::Args),
     /// List questions and approvals that wait for you.
-    Asks(asks::ListArgs),
+    Asks(asks::AsksArgs),
     /// Answer a question.
     Answer(asks::AnswerArgs),
     /// Approve one exact move.
@@ -126,14 +126,14 @@ enum Verb {
     /// Show the attempts for a goal of `looop fix`.
     Attempts(attempts::Args),
     /// List who may work on what.
-    Claims(claims::ListArgs),
+    Claims(claims::ClaimsArgs),
     /// Take a lease, so that only you work on a resource; in a worker: for the worker.
     Claim(claims::ClaimArgs),
     /// Release a lease.
     Release(claims::ReleaseArgs),
     /// Start a worker yourself.
     #[command(subcommand)]
-    Worker(worker::Verb),
+    Worker(worker::WorkerVerb),
     /// End a worker and all processes that it started.
     Kill(worker::KillArgs),
     /// In a worker: call the user. Outside: flag a worker, as a reminder for you.
@@ -145,8 +145,8 @@ enum Verb {
     /// In a worker: ask the user a question and wait; prints only the answer.
     Ask(inner::AskArgs),
     /// In a worker: print the messages that arrived since the last call.
-    #[command(after_help = "Example:\n  looop told")]
-    Told,
+    #[command(after_help = "Example:\n  looop inbox")]
+    Inbox,
     /// In a worker: hand in a file for the user, from stdin.
     Report(inner::ReportArgs),
     /// In a worker: report what the worker has spent.
@@ -156,16 +156,16 @@ enum Verb {
     Done,
     /// List, show, compare, write and archive goals.
     #[command(subcommand)]
-    Goal(goal::Verb),
+    Goal(goal::GoalVerb),
     /// List, show, compare, add, test and remove sensors.
     #[command(subcommand)]
-    Sensor(sensor::Verb),
+    Sensor(sensor::SensorVerb),
     /// Show, compare and write the playbook.
     #[command(subcommand)]
-    Playbook(playbook::Verb),
+    Playbook(playbook::PlaybookVerb),
     /// List, set and remove timers.
     #[command(subcommand)]
-    Schedule(schedule::Verb),
+    Schedule(schedule::ScheduleVerb),
     /// Stop deciding until `looop resume`.
     Pause(pause::PauseArgs),
     /// Decide again after a pause or a halt; with --budget: after a budget is used up.
@@ -175,7 +175,7 @@ enum Verb {
     Init,
     /// Run the pulse under systemd or launchd, or beats from cron.
     #[command(subcommand)]
-    Service(service::Verb),
+    Service(service::ServiceVerb),
     /// Check that looop has all that it needs.
     Doctor(doctor::Args),
     /// Watch looop work in a temporary data dir, with a scripted runner.
@@ -192,28 +192,28 @@ enum Verb {
     /// Print the full manual, or the help of one command.
     Help(manual::Args),
     /// Execute a command once one byte arrives on stdin.
-    #[command(name = "__exec", hide = true)]
+    #[command(name = "__exec-gated", hide = true)]
     Exec(exec::Args),
     /// Execute a command inside its sandbox.
-    #[command(name = "__box", hide = true)]
-    Boxed(exec::BoxArgs),
+    #[command(name = "__sandbox-exec", hide = true)]
+    Sandbox(exec::BoxArgs),
     /// Create the network of a sandbox and run a command in it.
     #[command(name = "__net", hide = true)]
     Networked(exec::NetArgs),
     /// Fetch the commits of a worker into the repository that it works for.
-    #[command(name = "__collect", hide = true)]
+    #[command(name = "__fetch-branch", hide = true)]
     Collect(collect::Args),
     /// Reply with the next line of a script.
     #[command(name = "__scripted", hide = true)]
     Scripted(scripted::Args),
     /// Continue as the pulse after an upgrade replaced the program of this process.
-    #[command(name = "__again", hide = true)]
+    #[command(name = "__reexec", hide = true)]
     Again(pulse::AgainArgs),
     /// Report the status of a worker's program; called by one of its hooks.
-    #[command(name = "__fares", hide = true)]
-    Fares(inner::FaresArgs),
+    #[command(name = "__hook-status", hide = true)]
+    HookStatus(inner::HookStatusArgs),
     /// Show workers that wait for the user in tmux and to the notifier.
-    #[command(name = "__surface", hide = true)]
+    #[command(name = "__sync-windows", hide = true)]
     Surface,
 }
 
@@ -225,18 +225,18 @@ impl Verb {
 
     /// True for a verb that talks to the worker's supervisor.
     fn is_workers(&self) -> bool {
-        use Verb::{Ask, Claim, Done, Fares, Flag, Release, Report, Spend, Told, Unflag};
+        use Verb::{Ask, Claim, Done, Flag, HookStatus, Inbox, Release, Report, Spend, Unflag};
         matches!(
             self,
             Ask(_)
                 | Claim(_)
                 | Done
-                | Fares(_)
+                | HookStatus(_)
                 | Flag(_)
                 | Release(_)
                 | Report(_)
                 | Spend(_)
-                | Told
+                | Inbox
                 | Unflag(_)
         )
     }
@@ -256,10 +256,16 @@ impl Verb {
             Verb::Worker(_) => Some("start a worker"),
             Verb::Kill(_) => Some("end a worker"),
             Verb::Tell(_) => Some("tell a worker"),
-            Verb::Goal(goal::Verb::Write { .. } | goal::Verb::Archive { .. }) => Some("change a goal"),
-            Verb::Sensor(sensor::Verb::Add(_) | sensor::Verb::Remove { .. }) => Some("change a sensor"),
-            Verb::Playbook(playbook::Verb::Write { .. }) => Some("change the playbook"),
-            Verb::Schedule(schedule::Verb::Set(_) | schedule::Verb::Drop { .. }) => Some("change a schedule"),
+            Verb::Goal(goal::GoalVerb::Write { .. } | goal::GoalVerb::Archive { .. }) => {
+                Some("change a goal")
+            }
+            Verb::Sensor(sensor::SensorVerb::Add(_) | sensor::SensorVerb::Remove { .. }) => {
+                Some("change a sensor")
+            }
+            Verb::Playbook(playbook::PlaybookVerb::Write { .. }) => Some("change the playbook"),
+            Verb::Schedule(schedule::ScheduleVerb::Set(_) | schedule::ScheduleVerb::Drop { .. }) => {
+                Some("change a schedule")
+            }
             _ => None,
         }
     }
@@ -300,7 +306,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<u8> {
     match &cli.command {
         Some(Verb::Exec(args)) => return exec::run(args),
-        Some(Verb::Boxed(args)) => return exec::run_boxed(args),
+        Some(Verb::Sandbox(args)) => return exec::run_sandboxed(args),
         Some(Verb::Networked(args)) => return exec::run_networked(args),
         Some(Verb::Scripted(args)) => return scripted::run(args),
         Some(Verb::Completions(args)) => return complete::run(args),
@@ -359,7 +365,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 Verb::Unflag(args) => worker::unflag(&app, &args),
                 Verb::Tell(args) => worker::tell(&app, &args),
                 Verb::Ask(args) => inner::ask(&app, &args),
-                Verb::Told => inner::told(&app),
+                Verb::Inbox => inner::notified(&app),
                 Verb::Report(args) => inner::report(&app, &args),
                 Verb::Spend(args) => inner::spend(&app, &args),
                 Verb::Done => inner::done(&app),
@@ -372,7 +378,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
 /// Runs the verbs that do not concern workers.
 fn run_other(app: &App, verb: Verb) -> Result<u8> {
     match verb {
-        Verb::Fares(args) => inner::fares(app, &args),
+        Verb::HookStatus(args) => inner::hook_status(app, &args),
         Verb::Goal(verb) => goal::run(app, verb),
         Verb::Sensor(verb) => sensor::run(app, verb),
         Verb::Playbook(verb) => playbook::run(app, verb),

@@ -5,9 +5,9 @@ use anyhow::Result;
 use super::{App, print};
 use crate::model::charge::dollars;
 use crate::model::name::Name;
-use crate::store::file::Keep;
+use crate::store::file::Durability;
 use crate::store::records::{self, Paused};
-use crate::store::{budget, deeds, file, lock, texts};
+use crate::store::{budget, file, lock, operations, texts};
 use crate::sys::signal::Cancel;
 
 #[derive(Debug, clap::Args)]
@@ -50,13 +50,13 @@ fn parse_amount(text: &str) -> Result<Amount, String> {
 }
 
 /// How long `resume` waits for the current beat to end, in milliseconds.
-const PATIENCE_MS: i64 = 60_000;
+const WAIT_LIMIT_MS: i64 = 60_000;
 
 /// Stops deciding. A beat that waits for a model makes no move any more; the next beat holds.
 pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let paused = Paused { since_ms: app.now.unix_ms, why: args.why.join(" ") };
-    records::write_json(&app.layout.paused(), &paused, Keep::Durable)?;
+    records::write_json(&app.layout.paused(), &paused, Durability::Durable)?;
     print::line("paused; `looop resume` continues");
     Ok(0)
 }
@@ -70,7 +70,7 @@ pub fn resume(app: &App, args: &ResumeArgs) -> Result<u8> {
     let mut ended = false;
     if beat.halted.is_some() {
         // The memory belongs to the tick; its lock keeps a running beat from overwriting this change.
-        let _tick = lock::tick_patiently(&app.layout.tick_lock(), PATIENCE_MS, &Cancel::on_signals()?)?;
+        let _tick = lock::tick_patiently(&app.layout.tick_lock(), WAIT_LIMIT_MS, &Cancel::on_signals()?)?;
         let (mut beat, _) = records::load_beat(&app.layout, app.now)?;
         beat.halted = None;
         records::save_beat(&app.layout, &beat)?;
@@ -114,7 +114,7 @@ fn raise(app: &App, amount: Amount) -> Result<u8> {
         ));
         let id = budget::ask_id(&cap.hit);
         if asks.contains_key(&id) {
-            deeds::put_away_ask(&app.layout, &id)?;
+            operations::put_away_ask(&app.layout, &id)?;
             parts.push(format!("{id} is closed"));
         }
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::model::fault::{Fault, Kind};
+use crate::model::fault::{ErrorKind, Fault};
 
 /// Finds one id by its full text, else by a unique prefix.
 pub fn pick<'a>(kind: &str, wanted: &str, all: impl Iterator<Item = &'a str>) -> Result<&'a str> {
@@ -22,8 +22,11 @@ pub fn pick<'a>(kind: &str, wanted: &str, all: impl Iterator<Item = &'a str>) ->
             Err(fault.hint(format!("there are: {}", all.join(", "))).into())
         }
         many => {
-            let fault =
-                Fault { kind: Kind::Usage, what: format!("{wanted:?} is not unique"), hints: Vec::new() };
+            let fault = Fault {
+                kind: ErrorKind::Usage,
+                what: format!("{wanted:?} is not unique"),
+                hints: Vec::new(),
+            };
             Err(fault.hint(format!("it could be: {}", many.join(", "))).into())
         }
     }

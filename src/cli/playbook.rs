@@ -7,7 +7,7 @@ use super::{App, input, print, save};
 use crate::store::{exchange, file, texts};
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Verb {
+pub enum PlaybookVerb {
     /// Print the playbook.
     #[command(after_help = "Example:\n  looop playbook show")]
     Show,
@@ -26,11 +26,11 @@ pub enum Verb {
     },
 }
 
-pub fn run(app: &App, verb: Verb) -> Result<u8> {
+pub fn run(app: &App, verb: PlaybookVerb) -> Result<u8> {
     match verb {
-        Verb::Show => print::raw(texts::playbook(&app.layout)?.as_bytes()),
-        Verb::Diff { since } => return compare::run(app, &Of::Playbook, &since),
-        Verb::Write { text } => {
+        PlaybookVerb::Show => print::raw(texts::playbook(&app.layout)?.as_bytes()),
+        PlaybookVerb::Diff { since } => return compare::run(app, &Of::Playbook, &since),
+        PlaybookVerb::Write { text } => {
             let path = app.layout.playbook();
             let present = file::read_text(&path, texts::MAX_TEXT_BYTES).ok().flatten();
             let seen = match &present {

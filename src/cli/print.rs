@@ -37,7 +37,7 @@ pub struct Style {
 
 /// The value of `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum When {
+pub enum ColorWhen {
     /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
@@ -59,11 +59,11 @@ static PAINT: LazyLock<String> = LazyLock::new(|| {
 
 impl Style {
     /// Decides about colours for this process.
-    pub fn new(when: When, no_color: bool) -> Style {
+    pub fn new(when: ColorWhen, no_color: bool) -> Style {
         let on = match when {
-            When::Always => true,
-            When::Never => false,
-            When::Auto => !no_color && io::stdout().is_terminal(),
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto => !no_color && io::stdout().is_terminal(),
         };
         Style { on }
     }
@@ -235,8 +235,8 @@ pub fn prompt(question: &str) -> Option<String> {
 
 /// Asks on the terminal for a yes; every other answer, or none, is a no.
 pub fn agreed(question: &str) -> bool {
-    let said = prompt(&format!("{question} [y/N] "));
-    said.is_some_and(|said| ["y", "yes"].iter().any(|yes| said.eq_ignore_ascii_case(yes)))
+    let typed = prompt(&format!("{question} [y/N] "));
+    typed.is_some_and(|typed| ["y", "yes"].iter().any(|yes| typed.eq_ignore_ascii_case(yes)))
 }
 
 /// Lays text out in columns, each as wide as its widest cell. On a terminal the last column is truncated at the

@@ -40,7 +40,7 @@ pub struct Args {
 const GIT_MS: i64 = 10 * 60_000;
 
 /// An ended worker and its directory.
-struct Ended {
+struct EndedWorker {
     past: Past,
     dir: WorkerDir,
     /// The worker, if no decision has seen its end yet.
@@ -74,26 +74,26 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 }
 
 /// Lists all ended workers: the archived ones, and those whose end no decision has seen.
-fn ended(app: &App) -> Result<Vec<Ended>> {
+fn ended(app: &App) -> Result<Vec<EndedWorker>> {
     let (unseen, _) = workers::list(&app.layout)?;
-    let unseen = unseen.into_iter().filter(|worker| worker.state.phase.is_over()).map(|worker| Ended {
+    let unseen = unseen.into_iter().filter(|worker| worker.state.phase.is_over()).map(|worker| EndedWorker {
         past: Past::of(&app.layout, &worker),
         dir: app.layout.worker(&worker.spec.id),
         unseen: Some(worker),
     });
-    let mut all: Vec<Ended> = unseen.collect();
+    let mut all: Vec<EndedWorker> = unseen.collect();
     for past in workers::past(&app.layout)? {
         // The archive's line is written before the directory moves, so a worker may be listed already.
         if all.iter().all(|other| other.past.dir != past.dir) {
             let dir = WorkerDir(app.layout.past_workers().join(&past.dir));
-            all.push(Ended { past, dir, unseen: None });
+            all.push(EndedWorker { past, dir, unseen: None });
         }
     }
     Ok(all)
 }
 
 /// Finds the workers to prune: one by its directory, or all of one name.
-fn named<'a>(wanted: &str, all: &'a [Ended]) -> Result<&'a str> {
+fn named<'a>(wanted: &str, all: &'a [EndedWorker]) -> Result<&'a str> {
     if let Some(one) = all.iter().find(|one| one.past.dir == wanted) {
         return Ok(&one.past.dir);
     }
@@ -118,7 +118,7 @@ fn look(app: &App, args: &Args, dir: &WorkerDir, cancel: &Cancel) -> Result<Opti
 }
 
 /// Deletes a worker's data. Returns the reason if it is kept.
-fn remove(app: &App, args: &Args, one: &Ended, cancel: &Cancel) -> Result<Option<String>> {
+fn remove(app: &App, args: &Args, one: &EndedWorker, cancel: &Cancel) -> Result<Option<String>> {
     if let Some(worker) = &one.unseen {
         // A worker that is kept stays where it is, so that a decision can see its end.
         if let Some(why) = look(app, args, &one.dir, cancel)? {

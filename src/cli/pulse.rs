@@ -12,18 +12,18 @@ use anyhow::{Context, Result};
 use super::{App, print};
 use crate::config::Config;
 use crate::model::beat::LastResult;
-use crate::model::fault::{Fault, Kind};
+use crate::model::fault::{ErrorKind, Fault};
 use crate::model::time::human_ms;
 use crate::store::{layout, lock, records, workers};
 use crate::sys::clock::{self, Deadline};
-use crate::sys::proc::Exit;
+use crate::sys::proc::ProcessExit;
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn;
 use crate::sys::tree;
-use crate::sys::watch::Watch;
+use crate::sys::watch::FileWatch;
 use crate::tick::gate;
-use bell::Bell;
+use bell::WakeSignals;
 use renew::Renewal;
 pub use renew::{AgainArgs, again};
 
@@ -56,7 +56,7 @@ pub fn run(app: &App) -> Result<u8> {
         Err(error) if lock::is_busy(&error) => {
             let who = lock::holder(&app.layout.pulse_lock()).unwrap_or_default();
             let what = format!("could not start the pulse: process {who} is the pulse of this data dir");
-            return Err(Fault { kind: Kind::Busy, what, hints: Vec::new() }.into());
+            return Err(Fault { kind: ErrorKind::Busy, what, hints: Vec::new() }.into());
         }
         other => other?,
     };
@@ -81,8 +81,8 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
     let watch = watch(app)
         .inspect_err(|e| print::note(&format!("warning: {e:#}; changes wait for the interval")))
         .ok();
-    let mut bell = Bell::new(app);
-    let (mut broken, mut echoes) = (0_u32, 0_u32);
+    let mut bell = WakeSignals::new(app);
+    let (mut broken, mut self_triggered) = (0_u32, 0_u32);
     while !cancel.is_set() && !is_gone() {
         // The config is read again for each beat, so that an edit takes effect without a restart. If it cannot
         // be read, the beat itself reports that.
@@ -97,9 +97,9 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
         broken = if good { 0 } else { broken.saturating_add(1) };
         let moved = last_move(app).filter(|last| before.as_ref() != Some(last));
         let moved = moved.is_some_and(|last| last.tag != "noop");
-        let told = settle(cancel, watch.as_ref(), &mut bell);
-        echoes = if told && !moved { echoes.saturating_add(1) } else { 0 };
-        let wait_ms = wait_after(app, &config, broken, moved).min(echo_wait(echoes));
+        let notified = settle(cancel, watch.as_ref(), &mut bell);
+        self_triggered = if notified && !moved { self_triggered.saturating_add(1) } else { 0 };
+        let wait_ms = wait_after(app, &config, broken, moved).min(echo_wait(self_triggered));
         sleep(cancel, watch.as_ref(), wait_ms, &mut bell, &is_gone);
     }
     if print::stderr_is_tty() {
@@ -114,13 +114,13 @@ fn beats(app: &App, cancel: &Cancel, held: &lock::Held, mut renewal: Renewal) ->
     Ok(0)
 }
 
-fn watch(app: &App) -> Result<Watch> {
+fn watch(app: &App) -> Result<FileWatch> {
     let layout = &app.layout;
     let all: &[&str] = &[];
     let config = app.env.config_path();
     let config_dir = config.parent().unwrap_or(layout.root());
     let config_name = config.file_name().unwrap_or_default().to_string_lossy();
-    Watch::new(&[
+    FileWatch::new(&[
         (config_dir, &[&config_name]),
         (layout.root(), &["PLAYBOOK.md", "paused.json"]),
         (&layout.goals(), all),
@@ -137,7 +137,7 @@ fn beat(
     app: &App,
     config: &Config,
     cancel: &Cancel,
-    bell: &mut Bell,
+    bell: &mut WakeSignals,
     is_gone: &dyn Fn() -> bool,
 ) -> Result<bool> {
     let mut child =
@@ -170,20 +170,20 @@ fn beat(
         // Without the data dir the supervisors are unknown, and every one would be killed as an orphan.
         _ if is_gone() => {}
         Ok(supervisors) => {
-            tree::end_strays(&supervisors.into_iter().chain(bell.errands().iter().copied()).collect());
+            tree::reap_orphans(&supervisors.into_iter().chain(bell.helpers().iter().copied()).collect());
         }
         // An orphan may live on; killing a worker by mistake would be worse.
         Err(error) => print::note(&format!("warning: {error:#}")),
     }
     Ok(match exit {
-        Exit::Code(0 | 1 | 75) => true,
+        ProcessExit::Code(0 | 1 | 75) => true,
         // The beat has printed what is wrong with the config.
-        Exit::Code(2) => false,
-        Exit::Code(code) => {
+        ProcessExit::Code(2) => false,
+        ProcessExit::Code(code) => {
             print::note(&format!("error: the beat ended with exit code {code}"));
             false
         }
-        Exit::Signal(signal) => {
+        ProcessExit::Signal(signal) => {
             print::note(&format!("error: the beat was ended by signal {signal}"));
             cancel.is_set()
         }
@@ -191,19 +191,19 @@ fn beat(
     })
 }
 
-fn end(child: &mut Child) -> io::Result<Exit> {
+fn end(child: &mut Child) -> io::Result<ProcessExit> {
     program::signal_child(child, false);
     if let Some(exit) = program::wait_child(child, None, END_MS)? {
         return Ok(exit);
     }
     program::signal_child(child, true);
-    Ok(program::wait_child(child, None, END_MS)?.unwrap_or(Exit::Signal(9)))
+    Ok(program::wait_child(child, None, END_MS)?.unwrap_or(ProcessExit::Signal(9)))
 }
 
-/// The wait if something changed during each of the last `echoes` beats. Either the user changed it after the
+/// The wait if something changed during each of the last `self_triggered` beats. Either the user changed it after the
 /// beat had read it, or a sensor of the beat did, and would do so again each time.
-fn echo_wait(echoes: u32) -> i64 {
-    match echoes {
+fn echo_wait(self_triggered: u32) -> i64 {
+    match self_triggered {
         0 => i64::MAX,
         more => AFTER_MOVE_MS << (more - 1).min(MAX_DOUBLINGS),
     }
@@ -233,7 +233,13 @@ fn wait_after(app: &App, config: &Config, broken: u32, moved: bool) -> i64 {
 }
 
 /// Waits until the time is up, something changes, or the user interrupts.
-fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64, bell: &mut Bell, is_gone: &dyn Fn() -> bool) {
+fn sleep(
+    cancel: &Cancel,
+    watch: Option<&FileWatch>,
+    wait_ms: i64,
+    bell: &mut WakeSignals,
+    is_gone: &dyn Fn() -> bool,
+) {
     let until_ms = clock::uptime_ms() + wait_ms;
     loop {
         let left_ms = until_ms - clock::uptime_ms();
@@ -262,11 +268,11 @@ fn sleep(cancel: &Cancel, watch: Option<&Watch>, wait_ms: i64, bell: &mut Bell, 
 }
 
 /// Waits up to a second until a burst of changes ends, so that one save starts one beat. True if something changed.
-fn settle(cancel: &Cancel, watch: Option<&Watch>, bell: &mut Bell) -> bool {
-    let patience = Deadline::after_ms(1_000);
+fn settle(cancel: &Cancel, watch: Option<&FileWatch>, bell: &mut WakeSignals) -> bool {
+    let wait_limit = Deadline::after_ms(1_000);
     let Some(watch) = watch else { return false };
     let mut any = false;
-    while !patience.passed() && !cancel.is_set() {
+    while !wait_limit.passed() && !cancel.is_set() {
         bell.look();
         let (cancel_fd, watch_fd) = (cancel.fd(), watch.fd());
         if !spawn::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {

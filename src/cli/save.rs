@@ -10,7 +10,7 @@ use crate::model::fault::Fault;
 use crate::model::step::CHANGED;
 use crate::model::world::Digest;
 use crate::store::exchange::{self, Exchanged, Fallback};
-use crate::store::file::{self, Keep, ReadError};
+use crate::store::file::{self, Durability, ReadError};
 use crate::store::lock;
 
 /// Writes the user's new text to a file of the data dir. `seen` is the digest of the text that the user started
@@ -25,7 +25,7 @@ pub fn text(app: &App, what: &str, target: &Path, new: &NewText, seen: Option<&D
         let draft = app.layout.cache().join("edit").join("draft.md");
         if !new.is_draft {
             file::make_dir(draft.parent().unwrap_or(app.layout.cache()))?;
-            file::write(&draft, new.text.as_bytes(), 0o600, Keep::Whole)?;
+            file::write(&draft, new.text.as_bytes(), 0o600, Durability::Whole)?;
         }
         let fault = changed(&format!("write {what}"), &done);
         return Err(fault.hint(format!("your text is kept as {}", draft.display())).into());

@@ -6,13 +6,13 @@ use serde_json::json;
 use super::{App, envelope, forms, pick, print, save};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
-use crate::model::schedule::{Schedule, When};
+use crate::model::schedule::{FireTime, Schedule};
 use crate::model::time::{human_ms, parse_ms};
 use crate::store::exchange::{self, Fallback};
 use crate::store::{file, layout, lock, records};
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Verb {
+pub enum ScheduleVerb {
     /// List the timers and their due times.
     #[command(after_help = "Example:\n  looop schedule list")]
     List {
@@ -52,16 +52,16 @@ pub struct SetArgs {
     note: Vec<String>,
 }
 
-pub fn run(app: &App, verb: Verb) -> Result<u8> {
+pub fn run(app: &App, verb: ScheduleVerb) -> Result<u8> {
     let (schedules, problems) = records::schedules(&app.layout)?;
     match verb {
-        Verb::List { json } => {
+        ScheduleVerb::List { json } => {
             let fired = records::peek_beat(&app.layout)?.fired;
             let next = |name: &Name, s: &Schedule| s.next_ms(fired.get(name).copied(), app.now);
             if json {
                 let rows: Vec<_> = schedules
                     .iter()
-                    .map(|(name, s)| forms::Schedule {
+                    .map(|(name, s)| forms::ScheduleJson {
                         name: name.clone(),
                         when: Some(s.when.clone()),
                         note: s.note.clone(),
@@ -81,8 +81,8 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
             print::raw(print::table(&rows).as_bytes());
             problems.iter().for_each(|problem| print::note(&format!("warning: {problem}")));
         }
-        Verb::Set(args) => set(app, args)?,
-        Verb::Drop { name } => {
+        ScheduleVerb::Set(args) => set(app, args)?,
+        ScheduleVerb::Drop { name } => {
             let name = pick("schedule", &name, schedules.keys().map(Name::as_str))?;
             let _held = lock::store(&app.layout.store_lock())?;
             let path = app.layout.schedules().join(format!("{name}.json"));
@@ -109,7 +109,7 @@ fn set(app: &App, args: SetArgs) -> Result<()> {
         let ms = parse_ms(text).map_err(Fault::usage)?;
         Ok(Some(u32::try_from(ms / 1000)?))
     };
-    let when = When::from_parts(seconds(&args.after)?, seconds(&args.every)?, args.cron.as_deref());
+    let when = FireTime::from_parts(seconds(&args.after)?, seconds(&args.every)?, args.cron.as_deref());
     let when =
         when.map_err(|why| Fault::usage(format!("could not set the schedule {}: {why}", args.name)))?;
     let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms, clean: true };

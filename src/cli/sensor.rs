@@ -14,7 +14,7 @@ use crate::sys::signal::Cancel;
 use crate::tick::sense;
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Verb {
+pub enum SensorVerb {
     /// List the sensors with their last readings.
     #[command(after_help = "Example:\n  looop sensor list")]
     List {
@@ -56,12 +56,12 @@ pub enum Verb {
     },
 }
 
-pub fn run(app: &App, verb: Verb) -> Result<u8> {
+pub fn run(app: &App, verb: SensorVerb) -> Result<u8> {
     let (sensors, problems) = texts::sensors(&app.layout)?;
     let names = || sensors.iter().map(|sensor| sensor.name.as_str());
     match verb {
-        Verb::List { json } => list(app, &sensors, &problems, json)?,
-        Verb::Show { name } => {
+        SensorVerb::List { json } => list(app, &sensors, &problems, json)?,
+        SensorVerb::Show { name } => {
             let name = pick("sensor", &name, names())?;
             let path =
                 sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
@@ -69,14 +69,14 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
                 .with_context(|| format!("could not read `{}`", path.display()))?;
             print::raw(&bytes.unwrap_or_default());
         }
-        Verb::Add(args) => return add::run(app, &args),
-        Verb::Examples(args) => return add::examples(app, &args),
-        Verb::Diff { name, since } => return compare::run(app, &Of::Sensors(name.as_deref()), &since),
-        Verb::Test { name } => {
+        SensorVerb::Add(args) => return add::run(app, &args),
+        SensorVerb::Examples(args) => return add::examples(app, &args),
+        SensorVerb::Diff { name, since } => return compare::run(app, &Of::Sensors(name.as_deref()), &since),
+        SensorVerb::Test { name } => {
             let one = name.map(|name| pick("sensor", &name, names()).map(str::to_owned)).transpose()?;
             return test(app, one.as_deref());
         }
-        Verb::Remove { name } => {
+        SensorVerb::Remove { name } => {
             let name = pick("sensor", &name, names())?;
             let path =
                 sensors.iter().find(|s| s.name.as_str() == name).map(|s| s.path.clone()).unwrap_or_default();
@@ -94,7 +94,7 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
 }
 
 fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: bool) -> Result<()> {
-    let snapshot = |name: &Name| -> Option<crate::model::world::Reading> {
+    let snapshot = |name: &Name| -> Option<crate::model::world::SensorReading> {
         records::read_json(&app.layout.snapshots().join(format!("{name}.json"))).ok().flatten()
     };
     if as_json {

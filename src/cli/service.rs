@@ -13,7 +13,7 @@ use crate::sys::program;
 use crate::tick::diff;
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Verb {
+pub enum ServiceVerb {
     /// Print the service file or the crontab line, and change nothing.
     #[command(after_help = "Examples:\n  looop service print\n  looop service print --kind cron")]
     Print(Which),
@@ -45,7 +45,7 @@ pub enum Verb {
 pub struct Which {
     /// The service manager. Default: the one of this system.
     #[arg(long, value_enum)]
-    kind: Option<Kind>,
+    kind: Option<ServiceManager>,
     /// The name of the service. Default: `looop`; for a data dir other than the default one, a name made from
     /// that dir.
     #[arg(long)]
@@ -54,7 +54,7 @@ pub struct Which {
 
 /// A service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
+pub enum ServiceManager {
     /// The systemd user manager; the pulse is a unit.
     Systemd,
     /// launchd of macOS; the pulse is an agent.
@@ -75,56 +75,58 @@ const HANDED_ON: [&str; 6] = [
 /// The largest service file that is read, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-impl Kind {
-    fn usual() -> Kind {
+impl ServiceManager {
+    fn usual() -> ServiceManager {
         match std::env::consts::OS {
-            "macos" => Kind::Launchd,
-            "linux" => Kind::Systemd,
-            _ => Kind::Cron,
+            "macos" => ServiceManager::Launchd,
+            "linux" => ServiceManager::Systemd,
+            _ => ServiceManager::Cron,
         }
     }
 
     /// The path of the service file; none for cron.
     fn file(self, app: &App, service: &Service) -> Option<PathBuf> {
         match self {
-            Kind::Systemd => {
+            ServiceManager::Systemd => {
                 let dir = app.env.config_dir().join("systemd/user");
                 Some(dir.join(format!("{}.service", service.name)))
             }
-            Kind::Launchd => {
+            ServiceManager::Launchd => {
                 let dir = app.env.home().join("Library/LaunchAgents");
                 Some(dir.join(format!("{}.plist", service.label())))
             }
-            Kind::Cron => None,
+            ServiceManager::Cron => None,
         }
     }
 
     fn text(self, service: &Service) -> String {
         match self {
-            Kind::Systemd => service.systemd(),
-            Kind::Launchd => service.launchd(),
-            Kind::Cron => service.cron(),
+            ServiceManager::Systemd => service.systemd(),
+            ServiceManager::Launchd => service.launchd(),
+            ServiceManager::Cron => service.cron(),
         }
     }
 
     /// The commands that start a service whose file exists.
     fn starts(self, service: &Service, file: &Path) -> Vec<Vec<String>> {
         match self {
-            Kind::Systemd => vec![
+            ServiceManager::Systemd => vec![
                 words(&["systemctl", "--user", "daemon-reload"]),
                 words(&["systemctl", "--user", "enable", "--now", &service.name]),
             ],
-            Kind::Launchd => vec![words(&["launchctl", "load", "-w", &file.to_string_lossy()])],
-            Kind::Cron => Vec::new(),
+            ServiceManager::Launchd => vec![words(&["launchctl", "load", "-w", &file.to_string_lossy()])],
+            ServiceManager::Cron => Vec::new(),
         }
     }
 
     /// The commands that stop a service whose file still exists.
     fn stops(self, service: &Service, file: &Path) -> Vec<Vec<String>> {
         match self {
-            Kind::Systemd => vec![words(&["systemctl", "--user", "disable", "--now", &service.name])],
-            Kind::Launchd => vec![words(&["launchctl", "unload", "-w", &file.to_string_lossy()])],
-            Kind::Cron => Vec::new(),
+            ServiceManager::Systemd => {
+                vec![words(&["systemctl", "--user", "disable", "--now", &service.name])]
+            }
+            ServiceManager::Launchd => vec![words(&["launchctl", "unload", "-w", &file.to_string_lossy()])],
+            ServiceManager::Cron => Vec::new(),
         }
     }
 }
@@ -133,28 +135,28 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-pub fn run(app: &App, verb: Verb) -> Result<u8> {
+pub fn run(app: &App, verb: ServiceVerb) -> Result<u8> {
     match verb {
-        Verb::Print(which) => {
+        ServiceVerb::Print(which) => {
             app.ready_without_profile()?;
             let (kind, service) = service(app, &which)?;
             print::raw(kind.text(&service).as_bytes());
             Ok(0)
         }
-        Verb::Install { which, now, force } => {
+        ServiceVerb::Install { which, now, force } => {
             app.human_only("install a service")?;
             app.ready()?;
             install(app, &which, now, force)
         }
-        Verb::Uninstall { which, now } => {
+        ServiceVerb::Uninstall { which, now } => {
             app.human_only("remove a service")?;
             uninstall(app, &which, now)
         }
     }
 }
 
-fn service(app: &App, which: &Which) -> Result<(Kind, Service)> {
-    let kind = which.kind.unwrap_or_else(Kind::usual);
+fn service(app: &App, which: &Which) -> Result<(ServiceManager, Service)> {
+    let kind = which.kind.unwrap_or_else(ServiceManager::usual);
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut env = vec![("PATH".to_owned(), app.env.path())];
     let named = app.env.get("LOOOP_DATA_DIR").map(|_| ("LOOOP_DATA_DIR".to_owned(), text(app.layout.root())));
@@ -177,7 +179,7 @@ fn service(app: &App, which: &Which) -> Result<(Kind, Service)> {
         env,
     };
     match service.flaw() {
-        None if kind == Kind::Systemd && service.is_odd_for_systemd() => {
+        None if kind == ServiceManager::Systemd && service.is_odd_for_systemd() => {
             let what =
                 format!("could not make a unit: systemd cannot start the program `{}`", service.program);
             Err(Fault::failed(what)
@@ -244,7 +246,7 @@ fn install(app: &App, which: &Which, now: bool, force: bool) -> Result<u8> {
     }
     print::line("start it, now and at each login:");
     starts.iter().for_each(|argv| print::line(&format!("  {}", argv.join(" "))));
-    if kind == Kind::Systemd {
+    if kind == ServiceManager::Systemd {
         print::line("to keep it running after you log out:");
         print::line("  loginctl enable-linger");
     }
@@ -276,7 +278,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
     }
     let seen = exchange::digest_of(text.as_bytes());
     save::made("remove the service", &exchange::remove(&path, &seen)?)?;
-    if kind == Kind::Systemd {
+    if kind == ServiceManager::Systemd {
         // The link that starts it at login points to nothing now.
         let wants = path.with_file_name("default.target.wants").join(format!("{}.service", service.name));
         if std::fs::symlink_metadata(&wants).is_ok() {
@@ -284,7 +286,7 @@ fn uninstall(app: &App, which: &Which, now: bool) -> Result<u8> {
         }
     }
     print::line(&format!("removed {shown}"));
-    if !now && kind == Kind::Systemd {
+    if !now && kind == ServiceManager::Systemd {
         print::line("if it still runs, stop it with:");
         print::line(&format!("  systemctl --user stop {}", service.name));
     }

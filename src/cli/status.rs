@@ -4,14 +4,14 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{App, asks, claims, envelope_with, forms, goal, ls, print};
-use crate::model::ask::{State, visible};
-use crate::model::beat::{Beat, Settled};
-use crate::model::boxing::{Kind, Level};
+use crate::model::ask::{QuestionState, visible};
+use crate::model::beat::{LoopState, Settled};
+use crate::model::boxing::{Level, SandboxSubject};
 use crate::model::charge::dollars;
 use crate::model::json::clip;
 use crate::model::time::{clock_flaw, human_ms};
-use crate::model::world::Reading;
-use crate::store::boxes::Boxer;
+use crate::model::world::SensorReading;
+use crate::store::boxes::SandboxBuilder;
 use crate::store::history::locks;
 use crate::store::workers::Worker;
 use crate::store::{claims as leases, ledger, lock, records, texts};
@@ -25,21 +25,21 @@ pub struct Args {
     json: bool,
 }
 
-struct Facts {
-    beat: Beat,
+struct StatusFacts {
+    beat: LoopState,
     pulse: Option<u32>,
     ticking: Option<u32>,
     paused: Option<records::Paused>,
     idle_ms: Option<i64>,
-    goals: Vec<forms::Goal>,
+    goals: Vec<forms::GoalJson>,
     sensors: Vec<forms::SensorStatus>,
     workers: Vec<Worker>,
-    asks: Vec<forms::Ask>,
+    asks: Vec<forms::QuestionJson>,
     claims: Vec<forms::Claim>,
-    schedules: Vec<forms::Schedule>,
+    schedules: Vec<forms::ScheduleJson>,
     problems: Vec<String>,
-    sandbox: Option<forms::Boxes>,
-    today: ledger::Spent,
+    sandbox: Option<forms::SandboxesJson>,
+    today: ledger::DaySpend,
 }
 
 /// Prints the status. It only reads files: it runs no sensor and writes nothing.
@@ -53,7 +53,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn gather(app: &App) -> Result<Facts> {
+fn gather(app: &App) -> Result<StatusFacts> {
     let layout = &app.layout;
     let beat = records::peek_beat(layout)?;
     let (goals, mut problems) = texts::goals(layout)?;
@@ -71,17 +71,20 @@ fn gather(app: &App) -> Result<Facts> {
     let (workers, more) = ls::sorted(app)?;
     problems.extend(more);
     problems.extend(locks::in_words(layout.root()));
-    let snapshot = |name: &crate::model::name::Name| -> Option<Reading> {
+    let snapshot = |name: &crate::model::name::Name| -> Option<SensorReading> {
         records::read_json(&layout.snapshots().join(format!("{name}.json"))).ok().flatten()
     };
     let open = all_asks.values().filter(|(ask, _)| !beat.closed_asks.contains(&ask.id));
     let idle = crate::store::file::read_text(&layout.idle(), 64).ok().flatten();
-    Ok(Facts {
+    Ok(StatusFacts {
         pulse: lock::holder(&layout.pulse_lock()),
         ticking: lock::holder(&layout.tick_lock()),
         paused: records::paused(layout)?,
         idle_ms: idle.and_then(|text| text.trim().parse().ok()),
-        goals: goals.iter().map(|(id, goal)| forms::Goal { bytes: None, ..goal::row(id, goal) }).collect(),
+        goals: goals
+            .iter()
+            .map(|(id, goal)| forms::GoalJson { bytes: None, ..goal::row(id, goal) })
+            .collect(),
         sensors: sensors
             .iter()
             .map(|sensor| {
@@ -99,13 +102,13 @@ fn gather(app: &App) -> Result<Facts> {
         workers,
         asks: open
             .map(|(ask, answer)| (ask, ask.state(answer.as_ref(), app.now)))
-            .filter(|(_, state)| matches!(state, State::Open | State::Approved))
+            .filter(|(_, state)| matches!(state, QuestionState::Open | QuestionState::Approved))
             .map(|(ask, state)| asks::row(ask, state))
             .collect(),
         claims: all_claims.iter().map(|(lease, standing)| claims::row(lease, *standing, &here)).collect(),
         schedules: schedules
             .iter()
-            .map(|(name, s)| forms::Schedule {
+            .map(|(name, s)| forms::ScheduleJson {
                 name: name.clone(),
                 when: None,
                 note: s.note.clone(),
@@ -119,7 +122,7 @@ fn gather(app: &App) -> Result<Facts> {
     })
 }
 
-fn gate_words(app: &App, facts: &Facts) -> String {
+fn gate_words(app: &App, facts: &StatusFacts) -> String {
     let beat = &facts.beat;
     if let Some(why) = &beat.halted {
         return format!("halted: {why}; `looop resume` continues");
@@ -146,10 +149,10 @@ fn gate_words(app: &App, facts: &Facts) -> String {
     }
 }
 
-fn as_json(app: &App, facts: Facts) -> Value {
+fn as_json(app: &App, facts: StatusFacts) -> Value {
     let words = gate_words(app, &facts);
     let beat = facts.beat;
-    envelope_with(json!(forms::Status {
+    envelope_with(json!(forms::StatusJson {
         pulse: forms::Pulse {
             alive: facts.pulse.is_some(),
             pid: facts.pulse,
@@ -182,7 +185,7 @@ fn as_json(app: &App, facts: Facts) -> Value {
     }))
 }
 
-fn as_text(app: &App, facts: &Facts) -> String {
+fn as_text(app: &App, facts: &StatusFacts) -> String {
     let style = app.style;
     let beat = &facts.beat;
     let mut out = String::new();
@@ -242,36 +245,36 @@ fn as_text(app: &App, facts: &Facts) -> String {
 
 /// The sandbox of each kind of child, and why a child has less than it could. Other parts report a config that
 /// cannot be read.
-fn sandbox(app: &App) -> Option<forms::Boxes> {
+fn sandbox(app: &App) -> Option<forms::SandboxesJson> {
     let config = app.config().ok()?;
-    let boxer = Boxer::new(&app.layout, &config.settings, true);
-    let in_force = |kind: Kind| match boxer.level(kind) {
+    let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
+    let in_force = |kind: SandboxSubject| match sandboxes.level(kind) {
         Ok(level) => forms::InForce::Level(level),
         Err(error) => forms::InForce::Refused { error },
     };
-    Some(forms::Boxes {
-        engine: boxer.engine().to_owned(),
-        missing: boxer.powers().missing.clone(),
-        lost: boxer.downgrade(),
-        decide: in_force(Kind::Decide),
-        sensor: in_force(Kind::Sensor),
-        run: in_force(Kind::Run),
-        verify: in_force(Kind::Verify),
-        worker: in_force(Kind::Worker),
-        fix: in_force(Kind::Fix),
+    Some(forms::SandboxesJson {
+        engine: sandboxes.engine().to_owned(),
+        missing: sandboxes.powers().missing.clone(),
+        lost: sandboxes.downgrade(),
+        decide: in_force(SandboxSubject::Decide),
+        sensor: in_force(SandboxSubject::Sensor),
+        run: in_force(SandboxSubject::Run),
+        verify: in_force(SandboxSubject::Verify),
+        worker: in_force(SandboxSubject::Worker),
+        fix: in_force(SandboxSubject::Fix),
     })
 }
 
-fn sandbox_words(app: &App, all: &forms::Boxes) -> String {
+fn sandbox_words(app: &App, all: &forms::SandboxesJson) -> String {
     let boxes = [&all.decide, &all.sensor, &all.run, &all.verify, &all.worker, &all.fix];
-    let word = |(kind, had): (&Kind, &forms::InForce)| match had {
+    let word = |(kind, had): (&SandboxSubject, &forms::InForce)| match had {
         forms::InForce::Level(Level::None) => app.style.yellow(&format!("{} none", kind.word())),
         forms::InForce::Level(level) => format!("{} {}", kind.word(), level.word()),
         forms::InForce::Refused { .. } => {
             app.style.red(&format!("{} not available; looop doctor", kind.word()))
         }
     };
-    let mut words = Kind::ALL.iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ");
+    let mut words = SandboxSubject::ALL.iter().zip(boxes).map(word).collect::<Vec<_>>().join(", ");
     if let Some(lost) = &all.lost {
         words.push_str(&format!("; {}", app.style.red(lost)));
     }
@@ -311,7 +314,7 @@ fn sensor_words(app: &App, sensors: &[forms::SensorStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::print::{Style, When};
+    use crate::cli::print::{ColorWhen, Style};
     use crate::config::Env;
     use crate::model::time::Now;
     use crate::store::layout::Layout;
@@ -324,7 +327,7 @@ mod tests {
         seed::set_up(&layout, Now { unix_ms: 1_795_218_410_413, offset_s: 0 }).unwrap();
         for (seconds, flaw) in [(-1, "before 1970"), (i64::MAX, "after the year 9999")] {
             let now = Now::from_clock(seconds, 0, 0);
-            let style = Style::new(When::Never, true);
+            let style = Style::new(ColorWhen::Never, true);
             let app = App { env: Env::default(), layout: layout.clone(), style, now };
             let facts = gather(&app).unwrap();
             assert!(facts.problems.iter().any(|problem| problem.contains(flaw)), "{:?}", facts.problems);

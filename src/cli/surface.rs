@@ -1,4 +1,4 @@
-//! `looop __surface`: shows workers that wait for the user in tmux and to the notifier; started when a flag changes.
+//! `looop __sync-windows`: shows workers that wait for the user in tmux and to the notifier; started when a flag changes.
 
 use std::path::PathBuf;
 

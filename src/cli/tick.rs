@@ -8,21 +8,21 @@ use crate::agents::Runner;
 use crate::config::Config;
 use crate::map;
 use crate::model::charge::dollars;
-use crate::model::fault::{Fault, Kind};
+use crate::model::fault::{ErrorKind, Fault};
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::time::{Now, clock_flaw, human_ms};
-use crate::store::boxes::Boxer;
+use crate::store::boxes::SandboxBuilder;
 use crate::store::{lock, logs, migrate, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
-use crate::tick::gate::{Hold, Verdict};
-use crate::tick::log::{Report, What};
+use crate::tick::gate::{GateDecision, Hold};
+use crate::tick::log::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx, diff, frame, prompt, sense};
 use crate::worker::Fleet;
 use crate::worker::fleet::LocalFleet;
-use crate::worker::start::Starter;
+use crate::worker::start::WorkerStarter;
 use crate::worker::surface;
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub struct RunArgs {
 }
 
 /// How long `looop run` waits for the current beat to end, in milliseconds.
-const PATIENCE_MS: i64 = 30 * 60_000;
+const WAIT_LIMIT_MS: i64 = 30 * 60_000;
 
 pub fn run(app: &App, args: &Args) -> Result<u8> {
     if args.dry_run {
@@ -65,7 +65,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     }
     if let Some(pulse) = lock::holder(&app.layout.pulse_lock()).filter(|_| !args.pulse) {
         let what = format!("could not start a beat: process {pulse} is the pulse of this data dir");
-        let fault = Fault { kind: Kind::Busy, what, hints: Vec::new() };
+        let fault = Fault { kind: ErrorKind::Busy, what, hints: Vec::new() };
         return Err(fault.hint("`looop run GOAL` asks for a move now, beside the pulse").into());
     }
     let cancel = Cancel::on_signals()?;
@@ -78,7 +78,7 @@ pub fn run_goal(app: &App, args: &RunArgs) -> Result<u8> {
     app.ready()?;
     app.human_only("run a goal")?;
     let cancel = Cancel::on_signals()?;
-    let held = lock::tick_patiently(&app.layout.tick_lock(), PATIENCE_MS, &cancel)?;
+    let held = lock::tick_patiently(&app.layout.tick_lock(), WAIT_LIMIT_MS, &cancel)?;
     beat(app, &cancel, Some(args.goal.clone()), voice(args.json, false, false), held)
 }
 
@@ -106,7 +106,7 @@ fn voice(json: bool, quiet: bool, pulse: bool) -> Voice {
 
 /// The workers of this machine.
 pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalFleet<'a> {
-    LocalFleet(Starter {
+    LocalFleet(WorkerStarter {
         layout: &app.layout,
         settings: &config.settings,
         cancel,
@@ -135,12 +135,12 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     app.enter_data_dir()?;
     let config = app.config()?;
     let runner = config.decider()?;
-    let boxer = Boxer::new(&app.layout, &config.settings, true);
-    boxer.check()?;
-    if let Some(lost) = boxer.downgrade() {
+    let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
+    sandboxes.check()?;
+    if let Some(lost) = sandboxes.downgrade() {
         print::note(&format!("warning: {lost} (looop doctor)"));
     }
-    if let Some(lost) = boxer.news_of_downgrade()? {
+    if let Some(lost) = sandboxes.news_of_downgrade()? {
         print::ring(&format!("flag: {lost}"));
         logs::journal(&app.layout, &format!("{} sandbox: {lost}", app.now.stamp()))?;
     }
@@ -167,16 +167,16 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
     match voice {
         Voice::Json => print::json(&envelope("beat", as_json(&report))),
         // The error message is enough.
-        _ if undecided.is_some() && matches!(report.what, What::Held(_)) => {}
+        _ if undecided.is_some() && matches!(report.what, BeatResult::Held(_)) => {}
         voice => say(app, &report, started.spent_ms(), voice),
     }
     if let Some(fault) = undecided {
         return Err(fault.into());
     }
     Ok(match report.what {
-        What::Failed(_) | What::Cancelled => 1,
-        What::Held(Hold::Halted { .. }) => 1,
-        What::Held(_) | What::Moved(_) | What::Waits(_) => 0,
+        BeatResult::Failed(_) | BeatResult::Cancelled => 1,
+        BeatResult::Held(Hold::Halted { .. }) => 1,
+        BeatResult::Held(_) | BeatResult::Moved(_) | BeatResult::Waits(_) => 0,
     })
 }
 
@@ -190,17 +190,17 @@ pub fn has_news(app: &App, config: &Config) -> bool {
 }
 
 /// Why a beat that had to decide for a goal asked no model.
-fn undecided(report: &Report, goal: &Name) -> Option<Fault> {
+fn undecided(report: &BeatReport, goal: &Name) -> Option<Fault> {
     let why = match &report.what {
-        What::Held(hold) => hold.words(),
+        BeatResult::Held(hold) => hold.words(),
         // A beat that asked a runner always has a usage, even if the amounts are unknown.
-        What::Moved(_) if report.usage.is_none() => "an approved move came first".to_owned(),
+        BeatResult::Moved(_) if report.usage.is_none() => "an approved move came first".to_owned(),
         _ => return None,
     };
     let fault = Fault::failed(format!("could not decide on a move for {goal}: {why}"));
     Some(match &report.what {
-        What::Held(Hold::Paused { .. }) => fault.hint("end the pause with `looop resume`"),
-        What::Moved(_) => fault.hint(format!("run `looop run {goal}` again")),
+        BeatResult::Held(Hold::Paused { .. }) => fault.hint("end the pause with `looop resume`"),
+        BeatResult::Moved(_) => fault.hint(format!("run `looop run {goal}` again")),
         _ => fault,
     })
 }
@@ -226,7 +226,7 @@ pub fn ctx<'a>(
         person: app.env.person(),
         frame: None,
         dry: false,
-        spared: tree::Known::new(),
+        excluded: tree::Known::new(),
         settles: false,
         waits: None,
         usage: None,
@@ -251,30 +251,30 @@ fn spinner<'a>(app: &App, runner: &str) -> Box<dyn FnMut() + 'a> {
     })
 }
 
-fn as_json(report: &Report) -> serde_json::Value {
+fn as_json(report: &BeatReport) -> serde_json::Value {
     let did = match &report.what {
-        What::Held(_) => forms::Did::Held,
-        What::Moved(_) => forms::Did::Moved,
-        What::Failed(_) => forms::Did::Failed,
-        What::Cancelled => forms::Did::Cancelled,
-        What::Waits(_) => forms::Did::Waits,
+        BeatResult::Held(_) => forms::Did::Held,
+        BeatResult::Moved(_) => forms::Did::Moved,
+        BeatResult::Failed(_) => forms::Did::Failed,
+        BeatResult::Cancelled => forms::Did::Cancelled,
+        BeatResult::Waits(_) => forms::Did::Waits,
     };
-    let moved = if let What::Moved(last) = &report.what { Some(last) } else { None };
-    let waits = if let What::Waits(why) = &report.what { Some(why) } else { None };
-    json!(forms::Beat {
+    let moved = if let BeatResult::Moved(last) = &report.what { Some(last) } else { None };
+    let waits = if let BeatResult::Waits(why) = &report.what { Some(why) } else { None };
+    json!(forms::BeatJson {
         did,
-        why: if let What::Held(hold) = &report.what { Some(hold.clone()) } else { None },
+        why: if let BeatResult::Held(hold) = &report.what { Some(hold.clone()) } else { None },
         tag: moved.map(|last| last.tag.clone()),
         beat: moved.map(|last| last.beat.clone()),
         outcome: moved.map(|last| last.outcome.clone()),
-        failure: if let What::Failed(failure) = &report.what { Some(failure.clone()) } else { None },
+        failure: if let BeatResult::Failed(failure) = &report.what { Some(failure.clone()) } else { None },
         warnings: report.warnings.iter().chain(waits).cloned().collect(),
         usage: report.usage.clone(),
         next_look_ms: report.next_look_ms,
     })
 }
 
-fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
+fn say(app: &App, report: &BeatReport, took_ms: i64, voice: Voice) {
     let style = app.style;
     let time = clock::now().local().format("%H:%M:%S").to_string();
     let cost = report.usage.as_ref().map(|usage| match usage.basis.is_metered() {
@@ -283,7 +283,7 @@ fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
     });
     let tail = style.dim(&format!(" ({}{})", human_ms(took_ms), cost.unwrap_or_default()));
     let text = match &report.what {
-        What::Held(hold) => {
+        BeatResult::Held(hold) => {
             let wakes_nobody = !matches!(hold, Hold::Halted { .. } | Hold::OutOfBudget { .. });
             let idle = format!("{time} idle — {} ({})", hold.words(), human_ms(took_ms));
             let text = match hold {
@@ -296,18 +296,20 @@ fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
                 _ => print::line(&text),
             };
         }
-        What::Moved(last) => {
+        BeatResult::Moved(last) => {
             let object = clip(&crate::model::ask::visible(&last.object, false), 60);
             let object = if object.is_empty() { object } else { format!(" {object}") };
             let words = clip(&crate::model::ask::visible(&last.outcome.words(), false), 200);
             format!("{time} {}{object} — {words} [{}]{tail}", style.bold(&last.tag), last.beat)
         }
-        What::Failed(failure) => {
+        BeatResult::Failed(failure) => {
             let why = clip(&crate::model::ask::visible(&failure.why, false), 400);
             format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class.word())
         }
-        What::Cancelled => format!("{time} {}", style.yellow("interrupted or paused; no move was made")),
-        What::Waits(why) => format!("{time} {} — {why}{tail}", style.yellow("the move waits")),
+        BeatResult::Cancelled => {
+            format!("{time} {}", style.yellow("interrupted or paused; no move was made"))
+        }
+        BeatResult::Waits(why) => format!("{time} {} — {why}{tail}", style.yellow("the move waits")),
     };
     print::line(&text);
 }
@@ -315,7 +317,7 @@ fn say(app: &App, report: &Report, took_ms: i64, voice: Voice) {
 /// A preview of the next beat, made without writing anything.
 pub struct Preview {
     /// The gate's decision.
-    pub verdict: Verdict,
+    pub verdict: GateDecision,
     /// The prompt that a decision would get now.
     pub prompt: String,
 }
@@ -340,8 +342,8 @@ pub fn preview(app: &App, config: &Config) -> Result<Preview> {
     let changed = diff::items(&beat.baseline, &sensed.world.items());
     let verdict = frame::gate(&ctx, &beat, &sensed, &changed)?;
     let reasons = match &verdict {
-        Verdict::Decide(reasons) => reasons.clone(),
-        Verdict::Approved(_) | Verdict::Hold(_) => Vec::new(),
+        GateDecision::Decide(reasons) => reasons.clone(),
+        GateDecision::Approved(_) | GateDecision::Hold(_) => Vec::new(),
     };
     let frame = frame::build(&mut ctx, &beat, &sensed, &changed, &reasons)?;
     Ok(Preview { verdict, prompt: prompt::render(&frame).text })
@@ -366,13 +368,13 @@ fn dry_run(app: &App) -> Result<u8> {
 }
 
 /// The gate's decision, in words.
-pub fn verdict_words(verdict: &Verdict) -> String {
+pub fn verdict_words(verdict: &GateDecision) -> String {
     match verdict {
-        Verdict::Hold(hold) => format!("no decision: {}", hold.words()),
-        Verdict::Approved(ask) => {
+        GateDecision::Hold(hold) => format!("no decision: {}", hold.words()),
+        GateDecision::Approved(ask) => {
             format!("the approved move of {ask} would be made, without asking a runner")
         }
-        Verdict::Decide(reasons) => {
+        GateDecision::Decide(reasons) => {
             let words: Vec<String> = reasons.iter().map(|reason| reason.words()).collect();
             format!("a decision: {}", words.join("; "))
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{App, envelope, forms, print, tick};
 use crate::model::ask::visible;
-use crate::model::spend::{By, Row, report};
+use crate::model::spend::{GroupBy, SpendRow, report};
 use crate::model::time::human_ms;
 use crate::model::world::Context;
 use crate::store::{ledger, records};
@@ -28,7 +28,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     let since = app.now.at(app.now.unix_ms - WEEK_MS);
     let charges = ledger::read_from(&app.layout, &since.month())?.charges;
     let week: Vec<_> = charges.into_iter().filter(|charge| charge.at_ms >= since.unix_ms).collect();
-    let sensors = report(&week, By::Sensor);
+    let sensors = report(&week, GroupBy::Sensor);
     let words = tick::verdict_words(&next.verdict);
     if args.json {
         let last =
@@ -73,6 +73,6 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn cells(row: &Row) -> Vec<String> {
+fn cells(row: &SpendRow) -> Vec<String> {
     vec![format!("  {}", row.key), row.calls.to_string(), crate::model::charge::dollars(row.cost_micros)]
 }

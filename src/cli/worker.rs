@@ -11,19 +11,19 @@ use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::lease::Holder;
 use crate::model::name::Name;
-use crate::model::wire::Request;
-use crate::model::worker::{Phase, State};
+use crate::model::wire::WireRequest;
+use crate::model::worker::{Phase, WorkerState};
 use crate::store::workers::Worker;
 use crate::store::{claims, layout, lock, logs, mail, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
-use crate::sys::{detach, kin, tree};
-use crate::worker::start::{Starter, Wanted};
+use crate::sys::{descendants, detach, tree};
+use crate::worker::start::{WorkerRequest, WorkerStarter};
 use crate::worker::{client, fleet};
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Verb {
+pub enum WorkerVerb {
     /// Start a worker yourself. Prints its id.
     Start(StartArgs),
 }
@@ -108,8 +108,8 @@ const END_MS: i64 = 45_000;
 /// After how long a command prints what it waits for, in milliseconds.
 const SAY_MS: i64 = 2_000;
 
-pub fn run(app: &App, verb: Verb) -> Result<u8> {
-    let Verb::Start(args) = verb;
+pub fn run(app: &App, verb: WorkerVerb) -> Result<u8> {
+    let WorkerVerb::Start(args) = verb;
     let brief = match args.brief.as_deref() {
         Some("-") => input::stdin("the brief")?,
         Some(text) => text.to_owned(),
@@ -117,14 +117,14 @@ pub fn run(app: &App, verb: Verb) -> Result<u8> {
     };
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
-    let starter = Starter {
+    let starter = WorkerStarter {
         layout: &app.layout,
         settings: &config.settings,
         cancel: &cancel,
         now: app.now,
         leads: map::leads,
     };
-    let wanted = Wanted {
+    let wanted = WorkerRequest {
         id: args.id.clone(),
         goal: args.goal,
         kind: args.kind,
@@ -180,7 +180,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     let begun = Deadline::after_ms(SAY_MS);
     let mut is_printed = false;
     // A supervisor whose socket does not answer gets a signal instead.
-    if client::call(&dir.attach_socket(), Request::Kill).is_err() {
+    if client::call(&dir.attach_socket(), WireRequest::Kill).is_err() {
         detach::signal(supervisor.pid, supervisor.start, false);
     }
     let deadline = Deadline::after_ms(END_MS);
@@ -217,7 +217,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     let id = &worker.spec.id;
     let (dir, supervisor) = (app.layout.worker(id), &worker.state.supervisor);
     let fail = |why: &str| Fault::failed(format!("could not end worker {id}: {why}"));
-    if !kin::kill_tree((supervisor.pid, supervisor.start)) {
+    if !descendants::kill_tree((supervisor.pid, supervisor.start)) {
         let fault = fail("one of its processes does not react to signals");
         return Err(fault.hint(format!("inspect process {} and its descendants", supervisor.pid)).into());
     }
@@ -234,7 +234,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
     };
     fleet::end_lost(&app.layout, std::slice::from_ref(&lost));
     let leases = lost.state.leases.clone();
-    let state = State {
+    let state = WorkerState {
         phase: Phase::Killed,
         since_ms: clock::now().unix_ms,
         why: Some("the user killed it with --force".to_owned()),
@@ -265,7 +265,7 @@ pub fn note_if_stopped(worker: &Worker) {
 /// In a worker: calls the user. Outside: flags a worker as a reminder.
 pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        client::call(&socket, Request::Flag { text: args.words.join(" ") })?;
+        client::call(&socket, WireRequest::Flag { text: args.words.join(" ") })?;
         return Ok(0);
     }
     app.human_only("flag a worker")?;
@@ -273,7 +273,7 @@ pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
     let worker = ls::choose(app, id, Chosen::Live)?;
     let text = args.words.get(1..).unwrap_or_default().join(" ");
     let text = if text.is_empty() { "flagged by hand".to_owned() } else { text };
-    client::call(&app.layout.worker(&worker.spec.id).attach_socket(), Request::Flag { text })?;
+    client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Flag { text })?;
     print::line(&format!("{}: flagged", worker.spec.id));
     Ok(0)
 }
@@ -281,7 +281,7 @@ pub fn flag(app: &App, args: &FlagArgs) -> Result<u8> {
 /// Clears a flag.
 pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
     if let Some(socket) = app.inside_worker() {
-        client::call(&socket, Request::Unflag)?;
+        client::call(&socket, WireRequest::Unflag)?;
         return Ok(0);
     }
     app.human_only("unflag a worker")?;
@@ -296,11 +296,11 @@ pub fn unflag(app: &App, args: &OneArgs) -> Result<u8> {
         let _store = lock::store(&app.layout.store_lock())?;
         let same = |now: &workers::Worker| now.spec == worker.spec && now.state.phase.is_over();
         if let Some(now) = workers::load(&app.layout, &worker.spec.id)?.filter(same) {
-            let state = State { flag: None, ..now.state };
+            let state = WorkerState { flag: None, ..now.state };
             workers::save_state(&app.layout.worker(&worker.spec.id), &state)?;
         }
     } else {
-        client::call(&app.layout.worker(&worker.spec.id).attach_socket(), Request::Unflag)?;
+        client::call(&app.layout.worker(&worker.spec.id).attach_socket(), WireRequest::Unflag)?;
     }
     print::line(&format!("{}: unflagged", worker.spec.id));
     Ok(0)
@@ -315,10 +315,10 @@ pub fn tell(app: &App, args: &TellArgs) -> Result<u8> {
     if text.len() > crate::model::decision::MAX_TEXT_BYTES {
         return Err(Fault::usage("could not tell the worker: the text is too long").into());
     }
-    let told = mail::Told { by: "human".to_owned(), at_ms: clock::now().unix_ms, text };
+    let notified = mail::InboxMessage { by: "human".to_owned(), at_ms: clock::now().unix_ms, text };
     let _store = lock::store(&app.layout.store_lock())?;
-    mail::tell(&app.layout.worker(&worker.spec.id), &told)?;
-    print::line(&format!("told {}; it reads it with `looop told`", worker.spec.id));
+    mail::tell(&app.layout.worker(&worker.spec.id), &notified)?;
+    print::line(&format!("told {}; it reads it with `looop inbox`", worker.spec.id));
     note_if_stopped(&worker);
     Ok(0)
 }

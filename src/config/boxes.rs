@@ -5,21 +5,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::form::{Boxing as Level, ConfigFile, Network};
+use super::form::{ConfigFile, Network, SandboxLevel as Level};
 use super::{Env, usage};
 use crate::agents::AGENTS;
-use crate::model::boxing::{Boxes, Boxing, Endpoint, Kind, NetworkAccess, Wanted};
+use crate::model::boxing::{
+    Endpoint, NetworkAccess, SandboxConfig, SandboxMode, SandboxRequest, SandboxSubject,
+};
 
 /// Builds the sandbox settings.
-pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
+pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<SandboxConfig> {
     let from = &parsed.sandbox;
     let net = &from.network;
-    let boxing = |level: Option<Level>, net: &Option<Network>| Boxing {
+    let boxing = |level: Option<Level>, net: &Option<Network>| SandboxRequest {
         wanted: match level {
-            None | Some(Level::Auto) => Wanted::Auto,
-            Some(Level::Full) => Wanted::Full,
-            Some(Level::Partial) => Wanted::Partial,
-            Some(Level::None) => Wanted::None,
+            None | Some(Level::Auto) => SandboxMode::Auto,
+            Some(Level::Full) => SandboxMode::Full,
+            Some(Level::Partial) => SandboxMode::Partial,
+            Some(Level::None) => SandboxMode::None,
         },
         net: match net {
             None | Some(Network::Auto) => NetworkAccess::Auto,
@@ -30,7 +32,7 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
             Some(Network::Ports(ports)) => NetworkAccess::Ports(ports.clone()),
         },
     };
-    let boxes = Boxes {
+    let boxes = SandboxConfig {
         decide: boxing(from.decide, &net.decide),
         sensor: boxing(from.sensor, &net.sensor),
         run: boxing(from.run, &net.run),
@@ -42,9 +44,9 @@ pub(super) fn of(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<Boxes> {
         endpoints: endpoints(env, parsed, path)?,
     };
     let asked = [&net.decide, &net.sensor, &net.run, &net.verify, &net.worker, &net.fix];
-    for (kind, asked) in Kind::ALL.iter().zip(asked) {
+    for (kind, asked) in SandboxSubject::ALL.iter().zip(asked) {
         let boxing = boxes.of(*kind);
-        if boxing.wanted == Wanted::None
+        if boxing.wanted == SandboxMode::None
             && asked.is_some()
             && ![NetworkAccess::On, NetworkAccess::Auto].contains(&boxing.net)
         {
@@ -70,8 +72,8 @@ fn endpoints(env: &Env, parsed: &ConfigFile, path: &Path) -> Result<BTreeMap<Str
     }
     for (name, runner) in &parsed.runners {
         // A command of the user may get the address of its model in a variable.
-        let said = runner.env.iter().filter(|var| var.ends_with("_BASE_URL")).find_map(|var| env.get(var));
-        all.extend(said.and_then(Endpoint::of_url).map(|endpoint| (name.clone(), endpoint)));
+        let stated = runner.env.iter().filter(|var| var.ends_with("_BASE_URL")).find_map(|var| env.get(var));
+        all.extend(stated.and_then(Endpoint::of_url).map(|endpoint| (name.clone(), endpoint)));
         let Some(url) = runner.base_url.as_ref().filter(|_| runner.http.is_none()) else { continue };
         let endpoint = Endpoint::of_url(url).ok_or_else(|| {
             let shown = path.display();

@@ -164,7 +164,7 @@ fn an_error_names_the_place_and_the_nearest_key() {
 
 #[test]
 fn boxes_are_read_with_their_network() {
-    use crate::model::boxing::{Kind, NetworkAccess, Wanted};
+    use crate::model::boxing::{NetworkAccess, SandboxMode, SandboxSubject};
     let config = loaded(
         r#"{"sandbox":{"worker":"full","run":"none","network":{"worker":[443,53],"sensor":"off"},"read":["/srv/data"]}}"#,
         &[],
@@ -172,11 +172,11 @@ fn boxes_are_read_with_their_network() {
     let boxes = &config.settings.boxes;
     assert_eq!(
         (boxes.worker.wanted, &boxes.worker.net),
-        (Wanted::Full, &NetworkAccess::Ports(vec![443, 53]))
+        (SandboxMode::Full, &NetworkAccess::Ports(vec![443, 53]))
     );
-    assert_eq!((boxes.run.wanted, &boxes.run.net), (Wanted::None, &NetworkAccess::Auto));
-    assert_eq!((boxes.sensor.wanted, &boxes.sensor.net), (Wanted::Auto, &NetworkAccess::Off));
-    assert_eq!(boxes.of(Kind::Verify).net, NetworkAccess::Auto, "each kind has its own default");
+    assert_eq!((boxes.run.wanted, &boxes.run.net), (SandboxMode::None, &NetworkAccess::Auto));
+    assert_eq!((boxes.sensor.wanted, &boxes.sensor.net), (SandboxMode::Auto, &NetworkAccess::Off));
+    assert_eq!(boxes.of(SandboxSubject::Verify).net, NetworkAccess::Auto, "each kind has its own default");
     assert_eq!(boxes.read, [Path::new("/srv/data")]);
     for (text, what) in [
         (r#"{"sandbox":{"worker":"none","network":{"worker":"off"}}}"#, "sandbox.network.worker"),
@@ -201,8 +201,9 @@ fn a_built_in_worker_takes_a_model_and_an_effort_and_more_variables() {
     assert!(config.warnings.is_empty());
     let config = loaded(r#"{"runners":{"qwen":{"effort":"low"},"gemini":{"effort":"low"}}}"#, &[]);
     assert!(config.warnings[0].contains("gemini has no such option") && config.warnings.len() == 2);
-    let told = |runners: &BTreeMap<String, WorkerRunner>| runners["qwen"].argv.contains(&"low".to_owned());
-    assert!(!told(&config.settings.workers.runners) && !told(&config.settings.fixes.runners));
+    let notified =
+        |runners: &BTreeMap<String, WorkerRunner>| runners["qwen"].argv.contains(&"low".to_owned());
+    assert!(!notified(&config.settings.workers.runners) && !notified(&config.settings.fixes.runners));
 }
 
 #[test]

@@ -239,7 +239,7 @@ mod tests {
     use super::check_url;
 
     #[test]
-    fn valid_and_invalid_addresses_are_told_apart() {
+    fn valid_and_invalid_addresses_are_distinguished() {
         for good in ["http://127.0.0.1:8080/v1", "https://api.example.com", "http://[::1]:11434/v1"] {
             assert_eq!(check_url(good), Ok(()), "{good}");
         }

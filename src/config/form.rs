@@ -20,7 +20,7 @@ pub(super) struct ConfigFile {
     #[serde(rename = "$schema")]
     pub(super) _schema: Option<String>,
     /// The wait between two beats of the pulse.
-    pub(super) interval: Option<Span>,
+    pub(super) interval: Option<DurationText>,
     /// The PATH on which looop looks for programs.
     pub(super) path: Option<String>,
     /// The runner that decides.
@@ -62,12 +62,12 @@ pub(super) enum VerifyFile {
 /// A duration: `90s`, `15m`, `12h`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub(super) struct Span(pub(super) i64);
+pub(super) struct DurationText(pub(super) i64);
 
-impl TryFrom<String> for Span {
+impl TryFrom<String> for DurationText {
     type Error = String;
-    fn try_from(text: String) -> Result<Span, String> {
-        parse_ms(&text).map(Span)
+    fn try_from(text: String) -> Result<DurationText, String> {
+        parse_ms(&text).map(DurationText)
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) struct RunnerFile {
     /// A command that edits the files of its current directory; the prompt comes on stdin, or as the file `{brief}`.
     pub(super) fix: Option<Vec<String>>,
     /// The format of the answer.
-    pub(super) format: Option<Format>,
+    pub(super) format: Option<ConfigFormat>,
     /// Names of environment variables that the runner gets.
     pub(super) env: Vec<String>,
     /// Paths that the runner may write in its sandbox.
@@ -108,7 +108,7 @@ pub(super) struct RunnerFile {
     /// How looop asks the endpoint for one JSON object.
     pub(super) shape: Option<ShapeForm>,
     /// The longest time without data from an endpoint.
-    pub(super) idle: Option<Span>,
+    pub(super) idle: Option<DurationText>,
     /// The price in US dollars for a million tokens.
     pub(super) price: Option<PriceForm>,
     /// If true, its workers cost nothing, so that the first one needs no approval.
@@ -153,7 +153,7 @@ pub(super) struct PriceForm {
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Format {
+pub(super) enum ConfigFormat {
     /// All of stdout is the answer.
     Text,
 }
@@ -166,29 +166,29 @@ pub(super) struct LimitsFile {
     /// The most running workers.
     pub(super) workers: Option<usize>,
     /// The timeout of a sensor that sets none.
-    pub(super) sensor_timeout: Option<Span>,
+    pub(super) sensor_timeout: Option<DurationText>,
     /// The timeout of one runner call.
-    pub(super) decide_timeout: Option<Span>,
+    pub(super) decide_timeout: Option<DurationText>,
     /// The timeout of one `run` move.
-    pub(super) run_timeout: Option<Span>,
+    pub(super) run_timeout: Option<DurationText>,
     /// After this time a settled world is decided on again; null: never.
     #[serde(deserialize_with = "present")]
-    pub(super) noop_ttl: Option<Option<Span>>,
+    pub(super) noop_ttl: Option<Option<DurationText>>,
     /// How long an approval request stays open.
-    pub(super) approval_ttl: Option<Span>,
+    pub(super) approval_ttl: Option<DurationText>,
     /// After this time without output a worker counts as stuck.
-    pub(super) worker_idle: Option<Span>,
+    pub(super) worker_idle: Option<DurationText>,
     /// The longest run time of a worker.
-    pub(super) worker_wall: Option<Span>,
+    pub(super) worker_wall: Option<DurationText>,
     /// How long a worker's lease stays valid without a renewal.
-    pub(super) lease_ttl: Option<Span>,
+    pub(super) lease_ttl: Option<DurationText>,
     /// The timeout of each check of a worker's work.
-    pub(super) verify_timeout: Option<Span>,
+    pub(super) verify_timeout: Option<DurationText>,
 }
 
 /// Distinguishes a key that is null from an absent one.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<Span>>, D::Error> {
-    Option::<Span>::deserialize(from).map(Some)
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<DurationText>>, D::Error> {
+    Option::<DurationText>::deserialize(from).map(Some)
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -236,17 +236,17 @@ pub(super) enum FreeMove {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct SandboxFile {
     /// The sandbox of a runner that decides.
-    pub(super) decide: Option<Boxing>,
+    pub(super) decide: Option<SandboxLevel>,
     /// The sandbox of a sensor.
-    pub(super) sensor: Option<Boxing>,
+    pub(super) sensor: Option<SandboxLevel>,
     /// The sandbox of a `run` move.
-    pub(super) run: Option<Boxing>,
+    pub(super) run: Option<SandboxLevel>,
     /// The sandbox of a check.
-    pub(super) verify: Option<Boxing>,
+    pub(super) verify: Option<SandboxLevel>,
     /// The sandbox of a worker.
-    pub(super) worker: Option<Boxing>,
+    pub(super) worker: Option<SandboxLevel>,
     /// The sandbox of the processes of `looop fix`, if you run it.
-    pub(super) fix: Option<Boxing>,
+    pub(super) fix: Option<SandboxLevel>,
     /// The network access of each kind of child.
     pub(super) network: NetworkFile,
     /// More paths that workers and checks may read.
@@ -357,7 +357,7 @@ pub(super) struct FixFile {
 /// The required level of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Boxing {
+pub(super) enum SandboxLevel {
     /// The strongest available sandbox.
     Auto,
     /// The full sandbox; without it nothing runs.
@@ -400,7 +400,7 @@ pub fn write_fresh(env: &Env, decide: &str) -> Result<bool> {
     let _held = lock::dir(dir)?;
     let schema_name = "looop.schema.json";
     let schema = serde_json::to_string_pretty(&super::schema()).context("could not write the schema")?;
-    file::write(&dir.join(schema_name), (schema + "\n").as_bytes(), 0o600, file::Keep::Durable)?;
+    file::write(&dir.join(schema_name), (schema + "\n").as_bytes(), 0o600, file::Durability::Durable)?;
     let search = env.path();
     let fresh = Fresh {
         schema: &format!("./{schema_name}"),

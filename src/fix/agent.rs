@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::bench::{Bench, Start};
-use super::desk::Busy;
+use super::bench::{Bench, SandboxStart};
+use super::ctx::Busy;
 use super::leanfile::Lean;
 use super::{Endpoints, endpoint};
 use crate::agents::{self, http::Http, stream::EventStream};
@@ -14,9 +14,9 @@ use crate::model::boxing::Endpoint;
 use crate::model::charge::{Basis, Usage};
 use crate::model::fault::Fault;
 use crate::model::settings::{Fixes, Settings};
-use crate::model::transcript::{self, Step, Verdict};
+use crate::model::transcript::{self, CommandRun, LoopSignal};
 use crate::store::file;
-use crate::sys::proc::{self, Exit, Input, Job, Keep};
+use crate::sys::proc::{self, Input, Job, OutputLimit, ProcessExit};
 use crate::sys::signal::Cancel;
 use crate::sys::{program, tree};
 
@@ -68,7 +68,7 @@ pub struct AgentReply {
 }
 
 /// The context of a call.
-pub struct Caller<'a> {
+pub struct AgentCaller<'a> {
     /// The environment and the PATH.
     pub settings: &'a Settings,
     /// Interruption by the user.
@@ -238,9 +238,9 @@ impl Fixer {
     ///
     /// # Errors
     /// When the prompt cannot be written or a process not be waited for. That the agent fails is no error.
-    pub fn call(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
-        file::write(&caller.prompt_file, prompt.as_bytes(), 0o600, file::Keep::Whole)?;
-        let mut said: Option<AgentReply> = None;
+    pub fn call(&self, caller: &AgentCaller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+        file::write(&caller.prompt_file, prompt.as_bytes(), 0o600, file::Durability::Whole)?;
+        let mut reply: Option<AgentReply> = None;
         for _ in 0..=EMPTY_RETRIES {
             let mut once = match &self.way {
                 Way::Process { .. } => self.process(caller, prompt, cwd)?,
@@ -248,7 +248,7 @@ impl Fixer {
                     endpoint::ask(http, key.as_deref(), caller, prompt, self.timeout_ms)?
                 }
             };
-            if let Some(before) = &said {
+            if let Some(before) = &reply {
                 once.usage = before.usage.plus(&once.usage);
                 once.took_ms = once.took_ms.saturating_add(before.took_ms);
             }
@@ -257,12 +257,12 @@ impl Fixer {
                 return Ok(once);
             }
             once.text = Err(format!("it printed nothing, {} times", EMPTY_RETRIES + 1));
-            said = Some(once);
+            reply = Some(once);
         }
-        said.context("could not call an agent")
+        reply.context("could not call an agent")
     }
 
-    fn process(&self, caller: &Caller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
+    fn process(&self, caller: &AgentCaller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
         let Way::Process { program, args, env, write, wrapper } = &self.way else {
             anyhow::bail!("could not start {}: it is not a program", self.name);
         };
@@ -282,12 +282,12 @@ impl Fixer {
         }
         env.push(caller.mark.clone());
         let read: &[PathBuf] = if *wrapper { &[] } else { std::slice::from_ref(&caller.prompt_file) };
-        let told = env.iter().find(|(key, _)| key == "LEAN_BASE_URL");
-        let endpoint = told.and_then(|(_, url)| Endpoint::of_url(url));
-        let start = Start { name: &self.name, program, cwd, endpoint, read, write };
+        let notified = env.iter().find(|(key, _)| key == "LEAN_BASE_URL");
+        let endpoint = notified.and_then(|(_, url)| Endpoint::of_url(url));
+        let start = SandboxStart { name: &self.name, program, cwd, endpoint, read, write };
         let cell = caller.bench.agent(&start)?;
         env.extend(cell.env);
-        agents::fill_box(&mut args, cell.boxed.is_some());
+        agents::fill_box(&mut args, cell.sandbox.is_some());
         let argv: Vec<String> = [program.to_string_lossy().into_owned()].into_iter().chain(args).collect();
         let stream = EventStream::of_work(agents::events_of(&argv));
         let mut watched = Watched::new(stream, cwd, &caller.settings.fixes);
@@ -297,26 +297,28 @@ impl Fixer {
             env,
             cwd: cwd.to_owned(),
             input,
-            keep: Keep::All(MAX_OUTPUT_BYTES),
+            keep: OutputLimit::All(MAX_OUTPUT_BYTES),
             sink: Some(Box::new(|bytes| watched.take(bytes))),
             timeout_ms: self.timeout_ms,
             gate: None,
-            boxed: cell.boxed,
+            sandbox: cell.sandbox,
         };
         let mut tell = || caller.busy.iter().for_each(|who| who.busy());
         let ended = proc::run_one(job, caller.cancel, caller.busy.is_some().then_some(&mut tell));
-        tree::end_strays(&tree::Known::new());
+        tree::reap_orphans(&tree::Known::new());
         let ended = ended.with_context(|| format!("could not wait for `{}`", self.name))?;
         let looped = watched.looped();
         let (text, usage) = watched.stream.finish();
         let words = || agents::last_words(&ended.stderr);
         let text = match (&ended.exit, text) {
             // It was ended because it repeated itself: its work until then counts.
-            (Exit::TooMuch, text) if watched.worst == Verdict::Stop => {
+            (ProcessExit::TooMuch, text) if watched.worst == LoopSignal::Stop => {
                 Ok(text.unwrap_or_default() + "\n(looop ended the call)")
             }
-            (Exit::Code(0), text) => text,
-            (Exit::Timeout, _) => Err(format!("it was still running after {}s", self.timeout_ms / 1000)),
+            (ProcessExit::Code(0), text) => text,
+            (ProcessExit::Timeout, _) => {
+                Err(format!("it was still running after {}s", self.timeout_ms / 1000))
+            }
             (exit, _) => Err(format!("it ended with {}: {}", exit.words(), words())),
         };
         let usage = usage.unwrap_or_else(|| Usage::estimate(prompt.len(), ended.stdout.len()));
@@ -327,15 +329,15 @@ impl Fixer {
 /// The output of an agent while it works, and the commands in it.
 struct Watched<'a> {
     stream: EventStream,
-    steps: Vec<Step>,
-    worst: Verdict,
+    steps: Vec<CommandRun>,
+    worst: LoopSignal,
     cwd: &'a Path,
     fixes: &'a Fixes,
 }
 
 impl<'a> Watched<'a> {
     fn new(stream: EventStream, cwd: &'a Path, fixes: &'a Fixes) -> Watched<'a> {
-        Watched { stream, steps: Vec::new(), worst: Verdict::Fine, cwd, fixes }
+        Watched { stream, steps: Vec::new(), worst: LoopSignal::Fine, cwd, fixes }
     }
 
     /// False if the agent repeats itself.
@@ -343,22 +345,22 @@ impl<'a> Watched<'a> {
         // An agent that works may print as much as it likes.
         self.stream.feed(bytes).ok();
         let calls = self.stream.take_calls();
-        self.steps.extend(calls.into_iter().map(|call| Step {
+        self.steps.extend(calls.into_iter().map(|call| CommandRun {
             command: call.command,
             output: call.output,
             tree: stamp(self.cwd),
         }));
         match transcript::judge(&self.steps, self.fixes.nudge, self.fixes.stop) {
-            Verdict::Stop => self.worst = Verdict::Stop,
-            Verdict::Nudge if self.worst == Verdict::Fine => self.worst = Verdict::Nudge,
+            LoopSignal::Stop => self.worst = LoopSignal::Stop,
+            LoopSignal::Nudge if self.worst == LoopSignal::Fine => self.worst = LoopSignal::Nudge,
             _ => {}
         }
-        self.worst != Verdict::Stop
+        self.worst != LoopSignal::Stop
     }
 
     fn looped(&self) -> Option<String> {
         let command = self.steps.last().map(|step| crate::model::json::clip(&step.command, 120));
-        command.filter(|_| self.worst != Verdict::Fine)
+        command.filter(|_| self.worst != LoopSignal::Fine)
     }
 }
 

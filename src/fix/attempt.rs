@@ -5,17 +5,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::desk::Desk;
+use super::ctx::FixContext;
 use super::guard::{self, Judged, shrunk};
 use super::leanfile::Task;
 use super::{Tone, call, context, testing};
 use crate::model::attempt::alike::{Sample, alike};
-use crate::model::attempt::{Attempt, Line, Outcome, Standing, delta, standing};
-use crate::model::fix::{Counts, Run, UnderWay};
+use crate::model::attempt::{Attempt, AttemptOutcome, EpisodeState, LedgerLine, delta, standing};
+use crate::model::fix::{Counts, FixSession, UnderWay};
 use crate::model::time::human_ms;
 use crate::store::fixes;
 use crate::sys::clock::{self, Deadline};
-use crate::worker::clone::{Change, is_empty};
+use crate::worker::clone::{TreeDifference, is_empty};
 
 /// The largest diff that is analysed, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;
@@ -23,9 +23,15 @@ const MAX_DIFF_BYTES: usize = 1 << 20;
 const MAX_DELTAS: usize = 12;
 
 /// Makes the next attempt of a task, or finishes an interrupted one.
-pub(super) fn make(desk: &Desk, run: &mut Run, at: usize, task: &Task, lines: &[Line]) -> Result<()> {
+pub(super) fn make(
+    ctx: &FixContext,
+    run: &mut FixSession,
+    at: usize,
+    task: &Task,
+    lines: &[LedgerLine],
+) -> Result<()> {
     let now = standing(lines);
-    let n = Standing::next(lines);
+    let n = EpisodeState::next(lines);
     let goal = run.tasks[at].goal.clone();
     let going = run.under_way.take().filter(|under| under.goal == goal && under.n == n);
     let is_resumed = going.is_some();
@@ -36,57 +42,59 @@ pub(super) fn make(desk: &Desk, run: &mut Run, at: usize, task: &Task, lines: &[
         }
     };
     if is_resumed {
-        keep_cut(desk, &under)?;
+        keep_cut(ctx, &under)?;
         let taken = now.plans.iter().filter(|plan| plan.refused.is_none()).count();
-        if under.called.is_none() && desk.agent(taken).is_endpoint() {
+        if under.called.is_none() && ctx.agent(taken).is_endpoint() {
             // The edits of an endpoint are applied together; a crash may have applied some of them.
-            desk.ready(&under.start)?;
+            ctx.ready(&under.start)?;
         }
     } else {
-        desk.ready(&under.start)?;
+        ctx.ready(&under.start)?;
     }
     if under.called.is_none() {
-        call::call(desk, run, at, task, &now, &mut under)?;
+        call::call(ctx, run, at, task, &now, &mut under)?;
     }
-    judge(desk, run, at, task, &now, &under)
+    judge(ctx, run, at, task, &now, &under)
 }
 
 /// The tree from which the next attempt starts.
-fn left(now: &Standing, lines: &[Line], base: &str) -> String {
-    let last =
-        lines.iter().rev().find(|line| matches!(line, Line::Attempt(_) | Line::Rollback(_) | Line::Begin(_)));
+fn left(now: &EpisodeState, lines: &[LedgerLine], base: &str) -> String {
+    let last = lines
+        .iter()
+        .rev()
+        .find(|line| matches!(line, LedgerLine::Attempt(_) | LedgerLine::Rollback(_) | LedgerLine::Begin(_)));
     match (last, now.attempts.last()) {
-        (Some(Line::Rollback(_)), _) | (_, None) => base.to_owned(),
+        (Some(LedgerLine::Rollback(_)), _) | (_, None) => base.to_owned(),
         // Another run of the same episode continues with the result of the one before.
         (_, Some(attempt)) => attempt.left.clone(),
     }
 }
 
 /// Keeps the edits of an interrupted call under their own ref, and resumes with them.
-fn keep_cut(desk: &Desk, under: &UnderWay) -> Result<()> {
-    if !desk.is_clone() {
-        return desk.fresh(&under.start);
+fn keep_cut(ctx: &FixContext, under: &UnderWay) -> Result<()> {
+    if !ctx.is_clone() {
+        return ctx.fresh(&under.start);
     }
     // The result of a completed call is judged, and kept then.
     if under.called.is_some() {
         return Ok(());
     }
-    if let Some(why) = desk.unfit()? {
-        desk.say(Tone::Warn, format!("the edits of the interrupted call are dropped: {why}"));
-        return desk.fresh(&under.start);
+    if let Some(why) = ctx.unfit()? {
+        ctx.say(Tone::Warn, format!("the edits of the interrupted call are dropped: {why}"));
+        return ctx.fresh(&under.start);
     }
-    let tree = desk.snapshot()?;
+    let tree = ctx.snapshot()?;
     if tree != under.start {
-        let git = desk.git()?;
-        let commit = desk.trees.commit(&git, &tree, None, "The edits of an interrupted call")?;
-        desk.trees.point(&git, &format!("refs/looop/attempts/{}/{}-cut", under.goal, under.n), &commit)?;
+        let git = ctx.git()?;
+        let commit = ctx.trees.commit(&git, &tree, None, "The edits of an interrupted call")?;
+        ctx.trees.point(&git, &format!("refs/looop/attempts/{}/{}-cut", under.goal, under.n), &commit)?;
     }
     Ok(())
 }
 
 /// The judgment of an attempt.
-struct Verdict {
-    outcome: Outcome,
+struct AttemptJudgment {
+    outcome: AttemptOutcome,
     end: String,
     left: String,
     signature: Option<String>,
@@ -94,12 +102,19 @@ struct Verdict {
     failures: Option<u32>,
 }
 
-fn judge(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing, under: &UnderWay) -> Result<()> {
+fn judge(
+    ctx: &FixContext,
+    run: &mut FixSession,
+    at: usize,
+    task: &Task,
+    now: &EpisodeState,
+    under: &UnderWay,
+) -> Result<()> {
     let began = Deadline::after_ms(0);
-    let verdict = verdict(desk, run, at, task, under)?;
+    let verdict = verdict(ctx, run, at, task, under)?;
     let called = under.called.clone().context("could not judge an attempt that was never made")?;
     let base = now.begin.map_or(run.tree.clone(), |begin| begin.base.clone());
-    let (sample, earlier) = samples(desk, now, &base, under, &verdict.end)?;
+    let (sample, earlier) = samples(ctx, now, &base, under, &verdict.end)?;
     let (added, removed) = delta::counts(&sample.delta);
     let attempt = Attempt {
         n: under.n,
@@ -117,26 +132,26 @@ fn judge(desk: &Desk, run: &mut Run, at: usize, task: &Task, now: &Standing, und
         failure: verdict.failure,
         failures: verdict.failures,
         hypothesis: under.hypothesis.clone(),
-        like: alike(&sample, &earlier, desk.limits()),
+        like: alike(&sample, &earlier, ctx.limits()),
         tokens: called.tokens,
         estimated: called.estimated,
         took_ms: called.took_ms.saturating_add(began.spent_ms()),
     };
-    let git = desk.git()?;
+    let git = ctx.git()?;
     let parent = now.attempts.last().map(|last| format!("refs/looop/attempts/{}/{}", under.goal, last.n));
     let parent = match parent {
-        Some(name) => desk.trees.find(&git, &name)?,
+        Some(name) => ctx.trees.find(&git, &name)?,
         None => None,
     };
     let message = format!("attempt {}: {}", attempt.n, attempt.outcome.words());
     let commit =
-        desk.trees.commit(&git, &attempt.end, Some(parent.as_deref().unwrap_or(&run.base)), &message)?;
-    desk.trees.point(&git, &format!("refs/looop/attempts/{}/{}", under.goal, attempt.n), &commit)?;
+        ctx.trees.commit(&git, &attempt.end, Some(parent.as_deref().unwrap_or(&run.base)), &message)?;
+    ctx.trees.point(&git, &format!("refs/looop/attempts/{}/{}", under.goal, attempt.n), &commit)?;
     let tone = if attempt.outcome.is_good() { Tone::Good } else { Tone::Warn };
-    desk.say(tone, shown(&attempt));
-    fixes::append(&desk.dir, &under.goal, &Line::Attempt(Box::new(attempt)))?;
+    ctx.say(tone, shown(&attempt));
+    fixes::append(&ctx.dir, &under.goal, &LedgerLine::Attempt(Box::new(attempt)))?;
     run.under_way = None;
-    desk.save(run)
+    ctx.save(run)
 }
 
 /// An attempt as a progress line: the cost first, and without the diagnosis, which was shown before.
@@ -152,21 +167,21 @@ fn shown(attempt: &Attempt) -> String {
 
 /// An attempt and the two before it, newest first, with the base as the last. Only compared diffs are computed.
 fn samples(
-    desk: &Desk,
-    now: &Standing,
+    ctx: &FixContext,
+    now: &EpisodeState,
     base: &str,
     under: &UnderWay,
     end: &str,
 ) -> Result<(Sample, Vec<Sample>)> {
-    let git = desk.git()?;
+    let git = ctx.git()?;
     let parsed = |from: &str, to: &str| -> Result<Vec<delta::FileDelta>> {
         let key = (from.to_owned(), to.to_owned());
-        if let Some(known) = desk.deltas.borrow().get(&key) {
+        if let Some(known) = ctx.deltas.borrow().get(&key) {
             return Ok(known.clone());
         }
-        let diff = desk.trees.diff(&git, from, to, 1)?;
+        let diff = ctx.trees.diff(&git, from, to, 1)?;
         let delta = delta::parse(&diff[..diff.floor_char_boundary(MAX_DIFF_BYTES)]);
-        let mut deltas = desk.deltas.borrow_mut();
+        let mut deltas = ctx.deltas.borrow_mut();
         if deltas.len() >= MAX_DELTAS {
             deltas.clear();
         }
@@ -192,8 +207,14 @@ fn samples(
     Ok((sample, earlier))
 }
 
-fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> Result<Verdict> {
-    let ended = |outcome: Outcome, failure: String, end: &str, left: &str| Verdict {
+fn verdict(
+    ctx: &FixContext,
+    run: &FixSession,
+    at: usize,
+    task: &Task,
+    under: &UnderWay,
+) -> Result<AttemptJudgment> {
+    let ended = |outcome: AttemptOutcome, failure: String, end: &str, left: &str| AttemptJudgment {
         outcome,
         end: end.to_owned(),
         left: left.to_owned(),
@@ -202,73 +223,80 @@ fn verdict(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay) -> 
         failures: None,
     };
     let start = under.start.as_str();
-    let git = desk.git()?;
-    if !desk.is_in_clone() {
-        desk.fresh(start)?;
-        return Ok(ended(Outcome::Deleted, "its clone was deleted".to_owned(), start, start));
+    let git = ctx.git()?;
+    if !ctx.is_in_clone() {
+        ctx.fresh(start)?;
+        return Ok(ended(AttemptOutcome::Deleted, "its clone was deleted".to_owned(), start, start));
     }
-    let kept = match desk.unfit()? {
+    let kept = match ctx.unfit()? {
         Some(why) => Err(why),
-        None => desk.snapshot().map_err(|error| format!("{error:#}")),
+        None => ctx.snapshot().map_err(|error| format!("{error:#}")),
     };
     let end = match kept {
         Ok(end) => end,
         Err(why) => {
-            desk.fresh(start)?;
+            ctx.fresh(start)?;
             let failure = format!("its result could not be stored: {why}");
-            return Ok(ended(Outcome::AgentFailed, failure, start, start));
+            return Ok(ended(AttemptOutcome::AgentFailed, failure, start, start));
         }
     };
     if is_empty(&end) && !is_empty(start) {
-        desk.fresh(start)?;
-        return Ok(ended(Outcome::Deleted, "no file was left".to_owned(), start, start));
+        ctx.fresh(start)?;
+        return Ok(ended(AttemptOutcome::Deleted, "no file was left".to_owned(), start, start));
     }
     let failed = under.called.as_ref().and_then(|called| called.failed.clone());
     if let Some(why) = failed.filter(|_| end == start || task.skip_tests) {
-        return Ok(ended(Outcome::AgentFailed, why, &end, &end));
+        return Ok(ended(AttemptOutcome::AgentFailed, why, &end, &end));
     }
-    let changes = desk.trees.changes(&git, start, &end)?;
+    let changes = ctx.trees.changes(&git, start, &end)?;
     let paths: Vec<String> =
         changes.iter().map(|change| change.path.to_string_lossy().into_owned()).collect();
-    let judged = judged(desk, task);
+    let judged = judged(ctx, task);
     let before: BTreeSet<String> = match paths.iter().any(|path| judged.is_test(path)) {
-        true => desk.trees.paths(&git, &run.base_tree)?.into_iter().collect(),
+        true => ctx.trees.paths(&git, &run.base_tree)?.into_iter().collect(),
         false => BTreeSet::new(),
     };
     let mut touched = judged.touched(&paths, &before);
     if guard::runs_package_scripts(&testing::argv(&task.runner, &[])) {
-        touched.extend(package_scripts(desk, &changes)?);
+        touched.extend(package_scripts(ctx, &changes)?);
     }
     if !touched.is_empty() && !task.skip_tests {
-        let left = put_back(desk, &changes, &touched)?;
+        let left = put_back(ctx, &changes, &touched)?;
         return Ok(ended(
-            Outcome::TestsChanged,
+            AttemptOutcome::TestsChanged,
             format!("it changed {}, which is restored", touched.join(", ")),
             &end,
             &left,
         ));
     }
     if task.skip_tests {
-        return after(desk, task, ended(Outcome::Untested, String::new(), &end, &end));
+        return after(ctx, task, ended(AttemptOutcome::Untested, String::new(), &end, &end));
     }
-    tested(desk, run, at, task, under, end)
+    tested(ctx, run, at, task, under, end)
 }
 
 /// Tests the result of an agent.
-fn tested(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay, end: String) -> Result<Verdict> {
-    desk.say(Tone::Busy, "the tests run");
-    let tested = desk.tester().test(task, &desk.cwd())?;
+fn tested(
+    ctx: &FixContext,
+    run: &FixSession,
+    at: usize,
+    task: &Task,
+    under: &UnderWay,
+    end: String,
+) -> Result<AttemptJudgment> {
+    ctx.say(Tone::Busy, "the tests run");
+    let tested = ctx.tester().test(task, &ctx.cwd())?;
     let report = &tested.report;
-    call::keep_output(desk, &under.goal, &tested.output)?;
+    call::keep_output(ctx, &under.goal, &tested.output)?;
     // Files that tests leave behind are not the agent's work.
-    desk.ready(&end)?;
+    ctx.ready(&end)?;
     let counts = Counts::of(report);
     let fewer =
         run.tasks[at].before.as_ref().filter(|_| report.passed).and_then(|before| shrunk(before, &counts));
     if let Some(why) = fewer {
-        desk.ready(&under.start)?;
-        return Ok(Verdict {
-            outcome: Outcome::TestsChanged,
+        ctx.ready(&under.start)?;
+        return Ok(AttemptJudgment {
+            outcome: AttemptOutcome::TestsChanged,
             end,
             left: under.start.clone(),
             signature: None,
@@ -277,78 +305,78 @@ fn tested(desk: &Desk, run: &Run, at: usize, task: &Task, under: &UnderWay, end:
         });
     }
     let outcome = match (report.passed, report.empty) {
-        (true, _) => Outcome::Passed,
-        (false, true) => Outcome::NothingTested,
-        (false, false) => Outcome::Failed,
+        (true, _) => AttemptOutcome::Passed,
+        (false, true) => AttemptOutcome::NothingTested,
+        (false, false) => AttemptOutcome::Failed,
     };
     let failure = if report.passed { String::new() } else { report.words() };
-    let verdict = Verdict {
+    let verdict = AttemptJudgment {
         outcome,
         left: end.clone(),
         end,
         signature: report.signature(),
-        failure: desk.settings.secrets.redact(&failure).into_owned(),
+        failure: ctx.settings.secrets.redact(&failure).into_owned(),
         failures: report.failures(),
     };
-    if report.passed { after(desk, task, verdict) } else { Ok(verdict) }
+    if report.passed { after(ctx, task, verdict) } else { Ok(verdict) }
 }
 
 /// Runs the `after` commands of good work; their changes belong to the work.
-fn after(desk: &Desk, task: &Task, mut verdict: Verdict) -> Result<Verdict> {
+fn after(ctx: &FixContext, task: &Task, mut verdict: AttemptJudgment) -> Result<AttemptJudgment> {
     for line in &task.after {
-        desk.say(Tone::Plain, format!("after: {line}"));
-        let timeout_s = desk.leanfile.defaults.after_command_timeout;
-        if let Some(why) = desk.tester().after(line, &desk.cwd(), timeout_s)? {
-            verdict.outcome = Outcome::AfterFailed;
+        ctx.say(Tone::Plain, format!("after: {line}"));
+        let timeout_s = ctx.leanfile.defaults.after_command_timeout;
+        if let Some(why) = ctx.tester().after(line, &ctx.cwd(), timeout_s)? {
+            verdict.outcome = AttemptOutcome::AfterFailed;
             verdict.failure = why;
-            desk.ready(&verdict.end)?;
+            ctx.ready(&verdict.end)?;
             return Ok(verdict);
         }
     }
     if !task.after.is_empty() {
-        if let Some(why) = desk.unfit()? {
-            verdict.outcome = Outcome::AfterFailed;
+        if let Some(why) = ctx.unfit()? {
+            verdict.outcome = AttemptOutcome::AfterFailed;
             verdict.failure = format!("its result could not be stored: {why}");
-            desk.fresh(&verdict.end)?;
+            ctx.fresh(&verdict.end)?;
             return Ok(verdict);
         }
-        verdict.end = desk.snapshot()?;
+        verdict.end = ctx.snapshot()?;
         verdict.left = verdict.end.clone();
     }
     Ok(verdict)
 }
 
 /// The `package.json` of the task, if its test scripts have changed.
-fn package_scripts<'a>(desk: &Desk, changes: &'a [Change]) -> Result<Option<&'a str>> {
-    let path = desk.below_top("package.json");
+fn package_scripts<'a>(ctx: &FixContext, changes: &'a [TreeDifference]) -> Result<Option<&'a str>> {
+    let path = ctx.below_top("package.json");
     let Some(change) = changes.iter().find(|change| change.path == Path::new(&path)) else { return Ok(None) };
-    let git = desk.git()?;
+    let git = ctx.git()?;
     let text = |side: &Option<(u32, String)>| -> Result<Vec<u8>> {
-        side.as_ref().map_or(Ok(Vec::new()), |(_, blob)| desk.trees.blob(&git, blob))
+        side.as_ref().map_or(Ok(Vec::new()), |(_, blob)| ctx.trees.blob(&git, blob))
     };
     let is_same = guard::same_scripts(&text(&change.old)?, &text(&change.new)?);
     Ok((!is_same).then(|| change.path.to_str()).flatten())
 }
 
-fn judged(desk: &Desk, task: &Task) -> Judged {
-    let from_top = |names: &[String]| names.iter().map(|name| desk.below_top(name)).collect::<Vec<_>>();
+fn judged(ctx: &FixContext, task: &Task) -> Judged {
+    let from_top = |names: &[String]| names.iter().map(|name| ctx.below_top(name)).collect::<Vec<_>>();
     // If a task names the tests that decide, other test files in its list are part of its work.
     let allowed: &[String] = if task.test_files.is_empty() { &[] } else { &task.files };
     let tests = from_top(&task.test_files);
     let argv = testing::argv(&task.runner, &[]);
     Judged {
-        prefixes: desk.leanfile.defaults.test_prefix.clone(),
+        prefixes: ctx.leanfile.defaults.test_prefix.clone(),
         allowed: from_top(allowed).into_iter().filter(|path| !tests.contains(path)).collect(),
         tests,
-        words: guard::scripts(&argv).iter().map(|word| desk.below_top(word)).collect(),
+        words: guard::scripts(&argv).iter().map(|word| ctx.below_top(word)).collect(),
     }
 }
 
 /// Restores files to their state before an attempt, and returns the resulting tree.
-fn put_back(desk: &Desk, changes: &[Change], paths: &[&str]) -> Result<String> {
-    let git = desk.git()?;
+fn put_back(ctx: &FixContext, changes: &[TreeDifference], paths: &[&str]) -> Result<String> {
+    let git = ctx.git()?;
     for change in changes.iter().filter(|change| paths.contains(&&*change.path.to_string_lossy())) {
-        desk.trees.put_back(&git, &desk.dir.work(), change)?;
+        ctx.trees.put_back(&git, &ctx.dir.work(), change)?;
     }
-    desk.snapshot()
+    ctx.snapshot()
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::agents;
-use crate::model::boxing::{Endpoint, Kind};
+use crate::model::boxing::{Endpoint, SandboxSubject};
 use crate::model::fault::Fault;
 use crate::model::settings::Settings;
-use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
+use crate::store::boxes::{AgentSandbox, Cell, Rooms, SandboxBuilder};
 use crate::store::layout::{FixDir, Layout};
 
 /// The builder of sandboxes.
@@ -25,7 +25,7 @@ pub struct Bench<'a> {
 }
 
 /// A process to start.
-pub struct Start<'a> {
+pub struct SandboxStart<'a> {
     /// The name for error messages.
     pub name: &'a str,
     /// The program file.
@@ -45,20 +45,20 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// The required sandbox is not available; then nothing may be started.
-    pub fn agent(&self, start: &Start) -> Result<Cell> {
-        self.cell(if self.is_worker { Kind::Worker } else { Kind::Fix }, start)
+    pub fn agent(&self, start: &SandboxStart) -> Result<Cell> {
+        self.cell(if self.is_worker { SandboxSubject::Worker } else { SandboxSubject::Fix }, start)
     }
 
     /// The sandbox of tests, and of the commands that follow.
     ///
     /// # Errors
     /// Like [`Bench::agent`].
-    pub fn tests(&self, start: &Start) -> Result<Cell> {
-        self.cell(if self.is_worker { Kind::Verify } else { Kind::Fix }, start)
+    pub fn tests(&self, start: &SandboxStart) -> Result<Cell> {
+        self.cell(if self.is_worker { SandboxSubject::Verify } else { SandboxSubject::Fix }, start)
     }
 
-    fn cell(&self, kind: Kind, start: &Start) -> Result<Cell> {
-        let boxer = Boxer::new(self.layout, self.settings, true);
+    fn cell(&self, kind: SandboxSubject, start: &SandboxStart) -> Result<Cell> {
+        let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
         let work = self.dir.work();
         let rooms = Rooms { home: self.dir.home(), caches: self.dir.caches(), temp: self.dir.temp() };
         let program = start.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -67,7 +67,7 @@ impl Bench<'_> {
         let mut read = vec![start.program.to_owned()];
         let programs = [start.program.to_owned()];
         read.extend(self.objects.iter().chain(start.read).cloned());
-        let inmate = Inmate {
+        let agent_sandbox = AgentSandbox {
             rooms: &rooms,
             cwd: if start.cwd.starts_with(&work) { &work } else { start.cwd },
             endpoint: start.endpoint.as_ref(),
@@ -77,12 +77,12 @@ impl Bench<'_> {
             write: start.write,
             read: &read,
         };
-        let cell = boxer.inmate(kind, &inmate).map_err(|why| {
+        let cell = sandboxes.agent_sandbox(kind, &agent_sandbox).map_err(|why| {
             let fault = Fault::usage(format!("could not make the sandbox of `{}`: {why}", start.name));
             fault.hint("`looop doctor` shows what is available")
         })?;
-        if let Some(boxed) = &cell.boxed {
-            boxer.furnish(boxed.has_files(), agent, &rooms, start.cwd)?;
+        if let Some(sandbox) = &cell.sandbox {
+            sandboxes.furnish(sandbox.has_files(), agent, &rooms, start.cwd)?;
         }
         Ok(cell)
     }

@@ -1,6 +1,6 @@
 //! Pure. Shortens a failure: drops the output of dependencies, counts repeats, and keeps the end.
 
-use crate::model::signature::Kind;
+use crate::model::signature::TestFramework;
 
 const MAX_LINE: usize = 300;
 
@@ -43,7 +43,7 @@ const FOREIGN: [&str; 9] = [
 ];
 
 /// The last `lines` meaningful lines of an output, and how many were left out.
-pub fn compress(output: &str, kind: Kind, lines: usize) -> (String, usize) {
+pub fn compress(output: &str, kind: TestFramework, lines: usize) -> (String, usize) {
     let all: Vec<&str> = output.lines().map(str::trim_end).collect();
     let mut kept: Vec<String> = Vec::new();
     let mut repeats = 0_usize;
@@ -53,7 +53,7 @@ pub fn compress(output: &str, kind: Kind, lines: usize) -> (String, usize) {
         let is_frame = FOREIGN.iter().any(|mark| line.contains(mark));
         // The source line below a dependency's frame belongs to the dependency.
         let belongs = foreign && line.starts_with("    ") && !is_place(text);
-        foreign = is_frame || (belongs && kind != Kind::Generic);
+        foreign = is_frame || (belongs && kind != TestFramework::Generic);
         if is_frame || belongs || NOISE.iter().any(|noise| text.starts_with(noise)) || is_passing(text, kind)
         {
             continue;
@@ -88,22 +88,24 @@ fn is_place(text: &str) -> bool {
 }
 
 /// True for a line about a test that passed.
-fn is_passing(text: &str, kind: Kind) -> bool {
+fn is_passing(text: &str, kind: TestFramework) -> bool {
     match kind {
-        Kind::Cargo => {
+        TestFramework::Cargo => {
             text.starts_with("test ") && (text.ends_with("... ok") || text.ends_with("... ignored"))
         }
-        Kind::Go => {
+        TestFramework::Go => {
             text.starts_with("--- PASS")
                 || text.starts_with("=== RUN")
                 || text.starts_with("=== PAUSE")
                 || text.starts_with("=== CONT")
         }
-        Kind::Pytest => text.contains(" PASSED ") || text.ends_with(" PASSED"),
-        Kind::Unittest => text.ends_with("... ok"),
-        Kind::Jest => text.starts_with("✓ ") || text.starts_with("√ ") || text.starts_with("PASS "),
-        Kind::Tap => text.starts_with("ok ") || text.starts_with("✔ ") || text.starts_with("duration_ms"),
-        Kind::Generic => false,
+        TestFramework::Pytest => text.contains(" PASSED ") || text.ends_with(" PASSED"),
+        TestFramework::Unittest => text.ends_with("... ok"),
+        TestFramework::Jest => text.starts_with("✓ ") || text.starts_with("√ ") || text.starts_with("PASS "),
+        TestFramework::Tap => {
+            text.starts_with("ok ") || text.starts_with("✔ ") || text.starts_with("duration_ms")
+        }
+        TestFramework::Generic => false,
     }
 }
 
@@ -120,10 +122,10 @@ pub fn has_substance(sentence: &str, failure: &str) -> bool {
         let split = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
         split.filter(|word| word.chars().count() >= 3).map(str::to_lowercase).collect()
     };
-    let said = words(sentence);
+    let reply = words(sentence);
     let about = words(failure);
     let tells = |word: &&String| word.chars().count() >= 4 && !EMPTY.contains(&word.as_str());
-    said.len() >= 3 && said.intersection(&about).any(|word| tells(&word))
+    reply.len() >= 3 && reply.intersection(&about).any(|word| tells(&word))
 }
 
 /// The first meaningful sentence or line of an answer, in one line; none if there is none.
@@ -142,14 +144,17 @@ mod tests {
     #[test]
     fn output_of_dependencies_is_dropped_and_the_end_is_kept() {
         let text = "   Compiling serde v1\nTraceback (most recent call last):\n  File \"src/a.py\", line 3, in f\n    g()\n  File \"/usr/lib/python3/x.py\", line 1, in g\n    deep()\nValueError: no\nx\nx\nx\n\n\n";
-        let (short, left_out) = compress(text, Kind::Unittest, 40);
+        let (short, left_out) = compress(text, TestFramework::Unittest, 40);
         assert_eq!(
             short,
             "Traceback (most recent call last):\n  File \"src/a.py\", line 3, in f\n    g()\nValueError: no\nx\n(the same line 2 more times)"
         );
         assert!(left_out > 0);
-        assert_eq!(compress("a\nb\nc", Kind::Generic, 2), ("b\nc".to_owned(), 1));
-        assert_eq!(compress("test a ... ok\ntest b ... FAILED", Kind::Cargo, 9).0, "test b ... FAILED");
+        assert_eq!(compress("a\nb\nc", TestFramework::Generic, 2), ("b\nc".to_owned(), 1));
+        assert_eq!(
+            compress("test a ... ok\ntest b ... FAILED", TestFramework::Cargo, 9).0,
+            "test b ... FAILED"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Each prompt is complete and self-contained: there is no chat history. The prompt lists what did not fit.
 
 use super::edits;
-use crate::model::attempt::{Alike, Attempt, Plan};
+use crate::model::attempt::{Alike, Attempt, RepairPlan};
 use crate::model::json::clip;
 
 /// The largest part of the budget for the change so far, as a divisor.
@@ -49,7 +49,7 @@ pub struct Parts<'a> {
     /// The attempts so far, oldest first.
     pub attempts: &'a [&'a Attempt],
     /// The plan to follow.
-    pub plan: Option<&'a Plan>,
+    pub plan: Option<&'a RepairPlan>,
     /// The answer of the user.
     pub answer: Option<&'a str>,
     /// The command that the last call repeated.
@@ -261,7 +261,7 @@ pub fn diagnosis(summary: Option<&str>, task: &str, command: &str, failure: &str
 }
 
 /// The prompt that asks for a new plan.
-pub fn replan(parts: &Parts, plans: &[&Plan]) -> String {
+pub fn replan(parts: &Parts, plans: &[&RepairPlan]) -> String {
     let mut out = String::from(
         "The attempts below repeat themselves. A new plan is needed before the next attempt. Answer with exactly two \
          lines and change nothing:\nHYPOTHESIS: what is really wrong, in one sentence\nDIFFERENT: what will be done that no \

@@ -1,7 +1,7 @@
 //! Tests of prompts.
 
 use super::*;
-use crate::model::attempt::{By, Outcome};
+use crate::model::attempt::{AttemptOutcome, SimilarityBasis};
 
 fn one(n: u32) -> Attempt {
     Attempt {
@@ -15,12 +15,12 @@ fn one(n: u32) -> Attempt {
         files: ["a.py", "b.py", "c.py", "d.py"].map(str::to_owned).into(),
         added: 7,
         removed: 2,
-        outcome: Outcome::Failed,
+        outcome: AttemptOutcome::Failed,
         signature: None,
         failure: "1 of 2 fail: test_a:\nAssertionError".into(),
         failures: Some(1),
         hypothesis: "the cache is stale".into(),
-        like: Some(Alike { to: 1, by: By::Rework }),
+        like: Some(Alike { to: 1, by: SimilarityBasis::Rework }),
         tokens: 0,
         estimated: false,
         took_ms: 0,
@@ -44,7 +44,7 @@ fn an_attempt_is_one_line() {
 #[test]
 fn every_prompt_has_task_files_change_failure_and_history_but_no_chat() {
     let attempts: Vec<Attempt> = (1..=3).map(one).collect();
-    let plan = Plan {
+    let plan = RepairPlan {
         at_ms: 0,
         after: 3,
         runner: "big".into(),
@@ -151,7 +151,7 @@ fn the_leanfile_can_replace_the_diagnosis_prompt() {
 fn the_prompt_for_a_new_plan_lists_attempts_and_plans() {
     let attempts: Vec<Attempt> = (1..=3).map(one).collect();
     let (hypothesis, different) = ("OLD-IDEA".to_owned(), "OLD-WAY".to_owned());
-    let old = Plan { at_ms: 0, after: 3, runner: "big".into(), hypothesis, different, refused: None };
+    let old = RepairPlan { at_ms: 0, after: 3, runner: "big".into(), hypothesis, different, refused: None };
     let parts = Parts {
         task: "MAKE-IT-SO",
         attempts: &attempts.iter().collect::<Vec<_>>(),

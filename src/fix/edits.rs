@@ -49,19 +49,19 @@ pub const REMINDER: &str =
 pub struct Edit {
     /// The path, as the model wrote it.
     pub path: String,
-    pub change: Change,
+    pub change: EditAction,
 }
 
 /// The change of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum EditAction {
     /// The file gets this content.
     Whole(String),
     /// These lines are replaced by those. Without lines to search for, the file is new.
     Replace(Vec<String>, Vec<String>),
 }
 
-enum Block {
+enum EditBlock {
     Whole(Vec<String>),
     Search(Vec<String>),
     Replace(Vec<String>, Vec<String>),
@@ -75,7 +75,7 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
     let mut edits = Vec::new();
     let mut path: Option<String> = None;
     let (mut above, mut is_named) = ("", false);
-    let mut block: Option<Block> = None;
+    let mut block: Option<EditBlock> = None;
     for line in answer.lines() {
         let mark = mark(line);
         block = match (block.take(), mark) {
@@ -85,7 +85,11 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
                 if path.is_none() {
                     return Err(format!("an edit names no file: write `FILE: path` above `<<<<<<< {begin}`"));
                 }
-                Some(if begin == "WHOLE" { Block::Whole(Vec::new()) } else { Block::Search(Vec::new()) })
+                Some(if begin == "WHOLE" {
+                    EditBlock::Whole(Vec::new())
+                } else {
+                    EditBlock::Search(Vec::new())
+                })
             }
             (None, Some(_)) => None,
             (None, None) => {
@@ -96,27 +100,27 @@ pub fn parse(answer: &str) -> Result<Vec<Edit>, String> {
                 }
                 None
             }
-            (Some(Block::Search(old)), Some("=")) => Some(Block::Replace(old, Vec::new())),
-            (Some(Block::Replace(old, new)), Some("REPLACE")) => {
-                edits.push(edit(path.as_ref(), Change::Replace(old, new)));
+            (Some(EditBlock::Search(old)), Some("=")) => Some(EditBlock::Replace(old, Vec::new())),
+            (Some(EditBlock::Replace(old, new)), Some("REPLACE")) => {
+                edits.push(edit(path.as_ref(), EditAction::Replace(old, new)));
                 None
             }
-            (Some(Block::Whole(lines)), Some("END" | "REPLACE")) => {
-                edits.push(edit(path.as_ref(), Change::Whole(joined(&lines))));
+            (Some(EditBlock::Whole(lines)), Some("END" | "REPLACE")) => {
+                edits.push(edit(path.as_ref(), EditAction::Whole(joined(&lines))));
                 None
             }
-            (Some(Block::Whole(mut lines)), _) => {
+            (Some(EditBlock::Whole(mut lines)), _) => {
                 lines.push(line.to_owned());
-                Some(Block::Whole(lines))
+                Some(EditBlock::Whole(lines))
             }
             (Some(_), Some(_)) => return Err(unclear(path.as_ref())),
-            (Some(Block::Search(mut old)), None) => {
+            (Some(EditBlock::Search(mut old)), None) => {
                 old.push(line.to_owned());
-                Some(Block::Search(old))
+                Some(EditBlock::Search(old))
             }
-            (Some(Block::Replace(old, mut new)), None) => {
+            (Some(EditBlock::Replace(old, mut new)), None) => {
                 new.push(line.to_owned());
-                Some(Block::Replace(old, new))
+                Some(EditBlock::Replace(old, new))
             }
         };
     }
@@ -134,7 +138,7 @@ pub fn spoken(answer: &str) -> &str {
     without_thoughts(answer).trim_start()
 }
 
-fn edit(path: Option<&String>, change: Change) -> Edit {
+fn edit(path: Option<&String>, change: EditAction) -> Edit {
     Edit { path: path.cloned().unwrap_or_default(), change }
 }
 
@@ -199,15 +203,15 @@ pub fn apply(
             None => read(path).map_err(|why| format!("{path}: {why}"))?,
         };
         let new = match (&edit.change, old) {
-            (Change::Whole(text), _) => text.clone(),
-            (Change::Replace(search, put), old) if search.iter().all(|line| line.trim().is_empty()) => {
+            (EditAction::Whole(text), _) => text.clone(),
+            (EditAction::Replace(search, put), old) if search.iter().all(|line| line.trim().is_empty()) => {
                 match old.as_deref().map(str::trim) {
                     None | Some("") => joined(put),
                     Some(_) => return Err(format!("{path}: there is nothing between SEARCH and =======")),
                 }
             }
-            (Change::Replace(..), None) => return Err(format!("{path}: there is no such file")),
-            (Change::Replace(search, put), Some(old)) => {
+            (EditAction::Replace(..), None) => return Err(format!("{path}: there is no such file")),
+            (EditAction::Replace(search, put), Some(old)) => {
                 replace(&old, search, put).map_err(|why| format!("{path}: {why}"))?
             }
         };

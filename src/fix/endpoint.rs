@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::agent::{AgentReply, Caller};
+use super::agent::{AgentCaller, AgentReply};
 use super::edits;
 use super::leanfile::Lean;
 use crate::agents::http::wire::Shape;
@@ -13,8 +13,8 @@ use crate::agents::stream::OUTPUT_LIMIT;
 use crate::agents::{ModelCall, Runner};
 use crate::model::failing::Class;
 use crate::model::fault::Fault;
-use crate::store::boxes::Boxer;
-use crate::store::file::{self, Keep};
+use crate::store::boxes::SandboxBuilder;
+use crate::store::file::{self, Durability};
 use crate::sys::clock::{self, Deadline};
 
 /// The variable that passes a leanfile's key to the call.
@@ -62,13 +62,13 @@ pub(super) fn of(lean: &Lean) -> Result<Option<(Http, Option<String>)>> {
 pub(super) fn ask(
     http: &Http,
     key: Option<&str>,
-    caller: &Caller,
+    caller: &AgentCaller,
     prompt: &str,
     timeout_ms: i64,
 ) -> Result<AgentReply> {
     let began = Deadline::after_ms(0);
     let system_file = beside(&caller.prompt_file);
-    file::write(&system_file, SYSTEM.as_bytes(), 0o600, Keep::Whole)?;
+    file::write(&system_file, SYSTEM.as_bytes(), 0o600, Durability::Whole)?;
     let mut env = caller.settings.full_env.clone();
     if key.is_some() {
         // The caller's own variable of this name belongs to another address.
@@ -76,7 +76,7 @@ pub(super) fn ask(
     }
     env.extend(key.map(|key| (KEY.to_owned(), key.to_owned())));
     let mut tell = || caller.busy.iter().for_each(|who| who.busy());
-    let boxer = Boxer::new(caller.bench.layout, caller.settings, true);
+    let sandboxes = SandboxBuilder::new(caller.bench.layout, caller.settings, true);
     let mut call = ModelCall {
         prompt_file: caller.prompt_file.clone(),
         prompt_bytes: prompt.len(),
@@ -88,7 +88,7 @@ pub(super) fn ask(
         path: &caller.settings.path,
         base_env: &caller.settings.base_env,
         full_env: &env,
-        boxer: &boxer,
+        sandboxes: &sandboxes,
         cancel: caller.cancel,
         frame: caller.busy.is_some().then_some(&mut tell),
     };

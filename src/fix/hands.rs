@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::edits;
 use super::land::is_inside;
-use crate::store::file::{self, Keep, ReadError};
+use crate::store::file::{self, Durability, ReadError};
 use crate::sys::beneath::{self, Parents};
 
 const MAX_FILE_BYTES: usize = 4 << 20;
@@ -56,7 +56,7 @@ pub(super) fn edit(top: &Path, dir: &Path, answer: &str) -> Result<Result<(), St
         let old = old.map(|bytes| Kept { bytes, mode: mode(&full) });
         let made = place.map_err(anyhow::Error::from).and_then(|_place| {
             let mode = old.as_ref().map_or(0o644, |old| old.mode);
-            file::write(&full, text.as_bytes(), mode, Keep::Whole)
+            file::write(&full, text.as_bytes(), mode, Durability::Whole)
         });
         done.push((path, old));
         if let Err(error) = made {
@@ -85,7 +85,7 @@ fn take_back(top: &Path, from_top: &dyn Fn(&str) -> PathBuf, done: &[(&str, Opti
     for (path, old) in done {
         let Ok(place) = beneath::find(top, &from_top(path), Parents::Existing) else { continue };
         match old {
-            Some(Kept { bytes, mode }) => file::write(place.path(), bytes, *mode, Keep::Whole)?,
+            Some(Kept { bytes, mode }) => file::write(place.path(), bytes, *mode, Durability::Whole)?,
             None => drop(fs::remove_file(place.path())),
         }
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::leanfile::Health;
+use super::leanfile::HealthCheck;
 use super::testing::interrupted;
 use crate::agents::http::up::{self, NoStatus};
 use crate::model::fault::Fault;
@@ -17,10 +17,10 @@ const LOOK_MS: u64 = 250;
 ///
 /// # Errors
 /// It does not answer 2xx in time, or the user interrupts.
-pub fn wait(health: &Health, cancel: &Cancel, say: &mut dyn FnMut(String)) -> Result<()> {
+pub fn wait(health: &HealthCheck, cancel: &Cancel, say: &mut dyn FnMut(String)) -> Result<()> {
     let Some(url) = health.check_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(()) };
     let deadline = Deadline::after_ms(i64::from(health.max_wait) * 1000);
-    let mut said = false;
+    let mut reply = false;
     loop {
         let mut look = || if cancel.is_set() { Err(()) } else { Ok(()) };
         let why = match up::status(url, &mut look) {
@@ -39,8 +39,8 @@ pub fn wait(health: &Health, cancel: &Cancel, say: &mut dyn FnMut(String)) -> Re
                 .hint("start the model's server, or correct `check_url` of [health]")
                 .into());
         }
-        if !said {
-            said = true;
+        if !reply {
+            reply = true;
             say(format!("waiting for {url}: {why}"));
         }
         pause_ms(LOOK_MS);

@@ -9,9 +9,9 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Tone;
-use super::desk::Desk;
+use super::ctx::FixContext;
 use crate::model::exchange::FileChange;
-use crate::model::fix::Run;
+use crate::model::fix::FixSession;
 use crate::model::json::clip;
 use crate::model::user_side::{self, TreeChange, UserSidePath};
 use crate::model::worker::Repo;
@@ -19,7 +19,7 @@ use crate::model::world::Digest;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file;
 use crate::sys::beneath::{self, FilePlace, Parents};
-use crate::worker::clone::{self, Change, Git};
+use crate::worker::clone::{self, Git, TreeDifference};
 
 /// Git's modes of entries that are not regular files.
 const LINK: u32 = 0o120_000;
@@ -75,49 +75,49 @@ impl Landed {
 }
 
 /// Applies the result to the project. A second call changes nothing.
-pub(super) fn land(desk: &Desk, run: &Run, branch: bool) -> Result<Landed> {
+pub(super) fn land(ctx: &FixContext, run: &FixSession, branch: bool) -> Result<Landed> {
     if run.tree == run.base_tree {
         return Ok(Landed::default());
     }
-    let git = desk.git()?;
-    let changes = desk.trees.changes(&git, &run.base_tree, &run.tree)?;
-    let is_worker = desk.socket.is_some();
-    let mut landed = Landed { user_side: user_side_of(desk, &git, &changes)?, ..Landed::default() };
+    let git = ctx.git()?;
+    let changes = ctx.trees.changes(&git, &run.base_tree, &run.tree)?;
+    let is_worker = ctx.socket.is_some();
+    let mut landed = Landed { user_side: user_side_of(ctx, &git, &changes)?, ..Landed::default() };
     // Files that execute on the user's side stay on a branch until the user has read them.
     if is_worker || (!branch && landed.user_side.is_empty()) {
-        for change in changes.iter().filter(|change| is_inside(&desk.project, &change.path)) {
+        for change in changes.iter().filter(|change| is_inside(&ctx.project, &change.path)) {
             // Temporary files of a crash during this step.
-            if let Ok(place) = place_of(desk, change, Parents::Existing) {
-                drop(fs::remove_file(temp_of(desk, place.path())));
+            if let Ok(place) = place_of(ctx, change, Parents::Existing) {
+                drop(fs::remove_file(temp_of(ctx, place.path())));
                 exchange::settle_file(place.path())?;
             }
         }
-        landed.conflicts = conflicts(desk, &git, &changes)?;
+        landed.conflicts = conflicts(ctx, &git, &changes)?;
         if landed.conflicts.is_empty() {
-            landed.conflicts = write_all(desk, &git, &changes)?;
+            landed.conflicts = write_all(ctx, &git, &changes)?;
         }
         if landed.conflicts.is_empty() {
             landed.files = changes.iter().map(|change| shown(&change.path)).collect();
             if is_worker {
-                desk.trees.commit_into(&git, &desk.project, "project", &message(run))?;
+                ctx.trees.commit_into(&git, &ctx.project, "project", &message(run))?;
             }
             return Ok(landed);
         }
-        desk.say(Tone::Warn, format!("changed in the meantime: {}", landed.conflicts.join(", ")));
+        ctx.say(Tone::Warn, format!("changed in the meantime: {}", landed.conflicts.join(", ")));
     }
-    let commit = desk.trees.commit(&git, &run.tree, Some(&run.base), &message(run))?;
+    let commit = ctx.trees.commit(&git, &run.tree, Some(&run.base), &message(run))?;
     match &run.head {
         Some(head) => {
             let last = run.tasks.iter().rev().find(|task| task.status.is_good());
             let name = format!("looop/fix-{}", last.map_or("result", |task| task.goal.as_str()));
             // The branch is fetched from HEAD.
-            desk.trees.begin_at(&git, &commit)?;
+            ctx.trees.begin_at(&git, &commit)?;
             let repo = Repo { source: run.project.clone(), base: head.clone(), branch: name };
-            landed.branch = clone::collect(&git, &repo, desk.trees.dir())?.branch;
+            landed.branch = clone::collect(&git, &repo, ctx.trees.dir())?.branch;
         }
         None => {
-            desk.trees.point(&git, "refs/heads/result", &commit)?;
-            landed.kept = Some(desk.trees.dir().to_owned());
+            ctx.trees.point(&git, "refs/heads/result", &commit)?;
+            landed.kept = Some(ctx.trees.dir().to_owned());
         }
     }
     Ok(landed)
@@ -129,11 +129,11 @@ fn shown(path: &Path) -> String {
 }
 
 /// The changes that execute on the user's side.
-fn user_side_of(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<UserSidePath>> {
+fn user_side_of(ctx: &FixContext, git: &Git, changes: &[TreeDifference]) -> Result<Vec<UserSidePath>> {
     let mut found = Vec::new();
     for change in changes {
         let target = match &change.new {
-            Some((LINK, blob)) => Some(desk.trees.blob(git, blob)?),
+            Some((LINK, blob)) => Some(ctx.trees.blob(git, blob)?),
             _ => None,
         };
         let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
@@ -152,23 +152,22 @@ fn user_side_of(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<UserSi
 }
 
 /// The place of a changed file in the project.
-fn place_of(desk: &Desk, change: &Change, parents: Parents) -> std::io::Result<FilePlace> {
-    beneath::find(&desk.project, &change.path, parents)
+fn place_of(ctx: &FixContext, change: &TreeDifference, parents: Parents) -> std::io::Result<FilePlace> {
+    beneath::find(&ctx.project, &change.path, parents)
 }
 
-fn message(run: &Run) -> String {
+fn message(run: &FixSession) -> String {
     let done: Vec<&str> =
         run.tasks.iter().filter(|task| task.status.is_good()).map(|task| task.title.as_str()).collect();
     format!("Fix: {}", done.join(", "))
 }
 
 /// The files that have neither their content from the start nor their new content.
-fn conflicts(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> {
+fn conflicts(ctx: &FixContext, git: &Git, changes: &[TreeDifference]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for change in changes {
-        let stands =
-            is(desk, git, change, change.old.as_ref())? || is(desk, git, change, change.new.as_ref())?;
-        if !stands || !is_inside(&desk.project, &change.path) {
+        let stands = is(ctx, git, change, change.old.as_ref())? || is(ctx, git, change, change.new.as_ref())?;
+        if !stands || !is_inside(&ctx.project, &change.path) {
             found.push(shown(&change.path));
         }
     }
@@ -176,8 +175,8 @@ fn conflicts(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> 
 }
 
 /// True if the project's file has this state.
-fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> Result<bool> {
-    let found = place_of(desk, change, Parents::Existing)
+fn is(ctx: &FixContext, git: &Git, change: &TreeDifference, what: Option<&(u32, String)>) -> Result<bool> {
+    let found = place_of(ctx, change, Parents::Existing)
         .and_then(|place| Ok((fs::symlink_metadata(place.path())?, place)));
     let (meta, place) = match found {
         Ok(found) => found,
@@ -196,7 +195,7 @@ fn is(desk: &Desk, git: &Git, change: &Change, what: Option<&(u32, String)>) -> 
     if *mode == GITLINK {
         return Ok(meta.is_dir());
     }
-    let wanted = desk.trees.blob(git, blob)?;
+    let wanted = ctx.trees.blob(git, blob)?;
     if *mode == LINK {
         return Ok(
             meta.is_symlink() && fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes() == wanted)
@@ -227,15 +226,16 @@ pub(super) fn is_inside(project: &Path, path: &Path) -> bool {
 
 /// Writes all files or none: a file that the user saves in the meantime stays, and the files that were written
 /// before it get their old content back. Returns the files that changed in the meantime.
-fn write_all(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> {
+fn write_all(ctx: &FixContext, git: &Git, changes: &[TreeDifference]) -> Result<Vec<String>> {
     for (at, change) in changes.iter().enumerate() {
-        if write(desk, git, change)? {
+        if write(ctx, git, change)? {
             continue;
         }
         let mut conflicts = vec![shown(&change.path)];
         for written in changes[..at].iter().rev() {
-            let back = Change { old: written.new.clone(), new: written.old.clone(), ..written.clone() };
-            if !write(desk, git, &back)? {
+            let back =
+                TreeDifference { old: written.new.clone(), new: written.old.clone(), ..written.clone() };
+            if !write(ctx, git, &back)? {
                 conflicts.push(shown(&written.path));
             }
         }
@@ -245,24 +245,24 @@ fn write_all(desk: &Desk, git: &Git, changes: &[Change]) -> Result<Vec<String>> 
 }
 
 /// Writes one file. False if it has neither its content from the start nor its new content.
-fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
-    let failed = || format!("could not write `{}`", desk.project.join(&change.path).display());
+fn write(ctx: &FixContext, git: &Git, change: &TreeDifference) -> Result<bool> {
+    let failed = || format!("could not write `{}`", ctx.project.join(&change.path).display());
     let is_gitlink = |side: &Option<(u32, String)>| side.as_ref().is_some_and(|(mode, _)| *mode == GITLINK);
-    if is_gitlink(&change.new) || is(desk, git, change, change.new.as_ref())? {
+    if is_gitlink(&change.new) || is(ctx, git, change, change.new.as_ref())? {
         return Ok(true);
     }
     if is_gitlink(&change.old) {
         return Ok(false);
     }
-    let seen = change.old.as_ref().map(|old| digest(desk, git, old)).transpose()?;
+    let seen = change.old.as_ref().map(|old| digest(ctx, git, old)).transpose()?;
     let Some((mode, blob)) = &change.new else {
         let Some(seen) = seen else { return Ok(true) };
-        let place = place_of(desk, change, Parents::Existing).with_context(failed)?;
+        let place = place_of(ctx, change, Parents::Existing).with_context(failed)?;
         let done = exchange::remove(place.path(), &seen).with_context(failed)?;
         if done == Exchanged::Made {
             // Git does not track empty directories; a directory that is not empty stays.
             let is_removed = |dir: &Path| {
-                let place = beneath::find(&desk.project, dir, Parents::Existing);
+                let place = beneath::find(&ctx.project, dir, Parents::Existing);
                 place.and_then(|place| fs::remove_dir(place.path())).is_ok()
             };
             let mut dir = change.path.parent();
@@ -272,10 +272,10 @@ fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
         }
         return Ok(done == Exchanged::Made);
     };
-    let bytes = desk.trees.blob(git, blob)?;
-    let place = place_of(desk, change, Parents::Created).with_context(failed)?;
+    let bytes = ctx.trees.blob(git, blob)?;
+    let place = place_of(ctx, change, Parents::Created).with_context(failed)?;
     let path = place.path();
-    let temp = temp_of(desk, path);
+    let temp = temp_of(ctx, path);
     drop(fs::remove_file(&temp));
     let make = |temp: &Path| match *mode == LINK {
         true => symlink(std::ffi::OsStr::from_bytes(&bytes), temp),
@@ -285,7 +285,7 @@ fn write(desk: &Desk, git: &Git, change: &Change) -> Result<bool> {
         make(&temp).inspect_err(|_| drop(fs::remove_file(&temp))).with_context(failed)?;
         return file::publish(&temp, path);
     };
-    let new = digest(desk, git, &(*mode, blob.clone()))?;
+    let new = digest(ctx, git, &(*mode, blob.clone()))?;
     let done = exchange::replace(path, &FileChange { new: Some(new), seen }, Fallback::Steps, make)
         .with_context(failed)?;
     Ok(done == Exchanged::Made)
@@ -305,8 +305,8 @@ fn make_file(temp: &Path, path: &Path, mode: u32, bytes: &[u8]) -> std::io::Resu
 }
 
 /// The digest of a blob's content, to compare with a file.
-fn digest(desk: &Desk, git: &Git, (mode, blob): &(u32, String)) -> Result<Digest> {
-    let bytes = desk.trees.blob(git, blob)?;
+fn digest(ctx: &FixContext, git: &Git, (mode, blob): &(u32, String)) -> Result<Digest> {
+    let bytes = ctx.trees.blob(git, blob)?;
     Ok(match *mode == LINK {
         true => exchange::link_digest(Path::new(std::ffi::OsStr::from_bytes(&bytes))),
         false => exchange::digest_of(&bytes),
@@ -315,7 +315,7 @@ fn digest(desk: &Desk, git: &Git, (mode, blob): &(u32, String)) -> Result<Digest
 
 /// The temporary path of a file before it is moved into place: no file of the project has this name, and it is
 /// the same after a crash, so that no file is left behind.
-fn temp_of(desk: &Desk, path: &Path) -> PathBuf {
+fn temp_of(ctx: &FixContext, path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{}.{}.looop", clip(&name, 100), desk.id))
+    path.with_file_name(format!(".{}.{}.looop", clip(&name, 100), ctx.id))
 }

@@ -25,7 +25,7 @@ pub const SAMPLE: &str = include_str!("../../seed/leanfile.toml");
 pub struct Leanfile {
     pub lean: Lean,
     /// The health check before an agent is called.
-    pub health: Health,
+    pub health: HealthCheck,
     /// Settings for work on tasks.
     pub defaults: Defaults,
     /// Texts that replace looop's own prompts.
@@ -59,7 +59,7 @@ pub struct Lean {
 /// The health check before an agent is called.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Health {
+pub struct HealthCheck {
     /// An `http://` address that must answer 2xx.
     pub check_url: Option<String>,
     /// The longest wait for it, in seconds.
@@ -156,9 +156,9 @@ impl Default for Lean {
     }
 }
 
-impl Default for Health {
-    fn default() -> Health {
-        Health { check_url: None, max_wait: 60 }
+impl Default for HealthCheck {
+    fn default() -> HealthCheck {
+        HealthCheck { check_url: None, max_wait: 60 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pure. A new plan after a halt: parsed from an answer, and refused if it is not a plan or repeats an old one.
 
-use crate::model::attempt::{Plan, Thresholds};
+use crate::model::attempt::{RepairPlan, Thresholds};
 use crate::model::json::clip;
 use crate::model::tokens;
 
@@ -36,7 +36,12 @@ pub fn parse(answer: &str) -> (String, String) {
 }
 
 /// Why a plan is refused; none if it is accepted.
-pub fn refusal(hypothesis: &str, different: &str, earlier: &[&Plan], limits: &Thresholds) -> Option<String> {
+pub fn refusal(
+    hypothesis: &str,
+    different: &str,
+    earlier: &[&RepairPlan],
+    limits: &Thresholds,
+) -> Option<String> {
     let words = |text: &str| text.split_whitespace().count();
     if words(hypothesis) < 2 {
         return Some("it has no hypothesis".to_owned());
@@ -69,7 +74,7 @@ mod tests {
     #[test]
     fn an_empty_and_a_repeated_plan_are_refused() {
         let limits = Thresholds::default();
-        let old = Plan {
+        let old = RepairPlan {
             at_ms: 0,
             after: 3,
             runner: String::new(),

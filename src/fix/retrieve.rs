@@ -2,11 +2,11 @@
 //! words point to.
 
 use super::context::Shown;
-use super::desk::Desk;
+use super::ctx::FixContext;
 use super::leanfile::Task;
 use super::sources::{self, Sources};
 use super::{Tone, call};
-use crate::map::{self, Limits, Question};
+use crate::map::{self, MapLimits, Question};
 use crate::model::signature;
 
 /// The most files to add.
@@ -16,18 +16,18 @@ const MAP_MS: i64 = 10_000;
 
 /// Adds files after the listed ones, so that the listed ones use the budget first. `paths` are all files that
 /// the agent may see. If the map fails, no file is added.
-pub(super) fn add(desk: &Desk, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
-    if !desk.settings.fixes.map || !map::IS_BUILT_IN {
+pub(super) fn add(ctx: &FixContext, sources: &mut Sources, task: &Task, output: &str, paths: &[String]) {
+    if !ctx.settings.fixes.map || !map::IS_BUILT_IN {
         return;
     }
-    let root = desk.cwd();
-    let limits = Limits { timeout_ms: MAP_MS, ..Limits::default() };
-    let index = match map::open(&root, Some(&desk.dir.map()), &limits) {
+    let root = ctx.cwd();
+    let limits = MapLimits { timeout_ms: MAP_MS, ..MapLimits::default() };
+    let index = match map::open(&root, Some(&ctx.dir.map()), &limits) {
         Ok((index, _)) => index,
-        Err(error) => return desk.say(Tone::Warn, format!("no code map: {error:#}")),
+        Err(error) => return ctx.say(Tone::Warn, format!("no code map: {error:#}")),
     };
     let output = if task.skip_tests { "" } else { output };
-    let report = signature::read(output, &signature::Ended::Code(1), &root.to_string_lossy());
+    let report = signature::read(output, &signature::TestExit::Code(1), &root.to_string_lossy());
     let answer = map::ask(&index, &Question { failure: output, frame: &report.frame, words: &task.prompt });
     let listed = |path: &str| sources.files.iter().any(|shown| shown.path == path);
     let wanted = answer.files.iter().filter(|_| answer.aimed);
@@ -36,7 +36,7 @@ pub(super) fn add(desk: &Desk, sources: &mut Sources, task: &Task, output: &str,
     let mut added = Vec::new();
     for file in wanted.take(MAX_FILES) {
         // Files that cannot be read are skipped: the task did not ask for them.
-        let Ok(text) = sources::one(&desk.dir.work(), &desk.sub.join(&file.path)) else { continue };
+        let Ok(text) = sources::one(&ctx.dir.work(), &ctx.sub.join(&file.path)) else { continue };
         let Some(rest) = left.checked_sub(text.len()) else { continue };
         left = rest;
         let why = file.why.first().cloned().unwrap_or_default();

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 
 use super::Tone;
-use super::desk::Desk;
-use crate::model::ask::{Ask, AskKind, Said};
-use crate::model::attempt::{Answered, Asked, Line, Standing};
-use crate::model::fix::{Run, Status};
+use super::ctx::FixContext;
+use crate::model::ask::{AskKind, AskReply, QuestionFile};
+use crate::model::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
+use crate::model::fix::{FixSession, TaskStatus};
 use crate::model::name::Name;
 use crate::store::{file, fixes, layout, lock, records};
 use crate::sys::clock;
@@ -16,58 +16,70 @@ use crate::worker::client;
 const IN_WORKER: &str = "worker";
 
 /// Asks the user. True if there is an answer already and work continues.
-pub(super) fn ask(desk: &Desk, run: &mut Run, at: usize, why: &str, now: &Standing) -> Result<bool> {
+pub(super) fn ask(
+    ctx: &FixContext,
+    run: &mut FixSession,
+    at: usize,
+    why: &str,
+    now: &EpisodeState,
+) -> Result<bool> {
     let task = &run.tasks[at];
     let goal = task.goal.clone();
-    let asked = match &desk.socket {
+    let asked = match &ctx.socket {
         Some(_) => IN_WORKER.to_owned(),
-        None => put(desk, &question(run, at, why, now))?.to_string(),
+        None => put(ctx, &question(run, at, why, now))?.to_string(),
     };
     let at_ms = clock::now().unix_ms;
-    let line = Asked { at_ms, ask: asked.clone(), why: why.to_owned() };
-    fixes::append(&desk.dir, &goal, &Line::Asked(line))?;
-    desk.say(Tone::Warn, format!("stuck: {why}; looop waits for your answer"));
-    answered(desk, run, at, &asked, now)
+    let line = HaltQuestion { at_ms, ask: asked.clone(), why: why.to_owned() };
+    fixes::append(&ctx.dir, &goal, &LedgerLine::Asked(line))?;
+    ctx.say(Tone::Warn, format!("stuck: {why}; looop waits for your answer"));
+    answered(ctx, run, at, &asked, now)
 }
 
 /// Checks for the answer to an ask; a worker waits for it. True if there is one.
-pub(super) fn answered(desk: &Desk, run: &mut Run, at: usize, ask: &str, now: &Standing) -> Result<bool> {
+pub(super) fn answered(
+    ctx: &FixContext,
+    run: &mut FixSession,
+    at: usize,
+    ask: &str,
+    now: &EpisodeState,
+) -> Result<bool> {
     let goal = run.tasks[at].goal.clone();
-    let text = match &desk.socket {
+    let text = match &ctx.socket {
         Some(socket) => {
             let why = format!("attempts at {} are stuck", run.tasks[at].title);
             Some(client::ask(socket, &question(run, at, &why, now), &[], None)?)
         }
-        None => said(desk, ask)?,
+        None => reply(ctx, ask)?,
     };
     let Some(text) = text else {
-        run.tasks[at].status = Status::Stuck;
+        run.tasks[at].status = TaskStatus::Stuck;
         run.tasks[at].note = ask.to_owned();
-        desk.say(Tone::Warn, format!("it waits for your answer: looop answer {ask}"));
+        ctx.say(Tone::Warn, format!("it waits for your answer: looop answer {ask}"));
         return Ok(false);
     };
-    desk.say(Tone::Plain, format!("you answered: {text}"));
-    fixes::append(&desk.dir, &goal, &Line::Answer(Answered { at_ms: clock::now().unix_ms, text }))?;
+    ctx.say(Tone::Plain, format!("you answered: {text}"));
+    fixes::append(&ctx.dir, &goal, &LedgerLine::Answer(AnsweredHalt { at_ms: clock::now().unix_ms, text }))?;
     Ok(true)
 }
 
 /// True while an ask has no answer, as far as this can be determined.
-pub(super) fn is_open(desk: &Desk, ask: Option<&str>) -> bool {
-    desk.socket.is_none() && ask.is_some_and(|ask| matches!(said(desk, ask), Ok(None)))
+pub(super) fn is_open(ctx: &FixContext, ask: Option<&str>) -> bool {
+    ctx.socket.is_none() && ask.is_some_and(|ask| matches!(reply(ctx, ask), Ok(None)))
 }
 
-fn said(desk: &Desk, ask: &str) -> Result<Option<String>> {
+fn reply(ctx: &FixContext, ask: &str) -> Result<Option<String>> {
     let Ok(id) = Name::parse(ask) else { return Ok(None) };
-    Ok(match records::answer(desk.layout, &id)? {
-        Some(answer) => match answer.said {
-            Said::Answer { text } => Some(text),
+    Ok(match records::answer(ctx.layout, &id)? {
+        Some(answer) => match answer.reply {
+            AskReply::Answer { text } => Some(text),
             _ => Some("(no answer in words)".to_owned()),
         },
         None => None,
     })
 }
 
-fn question(run: &Run, at: usize, why: &str, now: &Standing) -> String {
+fn question(run: &FixSession, at: usize, why: &str, now: &EpisodeState) -> String {
     let task = &run.tasks[at];
     let last = now.attempts.last();
     let failure = last.map_or(String::new(), |last| format!(" It fails with: {}.", last.failure));
@@ -79,13 +91,13 @@ fn question(run: &Run, at: usize, why: &str, now: &Standing) -> String {
     )
 }
 
-fn put(desk: &Desk, text: &str) -> Result<Name> {
+fn put(ctx: &FixContext, text: &str) -> Result<Name> {
     let at_ms = clock::now().unix_ms;
-    let _store = lock::store(&desk.layout.store_lock())?;
+    let _store = lock::store(&ctx.layout.store_lock())?;
     for nth in 0..100 {
         let digest = blake3::hash(format!("{text}{at_ms}{nth}").as_bytes()).to_hex();
         let id = Name::joined("fix", &digest[..8]);
-        let ask = Ask {
+        let ask = QuestionFile {
             id: id.clone(),
             kind: AskKind::Question,
             worker: None,
@@ -93,14 +105,14 @@ fn put(desk: &Desk, text: &str) -> Result<Name> {
             text: text.to_owned(),
             options: Vec::new(),
             reference: None,
-            beat: desk.id.to_string(),
+            beat: ctx.id.to_string(),
             created_ms: at_ms,
             expires_ms: None,
             approval: None,
             clean: false,
         };
         let bytes = records::json_text(&ask).context("could not write the question")?;
-        if file::create(&desk.layout.file(&layout::ask_path(&id)), bytes.as_bytes(), 0o600)? {
+        if file::create(&ctx.layout.file(&layout::ask_path(&id)), bytes.as_bytes(), 0o600)? {
             return Ok(id);
         }
     }

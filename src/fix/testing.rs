@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::agent::{caller_env, path_of};
-use super::bench::{Bench, Start};
-use super::desk::Busy;
+use super::bench::{Bench, SandboxStart};
+use super::ctx::Busy;
 use super::leanfile::{Task, Tests};
 use crate::model::fault::Fault;
 use crate::model::settings::Settings;
-use crate::model::signature::{self, Report};
+use crate::model::signature::{self, TestReport};
 use crate::model::strip::Strip;
-use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+use crate::sys::proc::{self, ChildResult, Input, Job, OutputLimit, ProcessExit};
 use crate::sys::signal::Cancel;
 use crate::sys::{program, tree};
 
@@ -22,7 +22,7 @@ const TAIL_BYTES: usize = 512 << 10;
 #[derive(Clone, Debug)]
 pub struct Tested {
     /// The parsed result.
-    pub report: Report,
+    pub report: TestReport,
     /// The end of the output, as text.
     pub output: String,
     /// The duration in milliseconds.
@@ -127,18 +127,20 @@ impl Tester<'_> {
             Ok(program) => self.run(program, &argv, &task.runner, cwd, timeout_s)?,
             // The agent may have removed it from the clone.
             Err(error) => {
-                return Ok(self.judge(&Exit::NotStarted(format!("{error:#}")), "", 0, cwd, timeout_s));
+                return Ok(self.judge(&ProcessExit::NotStarted(format!("{error:#}")), "", 0, cwd, timeout_s));
             }
         };
         let output = Strip::default().text(&ended.stdout);
         Ok(self.judge(&ended.exit, &output, ended.took_ms, cwd, timeout_s))
     }
 
-    fn judge(&self, exit: &Exit, output: &str, took_ms: i64, cwd: &Path, timeout_s: u32) -> Tested {
+    fn judge(&self, exit: &ProcessExit, output: &str, took_ms: i64, cwd: &Path, timeout_s: u32) -> Tested {
         let how = match exit {
-            Exit::Code(code) => signature::Ended::Code(*code),
-            Exit::Timeout => signature::Ended::Other(format!("it was still running after {timeout_s}s")),
-            other => signature::Ended::Other(other.words()),
+            ProcessExit::Code(code) => signature::TestExit::Code(*code),
+            ProcessExit::Timeout => {
+                signature::TestExit::Other(format!("it was still running after {timeout_s}s"))
+            }
+            other => signature::TestExit::Other(other.words()),
         };
         let report = signature::read(output, &how, &cwd.to_string_lossy());
         let output = self.settings.secrets.redact(output).into_owned();
@@ -152,7 +154,7 @@ impl Tester<'_> {
         tests: &Tests,
         cwd: &Path,
         timeout_s: u32,
-    ) -> Result<Ended> {
+    ) -> Result<ChildResult> {
         let mut env = caller_env(self.settings);
         // Two edits within one second may leave a file with the same size and time: Python would use its old
         // byte code.
@@ -160,7 +162,7 @@ impl Tester<'_> {
         env.push(("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()));
         env.extend(tests.env.iter().map(|(key, value)| (key.clone(), value.clone())));
         let name = argv.first().map_or("", String::as_str);
-        let cell = self.bench.tests(&Start {
+        let cell = self.bench.tests(&SandboxStart {
             name,
             program: &program,
             cwd,
@@ -175,17 +177,17 @@ impl Tester<'_> {
             env,
             cwd: cwd.to_owned(),
             input: Input::Null,
-            keep: Keep::Tail(TAIL_BYTES),
+            keep: OutputLimit::Tail(TAIL_BYTES),
             sink: None,
             timeout_ms: i64::from(timeout_s.max(1)) * 1000,
             gate: None,
-            boxed: cell.boxed,
+            sandbox: cell.sandbox,
         };
         let mut tell = || self.busy.iter().for_each(|who| who.busy());
         let ended = proc::run_one(job, self.cancel, self.busy.is_some().then_some(&mut tell));
-        tree::end_strays(&tree::Known::new());
+        tree::reap_orphans(&tree::Known::new());
         let ended = ended.context("could not wait for the tests")?;
-        if ended.exit == Exit::Cancelled {
+        if ended.exit == ProcessExit::Cancelled {
             return Err(interrupted());
         }
         Ok(ended)
@@ -199,7 +201,7 @@ impl Tester<'_> {
         let tests = Tests { command: line.to_owned(), shell: true, ..Tests::default() };
         let argv = argv(&tests, &[]);
         let ended = self.run(self.find(&argv, cwd)?, &argv, &tests, cwd, timeout_s)?;
-        if ended.exit == Exit::Code(0) {
+        if ended.exit == ProcessExit::Code(0) {
             return Ok(None);
         }
         let output = Strip::default().text(&ended.stdout);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::imports::{Files, dir, resolve};
-use super::index::{Entry, Index};
+use super::index::{IndexEntry, MapIndex};
 use super::lang::Lang;
 
 /// The probability that the walker follows an edge.
@@ -46,8 +46,8 @@ pub(super) struct Graph<'a> {
 }
 
 /// The data about the whole project that building the edges needs.
-struct Project<'a> {
-    index: &'a Index,
+struct GraphInput<'a> {
+    index: &'a MapIndex,
     asked: &'a HashSet<u32>,
     paths: Vec<&'a str>,
     langs: Vec<Option<Lang>>,
@@ -58,10 +58,10 @@ struct Project<'a> {
     users: Vec<u32>,
 }
 
-impl<'a> Project<'a> {
-    fn new(index: &'a Index, asked: &'a HashSet<u32>) -> Project<'a> {
+impl<'a> GraphInput<'a> {
+    fn new(index: &'a MapIndex, asked: &'a HashSet<u32>) -> GraphInput<'a> {
         let paths: Vec<&str> = index.files.keys().map(String::as_str).collect();
-        let entries: Vec<&Entry> = index.files.values().collect();
+        let entries: Vec<&IndexEntry> = index.files.values().collect();
         let mut definers: Vec<Vec<usize>> = vec![Vec::new(); index.names.len()];
         let mut users = vec![0_u32; index.names.len()];
         for (at, entry) in entries.iter().enumerate() {
@@ -76,11 +76,11 @@ impl<'a> Project<'a> {
         }
         let langs = paths.iter().map(|path| Lang::of(path)).collect();
         let known = known(&paths, &entries);
-        Project { index, asked, paths, langs, known, definers, users }
+        GraphInput { index, asked, paths, langs, known, definers, users }
     }
 
     /// The edges of a file: to the files that it imports, and to those whose names it uses.
-    fn edges(&self, at: usize, entry: &Entry) -> Vec<Edge> {
+    fn edges(&self, at: usize, entry: &IndexEntry) -> Vec<Edge> {
         let Some(lang) = self.langs[at] else { return Vec::new() };
         let mut near: HashSet<usize> = HashSet::new();
         for import in &entry.imports {
@@ -137,8 +137,8 @@ impl Edge {
 
 impl<'a> Graph<'a> {
     /// Builds the graph. Names in `asked` weigh more.
-    pub(super) fn new(index: &'a Index, asked: &HashSet<u32>) -> Graph<'a> {
-        let project = Project::new(index, asked);
+    pub(super) fn new(index: &'a MapIndex, asked: &HashSet<u32>) -> Graph<'a> {
+        let project = GraphInput::new(index, asked);
         let entries = project.index.files.values().enumerate();
         let edges = entries.map(|(at, entry)| project.edges(at, entry)).collect();
         let mut graph = Graph { paths: index.files.keys().map(String::as_str).collect(), edges };
@@ -222,7 +222,7 @@ impl<'a> Graph<'a> {
     }
 }
 
-fn known<'a>(paths: &[&'a str], entries: &[&'a Entry]) -> Files<'a> {
+fn known<'a>(paths: &[&'a str], entries: &[&'a IndexEntry]) -> Files<'a> {
     let mut known = Files {
         by_path: paths.iter().enumerate().map(|(at, path)| (*path, at)).collect(),
         go_dirs: HashMap::new(),

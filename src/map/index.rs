@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::lang::Lang;
 use super::reader::Reader;
 use super::tags::{Def, Tags};
-use super::walk::{self, End, Found};
-use super::{Limits, Said};
+use super::walk::{self, FoundFile, WalkEnd};
+use super::{IndexUpdate, MapLimits};
 use crate::store::file;
 use crate::sys::clock::{self, Deadline};
 
@@ -26,7 +26,7 @@ const UNSETTLED_NS: i128 = 2_000_000_000;
 
 /// The indexed data of one file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     /// Its size in bytes and its change time in nanoseconds: if both are equal, the file is not read again.
     size: u64,
     changed_ns: i64,
@@ -43,28 +43,28 @@ pub(super) struct Entry {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Index {
+pub struct MapIndex {
     version: u32,
     at_ms: i64,
     /// Every name once; other fields hold indices into it.
     pub(super) names: Vec<String>,
-    pub(super) files: BTreeMap<String, Entry>,
+    pub(super) files: BTreeMap<String, IndexEntry>,
 }
 
 /// Opens and updates the index of the files below `root`. It is stored in `cache`, if one is given.
 ///
 /// # Errors
 /// The root cannot be listed, or the index cannot be written.
-pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index, Said)> {
+pub fn open(root: &Path, cache: Option<&Path>, limits: &MapLimits) -> Result<(MapIndex, IndexUpdate)> {
     let deadline = Deadline::after_ms(limits.timeout_ms);
     let old = cache.and_then(load).filter(|index| index.version == VERSION);
     let had = old.is_some();
     let old = old.unwrap_or_default();
     let (mut found, end) = walk::files(root, limits, &deadline)?;
-    let mut said = Said { files: found.len(), all: end == End::All, ..Said::default() };
+    let mut update = IndexUpdate { files: found.len(), all: end == WalkEnd::All, ..IndexUpdate::default() };
     let now = clock::now().unix_ms;
     let (kept, unsure): (Vec<_>, Vec<_>) = {
-        let settled = |one: &Found| {
+        let settled = |one: &FoundFile| {
             let known = old.files.get(&one.path);
             known.is_some_and(|entry| entry.size == one.size && entry.changed_ns == one.changed_ns)
                 && i128::from(old.at_ms) * 1_000_000 - i128::from(one.changed_ns) > UNSETTLED_NS
@@ -72,8 +72,8 @@ pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index
         found.drain(..).partition(settled)
     };
     let read = read_all(root, &unsure, &old, limits, &deadline);
-    let mut index = Index { version: VERSION, at_ms: now, ..Index::default() };
-    let Index { names, files, .. } = old;
+    let mut index = MapIndex { version: VERSION, at_ms: now, ..MapIndex::default() };
+    let MapIndex { names, files, .. } = old;
     let gone = files.len() > kept.len() + unsure.len();
     let mut files = files;
     index.names = names;
@@ -86,38 +86,38 @@ pub fn open(root: &Path, cache: Option<&Path>, limits: &Limits) -> Result<(Index
     let mut touched = gone || !had;
     for (one, outcome) in unsure.into_iter().zip(read) {
         let entry = match outcome {
-            Outcome::Same => files.remove(&one.path).unwrap_or_default(),
-            Outcome::NotRead => Entry::default(),
-            Outcome::Skipped(why) => Entry { skipped: Some(why), ..Entry::default() },
-            Outcome::Read(tags, hash) => {
-                said.parsed += 1;
+            ReadResult::Same => files.remove(&one.path).unwrap_or_default(),
+            ReadResult::NotRead => IndexEntry::default(),
+            ReadResult::Skipped(why) => IndexEntry { skipped: Some(why), ..IndexEntry::default() },
+            ReadResult::Read(tags, hash) => {
+                update.parsed += 1;
                 let ids = ids.get_or_insert_with(|| {
                     (0_u32..).zip(&index.names).map(|(id, name)| (name.clone(), id)).collect()
                 });
                 interned(tags, hash, ids, &mut index.names)
             }
-            Outcome::Late => {
-                said.late += 1;
+            ReadResult::Late => {
+                update.late += 1;
                 continue;
             }
         };
         touched = true;
-        index.files.insert(one.path, Entry { size: one.size, changed_ns: one.changed_ns, ..entry });
+        index.files.insert(one.path, IndexEntry { size: one.size, changed_ns: one.changed_ns, ..entry });
     }
-    said.partial = index.files.values().filter(|entry| entry.partial).count();
-    said.skipped = index.files.values().filter(|entry| entry.skipped.is_some()).count();
+    update.partial = index.files.values().filter(|entry| entry.partial).count();
+    update.skipped = index.files.values().filter(|entry| entry.skipped.is_some()).count();
     // An interrupted update would drop the files that it did not reach.
     if touched
-        && end != End::Late
+        && end != WalkEnd::Late
         && let Some(cache) = cache
     {
         index.compact();
         save(cache, &index)?;
     }
-    Ok((index, said))
+    Ok((index, update))
 }
 
-enum Outcome {
+enum ReadResult {
     /// The content is unchanged.
     Same,
     Read(Tags, String),
@@ -131,13 +131,13 @@ enum Outcome {
 /// Parses files in parallel; the outcomes are in the order of the files.
 fn read_all(
     root: &Path,
-    wanted: &[Found],
-    old: &Index,
-    limits: &Limits,
+    wanted: &[FoundFile],
+    old: &MapIndex,
+    limits: &MapLimits,
     deadline: &Deadline,
-) -> Vec<Outcome> {
+) -> Vec<ReadResult> {
     let next = AtomicUsize::new(0);
-    let outcomes: Vec<Mutex<Outcome>> = wanted.iter().map(|_| Mutex::new(Outcome::Late)).collect();
+    let outcomes: Vec<Mutex<ReadResult>> = wanted.iter().map(|_| Mutex::new(ReadResult::Late)).collect();
     let work = || {
         let mut reader = Reader::default();
         while !deadline.passed()
@@ -158,38 +158,44 @@ fn read_all(
     } else {
         thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     }
-    outcomes.into_iter().map(|place| place.into_inner().unwrap_or(Outcome::Late)).collect()
+    outcomes.into_iter().map(|place| place.into_inner().unwrap_or(ReadResult::Late)).collect()
 }
 
-fn read_one(root: &Path, one: &Found, old: &Index, limits: &Limits, reader: &mut Reader) -> Outcome {
+fn read_one(
+    root: &Path,
+    one: &FoundFile,
+    old: &MapIndex,
+    limits: &MapLimits,
+    reader: &mut Reader,
+) -> ReadResult {
     let lang = Lang::of(&one.path);
     let manifest = is_manifest(&one.path);
     if lang.is_none() && !manifest {
-        return Outcome::NotRead;
+        return ReadResult::NotRead;
     }
     if one.size > limits.file_bytes as u64 {
-        return Outcome::Skipped(format!("it is larger than {} KiB", limits.file_bytes >> 10));
+        return ReadResult::Skipped(format!("it is larger than {} KiB", limits.file_bytes >> 10));
     }
     let bytes = match file::read(&root.join(&one.path), limits.file_bytes) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return Outcome::Skipped("it is gone".to_owned()),
-        Err(error) => return Outcome::Skipped(error.to_string()),
+        Ok(None) => return ReadResult::Skipped("it is gone".to_owned()),
+        Err(error) => return ReadResult::Skipped(error.to_string()),
     };
     let hash = blake3::hash(&bytes).to_hex()[..24].to_owned();
     if old.files.get(&one.path).is_some_and(|entry| entry.hash == hash) {
-        return Outcome::Same;
+        return ReadResult::Same;
     }
     let Ok(text) = String::from_utf8(bytes) else {
-        return Outcome::Skipped("it is not UTF-8 text".to_owned());
+        return ReadResult::Skipped("it is not UTF-8 text".to_owned());
     };
     if lang.is_some() && is_generated(&text) {
-        return Outcome::Skipped("it looks generated: its lines are too long".to_owned());
+        return ReadResult::Skipped("it looks generated: its lines are too long".to_owned());
     }
     let tags = match lang {
         Some(lang) => reader.read(lang, &text),
         None => Tags { imports: manifest_name(&one.path, &text).into_iter().collect(), ..Tags::default() },
     };
-    Outcome::Read(tags, hash)
+    ReadResult::Read(tags, hash)
 }
 
 /// True for text that looks generated: a bundle, a data table.
@@ -212,7 +218,7 @@ fn manifest_name(path: &str, text: &str) -> Option<String> {
     Some(table.get("package")?.get("name")?.as_str()?.replace('-', "_"))
 }
 
-fn interned(tags: Tags, hash: String, ids: &mut HashMap<String, u32>, names: &mut Vec<String>) -> Entry {
+fn interned(tags: Tags, hash: String, ids: &mut HashMap<String, u32>, names: &mut Vec<String>) -> IndexEntry {
     let mut id = |name: String| match ids.get(&name) {
         Some(id) => *id,
         None => {
@@ -222,17 +228,17 @@ fn interned(tags: Tags, hash: String, ids: &mut HashMap<String, u32>, names: &mu
             id
         }
     };
-    Entry {
+    IndexEntry {
         hash,
         defs: tags.defs.into_iter().map(|def| (id(def.name), def.kind, def.line, def.end)).collect(),
         refs: tags.refs.into_iter().map(|(name, count)| (id(name), count)).collect(),
         imports: tags.imports,
         partial: tags.partial,
-        ..Entry::default()
+        ..IndexEntry::default()
     }
 }
 
-impl Index {
+impl MapIndex {
     /// The name with this index.
     pub(super) fn name(&self, id: u32) -> &str {
         self.names.get(id as usize).map_or("", String::as_str)
@@ -270,17 +276,17 @@ impl Index {
     }
 }
 
-fn load(path: &Path) -> Option<Index> {
+fn load(path: &Path) -> Option<MapIndex> {
     let bytes = file::read(path, MAX_INDEX_BYTES).ok()??;
     serde_json::from_slice(&bytes).ok()
 }
 
-fn save(path: &Path, index: &Index) -> Result<()> {
+fn save(path: &Path, index: &MapIndex) -> Result<()> {
     let bytes =
         serde_json::to_vec(index).map_err(|error| anyhow!("could not write the map's index: {error}"))?;
     if let Some(dir) = path.parent() {
         file::make_dir(dir)?;
     }
     // A lost index is rebuilt after a crash.
-    file::write(path, &bytes, 0o600, file::Keep::Whole)
+    file::write(path, &bytes, 0o600, file::Durability::Whole)
 }

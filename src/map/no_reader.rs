@@ -3,11 +3,13 @@
 use super::lang::Lang;
 use super::tags::Tags;
 
-/// Reads nothing.
-#[derive(Default)]
-pub(super) struct Reader(());
+pub(super) use NoReader as Reader;
 
-impl Reader {
+/// A reader that knows no language.
+#[derive(Default)]
+pub(super) struct NoReader(());
+
+impl NoReader {
     /// Nothing is known of a file.
     pub(super) fn read(&mut self, _: Lang, _: &str) -> Tags {
         Tags { partial: true, ..Tags::default() }

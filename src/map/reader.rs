@@ -6,7 +6,7 @@ use tree_sitter::{Language, ParseOptions, Parser, Tree};
 
 use super::imports;
 use super::lang::Lang;
-use super::rules::{self, Role, Rules};
+use super::rules::{self, LanguageRules, NodeRole};
 use super::tags::Tags;
 use crate::sys::clock::Deadline;
 
@@ -30,7 +30,7 @@ impl Lang {
     }
 
     /// What is looked for; none when a rule does not fit the grammar, which is tested.
-    pub(super) fn rules(self) -> Option<Rules> {
+    pub(super) fn rules(self) -> Option<LanguageRules> {
         let parts: &[&'static str] = match self {
             Lang::Python => &[rules::PYTHON],
             Lang::Rust => &[rules::RUST],
@@ -39,14 +39,14 @@ impl Lang {
             Lang::TypeScript => &[rules::SCRIPT, rules::TYPESCRIPT],
             Lang::Tsx => &[rules::SCRIPT, rules::TYPESCRIPT, rules::JSX],
         };
-        Rules::parse(&self.grammar(), parts)
+        LanguageRules::parse(&self.grammar(), parts)
     }
 }
 
 /// Reads files; what it has made ready for a language it keeps.
 #[derive(Default)]
 pub(super) struct Reader {
-    ready: [Option<(Parser, Rules)>; COUNT],
+    ready: [Option<(Parser, LanguageRules)>; COUNT],
 }
 
 impl Reader {
@@ -74,7 +74,7 @@ impl Reader {
         tags
     }
 
-    fn ready(&mut self, lang: Lang) -> Option<&mut (Parser, Rules)> {
+    fn ready(&mut self, lang: Lang) -> Option<&mut (Parser, LanguageRules)> {
         let place = &mut self.ready[lang as usize];
         if place.is_none() {
             let mut parser = Parser::new();
@@ -87,7 +87,14 @@ impl Reader {
 
 impl Tags {
     /// Looks at each node in the order of the text; false when the time was up.
-    fn walk(&mut self, lang: Lang, rules: &Rules, tree: &Tree, text: &str, deadline: &Deadline) -> bool {
+    fn walk(
+        &mut self,
+        lang: Lang,
+        rules: &LanguageRules,
+        tree: &Tree,
+        text: &str,
+        deadline: &Deadline,
+    ) -> bool {
         let mut cursor = tree.walk();
         let mut within = Vec::new();
         let mut from = "";
@@ -101,11 +108,11 @@ impl Tags {
                 let word = text.get(node.byte_range()).unwrap_or_default();
                 match role {
                     // Each class has a constructor, and no code calls it by that name.
-                    Role::Def(_) if word == "constructor" => {}
-                    Role::Def(kind) => {
+                    NodeRole::Def(_) if word == "constructor" => {}
+                    NodeRole::Def(kind) => {
                         self.define(word, kind, marked.start_position().row, marked.end_position().row);
                     }
-                    Role::From => from = word,
+                    NodeRole::From => from = word,
                     role => self.take(lang, role, word, from),
                 }
             }
@@ -124,20 +131,20 @@ impl Tags {
     }
 
     /// Adds a reference or an import; `from` is the module that names are imported from.
-    fn take(&mut self, lang: Lang, role: Role, word: &str, from: &str) {
+    fn take(&mut self, lang: Lang, role: NodeRole, word: &str, from: &str) {
         match role {
-            Role::Ref => self.refer(word),
-            Role::Import => self.import(lang, word),
-            Role::Use => imports::spell_out(word, &mut |path| self.import(lang, path)),
-            Role::OwnPath if imports::is_own_path(word) => self.import(lang, word),
-            Role::Module => self.import(lang, &format!("self::{word}")),
-            Role::FromAll => self.import(lang, from),
-            Role::FromName => {
+            NodeRole::Ref => self.refer(word),
+            NodeRole::Import => self.import(lang, word),
+            NodeRole::Use => imports::spell_out(word, &mut |path| self.import(lang, path)),
+            NodeRole::OwnPath if imports::is_own_path(word) => self.import(lang, word),
+            NodeRole::Module => self.import(lang, &format!("self::{word}")),
+            NodeRole::FromAll => self.import(lang, from),
+            NodeRole::FromName => {
                 self.refer(word);
                 let dot = if from.ends_with('.') { "" } else { "." };
                 self.import(lang, &format!("{from}{dot}{word}"));
             }
-            Role::OwnPath | Role::Def(_) | Role::From => {}
+            NodeRole::OwnPath | NodeRole::Def(_) | NodeRole::From => {}
         }
     }
 }

@@ -16,7 +16,7 @@ use tree_sitter::{Language, Node};
 
 /// The role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum NodeRole {
     /// The name of a definition of this kind.
     Def(&'static str),
     /// A name that the file refers to.
@@ -37,18 +37,18 @@ pub(super) enum Role {
     FromAll,
 }
 
-impl Role {
-    fn parse(words: &mut dyn Iterator<Item = &'static str>) -> Option<Role> {
+impl NodeRole {
+    fn parse(words: &mut dyn Iterator<Item = &'static str>) -> Option<NodeRole> {
         Some(match words.next()? {
-            "def" => Role::Def(words.next()?),
-            "ref" => Role::Ref,
-            "import" => Role::Import,
-            "use" => Role::Use,
-            "own" => Role::OwnPath,
-            "module" => Role::Module,
-            "from" => Role::From,
-            "name" => Role::FromName,
-            "all" => Role::FromAll,
+            "def" => NodeRole::Def(words.next()?),
+            "ref" => NodeRole::Ref,
+            "import" => NodeRole::Import,
+            "use" => NodeRole::Use,
+            "own" => NodeRole::OwnPath,
+            "module" => NodeRole::Module,
+            "from" => NodeRole::From,
+            "name" => NodeRole::FromName,
+            "all" => NodeRole::FromAll,
             _ => return None,
         })
     }
@@ -66,8 +66,8 @@ enum Condition {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    role: Role,
+struct SyntaxRule {
+    role: NodeRole,
     /// The kinds of the ancestors, from the innermost out.
     within: Vec<u16>,
     /// Which of them is the definition.
@@ -77,15 +77,15 @@ struct Rule {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Rules {
+pub(super) struct LanguageRules {
     /// The rules by the kind of the node.
-    by_kind: Vec<Vec<Rule>>,
+    by_kind: Vec<Vec<SyntaxRule>>,
 }
 
-impl Rules {
+impl LanguageRules {
     /// Parses rules; none if one of them uses a name that the grammar does not have.
-    pub(super) fn parse(grammar: &Language, parts: &[&'static str]) -> Option<Rules> {
-        let mut rules = Rules { by_kind: vec![Vec::new(); grammar.node_kind_count()] };
+    pub(super) fn parse(grammar: &Language, parts: &[&'static str]) -> Option<LanguageRules> {
+        let mut rules = LanguageRules { by_kind: vec![Vec::new(); grammar.node_kind_count()] };
         for line in parts.iter().flat_map(|part| part.lines()).filter(|line| !line.is_empty()) {
             let (kind, rule) = parse(grammar, line)?;
             rules.by_kind.get_mut(usize::from(kind))?.push(rule);
@@ -100,7 +100,7 @@ impl Rules {
         field: Option<u16>,
         within: &[Node<'t>],
         text: &str,
-    ) -> Option<(Role, Node<'t>)> {
+    ) -> Option<(NodeRole, Node<'t>)> {
         let rules = self.by_kind.get(usize::from(node.kind_id()))?;
         rules.iter().find_map(|rule| {
             let is_field = rule.field.is_none() || rule.field == field;
@@ -127,14 +127,14 @@ impl Condition {
     }
 }
 
-fn parse(grammar: &Language, line: &'static str) -> Option<(u16, Rule)> {
+fn parse(grammar: &Language, line: &'static str) -> Option<(u16, SyntaxRule)> {
     let (path, condition) = match (line.split_once(" with "), line.split_once(" without ")) {
         (Some((path, condition)), _) => (path, Some(condition_of(grammar, condition)?)),
         (_, Some((path, field))) => (path, Some(Condition::Lacks(field_id(grammar, field)?))),
         _ => (line, None),
     };
     let mut words = path.split(' ');
-    let role = Role::parse(&mut words)?;
+    let role = NodeRole::parse(&mut words)?;
     let mut path: Vec<&str> = words.collect();
     let own = path.pop()?;
     let (field, kind) = match own.split_once(':') {
@@ -144,7 +144,7 @@ fn parse(grammar: &Language, line: &'static str) -> Option<(u16, Rule)> {
     path.reverse();
     let marked = path.iter().position(|kind| kind.starts_with('*')).unwrap_or(0);
     let within = path.iter().map(|kind| kind_id(grammar, kind.trim_start_matches('*')));
-    let rule = Rule { role, within: within.collect::<Option<_>>()?, marked, field, condition };
+    let rule = SyntaxRule { role, within: within.collect::<Option<_>>()?, marked, field, condition };
     Some((kind_id(grammar, kind)?, rule))
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::index::Index;
+use super::index::MapIndex;
 
 /// The weight of a file whose path is in the failure.
 const NAMED: f64 = 10.0;
@@ -44,7 +44,7 @@ pub(super) struct Seeds {
 }
 
 /// Finds the seeds of a question.
-pub(super) fn seeds(index: &Index, question: &Question) -> Seeds {
+pub(super) fn seeds(index: &MapIndex, question: &Question) -> Seeds {
     let paths: Vec<&str> = index.files.keys().map(String::as_str).collect();
     let mut seeds = Seeds { weights: vec![0.0; paths.len()], ..Seeds::default() };
     let lexicon = Lexicon::new(index, &paths);
@@ -91,7 +91,7 @@ impl Seeds {
     /// Adds the files that define a word of the text, if few files do.
     fn by_names(
         &mut self,
-        index: &Index,
+        index: &MapIndex,
         lexicon: &Lexicon,
         paths: &[&str],
         text: &str,
@@ -113,7 +113,7 @@ impl Seeds {
     }
 
     /// Adds the files with a word of the text in a path or a name. A word that fits many files counts little.
-    fn by_parts(&mut self, index: &Index, lexicon: &Lexicon, paths: &[&str], text: &str) {
+    fn by_parts(&mut self, index: &MapIndex, lexicon: &Lexicon, paths: &[&str], text: &str) {
         let few = (paths.len() / 10).max(5);
         for word in words(text).into_iter().map(str::to_lowercase).collect::<HashSet<_>>() {
             let dirs = lexicon.path_parts.get(word.as_str()).filter(|files| files.len() <= few);
@@ -144,7 +144,7 @@ struct Lexicon<'a> {
 }
 
 impl<'a> Lexicon<'a> {
-    fn new(index: &'a Index, paths: &[&'a str]) -> Lexicon<'a> {
+    fn new(index: &'a MapIndex, paths: &[&'a str]) -> Lexicon<'a> {
         let mut lexicon = Lexicon {
             names: HashMap::new(),
             name_parts: HashMap::new(),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::Limits;
+use super::MapLimits;
 use crate::store::history::ignored::Ignored;
 use crate::sys::clock::Deadline;
 
@@ -25,7 +25,7 @@ const FOREIGN: [&str; 9] = [
 
 /// A file of the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundFile {
     /// The path, relative to the root, with `/`.
     pub(super) path: String,
     pub(super) size: u64,
@@ -34,7 +34,7 @@ pub(super) struct Found {
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum WalkEnd {
     /// It saw all files.
     All,
     /// It reached the limit of files.
@@ -45,14 +45,18 @@ pub(super) enum End {
 
 /// The files below `root`, sorted, and whether the list is complete. Hidden files are left out, and links are
 /// not followed.
-pub(super) fn files(root: &Path, limits: &Limits, deadline: &Deadline) -> Result<(Vec<Found>, End)> {
+pub(super) fn files(
+    root: &Path,
+    limits: &MapLimits,
+    deadline: &Deadline,
+) -> Result<(Vec<FoundFile>, WalkEnd)> {
     let mut walk = Walk { root, ignored: Ignored::below(root), found: Vec::new() };
     let cause = || format!("could not list `{}`", root.display());
     let mut left = walk.list(String::new()).with_context(cause)?;
-    let mut end = End::All;
+    let mut end = WalkEnd::All;
     while let Some((path, is_dir)) = left.pop() {
         if deadline.passed() || walk.found.len() >= limits.files {
-            end = if deadline.passed() { End::Late } else { End::Full };
+            end = if deadline.passed() { WalkEnd::Late } else { WalkEnd::Full };
             break;
         }
         match is_dir {
@@ -68,7 +72,7 @@ pub(super) fn files(root: &Path, limits: &Limits, deadline: &Deadline) -> Result
 struct Walk<'a> {
     root: &'a Path,
     ignored: Ignored,
-    found: Vec<Found>,
+    found: Vec<FoundFile>,
 }
 
 impl Walk<'_> {
@@ -95,6 +99,6 @@ impl Walk<'_> {
     fn take(&mut self, path: String) {
         let Ok(meta) = fs::symlink_metadata(self.root.join(&path)) else { return };
         let changed_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
-        self.found.push(Found { path, size: meta.len(), changed_ns });
+        self.found.push(FoundFile { path, size: meta.len(), changed_ns });
     }
 }

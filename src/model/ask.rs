@@ -26,7 +26,7 @@ pub enum AskKind {
 /// The content of `asks/<id>.json`, written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ask {
+pub struct QuestionFile {
     /// The id, which is also the file's name.
     pub id: Name,
     pub kind: AskKind,
@@ -79,22 +79,23 @@ pub struct Approval {
 /// The content of `asks/<id>.answer.json`, created once and exclusively.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answer {
+pub struct AnswerFile {
     pub ask: Name,
     /// When it was answered, in milliseconds since the Unix epoch.
     pub at_ms: i64,
-    pub said: Said,
+    #[serde(alias = "said")]
+    pub reply: AskReply,
 }
 
-impl Answer {
+impl AnswerFile {
     /// True if an ask of this kind can have this answer.
-    pub fn fits(&self, ask: &Ask) -> bool {
-        match self.said {
-            Said::Answer { .. } => ask.kind == AskKind::Question,
-            Said::Approve { .. } | Said::Reject { .. } => ask.approval.is_some(),
-            Said::Expired => true,
+    pub fn fits(&self, ask: &QuestionFile) -> bool {
+        match self.reply {
+            AskReply::Answer { .. } => ask.kind == AskKind::Question,
+            AskReply::Approve { .. } | AskReply::Reject { .. } => ask.approval.is_some(),
+            AskReply::Expired => true,
             // `Stranded` is never written to a file.
-            Said::Stranded => false,
+            AskReply::Stranded => false,
         }
     }
 }
@@ -102,7 +103,7 @@ impl Answer {
 /// The user's reply to an ask.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Said {
+pub enum AskReply {
     /// A reply to a question.
     Answer { text: String },
     /// An approval of exactly this hash.
@@ -124,7 +125,7 @@ pub enum Said {
 /// The state of an ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum QuestionState {
     /// It waits for the user.
     Open,
     /// The question was answered.
@@ -149,25 +150,25 @@ impl Approval {
 /// The reason why an approval of an earlier version is not valid.
 pub const OUTDATED: &str = "an earlier version of looop asked for it, and the approval would cover less than it must; the loop asks again";
 
-impl Ask {
+impl QuestionFile {
     /// True for an approval of an earlier version.
     pub fn is_outdated(&self) -> bool {
         self.approval.as_ref().is_some_and(Approval::is_outdated)
     }
 
     /// Returns the state of the ask with this answer.
-    pub fn state(&self, answer: Option<&Answer>, now: Now) -> State {
+    pub fn state(&self, answer: Option<&AnswerFile>, now: Now) -> QuestionState {
         let late = self.is_outdated() || self.expires_ms.is_some_and(|end| now.unix_ms >= end);
-        match answer.map(|a| &a.said) {
-            Some(Said::Answer { .. }) => State::Answered,
-            Some(Said::Reject { .. }) => State::Rejected,
-            Some(Said::Expired) => State::Expired,
-            Some(Said::Stranded) => State::Stranded,
+        match answer.map(|a| &a.reply) {
+            Some(AskReply::Answer { .. }) => QuestionState::Answered,
+            Some(AskReply::Reject { .. }) => QuestionState::Rejected,
+            Some(AskReply::Expired) => QuestionState::Expired,
+            Some(AskReply::Stranded) => QuestionState::Stranded,
             // An approval expires even if it was given in time.
-            Some(Said::Approve { .. }) if late => State::Expired,
-            Some(Said::Approve { .. }) => State::Approved,
-            None if late => State::Expired,
-            None => State::Open,
+            Some(AskReply::Approve { .. }) if late => QuestionState::Expired,
+            Some(AskReply::Approve { .. }) => QuestionState::Approved,
+            None if late => QuestionState::Expired,
+            None => QuestionState::Open,
         }
     }
 }
@@ -175,7 +176,7 @@ impl Ask {
 /// An ask with its reply, as one decision sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answered {
+pub struct AnsweredQuestion {
     pub ask: Name,
     /// The question.
     pub text: String,
@@ -287,17 +288,18 @@ mod tests {
         let text = r#"{"id":"ap-1","kind":"approval","text":"w","beat":"b","created_ms":0,"expires_ms":100,
             "approval":{"move":{"action":{"run":{"argv":["ls"]}},"why":"w"},
             "subject":{"decided":"{}","argv":["ls"],"sandbox":"none"},"because":"no rule allows it","hash":"h"}}"#;
-        let ask: Ask = serde_json::from_str(text).unwrap();
-        let yes = Answer { ask: ask.id.clone(), at_ms: 1, said: Said::Approve { hash: "h".to_owned() } };
+        let ask: QuestionFile = serde_json::from_str(text).unwrap();
+        let yes =
+            AnswerFile { ask: ask.id.clone(), at_ms: 1, reply: AskReply::Approve { hash: "h".to_owned() } };
         assert!(ask.is_outdated());
         for answer in [None, Some(&yes)] {
-            assert_eq!(ask.state(answer, Now { unix_ms: 2, offset_s: 0 }), State::Expired);
+            assert_eq!(ask.state(answer, Now { unix_ms: 2, offset_s: 0 }), QuestionState::Expired);
         }
     }
 
     #[test]
     fn an_approval_expires() {
-        let ask = Ask {
+        let ask = QuestionFile {
             id: Name::parse("ap-1").unwrap(),
             kind: AskKind::Approval,
             worker: None,
@@ -311,12 +313,13 @@ mod tests {
             approval: None,
             clean: true,
         };
-        let yes = Answer { ask: ask.id.clone(), at_ms: 50, said: Said::Approve { hash: "h".to_owned() } };
+        let yes =
+            AnswerFile { ask: ask.id.clone(), at_ms: 50, reply: AskReply::Approve { hash: "h".to_owned() } };
         let at = |unix_ms| Now { unix_ms, offset_s: 0 };
-        assert_eq!(ask.state(Some(&yes), at(99)), State::Approved);
-        assert_eq!(ask.state(Some(&yes), at(100)), State::Expired);
-        assert_eq!(ask.state(None, at(99)), State::Open);
+        assert_eq!(ask.state(Some(&yes), at(99)), QuestionState::Approved);
+        assert_eq!(ask.state(Some(&yes), at(100)), QuestionState::Expired);
+        assert_eq!(ask.state(None, at(99)), QuestionState::Open);
         let text = serde_json::to_string(&yes).unwrap();
-        assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), yes);
+        assert_eq!(serde_json::from_str::<AnswerFile>(&text).unwrap(), yes);
     }
 }

@@ -15,24 +15,24 @@ mod rule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use rule::{Ruling, Standing, rule, standing};
+pub use rule::{EpisodeState, Ruling, rule, standing};
 
 /// One line of a ledger.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Line {
+pub enum LedgerLine {
     /// Work on the goal began, or resumed in a new run.
     Begin(Begin),
     /// An agent was called and its work was tested.
     Attempt(Box<Attempt>),
     /// A new plan was demanded after a halt.
-    Plan(Plan),
+    Plan(RepairPlan),
     /// The files were reset to the base, in a fresh clone.
     Rollback(Rollback),
     /// The user was asked. Work is paused until there is an answer.
-    Asked(Asked),
+    Asked(HaltQuestion),
     /// The user answered.
-    Answer(Answered),
+    Answer(AnsweredHalt),
 }
 
 /// The state of the goal when work on it began.
@@ -55,7 +55,7 @@ pub struct Begin {
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// The tests passed.
     Passed,
     /// The tests failed.
@@ -74,24 +74,24 @@ pub enum Outcome {
     Untested,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// The outcome as text.
     pub fn words(self) -> &'static str {
         match self {
-            Outcome::Passed => "tests pass",
-            Outcome::Failed => "tests fail",
-            Outcome::NothingTested => "no test was collected",
-            Outcome::TestsChanged => "tests changed",
-            Outcome::Deleted => "deleted the repository",
-            Outcome::AgentFailed => "the agent failed",
-            Outcome::AfterFailed => "a later command failed",
-            Outcome::Untested => "not tested",
+            AttemptOutcome::Passed => "tests pass",
+            AttemptOutcome::Failed => "tests fail",
+            AttemptOutcome::NothingTested => "no test was collected",
+            AttemptOutcome::TestsChanged => "tests changed",
+            AttemptOutcome::Deleted => "deleted the repository",
+            AttemptOutcome::AgentFailed => "the agent failed",
+            AttemptOutcome::AfterFailed => "a later command failed",
+            AttemptOutcome::Untested => "not tested",
         }
     }
 
     /// True if the attempt succeeded.
     pub fn is_good(self) -> bool {
-        matches!(self, Outcome::Passed | Outcome::Untested)
+        matches!(self, AttemptOutcome::Passed | AttemptOutcome::Untested)
     }
 }
 
@@ -120,7 +120,7 @@ pub struct Attempt {
     /// Number of removed lines.
     pub removed: u32,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// The signature of the failure; absent if the tests reported none.
     pub signature: Option<String>,
     /// The failure in one line.
@@ -146,13 +146,13 @@ pub struct Alike {
     /// The number of the earlier attempt; 0 is the base.
     pub to: u32,
     /// The kind of similarity.
-    pub by: By,
+    pub by: SimilarityBasis,
 }
 
 /// Why two attempts are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum By {
+pub enum SimilarityBasis {
     /// It changed nothing.
     NoChange,
     /// Both ended with the same files.
@@ -163,14 +163,14 @@ pub enum By {
     Rework,
 }
 
-impl By {
+impl SimilarityBasis {
     /// The reason as text, for `like attempt 2: …`.
     pub fn words(self) -> &'static str {
         match self {
-            By::NoChange => "nothing was changed",
-            By::SameTree => "the resulting files are the same",
-            By::SameChange => "nearly the same change",
-            By::Rework => "the same lines again, with little new",
+            SimilarityBasis::NoChange => "nothing was changed",
+            SimilarityBasis::SameTree => "the resulting files are the same",
+            SimilarityBasis::SameChange => "nearly the same change",
+            SimilarityBasis::Rework => "the same lines again, with little new",
         }
     }
 }
@@ -178,7 +178,7 @@ impl By {
 /// A new plan after a halt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Plan {
+pub struct RepairPlan {
     /// When the plan was made, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The number of the last attempt before it.
@@ -193,7 +193,7 @@ pub struct Plan {
     pub refused: Option<String>,
 }
 
-impl Plan {
+impl RepairPlan {
     /// The text by which plans are compared.
     pub fn text(&self) -> String {
         format!("{}\n{}", self.hypothesis, self.different)
@@ -213,7 +213,7 @@ pub struct Rollback {
 /// A question to the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub struct HaltQuestion {
     /// When it was asked, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The id of the ask.
@@ -225,7 +225,7 @@ pub struct Asked {
 /// The user's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Answered {
+pub struct AnsweredHalt {
     /// When it was answered, in milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The answer, which the next prompt contains.

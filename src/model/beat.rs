@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decision::Move;
-use super::entry::Outcome;
+use super::entry::MoveOutcome;
 use super::failing::Class;
 use super::name::Name;
 use super::scope::ApprovalScope;
@@ -16,7 +16,7 @@ use super::world::{Digest, Items};
 /// The memory of the loop. The atomic replacement of its file is the tick's commit point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Beat {
+pub struct LoopState {
     /// The start of the newest beat, in milliseconds; ids are derived from it and never reused.
     pub last_ms: i64,
     pub decisions: u64,
@@ -74,7 +74,8 @@ pub struct Beat {
     /// Set when the memory was lost: the loop makes no move until the user resumes it.
     pub halted: Option<String>,
     /// The exhausted budget of which the user was last notified, with the time for which it holds.
-    pub budget_told: Option<String>,
+    #[serde(alias = "budget_told")]
+    pub budget_notice: Option<String>,
 }
 
 /// Reads digests of goal texts. An earlier version stored goals by name.
@@ -168,9 +169,10 @@ pub struct Intent {
     pub at_ms: i64,
     pub decided: Move,
     /// The operation that makes the move.
-    pub deed: Deed,
+    #[serde(alias = "deed")]
+    pub operation: Operation,
     /// The outcome for the journal once the operation is done.
-    pub then: Outcome,
+    pub then: MoveOutcome,
     /// The command's process, recorded before the command may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
@@ -184,7 +186,7 @@ pub struct Intent {
 /// The operation that makes a move.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Deed {
+pub enum Operation {
     /// None: the move has no effect outside the journal.
     Nothing,
     /// Replace or create a file of the data dir.
@@ -275,7 +277,7 @@ pub struct LastResult {
     /// What the move was about.
     pub object: String,
     /// The outcome of the move.
-    pub outcome: Outcome,
+    pub outcome: MoveOutcome,
     /// True if its decision saw no untrusted text. If the key is missing, it may have seen some.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clean: bool,
@@ -316,7 +318,7 @@ impl Flap {
     }
 }
 
-impl Beat {
+impl LoopState {
     /// Says why these values are impossible although the format is right; `None` if they are possible.
     pub fn is_absurd(&self) -> Option<String> {
         let last = self.last_ms;
@@ -330,12 +332,12 @@ impl Beat {
 
     /// True if the next decision sees the output of a command, which is untrusted text.
     pub fn shows_output(&self) -> bool {
-        matches!(self.last.as_ref().map(|last| &last.outcome), Some(Outcome::Ran { tail, .. }) if !tail.is_empty())
+        matches!(self.last.as_ref().map(|last| &last.outcome), Some(MoveOutcome::Ran { tail, .. }) if !tail.is_empty())
     }
 
     /// True if the next decision sees text from a decision that had read untrusted text, or why such a decision failed.
     /// A `noop` adds no text of its own, so the loop is clean again once it is settled.
-    pub fn retells(&self) -> bool {
+    pub fn repeats(&self) -> bool {
         let last = self.last.as_ref().is_some_and(|last| !last.clean && last.tag != "noop");
         last || self.failure.as_ref().is_some_and(|failure| !failure.clean)
     }
@@ -375,12 +377,15 @@ mod tests {
     fn any_number_in_the_file_can_be_read() {
         let now = Now { unix_ms: 1, offset_s: 0 };
         for odd in [i64::MIN, -1, LAST_MS + 1, i64::MAX] {
-            let beat = Beat { last_ms: odd, ..Beat::default() };
+            let beat = LoopState { last_ms: odd, ..LoopState::default() };
             assert!(beat.is_absurd().is_some() && beat.next_ms(now) >= 1, "{odd}");
             assert!(Flap { count: 1, at_ms: odd }.level(now) <= 1);
         }
-        let beat =
-            Beat { last_ms: LAST_MS, served: [(Name::parse("g").unwrap(), 9)].into(), ..Beat::default() };
+        let beat = LoopState {
+            last_ms: LAST_MS,
+            served: [(Name::parse("g").unwrap(), 9)].into(),
+            ..LoopState::default()
+        };
         assert_eq!((beat.is_absurd(), beat.starving(beat.served.keys())), (None, vec![]));
     }
 
@@ -388,29 +393,29 @@ mod tests {
     fn goals_starve_by_decisions_not_by_time() {
         let name = |text| Name::parse(text).unwrap();
         let served = [(name("loud"), 30), (name("quiet"), 12)].into();
-        let beat = Beat { decisions: 30, served, ..Beat::default() };
+        let beat = LoopState { decisions: 30, served, ..LoopState::default() };
         let goals = [name("loud"), name("quiet"), name("new")];
         assert_eq!(beat.starving(goals.iter()), [(name("quiet"), 18)]);
     }
 
     #[test]
     fn a_memory_that_stores_untrusted_goals_by_name_is_read() {
-        let mut old = serde_json::to_value(Beat::default()).unwrap();
+        let mut old = serde_json::to_value(LoopState::default()).unwrap();
         old["untrusted_goals"] = serde_json::json!({ "a": "d1", "b": "d2" });
-        assert_eq!(serde_json::from_value::<Beat>(old).unwrap().untrusted_goals, ["d1", "d2"]);
+        assert_eq!(serde_json::from_value::<LoopState>(old).unwrap().untrusted_goals, ["d1", "d2"]);
     }
 
     #[test]
     fn an_unknown_or_a_missing_key_is_corruption() {
-        let fresh = serde_json::to_value(Beat::default()).unwrap();
-        assert_eq!(serde_json::from_value::<Beat>(fresh.clone()).unwrap(), Beat::default());
+        let fresh = serde_json::to_value(LoopState::default()).unwrap();
+        assert_eq!(serde_json::from_value::<LoopState>(fresh.clone()).unwrap(), LoopState::default());
         let mut odd = fresh.clone();
         odd["surprise"] = 1.into();
-        assert!(serde_json::from_value::<Beat>(odd).is_err());
+        assert!(serde_json::from_value::<LoopState>(odd).is_err());
         for key in ["last_ms", "closed_asks", "used", "untrusted_goals", "rejected"] {
             let mut less = fresh.clone();
             less.as_object_mut().unwrap().remove(key);
-            assert!(serde_json::from_value::<Beat>(less).is_err(), "{key}");
+            assert!(serde_json::from_value::<LoopState>(less).is_err(), "{key}");
         }
     }
 }

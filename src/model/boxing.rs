@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The requested sandbox level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wanted {
+pub enum SandboxMode {
     /// The best available level.
     #[default]
     Auto,
@@ -134,14 +134,14 @@ impl Endpoint {
 
 /// The sandbox that the config requests for one kind of child.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Boxing {
-    pub wanted: Wanted,
+pub struct SandboxRequest {
+    pub wanted: SandboxMode,
     pub net: NetworkAccess,
 }
 
 /// The kinds of children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SandboxSubject {
     /// A runner that decides on a move.
     Decide,
     Sensor,
@@ -154,32 +154,39 @@ pub enum Kind {
     Fix,
 }
 
-impl Kind {
+impl SandboxSubject {
     /// All kinds, in the order of the config.
-    pub const ALL: [Kind; 6] = [Kind::Decide, Kind::Sensor, Kind::Run, Kind::Verify, Kind::Worker, Kind::Fix];
+    pub const ALL: [SandboxSubject; 6] = [
+        SandboxSubject::Decide,
+        SandboxSubject::Sensor,
+        SandboxSubject::Run,
+        SandboxSubject::Verify,
+        SandboxSubject::Worker,
+        SandboxSubject::Fix,
+    ];
 
     /// The kind as the key in the config.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Decide => "decide",
-            Kind::Sensor => "sensor",
-            Kind::Run => "run",
-            Kind::Verify => "verify",
-            Kind::Worker => "worker",
-            Kind::Fix => "fix",
+            SandboxSubject::Decide => "decide",
+            SandboxSubject::Sensor => "sensor",
+            SandboxSubject::Run => "run",
+            SandboxSubject::Verify => "verify",
+            SandboxSubject::Worker => "worker",
+            SandboxSubject::Fix => "fix",
         }
     }
 }
 
 /// The sandbox settings of the config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Boxes {
-    pub decide: Boxing,
-    pub sensor: Boxing,
-    pub run: Boxing,
-    pub verify: Boxing,
-    pub worker: Boxing,
-    pub fix: Boxing,
+pub struct SandboxConfig {
+    pub decide: SandboxRequest,
+    pub sensor: SandboxRequest,
+    pub run: SandboxRequest,
+    pub verify: SandboxRequest,
+    pub worker: SandboxRequest,
+    pub fix: SandboxRequest,
     /// More paths that workers and checks may read.
     pub read: Vec<PathBuf>,
     /// More paths that workers and checks may write.
@@ -188,21 +195,21 @@ pub struct Boxes {
     pub endpoints: BTreeMap<String, Endpoint>,
 }
 
-impl Boxes {
+impl SandboxConfig {
     /// Returns the endpoint of the first of these names that has one.
     pub fn endpoint(&self, names: &[&str]) -> Option<&Endpoint> {
         names.iter().find_map(|name| self.endpoints.get(*name))
     }
 
     /// Returns the settings for this kind.
-    pub fn of(&self, kind: Kind) -> &Boxing {
+    pub fn of(&self, kind: SandboxSubject) -> &SandboxRequest {
         match kind {
-            Kind::Decide => &self.decide,
-            Kind::Sensor => &self.sensor,
-            Kind::Run => &self.run,
-            Kind::Verify => &self.verify,
-            Kind::Worker => &self.worker,
-            Kind::Fix => &self.fix,
+            SandboxSubject::Decide => &self.decide,
+            SandboxSubject::Sensor => &self.sensor,
+            SandboxSubject::Run => &self.run,
+            SandboxSubject::Verify => &self.verify,
+            SandboxSubject::Worker => &self.worker,
+            SandboxSubject::Fix => &self.fix,
         }
     }
 }
@@ -245,7 +252,7 @@ pub struct Walls {
 /// The sandbox of a child: how it is created, and what the child may access.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Boxed {
+pub struct Sandbox {
     /// The engine; `None`: only Landlock and the filter.
     pub engine: Option<Engine>,
     pub walls: Walls,
@@ -262,10 +269,10 @@ fn all_of_landlock() -> u8 {
     u8::MAX
 }
 
-impl Boxed {
+impl Sandbox {
     /// Creates a sandbox without approved files.
-    pub fn new(engine: Option<Engine>, walls: Walls) -> Boxed {
-        Boxed { engine, walls, landlock: all_of_landlock(), sealed: Vec::new() }
+    pub fn new(engine: Option<Engine>, walls: Walls) -> Sandbox {
+        Sandbox { engine, walls, landlock: all_of_landlock(), sealed: Vec::new() }
     }
 
     /// The level that this sandbox enforces.
@@ -376,8 +383,8 @@ impl Powers {
     ///
     /// # Errors
     /// The config requests more than this machine supports: the error says what is missing. The child is then not run.
-    pub fn grant(&self, kind: Kind, boxing: &Boxing) -> Result<SandboxGrant, String> {
-        if boxing.wanted == Wanted::None {
+    pub fn grant(&self, kind: SandboxSubject, boxing: &SandboxRequest) -> Result<SandboxGrant, String> {
+        if boxing.wanted == SandboxMode::None {
             return Ok(SandboxGrant::default());
         }
         let has_files = self.engine.is_some() && self.wants_files(kind, boxing.wanted);
@@ -395,7 +402,7 @@ impl Powers {
             NetworkAccess::On | NetworkAccess::Auto => false,
         };
         let level = if is_apart { Level::Full } else { Level::Partial };
-        if boxing.wanted == Wanted::Full && level < Level::Full {
+        if boxing.wanted == SandboxMode::Full && level < Level::Full {
             return Err(self.lacks_full(kind, &asked));
         }
         let model = matches!(asked, NetworkAccess::Model) && is_apart || net == Net::Internet;
@@ -403,21 +410,21 @@ impl Powers {
     }
 
     /// Sensors run by the hundred in each beat. A private file system would cost more than most of them do.
-    fn wants_files(&self, kind: Kind, wanted: Wanted) -> bool {
+    fn wants_files(&self, kind: SandboxSubject, wanted: SandboxMode) -> bool {
         match wanted {
-            Wanted::Full => true,
-            Wanted::Auto => kind != Kind::Sensor || self.landlock == 0,
-            Wanted::Partial | Wanted::None => self.landlock == 0,
+            SandboxMode::Full => true,
+            SandboxMode::Auto => kind != SandboxSubject::Sensor || self.landlock == 0,
+            SandboxMode::Partial | SandboxMode::None => self.landlock == 0,
         }
     }
 
-    fn grant_none(&self, kind: Kind, boxing: &Boxing) -> Result<SandboxGrant, String> {
+    fn grant_none(&self, kind: SandboxSubject, boxing: &SandboxRequest) -> Result<SandboxGrant, String> {
         match (boxing.wanted, &boxing.net) {
-            (Wanted::Full, _) => Err(self.lacks(kind, Level::Full)),
-            (Wanted::Partial, _) => Err(self.lacks(kind, Level::Partial)),
+            (SandboxMode::Full, _) => Err(self.lacks(kind, Level::Full)),
+            (SandboxMode::Partial, _) => Err(self.lacks(kind, Level::Partial)),
             // Checks have no network by default. That default alone must not prevent a check where the network cannot
             // be isolated.
-            (_, NetworkAccess::Off | NetworkAccess::Ports(_)) if kind != Kind::Verify => {
+            (_, NetworkAccess::Off | NetworkAccess::Ports(_)) if kind != SandboxSubject::Verify => {
                 let why = "no sandbox here can enforce it";
                 Err(format!("sandbox.network.{} asks for {}, and {why}", kind.word(), boxing.net.words()))
             }
@@ -428,8 +435,8 @@ impl Powers {
     /// Returns the network access that can be enforced for this request.
     fn net(
         &self,
-        kind: Kind,
-        boxing: &Boxing,
+        kind: SandboxSubject,
+        boxing: &SandboxRequest,
         asked: &NetworkAccess,
         has_files: bool,
     ) -> Result<Net, String> {
@@ -441,7 +448,9 @@ impl Powers {
             NetworkAccess::Model if has_files => Ok(Net::Off),
             NetworkAccess::Model => Ok(Net::On),
             NetworkAccess::Off if has_files || self.filter => Ok(Net::Off),
-            NetworkAccess::Off if kind == Kind::Verify && boxing.wanted == Wanted::Auto => Ok(Net::On),
+            NetworkAccess::Off if kind == SandboxSubject::Verify && boxing.wanted == SandboxMode::Auto => {
+                Ok(Net::On)
+            }
             NetworkAccess::Off => refused("no network, and no sandbox here can enforce that"),
             NetworkAccess::Ports(ports) if self.landlock >= PORTS && self.filter => {
                 Ok(Net::Ports(ports.clone()))
@@ -452,13 +461,13 @@ impl Powers {
         }
     }
 
-    fn lacks(&self, kind: Kind, level: Level) -> String {
+    fn lacks(&self, kind: SandboxSubject, level: Level) -> String {
         let why =
             if self.missing.is_empty() { "it was not tested".to_owned() } else { self.missing.join("; ") };
         format!("sandbox.{} asks for {:?}, which is not available here: {why}", kind.word(), level.word())
     }
 
-    fn lacks_full(&self, kind: Kind, asked: &NetworkAccess) -> String {
+    fn lacks_full(&self, kind: SandboxSubject, asked: &NetworkAccess) -> String {
         let why = match asked {
             _ if self.engine.is_none() => return self.lacks(kind, Level::Full),
             NetworkAccess::On => {
@@ -472,12 +481,14 @@ impl Powers {
 }
 
 /// Returns the network access of a kind for which the config requests none.
-fn usual_network(kind: Kind, wanted: Wanted, has_pasta: bool) -> NetworkAccess {
+fn usual_network(kind: SandboxSubject, wanted: SandboxMode, has_pasta: bool) -> NetworkAccess {
     match (kind, wanted) {
         // A check judges the work, so it must not receive the answer over the network.
-        (Kind::Verify, _) => NetworkAccess::Off,
-        (Kind::Worker | Kind::Fix, Wanted::Auto) if has_pasta => NetworkAccess::Internet,
-        (_, Wanted::Full) => NetworkAccess::Internet,
+        (SandboxSubject::Verify, _) => NetworkAccess::Off,
+        (SandboxSubject::Worker | SandboxSubject::Fix, SandboxMode::Auto) if has_pasta => {
+            NetworkAccess::Internet
+        }
+        (_, SandboxMode::Full) => NetworkAccess::Internet,
         _ => NetworkAccess::On,
     }
 }

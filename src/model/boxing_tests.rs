@@ -15,8 +15,8 @@ fn powers(bwrap: bool, pasta: bool, landlock: u8, filter: bool) -> Powers {
     Powers { engine: engine(bwrap, pasta), landlock, filter, missing, ..Powers::default() }
 }
 
-fn asks(wanted: Wanted, net: NetworkAccess) -> Boxing {
-    Boxing { wanted, net }
+fn asks(wanted: SandboxMode, net: NetworkAccess) -> SandboxRequest {
+    SandboxRequest { wanted, net }
 }
 
 /// The level of a worker by the rules in the documentation, written independently of the code.
@@ -61,9 +61,9 @@ fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
                 let row =
                     format!("bwrap {bwrap}, pasta {pasta}, Landlock {landlock}, filter {filter}, {net:?}");
                 let expected = documented(bwrap, pasta, landlock, filter, net);
-                let auto = machine.grant(Kind::Worker, &asks(Wanted::Auto, net.clone()));
+                let auto = machine.grant(SandboxSubject::Worker, &asks(SandboxMode::Auto, net.clone()));
                 assert_eq!(auto.as_ref().ok().map(|grant| grant.level), expected, "{row}");
-                let full = machine.grant(Kind::Worker, &asks(Wanted::Full, net.clone()));
+                let full = machine.grant(SandboxSubject::Worker, &asks(SandboxMode::Full, net.clone()));
                 let is_full = expected == Some(Level::Full);
                 assert_eq!(full.is_ok(), is_full, "{row}: {full:?}");
                 if let Err(why) = full {
@@ -72,8 +72,8 @@ fn the_level_of_a_worker_on_each_machine_and_for_each_network() {
                 // A spec records the level that was granted.
                 if let Ok(grant) = auto.clone() {
                     let walls = Walls { net: grant.net, ..Walls::default() };
-                    let boxed = Boxed::new(machine.engine.clone().filter(|_| grant.has_files), walls);
-                    let recorded = if grant.level == Level::None { Level::None } else { boxed.level() };
+                    let sandbox = Sandbox::new(machine.engine.clone().filter(|_| grant.has_files), walls);
+                    let recorded = if grant.level == Level::None { Level::None } else { sandbox.level() };
                     assert_eq!(recorded, grant.level, "{row}");
                 }
                 rows += 1;
@@ -88,8 +88,8 @@ fn full_needs_neither_landlock_nor_a_filter() {
     for version in 0..=6 {
         for net in [NetworkAccess::Off, NetworkAccess::Internet, NetworkAccess::Model] {
             for filter in [true, false] {
-                let grant =
-                    powers(true, true, version, filter).grant(Kind::Worker, &asks(Wanted::Full, net.clone()));
+                let grant = powers(true, true, version, filter)
+                    .grant(SandboxSubject::Worker, &asks(SandboxMode::Full, net.clone()));
                 assert_eq!(grant.map(|grant| grant.level), Ok(Level::Full), "Landlock {version}, {net:?}");
             }
         }
@@ -100,41 +100,46 @@ fn full_needs_neither_landlock_nor_a_filter() {
 fn each_kind_has_the_network_that_it_needs_by_default() {
     let machine = powers(true, true, 7, true);
     let rows = [
-        (Kind::Decide, Net::On, Level::Partial, true),
-        (Kind::Sensor, Net::On, Level::Partial, false),
-        (Kind::Run, Net::On, Level::Partial, true),
-        (Kind::Verify, Net::Off, Level::Full, true),
-        (Kind::Worker, Net::Internet, Level::Full, true),
-        (Kind::Fix, Net::Internet, Level::Full, true),
+        (SandboxSubject::Decide, Net::On, Level::Partial, true),
+        (SandboxSubject::Sensor, Net::On, Level::Partial, false),
+        (SandboxSubject::Run, Net::On, Level::Partial, true),
+        (SandboxSubject::Verify, Net::Off, Level::Full, true),
+        (SandboxSubject::Worker, Net::Internet, Level::Full, true),
+        (SandboxSubject::Fix, Net::Internet, Level::Full, true),
     ];
     for (kind, net, level, has_files) in rows {
-        let grant = machine.grant(kind, &Boxing::default()).unwrap();
+        let grant = machine.grant(kind, &SandboxRequest::default()).unwrap();
         assert_eq!((&grant.net, grant.level, grant.has_files), (&net, level, has_files), "{kind:?}");
         // `full` is a guarantee, and the network default follows it.
-        let full = machine.grant(kind, &asks(Wanted::Full, NetworkAccess::Auto)).unwrap();
+        let full = machine.grant(kind, &asks(SandboxMode::Full, NetworkAccess::Auto)).unwrap();
         assert_eq!(full.level, Level::Full, "{kind:?}");
-        let partial = machine.grant(kind, &asks(Wanted::Partial, NetworkAccess::Auto)).unwrap();
+        let partial = machine.grant(kind, &asks(SandboxMode::Partial, NetworkAccess::Auto)).unwrap();
         assert_eq!((partial.level, partial.has_files), (Level::Partial, false), "{kind:?}");
-        assert_eq!(machine.grant(kind, &asks(Wanted::None, NetworkAccess::Auto)).unwrap().level, Level::None);
+        assert_eq!(
+            machine.grant(kind, &asks(SandboxMode::None, NetworkAccess::Auto)).unwrap().level,
+            Level::None
+        );
     }
 }
 
 #[test]
 fn full_with_the_machines_network_is_refused_with_a_hint() {
-    let why =
-        powers(true, true, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
+    let why = powers(true, true, 7, true)
+        .grant(SandboxSubject::Run, &asks(SandboxMode::Full, NetworkAccess::On))
+        .unwrap_err();
     assert!(why.contains("sandbox.run") && why.contains("\"internet\""), "{why}");
-    let why =
-        powers(false, false, 7, true).grant(Kind::Run, &asks(Wanted::Full, NetworkAccess::On)).unwrap_err();
+    let why = powers(false, false, 7, true)
+        .grant(SandboxSubject::Run, &asks(SandboxMode::Full, NetworkAccess::On))
+        .unwrap_err();
     assert!(why.contains("no bwrap"), "{why}");
 }
 
 #[test]
 fn a_check_runs_without_network_isolation_unless_a_guarantee_was_requested() {
     let machine = powers(false, false, 1, false);
-    assert!(machine.grant(Kind::Worker, &asks(Wanted::Auto, NetworkAccess::Off)).is_err());
-    assert!(machine.grant(Kind::Verify, &asks(Wanted::Auto, NetworkAccess::Off)).is_ok());
-    assert!(machine.grant(Kind::Verify, &asks(Wanted::Partial, NetworkAccess::Off)).is_err());
+    assert!(machine.grant(SandboxSubject::Worker, &asks(SandboxMode::Auto, NetworkAccess::Off)).is_err());
+    assert!(machine.grant(SandboxSubject::Verify, &asks(SandboxMode::Auto, NetworkAccess::Off)).is_ok());
+    assert!(machine.grant(SandboxSubject::Verify, &asks(SandboxMode::Partial, NetworkAccess::Off)).is_err());
 }
 
 #[test]
@@ -163,7 +168,7 @@ fn an_endpoint_is_read_from_an_url() {
 fn sandbox_specs_of_earlier_versions_are_read() {
     for engine in [r#"{"bubblewrap":"/usr/bin/bwrap"}"#, r#"{"unshare":"/usr/bin/unshare"}"#] {
         let text = format!(r#"{{"engine":{engine},"walls":{{"read":["/usr"],"net":"off"}}}}"#);
-        let boxed: Boxed = serde_json::from_str(&text).unwrap();
-        assert_eq!((boxed.level(), boxed.landlock), (Level::Full, u8::MAX), "{text}");
+        let sandbox: Sandbox = serde_json::from_str(&text).unwrap();
+        assert_eq!((sandbox.level(), sandbox.landlock), (Level::Full, u8::MAX), "{text}");
     }
 }

@@ -162,7 +162,7 @@ struct Cap {
 impl Budget {
     /// Returns the limit of the present day, including what the user has added.
     pub fn day_limit(&self, raised: &Raised, now: Now) -> Option<u64> {
-        let window = format!("day {}", End::Day.name(now));
+        let window = format!("day {}", BudgetPeriod::Day.name(now));
         self.day_micros.map(|cap| with_raises(cap, raised, &window))
     }
 }
@@ -235,21 +235,22 @@ fn caps(budget: &Budget, spent: &Spending, others: &[Reserved], wanted: &Reserve
     let reserved = |counts: &dyn Fn(&Reserved) -> bool| {
         others.iter().filter(|one| counts(one)).fold(0_u64, |sum, one| sum.saturating_add(one.micros))
     };
-    let cap = |what: &str, key: &str, limit: Option<u64>, spent_micros, reserved_micros, end: End| {
-        Some(Cap {
-            window: format!("{what} {}", end.name(now)),
-            key: key.to_owned(),
-            limit_micros: limit?,
-            spent_micros,
-            reserved_micros,
-            resets_ms: end.ms(now),
-        })
-    };
+    let cap =
+        |what: &str, key: &str, limit: Option<u64>, spent_micros, reserved_micros, end: BudgetPeriod| {
+            Some(Cap {
+                window: format!("{what} {}", end.name(now)),
+                key: key.to_owned(),
+                limit_micros: limit?,
+                spent_micros,
+                reserved_micros,
+                resets_ms: end.ms(now),
+            })
+        };
     let all = |_: &Reserved| true;
     let of_goal = wanted.goal.as_ref().and_then(|goal| {
         let spent = spent.goal_micros.get(goal).copied().unwrap_or(0);
         let held = reserved(&|one| one.goal.as_ref() == Some(goal));
-        cap(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, End::Day)
+        cap(&format!("goal {goal}"), "budget.goal_usd", budget.goal_micros, spent, held, BudgetPeriod::Day)
     });
     let runner = &wanted.runner;
     let of_runner = cap(
@@ -258,33 +259,40 @@ fn caps(budget: &Budget, spent: &Spending, others: &[Reserved], wanted: &Reserve
         budget.runner_micros.get(runner).copied(),
         spent.runner_micros.get(runner).copied().unwrap_or(0),
         reserved(&|one| one.runner == *runner),
-        End::Day,
+        BudgetPeriod::Day,
     );
-    let hour =
-        cap("hour", "budget.hour_usd", budget.hour_micros, spent.hour_micros, reserved(&all), End::Hour);
-    let day = cap("day", "budget.day_usd", budget.day_micros, spent.day_micros, reserved(&all), End::Day);
+    let hour = cap(
+        "hour",
+        "budget.hour_usd",
+        budget.hour_micros,
+        spent.hour_micros,
+        reserved(&all),
+        BudgetPeriod::Hour,
+    );
+    let day =
+        cap("day", "budget.day_usd", budget.day_micros, spent.day_micros, reserved(&all), BudgetPeriod::Day);
     [hour, day, of_goal, of_runner].into_iter().flatten().collect()
 }
 
 /// The span of local time for which a cap holds.
 #[derive(Clone, Copy)]
-enum End {
+enum BudgetPeriod {
     Hour,
     Day,
 }
 
-impl End {
+impl BudgetPeriod {
     const fn span_ms(self) -> i64 {
         match self {
-            End::Hour => 3_600_000,
-            End::Day => 86_400_000,
+            BudgetPeriod::Hour => 3_600_000,
+            BudgetPeriod::Day => 86_400_000,
         }
     }
 
     fn name(self, now: Now) -> String {
         match self {
-            End::Hour => now.local().format("%Y-%m-%dT%H").to_string(),
-            End::Day => now.day(),
+            BudgetPeriod::Hour => now.local().format("%Y-%m-%dT%H").to_string(),
+            BudgetPeriod::Day => now.day(),
         }
     }
 
@@ -301,7 +309,7 @@ impl End {
 
 /// Returns the number of the local hour since the epoch.
 pub fn hour_of(now: Now) -> i64 {
-    End::Hour.nth(now)
+    BudgetPeriod::Hour.nth(now)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::ask::{Approval, Ask, OUTDATED, quote_argv, visible};
-use super::decision::{Action, Move, Run};
+use super::ask::{Approval, OUTDATED, QuestionFile, quote_argv, visible};
+use super::decision::{Action, Move, RunCommand};
 use super::json::clip;
 use super::scope::{
     ApprovalScope, CheckScope, CommandScope, FileScope, FolderScope, GoalScope, GrantScope, RepoScope,
@@ -81,7 +81,7 @@ impl CardRows {
 }
 
 /// Returns the rows of a question: its text, the answers to choose from, and its reference.
-pub fn question(ask: &Ask) -> Vec<CardRow> {
+pub fn question(ask: &QuestionFile) -> Vec<CardRow> {
     let mut rows = CardRows::default();
     rows.foreign(&ask.text);
     for (at, option) in ask.options.iter().enumerate() {
@@ -92,7 +92,7 @@ pub fn question(ask: &Ask) -> Vec<CardRow> {
 }
 
 /// Returns the rows of an approval, grants first.
-pub fn approval(ask: &Ask, approval: &Approval, now: Now) -> Vec<CardRow> {
+pub fn approval(ask: &QuestionFile, approval: &Approval, now: Now) -> Vec<CardRow> {
     let Approval { decided, scope, diff, because, hash } = approval;
     let Move { action, why, goal, next_beat_s } = decided;
     let ApprovalScope {
@@ -202,7 +202,7 @@ fn action_rows(
     match action {
         Action::Noop {} => {}
         Action::Run(run) => {
-            let Run { argv: _, sh, cwd } = run;
+            let RunCommand { argv: _, sh, cwd } = run;
             let argv = command.map_or_else(|| run.full_argv(), |command| command.argv.clone());
             let command = quote_argv(&argv);
             rows.0.push(CardRow { label: "command".to_owned(), text: command, strong: true });

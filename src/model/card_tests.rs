@@ -8,8 +8,8 @@ use crate::model::decision::schema;
 use crate::model::name::Name;
 use crate::model::scope::FORM;
 
-fn ask(approval: Option<Approval>) -> Ask {
-    Ask {
+fn ask(approval: Option<Approval>) -> QuestionFile {
+    QuestionFile {
         id: Name::parse("ap-1").unwrap(),
         kind: AskKind::Approval,
         worker: None,
@@ -139,7 +139,7 @@ fn a_card_names_the_reason_the_end_and_the_hash_of_an_approval() {
     let because = String::new();
     let one =
         Approval { decided: goal, scope: empty_scope(), diff: String::new(), because, hash: String::new() };
-    let read = Ask { clean: false, ..ask(Some(one.clone())) };
+    let read = QuestionFile { clean: false, ..ask(Some(one.clone())) };
     let rows = approval(&read, &one, Now { unix_ms: 0, offset_s: 0 });
     assert!(rows.iter().any(|row| row.label == "beware" && row.text.contains("untrusted text was read")));
 }

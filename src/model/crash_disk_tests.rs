@@ -50,8 +50,8 @@ pub fn new_disk(fuse: usize) -> Disk {
 }
 
 /// Checks if the files show that a move was made.
-pub fn look(disk: &Disk, deed: &Deed) -> Probe {
-    let found: Result<Probe, PowerLoss> = compare(deed, &mut |path| Ok(disk.read(path).map(hash)));
+pub fn look(disk: &Disk, operation: &Operation) -> Probe {
+    let found: Result<Probe, PowerLoss> = compare(operation, &mut |path| Ok(disk.read(path).map(hash)));
     found.unwrap()
 }
 
@@ -107,24 +107,24 @@ pub fn give_back(disk: &mut Disk, from: &str, to: &str, content: &Digest) -> Res
 /// Makes a move, or says why not if the files have changed. `met` is what the user saves just before the names change.
 pub fn make(
     disk: &mut Disk,
-    deed: &Deed,
+    operation: &Operation,
     met: &mut Option<&'static str>,
 ) -> Result<Option<String>, PowerLoss> {
-    match look(disk, deed) {
+    match look(disk, operation) {
         Probe::NotMade => {}
         Probe::Made => return Ok(None),
         other => return Ok(Some(format!("{other:?}"))),
     }
-    match deed {
-        Deed::Write { path, text, replaces: Some(seen), .. } => {
+    match operation {
+        Operation::Write { path, text, replaces: Some(seen), .. } => {
             let change = FileChange { new: Some(hash(text)), seen: seen.clone() };
             let private = private_name(path, &change);
             disk.stage(&private, text)?;
             met.take().into_iter().for_each(|text| disk.place(path, text));
             disk.exchange(&private, path)?;
         }
-        Deed::Write { path, text, .. } => disk.write(path, text, true)?,
-        Deed::Rename { from, to, content } => {
+        Operation::Write { path, text, .. } => disk.write(path, text, true)?,
+        Operation::Rename { from, to, content } => {
             met.take().into_iter().for_each(|text| disk.place(from, text));
             disk.rename(from, to)?;
             let is_back = give_back(disk, from, to, content)?;
@@ -132,7 +132,7 @@ pub fn make(
             disk.sync_names(from)?;
             return Ok(is_back.then(|| CHANGED.to_owned()));
         }
-        Deed::Remove { path, content } => {
+        Operation::Remove { path, content } => {
             let change = FileChange { new: None, seen: content.clone() };
             met.take().into_iter().for_each(|text| disk.place(path, text));
             disk.rename(path, &private_name(path, &change))?;
@@ -188,29 +188,33 @@ pub fn tag(reply: Reply) -> Option<&'static str> {
 }
 
 /// Returns what `act` plans for each reply.
-pub fn plan(reply: Reply) -> (Move, Deed, Outcome) {
+pub fn plan(reply: Reply) -> (Move, Operation, MoveOutcome) {
     let content = hash("old\n");
-    let (run, deed) = exec();
-    let waits = Outcome::Waits { ask: "ap-1".to_owned(), because: "no rule".to_owned() };
+    let (run, operation) = exec();
+    let waits = MoveOutcome::Waits { ask: "ap-1".to_owned(), because: "no rule".to_owned() };
     match reply {
         Reply::Write | Reply::WriteMeets => {
             let replaces = Some(content);
-            let deed =
-                Deed::Write { path: GOAL.to_owned(), text: "new\n".to_owned(), executable: false, replaces };
-            (decided(json!({ "move": "write_goal", "id": "g", "body": "new" })), deed, done())
+            let operation = Operation::Write {
+                path: GOAL.to_owned(),
+                text: "new\n".to_owned(),
+                executable: false,
+                replaces,
+            };
+            (decided(json!({ "move": "write_goal", "id": "g", "body": "new" })), operation, done())
         }
         Reply::Archive | Reply::ArchiveMeets => {
-            let deed = Deed::Rename { from: OLD.to_owned(), to: ARCHIVED.to_owned(), content };
-            (decided(json!({ "move": "archive_goal", "id": "old" })), deed, done())
+            let operation = Operation::Rename { from: OLD.to_owned(), to: ARCHIVED.to_owned(), content };
+            (decided(json!({ "move": "archive_goal", "id": "old" })), operation, done())
         }
         Reply::Drop | Reply::DropMeets => {
-            let deed = Deed::Remove { path: TIMER.to_owned(), content: hash("{}\n") };
-            (decided(json!({ "move": "drop_schedule", "name": "t" })), deed, done())
+            let operation = Operation::Remove { path: TIMER.to_owned(), content: hash("{}\n") };
+            (decided(json!({ "move": "drop_schedule", "name": "t" })), operation, done())
         }
         Reply::Ask => (decided(json!({ "move": "ask", "text": "which?" })), writes(QUESTION, "{}"), done()),
-        Reply::Run => (run, deed, done()),
+        Reply::Run => (run, operation, done()),
         Reply::RunWaits => (run, writes(APPROVAL, "{}"), waits),
-        Reply::Refused => (run, Deed::Nothing, Outcome::Refused { why: "no".to_owned() }),
-        Reply::Noop | Reply::Fails | Reply::Cancelled => (noop(), Deed::Nothing, done()),
+        Reply::Refused => (run, Operation::Nothing, MoveOutcome::Refused { why: "no".to_owned() }),
+        Reply::Noop | Reply::Fails | Reply::Cancelled => (noop(), Operation::Nothing, done()),
     }
 }

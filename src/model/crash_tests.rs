@@ -14,7 +14,7 @@ use disk::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Mutant {
+enum LoopMutant {
     ActsBeforeIntent,
     SavesBeforeJournal,
     SkipsStarted,
@@ -29,14 +29,14 @@ const MINE: &str = "mine\n";
 
 /// Why a tick stopped: a power loss, or a disk state that must never occur.
 #[derive(Debug)]
-enum Stop {
+enum TickStop {
     Power,
     Broken(String),
 }
 
-impl From<PowerLoss> for Stop {
-    fn from(_: PowerLoss) -> Stop {
-        Stop::Power
+impl From<PowerLoss> for TickStop {
+    fn from(_: PowerLoss) -> TickStop {
+        TickStop::Power
     }
 }
 
@@ -51,26 +51,27 @@ struct Sim {
     meets: Option<&'static str>,
     /// True once the user has saved it.
     met: bool,
-    mutant: Option<Mutant>,
+    mutant: Option<LoopMutant>,
 }
 
 impl Sim {
-    fn new(fuse: usize, mutant: Option<Mutant>) -> Sim {
+    fn new(fuse: usize, mutant: Option<LoopMutant>) -> Sim {
         let mut disk = new_disk(fuse);
-        disk.syncs = mutant != Some(Mutant::SkipsSync);
+        disk.syncs = mutant != Some(LoopMutant::SkipsSync);
         Sim { disk, now_ms: T0, ran: vec![], paid: vec![], meets: None, met: false, mutant }
     }
 
-    fn load(&self) -> Result<Beat, Stop> {
-        let Some(text) = self.disk.read(BEAT) else { return Ok(Beat::default()) };
-        serde_json::from_str(text).map_err(|error| Stop::Broken(format!("beat.json: {error}: {text:.40}")))
+    fn load(&self) -> Result<LoopState, TickStop> {
+        let Some(text) = self.disk.read(BEAT) else { return Ok(LoopState::default()) };
+        serde_json::from_str(text)
+            .map_err(|error| TickStop::Broken(format!("beat.json: {error}: {text:.40}")))
     }
 
-    fn save(&mut self, beat: &Beat) -> Result<(), Stop> {
+    fn save(&mut self, beat: &LoopState) -> Result<(), TickStop> {
         Ok(self.disk.write(BEAT, &serde_json::to_string(beat).unwrap(), true)?)
     }
 
-    fn event(&mut self, beat: &mut Beat, event: Event) -> Result<(), Stop> {
+    fn event(&mut self, beat: &mut LoopState, event: LoopEvent) -> Result<(), TickStop> {
         let Some(mutant) = self.mutant else {
             return drive(beat, event, &mut |effect| self.perform(effect));
         };
@@ -85,7 +86,7 @@ impl Sim {
         Ok(())
     }
 
-    fn perform(&mut self, effect: &Effect) -> Result<Option<Event>, Stop> {
+    fn perform(&mut self, effect: &Effect) -> Result<Option<LoopEvent>, TickStop> {
         match effect {
             Effect::Charge(charge) => self.disk.append(LEDGER, &serde_json::to_string(charge).unwrap())?,
             Effect::Save(beat) => self.save(beat)?,
@@ -94,81 +95,83 @@ impl Sim {
             Effect::Flag(ask) => self.ask(&format!("asks/{}.json", ask.id), "?")?,
             Effect::Act(intent) => {
                 let outcome = self.act(intent)?;
-                return Ok(Some(Event::Acted { at: NOW.at(self.now_ms), outcome }));
+                return Ok(Some(LoopEvent::Acted { at: NOW.at(self.now_ms), outcome }));
             }
         }
         Ok(None)
     }
 
-    fn sync(&mut self, found: &Found) -> Result<(), Stop> {
+    fn sync(&mut self, found: &Evidence) -> Result<(), TickStop> {
         let paths = match found {
-            Found::Memory => vec![BEAT],
-            Found::Charge => vec![LEDGER],
-            Found::Line => vec![JOURNAL],
-            Found::Change(Deed::Write { path, .. } | Deed::Remove { path, .. }) => vec![path.as_str()],
-            Found::Change(Deed::Rename { from, to, .. }) => vec![to.as_str(), from.as_str()],
-            Found::Change(_) => Vec::new(),
+            Evidence::Memory => vec![BEAT],
+            Evidence::Charge => vec![LEDGER],
+            Evidence::Line => vec![JOURNAL],
+            Evidence::Change(Operation::Write { path, .. } | Operation::Remove { path, .. }) => {
+                vec![path.as_str()]
+            }
+            Evidence::Change(Operation::Rename { from, to, .. }) => vec![to.as_str(), from.as_str()],
+            Evidence::Change(_) => Vec::new(),
         };
         Ok(paths.into_iter().try_for_each(|path| self.disk.sync_found(path))?)
     }
 
-    fn ask(&mut self, path: &str, text: &str) -> Result<(), Stop> {
+    fn ask(&mut self, path: &str, text: &str) -> Result<(), TickStop> {
         if self.disk.has(path) { Ok(()) } else { Ok(self.disk.write(path, text, true)?) }
     }
 
-    fn act(&mut self, intent: &Intent) -> Result<Outcome, Stop> {
-        if let Deed::Exec { .. } = intent.deed {
+    fn act(&mut self, intent: &Intent) -> Result<MoveOutcome, TickStop> {
+        if let Operation::Exec { .. } = intent.operation {
             let started = Some(Started { pid: 7, start: 9, boot: "x".to_owned() });
-            let known = Beat { intent: Some(Intent { started, ..intent.clone() }), ..self.load()? };
-            if self.mutant != Some(Mutant::SkipsStarted) {
+            let known = LoopState { intent: Some(Intent { started, ..intent.clone() }), ..self.load()? };
+            if self.mutant != Some(LoopMutant::SkipsStarted) {
                 self.save(&known)?;
             }
             // The write of the byte that lets the command start.
             self.disk.point()?;
             self.ran.push(intent.beat.clone());
-            return Ok(Outcome::Ran { status: "exit 0".to_owned(), tail: String::new(), took_ms: 1 });
+            return Ok(MoveOutcome::Ran { status: "exit 0".to_owned(), tail: String::new(), took_ms: 1 });
         }
         let meets = self.meets;
-        let made = make(&mut self.disk, &intent.deed, &mut self.meets);
+        let made = make(&mut self.disk, &intent.operation, &mut self.meets);
         self.met |= meets != self.meets;
         if let Some(why) = made? {
-            return Ok(Outcome::Refused { why });
+            return Ok(MoveOutcome::Refused { why });
         }
         Ok(intent.then.clone())
     }
 
     /// The first step of a tick: settle what an interrupted tick left.
-    fn settle(&mut self, beat: &mut Beat) -> Result<(), Stop> {
+    fn settle(&mut self, beat: &mut LoopState) -> Result<(), TickStop> {
         let at = NOW.at(self.now_ms);
         let is_taken_back = disk::settle(&mut self.disk)?;
         if let Some(call) = beat.inflight.clone() {
             let ledger = self.disk.text(LEDGER);
             let mut charges = ledger.lines().filter_map(|line| serde_json::from_str::<Charge>(line).ok());
-            let known =
-                charges.any(|charge| charge.beat == call.beat) || self.mutant == Some(Mutant::ForgetsCall);
+            let known = charges.any(|charge| charge.beat == call.beat)
+                || self.mutant == Some(LoopMutant::ForgetsCall);
             let charge = (!known).then(|| Box::new(unknown_charge(&call, at)));
-            self.event(beat, Event::CutOff { at, charge })?;
+            self.event(beat, LoopEvent::CutOff { at, charge })?;
         }
         let Some(intent) = beat.intent.clone() else { return Ok(()) };
         let journal = self.disk.text(JOURNAL).to_owned();
         let line = entry::find(&journal, &intent.beat);
-        let probe = match (&intent.deed, &intent.started) {
+        let probe = match (&intent.operation, &intent.started) {
             _ if line.is_some() => Probe::Journaled(line.unwrap_or_default().to_owned()),
-            (Deed::Exec { .. }, _) if self.mutant == Some(Mutant::RunsAgain) => Probe::NotMade,
-            (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
-            (Deed::Exec { .. }, Some(_)) => Probe::Unknown("its end was not recorded".to_owned()),
+            (Operation::Exec { .. }, _) if self.mutant == Some(LoopMutant::RunsAgain) => Probe::NotMade,
+            (Operation::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
+            (Operation::Exec { .. }, Some(_)) => Probe::Unknown("its end was not recorded".to_owned()),
             _ if is_taken_back => Probe::Dropped(CHANGED.to_owned()),
-            (Deed::Rename { from, to, content }, _)
+            (Operation::Rename { from, to, content }, _)
                 if disk::give_back(&mut self.disk, from, to, content)? =>
             {
                 Probe::Dropped(CHANGED.to_owned())
             }
-            (deed, _) => look(&self.disk, deed),
+            (operation, _) => look(&self.disk, operation),
         };
-        self.event(beat, Event::Unfinished { at, probe })
+        self.event(beat, LoopEvent::Unfinished { at, probe })
     }
 
-    fn tick(&mut self, reply: Reply) -> Result<(), Stop> {
+    fn tick(&mut self, reply: Reply) -> Result<(), TickStop> {
         self.now_ms += 60_000;
         let mut beat = self.load()?;
         self.settle(&mut beat)?;
@@ -178,22 +181,22 @@ impl Sim {
         let mut seen = seen(&id, at);
         seen.asks = vec![name("ap-1")];
         if open(YES) {
-            let (run, deed) = exec();
+            let (run, operation) = exec();
             let approval = Some((name("ap-1"), T0 + 24 * HOUR));
             let decided = Decided {
                 seen,
                 decided: run,
-                deed,
+                operation,
                 then: done(),
                 charge: None,
                 approval,
                 starts_paid: false,
             };
-            return self.event(&mut beat, Event::Decided(Box::new(decided)));
+            return self.event(&mut beat, LoopEvent::Decided(Box::new(decided)));
         }
         // Snapshots are never synced, so losing them must do no harm.
         self.disk.write("snapshots/ci.json", &id, false)?;
-        self.event(&mut beat, Event::Asking(Box::new(call(&id, at.unix_ms))))?;
+        self.event(&mut beat, LoopEvent::Asking(Box::new(call(&id, at.unix_ms))))?;
         self.disk.point()?;
         self.paid.push(id.clone());
         let charge = charge(&id, at);
@@ -206,30 +209,29 @@ impl Sim {
             clean: true,
         };
         match reply {
-            Reply::Fails => {
-                self.event(&mut beat, Event::Failed { failure, charge: Some(charge), human: String::new() })
-            }
-            Reply::Cancelled => self.event(&mut beat, Event::Cancelled { charge }),
+            Reply::Fails => self
+                .event(&mut beat, LoopEvent::Failed { failure, charge: Some(charge), human: String::new() }),
+            Reply::Cancelled => self.event(&mut beat, LoopEvent::Cancelled { charge }),
             _ => {
                 let meets = matches!(reply, Reply::WriteMeets | Reply::ArchiveMeets | Reply::DropMeets);
                 self.meets = meets.then_some(MINE);
-                let (decided, deed, then) = plan(reply);
+                let (decided, operation, then) = plan(reply);
                 let decided = Decided {
                     seen,
                     decided,
-                    deed,
+                    operation,
                     then,
                     charge: Some(charge),
                     approval: None,
                     starts_paid: false,
                 };
-                self.event(&mut beat, Event::Decided(Box::new(decided)))
+                self.event(&mut beat, LoopEvent::Decided(Box::new(decided)))
             }
         }
     }
 
     /// Runs the ticks of a scenario. The user approves each ask at once.
-    fn play(&mut self, replies: &[Reply]) -> Result<(), Stop> {
+    fn play(&mut self, replies: &[Reply]) -> Result<(), TickStop> {
         for reply in replies {
             self.tick(*reply)?;
             if self.disk.has(APPROVAL) && !self.disk.has(YES) {
@@ -254,7 +256,7 @@ impl Sim {
             Err(stop) => must(false, &format!("{stop:?}")),
         }
         let journal = self.disk.text(JOURNAL);
-        let entries: Vec<entry::Entry> = journal.lines().filter_map(entry::parse).collect();
+        let entries: Vec<entry::JournalEntry> = journal.lines().filter_map(entry::parse).collect();
         let beats: BTreeSet<&str> = entries.iter().map(|entry| entry.beat.as_str()).collect();
         must(beats.len() == entries.len(), "a beat has two lines");
         must(self.ran.len() <= 1, "a command ran twice");
@@ -275,8 +277,8 @@ impl Sim {
         must(!has_private, "a change is left unsettled");
         if let Some(tag) = tag(reply) {
             let of_move = entries.iter().filter(|entry| entry.tag == tag);
-            let told = of_move.clone().any(|e| e.text.contains("— done") || e.text.contains("— waits"));
-            must(is_made(&self.disk, reply) == told, "the journal and the files differ");
+            let notified = of_move.clone().any(|e| e.text.contains("— done") || e.text.contains("— waits"));
+            must(is_made(&self.disk, reply) == notified, "the journal and the files differ");
             must(of_move.count() <= 1, "a move was made in two beats");
         }
         let charges = self.disk.text(LEDGER);
@@ -293,11 +295,11 @@ impl Sim {
     }
 }
 
-fn mutate(mut effects: Vec<Effect>, mutant: Mutant) -> Vec<Effect> {
+fn mutate(mut effects: Vec<Effect>, mutant: LoopMutant) -> Vec<Effect> {
     match mutant {
-        Mutant::ActsBeforeIntent => effects.sort_by_key(|effect| !matches!(effect, Effect::Act(_))),
-        Mutant::SavesBeforeJournal => effects.sort_by_key(|effect| matches!(effect, Effect::Journal(_))),
-        Mutant::KeepsApproval => effects.iter_mut().for_each(|effect| match effect {
+        LoopMutant::ActsBeforeIntent => effects.sort_by_key(|effect| !matches!(effect, Effect::Act(_))),
+        LoopMutant::SavesBeforeJournal => effects.sort_by_key(|effect| matches!(effect, Effect::Journal(_))),
+        LoopMutant::KeepsApproval => effects.iter_mut().for_each(|effect| match effect {
             Effect::Save(beat) if beat.intent.is_some() => beat.closed_asks.clear(),
             _ => {}
         }),
@@ -308,7 +310,7 @@ fn mutate(mut effects: Vec<Effect>, mutant: Mutant) -> Vec<Effect> {
 
 /// Cuts the power at each point of a scenario, in each way. Returns the number of crashes, and what was wrong after
 /// recovery.
-fn crash_everywhere(reply: Reply, mutant: Option<Mutant>) -> (usize, Vec<String>) {
+fn crash_everywhere(reply: Reply, mutant: Option<LoopMutant>) -> (usize, Vec<String>) {
     let (mut wrecks, mut wrongs) = (0, Vec::new());
     let script = [reply, Reply::Noop];
     for fuse in 0.. {
@@ -316,10 +318,10 @@ fn crash_everywhere(reply: Reply, mutant: Option<Mutant>) -> (usize, Vec<String>
         let played = sim.play(&script);
         for (number, mut wreck) in sim.wrecks().into_iter().enumerate() {
             wrecks += 1;
-            let told = |wrong: String| format!("{reply:?}, point {fuse}, wreck {number}: {wrong}");
+            let notified = |wrong: String| format!("{reply:?}, point {fuse}, wreck {number}: {wrong}");
             match wreck.play(&[Reply::Noop; 3]) {
-                Ok(()) => wrongs.extend(wreck.wrongs(reply).into_iter().map(told)),
-                Err(stop) => wrongs.push(told(format!("{stop:?}"))),
+                Ok(()) => wrongs.extend(wreck.wrongs(reply).into_iter().map(notified)),
+                Err(stop) => wrongs.push(notified(format!("{stop:?}"))),
             }
         }
         match played {
@@ -337,8 +339,8 @@ fn crash_everywhere(reply: Reply, mutant: Option<Mutant>) -> (usize, Vec<String>
                 assert_eq!(sim.wrongs(reply), Vec::<String>::new(), "{reply:?}");
                 break;
             }
-            Err(Stop::Power) => {}
-            Err(Stop::Broken(what)) => {
+            Err(TickStop::Power) => {}
+            Err(TickStop::Broken(what)) => {
                 wrongs.push(what);
                 break;
             }
@@ -415,13 +417,13 @@ fn crash_in_recovery(wreck: &Sim, reply: Reply) -> usize {
 #[test]
 fn the_simulation_finds_each_broken_order() {
     let rows = [
-        (Mutant::ActsBeforeIntent, Reply::Run),
-        (Mutant::SavesBeforeJournal, Reply::Write),
-        (Mutant::SkipsStarted, Reply::Run),
-        (Mutant::RunsAgain, Reply::Run),
-        (Mutant::KeepsApproval, Reply::RunWaits),
-        (Mutant::SkipsSync, Reply::Noop),
-        (Mutant::ForgetsCall, Reply::Noop),
+        (LoopMutant::ActsBeforeIntent, Reply::Run),
+        (LoopMutant::SavesBeforeJournal, Reply::Write),
+        (LoopMutant::SkipsStarted, Reply::Run),
+        (LoopMutant::RunsAgain, Reply::Run),
+        (LoopMutant::KeepsApproval, Reply::RunWaits),
+        (LoopMutant::SkipsSync, Reply::Noop),
+        (LoopMutant::ForgetsCall, Reply::Noop),
     ];
     for (mutant, reply) in rows {
         let (wrecks, wrongs) = crash_everywhere(reply, Some(mutant));

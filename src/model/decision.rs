@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::name::Name;
 use super::reply::find_move;
-use super::schedule::When;
+use super::schedule::FireTime;
 
 /// The longest body of a goal or of the playbook that a move may write, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -38,7 +38,7 @@ pub enum Action {
     Noop {},
     /// Run one command on this machine. `argv` runs without a shell; `sh` is one shell line and always needs the user's
     /// approval.
-    Run(Run),
+    Run(RunCommand),
     /// Create or replace `goals/ID.md` with `body` (front matter `goal:` and free text).
     WriteGoal {
         /// The goal's name.
@@ -134,7 +134,7 @@ pub enum Action {
 /// A command: an argument vector, or one shell line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Run {
+pub struct RunCommand {
     /// Program and arguments, run without a shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,
@@ -146,7 +146,7 @@ pub struct Run {
     pub cwd: Option<String>,
 }
 
-impl Run {
+impl RunCommand {
     pub fn full_argv(&self) -> Vec<String> {
         match &self.sh {
             Some(line) => vec!["sh".to_owned(), "-c".to_owned(), line.clone()],
@@ -233,13 +233,13 @@ impl Action {
             }
             Action::Schedule { in_s, every_s, cron, note, .. } => {
                 check_text("note", note, MAX_TEXT_BYTES)?;
-                When::from_parts(*in_s, *every_s, cron.as_deref()).map(|_| ())
+                FireTime::from_parts(*in_s, *every_s, cron.as_deref()).map(|_| ())
             }
         }
     }
 }
 
-fn check_run(run: &Run) -> Result<(), String> {
+fn check_run(run: &RunCommand) -> Result<(), String> {
     if run.argv.is_empty() == run.sh.is_none() {
         return Err("`run` takes exactly one of `argv` (not empty) and `sh`".to_owned());
     }

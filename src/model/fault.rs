@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The kind of error, which determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// An operation failed: exit code 1.
     Failed,
     /// The arguments or the request are invalid: exit code 2.
@@ -13,12 +13,12 @@ pub enum Kind {
     Busy,
 }
 
-impl Kind {
+impl ErrorKind {
     pub fn exit_code(self) -> u8 {
         match self {
-            Kind::Failed => 1,
-            Kind::Usage => 2,
-            Kind::Busy => 75,
+            ErrorKind::Failed => 1,
+            ErrorKind::Usage => 2,
+            ErrorKind::Busy => 75,
         }
     }
 }
@@ -26,7 +26,7 @@ impl Kind {
 /// An error with hints. Wording: `could not <verb> <what>: <cause>`, lower case.
 #[derive(Debug)]
 pub struct Fault {
-    pub kind: Kind,
+    pub kind: ErrorKind,
     /// What failed, and why.
     pub what: String,
     /// One hint per line; may be empty.
@@ -36,12 +36,12 @@ pub struct Fault {
 impl Fault {
     /// Creates a failure without a hint.
     pub fn failed(what: impl Into<String>) -> Fault {
-        Fault { kind: Kind::Failed, what: what.into(), hints: Vec::new() }
+        Fault { kind: ErrorKind::Failed, what: what.into(), hints: Vec::new() }
     }
 
     /// Creates a usage error without a hint.
     pub fn usage(what: impl Into<String>) -> Fault {
-        Fault { kind: Kind::Usage, what: what.into(), hints: Vec::new() }
+        Fault { kind: ErrorKind::Usage, what: what.into(), hints: Vec::new() }
     }
 
     /// Adds a hint.

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::name::Name;
-use super::signature::Report;
+use super::signature::TestReport;
 
 /// The content of `run.json`. It is replaced as a whole at each step, so that a killed fix can resume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Run {
+pub struct FixSession {
     /// The root directory of the project, absolute.
     pub project: String,
     /// blake3 of the whole request; a different request starts another run.
@@ -41,7 +41,7 @@ pub struct TaskState {
     pub goal: Name,
     /// The task's title.
     pub title: String,
-    pub status: Status,
+    pub status: TaskStatus,
     /// The number of its first attempt in this run.
     pub first: u32,
     /// The test counts before any work.
@@ -72,7 +72,7 @@ pub struct Counts {
 
 impl Counts {
     /// The counts of a report.
-    pub fn of(report: &Report) -> Counts {
+    pub fn of(report: &TestReport) -> Counts {
         let ran = report.good.zip(report.bad).map(|(good, bad)| good.saturating_add(bad));
         Counts { kind: format!("{:?}", report.kind), ran, skipped: report.skipped.unwrap_or(0) }
     }
@@ -81,7 +81,7 @@ impl Counts {
 /// The status of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum TaskStatus {
     /// Nothing was done yet.
     Waiting,
     /// An attempt is running.
@@ -98,23 +98,23 @@ pub enum Status {
     Stuck,
 }
 
-impl Status {
+impl TaskStatus {
     /// The status as text.
     pub fn words(self) -> &'static str {
         match self {
-            Status::Waiting => "not begun",
-            Status::Running => "running",
-            Status::PassedBefore => "passed before",
-            Status::Done => "done",
-            Status::Untested => "done, not tested",
-            Status::Failed => "failed",
-            Status::Stuck => "waits for you",
+            TaskStatus::Waiting => "not begun",
+            TaskStatus::Running => "running",
+            TaskStatus::PassedBefore => "passed before",
+            TaskStatus::Done => "done",
+            TaskStatus::Untested => "done, not tested",
+            TaskStatus::Failed => "failed",
+            TaskStatus::Stuck => "waits for you",
         }
     }
 
     /// True if the next task may start.
     pub fn is_good(self) -> bool {
-        matches!(self, Status::PassedBefore | Status::Done | Status::Untested)
+        matches!(self, TaskStatus::PassedBefore | TaskStatus::Done | TaskStatus::Untested)
     }
 }
 

@@ -184,7 +184,7 @@ pub enum Alive {
 
 /// The status of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum LeaseStatus {
     /// It is held, and becomes free after this number of milliseconds unless it is renewed.
     Held(i64),
     /// The next claimant may take it, for this reason.
@@ -195,19 +195,23 @@ pub enum Standing {
 
 impl Lease {
     /// Returns the status of the lease.
-    pub fn standing(&self, here: &Here, alive: Alive) -> Standing {
+    pub fn standing(&self, here: &Here, alive: Alive) -> LeaseStatus {
         if self.boot != here.boot {
             let rebooted = self.host == here.host;
-            return if rebooted { Standing::Free("its machine was restarted") } else { Standing::Foreign };
+            return if rebooted {
+                LeaseStatus::Free("its machine was restarted")
+            } else {
+                LeaseStatus::Foreign
+            };
         }
-        let (patience_ms, late) = match (&self.holder, alive) {
-            (Holder::Worker(_), Alive::No) => return Standing::Free("its worker is gone"),
+        let (wait_limit_ms, late) = match (&self.holder, alive) {
+            (Holder::Worker(_), Alive::No) => return LeaseStatus::Free("its worker is gone"),
             (Holder::Worker(_), _) => (2 * self.ttl_s.ms(), "it was not renewed in time"),
             (Holder::Person(_), _) => (self.ttl_s.ms(), "its time is over"),
         };
-        match patience_ms - self.age_ms(here) {
-            left if left > 0 => Standing::Held(left),
-            _ => Standing::Free(late),
+        match wait_limit_ms - self.age_ms(here) {
+            left if left > 0 => LeaseStatus::Held(left),
+            _ => LeaseStatus::Free(late),
         }
     }
 
@@ -238,7 +242,7 @@ impl Lease {
 
 /// The content at the path of a lease's file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Found {
+pub enum LeaseRead {
     /// Nothing: the lease was never granted, or it was released.
     Absent,
     /// An invalid file, with the reason.
@@ -246,12 +250,12 @@ pub enum Found {
     Lease(Lease),
 }
 
-impl Found {
+impl LeaseRead {
     /// Returns the lease, if there is one.
     pub fn lease(&self) -> Option<&Lease> {
         match self {
-            Found::Lease(lease) => Some(lease),
-            Found::Absent | Found::Corrupt(_) => None,
+            LeaseRead::Lease(lease) => Some(lease),
+            LeaseRead::Absent | LeaseRead::Corrupt(_) => None,
         }
     }
 }

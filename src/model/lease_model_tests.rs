@@ -25,10 +25,10 @@ struct Bound {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Mutant {
+enum LeaseMutant {
     TakeoverKeepsEpoch,
     PidWithoutStart,
-    HalfThePatienceAndNoFence,
+    HalfTheGraceAndNoFence,
     FenceOutsideTheLock,
     ReleaseForgetsEpoch,
     CorruptIsAbsent,
@@ -47,8 +47,8 @@ struct Life {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct World {
-    found: Found,
+struct LeaseWorld {
+    found: LeaseRead,
     floor: u64,
     boot: u8,
     mono: u8,
@@ -82,7 +82,7 @@ struct Leases {
     workers: usize,
     /// If true, the last worker runs on another machine that shares the files.
     far: bool,
-    mutant: Option<Mutant>,
+    mutant: Option<LeaseMutant>,
 }
 
 impl Leases {
@@ -90,30 +90,30 @@ impl Leases {
         self.far && w + 1 == self.workers
     }
 
-    fn has(&self, mutant: Mutant) -> bool {
+    fn has(&self, mutant: LeaseMutant) -> bool {
         self.mutant == Some(mutant)
     }
 
-    fn here(&self, world: &World, w: usize) -> Here {
+    fn here(&self, world: &LeaseWorld, w: usize) -> Here {
         let (host, boot) = if self.is_far(w) { ("far", 99) } else { ("box", world.boot) };
         let mono_ms = i64::from(world.mono) * TTL_MS;
         Here { host: host.to_owned(), boot: boot.to_string(), mono_ms, unix_ms: 0 }
     }
 
-    fn started(&self, world: &World, w: usize) -> Option<Started> {
+    fn started(&self, world: &LeaseWorld, w: usize) -> Option<Started> {
         let life = world.workers[w].as_ref()?;
-        let start = if self.has(Mutant::PidWithoutStart) { 0 } else { life.start };
+        let start = if self.has(LeaseMutant::PidWithoutStart) { 0 } else { life.start };
         Some(Started { pid: life.pid, start, boot: self.here(world, w).boot })
     }
 
-    fn claimant(&self, world: &World, w: usize) -> Option<Claimant> {
+    fn claimant(&self, world: &LeaseWorld, w: usize) -> Option<Claimant> {
         let Started { pid, start, .. } = self.started(world, w)?;
         let ttl = Ttl::try_from(5).unwrap();
         Some(Claimant { holder: holder(w), pid, pid_start: start, pid_ns: 1, ttl })
     }
 
     /// The living process that really took this lease.
-    fn owner(&self, world: &World, lease: &Lease) -> Option<usize> {
+    fn owner(&self, world: &LeaseWorld, lease: &Lease) -> Option<usize> {
         (0..self.workers).find(|w| {
             let life = world.workers[*w].as_ref();
             lease.holder == holder(*w) && life.is_some_and(|life| life.epoch == Some(lease.epoch))
@@ -121,7 +121,7 @@ impl Leases {
     }
 
     /// Evaluates the rule under test, as the store does.
-    fn ask(&self, world: &World, w: usize, sees: bool) -> Option<Result<Grant, Refusal>> {
+    fn ask(&self, world: &LeaseWorld, w: usize, sees: bool) -> Option<Result<Grant, Refusal>> {
         let claimant = self.claimant(world, w)?;
         let mut here = self.here(world, w);
         let life = world.found.lease().map_or(Alive::Unknown, |lease| {
@@ -130,34 +130,34 @@ impl Leases {
             alive(lease, locked, self.started(world, of).as_ref())
         });
         let life = match life {
-            Alive::Unknown if self.has(Mutant::UnknownIsDead) => Alive::No,
+            Alive::Unknown if self.has(LeaseMutant::UnknownIsDead) => Alive::No,
             other => other,
         };
-        if self.has(Mutant::HalfThePatienceAndNoFence) {
+        if self.has(LeaseMutant::HalfTheGraceAndNoFence) {
             here.mono_ms += TTL_MS;
         }
         let found = match &world.found {
-            Found::Corrupt(_) if self.has(Mutant::CorruptIsAbsent) => &Found::Absent,
+            LeaseRead::Corrupt(_) if self.has(LeaseMutant::CorruptIsAbsent) => &LeaseRead::Absent,
             other => other,
         };
         let mut asked = acquire(&door(), found, world.floor, &claimant, &here, life);
         if let (Ok(grant), Some(old), true) =
-            (&mut asked, world.found.lease(), self.has(Mutant::TakeoverKeepsEpoch))
+            (&mut asked, world.found.lease(), self.has(LeaseMutant::TakeoverKeepsEpoch))
         {
             grant.lease.epoch = old.epoch;
         }
         Some(asked)
     }
 
-    fn passes(&self, world: &World, w: usize) -> bool {
+    fn passes(&self, world: &LeaseWorld, w: usize) -> bool {
         let epoch = world.workers[w].as_ref().and_then(|life| life.epoch);
         epoch.is_some_and(|epoch| {
             let holding = Holding { resource: door(), epoch };
-            self.has(Mutant::HalfThePatienceAndNoFence) || held(&world.found, &holder(w), &holding).is_ok()
+            self.has(LeaseMutant::HalfTheGraceAndNoFence) || held(&world.found, &holder(w), &holding).is_ok()
         })
     }
 
-    fn acquire(&self, world: &mut World, w: usize, sees: bool) -> Option<()> {
+    fn acquire(&self, world: &mut LeaseWorld, w: usize, sees: bool) -> Option<()> {
         let grant = self.ask(world, w, sees)?.ok()?;
         let epoch = grant.lease.epoch;
         let again = world.workers[w].as_ref()?.epoch == Some(epoch) && world.given == epoch;
@@ -170,15 +170,15 @@ impl Leases {
         }
         world.given = world.given.max(epoch);
         world.counts.1 += u8::from(!again);
-        (world.floor, world.found) = (grant.floor, Found::Lease(grant.lease));
+        (world.floor, world.found) = (grant.floor, LeaseRead::Lease(grant.lease));
         world.workers[w].as_mut()?.epoch = Some(epoch);
         Some(())
     }
 
-    fn write(&self, world: &mut World, w: usize) -> Option<()> {
+    fn write(&self, world: &mut LeaseWorld, w: usize) -> Option<()> {
         let passes = self.passes(world, w);
         let life = world.workers[w].as_mut()?;
-        if self.has(Mutant::FenceOutsideTheLock) && !life.passed {
+        if self.has(LeaseMutant::FenceOutsideTheLock) && !life.passed {
             life.passed = passes;
             return passes.then_some(());
         }
@@ -195,11 +195,11 @@ impl Leases {
     }
 
     /// The file is removed, by its holder or by the user.
-    fn release(&self, world: &mut World) {
-        if !self.has(Mutant::ReleaseForgetsEpoch) {
+    fn release(&self, world: &mut LeaseWorld) {
+        if !self.has(LeaseMutant::ReleaseForgetsEpoch) {
             world.floor = floor_after(&world.found, world.floor);
         }
-        world.found = Found::Absent;
+        world.found = LeaseRead::Absent;
     }
 }
 
@@ -212,12 +212,12 @@ fn holder(w: usize) -> Holder {
 }
 
 impl Model for Leases {
-    type State = World;
+    type State = LeaseWorld;
     type Action = Event;
 
-    fn init_states(&self) -> Vec<World> {
-        vec![World {
-            found: Found::Absent,
+    fn init_states(&self) -> Vec<LeaseWorld> {
+        vec![LeaseWorld {
+            found: LeaseRead::Absent,
             floor: 0,
             boot: 0,
             mono: 0,
@@ -230,7 +230,7 @@ impl Model for Leases {
         }]
     }
 
-    fn actions(&self, world: &World, events: &mut Vec<Event>) {
+    fn actions(&self, world: &LeaseWorld, events: &mut Vec<Event>) {
         for (w, life) in world.workers.iter().enumerate() {
             match life {
                 None => events.push(Event::Start(w)),
@@ -247,7 +247,7 @@ impl Model for Leases {
         events.extend([Event::HumanReleases, Event::Corrupt, Event::Tick, Event::ClockBack, Event::Reboot]);
     }
 
-    fn next_state(&self, last: &World, event: Event) -> Option<World> {
+    fn next_state(&self, last: &LeaseWorld, event: Event) -> Option<LeaseWorld> {
         let mut world = last.clone();
         match event {
             Event::Start(w) => {
@@ -264,7 +264,7 @@ impl Model for Leases {
             Event::Acquire(w, sees) => self.acquire(&mut world, w, sees)?,
             Event::Renew(w) if self.passes(&world, w) => {
                 let lease = renewed(world.found.lease()?, self.here(&world, w).mono_ms);
-                world.found = Found::Lease(lease);
+                world.found = LeaseRead::Lease(lease);
             }
             Event::Release(w) if self.passes(&world, w) => {
                 self.release(&mut world);
@@ -272,11 +272,11 @@ impl Model for Leases {
             }
             Event::Renew(_) | Event::Release(_) => return None,
             Event::Write(w) => self.write(&mut world, w)?,
-            Event::HumanReleases if world.found != Found::Absent => self.release(&mut world),
+            Event::HumanReleases if world.found != LeaseRead::Absent => self.release(&mut world),
             Event::HumanReleases => return None,
-            Event::Corrupt if matches!(world.found, Found::Corrupt(_)) => return None,
+            Event::Corrupt if matches!(world.found, LeaseRead::Corrupt(_)) => return None,
             Event::Corrupt => {
-                world.found = Found::Corrupt(String::new());
+                world.found = LeaseRead::Corrupt(String::new());
                 world.counts.2 += 1;
             }
             Event::Tick => world.mono += 1,
@@ -290,7 +290,7 @@ impl Model for Leases {
         Some(world)
     }
 
-    fn within_boundary(&self, world: &World) -> bool {
+    fn within_boundary(&self, world: &LeaseWorld) -> bool {
         let (starts, grants, corruptions) = world.counts;
         world.boot <= BOUND.boots
             && world.mono <= BOUND.mono
@@ -301,33 +301,39 @@ impl Model for Leases {
 
     fn properties(&self) -> Vec<Property<Leases>> {
         vec![
-            Property::always("at most one passes the fence", |leases: &Leases, world: &World| {
+            Property::always("at most one passes the fence", |leases: &Leases, world: &LeaseWorld| {
                 (0..leases.workers).filter(|w| leases.passes(world, *w)).count() <= 1
             }),
-            Property::always("no step is wrong", |_, world: &World| world.broken.is_none()),
-            Property::always("a dead holder's lease can be acquired", |leases: &Leases, world: &World| {
-                let Some(lease) = world.found.lease() else { return true };
-                let dead = lease.host == "box" && leases.owner(world, lease).is_none();
-                let mut near = (0..leases.workers).filter(|w| !leases.is_far(*w));
-                !dead || near.all(|w| leases.ask(world, w, true).is_none_or(|asked| asked.is_ok()))
-            }),
-            Property::always("a lease without renewals can be acquired", |leases: &Leases, world: &World| {
-                let Some(lease) = world.found.lease() else { return true };
-                let late = |w| {
-                    let here = leases.here(world, w);
-                    here.host == lease.host && lease.age_ms(&here) >= 2 * TTL_MS
-                };
-                let mut all = (0..leases.workers).filter(|w| late(*w));
-                all.all(|w| leases.ask(world, w, false).is_none_or(|asked| asked.is_ok()))
-            }),
+            Property::always("no step is wrong", |_, world: &LeaseWorld| world.broken.is_none()),
+            Property::always(
+                "a dead holder's lease can be acquired",
+                |leases: &Leases, world: &LeaseWorld| {
+                    let Some(lease) = world.found.lease() else { return true };
+                    let dead = lease.host == "box" && leases.owner(world, lease).is_none();
+                    let mut near = (0..leases.workers).filter(|w| !leases.is_far(*w));
+                    !dead || near.all(|w| leases.ask(world, w, true).is_none_or(|asked| asked.is_ok()))
+                },
+            ),
+            Property::always(
+                "a lease without renewals can be acquired",
+                |leases: &Leases, world: &LeaseWorld| {
+                    let Some(lease) = world.found.lease() else { return true };
+                    let late = |w| {
+                        let here = leases.here(world, w);
+                        here.host == lease.host && lease.age_ms(&here) >= 2 * TTL_MS
+                    };
+                    let mut all = (0..leases.workers).filter(|w| late(*w));
+                    all.all(|w| leases.ask(world, w, false).is_none_or(|asked| asked.is_ok()))
+                },
+            ),
             // States that the search must reach; otherwise it proves nothing.
-            Property::sometimes("a living claimant is refused", |leases: &Leases, world: &World| {
+            Property::sometimes("a living claimant is refused", |leases: &Leases, world: &LeaseWorld| {
                 let believes = |w: usize| world.workers[w].as_ref().is_some_and(|life| life.epoch.is_some());
                 (0..leases.workers).filter(|w| believes(*w)).count() > 1 && world.written == world.given
             }),
             Property::sometimes(
                 "a process id was reused by a worker of the same name",
-                |_, world: &World| {
+                |_, world: &LeaseWorld| {
                     world.found.lease().is_some_and(|lease| {
                         world.workers.iter().enumerate().any(|(w, life)| {
                             let life = life.as_ref().filter(|_| lease.holder == holder(w));
@@ -368,13 +374,13 @@ fn every_order_of_events_of_three_workers_keeps_the_promises() {
 #[test]
 fn every_mutant_of_the_rules_is_found() {
     for mutant in [
-        Mutant::TakeoverKeepsEpoch,
-        Mutant::PidWithoutStart,
-        Mutant::HalfThePatienceAndNoFence,
-        Mutant::FenceOutsideTheLock,
-        Mutant::ReleaseForgetsEpoch,
-        Mutant::CorruptIsAbsent,
-        Mutant::UnknownIsDead,
+        LeaseMutant::TakeoverKeepsEpoch,
+        LeaseMutant::PidWithoutStart,
+        LeaseMutant::HalfTheGraceAndNoFence,
+        LeaseMutant::FenceOutsideTheLock,
+        LeaseMutant::ReleaseForgetsEpoch,
+        LeaseMutant::CorruptIsAbsent,
+        LeaseMutant::UnknownIsDead,
     ] {
         let checked = Leases { workers: 2, far: false, mutant: Some(mutant) }
             .checker()

@@ -23,13 +23,13 @@ fn person(id: &str) -> Claimant {
     Claimant { holder, pid: 0, pid_start: 0, pid_ns: 0, ttl: Ttl::DEFAULT }
 }
 
-fn take(found: &Found, who: &Claimant, here: &Here, alive: Alive) -> Result<Lease, Refusal> {
+fn take(found: &LeaseRead, who: &Claimant, here: &Here, alive: Alive) -> Result<Lease, Refusal> {
     acquire(&name("door"), found, 0, who, here, alive).map(|grant| grant.lease)
 }
 
 /// A worker's lease of epoch 1, taken at 0 ms of boot `b`.
 fn first() -> Lease {
-    take(&Found::Absent, &worker("fix", 7, 70), &here("b", 0), Alive::Unknown).unwrap()
+    take(&LeaseRead::Absent, &worker("fix", 7, 70), &here("b", 0), Alive::Unknown).unwrap()
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn only_the_very_process_that_took_it_keeps_it_alive() {
 
 #[test]
 fn a_worker_keeps_its_lease_while_it_lives_and_renews() {
-    let found = Found::Lease(first());
+    let found = LeaseRead::Lease(first());
     let other = worker("other", 8, 80);
     let at = |ms| here("b", ms);
     for alive in [Alive::Yes, Alive::Unknown] {
@@ -77,7 +77,7 @@ fn a_worker_keeps_its_lease_while_it_lives_and_renews() {
         2,
         "a dead holder's lease is free at once"
     );
-    let again = Found::Lease(renewed(&first(), 100_000));
+    let again = LeaseRead::Lease(renewed(&first(), 100_000));
     assert!(take(&again, &other, &at(219_999), Alive::Yes).is_err());
     let text = take(&found, &other, &at(20_000), Alive::Yes).unwrap_err().to_string();
     assert_eq!(text, "worker fix has it (epoch 1), for 1m 40s unless it is renewed");
@@ -85,7 +85,7 @@ fn a_worker_keeps_its_lease_while_it_lives_and_renews() {
 
 #[test]
 fn another_boot_means_dead_and_another_machine_needs_the_user() {
-    let found = Found::Lease(first());
+    let found = LeaseRead::Lease(first());
     let other = worker("other", 8, 80);
     assert_eq!(take(&found, &other, &here("c", 0), Alive::Yes).unwrap().epoch, 2);
     let far = |boot: &str| Here { host: "far".to_owned(), ..here(boot, 1 << 40) };
@@ -97,7 +97,7 @@ fn another_boot_means_dead_and_another_machine_needs_the_user() {
 
 #[test]
 fn a_claim_by_its_holder_is_a_renewal_and_one_by_its_successor_is_not() {
-    let found = Found::Lease(first());
+    let found = LeaseRead::Lease(first());
     let again = take(&found, &worker("fix", 7, 70), &here("b", 500), Alive::Unknown).unwrap();
     assert_eq!((again.epoch, again.renewed_mono_ms), (1, 500));
     let late = take(&found, &worker("fix", 7, 70), &here("b", 500_000), Alive::Yes).unwrap();
@@ -109,8 +109,8 @@ fn a_claim_by_its_holder_is_a_renewal_and_one_by_its_successor_is_not() {
 
 #[test]
 fn a_user_holds_it_until_the_time_is_over() {
-    let lease = take(&Found::Absent, &person("ada"), &here("b", 0), Alive::Unknown).unwrap();
-    let found = Found::Lease(lease);
+    let lease = take(&LeaseRead::Absent, &person("ada"), &here("b", 0), Alive::Unknown).unwrap();
+    let found = LeaseRead::Lease(lease);
     assert!(take(&found, &person("bob"), &here("b", 59_999), Alive::No).is_err(), "a user has no process");
     assert_eq!(take(&found, &person("ada"), &here("b", 59_999), Alive::No).unwrap().epoch, 1);
     assert_eq!(take(&found, &person("ada"), &here("b", 60_000), Alive::No).unwrap().epoch, 2);
@@ -120,30 +120,30 @@ fn a_user_holds_it_until_the_time_is_over() {
 
 #[test]
 fn a_lost_file_never_brings_an_epoch_back() {
-    let grant = |found: &Found, floor| {
+    let grant = |found: &LeaseRead, floor| {
         acquire(&name("door"), found, floor, &person("ada"), &here("b", 0), Alive::No).unwrap()
     };
-    assert_eq!(grant(&Found::Absent, 41).lease.epoch, 42);
-    let corrupt = grant(&Found::Corrupt("it is empty".to_owned()), 41);
+    assert_eq!(grant(&LeaseRead::Absent, 41).lease.epoch, 42);
+    let corrupt = grant(&LeaseRead::Corrupt("it is empty".to_owned()), 41);
     assert!(corrupt.floor > 1_000_000 && corrupt.lease.epoch == corrupt.floor + 1);
     assert_eq!(corrupt.note.as_deref(), Some("its file was corrupt: it is empty"));
-    assert_eq!(floor_after(&Found::Lease(corrupt.lease.clone()), 41), corrupt.lease.epoch);
+    assert_eq!(floor_after(&LeaseRead::Lease(corrupt.lease.clone()), 41), corrupt.lease.epoch);
 }
 
 #[test]
-fn the_former_holder_is_told_who_has_it_now() {
+fn the_former_holder_is_reported_who_has_it_now() {
     let fix = Holder::Worker(name("fix"));
     let mine = Holding { resource: name("door"), epoch: 1 };
-    assert!(held(&Found::Lease(first()), &fix, &mine).is_ok());
-    let newer = take(&Found::Lease(first()), &person("ada"), &here("c", 0), Alive::No).unwrap();
-    let lost = held(&Found::Lease(newer), &fix, &mine).unwrap_err();
+    assert!(held(&LeaseRead::Lease(first()), &fix, &mine).is_ok());
+    let newer = take(&LeaseRead::Lease(first()), &person("ada"), &here("c", 0), Alive::No).unwrap();
+    let lost = held(&LeaseRead::Lease(newer), &fix, &mine).unwrap_err();
     assert_eq!(lost.to_string(), "the lease door (epoch 1) went to ada (epoch 2)");
     assert_eq!(
-        held(&Found::Absent, &fix, &mine).unwrap_err().to_string(),
+        held(&LeaseRead::Absent, &fix, &mine).unwrap_err().to_string(),
         "the lease door (epoch 1) was released"
     );
     let older = Holding { epoch: 0, ..mine };
-    assert!(held(&Found::Lease(first()), &fix, &older).is_err(), "the same holder, an older epoch");
+    assert!(held(&LeaseRead::Lease(first()), &fix, &older).is_err(), "the same holder, an older epoch");
 }
 
 #[test]
@@ -184,7 +184,7 @@ proptest! {
     ) {
         let here = here("b", mono_ms);
         let old = lease.holding();
-        match acquire(&lease.resource, &Found::Lease(lease.clone()), floor, &claimant, &here, alive) {
+        match acquire(&lease.resource, &LeaseRead::Lease(lease.clone()), floor, &claimant, &here, alive) {
             Ok(grant) => {
                 let new = grant.lease;
                 prop_assert!(new.may_write(&claimant.holder, new.epoch));
@@ -201,7 +201,7 @@ proptest! {
                 if let Some(ms) = refusal.free_in_ms {
                     prop_assert!(ms > 0 && ms <= 2 * lease.ttl_s.ms());
                     let then = Here { mono_ms: mono_ms.saturating_add(ms), ..here };
-                    let later = acquire(&lease.resource, &Found::Lease(lease.clone()), floor, &claimant, &then, alive);
+                    let later = acquire(&lease.resource, &LeaseRead::Lease(lease.clone()), floor, &claimant, &then, alive);
                     prop_assert!(later.is_ok() || then.mono_ms < lease.renewed_mono_ms + ms);
                 }
             }

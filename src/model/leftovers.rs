@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ask::{quote_argv, visible};
 use super::json::clip;
-use super::worker::{Repo, State};
+use super::worker::{Repo, WorkerState};
 
 /// How many names of each kind are kept.
 const NAMED: usize = 20;
@@ -130,7 +130,7 @@ impl Paths {
 
 /// Returns what to do next with an ended worker's work, as commands to type in the user's repository; `None` if nothing
 /// is to be done. `clone` is the clone's path.
-pub fn next_step(repo: &Repo, state: &State, clone: &str) -> Option<String> {
+pub fn next_step(repo: &Repo, state: &WorkerState, clone: &str) -> Option<String> {
     let mut commands: Vec<String> = Vec::new();
     commands.extend(state.branch.as_ref().map(|branch| words(&["git", "merge", branch])));
     if let Some(left) = &state.left {
@@ -150,7 +150,7 @@ pub fn next_step(repo: &Repo, state: &State, clone: &str) -> Option<String> {
 
 /// Adds a command for each leftover commit, which fetches it as a branch named after the worker's branch. HEAD gets the
 /// worker's branch name itself.
-fn fetches(repo: &Repo, state: &State, left: &Leftovers, clone: &str, commands: &mut Vec<String>) {
+fn fetches(repo: &Repo, state: &WorkerState, left: &Leftovers, clone: &str, commands: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     let mut taken: BTreeSet<String> = state.branch.iter().cloned().collect();
     for tip in left.tips.iter().filter(|tip| seen.insert(tip.commit.as_str())) {
@@ -203,9 +203,9 @@ mod tests {
         Repo { source: "/src/my app".to_owned(), base: "b".to_owned(), branch: "looop/fix".to_owned() }
     }
 
-    fn state(branch: Option<&str>, left: Leftovers) -> State {
+    fn state(branch: Option<&str>, left: Leftovers) -> WorkerState {
         let id = "fix".parse().unwrap();
-        let mut state = State::new(id, 0, Started { pid: 0, start: 0, boot: String::new() });
+        let mut state = WorkerState::new(id, 0, Started { pid: 0, start: 0, boot: String::new() });
         (state.branch, state.left) = (branch.map(str::to_owned), Some(left));
         state
     }

@@ -4,13 +4,13 @@ use std::path::{Component, Path, PathBuf};
 
 use super::argument;
 use super::decision::{Action, Move};
-use super::sensor::Header;
-use super::settings::Rules;
+use super::sensor::SensorHeader;
+use super::settings::PolicyRules;
 use super::user_side;
 
 /// The decision of policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PolicyDecision {
     /// The move may be made now.
     Free,
     /// The move needs the user's approval, for this reason.
@@ -21,9 +21,9 @@ pub enum Verdict {
 
 /// The facts that policy checks besides the move.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
+pub struct PolicyFacts<'a> {
     /// What the user has allowed in advance.
-    pub rules: &'a Rules,
+    pub rules: &'a PolicyRules,
     /// True if the decider had read untrusted text.
     pub tainted: bool,
     /// The data dir, absolute.
@@ -37,7 +37,7 @@ pub struct Facts<'a> {
     /// True if the file that the move replaces was truncated in the prompt, so that its end would be lost.
     pub was_cut: bool,
     /// True if the process that a worker really starts would run in a full sandbox, and its checks too.
-    pub boxed: bool,
+    pub sandbox: bool,
     /// True if the move writes a goal that a worker's report proposes.
     pub proposed: bool,
     /// True if a worker's check is a shell line instead of an entry in the config.
@@ -70,42 +70,42 @@ const PROTECTED: [&str; 14] = [
 /// The maximum number of parts of one argument for which links are resolved.
 const MAX_RESOLVED: usize = 2048;
 
-pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
+pub fn judge(decided: &Move, facts: &PolicyFacts) -> PolicyDecision {
     let tag = decided.action.tag();
     if facts.was_cut {
-        return Verdict::Refused(
+        return PolicyDecision::Refused(
             "its text was truncated in the prompt, and writing it back would lose the rest".to_owned(),
         );
     }
     match &decided.action {
         Action::Run(run) => judge_run(run.sh.is_some(), &run.full_argv(), facts),
         Action::WriteSensor { script, .. } if asks_for_more(script) => {
-            Verdict::Waits("its header asks for a credential or a path".to_owned())
+            PolicyDecision::Waits("its header asks for a credential or a path".to_owned())
         }
         Action::WritePlaybook { .. } | Action::WriteSensor { .. } => {
             if facts.rules.free_moves.iter().any(|free| free == tag) && !facts.tainted {
-                return Verdict::Free;
+                return PolicyDecision::Free;
             }
-            Verdict::Waits(format!("`{tag}` changes how looop judges or what it runs"))
+            PolicyDecision::Waits(format!("`{tag}` changes how looop judges or what it runs"))
         }
         Action::WriteGoal { .. } if facts.proposed => {
-            Verdict::Waits("a worker proposed this goal".to_owned())
+            PolicyDecision::Waits("a worker proposed this goal".to_owned())
         }
         Action::StartWorker { repo: Some(_), .. } if facts.place.is_none() => {
-            Verdict::Refused("its repo is not a directory".to_owned())
+            PolicyDecision::Refused("its repo is not a directory".to_owned())
         }
         Action::StartWorker { repo: Some(_), .. }
             if facts.place.is_some_and(|repo| is_inside(repo, facts)) =>
         {
-            Verdict::Refused("its repo is looop's own".to_owned())
+            PolicyDecision::Refused("its repo is looop's own".to_owned())
         }
         Action::StartWorker { grant, .. } if !grant.is_empty() => {
-            Verdict::Waits("it grants a credential or a path".to_owned())
+            PolicyDecision::Waits("it grants a credential or a path".to_owned())
         }
-        Action::StartWorker { .. } if facts.free_check => {
-            Verdict::Waits("its check is a shell line, not an entry of `verify` in the config".to_owned())
-        }
-        Action::StartWorker { repo: Some(_), .. } if !facts.repo_listed => Verdict::Waits(
+        Action::StartWorker { .. } if facts.free_check => PolicyDecision::Waits(
+            "its check is a shell line, not an entry of `verify` in the config".to_owned(),
+        ),
+        Action::StartWorker { repo: Some(_), .. } if !facts.repo_listed => PolicyDecision::Waits(
             match facts.tainted {
                 true => "untrusted text was read and its repository is not listed in `repos`",
                 false => "its repository is not listed in `repos`",
@@ -113,11 +113,11 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
             .to_owned(),
         ),
         Action::StartWorker { .. } if facts.first_paid => {
-            Verdict::Waits("it is the first worker of this profile that costs money".to_owned())
+            PolicyDecision::Waits("it is the first worker of this profile that costs money".to_owned())
         }
         // Without a full sandbox, a worker has the user's access.
-        Action::StartWorker { .. } if facts.boxed => Verdict::Free,
-        Action::StartWorker { .. } => Verdict::Waits("no full sandbox is in force".to_owned()),
+        Action::StartWorker { .. } if facts.sandbox => PolicyDecision::Free,
+        Action::StartWorker { .. } => PolicyDecision::Waits("no full sandbox is in force".to_owned()),
         Action::Noop {}
         | Action::WriteGoal { .. }
         | Action::ArchiveGoal { .. }
@@ -125,37 +125,38 @@ pub fn judge(decided: &Move, facts: &Facts) -> Verdict {
         | Action::Schedule { .. }
         | Action::DropSchedule { .. }
         | Action::StopWorker { .. }
-        | Action::TellWorker { .. } => Verdict::Free,
+        | Action::TellWorker { .. } => PolicyDecision::Free,
     }
 }
 
 /// True for a sensor that asks for more than the default access, or whose header cannot be parsed.
 fn asks_for_more(script: &str) -> bool {
-    Header::parse(script.as_bytes()).map_or(true, |header| !header.env.is_empty() || !header.write.is_empty())
+    SensorHeader::parse(script.as_bytes())
+        .map_or(true, |header| !header.env.is_empty() || !header.write.is_empty())
 }
 
 /// True for a path in the data dir or in the directory of looop's config.
-fn is_inside(path: &Path, facts: &Facts) -> bool {
+fn is_inside(path: &Path, facts: &PolicyFacts) -> bool {
     path.starts_with(facts.data_dir) || facts.protected.iter().any(|dir| path.starts_with(dir))
 }
 
-fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
+fn judge_run(is_shell: bool, argv: &[String], facts: &PolicyFacts) -> PolicyDecision {
     let Some(cwd) = facts.place else {
-        return Verdict::Refused("its cwd is not a directory".to_owned());
+        return PolicyDecision::Refused("its cwd is not a directory".to_owned());
     };
     if is_own(cwd, facts) {
-        return Verdict::Refused(format!("`{}` is looop's own", cwd.display()));
+        return PolicyDecision::Refused(format!("`{}` is looop's own", cwd.display()));
     }
     if argument::is_in_git_dir(cwd) {
-        return Verdict::Refused(format!("`{}` is part of a `.git` directory", cwd.display()));
+        return PolicyDecision::Refused(format!("`{}` is part of a `.git` directory", cwd.display()));
     }
     for arg in argv {
         if let Some(why) = refused_argument(arg, cwd, facts) {
-            return Verdict::Refused(why);
+            return PolicyDecision::Refused(why);
         }
     }
     if is_shell {
-        return Verdict::Waits("a shell line always needs an approval".to_owned());
+        return PolicyDecision::Waits("a shell line always needs an approval".to_owned());
     }
     let mut too_far = None;
     for rule in &facts.rules.allow {
@@ -169,22 +170,22 @@ fn judge_run(is_shell: bool, argv: &[String], facts: &Facts) -> Verdict {
         let filled = argv.iter().enumerate().filter(|(at, arg)| rule.argv.get(*at) != Some(*arg));
         match filled.map(|(_, arg)| arg).find_map(|arg| beyond_wildcard(arg, cwd, facts)) {
             Some(why) => too_far = Some(why),
-            None => return Verdict::Free,
+            None => return PolicyDecision::Free,
         }
     }
     match too_far {
-        Some(why) => Verdict::Waits(why),
+        Some(why) => PolicyDecision::Waits(why),
         None if facts.tainted => {
-            Verdict::Waits("untrusted text was read and no exact rule allows it".to_owned())
+            PolicyDecision::Waits("untrusted text was read and no exact rule allows it".to_owned())
         }
-        None => Verdict::Waits("no rule allows it".to_owned()),
+        None => PolicyDecision::Waits("no rule allows it".to_owned()),
     }
 }
 
 /// Says why a command with this argument is refused regardless of rules: the argument names looop's own files, or a
 /// part of a git directory, whose files git would execute. Checks the written path and the resolved one, because of
 /// links.
-fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
+fn refused_argument(arg: &str, cwd: &Path, facts: &PolicyFacts) -> Option<String> {
     let parts = argument::parts(arg);
     let written = parts.iter().map(|part| lexical(&cwd.join(part)));
     let followed = parts.iter().take(MAX_RESOLVED).map(|part| (facts.resolve)(&cwd.join(part)));
@@ -202,7 +203,7 @@ fn refused_argument(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
 
 /// Why a wildcard does not free an argument: it leads out, or it names a path that executes on the user's side, as it is
 /// written or as it is followed. looop cannot tell whether the command reads or writes it.
-fn beyond_wildcard(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
+fn beyond_wildcard(arg: &str, cwd: &Path, facts: &PolicyFacts) -> Option<String> {
     if leads_out(arg, cwd, facts) {
         return Some(format!("{arg:?} reaches further than a wildcard frees"));
     }
@@ -217,7 +218,7 @@ fn beyond_wildcard(arg: &str, cwd: &Path, facts: &Facts) -> Option<String> {
 
 /// True for an argument of which a part leads out of where a command runs. One with more parts than are followed does,
 /// and so does one that the program may expand.
-fn leads_out(arg: &str, cwd: &Path, facts: &Facts) -> bool {
+fn leads_out(arg: &str, cwd: &Path, facts: &PolicyFacts) -> bool {
     let parts = argument::parts(arg);
     parts.len() > MAX_RESOLVED
         || argument::is_expanded(arg)
@@ -225,7 +226,7 @@ fn leads_out(arg: &str, cwd: &Path, facts: &Facts) -> bool {
 }
 
 /// True for looop's own files: parts of the data dir, and its config.
-fn is_own(path: &Path, facts: &Facts) -> bool {
+fn is_own(path: &Path, facts: &PolicyFacts) -> bool {
     let part = path.strip_prefix(facts.data_dir).ok().and_then(|inside| inside.iter().next()?.to_str());
     part.is_some_and(is_own_part) || facts.protected.iter().any(|dir| path.starts_with(dir))
 }
@@ -237,7 +238,7 @@ pub fn is_own_part(name: &str) -> bool {
 
 /// True for a path outside the working directory, and for a directory that contains looop's own files: a copy of a
 /// whole directory into it could replace them without naming them.
-fn is_far(path: &Path, cwd: &Path, facts: &Facts) -> bool {
+fn is_far(path: &Path, cwd: &Path, facts: &PolicyFacts) -> bool {
     let holds_own =
         facts.data_dir.starts_with(path) || facts.protected.iter().any(|dir| dir.starts_with(path));
     holds_own || !(path.starts_with(cwd) || path.starts_with(facts.data_dir))

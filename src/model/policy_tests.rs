@@ -1,7 +1,7 @@
 //! Tests of policy: each row of the table, and each move that must never be free.
 
 use super::*;
-use crate::model::settings::Rule;
+use crate::model::settings::RunRule;
 use serde_json::json;
 
 fn decided(value: serde_json::Value) -> Move {
@@ -10,16 +10,16 @@ fn decided(value: serde_json::Value) -> Move {
     Move::from_json(&value).unwrap()
 }
 
-fn rules(allow: &[(&[&str], &[&str])]) -> Rules {
-    let rule = |(argv, cwd): &(&[&str], &[&str])| Rule {
+fn rules(allow: &[(&[&str], &[&str])]) -> PolicyRules {
+    let rule = |(argv, cwd): &(&[&str], &[&str])| RunRule {
         argv: argv.iter().map(|s| (*s).to_owned()).collect(),
         cwd: cwd.iter().map(PathBuf::from).collect(),
     };
-    Rules { allow: allow.iter().map(rule).collect(), ..Rules::default() }
+    PolicyRules { allow: allow.iter().map(rule).collect(), ..PolicyRules::default() }
 }
 
-fn facts(rules: &Rules) -> Facts<'_> {
-    Facts {
+fn facts(rules: &PolicyRules) -> PolicyFacts<'_> {
+    PolicyFacts {
         rules,
         tainted: false,
         data_dir: Path::new("/data"),
@@ -27,7 +27,7 @@ fn facts(rules: &Rules) -> Facts<'_> {
         protected: &[],
         resolve: lexical,
         was_cut: false,
-        boxed: false,
+        sandbox: false,
         proposed: false,
         free_check: false,
         repo_listed: false,
@@ -41,7 +41,7 @@ fn run(argv: &[&str]) -> Move {
 
 #[test]
 fn each_move_has_its_row() {
-    let none = Rules::default();
+    let none = PolicyRules::default();
     let rows = [
         (json!({"move":"noop"}), "free"),
         (json!({"move":"write_goal","id":"g","body":"b"}), "free"),
@@ -60,9 +60,9 @@ fn each_move_has_its_row() {
     ];
     for (value, expected) in rows {
         let got = match judge(&decided(value.clone()), &facts(&none)) {
-            Verdict::Free => "free",
-            Verdict::Waits(_) => "waits",
-            Verdict::Refused(_) => "refused",
+            PolicyDecision::Free => "free",
+            PolicyDecision::Waits(_) => "waits",
+            PolicyDecision::Refused(_) => "refused",
         };
         assert_eq!(got, expected, "{value}");
     }
@@ -70,32 +70,35 @@ fn each_move_has_its_row() {
 
 #[test]
 fn a_goal_that_a_worker_proposes_waits() {
-    let none = Rules::default();
-    let proposed = Facts { proposed: true, ..facts(&none) };
+    let none = PolicyRules::default();
+    let proposed = PolicyFacts { proposed: true, ..facts(&none) };
     let goal = decided(json!({ "move": "write_goal", "id": "g", "body": "b" }));
-    assert!(matches!(judge(&goal, &proposed), Verdict::Waits(_)));
+    assert!(matches!(judge(&goal, &proposed), PolicyDecision::Waits(_)));
 }
 
 #[test]
 fn only_a_listed_repository_is_cloned_without_approval() {
-    let none = Rules::default();
+    let none = PolicyRules::default();
     let start = decided(json!({ "move": "start_worker", "id": "w", "brief": "b", "repo": "/src/app" }));
-    let unlisted = Facts { boxed: true, place: Some(Path::new("/src/app")), ..facts(&none) };
+    let unlisted = PolicyFacts { sandbox: true, place: Some(Path::new("/src/app")), ..facts(&none) };
     for tainted in [false, true] {
-        let unlisted = Facts { tainted, ..unlisted.clone() };
-        let Verdict::Waits(why) = judge(&start, &unlisted) else { panic!("{tainted}") };
+        let unlisted = PolicyFacts { tainted, ..unlisted.clone() };
+        let PolicyDecision::Waits(why) = judge(&start, &unlisted) else { panic!("{tainted}") };
         assert!(why.contains("not listed in `repos`") && why.contains("untrusted") == tainted, "{why}");
-        assert_eq!(judge(&start, &Facts { repo_listed: true, ..unlisted }), Verdict::Free);
+        assert_eq!(judge(&start, &PolicyFacts { repo_listed: true, ..unlisted }), PolicyDecision::Free);
     }
-    let open = Facts { repo_listed: true, boxed: false, ..unlisted };
-    assert!(matches!(judge(&start, &open), Verdict::Waits(_)), "a listed repository needs the sandbox too");
+    let open = PolicyFacts { repo_listed: true, sandbox: false, ..unlisted };
+    assert!(
+        matches!(judge(&start, &open), PolicyDecision::Waits(_)),
+        "a listed repository needs the sandbox too"
+    );
 }
 
 #[test]
 fn the_first_paid_worker_waits_with_and_without_a_repository() {
-    let none = Rules::default();
-    let paid = Facts { boxed: true, repo_listed: true, first_paid: true, ..facts(&none) };
-    let there = Facts { place: Some(Path::new("/src/app")), ..paid.clone() };
+    let none = PolicyRules::default();
+    let paid = PolicyFacts { sandbox: true, repo_listed: true, first_paid: true, ..facts(&none) };
+    let there = PolicyFacts { place: Some(Path::new("/src/app")), ..paid.clone() };
     for (value, facts) in [
         (json!({ "move": "start_worker", "id": "w", "brief": "b" }), &paid),
         (json!({ "move": "start_worker", "id": "w", "brief": "b", "repo": "/src/app" }), &there),
@@ -104,10 +107,10 @@ fn the_first_paid_worker_waits_with_and_without_a_repository() {
             &there,
         ),
     ] {
-        let Verdict::Waits(why) = judge(&decided(value.clone()), facts) else { panic!("{value}") };
+        let PolicyDecision::Waits(why) = judge(&decided(value.clone()), facts) else { panic!("{value}") };
         assert!(why.contains("costs money"), "{why}");
-        let later = Facts { first_paid: false, ..facts.clone() };
-        assert_eq!(judge(&decided(value), &later), Verdict::Free);
+        let later = PolicyFacts { first_paid: false, ..facts.clone() };
+        assert_eq!(judge(&decided(value), &later), PolicyDecision::Free);
     }
 }
 
@@ -115,11 +118,11 @@ fn the_first_paid_worker_waits_with_and_without_a_repository() {
 fn a_rule_frees_exactly_what_it_says() {
     let allow = rules(&[(&["git", "fetch", "*"], &[]), (&["ls", "**"], &["/src"]), (&["date"], &[])]);
     let here = facts(&allow);
-    let there = Facts { place: Some(Path::new("/src")), ..here.clone() };
-    assert_eq!(judge(&run(&["git", "fetch", "origin"]), &here), Verdict::Free);
-    assert_eq!(judge(&run(&["date"]), &here), Verdict::Free);
-    assert_eq!(judge(&run(&["ls"]), &there), Verdict::Free);
-    assert_eq!(judge(&run(&["ls", "-l", "x"]), &there), Verdict::Free);
+    let there = PolicyFacts { place: Some(Path::new("/src")), ..here.clone() };
+    assert_eq!(judge(&run(&["git", "fetch", "origin"]), &here), PolicyDecision::Free);
+    assert_eq!(judge(&run(&["date"]), &here), PolicyDecision::Free);
+    assert_eq!(judge(&run(&["ls"]), &there), PolicyDecision::Free);
+    assert_eq!(judge(&run(&["ls", "-l", "x"]), &there), PolicyDecision::Free);
     for (argv, facts) in [
         (&["git", "fetch"][..], &here),
         (&["git", "fetch", "origin", "main"], &here),
@@ -128,7 +131,7 @@ fn a_rule_frees_exactly_what_it_says() {
         (&["date"], &there),
         (&["/usr/bin/date"], &here),
     ] {
-        assert!(matches!(judge(&run(argv), facts), Verdict::Waits(_)), "{argv:?}");
+        assert!(matches!(judge(&run(argv), facts), PolicyDecision::Waits(_)), "{argv:?}");
     }
 }
 
@@ -136,7 +139,7 @@ fn a_rule_frees_exactly_what_it_says() {
 fn a_shell_line_is_never_free() {
     let allow = rules(&[(&["sh", "-c", "date"], &[]), (&["**"], &[])]);
     let line = decided(json!({"move":"run","sh":"date"}));
-    assert!(matches!(judge(&line, &facts(&allow)), Verdict::Waits(_)));
+    assert!(matches!(judge(&line, &facts(&allow)), PolicyDecision::Waits(_)));
 }
 
 #[test]
@@ -144,18 +147,18 @@ fn untrusted_text_disables_wildcards_and_free_moves() {
     let mut allow = rules(&[(&["git", "fetch", "*"], &[]), (&["date"], &[])]);
     allow.free_moves = vec!["write_playbook".to_owned()];
     let clean = facts(&allow);
-    let tainted = Facts { tainted: true, ..clean.clone() };
-    assert_eq!(judge(&run(&["git", "fetch", "x"]), &clean), Verdict::Free);
-    assert!(matches!(judge(&run(&["git", "fetch", "x"]), &tainted), Verdict::Waits(_)));
-    assert_eq!(judge(&run(&["date"]), &tainted), Verdict::Free);
+    let tainted = PolicyFacts { tainted: true, ..clean.clone() };
+    assert_eq!(judge(&run(&["git", "fetch", "x"]), &clean), PolicyDecision::Free);
+    assert!(matches!(judge(&run(&["git", "fetch", "x"]), &tainted), PolicyDecision::Waits(_)));
+    assert_eq!(judge(&run(&["date"]), &tainted), PolicyDecision::Free);
     let playbook = decided(json!({"move":"write_playbook","body":"b"}));
-    assert_eq!(judge(&playbook, &clean), Verdict::Free);
-    assert!(matches!(judge(&playbook, &tainted), Verdict::Waits(_)));
+    assert_eq!(judge(&playbook, &clean), PolicyDecision::Free);
+    assert!(matches!(judge(&playbook, &tainted), PolicyDecision::Waits(_)));
 }
 
 #[test]
 fn a_freed_sensor_that_asks_for_a_credential_or_a_path_waits() {
-    let allow = Rules { free_moves: vec!["write_sensor".to_owned()], ..Rules::default() };
+    let allow = PolicyRules { free_moves: vec!["write_sensor".to_owned()], ..PolicyRules::default() };
     for (header, free) in [
         ("interval=5m", true),
         ("env=GH_TOKEN", false),
@@ -166,7 +169,7 @@ fn a_freed_sensor_that_asks_for_a_credential_or_a_path_waits() {
         let script = format!("#!/bin/sh\n# looop: {header}\necho '{{}}'\n");
         let sensor = decided(json!({ "move": "write_sensor", "name": "s", "script": script }));
         let verdict = judge(&sensor, &facts(&allow));
-        assert_eq!(verdict == Verdict::Free, free, "{header}: {verdict:?}");
+        assert_eq!(verdict == PolicyDecision::Free, free, "{header}: {verdict:?}");
     }
 }
 
@@ -174,10 +177,10 @@ fn a_freed_sensor_that_asks_for_a_credential_or_a_path_waits() {
 fn access_to_looops_own_files_is_refused() {
     let allow = rules(&[(&["**"], &["/data", "/data/asks", "/src", "/conf"])]);
     let config = [PathBuf::from("/conf")];
-    let base = Facts { protected: &config, ..facts(&allow) };
+    let base = PolicyFacts { protected: &config, ..facts(&allow) };
     for cwd in ["/data/asks", "/data/.git/refs", "/data/workers/w1/clone", "/conf"] {
-        let there = Facts { place: Some(Path::new(cwd)), ..base.clone() };
-        assert!(matches!(judge(&run(&["ls"]), &there), Verdict::Refused(_)), "{cwd}");
+        let there = PolicyFacts { place: Some(Path::new(cwd)), ..base.clone() };
+        assert!(matches!(judge(&run(&["ls"]), &there), PolicyDecision::Refused(_)), "{cwd}");
     }
     for arg in [
         "asks/x.answer.json",
@@ -186,19 +189,19 @@ fn access_to_looops_own_files_is_refused() {
         "--output=/data/beat.json",
         "/conf/looop.json",
     ] {
-        assert!(matches!(judge(&run(&["cp", "a", arg]), &base), Verdict::Refused(_)), "{arg}");
+        assert!(matches!(judge(&run(&["cp", "a", arg]), &base), PolicyDecision::Refused(_)), "{arg}");
     }
-    let nowhere = Facts { place: None, ..base.clone() };
-    assert!(matches!(judge(&run(&["ls"]), &nowhere), Verdict::Refused(_)));
-    assert_eq!(judge(&run(&["ls", "goals"]), &base), Verdict::Free);
+    let nowhere = PolicyFacts { place: None, ..base.clone() };
+    assert!(matches!(judge(&run(&["ls"]), &nowhere), PolicyDecision::Refused(_)));
+    assert_eq!(judge(&run(&["ls", "goals"]), &base), PolicyDecision::Free);
 }
 
 #[test]
 fn truncated_text_is_not_written_back() {
-    let none = Rules::default();
-    let cut = Facts { was_cut: true, ..facts(&none) };
+    let none = PolicyRules::default();
+    let cut = PolicyFacts { was_cut: true, ..facts(&none) };
     let goal = decided(json!({"move":"write_goal","id":"g","body":"b"}));
-    assert!(matches!(judge(&goal, &cut), Verdict::Refused(_)));
+    assert!(matches!(judge(&goal, &cut), PolicyDecision::Refused(_)));
 }
 
 #[test]
@@ -209,7 +212,7 @@ fn no_spelling_of_a_path_hides_what_it_names() {
     };
     let config = [PathBuf::from("/home/u/conf")];
     let allow = rules(&[(&["cp", "**"], &["/data", "/src"])]);
-    let here = Facts { resolve: linked, protected: &config, ..facts(&allow) };
+    let here = PolicyFacts { resolve: linked, protected: &config, ..facts(&allow) };
     for arg in [
         "-tasks",
         "-t.git",
@@ -229,31 +232,34 @@ fn no_spelling_of_a_path_hides_what_it_names() {
         "journal/2026.md",
         "paused.json",
     ] {
-        assert!(matches!(judge(&run(&["cp", "goals/g.md", arg]), &here), Verdict::Refused(_)), "{arg}");
+        assert!(
+            matches!(judge(&run(&["cp", "goals/g.md", arg]), &here), PolicyDecision::Refused(_)),
+            "{arg}"
+        );
     }
     for arg in ["/elsewhere/x", "../x", "-t/tmp", "--target-directory=/tmp", ".", "-t.", "..", "/", "/home/u"]
     {
-        let said = judge(&run(&["cp", "-r", "goals/asks", arg]), &here);
-        assert_eq!(said, Verdict::Waits(format!("{arg:?} reaches further than a wildcard allows")));
+        let stated = judge(&run(&["cp", "-r", "goals/asks", arg]), &here);
+        assert_eq!(stated, PolicyDecision::Waits(format!("{arg:?} reaches further than a wildcard allows")));
     }
     for arg in ["goals/h.md", "l/goals/h.md", "notes", "--format", "-v"] {
-        assert_eq!(judge(&run(&["cp", "goals/g.md", arg]), &here), Verdict::Free, "{arg}");
+        assert_eq!(judge(&run(&["cp", "goals/g.md", arg]), &here), PolicyDecision::Free, "{arg}");
     }
     let exact = rules(&[(&["cp", "**"], &["/data"]), (&["cp", "/etc/motd", "*"], &["/data"])]);
-    let named = Facts { rules: &exact, ..here.clone() };
+    let named = PolicyFacts { rules: &exact, ..here.clone() };
     assert_eq!(
         judge(&run(&["cp", "/etc/motd", "goals/h.md"]), &named),
-        Verdict::Free,
+        PolicyDecision::Free,
         "the rule names the file"
     );
-    let there = Facts { place: Some(Path::new("/src")), ..here };
-    assert_eq!(judge(&run(&["cp", "a", "/src/b"]), &there), Verdict::Free);
+    let there = PolicyFacts { place: Some(Path::new("/src")), ..here };
+    assert_eq!(judge(&run(&["cp", "a", "/src/b"]), &there), PolicyDecision::Free);
 }
 
 #[test]
 fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
     let allow = rules(&[(&["tool", "**"], &["/src"])]);
-    let here = Facts { place: Some(Path::new("/src")), ..facts(&allow) };
+    let here = PolicyFacts { place: Some(Path::new("/src")), ..facts(&allow) };
     for arg in [
         "@/abs",
         "file:///abs",
@@ -285,8 +291,12 @@ fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
         "file:/abs",
         "unix:///abs",
     ] {
-        let said = judge(&run(&["tool", arg]), &here);
-        assert_eq!(said, Verdict::Waits(format!("{arg:?} reaches further than a wildcard allows")), "{arg}");
+        let stated = judge(&run(&["tool", arg]), &here);
+        assert_eq!(
+            stated,
+            PolicyDecision::Waits(format!("{arg:?} reaches further than a wildcard allows")),
+            "{arg}"
+        );
     }
     for arg in [
         "a",
@@ -300,12 +310,12 @@ fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
         "main..dev",
         "HEAD~1",
     ] {
-        assert_eq!(judge(&run(&["tool", arg]), &here), Verdict::Free, "{arg}");
+        assert_eq!(judge(&run(&["tool", arg]), &here), PolicyDecision::Free, "{arg}");
     }
     let many: Vec<String> = (0..MAX_RESOLVED).map(|n| format!("a{n}")).collect();
     let many = many.join(",");
     assert!(
-        matches!(judge(&run(&["tool", &many]), &here), Verdict::Waits(_)),
+        matches!(judge(&run(&["tool", &many]), &here), PolicyDecision::Waits(_)),
         "it is too long to be followed"
     );
     // A link in the folder leads out of it.
@@ -313,9 +323,9 @@ fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
         let path = lexical(path);
         path.strip_prefix("/src/l").map_or_else(|_| path.clone(), |rest| Path::new("/abs").join(rest))
     };
-    let here = Facts { resolve: linked, ..here };
+    let here = PolicyFacts { resolve: linked, ..here };
     for arg in ["l", "l/x", "--x=l/x", "@l/x"] {
-        assert!(matches!(judge(&run(&["tool", arg]), &here), Verdict::Waits(_)), "{arg}");
+        assert!(matches!(judge(&run(&["tool", arg]), &here), PolicyDecision::Waits(_)), "{arg}");
     }
 }
 
@@ -327,7 +337,7 @@ fn an_argument_in_a_git_directory_is_refused() {
             .map_or_else(|_| path.clone(), |rest| Path::new("/src/.git/hooks").join(rest))
     };
     let allow = rules(&[(&["**"], &["/src", "/src/.git/hooks"])]);
-    let here = Facts { place: Some(Path::new("/src")), resolve: linked, ..facts(&allow) };
+    let here = PolicyFacts { place: Some(Path::new("/src")), resolve: linked, ..facts(&allow) };
     for arg in [
         "--output=.git/hooks/x",
         ".git/config",
@@ -347,16 +357,16 @@ fn an_argument_in_a_git_directory_is_refused() {
         ".git%2fhooks%2fx",
         ".g\"it\"/hooks/x",
     ] {
-        assert!(matches!(judge(&run(&["cp", arg]), &here), Verdict::Refused(_)), "{arg}");
+        assert!(matches!(judge(&run(&["cp", arg]), &here), PolicyDecision::Refused(_)), "{arg}");
     }
     let line = decided(json!({ "move": "run", "sh": "git log > .git/hooks/x" }));
-    assert!(matches!(judge(&line, &here), Verdict::Refused(_)));
+    assert!(matches!(judge(&line, &here), PolicyDecision::Refused(_)));
     for arg in [".gitignore", ".github/x", "a.git", "--exclude=.git", "--exclude-dir=.git"] {
-        assert_eq!(judge(&run(&["cp", arg]), &here), Verdict::Free, "{arg}");
+        assert_eq!(judge(&run(&["cp", arg]), &here), PolicyDecision::Free, "{arg}");
     }
-    let inside = Facts { place: Some(Path::new("/src/.git/hooks")), ..here };
+    let inside = PolicyFacts { place: Some(Path::new("/src/.git/hooks")), ..here };
     for argv in [&["ls"][..], &["/bin/ls"], &["/bin/ls", "/etc"]] {
-        assert!(matches!(judge(&run(argv), &inside), Verdict::Refused(_)), "{argv:?}");
+        assert!(matches!(judge(&run(argv), &inside), PolicyDecision::Refused(_)), "{argv:?}");
     }
 }
 
@@ -367,7 +377,7 @@ fn a_wildcard_frees_no_path_that_executes_on_the_users_side() {
         true => PathBuf::from("/src/.husky/pre-commit"),
         false => path.to_owned(),
     };
-    let here = Facts { place: Some(Path::new("/src")), resolve: followed, ..facts(&allow) };
+    let here = PolicyFacts { place: Some(Path::new("/src")), resolve: followed, ..facts(&allow) };
     for arg in [
         ".envrc",
         "a/.vscode/tasks.json",
@@ -378,19 +388,21 @@ fn a_wildcard_frees_no_path_that_executes_on_the_users_side() {
         "/src/.ENVRC",
         "a/link",
     ] {
-        let Verdict::Waits(why) = judge(&run(&["tool", arg]), &here) else { panic!("{arg} is not free") };
+        let PolicyDecision::Waits(why) = judge(&run(&["tool", arg]), &here) else {
+            panic!("{arg} is not free")
+        };
         assert!(why.contains("executes on your side") && why.contains("which no wildcard frees"), "{why}");
     }
     for arg in ["src/main.rs", "-v", "environment", "Makefile"] {
-        assert_eq!(judge(&run(&["tool", arg]), &here), Verdict::Free, "{arg}");
+        assert_eq!(judge(&run(&["tool", arg]), &here), PolicyDecision::Free, "{arg}");
     }
     let exact = rules(&[(&["tool", ".envrc", "*"], &["/src"])]);
     assert_eq!(
-        judge(&run(&["tool", ".envrc", "x"]), &Facts { rules: &exact, ..here.clone() }),
-        Verdict::Free
+        judge(&run(&["tool", ".envrc", "x"]), &PolicyFacts { rules: &exact, ..here.clone() }),
+        PolicyDecision::Free
     );
     // The name of a folder above the project says nothing.
     let allow = rules(&[(&["tool", "**"], &["/u/.run/src"])]);
-    let below = Facts { place: Some(Path::new("/u/.run/src")), rules: &allow, ..here };
-    assert_eq!(judge(&run(&["tool", "a", "/u/.run/src/b"]), &below), Verdict::Free);
+    let below = PolicyFacts { place: Some(Path::new("/u/.run/src")), rules: &allow, ..here };
+    assert_eq!(judge(&run(&["tool", "a", "/u/.run/src/b"]), &below), PolicyDecision::Free);
 }

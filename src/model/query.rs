@@ -14,11 +14,11 @@ const STRING_BYTES: usize = 8 * 1024;
 
 /// A part of the output that is for the terminal and not for the screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum TerminalQuery {
     /// A query that the terminal must answer.
     Query(Query),
     /// The program reports its status.
-    Status(Status),
+    Status(ProgramStatus),
 }
 
 /// A query to the terminal.
@@ -71,8 +71,8 @@ pub enum Query {
 
 /// The status that a program reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    pub state: Standing,
+pub struct ProgramStatus {
+    pub state: ProgramState,
     /// The kind of status, such as `permission` or `question`; untrusted text.
     pub kind: Option<String>,
     /// The message; untrusted text.
@@ -81,7 +81,7 @@ pub struct Status {
 
 /// The states of OSC 7501.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ProgramState {
     Idle,
     Working,
     /// It waits for the user.
@@ -93,16 +93,16 @@ pub enum Standing {
     Clear,
 }
 
-impl Standing {
+impl ProgramState {
     /// Returns the state with this name.
-    pub fn named(name: &[u8]) -> Option<Standing> {
+    pub fn named(name: &[u8]) -> Option<ProgramState> {
         Some(match name {
-            b"idle" => Standing::Idle,
-            b"working" => Standing::Working,
-            b"blocked" => Standing::Blocked,
-            b"done" => Standing::Done,
-            b"error" => Standing::Error,
-            b"clear" => Standing::Clear,
+            b"idle" => ProgramState::Idle,
+            b"working" => ProgramState::Working,
+            b"blocked" => ProgramState::Blocked,
+            b"done" => ProgramState::Done,
+            b"error" => ProgramState::Error,
+            b"clear" => ProgramState::Clear,
             _ => return None,
         })
     }
@@ -111,28 +111,28 @@ impl Standing {
 /// Finds queries in output that arrives in pieces. Keeps at most one unfinished sequence.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    state: State,
+    state: ScanState,
     kept: Vec<u8>,
     /// How the titles of programs begin that report their state in their title alone.
-    titles: Vec<(&'static str, Standing)>,
+    titles: Vec<(&'static str, ProgramState)>,
     /// What the program's title last said.
-    titled: Option<Standing>,
+    titled: Option<ProgramState>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum ScanState {
     #[default]
     Ground,
     Escape,
     Csi,
     /// A control string of a supported kind.
-    Text(Kind),
+    Text(QueryKind),
     /// An escape inside a control string, which ends it if a backslash follows.
-    TextEscape(Kind),
+    TextEscape(QueryKind),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum QueryKind {
     Osc,
     Dcs,
     /// SOS, PM, APC, and sequences that are too long.
@@ -146,11 +146,11 @@ const ABORT: [u8; 2] = [0x18, 0x1a];
 
 impl Scanner {
     /// Reads output and calls `found` for each event in it.
-    pub fn scan(&mut self, mut bytes: &[u8], found: &mut impl FnMut(Event)) {
+    pub fn scan(&mut self, mut bytes: &[u8], found: &mut impl FnMut(TerminalQuery)) {
         while let Some((byte, rest)) = bytes.split_first() {
-            if self.state == State::Ground {
+            if self.state == ScanState::Ground {
                 let Some(at) = bytes.iter().position(|byte| *byte == ESC) else { return };
-                self.state = State::Escape;
+                self.state = ScanState::Escape;
                 bytes = &bytes[at + 1..];
                 continue;
             }
@@ -159,60 +159,60 @@ impl Scanner {
         }
     }
 
-    fn step(&mut self, byte: u8, found: &mut impl FnMut(Event)) {
+    fn step(&mut self, byte: u8, found: &mut impl FnMut(TerminalQuery)) {
         match (self.state, byte) {
             (_, byte) if ABORT.contains(&byte) => self.rest(),
-            (State::Ground, _) => {}
-            (State::Text(kind), ESC) => self.state = State::TextEscape(kind),
-            (_, ESC) => self.begin(State::Escape),
-            (State::Escape, b'[') => self.begin(State::Csi),
-            (State::Escape, b']') => self.begin(State::Text(Kind::Osc)),
-            (State::Escape, b'P') => self.begin(State::Text(Kind::Dcs)),
-            (State::Escape, b'X' | b'^' | b'_') => self.begin(State::Text(Kind::Other)),
+            (ScanState::Ground, _) => {}
+            (ScanState::Text(kind), ESC) => self.state = ScanState::TextEscape(kind),
+            (_, ESC) => self.begin(ScanState::Escape),
+            (ScanState::Escape, b'[') => self.begin(ScanState::Csi),
+            (ScanState::Escape, b']') => self.begin(ScanState::Text(QueryKind::Osc)),
+            (ScanState::Escape, b'P') => self.begin(ScanState::Text(QueryKind::Dcs)),
+            (ScanState::Escape, b'X' | b'^' | b'_') => self.begin(ScanState::Text(QueryKind::Other)),
             // Control characters inside a sequence take effect and do not end it.
-            (State::Escape | State::Csi, 0..0x20) => {}
-            (State::Csi, 0x20..0x40) if self.kept.len() < CSI_BYTES => self.kept.push(byte),
-            (State::Csi, 0x40..0x7f) => {
+            (ScanState::Escape | ScanState::Csi, 0..0x20) => {}
+            (ScanState::Csi, 0x20..0x40) if self.kept.len() < CSI_BYTES => self.kept.push(byte),
+            (ScanState::Csi, 0x40..0x7f) => {
                 if let Some(query) = csi(&self.kept, byte) {
-                    found(Event::Query(query));
+                    found(TerminalQuery::Query(query));
                 }
                 self.rest();
             }
-            (State::Text(kind), BEL) if kind != Kind::Dcs => self.text(kind, true, found),
-            (State::TextEscape(kind), b'\\') => self.text(kind, false, found),
-            (State::TextEscape(_), byte) => {
-                self.begin(State::Escape);
+            (ScanState::Text(kind), BEL) if kind != QueryKind::Dcs => self.text(kind, true, found),
+            (ScanState::TextEscape(kind), b'\\') => self.text(kind, false, found),
+            (ScanState::TextEscape(_), byte) => {
+                self.begin(ScanState::Escape);
                 self.step(byte, found);
             }
-            (State::Text(Kind::Other), _) => {}
-            (State::Text(_), byte) if self.kept.len() < STRING_BYTES => self.kept.push(byte),
-            (State::Text(_), _) => self.begin(State::Text(Kind::Other)),
+            (ScanState::Text(QueryKind::Other), _) => {}
+            (ScanState::Text(_), byte) if self.kept.len() < STRING_BYTES => self.kept.push(byte),
+            (ScanState::Text(_), _) => self.begin(ScanState::Text(QueryKind::Other)),
             _ => self.rest(),
         }
     }
 
-    fn begin(&mut self, state: State) {
+    fn begin(&mut self, state: ScanState) {
         self.state = state;
         self.kept.clear();
     }
 
     fn rest(&mut self) {
-        self.state = State::Ground;
+        self.state = ScanState::Ground;
         // A supervisor runs for hours, and most programs send no query: free the memory.
         self.kept = Vec::new();
     }
 
-    fn text(&mut self, kind: Kind, bell: bool, found: &mut impl FnMut(Event)) {
+    fn text(&mut self, kind: QueryKind, bell: bool, found: &mut impl FnMut(TerminalQuery)) {
         let text = std::mem::take(&mut self.kept);
         match kind {
-            Kind::Osc => {
+            QueryKind::Osc => {
                 if let Some(status) = self.title(&text) {
-                    found(Event::Status(status));
+                    found(TerminalQuery::Status(status));
                 }
                 osc(&text, bell, found);
             }
-            Kind::Dcs if text.starts_with(b"+q") => found(Event::Query(Query::Capability)),
-            Kind::Dcs if text.starts_with(b"$q") => found(Event::Query(Query::Setting)),
+            QueryKind::Dcs if text.starts_with(b"+q") => found(TerminalQuery::Query(Query::Capability)),
+            QueryKind::Dcs if text.starts_with(b"$q") => found(TerminalQuery::Query(Query::Setting)),
             _ => {}
         }
         self.rest();
@@ -221,18 +221,18 @@ impl Scanner {
 
 impl Scanner {
     /// A scanner that knows these titles, by how they begin.
-    pub fn new(titles: Vec<(&'static str, Standing)>) -> Scanner {
+    pub fn new(titles: Vec<(&'static str, ProgramState)>) -> Scanner {
         Scanner { titles, ..Scanner::default() }
     }
 
     /// The state that a title reports where it is another one. Before a program has begun it is ready too.
-    fn title(&mut self, osc: &[u8]) -> Option<Status> {
+    fn title(&mut self, osc: &[u8]) -> Option<ProgramStatus> {
         let words = osc.strip_prefix(b"0;").or(osc.strip_prefix(b"2;"))?;
         let words = std::str::from_utf8(words).ok()?;
         let state = self.titles.iter().find(|(begin, _)| words.starts_with(begin))?.1;
         let before = self.titled.replace(state);
-        let is_news = before != Some(state) && (before.is_some() || state != Standing::Done);
-        is_news.then_some(Status { state, kind: None, message: None })
+        let is_news = before != Some(state) && (before.is_some() || state != ProgramState::Done);
+        is_news.then_some(ProgramStatus { state, kind: None, message: None })
     }
 }
 
@@ -261,7 +261,7 @@ fn decimal<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-fn osc(text: &[u8], bell: bool, found: &mut impl FnMut(Event)) {
+fn osc(text: &[u8], bell: bool, found: &mut impl FnMut(TerminalQuery)) {
     let mut parts = text.split(|byte| *byte == b';');
     let Some(number) = parts.next().and_then(decimal::<u16>) else { return };
     match number {
@@ -269,21 +269,21 @@ fn osc(text: &[u8], bell: bool, found: &mut impl FnMut(Event)) {
         10..=12 => {
             for (which, _) in (10..=12).skip(usize::from(number - 10)).zip(parts).filter(|(_, p)| *p == b"?")
             {
-                found(Event::Query(Query::Color { which, bell }));
+                found(TerminalQuery::Query(Query::Color { which, bell }));
             }
         }
         4 => {
             while let (Some(index), Some(value)) = (parts.next(), parts.next()) {
                 if let (Some(index), b"?") = (decimal(index), value) {
-                    found(Event::Query(Query::Palette { index, bell }));
+                    found(TerminalQuery::Query(Query::Palette { index, bell }));
                 }
             }
         }
         7501 => match parts.next() {
-            Some(b"?") => found(Event::Query(Query::Program)),
+            Some(b"?") => found(TerminalQuery::Query(Query::Program)),
             Some(body) => {
                 if let Some(status) = status(body) {
-                    found(Event::Status(status));
+                    found(TerminalQuery::Status(status));
                 }
             }
             None => {}
@@ -293,8 +293,8 @@ fn osc(text: &[u8], bell: bool, found: &mut impl FnMut(Event)) {
 }
 
 /// Parses `state=blocked:app=…:kind=permission:msg=<base64>`, in any order; unknown parts are skipped.
-fn status(body: &[u8]) -> Option<Status> {
-    let mut status = Status { state: Standing::Idle, kind: None, message: None };
+fn status(body: &[u8]) -> Option<ProgramStatus> {
+    let mut status = ProgramStatus { state: ProgramState::Idle, kind: None, message: None };
     let mut known = false;
     for pair in body.split(|byte| *byte == b':') {
         let (key, value) = pair.split_at(pair.iter().position(|byte| *byte == b'=')?);
@@ -302,7 +302,7 @@ fn status(body: &[u8]) -> Option<Status> {
         match key {
             b"state" => {
                 known = true;
-                status.state = Standing::named(value)?;
+                status.state = ProgramState::named(value)?;
             }
             b"kind" => status.kind = Some(String::from_utf8_lossy(value).into_owned()),
             b"msg" => {

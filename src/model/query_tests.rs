@@ -5,13 +5,13 @@ use proptest::prelude::*;
 use super::*;
 
 /// Titles as gemini has them.
-const TITLES: [(&str, Standing); 3] = [
-    ("\u{2726}  Working", Standing::Working),
-    ("\u{270b}  Action Required", Standing::Blocked),
-    ("\u{25c7}  Ready", Standing::Done),
+const TITLES: [(&str, ProgramState); 3] = [
+    ("\u{2726}  Working", ProgramState::Working),
+    ("\u{270b}  Action Required", ProgramState::Blocked),
+    ("\u{25c7}  Ready", ProgramState::Done),
 ];
 
-fn scan(pieces: &[&[u8]]) -> Vec<Event> {
+fn scan(pieces: &[&[u8]]) -> Vec<TerminalQuery> {
     let (mut scanner, mut found) = (Scanner::new(TITLES.to_vec()), Vec::new());
     for piece in pieces {
         scanner.scan(piece, &mut |event| found.push(event));
@@ -22,8 +22,8 @@ fn scan(pieces: &[&[u8]]) -> Vec<Event> {
 
 fn queries(bytes: &[u8]) -> Vec<Query> {
     let is_query = |event| match event {
-        Event::Query(query) => Some(query),
-        Event::Status(_) => None,
+        TerminalQuery::Query(query) => Some(query),
+        TerminalQuery::Status(_) => None,
     };
     scan(&[bytes]).into_iter().filter_map(is_query).collect()
 }
@@ -89,14 +89,14 @@ fn text_that_only_looks_like_a_query_is_ignored() {
 #[test]
 fn agents_report_their_status() {
     let status = |bytes: &[u8]| match scan(&[bytes]).as_slice() {
-        [Event::Status(status)] => status.clone(),
+        [TerminalQuery::Status(status)] => status.clone(),
         other => panic!("{other:?}"),
     };
-    let plain = |state| Status { state, kind: None, message: None };
-    assert_eq!(status(b"\x1b]7501;state=working:app=codex\x1b\\"), plain(Standing::Working));
-    assert_eq!(status(b"\x1b]7501;state=clear\x07"), plain(Standing::Clear));
-    let blocked = Status {
-        state: Standing::Blocked,
+    let plain = |state| ProgramStatus { state, kind: None, message: None };
+    assert_eq!(status(b"\x1b]7501;state=working:app=codex\x1b\\"), plain(ProgramState::Working));
+    assert_eq!(status(b"\x1b]7501;state=clear\x07"), plain(ProgramState::Clear));
+    let blocked = ProgramStatus {
+        state: ProgramState::Blocked,
         kind: Some("question".to_owned()),
         message: Some("answer: Which colour? (Red \u{b7} Blue)".to_owned()),
     };
@@ -104,9 +104,9 @@ fn agents_report_their_status() {
         YW5zd2VyOiBXaGljaCBjb2xvdXI/IChSZWQgwrcgQmx1ZSk=\x07";
     assert_eq!(status(text), blocked);
     let permission = status(b"\x1b]7501;state=blocked:app=codex:kind=permission\x1b\\");
-    assert_eq!((permission.state, permission.kind.as_deref()), (Standing::Blocked, Some("permission")));
+    assert_eq!((permission.state, permission.kind.as_deref()), (ProgramState::Blocked, Some("permission")));
     let broken = status(b"\x1b]7501;state=error:msg=*not base64*\x07");
-    assert_eq!(broken, plain(Standing::Error), "an invalid message does not hide the state");
+    assert_eq!(broken, plain(ProgramState::Error), "an invalid message does not hide the state");
     for no_status in [&b"\x1b]7501;state=dancing\x07"[..], b"\x1b]7501;app=x\x07", b"\x1b]7501;state\x07"] {
         assert_eq!(scan(&[no_status]), []);
     }
@@ -135,7 +135,7 @@ fn an_unterminated_string_takes_bounded_memory() {
     assert!(scanner.kept.capacity() <= 2 * STRING_BYTES);
     let mut found = Vec::new();
     scanner.scan(b"\x07\x1b[6n", &mut |event| found.push(event));
-    assert_eq!(found, [Event::Query(Query::Cursor { dec: false })], "the end is found");
+    assert_eq!(found, [TerminalQuery::Query(Query::Cursor { dec: false })], "the end is found");
     assert_eq!(scanner.kept.capacity(), 0, "no memory is kept");
 }
 
@@ -156,8 +156,9 @@ fn a_title_that_reports_a_state_is_heard_once_each_time_it_changes() {
         "\u{25c7}  Ready",
     ]);
     let output: String = titles.map(|title| format!("\x1b]0;{title} (clone)   \x07drawn")).collect();
-    let says = |state| Event::Status(Status { state, kind: None, message: None });
-    let heard = [Standing::Working, Standing::Blocked, Standing::Working, Standing::Done].map(says);
+    let says = |state| TerminalQuery::Status(ProgramStatus { state, kind: None, message: None });
+    let heard =
+        [ProgramState::Working, ProgramState::Blocked, ProgramState::Working, ProgramState::Done].map(says);
     assert_eq!(scan(&[output.as_bytes()]), heard, "a program that has not started is not done");
 }
 

@@ -11,7 +11,7 @@ use super::time::{LAST_MS, Now};
 /// When a timer fires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum When {
+pub enum FireTime {
     /// Once, this number of seconds after it was created.
     InS(u32),
     /// Repeatedly, with this number of seconds in between.
@@ -24,7 +24,7 @@ pub enum When {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    pub when: When,
+    pub when: FireTime,
     /// What to look at when it fires.
     pub note: String,
     /// When it was created, in milliseconds since the Unix epoch.
@@ -47,19 +47,23 @@ pub struct Due {
 /// The shortest interval of a repeating timer, in seconds.
 const MIN_EVERY_S: u32 = 60;
 
-impl When {
+impl FireTime {
     /// Parses the three optional fields of a move, of which exactly one must be set.
     ///
     /// # Errors
     /// Says which rule is broken.
-    pub fn from_parts(in_s: Option<u32>, every_s: Option<u32>, cron: Option<&str>) -> Result<When, String> {
+    pub fn from_parts(
+        in_s: Option<u32>,
+        every_s: Option<u32>,
+        cron: Option<&str>,
+    ) -> Result<FireTime, String> {
         match (in_s, every_s, cron) {
-            (Some(s), None, None) => Ok(When::InS(s)),
+            (Some(s), None, None) => Ok(FireTime::InS(s)),
             (None, Some(s), None) if s < MIN_EVERY_S => {
                 Err(format!("`every_s` is {s}; {MIN_EVERY_S} is the least"))
             }
-            (None, Some(s), None) => Ok(When::EveryS(s)),
-            (None, None, Some(text)) => parse_cron(text).map(|_| When::Cron(text.to_owned())),
+            (None, Some(s), None) => Ok(FireTime::EveryS(s)),
+            (None, None, Some(text)) => parse_cron(text).map(|_| FireTime::Cron(text.to_owned())),
             _ => Err("exactly one of `in_s`, `every_s` and `cron` must be given".to_owned()),
         }
     }
@@ -70,8 +74,8 @@ impl When {
     /// Says why it never fires.
     pub fn check(&self) -> Result<(), String> {
         match self {
-            When::InS(_) | When::EveryS(_) => Ok(()),
-            When::Cron(text) => parse_cron(text).map(drop),
+            FireTime::InS(_) | FireTime::EveryS(_) => Ok(()),
+            FireTime::Cron(text) => parse_cron(text).map(drop),
         }
     }
 }
@@ -97,11 +101,11 @@ impl Schedule {
         // A timer that was created again under the same name starts over.
         let fired = fired_ms.filter(|fired| set_back || *fired >= self.created_ms);
         match &self.when {
-            When::InS(_) if fired.is_some() => None,
+            FireTime::InS(_) if fired.is_some() => None,
             // If the start is in the future, the elapsed time is unknown: treat the timer as due.
             _ if fired.unwrap_or(self.created_ms) > now.unix_ms => Some(now.unix_ms),
-            When::InS(s) => self.created_ms.checked_add(i64::from(*s) * 1000),
-            When::EveryS(s) => {
+            FireTime::InS(s) => self.created_ms.checked_add(i64::from(*s) * 1000),
+            FireTime::EveryS(s) => {
                 let step_ms = i64::from((*s).max(MIN_EVERY_S)) * 1000;
                 let last = fired.unwrap_or(self.created_ms);
                 // Fires on a fixed grid from its creation, and only once after any number of missed times.
@@ -109,7 +113,7 @@ impl Schedule {
                 let periods = last.checked_sub(from)? / step_ms + 1;
                 from.checked_add(periods.checked_mul(step_ms)?)
             }
-            When::Cron(text) => {
+            FireTime::Cron(text) => {
                 let zone = FixedOffset::east_opt(now.offset_s)?;
                 let last_ms = fired.unwrap_or(self.created_ms);
                 let last = zone.timestamp_millis_opt(last_ms.clamp(0, LAST_MS)).single()?;
@@ -142,13 +146,13 @@ mod tests {
         Now { unix_ms: ms, offset_s: 3600 }
     }
 
-    fn timer(when: When) -> Schedule {
+    fn timer(when: FireTime) -> Schedule {
         Schedule { when, note: "n".to_owned(), created_ms: 0, clean: true }
     }
 
     #[test]
     fn a_timer_that_fires_once_never_fires_again() {
-        let t = timer(When::InS(90));
+        let t = timer(FireTime::InS(90));
         assert_eq!(t.next_ms(None, at(0)), Some(90_000));
         assert!(t.is_spent(Some(90_000), at(90_000)));
         let again = Schedule { created_ms: 100_000, ..t };
@@ -157,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_repeating_timer_keeps_its_grid_and_fires_once_for_missed_times() {
-        let t = timer(When::EveryS(60));
+        let t = timer(FireTime::EveryS(60));
         assert_eq!(t.next_ms(None, at(0)), Some(60_000));
         assert_eq!(t.next_ms(Some(61_000), at(61_000)), Some(120_000));
         assert_eq!(t.next_ms(Some(10 * HOUR + 5), at(11 * HOUR)), Some(10 * HOUR + 60_000));
@@ -165,21 +169,21 @@ mod tests {
 
     #[test]
     fn cron_is_local_time() {
-        let t = timer(When::Cron("0 9 * * *".to_owned()));
+        let t = timer(FireTime::Cron("0 9 * * *".to_owned()));
         assert_eq!(t.next_ms(None, at(0)), Some(8 * HOUR), "nine o'clock one hour east of UTC");
         assert_eq!(t.next_ms(Some(8 * HOUR), at(8 * HOUR)), Some(32 * HOUR));
     }
 
     #[test]
     fn a_huge_number_never_overflows() {
-        let t = Schedule { created_ms: i64::MAX - 5, ..timer(When::InS(u32::MAX)) };
+        let t = Schedule { created_ms: i64::MAX - 5, ..timer(FireTime::InS(u32::MAX)) };
         assert_eq!(t.next_ms(None, at(i64::MAX)), None);
     }
 
     proptest::proptest! {
         #[test]
         fn any_moments_give_a_timer_without_a_panic(created_ms: i64, fired: Option<i64>, unix_ms: i64, which in 0..3_usize) {
-            let whens = [When::InS(u32::MAX), When::EveryS(u32::MAX), When::Cron("0 9 29 2 *".to_owned())];
+            let whens = [FireTime::InS(u32::MAX), FireTime::EveryS(u32::MAX), FireTime::Cron("0 9 29 2 *".to_owned())];
             let timer = Schedule { created_ms, ..timer(whens[which].clone()) };
             let next = timer.next_ms(fired, at(unix_ms));
             proptest::prop_assert_eq!(next.is_none(), timer.is_spent(fired, at(unix_ms)));
@@ -188,16 +192,16 @@ mod tests {
 
     #[test]
     fn a_timer_with_a_start_in_the_future_is_due_once() {
-        for when in [When::InS(90), When::EveryS(60), When::Cron("0 9 * * *".to_owned())] {
+        for when in [FireTime::InS(90), FireTime::EveryS(60), FireTime::Cron("0 9 * * *".to_owned())] {
             let made_later = Schedule { created_ms: 30 * HOUR, ..timer(when.clone()) };
             assert_eq!(made_later.next_ms(None, at(HOUR)), Some(HOUR), "{when:?}");
             let next = made_later.next_ms(Some(HOUR), at(HOUR + 1000));
             match when {
-                When::InS(_) => assert_eq!(next, None),
+                FireTime::InS(_) => assert_eq!(next, None),
                 _ => assert!(next.unwrap() >= HOUR + 60_000, "{when:?}: {next:?}"),
             }
             let fired_later = timer(when.clone()).next_ms(Some(30 * HOUR), at(HOUR));
-            assert_eq!(fired_later, (!matches!(when, When::InS(_))).then_some(HOUR), "{when:?}");
+            assert_eq!(fired_later, (!matches!(when, FireTime::InS(_))).then_some(HOUR), "{when:?}");
         }
     }
 
@@ -205,10 +209,10 @@ mod tests {
     fn a_cron_expression_that_never_matches_is_refused() {
         for never in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
             assert!(
-                When::from_parts(None, None, Some(never)).unwrap_err().contains("never comes"),
+                FireTime::from_parts(None, None, Some(never)).unwrap_err().contains("never comes"),
                 "{never}"
             );
         }
-        assert!(When::from_parts(None, None, Some("0 0 29 2 *")).is_ok());
+        assert!(FireTime::from_parts(None, None, Some("0 0 29 2 *")).is_ok());
     }
 }

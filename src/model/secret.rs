@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-pub use stream::Stream;
+pub use stream::RedactStream;
 
 use scan::{SecretScan, SecretSpan};
 use spelling::Spelling;
@@ -80,7 +80,7 @@ impl Secrets {
             }
             return;
         }
-        let mut stream = Stream::new(self);
+        let mut stream = RedactStream::new(self);
         let mut clean = Vec::with_capacity(bytes.len());
         // Feed it in pieces, because the stream copies each piece to a text.
         bytes.chunks(PIECE_BYTES).for_each(|piece| clean.extend(stream.feed_bytes(piece)));
@@ -232,7 +232,7 @@ mod tests {
         let mut bytes = b"a line of a report, with sk- and ghp_ and secret words in it\n".repeat(170_000);
         bytes.extend_from_slice(b"secret-number-007");
         let (clean, visited) = scan::count_visits(|| {
-            let mut stream = Stream::new(&some);
+            let mut stream = RedactStream::new(&some);
             let mut clean: Vec<u8> = bytes.chunks(4096).flat_map(|piece| stream.feed_bytes(piece)).collect();
             clean.extend(stream.end_bytes());
             clean

@@ -5,7 +5,7 @@ use super::world::Trust;
 
 /// The directives in a sensor's header; all times in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Header {
+pub struct SensorHeader {
     /// The shortest interval between two runs; `None`: it runs in each beat.
     pub interval_ms: Option<i64>,
     /// Its timeout; `None`: the default in the config.
@@ -27,19 +27,19 @@ pub const HEAD_BYTES: usize = 4096;
 /// The longest `#!` line, in bytes; looop's stamp comes after it and must be within the head.
 const FIRST_LINE_BYTES: usize = 1024;
 
-impl Header {
+impl SensorHeader {
     /// Parses the directives in the first lines of a sensor; only the head counts. Bytes that are not text contain no
     /// directives.
     ///
     /// # Errors
     /// Names the unknown directive, or reports a first line that is too long. Such a sensor is not run.
-    pub fn parse(script: &[u8]) -> Result<Header, String> {
+    pub fn parse(script: &[u8]) -> Result<SensorHeader, String> {
         let head = &script[..script.len().min(HEAD_BYTES)];
         let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
         if first.starts_with(b"#!") && first.len() > FIRST_LINE_BYTES {
             return Err(format!("its first line is longer than {FIRST_LINE_BYTES} bytes"));
         }
-        let mut header = Header::default();
+        let mut header = SensorHeader::default();
         // Ignore a last line that continues after the head.
         let whole = match head.iter().rposition(|byte| *byte == b'\n') {
             Some(end) if head.len() == HEAD_BYTES => &head[..end],
@@ -86,9 +86,9 @@ impl Header {
 /// Marks a script as untrusted, after its `#!` line, unless it is marked already.
 ///
 /// # Errors
-/// As [`Header::parse`]: such a script would not be run.
+/// As [`SensorHeader::parse`]: such a script would not be run.
 pub fn stamp_untrusted(script: &str) -> Result<String, String> {
-    if Header::parse(script.as_bytes())?.trust == Trust::Untrusted {
+    if SensorHeader::parse(script.as_bytes())?.trust == Trust::Untrusted {
         return Ok(script.to_owned());
     }
     let (first, rest) = script.split_once('\n').unwrap_or((script, ""));
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn directives_are_read() {
-        let header = Header::parse(
+        let header = SensorHeader::parse(
             b"#!/bin/sh\n# looop: interval=300s timeout=20s\n# looop: trust=untrusted env=A,B write=~/x\n",
         )
         .unwrap();
@@ -110,13 +110,13 @@ mod tests {
         assert_eq!(header.trust, Trust::Untrusted);
         assert_eq!(header.env, ["A", "B"]);
         assert_eq!(header.write, ["~/x"]);
-        assert_eq!(Header::parse(b"\x7fELF\0\0# looop"), Ok(Header::default()));
+        assert_eq!(SensorHeader::parse(b"\x7fELF\0\0# looop"), Ok(SensorHeader::default()));
     }
 
     #[test]
     fn an_unknown_directive_is_an_error() {
         for bad in ["# looop: intervall=3s", "# looop: trust=yes", "// looop: timeout=soon"] {
-            assert!(Header::parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(SensorHeader::parse(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         for script in scripts.map(str::to_owned).into_iter().chain(far) {
             let stamped = stamp_untrusted(&script).unwrap();
             let head = &stamped.as_bytes()[..stamped.len().min(HEAD_BYTES)];
-            assert_eq!(Header::parse(head).unwrap().trust, Trust::Untrusted, "{}", script.len());
+            assert_eq!(SensorHeader::parse(head).unwrap().trust, Trust::Untrusted, "{}", script.len());
             assert!(stamped.starts_with("#!/bin/sh\n"));
             assert_eq!(stamp_untrusted(&stamped).unwrap(), stamped);
         }
@@ -140,7 +140,7 @@ mod tests {
         for length in [1025, 4070, 4090, 4096, 5000] {
             let script = format!("#!/bin/sh{}\necho {{}}\n", " ".repeat(length - 9));
             assert!(stamp_untrusted(&script).is_err_and(|why| why.contains("first line")), "{length}");
-            assert!(Header::parse(script.as_bytes()).is_err(), "{length}");
+            assert!(SensorHeader::parse(script.as_bytes()).is_err(), "{length}");
         }
         assert!(
             stamp_untrusted("#!/bin/sh\n# looop: intervall=3s\n").is_err(),

@@ -54,7 +54,7 @@ impl Service {
              RestartSec=10\n\
              # Wrong usage, and a pulse that runs already: beginning again mends neither.\n\
              RestartPreventExitStatus=2 75\n\
-             # Workers outlive the pulse: it alone is told to end.\n\
+             # Workers outlive the pulse: it alone is stopped.\n\
              KillMode=process\n\
              \n\
              [Install]\n\
@@ -88,7 +88,7 @@ impl Service {
              <key>RunAtLoad</key>\n  <true/>\n  \
              <key>KeepAlive</key>\n  <dict>\n    <key>SuccessfulExit</key>\n    <false/>\n  </dict>\n  \
              <key>ThrottleInterval</key>\n  <integer>10</integer>\n  \
-             <!-- Workers outlive the pulse: it alone is told to end. -->\n  \
+             <!-- Workers outlive the pulse: it alone is stopped. -->\n  \
              <key>AbandonProcessGroup</key>\n  <true/>\n  \
              <key>StandardOutPath</key>\n  <string>{log}</string>\n  \
              <key>StandardErrorPath</key>\n  <string>{log}</string>\n\

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::attempt::Thresholds;
-use super::boxing::Boxes;
+use super::boxing::SandboxConfig;
 use super::budget::Budget;
 use super::secret::Secrets;
 use super::worker::{Objects, WorkerLimits};
@@ -44,14 +44,14 @@ impl Default for Limits {
 
 /// A rule that frees a `run`: `*` matches one argument, `**` matches the rest.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
+pub struct RunRule {
     /// The argument vectors that it matches.
     pub argv: Vec<String>,
     /// The directories in which it applies, absolute; empty: only the data dir.
     pub cwd: Vec<PathBuf>,
 }
 
-impl Rule {
+impl RunRule {
     /// Says what is wrong with a pattern. A pattern that matches less than it seems to would leave moves waiting for
     /// approval without an apparent reason.
     pub fn flaw(argv: &[String]) -> Option<String> {
@@ -77,9 +77,9 @@ impl Rule {
 
 /// What the user has allowed in advance.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rules {
+pub struct PolicyRules {
     /// Commands that need no approval.
-    pub allow: Vec<Rule>,
+    pub allow: Vec<RunRule>,
     /// Tags of moves that need no approval although they need one by default.
     pub free_moves: Vec<String>,
     /// Repositories that the loop may clone for its workers, absolute and with symbolic links resolved.
@@ -216,7 +216,7 @@ impl Default for Fixes {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     pub limits: Limits,
-    pub rules: Rules,
+    pub rules: PolicyRules,
     pub budget: Budget,
     /// The PATH for programs of moves, sensors and runners.
     pub path: String,
@@ -231,7 +231,7 @@ pub struct Settings {
     pub workers: Workers,
     pub fixes: Fixes,
     /// The sandboxes of children.
-    pub boxes: Boxes,
+    pub boxes: SandboxConfig,
     /// The variables that name this profile, for children that run looop again.
     pub config_env: Vec<(String, String)>,
     /// Directories that no move may touch, including that of the config file.

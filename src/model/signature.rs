@@ -22,7 +22,7 @@ const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
 /// A test framework whose output is understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TestFramework {
     Pytest,
     /// Python's unittest.
     Unittest,
@@ -38,7 +38,7 @@ pub enum Kind {
 
 /// How a test run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum TestExit {
     /// It exited with this code.
     Code(i32),
     /// Another end, as text.
@@ -47,9 +47,9 @@ pub enum Ended {
 
 /// The parsed output of a test run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct TestReport {
     /// The framework that printed it.
-    pub kind: Kind,
+    pub kind: TestFramework,
     /// True if it exited with success and ran at least one test.
     pub passed: bool,
     /// True if the framework is known and collected no tests.
@@ -65,7 +65,7 @@ pub struct Report {
     /// The kind of error: a class, a code, or how the program ended.
     pub class: String,
     /// The message as printed.
-    pub said: String,
+    pub stated: String,
     /// The message, normalized.
     pub message: String,
     /// The location in the project nearest to the error: the file, and the function if known.
@@ -74,7 +74,7 @@ pub struct Report {
 
 /// The result of a parser.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Found {
+struct ParsedOutput {
     good: Option<u32>,
     bad: Option<u32>,
     skipped: Option<u32>,
@@ -85,37 +85,37 @@ struct Found {
 }
 
 /// A parser; it returns `None` for the output of another framework.
-type Parser = fn(&[&str]) -> Option<Found>;
+type Parser = fn(&[&str]) -> Option<ParsedOutput>;
 
 /// Parses the output of a test run in the directory `root`. The output has no colors any more.
-pub fn read(output: &str, ended: &Ended, root: &str) -> Report {
+pub fn read(output: &str, ended: &TestExit, root: &str) -> TestReport {
     let from = output.ceil_char_boundary(output.len().saturating_sub(MAX_OUTPUT_BYTES));
     let text = output[from..].replace(&format!("{}/", root.trim_end_matches('/')), "");
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    let known: [(Kind, Parser); 6] = [
-        (Kind::Cargo, rust::read),
-        (Kind::Pytest, python::pytest),
-        (Kind::Unittest, python::unittest),
-        (Kind::Jest, js::read),
-        (Kind::Go, go::read),
-        (Kind::Tap, tap::read),
+    let known: [(TestFramework, Parser); 6] = [
+        (TestFramework::Cargo, rust::read),
+        (TestFramework::Pytest, python::pytest),
+        (TestFramework::Unittest, python::unittest),
+        (TestFramework::Jest, js::read),
+        (TestFramework::Go, go::read),
+        (TestFramework::Tap, tap::read),
     ];
     let found = known.into_iter().find_map(|(kind, read)| Some((kind, read(&lines)?)));
-    let (kind, mut found) = found.unwrap_or_else(|| (Kind::Generic, generic::read(&lines)));
+    let (kind, mut found) = found.unwrap_or_else(|| (TestFramework::Generic, generic::read(&lines)));
     let total = [found.good, found.bad].into_iter().flatten().fold(0_u32, u32::saturating_add);
-    let well = *ended == Ended::Code(0);
+    let well = *ended == TestExit::Code(0);
     let counted = found.good.is_some() || found.bad.is_some();
-    let empty = kind != Kind::Generic && counted && total == 0 && found.class.is_empty();
+    let empty = kind != TestFramework::Generic && counted && total == 0 && found.class.is_empty();
     if found.class.is_empty() && !well {
         found.class = match ended {
-            Ended::Code(code) => format!("exit code {code}"),
-            Ended::Other(words) => words.clone(),
+            TestExit::Code(code) => format!("exit code {code}"),
+            TestExit::Other(words) => words.clone(),
         };
     }
     found.tests.sort();
     found.tests.dedup();
     found.tests.truncate(MAX_TESTS);
-    Report {
+    TestReport {
         kind,
         passed: well && !empty && found.bad.unwrap_or(0) == 0,
         empty,
@@ -125,12 +125,12 @@ pub fn read(output: &str, ended: &Ended, root: &str) -> Report {
         tests: found.tests,
         class: found.class,
         message: normal(&found.message),
-        said: found.message,
+        stated: found.message,
         frame: found.frame,
     }
 }
 
-impl Report {
+impl TestReport {
     /// The signature of the failure, 16 hexadecimal digits; `None` if there was no failure.
     pub fn signature(&self) -> Option<String> {
         if self.passed {
@@ -174,7 +174,7 @@ impl Report {
         };
         let named: Vec<&str> = self.tests.iter().take(3).map(String::as_str).collect();
         let more = if self.tests.len() > 3 { ", …" } else { "" };
-        let error = [self.class.as_str(), self.said.as_str()].into_iter().filter(|part| !part.is_empty());
+        let error = [self.class.as_str(), self.stated.as_str()].into_iter().filter(|part| !part.is_empty());
         let error = error.collect::<Vec<_>>().join(": ");
         let parts = [count, format!("{}{more}", named.join(", ")), error];
         let line = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ");

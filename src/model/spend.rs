@@ -9,7 +9,7 @@ use super::charge::{Basis, Charge, Usage};
 
 /// The grouping of a spend report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum GroupBy {
     /// The local day.
     Day,
     Goal,
@@ -24,7 +24,7 @@ pub enum By {
 
 /// One row of a spend report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
-pub struct Row {
+pub struct SpendRow {
     /// The key of the group.
     pub key: String,
     /// Number of runner calls.
@@ -49,7 +49,7 @@ pub struct Row {
     pub unmetered: u64,
 }
 
-impl Row {
+impl SpendRow {
     fn add(&mut self, usage: &Usage, share: Share) {
         let part = |whole: u64| share.of(whole);
         self.calls += 1;
@@ -89,13 +89,13 @@ impl Share {
 }
 
 /// Sums charges into rows, sorted by key.
-pub fn report(charges: &[Charge], by: By) -> Vec<Row> {
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+pub fn report(charges: &[Charge], by: GroupBy) -> Vec<SpendRow> {
+    let mut rows: BTreeMap<String, SpendRow> = BTreeMap::new();
     for charge in charges {
         let keys = keys(charge, by);
         let parts = keys.len() as u64;
         for (index, key) in (0..).zip(keys) {
-            let row = rows.entry(key.clone()).or_insert_with(|| Row { key, ..Row::default() });
+            let row = rows.entry(key.clone()).or_insert_with(|| SpendRow { key, ..SpendRow::default() });
             row.add(&charge.usage, Share { index, parts });
         }
     }
@@ -103,23 +103,23 @@ pub fn report(charges: &[Charge], by: By) -> Vec<Row> {
 }
 
 /// Sums all charges into one row.
-pub fn total(charges: &[Charge]) -> Row {
-    let mut row = Row { key: "total".to_owned(), ..Row::default() };
+pub fn total(charges: &[Charge]) -> SpendRow {
+    let mut row = SpendRow { key: "total".to_owned(), ..SpendRow::default() };
     charges.iter().for_each(|charge| row.add(&charge.usage, Share { index: 0, parts: 1 }));
     row
 }
 
-fn keys(charge: &Charge, by: By) -> Vec<String> {
+fn keys(charge: &Charge, by: GroupBy) -> Vec<String> {
     let or_none = |text: &Option<String>| vec![text.clone().unwrap_or_else(|| "(none)".to_owned())];
     match by {
-        By::Day => vec![charge.day.clone()],
-        By::Goal => or_none(&charge.goal),
-        By::Worker => or_none(&charge.worker),
-        By::Runner => vec![charge.runner.clone()],
-        By::Model => or_none(&charge.usage.model),
-        By::Sensor if charge.sensors.is_empty() => vec!["(none)".to_owned()],
-        By::Sensor => charge.sensors.clone(),
-        By::Beat => vec![charge.beat.clone()],
+        GroupBy::Day => vec![charge.day.clone()],
+        GroupBy::Goal => or_none(&charge.goal),
+        GroupBy::Worker => or_none(&charge.worker),
+        GroupBy::Runner => vec![charge.runner.clone()],
+        GroupBy::Model => or_none(&charge.usage.model),
+        GroupBy::Sensor if charge.sensors.is_empty() => vec!["(none)".to_owned()],
+        GroupBy::Sensor => charge.sensors.clone(),
+        GroupBy::Beat => vec![charge.beat.clone()],
     }
 }
 
@@ -128,7 +128,7 @@ const COLUMNS: &str = "key,calls,tokens_in,tokens_cached,tokens_written,tokens_o
                        tokens_background,cost_micros,assumed_micros,unmetered\n";
 
 /// Formats a report as CSV with a heading, as in RFC 4180 except for the line ends.
-pub fn csv(rows: &[Row]) -> String {
+pub fn csv(rows: &[SpendRow]) -> String {
     let mut text = COLUMNS.to_owned();
     for row in rows {
         // Spreadsheets treat such a text as a formula, and names of models come from outside.
@@ -181,13 +181,13 @@ mod tests {
             charge("d2", &[], 50, Basis::Priced),
             charge("d3", &[], 7, Basis::Assumed),
         ];
-        let days = report(&all, By::Day);
+        let days = report(&all, GroupBy::Day);
         assert_eq!(
             (days[0].key.as_str(), days[0].calls, days[0].cost_micros, days[0].unmetered),
             ("d1", 2, 100, 1)
         );
         assert_eq!((days[1].unmetered, days[2].unmetered, days[2].assumed_micros), (0, 1, 7));
-        let sensors = report(&all, By::Sensor);
+        let sensors = report(&all, GroupBy::Sensor);
         let calls: Vec<(&str, u64)> = sensors.iter().map(|r| (r.key.as_str(), r.calls)).collect();
         assert_eq!(calls, [("(none)", 2), ("ci", 1), ("git", 2)]);
         assert_eq!(sensors[1].cost_micros + sensors[2].cost_micros, 100, "divided, not counted twice");
@@ -195,13 +195,13 @@ mod tests {
 
     #[test]
     fn the_cached_share_is_of_all_input() {
-        let row = Row { tokens_in: 10, tokens_cached: 80, tokens_written: 10, ..Row::default() };
-        assert_eq!((row.cached_percent(), Row::default().cached_percent()), (Some(80), None));
+        let row = SpendRow { tokens_in: 10, tokens_cached: 80, tokens_written: 10, ..SpendRow::default() };
+        assert_eq!((row.cached_percent(), SpendRow::default().cached_percent()), (Some(80), None));
     }
 
     #[test]
     fn a_hostile_key_stays_one_field() {
-        let row = Row { key: "=cmd(\"x\"),\ny".to_owned(), calls: 1, ..Row::default() };
+        let row = SpendRow { key: "=cmd(\"x\"),\ny".to_owned(), calls: 1, ..SpendRow::default() };
         let text = csv(&[row]);
         assert!(text.contains("\n\"'=cmd(\"\"x\"\"),\ny\",1,0,"), "{text}");
         assert_eq!(COLUMNS.matches(',').count(), 10);
@@ -222,7 +222,7 @@ mod tests {
                 })
                 .collect();
             let whole = total(&charges);
-            for by in [By::Day, By::Goal, By::Sensor, By::Model, By::Beat, By::Runner, By::Worker] {
+            for by in [GroupBy::Day, GroupBy::Goal, GroupBy::Sensor, GroupBy::Model, GroupBy::Beat, GroupBy::Runner, GroupBy::Worker] {
                 let rows = report(&charges, by);
                 prop_assert_eq!(rows.iter().map(|r| r.cost_micros).sum::<u64>(), whole.cost_micros);
                 prop_assert_eq!(rows.iter().map(|r| r.tokens_out).sum::<u64>(), whole.tokens_out);

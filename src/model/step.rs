@@ -15,11 +15,11 @@ mod rules;
 
 use std::collections::VecDeque;
 
-use super::ask::Ask;
-use super::beat::{Beat, Deed, Failure, Inflight, Intent};
+use super::ask::QuestionFile;
+use super::beat::{Failure, Inflight, Intent, LoopState, Operation};
 use super::charge::Charge;
 use super::decision::Move;
-use super::entry::Outcome;
+use super::entry::MoveOutcome;
 use super::name::Name;
 use super::time::Now;
 use super::world::{Digest, Items};
@@ -33,20 +33,20 @@ pub enum Effect {
     /// Append a line to the spend ledger.
     Charge(Box<Charge>),
     /// Replace `beat.json`.
-    Save(Box<Beat>),
-    /// Make the move; its outcome comes back as [`Event::Acted`].
+    Save(Box<LoopState>),
+    /// Make the move; its outcome comes back as [`LoopEvent::Acted`].
     Act(Box<Intent>),
     /// Create the ask unless it exists; the user must look at something.
-    Flag(Box<Ask>),
+    Flag(Box<QuestionFile>),
     /// Append a line to the journal.
     Journal(String),
     /// Make evidence durable. After a killed tick, a power loss could still remove it.
-    Sync(Found),
+    Sync(Evidence),
 }
 
 /// Evidence on which recovery relies.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Found {
+pub enum Evidence {
     /// The memory itself, which contains something unsettled.
     Memory,
     /// A call's line in the ledger.
@@ -54,12 +54,12 @@ pub enum Found {
     /// A move's line in the journal.
     Line,
     /// The change of a file by a move.
-    Change(Deed),
+    Change(Operation),
 }
 
 /// The inputs of a decision, as far as the memory needs them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
+pub struct ObservedInputs {
     pub beat: String,
     pub at: Now,
     pub items: Items,
@@ -94,12 +94,12 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
     /// The inputs of the decision.
-    pub seen: Seen,
+    pub seen: ObservedInputs,
     pub decided: Move,
     /// The operation that makes the move.
-    pub deed: Deed,
+    pub operation: Operation,
     /// The outcome for the journal once the operation is done.
-    pub then: Outcome,
+    pub then: MoveOutcome,
     /// The cost of the call; `None` if no runner was asked.
     pub charge: Option<Box<Charge>>,
     /// The approval that this move uses up, and until when it is valid, in milliseconds.
@@ -125,7 +125,7 @@ pub enum Probe {
 
 /// An event for the memory.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum LoopEvent {
     /// A runner is about to be called.
     Asking(Box<Inflight>),
     /// The call failed, or its reply was invalid.
@@ -144,7 +144,7 @@ pub enum Event {
     /// The decider chose a move.
     Decided(Box<Decided>),
     /// The operation ended.
-    Acted { at: Now, outcome: Outcome },
+    Acted { at: Now, outcome: MoveOutcome },
     /// A runner call of an earlier tick never ended.
     CutOff {
         /// When this was found.
@@ -161,22 +161,24 @@ pub enum Event {
 }
 
 /// Computes the effects of an event on a memory. Total: an event that does not fit the memory has no effect.
-pub fn step(beat: &Beat, event: Event) -> Vec<Effect> {
+pub fn step(beat: &LoopState, event: LoopEvent) -> Vec<Effect> {
     match event {
-        Event::Asking(call) => vec![Effect::Save(Box::new(asking(beat, *call)))],
-        Event::Failed { failure, charge, human } => {
+        LoopEvent::Asking(call) => vec![Effect::Save(Box::new(asking(beat, *call)))],
+        LoopEvent::Failed { failure, charge, human } => {
             let mut next = failed(beat, failure, human);
             next.nudge = None;
             charged(charge, next)
         }
-        Event::Cancelled { charge } => charged(Some(charge), Beat { inflight: None, ..beat.clone() }),
-        Event::CutOff { at, charge } => believed(cut_off(beat, at, charge)),
-        Event::Decided(decided) => decide(beat, *decided),
-        Event::Acted { at, outcome } => match &beat.intent {
+        LoopEvent::Cancelled { charge } => {
+            charged(Some(charge), LoopState { inflight: None, ..beat.clone() })
+        }
+        LoopEvent::CutOff { at, charge } => believed(cut_off(beat, at, charge)),
+        LoopEvent::Decided(decided) => decide(beat, *decided),
+        LoopEvent::Acted { at, outcome } => match &beat.intent {
             Some(intent) => settle(beat, intent, at, outcome),
             None => Vec::new(),
         },
-        Event::Unfinished { at, probe } => match &beat.intent {
+        LoopEvent::Unfinished { at, probe } => match &beat.intent {
             Some(intent) => believed(unfinished(beat, intent, at, probe)),
             None => Vec::new(),
         },
@@ -187,7 +189,7 @@ pub fn step(beat: &Beat, event: Event) -> Vec<Effect> {
 /// issued twice.
 fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
     if !effects.is_empty() {
-        effects.insert(0, Effect::Sync(Found::Memory));
+        effects.insert(0, Effect::Sync(Evidence::Memory));
     }
     effects
 }
@@ -198,9 +200,9 @@ fn believed(mut effects: Vec<Effect>) -> Vec<Effect> {
 /// # Errors
 /// The first error of `perform`; the memory then equals the last save.
 pub fn drive<E>(
-    beat: &mut Beat,
-    event: Event,
-    perform: &mut dyn FnMut(&Effect) -> Result<Option<Event>, E>,
+    beat: &mut LoopState,
+    event: LoopEvent,
+    perform: &mut dyn FnMut(&Effect) -> Result<Option<LoopEvent>, E>,
 ) -> Result<(), E> {
     let mut queue: VecDeque<Effect> = step(beat, event).into();
     while let Some(effect) = queue.pop_front() {

@@ -5,9 +5,9 @@ use crate::model::beat::{FLAP_LIMIT, STARVING_AFTER};
 
 #[test]
 fn a_goal_is_served_by_its_moves_and_starves_without_them() {
-    let mut beat = Beat::default();
+    let mut beat = LoopState::default();
     for n in 0..STARVING_AFTER + 1 {
-        let mut one = event(decided(json!({ "move": "noop", "goal": "loud" })), Deed::Nothing, done());
+        let mut one = event(decided(json!({ "move": "noop", "goal": "loud" })), Operation::Nothing, done());
         one.seen.goals = vec![name("loud"), name("quiet"), name("written")];
         if n == 5 {
             one.decided =
@@ -17,7 +17,7 @@ fn a_goal_is_served_by_its_moves_and_starves_without_them() {
     }
     let goals = [name("loud"), name("quiet"), name("written"), name("new")];
     assert_eq!(beat.starving(goals.iter()), [(name("quiet"), STARVING_AFTER)]);
-    let next = after(&beat, event(noop(), Deed::Nothing, done()));
+    let next = after(&beat, event(noop(), Operation::Nothing, done()));
     assert_eq!(next.served.keys().collect::<Vec<_>>(), [&name("g")], "removed goals are forgotten");
 }
 
@@ -29,19 +29,19 @@ fn a_goal_written_after_untrusted_text_is_recognized_by_its_bytes() {
         event.seen.tainted = true;
         event
     };
-    let marked = after(&Beat::default(), tainted(event(write(), written(), done())));
+    let marked = after(&LoopState::default(), tainted(event(write(), written(), done())));
     // The next world contains the file with the line end that it was given.
     let mark = vec![Goal::Text("do it\n".to_owned()).digest()];
     assert_eq!(marked.untrusted_goals, mark);
-    let refused = || event(write(), Deed::Nothing, Outcome::Refused { why: "no".to_owned() });
+    let refused = || event(write(), Operation::Nothing, MoveOutcome::Refused { why: "no".to_owned() });
     assert_eq!(after(&marked, refused()).untrusted_goals, mark, "a text that is not written removes no mark");
     assert_eq!(after(&marked, tainted(refused())).untrusted_goals, mark, "and replaces no mark");
-    assert_eq!(after(&marked, event(noop(), Deed::Nothing, done())).untrusted_goals, mark);
+    assert_eq!(after(&marked, event(noop(), Operation::Nothing, done())).untrusted_goals, mark);
     assert!(
         after(&marked, event(write(), written(), done())).untrusted_goals.is_empty(),
         "written after trusted text only"
     );
-    let mut gone = event(noop(), Deed::Nothing, done());
+    let mut gone = event(noop(), Operation::Nothing, done());
     gone.seen.goals.clear();
     assert_eq!(after(&marked, gone).untrusted_goals, mark, "the file may come back under another name");
 }
@@ -49,11 +49,11 @@ fn a_goal_written_after_untrusted_text_is_recognized_by_its_bytes() {
 #[test]
 fn a_goal_text_that_a_move_wrote_is_remembered_until_the_user_approves_it() {
     let write = |body: &str| {
-        let deed = writes("goals/g.md", body);
-        event(decided(json!({ "move": "write_goal", "id": "g", "body": body })), deed, done())
+        let operation = writes("goals/g.md", body);
+        event(decided(json!({ "move": "write_goal", "id": "g", "body": body })), operation, done())
     };
     let digest = |body: &str| Goal::Text(body.to_owned()).digest();
-    let wrote = after(&Beat::default(), write("a\n"));
+    let wrote = after(&LoopState::default(), write("a\n"));
     assert_eq!((wrote.written_goals.clone(), wrote.untrusted_goals.len()), (vec![digest("a\n")], 0));
     let approved = Decided { approval: Some((name("ap-1"), T0 + HOUR)), ..write("a\n") };
     assert!(after(&wrote, approved).written_goals.is_empty());
@@ -72,22 +72,22 @@ fn only_an_approved_start_of_a_paid_worker_is_remembered() {
     let start = || decided(json!({ "move": "start_worker", "id": "w", "brief": "b" }));
     let yes = || Some((name("ap-1"), T0 + HOUR));
     let rows = [
-        (yes(), true, Deed::Fleet, true),
-        (yes(), true, Deed::ApprovedStart(Box::default()), true),
-        (yes(), false, Deed::Fleet, false),
-        (None, true, Deed::Fleet, false),
-        (yes(), true, Deed::Nothing, false),
+        (yes(), true, Operation::Fleet, true),
+        (yes(), true, Operation::ApprovedStart(Box::default()), true),
+        (yes(), false, Operation::Fleet, false),
+        (None, true, Operation::Fleet, false),
+        (yes(), true, Operation::Nothing, false),
     ];
-    for (approval, starts_paid, deed, expected) in rows {
-        let one = Decided { approval, starts_paid, ..event(start(), deed.clone(), done()) };
-        assert_eq!(after(&Beat::default(), one).paid_start_approved, expected, "{deed:?}");
+    for (approval, starts_paid, operation, expected) in rows {
+        let one = Decided { approval, starts_paid, ..event(start(), operation.clone(), done()) };
+        assert_eq!(after(&LoopState::default(), one).paid_start_approved, expected, "{operation:?}");
     }
 }
 
 /// Returns the memory after a decision's operation is done.
-fn made(beat: &Beat, event: Decided) -> Beat {
+fn made(beat: &LoopState, event: Decided) -> LoopState {
     let begun = after(beat, event);
-    let effects = step(&begun, Event::Acted { at: NOW, outcome: done() });
+    let effects = step(&begun, LoopEvent::Acted { at: NOW, outcome: done() });
     if effects.is_empty() { begun } else { saved(&effects) }
 }
 
@@ -95,27 +95,27 @@ fn made(beat: &Beat, event: Decided) -> Beat {
 fn text_of_a_tainted_decision_is_known_until_it_is_gone() {
     let ask = || decided(json!({ "move": "ask", "text": "send the key?" }));
     let written = || writes("asks/ask-b1.json", "{}");
-    let tainted = |decided: Move, deed: Deed| {
-        let mut one = event(decided, deed, done());
+    let tainted = |decided: Move, operation: Operation| {
+        let mut one = event(decided, operation, done());
         one.seen.tainted = true;
         one
     };
-    let marked = made(&Beat::default(), tainted(ask(), written()));
-    assert!(marked.retells() && marked.clean_beats.is_empty());
-    let rested = made(&marked, tainted(noop(), Deed::Nothing));
-    assert!(!rested.retells() && rested.clean_beats.is_empty(), "a noop adds no text");
+    let marked = made(&LoopState::default(), tainted(ask(), written()));
+    assert!(marked.repeats() && marked.clean_beats.is_empty());
+    let rested = made(&marked, tainted(noop(), Operation::Nothing));
+    assert!(!rested.repeats() && rested.clean_beats.is_empty(), "a noop adds no text");
     let clean = made(&marked, event(ask(), written(), done()));
-    assert!(!clean.retells());
+    assert!(!clean.repeats());
     assert_eq!(clean.clean_beats, ["b1"]);
     // A file of an earlier version does not contain the key.
     let mut old = serde_json::to_value(&clean).unwrap();
     old.as_object_mut().unwrap().remove("clean_beats");
     old["last"].as_object_mut().unwrap().remove("clean");
-    let old: Beat = serde_json::from_value(old).unwrap();
-    assert!(old.retells() && old.clean_beats.is_empty());
+    let old: LoopState = serde_json::from_value(old).unwrap();
+    assert!(old.repeats() && old.clean_beats.is_empty());
     let mut many = clean;
     for n in 0..300 {
-        let mut one = event(noop(), Deed::Nothing, done());
+        let mut one = event(noop(), Operation::Nothing, done());
         one.seen.beat = format!("n{n}");
         many = made(&many, one);
     }
@@ -124,11 +124,11 @@ fn text_of_a_tainted_decision_is_known_until_it_is_gone() {
 
 #[test]
 fn an_interrupted_move_of_a_tainted_decision_is_known_after_the_crash() {
-    let (run, deed) = exec();
-    let mut one = event(run, deed, done());
+    let (run, operation) = exec();
+    let mut one = event(run, operation, done());
     one.seen.tainted = true;
-    let begun = saved(&step(&asking(), Event::Decided(Box::new(one))));
-    let found = Event::Unfinished { at: NOW, probe: Probe::Unknown("a crash".to_owned()) };
+    let begun = saved(&step(&asking(), LoopEvent::Decided(Box::new(one))));
+    let found = LoopEvent::Unfinished { at: NOW, probe: Probe::Unknown("a crash".to_owned()) };
     let effects = step(&begun, found);
     let flagged = effects.iter().find_map(|effect| match effect {
         Effect::Flag(ask) => Some(ask.clean),
@@ -136,41 +136,42 @@ fn an_interrupted_move_of_a_tainted_decision_is_known_after_the_crash() {
     });
     assert_eq!(flagged, Some(false), "its question contains the command");
     let settled = saved(&effects);
-    assert!(settled.retells() && settled.clean_beats.is_empty());
+    assert!(settled.repeats() && settled.clean_beats.is_empty());
 }
 
 #[test]
 fn a_worker_with_an_untrusted_name_is_known_while_it_exists() {
-    let start =
-        || event(decided(json!({ "move": "start_worker", "id": "w", "brief": "b" })), Deed::Fleet, done());
+    let start = || {
+        event(decided(json!({ "move": "start_worker", "id": "w", "brief": "b" })), Operation::Fleet, done())
+    };
     let mut tainted = start();
     tainted.seen.tainted = true;
-    let marked = made(&Beat::default(), tainted.clone());
-    let known = |beat: &Beat| beat.untrusted_workers.contains(&name("w"));
+    let marked = made(&LoopState::default(), tainted.clone());
+    let known = |beat: &LoopState| beat.untrusted_workers.contains(&name("w"));
     assert!(known(&marked));
-    let mut there = event(noop(), Deed::Nothing, done());
+    let mut there = event(noop(), Operation::Nothing, done());
     there.seen.items.insert("worker/w".to_owned(), "d".to_owned());
     assert!(known(&made(&marked, there)));
-    assert!(!known(&made(&marked, event(noop(), Deed::Nothing, done()))), "the worker was archived");
+    assert!(!known(&made(&marked, event(noop(), Operation::Nothing, done()))), "the worker was archived");
     assert!(!known(&made(&marked, start())), "it is another worker");
     tainted.approval = Some((name("ap-1"), 0));
-    let approved = made(&Beat::default(), tainted);
-    assert!(!known(&approved) && approved.retells(), "an approval covers the operation and not the reason");
+    let approved = made(&LoopState::default(), tainted);
+    assert!(!known(&approved) && approved.repeats(), "an approval covers the operation and not the reason");
 }
 
 #[test]
 fn what_a_decision_saw_is_not_shown_again() {
-    let mut one = event(noop(), Deed::Nothing, done());
+    let mut one = event(noop(), Operation::Nothing, done());
     let day = crate::model::ask::REJECTED_FOR_MS;
     one.seen.answers = vec![name("ask-1")];
     one.seen.asks = vec![name("ask-1")];
     one.seen.rejected = vec![("subject".to_owned(), T0 + day)];
     one.seen.due = vec![name("daily")];
     one.seen.schedules = vec![name("daily")];
-    let beat = after(&Beat::default(), one);
+    let beat = after(&LoopState::default(), one);
     assert_eq!((&beat.closed_asks, beat.fired.get(&name("daily"))), (&vec![name("ask-1")], Some(&T0)));
     let later = |ms: i64| {
-        let mut later = event(noop(), Deed::Nothing, done());
+        let mut later = event(noop(), Operation::Nothing, done());
         later.seen.at = NOW.at(T0 + ms);
         after(&beat, later)
     };
@@ -182,10 +183,11 @@ fn what_a_decision_saw_is_not_shown_again() {
 
 #[test]
 fn a_used_approval_is_remembered_as_long_as_it_would_be_valid() {
-    let used = Decided { approval: Some((name("ap-1"), T0 + HOUR)), ..event(noop(), Deed::Nothing, done()) };
-    let mut beat = after(&Beat::default(), used);
+    let used =
+        Decided { approval: Some((name("ap-1"), T0 + HOUR)), ..event(noop(), Operation::Nothing, done()) };
+    let mut beat = after(&LoopState::default(), used);
     for (wait, closed) in [(0, vec![name("ap-1")]), (HOUR - 1, vec![name("ap-1")]), (HOUR, vec![])] {
-        let mut one = event(noop(), Deed::Nothing, done());
+        let mut one = event(noop(), Operation::Nothing, done());
         one.seen.at = NOW.at(T0 + wait);
         beat = after(&beat, one);
         assert_eq!(beat.closed_asks, closed, "{wait}: its file is gone");
@@ -195,12 +197,12 @@ fn a_used_approval_is_remembered_as_long_as_it_would_be_valid() {
 
 #[test]
 fn changes_that_woke_the_loop_are_counted_and_decay() {
-    let mut beat = Beat::default();
+    let mut beat = LoopState::default();
     let quarter = crate::model::beat::FLAP_DECAY_MS;
     let mut at = T0;
-    let mut woke = |beat: &Beat, sensors: &[&str], wait: i64| {
+    let mut woke = |beat: &LoopState, sensors: &[&str], wait: i64| {
         at += wait;
-        let mut one = event(noop(), Deed::Nothing, done());
+        let mut one = event(noop(), Operation::Nothing, done());
         one.seen.at = NOW.at(at);
         one.seen.sensors = sensors.iter().map(|s| (*s).to_owned()).collect();
         after(beat, one)
@@ -224,12 +226,12 @@ fn changes_that_woke_the_loop_are_counted_and_decay() {
 #[test]
 fn the_same_move_without_effect_twice_settles_the_world_like_a_noop() {
     for then in [
-        Outcome::Refused { why: "no".to_owned() },
-        Outcome::Waits { ask: "ap".to_owned(), because: "b".to_owned() },
+        MoveOutcome::Refused { why: "no".to_owned() },
+        MoveOutcome::Waits { ask: "ap".to_owned(), because: "b".to_owned() },
     ] {
         let (run, _) = exec();
-        let fruitless = || event(run.clone(), Deed::Nothing, then.clone());
-        let once = after(&Beat::default(), fruitless());
+        let fruitless = || event(run.clone(), Operation::Nothing, then.clone());
+        let once = after(&LoopState::default(), fruitless());
         assert_eq!(once.settled, Settled::No, "the decider sees once that the move has no effect");
         let twice = after(&once, fruitless());
         assert_eq!(twice.settled, Settled::Noop { at_ms: T0, again: false });
@@ -240,28 +242,29 @@ fn the_same_move_without_effect_twice_settles_the_world_like_a_noop() {
             Settled::Noop { at_ms: T0, again: true },
             "it is not paid for forever"
         );
-        let other = event(decided(json!({ "move": "run", "argv": ["ls"] })), Deed::Nothing, then.clone());
+        let other =
+            event(decided(json!({ "move": "run", "argv": ["ls"] })), Operation::Nothing, then.clone());
         assert_eq!(after(&once, other).settled, Settled::No, "another move resets it");
     }
-    let fruitful = || event(exec().0, Deed::Nothing, done());
-    assert_eq!(after(&after(&Beat::default(), fruitful()), fruitful()).settled, Settled::No);
+    let fruitful = || event(exec().0, Operation::Nothing, done());
+    assert_eq!(after(&after(&LoopState::default(), fruitful()), fruitful()).settled, Settled::No);
 }
 
 #[test]
 fn ids_are_never_reused_when_the_clock_goes_back() {
     // A beat's time may be the clock's, or the id's own time if the clock is behind.
     for own_time in [true, false] {
-        let (mut beat, mut ids) = (Beat::default(), Vec::new());
+        let (mut beat, mut ids) = (LoopState::default(), Vec::new());
         for (n, now_ms) in
             [T0, T0, T0 - 24 * HOUR, T0 - 24 * HOUR, T0 + 1, T0 - 1, T0 + HOUR].into_iter().enumerate()
         {
             let id_ms = beat.next_ms(NOW.at(now_ms));
             let at = NOW.at(if own_time { id_ms } else { now_ms });
             ids.push(id_ms);
-            let mut one = event(noop(), Deed::Nothing, done());
+            let mut one = event(noop(), Operation::Nothing, done());
             one.seen = seen(&beat_id(id_ms), at);
             if n % 2 == 0 {
-                beat = saved(&step(&beat, Event::Asking(Box::new(call(&beat_id(id_ms), at.unix_ms)))));
+                beat = saved(&step(&beat, LoopEvent::Asking(Box::new(call(&beat_id(id_ms), at.unix_ms)))));
             } else {
                 one.approval = Some((name("ap-1"), T0 + 24 * HOUR));
             }
@@ -273,9 +276,9 @@ fn ids_are_never_reused_when_the_clock_goes_back() {
 
 #[test]
 fn notes_for_git_are_kept_up_to_a_limit() {
-    let mut beat = Beat::default();
+    let mut beat = LoopState::default();
     for n in 0..60 {
-        let mut one = event(noop(), Deed::Nothing, done());
+        let mut one = event(noop(), Operation::Nothing, done());
         one.seen.beat = format!("b{n}");
         beat = after(&beat, one);
     }
@@ -284,28 +287,28 @@ fn notes_for_git_are_kept_up_to_a_limit() {
     let mut acting = acting();
     acting.intent.as_mut().unwrap().started = Some(started);
     let text = serde_json::to_string(&acting).unwrap();
-    assert_eq!(serde_json::from_str::<Beat>(&text).unwrap(), acting, "the file holds all of it");
+    assert_eq!(serde_json::from_str::<LoopState>(&text).unwrap(), acting, "the file holds all of it");
 }
 
 #[test]
 fn only_a_file_that_the_move_wrote_goes_into_its_commit() {
     let write = decided(json!({ "move": "write_goal", "id": "g", "body": "b" }));
     let line = |outcome| Probe::Journaled(entry::line(NOW, "b1", &write, &outcome));
-    let begun = after(&Beat::default(), event(write.clone(), writes("goals/g.md", "b\n"), done()));
-    let paths = |event: Event| saved(&step(&begun, event)).uncommitted.pop().unwrap().paths;
-    let acted = |outcome| Event::Acted { at: NOW, outcome };
-    let found = |probe| Event::Unfinished { at: NOW, probe };
-    let waits = Outcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
+    let begun = after(&LoopState::default(), event(write.clone(), writes("goals/g.md", "b\n"), done()));
+    let paths = |event: LoopEvent| saved(&step(&begun, event)).uncommitted.pop().unwrap().paths;
+    let acted = |outcome| LoopEvent::Acted { at: NOW, outcome };
+    let found = |probe| LoopEvent::Unfinished { at: NOW, probe };
+    let waits = MoveOutcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
     for ours in [acted(done()), acted(waits), found(Probe::Made), found(line(done()))] {
         let wrote = Some(blake3::hash(b"b\n").to_hex().to_string());
         assert_eq!(paths(ours.clone()), [("goals/g.md".to_owned(), wrote)].into(), "{ours:?}");
     }
     let why = || "changed".to_owned();
     for theirs in [
-        acted(Outcome::Refused { why: why() }),
+        acted(MoveOutcome::Refused { why: why() }),
         found(Probe::Dropped(why())),
         found(Probe::Unknown(why())),
-        found(line(Outcome::Refused { why: why() })),
+        found(line(MoveOutcome::Refused { why: why() })),
     ] {
         assert!(paths(theirs.clone()).is_empty(), "{theirs:?}");
     }

@@ -32,8 +32,8 @@ fn noop() -> Move {
     decided(json!({ "move": "noop" }))
 }
 
-fn done() -> Outcome {
-    Outcome::Done { note: String::new() }
+fn done() -> MoveOutcome {
+    MoveOutcome::Done { note: String::new() }
 }
 
 fn call(beat: &str, at_ms: i64) -> Inflight {
@@ -52,8 +52,8 @@ fn charge(beat: &str, at: Now) -> Box<Charge> {
     Box::new(unknown_charge(&call(beat, at.unix_ms), at))
 }
 
-fn seen(beat: &str, at: Now) -> Seen {
-    Seen {
+fn seen(beat: &str, at: Now) -> ObservedInputs {
+    ObservedInputs {
         beat: beat.to_owned(),
         at,
         items: [("playbook".to_owned(), "p1".to_owned())].into(),
@@ -74,11 +74,11 @@ fn seen(beat: &str, at: Now) -> Seen {
     }
 }
 
-fn event(decided: Move, deed: Deed, then: Outcome) -> Decided {
+fn event(decided: Move, operation: Operation, then: MoveOutcome) -> Decided {
     Decided {
         seen: seen("b1", NOW),
         decided,
-        deed,
+        operation,
         then,
         charge: Some(charge("b1", NOW)),
         approval: None,
@@ -86,19 +86,19 @@ fn event(decided: Move, deed: Deed, then: Outcome) -> Decided {
     }
 }
 
-fn writes(path: &str, text: &str) -> Deed {
-    Deed::Write { path: path.to_owned(), text: text.to_owned(), executable: false, replaces: None }
+fn writes(path: &str, text: &str) -> Operation {
+    Operation::Write { path: path.to_owned(), text: text.to_owned(), executable: false, replaces: None }
 }
 
-fn exec() -> (Move, Deed) {
-    let deed = Deed::Exec {
+fn exec() -> (Move, Operation) {
+    let operation = Operation::Exec {
         argv: vec!["make".to_owned()],
         exe: "/bin/make".to_owned(),
         cwd: "/".to_owned(),
         files: Vec::new(),
         folders: Vec::new(),
     };
-    (decided(json!({ "move": "run", "argv": ["make"] })), deed)
+    (decided(json!({ "move": "run", "argv": ["make"] })), operation)
 }
 
 /// Returns the names of effects, in order.
@@ -114,7 +114,7 @@ fn order(effects: &[Effect]) -> Vec<&'static str> {
     effects.iter().map(name).collect()
 }
 
-fn saved(effects: &[Effect]) -> Beat {
+fn saved(effects: &[Effect]) -> LoopState {
     let last = effects.iter().rev().find_map(|effect| match effect {
         Effect::Save(beat) => Some(beat.as_ref().clone()),
         _ => None,
@@ -122,18 +122,18 @@ fn saved(effects: &[Effect]) -> Beat {
     last.expect("nothing was saved")
 }
 
-fn after(beat: &Beat, event: Decided) -> Beat {
-    saved(&step(beat, Event::Decided(Box::new(event))))
+fn after(beat: &LoopState, event: Decided) -> LoopState {
+    saved(&step(beat, LoopEvent::Decided(Box::new(event))))
 }
 
-fn asking() -> Beat {
-    saved(&step(&Beat::default(), Event::Asking(Box::new(call("b1", T0)))))
+fn asking() -> LoopState {
+    saved(&step(&LoopState::default(), LoopEvent::Asking(Box::new(call("b1", T0)))))
 }
 
 /// A memory with a command that began and is not settled.
-fn acting() -> Beat {
-    let (run, deed) = exec();
-    after(&asking(), event(run, deed, done()))
+fn acting() -> LoopState {
+    let (run, operation) = exec();
+    after(&asking(), event(run, operation, done()))
 }
 
 fn line_of(effects: &[Effect]) -> String {
@@ -146,8 +146,8 @@ fn line_of(effects: &[Effect]) -> String {
 
 #[test]
 fn a_call_is_counted_before_it_is_made() {
-    let beat = Beat { decides: vec![T0 - HOUR, T0 - HOUR + 1, T0 + 9 * HOUR], ..Beat::default() };
-    let effects = step(&beat, Event::Asking(Box::new(call("b1", T0))));
+    let beat = LoopState { decides: vec![T0 - HOUR, T0 - HOUR + 1, T0 + 9 * HOUR], ..LoopState::default() };
+    let effects = step(&beat, LoopEvent::Asking(Box::new(call("b1", T0))));
     assert_eq!(order(&effects), ["save"]);
     let next = saved(&effects);
     assert_eq!(next.decides, [T0 - HOUR + 1, T0, T0], "a start in the future counts as now");
@@ -158,7 +158,7 @@ fn a_call_is_counted_before_it_is_made() {
 #[test]
 fn failures_count_until_a_decision_succeeds() {
     let nudge = Some(Nudge { set_ms: T0, wait_ms: 30_000, streak: 1 });
-    let mut beat = Beat { nudge, baseline: seen("b0", NOW).items, ..asking() };
+    let mut beat = LoopState { nudge, baseline: seen("b0", NOW).items, ..asking() };
     for fails in 1..=3 {
         let failure = Failure {
             beat: "b1".to_owned(),
@@ -169,34 +169,35 @@ fn failures_count_until_a_decision_succeeds() {
             clean: true,
         };
         let charge = Some(charge("b1", NOW));
-        let failed = Event::Failed { failure: failure.clone(), charge, human: "edits".to_owned() };
+        let failed = LoopEvent::Failed { failure: failure.clone(), charge, human: "edits".to_owned() };
         let effects = step(&beat, failed);
         assert_eq!(order(&effects), ["charge", "save"]);
         let backoff = Some(Backoff { fails, at_ms: T0 + 5, human: "edits".to_owned() });
-        let expected = Beat { inflight: None, nudge: None, backoff, failure: Some(failure), ..beat.clone() };
+        let expected =
+            LoopState { inflight: None, nudge: None, backoff, failure: Some(failure), ..beat.clone() };
         assert_eq!(saved(&effects), expected, "and nothing else");
         beat = saved(&effects);
     }
-    let cancelled = step(&beat, Event::Cancelled { charge: charge("b1", NOW) });
+    let cancelled = step(&beat, LoopEvent::Cancelled { charge: charge("b1", NOW) });
     assert_eq!(saved(&cancelled).backoff, beat.backoff, "only success clears it");
-    let next = after(&beat, event(noop(), Deed::Nothing, done()));
+    let next = after(&beat, event(noop(), Operation::Nothing, done()));
     assert_eq!((next.backoff, next.failure), (None, None));
 }
 
 #[test]
 fn an_interrupted_call_leaves_no_trace_but_its_cost() {
-    let effects = step(&asking(), Event::Cancelled { charge: charge("b1", NOW) });
+    let effects = step(&asking(), LoopEvent::Cancelled { charge: charge("b1", NOW) });
     assert_eq!(order(&effects), ["charge", "save"]);
-    assert_eq!(saved(&effects), Beat { inflight: None, ..asking() });
+    assert_eq!(saved(&effects), LoopState { inflight: None, ..asking() });
 }
 
 #[test]
 fn a_call_that_was_cut_off_is_a_failure_at_its_own_time() {
     let at = NOW.at(T0 + HOUR);
-    let effects = step(&asking(), Event::CutOff { at, charge: Some(charge("b1", at)) });
+    let effects = step(&asking(), LoopEvent::CutOff { at, charge: Some(charge("b1", at)) });
     assert_eq!(order(&effects), ["sync", "charge", "save"]);
     assert_eq!(
-        order(&step(&asking(), Event::CutOff { at, charge: None })),
+        order(&step(&asking(), LoopEvent::CutOff { at, charge: None })),
         ["sync", "sync", "save"],
         "the ledger has it"
     );
@@ -208,7 +209,7 @@ fn a_call_that_was_cut_off_is_a_failure_at_its_own_time() {
 
 #[test]
 fn a_move_without_an_effect_is_journaled_and_then_saved() {
-    let effects = step(&asking(), Event::Decided(Box::new(event(noop(), Deed::Nothing, done()))));
+    let effects = step(&asking(), LoopEvent::Decided(Box::new(event(noop(), Operation::Nothing, done()))));
     assert_eq!(order(&effects), ["charge", "journal", "save"]);
     let next = saved(&effects);
     assert!(entry::find(&line_of(&effects), "b1").is_some());
@@ -229,15 +230,16 @@ fn a_move_without_an_effect_is_journaled_and_then_saved() {
 
 #[test]
 fn an_intent_is_saved_before_its_operation_and_kept_until_its_journal_line() {
-    let (run, deed) = exec();
-    let effects = step(&asking(), Event::Decided(Box::new(event(run.clone(), deed.clone(), done()))));
+    let (run, operation) = exec();
+    let effects =
+        step(&asking(), LoopEvent::Decided(Box::new(event(run.clone(), operation.clone(), done()))));
     assert_eq!(order(&effects), ["charge", "save", "act"]);
     let intent = saved(&effects).intent.unwrap();
     assert_eq!(effects[2], Effect::Act(Box::new(intent.clone())));
-    assert_eq!((&intent.decided, &intent.deed, intent.beat.as_str()), (&run, &deed, "b1"));
+    assert_eq!((&intent.decided, &intent.operation, intent.beat.as_str()), (&run, &operation, "b1"));
     assert_eq!((intent.started, intent.note.paths.len()), (None, 0));
-    let outcome = Outcome::Ran { status: "exit 0".to_owned(), tail: "ok".to_owned(), took_ms: 7 };
-    let effects = step(&acting(), Event::Acted { at: NOW, outcome: outcome.clone() });
+    let outcome = MoveOutcome::Ran { status: "exit 0".to_owned(), tail: "ok".to_owned(), took_ms: 7 };
+    let effects = step(&acting(), LoopEvent::Acted { at: NOW, outcome: outcome.clone() });
     assert_eq!(order(&effects), ["journal", "save"]);
     assert!(line_of(&effects).contains("exit 0") && entry::find(&line_of(&effects), "b1").is_some());
     let next = saved(&effects);
@@ -246,8 +248,8 @@ fn an_intent_is_saved_before_its_operation_and_kept_until_its_journal_line() {
 
 #[test]
 fn an_unknown_outcome_is_flagged_before_it_is_journaled() {
-    let outcome = Outcome::Unknown { why: "the lights went out".to_owned() };
-    let effects = step(&acting(), Event::Acted { at: NOW, outcome: outcome.clone() });
+    let outcome = MoveOutcome::Unknown { why: "the lights went out".to_owned() };
+    let effects = step(&acting(), LoopEvent::Acted { at: NOW, outcome: outcome.clone() });
     assert_eq!(order(&effects), ["flag", "journal", "save"]);
     let Effect::Flag(ask) = &effects[0] else { panic!("{effects:?}") };
     assert_eq!((ask.id.as_str(), ask.kind), ("unknown-b1", AskKind::Question));
@@ -257,19 +259,21 @@ fn an_unknown_outcome_is_flagged_before_it_is_journaled() {
 
 #[test]
 fn an_approval_is_used_up_together_with_its_intent() {
-    let beat = Beat {
+    let beat = LoopState {
         decisions: 7,
         backoff: Some(Backoff { fails: 2, at_ms: T0, human: String::new() }),
-        ..Beat::default()
+        ..LoopState::default()
     };
-    let (run, deed) = exec();
-    for (deed, names) in [(deed, vec!["save", "act"]), (Deed::Nothing, vec!["save", "journal", "save"])] {
+    let (run, operation) = exec();
+    for (operation, names) in
+        [(operation, vec!["save", "act"]), (Operation::Nothing, vec!["save", "journal", "save"])]
+    {
         let decided = Decided {
             charge: None,
             approval: Some((name("ap-1"), T0 + 24 * HOUR)),
-            ..event(run.clone(), deed, done())
+            ..event(run.clone(), operation, done())
         };
-        let effects = step(&beat, Event::Decided(Box::new(decided)));
+        let effects = step(&beat, LoopEvent::Decided(Box::new(decided)));
         assert_eq!(order(&effects), names);
         let next = saved(&effects);
         assert_eq!(next.closed_asks, [name("ap-1")], "in the first save");
@@ -284,19 +288,19 @@ fn an_approval_is_used_up_together_with_its_intent() {
 
 #[test]
 fn an_unfinished_move_is_settled_by_the_findings() {
-    let found = |probe| step(&acting(), Event::Unfinished { at: NOW.at(T0 + HOUR), probe });
+    let found = |probe| step(&acting(), LoopEvent::Unfinished { at: NOW.at(T0 + HOUR), probe });
     let outcome = |effects: &[Effect]| saved(effects).last.unwrap().outcome;
     let why = || "why".to_owned();
-    let refused = entry::line(NOW, "b1", &exec().0, &Outcome::Refused { why: why() });
+    let refused = entry::line(NOW, "b1", &exec().0, &MoveOutcome::Refused { why: why() });
     let rows = [
-        (Probe::Journaled(refused), vec!["sync", "sync", "save"], Outcome::Refused { why: why() }),
+        (Probe::Journaled(refused), vec!["sync", "sync", "save"], MoveOutcome::Refused { why: why() }),
         (
             Probe::Made,
             vec!["sync", "sync", "journal", "save"],
-            Outcome::Done { note: "found done after an interruption".to_owned() },
+            MoveOutcome::Done { note: "found done after an interruption".to_owned() },
         ),
-        (Probe::Dropped(why()), vec!["sync", "journal", "save"], Outcome::NotDone { why: why() }),
-        (Probe::Unknown(why()), vec!["sync", "flag", "journal", "save"], Outcome::Unknown { why: why() }),
+        (Probe::Dropped(why()), vec!["sync", "journal", "save"], MoveOutcome::NotDone { why: why() }),
+        (Probe::Unknown(why()), vec!["sync", "flag", "journal", "save"], MoveOutcome::Unknown { why: why() }),
     ];
     for (probe, names, expected) in rows {
         let effects = found(probe.clone());
@@ -309,32 +313,33 @@ fn an_unfinished_move_is_settled_by_the_findings() {
     assert!(note.subject.contains("not done: why"), "the commit message equals the line: {}", note.subject);
     assert_eq!(
         found(Probe::NotMade),
-        [Effect::Sync(Found::Memory), Effect::Act(Box::new(acting().intent.unwrap()))],
+        [Effect::Sync(Evidence::Memory), Effect::Act(Box::new(acting().intent.unwrap()))],
         "a second try"
     );
     let mut waits = acting();
-    waits.intent.as_mut().unwrap().then = Outcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
-    let effects = step(&waits, Event::Unfinished { at: NOW, probe: Probe::Made });
-    assert!(matches!(outcome(&effects), Outcome::Waits { .. }), "a created ask still waits");
+    waits.intent.as_mut().unwrap().then =
+        MoveOutcome::Waits { ask: "ap-1".to_owned(), because: "b".to_owned() };
+    let effects = step(&waits, LoopEvent::Unfinished { at: NOW, probe: Probe::Made });
+    assert!(matches!(outcome(&effects), MoveOutcome::Waits { .. }), "a created ask still waits");
 }
 
 #[test]
 fn an_event_that_does_not_fit_has_no_effect() {
-    let (idle, at) = (Beat::default(), NOW);
+    let (idle, at) = (LoopState::default(), NOW);
     for probe in [Probe::Journaled(String::new()), Probe::Made, Probe::NotMade, Probe::Unknown(String::new())]
     {
-        assert_eq!(step(&idle, Event::Unfinished { at, probe }), []);
+        assert_eq!(step(&idle, LoopEvent::Unfinished { at, probe }), []);
     }
-    assert_eq!(step(&idle, Event::Acted { at, outcome: done() }), []);
-    assert_eq!(step(&asking(), Event::Acted { at, outcome: done() }), []);
-    assert_eq!(step(&idle, Event::CutOff { at, charge: Some(charge("b1", at)) }), []);
-    assert_eq!(step(&acting(), Event::CutOff { at, charge: None }), []);
+    assert_eq!(step(&idle, LoopEvent::Acted { at, outcome: done() }), []);
+    assert_eq!(step(&asking(), LoopEvent::Acted { at, outcome: done() }), []);
+    assert_eq!(step(&idle, LoopEvent::CutOff { at, charge: Some(charge("b1", at)) }), []);
+    assert_eq!(step(&acting(), LoopEvent::CutOff { at, charge: None }), []);
 }
 
 #[test]
 fn the_memory_follows_each_save_and_stops_at_an_error() {
-    let (run, deed) = exec();
-    let whole = || Event::Decided(Box::new(event(run.clone(), deed.clone(), done())));
+    let (run, operation) = exec();
+    let whole = || LoopEvent::Decided(Box::new(event(run.clone(), operation.clone(), done())));
     let total = ["charge", "save", "act", "journal", "save"];
     for fails_at in 0..=total.len() {
         let (mut beat, mut disk, mut performed) = (asking(), asking(), Vec::new());
@@ -347,7 +352,7 @@ fn the_memory_follows_each_save_and_stops_at_an_error() {
                 disk = next.as_ref().clone();
             }
             let acted = matches!(effect, Effect::Act(_));
-            Ok(acted.then(|| Event::Acted { at: NOW, outcome: done() }))
+            Ok(acted.then(|| LoopEvent::Acted { at: NOW, outcome: done() }))
         });
         assert_eq!((result.is_err(), performed), (fails_at < total.len(), total[..fails_at].to_vec()));
         assert_eq!(beat, disk, "the memory equals the file");

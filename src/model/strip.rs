@@ -4,7 +4,7 @@
 /// Converts output that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct Strip {
-    state: State,
+    state: StripState,
     /// The first bytes of an incomplete character.
     part: Vec<u8>,
     /// True after a carriage return.
@@ -12,7 +12,7 @@ pub struct Strip {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum StripState {
     #[default]
     Ground,
     Escape,
@@ -46,19 +46,23 @@ impl Strip {
 
     fn step(&mut self, byte: u8, kept: &mut Vec<u8>) {
         self.state = match (self.state, byte) {
-            (State::Text, ESC) => State::TextEscape,
-            (State::Text, 0x07 | 0x18 | 0x1a) => State::Ground,
-            (State::Text, _) => State::Text,
-            (State::TextEscape, b'\\') => State::Ground,
-            (_, ESC) => State::Escape,
-            (_, 0x18 | 0x1a) => State::Ground,
-            (State::Escape | State::TextEscape, b'[') => State::Csi,
-            (State::Escape | State::TextEscape, b']' | b'P' | b'X' | b'^' | b'_') => State::Text,
-            (State::Escape | State::TextEscape | State::Intermediate, 0x20..=0x2f) => State::Intermediate,
-            (State::Csi, 0x40..=0x7e) => State::Ground,
-            (State::Csi, _) => State::Csi,
-            (State::Ground, byte) => return self.ground(byte, kept),
-            _ => State::Ground,
+            (StripState::Text, ESC) => StripState::TextEscape,
+            (StripState::Text, 0x07 | 0x18 | 0x1a) => StripState::Ground,
+            (StripState::Text, _) => StripState::Text,
+            (StripState::TextEscape, b'\\') => StripState::Ground,
+            (_, ESC) => StripState::Escape,
+            (_, 0x18 | 0x1a) => StripState::Ground,
+            (StripState::Escape | StripState::TextEscape, b'[') => StripState::Csi,
+            (StripState::Escape | StripState::TextEscape, b']' | b'P' | b'X' | b'^' | b'_') => {
+                StripState::Text
+            }
+            (StripState::Escape | StripState::TextEscape | StripState::Intermediate, 0x20..=0x2f) => {
+                StripState::Intermediate
+            }
+            (StripState::Csi, 0x40..=0x7e) => StripState::Ground,
+            (StripState::Csi, _) => StripState::Csi,
+            (StripState::Ground, byte) => return self.ground(byte, kept),
+            _ => StripState::Ground,
         };
     }
 

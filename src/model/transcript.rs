@@ -2,7 +2,7 @@
 
 /// One command of an agent and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct CommandRun {
     /// The command line, or the tool with its arguments.
     pub command: String,
     /// The output, without the parts that differ from run to run.
@@ -13,7 +13,7 @@ pub struct Step {
 
 /// What to do about the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LoopSignal {
     Fine,
     /// Warn the agent.
     Nudge,
@@ -26,17 +26,17 @@ const MAX_CYCLE: usize = 5;
 
 /// Judges the end of a transcript. Repeated commands alone are not a loop: their output and the files must not change,
 /// and none of the commands may be one that waits.
-pub fn judge(steps: &[Step], nudge: usize, stop: usize) -> Verdict {
+pub fn judge(steps: &[CommandRun], nudge: usize, stop: usize) -> LoopSignal {
     let repeats = (1..=MAX_CYCLE).map(|length| repeats(steps, length)).max().unwrap_or(0);
     match repeats {
-        many if many >= stop.max(1) => Verdict::Stop,
-        some if some >= nudge.max(1) => Verdict::Nudge,
-        _ => Verdict::Fine,
+        many if many >= stop.max(1) => LoopSignal::Stop,
+        some if some >= nudge.max(1) => LoopSignal::Nudge,
+        _ => LoopSignal::Fine,
     }
 }
 
 /// Counts how often the last `length` steps repeat at the end, with the files unchanged.
-fn repeats(steps: &[Step], length: usize) -> usize {
+fn repeats(steps: &[CommandRun], length: usize) -> usize {
     if steps.len() < length {
         return 0;
     }
@@ -67,11 +67,11 @@ fn waits(command: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn steps(text: &str) -> Vec<Step> {
+    fn steps(text: &str) -> Vec<CommandRun> {
         let step = |word: &str| {
             let mut parts = word.split('/').map(str::to_owned);
             let mut next = || parts.next().unwrap_or_default();
-            Step { command: next(), output: next(), tree: next() }
+            CommandRun { command: next(), output: next(), tree: next() }
         };
         text.split(' ').map(step).collect()
     }
@@ -79,12 +79,12 @@ mod tests {
     #[test]
     fn the_same_command_with_the_same_output_is_a_loop() {
         let judge = |text: &str| judge(&steps(text), 3, 5);
-        assert_eq!(judge("a/1 a/1"), Verdict::Fine);
-        assert_eq!(judge("x/0 a/1 a/1 a/1"), Verdict::Nudge);
-        assert_eq!(judge("a/1 a/1 a/1 a/1 a/1"), Verdict::Stop);
-        assert_eq!(judge("a/1 a/2 a/3 a/4 a/5 a/6"), Verdict::Fine, "the output changes");
-        assert_eq!(judge("a/1/t a/1/u a/1/v a/1/w a/1/x"), Verdict::Fine, "the files change");
-        assert_eq!(judge("a/1 a/1 a/1 b/1"), Verdict::Fine, "another command followed");
+        assert_eq!(judge("a/1 a/1"), LoopSignal::Fine);
+        assert_eq!(judge("x/0 a/1 a/1 a/1"), LoopSignal::Nudge);
+        assert_eq!(judge("a/1 a/1 a/1 a/1 a/1"), LoopSignal::Stop);
+        assert_eq!(judge("a/1 a/2 a/3 a/4 a/5 a/6"), LoopSignal::Fine, "the output changes");
+        assert_eq!(judge("a/1/t a/1/u a/1/v a/1/w a/1/x"), LoopSignal::Fine, "the files change");
+        assert_eq!(judge("a/1 a/1 a/1 b/1"), LoopSignal::Fine, "another command followed");
     }
 
     #[test]
@@ -92,13 +92,13 @@ mod tests {
         for length in 1..=5 {
             let cycle: Vec<String> = (0..length).map(|n| format!("c{n}/o{n}")).collect();
             let text = vec![cycle.join(" "); 3].join(" ");
-            assert_eq!(judge(&steps(&text), 3, 5), Verdict::Nudge, "{text}");
+            assert_eq!(judge(&steps(&text), 3, 5), LoopSignal::Nudge, "{text}");
         }
         let six: Vec<String> = (0..6).map(|n| format!("c{n}/o{n}")).collect();
-        assert_eq!(judge(&steps(&vec![six.join(" "); 5].join(" ")), 3, 5), Verdict::Fine);
+        assert_eq!(judge(&steps(&vec![six.join(" "); 5].join(" ")), 3, 5), LoopSignal::Fine);
         assert_eq!(
             judge(&steps("a/1/t b/1/u a/1/t b/1/u a/1/t b/1/u"), 3, 5),
-            Verdict::Fine,
+            LoopSignal::Fine,
             "files change within"
         );
     }
@@ -113,11 +113,15 @@ mod tests {
             "watch ls",
             "bash -c 'sleep 1'",
         ] {
-            let all = vec![Step { command: command.into(), output: String::new(), tree: String::new() }; 9];
-            assert_eq!(judge(&all, 3, 5), Verdict::Fine, "{command}");
+            let all =
+                vec![CommandRun { command: command.into(), output: String::new(), tree: String::new() }; 9];
+            assert_eq!(judge(&all, 3, 5), LoopSignal::Fine, "{command}");
         }
         let all =
-            vec![Step { command: "tail -n 5 log".into(), output: String::new(), tree: String::new() }; 9];
-        assert_eq!(judge(&all, 3, 5), Verdict::Stop);
+            vec![
+                CommandRun { command: "tail -n 5 log".into(), output: String::new(), tree: String::new() };
+                9
+            ];
+        assert_eq!(judge(&all, 3, 5), LoopSignal::Stop);
     }
 }

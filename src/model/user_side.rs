@@ -323,8 +323,8 @@ pub fn named_by(argv: &[String], bases: &[&Path]) -> Vec<UserSidePath> {
         for part in argument::parts(arg) {
             let Some(reason) = reason_at(Path::new(&part), bases) else { continue };
             // The same path with more text of the argument around it says no more.
-            let is_said = found.iter().any(|one| one.reason == reason && part.contains(&one.path));
-            if !is_said {
+            let is_listed = found.iter().any(|one| one.reason == reason && part.contains(&one.path));
+            if !is_listed {
                 found.retain(|one| one.reason != reason || !one.path.contains(&part));
                 found.push(UserSidePath { path: part, reason: reason.to_owned() });
             }

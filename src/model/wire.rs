@@ -110,14 +110,14 @@ impl Decoder {
 pub struct Hello {
     /// The protocol version of the caller.
     pub looop: u32,
-    pub request: Request,
+    pub request: WireRequest,
 }
 
 /// A request to a supervisor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// User's side: shows the worker and, unless `view`, forwards keys. The supervisor sends [`Seen`] messages; the
+pub enum WireRequest {
+    /// User's side: shows the worker and, unless `view`, forwards keys. The supervisor sends [`ViewerState`] messages; the
     /// caller sends `Data` frames with keys, and [`Resize`] messages.
     Attach {
         /// The width of the caller's screen, in cells.
@@ -130,7 +130,8 @@ pub enum Request {
     /// User's side: kills the worker.
     Kill,
     /// User's side: an answer or a message for the worker was written to a file; read it now.
-    Poke,
+    #[serde(alias = "poke")]
+    Wake,
     /// Either side: sets a flag for the user.
     Flag {
         /// What the worker needs.
@@ -151,7 +152,8 @@ pub enum Request {
     /// Worker's side: its work is done. The supervisor ends its program and starts the checks.
     Done,
     /// Worker's side: returns the unread messages in its inbox.
-    Told,
+    #[serde(alias = "told")]
+    Inbox,
     /// Worker's side: acquires a lease.
     Claim {
         resource: String,
@@ -166,9 +168,10 @@ pub enum Request {
         name: String,
     },
     /// Worker's side: reports what it spent.
-    Spend(Spent),
+    Spend(ReportedSpend),
     /// Worker's side: a hook of its program reports its status, in the terms of OSC 7501.
-    Fares {
+    #[serde(alias = "fares")]
+    HookStatus {
         /// `working`, `blocked`, `done` or `error`.
         state: String,
         /// What it waits for, or its last message.
@@ -179,7 +182,7 @@ pub enum Request {
 /// What a worker reports as spent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Spent {
+pub struct ReportedSpend {
     /// Millionths of a US dollar.
     pub cost_micros: u64,
     /// Input tokens that did not come from a cache.
@@ -194,7 +197,7 @@ pub struct Spent {
     pub basis: Option<Basis>,
 }
 
-impl Spent {
+impl ReportedSpend {
     /// Converts it to the usage of a charge.
     pub fn usage(self) -> Usage {
         Usage {
@@ -213,7 +216,7 @@ impl Spent {
 /// A supervisor's reply to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply {
+pub enum WireReply {
     /// Success; the text for the caller to print, which may be empty.
     Ok(String),
     /// Failure, with the reason.
@@ -224,7 +227,7 @@ pub enum Reply {
 
 /// The state that a viewer gets, at first and after each change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct ViewerState {
     /// The length of the transcript in bytes, including parts that were rotated away.
     pub offset: u64,
     /// The width of the worker's screen, in cells.
@@ -258,14 +261,20 @@ mod tests {
 
     #[test]
     fn requests_keep_their_format() {
-        let hello = Hello { looop: VERSION, request: Request::Attach { cols: 80, rows: 24, view: false } };
+        let hello =
+            Hello { looop: VERSION, request: WireRequest::Attach { cols: 80, rows: 24, view: false } };
         let text = serde_json::to_string(&hello).unwrap();
         assert_eq!(text, r#"{"looop":1,"request":{"attach":{"cols":80,"rows":24,"view":false}}}"#);
         let all = [
-            Request::Kill,
-            Request::Spend(Spent { cost_micros: 7, tokens_in: 1, tokens_out: 2, ..Spent::default() }),
-            Request::Claim { resource: "x".to_owned(), ttl_s: Some(30) },
-            Request::Ask { text: "t".to_owned(), options: vec![], reference: None },
+            WireRequest::Kill,
+            WireRequest::Spend(ReportedSpend {
+                cost_micros: 7,
+                tokens_in: 1,
+                tokens_out: 2,
+                ..ReportedSpend::default()
+            }),
+            WireRequest::Claim { resource: "x".to_owned(), ttl_s: Some(30) },
+            WireRequest::Ask { text: "t".to_owned(), options: vec![], reference: None },
         ];
         for request in all {
             let hello = Hello { looop: VERSION, request };

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::beat::Started;
-use super::boxing::{Boxed, Level, Net};
+use super::boxing::{Level, Net, Sandbox};
 use super::budget::Budget;
 use super::leftovers::{Leftovers, next_step};
 use super::name::Name;
@@ -37,10 +37,12 @@ pub struct Spec {
     pub objects: Option<Objects>,
     /// Its sandbox; `None`: it runs with the user's access.
     #[serde(default)]
-    pub boxed: Option<Boxed>,
+    #[serde(alias = "boxed")]
+    pub sandbox: Option<Sandbox>,
     /// The sandbox of its checks.
     #[serde(default)]
-    pub checks_boxed: Option<Boxed>,
+    #[serde(alias = "checks_boxed")]
+    pub checks_sandbox: Option<Sandbox>,
     pub limits: WorkerLimits,
     /// A command that gets each flag and ask as JSON on stdin; empty: none.
     #[serde(default)]
@@ -56,42 +58,43 @@ pub struct Spec {
 
 impl Spec {
     /// Returns what to do next with its work, as commands. `clone` is its clone's path.
-    pub fn next_step(&self, state: &State, clone: &str) -> Option<String> {
+    pub fn next_step(&self, state: &WorkerState, clone: &str) -> Option<String> {
         let repo = self.repo.as_ref().filter(|_| state.phase.is_over())?;
         next_step(repo, state, clone)
     }
 
     /// The level of its sandbox.
     pub fn level(&self) -> Level {
-        self.boxed.as_ref().map_or(Level::None, Boxed::level)
+        self.sandbox.as_ref().map_or(Level::None, Sandbox::level)
     }
 
     /// True if it has access to any network.
     pub fn has_network(&self) -> bool {
-        self.boxed.as_ref().is_none_or(|boxed| boxed.walls.net != Net::Off)
+        self.sandbox.as_ref().is_none_or(|sandbox| sandbox.walls.net != Net::Off)
     }
 
     /// True if the process that really starts and the checks of its work run in a full sandbox: the checks execute what
     /// the worker wrote.
     pub fn is_full(&self) -> bool {
-        let is_full =
-            |boxed: &Option<Boxed>| boxed.as_ref().is_some_and(|boxed| boxed.level() == Level::Full);
-        is_full(&self.boxed) && is_full(&self.checks_boxed)
+        let is_full = |sandbox: &Option<Sandbox>| {
+            sandbox.as_ref().is_some_and(|sandbox| sandbox.level() == Level::Full)
+        };
+        is_full(&self.sandbox) && is_full(&self.checks_sandbox)
     }
 
     /// Describes its sandbox and that of its checks, for an approval.
     pub fn box_words(&self) -> String {
-        let words = |boxed: &Option<Boxed>| boxed.as_ref().map_or(Level::None, Boxed::level).word();
-        format!("{}; its checks: {}", words(&self.boxed), words(&self.checks_boxed))
+        let words = |sandbox: &Option<Sandbox>| sandbox.as_ref().map_or(Level::None, Sandbox::level).word();
+        format!("{}; its checks: {}", words(&self.sandbox), words(&self.checks_sandbox))
     }
 
     /// Describes the network access of the worker and its checks, for an approval.
     pub fn network_words(&self) -> String {
-        let words = |boxed: &Option<Boxed>| match boxed {
-            Some(boxed) => network_words(&boxed.walls.net, !boxed.walls.forward.is_empty()),
+        let words = |sandbox: &Option<Sandbox>| match sandbox {
+            Some(sandbox) => network_words(&sandbox.walls.net, !sandbox.walls.forward.is_empty()),
             None => network_words(&Net::On, false),
         };
-        format!("{}; its checks: {}", words(&self.boxed), words(&self.checks_boxed))
+        format!("{}; its checks: {}", words(&self.sandbox), words(&self.checks_sandbox))
     }
 }
 
@@ -269,19 +272,19 @@ pub struct Flag {
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Exit {
+pub enum WorkerExit {
     /// It exited with this code.
     Code(i32),
     /// This signal ended it.
     Signal(i32),
 }
 
-impl Exit {
+impl WorkerExit {
     /// The end as text: `exit code 3`, `signal 9`.
     pub fn words(self) -> String {
         match self {
-            Exit::Code(code) => format!("exit code {code}"),
-            Exit::Signal(signal) => format!("signal {signal}"),
+            WorkerExit::Code(code) => format!("exit code {code}"),
+            WorkerExit::Signal(signal) => format!("signal {signal}"),
         }
     }
 }
@@ -289,7 +292,7 @@ impl Exit {
 /// The result of the checks of a worker's work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Verdict {
+pub struct CheckResult {
     /// True if all of them passed.
     pub ok: bool,
     /// The check that failed, or the last one.
@@ -315,7 +318,7 @@ pub struct Holding {
 /// The state of a worker; the content of `state.json`. It is replaced as a whole at each transition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct WorkerState {
     pub id: Name,
     pub phase: Phase,
     /// When the phase began, in milliseconds since the Unix epoch.
@@ -332,12 +335,12 @@ pub struct State {
     pub ask: Option<Name>,
     /// How its command ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit: Option<Exit>,
+    pub exit: Option<WorkerExit>,
     /// Why it ended, if the exit status does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<CheckResult>,
     /// The branch in the user's repository with its commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
@@ -367,10 +370,10 @@ pub struct State {
     pub reports: Vec<Name>,
 }
 
-impl State {
+impl WorkerState {
     /// Creates the state of a worker that has not started.
-    pub fn new(id: Name, now_ms: i64, supervisor: Started) -> State {
-        State {
+    pub fn new(id: Name, now_ms: i64, supervisor: Started) -> WorkerState {
+        WorkerState {
             id,
             phase: Phase::Starting,
             since_ms: now_ms,
@@ -425,7 +428,7 @@ impl State {
 /// A report as the decider sees it; its name and its text come from the worker and are untrusted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Report {
+pub struct Deliverable {
     /// The worker that delivered it.
     pub worker: Name,
     /// The name of its file.
@@ -503,8 +506,12 @@ mod tests {
             [(true, true, Reachable), (true, false, Shared), (false, true, Shared), (false, false, Shared)]
         {
             assert_eq!(Objects::chosen(None, is_tainted, has_network), by_itself);
-            for said in [Shared, Reachable] {
-                assert_eq!(Objects::chosen(Some(said), is_tainted, has_network), said, "the config counts");
+            for stated in [Shared, Reachable] {
+                assert_eq!(
+                    Objects::chosen(Some(stated), is_tainted, has_network),
+                    stated,
+                    "the config counts"
+                );
             }
         }
     }

@@ -6,13 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ask::Answered;
-use super::beat::{Beat, Failure, LastResult};
+use super::ask::AnsweredQuestion;
+use super::beat::{Failure, LastResult, LoopState};
 use super::json::{PathChange, canonical};
 use super::name::Name;
 use super::schedule::Due;
 use super::time::Now;
-use super::worker::{Report, WorkerView};
+use super::worker::{Deliverable, WorkerView};
 
 /// A blake3 digest in hexadecimal.
 pub type Digest = String;
@@ -34,7 +34,7 @@ pub enum Trust {
 /// What one sensor reported; the content of `snapshots/<name>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Reading {
+pub struct SensorReading {
     /// False if the sensor failed; `signal.error` then says how.
     pub ok: bool,
     /// Whether its text is trusted.
@@ -46,28 +46,28 @@ pub struct Reading {
     pub detail: Value,
 }
 
-impl Reading {
+impl SensorReading {
     /// Converts a sensor's output: `{"signal":…,"detail":…}` is split, any other object becomes the signal.
-    pub fn from_output(value: Value, trust: Trust) -> Reading {
+    pub fn from_output(value: Value, trust: Trust) -> SensorReading {
         if let Value::Object(map) = &value {
             let split =
                 map.contains_key("signal") && map.keys().all(|key| key == "signal" || key == "detail");
             if split {
                 let part = |key| map.get(key).cloned().unwrap_or_default();
-                return Reading { ok: true, trust, signal: part("signal"), detail: part("detail") };
+                return SensorReading { ok: true, trust, signal: part("signal"), detail: part("detail") };
             }
         }
-        Reading { ok: true, trust, signal: value, detail: Value::Null }
+        SensorReading { ok: true, trust, signal: value, detail: Value::Null }
     }
 
     /// Creates the reading of a failed sensor. `error` is one of a few fixed words and `exit` a small number, so that a
     /// sensor that fails twice in the same way does not wake the loop twice.
-    pub fn failed(error: &str, exit: Option<i32>, detail: Value, trust: Trust) -> Reading {
+    pub fn failed(error: &str, exit: Option<i32>, detail: Value, trust: Trust) -> SensorReading {
         let mut signal = serde_json::json!({ "error": error });
         if let Some(code) = exit {
             signal["exit_code"] = code.into();
         }
-        Reading { ok: false, trust, signal, detail }
+        SensorReading { ok: false, trust, signal, detail }
     }
 
     /// The digest of the signal.
@@ -122,15 +122,15 @@ impl BudgetState {
 /// looop's own state as part of the world.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Own {
+pub struct LoopStatus {
     /// Live workers, and ended ones that no decision has seen. A worker with reports stays until a decision finds
     /// nothing more to do.
     pub workers: Vec<WorkerView>,
     /// The reports of these workers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reports: Vec<Report>,
+    pub reports: Vec<Deliverable>,
     /// Answers that no decision has seen.
-    pub answers: Vec<Answered>,
+    pub answers: Vec<AnsweredQuestion>,
     /// Open questions and approvals: `[id, text]`. They never wake the loop.
     pub open: Vec<(Name, String)>,
     /// Timers that are due.
@@ -147,7 +147,7 @@ pub struct Own {
     pub problems: Vec<String>,
 }
 
-impl Own {
+impl LoopStatus {
     /// True if a worker proposed this goal: under its name, or with the same text under another name.
     pub fn proposes_goal(&self, id: &Name, body: &str) -> bool {
         let file = format!("goal-{id}.md");
@@ -163,8 +163,8 @@ impl Own {
 pub struct World {
     pub playbook: String,
     pub goals: BTreeMap<Name, Goal>,
-    pub readings: BTreeMap<Name, Reading>,
-    pub own: Own,
+    pub readings: BTreeMap<Name, SensorReading>,
+    pub own: LoopStatus,
 }
 
 /// The digest of each item of a world.
@@ -225,9 +225,9 @@ impl World {
     /// True if the decider has untrusted text in its prompt: an untrusted reading, the output of a command, a worker's
     /// own text, or something that a move wrote in such a beat: a goal, a question, a timer's note, the name of a
     /// worker, the move itself.
-    pub fn is_tainted(&self, beat: &Beat) -> bool {
+    pub fn is_tainted(&self, beat: &LoopState) -> bool {
         beat.shows_output()
-            || beat.retells()
+            || beat.repeats()
             || self.own.worker_words
             || self.own.retold
             || self.own.workers.iter().any(|worker| beat.untrusted_workers.contains(&worker.id))
@@ -251,7 +251,7 @@ pub enum ChangeKind {
 /// One changed item, with the places that changed in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Change {
+pub struct WorldChange {
     /// The item: `playbook`, `goal/<id>`, `sensor/<name>`, `worker/<id>`, `own/<part>`.
     pub item: String,
     /// The kind of change.
@@ -272,11 +272,11 @@ pub struct Context {
     pub prompt_version: u32,
     pub beat: String,
     pub at: Now,
-    pub own: Own,
+    pub own: LoopStatus,
     /// Why the loop decides now, as text.
     pub woke: Vec<String>,
     /// What changed since the last decision.
-    pub changes: Vec<Change>,
+    pub changes: Vec<WorldChange>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastResult>,
     /// Why the last decision failed, if it did.
@@ -306,7 +306,7 @@ pub struct Context {
 pub struct Frame {
     pub playbook: String,
     pub goals: BTreeMap<Name, Goal>,
-    pub readings: BTreeMap<Name, Reading>,
+    pub readings: BTreeMap<Name, SensorReading>,
     pub context: Context,
     pub journal: String,
 }

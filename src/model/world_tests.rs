@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::entry::Outcome;
+use crate::model::entry::MoveOutcome;
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn reading(text: &str) -> Reading {
-    Reading::from_output(serde_json::from_str(text).unwrap(), Trust::Trusted)
+fn reading(text: &str) -> SensorReading {
+    SensorReading::from_output(serde_json::from_str(text).unwrap(), Trust::Trusted)
 }
 
 #[test]
@@ -25,8 +25,8 @@ fn only_the_signal_counts() {
 
 #[test]
 fn a_failure_is_never_taken_for_a_reading() {
-    let failed = Reading::failed("exit", Some(1), json!({"stderr": "a"}), Trust::Trusted);
-    let again = Reading::failed("exit", Some(1), json!({"stderr": "b"}), Trust::Trusted);
+    let failed = SensorReading::failed("exit", Some(1), json!({"stderr": "a"}), Trust::Trusted);
+    let again = SensorReading::failed("exit", Some(1), json!({"stderr": "b"}), Trust::Trusted);
     assert_eq!(failed.digest(), again.digest());
     assert_ne!(failed.digest(), reading(r#"{"error":"exit","exit_code":1}"#).digest());
 }
@@ -72,34 +72,35 @@ fn any_untrusted_text_taints_and_nothing_else_does() {
         reports: Vec::new(),
         stuck: false,
     };
-    let own = Own { workers: vec![worker.clone()], budget: BudgetState::Low, ..Own::default() };
-    let reading = |trust| Reading { ok: true, trust, signal: json!("text"), detail: json!(null) };
+    let own = LoopStatus { workers: vec![worker.clone()], budget: BudgetState::Low, ..LoopStatus::default() };
+    let reading = |trust| SensorReading { ok: true, trust, signal: json!("text"), detail: json!(null) };
     let clean = World {
         playbook: "text".to_owned(),
         goals: [(name("mine"), goal.clone())].into(),
         readings: [(name("ours"), reading(Trust::Trusted))].into(),
         own,
     };
-    let memory = Beat::default();
+    let memory = LoopState::default();
     assert!(!clean.is_tainted(&memory));
     let mut world = clean.clone();
     world.readings.insert(name("theirs"), reading(Trust::Untrusted));
     assert!(world.is_tainted(&memory), "a reading");
     for (what, own) in [
-        ("words of a worker", Own { worker_words: true, ..clean.own.clone() }),
-        ("what was written after such words", Own { retold: true, ..clean.own.clone() }),
+        ("words of a worker", LoopStatus { worker_words: true, ..clean.own.clone() }),
+        ("what was written after such words", LoopStatus { retold: true, ..clean.own.clone() }),
     ] {
         assert!(World { own, ..clean.clone() }.is_tainted(&memory), "{what}");
     }
-    let named = Beat { untrusted_workers: [worker.id].into(), ..Beat::default() };
+    let named = LoopState { untrusted_workers: [worker.id].into(), ..LoopState::default() };
     assert!(clean.is_tainted(&named), "the name of a worker");
-    let other = Beat { untrusted_workers: [name("gone")].into(), ..Beat::default() };
+    let other = LoopState { untrusted_workers: [name("gone")].into(), ..LoopState::default() };
     assert!(!clean.is_tainted(&other), "a worker that is not there");
-    let wrote = Beat { untrusted_goals: vec![goal.digest()], ..Beat::default() };
+    let wrote = LoopState { untrusted_goals: vec![goal.digest()], ..LoopState::default() };
     assert!(clean.is_tainted(&wrote), "a goal, whatever its name is now");
-    let other = Beat { untrusted_goals: vec![Goal::Text("x".to_owned()).digest()], ..Beat::default() };
+    let other =
+        LoopState { untrusted_goals: vec![Goal::Text("x".to_owned()).digest()], ..LoopState::default() };
     assert!(!clean.is_tainted(&other), "another text under the same name");
-    let outcome = Outcome::Ran { status: "exit 0".to_owned(), tail: "text".to_owned(), took_ms: 1 };
+    let outcome = MoveOutcome::Ran { status: "exit 0".to_owned(), tail: "text".to_owned(), took_ms: 1 };
     let last = |clean| LastResult {
         beat: "b".to_owned(),
         at_ms: 1,
@@ -109,6 +110,9 @@ fn any_untrusted_text_taints_and_nothing_else_does() {
         clean,
     };
     for (what, clean_beat) in [("the output of a command", true), ("what such a beat did", false)] {
-        assert!(clean.is_tainted(&Beat { last: Some(last(clean_beat)), ..Beat::default() }), "{what}");
+        assert!(
+            clean.is_tainted(&LoopState { last: Some(last(clean_beat)), ..LoopState::default() }),
+            "{what}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Sandboxes: what each kind of child of a data dir may access, and a check that this machine can enforce the config.
 
+mod agent_sandbox;
 mod home;
-mod inmate;
 mod network;
 mod tools;
 
@@ -12,20 +12,20 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use super::layout::Layout;
 use super::records;
-use crate::model::boxing::{Boxed, Endpoint, Kind, Level, Powers, SandboxGrant, Walls};
+use crate::model::boxing::{Endpoint, Level, Powers, Sandbox, SandboxGrant, SandboxSubject, Walls};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::policy;
-use crate::model::sensor::Header;
+use crate::model::sensor::SensorHeader;
 use crate::model::settings::Settings;
 use crate::sys::sandbox;
 use crate::sys::signal::Cancel;
+pub use agent_sandbox::{AgentSandbox, Rooms};
 use home::AgentPlaces;
 pub use home::{AddTrust, AgentHome};
-pub use inmate::{Inmate, Rooms};
 
 /// Where the sockets of the user's session are.
 const SESSION: &str = "/run/user";
@@ -37,7 +37,7 @@ const KEYS: [&str; 2] = [".ssh", ".gnupg"];
 /// The environment of a child: its sandbox (`None` if it runs without one) and the variables that belong to it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cell {
-    pub boxed: Option<Boxed>,
+    pub sandbox: Option<Sandbox>,
     /// Names the directory for temporary files inside the sandbox.
     pub env: Vec<(String, String)>,
 }
@@ -58,7 +58,7 @@ pub struct Decider<'a> {
 /// The cached result of the last probe, and the machine state for which it is valid.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tried {
+struct ProbeResult {
     stamp: String,
     powers: Powers,
 }
@@ -69,7 +69,7 @@ struct Tried {
 struct BestSandbox {
     powers: Powers,
     /// True if the user was notified that the sandbox is weaker now.
-    told: bool,
+    notified: bool,
 }
 
 /// Deletes the cached probe of this machine, so that the next start probes it again.
@@ -79,22 +79,22 @@ pub fn forget_powers(layout: &Layout) {
 }
 
 /// Makes sandboxes for the children of one data dir.
-pub struct Boxer<'a> {
+pub struct SandboxBuilder<'a> {
     layout: &'a Layout,
     settings: &'a Settings,
     keep: bool,
     powers: OnceCell<Powers>,
 }
 
-impl<'a> Boxer<'a> {
+impl<'a> SandboxBuilder<'a> {
     /// Makes a builder that probes this machine. If `keep` is true, results may be stored in the cache.
-    pub fn new(layout: &'a Layout, settings: &'a Settings, keep: bool) -> Boxer<'a> {
-        Boxer { layout, settings, keep, powers: OnceCell::new() }
+    pub fn new(layout: &'a Layout, settings: &'a Settings, keep: bool) -> SandboxBuilder<'a> {
+        SandboxBuilder { layout, settings, keep, powers: OnceCell::new() }
     }
 
     /// Makes a builder for a machine with these capabilities, without a probe.
-    pub fn with(layout: &'a Layout, settings: &'a Settings, powers: Powers) -> Boxer<'a> {
-        Boxer { layout, settings, keep: false, powers: OnceCell::from(powers) }
+    pub fn with(layout: &'a Layout, settings: &'a Settings, powers: Powers) -> SandboxBuilder<'a> {
+        SandboxBuilder { layout, settings, keep: false, powers: OnceCell::from(powers) }
     }
 
     /// Returns what this machine can do, from the cached probe or from a new one.
@@ -107,7 +107,7 @@ impl<'a> Boxer<'a> {
 
     /// Reads the cached probe, if it is valid for this machine as it is now.
     fn tried(&self, stamp: &str) -> Option<Powers> {
-        let tried = records::read_json::<Tried>(&self.layout.sandbox()).ok().flatten();
+        let tried = records::read_json::<ProbeResult>(&self.layout.sandbox()).ok().flatten();
         tried.filter(|tried| tried.stamp == stamp).map(|tried| tried.powers)
     }
 
@@ -130,11 +130,11 @@ impl<'a> Boxer<'a> {
         // A failure may concern this caller alone, so it is not cached: the next caller probes again.
         if self.keep && powers.is_success() && self.tried(&stamp).as_ref() != Some(&powers) {
             let best = self.best().filter(|best| powers.lost_since(&best.powers).is_some());
-            let best = best.unwrap_or(BestSandbox { powers: powers.clone(), told: false });
-            let tried = Tried { stamp, powers: powers.clone() };
+            let best = best.unwrap_or(BestSandbox { powers: powers.clone(), notified: false });
+            let tried = ProbeResult { stamp, powers: powers.clone() };
             let kept = file::make_dir(self.layout.cache())
-                .and_then(|()| records::write_json(&self.layout.best_sandbox(), &best, Keep::Whole))
-                .and_then(|()| records::write_json(&self.layout.sandbox(), &tried, Keep::Whole));
+                .and_then(|()| records::write_json(&self.layout.best_sandbox(), &best, Durability::Whole))
+                .and_then(|()| records::write_json(&self.layout.sandbox(), &tried, Durability::Whole));
             // If the cache cannot be written, the next caller probes again.
             drop(kept);
         }
@@ -150,36 +150,36 @@ impl<'a> Boxer<'a> {
         self.powers().lost_since(&self.best()?.powers)
     }
 
-    /// Returns the text of [`Boxer::downgrade`] if the user was not notified of it yet.
+    /// Returns the text of [`SandboxBuilder::downgrade`] if the user was not notified of it yet.
     ///
     /// # Errors
     /// When the notification cannot be recorded.
     pub fn news_of_downgrade(&self) -> Result<Option<String>> {
         let Some(best) = self.best() else { return Ok(None) };
         let lost = self.powers().lost_since(&best.powers);
-        if lost.is_some() != best.told {
-            let best = BestSandbox { told: lost.is_some(), ..best.clone() };
-            records::write_json(&self.layout.best_sandbox(), &best, Keep::Whole)?;
+        if lost.is_some() != best.notified {
+            let best = BestSandbox { notified: lost.is_some(), ..best.clone() };
+            records::write_json(&self.layout.best_sandbox(), &best, Durability::Whole)?;
         }
-        Ok(lost.filter(|_| !best.told))
+        Ok(lost.filter(|_| !best.notified))
     }
 
     /// Returns the sandbox level of a kind of child.
     ///
     /// # Errors
     /// When the machine offers less than the config requires: nothing may run then.
-    pub fn level(&self, kind: Kind) -> Result<Level, String> {
+    pub fn level(&self, kind: SandboxSubject) -> Result<Level, String> {
         self.grant(kind).map(|grant| grant.level)
     }
 
     /// Returns the sandbox that a kind of child gets.
     ///
     /// # Errors
-    /// As [`Boxer::level`].
-    pub fn grant(&self, kind: Kind) -> Result<SandboxGrant, String> {
+    /// As [`SandboxBuilder::level`].
+    pub fn grant(&self, kind: SandboxSubject) -> Result<SandboxGrant, String> {
         let boxing = self.settings.boxes.of(kind);
         match boxing.wanted {
-            crate::model::boxing::Wanted::None => Ok(SandboxGrant::default()),
+            crate::model::boxing::SandboxMode::None => Ok(SandboxGrant::default()),
             _ => self.powers().grant(kind, boxing),
         }
     }
@@ -189,7 +189,7 @@ impl<'a> Boxer<'a> {
     /// # Errors
     /// Names what is missing and how to fix it.
     pub fn check(&self) -> Result<()> {
-        for kind in Kind::ALL {
+        for kind in SandboxSubject::ALL {
             if let Err(why) = self.level(kind) {
                 let mut fault = Fault::usage(format!("could not sandbox what looop runs: {why}"));
                 for fix in &self.powers().fixes {
@@ -204,13 +204,13 @@ impl<'a> Boxer<'a> {
     }
 
     /// Builds a sandbox with these mounts and the network of `grant`; `endpoint` is that of its runner.
-    fn boxed(
+    fn sandbox(
         &self,
-        kind: Kind,
+        kind: SandboxSubject,
         grant: &SandboxGrant,
         mut walls: Walls,
         endpoint: Option<&Endpoint>,
-    ) -> Result<Option<Boxed>, String> {
+    ) -> Result<Option<Sandbox>, String> {
         if grant.level == Level::None {
             return Ok(None);
         }
@@ -219,11 +219,11 @@ impl<'a> Boxer<'a> {
             network::forward(&mut walls, kind, endpoint, self.layout.cache())?;
         }
         let engine = self.powers().engine.clone().filter(|_| grant.has_files);
-        let mut boxed = Boxed { landlock: self.powers().landlock, ..Boxed::new(engine, walls) };
-        if boxed.has_pasta() {
-            boxed.walls.placed.extend(network::resolver(self.layout.cache())?);
+        let mut sandbox = Sandbox { landlock: self.powers().landlock, ..Sandbox::new(engine, walls) };
+        if sandbox.has_pasta() {
+            sandbox.walls.placed.extend(network::resolver(self.layout.cache())?);
         }
-        Ok(Some(boxed))
+        Ok(Some(sandbox))
     }
 
     /// Builds the sandbox of a sensor: it reads everything, and writes its temporary directory and the paths in its
@@ -231,8 +231,8 @@ impl<'a> Boxer<'a> {
     ///
     /// # Errors
     /// Says why the sandbox cannot be made; the sensor does not run then.
-    pub fn sensor(&self, name: &Name, header: &Header) -> Result<Cell, String> {
-        let grant = self.grant(Kind::Sensor)?;
+    pub fn sensor(&self, name: &Name, header: &SensorHeader) -> Result<Cell, String> {
+        let grant = self.grant(SandboxSubject::Sensor)?;
         if grant.level == Level::None {
             return Ok(Cell::default());
         }
@@ -244,8 +244,8 @@ impl<'a> Boxer<'a> {
         for path in &header.write {
             walls.write.push(self.grantable(path).map_err(|why| format!("write={path}: {why}"))?);
         }
-        let boxed = self.boxed(Kind::Sensor, &grant, walls, None)?;
-        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), boxed })
+        let sandbox = self.sandbox(SandboxSubject::Sensor, &grant, walls, None)?;
+        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), sandbox })
     }
 
     /// Builds the sandbox of a `run` move: it reads everything, and writes its working directory except looop's own
@@ -254,7 +254,7 @@ impl<'a> Boxer<'a> {
     /// # Errors
     /// Says why the sandbox cannot be made; the command does not run then.
     pub fn run(&self, cwd: &Path) -> Result<Cell, String> {
-        let grant = self.grant(Kind::Run)?;
+        let grant = self.grant(SandboxSubject::Run)?;
         if grant.level == Level::None {
             return Ok(Cell::default());
         }
@@ -270,8 +270,8 @@ impl<'a> Boxer<'a> {
         };
         walls.read.extend(own);
         walls.read.retain(|path| !walls.hide.contains(path));
-        let boxed = self.boxed(Kind::Run, &grant, walls, None)?;
-        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), boxed })
+        let sandbox = self.sandbox(SandboxSubject::Run, &grant, walls, None)?;
+        Ok(Cell { env: temp_env(grant.has_files, temp.as_deref()), sandbox })
     }
 
     /// Builds the sandbox of a runner that decides. A runner that looop knows sees only its own configuration. looop
@@ -282,7 +282,7 @@ impl<'a> Boxer<'a> {
     /// Says why the sandbox cannot be made; the runner does not start then.
     pub fn decide(&self, decider: &Decider) -> Result<Cell, String> {
         let Decider { agent, program, cwd, read, write } = *decider;
-        let grant = self.grant(Kind::Decide)?;
+        let grant = self.grant(SandboxSubject::Decide)?;
         if grant.level == Level::None {
             return Ok(Cell::default());
         }
@@ -320,7 +320,7 @@ impl<'a> Boxer<'a> {
         walls.write.extend(write.iter().cloned());
         let env = temp_env(grant.has_files, temp.as_deref().ok());
         let endpoint = agent.and_then(|(name, _)| self.settings.boxes.endpoint(&[name]));
-        Ok(Cell { env, boxed: self.boxed(Kind::Decide, &grant, walls, endpoint)? })
+        Ok(Cell { env, sandbox: self.sandbox(SandboxSubject::Decide, &grant, walls, endpoint)? })
     }
 
     /// The places of an agent that exist.

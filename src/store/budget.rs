@@ -8,7 +8,7 @@ use std::fs::File;
 
 use anyhow::{Context, Result};
 
-use super::file::Keep;
+use super::file::Durability;
 use super::layout::Layout;
 use super::ledger::{self, Totals};
 use super::{lock, records, workers};
@@ -21,7 +21,7 @@ use crate::model::worker::Spec;
 
 /// The caller of a model: the beat, or a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller<'a> {
+pub enum Spender<'a> {
     /// The decider, of which there is one at a time.
     Beat,
     /// The agent of a worker.
@@ -30,23 +30,23 @@ pub enum Caller<'a> {
     Anyone,
 }
 
-impl Caller<'_> {
+impl Spender<'_> {
     /// The parentheses keep this key distinct from every worker's name.
     const BEAT: &'static str = "(beat)";
 
     fn key(&self) -> String {
         match self {
-            Caller::Beat => Caller::BEAT.to_owned(),
-            Caller::Worker(id) => id.to_string(),
-            Caller::Anyone => String::new(),
+            Spender::Beat => Spender::BEAT.to_owned(),
+            Spender::Worker(id) => id.to_string(),
+            Spender::Anyone => String::new(),
         }
     }
 }
 
 /// A call that a caller wants to make.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    pub caller: Caller<'a>,
+pub struct BudgetRequest<'a> {
+    pub caller: Spender<'a>,
     pub runner: &'a str,
     /// The goal of the call, if known.
     pub goal: Option<&'a Name>,
@@ -54,17 +54,17 @@ pub struct Wanted<'a> {
     pub left_micros: Option<u64>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> BudgetRequest<'a> {
     /// Describes the beat's next decision.
-    pub fn decision(runner: &'a str, goal: Option<&'a Name>) -> Wanted<'a> {
-        Wanted { caller: Caller::Beat, runner, goal, left_micros: None }
+    pub fn decision(runner: &'a str, goal: Option<&'a Name>) -> BudgetRequest<'a> {
+        BudgetRequest { caller: Spender::Beat, runner, goal, left_micros: None }
     }
 
     /// Describes a worker's next turn, after it has spent `spent_micros`.
-    pub fn turn(spec: &'a Spec, spent_micros: u64) -> Wanted<'a> {
+    pub fn turn(spec: &'a Spec, spent_micros: u64) -> BudgetRequest<'a> {
         let own = own_budget(spec);
-        Wanted {
-            caller: Caller::Worker(&spec.id),
+        BudgetRequest {
+            caller: Spender::Worker(&spec.id),
             runner: runner_of(spec),
             goal: spec.goal.as_ref(),
             left_micros: own.map(|(micros, _)| micros.saturating_sub(spent_micros)),
@@ -100,7 +100,7 @@ pub fn ask_id(hit: &Hit) -> Name {
 
 /// The state of the budget.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct BudgetStatus {
     /// The cap that leaves no room for the requested call.
     pub capped: Option<Hit>,
     /// Spending of the current day, in millionths of a US dollar; 0 if no cap is set.
@@ -113,13 +113,13 @@ pub struct Standing {
 ///
 /// # Errors
 /// When a file cannot be read: unknown spending never counts as zero.
-pub fn look(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Result<Standing> {
+pub fn look(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -> Result<BudgetStatus> {
     if *budget == Budget::default() {
-        return Ok(Standing::default());
+        return Ok(BudgetStatus::default());
     }
     let totals = ledger::totals(layout, now)?;
     let others = others(layout, wanted.caller)?;
-    Ok(Standing {
+    Ok(BudgetStatus {
         capped: judge(layout, budget, &wanted.reserved(&totals), &others, &totals, now)?.err(),
         day_spent_micros: totals.spending.day_micros,
         day_limit_micros: budget.day_limit(&raised(layout)?, now),
@@ -131,7 +131,7 @@ pub fn look(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Resul
 ///
 /// # Errors
 /// As [`look`], and when the reservation cannot be written.
-pub fn reserve(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Result<Result<(), Hit>> {
+pub fn reserve(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now) -> Result<Result<(), Hit>> {
     if *budget == Budget::default() {
         return Ok(Ok(()));
     }
@@ -143,7 +143,7 @@ pub fn reserve(layout: &Layout, budget: &Budget, wanted: Wanted, now: Now) -> Re
     if judged.is_ok() {
         kept.insert(wanted.caller.key(), reserved);
     }
-    records::write_json(&layout.reserved(), &kept, Keep::Whole)?;
+    records::write_json(&layout.reserved(), &kept, Durability::Whole)?;
     Ok(judged)
 }
 
@@ -172,7 +172,7 @@ pub fn raise(
 ) -> Result<Vec<CapRaise>> {
     let _held = lock::store(&layout.store_lock())?;
     let totals = ledger::totals(layout, now)?;
-    let others: Vec<Reserved> = others(layout, Caller::Anyone)?.into_values().collect();
+    let others: Vec<Reserved> = others(layout, Spender::Anyone)?.into_values().collect();
     let mut raised = raised(layout)?;
     let before = raised.clone();
     // Raises for another day have expired.
@@ -180,7 +180,8 @@ pub fn raise(
     let mut caps: Vec<CapRaise> = Vec::new();
     let each_goal = || [None].into_iter().chain(goals.iter().map(Some));
     for (runner, goal) in runners.iter().flat_map(|runner| each_goal().map(move |goal| (runner, goal))) {
-        let wanted = Wanted { caller: Caller::Anyone, runner, goal, left_micros: None }.reserved(&totals);
+        let wanted =
+            BudgetRequest { caller: Spender::Anyone, runner, goal, left_micros: None }.reserved(&totals);
         for hit in budget::hits(budget, &totals.spending, &others, &before, &wanted, now) {
             if caps.iter().any(|cap| cap.hit.window == hit.window) {
                 continue;
@@ -191,7 +192,7 @@ pub fn raise(
         }
     }
     if !caps.is_empty() {
-        records::write_json(&layout.raised(), &raised, Keep::Durable)?;
+        records::write_json(&layout.raised(), &raised, Durability::Durable)?;
     }
     Ok(caps)
 }
@@ -235,7 +236,7 @@ fn raised(layout: &Layout) -> Result<Raised> {
 }
 
 /// Sums the reservations of other callers that live.
-fn others(layout: &Layout, own: Caller) -> Result<BTreeMap<String, Reserved>> {
+fn others(layout: &Layout, own: Spender) -> Result<BTreeMap<String, Reserved>> {
     // The file is not synced. A power loss can tear it, but then no caller that had reserved something still lives.
     let known = records::read_json::<BTreeMap<String, Reserved>>(&layout.reserved());
     let mut all = known.ok().flatten().unwrap_or_default();
@@ -250,7 +251,7 @@ fn others(layout: &Layout, own: Caller) -> Result<BTreeMap<String, Reserved>> {
 }
 
 fn lives(layout: &Layout, key: &str) -> Result<bool> {
-    if key != Caller::BEAT {
+    if key != Spender::BEAT {
         return Name::parse(key).map_or(Ok(false), |id| workers::is_alive(&layout.worker(&id)));
     }
     let path = layout.tick_lock();
@@ -318,7 +319,8 @@ mod tests {
 
         fn reserves(&self, worker: &str) -> bool {
             let id = worker.parse().unwrap();
-            let wanted = Wanted { caller: Caller::Worker(&id), runner: "pi", goal: None, left_micros: None };
+            let wanted =
+                BudgetRequest { caller: Spender::Worker(&id), runner: "pi", goal: None, left_micros: None };
             reserve(&self.layout(), &self.budget, wanted, NOW).unwrap().is_ok()
         }
     }
@@ -370,7 +372,7 @@ mod tests {
     fn a_decision_under_way_counts_while_its_beat_runs() {
         let mut money = Money::new(day(UNKNOWN_CALL_MICROS + 50));
         let beat = lock::store(&money.layout().tick_lock()).unwrap();
-        let wanted = Wanted::decision("claude", None);
+        let wanted = BudgetRequest::decision("claude", None);
         assert!(reserve(&money.layout(), &money.budget, wanted, NOW).unwrap().is_ok());
         money.begins("w1");
         assert!(!money.reserves("w1"));
@@ -432,7 +434,8 @@ mod tests {
         let reserved = std::fs::read_to_string(money.layout().reserved()).unwrap();
         assert!(reserved.contains("\"micros\": 100"), "{reserved}");
         let id = "w1".parse().unwrap();
-        let last = Wanted { caller: Caller::Worker(&id), runner: "pi", goal: None, left_micros: Some(30) };
+        let last =
+            BudgetRequest { caller: Spender::Worker(&id), runner: "pi", goal: None, left_micros: Some(30) };
         assert!(reserve(&money.layout(), &money.budget, last, NOW).unwrap().is_ok());
         let reserved = std::fs::read_to_string(money.layout().reserved()).unwrap();
         assert!(reserved.contains("\"micros\": 30"), "no more than its own budget leaves: {reserved}");

@@ -7,16 +7,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::file::{self, Keep, ReadError};
+use super::file::{self, Durability, ReadError};
 use super::layout::Layout;
 use super::records::{self, Parsed};
 use super::{lock, workers};
 use crate::model::lease::{
-    self, Alive, Claimant, Found, Here, Holder, Lease, Lost, Refusal, Standing, Ttl, floor_after, held,
-    renewed,
+    self, Alive, Claimant, Here, Holder, Lease, LeaseRead, LeaseStatus, Lost, Refusal, Ttl, floor_after,
+    held, renewed,
 };
 use crate::model::name::Name;
-use crate::model::worker::{Holding, State};
+use crate::model::worker::{Holding, WorkerState};
 use crate::sys::{clock, tree};
 
 /// Returns this machine and this moment, for the rules.
@@ -68,7 +68,7 @@ pub fn acquire(
     let aside = set_aside(layout, resource, &found)?;
     // Write the floor first: if only the lease were on disk and were lost later, its epoch would be issued again.
     raise_floor(layout, floor, grant.floor)?;
-    records::write_json(&layout.claim(resource), &grant.lease, Keep::Durable)?;
+    records::write_json(&layout.claim(resource), &grant.lease, Durability::Durable)?;
     let kept = aside.map(|path| format!("; it is kept as `{}`", path.display())).unwrap_or_default();
     let note = grant.note.map(|note| note + &kept);
     Ok(Ok(Granted { holding: grant.lease.holding(), note }))
@@ -81,7 +81,7 @@ pub fn acquire(
 pub fn renew(layout: &Layout, holder: &Holder, holdings: &[Holding], mono_ms: i64) -> Result<Vec<Lost>> {
     let _held = lock::store(&layout.store_lock())?;
     each(layout, holder, holdings, |lease| {
-        records::write_json(&layout.claim(&lease.resource), &renewed(lease, mono_ms), Keep::Whole)
+        records::write_json(&layout.claim(&lease.resource), &renewed(lease, mono_ms), Durability::Whole)
     })
 }
 
@@ -91,7 +91,9 @@ pub fn renew(layout: &Layout, holder: &Holder, holdings: &[Holding], mono_ms: i6
 /// When a file cannot be read or written; the caller can try again.
 pub fn release(layout: &Layout, holder: &Holder, holdings: &[Holding]) -> Result<Vec<Lost>> {
     let _held = lock::store(&layout.store_lock())?;
-    each(layout, holder, holdings, |lease| drop_file(layout, &lease.resource, &Found::Lease(lease.clone())))
+    each(layout, holder, holdings, |lease| {
+        drop_file(layout, &lease.resource, &LeaseRead::Lease(lease.clone()))
+    })
 }
 
 /// Runs an operation that only the holder of all these leases may do; does not run it if one lease is lost. The store's
@@ -104,12 +106,12 @@ pub fn fenced<T>(
     layout: &Layout,
     holder: &Holder,
     holdings: &[Holding],
-    deed: impl FnOnce() -> Result<T>,
+    operation: impl FnOnce() -> Result<T>,
 ) -> Result<Result<T, Lost>> {
     let _held = lock::store(&layout.store_lock())?;
     match each(layout, holder, holdings, |_| Ok(()))?.into_iter().next() {
         Some(lost) => Ok(Err(lost)),
-        None => deed().map(Ok),
+        None => operation().map(Ok),
     }
 }
 
@@ -131,19 +133,19 @@ pub fn free(layout: &Layout, resource: &Name, person: &Holder, force: bool) -> R
     let _held = lock::store(&layout.store_lock())?;
     let found = find(layout, resource)?;
     let freed = match &found {
-        Found::Absent => return Ok(Freed::Nobody),
-        Found::Lease(lease) if lease.holder != *person && !force => {
+        LeaseRead::Absent => return Ok(Freed::Nobody),
+        LeaseRead::Lease(lease) if lease.holder != *person && !force => {
             return Ok(Freed::NotTheirs(lease.clone()));
         }
-        Found::Lease(lease) => Freed::Lease(lease.clone()),
-        Found::Corrupt(_) => Freed::Corrupt(set_aside(layout, resource, &found)?.unwrap_or_default()),
+        LeaseRead::Lease(lease) => Freed::Lease(lease.clone()),
+        LeaseRead::Corrupt(_) => Freed::Corrupt(set_aside(layout, resource, &found)?.unwrap_or_default()),
     };
     drop_file(layout, resource, &found)?;
     Ok(freed)
 }
 
 /// Leases with their status.
-pub type Leases = Vec<(Lease, Standing)>;
+pub type Leases = Vec<(Lease, LeaseStatus)>;
 
 /// Lists all leases by name, and a line for each corrupt file. Writes nothing.
 pub fn list(layout: &Layout, here: &Here) -> Result<(Leases, Vec<String>)> {
@@ -151,12 +153,12 @@ pub fn list(layout: &Layout, here: &Here) -> Result<(Leases, Vec<String>)> {
     for name in records::json_names(&layout.claims())? {
         let found = Name::parse_new(&name).map_err(anyhow::Error::msg).and_then(|name| find(layout, &name));
         match found {
-            Ok(Found::Absent) => {}
-            Ok(Found::Lease(lease)) => {
+            Ok(LeaseRead::Absent) => {}
+            Ok(LeaseRead::Lease(lease)) => {
                 let standing = lease.standing(here, liveness(layout, &lease));
                 leases.push((lease, standing));
             }
-            Ok(Found::Corrupt(why)) => problems.push(format!("claims/{name}.json is corrupt: {why}")),
+            Ok(LeaseRead::Corrupt(why)) => problems.push(format!("claims/{name}.json is corrupt: {why}")),
             Err(error) => problems.push(format!("claims/{} is not used: {error:#}", name.escape_debug())),
         }
     }
@@ -180,12 +182,12 @@ fn each(
     Ok(lost)
 }
 
-fn find(layout: &Layout, resource: &Name) -> Result<Found> {
+fn find(layout: &Layout, resource: &Name) -> Result<LeaseRead> {
     Ok(match records::parse::<Lease>(&layout.claim(resource))? {
-        Parsed::Absent => Found::Absent,
-        Parsed::Corrupt(why) => Found::Corrupt(why),
-        Parsed::Good(lease) if lease.resource == *resource => Found::Lease(lease),
-        Parsed::Good(lease) => Found::Corrupt(format!("it names the resource {}", lease.resource)),
+        Parsed::Absent => LeaseRead::Absent,
+        Parsed::Corrupt(why) => LeaseRead::Corrupt(why),
+        Parsed::Good(lease) if lease.resource == *resource => LeaseRead::Lease(lease),
+        Parsed::Good(lease) => LeaseRead::Corrupt(format!("it names the resource {}", lease.resource)),
     })
 }
 
@@ -193,21 +195,21 @@ fn liveness(layout: &Layout, lease: &Lease) -> Alive {
     let Holder::Worker(id) = &lease.holder else { return Alive::Unknown };
     let dir = layout.worker(id);
     let locked = workers::is_alive(&dir).ok();
-    let state = records::read_json::<State>(&dir.state()).ok().flatten();
+    let state = records::read_json::<WorkerState>(&dir.state()).ok().flatten();
     lease::alive(lease, locked, state.as_ref().map(|state| &state.supervisor))
 }
 
-fn set_aside(layout: &Layout, resource: &Name, found: &Found) -> Result<Option<PathBuf>> {
+fn set_aside(layout: &Layout, resource: &Name, found: &LeaseRead) -> Result<Option<PathBuf>> {
     match found {
-        Found::Corrupt(_) => {
+        LeaseRead::Corrupt(_) => {
             let stamp = clock::now().unix_ms.to_string();
             file::copy_aside(&layout.claim(resource), &stamp).map(Some)
         }
-        Found::Absent | Found::Lease(_) => Ok(None),
+        LeaseRead::Absent | LeaseRead::Lease(_) => Ok(None),
     }
 }
 
-fn drop_file(layout: &Layout, resource: &Name, found: &Found) -> Result<()> {
+fn drop_file(layout: &Layout, resource: &Name, found: &LeaseRead) -> Result<()> {
     let floor = floor(layout)?;
     raise_floor(layout, floor, floor_after(found, floor))?;
     file::remove(&layout.claim(resource))
@@ -239,7 +241,7 @@ fn lost_floor(layout: &Layout) -> Result<u64> {
 
 fn raise_floor(layout: &Layout, from: u64, to: u64) -> Result<()> {
     match to > from {
-        true => file::write(&layout.claims_floor(), format!("{to}\n").as_bytes(), 0o600, Keep::Durable),
+        true => file::write(&layout.claims_floor(), format!("{to}\n").as_bytes(), 0o600, Durability::Durable),
         false => Ok(()),
     }
 }

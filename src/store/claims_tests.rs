@@ -61,7 +61,7 @@ impl Dir {
 
     fn begun(&self, id: &str, start: u64) {
         let supervisor = Started { pid: std::process::id(), start, boot: tree::boot_id() };
-        let state = State::new(name(id), 0, supervisor);
+        let state = WorkerState::new(name(id), 0, supervisor);
         workers::save_state(&self.layout.worker(&name(id)), &state).unwrap();
     }
 }
@@ -141,14 +141,14 @@ fn a_worker_holds_a_lease_while_its_supervisor_lives() {
     assert_eq!(dir.take("door", &fix).unwrap().holding.epoch, 1, "its own again");
     assert_eq!(dir.hand("door", "ada").unwrap_err().epoch, 1);
     let standing = |dir: &Dir| list(&dir.layout, &here()).unwrap().0[0].1;
-    assert!(matches!(standing(&dir), Standing::Held(_)));
+    assert!(matches!(standing(&dir), LeaseStatus::Held(_)));
     // Another process with the same number has started a worker of the same name.
     dir.begun("fix", fix.pid_start + 1);
-    assert_eq!(standing(&dir), Standing::Free("its worker is gone"));
+    assert_eq!(standing(&dir), LeaseStatus::Free("its worker is gone"));
     dir.begun("fix", fix.pid_start);
-    assert!(matches!(standing(&dir), Standing::Held(_)));
+    assert!(matches!(standing(&dir), LeaseStatus::Held(_)));
     drop(life);
-    assert_eq!(standing(&dir), Standing::Free("its worker is gone"));
+    assert_eq!(standing(&dir), LeaseStatus::Free("its worker is gone"));
     let granted = dir.hand("door", "ada").unwrap();
     assert_eq!(granted.holding.epoch, 2);
     assert_eq!(granted.note.as_deref(), Some("taken from worker fix (epoch 1): its worker is gone"));

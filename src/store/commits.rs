@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
-use super::file::{self, Keep, ReadError};
+use super::file::{self, Durability, ReadError};
 use super::history::ignored::Ignored;
-use super::history::{CommitSpec, Content, FileEdit, History, Signature};
+use super::history::{CommitSpec, CommittedContent, FileEdit, History, Signature};
 use super::layout::{self, Layout};
 use crate::model::name::Name;
 use crate::model::time::Now;
@@ -29,7 +29,7 @@ pub fn write_frame(layout: &Layout, files: &BTreeMap<String, Vec<u8>>) -> Result
     for (path, bytes) in files.iter().filter(|(path, _)| is_machine_made(path)) {
         let target = layout.file(path);
         if file::read(&target, MAX_FILE_BYTES).ok().flatten().as_ref() != Some(bytes) {
-            file::write(&target, bytes, 0o600, Keep::Whole)?;
+            file::write(&target, bytes, 0o600, Durability::Whole)?;
         }
     }
     let Ok(entries) = std::fs::read_dir(layout.snapshots()) else { return Ok(()) };
@@ -243,7 +243,7 @@ fn is_goal(path: &str) -> bool {
 }
 
 fn edit(path: String, bytes: Option<Vec<u8>>, executable: bool) -> FileEdit {
-    FileEdit { path, content: bytes.map(|bytes| Content { bytes, executable }) }
+    FileEdit { path, content: bytes.map(|bytes| CommittedContent { bytes, executable }) }
 }
 
 /// Packs the repository if it has many loose objects and `git` is installed.

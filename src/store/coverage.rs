@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Keep, ReadError};
+use super::file::{self, Durability, ReadError};
 use super::layout::Layout;
 use crate::model::argument;
 use crate::model::scope::{CommandScope, FileScope, FolderScope};
@@ -449,7 +449,7 @@ fn key(layout: &Layout) -> Result<[u8; 32]> {
             .and_then(|mut file| file.read_exact(&mut bytes))
             .context("could not read /dev/urandom")?;
         file::make_dir(layout.cache())?;
-        file::write(&path, &bytes, 0o600, Keep::Durable)?;
+        file::write(&path, &bytes, 0o600, Durability::Durable)?;
         Ok(bytes.to_vec())
     };
     let there = file::read(&path, 64).with_context(|| format!("could not read `{}`", path.display()))?;
@@ -492,8 +492,8 @@ mod tests {
         assert_eq!(paths(&scan(&root, &["sh", &far], 100), &root), ["work", "far"]);
         let small = scan(&root, &["sh", "deep", &far], 3);
         assert_eq!(paths(&small, &root), ["far", "work/deep"]);
-        let said = format!("{}: it has more than 3 entries", root.join("work").display());
-        assert!(small.beyond.contains(&said), "{:?}", small.beyond);
+        let stated = format!("{}: it has more than 3 entries", root.join("work").display());
+        assert!(small.beyond.contains(&stated), "{:?}", small.beyond);
         // The whole repository is covered if it is small enough.
         create_dir_all(root.join(".git")).unwrap();
         write(root.join(".git/HEAD"), "ref: x").unwrap();
@@ -528,9 +528,9 @@ mod tests {
         names.iter().for_each(|name| write(root.join("work").join(name), "").unwrap());
         let argv: Vec<&str> = std::iter::once("sh").chain(names.iter().map(String::as_str)).collect();
         let found = scan(&root, &argv, 1000);
-        let said = format!("files after the first {MAX_FILES}: it names or reads more");
-        assert!(found.files.len() == MAX_FILES && found.beyond.contains(&said), "{:?}", found.beyond);
-        assert!(!scan(&root, &argv[..MAX_FILES], 1000).beyond.contains(&said));
+        let stated = format!("files after the first {MAX_FILES}: it names or reads more");
+        assert!(found.files.len() == MAX_FILES && found.beyond.contains(&stated), "{:?}", found.beyond);
+        assert!(!scan(&root, &argv[..MAX_FILES], 1000).beyond.contains(&stated));
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub fn read_tail(path: &Path, cap: usize) -> Result<String, ReadError> {
 
 /// The durability of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum Durability {
     /// When the call returns, the new content is on disk; on an error, the old one is.
     Durable,
     /// The new content appears whole or not at all, but a power loss may bring the old one back.
@@ -115,11 +115,11 @@ pub enum Keep {
 }
 
 /// Replaces or creates a file in one step. On an error the old file is untouched.
-pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<()> {
+pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Durability) -> Result<()> {
     let temp = write_temp(path, bytes, mode, keep)?;
     let placed = fs::rename(&temp, path).map_err(anyhow::Error::from).and_then(|()| match keep {
-        Keep::Durable => sync_dir(path),
-        Keep::Whole => Ok(()),
+        Durability::Durable => sync_dir(path),
+        Durability::Whole => Ok(()),
     });
     placed
         .inspect_err(|_| remove_temp(&temp))
@@ -128,7 +128,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<()> {
 
 /// Creates a file in one step, durably. Returns false if there is one already, and leaves it as it is.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
-    publish(&write_temp(path, bytes, mode, Keep::Durable)?, path)
+    publish(&write_temp(path, bytes, mode, Durability::Durable)?, path)
 }
 
 fn link(temp: &Path, path: &Path) -> Result<bool> {
@@ -153,7 +153,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     file.sync_all()
 }
 
-fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBuf> {
+fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Durability) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // One fixed name: a lock excludes other writers of this file, and the next write replaces what a crash leaves.
     let temp = path.with_file_name(format!(".{name}.tmp"));
@@ -162,7 +162,7 @@ fn write_temp(path: &Path, bytes: &[u8], mode: u32, keep: Keep) -> Result<PathBu
         let mut file = File::from(rustix::fs::openat(CWD, &temp, flags, Mode::from_raw_mode(0o600))?);
         file.write_all(bytes)?;
         file.set_permissions(Permissions::from_mode(mode))?;
-        if keep == Keep::Durable { file.sync_all() } else { Ok(()) }
+        if keep == Durability::Durable { file.sync_all() } else { Ok(()) }
     };
     fill()
         .inspect_err(|_| remove_temp(&temp))
@@ -194,7 +194,7 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 }
 
 /// Appends one line in one write; durable on request. Ends a torn last line of an earlier crash first.
-pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
+pub fn append_line(path: &Path, line: &str, keep: Durability) -> Result<()> {
     let append = || -> io::Result<bool> {
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?);
@@ -205,13 +205,13 @@ pub fn append_line(path: &Path, line: &str, keep: Keep) -> Result<()> {
             last != *b"\n"
         };
         file.write_all(format!("{}{line}\n", if torn { "\n" } else { "" }).as_bytes())?;
-        if keep == Keep::Durable {
+        if keep == Durability::Durable {
             file.sync_all()?;
         }
         Ok(length == 0)
     };
     let is_new = append().with_context(|| format!("could not append to `{}`", path.display()))?;
-    if is_new && keep == Keep::Durable { sync_dir(path) } else { Ok(()) }
+    if is_new && keep == Durability::Durable { sync_dir(path) } else { Ok(()) }
 }
 
 /// Moves a file to a free name of the data dir, durably.
@@ -244,7 +244,7 @@ pub fn publish(temp: &Path, path: &Path) -> Result<bool> {
 }
 
 /// Renames a directory. Returns false if the new name is taken.
-pub fn publish_dir(from: &Path, to: &Path, keep: Keep) -> Result<bool> {
+pub fn publish_dir(from: &Path, to: &Path, keep: Durability) -> Result<bool> {
     let moved = match path::rename_new(from, to) {
         Err(Errno::EXIST | Errno::NOTEMPTY) => return Ok(false),
         // The file system lacks the flag: a plain rename replaces nothing but an empty directory.
@@ -254,7 +254,7 @@ pub fn publish_dir(from: &Path, to: &Path, keep: Keep) -> Result<bool> {
     };
     moved
         .map_err(anyhow::Error::from)
-        .and_then(|()| if keep == Keep::Durable { sync_dir(to) } else { Ok(()) })
+        .and_then(|()| if keep == Durability::Durable { sync_dir(to) } else { Ok(()) })
         .map(|()| true)
         .with_context(|| format!("could not move `{}` to `{}`", from.display(), to.display()))
 }
@@ -312,7 +312,7 @@ pub fn copy_aside(path: &Path, stamp: &str) -> Result<PathBuf> {
         return rename_new(path, &aside).map(|()| aside);
     }
     let bytes = fs::read(path).with_context(|| format!("could not read `{}`", path.display()))?;
-    write(&aside, &bytes, 0o600, Keep::Durable)?;
+    write(&aside, &bytes, 0o600, Durability::Durable)?;
     Ok(aside)
 }
 

@@ -35,7 +35,7 @@ fn create_is_exclusive_and_write_replaces() {
     assert!(create(&path, b"one", 0o600).unwrap());
     assert!(!create(&path, b"two", 0o600).unwrap());
     assert_eq!(fs::read(&path).unwrap(), b"one");
-    write(&path, b"three", 0o700, Keep::Durable).unwrap();
+    write(&path, b"three", 0o700, Durability::Durable).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"three");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
@@ -44,7 +44,7 @@ fn create_is_exclusive_and_write_replaces() {
 #[test]
 fn a_write_into_a_missing_dir_names_the_file_and_leaves_nothing() {
     let dir = dir();
-    let error = write(&dir.path().join("no/a"), b"x", 0o600, Keep::Whole).unwrap_err();
+    let error = write(&dir.path().join("no/a"), b"x", 0o600, Durability::Whole).unwrap_err();
     assert!(format!("{error:#}").contains("could not write"), "{error:#}");
 }
 
@@ -53,8 +53,8 @@ fn an_append_ends_a_torn_line_first() {
     let dir = dir();
     let path = dir.path().join("log");
     fs::write(&path, "whole\nto").unwrap();
-    append_line(&path, "next", Keep::Whole).unwrap();
-    append_line(&path, "last", Keep::Durable).unwrap();
+    append_line(&path, "next", Durability::Whole).unwrap();
+    append_line(&path, "last", Durability::Durable).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nto\nnext\nlast\n");
     assert_eq!(read_tail(&path, 8).unwrap(), "last\n", "only whole lines");
     assert_eq!(read_tail(&path, 100).unwrap().lines().count(), 4);

@@ -4,36 +4,36 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use super::layout::{FixDir, Layout};
 use super::records;
-use crate::model::attempt::Line;
+use crate::model::attempt::LedgerLine;
 use crate::model::fault::Fault;
-use crate::model::fix::Run;
+use crate::model::fix::FixSession;
 use crate::model::name::Name;
 
 /// The longest ledger that is read, in bytes.
 const MAX_LEDGER_BYTES: usize = 64 << 20;
 
 /// Reads the run of a directory; `None` if there is none.
-pub fn run(dir: &FixDir) -> Result<Option<Run>> {
+pub fn run(dir: &FixDir) -> Result<Option<FixSession>> {
     records::read_json(&dir.run())
 }
 
 /// Replaces the run.
-pub fn save_run(dir: &FixDir, run: &Run) -> Result<()> {
-    records::write_json(&dir.run(), run, Keep::Durable)
+pub fn save_run(dir: &FixDir, run: &FixSession) -> Result<()> {
+    records::write_json(&dir.run(), run, Durability::Durable)
 }
 
 /// Reads the ledger of a goal, oldest line first. Skips a last line that a crash tore.
 ///
 /// # Errors
 /// When it cannot be read, or a line in it is corrupt: the rules need the whole ledger.
-pub fn ledger(dir: &FixDir, goal: &Name) -> Result<Vec<Line>> {
+pub fn ledger(dir: &FixDir, goal: &Name) -> Result<Vec<LedgerLine>> {
     read_ledger(&dir.ledger(goal))
 }
 
-fn read_ledger(path: &Path) -> Result<Vec<Line>> {
+fn read_ledger(path: &Path) -> Result<Vec<LedgerLine>> {
     let shown = path.display();
     let text =
         file::read_text(path, MAX_LEDGER_BYTES).with_context(|| format!("could not read `{shown}`"))?;
@@ -56,12 +56,12 @@ fn read_ledger(path: &Path) -> Result<Vec<Line>> {
 }
 
 /// Appends a line to the ledger of a goal, durably.
-pub fn append(dir: &FixDir, goal: &Name, line: &Line) -> Result<()> {
+pub fn append(dir: &FixDir, goal: &Name, line: &LedgerLine) -> Result<()> {
     file::make_dir(&dir.ledgers())?;
     let path = dir.ledger(goal);
     cut_torn(&path)?;
     let text = serde_json::to_string(line).context("could not write a ledger line as JSON")?;
-    file::append_line(&path, &text, Keep::Durable)
+    file::append_line(&path, &text, Durability::Durable)
 }
 
 /// Removes a torn last line: a line appended to it would be corrupt and in the middle of the file.
@@ -71,7 +71,7 @@ fn cut_torn(path: &Path) -> Result<()> {
     match text {
         Some(text) if !text.is_empty() && !text.ends_with('\n') => {
             let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            file::write(path, &text.as_bytes()[..whole], 0o600, Keep::Durable)
+            file::write(path, &text.as_bytes()[..whole], 0o600, Durability::Durable)
         }
         _ => Ok(()),
     }
@@ -125,7 +125,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let dir = FixDir(tmp.path().to_owned());
         let goal: Name = "g".parse().unwrap();
-        let line = |after| Line::Rollback(Rollback { at_ms: 1, after });
+        let line = |after| LedgerLine::Rollback(Rollback { at_ms: 1, after });
         append(&dir, &goal, &line(1)).unwrap();
         let whole = std::fs::read_to_string(dir.ledger(&goal)).unwrap();
         std::fs::write(dir.ledger(&goal), format!("{whole}{{\"rollb")).unwrap();

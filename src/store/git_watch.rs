@@ -5,19 +5,19 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::file::Keep;
+use super::file::Durability;
 use super::records;
-use crate::model::boxing::Boxed;
+use crate::model::boxing::Sandbox;
 use crate::model::user_side::UserSidePath;
 use crate::sys::sandbox::GitWatch;
 
 /// Writes the record, before the child begins. A child without a sandbox gets none: it may do all that the user may.
 /// Leaves out the folder `own`: a worker's clone belongs to the worker, and holds what the worker checks out.
-pub fn begin(record: &Path, boxed: Option<&Boxed>, own: Option<&Path>) -> Result<()> {
-    let Some(boxed) = boxed else { return Ok(()) };
-    let mut walls = boxed.walls.clone();
+pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Result<()> {
+    let Some(sandbox) = sandbox else { return Ok(()) };
+    let mut walls = sandbox.walls.clone();
     walls.write.retain(|dir| Some(dir.as_path()) != own);
-    records::write_json(record, &GitWatch::begin(&walls), Keep::Whole)
+    records::write_json(record, &GitWatch::begin(&walls), Durability::Whole)
 }
 
 /// Renames new git directories that can run commands, once the child and its descendants have ended. Does nothing

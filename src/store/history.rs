@@ -26,7 +26,7 @@ use gix::state::InProgress;
 
 use edits::{Edits, actor};
 use scan::Scan;
-pub use types::{Blocked, CommitSpec, Content, FileEdit, LogEntry, Signature};
+pub use types::{Blocked, CommitSpec, CommittedContent, FileEdit, LogEntry, Signature};
 
 /// Name of the directory in which a repository is made before it is moved into its place.
 pub(super) const ASIDE: &str = ".git-init";

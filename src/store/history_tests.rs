@@ -86,7 +86,7 @@ impl Fixture {
         let mut edits = Vec::new();
         for path in self.history.changed()? {
             let content = match fs::symlink_metadata(self.path(&path)) {
-                Ok(meta) if meta.is_file() => Some(Content {
+                Ok(meta) if meta.is_file() => Some(CommittedContent {
                     bytes: fs::read(self.path(&path))?,
                     executable: meta.permissions().mode() & 0o100 != 0,
                 }),
@@ -108,9 +108,9 @@ impl Fixture {
 
     fn assert_sound(&self) -> Result<()> {
         let out = self.git_output(&["fsck", "--strict", "--full", "--no-dangling"])?;
-        let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
-        assert!(out.status.success(), "{said}");
-        assert!(!said.contains("error") && !said.contains("warning"), "{said}");
+        let stated = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+        assert!(out.status.success(), "{stated}");
+        assert!(!stated.contains("error") && !stated.contains("warning"), "{stated}");
         Ok(())
     }
 
@@ -151,7 +151,7 @@ fn set_mtime(path: &Path, time: SystemTime) -> Result<()> {
 }
 
 fn put(path: &str, text: &str) -> FileEdit {
-    FileEdit { path: path.into(), content: Some(Content { bytes: text.into(), executable: false }) }
+    FileEdit { path: path.into(), content: Some(CommittedContent { bytes: text.into(), executable: false }) }
 }
 
 fn delete(path: &str) -> FileEdit {

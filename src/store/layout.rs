@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 pub use fix::FixDir;
@@ -181,7 +181,7 @@ impl Layout {
     }
 
     /// The ids of the loop's open asks of which the notifier was told.
-    pub fn told_asks(&self) -> PathBuf {
+    pub fn notified_asks(&self) -> PathBuf {
         self.root.join("told.json")
     }
 
@@ -219,7 +219,7 @@ impl Layout {
     }
 
     /// Touched when a worker's state has changed, to wake watchers.
-    pub fn poke(&self) -> PathBuf {
+    pub fn wake(&self) -> PathBuf {
         self.workers().join(".poke")
     }
 
@@ -402,7 +402,7 @@ pub fn identity(layout: &Layout) -> Option<(u64, u64)> {
 
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Format {
+struct DataFormat {
     format: u32,
 }
 
@@ -419,8 +419,8 @@ pub fn format(layout: &Layout) -> Result<u32> {
         return Err(Fault::failed(what).hint("set it up with `looop init`").into());
     };
     match serde_json::from_str(&text) {
-        Ok(Format { format: format @ OLDEST..=FORMAT }) => Ok(format),
-        Ok(Format { format }) if format > FORMAT => {
+        Ok(DataFormat { format: format @ OLDEST..=FORMAT }) => Ok(format),
+        Ok(DataFormat { format }) if format > FORMAT => {
             let what = format!(
                 "could not use the data dir `{}`: its format is {format} and this program, looop {}, knows {FORMAT}",
                 layout.root().display(),
@@ -428,7 +428,7 @@ pub fn format(layout: &Layout) -> Result<u32> {
             );
             Err(Fault::failed(what).hint("install a newer looop; nothing was changed").into())
         }
-        Ok(Format { format }) => {
+        Ok(DataFormat { format }) => {
             Err(Fault::failed(format!("could not use the data dir: format {format} was never released"))
                 .into())
         }
@@ -441,7 +441,7 @@ pub fn format(layout: &Layout) -> Result<u32> {
 
 /// Writes this program's layout version.
 pub fn write_format(layout: &Layout) -> Result<()> {
-    file::write(&layout.format(), FORMAT_TEXT.as_bytes(), 0o600, Keep::Durable)
+    file::write(&layout.format(), FORMAT_TEXT.as_bytes(), 0o600, Durability::Durable)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use super::layout::Layout;
 use crate::model::budget::{self, Spending};
 use crate::model::charge::Charge;
@@ -69,7 +69,7 @@ impl Totals {
 /// Spending of one day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Spent {
+pub struct DaySpend {
     /// Millionths of a US dollar, of calls with a reported cost.
     pub cost_micros: u64,
     /// The number of calls without a reported cost.
@@ -80,7 +80,7 @@ pub struct Spent {
 pub fn append(layout: &Layout, charge: &Charge) -> Result<()> {
     let month = charge.day.get(..7).unwrap_or("unknown");
     let line = serde_json::to_string(charge).context("could not write a charge as JSON")?;
-    file::append_line(&layout.cost().join(format!("{month}.jsonl")), &line, Keep::Durable)
+    file::append_line(&layout.cost().join(format!("{month}.jsonl")), &line, Durability::Durable)
 }
 
 /// Reads all charges of the months from `first` on (`2026-11`; empty for all), oldest first.
@@ -112,9 +112,9 @@ pub fn read_from(layout: &Layout, first: &str) -> Result<Month> {
 ///
 /// # Errors
 /// Names the unreadable file: an unreadable ledger never counts as unspent.
-pub fn spent_today(layout: &Layout, now: Now) -> Result<Spent> {
+pub fn spent_today(layout: &Layout, now: Now) -> Result<DaySpend> {
     let totals = totals(layout, now)?;
-    Ok(Spent { cost_micros: totals.spending.day_micros, unmetered: totals.unmetered })
+    Ok(DaySpend { cost_micros: totals.spending.day_micros, unmetered: totals.unmetered })
 }
 
 /// Reads the sums beside the ledger and adds what was appended since; on another day, computes them again.
@@ -177,7 +177,7 @@ fn behind(path: &Path, from: u64) -> Result<Option<Vec<u8>>> {
 /// Writes the sums beside the ledger, so that these lines are not read again.
 pub fn save_totals(layout: &Layout, totals: &Totals) -> Result<()> {
     let text = serde_json::to_string(totals).context("could not write totals as JSON")?;
-    file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, file::Keep::Whole)
+    file::write(&layout.cost().join("totals.json"), text.as_bytes(), 0o600, file::Durability::Whole)
 }
 
 /// Syncs the whole ledger.

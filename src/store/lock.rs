@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::model::fault::{Fault, Kind};
+use crate::model::fault::{ErrorKind, Fault};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
 use crate::sys::spawn::pause_ms;
@@ -54,19 +54,19 @@ fn open(path: &Path) -> Result<File> {
     opened.with_context(|| format!("could not open the lock `{}`", path.display()))
 }
 
-/// Takes the lock of a whole beat, or fails at once with [`Kind::Busy`] and names the holder.
+/// Takes the lock of a whole beat, or fails at once with [`ErrorKind::Busy`] and names the holder.
 ///
 /// # Errors
-/// [`Kind::Busy`] if it is held; otherwise when the file cannot be opened.
+/// [`ErrorKind::Busy`] if it is held; otherwise when the file cannot be opened.
 pub fn tick(path: &Path) -> Result<Held> {
     let file = open(path)?;
     // A process that inspects the lock shares it for a moment, and must never count as a beat.
-    let patience = Deadline::after_ms(LOOK_MS);
+    let wait_limit = Deadline::after_ms(LOOK_MS);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Held(file)),
             Err(TryLockError::WouldBlock) => match writers(&file) {
-                Some(writers) if writers.is_empty() && !patience.passed() => pause_ms(2),
+                Some(writers) if writers.is_empty() && !wait_limit.passed() => pause_ms(2),
                 writers => return Err(busy(writers.unwrap_or_default().first().copied()).into()),
             },
             Err(TryLockError::Error(error)) => {
@@ -93,7 +93,7 @@ pub fn inherit(path: &Path, file: File) -> Result<Held> {
 /// Takes the lock of a whole beat, and waits for the current beat to end.
 ///
 /// # Errors
-/// [`Kind::Busy`] if it is still held after `wait_ms` or if the user interrupts.
+/// [`ErrorKind::Busy`] if it is still held after `wait_ms` or if the user interrupts.
 pub fn tick_patiently(path: &Path, wait_ms: i64, cancel: &Cancel) -> Result<Held> {
     let deadline = Deadline::after_ms(wait_ms);
     loop {
@@ -106,7 +106,7 @@ pub fn tick_patiently(path: &Path, wait_ms: i64, cancel: &Cancel) -> Result<Held
 
 /// Returns true if an error says that another tick holds the lock.
 pub fn is_busy(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Fault>().is_some_and(|fault| fault.kind == Kind::Busy)
+    error.downcast_ref::<Fault>().is_some_and(|fault| fault.kind == ErrorKind::Busy)
 }
 
 /// Takes a shared lock for the time of an inspection.
@@ -117,11 +117,11 @@ pub fn look(path: &Path) -> Result<Held> {
     // On a read-only disk the file may still exist and can be locked.
     let file = File::open(path).or_else(|_| open(path))?;
     // A process that asks for the shared holders has the lock exclusively for a moment.
-    let patience = Deadline::after_ms(LOOK_MS);
+    let wait_limit = Deadline::after_ms(LOOK_MS);
     loop {
         match file.try_lock_shared() {
             Ok(()) => return Ok(Held(file)),
-            Err(TryLockError::WouldBlock) if !patience.passed() => pause_ms(2),
+            Err(TryLockError::WouldBlock) if !wait_limit.passed() => pause_ms(2),
             Err(error) => {
                 return Err(anyhow::Error::from(error))
                     .with_context(|| format!("could not lock `{}`", path.display()));
@@ -154,7 +154,7 @@ pub fn holders(paths: impl IntoIterator<Item = PathBuf>) -> Holders {
 }
 
 /// Finds out which processes hold this lock, exclusively or shared.
-pub fn lookers(path: &Path) -> Holders {
+pub fn readers(path: &Path) -> Holders {
     who_holds(vec![path.to_owned()], Mode::Any)
 }
 
@@ -315,7 +315,7 @@ fn device_of(file: &File) -> Option<String> {
 fn busy(holder: Option<u32>) -> Fault {
     let who = holder.map_or("another process".to_owned(), |pid| format!("process {pid}"));
     let what = format!("could not start a beat: {who} is in one");
-    let fault = Fault { kind: Kind::Busy, what, hints: Vec::new() };
+    let fault = Fault { kind: ErrorKind::Busy, what, hints: Vec::new() };
     fault.hint("wait for it to end, or see `looop status`")
 }
 
@@ -380,8 +380,8 @@ mod tests {
         let path = dir.path().join("lock");
         let looks = [look(&path).unwrap(), look(&path).unwrap()];
         let me = std::process::id();
-        assert_eq!((holders([path.clone()]), lookers(&path)), (Holders::Nobody, Holders::Seen(vec![me, me])));
+        assert_eq!((holders([path.clone()]), readers(&path)), (Holders::Nobody, Holders::Seen(vec![me, me])));
         drop(looks);
-        assert_eq!(lookers(&path), Holders::Nobody);
+        assert_eq!(readers(&path), Holders::Nobody);
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
 use super::exchange::{self, Exchanged, Fallback};
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use super::layout::Layout;
 use super::lock;
 use crate::model::time::Now;
@@ -28,7 +28,7 @@ const RUN_FILE_BYTES: usize = 4 << 20;
 pub fn journal(layout: &Layout, line: &str) -> Result<()> {
     // The end of a worker is journaled while a beat may be rotating.
     let _held = lock::store(&layout.store_lock())?;
-    file::append_line(&layout.journal(), line, Keep::Durable)
+    file::append_line(&layout.journal(), line, Durability::Durable)
 }
 
 /// Reads the last `cap` bytes of the journal, in whole lines.
@@ -55,7 +55,7 @@ pub fn rotate_journal(layout: &Layout, now: Now) -> Result<()> {
     let cut = bytes[from..].iter().position(|b| *b == b'\n').map_or(from, |end| from + end + 1);
     file::make_dir(&layout.journal_past())?;
     let past = free_name(layout, &now.day());
-    file::write(&past, &bytes[..cut], 0o600, Keep::Durable)?;
+    file::write(&past, &bytes[..cut], 0o600, Durability::Durable)?;
     // If a line was added in the meantime, it stays, and a later beat rotates the journal.
     let seen = exchange::digest_of(&bytes);
     let done = exchange::write(&path, &bytes[cut..], 0o600, Some(&seen), Fallback::Steps)?;
@@ -83,7 +83,7 @@ pub fn event(layout: &Layout, now: Now, name: &str, mut fields: Map<String, Valu
             std::fs::rename(&path, &old).with_context(|| format!("could not rotate `{}`", path.display()))?;
         }
     }
-    file::append_line(&path, &Value::Object(fields).to_string(), Keep::Whole)
+    file::append_line(&path, &Value::Object(fields).to_string(), Durability::Whole)
 }
 
 /// Keeps a prompt or a reply, truncated to a few megabytes.
@@ -91,7 +91,7 @@ pub fn archive(layout: &Layout, beat: &str, name: &str, bytes: &[u8]) -> Result<
     let dir = layout.runs().join(beat);
     file::make_dir(&dir)?;
     let path = dir.join(name);
-    file::write(&path, &bytes[..bytes.len().min(RUN_FILE_BYTES)], 0o600, Keep::Whole)?;
+    file::write(&path, &bytes[..bytes.len().min(RUN_FILE_BYTES)], 0o600, Durability::Whole)?;
     Ok(path)
 }
 
@@ -140,7 +140,7 @@ mod tests {
             });
             for _ in 0..40 {
                 let human = "x".repeat(300_000) + "\n";
-                file::append_line(&layout.journal(), human.trim_end(), Keep::Whole).unwrap();
+                file::append_line(&layout.journal(), human.trim_end(), Durability::Whole).unwrap();
                 rotate_journal(&layout, NOW).unwrap();
             }
             rotated.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use super::layout::WorkerDir;
 use crate::model::wire::MAX_TEXT;
 
@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// A message to a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Told {
+pub struct InboxMessage {
     /// The sender: a beat's id, or `human`.
     pub by: String,
     /// When, in milliseconds since the Unix epoch.
@@ -25,26 +25,26 @@ pub struct Told {
 ///
 /// # Errors
 /// When too many unread messages wait, or when it cannot be written.
-pub fn tell(dir: &WorkerDir, told: &Told) -> Result<()> {
+pub fn tell(dir: &WorkerDir, messages: &InboxMessage) -> Result<()> {
     anyhow::ensure!(
-        told.text.len() <= MAX_TEXT,
+        messages.text.len() <= MAX_TEXT,
         "could not send the message: it is longer than {} KiB",
         MAX_TEXT / 1024
     );
-    let waiting = std::fs::metadata(dir.told()).map_or(0, |meta| meta.len());
+    let waiting = std::fs::metadata(dir.messages()).map_or(0, |meta| meta.len());
     anyhow::ensure!(
-        waiting as usize + told.text.len() < MAX_BYTES / 2,
+        waiting as usize + messages.text.len() < MAX_BYTES / 2,
         "could not send the message: {} KiB of unread messages wait already",
         waiting / 1024
     );
-    let line = serde_json::to_string(told).context("could not write a text for a worker as JSON")?;
-    file::append_line(&dir.told(), &line, Keep::Durable)
+    let line = serde_json::to_string(messages).context("could not write a text for a worker as JSON")?;
+    file::append_line(&dir.messages(), &line, Durability::Durable)
 }
 
 /// Returns true if this sender has sent the worker a message, read or not.
 pub fn has_from(dir: &WorkerDir, by: &str) -> Result<bool> {
-    let both = read(&dir.told_read())?.into_iter().chain(read(&dir.told())?);
-    Ok(both.into_iter().any(|told| told.by == by))
+    let both = read(&dir.inbox_offset())?.into_iter().chain(read(&dir.messages())?);
+    Ok(both.into_iter().any(|messages| messages.by == by))
 }
 
 /// Takes unread messages, oldest first: as many as fit into `cap` bytes, and at least one. The caller holds the store's
@@ -52,30 +52,30 @@ pub fn has_from(dir: &WorkerDir, by: &str) -> Result<bool> {
 ///
 /// # Errors
 /// When they cannot be read, or cannot be marked as read: then the next call returns them again.
-pub fn take(dir: &WorkerDir, cap: usize) -> Result<Vec<Told>> {
-    let mut waiting = read(&dir.told())?;
+pub fn take(dir: &WorkerDir, cap: usize) -> Result<Vec<InboxMessage>> {
+    let mut waiting = read(&dir.messages())?;
     let mut bytes = 0;
-    let fits = waiting.iter().take_while(|told| {
-        bytes += told.text.len();
+    let fits = waiting.iter().take_while(|messages| {
+        bytes += messages.text.len();
         bytes <= cap
     });
     let count = fits.count().max(usize::from(!waiting.is_empty()));
     let rest = waiting.split_off(count);
-    for told in &waiting {
-        let line = serde_json::to_string(told).context("could not write a text for a worker as JSON")?;
-        file::append_line(&dir.told_read(), &line, Keep::Whole)?;
+    for messages in &waiting {
+        let line = serde_json::to_string(messages).context("could not write a text for a worker as JSON")?;
+        file::append_line(&dir.inbox_offset(), &line, Durability::Whole)?;
     }
     if rest.is_empty() {
-        file::remove(&dir.told())?;
+        file::remove(&dir.messages())?;
     } else {
         let lines = rest.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
         let text = lines.context("could not write texts for a worker as JSON")?.join("\n") + "\n";
-        file::write(&dir.told(), text.as_bytes(), 0o600, Keep::Durable)?;
+        file::write(&dir.messages(), text.as_bytes(), 0o600, Durability::Durable)?;
     }
     Ok(waiting)
 }
 
-fn read(path: &std::path::Path) -> Result<Vec<Told>> {
+fn read(path: &std::path::Path) -> Result<Vec<InboxMessage>> {
     let text =
         file::read_text(path, 64 << 20).with_context(|| format!("could not read `{}`", path.display()))?;
     // Skip a line that a crash tore.
@@ -86,8 +86,8 @@ fn read(path: &std::path::Path) -> Result<Vec<Told>> {
 mod tests {
     use super::*;
 
-    fn told(text: &str) -> Told {
-        Told { by: "human".to_owned(), at_ms: 1, text: text.to_owned() }
+    fn messages(text: &str) -> InboxMessage {
+        InboxMessage { by: "human".to_owned(), at_ms: 1, text: text.to_owned() }
     }
 
     #[test]
@@ -96,11 +96,11 @@ mod tests {
         let dir = WorkerDir(temp.path().to_owned());
         assert!(take(&dir, 100).unwrap().is_empty());
         for text in ["one", "two", "three"] {
-            tell(&dir, &told(text)).unwrap();
+            tell(&dir, &messages(text)).unwrap();
         }
-        assert_eq!(take(&dir, 7).unwrap(), [told("one"), told("two")]);
+        assert_eq!(take(&dir, 7).unwrap(), [messages("one"), messages("two")]);
         assert!(has_from(&dir, "human").unwrap());
-        assert_eq!(take(&dir, 100).unwrap(), [told("three")]);
+        assert_eq!(take(&dir, 100).unwrap(), [messages("three")]);
         assert!(take(&dir, 100).unwrap().is_empty());
         assert!(has_from(&dir, "human").unwrap() && !has_from(&dir, "b1").unwrap());
     }
@@ -109,7 +109,7 @@ mod tests {
     fn a_message_longer_than_the_limit_is_still_delivered() {
         let temp = tempfile::tempdir().unwrap();
         let dir = WorkerDir(temp.path().to_owned());
-        tell(&dir, &told(&"x".repeat(50))).unwrap();
+        tell(&dir, &messages(&"x".repeat(50))).unwrap();
         assert_eq!(take(&dir, 7).unwrap().len(), 1);
     }
 
@@ -117,8 +117,8 @@ mod tests {
     fn unread_messages_are_bounded() {
         let temp = tempfile::tempdir().unwrap();
         let dir = WorkerDir(temp.path().to_owned());
-        assert!(tell(&dir, &told(&"x".repeat(MAX_TEXT + 1))).is_err(), "it would not fit into one reply");
-        let long = told(&"x".repeat(MAX_TEXT));
+        assert!(tell(&dir, &messages(&"x".repeat(MAX_TEXT + 1))).is_err(), "it would not fit into one reply");
+        let long = messages(&"x".repeat(MAX_TEXT));
         assert!((0..15).all(|_| tell(&dir, &long).is_ok()));
         assert!(tell(&dir, &long).is_err());
     }

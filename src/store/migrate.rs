@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::exchange::{self, Exchanged, Fallback};
 use super::file;
-use super::history::{CommitSpec, Content, FileEdit, History};
+use super::history::{CommitSpec, CommittedContent, FileEdit, History};
 use super::layout::{self, Layout};
 use super::lock::{self, Held};
 use super::{commits, seed};
@@ -69,7 +69,7 @@ fn commit(layout: &Layout, now: Now, from: u32, paths: &[&str]) -> Result<()> {
     let mut edits = Vec::new();
     for path in paths {
         let bytes = file::read(&layout.file(path), MAX_IGNORE_BYTES)?;
-        let content = bytes.map(|bytes| Content { bytes, executable: false });
+        let content = bytes.map(|bytes| CommittedContent { bytes, executable: false });
         edits.push(FileEdit { path: (*path).to_owned(), content });
     }
     let who = commits::looop_signature(now);

@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use super::layout::{self, Layout};
 use super::logs;
 use super::{texts, workers};
-use crate::model::ask::{Answer, Ask, Said};
-use crate::model::beat::{Beat, Failure};
+use crate::model::ask::{AnswerFile, AskReply, QuestionFile};
+use crate::model::beat::{Failure, LoopState};
 use crate::model::entry;
 use crate::model::failing::Class;
 use crate::model::fault::Fault;
@@ -28,13 +28,13 @@ const MAX_RECORD_BYTES: usize = 16 << 20;
 ///
 /// # Errors
 /// When it cannot be read, or cannot be quarantined: then no decision is made.
-pub fn load_beat(layout: &Layout, now: Now) -> Result<(Beat, Option<String>)> {
+pub fn load_beat(layout: &Layout, now: Now) -> Result<(LoopState, Option<String>)> {
     let path = layout.beat();
     let lost = match parse_beat(&path)? {
         Parsed::Good(beat) => return Ok((beat, None)),
         Parsed::Absent if !has_beaten(layout) => {
             // Before the first beat leaves any other trace, so that a beat killed then has lost nothing.
-            let fresh = Beat::default();
+            let fresh = LoopState::default();
             save_beat(layout, &fresh)?;
             return Ok((fresh, None));
         }
@@ -55,12 +55,12 @@ pub fn load_beat(layout: &Layout, now: Now) -> Result<(Beat, Option<String>)> {
             .to_owned(),
     });
     save_beat(layout, &beat)?;
-    let told = beat.halted.clone();
-    Ok((beat, told))
+    let notified = beat.halted.clone();
+    Ok((beat, notified))
 }
 
-fn parse_beat(path: &Path) -> Result<Parsed<Beat>> {
-    Ok(match parse::<Beat>(path)? {
+fn parse_beat(path: &Path) -> Result<Parsed<LoopState>> {
+    Ok(match parse::<LoopState>(path)? {
         Parsed::Good(beat) => beat.is_absurd().map_or(Parsed::Good(beat), Parsed::Corrupt),
         other => other,
     })
@@ -96,11 +96,11 @@ fn has_beaten(layout: &Layout) -> bool {
 
 /// Builds the memory after a loss. It is unknown which approvals were used, which goals were written after untrusted
 /// content was read, and what was in progress: so no move is made until the user has checked.
-fn afresh(layout: &Layout, lost: String) -> Result<Beat> {
-    let is_yes = |answer: &Answer| matches!(answer.said, Said::Approve { .. });
+fn afresh(layout: &Layout, lost: String) -> Result<LoopState> {
+    let is_yes = |answer: &AnswerFile| matches!(answer.reply, AskReply::Approve { .. });
     let approved = asks(layout)?.0.into_values().filter(|(_, answer)| answer.as_ref().is_some_and(is_yes));
     let used = approved.map(|(ask, _)| (ask.id, ask.expires_ms.unwrap_or(i64::MAX)));
-    let mut beat = Beat { used: used.collect(), ..Beat::default() };
+    let mut beat = LoopState { used: used.collect(), ..LoopState::default() };
     beat.closed_asks = beat.used.keys().cloned().collect();
     let goals = texts::goals(layout)?.0.into_iter();
     beat.untrusted_goals = goals.map(|(_, goal)| goal.digest()).collect();
@@ -118,10 +118,10 @@ fn afresh(layout: &Layout, lost: String) -> Result<Beat> {
 }
 
 /// Reads the memory without ever writing, for commands that only read.
-pub fn peek_beat(layout: &Layout) -> Result<Beat> {
+pub fn peek_beat(layout: &Layout) -> Result<LoopState> {
     match parse_beat(&layout.beat())? {
         Parsed::Absent if has_beaten(layout) => afresh(layout, GONE.to_owned()),
-        Parsed::Absent => Ok(Beat::default()),
+        Parsed::Absent => Ok(LoopState::default()),
         Parsed::Good(beat) => Ok(beat),
         Parsed::Corrupt(why) => {
             let fault = Fault::failed(format!("could not read `{}`: {why}", layout.beat().display()));
@@ -144,16 +144,16 @@ pub fn is_pulse_confirmed(layout: &Layout) -> bool {
 
 /// Records that the user has confirmed the first pulse.
 pub fn confirm_pulse(layout: &Layout, now: Now) -> Result<()> {
-    write_json(&layout.pulse(), &PulseConfirmation { at_ms: now.unix_ms }, Keep::Durable)
+    write_json(&layout.pulse(), &PulseConfirmation { at_ms: now.unix_ms }, Durability::Durable)
 }
 
 /// Replaces the memory, durably.
-pub fn save_beat(layout: &Layout, beat: &Beat) -> Result<()> {
-    write_json(&layout.beat(), beat, Keep::Durable)
+pub fn save_beat(layout: &Layout, beat: &LoopState) -> Result<()> {
+    write_json(&layout.beat(), beat, Durability::Durable)
 }
 
-/// Asks with their answers, by id. A stranded ask counts as answered by [`Said::Stranded`].
-pub type Asks = BTreeMap<Name, (Ask, Option<Answer>)>;
+/// Asks with their answers, by id. A stranded ask counts as answered by [`AskReply::Stranded`].
+pub type Asks = BTreeMap<Name, (QuestionFile, Option<AnswerFile>)>;
 
 /// Lists all asks that are not archived, and a line for each unreadable file.
 pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
@@ -164,8 +164,8 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
         if name.ends_with(".answer") {
             continue;
         }
-        let answer = parse::<Answer>(&layout.asks().join(format!("{name}.answer.json")));
-        match (parse::<Ask>(&layout.file(&layout::ask_path(&id))), answer) {
+        let answer = parse::<AnswerFile>(&layout.asks().join(format!("{name}.answer.json")));
+        match (parse::<QuestionFile>(&layout.file(&layout::ask_path(&id))), answer) {
             (Ok(Parsed::Good(ask)), Ok(Parsed::Good(answer)))
                 if ask.id == id && answer.ask == id && answer.fits(&ask) =>
             {
@@ -178,8 +178,8 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
                 }
                 // If that cannot be found out, the ask stays open.
                 let stranded = is_stranded(layout, &ask).unwrap_or(false);
-                let said = stranded.then_some(Said::Stranded);
-                let answer = said.map(|said| Answer { ask: id.clone(), at_ms: ask.created_ms, said });
+                let reply = stranded.then_some(AskReply::Stranded);
+                let answer = reply.map(|reply| AnswerFile { ask: id.clone(), at_ms: ask.created_ms, reply });
                 asks.insert(id, (ask, answer));
             }
             (Ok(Parsed::Absent), _) => {}
@@ -190,7 +190,7 @@ pub fn asks(layout: &Layout) -> Result<(Asks, Vec<String>)> {
 }
 
 /// Reads one ask that is not archived; `None` if there is none.
-pub fn ask(layout: &Layout, id: &Name) -> Result<Option<Ask>> {
+pub fn ask(layout: &Layout, id: &Name) -> Result<Option<QuestionFile>> {
     read_json(&layout.file(&layout::ask_path(id)))
 }
 
@@ -200,7 +200,7 @@ pub fn ask(layout: &Layout, id: &Name) -> Result<Option<Ask>> {
 /// When it cannot be read at all, or cannot be moved.
 pub fn set_answer_aside(layout: &Layout, id: &Name, now: Now) -> Result<()> {
     let path = layout.asks().join(format!("{id}.answer.json"));
-    if let Parsed::Corrupt(_) = parse::<Answer>(&path)? {
+    if let Parsed::Corrupt(_) = parse::<AnswerFile>(&path)? {
         file::copy_aside(&path, &now.unix_ms.to_string())?;
         file::remove(&path)?;
     }
@@ -208,7 +208,7 @@ pub fn set_answer_aside(layout: &Layout, id: &Name, now: Now) -> Result<()> {
 }
 
 /// Reads the answer to an ask, archived or not; `None` if there is none.
-pub fn answer(layout: &Layout, id: &Name) -> Result<Option<Answer>> {
+pub fn answer(layout: &Layout, id: &Name) -> Result<Option<AnswerFile>> {
     let here = read_json(&layout.asks().join(format!("{id}.answer.json")))?;
     // An answer is archived before its ask, so if the ask is here, the archive need not be searched.
     if here.is_some() || ask(layout, id)?.is_some() {
@@ -219,7 +219,7 @@ pub fn answer(layout: &Layout, id: &Name) -> Result<Option<Answer>> {
         let is_its = name.strip_prefix(id.as_str()).is_some_and(|rest| rest.starts_with('-'));
         if is_its
             && name.ends_with(".answer")
-            && let Some(answer) = read_json::<Answer>(&archive.join(format!("{name}.json")))?
+            && let Some(answer) = read_json::<AnswerFile>(&archive.join(format!("{name}.json")))?
             && answer.ask == *id
         {
             return Ok(Some(answer));
@@ -232,7 +232,7 @@ pub fn answer(layout: &Layout, id: &Name) -> Result<Option<Answer>> {
 ///
 /// # Errors
 /// When that cannot be found out; an error never counts as an end.
-pub fn is_stranded(layout: &Layout, ask: &Ask) -> Result<bool> {
+pub fn is_stranded(layout: &Layout, ask: &QuestionFile) -> Result<bool> {
     let Some(id) = &ask.worker else { return Ok(false) };
     let Some(worker) = workers::load(layout, id)? else { return Ok(true) };
     // A later worker of the same name did not ask this.
@@ -319,7 +319,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 /// Replaces a typed JSON file.
-pub fn write_json<T: Serialize>(path: &Path, value: &T, keep: Keep) -> Result<()> {
+pub fn write_json<T: Serialize>(path: &Path, value: &T, keep: Durability) -> Result<()> {
     file::write(path, json_text(value)?.as_bytes(), 0o600, keep)
 }
 

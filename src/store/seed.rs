@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::file;
-use super::history::{self, CommitSpec, Content, FileEdit, History};
+use super::history::{self, CommitSpec, CommittedContent, FileEdit, History};
 use super::layout::{self, Layout};
 use super::{commits, lock};
 use crate::model::fault::Fault;
@@ -135,7 +135,7 @@ fn first_commit(layout: &Layout, now: Now) -> Result<()> {
     let own = [(".gitignore", IGNORE, 0o600), ("format", layout::FORMAT_TEXT, 0o600)];
     let edits = own.iter().chain(&FILES).map(|(path, text, mode)| FileEdit {
         path: (*path).to_owned(),
-        content: Some(Content { bytes: text.as_bytes().to_vec(), executable: mode & 0o100 != 0 }),
+        content: Some(CommittedContent { bytes: text.as_bytes().to_vec(), executable: mode & 0o100 != 0 }),
     });
     let message = "init: a fresh data dir\n";
     let spec = CommitSpec { message, author: &who, committer: &who, edits: edits.collect() };

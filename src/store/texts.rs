@@ -11,8 +11,8 @@ use super::file::{self, ReadError};
 use super::layout::Layout;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
-use crate::model::sensor::{HEAD_BYTES, Header};
-use crate::model::worker::Report;
+use crate::model::sensor::{HEAD_BYTES, SensorHeader};
+use crate::model::worker::Deliverable;
 use crate::model::world::Goal;
 
 /// The longest goal or playbook, in bytes.
@@ -41,7 +41,7 @@ pub fn playbook(layout: &Layout) -> Result<String> {
 ///
 /// # Errors
 /// When it exists and cannot be read.
-pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result<Option<Report>> {
+pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result<Option<Deliverable>> {
     let path = layout.file(&format!("reports/{worker}/{name}"));
     let reading = || format!("could not read `{}`", path.display());
     let Some(file) = file::open(&path).with_context(reading)? else { return Ok(None) };
@@ -58,7 +58,7 @@ pub fn report(layout: &Layout, worker: &Name, name: &Name, cap: usize) -> Result
         }
         Err(_) => None,
     };
-    Ok(Some(Report { worker: worker.clone(), name: name.clone(), bytes, text, cut }))
+    Ok(Some(Deliverable { worker: worker.clone(), name: name.clone(), bytes, text, cut }))
 }
 
 /// Lists all goals, and a line for each file that cannot be a goal.
@@ -89,7 +89,7 @@ pub struct SensorFile {
     pub name: Name,
     pub path: PathBuf,
     /// Its header, or why it cannot run.
-    pub header: Result<Header, Unfit>,
+    pub header: Result<SensorHeader, Unfit>,
     /// Changes whenever the file does.
     pub stamp: String,
 }
@@ -128,7 +128,7 @@ pub fn sensor_at(name: Name, path: PathBuf) -> SensorFile {
     SensorFile { name, path, header, stamp }
 }
 
-fn inspect(path: &std::path::Path) -> (Result<Header, Unfit>, String) {
+fn inspect(path: &std::path::Path) -> (Result<SensorHeader, Unfit>, String) {
     let unfit = |error, why: String| (Err(Unfit { error, why }), String::new());
     let file = match file::open(path) {
         Ok(Some(file)) => file,
@@ -153,7 +153,7 @@ fn inspect(path: &std::path::Path) -> (Result<Header, Unfit>, String) {
     if let Err(error) = file.take(HEAD_BYTES as u64).read_to_end(&mut head) {
         return unfit("unreadable", error.to_string());
     }
-    (Header::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp)
+    (SensorHeader::parse(&head).map_err(|why| Unfit { error: "header", why }), stamp)
 }
 
 /// Lists the names of the files in a directory, sorted. Leaves out hidden files and directories; an absent directory is

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::WorkerDir;
 
-pub use reader::{Event, Reader};
+pub use reader::{TranscriptEvent, TranscriptReader};
 
 /// The least time between two index lines for output, in milliseconds.
 const MARK_MS: i64 = 20;
@@ -29,7 +29,7 @@ const INDEX_STEP_BITS: u32 = 20;
 
 /// The first line of an index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Header {
+struct TranscriptHeader {
     /// The logical offset of the file's first byte.
     base: u64,
     /// When the worker was started, in milliseconds since the Unix epoch; all times count from it.
@@ -43,14 +43,14 @@ struct Header {
 /// Writes a worker's transcript. Holds two descriptors and no buffer. It continues after any error: it counts the lost
 /// bytes, and the next call tries again.
 #[derive(Debug)]
-pub struct Writer {
+pub struct TranscriptWriter {
     dir: WorkerDir,
     /// The bytes; `None` if the file could not be made.
     raw: Option<File>,
     /// The index, and how much of it is whole, in bytes.
     index: Option<(File, u64)>,
     /// The first line of the current index, with the current size of the screen.
-    header: Header,
+    header: TranscriptHeader,
     /// The logical offset of the next byte.
     offset: u64,
     /// The largest size of a file, in bytes.
@@ -61,10 +61,10 @@ pub struct Writer {
     next_mark_ms: i64,
     /// How many bytes are lost, and how many of those are in the index.
     lost: u64,
-    lost_told: u64,
+    lost_notified: u64,
 }
 
-impl Writer {
+impl TranscriptWriter {
     /// Creates the transcript of a worker that was started at `start_ms`. About `keep_bytes` of it are kept.
     pub fn create(
         dir: &WorkerDir,
@@ -72,18 +72,18 @@ impl Writer {
         cols: u16,
         rows: u16,
         keep_bytes: u64,
-    ) -> io::Result<Writer> {
-        let mut writer = Writer {
+    ) -> io::Result<TranscriptWriter> {
+        let mut writer = TranscriptWriter {
             dir: dir.clone(),
             raw: None,
             index: None,
-            header: Header { base: 0, start_ms, cols, rows },
+            header: TranscriptHeader { base: 0, start_ms, cols, rows },
             offset: 0,
             cap: (keep_bytes / 2).max(1),
             last_ms: 0,
             next_mark_ms: 0,
             lost: 0,
-            lost_told: 0,
+            lost_notified: 0,
         };
         writer.begin()?;
         Ok(writer)
@@ -135,13 +135,13 @@ impl Writer {
         }
         let length = self.index.as_ref().map_or(0, |(_, length)| *length);
         self.next_mark_ms = ms + (MARK_MS << (length >> INDEX_STEP_BITS).min(20));
-        let lost = self.lost - self.lost_told;
+        let lost = self.lost - self.lost_notified;
         let line = match lost {
             0 => format!("[{ms},{}]\n", self.offset),
             _ => format!("[{ms},{},{lost}]\n", self.offset),
         };
         if self.index_line(&line) {
-            self.lost_told = self.lost;
+            self.lost_notified = self.lost;
         }
     }
 

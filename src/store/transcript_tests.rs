@@ -13,12 +13,12 @@ fn worker() -> (tempfile::TempDir, WorkerDir) {
 }
 
 /// Reads everything that is there now: bytes with their times, and the other events with their offsets.
-fn drain(reader: &mut Reader, step: usize) -> (Vec<u8>, Vec<(u64, Event)>) {
+fn drain(reader: &mut TranscriptReader, step: usize) -> (Vec<u8>, Vec<(u64, TranscriptEvent)>) {
     let (mut bytes, mut events) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; step];
     while let Some(event) = reader.next(&mut buffer).unwrap() {
         match event {
-            Event::Output { length, .. } => bytes.extend_from_slice(&buffer[..length]),
+            TranscriptEvent::Output { length, .. } => bytes.extend_from_slice(&buffer[..length]),
             other => events.push((reader.offset(), other)),
         }
     }
@@ -26,17 +26,17 @@ fn drain(reader: &mut Reader, step: usize) -> (Vec<u8>, Vec<(u64, Event)>) {
 }
 
 fn text(dir: &WorkerDir) -> String {
-    String::from_utf8(drain(&mut Reader::open(dir).unwrap(), 64).0).unwrap()
+    String::from_utf8(drain(&mut TranscriptReader::open(dir).unwrap(), 64).0).unwrap()
 }
 
 #[test]
 fn a_missing_transcript_is_empty() {
     let (_temp, dir) = worker();
-    let mut reader = Reader::open(&dir).unwrap();
+    let mut reader = TranscriptReader::open(&dir).unwrap();
     assert_eq!((reader.first_offset().unwrap(), reader.end_offset().unwrap()), (0, 0));
     assert_eq!(drain(&mut reader, 10).0, b"");
     // A reader that was opened before the writer sees new output.
-    let mut writer = Writer::create(&dir, 0, 80, 24, 1 << 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1 << 20).unwrap();
     writer.append(b"here", 1);
     assert_eq!(drain(&mut reader, 10).0, b"here");
 }
@@ -44,7 +44,7 @@ fn a_missing_transcript_is_empty() {
 #[test]
 fn times_and_sizes_come_with_the_bytes() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 1000, 80, 24, 1 << 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 1000, 80, 24, 1 << 20).unwrap();
     writer.append(b"a", 1000);
     writer.append(b"b", 1010);
     writer.resize(100, 30, 1015);
@@ -53,13 +53,13 @@ fn times_and_sizes_come_with_the_bytes() {
     let index = fs::read_to_string(dir.index()).unwrap();
     let lines: Vec<&str> = index.lines().collect();
     assert_eq!(lines[1..], ["[0,0]", "[15,2,100,30]", "[25,2]"], "at most one line in 20 ms, none goes back");
-    let mut reader = Reader::open(&dir).unwrap();
+    let mut reader = TranscriptReader::open(&dir).unwrap();
     assert_eq!((reader.size(), reader.start_ms()), (Some((80, 24)), Some(1000)));
     let mut buffer = [0; 10];
     let mut next = || reader.next(&mut buffer).unwrap();
-    assert_eq!(next(), Some(Event::Output { ms: Some(0), length: 2 }));
-    assert_eq!(next(), Some(Event::Resize { ms: 15, cols: 100, rows: 30 }));
-    assert_eq!(next(), Some(Event::Output { ms: Some(25), length: 2 }));
+    assert_eq!(next(), Some(TranscriptEvent::Output { ms: Some(0), length: 2 }));
+    assert_eq!(next(), Some(TranscriptEvent::Resize { ms: 15, cols: 100, rows: 30 }));
+    assert_eq!(next(), Some(TranscriptEvent::Output { ms: Some(25), length: 2 }));
     assert_eq!(next(), None);
     reader.seek(2).unwrap();
     assert_eq!(reader.size(), Some((100, 30)), "the size at an offset counts what was before it");
@@ -68,8 +68,8 @@ fn times_and_sizes_come_with_the_bytes() {
 #[test]
 fn a_rotation_keeps_the_newer_half_and_the_offsets() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 20).unwrap();
-    let mut early = Reader::open(&dir).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 20).unwrap();
+    let mut early = TranscriptReader::open(&dir).unwrap();
     writer.append(b"0123456789", 1);
     writer.append(b"abcdefghij", 2);
     assert_eq!(text(&dir), "0123456789abcdefghij");
@@ -77,7 +77,7 @@ fn a_rotation_keeps_the_newer_half_and_the_offsets() {
     writer.append(b"K", 3);
     assert_eq!(text(&dir), "abcdefghijK");
     assert_eq!(drain(&mut early, 3).0, b"K", "a reader that keeps up loses nothing to rotations");
-    let mut reader = Reader::open(&dir).unwrap();
+    let mut reader = TranscriptReader::open(&dir).unwrap();
     assert_eq!((reader.first_offset().unwrap(), reader.end_offset().unwrap()), (10, 21));
     reader.seek(15).unwrap();
     assert_eq!(drain(&mut reader, 64).0, b"fghijK");
@@ -91,26 +91,28 @@ fn a_rotation_keeps_the_newer_half_and_the_offsets() {
 #[test]
 fn a_size_change_in_a_skipped_part_is_reported() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 4).unwrap();
-    let mut reader = Reader::open(&dir).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 4).unwrap();
+    let mut reader = TranscriptReader::open(&dir).unwrap();
     writer.append(b"a", 1);
     drain(&mut reader, 8);
     writer.resize(10, 5, 2);
     writer.append(b"bcdefghijk", 3);
     let (bytes, events) = drain(&mut reader, 8);
     assert_eq!(bytes, b"bijk", "its own file to the end, then what is still there");
-    assert!(events.iter().any(|(_, event)| matches!(event, Event::Resize { cols: 10, rows: 5, .. })));
+    assert!(
+        events.iter().any(|(_, event)| matches!(event, TranscriptEvent::Resize { cols: 10, rows: 5, .. }))
+    );
     assert_eq!(reader.size(), Some((10, 5)));
 }
 
 #[test]
 fn a_full_disk_loses_output_and_keeps_offsets() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 1000).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1000).unwrap();
     assert_eq!(writer.append(b"before", 1), 0);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let real = writer.raw.replace(full);
-    let mut reader = Reader::open(&dir).unwrap();
+    let mut reader = TranscriptReader::open(&dir).unwrap();
     assert_eq!(writer.append(b"lost!", 2), 5, "the kernel said ENOSPC");
     assert_eq!(drain(&mut reader, 64).0, b"before");
     assert_eq!(drain(&mut reader, 64).0, b"", "a reader does not spin on what is not there");
@@ -119,16 +121,16 @@ fn a_full_disk_loses_output_and_keeps_offsets() {
     assert_eq!(writer.offset(), 16);
     let (bytes, events) = drain(&mut reader, 64);
     assert_eq!(bytes, b"\0\0\0\0\0after", "offsets keep counting");
-    assert_eq!(events, [(11, Event::Lost { ms: 30, bytes: 5 })]);
+    assert_eq!(events, [(11, TranscriptEvent::Lost { ms: 30, bytes: 5 })]);
     assert_eq!(reader.offset(), writer.offset());
 }
 
 #[test]
 fn a_loss_that_spans_a_rotation_is_skipped() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 16).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 16).unwrap();
     writer.append(b"abcd", 1);
-    let mut reader = Reader::open(&dir).unwrap();
+    let mut reader = TranscriptReader::open(&dir).unwrap();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let real = writer.raw.replace(full);
     assert_eq!(writer.append(b"1234", 2), 4);
@@ -141,7 +143,7 @@ fn a_loss_that_spans_a_rotation_is_skipped() {
 #[test]
 fn a_failed_rotation_is_tried_again() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 8).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 8).unwrap();
     writer.append(b"abcd", 1);
     // A directory blocks the name to which the file must move.
     fs::create_dir(dir.old_transcript()).unwrap();
@@ -156,7 +158,7 @@ fn a_failed_rotation_is_tried_again() {
 #[test]
 fn a_corrupt_index_loses_times_and_never_bytes() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 20).unwrap();
     writer.append(b"0123456789abcde", 1);
     writer.resize(7, 7, 2);
     writer.append(b"fgh", 40);
@@ -169,22 +171,22 @@ fn a_corrupt_index_loses_times_and_never_bytes() {
     fs::write(dir.index(), "x".repeat(100_000) + "\n").unwrap();
     fs::remove_file(dir.old_index()).unwrap();
     assert_eq!(text(&dir), "0123456789abcdefgh");
-    let reader = Reader::open(&dir).unwrap();
+    let reader = TranscriptReader::open(&dir).unwrap();
     assert_eq!((reader.first_offset().unwrap(), reader.end_offset().unwrap()), (0, 18));
 }
 
 #[test]
 fn a_partly_written_line_is_read_once_it_is_whole() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 1000).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1000).unwrap();
     writer.append(b"abc", 1);
-    let mut reader = Reader::open(&dir).unwrap();
+    let mut reader = TranscriptReader::open(&dir).unwrap();
     drain(&mut reader, 8);
     let whole = fs::read_to_string(dir.index()).unwrap();
     fs::write(dir.index(), format!("{whole}[50,3,9")).unwrap();
     assert_eq!(drain(&mut reader, 8).1, []);
     fs::write(dir.index(), format!("{whole}[50,3,90,20]\n")).unwrap();
-    assert_eq!(drain(&mut reader, 8).1, [(3, Event::Resize { ms: 50, cols: 90, rows: 20 })]);
+    assert_eq!(drain(&mut reader, 8).1, [(3, TranscriptEvent::Resize { ms: 50, cols: 90, rows: 20 })]);
 }
 
 /// Each state that a crash in the middle of a rotation leaves: the bytes keep their offsets.
@@ -192,7 +194,7 @@ fn a_partly_written_line_is_read_once_it_is_whole() {
 fn an_interrupted_rotation_keeps_all_bytes() {
     for steps in 1..=4 {
         let (_temp, dir) = worker();
-        let mut writer = Writer::create(&dir, 0, 80, 24, 20).unwrap();
+        let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 20).unwrap();
         writer.append(b"0123456789abcdefghijABCDEFGHIJ", 1);
         drop(writer);
         let done: [&dyn Fn(); 4] = [
@@ -205,7 +207,7 @@ fn an_interrupted_rotation_keeps_all_bytes() {
             },
         ];
         done.iter().take(steps).for_each(|step| step());
-        let mut reader = Reader::open(&dir).unwrap();
+        let mut reader = TranscriptReader::open(&dir).unwrap();
         let (bytes, _) = drain(&mut reader, 64);
         let expected: &[u8] = if steps == 1 { b"abcdefghijABCDEFGHIJ" } else { b"ABCDEFGHIJ" };
         assert_eq!((bytes.as_slice(), reader.offset()), (expected, 30), "after step {steps}");
@@ -215,7 +217,7 @@ fn an_interrupted_rotation_keeps_all_bytes() {
 #[test]
 fn the_index_of_a_long_running_worker_stays_small() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 1 << 30).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 1 << 30).unwrap();
     writer.index.as_mut().unwrap().1 = 8 << 20;
     for n in 0..1000 {
         writer.append(b"x", n * 20);
@@ -232,8 +234,8 @@ fn byte_at(offset: u64) -> u8 {
 #[test]
 fn a_reader_that_races_rotations_reads_correct_offsets() {
     let (_temp, dir) = worker();
-    let mut writer = Writer::create(&dir, 0, 80, 24, 600).unwrap();
-    let mut reader = Reader::open(&dir).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, 600).unwrap();
+    let mut reader = TranscriptReader::open(&dir).unwrap();
     let total = 400_000;
     let thread = std::thread::spawn(move || {
         while writer.offset() < total {
@@ -246,7 +248,7 @@ fn a_reader_that_races_rotations_reads_correct_offsets() {
     loop {
         let over = thread.is_finished();
         match reader.next(&mut buffer).unwrap() {
-            Some(Event::Output { length, .. }) => {
+            Some(TranscriptEvent::Output { length, .. }) => {
                 let from = reader.offset() - length as u64;
                 let expected: Vec<u8> = (from..from + length as u64).map(byte_at).collect();
                 assert!(buffer[..length] == expected, "at {from}: {reader:?}");
@@ -255,8 +257,8 @@ fn a_reader_that_races_rotations_reads_correct_offsets() {
             _ => {}
         }
         // A reader that opens it in the meantime gets correct offsets too.
-        let mut other = Reader::open(&dir).unwrap();
-        if let Some(Event::Output { length, .. }) = other.next(&mut buffer).unwrap() {
+        let mut other = TranscriptReader::open(&dir).unwrap();
+        if let Some(TranscriptEvent::Output { length, .. }) = other.next(&mut buffer).unwrap() {
             assert_eq!(buffer[0], byte_at(other.offset() - length as u64));
         }
     }
@@ -287,10 +289,10 @@ proptest! {
     #[test]
     fn a_reader_gets_what_was_written_except_removed_bytes(steps in steps(), keep in 2_u64..200) {
         let (_temp, dir) = worker();
-        let mut writer = Writer::create(&dir, 0, 80, 24, keep).unwrap();
+        let mut writer = TranscriptWriter::create(&dir, 0, 80, 24, keep).unwrap();
         // The expected byte at each logical offset; a byte that could not be written is a zero.
         let mut all: Vec<u8> = Vec::new();
-        let mut live = Reader::open(&dir).unwrap();
+        let mut live = TranscriptReader::open(&dir).unwrap();
         let (mut size, mut live_size, mut real) = ((80, 24), (80, 24), None);
         for (n, step) in steps.into_iter().enumerate() {
             match step {
@@ -313,12 +315,12 @@ proptest! {
                     let mut buffer = vec![0; step];
                     while let Some(event) = live.next(&mut buffer).unwrap() {
                         match event {
-                            Event::Output { length, .. } => {
+                            TranscriptEvent::Output { length, .. } => {
                                 let end = usize::try_from(live.offset()).unwrap();
                                 prop_assert_eq!(&buffer[..length], &all[end - length..end]);
                             }
-                            Event::Resize { cols, rows, .. } => live_size = (cols, rows),
-                            Event::Lost { .. } => {}
+                            TranscriptEvent::Resize { cols, rows, .. } => live_size = (cols, rows),
+                            TranscriptEvent::Lost { .. } => {}
                         }
                     }
                     // If the last bytes are lost, a size is reported with the first byte after them.
@@ -339,7 +341,7 @@ proptest! {
                 }
             }
         }
-        let mut fresh = Reader::open(&dir).unwrap();
+        let mut fresh = TranscriptReader::open(&dir).unwrap();
         let first = usize::try_from(fresh.offset()).unwrap();
         let (bytes, _) = drain(&mut fresh, 13);
         let end = usize::try_from(fresh.offset()).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use super::layout::Layout;
 use super::{lock, records};
 use crate::model::fault::Fault;
@@ -101,7 +101,7 @@ fn change(layout: &Layout, edit: impl FnOnce(&mut BTreeMap<String, TrustEntry>))
     let _store = lock::store(&layout.store_lock())?;
     let mut files = all(layout)?;
     edit(&mut files);
-    records::write_json(&path_of(layout), &TrustFile { files }, Keep::Durable)
+    records::write_json(&path_of(layout), &TrustFile { files }, Durability::Durable)
 }
 
 #[cfg(test)]

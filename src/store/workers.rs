@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::file::{self, Keep};
+use super::file::{self, Durability};
 use super::layout::{Layout, WorkerDir};
 use super::{lock, records};
 use crate::model::beat::Started;
@@ -15,7 +15,7 @@ use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::user_side::UserSidePath;
-use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
+use crate::model::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
 use crate::sys::tree;
 
 /// A worker as its files describe it.
@@ -25,7 +25,7 @@ pub struct Worker {
     pub spec: Spec,
     /// Its state: [`Phase::Lost`] if the file says that it runs but its supervisor is gone, and [`Phase::Stopped`] if
     /// its supervisor is stopped.
-    pub state: State,
+    pub state: WorkerState,
     /// When it last printed something, in milliseconds since the Unix epoch.
     pub printed_ms: i64,
 }
@@ -67,18 +67,20 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
     // Check the lock before reading the state: a supervisor writes its last state and then releases the lock.
     let alive = is_alive(dir)?;
     let Some(spec) = records::read_json::<Spec>(&dir.spec())? else { return Ok(None) };
-    let state = match records::read_json::<State>(&dir.state())? {
+    let state = match records::read_json::<WorkerState>(&dir.state())? {
         Some(state) if state.phase.is_over() => state,
-        Some(state) if alive && tree::is_stopped(state.supervisor.pid, state.supervisor.start) => State {
-            phase: Phase::Stopped,
-            why: Some(format!(
-                "its supervisor, process {}, is stopped; `kill -CONT {0}` resumes it, and `looop kill --force {}` ends it",
-                state.supervisor.pid, state.id
-            )),
-            ..state
-        },
+        Some(state) if alive && tree::is_stopped(state.supervisor.pid, state.supervisor.start) => {
+            WorkerState {
+                phase: Phase::Stopped,
+                why: Some(format!(
+                    "its supervisor, process {}, is stopped; `kill -CONT {0}` resumes it, and `looop kill --force {}` ends it",
+                    state.supervisor.pid, state.id
+                )),
+                ..state
+            }
+        }
         Some(state) if alive => state,
-        Some(state) => State {
+        Some(state) => WorkerState {
             phase: Phase::Lost,
             why: Some(format!("its supervisor ended while it was {}", state.phase.word())),
             // An answer would have no reader any more.
@@ -94,11 +96,15 @@ pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
     Ok(Some(Worker { spec, state, printed_ms }))
 }
 
-fn unstarted(spec: &Spec, alive: bool) -> State {
-    State {
+fn unstarted(spec: &Spec, alive: bool) -> WorkerState {
+    WorkerState {
         phase: if alive { Phase::Starting } else { Phase::Lost },
         why: (!alive).then(|| "its supervisor ended before it started the worker".to_owned()),
-        ..State::new(spec.id.clone(), spec.created_ms, Started { pid: 0, start: 0, boot: String::new() })
+        ..WorkerState::new(
+            spec.id.clone(),
+            spec.created_ms,
+            Started { pid: 0, start: 0, boot: String::new() },
+        )
     }
 }
 
@@ -148,11 +154,11 @@ pub fn live_at_most(layout: &Layout, ids: &[Name]) -> usize {
 /// starter keeps the returned lock until the supervisor has reported its start, and only then syncs the name: a sync
 /// while the command starts would only delay it. Returns `None` if there is a worker of that name.
 pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Option<lock::Held>> {
-    file::write(&staged.spec(), records::json_text(spec)?.as_bytes(), 0o600, Keep::Whole)?;
-    file::write(&staged.brief(), brief.as_bytes(), 0o600, Keep::Whole)?;
-    file::write(&staged.alive(), b"", 0o600, Keep::Whole)?;
+    file::write(&staged.spec(), records::json_text(spec)?.as_bytes(), 0o600, Durability::Whole)?;
+    file::write(&staged.brief(), brief.as_bytes(), 0o600, Durability::Whole)?;
+    file::write(&staged.alive(), b"", 0o600, Durability::Whole)?;
     let held = lock::store(&staged.spec())?;
-    let published = file::publish_dir(staged.path(), layout.worker(&spec.id).path(), Keep::Whole)?;
+    let published = file::publish_dir(staged.path(), layout.worker(&spec.id).path(), Durability::Whole)?;
     Ok(published.then_some(held))
 }
 
@@ -188,8 +194,8 @@ pub fn unstage(staged: &WorkerDir) {
 }
 
 /// Replaces a worker's state. Transitions survive a power loss; other updates only change times, and these may be lost.
-pub fn save_state(dir: &WorkerDir, state: &State) -> Result<()> {
-    records::write_json(&dir.state(), state, Keep::Whole)
+pub fn save_state(dir: &WorkerDir, state: &WorkerState) -> Result<()> {
+    records::write_json(&dir.state(), state, Durability::Whole)
 }
 
 /// One line of `workers/past/index.jsonl`: an ended worker without its long texts.
@@ -213,13 +219,13 @@ pub struct Past {
     pub cost_micros: u64,
     /// How its command ended. This and the following fields are absent in lines of an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exit: Option<Exit>,
+    pub exit: Option<WorkerExit>,
     /// Why it ended in this phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The results of the checks, without their output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verify: Option<Verdict>,
+    pub verify: Option<CheckResult>,
     /// The branch with its commits in the user's repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
@@ -244,7 +250,7 @@ impl Past {
         let dir = format!("{}@{}", spec.id, spec.created_ms);
         let clone = WorkerDir(layout.past_workers().join(&dir)).clone_dir();
         let short = |text: String| clip(&text, MAX_PAST_CHARS);
-        let verify = state.verdict.clone().map(|verdict| Verdict {
+        let verify = state.verdict.clone().map(|verdict| CheckResult {
             status: short(verdict.status),
             tail: String::new(),
             ..verdict
@@ -291,8 +297,8 @@ pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
     let name = &past.dir;
     // The line first: readers skip a line without its directory, but they cannot find a directory without a line.
     let line = serde_json::to_string(&past).context("could not write a line of the index of past workers")?;
-    file::append_line(&layout.past_workers().join("index.jsonl"), &line, Keep::Durable)?;
-    if !file::publish_dir(from.path(), &layout.past_workers().join(name), Keep::Durable)? {
+    file::append_line(&layout.past_workers().join("index.jsonl"), &line, Durability::Durable)?;
+    if !file::publish_dir(from.path(), &layout.past_workers().join(name), Durability::Durable)? {
         let what = format!("could not archive worker {}: `workers/past/{name}` already exists", spec.id);
         return Err(Fault::failed(what).into());
     }
@@ -321,7 +327,7 @@ pub fn forget(layout: &Layout, dirs: &[String]) -> Result<()> {
         lines.push_str(&serde_json::to_string(&past).context("could not write the index of past workers")?);
         lines.push('\n');
     }
-    file::write(&layout.past_workers().join("index.jsonl"), lines.as_bytes(), 0o600, Keep::Durable)
+    file::write(&layout.past_workers().join("index.jsonl"), lines.as_bytes(), 0o600, Durability::Durable)
 }
 
 /// Lists the live supervisors: processes that must not be taken for leftovers of a beat. If the state of a worker
@@ -333,7 +339,7 @@ pub fn supervisors(layout: &Layout) -> Result<Vec<(u32, u64)>> {
     let (mut all, mut unread) = (Vec::new(), Vec::new());
     for id in ids(layout)? {
         let dir = layout.worker(&id);
-        match records::read_json::<State>(&dir.state()) {
+        match records::read_json::<WorkerState>(&dir.state()) {
             Ok(Some(state)) => all.push((state.supervisor.pid, state.supervisor.start)),
             Ok(None) | Err(_) => unread.push(dir.alive()),
         }

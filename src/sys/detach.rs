@@ -24,7 +24,7 @@ pub struct Launched {
     child: Child,
     stdin: Option<PipeWriter>,
     stdout: PipeReader,
-    told: bool,
+    started: bool,
 }
 
 /// Describes a start of this program with these arguments, in the root folder.
@@ -42,7 +42,7 @@ impl Launched {
         let streams = Streams { stdin: Some(input.into()), stdout: Some(output.into()), stderr: None };
         let env = [("SHELL".to_owned(), "/bin/sh".to_owned())];
         let child = start::spawn(&this_program(args, &env, streams))?;
-        Ok(Launched { child, stdin: Some(stdin), stdout, told: false })
+        Ok(Launched { child, stdin: Some(stdin), stdout, started: false })
     }
 
     /// Lets it begin, with `input` on its stdin. `input` must not be empty nor longer than a pipe holds.
@@ -55,7 +55,7 @@ impl Launched {
         match stdin.write_all(input) {
             // It has already ended, and its message says why.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
-            _ => self.told = true,
+            _ => self.started = true,
         }
         Ok(())
     }
@@ -64,7 +64,7 @@ impl Launched {
     ///
     /// # Errors
     /// When it ends or stays silent until the timeout; it is then told to end.
-    pub fn said(mut self, wait_ms: i64) -> io::Result<String> {
+    pub fn handshake(mut self, wait_ms: i64) -> io::Result<String> {
         let deadline = Deadline::after_ms(wait_ms);
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
@@ -86,7 +86,7 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        if !self.told {
+        if !self.started {
             self.child.kill();
             drop(self.child.wait());
         }
@@ -134,7 +134,7 @@ pub fn spawn_piped(
 }
 
 /// Starts this program as a helper process: its starter waits neither for its end nor for its output.
-pub fn errand(args: &[&str], env: &[(String, String)]) -> io::Result<u32> {
+pub fn helper(args: &[&str], env: &[(String, String)]) -> io::Result<u32> {
     Ok(start::spawn(&this_program(args, env, Streams::default()))?.id())
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::clock::Deadline;
-use super::proc::{self, Exit, Input, Job, Keep, Sink};
+use super::proc::{self, Input, Job, OutputLimit, ProcessExit, Sink};
 use super::program;
 use super::signal::Cancel;
 use crate::model::ask::visible;
@@ -302,7 +302,7 @@ impl<'a> Git<'a> {
     /// As [`Git::run`], with a file on stdin.
     pub fn run_with(&self, dir: &GitDir, command: &GitCommand, input: Option<File>) -> Result<Vec<u8>> {
         match self.start(dir, command, input, None)? {
-            (Exit::Code(0), stdout, _) => Ok(stdout),
+            (ProcessExit::Code(0), stdout, _) => Ok(stdout),
             (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
         }
     }
@@ -313,7 +313,7 @@ impl<'a> Git<'a> {
     /// As [`Git::run`].
     pub fn stream(&self, dir: &GitDir, command: &GitCommand, input: Option<File>, sink: Sink) -> Result<()> {
         match self.start(dir, command, input, Some(sink))? {
-            (Exit::Code(0), ..) => Ok(()),
+            (ProcessExit::Code(0), ..) => Ok(()),
             (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
         }
     }
@@ -343,8 +343,10 @@ impl<'a> Git<'a> {
     /// As [`Git::run`], for any other exit code.
     pub fn answer(&self, dir: &GitDir, command: &GitCommand) -> Result<Option<String>> {
         match self.start(dir, command, None, None)? {
-            (Exit::Code(0), stdout, _) => Ok(Some(String::from_utf8_lossy(&stdout).trim_end().to_owned())),
-            (Exit::Code(1), ..) => Ok(None),
+            (ProcessExit::Code(0), stdout, _) => {
+                Ok(Some(String::from_utf8_lossy(&stdout).trim_end().to_owned()))
+            }
+            (ProcessExit::Code(1), ..) => Ok(None),
             (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
         }
     }
@@ -376,7 +378,7 @@ impl<'a> Git<'a> {
         command: &GitCommand,
         input: Option<File>,
         sink: Option<Sink>,
-    ) -> Result<(Exit, Vec<u8>, String)> {
+    ) -> Result<(ProcessExit, Vec<u8>, String)> {
         self.check()?;
         let mut args: Vec<String> =
             ["-c", LIMITED, "sh", &MAX_MEMORY_KIB.to_string()].map(str::to_owned).into();
@@ -388,11 +390,11 @@ impl<'a> Git<'a> {
             env: self.env(dir),
             cwd: dir.cwd(command.files()).to_owned(),
             input: input.map_or(Input::Null, Input::File),
-            keep: if sink.is_some() { Keep::Head(0) } else { Keep::All(MAX_OUTPUT_BYTES) },
+            keep: if sink.is_some() { OutputLimit::Head(0) } else { OutputLimit::All(MAX_OUTPUT_BYTES) },
             timeout_ms: i64::try_from(self.deadline.left().as_millis()).unwrap_or(i64::MAX),
             sink,
             gate: None,
-            boxed: None,
+            sandbox: None,
         };
         let ended = proc::run_one(job, self.cancel, None).context("could not run git")?;
         Ok((ended.exit, ended.stdout, String::from_utf8_lossy(&ended.stderr).into_owned()))
@@ -412,11 +414,11 @@ impl<'a> Git<'a> {
     }
 }
 
-fn failed(command: &GitCommand, exit: &Exit, stderr: &str) -> anyhow::Error {
+fn failed(command: &GitCommand, exit: &ProcessExit, stderr: &str) -> anyhow::Error {
     let words = clip(&visible(stderr.trim(), false), 400);
     let why = match exit {
-        Exit::Timeout => "it ran into its timeout".to_owned(),
-        Exit::Cancelled => "it was interrupted".to_owned(),
+        ProcessExit::Timeout => "it ran into its timeout".to_owned(),
+        ProcessExit::Cancelled => "it was interrupted".to_owned(),
         exit if words.is_empty() => exit.words(),
         exit => format!("{} ({words})", exit.words()),
     };

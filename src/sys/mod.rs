@@ -2,11 +2,11 @@
 
 pub mod beneath;
 pub mod clock;
+pub mod descendants;
 pub mod detach;
 pub mod disk;
 pub mod git;
 pub mod identity;
-pub mod kin;
 pub mod openers;
 pub mod path;
 pub mod privacy;

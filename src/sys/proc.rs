@@ -2,7 +2,7 @@
 //!
 //! # Guarantees A child is ended by SIGTERM to its group, then SIGKILL after [`GRACE_MS`]. Its result comes when the
 //! child itself has ended, even if another process still holds its pipes. If this process is a subreaper, it adopts
-//! processes that left the group, and [`super::tree::end_strays`] ends them.
+//! processes that left the group, and [`super::tree::reap_orphans`] ends them.
 
 mod live;
 
@@ -14,10 +14,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
-use self::live::{Live, Plan};
+use self::live::{Live, PendingChild};
 use super::signal::Cancel;
-use super::spawn::{Starter, spawn, timespec};
-use crate::model::boxing::Boxed;
+use super::spawn::{ThreadStarter, spawn, timespec};
+use crate::model::boxing::Sandbox;
 
 /// How long a group has between SIGTERM and SIGKILL, in milliseconds.
 pub const GRACE_MS: i64 = 2_000;
@@ -35,7 +35,7 @@ pub enum Input {
 
 /// Which part of stdout is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum OutputLimit {
     /// All, up to this many bytes; a child that prints more is ended.
     All(usize),
     /// The first bytes, up to this number; the rest is read and dropped.
@@ -58,7 +58,7 @@ pub struct Job<'a> {
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
     pub input: Input,
-    pub keep: Keep,
+    pub keep: OutputLimit,
     /// Another reader of its stdout.
     pub sink: Option<Sink<'a>>,
     /// Its timeout in milliseconds.
@@ -67,12 +67,12 @@ pub struct Job<'a> {
     pub gate: Option<Gate<'a>>,
     /// Its sandbox; `None` means that it runs like this process. A child with a gate builds the sandbox itself, once
     /// its gate opens.
-    pub boxed: Option<Boxed>,
+    pub sandbox: Option<Sandbox>,
 }
 
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum ProcessExit {
     /// It exited with this code.
     Code(i32),
     /// A signal of another process killed it.
@@ -87,24 +87,24 @@ pub enum Exit {
     Cancelled,
 }
 
-impl Exit {
+impl ProcessExit {
     /// Describes the end as a part of a sentence: `exit code 3`, `signal 9`.
     pub fn words(&self) -> String {
         match self {
-            Exit::Code(code) => format!("exit code {code}"),
-            Exit::Signal(signal) => format!("signal {signal}"),
-            Exit::Timeout => "its deadline".to_owned(),
-            Exit::TooMuch => "too much output".to_owned(),
-            Exit::NotStarted(why) => format!("not started: {why}"),
-            Exit::Cancelled => "an interruption".to_owned(),
+            ProcessExit::Code(code) => format!("exit code {code}"),
+            ProcessExit::Signal(signal) => format!("signal {signal}"),
+            ProcessExit::Timeout => "its deadline".to_owned(),
+            ProcessExit::TooMuch => "too much output".to_owned(),
+            ProcessExit::NotStarted(why) => format!("not started: {why}"),
+            ProcessExit::Cancelled => "an interruption".to_owned(),
         }
     }
 }
 
 /// The result of a child.
 #[derive(Debug)]
-pub struct Ended {
-    pub exit: Exit,
+pub struct ChildResult {
+    pub exit: ProcessExit,
     /// The kept part of stdout.
     pub stdout: Vec<u8>,
     /// The end of stderr; empty if it went into the tail.
@@ -113,9 +113,9 @@ pub struct Ended {
     pub took_ms: i64,
 }
 
-impl Ended {
-    fn without_start(exit: Exit) -> Ended {
-        Ended { exit, stdout: Vec::new(), stderr: Vec::new(), took_ms: 0 }
+impl ChildResult {
+    fn without_start(exit: ProcessExit) -> ChildResult {
+        ChildResult { exit, stdout: Vec::new(), stderr: Vec::new(), took_ms: 0 }
     }
 }
 
@@ -129,16 +129,17 @@ pub fn run_all(
     width: usize,
     cancel: &Cancel,
     mut frame: Option<&mut dyn FnMut()>,
-) -> io::Result<Vec<Ended>> {
-    let mut results: Vec<Option<Ended>> = jobs.iter().map(|_| None).collect();
+) -> io::Result<Vec<ChildResult>> {
+    let mut results: Vec<Option<ChildResult>> = jobs.iter().map(|_| None).collect();
     let mut waiting = jobs.into_iter().enumerate();
     let mut all =
-        Children { starter: Starter::new()?, starting: Vec::new(), live: Vec::new(), cancelled: false };
+        Children { starter: ThreadStarter::new()?, starting: Vec::new(), live: Vec::new(), cancelled: false };
     loop {
         while all.starting.len() + all.live.len() < width.max(1) {
             let Some((index, job)) = waiting.next() else { break };
-            if let Err(exit) = if all.cancelled { Err(Exit::Cancelled) } else { all.start(index, job) } {
-                results[index] = Some(Ended::without_start(exit));
+            if let Err(exit) = if all.cancelled { Err(ProcessExit::Cancelled) } else { all.start(index, job) }
+            {
+                results[index] = Some(ChildResult::without_start(exit));
             }
         }
         if all.starting.is_empty() && all.live.is_empty() {
@@ -156,7 +157,7 @@ pub fn run_all(
         }
         if ready.cancelled && !all.cancelled {
             all.cancelled = true;
-            all.live.iter_mut().for_each(|one| one.end(Exit::Cancelled));
+            all.live.iter_mut().for_each(|one| one.end(ProcessExit::Cancelled));
         }
         for (one, (out, err)) in all.live.iter_mut().zip(&ready.readable) {
             one.read(*out, *err);
@@ -169,11 +170,11 @@ pub fn run_all(
         }
         if ready.rung {
             for (index, exit) in all.take_begun() {
-                results[index] = Some(Ended::without_start(exit));
+                results[index] = Some(ChildResult::without_start(exit));
             }
         }
     }
-    let missing = || Ended::without_start(Exit::NotStarted("it was never tried".to_owned()));
+    let missing = || ChildResult::without_start(ProcessExit::NotStarted("it was never tried".to_owned()));
     Ok(results.into_iter().map(|ended| ended.unwrap_or_else(missing)).collect())
 }
 
@@ -181,20 +182,20 @@ pub fn run_all(
 ///
 /// # Errors
 /// As [`run_all`].
-pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io::Result<Ended> {
+pub fn run_one(job: Job, cancel: &Cancel, frame: Option<&mut dyn FnMut()>) -> io::Result<ChildResult> {
     let ended = run_all(vec![job], 1, cancel, frame)?.pop();
     ended.ok_or_else(|| io::Error::other("no result"))
 }
 
 /// The running and the starting children.
 struct Children<'a> {
-    starter: Starter,
-    starting: Vec<Plan<'a>>,
+    starter: ThreadStarter,
+    starting: Vec<PendingChild<'a>>,
     live: Vec<Live<'a>>,
     cancelled: bool,
 }
 
-struct Ready {
+struct ChildPoll {
     cancelled: bool,
     rung: bool,
     readable: Vec<(bool, bool)>,
@@ -202,13 +203,13 @@ struct Ready {
 }
 
 impl<'a> Children<'a> {
-    fn start(&mut self, index: usize, mut job: Job<'a>) -> Result<(), Exit> {
-        let plan = Plan {
+    fn start(&mut self, index: usize, mut job: Job<'a>) -> Result<(), ProcessExit> {
+        let plan = PendingChild {
             index,
             sink: job.sink.take(),
             keep: job.keep,
             timeout_ms: job.timeout_ms,
-            is_outer: job.boxed.as_ref().is_some_and(|boxed| boxed.has_files()),
+            is_outer: job.sandbox.as_ref().is_some_and(|sandbox| sandbox.has_files()),
         };
         match spawn(index, job, &mut self.starter) {
             Some(begun) => self.live.push(Live::new(plan, begun?)),
@@ -218,7 +219,7 @@ impl<'a> Children<'a> {
     }
 
     /// Moves children that have started to the running ones; returns those that failed to start.
-    fn take_begun(&mut self) -> Vec<(usize, Exit)> {
+    fn take_begun(&mut self) -> Vec<(usize, ProcessExit)> {
         let mut not = Vec::new();
         for (index, begun) in self.starter.begun() {
             let Some(at) = self.starting.iter().position(|plan| plan.index == index) else { continue };
@@ -227,7 +228,7 @@ impl<'a> Children<'a> {
                 Ok(spawned) => {
                     let mut one = Live::new(plan, spawned);
                     if self.cancelled {
-                        one.end(Exit::Cancelled);
+                        one.end(ProcessExit::Cancelled);
                     }
                     self.live.push(one);
                 }
@@ -245,7 +246,7 @@ impl<'a> Children<'a> {
         self.live.iter_mut().for_each(|one| one.kill(Signal::KILL));
     }
 
-    fn wait(&self, cancel: &Cancel, frames: bool) -> io::Result<Ready> {
+    fn wait(&self, cancel: &Cancel, frames: bool) -> io::Result<ChildPoll> {
         let live = &self.live;
         let mut fds: Vec<PollFd> = Vec::with_capacity(2 + live.len() * 3);
         let cancel_fd = cancel.fd();
@@ -268,7 +269,7 @@ impl<'a> Children<'a> {
         let mut flags = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || flags.next().unwrap_or(false);
         let (cancelled, rung) = (next(), next());
-        let mut ready = Ready { cancelled, rung, readable: Vec::new(), exited: Vec::new() };
+        let mut ready = ChildPoll { cancelled, rung, readable: Vec::new(), exited: Vec::new() };
         for one in live {
             ready.exited.push(next());
             let (out, err) = one.open_pipes();
@@ -292,15 +293,15 @@ mod tests {
             env: Vec::new(),
             cwd: PathBuf::from("/"),
             input: Input::Null,
-            keep: Keep::Head(0),
+            keep: OutputLimit::Head(0),
             sink: None,
             timeout_ms: 60_000,
             gate: None,
-            boxed: Some(Boxed::new(None, Walls { whole: true, ..Walls::default() })),
+            sandbox: Some(Sandbox::new(None, Walls { whole: true, ..Walls::default() })),
         };
         let jobs = vec![sleeper(), sleeper(), sleeper()];
         let ended = run_all(jobs, 2, &Cancel::fired().unwrap(), None).unwrap();
-        let exits: Vec<Exit> = ended.into_iter().map(|one| one.exit).collect();
-        assert_eq!(exits, [Exit::Cancelled, Exit::Cancelled, Exit::Cancelled]);
+        let exits: Vec<ProcessExit> = ended.into_iter().map(|one| one.exit).collect();
+        assert_eq!(exits, [ProcessExit::Cancelled, ProcessExit::Cancelled, ProcessExit::Cancelled]);
     }
 }

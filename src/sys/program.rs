@@ -14,12 +14,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::clock::Deadline;
-use super::proc::Exit;
+use super::proc::ProcessExit;
 use super::sealed::{self, Sealed};
 use super::signal::Cancel;
 use super::spawn::{exit_watch, ignore, timespec};
 use super::{sandbox, session};
-use crate::model::boxing::Boxed;
+use crate::model::boxing::Sandbox;
 
 /// How much of a script the kernel reads to find its interpreter, in bytes.
 const MAX_FIRST_LINE_BYTES: u64 = 256;
@@ -53,7 +53,7 @@ pub fn missing_interpreter(script: &Path) -> Option<String> {
 ///
 /// # Errors
 /// Says why the program must not start.
-pub fn wait_until_told() -> io::Result<()> {
+pub fn wait_for_start_byte() -> io::Result<()> {
     let mut byte = [0_u8; 1];
     match rustix::io::read(rustix::stdio::stdin(), &mut byte)? {
         1 => Ok(()),
@@ -67,15 +67,15 @@ pub fn exec(
     program: &Path,
     argv0: &str,
     args: &[String],
-    boxed: Option<&Boxed>,
+    sandbox: Option<&Sandbox>,
     files: &[Sealed],
 ) -> io::Error {
-    match boxed {
-        Some(boxed) if boxed.has_files() => match outer(boxed, program, args) {
+    match sandbox {
+        Some(sandbox) if sandbox.has_files() => match outer(sandbox, program, args) {
             Ok(mut command) => command.stdin(Stdio::null()).exec(),
             Err(error) => error,
         },
-        Some(boxed) if let Err(error) = sandbox::enter(boxed, None) => error,
+        Some(sandbox) if let Err(error) = sandbox::enter(sandbox, None) => error,
         _ => match sealed::check(files, program) {
             Ok(begins) => Command::new(&begins.path).arg0(argv0).args(args).stdin(Stdio::null()).exec(),
             Err(error) => error,
@@ -83,12 +83,12 @@ pub fn exec(
     }
 }
 
-fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> {
+fn outer(sandbox: &Sandbox, program: &Path, args: &[String]) -> io::Result<Command> {
     let inner: Vec<String> =
         std::iter::once(program.to_string_lossy().into_owned()).chain(args.iter().cloned()).collect();
     let cwd = rustix::process::getcwd(Vec::new())?;
     let cwd = Path::new(std::ffi::OsStr::from_bytes(cwd.as_bytes()));
-    let argv = sandbox::argv(boxed, cwd, &inner)?;
+    let argv = sandbox::argv(sandbox, cwd, &inner)?;
     let mut command = Command::new(&argv[0]);
     command.args(&argv[1..]);
     Ok(command)
@@ -96,12 +96,12 @@ fn outer(boxed: &Boxed, program: &Path, args: &[String]) -> io::Result<Command> 
 
 /// Becomes another program inside a sandbox that is built around this process first. Returns only on failure. `tell`
 /// receives a message for each access that the program lacks although it should have it.
-pub fn exec_boxed(boxed: &Boxed, control: Option<i32>, argv: &[String], tell: fn(&str)) -> io::Error {
+pub fn exec_sandboxed(sandbox: &Sandbox, control: Option<i32>, argv: &[String], tell: fn(&str)) -> io::Error {
     let Some((program, args)) = argv.split_first() else { return io::Error::other("the command is empty") };
-    match sandbox::enter(boxed, control) {
+    match sandbox::enter(sandbox, control) {
         Ok(less) => {
             less.iter().for_each(|line| tell(line));
-            match sealed::check(&boxed.sealed, Path::new(program)) {
+            match sealed::check(&sandbox.sealed, Path::new(program)) {
                 Ok(begins) => Command::new(&begins.path).arg0(program).args(args).exec(),
                 Err(error) => error,
             }
@@ -158,8 +158,8 @@ pub fn run_again(args: &[OsString]) -> io::Result<u8> {
     loop {
         let cancel = Some(&cancel).filter(|_| !handed_on);
         match wait_child(&mut child, cancel, i64::from(u32::MAX))? {
-            Some(Exit::Code(code)) => return Ok(u8::try_from(code).unwrap_or(1)),
-            Some(Exit::Signal(signal)) => return Ok(u8::try_from(128 + signal).unwrap_or(1)),
+            Some(ProcessExit::Code(code)) => return Ok(u8::try_from(code).unwrap_or(1)),
+            Some(ProcessExit::Signal(signal)) => return Ok(u8::try_from(128 + signal).unwrap_or(1)),
             Some(_) => return Ok(1),
             None if cancel.is_some_and(Cancel::is_set) => {
                 signal_child(&child, false);
@@ -195,14 +195,18 @@ pub fn installed_path() -> PathBuf {
 ///
 /// # Errors
 /// When the child cannot be watched.
-pub fn wait_child(child: &mut Child, cancel: Option<&Cancel>, wait_ms: i64) -> io::Result<Option<Exit>> {
+pub fn wait_child(
+    child: &mut Child,
+    cancel: Option<&Cancel>,
+    wait_ms: i64,
+) -> io::Result<Option<ProcessExit>> {
     let exited = exit_watch(Pid::from_child(child))?;
     let deadline = Deadline::after_ms(wait_ms);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(match (status.code(), status.signal()) {
-                (Some(code), _) => Exit::Code(code),
-                (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+                (Some(code), _) => ProcessExit::Code(code),
+                (None, signal) => ProcessExit::Signal(signal.unwrap_or(0)),
             }));
         }
         if deadline.passed() || cancel.is_some_and(Cancel::is_set) {

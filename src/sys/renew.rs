@@ -21,17 +21,17 @@ fn mark(meta: &Metadata) -> Mark {
 
 /// The file from which this process started, by its name, and the last file that was seen there.
 #[derive(Debug)]
-pub struct Own {
+pub struct RunningProgram {
     path: PathBuf,
     seen: Option<Mark>,
 }
 
-impl Own {
+impl RunningProgram {
     /// Returns the file of this process. Call it early, because it records the current name.
-    pub fn file() -> Own {
+    pub fn file() -> RunningProgram {
         // The running file itself, even if its name belongs to another file by now.
         let running = fs::metadata(self_path()).ok();
-        Own { path: installed_path(), seen: running.as_ref().map(mark) }
+        RunningProgram { path: installed_path(), seen: running.as_ref().map(mark) }
     }
 
     pub fn path(&self) -> &Path {
@@ -79,13 +79,13 @@ mod tests {
             fs::rename(dir.path().join("new"), &path).unwrap();
         };
         replace("one");
-        let mut own = Own { path: path.clone(), seen: Some(mark(&fs::metadata(&path).unwrap())) };
+        let mut own = RunningProgram { path: path.clone(), seen: Some(mark(&fs::metadata(&path).unwrap())) };
         assert!(!own.is_replaced());
         fs::remove_file(&path).unwrap();
         assert!(!own.is_replaced(), "a replacement may remove it first");
         replace("two");
         assert!(own.is_replaced());
         assert!(!own.is_replaced());
-        assert!(!Own::file().is_replaced());
+        assert!(!RunningProgram::file().is_replaced());
     }
 }

@@ -24,11 +24,11 @@ mod probe;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::proc::Exit;
+use super::proc::ProcessExit;
 use super::program::{installed_path, self_path};
 #[cfg(target_os = "linux")]
 use crate::model::boxing::Net;
-use crate::model::boxing::{Boxed, Engine, Walls};
+use crate::model::boxing::{Engine, Sandbox, Walls};
 
 pub use git_watch::GitWatch;
 #[cfg(target_os = "linux")]
@@ -57,25 +57,30 @@ const SECRET: [&str; 4] = ["/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/
 ///
 /// # Errors
 /// When a path that the sandbox shows does not exist.
-pub fn argv(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<Vec<String>> {
-    let whole = inner_argv(boxed, cwd, argv, None)?;
-    if !boxed.needs_helper() {
+pub fn argv(sandbox: &Sandbox, cwd: &Path, argv: &[String]) -> io::Result<Vec<String>> {
+    let whole = inner_argv(sandbox, cwd, argv, None)?;
+    if !sandbox.needs_helper() {
         return Ok(whole);
     }
-    let helper = [text(&own_file()?), "__net".to_owned(), serde_json::to_string(boxed)?, "--".to_owned()];
+    let helper = [text(&own_file()?), "__net".to_owned(), serde_json::to_string(sandbox)?, "--".to_owned()];
     Ok(helper.into_iter().chain(argv.iter().cloned()).collect())
 }
 
 /// Returns the command that runs this one inside the sandbox, when the sandbox's network already exists. `control` is
 /// the descriptor over which the inner process sends the listening sockets of its network.
-fn inner_argv(boxed: &Boxed, cwd: &Path, argv: &[String], control: Option<i32>) -> io::Result<Vec<String>> {
+fn inner_argv(
+    sandbox: &Sandbox,
+    cwd: &Path,
+    argv: &[String],
+    control: Option<i32>,
+) -> io::Result<Vec<String>> {
     let own = own_file()?;
-    let mut inner = vec![text(&own), "__box".to_owned()];
+    let mut inner = vec![text(&own), "__sandbox-exec".to_owned()];
     inner.extend(control.iter().flat_map(|fd| ["--control".to_owned(), fd.to_string()]));
-    inner.extend([serde_json::to_string(boxed)?, "--".to_owned()]);
-    let outer = match &boxed.engine {
+    inner.extend([serde_json::to_string(sandbox)?, "--".to_owned()]);
+    let outer = match &sandbox.engine {
         None => Vec::new(),
-        Some(Engine { bubblewrap, .. }) => bubblewrap::argv(bubblewrap, boxed, &own, cwd)?,
+        Some(Engine { bubblewrap, .. }) => bubblewrap::argv(bubblewrap, sandbox, &own, cwd)?,
     };
     Ok(outer.into_iter().chain(inner).chain(argv.iter().cloned()).collect())
 }
@@ -98,20 +103,20 @@ const NOT_MADE: (&str, i32) = ("bwrap: ", 1);
 
 /// Interprets the end of a sandboxed program, from the exit code of the outer process and the end of its output. If the
 /// output consists only of an engine's error messages, the program did not start.
-pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
+pub fn outer_exit(code: i32, stated: &[u8]) -> ProcessExit {
     if let Some(signal) = signal_of(code) {
-        return Exit::Signal(signal);
+        return ProcessExit::Signal(signal);
     }
-    let said = String::from_utf8_lossy(said);
+    let stated = String::from_utf8_lossy(stated);
     let is_engines = |line: &str| line.starts_with(NOT_MADE.0);
-    if code == NOT_MADE.1 && !said.trim().is_empty() && said.lines().all(is_engines) {
-        let why = format!("its sandbox could not be made: {} (`looop doctor` tries again)", said.trim());
-        return Exit::NotStarted(why);
+    if code == NOT_MADE.1 && !stated.trim().is_empty() && stated.lines().all(is_engines) {
+        let why = format!("its sandbox could not be made: {} (`looop doctor` tries again)", stated.trim());
+        return ProcessExit::NotStarted(why);
     }
-    let line = said.lines().next_back().filter(|line| code == NOT_BEGUN.2 && line.starts_with(NOT_BEGUN.0));
+    let line = stated.lines().next_back().filter(|line| code == NOT_BEGUN.2 && line.starts_with(NOT_BEGUN.0));
     match line.and_then(|line| line.split_once(NOT_BEGUN.1)) {
-        Some((_, why)) => Exit::NotStarted(why.to_owned()),
-        None => Exit::Code(code),
+        Some((_, why)) => ProcessExit::NotStarted(why.to_owned()),
+        None => ProcessExit::Code(code),
     }
 }
 
@@ -122,9 +127,9 @@ pub fn outer_exit(code: i32, said: &[u8]) -> Exit {
 /// # Errors
 /// Names what could not be applied. The process must not become the child then.
 #[cfg(target_os = "linux")]
-pub fn enter(boxed: &Boxed, control: Option<i32>) -> io::Result<Vec<String>> {
-    let walls = &boxed.walls;
-    let has_layers = boxed.has_files() && !walls.layered.is_empty();
+pub fn enter(sandbox: &Sandbox, control: Option<i32>) -> io::Result<Vec<String>> {
+    let walls = &sandbox.walls;
+    let has_layers = sandbox.has_files() && !walls.layered.is_empty();
     let less = if has_layers { layer::lay_all(walls)? } else { Vec::new() };
     if let Some(control) = control {
         network::listen(&walls.forward, control)?;
@@ -132,7 +137,7 @@ pub fn enter(boxed: &Boxed, control: Option<i32>) -> io::Result<Vec<String>> {
     if has_layers || control.is_some() {
         layer::give_up()?;
     }
-    lock(boxed)?;
+    lock(sandbox)?;
     Ok(less)
 }
 
@@ -141,8 +146,8 @@ pub fn enter(boxed: &Boxed, control: Option<i32>) -> io::Result<Vec<String>> {
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn enter(boxed: &Boxed, _control: Option<i32>) -> io::Result<Vec<String>> {
-    lock(boxed).map(|()| Vec::new())
+pub fn enter(sandbox: &Sandbox, _control: Option<i32>) -> io::Result<Vec<String>> {
+    lock(sandbox).map(|()| Vec::new())
 }
 
 /// The directories that exist in an overlay's own directory before the sandbox is made.
@@ -152,9 +157,9 @@ pub const LAYER_PARTS: [&str; 2] = ["up", "work"];
 ///
 /// # Errors
 /// Names what could not be applied.
-pub fn lock(boxed: &Boxed) -> io::Result<()> {
-    lock_files(boxed)?;
-    lock_calls(boxed)
+pub fn lock(sandbox: &Sandbox) -> io::Result<()> {
+    lock_files(sandbox)?;
+    lock_calls(sandbox)
 }
 
 /// Applies Landlock to this thread, and to everything that it starts from now on.
@@ -162,8 +167,8 @@ pub fn lock(boxed: &Boxed) -> io::Result<()> {
 /// # Errors
 /// Names what could not be applied.
 #[cfg(target_os = "linux")]
-pub fn lock_files(boxed: &Boxed) -> io::Result<()> {
-    lock::landlock(boxed)
+pub fn lock_files(sandbox: &Sandbox) -> io::Result<()> {
+    lock::landlock(sandbox)
 }
 
 /// Applies the filter to this thread, and to everything that it starts from now on.
@@ -171,11 +176,13 @@ pub fn lock_files(boxed: &Boxed) -> io::Result<()> {
 /// # Errors
 /// Names what could not be applied.
 #[cfg(target_os = "linux")]
-pub fn lock_calls(boxed: &Boxed) -> io::Result<()> {
-    match filter::apply(&boxed.walls.net, boxed.has_files()) {
+pub fn lock_calls(sandbox: &Sandbox) -> io::Result<()> {
+    match filter::apply(&sandbox.walls.net, sandbox.has_files()) {
         // These networks work without a filter; those that need one were refused before.
-        Err(_) if boxed.walls.net == Net::On || boxed.has_files() && boxed.walls.net == Net::Off => Ok(()),
-        Err(_) if boxed.walls.net == Net::Internet => Ok(()),
+        Err(_) if sandbox.walls.net == Net::On || sandbox.has_files() && sandbox.walls.net == Net::Off => {
+            Ok(())
+        }
+        Err(_) if sandbox.walls.net == Net::Internet => Ok(()),
         put => put,
     }
 }
@@ -185,7 +192,7 @@ pub fn lock_calls(boxed: &Boxed) -> io::Result<()> {
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn lock_files(_boxed: &Boxed) -> io::Result<()> {
+pub fn lock_files(_sandbox: &Sandbox) -> io::Result<()> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
@@ -194,7 +201,7 @@ pub fn lock_files(_boxed: &Boxed) -> io::Result<()> {
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn lock_calls(_boxed: &Boxed) -> io::Result<()> {
+pub fn lock_calls(_sandbox: &Sandbox) -> io::Result<()> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 
@@ -203,7 +210,7 @@ pub fn lock_calls(_boxed: &Boxed) -> io::Result<()> {
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
-pub fn become_networked(_boxed: &Boxed, _argv: &[String]) -> io::Result<u8> {
+pub fn become_networked(_sandbox: &Sandbox, _argv: &[String]) -> io::Result<u8> {
     Err(io::Error::other("this system has no sandbox that looop knows"))
 }
 

@@ -70,24 +70,24 @@ impl Cancel {
     }
 }
 
-/// Becomes readable when one of some signals came, until [`Bell::rang`] is called.
+/// Becomes readable when one of some signals came, until [`SignalPipe::rang`] is called.
 #[derive(Debug)]
-pub struct Bell {
+pub struct SignalPipe {
     read: UnixStream,
 }
 
-impl Bell {
+impl SignalPipe {
     /// Listens for the signals from now on, in place of their default action.
     ///
     /// # Errors
     /// When a socket pair or a handler cannot be made.
-    pub fn on(signals: &[i32]) -> io::Result<Bell> {
+    pub fn on(signals: &[i32]) -> io::Result<SignalPipe> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
         for signal in signals {
             signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
         }
-        Ok(Bell { read })
+        Ok(SignalPipe { read })
     }
 
     /// Returns the descriptor to poll for reading.

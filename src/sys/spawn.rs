@@ -11,10 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use super::clock::Deadline;
-use super::proc::{Exit, Gate, Input, Job, Keep};
+use super::proc::{Gate, Input, Job, OutputLimit, ProcessExit};
 use super::start::{self, Child, Start, Streams};
 use super::{program, sandbox};
-use crate::model::boxing::{Boxed, Net};
+use crate::model::boxing::{Net, Sandbox};
 
 /// The stack of a thread that starts one child, in bytes.
 const STACK_BYTES: usize = 128 * 1024;
@@ -23,25 +23,25 @@ const STACK_BYTES: usize = 128 * 1024;
 pub(super) type Spawned = (Child, OwnedFd, File, Option<File>);
 
 /// A started job, or why it failed: a job with a gate did not begin at all, and one without a gate was ended at once.
-pub(super) type Begun = Result<Spawned, Exit>;
+pub(super) type Begun = Result<Spawned, ProcessExit>;
 
-fn not_started(error: io::Error) -> Exit {
-    Exit::NotStarted(error.to_string())
+fn not_started(error: io::Error) -> ProcessExit {
+    ProcessExit::NotStarted(error.to_string())
 }
 
-/// Starts a job. Returns `None` if it starts on a thread: [`Starter::begun`] returns it when [`Starter::bell`] is
+/// Starts a job. Returns `None` if it starts on a thread: [`ThreadStarter::begun`] returns it when [`ThreadStarter::bell`] is
 /// readable.
-pub(super) fn spawn(index: usize, mut job: Job, starter: &mut Starter) -> Option<Begun> {
-    let boxed = job.boxed.take().filter(|_| job.gate.is_none());
-    let within = boxed.as_ref().filter(|boxed| boxed.has_files());
+pub(super) fn spawn(index: usize, mut job: Job, starter: &mut ThreadStarter) -> Option<Begun> {
+    let sandbox = job.sandbox.take().filter(|_| job.gate.is_none());
+    let within = sandbox.as_ref().filter(|sandbox| sandbox.has_files());
     let gate = job.gate.take();
     let prepared = match prepare(job, within, gate.is_some()) {
         Ok(made) => made,
         Err(error) => return Some(Err(not_started(error))),
     };
-    match boxed.filter(|boxed| !boxed.has_files()) {
+    match sandbox.filter(|sandbox| !sandbox.has_files()) {
         // bubblewrap ends with the thread that started it, so a child with an engine never gets a thread of its own.
-        Some(boxed) => match starter.begin(index, prepared, boxed) {
+        Some(sandbox) => match starter.begin(index, prepared, sandbox) {
             Ok(()) => None,
             Err(error) => Some(Err(not_started(error))),
         },
@@ -58,11 +58,11 @@ struct Prepared {
     stderr: Option<PipeReader>,
 }
 
-fn prepare(job: Job, within: Option<&Boxed>, has_gate: bool) -> io::Result<Prepared> {
+fn prepare(job: Job, within: Option<&Sandbox>, has_gate: bool) -> io::Result<Prepared> {
     let (program, args) = match within {
-        Some(boxed) => {
+        Some(sandbox) => {
             let inner = std::iter::once(job.program.to_string_lossy().into_owned()).chain(job.args);
-            let mut argv = sandbox::argv(boxed, &job.cwd, &inner.collect::<Vec<_>>())?;
+            let mut argv = sandbox::argv(sandbox, &job.cwd, &inner.collect::<Vec<_>>())?;
             (PathBuf::from(argv.remove(0)), argv)
         }
         None => (job.program, job.args),
@@ -78,12 +78,12 @@ fn prepare(job: Job, within: Option<&Boxed>, has_gate: bool) -> io::Result<Prepa
     }
     let (stdout, write) = io::pipe()?;
     let stderr = match job.keep {
-        Keep::All(_) | Keep::Head(_) => {
+        OutputLimit::All(_) | OutputLimit::Head(_) => {
             let (read, write) = io::pipe()?;
             streams.stderr = Some(write.into());
             Some(read)
         }
-        Keep::Tail(_) => {
+        OutputLimit::Tail(_) => {
             streams.stderr = Some(write.try_clone()?.into());
             None
         }
@@ -120,19 +120,19 @@ type Task = Box<dyn FnOnce() + Send>;
 ///
 /// The kernel takes longer to prepare a filter than to start most sensors, and threads inherit filters. So there is one
 /// thread for each filter, which makes one for each child; Landlock, which is cheap and differs, is applied there.
-pub(super) struct Starter {
+pub(super) struct ThreadStarter {
     filtered: Vec<(Net, mpsc::Sender<Task>)>,
-    said: mpsc::Sender<(usize, Begun)>,
-    heard: mpsc::Receiver<(usize, Begun)>,
+    sender: mpsc::Sender<(usize, Begun)>,
+    receiver: mpsc::Receiver<(usize, Begun)>,
     rings: Arc<PipeWriter>,
     bell: PipeReader,
 }
 
-impl Starter {
-    pub(super) fn new() -> io::Result<Starter> {
-        let (said, heard) = mpsc::channel();
+impl ThreadStarter {
+    pub(super) fn new() -> io::Result<ThreadStarter> {
+        let (sender, receiver) = mpsc::channel();
         let (bell, rings) = io::pipe()?;
-        Ok(Starter { filtered: Vec::new(), said, heard, rings: Arc::new(rings), bell })
+        Ok(ThreadStarter { filtered: Vec::new(), sender, receiver, rings: Arc::new(rings), bell })
     }
 
     /// Becomes readable when a job was started on a thread.
@@ -146,21 +146,21 @@ impl Starter {
         // A thread writes to the bell after it sent its result, so each result is followed by a byte. Unread bytes keep
         // the bell readable.
         drop(self.bell.read(&mut [0; 64]));
-        self.heard.try_iter().collect()
+        self.receiver.try_iter().collect()
     }
 
-    fn begin(&mut self, index: usize, prepared: Prepared, boxed: Boxed) -> io::Result<()> {
-        let at = match self.filtered.iter().position(|(net, _)| *net == boxed.walls.net) {
+    fn begin(&mut self, index: usize, prepared: Prepared, sandbox: Sandbox) -> io::Result<()> {
+        let at = match self.filtered.iter().position(|(net, _)| *net == sandbox.walls.net) {
             Some(at) => at,
             None => {
-                self.filtered.push((boxed.walls.net.clone(), filtered(boxed.clone())?));
+                self.filtered.push((sandbox.walls.net.clone(), filtered(sandbox.clone())?));
                 self.filtered.len() - 1
             }
         };
-        let (said, rings) = (self.said.clone(), Arc::clone(&self.rings));
-        let word = Word { index, begun: Some(Err(not_started(no_box()))), said, rings };
+        let (sender, rings) = (self.sender.clone(), Arc::clone(&self.rings));
+        let word = Word { index, begun: Some(Err(not_started(no_box()))), sender, rings };
         let task = move || {
-            let locked = sandbox::lock_files(&boxed).map_err(not_started);
+            let locked = sandbox::lock_files(&sandbox).map_err(not_started);
             word.say(locked.and_then(|()| begin(prepared, None)));
         };
         self.filtered[at].1.send(Box::new(task)).map_err(|_| no_box())
@@ -175,7 +175,7 @@ fn no_box() -> io::Error {
 struct Word {
     index: usize,
     begun: Option<Begun>,
-    said: mpsc::Sender<(usize, Begun)>,
+    sender: mpsc::Sender<(usize, Begun)>,
     rings: Arc<PipeWriter>,
 }
 
@@ -189,37 +189,37 @@ impl Drop for Word {
     fn drop(&mut self) {
         if let Some(begun) = self.begun.take() {
             // The receiver lives until all threads have sent their result.
-            drop(self.said.send((self.index, begun)));
+            drop(self.sender.send((self.index, begun)));
             drop((&*self.rings).write_all(b"!"));
         }
     }
 }
 
 /// Starts a thread behind the filter of this sandbox; it ends when its sender is dropped.
-fn filtered(boxed: Boxed) -> io::Result<mpsc::Sender<Task>> {
+fn filtered(sandbox: Sandbox) -> io::Result<mpsc::Sender<Task>> {
     let small = || thread::Builder::new().stack_size(STACK_BYTES);
-    let (tell, told) = mpsc::channel::<Task>();
-    let (said, heard) = mpsc::channel();
+    let (tell, notified) = mpsc::channel::<Task>();
+    let (sender, receiver) = mpsc::channel();
     small().spawn(move || {
-        let put = sandbox::lock_calls(&boxed);
+        let put = sandbox::lock_calls(&sandbox);
         let is_on = put.is_ok();
         // The receiver waits for this message.
-        drop(said.send(put));
-        for task in told.into_iter().take_while(|_| is_on) {
+        drop(sender.send(put));
+        for task in notified.into_iter().take_while(|_| is_on) {
             // A dropped task still sends its result.
             drop(small().spawn(task));
         }
     })?;
-    heard.recv().unwrap_or_else(|_| Err(io::Error::other("its filter could not be applied")))?;
+    receiver.recv().unwrap_or_else(|_| Err(io::Error::other("its filter could not be applied")))?;
     Ok(tell)
 }
 
 /// Spawns; if another process is still writing the script, tries again for a short time.
 fn try_spawn(start: &Start) -> io::Result<Child> {
-    let patience = Deadline::after_ms(500);
+    let wait_limit = Deadline::after_ms(500);
     loop {
         match start::spawn(start) {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !patience.passed() => {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && !wait_limit.passed() => {
                 pause_ms(5)
             }
             other => return other,
@@ -234,7 +234,7 @@ pub fn pause_ms(ms: u64) {
     ignore(poll(&mut [], Some(&time)));
 }
 
-fn open_gate(child: &Child, stdin: Option<PipeWriter>, gate: Gate) -> Result<(), Exit> {
+fn open_gate(child: &Child, stdin: Option<PipeWriter>, gate: Gate) -> Result<(), ProcessExit> {
     let opened = gate(child.id()).map_err(|error| format!("{error:#}")).and_then(|()| {
         let mut stdin = stdin.ok_or("it has no stdin")?;
         stdin.write_all(b"!").map_err(|error| error.to_string())
@@ -243,7 +243,7 @@ fn open_gate(child: &Child, stdin: Option<PipeWriter>, gate: Gate) -> Result<(),
         // stdin is closed without the byte, so the child ends without having begun.
         drop(child.wait());
     }
-    opened.map_err(Exit::NotStarted)
+    opened.map_err(ProcessExit::NotStarted)
 }
 
 /// Returns a descriptor that becomes readable when the child has ended.

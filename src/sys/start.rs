@@ -258,11 +258,11 @@ mod tests {
 
     #[test]
     fn a_child_has_its_own_environment_folder_streams_and_session() {
-        let said = output(
+        let stated = output(
             "echo $A $B; pwd; cat; : >&2; cut -d' ' -f6,7 /proc/$$/stat; echo $$",
             &[("A", "first"), ("A", "last"), ("PATH", "/usr/bin:/bin")],
         );
-        let lines: Vec<&str> = said.lines().collect();
+        let lines: Vec<&str> = stated.lines().collect();
         let pid = lines[3];
         // The session is its own, and there is no terminal.
         assert_eq!(lines, ["last", "/usr", &format!("{pid} 0"), pid]);

@@ -29,11 +29,11 @@ pub fn has_children() -> bool {
 
 /// Ends and reaps every remaining child, including orphans of ended children, except those in `spare`. Call it only
 /// when no other child should live. Returns how many were ended.
-pub fn end_strays(spare: &Known) -> usize {
-    let patience = Deadline::after_ms(GRACE_MS);
+pub fn reap_orphans(spare: &Known) -> usize {
+    let wait_limit = Deadline::after_ms(GRACE_MS);
     let mut ended = 0;
     let mut none_seen = false;
-    while !patience.passed() {
+    while !wait_limit.passed() {
         match rustix::process::wait(WaitOptions::NOHANG) {
             // This process has adopted the children of the reaped one, and a running scan may have missed them.
             Ok(Some(_)) => none_seen = false,
@@ -45,11 +45,11 @@ pub fn end_strays(spare: &Known) -> usize {
                 };
                 // The short list can miss a child while another one exits. Before concluding that none is left, scan
                 // all of /proc.
-                let strays = Some(fit(listed_children())).filter(|found| !found.is_empty());
-                let strays = strays.unwrap_or_else(|| fit(children()));
-                none_seen = strays.is_empty();
-                ended += strays.len();
-                for pid in strays {
+                let orphans = Some(fit(listed_children())).filter(|found| !found.is_empty());
+                let orphans = orphans.unwrap_or_else(|| fit(children()));
+                none_seen = orphans.is_empty();
+                ended += orphans.len();
+                for pid in orphans {
                     ignore(kill_process(pid, Signal::KILL));
                 }
                 if !none_seen {
@@ -170,8 +170,8 @@ pub fn end_group(pid: u32, start: u64) -> bool {
         if alive() {
             ignore(kill_process(leader, signal));
         }
-        let patience = Deadline::after_ms(GRACE_MS);
-        while (alive() || !session_of(pid, start).is_empty()) && !patience.passed() {
+        let wait_limit = Deadline::after_ms(GRACE_MS);
+        while (alive() || !session_of(pid, start).is_empty()) && !wait_limit.passed() {
             pause_ms(10);
         }
     }

@@ -11,18 +11,18 @@ use anyhow::{Context, Result};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 /// Becomes readable when a watched file changed.
-pub struct Watch {
+pub struct FileWatch {
     read: UnixStream,
     _watcher: RecommendedWatcher,
 }
 
-impl Watch {
+impl FileWatch {
     /// Watches directories, but not their subdirectories. Ignores reads, and changes after which the file does not
     /// exist. `only` names the files that count in a directory; if it is empty, all files count that are not hidden.
     ///
     /// # Errors
     /// When the system has no watch left; the caller then relies on its interval.
-    pub fn new(dirs: &[(&Path, &[&str])]) -> Result<Watch> {
+    pub fn new(dirs: &[(&Path, &[&str])]) -> Result<FileWatch> {
         let (read, mut write) = UnixStream::pair().context("could not watch for changes")?;
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
@@ -49,7 +49,7 @@ impl Watch {
             let watched = watcher.watch(dir, RecursiveMode::NonRecursive);
             watched.with_context(|| format!("could not watch `{}`", dir.display()))?;
         }
-        Ok(Watch { read, _watcher: watcher })
+        Ok(FileWatch { read, _watcher: watcher })
     }
 
     /// Returns the descriptor to poll for reading.

@@ -36,7 +36,7 @@ pub struct Ctx<'a> {
     /// If true, nothing is written, not even to the cache.
     pub dry: bool,
     /// Supervisors that this beat started: children that outlive it.
-    pub spared: tree::Known,
+    pub excluded: tree::Known,
     /// True while a move of an earlier beat is settled.
     pub settles: bool,
     /// Why the beat's move waits for the next beat.

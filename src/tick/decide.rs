@@ -12,12 +12,12 @@ use crate::model::beat::Failure;
 use crate::model::charge::Usage;
 use crate::model::decision::{self, Move};
 use crate::model::failing::Class;
-use crate::store::boxes::Boxer;
+use crate::store::boxes::SandboxBuilder;
 use crate::store::{file, logs};
 
 /// The result of a decision.
 #[derive(Debug)]
-pub enum Asked {
+pub enum DecideOutcome {
     /// A valid move, and what it cost.
     Move(Box<Move>, Usage),
     /// No move, and what it cost nevertheless; `None` if no call was made.
@@ -61,13 +61,13 @@ fn written(ctx: &Ctx, beat: &str, prefix: &str, text: &str, split: usize) -> Res
 ///
 /// # Errors
 /// The reply cannot be stored, or the repair call cannot be made.
-pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> Result<Asked> {
+pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> Result<DecideOutcome> {
     let first = match ask(ctx, beat, "", asking)? {
         Ok(reply) => reply,
         Err(failed) => return Ok(no_reply(ctx, beat, *failed, None)),
     };
     let error = match read_move(ctx, &first) {
-        Ok(decided) => return Ok(Asked::Move(Box::new(decided), first.usage)),
+        Ok(decided) => return Ok(DecideOutcome::Move(Box::new(decided), first.usage)),
         Err(error) => error,
     };
     let again = prompt::repair(&prompt.text, &first.text, &error);
@@ -78,8 +78,8 @@ pub fn one_move(ctx: &mut Ctx, beat: &str, prompt: &Prompt, asking: Written) -> 
     };
     let usage = first.usage.plus(&second.usage);
     Ok(match read_move(ctx, &second) {
-        Ok(decided) => Asked::Move(Box::new(decided), usage),
-        Err(error) => Asked::Failed(
+        Ok(decided) => DecideOutcome::Move(Box::new(decided), usage),
+        Err(error) => DecideOutcome::Failed(
             failure(ctx, beat, Class::Invalid, &format!("no valid move, twice: {error}")),
             Some(usage),
         ),
@@ -113,7 +113,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
     let empty_dir = layout.empty_dir();
     let mut base_env = ctx.settings.base_env.clone();
     base_env.push(mark(ctx, beat));
-    let boxer = Boxer::new(ctx.layout, ctx.settings, true);
+    let sandboxes = SandboxBuilder::new(ctx.layout, ctx.settings, true);
     let mut call = ModelCall {
         prompt_file: asking.whole,
         prompt_bytes: asking.bytes,
@@ -125,7 +125,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
         path: &ctx.settings.path,
         base_env: &base_env,
         full_env: &ctx.settings.full_env,
-        boxer: &boxer,
+        sandboxes: &sandboxes,
         cancel: ctx.cancel,
         frame: ctx.frame.as_mut().map(|frame| &mut **frame as &mut dyn FnMut()),
     };
@@ -141,7 +141,7 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
             failed.why = secrets.redact(&failed.why).into_owned();
         }
     }
-    crate::sys::tree::end_strays(&ctx.spared);
+    crate::sys::tree::reap_orphans(&ctx.excluded);
     let (raw, stderr) = match &asked {
         Ok(reply) => (&reply.raw, &reply.stderr),
         Err(failed) => (&failed.raw, &failed.stderr),
@@ -154,16 +154,16 @@ fn ask(ctx: &mut Ctx, beat: &str, prefix: &str, asking: Written) -> Result<Answe
     Ok(asked)
 }
 
-fn no_reply(ctx: &Ctx, beat: &str, failed: Failed, before: Option<Usage>) -> Asked {
+fn no_reply(ctx: &Ctx, beat: &str, failed: Failed, before: Option<Usage>) -> DecideOutcome {
     let usage = before.as_ref().map_or(failed.usage.clone(), |first| first.plus(&failed.usage));
     if failed.class == Class::Cancelled {
-        return Asked::Cancelled(usage);
+        return DecideOutcome::Cancelled(usage);
     }
     // A call that could not even be made cost nothing, but an earlier call did.
     let spent = if matches!(failed.class, Class::Missing | Class::Down) { before } else { Some(usage) };
     let why = format!("runner `{}`: {}", ctx.runner.name(), failed.why);
     let failure = Failure { retry_at_ms: failed.retry_at_ms, ..failure(ctx, beat, failed.class, &why) };
-    Asked::Failed(failure, spent)
+    DecideOutcome::Failed(failure, spent)
 }
 
 fn failure(ctx: &Ctx, beat: &str, class: Class, why: &str) -> Failure {

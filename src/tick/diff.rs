@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::model::json::{self, PathChange};
-use crate::model::world::{Change, ChangeKind, Items, WORKER_ITEM};
+use crate::model::world::{ChangeKind, Items, WORKER_ITEM, WorldChange};
 
 /// The maximum number of places of one item.
 const PLACES_PER_ITEM: usize = 20;
@@ -29,7 +29,7 @@ pub fn items(baseline: &Items, now: &Items) -> Vec<(String, ChangeKind)> {
 
 /// An item's content for a diff: JSON, or text.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Content {
+pub enum ItemContent {
     /// A reading's signal.
     Json(Value),
     /// A goal or the playbook.
@@ -37,25 +37,25 @@ pub enum Content {
 }
 
 /// The old and the new content of an item, as far as known.
-pub type BeforeAndNow = (Option<Content>, Option<Content>);
+pub type BeforeAndNow = (Option<ItemContent>, Option<ItemContent>);
 
 /// Returns the places at which changed items differ. `content` returns an item's old and new content, as far as known.
 pub fn places(
     changed: &[(String, ChangeKind)],
     content: &mut dyn FnMut(&str) -> BeforeAndNow,
-) -> Vec<Change> {
+) -> Vec<WorldChange> {
     let mut left = PLACES;
     let mut changes = Vec::with_capacity(changed.len());
     for (item, kind) in changed {
         let (paths, total) = match content(item) {
-            (Some(Content::Json(old)), Some(Content::Json(new))) => {
+            (Some(ItemContent::Json(old)), Some(ItemContent::Json(new))) => {
                 json::diff(&old, &new, PLACES_PER_ITEM.min(left))
             }
-            (Some(Content::Text(old)), Some(Content::Text(new))) => lines(&old, &new),
+            (Some(ItemContent::Text(old)), Some(ItemContent::Text(new))) => lines(&old, &new),
             _ => (Vec::new(), 0),
         };
         left -= paths.len().min(left);
-        changes.push(Change { item: item.clone(), kind: *kind, paths, total });
+        changes.push(WorldChange { item: item.clone(), kind: *kind, paths, total });
     }
     changes
 }
@@ -104,7 +104,7 @@ mod tests {
     fn the_total_number_of_places_is_limited() {
         let changed: Vec<(String, ChangeKind)> =
             (0..50).map(|i| (format!("sensor/s{i}"), ChangeKind::Changed)).collect();
-        let big = |n: i64| Content::Json((0..100).map(|i| (format!("k{i}"), json!(i + n))).collect());
+        let big = |n: i64| ItemContent::Json((0..100).map(|i| (format!("k{i}"), json!(i + n))).collect());
         let changes = places(&changed, &mut |_| (Some(big(0)), Some(big(1))));
         assert_eq!(changes.iter().map(|c| c.paths.len()).sum::<usize>(), PLACES);
         assert!(changes.iter().take(10).all(|c| c.total == 100));
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_changed_text_reports_its_lines() {
         let changed = [("goal/g".to_owned(), ChangeKind::Changed)];
-        let text = |t: &str| Some(Content::Text(t.to_owned()));
+        let text = |t: &str| Some(ItemContent::Text(t.to_owned()));
         let changes = places(&changed, &mut |_| (text("a\nb\n"), text("a\nc\nd\n")));
         assert_eq!(changes[0].paths[0].new.as_deref(), Some("2 added"));
     }

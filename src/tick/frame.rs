@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::diff::{self, Content};
+use super::diff::{self, ItemContent};
 use super::gate::{self, Inputs, Reason};
 use super::prompt::{self, Prompt};
 use super::sense::Sensed;
 use super::{Ctx, log, own};
-use crate::model::beat::{Beat, Inflight};
+use crate::model::beat::{Inflight, LoopState};
 use crate::model::budget::Budget;
 use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
-use crate::model::step::Seen;
+use crate::model::step::ObservedInputs;
 use crate::model::time::beat_id;
 use crate::model::world::{
-    Change, ChangeKind, Context, Frame, Goal, Items, PROMPT_VERSION, Reading, digest_items,
+    ChangeKind, Context, Frame, Goal, Items, PROMPT_VERSION, SensorReading, WorldChange, digest_items,
 };
-use crate::store::budget::{self, Wanted};
+use crate::store::budget::{self, BudgetRequest};
 use crate::store::history::History;
 use crate::store::{layout, ledger, lock, logs};
 
@@ -35,10 +35,10 @@ const MAX_JOURNAL_BYTES: usize = 4 << 20;
 /// The user requested a move for a goal that does not exist.
 pub fn gate(
     ctx: &Ctx,
-    beat: &Beat,
+    beat: &LoopState,
     sensed: &Sensed,
     changed: &[(String, ChangeKind)],
-) -> Result<gate::Verdict> {
+) -> Result<gate::GateDecision> {
     if let Some(goal) = ctx.forced.as_ref().filter(|goal| !sensed.world.goals.contains_key(goal)) {
         let fault = Fault::usage(format!("could not run the goal {goal}: there is no such goal"));
         return Err(fault.hint("list them with `looop goal list`").into());
@@ -57,19 +57,19 @@ pub fn gate(
 }
 
 /// Reserves the cost of a decision. Another process may have used up the budget first.
-pub fn reserve(ctx: &Ctx, verdict: gate::Verdict) -> Result<gate::Verdict> {
-    if !matches!(verdict, gate::Verdict::Decide(_)) || ctx.settings.budget == Budget::default() {
+pub fn reserve(ctx: &Ctx, verdict: gate::GateDecision) -> Result<gate::GateDecision> {
+    if !matches!(verdict, gate::GateDecision::Decide(_)) || ctx.settings.budget == Budget::default() {
         return Ok(verdict);
     }
     let _held = lock::store(&ctx.layout.store_lock())?;
-    let wanted = Wanted::decision(ctx.runner.name(), ctx.forced.as_ref());
+    let wanted = BudgetRequest::decision(ctx.runner.name(), ctx.forced.as_ref());
     let reserved = budget::reserve(ctx.layout, &ctx.settings.budget, wanted, ctx.now)?;
-    Ok(reserved.map_or_else(|hit| gate::Verdict::Hold(gate::Hold::capped(hit, ctx.now)), |()| verdict))
+    Ok(reserved.map_or_else(|hit| gate::GateDecision::Hold(gate::Hold::capped(hit, ctx.now)), |()| verdict))
 }
 
 pub fn build(
     ctx: &mut Ctx,
-    beat: &Beat,
+    beat: &LoopState,
     sensed: &Sensed,
     changed: &[(String, ChangeKind)],
     reasons: &[Reason],
@@ -113,7 +113,12 @@ pub fn build(
 }
 
 /// Returns the places that changed. The old content of an item is in the commit of the last decision's world.
-fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, ChangeKind)]) -> Vec<Change> {
+fn changes(
+    ctx: &mut Ctx,
+    beat: &LoopState,
+    sensed: &Sensed,
+    changed: &[(String, ChangeKind)],
+) -> Vec<WorldChange> {
     let world = &sensed.world;
     let is_changed = |(_, kind): &(String, ChangeKind)| *kind == ChangeKind::Changed;
     let history = beat.base_commit.as_ref().filter(|_| changed.iter().any(is_changed)).and_then(|commit| {
@@ -124,27 +129,27 @@ fn changes(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, changed: &[(String, Chan
         let (history, commit) = history.as_ref()?;
         history.read(commit, path, MAX_BLOB_BYTES).ok().flatten()
     };
-    let text = |bytes: Vec<u8>| Content::Text(String::from_utf8_lossy(&bytes).into_owned());
+    let text = |bytes: Vec<u8>| ItemContent::Text(String::from_utf8_lossy(&bytes).into_owned());
     diff::places(changed, &mut |item| {
         if let Some(name) = item.strip_prefix("sensor/") {
             let new = world.readings.iter().find(|(n, _)| n.as_str() == name).map(|(_, reading)| reading);
             // Do not show old untrusted text of a sensor that is trusted now.
-            let told = |old: &Reading| new.is_some_and(|new| new.trust == old.trust);
-            let old =
-                before(&snapshot_path(name)).and_then(|bytes| serde_json::from_slice::<Reading>(&bytes).ok());
-            let json = |reading: &Reading| Content::Json(reading.signal.clone());
-            return (old.filter(told).as_ref().map(json), new.map(json));
+            let notified = |old: &SensorReading| new.is_some_and(|new| new.trust == old.trust);
+            let old = before(&snapshot_path(name))
+                .and_then(|bytes| serde_json::from_slice::<SensorReading>(&bytes).ok());
+            let json = |reading: &SensorReading| ItemContent::Json(reading.signal.clone());
+            return (old.filter(notified).as_ref().map(json), new.map(json));
         }
         if let Some(name) = item.strip_prefix("goal/") {
             let old = before(&format!("goals/{name}.md")).map(text);
             let new = world.goals.iter().find(|(n, _)| n.as_str() == name).and_then(|(_, goal)| match goal {
-                Goal::Text(text) => Some(Content::Text(text.clone())),
+                Goal::Text(text) => Some(ItemContent::Text(text.clone())),
                 Goal::Unreadable(_) => None,
             });
             return (old, new);
         }
         match item {
-            "playbook" => (before("PLAYBOOK.md").map(text), Some(Content::Text(world.playbook.clone()))),
+            "playbook" => (before("PLAYBOOK.md").map(text), Some(ItemContent::Text(world.playbook.clone()))),
             _ => (None, None),
         }
     })
@@ -171,14 +176,14 @@ pub fn seen(
     reasons: &[Reason],
     prompt: &Prompt,
     commit: Option<String>,
-) -> Seen {
+) -> ObservedInputs {
     let own = &frame.context.own;
     let answers: Vec<Name> = own.answers.iter().map(|answer| answer.ask.clone()).collect();
-    let restless = |(item, kind): &(String, ChangeKind)| match (item.strip_prefix("sensor/"), kind) {
+    let flapping = |(item, kind): &(String, ChangeKind)| match (item.strip_prefix("sensor/"), kind) {
         (Some(sensor), ChangeKind::Changed) => Some(sensor.to_owned()),
         _ => None,
     };
-    Seen {
+    ObservedInputs {
         beat: frame.context.beat.clone(),
         at: frame.context.at,
         world: digest_items(&items),
@@ -186,7 +191,7 @@ pub fn seen(
         human: sensed.world.human_digest(),
         commit,
         prompt: blake3::hash(prompt.text.as_bytes()).to_hex().to_string(),
-        sensors: changed.iter().filter_map(restless).collect(),
+        sensors: changed.iter().filter_map(flapping).collect(),
         unchanged: changed.is_empty() && answers.is_empty() && own.due.is_empty(),
         aged: reasons.contains(&Reason::Aged),
         tainted: sensed.tainted,
@@ -200,7 +205,7 @@ pub fn seen(
 }
 
 /// Returns the record of a call that is about to be made.
-pub fn call(ctx: &Ctx, seen: &Seen) -> Inflight {
+pub fn call(ctx: &Ctx, seen: &ObservedInputs) -> Inflight {
     let runner = ctx.runner.name();
     Inflight {
         beat: seen.beat.clone(),

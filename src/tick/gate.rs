@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::model::beat::{Beat, FLAP_DECAY_MS, Settled};
+use crate::model::beat::{FLAP_DECAY_MS, LoopState, Settled};
 use crate::model::budget::Hit;
 use crate::model::failing::Class;
 use crate::model::name::Name;
@@ -147,7 +147,7 @@ impl Hold {
 
 /// The decision of the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum GateDecision {
     /// Make the approved move; no runner is called.
     Approved(Name),
     /// Ask for a decision, for these reasons.
@@ -157,49 +157,49 @@ pub enum Verdict {
 }
 
 /// Decides what a beat may do.
-pub fn judge(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> Verdict {
+pub fn judge(beat: &LoopState, inputs: &Inputs, limits: &Limits, now: Now) -> GateDecision {
     if let Some(why) = &beat.halted {
-        return Verdict::Hold(Hold::Halted { why: why.clone() });
+        return GateDecision::Hold(Hold::Halted { why: why.clone() });
     }
     if let Some(why) = inputs.paused {
-        return Verdict::Hold(Hold::Paused { why: why.to_owned() });
+        return GateDecision::Hold(Hold::Paused { why: why.to_owned() });
     }
     if let Some(ask) = inputs.approved {
-        return Verdict::Approved(ask.clone());
+        return GateDecision::Approved(ask.clone());
     }
-    let (reasons, restless) = reasons(beat, inputs, limits, now);
+    let (reasons, flapping) = reasons(beat, inputs, limits, now);
     if reasons.is_empty() {
-        let sensors = restless;
-        return Verdict::Hold(if sensors.is_empty() { Hold::Idle } else { Hold::Flapping { sensors } });
+        let sensors = flapping;
+        return GateDecision::Hold(if sensors.is_empty() { Hold::Idle } else { Hold::Flapping { sensors } });
     }
     if inputs.forced.is_none()
         && let Some(hold) = backing_off(beat, inputs.human, now)
     {
-        return Verdict::Hold(hold);
+        return GateDecision::Hold(hold);
     }
     if let Some(hold) = rate(beat, limits, now) {
-        return Verdict::Hold(hold);
+        return GateDecision::Hold(hold);
     }
     if let Some(hit) = inputs.capped {
-        return Verdict::Hold(Hold::capped(hit.clone(), now));
+        return GateDecision::Hold(Hold::capped(hit.clone(), now));
     }
-    Verdict::Decide(reasons)
+    GateDecision::Decide(reasons)
 }
 
 /// Returns the reasons to decide, and the flapping sensors that are not a reason by themselves.
-fn reasons(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> (Vec<Reason>, Vec<String>) {
+fn reasons(beat: &LoopState, inputs: &Inputs, limits: &Limits, now: Now) -> (Vec<Reason>, Vec<String>) {
     let mut reasons = Vec::new();
-    let mut restless = Vec::new();
+    let mut flapping = Vec::new();
     if let Some(goal) = inputs.forced {
         reasons.push(Reason::Forced(goal.clone()));
     }
     if beat.baseline.is_empty() {
         reasons.push(Reason::First);
-        return (reasons, restless);
+        return (reasons, flapping);
     }
     for (item, _) in inputs.changed {
         match item.strip_prefix("sensor/").filter(|sensor| rests(beat, sensor, now)) {
-            Some(sensor) => restless.push(sensor.to_owned()),
+            Some(sensor) => flapping.push(sensor.to_owned()),
             None => reasons.push(Reason::Changed(item.clone())),
         }
     }
@@ -215,16 +215,16 @@ fn reasons(beat: &Beat, inputs: &Inputs, limits: &Limits, now: Now) -> (Vec<Reas
     if beat.nudge.as_ref().is_some_and(|nudge| now.waited(nudge.set_ms, nudge.wait_ms)) {
         reasons.push(Reason::Nudge);
     }
-    (reasons, restless)
+    (reasons, flapping)
 }
 
 /// True if a flapping sensor has already woken the loop within this quarter of an hour.
-fn rests(beat: &Beat, sensor: &str, now: Now) -> bool {
+fn rests(beat: &LoopState, sensor: &str, now: Now) -> bool {
     let woke_ms = beat.flaps.get(sensor).map_or(0, |flap| flap.at_ms);
     beat.is_flapping(sensor, now) && !now.waited(woke_ms, FLAP_DECAY_MS)
 }
 
-fn backing_off(beat: &Beat, human: &Digest, now: Now) -> Option<Hold> {
+fn backing_off(beat: &LoopState, human: &Digest, now: Now) -> Option<Hold> {
     let backoff = beat.backoff.as_ref()?;
     let class = beat.failure.as_ref().map_or(Class::Crashed, |failure| failure.class);
     let until = beat.failure.as_ref().and_then(|failure| failure.retry_at_ms);
@@ -234,7 +234,7 @@ fn backing_off(beat: &Beat, human: &Digest, now: Now) -> Option<Hold> {
     holds.then_some(Hold::BackingOff { fails: backoff.fails, left_ms })
 }
 
-fn rate(beat: &Beat, limits: &Limits, now: Now) -> Option<Hold> {
+fn rate(beat: &LoopState, limits: &Limits, now: Now) -> Option<Hold> {
     // A start in the future was recorded before the clock was set back. It does not block here, since the right
     // duration is unknown. The next decision replaces it by its own time, so it then counts for one hour.
     let past: Vec<i64> = beat.decides.iter().copied().filter(|at| *at <= now.unix_ms).collect();
@@ -246,7 +246,7 @@ fn rate(beat: &Beat, limits: &Limits, now: Now) -> Option<Hold> {
 }
 
 /// Returns the longest time that the pulse may sleep before the gate's decision could change by itself.
-pub fn next_look_ms(beat: &Beat, limits: &Limits, now: Now) -> Option<i64> {
+pub fn next_look_ms(beat: &LoopState, limits: &Limits, now: Now) -> Option<i64> {
     let until = |since: i64, wait: i64| wait.saturating_sub(now.elapsed_ms(since)).max(0);
     let nudge = beat.nudge.as_ref().map(|nudge| until(nudge.set_ms, nudge.wait_ms));
     let aged = match (&beat.settled, limits.noop_ttl_ms) {

@@ -7,9 +7,9 @@ use super::*;
 fn no_hour_has_more_decisions_than_allowed() {
     let mut looped = Loop::new();
     looped.limits.decides_per_hour = 12;
-    looped.reply = Reply::Done;
+    looped.reply = ScriptedReply::Done;
     looped.runs(10 * S, 5 * HOUR, &mut |l, _| {
-        if let Verdict::Hold(Hold::RateLimited { left_ms, .. }) = l.judge() {
+        if let GateDecision::Hold(Hold::RateLimited { left_ms, .. }) = l.judge() {
             let mut later = l.now;
             later.unix_ms += left_ms - 1;
             assert!(rate(&l.beat, &l.limits, later).is_some());
@@ -26,7 +26,7 @@ fn no_hour_has_more_decisions_than_allowed() {
 fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
     let mut looped = Loop::settled();
     looped.limits.decides_per_hour = 12;
-    looped.reply = Reply::Done;
+    looped.reply = ScriptedReply::Done;
     looped.sets("a", 1);
     looped.runs(MINUTE, HOUR, &mut |_, _| {});
     let (before, back) = (looped.asked.len(), looped.now.unix_ms - DAY);
@@ -41,7 +41,7 @@ fn a_clock_that_is_set_back_ends_waits_and_blocks_for_an_hour_at_most() {
     assert!((5 * 12..=6 * 12).contains(&asked), "{asked}");
     looped.beat.decides.clear();
     looped.beat.backoff = Some(Backoff { fails: 9, at_ms: back + DAY, human: looped.human.clone() });
-    assert!(matches!(looped.judge(), Verdict::Decide(_)), "a wait that starts in the future is over");
+    assert!(matches!(looped.judge(), GateDecision::Decide(_)), "a wait that starts in the future is over");
 }
 
 #[test]
@@ -76,32 +76,32 @@ fn a_flapping_sensor_costs_one_decision_each_quarter_of_an_hour() {
 fn a_settled_world_is_checked_once_more_and_then_never() {
     let mut looped = Loop::settled();
     assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), Some(6 * HOUR));
-    assert_eq!(looped.after(6 * HOUR - 1), Verdict::Hold(Hold::Idle));
+    assert_eq!(looped.after(6 * HOUR - 1), GateDecision::Hold(Hold::Idle));
     assert_eq!(looped.after(1), only(Reason::Aged));
-    assert_eq!(looped.after(300 * DAY), Verdict::Hold(Hold::Idle));
+    assert_eq!(looped.after(300 * DAY), GateDecision::Hold(Hold::Idle));
     assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), None);
     looped.sets("a", 1);
     assert_eq!(looped.tick(), only(Reason::Changed("sensor/a".to_owned())));
     assert_eq!(looped.after(6 * HOUR), only(Reason::Aged), "a change allows a second check again");
     let mut never = Loop::settled();
     never.limits.noop_ttl_ms = None;
-    assert_eq!(never.after(300 * DAY), Verdict::Hold(Hold::Idle));
+    assert_eq!(never.after(300 * DAY), GateDecision::Hold(Hold::Idle));
 }
 
 #[test]
 fn a_requested_look_is_clamped_durable_and_granted_three_times() {
     for (wish, wait) in [(0, 30 * S), (100, 100 * S), (u32::MAX, 300 * S)] {
         let mut looped = Loop::new();
-        looped.reply = Reply::Noop(Some(wish));
+        looped.reply = ScriptedReply::Noop(Some(wish));
         looped.tick();
         let text = serde_json::to_string(&looped.beat).unwrap();
         looped.beat = serde_json::from_str(&text).unwrap();
-        assert_eq!(looped.after(wait - 1), Verdict::Hold(Hold::Idle), "{wish}");
+        assert_eq!(looped.after(wait - 1), GateDecision::Hold(Hold::Idle), "{wish}");
         assert_eq!(next_look_ms(&looped.beat, &looped.limits, looped.now), Some(1));
         assert_eq!(looped.after(1), only(Reason::Nudge), "{wish}");
     }
     let mut looped = Loop::new();
-    looped.reply = Reply::Noop(Some(60));
+    looped.reply = ScriptedReply::Noop(Some(60));
     looped.tick();
     assert_eq!(looped.runs(MINUTE, 6 * HOUR - MINUTE, &mut |_, _| {}), 3, "three in a row, then not again");
     looped.sets("a", 1);
@@ -124,25 +124,25 @@ fn a_requested_look_is_clamped_durable_and_granted_three_times() {
 #[test]
 fn a_requested_look_is_used_up_only_by_an_attempt() {
     let mut looped = Loop::new();
-    looped.reply = Reply::Noop(Some(60));
+    looped.reply = ScriptedReply::Noop(Some(60));
     looped.tick();
     let wish = looped.beat.nudge.clone();
     looped.limits.decides_per_hour = 1;
     assert!(matches!(hold(&looped.after(MINUTE)), Hold::RateLimited { .. }));
     assert_eq!(looped.beat.nudge, wish, "a beat that is held keeps the request");
     looped.limits.decides_per_hour = 9;
-    looped.reply = Reply::Cancelled;
+    looped.reply = ScriptedReply::Cancelled;
     assert_eq!((looped.tick(), &looped.beat.nudge), (only(Reason::Nudge), &wish));
-    looped.reply = Reply::Fails;
+    looped.reply = ScriptedReply::Fails;
     assert_eq!((looped.tick(), &looped.beat.nudge), (only(Reason::Nudge), &None));
 }
 
 #[test]
 fn thirty_days_of_an_unchanged_world_cost_two_requests() {
     let rows = [
-        (Reply::Noop(None), Some(6 * HOUR), 2),
-        (Reply::Noop(None), None, 1),
-        (Reply::Refused, Some(6 * HOUR), 3),
+        (ScriptedReply::Noop(None), Some(6 * HOUR), 2),
+        (ScriptedReply::Noop(None), None, 1),
+        (ScriptedReply::Refused, Some(6 * HOUR), 3),
     ];
     for (reply, noop_ttl_ms, requests) in rows {
         let mut looped = Loop::new();
@@ -169,21 +169,21 @@ fn an_edit_of_the_user_ends_a_wait_but_only_success_clears_the_count() {
             l.sensed.world.goals.insert(name(goal), Goal::Text(text.to_owned()));
             l.look();
         };
-        looped.reply = Reply::Fails;
+        looped.reply = ScriptedReply::Fails;
         edit(&mut looped, "one");
-        assert!(matches!(looped.tick(), Verdict::Decide(_)));
+        assert!(matches!(looped.tick(), GateDecision::Decide(_)));
         looped.sets("a", 1);
         assert!(
             matches!(hold(&looped.tick()), Hold::BackingOff { fails: 1, .. }),
             "a change of a sensor is not an edit of the user"
         );
         edit(&mut looped, "two");
-        assert!(matches!(looped.tick(), Verdict::Decide(_)), "an edit of the goal {goal} ends the wait");
+        assert!(matches!(looped.tick(), GateDecision::Decide(_)), "an edit of the goal {goal} ends the wait");
         assert_eq!(hold(&looped.tick()), &Hold::BackingOff { fails: 2, left_ms: 30 * S });
         looped.sensed.world.playbook.push_str("Hurry.\n");
         looped.look();
-        looped.reply = Reply::Noop(None);
-        assert!(matches!(looped.tick(), Verdict::Decide(_)));
+        looped.reply = ScriptedReply::Noop(None);
+        assert!(matches!(looped.tick(), GateDecision::Decide(_)));
         assert_eq!(looped.beat.backoff, None);
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::ask::{Answer, Answered, Ask, AskKind, Said};
+use crate::model::ask::{AnswerFile, AnsweredQuestion, AskKind, AskReply, QuestionFile};
 use crate::model::beat::{Backoff, Flap, Inflight, Nudge};
 use crate::model::decision::Move;
-use crate::model::entry::Outcome;
-use crate::model::schedule::{Schedule, When};
-use crate::model::step::{self, Decided, Effect, Event};
+use crate::model::entry::MoveOutcome;
+use crate::model::schedule::{FireTime, Schedule};
+use crate::model::step::{self, Decided, Effect, LoopEvent};
 use crate::model::time::beat_id;
-use crate::model::world::{self, Frame, Goal, Items, Own, PROMPT_VERSION, Reading, Trust};
+use crate::model::world::{self, Frame, Goal, Items, LoopStatus, PROMPT_VERSION, SensorReading, Trust};
 use crate::store::records::Asks;
 use crate::tick::sense::Sensed;
 use crate::tick::{diff, frame, prompt};
@@ -26,13 +26,13 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn reading(signal: serde_json::Value) -> Reading {
-    Reading { ok: true, trust: Trust::Trusted, signal, detail: serde_json::Value::Null }
+fn reading(signal: serde_json::Value) -> SensorReading {
+    SensorReading { ok: true, trust: Trust::Trusted, signal, detail: serde_json::Value::Null }
 }
 
 /// A reply of the scripted decider.
 #[derive(Clone, Copy, Debug)]
-enum Reply {
+enum ScriptedReply {
     Noop(Option<u32>),
     Done,
     Refused,
@@ -42,14 +42,14 @@ enum Reply {
 
 /// The loop in memory: the gate over the rules of the memory, and a world that the test changes, without files.
 struct Loop {
-    beat: Beat,
+    beat: LoopState,
     sensed: Sensed,
     items: Items,
     human: Digest,
     limits: Limits,
     now: Now,
     forced: Option<Name>,
-    reply: Reply,
+    reply: ScriptedReply,
     /// When a runner was asked, and for which reasons.
     asked: Vec<(i64, Vec<Reason>)>,
     ids: Vec<String>,
@@ -60,7 +60,7 @@ impl Loop {
     fn new() -> Loop {
         let goals = [(name("g"), Goal::Text("goal: all is well\n".to_owned()))].into();
         let readings = ["a", "b"].map(|sensor| (name(sensor), reading(json!({ "n": 0 })))).into();
-        let world = World { playbook: "Be calm.\n".to_owned(), goals, readings, own: Own::default() };
+        let world = World { playbook: "Be calm.\n".to_owned(), goals, readings, own: LoopStatus::default() };
         let sensed = Sensed {
             tainted: false,
             world,
@@ -72,14 +72,14 @@ impl Loop {
             capped: None,
         };
         let mut new = Loop {
-            beat: Beat::default(),
+            beat: LoopState::default(),
             sensed,
             items: Items::new(),
             human: String::new(),
             limits: Limits::default(),
             now: Now { unix_ms: T0, offset_s: 3600 },
             forced: None,
-            reply: Reply::Noop(None),
+            reply: ScriptedReply::Noop(None),
             asked: Vec::new(),
             ids: Vec::new(),
             saves: 0,
@@ -91,7 +91,7 @@ impl Loop {
     /// A loop after its first decision, which settled its world.
     fn settled() -> Loop {
         let mut new = Loop::new();
-        assert_eq!(new.tick(), Verdict::Decide(vec![Reason::First]));
+        assert_eq!(new.tick(), GateDecision::Decide(vec![Reason::First]));
         new
     }
 
@@ -101,8 +101,8 @@ impl Loop {
         let schedules = self.sensed.schedules.iter();
         let due = schedules.filter_map(|(name, s)| s.due(name, beat.fired.get(name).copied(), now)).collect();
         let fresh = self.sensed.asks.values().filter(|pair| !beat.closed_asks.contains(&pair.0.id));
-        let answers = fresh.filter_map(|(ask, answer)| match answer.as_ref().map(|a| &a.said) {
-            Some(Said::Answer { text }) => Some(Answered {
+        let answers = fresh.filter_map(|(ask, answer)| match answer.as_ref().map(|a| &a.reply) {
+            Some(AskReply::Answer { text }) => Some(AnsweredQuestion {
                 ask: ask.id.clone(),
                 text: ask.text.clone(),
                 state: "answered".to_owned(),
@@ -112,7 +112,7 @@ impl Loop {
             _ => None,
         });
         let answers = answers.collect();
-        self.sensed.world.own = Own { due, answers, ..self.sensed.world.own.clone() };
+        self.sensed.world.own = LoopStatus { due, answers, ..self.sensed.world.own.clone() };
         self.items = self.sensed.world.items();
         self.human = self.sensed.world.human_digest();
     }
@@ -122,7 +122,7 @@ impl Loop {
         self.look();
     }
 
-    fn judge(&self) -> Verdict {
+    fn judge(&self) -> GateDecision {
         let changed = diff::items(&self.beat.baseline, &self.items);
         let inputs = Inputs {
             world: &self.sensed.world,
@@ -137,15 +137,15 @@ impl Loop {
     }
 
     /// Runs one beat: the gate and, if it decides, a decision that the script answers.
-    fn tick(&mut self) -> Verdict {
+    fn tick(&mut self) -> GateDecision {
         let verdict = self.judge();
-        if let Verdict::Decide(reasons) = &verdict {
+        if let GateDecision::Decide(reasons) = &verdict {
             self.decide(reasons);
         }
         verdict
     }
 
-    fn after(&mut self, ms: i64) -> Verdict {
+    fn after(&mut self, ms: i64) -> GateDecision {
         self.now.unix_ms += ms;
         self.look();
         self.tick()
@@ -165,19 +165,20 @@ impl Loop {
             reserved_micros: 0,
         };
         let charge = Box::new(step::unknown_charge(&call, self.now));
-        self.drive(Event::Asking(Box::new(call)));
+        self.drive(LoopEvent::Asking(Box::new(call)));
         let (action, outcome) = match self.reply {
-            Reply::Noop(next) => {
-                (json!({ "move": "noop", "next_beat_s": next }), Outcome::Done { note: String::new() })
+            ScriptedReply::Noop(next) => {
+                (json!({ "move": "noop", "next_beat_s": next }), MoveOutcome::Done { note: String::new() })
             }
-            Reply::Done => {
-                (json!({ "move": "archive_goal", "id": "old" }), Outcome::Done { note: id.clone() })
+            ScriptedReply::Done => {
+                (json!({ "move": "archive_goal", "id": "old" }), MoveOutcome::Done { note: id.clone() })
             }
-            Reply::Refused => {
-                (json!({ "move": "archive_goal", "id": "old" }), Outcome::Refused { why: "no".to_owned() })
-            }
-            Reply::Cancelled => return self.drive(Event::Cancelled { charge }),
-            Reply::Fails => {
+            ScriptedReply::Refused => (
+                json!({ "move": "archive_goal", "id": "old" }),
+                MoveOutcome::Refused { why: "no".to_owned() },
+            ),
+            ScriptedReply::Cancelled => return self.drive(LoopEvent::Cancelled { charge }),
+            ScriptedReply::Fails => {
                 let (at_ms, human) = (self.now.unix_ms, seen.human);
                 let failure = crate::model::beat::Failure {
                     beat: id,
@@ -187,27 +188,27 @@ impl Loop {
                     clean: true,
                     why: String::new(),
                 };
-                return self.drive(Event::Failed { failure, charge: Some(charge), human });
+                return self.drive(LoopEvent::Failed { failure, charge: Some(charge), human });
             }
         };
         let mut action = action;
         action["why"] = "scripted".into();
         let decided = Move::from_json(&action).unwrap();
-        let deed = crate::model::beat::Deed::Nothing;
+        let operation = crate::model::beat::Operation::Nothing;
         let event = Decided {
             seen,
             decided,
-            deed,
+            operation,
             then: outcome,
             charge: Some(charge),
             approval: None,
             starts_paid: false,
         };
-        self.drive(Event::Decided(Box::new(event)));
+        self.drive(LoopEvent::Decided(Box::new(event)));
     }
 
     /// Computes what the memory keeps, with the code of the tick itself.
-    fn seen(&self, id: &str, reasons: &[Reason]) -> step::Seen {
+    fn seen(&self, id: &str, reasons: &[Reason]) -> step::ObservedInputs {
         let world = &self.sensed.world;
         let changed = diff::items(&self.beat.baseline, &self.items);
         let context = world::Context {
@@ -233,7 +234,7 @@ impl Loop {
         frame::seen(&frame, &self.sensed, self.items.clone(), &changed, reasons, &prompt, None)
     }
 
-    fn drive(&mut self, event: Event) {
+    fn drive(&mut self, event: LoopEvent) {
         let saves = &mut self.saves;
         let done: Result<(), ()> = step::drive(&mut self.beat, event, &mut |effect| {
             *saves += usize::from(matches!(effect, Effect::Save(_)));
@@ -254,48 +255,48 @@ impl Loop {
     }
 }
 
-fn hold(verdict: &Verdict) -> &Hold {
+fn hold(verdict: &GateDecision) -> &Hold {
     match verdict {
-        Verdict::Hold(hold) => hold,
+        GateDecision::Hold(hold) => hold,
         other => panic!("it did not hold: {other:?}"),
     }
 }
 
-fn only(reason: Reason) -> Verdict {
-    Verdict::Decide(vec![reason])
+fn only(reason: Reason) -> GateDecision {
+    GateDecision::Decide(vec![reason])
 }
 
 #[test]
 fn a_settled_world_is_idle_and_each_reason_wakes_it_alone() {
     type Change = fn(&mut Loop);
     let rows: [(Change, Reason); 8] = [
-        (|l| l.beat = Beat::default(), Reason::First),
+        (|l| l.beat = LoopState::default(), Reason::First),
         (|l| l.sets("a", 1), Reason::Changed("sensor/a".to_owned())),
         (|l| l.beat.settled = Settled::No, Reason::AfterMove),
         (|l| l.now.unix_ms += 6 * HOUR, Reason::Aged),
         (|l| l.beat.nudge = Some(Nudge { set_ms: T0 - MINUTE, wait_ms: MINUTE, streak: 1 }), Reason::Nudge),
         (|l| l.forced = Some(name("g")), Reason::Forced(name("g"))),
         (|l| answer(l, "ask-1"), Reason::Answer(name("ask-1"))),
-        (|l| timer(l, When::InS(0)), Reason::Due(name("t"))),
+        (|l| timer(l, FireTime::InS(0)), Reason::Due(name("t"))),
     ];
     for (change, reason) in rows {
         let mut looped = Loop::settled();
-        assert_eq!(looped.tick(), Verdict::Hold(Hold::Idle));
+        assert_eq!(looped.tick(), GateDecision::Hold(Hold::Idle));
         change(&mut looped);
         assert!(!reason.words().is_empty());
         assert_eq!(looped.tick(), only(reason));
         looped.forced = None;
         assert_eq!(
             looped.after(0),
-            Verdict::Hold(Hold::Idle),
+            GateDecision::Hold(Hold::Idle),
             "a decision that saw the change settles the world"
         );
     }
 }
 
 fn answer(looped: &mut Loop, id: &str) {
-    let said = Said::Answer { text: "yes".to_owned() };
-    let ask = Ask {
+    let reply = AskReply::Answer { text: "yes".to_owned() };
+    let ask = QuestionFile {
         id: name(id),
         kind: AskKind::Question,
         worker: None,
@@ -309,11 +310,11 @@ fn answer(looped: &mut Loop, id: &str) {
         approval: None,
         clean: true,
     };
-    looped.sensed.asks.insert(name(id), (ask, Some(Answer { ask: name(id), at_ms: T0, said })));
+    looped.sensed.asks.insert(name(id), (ask, Some(AnswerFile { ask: name(id), at_ms: T0, reply })));
     looped.look();
 }
 
-fn timer(looped: &mut Loop, when: When) {
+fn timer(looped: &mut Loop, when: FireTime) {
     let schedule = Schedule { when, note: "look".to_owned(), created_ms: looped.now.unix_ms, clean: true };
     looped.sensed.schedules.insert(name("t"), schedule);
     looped.look();
@@ -323,10 +324,10 @@ fn timer(looped: &mut Loop, when: When) {
 fn timers_and_answers_wake_once_until_the_next_time() {
     let mut looped = Loop::settled();
     answer(&mut looped, "ask-1");
-    timer(&mut looped, When::EveryS(600));
-    looped.reply = Reply::Fails;
+    timer(&mut looped, FireTime::EveryS(600));
+    looped.reply = ScriptedReply::Fails;
     assert_eq!(looped.tick(), only(Reason::Answer(name("ask-1"))));
-    looped.reply = Reply::Noop(None);
+    looped.reply = ScriptedReply::Noop(None);
     assert_eq!(looped.after(MINUTE), only(Reason::Answer(name("ask-1"))), "no decision has seen it yet");
     let woke = looped.runs(MINUTE, HOUR, &mut |l, _| l.look());
     assert_eq!(woke, 6, "once per period, for whole beats after it is due: {:?}", looped.asked);
@@ -359,19 +360,19 @@ fn holds_are_checked_in_order() {
         judge(&l.beat, &inputs, &l.limits, l.now)
     };
     let halted = Hold::Halted { why: "lost".to_owned() };
-    assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), Verdict::Hold(halted));
+    assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), GateDecision::Hold(halted));
     looped.beat.halted = None;
     let paused = Hold::Paused { why: "tea".to_owned() };
-    assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), Verdict::Hold(paused.clone()));
+    assert_eq!(judged(&looped, Some("tea"), Some(&approved), &change), GateDecision::Hold(paused.clone()));
     looped.forced = Some(name("g"));
     assert_eq!(
         judged(&looped, Some("tea"), None, &change),
-        Verdict::Hold(paused),
+        GateDecision::Hold(paused),
         "a pause takes precedence over a forced move"
     );
     looped.forced = None;
-    assert_eq!(judged(&looped, None, Some(&approved), &change), Verdict::Approved(approved.clone()));
-    assert_eq!(judged(&looped, None, None, &[]), Verdict::Hold(Hold::Idle), "no reason to hold");
+    assert_eq!(judged(&looped, None, Some(&approved), &change), GateDecision::Approved(approved.clone()));
+    assert_eq!(judged(&looped, None, None, &[]), GateDecision::Hold(Hold::Idle), "no reason to hold");
     let verdict = judged(&looped, None, None, &change);
     assert_eq!(hold(&verdict), &Hold::BackingOff { fails: 3, left_ms: 60 * S });
     looped.forced = Some(name("g"));
@@ -403,7 +404,7 @@ fn a_backoff_doubles_up_to_five_minutes_for_any_count() {
         looped.now.unix_ms = T0 + wait - 1;
         assert_eq!(hold(&looped.judge()), &Hold::BackingOff { fails, left_ms: 1 }, "after {fails} failures");
         looped.now.unix_ms = T0 + wait;
-        assert!(matches!(looped.judge(), Verdict::Decide(_)), "after {fails} failures");
+        assert!(matches!(looped.judge(), GateDecision::Decide(_)), "after {fails} failures");
     }
 }
 

@@ -6,28 +6,28 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::act;
-use super::decide::Asked;
+use super::decide::DecideOutcome;
 use super::gate::{self, Hold};
-use super::plan::{self, Cuts, Plan};
+use super::plan::{self, Cuts, MovePlan};
 use super::prompt::Prompt;
 use super::sense::Sensed;
 use super::{Ctx, frame};
-use crate::model::ask::{Ask, AskKind};
-use crate::model::beat::{Beat, CommitNote, Failure, LastResult, Settled};
+use crate::model::ask::{AskKind, QuestionFile};
+use crate::model::beat::{CommitNote, Failure, LastResult, LoopState, Settled};
 use crate::model::budget::Hit;
 use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::decision::Move;
 use crate::model::name::Name;
-use crate::model::step::{Decided, Event, Seen};
+use crate::model::step::{Decided, LoopEvent, ObservedInputs};
 use crate::model::time::beat_id;
 use crate::model::world::{Digest, Frame, Items, digest_items};
 use crate::store::commits::{self, Commits};
-use crate::store::{budget, deeds, file, layout, ledger, logs, records};
+use crate::store::{budget, file, layout, ledger, logs, operations, records};
 
 /// The report of a beat.
 #[derive(Debug)]
-pub struct Report {
-    pub what: What,
+pub struct BeatReport {
+    pub what: BeatResult,
     /// What the runner's call used.
     pub usage: Option<Usage>,
     /// Problems that did not end the beat, and parts that did not fit into the prompt.
@@ -38,7 +38,7 @@ pub struct Report {
 
 /// The result of a beat.
 #[derive(Debug)]
-pub enum What {
+pub enum BeatResult {
     /// No decision was requested, for this reason.
     Held(Hold),
     /// A move was decided; its result.
@@ -52,9 +52,9 @@ pub enum What {
 }
 
 /// Reads the memory. If it was lost, halts the loop and notifies the user.
-pub fn recall(ctx: &mut Ctx) -> Result<Beat> {
-    let (beat, told) = records::load_beat(ctx.layout, ctx.now)?;
-    ctx.warnings.extend(told);
+pub fn recall(ctx: &mut Ctx) -> Result<LoopState> {
+    let (beat, notified) = records::load_beat(ctx.layout, ctx.now)?;
+    ctx.warnings.extend(notified);
     Ok(beat)
 }
 
@@ -88,12 +88,12 @@ pub fn warn_on_error<T>(ctx: &mut Ctx, result: Result<T>) -> Option<T> {
 ///
 /// # Errors
 /// The user cannot be notified.
-pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
+pub fn held(ctx: &mut Ctx, beat: &mut LoopState, hold: Hold) -> Result<BeatReport> {
     if let Hold::OutOfBudget { hit, why } = &hold
-        && beat.budget_told != Some(told_of(hit))
+        && beat.budget_notice != Some(notified_of(hit))
     {
         tell_budget(ctx, hit, why)?;
-        beat.budget_told = Some(told_of(hit));
+        beat.budget_notice = Some(notified_of(hit));
         records::save_beat(ctx.layout, beat)?;
         event(ctx, "out_of_budget", &[("budget", hit.window.clone().into())]);
     }
@@ -103,15 +103,15 @@ pub fn held(ctx: &mut Ctx, beat: &mut Beat, hold: Hold) -> Result<Report> {
     let idle = ctx.layout.idle();
     let text = format!("{}\n", ctx.now.unix_ms);
     let noted = file::make_dir(ctx.layout.cache())
-        .and_then(|()| file::write(&idle, text.as_bytes(), 0o600, file::Keep::Whole));
+        .and_then(|()| file::write(&idle, text.as_bytes(), 0o600, file::Durability::Whole));
     warn_on_error(ctx, noted);
     let next_look_ms = gate::next_look_ms(beat, &ctx.settings.limits, ctx.now);
-    Ok(report(ctx, What::Held(hold), next_look_ms))
+    Ok(report(ctx, BeatResult::Held(hold), next_look_ms))
 }
 
 /// The key by which a notification about a budget is remembered. A cap that was raised and is used up again has another
 /// key.
-fn told_of(hit: &Hit) -> String {
+fn notified_of(hit: &Hit) -> String {
     match hit.limit_micros == hit.cap_micros {
         true => hit.window.clone(),
         false => format!("{} of {}", hit.window, dollars(hit.limit_micros)),
@@ -119,7 +119,7 @@ fn told_of(hit: &Hit) -> String {
 }
 
 fn tell_budget(ctx: &Ctx, hit: &Hit, why: &str) -> Result<()> {
-    let ask = Ask {
+    let ask = QuestionFile {
         id: budget::ask_id(hit),
         kind: AskKind::Question,
         worker: None,
@@ -137,20 +137,20 @@ fn tell_budget(ctx: &Ctx, hit: &Hit, why: &str) -> Result<()> {
     file::create(&path, records::json_text(&ask)?.as_bytes(), 0o600).map(|_| ())
 }
 
-fn report(ctx: &mut Ctx, what: What, next_look_ms: Option<i64>) -> Report {
+fn report(ctx: &mut Ctx, what: BeatResult, next_look_ms: Option<i64>) -> BeatReport {
     let warnings = std::mem::take(&mut ctx.warnings);
     let clean = |warning: &String| ctx.settings.secrets.redact(warning).into_owned();
     let mut warnings: Vec<String> = warnings.iter().map(clean).collect();
-    let mut said = std::collections::BTreeSet::new();
-    warnings.retain(|warning| said.insert(warning.clone()));
-    Report { what, usage: ctx.usage.take(), warnings, next_look_ms }
+    let mut stated = std::collections::BTreeSet::new();
+    warnings.retain(|warning| stated.insert(warning.clone()));
+    BeatReport { what, usage: ctx.usage.take(), warnings, next_look_ms }
 }
 
 /// Makes the move that the user approved. No runner is called.
 ///
 /// # Errors
 /// The move could not be completed; the next beat settles it.
-pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -> Result<Report> {
+pub fn approved(ctx: &mut Ctx, beat: &mut LoopState, sensed: &Sensed, items: Items) -> Result<BeatReport> {
     let Some(ask) = sensed.approved.clone() else {
         return held(ctx, beat, Hold::Idle);
     };
@@ -158,7 +158,7 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
     let id = beat_id(beat.next_ms(at));
     let (decided, plan) = plan::plan_approved(ctx, sensed, &id, &ask)?;
     commit_people(ctx, beat);
-    let seen = Seen {
+    let seen = ObservedInputs {
         beat: id.clone(),
         at,
         world: digest_items(&items),
@@ -177,10 +177,10 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
         due: Vec::new(),
         schedules: Vec::new(),
     };
-    let Plan { deed, then, starts_paid } = plan;
+    let MovePlan { operation, then, starts_paid } = plan;
     let approval = Some((ask.id, ask.expires_ms.unwrap_or(i64::MAX)));
-    let decided = Decided { seen, decided, deed, then, charge: None, approval, starts_paid };
-    act::carry_out(ctx, beat, Event::Decided(Box::new(decided)))?;
+    let decided = Decided { seen, decided, operation, then, charge: None, approval, starts_paid };
+    act::carry_out(ctx, beat, LoopEvent::Decided(Box::new(decided)))?;
     finish(ctx, beat, sensed, &Prompt::default(), &id)
 }
 
@@ -189,7 +189,7 @@ pub fn approved(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, items: Items) -
 ///
 /// # Errors
 /// A file of the frame cannot be written.
-pub fn record_world(ctx: &mut Ctx, beat: &mut Beat, frame: &Frame) -> Result<Option<String>> {
+pub fn record_world(ctx: &mut Ctx, beat: &mut LoopState, frame: &Frame) -> Result<Option<String>> {
     let files = frame::files(frame)?;
     commits::write_frame(ctx.layout, &files)?;
     let prepared = open_commits(ctx);
@@ -210,7 +210,7 @@ fn open_commits<'a>(ctx: &mut Ctx<'a>) -> Result<Commits<'a>> {
 /// Commits what an earlier beat could not commit, and the user's edits, each on its own.
 fn people_and_leftovers(
     ctx: &mut Ctx,
-    beat: &mut Beat,
+    beat: &mut LoopState,
     commits: &Commits,
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Result<()> {
@@ -224,14 +224,14 @@ fn people_and_leftovers(
     Ok(())
 }
 
-fn commit_people(ctx: &mut Ctx, beat: &mut Beat) {
+fn commit_people(ctx: &mut Ctx, beat: &mut LoopState) {
     let made =
         open_commits(ctx).and_then(|commits| people_and_leftovers(ctx, beat, &commits, &BTreeMap::new()));
     warn_on_error(ctx, made);
 }
 
 /// Commits the moves that are not in git yet. If git fails, a mark makes each later beat try again.
-fn commit_moves(ctx: &mut Ctx, beat: &Beat) {
+fn commit_moves(ctx: &mut Ctx, beat: &LoopState) {
     let Some(message) = message_of(&beat.uncommitted) else { return };
     let message = ctx.settings.secrets.redact(&message).into_owned();
     let made =
@@ -240,14 +240,14 @@ fn commit_moves(ctx: &mut Ctx, beat: &Beat) {
     let marked = match &made {
         Ok(_) if mark.exists() => file::remove(&mark),
         Ok(_) => Ok(()),
-        Err(_) => file::write(&mark, b"", 0o600, file::Keep::Whole),
+        Err(_) => file::write(&mark, b"", 0o600, file::Durability::Whole),
     };
     warn_on_error(ctx, marked);
     warn_on_error(ctx, made);
 }
 
 /// Returns the files that uncommitted moves wrote, as the newest move left them.
-fn paths_of(beat: &Beat) -> BTreeMap<String, Option<Digest>> {
+fn paths_of(beat: &LoopState) -> BTreeMap<String, Option<Digest>> {
     beat.uncommitted.iter().flat_map(|note| note.paths.clone()).collect()
 }
 
@@ -281,16 +281,16 @@ fn message_of(notes: &[CommitNote]) -> Option<String> {
 /// it depends on cannot be read, is a failed decision: it was paid for, and it has a reason.
 pub fn answer(
     ctx: &mut Ctx,
-    beat: &Beat,
+    beat: &LoopState,
     sensed: &Sensed,
-    seen: Seen,
-    asked: Asked,
+    seen: ObservedInputs,
+    asked: DecideOutcome,
     prompt: &Prompt,
-) -> Event {
+) -> LoopEvent {
     let at = (ctx.clock)();
     ctx.usage = match &asked {
-        Asked::Cancelled(usage) | Asked::Move(_, usage) => Some(usage.clone()),
-        Asked::Failed(_, usage) => usage.clone(),
+        DecideOutcome::Cancelled(usage) | DecideOutcome::Move(_, usage) => Some(usage.clone()),
+        DecideOutcome::Failed(_, usage) => usage.clone(),
     };
     let charge = |usage: Usage, goal: Option<&Name>| {
         Box::new(Charge {
@@ -305,23 +305,24 @@ pub fn answer(
         })
     };
     match asked {
-        Asked::Cancelled(usage) => Event::Cancelled { charge: charge(usage, None) },
-        Asked::Failed(failure, usage) => {
+        DecideOutcome::Cancelled(usage) => LoopEvent::Cancelled { charge: charge(usage, None) },
+        DecideOutcome::Failed(failure, usage) => {
             let failure = Failure { clean: !seen.tainted, ..failure };
-            Event::Failed { charge: usage.map(|usage| charge(usage, None)), human: seen.human, failure }
+            LoopEvent::Failed { charge: usage.map(|usage| charge(usage, None)), human: seen.human, failure }
         }
-        Asked::Move(decided, usage) => {
+        DecideOutcome::Move(decided, usage) => {
             let cuts = Cuts { goals: prompt.cut_goals.clone(), playbook: prompt.cut_playbook };
-            let Plan { deed, then, starts_paid } = plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts);
+            let MovePlan { operation, then, starts_paid } =
+                plan::plan(ctx, beat, sensed, &seen.beat, &decided, &cuts);
             // If the user pauses or cancels before the move is made, the move is not wanted any more.
             if ctx.cancel.is_set() || paused_now(ctx) {
-                return Event::Cancelled { charge: charge(usage, None) };
+                return LoopEvent::Cancelled { charge: charge(usage, None) };
             }
             let charge = Some(charge(usage, decided.goal.as_ref()));
             let decided: Move = *decided;
-            Event::Decided(Box::new(Decided {
+            LoopEvent::Decided(Box::new(Decided {
                 decided,
-                deed,
+                operation,
                 then,
                 charge,
                 approval: None,
@@ -341,23 +342,29 @@ fn paused_now(ctx: &Ctx) -> bool {
 ///
 /// # Errors
 /// Never for anything that the next beat can do; such problems are warnings.
-pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, id: &str) -> Result<Report> {
+pub fn finish(
+    ctx: &mut Ctx,
+    beat: &mut LoopState,
+    sensed: &Sensed,
+    prompt: &Prompt,
+    id: &str,
+) -> Result<BeatReport> {
     let tidied = tidy(ctx, beat, sensed);
     warn_on_error(ctx, tidied);
     ctx.warnings.extend(prompt.cuts.iter().map(|cut| format!("not shown to the decider in full: {cut}")));
     let what = match (&beat.failure, &beat.last) {
-        (Some(failure), _) if failure.beat == id => What::Failed(failure.clone()),
-        (_, Some(last)) if last.beat == id => What::Moved(last.clone()),
-        _ => ctx.waits.take().map_or(What::Cancelled, What::Waits),
+        (Some(failure), _) if failure.beat == id => BeatResult::Failed(failure.clone()),
+        (_, Some(last)) if last.beat == id => BeatResult::Moved(last.clone()),
+        _ => ctx.waits.take().map_or(BeatResult::Cancelled, BeatResult::Waits),
     };
-    if let What::Moved(_) = &what {
+    if let BeatResult::Moved(_) = &what {
         put_away(ctx, beat, sensed, prompt);
     }
     commit_moves(ctx, beat);
     let collected = commits::collect_garbage(ctx.layout, &ctx.settings.path, ctx.cancel);
     warn_on_error(ctx, collected);
     match &what {
-        What::Failed(f) => event(
+        BeatResult::Failed(f) => event(
             ctx,
             "decision_failed",
             &[
@@ -366,7 +373,7 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
                 ("beat", f.beat.clone().into()),
             ],
         ),
-        What::Moved(l) => event(
+        BeatResult::Moved(l) => event(
             ctx,
             "move",
             &[
@@ -375,9 +382,9 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
                 ("beat", l.beat.clone().into()),
             ],
         ),
-        What::Cancelled => event(ctx, "cancelled", &[]),
-        What::Waits(why) => event(ctx, "move_waits", &[("why", why.clone().into())]),
-        What::Held(_) => {}
+        BeatResult::Cancelled => event(ctx, "cancelled", &[]),
+        BeatResult::Waits(why) => event(ctx, "move_waits", &[("why", why.clone().into())]),
+        BeatResult::Held(_) => {}
     }
     let next_look_ms = gate::next_look_ms(beat, &ctx.settings.limits, ctx.now);
     Ok(report(ctx, what, next_look_ms))
@@ -385,7 +392,7 @@ pub fn finish(ctx: &mut Ctx, beat: &mut Beat, sensed: &Sensed, prompt: &Prompt, 
 
 /// Archives the workers whose end this beat's decision has seen. A worker with reports stays until there is nothing
 /// more to do: each beat makes one move, and each of its reports may lead to a move.
-fn put_away(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, prompt: &Prompt) {
+fn put_away(ctx: &mut Ctx, beat: &LoopState, sensed: &Sensed, prompt: &Prompt) {
     // After an approved move, no decider has seen the world.
     if prompt.text.is_empty() {
         return;
@@ -397,15 +404,15 @@ fn put_away(ctx: &mut Ctx, beat: &Beat, sensed: &Sensed, prompt: &Prompt) {
     warn_on_error(ctx, put_away);
 }
 
-fn tidy(ctx: &Ctx, beat: &mut Beat, sensed: &Sensed) -> Result<()> {
+fn tidy(ctx: &Ctx, beat: &mut LoopState, sensed: &Sensed) -> Result<()> {
     for id in beat.closed_asks.iter().filter(|id| sensed.asks.contains_key(id)) {
-        deeds::put_away_ask(ctx.layout, id)?;
+        operations::put_away_ask(ctx.layout, id)?;
     }
     for (name, schedule) in &sensed.schedules {
         if schedule.is_spent(beat.fired.get(name).copied(), ctx.now) {
             // Update the memory before the file is removed: after a crash, it would otherwise look as if the user had
             // removed the timer.
-            deeds::drop_schedule(ctx.layout, name, schedule, &mut |path| {
+            operations::drop_schedule(ctx.layout, name, schedule, &mut |path| {
                 let Some(note) = beat.uncommitted.last_mut() else { return Ok(()) };
                 note.paths.insert(path, None);
                 records::save_beat(ctx.layout, beat)

@@ -3,43 +3,45 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::ask::{Answer, Answered, Ask, AskKind, OUTDATED, REJECTED_FOR_MS, Said, State};
-use crate::model::beat::Beat;
+use crate::model::ask::{
+    AnswerFile, AnsweredQuestion, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState, REJECTED_FOR_MS,
+};
+use crate::model::beat::LoopState;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
 use crate::model::time::Now;
-use crate::model::worker::{Report, WorkerView};
-use crate::model::world::{BudgetState, Digest, Own};
+use crate::model::worker::{Deliverable, WorkerView};
+use crate::model::world::{BudgetState, Digest, LoopStatus};
 use crate::store::records::Asks;
 
 /// The parts of the state that were already read.
 #[derive(Clone, Debug, Default)]
 pub struct Looked {
-    /// As [`Own::workers`].
+    /// As [`LoopStatus::workers`].
     pub workers: Vec<WorkerView>,
-    /// As [`Own::reports`].
-    pub reports: Vec<Report>,
-    /// As [`Own::budget`].
+    /// As [`LoopStatus::reports`].
+    pub reports: Vec<Deliverable>,
+    /// As [`LoopStatus::budget`].
     pub budget: BudgetState,
-    /// As [`Own::problems`].
+    /// As [`LoopStatus::problems`].
     pub problems: Vec<String>,
 }
 
 /// Returns looop's own state, and the oldest unused approval of the user.
 pub fn of(
-    beat: &Beat,
+    beat: &LoopState,
     now: Now,
     asks: &Asks,
     schedules: &BTreeMap<Name, Schedule>,
     looked: Looked,
-) -> (Own, Option<Ask>) {
+) -> (LoopStatus, Option<QuestionFile>) {
     let Looked { workers, reports, budget, problems } = looked;
     let fresh = |id: &Name| !beat.closed_asks.contains(id);
-    let standing = |(ask, answer): &(Ask, _)| Ask::state(ask, Option::as_ref(answer), now);
+    let standing = |(ask, answer): &(QuestionFile, _)| QuestionFile::state(ask, Option::as_ref(answer), now);
     let live = || asks.iter().filter(|(id, _)| fresh(id)).map(|(_, pair)| pair);
     let approved =
-        live().filter(|pair| standing(pair) == State::Approved).min_by_key(|pair| pair.0.created_ms);
-    let from_worker = |pair: &&(Ask, _)| pair.0.worker.is_some();
+        live().filter(|pair| standing(pair) == QuestionState::Approved).min_by_key(|pair| pair.0.created_ms);
+    let from_worker = |pair: &&(QuestionFile, _)| pair.0.worker.is_some();
     let has_words = |w: &WorkerView| {
         let words = [&w.flag, &w.verdict, &w.why, &w.left];
         words.iter().any(|words| words.is_some()) || !w.reports.is_empty()
@@ -47,13 +49,13 @@ pub fn of(
     let worker_words =
         !reports.is_empty() || live().any(|pair| from_worker(&pair)) || workers.iter().any(has_words);
     let is_due = |(name, s): (&Name, &Schedule)| s.due(name, beat.fired.get(name).copied(), now);
-    let own = Own {
+    let own = LoopStatus {
         workers,
         reports,
         worker_words,
         answers: live().filter_map(|pair| answered(&pair.0, pair.1.as_ref(), standing(pair))).collect(),
         open: live()
-            .filter(|p| standing(p) == State::Open)
+            .filter(|p| standing(p) == QuestionState::Open)
             .map(|p| (p.0.id.clone(), p.0.text.clone()))
             .collect(),
         retold: live().any(|pair| !pair.0.clean)
@@ -66,13 +68,17 @@ pub fn of(
 }
 
 /// Returns a closed ask as the next decision sees it.
-fn answered(ask: &Ask, answer: Option<&Answer>, state: State) -> Option<Answered> {
-    let (state, words) = match (state, answer.map(|a| &a.said)) {
-        (State::Answered, Some(Said::Answer { text })) => ("answered", text.clone()),
-        (State::Rejected, Some(Said::Reject { text })) => ("rejected", text.clone()),
-        (State::Expired, _) if ask.is_outdated() => ("expired", OUTDATED.to_owned()),
-        (State::Expired, _) => ("expired", String::new()),
-        (State::Stranded, _) => ("stranded", String::new()),
+fn answered(
+    ask: &QuestionFile,
+    answer: Option<&AnswerFile>,
+    state: QuestionState,
+) -> Option<AnsweredQuestion> {
+    let (state, words) = match (state, answer.map(|a| &a.reply)) {
+        (QuestionState::Answered, Some(AskReply::Answer { text })) => ("answered", text.clone()),
+        (QuestionState::Rejected, Some(AskReply::Reject { text })) => ("rejected", text.clone()),
+        (QuestionState::Expired, _) if ask.is_outdated() => ("expired", OUTDATED.to_owned()),
+        (QuestionState::Expired, _) => ("expired", String::new()),
+        (QuestionState::Stranded, _) => ("stranded", String::new()),
         _ => return None,
     };
     let text = match (&ask.kind, &ask.approval) {
@@ -81,7 +87,7 @@ fn answered(ask: &Ask, answer: Option<&Answer>, state: State) -> Option<Answered
         }
         _ => ask.text.clone(),
     };
-    Some(Answered {
+    Some(AnsweredQuestion {
         ask: ask.id.clone(),
         text,
         state: state.to_owned(),
@@ -95,7 +101,7 @@ pub fn rejected(asks: &Asks, seen: &[Name]) -> Vec<(Digest, i64)> {
     let of_seen = asks.values().filter(|(ask, _)| seen.contains(&ask.id));
     of_seen
         .filter_map(|(ask, answer)| match (&ask.approval, answer) {
-            (Some(approval), Some(answer)) if matches!(answer.said, Said::Reject { .. }) => {
+            (Some(approval), Some(answer)) if matches!(answer.reply, AskReply::Reject { .. }) => {
                 Some((approval.scope.wish(), answer.at_ms.saturating_add(REJECTED_FOR_MS)))
             }
             _ => None,

@@ -2,7 +2,7 @@
 
 mod command;
 pub mod consent;
-pub mod deed;
+pub mod operation;
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 
 use super::sense::Sensed;
 use super::{Ctx, diff};
-use crate::model::ask::Ask;
-use crate::model::beat::{Beat, Deed};
+use crate::model::ask::QuestionFile;
+use crate::model::beat::{LoopState, Operation};
 use crate::model::boxing::Level;
 use crate::model::decision::{Action, Move};
-use crate::model::entry::Outcome;
+use crate::model::entry::MoveOutcome;
 use crate::model::front_matter;
 use crate::model::name::Name;
-use crate::model::policy::{self, Facts, Verdict};
+use crate::model::policy::{self, PolicyDecision, PolicyFacts};
 use crate::model::scope::{self, ApprovalScope, SandboxScope};
 use crate::model::step::CHANGED;
 use crate::model::world::Goal;
@@ -27,24 +27,24 @@ use crate::worker::Described;
 
 /// A move with the results of policy and the store.
 #[derive(Debug)]
-pub struct Plan {
+pub struct MovePlan {
     /// The operation that makes the move.
-    pub deed: Deed,
+    pub operation: Operation,
     /// The outcome for the journal once the operation is done.
-    pub then: Outcome,
+    pub then: MoveOutcome,
     /// True if it starts a worker that costs money.
     pub starts_paid: bool,
 }
 
-impl Plan {
+impl MovePlan {
     /// Creates a plan from an operation and its outcome.
-    pub fn new(deed: Deed, then: Outcome) -> Plan {
-        Plan { deed, then, starts_paid: false }
+    pub fn new(operation: Operation, then: MoveOutcome) -> MovePlan {
+        MovePlan { operation, then, starts_paid: false }
     }
 
     /// Creates a plan that does nothing, for this reason.
-    pub fn refused(why: impl Into<String>) -> Plan {
-        Plan::new(Deed::Nothing, Outcome::Refused { why: why.into() })
+    pub fn refused(why: impl Into<String>) -> MovePlan {
+        MovePlan::new(Operation::Nothing, MoveOutcome::Refused { why: why.into() })
     }
 }
 
@@ -61,7 +61,7 @@ pub struct Cuts {
 }
 
 /// Turns a decided move into an operation: now, after the user's approval, or not at all.
-pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> Plan {
+pub fn plan(ctx: &Ctx, beat: &LoopState, sensed: &Sensed, id: &str, decided: &Move, cuts: &Cuts) -> MovePlan {
     let place = place_of(ctx, &decided.action);
     let was_cut = match &decided.action {
         Action::WriteGoal { id, .. } => cuts.goals.contains(id),
@@ -74,7 +74,7 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         _ => false,
     };
     let worker = described(ctx, decided).unwrap_or_default();
-    let facts = Facts {
+    let facts = PolicyFacts {
         rules: &ctx.settings.rules,
         tainted: sensed.tainted,
         data_dir: &data_dir,
@@ -82,19 +82,21 @@ pub fn plan(ctx: &Ctx, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move, c
         protected: &ctx.settings.protected,
         resolve: path::followed,
         was_cut,
-        boxed: worker.is_full,
+        sandbox: worker.is_full,
         proposed,
         free_check: worker.free_check,
         repo_listed: place.as_deref().is_some_and(|repo| is_listed(ctx, beat, sensed, decided, repo)),
         first_paid: worker.paid && !beat.paid_start_approved,
     };
     let planned = match policy::judge(decided, &facts) {
-        Verdict::Refused(why) => Ok(Plan::refused(why)),
-        Verdict::Free => free(ctx, sensed, id, decided).map(|plan| Plan { starts_paid: worker.paid, ..plan }),
-        Verdict::Waits(because) => ask_first(ctx, beat, sensed, id, decided, because),
+        PolicyDecision::Refused(why) => Ok(MovePlan::refused(why)),
+        PolicyDecision::Free => {
+            free(ctx, sensed, id, decided).map(|plan| MovePlan { starts_paid: worker.paid, ..plan })
+        }
+        PolicyDecision::Waits(because) => ask_first(ctx, beat, sensed, id, decided, because),
     };
     // The decision was paid for: an unreadable file that it depends on refuses the move, but does not end the beat.
-    planned.unwrap_or_else(|error| Plan::refused(format!("{error:#}")))
+    planned.unwrap_or_else(|error| MovePlan::refused(format!("{error:#}")))
 }
 
 /// Returns the worker that a move would start; `None` if it starts none. An impossible start is reported when it is
@@ -106,7 +108,7 @@ fn described(ctx: &Ctx, decided: &Move) -> Option<Described> {
 
 /// True if the loop may clone a repository without approval: the config lists it, or the front matter of the goal that
 /// the move serves does. The text of that goal must come from the user: a move must not list what it is to clone.
-fn is_listed(ctx: &Ctx, beat: &Beat, sensed: &Sensed, decided: &Move, repo: &Path) -> bool {
+fn is_listed(ctx: &Ctx, beat: &LoopState, sensed: &Sensed, decided: &Move, repo: &Path) -> bool {
     if ctx.settings.rules.repos.iter().any(|listed| listed == repo) {
         return true;
     }
@@ -139,13 +141,13 @@ fn canonical(path: &Path) -> PathBuf {
 }
 
 /// Plans a move that needs no approval, or has one.
-fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<Plan> {
-    deed::free(sensed, ctx.now, id, decided, &mut |run| {
+fn free(ctx: &Ctx, sensed: &Sensed, id: &str, decided: &Move) -> Result<MovePlan> {
+    operation::free(sensed, ctx.now, id, decided, &mut |run| {
         let argv = run.full_argv();
         let cwd = place_of(ctx, &decided.action).context("could not find the cwd of a `run`")?;
         let program = argv.first().map_or("", String::as_str);
         Ok(match program::find_program(program, &ctx.settings.path, &cwd) {
-            Some(exe) => Ok(Deed::Exec {
+            Some(exe) => Ok(Operation::Exec {
                 argv,
                 exe: text_of(&exe),
                 cwd: text_of(&cwd),
@@ -164,15 +166,15 @@ fn text_of(path: &Path) -> String {
 /// Creates the ask for a move that needs an approval.
 fn ask_first(
     ctx: &Ctx,
-    beat: &Beat,
+    beat: &LoopState,
     sensed: &Sensed,
     id: &str,
     decided: &Move,
     because: String,
-) -> Result<Plan> {
+) -> Result<MovePlan> {
     let (scope, diff) = match scope_of(ctx, sensed, decided)? {
         Ok(pair) => pair,
-        Err(why) => return Ok(Plan::refused(why)),
+        Err(why) => return Ok(MovePlan::refused(why)),
     };
     let wish = consent::Wish { id, decided, because, scope, diff, clean: !sensed.tainted };
     consent::ask_first(beat, &sensed.asks, ctx.now, ctx.settings.limits.approval_ttl_ms, wish)
@@ -208,12 +210,12 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
     if let Action::Run(run) = &decided.action {
         return Ok(command::scope(ctx, decided, run.full_argv(), scope)?.map(|scope| (scope, String::new())));
     }
-    let Some((path, text, _, replaces)) = deed::replacement(sensed, ctx.now, decided)? else {
+    let Some((path, text, _, replaces)) = operation::replacement(sensed, ctx.now, decided)? else {
         return Ok(Ok((scope, String::new())));
     };
     let before = file::read(&ctx.layout.file(&path), MAX_SHOWN_BYTES)
         .with_context(|| format!("could not read `{path}`"))?;
-    if before.as_deref().map(deed::digest_of) != replaces {
+    if before.as_deref().map(operation::digest_of) != replaces {
         return Ok(Err(CHANGED.to_owned()));
     }
     let before = String::from_utf8_lossy(&before.unwrap_or_default()).into_owned();
@@ -229,16 +231,16 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
 ///
 /// # Errors
 /// The ask contains no move, or the user cancels; the approval stays valid then.
-pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<(Move, Plan)> {
+pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &QuestionFile) -> Result<(Move, MovePlan)> {
     let approval = ask.approval.as_ref().context("could not use an approval: it holds no move")?;
     let decided = approval.decided.clone();
     let answer = sensed.asks.get(&ask.id).and_then(|(_, answer)| answer.as_ref());
     if !consent::is_yes(ask, approval, answer) {
-        return Ok((decided, Plan::refused("the approval was not for this")));
+        return Ok((decided, MovePlan::refused("the approval was not for this")));
     }
     if ctx.now.unix_ms < ask.created_ms - CLOCK_SLACK_MS {
         let why = "the clock was set back to before the ask, so its expiry is unknown";
-        return Ok((decided, Plan::refused(why)));
+        return Ok((decided, MovePlan::refused(why)));
     }
     let scope = scope_of(ctx, sensed, &decided);
     // An incomplete check says nothing about the approval.
@@ -246,25 +248,25 @@ pub fn plan_approved(ctx: &Ctx, sensed: &Sensed, id: &str, ask: &Ask) -> Result<
     let planned = match scope {
         Ok(Ok((now, _))) => match approval.scope.check(&now) {
             Ok(()) => free(ctx, sensed, id, &decided).map(|plan| sealed(plan, &decided, now)),
-            Err(why) => Ok(Plan::refused(why)),
+            Err(why) => Ok(MovePlan::refused(why)),
         },
-        Ok(Err(why)) => Ok(Plan::refused(why)),
+        Ok(Err(why)) => Ok(MovePlan::refused(why)),
         Err(error) => Err(error),
     };
-    let mut plan = planned.unwrap_or_else(|error| Plan::refused(format!("{error:#}")));
+    let mut plan = planned.unwrap_or_else(|error| MovePlan::refused(format!("{error:#}")));
     plan.starts_paid = described(ctx, &decided).is_some_and(|worker| worker.paid);
     Ok((decided, plan))
 }
 
 /// The plan with what the yes was for, so that it is checked once more when the command or the worker starts.
-fn sealed(mut plan: Plan, decided: &Move, covered: ApprovalScope) -> Plan {
-    match &mut plan.deed {
-        Deed::Exec { files, folders, .. } => {
+fn sealed(mut plan: MovePlan, decided: &Move, covered: ApprovalScope) -> MovePlan {
+    match &mut plan.operation {
+        Operation::Exec { files, folders, .. } => {
             *files = covered.files.into_iter().map(|file| (file.path, file.content)).collect();
             *folders = covered.folders.into_iter().map(|folder| (folder.path, folder.content)).collect();
         }
-        deed @ Deed::Fleet if matches!(decided.action, Action::StartWorker { .. }) => {
-            *deed = Deed::ApprovedStart(Box::new(covered));
+        operation @ Operation::Fleet if matches!(decided.action, Action::StartWorker { .. }) => {
+            *operation = Operation::ApprovedStart(Box::new(covered));
         }
         _ => {}
     }

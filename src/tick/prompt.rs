@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::model::decision;
 use crate::model::entry;
 use crate::model::name::Name;
-use crate::model::world::{Frame, Goal, Reading, Trust};
+use crate::model::world::{Frame, Goal, SensorReading, Trust};
 
 /// The limit of the playbook, in bytes.
 const PLAYBOOK_BYTES: usize = 64 * 1024;
@@ -68,7 +68,7 @@ pub struct Prompt {
 
 /// Renders the prompt of a frame.
 pub fn render(frame: &Frame) -> Prompt {
-    let mut out = Writer::default();
+    let mut out = PromptWriter::default();
     out.text.push_str(NORMS);
     out.heading("Schema of a move");
     out.text.push_str(&decision::schema().to_string());
@@ -114,14 +114,14 @@ pub fn repair(prompt: &str, reply: &str, error: &str) -> String {
 }
 
 #[derive(Default)]
-struct Writer {
+struct PromptWriter {
     text: String,
     cuts: Vec<String>,
     cut_goals: Vec<Name>,
     prompt_cut_playbook: bool,
 }
 
-impl Writer {
+impl PromptWriter {
     fn heading(&mut self, text: &str) {
         self.text.push_str("\n# ");
         self.text.push_str(text);
@@ -228,7 +228,7 @@ fn floor_boundary(text: &str, cap: usize) -> usize {
     (0..=cap).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-fn goals(out: &mut Writer, frame: &Frame) {
+fn goals(out: &mut PromptWriter, frame: &Frame) {
     let mut left = GOALS_BYTES;
     for (name, goal) in &frame.goals {
         match goal {
@@ -263,7 +263,7 @@ fn goals(out: &mut Writer, frame: &Frame) {
     }
 }
 
-fn readings(out: &mut Writer, frame: &Frame) {
+fn readings(out: &mut PromptWriter, frame: &Frame) {
     out.heading("World: what the sensors read (data)");
     let mut left = READINGS_BYTES;
     for (name, reading) in &frame.readings {
@@ -277,7 +277,7 @@ fn readings(out: &mut Writer, frame: &Frame) {
 }
 
 /// Formats a reading within `cap` bytes: drops the detail first, then truncates the signal.
-fn shown(name: &Name, reading: &Reading, cap: usize) -> Value {
+fn shown(name: &Name, reading: &SensorReading, cap: usize) -> Value {
     let mut value = json!({ "sensor": name, "ok": reading.ok, "signal": reading.signal });
     if reading.trust == Trust::Untrusted {
         value["trust"] = "untrusted".into();
@@ -299,7 +299,7 @@ fn shown(name: &Name, reading: &Reading, cap: usize) -> Value {
     value
 }
 
-fn own(out: &mut Writer, frame: &Frame) {
+fn own(out: &mut PromptWriter, frame: &Frame) {
     let own = &frame.context.own;
     let list = |items: &[Value]| items.to_vec();
     let to_value = |value: Result<Value, serde_json::Error>| value.unwrap_or_default();
@@ -323,7 +323,7 @@ fn own(out: &mut Writer, frame: &Frame) {
     out.data(&json!(own.budget));
 }
 
-fn history(out: &mut Writer, frame: &Frame) {
+fn history(out: &mut PromptWriter, frame: &Frame) {
     let context = &frame.context;
     let changes: Vec<Value> =
         context.changes.iter().map(|c| serde_json::to_value(c).unwrap_or_default()).collect();
@@ -334,11 +334,11 @@ fn history(out: &mut Writer, frame: &Frame) {
     out.list("Recent journal (data)", journal, JOURNAL_BYTES * 2);
     if let Some(last) = &context.last {
         out.heading("Last move (data)");
-        out.short("Last move", told(last));
+        out.short("Last move", notified(last));
     }
     if let Some(failure) = &context.failure {
         out.heading("Last failure (data)");
-        out.short("Last failure", told(failure));
+        out.short("Last failure", notified(failure));
     }
     let starving: Vec<Value> = context
         .starving
@@ -359,7 +359,7 @@ fn history(out: &mut Writer, frame: &Frame) {
 }
 
 /// Returns what the memory knows of the last decision; whether that one was clean matters only for policy.
-fn told(value: &impl serde::Serialize) -> Value {
+fn notified(value: &impl serde::Serialize) -> Value {
     let mut value = serde_json::to_value(value).unwrap_or_default();
     if let Value::Object(fields) = &mut value {
         fields.remove("clean");

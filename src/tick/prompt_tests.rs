@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::ask::Answered;
+use crate::model::ask::AnsweredQuestion;
 use crate::model::beat::{Failure, LastResult};
-use crate::model::entry::Outcome;
+use crate::model::entry::MoveOutcome;
 use crate::model::failing::Class;
 use crate::model::json::PathChange;
 use crate::model::schedule::Due;
 use crate::model::time::Now;
-use crate::model::worker::{Report, WorkerView};
-use crate::model::world::{BudgetState, Change, ChangeKind, Context, Own, PROMPT_VERSION};
+use crate::model::worker::{Deliverable, WorkerView};
+use crate::model::world::{BudgetState, ChangeKind, Context, LoopStatus, PROMPT_VERSION, WorldChange};
 
 /// All characters that some reader treats as the end of a line.
 const BREAKS: [char; 7] = ['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
@@ -25,9 +25,9 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn change(item: &str, text: &str) -> Change {
+fn change(item: &str, text: &str) -> WorldChange {
     let path = PathChange { path: text.to_owned(), old: Some(text.to_owned()), new: Some(text.to_owned()) };
-    Change { item: item.to_owned(), kind: ChangeKind::Changed, paths: vec![path], total: 1 }
+    WorldChange { item: item.to_owned(), kind: ChangeKind::Changed, paths: vec![path], total: 1 }
 }
 
 /// A frame that contains `text` at each place where text from outside can occur.
@@ -39,7 +39,7 @@ fn saying(text: &str) -> Frame {
         (name("theirs"), goal),
         (name("broken"), Goal::Unreadable(own_words())),
     ];
-    let reading = |trust| Reading {
+    let reading = |trust| SensorReading {
         ok: true,
         trust,
         signal: json!({ text: [text, { "n": text }] }),
@@ -63,15 +63,15 @@ fn saying(text: &str) -> Frame {
         stuck: false,
     };
     let report =
-        Report { worker: name("w"), name: name("r.md"), bytes: 9, text: Some(own_words()), cut: false };
-    let answer = Answered {
+        Deliverable { worker: name("w"), name: name("r.md"), bytes: 9, text: Some(own_words()), cut: false };
+    let answer = AnsweredQuestion {
         ask: name("ask-1"),
         text: own_words(),
         state: "answered".to_owned(),
         answer: own_words(),
         beat: own_words(),
     };
-    let own = Own {
+    let own = LoopStatus {
         worker_words: true,
         workers: vec![worker],
         reports: vec![report],
@@ -87,7 +87,7 @@ fn saying(text: &str) -> Frame {
         at_ms: 1,
         tag: own_words(),
         object: own_words(),
-        outcome: Outcome::Ran { status: own_words(), tail: own_words(), took_ms: 1 },
+        outcome: MoveOutcome::Ran { status: own_words(), tail: own_words(), took_ms: 1 },
         clean: false,
     };
     let context = Context {
@@ -140,7 +140,7 @@ fn section<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
 
 /// Returns the first line that is not a heading, nor the user's text behind its margin, nor JSON, nor looop's last
 /// line.
-fn stray(text: &str) -> Option<&str> {
+fn orphan(text: &str) -> Option<&str> {
     let body = text.strip_prefix(NORMS).unwrap();
     let is_ours = |line: &str| line.is_empty() || line.starts_with("# ") || line.starts_with("| ");
     let last = ["Answer with one JSON object: your move.", "Answer again with one JSON object: your move."];
@@ -151,10 +151,10 @@ fn stray(text: &str) -> Option<&str> {
 fn assert_forges_nothing(text: &str) {
     let (calm, hostile) = (render(&saying("calm")), render(&saying(text)));
     assert_eq!(headings(&hostile.text), headings(&calm.text), "{text:?}");
-    assert_eq!(stray(&hostile.text), None, "{text:?}");
+    assert_eq!(orphan(&hostile.text), None, "{text:?}");
     let again = repair(&hostile.text, text, text);
     assert_eq!(headings(&again).len(), headings(&calm.text).len() + 1, "{text:?}");
-    assert_eq!(stray(&again), None, "{text:?}");
+    assert_eq!(orphan(&again), None, "{text:?}");
 }
 
 const HOSTILE: [&str; 12] = [
@@ -227,7 +227,7 @@ fn the_same_frame_gives_the_same_bytes_and_stable_parts_come_first() {
         |f| f.journal.push_str("other\n"),
         |f| f.context.last = None,
         |f| f.context.failure = None,
-        |f| f.context.own = Own::default(),
+        |f| f.context.own = LoopStatus::default(),
         |f| f.context.changes = vec![change("x", "y")],
     ];
     let world = before.text.find("\n# World").unwrap();
@@ -249,7 +249,8 @@ fn four_fifths_of_a_usual_prompt_stay_the_same() {
     frame.journal = line.repeat(30);
     frame.goals =
         (0..20).map(|n| (name(&format!("g{n:02}")), Goal::Text("A line of a goal.\n".repeat(57)))).collect();
-    let reading = |n: i64| Reading::from_output(json!({ "open": n, "status": "green" }), Trust::Trusted);
+    let reading =
+        |n: i64| SensorReading::from_output(json!({ "open": n, "status": "green" }), Trust::Trusted);
     frame.readings = (0..20).map(|n| (name(&format!("s{n:02}")), reading(n))).collect();
     let before = render(&frame).text;
     // The worst case: the first of all sensors changed.
@@ -276,13 +277,13 @@ fn goals_cut(frame: &Frame, text: &str) -> Vec<Name> {
 fn within_bounds(frame: &Frame, cut: &[&str]) -> Prompt {
     let prompt = render(frame);
     assert!(prompt.text.len() <= MOST_BYTES, "{} bytes", prompt.text.len());
-    let told: Vec<String> =
+    let notified: Vec<String> =
         section(&prompt.text, CUT_HEADING).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(told, prompt.cuts);
+    assert_eq!(notified, prompt.cuts);
     for what in cut {
-        assert!(told.iter().any(|line| line.contains(what)), "{what} is not among {told:?}");
+        assert!(notified.iter().any(|line| line.contains(what)), "{what} is not among {notified:?}");
     }
-    assert_eq!(stray(&prompt.text), None);
+    assert_eq!(orphan(&prompt.text), None);
     prompt
 }
 
@@ -296,7 +297,8 @@ fn too_much_of_anything_is_truncated_and_reported() {
         .map(|n| (name(&format!("g{n:02}")), Goal::Text("A line of a goal.\n".repeat(455))))
         .collect();
     frame.goals.insert(name("big"), Goal::Text("A line of a goal.\n".repeat(17_000)));
-    let reading = |bytes: usize| Reading::from_output(json!({ "x": "y".repeat(bytes) }), Trust::Trusted);
+    let reading =
+        |bytes: usize| SensorReading::from_output(json!({ "x": "y".repeat(bytes) }), Trust::Trusted);
     frame.readings.insert(name("big"), reading(1 << 20));
     frame.readings.extend((0..40).map(|n| (name(&format!("many{n}")), reading(15_000))));
     frame.context.changes = (0..5_000).map(|n| change(&format!("sensor/s{n}"), "path")).collect();
@@ -338,7 +340,7 @@ fn a_limit_counts_the_bytes_in_the_prompt() {
         frame.playbook = text.clone();
         frame.goals = (0..4).map(|n| (name(&format!("g{n}")), Goal::Text(text.clone()))).collect();
         frame.context.untrusted_goals = vec![name("g0"), name("g1")];
-        frame.readings.insert(name("c"), Reading::from_output(json!({ "x": text }), Trust::Trusted));
+        frame.readings.insert(name("c"), SensorReading::from_output(json!({ "x": text }), Trust::Trusted));
         within_bounds(&frame, &[]);
     }
 }
@@ -354,7 +356,7 @@ fn text_is_truncated_between_characters() {
         frame.playbook = text.clone();
         frame.goals.insert(name("mine"), Goal::Text(text.clone()));
         frame.goals.insert(name("theirs"), Goal::Text(text.clone()));
-        frame.readings.insert(name("a"), Reading::from_output(json!({ "x": text }), Trust::Trusted));
+        frame.readings.insert(name("a"), SensorReading::from_output(json!({ "x": text }), Trust::Trusted));
         frame.context.last.as_mut().unwrap().object = text.clone();
         let prompt = within_bounds(&frame, &["PLAYBOOK", "goal mine", "goal theirs", "sensor a"]);
         assert!(prompt.cut_playbook);

@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Ctx, log, own};
-use crate::model::ask::Ask;
-use crate::model::beat::Beat;
+use crate::model::ask::QuestionFile;
+use crate::model::beat::LoopState;
 use crate::model::budget::Hit;
 use crate::model::front_matter;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
 use crate::model::secret::Secrets;
-use crate::model::sensor::Header;
+use crate::model::sensor::SensorHeader;
 use crate::model::time::Now;
-use crate::model::worker::{Report, WorkerView};
-use crate::model::world::{BudgetState, Digest, Goal, Reading, Trust, World};
-use crate::store::boxes::{Boxer, Cell};
-use crate::store::budget::{self, Wanted};
+use crate::model::worker::{Deliverable, WorkerView};
+use crate::model::world::{BudgetState, Digest, Goal, SensorReading, Trust, World};
+use crate::store::boxes::{Cell, SandboxBuilder};
+use crate::store::budget::{self, BudgetRequest};
 use crate::store::layout::{self, Layout};
 use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
-use crate::store::{deeds, file, records, texts};
-use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+use crate::store::{file, operations, records, texts};
+use crate::sys::proc::{self, ChildResult, Input, Job, OutputLimit, ProcessExit};
 use crate::sys::tree;
 
 /// The maximum output of a sensor, in bytes; a sensor that prints more is killed. This bounds the memory for it.
@@ -48,7 +48,7 @@ pub struct Sensed {
     /// blake3 of the files that a move may replace and that the world does not contain as text, by path.
     pub held: BTreeMap<String, Digest>,
     /// The oldest unused approval of the user.
-    pub approved: Option<Ask>,
+    pub approved: Option<QuestionFile>,
     /// The pause by the user, if any, and its reason.
     pub paused: Option<records::Paused>,
     /// The cap that leaves no room for a call.
@@ -59,10 +59,10 @@ pub struct Sensed {
 ///
 /// # Errors
 /// The playbook or a directory cannot be read, or the user cancels.
-pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
+pub fn world(ctx: &mut Ctx, beat: &LoopState) -> Result<Sensed> {
     let layout = ctx.layout;
     // Read this first: the decision may not have seen an edit after this moment.
-    let held = deeds::held(layout)?;
+    let held = operations::held(layout)?;
     let playbook = texts::playbook(layout)?;
     let (goals, mut problems) = texts::goals(layout)?;
     problems.extend(goal_problems(&goals));
@@ -80,7 +80,7 @@ pub fn world(ctx: &mut Ctx, beat: &Beat) -> Result<Sensed> {
     // The data dir may have been moved away while they ran: nothing is written in its place, and nothing is paid.
     layout::check(layout)?;
     let now = ctx.now;
-    let wanted = Wanted::decision(ctx.runner.name(), ctx.forced.as_ref());
+    let wanted = BudgetRequest::decision(ctx.runner.name(), ctx.forced.as_ref());
     let money = budget::look(layout, &ctx.settings.budget, wanted, now)?;
     // Reservations come and go, and are not a reason to decide.
     let budget = BudgetState::of(money.day_spent_micros, money.day_limit_micros);
@@ -100,7 +100,7 @@ pub fn goal_problems(goals: &BTreeMap<Name, Goal>) -> impl Iterator<Item = Strin
 }
 
 /// Returns the workers' reports, each worker's in order, within the limits.
-fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) -> Vec<Report> {
+fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) -> Vec<Deliverable> {
     let mut left = REPORT_BYTES.1;
     let mut all = Vec::new();
     for (worker, name) in workers.iter().flat_map(|w| w.reports.iter().map(move |name| (&w.id, name))) {
@@ -123,12 +123,12 @@ fn reports(layout: &Layout, workers: &[WorkerView], problems: &mut Vec<String>) 
 struct LastRun {
     at_ms: i64,
     stamp: String,
-    reading: Reading,
+    reading: SensorReading,
 }
 
 type LastRuns = BTreeMap<Name, LastRun>;
 
-fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Reading>> {
+fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, SensorReading>> {
     let has_interval = |s: &SensorFile| s.header.as_ref().is_ok_and(|h| h.interval_ms.is_some());
     let cache_path = ctx.layout.sensor_runs();
     let mut runs: LastRuns = match sensors.iter().any(has_interval) {
@@ -142,8 +142,10 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
         match &sensor.header {
             Err(unfit) => {
                 let detail = json!({ "why": unfit.why });
-                readings
-                    .insert(sensor.name.clone(), Reading::failed(unfit.error, None, detail, Trust::Trusted));
+                readings.insert(
+                    sensor.name.clone(),
+                    SensorReading::failed(unfit.error, None, detail, Trust::Trusted),
+                );
             }
             Ok(header) => match still_good(runs.get(&sensor.name), sensor, header, ctx.now) {
                 Some(reading) => {
@@ -153,21 +155,24 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
             },
         }
     }
-    let boxer = Boxer::new(ctx.layout, ctx.settings, !ctx.dry);
+    let sandboxes = SandboxBuilder::new(ctx.layout, ctx.settings, !ctx.dry);
     let mut jobs = Vec::with_capacity(due.len());
-    due.retain(|(sensor, header)| match boxer.sensor(&sensor.name, header) {
+    due.retain(|(sensor, header)| match sandboxes.sensor(&sensor.name, header) {
         Ok(cell) => {
             jobs.push(job(ctx, sensor, header, cell));
             true
         }
         Err(why) => {
             let detail = json!({ "why": why });
-            readings.insert(sensor.name.clone(), Reading::failed("not_started", None, detail, header.trust));
+            readings.insert(
+                sensor.name.clone(),
+                SensorReading::failed("not_started", None, detail, header.trust),
+            );
             false
         }
     });
     let ended = proc::run_all(jobs, WIDTH, ctx.cancel, None)?;
-    tree::end_strays(&ctx.spared);
+    tree::reap_orphans(&ctx.excluded);
     ctx.go_on()?;
     let mut ran_timed = false;
     for ((sensor, header), ended) in due.into_iter().zip(ended) {
@@ -183,7 +188,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
     if ran_timed && !ctx.dry {
         runs.retain(|name, _| readings.contains_key(name));
         let kept = file::make_dir(ctx.layout.cache())
-            .and_then(|()| records::write_json(&cache_path, &runs, file::Keep::Whole));
+            .and_then(|()| records::write_json(&cache_path, &runs, file::Durability::Whole));
         // If the cache cannot be written, those sensors run again, and the beat continues.
         log::warn_on_error(ctx, kept);
     }
@@ -194,7 +199,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Read
 ///
 /// # Errors
 /// The sensors cannot be listed, or the user cancels.
-pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name, Reading>> {
+pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name, SensorReading>> {
     let (mut sensors, _) = texts::sensors(ctx.layout)?;
     sensors.retain(|sensor| one.is_none_or(|name| sensor.name.as_str() == name));
     for sensor in &mut sensors {
@@ -209,7 +214,7 @@ pub fn fresh_readings(ctx: &mut Ctx, one: Option<&str>) -> Result<BTreeMap<Name,
 ///
 /// # Errors
 /// The user cancels.
-pub fn try_out(ctx: &mut Ctx, mut sensor: SensorFile) -> Result<Reading> {
+pub fn try_out(ctx: &mut Ctx, mut sensor: SensorFile) -> Result<SensorReading> {
     if let Ok(header) = &mut sensor.header {
         header.interval_ms = None;
     }
@@ -219,13 +224,18 @@ pub fn try_out(ctx: &mut Ctx, mut sensor: SensorFile) -> Result<Reading> {
 }
 
 /// Returns the cached reading, if the sensor's interval is not over and its file is unchanged.
-fn still_good(run: Option<&LastRun>, sensor: &SensorFile, header: &Header, now: Now) -> Option<Reading> {
+fn still_good(
+    run: Option<&LastRun>,
+    sensor: &SensorFile,
+    header: &SensorHeader,
+    now: Now,
+) -> Option<SensorReading> {
     let run = run?;
     let same = run.stamp == sensor.stamp && run.reading.trust == header.trust;
     (same && !now.waited(run.at_ms, header.interval_ms?)).then(|| run.reading.clone())
 }
 
-fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header, cell: Cell) -> Job<'static> {
+fn job(ctx: &Ctx, sensor: &SensorFile, header: &SensorHeader, cell: Cell) -> Job<'static> {
     let settings = ctx.settings;
     let granted = settings.full_env.iter().filter(|(key, _)| header.env.contains(key));
     let mut env: Vec<(String, String)> = settings.base_env.iter().chain(granted).cloned().collect();
@@ -237,38 +247,40 @@ fn job(ctx: &Ctx, sensor: &SensorFile, header: &Header, cell: Cell) -> Job<'stat
         env,
         cwd: ctx.layout.root().to_owned(),
         input: Input::Null,
-        keep: Keep::All(MAX_OUTPUT_BYTES),
+        keep: OutputLimit::All(MAX_OUTPUT_BYTES),
         timeout_ms: header.timeout_ms.unwrap_or(settings.limits.sensor_timeout_ms),
         sink: None,
         gate: None,
-        boxed: cell.boxed,
+        sandbox: cell.sandbox,
     }
 }
 
 /// Converts a sensor's exit to a reading, without secrets. Parts that differ from run to run go to the detail, so that
 /// a sensor that fails twice in the same way has the same signal twice.
-pub fn interpret(ended: Ended, trust: Trust, secrets: &Secrets) -> Reading {
+pub fn interpret(ended: ChildResult, trust: Trust, secrets: &Secrets) -> SensorReading {
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let stderr = secrets.redact(&stderr);
     let from = stderr.len().saturating_sub(STDERR_BYTES);
     let from = (from..=stderr.len()).find(|at| stderr.is_char_boundary(*at)).unwrap_or(0);
     let detail =
         json!({ "stderr": stderr[from..], "took_ms": ended.took_ms, "printed_bytes": ended.stdout.len() });
-    let failed = |error, code| Reading::failed(error, code, detail, trust);
+    let failed = |error, code| SensorReading::failed(error, code, detail, trust);
     match ended.exit {
-        Exit::Code(0) => match parse_one_object(&ended.stdout) {
+        ProcessExit::Code(0) => match parse_one_object(&ended.stdout) {
             Ok(mut value) => {
                 secrets.redact_json(&mut value);
-                Reading::from_output(value, trust)
+                SensorReading::from_output(value, trust)
             }
             Err(error) => failed(error, None),
         },
-        Exit::Code(code) => failed("exit", Some(code)),
-        Exit::Signal(signal) => failed("signal", Some(signal)),
-        Exit::Timeout => failed("timeout", None),
-        Exit::TooMuch => failed("too_large", None),
-        Exit::NotStarted(why) => Reading::failed("not_started", None, json!({ "why": why }), trust),
-        Exit::Cancelled => failed("interrupted", None),
+        ProcessExit::Code(code) => failed("exit", Some(code)),
+        ProcessExit::Signal(signal) => failed("signal", Some(signal)),
+        ProcessExit::Timeout => failed("timeout", None),
+        ProcessExit::TooMuch => failed("too_large", None),
+        ProcessExit::NotStarted(why) => {
+            SensorReading::failed("not_started", None, json!({ "why": why }), trust)
+        }
+        ProcessExit::Cancelled => failed("interrupted", None),
     }
 }
 
@@ -287,23 +299,23 @@ fn parse_one_object(bytes: &[u8]) -> Result<Value, &'static str> {
 mod tests {
     use super::*;
 
-    fn ended(exit: Exit, stdout: &str) -> Ended {
-        Ended { exit, stdout: stdout.as_bytes().to_vec(), stderr: b"oops".to_vec(), took_ms: 7 }
+    fn ended(exit: ProcessExit, stdout: &str) -> ChildResult {
+        ChildResult { exit, stdout: stdout.as_bytes().to_vec(), stderr: b"oops".to_vec(), took_ms: 7 }
     }
 
     #[test]
     fn every_exit_becomes_a_reading() {
         let rows = [
-            (ended(Exit::Code(0), "{\"a\":1}"), true, json!({"a":1})),
-            (ended(Exit::Code(0), " \n"), false, json!({"error":"empty"})),
-            (ended(Exit::Code(0), "[1]"), false, json!({"error":"not_an_object"})),
-            (ended(Exit::Code(0), "{\"a\":1}{\"b\":2}"), false, json!({"error":"not_json"})),
-            (ended(Exit::Code(0), "{\"a\":\"\u{0}\"}"), false, json!({"error":"not_json"})),
-            (ended(Exit::Code(3), "{\"a\":1}"), false, json!({"error":"exit","exit_code":3})),
-            (ended(Exit::Code(200), ""), false, json!({"error":"exit","exit_code":200})),
-            (ended(Exit::Signal(9), ""), false, json!({"error":"signal","exit_code":9})),
-            (ended(Exit::Timeout, "{"), false, json!({"error":"timeout"})),
-            (ended(Exit::TooMuch, ""), false, json!({"error":"too_large"})),
+            (ended(ProcessExit::Code(0), "{\"a\":1}"), true, json!({"a":1})),
+            (ended(ProcessExit::Code(0), " \n"), false, json!({"error":"empty"})),
+            (ended(ProcessExit::Code(0), "[1]"), false, json!({"error":"not_an_object"})),
+            (ended(ProcessExit::Code(0), "{\"a\":1}{\"b\":2}"), false, json!({"error":"not_json"})),
+            (ended(ProcessExit::Code(0), "{\"a\":\"\u{0}\"}"), false, json!({"error":"not_json"})),
+            (ended(ProcessExit::Code(3), "{\"a\":1}"), false, json!({"error":"exit","exit_code":3})),
+            (ended(ProcessExit::Code(200), ""), false, json!({"error":"exit","exit_code":200})),
+            (ended(ProcessExit::Signal(9), ""), false, json!({"error":"signal","exit_code":9})),
+            (ended(ProcessExit::Timeout, "{"), false, json!({"error":"timeout"})),
+            (ended(ProcessExit::TooMuch, ""), false, json!({"error":"too_large"})),
         ];
         for (end, ok, signal) in rows {
             let shown = format!("{end:?}");
@@ -314,7 +326,7 @@ mod tests {
 
     #[test]
     fn stderr_reaches_the_detail_and_not_the_signal() {
-        let reading = interpret(ended(Exit::Code(1), ""), Trust::Untrusted, &Secrets::default());
+        let reading = interpret(ended(ProcessExit::Code(1), ""), Trust::Untrusted, &Secrets::default());
         assert_eq!(reading.detail["stderr"], "oops");
         assert_eq!(reading.trust, Trust::Untrusted);
         assert_eq!(reading.signal, json!({"error":"exit","exit_code":1}));

@@ -16,10 +16,10 @@ use crate::model::beat::Started;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
-use crate::model::wire::Seen;
-use crate::model::worker::{Flag, Phase, State};
+use crate::model::wire::ViewerState;
+use crate::model::worker::{Flag, Phase, WorkerState};
 use crate::store::layout::WorkerDir;
-use crate::store::transcript::Reader;
+use crate::store::transcript::TranscriptReader;
 use crate::store::workers;
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
@@ -55,7 +55,7 @@ pub struct Options<'a> {
 
 /// How an attached session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum AttachEnd {
     /// The user left, or the terminal went away; the worker runs on.
     Detached,
     /// The worker has ended, and the user has seen its last screen.
@@ -67,7 +67,7 @@ pub enum Ended {
 /// # Errors
 /// When there is no terminal, when the supervisor uses another version of the protocol, or when it was killed. The
 /// terminal is reset.
-pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<Ended> {
+pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<AttachEnd> {
     if !tty::is_terminal() {
         let fault = Fault::usage(format!("could not attach to {id}: stdin and stdout are not a terminal"));
         return Err(fault.hint(format!("`looop logs {id}` prints what it printed")).into());
@@ -81,7 +81,7 @@ pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<Ended> {
     let session = Session {
         id,
         dir,
-        reader: Reader::open(dir)?,
+        reader: TranscriptReader::open(dir)?,
         screen: Screen::new(cols, rows),
         painter: Painter::new(cols, rows),
         keys: Keys::default(),
@@ -98,14 +98,14 @@ pub fn attach(dir: &WorkerDir, id: &Name, options: Options) -> Result<Ended> {
 struct Session<'a, 'b> {
     id: &'a Name,
     dir: &'a WorkerDir,
-    reader: Reader,
+    reader: TranscriptReader,
     screen: Screen,
     painter: Painter,
     keys: Keys,
     link: Link,
-    seen: Option<Seen>,
+    seen: Option<ViewerState>,
     /// The last state of an ended worker.
-    over: Option<State>,
+    over: Option<WorkerState>,
     /// A message to the user, shown until the next key.
     notice: Option<String>,
     raw: Option<Raw>,
@@ -113,7 +113,7 @@ struct Session<'a, 'b> {
 }
 
 /// Which descriptors are ready.
-struct Ready {
+struct AttachPoll {
     keys: bool,
     resized: bool,
     cancelled: bool,
@@ -122,7 +122,7 @@ struct Ready {
 }
 
 impl Session<'_, '_> {
-    fn run(mut self, cancel: &Cancel, resized: &Resized) -> Result<Ended> {
+    fn run(mut self, cancel: &Cancel, resized: &Resized) -> Result<AttachEnd> {
         self.rewind()?;
         let history = Deadline::after_ms(HISTORY_MS);
         let mut next_frame = Deadline::after_ms(0);
@@ -136,7 +136,7 @@ impl Session<'_, '_> {
             let wait = if more { 0 } else { self.wait_ms(can_draw, &next_frame) };
             let ready = self.poll(cancel, resized, can_draw && next_frame.passed(), wait)?;
             if ready.cancelled {
-                return Ok(Ended::Detached);
+                return Ok(AttachEnd::Detached);
             }
             if ready.resized {
                 self.resize(resized);
@@ -157,7 +157,7 @@ impl Session<'_, '_> {
         }
         self.link.send_rest();
         self.raw = None;
-        Ok(ended.unwrap_or(Ended::Detached))
+        Ok(ended.unwrap_or(AttachEnd::Detached))
     }
 
     /// Seeks to the last part of the transcript, far enough back to draw the whole screen.
@@ -202,7 +202,7 @@ impl Session<'_, '_> {
         if self.link.is_closing() { wait.min(LAST_LOOK_MS) } else { wait }
     }
 
-    fn poll(&self, cancel: &Cancel, resized: &Resized, can_draw: bool, wait_ms: i64) -> Result<Ready> {
+    fn poll(&self, cancel: &Cancel, resized: &Resized, can_draw: bool, wait_ms: i64) -> Result<AttachPoll> {
         // Keys stay in the terminal while the worker does not take them, so a large paste waits at its sender.
         let keys = if self.link.is_full() { PollFlags::empty() } else { PollFlags::IN };
         let screen = if can_draw { PollFlags::OUT } else { PollFlags::empty() };
@@ -224,7 +224,7 @@ impl Session<'_, '_> {
         }
         let is = |n: usize, flags: PollFlags| fds.get(n).is_some_and(|fd| fd.revents().intersects(flags));
         let any = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
-        Ok(Ready {
+        Ok(AttachPoll {
             keys: is(0, any),
             screen: is(1, PollFlags::OUT),
             cancelled: is(2, any),
@@ -259,16 +259,18 @@ impl Session<'_, '_> {
     }
 
     /// Handles typed keys; returns the end if the user leaves.
-    fn act(&mut self, typed: Vec<KeyEvent>, dirty: &mut bool) -> Result<Option<Ended>> {
+    fn act(&mut self, typed: Vec<KeyEvent>, dirty: &mut bool) -> Result<Option<AttachEnd>> {
         for event in typed {
             *dirty |= self.notice.take().is_some();
             let over = self.over.as_ref().map(|state| state.phase);
             match (event, over) {
-                (KeyEvent::Detach, over) => return Ok(Some(over.map_or(Ended::Detached, Ended::Over))),
+                (KeyEvent::Detach, over) => {
+                    return Ok(Some(over.map_or(AttachEnd::Detached, AttachEnd::Over)));
+                }
                 // The worker takes no more keys, so q, Ctrl-C and Ctrl-D leave. A typed line ends with a line break, so
                 // it does not leave.
                 (KeyEvent::Pass(bytes), Some(phase)) if matches!(*bytes, [.., b'q' | 0x03 | 0x04]) => {
-                    return Ok(Some(Ended::Over(phase)));
+                    return Ok(Some(AttachEnd::Over(phase)));
                 }
                 (KeyEvent::Pass(bytes), None) if !self.options.view => self.link.send(&bytes),
                 (KeyEvent::Pass(_), _) => {}
@@ -315,15 +317,15 @@ impl Session<'_, '_> {
         }
         // The supervisor writes its last state before it releases its lock. An archived directory has no state here.
         let state = workers::load_from(self.dir).ok().flatten().map(|worker| worker.state);
-        let said = self.seen.as_ref().map(|seen| seen.phase).filter(|phase| phase.is_over());
-        self.over = match (state, said) {
+        let stated = self.seen.as_ref().map(|seen| seen.phase).filter(|phase| phase.is_over());
+        self.over = match (state, stated) {
             (Some(state), _) if state.phase == Phase::Lost && !self.link.was_never_open() => {
                 return Err(self.lost().into());
             }
             (Some(state), _) if state.phase.is_over() => Some(state),
             (None, Some(phase)) => {
                 let nobody = Started { pid: 0, start: 0, boot: String::new() };
-                Some(State { phase, ..State::new(self.id.clone(), 0, nobody) })
+                Some(WorkerState { phase, ..WorkerState::new(self.id.clone(), 0, nobody) })
             }
             _ if self.link.is_closing() => None,
             _ => return Err(self.lost().into()),

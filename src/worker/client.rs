@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::model::fault::Fault;
 use crate::model::time::human_ms;
-use crate::model::wire::{self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, Reply, Request};
+use crate::model::wire::{self, Decoder, FrameKind, Hello, MAX_PAYLOAD, MAX_REPORT, WireReply, WireRequest};
 use crate::sys::clock::Deadline;
 use crate::sys::{socket, tree};
 
@@ -24,7 +24,7 @@ const WAKE_MS: i64 = 200;
 ///
 /// # Errors
 /// When no process listens or replies, when the versions differ, or when the supervisor refuses.
-pub fn call(socket: &Path, request: Request) -> Result<String> {
+pub fn call(socket: &Path, request: WireRequest) -> Result<String> {
     reply(&mut open(socket, request, REPLY_MS)?, Some(REPLY_MS))
 }
 
@@ -34,12 +34,12 @@ pub fn call(socket: &Path, request: Request) -> Result<String> {
 /// As [`call`].
 pub fn ask(socket: &Path, text: &str, options: &[String], reference: Option<&str>) -> Result<String> {
     let (text, options, reference) = (text.to_owned(), options.to_vec(), reference.map(str::to_owned));
-    reply(&mut open(socket, Request::Ask { text, options, reference }, REPLY_MS)?, None)
+    reply(&mut open(socket, WireRequest::Ask { text, options, reference }, REPLY_MS)?, None)
 }
 
 /// Wakes a supervisor because there is something to read. Without this call it reads by itself, only later.
-pub fn poke(socket: &Path) {
-    drop(open(socket, Request::Poke, WAKE_MS));
+pub fn wake(socket: &Path) {
+    drop(open(socket, WireRequest::Wake, WAKE_MS));
 }
 
 /// Hands in a deliverable, read to its end.
@@ -50,7 +50,7 @@ pub fn report(socket: &Path, name: &str, content: &mut dyn Read) -> Result<Strin
     // Read all of it before the first byte is sent: the supervisor does not wait for a slow writer.
     let mut bytes = Vec::new();
     content.take(MAX_REPORT as u64 + 1).read_to_end(&mut bytes).context("could not read the report")?;
-    let mut stream = open(socket, Request::Report { name: name.to_owned() }, REPLY_MS)?;
+    let mut stream = open(socket, WireRequest::Report { name: name.to_owned() }, REPLY_MS)?;
     for part in bytes.chunks(MAX_PAYLOAD).chain([&[][..]]) {
         // If the supervisor has received too much, it says why and hangs up; read its reply then.
         if stream.write_all(&wire::encode(FrameKind::Data, part)).is_err() {
@@ -60,7 +60,7 @@ pub fn report(socket: &Path, name: &str, content: &mut dyn Read) -> Result<Strin
     reply(&mut stream, Some(REPLY_MS))
 }
 
-fn open(socket: &Path, request: Request, wait_ms: i64) -> Result<UnixStream> {
+fn open(socket: &Path, request: WireRequest, wait_ms: i64) -> Result<UnixStream> {
     let wait = Duration::from_millis(wait_ms.unsigned_abs());
     let mut stream = socket::connect(socket, wait).map_err(|error| match error.kind() {
         ErrorKind::TimedOut => {
@@ -127,9 +127,9 @@ fn reply(stream: &mut UnixStream, wait_ms: Option<i64>) -> Result<String> {
             return match serde_json::from_slice(&frame.payload)
                 .context("could not read the supervisor's reply")?
             {
-                Reply::Ok(text) => Ok(text),
-                Reply::Error(why) => Err(Fault::failed(why).into()),
-                Reply::Version(theirs) => Err(other_version(theirs).into()),
+                WireReply::Ok(text) => Ok(text),
+                WireReply::Error(why) => Err(Fault::failed(why).into()),
+                WireReply::Version(theirs) => Err(other_version(theirs).into()),
             };
         }
         let count = read(stream, &mut buffer, deadline.as_ref())?;

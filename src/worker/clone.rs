@@ -40,7 +40,7 @@ pub use crate::sys::git::Git;
 pub use collect::{Collected, collect, collect_within};
 pub use leftovers::{discard, leftovers};
 pub use source::{Source, inspect, stores, top_of};
-pub use trees::{Change, Grown, Trees, is_empty};
+pub use trees::{Grown, TreeDifference, Trees, is_empty};
 
 /// Config of a clone that overrides the user's and the system's, which the worker's git reads as well: no signature,
 /// hook, monitor, editor, pager, prompt or filter of theirs can wait for input or run a program.

@@ -8,8 +8,8 @@ use vt100::capture::{
 };
 
 use super::screen::{self, DEFAULT_SIZE, guarded, is_plain};
-use crate::model::secret::{Secrets, Stream};
-use crate::store::transcript::{Event, Reader};
+use crate::model::secret::{RedactStream, Secrets};
+use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -28,18 +28,18 @@ pub type Sink<'a> = &'a mut dyn FnMut(&str) -> Result<()>;
 ///
 /// # Errors
 /// When the transcript cannot be read or the text cannot be written.
-pub fn plain(reader: &mut Reader, out: Sink) -> Result<()> {
+pub fn plain(reader: &mut TranscriptReader, out: Sink) -> Result<()> {
     let (cols, rows) = reader.size().unwrap_or(DEFAULT_SIZE);
     let mut parser = screen::parser(cols, rows, HELD_ROWS, Lines::default());
     let mut buffer = vec![0; CHUNK_BYTES];
     while let Some(event) = reader.next(&mut buffer)? {
         let whole = match event {
-            Event::Output { length, .. } => guarded(|| parser.process(&buffer[..length])),
-            Event::Resize { cols, rows, .. } => {
+            TranscriptEvent::Output { length, .. } => guarded(|| parser.process(&buffer[..length])),
+            TranscriptEvent::Resize { cols, rows, .. } => {
                 let (cols, rows) = screen::size(cols, rows);
                 guarded(|| parser.set_size(rows, cols))
             }
-            Event::Lost { bytes, .. } => {
+            TranscriptEvent::Lost { bytes, .. } => {
                 let note = format!("\r\n[{bytes} bytes of output were lost]\r\n");
                 guarded(|| parser.process(note.as_bytes()))
             }
@@ -130,8 +130,8 @@ impl Lines {
 ///
 /// # Errors
 /// As [`plain`].
-pub fn cast(reader: &mut Reader, title: &str, secrets: &Secrets, out: Sink) -> Result<()> {
-    let mut clean = Stream::new(secrets);
+pub fn cast(reader: &mut TranscriptReader, title: &str, secrets: &Secrets, out: Sink) -> Result<()> {
+    let mut clean = RedactStream::new(secrets);
     let (width, height) = reader.size().unwrap_or(DEFAULT_SIZE);
     let timestamp = reader.start_ms().unwrap_or(0) / 1000;
     let header = serde_json::json!({
@@ -141,16 +141,16 @@ pub fn cast(reader: &mut Reader, title: &str, secrets: &Secrets, out: Sink) -> R
     let (mut buffer, mut utf8, mut last) = (vec![0; CHUNK_BYTES], Utf8::default(), 0);
     while let Some(event) = reader.next(&mut buffer)? {
         match event {
-            Event::Output { ms, length } => {
+            TranscriptEvent::Output { ms, length } => {
                 last = ms.unwrap_or(last);
                 let text = utf8.push(&buffer[..length]);
                 line(last, "o", &clean.feed(&text), out)?;
             }
-            Event::Resize { ms, cols, rows } => {
+            TranscriptEvent::Resize { ms, cols, rows } => {
                 last = ms;
                 line(last, "r", &format!("{cols}x{rows}"), out)?;
             }
-            Event::Lost { .. } => {}
+            TranscriptEvent::Lost { .. } => {}
         }
     }
     let rest = clean.feed(&utf8.end()) + &clean.end();

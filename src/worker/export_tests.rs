@@ -5,15 +5,15 @@ use serde_json::Value;
 
 use super::*;
 use crate::store::layout::WorkerDir;
-use crate::store::transcript::Writer;
+use crate::store::transcript::TranscriptWriter;
 
 /// Makes a transcript of 20 x 4 cells, written by `fill`.
-fn reader(fill: impl FnOnce(&mut Writer)) -> (tempfile::TempDir, Reader) {
+fn reader(fill: impl FnOnce(&mut TranscriptWriter)) -> (tempfile::TempDir, TranscriptReader) {
     let temp = tempfile::tempdir().unwrap();
     let dir = WorkerDir(temp.path().to_owned());
-    let mut writer = Writer::create(&dir, 1_700_000_000_000, 20, 4, 64 << 20).unwrap();
+    let mut writer = TranscriptWriter::create(&dir, 1_700_000_000_000, 20, 4, 64 << 20).unwrap();
     fill(&mut writer);
-    let reader = Reader::open(&dir).unwrap();
+    let reader = TranscriptReader::open(&dir).unwrap();
     (temp, reader)
 }
 

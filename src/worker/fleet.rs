@@ -2,23 +2,23 @@
 
 use anyhow::Result;
 
-use super::start::{FIX, Starter, Wanted};
+use super::start::{FIX, WorkerRequest, WorkerStarter};
 use super::{Described, Fleet, client, recover, surface};
 use crate::model::decision::{Action, Move};
-use crate::model::entry::Outcome;
+use crate::model::entry::MoveOutcome;
 use crate::model::name::Name;
 use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::time::Now;
-use crate::model::wire::Request;
-use crate::model::worker::{Exit, Phase, WorkerView};
+use crate::model::wire::WireRequest;
+use crate::model::worker::{Phase, WorkerExit, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
-use crate::sys::{kin, tree};
+use crate::sys::{descendants, tree};
 
 /// The workers of one data dir.
-pub struct LocalFleet<'a>(pub Starter<'a>);
+pub struct LocalFleet<'a>(pub WorkerStarter<'a>);
 
 impl Fleet for LocalFleet<'_> {
     fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)> {
@@ -55,36 +55,39 @@ impl Fleet for LocalFleet<'_> {
         decided: &Move,
         is_tainted: bool,
         approved: Option<&ApprovalScope>,
-    ) -> Result<Outcome> {
-        let refused = |why: String| Ok(Outcome::Refused { why });
+    ) -> Result<MoveOutcome> {
+        let refused = |why: String| Ok(MoveOutcome::Refused { why });
         match &decided.action {
             Action::StartWorker { .. } => {
                 let approved = approved.cloned();
-                let wanted = Wanted { is_tainted, approved, ..self.wanted(decided, beat) };
+                let wanted = WorkerRequest { is_tainted, approved, ..self.wanted(decided, beat) };
                 match self.0.start(&wanted)? {
-                    Ok(spec) => Ok(Outcome::Done { note: spec.argv.join(" ") }),
+                    Ok(spec) => Ok(MoveOutcome::Done { note: spec.argv.join(" ") }),
                     Err(why) => refused(why),
                 }
             }
             Action::StopWorker { id } => match self.live(id)? {
                 Ok(_) => {
-                    let told = client::call(&self.0.layout.worker(id).attach_socket(), Request::Kill);
+                    let notified = client::call(&self.0.layout.worker(id).attach_socket(), WireRequest::Kill);
                     // If the worker ended by itself in the meantime, the goal is reached.
-                    if told.is_err() && self.live(id)?.is_ok() {
-                        told?;
+                    if notified.is_err() && self.live(id)?.is_ok() {
+                        notified?;
                     }
-                    Ok(Outcome::Done { note: String::new() })
+                    Ok(MoveOutcome::Done { note: String::new() })
                 }
                 Err(why) => refused(why),
             },
             Action::TellWorker { id, text } => match self.live(id)? {
                 Ok(_) => {
                     let dir = self.0.layout.worker(id);
-                    let told =
-                        mail::Told { by: beat.to_owned(), at_ms: self.0.now.unix_ms, text: text.clone() };
+                    let notified = mail::InboxMessage {
+                        by: beat.to_owned(),
+                        at_ms: self.0.now.unix_ms,
+                        text: text.clone(),
+                    };
                     let _store = lock::store(&self.0.layout.store_lock())?;
-                    mail::tell(&dir, &told)?;
-                    Ok(Outcome::Done { note: String::new() })
+                    mail::tell(&dir, &notified)?;
+                    Ok(MoveOutcome::Done { note: String::new() })
                 }
                 Err(why) => refused(why),
             },
@@ -147,16 +150,16 @@ impl Fleet for LocalFleet<'_> {
 
 impl LocalFleet<'_> {
     /// Converts a move into a request. Resolves its paths, independently of the directory of the beat.
-    fn wanted(&self, decided: &Move, beat: &str) -> Wanted {
+    fn wanted(&self, decided: &Move, beat: &str) -> WorkerRequest {
         let Action::StartWorker { id, kind, brief, verify, claims, repo, grant, .. } = &decided.action else {
-            return Wanted::default();
+            return WorkerRequest::default();
         };
         let resolved = |text: &String| {
             let path = self.0.settings.path_of(self.0.layout.root(), text);
             // A missing path is refused later.
             std::fs::canonicalize(&path).unwrap_or(path)
         };
-        Wanted {
+        WorkerRequest {
             id: id.to_string(),
             goal: decided.goal.clone(),
             kind: kind.clone(),
@@ -167,7 +170,7 @@ impl LocalFleet<'_> {
             grant: grant.clone(),
             repo: repo.as_ref().map(resolved),
             by: beat.to_owned(),
-            ..Wanted::default()
+            ..WorkerRequest::default()
         }
     }
 
@@ -197,8 +200,8 @@ pub fn end_lost(layout: &Layout, lost: &[Worker]) {
     let boot = tree::boot_id();
     let children = lost.iter().filter_map(|worker| worker.state.child.as_ref());
     let children: Vec<_> = children.filter(|child| child.boot == boot).collect();
-    kin::end_all(|| {
-        let mut left = kin::marked("LOOOP_SOCKET", &sockets);
+    descendants::end_all(|| {
+        let mut left = descendants::marked("LOOOP_SOCKET", &sockets);
         left.extend(children.iter().flat_map(|child| tree::session_of(child.pid, child.start)));
         left
     });
@@ -229,7 +232,7 @@ pub fn view(layout: &Layout, worker: &Worker, now: Now) -> WorkerView {
         goal: spec.goal.clone(),
         kind: spec.kind.clone(),
         state: state.phase.word().to_owned(),
-        exit: state.exit.map(Exit::words),
+        exit: state.exit.map(WorkerExit::words),
         why: state.why.clone(),
         flag: state.flag.as_ref().map(|flag| flag.text.clone()),
         ask: state.ask.clone(),

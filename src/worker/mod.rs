@@ -5,11 +5,11 @@ pub mod client;
 pub mod clone;
 pub mod export;
 pub mod fleet;
-mod hush;
 pub mod keys;
 pub mod paint;
 mod recover;
 pub mod screen;
+mod secrets_pipe;
 pub mod start;
 pub mod supervise;
 pub mod surface;
@@ -17,7 +17,7 @@ pub mod surface;
 use anyhow::Result;
 
 use crate::model::decision::Move;
-use crate::model::entry::Outcome;
+use crate::model::entry::MoveOutcome;
 use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::worker::WorkerView;
@@ -60,7 +60,7 @@ pub trait Fleet {
         decided: &Move,
         is_tainted: bool,
         approved: Option<&ApprovalScope>,
-    ) -> Result<Outcome>;
+    ) -> Result<MoveOutcome>;
 
     /// Finds out whether this beat made the move before it was interrupted.
     ///

@@ -49,7 +49,7 @@ fn the_strict_reader_is_strict() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum PaintStep {
     Feed(Vec<u8>),
     Resize(u16, u16),
     Outer(u16, u16),
@@ -79,12 +79,12 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(word, 0..12).prop_map(|words| words.concat())
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<PaintStep>> {
     let step = prop_oneof![
-        6 => hostile().prop_map(Step::Feed),
-        1 => (edge(), edge()).prop_map(|(cols, rows)| Step::Resize(cols, rows)),
-        1 => (1_u16..14, 1_u16..14).prop_map(|(cols, rows)| Step::Outer(cols, rows)),
-        4 => Just(Step::Draw),
+        6 => hostile().prop_map(PaintStep::Feed),
+        1 => (edge(), edge()).prop_map(|(cols, rows)| PaintStep::Resize(cols, rows)),
+        1 => (1_u16..14, 1_u16..14).prop_map(|(cols, rows)| PaintStep::Outer(cols, rows)),
+        4 => Just(PaintStep::Draw),
     ];
     proptest::collection::vec(step, 0..25)
 }
@@ -136,21 +136,21 @@ proptest! {
         let mut shown = terminal(cols, rows);
         // vt100 contradicts itself, and panics, when an emoji becomes wide in the last column.
         let mut comparable = true;
-        for step in steps.into_iter().chain([Step::Draw]) {
+        for step in steps.into_iter().chain([PaintStep::Draw]) {
             match step {
-                Step::Feed(bytes) => {
+                PaintStep::Feed(bytes) => {
                     comparable &= !String::from_utf8_lossy(&bytes).contains('\u{fe0f}');
                     screen.feed(&bytes);
                 }
-                Step::Resize(cols, rows) => screen.resize(cols, rows),
-                Step::Outer(new_cols, new_rows) => {
+                PaintStep::Resize(cols, rows) => screen.resize(cols, rows),
+                PaintStep::Outer(new_cols, new_rows) => {
                     (cols, rows) = (new_cols, new_rows);
                     painter.resize(cols, rows);
                     let modes = shown.screen().input_mode_formatted();
                     shown = terminal(cols, rows);
                     shown.process(modes.as_bytes());
                 }
-                Step::Draw => {
+                PaintStep::Draw => {
                     let out = painter.frame(&mut screen, " w \u{4e2d} running \x1b]0;x\x07 ");
                     prop_assert_eq!(forbidden(&out), None, "{:?}", out);
                     if comparable {

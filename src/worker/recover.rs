@@ -8,11 +8,11 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::clone::{self, Collected, Git};
-use super::start::Starter;
+use super::start::WorkerStarter;
 use crate::model::entry::worker_line;
 use crate::model::leftovers::Leftovers;
 use crate::model::user_side::UserSidePath;
-use crate::model::worker::{Phase, Repo, State};
+use crate::model::worker::{Phase, Repo, WorkerState};
 use crate::store::workers::{self, Worker};
 use crate::store::{git_watch, lock, logs};
 
@@ -35,7 +35,7 @@ enum CloneOutcome {
 ///
 /// # Errors
 /// When the workers cannot be listed, or a result cannot be written.
-pub(super) fn ended(starter: &Starter) -> Result<()> {
+pub(super) fn ended(starter: &WorkerStarter) -> Result<()> {
     let (all, _) = workers::list(starter.layout)?;
     for worker in all.iter().filter(|worker| worker.state.phase.is_over()) {
         let made = git_watch::end(&starter.layout.worker(&worker.spec.id).git_watch())?;
@@ -55,11 +55,11 @@ pub(super) fn ended(starter: &Starter) -> Result<()> {
     Ok(())
 }
 
-fn git<'a>(starter: &'a Starter) -> Result<Git<'a>> {
+fn git<'a>(starter: &'a WorkerStarter) -> Result<Git<'a>> {
     Git::find(&starter.settings.path, GIT_MS, starter.cancel)
 }
 
-fn left(starter: &Starter, worker: &Worker, repo: &Repo) -> Leftovers {
+fn left(starter: &WorkerStarter, worker: &Worker, repo: &Repo) -> Leftovers {
     let clone = starter.layout.worker(&worker.spec.id).clone_dir();
     match git(starter) {
         Ok(git) => clone::leftovers(&git, repo, &clone),
@@ -68,7 +68,7 @@ fn left(starter: &Starter, worker: &Worker, repo: &Repo) -> Leftovers {
 }
 
 /// Fetches a branch. Returns `None` if nothing can have changed; then it does not even make a view of the clone.
-fn fetch(starter: &Starter, worker: &Worker, repo: &Repo) -> Option<CloneOutcome> {
+fn fetch(starter: &WorkerStarter, worker: &Worker, repo: &Repo) -> Option<CloneOutcome> {
     let clone = starter.layout.worker(&worker.spec.id).clone_dir();
     if !fs::symlink_metadata(clone.join(".git")).is_ok_and(|meta| meta.is_dir()) {
         return None;
@@ -84,7 +84,7 @@ fn fetch(starter: &Starter, worker: &Worker, repo: &Repo) -> Option<CloneOutcome
 }
 
 /// Writes a result, unless another worker has the name by now.
-fn keep(starter: &Starter, seen: &Worker, finding: CloneOutcome) -> Result<()> {
+fn keep(starter: &WorkerStarter, seen: &Worker, finding: CloneOutcome) -> Result<()> {
     let (layout, now) = (starter.layout, starter.now);
     let dir = layout.worker(&seen.spec.id);
     let line = {
@@ -110,7 +110,7 @@ fn keep(starter: &Starter, seen: &Worker, finding: CloneOutcome) -> Result<()> {
     }
 }
 
-fn take(state: &mut State, finding: CloneOutcome, now_ms: i64) {
+fn take(state: &mut WorkerState, finding: CloneOutcome, now_ms: i64) {
     match finding {
         CloneOutcome::MadeGitDirs(made) => state.user_side.extend(made),
         CloneOutcome::Left(left) => state.left = Some(left),
@@ -129,7 +129,7 @@ fn take(state: &mut State, finding: CloneOutcome, now_ms: i64) {
 }
 
 /// Redacts secrets: the worker chose names and messages.
-fn clean(starter: &Starter, state: &mut State) -> Result<()> {
+fn clean(starter: &WorkerStarter, state: &mut WorkerState) -> Result<()> {
     let mut value: Value = serde_json::to_value(&state.left)?;
     starter.settings.secrets.redact_json(&mut value);
     state.left = serde_json::from_value(value)?;

@@ -9,7 +9,7 @@ use std::sync::Once;
 use anyhow::Result;
 
 use crate::store::layout::WorkerDir;
-use crate::store::transcript::{Event, Reader};
+use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 
 /// The smallest width of the model: vt100 cannot draw a wide character on a screen of one column.
 const COLS_MIN: u16 = 2;
@@ -28,15 +28,15 @@ pub const DEFAULT_SIZE: (u16, u16) = (80, 24);
 
 /// A screen on which output is drawn.
 pub struct Screen {
-    parser: vt100::Parser<Bell>,
+    parser: vt100::Parser<TerminalBell>,
 }
 
 #[derive(Debug, Default)]
-struct Bell {
+struct TerminalBell {
     rung: bool,
 }
 
-impl vt100::Callbacks for Bell {
+impl vt100::Callbacks for TerminalBell {
     fn audible_bell(&mut self, _: &mut vt100::Screen) {
         self.rung = true;
     }
@@ -45,12 +45,12 @@ impl vt100::Callbacks for Bell {
 impl Screen {
     /// Makes an empty screen of a size in cells; corrects an impossible size.
     pub fn new(cols: u16, rows: u16) -> Screen {
-        Screen { parser: parser(cols, rows, 0, Bell::default()) }
+        Screen { parser: parser(cols, rows, 0, TerminalBell::default()) }
     }
 
     /// Builds the screen of a worker from the end of its transcript.
     pub fn replay(dir: &WorkerDir, bytes: u64) -> Result<Screen> {
-        let mut reader = Reader::open(dir)?;
+        let mut reader = TranscriptReader::open(dir)?;
         let end = reader.end_offset()?;
         reader.seek(end.saturating_sub(bytes))?;
         let (cols, rows) = reader.size().unwrap_or(DEFAULT_SIZE);
@@ -67,11 +67,11 @@ impl Screen {
     }
 
     /// Draws the next event of a transcript; the bytes of output are in `buffer`.
-    pub fn apply(&mut self, event: Event, buffer: &[u8]) {
+    pub fn apply(&mut self, event: TranscriptEvent, buffer: &[u8]) {
         match event {
-            Event::Output { length, .. } => self.feed(&buffer[..length]),
-            Event::Resize { cols, rows, .. } => self.resize(cols, rows),
-            Event::Lost { .. } => {}
+            TranscriptEvent::Output { length, .. } => self.feed(&buffer[..length]),
+            TranscriptEvent::Resize { cols, rows, .. } => self.resize(cols, rows),
+            TranscriptEvent::Lost { .. } => {}
         }
     }
 
@@ -88,7 +88,7 @@ impl Screen {
         let size = size(cols, rows);
         let parser = &mut self.parser;
         if guarded(|| parser.set_size(size.1, size.0)).is_none() {
-            self.parser = self::parser(cols, rows, 0, Bell::default());
+            self.parser = self::parser(cols, rows, 0, TerminalBell::default());
         }
     }
 
@@ -96,7 +96,7 @@ impl Screen {
     fn start_over(&mut self) {
         let broken = self.parser.screen();
         let (rows, cols) = broken.size();
-        let fresh = || parser(cols.get(), rows.get(), 0, Bell::default());
+        let fresh = || parser(cols.get(), rows.get(), 0, TerminalBell::default());
         let drawn = guarded(|| {
             let mut parser = fresh();
             parser.process(broken.state_formatted().as_bytes());

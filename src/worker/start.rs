@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{clone, hush};
+use super::{clone, secrets_pipe};
 use crate::agents;
 use crate::model::ask::quote_argv;
 use crate::model::budget::Hit;
@@ -20,7 +20,7 @@ use crate::model::settings::{Settings, WorkerRunner};
 use crate::model::time::Now;
 use crate::model::worker::{Check, Objects, Spec, WorkerLimits};
 use crate::store::boxes::Cell;
-use crate::store::file::Keep;
+use crate::store::file::Durability;
 use crate::store::layout::{Layout, WorkerDir};
 use crate::store::{budget, file, lock, records, workers};
 use crate::sys::clock::Deadline;
@@ -42,7 +42,7 @@ const CLONE_MS: i64 = 10 * 60_000;
 
 /// A request for a worker.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct WorkerRequest {
     pub id: String,
     /// The goal that it works for.
     pub goal: Option<Name>,
@@ -75,7 +75,7 @@ pub struct Wanted {
 }
 
 /// The context for starting workers.
-pub struct Starter<'a> {
+pub struct WorkerStarter<'a> {
     pub layout: &'a Layout,
     pub settings: &'a Settings,
     pub cancel: &'a Cancel,
@@ -91,12 +91,12 @@ pub type Leads = fn(&Path, &Path, &str) -> String;
 /// The reason why a worker cannot be started, for the requester.
 pub type Refusal = String;
 
-impl Starter<'_> {
+impl WorkerStarter<'_> {
     /// Describes what would run: everything about the worker that does not depend on the time of its start.
     ///
     /// # Errors
     /// When a file cannot be read. The inner error says why the worker cannot be started.
-    pub fn spec(&self, wanted: &Wanted) -> Result<Result<Spec, Refusal>> {
+    pub fn spec(&self, wanted: &WorkerRequest) -> Result<Result<Spec, Refusal>> {
         let id = match Name::parse_new(&wanted.id) {
             Ok(id) => id,
             Err(why) => return Ok(Err(why)),
@@ -129,15 +129,15 @@ impl Starter<'_> {
             // A fix is looop itself, which needs its own files.
             (if kind == FIX { Cell::default() } else { own }, checks)
         });
-        let (boxed, checks_boxed) = match boxes.and_then(|cells| Ok((cells, self.grants(wanted)?))) {
+        let (sandbox, checks_sandbox) = match boxes.and_then(|cells| Ok((cells, self.grants(wanted)?))) {
             Ok(((own, checks), granted)) => {
                 env.extend(own.env.into_iter().chain(granted));
-                (own.boxed, checks.boxed)
+                (own.sandbox, checks.sandbox)
             }
             Err(why) => return Ok(Err(format!("it could not be sandboxed: {why}"))),
         };
         if kind == "agent" {
-            agents::fill_box(&mut argv, boxed.is_some());
+            agents::fill_box(&mut argv, sandbox.is_some());
         }
         let mut spec = Spec {
             id,
@@ -151,8 +151,8 @@ impl Starter<'_> {
             claims: wanted.claims.clone(),
             repo: None,
             objects: None,
-            boxed,
-            checks_boxed,
+            sandbox,
+            checks_sandbox,
             limits: WorkerLimits {
                 budget: self.settings.budget.clone(),
                 ..self.settings.workers.limits.clone()
@@ -171,7 +171,7 @@ impl Starter<'_> {
     #[allow(clippy::type_complexity, reason = "four parts of one answer that go into four fields")]
     fn command(
         &self,
-        wanted: &Wanted,
+        wanted: &WorkerRequest,
         verify: &[Check],
         dir: &WorkerDir,
         cwd: &Path,
@@ -216,7 +216,7 @@ impl Starter<'_> {
     /// Builds the command `looop fix` on the brief, with the checks as its tests.
     fn fix(
         &self,
-        wanted: &Wanted,
+        wanted: &WorkerRequest,
         verify: &[Check],
         dir: &WorkerDir,
         cwd: &Path,
@@ -240,7 +240,7 @@ impl Starter<'_> {
     /// # Errors
     /// When a file cannot be written or a process cannot be started. The inner error says why the worker may not be
     /// started.
-    pub fn start(&self, wanted: &Wanted) -> Result<Result<Spec, Refusal>> {
+    pub fn start(&self, wanted: &WorkerRequest) -> Result<Result<Spec, Refusal>> {
         if !program::finds_itself() {
             return Ok(Err("`/proc` is not mounted, and looop needs it to find its own program".to_owned()));
         }
@@ -276,13 +276,13 @@ impl Starter<'_> {
             Err(why) => return Ok(Err(why)),
         };
         let cannot = || format!("could not start the supervisor of worker {}", spec.id);
-        supervisor.tell(&hush::told(&self.settings.secrets)?).with_context(cannot)?;
+        supervisor.tell(&secrets_pipe::notified(&self.settings.secrets)?).with_context(cannot)?;
         // Sync the name during the start, before success is reported: a power loss must not remove a reported worker.
         let synced = file::sync_dir(self.layout.worker(&spec.id).path());
-        let said = supervisor.said(START_MS).with_context(cannot)?;
+        let handshake = supervisor.handshake(START_MS).with_context(cannot)?;
         drop(starting);
         synced?;
-        if said == "ok" { Ok(Ok(spec)) } else { Ok(Err(said)) }
+        if handshake == "ok" { Ok(Ok(spec)) } else { Ok(Err(handshake)) }
     }
 
     /// Starts the supervisor of a new worker: it initialises while the worker's files are written.
@@ -293,10 +293,15 @@ impl Starter<'_> {
     }
 
     /// Makes the worker's clone, or an empty directory if it has none.
-    fn prepare(&self, wanted: &Wanted, spec: &mut Spec, staged: &WorkerDir) -> Result<Result<(), Refusal>> {
+    fn prepare(
+        &self,
+        wanted: &WorkerRequest,
+        spec: &mut Spec,
+        staged: &WorkerDir,
+    ) -> Result<Result<(), Refusal>> {
         let runners = &self.settings.workers.runners;
         if let Some(file) = spec.runner.as_ref().and_then(|name| runners.get(name)?.status) {
-            file::write(&staged.status(file), file.text.as_bytes(), 0o600, Keep::Whole)?;
+            file::write(&staged.status(file), file.text.as_bytes(), 0o600, Durability::Whole)?;
         }
         self.furnish(spec, staged)?;
         let Some(source) = &wanted.repo else {
@@ -321,18 +326,18 @@ impl Starter<'_> {
         let objects = if found.borrows { Objects::Reachable } else { spec.objects.unwrap_or_default() };
         spec.objects = Some(objects);
         if objects == Objects::Shared {
-            for boxed in [&mut spec.boxed, &mut spec.checks_boxed].into_iter().flatten() {
-                boxed.walls.read.push(found.common.join("objects"));
+            for sandbox in [&mut spec.sandbox, &mut spec.checks_sandbox].into_iter().flatten() {
+                sandbox.walls.read.push(found.common.join("objects"));
             }
         }
-        records::write_json(&staged.spec(), spec, Keep::Whole)?;
+        records::write_json(&staged.spec(), spec, Durability::Whole)?;
         let repo = clone::repo_of(&found, &spec.id)?;
         clone::make_for(&git, &found, &staged.clone_dir(), &repo, objects)?;
         Ok(Ok(()))
     }
 
     /// Returns hints where an agent may begin to look in its clone; other kinds of workers get none.
-    fn leads(&self, wanted: &Wanted, spec: &Spec, staged: &WorkerDir) -> String {
+    fn leads(&self, wanted: &WorkerRequest, spec: &Spec, staged: &WorkerDir) -> String {
         match &wanted.repo {
             Some(source) if spec.runner.is_some() => {
                 (self.leads)(&self.layout.map(source), &staged.clone_dir(), &wanted.brief)
@@ -358,10 +363,10 @@ impl Starter<'_> {
     /// Waits until the supervisor of an ended worker of this name has exited: its last step needs the store's lock, so
     /// the caller must not hold that lock.
     fn let_leave(&self, id: &Name) -> Result<()> {
-        let patience = Deadline::after_ms(LEAVE_MS);
+        let wait_limit = Deadline::after_ms(LEAVE_MS);
         let is_over =
             || workers::load(self.layout, id).map(|old| old.is_some_and(|old| old.state.phase.is_over()));
-        while is_over()? && workers::is_alive(&self.layout.worker(id))? && !patience.passed() {
+        while is_over()? && workers::is_alive(&self.layout.worker(id))? && !wait_limit.passed() {
             pause_ms(5);
         }
         Ok(())
@@ -373,7 +378,8 @@ impl Starter<'_> {
         if !is_agent && agents::events_of(&spec.argv).is_none() {
             return Ok(None);
         }
-        Ok(budget::reserve(self.layout, &spec.limits.budget, budget::Wanted::turn(spec, 0), self.now)?.err())
+        Ok(budget::reserve(self.layout, &spec.limits.budget, budget::BudgetRequest::turn(spec, 0), self.now)?
+            .err())
     }
 
     /// Gives the prepared worker its name, unless there are too many workers or one of that name lives.

@@ -30,21 +30,21 @@ use crate::model::name::Name;
 use crate::model::query::Scanner;
 use crate::model::secret::Secrets;
 use crate::model::time::Now;
-use crate::model::wire::Reply;
-use crate::model::worker::{Phase, Spec, State};
+use crate::model::wire::WireReply;
+use crate::model::worker::{Phase, Spec, WorkerState};
 use crate::store::layout::{Layout, WorkerDir};
-use crate::store::transcript::Writer;
+use crate::store::transcript::TranscriptWriter;
 use crate::store::{claims, git_watch, lock, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::pty::{Size, Terminal};
-use crate::sys::signal::Bell;
+use crate::sys::signal::SignalPipe;
 use crate::sys::{detach, path, socket, spawn, tree};
-use crate::worker::hush;
+use crate::worker::secrets_pipe;
 use conns::{Conn, Side};
 use meter::Meter;
 use reporting::ReportCount;
 use stage::Stage;
-use status::Watch;
+use status::StatusWatch;
 
 /// How often the supervisor checks for an answer to an open ask without a wake-up, and how often it retries a failed
 /// write, in milliseconds.
@@ -61,9 +61,9 @@ struct Supervisor {
     spec: Spec,
     /// Secrets that must not appear in what it writes.
     secrets: Secrets,
-    state: State,
+    state: WorkerState,
     claimant: Claimant,
-    writer: Writer,
+    writer: TranscriptWriter,
     scanner: Scanner,
     size: Size,
     terminal: Option<Terminal>,
@@ -77,11 +77,11 @@ struct Supervisor {
     looked: bool,
     conns: Vec<Conn>,
     /// Running helper processes of looop, which are not the worker's, and whether another one must start.
-    errands: Vec<u32>,
-    errand_due: bool,
+    helpers: Vec<u32>,
+    helper_due: bool,
     /// The last question, and its answer if no connection was there to take it.
     question: Option<blake3::Hash>,
-    unheard: Option<Reply>,
+    unread: Option<WireReply>,
     /// When to check for an answer next.
     look: Deadline,
     /// When to write a state that is out of date or whose write failed.
@@ -94,7 +94,7 @@ struct Supervisor {
     /// True if the program raised the flag by a status on its terminal.
     flag_by_status: bool,
     /// Pending checks of the program's terminal.
-    watch: Watch,
+    watch: StatusWatch,
     /// The reader of its spending, if it prints the events of an agent CLI.
     meter: Option<Meter>,
     /// Until when its output may only be a redraw for another size.
@@ -107,10 +107,11 @@ struct Supervisor {
 /// When it could not start; the starter was notified.
 pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
     tree::become_subreaper();
-    let bells = (Bell::on(&[SIGTERM, SIGINT])?, Bell::on(&[SIGCHLD])?, Bell::on(&[SIGHUP])?);
+    let bells =
+        (SignalPipe::on(&[SIGTERM, SIGINT])?, SignalPipe::on(&[SIGCHLD])?, SignalPipe::on(&[SIGHUP])?);
     let layout = Layout::new(root, cache);
     let dir = layout.worker(id);
-    let secrets = hush::heard().context("the supervisor did not receive its start message")?;
+    let secrets = secrets_pipe::heard().context("the supervisor did not receive its start message")?;
     let begun = begin(layout, &dir, secrets);
     let line = match &begun {
         Ok(_) => "ok\n".to_owned(),
@@ -123,7 +124,7 @@ pub fn run(root: PathBuf, cache: PathBuf, id: &Name) -> Result<()> {
     while supervisor.goes_on() {
         supervisor.turn(&human, &inner, &bells.0, &bells.1)?;
     }
-    supervisor.farewell();
+    supervisor.shutdown();
     // No process listens any more; with a missing path, clients know that at once.
     for socket in [dir.attach_socket(), dir.worker_socket()] {
         drop(std::fs::remove_file(socket));
@@ -167,14 +168,14 @@ impl Supervisor {
             pid_ns: tree::pid_namespace(),
             ttl: Ttl::try_from(spec.limits.ttl_s).map_err(anyhow::Error::msg)?,
         };
-        let mut state = State::new(spec.id.clone(), now.unix_ms, me);
+        let mut state = WorkerState::new(spec.id.clone(), now.unix_ms, me);
         workers::save_state(&dir, &state)?;
         let size = Size::DEFAULT;
-        let begun = Writer::create(&dir, now.unix_ms, size.cols, size.rows, spec.limits.keep_bytes)
+        let begun = TranscriptWriter::create(&dir, now.unix_ms, size.cols, size.rows, spec.limits.keep_bytes)
             .context("could not create the transcript of the worker")
             .and_then(|writer| take_leases(&layout, &spec, &claimant, &mut state).map(|()| writer))
             .and_then(|writer| {
-                git_watch::begin(&dir.git_watch(), spec.boxed.as_ref(), Some(&dir.clone_dir()))
+                git_watch::begin(&dir.git_watch(), spec.sandbox.as_ref(), Some(&dir.clone_dir()))
                     .map(|()| writer)
             })
             .and_then(|writer| Ok((writer, stage::start_agent(&dir, &spec, &mut state, size)?)));
@@ -191,7 +192,7 @@ impl Supervisor {
             }
         };
         let (renew_ms, wall_ms) = (claimant.ttl.ms() / 3, spec.limits.wall_ms);
-        let (watch, meter) = (Watch::begin(spec.limits.idle_ms), Meter::of(&spec.argv));
+        let (watch, meter) = (StatusWatch::begin(spec.limits.idle_ms), Meter::of(&spec.argv));
         let agent = state.child.as_ref().map_or(0, |child| child.pid);
         let is_full = spec.level() == Level::Full;
         let mut supervisor = Supervisor {
@@ -211,10 +212,10 @@ impl Supervisor {
             verdict: None,
             looked: false,
             conns: Vec::new(),
-            errands: Vec::new(),
-            errand_due: false,
+            helpers: Vec::new(),
+            helper_due: false,
             question: None,
-            unheard: None,
+            unread: None,
             look: Deadline::after_ms(LOOK_MS),
             unsaved: None,
             reports: ReportCount::default(),
@@ -238,7 +239,13 @@ impl Supervisor {
 
     /// Waits for the next event and handles it. Not inlined, as [`begin`].
     #[inline(never)]
-    fn turn(&mut self, human: &UnixListener, inner: &UnixListener, term: &Bell, child: &Bell) -> Result<()> {
+    fn turn(
+        &mut self,
+        human: &UnixListener,
+        inner: &UnixListener,
+        term: &SignalPipe,
+        child: &SignalPipe,
+    ) -> Result<()> {
         let ready = self.wait(human, inner, term, child)?;
         if ready.term && term.rang() {
             self.end(Phase::Killed, "the supervisor was asked to end");
@@ -267,7 +274,13 @@ impl Supervisor {
         Ok(())
     }
 
-    fn wait(&self, human: &UnixListener, inner: &UnixListener, term: &Bell, child: &Bell) -> Result<Ready> {
+    fn wait(
+        &self,
+        human: &UnixListener,
+        inner: &UnixListener,
+        term: &SignalPipe,
+        child: &SignalPipe,
+    ) -> Result<SupervisorPoll> {
         let (term_fd, child_fd) = (term.fd(), child.fd());
         let listen = |side| if self.has_room(side) { PollFlags::IN } else { PollFlags::empty() };
         let mut fds = vec![
@@ -283,7 +296,7 @@ impl Supervisor {
         for conn in &self.conns {
             fds.push(PollFd::new(conn.stream(), conn.wants(self.keys.len() < MAX_KEYS)));
         }
-        match poll(&mut fds, Some(&spawn::timespec(self.patience()))) {
+        match poll(&mut fds, Some(&spawn::timespec(self.wait_limit()))) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("could not wait for the worker"),
         }
@@ -292,7 +305,7 @@ impl Supervisor {
         let some = |flags: PollFlags| !flags.is_empty();
         let (term, child, human, inner) = (some(next()), some(next()), some(next()), some(next()));
         let output = if self.output().is_some() { next() } else { PollFlags::empty() };
-        Ok(Ready {
+        Ok(SupervisorPoll {
             term,
             child,
             human,
@@ -304,7 +317,7 @@ impl Supervisor {
     }
 
     /// Returns the time until the next timer.
-    fn patience(&self) -> std::time::Duration {
+    fn wait_limit(&self) -> std::time::Duration {
         let mut left = self.wall.left();
         if !self.state.leases.is_empty() {
             left = left.min(self.renew.left());
@@ -319,10 +332,10 @@ impl Supervisor {
             left = left.min(due);
         }
         for conn in &self.conns {
-            left = left.min(conn.patience());
+            left = left.min(conn.wait_limit());
         }
         // Rounded up, so that the timer has really expired when poll returns for it.
-        left.min(self.stage.patience()) + std::time::Duration::from_millis(1)
+        left.min(self.stage.wait_limit()) + std::time::Duration::from_millis(1)
     }
 
     fn look_at_time(&mut self) {
@@ -355,7 +368,7 @@ impl Supervisor {
             }
         }
         self.conns.iter_mut().for_each(Conn::outdate);
-        self.poke_pulse();
+        self.wake_pulse();
     }
 
     fn turn_to(&mut self, phase: Phase) {
@@ -367,14 +380,14 @@ impl Supervisor {
     }
 
     /// Touches a file that the pulse watches: a beat should check the workers.
-    fn poke_pulse(&self) {
+    fn wake_pulse(&self) {
         // Without it the pulse checks at its interval.
-        drop(std::fs::write(self.layout.poke(), b""));
+        drop(std::fs::write(self.layout.wake(), b""));
     }
 }
 
 /// Which descriptors are ready.
-struct Ready {
+struct SupervisorPoll {
     term: bool,
     child: bool,
     human: bool,
@@ -389,7 +402,7 @@ fn now() -> Now {
 }
 
 /// Takes the lease on the goal and on each claim, or none of them.
-fn take_leases(layout: &Layout, spec: &Spec, claimant: &Claimant, state: &mut State) -> Result<()> {
+fn take_leases(layout: &Layout, spec: &Spec, claimant: &Claimant, state: &mut WorkerState) -> Result<()> {
     let mut wanted: Vec<Name> = spec.goal.iter().map(lease::goal).collect();
     for claim in &spec.claims {
         wanted.push(lease::free_name(claim).map_err(anyhow::Error::msg)?);

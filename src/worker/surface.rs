@@ -15,15 +15,15 @@ use anyhow::{Context, Result};
 
 use crate::model::ask::visible;
 use crate::model::time::Now;
-use crate::store::file::Keep;
+use crate::store::file::Durability;
 use crate::store::layout::Layout;
 use crate::store::workers::{self, Worker};
 use crate::store::{lock, records};
 use crate::sys::program;
 pub use asks::untold;
 use notify::Notice;
-pub use plan::{Call, Surfaced};
-use plan::{Step, Wanted};
+pub use plan::{Attention, Surfaced};
+use plan::{DesiredWindow, WindowStep};
 use tmux::{Look, Server};
 
 /// How long to wait for another run, in milliseconds.
@@ -50,7 +50,7 @@ pub struct Reach {
 
 /// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct SurfaceReport {
     pub opened: usize,
     pub closed: usize,
     pub notified: usize,
@@ -58,14 +58,14 @@ pub struct Report {
     pub problems: Vec<String>,
 }
 
-impl Report {
+impl SurfaceReport {
     fn note<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.problems.push(format!("{error:#}"))).ok()
     }
 }
 
 /// A worker, and what the user was shown of it.
-struct Seen {
+struct ShownWorker {
     worker: Worker,
     past: Surfaced,
 }
@@ -75,22 +75,22 @@ struct Seen {
 /// # Errors
 /// When the workers cannot be listed, or another run holds the lock for too long. The failure of one worker or one
 /// server is in the report and does not stop the others.
-pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Report> {
-    let calls = |list: &[Worker]| list.iter().any(|worker| Call::notice(&worker.state).is_some());
+pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<SurfaceReport> {
+    let calls = |list: &[Worker]| list.iter().any(|worker| Attention::notice(&worker.state).is_some());
     let asked = || anyhow::Ok(!reach.notify.is_empty() && !untold(layout, now)?.is_empty());
     // If no worker ever needed the user, write nothing and do not call tmux.
     if !layout.surface_lock().exists() && !calls(&workers::list(layout)?.0) && !asked()? {
-        return Ok(Report::default());
+        return Ok(SurfaceReport::default());
     }
     let held = lock::within(&layout.surface_lock(), LOCK_WAIT_MS)?;
     let (listed, problems) = workers::list(layout)?;
-    let mut report = Report { problems, ..Report::default() };
+    let mut report = SurfaceReport { problems, ..SurfaceReport::default() };
     let mut all = BTreeMap::new();
     for worker in listed {
         let key = format!("{}@{}", worker.spec.id, worker.spec.created_ms);
         let past = records::read_json(&layout.worker(&worker.spec.id).surfaced());
         let past: Surfaced = report.note(past).flatten().unwrap_or_default();
-        all.insert(key, Seen { worker, past });
+        all.insert(key, ShownWorker { worker, past });
     }
     windows(layout, reach, &mut all, &mut report);
     let mut due: Vec<(PathBuf, Vec<Notice>)> = due_notices(layout, &mut all, &mut report);
@@ -105,9 +105,9 @@ pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<Report> {
     Ok(report)
 }
 
-type All = BTreeMap<String, Seen>;
+type All = BTreeMap<String, ShownWorker>;
 
-fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut Report) {
+fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut SurfaceReport) {
     let profile = &blake3::hash(layout.root().as_os_str().as_encoded_bytes()).to_hex()[..16];
     let Some(tmux) = program::find_program("tmux", &reach.path, &reach.config) else { return };
     let locale = |(key, _): &&(String, String)| key == "LANG" || key.starts_with("LC_");
@@ -131,25 +131,25 @@ fn windows(layout: &Layout, reach: &Reach, all: &mut All, report: &mut Report) {
         let mut places = [own(worker)].into_iter().chain(usual.clone()).flatten();
         places.find(|socket| servers.contains_key(socket))
     };
-    let mut wanted: BTreeMap<PathBuf, Vec<Wanted>> = BTreeMap::new();
-    for (key, Seen { worker, past }) in all.iter() {
-        if let (Some(call), Some(socket)) = (Call::of(&worker.state), home(worker)) {
+    let mut wanted: BTreeMap<PathBuf, Vec<DesiredWindow>> = BTreeMap::new();
+    for (key, ShownWorker { worker, past }) in all.iter() {
+        if let (Some(call), Some(socket)) = (Attention::of(&worker.state), home(worker)) {
             let since_ms = worker.state.flag.as_ref().map_or(worker.state.since_ms, |flag| flag.at_ms);
-            let one = Wanted { key: key.clone(), call, since_ms, past: past.clone() };
+            let one = DesiredWindow { key: key.clone(), call, since_ms, past: past.clone() };
             wanted.entry(socket).or_default().push(one);
         }
     }
     for (socket, (server, look)) in &servers {
-        let desk = Desk { layout, config: &reach.config, profile, server, look };
+        let server = TmuxServer { layout, config: &reach.config, profile, server, look };
         for step in plan::plan(wanted.get(socket).map_or(&[], Vec::as_slice), &look.panes) {
-            let done = desk.take(&step, all, report);
+            let done = server.take(&step, all, report);
             report.note(done);
         }
     }
 }
 
 /// One tmux server with the windows of one profile.
-struct Desk<'a> {
+struct TmuxServer<'a> {
     layout: &'a Layout,
     config: &'a PathBuf,
     profile: &'a str,
@@ -157,23 +157,23 @@ struct Desk<'a> {
     look: &'a Look,
 }
 
-impl Desk<'_> {
+impl TmuxServer<'_> {
     /// Makes a step, and then records what the user was shown by it. If it is interrupted in between, the next run
     /// finds the window by its label and rings in it.
-    fn take(&self, step: &Step, all: &mut All, report: &mut Report) -> Result<()> {
+    fn take(&self, step: &WindowStep, all: &mut All, report: &mut SurfaceReport) -> Result<()> {
         match step {
-            Step::Open(key) => {
+            WindowStep::Open(key) => {
                 let Some(seen) = all.get(key) else { return Ok(()) };
                 let id = seen.worker.spec.id.to_string();
                 self.open(&format!("⚑{id}"), key, &["attach", &id])?;
                 report.opened += 1;
                 self.shown(std::slice::from_ref(key), true, all)
             }
-            Step::Ring(pane, key) => {
+            WindowStep::Ring(pane, key) => {
                 tmux::ring(&pane.tty);
                 self.shown(std::slice::from_ref(key), true, all)
             }
-            Step::Rest { pane, keys, ring } => {
+            WindowStep::Rest { pane, keys, ring } => {
                 let (name, key) = (format!("⚑ +{}", keys.len()), format!("+{}", keys.len()));
                 match pane {
                     None => {
@@ -189,7 +189,7 @@ impl Desk<'_> {
                 }
                 self.shown(keys, false, all)
             }
-            Step::Close(pane) => {
+            WindowStep::Close(pane) => {
                 self.server.close(&pane.id)?;
                 report.closed += 1;
                 Ok(())
@@ -218,28 +218,29 @@ impl Desk<'_> {
     fn shown(&self, keys: &[String], own: bool, all: &mut All) -> Result<()> {
         for key in keys {
             let Some(seen) = all.get_mut(key) else { continue };
-            let Some(call) = Call::of(&seen.worker.state) else { continue };
-            seen.past = Surfaced { shown: call.after(&seen.past.shown), own, told: seen.past.told.clone() };
+            let Some(call) = Attention::of(&seen.worker.state) else { continue };
+            seen.past =
+                Surfaced { shown: call.after(&seen.past.shown), own, notified: seen.past.notified.clone() };
             save(self.layout, seen)?;
         }
         Ok(())
     }
 }
 
-fn save(layout: &Layout, seen: &Seen) -> Result<()> {
-    records::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Keep::Whole)
+fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
+    records::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Durability::Whole)
 }
 
 /// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
-fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Vec<(PathBuf, Vec<Notice>)> {
+fn due_notices(layout: &Layout, all: &mut All, report: &mut SurfaceReport) -> Vec<(PathBuf, Vec<Notice>)> {
     let mut due = Vec::new();
     for seen in all.values_mut() {
-        let Some(call) = Call::notice(&seen.worker.state) else { continue };
-        let notices = notify::notices(layout, &seen.worker, &call, &seen.past.told);
+        let Some(call) = Attention::notice(&seen.worker.state) else { continue };
+        let notices = notify::notices(layout, &seen.worker, &call, &seen.past.notified);
         if notices.is_empty() {
             continue;
         }
-        seen.past.told = call.after(&seen.past.told);
+        seen.past.notified = call.after(&seen.past.notified);
         if report.note(save(layout, seen)).is_some() {
             due.push((layout.worker(&seen.worker.spec.id).notice(), notices));
         }
@@ -249,16 +250,16 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut Report) -> Vec<(Path
 
 /// Returns true if the notifier of an ended worker was not told what the worker left behind.
 pub fn is_untold(layout: &Layout, worker: &Worker) -> bool {
-    let call = Call::notice(&worker.state).filter(|_| worker.state.phase.is_over());
+    let call = Attention::notice(&worker.state).filter(|_| worker.state.phase.is_over());
     let past = || records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
-    let told = |past: Option<Surfaced>| past.unwrap_or_default().told;
-    !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&told(past())))
+    let notified = |past: Option<Surfaced>| past.unwrap_or_default().notified;
+    !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&notified(past())))
 }
 
 /// Returns those of these workers that need the user for something that no window has shown.
 pub fn unshown(layout: &Layout, workers: Vec<Worker>) -> Vec<Worker> {
     let is_unshown = |worker: &Worker| {
-        let Some(call) = Call::of(&worker.state) else { return false };
+        let Some(call) = Attention::of(&worker.state) else { return false };
         // An unreadable record counts as not shown.
         let past = records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
         let past: Surfaced = past.unwrap_or_default();
@@ -268,14 +269,14 @@ pub fn unshown(layout: &Layout, workers: Vec<Worker>) -> Vec<Worker> {
 }
 
 /// Returns a line for each worker with a new flag or question, for a terminal without tmux; the caller rings.
-pub fn lines(workers: &[Worker], told: &mut BTreeMap<String, Call>) -> Vec<String> {
-    let none = Call::default();
+pub fn lines(workers: &[Worker], notified: &mut BTreeMap<String, Attention>) -> Vec<String> {
+    let none = Attention::default();
     let mut now = BTreeMap::new();
     let mut lines = Vec::new();
     for Worker { spec, state, .. } in workers {
-        let Some(call) = Call::of(state) else { continue };
+        let Some(call) = Attention::of(state) else { continue };
         let key = format!("{}@{}", spec.id, spec.created_ms);
-        let before = told.get(&key).unwrap_or(&none);
+        let before = notified.get(&key).unwrap_or(&none);
         let text = match (&state.flag, &call.ask) {
             (_, Some(ask)) if call.has_new_ask(before) => Some(format!("asks {ask}")),
             (Some(flag), _) if call.has_new_flag(before) => {
@@ -288,6 +289,6 @@ pub fn lines(workers: &[Worker], told: &mut BTreeMap<String, Call>) -> Vec<Strin
         now.insert(key, call.after(before));
     }
     // Keep the number of a lowered flag, so that the same flag is not printed again.
-    told.append(&mut now);
+    notified.append(&mut now);
     lines
 }

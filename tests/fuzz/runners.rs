@@ -2,7 +2,7 @@
 
 use looop::agents;
 use looop::agents::http::Protocol;
-use looop::agents::http::wire::Reading;
+use looop::agents::http::wire::ResponseReader;
 use looop::agents::stream::{EventStream, StreamSummary};
 use looop::model::ask::is_hidden;
 use looop::model::failing::Class;
@@ -63,29 +63,29 @@ fn cli(name: &str, bytes: &[u8]) {
 
 fn endpoint(protocol: Protocol, bytes: &[u8]) {
     let (cut, bytes) = pieces(bytes);
-    let mut reading = Reading::new(protocol);
+    let mut reading = ResponseReader::new(protocol);
     reading.feed(bytes);
     let whole = reading.end();
-    let mut reading = Reading::new(protocol);
+    let mut reading = ResponseReader::new(protocol);
     bytes.chunks(cut).for_each(|piece| reading.feed(piece));
     assert_eq!(reading.end(), whole, "cut into pieces of {cut}");
     is_sane(&whole);
-    let mut reading = Reading::new(protocol);
+    let mut reading = ResponseReader::new(protocol);
     reading.take_whole(bytes);
     is_sane(&reading.end());
 }
 
-fn is_sane(said: &StreamSummary) {
-    assert!(said.text.len() <= TEXT_BYTES);
-    if let Some(failure) = &said.failure {
+fn is_sane(printed: &StreamSummary) {
+    assert!(printed.text.len() <= TEXT_BYTES);
+    if let Some(failure) = &printed.failure {
         assert!(!failure.why.trim().is_empty(), "a failure without words");
         assert!(failure.why.chars().count() <= WHY_CHARS, "{} characters", failure.why.chars().count());
         assert!(!failure.why.chars().any(is_hidden), "{:?}", failure.why);
     }
     // Whenever a limit is said to end, nobody waits for longer than a day, or not at all.
     for class in [Class::Limit, Class::Transient] {
-        let wait_ms = class.wait_ms(1, said.resets_at_s.map(|at| at.saturating_mul(1000)));
+        let wait_ms = class.wait_ms(1, printed.resets_at_s.map(|at| at.saturating_mul(1000)));
         assert!((1..=DAY_MS).contains(&wait_ms), "{wait_ms}");
     }
-    assert!(said.usage.tokens() >= said.usage.tokens_out);
+    assert!(printed.usage.tokens() >= printed.usage.tokens_out);
 }

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use looop::model::ask::is_hidden;
-use looop::model::query::{Event as Heard, Scanner, answer};
+use looop::model::query::{Scanner, TerminalQuery as Heard, answer};
 use looop::model::secret::Secrets;
 use looop::model::silence;
 use looop::model::strip::Strip;
-use looop::model::wire::{self, Decoder, Hello, MAX_PAYLOAD, Reply, Resize, Seen, WireFrame};
+use looop::model::wire::{self, Decoder, Hello, MAX_PAYLOAD, Resize, ViewerState, WireFrame, WireReply};
 use looop::store::layout::WorkerDir;
-use looop::store::mail::Told;
-use looop::store::transcript::{Event, Reader};
+use looop::store::mail::InboxMessage;
+use looop::store::transcript::{TranscriptEvent, TranscriptReader};
 use looop::worker::export;
 use looop::worker::keys::{KeyEvent, Keys};
 use looop::worker::paint::Painter;
@@ -31,10 +31,10 @@ pub fn frames(bytes: &[u8]) {
         assert!(frame.payload.len() <= MAX_PAYLOAD);
         again.extend(wire::encode(frame.kind, &frame.payload));
         reads_back::<Hello>(&frame.payload);
-        reads_back::<Reply>(&frame.payload);
+        reads_back::<WireReply>(&frame.payload);
         reads_back::<Resize>(&frame.payload);
-        reads_back::<Seen>(&frame.payload);
-        reads_back::<Told>(&frame.payload);
+        reads_back::<ViewerState>(&frame.payload);
+        reads_back::<InboxMessage>(&frame.payload);
     }
     assert!(bytes.starts_with(&again), "frames are made of other bytes than came");
     let mut keys = Keys::default();
@@ -96,8 +96,8 @@ pub fn screen(bytes: &[u8]) {
     assert_eq!(heard, whole, "questions depend on how they came");
     for event in whole {
         if let Heard::Query(query) = event {
-            let said = answer(&query, || screen.cursor()).unwrap_or_default();
-            assert!(said.len() <= 256 && said.iter().all(u8::is_ascii), "{said:?}");
+            let printed = answer(&query, || screen.cursor()).unwrap_or_default();
+            assert!(printed.len() <= 256 && printed.iter().all(u8::is_ascii), "{printed:?}");
         }
     }
     let shown = screen.text();
@@ -113,17 +113,17 @@ pub fn transcript(bytes: &[u8]) {
     // An index and the output that it is about: most lines of the first are short.
     let (index, raw) = bytes.split_at((bytes.len() * cut / 256).min(bytes.len()));
     with_files(index, raw, |dir| {
-        let mut reader = Reader::open(dir).expect("files that are there are read");
+        let mut reader = TranscriptReader::open(dir).expect("files that are there are read");
         let (mut buffer, mut last, mut events) = ([0; 512], reader.offset(), 0);
         while let Some(event) = reader.next(&mut buffer).expect("a transcript is read on") {
             assert!(reader.offset() >= last, "it goes back");
             last = reader.offset();
             events += 1;
             assert!(events <= 2 * bytes.len() + 10, "it has no end");
-            assert!(!matches!(event, Event::Output { length: 0, .. }));
+            assert!(!matches!(event, TranscriptEvent::Output { length: 0, .. }));
         }
         let mut plain = String::new();
-        let open = || Reader::open(dir).expect("it was read before");
+        let open = || TranscriptReader::open(dir).expect("it was read before");
         export::plain(&mut open(), &mut |text| {
             plain.push_str(text);
             Ok(())

@@ -5,20 +5,20 @@ use std::sync::OnceLock;
 
 use looop::config::{self, Env};
 use looop::fix::leanfile;
-use looop::model::ask::{Answer, Ask, is_hidden, quote_argv};
-use looop::model::beat::Beat;
+use looop::model::ask::{AnswerFile, QuestionFile, is_hidden, quote_argv};
+use looop::model::beat::LoopState;
 use looop::model::charge::Charge;
 use looop::model::decision::{Action, MAX_BODY_BYTES, MAX_TEXT_BYTES, Move, parse_reply};
-use looop::model::entry::{self, Outcome};
+use looop::model::entry::{self, MoveOutcome};
 use looop::model::lease::{Alive, Here, Lease};
-use looop::model::policy::{self, Facts, Verdict};
+use looop::model::policy::{self, PolicyDecision, PolicyFacts};
 use looop::model::schedule::Schedule;
 use looop::model::secret::Secrets;
-use looop::model::sensor::{Header, stamp_untrusted};
-use looop::model::settings::{Limits, Rules};
+use looop::model::sensor::{SensorHeader, stamp_untrusted};
+use looop::model::settings::{Limits, PolicyRules};
 use looop::model::time::Now;
-use looop::model::world::{Own, Reading, Trust, World};
-use looop::sys::proc::{Ended, Exit};
+use looop::model::world::{LoopStatus, SensorReading, Trust, World};
+use looop::sys::proc::{ChildResult, ProcessExit};
 use looop::tick::gate::{self, Inputs};
 use looop::tick::{diff, sense};
 use serde::Serialize;
@@ -48,7 +48,7 @@ pub fn reply(bytes: &[u8]) {
     };
     assert!(caps.0 <= caps.1, "{caps:?}");
     is_never_free(&decided);
-    let refused = Outcome::Refused { why: text.chars().take(300).collect() };
+    let refused = MoveOutcome::Refused { why: text.chars().take(300).collect() };
     let line = entry::line(NOW, "b1", &decided, &refused);
     assert_eq!(line.lines().count(), 1, "{line:?}");
     assert_eq!(entry::parse(&line).map(|entry| entry.beat), Some("b1".to_owned()), "{line:?}");
@@ -61,22 +61,22 @@ pub fn reply(bytes: &[u8]) {
 /// Without a rule of the human, what cannot be undone is never free.
 fn is_never_free(decided: &Move) {
     let data_dir = Path::new("/home/ada/.local/state/looop");
-    let facts = Facts {
-        rules: &Rules::default(),
+    let facts = PolicyFacts {
+        rules: &PolicyRules::default(),
         tainted: false,
         data_dir,
         place: Some(data_dir),
         protected: &[PathBuf::from("/home/ada/.config/looop.json")],
         resolve: Path::to_path_buf,
         was_cut: false,
-        boxed: false,
+        sandbox: false,
         proposed: false,
         repo_listed: false,
         first_paid: false,
         free_check: false,
     };
     let acts = matches!(decided.action.tag(), "run" | "write_sensor" | "write_playbook" | "start_worker");
-    assert!(!acts || policy::judge(decided, &facts) != Verdict::Free, "{decided:?}");
+    assert!(!acts || policy::judge(decided, &facts) != PolicyDecision::Free, "{decided:?}");
 }
 
 /// Whatever a sensor prints is a reading: one item, without a secret, that reads back with the digest it had.
@@ -84,28 +84,29 @@ pub fn sensor(bytes: &[u8]) {
     static SECRETS: OnceLock<Secrets> = OnceLock::new();
     let secrets =
         SECRETS.get_or_init(|| Secrets::of(&[("PLANTED_TOKEN".to_owned(), SECRET.to_owned())], &|_| false));
-    let end = |stdout: &[u8], stderr: &[u8], exit: Exit| Ended {
+    let end = |stdout: &[u8], stderr: &[u8], exit: ProcessExit| ChildResult {
         exit,
         stdout: stdout.to_vec(),
         stderr: stderr.to_vec(),
         took_ms: 7,
     };
-    for ended in [end(bytes, b"", Exit::Code(0)), end(b"", bytes, Exit::Code(3))] {
-        let is_failed = ended.exit != Exit::Code(0);
+    for ended in [end(bytes, b"", ProcessExit::Code(0)), end(b"", bytes, ProcessExit::Code(3))] {
+        let is_failed = ended.exit != ProcessExit::Code(0);
         let reading = sense::interpret(ended, Trust::Untrusted, secrets);
         assert!(!(is_failed && reading.ok) && reading.trust == Trust::Untrusted);
         let text = serde_json::to_string(&reading).expect("a reading has a form");
         assert!(!text.contains(SECRET), "{text}");
-        let back: Reading = serde_json::from_str(&text).expect("a reading reads back");
+        let back: SensorReading = serde_json::from_str(&text).expect("a reading reads back");
         assert_eq!(back.digest(), reading.digest(), "{text}");
         if is_failed {
-            let other = sense::interpret(end(b"", b"other words", Exit::Code(3)), Trust::Untrusted, secrets);
+            let other =
+                sense::interpret(end(b"", b"other words", ProcessExit::Code(3)), Trust::Untrusted, secrets);
             assert_eq!(other.digest(), reading.digest(), "what varies must not wake the loop");
         }
     }
     let text = String::from_utf8_lossy(bytes);
     if let Ok(stamped) = stamp_untrusted(&text)
-        && let Ok(header) = Header::parse(stamped.as_bytes())
+        && let Ok(header) = SensorHeader::parse(stamped.as_bytes())
     {
         assert_eq!(header.trust, Trust::Untrusted, "{stamped:?}");
     }
@@ -151,8 +152,8 @@ pub fn leanfile(bytes: &[u8]) {
 
 /// An ask or an answer reads back as it is, a yes fits nothing but an approval, and nothing of it hides on a screen.
 pub fn asks(bytes: &[u8]) {
-    reads_back::<Answer>(bytes);
-    let Some(ask) = reads_back::<Ask>(bytes) else { return };
+    reads_back::<AnswerFile>(bytes);
+    let Some(ask) = reads_back::<QuestionFile>(bytes) else { return };
     for unix_ms in [i64::MIN, 0, i64::MAX] {
         ask.state(None, NOW.at(unix_ms));
     }
@@ -186,7 +187,7 @@ pub fn records(bytes: &[u8]) {
                 lease.standing(&here, Alive::Unknown);
             }
         }
-        if let Some(beat) = reads_back::<Beat>(line) {
+        if let Some(beat) = reads_back::<LoopState>(line) {
             stands(&beat);
         }
     }
@@ -198,7 +199,7 @@ pub fn records(bytes: &[u8]) {
 }
 
 /// A memory with odd numbers is called absurd, or the rules can go on with it.
-fn stands(beat: &Beat) {
+fn stands(beat: &LoopState) {
     if beat.is_absurd().is_some() {
         return;
     }
@@ -207,7 +208,7 @@ fn stands(beat: &Beat) {
         playbook: String::new(),
         goals: Default::default(),
         readings: Default::default(),
-        own: Own::default(),
+        own: LoopStatus::default(),
     };
     let (changed, human) = (diff::items(&beat.baseline, &world.items()), world.human_digest());
     let inputs = Inputs {

@@ -128,8 +128,8 @@ fn a_no_is_shown_and_keeps_the_same_wish_away() {
     let profile = profile(&["RUN", "RUN", "RUN", NOOP]);
     profile.looop(&["tick"]).ok();
     let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
-    let said = profile.looop(&["reject", &id, "not", "on", "my", "watch"]).ok();
-    assert!(said.stdout.contains("refused for a day"), "{said:?}");
+    let printed = profile.looop(&["reject", &id, "not", "on", "my", "watch"]).ok();
+    assert!(printed.stdout.contains("refused for a day"), "{printed:?}");
     let prompt = profile.looop(&["tick", "--dry-run"]).ok().stdout;
     assert!(prompt.contains("not on my watch") && prompt.contains(r#""state":"rejected""#), "{prompt}");
     // The very beat that learns of the no, and the ones after it.
@@ -390,7 +390,7 @@ fn on_a_terminal_the_move_is_shown_in_full_first() {
     let profile = profile(&["RUN", NOOP]);
     profile.looop(&["tick"]).ok();
     let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
-    for (typed, code, said) in
+    for (typed, code, printed) in
         [("n\n", 1, "nothing was approved"), ("\n", 1, "nothing was approved"), ("y\n", 0, "approved ap-")]
     {
         let looop = profile.command(&[]);
@@ -400,7 +400,7 @@ fn on_a_terminal_the_move_is_shown_in_full_first() {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.as_ref().unwrap(), typed.as_bytes()).unwrap();
         let ran = Ran::from(child.wait_with_output().unwrap());
-        assert!(ran.code == code && ran.stdout.contains(said), "{typed:?}: {ran:?}");
+        assert!(ran.code == code && ran.stdout.contains(printed), "{typed:?}: {ran:?}");
         assert!(ran.stdout.contains("./sink.sh input.txt") && ran.stdout.contains("[y/N]"), "{ran:?}");
     }
     profile.looop(&["tick"]).ok();

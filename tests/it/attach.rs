@@ -5,7 +5,7 @@ mod fake;
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
-use looop::model::wire::{Hello, Reply, Request, encode_json};
+use looop::model::wire::{Hello, WireReply, WireRequest, encode_json};
 use looop::model::worker::{Flag, Phase};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtyPair, PtySize, native_pty_system};
 use rustix::process::{Pid, Signal, kill_process};
@@ -124,7 +124,7 @@ fn detaching_gives_the_terminal_back_in_every_encoding() {
         wait_until("the supervisor sees it", || fake.got.lock().unwrap().gone);
         let got = fake.got.lock().unwrap();
         assert_eq!(got.keys, b"", "none of it was for the worker");
-        let attach = Request::Attach { cols: 60, rows: 9, view: false };
+        let attach = WireRequest::Attach { cols: 60, rows: 9, view: false };
         assert_eq!(got.hello, Some(Hello { looop: 1, request: attach }), "the last row is looop's");
     }
 }
@@ -196,7 +196,7 @@ fn a_paste_of_ten_megabytes_arrives_whole_and_is_never_held_in_memory() {
 }
 
 #[test]
-fn a_change_of_size_is_told_and_drawn() {
+fn a_change_of_size_is_sent_and_drawn() {
     let (_profile, mut fake, mut outer) = attached(60, 10);
     let size = PtySize { rows: 20, cols: 100, pixel_width: 0, pixel_height: 0 };
     outer.pair.master.resize(size).unwrap();
@@ -318,15 +318,15 @@ fn who_only_looks_types_nothing_and_has_no_size() {
     outer.type_in(b"\x1c\x1c");
     assert_eq!(outer.end().0, 0);
     let got = fake.got.lock().unwrap();
-    assert_eq!(got.hello.as_ref().unwrap().request, Request::Attach { cols: 60, rows: 9, view: true });
+    assert_eq!(got.hello.as_ref().unwrap().request, WireRequest::Attach { cols: 60, rows: 9, view: true });
     assert!(got.keys.is_empty() && got.sizes.is_empty());
 }
 
 #[test]
-fn another_version_is_told_by_which_side_is_newer() {
+fn another_version_says_which_side_is_newer() {
     for (theirs, who) in [(0, "older"), (99, "newer")] {
         let profile = Profile::empty();
-        let _fake = Fake::start(&profile, 60, 9, Some(encode_json(&Reply::Version(theirs))));
+        let _fake = Fake::start(&profile, 60, 9, Some(encode_json(&WireReply::Version(theirs))));
         let outer = Outer::start(&profile, &["attach", "w1"], 150, 10);
         let (code, text) = outer.end();
         let expected = format!(

@@ -187,14 +187,14 @@ fn without_a_playbook_nothing_is_decided() {
 }
 
 #[test]
-fn a_goal_file_with_a_bad_name_is_said_and_kept() {
+fn a_goal_file_with_a_bad_name_is_reported_and_kept() {
     let profile = Profile::scripted(&[NOOP]);
     let names: [&[u8]; 6] =
         [b"my goal.md", b"a..b.md", b"-rf.md", b"line\nbreak.md", b"archive.md", b"x\xff.md"];
     for name in names {
         fs::write(profile.data().join("goals").join(OsStr::from_bytes(name)), "text\n").unwrap();
     }
-    let told = profile.looop(&["tick"]).ok();
+    let messages = profile.looop(&["tick"]).ok();
     for text in [profile.looop(&["status"]).ok().stdout, profile.looop(&["tick", "--dry-run"]).ok().stdout] {
         for name in
             ["goals/my goal.md is not read", "goals/a..b.md", "goals/-rf.md", "break.md", "goals/archive.md"]
@@ -205,7 +205,7 @@ fn a_goal_file_with_a_bad_name_is_said_and_kept() {
     }
     let list = profile.looop(&["goal", "list"]).ok();
     assert!(list.stdout.is_empty() && list.stderr.contains("my goal.md is not read"), "{list:?}");
-    assert!(told.stdout.contains(" noop "), "{told:?}");
+    assert!(messages.stdout.contains(" noop "), "{messages:?}");
     assert!(profile.looop(&["tick"]).ok().stdout.contains("idle"));
     // It is the human's file all the same, and the history has it.
     assert!(profile.git(&["ls-files", "goals"]).contains("my goal.md"));
@@ -325,7 +325,7 @@ fn a_corrupt_memory_halts_the_loop_until_a_human_resumes() {
 }
 
 #[test]
-fn corrupt_records_are_said_and_not_used() {
+fn corrupt_records_are_reported_and_not_used() {
     let profile = Profile::scripted(&[r#"{"move":"ask","text":"Which one?","why":"x"}"#, NOOP]);
     profile.looop(&["tick"]).ok();
     let ask = profile.looop(&["asks", "--json"]).ok().json()["asks"][0]["id"].as_str().unwrap().to_owned();
@@ -336,9 +336,10 @@ fn corrupt_records_are_said_and_not_used() {
     fs::write(profile.data().join("schedules/bad.json"), "{\"when\":{\"cron\":5}}").unwrap();
     fs::write(profile.data().join("schedules/a b.json"), "{}").unwrap();
     let expected = ["asks/bad.json", "asks/pipe.json", "schedules/bad.json", "schedules/a b.json"];
-    let said = |text: &str| expected.iter().for_each(|name| assert!(text.contains(name), "{name}: {text}"));
-    said(&profile.looop(&["status"]).ok().stdout);
-    said(&profile.looop(&["tick", "--dry-run"]).ok().stdout);
+    let printed =
+        |text: &str| expected.iter().for_each(|name| assert!(text.contains(name), "{name}: {text}"));
+    printed(&profile.looop(&["status"]).ok().stdout);
+    printed(&profile.looop(&["tick", "--dry-run"]).ok().stdout);
     assert!(profile.looop(&["asks"]).ok().stderr.contains("asks/bad.json"));
     assert!(profile.looop(&["schedule", "list"]).ok().stderr.contains("schedules/bad.json"));
     profile.looop(&["tick"]).ok();

@@ -77,8 +77,8 @@ fn a_call_that_ends_badly_is_one_failure() {
     ];
     for (body, class, why) in rows {
         let profile = decided_by(body);
-        let said = fails(&profile, class, 1);
-        assert!(said.contains(why), "{body}: {said}");
+        let printed = fails(&profile, class, 1);
+        assert!(printed.contains(why), "{body}: {printed}");
     }
 }
 
@@ -104,8 +104,8 @@ fn a_runner_that_hangs_is_ended_with_all_its_children() {
     // Their command lines name the folder, whatever numbers they have in a box.
     decide_by(&profile, &format!("trap '' TERM; setsid sh -c 'sleep 1000; : {here}' & sleep 1000"));
     profile.config_more(json!({ "limits": { "decide_timeout": "1s" } }));
-    let said = fails(&profile, "timeout", 1);
-    assert!(said.contains("still running after 1s"), "{said}");
+    let printed = fails(&profile, "timeout", 1);
+    assert!(printed.contains("still running after 1s"), "{printed}");
     assert_eq!(processes(&here), Vec::<String>::new(), "nothing of it is still there");
 }
 
@@ -160,8 +160,8 @@ fn a_reply_without_one_valid_move_is_asked_about_once() {
     ];
     for (body, why) in rows {
         let profile = decided_by(body);
-        let said = fails(&profile, "invalid", 2);
-        assert!(said.contains(why), "{body}: {said}");
+        let printed = fails(&profile, "invalid", 2);
+        assert!(printed.contains(why), "{body}: {printed}");
         let outside = [profile.path("x.md"), profile.path("x"), profile.data().join("x.md")];
         assert!(outside.iter().all(|path| !path.exists()), "{body}");
         assert_eq!(
@@ -258,7 +258,7 @@ fn only_success_clears_a_failure_and_a_human_edit_ends_its_wait() {
 }
 
 #[test]
-fn a_transient_error_is_told_by_its_pattern() {
+fn a_transient_error_is_known_by_its_pattern() {
     let profile = decided_by("echo 'HTTP 529 overloaded' >&2; exit 1");
     profile.config_more(json!({ "runners": { "mine": {
         "decide": ["sh", profile.path("script/decide.sh")], "write": [profile.path("script")], "transient": "rate.?limit|5[0-9][0-9]" } } }));

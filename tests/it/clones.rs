@@ -104,14 +104,14 @@ fn each_call_of_git_is_deaf_to_what_could_run_code() {
     // Git 2.54 and later run hooks that are settings; this shows that no git is told of them.
     git_in(&repo, &["config", "hook.a=b.c.event", "reference-transaction"]);
     git_in(&repo, &["config", "hook.a=b.c.command", "false"]);
-    let (told, vars) = (fixture.path("told"), fixture.path("vars"));
+    let (messages, vars) = (fixture.path("told"), fixture.path("vars"));
     let get = |key: &str| format!("$(git config --get {key})");
     let keys = ["core.hooksPath", "core.fsmonitor", "hook.reference-transaction.enabled", "gc.auto"];
     let line = format!(
         "echo $1 {} {} >> '{}'\nenv | cut -d= -f1 >> '{}'",
         keys.map(get).join(" "),
         get("hook.a=b.c.command"),
-        told.display(),
+        messages.display(),
         vars.display(),
     );
     let git = fixture.git_behind(&line);
@@ -120,9 +120,9 @@ fn each_call_of_git_is_deaf_to_what_could_run_code() {
     fixture.commit(&fixture.path("w/clone"), "new", "x");
     collect(&git, &own, &fixture.path("w/clone")).unwrap();
     discard(&git, &own, &fixture.path("w/clone"), false).unwrap();
-    let told = fs::read_to_string(told).unwrap();
-    assert!(told.lines().count() > 15, "{told}");
-    assert!(told.lines().all(|line| line.ends_with(" /dev/null false false 0")), "{told}");
+    let messages = fs::read_to_string(messages).unwrap();
+    assert!(messages.lines().count() > 15, "{messages}");
+    assert!(messages.lines().all(|line| line.ends_with(" /dev/null false false 0")), "{messages}");
     let vars: std::collections::BTreeSet<String> =
         fs::read_to_string(vars).unwrap().lines().map(str::to_owned).collect();
     assert!(!vars.contains("HOME") && vars.contains("GIT_ALLOW_PROTOCOL"), "{vars:?}");

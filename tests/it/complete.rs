@@ -39,7 +39,7 @@ fn ready_made_sensors_complete_in_the_shell() {
 }
 
 #[test]
-fn an_unknown_shell_is_told_which_there_are() {
+fn an_unknown_shell_is_answered_with_the_known_ones() {
     let ran = Profile::empty().looop(&["completions", "tcsh"]);
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("bash") && ran.stderr.contains("zsh"), "{ran:?}");
@@ -54,7 +54,7 @@ fn each_command_has_its_manual_page() {
         let text = std::fs::read_to_string(dir.join(format!("{name}.1"))).unwrap();
         assert!(text.contains(&format!(".TH {name} 1")), "{text}");
     }
-    assert!(!dir.join("looop-__exec.1").exists());
+    assert!(!dir.join("looop-__exec-gated.1").exists());
     assert!(profile.looop(&["man"]).ok().stdout.contains(".TH looop 1"));
     assert!(!profile.data().exists(), "to print makes no data dir");
 }

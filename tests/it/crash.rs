@@ -82,7 +82,7 @@ fn scenes() -> Vec<Scene> {
         scene("ask", json!({"move": "ask", "text": "Which?", "why": "w"}), asked),
         Scene { prepare: long_journal, ..scene("schedule", timer, scheduled) },
         scene("noop", json!({"move": "noop", "why": "w"}), |_| None),
-        Scene { prepare: approve_record, ..scene("approved run", placed, ran_and_told) },
+        Scene { prepare: approve_record, ..scene("approved run", placed, ran_and_reported) },
         flaky,
         workers::start(),
         workers::stop(),
@@ -140,7 +140,7 @@ fn long_journal(profile: &Profile) {
     fs::write(profile.data().join("journal.md"), "x".repeat(300_000) + "\n").unwrap();
     // Where there is a journal there is a memory; that it were lost would be said.
     let layout = looop::store::layout::Layout::new(profile.data(), profile.path("cache"));
-    looop::store::records::save_beat(&layout, &looop::model::beat::Beat::default()).unwrap();
+    looop::store::records::save_beat(&layout, &looop::model::beat::LoopState::default()).unwrap();
 }
 
 /// A runner that fails the first time and then finds nothing to do.
@@ -199,25 +199,25 @@ fn scheduled(after: &After) -> Option<String> {
 /// The sink has at most one line; one that is there is in the journal, and what the journal is sure of is true.
 fn ran_once(after: &After) -> Option<String> {
     let ran = fs::read_to_string(after.profile.path("sink")).unwrap_or_default().lines().count();
-    let told: Vec<&String> = after
+    let messages: Vec<&String> = after
         .journal
         .iter()
         .filter(|line| line.contains(" run ") && !line.contains("— waits for "))
         .collect();
-    let sure = |words: &str| told.iter().any(|line| line.contains(words));
-    let wrong = match (ran, told.len()) {
+    let sure = |words: &str| messages.iter().any(|line| line.contains(words));
+    let wrong = match (ran, messages.len()) {
         (0, 0) => false,
         (0, 1) => sure("— exit "),
         (1, 1) => !sure("— exit 0 ") && !sure("— unknown: "),
         _ => true,
     };
-    wrong.then(|| format!("it ran {ran} times, the journal says {told:?}"))
+    wrong.then(|| format!("it ran {ran} times, the journal says {messages:?}"))
 }
 
 /// As [`ran_once`], and a yes is never lost without a word: nobody but looop knows that it was used.
-fn ran_and_told(after: &After) -> Option<String> {
-    let told = ["— exit 0 ", "— unknown: ", "— not done: "];
-    let lost = !after.journal.iter().any(|line| told.iter().any(|words| line.contains(words)));
+fn ran_and_reported(after: &After) -> Option<String> {
+    let messages = ["— exit 0 ", "— unknown: ", "— not done: "];
+    let lost = !after.journal.iter().any(|line| messages.iter().any(|words| line.contains(words)));
     if lost { Some("the approved move is lost".to_owned()) } else { ran_once(after) }
 }
 

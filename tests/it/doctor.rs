@@ -213,7 +213,7 @@ fn a_sensor_that_cannot_run() {
 }
 
 #[test]
-fn a_timer_that_never_comes_is_said_and_kept() {
+fn a_timer_that_never_comes_is_reported_and_kept() {
     let profile = well();
     profile.looop(&["schedule", "set", "standup", "--cron", "0 9 * * 1-5", "look"]).ok();
     let path = profile.data().join("schedules/standup.json");

@@ -193,18 +193,18 @@ fn what_the_tick_puts_away_is_looops_in_git() {
 }
 
 #[test]
-fn what_a_human_makes_executable_is_so_in_git_and_what_git_cannot_keep_is_said() {
+fn what_a_human_makes_executable_is_so_in_git_and_what_git_cannot_keep_is_reported() {
     let profile = profile();
     fs::set_permissions(profile.data().join("goals/g.md"), fs::Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", profile.data().join("goals/link.md")).unwrap();
     fs::write(profile.data().join("goals/latin.md"), b"caf\xe9\n").unwrap();
     fs::File::create(profile.data().join("goals/large.bin")).unwrap().set_len(11 << 20).unwrap();
     let ran = profile.looop(&["tick"]).ok();
-    let said = |path: &str, why: &str| format!("`{path}` is not kept in git: {why}");
+    let printed = |path: &str, why: &str| format!("`{path}` is not kept in git: {why}");
     for warning in [
-        said("goals/link.md", "it is not a regular file"),
-        said("goals/latin.md", "it is not UTF-8 text"),
-        said("goals/large.bin", "it is larger than 10240 KiB"),
+        printed("goals/link.md", "it is not a regular file"),
+        printed("goals/latin.md", "it is not UTF-8 text"),
+        printed("goals/large.bin", "it is larger than 10240 KiB"),
     ] {
         assert_eq!(ran.stderr.matches(&warning).count(), 1, "{warning}: {ran:?}");
     }
@@ -413,7 +413,7 @@ fn where_two_files_cannot_be_exchanged_the_move_waits_for_the_next_beat() {
 }
 
 #[test]
-fn what_a_killed_verb_left_is_settled_by_the_next_beat_and_said() {
+fn what_a_killed_verb_left_is_settled_by_the_next_beat_and_reported() {
     for (path, mine) in [
         ("goals/g.md", "the human's\n"),
         ("PLAYBOOK.md", "the human's\n"),

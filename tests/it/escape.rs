@@ -104,11 +104,12 @@ impl Target {
             .iter()
             .map(|attempt| {
                 let tried = [("yes", true), ("no", false)];
-                let said =
+                let reported =
                     tried.iter().find(|(word, _)| printed.contains(&format!("@{}:{word}@", attempt.name)));
-                let said = said.unwrap_or_else(|| panic!("{} was not tried: {printed}", attempt.name)).1;
+                let reported =
+                    reported.unwrap_or_else(|| panic!("{} was not tried: {printed}", attempt.name)).1;
                 let done = match attempt.proof {
-                    Proof::Said => said,
+                    Proof::Outcome => reported,
                     Proof::Left(check) => check(&home),
                 };
                 (attempt.name, done)
@@ -188,7 +189,7 @@ fn successes(outcome: &BTreeMap<&'static str, bool>) -> Vec<&'static str> {
 /// What comes of all attempts in a worker's full box on a machine with this version of Landlock.
 fn gets_out_with_landlock(version: u8) -> Vec<&'static str> {
     let target = Target::new(json!({ "worker": "full", "verify": "full" }));
-    crate::boxed::pretend(&target.profile, |powers| powers["landlock"] = version.into());
+    crate::sandbox::pretend(&target.profile, |powers| powers["landlock"] = version.into());
     let script = target.script();
     target.profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &script]).ok();
     ended(&target, "exited");
@@ -239,9 +240,10 @@ fn a_run_in_a_full_box_reads_the_files_of_its_human_and_changes_nothing() {
         "policy": { "allow": [{ "argv": ["sh", "try.sh"], "cwd": [place] }] },
     }));
     target.profile.looop(&["tick"]).ok();
-    let said = fs::read_to_string(place.join("said"));
-    let said = said.unwrap_or_else(|_| panic!("it did not run: {}", target.profile.read("journal.md")));
-    assert_eq!(successes(&target.outcome(&said)), READS);
+    let reported = fs::read_to_string(place.join("said"));
+    let reported =
+        reported.unwrap_or_else(|_| panic!("it did not run: {}", target.profile.read("journal.md")));
+    assert_eq!(successes(&target.outcome(&reported)), READS);
 }
 
 #[test]
@@ -270,9 +272,9 @@ fn nothing_gets_out_of_the_box_of_a_fix_by_hand() {
     git_in(&project, &["add", "-A"]);
     git_in(&project, &["commit", "-qm", "one"]);
     let ran = target.profile.looop(&["fix", "-c", file.to_str().unwrap()]);
-    let said = fs::read_to_string(project.join("made.txt")).unwrap();
-    assert!(said.contains("@ssh:"), "the agent did not work: {ran:?}");
-    assert_eq!(successes(&target.outcome(&said)), [""; 0]);
+    let reported = fs::read_to_string(project.join("made.txt")).unwrap();
+    assert!(reported.contains("@ssh:"), "the agent did not work: {ran:?}");
+    assert_eq!(successes(&target.outcome(&reported)), [""; 0]);
 }
 
 type From = fn(&str) -> BTreeMap<&'static str, bool>;

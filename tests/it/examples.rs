@@ -97,16 +97,16 @@ impl Bench {
         let output =
             command.current_dir(self.path("home")).stdin(std::process::Stdio::null()).output().unwrap();
         let name = self.name;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let reported = String::from_utf8_lossy(&output.stderr).into_owned();
         let left = std::fs::read_dir(self.path("tmp")).unwrap().count();
         assert_eq!(left, 0, "{name} leaves no temporary file");
         if !output.status.success() {
             let printed = String::from_utf8_lossy(&output.stdout);
-            assert_eq!(printed, "", "{name}: it failed and printed all the same; {said}");
-            assert!(!said.trim().is_empty(), "{name}: it failed and did not say why");
-            return Err(said);
+            assert_eq!(printed, "", "{name}: it failed and printed all the same; {reported}");
+            assert!(!reported.trim().is_empty(), "{name}: it failed and did not say why");
+            return Err(reported);
         }
-        assert_eq!(said, "", "{name}: it gave a reading, and complained all the same");
+        assert_eq!(reported, "", "{name}: it gave a reading, and complained all the same");
         assert!(output.stdout.len() <= READING_BYTES, "{name}: {} bytes", output.stdout.len());
         let value: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|e| panic!("{name}: {e}: {}", String::from_utf8_lossy(&output.stdout)));
@@ -119,14 +119,14 @@ impl Bench {
     /// A reading.
     #[track_caller]
     fn reads(&self) -> Value {
-        self.run().unwrap_or_else(|said| panic!("{}: {said}", self.name))
+        self.run().unwrap_or_else(|reported| panic!("{}: {reported}", self.name))
     }
 
     /// Why there is no reading.
     #[track_caller]
     fn fails(&self) -> String {
         match self.run() {
-            Err(said) => said,
+            Err(reported) => reported,
             Ok(value) => panic!("{} should have failed: {value}", self.name),
         }
     }
@@ -158,7 +158,7 @@ fn every_file_is_in_the_program_and_says_what_it_needs() {
         for part in ["# Wakes the loop: ", "# looop: interval="] {
             assert!(script.contains(part), "{name}: {part}");
         }
-        let header = looop::model::sensor::Header::parse(script.as_bytes()).unwrap();
+        let header = looop::model::sensor::SensorHeader::parse(script.as_bytes()).unwrap();
         assert!(header.interval_ms.is_some() && header.timeout_ms.is_some(), "{name}");
         let untrusted = header.trust == looop::model::world::Trust::Untrusted;
         assert_eq!(untrusted, script.contains("\n# Untrusted, because "), "{name} says why");

@@ -180,8 +180,8 @@ fn a_release_is_installed_once_and_taken_away_again() {
     let left: Vec<_> = left.iter().filter(|name| !name.contains("looop-mine")).collect();
     let data: Vec<_> = with_data.iter().filter(|name| !files.contains(*name)).collect();
     assert_eq!(left, data, "the data is where it was, and nothing else");
-    let said = fs::read_to_string(home.path("fake/said")).unwrap();
-    assert_eq!(said, "--user disable --now looop.service\n");
+    let printed = fs::read_to_string(home.path("fake/said")).unwrap();
+    assert_eq!(printed, "--user disable --now looop.service\n");
     let again = home.install(&["--uninstall"]).ok();
     assert!(again.stdout.contains("there is no "), "{again:?}");
 }
@@ -189,18 +189,21 @@ fn a_release_is_installed_once_and_taken_away_again() {
 #[test]
 fn a_dry_run_says_and_does_nothing() {
     let home = Home::with(&released());
-    let said = home.install(&["--dry-run"]).ok().stdout;
-    assert!(said.contains(&format!("would download {}/{}", released(), asset())), "{said}");
+    let printed = home.install(&["--dry-run"]).ok().stdout;
+    assert!(printed.contains(&format!("would download {}/{}", released(), asset())), "{printed}");
     assert_eq!(home.files(), BTreeSet::new());
     home.install(&["--no-completions"]).ok();
     let only = BTreeSet::from([".local/bin/looop".to_owned()]);
     assert_eq!(home.files(), only);
-    let said = home.install(&["--uninstall", "--dry-run"]).ok().stdout;
-    assert!(said.contains("would run: 'rm' '-f'"), "{said}");
+    let printed = home.install(&["--uninstall", "--dry-run"]).ok().stdout;
+    assert!(printed.contains("would run: 'rm' '-f'"), "{printed}");
     assert_eq!(home.files(), only);
     let other = Home::new();
-    let said = other.install(&["--dry-run"]).ok().stdout;
-    assert!(said.contains(&format!("would run: 'cargo' 'install' '--path' '{ROOT}' '--locked'")), "{said}");
+    let printed = other.install(&["--dry-run"]).ok().stdout;
+    assert!(
+        printed.contains(&format!("would run: 'cargo' 'install' '--path' '{ROOT}' '--locked'")),
+        "{printed}"
+    );
     assert_eq!(other.files(), BTreeSet::new());
 }
 
@@ -209,8 +212,8 @@ fn an_older_one_is_replaced_in_one_step() {
     let home = Home::with(&released());
     program(&home.target(), OLDER);
     let mut old = fs::File::open(home.target()).unwrap();
-    let said = home.install(&[]).ok().stdout;
-    assert!(said.contains("(was 0.0.1)"), "{said}");
+    let printed = home.install(&[]).ok().stdout;
+    assert!(printed.contains("(was 0.0.1)"), "{printed}");
     assert_eq!(home.looop(&["--version"]).ok().stdout, format!("looop {}\n", env!("CARGO_PKG_VERSION")));
     let mut text = String::new();
     old.read_to_string(&mut text).unwrap();
@@ -255,7 +258,7 @@ fn what_is_wrong_with_a_release_replaces_nothing() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_said() {
+fn a_folder_that_cannot_be_written_is_reported() {
     let mut home = Home::with(&released());
     // A file where the folder should be: nobody can write into that, whoever they are.
     fs::write(home.path("file"), "mine").unwrap();
@@ -270,10 +273,10 @@ fn a_folder_that_cannot_be_written_is_said() {
 
 /// A cargo that notes what it is asked and makes the program as it would.
 fn fake_cargo(home: &Home) {
-    let (said, release) = (home.path("fake/said"), released());
+    let (printed, release) = (home.path("fake/said"), released());
     let script = format!(
         "echo \"$@\" >> '{}'\nwhile [ $# -gt 1 ]; do [ \"$1\" = --root ] && root=$2; shift; done\nmkdir -p \"$root/bin\"\ncp '{release}/{}' \"$root/bin/looop\"",
-        said.display(),
+        printed.display(),
         asset()
     );
     home.fake("cargo", &script);
@@ -281,16 +284,16 @@ fn fake_cargo(home: &Home) {
 
 #[test]
 fn without_a_release_for_this_machine_cargo_builds_it() {
-    let said = |home: &Home| fs::read_to_string(home.path("fake/said")).unwrap();
+    let printed = |home: &Home| fs::read_to_string(home.path("fake/said")).unwrap();
     let root = |home: &Home| format!("--root {}/.local/bin/.looop-install.", home.dir.path().display());
     // None is known at all; this one stands in a clone.
     let home = Home::new();
     fake_cargo(&home);
     home.install(&["--no-completions"]).ok();
     assert!(
-        said(&home).starts_with(&format!("install --path {ROOT} --locked {}", root(&home))),
+        printed(&home).starts_with(&format!("install --path {ROOT} --locked {}", root(&home))),
         "{}",
-        said(&home)
+        printed(&home)
     );
     assert_eq!(home.files(), BTreeSet::from([".local/bin/looop".to_owned()]));
     // There are releases, and none for such a machine.
@@ -301,7 +304,7 @@ fn without_a_release_for_this_machine_cargo_builds_it() {
     assert!(ran.code == 1 && ran.stderr.contains("v0.1.0/SHA256SUMS"), "{ran:?}");
     let ran = home.install(&["--no-completions"]).ok();
     assert!(ran.stdout.contains("there is no release for Linux on riscv64"), "{ran:?}");
-    assert!(said(&home).starts_with(&format!("install --path {ROOT} --locked ")), "{}", said(&home));
+    assert!(printed(&home).starts_with(&format!("install --path {ROOT} --locked ")), "{}", printed(&home));
     // What cargo cannot build is its own to explain.
     home.fake("cargo", "echo 'error[E0000]: no' >&2; exit 101");
     let ran = home.install(&["--from-source"]);

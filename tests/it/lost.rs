@@ -54,8 +54,8 @@ fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
         wait_for(&profile, "working");
         send(&tick, rustix::process::Signal::KILL);
         assert_eq!(end(tick).code, -1);
-        let said = lose(&profile, loss);
-        assert!(said.contains(&format!("each earlier approval counts as used: {id}")), "{said}");
+        let printed = lose(&profile, loss);
+        assert!(printed.contains(&format!("each earlier approval counts as used: {id}")), "{printed}");
         for _ in 0..2 {
             profile.looop(&["tick"]).ok();
         }
@@ -115,8 +115,8 @@ fn after_a_loss_a_goal_is_a_humans_again_when_a_human_edits_it() {
         let shown_as_data =
             |prompt: &str| prompt.contains("# goal g, ") && prompt.contains("(data)\n\"goal: ");
         assert!(!shown_as_data(&prompt()));
-        let said = lose(&profile, loss);
-        assert!(said.contains("each goal counts as untrusted until you edit it"), "{said}");
+        let printed = lose(&profile, loss);
+        assert!(printed.contains("each goal counts as untrusted until you edit it"), "{printed}");
         assert!(shown_as_data(&prompt()), "{}", prompt());
         profile.looop(&["tick"]).ok();
         assert!(shown_as_data(&prompt()), "a decision takes no mark away");

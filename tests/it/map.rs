@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use looop::map::{self, Limits, Question};
+use looop::map::{self, MapLimits, Question};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -29,7 +29,7 @@ fn project(files: &[(&str, &str)]) -> TempDir {
 
 /// The paths of the answer, the most important first.
 fn ask(root: &Path, question: &Question) -> Vec<String> {
-    let (index, _) = map::open(root, None, &Limits::default()).unwrap();
+    let (index, _) = map::open(root, None, &MapLimits::default()).unwrap();
     map::ask(&index, question).files.into_iter().map(|file| file.path).collect()
 }
 
@@ -87,11 +87,11 @@ fn many(count: usize) -> TempDir {
 fn only_what_changed_is_read_again() {
     let (dir, cache) = (many(60), tempfile::tempdir().unwrap());
     let cache = cache.path().join("map.json");
-    let open = || map::open(dir.path(), Some(&cache), &Limits::default()).unwrap();
-    let (first, said) = open();
-    assert_eq!((said.files, said.parsed), (60, 60));
-    let (again, said) = open();
-    assert_eq!(said.parsed, 0);
+    let open = || map::open(dir.path(), Some(&cache), &MapLimits::default()).unwrap();
+    let (first, printed) = open();
+    assert_eq!((printed.files, printed.parsed), (60, 60));
+    let (again, printed) = open();
+    assert_eq!(printed.parsed, 0);
     let question = Question { words: "f7", ..Question::default() };
     assert_eq!(map::ask(&first, &question), map::ask(&again, &question));
     // The same bytes under a new stamp are known by their digest.
@@ -102,8 +102,8 @@ fn only_what_changed_is_read_again() {
     fs::write(&path, text + "\ndef seventh():\n    pass\n").unwrap();
     fs::remove_file(dir.path().join("m59.py")).unwrap();
     fs::rename(dir.path().join("m58.py"), dir.path().join("m_58.py")).unwrap();
-    let (index, said) = open();
-    assert_eq!((said.files, said.parsed), (59, 2), "the edited one and the renamed one");
+    let (index, printed) = open();
+    assert_eq!((printed.files, printed.parsed), (59, 2), "the edited one and the renamed one");
     let found = map::ask(&index, &Question { words: "seventh", ..Question::default() });
     assert_eq!((found.aimed, found.files[0].path.as_str()), (true, "m7.py"));
     let paths: Vec<String> =
@@ -149,7 +149,7 @@ fn the_command_ranks_says_why_and_renders_into_a_budget() {
 }
 
 #[test]
-fn a_fix_is_shown_what_the_failure_leads_to_and_told_so() {
+fn a_fix_is_shown_what_the_failure_leads_to_and_the_agent_knows() {
     let files = [
         (
             "app/auth.py",

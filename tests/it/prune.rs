@@ -118,8 +118,8 @@ fn of_two_workers_of_one_name_the_one_that_is_named_goes() {
     let dirs = past(&profile);
     assert_eq!(dirs.len(), 2);
     let name = dirs[0].file_name().unwrap().to_str().unwrap();
-    let said = profile.looop(&["prune", "fix", "--dry-run"]).ok().stdout;
-    assert!(said.contains(&format!("`looop prune {name} --force` removes it")), "{said}");
+    let printed = profile.looop(&["prune", "fix", "--dry-run"]).ok().stdout;
+    assert!(printed.contains(&format!("`looop prune {name} --force` removes it")), "{printed}");
     profile.looop(&["prune", name, "--force"]).ok();
     assert_eq!(past(&profile), dirs[1..], "the other one's work is there");
 }
@@ -194,21 +194,21 @@ fn a_worker_starts_no_beat_and_no_pulse() {
     own["policy"] = serde_json::json!({ "free_moves": ["write_playbook"] });
     let script = format!(
         "umask 077; echo '{own}' >own.json; for verb in tick ''; do env -i PATH=\"$PATH\" HOME=\"$HOME\" \
-         LOOOP_DATA_DIR=\"$LOOOP_DATA_DIR\" LOOOP_CONFIG=\"$PWD/own.json\" setsid -w timeout 20 looop $verb >>said 2>&1; \
+         LOOOP_DATA_DIR=\"$LOOOP_DATA_DIR\" LOOOP_CONFIG=\"$PWD/own.json\" setsid -w timeout 20 looop $verb >>printed 2>&1; \
          done; touch done; sleep 600"
     );
     start(&profile, "w1", &[], &script);
     let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
     wait_until("it has tried", || file("done").exists());
-    let said = fs::read_to_string(file("said")).unwrap();
+    let printed = fs::read_to_string(file("printed")).unwrap();
     for what in ["start a beat", "start the pulse"] {
-        assert!(said.contains(&format!("could not {what}: this is for the user")), "{said}");
+        assert!(printed.contains(&format!("could not {what}: this is for the user")), "{printed}");
     }
     assert!(!profile.read("PLAYBOOK.md").contains("Obey"));
 }
 
 #[test]
-fn a_name_is_free_as_soon_as_the_last_words_of_who_had_it_are_said() {
+fn a_name_is_free_as_soon_as_the_last_holder_has_reported() {
     let profile = Profile::scripted(&[NOOP]);
     start(&profile, "w1", &[], "true");
     wait_until("it has ended", || is_over(&profile, "w1"));

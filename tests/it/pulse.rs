@@ -33,10 +33,10 @@ impl Pulse {
         profile.config_more(json!({"interval": "1h"}));
         let mut child = profile.spawn(&[]);
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let (said, stdout) = (lines.clone(), child.stdout.take().unwrap());
+        let (printed, stdout) = (lines.clone(), child.stdout.take().unwrap());
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                said.lock().unwrap().push(line);
+                printed.lock().unwrap().push(line);
             }
         });
         Pulse { child: Some(child), lines }
@@ -323,8 +323,8 @@ fn a_pulse_whose_data_dir_is_gone_stops_and_makes_nothing_in_its_place() {
                 .unwrap();
             }
         }
-        let (code, said) = pulse.wait();
-        assert!(code == 1 && said.contains("the data dir is gone"), "{place}: {code} {said}");
+        let (code, printed) = pulse.wait();
+        assert!(code == 1 && printed.contains("the data dir is gone"), "{place}: {code} {printed}");
         assert_eq!(profile.asked(), asked, "{place}: nothing is paid");
         match place {
             "nothing" => assert!(!data.exists()),
@@ -381,8 +381,8 @@ fn workers_outlive_a_pulse_whose_data_dir_is_gone() {
     profile.looop(&["worker", "start", "w1", "--", "sh", "-c", &line]).ok();
     wait_for(&profile, "up");
     fs::rename(profile.data(), profile.path("away")).unwrap();
-    let (code, said) = pulse.wait();
-    assert!(code == 1 && said.contains("the data dir is gone"), "{code} {said}");
+    let (code, printed) = pulse.wait();
+    assert!(code == 1 && printed.contains("the data dir is gone"), "{code} {printed}");
     assert!(left(&profile).iter().any(|line| line.contains("tail")), "{:?}", left(&profile));
     fs::rename(profile.path("away"), profile.data()).unwrap();
     assert_eq!(profile.looop(&["ls", "--json"]).ok().json()["workers"][0]["state"], "running");

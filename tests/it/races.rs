@@ -198,7 +198,7 @@ fn an_interrupted_decision_leaves_no_runner_and_is_made_again() {
 }
 
 #[test]
-fn an_interrupted_command_is_ended_and_told() {
+fn an_interrupted_command_is_ended_and_reported() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
     profile.unboxed(&["run"]);
     profile.config_more(json!({"policy": {"allow": [{"argv": ["../work.sh"]}]}}));
@@ -272,8 +272,8 @@ fn a_beat_that_is_not_visible_is_not_the_user() {
     let vars = "export LOOOP_DATA_DIR=data LOOOP_CONFIG=looop.json HOME=home";
     script(&profile, "try.sh", &format!("{vars}\n{away} {LOOOP} goal write x y >said 2>&1"));
     profile.looop(&["tick"]).ok();
-    let said = fs::read_to_string(profile.path("said")).unwrap();
-    assert!(said.contains("this is for the user"), "{said}");
+    let printed = fs::read_to_string(profile.path("said")).unwrap();
+    assert!(printed.contains("this is for the user"), "{printed}");
     assert!(!profile.data().join("goals/x.md").exists());
 }
 
@@ -328,14 +328,15 @@ fn nothing_that_a_beat_started_can_use_a_human_verb() {
             _ => profile.sensor("try.sh", &format!("sh {} >/dev/null 2>&1\necho '{{}}'", path.display())),
         }
         profile.looop(&["tick"]).ok();
-        let said = fs::read_to_string(profile.path("said")).unwrap();
+        let printed = fs::read_to_string(profile.path("said")).unwrap();
         let codes = fs::read_to_string(profile.path("codes")).unwrap();
-        assert_eq!(codes.lines().count(), 60, "{place}: {codes}\n{said}");
+        assert_eq!(codes.lines().count(), 60, "{place}: {codes}\n{printed}");
         for line in codes.lines() {
-            assert!(line.starts_with("1 "), "{place}: {line}\n{said}");
+            assert!(line.starts_with("1 "), "{place}: {line}\n{printed}");
         }
-        let refusals = said.matches("this is for the user, and a beat of looop started this process").count();
-        assert_eq!(refusals, 60, "{place}: {said}");
+        let refusals =
+            printed.matches("this is for the user, and a beat of looop started this process").count();
+        assert_eq!(refusals, 60, "{place}: {printed}");
         let there = |name: &str| profile.data().join(name).exists();
         assert!(there("goals/g.md") && there("schedules/timer.json") && there("sensors/s.sh"), "{place}");
         assert!(!there("goals/x.md") && !there("schedules/t.json") && !there("paused.json"), "{place}");

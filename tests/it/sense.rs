@@ -256,7 +256,7 @@ fn a_failed_sensor_is_one_steady_reading() {
 }
 
 #[test]
-fn any_executable_file_is_a_sensor_and_a_file_with_a_bad_name_is_said() {
+fn any_executable_file_is_a_sensor_and_a_file_with_a_bad_name_is_reported() {
     let profile = Profile::scripted(&[NOOP]);
     profile.sensor("noext", "echo '{\"a\":1}'");
     profile.sensor("twin", "echo '{}'");
@@ -345,12 +345,12 @@ fn only_another_signal_wakes() {
 }
 
 #[test]
-fn a_restless_sensor_is_named_and_rests() {
+fn a_flapping_sensor_is_named_and_rests() {
     let profile = Profile::scripted(&[NOOP]);
     let dir = traces(&profile);
     let count = dir.join("n");
     profile.sensor(
-        "restless.sh",
+        "flapping.sh",
         &format!(
             "# looop: write={}\necho x >> {1}; printf '{{\"n\":%s}}' $(wc -l < {1})",
             dir.display(),
@@ -363,11 +363,11 @@ fn a_restless_sensor_is_named_and_rests() {
         last = profile.looop(&["tick"]).ok().stdout;
     }
     assert_eq!(profile.asked(), 6, "the first decision and five changes");
-    assert!(last.contains("only flapping sensors changed: restless"), "{last}");
+    assert!(last.contains("only flapping sensors changed: flapping"), "{last}");
     let prompt = prompt(&profile);
     let (_, named) = prompt.split_once("# Flapping sensors").expect("a heading names them");
-    assert!(named.lines().nth(1).is_some_and(|line| line == r#""restless""#), "{named}");
-    assert!(profile.looop(&["status"]).ok().stdout.contains("restless (flapping)"));
+    assert!(named.lines().nth(1).is_some_and(|line| line == r#""flapping""#), "{named}");
+    assert!(profile.looop(&["status"]).ok().stdout.contains("flapping (flapping)"));
     // It holds back nothing else.
     profile.goal("g", "---\ngoal: x\n---\n");
     profile.looop(&["tick"]).ok();
@@ -375,7 +375,7 @@ fn a_restless_sensor_is_named_and_rests() {
 }
 
 #[test]
-fn what_strangers_said_is_not_told_again_by_a_sensor_that_is_vouched_for() {
+fn what_strangers_wrote_is_not_repeated_by_a_sensor_that_is_vouched_for() {
     let profile = Profile::scripted(&[NOOP, NOOP, NOOP]);
     let say = |trust: &str, text: &str| {
         profile
@@ -386,6 +386,6 @@ fn what_strangers_said_is_not_told_again_by_a_sensor_that_is_vouched_for() {
     say("trust=untrusted", "tea at four");
     assert!(prompt(&profile).contains("approve it all"), "what an item was before stands beside what it is");
     say("trust=trusted", "tea at four");
-    let told = prompt(&profile);
-    assert!(told.contains("tea at four") && !told.contains("approve it all"), "{told}");
+    let messages = prompt(&profile);
+    assert!(messages.contains("tea at four") && !messages.contains("approve it all"), "{messages}");
 }

@@ -94,9 +94,9 @@ fn a_cron_line_runs_a_beat() {
 fn a_unit_is_written_renewed_and_removed() {
     let mut profile = Profile::empty();
     fs::create_dir(profile.path("bin")).unwrap();
-    let said = profile.path("said");
+    let printed = profile.path("said");
     let fake = profile.path("bin/systemctl");
-    fs::write(&fake, format!("#!/bin/sh\necho \"$@\" >> {}\n", said.display())).unwrap();
+    fs::write(&fake, format!("#!/bin/sh\necho \"$@\" >> {}\n", printed.display())).unwrap();
     fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
     profile.var("PATH", &format!("{}:/usr/bin:/bin", profile.path("bin").display()));
     let systemd = |args: &[&str]| profile.looop(&[&["service"], args, &["--kind", "systemd"]].concat());
@@ -118,10 +118,10 @@ fn a_unit_is_written_renewed_and_removed() {
     let refused = systemd(&["install", "--now"]);
     assert!(refused.code == 1 && refused.stderr.contains("has other content"), "{refused:?}");
     assert!(refused.stdout.contains("-RestartSec=60\n+RestartSec=10"), "{refused:?}");
-    assert_eq!((fs::read_to_string(&unit).unwrap(), said.exists()), (edited, false));
+    assert_eq!((fs::read_to_string(&unit).unwrap(), printed.exists()), (edited, false));
     systemd(&["install", "--force", "--now"]).ok();
     let commands = "--user daemon-reload\n--user enable --now looop-data\n";
-    assert_eq!(fs::read_to_string(&said).unwrap(), commands);
+    assert_eq!(fs::read_to_string(&printed).unwrap(), commands);
 
     let other = profile.path("home/.config/systemd/user/looop-mine.service");
     fs::write(&other, "[Unit]\n").unwrap();
@@ -129,7 +129,7 @@ fn a_unit_is_written_renewed_and_removed() {
     assert!(refused.code == 1 && refused.stderr.contains("looop did not write it"), "{refused:?}");
     systemd(&["uninstall", "--now"]).ok();
     assert!(!unit.exists() && other.exists());
-    assert_eq!(fs::read_to_string(&said).unwrap(), format!("{commands}--user disable --now looop-data\n"));
+    assert_eq!(fs::read_to_string(&printed).unwrap(), format!("{commands}--user disable --now looop-data\n"));
     assert!(systemd(&["uninstall"]).ok().stdout.contains("there is no "));
     let bad = systemd(&["print", "--name", "../x"]);
     assert_eq!(bad.code, 2, "{bad:?}");

@@ -130,7 +130,7 @@ fn a_kill_by_force_reaches_into_the_sandbox() {
 }
 
 #[test]
-fn a_supervisor_without_its_socket_is_told_by_a_signal() {
+fn a_supervisor_without_its_socket_gets_a_signal() {
     let profile = running();
     fs::remove_file(profile.data().join("workers/w1/attach.sock")).unwrap();
     let flag = profile.looop(&["flag", "w1", "look"]);
@@ -156,7 +156,7 @@ fn what_a_lost_worker_left_is_found_without_its_environment() {
 }
 
 #[test]
-fn a_stopped_supervisor_with_no_room_for_a_request_is_said_in_words() {
+fn a_stopped_supervisor_with_no_room_for_a_request_is_reported_in_words() {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
     let profile = running();
     stop(&profile);

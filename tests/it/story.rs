@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::support::desk::{Desk, Human};
 use crate::support::profile::wait_until;
+use crate::support::terminal::{Human, TmuxFixture};
 
 /// How soon a flag must be seen. It is a fraction of a second, but the machine may be busy with other tests; the
 /// interval is an hour.
@@ -19,27 +19,27 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// A desk without the seeded goals and sensors, whose decider answers with these lines and whose workers are this
 /// shell script.
-fn desk(replies: &[Value], worker: &str) -> Desk {
-    let desk = Desk::new("data");
+fn fixture(replies: &[Value], worker: &str) -> TmuxFixture {
+    let fixture = TmuxFixture::new("data");
     for seed in ["goals/setup.md", "goals/playbook-daily.md", "sensors/today.sh"] {
-        fs::remove_file(desk.data().join(seed)).unwrap();
+        fs::remove_file(fixture.data().join(seed)).unwrap();
     }
-    configure(&desk, replies, worker);
-    desk.tmux(&["set-option", "-g", "remain-on-exit", "off"]);
-    desk
+    configure(&fixture, replies, worker);
+    fixture.tmux(&["set-option", "-g", "remain-on-exit", "off"]);
+    fixture
 }
 
-fn configure(desk: &Desk, replies: &[Value], worker: &str) {
+fn configure(fixture: &TmuxFixture, replies: &[Value], worker: &str) {
     let lines: Vec<String> = replies.iter().map(Value::to_string).collect();
-    desk.profile.script(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-    let script = desk.profile.path("work.sh");
+    fixture.profile.script(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let script = fixture.profile.path("work.sh");
     fs::write(&script, worker).unwrap();
-    let config = fs::read_to_string(desk.profile.config_file()).unwrap();
+    let config = fs::read_to_string(fixture.profile.config_file()).unwrap();
     let mut runners = serde_json::from_str::<Value>(&config).unwrap()["runners"].clone();
     runners["mine"] = json!({ "worker": ["sh", script, "{brief}"] });
     // A worker in a full box waits for nobody, and these tell of one that does.
-    desk.profile.unboxed(&["worker", "verify"]);
-    desk.profile.config_more(json!({
+    fixture.profile.unboxed(&["worker", "verify"]);
+    fixture.profile.config_more(json!({
         "interval": "1h",
         "runners": runners,
         "worker": "mine",
@@ -47,17 +47,17 @@ fn configure(desk: &Desk, replies: &[Value], worker: &str) {
     }));
 }
 
-fn asks(desk: &Desk) -> Vec<Value> {
-    desk.profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().clone()
+fn asks(fixture: &TmuxFixture) -> Vec<Value> {
+    fixture.profile.looop(&["asks", "--json"]).ok().json()["asks"].as_array().unwrap().clone()
 }
 
-fn worker(desk: &Desk, id: &str) -> Value {
-    let all = desk.profile.looop(&["ls", "--all", "--json"]).ok().json();
+fn worker(fixture: &TmuxFixture, id: &str) -> Value {
+    let all = fixture.profile.looop(&["ls", "--all", "--json"]).ok().json();
     all["workers"].as_array().unwrap().iter().find(|row| row["id"] == id).cloned().unwrap_or_default()
 }
 
-fn gate(desk: &Desk) -> String {
-    let status = desk.profile.looop(&["status", "--json"]).ok().json();
+fn gate(fixture: &TmuxFixture) -> String {
+    let status = fixture.profile.looop(&["status", "--json"]).ok().json();
     status["gate"]["words"].as_str().unwrap().to_owned()
 }
 
@@ -82,59 +82,61 @@ fn a_worker_calls_and_the_human_answers_in_its_window() {
         echo $colour >colour
         echo \"it will be $colour\" | tee result | cat
         looop report result.md <result";
-    let desk = desk(&[start, noop()], script);
-    desk.profile.goal("shed", "goal: the shed is painted\n");
-    let _human = Human::attach(&desk, "mine");
-    let pulse = desk.shell("pulse");
-    desk.type_line(&pulse, "looop");
-    desk.wait_for(&pulse, "start_worker paint — waits");
-    let hand = desk.shell("hand");
-    desk.type_line(&hand, "looop approve ap-");
-    let shown = desk.wait_for(&hand, "Make this move? [y/N]");
+    let fixture = fixture(&[start, noop()], script);
+    fixture.profile.goal("shed", "goal: the shed is painted\n");
+    let _human = Human::attach(&fixture, "mine");
+    let pulse = fixture.shell("pulse");
+    fixture.type_line(&pulse, "looop");
+    fixture.wait_for(&pulse, "start_worker paint — waits");
+    let hand = fixture.shell("hand");
+    fixture.type_line(&hand, "looop approve ap-");
+    let shown = fixture.wait_for(&hand, "Make this move? [y/N]");
     assert!(shown.contains("work.sh") && shown.contains("+Find out the colour."), "{shown}");
-    assert_eq!(worker(&desk, "paint"), Value::Null, "nothing runs before the yes");
-    desk.type_line(&hand, "y");
-    desk.wait_for(&hand, "approved ap-");
+    assert_eq!(worker(&fixture, "paint"), Value::Null, "nothing runs before the yes");
+    fixture.type_line(&hand, "y");
+    fixture.wait_for(&hand, "approved ap-");
 
     let mut seen_ms = 0;
     wait_until("its window", || {
         seen_ms = unix_ms();
-        desk.flags() == ["⚑paint"]
+        fixture.flags() == ["⚑paint"]
     });
-    let waits = worker(&desk, "paint");
+    let waits = worker(&fixture, "paint");
     let took = seen_ms - waits["flag"]["at_ms"].as_i64().unwrap();
     println!("flag to window: {took} ms");
     assert!(took < SOON.as_millis().try_into().unwrap(), "{took} ms");
     assert_eq!((&waits["state"], &waits["flag"]["text"]), (&json!("waiting"), &json!("which colour?")));
-    assert!(desk.data().join("claims/goal.shed.json").exists());
-    let status = desk.profile.looop(&["status"]).ok().stdout;
+    assert!(fixture.data().join("claims/goal.shed.json").exists());
+    let status = fixture.profile.looop(&["status"]).ok().stdout;
     assert!(status.contains("⚑paint (waiting; looop attach paint)"), "{status}");
-    let rows = desk.profile.looop(&["status", "--json"]).ok().json()["workers"].clone();
+    let rows = fixture.profile.looop(&["status", "--json"]).ok().json()["workers"].clone();
     assert_eq!((&rows[0]["id"], &rows[0]["goal"]), (&json!("paint"), &json!("shed")));
 
-    desk.tmux(&["select-window", "-t", "=mine:⚑paint"]);
-    desk.wait_for("=mine:⚑paint", "the shed is bare");
-    desk.type_line("=mine:⚑paint", "blue");
-    desk.wait_for("=mine:⚑paint", "it will be blue");
-    wait_until("its end", || worker(&desk, "paint")["state"] == "done");
+    fixture.tmux(&["select-window", "-t", "=mine:⚑paint"]);
+    fixture.wait_for("=mine:⚑paint", "the shed is bare");
+    fixture.type_line("=mine:⚑paint", "blue");
+    fixture.wait_for("=mine:⚑paint", "it will be blue");
+    wait_until("its end", || worker(&fixture, "paint")["state"] == "done");
     // Its last screen stays until the human has seen it.
-    desk.wait_for("=mine:⚑paint", "done · q leaves");
-    desk.tmux(&["send-keys", "-t", "=mine:⚑paint", "q"]);
-    wait_until("the window is gone", || desk.flags().is_empty());
-    assert!(!desk.data().join("claims/goal.shed.json").exists(), "the lease is given back");
-    wait_until("a decision has seen it", || worker(&desk, "paint")["past"].is_string());
-    wait_until("the loop rests", || gate(&desk).starts_with("settled"));
+    fixture.wait_for("=mine:⚑paint", "done · q leaves");
+    fixture.tmux(&["send-keys", "-t", "=mine:⚑paint", "q"]);
+    wait_until("the window is gone", || fixture.flags().is_empty());
+    assert!(!fixture.data().join("claims/goal.shed.json").exists(), "the lease is given back");
+    wait_until("a decision has seen it", || worker(&fixture, "paint")["past"].is_string());
+    wait_until("the loop rests", || gate(&fixture).starts_with("settled"));
 
-    desk.type_line(&hand, "clear; looop ls --all; looop log");
-    let told = desk.wait_for(&hand, "worker paint for shed — done");
+    fixture.type_line(&hand, "clear; looop ls --all; looop log");
+    let messages = fixture.wait_for(&hand, "worker paint for shed — done");
     assert!(
-        told.contains("archived") && told.contains("start_worker paint") && !told.contains("u{1b}"),
-        "{told}"
+        messages.contains("archived")
+            && messages.contains("start_worker paint")
+            && !messages.contains("u{1b}"),
+        "{messages}"
     );
-    desk.tmux(&["send-keys", "-t", &pulse, "C-c"]);
-    desk.wait_for(&pulse, "ended; nothing is lost");
+    fixture.tmux(&["send-keys", "-t", &pulse, "C-c"]);
+    fixture.wait_for(&pulse, "ended; nothing is lost");
 
-    let journal = fs::read_to_string(desk.data().join("journal.md")).unwrap();
+    let journal = fs::read_to_string(fixture.data().join("journal.md")).unwrap();
     let order = [
         "start_worker paint for shed — waits",
         "start_worker paint for shed — done",
@@ -143,7 +145,7 @@ fn a_worker_calls_and_the_human_answers_in_its_window() {
     ];
     let places: Vec<_> = order.iter().map(|part| journal.find(part)).collect();
     assert!(places.is_sorted() && places[0].is_some(), "{places:?} in {journal}");
-    let git = |args: &[&str]| crate::support::profile::git_in(desk.data(), args);
+    let git = |args: &[&str]| crate::support::profile::git_in(fixture.data(), args);
     let log = git(&["log", "--format=%s"]);
     assert!(log.contains("move: start_worker paint") && log.contains("move: noop"), "{log}");
     assert_eq!(git(&["show", "HEAD:reports/paint/result.md"]), "it will be blue\n");
@@ -156,14 +158,14 @@ fn without_tmux_the_pulse_says_it_once_and_a_server_that_comes_later_shows_it() 
     let script = "
         wait_for() { while [ ! -e $1 ]; do sleep 0.02; done; }
         looop flag one; wait_for again; looop flag two; wait_for end";
-    let desk = desk(&[noop()], script);
-    desk.tmux(&["kill-server"]);
-    let hold = desk.profile.path("hold");
+    let fixture = fixture(&[noop()], script);
+    fixture.tmux(&["kill-server"]);
+    let hold = fixture.profile.path("hold");
     fs::write(&hold, "").unwrap();
     let decide = format!("while [ -e {} ]; do sleep 0.02; done; echo '{}'", hold.display(), noop());
-    let runners = json!({ "mine": { "worker": ["sh", desk.profile.path("work.sh"), "{brief}"], "decide": ["sh", "-c", decide] } });
-    desk.profile.config_more(json!({ "runners": runners, "decide": "mine" }));
-    let mut pulse = desk.profile.spawn(&[]);
+    let runners = json!({ "mine": { "worker": ["sh", fixture.profile.path("work.sh"), "{brief}"], "decide": ["sh", "-c", decide] } });
+    fixture.profile.config_more(json!({ "runners": runners, "decide": "mine" }));
+    let mut pulse = fixture.profile.spawn(&[]);
     let heard = Arc::new(Mutex::new(Vec::new()));
     let (lines, stderr) = (heard.clone(), pulse.stderr.take().unwrap());
     std::thread::spawn(move || {
@@ -173,29 +175,29 @@ fn without_tmux_the_pulse_says_it_once_and_a_server_that_comes_later_shows_it() 
     });
     let heard = |text: &str| {
         let line = format!("⚑ w1: {text} — looop attach w1");
-        let at = || heard.lock().unwrap().iter().find(|(_, said)| *said == line).map(|(at, _)| *at);
+        let at = || heard.lock().unwrap().iter().find(|(_, printed)| *printed == line).map(|(at, _)| *at);
         wait_until(&line, || at().is_some());
-        let took = at().unwrap() - worker(&desk, "w1")["flag"]["at_ms"].as_i64().unwrap();
+        let took = at().unwrap() - worker(&fixture, "w1")["flag"]["at_ms"].as_i64().unwrap();
         println!("flag to line: {took} ms");
         assert!(took < SOON.as_millis().try_into().unwrap(), "{took} ms");
-        heard.lock().unwrap().iter().filter(|(_, said)| said.contains('⚑')).count()
+        heard.lock().unwrap().iter().filter(|(_, printed)| printed.contains('⚑')).count()
     };
     wait_until("a decider thinks", || {
-        desk.data().join("runs").read_dir().is_ok_and(|mut all| all.next().is_some())
+        fixture.data().join("runs").read_dir().is_ok_and(|mut all| all.next().is_some())
     });
-    desk.profile.looop(&["worker", "start", "w1", "brief"]).ok();
+    fixture.profile.looop(&["worker", "start", "w1", "brief"]).ok();
     assert_eq!(heard("one"), 1, "while a beat runs");
     fs::remove_file(&hold).unwrap();
-    wait_until("the loop rests", || gate(&desk).starts_with("settled"));
-    fs::write(desk.data().join("workers/w1/clone/again"), "").unwrap();
+    wait_until("the loop rests", || gate(&fixture).starts_with("settled"));
+    fs::write(fixture.data().join("workers/w1/clone/again"), "").unwrap();
     assert_eq!(heard("two"), 2, "between beats, and nothing twice");
     wait_until("a beat has seen it", || {
-        let world = fs::read_to_string(desk.data().join("world.json")).unwrap();
+        let world = fs::read_to_string(fixture.data().join("world.json")).unwrap();
         serde_json::from_str::<Value>(&world).unwrap()["own"]["workers"][0]["flag"] == "two"
     });
-    desk.serve();
-    desk.profile.goal("g", "goal: g\n");
-    wait_until("the window", || desk.flags() == ["⚑w1"]);
+    fixture.serve();
+    fixture.profile.goal("g", "goal: g\n");
+    wait_until("the window", || fixture.flags() == ["⚑w1"]);
     pulse.kill().unwrap();
     pulse.wait().unwrap();
 }
@@ -203,14 +205,14 @@ fn without_tmux_the_pulse_says_it_once_and_a_server_that_comes_later_shows_it() 
 /// The pulse ends what a beat leaves behind, and a notifier that it has started itself is nothing of that kind.
 #[test]
 fn a_slow_notifier_outlives_the_beat_during_which_it_was_started() {
-    let desk = desk(&[noop()], "");
-    let file = |name: &str| desk.profile.path(name);
+    let fixture = fixture(&[noop()], "");
+    let file = |name: &str| fixture.profile.path(name);
     let until = |name: &str| format!("while [ ! -e {} ]; do sleep 0.02; done", file(name).display());
     let decide = format!("{}; echo '{}'", until("decided"), noop());
     let runners = json!({ "mine": { "decide": ["sh", "-c", decide] } });
-    desk.profile.config_more(json!({ "runners": runners, "decide": "mine" }));
-    let mut pulse = desk.profile.spawn(&[]);
-    let runs = || desk.data().join("runs").read_dir().is_ok_and(|mut all| all.next().is_some());
+    fixture.profile.config_more(json!({ "runners": runners, "decide": "mine" }));
+    let mut pulse = fixture.profile.spawn(&[]);
+    let runs = || fixture.data().join("runs").read_dir().is_ok_and(|mut all| all.next().is_some());
     wait_until("a decider thinks", runs);
     let notify = format!(
         "touch {}; {}; touch {}",
@@ -218,16 +220,18 @@ fn a_slow_notifier_outlives_the_beat_during_which_it_was_started() {
         until("go").as_str(),
         file("told").display()
     );
-    let worker = desk.worker("w1");
+    let worker = fixture.worker("w1");
     worker.change_spec(|spec| spec.notify = ["sh", "-c", &notify].map(str::to_owned).into());
     worker.flag(1, "help");
-    fs::write(desk.data().join("workers/.poke"), "").unwrap();
+    fs::write(fixture.data().join("workers/.poke"), "").unwrap();
     wait_until("the notifier", || file("begun").exists());
     fs::write(file("decided"), "").unwrap();
-    wait_until("the loop rests", || gate(&desk).starts_with("settled"));
+    wait_until("the loop rests", || gate(&fixture).starts_with("settled"));
     // A second beat ends after the pulse has looked for what the first one left behind.
-    desk.profile.goal("g", "goal: g\n");
-    wait_until("another beat", || desk.profile.looop(&["log", "--json"]).ok().json()["beats"][1].is_object());
+    fixture.profile.goal("g", "goal: g\n");
+    wait_until("another beat", || {
+        fixture.profile.looop(&["log", "--json"]).ok().json()["beats"][1].is_object()
+    });
     fs::write(file("go"), "").unwrap();
     wait_until("the notifier's end", || file("told").exists());
     pulse.kill().unwrap();
@@ -236,24 +240,24 @@ fn a_slow_notifier_outlives_the_beat_during_which_it_was_started() {
 
 #[test]
 fn the_doctor_knows_what_workers_need() {
-    let desk = desk(&[noop()], "");
-    let well = desk.profile.looop(&["doctor"]).ok().stdout;
+    let fixture = fixture(&[noop()], "");
+    let well = fixture.profile.looop(&["doctor"]).ok().stdout;
     for part in ["ok   worker runner: mine is /usr/bin/sh", "ok   git: ", "ok   tmux: "] {
         assert!(well.contains(part), "{part} in {well}");
     }
-    desk.profile.config_more(
+    fixture.profile.config_more(
         json!({ "runners": { "mine": { "worker": ["gone", "{brief}"], "decide": ["sh"] } }, "decide": "mine" }),
     );
-    let ill = desk.profile.looop(&["doctor"]);
+    let ill = fixture.profile.looop(&["doctor"]);
     assert!(ill.code == 1 && ill.stdout.contains("BAD  worker runner: `gone` is not on the"), "{ill:?}");
-    desk.profile.config_more(json!({ "worker": "nobody" }));
-    let ill = desk.profile.looop(&["doctor"]);
+    fixture.profile.config_more(json!({ "worker": "nobody" }));
+    let ill = fixture.profile.looop(&["doctor"]);
     assert!(
         ill.code == 1 && ill.stdout.contains("BAD  worker runner: \"nobody\" is not a runner"),
         "{ill:?}"
     );
-    desk.profile.config_more(json!({ "worker": null, "path": "/nowhere" }));
-    let bare = desk.profile.looop(&["doctor"]).stdout;
+    fixture.profile.config_more(json!({ "worker": null, "path": "/nowhere" }));
+    let bare = fixture.profile.looop(&["doctor"]).stdout;
     for part in ["odd  worker runner: `claude` is not on the", "odd  git: ", "odd  tmux: "] {
         assert!(bare.contains(part), "{part} in {bare}");
     }

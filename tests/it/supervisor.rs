@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use looop::model::wire::{self, Decoder, Hello, Reply, Request};
+use looop::model::wire::{self, Decoder, Hello, WireReply, WireRequest};
 use serde_json::Value;
 
 use crate::support::profile::{Profile, wait_until};
@@ -23,23 +23,23 @@ use crate::support::profile::{Profile, wait_until};
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 
 /// A profile with one worker `w1` that runs this shell script.
-struct Desk {
+struct TmuxFixture {
     profile: Profile,
 }
 
-impl Desk {
+impl TmuxFixture {
     #[track_caller]
-    fn start(more: &[&str], script: &str) -> Desk {
-        Desk::with(Profile::scripted(&[NOOP]), more, script)
+    fn start(more: &[&str], script: &str) -> TmuxFixture {
+        TmuxFixture::with(Profile::scripted(&[NOOP]), more, script)
     }
 
     #[track_caller]
-    fn with(profile: Profile, more: &[&str], script: &str) -> Desk {
+    fn with(profile: Profile, more: &[&str], script: &str) -> TmuxFixture {
         let mut args = vec!["worker", "start", "w1"];
         args.extend(more);
         args.extend(["--", "sh", "-c", script]);
         profile.looop(&args).ok();
-        Desk { profile }
+        TmuxFixture { profile }
     }
 
     fn dir(&self) -> PathBuf {
@@ -102,17 +102,17 @@ impl Desk {
     }
 }
 
-fn hello(looop: u32, request: Request) -> Vec<u8> {
+fn hello(looop: u32, request: WireRequest) -> Vec<u8> {
     wire::encode_json(&Hello { looop, request })
 }
 
-fn say(stream: &mut UnixStream, request: Request) {
+fn say(stream: &mut UnixStream, request: WireRequest) {
     stream.write_all(&hello(wire::VERSION, request)).unwrap();
 }
 
 /// What a supervisor says to this.
 #[track_caller]
-fn reply(stream: &mut UnixStream) -> Reply {
+fn reply(stream: &mut UnixStream) -> WireReply {
     let mut decoder = Decoder::of_replies();
     let mut buffer = [0; 4096];
     loop {

@@ -70,7 +70,7 @@ fn running(pid: u32) -> Option<u64> {
 /// A running pulse of the installed program, with what it says.
 struct Pulse {
     child: Option<Child>,
-    said: Arc<Mutex<Vec<String>>>,
+    printed: Arc<Mutex<Vec<String>>>,
 }
 
 impl Pulse {
@@ -79,16 +79,16 @@ impl Pulse {
         let mut command =
             installed.profile.other_command(installed.path().to_str().unwrap(), &["--color", "never"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = Arc::new(Mutex::new(Vec::new()));
+        let printed = Arc::new(Mutex::new(Vec::new()));
         let keep = |lines: Box<dyn BufRead + Send>| {
-            let said = Arc::clone(&said);
+            let printed = Arc::clone(&printed);
             std::thread::spawn(move || {
-                lines.lines().map_while(Result::ok).for_each(|line| said.lock().unwrap().push(line));
+                lines.lines().map_while(Result::ok).for_each(|line| printed.lock().unwrap().push(line));
             });
         };
         keep(Box::new(BufReader::new(child.stdout.take().unwrap())));
         keep(Box::new(BufReader::new(child.stderr.take().unwrap())));
-        Pulse { child: Some(child), said }
+        Pulse { child: Some(child), printed }
     }
 
     fn pid(&self) -> u32 {
@@ -96,11 +96,11 @@ impl Pulse {
     }
 
     fn count(&self, words: &str) -> usize {
-        self.said.lock().unwrap().iter().filter(|line| line.contains(words)).count()
+        self.printed.lock().unwrap().iter().filter(|line| line.contains(words)).count()
     }
 
     fn wait_for(&self, words: &str, count: usize) {
-        wait_until(&format!("{count} times {words:?} in {:?}", self.said), || self.count(words) >= count);
+        wait_until(&format!("{count} times {words:?} in {:?}", self.printed), || self.count(words) >= count);
     }
 }
 
@@ -150,7 +150,7 @@ fn a_pulse_goes_on_as_the_program_that_replaced_its_own() {
 }
 
 #[test]
-fn a_program_that_cannot_go_on_is_said_once_and_the_old_one_stays() {
+fn a_program_that_cannot_go_on_is_reported_once_and_the_old_one_stays() {
     let installed = Installed::new();
     let profile = &installed.profile;
     // A box is built by the program that is installed.
@@ -178,7 +178,7 @@ fn a_program_that_cannot_go_on_is_said_once_and_the_old_one_stays() {
 fn only_the_pulse_hands_its_lock_on() {
     let profile = Profile::scripted(&[NOOP]);
     // One that takes it for its own goes on as the pulse, and would never end.
-    let again = || profile.other_command("timeout", &["60", LOOOP, "__again"]);
+    let again = || profile.other_command("timeout", &["60", LOOOP, "__reexec"]);
     let ran: crate::support::profile::Ran = again().output().unwrap().into();
     assert!(ran.code == 1 && ran.stderr.contains("could not continue as the pulse"), "{ran:?}");
     fs::write(profile.data().join("pulse.lock"), "").unwrap();

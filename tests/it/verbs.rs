@@ -144,7 +144,7 @@ fn the_editor_of_the_human_is_used_on_a_terminal() {
 }
 
 #[test]
-fn a_unique_beginning_is_enough_and_a_doubt_is_said() {
+fn a_unique_beginning_is_enough_and_a_doubt_is_reported() {
     let profile = Profile::scripted(&[NOOP]);
     for id in ["alpha", "alps", "al", "beta"] {
         profile.goal(id, &format!("goal of {id}\n"));

@@ -67,7 +67,7 @@ fn a_worker_flags_asks_reports_and_ends() {
     let script = r#"
         looop flag "look at me" && while [ ! -e go ]; do sleep 0.02; done; looop unflag
         answer=$(looop ask "which one?" --options red,blue --ref issue-7) && echo "answer=$answer"
-        echo "told=$(looop told)"
+        echo "told=$(looop inbox)"
         printf 'a report' | looop report out.md
         looop spend --usd 0.25 --tokens-in 100 --model m
         exit 0"#;
@@ -332,11 +332,11 @@ fn what_a_worker_starts_cannot_use_the_humans_verbs() {
     let file = |name: &str| profile.data().join("workers/w1/clone").join(name);
     wait_until("all three were tried", || file("done").exists() && file("b").exists());
     for name in ["a", "b", "c"] {
-        let said = fs::read_to_string(file(name)).unwrap();
+        let printed = fs::read_to_string(file(name)).unwrap();
         // Who forgets its own name finds no data dir in a full box.
-        let is_lost = name == "b" && said.contains("there is no profile");
+        let is_lost = name == "b" && printed.contains("there is no profile");
         let words = "this is for the user, and a worker started this process";
-        assert!(is_lost || said.contains(words) && said.ends_with("1\n"), "{name}: {said}");
+        assert!(is_lost || printed.contains(words) && printed.ends_with("1\n"), "{name}: {printed}");
     }
     assert!(!profile.data().join("paused.json").exists());
 }
@@ -359,7 +359,7 @@ fn a_worker_that_lost_its_lease_writes_nothing_any_more() {
     profile.config_more(json!({ "limits": { "lease_ttl": "5s" }, "verify": { "ok": ["true"] } }));
     let script = r#"
         touch ready; while [ ! -e go ]; do sleep 0.02; done
-        for verb in 'report late' 'ask hello' 'claim more' 'release thing' 'spend --usd 1' told; do
+        for verb in 'report late' 'ask hello' 'claim more' 'release thing' 'spend --usd 1' inbox; do
             looop $verb </dev/null >>out 2>&1; echo "$verb: $?" >>codes
         done; touch tried; sleep 600"#;
     start(&profile, "w1", &["--goal", "g1", "--claim", "thing", "--verify", "ok"], script);

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use looop::model::beat::{Intent, Started};
 use looop::model::decision::{Action, Move};
-use looop::model::entry::Outcome;
+use looop::model::entry::MoveOutcome;
 use looop::model::lease::{
-    Alive, Claimant, Found, Here, Holder, Lease, Ttl, acquire, alive, floor_after, held, renewed,
+    Alive, Claimant, Here, Holder, Lease, LeaseRead, Ttl, acquire, alive, floor_after, held, renewed,
 };
 use looop::model::name::Name;
 use looop::model::step::Probe;
@@ -40,7 +40,7 @@ pub struct Fleet {
     starts: u64,
     /// Beats by which a worker was started.
     started: BTreeMap<String, u32>,
-    leases: BTreeMap<Name, Found>,
+    leases: BTreeMap<Name, LeaseRead>,
     floor: u64,
     /// The newest epoch that was given on each resource, and the newest under which something was written.
     given: BTreeMap<Name, u64>,
@@ -64,10 +64,10 @@ impl Fleet {
         self.floor = disk.text(FLOOR).trim().parse().unwrap_or(0);
         for resource in RESOURCES.map(name) {
             let found = match disk.read(&claim(&resource)) {
-                None => Found::Absent,
+                None => LeaseRead::Absent,
                 Some(text) => match serde_json::from_str::<Lease>(text) {
-                    Ok(lease) => Found::Lease(lease),
-                    Err(error) => Found::Corrupt(error.to_string()),
+                    Ok(lease) => LeaseRead::Lease(lease),
+                    Err(error) => LeaseRead::Corrupt(error.to_string()),
                 },
             };
             self.leases.insert(resource, found);
@@ -133,12 +133,12 @@ impl Life {
 }
 
 impl World {
-    pub fn act_on_fleet(&mut self, intent: &Intent) -> Result<Outcome, Stop> {
+    pub fn act_on_fleet(&mut self, intent: &Intent) -> Result<MoveOutcome, Stop> {
         self.disk.point()?;
         match &intent.decided.action {
             Action::StartWorker { id, .. } => {
                 if self.fleet.lives.get(id).is_some_and(|life| life.lives) {
-                    return Ok(Outcome::Refused { why: "it runs".to_owned() });
+                    return Ok(MoveOutcome::Refused { why: "it runs".to_owned() });
                 }
                 let times = self.fleet.started.entry(intent.beat.clone()).or_default();
                 *times += 1;
@@ -162,7 +162,7 @@ impl World {
             }
             Action::StopWorker { id } => {
                 let Some(life) = self.fleet.lives.get_mut(id) else {
-                    return Ok(Outcome::Refused { why: "there is no such worker".to_owned() });
+                    return Ok(MoveOutcome::Refused { why: "there is no such worker".to_owned() });
                 };
                 life.lives = false;
                 life.holds.clear();
@@ -188,12 +188,12 @@ impl World {
             if self.disk.has(&claim(&resource)) {
                 self.tally.count("corrupt leases");
                 self.disk.place(&claim(&resource), "{\"resource\":");
-                self.fleet.leases.insert(resource, Found::Corrupt("torn".to_owned()));
+                self.fleet.leases.insert(resource, LeaseRead::Corrupt("torn".to_owned()));
             }
         }
         let all: Vec<Name> = self.fleet.lives.keys().cloned().collect();
         let living = self.fleet.lives.values().filter(|life| life.lives);
-        self.purse.only(&living.map(|life| life.start).collect::<Vec<_>>());
+        self.budget_model.only(&living.map(|life| life.start).collect::<Vec<_>>());
         for id in all {
             let Some(life) = self.fleet.lives.get_mut(&id).filter(|life| life.lives) else { continue };
             match self.rng.usize(0..1000) {
@@ -275,7 +275,7 @@ impl World {
             true => self.disk.place(&claim(resource), &text),
             false => drop(self.disk.write(&claim(resource), &text, false)),
         }
-        self.fleet.leases.insert(resource.clone(), Found::Lease(lease));
+        self.fleet.leases.insert(resource.clone(), LeaseRead::Lease(lease));
     }
 
     fn raises_floor(&mut self, to: u64) {
@@ -291,7 +291,7 @@ impl World {
             let floor = floor_after(&self.fleet.leases[resource], self.fleet.floor);
             self.raises_floor(floor);
             self.disk.take(&claim(resource));
-            self.fleet.leases.insert(resource.clone(), Found::Absent);
+            self.fleet.leases.insert(resource.clone(), LeaseRead::Absent);
         }
         self.fleet.lives.get_mut(id).map(|life| life.holds.remove(resource));
     }
@@ -369,7 +369,7 @@ impl World {
             let Some(lease) = found.lease() else { continue };
             let is_free = matches!(
                 lease.standing(&here, self.liveness(lease, true)),
-                looop::model::lease::Standing::Free(_)
+                looop::model::lease::LeaseStatus::Free(_)
             );
             let must = self.owner(lease).is_none() || lease.age_ms(&here) >= 2 * TTL_MS;
             if must && !is_free {

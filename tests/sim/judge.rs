@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use looop::model::ask::{Approval, Ask, Said};
-use looop::model::beat::{Beat, Deed, Intent, STARVING_AFTER};
+use looop::model::ask::{Approval, AskReply, QuestionFile};
+use looop::model::beat::{Intent, LoopState, Operation, STARVING_AFTER};
 use looop::model::charge::Charge;
 use looop::model::decision::{Action, Move};
-use looop::model::entry::{self, Outcome};
+use looop::model::entry::{self, MoveOutcome};
 use looop::model::name::Name;
-use looop::model::schedule::When;
+use looop::model::schedule::FireTime;
 use looop::model::world::{Goal, Trust, World as Sight};
 use looop::store::records::Asks;
-use looop::tick::gate::{Hold, Verdict};
+use looop::tick::gate::{GateDecision, Hold};
 use looop::tick::sense::Sensed;
 
 use super::disk::Disk;
@@ -124,7 +124,7 @@ pub struct Judge {
     kept: Vec<(String, bool)>,
     /// Something may be lost since they were looked at.
     doubtful: bool,
-    told: BTreeSet<String>,
+    messages: BTreeSet<String>,
     /// What the last command printed is in front of the decider.
     output: bool,
     tainted: bool,
@@ -145,7 +145,7 @@ impl Judge {
     }
 
     /// A human saw an approval and says yes to it.
-    pub fn said_yes(&mut self, ask: &Ask, approval: &Approval) {
+    pub fn approved(&mut self, ask: &QuestionFile, approval: &Approval) {
         self.yes.push(Yes {
             decided: approval.decided.clone(),
             argv: approval.scope.command.iter().flat_map(|command| command.argv.clone()).collect(),
@@ -155,13 +155,13 @@ impl Judge {
         });
     }
 
-    pub fn used(&mut self, ask: &Ask) {
+    pub fn used(&mut self, ask: &QuestionFile) {
         self.using = Some((ask.id.clone(), ask.created_ms));
         self.serving = ask.goal.clone();
     }
 
     /// What the memory of a new tick says about what the one before had begun.
-    fn catch_up(&mut self, beat: &Beat) {
+    fn catch_up(&mut self, beat: &LoopState) {
         if let Some(using) = self.using.take_if(|using| beat.used.contains_key(&using.0)) {
             self.handled.insert(using);
             // What it did may be seen.
@@ -194,7 +194,7 @@ impl Judge {
     }
 
     /// Each ask that nobody has dealt with is in front of the decider or of the human, and none that is over is open.
-    pub fn sensed(&mut self, sight: &Sight, asks: &Asks, beat: &Beat, wall_ms: i64) -> Checked {
+    pub fn sensed(&mut self, sight: &Sight, asks: &Asks, beat: &LoopState, wall_ms: i64) -> Checked {
         self.catch_up(beat);
         for (id, (ask, answer)) in asks {
             let late = ask.expires_ms.is_some_and(|end| wall_ms >= end);
@@ -204,7 +204,7 @@ impl Judge {
                 && !self.handled.contains(&(id.clone(), ask.created_ms))
                 && !beat.closed_asks.contains(id)
                 && !sight.own.answers.iter().any(|answered| answered.ask == *id)
-                && !matches!(answer.as_ref().map(|a| &a.said), Some(Said::Approve { .. }) if !late);
+                && !matches!(answer.as_ref().map(|a| &a.reply), Some(AskReply::Approve { .. }) if !late);
             must(!is_lost, || format!("{id} is neither open nor answered nor dealt with"))?;
         }
         Ok(())
@@ -212,10 +212,12 @@ impl Judge {
 
     /// Asks that are closed and of which no completed decision knows.
     fn unseen(&self, asks: &Asks, wall_ms: i64) -> Vec<(Name, i64)> {
-        let closed = |(ask, answer): &&(Ask, Option<looop::model::ask::Answer>)| {
-            let said =
-                matches!(answer.as_ref().map(|a| &a.said), Some(Said::Answer { .. } | Said::Reject { .. }));
-            said || ask.expires_ms.is_some_and(|end| wall_ms >= end)
+        let closed = |(ask, answer): &&(QuestionFile, Option<looop::model::ask::AnswerFile>)| {
+            let reply = matches!(
+                answer.as_ref().map(|a| &a.reply),
+                Some(AskReply::Answer { .. } | AskReply::Reject { .. })
+            );
+            reply || ask.expires_ms.is_some_and(|end| wall_ms >= end)
         };
         let keys = asks.values().filter(closed).map(|(ask, _)| (ask.id.clone(), ask.created_ms));
         keys.filter(|key| !self.handled.contains(key) && self.using.as_ref() != Some(key)).collect()
@@ -224,7 +226,7 @@ impl Judge {
     /// Whether the gate was right: it holds back only for a while or while nothing is new, and asks only for a reason.
     pub fn judged(
         &mut self,
-        verdict: &Verdict,
+        verdict: &GateDecision,
         facts: &Facts,
         sight: &Sight,
         asks: &Asks,
@@ -233,24 +235,25 @@ impl Judge {
         let news =
             self.has_news(facts, true) || !self.unseen(asks, wall_ms).is_empty() || !sight.own.due.is_empty();
         match verdict {
-            Verdict::Hold(Hold::Idle) => must(!news && self.seen.is_some(), || {
+            GateDecision::Hold(Hold::Idle) => must(!news && self.seen.is_some(), || {
                 format!("idle, and there is news: {facts:?} after {:?}", self.seen)
             }),
-            Verdict::Hold(Hold::Flapping { .. }) => {
+            GateDecision::Hold(Hold::Flapping { .. }) => {
                 must(!self.has_news(facts, false), || "a change is hidden by a restless sensor".to_owned())
             }
-            Verdict::Hold(Hold::BackingOff { left_ms, .. }) => {
+            GateDecision::Hold(Hold::BackingOff { left_ms, .. }) => {
                 must((0..=DAY).contains(left_ms), || format!("it waits for {left_ms} ms"))
             }
-            Verdict::Hold(Hold::RateLimited { left_ms, .. }) => {
+            GateDecision::Hold(Hold::RateLimited { left_ms, .. }) => {
                 must((0..=HOUR).contains(left_ms), || format!("it waits for {left_ms} ms"))
             }
-            Verdict::Hold(Hold::Halted { why }) => Err(format!("halted: {why}")),
-            Verdict::Hold(Hold::Paused { .. } | Hold::OutOfBudget { .. }) | Verdict::Approved(_) => Ok(()),
-            Verdict::Decide(reasons) if !news => must(self.quiet < QUIET, || {
+            GateDecision::Hold(Hold::Halted { why }) => Err(format!("halted: {why}")),
+            GateDecision::Hold(Hold::Paused { .. } | Hold::OutOfBudget { .. })
+            | GateDecision::Approved(_) => Ok(()),
+            GateDecision::Decide(reasons) if !news => must(self.quiet < QUIET, || {
                 format!("nothing changed, and {} decisions were asked for: {reasons:?}", self.quiet + 1)
             }),
-            Verdict::Decide(_) => Ok(()),
+            GateDecision::Decide(_) => Ok(()),
         }
     }
 
@@ -287,7 +290,7 @@ impl Judge {
         sight: &Sight,
         sensed: &Sensed,
         decided: &Move,
-        beat: &Beat,
+        beat: &LoopState,
         true_ms: i64,
     ) {
         let (asks, timers) = (&sensed.asks, &sensed.schedules);
@@ -325,7 +328,12 @@ impl Judge {
     }
 
     /// Each goal that no move served for long is shown as such.
-    pub fn starves(&mut self, beat: &Beat, shown: &[(Name, u64)], goals: &BTreeMap<Name, Goal>) -> Checked {
+    pub fn starves(
+        &mut self,
+        beat: &LoopState,
+        shown: &[(Name, u64)],
+        goals: &BTreeMap<Name, Goal>,
+    ) -> Checked {
         self.catch_up(beat);
         // A power loss may take back a decision that was counted here.
         let hidden = self.since.iter().find(|(goal, since)| {
@@ -362,10 +370,10 @@ impl Judge {
 
     /// A file is changed: what decides how looop judges only with a yes.
     pub fn writes(&mut self, intent: &Intent) -> Checked {
-        let path = match &intent.deed {
-            Deed::Write { path, .. } => path.as_str(),
-            Deed::Rename { from, .. } => from,
-            Deed::Remove { path, .. } => path,
+        let path = match &intent.operation {
+            Operation::Write { path, .. } => path.as_str(),
+            Operation::Rename { from, .. } => from,
+            Operation::Remove { path, .. } => path,
             _ => "",
         };
         must(!path.starts_with(".git") && !path.starts_with("claims/"), || {
@@ -386,25 +394,25 @@ impl Judge {
         let Some(entry) = entry::parse(line) else { return Err(format!("no line of a journal: {line}")) };
         // A power loss may have taken the first one.
         let end = format!(" [{}]", entry.beat);
-        let is_twice = !self.told.insert(entry.beat.clone())
+        let is_twice = !self.messages.insert(entry.beat.clone())
             && tail_of(disk).lines().filter(|l| l.ends_with(&end)).count() > 1;
         must(!is_twice, || format!("{} has two lines", entry.beat))?;
         let Some(intent) = self.acting.as_ref().filter(|intent| intent.beat == entry.beat) else {
             return Ok(());
         };
         let says_made =
-            matches!(outcome(line, &intent.decided), Outcome::Done { .. } | Outcome::Waits { .. });
-        let is_made = match &intent.deed {
-            Deed::Write { path, text, .. } => disk.read(path) == Some(text),
-            Deed::Rename { from, to, .. } => !disk.has(from) && disk.has(to),
-            Deed::Remove { path, .. } => !disk.has(path),
+            matches!(outcome(line, &intent.decided), MoveOutcome::Done { .. } | MoveOutcome::Waits { .. });
+        let is_made = match &intent.operation {
+            Operation::Write { path, text, .. } => disk.read(path) == Some(text),
+            Operation::Rename { from, to, .. } => !disk.has(from) && disk.has(to),
+            Operation::Remove { path, .. } => !disk.has(path),
             _ => return Ok(()),
         };
         must(!says_made || is_made, || format!("the journal says what is not so: {line}"))
     }
 
     /// A tick came to its end: nothing is under way, and all that was done is told, once, and paid for, once.
-    pub fn settled(&mut self, disk: &Disk, memory: Option<&Beat>) -> Checked {
+    pub fn settled(&mut self, disk: &Disk, memory: Option<&LoopState>) -> Checked {
         let Some(beat) = memory else { return Ok(()) };
         must(beat.intent.is_none() && beat.inflight.is_none(), || "something is left unsettled".to_owned())?;
         for (id, is_call) in self.kept.iter().filter(|_| self.doubtful) {
@@ -438,10 +446,10 @@ impl Judge {
             let (all, lately, since_ms) =
                 self.fired.get(&(id.clone(), timer.created_ms)).copied().unwrap_or_default();
             let (count, most) = match timer.when {
-                When::InS(_) => (all, 1),
+                FireTime::InS(_) => (all, 1),
                 // On a fixed grid, once for any that was missed before, and once when the clock jumped.
-                When::EveryS(s) => (lately, 3 + (true_ms - since_ms + MINUTE) / (i64::from(s) * 1000)),
-                When::Cron(_) => continue,
+                FireTime::EveryS(s) => (lately, 3 + (true_ms - since_ms + MINUTE) / (i64::from(s) * 1000)),
+                FireTime::Cron(_) => continue,
             };
             must(i64::from(count) <= most, || {
                 format!("the timer {id} fired {count} times, where {most} are the most")

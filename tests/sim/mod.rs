@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+mod budget_model;
 #[allow(dead_code, reason = "the crash proof of the rules has use for more of it")]
 mod disk;
 mod fleet;
 mod judge;
 mod moves;
 mod outside;
-mod purse;
 mod tick;
 
 use crate::support::tally::{Parts, Tally as Trials};

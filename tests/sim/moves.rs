@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use looop::model::ask::Ask;
-use looop::model::beat::{Beat, Deed};
+use looop::model::ask::QuestionFile;
+use looop::model::beat::{LoopState, Operation};
 use looop::model::decision::{Action, Move, parse_reply};
 use looop::model::failing::Class;
 use looop::model::json::canonical;
-use looop::model::policy::{self, Facts, Verdict};
+use looop::model::policy::{self, PolicyDecision, PolicyFacts};
 use looop::model::scope::{self, ApprovalScope, CommandScope, FileScope};
-use looop::tick::plan::{Plan, consent, deed};
+use looop::tick::plan::{MovePlan, consent, operation};
 use looop::tick::sense::Sensed;
 use serde_json::{Value, json};
 
@@ -18,8 +18,8 @@ use super::outside::World;
 
 const DATA_DIR: &str = "/data";
 
-fn refuse(why: &str) -> Plan {
-    Plan::refused(why)
+fn refuse(why: &str) -> MovePlan {
+    MovePlan::refused(why)
 }
 
 impl World {
@@ -94,9 +94,9 @@ impl World {
         wanted
     }
 
-    pub fn plan(&self, beat: &Beat, sensed: &Sensed, id: &str, decided: &Move) -> Plan {
+    pub fn plan(&self, beat: &LoopState, sensed: &Sensed, id: &str, decided: &Move) -> MovePlan {
         let protected = [PathBuf::from("/config/looop.json")];
-        let facts = Facts {
+        let facts = PolicyFacts {
             rules: &self.rules,
             tainted: sensed.tainted,
             data_dir: Path::new(DATA_DIR),
@@ -104,16 +104,16 @@ impl World {
             protected: &protected,
             resolve: Path::to_path_buf,
             was_cut: false,
-            boxed: true,
+            sandbox: true,
             proposed: false,
             repo_listed: false,
             first_paid: false,
             free_check: false,
         };
         match policy::judge(decided, &facts) {
-            Verdict::Refused(why) => refuse(&why),
-            Verdict::Free => self.free(sensed, id, decided),
-            Verdict::Waits(because) => {
+            PolicyDecision::Refused(why) => refuse(&why),
+            PolicyDecision::Free => self.free(sensed, id, decided),
+            PolicyDecision::Waits(because) => {
                 let (scope, diff) = (self.scope(decided), String::new());
                 let wish = consent::Wish { id, decided, because, scope, diff, clean: !sensed.tainted };
                 consent::ask_first(beat, &sensed.asks, self.now(), self.limits.approval_ttl_ms, wish)
@@ -122,10 +122,10 @@ impl World {
         }
     }
 
-    fn free(&self, sensed: &Sensed, id: &str, decided: &Move) -> Plan {
-        deed::free(sensed, self.now(), id, decided, &mut |run| {
+    fn free(&self, sensed: &Sensed, id: &str, decided: &Move) -> MovePlan {
+        operation::free(sensed, self.now(), id, decided, &mut |run| {
             let argv = run.full_argv();
-            Ok(Ok(Deed::Exec {
+            Ok(Ok(Operation::Exec {
                 exe: format!("/bin/{}", argv[0]),
                 argv,
                 cwd: DATA_DIR.to_owned(),
@@ -136,7 +136,7 @@ impl World {
         .expect("a move has a form")
     }
 
-    pub fn plan_approved(&self, sensed: &Sensed, id: &str, ask: &Ask) -> (Move, Plan) {
+    pub fn plan_approved(&self, sensed: &Sensed, id: &str, ask: &QuestionFile) -> (Move, MovePlan) {
         let approval = ask.approval.as_ref().expect("what is approved has a move");
         let decided = approval.decided.clone();
         let answer = sensed.asks.get(&ask.id).and_then(|pair| pair.1.as_ref());

@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use looop::model::ask::{Answer, Ask, AskKind, Said};
-use looop::model::beat::Beat;
+use looop::model::ask::{AnswerFile, AskKind, AskReply, QuestionFile};
+use looop::model::beat::LoopState;
 use looop::model::name::Name;
 use looop::model::schedule::Schedule;
-use looop::model::settings::{Limits, Rule, Rules};
+use looop::model::settings::{Limits, PolicyRules, RunRule};
 use looop::model::time::Now;
-use looop::model::world::{BudgetState, Goal, Items, Reading, Trust};
+use looop::model::world::{BudgetState, Goal, Items, SensorReading, Trust};
 use looop::store::layout;
 use looop::store::records::{Asks, json_text};
 use serde_json::json;
 
+use super::budget_model::BudgetModel;
 use super::disk::{Disk, Op};
 use super::fleet::Fleet;
 use super::judge::Judge;
-use super::purse::Purse;
 use super::{Mutant, Tally};
 use fastrand::Rng;
 
@@ -76,7 +76,7 @@ pub struct Facts {
 #[derive(Clone, Debug)]
 pub struct Plan {
     at_ms: i64,
-    said: Said,
+    reply: AskReply,
     forged: bool,
 }
 
@@ -91,10 +91,10 @@ pub struct World {
     pub boot: u32,
     pub mono_ms: i64,
     pub limits: Limits,
-    pub rules: Rules,
+    pub rules: PolicyRules,
     pub day_micros: Option<u64>,
     /// The memory as the last tick left it; none: it is read anew.
-    pub memory: Option<Beat>,
+    pub memory: Option<LoopState>,
     pub sensors: BTreeMap<Name, Sensor>,
     pub tainted: bool,
     pub paused: bool,
@@ -108,7 +108,7 @@ pub struct World {
     pub schedules: BTreeMap<Name, Schedule>,
     pub plans: BTreeMap<(Name, i64), Plan>,
     pub fleet: Fleet,
-    pub purse: Purse,
+    pub budget_model: BudgetModel,
     pub judge: Judge,
     /// The world's items and their cause, while nothing changes.
     pub known: Option<(super::tick::Key, Items, String)>,
@@ -140,8 +140,9 @@ impl World {
             approval_ttl_ms: *rng.choice(&[2 * HOUR, 24 * HOUR]).unwrap(),
             ..Limits::default()
         };
-        let rule = |argv: &[&str]| Rule { argv: strings(argv), cwd: Vec::new() };
-        let rules = Rules { allow: vec![rule(&["status"]), rule(&["show", "*"])], ..Rules::default() };
+        let rule = |argv: &[&str]| RunRule { argv: strings(argv), cwd: Vec::new() };
+        let rules =
+            PolicyRules { allow: vec![rule(&["status"]), rule(&["show", "*"])], ..PolicyRules::default() };
         let day_micros = *rng.choice(&[None, Some(200_000), Some(1_000_000)]).unwrap();
         let sensors = ["ci", "mail", "disk"].map(|sensor| (name(sensor), Sensor { n: 0, fails: false }));
         let mut world = World {
@@ -167,7 +168,7 @@ impl World {
             schedules: BTreeMap::new(),
             plans: BTreeMap::new(),
             fleet: Fleet::default(),
-            purse: Purse::new(seed),
+            budget_model: BudgetModel::new(seed),
             judge: Judge::default(),
             known: None,
             edits: 0,
@@ -216,7 +217,7 @@ impl World {
                 self.wall_ms = T0;
             }
             self.judge.jumped(self.true_ms);
-            self.purse.clock_was_set();
+            self.budget_model.clock_was_set();
         }
     }
 
@@ -241,15 +242,15 @@ impl World {
         }
     }
 
-    pub fn readings(&self) -> BTreeMap<Name, Reading> {
+    pub fn readings(&self) -> BTreeMap<Name, SensorReading> {
         let trust = |sensor: &Name| match self.tainted && sensor.as_str() == "mail" {
             true => Trust::Untrusted,
             false => Trust::Trusted,
         };
         let reading = |(id, sensor): (&Name, &Sensor)| {
             let reading = match sensor.fails {
-                true => Reading::failed("timeout", None, json!({ "at": self.true_ms }), trust(id)),
-                false => Reading::from_output(json!({ "n": sensor.n }), trust(id)),
+                true => SensorReading::failed("timeout", None, json!({ "at": self.true_ms }), trust(id)),
+                false => SensorReading::from_output(json!({ "n": sensor.n }), trust(id)),
             };
             (id.clone(), reading)
         };
@@ -286,7 +287,7 @@ impl World {
 
     /// A human sees what is asked and makes up their mind; some never do.
     fn plan_answers(&mut self) {
-        let open: Vec<Ask> =
+        let open: Vec<QuestionFile> =
             self.asks.values().filter(|pair| pair.1.is_none()).map(|pair| pair.0.clone()).collect();
         for ask in open {
             let key = (ask.id.clone(), ask.created_ms);
@@ -303,15 +304,15 @@ impl World {
                 self.tally.count("late answers");
             }
             let forged = ask.kind == AskKind::Approval && self.rng.usize(..1000) < 60;
-            let said = match &ask.approval {
-                None => Said::Answer { text: "the second".to_owned() },
-                Some(_) if forged => Said::Approve { hash: "0".repeat(64) },
+            let reply = match &ask.approval {
+                None => AskReply::Answer { text: "the second".to_owned() },
+                Some(_) if forged => AskReply::Approve { hash: "0".repeat(64) },
                 Some(approval) if self.rng.usize(..1000) < 700 => {
-                    Said::Approve { hash: approval.hash.clone() }
+                    AskReply::Approve { hash: approval.hash.clone() }
                 }
-                Some(_) => Said::Reject { text: "no".to_owned() },
+                Some(_) => AskReply::Reject { text: "no".to_owned() },
             };
-            self.plans.insert(key, Plan { at_ms: self.true_ms + delay, said, forged });
+            self.plans.insert(key, Plan { at_ms: self.true_ms + delay, reply, forged });
         }
     }
 
@@ -323,10 +324,10 @@ impl World {
         }
         if plan.forged {
             self.tally.count("forged answers");
-        } else if let (Said::Approve { .. }, Some(approval)) = (&plan.said, &ask.approval) {
-            self.judge.said_yes(&ask, approval);
+        } else if let (AskReply::Approve { .. }, Some(approval)) = (&plan.reply, &ask.approval) {
+            self.judge.approved(&ask, approval);
         }
-        let answer = Answer { ask: id.clone(), at_ms: self.wall_ms, said: plan.said };
+        let answer = AnswerFile { ask: id.clone(), at_ms: self.wall_ms, reply: plan.reply };
         let path = answer_path(id);
         self.disk.place(&path, &json_text(&answer).expect("an answer has a form"));
         self.refresh(&path);

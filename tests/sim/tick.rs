@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use looop::model::ask::Ask;
-use looop::model::beat::{Beat, Deed, Failure, Inflight, Intent, Started};
+use looop::model::ask::QuestionFile;
+use looop::model::beat::{Failure, Inflight, Intent, LoopState, Operation, Started};
 use looop::model::budget::{self, Budget, Hit, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS};
 use looop::model::charge::{Charge, Usage};
 use looop::model::decision::Move;
-use looop::model::entry::{self, Outcome};
+use looop::model::entry::{self, MoveOutcome};
 use looop::model::failing::Class;
 use looop::model::name::Name;
-use looop::model::step::{self, CHANGED, Decided, Effect, Event, Found, Probe, Seen};
+use looop::model::step::{self, CHANGED, Decided, Effect, Evidence, LoopEvent, ObservedInputs, Probe};
 use looop::model::time::beat_id;
 use looop::model::world::{BudgetState, Context, Frame, Items, PROMPT_VERSION, World as Sight, digest_items};
 use looop::store::layout;
 use looop::store::records::json_text;
-use looop::tick::gate::{self, Hold, Inputs, Reason, Verdict};
+use looop::tick::gate::{self, GateDecision, Hold, Inputs, Reason};
 use looop::tick::sense::Sensed;
 use looop::tick::{diff, frame, own, prompt};
 
@@ -43,7 +43,7 @@ pub type Key = (Facts, Vec<(Name, String)>);
 /// What one tick looks at.
 struct Look {
     sight: Sight,
-    approved: Option<Ask>,
+    approved: Option<QuestionFile>,
     items: Items,
     human: String,
     facts: Facts,
@@ -66,7 +66,7 @@ impl World {
             .judged(&verdict, &look.facts, &look.sight, &self.asks, self.wall_ms)
             .map_err(Stop::Broken)?;
         let ended = match verdict {
-            Verdict::Hold(hold) => {
+            GateDecision::Hold(hold) => {
                 self.held(&mut beat, &hold)?;
                 let tells = matches!(hold, Hold::OutOfBudget { .. });
                 if !tells && self.disk.steps != before {
@@ -74,8 +74,8 @@ impl World {
                 }
                 Ok(())
             }
-            Verdict::Approved(_) => self.approved(&mut beat, look),
-            Verdict::Decide(reasons) => {
+            GateDecision::Approved(_) => self.approved(&mut beat, look),
+            GateDecision::Decide(reasons) => {
                 let ledger = &self.judge.ledger;
                 let spent = ledger.spent(&self.now().day());
                 let over = |limit: u64| spent >= limit || (spent > 0 && spent + ledger.dearest > limit);
@@ -95,18 +95,18 @@ impl World {
 
     fn verdict(
         &self,
-        beat: &Beat,
+        beat: &LoopState,
         look: &Look,
         changed: &[(String, looop::model::world::ChangeKind)],
-    ) -> Verdict {
+    ) -> GateDecision {
         let bent;
         let beat = match self.mutant {
             Some(Mutant::RateIsEndless) => {
-                bent = Beat { decides: Vec::new(), ..beat.clone() };
+                bent = LoopState { decides: Vec::new(), ..beat.clone() };
                 &bent
             }
             Some(Mutant::SeesChanges) => {
-                bent = Beat { settled: looop::model::beat::Settled::No, ..beat.clone() };
+                bent = LoopState { settled: looop::model::beat::Settled::No, ..beat.clone() };
                 &bent
             }
             _ => beat,
@@ -124,12 +124,12 @@ impl World {
     }
 
     /// The memory. What was kept of it since the last tick is what the file holds.
-    fn recall(&mut self) -> Result<Beat, Stop> {
+    fn recall(&mut self) -> Result<LoopState, Stop> {
         if let Some(beat) = self.memory.take() {
             return Ok(beat);
         }
-        let Some(text) = self.disk.read(BEAT) else { return Ok(Beat::default()) };
-        let beat: Beat = serde_json::from_str(text)
+        let Some(text) = self.disk.read(BEAT) else { return Ok(LoopState::default()) };
+        let beat: LoopState = serde_json::from_str(text)
             .map_err(|error| Stop::Broken(format!("the memory is no more: {error}: {text:.40}")))?;
         match beat.is_absurd() {
             Some(why) => Err(Stop::Broken(why)),
@@ -137,38 +137,40 @@ impl World {
         }
     }
 
-    fn settle_leftovers(&mut self, beat: &mut Beat) -> Result<(), Stop> {
+    fn settle_leftovers(&mut self, beat: &mut LoopState) -> Result<(), Stop> {
         let at = self.now();
         if let Some(call) = beat.inflight.clone() {
             let known = self.judge.ledger.lines(&call.beat) > 0 || self.is(Mutant::ForgetsCall);
             let charge = (!known).then(|| Box::new(step::unknown_charge(&call, at)));
-            self.drive(beat, Event::CutOff { at, charge })?;
+            self.drive(beat, LoopEvent::CutOff { at, charge })?;
         }
         let Some(intent) = beat.intent.clone() else { return Ok(()) };
         let tail = tail_of(&self.disk);
-        let looked: Result<Probe, ()> = match (&intent.deed, self.is(Mutant::RunsAgain)) {
-            (Deed::Exec { .. }, true) => Ok(Probe::NotMade),
-            _ => step::probe(&intent, tail, &mut |_| false, &mut |intent| match &intent.deed {
-                Deed::Fleet | Deed::ApprovedStart(_) => Ok(self.fleet.probe(&intent.beat, &intent.decided)),
-                deed => step::compare(deed, &mut |path| Ok(self.digest(path))),
+        let looked: Result<Probe, ()> = match (&intent.operation, self.is(Mutant::RunsAgain)) {
+            (Operation::Exec { .. }, true) => Ok(Probe::NotMade),
+            _ => step::probe(&intent, tail, &mut |_| false, &mut |intent| match &intent.operation {
+                Operation::Fleet | Operation::ApprovedStart(_) => {
+                    Ok(self.fleet.probe(&intent.beat, &intent.decided))
+                }
+                operation => step::compare(operation, &mut |path| Ok(self.digest(path))),
             }),
         };
         let probe = looked.unwrap_or(Probe::Made);
         self.judge.acting = Some(intent);
-        self.drive(beat, Event::Unfinished { at, probe })
+        self.drive(beat, LoopEvent::Unfinished { at, probe })
     }
 
     pub fn digest(&self, path: &str) -> Option<String> {
         self.disk.read(path).map(|text| blake3::hash(text.as_bytes()).to_hex().to_string())
     }
 
-    fn sense(&mut self, beat: &Beat) -> Look {
+    fn sense(&mut self, beat: &LoopState) -> Look {
         let now = self.now();
         let looked =
             own::Looked { workers: self.fleet.views(), budget: self.budget(), ..own::Looked::default() };
         let when = if self.is(Mutant::NeverExpires) { now.at(0) } else { now };
         let fired = if self.is(Mutant::FiresAgain) { BTreeMap::new() } else { beat.fired.clone() };
-        let bent = Beat { fired, closed_asks: beat.closed_asks.clone(), ..Beat::default() };
+        let bent = LoopState { fired, closed_asks: beat.closed_asks.clone(), ..LoopState::default() };
         let (mut own, approved) = own::of(&bent, when, &self.asks, &BTreeMap::new(), looked);
         own.due = own::of(&bent, now, &Default::default(), &self.schedules, own::Looked::default()).0.due;
         if self.is(Mutant::LosesAnswers) {
@@ -207,17 +209,17 @@ impl World {
         budget::hit(&budget, &spent, &[], &Raised::default(), &wanted, now)
     }
 
-    fn held(&mut self, beat: &mut Beat, hold: &Hold) -> Result<(), Stop> {
+    fn held(&mut self, beat: &mut LoopState, hold: &Hold) -> Result<(), Stop> {
         if let Hold::OutOfBudget { hit, .. } = hold
-            && beat.budget_told.as_ref() != Some(&hit.window)
+            && beat.budget_notice.as_ref() != Some(&hit.window)
         {
-            beat.budget_told = Some(hit.window.clone());
+            beat.budget_notice = Some(hit.window.clone());
             self.perform(&Effect::Save(Box::new(beat.clone())))?;
         }
         Ok(())
     }
 
-    fn sensed(&self, beat: &Beat, sight: &Sight) -> Sensed {
+    fn sensed(&self, beat: &LoopState, sight: &Sight) -> Sensed {
         let held = self.schedules.keys().filter_map(|id| {
             let path = layout::schedule_path(id);
             Some((path.clone(), self.digest(&path)?))
@@ -234,13 +236,13 @@ impl World {
         }
     }
 
-    fn approved(&mut self, beat: &mut Beat, look: Look) -> Result<(), Stop> {
+    fn approved(&mut self, beat: &mut LoopState, look: Look) -> Result<(), Stop> {
         let Some(ask) = look.approved else { return Ok(()) };
         let sensed = self.sensed(beat, &look.sight);
         let at = self.now();
         let id = beat_id(beat.next_ms(at));
         let (decided, plan) = self.plan_approved(&sensed, &id, &ask);
-        let seen = Seen {
+        let seen = ObservedInputs {
             beat: id,
             at,
             world: digest_items(&look.items),
@@ -265,19 +267,19 @@ impl World {
         let decided = Decided {
             seen,
             decided,
-            deed: plan.deed,
+            operation: plan.operation,
             then: plan.then,
             charge: None,
             approval,
             starts_paid: plan.starts_paid,
         };
-        self.drive(beat, Event::Decided(Box::new(decided)))?;
+        self.drive(beat, LoopEvent::Decided(Box::new(decided)))?;
         self.tidy(beat)
     }
 
     fn decide(
         &mut self,
-        beat: &mut Beat,
+        beat: &mut LoopState,
         look: Look,
         changed: &[(String, looop::model::world::ChangeKind)],
         reasons: &[Reason],
@@ -298,7 +300,7 @@ impl World {
             sensors: seen.sensors.clone(),
             reserved_micros: self.judge.ledger.dearest,
         };
-        self.drive(beat, Event::Asking(Box::new(call)))?;
+        self.drive(beat, LoopEvent::Asking(Box::new(call)))?;
         self.tally.count("calls");
         self.judge.asked(&id, self.true_ms, self.limits.decides_per_hour).map_err(Stop::Broken)?;
         self.disk.point()?;
@@ -322,7 +324,7 @@ impl World {
         let now = self.now();
         let human = seen.human.clone();
         let event = match self.reply() {
-            Err(Class::Cancelled) => Event::Cancelled { charge: charge(usage, now) },
+            Err(Class::Cancelled) => LoopEvent::Cancelled { charge: charge(usage, now) },
             Err(class) => {
                 let retry_at_ms =
                     (class == Class::Limit).then(|| now.unix_ms + self.rng.i64(-5_000..100_000_000));
@@ -338,18 +340,18 @@ impl World {
                 if charge.is_none() {
                     self.judge.forget_call(&id);
                 }
-                Event::Failed { failure, charge, human }
+                LoopEvent::Failed { failure, charge, human }
             }
             Ok(decided) => {
                 let plan = self.plan(beat, &sensed, &id, &decided);
                 self.judge.decided(&look.facts, &look.sight, &sensed, &decided, beat, self.true_ms);
                 self.tally.count("decided moves");
                 let charge = Some(charge(usage, now));
-                let (deed, then) = (plan.deed, plan.then);
-                Event::Decided(Box::new(Decided {
+                let (operation, then) = (plan.operation, plan.then);
+                LoopEvent::Decided(Box::new(Decided {
                     seen,
                     decided,
-                    deed,
+                    operation,
                     then,
                     charge,
                     approval: None,
@@ -357,7 +359,7 @@ impl World {
                 }))
             }
         };
-        let is_move = matches!(event, Event::Decided(_));
+        let is_move = matches!(event, LoopEvent::Decided(_));
         self.drive(beat, event)?;
         self.tidy(beat)?;
         if is_move {
@@ -377,7 +379,7 @@ impl World {
         id: &str,
         changed: &[(String, looop::model::world::ChangeKind)],
         reasons: &[Reason],
-    ) -> Seen {
+    ) -> ObservedInputs {
         let Sight { playbook, goals, readings, own } = look.sight.clone();
         let context = Context {
             prompt_version: PROMPT_VERSION,
@@ -402,7 +404,7 @@ impl World {
     }
 
     /// Puts closed asks and spent timers away.
-    fn tidy(&mut self, beat: &mut Beat) -> Result<(), Stop> {
+    fn tidy(&mut self, beat: &mut LoopState) -> Result<(), Stop> {
         for id in self.ask_names() {
             if beat.closed_asks.contains(&id) {
                 for path in [answer_path(&id), layout::ask_path(&id)] {
@@ -427,13 +429,13 @@ impl World {
         Ok(())
     }
 
-    pub fn drive(&mut self, beat: &mut Beat, event: Event) -> Result<(), Stop> {
-        if let Event::Decided(decided) = &event {
+    pub fn drive(&mut self, beat: &mut LoopState, event: LoopEvent) -> Result<(), Stop> {
+        if let LoopEvent::Decided(decided) = &event {
             self.judge.acting = Some(Intent {
                 beat: decided.seen.beat.clone(),
                 at_ms: decided.seen.at.unix_ms,
                 decided: decided.decided.clone(),
-                deed: decided.deed.clone(),
+                operation: decided.operation.clone(),
                 then: decided.then.clone(),
                 started: None,
                 clean: false,
@@ -454,7 +456,7 @@ impl World {
         Ok(())
     }
 
-    fn perform(&mut self, effect: &Effect) -> Result<Option<Event>, Stop> {
+    fn perform(&mut self, effect: &Effect) -> Result<Option<LoopEvent>, Stop> {
         match effect {
             Effect::Charge(charge) => {
                 self.disk.append(LEDGER, &serde_json::to_string(charge).expect("a charge has a form"))?;
@@ -469,14 +471,14 @@ impl World {
             Effect::Sync(_) if self.is(Mutant::BelievesUnsynced) => {}
             Effect::Sync(found) => {
                 let paths = match found {
-                    Found::Memory => vec![BEAT],
-                    Found::Charge => vec![LEDGER],
-                    Found::Line => vec![JOURNAL],
-                    Found::Change(Deed::Write { path, .. } | Deed::Remove { path, .. }) => {
+                    Evidence::Memory => vec![BEAT],
+                    Evidence::Charge => vec![LEDGER],
+                    Evidence::Line => vec![JOURNAL],
+                    Evidence::Change(Operation::Write { path, .. } | Operation::Remove { path, .. }) => {
                         vec![path.as_str()]
                     }
-                    Found::Change(Deed::Rename { from, to, .. }) => vec![to.as_str(), from.as_str()],
-                    Found::Change(_) => Vec::new(),
+                    Evidence::Change(Operation::Rename { from, to, .. }) => vec![to.as_str(), from.as_str()],
+                    Evidence::Change(_) => Vec::new(),
                 };
                 paths.into_iter().try_for_each(|path| self.disk.sync_found(path))?;
             }
@@ -489,19 +491,20 @@ impl World {
             }
             Effect::Act(intent) => {
                 let outcome = self.act(intent)?;
-                return Ok(Some(Event::Acted { at: self.now(), outcome }));
+                return Ok(Some(LoopEvent::Acted { at: self.now(), outcome }));
             }
         }
         Ok(None)
     }
 
-    fn act(&mut self, intent: &Intent) -> Result<Outcome, Stop> {
-        match &intent.deed {
-            Deed::Exec { argv, .. } => {
+    fn act(&mut self, intent: &Intent) -> Result<MoveOutcome, Stop> {
+        match &intent.operation {
+            Operation::Exec { argv, .. } => {
                 if !self.is(Mutant::SkipsStarted) {
-                    let saved = self.disk.read(BEAT).and_then(|text| serde_json::from_str::<Beat>(text).ok());
+                    let saved =
+                        self.disk.read(BEAT).and_then(|text| serde_json::from_str::<LoopState>(text).ok());
                     let started = Some(Started { pid: 7, start: 9, boot: self.boot.to_string() });
-                    let known = Beat {
+                    let known = LoopState {
                         intent: Some(Intent { started, ..intent.clone() }),
                         ..saved.unwrap_or_default()
                     };
@@ -514,26 +517,26 @@ impl World {
                 self.tally.count("commands");
                 // It is cut off in the middle.
                 self.disk.point()?;
-                Ok(Outcome::Ran { status: "exit 0".to_owned(), tail: tail.to_owned(), took_ms: 1 })
+                Ok(MoveOutcome::Ran { status: "exit 0".to_owned(), tail: tail.to_owned(), took_ms: 1 })
             }
-            Deed::Fleet | Deed::ApprovedStart(_) => self.act_on_fleet(intent),
-            deed => match step::compare::<()>(deed, &mut |path| Ok(self.digest(path))) {
+            Operation::Fleet | Operation::ApprovedStart(_) => self.act_on_fleet(intent),
+            operation => match step::compare::<()>(operation, &mut |path| Ok(self.digest(path))) {
                 Ok(Probe::NotMade) => {
                     self.judge.writes(intent).map_err(Stop::Broken)?;
-                    self.change(deed)?;
+                    self.change(operation)?;
                     Ok(intent.then.clone())
                 }
                 Ok(Probe::Made) => Ok(intent.then.clone()),
-                _ => Ok(Outcome::Refused { why: CHANGED.to_owned() }),
+                _ => Ok(MoveOutcome::Refused { why: CHANGED.to_owned() }),
             },
         }
     }
 
-    fn change(&mut self, deed: &Deed) -> Result<(), Stop> {
-        let (changed, paths): (_, Vec<&String>) = match deed {
-            Deed::Write { path, text, .. } => (self.disk.write(path, text, true), vec![path]),
-            Deed::Rename { from, to, .. } => (self.disk.move_synced(from, to), vec![from, to]),
-            Deed::Remove { path, .. } => (self.disk.remove(path), vec![path]),
+    fn change(&mut self, operation: &Operation) -> Result<(), Stop> {
+        let (changed, paths): (_, Vec<&String>) = match operation {
+            Operation::Write { path, text, .. } => (self.disk.write(path, text, true), vec![path]),
+            Operation::Rename { from, to, .. } => (self.disk.move_synced(from, to), vec![from, to]),
+            Operation::Remove { path, .. } => (self.disk.remove(path), vec![path]),
             _ => return Ok(()),
         };
         // What was made before the power went may be there.
@@ -584,6 +587,6 @@ fn bend(mut effects: Vec<Effect>, mutant: Mutant) -> Vec<Effect> {
 }
 
 /// What a journal's line says became of its move.
-pub fn outcome(line: &str, decided: &Move) -> Outcome {
+pub fn outcome(line: &str, decided: &Move) -> MoveOutcome {
     entry::outcome(line, decided)
 }

@@ -60,7 +60,7 @@ impl Run<'_> {
 struct Profile<'a> {
     looop: &'a Path,
     dir: tempfile::TempDir,
-    is_boxed: bool,
+    is_sandboxed: bool,
 }
 
 impl<'a> Profile<'a> {
@@ -69,8 +69,8 @@ impl<'a> Profile<'a> {
         Profile::with(run, false)
     }
 
-    fn with(run: &Run<'a>, is_boxed: bool) -> Profile<'a> {
-        let profile = Profile { looop: run.looop, dir: tempfile::tempdir().unwrap(), is_boxed };
+    fn with(run: &Run<'a>, is_sandboxed: bool) -> Profile<'a> {
+        let profile = Profile { looop: run.looop, dir: tempfile::tempdir().unwrap(), is_sandboxed };
         // `true` after reading nothing is the fastest thing that can answer: what is left is looop.
         profile.reply(r#"{"move":"noop","why":"w"}"#);
         profile.run(&["init"]);
@@ -83,7 +83,7 @@ impl<'a> Profile<'a> {
     fn reply(&self, text: &str) {
         let reply = self.dir.path().join("reply");
         fs::write(&reply, text).unwrap();
-        let level = if self.is_boxed { "auto" } else { "none" };
+        let level = if self.is_sandboxed { "auto" } else { "none" };
         let config = serde_json::json!({
             "sandbox": { "decide": level, "sensor": level },
             "path": PATH, "decide": "cat", "limits": { "decides_per_hour": 100_000 },
@@ -161,8 +161,8 @@ fn empty_tick(run: &mut Run) {
     );
 }
 
-fn unchanged_tick(run: &mut Run, sensors: usize, is_boxed: bool) {
-    let profile = Profile::with(run, is_boxed);
+fn unchanged_tick(run: &mut Run, sensors: usize, is_sandboxed: bool) {
+    let profile = Profile::with(run, is_sandboxed);
     profile.sensors(sensors);
     profile.run(&["tick"]);
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
@@ -174,14 +174,14 @@ fn unchanged_tick(run: &mut Run, sensors: usize, is_boxed: bool) {
         floor.push(time(xargs));
     }
     let (ours, floor) = (median(ours), median(floor));
-    let boxed = if is_boxed { " in boxes" } else { "" };
+    let boxed = if is_sandboxed { " in boxes" } else { "" };
     let what = format!("unchanged tick, {sensors} sensors{boxed} (floor: xargs -P$(nproc) -n1 sh)");
     run.row(&what, &ms(ours), &ms(floor), ours / floor, 1.15, "x");
 }
 
 /// A deciding beat over what it cannot avoid: an idle beat, its runner, and as many fsyncs as it makes.
-fn changed_tick(run: &mut Run, is_boxed: bool) {
-    let profile = Profile::with(run, is_boxed);
+fn changed_tick(run: &mut Run, is_sandboxed: bool) {
+    let profile = Profile::with(run, is_sandboxed);
     let (mut ours, mut idle, mut runner, mut syncs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..run.rounds {
         let body =
@@ -194,14 +194,14 @@ fn changed_tick(run: &mut Run, is_boxed: bool) {
         profile.reply(r#"{"move":"noop","why":"w"}"#);
         profile.run(&["tick"]);
         idle.push(time(profile.command(&["tick"])));
-        runner.push(time(runner_alone(&profile.dir.path().join("reply"), is_boxed)));
+        runner.push(time(runner_alone(&profile.dir.path().join("reply"), is_sandboxed)));
         syncs.push(fsync(profile.dir.path()));
     }
     let (ours, idle, runner, sync) = (median(ours), median(idle), median(runner), median(syncs));
     let floor = idle + runner + sync * FSYNCS as f64;
-    let boxed = if is_boxed { " in a box" } else { "" };
+    let boxed = if is_sandboxed { " in a box" } else { "" };
     let what = format!("changed tick over an idle one, its runner{boxed} and its {FSYNCS} fsyncs");
-    if is_boxed {
+    if is_sandboxed {
         // A whole box mounts more than bubblewrap alone does in the floor: there is no target for that.
         println!("{what:<64} {:>10} {:>10}  {:.2} ms, measured only", ms(ours), ms(floor), ours - floor);
     } else {
@@ -210,9 +210,10 @@ fn changed_tick(run: &mut Run, is_boxed: bool) {
 }
 
 /// The runner of a beat without looop; in a box as bubblewrap alone makes it, where there is one.
-fn runner_alone(reply: &Path, is_boxed: bool) -> Command {
+fn runner_alone(reply: &Path, is_sandboxed: bool) -> Command {
     const BOX: &str = "--unshare-user --unshare-pid --unshare-ipc --ro-bind / / --dev /dev --proc /proc cat";
-    let has_bwrap = is_boxed && Command::new("bwrap").arg("--version").stdout(Stdio::null()).status().is_ok();
+    let has_bwrap =
+        is_sandboxed && Command::new("bwrap").arg("--version").stdout(Stdio::null()).status().is_ok();
     let mut command = Command::new(if has_bwrap { "bwrap" } else { "cat" });
     if has_bwrap {
         command.args(BOX.split(' '));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::product::map::{self, Limits, Question};
+use crate::product::map::{self, MapLimits, Question};
 
 const FILES: usize = 2_000;
 /// What a project of that size has: the five languages by turns, modules that use one another, bodies of 60 lines.
@@ -22,7 +22,7 @@ pub fn run(quick: bool) -> usize {
     let (root, cache) = (dir.path().join("project"), dir.path().join("map.json"));
     let bytes = project(&root);
     println!("{FILES} files, {} KiB", bytes >> 10);
-    let limits = Limits::default();
+    let limits = MapLimits::default();
     let open = || map::open(&root, Some(&cache), &limits).unwrap();
     let mut missed = 0;
     let mut row = |what: &str, took: Duration, target_ms: f64| {

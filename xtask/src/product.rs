@@ -1,13 +1,13 @@
 //! Everything of the product that the benchmarks use. What is not named here they do not depend on.
 
 pub use looop::fix::leanfile::{Defaults, Lean, Leanfile, Task, Tests};
-pub use looop::fix::{Asked, Endpoints, Means, Progress, Tone, run as fix};
+pub use looop::fix::{Endpoints, FixRequest, Means, Progress, Tone, run as fix};
 pub use looop::map;
 pub use looop::model::attempt::alike::{Sample, alike};
 pub use looop::model::attempt::delta::{Changed, FileDelta, parse as parse_diff};
-pub use looop::model::attempt::{Alike, Line, Thresholds};
-pub use looop::model::boxing::{Boxes, Boxing, Wanted};
-pub use looop::model::fix::Status;
+pub use looop::model::attempt::{Alike, LedgerLine, Thresholds};
+pub use looop::model::boxing::{SandboxConfig, SandboxMode, SandboxRequest};
+pub use looop::model::fix::TaskStatus;
 pub use looop::model::settings::{Fixes, Settings};
 pub use looop::model::tokens;
 pub use looop::store::fixes::ledger;

@@ -10,8 +10,9 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::product::{
-    Alike, Asked, Boxes, Boxing, Cancel, Defaults, Endpoints, Fixes, Layout, Lean, Leanfile, Line, Means,
-    Progress, Settings, Status, Task, Tests, Thresholds, Tone, Wanted, fix, ledger, make_dirs,
+    Alike, Cancel, Defaults, Endpoints, FixRequest, Fixes, Layout, Lean, Leanfile, LedgerLine, Means,
+    Progress, SandboxConfig, SandboxMode, SandboxRequest, Settings, Task, TaskStatus, Tests, Thresholds,
+    Tone, fix, ledger, make_dirs,
 };
 
 /// What a trial is made of.
@@ -83,7 +84,10 @@ pub fn run(setup: &Setup, dir: &Path, path: &str, cancel: &Cancel) -> Result<(Ou
         full_env: env,
         home: Some(home.clone()),
         // The agents are scripts of this benchmark and save their state outside of their clone.
-        boxes: Boxes { fix: Boxing { wanted: Wanted::None, ..Boxing::default() }, ..Boxes::default() },
+        boxes: SandboxConfig {
+            fix: SandboxRequest { wanted: SandboxMode::None, ..SandboxRequest::default() },
+            ..SandboxConfig::default()
+        },
         fixes: Fixes { map: setup.map, ..breaker(setup.breaker) },
         ..Settings::default()
     };
@@ -101,17 +105,20 @@ pub fn run(setup: &Setup, dir: &Path, path: &str, cancel: &Cancel) -> Result<(Ou
     Ok((outcome(&lines, task.status, task.tokens, looped.get()), prompt))
 }
 
-fn outcome(lines: &[Line], status: Status, tokens: u64, looped: bool) -> Outcome {
+fn outcome(lines: &[LedgerLine], status: TaskStatus, tokens: u64, looped: bool) -> Outcome {
     let attempts = || {
         lines.iter().filter_map(|line| match line {
-            Line::Attempt(attempt) => Some(attempt),
+            LedgerLine::Attempt(attempt) => Some(attempt),
             _ => None,
         })
     };
-    let stop = |line: &Line| matches!(line, Line::Plan(_) | Line::Rollback(_) | Line::Asked(_));
+    let stop = |line: &LedgerLine| {
+        matches!(line, LedgerLine::Plan(_) | LedgerLine::Rollback(_) | LedgerLine::Asked(_))
+    };
     let before_stop = lines.iter().position(stop).map(|at| &lines[..at]);
     let last = before_stop.and_then(|lines| {
-        let of = |line: &Line| if let Line::Attempt(attempt) = line { Some(attempt.n) } else { None };
+        let of =
+            |line: &LedgerLine| if let LedgerLine::Attempt(attempt) = line { Some(attempt.n) } else { None };
         lines.iter().rev().find_map(of)
     });
     let halted = last.or(looped.then_some(1));
@@ -122,8 +129,8 @@ fn outcome(lines: &[Line], status: Status, tokens: u64, looped: bool) -> Outcome
     Outcome {
         attempts: u32::try_from(attempts().count()).unwrap_or(u32::MAX),
         halted,
-        asked: status == Status::Stuck,
-        solved: status == Status::Done,
+        asked: status == TaskStatus::Stuck,
+        solved: status == TaskStatus::Done,
         tokens,
         tokens_to_halt: attempts()
             .filter(|one| halted.is_none_or(|at| one.n <= at))
@@ -171,7 +178,7 @@ fn commit(project: &Path, env: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
-fn asked(setup: &Setup, project: &Path, agent: &Path) -> Asked {
+fn asked(setup: &Setup, project: &Path, agent: &Path) -> FixRequest {
     let (command, args) = setup.check.split_first().map_or(("", &[][..]), |(first, rest)| (*first, rest));
     let tests = Tests {
         command: command.to_owned(),
@@ -198,7 +205,7 @@ fn asked(setup: &Setup, project: &Path, agent: &Path) -> Asked {
         tasks: vec![task.clone()],
         ..Leanfile::default()
     };
-    Asked {
+    FixRequest {
         leanfile,
         tasks: vec![task],
         root: project.to_owned(),

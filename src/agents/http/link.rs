@@ -15,7 +15,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const QUEUE: usize = 16;
 
 /// A request.
-pub struct Request {
+pub struct HttpRequest {
     pub url: String,
     /// Header names and values.
     pub headers: Vec<(&'static str, String)>,
@@ -28,7 +28,7 @@ pub struct Request {
 }
 
 /// An event of a response, in this order: a head, pieces of the body, an end. An error may come at any point.
-pub enum Event {
+pub enum HttpEvent {
     /// The status and the headers `retry-after` (unparsed) and `content-type`.
     Head {
         /// The HTTP status.
@@ -45,19 +45,19 @@ pub enum Event {
 }
 
 /// Sends a request. The thread ends with the response, at the timeout, or when the receiver is dropped.
-pub fn send(request: Request) -> Receiver<Event> {
+pub fn send(request: HttpRequest) -> Receiver<HttpEvent> {
     let (sender, receiver) = sync_channel(QUEUE);
     std::thread::spawn(move || {
         if let Err(error) = talk(request, &sender) {
             let (class, why) = words(&error);
             // If the receiver is gone, the error concerns no one.
-            drop(sender.send(Event::Broken(class, why)));
+            drop(sender.send(HttpEvent::Broken(class, why)));
         }
     });
     receiver
 }
 
-fn talk(request: Request, to: &SyncSender<Event>) -> Result<(), ureq::Error> {
+fn talk(request: HttpRequest, to: &SyncSender<HttpEvent>) -> Result<(), ureq::Error> {
     let agent = agent(&request);
     let response = match request.body {
         None => {
@@ -82,17 +82,17 @@ fn talk(request: Request, to: &SyncSender<Event>) -> Result<(), ureq::Error> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let event = match reader.read(&mut buffer)? {
-            0 => Event::End,
-            bytes => Event::Piece(buffer[..bytes].to_vec()),
+            0 => HttpEvent::End,
+            bytes => HttpEvent::Piece(buffer[..bytes].to_vec()),
         };
-        let is_end = matches!(event, Event::End);
+        let is_end = matches!(event, HttpEvent::End);
         if to.send(event).is_err() || is_end {
             return Ok(());
         }
     }
 }
 
-fn agent(request: &Request) -> Agent {
+fn agent(request: &HttpRequest) -> Agent {
     let uri = request.url.parse::<Uri>().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
     // It fails if an earlier request has installed it already.
@@ -113,10 +113,10 @@ fn agent(request: &Request) -> Agent {
     config.build().new_agent()
 }
 
-fn head<B>(response: &Response<B>) -> Event {
+fn head<B>(response: &Response<B>) -> HttpEvent {
     let header =
         |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Event::Head {
+    HttpEvent::Head {
         status: response.status().as_u16(),
         retry_after: header("retry-after"),
         content_type: header("content-type").unwrap_or_default().to_lowercase(),

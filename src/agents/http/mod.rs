@@ -12,7 +12,7 @@ pub mod wire;
 
 use std::hash::{BuildHasher, Hasher};
 
-use wire::{Ask, Shape};
+use wire::{ChatRequest, Shape};
 
 use super::stream::{OUTPUT_LIMIT, StreamSummary};
 use super::token::TokenSource;
@@ -65,7 +65,7 @@ pub struct Http {
 }
 
 /// The result of one request.
-enum Tried {
+enum RequestResult {
     Answer(StreamSummary, Vec<u8>),
     /// A status that is no success, what stands in its body, and how long to wait.
     Refused {
@@ -112,24 +112,24 @@ impl Http {
         loop {
             tries += 1;
             let (model, effort) = (self.model.as_str(), self.effort.as_deref());
-            let body = wire::body(self.protocol, &Ask { model, system, user, effort, shape })
+            let body = wire::body(self.protocol, &ChatRequest { model, system, user, effort, shape })
                 .map_err(|error| Failed::before_asking(Class::Crashed, error.to_string()))?;
             let tried = self.try_once(call, body, &deadline)?;
             let wait_ms = match &tried {
-                Tried::Answer(..) => None,
+                RequestResult::Answer(..) => None,
                 // Some endpoints have no JSON mode, or another one. The refused call cost nothing, and the
                 // prompt describes the form too.
-                Tried::Refused { status: 400 | 422, body, .. }
+                RequestResult::Refused { status: 400 | 422, body, .. }
                     if self.shape.is_none() && shape != Shape::Prompt && body.contains("response_format") =>
                 {
                     shape = Shape::Prompt;
                     Some(0)
                 }
-                Tried::Refused { status, body, retry_after } => {
+                RequestResult::Refused { status, body, retry_after } => {
                     let is_passing = self.class(*status, body) == Class::Transient && tries < TRIES;
                     is_passing.then(|| retry_ms(retry_after.as_deref(), tries)).flatten()
                 }
-                Tried::Broken { class, begun, .. } => {
+                RequestResult::Broken { class, begun, .. } => {
                     let is_passing = *class == Class::Transient && !begun && tries < TRIES;
                     is_passing.then(|| retry_ms(None, tries)).flatten()
                 }
@@ -149,9 +149,9 @@ impl Http {
         }
     }
 
-    fn judge(&self, tried: Tried, call: &ModelCall) -> Result<Completion, Box<Failed>> {
+    fn judge(&self, tried: RequestResult, call: &ModelCall) -> Result<Completion, Box<Failed>> {
         match tried {
-            Tried::Answer(summary, raw) => {
+            RequestResult::Answer(summary, raw) => {
                 let usage = self.priced(summary.usage, call.prompt_bytes, summary.text.len());
                 let stderr = Vec::new();
                 match summary.failure {
@@ -178,15 +178,15 @@ impl Http {
                     }),
                 }
             }
-            Tried::Refused { status, body, retry_after } => {
+            RequestResult::Refused { status, body, retry_after } => {
                 let class = self.class(status, &body);
                 let words =
                     crate::model::json::clip(&crate::model::ask::visible(&message_of(&body), false), 400);
-                let said_ms =
+                let reply_ms =
                     retry_after.as_deref().and_then(seconds_ms).map(|ms| call.now.unix_ms.saturating_add(ms));
                 let retry_at_ms = match class {
-                    Class::Limit => said_ms.or_else(|| reset_at_ms(&body, call.now)),
-                    Class::Transient => said_ms,
+                    Class::Limit => reply_ms.or_else(|| reset_at_ms(&body, call.now)),
+                    Class::Transient => reply_ms,
                     _ => None,
                 };
                 let why = format!("{status} from {}: {words}", self.call_url());
@@ -201,7 +201,7 @@ impl Http {
                     stderr: Vec::new(),
                 }))
             }
-            Tried::Broken { class, why, usage, .. } => {
+            RequestResult::Broken { class, why, usage, .. } => {
                 let usage = self.priced(usage, call.prompt_bytes, 0);
                 Err(Box::new(Failed {
                     usage,
@@ -240,7 +240,7 @@ fn retry_ms(retry_after: Option<&str>, tries: u32) -> Option<i64> {
     let chance = std::collections::hash_map::RandomState::new().build_hasher().finish();
     let jitter = (chance % (usual as u64 / 2 + 1)) as i64;
     let wait = match retry_after.and_then(seconds_ms) {
-        Some(told) => told.saturating_add(jitter / 4),
+        Some(notified) => notified.saturating_add(jitter / 4),
         None => usual + jitter,
     };
     (wait <= RETRY_LONGEST_MS).then_some(wait)

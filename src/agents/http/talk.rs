@@ -3,10 +3,10 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::link::{self, Event, Request};
+use super::link::{self, HttpEvent, HttpRequest};
 use super::up::{self, NoStatus};
-use super::wire::Reading;
-use super::{Http, Protocol, Tried};
+use super::wire::ResponseReader;
+use super::{Http, Protocol, RequestResult};
 use crate::agents::call::MAX_OUTPUT_BYTES;
 use crate::agents::{Failed, ModelCall};
 use crate::model::charge::Usage;
@@ -72,12 +72,12 @@ impl Http {
     }
 
     /// The next event, with an eye on the human.
-    fn next(&self, call: &mut ModelCall, events: &Receiver<Event>) -> Result<Event, Box<Failed>> {
+    fn next(&self, call: &mut ModelCall, events: &Receiver<HttpEvent>) -> Result<HttpEvent, Box<Failed>> {
         loop {
             match events.recv_timeout(Duration::from_millis(LOOK_MS)) {
                 Ok(event) => return Ok(event),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(Event::Broken(Class::Transient, "the connection was lost".to_owned()));
+                    return Ok(HttpEvent::Broken(Class::Transient, "the connection was lost".to_owned()));
                 }
                 Err(RecvTimeoutError::Timeout) => self.look(call)?,
             }
@@ -108,8 +108,8 @@ impl Http {
         call: &mut ModelCall,
         body: Vec<u8>,
         deadline: &Deadline,
-    ) -> Result<Tried, Box<Failed>> {
-        let events = link::send(Request {
+    ) -> Result<RequestResult, Box<Failed>> {
+        let events = link::send(HttpRequest {
             url: self.call_url(),
             headers: self.headers(call)?,
             body: Some(body),
@@ -117,15 +117,15 @@ impl Http {
             idle: Duration::from_millis(self.idle_ms.max(1) as u64),
         });
         let (status, retry_after, content_type) = match self.next(call, &events)? {
-            Event::Head { status, retry_after, content_type } => (status, retry_after, content_type),
-            Event::Broken(class, why) => {
+            HttpEvent::Head { status, retry_after, content_type } => (status, retry_after, content_type),
+            HttpEvent::Broken(class, why) => {
                 // A refused connection carried no request; a later error may have.
                 let begun = !why.contains("refused") && !why.contains("host not found");
-                return Ok(Tried::Broken { class, why, begun, usage: Usage::unknown() });
+                return Ok(RequestResult::Broken { class, why, begun, usage: Usage::unknown() });
             }
-            Event::Piece(_) | Event::End => {
+            HttpEvent::Piece(_) | HttpEvent::End => {
                 let why = "the endpoint sent a body without a head".to_owned();
-                return Ok(Tried::Broken {
+                return Ok(RequestResult::Broken {
                     class: Class::Crashed,
                     why,
                     begun: true,
@@ -135,11 +135,11 @@ impl Http {
         };
         let is_stream = content_type.contains("event-stream");
         let is_good = (200..300).contains(&status);
-        let (mut raw, mut reading) = (Vec::new(), Reading::new(self.protocol));
+        let (mut raw, mut reading) = (Vec::new(), ResponseReader::new(self.protocol));
         let cap = if is_good { MAX_OUTPUT_BYTES } else { ERROR_BYTES };
         loop {
             match self.next(call, &events)? {
-                Event::Piece(piece) => {
+                HttpEvent::Piece(piece) => {
                     if is_good && is_stream {
                         reading.feed(&piece);
                     }
@@ -147,21 +147,21 @@ impl Http {
                     if raw.len() > cap && is_good {
                         let why = format!("the endpoint sent more than {} MiB", cap >> 20);
                         let usage = reading.usage().clone();
-                        return Ok(Tried::Broken { class: Class::Flood, why, begun: true, usage });
+                        return Ok(RequestResult::Broken { class: Class::Flood, why, begun: true, usage });
                     }
                     raw.truncate(cap);
                 }
-                Event::Broken(class, why) if is_good => {
+                HttpEvent::Broken(class, why) if is_good => {
                     let usage = reading.usage().clone();
-                    return Ok(Tried::Broken { class, why, begun: true, usage });
+                    return Ok(RequestResult::Broken { class, why, begun: true, usage });
                 }
-                Event::End | Event::Broken(..) => break,
-                Event::Head { .. } => {}
+                HttpEvent::End | HttpEvent::Broken(..) => break,
+                HttpEvent::Head { .. } => {}
             }
         }
         if !is_good {
             let body = String::from_utf8_lossy(&raw).into_owned();
-            return Ok(Tried::Refused { status, body, retry_after });
+            return Ok(RequestResult::Refused { status, body, retry_after });
         }
         if !is_stream && !content_type.contains("json") {
             return Ok(not_json(&content_type));
@@ -169,7 +169,7 @@ impl Http {
         if !is_stream {
             reading.take_whole(&raw);
         }
-        Ok(Tried::Answer(reading.end(), raw))
+        Ok(RequestResult::Answer(reading.end(), raw))
     }
 }
 
@@ -181,8 +181,8 @@ fn origin(url: &str) -> &str {
 }
 
 /// A success with a content type that no model sends.
-fn not_json(kind: &str) -> Tried {
+fn not_json(kind: &str) -> RequestResult {
     let kind = if kind.is_empty() { "nothing" } else { kind };
     let why = format!("it answered with {kind} instead of JSON; a proxy or a login page may have answered");
-    Tried::Broken { class: Class::Crashed, why, begun: true, usage: Usage::unknown() }
+    RequestResult::Broken { class: Class::Crashed, why, begun: true, usage: Usage::unknown() }
 }

@@ -3,10 +3,10 @@
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use super::link::{self, Event, Request};
+use super::link::{self, HttpEvent, HttpRequest};
 
 /// The timeout, in milliseconds.
-const PATIENCE_MS: u64 = 5_000;
+const WAIT_LIMIT_MS: u64 = 5_000;
 /// How often `look` is called, in milliseconds.
 const LOOK_MS: u64 = 50;
 
@@ -23,15 +23,15 @@ pub enum NoStatus<E> {
 /// # Errors
 /// [`NoStatus`] has the cause.
 pub fn status<E>(url: &str, look: &mut dyn FnMut() -> Result<(), E>) -> Result<u16, NoStatus<E>> {
-    let limit = Duration::from_millis(PATIENCE_MS);
+    let limit = Duration::from_millis(WAIT_LIMIT_MS);
     let request =
-        Request { url: url.to_owned(), headers: Vec::new(), body: None, deadline: limit, idle: limit };
+        HttpRequest { url: url.to_owned(), headers: Vec::new(), body: None, deadline: limit, idle: limit };
     let events = link::send(request);
     loop {
         match events.recv_timeout(Duration::from_millis(LOOK_MS)) {
-            Ok(Event::Head { status, .. }) => return Ok(status),
-            Ok(Event::Broken(_, why)) => return Err(NoStatus::Down(why)),
-            Ok(Event::Piece(_) | Event::End) | Err(RecvTimeoutError::Disconnected) => {
+            Ok(HttpEvent::Head { status, .. }) => return Ok(status),
+            Ok(HttpEvent::Broken(_, why)) => return Err(NoStatus::Down(why)),
+            Ok(HttpEvent::Piece(_) | HttpEvent::End) | Err(RecvTimeoutError::Disconnected) => {
                 return Err(NoStatus::Down("it did not answer".to_owned()));
             }
             Err(RecvTimeoutError::Timeout) => look().map_err(NoStatus::Left)?,

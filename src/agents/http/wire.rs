@@ -28,7 +28,7 @@ pub enum Shape {
 
 /// The content of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct ChatRequest<'a> {
     /// The name of the model.
     pub model: &'a str,
     /// The stable part of the prompt.
@@ -67,12 +67,12 @@ struct Messages<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<Value>,
-    system: [Block<'a>; 1],
+    system: [ContentBlock<'a>; 1],
     messages: [Message<'a>; 1],
 }
 
 #[derive(Serialize)]
-struct Block<'a> {
+struct ContentBlock<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     text: &'a str,
@@ -83,7 +83,7 @@ struct Block<'a> {
 ///
 /// # Errors
 /// The body cannot be written as JSON, which no text causes.
-pub fn body(protocol: Protocol, ask: &Ask) -> Result<Vec<u8>, serde_json::Error> {
+pub fn body(protocol: Protocol, ask: &ChatRequest) -> Result<Vec<u8>, serde_json::Error> {
     let user = Message { role: "user", content: ask.user };
     match protocol {
         Protocol::Openai => serde_json::to_vec(&Chat {
@@ -99,7 +99,7 @@ pub fn body(protocol: Protocol, ask: &Ask) -> Result<Vec<u8>, serde_json::Error>
             max_tokens: MAX_TOKENS,
             stream: true,
             output_config: ask.effort.map(|effort| serde_json::json!({ "effort": effort })),
-            system: [Block {
+            system: [ContentBlock {
                 kind: "text",
                 text: ask.system,
                 cache_control: serde_json::json!({ "type": "ephemeral" }),
@@ -121,7 +121,7 @@ fn response_format(shape: Shape) -> Option<Value> {
 }
 
 /// A response that is read piece by piece: a stream of server-sent events, or one JSON object.
-pub struct Reading {
+pub struct ResponseReader {
     protocol: Protocol,
     summary: StreamSummary,
     line: Vec<u8>,
@@ -130,10 +130,10 @@ pub struct Reading {
     is_closed: bool,
 }
 
-impl Reading {
+impl ResponseReader {
     /// An empty response.
-    pub fn new(protocol: Protocol) -> Reading {
-        Reading {
+    pub fn new(protocol: Protocol) -> ResponseReader {
+        ResponseReader {
             protocol,
             summary: StreamSummary::default(),
             line: Vec::new(),

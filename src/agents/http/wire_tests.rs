@@ -26,13 +26,13 @@ const OPENAI: &str = concat!(
 const BOTH: [(Protocol, &str); 2] = [(Protocol::Anthropic, ANTHROPIC), (Protocol::Openai, OPENAI)];
 
 fn read(protocol: Protocol, text: &str) -> StreamSummary {
-    let mut reading = Reading::new(protocol);
+    let mut reading = ResponseReader::new(protocol);
     reading.feed(text.as_bytes());
     reading.end()
 }
 
-fn ask(shape: Shape) -> Ask<'static> {
-    Ask { model: "m", system: "the norms", user: "the world", effort: Some("low"), shape }
+fn ask(shape: Shape) -> ChatRequest<'static> {
+    ChatRequest { model: "m", system: "the norms", user: "the world", effort: Some("low"), shape }
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn a_stream_that_breaks_off_is_not_an_answer() {
 
 #[test]
 fn complete_bodies_are_read_too() {
-    let mut anthropic = Reading::new(Protocol::Anthropic);
+    let mut anthropic = ResponseReader::new(Protocol::Anthropic);
     anthropic.take_whole(br#"{"type":"message","content":[{"type":"text","text":"hi"}],"usage":{"input_tokens":3,"output_tokens":1}}"#);
-    let mut openai = Reading::new(Protocol::Openai);
+    let mut openai = ResponseReader::new(Protocol::Openai);
     openai.take_whole(br#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"cost":0.002}}"#);
     let (anthropic, openai) = (anthropic.end(), openai.end());
     assert_eq!((anthropic.text.as_str(), openai.text.as_str()), ("hi", "hi"));
@@ -144,7 +144,7 @@ proptest! {
     fn any_split_gives_the_same(which in 0_usize..2, cut in 0_usize..2000, other in 0_usize..2000) {
         let (protocol, text) = BOTH[which];
         let (cut, other) = (cut % text.len(), other % text.len());
-        let mut reading = Reading::new(protocol);
+        let mut reading = ResponseReader::new(protocol);
         for part in [0..cut.min(other), cut.min(other)..cut.max(other), cut.max(other)..text.len()] {
             reading.feed(&text.as_bytes()[part]);
         }
@@ -154,7 +154,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(noise in proptest::collection::vec(any::<u8>(), 0..400)) {
         for (protocol, text) in BOTH {
-            let mut reading = Reading::new(protocol);
+            let mut reading = ResponseReader::new(protocol);
             reading.feed(&noise);
             reading.feed(text.as_bytes());
             reading.feed(&noise);

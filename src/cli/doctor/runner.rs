@@ -12,10 +12,10 @@ use crate::model::failing::Class;
 use crate::model::fault::Fault;
 use crate::model::price::TABLE_DATE;
 use crate::model::time::human_ms;
-use crate::store::boxes::Boxer;
+use crate::store::boxes::SandboxBuilder;
 use crate::store::{file, ledger, logs};
 use crate::sys::clock::Deadline;
-use crate::sys::proc::{self, Input, Job, Keep};
+use crate::sys::proc::{self, Input, Job, OutputLimit};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
 
@@ -41,14 +41,14 @@ const SYSTEM: &str =
 const QUESTION: &str = "Answer with exactly this object: {\"move\":\"noop\",\"why\":\"the doctor asked\"}\n";
 
 /// The result of the test question.
-pub(super) struct Answer {
+pub(super) struct RunnerCheck {
     took_ms: i64,
     usage: Usage,
     /// Ok: the reply, and whether it is a valid move. Err: why there was no reply.
-    said: Result<Result<(), String>, (Class, String)>,
+    stated: Result<Result<(), String>, (Class, String)>,
 }
 
-impl Answer {
+impl RunnerCheck {
     /// The result in words.
     pub(super) fn words(self) -> Result<String> {
         let took = human_ms(self.took_ms);
@@ -63,7 +63,7 @@ impl Answer {
             usage.tokens_cached + usage.tokens_written,
             usage.tokens_out
         );
-        match self.said {
+        match self.stated {
             Ok(Ok(())) => Ok(format!("a valid move in {took}: {tokens}, {price}")),
             Ok(Err(why)) => Ok(format!("in {took}, but with no valid move ({why}): {tokens}, {price}")),
             Err((class, why)) => {
@@ -76,14 +76,14 @@ impl Answer {
 }
 
 /// Asks for one small decision. The prompt and the cost are recorded.
-pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Answer> {
+pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<RunnerCheck> {
     let whole = format!("{SYSTEM}{QUESTION}");
     let user_file = logs::archive(&app.layout, "doctor", "user.md", QUESTION.as_bytes())?;
     let system_file = logs::archive(&app.layout, "doctor", "system.md", SYSTEM.as_bytes())?;
     let prompt_file = logs::archive(&app.layout, "doctor", "prompt.md", whole.as_bytes())?;
     file::make_dir(&app.layout.empty_dir())?;
     let cancel = Cancel::on_signals()?;
-    let boxer = Boxer::new(&app.layout, &config.settings, true);
+    let sandboxes = SandboxBuilder::new(&app.layout, &config.settings, true);
     let mut call = ModelCall {
         prompt_file,
         prompt_bytes: whole.len(),
@@ -95,7 +95,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Ans
         path: &config.settings.path,
         base_env: &config.settings.base_env,
         full_env: &config.settings.full_env,
-        boxer: &boxer,
+        sandboxes: &sandboxes,
         cancel: &cancel,
         frame: None,
     };
@@ -104,13 +104,13 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Ans
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
     let shown = |text: &str| crate::model::ask::visible(&secrets.redact(text), false);
-    let (usage, said) = match asked {
+    let (usage, stated) = match asked {
         Ok(reply) => {
             (reply.usage, Ok(decision::parse_reply(&reply.text).map(drop).map_err(|why| shown(&why))))
         }
         Err(failed) => (failed.usage.clone(), Err((failed.class, shown(&failed.why)))),
     };
-    let is_spent = !matches!(said, Err((Class::Missing | Class::Down, _)));
+    let is_spent = !matches!(stated, Err((Class::Missing | Class::Down, _)));
     if is_spent {
         let (at_ms, day, usage) = (app.now.unix_ms, app.now.day(), usage.clone());
         let (beat, runner) = ("doctor".to_owned(), runner.name().to_owned());
@@ -118,7 +118,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Ans
             Charge { at_ms, day, beat, goal: None, worker: None, runner, sensors: Vec::new(), usage };
         ledger::append(&app.layout, &charge)?;
     }
-    Ok(Answer { took_ms, usage, said })
+    Ok(RunnerCheck { took_ms, usage, stated })
 }
 
 /// Tests one runner; exit status 1 if it cannot decide.
@@ -156,13 +156,13 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
         lines.push(("as a worker, it says that it waits", waits.to_owned()));
     }
     let answer = ask(app, &config, runner.as_ref())?;
-    let tried = forms::Tried {
-        ok: matches!(answer.said, Ok(Ok(()))) && is_well,
-        class: answer.said.as_ref().err().map(|(class, _)| class.word().to_owned()),
+    let tried = forms::RunnerTrial {
+        ok: matches!(answer.stated, Ok(Ok(()))) && is_well,
+        class: answer.stated.as_ref().err().map(|(class, _)| class.word().to_owned()),
         took_ms: answer.took_ms,
         usage: answer.usage.clone(),
     };
-    is_well &= matches!(answer.said, Ok(Ok(())));
+    is_well &= matches!(answer.stated, Ok(Ok(())));
     match answer.words() {
         Ok(words) => lines.push(("answers", words)),
         Err(error) => {
@@ -172,8 +172,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<u8> {
         }
     }
     if args.json {
-        let said = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        print::json(&envelope("runner", json!(forms::RunnerTried { said, tried })));
+        let stated = lines.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        print::json(&envelope("runner", json!(forms::RunnerTried { stated, tried })));
     } else {
         lines.iter().for_each(|(key, value)| print::line(&format!("{key}: {value}")));
     }
@@ -212,19 +212,19 @@ fn version(
         env: config.settings.base_env.clone(),
         cwd: std::path::PathBuf::from("/"),
         input: Input::Null,
-        keep: Keep::Tail(4096),
+        keep: OutputLimit::Tail(4096),
         sink: None,
         timeout_ms: VERSION_TIMEOUT_MS,
         gate: None,
         // The user asks for this check, and no text of a model is involved.
-        boxed: None,
+        sandbox: None,
     };
     let ended = Cancel::never().and_then(|cancel| proc::run_one(job, &cancel, None));
-    let said = ended.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();
+    let stated = ended.map(|ended| String::from_utf8_lossy(&ended.stdout).into_owned()).unwrap_or_default();
     let (major, minor, patch) = mode.oldest;
     let tested = agent.tested.unwrap_or("no version");
     let tried = format!("{tested} was tried, {major}.{minor}.{patch} is the oldest that has what is needed");
-    match number(&said) {
+    match number(&stated) {
         Some((found, text)) if found < mode.oldest => {
             *is_well = false;
             format!("{text} is too old: {tried}")

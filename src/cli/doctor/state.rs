@@ -4,11 +4,11 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Finding, Health, finding, from_error};
+use super::{CheckStatus, Finding, finding, from_error};
 use crate::cli::App;
 use crate::config::Config;
 use crate::model::ask::{quote_argv, visible};
-use crate::model::beat::Beat;
+use crate::model::beat::LoopState;
 use crate::model::time::{Now, clock_flaw, human_ms};
 use crate::model::worker::Phase;
 use crate::store::history::History;
@@ -30,44 +30,54 @@ pub(super) fn disk(app: &App, found: &mut Vec<Finding>) {
         Ok(disk) => disk,
         Err(error) => {
             let what = format!("could not inspect it: {error}");
-            return found.push(finding(Health::Bad, "disk", what, &["make sure that the disk is mounted"]));
+            return found.push(finding(
+                CheckStatus::Bad,
+                "disk",
+                what,
+                &["make sure that the disk is mounted"],
+            ));
         }
     };
     if let Some(kind) = disk.remote {
         let what =
             format!("the data dir is on {kind}: its locks and syncs depend on another machine or program");
         let fix = "keep it on a local disk; LOOOP_DATA_DIR sets the place";
-        found.push(finding(Health::Odd, "disk", what, &[fix]));
+        found.push(finding(CheckStatus::Odd, "disk", what, &[fix]));
     }
     let free = format!("{} MiB are free", disk.free_bytes >> 20);
     found.push(if disk.is_read_only {
         let fix = "mount it writable, or set LOOOP_DATA_DIR to another data dir";
-        finding(Health::Bad, "disk", "the data dir cannot be written: its disk is mounted read-only", &[fix])
+        finding(
+            CheckStatus::Bad,
+            "disk",
+            "the data dir cannot be written: its disk is mounted read-only",
+            &[fix],
+        )
     } else if disk.free_bytes < LEAST_FREE_BYTES || !disk.has_inodes {
         let what = match disk.has_inodes {
             true => format!("nearly full: {free}"),
             false => "full: no file can be created".to_owned(),
         };
         let fix = "free some space: `looop prune` deletes the data of ended workers";
-        finding(Health::Bad, "disk", what, &[fix])
+        finding(CheckStatus::Bad, "disk", what, &[fix])
     } else {
-        finding(Health::Good, "disk", free, &[])
+        finding(CheckStatus::Good, "disk", free, &[])
     });
     let mode = std::fs::metadata(root).map_or(0o700, |meta| meta.mode());
     if mode & 0o700 != 0o700 {
         let what = format!("you cannot write it (mode {:o})", mode & 0o777);
-        found.push(finding(Health::Bad, "data dir", what, &[&format!("chmod 700 {}", root.display())]));
+        found.push(finding(CheckStatus::Bad, "data dir", what, &[&format!("chmod 700 {}", root.display())]));
     }
 }
 
 /// The finding for a clock that is before 1970 or after the year 9999.
 pub(super) fn clock_flaw_finding(now: Now) -> Option<Finding> {
     let fix = "set the clock; `timedatectl` shows whether it is kept";
-    clock_flaw(now).map(|flaw| finding(Health::Bad, "clock", flaw, &[fix]))
+    clock_flaw(now).map(|flaw| finding(CheckStatus::Bad, "clock", flaw, &[fix]))
 }
 
 /// Compares the clock with the time of the last move.
-pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
+pub(super) fn clock(app: &App, beat: &LoopState, found: &mut Vec<Finding>) {
     let last = beat.last.as_ref().map_or(0, |last| last.at_ms);
     let ahead_ms = last.saturating_sub(app.now.unix_ms);
     if ahead_ms > CLOCK_MS {
@@ -77,7 +87,7 @@ pub(super) fn clock(app: &App, beat: &Beat, found: &mut Vec<Finding>) {
             human_ms(ahead_ms)
         );
         found.push(finding(
-            Health::Bad,
+            CheckStatus::Bad,
             "clock",
             what,
             &["set the clock; `timedatectl` shows whether it is kept"],
@@ -105,7 +115,7 @@ pub(super) fn private_in_git(app: &App, found: &mut Vec<Finding>) {
     let commit = line(&["commit", "-q", "-m", "human: private files leave git"]);
     let what = format!("git holds private files: `{}`{more}", visible(first, false));
     let old = "older commits still hold them: do not push this history to a place that others can read";
-    found.push(finding(Health::Bad, "private files", what, &[&format!("{remove} && {commit}"), old]));
+    found.push(finding(CheckStatus::Bad, "private files", what, &[&format!("{remove} && {commit}"), old]));
 }
 
 /// Reports files of users and moves that cannot be used.
@@ -127,7 +137,7 @@ pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
             Err(error) => found.push(from_error(what, &error)),
             Ok(problems) => found.extend(problems.iter().map(|problem| {
                 let fix = format!("fix or remove it, in {}", layout.root().join(what).display());
-                finding(Health::Bad, what, visible(problem, false), &[&fix])
+                finding(CheckStatus::Bad, what, visible(problem, false), &[&fix])
             })),
         }
     }
@@ -136,13 +146,13 @@ pub(super) fn records(app: &App, found: &mut Vec<Finding>) {
         Ok((all, problems)) => {
             for problem in problems {
                 let fix = format!("move it out of {}", layout.workers().display());
-                found.push(finding(Health::Bad, "workers", visible(&problem, false), &[&fix]));
+                found.push(finding(CheckStatus::Bad, "workers", visible(&problem, false), &[&fix]));
             }
             for worker in all.iter().filter(|worker| worker.state.phase == Phase::Lost) {
                 let id = &worker.spec.id;
                 let logs = format!("`looop logs {id}` prints its output; nothing is lost");
                 found.push(finding(
-                    Health::Bad,
+                    CheckStatus::Bad,
                     &format!("worker {id}"),
                     "its supervisor died without recording the worker's end",
                     &["`looop tick` ends its remaining processes, and the next decision sees it", &logs],
@@ -159,7 +169,7 @@ pub(super) fn commands(config: &Config, found: &mut Vec<Finding>) {
     let is_missing = |name: &str| program::find_program(name, &settings.path, here).is_none();
     let mut missing = |what: &str, name: &str, fix: &str| {
         let why = format!("`{name}` is not on the configured PATH ({})", settings.path);
-        found.push(finding(Health::Bad, what, why, &[fix]));
+        found.push(finding(CheckStatus::Bad, what, why, &[fix]));
     };
     if let Some(name) = settings.workers.notify.first().filter(|name| is_missing(name)) {
         missing(
@@ -185,7 +195,7 @@ pub(super) fn keys(config: &Config, found: &mut Vec<Finding>) {
     let mode = std::fs::metadata(&path).map_or(0, |meta| meta.mode());
     if mode & 0o077 != 0 && file::read(&path, 1 << 20).is_ok_and(|bytes| bytes.is_some()) {
         let what = format!("others can read `{}` (mode {:o})", path.display(), mode & 0o777);
-        found.push(finding(Health::Bad, "keys", what, &[&format!("chmod 600 {}", path.display())]));
+        found.push(finding(CheckStatus::Bad, "keys", what, &[&format!("chmod 600 {}", path.display())]));
     }
 }
 
@@ -197,7 +207,7 @@ mod tests {
     fn a_clock_outside_of_1970_to_9999_is_a_bad_finding() {
         for (seconds, flaw) in [(-1, "before 1970"), (8_210_298_412_800, "after the year 9999")] {
             let found = clock_flaw_finding(Now::from_clock(seconds, 0, 0)).unwrap();
-            assert!(found.health == Health::Bad && found.found.contains(flaw), "{}", found.found);
+            assert!(found.health == CheckStatus::Bad && found.found.contains(flaw), "{}", found.found);
         }
         assert!(clock_flaw_finding(Now::from_clock(1_795_218_410, 0, 0)).is_none());
     }

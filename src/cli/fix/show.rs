@@ -5,8 +5,8 @@ use anyhow::Result;
 use super::super::{App, print};
 use crate::fix::{Finished, Progress, Tone};
 use crate::model::ask::visible;
-use crate::model::attempt::Line;
-use crate::model::fix::{Status, TaskState};
+use crate::model::attempt::LedgerLine;
+use crate::model::fix::{TaskState, TaskStatus};
 use crate::model::json::clip;
 use crate::model::time::human_ms;
 use crate::store::fixes;
@@ -28,7 +28,7 @@ pub(super) fn is_watched() -> bool {
 }
 
 /// The progress output of a run.
-pub(super) struct Screen<'a> {
+pub(super) struct ProgressView<'a> {
     app: &'a App,
     began: Deadline,
     /// The last line, which shows the step in progress.
@@ -37,11 +37,11 @@ pub(super) struct Screen<'a> {
     drawn: String,
 }
 
-impl Screen<'_> {
+impl ProgressView<'_> {
     /// Starts with an empty output, and starts the elapsed time.
-    pub(super) fn new(app: &App) -> Screen<'_> {
+    pub(super) fn new(app: &App) -> ProgressView<'_> {
         let now = Deadline::after_ms(0);
-        Screen { app, began: now, last: String::new(), since: now, drawn: String::new() }
+        ProgressView { app, began: now, last: String::new(), since: now, drawn: String::new() }
     }
 
     /// Prints a step, or the duration of the step in progress.
@@ -123,7 +123,7 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
         vec![["TASK", "RESULT", "TRIES", "TIME", "TOKENS", ""].map(str::to_owned).into()];
     for task in tasks {
         let note = match task.status {
-            Status::Stuck => format!("looop answer {}", task.note),
+            TaskStatus::Stuck => format!("looop answer {}", task.note),
             _ => visible(&task.note, false),
         };
         let tokens = counted(task.tokens, task.estimated);
@@ -149,8 +149,8 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
             false => {}
         }
         row[1] = match task.status {
-            Status::Failed => style.red(&row[1]),
-            Status::Stuck => style.yellow(&row[1]),
+            TaskStatus::Failed => style.red(&row[1]),
+            TaskStatus::Stuck => style.yellow(&row[1]),
             status if status.is_good() => style.green(&row[1]),
             _ => row[1].clone(),
         };
@@ -164,7 +164,9 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
     if let Some(words) = saved(finished).filter(|_| savings) {
         print::line(&words);
     }
-    if let Some(task) = tasks.iter().find(|task| matches!(task.status, Status::Failed | Status::Stuck)) {
+    if let Some(task) =
+        tasks.iter().find(|task| matches!(task.status, TaskStatus::Failed | TaskStatus::Stuck))
+    {
         print::line(&format!("what was tried: looop attempts {}", task.goal));
     }
     Ok(())
@@ -173,8 +175,7 @@ pub(super) fn summary(app: &App, finished: &Finished, savings: bool) -> Result<(
 /// The number of attempts that a task took in this run.
 fn tries(app: &App, finished: &Finished, task: &TaskState) -> Result<usize> {
     let lines = fixes::ledger(&app.layout.fix(&finished.id), &task.goal)?;
-    let is_own =
-        |line: &&Line| matches!(line, Line::Attempt(attempt) if attempt.n >= task.first && task.first > 0);
+    let is_own = |line: &&LedgerLine| matches!(line, LedgerLine::Attempt(attempt) if attempt.n >= task.first && task.first > 0);
     Ok(lines.iter().filter(is_own).count())
 }
 

@@ -9,7 +9,7 @@ use crate::store::file;
 use crate::store::workers::{self, Worker};
 use crate::sys::clock::Deadline;
 use crate::sys::{detach, tree};
-use crate::worker::surface::{self, Call};
+use crate::worker::surface::{self, Attention};
 
 /// How long the user's windows may take to open before the pulse prints a line instead, in milliseconds.
 const WINDOW_MS: i64 = 800;
@@ -17,20 +17,20 @@ const WINDOW_MS: i64 = 800;
 const LOOK_MS: i64 = 50;
 
 /// The state of the bell: what it has rung for, and the processes that update windows.
-pub(super) struct Bell<'a> {
+pub(super) struct WakeSignals<'a> {
     app: &'a App,
-    told: BTreeMap<String, Call>,
+    notified: BTreeMap<String, Attention>,
     poked: Option<String>,
     /// The processes that update windows.
-    errands: tree::Known,
+    helpers: tree::Known,
     /// The newest of them, and the deadline until which the pulse waits for it.
     awaited: Option<((u32, u64), Deadline)>,
 }
 
-impl<'a> Bell<'a> {
-    pub(super) fn new(app: &'a App) -> Bell<'a> {
-        let (told, errands) = (BTreeMap::new(), tree::Known::new());
-        Bell { app, told, poked: None, errands, awaited: None }
+impl<'a> WakeSignals<'a> {
+    pub(super) fn new(app: &'a App) -> WakeSignals<'a> {
+        let (notified, helpers) = (BTreeMap::new(), tree::Known::new());
+        WakeSignals { app, notified, poked: None, helpers, awaited: None }
     }
 
     /// The time until the next check, in milliseconds; at most `usual_ms`.
@@ -39,23 +39,23 @@ impl<'a> Bell<'a> {
     }
 
     /// The helper processes that are still running; they end by themselves.
-    pub(super) fn errands(&mut self) -> &tree::Known {
-        self.errands.retain(|errand| is_alive(*errand));
-        &self.errands
+    pub(super) fn helpers(&mut self) -> &tree::Known {
+        self.helpers.retain(|helper| is_alive(*helper));
+        &self.helpers
     }
 
     /// Rings if it is time. If no worker's state has changed, this reads only one file's time stamp.
     pub(super) fn look(&mut self) {
-        if let Some((errand, patience)) = &self.awaited {
-            if !patience.passed() && is_alive(*errand) {
+        if let Some((helper, wait_limit)) = &self.awaited {
+            if !wait_limit.passed() && is_alive(*helper) {
                 return;
             }
             self.awaited = None;
             let silent = self.silent();
-            surface::lines(&silent, &mut self.told).iter().for_each(|line| print::ring(line));
+            surface::lines(&silent, &mut self.notified).iter().for_each(|line| print::ring(line));
         }
-        let poke = file::open(&self.app.layout.poke()).ok().flatten();
-        let poked = poke.and_then(|poke| file::stamp(&poke).ok());
+        let wake = file::open(&self.app.layout.wake()).ok().flatten();
+        let poked = wake.and_then(|wake| file::stamp(&wake).ok());
         if poked != self.poked {
             self.poked = poked;
             self.surface(false);
@@ -74,11 +74,11 @@ impl<'a> Bell<'a> {
         if silent.is_empty() && !at_any_rate {
             return;
         }
-        let started = detach::errand(&["__surface"], &self.app.env.all());
-        let errand = started.ok().and_then(|pid| Some((pid, tree::start_of(pid)?)));
-        self.errands.extend(errand);
-        if !surface::lines(&silent, &mut self.told.clone()).is_empty() {
-            self.awaited = Some((errand.unwrap_or_default(), Deadline::after_ms(WINDOW_MS)));
+        let started = detach::helper(&["__sync-windows"], &self.app.env.all());
+        let helper = started.ok().and_then(|pid| Some((pid, tree::start_of(pid)?)));
+        self.helpers.extend(helper);
+        if !surface::lines(&silent, &mut self.notified.clone()).is_empty() {
+            self.awaited = Some((helper.unwrap_or_default(), Deadline::after_ms(WINDOW_MS)));
         }
     }
 

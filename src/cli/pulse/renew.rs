@@ -4,22 +4,22 @@
 use anyhow::Result;
 
 use super::super::{App, print};
-use super::bell::Bell;
+use super::bell::WakeSignals;
 use crate::config;
 use crate::model::json::clip;
 use crate::store::lock::{self, Held};
-use crate::sys::proc::{self, Exit, Input, Job, Keep};
-use crate::sys::renew::{self, Own};
+use crate::sys::proc::{self, Input, Job, OutputLimit, ProcessExit};
+use crate::sys::renew::{self, RunningProgram};
 use crate::sys::signal::Cancel;
 
 /// The command by which a new program continues.
-const VERB: &str = "__again";
+const VERB: &str = "__reexec";
 /// The flag of the test call, which the new program answers with its version.
 const READY: &str = "--ready";
 /// How long it may take to answer, in milliseconds.
 const ANSWER_MS: i64 = 10_000;
 
-/// Arguments of `__again`.
+/// Arguments of `__reexec`.
 #[derive(Debug, clap::Args)]
 pub struct AgainArgs {
     /// Only report that this program can continue as the pulse.
@@ -45,20 +45,20 @@ pub fn again(app: &App, args: &AgainArgs) -> Result<u8> {
 
 /// The pulse's own program, and whether another one has replaced it.
 pub(super) struct Renewal {
-    own: Own,
+    own: RunningProgram,
     is_due: bool,
 }
 
 impl Renewal {
     pub(super) fn new() -> Renewal {
-        Renewal { own: Own::file(), is_due: false }
+        Renewal { own: RunningProgram::file(), is_due: false }
     }
 
     /// Executes the new program, if one exists and can continue. A failure is reported once.
-    pub(super) fn look(&mut self, app: &App, bell: &mut Bell, cancel: &Cancel, held: &Held) {
+    pub(super) fn look(&mut self, app: &App, bell: &mut WakeSignals, cancel: &Cancel, held: &Held) {
         self.is_due |= self.own.is_replaced();
         // Only this program knows its helper processes: the new one would kill them as orphans.
-        if !self.is_due || !bell.errands().is_empty() {
+        if !self.is_due || !bell.helpers().is_empty() {
             return;
         }
         self.is_due = false;
@@ -77,17 +77,19 @@ impl Renewal {
             env: app.env.all(),
             cwd: "/".into(),
             input: Input::Null,
-            keep: Keep::Tail(4096),
+            keep: OutputLimit::Tail(4096),
             sink: None,
             timeout_ms: ANSWER_MS,
             gate: None,
-            boxed: None,
+            sandbox: None,
         };
         let ended = proc::run_one(job, cancel, None).map_err(|error| error.to_string())?;
-        let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
+        let stated = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
         match ended.exit {
-            Exit::Code(0) if said.starts_with("looop ") => Ok(()),
-            exit => Err(format!("{} {}", exit.words(), clip(&crate::model::ask::visible(&said, false), 200))),
+            ProcessExit::Code(0) if stated.starts_with("looop ") => Ok(()),
+            exit => {
+                Err(format!("{} {}", exit.words(), clip(&crate::model::ask::visible(&stated, false), 200)))
+            }
         }
     }
 

@@ -12,11 +12,11 @@ use crate::model::example::{self, Setting};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
-use crate::model::sensor::{Header, stamp_untrusted};
+use crate::model::sensor::{SensorHeader, stamp_untrusted};
 use crate::model::time::{beat_id, human_ms};
-use crate::model::world::{Digest, Reading, Trust};
+use crate::model::world::{Digest, SensorReading, Trust};
 use crate::store::exchange::{self, Fallback};
-use crate::store::file::{self, Keep};
+use crate::store::file::{self, Durability};
 use crate::store::{examples, layout, lock, texts};
 use crate::sys::signal::Cancel;
 use crate::tick::sense;
@@ -149,7 +149,7 @@ fn from_example(app: &App, args: &Args, script: &str) -> Result<u8> {
     }
     let home = app.env.get("HOME").unwrap_or_default();
     let script = example::with_values(script, &values, home).map_err(|why| unset(&name, &args.what, &why))?;
-    let header = Header::parse(script.as_bytes()).map_err(unfit(&name))?;
+    let header = SensorHeader::parse(script.as_bytes()).map_err(unfit(&name))?;
     let reading = trial(app, &name, &script)?;
     match reading.ok {
         true => show(app, &name, &reading),
@@ -239,14 +239,14 @@ fn ask_once(setting: &Setting, default: &str) -> Result<String, String> {
 }
 
 /// Runs a script that is not in the data dir yet once, in the sandbox that it will have.
-fn trial(app: &App, name: &Name, script: &str) -> Result<Reading> {
+fn trial(app: &App, name: &Name, script: &str) -> Result<SensorReading> {
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
     let runner = config.decider()?;
     let dir = app.layout.cache().join(format!("try-{}", beat_id(app.now.unix_ms)));
     file::make_dir(&dir)?;
     let path = dir.join(name.as_str());
-    let tried = file::write(&path, script.as_bytes(), 0o700, Keep::Whole).and_then(|()| {
+    let tried = file::write(&path, script.as_bytes(), 0o700, Durability::Whole).and_then(|()| {
         let _look = lock::look(&app.layout.look_lock())?;
         let fleet = crate::cli::tick::fleet(app, &config, &cancel);
         let mut ctx = crate::cli::tick::ctx(app, &config, runner.as_ref(), &fleet, &cancel);
@@ -257,7 +257,7 @@ fn trial(app: &App, name: &Name, script: &str) -> Result<Reading> {
     tried
 }
 
-fn show(app: &App, name: &Name, reading: &Reading) {
+fn show(app: &App, name: &Name, reading: &SensorReading) {
     let text = |value: &serde_json::Value| visible(&clip(&value.to_string(), SHOWN_BYTES), false);
     print::line(&format!("{name} {}", app.style.green("reads")));
     print::line(&format!("  signal {}", text(&reading.signal)));
@@ -265,14 +265,14 @@ fn show(app: &App, name: &Name, reading: &Reading) {
 }
 
 /// Why a test run failed, on one line.
-fn failure(reading: &Reading) -> String {
-    let said = ["stderr", "why"].map(|key| reading.detail[key].as_str().unwrap_or_default()).concat();
+fn failure(reading: &SensorReading) -> String {
+    let stated = ["stderr", "why"].map(|key| reading.detail[key].as_str().unwrap_or_default()).concat();
     let code = reading.signal["exit_code"].as_i64().map_or(String::new(), |code| format!(" {code}"));
     let how =
         format!("its trial run failed ({}{code})", reading.signal["error"].as_str().unwrap_or_default());
-    match said.trim() {
+    match stated.trim() {
         "" => how,
-        said => format!("{how}: {}", visible(&clip(&said.replace('\n', "; "), SHOWN_BYTES), false)),
+        stated => format!("{how}: {}", visible(&clip(&stated.replace('\n', "; "), SHOWN_BYTES), false)),
     }
 }
 
@@ -297,7 +297,7 @@ pub fn examples(app: &App, args: &ExamplesArgs) -> Result<u8> {
 }
 
 fn row(name: &str, script: &str) -> forms::Example {
-    let header = Header::parse(script.as_bytes()).unwrap_or_default();
+    let header = SensorHeader::parse(script.as_bytes()).unwrap_or_default();
     let setting = |s: Setting| forms::ExampleSetting {
         name: s.name,
         about: s.about,

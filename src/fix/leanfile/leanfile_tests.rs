@@ -133,9 +133,9 @@ fn an_error_names_file_and_line_and_how_to_fix_it() {
     ] {
         let error = merged("", &[text]).unwrap_err();
         let fault = error.downcast_ref::<Fault>().map(|fault| format!("{} {:?}", fault.what, fault.hints));
-        let said = format!("{error:#} {}", fault.unwrap_or_default());
+        let reply = format!("{error:#} {}", fault.unwrap_or_default());
         for part in parts {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(reply.contains(part), "{part}: {reply}");
         }
     }
     let none =

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::delta::{Changed, FileDelta};
-use super::{Alike, By, Thresholds};
+use super::{Alike, SimilarityBasis, Thresholds};
 use crate::model::tokens;
 
 /// With at least this number of new words, and half of all words new, a change is another idea even if it is short.
@@ -31,18 +31,18 @@ pub struct Sample {
 pub fn alike(new: &Sample, earlier: &[Sample], limits: &Thresholds) -> Option<Alike> {
     if new.start == new.end {
         let to = earlier.first().map_or(0, |one| one.n);
-        return Some(Alike { to, by: By::NoChange });
+        return Some(Alike { to, by: SimilarityBasis::NoChange });
     }
     let near = || earlier.iter().take(2);
     // Check the simplest reason first.
     if let Some(old) = near().find(|old| new.end == old.end) {
-        return Some(Alike { to: old.n, by: By::SameTree });
+        return Some(Alike { to: old.n, by: SimilarityBasis::SameTree });
     }
     near().filter(|old| old.n > 0).find_map(|old| {
         let by = if new.start == old.start {
-            is_same_change(new, old, limits).then_some(By::SameChange)?
+            is_same_change(new, old, limits).then_some(SimilarityBasis::SameChange)?
         } else {
-            is_rework(new, earlier, limits).then_some(By::Rework)?
+            is_rework(new, earlier, limits).then_some(SimilarityBasis::Rework)?
         };
         Some(Alike { to: old.n, by })
     })

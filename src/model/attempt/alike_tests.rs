@@ -68,17 +68,20 @@ fn with(text: &str, line: usize, put: &str) -> String {
 #[test]
 fn no_change_and_the_same_files_are_alike() {
     let tweaked = with(BASE, 2, "    return a");
-    assert_eq!(chain(&[BASE.to_owned()]), Some(Alike { to: 0, by: By::NoChange }));
-    assert_eq!(chain(&[tweaked.clone(), tweaked.clone()]), Some(Alike { to: 1, by: By::NoChange }));
+    assert_eq!(chain(&[BASE.to_owned()]), Some(Alike { to: 0, by: SimilarityBasis::NoChange }));
+    assert_eq!(
+        chain(&[tweaked.clone(), tweaked.clone()]),
+        Some(Alike { to: 1, by: SimilarityBasis::NoChange })
+    );
     assert_eq!(
         chain(&[tweaked.clone(), BASE.to_owned()]),
-        Some(Alike { to: 0, by: By::SameTree }),
+        Some(Alike { to: 0, by: SimilarityBasis::SameTree }),
         "back to the base, which replaces the missing attempt"
     );
     let other = with(BASE, 6, "    return [a for a in reversed(range(b)) if a not in seen][-1]");
     assert_eq!(
         chain(&[tweaked.clone(), other, tweaked]).map(|like| (like.to, like.by)),
-        Some((1, By::SameTree)),
+        Some((1, SimilarityBasis::SameTree)),
         "alternates between two states"
     );
 }
@@ -94,7 +97,7 @@ fn fresh_starts_are_compared_by_their_changes() {
         "    return add_all([a, 7], key=\"left\")  # now it must work",
     ] {
         let like = alike(&fresh(2, &with(BASE, 2, same)), &[old.clone(), base()], &limits);
-        assert_eq!(like, Some(Alike { to: 1, by: By::SameChange }), "{same}");
+        assert_eq!(like, Some(Alike { to: 1, by: SimilarityBasis::SameChange }), "{same}");
     }
     let other = fresh(2, &with(BASE, 6, "    raise NotImplementedError(a)"));
     assert_eq!(alike(&other, &[old.clone(), base()], &limits), None, "another change");
@@ -109,15 +112,15 @@ fn changing_the_same_lines_again_with_little_new_is_alike() {
     let one = with(BASE, 2, "    return a - b + 1");
     for again in ["    return a - b + 2", "    return a - b + 2 + a", "    return b - a + 1  # swap"] {
         let like = chain(&[one.clone(), with(BASE, 2, again)]);
-        assert_eq!(like, Some(Alike { to: 1, by: By::Rework }), "{again}");
+        assert_eq!(like, Some(Alike { to: 1, by: SimilarityBasis::Rework }), "{again}");
     }
     // The same kind of edit, repeated many times.
     let heap = |count: usize| {
         let extra: String = (0..count).map(|n| format!("    if a == {n}: return {n}\n")).collect();
         BASE.replacen("def add(a, b):\n", &format!("def add(a, b):\n{extra}"), 1)
     };
-    assert_eq!(chain(&[heap(1), heap(2)]).map(|like| like.by), Some(By::Rework));
-    assert_eq!(chain(&[heap(1), heap(2), heap(3)]).map(|like| like.by), Some(By::Rework));
+    assert_eq!(chain(&[heap(1), heap(2)]).map(|like| like.by), Some(SimilarityBasis::Rework));
+    assert_eq!(chain(&[heap(1), heap(2), heap(3)]).map(|like| like.by), Some(SimilarityBasis::Rework));
 }
 
 #[test]
@@ -152,21 +155,25 @@ fn a_new_idea_may_be_short() {
     let renamed = with(BASE, 2, "    total = a - b + 2");
     assert_eq!(
         chain(&[one, renamed]).map(|like| like.by),
-        Some(By::Rework),
+        Some(SimilarityBasis::Rework),
         "one new name is not a new idea"
     );
     let back = with(BASE, 2, "    return a - b  # as it was");
-    assert_eq!(chain(&[idea, back]).map(|like| like.by), Some(By::Rework), "text of the base is not new");
+    assert_eq!(
+        chain(&[idea, back]).map(|like| like.by),
+        Some(SimilarityBasis::Rework),
+        "text of the base is not new"
+    );
 }
 
 #[test]
 fn comments_in_the_same_file_are_alike_and_comments_in_one_file_after_the_other_are_work() {
     let remark = |n: u32| format!("# remark {n}\n{BASE}");
-    assert_eq!(chain(&[remark(1), remark(2)]).map(|like| like.by), Some(By::Rework));
+    assert_eq!(chain(&[remark(1), remark(2)]).map(|like| like.by), Some(SimilarityBasis::Rework));
     // A comment between the old and the new line does not hide the rework.
     let with_remark = with(BASE, 2, "    return left(a)\n    # first");
     let over = with(BASE, 2, "    # second\n    return left(a)\n    # second");
-    assert_eq!(chain(&[with_remark, over]).map(|like| like.by), Some(By::Rework));
+    assert_eq!(chain(&[with_remark, over]).map(|like| like.by), Some(SimilarityBasis::Rework));
     let first = sample_of("a.py", 1, BASE, &remark(1));
     let second = Sample {
         start: first.end.clone(),
@@ -183,7 +190,7 @@ fn a_rewritten_file_is_alike_even_if_it_rewords_untouched_places() {
     let tweaked = with(&one, 2, "    return a - b + 2");
     // Two of six changed lines touch what attempt 1 wrote; the others say the same as before.
     let anew = with(&with(&tweaked, 6, "    return (a * b)"), 10, "    return (a / b)");
-    assert_eq!(chain(&[one.clone(), anew]).map(|like| like.by), Some(By::Rework));
+    assert_eq!(chain(&[one.clone(), anew]).map(|like| like.by), Some(SimilarityBasis::Rework));
     let other = with(&tweaked, 6, "    return a - b if b > 0 else a + abs(b)");
     assert_eq!(chain(&[one.clone(), other]), None, "another function changed its meaning");
     let elsewhere = with(&one, 6, "    return (a * b)");
@@ -211,5 +218,5 @@ fn renamed_variables_in_a_long_text_are_not_a_new_idea() {
         )
     };
     let (one, two) = (text(["first", "second", "third"]), text(["left", "middle", "right"]));
-    assert_eq!(chain(&[one, two]).map(|like| like.by), Some(By::Rework));
+    assert_eq!(chain(&[one, two]).map(|like| like.by), Some(SimilarityBasis::Rework));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Attempt, Begin, Line, Plan, Thresholds};
+use super::{Attempt, Begin, LedgerLine, RepairPlan, Thresholds};
 
 /// What may happen next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +20,12 @@ pub enum Ruling {
 
 /// The state of an episode.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Standing<'a> {
+pub struct EpisodeState<'a> {
     pub begin: Option<&'a Begin>,
     /// The attempts, oldest first.
     pub attempts: Vec<&'a Attempt>,
     /// The plans, including refused ones.
-    pub plans: Vec<&'a Plan>,
+    pub plans: Vec<&'a RepairPlan>,
     /// The user's last answer.
     pub answer: Option<&'a str>,
     /// How many consecutive attempts up to now are alike and made no progress.
@@ -43,32 +43,36 @@ pub struct Standing<'a> {
 }
 
 /// Computes the state at the end of a ledger.
-pub fn standing(lines: &[Line]) -> Standing<'_> {
-    let mut now = Standing::default();
+pub fn standing(lines: &[LedgerLine]) -> EpisodeState<'_> {
+    let mut now = EpisodeState::default();
     for line in lines {
         match line {
-            Line::Begin(begin) => {
+            LedgerLine::Begin(begin) => {
                 let same = now.begin.is_some_and(|old| old.base == begin.base && old.task == begin.task);
                 let is_over = now.attempts.last().is_some_and(|last| last.outcome.is_good());
                 if !same || is_over {
-                    now = Standing { begin: Some(begin), fewest: begin.failures, ..Standing::default() };
+                    now = EpisodeState {
+                        begin: Some(begin),
+                        fewest: begin.failures,
+                        ..EpisodeState::default()
+                    };
                     now.seen.extend(begin.signature.as_deref().map(|signature| (signature, 0)));
                 }
             }
-            Line::Attempt(attempt) => now.add(attempt),
-            Line::Plan(plan) => {
+            LedgerLine::Attempt(attempt) => now.add(attempt),
+            LedgerLine::Plan(plan) => {
                 now.plans.push(plan);
                 match plan.refused {
                     Some(_) => now.failed_plans += 1,
                     None => now.planned = true,
                 }
             }
-            Line::Rollback(_) => {
+            LedgerLine::Rollback(_) => {
                 now.failed_plans += u32::from(now.planned);
                 (now.row, now.planned) = (0, false);
             }
-            Line::Asked(asked) => now.asked = Some(&asked.ask),
-            Line::Answer(answer) => {
+            LedgerLine::Asked(asked) => now.asked = Some(&asked.ask),
+            LedgerLine::Answer(answer) => {
                 now.answer = Some(&answer.text);
                 now.asked = None;
                 (now.row, now.planned, now.failed_plans) = (0, false, 0);
@@ -81,7 +85,7 @@ pub fn standing(lines: &[Line]) -> Standing<'_> {
     now
 }
 
-impl<'a> Standing<'a> {
+impl<'a> EpisodeState<'a> {
     fn add(&mut self, attempt: &'a Attempt) {
         let fewer = match (attempt.failures, self.fewest) {
             (Some(now), Some(before)) => now < before,
@@ -107,9 +111,9 @@ impl<'a> Standing<'a> {
         self.attempts.push(attempt);
     }
 
-    pub fn next(lines: &[Line]) -> u32 {
+    pub fn next(lines: &[LedgerLine]) -> u32 {
         let numbers = lines.iter().map(|line| match line {
-            Line::Attempt(attempt) => attempt.n,
+            LedgerLine::Attempt(attempt) => attempt.n,
             _ => 0,
         });
         numbers.max().unwrap_or(0) + 1
@@ -117,7 +121,7 @@ impl<'a> Standing<'a> {
 }
 
 /// Decides what may happen next.
-pub fn rule(lines: &[Line], limits: &Thresholds) -> Ruling {
+pub fn rule(lines: &[LedgerLine], limits: &Thresholds) -> Ruling {
     let now = standing(lines);
     if let Some(ask) = now.asked {
         return Ruling::Parked(ask.to_owned());

@@ -1,19 +1,19 @@
 //! Tests of the rule over a ledger.
 
 use super::*;
-use crate::model::attempt::{Alike, Answered, Asked, By, Outcome, Rollback};
+use crate::model::attempt::{Alike, AnsweredHalt, AttemptOutcome, HaltQuestion, Rollback, SimilarityBasis};
 
-fn begin() -> Line {
+fn begin() -> LedgerLine {
     again("task", "base")
 }
 
-fn again(task: &str, base: &str) -> Line {
+fn again(task: &str, base: &str) -> LedgerLine {
     let (signature, failures) = (Some("first".to_owned()), Some(3));
-    Line::Begin(Begin { at_ms: 0, base: base.into(), task: task.into(), signature, failures })
+    LedgerLine::Begin(Begin { at_ms: 0, base: base.into(), task: task.into(), signature, failures })
 }
 
-fn attempt(n: u32, signature: &str, failures: u32, like: bool) -> Line {
-    Line::Attempt(Box::new(Attempt {
+fn attempt(n: u32, signature: &str, failures: u32, like: bool) -> LedgerLine {
+    LedgerLine::Attempt(Box::new(Attempt {
         n,
         at_ms: 0,
         runner: "local".into(),
@@ -24,21 +24,21 @@ fn attempt(n: u32, signature: &str, failures: u32, like: bool) -> Line {
         files: vec![],
         added: 0,
         removed: 0,
-        outcome: Outcome::Failed,
+        outcome: AttemptOutcome::Failed,
         signature: Some(signature.into()),
         failure: String::new(),
         failures: Some(failures),
         hypothesis: String::new(),
-        like: like.then_some(Alike { to: 0, by: By::Rework }),
+        like: like.then_some(Alike { to: 0, by: SimilarityBasis::Rework }),
         tokens: 0,
         estimated: false,
         took_ms: 0,
     }))
 }
 
-fn plan(refused: Option<&str>) -> Line {
+fn plan(refused: Option<&str>) -> LedgerLine {
     let (hypothesis, different) = ("it is so".to_owned(), "do it so".to_owned());
-    Line::Plan(Plan {
+    LedgerLine::Plan(RepairPlan {
         at_ms: 0,
         after: 0,
         runner: "big".into(),
@@ -48,25 +48,25 @@ fn plan(refused: Option<&str>) -> Line {
     })
 }
 
-fn rollback() -> Line {
-    Line::Rollback(Rollback { at_ms: 0, after: 0 })
+fn rollback() -> LedgerLine {
+    LedgerLine::Rollback(Rollback { at_ms: 0, after: 0 })
 }
 
-fn asked() -> Line {
-    Line::Asked(Asked { at_ms: 0, ask: "fix-1".into(), why: "w".into() })
+fn asked() -> LedgerLine {
+    LedgerLine::Asked(HaltQuestion { at_ms: 0, ask: "fix-1".into(), why: "w".into() })
 }
 
-fn answer() -> Line {
-    Line::Answer(Answered { at_ms: 0, text: "do this".into() })
+fn answer() -> LedgerLine {
+    LedgerLine::Answer(AnsweredHalt { at_ms: 0, text: "do this".into() })
 }
 
 #[track_caller]
-fn says(lines: &[Line], expected: &Ruling) {
+fn says(lines: &[LedgerLine], expected: &Ruling) {
     assert_eq!(rule(lines, &Thresholds::default()), *expected, "{:?}", standing(lines));
 }
 
 /// Attempts that all fail as at the start and make no progress; `like` says which of them resemble another one.
-fn ledger(like: &[bool]) -> Vec<Line> {
+fn ledger(like: &[bool]) -> Vec<LedgerLine> {
     let attempts = like.iter().enumerate().map(|(at, like)| attempt(at as u32 + 1, "first", 3, *like));
     std::iter::once(begin()).chain(attempts).collect()
 }
@@ -99,7 +99,7 @@ fn a_plan_that_helped_starts_a_new_row() {
 
 #[test]
 fn progress_is_fewer_failures_than_ever_or_a_failure_not_seen_before() {
-    let row = |last: Line| {
+    let row = |last: LedgerLine| {
         let mut lines = ledger(&[false, true]);
         lines.push(last);
         standing(&lines).row

@@ -1,7 +1,7 @@
 //! Pure. The rules of leases: whether a holder is alive, who is granted a lease under which epoch, and who still holds
 //! it.
 
-use super::{Alive, Claimant, Found, Grant, Here, Holder, Lease, Lost, Refusal, Standing};
+use super::{Alive, Claimant, Grant, Here, Holder, Lease, LeaseRead, LeaseStatus, Lost, Refusal};
 use crate::model::beat::Started;
 use crate::model::name::Name;
 use crate::model::worker::Holding;
@@ -28,25 +28,25 @@ pub fn alive(lease: &Lease, locked: Option<bool>, supervisor: Option<&Started>) 
 /// A [`Refusal`] while another holder has it.
 pub fn acquire(
     resource: &Name,
-    found: &Found,
+    found: &LeaseRead,
     floor: u64,
     claimant: &Claimant,
     here: &Here,
     alive: Alive,
 ) -> Result<Grant, Refusal> {
     let lease = match found {
-        Found::Absent => return Ok(give(resource, floor, floor, claimant, here, None)),
-        Found::Corrupt(why) => {
+        LeaseRead::Absent => return Ok(give(resource, floor, floor, claimant, here, None)),
+        LeaseRead::Corrupt(why) => {
             let (floor, note) = (floor_after(found, floor), format!("its file was corrupt: {why}"));
             return Ok(give(resource, floor, floor, claimant, here, Some(note)));
         }
-        Found::Lease(lease) => lease,
+        LeaseRead::Lease(lease) => lease,
     };
     let standing = lease.standing(here, alive);
     let is_own = lease.is_of(claimant, here);
     let refuse = |free_in_ms| Refusal { holder: lease.holder.clone(), epoch: lease.epoch, free_in_ms };
     let free = match (&lease.holder, standing) {
-        (Holder::Worker(_), _) | (_, Standing::Held(_)) if is_own => {
+        (Holder::Worker(_), _) | (_, LeaseStatus::Held(_)) if is_own => {
             let lease = Lease { renewed_mono_ms: here.mono_ms, ttl_s: claimant.ttl, ..lease.clone() };
             return Ok(Grant { lease, floor, note: None });
         }
@@ -54,9 +54,9 @@ pub fn acquire(
         (Holder::Worker(_), _) if lease.holder == claimant.holder && lease.boot == here.boot => {
             "it was restarted"
         }
-        (_, Standing::Free(why)) => why,
-        (_, Standing::Held(ms)) => return Err(refuse(Some(ms))),
-        (_, Standing::Foreign) => return Err(refuse(None)),
+        (_, LeaseStatus::Free(why)) => why,
+        (_, LeaseStatus::Held(ms)) => return Err(refuse(Some(ms))),
+        (_, LeaseStatus::Foreign) => return Err(refuse(None)),
     };
     let note = format!("taken from {} (epoch {}): {free}", lease.holder.words(), lease.epoch);
     Ok(give(resource, lease.epoch.max(floor), floor, claimant, here, Some(note)))
@@ -90,7 +90,7 @@ fn give(
 ///
 /// # Errors
 /// [`Lost`], with the present holder.
-pub fn held<'a>(found: &'a Found, holder: &Holder, holding: &Holding) -> Result<&'a Lease, Lost> {
+pub fn held<'a>(found: &'a LeaseRead, holder: &Holder, holding: &Holding) -> Result<&'a Lease, Lost> {
     match found.lease() {
         Some(lease) if lease.may_write(holder, holding.epoch) => Ok(lease),
         other => {
@@ -106,10 +106,10 @@ pub fn renewed(lease: &Lease, mono_ms: i64) -> Lease {
 }
 
 /// Returns the floor to write before a file is removed, so that none of its epochs is granted again.
-pub fn floor_after(found: &Found, floor: u64) -> u64 {
+pub fn floor_after(found: &LeaseRead, floor: u64) -> u64 {
     match found {
-        Found::Absent => floor,
-        Found::Corrupt(_) => floor.saturating_add(GAP),
-        Found::Lease(lease) => floor.max(lease.epoch),
+        LeaseRead::Absent => floor,
+        LeaseRead::Corrupt(_) => floor.saturating_add(GAP),
+        LeaseRead::Lease(lease) => floor.max(lease.epoch),
     }
 }

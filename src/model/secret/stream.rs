@@ -13,7 +13,7 @@ const CONTEXT_BYTES: usize = 64;
 
 /// Redacts pieces of text; together they are what [`Secrets::redact`] makes of the whole.
 #[derive(Debug)]
-pub struct Stream<'a> {
+pub struct RedactStream<'a> {
     secrets: Cow<'a, Secrets>,
     /// The end of what was given out, and what is held back.
     text: String,
@@ -22,15 +22,15 @@ pub struct Stream<'a> {
     cut: Vec<u8>,
 }
 
-impl<'a> Stream<'a> {
+impl<'a> RedactStream<'a> {
     /// Creates a stream.
-    pub fn new(secrets: &'a Secrets) -> Stream<'a> {
-        Stream { secrets: Cow::Borrowed(secrets), text: String::new(), given: 0, cut: Vec::new() }
+    pub fn new(secrets: &'a Secrets) -> RedactStream<'a> {
+        RedactStream { secrets: Cow::Borrowed(secrets), text: String::new(), given: 0, cut: Vec::new() }
     }
 
     /// Creates a stream that owns its secrets.
-    pub fn owned(secrets: Secrets) -> Stream<'static> {
-        Stream { secrets: Cow::Owned(secrets), text: String::new(), given: 0, cut: Vec::new() }
+    pub fn owned(secrets: Secrets) -> RedactStream<'static> {
+        RedactStream { secrets: Cow::Owned(secrets), text: String::new(), given: 0, cut: Vec::new() }
     }
 
     /// Adds a piece. Returns redacted text: everything except what could be the start of a secret.
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "say hunter2-hunter2, ghp_0123456789012345678901234567890123456789!\r\n\u{1b}[1mhunter2-hunt\
-        er2-and-more desk-ant-x sk-ant-aaaaaaaaaaaaaaaaaaaaaaaa ä-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA \
+        er2-and-more task-ant-x sk-ant-aaaaaaaaaaaaaaaaaaaaaaaa ä-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA \
         PRIVATE KEY----- -----BEGIN CERTIFICATE-----\nhunter2-hunter hunter2-hunter2 C:\\new\\u00 100% %zz \
         \\u0068unter2\\u002dhunter2 \\\\u0068unter2-hunter2-and-more hunter2%2Dhunter2 \\\\\\u0068unter2-hunter2%2 \
         \\nghp_0123456789012345678901234567890123456789 \\\\hunter2-hunter2 p\\ud83d\\ude00ss-word-%F0%9F%98%80 \
@@ -151,7 +151,7 @@ mod tests {
             let whole = secrets.redact(TEXT).into_owned();
             cuts.extend([0, TEXT.len()]);
             cuts.sort_unstable();
-            let (mut stream, mut clean) = (Stream::new(&secrets), Vec::new());
+            let (mut stream, mut clean) = (RedactStream::new(&secrets), Vec::new());
             for pair in cuts.windows(2) {
                 clean.extend(stream.feed_bytes(&TEXT.as_bytes()[pair[0]..pair[1]]));
             }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn only_a_possible_start_of_a_secret_is_held_back() {
         let secrets = secrets();
-        let mut stream = Stream::new(&secrets);
+        let mut stream = RedactStream::new(&secrets);
         assert_eq!(stream.feed("user@host:~$ hun"), "user@host:~$ ");
         assert_eq!(stream.pause(), "hun", "too short to reveal a secret");
         assert_eq!(stream.feed("ter2 and more: hunter2-hu"), "ter2 and more: ");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escape_that_is_cut_is_held_back_until_it_can_be_told() {
+    fn an_escape_that_is_cut_is_held_back_until_it_can_be_reported() {
         let secrets = secrets();
         for (first, second) in [
             (r"a\u00", "68unter2-hunter2"),
@@ -183,11 +183,11 @@ mod tests {
             ("ahunter2%2", "Dhunter2"),
             (r"a\\u00", "68unter2-hunter2"),
         ] {
-            let mut stream = Stream::new(&secrets);
+            let mut stream = RedactStream::new(&secrets);
             assert_eq!(stream.feed(first), "a", "{first}");
             assert_eq!(stream.feed(second) + &stream.end(), "‹redacted:A_TOKEN›", "{first}{second}");
         }
-        let mut stream = Stream::new(&secrets);
+        let mut stream = RedactStream::new(&secrets);
         assert_eq!(stream.feed(r"C:\data\"), r"C:\data");
         assert_eq!(stream.pause(), r"\", "so little tells nothing");
     }
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn what_never_ends_is_given_out_at_last() {
         let secrets = secrets();
-        let mut stream = Stream::new(&secrets);
+        let mut stream = RedactStream::new(&secrets);
         assert_eq!(stream.feed("-----BEGIN PRIVATE KEY-----\nx"), "");
         let given = stream.feed(&"y".repeat(MAX_HELD_BYTES));
         assert_eq!(given, "‹redacted:private key›");

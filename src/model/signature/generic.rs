@@ -1,12 +1,12 @@
 //! Pure. Parses the output of any program: its last line about an error, and the first file in that line.
 
-use super::{Found, class_and_message, is_foreign};
+use super::{ParsedOutput, class_and_message, is_foreign};
 
 const WORDS: [&str; 9] =
     ["error", "fail", "panic", "exception", "assert", "expected", "undefined", "not found", "fatal"];
 
-pub(super) fn read(lines: &[&str]) -> Found {
-    let mut found = Found::default();
+pub(super) fn read(lines: &[&str]) -> ParsedOutput {
+    let mut found = ParsedOutput::default();
     let speaks = |line: &&&str| {
         let lower = line.to_lowercase();
         WORDS.iter().any(|word| lower.contains(word))

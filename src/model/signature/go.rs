@@ -1,9 +1,9 @@
 //! Pure. Parses the output of go test.
 
-use super::Found;
+use super::ParsedOutput;
 
 /// Parses the output, with or without `-v`.
-pub(super) fn read(lines: &[&str]) -> Option<Found> {
+pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
     let is_its = |line: &&str| {
         line.starts_with("ok  \t")
             || line.starts_with("FAIL\t")
@@ -16,7 +16,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
             || line.starts_with("go: ")
     };
     lines.iter().find(|line| is_its(line))?;
-    let mut found = Found::default();
+    let mut found = ParsedOutput::default();
     let count = |mark: &str| {
         u32::try_from(lines.iter().filter(|line| line.starts_with(mark)).count()).unwrap_or(u32::MAX)
     };

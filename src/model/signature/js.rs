@@ -1,8 +1,8 @@
 //! Pure. Parses the output of jest, of vitest, and of frameworks with the same output.
 
-use super::{Found, class_and_message, count_before, is_foreign};
+use super::{ParsedOutput, class_and_message, count_before, is_foreign};
 
-pub(super) fn read(lines: &[&str]) -> Option<Found> {
+pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
     let trimmed = || lines.iter().map(|line| line.trim());
     let none = trimmed().any(|line| {
         line.starts_with("No tests found")
@@ -13,7 +13,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
     if totals.is_none() && !none {
         return None;
     }
-    let mut found = Found::default();
+    let mut found = ParsedOutput::default();
     if let Some(line) = totals {
         let rest = line.trim_start_matches("Tests").trim_start_matches(':');
         found.good = Some(count_before(rest, "passed").unwrap_or(0));

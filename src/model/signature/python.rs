@@ -1,9 +1,9 @@
 //! Pure. Parses the output of pytest and of Python's unittest.
 
-use super::{Found, class_and_message, count_before, is_foreign};
+use super::{ParsedOutput, class_and_message, count_before, is_foreign};
 
 /// Parses pytest's output, in its long and its quiet form.
-pub(super) fn pytest(lines: &[&str]) -> Option<Found> {
+pub(super) fn pytest(lines: &[&str]) -> Option<ParsedOutput> {
     let is_its = |line: &&str| -> bool {
         line.contains(" test session starts ")
             || line.contains("= short test summary info =")
@@ -11,7 +11,7 @@ pub(super) fn pytest(lines: &[&str]) -> Option<Found> {
             || (summary(line).is_some() && line.contains(" in "))
     };
     let at = lines.iter().rposition(is_its)?;
-    let mut found = Found::default();
+    let mut found = ParsedOutput::default();
     let last = lines[..].iter().rev().find(|line| summary(line).is_some() || line.contains("no tests ran"));
     if let Some(line) = last {
         let count = |words: &[&str]| {
@@ -68,12 +68,12 @@ fn summary(line: &str) -> Option<()> {
 }
 
 /// Parses unittest's output, which contains `Ran N tests`.
-pub(super) fn unittest(lines: &[&str]) -> Option<Found> {
+pub(super) fn unittest(lines: &[&str]) -> Option<ParsedOutput> {
     let ran = lines.iter().rposition(|line| {
         line.starts_with("Ran ") && (line.contains(" test in ") || line.contains(" tests in "))
     })?;
     let total: u32 = lines[ran].split_whitespace().nth(1)?.parse().ok()?;
-    let mut found = Found::default();
+    let mut found = ParsedOutput::default();
     let verdict = lines[ran..].iter().skip(1).find(|line| !line.is_empty()).copied().unwrap_or_default();
     let value = |key: &str| {
         let inner = verdict.split_once('(')?.1.trim_end_matches(')');

@@ -1,8 +1,8 @@
 //! Pure. Parses the output of cargo test, of the compiler before it, and of nextest if it prints the same lines.
 
-use super::{Found, is_foreign};
+use super::{ParsedOutput, is_foreign};
 
-pub(super) fn read(lines: &[&str]) -> Option<Found> {
+pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
     let results: Vec<&&str> = lines.iter().filter(|line| line.starts_with("test result: ")).collect();
     let compiler = lines.iter().position(|line| is_compiler_error(line));
     let is_cargo = |line: &&str| {
@@ -17,7 +17,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
     if results.is_empty() && !lines.iter().any(is_cargo) {
         return None;
     }
-    let mut found = Found::default();
+    let mut found = ParsedOutput::default();
     if results.is_empty() {
         // No test ran: the compiler's first error is the failure.
         let at = compiler?;

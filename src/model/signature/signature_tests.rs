@@ -4,7 +4,7 @@ use super::*;
 
 /// The same failure as printed in two runs: other times, addresses, process ids, ports, paths, line numbers.
 struct Case {
-    kind: Kind,
+    kind: TestFramework,
     one: &'static str,
     again: &'static str,
     /// A part of `one`, and its replacement in another failure.
@@ -17,7 +17,7 @@ struct Case {
 
 const CASES: [Case; 9] = [
     Case {
-        kind: Kind::Pytest,
+        kind: TestFramework::Pytest,
         one: "============================= test session starts ==============================\ncollected 3 items\n\ntests/test_a.py F..\n\n    def test_add(tmp_path):\n>       assert add(2, 3) == 5, str(tmp_path)\nE       AssertionError: /tmp/pytest-of-ada/pytest-1/x0 at 0x7f01\nE       assert -1 == 5\n\ntests/test_a.py:11: AssertionError\n=========================== short test summary info ============================\nFAILED tests/test_a.py::test_add - AssertionError: /tmp/pytest-of-ada/pytest-1...\n========================= 1 failed, 2 passed in 0.05s ==========================",
         again: "============================= test session starts ==============================\ncollected 3 items\n\ntests/test_a.py F..\n\n    def test_add(tmp_path):\n>       assert add(2, 3) == 5, str(tmp_path)\nE       AssertionError: /tmp/pytest-of-ada/pytest-77/x0 at 0x55aa\nE       assert -1 == 5\n\ntests/test_a.py:19: AssertionError\n=========================== short test summary info ============================\nFAILED tests/test_a.py::test_add - AssertionError: /tmp/pytest-of-ada/pytest-7...\n========================= 1 failed, 2 passed in 12.40s =========================",
         other: ("::test_add", "::test_sub"),
@@ -27,7 +27,7 @@ const CASES: [Case; 9] = [
         frame: "tests/test_a.py",
     },
     Case {
-        kind: Kind::Unittest,
+        kind: TestFramework::Unittest,
         one: ".E\n======================================================================\nERROR: test_open (test_a.Files.test_open)\n----------------------------------------------------------------------\nTraceback (most recent call last):\n  File \"/home/a/app/test_a.py\", line 9, in test_open\n    load(self.path)\n  File \"/home/a/app/app.py\", line 4, in load\n    return open(path)\n  File \"/usr/lib/python3.11/io.py\", line 1, in open\n    x()\nFileNotFoundError: [Errno 2] No such file: '/tmp/x81/a.txt'\n\n----------------------------------------------------------------------\nRan 2 tests in 0.003s\n\nFAILED (errors=1)",
         again: ".E\n======================================================================\nERROR: test_open (test_a.Files.test_open)\n----------------------------------------------------------------------\nTraceback (most recent call last):\n  File \"/home/b/app/test_a.py\", line 12, in test_open\n    load(self.path)\n  File \"/home/b/app/app.py\", line 40, in load\n    return open(path)\n  File \"/usr/lib/python3.11/io.py\", line 1, in open\n    x()\nFileNotFoundError: [Errno 2] No such file: '/tmp/y9/a.txt'\n\n----------------------------------------------------------------------\nRan 2 tests in 1.250s\n\nFAILED (errors=1)",
         other: ("in load", "in store"),
@@ -37,7 +37,7 @@ const CASES: [Case; 9] = [
         frame: "app.py load",
     },
     Case {
-        kind: Kind::Cargo,
+        kind: TestFramework::Cargo,
         one: "   Compiling app v0.1.0 (/home/a/app)\n    Finished `test` profile [unoptimized] target(s) in 0.81s\n     Running unittests src/lib.rs (target/debug/deps/app-1a2b3c4d5e6f7788)\n\nrunning 2 tests\ntest tests::stands ... ok\ntest tests::adds ... FAILED\n\n---- tests::adds stdout ----\n\nthread 'tests::adds' (4711) panicked at src/lib.rs:9:9:\nassertion `left == right` failed: after 12ms\n  left: -1\n right: 5\nnote: run with `RUST_BACKTRACE=1`\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         again: "   Compiling app v0.1.0 (/home/b/app)\n    Finished `test` profile [unoptimized] target(s) in 9.10s\n     Running unittests src/lib.rs (target/debug/deps/app-99f00aa1b2c3d4e5)\n\nrunning 2 tests\ntest tests::adds ... FAILED\ntest tests::stands ... ok\n\n---- tests::adds stdout ----\n\nthread 'tests::adds' (12) panicked at src/lib.rs:31:5:\nassertion `left == right` failed: after 7ms\n  left: -1\n right: 5\nnote: run with `RUST_BACKTRACE=1`\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.31s",
         other: ("panicked at src/lib.rs", "panicked at src/deep.rs"),
@@ -47,7 +47,7 @@ const CASES: [Case; 9] = [
         frame: "src/lib.rs",
     },
     Case {
-        kind: Kind::Go,
+        kind: TestFramework::Go,
         one: "--- FAIL: TestAdd (0.00s)\n    calc_test.go:7: dial tcp 127.0.0.1:40123: refused\nFAIL\nFAIL\tcalc\t0.003s\nok  \tcalc/sub\t0.010s",
         again: "--- FAIL: TestAdd (1.20s)\n    calc_test.go:19: dial tcp 127.0.0.1:51999: refused\nFAIL\nFAIL\tcalc\t1.231s\nok  \tcalc/sub\t(cached)",
         other: ("refused", "reset"),
@@ -57,7 +57,7 @@ const CASES: [Case; 9] = [
         frame: "calc_test.go",
     },
     Case {
-        kind: Kind::Go,
+        kind: TestFramework::Go,
         one: "--- FAIL: TestDeep (0.00s)\npanic: nil map [recovered]\n\tpanic: nil map\n\ngoroutine 7 [running]:\ntesting.tRunner.func1.2({0x4f2, 0x5a})\n\t/usr/local/go/src/testing/testing.go:1545 +0x238\ncalc.Deep(...)\n\t/home/a/calc/calc.go:5\nFAIL\tcalc\t0.004s",
         again: "--- FAIL: TestDeep (0.09s)\npanic: nil map [recovered]\n\tpanic: nil map\n\ngoroutine 19 [running]:\ntesting.tRunner.func1.2({0x1, 0x2})\n\t/usr/local/go/src/testing/testing.go:1545 +0x238\ncalc.Deep(...)\n\t/home/b/calc/calc.go:88\nFAIL\tcalc\t0.104s",
         other: ("calc.go:5", "deep.go:5"),
@@ -67,7 +67,7 @@ const CASES: [Case; 9] = [
         frame: "calc.go",
     },
     Case {
-        kind: Kind::Jest,
+        kind: TestFramework::Jest,
         one: "FAIL src/sum.test.js\n  ● sums > adds\n\n    expect(received).toBe(expected)\n\n    Expected: 5\n    Received: -1\n\n      at Object.toBe (node_modules/expect/build/index.js:1:1)\n      at Object.<anonymous> (src/sum.test.js:4:21)\n\nTests:       1 failed, 3 passed, 4 total\nTime:        0.512 s",
         again: "FAIL src/sum.test.js\n  ● sums > adds\n\n    expect(received).toBe(expected)\n\n    Expected: 5\n    Received: -1\n\n      at Object.toBe (node_modules/expect/build/index.js:1:1)\n      at Object.<anonymous> (src/sum.test.js:44:3)\n\nTests:       1 failed, 3 passed, 4 total\nTime:        2.9 s",
         other: ("sums > adds", "sums > takes away"),
@@ -77,7 +77,7 @@ const CASES: [Case; 9] = [
         frame: "src/sum.test.js",
     },
     Case {
-        kind: Kind::Jest,
+        kind: TestFramework::Jest,
         one: " ❯ src/sum.test.ts (2 tests | 1 failed) 5ms\n\n FAIL  src/sum.test.ts > adds\nAssertionError: expected -1 to be 5 // Object.is equality\n ❯ src/sum.test.ts:5:22\n\n Test Files  1 failed (1)\n      Tests  1 failed | 1 passed (2)\n   Duration  250ms",
         again: " ❯ src/sum.test.ts (2 tests | 1 failed) 51ms\n\n FAIL  src/sum.test.ts > adds\nAssertionError: expected -1 to be 5 // Object.is equality\n ❯ src/sum.test.ts:9:1\n\n Test Files  1 failed (1)\n      Tests  1 failed | 1 passed (2)\n   Duration  1.25s",
         other: ("AssertionError", "TypeError"),
@@ -87,7 +87,7 @@ const CASES: [Case; 9] = [
         frame: "src/sum.test.ts",
     },
     Case {
-        kind: Kind::Tap,
+        kind: TestFramework::Tap,
         one: "TAP version 13\nok 1 - stands\nnot ok 2 - adds\n  ---\n  duration_ms: 0.81\n  location: '/home/a/calc.test.js:4:1'\n  error: 'Expected 5, got -1 (pid 4711)'\n  code: 'ERR_ASSERTION'\n  name: 'AssertionError'\n  stack: |-\n    TestContext.<anonymous> (/home/a/calc.test.js:4:30)\n  ...\n1..2",
         again: "TAP version 13\nok 1 - stands\nnot ok 2 - adds\n  ---\n  duration_ms: 11.2\n  location: '/home/b/calc.test.js:40:1'\n  error: 'Expected 5, got -1 (pid 9)'\n  code: 'ERR_ASSERTION'\n  name: 'AssertionError'\n  stack: |-\n    TestContext.<anonymous> (/home/b/calc.test.js:40:30)\n  ...\n1..2",
         other: ("Expected 5", "Wanted 5"),
@@ -97,7 +97,7 @@ const CASES: [Case; 9] = [
         frame: "calc.test.js",
     },
     Case {
-        kind: Kind::Generic,
+        kind: TestFramework::Generic,
         one: "building in /tmp/build.8a1\napp.c:12: error: 'x' undeclared (build 2026-11-21)\nmake: *** [Makefile:3: all] Error 1",
         again: "building in /tmp/build.zz\napp.c:90: error: 'x' undeclared (build 2027-01-02)\nmake: *** [Makefile:9: all] Error 2",
         other: ("Makefile:3: all", "Makefile:3: most"),
@@ -108,8 +108,8 @@ const CASES: [Case; 9] = [
     },
 ];
 
-fn of(text: &str) -> Report {
-    read(text, &Ended::Code(1), "/home/a/app")
+fn of(text: &str) -> TestReport {
+    read(text, &TestExit::Code(1), "/home/a/app")
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_run_without_tests_never_passes() {
         "ℹ tests 0\nℹ pass 0\nℹ fail 0",
         "3 skipped in 0.01s",
     ] {
-        let report = read(text, &Ended::Code(0), "/x");
+        let report = read(text, &TestExit::Code(0), "/x");
         assert!(report.empty && !report.passed, "{text}: {report:?}");
         assert_eq!(report.words(), "no test was collected");
         assert!(report.signature().is_some());
@@ -164,21 +164,21 @@ fn a_run_without_tests_never_passes() {
 #[test]
 fn a_pass_needs_the_exit_code_and_the_counts() {
     let good = "3 passed in 0.1s";
-    assert!(read(good, &Ended::Code(0), "/x").passed);
-    assert!(!read(good, &Ended::Code(1), "/x").passed, "the exit code was a failure");
+    assert!(read(good, &TestExit::Code(0), "/x").passed);
+    assert!(!read(good, &TestExit::Code(1), "/x").passed, "the exit code was a failure");
     assert!(
-        !read("1 failed, 3 passed in 0.1s", &Ended::Code(0), "/x").passed,
+        !read("1 failed, 3 passed in 0.1s", &TestExit::Code(0), "/x").passed,
         "a wrapper that hides the code"
     );
-    assert!(read("", &Ended::Code(0), "/x").passed, "a program without output that succeeds");
-    let hung = read("", &Ended::Other("it was still running after 1s".into()), "/x");
+    assert!(read("", &TestExit::Code(0), "/x").passed, "a program without output that succeeds");
+    let hung = read("", &TestExit::Other("it was still running after 1s".into()), "/x");
     assert!(!hung.passed && hung.words().contains("still running"), "{}", hung.words());
 }
 
 proptest::proptest! {
     #[test]
     fn no_output_panics(text in "(.|\n|\t){0,400}", root in ".{0,20}") {
-        for ended in [Ended::Code(0), Ended::Code(1)] {
+        for ended in [TestExit::Code(0), TestExit::Code(1)] {
             let report = read(&text, &ended, &root);
             proptest::prop_assert!(report.passed == report.signature().is_none());
         }

@@ -1,8 +1,8 @@
 //! Pure. Parses TAP, and the output of node's own test runner: TAP, or its own human-readable format.
 
-use super::{Found, class_and_message, is_foreign};
+use super::{ParsedOutput, class_and_message, is_foreign};
 
-pub(super) fn read(lines: &[&str]) -> Option<Found> {
+pub(super) fn read(lines: &[&str]) -> Option<ParsedOutput> {
     let trimmed = || lines.iter().map(|line| line.trim());
     let is_plan = |line: &str| {
         line.strip_prefix("1..").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
@@ -22,7 +22,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
     {
         return None;
     }
-    let mut found = Found::default();
+    let mut found = ParsedOutput::default();
     let (mut good, mut bad, mut skipped) = (0_u32, 0_u32, 0_u32);
     for line in lines.iter().filter(|line| result(line)) {
         let lower = line.to_ascii_lowercase();
@@ -54,7 +54,7 @@ pub(super) fn read(lines: &[&str]) -> Option<Found> {
 }
 
 /// Reads the first error of a YAML block, or of a stack trace.
-fn read_error(lines: &[&str], found: &mut Found) {
+fn read_error(lines: &[&str], found: &mut ParsedOutput) {
     let value = |key: &str| {
         let at = lines
             .iter()

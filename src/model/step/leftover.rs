@@ -1,7 +1,7 @@
 //! Pure. Determines what happened to a move that was begun before a crash and not settled.
 
 use super::Probe;
-use crate::model::beat::{Deed, Intent, Started};
+use crate::model::beat::{Intent, Operation, Started};
 use crate::model::entry;
 use crate::model::world::Digest;
 
@@ -22,14 +22,14 @@ pub fn probe<E>(
     if let Some(line) = entry::find(journal, &intent.beat) {
         return Ok(Probe::Journaled(line.to_owned()));
     }
-    Ok(match (&intent.deed, &intent.started) {
-        (Deed::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
-        (Deed::Exec { .. }, Some(started)) => {
+    Ok(match (&intent.operation, &intent.started) {
+        (Operation::Exec { .. }, None) => Probe::Dropped("interrupted before it began".to_owned()),
+        (Operation::Exec { .. }, Some(started)) => {
             let what =
                 if end(started) { "it was still running and was ended" } else { "its end was not recorded" };
             Probe::Unknown(format!("looop was interrupted while it ran; {what}"))
         }
-        (Deed::Fleet | Deed::ApprovedStart(_), _) => look(intent)?,
+        (Operation::Fleet | Operation::ApprovedStart(_), _) => look(intent)?,
         _ => match look(intent)? {
             // Somebody wrote the file since, so it is unknown whether the move was made before.
             Probe::Dropped(why) => Probe::Unknown(format!("looop was interrupted while it was made; {why}")),
@@ -44,13 +44,13 @@ pub fn probe<E>(
 /// # Errors
 /// The errors of `content`.
 pub fn compare<E>(
-    deed: &Deed,
+    operation: &Operation,
     content: &mut dyn FnMut(&str) -> Result<Option<Digest>, E>,
 ) -> Result<Probe, E> {
     let changed = || Probe::Dropped(CHANGED.to_owned());
-    Ok(match deed {
-        Deed::Nothing => Probe::Made,
-        Deed::Write { path, text, replaces, .. } => {
+    Ok(match operation {
+        Operation::Nothing => Probe::Made,
+        Operation::Write { path, text, replaces, .. } => {
             let wanted = blake3::hash(text.as_bytes()).to_hex().to_string();
             match content(path)? {
                 Some(now) if now == wanted => Probe::Made,
@@ -58,17 +58,17 @@ pub fn compare<E>(
                 _ => changed(),
             }
         }
-        Deed::Rename { from, to, content: wanted } => match (content(from)?, content(to)?) {
+        Operation::Rename { from, to, content: wanted } => match (content(from)?, content(to)?) {
             (None, Some(there)) if there == *wanted => Probe::Made,
             (Some(here), None) if here == *wanted => Probe::NotMade,
             _ => changed(),
         },
-        Deed::Remove { path, content: wanted } => match content(path)? {
+        Operation::Remove { path, content: wanted } => match content(path)? {
             None => Probe::Made,
             Some(here) if here == *wanted => Probe::NotMade,
             Some(_) => changed(),
         },
-        Deed::Exec { .. } | Deed::Fleet | Deed::ApprovedStart(_) => {
+        Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
             Probe::Unknown("no file tells".to_owned())
         }
     })

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Decided, Effect, Found, Probe, Seen};
-use crate::model::ask::{Ask, AskKind};
+use super::{Decided, Effect, Evidence, ObservedInputs, Probe};
+use crate::model::ask::{AskKind, QuestionFile};
 use crate::model::beat::{
-    Backoff, Beat, CommitNote, Deed, Failure, Flap, Inflight, Intent, LastResult, Nudge, Settled,
+    Backoff, CommitNote, Failure, Flap, Inflight, Intent, LastResult, LoopState, Nudge, Operation, Settled,
 };
 use crate::model::charge::{Charge, Usage};
 use crate::model::decision::{Action, Move};
-use crate::model::entry::{self, Outcome};
+use crate::model::entry::{self, MoveOutcome};
 use crate::model::failing::Class;
 use crate::model::name::Name;
 use crate::model::time::Now;
@@ -28,12 +28,12 @@ const MAX_TEXTS: usize = 1000;
 /// The maximum number of clean beats that are remembered: more than a prompt has journal lines.
 const MAX_CLEAN: usize = 200;
 
-pub(super) fn charged(charge: Option<Box<Charge>>, next: Beat) -> Vec<Effect> {
+pub(super) fn charged(charge: Option<Box<Charge>>, next: LoopState) -> Vec<Effect> {
     charge.map(Effect::Charge).into_iter().chain([Effect::Save(Box::new(next))]).collect()
 }
 
 /// Count the call before it is made, so that a crash during the call cannot make it free.
-pub(super) fn asking(beat: &Beat, call: Inflight) -> Beat {
+pub(super) fn asking(beat: &LoopState, call: Inflight) -> LoopState {
     let mut next = beat.clone();
     next.last_ms = call.at_ms.max(next.last_ms.saturating_add(1));
     next.decides = recent(&beat.decides, call.at_ms);
@@ -48,9 +48,9 @@ pub fn recent(decides: &[i64], now_ms: i64) -> Vec<i64> {
     decides.iter().map(|at| (*at).min(now_ms)).filter(|at| now_ms.saturating_sub(*at) < HOUR_MS).collect()
 }
 
-pub(super) fn failed(beat: &Beat, failure: Failure, human: Digest) -> Beat {
+pub(super) fn failed(beat: &LoopState, failure: Failure, human: Digest) -> LoopState {
     let fails = beat.backoff.as_ref().map_or(0, |b| b.fails).saturating_add(1);
-    Beat {
+    LoopState {
         inflight: None,
         backoff: Some(Backoff { fails, at_ms: failure.at_ms, human }),
         failure: Some(failure),
@@ -58,7 +58,7 @@ pub(super) fn failed(beat: &Beat, failure: Failure, human: Digest) -> Beat {
     }
 }
 
-pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<Effect> {
+pub(super) fn cut_off(beat: &LoopState, at: Now, charge: Option<Box<Charge>>) -> Vec<Effect> {
     let Some(call) = &beat.inflight else { return Vec::new() };
     let failure = Failure {
         beat: call.beat.clone(),
@@ -68,7 +68,7 @@ pub(super) fn cut_off(beat: &Beat, at: Now, charge: Option<Box<Charge>>) -> Vec<
         retry_at_ms: None,
         clean: true,
     };
-    let known = charge.is_none().then_some(Effect::Sync(Found::Charge));
+    let known = charge.is_none().then_some(Effect::Sync(Evidence::Charge));
     known.into_iter().chain(charged(charge, failed(beat, failure, call.human.clone()))).collect()
 }
 
@@ -86,31 +86,39 @@ pub fn unknown_charge(call: &Inflight, now: Now) -> Charge {
     }
 }
 
-pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
-    let Decided { seen, decided, deed, then, charge, approval, starts_paid } = event;
+pub(super) fn decide(beat: &LoopState, event: Decided) -> Vec<Effect> {
+    let Decided { seen, decided, operation, then, charge, approval, starts_paid } = event;
     let is_approved = approval.is_some();
     let mut next = seen_by(beat, &seen, approval);
     next.settled = remember_move(beat, &mut next, &seen, &decided, &then);
     // The user approved each byte of an approved move, but not the text around it.
-    remember_taint(&mut next, &seen, &decided, &deed, seen.tainted && !is_approved);
-    if let (Action::WriteGoal { .. }, Deed::Write { text, .. }) = (&decided.action, &deed) {
+    remember_taint(&mut next, &seen, &decided, &operation, seen.tainted && !is_approved);
+    if let (Action::WriteGoal { .. }, Operation::Write { text, .. }) = (&decided.action, &operation) {
         remember_text(&mut next.written_goals, &seen.items, text, !is_approved);
     }
     next.paid_start_approved |=
-        is_approved && starts_paid && matches!(deed, Deed::Fleet | Deed::ApprovedStart(_));
+        is_approved && starts_paid && matches!(operation, Operation::Fleet | Operation::ApprovedStart(_));
     let note = CommitNote {
         beat: seen.beat.clone(),
         subject: String::new(),
         world: seen.world.clone(),
         prompt: seen.prompt.clone(),
         cost_micros: charge.as_ref().map_or(0, |c| c.usage.cost_micros),
-        paths: paths_of(&deed),
+        paths: paths_of(&operation),
     };
     let clean = !seen.tainted;
-    let intent =
-        Intent { beat: seen.beat, at_ms: seen.at.unix_ms, decided, deed, then, started: None, note, clean };
+    let intent = Intent {
+        beat: seen.beat,
+        at_ms: seen.at.unix_ms,
+        decided,
+        operation,
+        then,
+        started: None,
+        note,
+        clean,
+    };
     let mut effects: Vec<Effect> = charge.map(Effect::Charge).into_iter().collect();
-    if intent.deed == Deed::Nothing {
+    if intent.operation == Operation::Nothing {
         if is_approved {
             // There is no record of a call for this id: without one, it would be given to another beat after a crash.
             next.intent = Some(intent.clone());
@@ -125,22 +133,24 @@ pub(super) fn decide(beat: &Beat, event: Decided) -> Vec<Effect> {
     effects
 }
 
-fn paths_of(deed: &Deed) -> BTreeMap<String, Option<Digest>> {
-    match deed {
-        Deed::Write { path, text, .. } => {
+fn paths_of(operation: &Operation) -> BTreeMap<String, Option<Digest>> {
+    match operation {
+        Operation::Write { path, text, .. } => {
             let digest = blake3::hash(text.as_bytes()).to_hex().to_string();
             BTreeMap::from([(path.clone(), Some(digest))])
         }
-        Deed::Remove { path, .. } => BTreeMap::from([(path.clone(), None)]),
-        Deed::Rename { from, to, content } => {
+        Operation::Remove { path, .. } => BTreeMap::from([(path.clone(), None)]),
+        Operation::Rename { from, to, content } => {
             BTreeMap::from([(from.clone(), None), (to.clone(), Some(content.clone()))])
         }
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet | Deed::ApprovedStart(_) => BTreeMap::new(),
+        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
+            BTreeMap::new()
+        }
     }
 }
 
 /// Returns the memory after a decision saw its world: baseline, answers, timers, flaps and rejections.
-fn seen_by(beat: &Beat, seen: &Seen, approval: Option<(Name, i64)>) -> Beat {
+fn seen_by(beat: &LoopState, seen: &ObservedInputs, approval: Option<(Name, i64)>) -> LoopState {
     let now = seen.at;
     let mut next = beat.clone();
     next.last_ms = next.last_ms.max(now.unix_ms);
@@ -173,7 +183,13 @@ fn seen_by(beat: &Beat, seen: &Seen, approval: Option<(Name, i64)>) -> Beat {
 }
 
 /// Records the move itself in the memory; returns whether it settles the world.
-fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then: &Outcome) -> Settled {
+fn remember_move(
+    beat: &LoopState,
+    next: &mut LoopState,
+    seen: &ObservedInputs,
+    decided: &Move,
+    then: &MoveOutcome,
+) -> Settled {
     let aim = match &decided.action {
         Action::WriteGoal { id, .. } => Some(id),
         _ => decided.goal.as_ref(),
@@ -202,13 +218,21 @@ fn remember_move(beat: &Beat, next: &mut Beat, seen: &Seen, decided: &Move, then
 
 /// Records taint. A goal that was written after untrusted text was read is untrusted with exactly these bytes: an edit
 /// of the user makes it another text. The name of a worker that was started then is untrusted text.
-fn remember_taint(next: &mut Beat, seen: &Seen, decided: &Move, deed: &Deed, tainted: bool) {
+fn remember_taint(
+    next: &mut LoopState,
+    seen: &ObservedInputs,
+    decided: &Move,
+    operation: &Operation,
+    tainted: bool,
+) {
     next.untrusted_workers.retain(|id| seen.items.contains_key(&format!("{WORKER_ITEM}{id}")));
-    if let (Action::StartWorker { id, .. }, Deed::Fleet | Deed::ApprovedStart(_)) = (&decided.action, deed) {
+    if let (Action::StartWorker { id, .. }, Operation::Fleet | Operation::ApprovedStart(_)) =
+        (&decided.action, operation)
+    {
         next.untrusted_workers.remove(id);
         next.untrusted_workers.extend(tainted.then(|| id.clone()));
     }
-    if let (Action::WriteGoal { .. }, Deed::Write { text, .. }) = (&decided.action, deed) {
+    if let (Action::WriteGoal { .. }, Operation::Write { text, .. }) = (&decided.action, operation) {
         remember_text(&mut next.untrusted_goals, &seen.items, text, tainted);
     }
 }
@@ -227,8 +251,8 @@ fn remember_text(digests: &mut Vec<Digest>, present: &Items, text: &str, is_one:
     }
 }
 
-fn repeats(beat: &Beat, decided: &Move, then: &Outcome) -> bool {
-    let fruitless = matches!(then, Outcome::Waits { .. } | Outcome::Refused { .. });
+fn repeats(beat: &LoopState, decided: &Move, then: &MoveOutcome) -> bool {
+    let fruitless = matches!(then, MoveOutcome::Waits { .. } | MoveOutcome::Refused { .. });
     fruitless
         && beat.last.as_ref().is_some_and(|last| {
             last.tag == decided.action.tag()
@@ -238,20 +262,20 @@ fn repeats(beat: &Beat, decided: &Move, then: &Outcome) -> bool {
 }
 
 /// Journals an outcome and clears the intent.
-pub(super) fn settle(beat: &Beat, intent: &Intent, at: Now, outcome: Outcome) -> Vec<Effect> {
+pub(super) fn settle(beat: &LoopState, intent: &Intent, at: Now, outcome: MoveOutcome) -> Vec<Effect> {
     let line = entry::line(at, &intent.beat, &intent.decided, &outcome);
-    let flag = matches!(outcome, Outcome::Unknown { .. }).then(|| unknown_ask(intent, at, &outcome));
+    let flag = matches!(outcome, MoveOutcome::Unknown { .. }).then(|| unknown_ask(intent, at, &outcome));
     let next = settled(beat, intent, at, &line, outcome);
     let mut effects: Vec<Effect> = flag.into_iter().map(|ask| Effect::Flag(Box::new(ask))).collect();
     effects.extend([Effect::Journal(line), Effect::Save(Box::new(next))]);
     effects
 }
 
-fn settled(beat: &Beat, intent: &Intent, at: Now, line: &str, outcome: Outcome) -> Beat {
+fn settled(beat: &LoopState, intent: &Intent, at: Now, line: &str, outcome: MoveOutcome) -> LoopState {
     let mut next = beat.clone();
     let subject = entry::parse(line).map(|e| format!("{} {}", e.tag, e.text)).unwrap_or_default();
     let mut note = CommitNote { subject, ..intent.note.clone() };
-    if !matches!(outcome, Outcome::Done { .. } | Outcome::Waits { .. }) {
+    if !matches!(outcome, MoveOutcome::Done { .. } | MoveOutcome::Waits { .. }) {
         // looop does not commit what the move did not write.
         note.paths.clear();
     }
@@ -273,10 +297,10 @@ fn settled(beat: &Beat, intent: &Intent, at: Now, line: &str, outcome: Outcome) 
     next
 }
 
-fn unknown_ask(intent: &Intent, at: Now, outcome: &Outcome) -> Ask {
+fn unknown_ask(intent: &Intent, at: Now, outcome: &MoveOutcome) -> QuestionFile {
     let what = crate::model::json::clip(&intent.decided.action.object(), 400);
     let text = format!("Was this `{}` made? {what} ({})", intent.decided.action.tag(), outcome.words());
-    Ask {
+    QuestionFile {
         id: Name::joined("unknown", &intent.beat),
         kind: AskKind::Question,
         worker: None,
@@ -292,24 +316,24 @@ fn unknown_ask(intent: &Intent, at: Now, outcome: &Outcome) -> Ask {
     }
 }
 
-pub(super) fn unfinished(beat: &Beat, intent: &Intent, at: Now, probe: Probe) -> Vec<Effect> {
-    let after_crash = |outcome: &Outcome| match outcome {
-        Outcome::Done { .. } => Outcome::Done { note: "found done after an interruption".to_owned() },
+pub(super) fn unfinished(beat: &LoopState, intent: &Intent, at: Now, probe: Probe) -> Vec<Effect> {
+    let after_crash = |outcome: &MoveOutcome| match outcome {
+        MoveOutcome::Done { .. } => MoveOutcome::Done { note: "found done after an interruption".to_owned() },
         other => other.clone(),
     };
     match probe {
         Probe::Journaled(line) => {
             let outcome = entry::outcome(&line, &intent.decided);
             let next = settled(beat, intent, at, &line, outcome);
-            vec![Effect::Sync(Found::Line), Effect::Save(Box::new(next))]
+            vec![Effect::Sync(Evidence::Line), Effect::Save(Box::new(next))]
         }
         Probe::Made => {
-            let mut effects = vec![Effect::Sync(Found::Change(intent.deed.clone()))];
+            let mut effects = vec![Effect::Sync(Evidence::Change(intent.operation.clone()))];
             effects.extend(settle(beat, intent, at, after_crash(&intent.then)));
             effects
         }
         Probe::NotMade => vec![Effect::Act(Box::new(intent.clone()))],
-        Probe::Dropped(why) => settle(beat, intent, at, Outcome::NotDone { why }),
-        Probe::Unknown(why) => settle(beat, intent, at, Outcome::Unknown { why }),
+        Probe::Dropped(why) => settle(beat, intent, at, MoveOutcome::NotDone { why }),
+        Probe::Unknown(why) => settle(beat, intent, at, MoveOutcome::Unknown { why }),
     }
 }

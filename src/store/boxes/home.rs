@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::store::file::{self, Keep};
+use crate::store::file::{self, Durability};
 
 /// The places of one agent CLI, below the home directory. A list of places is one text, split at spaces.
 pub struct AgentHome {
@@ -96,7 +96,7 @@ impl AgentHome {
             };
             if let Some(text) = add(&text, &dirs) {
                 file.parent().map_or(Ok(()), file::make_dir)?;
-                file::write(&file, text.as_bytes(), 0o600, Keep::Whole)?;
+                file::write(&file, text.as_bytes(), 0o600, Durability::Whole)?;
             }
         }
         Ok(())

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::model::boxing::{Endpoint, Kind, Net, Walls};
-use crate::store::file::{self, Keep};
+use crate::model::boxing::{Endpoint, Net, SandboxSubject, Walls};
+use crate::store::file::{self, Durability};
 use crate::sys::sandbox::RESOLVER;
 
 /// The system's list of host names, and its list of name servers.
@@ -15,7 +15,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// loopback, where the relay listens.
 pub(super) fn forward(
     walls: &mut Walls,
-    kind: Kind,
+    kind: SandboxSubject,
     endpoint: Option<&Endpoint>,
     cache: &Path,
 ) -> Result<(), String> {
@@ -68,7 +68,7 @@ fn place(file: &Path, text: &str) -> Result<PathBuf, String> {
         return Ok(file.to_owned());
     }
     let made = file.parent().map_or(Ok(()), file::make_dir);
-    made.and_then(|()| file::write(file, text.as_bytes(), 0o644, Keep::Whole))
+    made.and_then(|()| file::write(file, text.as_bytes(), 0o644, Durability::Whole))
         .map_err(|error| format!("{error:#}"))?;
     Ok(file.to_owned())
 }
@@ -94,20 +94,20 @@ mod tests {
         let url = |url: &str| Endpoint::of_url(url).unwrap();
         let mut walls = Walls { net: Net::Off, ..Walls::default() };
         let named = url("https://model.example:444/v1");
-        forward(&mut walls, Kind::Worker, Some(&named), dir.path()).unwrap();
+        forward(&mut walls, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
         assert_eq!(walls.forward, std::slice::from_ref(&named));
         assert!(
             fs::read_to_string(&walls.placed[0].0).unwrap().contains("127.0.0.1 localhost model.example\n")
         );
         // With internet access, only an address on this machine's loopback needs forwarding.
         let mut walls = Walls { net: Net::Internet, ..Walls::default() };
-        forward(&mut walls, Kind::Worker, Some(&named), dir.path()).unwrap();
+        forward(&mut walls, SandboxSubject::Worker, Some(&named), dir.path()).unwrap();
         assert_eq!((walls.forward.len(), walls.placed.len()), (0, 0));
         let local = url("http://127.0.0.1:11434");
-        forward(&mut walls, Kind::Worker, Some(&local), dir.path()).unwrap();
+        forward(&mut walls, SandboxSubject::Worker, Some(&local), dir.path()).unwrap();
         assert_eq!(walls.forward, [local]);
         let mut walls = Walls { net: Net::Off, ..Walls::default() };
-        let why = forward(&mut walls, Kind::Worker, None, dir.path()).unwrap_err();
+        let why = forward(&mut walls, SandboxSubject::Worker, None, dir.path()).unwrap_err();
         assert!(why.contains("sandbox.network.worker") && why.contains("base_url"), "{why}");
     }
 }

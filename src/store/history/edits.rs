@@ -14,11 +14,11 @@ use gix::objs::tree::EntryKind;
 use gix::validate::path::component;
 
 use super::scan::OnDisk;
-use super::{Blocked, Content, FileEdit, History, Leaf, Signature};
+use super::{Blocked, CommittedContent, FileEdit, History, Leaf, Signature};
 
 /// The edits of one commit by path; `None` deletes.
 pub(super) struct Edits<'a> {
-    by_path: BTreeMap<&'a str, Option<&'a Content>>,
+    by_path: BTreeMap<&'a str, Option<&'a CommittedContent>>,
     /// The directories of the files that are written.
     dirs: HashSet<&'a str>,
 }
@@ -47,7 +47,7 @@ impl<'a> Edits<'a> {
         Ok(Self { by_path, dirs })
     }
 
-    fn written(&self) -> impl Iterator<Item = (&'a str, &'a Content)> {
+    fn written(&self) -> impl Iterator<Item = (&'a str, &'a CommittedContent)> {
         self.by_path.iter().filter_map(|(path, content)| content.map(|c| (*path, c)))
     }
 

@@ -154,9 +154,9 @@ fn changed_lists_what_git_lists() -> Result<()> {
     let expected =
         ["cache/tracked", "deep/.gitignore", "deep/er/new", "keep.log", "kept/old.txt", "link", "to-dir"];
     assert_eq!(f.history.changed()?, expected);
-    let mut said: Vec<_> = f.status()?.split_terminator('\0').map(|line| line[3..].to_owned()).collect();
-    said.sort();
-    assert_eq!(said, expected);
+    let mut stated: Vec<_> = f.status()?.split_terminator('\0').map(|line| line[3..].to_owned()).collect();
+    stated.sort();
+    assert_eq!(stated, expected);
     // A directory replaced by a link to one with the same files: HEAD's files are missing then.
     fs::rename(f.path("sub"), f.path("moved"))?;
     symlink("moved", f.path("sub"))?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use gix::ObjectId;
 use gix::index::entry::Mode;
 
-use super::super::file::{self, Keep};
+use super::super::file::{self, Durability};
 use super::{History, Leaf, locks};
 
 /// Exists while a commit of looop is being made; locks that are not older than it are looop's.
@@ -90,14 +90,14 @@ pub(super) fn go_back(dir: &Path, why: &anyhow::Error, is_whole: impl Fn(&str) -
         let lines: Vec<&str> = log.split_inclusive('\n').collect();
         if let Some(at) = lines.iter().rposition(|line| line.split(' ').nth(1) == Some(good)) {
             let kept = lines[..=at].concat();
-            file::write(&path, kept.as_bytes(), 0o600, Keep::Durable)?;
+            file::write(&path, kept.as_bytes(), 0o600, Durability::Durable)?;
         }
     }
     // The next commit makes the index again: this one names objects of the lost commit.
     remove(&git.join("index"))?;
     remove_empty_objects(&git.join("objects"))?;
     // Last: until then the tip cannot be read, so a crash repeats all of this.
-    file::write(&git.join(branch), format!("{good}\n").as_bytes(), 0o600, Keep::Durable)?;
+    file::write(&git.join(branch), format!("{good}\n").as_bytes(), 0o600, Durability::Durable)?;
     Ok(format!(
         "the newest commit was unreadable and is dropped; the history continues from {good} ({why:#})"
     ))

@@ -9,12 +9,12 @@ pub struct FileEdit {
     /// The path relative to the data dir, with `/` between its parts.
     pub path: String,
     /// The new content; `None` deletes the file.
-    pub content: Option<Content>,
+    pub content: Option<CommittedContent>,
 }
 
 /// The content of a committed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content {
+pub struct CommittedContent {
     /// The bytes, stored unchanged.
     pub bytes: Vec<u8>,
     /// If true, the file is executable.

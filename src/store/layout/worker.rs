@@ -59,12 +59,12 @@ impl WorkerDir {
     }
 
     /// Messages that it has not read.
-    pub fn told(&self) -> PathBuf {
+    pub fn messages(&self) -> PathBuf {
         self.0.join("told.jsonl")
     }
 
     /// Messages that it has read.
-    pub fn told_read(&self) -> PathBuf {
+    pub fn inbox_offset(&self) -> PathBuf {
         self.0.join("told.read.jsonl")
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::Header;
+use super::TranscriptHeader;
 use crate::model::fault::Fault;
 use crate::store::file::{self, ReadError};
 use crate::store::layout::WorkerDir;
@@ -26,8 +26,8 @@ pub(super) struct Part {
     /// The logical offset of its first byte.
     pub(super) base: u64,
     /// `None` without an index.
-    pub(super) header: Option<Header>,
-    index: Option<Index>,
+    pub(super) header: Option<TranscriptHeader>,
+    index: Option<TranscriptIndex>,
 }
 
 impl Part {
@@ -36,8 +36,8 @@ impl Part {
         let id = id_of(&file).map_err(|error| ReadError::Unreadable(error.to_string()))?;
         meanwhile();
         // Without an index there are no times; the bytes are still readable.
-        let mut index = file::open(index).ok().flatten().map(Index::new);
-        let header = index.as_mut().and_then(Index::header);
+        let mut index = file::open(index).ok().flatten().map(TranscriptIndex::new);
+        let header = index.as_mut().and_then(TranscriptIndex::header);
         Ok(Some(Part { file, id, base: header.as_ref().map_or(0, |header| header.base), header, index }))
     }
 
@@ -146,11 +146,11 @@ pub(super) struct Mark {
     pub(super) ms: u64,
     /// The logical offset from which it applies.
     pub(super) offset: u64,
-    pub(super) what: What,
+    pub(super) what: IndexLineKind,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum What {
+pub(super) enum IndexLineKind {
     Output,
     Lost(u64),
     Size(u16, u16),
@@ -161,11 +161,11 @@ impl Mark {
     fn parse(line: &[u8]) -> Option<Mark> {
         let numbers: Vec<u64> = serde_json::from_slice(line).ok()?;
         let (ms, offset, what) = match *numbers.as_slice() {
-            [ms, offset] => (ms, offset, What::Output),
-            [ms, offset, bytes] => (ms, offset, What::Lost(bytes)),
+            [ms, offset] => (ms, offset, IndexLineKind::Output),
+            [ms, offset, bytes] => (ms, offset, IndexLineKind::Lost(bytes)),
             [ms, offset, cols, rows] => {
                 let cell = |n: u64| u16::try_from(n).ok().filter(|n| *n > 0);
-                (ms, offset, What::Size(cell(cols)?, cell(rows)?))
+                (ms, offset, IndexLineKind::Size(cell(cols)?, cell(rows)?))
             }
             _ => return None,
         };
@@ -175,7 +175,7 @@ impl Mark {
 
 /// Reads the lines of an index as they come. A line without its end is incomplete and is read again later.
 #[derive(Debug)]
-struct Index {
+struct TranscriptIndex {
     file: File,
     at: u64,
     buffer: Vec<u8>,
@@ -183,12 +183,12 @@ struct Index {
     next: Option<Mark>,
 }
 
-impl Index {
-    fn new(file: File) -> Index {
-        Index { file, at: 0, buffer: Vec::new(), used: 0, next: None }
+impl TranscriptIndex {
+    fn new(file: File) -> TranscriptIndex {
+        TranscriptIndex { file, at: 0, buffer: Vec::new(), used: 0, next: None }
     }
 
-    fn header(&mut self) -> Option<Header> {
+    fn header(&mut self) -> Option<TranscriptHeader> {
         let line = self.line()?;
         serde_json::from_slice(&line).ok()
     }

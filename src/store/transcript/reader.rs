@@ -3,12 +3,12 @@
 
 use anyhow::Result;
 
-use super::parts::{Mark, Part, What, parts};
+use super::parts::{IndexLineKind, Mark, Part, parts};
 use crate::store::layout::WorkerDir;
 
 /// The next event of a transcript. Times are milliseconds since the worker's start, `None` if no index has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum TranscriptEvent {
     /// Output, copied into the caller's buffer.
     Output {
         ms: Option<u64>,
@@ -33,7 +33,7 @@ pub enum Event {
 
 /// Reads a transcript from an offset on.
 #[derive(Debug)]
-pub struct Reader {
+pub struct TranscriptReader {
     dir: WorkerDir,
     /// The file that is being read.
     part: Option<Part>,
@@ -42,13 +42,13 @@ pub struct Reader {
     ms: Option<u64>,
 }
 
-impl Reader {
+impl TranscriptReader {
     /// Opens the transcript of a worker at the first byte that is still there.
     ///
     /// # Errors
     /// When a file of it cannot be read; a missing transcript is empty.
-    pub fn open(dir: &WorkerDir) -> Result<Reader> {
-        let mut reader = Reader { dir: dir.clone(), part: None, offset: 0, size: None, ms: None };
+    pub fn open(dir: &WorkerDir) -> Result<TranscriptReader> {
+        let mut reader = TranscriptReader { dir: dir.clone(), part: None, offset: 0, size: None, ms: None };
         reader.seek(0)?;
         Ok(reader)
     }
@@ -61,7 +61,7 @@ impl Reader {
     /// Returns the offset of the first byte that is still there now.
     ///
     /// # Errors
-    /// As [`Reader::open`].
+    /// As [`TranscriptReader::open`].
     pub fn first_offset(&self) -> Result<u64> {
         Ok(parts(&self.dir)?.first().map_or(0, |part| part.base))
     }
@@ -69,7 +69,7 @@ impl Reader {
     /// Returns the offset after the last byte that is there now.
     ///
     /// # Errors
-    /// As [`Reader::open`].
+    /// As [`TranscriptReader::open`].
     pub fn end_offset(&self) -> Result<u64> {
         match parts(&self.dir)?.last() {
             Some(part) => Ok(part.end()?),
@@ -90,7 +90,7 @@ impl Reader {
     /// Moves to an offset, or to the first byte after it that is still there.
     ///
     /// # Errors
-    /// As [`Reader::open`].
+    /// As [`TranscriptReader::open`].
     pub fn seek(&mut self, offset: u64) -> Result<()> {
         let mut parts = parts(&self.dir)?;
         while parts.len() > 1 && parts.first().is_some_and(|part| part.end().is_ok_and(|end| end <= offset)) {
@@ -116,7 +116,7 @@ impl Reader {
         {
             // The size changed in the skipped part, so the caller has not seen it.
             let ms = self.ms.unwrap_or(0);
-            part.tell_first(Mark { ms, offset: part.base, what: What::Size(cols, rows) });
+            part.tell_first(Mark { ms, offset: part.base, what: IndexLineKind::Size(cols, rows) });
         } else {
             self.size = size.or(self.size);
         }
@@ -124,7 +124,7 @@ impl Reader {
     }
 
     /// Returns the next event; `None` at the end, where more may come later. `Output` fills the front of `buffer`.
-    pub fn next(&mut self, buffer: &mut [u8]) -> Result<Option<Event>> {
+    pub fn next(&mut self, buffer: &mut [u8]) -> Result<Option<TranscriptEvent>> {
         loop {
             if self.part.is_none() && !self.advance()? {
                 return Ok(None);
@@ -145,7 +145,7 @@ impl Reader {
                 let length = part.read(&mut buffer[..wanted], self.offset)?;
                 if length > 0 {
                     self.offset += length as u64;
-                    return Ok(Some(Event::Output { ms: self.ms, length }));
+                    return Ok(Some(TranscriptEvent::Output { ms: self.ms, length }));
                 }
             }
             if !self.advance()? {
@@ -154,15 +154,15 @@ impl Reader {
         }
     }
 
-    fn pass(&mut self, mark: Mark) -> Option<Event> {
+    fn pass(&mut self, mark: Mark) -> Option<TranscriptEvent> {
         let ms = mark.ms.max(self.ms.unwrap_or(0));
         self.ms = Some(ms);
         match mark.what {
-            What::Output => None,
-            What::Lost(bytes) => Some(Event::Lost { ms, bytes }),
-            What::Size(cols, rows) => {
+            IndexLineKind::Output => None,
+            IndexLineKind::Lost(bytes) => Some(TranscriptEvent::Lost { ms, bytes }),
+            IndexLineKind::Size(cols, rows) => {
                 self.size = Some((cols, rows));
-                Some(Event::Resize { ms, cols, rows })
+                Some(TranscriptEvent::Resize { ms, cols, rows })
             }
         }
     }

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use super::{Ended, Exit, GRACE_MS, Keep, Sink};
+use super::{ChildResult, GRACE_MS, OutputLimit, ProcessExit, Sink};
 use crate::sys::clock::Deadline;
 use crate::sys::spawn::{Spawned, ignore};
 use crate::sys::start::Child;
-use crate::sys::{kin, sandbox};
+use crate::sys::{descendants, sandbox};
 
 /// How much of the end of stderr is kept, in bytes.
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
 
 /// The parameters of a child before its start.
-pub(super) struct Plan<'a> {
+pub(super) struct PendingChild<'a> {
     pub(super) index: usize,
-    pub(super) keep: Keep,
+    pub(super) keep: OutputLimit,
     pub(super) sink: Option<Sink<'a>>,
     /// True if the child is the outer process of a sandbox; the sandboxed program is then signalled separately.
     pub(super) is_outer: bool,
@@ -28,7 +28,7 @@ pub(super) struct Plan<'a> {
 
 /// A running child.
 pub(super) struct Live<'a> {
-    plan: Plan<'a>,
+    plan: PendingChild<'a>,
     child: Child,
     exited: OwnedFd,
     out: Option<File>,
@@ -37,11 +37,11 @@ pub(super) struct Live<'a> {
     stderr: Vec<u8>,
     deadline: Deadline,
     started: Deadline,
-    ending: Option<Exit>,
+    ending: Option<ProcessExit>,
 }
 
 impl<'a> Live<'a> {
-    pub(super) fn new(plan: Plan<'a>, (child, exited, out, err): Spawned) -> Live<'a> {
+    pub(super) fn new(plan: PendingChild<'a>, (child, exited, out, err): Spawned) -> Live<'a> {
         Live {
             deadline: Deadline::after_ms(plan.timeout_ms),
             started: Deadline::after_ms(0),
@@ -80,13 +80,13 @@ impl<'a> Live<'a> {
         let child = self.child.pid();
         // When the outer process of a sandbox is told to end, it kills the sandboxed program at once.
         if self.plan.is_outer && signal == Signal::TERM {
-            return kin::signal_all(&kin::below(self.child.id()), false);
+            return descendants::signal_all(&descendants::below(self.child.id()), false);
         }
         ignore(kill_process_group(child, signal));
         ignore(kill_process(child, signal));
     }
 
-    pub(super) fn end(&mut self, exit: Exit) {
+    pub(super) fn end(&mut self, exit: ProcessExit) {
         if self.ending.is_none() {
             self.ending = Some(exit);
             self.kill(Signal::TERM);
@@ -102,7 +102,7 @@ impl<'a> Live<'a> {
             self.kill(Signal::KILL);
             self.deadline = Deadline::after_ms(GRACE_MS);
         } else {
-            self.end(Exit::Timeout);
+            self.end(ProcessExit::Timeout);
         }
     }
 
@@ -131,24 +131,24 @@ impl<'a> Live<'a> {
         if self.plan.sink.as_mut().is_some_and(|sink| !sink(bytes)) {
             self.out = None;
             self.plan.sink = None;
-            return self.end(Exit::TooMuch);
+            return self.end(ProcessExit::TooMuch);
         }
         match self.plan.keep {
-            Keep::Head(cap) => {
+            OutputLimit::Head(cap) => {
                 let room = cap.saturating_sub(self.stdout.len()).min(bytes.len());
                 self.stdout.extend_from_slice(&bytes[..room]);
             }
-            Keep::Tail(cap) => keep_tail(&mut self.stdout, bytes, cap),
-            Keep::All(cap) if self.stdout.len() + bytes.len() > cap => {
+            OutputLimit::Tail(cap) => keep_tail(&mut self.stdout, bytes, cap),
+            OutputLimit::All(cap) if self.stdout.len() + bytes.len() > cap => {
                 self.out = None;
-                self.end(Exit::TooMuch);
+                self.end(ProcessExit::TooMuch);
             }
-            Keep::All(_) => self.stdout.extend_from_slice(bytes),
+            OutputLimit::All(_) => self.stdout.extend_from_slice(bytes),
         }
     }
 
     /// Reads what is still in the pipes, ends the rest of the group and reaps the child.
-    pub(super) fn finish(mut self) -> Ended {
+    pub(super) fn finish(mut self) -> ChildResult {
         for file in self.out.iter().chain(&self.err) {
             // If this fails, leave the pipe unread instead of blocking for ever.
             if rustix::io::ioctl_fionbio(file, true).is_err() {
@@ -169,13 +169,13 @@ impl<'a> Live<'a> {
                     code,
                     if self.stderr.is_empty() { &self.stdout } else { &self.stderr },
                 ),
-                (Some(code), _) => Exit::Code(code),
-                (None, Some(signal)) => Exit::Signal(signal),
-                (None, None) => Exit::NotStarted("its exit status is unknown".to_owned()),
+                (Some(code), _) => ProcessExit::Code(code),
+                (None, Some(signal)) => ProcessExit::Signal(signal),
+                (None, None) => ProcessExit::NotStarted("its exit status is unknown".to_owned()),
             },
-            Err(error) => Exit::NotStarted(error.to_string()),
+            Err(error) => ProcessExit::NotStarted(error.to_string()),
         });
-        Ended { exit, stdout: self.stdout, stderr: self.stderr, took_ms: self.started.spent_ms() }
+        ChildResult { exit, stdout: self.stdout, stderr: self.stderr, took_ms: self.started.spent_ms() }
     }
 }
 

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 
 use super::{Mount, mounts, text};
-use crate::model::boxing::{Boxed, Net};
+use crate::model::boxing::{Net, Sandbox};
 
 /// Returns the command up to the program that it will start.
-pub(super) fn argv(program: &Path, boxed: &Boxed, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
-    let walls = &boxed.walls;
+pub(super) fn argv(program: &Path, sandbox: &Sandbox, own: &Path, cwd: &Path) -> io::Result<Vec<String>> {
+    let walls = &sandbox.walls;
     let mut argv = vec![text(program)];
     let mut add = |args: &[&str]| argv.extend(args.iter().map(|arg| (*arg).to_owned()));
     add(&["--unshare-user", "--unshare-pid", "--unshare-ipc", "--cap-drop", "ALL", "--die-with-parent"]);
@@ -18,13 +18,13 @@ pub(super) fn argv(program: &Path, boxed: &Boxed, own: &Path, cwd: &Path) -> io:
     }
     if walls.net == Net::Off {
         add(&["--unshare-net"]);
-        if boxed.has_relay() {
+        if sandbox.has_relay() {
             // The inner process listens at the endpoint's address and then drops these capabilities.
             add(&["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_NET_ADMIN"]);
             add(&["--cap-add", "CAP_NET_BIND_SERVICE"]);
         }
     }
-    if boxed.has_pasta() {
+    if sandbox.has_pasta() {
         // In pasta's namespace every user is its root.
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         add(&["--uid", &uid.to_string(), "--gid", &gid.to_string()]);

@@ -36,9 +36,9 @@ pub(super) fn lay_all(walls: &Walls) -> io::Result<Vec<String>> {
         reason = "the other form is unsafe for descriptors that threads share, and there is one thread"
     )]
     rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNS)?;
-    let said =
+    let stated =
         walls.layered.iter().filter_map(|(what, own)| Some(not_laid(what, &lay(what, own, what).err()?)));
-    Ok(said.collect())
+    Ok(stated.collect())
 }
 
 /// Drops all capabilities. The filter and `no_new_privs` keep them away.

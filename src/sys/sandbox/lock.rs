@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::SYSTEM;
-use crate::model::boxing::{Boxed, Net, PORTS, SCOPES, Walls};
+use crate::model::boxing::{Net, PORTS, SCOPES, Sandbox, Walls};
 
 /// The last version that added an access from which children are kept. Device calls, which came later, stay open: a
 /// terminal needs them.
@@ -43,11 +43,11 @@ fn give_up_powers() -> io::Result<()> {
 }
 
 /// Applies Landlock to this thread, in the version that the sandbox says the kernel has.
-pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
-    let walls: &Walls = &boxed.walls;
+pub(super) fn landlock(sandbox: &Sandbox) -> io::Result<()> {
+    let walls: &Walls = &sandbox.walls;
     give_up_powers()?;
-    let files = match boxed.landlock {
-        0 if boxed.has_files() => return Ok(()),
+    let files = match sandbox.landlock {
+        0 if sandbox.has_files() => return Ok(()),
         0 | 1 => ABI::V1,
         2 => ABI::V2,
         _ => FILES,
@@ -57,10 +57,10 @@ pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
     let write = handled & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = AccessFs::from_read(files);
     // With a file system of its own, the child may read all that it can see.
-    let reads_all = walls.whole || boxed.has_files();
+    let reads_all = walls.whole || sandbox.has_files();
     let ports = match &walls.net {
         Net::On | Net::Internet => None,
-        Net::Off => Some(&[][..]).filter(|_| !boxed.has_files() && boxed.landlock >= PORTS),
+        Net::Off => Some(&[][..]).filter(|_| !sandbox.has_files() && sandbox.landlock >= PORTS),
         Net::Ports(ports) => Some(ports.as_slice()),
     };
     let mut ruleset = Ruleset::default()
@@ -70,7 +70,7 @@ pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
     if ports.is_some() {
         ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp).map_err(failed)?;
     }
-    if boxed.landlock >= SCOPES {
+    if sandbox.landlock >= SCOPES {
         ruleset = ruleset.scope(Scope::Signal | Scope::AbstractUnixSocket).map_err(failed)?;
     }
     let mut rules = ruleset.create().map_err(failed)?;
@@ -88,7 +88,7 @@ pub(super) fn landlock(boxed: &Boxed) -> io::Result<()> {
         rules = allow(rules, &super::own_file()?, read, true)?;
     }
     // With a file system of its own the child finds bind mounts at their new place, otherwise at their old one.
-    let moved = walls.moved.iter().map(|(what, at)| if boxed.has_files() { at } else { what });
+    let moved = walls.moved.iter().map(|(what, at)| if sandbox.has_files() { at } else { what });
     let layered = walls.layered.iter().map(|(what, _)| what);
     for path in walls.write.iter().chain(moved).chain(layered) {
         rules = allow(rules, path, if reads_all { write } else { read | write }, true)?;

@@ -30,7 +30,7 @@ use rustix::net::{
 };
 
 use super::text;
-use crate::model::boxing::{Boxed, Endpoint};
+use crate::model::boxing::{Endpoint, Sandbox};
 
 /// Arguments of pasta: configure the network, and forward nothing to or from this machine's loopback.
 const PASTA: [&str; 12] =
@@ -58,9 +58,9 @@ const MAX_ENDPOINTS: usize = 16;
 ///
 /// # Errors
 /// Says why it could not start.
-pub fn become_networked(boxed: &Boxed, argv: &[String]) -> io::Result<u8> {
+pub fn become_networked(sandbox: &Sandbox, argv: &[String]) -> io::Result<u8> {
     let cwd = std::env::current_dir()?;
-    if boxed.has_pasta() { become_pasta(boxed, &cwd, argv) } else { relay(boxed, &cwd, argv) }
+    if sandbox.has_pasta() { become_pasta(sandbox, &cwd, argv) } else { relay(sandbox, &cwd, argv) }
 }
 
 /// Returns true if this machine has a default route. Without one pasta fails, and there is no internet to forward.
@@ -71,10 +71,10 @@ fn has_route() -> bool {
     })
 }
 
-fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
-    let pasta = boxed.engine.as_ref().and_then(|engine| engine.pasta.as_ref());
+fn become_pasta(sandbox: &Sandbox, cwd: &Path, argv: &[String]) -> io::Result<u8> {
+    let pasta = sandbox.engine.as_ref().and_then(|engine| engine.pasta.as_ref());
     let Some(pasta) = pasta else { return Err(io::Error::other("`pasta` is not installed")) };
-    let mut inner = super::inner_argv(boxed, cwd, argv, None)?;
+    let mut inner = super::inner_argv(sandbox, cwd, argv, None)?;
     // pasta and bubblewrap keep this setting: neither changes its user, and their namespaces belong to that user.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let mut all = Vec::new();
@@ -85,10 +85,10 @@ fn become_pasta(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
         let mut add = |words: &[&str]| all.extend(words.iter().map(|word| (*word).to_owned()));
         add(&[&text(pasta)]);
         add(&PASTA);
-        let ports = boxed.walls.forward.iter().filter(|at| at.is_loopback());
+        let ports = sandbox.walls.forward.iter().filter(|at| at.is_loopback());
         let ports: Vec<String> = ports.map(|at| at.port.to_string()).collect();
         add(&[if ports.is_empty() { "none".to_owned() } else { ports.join(",") }.as_str()]);
-        if boxed.walls.placed.iter().any(|(_, at)| at.ends_with("resolv.conf")) {
+        if sandbox.walls.placed.iter().any(|(_, at)| at.ends_with("resolv.conf")) {
             add(&["--dns-forward", RESOLVER]);
         }
         if rustix::process::geteuid().is_root() {
@@ -156,16 +156,16 @@ fn keep_signals() -> io::Result<()> {
 }
 
 /// Runs the sandbox and relays connections that arrive at its endpoints' addresses.
-fn relay(boxed: &Boxed, cwd: &Path, argv: &[String]) -> io::Result<u8> {
+fn relay(sandbox: &Sandbox, cwd: &Path, argv: &[String]) -> io::Result<u8> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     keep_signals()?;
     let (ours, theirs) = UnixStream::pair()?;
     rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;
     let control = std::os::fd::AsRawFd::as_raw_fd(&theirs);
-    let argv = super::inner_argv(boxed, cwd, argv, Some(control))?;
+    let argv = super::inner_argv(sandbox, cwd, argv, Some(control))?;
     let mut child = Command::new(&argv[0]).args(&argv[1..]).spawn()?;
     drop(theirs);
-    let endpoints = boxed.walls.forward.clone();
+    let endpoints = sandbox.walls.forward.clone();
     thread::spawn(move || serve(&ours, &endpoints));
     let status = child.wait()?;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);

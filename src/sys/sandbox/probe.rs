@@ -5,8 +5,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::boxing::{Boxed, Engine, Net, Powers, Walls};
-use crate::sys::proc::{Exit, Input, Job, Keep, run_one};
+use crate::model::boxing::{Engine, Net, Powers, Sandbox, Walls};
+use crate::sys::proc::{Input, Job, OutputLimit, ProcessExit, run_one};
 use crate::sys::program::find_program;
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
@@ -123,9 +123,9 @@ fn try_engine(powers: &mut Powers, engine: Engine, scratch: Option<&Path>, cance
 ///
 /// # Errors
 /// Says why it cannot.
-pub fn try_internet(boxed: &Boxed) -> Result<(), String> {
-    let engine = boxed.engine.as_ref().ok_or("it has no file system of its own")?;
-    let powers = Powers { landlock: boxed.landlock, ..Powers::default() };
+pub fn try_internet(sandbox: &Sandbox) -> Result<(), String> {
+    let engine = sandbox.engine.as_ref().ok_or("it has no file system of its own")?;
+    let powers = Powers { landlock: sandbox.landlock, ..Powers::default() };
     let cancel = Cancel::never().map_err(|error| error.to_string())?;
     try_out(engine, Net::Internet, None, &powers, &cancel)
 }
@@ -138,8 +138,8 @@ fn try_out(
     powers: &Powers,
     cancel: &Cancel,
 ) -> Result<(), String> {
-    let mut boxed = Boxed::new(Some(engine.clone()), Walls { net, ..Walls::default() });
-    boxed.landlock = powers.landlock;
+    let mut sandbox = Sandbox::new(Some(engine.clone()), Walls { net, ..Walls::default() });
+    sandbox.landlock = powers.landlock;
     let mut command = ["/bin/sh", "-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {
         let (lower, own) = (dir.join("lower"), dir.join("own"));
@@ -148,9 +148,9 @@ fn try_out(
         }
         command[2] = ": >\"$0\"".to_owned();
         command.push(super::text(&lower.join("file")));
-        boxed.walls.layered.push((lower, own));
+        sandbox.walls.layered.push((lower, own));
     }
-    let mut argv = super::argv(&boxed, Path::new("/"), &command).map_err(|e| e.to_string())?;
+    let mut argv = super::argv(&sandbox, Path::new("/"), &command).map_err(|e| e.to_string())?;
     let program = PathBuf::from(argv.remove(0));
     let job = Job {
         program,
@@ -158,18 +158,18 @@ fn try_out(
         env: Vec::new(),
         cwd: PathBuf::from("/"),
         input: Input::Null,
-        keep: Keep::Tail(2_000),
+        keep: OutputLimit::Tail(2_000),
         sink: None,
         timeout_ms: TRY_MS,
         gate: None,
-        boxed: None,
+        sandbox: None,
     };
     let ended = run_one(job, cancel, None).map_err(|e| e.to_string())?;
     match ended.exit {
-        Exit::Code(0) => Ok(()),
+        ProcessExit::Code(0) => Ok(()),
         exit => {
-            let said = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
-            Err(format!("{}: {}", exit.words(), crate::model::json::clip(&said, 300)))
+            let stated = String::from_utf8_lossy(&ended.stdout).trim().to_owned();
+            Err(format!("{}: {}", exit.words(), crate::model::json::clip(&stated, 300)))
         }
     }
 }

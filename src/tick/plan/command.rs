@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::place_of;
-use crate::model::boxing::{Kind, Level};
+use crate::model::boxing::{Level, SandboxSubject};
 use crate::model::decision::Move;
 use crate::model::scope::{ApprovalScope, SandboxScope};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::network_words;
-use crate::store::boxes::Boxer;
+use crate::store::boxes::SandboxBuilder;
 use crate::store::coverage::{Coverage, CoverageScan};
 use crate::sys::{identity, program};
 use crate::tick::Ctx;
@@ -29,7 +29,7 @@ pub(super) fn scope(
     let Some(exe) = program::find_program(&program, &ctx.settings.path, &cwd) else {
         return Ok(Err(format!("`{program}` is not an executable on the configured PATH")));
     };
-    let grant = match Boxer::new(ctx.layout, ctx.settings, true).grant(Kind::Run) {
+    let grant = match SandboxBuilder::new(ctx.layout, ctx.settings, true).grant(SandboxSubject::Run) {
         Ok(grant) => grant,
         Err(why) => return Ok(Err(why)),
     };

@@ -2,12 +2,14 @@
 
 use anyhow::Result;
 
-use super::Plan;
-use super::deed::write_ask;
-use crate::model::ask::{Answer, Approval, Ask, AskKind, MAX_OPEN_APPROVALS, Said, State};
-use crate::model::beat::{Beat, Deed};
+use super::MovePlan;
+use super::operation::write_ask;
+use crate::model::ask::{
+    AnswerFile, Approval, AskKind, AskReply, MAX_OPEN_APPROVALS, QuestionFile, QuestionState,
+};
+use crate::model::beat::{LoopState, Operation};
 use crate::model::decision::Move;
-use crate::model::entry::Outcome;
+use crate::model::entry::MoveOutcome;
 use crate::model::name::Name;
 use crate::model::scope::ApprovalScope;
 use crate::model::time::Now;
@@ -30,32 +32,33 @@ pub struct Wish<'a> {
 
 /// Creates the ask for a move that needs an approval, unless the user rejected it or too many asks are open. `ttl_ms`
 /// is the time in which the user can approve.
-pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<Plan> {
+pub fn ask_first(beat: &LoopState, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) -> Result<MovePlan> {
     let Wish { id, decided, because, scope, diff, clean } = wish;
-    let refuse = |why: String| Ok(Plan::refused(why));
+    let refuse = |why: String| Ok(MovePlan::refused(why));
     let digest = scope.digest();
     let wish = scope.wish();
     if beat.rejected.get(&wish).is_some_and(|until| *until > now.unix_ms) {
         return refuse("the user rejected exactly this; the loop can ask again a day later".to_owned());
     }
-    let is_rejected = |(ask, answer): &(Ask, Option<Answer>)| {
-        ask.state(answer.as_ref(), now) == State::Rejected
+    let is_rejected = |(ask, answer): &(QuestionFile, Option<AnswerFile>)| {
+        ask.state(answer.as_ref(), now) == QuestionState::Rejected
             && ask.approval.as_ref().is_some_and(|approval| approval.scope.wish() == wish)
     };
     if asks.values().any(is_rejected) {
         return refuse("the user rejected exactly this".to_owned());
     }
-    let open = |(ask, answer): &&(Ask, Option<_>)| {
+    let open = |(ask, answer): &&(QuestionFile, Option<_>)| {
         ask.kind == AskKind::Approval
             && !beat.closed_asks.contains(&ask.id)
-            && ask.state(answer.as_ref(), now) == State::Open
+            && ask.state(answer.as_ref(), now) == QuestionState::Open
     };
-    let same = |(ask, _): &&(Ask, _)| ask.approval.as_ref().is_some_and(|a| a.scope.digest() == digest);
+    let same =
+        |(ask, _): &&(QuestionFile, _)| ask.approval.as_ref().is_some_and(|a| a.scope.digest() == digest);
     if let Some((ask, answer)) = asks.values().filter(same).max_by_key(|(ask, _)| ask.created_ms) {
         return match ask.state(answer.as_ref(), now) {
-            State::Open | State::Approved if !beat.closed_asks.contains(&ask.id) => {
-                let then = Outcome::Waits { ask: ask.id.to_string(), because };
-                Ok(Plan::new(Deed::Nothing, then))
+            QuestionState::Open | QuestionState::Approved if !beat.closed_asks.contains(&ask.id) => {
+                let then = MoveOutcome::Waits { ask: ask.id.to_string(), because };
+                Ok(MovePlan::new(Operation::Nothing, then))
             }
             _ => refuse(format!(
                 "{} has just been closed; ask again in the next beat if it is still needed",
@@ -74,7 +77,7 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
     let expires_ms = now.unix_ms.saturating_add(ttl_ms);
     let hash = scope.bound_hash(ask_id.as_str(), expires_ms);
     let approval = Approval { decided: decided.clone(), scope, diff, because: because.clone(), hash };
-    let ask = Ask {
+    let ask = QuestionFile {
         id: ask_id.clone(),
         kind: AskKind::Approval,
         worker: None,
@@ -88,12 +91,12 @@ pub fn ask_first(beat: &Beat, asks: &Asks, now: Now, ttl_ms: i64, wish: Wish) ->
         approval: Some(approval),
         clean,
     };
-    Ok(Plan::new(write_ask(&ask)?, Outcome::Waits { ask: ask_id.to_string(), because }))
+    Ok(MovePlan::new(write_ask(&ask)?, MoveOutcome::Waits { ask: ask_id.to_string(), because }))
 }
 
 /// True if the user approved exactly this ask: scope, id and expiry.
-pub fn is_yes(ask: &Ask, approval: &Approval, answer: Option<&Answer>) -> bool {
+pub fn is_yes(ask: &QuestionFile, approval: &Approval, answer: Option<&AnswerFile>) -> bool {
     let bound = approval.scope.bound_hash(ask.id.as_str(), ask.expires_ms.unwrap_or_default());
-    let said = answer.map(|answer| &answer.said);
-    matches!(said, Some(Said::Approve { hash }) if *hash == bound && approval.hash == bound)
+    let reply = answer.map(|answer| &answer.reply);
+    matches!(reply, Some(AskReply::Approve { hash }) if *hash == bound && approval.hash == bound)
 }

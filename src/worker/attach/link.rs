@@ -11,7 +11,8 @@ use super::LAST_STATE_MS;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::wire::{
-    Decoder, FrameKind, Hello, MAX_PAYLOAD, Reply, Request, Resize, Seen, VERSION, encode, encode_json,
+    Decoder, FrameKind, Hello, MAX_PAYLOAD, Resize, VERSION, ViewerState, WireReply, WireRequest, encode,
+    encode_json,
 };
 use crate::store::layout::WorkerDir;
 use crate::store::workers;
@@ -29,7 +30,7 @@ pub struct Link {
     decoder: Decoder,
     queue: Vec<u8>,
     /// Until when the last state of a supervisor that hung up may still arrive.
-    patience: Option<Deadline>,
+    wait_limit: Option<Deadline>,
 }
 
 impl Link {
@@ -37,12 +38,12 @@ impl Link {
     pub fn open(dir: &WorkerDir, id: &Name, (cols, rows): (u16, u16), view: bool) -> Result<Link> {
         use io::ErrorKind::{ConnectionRefused, NotFound};
         let what = || format!("could not attach to {id}");
-        let patience = Deadline::after_ms(LAST_STATE_MS);
+        let wait_limit = Deadline::after_ms(LAST_STATE_MS);
         let stream = loop {
             match socket::connect(&dir.attach_socket(), CONNECT) {
                 Ok(stream) => break Some(stream),
                 Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {
-                    if patience.passed() || !workers::is_alive(dir)? {
+                    if wait_limit.passed() || !workers::is_alive(dir)? {
                         break None;
                     }
                     // A supervisor that is just starting will listen in a moment.
@@ -55,8 +56,8 @@ impl Link {
         if let Some(stream) = &stream {
             stream.set_nonblocking(true).with_context(what)?;
         }
-        let hello = Hello { looop: VERSION, request: Request::Attach { cols, rows, view } };
-        Ok(Link { stream, decoder: Decoder::of_replies(), queue: encode_json(&hello), patience: None })
+        let hello = Hello { looop: VERSION, request: WireRequest::Attach { cols, rows, view } };
+        Ok(Link { stream, decoder: Decoder::of_replies(), queue: encode_json(&hello), wait_limit: None })
     }
 
     /// Returns the stream to poll, while there is one.
@@ -76,12 +77,12 @@ impl Link {
 
     /// Returns true if there was no connection from the start.
     pub fn was_never_open(&self) -> bool {
-        self.stream.is_none() && self.patience.is_none()
+        self.stream.is_none() && self.wait_limit.is_none()
     }
 
     /// Returns true while a last state may still arrive.
     pub fn is_closing(&self) -> bool {
-        self.patience.as_ref().is_some_and(|patience| !patience.passed())
+        self.wait_limit.as_ref().is_some_and(|wait_limit| !wait_limit.passed())
     }
 
     /// Returns true if typed keys must wait.
@@ -101,7 +102,7 @@ impl Link {
     }
 
     /// Sends and receives what is possible without waiting; returns the latest state, if there is one.
-    pub fn exchange(&mut self, id: &Name) -> Result<Option<Seen>> {
+    pub fn exchange(&mut self, id: &Name) -> Result<Option<ViewerState>> {
         let Some(mut stream) = self.stream.as_ref() else { return Ok(None) };
         let mut over = false;
         while !self.queue.is_empty() && !over {
@@ -125,7 +126,7 @@ impl Link {
         }
         let mut news = None;
         while let Some(frame) = self.decoder.next_frame().map_err(|why| refused(id, &why))? {
-            match serde_json::from_slice::<Seen>(&frame.payload) {
+            match serde_json::from_slice::<ViewerState>(&frame.payload) {
                 Ok(seen) => news = Some(seen),
                 Err(_) => self.reply(id, &frame.payload)?,
             }
@@ -133,15 +134,15 @@ impl Link {
         if over {
             self.stream = None;
             self.queue.clear();
-            self.patience = Some(Deadline::after_ms(LAST_STATE_MS));
+            self.wait_limit = Some(Deadline::after_ms(LAST_STATE_MS));
         }
         Ok(news)
     }
 
     /// Fails for any message except a state.
     fn reply(&self, id: &Name, payload: &[u8]) -> Result<()> {
-        match serde_json::from_slice::<Reply>(payload) {
-            Ok(Reply::Version(theirs)) => {
+        match serde_json::from_slice::<WireReply>(payload) {
+            Ok(WireReply::Version(theirs)) => {
                 let (who, hint) = if theirs < VERSION {
                     ("older", "end the worker with the looop that started it, or wait until it is done")
                 } else {
@@ -150,8 +151,8 @@ impl Link {
                 let what = format!("its supervisor is {who} than this looop ({theirs}, not {VERSION})");
                 Err(Fault::failed(format!("could not attach to {id}: {what}")).hint(hint).into())
             }
-            Ok(Reply::Error(why)) => Err(refused(id, &why).into()),
-            Ok(Reply::Ok(_)) => Ok(()),
+            Ok(WireReply::Error(why)) => Err(refused(id, &why).into()),
+            Ok(WireReply::Ok(_)) => Ok(()),
             Err(error) => Err(refused(id, &error.to_string()).into()),
         }
     }

@@ -84,7 +84,7 @@ pub struct Grown {
 
 /// One path in which two trees differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct TreeDifference {
     /// The path, from the top, with `/`; any bytes.
     pub path: PathBuf,
     /// The old mode and blob; `None` if the path is new.
@@ -240,7 +240,7 @@ impl Trees {
     }
 
     /// Restores one file of a directory to its state before a change. Follows no link on the way.
-    pub fn put_back(&self, git: &Git, files: &Path, change: &Change) -> Result<()> {
+    pub fn put_back(&self, git: &Git, files: &Path, change: &TreeDifference) -> Result<()> {
         let folder = Folder::open(files)?;
         let path = change.path.as_os_str().as_bytes().to_vec();
         folder.remove(&path)?;
@@ -414,7 +414,7 @@ impl Trees {
     ///
     /// # Errors
     /// When a tree does not exist.
-    pub fn changes(&self, git: &Git, from: &str, to: &str) -> Result<Vec<Change>> {
+    pub fn changes(&self, git: &Git, from: &str, to: &str) -> Result<Vec<TreeDifference>> {
         if from == to {
             return Ok(Vec::new());
         }
@@ -429,7 +429,7 @@ impl Trees {
                 Some((mode, (*fields.get(oid)?).to_owned()))
             };
             let path = PathBuf::from(OsStr::from_bytes(path));
-            changes.push(Change { path, old: side(0, 2), new: side(1, 3) });
+            changes.push(TreeDifference { path, old: side(0, 2), new: side(1, 3) });
         }
         Ok(changes)
     }

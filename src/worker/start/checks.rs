@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Refusal, Starter, Wanted};
+use super::{Refusal, WorkerRequest, WorkerStarter};
 use crate::model::json::clip;
 use crate::model::worker::Check;
 use crate::model::world;
@@ -12,9 +12,9 @@ use crate::store::{file, layout};
 /// How much of a shell line becomes the name of its check, in characters.
 const MAX_CHECK_NAME: usize = 80;
 
-impl Starter<'_> {
+impl WorkerStarter<'_> {
     /// Returns the checks of the worker's work.
-    pub(super) fn checks(&self, wanted: &Wanted) -> Result<Result<Vec<Check>, Refusal>> {
+    pub(super) fn checks(&self, wanted: &WorkerRequest) -> Result<Result<Vec<Check>, Refusal>> {
         let workers = &self.settings.workers;
         let mut verify = Vec::new();
         let names = if wanted.verify.is_empty() { self.of_goal(wanted)? } else { wanted.verify.clone() };
@@ -40,7 +40,7 @@ impl Starter<'_> {
     }
 
     /// Returns the check that the worker's goal asks for.
-    fn of_goal(&self, wanted: &Wanted) -> Result<Vec<String>> {
+    fn of_goal(&self, wanted: &WorkerRequest) -> Result<Vec<String>> {
         let Some(goal) = &wanted.goal else { return Ok(Vec::new()) };
         let path = self.layout.file(&layout::goal_path(goal));
         let text = file::read_text(&path, MAX_TEXT_BYTES)

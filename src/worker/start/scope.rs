@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::walls::is_path;
-use super::{Refusal, Starter, Wanted};
+use super::{Refusal, WorkerRequest, WorkerStarter};
 use crate::model::scope::{ApprovalScope, CheckScope, GoalScope, GrantScope, RepoScope, SandboxScope};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::{Objects, Spec};
-use crate::store::boxes::Boxer;
+use crate::store::boxes::SandboxBuilder;
 use crate::store::coverage::{self, Coverage, CoverageScan};
 use crate::store::{file, layout};
 use crate::sys::{identity, program};
@@ -19,12 +19,12 @@ use crate::worker::clone;
 /// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;
 
-impl Starter<'_> {
+impl WorkerStarter<'_> {
     /// Returns what an approval of this start would cover now. The inner error says why the worker cannot be started.
     ///
     /// # Errors
     /// When a file cannot be read, or when the search for files is ended.
-    pub fn scope(&self, wanted: &Wanted) -> Result<Result<ApprovalScope, Refusal>> {
+    pub fn scope(&self, wanted: &WorkerRequest) -> Result<Result<ApprovalScope, Refusal>> {
         match self.spec(wanted)? {
             Ok(spec) => self.scope_of(wanted, &spec),
             Err(why) => Ok(Err(why)),
@@ -38,7 +38,7 @@ impl Starter<'_> {
     /// When a file cannot be read, or the search for files is ended. The inner error says why the approval is void.
     pub(super) fn check_approved(
         &self,
-        wanted: &Wanted,
+        wanted: &WorkerRequest,
         described: &Spec,
         made: &Spec,
     ) -> Result<Result<(), Refusal>> {
@@ -55,7 +55,7 @@ impl Starter<'_> {
         Ok(approved.check(&now))
     }
 
-    fn scope_of(&self, wanted: &Wanted, spec: &Spec) -> Result<Result<ApprovalScope, Refusal>> {
+    fn scope_of(&self, wanted: &WorkerRequest, spec: &Spec) -> Result<Result<ApprovalScope, Refusal>> {
         let stop = || self.cancel.is_set();
         let scan = CoverageScan {
             layout: self.layout,
@@ -123,8 +123,12 @@ impl Starter<'_> {
         }))
     }
 
-    fn grant_scopes(&self, wanted: &Wanted, scan: &CoverageScan) -> Result<Result<Vec<GrantScope>, Refusal>> {
-        let boxer = Boxer::new(self.layout, self.settings, true);
+    fn grant_scopes(
+        &self,
+        wanted: &WorkerRequest,
+        scan: &CoverageScan,
+    ) -> Result<Result<Vec<GrantScope>, Refusal>> {
+        let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
         let mut grants = Vec::new();
         for name in &wanted.grant {
             if !is_path(name) {
@@ -135,7 +139,7 @@ impl Starter<'_> {
                 grants.push(GrantScope { name, kind, path: None, content, place: None });
                 continue;
             }
-            let real = match boxer.grantable(name) {
+            let real = match sandboxes.grantable(name) {
                 Ok(real) => real,
                 Err(why) => return Ok(Err(format!("a grant: {why}"))),
             };
@@ -177,9 +181,9 @@ impl Starter<'_> {
 }
 
 fn sandbox_scope(spec: &Spec) -> SandboxScope {
-    let writes = match &spec.boxed {
+    let writes = match &spec.sandbox {
         None => vec![SandboxScope::ANYTHING.to_owned()],
-        Some(boxed) => boxed
+        Some(sandbox) => sandbox
             .walls
             .write
             .iter()

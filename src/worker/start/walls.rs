@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Refusal, Starter, Wanted};
+use super::{Refusal, WorkerRequest, WorkerStarter};
 use crate::agents;
-use crate::model::boxing::{Boxed, Kind, Level};
+use crate::model::boxing::{Level, Sandbox, SandboxSubject};
 use crate::model::worker::{Check, Spec};
-use crate::store::boxes::{Boxer, Cell, Inmate, Rooms};
+use crate::store::boxes::{AgentSandbox, Cell, Rooms, SandboxBuilder};
 use crate::store::layout::WorkerDir;
 use crate::sys::program;
 
@@ -21,24 +21,26 @@ fn rooms(dir: &WorkerDir) -> Rooms {
     Rooms { home: dir.home(), caches: dir.caches(), temp: dir.temp() }
 }
 
-impl Starter<'_> {
+impl WorkerStarter<'_> {
     /// Builds the sandboxes of the worker and of its checks.
     pub(super) fn boxes(
         &self,
-        wanted: &Wanted,
+        wanted: &WorkerRequest,
         dir: &WorkerDir,
         cwd: &Path,
         runner: Option<&str>,
         argv: &[String],
         checks: &[Check],
     ) -> Result<(Cell, Cell), Refusal> {
-        let boxer = Boxer::new(self.layout, self.settings, true);
-        let levels = [boxer.level(Kind::Worker)?, boxer.level(Kind::Verify)?];
+        let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
+        let levels = [sandboxes.level(SandboxSubject::Worker)?, sandboxes.level(SandboxSubject::Verify)?];
         if wanted.repo.is_none()
             && levels != [Level::None; 2]
             && let Some(cwd) = &wanted.cwd
         {
-            boxer.grantable(&cwd.to_string_lossy()).map_err(|why| format!("it may not run here: {why}"))?;
+            sandboxes
+                .grantable(&cwd.to_string_lossy())
+                .map_err(|why| format!("it may not run here: {why}"))?;
         }
         let program = argv.first().map(Path::new).unwrap_or(Path::new(""));
         let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -53,10 +55,10 @@ impl Starter<'_> {
         let mut read = vec![dir.brief(), program.to_owned()];
         read.extend(table.and_then(|runner| runner.status).map(|file| dir.status(file)));
         for path in wanted.grant.iter().filter(|text| is_path(text)) {
-            read.push(boxer.grantable(path).map_err(|why| format!("a grant: {why}"))?);
+            read.push(sandboxes.grantable(path).map_err(|why| format!("a grant: {why}"))?);
         }
         let (rooms, names) = (rooms(dir), [runner.unwrap_or_default(), name]);
-        let inmate = Inmate {
+        let agent_sandbox = AgentSandbox {
             rooms: &rooms,
             cwd,
             endpoint: None,
@@ -66,11 +68,14 @@ impl Starter<'_> {
             write: &write,
             read: &read,
         };
-        Ok((boxer.inmate(Kind::Worker, &inmate)?, boxer.inmate(Kind::Verify, &inmate)?))
+        Ok((
+            sandboxes.agent_sandbox(SandboxSubject::Worker, &agent_sandbox)?,
+            sandboxes.agent_sandbox(SandboxSubject::Verify, &agent_sandbox)?,
+        ))
     }
 
     /// Returns the variables that are granted by name.
-    pub(super) fn grants(&self, wanted: &Wanted) -> Result<Vec<(String, String)>, Refusal> {
+    pub(super) fn grants(&self, wanted: &WorkerRequest) -> Result<Vec<(String, String)>, Refusal> {
         let names = wanted.grant.iter().filter(|text| !is_path(text));
         names
             .map(|name| {
@@ -84,13 +89,13 @@ impl Starter<'_> {
 
     /// Makes the private directories of its sandboxes.
     pub(super) fn furnish(&self, spec: &Spec, staged: &WorkerDir) -> Result<()> {
-        let boxes: Vec<&Boxed> = spec.boxed.iter().chain(&spec.checks_boxed).collect();
+        let boxes: Vec<&Sandbox> = spec.sandbox.iter().chain(&spec.checks_sandbox).collect();
         if !boxes.is_empty() {
             let program = spec.argv.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
             let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
-            let is_full = boxes.iter().any(|boxed| boxed.has_files());
-            let boxer = Boxer::new(self.layout, self.settings, true);
-            boxer.furnish(is_full, agents::home_of(&names), &rooms(staged), Path::new(&spec.cwd))?;
+            let is_full = boxes.iter().any(|sandbox| sandbox.has_files());
+            let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
+            sandboxes.furnish(is_full, agents::home_of(&names), &rooms(staged), Path::new(&spec.cwd))?;
         }
         Ok(())
     }

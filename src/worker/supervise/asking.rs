@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::serve::{Refusal, Role};
+use super::serve::{ConnectionRole, Refusal};
 use super::{LOOK_MS, Supervisor, now};
-use crate::model::ask::{Ask, AskKind, Said};
+use crate::model::ask::{AskKind, AskReply, QuestionFile};
 use crate::model::name::Name;
-use crate::model::wire::{MAX_TEXT, Reply};
+use crate::model::wire::{MAX_TEXT, WireReply};
 use crate::store::{file, layout, records};
 use crate::sys::clock::Deadline;
 
@@ -30,19 +30,19 @@ impl Supervisor {
         let asked = blake3::hash(format!("{text:?}{options:?}").as_bytes());
         if let Some((id, open)) = &self.state.ask.clone().zip(self.question) {
             anyhow::ensure!(*open == asked, "{id} is open; one question at a time");
-            self.conns[at].role = Role::Asking(id.clone());
+            self.conns[at].role = ConnectionRole::Asking(id.clone());
             return Ok(Ok(()));
         }
         if self.question == Some(asked)
-            && let Some(answer) = self.unheard.take()
+            && let Some(answer) = self.unread.take()
         {
             self.conns[at].reply(&answer);
             return Ok(Ok(()));
         }
         match self.put(text, options, reference)? {
             Ok(id) => {
-                (self.question, self.unheard) = (Some(asked), None);
-                self.conns[at].role = Role::Asking(id.clone());
+                (self.question, self.unread) = (Some(asked), None);
+                self.conns[at].role = ConnectionRole::Asking(id.clone());
                 self.state.ask = Some(id);
                 self.need_changed();
                 Ok(Ok(()))
@@ -54,7 +54,7 @@ impl Supervisor {
     fn put(&self, text: &str, options: &[String], reference: Option<&str>) -> Result<Result<Name, Refusal>> {
         let at = now().unix_ms;
         let clean = |text: &str| self.secrets.redact(text).into_owned();
-        let ask = |id: Name| Ask {
+        let ask = |id: Name| QuestionFile {
             id,
             kind: AskKind::Question,
             worker: Some(self.spec.id.clone()),
@@ -88,12 +88,12 @@ impl Supervisor {
         self.look = Deadline::after_ms(LOOK_MS);
         let Some(id) = self.state.ask.clone() else { return };
         let answer = match records::answer(&self.layout, &id) {
-            Ok(Some(answer)) => match answer.said {
-                Said::Answer { text } => Reply::Ok(text),
+            Ok(Some(answer)) => match answer.reply {
+                AskReply::Answer { text } => WireReply::Ok(text),
                 _ => return,
             },
             Ok(None) if matches!(records::ask(&self.layout, &id), Ok(None)) => {
-                Reply::Error(format!("the question {id} was removed and has no answer"))
+                WireReply::Error(format!("the question {id} was removed and has no answer"))
             }
             // An answer that cannot be read now may be readable later.
             _ => return,
@@ -101,12 +101,12 @@ impl Supervisor {
         self.state.ask = None;
         let mut heard = false;
         for conn in &mut self.conns {
-            if matches!(&conn.role, Role::Asking(asked) if *asked == id) {
+            if matches!(&conn.role, ConnectionRole::Asking(asked) if *asked == id) {
                 conn.reply(&answer);
                 heard |= conn.flush();
             }
         }
-        self.unheard = Some(answer).filter(|answer| !heard && matches!(answer, Reply::Ok(_)));
+        self.unread = Some(answer).filter(|answer| !heard && matches!(answer, WireReply::Ok(_)));
         self.need_changed();
     }
 }

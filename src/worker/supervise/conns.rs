@@ -8,8 +8,8 @@ use rustix::event::PollFlags;
 
 use super::Supervisor;
 use super::output::READ_BYTES;
-use super::serve::Role;
-use crate::model::wire::{self, Decoder, FrameKind, Hello, Reply, Resize, Seen, WireFrame};
+use super::serve::ConnectionRole;
+use crate::model::wire::{self, Decoder, FrameKind, Hello, Resize, ViewerState, WireFrame, WireReply};
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size};
 use crate::sys::socket;
@@ -35,7 +35,7 @@ pub(super) struct Conn {
     pub(super) side: Side,
     decoder: Decoder,
     out: Vec<u8>,
-    pub(super) role: Role,
+    pub(super) role: ConnectionRole,
     stall: Deadline,
     /// True for a viewer that does not have the latest state.
     stale: bool,
@@ -50,7 +50,7 @@ impl Conn {
             side,
             decoder: Decoder::default(),
             out: Vec::new(),
-            role: Role::New,
+            role: ConnectionRole::New,
             stall: Deadline::after_ms(STALL_MS),
             stale: false,
             closing: false,
@@ -64,29 +64,29 @@ impl Conn {
 
     /// Returns the events to poll for. Keys are not read while the terminal has not taken the earlier ones.
     pub(super) fn wants(&self, keys_fit: bool) -> PollFlags {
-        let reads = !self.closing && (keys_fit || !matches!(self.role, Role::Viewer { .. }));
+        let reads = !self.closing && (keys_fit || !matches!(self.role, ConnectionRole::Viewer { .. }));
         let read = if reads { PollFlags::IN } else { PollFlags::empty() };
         let write = if self.out.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         read | write
     }
 
     /// Returns how long it may stay in its current state.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn wait_limit(&self) -> Duration {
         if self.may_stall() { Duration::from_secs(3600) } else { self.stall.left() }
     }
 
     fn may_stall(&self) -> bool {
         // A viewer that reads nothing costs one message, whatever the worker prints in the meantime.
-        !self.closing && matches!(self.role, Role::Viewer { .. } | Role::Asking(_))
+        !self.closing && matches!(self.role, ConnectionRole::Viewer { .. } | ConnectionRole::Asking(_))
     }
 
     /// Marks the state of a viewer as out of date.
     pub(super) fn outdate(&mut self) {
-        self.stale = matches!(self.role, Role::Viewer { .. });
+        self.stale = matches!(self.role, ConnectionRole::Viewer { .. });
     }
 
     /// Sends the final reply.
-    pub(super) fn reply(&mut self, reply: &Reply) {
+    pub(super) fn reply(&mut self, reply: &WireReply) {
         self.out.extend(wire::encode_json(reply));
         self.stall = Deadline::after_ms(STALL_MS);
         self.closing = true;
@@ -173,7 +173,7 @@ impl Supervisor {
             match self.conns[at].decoder.next_frame() {
                 Ok(Some(frame)) => self.take_frame(at, frame),
                 Ok(None) => return,
-                Err(why) => return self.conns[at].reply(&Reply::Error(why)),
+                Err(why) => return self.conns[at].reply(&WireReply::Error(why)),
             }
         }
     }
@@ -181,24 +181,24 @@ impl Supervisor {
     fn take_frame(&mut self, at: usize, frame: WireFrame) {
         let conn = &mut self.conns[at];
         match (&mut conn.role, frame.kind) {
-            (Role::New, FrameKind::Json) => match hello(&frame.payload) {
+            (ConnectionRole::New, FrameKind::Json) => match hello(&frame.payload) {
                 Ok(request) => self.open(at, request),
                 Err(reply) => conn.reply(&reply),
             },
-            (Role::Viewer { size: Some(_) }, FrameKind::Data) => {
+            (ConnectionRole::Viewer { size: Some(_) }, FrameKind::Data) => {
                 if self.terminal.is_some() {
                     self.keys.extend_from_slice(&frame.payload);
                 }
             }
-            (Role::Viewer { size: size @ Some(_) }, FrameKind::Json) => {
+            (ConnectionRole::Viewer { size: size @ Some(_) }, FrameKind::Json) => {
                 if let Ok(resize) = serde_json::from_slice::<Resize>(&frame.payload) {
                     *size = Some(Size { cols: resize.cols, rows: resize.rows });
                     self.fit();
                 }
             }
-            (Role::Reporting(_), FrameKind::Data) => self.report_part(at, &frame.payload),
-            (Role::Viewer { size: None }, _) => {}
-            _ => conn.reply(&Reply::Error("this frame does not belong here".to_owned())),
+            (ConnectionRole::Reporting(_), FrameKind::Data) => self.report_part(at, &frame.payload),
+            (ConnectionRole::Viewer { size: None }, _) => {}
+            _ => conn.reply(&WireReply::Error("this frame does not belong here".to_owned())),
         }
     }
 
@@ -226,7 +226,7 @@ impl Supervisor {
         if !self.conns.iter().any(|conn| conn.stale && conn.out.is_empty()) {
             return;
         }
-        let seen = wire::encode_json(&Seen {
+        let seen = wire::encode_json(&ViewerState {
             offset: self.writer.offset(),
             cols: self.size.cols,
             rows: self.size.rows,
@@ -244,16 +244,17 @@ impl Supervisor {
     }
 }
 
-fn hello(payload: &[u8]) -> Result<wire::Request, Reply> {
+fn hello(payload: &[u8]) -> Result<wire::WireRequest, WireReply> {
     #[derive(serde::Deserialize)]
     struct Version {
         looop: u32,
     }
     match serde_json::from_slice::<Version>(payload) {
-        Ok(version) if version.looop != wire::VERSION => return Err(Reply::Version(wire::VERSION)),
+        Ok(version) if version.looop != wire::VERSION => return Err(WireReply::Version(wire::VERSION)),
         Ok(_) => {}
-        Err(_) => return Err(Reply::Error("this is not a greeting of looop".to_owned())),
+        Err(_) => return Err(WireReply::Error("this is not a greeting of looop".to_owned())),
     }
-    let hello: Hello = serde_json::from_slice(payload).map_err(|error| Reply::Error(error.to_string()))?;
+    let hello: Hello =
+        serde_json::from_slice(payload).map_err(|error| WireReply::Error(error.to_string()))?;
     Ok(hello.request)
 }

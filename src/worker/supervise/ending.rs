@@ -6,7 +6,7 @@ use super::Supervisor;
 use super::stage::{Next, Stage};
 use crate::model::worker::Phase;
 use crate::sys::clock::Deadline;
-use crate::sys::kin;
+use crate::sys::descendants;
 use crate::sys::proc::GRACE_MS;
 
 /// How often the tree is checked while it ends, in milliseconds.
@@ -19,7 +19,7 @@ pub(super) struct Ending {
     next: Next,
     asked: bool,
     grace: Deadline,
-    patience: Deadline,
+    wait_limit: Deadline,
     look: Deadline,
 }
 
@@ -30,25 +30,25 @@ impl Ending {
             next,
             asked: false,
             grace: Deadline::after_ms(GRACE_MS),
-            patience: Deadline::after_ms(GIVE_UP_MS),
+            wait_limit: Deadline::after_ms(GIVE_UP_MS),
             look: Deadline::after_ms(0),
         }
     }
 
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn wait_limit(&self) -> Duration {
         self.look.left()
     }
 
     /// Checks what is left; returns the next stage if nothing is. The outer process of a sandbox would kill the
     /// sandboxed program at once, so it is not signalled; it ends with that program.
-    pub(super) fn step(&mut self, spared: &[u32], outer: Option<u32>) -> Option<Next> {
-        let left = kin::descendants(spared);
-        if left.is_empty() || self.patience.passed() {
+    pub(super) fn step(&mut self, excluded: &[u32], outer: Option<u32>) -> Option<Next> {
+        let left = descendants::descendants(excluded);
+        if left.is_empty() || self.wait_limit.passed() {
             return Some(self.next);
         }
         if !self.asked || self.grace.passed() {
-            let told = left.into_iter().filter(|(pid, _)| self.asked || Some(*pid) != outer);
-            kin::signal_all(&told.collect::<Vec<_>>(), self.asked);
+            let notified = left.into_iter().filter(|(pid, _)| self.asked || Some(*pid) != outer);
+            descendants::signal_all(&notified.collect::<Vec<_>>(), self.asked);
             self.asked = true;
         }
         self.look = Deadline::after_ms(STEP_MS);

@@ -11,7 +11,7 @@ use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::worker::Phase;
-use crate::store::budget::{self, Wanted};
+use crate::store::budget::{self, BudgetRequest};
 use crate::store::{ledger, lock};
 
 /// How often a worker may report its spending: each report is a line of the ledger.
@@ -88,7 +88,7 @@ impl Supervisor {
     }
 
     /// Counts reported spending: under the worker's own runner, and within its own budget.
-    fn charge(&mut self, said: Usage) -> Result<Result<(), Refusal>> {
+    fn charge(&mut self, stated: Usage) -> Result<Result<(), Refusal>> {
         if self.charges >= MAX_CHARGES {
             let why = format!("it reported its spending {MAX_CHARGES} times, which is the limit");
             self.end(Phase::Failed, &why);
@@ -97,13 +97,13 @@ impl Supervisor {
         let at = now();
         let left = budget::own_budget(&self.spec)
             .map_or(u64::MAX, |(micros, _)| micros.saturating_sub(self.state.cost_micros));
-        let cost_micros = said.cost_micros.min(left);
-        if cost_micros < said.cost_micros {
-            let said = dollars(said.cost_micros);
-            let why = format!("it reported {said}, but its own budget has {} left", dollars(cost_micros));
+        let cost_micros = stated.cost_micros.min(left);
+        if cost_micros < stated.cost_micros {
+            let stated = dollars(stated.cost_micros);
+            let why = format!("it reported {stated}, but its own budget has {} left", dollars(cost_micros));
             self.event("spend_beyond_budget", &why);
         }
-        let model = said.model.as_ref().map(|model| clip(&self.secrets.redact(model), MAX_MODEL_CHARS));
+        let model = stated.model.as_ref().map(|model| clip(&self.secrets.redact(model), MAX_MODEL_CHARS));
         let charge = Charge {
             at_ms: at.unix_ms,
             day: at.day(),
@@ -112,7 +112,7 @@ impl Supervisor {
             worker: Some(self.spec.id.to_string()),
             runner: budget::runner_of(&self.spec).to_owned(),
             sensors: Vec::new(),
-            usage: Usage { cost_micros, model, ..said },
+            usage: Usage { cost_micros, model, ..stated },
         };
         let charged = self.fenced(|| ledger::append(&self.layout, &charge))?;
         if charged.is_ok() {
@@ -129,7 +129,7 @@ impl Supervisor {
         if let Some((micros, key)) = own {
             return Some(self.spent_all(format!("it spent its budget of {} ({key})", dollars(micros))));
         }
-        let wanted = Wanted::turn(&self.spec, self.state.cost_micros);
+        let wanted = BudgetRequest::turn(&self.spec, self.state.cost_micros);
         let reserved = lock::store(&self.layout.store_lock())
             .and_then(|_held| budget::reserve(&self.layout, &self.spec.limits.budget, wanted, now()));
         match reserved {

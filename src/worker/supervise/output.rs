@@ -6,8 +6,8 @@ use std::process::ExitStatus;
 
 use super::stage::Stage;
 use super::{Conn, LOOK_MS, MAX_KEYS, Supervisor, now};
-use crate::model::query::{self, Event, Standing, Status};
-use crate::model::worker::{Exit, Phase};
+use crate::model::query::{self, ProgramState, ProgramStatus, TerminalQuery};
+use crate::model::worker::{Phase, WorkerExit};
 use crate::sys::clock::Deadline;
 use crate::sys::sandbox;
 use crate::worker::screen::{self, Screen};
@@ -81,14 +81,14 @@ impl Supervisor {
         let (mut cursor, mut status) = (None, None);
         let (dir, keys) = (&self.dir, &mut self.keys);
         self.scanner.scan(bytes, &mut |event| match event {
-            Event::Query(_) if keys.len() >= MAX_KEYS => {}
-            Event::Query(question) => {
+            TerminalQuery::Query(_) if keys.len() >= MAX_KEYS => {}
+            TerminalQuery::Query(question) => {
                 let cursor = || *cursor.get_or_insert_with(|| screen::cursor_of(dir));
                 keys.extend(query::answer(&question, cursor).unwrap_or_default());
             }
             // An idle status adds nothing to the status before it.
-            Event::Status(Status { state: Standing::Idle, .. }) => {}
-            Event::Status(said) => status = Some(said),
+            TerminalQuery::Status(ProgramStatus { state: ProgramState::Idle, .. }) => {}
+            TerminalQuery::Status(stated) => status = Some(stated),
         });
         if let Some(status) = status {
             self.heard(status);
@@ -129,9 +129,9 @@ pub(super) fn with_returns(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Returns how a process ended. The outer process of a sandbox reports a signal as a shell does: 128 plus its number.
-pub(super) fn exit_of(status: ExitStatus, is_outer: bool) -> Exit {
+pub(super) fn exit_of(status: ExitStatus, is_outer: bool) -> WorkerExit {
     if let Some(signal) = status.code().filter(|_| is_outer).and_then(sandbox::signal_of) {
-        return Exit::Signal(signal);
+        return WorkerExit::Signal(signal);
     }
-    status.code().map_or_else(|| Exit::Signal(status.signal().unwrap_or(0)), Exit::Code)
+    status.code().map_or_else(|| WorkerExit::Signal(status.signal().unwrap_or(0)), WorkerExit::Code)
 }

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::Supervisor;
-use super::serve::{Refusal, Role};
+use super::serve::{ConnectionRole, Refusal};
 use crate::model::name::Name;
-use crate::model::secret::Stream;
-use crate::model::wire::{MAX_REPORT, Reply};
+use crate::model::secret::RedactStream;
+use crate::model::wire::{MAX_REPORT, WireReply};
 use crate::store::file;
 
 /// How many deliverables a worker may hand in.
@@ -20,13 +20,13 @@ const MAX_REPORTS: usize = 100;
 const MAX_TOTAL: usize = 32 << 20;
 
 /// A deliverable in progress. Dropping it removes its temporary file.
-pub(super) struct Report {
+pub(super) struct Upload {
     name: Name,
     temp: PathBuf,
     file: File,
     /// The number of received bytes.
     bytes: usize,
-    secrets: Stream<'static>,
+    secrets: RedactStream<'static>,
 }
 
 /// What a worker has handed in.
@@ -40,7 +40,7 @@ pub(super) struct ReportCount {
     bytes: usize,
 }
 
-impl Drop for Report {
+impl Drop for Upload {
     fn drop(&mut self) {
         // A complete deliverable has its final name by now.
         drop(std::fs::remove_file(&self.temp));
@@ -48,14 +48,14 @@ impl Drop for Report {
 }
 
 impl Supervisor {
-    pub(super) fn begin_report(&mut self, name: &str) -> Result<Report> {
+    pub(super) fn begin_report(&mut self, name: &str) -> Result<Upload> {
         let name: Name = name.parse().map_err(anyhow::Error::msg)?;
         self.reports.begun += 1;
         let temp = self.dir.path().join(format!(".report-{}.tmp", self.reports.begun));
         // Exclusive: the worker may have put a file of its own there.
         let file =
             File::create_new(&temp).with_context(|| format!("could not write `{}`", temp.display()))?;
-        Ok(Report { name, temp, file, bytes: 0, secrets: Stream::owned(self.secrets.clone()) })
+        Ok(Upload { name, temp, file, bytes: 0, secrets: RedactStream::owned(self.secrets.clone()) })
     }
 
     /// Takes a part of a deliverable; an empty one ends it.
@@ -63,7 +63,7 @@ impl Supervisor {
         self.conns[at].goes_on();
         let (count, total) =
             (self.reports.count, self.reports.bytes + self.reports_under_way() + bytes.len());
-        let Role::Reporting(report) = &mut self.conns[at].role else { return };
+        let ConnectionRole::Reporting(report) = &mut self.conns[at].role else { return };
         report.bytes += bytes.len();
         let taken = if report.bytes > MAX_REPORT {
             Err(anyhow::anyhow!("a report is at most {} MiB", MAX_REPORT >> 20))
@@ -79,29 +79,33 @@ impl Supervisor {
         };
         let reply = match taken {
             Ok(None) => return,
-            Ok(Some(Ok(path))) => Reply::Ok(path),
-            Ok(Some(Err(refusal))) => Reply::Error(refusal),
-            Err(error) => Reply::Error(format!("{error:#}")),
+            Ok(Some(Ok(path))) => WireReply::Ok(path),
+            Ok(Some(Err(refusal))) => WireReply::Error(refusal),
+            Err(error) => WireReply::Error(format!("{error:#}")),
         };
-        if let (Reply::Ok(_), Role::Reporting(report)) = (&reply, &self.conns[at].role) {
+        if let (WireReply::Ok(_), ConnectionRole::Reporting(report)) = (&reply, &self.conns[at].role) {
             self.reports.count += 1;
             self.reports.bytes += report.bytes;
             self.state.reports.push(report.name.clone());
             self.save();
         }
-        self.conns[at].role = Role::New;
+        self.conns[at].role = ConnectionRole::New;
         self.conns[at].reply(&reply);
     }
 
     /// Returns how many bytes of incomplete deliverables were received.
     fn reports_under_way(&self) -> usize {
-        let bytes = |role: &Role| if let Role::Reporting(report) = role { report.bytes } else { 0 };
+        let bytes = |role: &ConnectionRole| {
+            if let ConnectionRole::Reporting(report) = role { report.bytes } else { 0 }
+        };
         self.conns.iter().map(|conn| bytes(&conn.role)).sum()
     }
 
     /// Gives a complete deliverable its name; never replaces an existing one.
     fn publish(&self, at: usize) -> Result<Result<String, Refusal>> {
-        let Role::Reporting(report) = &self.conns[at].role else { anyhow::bail!("there is no report") };
+        let ConnectionRole::Reporting(report) = &self.conns[at].role else {
+            anyhow::bail!("there is no report")
+        };
         self.fenced(|| {
             report.file.sync_all().context("could not write the report")?;
             let path = format!("reports/{}/{}", self.spec.id, report.name);
@@ -116,7 +120,7 @@ impl Supervisor {
     }
 }
 
-impl Report {
+impl Upload {
     /// Writes a part without secrets; an empty part is the end.
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
         let clean = match bytes.is_empty() {

@@ -4,12 +4,12 @@
 use anyhow::{Context, Result};
 
 use super::conns::{Conn, Side};
-use super::reporting::Report;
+use super::reporting::Upload;
 use super::{Supervisor, now};
 use crate::model::json::clip;
 use crate::model::lease::{self, Ttl};
 use crate::model::name::Name;
-use crate::model::wire::{MAX_TEXT, Reply, Request};
+use crate::model::wire::{MAX_TEXT, WireReply, WireRequest};
 use crate::model::worker::{Flag, Phase};
 use crate::store::{claims, logs, mail};
 use crate::sys::clock::{self, Deadline};
@@ -19,15 +19,15 @@ use crate::sys::pty::Size;
 /// How many leases a worker may hold at once: each is renewed again and again.
 const MAX_LEASES: usize = 64;
 /// How many helper processes may run at once.
-const MAX_ERRANDS: usize = 4;
+const MAX_HELPERS: usize = 4;
 /// How much of its inbox a worker gets at once, in bytes.
-const MAX_TOLD: usize = 32 * 1024;
+const MAX_NOTIFIED: usize = 32 * 1024;
 
 /// The reason why a request is refused.
 pub(super) type Refusal = String;
 
 /// The purpose of a connection.
-pub(super) enum Role {
+pub(super) enum ConnectionRole {
     /// Not yet known.
     New,
     /// A viewer; with a size it also types.
@@ -35,70 +35,70 @@ pub(super) enum Role {
     /// Waits for the answer to this ask.
     Asking(Name),
     /// Hands in a deliverable.
-    Reporting(Report),
+    Reporting(Upload),
 }
 
-impl Role {
+impl ConnectionRole {
     pub(super) fn size(&self) -> Option<Size> {
-        if let Role::Viewer { size } = self { *size } else { None }
+        if let ConnectionRole::Viewer { size } = self { *size } else { None }
     }
 }
 
 impl Supervisor {
     /// Handles the one request of a connection.
-    pub(super) fn open(&mut self, at: usize, request: Request) {
+    pub(super) fn open(&mut self, at: usize, request: WireRequest) {
         let done = match (self.conns[at].side, request) {
-            (Side::Human, Request::Attach { cols, rows, view }) => {
-                self.conns[at].role = Role::Viewer { size: (!view).then_some(Size { cols, rows }) };
+            (Side::Human, WireRequest::Attach { cols, rows, view }) => {
+                self.conns[at].role = ConnectionRole::Viewer { size: (!view).then_some(Size { cols, rows }) };
                 self.conns[at].outdate();
                 return self.fit();
             }
-            (Side::Human, Request::Kill) => {
+            (Side::Human, WireRequest::Kill) => {
                 self.end(Phase::Killed, "the user or a move ended it");
                 Ok(Ok(String::new()))
             }
-            (Side::Human, Request::Poke) => {
+            (Side::Human, WireRequest::Wake) => {
                 self.look_for_answers();
                 Ok(Ok(String::new()))
             }
-            (_, Request::Flag { text }) => {
+            (_, WireRequest::Flag { text }) => {
                 self.raise(&clip(&text, MAX_TEXT), false);
                 Ok(Ok(String::new()))
             }
-            (_, Request::Unflag) => {
+            (_, WireRequest::Unflag) => {
                 self.lower();
                 Ok(Ok(String::new()))
             }
-            (Side::Worker, Request::Ask { text, options, reference }) => {
+            (Side::Worker, WireRequest::Ask { text, options, reference }) => {
                 match self.ask(at, &text, &options, reference.as_deref()) {
                     Ok(Ok(())) => return,
                     Ok(Err(refusal)) => Ok(Err(refusal)),
                     Err(error) => Err(error),
                 }
             }
-            (Side::Worker, Request::Done) => {
+            (Side::Worker, WireRequest::Done) => {
                 self.work_done();
                 Ok(Ok(String::new()))
             }
-            (Side::Worker, Request::Told) => self.told(),
-            (Side::Worker, Request::Claim { resource, ttl_s }) => self.claim(&resource, ttl_s),
-            (Side::Worker, Request::Release { resource }) => self.release(&resource),
-            (Side::Worker, Request::Report { name }) => match self.begin_report(&name) {
+            (Side::Worker, WireRequest::Inbox) => self.notified(),
+            (Side::Worker, WireRequest::Claim { resource, ttl_s }) => self.claim(&resource, ttl_s),
+            (Side::Worker, WireRequest::Release { resource }) => self.release(&resource),
+            (Side::Worker, WireRequest::Report { name }) => match self.begin_report(&name) {
                 Ok(report) => {
-                    self.conns[at].role = Role::Reporting(report);
+                    self.conns[at].role = ConnectionRole::Reporting(report);
                     return;
                 }
                 Err(error) => Err(error),
             },
-            (Side::Worker, Request::Spend(spent)) => self.spend(spent.usage()),
-            (Side::Worker, Request::Fares { state, text }) => self.told_by_hook(&state, text),
+            (Side::Worker, WireRequest::Spend(spent)) => self.spend(spent.usage()),
+            (Side::Worker, WireRequest::HookStatus { state, text }) => self.reported_by_hook(&state, text),
             (Side::Human, _) => Err(anyhow::anyhow!("this is for the worker itself")),
             (Side::Worker, _) => Err(anyhow::anyhow!("this is for the user")),
         };
         self.conns[at].reply(&match done {
-            Ok(Ok(text)) => Reply::Ok(text),
-            Ok(Err(refusal)) => Reply::Error(refusal),
-            Err(error) => Reply::Error(format!("{error:#}")),
+            Ok(Ok(text)) => WireReply::Ok(text),
+            Ok(Err(refusal)) => WireReply::Error(refusal),
+            Err(error) => WireReply::Error(format!("{error:#}")),
         });
     }
 
@@ -144,38 +144,40 @@ impl Supervisor {
     /// Starts a helper process that updates the user's windows. A worker that raises flags all the time does not start
     /// many of them: the next one sees all changes before its start.
     pub(super) fn surface(&mut self) {
-        if self.errands.len() >= MAX_ERRANDS {
-            self.errand_due = true;
+        if self.helpers.len() >= MAX_HELPERS {
+            self.helper_due = true;
             return;
         }
-        match detach::errand(&["__surface"], &self.spec.env) {
-            Ok(pid) => self.errands.push(pid),
+        match detach::helper(&["__sync-windows"], &self.spec.env) {
+            Ok(pid) => self.helpers.push(pid),
             Err(error) => self.event("flag_not_surfaced", &error.to_string()),
         }
     }
 
     /// Handles the end of a process that may be a helper.
-    pub(super) fn errand_ended(&mut self, pid: u32) {
-        self.errands.retain(|errand| *errand != pid);
-        if self.errand_due && self.errands.len() < MAX_ERRANDS {
-            self.errand_due = false;
+    pub(super) fn helper_ended(&mut self, pid: u32) {
+        self.helpers.retain(|helper| *helper != pid);
+        if self.helper_due && self.helpers.len() < MAX_HELPERS {
+            self.helper_due = false;
             self.surface();
         }
     }
 
     /// Sends the final state to all clients.
-    pub(super) fn farewell(&mut self) {
+    pub(super) fn shutdown(&mut self) {
         self.conns.iter_mut().for_each(Conn::outdate);
         self.tell_viewers();
-        for conn in self.conns.iter_mut().filter(|conn| matches!(conn.role, Role::Asking(_))) {
-            conn.reply(&Reply::Error("the worker ended".to_owned()));
+        for conn in self.conns.iter_mut().filter(|conn| matches!(conn.role, ConnectionRole::Asking(_))) {
+            conn.reply(&WireReply::Error("the worker ended".to_owned()));
         }
         self.serve_conns(&vec![rustix::event::PollFlags::empty(); self.conns.len()]);
     }
 
-    fn told(&mut self) -> Result<Result<String, Refusal>> {
-        let taken = self.fenced(|| mail::take(&self.dir, MAX_TOLD))?;
-        Ok(taken.map(|told| told.into_iter().map(|told| told.text).collect::<Vec<_>>().join("\n\n")))
+    fn notified(&mut self) -> Result<Result<String, Refusal>> {
+        let taken = self.fenced(|| mail::take(&self.dir, MAX_NOTIFIED))?;
+        Ok(taken.map(|notified| {
+            notified.into_iter().map(|notified| notified.text).collect::<Vec<_>>().join("\n\n")
+        }))
     }
 
     fn claim(&mut self, resource: &str, ttl_s: Option<u64>) -> Result<Result<String, Refusal>> {

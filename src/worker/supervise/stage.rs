@@ -12,10 +12,10 @@ use super::ending::Ending;
 use super::output::{TAIL_BYTES, exit_of, is_for_now, plain};
 use super::{Supervisor, now};
 use crate::model::beat::Started;
-use crate::model::boxing::{Boxed, Level};
+use crate::model::boxing::{Level, Sandbox};
 use crate::model::json::clip;
 use crate::model::leftovers::Leftovers;
-use crate::model::worker::{Exit, Phase, Spec, State, Verdict};
+use crate::model::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
 use crate::store::layout::WorkerDir;
 use crate::store::{boxes, claims, file, git_watch};
 use crate::sys::clock::Deadline;
@@ -66,20 +66,25 @@ pub(super) enum Next {
 
 impl Stage {
     /// Returns how long the stage needs no check.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn wait_limit(&self) -> Duration {
         match self {
             Stage::Agent { .. } | Stage::Over => Duration::from_secs(3600),
-            Stage::Ending(ending) => ending.patience(),
+            Stage::Ending(ending) => ending.wait_limit(),
             Stage::Check { piped, .. } | Stage::Collect { piped, .. } => piped.deadline.left(),
         }
     }
 }
 
 /// Starts the worker's command.
-pub(super) fn start_agent(dir: &WorkerDir, spec: &Spec, state: &mut State, size: Size) -> Result<Terminal> {
+pub(super) fn start_agent(
+    dir: &WorkerDir,
+    spec: &Spec,
+    state: &mut WorkerState,
+    size: Size,
+) -> Result<Terminal> {
     let env = environment(dir, spec);
     let program = spec.argv.first().map_or("", String::as_str);
-    let argv = boxed_argv(spec.boxed.as_ref(), Path::new(&spec.cwd), &spec.argv)?;
+    let argv = sandbox_argv(spec.sandbox.as_ref(), Path::new(&spec.cwd), &spec.argv)?;
     let (terminal, pid) = pty::spawn(&argv, &env, Path::new(&spec.cwd), size)
         .with_context(|| format!("could not start `{program}`"))?;
     state.child =
@@ -88,10 +93,10 @@ pub(super) fn start_agent(dir: &WorkerDir, spec: &Spec, state: &mut State, size:
 }
 
 /// Returns the command inside its sandbox.
-fn boxed_argv(boxed: Option<&Boxed>, cwd: &Path, argv: &[String]) -> std::io::Result<Vec<String>> {
-    match boxed {
+fn sandbox_argv(sandbox: Option<&Sandbox>, cwd: &Path, argv: &[String]) -> std::io::Result<Vec<String>> {
+    match sandbox {
         None => Ok(argv.to_vec()),
-        Some(boxed) => sandbox::argv(boxed, cwd, argv).map_err(|error| {
+        Some(sandbox) => sandbox::argv(sandbox, cwd, argv).map_err(|error| {
             std::io::Error::new(error.kind(), format!("could not sandbox `{}`: {error}", argv.join(" ")))
         }),
     }
@@ -118,11 +123,11 @@ fn environment(dir: &WorkerDir, spec: &Spec) -> Vec<(String, String)> {
 }
 
 /// Returns why the program did not start in this sandbox, from the end of the outer process.
-fn not_begun(boxed: Option<&Boxed>, exit: Exit, said: &[u8]) -> Option<String> {
-    boxed.and_then(|boxed| boxed.engine.as_ref())?;
-    let Exit::Code(code) = exit else { return None };
-    match sandbox::outer_exit(code, said) {
-        proc::Exit::NotStarted(why) => Some(why),
+fn not_begun(sandbox: Option<&Sandbox>, exit: WorkerExit, stated: &[u8]) -> Option<String> {
+    sandbox.and_then(|sandbox| sandbox.engine.as_ref())?;
+    let WorkerExit::Code(code) = exit else { return None };
+    match sandbox::outer_exit(code, stated) {
+        proc::ProcessExit::NotStarted(why) => Some(why),
         _ => None,
     }
 }
@@ -149,7 +154,7 @@ impl Supervisor {
     /// Handles each process that has ended.
     pub(super) fn reap(&mut self) {
         while let Some((pid, status)) = detach::reap() {
-            self.errand_ended(pid);
+            self.helper_ended(pid);
             let is_main = match &self.stage {
                 Stage::Agent { pid: agent } => *agent == pid,
                 Stage::Check { piped, .. } | Stage::Collect { piped, .. } => piped.pid == pid,
@@ -167,7 +172,7 @@ impl Supervisor {
         }
     }
 
-    fn ended(&mut self, exit: Exit) {
+    fn ended(&mut self, exit: WorkerExit) {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Agent { .. } => {
                 self.meter_rest();
@@ -194,19 +199,19 @@ impl Supervisor {
     }
 
     /// Returns why its command did not start, if its sandbox could not be made: then its terminal holds nothing else.
-    fn agent_not_begun(&self, exit: Exit) -> Option<String> {
-        let said = file::read(&self.dir.transcript(), TAIL_BYTES).ok().flatten()?;
-        not_begun(self.spec.boxed.as_ref(), exit, &said).or_else(|| self.network_failed(exit, &said))
+    fn agent_not_begun(&self, exit: WorkerExit) -> Option<String> {
+        let stated = file::read(&self.dir.transcript(), TAIL_BYTES).ok().flatten()?;
+        not_begun(self.spec.sandbox.as_ref(), exit, &stated).or_else(|| self.network_failed(exit, &stated))
     }
 
     /// Returns why pasta did not make the network. The terminal does not show pasta's messages, so this tries pasta
     /// once more, and deletes the cached probe so that the next start does not rely on it.
-    fn network_failed(&self, exit: Exit, said: &[u8]) -> Option<String> {
-        let boxed = self.spec.boxed.as_ref().filter(|boxed| boxed.has_pasta())?;
-        if exit != Exit::Code(1) || !said.is_empty() {
+    fn network_failed(&self, exit: WorkerExit, stated: &[u8]) -> Option<String> {
+        let sandbox = self.spec.sandbox.as_ref().filter(|sandbox| sandbox.has_pasta())?;
+        if exit != WorkerExit::Code(1) || !stated.is_empty() {
             return None;
         }
-        let why = sandbox::try_internet(boxed).err()?;
+        let why = sandbox::try_internet(sandbox).err()?;
         boxes::forget_powers(&self.layout);
         Some(format!("the network of its sandbox could not be made: {why} (`looop doctor` tries again)"))
     }
@@ -214,22 +219,22 @@ impl Supervisor {
     /// Handles the worker's report that its work is done: the end of the program is not a failure then.
     pub(super) fn work_done(&mut self) {
         if matches!(self.stage, Stage::Agent { .. }) {
-            self.ended(Exit::Code(0));
+            self.ended(WorkerExit::Code(0));
         }
     }
 
-    fn judge(&mut self, index: usize, piped: &Piped, exit: Exit) {
+    fn judge(&mut self, index: usize, piped: &Piped, exit: WorkerExit) {
         let Some(check) = self.spec.verify.get(index) else { return };
         let late = piped.deadline.passed();
-        let status = match not_begun(self.spec.checks_boxed.as_ref(), exit, &piped.tail) {
+        let status = match not_begun(self.spec.checks_sandbox.as_ref(), exit, &piped.tail) {
             _ if late => "ended at its deadline".to_owned(),
             Some(why) => format!("it could not be started: {why}"),
             None => exit.words(),
         };
         let from = piped.tail.len().saturating_sub(TAIL_BYTES);
         let before = self.state.verdict.as_ref().map_or(0, |verdict| verdict.took_ms);
-        self.state.verdict = Some(Verdict {
-            ok: exit == Exit::Code(0) && !late,
+        self.state.verdict = Some(CheckResult {
+            ok: exit == WorkerExit::Code(0) && !late,
             name: check.name.clone(),
             status,
             tail: self.secrets.redact(&plain(&piped.tail[from..])).into_owned(),
@@ -237,12 +242,12 @@ impl Supervisor {
         });
     }
 
-    fn collected(&mut self, piped: &Piped, exit: Exit, looks: bool) {
-        let said = self.secrets.redact(&String::from_utf8_lossy(&piped.tail)).into_owned();
-        let said: serde_json::Value = serde_json::from_str(said.trim()).unwrap_or(said.trim().into());
-        let found = serde_json::from_value::<Collected>(said["collected"].clone()).ok();
+    fn collected(&mut self, piped: &Piped, exit: WorkerExit, looks: bool) {
+        let stated = self.secrets.redact(&String::from_utf8_lossy(&piped.tail)).into_owned();
+        let stated: serde_json::Value = serde_json::from_str(stated.trim()).unwrap_or(stated.trim().into());
+        let found = serde_json::from_value::<Collected>(stated["collected"].clone()).ok();
         match (exit, found) {
-            (Exit::Code(0), Some(found)) => {
+            (WorkerExit::Code(0), Some(found)) => {
                 if found.branch.is_some() {
                     (self.state.branch, self.state.user_side) = (found.branch, found.user_side);
                 }
@@ -250,10 +255,11 @@ impl Supervisor {
                 self.looked = true;
             }
             _ => {
-                let told = said["error"].as_str().or(said.as_str()).filter(|told| !told.is_empty());
-                let why = match (piped.deadline.passed(), told) {
+                let notified =
+                    stated["error"].as_str().or(stated.as_str()).filter(|notified| !notified.is_empty());
+                let why = match (piped.deadline.passed(), notified) {
                     (true, _) => "it ran into its timeout".to_owned(),
-                    (false, Some(told)) => clip(told, MAX_WHY_CHARS),
+                    (false, Some(notified)) => clip(notified, MAX_WHY_CHARS),
                     (false, None) => exit.words(),
                 };
                 if looks {
@@ -271,12 +277,12 @@ impl Supervisor {
         if matches!(&self.stage, Stage::Check { piped, .. } | Stage::Collect { piped, .. } if piped.deadline.passed())
         {
             // A process that runs on is ended with everything else that is left.
-            self.ended(Exit::Signal(0));
+            self.ended(WorkerExit::Signal(0));
         }
         let Stage::Ending(ending) = &mut self.stage else { return };
-        let Some(next) = ending.step(&self.errands, self.outer) else { return };
+        let Some(next) = ending.step(&self.helpers, self.outer) else { return };
         self.drain();
-        let ended_well = self.state.exit == Some(Exit::Code(0)) && self.verdict.is_none();
+        let ended_well = self.state.exit == Some(WorkerExit::Code(0)) && self.verdict.is_none();
         match next {
             Next::Work if ended_well => self.check(0),
             Next::AfterCheck(index) if self.verdict.is_none() && self.passed() => self.check(index + 1),
@@ -294,18 +300,18 @@ impl Supervisor {
         self.turn_to(Phase::Verifying);
         let env = environment(&self.dir, &self.spec);
         let cwd = Path::new(&self.spec.cwd);
-        let boxed = self.spec.checks_boxed.as_ref();
+        let sandbox = self.spec.checks_sandbox.as_ref();
         let begun = is_there(&check.argv, &env, cwd)
-            .and_then(|()| boxed_argv(boxed, cwd, &check.argv))
+            .and_then(|()| sandbox_argv(sandbox, cwd, &check.argv))
             .and_then(|argv| detach::spawn_piped(&argv, &env, cwd, true));
         match begun {
             Ok((out, pid)) => {
                 self.terminal = None;
-                self.outer = self.spec.checks_boxed.as_ref().and_then(|b| b.engine.as_ref().map(|_| pid));
+                self.outer = self.spec.checks_sandbox.as_ref().and_then(|b| b.engine.as_ref().map(|_| pid));
                 self.stage = Stage::Check { index, piped: Piped::new(pid, out, self.spec.limits.verify_ms) };
             }
             Err(error) => {
-                self.state.verdict = Some(Verdict {
+                self.state.verdict = Some(CheckResult {
                     ok: false,
                     name: check.name,
                     status: format!("it could not be started: {error}"),
@@ -335,7 +341,7 @@ impl Supervisor {
     fn start_collect(&self, more: &[&str]) -> std::io::Result<(File, u32)> {
         let root = self.layout.root().to_string_lossy().into_owned();
         let own = program::self_path().to_string_lossy().into_owned();
-        let mut argv = vec![own, "__collect".to_owned(), root, self.spec.id.to_string()];
+        let mut argv = vec![own, "__fetch-branch".to_owned(), root, self.spec.id.to_string()];
         argv.extend(more.iter().map(|arg| (*arg).to_owned()));
         detach::spawn_piped(&argv, &self.spec.env, Path::new("/"), false)
     }
@@ -408,9 +414,9 @@ impl Supervisor {
 
     fn outcome(&self) -> (Phase, Option<String>) {
         match (self.state.exit, &self.state.verdict) {
-            (Some(Exit::Code(0)), None) => (Phase::Exited, None),
-            (Some(Exit::Code(0)), Some(verdict)) if verdict.ok => (Phase::Done, None),
-            (Some(Exit::Code(0)), Some(verdict)) => {
+            (Some(WorkerExit::Code(0)), None) => (Phase::Exited, None),
+            (Some(WorkerExit::Code(0)), Some(verdict)) if verdict.ok => (Phase::Done, None),
+            (Some(WorkerExit::Code(0)), Some(verdict)) => {
                 (Phase::Failed, Some(format!("the check `{}` failed: {}", verdict.name, verdict.status)))
             }
             (Some(exit), _) => (Phase::Failed, Some(exit.words())),

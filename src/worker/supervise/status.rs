@@ -10,7 +10,7 @@ use super::serve::Refusal;
 use super::stage::Stage;
 use crate::agents;
 use crate::model::json::clip;
-use crate::model::query::{Standing, Status};
+use crate::model::query::{ProgramState, ProgramStatus};
 use crate::model::silence;
 use crate::sys::clock::Deadline;
 use crate::worker::screen;
@@ -25,7 +25,7 @@ const FIRST_LOOK_MS: i64 = 700;
 const FIRST_BYTES: u64 = 128 * 1024;
 
 /// Pending checks of a program's terminal.
-pub(super) struct Watch {
+pub(super) struct StatusWatch {
     /// When to check its silence; `None` if that was done since it last printed.
     quiet: Option<Deadline>,
     /// True if that check is the early one.
@@ -34,61 +34,61 @@ pub(super) struct Watch {
     unworded: Option<(Deadline, String)>,
 }
 
-impl Watch {
+impl StatusWatch {
     /// Makes the checks of a starting program.
-    pub(super) fn begin(idle_ms: i64) -> Watch {
-        Watch { quiet: Some(Deadline::after_ms(idle_ms)), first_look: false, unworded: None }
+    pub(super) fn begin(idle_ms: i64) -> StatusWatch {
+        StatusWatch { quiet: Some(Deadline::after_ms(idle_ms)), first_look: false, unworded: None }
     }
 }
 
 impl Supervisor {
     /// Handles a status of the program. A status during its end raises no flag.
-    pub(super) fn heard(&mut self, status: Status) {
+    pub(super) fn heard(&mut self, status: ProgramStatus) {
         if matches!(self.stage, Stage::Agent { .. }) {
-            self.fares(status);
+            self.hook_status(status);
         }
     }
 
     /// Handles a status from a hook of the program.
-    pub(super) fn told_by_hook(
+    pub(super) fn reported_by_hook(
         &mut self,
         state: &str,
         text: Option<String>,
     ) -> Result<Result<String, Refusal>> {
-        let named = Standing::named(state.as_bytes());
+        let named = ProgramState::named(state.as_bytes());
         let state = named.with_context(|| format!("{state:?} is not a state"))?;
-        self.heard(Status { state, kind: None, message: text });
+        self.heard(ProgramStatus { state, kind: None, message: text });
         Ok(Ok(String::new()))
     }
 
     /// Handles a status. An agent that stops has not reported that its work is done, which `looop done` does. It may
     /// have asked something in plain words, so it is never ended for that.
-    fn fares(&mut self, Status { state, kind, message }: Status) {
+    fn hook_status(&mut self, ProgramStatus { state, kind, message }: ProgramStatus) {
         let has_words = message.is_some();
-        let said = message.or(kind);
+        let stated = message.or(kind);
         self.watch.unworded = None;
-        let text = match (state, said) {
-            (Standing::Blocked, said) => {
-                let said = said.unwrap_or_else(|| "it waits in its terminal".to_owned());
+        let text = match (state, stated) {
+            (ProgramState::Blocked, stated) => {
+                let stated = stated.unwrap_or_else(|| "it waits in its terminal".to_owned());
                 if !has_words {
-                    self.watch.unworded = Some((Deadline::after_ms(DRAW_MS), said));
+                    self.watch.unworded = Some((Deadline::after_ms(DRAW_MS), stated));
                     return;
                 }
-                said
+                stated
             }
-            (Standing::Error, None) => "it stopped on an error".to_owned(),
-            (Standing::Error, Some(said)) => format!("it stopped on an error: {said}"),
+            (ProgramState::Error, None) => "it stopped on an error".to_owned(),
+            (ProgramState::Error, Some(stated)) => format!("it stopped on an error: {stated}"),
             // The open question needs the user already.
-            (Standing::Done, _) if self.state.ask.is_some() => return,
-            (Standing::Done, None) => "it stopped and did not say that its work is done".to_owned(),
-            (Standing::Done, Some(said)) => format!("it stopped: {said}"),
-            (Standing::Working | Standing::Clear, _) => {
+            (ProgramState::Done, _) if self.state.ask.is_some() => return,
+            (ProgramState::Done, None) => "it stopped and did not say that its work is done".to_owned(),
+            (ProgramState::Done, Some(stated)) => format!("it stopped: {stated}"),
+            (ProgramState::Working | ProgramState::Clear, _) => {
                 if self.flag_by_status {
                     self.lower();
                 }
                 return;
             }
-            (Standing::Idle, _) => return,
+            (ProgramState::Idle, _) => return,
         };
         self.call(&text);
     }
@@ -109,9 +109,9 @@ impl Supervisor {
 
     /// Does the checks that are due: reads a drawn question, or checks the silence.
     pub(super) fn look_at_status(&mut self) {
-        if let Some((_, said)) = self.watch.unworded.take_if(|(due, _)| due.passed()) {
+        if let Some((_, stated)) = self.watch.unworded.take_if(|(due, _)| due.passed()) {
             let question = silence::question(&screen::whole_of(&self.dir));
-            self.call(&question.unwrap_or(said));
+            self.call(&question.unwrap_or(stated));
         }
         if self.watch.quiet.is_some_and(|quiet| quiet.passed()) {
             self.look_at_silence();

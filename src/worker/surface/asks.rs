@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::notify::Notice;
-use crate::model::ask::Ask;
+use crate::model::ask::QuestionFile;
 use crate::model::card::barred;
 use crate::model::name::Name;
 use crate::model::time::Now;
-use crate::store::file::Keep;
+use crate::store::file::Durability;
 use crate::store::layout::Layout;
 use crate::store::records;
 
-/// The form of `told.json`.
+/// The form of `notified.json`.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Told {
+struct NotifiedQuestions {
     /// Open asks of the loop of which the notifier was told.
     asks: BTreeSet<Name>,
 }
@@ -27,13 +27,14 @@ struct Told {
 ///
 /// # Errors
 /// When the asks or the record cannot be read: no notice is sent then.
-pub fn untold(layout: &Layout, now: Now) -> Result<Vec<Ask>> {
-    let told: Told = records::read_json(&layout.told_asks())?.unwrap_or_default();
-    Ok(open(layout, now)?.into_iter().filter(|ask| !told.asks.contains(&ask.id)).collect())
+pub fn untold(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
+    let notified: NotifiedQuestions = records::read_json(&layout.notified_asks())?.unwrap_or_default();
+    Ok(open(layout, now)?.into_iter().filter(|ask| !notified.asks.contains(&ask.id)).collect())
 }
 
-fn open(layout: &Layout, now: Now) -> Result<Vec<Ask>> {
-    let is_open = |ask: &Ask| ask.worker.is_none() && ask.expires_ms.is_none_or(|until| until > now.unix_ms);
+fn open(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
+    let is_open =
+        |ask: &QuestionFile| ask.worker.is_none() && ask.expires_ms.is_none_or(|until| until > now.unix_ms);
     let (asks, _) = records::asks(layout)?;
     Ok(asks
         .into_values()
@@ -53,12 +54,12 @@ pub fn due(layout: &Layout, argv: &[String], now: Now) -> Result<Vec<Notice>> {
     let news = untold(layout, now)?;
     if !news.is_empty() {
         let asks = open(layout, now)?.into_iter().map(|ask| ask.id).collect();
-        records::write_json(&layout.told_asks(), &Told { asks }, Keep::Whole)?;
+        records::write_json(&layout.notified_asks(), &NotifiedQuestions { asks }, Durability::Whole)?;
     }
     Ok(news.iter().map(|ask| notice(layout, argv, ask)).collect())
 }
 
-fn notice(layout: &Layout, argv: &[String], ask: &Ask) -> Notice {
+fn notice(layout: &Layout, argv: &[String], ask: &QuestionFile) -> Notice {
     let (kind, text) = match &ask.approval {
         Some(approval) => ("approval", barred(&format!("{}: {}", approval.decided.action.tag(), ask.text))),
         None => ("ask", barred(&ask.text)),

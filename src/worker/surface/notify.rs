@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::Reach;
-use super::plan::Call;
-use crate::model::ask::{Ask, visible};
+use super::plan::Attention;
+use crate::model::ask::{QuestionFile, visible};
 use crate::model::card::barred;
 use crate::model::time::Now;
-use crate::store::file::{self, Keep};
+use crate::store::file::{self, Durability};
 use crate::store::layout::{Layout, ask_path};
 use crate::store::workers::Worker;
 use crate::store::{logs, records};
@@ -24,7 +24,7 @@ const NOTIFY_MS: i64 = 30_000;
 /// How many run at a time.
 const WIDTH: usize = 8;
 /// How much of its output is logged, in bytes.
-const SAID_BYTES: usize = 500;
+const STATUS_BYTES: usize = 500;
 
 /// One call of a notifier.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,17 +35,17 @@ pub struct Notice {
 }
 
 /// Returns the notices about what a worker needs and its notifier does not know yet.
-pub fn notices(layout: &Layout, worker: &Worker, call: &Call, told: &Call) -> Vec<Notice> {
+pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &Attention) -> Vec<Notice> {
     let argv = &worker.spec.notify;
     if argv.is_empty() {
         return Vec::new();
     }
     let notice = |body| Notice { argv: argv.clone(), body };
-    let flag = worker.state.flag.as_ref().filter(|_| call.has_new_flag(told));
+    let flag = worker.state.flag.as_ref().filter(|_| call.has_new_flag(notified));
     let flag = flag.map(|flag| notice(body(layout, worker, "flag", &flag.text, &[], flag.at_ms)));
-    let ask = call.ask.as_ref().filter(|_| call.has_new_ask(told)).map(|id| {
+    let ask = call.ask.as_ref().filter(|_| call.has_new_ask(notified)).map(|id| {
         // An unreadable question still waits for an answer.
-        let ask = records::read_json::<Ask>(&layout.file(&ask_path(id))).ok().flatten();
+        let ask = records::read_json::<QuestionFile>(&layout.file(&ask_path(id))).ok().flatten();
         let at_ms = ask.as_ref().map_or(worker.state.since_ms, |ask| ask.created_ms);
         let (text, options) = ask.map(|ask| (ask.text, ask.options)).unwrap_or_default();
         notice(body(layout, worker, "ask", &text, &options, at_ms))
@@ -75,7 +75,7 @@ pub fn send(layout: &Layout, file: &Path, notices: &[Notice], reach: &Reach, now
     let jobs = notices.iter().map(|notice| job(file, notice, reach)).collect::<Result<Vec<Job>>>()?;
     let ended = proc::run_all(jobs, WIDTH, &Cancel::never()?, None).context("could not run the notifier")?;
     for (notice, ended) in notices.iter().zip(ended) {
-        let tail = &ended.stdout[ended.stdout.len().saturating_sub(SAID_BYTES)..];
+        let tail = &ended.stdout[ended.stdout.len().saturating_sub(STATUS_BYTES)..];
         let fields = Map::from_iter([
             ("worker".to_owned(), notice.body["worker"].clone()),
             ("kind".to_owned(), notice.body["kind"].clone()),
@@ -93,7 +93,7 @@ fn job<'a>(path: &Path, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
     let cwd = reach.config.parent().filter(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned();
     let (name, args) = notice.argv.split_first().context("could not run the notifier: it has no name")?;
     // One line, which is neither a lone dot nor begins with a tilde: these have a meaning for mail programs.
-    file::write(path, format!("{}\n", notice.body).as_bytes(), 0o600, Keep::Whole)?;
+    file::write(path, format!("{}\n", notice.body).as_bytes(), 0o600, Durability::Whole)?;
     let input = File::open(path).with_context(|| format!("could not open `{}`", path.display()))?;
     let mut env: Vec<(String, String)> = reach.env.iter().filter(|(key, _)| key != "PATH").cloned().collect();
     env.push(("PATH".to_owned(), reach.path.clone()));
@@ -103,10 +103,10 @@ fn job<'a>(path: &Path, notice: &Notice, reach: &Reach) -> Result<Job<'a>> {
         env,
         cwd,
         input: Input::File(input),
-        keep: proc::Keep::Tail(SAID_BYTES),
+        keep: proc::OutputLimit::Tail(STATUS_BYTES),
         timeout_ms: NOTIFY_MS,
         sink: None,
         gate: None,
-        boxed: None,
+        sandbox: None,
     })
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::name::Name;
-use crate::model::worker::State;
+use crate::model::worker::WorkerState;
 
 /// The most windows of single workers; further workers share one window.
 pub const WINDOWS_MAX: usize = 5;
@@ -11,45 +11,45 @@ pub const WINDOWS_MAX: usize = 5;
 /// Why a worker needs the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Call {
+pub struct Attention {
     /// The number of its flag; 0 means that it has raised none.
     pub flag: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ask: Option<Name>,
 }
 
-impl Call {
+impl Attention {
     /// Returns why a worker needs the user; `None` if it does not, or if it has ended and cannot be helped.
-    pub fn of(state: &State) -> Option<Call> {
+    pub fn of(state: &WorkerState) -> Option<Attention> {
         let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
         let waits = state.needs_human() && !state.phase.is_over();
-        waits.then(|| Call { flag, ask: state.ask.clone() })
+        waits.then(|| Attention { flag, ask: state.ask.clone() })
     }
 
     /// Returns what a notifier is told: also the flag of an ended worker that left work behind.
-    pub fn notice(state: &State) -> Option<Call> {
+    pub fn notice(state: &WorkerState) -> Option<Attention> {
         let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
-        state.needs_human().then(|| Call { flag, ask: state.ask.clone() })
+        state.needs_human().then(|| Attention { flag, ask: state.ask.clone() })
     }
 
     /// Returns true if its flag is newer than the one in `before`.
-    pub fn has_new_flag(&self, before: &Call) -> bool {
+    pub fn has_new_flag(&self, before: &Attention) -> bool {
         self.flag > before.flag
     }
 
     /// Returns true if its question differs from the one in `before`.
-    pub fn has_new_ask(&self, before: &Call) -> bool {
+    pub fn has_new_ask(&self, before: &Attention) -> bool {
         self.ask.is_some() && self.ask != before.ask
     }
 
     /// Returns true if its flag or question is new.
-    pub fn is_news(&self, before: &Call) -> bool {
+    pub fn is_news(&self, before: &Attention) -> bool {
         self.has_new_flag(before) || self.has_new_ask(before)
     }
 
     /// Returns what was shown, after this was shown too.
-    pub fn after(&self, before: &Call) -> Call {
-        Call { flag: self.flag.max(before.flag), ask: self.ask.clone().or_else(|| before.ask.clone()) }
+    pub fn after(&self, before: &Attention) -> Attention {
+        Attention { flag: self.flag.max(before.flag), ask: self.ask.clone().or_else(|| before.ask.clone()) }
     }
 }
 
@@ -58,26 +58,27 @@ impl Call {
 #[serde(deny_unknown_fields, default)]
 pub struct Surfaced {
     /// What a window showed.
-    pub shown: Call,
+    pub shown: Attention,
     /// True if that window showed this worker only.
     pub own: bool,
     /// What the notifier was started with.
-    pub told: Call,
+    #[serde(alias = "told")]
+    pub notified: Attention,
 }
 
 /// A worker that waits for the user.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct DesiredWindow {
     /// The label of its window.
     pub key: String,
-    pub call: Call,
+    pub call: Attention,
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: i64,
     /// What was shown of it before.
     pub past: Surfaced,
 }
 
-impl Wanted {
+impl DesiredWindow {
     fn needs_own(&self) -> bool {
         !self.past.own || self.call.is_news(&self.past.shown)
     }
@@ -105,7 +106,7 @@ impl Pane {
 
 /// One change of the windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum WindowStep {
     /// Open a window of its own for this worker.
     Open(String),
     /// Ring in the window of a worker with a new flag or question.
@@ -124,15 +125,15 @@ pub enum Step {
 
 /// Computes the changes that make the windows show the waiting workers. A window that the user closed is not opened
 /// again for the same flag. A window that the user looks at is not closed: the next keys would go to another program.
-pub fn plan(wanted: &[Wanted], panes: &[Pane]) -> Vec<Step> {
-    let mut order: Vec<&Wanted> = wanted.iter().collect();
+pub fn plan(wanted: &[DesiredWindow], panes: &[Pane]) -> Vec<WindowStep> {
+    let mut order: Vec<&DesiredWindow> = wanted.iter().collect();
     order.sort_by_key(|one| (one.since_ms, one.key.as_str()));
     let pane_of = |key: &str| panes.iter().find(|pane| pane.key == key);
     let shared = panes.iter().find(|pane| pane.rest().is_some());
 
-    let (held, loose): (Vec<&Wanted>, Vec<&Wanted>) =
+    let (held, loose): (Vec<&DesiredWindow>, Vec<&DesiredWindow>) =
         order.into_iter().partition(|one| pane_of(&one.key).is_some());
-    let waiting: Vec<&Wanted> = loose.into_iter().filter(|one| one.needs_own()).collect();
+    let waiting: Vec<&DesiredWindow> = loose.into_iter().filter(|one| one.needs_own()).collect();
     let free = WINDOWS_MAX.saturating_sub(held.len()).min(waiting.len());
     let (own, rest) = waiting.split_at(free);
 
@@ -141,16 +142,16 @@ pub fn plan(wanted: &[Wanted], panes: &[Pane]) -> Vec<Step> {
         shows || (!rest.is_empty() && shared == Some(pane))
     };
     let unused = panes.iter().filter(|pane| !in_use(pane) && !pane.watched);
-    let mut steps: Vec<Step> = unused.cloned().map(Step::Close).collect();
+    let mut steps: Vec<WindowStep> = unused.cloned().map(WindowStep::Close).collect();
     for one in held.iter().filter(|one| one.needs_own()) {
-        steps.extend(pane_of(&one.key).map(|pane| Step::Ring(pane.clone(), one.key.clone())));
+        steps.extend(pane_of(&one.key).map(|pane| WindowStep::Ring(pane.clone(), one.key.clone())));
     }
-    steps.extend(own.iter().map(|one| Step::Open(one.key.clone())));
+    steps.extend(own.iter().map(|one| WindowStep::Open(one.key.clone())));
     let ring = rest.iter().any(|one| one.call.is_news(&one.past.shown));
     let differs = shared.is_some_and(|pane| pane.rest() != Some(rest.len()));
     if !rest.is_empty() && (ring || differs) {
         let keys = rest.iter().map(|one| one.key.clone()).collect();
-        steps.push(Step::Rest { pane: shared.cloned(), keys, ring });
+        steps.push(WindowStep::Rest { pane: shared.cloned(), keys, ring });
     }
     steps
 }

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn wanted(n: u32, flag: u32) -> Wanted {
-    let call = Call { flag, ask: None };
-    Wanted { key: format!("w{n}@1"), call, since_ms: i64::from(n), past: Surfaced::default() }
+fn wanted(n: u32, flag: u32) -> DesiredWindow {
+    let call = Attention { flag, ask: None };
+    DesiredWindow { key: format!("w{n}@1"), call, since_ms: i64::from(n), past: Surfaced::default() }
 }
 
 fn pane(key: &str) -> Pane {
@@ -18,36 +18,36 @@ fn pane(key: &str) -> Pane {
 
 /// A simulated tmux server, and looop's records about the workers.
 #[derive(Default)]
-struct Desk {
+struct FakeTmux {
     panes: Vec<Pane>,
     past: BTreeMap<String, Surfaced>,
     made: usize,
     rung: usize,
 }
 
-impl Desk {
-    fn settle(&mut self, waiting: &[(u32, u32)]) -> Vec<Step> {
+impl FakeTmux {
+    fn settle(&mut self, waiting: &[(u32, u32)]) -> Vec<WindowStep> {
         let fill = |(n, flag): &(u32, u32)| {
             let one = wanted(*n, *flag);
-            Wanted { past: self.past.get(&one.key).cloned().unwrap_or_default(), ..one }
+            DesiredWindow { past: self.past.get(&one.key).cloned().unwrap_or_default(), ..one }
         };
-        let wanted: Vec<Wanted> = waiting.iter().map(fill).collect();
+        let wanted: Vec<DesiredWindow> = waiting.iter().map(fill).collect();
         let steps = plan(&wanted, &self.panes);
         for step in &steps {
             match step {
-                Step::Open(key) => self.open(key),
-                Step::Ring(..) => self.rung += 1,
-                Step::Close(gone) => self.panes.retain(|pane| pane != gone),
-                Step::Rest { pane, keys, ring } => {
+                WindowStep::Open(key) => self.open(key),
+                WindowStep::Ring(..) => self.rung += 1,
+                WindowStep::Close(gone) => self.panes.retain(|pane| pane != gone),
+                WindowStep::Rest { pane, keys, ring } => {
                     self.panes.retain(|one| Some(one) != pane.as_ref());
                     self.open(&format!("+{}", keys.len()));
                     self.rung += usize::from(*ring);
                 }
             }
             let (keys, own) = match step {
-                Step::Open(key) | Step::Ring(_, key) => (vec![key.clone()], true),
-                Step::Rest { keys, .. } => (keys.clone(), false),
-                Step::Close(_) => continue,
+                WindowStep::Open(key) | WindowStep::Ring(_, key) => (vec![key.clone()], true),
+                WindowStep::Rest { keys, .. } => (keys.clone(), false),
+                WindowStep::Close(_) => continue,
             };
             for key in keys {
                 let call = wanted.iter().find(|one| one.key == key).unwrap().call.clone();
@@ -72,65 +72,65 @@ impl Desk {
 
 #[test]
 fn each_flag_opens_one_window_once() {
-    let mut desk = Desk::default();
-    desk.settle(&[(1, 1)]);
-    assert_eq!(desk.keys(), ["w1@1"]);
-    assert_eq!(desk.settle(&[(1, 1)]), []);
-    desk.panes.clear();
-    assert_eq!(desk.settle(&[(1, 1)]), [], "the human closed it");
-    desk.settle(&[(1, 2)]);
-    assert_eq!(desk.keys(), ["w1@1"], "a new flag is a new window");
-    desk.settle(&[]);
-    assert_eq!(desk.keys(), [] as [&str; 0]);
+    let mut server = FakeTmux::default();
+    server.settle(&[(1, 1)]);
+    assert_eq!(server.keys(), ["w1@1"]);
+    assert_eq!(server.settle(&[(1, 1)]), []);
+    server.panes.clear();
+    assert_eq!(server.settle(&[(1, 1)]), [], "the human closed it");
+    server.settle(&[(1, 2)]);
+    assert_eq!(server.keys(), ["w1@1"], "a new flag is a new window");
+    server.settle(&[]);
+    assert_eq!(server.keys(), [] as [&str; 0]);
 }
 
 #[test]
 fn a_new_flag_rings_in_the_existing_window() {
-    let mut desk = Desk::default();
-    desk.settle(&[(1, 1)]);
-    assert!(matches!(desk.settle(&[(1, 2)])[..], [Step::Ring(..)]));
-    assert_eq!((desk.made, desk.rung), (1, 1));
+    let mut server = FakeTmux::default();
+    server.settle(&[(1, 1)]);
+    assert!(matches!(server.settle(&[(1, 2)])[..], [WindowStep::Ring(..)]));
+    assert_eq!((server.made, server.rung), (1, 1));
 }
 
 #[test]
 fn workers_after_the_fifth_share_a_window_until_there_is_room() {
-    let mut desk = Desk::default();
+    let mut server = FakeTmux::default();
     let all: Vec<(u32, u32)> = (1..=7).map(|n| (n, 1)).collect();
-    desk.settle(&all);
-    assert_eq!(desk.keys(), ["+2", "w1@1", "w2@1", "w3@1", "w4@1", "w5@1"]);
-    assert_eq!(desk.settle(&all), []);
-    desk.panes.retain(|pane| pane.rest().is_none());
-    assert_eq!(desk.settle(&all), [], "the human closed the shared one");
-    desk.settle(&[&all[..], &[(8, 1)]].concat());
-    assert_eq!(desk.keys()[0], "+3", "a new flag brings it back");
-    desk.settle(&all[1..]);
-    assert_eq!(desk.keys(), ["+1", "w2@1", "w3@1", "w4@1", "w5@1", "w6@1"]);
-    desk.settle(&all[2..]);
-    assert_eq!(desk.keys(), ["w3@1", "w4@1", "w5@1", "w6@1", "w7@1"]);
+    server.settle(&all);
+    assert_eq!(server.keys(), ["+2", "w1@1", "w2@1", "w3@1", "w4@1", "w5@1"]);
+    assert_eq!(server.settle(&all), []);
+    server.panes.retain(|pane| pane.rest().is_none());
+    assert_eq!(server.settle(&all), [], "the human closed the shared one");
+    server.settle(&[&all[..], &[(8, 1)]].concat());
+    assert_eq!(server.keys()[0], "+3", "a new flag brings it back");
+    server.settle(&all[1..]);
+    assert_eq!(server.keys(), ["+1", "w2@1", "w3@1", "w4@1", "w5@1", "w6@1"]);
+    server.settle(&all[2..]);
+    assert_eq!(server.keys(), ["w3@1", "w4@1", "w5@1", "w6@1", "w7@1"]);
 }
 
 #[test]
 fn a_watched_window_stays() {
     let watched = Pane { watched: true, ..pane("w1@1") };
     assert_eq!(plan(&[], std::slice::from_ref(&watched)), []);
-    assert_eq!(plan(&[], &[pane("w1@1")]), [Step::Close(pane("w1@1"))]);
+    assert_eq!(plan(&[], &[pane("w1@1")]), [WindowStep::Close(pane("w1@1"))]);
 }
 
 #[test]
 fn an_ask_counts_separately() {
     let ask = Name::parse("q-1").unwrap();
-    let call = Call { flag: 1, ask: Some(ask.clone()) };
-    assert!(call.is_news(&Call { flag: 1, ask: None }));
+    let call = Attention { flag: 1, ask: Some(ask.clone()) };
+    assert!(call.is_news(&Attention { flag: 1, ask: None }));
     assert!(!call.is_news(&call));
-    assert!(!Call { flag: 1, ask: None }.is_news(&call), "an answered ask is not new");
-    assert_eq!(Call { flag: 2, ask: None }.after(&call), Call { flag: 2, ask: Some(ask) });
+    assert!(!Attention { flag: 1, ask: None }.is_news(&call), "an answered ask is not new");
+    assert_eq!(Attention { flag: 2, ask: None }.after(&call), Attention { flag: 2, ask: Some(ask) });
 }
 
 proptest! {
     #[test]
     fn any_history_settles(rounds in prop::collection::vec(
         (prop::collection::btree_map(0_u32..12, 1_u32..4, 0..12), any::<prop::sample::Index>()), 1..12)) {
-        let mut desk = Desk::default();
+        let mut server = FakeTmux::default();
         let mut flags: BTreeMap<u32, u32> = BTreeMap::new();
         for (waiting, closed) in rounds {
             // The number of a worker's flag only grows.
@@ -139,20 +139,20 @@ proptest! {
                 *flag += more - 1 + u32::from(*flag == 0);
                 (n, *flag)
             }).collect();
-            desk.settle(&waiting);
-            prop_assert_eq!(desk.settle(&waiting), vec![], "a second look finds nothing to do");
-            let (shared, own): (Vec<_>, Vec<_>) = desk.panes.iter().partition(|pane| pane.rest().is_some());
+            server.settle(&waiting);
+            prop_assert_eq!(server.settle(&waiting), vec![], "a second look finds nothing to do");
+            let (shared, own): (Vec<_>, Vec<_>) = server.panes.iter().partition(|pane| pane.rest().is_some());
             prop_assert!(own.len() <= WINDOWS_MAX && shared.len() <= 1);
             for (n, flag) in &waiting {
-                let past = &desk.past[&format!("w{n}@1")];
+                let past = &server.past[&format!("w{n}@1")];
                 prop_assert_eq!(past.shown.flag, *flag, "everybody was shown");
             }
             for pane in own {
                 prop_assert!(waiting.iter().any(|(n, _)| pane.key == format!("w{n}@1")), "{}", &pane.key);
             }
-            if !desk.panes.is_empty() {
-                let gone = closed.index(desk.panes.len());
-                desk.panes.remove(gone);
+            if !server.panes.is_empty() {
+                let gone = closed.index(server.panes.len());
+                server.panes.remove(gone);
             }
         }
     }

@@ -16,7 +16,7 @@ use tmux_interface::{
 
 use super::plan::Pane;
 use crate::model::fault::Fault;
-use crate::sys::proc::{self, Ended, Exit, Input, Job, Keep};
+use crate::sys::proc::{self, ChildResult, Input, Job, OutputLimit, ProcessExit};
 use crate::sys::signal::Cancel;
 
 /// The pane option that names the owner of a window.
@@ -76,7 +76,7 @@ impl Server {
                 .add_command(ListSessions::new().format(SESSION).build()),
         )?;
         // The socket of an ended server does not count.
-        Ok((ended.exit == Exit::Code(0)).then(|| read(&ended.stdout, profile)).flatten())
+        Ok((ended.exit == ProcessExit::Code(0)).then(|| read(&ended.stdout, profile)).flatten())
     }
 
     /// Opens a window at the end of a session without selecting it, and rings in it. The label is set afterwards: a
@@ -138,7 +138,7 @@ impl Server {
     }
 
     /// Runs tmux to its end. Passes only the locale of the caller's environment: `TMUX` may name another server.
-    fn call(&self, tmux: Tmux) -> Result<Ended> {
+    fn call(&self, tmux: Tmux) -> Result<ChildResult> {
         let socket = self.socket.to_str().context("could not use a tmux socket: its path is not UTF-8")?;
         let built = tmux.force_utf8().socket_path(socket).build();
         let args = built.to_vec().into_iter().skip(1).map(String::from).collect();
@@ -148,15 +148,15 @@ impl Server {
             env: self.locale.clone(),
             cwd: PathBuf::from("/"),
             input: Input::Null,
-            keep: Keep::All(OUTPUT_BYTES),
+            keep: OutputLimit::All(OUTPUT_BYTES),
             timeout_ms: CALL_MS,
             sink: None,
             gate: None,
-            boxed: None,
+            sandbox: None,
         };
         let ended = proc::run_one(job, &Cancel::never()?, None).context("could not call tmux")?;
         match &ended.exit {
-            Exit::Code(_) => Ok(ended),
+            ProcessExit::Code(_) => Ok(ended),
             other => Err(Fault::failed(format!("could not call tmux: {}", other.words())).into()),
         }
     }
@@ -177,12 +177,12 @@ fn literal(arg: &str) -> String {
     arg.strip_suffix(';').map_or_else(|| arg.to_owned(), |rest| format!("{rest}\\;"))
 }
 
-fn good(ended: Ended, what: &str) -> Result<Ended> {
-    if ended.exit == Exit::Code(0) {
+fn good(ended: ChildResult, what: &str) -> Result<ChildResult> {
+    if ended.exit == ProcessExit::Code(0) {
         return Ok(ended);
     }
-    let said = String::from_utf8_lossy(&ended.stderr);
-    Err(Fault::failed(format!("could not {what}: tmux said: {}", said.trim())).into())
+    let stated = String::from_utf8_lossy(&ended.stderr);
+    Err(Fault::failed(format!("could not {what}: tmux said: {}", stated.trim())).into())
 }
 
 /// Rings in a pane, so that tmux marks its window. A failure has no other effect.

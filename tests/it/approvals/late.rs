@@ -159,15 +159,15 @@ fn a_change_after_the_beat_has_looked_is_seen_before_the_command_starts() {
         let mut held = held.stdout(Stdio::piped()).spawn().unwrap();
         wait_until("the intent", || !profile.read_json("beat.json")["intent"].is_null());
         change(&profile);
-        let mut said = String::new();
-        std::io::Read::read_to_string(held.stdout.as_mut().unwrap(), &mut said).unwrap();
+        let mut printed = String::new();
+        std::io::Read::read_to_string(held.stdout.as_mut().unwrap(), &mut printed).unwrap();
         held.wait().unwrap();
         // Without a sandbox the command's own words look like those of the program that would have become it.
         let outputs = fs::read_dir(profile.data().join("runs")).unwrap().flatten();
         let outputs = outputs.filter_map(|run| fs::read_to_string(run.path().join("output.txt")).ok());
-        let told = if unboxed { outputs.collect() } else { profile.read("journal.md") };
+        let messages = if unboxed { outputs.collect() } else { profile.read("journal.md") };
         let words = format!("{what}` has changed since the user approved it");
-        assert!(told.contains(&words), "{what}, {unboxed}: {said}{told}");
-        assert_eq!(sunk(&profile), 0, "{what}, {unboxed}: {said}{told}");
+        assert!(messages.contains(&words), "{what}, {unboxed}: {printed}{messages}");
+        assert_eq!(sunk(&profile), 0, "{what}, {unboxed}: {printed}{messages}");
     }
 }

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn a_forged_yes_runs_nothing() {
-    let said = |hash: &str| json!({ "approve": { "hash": hash } });
+    let printed = |hash: &str| json!({ "approve": { "hash": hash } });
     // An answer written by hand, for a hash that is not that of the move.
     for hash in ["", "0000", &"f".repeat(64)] {
         let profile = profile(&["RUN", NOOP]);
         profile.looop(&["tick"]).ok();
         let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
-        let answer = json!({ "ask": id, "at_ms": 1, "said": said(hash) });
+        let answer = json!({ "ask": id, "at_ms": 1, "said": printed(hash) });
         fs::write(profile.data().join(format!("asks/{id}.answer.json")), answer.to_string()).unwrap();
         let ran = profile.looop(&["tick"]).ok();
         assert!(ran.stdout.contains("refused: the approval was not for this"), "{ran:?}");
@@ -51,7 +51,7 @@ fn a_forged_yes_runs_nothing() {
     profile.looop(&["tick"]).ok();
     let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
     for id in [id.as_str(), "ap-nosuch"] {
-        let answer = json!({ "ask": id, "at_ms": 1, "said": said("x") });
+        let answer = json!({ "ask": id, "at_ms": 1, "said": printed("x") });
         fs::write(profile.data().join(format!("asks/{id}.answer.json")), answer.to_string()).unwrap();
         profile.looop(&["tick"]).ok();
     }
@@ -196,9 +196,9 @@ fn a_command_of_a_beat_is_not_a_human() {
     let ask = asks(&profile).pop().unwrap();
     approve(&profile, &ask).ok();
     profile.looop(&["tick"]).ok();
-    let said = fs::read_to_string(profile.path("work/said")).unwrap();
-    let refusals = said.matches("this is for the user, and a beat of looop started this process").count();
-    assert_eq!(refusals, verbs.len(), "{said}");
+    let printed = fs::read_to_string(profile.path("work/said")).unwrap();
+    let refusals = printed.matches("this is for the user, and a beat of looop started this process").count();
+    assert_eq!(refusals, verbs.len(), "{printed}");
     assert!(!dir.join("goals/evil.md").exists() && !dir.join("paused.json").exists());
 }
 

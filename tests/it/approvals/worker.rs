@@ -166,9 +166,9 @@ fn another_value_of_a_variable_voids_a_yes() {
         let ask = waiting(&profile, name);
         approve(&profile, &ask).ok();
         let ran = profile.command(&["tick"]).env(name, "other").output().unwrap();
-        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
         let words = format!("something that the yes covered has changed since: {part}");
-        assert!(said.contains(&words), "{name}: {said}");
+        assert!(printed.contains(&words), "{name}: {printed}");
         assert!(!profile.data().join("workers/w1").exists(), "{name}");
     }
     let ask = waiting(&profile, "no variable");

@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use looop::model::beat::Started;
 use looop::model::name::Name;
-use looop::model::wire::{Decoder, FrameKind, Hello, Resize, Seen, encode_json};
-use looop::model::worker::{Phase, Spec, State, WorkerLimits};
+use looop::model::wire::{Decoder, FrameKind, Hello, Resize, ViewerState, encode_json};
+use looop::model::worker::{Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::layout::{Layout, WorkerDir};
-use looop::store::transcript::Writer;
+use looop::store::transcript::TranscriptWriter;
 use looop::store::workers;
 use looop::sys::socket;
 
@@ -31,8 +31,8 @@ pub struct Fake {
     pub got: Arc<Mutex<Got>>,
     /// Who holds the lock: not this process, whose children would then be a worker's.
     alive: Child,
-    writer: Writer,
-    state: State,
+    writer: TranscriptWriter,
+    state: WorkerState,
     /// While true, nothing is read from the client.
     deaf: Arc<(Mutex<bool>, Condvar)>,
 }
@@ -46,8 +46,8 @@ fn hold(dir: &WorkerDir) -> Child {
     let script = "exec 9<\"$0\"; flock 9; echo held; exec sleep 600";
     let mut holder =
         Command::new("sh").args(["-c", script]).arg(dir.alive()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = [0; 5];
-    holder.stdout.take().unwrap().read_exact(&mut said).unwrap();
+    let mut printed = [0; 5];
+    holder.stdout.take().unwrap().read_exact(&mut printed).unwrap();
     holder
 }
 
@@ -81,8 +81,8 @@ impl Fake {
             claims: Vec::new(),
             repo: None,
             objects: None,
-            boxed: None,
-            checks_boxed: None,
+            sandbox: None,
+            checks_sandbox: None,
             limits,
             notify: Vec::new(),
             tmux: None,
@@ -95,16 +95,16 @@ impl Fake {
         let dir = layout.worker(&spec.id);
         let alive = hold(&dir);
         let nobody = Started { pid: 0, start: 0, boot: String::new() };
-        let state = State { phase: Phase::Running, ..State::new(name(), 0, nobody) };
+        let state = WorkerState { phase: Phase::Running, ..WorkerState::new(name(), 0, nobody) };
         workers::save_state(&dir, &state).unwrap();
         drop(held);
-        let writer = Writer::create(&dir, 0, cols, rows, 64 << 20).unwrap();
+        let writer = TranscriptWriter::create(&dir, 0, cols, rows, 64 << 20).unwrap();
         let fake = Fake { dir, got: Arc::default(), alive, writer, state, deaf: Arc::default() };
-        fake.listen(greeting, Seen { cols, rows, ..fake.seen() });
+        fake.listen(greeting, ViewerState { cols, rows, ..fake.seen() });
         fake
     }
 
-    fn listen(&self, greeting: Option<Vec<u8>>, first: Seen) {
+    fn listen(&self, greeting: Option<Vec<u8>>, first: ViewerState) {
         let listener = socket::listen(&self.dir.attach_socket()).unwrap();
         listener.set_nonblocking(false).unwrap();
         let (got, deaf) = (self.got.clone(), self.deaf.clone());
@@ -139,8 +139,8 @@ impl Fake {
         });
     }
 
-    fn seen(&self) -> Seen {
-        Seen {
+    fn seen(&self) -> ViewerState {
+        ViewerState {
             offset: self.writer.offset(),
             cols: 80,
             rows: 24,
@@ -169,7 +169,7 @@ impl Fake {
         self.tell();
     }
 
-    pub fn state(&mut self, change: impl FnOnce(&mut State)) {
+    pub fn state(&mut self, change: impl FnOnce(&mut WorkerState)) {
         change(&mut self.state);
         workers::save_state(&self.dir, &self.state).unwrap();
         self.tell();

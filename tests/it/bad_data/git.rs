@@ -378,10 +378,10 @@ fn what_is_private_stays_out_of_git_whatever_the_ignore_file_says() {
         assert!(kept.contains("world.json") && kept.contains("goals"), "{kept:?}");
         let files = profile.git(&["ls-files"]);
         assert!(!files.contains(".lock") && !files.contains("corrupt") && !files.contains(".tmp"), "{files}");
-        for stray in
+        for orphan in
             [".env", "drafts", "sensors/key", "sensors/lib", "stray", "id_rsa", "notes.txt", "loose.txt"]
         {
-            assert!(!files.contains(stray), "{ignore:?}: {stray}: {files}");
+            assert!(!files.contains(orphan), "{ignore:?}: {orphan}: {files}");
         }
     }
 }

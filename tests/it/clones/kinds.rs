@@ -27,8 +27,8 @@ fn works(fixture: &Fixture, repo: &Path) -> Vec<String> {
 
 #[track_caller]
 fn refused(fixture: &Fixture, repo: &Path, why: &str) {
-    let said = inspect(&fixture.git(), repo).unwrap().unwrap_err();
-    assert!(said.contains(why), "{said}");
+    let printed = inspect(&fixture.git(), repo).unwrap().unwrap_err();
+    assert!(printed.contains(why), "{printed}");
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn a_repository_of_another_user_is_refused() {
     let repo = fixture.repo("repo");
     let mut git = fixture.git();
     git.owner += 1;
-    let said = inspect(&git, &repo).unwrap().unwrap_err();
-    assert!(said.contains("belongs to user") && said.contains("of yours"), "{said}");
+    let printed = inspect(&git, &repo).unwrap().unwrap_err();
+    assert!(printed.contains("belongs to user") && printed.contains("of yours"), "{printed}");
     // Only root can make this scene: the worktree is mine, and what it shares is not.
     git_in(&repo, &["worktree", "add", "-q", "../tree"]);
     if std::os::unix::fs::chown(repo.join(".git"), Some(12345), None).is_ok() {

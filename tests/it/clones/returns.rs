@@ -221,8 +221,8 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
         claims: Vec::new(),
         repo: Some(own),
         objects: None,
-        boxed: None,
-        checks_boxed: None,
+        sandbox: None,
+        checks_sandbox: None,
         limits: WorkerLimits::default(),
         notify: Vec::new(),
         tmux: None,
@@ -234,7 +234,7 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     let tip = fixture.commit(&clone, "new", "text");
     fs::write(clone.join("loose"), "x").unwrap();
     let root = profile.data().display().to_string();
-    let ran = profile.looop(&["__collect", &root, "fix"]).ok();
+    let ran = profile.looop(&["__fetch-branch", &root, "fix"]).ok();
     assert_eq!(ran.stdout.lines().count(), 1, "{ran:?}");
     let collected = &ran.json()["collected"];
     assert_eq!((&collected["branch"], &collected["tip"]), (&"looop/fix".into(), &tip.into()));
@@ -242,10 +242,10 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
         (&collected["commits"], &collected["left"]["untracked"]["first"][0]),
         (&1.into(), &"loose".into())
     );
-    let ran = profile.looop(&["__collect", &root, "nobody"]);
+    let ran = profile.looop(&["__fetch-branch", &root, "nobody"]);
     assert_eq!((ran.code, ran.stdout.lines().count()), (1, 1));
     assert!(ran.json()["error"].as_str().unwrap().contains("worker nobody does not exist"), "{ran:?}");
     fs::remove_dir_all(&repo).unwrap();
-    let ran = profile.looop(&["__collect", &root, "fix"]);
+    let ran = profile.looop(&["__fetch-branch", &root, "fix"]);
     assert!(ran.code == 1 && ran.json()["error"].as_str().unwrap().contains("cannot be opened"), "{ran:?}");
 }

@@ -134,15 +134,15 @@ fn a_checkout_that_leads_elsewhere_is_refused() {
     let fixture = Fixture::new();
     let secret = fixture.repo("secret");
     let refused = |repo: &Path, why: &str| {
-        let said = match inspect(&fixture.git(), repo) {
+        let printed = match inspect(&fixture.git(), repo) {
             Ok(Ok(source)) => format!(
                 "{:#}",
                 make(&fixture.git(), &source, &fixture.path("w/x"), &"x".parse().unwrap()).unwrap_err()
             ),
-            Ok(Err(said)) => said,
+            Ok(Err(printed)) => printed,
             Err(error) => format!("{error:#}"),
         };
-        assert!(said.contains(why), "{said}");
+        assert!(printed.contains(why), "{printed}");
         assert_eq!(git_in(&secret, &["for-each-ref", "refs/looop"]), "", "nothing was written there");
     };
     let pointer = fixture.path("pointer");

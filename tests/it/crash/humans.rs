@@ -65,17 +65,17 @@ fn again(profile: &Profile) {
 
 fn playbook_written(after: &After) -> Option<String> {
     let text = after.text("PLAYBOOK.md").unwrap_or_default();
-    told(after, "write_playbook", text == BODY)
+    messages(after, "write_playbook", text == BODY)
 }
 
 fn sensor_written(after: &After) -> Option<String> {
     let text = after.text("sensors/two.sh");
     let torn = text.as_ref().is_some_and(|text| !text.contains("\"n\":2}'\n"));
-    if torn { Some(format!("torn: {text:?}")) } else { told(after, "write_sensor", text.is_some()) }
+    if torn { Some(format!("torn: {text:?}")) } else { messages(after, "write_sensor", text.is_some()) }
 }
 
 /// A yes is never lost without a word, and what the journal is sure of is true.
-fn told(after: &After, tag: &str, made: bool) -> Option<String> {
+fn messages(after: &After, tag: &str, made: bool) -> Option<String> {
     let lines: Vec<&String> =
         after.journal.iter().filter(|line| line.contains(&format!(" {tag} "))).collect();
     let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
@@ -92,8 +92,8 @@ fn dropped(after: &After) -> Option<String> {
 fn words(after: &After) -> Vec<Value> {
     let dirs = ["asks", "asks/archive"].map(|dir| after.profile.data().join(dir));
     let files = dirs.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
-    let said = files.filter(|file| file.file_name().to_string_lossy().ends_with(".answer.json"));
-    said.map(|file| serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap_or_default()).collect()
+    let printed = files.filter(|file| file.file_name().to_string_lossy().ends_with(".answer.json"));
+    printed.map(|file| serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap_or_default()).collect()
 }
 
 fn answered(after: &After) -> Option<String> {

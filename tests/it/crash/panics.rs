@@ -14,7 +14,7 @@ use looop::sys::signal::Cancel;
 use looop::sys::{clock, tree};
 use looop::tick::{self, Ctx};
 use looop::worker::fleet::LocalFleet;
-use looop::worker::start::Starter;
+use looop::worker::start::WorkerStarter;
 use serde_json::Value;
 
 use super::{Scene, Stage, scenes};
@@ -71,7 +71,7 @@ fn beat(uses: usize) {
         layout: &layout,
         settings: &config.settings,
         runner: &runner,
-        fleet: &LocalFleet(Starter {
+        fleet: &LocalFleet(WorkerStarter {
             layout: &layout,
             settings: &config.settings,
             cancel: &cancel,
@@ -85,7 +85,7 @@ fn beat(uses: usize) {
         person: env.person(),
         frame: None,
         dry: false,
-        spared: looop::sys::tree::Known::new(),
+        excluded: looop::sys::tree::Known::new(),
         settles: false,
         waits: None,
         usage: None,
@@ -111,8 +111,8 @@ fn sweep(scenes: &[Scene]) -> [usize; 2] {
                 assert!(stage.profile.asked() == 1, "{ran:?}");
                 break;
             }
-            let said = String::from_utf8_lossy(&ran.stdout);
-            assert!(said.contains("the fuse blew"), "{ran:?}");
+            let printed = String::from_utf8_lossy(&ran.stdout);
+            assert!(printed.contains("the fuse blew"), "{ran:?}");
             let beat = fs::read(stage.profile.data().join("beat.json")).unwrap_or_default();
             let beat: Value = serde_json::from_slice(&beat).unwrap_or_default();
             left.extend(["inflight", "intent"].into_iter().filter(|key| !beat[*key].is_null()));

@@ -460,10 +460,10 @@ fn problems(stage: &Stage, scene: &Scene, wreck: &Wreck) -> Vec<String> {
     if wreck.ran {
         fs::write(profile.path("sink"), "ran\n").unwrap();
     }
-    let (mut wrong, mut said) = (Vec::new(), String::new());
+    let (mut wrong, mut printed) = (Vec::new(), String::new());
     for args in [&["tick"][..], &["run", "keep"]] {
         let ran = profile.looop(args);
-        said.push_str(&ran.stderr);
+        printed.push_str(&ran.stderr);
         if ran.code != 0 || ran.stderr.contains("panicked") {
             wrong.push(format!("{args:?} exits {}: {}{}", ran.code, ran.stdout, ran.stderr));
         }
@@ -473,7 +473,7 @@ fn problems(stage: &Stage, scene: &Scene, wreck: &Wreck) -> Vec<String> {
     let after = After { profile, journal: journal.lines().map(str::to_owned).collect() };
     wrong.extend(after.losses(!wreck.place.ends_with("Torn")).into_iter().chain((scene.check)(&after)));
     if !wrong.is_empty() {
-        wrong.push(said);
+        wrong.push(printed);
     }
     wrong
 }

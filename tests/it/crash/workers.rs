@@ -40,7 +40,7 @@ pub fn stop() -> Scene {
 
 pub fn tell() -> Scene {
     let reply = json!({"move": "tell_worker", "id": "w1", "text": "Hear, hear.", "why": "w"});
-    Scene { begin: live, settle: end, ..scene("tell_worker", reply, told_once) }
+    Scene { begin: live, settle: end, ..scene("tell_worker", reply, notified_once) }
 }
 
 fn live(profile: &Profile) {
@@ -81,33 +81,33 @@ fn dirs(after: &After) -> Vec<std::path::PathBuf> {
 
 fn started_once(after: &After) -> Option<String> {
     let ran = fs::read_to_string(after.profile.path("sink")).unwrap_or_default().lines().count();
-    let told = lines(after, "start_worker");
+    let messages = lines(after, "start_worker");
     let text = |path: std::path::PathBuf| fs::read_to_string(path).unwrap_or_default();
     let lost = dirs(after).iter().any(|dir| text(dir.join("state.json")).contains("\"lost\""));
-    let sure = |words: &str| told.iter().any(|line| line.contains(words));
+    let sure = |words: &str| messages.iter().any(|line| line.contains(words));
     // Started and never run is said by the worker, which stands as lost.
-    let right = match (ran, told.len(), dirs(after).len()) {
+    let right = match (ran, messages.len(), dirs(after).len()) {
         (1, 1, 1) => sure("— done") || sure("— unknown: "),
         (0, 1, 1) => lost && (sure("— done") || sure("— unknown: ")),
         (0, 1, 0) => sure("— not done: ") || sure("— unknown: "),
         _ => false,
     };
     let staged = after.count("workers", ".new-");
-    let state = format!("{} workers, it ran {ran} times, lost: {lost}, {told:?}", dirs(after).len());
+    let state = format!("{} workers, it ran {ran} times, lost: {lost}, {messages:?}", dirs(after).len());
     (!right || staged > 0).then_some(state)
 }
 
 fn stopped(after: &After) -> Option<String> {
-    let told = lines(after, "stop_worker");
+    let messages = lines(after, "stop_worker");
     let ends = fs::read_to_string(after.profile.data().join("journal.md")).unwrap_or_default();
     let by_move = ends.contains("worker w1 — killed");
-    (told.len() > 1 || !by_move || dirs(after).len() != 1).then(|| format!("{told:?}, {ends}"))
+    (messages.len() > 1 || !by_move || dirs(after).len() != 1).then(|| format!("{messages:?}, {ends}"))
 }
 
-fn told_once(after: &After) -> Option<String> {
+fn notified_once(after: &After) -> Option<String> {
     let read = |dir: &std::path::PathBuf| fs::read_to_string(dir.join("told.jsonl")).unwrap_or_default();
     let texts: usize = dirs(after).iter().map(|dir| read(dir).lines().count()).sum();
-    let told = lines(after, "tell_worker");
-    let done = told.iter().filter(|line| line.contains("— done")).count();
-    (told.len() > 1 || texts != done).then(|| format!("{texts} texts, {told:?}"))
+    let messages = lines(after, "tell_worker");
+    let done = messages.iter().filter(|line| line.contains("— done")).count();
+    (messages.len() > 1 || texts != done).then(|| format!("{texts} texts, {messages:?}"))
 }

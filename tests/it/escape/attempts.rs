@@ -7,7 +7,7 @@ use std::path::Path;
 /// How success is known.
 pub enum Proof {
     /// By the line's own exit code: it read or reached something.
-    Said,
+    Outcome,
     /// By what is found outside, below the profile's directory. A box may let the line do it to what is the box's own.
     Left(fn(&Path) -> bool),
 }
@@ -24,8 +24,8 @@ pub struct Attempt {
     pub proof: Proof,
 }
 
-const fn said(name: &'static str, what: &'static str, script: &'static str) -> Attempt {
-    Attempt { name, what, script, proof: Proof::Said }
+const fn printed(name: &'static str, what: &'static str, script: &'static str) -> Attempt {
+    Attempt { name, what, script, proof: Proof::Outcome }
 }
 
 const fn left(
@@ -43,27 +43,27 @@ fn holds(path: std::path::PathBuf, text: &str) -> bool {
 
 /// All of them.
 pub const ATTEMPTS: &[Attempt] = &[
-    said("ssh", "read a key in `~/.ssh`", r#"grep -q "$KEY" $H/.ssh/id_test"#),
-    said("root", "read it through `/proc/self/root`", r#"grep -q "$KEY" /proc/self/root$H/.ssh/id_test"#),
-    said(
+    printed("ssh", "read a key in `~/.ssh`", r#"grep -q "$KEY" $H/.ssh/id_test"#),
+    printed("root", "read it through `/proc/self/root`", r#"grep -q "$KEY" /proc/self/root$H/.ssh/id_test"#),
+    printed(
         "procroot",
         "read it through `/proc/PID/root` of a process outside",
         r#"grep -q "$KEY" /proc/$V/root$H/.ssh/id_test"#,
     ),
-    said("environ", "read the environment of a process outside", r#"grep -q "$KEY" /proc/$V/environ"#),
-    said(
+    printed("environ", "read the environment of a process outside", r#"grep -q "$KEY" /proc/$V/environ"#),
+    printed(
         "mem",
         "read the memory of a process outside",
         r#"perl -e 'open(M, "/proc/$ARGV[0]/maps") or exit 1; <M> =~ /^([0-9a-f]+)/; no warnings; open(F, "<:raw", "/proc/$ARGV[0]/mem") or exit 1; sysseek(F, hex($1), 0); exit(sysread(F, $b, 4) == 4 ? 0 : 1)' $V"#,
     ),
-    said(
+    printed(
         "ptrace",
         "trace a process outside",
         r#"perl -e 'exit(syscall($ARGV[0], 0x4206, $ARGV[1] + 0, 0, 0) == 0 ? 0 : 1)' $PTRACE $V"#,
     ),
-    said("signal", "send a signal to a process outside", "kill -CONT $V"),
-    said("tree", "read another worker's tree", r#"grep -q "$KEY" $D/workers/other/clone/work"#),
-    said("config", "read looop's config", r#"grep -q scripted $P/looop.json"#),
+    printed("signal", "send a signal to a process outside", "kill -CONT $V"),
+    printed("tree", "read another worker's tree", r#"grep -q "$KEY" $D/workers/other/clone/work"#),
+    printed("config", "read looop's config", r#"grep -q scripted $P/looop.json"#),
     left(
         "symlink",
         "write the data dir through a symbolic link",
@@ -121,24 +121,24 @@ pub const ATTEMPTS: &[Attempt] = &[
         "LOOOP_DATA_DIR=$P/other LOOOP_CONFIG=$P/other.json HOME=$H $L init",
         |p| p.join("other/format").exists(),
     ),
-    said(
+    printed(
         "abstract",
         "connect to an abstract socket",
         r#"perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); exit(connect(S, pack_sockaddr_un("\0looop-test-$ARGV[0]")) ? 0 : 1)' $V"#,
     ),
-    said(
+    printed(
         "pathname",
         "connect to a socket with a path",
         r#"perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0); exit(connect(S, pack_sockaddr_un($ARGV[0])) ? 0 : 1)' $P/sock"#,
     ),
-    said("tmux", "command the human's tmux server", "tmux -S $P/tmux.sock set-buffer x"),
-    said(
+    printed("tmux", "command the human's tmux server", "tmux -S $P/tmux.sock set-buffer x"),
+    printed(
         "io_uring",
         "make an io_uring",
         r#"perl -e 'my $p = "\0" x 248; exit(syscall(425, 1, $p) >= 0 ? 0 : 1)'"#,
     ),
-    said("userns", "make a user namespace", "unshare -U true"),
-    said(
+    printed("userns", "make a user namespace", "unshare -U true"),
+    printed(
         "keyring",
         "write the kernel's key ring",
         r#"perl -e 'my ($t, $n, $v) = ("user", "looop-test", "x"); exit(syscall($ARGV[0], $t, $n, $v, 1, -4) > 0 ? 0 : 1)' $ADD_KEY"#,

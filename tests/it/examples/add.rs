@@ -195,7 +195,7 @@ fn a_value_never_runs() {
 }
 
 #[test]
-fn what_fails_is_said_and_nothing_is_kept() {
+fn what_fails_is_reported_and_nothing_is_kept() {
     let profile = Profile::scripted(&[NOOP]);
     let fails = |args: &[&str], code: i32, says: &[&str]| {
         let ran = profile.looop(&[&["sensor", "add"], args].concat());
@@ -275,8 +275,8 @@ fn a_beat_adds_no_sensor() {
     );
     for verb in [&["tick"][..], &["sensor", "test"], &["tick", "--dry-run"]] {
         profile.looop(verb).ok();
-        let said = fs::read_to_string(profile.path("said")).unwrap();
-        assert!(said.contains("could not change a sensor: this is for the user"), "{said}");
+        let printed = fs::read_to_string(profile.path("said")).unwrap();
+        assert!(printed.contains("could not change a sensor: this is for the user"), "{printed}");
         fs::remove_file(profile.path("said")).unwrap();
     }
     assert_eq!(sensors(&profile), ["s"]);
@@ -286,49 +286,49 @@ fn a_beat_adds_no_sensor() {
 fn a_human_is_asked() {
     let profile = Profile::scripted(&[NOOP]);
     fs::create_dir(profile.path("home/in $(box)")).unwrap();
-    let mut desk = Outer::start(&profile, &["sensor", "add", "http-health"], 100, 40);
-    desk.wait_for("URLS: the addresses");
-    desk.type_in(b"\n");
-    desk.wait_for("this setting needs a value");
-    desk.type_in(b"http://127.0.0.1:1\n");
-    desk.wait_for("WAIT: seconds to wait for each [5]: ");
-    desk.type_in(b"\n");
+    let mut terminal = Outer::start(&profile, &["sensor", "add", "http-health"], 100, 40);
+    terminal.wait_for("URLS: the addresses");
+    terminal.type_in(b"\n");
+    terminal.wait_for("this setting needs a value");
+    terminal.type_in(b"http://127.0.0.1:1\n");
+    terminal.wait_for("WAIT: seconds to wait for each [5]: ");
+    terminal.type_in(b"\n");
     // Its end may be known before all that it printed was read.
-    desk.wait_for("added http-health");
-    let (code, screen) = desk.end();
+    terminal.wait_for("added http-health");
+    let (code, screen) = terminal.end();
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("http-health reads") && screen.contains("refused"), "{screen}");
 
-    let mut desk = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
-    desk.wait_for("FOLDER: the folder [$HOME/Downloads]: ");
-    desk.type_in(b"~/nowhere\n");
-    desk.wait_for("no folder at");
-    desk.wait_for("Add it anyway? [y/N] ");
-    desk.type_in(b"n\n");
-    desk.wait_for("nothing was added");
-    let (code, screen) = desk.end();
+    let mut terminal = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
+    terminal.wait_for("FOLDER: the folder [$HOME/Downloads]: ");
+    terminal.type_in(b"~/nowhere\n");
+    terminal.wait_for("no folder at");
+    terminal.wait_for("Add it anyway? [y/N] ");
+    terminal.type_in(b"n\n");
+    terminal.wait_for("nothing was added");
+    let (code, screen) = terminal.end();
     assert!(code == 1 && screen.contains("nothing was added"), "{screen}");
 
-    let mut desk = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
-    desk.wait_for("FOLDER: ");
-    desk.type_in(b"~/in $(box)\n");
-    assert_eq!(desk.end().0, 0);
+    let mut terminal = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
+    terminal.wait_for("FOLDER: ");
+    terminal.type_in(b"~/in $(box)\n");
+    assert_eq!(terminal.end().0, 0);
     assert!(
         profile.read("sensors/in.sh").contains("/home/in $(box)'\n"),
         "{}",
         profile.read("sensors/in.sh")
     );
 
-    let mut desk = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
-    desk.wait_for("A sensor in is there. Replace it? [y/N] ");
-    desk.type_in(b"\n");
-    assert_eq!(desk.end().0, 2);
+    let mut terminal = Outer::start(&profile, &["sensor", "add", "folder", "--name", "in"], 100, 40);
+    terminal.wait_for("A sensor in is there. Replace it? [y/N] ");
+    terminal.type_in(b"\n");
+    assert_eq!(terminal.end().0, 2);
 
-    let mut desk = Outer::start(&profile, &["sensor", "add", "todo-txt"], 100, 40);
-    desk.wait_for("TASKS_FILE: ");
-    desk.type_in(&[4]);
-    desk.wait_for("the input ended");
-    let (code, screen) = desk.end();
+    let mut terminal = Outer::start(&profile, &["sensor", "add", "todo-txt"], 100, 40);
+    terminal.wait_for("TASKS_FILE: ");
+    terminal.type_in(&[4]);
+    terminal.wait_for("the input ended");
+    let (code, screen) = terminal.end();
     assert!(code == 2 && screen.contains("the input ended"), "{screen}");
     assert_eq!(sensors(&profile), ["http-health.sh", "in.sh"]);
 }

@@ -149,7 +149,7 @@ fn a_folder_is_counted_whatever_its_files_are_called() {
 }
 
 #[test]
-fn new_mail_is_counted_and_told() {
+fn new_mail_is_counted_and_reported() {
     let mut bench = Bench::new("maildir", &[]);
     assert!(bench.fails().contains("no maildir"));
     let dir = bench.path("home/mail");
@@ -202,7 +202,7 @@ fn tasks_are_counted() {
 }
 
 #[test]
-fn checkouts_are_told_apart() {
+fn checkouts_are_distinguished() {
     let mut bench = Bench::new("git-repos", &[]);
     assert!(bench.fails().contains("no git checkout"));
     let (one, two) = (bench.path("one"), bench.path("two 'dir'"));
@@ -255,9 +255,9 @@ fn failed_units_are_named() {
     let bench = Bench::new("systemd-units", &[]);
     // The real one says how it is on this machine: a list where systemd runs, an error where it does not.
     if std::path::Path::new("/usr/bin/systemctl").exists()
-        && let Err(said) = bench.run()
+        && let Err(printed) = bench.run()
     {
-        assert!(said.contains("systemctl could not list"), "{said}");
+        assert!(printed.contains("systemctl could not list"), "{printed}");
     }
     // What it prints, as recorded with these flags.
     let lists = |text: &str| bench.stand_in("systemctl", &format!("#!/bin/sh\ncat <<'END'\n{text}\nEND\n"));

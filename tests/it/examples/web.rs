@@ -162,9 +162,9 @@ fn an_error_is_an_error_whatever_it_looks_like() {
         let Answer::Page(_, good) = asker.page(&[item("t", "t")]) else { return };
         for (status, page) in pages.into_iter().chain([(503, good.as_str())]) {
             web.answer(Answer::Page(status, page.to_owned()));
-            let said = bench.fails();
-            let said = said.to_lowercase();
-            assert!(!said.contains("s3cret"), "{}: {said}", asker.name);
+            let printed = bench.fails();
+            let printed = printed.to_lowercase();
+            assert!(!printed.contains("s3cret"), "{}: {printed}", asker.name);
         }
     });
 }
@@ -219,7 +219,7 @@ fn who_asks_says_who_it_is_and_the_secret_is_in_no_argument() {
 }
 
 #[test]
-fn a_server_that_is_not_there_and_a_token_that_is_missing_are_said() {
+fn a_server_that_is_not_there_and_a_token_that_is_missing_are_reported() {
     each(|asker, web, _| {
         let gone = Web::start(Answer::Hang);
         let mut lost = asker.bench(&gone);
@@ -235,8 +235,8 @@ fn a_server_that_is_not_there_and_a_token_that_is_missing_are_said() {
         lost = asker.bench(web);
         lost.var(token, "");
         // gh without a token asks as nobody, where it asks at all.
-        if let Err(said) = lost.run() {
-            assert!(said.contains(token), "{}: {said}", asker.name);
+        if let Err(printed) = lost.run() {
+            assert!(printed.contains(token), "{}: {printed}", asker.name);
         } else {
             assert!(token == "GH_TOKEN", "{}", asker.name);
         }

@@ -80,8 +80,8 @@ fn whoever_goes_round_in_circles_is_halted_by_attempt_4() {
             let (_, code, lines) = run(bug, body, 4 + 1);
             let plans = of(&lines, "plan");
             let halted = plans.first().and_then(|plan| plan["after"].as_u64());
-            let said: Vec<&Value> = of(&lines, "attempt").iter().map(|attempt| &attempt["like"]).collect();
-            assert!(halted.is_some_and(|after| after <= 4), "bug {at}, {kind}: {halted:?} {said:?}");
+            let printed: Vec<&Value> = of(&lines, "attempt").iter().map(|attempt| &attempt["like"]).collect();
+            assert!(halted.is_some_and(|after| after <= 4), "bug {at}, {kind}: {halted:?} {printed:?}");
             assert_eq!(code, 1, "bug {at}, {kind}");
         }
     }

@@ -83,7 +83,7 @@ fn a_missing_command_or_agent_ends_it_before_anything_is_called() {
 #[test]
 #[ignore = "slow"]
 fn tests_that_hang_flood_or_ask_for_input_have_an_end() {
-    for (line, said) in [
+    for (line, printed) in [
         ("sleep 300", "still running after 1s"),
         ("yes", "still running after 1s"),
         ("read x && echo got it", "exit code 1"),
@@ -96,13 +96,13 @@ fn tests_that_hang_flood_or_ask_for_input_have_an_end() {
         fixture.agent(":");
         assert_eq!(fixture.fix(&[]).code, 1);
         let all = outcomes(&fixture);
-        assert!(all[0].0 == "failed" && all[0].1.contains(said), "{line}: {all:?}");
+        assert!(all[0].0 == "failed" && all[0].1.contains(printed), "{line}: {all:?}");
     }
 }
 
 #[test]
 #[ignore = "slow"]
-fn what_cannot_be_shown_is_said() {
+fn what_cannot_be_shown_is_reported() {
     let fixture = fixture(TESTS, 1);
     fixture.write("bin.dat", "a\0b");
     fs::File::create(fixture.project().join("huge.txt")).unwrap().set_len(50 << 20).unwrap();
@@ -230,15 +230,15 @@ fn an_attempt_that_changes_the_test_program_fails() {
 }
 
 #[test]
-fn a_budget_that_no_argument_can_hold_is_lowered_and_said() {
+fn a_budget_that_no_argument_can_hold_is_lowered_and_reported() {
     let fixture = fixture(TESTS, 1);
     fixture.write("lib.sh", &format!("{LIB}{}", "# a line that says nothing at all\n".repeat(9000)));
     fixture.leanfile(TESTS, &format!("{TASK}context_budget = 400000\n"));
     fixture.agent(FIXED);
     let ran = fixture.fix(&[]).ok();
-    let said = "agent.sh gets its prompt as one argument";
+    let printed = "agent.sh gets its prompt as one argument";
     assert!(ran.stdout.contains("context_budget is 400000 and 100000 was used"), "{}", ran.stdout);
-    assert!(ran.stdout.contains(said) && fixture.prompt(1).len() < 131_000, "{}", ran.stdout);
+    assert!(ran.stdout.contains(printed) && fixture.prompt(1).len() < 131_000, "{}", ran.stdout);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn lean(server: &ModelServer) -> String {
 }
 
 /// All that was said to the model in a request.
-fn said(request: &Value) -> String {
+fn printed(request: &Value) -> String {
     let messages = request["messages"].as_array().unwrap();
     messages.iter().map(|one| one["content"].to_string()).collect()
 }
@@ -57,7 +57,7 @@ fn edits_in_words_are_made_all_or_none_and_none_leads_out_of_the_project() {
     let requests = server.requests();
     assert_eq!(requests.len(), 3);
     for request in &requests {
-        let text = said(&request.body);
+        let text = printed(&request.body);
         for part in ["ADD-MUST-ADD", "### lib.sh", "expected 5, got -1", "<<<<<<< SEARCH"] {
             assert!(text.contains(part), "{part}: {text}");
         }
@@ -65,7 +65,7 @@ fn edits_in_words_are_made_all_or_none_and_none_leads_out_of_the_project() {
         assert!(request.body["response_format"].is_null(), "an answer is text");
     }
     // Why an edit was not made is in what comes next.
-    let last = said(&requests[2].body);
+    let last = printed(&requests[2].body);
     assert!(last.contains(r#"does not stand in it, from \"no such line\" on"#), "{last}");
     let rows = fixture.profile.looop(&["cost", "all", "--by", "runner", "--json"]).ok().json();
     assert_eq!(rows["rows"].as_array().unwrap().len(), 1, "{rows}");

@@ -36,7 +36,7 @@ fn size(dir: &Path) -> u64 {
 
 #[test]
 fn an_attempt_that_leaves_what_cannot_be_kept_fails_and_the_next_begins_clean() {
-    for (leaves, said) in [
+    for (leaves, printed) in [
         (
             "truncate -s 300M new.bin",
             "too large to store: 300 MiB in 2 files, at most 256 MiB in 10000 may be new",
@@ -53,7 +53,7 @@ fn an_attempt_that_leaves_what_cannot_be_kept_fails_and_the_next_begins_clean() 
         let ran = fixture.fix(&[]).ok();
         let all = outcomes(&fixture);
         assert_eq!((all[0].0.as_str(), all[1].0.as_str()), ("agent_failed", "passed"), "{leaves}: {all:?}");
-        assert!(all[0].1.contains(said) && fixture.prompt(2).contains(said), "{leaves}: {all:?}");
+        assert!(all[0].1.contains(printed) && fixture.prompt(2).contains(printed), "{leaves}: {all:?}");
         assert!(ran.stdout.contains("1 file of yours was changed, uncommitted: lib.sh"), "{}", ran.stdout);
         assert!(size(&fixture.profile.data().join("fix")) < 8 << 20, "{leaves}: nothing of it is stored");
     }
@@ -90,7 +90,7 @@ fn a_command_afterwards_and_a_killed_call_are_bound_the_same() {
 }
 
 #[test]
-fn repositories_in_a_project_are_said_and_a_project_that_is_a_disk_is_refused() {
+fn repositories_in_a_project_are_reported_and_a_project_that_is_a_disk_is_refused() {
     let fixture = self::fixture("");
     fixture.agent(FIXED);
     git_in(&fixture.project(), &["init", "-q", "sub"]);
@@ -103,9 +103,9 @@ fn repositories_in_a_project_are_said_and_a_project_that_is_a_disk_is_refused() 
     fs::File::create(fixture.project().join("disk.img")).unwrap().set_len(9 << 30).unwrap();
     let ran = fixture.fix(&[]);
     assert_eq!((ran.code, fixture.calls()), (1, 0), "{}", ran.stderr);
-    let said = "9216 MiB in 4 files, at most 8192 MiB in 500000 are taken";
+    let printed = "9216 MiB in 4 files, at most 8192 MiB in 500000 are taken";
     assert!(
-        ran.stderr.contains(said) && ran.stderr.contains("hint: name what is generated"),
+        ran.stderr.contains(printed) && ran.stderr.contains("hint: name what is generated"),
         "{}",
         ran.stderr
     );

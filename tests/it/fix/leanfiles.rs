@@ -108,7 +108,7 @@ fn a_task_without_tests_is_done_when_the_agent_answered_and_after_still_decides(
 }
 
 #[test]
-fn an_agent_that_runs_the_same_again_and_again_is_told_and_then_ended() {
+fn an_agent_that_runs_the_same_again_and_again_is_warned_and_then_ended() {
     let fixture = fixture();
     let (script, state) = (fixture.profile.path("local.sh"), fixture.profile.path("state"));
     let event = |command: &str, id: &str, output: &str| {
@@ -227,6 +227,6 @@ fn one_fix_runs_once() {
         nested.display()
     ));
     fixture.fix(&[]).ok();
-    let said = fs::read_to_string(&nested).unwrap();
-    assert!(said.contains("runs already"), "{said}");
+    let printed = fs::read_to_string(&nested).unwrap();
+    assert!(printed.contains("runs already"), "{printed}");
 }

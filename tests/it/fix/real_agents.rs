@@ -35,11 +35,11 @@ fn beside(program: &Path) -> String {
 fn check(fixture: &Fixture, runner: &str, server: &ModelServer) {
     let before = git_in(&fixture.project(), &["rev-parse", "HEAD"]);
     let ran = fixture.fix(&["--runner", runner]);
-    let said = || -> String {
+    let printed = || -> String {
         let of = |body: &Value| body["messages"].as_array().and_then(|all| all.last()).map(Value::to_string);
         server.requests().iter().take(3).filter_map(|request| of(&request.body)).collect()
     };
-    assert_eq!(ran.code, 0, "{runner}: {}{}{}", ran.stdout, ran.stderr, said());
+    assert_eq!(ran.code, 0, "{runner}: {}{}{}", ran.stdout, ran.stderr, printed());
     assert_eq!(fixture.read("lib.sh"), "add() { echo $(($1 + $2)); }\n", "{runner}: {}", ran.stdout);
     assert_eq!(git_in(&fixture.project(), &["rev-parse", "HEAD"]), before);
     let lines = fixture.ledger("add");

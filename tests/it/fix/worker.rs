@@ -89,7 +89,7 @@ fn a_stuck_worker_asks_through_its_supervisor_and_resumes_with_the_answer() {
 }
 
 #[test]
-fn what_a_fixing_worker_starts_is_boxed_and_its_tests_have_no_network() {
+fn what_a_fixing_worker_starts_is_sandboxed_and_its_tests_have_no_network() {
     if !has_bwrap() {
         return skipped("missing: bwrap");
     }
@@ -116,7 +116,7 @@ fn what_a_fixing_worker_starts_is_boxed_and_its_tests_have_no_network() {
 }
 
 #[test]
-fn a_human_may_have_a_fix_boxed() {
+fn a_human_may_have_a_fix_sandboxed() {
     if !has_bwrap() {
         return skipped("missing: bwrap");
     }

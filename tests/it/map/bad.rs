@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use looop::map::{self, Limits, Question};
+use looop::map::{self, MapLimits, Question};
 
 use super::{many, project};
 use crate::support::profile::Profile;
 
 #[test]
-fn files_that_cannot_be_read_are_said_and_the_rest_is_mapped() {
+fn files_that_cannot_be_read_are_reported_and_the_rest_is_mapped() {
     let profile = Profile::home_only();
     let dir = project(&[
         ("broken.py", "def good():\n    return 1\n\ndef bad(:\n  ((\n"),
@@ -35,9 +35,9 @@ fn files_that_cannot_be_read_are_said_and_the_rest_is_mapped() {
     let paths: Vec<&str> =
         answer["files"].as_array().unwrap().iter().map(|row| row["path"].as_str().unwrap()).collect();
     assert!(paths.contains(&"broken.py") && paths.contains(&"data.unknown"), "{paths:?}");
-    let told = profile.looop(&["map", "--root", root]).ok().stderr;
-    assert!(told.contains("3 files are too large, generated or not text"), "{told}");
-    assert!(told.contains("1 files could be parsed only in part"), "{told}");
+    let messages = profile.looop(&["map", "--root", root]).ok().stderr;
+    assert!(messages.contains("3 files are too large, generated or not text"), "{messages}");
+    assert!(messages.contains("1 files could be parsed only in part"), "{messages}");
     let late = profile.looop(&["map", "--root", root, "--timeout", "0"]).ok().stderr;
     assert!(late.contains("warning: only the first 0 files were looked at"), "{late}");
 }
@@ -64,7 +64,7 @@ fn outside_a_project_it_says_how_to_name_one() {
 fn a_torn_index_or_one_of_another_version_is_rebuilt() {
     let (dir, cache) = (many(5), tempfile::tempdir().unwrap());
     let cache = cache.path().join("map.json");
-    let open = || map::open(dir.path(), Some(&cache), &Limits::default()).unwrap().1.parsed;
+    let open = || map::open(dir.path(), Some(&cache), &MapLimits::default()).unwrap().1.parsed;
     assert_eq!((open(), open()), (5, 0));
     let text = fs::read_to_string(&cache).unwrap();
     fs::write(&cache, text.replacen("\"version\":1", "\"version\":0", 1)).unwrap();
@@ -79,15 +79,15 @@ fn a_torn_index_or_one_of_another_version_is_rebuilt() {
 fn limits_bound_the_work_and_the_next_time_goes_on() {
     let (dir, cache) = (many(30), tempfile::tempdir().unwrap());
     let cache = cache.path().join("map.json");
-    let open = |limits: &Limits| map::open(dir.path(), Some(&cache), limits).unwrap().1;
-    let few = open(&Limits { files: 10, ..Limits::default() });
+    let open = |limits: &MapLimits| map::open(dir.path(), Some(&cache), limits).unwrap().1;
+    let few = open(&MapLimits { files: 10, ..MapLimits::default() });
     assert_eq!((few.files, few.all, few.parsed), (10, false, 10));
     assert!(few.gaps()[0].contains("only the first 10 files"), "{:?}", few.gaps());
     let began = Instant::now();
-    let late = open(&Limits { timeout_ms: 0, ..Limits::default() });
+    let late = open(&MapLimits { timeout_ms: 0, ..MapLimits::default() });
     assert!(began.elapsed() < Duration::from_secs(20) && late.parsed == 0 && !late.all, "{late:?}");
-    let rest = open(&Limits::default());
+    let rest = open(&MapLimits::default());
     assert_eq!((rest.files, rest.all, rest.late), (30, true, 0));
-    let (index, _) = map::open(dir.path(), Some(&cache), &Limits::default()).unwrap();
+    let (index, _) = map::open(dir.path(), Some(&cache), &MapLimits::default()).unwrap();
     assert_eq!(map::ask(&index, &Question { words: "f29", ..Question::default() }).files[0].path, "m29.py");
 }

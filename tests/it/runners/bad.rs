@@ -31,7 +31,7 @@ fn fails(profile: &Profile, class: &str, words: &str) {
 }
 
 #[test]
-fn a_program_that_is_too_old_or_too_new_is_said_to_be() {
+fn a_program_that_is_too_old_or_too_new_is_named_as() {
     let old = "case $1 in --version) echo 1.0.0; exit;; esac; cat > /dev/null; echo \"error: unknown option '--bare'\" >&2; exit 1";
     let profile = with_program("claude", old);
     fails(&profile, "crashed", "looop needs claude 2.1.300 or later");

@@ -66,7 +66,7 @@ fn an_answer_that_the_output_limit_ended_holds_no_move_and_says_why() {
 }
 
 #[test]
-fn a_wait_that_is_told_is_kept() {
+fn a_wait_that_a_server_names_is_kept() {
     let slow = |seconds: &str| {
         Reply::status(429, r#"{"error":{"message":"slow down"}}"#).header("retry-after", seconds)
     };
@@ -167,7 +167,7 @@ fn a_health_check_waits_for_a_bounded_time_and_hears_an_error() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_said_before_anything_is_asked() {
+fn a_key_that_is_not_there_is_reported_before_anything_is_asked() {
     let server = ModelServer::start(vec![Reply::text(NOOP)]);
     let Some(profile) = profile(Decider::Openai, &server.url()) else { return };
     with(&profile, "key_env", json!("NOT_SET"));
@@ -234,7 +234,7 @@ fn a_program_that_decides_gets_the_key_in_a_variable_and_cannot_repeat_it() {
 }
 
 #[test]
-fn a_command_that_prints_no_key_is_said_before_anything_is_asked() {
+fn a_command_that_prints_no_key_is_reported_before_anything_is_asked() {
     let server = ModelServer::start(vec![Reply::text(NOOP)]);
     for (argv, why) in [
         (json!(["sh", "-c", "echo locked >&2; exit 3"]), "locked"),
@@ -254,7 +254,7 @@ fn a_command_that_prints_no_key_is_said_before_anything_is_asked() {
 }
 
 #[test]
-fn a_handshake_that_fails_is_said_to_be_one() {
+fn a_handshake_that_fails_is_named_as_one() {
     // Plain words where TLS is spoken: it fails, whatever certificates there are.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -296,19 +296,19 @@ fn an_untrusted_certificate_is_refused_before_any_byte_of_the_prompt() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut said = BufReader::new(server.stdout.take().unwrap());
+    let mut printed = BufReader::new(server.stdout.take().unwrap());
     // It names its address when it listens: `ACCEPT 127.0.0.1:40231`.
     let mut line = String::new();
     while !line.starts_with("ACCEPT ") {
         line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "openssl did not listen");
+        assert!(printed.read_line(&mut line).unwrap() > 0, "openssl did not listen");
     }
     with(&profile, "base_url", json!(format!("https://{}/v1", line["ACCEPT ".len()..].trim())));
     let ran = profile.looop(&["tick"]);
     server.kill().unwrap();
     server.wait().unwrap();
     let mut heard = String::new();
-    said.read_to_string(&mut heard).unwrap();
+    printed.read_to_string(&mut heard).unwrap();
     let failure = failure(&profile);
     assert_eq!((ran.code, &failure["class"]), (1, &json!("crashed")), "{failure}");
     let why = failure["why"].as_str().unwrap();

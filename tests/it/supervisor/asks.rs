@@ -2,105 +2,108 @@
 
 use std::os::unix::net::UnixStream;
 
-use looop::model::wire::{Reply, Request};
+use looop::model::wire::{WireReply, WireRequest};
 
-use super::{Desk, NOOP, reply, say};
+use super::{NOOP, TmuxFixture, reply, say};
 use crate::support::profile::{Profile, wait_until};
 
-fn ask(desk: &Desk, text: &str) -> UnixStream {
-    let mut stream = desk.connect("worker.sock");
-    say(&mut stream, Request::Ask { text: text.to_owned(), options: vec![], reference: None });
+fn ask(terminal: &TmuxFixture, text: &str) -> UnixStream {
+    let mut stream = terminal.connect("worker.sock");
+    say(&mut stream, WireRequest::Ask { text: text.to_owned(), options: vec![], reference: None });
     stream
 }
 
 fn refusal(stream: &mut UnixStream) -> String {
     match reply(stream) {
-        Reply::Error(why) => why,
+        WireReply::Error(why) => why,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn the_same_question_is_the_same_ask_and_its_answer_waits_for_who_asked() {
-    let desk = Desk::start(&[], "sleep 600");
-    drop(ask(&desk, "which?"));
-    let id = desk.ask();
-    let mut again = ask(&desk, "which?");
-    assert!(refusal(&mut ask(&desk, "another?")).contains("one question at a time"));
-    assert!(refusal(&mut ask(&desk, &"x".repeat(40_000))).contains("longer than 32 KiB"));
-    assert!(refusal(&mut ask(&desk, &"x".repeat(1 << 16))).contains("longer than"));
-    assert!(refusal(&mut ask(&desk, " ")).contains("empty"));
-    assert_eq!(desk.ask(), id);
-    desk.profile.looop(&["answer", &id, "this one"]).ok();
-    assert_eq!(reply(&mut again), Reply::Ok("this one".to_owned()));
-    wait_until("the answer is taken", || desk.row()["ask"].is_null());
+    let terminal = TmuxFixture::start(&[], "sleep 600");
+    drop(ask(&terminal, "which?"));
+    let id = terminal.ask();
+    let mut again = ask(&terminal, "which?");
+    assert!(refusal(&mut ask(&terminal, "another?")).contains("one question at a time"));
+    assert!(refusal(&mut ask(&terminal, &"x".repeat(40_000))).contains("longer than 32 KiB"));
+    assert!(refusal(&mut ask(&terminal, &"x".repeat(1 << 16))).contains("longer than"));
+    assert!(refusal(&mut ask(&terminal, " ")).contains("empty"));
+    assert_eq!(terminal.ask(), id);
+    terminal.profile.looop(&["answer", &id, "this one"]).ok();
+    assert_eq!(reply(&mut again), WireReply::Ok("this one".to_owned()));
+    wait_until("the answer is taken", || terminal.row()["ask"].is_null());
     // Answered while nobody was there to take it.
-    drop(ask(&desk, "which?"));
-    let second = desk.ask();
+    drop(ask(&terminal, "which?"));
+    let second = terminal.ask();
     assert_ne!(second, id, "an answer that was heard is not given twice");
     wait_until("the asker is forgotten", || {
-        let mut poke = desk.connect("attach.sock");
-        say(&mut poke, Request::Poke);
-        reply(&mut poke) == Reply::Ok(String::new())
+        let mut wake = terminal.connect("attach.sock");
+        say(&mut wake, WireRequest::Wake);
+        reply(&mut wake) == WireReply::Ok(String::new())
     });
-    desk.profile.looop(&["answer", &second, "that one"]).ok();
-    wait_until("the answer is seen", || desk.row()["ask"].is_null());
-    assert_eq!(reply(&mut ask(&desk, "which?")), Reply::Ok("that one".to_owned()));
-    assert!(desk.row()["ask"].is_null(), "the human is not asked again");
+    terminal.profile.looop(&["answer", &second, "that one"]).ok();
+    wait_until("the answer is seen", || terminal.row()["ask"].is_null());
+    assert_eq!(reply(&mut ask(&terminal, "which?")), WireReply::Ok("that one".to_owned()));
+    assert!(terminal.row()["ask"].is_null(), "the human is not asked again");
 }
 
 #[test]
 fn an_answer_reaches_a_supervisor_that_was_stopped_or_that_a_beat_was_faster_than() {
     for put_away in [false, true] {
-        let desk = Desk::start(&[], "sleep 600");
-        let mut stream = ask(&desk, "which?");
-        let id = desk.ask();
-        desk.signal("-STOP");
-        desk.profile.looop(&["answer", &id, "blue"]).ok();
+        let terminal = TmuxFixture::start(&[], "sleep 600");
+        let mut stream = ask(&terminal, "which?");
+        let id = terminal.ask();
+        terminal.signal("-STOP");
+        terminal.profile.looop(&["answer", &id, "blue"]).ok();
         if put_away {
-            desk.profile.looop(&["tick"]).ok();
-            assert!(!desk.profile.data().join(format!("asks/{id}.json")).exists(), "the beat put it away");
+            terminal.profile.looop(&["tick"]).ok();
+            assert!(
+                !terminal.profile.data().join(format!("asks/{id}.json")).exists(),
+                "the beat put it away"
+            );
         }
-        desk.signal("-CONT");
-        assert_eq!(reply(&mut stream), Reply::Ok("blue".to_owned()), "put away: {put_away}");
+        terminal.signal("-CONT");
+        assert_eq!(reply(&mut stream), WireReply::Ok("blue".to_owned()), "put away: {put_away}");
     }
 }
 
 #[test]
 fn a_removed_question_does_not_block_its_worker() {
-    let desk = Desk::start(&[], "sleep 600");
-    let mut stream = ask(&desk, "which?");
-    let id = desk.ask();
-    std::fs::remove_file(desk.profile.data().join(format!("asks/{id}.json"))).unwrap();
+    let terminal = TmuxFixture::start(&[], "sleep 600");
+    let mut stream = ask(&terminal, "which?");
+    let id = terminal.ask();
+    std::fs::remove_file(terminal.profile.data().join(format!("asks/{id}.json"))).unwrap();
     assert!(refusal(&mut stream).contains("was removed"));
-    wait_until("it runs on", || desk.row()["state"] == "running");
+    wait_until("it runs on", || terminal.row()["state"] == "running");
 }
 
 /// Nobody would hear the answer: the human is not asked for one, and the next decision sees how it came.
 #[test]
 fn a_question_of_an_ended_worker_is_stranded() {
     for signal in ["-TERM", "-KILL"] {
-        let desk = Desk::start(&[], "sleep 600");
-        let _stream = ask(&desk, "which?");
-        let id = desk.ask();
-        let waited = desk.profile.looop(&["wait"]);
+        let terminal = TmuxFixture::start(&[], "sleep 600");
+        let _stream = ask(&terminal, "which?");
+        let id = terminal.ask();
+        let waited = terminal.profile.looop(&["wait"]);
         assert_eq!((waited.code, waited.stdout), (3, format!("⚑ w1, {id}: which? (looop asks)\n")));
-        desk.signal(signal);
-        wait_until("it has ended", || ["killed", "lost"].iter().any(|word| desk.row()["state"] == *word));
-        let open = desk.profile.looop(&["asks", "--json"]).ok().json();
+        terminal.signal(signal);
+        wait_until("it has ended", || ["killed", "lost"].iter().any(|word| terminal.row()["state"] == *word));
+        let open = terminal.profile.looop(&["asks", "--json"]).ok().json();
         assert_eq!(open["asks"].as_array().unwrap().len(), 0, "{open}");
-        let all = desk.profile.looop(&["asks", "--json", "--all"]).ok().json();
+        let all = terminal.profile.looop(&["asks", "--json", "--all"]).ok().json();
         assert_eq!(all["asks"][0]["state"], "stranded", "{all}");
-        let answered = desk.profile.looop(&["answer", &id, "blue"]);
+        let answered = terminal.profile.looop(&["answer", &id, "blue"]);
         assert!(answered.code == 1 && answered.stderr.contains("the worker that asked has ended"));
-        assert_eq!(desk.profile.looop(&["wait", "--timeout", "5s"]).code, 0, "nobody is waited for");
-        desk.profile.looop(&["tick"]).ok();
-        let seen = desk.profile.read_json("world.json")["own"]["answers"][0].clone();
+        assert_eq!(terminal.profile.looop(&["wait", "--timeout", "5s"]).code, 0, "nobody is waited for");
+        terminal.profile.looop(&["tick"]).ok();
+        let seen = terminal.profile.read_json("world.json")["own"]["answers"][0].clone();
         assert_eq!((&seen["ask"], &seen["state"]), (&id.as_str().into(), &"stranded".into()));
-        assert!(!desk.profile.data().join(format!("asks/{id}.json")).exists(), "it is put away");
+        assert!(!terminal.profile.data().join(format!("asks/{id}.json")).exists(), "it is put away");
         // A later worker of that name is not asked for it either.
-        desk.profile.looop(&["worker", "start", "w1", "--", "sleep", "600"]).ok();
-        let all = desk.profile.looop(&["asks", "--json", "--all"]).ok().json();
+        terminal.profile.looop(&["worker", "start", "w1", "--", "sleep", "600"]).ok();
+        let all = terminal.profile.looop(&["asks", "--json", "--all"]).ok().json();
         assert_eq!(all["asks"].as_array().unwrap().len(), 0, "{all}");
     }
 }

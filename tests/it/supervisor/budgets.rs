@@ -134,25 +134,26 @@ fn a_lie_about_money_costs_a_worker_its_own_budget_and_stops_no_decision() {
 
 #[test]
 fn what_a_worker_says_names_no_other_runner_and_a_bad_figure_counts_nothing() {
-    let desk = super::Desk::with(spenders(json!({ "day_usd": 10.0, "worker_usd": 3.0 })), &[], "sleep 600");
+    let terminal =
+        super::TmuxFixture::with(spenders(json!({ "day_usd": 10.0, "worker_usd": 3.0 })), &[], "sleep 600");
     let says = |spent: Value| {
-        let mut stream = desk.connect("worker.sock");
+        let mut stream = terminal.connect("worker.sock");
         let hello = json!({ "looop": looop::model::wire::VERSION, "request": { "spend": spent } });
         std::io::Write::write_all(&mut stream, &looop::model::wire::encode_json(&hello)).unwrap();
         super::reply(&mut stream)
     };
     for bad in [json!(-1), json!(0.5), json!("NaN"), json!(null), json!(1e30)] {
-        let said = says(json!({ "cost_micros": bad }));
-        assert!(matches!(said, looop::model::wire::Reply::Error(_)), "{bad}: {said:?}");
+        let printed = says(json!({ "cost_micros": bad }));
+        assert!(matches!(printed, looop::model::wire::WireReply::Error(_)), "{bad}: {printed:?}");
     }
-    assert_eq!(cents(&desk.profile), 0);
+    assert_eq!(cents(&terminal.profile), 0);
     let long = "m".repeat(5_000);
     says(json!({ "cost_micros": 1_000_000, "runner": "scripted", "model": long, "basis": "assumed" }));
     says(json!({ "cost_micros": u64::MAX, "runner": "mine", "model": "claude-opus" }));
-    desk.wait_state("failed");
-    assert_eq!(cents(&desk.profile), 300);
+    terminal.wait_state("failed");
+    assert_eq!(cents(&terminal.profile), 300);
     let by = |key: &str| {
-        let all = desk.profile.looop(&["cost", "all", "--by", key, "--json"]).ok().json();
+        let all = terminal.profile.looop(&["cost", "all", "--by", key, "--json"]).ok().json();
         all["rows"]
             .as_array()
             .unwrap()
@@ -163,10 +164,11 @@ fn what_a_worker_says_names_no_other_runner_and_a_bad_figure_counts_nothing() {
     assert_eq!((by("runner"), by("worker")), (vec!["command".to_owned()], vec!["w1".to_owned()]));
     assert!(by("model").iter().all(|model| model.len() <= 110), "{:?}", by("model"));
     // Its socket is gone with it, and a late word is an error that counts nothing.
-    let socket = desk.dir().join("worker.sock");
-    let late = desk.profile.command(&["spend", "--usd", "1"]).env("LOOOP_SOCKET", socket).output().unwrap();
+    let socket = terminal.dir().join("worker.sock");
+    let late =
+        terminal.profile.command(&["spend", "--usd", "1"]).env("LOOOP_SOCKET", socket).output().unwrap();
     assert!(!late.status.success(), "{late:?}");
-    assert_eq!(cents(&desk.profile), 300);
+    assert_eq!(cents(&terminal.profile), 300);
 }
 
 #[test]
@@ -198,10 +200,10 @@ fn a_goal_an_hour_and_a_runner_have_caps_of_their_own() {
 #[test]
 fn a_program_that_has_ended_is_checked_although_its_last_turn_used_the_budget_up() {
     let profile = Profile::scripted(&[NOOP]);
-    let told = json!({ "type": "result", "subtype": "success", "is_error": false, "result": "done",
+    let messages = json!({ "type": "result", "subtype": "success", "is_error": false, "result": "done",
         "total_cost_usd": 3.0, "usage": { "input_tokens": 1, "output_tokens": 1 }, "modelUsage": {} });
     // Without a line's end it is read when the program is gone.
-    let script = format!("#!/bin/sh\nprintf '%s' '{told}'\n");
+    let script = format!("#!/bin/sh\nprintf '%s' '{messages}'\n");
     profile.stand_in("claude", &script, "/usr/local/bin:/usr/bin:/bin");
     profile.config_more(json!({
         "budget": { "day_usd": 1, "worker_usd": 1 },

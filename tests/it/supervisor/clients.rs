@@ -4,15 +4,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
-use looop::model::wire::{self, FrameKind, Reply, Request, Resize, Seen};
+use looop::model::wire::{self, FrameKind, Resize, ViewerState, WireReply, WireRequest};
 
-use super::{Desk, hello, reply, say};
+use super::{TmuxFixture, hello, reply, say};
 use crate::support::pi::skipped;
 use crate::support::profile::{Profile, wait_until};
 
 #[test]
 fn garbage_and_lengths_that_cannot_be_are_answered_and_hung_up_on() {
-    let desk = Desk::start(&[], "sleep 600");
+    let terminal = TmuxFixture::start(&[], "sleep 600");
     for socket in ["attach.sock", "worker.sock"] {
         for (bytes, words) in [
             (&b"GET / HTTP/1.1\r\n\r\n"[..], "cannot begin"),
@@ -22,74 +22,74 @@ fn garbage_and_lengths_that_cannot_be_are_answered_and_hung_up_on() {
             (&wire::encode(FrameKind::Json, br#"{"looop":1,"request":{"dance":{}}}"#), "dance"),
             (&wire::encode(FrameKind::Json, "[".repeat(60_000).as_bytes()), "not a greeting"),
         ] {
-            let mut stream = desk.connect(socket);
+            let mut stream = terminal.connect(socket);
             stream.write_all(bytes).unwrap();
-            let said = reply(&mut stream);
-            assert!(matches!(&said, Reply::Error(why) if why.contains(words)), "{words}: {said:?}");
+            let printed = reply(&mut stream);
+            assert!(matches!(&printed, WireReply::Error(why) if why.contains(words)), "{words}: {printed:?}");
             assert_eq!(stream.read(&mut [0; 10]).unwrap_or(0), 0, "it hangs up");
         }
         // One that leaves before its answer comes.
         for _ in 0..50 {
-            let mut gone = desk.connect(socket);
+            let mut gone = terminal.connect(socket);
             gone.write_all(b"garbage").unwrap();
         }
     }
-    assert_eq!(desk.row()["state"], "running");
+    assert_eq!(terminal.row()["state"], "running");
 }
 
 #[test]
 fn each_side_may_ask_only_for_what_is_its_own() {
-    let desk = Desk::start(&[], "sleep 600");
+    let terminal = TmuxFixture::start(&[], "sleep 600");
     for (socket, request, words) in [
-        ("worker.sock", Request::Kill, "for the user"),
-        ("worker.sock", Request::Attach { cols: 9, rows: 9, view: false }, "for the user"),
-        ("attach.sock", Request::Told, "for the worker itself"),
-        ("attach.sock", Request::Report { name: "x".to_owned() }, "for the worker itself"),
+        ("worker.sock", WireRequest::Kill, "for the user"),
+        ("worker.sock", WireRequest::Attach { cols: 9, rows: 9, view: false }, "for the user"),
+        ("attach.sock", WireRequest::Inbox, "for the worker itself"),
+        ("attach.sock", WireRequest::Report { name: "x".to_owned() }, "for the worker itself"),
     ] {
-        let mut stream = desk.connect(socket);
+        let mut stream = terminal.connect(socket);
         say(&mut stream, request);
-        let said = reply(&mut stream);
-        assert!(matches!(&said, Reply::Error(why) if why.contains(words)), "{words}: {said:?}");
+        let printed = reply(&mut stream);
+        assert!(matches!(&printed, WireReply::Error(why) if why.contains(words)), "{words}: {printed:?}");
     }
-    assert_eq!(desk.row()["state"], "running");
+    assert_eq!(terminal.row()["state"], "running");
 }
 
 #[test]
 #[ignore = "slow"]
 fn half_a_frame_keeps_nobody_waiting_and_is_given_up() {
-    let desk = Desk::start(&[], "sleep 600");
-    let mut half = desk.connect("attach.sock");
+    let terminal = TmuxFixture::start(&[], "sleep 600");
+    let mut half = terminal.connect("attach.sock");
     half.write_all(b"J\x50\0\0\0{\"looop\"").unwrap();
-    let mut other = desk.connect("attach.sock");
-    say(&mut other, Request::Poke);
-    assert_eq!(reply(&mut other), Reply::Ok(String::new()));
+    let mut other = terminal.connect("attach.sock");
+    say(&mut other, WireRequest::Wake);
+    assert_eq!(reply(&mut other), WireReply::Ok(String::new()));
     assert_eq!(half.read(&mut [0; 10]).unwrap(), 0, "it is hung up on in the end");
 }
 
 #[test]
-fn another_version_is_told_which_side_is_newer() {
-    let desk = Desk::start(&[], "sleep 600");
+fn another_version_says_which_side_is_newer() {
+    let terminal = TmuxFixture::start(&[], "sleep 600");
     for version in [0, wire::VERSION + 1] {
-        let mut stream = desk.connect("attach.sock");
-        stream.write_all(&hello(version, Request::Kill)).unwrap();
-        assert_eq!(reply(&mut stream), Reply::Version(wire::VERSION));
+        let mut stream = terminal.connect("attach.sock");
+        stream.write_all(&hello(version, WireRequest::Kill)).unwrap();
+        assert_eq!(reply(&mut stream), WireReply::Version(wire::VERSION));
     }
-    assert_eq!(desk.row()["state"], "running", "nothing of another version is done");
+    assert_eq!(terminal.row()["state"], "running", "nothing of another version is done");
     // Now the supervisor is the other one: somebody answers in its place.
-    desk.signal("-STOP");
-    let socket = desk.dir().join("attach.sock");
+    terminal.signal("-STOP");
+    let socket = terminal.dir().join("attach.sock");
     std::fs::remove_file(&socket).unwrap();
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     for (version, words) in [(0, "this looop is newer"), (wire::VERSION + 1, "supervisor is newer")] {
         let answer = std::thread::spawn({
             let listener = listener.try_clone().unwrap();
-            move || listener.accept().unwrap().0.write_all(&wire::encode_json(&Reply::Version(version)))
+            move || listener.accept().unwrap().0.write_all(&wire::encode_json(&WireReply::Version(version)))
         });
-        let ran = desk.profile.looop(&["unflag", "w1"]);
+        let ran = terminal.profile.looop(&["unflag", "w1"]);
         assert!(ran.code == 1 && ran.stderr.contains(words), "{version}: {ran:?}");
         answer.join().unwrap().unwrap();
     }
-    desk.signal("-CONT");
+    terminal.signal("-CONT");
 }
 
 /// What stands at the path of the socket and answers as a supervisor does, but runs as another user.
@@ -98,12 +98,12 @@ fn a_supervisor_of_another_user_is_not_spoken_to() {
     if !rustix::process::geteuid().is_root() {
         return skipped("only root can be another user");
     }
-    let desk = Desk::start(&[], "sleep 600");
-    desk.profile.looop(&["flag", "w1", "mind"]).ok();
+    let terminal = TmuxFixture::start(&[], "sleep 600");
+    terminal.profile.looop(&["flag", "w1", "mind"]).ok();
     let away = tempfile::tempdir().unwrap();
     fs::set_permissions(away.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let (path, answer) = (away.path().join("sock"), away.path().join("answer"));
-    fs::write(&answer, wire::encode_json(&Reply::Ok("yes".to_owned()))).unwrap();
+    fs::write(&answer, wire::encode_json(&WireReply::Ok("yes".to_owned()))).unwrap();
     let code = "use IO::Socket::UNIX; my $l = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 9) or die; \
         chmod 0777, $ARGV[0]; local $/; open(F, $ARGV[1]); my $say = <F>; \
         while (my $c = $l->accept) { print $c $say; close $c }";
@@ -115,58 +115,58 @@ fn a_supervisor_of_another_user_is_not_spoken_to() {
     wait_until("it to listen", || {
         fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o777 == 0o777)
     });
-    let socket = desk.dir().join("attach.sock");
-    fs::rename(&socket, desk.dir().join("own.sock")).unwrap();
+    let socket = terminal.dir().join("attach.sock");
+    fs::rename(&socket, terminal.dir().join("own.sock")).unwrap();
     std::os::unix::fs::symlink(&path, &socket).unwrap();
-    let ran = desk.profile.looop(&["unflag", "w1"]);
+    let ran = terminal.profile.looop(&["unflag", "w1"]);
     other.kill().unwrap();
     other.wait().unwrap();
     assert!(ran.code == 1 && ran.stderr.contains("ermission"), "{ran:?}");
-    fs::rename(desk.dir().join("own.sock"), &socket).unwrap();
-    assert_eq!(desk.row()["flag"]["text"], "mind");
+    fs::rename(terminal.dir().join("own.sock"), &socket).unwrap();
+    assert_eq!(terminal.row()["flag"]["text"], "mind");
 }
 
 #[test]
 fn a_crowd_of_the_workers_clients_does_not_keep_the_human_out() {
-    let desk = Desk::start(&[], "sleep 600");
-    let ask = Request::Ask { text: "which?".to_owned(), options: vec![], reference: None };
+    let terminal = TmuxFixture::start(&[], "sleep 600");
+    let ask = WireRequest::Ask { text: "which?".to_owned(), options: vec![], reference: None };
     let mut crowd = Vec::new();
     for _ in 0..100 {
-        let mut stream = desk.connect("worker.sock");
+        let mut stream = terminal.connect("worker.sock");
         say(&mut stream, ask.clone());
         crowd.push(stream);
     }
-    desk.ask();
+    terminal.ask();
     let before = std::time::Instant::now();
-    desk.profile.looop(&["flag", "w1", "mind"]).ok();
+    terminal.profile.looop(&["flag", "w1", "mind"]).ok();
     assert!(before.elapsed().as_secs() < 5, "the human had to wait for the crowd");
-    assert_eq!(desk.profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
+    assert_eq!(terminal.profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
 }
 
 #[test]
 fn two_hundred_clients_at_once_are_all_served() {
-    let desk = Desk::start(&[], "sleep 600");
-    let before = desk.memory();
+    let terminal = TmuxFixture::start(&[], "sleep 600");
+    let before = terminal.memory();
     let clients: Vec<_> = (0..200)
         .map(|_| {
-            let socket = desk.dir().join("attach.sock");
+            let socket = terminal.dir().join("attach.sock");
             std::thread::spawn(move || {
                 let mut stream =
                     looop::sys::socket::connect(&socket, std::time::Duration::from_secs(10)).unwrap();
-                say(&mut stream, Request::Poke);
+                say(&mut stream, WireRequest::Wake);
                 reply(&mut stream)
             })
         })
         .collect();
     for client in clients {
-        assert_eq!(client.join().unwrap(), Reply::Ok(String::new()));
+        assert_eq!(client.join().unwrap(), WireReply::Ok(String::new()));
     }
-    let after = desk.memory();
+    let after = terminal.memory();
     assert!(after < before + 1024, "{before} kB, then {after} kB");
 }
 
 /// The next news that a viewer gets.
-fn news(stream: &mut impl Read, decoder: &mut wire::Decoder) -> Seen {
+fn news(stream: &mut impl Read, decoder: &mut wire::Decoder) -> ViewerState {
     loop {
         if let Some(frame) = decoder.next_frame().unwrap() {
             return serde_json::from_slice(&frame.payload).unwrap();
@@ -180,10 +180,10 @@ fn news(stream: &mut impl Read, decoder: &mut wire::Decoder) -> Seen {
 
 #[test]
 fn viewers_share_the_smallest_size_and_hear_of_flags() {
-    let desk = Desk::start(&[], "sleep 600");
+    let terminal = TmuxFixture::start(&[], "sleep 600");
     let attach = |cols, rows| {
-        let mut stream = desk.connect("attach.sock");
-        say(&mut stream, Request::Attach { cols, rows, view: false });
+        let mut stream = terminal.connect("attach.sock");
+        say(&mut stream, WireRequest::Attach { cols, rows, view: false });
         stream
     };
     let mut small = attach(40, 50);
@@ -199,7 +199,7 @@ fn viewers_share_the_smallest_size_and_hear_of_flags() {
         seen = news(&mut small, &mut decoder);
     }
     // The worker prints nothing, so this is all that could tell them.
-    desk.profile.looop(&["flag", "w1", "look"]).ok();
+    terminal.profile.looop(&["flag", "w1", "look"]).ok();
     while seen.flag.is_none() {
         seen = news(&mut small, &mut decoder);
     }
@@ -212,21 +212,21 @@ fn viewers_share_the_smallest_size_and_hear_of_flags() {
 fn a_viewer_that_never_reads_slows_nothing_and_costs_nothing() {
     let script = "stty -opost; touch ready; while [ ! -e go ]; do sleep 0.02; done
         head -c 60000000 /dev/zero; touch done; sleep 600";
-    let desk = Desk::start(&[], script);
-    desk.wait_file("ready");
+    let terminal = TmuxFixture::start(&[], script);
+    terminal.wait_file("ready");
     let mut idle = Vec::new();
     for _ in 0..8 {
-        let mut stream = desk.connect("attach.sock");
-        say(&mut stream, Request::Attach { cols: 80, rows: 24, view: false });
+        let mut stream = terminal.connect("attach.sock");
+        say(&mut stream, WireRequest::Attach { cols: 80, rows: 24, view: false });
         idle.push(stream);
     }
-    let before = desk.memory();
-    std::fs::write(desk.file("go"), "").unwrap();
-    desk.wait_file("done");
+    let before = terminal.memory();
+    std::fs::write(terminal.file("go"), "").unwrap();
+    terminal.wait_file("done");
     wait_until("all of it is written down", || {
-        desk.dir().join("transcript.raw").metadata().unwrap().len() == 60_000_000
+        terminal.dir().join("transcript.raw").metadata().unwrap().len() == 60_000_000
     });
-    let after = desk.memory();
+    let after = terminal.memory();
     assert!(after < before + 4096, "{before} kB, then {after} kB");
     // The one that goes on reading finds the newest state in the end.
     let mut decoder = wire::Decoder::of_replies();
@@ -245,7 +245,7 @@ fn a_stale_socket_is_replaced_and_a_long_path_works_for_every_verb() {
     let script = r#"
         looop flag "at work"; answer=$(looop ask "go on?"); looop report r.txt <"$LOOOP_BRIEF"
         looop spend --usd 0.1; looop claim thing; looop release thing; looop unflag
-        echo "$answer; $(looop told)" >out.tmp; mv out.tmp out; sleep 600"#;
+        echo "$answer; $(looop inbox)" >out.tmp; mv out.tmp out; sleep 600"#;
     profile.looop(&["worker", "start", "w1", "--", "sh", "-c", script]).ok();
     assert!(data.join("workers/w1/worker.sock").as_os_str().len() > 200);
     let row = || profile.looop(&["ls", "--json"]).ok().json()["workers"][0].clone();

@@ -31,11 +31,11 @@ fn a_full_disk_costs_output_and_nothing_else() {
         "$LOOOP" ls --json"#;
     let mut command = profile.other_command("unshare", &["-rm", "timeout", "100", "sh", "-c", script]);
     let ran = command.env("LOOOP", LOOOP).output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "{said}\n{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(said.contains("free:     0\n") || said.contains("free: 0\n"), "{said}");
-    assert!(said.contains("flag: 0\n0\n"), "the state could not be written then: {said}");
-    assert!(said.contains("the last words\n"), "{said}");
-    assert!(said.contains(r#""state":"exited""#) || said.contains(r#""state": "exited""#), "{said}");
+    let printed = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{printed}\n{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(printed.contains("free:     0\n") || printed.contains("free: 0\n"), "{printed}");
+    assert!(printed.contains("flag: 0\n0\n"), "the state could not be written then: {printed}");
+    assert!(printed.contains("the last words\n"), "{printed}");
+    assert!(printed.contains(r#""state":"exited""#) || printed.contains(r#""state": "exited""#), "{printed}");
     assert!(profile.read("journal.md").contains("worker w1 — exited"));
 }

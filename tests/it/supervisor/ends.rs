@@ -5,23 +5,23 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Desk, NOOP};
+use super::{NOOP, TmuxFixture};
 use crate::support::profile::{Profile, wait_until};
 
 #[test]
 fn limits_end_a_worker_and_say_which() {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "budget": { "worker_usd": 1 }, "limits": { "worker_wall": "1s" } }));
-    let desk = Desk::with(profile, &[], "sleep 600");
-    desk.wait_state("failed");
-    assert!(desk.row()["why"].as_str().unwrap().contains("it ran for 1s"), "{}", desk.row());
-    desk.profile.config_more(json!({ "limits": {} }));
+    let terminal = TmuxFixture::with(profile, &[], "sleep 600");
+    terminal.wait_state("failed");
+    assert!(terminal.row()["why"].as_str().unwrap().contains("it ran for 1s"), "{}", terminal.row());
+    terminal.profile.config_more(json!({ "limits": {} }));
     let script =
         "looop spend --usd 0.4; looop spend --usd 0.59; touch poor; looop spend --usd 0.02; sleep 600";
-    desk.profile.looop(&["worker", "start", "w1", "--", "sh", "-c", script]).ok();
-    desk.wait_state("failed");
-    assert!(desk.file("poor").exists(), "a budget that is not spent ends nothing");
-    let row = desk.row();
+    terminal.profile.looop(&["worker", "start", "w1", "--", "sh", "-c", script]).ok();
+    terminal.wait_state("failed");
+    assert!(terminal.file("poor").exists(), "a budget that is not spent ends nothing");
+    let row = terminal.row();
     assert!(row["why"].as_str().unwrap().contains("it spent its budget of $1"), "{row}");
     assert_eq!(row["cost_usd"], 1.0, "no more than its budget is counted");
 }
@@ -29,28 +29,28 @@ fn limits_end_a_worker_and_say_which() {
 /// Starts the supervisor of a worker whose limits nobody could configure so.
 #[test]
 fn too_much_output_ends_a_worker() {
-    let desk = Desk::start(&[], "true");
-    desk.wait_state("exited");
-    let mut spec: Value = desk.profile.read_json("workers/w1/spec.json");
+    let terminal = TmuxFixture::start(&[], "true");
+    terminal.wait_state("exited");
+    let mut spec: Value = terminal.profile.read_json("workers/w1/spec.json");
     spec["id"] = "w2".into();
     spec["argv"] = json!(["/bin/sh", "-c", "yes"]);
     spec["cwd"] = "/".into();
     spec["boxed"] = Value::Null;
     spec["limits"]["output_bytes"] = 3_000_000.into();
-    let dir = desk.profile.data().join("workers/w2");
+    let dir = terminal.profile.data().join("workers/w2");
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("spec.json"), spec.to_string()).unwrap();
-    let (root, cache) = (desk.profile.data(), desk.profile.path("cache"));
+    let (root, cache) = (terminal.profile.data(), terminal.profile.path("cache"));
     let args = ["__supervise", root.to_str().unwrap(), cache.to_str().unwrap(), "w2"];
     for cut_short in ["", r#"[["TOKEN","se"#] {
-        let ran = desk.profile.looop_with(&args, cut_short);
+        let ran = terminal.profile.looop_with(&args, cut_short);
         assert!(ran.code == 1 && ran.stdout.is_empty(), "its starter is gone: {cut_short:?}: {ran:?}");
     }
     assert!(!dir.join("state.json").exists() && !dir.join("attach.sock").exists());
-    let said = desk.profile.looop_with(&args, "[]");
-    assert_eq!(said.stdout, "ok\n");
+    let printed = terminal.profile.looop_with(&args, "[]");
+    assert_eq!(printed.stdout, "ok\n");
     let row = || {
-        let all = desk.profile.looop(&["ls", "--json"]).ok().json();
+        let all = terminal.profile.looop(&["ls", "--json"]).ok().json();
         all["workers"].as_array().unwrap().iter().find(|row| row["id"] == "w2").cloned().unwrap_or_default()
     };
     wait_until("it is ended", || row()["state"] == "failed");
@@ -61,21 +61,21 @@ fn too_much_output_ends_a_worker() {
 
 #[test]
 fn what_was_killed_is_killed_once_and_takes_no_more_requests() {
-    let desk = Desk::start(&[], "trap '' HUP TERM; touch ready; while :; do sleep 0.1; done");
-    desk.wait_file("ready");
-    let kills = [desk.profile.spawn(&["kill", "w1"]), desk.profile.spawn(&["kill", "w1"])];
+    let terminal = TmuxFixture::start(&[], "trap '' HUP TERM; touch ready; while :; do sleep 0.1; done");
+    terminal.wait_file("ready");
+    let kills = [terminal.profile.spawn(&["kill", "w1"]), terminal.profile.spawn(&["kill", "w1"])];
     for kill in kills {
         let ran = kill.wait_with_output().unwrap();
         assert_eq!(String::from_utf8_lossy(&ran.stdout), "w1: killed\n", "{ran:?}");
     }
     for verb in [&["kill", "w1"][..], &["flag", "w1", "x"], &["unflag", "w1"], &["tell", "w1", "x"]] {
-        let ran = desk.profile.looop(verb);
+        let ran = terminal.profile.looop(verb);
         assert!(ran.code != 0 && ran.stderr.starts_with("error: "), "{verb:?}: {ran:?}");
     }
-    let journal = desk.profile.read("journal.md");
+    let journal = terminal.profile.read("journal.md");
     assert_eq!(journal.matches("worker w1 — killed").count(), 1, "{journal}");
     assert_eq!(
-        fs::read_dir(desk.dir())
+        fs::read_dir(terminal.dir())
             .unwrap()
             .filter(|e| { e.as_ref().unwrap().file_name().to_string_lossy().ends_with(".sock") })
             .count(),
@@ -85,15 +85,15 @@ fn what_was_killed_is_killed_once_and_takes_no_more_requests() {
 }
 
 #[test]
-fn a_supervisor_that_is_told_to_end_ends_its_worker_first() {
+fn a_supervisor_that_is_asked_to_end_ends_its_worker_first() {
     let child = format!("sleep 616.{}", std::process::id());
-    let desk = Desk::start(&["--goal", "g1"], &format!("{child} & touch ready; wait"));
-    desk.wait_file("ready");
-    desk.signal("-TERM");
-    desk.wait_state("killed");
+    let terminal = TmuxFixture::start(&["--goal", "g1"], &format!("{child} & touch ready; wait"));
+    terminal.wait_file("ready");
+    terminal.signal("-TERM");
+    terminal.wait_state("killed");
     let left = Command::new("pgrep").args(["-fc", &format!("^{child}$")]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "0", "a child is left");
-    assert!(!desk.profile.data().join("claims/goal.g1.json").exists(), "the lease is given back");
+    assert!(!terminal.profile.data().join("claims/goal.g1.json").exists(), "the lease is given back");
 }
 
 #[test]
@@ -102,16 +102,16 @@ fn hundreds_of_children_that_heed_nothing_end_with_their_worker_and_orphans_are_
         i=0; while [ $i -lt 200 ]; do (sleep 0.01 &); i=$((i+1)); done
         i=0; while [ $i -lt 300 ]; do (trap '' TERM HUP; exec setsid sleep 60606) & i=$((i+1)); done
         touch ready; wait"#;
-    let desk = Desk::start(&[], script);
-    desk.wait_file("ready");
-    let supervisor = desk.pid("supervisor");
+    let terminal = TmuxFixture::start(&[], script);
+    terminal.wait_file("ready");
+    let supervisor = terminal.pid("supervisor");
     let children = |state: char| {
         let out =
             Command::new("ps").args(["-o", "stat=", "--ppid", &supervisor.to_string()]).output().unwrap();
         String::from_utf8_lossy(&out.stdout).lines().filter(|line| line.starts_with(state)).count()
     };
     wait_until("orphans are reaped", || children('Z') == 0);
-    assert_eq!(desk.profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
+    assert_eq!(terminal.profile.looop(&["kill", "w1"]).ok().stdout, "w1: killed\n");
     let left = Command::new("pgrep").args(["-fc", "^sleep 60606"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout).trim(), "0");
 }
@@ -119,12 +119,12 @@ fn hundreds_of_children_that_heed_nothing_end_with_their_worker_and_orphans_are_
 /// A program may let go of its terminal for a while, as daemons and some build tools do.
 #[test]
 fn a_worker_without_open_terminal_is_not_hung_up_on() {
-    let desk = Desk::start(
+    let terminal = TmuxFixture::start(
         &[],
         "exec </dev/null >/dev/null 2>&1; sleep 0.5; looop spend --usd 0.1; echo back >/dev/tty",
     );
-    desk.wait_state("exited");
-    assert_eq!(desk.profile.read("workers/w1/transcript.raw"), "back\r\n");
+    terminal.wait_state("exited");
+    assert_eq!(terminal.profile.read("workers/w1/transcript.raw"), "back\r\n");
 }
 
 #[test]
@@ -132,28 +132,28 @@ fn a_check_that_closes_its_output_does_not_keep_the_supervisor_busy() {
     let profile = Profile::scripted(&[NOOP]);
     let check = "exec >/dev/null 2>&1; sleep 1; touch slept; while [ ! -e go ]; do sleep 0.02; done";
     profile.config_more(json!({ "verify": { "quiet": ["sh", "-c", check] } }));
-    let desk = Desk::with(profile, &["--verify", "quiet"], "true");
-    desk.wait_file("slept");
-    let stat = fs::read_to_string(format!("/proc/{}/stat", desk.pid("supervisor"))).unwrap();
+    let terminal = TmuxFixture::with(profile, &["--verify", "quiet"], "true");
+    terminal.wait_file("slept");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", terminal.pid("supervisor"))).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u32 = fields[11].parse::<u32>().unwrap() + fields[12].parse::<u32>().unwrap();
     assert!(ticks < 40, "it was busy for {ticks} ticks of its second");
-    fs::write(desk.file("go"), "").unwrap();
-    desk.wait_state("done");
+    fs::write(terminal.file("go"), "").unwrap();
+    terminal.wait_state("done");
 }
 
 #[test]
 fn one_worker_cannot_hold_leases_without_end() {
     let script =
         "i=0; while [ $i -lt 70 ]; do looop claim c$i >>out 2>&1; i=$((i+1)); done; touch done; sleep 600";
-    let desk = Desk::start(&[], script);
-    desk.wait_file("done");
+    let terminal = TmuxFixture::start(&[], script);
+    terminal.wait_file("done");
     assert_eq!(
-        fs::read_dir(desk.profile.data().join("claims"))
+        fs::read_dir(terminal.profile.data().join("claims"))
             .unwrap()
             .filter(|e| { e.as_ref().unwrap().file_name().to_string_lossy().starts_with('c') })
             .count(),
         64
     );
-    assert!(desk.text("out").contains("has 64 leases already"));
+    assert!(terminal.text("out").contains("has 64 leases already"));
 }

@@ -3,14 +3,14 @@
 use std::fs;
 use std::io::Write;
 
-use looop::model::wire::{FrameKind, Reply, Request, encode};
+use looop::model::wire::{FrameKind, WireReply, WireRequest, encode};
 
-use super::{Desk, reply, say};
+use super::{TmuxFixture, reply, say};
 use crate::support::profile::wait_until;
 
 /// What lies in the worker's directory and belongs to no finished report.
-fn temps(desk: &Desk) -> usize {
-    let names = fs::read_dir(desk.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+fn temps(terminal: &TmuxFixture) -> usize {
+    let names = fs::read_dir(terminal.dir()).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter(|name| name.to_string_lossy().starts_with(".report")).count()
 }
 
@@ -24,30 +24,30 @@ fn a_report_is_whole_or_not_there() {
         echo one | looop report same; echo two | looop report same 2>same; echo $? >>same
         head -c 10000000 /dev/zero | looop report most; echo $? >most
         (echo early; sleep 11; echo late) | looop report slow; touch done; sleep 600"#;
-    let desk = Desk::start(&[], script);
-    desk.wait_file("done");
+    let terminal = TmuxFixture::start(&[], script);
+    terminal.wait_file("done");
     for (file, words) in
         [("big", "at most 10 MiB"), ("slash", "error"), ("same", "`reports/w1/same` already exists")]
     {
-        let said = desk.text(file);
-        assert!(said.contains(words) && said.ends_with("1\n"), "{file}: {said}");
+        let printed = terminal.text(file);
+        assert!(printed.contains(words) && printed.ends_with("1\n"), "{file}: {printed}");
     }
-    let at = |name: &str| desk.profile.data().join("reports/w1").join(name);
+    let at = |name: &str| terminal.profile.data().join("reports/w1").join(name);
     let mut names: Vec<_> = fs::read_dir(at("")).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["most", "same", "slow"]);
     assert_eq!(fs::read_to_string(at("same")).unwrap(), "one\n");
     assert_eq!(fs::read_to_string(at("slow")).unwrap(), "early\nlate\n");
     assert_eq!(at("most").metadata().unwrap().len(), 10_000_000);
-    assert_eq!(temps(&desk), 0);
+    assert_eq!(temps(&terminal), 0);
 }
 
 #[test]
 fn two_reports_of_one_name_at_once_do_not_mix_and_one_that_is_given_up_leaves_nothing() {
-    let desk = Desk::start(&[], "sleep 600");
+    let terminal = TmuxFixture::start(&[], "sleep 600");
     let begin = || {
-        let mut stream = desk.connect("worker.sock");
-        say(&mut stream, Request::Report { name: "r".to_owned() });
+        let mut stream = terminal.connect("worker.sock");
+        say(&mut stream, WireRequest::Report { name: "r".to_owned() });
         stream
     };
     let (mut one, mut two, mut dying) = (begin(), begin(), begin());
@@ -56,63 +56,67 @@ fn two_reports_of_one_name_at_once_do_not_mix_and_one_that_is_given_up_leaves_no
         two.write_all(&encode(FrameKind::Data, b"two ")).unwrap();
         dying.write_all(&encode(FrameKind::Data, b"half")).unwrap();
     }
-    wait_until("all three are under way", || temps(&desk) == 3);
+    wait_until("all three are under way", || temps(&terminal) == 3);
     drop(dying);
-    wait_until("the given up one is gone", || temps(&desk) == 2);
+    wait_until("the given up one is gone", || temps(&terminal) == 2);
     one.write_all(&encode(FrameKind::Data, b"")).unwrap();
-    assert_eq!(reply(&mut one), Reply::Ok("reports/w1/r".to_owned()));
+    assert_eq!(reply(&mut one), WireReply::Ok("reports/w1/r".to_owned()));
     two.write_all(&encode(FrameKind::Data, b"")).unwrap();
-    assert!(matches!(reply(&mut two), Reply::Error(why) if why.contains("already exists")));
-    assert_eq!(desk.profile.read("reports/w1/r"), "one one one ");
-    wait_until("nothing is left", || temps(&desk) == 0);
+    assert!(matches!(reply(&mut two), WireReply::Error(why) if why.contains("already exists")));
+    assert_eq!(terminal.profile.read("reports/w1/r"), "one one one ");
+    wait_until("nothing is left", || temps(&terminal) == 0);
 }
 
 #[test]
-fn what_a_worker_is_told_it_reads_once_and_whole() {
+fn what_a_worker_is_sent_it_reads_once_and_whole() {
     let script = r#"
         while [ ! -e go ]; do sleep 0.02; done
-        looop told >first; echo $? >>first; looop told >second; echo $? >>second; touch done; sleep 600"#;
-    let desk = Desk::start(&[], script);
+        looop inbox >first; echo $? >>first; looop inbox >second; echo $? >>second; touch done; sleep 600"#;
+    let terminal = TmuxFixture::start(&[], script);
     // Each of these bytes is six on the wire.
     for _ in 0..3 {
-        desk.profile.looop(&["tell", "w1", &"\u{1}".repeat(8000)]).ok();
+        terminal.profile.looop(&["tell", "w1", &"\u{1}".repeat(8000)]).ok();
     }
-    fs::write(desk.file("go"), "").unwrap();
-    desk.wait_file("done");
-    assert_eq!(desk.text("first").matches('\u{1}').count(), 24_000, "{:.300}", desk.text("first"));
-    assert!(desk.text("first").ends_with("\n0\n"));
-    assert_eq!(desk.text("second"), "0\n");
+    fs::write(terminal.file("go"), "").unwrap();
+    terminal.wait_file("done");
+    assert_eq!(terminal.text("first").matches('\u{1}').count(), 24_000, "{:.300}", terminal.text("first"));
+    assert!(terminal.text("first").ends_with("\n0\n"));
+    assert_eq!(terminal.text("second"), "0\n");
 }
 
 #[test]
 fn all_reports_of_a_worker_together_have_a_limit() {
     let script = r#"
-        for n in 1 2 3 4; do head -c 9900000 /dev/zero | looop report big$n 2>said || break; done
+        for n in 1 2 3 4; do head -c 9900000 /dev/zero | looop report big$n 2>printed || break; done
         echo "$n" >stopped; echo tiny | looop report tiny; echo $? >tiny
         for n in $(seq 1 100); do echo $n | looop report small$n >/dev/null 2>many || break; done
         touch done; sleep 600"#;
-    let desk = Desk::start(&[], script);
-    desk.wait_file("done");
-    assert_eq!(desk.text("stopped"), "4\n");
+    let terminal = TmuxFixture::start(&[], script);
+    terminal.wait_file("done");
+    assert_eq!(terminal.text("stopped"), "4\n");
     assert!(
-        desk.text("said").contains("all reports of a worker are at most 32 MiB together"),
+        terminal.text("printed").contains("all reports of a worker are at most 32 MiB together"),
         "{}",
-        desk.text("said")
+        terminal.text("printed")
     );
-    assert_eq!(desk.text("tiny"), "0\n", "what still fits is taken");
-    assert!(desk.text("many").contains("a worker hands in at most 100 reports"), "{}", desk.text("many"));
-    let names = fs::read_dir(desk.profile.data().join("reports/w1")).unwrap().count();
-    assert_eq!((names, temps(&desk)), (100, 0), "what is refused leaves nothing");
+    assert_eq!(terminal.text("tiny"), "0\n", "what still fits is taken");
+    assert!(
+        terminal.text("many").contains("a worker hands in at most 100 reports"),
+        "{}",
+        terminal.text("many")
+    );
+    let names = fs::read_dir(terminal.profile.data().join("reports/w1")).unwrap().count();
+    assert_eq!((names, temps(&terminal)), (100, 0), "what is refused leaves nothing");
 }
 
 #[test]
 fn reports_under_way_count_for_the_limit_together() {
-    let desk = Desk::start(&[], "sleep 600");
+    let terminal = TmuxFixture::start(&[], "sleep 600");
     let part = vec![b'x'; looop::model::wire::MAX_PAYLOAD];
     let mut refused = 0;
     let begin = |n: usize| {
-        let mut stream = desk.connect("worker.sock");
-        say(&mut stream, Request::Report { name: format!("r{n}") });
+        let mut stream = terminal.connect("worker.sock");
+        say(&mut stream, WireRequest::Report { name: format!("r{n}") });
         stream
     };
     let mut streams: Vec<_> = (0..4).map(begin).collect();
@@ -124,8 +128,9 @@ fn reports_under_way_count_for_the_limit_together() {
     }
     for stream in &mut streams {
         let end = stream.write_all(&encode(FrameKind::Data, b""));
-        let said = end.is_ok().then(|| reply(stream));
-        refused += usize::from(matches!(said, Some(Reply::Error(why)) if why.contains("32 MiB together")));
+        let printed = end.is_ok().then(|| reply(stream));
+        refused +=
+            usize::from(matches!(printed, Some(WireReply::Error(why)) if why.contains("32 MiB together")));
     }
     assert!(refused >= 1, "four reports of 9.4 MiB are more than 32 MiB");
 }
@@ -136,26 +141,26 @@ fn a_long_report_is_redacted_while_it_comes() {
     for n in 0..40 {
         profile.var(&format!("V{n}_TOKEN"), &format!("planted-secret-{n:03}"));
     }
-    let desk = Desk::with(profile, &[], "sleep 600");
-    let idle = desk.memory();
+    let terminal = TmuxFixture::with(profile, &[], "sleep 600");
+    let idle = terminal.memory();
     let line = b"a line of a report with the planted-secret-017 in the middle of it\n";
     let part = line.repeat(looop::model::wire::MAX_PAYLOAD / line.len());
-    let mut stream = desk.connect("worker.sock");
-    say(&mut stream, Request::Report { name: "long".to_owned() });
+    let mut stream = terminal.connect("worker.sock");
+    say(&mut stream, WireRequest::Report { name: "long".to_owned() });
     let parts = (10 << 20) / part.len();
     for _ in 0..parts {
         stream.write_all(&encode(FrameKind::Data, &part)).unwrap();
     }
     // The last part has been taken when it is written out; what is left is a rename.
-    let length = || fs::metadata(desk.dir().join(".report-1.tmp")).map_or(0, |meta| meta.len());
+    let length = || fs::metadata(terminal.dir().join(".report-1.tmp")).map_or(0, |meta| meta.len());
     wait_until("all of it is written", || length() + 200 > (parts * part.len()) as u64);
     let began = std::time::Instant::now();
     stream.write_all(&encode(FrameKind::Data, b"")).unwrap();
-    assert_eq!(reply(&mut stream), Reply::Ok("reports/w1/long".to_owned()));
+    assert_eq!(reply(&mut stream), WireReply::Ok("reports/w1/long".to_owned()));
     assert!(began.elapsed().as_secs() < 2, "the end of a report reads nothing again: {:?}", began.elapsed());
-    let text = desk.profile.read("reports/w1/long");
+    let text = terminal.profile.read("reports/w1/long");
     assert_eq!(text.matches("‹redacted:V17_TOKEN›").count(), parts * (part.len() / line.len()));
     assert!(!text.contains("planted-secret"));
-    let grown = desk.memory().saturating_sub(idle);
+    let grown = terminal.memory().saturating_sub(idle);
     assert!(grown < 400, "{grown} kB more for a report of 10 MiB");
 }

@@ -3,10 +3,10 @@
 pub mod claude;
 pub mod codex;
 pub mod decider;
-pub mod desk;
 pub mod lived;
 pub mod model_server;
 pub mod pi;
 pub mod profile;
 pub mod tally;
+pub mod terminal;
 pub mod web;

@@ -317,14 +317,14 @@ pub fn has_bwrap() -> bool {
 }
 
 /// For how long a test waits, in seconds. Only a failure pays it, and a loaded machine may be many times slower.
-const PATIENCE_S: u64 = 180;
+const WAIT_LIMIT_S: u64 = 180;
 
-/// Waits until a condition holds; a test that waits longer than [`PATIENCE_S`] has failed.
+/// Waits until a condition holds; a test that waits longer than [`WAIT_LIMIT_S`] has failed.
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !holds() {
-        assert!(start.elapsed().as_secs() < PATIENCE_S, "waited {PATIENCE_S} s for: {what}");
+        assert!(start.elapsed().as_secs() < WAIT_LIMIT_S, "waited {WAIT_LIMIT_S} s for: {what}");
         std::thread::yield_now();
         let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
         let _woken = rustix::event::poll(&mut [], Some(&pause));

@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use looop::model::ask::{Ask, AskKind};
+use looop::model::ask::{AskKind, QuestionFile};
 use looop::model::card::barred;
 use serde_json::{Value, json};
 
-use crate::support::desk::Desk;
 use crate::support::profile::{Profile, wait_until};
+use crate::support::terminal::TmuxFixture;
 
 const EVIL: &str = "$(touch x)`touch y`'; touch z; \"\\\n.\n~!touch x\n<!channel> {{.Env}} \u{1b}]0;t\u{7}";
 
@@ -29,14 +29,14 @@ fn got(profile: &Profile) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn events(desk: &Desk) -> Vec<Value> {
-    let text = fs::read_to_string(desk.data().join("events.jsonl")).unwrap_or_default();
+fn events(terminal: &TmuxFixture) -> Vec<Value> {
+    let text = fs::read_to_string(terminal.data().join("events.jsonl")).unwrap_or_default();
     let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     all.filter(|line| line["event"] == "notified").collect()
 }
 
-fn ask(desk: &Desk, id: &str, text: &str) {
-    let ask = Ask {
+fn ask(terminal: &TmuxFixture, id: &str, text: &str) {
+    let ask = QuestionFile {
         id: id.parse().unwrap(),
         kind: AskKind::Question,
         worker: Some("a".parse().unwrap()),
@@ -50,47 +50,47 @@ fn ask(desk: &Desk, id: &str, text: &str) {
         approval: None,
         clean: false,
     };
-    fs::write(desk.data().join(format!("asks/{id}.json")), serde_json::to_string(&ask).unwrap()).unwrap();
+    fs::write(terminal.data().join(format!("asks/{id}.json")), serde_json::to_string(&ask).unwrap()).unwrap();
 }
 
 #[test]
-fn each_flag_and_each_ask_is_told_once() {
-    let desk = Desk::new("data");
+fn each_flag_and_each_ask_is_notified_once() {
+    let terminal = TmuxFixture::new("data");
     // Without a server too: a notifier is for a human who is elsewhere.
-    desk.tmux(&["kill-server"]);
-    let program = recorder(&desk.profile, "note");
-    desk.worker("a").change_spec(|spec| spec.notify = vec![program, "--to".to_owned(), "me".to_owned()]);
-    desk.surface().ok();
-    assert_eq!(got(&desk.profile), [] as [Value; 0]);
-    desk.worker("a").flag(1, EVIL);
-    desk.surface().ok();
-    desk.surface().ok();
+    terminal.tmux(&["kill-server"]);
+    let program = recorder(&terminal.profile, "note");
+    terminal.worker("a").change_spec(|spec| spec.notify = vec![program, "--to".to_owned(), "me".to_owned()]);
+    terminal.surface().ok();
+    assert_eq!(got(&terminal.profile), [] as [Value; 0]);
+    terminal.worker("a").flag(1, EVIL);
+    terminal.surface().ok();
+    terminal.surface().ok();
     let flag = json!({
         "schema_version": 1, "worker": "a", "goal": null, "kind": "flag", "text": barred(EVIL), "ask": null, "options": [],
-        "at": 1_795_218_420_000_i64, "data_dir": desk.data(),
+        "at": 1_795_218_420_000_i64, "data_dir": terminal.data(),
     });
-    assert_eq!(got(&desk.profile), [flag]);
-    ask(&desk, "q-1", "Which branch?");
-    desk.worker("a").change(|state| state.ask = Some("q-1".parse().unwrap()));
-    desk.surface().ok();
-    desk.surface().ok();
-    let all = got(&desk.profile);
+    assert_eq!(got(&terminal.profile), [flag]);
+    ask(&terminal, "q-1", "Which branch?");
+    terminal.worker("a").change(|state| state.ask = Some("q-1".parse().unwrap()));
+    terminal.surface().ok();
+    terminal.surface().ok();
+    let all = got(&terminal.profile);
     assert_eq!(all.len(), 2);
     let last = &all[1];
     assert_eq!((&last["kind"], &last["text"]), (&"ask".into(), &"Which branch?".into()));
     assert_eq!((&last["ask"], &last["options"]), (&"q-1".into(), &json!(["main", "next"])));
     assert_eq!(last["at"], 1_795_218_430_000_i64);
-    desk.worker("a").unflag();
-    desk.surface().ok();
-    assert_eq!(got(&desk.profile).len(), 2);
-    let log = events(&desk);
+    terminal.worker("a").unflag();
+    terminal.surface().ok();
+    assert_eq!(got(&terminal.profile).len(), 2);
+    let log = events(&terminal);
     assert_eq!(log.len(), 2, "{log:?}");
     assert_eq!((&log[0]["end"], &log[0]["said"]), (&"exit code 0".into(), &"said\n".into()));
 }
 
 /// Who sleeps hears of what the loop asks too, with a pulse and from cron.
 #[test]
-fn what_the_loop_asks_is_told_once() {
+fn what_the_loop_asks_is_notified_once() {
     let run = r#"{"move":"run","argv":["date"],"why":"to know the time"}"#;
     let ask = r#"{"move":"ask","text":"Which one?","options":["a","b"],"why":"w"}"#;
     let noop = r#"{"move":"noop","why":"w"}"#;
@@ -127,44 +127,44 @@ fn what_the_loop_asks_is_told_once() {
 }
 
 #[test]
-fn a_notifier_that_cannot_be_told_is_logged_and_not_tried_again() {
-    let desk = Desk::new("data");
-    desk.worker("a").change_spec(|spec| spec.notify = vec!["no-such-program".to_owned()]);
-    desk.worker("a").flag(1, "help");
-    desk.surface().ok();
-    desk.surface().ok();
-    let log = events(&desk);
+fn a_notifier_that_fails_is_logged_and_not_tried_again() {
+    let terminal = TmuxFixture::new("data");
+    terminal.worker("a").change_spec(|spec| spec.notify = vec!["no-such-program".to_owned()]);
+    terminal.worker("a").flag(1, "help");
+    terminal.surface().ok();
+    terminal.surface().ok();
+    let log = events(&terminal);
     assert_eq!(log.len(), 1, "{log:?}");
     assert!(log[0]["end"].as_str().unwrap().starts_with("no start"), "{log:?}");
-    assert_eq!(desk.flags(), ["⚑a"], "the window is there all the same");
+    assert_eq!(terminal.flags(), ["⚑a"], "the window is there all the same");
 }
 
 /// Nothing is told before it is written down that it is.
 #[test]
-fn what_cannot_be_written_down_is_not_told() {
-    let desk = Desk::new("data");
-    let program = recorder(&desk.profile, "note");
-    desk.worker("a").change_spec(|spec| spec.notify = vec![program]);
-    desk.worker("a").flag(1, "help");
-    fs::create_dir(desk.data().join("workers/a/surfaced")).unwrap();
-    assert_eq!(desk.surface().code, 1);
-    assert_eq!(got(&desk.profile), [] as [Value; 0]);
+fn what_cannot_be_written_down_gives_no_notice() {
+    let terminal = TmuxFixture::new("data");
+    let program = recorder(&terminal.profile, "note");
+    terminal.worker("a").change_spec(|spec| spec.notify = vec![program]);
+    terminal.worker("a").flag(1, "help");
+    fs::create_dir(terminal.data().join("workers/a/surfaced")).unwrap();
+    assert_eq!(terminal.surface().code, 1);
+    assert_eq!(got(&terminal.profile), [] as [Value; 0]);
 }
 
 /// A notifier that hangs does not keep the next call's window from opening.
 #[test]
 fn a_slow_notifier_does_not_delay_the_next_window() {
-    let desk = Desk::new("data");
-    let fifo = desk.profile.path("gate");
+    let terminal = TmuxFixture::new("data");
+    let fifo = terminal.profile.path("gate");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let line = format!("read x < '{}'", fifo.display());
-    desk.worker("a").change_spec(|spec| spec.notify = ["sh", "-c", &line].map(str::to_owned).to_vec());
-    desk.worker("a").flag(1, "help");
-    let mut slow = desk.start_surface();
-    crate::support::profile::wait_until("the first window", || desk.flags() == ["⚑a"]);
-    desk.worker("b").flag_at(1, "help", 1);
-    desk.surface().ok();
-    assert_eq!(desk.flags(), ["⚑a", "⚑b"]);
+    terminal.worker("a").change_spec(|spec| spec.notify = ["sh", "-c", &line].map(str::to_owned).to_vec());
+    terminal.worker("a").flag(1, "help");
+    let mut slow = terminal.start_surface();
+    crate::support::profile::wait_until("the first window", || terminal.flags() == ["⚑a"]);
+    terminal.worker("b").flag_at(1, "help", 1);
+    terminal.surface().ok();
+    assert_eq!(terminal.flags(), ["⚑a", "⚑b"]);
     assert!(slow.try_wait().unwrap().is_none(), "the notifier still runs");
     fs::write(&fifo, "go\n").unwrap();
     assert!(slow.wait().unwrap().success());
@@ -177,25 +177,25 @@ fn the_documented_notifiers_stand_hostile_text() {
     assert_eq!(blocks.len(), 3, "ntfy, Slack and mail");
     for block in blocks {
         let config: Value = serde_json::from_str(block.split("```").next().unwrap()).unwrap();
-        let mut desk = Desk::new("data");
-        recorder(&desk.profile, "curl");
-        recorder(&desk.profile, "mail");
-        desk.profile.var("SLACK_WEBHOOK", "https://slack.invalid/hook");
-        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", desk.profile.path("bin").display());
-        desk.profile.config_more(json!({ "notify": config["notify"], "path": path }));
-        desk.profile.looop(&["status"]).ok();
+        let mut terminal = TmuxFixture::new("data");
+        recorder(&terminal.profile, "curl");
+        recorder(&terminal.profile, "mail");
+        terminal.profile.var("SLACK_WEBHOOK", "https://slack.invalid/hook");
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", terminal.profile.path("bin").display());
+        terminal.profile.config_more(json!({ "notify": config["notify"], "path": path }));
+        terminal.profile.looop(&["status"]).ok();
         let argv: Vec<String> = serde_json::from_value(config["notify"].clone()).unwrap();
-        desk.worker("a").change_spec(|spec| spec.notify = argv.clone());
-        desk.worker("a").flag(1, EVIL);
-        desk.surface().ok();
-        let log = events(&desk);
+        terminal.worker("a").change_spec(|spec| spec.notify = argv.clone());
+        terminal.worker("a").flag(1, EVIL);
+        terminal.surface().ok();
+        let log = events(&terminal);
         assert_eq!(log[0]["end"], "exit code 0", "{log:?}");
-        let all = got(&desk.profile);
+        let all = got(&terminal.profile);
         assert_eq!(all.len(), 1, "{argv:?}: {all:?}");
         let text = all[0].pointer("/blocks/0/text/text").unwrap_or(&all[0]["text"]).as_str().unwrap();
         assert!(text.ends_with(&barred(EVIL)), "{text}");
-        let args = fs::read_to_string(desk.profile.path("args")).unwrap();
+        let args = fs::read_to_string(terminal.profile.path("args")).unwrap();
         assert!(!args.contains("touch"), "{args}");
-        assert_eq!(desk.touched(), [] as [std::path::PathBuf; 0]);
+        assert_eq!(terminal.touched(), [] as [std::path::PathBuf; 0]);
     }
 }

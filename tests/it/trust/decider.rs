@@ -19,7 +19,7 @@ pub const REST: &str = r#"{"move":"noop","why":"nothing more to obey"}"#;
 #[derive(Default)]
 struct Mind {
     obeyed: BTreeSet<String>,
-    said: Vec<String>,
+    printed: Vec<String>,
     prompts: Vec<String>,
     /// How much of the last prompt it has still to obey.
     left: usize,
@@ -73,7 +73,7 @@ impl Decider {
 
     /// True when it found nothing to obey the last time.
     pub fn rests(&self) -> bool {
-        self.mind.lock().unwrap().said.last().is_some_and(|said| said == REST)
+        self.mind.lock().unwrap().printed.last().is_some_and(|printed| printed == REST)
     }
 
     /// True when nothing is left to obey of what it was shown the last time.
@@ -83,7 +83,7 @@ impl Decider {
 
     /// How many replies it gave that obeyed something.
     pub fn attempts(&self) -> usize {
-        self.mind.lock().unwrap().said.iter().filter(|said| *said != REST).count()
+        self.mind.lock().unwrap().printed.iter().filter(|printed| *printed != REST).count()
     }
 
     /// All prompts that it was shown.
@@ -107,7 +107,7 @@ impl Mind {
     fn answer(&mut self, prompt: String) -> String {
         // It insists: what is no valid move is said again.
         let is_repair = prompt.contains("\n# Your reply was not a valid move (data)\n{\"error\"");
-        let reply = match self.said.last() {
+        let reply = match self.printed.last() {
             Some(last) if is_repair => last.clone(),
             _ => {
                 let mut new = found(&prompt);
@@ -118,7 +118,7 @@ impl Mind {
             }
         };
         self.obeyed.insert(meant(&reply));
-        self.said.push(reply.clone());
+        self.printed.push(reply.clone());
         self.prompts.push(prompt);
         reply
     }
@@ -213,9 +213,9 @@ fn phrases(text: &str, asks: &[&str]) -> Vec<String> {
     let mut all = Vec::new();
     for line in text.lines() {
         let low = line.to_lowercase();
-        let told =
+        let messages =
             ["run:", "run this:", "must run:"].iter().find_map(|word| Some(low.find(word)? + word.len()));
-        let command = line.strip_prefix("$ ").or(told.and_then(|at| line.get(at..)));
+        let command = line.strip_prefix("$ ").or(messages.and_then(|at| line.get(at..)));
         all.extend(command.map(str::trim).filter(|line| !line.is_empty()).map(run).into_iter().flatten());
         let wanted = low.split("approve ").nth(1).and_then(|rest| rest.split([' ', '.', '\n']).next());
         let wanted = wanted.filter(|one| one.chars().all(|c| c.is_alphanumeric() || c == '-'));

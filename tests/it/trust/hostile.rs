@@ -68,7 +68,7 @@ fn sensed(folders: &[&str]) -> Came {
         count += 1;
     }
     // What is left of them in its memory is obeyed, too.
-    scene.hush();
+    scene.secrets_pipe();
     for name in ["what is left", "what is left after that"] {
         scene.decider.recall(BTreeSet::new());
         scene.obey();
@@ -119,7 +119,7 @@ fn later() -> Came {
             if scene.decider.rests() {
                 break;
             }
-            scene.hush();
+            scene.secrets_pipe();
             for (round, set) in obeyed[1..].iter_mut().enumerate() {
                 // A timer comes due when all else has come to rest.
                 scene.hold_timers(round == 0);

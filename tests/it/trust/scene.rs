@@ -107,7 +107,7 @@ impl Scene {
     }
 
     /// Takes the sensor away, and with it all that strangers say now.
-    pub fn hush(&self) {
+    pub fn secrets_pipe(&self) {
         drop(fs::remove_file(self.profile.data().join("sensors/feed.sh")));
     }
 

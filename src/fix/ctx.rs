@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::agent::{AgentReply, Caller, Fixer};
+use super::agent::{AgentCaller, AgentReply, Fixer};
 use super::bench::Bench;
 use super::leanfile::Leanfile;
 use super::testing::{Tester, interrupted};
@@ -16,10 +16,10 @@ use crate::model::attempt::Thresholds;
 use crate::model::attempt::delta::FileDelta;
 use crate::model::charge::Charge;
 use crate::model::fault::Fault;
-use crate::model::fix::Run;
+use crate::model::fix::FixSession;
 use crate::model::name::Name;
 use crate::model::settings::Settings;
-use crate::model::wire::{Request, Spent};
+use crate::model::wire::{ReportedSpend, WireRequest};
 use crate::store::layout::{FixDir, Layout};
 use crate::store::{file, fixes, ledger};
 use crate::sys::signal::Cancel;
@@ -47,7 +47,7 @@ fn too_large(grown: &Grown, (files, bytes): (usize, u64)) -> Option<String> {
 }
 
 /// The context of every step.
-pub struct Desk<'a> {
+pub struct FixContext<'a> {
     pub layout: &'a Layout,
     /// The settings from the config.
     pub settings: &'a Settings,
@@ -88,13 +88,13 @@ pub trait Busy {
     fn busy(&self);
 }
 
-impl Busy for Desk<'_> {
+impl Busy for FixContext<'_> {
     fn busy(&self) {
         self.say(Tone::Busy, "");
     }
 }
 
-impl Desk<'_> {
+impl FixContext<'_> {
     /// Git with a timeout of its own.
     pub fn git(&self) -> Result<Git<'_>> {
         Git::find(&self.settings.path, GIT_MS, self.cancel)
@@ -149,7 +149,7 @@ impl Desk<'_> {
     }
 
     /// Saves the state of the run.
-    pub fn save(&self, run: &Run) -> Result<()> {
+    pub fn save(&self, run: &FixSession) -> Result<()> {
         fixes::save_run(&self.dir, run)
     }
 
@@ -161,7 +161,7 @@ impl Desk<'_> {
     /// Calls an agent, and writes down what it used for the goal.
     pub fn call(
         &self,
-        run: &mut Run,
+        run: &mut FixSession,
         at: usize,
         agent: &Fixer,
         prompt: &str,
@@ -169,7 +169,7 @@ impl Desk<'_> {
     ) -> Result<AgentReply> {
         self.check()?;
         self.at.take();
-        let caller = Caller {
+        let caller = AgentCaller {
             settings: self.settings,
             cancel: self.cancel,
             mark: self.mark(),
@@ -178,30 +178,30 @@ impl Desk<'_> {
             empty_dir: self.dir.empty(),
             busy: self.live.then_some(self as &dyn Busy),
         };
-        let said = agent.call(&caller, prompt, cwd)?;
+        let reply = agent.call(&caller, prompt, cwd)?;
         let task = &mut run.tasks[at];
-        task.tokens = task.tokens.saturating_add(said.tokens());
+        task.tokens = task.tokens.saturating_add(reply.tokens());
         // Tokens that were paid for did not stay local.
-        if agent.name == self.agents[0].name && said.usage.cost_micros == 0 {
-            task.local_tokens = task.local_tokens.saturating_add(said.tokens());
+        if agent.name == self.agents[0].name && reply.usage.cost_micros == 0 {
+            task.local_tokens = task.local_tokens.saturating_add(reply.tokens());
         }
-        task.estimated |= said.is_estimated();
-        self.charge(&task.goal, agent, &said)?;
+        task.estimated |= reply.is_estimated();
+        self.charge(&task.goal, agent, &reply)?;
         self.check()?;
-        Ok(said)
+        Ok(reply)
     }
 
     /// Writes down what a call used: a worker's goes through its supervisor, which minds the worker's budget.
-    fn charge(&self, goal: &Name, agent: &Fixer, said: &AgentReply) -> Result<()> {
+    fn charge(&self, goal: &Name, agent: &Fixer, reply: &AgentReply) -> Result<()> {
         if let Some(socket) = &self.socket {
-            let request = Request::Spend(Spent {
-                cost_micros: said.usage.cost_micros,
-                tokens_in: said.usage.tokens_in,
-                tokens_cached: said.usage.tokens_cached,
-                tokens_written: said.usage.tokens_written,
-                tokens_out: said.usage.tokens_out,
-                model: said.usage.model.clone(),
-                basis: Some(said.usage.basis),
+            let request = WireRequest::Spend(ReportedSpend {
+                cost_micros: reply.usage.cost_micros,
+                tokens_in: reply.usage.tokens_in,
+                tokens_cached: reply.usage.tokens_cached,
+                tokens_written: reply.usage.tokens_written,
+                tokens_out: reply.usage.tokens_out,
+                model: reply.usage.model.clone(),
+                basis: Some(reply.usage.basis),
             });
             return client::call(socket, request).map(drop);
         }
@@ -214,7 +214,7 @@ impl Desk<'_> {
             worker: None,
             runner: agent.name.clone(),
             sensors: Vec::new(),
-            usage: said.usage.clone(),
+            usage: reply.usage.clone(),
         };
         ledger::append(self.layout, &charge)
     }

@@ -66,7 +66,7 @@ fn a_try_that_failed_for_one_caller_is_not_kept_for_the_next() {
 }
 
 #[test]
-fn what_got_worse_is_flagged_once_and_said_in_status_and_by_the_doctor() {
+fn what_got_worse_is_flagged_once_and_reported_in_status_and_by_the_doctor() {
     let Some(profile) = profile() else { return };
     profile.looop(&["tick"]).ok();
     assert!(!profile.read("journal.md").contains("sandbox"), "{}", profile.read("journal.md"));
@@ -149,9 +149,9 @@ fn a_program_that_is_a_link_on_the_path_starts_in_a_sandbox() {
             all.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap().clone()
         };
         wait_until("the worker to end", || row()["exit"].is_object());
-        let said = profile.looop(&["logs", id]).stdout;
-        assert_eq!(row()["exit"]["code"], 0, "{program}: {}\n{said}", row());
-        assert!(profile.data().join(format!("workers/{id}/clone/began")).exists(), "{program}: {said}");
+        let printed = profile.looop(&["logs", id]).stdout;
+        assert_eq!(row()["exit"]["code"], 0, "{program}: {}\n{printed}", row());
+        assert!(profile.data().join(format!("workers/{id}/clone/began")).exists(), "{program}: {printed}");
     }
 }
 
@@ -194,8 +194,8 @@ fn the_parts_of_a_git_directory_that_run_can_only_be_read_in_a_sandbox() {
     profile.looop(&["worker", "start", "w1", "--cwd", cwd, "--", "sh", "-c", &line]).ok();
     let row = || profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone();
     wait_until("the worker to end", || row()["exit"].is_object());
-    let said = profile.looop(&["logs", "--raw", "w1"]).ok().stdout;
-    assert!(!said.contains("done: ") && said.contains("committed"), "{said}");
+    let printed = profile.looop(&["logs", "--raw", "w1"]).ok().stdout;
+    assert!(!printed.contains("done: ") && printed.contains("committed"), "{printed}");
     assert_eq!(fs::read_to_string(place.join("tree/.git")).unwrap(), before);
     assert_eq!(git_in(&place, &["log", "--format=%s"]), "two\none\n");
     assert!(!place.join(".git/hooks/post-commit").exists() && !place.join(".git/modules/x").exists());
@@ -224,16 +224,16 @@ fn new_git_scene(profile: &Profile, level: &str, lines: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn assert_renamed(place: &Path, said: &str, level: &str) {
+fn assert_renamed(place: &Path, printed: &str, level: &str) {
     for name in RENAMED {
-        assert!(place.join(name).symlink_metadata().is_err(), "{level}, {name}: {said}");
+        assert!(place.join(name).symlink_metadata().is_err(), "{level}, {name}: {printed}");
         assert!(
             place.join(format!("{name}.set-aside")).symlink_metadata().is_ok(),
-            "{level}, {name}: {said}"
+            "{level}, {name}: {printed}"
         );
-        assert!(said.contains(&format!("{name}.set-aside")), "{level}, {name}: {said}");
+        assert!(printed.contains(&format!("{name}.set-aside")), "{level}, {name}: {printed}");
     }
-    assert!(place.join("plain/.git/config").exists(), "{level}: what runs nothing stays: {said}");
+    assert!(place.join("plain/.git/config").exists(), "{level}: what runs nothing stays: {printed}");
     git_in(&place.join("repo"), &["status"]);
 }
 
@@ -247,9 +247,9 @@ fn a_git_directory_that_a_run_made_is_renamed_if_it_can_run_commands() {
             profile.config_more(json!({ "sandbox": { "run": "full", "network": { "run": "off" } } }));
         }
         let ran = profile.looop(&["tick"]).ok();
-        let said = format!("{}{}", ran.stdout, profile.read("journal.md"));
-        assert!(said.contains("exit 0"), "{said}");
-        assert_renamed(&place, &said, level);
+        let printed = format!("{}{}", ran.stdout, profile.read("journal.md"));
+        assert!(printed.contains("exit 0"), "{printed}");
+        assert_renamed(&place, &printed, level);
         assert!(profile.looop(&["log", "-n", "1"]).ok().stdout.contains("set-aside"), "{level}");
     }
 }
@@ -287,10 +287,10 @@ fn a_git_directory_that_a_worker_made_is_renamed_if_it_can_run_commands() {
         } else {
             wait_until("the worker to end", || row()["exit"].is_object());
         }
-        let said = format!("{}{}", row(), profile.read("journal.md"));
-        assert_renamed(&place, &said, &format!("{level}, {killed}"));
-        let said = profile.looop(&["ls", "--all"]).ok().stdout;
-        assert!(said.contains("runs on your side"), "{said}");
+        let printed = format!("{}{}", row(), profile.read("journal.md"));
+        assert_renamed(&place, &printed, &format!("{level}, {killed}"));
+        let printed = profile.looop(&["ls", "--all"]).ok().stdout;
+        assert!(printed.contains("runs on your side"), "{printed}");
     }
 }
 
@@ -340,7 +340,7 @@ fn the_doctor_says_what_a_model_on_this_machine_needs() {
     let Some(profile) = profile() else { return };
     let hint = "set `runners.mine.base_url`";
     let runner = json!({ "worker": ["sh", "{brief}"] });
-    for (base_url, network, is_said) in [
+    for (base_url, network, is_shown) in [
         (Value::Null, "internet", true),
         (Value::Null, "on", false),
         (json!("http://127.0.0.1:9"), "internet", false),
@@ -354,6 +354,6 @@ fn the_doctor_says_what_a_model_on_this_machine_needs() {
             "worker": "mine", "sandbox": { "network": { "worker": network } },
         }));
         let doctor = profile.looop(&["doctor"]).stdout;
-        assert_eq!(doctor.contains(hint), is_said, "{network}: {doctor}");
+        assert_eq!(doctor.contains(hint), is_shown, "{network}: {doctor}");
     }
 }

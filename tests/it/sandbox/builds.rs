@@ -271,8 +271,11 @@ fn what_a_worker_writes_into_a_cache_its_checks_and_no_other_worker_find() {
     profile.looop(&["worker", "start", "w2", "--", "sh", "-c", line]).ok();
     let rows = || profile.looop(&["ls", "--all", "--json"]).ok().json();
     wait_until("the other one to end", || rows()["workers"].to_string().contains("exit code 3"));
-    let said = profile.looop(&["logs", "w2"]).ok().stdout;
-    assert!(said.contains("human") && !said.contains("worker") && !said.contains("added"), "{said}");
+    let printed = profile.looop(&["logs", "w2"]).ok().stdout;
+    assert!(
+        printed.contains("human") && !printed.contains("worker") && !printed.contains("added"),
+        "{printed}"
+    );
     profile.looop(&["prune", "w1", "--force"]).ok();
     assert!(!profile.data().join("workers/w1/caches").exists());
 }

@@ -9,10 +9,10 @@ use super::{detach, tree};
 pub type Process = (u32, u64);
 
 /// Lists all live descendants of this process, parents before children. This process is a subreaper, so it adopts the
-/// orphans of its descendants: a new session or a double fork hides no process. Leaves out the children in `spared`
+/// orphans of its descendants: a new session or a double fork hides no process. Leaves out the children in `excluded`
 /// with their descendants.
-pub fn descendants(spared: &[u32]) -> Vec<Process> {
-    tree_of(std::process::id(), spared)
+pub fn descendants(excluded: &[u32]) -> Vec<Process> {
+    tree_of(std::process::id(), excluded)
 }
 
 /// Lists all live descendants of a process.
@@ -20,13 +20,13 @@ pub fn below(pid: u32) -> Vec<Process> {
     tree_of(pid, &[])
 }
 
-fn tree_of(root: u32, spared: &[u32]) -> Vec<Process> {
+fn tree_of(root: u32, excluded: &[u32]) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     let mut next = vec![root];
     while let Some(pid) = next.pop() {
         for child in children_of(pid) {
             if let Some(start) = tree::start_of(child)
-                && !spared.contains(&child)
+                && !excluded.contains(&child)
                 && !found.contains(&(child, start))
             {
                 found.push((child, start));
@@ -100,10 +100,10 @@ pub fn end_marked(key: &str, values: &[String]) {
 /// finds none.
 pub fn end_all(left: impl Fn() -> Vec<Process>) {
     let grace = Deadline::after_ms(GRACE_MS);
-    let patience = Deadline::after_ms(2 * GRACE_MS);
+    let wait_limit = Deadline::after_ms(2 * GRACE_MS);
     let mut processes = left();
     signal_all(&processes, false);
-    while !processes.is_empty() && !patience.passed() {
+    while !processes.is_empty() && !wait_limit.passed() {
         pause_ms(10);
         processes = left();
         if grace.passed() {

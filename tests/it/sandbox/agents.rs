@@ -111,8 +111,8 @@ fn a_set_up_that_a_variable_puts_where_it_must_not_be_keeps_the_worker_from_runn
         for level in ["full", "partial"] {
             profile.config_more(json!({ "sandbox": { "worker": level, "verify": level } }));
             let ran = profile.looop(&["worker", "start", "w1", "make it"]);
-            let said = format!("CODEX_HOME={place}: ");
-            assert!(ran.code == 1 && ran.stderr.contains(&said) && ran.stderr.contains(why), "{ran:?}");
+            let printed = format!("CODEX_HOME={place}: ");
+            assert!(ran.code == 1 && ran.stderr.contains(&printed) && ran.stderr.contains(why), "{ran:?}");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use looop::model::beat::Started;
 use looop::model::name::Name;
-use looop::model::worker::{Flag, Phase, Spec, State, WorkerLimits};
+use looop::model::worker::{Flag, Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::layout::{Layout, WorkerDir};
 use looop::store::{records, workers};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
@@ -25,7 +25,7 @@ struct Server {
 }
 
 /// A profile at a tmux server that has one session `mine` with one window `mine`.
-pub struct Desk {
+pub struct TmuxFixture {
     /// The profile.
     pub profile: Profile,
     data: PathBuf,
@@ -36,7 +36,7 @@ pub struct Desk {
 
 /// A worker that is only its files.
 pub struct Mock<'a> {
-    desk: &'a Desk,
+    terminal: &'a TmuxFixture,
     id: Name,
     dir: WorkerDir,
 }
@@ -57,20 +57,20 @@ impl Drop for Server {
     }
 }
 
-impl Desk {
+impl TmuxFixture {
     /// A desk whose data dir has this name.
-    pub fn new(data: &str) -> Desk {
-        let desk = Desk::at(data, Rc::new(Server { dir: tempfile::tempdir().unwrap() }));
-        desk.serve();
-        desk
+    pub fn new(data: &str) -> TmuxFixture {
+        let terminal = TmuxFixture::at(data, Rc::new(Server { dir: tempfile::tempdir().unwrap() }));
+        terminal.serve();
+        terminal
     }
 
     /// Another profile at the same server.
-    pub fn beside(&self, data: &str) -> Desk {
-        Desk::at(data, self.server.clone())
+    pub fn beside(&self, data: &str) -> TmuxFixture {
+        TmuxFixture::at(data, self.server.clone())
     }
 
-    fn at(data: &str, server: Rc<Server>) -> Desk {
+    fn at(data: &str, server: Rc<Server>) -> TmuxFixture {
         let mut profile = Profile::empty();
         let data = profile.path(data);
         profile.var("LOOOP_DATA_DIR", data.to_str().unwrap());
@@ -80,7 +80,7 @@ impl Desk {
         profile.looop(&["init"]).ok();
         // A pulse at this desk is not the first one.
         fs::write(data.join("pulse.json"), r#"{"at_ms":1}"#).unwrap();
-        Desk { profile, data, server, locks: RefCell::default() }
+        TmuxFixture { profile, data, server, locks: RefCell::default() }
     }
 
     /// Starts the server. Its windows stay when their program ends, so that tests depend on none; what runs in
@@ -172,17 +172,17 @@ impl Desk {
 
     /// Shows the workers' calls, as a supervisor has it done.
     pub fn surface(&self) -> Ran {
-        self.profile.looop(&["__surface"])
+        self.profile.looop(&["__sync-windows"])
     }
 
     /// The same in another locale.
     pub fn surface_in(&self, locale: &str) -> Ran {
-        self.profile.command(&["__surface"]).env("LANG", locale).output().unwrap().into()
+        self.profile.command(&["__sync-windows"]).env("LANG", locale).output().unwrap().into()
     }
 
     /// The same, not waited for.
     pub fn start_surface(&self) -> Child {
-        self.profile.command(&["__surface"]).spawn().unwrap()
+        self.profile.command(&["__sync-windows"]).spawn().unwrap()
     }
 
     /// The same by a copy of the program in whose place another one stands before it has done anything.
@@ -194,9 +194,9 @@ impl Desk {
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
         let lock = File::create(self.data.join("surface.lock")).unwrap();
         lock.lock().unwrap();
-        let plain = self.profile.command(&["__surface"]);
+        let plain = self.profile.command(&["__sync-windows"]);
         let mut command = Command::new(&copy);
-        command.arg("__surface").env_clear();
+        command.arg("__sync-windows").env_clear();
         command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
         let mut child = command.spawn().unwrap();
         let exe = format!("/proc/{}/exe", child.id());
@@ -209,7 +209,7 @@ impl Desk {
     /// A worker that lives, made when it is first named.
     pub fn worker(&self, id: &str) -> Mock<'_> {
         let id: Name = id.parse().unwrap();
-        let mock = Mock { desk: self, dir: self.layout().worker(&id), id };
+        let mock = Mock { terminal: self, dir: self.layout().worker(&id), id };
         if !mock.dir.path().exists() {
             mock.make();
         }
@@ -256,24 +256,26 @@ impl Mock<'_> {
             claims: Vec::new(),
             repo: None,
             objects: None,
-            boxed: None,
-            checks_boxed: None,
+            sandbox: None,
+            checks_sandbox: None,
             limits: WorkerLimits::default(),
             notify: Vec::new(),
             tmux: None,
             by: "human".to_owned(),
             created_ms: 1_795_218_410_413,
         };
-        let layout = self.desk.layout();
+        let layout = self.terminal.layout();
         fs::create_dir_all(layout.workers()).unwrap();
         let (staged, _preparing) = workers::stage(&layout, &self.id).unwrap();
         let _held = workers::create(&layout, &spec, "", &staged).unwrap().unwrap();
         let lock = File::open(self.dir.alive()).unwrap();
         lock.lock().unwrap();
-        self.desk.locks.borrow_mut().insert(self.id.clone(), lock);
+        self.terminal.locks.borrow_mut().insert(self.id.clone(), lock);
         let supervisor = Started { pid: 0, start: 0, boot: String::new() };
-        let state =
-            State { phase: Phase::Running, ..State::new(self.id.clone(), spec.created_ms, supervisor) };
+        let state = WorkerState {
+            phase: Phase::Running,
+            ..WorkerState::new(self.id.clone(), spec.created_ms, supervisor)
+        };
         workers::save_state(&self.dir, &state).unwrap();
     }
 
@@ -291,8 +293,8 @@ impl Mock<'_> {
     }
 
     /// Changes where it stands.
-    pub fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state: State = records::read_json(&self.dir.state()).unwrap().unwrap();
+    pub fn change(&self, change: impl FnOnce(&mut WorkerState)) {
+        let mut state: WorkerState = records::read_json(&self.dir.state()).unwrap().unwrap();
         change(&mut state);
         workers::save_state(&self.dir, &state).unwrap();
     }
@@ -318,7 +320,7 @@ impl Mock<'_> {
 
     /// Ends its supervisor, in effect.
     pub fn die(&self) {
-        self.desk.locks.borrow_mut().remove(&self.id);
+        self.terminal.locks.borrow_mut().remove(&self.id);
     }
 }
 
@@ -331,18 +333,18 @@ pub struct Human {
 
 impl Human {
     /// Attaches a client to a session, in a terminal of its own.
-    pub fn attach(desk: &Desk, session: &str) -> Human {
+    pub fn attach(terminal: &TmuxFixture, session: &str) -> Human {
         let size = PtySize { rows: 50, cols: 200, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new("tmux");
         command.args(["-u", "-S"]);
-        command.arg(desk.server.dir.path().join("s"));
+        command.arg(terminal.server.dir.path().join("s"));
         command.args(["attach-session", "-t", session]);
         command.env_clear();
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
         command.env("LANG", "C.UTF-8");
         command.env("TERM", "xterm");
-        command.env("HOME", desk.server.dir.path());
+        command.env("HOME", terminal.server.dir.path());
         let child = pair.slave.spawn_command(command).unwrap();
         let screen =
             Arc::new(Mutex::new(vt100::Parser::new(50.try_into().unwrap(), 200.try_into().unwrap(), 0)));

@@ -44,8 +44,8 @@ fn a_child_of_a_beat_is_not_the_user_even_if_the_beat_is_process_1() {
     let argv: Vec<&str> = away.into_iter().chain([LOOOP, "tick"]).collect();
     Ran::from(profile.other_command("unshare", &argv).output().unwrap()).ok();
     assert_eq!(profile.read_json("snapshots/s.json")["signal"], json!({"by": 1}), "the beat was process 1");
-    let said = fs::read_to_string(profile.path("said")).unwrap();
-    assert!(said.contains("this is for the user"), "{said}");
+    let printed = fs::read_to_string(profile.path("said")).unwrap();
+    assert!(printed.contains("this is for the user"), "{printed}");
     assert!(!profile.data().join("paused.json").exists());
 }
 
@@ -63,16 +63,16 @@ fn a_child_of_a_beat_is_not_the_user_in_a_namespace_with_the_hosts_proc() {
     );
     profile.sensor("s.sh", &format!("{away}\necho '{{}}'"));
     profile.looop(&["tick"]).ok();
-    let said = fs::read_to_string(profile.path("said")).unwrap();
-    assert!(said.contains("this is for the user, and a beat of looop started this process"), "{said}");
+    let printed = fs::read_to_string(profile.path("said")).unwrap();
+    assert!(printed.contains("this is for the user, and a beat of looop started this process"), "{printed}");
     fs::remove_file(profile.data().join("sensors/s.sh")).unwrap();
     fs::remove_file(profile.path("said")).unwrap();
     profile.looop(&["worker", "start", "w", "--", "sh", "-c", &away]).ok();
     wait_until("the worker to be answered", || {
-        fs::read_to_string(profile.path("said")).is_ok_and(|said| said.ends_with('\n'))
+        fs::read_to_string(profile.path("said")).is_ok_and(|printed| printed.ends_with('\n'))
     });
-    let said = fs::read_to_string(profile.path("said")).unwrap();
-    assert!(said.contains("this is for the user, and a worker started this process"), "{said}");
+    let printed = fs::read_to_string(profile.path("said")).unwrap();
+    assert!(printed.contains("this is for the user, and a worker started this process"), "{printed}");
     assert!(!profile.data().join("paused.json").exists());
 }
 

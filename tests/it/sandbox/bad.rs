@@ -20,7 +20,7 @@ fn profile() -> Option<Profile> {
     Some(Profile::scripted(&[NOOP]))
 }
 
-fn boxed(profile: &Profile, more: serde_json::Value) {
+fn sandbox(profile: &Profile, more: serde_json::Value) {
     let mut sandbox = more;
     if sandbox.get("verify").is_none() {
         sandbox["verify"] = sandbox["worker"].clone();
@@ -52,7 +52,7 @@ fn a_path_of_the_config_that_cannot_be_opened_keeps_the_worker_from_running() {
                 (data.clone(), "that is looop's own or holds it"),
                 ("/".to_owned(), "which holds the home directory"),
             ] {
-                boxed(&profile, json!({ "worker": level, key: [path] }));
+                sandbox(&profile, json!({ "worker": level, key: [path] }));
                 not_started(&profile, &[], &format!("sandbox.{key}: "));
                 not_started(&profile, &[], why);
             }
@@ -70,7 +70,7 @@ fn a_grant_that_leads_elsewhere_keeps_the_worker_from_running() {
     fs::write(profile.path("home/notes/a"), "words").unwrap();
     symlink(profile.config_file(), profile.path("home/notes/config")).unwrap();
     for level in LEVELS {
-        boxed(&profile, json!({ "worker": level }));
+        sandbox(&profile, json!({ "worker": level }));
         for (grant, why) in [
             ("~/notes/../.ssh", "it has a `..` in it"),
             ("~/notes/config", "that is looop's own or holds it"),
@@ -116,12 +116,12 @@ fn a_home_that_holds_everything_is_refused() {
     for level in LEVELS {
         let Some(mut profile) = profile() else { return };
         profile.var("HOME", "/");
-        boxed(&profile, json!({ "worker": level, "decide": level }));
+        sandbox(&profile, json!({ "worker": level, "decide": level }));
         let why = "the home directory is `/`, and a sandbox that shows it shows everything; set HOME";
         not_started(&profile, &[], why);
         let ran = profile.looop(&["tick"]);
-        let said = &ran.stdout;
-        assert!(ran.code == 1 && said.contains("missing: ") && said.contains("set HOME"), "{ran:?}");
+        let printed = &ran.stdout;
+        assert!(ran.code == 1 && printed.contains("missing: ") && printed.contains("set HOME"), "{ran:?}");
         assert_eq!(profile.asked(), 0);
     }
 }
@@ -138,7 +138,7 @@ fn a_data_dir_inside_a_repository_is_not_opened_by_a_worker_in_it() {
     let playbook = fs::read_to_string(repo.join("data/PLAYBOOK.md")).unwrap();
     let own = repo.join("data/PLAYBOOK.md").display().to_string();
     for level in LEVELS {
-        boxed(&profile, json!({ "worker": level }));
+        sandbox(&profile, json!({ "worker": level }));
         let line = format!("echo x >>{own}; cat {own}; exit 3");
         let args = ["worker", "start", level, "--repo", repo.to_str().unwrap(), "--", "sh", "-c", &line];
         profile.looop(&args).ok();
@@ -146,8 +146,8 @@ fn a_data_dir_inside_a_repository_is_not_opened_by_a_worker_in_it() {
         wait_until("it to end", || {
             rows().as_array().unwrap().iter().any(|row| row["id"] == level && row["exit"]["code"] == 3)
         });
-        let said = profile.looop(&["logs", level]).ok().stdout;
-        assert!(!said.contains(playbook.lines().next().unwrap()), "{said}");
+        let printed = profile.looop(&["logs", level]).ok().stdout;
+        assert!(!printed.contains(playbook.lines().next().unwrap()), "{printed}");
     }
     assert_eq!(fs::read_to_string(repo.join("data/PLAYBOOK.md")).unwrap(), playbook);
 }
@@ -186,7 +186,7 @@ fn without_proc_everything_that_needs_it_says_so() {
     let line = format!("echo x >{}", trace.display());
     let ran = looop(&["worker", "start", "w1", "--", "sh", "-c", &line]);
     assert!(ran.code != 0 && ran.stderr.contains("/proc"), "{ran:?}");
-    boxed(&profile, json!({ "decide": "full" }));
+    sandbox(&profile, json!({ "decide": "full" }));
     let ran = looop(&["tick"]);
     assert!(ran.code == 2 && ran.stderr.contains("is `/proc` mounted?"), "{ran:?}");
     assert_eq!(profile.asked(), 0);
@@ -194,7 +194,7 @@ fn without_proc_everything_that_needs_it_says_so() {
 }
 
 #[test]
-fn root_is_told_what_a_box_does_not_keep_from_it_and_makes_no_devices_in_one() {
+fn root_learns_what_a_box_does_not_keep_from_it_and_makes_no_devices_in_one() {
     let Some(profile) = profile() else { return };
     let is_root = rustix::process::geteuid().is_root();
     let doctor = profile.looop(&["doctor"]).stdout;
@@ -203,7 +203,7 @@ fn root_is_told_what_a_box_does_not_keep_from_it_and_makes_no_devices_in_one() {
         return;
     }
     for level in ["none", "full", "partial"] {
-        boxed(&profile, json!({ "worker": level }));
+        sandbox(&profile, json!({ "worker": level }));
         profile
             .looop(&[
                 "worker",

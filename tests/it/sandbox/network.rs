@@ -39,9 +39,9 @@ impl Machine {
         )
     }
 
-    fn found(&self, said: &str) -> Found {
-        assert!(said.contains("tried"), "{said}");
-        let tcp = [0, 1].map(|which| said.contains(&format!("@{}:yes", self.port(which))));
+    fn found(&self, printed: &str) -> Found {
+        assert!(printed.contains("tried"), "{printed}");
+        let tcp = [0, 1].map(|which| printed.contains(&format!("@{}:yes", self.port(which))));
         [tcp[0], tcp[1], self.udp.recv(&mut [0; 8]).is_ok()]
     }
 }
@@ -81,8 +81,8 @@ fn a_box_has_the_network_that_the_config_says() {
             let args = ["worker", "start", "w1", "--verify", "tries", "--", "bash", "-c"];
             profile.looop(&[&args[..], &[&machine.line()]].concat()).ok();
             let row = ended(&profile);
-            let said = profile.looop(&["logs", "--raw", "w1"]).ok().stdout;
-            assert_eq!(machine.found(&said), expected, "{level} {net}: {said}");
+            let printed = profile.looop(&["logs", "--raw", "w1"]).ok().stdout;
+            assert_eq!(machine.found(&printed), expected, "{level} {net}: {printed}");
             // Whatever the worker has, the check of its work has none.
             let tail = row["verify"]["tail"].as_str().unwrap();
             assert_eq!(machine.found(tail), [false; 3], "{level} {net}: {tail}");

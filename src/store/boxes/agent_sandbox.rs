@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{AgentHome, Boxer, Cell, copy, temp_env, tools};
-use crate::model::boxing::{Endpoint, Kind, Level, Walls};
+use super::{AgentHome, Cell, SandboxBuilder, copy, temp_env, tools};
+use crate::model::boxing::{Endpoint, Level, SandboxSubject, Walls};
 use crate::model::fault::Fault;
 use crate::store::file;
 use crate::sys::sandbox;
 
 /// Inputs of a worker's sandbox.
 #[derive(Clone, Copy)]
-pub struct Inmate<'a> {
+pub struct AgentSandbox<'a> {
     pub rooms: &'a Rooms,
     /// Its working directory, which it may write.
     pub cwd: &'a Path,
@@ -40,28 +40,28 @@ pub struct Rooms {
     pub temp: PathBuf,
 }
 
-impl Boxer<'_> {
+impl SandboxBuilder<'_> {
     /// Builds the sandbox of a worker: its directory, the configuration of its runner, and tools.
     ///
     /// # Errors
     /// Says why the sandbox cannot be made; nothing is started then.
-    pub fn inmate(&self, kind: Kind, inmate: &Inmate) -> Result<Cell, String> {
+    pub fn agent_sandbox(&self, kind: SandboxSubject, agent_sandbox: &AgentSandbox) -> Result<Cell, String> {
         let grant = self.grant(kind)?;
         if grant.level == Level::None {
             return Ok(Cell::default());
         }
-        let walls = self.fence(inmate, grant.has_files)?;
-        let endpoint = inmate.endpoint.or_else(|| self.settings.boxes.endpoint(&inmate.names));
-        let boxed = self.boxed(kind, &grant, walls, endpoint)?;
-        Ok(Cell { env: temp_env(grant.has_files, Some(&inmate.rooms.temp)), boxed })
+        let walls = self.fence(agent_sandbox, grant.has_files)?;
+        let endpoint = agent_sandbox.endpoint.or_else(|| self.settings.boxes.endpoint(&agent_sandbox.names));
+        let sandbox = self.sandbox(kind, &grant, walls, endpoint)?;
+        Ok(Cell { env: temp_env(grant.has_files, Some(&agent_sandbox.rooms.temp)), sandbox })
     }
 
-    fn fence(&self, inmate: &Inmate, is_full: bool) -> Result<Walls, String> {
+    fn fence(&self, agent_sandbox: &AgentSandbox, is_full: bool) -> Result<Walls, String> {
         let home = self.home()?;
-        let found = self.agent(inmate.agent)?;
+        let found = self.agent(agent_sandbox.agent)?;
         let boxes = &self.settings.boxes;
         let mut read = tools::found(&self.settings.path, home, &self.own());
-        let mut write = vec![inmate.cwd.to_owned()];
+        let mut write = vec![agent_sandbox.cwd.to_owned()];
         for (key, paths, into) in
             [("sandbox.read", &boxes.read, &mut read), ("sandbox.write", &boxes.write, &mut write)]
         {
@@ -70,22 +70,27 @@ impl Boxer<'_> {
                 into.push(path.clone());
             }
         }
-        read.extend(found.read.iter().chain(inmate.read).cloned());
+        read.extend(found.read.iter().chain(agent_sandbox.read).cloned());
         let path = &self.settings.path;
-        read.extend(inmate.programs.iter().flat_map(|file| tools::program(file, path, home, &self.own())));
-        write.extend(inmate.write.iter().cloned());
+        read.extend(
+            agent_sandbox.programs.iter().flat_map(|file| tools::program(file, path, home, &self.own())),
+        );
+        write.extend(agent_sandbox.write.iter().cloned());
         // Without bind mounts the agent finds its own directories only at their real places.
         write.extend(if is_full { found.login } else { found.dirs });
-        let mut moved = vec![(inmate.rooms.temp.clone(), PathBuf::from("/tmp"))];
+        let mut moved = vec![(agent_sandbox.rooms.temp.clone(), PathBuf::from("/tmp"))];
         let mut layered = Vec::new();
         if is_full {
-            moved.push((inmate.rooms.home.clone(), home.to_owned()));
+            moved.push((agent_sandbox.rooms.home.clone(), home.to_owned()));
             moved.extend(
-                found.elsewhere.map(|elsewhere| (inmate.rooms.home.join(elsewhere.dir), elsewhere.place)),
+                found
+                    .elsewhere
+                    .map(|elsewhere| (agent_sandbox.rooms.home.join(elsewhere.dir), elsewhere.place)),
             );
             if self.powers().layers {
-                layered =
-                    tools::layers(home).map(|(dir, name)| (dir, inmate.rooms.caches.join(name))).collect();
+                layered = tools::layers(home)
+                    .map(|(dir, name)| (dir, agent_sandbox.rooms.caches.join(name)))
+                    .collect();
             }
         }
         read.retain(|path| !layered.iter().any(|(dir, _)| dir == path));

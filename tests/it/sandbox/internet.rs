@@ -140,15 +140,15 @@ fn reached(network: &str, model: &str, user: u32, landlock: Option<u8>) -> Optio
     let version = landlock.map_or(String::new(), |version| version.to_string());
     command.env("V", version).env("U", user.to_string()).env("LOOOP", LOOOP).env("TRIES", TRIES);
     let ran: Ran = command.output().unwrap().into();
-    let said = ran.ok().stdout;
-    assert!(said.contains("@tried@"), "{said}");
+    let printed = ran.ok().stdout;
+    assert!(printed.contains("@tried@"), "{printed}");
     for file in ["udp4", "udp6"] {
-        assert!(!profile.path(file).exists(), "a datagram came to the loopback: {file}: {said}");
+        assert!(!profile.path(file).exists(), "a datagram came to the loopback: {file}: {printed}");
     }
     let level = ["full", "partial", "none"]
         .into_iter()
-        .find(|level| said.contains(&format!("\"sandbox\":\"{level}\"")));
-    let words = said.split('@').filter(|word| word.contains(':') && !word.contains([' ', '\n', '{']));
+        .find(|level| printed.contains(&format!("\"sandbox\":\"{level}\"")));
+    let words = printed.split('@').filter(|word| word.contains(':') && !word.contains([' ', '\n', '{']));
     let mut words: Vec<String> = words.map(str::to_owned).collect();
     words.sort();
     words.dedup();

@@ -36,7 +36,7 @@ struct Went {
 }
 
 #[derive(Debug)]
-pub struct Purse {
+pub struct BudgetModel {
     rng: Rng,
     budget: Budget,
     /// By the number of the start of the worker that makes it.
@@ -47,11 +47,11 @@ pub struct Purse {
     went: BTreeMap<String, Went>,
 }
 
-impl Purse {
-    pub fn new(seed: u64) -> Purse {
+impl BudgetModel {
+    pub fn new(seed: u64) -> BudgetModel {
         let runner_micros = BTreeMap::from([("codex".to_owned(), 300_000)]);
         let (hour_micros, day_micros) = (Some(200_000), Some(900_000));
-        Purse {
+        BudgetModel {
             rng: Rng::with_seed(seed ^ 0x5eed),
             budget: Budget { hour_micros, day_micros, goal_micros: Some(500_000), runner_micros },
             turns: BTreeMap::new(),
@@ -136,49 +136,49 @@ impl World {
     /// A worker begins a turn, or ends the one that is under way.
     pub fn spends(&mut self, id: &Name, start: u64) -> Result<(), String> {
         let now = self.now();
-        if self.purse.turns.contains_key(&start) {
-            return match self.purse.rng.usize(..1000) < 400 {
-                true => self.purse.settle(start, now),
+        if self.budget_model.turns.contains_key(&start) {
+            return match self.budget_model.rng.usize(..1000) < 400 {
+                true => self.budget_model.settle(start, now),
                 false => Ok(()),
             };
         }
         let runner = RUNNERS[start as usize % 2].to_owned();
         let goal = Some(GOALS[start as usize / 2 % 2].to_owned());
-        let micros = self.purse.dearest.get(&runner).copied().unwrap_or(FIRST);
+        let micros = self.budget_model.dearest.get(&runner).copied().unwrap_or(FIRST);
         let wanted = Reserved { micros, goal, runner };
         let (deaf, haunted) = (self.is(Mutant::SpendsAlone), self.is(Mutant::TheDeadReserve));
-        let purse = &mut self.purse;
-        let mut others: Vec<Reserved> = purse.turns.values().map(|turn| turn.aside.clone()).collect();
+        let budget_model = &mut self.budget_model;
+        let mut others: Vec<Reserved> = budget_model.turns.values().map(|turn| turn.aside.clone()).collect();
         if deaf {
             others.clear();
         }
         if haunted {
             others.push(Reserved { micros: 3 * FIRST, goal: None, runner: "pi".to_owned() });
         }
-        let spent = purse.spending(now);
+        let spent = budget_model.spending(now);
         let spent = match self.mutant {
             Some(Mutant::HoursAreEndless) => Spending { hour_micros: 0, ..spent },
             Some(Mutant::GoalsAreEndless) => Spending { goal_micros: BTreeMap::new(), ..spent },
             Some(Mutant::RunnersAreEndless) => Spending { runner_micros: BTreeMap::new(), ..spent },
             _ => spent,
         };
-        match budget::hit(&purse.budget, &spent, &others, &purse.raised, &wanted, now) {
+        match budget::hit(&budget_model.budget, &spent, &others, &budget_model.raised, &wanted, now) {
             None => {
                 self.tally.count("worker turns");
-                purse.turns.insert(start, Turn { aside: wanted, moved: false });
+                budget_model.turns.insert(start, Turn { aside: wanted, moved: false });
             }
             Some(hit) => {
-                if purse.has_room(&wanted, now) {
+                if budget_model.has_room(&wanted, now) {
                     return Err(format!("{id} is refused a turn while there is room: {}", hit.words(now)));
                 }
                 if hit.resets_ms <= now.unix_ms {
                     return Err(format!("{} begins anew in the past", hit.window));
                 }
                 self.tally.count("refused turns");
-                if hit.cap_micros > 0 && purse.rng.usize(..1000) < 20 {
+                if hit.cap_micros > 0 && budget_model.rng.usize(..1000) < 20 {
                     self.tally.count("raised caps");
                     let limit = hit.limit_micros.saturating_add(hit.cap_micros);
-                    purse.raised.insert(hit.window.clone(), Raise::To(limit));
+                    budget_model.raised.insert(hit.window.clone(), Raise::To(limit));
                 }
             }
         }

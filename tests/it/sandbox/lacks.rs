@@ -95,7 +95,7 @@ fn worker(profile: &Profile, looop: impl Fn(&[&str]) -> Ran) -> Value {
 }
 
 /// What doctor and status say; the levels of workers, of sensors, and the engine.
-fn told(looop: impl Fn(&[&str]) -> Ran) -> (String, [String; 3]) {
+fn messages(looop: impl Fn(&[&str]) -> Ran) -> (String, [String; 3]) {
     let doctor = looop(&["doctor"]).stdout;
     let status = looop(&["status", "--json"]).ok().json()["sandbox"].clone();
     let word = |key: &str| status[key].as_str().unwrap_or("cannot be had").to_owned();
@@ -106,7 +106,7 @@ fn told(looop: impl Fn(&[&str]) -> Ran) -> (String, [String; 3]) {
 fn without_pasta_a_worker_is_partial_by_default_and_the_doctor_names_the_package() {
     let Some(profile) = profile() else { return };
     let looop = |args: &[&str]| without(&profile, &[("/usr/bin/pasta", "/dev/null")], args);
-    let (doctor, got) = told(looop);
+    let (doctor, got) = messages(looop);
     assert_eq!(got, ["partial", "partial", "bubblewrap"], "{doctor}");
     assert!(doctor.contains("`pasta` is not installed") && doctor.contains("fix: install passt"), "{doctor}");
     assert_eq!(worker(&profile, looop)["sandbox"], "partial");
@@ -116,7 +116,7 @@ fn without_pasta_a_worker_is_partial_by_default_and_the_doctor_names_the_package
             "sandbox": { "network": { "worker": network } },
             "runners": { "sh": { "base_url": "http://127.0.0.1:9" } },
         }));
-        assert_eq!(told(looop).1[0], "full", "{network}");
+        assert_eq!(messages(looop).1[0], "full", "{network}");
     }
     profile.config_more(json!({ "sandbox": { "worker": "full", "network": { "worker": "internet" } } }));
     let ran = looop(&["worker", "start", "w2", "--", "true"]);
@@ -133,7 +133,7 @@ fn without_overlays_caches_are_read_only_and_the_doctor_says_so() {
     // A kernel without the calls that a layer is made by.
     let no_layers = [program([(FSOPEN, Vec::new())].into(), 38)];
     let looop = |args: &[&str]| behind(&no_layers, || profile.looop(args));
-    let (doctor, got) = told(looop);
+    let (doctor, got) = messages(looop);
     assert_eq!(got[0], "full", "{doctor}");
     assert!(
         doctor.contains("overlays are not available here") && doctor.contains("fix: move the data dir"),
@@ -185,7 +185,7 @@ fn the_doctor_names_the_rule_where_apparmor_keeps_namespaces_from_bubblewrap() {
 /// A machine that makes no file system of its own for a child.
 #[track_caller]
 fn lacks_a_file_system(profile: &mut Profile, why: &str, looop: impl Fn(&Profile, &[&str]) -> Ran) {
-    let (doctor, got) = told(|args| looop(profile, args));
+    let (doctor, got) = messages(|args| looop(profile, args));
     assert_eq!(got, ["partial", "partial", "none"], "{doctor}");
     assert!(doctor.contains(why) && doctor.contains("fix: install bubblewrap"), "{why}: {doctor}");
     let missing = looop(profile, &["status", "--json"]).ok().json()["sandbox"]["missing"].to_string();
@@ -202,12 +202,12 @@ fn refuses(profile: &Profile, level: &str, why: &str, looop: impl Fn(&[&str]) ->
     for kind in ["decide", "sensor", "run", "verify", "worker"] {
         profile.config_more(json!({ "sandbox": { kind: level } }));
         let ran = looop(&["tick"]);
-        let said = &ran.stderr;
+        let printed = &ran.stderr;
         assert!(
-            ran.code == 2 && said.contains(&format!("sandbox.{kind} asks for \"{level}\"")),
+            ran.code == 2 && printed.contains(&format!("sandbox.{kind} asks for \"{level}\"")),
             "{kind}: {ran:?}"
         );
-        assert!(said.contains(why) && said.contains("hint: "), "{kind}: {ran:?}");
+        assert!(printed.contains(why) && printed.contains("hint: "), "{kind}: {ran:?}");
         let doctor = looop(&["doctor"]);
         assert!(
             doctor.code == 1 && doctor.stdout.contains(&format!("BAD  sandbox of {kind}: ")),
@@ -233,14 +233,14 @@ fn without_landlock_a_sandbox_is_full_where_bubblewrap_is_and_none_elsewhere() {
         // A filter comes with the promise to gain nothing, and with that pasta does not work for root.
         profile.config_more(json!({ "sandbox": { "network": { "worker": "off" } } }));
         let looop = |args: &[&str]| behind(&no_landlock(errno), || profile.looop(args));
-        let (doctor, got) = told(looop);
+        let (doctor, got) = messages(looop);
         assert_eq!(got[..2], ["full", "partial"], "{doctor}");
         assert_eq!(worker(&profile, looop)["sandbox"], "full");
     }
     let Some(profile) = profile() else { return };
     let hidden = [("/usr/bin/bwrap", "/dev/null")];
     let looop = |args: &[&str]| behind(&no_landlock(95), || without(&profile, &hidden, args));
-    let (doctor, got) = told(looop);
+    let (doctor, got) = messages(looop);
     assert_eq!(got, ["none", "none", "none"], "{doctor}");
     assert!(doctor.contains("odd  sandbox of worker: none: it runs as you"), "{doctor}");
     assert!(
@@ -263,9 +263,9 @@ fn what_its_box_failed_to_begin_did_not_begin() {
     profile.sensor("s.sh", "echo '{}'");
     let ran = looop(&["tick"]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    let said = &ran.stdout;
-    assert!(said.contains("failed \u{2014} missing: "), "{ran:?}");
-    assert!(said.contains("its sandbox could not be made: bwrap: ") && profile.asked() == 0, "{ran:?}");
+    let printed = &ran.stdout;
+    assert!(printed.contains("failed \u{2014} missing: "), "{ran:?}");
+    assert!(printed.contains("its sandbox could not be made: bwrap: ") && profile.asked() == 0, "{ran:?}");
     let reading = looop(&["sensor", "test", "s"]);
     assert!(reading.stdout.contains("not_started"), "{reading:?}");
 }

@@ -4,18 +4,18 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::model::attempt::Line;
+use crate::model::attempt::LedgerLine;
 use crate::model::beat::Failure;
 use crate::model::charge::Usage;
-use crate::model::entry::Outcome;
+use crate::model::entry::MoveOutcome;
 use crate::model::name::Name;
-use crate::model::spend::Row;
-use crate::model::world::{Change, Trust};
+use crate::model::spend::SpendRow;
+use crate::model::world::{Trust, WorldChange};
 use crate::tick::gate::Hold;
 
 /// The result of a beat.
 #[derive(Serialize, JsonSchema)]
-pub struct Beat {
+pub struct BeatJson {
     /// The kind of result.
     pub did: Did,
     /// Only if held: the reason.
@@ -29,7 +29,7 @@ pub struct Beat {
     pub beat: Option<String>,
     /// Only if moved: the outcome of the move.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<MoveOutcome>,
     /// Only if failed: the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -65,7 +65,7 @@ pub struct Why {
     /// What the next beat would do, in words.
     pub next: String,
     /// What each sensor woke and cost in the last seven days.
-    pub week_by_sensor: Vec<Row>,
+    pub week_by_sensor: Vec<SpendRow>,
 }
 
 /// The reasons of a decision.
@@ -78,16 +78,16 @@ pub struct Woken {
     /// The reasons in words.
     pub woke: Vec<String>,
     /// The changes that the decision saw.
-    pub changes: Vec<Change>,
+    pub changes: Vec<WorldChange>,
 }
 
 /// The cost in a period.
 #[derive(Serialize, JsonSchema)]
 pub struct Cost {
     /// One row for each key.
-    pub rows: Vec<Row>,
+    pub rows: Vec<SpendRow>,
     /// The sum.
-    pub total: Row,
+    pub total: SpendRow,
 }
 
 /// Something that waits for the user.
@@ -130,7 +130,7 @@ pub struct Attempts {
     /// The goal.
     pub goal: Name,
     /// The ledger, oldest first.
-    pub lines: Vec<Line>,
+    pub lines: Vec<LedgerLine>,
     /// How many of the latest attempts are alike.
     pub row: u32,
     /// The next step, in words.
@@ -207,7 +207,7 @@ pub struct Indexed {
 #[derive(Serialize, JsonSchema)]
 pub struct Finding {
     /// How serious the finding is.
-    pub health: Health,
+    pub health: CheckStatus,
     /// The checked thing.
     pub what: String,
     /// The result of the check.
@@ -220,7 +220,7 @@ pub struct Finding {
 /// How serious a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Health {
+pub enum CheckStatus {
     /// Everything is in order.
     Good,
     /// It works with restrictions.
@@ -233,14 +233,14 @@ pub enum Health {
 #[derive(Serialize, JsonSchema)]
 pub struct RunnerTried {
     /// Each fact in words.
-    pub said: Map<String, Value>,
+    pub stated: Map<String, Value>,
     /// The result of the test question.
-    pub tried: Tried,
+    pub tried: RunnerTrial,
 }
 
 /// The result of a test question to a runner.
 #[derive(Serialize, JsonSchema)]
-pub struct Tried {
+pub struct RunnerTrial {
     /// True if the runner can decide.
     pub ok: bool,
     /// The kind of failure.

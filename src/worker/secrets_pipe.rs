@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 60 * 1024;
 ///
 /// # Errors
 /// Never for text.
-pub fn told(secrets: &Secrets) -> Result<Vec<u8>> {
+pub fn notified(secrets: &Secrets) -> Result<Vec<u8>> {
     let mut pairs = secrets.pairs();
     loop {
         let text = serde_json::to_vec(pairs).context("could not pass on what is secret")?;

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use super::Plan;
-use crate::model::ask::{Ask, AskKind};
-use crate::model::beat::Deed;
-use crate::model::decision::{Action, Move, Run};
-use crate::model::entry::Outcome;
+use super::MovePlan;
+use crate::model::ask::{AskKind, QuestionFile};
+use crate::model::beat::Operation;
+use crate::model::decision::{Action, Move, RunCommand};
+use crate::model::entry::MoveOutcome;
 use crate::model::name::Name;
-use crate::model::schedule::{Schedule, When};
+use crate::model::schedule::{FireTime, Schedule};
 use crate::model::sensor::stamp_untrusted;
 use crate::model::time::Now;
 use crate::model::world::{Digest, Goal};
@@ -25,17 +25,17 @@ pub fn free(
     now: Now,
     id: &str,
     decided: &Move,
-    exec: &mut dyn FnMut(&Run) -> Result<Result<Deed, String>>,
-) -> Result<Plan> {
-    let refuse = |why: &str| Ok(Plan::refused(why));
-    let deed = match &decided.action {
-        Action::Noop {} => Deed::Nothing,
+    exec: &mut dyn FnMut(&RunCommand) -> Result<Result<Operation, String>>,
+) -> Result<MovePlan> {
+    let refuse = |why: &str| Ok(MovePlan::refused(why));
+    let operation = match &decided.action {
+        Action::Noop {} => Operation::Nothing,
         Action::Run(run) => match exec(run)? {
-            Ok(deed) => deed,
+            Ok(operation) => operation,
             Err(why) => return refuse(&why),
         },
         Action::ArchiveGoal { id: goal } => match sensed.world.goals.get(goal) {
-            Some(Goal::Text(text)) => Deed::Rename {
+            Some(Goal::Text(text)) => Operation::Rename {
                 from: layout::goal_path(goal),
                 to: format!("goals/archive/{goal}-{id}.md"),
                 content: digest_of(text.as_bytes()),
@@ -46,13 +46,15 @@ pub fn free(
         Action::DropSchedule { name } => {
             let path = layout::schedule_path(name);
             match sensed.held.get(&path).cloned() {
-                Some(content) => Deed::Remove { path, content },
+                Some(content) => Operation::Remove { path, content },
                 None => return refuse("there is no such schedule"),
             }
         }
-        Action::StartWorker { .. } | Action::StopWorker { .. } | Action::TellWorker { .. } => Deed::Fleet,
+        Action::StartWorker { .. } | Action::StopWorker { .. } | Action::TellWorker { .. } => {
+            Operation::Fleet
+        }
         Action::Ask { text, options, reference } => {
-            let ask = Ask {
+            let ask = QuestionFile {
                 id: Name::joined("ask", id),
                 kind: AskKind::Question,
                 worker: None,
@@ -66,27 +68,28 @@ pub fn free(
                 approval: None,
                 clean: !sensed.tainted,
             };
-            let same = |(other, _): &&(Ask, _)| other.text == *text && other.kind == AskKind::Question;
+            let same =
+                |(other, _): &&(QuestionFile, _)| other.text == *text && other.kind == AskKind::Question;
             if let Some((open, _)) = sensed.asks.values().filter(|pair| pair.1.is_none()).find(same) {
                 return refuse(&format!("the same question is open as {}", open.id));
             }
             let note = ask.id.to_string();
-            return Ok(Plan::new(write_ask(&ask)?, Outcome::Done { note }));
+            return Ok(MovePlan::new(write_ask(&ask)?, MoveOutcome::Done { note }));
         }
         _ => match replacement(sensed, now, decided)? {
             Some((_, text, _, Some(held))) if held == digest_of(text.as_bytes()) => {
                 return refuse("the file already has exactly this content");
             }
-            Some((path, text, executable, replaces)) => Deed::Write { path, text, executable, replaces },
+            Some((path, text, executable, replaces)) => Operation::Write { path, text, executable, replaces },
             None => return refuse("it writes nothing"),
         },
     };
-    Ok(Plan::new(deed, Outcome::Done { note: String::new() }))
+    Ok(MovePlan::new(operation, MoveOutcome::Done { note: String::new() }))
 }
 
-pub(super) fn write_ask(ask: &Ask) -> Result<Deed> {
+pub(super) fn write_ask(ask: &QuestionFile) -> Result<Operation> {
     let text = records::json_text(ask)?;
-    Ok(Deed::Write { path: layout::ask_path(&ask.id), text, executable: false, replaces: None })
+    Ok(Operation::Write { path: layout::ask_path(&ask.id), text, executable: false, replaces: None })
 }
 
 pub(super) fn digest_of(bytes: &[u8]) -> Digest {
@@ -123,7 +126,7 @@ pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<R
             Some(over(layout::sensor_path(name), with_end(&script), true))
         }
         Action::Schedule { name, in_s, every_s, cron, note } => {
-            let when = When::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
+            let when = FireTime::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
             let clean = !sensed.tainted;
             let schedule = Schedule { when, note: note.clone(), created_ms: now.unix_ms, clean };
             Some(over(layout::schedule_path(name), records::json_text(&schedule)?, false))

@@ -12,7 +12,7 @@ use super::exchange::{self, Exchanged, Fallback};
 use super::file;
 use super::layout::Layout;
 use super::{lock, texts};
-use crate::model::beat::Deed;
+use crate::model::beat::Operation;
 use crate::model::step::{self, CHANGED, Probe};
 use crate::model::world::Digest;
 
@@ -31,26 +31,26 @@ pub enum ChangeResult {
 ///
 /// # Errors
 /// When the file system refuses; the file is then unchanged.
-pub fn perform(layout: &Layout, deed: &Deed, fallback: Fallback) -> Result<ChangeResult> {
+pub fn perform(layout: &Layout, operation: &Operation, fallback: Fallback) -> Result<ChangeResult> {
     let _held = lock::store(&layout.store_lock())?;
-    match look(layout, deed)? {
+    match look(layout, operation)? {
         Probe::NotMade => {}
         // The change is already there, byte for byte.
         Probe::Made | Probe::Journaled(_) => return Ok(ChangeResult::Made),
         Probe::Dropped(why) | Probe::Unknown(why) => return Ok(ChangeResult::Refused(why)),
     }
-    let (path, exchanged) = match deed {
-        Deed::Write { path, text, executable, replaces } => {
+    let (path, exchanged) = match operation {
+        Operation::Write { path, text, executable, replaces } => {
             let target = with_dir(layout, path)?;
             let mode = if *executable { 0o700 } else { 0o600 };
             (path, exchange::write(&target, text.as_bytes(), mode, replaces.as_ref(), fallback)?)
         }
-        Deed::Rename { from, to, content } => {
+        Operation::Rename { from, to, content } => {
             let target = with_dir(layout, to)?;
             (from, exchange::move_away(&layout.file(from), &target, content)?)
         }
-        Deed::Remove { path, content } => (path, exchange::remove(&layout.file(path), content)?),
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet | Deed::ApprovedStart(_) => {
+        Operation::Remove { path, content } => (path, exchange::remove(&layout.file(path), content)?),
+        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
             return Ok(ChangeResult::Made);
         }
     };
@@ -105,20 +105,22 @@ pub fn settle(layout: &Layout) -> Result<BTreeMap<PathBuf, String>> {
 }
 
 /// Syncs a change that was found to be made.
-pub fn sync(layout: &Layout, deed: &Deed) -> Result<()> {
-    match deed {
-        Deed::Write { path, .. } | Deed::Remove { path, .. } => file::sync(&layout.file(path)),
-        Deed::Rename { from, to, .. } => {
+pub fn sync(layout: &Layout, operation: &Operation) -> Result<()> {
+    match operation {
+        Operation::Write { path, .. } | Operation::Remove { path, .. } => file::sync(&layout.file(path)),
+        Operation::Rename { from, to, .. } => {
             file::sync(&layout.file(to)).and_then(|()| file::sync(&layout.file(from)))
         }
-        Deed::Nothing | Deed::Exec { .. } | Deed::Fleet | Deed::ApprovedStart(_) => Ok(()),
+        Operation::Nothing | Operation::Exec { .. } | Operation::Fleet | Operation::ApprovedStart(_) => {
+            Ok(())
+        }
     }
 }
 
 /// Finds out whether a killed process made a change of a file. [`Probe::NotMade`] means that the change can safely be
 /// made. Undoes a rename that moved a text of the user.
-pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
-    if let Deed::Rename { from, to, content } = deed {
+pub fn probe(layout: &Layout, operation: &Operation) -> Result<Probe> {
+    if let Operation::Rename { from, to, content } = operation {
         let _held = lock::store(&layout.store_lock())?;
         let [from, to] = [from, to].map(|path| layout.file(path));
         let is_moved = Path::try_exists(&from).is_ok_and(|there| !there);
@@ -127,11 +129,11 @@ pub fn probe(layout: &Layout, deed: &Deed) -> Result<Probe> {
             return Ok(Probe::Dropped(changed_words(layout, &kept)));
         }
     }
-    look(layout, deed)
+    look(layout, operation)
 }
 
-fn look(layout: &Layout, deed: &Deed) -> Result<Probe> {
-    match step::compare(deed, &mut |path| content(layout, path)) {
+fn look(layout: &Layout, operation: &Operation) -> Result<Probe> {
+    match step::compare(operation, &mut |path| content(layout, path)) {
         // A file that is not regular or not readable: another process put it there, and it stays.
         Err(error) if error.is::<file::ReadError>() => Ok(Probe::Dropped(format!("{error:#}"))),
         other => other,
