@@ -97,7 +97,7 @@ fn a_file_that_an_editor_has_open_at_the_end_is_not_replaced() {
         fixture.agent(&format!("{FIXED}{more}"));
         let mut editor = fs::File::options().append(true).open(fixture.project().join(name)).unwrap();
         let ran = fixture.fix(&[]).ok();
-        assert!(ran.stdout.contains(&format!("{name} changed meanwhile")), "{}", ran.stdout);
+        assert!(ran.stdout.contains(&format!("{name} changed in the meantime")), "{}", ran.stdout);
         assert!(ran.stdout.contains("on branch looop/fix-add-adds"), "{}", ran.stdout);
         editor.write_all(b"# mine\n").unwrap();
         drop(editor);

@@ -50,7 +50,7 @@ fn edits_in_words_are_made_all_or_none_and_none_leads_out_of_the_project() {
     let attempts = of(&lines, "attempt");
     let outcomes: Vec<&Value> = attempts.iter().map(|one| &one["outcome"]).collect();
     assert_eq!(outcomes, ["agent_failed", "agent_failed", "passed"], "{}", ran.stdout);
-    assert!(attempts[0]["failure"].as_str().unwrap().contains("not a path inside of the project"));
+    assert!(attempts[0]["failure"].as_str().unwrap().contains("not a path inside the project"));
     assert_eq!((&attempts[0]["files"], &attempts[1]["files"]), (&json!([]), &json!([])));
     assert_eq!((&attempts[2]["tokens"], &attempts[2]["estimated"]), (&json!(100), &json!(false)));
     assert_eq!(attempts[2]["runner"], "small");
