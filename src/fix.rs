@@ -9,9 +9,9 @@
 //! # Guarantees
 //! - Until the end the project stays unchanged, except for objects and refs below `refs/looop/` of its repository.
 //! - `run.json` is replaced before and after each step: a fix that was killed resumes at the same attempt, with
-//! the agent's edits until then.
+//!   the agent's edits until then.
 //! - At the end a file is written only if it has not changed since the start. If one file has changed, none is
-//! written.
+//!   written.
 //!
 //! # Caveats
 //! - Without a sandbox an agent can write wherever the user can. Its changes outside of the clone are not undone.

@@ -44,9 +44,8 @@ pub struct Cell {
 
 /// Sandbox inputs of a runner that decides.
 pub struct Decider<'a> {
-    /// The name and the home of its agent CLI; none: looop does not know it.
+    /// The name and the home of its agent CLI; `None` if looop does not know the agent.
     pub agent: Option<(&'a str, &'a AgentHome)>,
-    /// Its program.
     pub program: &'a Path,
     pub cwd: &'a Path,
     /// Further paths that it may read.

@@ -265,7 +265,7 @@ fn marks(file: &File, found: &mut Vec<Violation>) {
 fn reasons(file: &File, found: &mut Vec<Violation>) {
     for (number, line) in (1..).zip(file.text.lines()).filter(|(_, line)| line.contains(IGNORE)) {
         let allowed = |reason: &&str| line.trim() == format!("{IGNORE} = \"{reason}\"]");
-        if !REASONS.iter().any(|reason| allowed(&reason)) {
+        if !REASONS.iter().any(allowed) {
             found.push(file.violation("reasons", number, &format!("is none of {REASONS:?}")));
         }
     }

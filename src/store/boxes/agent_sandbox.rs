@@ -20,7 +20,7 @@ pub struct AgentSandbox<'a> {
     pub endpoint: Option<&'a Endpoint>,
     /// The name and the program of its runner.
     pub names: [&'a str; 2],
-    /// The home of its agent CLI; none: looop does not know it.
+    /// The home of its agent CLI; `None` if looop does not know the agent.
     pub agent: Option<&'a AgentHome>,
     /// The programs that are started in it.
     pub programs: &'a [PathBuf],
@@ -97,10 +97,7 @@ impl SandboxBuilder<'_> {
         Ok(Walls { read, write, moved, layered, ..Walls::default() })
     }
 
-    /// Makes the directories that such a box is to hold.
-    ///
-    /// # Errors
-    /// Names what cannot be made.
+    /// Makes the private directories of such a sandbox.
     pub fn furnish(&self, is_full: bool, agent: Option<&AgentHome>, rooms: &Rooms, cwd: &Path) -> Result<()> {
         let Rooms { home, caches, temp } = rooms;
         file::make_dir(temp)?;

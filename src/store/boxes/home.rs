@@ -1,4 +1,4 @@
-//! What an agent CLI keeps in the home directory, and what a sandbox does with it.
+//! Files of an agent CLI in the home directory, and the access that a sandbox gives to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::store::file::{self, Durability};
 
 /// The places of one agent CLI, below the home directory. A list of places is one text, split at spaces.
 pub struct AgentHome {
-    /// The variable by which the user keeps the directory after it in another place.
+    /// The variable with which the user moves the directory named after it.
     pub elsewhere: Option<(&'static str, &'static str)>,
     /// Its directories. A sandbox shows only the parts of them that are named below, so other sessions stay private.
     pub dirs: &'static str,
@@ -19,18 +19,17 @@ pub struct AgentHome {
     pub login: &'static str,
     /// Files that it replaces as a whole: it gets a copy.
     pub copied: &'static str,
-    /// Files of the private copy that list the directories which the user trusts.
+    /// Files of the private copy that list the directories that the user trusts.
     pub trusted: &'static [(&'static str, AddTrust)],
 }
 
-/// The text of such a file with further directories; none where the file stays as it is.
+/// Adds directories to the text of such a file; returns `None` if the file must stay as it is.
 pub type AddTrust = fn(&str, &[PathBuf]) -> Option<String>;
 
-/// Where the user keeps an agent's directory.
+/// An agent directory that the user moved.
 pub(super) struct Elsewhere {
-    /// The variable that says so.
+    /// The variable that names the directory.
     pub(super) var: &'static str,
-    /// The directory.
     pub(super) place: PathBuf,
     /// The directory that it replaces, below the home directory.
     pub(super) dir: &'static str,
@@ -42,13 +41,13 @@ pub(super) struct AgentPlaces {
     pub(super) dirs: Vec<PathBuf>,
     pub(super) read: Vec<PathBuf>,
     pub(super) login: Vec<PathBuf>,
-    /// Each with the path of its copy, below the home directory.
+    /// Each file with the path of its copy, below the home directory.
     pub(super) copied: Vec<(PathBuf, PathBuf)>,
     pub(super) elsewhere: Option<Elsewhere>,
 }
 
 impl AgentHome {
-    /// The places that exist, for an agent with these variables.
+    /// Finds the places that exist, for an agent with these variables.
     pub(super) fn places(&self, home: &Path, env: &[(String, String)]) -> AgentPlaces {
         let elsewhere = self.elsewhere.and_then(|(var, dir)| {
             let (_, value) = env.iter().find(|(key, value)| key == var && !value.is_empty())?;
@@ -65,7 +64,7 @@ impl AgentHome {
             Some(Elsewhere { dir, .. }) if Path::new(path).starts_with(dir) => {
                 (at(path), PathBuf::from(path))
             }
-            // A file beside its directory moves into it.
+            // A file beside the default directory is inside the directory that the variable names.
             Some(Elsewhere { place, dir, .. }) => (place.join(path), Path::new(dir).join(path)),
             None => (home.join(path), PathBuf::from(path)),
         });
@@ -80,7 +79,7 @@ impl AgentHome {
         }
     }
 
-    /// Says in the private home of a sandbox that the agent may work in a directory, so that it need not ask.
+    /// Marks a directory as trusted in the private home of a sandbox, so that the agent need not ask.
     ///
     /// # Errors
     /// Names the file that cannot be written.
