@@ -202,7 +202,8 @@ fn grants_are_first_on_the_screen_and_resolved() {
         format!("base     {}, which is ref: refs/heads/main", head.trim()),
         format!("check    tests: {}", profile.path("home/bin/check").display()),
         "sandbox  none; its checks: none".to_owned(),
-        "network  the whole network, and the services of this machine; its checks: all".to_owned(),
+        "network  the whole network, and the services of this machine; its checks: the whole network"
+            .to_owned(),
         "writes   everything that you may write".to_owned(),
         format!("{}: its contents", at("home/granted")),
         "because it grants a credential or a path".to_owned(),
