@@ -120,14 +120,21 @@ fn keys(value: &Value) -> Vec<&str> {
 fn verbs_that_look_write_nothing() {
     let profile = lived_in();
     let config = fs::metadata(profile.config_file()).unwrap();
-    let before = (listing(&profile.data()), listing(&profile.path("home")));
+    // The doctor takes git's locks and gives them back, which changes the times of folders there.
+    let seen = |verb: &str| {
+        let (mut data, home) = (listing(&profile.data()), listing(&profile.path("home")));
+        let git = profile.data().join(".git");
+        data.retain(|path, _| !verb.starts_with("doctor") || !path.starts_with(&git) || path.is_file());
+        (data, home)
+    };
     let verbs = "status|status --json|why|why --json|log|log --json|cost|cost all --by beat|asks|asks --all --json|\
                  goal list|goal show g|sensor list|sensor list --json|sensor show s|playbook show|schedule list|doctor|\
                  doctor --json|tick --dry-run|help|version|sensor test|goal list --json|log nosuch";
     for verb in verbs.split('|') {
         let args: Vec<&str> = verb.split_whitespace().collect();
+        let before = seen(verb);
         profile.looop(&args);
-        assert_eq!((listing(&profile.data()), listing(&profile.path("home"))), before, "{verb}");
+        assert_eq!(seen(verb), before, "{verb}");
     }
     let after = fs::metadata(profile.config_file()).unwrap();
     assert_eq!(after.modified().unwrap(), config.modified().unwrap());
