@@ -334,30 +334,4 @@ mod tests {
         assert!(table_within(&rows, None).contains(&long), "a file or a pipe gets all of it");
         assert!(table_within(&rows, Some(9)).contains(&long), "too narrow for anything");
     }
-
-    /// Tells the process that the test below starts to panic.
-    const PANICS: &str = "LOOOP_TEST_PANICS";
-
-    #[test]
-    fn a_terminal_does_not_interpret_the_message_of_a_panic() {
-        if std::env::var_os(PANICS).is_some() {
-            print_panics();
-            panic!("a\x1b]0;title\x07b\u{9b}c\u{202e}d");
-        }
-        let size = portable_pty::PtySize { rows: 24, cols: 200, ..portable_pty::PtySize::default() };
-        let pty = portable_pty::native_pty_system().openpty(size).unwrap();
-        let mut command = portable_pty::CommandBuilder::new(std::env::current_exe().unwrap());
-        let name = "cli::print::tests::a_terminal_does_not_interpret_the_message_of_a_panic";
-        command.args(["--exact", name, "--nocapture"]);
-        command.env(PANICS, "1");
-        let mut child = pty.slave.spawn_command(command).unwrap();
-        drop(pty.slave);
-        let mut shown = Vec::new();
-        // Reading from a terminal whose other side is closed ends with an error.
-        drop(io::Read::read_to_end(&mut pty.master.try_clone_reader().unwrap(), &mut shown));
-        child.wait().unwrap();
-        let shown = String::from_utf8_lossy(&shown);
-        assert!(shown.contains("error: looop has a defect and panicked at"), "{shown}");
-        assert!(shown.contains("a\\u{1b}]0;title\\u{7}b\\u{9b}c\\u{202e}d"), "{shown}");
-    }
 }

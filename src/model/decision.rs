@@ -325,7 +325,7 @@ pub fn parse_reply(text: &str) -> Result<Move, String> {
 /// The JSON Schema of a move in its flat form, generated from the types above.
 pub fn schema() -> Value {
     let root = schema_for!(Action).to_value();
-    let run = root.pointer("/$defs/Run").cloned().unwrap_or_default();
+    let run = root.pointer("/$defs/RunCommand").cloned().unwrap_or_default();
     let variants = root.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
     let flat: Vec<Value> = variants.iter().filter_map(|variant| flat_schema(variant, &run)).collect();
     json!({ "oneOf": flat })

@@ -240,7 +240,7 @@ fn no_spelling_of_a_path_hides_what_it_names() {
     for arg in ["/elsewhere/x", "../x", "-t/tmp", "--target-directory=/tmp", ".", "-t.", "..", "/", "/home/u"]
     {
         let stated = judge(&run(&["cp", "-r", "goals/asks", arg]), &here);
-        assert_eq!(stated, PolicyDecision::Waits(format!("{arg:?} reaches further than a wildcard allows")));
+        assert_eq!(stated, PolicyDecision::Waits(format!("{arg:?} reaches further than a wildcard frees")));
     }
     for arg in ["goals/h.md", "l/goals/h.md", "notes", "--format", "-v"] {
         assert_eq!(judge(&run(&["cp", "goals/g.md", arg]), &here), PolicyDecision::Free, "{arg}");
@@ -294,7 +294,7 @@ fn a_wildcard_frees_no_argument_that_leads_out_in_any_spelling() {
         let stated = judge(&run(&["tool", arg]), &here);
         assert_eq!(
             stated,
-            PolicyDecision::Waits(format!("{arg:?} reaches further than a wildcard allows")),
+            PolicyDecision::Waits(format!("{arg:?} reaches further than a wildcard frees")),
             "{arg}"
         );
     }

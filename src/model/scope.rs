@@ -212,7 +212,7 @@ impl ApprovalScope {
             return Ok(());
         }
         let what = self.difference(now);
-        Err(format!("something that the yes covered has changed since: {what}"))
+        Err(format!("something that the approval covered has changed since: {what}"))
     }
 
     /// The first part in which another scope differs, in words.
@@ -243,7 +243,7 @@ impl ApprovalScope {
             () if *sandbox != now.sandbox => "the sandbox",
             () if *folders != now.folders => "the folder",
             () if *user_side != now.user_side => "what executes on your side",
-            () => "what a yes does not cover",
+            () => "what an approval does not cover",
         }
     }
 }

@@ -494,7 +494,7 @@ mod tests {
 
     #[test]
     fn the_choice_of_objects_is_named_in_words() {
-        assert_eq!(Objects::words(None, true), "reachable if text of strangers was read, else shared");
+        assert_eq!(Objects::words(None, true), "reachable if untrusted text was read, else shared");
         assert_eq!(Objects::words(None, false), "shared");
         assert_eq!(Objects::words(Some(Shared), true), "shared");
         assert_eq!(Objects::words(Some(Reachable), false), "reachable");

@@ -506,15 +506,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         for (file, text) in [
-            ("work/.git", "gitdir: ../main/.git/worktrees/work\n"),
-            ("main/.git/worktrees/work/commondir", "../..\n"),
+            ("linked/.git", "gitdir: ../main/.git/worktrees/linked\n"),
+            ("main/.git/worktrees/linked/commondir", "../..\n"),
             ("main/.git/config", ""),
         ] {
             create_dir_all(root.join(file).parent().unwrap()).unwrap();
             write(root.join(file), text).unwrap();
         }
         let found = paths(&scan(&root, &["sh"], 100), &root);
-        for wanted in ["work", "main/.git/worktrees/work", "main/.git"] {
+        for wanted in ["linked", "main/.git/worktrees/linked", "main/.git"] {
             assert!(found.iter().any(|path| path == wanted), "{wanted}: {found:?}");
         }
     }

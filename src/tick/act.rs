@@ -124,7 +124,8 @@ fn exec(
     if !folders.is_empty() {
         let (root, cache) = (layout.root().to_owned(), layout.cache().to_owned());
         let folders = SealedFolders { root, cache, folders: folders.to_vec() };
-        let folders = serde_json::to_string(&folders).context("could not write down what a yes was for")?;
+        let folders =
+            serde_json::to_string(&folders).context("could not list the folders that an approval covers")?;
         args.extend(["--folders".to_owned(), folders]);
     }
     if let Some(sandbox) = &mut cell.sandbox {

@@ -350,7 +350,7 @@ fn corrupt_records_are_reported_and_not_used() {
         assert!(profile.looop(&["status"]).ok().stdout.contains(&format!("asks/{ask}.")), "{answer}");
         profile.looop(&["tick"]).ok();
     }
-    let yes = json!({ "ask": ask, "at_ms": 1, "said": { "approve": { "hash": "h" } } });
+    let yes = json!({ "ask": ask, "at_ms": 1, "reply": { "approve": { "hash": "h" } } });
     fs::write(profile.data().join(format!("asks/{ask}.answer.json")), yes.to_string()).unwrap();
     profile.looop(&["tick"]).ok();
     // A pause that cannot be read is a pause.

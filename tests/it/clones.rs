@@ -134,14 +134,14 @@ fn without_git_or_time_the_fault_says_so() {
     let error = Git::find("/nonexistent", 1000, &fixture.cancel).unwrap_err();
     let fault = error.downcast_ref::<looop::model::fault::Fault>().unwrap();
     assert!(
-        fault.what.contains("no `git` on the PATH") && fault.hints[0].contains("install git"),
+        fault.what.contains("`git` is not on the PATH") && fault.hints[0].contains("install git"),
         "{fault:?}"
     );
     let repo = fixture.repo("repo");
     program(&fixture.path("bin/git"), "exec sleep 600");
     let git = Git::find(&format!("{}:{PATH}", fixture.path("bin").display()), 200, &fixture.cancel).unwrap();
     let error = inspect(&git, &repo).unwrap_err().to_string();
-    assert!(error.contains("time was up"), "{error}");
+    assert!(error.contains("it ran into its timeout"), "{error}");
 }
 
 #[test]

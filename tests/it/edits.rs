@@ -198,19 +198,19 @@ fn what_a_human_makes_executable_is_so_in_git_and_what_git_cannot_keep_is_report
     fs::set_permissions(profile.data().join("goals/g.md"), fs::Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", profile.data().join("goals/link.md")).unwrap();
     fs::write(profile.data().join("goals/latin.md"), b"caf\xe9\n").unwrap();
-    fs::File::create(profile.data().join("goals/large.bin")).unwrap().set_len(11 << 20).unwrap();
+    fs::File::create(profile.data().join("goals/large.md")).unwrap().set_len(11 << 20).unwrap();
     let ran = profile.looop(&["tick"]).ok();
     let printed = |path: &str, why: &str| format!("`{path}` is not kept in git: {why}");
     for warning in [
         printed("goals/link.md", "it is not a regular file"),
         printed("goals/latin.md", "it is not UTF-8 text"),
-        printed("goals/large.bin", "it is larger than 10240 KiB"),
+        printed("goals/large.md", "it is larger than 10240 KiB"),
     ] {
         assert_eq!(ran.stderr.matches(&warning).count(), 1, "{warning}: {ran:?}");
     }
     assert_eq!(
         profile.git(&["status", "--porcelain"]),
-        "?? goals/large.bin\n?? goals/latin.md\n?? goals/link.md\n"
+        "?? goals/large.md\n?? goals/latin.md\n?? goals/link.md\n"
     );
     assert!(profile.git(&["ls-files", "-s", "goals/g.md"]).starts_with("100755 "));
 }

@@ -252,10 +252,7 @@ fn the_doctor_knows_what_workers_need() {
     assert!(ill.code == 1 && ill.stdout.contains("BAD  worker runner: `gone` is not on the"), "{ill:?}");
     fixture.profile.config_more(json!({ "worker": "nobody" }));
     let ill = fixture.profile.looop(&["doctor"]);
-    assert!(
-        ill.code == 1 && ill.stdout.contains("BAD  worker runner: \"nobody\" is not a runner"),
-        "{ill:?}"
-    );
+    assert!(ill.code == 1 && ill.stdout.contains("BAD  worker runner: \"nobody\" is no runner"), "{ill:?}");
     fixture.profile.config_more(json!({ "worker": null, "path": "/nowhere" }));
     let bare = fixture.profile.looop(&["doctor"]).stdout;
     for part in ["odd  worker runner: `claude` is not on the", "odd  git: ", "odd  tmux: "] {

@@ -174,8 +174,8 @@ fn unchanged_tick(run: &mut Run, sensors: usize, is_sandboxed: bool) {
         floor.push(time(xargs));
     }
     let (ours, floor) = (median(ours), median(floor));
-    let boxed = if is_sandboxed { " in boxes" } else { "" };
-    let what = format!("unchanged tick, {sensors} sensors{boxed} (floor: xargs -P$(nproc) -n1 sh)");
+    let suffix = if is_sandboxed { " in sandboxes" } else { "" };
+    let what = format!("unchanged tick, {sensors} sensors{suffix} (floor: xargs -P$(nproc) -n1 sh)");
     run.row(&what, &ms(ours), &ms(floor), ours / floor, 1.15, "x");
 }
 
@@ -199,8 +199,8 @@ fn changed_tick(run: &mut Run, is_sandboxed: bool) {
     }
     let (ours, idle, runner, sync) = (median(ours), median(idle), median(runner), median(syncs));
     let floor = idle + runner + sync * FSYNCS as f64;
-    let boxed = if is_sandboxed { " in a box" } else { "" };
-    let what = format!("changed tick over an idle one, its runner{boxed} and its {FSYNCS} fsyncs");
+    let suffix = if is_sandboxed { " in a sandbox" } else { "" };
+    let what = format!("changed tick over an idle one, its runner{suffix} and its {FSYNCS} fsyncs");
     if is_sandboxed {
         // A whole box mounts more than bubblewrap alone does in the floor: there is no target for that.
         println!("{what:<64} {:>10} {:>10}  {:.2} ms, measured only", ms(ours), ms(floor), ours - floor);

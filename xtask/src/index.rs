@@ -57,8 +57,8 @@ pub fn run(quick: bool) -> usize {
     open();
     let question = Question { words: "unit 1234 helper1234", ..Question::default() };
     let query = median(rounds, || {
-        let (index, said) = open();
-        assert_eq!(said.parsed, 0);
+        let (index, update) = open();
+        assert_eq!(update.parsed, 0);
         let answer = map::ask(&index, &question);
         assert!(answer.aimed && answer.files[0].path.contains("unit1234."), "{:?}", answer.files[0]);
     });

@@ -17,7 +17,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// How many workers live at once, and how many were put away.
 const MANY: usize = 1_000;
 /// How long anything may take before it counts as broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 struct Run<'a> {
     looop: &'a Path,
@@ -138,7 +138,7 @@ impl<'a> Profile<'a> {
         };
         let ours = || self.supervisors().into_iter().filter(is_ours).collect::<Vec<_>>();
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < WAIT_LIMIT {
             let left = ours();
             if left.is_empty() {
                 return;
@@ -164,7 +164,7 @@ impl Drop for Profile<'_> {
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "it never came: {what}");
+        assert!(start.elapsed() < WAIT_LIMIT, "it never came: {what}");
         std::thread::sleep(Duration::from_micros(200));
     }
 }

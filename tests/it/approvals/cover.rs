@@ -322,7 +322,7 @@ fn what_is_not_covered_is_on_the_screen() {
     let shown = profile.looop(&["asks"]).ok().stdout;
     for words in [
         format!(
-            "beyond   the approval does not cover {}: what is in it",
+            "beyond   the approval does not cover {}: its contents",
             profile.path("home").canonicalize().unwrap().display()
         ),
         "beyond   the approval does not cover places that a program takes from a variable".to_owned(),

@@ -17,7 +17,7 @@ fn a_forged_yes_runs_nothing() {
         let profile = profile(&["RUN", NOOP]);
         profile.looop(&["tick"]).ok();
         let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
-        let answer = json!({ "ask": id, "at_ms": 1, "said": printed(hash) });
+        let answer = json!({ "ask": id, "at_ms": 1, "reply": printed(hash) });
         fs::write(profile.data().join(format!("asks/{id}.answer.json")), answer.to_string()).unwrap();
         let ran = profile.looop(&["tick"]).ok();
         assert!(ran.stdout.contains("refused: the approval was not for this"), "{ran:?}");
@@ -51,7 +51,7 @@ fn a_forged_yes_runs_nothing() {
     profile.looop(&["tick"]).ok();
     let id = asks(&profile)[0]["id"].as_str().unwrap().to_owned();
     for id in [id.as_str(), "ap-nosuch"] {
-        let answer = json!({ "ask": id, "at_ms": 1, "said": printed("x") });
+        let answer = json!({ "ask": id, "at_ms": 1, "reply": printed("x") });
         fs::write(profile.data().join(format!("asks/{id}.answer.json")), answer.to_string()).unwrap();
         profile.looop(&["tick"]).ok();
     }

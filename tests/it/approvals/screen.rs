@@ -144,7 +144,7 @@ fn an_approval_of_an_earlier_version_is_closed_and_asked_again() {
     assert!(asks(&profile).is_empty(), "it is not open");
     let late = approve(&profile, &ask);
     assert!(late.code == 1 && late.stderr.contains("an earlier version of looop asked for it"), "{late:?}");
-    let printed = format!(r#"{{"ask":"{id}","at_ms":1,"said":{{"approve":{{"hash":{}}}}}}}"#, ask["hash"]);
+    let printed = format!(r#"{{"ask":"{id}","at_ms":1,"reply":{{"approve":{{"hash":{}}}}}}}"#, ask["hash"]);
     fs::write(profile.data().join(format!("asks/{id}.answer.json")), printed).unwrap();
     assert!(
         profile.looop(&["asks", "--all"]).ok().stdout.contains("void     an earlier version of looop asked")

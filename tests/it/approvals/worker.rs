@@ -145,7 +145,7 @@ fn a_change_between_the_plan_and_the_start_voids_a_yes_to_a_worker() {
         swap(&profile);
         drop(lock);
         let ran: Ran = child.wait_with_output().unwrap().into();
-        let words = format!("refused: something that the yes covered has changed since: {part}");
+        let words = format!("refused: something that the approval covered has changed since: {part}");
         assert!(ran.stdout.contains(&words), "{what}: {ran:?}");
         assert!(!profile.data().join("workers/w1").exists(), "{what}");
         let refs = git_in(&profile.path("home/repo"), &["for-each-ref", "refs/looop"]);
@@ -167,7 +167,7 @@ fn another_value_of_a_variable_voids_a_yes() {
         approve(&profile, &ask).ok();
         let ran = profile.command(&["tick"]).env(name, "other").output().unwrap();
         let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
-        let words = format!("something that the yes covered has changed since: {part}");
+        let words = format!("something that the approval covered has changed since: {part}");
         assert!(printed.contains(&words), "{name}: {printed}");
         assert!(!profile.data().join("workers/w1").exists(), "{name}");
     }

@@ -137,7 +137,7 @@ fn objects_of_a_start(trust: &str, chosen: Option<&str>, borrows: bool) -> Strin
     let asks = profile.looop(&["asks", "--json"]).ok().json();
     for ask in asks["asks"].as_array().unwrap() {
         let shown = ask["scope"]["repo"]["objects"].as_str().unwrap_or_default();
-        assert!(shown.contains(chosen.unwrap_or("reachable if text of strangers was read")), "{ask}");
+        assert!(shown.contains(chosen.unwrap_or("reachable if untrusted text was read")), "{ask}");
         let hash = ask["hash"].as_str().unwrap();
         profile.looop(&["approve", ask["id"].as_str().unwrap(), "--hash", hash]).ok();
         profile.looop(&["tick"]).ok();
@@ -149,9 +149,9 @@ fn objects_of_a_start(trust: &str, chosen: Option<&str>, borrows: bool) -> Strin
     // Its sandbox lets it read the repository's objects where they are lent, and only there.
     let spec = fs::read_to_string(profile.data().join("workers/w1/spec.json")).unwrap();
     let spec: serde_json::Value = serde_json::from_str(&spec).unwrap();
-    let readable = spec["boxed"]["walls"]["read"].to_string();
+    let readable = spec["sandbox"]["walls"]["read"].to_string();
     let has_store = readable.contains(&repo.join(".git/objects").display().to_string());
-    assert!(spec["boxed"].is_null() || has_store == lent, "{spec}");
+    assert!(spec["sandbox"].is_null() || has_store == lent, "{spec}");
     objects
 }
 

@@ -1,4 +1,4 @@
-*"a new plan is needed"*)
+*"new plan is needed"*)
     p=$(($(cat "$S/plans" 2>/dev/null || echo 0) + 1)); echo $p >"$S/plans"
     case $p in
     1) echo "HYPOTHESIS: operands arrive in a wrong order"; echo "DIFFERENT: swap both before anything else";;

@@ -66,7 +66,7 @@ fn edits_in_words_are_made_all_or_none_and_none_leads_out_of_the_project() {
     }
     // Why an edit was not made is in what comes next.
     let last = printed(&requests[2].body);
-    assert!(last.contains(r#"does not stand in it, from \"no such line\" on"#), "{last}");
+    assert!(last.contains(r#"do not occur in it, starting with \"no such line\""#), "{last}");
     let rows = fixture.profile.looop(&["cost", "all", "--by", "runner", "--json"]).ok().json();
     assert_eq!(rows["rows"].as_array().unwrap().len(), 1, "{rows}");
 }

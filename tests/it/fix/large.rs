@@ -103,9 +103,9 @@ fn repositories_in_a_project_are_reported_and_a_project_that_is_a_disk_is_refuse
     fs::File::create(fixture.project().join("disk.img")).unwrap().set_len(9 << 30).unwrap();
     let ran = fixture.fix(&[]);
     assert_eq!((ran.code, fixture.calls()), (1, 0), "{}", ran.stderr);
-    let printed = "9216 MiB in 4 files, at most 8192 MiB in 500000 are taken";
+    let printed = "9216 MiB in 4 files, at most 8192 MiB in 500000 are copied";
     assert!(
-        ran.stderr.contains(printed) && ran.stderr.contains("hint: name what is generated"),
+        ran.stderr.contains(printed) && ran.stderr.contains("hint: list generated files"),
         "{}",
         ran.stderr
     );

@@ -123,7 +123,7 @@ fn after_a_new_plan_the_next_runner_is_called() {
     fixture.agent(":");
     let (local, big) = (fixture.profile.path("agent.sh"), fixture.profile.path("big.sh"));
     let script = format!(
-        "#!/bin/sh\ncase \"$(cat)\" in *\"a new plan is needed\"*) echo 'HYPOTHESIS: minus is wrong'; echo 'DIFFERENT: use plus here';; *) {FIXED}; echo done;; esac\n"
+        "#!/bin/sh\ncase \"$(cat)\" in *\"new plan is needed\"*) echo 'HYPOTHESIS: minus is wrong'; echo 'DIFFERENT: use plus here';; *) {FIXED}; echo done;; esac\n"
     );
     program(&big, &script);
     fixture.profile.config_more(json!({

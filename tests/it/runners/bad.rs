@@ -102,7 +102,7 @@ fn an_invalid_move_causes_one_repair_call() {
     let two = format!("{NOOP} {}", NOOP.replace("why", "goal\":\"g\",\"why"));
     let rows = [
         ("Ich kann das nicht entscheiden.", "no complete JSON object"),
-        (two.as_str(), "holds 2 moves"),
+        (two.as_str(), "contains 2 moves"),
         (long.as_str(), "is the limit"),
         ("I'm sorry, but I can't help with that.", "no complete JSON object"),
     ];

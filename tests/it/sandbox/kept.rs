@@ -78,7 +78,7 @@ fn what_got_worse_is_flagged_once_and_reported_in_status_and_by_the_doctor() {
         assert_eq!(profile.read("journal.md").matches("this machine had better sandboxes before").count(), 1);
     }
     let status = looop(&["status", "--json"]).ok().json();
-    assert!(status["sandbox"]["lost"].as_str().unwrap().contains("`pasta` is not there"), "{status}");
+    assert!(status["sandbox"]["lost"].as_str().unwrap().contains("`pasta` is not installed"), "{status}");
     assert!(looop(&["status"]).stdout.contains("this machine had better sandboxes before"));
     assert!(looop(&["doctor"]).stdout.contains("odd  sandbox before: "));
     assert_eq!(profile.looop(&["status", "--json"]).ok().json()["sandbox"]["lost"], Value::Null);

@@ -35,7 +35,7 @@ fn too_much_output_ends_a_worker() {
     spec["id"] = "w2".into();
     spec["argv"] = json!(["/bin/sh", "-c", "yes"]);
     spec["cwd"] = "/".into();
-    spec["boxed"] = Value::Null;
+    spec["sandbox"] = Value::Null;
     spec["limits"]["output_bytes"] = 3_000_000.into();
     let dir = terminal.profile.data().join("workers/w2");
     fs::create_dir(&dir).unwrap();

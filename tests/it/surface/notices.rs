@@ -85,7 +85,7 @@ fn each_flag_and_each_ask_is_notified_once() {
     assert_eq!(got(&terminal.profile).len(), 2);
     let log = events(&terminal);
     assert_eq!(log.len(), 2, "{log:?}");
-    assert_eq!((&log[0]["end"], &log[0]["said"]), (&"exit code 0".into(), &"said\n".into()));
+    assert_eq!((&log[0]["end"], &log[0]["output"]), (&"exit code 0".into(), &"said\n".into()));
 }
 
 /// Who sleeps hears of what the loop asks too, with a pulse and from cron.
@@ -135,7 +135,7 @@ fn a_notifier_that_fails_is_logged_and_not_tried_again() {
     terminal.surface().ok();
     let log = events(&terminal);
     assert_eq!(log.len(), 1, "{log:?}");
-    assert!(log[0]["end"].as_str().unwrap().starts_with("no start"), "{log:?}");
+    assert!(log[0]["end"].as_str().unwrap().starts_with("not started"), "{log:?}");
     assert_eq!(terminal.flags(), ["⚑a"], "the window is there all the same");
 }
 

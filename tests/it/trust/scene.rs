@@ -244,7 +244,7 @@ impl Scene {
             if spec["by"] == "human" {
                 continue;
             }
-            if spec["boxed"].is_null() || spec["checks_boxed"].is_null() {
+            if spec["sandbox"].is_null() || spec["checks_sandbox"].is_null() {
                 wrong.push(format!("a worker was started out of a box: {spec}"));
             }
             if SECRETS.iter().any(|secret| spec.to_string().contains(secret)) {
