@@ -15,7 +15,7 @@ use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 use crate::store::workers;
 use crate::sys::path;
 use crate::sys::signal::Cancel;
-use crate::sys::spawn::wait_readable;
+use crate::sys::wait::wait_readable;
 use crate::worker::export;
 use crate::worker::screen::{REPLAY_BYTES, Screen};
 

@@ -17,7 +17,7 @@ use crate::store::workers::{self, Past, Worker};
 use crate::store::{lock, records};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
-use crate::sys::spawn::wait_readable;
+use crate::sys::wait::wait_readable;
 use crate::worker::fleet;
 
 #[derive(Debug, clap::Args)]

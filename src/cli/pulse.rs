@@ -19,8 +19,8 @@ use crate::sys::clock::{self, Deadline};
 use crate::sys::proc::ProcessExit;
 use crate::sys::program;
 use crate::sys::signal::Cancel;
-use crate::sys::spawn;
 use crate::sys::tree;
+use crate::sys::wait;
 use crate::sys::watch::FileWatch;
 use crate::tick::gate;
 use bell::WakeSignals;
@@ -252,11 +252,11 @@ fn sleep(
         let changed = match watch {
             Some(watch) => {
                 let watch_fd = watch.fd();
-                spawn::wait_readable(&[&cancel_fd, &watch_fd], step_ms);
+                wait::wait_readable(&[&cancel_fd, &watch_fd], step_ms);
                 watch.drain()
             }
             None => {
-                spawn::wait_readable(&[&cancel_fd], step_ms);
+                wait::wait_readable(&[&cancel_fd], step_ms);
                 false
             }
         };
@@ -275,7 +275,7 @@ fn settle(cancel: &Cancel, watch: Option<&FileWatch>, bell: &mut WakeSignals) ->
     while !wait_limit.passed() && !cancel.is_set() {
         bell.look();
         let (cancel_fd, watch_fd) = (cancel.fd(), watch.fd());
-        if !spawn::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {
+        if !wait::wait_readable(&[&cancel_fd, &watch_fd], QUIET_MS) {
             break;
         }
         any |= watch.drain();

@@ -17,7 +17,7 @@ use crate::store::workers::Worker;
 use crate::store::{claims, layout, lock, logs, mail, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
-use crate::sys::spawn::pause_ms;
+use crate::sys::wait::pause_ms;
 use crate::sys::{descendants, detach, tree};
 use crate::worker::start::{WorkerRequest, WorkerStarter};
 use crate::worker::{client, fleet};

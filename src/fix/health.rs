@@ -8,7 +8,7 @@ use crate::agents::http::up::{self, NoStatus};
 use crate::model::fault::Fault;
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
-use crate::sys::spawn::pause_ms;
+use crate::sys::wait::pause_ms;
 
 /// The wait between two checks, in milliseconds.
 const LOOK_MS: u64 = 250;

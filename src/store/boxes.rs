@@ -21,7 +21,7 @@ use crate::model::name::Name;
 use crate::model::policy;
 use crate::model::sensor::SensorHeader;
 use crate::model::settings::Settings;
-use crate::sys::sandbox;
+use crate::sys::sandbox_probe;
 use crate::sys::signal::Cancel;
 pub use agent_sandbox::{AgentSandbox, Rooms};
 use home::AgentPlaces;
@@ -99,7 +99,7 @@ impl<'a> SandboxBuilder<'a> {
     /// Returns what this machine can do, from the cached probe or from a new one.
     pub fn powers(&self) -> &Powers {
         self.powers.get_or_init(|| {
-            let stamp = sandbox::stamp(&self.settings.path);
+            let stamp = sandbox_probe::stamp(&self.settings.path);
             self.tried(&stamp).unwrap_or_else(|| self.probe(stamp, None))
         })
     }
@@ -112,7 +112,7 @@ impl<'a> SandboxBuilder<'a> {
 
     /// Probes this machine again. Overlays are probed only if their result is unknown, because that probe writes files.
     pub fn probe_again(&self) -> Powers {
-        let stamp = sandbox::stamp(&self.settings.path);
+        let stamp = sandbox_probe::stamp(&self.settings.path);
         let layers = self.tried(&stamp).map(|powers| powers.layers);
         self.probe(stamp, layers)
     }
@@ -122,7 +122,7 @@ impl<'a> SandboxBuilder<'a> {
         // Two processes may probe at the same time.
         let fresh = || self.fresh_temp(&format!("try-{}", std::process::id())).ok();
         let scratch = (self.keep && layers.is_none()).then(fresh).flatten();
-        let mut powers = sandbox::probe(&self.settings.path, scratch.as_deref(), &cancel);
+        let mut powers = sandbox_probe::probe(&self.settings.path, scratch.as_deref(), &cancel);
         powers.layers |= layers.unwrap_or(false) && powers.engine.is_some();
         // The next probe empties what stays there.
         drop(scratch.map(|dir| file::remove_tree(&dir)));

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::model::fault::{ErrorKind, Fault};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
-use crate::sys::spawn::pause_ms;
+use crate::sys::wait::pause_ms;
 
 /// A held lock; dropping it releases it.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! The process tree below this process, and how to end all of it.
 
 use super::clock::Deadline;
-use super::proc::GRACE_MS;
-use super::spawn::pause_ms;
+use super::job::GRACE_MS;
+use super::wait::pause_ms;
 use super::{detach, tree};
 
 /// A process, identified by its number and its start time in clock ticks since boot.

@@ -10,10 +10,11 @@ use std::process::ExitStatus;
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::clock::Deadline;
-use super::program::{find_program, self_path};
-use super::spawn::{ignore, wait_readable};
+use super::executable::{find_program, self_path};
+
 use super::start::{self, Child, Start, Streams};
 use super::tree;
+use super::wait::{ignore, wait_readable};
 
 /// The longest message of a detached process about its start, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;

@@ -10,22 +10,21 @@
 
 mod bubblewrap;
 #[cfg(target_os = "linux")]
-mod filter;
+pub(super) mod filter;
 mod git_dirs;
 mod git_watch;
 #[cfg(target_os = "linux")]
 mod layer;
 #[cfg(target_os = "linux")]
-mod lock;
+pub(super) mod lock;
 #[cfg(target_os = "linux")]
 mod network;
-mod probe;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::proc::ProcessExit;
-use super::program::{installed_path, self_path};
+use super::executable::installed_path;
+use super::job::ProcessExit;
 #[cfg(target_os = "linux")]
 use crate::model::boxing::Net;
 use crate::model::boxing::{Engine, Sandbox, Walls};
@@ -33,7 +32,6 @@ use crate::model::boxing::{Engine, Sandbox, Walls};
 pub use git_watch::GitWatch;
 #[cfg(target_os = "linux")]
 pub use network::{RESOLVER, become_networked};
-pub use probe::{probe, stamp, try_internet};
 
 /// Directories of the system: they hold programs, and no files of users.
 const SYSTEM: [&str; 12] = [
@@ -221,7 +219,7 @@ fn own_file() -> io::Result<PathBuf> {
     })
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 

@@ -2,18 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Pid;
-
 use super::clock::Deadline;
-use super::proc::{Gate, Input, Job, OutputLimit, ProcessExit};
+use super::job::{Gate, Input, Job, OutputLimit, ProcessExit};
 use super::start::{self, Child, Start, Streams};
-use super::{program, sandbox};
+use super::wait::{exit_watch, pause_ms};
+use super::{executable, sandbox};
 use crate::model::boxing::{Net, Sandbox};
 
 /// The stack of a thread that starts one child, in bytes.
@@ -67,7 +65,7 @@ fn prepare(job: Job, within: Option<&Sandbox>, has_gate: bool) -> io::Result<Pre
         }
         None => (job.program, job.args),
     };
-    program::check_format(&program)?;
+    executable::check_format(&program)?;
     let mut streams = Streams::default();
     let mut stdin = None;
     if has_gate {
@@ -227,13 +225,6 @@ fn try_spawn(start: &Start) -> io::Result<Child> {
     }
 }
 
-/// Waits for a moment, with `poll` on nothing.
-pub fn pause_ms(ms: u64) {
-    let time = timespec(std::time::Duration::from_millis(ms));
-    // A signal may shorten the pause; callers loop on a condition of their own.
-    ignore(poll(&mut [], Some(&time)));
-}
-
 fn open_gate(child: &Child, stdin: Option<PipeWriter>, gate: Gate) -> Result<(), ProcessExit> {
     let opened = gate(child.id()).map_err(|error| format!("{error:#}")).and_then(|()| {
         let mut stdin = stdin.ok_or("it has no stdin")?;
@@ -245,40 +236,3 @@ fn open_gate(child: &Child, stdin: Option<PipeWriter>, gate: Gate) -> Result<(),
     }
     opened.map_err(ProcessExit::NotStarted)
 }
-
-/// Returns a descriptor that becomes readable when the child has ended.
-#[cfg(target_os = "linux")]
-pub(super) fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
-    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
-}
-
-/// Returns a descriptor that becomes readable when the child has ended: a thread waits for it without reaping it.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn exit_watch(pid: Pid) -> io::Result<OwnedFd> {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let (read, write) = std::os::unix::net::UnixStream::pair()?;
-    std::thread::spawn(move || {
-        ignore(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
-        drop(write);
-    });
-    Ok(read.into())
-}
-
-/// Waits until one of the descriptors is readable or the time is up; returns true if one is readable.
-pub fn wait_readable(fds: &[&dyn AsFd], wait_ms: i64) -> bool {
-    let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
-    let mut polled: Vec<PollFd> = borrowed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-    let time = timespec(std::time::Duration::from_millis(wait_ms.max(0) as u64));
-    poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
-}
-
-/// Converts a duration for `poll`.
-pub fn timespec(duration: std::time::Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: duration.subsec_nanos().into(),
-    }
-}
-
-/// Ignores a failure that means that the goal is already reached; each caller says why.
-pub(super) fn ignore<T>(_: rustix::io::Result<T>) {}

@@ -52,7 +52,7 @@ impl Child {
 
     /// Kills it. It is not an error if it has ended already.
     pub(super) fn kill(&self) {
-        super::spawn::ignore(kill_process(self.0, Signal::KILL));
+        super::wait::ignore(kill_process(self.0, Signal::KILL));
     }
 
     /// Waits for its end. Call it once: another process may get its number afterwards.

@@ -7,8 +7,8 @@ use rustix::process::{
 };
 
 use super::clock::Deadline;
-use super::proc::GRACE_MS;
-use super::spawn::{ignore, pause_ms};
+use super::job::GRACE_MS;
+use super::wait::{ignore, pause_ms};
 
 /// Processes by number and start, so that a later process with the same number differs.
 pub type Known = BTreeSet<(u32, u64)>;

@@ -25,7 +25,7 @@ use crate::store::layout::{Layout, WorkerDir};
 use crate::store::{budget, file, lock, records, workers};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
-use crate::sys::spawn::pause_ms;
+use crate::sys::wait::pause_ms;
 use crate::sys::{detach::Launched, program};
 
 /// The contract between looop and a worker; every brief begins with it.

@@ -38,7 +38,7 @@ use crate::store::{claims, git_watch, lock, records, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::pty::{Size, Terminal};
 use crate::sys::signal::SignalPipe;
-use crate::sys::{detach, path, socket, spawn, tree};
+use crate::sys::{detach, path, socket, tree, wait};
 use crate::worker::secrets_pipe;
 use conns::{Conn, Side};
 use meter::Meter;
@@ -296,7 +296,7 @@ impl Supervisor {
         for conn in &self.conns {
             fds.push(PollFd::new(conn.stream(), conn.wants(self.keys.len() < MAX_KEYS)));
         }
-        match poll(&mut fds, Some(&spawn::timespec(self.wait_limit()))) {
+        match poll(&mut fds, Some(&wait::timespec(self.wait_limit()))) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("could not wait for the worker"),
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use super::{ChildResult, GRACE_MS, OutputLimit, ProcessExit, Sink};
 use crate::sys::clock::Deadline;
-use crate::sys::spawn::{Spawned, ignore};
+use crate::sys::job::{ChildResult, GRACE_MS, OutputLimit, ProcessExit, Sink};
+use crate::sys::spawn::Spawned;
 use crate::sys::start::Child;
+use crate::sys::wait::ignore;
 use crate::sys::{descendants, sandbox};
 
 /// How much of the end of stderr is kept, in bytes.

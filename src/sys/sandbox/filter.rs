@@ -82,7 +82,7 @@ enum Inet {
 }
 
 /// Applies the filter to this thread.
-pub(super) fn apply(net: &Net, has_files: bool) -> io::Result<()> {
+pub(in crate::sys) fn apply(net: &Net, has_files: bool) -> io::Result<()> {
     static PROGRAMS: [OnceLock<Result<[BpfProgram; 2], String>>; 3] =
         [OnceLock::new(), OnceLock::new(), OnceLock::new()];
     let inet = match (net, has_files) {

@@ -126,7 +126,7 @@ fn allow(
 }
 
 /// Returns the kernel's version of Landlock; 0 means none. Applies it to a thread of its own.
-pub(super) fn version() -> u8 {
+pub(in crate::sys) fn version() -> u8 {
     let tried = std::thread::spawn(|| {
         let ruleset = Ruleset::default().handle_access(AccessFs::from_write(FILES)).ok()?;
         match ruleset.create().ok()?.restrict_self().ok()?.landlock {

@@ -20,7 +20,7 @@ use crate::store::layout::WorkerDir;
 use crate::store::{boxes, claims, file, git_watch};
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size, Terminal};
-use crate::sys::{detach, proc, program, sandbox, tree};
+use crate::sys::{detach, proc, program, sandbox, sandbox_probe, tree};
 use crate::worker::clone::Collected;
 
 /// The timeout for fetching the branch, in milliseconds.
@@ -211,7 +211,7 @@ impl Supervisor {
         if exit != WorkerExit::Code(1) || !stated.is_empty() {
             return None;
         }
-        let why = sandbox::try_internet(sandbox).err()?;
+        let why = sandbox_probe::try_internet(sandbox).err()?;
         boxes::forget_powers(&self.layout);
         Some(format!("the network of its sandbox could not be made: {why} (`looop doctor` tries again)"))
     }

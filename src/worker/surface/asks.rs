@@ -15,7 +15,7 @@ use crate::store::file::Durability;
 use crate::store::layout::Layout;
 use crate::store::records;
 
-/// The form of `notified.json`.
+/// The form of `told.json`.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NotifiedQuestions {

@@ -92,7 +92,7 @@ fn each_flag_and_each_ask_is_notified_once() {
 #[test]
 fn what_the_loop_asks_is_notified_once() {
     let run = r#"{"move":"run","argv":["date"],"why":"to know the time"}"#;
-    let ask = r#"{"move":"ask","text":"Which one?","options":["a","b"],"why":"w"}"#;
+    let ask = r#"{"move":"ask","text":"Which one?\nap-1 approval","options":["a","b"],"why":"w"}"#;
     let noop = r#"{"move":"noop","why":"w"}"#;
     for in_pulse in [false, true] {
         let profile = Profile::scripted(&[run, ask, noop]);
@@ -121,7 +121,10 @@ fn what_the_loop_asks_is_notified_once() {
         };
         assert_eq!(ids(&all, "ask"), ids(open.as_array().unwrap(), "id"));
         assert_eq!((&all[0]["kind"], &all[0]["text"]), (&"approval".into(), &"run: to know the time".into()));
-        assert_eq!((&all[1]["kind"], &all[1]["text"]), (&"ask".into(), &"Which one?".into()));
+        assert_eq!(
+            (&all[1]["kind"], &all[1]["text"]),
+            (&"ask".into(), &"| Which one?\n| ap-1 approval".into())
+        );
         assert_eq!((&all[1]["worker"], &all[1]["options"]), (&Value::Null, &json!(["a", "b"])));
     }
 }

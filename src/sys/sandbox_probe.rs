@@ -6,8 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::boxing::{Engine, Net, Powers, Sandbox, Walls};
-use crate::sys::proc::{Input, Job, OutputLimit, ProcessExit, run_one};
-use crate::sys::program::find_program;
+use crate::sys::executable::{find_program, self_path};
+use crate::sys::job::{Input, Job, OutputLimit, ProcessExit};
+use crate::sys::proc::run_one;
+use crate::sys::sandbox;
 use crate::sys::signal::Cancel;
 use crate::sys::tree;
 
@@ -35,7 +37,7 @@ pub fn stamp(path: &str) -> String {
     let programs = programs(path).map(|found| found.map_or(String::new(), |path| file(&path)));
     let me = rustix::process::geteuid().as_raw();
     let mounts = std::fs::metadata("/proc/self/ns/mnt").map_or(0, |meta| meta.ino());
-    format!("{} {me} {mounts} {} {}", tree::boot_id(), file(&super::self_path()), programs.join(" "))
+    format!("{} {me} {mounts} {} {}", tree::boot_id(), file(&self_path()), programs.join(" "))
 }
 
 /// Tries everything out, overlays in the empty directory `scratch`. Takes some 20 ms, and 200 ms with pasta.
@@ -143,14 +145,14 @@ fn try_out(
     let mut command = ["/bin/sh", "-c", "true"].map(str::to_owned).to_vec();
     if let Some(dir) = scratch {
         let (lower, own) = (dir.join("lower"), dir.join("own"));
-        for made in super::LAYER_PARTS.map(|part| own.join(part)).iter().chain([&lower]) {
+        for made in sandbox::LAYER_PARTS.map(|part| own.join(part)).iter().chain([&lower]) {
             std::fs::create_dir_all(made).map_err(|e| e.to_string())?;
         }
         command[2] = ": >\"$0\"".to_owned();
-        command.push(super::text(&lower.join("file")));
+        command.push(sandbox::text(&lower.join("file")));
         sandbox.walls.layered.push((lower, own));
     }
-    let mut argv = super::argv(&sandbox, Path::new("/"), &command).map_err(|e| e.to_string())?;
+    let mut argv = sandbox::argv(&sandbox, Path::new("/"), &command).map_err(|e| e.to_string())?;
     let program = PathBuf::from(argv.remove(0));
     let job = Job {
         program,
@@ -176,14 +178,14 @@ fn try_out(
 
 #[cfg(target_os = "linux")]
 fn landlock() -> u8 {
-    super::lock::version()
+    sandbox::lock::version()
 }
 
 #[cfg(target_os = "linux")]
 fn has_filter() -> bool {
     let tried = std::thread::spawn(|| {
         // Both need `no_new_privs`, which Landlock sets too if the kernel has it.
-        rustix::thread::set_no_new_privs(true).is_ok() && super::filter::apply(&Net::On, true).is_ok()
+        rustix::thread::set_no_new_privs(true).is_ok() && sandbox::filter::apply(&Net::On, true).is_ok()
     });
     tried.join().unwrap_or(false)
 }
