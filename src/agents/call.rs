@@ -194,5 +194,5 @@ pub fn call_process(
 pub fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("").trim().to_owned();
-    crate::model::json::clip(&crate::model::ask::visible(&line, false), 300)
+    crate::model::json::clip(&crate::model::text::visible(&line, false), 300)
 }

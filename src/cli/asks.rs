@@ -4,10 +4,11 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, complete, envelope, forms, input, pick, print};
-use crate::model::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState, visible};
+use crate::model::ask::{AnswerFile, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState};
 use crate::model::card;
 use crate::model::fault::{ErrorKind, Fault};
 use crate::model::name::Name;
+use crate::model::text::visible;
 use crate::model::time::human_ms;
 use crate::store::records::{self, Asks};
 use crate::store::{file, layout, lock, workers};

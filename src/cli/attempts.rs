@@ -5,10 +5,10 @@ use serde_json::json;
 
 use super::{App, envelope_with, forms, print};
 use crate::fix::attempt_line;
-use crate::model::ask::visible;
 use crate::model::attempt::{LedgerLine, Ruling, rule, standing};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
+use crate::model::text::visible;
 use crate::model::time::human_ms;
 use crate::store::fixes;
 use crate::store::layout::FixDir;

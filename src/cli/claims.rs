@@ -4,10 +4,10 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, forms, print};
-use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::lease::{Here, Holder, Lease, LeaseStatus, Ttl};
 use crate::model::name::Name;
+use crate::model::text::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::wire::WireRequest;
 use crate::store::claims::{self, Freed};

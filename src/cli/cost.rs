@@ -182,7 +182,7 @@ fn cells(row: &SpendRow) -> Vec<String> {
         cost.push_str(&format!(" + {} unmetered", row.unmetered));
     }
     vec![
-        crate::model::ask::visible(&row.key, false),
+        crate::model::text::visible(&row.key, false),
         row.calls.to_string(),
         (row.tokens_in.saturating_add(row.tokens_written)).to_string(),
         cached,

@@ -14,10 +14,10 @@ use crate::config::Config;
 use crate::fix::leanfile::source::{self, LeanOrigin, LeanSource};
 use crate::fix::leanfile::{self, Leanfile, SAMPLE, Task, Tests};
 use crate::fix::{self, FixRequest, Means};
-use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::fix::TaskStatus;
 use crate::model::json::clip;
+use crate::model::text::visible;
 use crate::store::file::{self, Durability};
 use crate::store::{seed, trust};
 use crate::sys::signal::Cancel;
@@ -162,7 +162,7 @@ fn list_leaners(app: &App, config: &Config) -> Result<u8> {
         };
         let command = match endpoint {
             Some(http) => format!("{} at {}, with looop's own tools", http.model, http.base_url),
-            None => crate::model::ask::quote_argv(&runner.argv),
+            None => crate::model::text::quote_argv(&runner.argv),
         };
         rows.push(vec![name.clone(), mark.to_owned(), command]);
     }

@@ -127,7 +127,7 @@ pub fn row(id: &Name, goal: &Goal) -> forms::GoalJson {
 
 fn summary(goal: &Goal) -> String {
     match goal {
-        Goal::Text(text) => clip(&crate::model::ask::visible(&headline(text), false), 100),
+        Goal::Text(text) => clip(&crate::model::text::visible(&headline(text), false), 100),
         Goal::Unreadable(why) => format!("(cannot be read: {why})"),
     }
 }

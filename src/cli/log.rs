@@ -4,9 +4,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{App, envelope, print};
-use crate::model::ask::visible;
 use crate::model::entry;
 use crate::model::fault::Fault;
+use crate::model::text::visible;
 use crate::store::history::History;
 use crate::store::{file, logs};
 use crate::tick::{act, frame, prompt};

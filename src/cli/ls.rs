@@ -4,11 +4,11 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, forms, pick, print};
-use crate::model::ask::visible;
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
+use crate::model::text::visible;
 use crate::model::time::{Now, human_ms, parse_ms};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::{CheckResult, Phase, WorkerExit};

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::{App, envelope_with, forms, input, print};
 use crate::map::{self, IndexUpdate, MapAnswer, MapLimits, Question, Ranked};
-use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::signature;
+use crate::model::text::visible;
 use crate::model::time::human_ms;
 use crate::store::file;
 use crate::sys::clock::Deadline;

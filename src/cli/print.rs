@@ -22,10 +22,10 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::secret::Secrets;
 use crate::model::terminal;
+use crate::model::text::visible;
 use crate::sys::tty;
 
 /// The colour policy of stdout.
@@ -248,7 +248,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 fn table_within(rows: &[Vec<String>], room: Option<usize>) -> String {
     let shown = |cell: &String| {
         let (paint, text) = unpaint(cell);
-        (paint.to_owned(), crate::model::ask::visible(text, false))
+        (paint.to_owned(), crate::model::text::visible(text, false))
     };
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(shown).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, complete, envelope, forms, pick, print};
-use crate::model::ask::visible;
+use crate::model::text::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::worker::{Repo, Spec};
 use crate::store::layout::WorkerDir;

@@ -128,7 +128,7 @@ fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: 
                 vec![
                     sensor.name.to_string(),
                     every,
-                    crate::model::json::clip(&crate::model::ask::visible(&last, false), 80),
+                    crate::model::json::clip(&crate::model::text::visible(&last, false), 80),
                 ]
             }
         })

@@ -4,11 +4,12 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{App, asks, claims, envelope_with, forms, goal, ls, print};
-use crate::model::ask::{QuestionState, visible};
+use crate::model::ask::QuestionState;
 use crate::model::beat::{LoopState, Settled};
 use crate::model::boxing::{Level, SandboxSubject};
 use crate::model::charge::dollars;
 use crate::model::json::clip;
+use crate::model::text::visible;
 use crate::model::time::{clock_flaw, human_ms};
 use crate::model::world::SensorReading;
 use crate::store::boxes::SandboxBuilder;

@@ -297,13 +297,13 @@ fn say(app: &App, report: &BeatReport, took_ms: i64, voice: Voice) {
             };
         }
         BeatResult::Moved(last) => {
-            let object = clip(&crate::model::ask::visible(&last.object, false), 60);
+            let object = clip(&crate::model::text::visible(&last.object, false), 60);
             let object = if object.is_empty() { object } else { format!(" {object}") };
-            let words = clip(&crate::model::ask::visible(&last.outcome.words(), false), 200);
+            let words = clip(&crate::model::text::visible(&last.outcome.words(), false), 200);
             format!("{time} {}{object} — {words} [{}]{tail}", style.bold(&last.tag), last.beat)
         }
         BeatResult::Failed(failure) => {
-            let why = clip(&crate::model::ask::visible(&failure.why, false), 400);
+            let why = clip(&crate::model::text::visible(&failure.why, false), 400);
             format!("{time} {} — {}: {why}{tail}", style.red("failed"), failure.class.word())
         }
         BeatResult::Cancelled => {

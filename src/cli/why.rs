@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, envelope, forms, print, tick};
-use crate::model::ask::visible;
 use crate::model::spend::{GroupBy, SpendRow, report};
+use crate::model::text::visible;
 use crate::model::time::human_ms;
 use crate::model::world::Context;
 use crate::store::{ledger, records};

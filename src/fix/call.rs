@@ -175,5 +175,5 @@ fn command(task: &Task) -> String {
     if task.skip_tests {
         return String::new();
     }
-    crate::model::ask::quote_argv(&testing::argv(&task.runner, &task.test_files))
+    crate::model::text::quote_argv(&testing::argv(&task.runner, &task.test_files))
 }

@@ -134,7 +134,7 @@ pub fn diagnosis(answer: &str, failure: &str) -> Option<String> {
     let found = lines
         .filter(|line| !line.is_empty() && !line.starts_with("```"))
         .find(|line| has_substance(line, failure))?;
-    Some(crate::model::json::clip(&crate::model::ask::visible(found, false), 400))
+    Some(crate::model::json::clip(&crate::model::text::visible(found, false), 400))
 }
 
 #[cfg(test)]

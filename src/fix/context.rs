@@ -244,7 +244,7 @@ pub fn attempt_line(attempt: &Attempt) -> String {
         let to = if *to == 0 { "the beginning".to_owned() } else { format!("#{to}") };
         line.push_str(&format!("; like {to}: {}", by.words()));
     }
-    crate::model::ask::visible(&line, false)
+    crate::model::text::visible(&line, false)
 }
 
 /// The prompt that asks for a diagnosis.

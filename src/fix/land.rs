@@ -10,12 +10,12 @@ use anyhow::{Context, Result};
 
 use super::Tone;
 use super::ctx::FixContext;
+use crate::model::digest::Digest;
 use crate::model::exchange::FileChange;
 use crate::model::fix::FixSession;
 use crate::model::json::clip;
 use crate::model::user_side::{self, TreeChange, UserSidePath};
 use crate::model::worker::Repo;
-use crate::model::world::Digest;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file;
 use crate::sys::beneath::{self, FilePlace, Parents};

@@ -285,7 +285,7 @@ fn parse(path: &Path, text: &str) -> Result<toml::Table> {
 }
 
 fn hint(message: &str, line: &str) -> String {
-    let shown = crate::model::json::clip(&crate::model::ask::visible(line, false), 80);
+    let shown = crate::model::json::clip(&crate::model::text::visible(line, false), 80);
     if message.contains("string") || message.contains("quote") || message.contains("unquoted") {
         format!(
             "the line is `{shown}`; put a text between double quotes, a text of several lines between \"\"\""

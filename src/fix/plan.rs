@@ -31,7 +31,7 @@ pub fn parse(answer: &str) -> (String, String) {
             part.push_str(text);
         }
     }
-    let clean = |part: &String| clip(&crate::model::ask::visible(part, false), MAX_CHARS);
+    let clean = |part: &String| clip(&crate::model::text::visible(part, false), MAX_CHARS);
     (clean(&parts[0]), clean(&parts[1]))
 }
 

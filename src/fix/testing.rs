@@ -48,7 +48,7 @@ pub struct Tester<'a> {
 pub fn argv(tests: &Tests, test_files: &[String]) -> Vec<String> {
     let extra = named(tests, test_files);
     if tests.shell {
-        let words = |all: &[String]| crate::model::ask::quote_argv(all);
+        let words = |all: &[String]| crate::model::text::quote_argv(all);
         let mut line = tests.command.clone();
         for part in [words(&tests.args), words(&extra)].iter().filter(|part| !part.is_empty()) {
             line.push_str(&format!(" {part}"));

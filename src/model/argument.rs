@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::ask::is_hidden;
+use crate::model::text::is_hidden;
 
 /// The longest suffix of an argument that is tried as one path, in bytes.
 const MAX_PATH_BYTES: usize = 1024;

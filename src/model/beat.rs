@@ -6,12 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decision::Move;
+use super::digest::{Digest, Items};
 use super::entry::MoveOutcome;
 use super::failing::Class;
 use super::name::Name;
+use super::process::Started;
 use super::scope::ApprovalScope;
 use super::time::{LAST_MS, Now};
-use super::world::{Digest, Items};
 
 /// The memory of the loop. The atomic replacement of its file is the tick's commit point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -232,17 +233,6 @@ pub enum Operation {
     Fleet,
     /// Start a worker that a human said yes to. The yes is checked once more when it starts.
     ApprovedStart(Box<ApprovalScope>),
-}
-
-/// A process; its start time distinguishes it from a later one with the same number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Started {
-    pub pid: u32,
-    /// Its start in clock ticks since boot, as the kernel reports it.
-    pub start: u64,
-    /// The id of the boot it belongs to.
-    pub boot: String,
 }
 
 /// The content of a move's commit message.

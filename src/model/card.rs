@@ -6,7 +6,7 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::ask::{Approval, OUTDATED, QuestionFile, quote_argv, visible};
+use super::ask::{Approval, OUTDATED, QuestionFile};
 use super::decision::{Action, Move, RunCommand};
 use super::json::clip;
 use super::scope::{
@@ -15,6 +15,7 @@ use super::scope::{
 };
 use super::time::{Now, human_ms};
 use super::user_side::UserSidePath;
+use crate::model::text::{quote_argv, visible};
 
 /// The label of a line of foreign text.
 const BAR: &str = "|";

@@ -178,7 +178,7 @@ impl Action {
     pub fn object(&self) -> String {
         match self {
             Action::Noop {} | Action::WritePlaybook { .. } => String::new(),
-            Action::Run(run) => run.sh.clone().unwrap_or_else(|| super::ask::quote_argv(&run.argv)),
+            Action::Run(run) => run.sh.clone().unwrap_or_else(|| super::text::quote_argv(&run.argv)),
             Action::WriteGoal { id, .. }
             | Action::ArchiveGoal { id }
             | Action::StartWorker { id, .. }

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::ask::visible;
 use super::decision::Move;
 use super::json::clip;
 use super::time::Now;
 use super::user_side;
 use super::worker::{Spec, WorkerState};
+use crate::model::text::visible;
 
 /// The outcome of a move.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]

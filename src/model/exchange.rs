@@ -11,7 +11,7 @@
 //! name encodes the change that it belongs to. looop removes content only if it is the new content or what the decision
 //! saw.
 
-use super::world::Digest;
+use crate::model::digest::Digest;
 
 /// How many hexadecimal digits of a digest are part of a private name.
 const DIGITS: usize = 16;

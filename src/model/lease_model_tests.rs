@@ -8,7 +8,7 @@
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
 use super::*;
-use crate::model::beat::Started;
+use crate::model::process::Started;
 
 /// The lifetime of every lease here, and the step of the clock.
 const TTL_MS: i64 = 5_000;

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::beat::Started;
+use crate::model::process::Started;
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()

@@ -22,7 +22,7 @@ use super::decision::Move;
 use super::entry::MoveOutcome;
 use super::name::Name;
 use super::time::Now;
-use super::world::{Digest, Items};
+use crate::model::digest::{Digest, Items};
 pub use leftover::{CHANGED, compare, probe};
 use rules::{asking, charged, cut_off, decide, failed, settle, unfinished};
 pub use rules::{recent, unknown_charge};

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::ask::AskKind;
-use crate::model::beat::{Backoff, LastResult, Nudge, Settled, Started};
+use crate::model::beat::{Backoff, LastResult, Nudge, Settled};
 use crate::model::entry;
 use crate::model::failing::Class;
+use crate::model::process::Started;
 use crate::model::time::beat_id;
 use crate::model::world::Goal;
 

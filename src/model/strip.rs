@@ -41,7 +41,7 @@ impl Strip {
         let whole = (kept.len().saturating_sub(3)..kept.len()).find(begun).unwrap_or(kept.len());
         self.part = kept.split_off(whole);
         let text = String::from_utf8_lossy(&kept);
-        text.chars().filter(|c| matches!(c, '\n' | '\t') || !super::ask::is_hidden(*c)).collect()
+        text.chars().filter(|c| matches!(c, '\n' | '\t') || !super::text::is_hidden(*c)).collect()
     }
 
     fn step(&mut self, byte: u8, kept: &mut Vec<u8>) {

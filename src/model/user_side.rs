@@ -361,7 +361,7 @@ pub fn reason_of(change: &TreeChange) -> Option<&'static str> {
 
 /// Formats the paths with their reasons as one line that is safe to show.
 pub fn words(paths: &[UserSidePath]) -> String {
-    let shown = |text: &str| super::ask::visible(text, false);
+    let shown = |text: &str| super::text::visible(text, false);
     let mut named: Vec<String> =
         paths.iter().take(NAMED).map(|one| format!("{} ({})", shown(&one.path), one.reason)).collect();
     if paths.len() > NAMED {

@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::beat::Started;
 use super::boxing::{Level, Net, Sandbox};
 use super::budget::Budget;
-use super::leftovers::{Leftovers, next_step};
+use super::leftovers::Leftovers;
 use super::name::Name;
 use super::user_side::UserSidePath;
+use crate::model::process::Started;
 
 /// The specification of a worker; the content of `spec.json`. Written once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,12 +57,6 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Returns what to do next with its work, as commands. `clone` is its clone's path.
-    pub fn next_step(&self, state: &WorkerState, clone: &str) -> Option<String> {
-        let repo = self.repo.as_ref().filter(|_| state.phase.is_over())?;
-        next_step(repo, state, clone)
-    }
-
     /// The level of its sandbox.
     pub fn level(&self) -> Level {
         self.sandbox.as_ref().map_or(Level::None, Sandbox::level)

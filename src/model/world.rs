@@ -8,14 +8,12 @@ use serde_json::Value;
 
 use super::ask::AnsweredQuestion;
 use super::beat::{Failure, LastResult, LoopState};
+use super::digest::{Digest, Items, digest, digest_items};
 use super::json::{PathChange, canonical};
 use super::name::Name;
 use super::schedule::Due;
 use super::time::Now;
 use super::worker::{Deliverable, WorkerView};
-
-/// A blake3 digest in hexadecimal.
-pub type Digest = String;
 
 /// The version of the prompt's format; a recorded world contains the version of its prompt.
 pub const PROMPT_VERSION: u32 = 1;
@@ -167,27 +165,8 @@ pub struct World {
     pub own: LoopStatus,
 }
 
-/// The digest of each item of a world.
-pub type Items = BTreeMap<String, Digest>;
-
 /// The prefix of items of workers. An archived worker is not a change, because a decision has already seen its end.
 pub const WORKER_ITEM: &str = "worker/";
-
-/// Length-prefixed blake3, so that another split of the same bytes has another digest.
-pub fn digest(parts: &[&[u8]]) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-/// One digest over all items, sorted by name.
-pub fn digest_items(items: &Items) -> Digest {
-    let parts: Vec<&[u8]> = items.iter().flat_map(|(name, d)| [name.as_bytes(), d.as_bytes()]).collect();
-    digest(&parts)
-}
 
 impl World {
     /// The digest of each item, for comparison with an earlier world.

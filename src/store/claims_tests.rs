@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::model::beat::Started;
+use crate::model::process::Started;
 
 struct Dir {
     _temp: tempfile::TempDir,

@@ -506,7 +506,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         for (file, text) in [
-            ("linked/.git", "gitdir: ../main/.git/worktrees/linked\n"),
+            ("work/.git", "gitdir: ../main/.git/worktrees/linked\n"),
             ("main/.git/worktrees/linked/commondir", "../..\n"),
             ("main/.git/config", ""),
         ] {
@@ -514,7 +514,7 @@ mod tests {
             write(root.join(file), text).unwrap();
         }
         let found = paths(&scan(&root, &["sh"], 100), &root);
-        for wanted in ["linked", "main/.git/worktrees/linked", "main/.git"] {
+        for wanted in ["work", "main/.git/worktrees/linked", "main/.git"] {
             assert!(found.iter().any(|path| path == wanted), "{wanted}: {found:?}");
         }
     }

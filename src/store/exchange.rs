@@ -16,8 +16,8 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
 use super::file::{self, ReadError};
+use crate::model::digest::Digest;
 use crate::model::exchange::{FileChange, FileContent, NextStep, next_step};
-use crate::model::world::Digest;
 use crate::sys::path;
 use crate::sys::writers::WriterGuard;
 

@@ -13,8 +13,8 @@ use super::file;
 use super::layout::Layout;
 use super::{lock, texts};
 use crate::model::beat::Operation;
+use crate::model::digest::Digest;
 use crate::model::step::{self, CHANGED, Probe};
-use crate::model::world::Digest;
 
 /// The result of a file operation.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,9 +18,9 @@ use super::clock::Deadline;
 use super::proc::{self, Input, Job, OutputLimit, ProcessExit, Sink};
 use super::program;
 use super::signal::Cancel;
-use crate::model::ask::visible;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
+use crate::model::text::visible;
 
 pub use dir::{GitDir, RepoLink, Scratch};
 

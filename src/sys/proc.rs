@@ -184,6 +184,8 @@ impl<'a> Children<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
+
     use crate::model::boxing::{Sandbox, Walls};
 
     #[test]

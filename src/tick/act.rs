@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{Ctx, decide, log};
-use crate::model::beat::{Intent, LoopState, Operation, Started};
+use crate::model::beat::{Intent, LoopState, Operation};
 use crate::model::entry::{self, MoveOutcome};
+use crate::model::process::Started;
 use crate::model::step::{self, Effect, Evidence, LoopEvent, Probe};
 use crate::model::user_side;
 use crate::store::boxes::SandboxBuilder;

@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
+use crate::model::digest::Items;
 use crate::model::json::{self, PathChange};
-use crate::model::world::{ChangeKind, Items, WORKER_ITEM, WorldChange};
+use crate::model::world::{ChangeKind, WORKER_ITEM, WorldChange};
 
 /// The maximum number of places of one item.
 const PLACES_PER_ITEM: usize = 20;

@@ -11,14 +11,13 @@ use super::sense::Sensed;
 use super::{Ctx, log, own};
 use crate::model::beat::{Inflight, LoopState};
 use crate::model::budget::Budget;
+use crate::model::digest::{Items, digest_items};
 use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::step::ObservedInputs;
 use crate::model::time::beat_id;
-use crate::model::world::{
-    ChangeKind, Context, Frame, Goal, Items, PROMPT_VERSION, SensorReading, WorldChange, digest_items,
-};
+use crate::model::world::{ChangeKind, Context, Frame, Goal, PROMPT_VERSION, SensorReading, WorldChange};
 use crate::store::budget::{self, BudgetRequest};
 use crate::store::history::History;
 use crate::store::{layout, ledger, lock, logs};

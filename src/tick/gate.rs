@@ -5,12 +5,13 @@ use serde::Serialize;
 
 use crate::model::beat::{FLAP_DECAY_MS, LoopState, Settled};
 use crate::model::budget::Hit;
+use crate::model::digest::Digest;
 use crate::model::failing::Class;
 use crate::model::name::Name;
 use crate::model::settings::Limits;
 use crate::model::step::recent;
 use crate::model::time::{Now, human_ms};
-use crate::model::world::{ChangeKind, Digest, World};
+use crate::model::world::{ChangeKind, World};
 
 /// The inputs of the gate besides the memory.
 #[derive(Clone, Debug)]

@@ -17,10 +17,11 @@ use crate::model::beat::{CommitNote, Failure, LastResult, LoopState, Settled};
 use crate::model::budget::Hit;
 use crate::model::charge::{Charge, Usage, dollars};
 use crate::model::decision::Move;
+use crate::model::digest::{Digest, Items, digest_items};
 use crate::model::name::Name;
 use crate::model::step::{Decided, LoopEvent, ObservedInputs};
 use crate::model::time::beat_id;
-use crate::model::world::{Digest, Frame, Items, digest_items};
+use crate::model::world::Frame;
 use crate::store::commits::{self, Commits};
 use crate::store::{budget, file, layout, ledger, logs, operations, records};
 

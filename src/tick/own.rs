@@ -7,11 +7,12 @@ use crate::model::ask::{
     AnswerFile, AnsweredQuestion, AskKind, AskReply, OUTDATED, QuestionFile, QuestionState, REJECTED_FOR_MS,
 };
 use crate::model::beat::LoopState;
+use crate::model::digest::Digest;
 use crate::model::name::Name;
 use crate::model::schedule::Schedule;
 use crate::model::time::Now;
 use crate::model::worker::{Deliverable, WorkerView};
-use crate::model::world::{BudgetState, Digest, LoopStatus};
+use crate::model::world::{BudgetState, LoopStatus};
 use crate::store::records::Asks;
 
 /// The parts of the state that were already read.

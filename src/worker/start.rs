@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 
 use super::{clone, secrets_pipe};
 use crate::agents;
-use crate::model::ask::quote_argv;
 use crate::model::budget::Hit;
 use crate::model::fault::Fault;
 use crate::model::lease;
 use crate::model::name::Name;
 use crate::model::scope::ApprovalScope;
 use crate::model::settings::{Settings, WorkerRunner};
+use crate::model::text::quote_argv;
 use crate::model::time::Now;
 use crate::model::worker::{Check, Objects, Spec, WorkerLimits};
 use crate::store::boxes::Cell;

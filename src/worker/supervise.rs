@@ -23,10 +23,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use crate::agents;
-use crate::model::beat::Started;
 use crate::model::boxing::Level;
 use crate::model::lease::{self, Claimant, Holder, Ttl};
 use crate::model::name::Name;
+use crate::model::process::Started;
 use crate::model::query::Scanner;
 use crate::model::secret::Secrets;
 use crate::model::time::Now;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::model::ask::visible;
+use crate::model::text::visible;
 use crate::model::time::Now;
 use crate::store::file::Durability;
 use crate::store::layout::Layout;

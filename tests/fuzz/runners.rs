@@ -4,8 +4,8 @@ use looop::agents;
 use looop::agents::http::Protocol;
 use looop::agents::http::wire::ResponseReader;
 use looop::agents::stream::{EventStream, StreamSummary};
-use looop::model::ask::is_hidden;
 use looop::model::failing::Class;
+use looop::model::text::is_hidden;
 
 use super::pieces;
 

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use looop::model::ask::is_hidden;
 use looop::model::query::{Scanner, TerminalQuery as Heard, answer};
 use looop::model::secret::Secrets;
 use looop::model::silence;
 use looop::model::strip::Strip;
+use looop::model::text::is_hidden;
 use looop::model::wire::{self, Decoder, Hello, MAX_PAYLOAD, Resize, ViewerState, WireFrame, WireReply};
 use looop::store::layout::WorkerDir;
 use looop::store::mail::InboxMessage;

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use looop::config::{self, Env};
 use looop::fix::leanfile;
-use looop::model::ask::{AnswerFile, QuestionFile, is_hidden, quote_argv};
+use looop::model::ask::{AnswerFile, QuestionFile};
 use looop::model::beat::LoopState;
 use looop::model::charge::Charge;
 use looop::model::decision::{Action, MAX_BODY_BYTES, MAX_TEXT_BYTES, Move, parse_reply};
@@ -16,6 +16,7 @@ use looop::model::schedule::Schedule;
 use looop::model::secret::Secrets;
 use looop::model::sensor::{SensorHeader, stamp_untrusted};
 use looop::model::settings::{Limits, PolicyRules};
+use looop::model::text::{is_hidden, quote_argv};
 use looop::model::time::Now;
 use looop::model::world::{LoopStatus, SensorReading, Trust, World};
 use looop::sys::proc::{ChildResult, ProcessExit};

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use looop::model::beat::{Intent, Started};
+use looop::model::beat::Intent;
 use looop::model::decision::{Action, Move};
 use looop::model::entry::MoveOutcome;
 use looop::model::lease::{
     Alive, Claimant, Here, Holder, Lease, LeaseRead, Ttl, acquire, alive, floor_after, held, renewed,
 };
 use looop::model::name::Name;
+use looop::model::process::Started;
 use looop::model::step::Probe;
 use looop::model::worker::{Holding, WorkerView};
 

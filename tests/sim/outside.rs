@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use looop::model::ask::{AnswerFile, AskKind, AskReply, QuestionFile};
 use looop::model::beat::LoopState;
+use looop::model::digest::Items;
 use looop::model::name::Name;
 use looop::model::schedule::Schedule;
 use looop::model::settings::{Limits, PolicyRules, RunRule};
 use looop::model::time::Now;
-use looop::model::world::{BudgetState, Goal, Items, SensorReading, Trust};
+use looop::model::world::{BudgetState, Goal, SensorReading, Trust};
 use looop::store::layout;
 use looop::store::records::{Asks, json_text};
 use serde_json::json;

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use looop::model::ask::QuestionFile;
-use looop::model::beat::{Failure, Inflight, Intent, LoopState, Operation, Started};
+use looop::model::beat::{Failure, Inflight, Intent, LoopState, Operation};
 use looop::model::budget::{self, Budget, Hit, Raised, Reserved, Spending, UNKNOWN_CALL_MICROS};
 use looop::model::charge::{Charge, Usage};
 use looop::model::decision::Move;
+use looop::model::digest::{Items, digest_items};
 use looop::model::entry::{self, MoveOutcome};
 use looop::model::failing::Class;
 use looop::model::name::Name;
+use looop::model::process::Started;
 use looop::model::step::{self, CHANGED, Decided, Effect, Evidence, LoopEvent, ObservedInputs, Probe};
 use looop::model::time::beat_id;
-use looop::model::world::{BudgetState, Context, Frame, Items, PROMPT_VERSION, World as Sight, digest_items};
+use looop::model::world::{BudgetState, Context, Frame, PROMPT_VERSION, World as Sight};
 use looop::store::layout;
 use looop::store::records::json_text;
 use looop::tick::gate::{self, GateDecision, Hold, Inputs, Reason};

@@ -181,7 +181,7 @@ impl Http {
             RequestResult::Refused { status, body, retry_after } => {
                 let class = self.class(status, &body);
                 let words =
-                    crate::model::json::clip(&crate::model::ask::visible(&message_of(&body), false), 400);
+                    crate::model::json::clip(&crate::model::text::visible(&message_of(&body), false), 400);
                 let reply_ms =
                     retry_after.as_deref().and_then(seconds_ms).map(|ms| call.now.unix_ms.saturating_add(ms));
                 let retry_at_ms = match class {

@@ -103,7 +103,7 @@ pub(super) fn ask(app: &App, config: &Config, runner: &dyn Runner) -> Result<Run
     let asked = runner.decide(&mut call);
     let took_ms = started.spent_ms();
     let secrets = &config.settings.secrets;
-    let shown = |text: &str| crate::model::ask::visible(&secrets.redact(text), false);
+    let shown = |text: &str| crate::model::text::visible(&secrets.redact(text), false);
     let (usage, stated) = match asked {
         Ok(reply) => {
             (reply.usage, Ok(decision::parse_reply(&reply.text).map(drop).map_err(|why| shown(&why))))

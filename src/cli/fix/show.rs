@@ -4,10 +4,10 @@ use anyhow::Result;
 
 use super::super::{App, print};
 use crate::fix::{Finished, Progress, Tone};
-use crate::model::ask::visible;
 use crate::model::attempt::LedgerLine;
 use crate::model::fix::{TaskState, TaskStatus};
 use crate::model::json::clip;
+use crate::model::text::visible;
 use crate::model::time::human_ms;
 use crate::store::fixes;
 use crate::sys::clock::Deadline;

@@ -88,7 +88,7 @@ impl Renewal {
         match ended.exit {
             ProcessExit::Code(0) if stated.starts_with("looop ") => Ok(()),
             exit => {
-                Err(format!("{} {}", exit.words(), clip(&crate::model::ask::visible(&stated, false), 200)))
+                Err(format!("{} {}", exit.words(), clip(&crate::model::text::visible(&stated, false), 200)))
             }
         }
     }

@@ -7,14 +7,15 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{App, complete, envelope, forms, input, print, save};
-use crate::model::ask::visible;
+use crate::model::digest::Digest;
 use crate::model::example::{self, Setting};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::sensor::{SensorHeader, stamp_untrusted};
+use crate::model::text::visible;
 use crate::model::time::{beat_id, human_ms};
-use crate::model::world::{Digest, SensorReading, Trust};
+use crate::model::world::{SensorReading, Trust};
 use crate::store::exchange::{self, Fallback};
 use crate::store::file::{self, Durability};
 use crate::store::{examples, layout, lock, texts};

@@ -55,7 +55,7 @@ fn look(table: &toml::Table, place: &str, known: &[&str], odd: &mut Vec<String>)
         let meant = nearest.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         odd.push(format!(
             "unknown key `{place}{}` has no effect{meant}",
-            crate::model::ask::visible(key, false)
+            crate::model::text::visible(key, false)
         ));
     }
 }

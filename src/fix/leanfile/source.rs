@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 
 use super::gate::{self, LeanRequest};
 use super::{MAX_BYTES, parse};
-use crate::model::ask::quote_argv;
 use crate::model::fault::Fault;
+use crate::model::text::quote_argv;
 use crate::store::file;
 
 /// Directories of version control systems at the top of a project.

@@ -2,8 +2,8 @@
 //! it.
 
 use super::{Alive, Claimant, Grant, Here, Holder, Lease, LeaseRead, LeaseStatus, Lost, Refusal};
-use crate::model::beat::Started;
 use crate::model::name::Name;
+use crate::model::process::Started;
 use crate::model::worker::Holding;
 
 /// More epochs than one resource is ever granted between two unreadable files.

@@ -1,9 +1,10 @@
 //! Pure. Determines what happened to a move that was begun before a crash and not settled.
 
 use super::Probe;
-use crate::model::beat::{Intent, Operation, Started};
+use crate::model::beat::{Intent, Operation};
+use crate::model::digest::Digest;
 use crate::model::entry;
-use crate::model::world::Digest;
+use crate::model::process::Started;
 
 /// The reason why a change of a file was not made.
 pub const CHANGED: &str = "changed by someone else";

@@ -9,11 +9,12 @@ use crate::model::beat::{
 };
 use crate::model::charge::{Charge, Usage};
 use crate::model::decision::{Action, Move};
+use crate::model::digest::{Digest, Items};
 use crate::model::entry::{self, MoveOutcome};
 use crate::model::failing::Class;
 use crate::model::name::Name;
 use crate::model::time::Now;
-use crate::model::world::{Digest, Goal, Items, WORKER_ITEM};
+use crate::model::world::{Goal, WORKER_ITEM};
 
 /// The shortest and longest delay of a requested look, in milliseconds.
 const NUDGE_MS: (i64, i64) = (30_000, 300_000);

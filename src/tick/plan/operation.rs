@@ -6,12 +6,13 @@ use super::MovePlan;
 use crate::model::ask::{AskKind, QuestionFile};
 use crate::model::beat::Operation;
 use crate::model::decision::{Action, Move, RunCommand};
+use crate::model::digest::Digest;
 use crate::model::entry::MoveOutcome;
 use crate::model::name::Name;
 use crate::model::schedule::{FireTime, Schedule};
 use crate::model::sensor::stamp_untrusted;
 use crate::model::time::Now;
-use crate::model::world::{Digest, Goal};
+use crate::model::world::Goal;
 use crate::store::{layout, records};
 use crate::tick::sense::Sensed;
 

@@ -171,5 +171,5 @@ impl Link {
 }
 
 fn refused(id: &Name, why: &str) -> Fault {
-    Fault::failed(format!("could not attach to {id}: {}", crate::model::ask::visible(why, false)))
+    Fault::failed(format!("could not attach to {id}: {}", crate::model::text::visible(why, false)))
 }

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::Reach;
 use super::plan::Attention;
-use crate::model::ask::{QuestionFile, visible};
+use crate::model::ask::QuestionFile;
 use crate::model::card::barred;
+use crate::model::text::visible;
 use crate::model::time::Now;
 use crate::store::file::{self, Durability};
 use crate::store::layout::{Layout, ask_path};

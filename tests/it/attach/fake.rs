@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
-use looop::model::beat::Started;
 use looop::model::name::Name;
+use looop::model::process::Started;
 use looop::model::wire::{Decoder, FrameKind, Hello, Resize, ViewerState, encode_json};
 use looop::model::worker::{Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::layout::{Layout, WorkerDir};

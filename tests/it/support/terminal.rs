@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use looop::model::beat::Started;
 use looop::model::name::Name;
+use looop::model::process::Started;
 use looop::model::worker::{Flag, Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::layout::{Layout, WorkerDir};
 use looop::store::{records, workers};
