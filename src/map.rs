@@ -123,7 +123,7 @@ pub struct MapAnswer {
 /// Finds the project of a directory: the nearest directory at or above it with a mark of a project.
 ///
 /// # Errors
-/// A usage error when there is none: nobody wants a map of a whole home directory.
+/// A usage error if no folder above is a project: a map of a whole home directory helps no user.
 pub fn root_of(dir: &Path) -> Result<PathBuf> {
     let found = dir.ancestors().find(|dir| MARKS.iter().any(|mark| dir.join(mark).exists()));
     found.map(Path::to_owned).ok_or_else(|| {

@@ -16,7 +16,7 @@ pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// The largest beginning of an event stream that is kept for inspection, in bytes.
 const STREAM_KEPT_BYTES: usize = 4 << 20;
 
-/// One call: the prompt lies in files, never in one big argument.
+/// One call. The prompt is in files, because an argument has a limited size.
 pub struct ModelCall<'a> {
     /// The file of the whole prompt.
     pub prompt_file: PathBuf,

@@ -110,8 +110,8 @@ pub struct DecideSetup<'a> {
 
 /// How an agent CLI works in a terminal. It asks its own questions, and looop flags them.
 pub struct WorkMode {
-    /// Its arguments: `{task}` stands for [`WORK_TASK`], `{brief}` for the path of the brief, `{status}`
-    /// for that of the status file, `{box}` for the sandbox that codex makes for its commands.
+    /// Its arguments. `{task}` is replaced by [`WORK_TASK`], `{brief}` by the path of the brief, `{status}` by the path of
+    /// the status file, and `{box}` by the sandbox that codex makes for its commands.
     pub args: &'static str,
     /// Environment variables that are set for it, with the same places.
     pub set: &'static [(&'static str, &'static str)],
@@ -127,8 +127,8 @@ pub struct WorkMode {
 
 /// How an agent CLI edits the files of the folder that it is started in, unattended.
 pub struct FixMode {
-    /// Its arguments as those of [`WorkMode`]: `{task}` stands for [`FIX_TASK`], `{brief}` for the path of the prompt. The
-    /// prompt comes on stdin where neither of them is named.
+    /// Its arguments. `{task}` is replaced by [`FIX_TASK`], and `{brief}` by the path of the prompt. If neither is named, the
+    /// prompt comes on stdin.
     pub args: &'static str,
     /// Environment variables that are set for it.
     pub set: &'static [(&'static str, &'static str)],
@@ -219,7 +219,7 @@ pub fn fill_box(args: &mut [String], is_sandboxed: bool) {
 /// What an agent asks at its first start, where the screen shows that.
 pub fn first_start(screen: &str) -> Option<FirstStart> {
     let small = screen.to_lowercase();
-    // Words alone may stand in what it works on; a question comes with something to choose.
+    // The words alone may be part of the text that the agent works on. A question also shows choices.
     if !CHOICES.iter().any(|choice| small.contains(choice)) {
         return None;
     }

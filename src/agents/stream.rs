@@ -206,7 +206,7 @@ struct Work {
     calls: ToolCalls,
     /// The last text that is not empty: an agent may end with a message that is.
     text: String,
-    /// The lines that are no events, while there was no event.
+    /// The lines before the first event.
     plain: Vec<u8>,
     has_events: bool,
 }
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_text() {
+    fn a_line_that_is_not_an_event_is_text() {
         let (steps, text, tokens) = read(&["I changed", "{\"a\": 1}", "it."]);
         assert!(steps.is_empty() && tokens.is_none());
         assert_eq!(text, Ok("I changed\n{\"a\": 1}\nit.".to_owned()));

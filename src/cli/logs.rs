@@ -63,14 +63,14 @@ fn find(app: &App, wanted: Option<&str>) -> Result<(WorkerDir, String)> {
     names.dedup();
     // An unknown name gets the error message that lists the workers that are not archived.
     let Ok(id) = pick("worker", wanted, names.into_iter()) else {
-        return Err(known.err().unwrap_or_else(nobody));
+        return Err(known.err().unwrap_or_else(unknown_worker));
     };
     let newest =
         past.iter().rev().find(|past| past.id.as_str() == id).context("could not find the worker")?;
     Ok((WorkerDir(app.layout.past_workers().join(&newest.dir)), id.to_owned()))
 }
 
-fn nobody() -> anyhow::Error {
+fn unknown_worker() -> anyhow::Error {
     Fault::usage("could not find the worker").into()
 }
 

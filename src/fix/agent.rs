@@ -237,7 +237,7 @@ impl Fixer {
     /// Calls the agent in a directory until it answers; an empty answer causes another call.
     ///
     /// # Errors
-    /// When the prompt cannot be written or a process not be waited for. That the agent fails is no error.
+    /// When the prompt cannot be written, or a process cannot be waited for. A failure of the agent is part of the reply.
     pub fn call(&self, caller: &AgentCaller, prompt: &str, cwd: &Path) -> Result<AgentReply> {
         file::write(&caller.prompt_file, prompt.as_bytes(), 0o600, file::Durability::Whole)?;
         let mut reply: Option<AgentReply> = None;

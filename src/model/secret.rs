@@ -121,7 +121,7 @@ fn begun(scan: &SecretScan, text: &str, depth: usize) -> (Vec<SecretSpan>, usize
         let decoded = spelling.decode(text);
         let cut = spelling.cut_escape(text, decoded.as_ref());
         if let Some(head) = text.get(..cut).filter(|head| head.len() < text.len()) {
-            // What the cut escape will be may go on with a secret that begins before it.
+            // The rest of the cut escape may continue a secret that begins before it.
             open = open.min(match spelling.decode(head) {
                 Some(decoded) => decoded.place(begun(scan, &decoded.text, depth - 1).1),
                 None => begun(scan, head, depth - 1).1,

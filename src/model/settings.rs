@@ -107,7 +107,7 @@ pub struct WorkerRunner {
 }
 
 impl WorkerRunner {
-    /// Checks that a program can work without the key of a `token_cmd`: nobody would give it that key.
+    /// Checks that a program can work without the key of a `token_cmd`: looop does not pass that key on to a program.
     ///
     /// # Errors
     /// Says where `token_cmd` works, and what helps.

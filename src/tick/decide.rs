@@ -40,7 +40,7 @@ pub struct Written {
 /// Writes the prompt to the files that the runner reads. This happens before the call is reserved, so that a full disk
 /// causes neither a call nor a reservation.
 pub fn write_down(ctx: &mut Ctx, beat: &str, prompt: &Prompt) -> Result<Written> {
-    // Only a runner that stands in it needs it, and says so when it is not there.
+    // Only a runner that is started in this folder needs it, and reports it if it is missing.
     log::warn_on_error(ctx, file::make_dir(&ctx.layout.empty_dir()));
     written(ctx, beat, "", &prompt.text, prompt.split)
 }

@@ -252,7 +252,7 @@ fn refuses_the_move(make: Make, path: &str, decided: &str, why: &str) {
 
 #[test]
 #[ignore = "slow"]
-fn a_move_on_what_is_no_regular_file_is_refused_and_blocks_nothing() {
+fn a_move_on_a_file_of_another_kind_is_refused_and_blocks_nothing() {
     let write = r#"{"move":"write_goal","id":"odd","body":"b","why":"x"}"#;
     let archive = r#"{"move":"archive_goal","id":"odd","why":"x"}"#;
     for (make, _) in ODD {

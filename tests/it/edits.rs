@@ -64,7 +64,7 @@ fn moves() -> Vec<(&'static str, &'static str, Value)> {
 
 #[test]
 #[ignore = "slow"]
-fn what_a_human_writes_while_the_model_thinks_is_never_replaced_or_put_away() {
+fn an_edit_while_the_model_thinks_is_never_replaced_or_archived() {
     // Once as a free move, once as one that waits: then nobody is asked to say yes to a diff of other words.
     let both = [true, false].into_iter().flat_map(|free| moves().into_iter().map(move |one| (free, one)));
     for (free, (path, text, decided)) in both {

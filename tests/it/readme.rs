@@ -36,7 +36,7 @@ fn pages() -> Vec<Page> {
     let mut paths: Vec<String> = docs
         .map(|entry| format!("docs/{}", entry.unwrap().file_name().to_str().unwrap()))
         .filter(|path| path.ends_with(".md"))
-        .chain(["README.md".to_owned(), "CHANGELOG.md".to_owned()])
+        .chain(["README.md".to_owned(), "CHANGELOG.md".to_owned(), "CONTRIBUTING.md".to_owned()])
         .collect();
     paths.sort();
     let read = |path: String| Page { text: fs::read_to_string(Path::new(ROOT).join(&path)).unwrap(), path };

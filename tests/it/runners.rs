@@ -151,7 +151,7 @@ fn a_tool_call_in_the_reply_does_not_run() {
 
 #[test]
 #[ignore = "needs agent CLIs"]
-fn a_long_prompt_goes_through_whole_and_an_open_stdin_hangs_nobody() {
+fn a_long_prompt_arrives_whole_and_an_open_stdin_blocks_no_beat() {
     for decider in ALL {
         let server = ModelServer::start(vec![Reply::text(NOOP)]);
         let Some(profile) = profile(decider, &server.url()) else { continue };

@@ -310,7 +310,7 @@ fn json_on_a_terminal_is_spelled_differently_and_means_the_same() {
 }
 
 #[test]
-fn a_list_that_is_drawn_anew_shows_foreign_text_and_does_not_obey_it() {
+fn a_list_that_is_redrawn_escapes_foreign_text() {
     let profile = Profile::scripted(&[NOOP]);
     let spec = profile.data().join("workers/w1/spec.json");
     fs::create_dir_all(spec.parent().unwrap()).unwrap();

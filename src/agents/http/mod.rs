@@ -67,7 +67,7 @@ pub struct Http {
 /// The result of one request.
 enum RequestResult {
     Answer(StreamSummary, Vec<u8>),
-    /// A status that is no success, what stands in its body, and how long to wait.
+    /// The server answered with an error status: its body, and how long the server asks to wait.
     Refused {
         status: u16,
         body: String,

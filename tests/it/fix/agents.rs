@@ -74,7 +74,7 @@ fn run(bug: &Bug, body: &str, most: u32) -> (Fixture, i32, Vec<Value>) {
 
 #[test]
 #[ignore = "slow"]
-fn whoever_goes_round_in_circles_is_halted_by_attempt_4() {
+fn an_agent_that_repeats_itself_is_halted_by_attempt_4() {
     for (at, bug) in BUGS.iter().enumerate() {
         for (kind, body) in LOOPS {
             let (_, code, lines) = run(bug, body, 4 + 1);
@@ -89,7 +89,7 @@ fn whoever_goes_round_in_circles_is_halted_by_attempt_4() {
 
 #[test]
 #[ignore = "slow"]
-fn whoever_gets_somewhere_is_never_halted() {
+fn an_agent_that_makes_progress_is_never_halted() {
     for (at, bug) in BUGS.iter().enumerate() {
         let [one, two, three] = bug.steps;
         let tweak = "sed -i \"2s/\\$/ # try $n/\" lib.sh";

@@ -107,7 +107,7 @@ fn a_file_that_an_editor_has_open_at_the_end_is_not_replaced() {
 }
 
 #[test]
-fn a_folder_that_is_no_repository_is_fixed_as_well() {
+fn a_folder_without_a_repository_is_fixed_as_well() {
     let fixture = Fixture::plain(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     fixture.leanfile(TESTS, TASK);
     fixture.agent(FIXED);

@@ -43,7 +43,7 @@ fn deadly(fixture: &Fixture, at: &str) {
 
 #[test]
 #[ignore = "slow"]
-fn killed_by_its_agent_or_its_tests_it_goes_on_with_what_was_edited() {
+fn after_a_kill_by_its_agent_or_tests_a_fix_keeps_the_edits() {
     for point in ["before", "middle", "after", "tests", "lingers"] {
         let fixture = fixture();
         deadly(&fixture, point);

@@ -56,7 +56,7 @@ fn each_side_may_ask_only_for_what_is_its_own() {
 
 #[test]
 #[ignore = "slow"]
-fn half_a_frame_keeps_nobody_waiting_and_is_given_up() {
+fn half_a_frame_delays_no_other_client_and_is_dropped() {
     let terminal = TmuxFixture::start(&[], "sleep 600");
     let mut half = terminal.connect("attach.sock");
     half.write_all(b"J\x50\0\0\0{\"looop\"").unwrap();
