@@ -19,8 +19,8 @@ use super::outside::{DAY, Facts, HOUR, JOURNAL, MINUTE, PLAYBOOK};
 use super::tick::outcome;
 
 /// How many decisions in a row may say that there is nothing to do while nothing changes: the one that settled the world
-/// and three that it wished for, and the same once more when the last of them is old.
-const QUIET: u32 = 8;
+/// and three that it wished for, and one more when the last of them is old.
+const QUIET: u32 = 5;
 
 /// A yes that a human gave, and what was seen then.
 #[derive(Clone, Debug)]

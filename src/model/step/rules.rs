@@ -202,13 +202,15 @@ fn remember_move(
     next.served.extend(aim.map(|goal| (goal.clone(), next.decisions)));
     let streak =
         beat.nudge.as_ref().filter(|_| seen.unchanged).map_or(0, |nudge| nudge.streak).saturating_add(1);
-    next.nudge = decided.next_beat_s.filter(|_| streak <= MAX_NUDGES).map(|seconds| Nudge {
+    let asked_again = seen.unchanged && matches!(beat.settled, Settled::Noop { again: true, .. });
+    // A decision on an old `noop` is the last one until something changes.
+    let may_wish = streak <= MAX_NUDGES && !(seen.unchanged && seen.aged) && !asked_again;
+    next.nudge = decided.next_beat_s.filter(|_| may_wish).map(|seconds| Nudge {
         set_ms: seen.at.unix_ms,
         wait_ms: (i64::from(seconds) * 1000).clamp(NUDGE_MS.0, NUDGE_MS.1),
         streak,
     });
     let at_ms = seen.at.unix_ms;
-    let asked_again = seen.unchanged && matches!(beat.settled, Settled::Noop { again: true, .. });
     match &decided.action {
         Action::Noop {} => Settled::Noop { at_ms, again: seen.aged || asked_again },
         // A repeated move without effect counts as a noop; otherwise it would be paid for forever.
