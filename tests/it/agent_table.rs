@@ -43,6 +43,7 @@ fn started(fixture: &Fixture, agent: &Agent, set: &[&str]) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn each_agent_decides_or_says_what_it_can_do() {
     for agent in AGENTS {
         let name = agent.name;
@@ -84,6 +85,7 @@ fn each_agent_works() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn each_agent_fixes() {
     for agent in AGENTS {
         let name = agent.name;

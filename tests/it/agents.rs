@@ -491,6 +491,7 @@ fn a_program_that_is_silent_at_a_prompt_is_flagged_as_a_guess() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_guess_is_taken_back_by_output_but_not_by_a_look_at_the_screen() {
     let script = r#"
         trap "printf '\\rOverwrite it? [y/N] drawn anew? '" WINCH

@@ -189,6 +189,7 @@ fn the_same_wish_is_the_same_ask() {
 type Change = fn(&Profile);
 
 #[test]
+#[ignore = "slow"]
 fn a_yes_is_void_when_anything_it_covered_has_changed() {
     let changes: [(&str, Change); 7] = [
         ("a file that argv names", |p| fs::write(p.path("work/input.txt"), "as it is now\n").unwrap()),
@@ -283,6 +284,7 @@ fn a_write_of_playbook_or_sensor_waits_and_shows_its_diff() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn at_most_twenty_are_open() {
     let profile = Profile::scripted(&[NOOP]);
     let wishes: Vec<String> =

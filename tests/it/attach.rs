@@ -337,6 +337,7 @@ fn another_version_says_which_side_is_newer() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_flood_ends_with_the_latest_state_and_few_frames() {
     let (_profile, mut fake, mut outer) = attached(80, 24);
     let line = "0123456789abcdef ".repeat(60) + "\r\n";

@@ -50,6 +50,7 @@ fn refused(profile: &Profile, expected: &[&str]) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_bad_config_says_where_and_makes_nothing() {
     let rows: [(&str, &[&str]); 21] = [
         ("", &["looop.json:1:0: EOF"]),
@@ -143,6 +144,7 @@ const ODD: [(Make, &str); 5] = [
 ];
 
 #[test]
+#[ignore = "slow"]
 fn an_unreadable_goal_is_shown_as_one() {
     for (make, why) in ODD {
         let profile = Profile::scripted(&[NOOP]);

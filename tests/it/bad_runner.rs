@@ -66,6 +66,7 @@ fn fails(profile: &Profile, class: &str, expected_calls: usize) -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_call_that_ends_badly_is_one_failure() {
     let rows = [
         (":", "empty", "printed nothing"),
@@ -98,6 +99,7 @@ fn a_runner_that_is_not_there_is_missing() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_runner_that_hangs_is_ended_with_all_its_children() {
     let profile = Profile::scripted(&[NOOP]);
     let here = profile.path("script").display().to_string();
@@ -173,6 +175,7 @@ fn a_reply_without_one_valid_move_is_asked_about_once() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_move_in_prose_or_fences_is_found() {
     let rows = [
         format!("Let me think.\n\n{NOOP}\n\nThat is all {{not JSON}}."),

@@ -77,6 +77,7 @@ fn a_child_of_a_beat_is_not_the_user_in_a_namespace_with_the_hosts_proc() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_child_that_left_the_group_of_a_sensor_is_ended_at_its_deadline() {
     let profile = Profile::scripted(&[NOOP]);
     profile.sensor("away.sh", &format!("# looop: timeout=1s\n{}", with_another_group(&profile, "")));
@@ -88,6 +89,7 @@ fn a_child_that_left_the_group_of_a_sensor_is_ended_at_its_deadline() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_child_that_left_the_group_of_a_command_is_ended_by_the_beat_after_a_crash() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
     profile.unboxed(&["run"]);
@@ -123,6 +125,7 @@ fn a_runner_that_outlived_a_killed_beat_is_ended_before_the_next_one_asks() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_command_that_cannot_be_watched_never_begins() {
     if Command::new("strace").arg("--version").output().is_err() {
         return skipped("no strace");

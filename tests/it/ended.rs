@@ -113,6 +113,7 @@ fn tip(dir: &Path, name: &str) -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn commits_on_a_detached_head_and_on_another_branch_come_back() {
     let scene = Scene::new();
     for (id, script) in [
@@ -188,6 +189,7 @@ fn work_that_did_not_pass_its_check_or_was_killed_is_named() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_clone_in_an_odd_state_is_named_and_its_worker_flagged() {
     let scene = Scene::new();
     let conflict =

@@ -211,6 +211,7 @@ fn nothing_gets_out_of_a_full_box_with_the_first_landlock() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn nothing_gets_out_of_a_full_box_with_the_landlock_of_current_distributions() {
     if !lacks_tools() {
         for version in [3, 4, 5] {
@@ -305,6 +306,7 @@ pub fn from_full_boxes() -> Option<&'static Tally> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn every_attempt_succeeds_without_a_box() {
     if lacks_tools() {
         return;
@@ -317,6 +319,7 @@ fn every_attempt_succeeds_without_a_box() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn the_docs_tell_what_a_partial_box_lets_through() {
     if lacks_tools() {
         return;

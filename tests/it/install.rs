@@ -126,6 +126,7 @@ fn release_of(dir: &Path, bytes: &[u8], sum: Option<&str>) -> String {
 const OLDER: &str = "echo looop 0.0.1";
 
 #[test]
+#[ignore = "slow"]
 fn a_release_is_installed_once_and_taken_away_again() {
     let home = Home::with(&released());
     let first = home.install(&[]).ok();

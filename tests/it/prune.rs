@@ -146,6 +146,7 @@ fn orphans_of_a_lost_worker_are_ended_when_it_is_archived_or_killed() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_restarted_worker_is_not_ended_as_an_orphan_of_an_earlier_one() {
     let profile = Profile::scripted(&[NOOP]);
     // What runs in a full box ends with its supervisor.
@@ -252,6 +253,7 @@ fn files_in_a_workers_own_directory_are_kept_until_a_human_insists() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_watched_list_shows_who_comes_and_ends_with_ctrl_c() {
     let profile = Profile::scripted(&[NOOP]);
     let out = profile.path("watched");

@@ -126,6 +126,7 @@ fn it_beats_at_its_start_and_not_because_of_its_own_writes() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_change_of_the_humans_wakes_it_at_once() {
     let profile = Profile::scripted(&[r#"{"move":"ask","text":"Which?","why":"w"}"#, NOOP]);
     profile.sensor("s.sh", "echo '{\"n\":1}'");
@@ -155,6 +156,7 @@ fn a_change_of_the_humans_wakes_it_at_once() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn it_outlives_a_killed_beat() {
     let profile = Profile::scripted(&[NOOP]);
     profile.sensor(
@@ -201,6 +203,7 @@ fn it_ends_a_beat_that_hangs_and_goes_on() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn after_a_sleep_of_the_machine_it_beats_at_once() {
     let profile = Profile::scripted(&[NOOP, NOOP, NOOP]);
     let pulse = Pulse::start(&profile);
@@ -217,6 +220,7 @@ fn after_a_sleep_of_the_machine_it_beats_at_once() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn ended_while_a_model_thinks_it_leaves_nothing() {
     for trap in ["", "trap '' TERM INT\n"] {
         let profile = Profile::scripted(&[NOOP]);
@@ -254,6 +258,7 @@ fn there_is_one_pulse_and_only_a_forced_move_beside_it() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_sensor_that_writes_where_it_looks_does_not_make_it_spin() {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "goal: g\n");
@@ -275,6 +280,7 @@ fn a_sensor_that_writes_where_it_looks_does_not_make_it_spin() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_edit_made_during_a_beat_is_seen_by_the_next() {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "goal: g\n");
@@ -335,6 +341,7 @@ fn a_pulse_whose_data_dir_is_gone_stops_and_makes_nothing_in_its_place() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_pulse_whose_start_directory_is_removed_goes_on_and_commits() {
     for relative in [false, true] {
         let mut profile = Profile::scripted(&[NOOP]);

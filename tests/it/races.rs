@@ -176,6 +176,7 @@ fn a_human_never_waits_for_a_thinking_model_and_is_never_overwritten() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_interrupted_decision_leaves_no_runner_and_is_made_again() {
     let bodies = ["touch thinking\nexec {hang}", "trap '' TERM INT\ntouch thinking\nexec {hang}"];
     for (signal, body) in [Signal::INT, Signal::TERM].into_iter().flat_map(|s| bodies.map(|body| (s, body))) {
@@ -198,6 +199,7 @@ fn an_interrupted_decision_leaves_no_runner_and_is_made_again() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_interrupted_command_is_ended_and_reported() {
     let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
     profile.unboxed(&["run"]);
@@ -221,6 +223,7 @@ fn an_interrupted_command_is_ended_and_reported() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_a_runner_leaves_behind_is_ended() {
     let hang_on = "setsid {hang} &\n(setsid {hang} 2>&1 &)\necho '{noop}'";
     let deaf = "trap '' TERM\nsetsid {hang} &\nexec {hang}";
@@ -312,6 +315,7 @@ fn attempts() -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn nothing_that_a_beat_started_can_use_a_human_verb() {
     assert_eq!(GUISES.len() * (VERBS.len() + 1), 60);
     for place in ["run", "runner", "sensor"] {

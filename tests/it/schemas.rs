@@ -72,6 +72,7 @@ fn check(profile: &Profile, name: &str, call: &str, ran: &Ran) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn every_answer_has_its_published_form() {
     let empty = Profile::scripted(&[r#"{"move":"noop","why":"x"}"#]);
     std::fs::create_dir(empty.path("project")).unwrap();

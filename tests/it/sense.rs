@@ -71,6 +71,7 @@ fn sensors_run_side_by_side() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_deadline_ends_the_sensor_and_all_that_it_started() {
     let profile = Profile::scripted(&[NOOP]);
     let dir = traces(&profile);
@@ -102,6 +103,7 @@ fn a_deadline_ends_the_sensor_and_all_that_it_started() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_sensor_that_never_stops_printing_costs_little_memory() {
     let profile = Profile::scripted(&[NOOP]);
     profile.looop(&["tick"]).ok();
@@ -137,6 +139,7 @@ fn a_sensor_reads_nothing_and_sees_no_secret() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_interval_spares_runs_until_it_is_over_or_the_file_is_another() {
     let profile = Profile::scripted(&[NOOP]);
     let dir = traces(&profile);

@@ -80,6 +80,7 @@ fn cells(line: &str) -> usize {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_pipe_that_closes_early_is_success_without_a_word() {
     let profile = lived_in();
     for call in LISTS {
@@ -119,6 +120,7 @@ fn a_table_fits_its_terminal_and_uses_it() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn only_the_base_colours_are_used_and_no_background() {
     let profile = lived_in();
     let allowed = ["0", "1", "2", "31", "32", "33"];
@@ -135,6 +137,7 @@ fn only_the_base_colours_are_used_and_no_background() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn the_locale_changes_nothing_and_stops_nothing() {
     let profile = lived_in();
     for call in ["ls --all", "status", "asks", "goal list", "schema", "doctor"] {

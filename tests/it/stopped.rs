@@ -47,6 +47,7 @@ fn stop(profile: &Profile) -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_stopped_supervisor_is_named_by_all_that_need_it() {
     let profile = running();
     let pid = stop(&profile);
@@ -75,6 +76,7 @@ fn a_stopped_supervisor_is_named_by_all_that_need_it() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_kill_says_after_a_while_what_it_waits_for() {
     let profile = running();
     let pid = stop(&profile);
@@ -130,6 +132,7 @@ fn a_kill_by_force_reaches_into_the_sandbox() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_supervisor_without_its_socket_gets_a_signal() {
     let profile = running();
     fs::remove_file(profile.data().join("workers/w1/attach.sock")).unwrap();
@@ -156,6 +159,7 @@ fn what_a_lost_worker_left_is_found_without_its_environment() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_stopped_supervisor_with_no_room_for_a_request_is_reported_in_words() {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
     let profile = running();

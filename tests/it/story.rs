@@ -71,6 +71,7 @@ fn unix_ms() -> i64 {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_worker_calls_and_the_human_answers_in_its_window() {
     let start = json!({"move": "start_worker", "id": "paint", "goal": "shed", "verify": "blue",
         "brief": "Find out the colour.", "why": "the shed is bare"});
@@ -154,6 +155,7 @@ fn a_worker_calls_and_the_human_answers_in_its_window() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn without_tmux_the_pulse_says_it_once_and_a_server_that_comes_later_shows_it() {
     let script = "
         wait_for() { while [ ! -e $1 ]; do sleep 0.02; done; }

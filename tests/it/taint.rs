@@ -29,6 +29,7 @@ fn is_shown_as_data(profile: &Profile, id: &str) -> bool {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_goal_of_strangers_stays_theirs_under_every_name_until_it_is_edited() {
     for how in ["kept", "renamed", "renamed by git", "copied", "gone for a while"] {
         let profile = written_after_untrusted_text();

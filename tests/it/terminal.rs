@@ -169,6 +169,7 @@ fn a_caller_that_ignores_or_blocks_signals_changes_nothing() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_ignored_sigterm_ends_the_pulse_and_an_ignored_sighup_does_not() {
     let profile = Profile::scripted(&[NOOP]);
     let mut pulse = start(caller(&profile, IGNORE_ALL, &[]));
@@ -222,6 +223,7 @@ fn hostile() -> Profile {
 }
 
 #[test]
+#[ignore = "slow"]
 fn no_foreign_text_is_obeyed_by_a_terminal() {
     let profile = hostile();
     let beats = profile.looop(&["log", "--json"]).ok().json();

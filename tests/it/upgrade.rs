@@ -115,6 +115,7 @@ impl Drop for Pulse {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_pulse_goes_on_as_the_program_that_replaced_its_own() {
     let installed = Installed::new();
     let profile = &installed.profile;
@@ -150,6 +151,7 @@ fn a_pulse_goes_on_as_the_program_that_replaced_its_own() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_program_that_cannot_go_on_is_reported_once_and_the_old_one_stays() {
     let installed = Installed::new();
     let profile = &installed.profile;

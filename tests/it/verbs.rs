@@ -237,6 +237,7 @@ fn sensors_are_added_stamped_tried_and_removed() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_timer_wakes_once_when_it_is_due() {
     let profile = Profile::scripted(&[NOOP]);
     profile.looop(&["tick"]).ok();

@@ -141,6 +141,7 @@ fn the_starter_does_not_wait_for_the_worker_and_leaks_nothing_into_it() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn fifty_megabytes_of_output_are_kept_byte_for_byte() {
     let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
     let script = "stty raw -echo; i=0; while [ $i -lt 50 ]; do head -c 1000000 /dev/urandom | tee -a copy; i=$((i+1)); done";
@@ -154,6 +155,7 @@ fn fifty_megabytes_of_output_are_kept_byte_for_byte() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn exit_check_and_limit_decide_how_a_worker_stands() {
     let profile = Profile::scripted(&[r#"{"move":"noop","why":"w"}"#]);
     profile.config_more(json!({

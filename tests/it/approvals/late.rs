@@ -58,6 +58,7 @@ fn waiting(ttl: &str) -> (Profile, Value) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_word_about_what_is_closed_by_now_is_not_taken() {
     let why = "a beat has closed it in the meantime";
     for (what, change) in CHANGES {

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 #[test]
+#[ignore = "slow"]
 fn a_forged_yes_runs_nothing() {
     let printed = |hash: &str| json!({ "approve": { "hash": hash } });
     // An answer written by hand, for a hash that is not that of the move.
@@ -58,6 +59,7 @@ fn a_forged_yes_runs_nothing() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn rules_free_what_they_name_and_nothing_else() {
     let rows = [
         (json!(["./sink.sh", "a"]), &["./sink.sh", "a"][..], true),
@@ -163,6 +165,7 @@ fn no_free_command_carries_a_yes_to_where_yeses_are() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_command_of_a_beat_is_not_a_human() {
     let profile = profile(&["RUN", NOOP]);
     // What it runs tries to say yes, to answer and to write a goal, under the beat that started it.
@@ -310,6 +313,7 @@ fn sparse(profile: &Profile, name: &str, bytes: u64) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_command_that_names_too_much_to_read_is_refused() {
     let profile = profile(&[NOOP]);
     for name in ["work/one", "work/two"] {

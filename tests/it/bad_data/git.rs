@@ -95,6 +95,7 @@ fn a_merge_in_progress_delays_commits_and_loses_nothing() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_git_dir_that_is_missing_or_not_a_directory_is_not_followed() {
     catches_up(
         |profile| {
@@ -198,6 +199,7 @@ fn nothing_that_a_git_config_names_is_ever_run() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_newest_commit_that_a_power_loss_left_empty_is_given_up_with_a_word() {
     for what in ["HEAD", "HEAD^{tree}", "refs/heads/main"] {
         let profile = Profile::scripted(&[NOOP]);
@@ -267,6 +269,7 @@ impl Drop for WaitingGit {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_commit_that_waits_in_a_persons_editor_or_hook_during_a_beat_succeeds() {
     for args in [
         &["commit"][..],
@@ -302,6 +305,7 @@ fn a_commit_that_waits_in_a_persons_editor_or_hook_during_a_beat_succeeds() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_lock_that_another_program_holds_is_named_by_status_and_doctor() {
     for name in ["index.lock", "packed-refs.lock", "refs/heads/main.lock"] {
         let profile = Profile::scripted(&[&write("a"), NOOP]);

@@ -119,6 +119,7 @@ fn an_index_that_calls_a_file_unchanged_is_not_believed() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn repositories_inside() {
     let left = stays(|fixture, clone| drop(fs::rename(fixture.repo("inner"), clone.join("inner"))));
     assert_eq!(left.words(), "1 untracked file (`inner/`)");

@@ -156,6 +156,7 @@ fn objects_of_a_start(trust: &str, chosen: Option<&str>, borrows: bool) -> Strin
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_worker_with_a_network_gets_reachable_objects_after_text_of_strangers() {
     assert_eq!(objects_of_a_start("untrusted", None, false), "reachable");
     assert_eq!(objects_of_a_start("trusted", None, false), "shared");

@@ -218,6 +218,7 @@ fn bomb(repo: &Path, levels: u32, with_files: bool) -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_commit_that_multiplies_is_counted_and_refused() {
     for with_files in [true, false] {
         let fixture = Fixture::new();

@@ -127,6 +127,7 @@ fn sweep(scenes: &[Scene]) -> [usize; 2] {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_goal_is_written_by_a_beat_that_panics_or_by_the_next() {
     if let Ok(uses) = env::var(FUSE) {
         return beat(uses.parse().unwrap());

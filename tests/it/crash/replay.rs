@@ -503,6 +503,7 @@ fn replay_of(name: &str, every: usize) -> Option<Tally> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_beat_that_loses_power_at_some_points_is_made_whole_by_the_next() {
     holds(replay_of("write_goal", SAMPLE));
 }

@@ -23,6 +23,7 @@ fn nothing_ran(fixture: &Fixture, verb: &str) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn no_fix_runs_what_a_repository_names() {
     let fixture = Fixture::new();
     let repo = hostile(&fixture, "repo");

@@ -58,6 +58,7 @@ fn the_static_config_has_three_places_and_a_relative_binary_begins_in_its_own() 
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_must_be_well_is_waited_for_and_not_for_ever() {
     let fixture = fixture();
     fixture.agent(FIXED);

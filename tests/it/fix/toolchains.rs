@@ -168,6 +168,7 @@ fn node_test() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_shell() {
     check(&Toolchain {
         name: "shell",

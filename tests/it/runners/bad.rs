@@ -58,6 +58,7 @@ fn a_program_that_asks_its_model_for_ever_is_ended() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_stream_of_100_mb_is_read_in_bounded_memory() {
     let answer = json!({ "type": "message_end", "message": {
         "role": "assistant", "stopReason": "stop", "content": [{ "type": "text", "text": NOOP }],

@@ -66,6 +66,7 @@ fn an_answer_that_the_output_limit_ended_holds_no_move_and_says_why() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_wait_that_a_server_names_is_kept() {
     let slow = |seconds: &str| {
         Reply::status(429, r#"{"error":{"message":"slow down"}}"#).header("retry-after", seconds)
@@ -149,6 +150,7 @@ fn a_stream_that_falls_silent_in_its_middle_is_ended_and_what_it_used_is_known()
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_health_check_waits_for_a_bounded_time_and_hears_an_error() {
     for (words, why) in
         [("", "is down"), ("HTTP/1.1 503 no\r\ncontent-length: 0\r\n\r\n", "answered with 503")]
@@ -234,6 +236,7 @@ fn a_program_that_decides_gets_the_key_in_a_variable_and_cannot_repeat_it() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_command_that_prints_no_key_is_reported_before_anything_is_asked() {
     let server = ModelServer::start(vec![Reply::text(NOOP)]);
     for (argv, why) in [

@@ -175,6 +175,7 @@ fn the_internet_of_a_sandbox_is_the_outside_and_its_names_and_not_the_loopback_o
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_plain_user_has_the_same_internet() {
     reaches("internet", "http://10.77.0.2:1", USER, None, &["name:outside", "outside:outside"]);
 }
@@ -186,6 +187,7 @@ fn the_internet_is_the_same_without_landlock() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_model_on_the_loopback_is_reached_besides_the_internet() {
     let expected = ["model:model", "name:outside", "outside:outside"];
     reaches("auto", "http://127.0.0.1:9100/v1", USER, None, &expected);

@@ -44,6 +44,7 @@ fn cents(profile: &Profile) -> u64 {
 }
 
 #[test]
+#[ignore = "slow"]
 fn workers_side_by_side_end_at_the_days_cap_and_a_human_raises_it() {
     early_in_the_hour();
     let profile = spenders(json!({ "day_usd": 1.0, "worker_usd": 1.0 }));
@@ -133,6 +134,7 @@ fn a_lie_about_money_costs_a_worker_its_own_budget_and_stops_no_decision() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_a_worker_says_names_no_other_runner_and_a_bad_figure_counts_nothing() {
     let terminal =
         super::TmuxFixture::with(spenders(json!({ "day_usd": 10.0, "worker_usd": 3.0 })), &[], "sleep 600");
@@ -172,6 +174,7 @@ fn what_a_worker_says_names_no_other_runner_and_a_bad_figure_counts_nothing() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_goal_an_hour_and_a_runner_have_caps_of_their_own() {
     for (budget, cap) in [
         (json!({ "goal_usd": 0.3 }), "goal g 20"),

@@ -234,6 +234,7 @@ fn a_viewer_that_never_reads_slows_nothing_and_costs_nothing() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_stale_socket_is_replaced_and_a_long_path_works_for_every_verb() {
     let mut profile = Profile::empty();
     let deep = "a-directory-with-a-long-name/".repeat(8);

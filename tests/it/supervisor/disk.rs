@@ -6,6 +6,7 @@ use crate::support::profile::{LOOOP, Profile};
 
 /// In a mount namespace of its own, where the workers' directory is a small file system.
 #[test]
+#[ignore = "slow"]
 fn a_full_disk_costs_output_and_nothing_else() {
     let mut probe = std::process::Command::new("unshare");
     if !probe.args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]).status().is_ok_and(|s| s.success()) {

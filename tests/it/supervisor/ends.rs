@@ -9,6 +9,7 @@ use super::{NOOP, TmuxFixture};
 use crate::support::profile::{Profile, wait_until};
 
 #[test]
+#[ignore = "slow"]
 fn limits_end_a_worker_and_say_which() {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "budget": { "worker_usd": 1 }, "limits": { "worker_wall": "1s" } }));
@@ -60,6 +61,7 @@ fn too_much_output_ends_a_worker() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_was_killed_is_killed_once_and_takes_no_more_requests() {
     let terminal = TmuxFixture::start(&[], "trap '' HUP TERM; touch ready; while :; do sleep 0.1; done");
     terminal.wait_file("ready");
@@ -128,6 +130,7 @@ fn a_worker_without_open_terminal_is_not_hung_up_on() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_check_that_closes_its_output_does_not_keep_the_supervisor_busy() {
     let profile = Profile::scripted(&[NOOP]);
     let check = "exec >/dev/null 2>&1; sleep 1; touch slept; while [ ! -e go ]; do sleep 0.02; done";
@@ -143,6 +146,7 @@ fn a_check_that_closes_its_output_does_not_keep_the_supervisor_busy() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn one_worker_cannot_hold_leases_without_end() {
     let script =
         "i=0; while [ $i -lt 70 ]; do looop claim c$i >>out 2>&1; i=$((i+1)); done; touch done; sleep 600";

@@ -92,6 +92,7 @@ fn an_approved_worker_gets_the_clone_and_the_check_of_its_goal() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn no_worker_gets_what_is_looops_own() {
     for (more, words) in [
         (json!({ "repo": "." }), "its repo is looop's own"),

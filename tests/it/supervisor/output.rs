@@ -32,6 +32,7 @@ fn what_only_a_terminal_understands_reaches_no_humans_terminal() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn terminal_queries_with_unread_answers_take_bounded_memory() {
     let script = r"touch ready; while [ ! -e go ]; do sleep 0.02; done
         i=0; while [ $i -lt 2000 ]; do printf '\033[c\033[6n\033[c\033[6n\033[c\033[6n\033[c\033[6n'; i=$((i+1)); done
@@ -58,6 +59,7 @@ fn a_call_for_a_human_is_heard_though_more_output_follows_at_once() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_program_that_calls_for_a_human_without_end_starts_no_crowd() {
     let script = r"i=0; while [ $i -lt 400 ]; do printf '\033]7501;state=blocked:kind=k%d\033\\' $i; looop flag $i.; i=$((i+1)); done
         touch done; sleep 600";

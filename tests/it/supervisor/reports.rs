@@ -85,6 +85,7 @@ fn what_a_worker_is_sent_it_reads_once_and_whole() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn all_reports_of_a_worker_together_have_a_limit() {
     let script = r#"
         for n in 1 2 3 4; do head -c 9900000 /dev/zero | looop report big$n 2>printed || break; done
@@ -110,6 +111,7 @@ fn all_reports_of_a_worker_together_have_a_limit() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn reports_under_way_count_for_the_limit_together() {
     let terminal = TmuxFixture::start(&[], "sleep 600");
     let part = vec![b'x'; looop::model::wire::MAX_PAYLOAD];

@@ -90,6 +90,7 @@ fn each_flag_and_each_ask_is_notified_once() {
 
 /// Who sleeps hears of what the loop asks too, with a pulse and from cron.
 #[test]
+#[ignore = "slow"]
 fn what_the_loop_asks_is_notified_once() {
     let run = r#"{"move":"run","argv":["date"],"why":"to know the time"}"#;
     let ask = r#"{"move":"ask","text":"Which one?\nap-1 approval","options":["a","b"],"why":"w"}"#;

@@ -69,6 +69,7 @@ fn steps() -> Vec<Step> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn every_prompt_of_a_history_is_rebuilt_byte_for_byte() {
     let profile = Profile::scripted(&[NOOP]);
     profile.config_more(json!({ "policy": { "allow": [{ "argv": ["echo", "hi"] }] } }));
