@@ -74,6 +74,6 @@ fn a_program_that_calls_for_a_human_without_end_starts_no_crowd() {
         most = most.max(lines.filter(|line| String::from_utf8_lossy(line).contains(&me)).count());
         terminal.file("done").exists()
     });
-    assert!(most <= 4, "{most} errands at once");
+    assert!(most <= 4, "{most} helpers at once");
     assert_eq!(terminal.row()["flag"]["text"], "399.");
 }
