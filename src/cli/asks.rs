@@ -10,6 +10,7 @@ use crate::model::fault::{ErrorKind, Fault};
 use crate::model::name::Name;
 use crate::model::text::visible;
 use crate::model::time::human_ms;
+use crate::store::json_file;
 use crate::store::records::{self, Asks};
 use crate::store::{file, layout, lock, workers};
 use crate::sys::clock;
@@ -212,7 +213,7 @@ fn say(app: &App, ask: &QuestionFile, reply: AskReply) -> Result<()> {
     let fail = |why: &str| Err(Fault::failed(format!("could not {verb} {}: {why}", ask.id)).into());
     let held = lock::store(&app.layout.store_lock())?;
     let now = clock::now();
-    let there: Option<QuestionFile> = records::read_json(&app.layout.file(&layout::ask_path(&ask.id)))?;
+    let there: Option<QuestionFile> = json_file::read_json(&app.layout.file(&layout::ask_path(&ask.id)))?;
     if there.as_ref() != Some(ask) || records::peek_beat(&app.layout)?.closed_asks.contains(&ask.id) {
         return fail("a beat has closed it in the meantime");
     }
@@ -225,7 +226,7 @@ fn say(app: &App, ask: &QuestionFile, reply: AskReply) -> Result<()> {
     records::set_answer_aside(&app.layout, &ask.id, now)?;
     let answer = AnswerFile { ask: ask.id.clone(), at_ms: now.unix_ms, reply };
     let path = app.layout.asks().join(format!("{}.answer.json", ask.id));
-    if !file::create(&path, records::json_text(&answer)?.as_bytes(), 0o600)? {
+    if !file::create(&path, json_file::json_text(&answer)?.as_bytes(), 0o600)? {
         return fail("it has an answer already");
     }
     drop(held);

@@ -11,6 +11,7 @@ use crate::config::Env;
 use crate::model::example;
 use crate::model::fault::Fault;
 use crate::store::history::{CommitSpec, CommittedContent, FileEdit, History, Signature};
+use crate::store::json_file;
 use crate::store::{examples, file, records, seed};
 use crate::sys::proc;
 use crate::sys::program;
@@ -126,7 +127,7 @@ fn prepare(dir: &Path, repo: &Path) -> Result<Demo> {
         "decide": "scripted",
         "runners": { "scripted": { "decide": [own, "__scripted", script], "write": [config_dir] } },
     });
-    records::write_json(&config, &file_text, file::Durability::Whole)?;
+    json_file::write_json(&config, &file_text, file::Durability::Whole)?;
     let set = |key: &str, value: &Path| (key.to_owned(), value.to_string_lossy().into_owned());
     let mut env = Env::read()?.all();
     env.retain(|(key, _)| !key.starts_with("LOOOP_"));

@@ -9,8 +9,8 @@ use crate::model::fault::Fault;
 use crate::model::secret::{RedactStream, Secrets};
 use crate::model::strip::Strip;
 use crate::model::worker::Spec;
+use crate::store::json_file;
 use crate::store::layout::WorkerDir;
-use crate::store::records;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 use crate::store::workers;
 use crate::sys::path;
@@ -76,7 +76,7 @@ fn unknown_worker() -> anyhow::Error {
 
 /// The secrets of this process, and those that the worker got.
 fn secrets(dir: &WorkerDir) -> Secrets {
-    let spec = records::read_json::<Spec>(&dir.spec()).ok().flatten();
+    let spec = json_file::read_json::<Spec>(&dir.spec()).ok().flatten();
     config::secrets().and(Secrets::of(spec.as_ref().map_or(&[], |spec| &spec.env), &path::is_there))
 }
 

@@ -6,6 +6,7 @@ use super::{App, print};
 use crate::model::charge::dollars;
 use crate::model::name::Name;
 use crate::store::file::Durability;
+use crate::store::json_file;
 use crate::store::records::{self, Paused};
 use crate::store::{budget, file, lock, operations, texts};
 use crate::sys::signal::Cancel;
@@ -56,7 +57,7 @@ const WAIT_LIMIT_MS: i64 = 60_000;
 pub fn pause(app: &App, args: &PauseArgs) -> Result<u8> {
     let _held = lock::store(&app.layout.store_lock())?;
     let paused = Paused { since_ms: app.now.unix_ms, why: args.why.join(" ") };
-    records::write_json(&app.layout.paused(), &paused, Durability::Durable)?;
+    json_file::write_json(&app.layout.paused(), &paused, Durability::Durable)?;
     print::line("paused; `looop resume` continues");
     Ok(0)
 }

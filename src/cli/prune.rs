@@ -9,9 +9,10 @@ use super::{App, complete, envelope, forms, pick, print};
 use crate::model::text::visible;
 use crate::model::time::{human_ms, parse_ms};
 use crate::model::worker::{Repo, Spec};
+use crate::store::json_file;
 use crate::store::layout::WorkerDir;
 use crate::store::workers::{self, Past, Worker};
-use crate::store::{file, lock, records};
+use crate::store::{file, lock};
 use crate::sys::signal::Cancel;
 use crate::worker::clone::{self, Git};
 use crate::worker::fleet;
@@ -159,7 +160,7 @@ fn own_files(dir: &WorkerDir) -> Option<String> {
 /// The repository of the worker's clone; none without a clone. The inner error says why it is unknown; then it
 /// is also unknown which work exists only in the clone.
 fn repo(dir: &WorkerDir) -> Result<Option<Repo>, String> {
-    match records::read_json::<Spec>(&dir.spec()) {
+    match json_file::read_json::<Spec>(&dir.spec()) {
         Ok(Some(spec)) => Ok(spec.repo),
         Ok(None) if fs::symlink_metadata(dir.clone_dir()).is_err() => Ok(None),
         Ok(None) => {

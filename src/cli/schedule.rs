@@ -9,6 +9,7 @@ use crate::model::name::Name;
 use crate::model::schedule::{FireTime, Schedule};
 use crate::model::time::{human_ms, parse_ms};
 use crate::store::exchange::{self, Fallback};
+use crate::store::json_file;
 use crate::store::{file, layout, lock, records};
 
 #[derive(Debug, clap::Subcommand)]
@@ -115,7 +116,7 @@ fn set(app: &App, args: SetArgs) -> Result<()> {
     let schedule = Schedule { when, note: args.note.join(" "), created_ms: app.now.unix_ms, clean: true };
     let _held = lock::store(&app.layout.store_lock())?;
     let path = app.layout.file(&layout::schedule_path(&args.name));
-    let (text, seen) = (records::json_text(&schedule)?, save::digest(&path)?);
+    let (text, seen) = (json_file::json_text(&schedule)?, save::digest(&path)?);
     let done = exchange::write(&path, text.as_bytes(), 0o600, seen.as_ref(), Fallback::Steps)?;
     save::made(&format!("set the schedule {}", args.name), &done)?;
     let due = schedule.next_ms(None, app.now);

@@ -9,7 +9,8 @@ use super::compare::{self, Of, Since};
 use super::{App, complete, envelope, forms, input, pick, print, save};
 use crate::model::name::Name;
 use crate::model::time::human_ms;
-use crate::store::{exchange, file, lock, records, texts};
+use crate::store::json_file;
+use crate::store::{exchange, file, lock, texts};
 use crate::sys::signal::Cancel;
 use crate::tick::sense;
 
@@ -95,7 +96,7 @@ pub fn run(app: &App, verb: SensorVerb) -> Result<u8> {
 
 fn list(app: &App, sensors: &[texts::SensorFile], problems: &[String], as_json: bool) -> Result<()> {
     let snapshot = |name: &Name| -> Option<crate::model::world::SensorReading> {
-        records::read_json(&app.layout.snapshots().join(format!("{name}.json"))).ok().flatten()
+        json_file::read_json(&app.layout.snapshots().join(format!("{name}.json"))).ok().flatten()
     };
     if as_json {
         let rows: Vec<_> = sensors

@@ -14,6 +14,7 @@ use crate::model::time::{clock_flaw, human_ms};
 use crate::model::world::SensorReading;
 use crate::store::boxes::SandboxBuilder;
 use crate::store::history::locks;
+use crate::store::json_file;
 use crate::store::workers::Worker;
 use crate::store::{claims as leases, ledger, lock, records, texts};
 use crate::tick::{gate, sense};
@@ -73,7 +74,7 @@ fn gather(app: &App) -> Result<StatusFacts> {
     problems.extend(more);
     problems.extend(locks::in_words(layout.root()));
     let snapshot = |name: &crate::model::name::Name| -> Option<SensorReading> {
-        records::read_json(&layout.snapshots().join(format!("{name}.json"))).ok().flatten()
+        json_file::read_json(&layout.snapshots().join(format!("{name}.json"))).ok().flatten()
     };
     let open = all_asks.values().filter(|(ask, _)| !beat.closed_asks.contains(&ask.id));
     let idle = crate::store::file::read_text(&layout.idle(), 64).ok().flatten();

@@ -8,7 +8,8 @@ use crate::model::spend::{GroupBy, SpendRow, report};
 use crate::model::text::visible;
 use crate::model::time::human_ms;
 use crate::model::world::Context;
-use crate::store::{ledger, records};
+use crate::store::json_file;
+use crate::store::ledger;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  looop why")]
@@ -22,7 +23,7 @@ const WEEK_MS: i64 = 7 * 86_400_000;
 
 /// Explains the last and the next decision. Runs the sensors once; spends and writes nothing.
 pub fn run(app: &App, args: &Args) -> Result<u8> {
-    let last: Option<Context> = records::read_json(&app.layout.world())?;
+    let last: Option<Context> = json_file::read_json(&app.layout.world())?;
     let config = app.config()?;
     let next = tick::preview(app, &config)?;
     let since = app.now.at(app.now.unix_ms - WEEK_MS);

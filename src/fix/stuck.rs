@@ -8,6 +8,7 @@ use crate::model::ask::{AskKind, AskReply, QuestionFile};
 use crate::model::attempt::{AnsweredHalt, EpisodeState, HaltQuestion, LedgerLine};
 use crate::model::fix::{FixSession, TaskStatus};
 use crate::model::name::Name;
+use crate::store::json_file;
 use crate::store::{file, fixes, layout, lock, records};
 use crate::sys::clock;
 use crate::worker::client;
@@ -111,7 +112,7 @@ fn put(ctx: &FixContext, text: &str) -> Result<Name> {
             approval: None,
             clean: false,
         };
-        let bytes = records::json_text(&ask).context("could not write the question")?;
+        let bytes = json_file::json_text(&ask).context("could not write the question")?;
         if file::create(&ctx.layout.file(&layout::ask_path(&id)), bytes.as_bytes(), 0o600)? {
             return Ok(id);
         }

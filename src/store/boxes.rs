@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Durability};
 use super::layout::Layout;
-use super::records;
 use crate::model::boxing::{Endpoint, Level, Powers, Sandbox, SandboxGrant, SandboxSubject, Walls};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::policy;
 use crate::model::sensor::SensorHeader;
 use crate::model::settings::Settings;
+use crate::store::json_file;
 use crate::sys::sandbox_probe;
 use crate::sys::signal::Cancel;
 pub use agent_sandbox::{AgentSandbox, Rooms};
@@ -106,7 +106,7 @@ impl<'a> SandboxBuilder<'a> {
 
     /// Reads the cached probe, if it is valid for this machine as it is now.
     fn tried(&self, stamp: &str) -> Option<Powers> {
-        let tried = records::read_json::<ProbeResult>(&self.layout.sandbox()).ok().flatten();
+        let tried = json_file::read_json::<ProbeResult>(&self.layout.sandbox()).ok().flatten();
         tried.filter(|tried| tried.stamp == stamp).map(|tried| tried.powers)
     }
 
@@ -132,8 +132,8 @@ impl<'a> SandboxBuilder<'a> {
             let best = best.unwrap_or(BestSandbox { powers: powers.clone(), notified: false });
             let tried = ProbeResult { stamp, powers: powers.clone() };
             let kept = file::make_dir(self.layout.cache())
-                .and_then(|()| records::write_json(&self.layout.best_sandbox(), &best, Durability::Whole))
-                .and_then(|()| records::write_json(&self.layout.sandbox(), &tried, Durability::Whole));
+                .and_then(|()| json_file::write_json(&self.layout.best_sandbox(), &best, Durability::Whole))
+                .and_then(|()| json_file::write_json(&self.layout.sandbox(), &tried, Durability::Whole));
             // If the cache cannot be written, the next caller probes again.
             drop(kept);
         }
@@ -141,7 +141,7 @@ impl<'a> SandboxBuilder<'a> {
     }
 
     fn best(&self) -> Option<BestSandbox> {
-        records::read_json::<BestSandbox>(&self.layout.best_sandbox()).ok().flatten()
+        json_file::read_json::<BestSandbox>(&self.layout.best_sandbox()).ok().flatten()
     }
 
     /// Describes how sandboxes are weaker than they once were on this machine; `None` if they are not.
@@ -158,7 +158,7 @@ impl<'a> SandboxBuilder<'a> {
         let lost = self.powers().lost_since(&best.powers);
         if lost.is_some() != best.notified {
             let best = BestSandbox { notified: lost.is_some(), ..best.clone() };
-            records::write_json(&self.layout.best_sandbox(), &best, Durability::Whole)?;
+            json_file::write_json(&self.layout.best_sandbox(), &best, Durability::Whole)?;
         }
         Ok(lost.filter(|_| !best.notified))
     }

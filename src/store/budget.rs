@@ -11,13 +11,14 @@ use anyhow::{Context, Result};
 use super::file::Durability;
 use super::layout::Layout;
 use super::ledger::{self, Totals};
-use super::{lock, records, workers};
+use super::{lock, workers};
 use crate::model::budget::{self, Budget, Hit, Raise, Raised, Reserved, UNKNOWN_CALL_MICROS};
 use crate::model::charge::dollars;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::model::worker::Spec;
+use crate::store::json_file;
 
 /// The caller of a model: the beat, or a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +144,7 @@ pub fn reserve(layout: &Layout, budget: &Budget, wanted: BudgetRequest, now: Now
     if judged.is_ok() {
         kept.insert(wanted.caller.key(), reserved);
     }
-    records::write_json(&layout.reserved(), &kept, Durability::Whole)?;
+    json_file::write_json(&layout.reserved(), &kept, Durability::Whole)?;
     Ok(judged)
 }
 
@@ -192,7 +193,7 @@ pub fn raise(
         }
     }
     if !caps.is_empty() {
-        records::write_json(&layout.raised(), &raised, Durability::Durable)?;
+        json_file::write_json(&layout.raised(), &raised, Durability::Durable)?;
     }
     Ok(caps)
 }
@@ -232,13 +233,13 @@ fn judge(
 }
 
 fn raised(layout: &Layout) -> Result<Raised> {
-    Ok(records::read_json(&layout.raised())?.unwrap_or_default())
+    Ok(json_file::read_json(&layout.raised())?.unwrap_or_default())
 }
 
 /// Sums the reservations of other callers that live.
 fn others(layout: &Layout, own: Spender) -> Result<BTreeMap<String, Reserved>> {
     // The file is not synced. A power loss can tear it, but then no caller that had reserved something still lives.
-    let known = records::read_json::<BTreeMap<String, Reserved>>(&layout.reserved());
+    let known = json_file::read_json::<BTreeMap<String, Reserved>>(&layout.reserved());
     let mut all = known.ok().flatten().unwrap_or_default();
     all.remove(&own.key());
     let mut alive = BTreeMap::new();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::file::{self, Durability, ReadError};
 use super::layout::Layout;
-use super::records::{self, Parsed};
+use super::records;
 use super::{lock, workers};
 use crate::model::lease::{
     self, Alive, Claimant, Here, Holder, Lease, LeaseRead, LeaseStatus, Lost, Refusal, Ttl, floor_after,
@@ -17,6 +17,8 @@ use crate::model::lease::{
 };
 use crate::model::name::Name;
 use crate::model::worker::{Holding, WorkerState};
+use crate::store::json_file;
+use crate::store::json_file::Parsed;
 use crate::sys::{clock, tree};
 
 /// Returns this machine and this moment, for the rules.
@@ -68,7 +70,7 @@ pub fn acquire(
     let aside = set_aside(layout, resource, &found)?;
     // Write the floor first: if only the lease were on disk and were lost later, its epoch would be issued again.
     raise_floor(layout, floor, grant.floor)?;
-    records::write_json(&layout.claim(resource), &grant.lease, Durability::Durable)?;
+    json_file::write_json(&layout.claim(resource), &grant.lease, Durability::Durable)?;
     let kept = aside.map(|path| format!("; it is kept as `{}`", path.display())).unwrap_or_default();
     let note = grant.note.map(|note| note + &kept);
     Ok(Ok(Granted { holding: grant.lease.holding(), note }))
@@ -81,7 +83,7 @@ pub fn acquire(
 pub fn renew(layout: &Layout, holder: &Holder, holdings: &[Holding], mono_ms: i64) -> Result<Vec<Lost>> {
     let _held = lock::store(&layout.store_lock())?;
     each(layout, holder, holdings, |lease| {
-        records::write_json(&layout.claim(&lease.resource), &renewed(lease, mono_ms), Durability::Whole)
+        json_file::write_json(&layout.claim(&lease.resource), &renewed(lease, mono_ms), Durability::Whole)
     })
 }
 
@@ -183,7 +185,7 @@ fn each(
 }
 
 fn find(layout: &Layout, resource: &Name) -> Result<LeaseRead> {
-    Ok(match records::parse::<Lease>(&layout.claim(resource))? {
+    Ok(match json_file::parse::<Lease>(&layout.claim(resource))? {
         Parsed::Absent => LeaseRead::Absent,
         Parsed::Corrupt(why) => LeaseRead::Corrupt(why),
         Parsed::Good(lease) if lease.resource == *resource => LeaseRead::Lease(lease),
@@ -195,7 +197,7 @@ fn liveness(layout: &Layout, lease: &Lease) -> Alive {
     let Holder::Worker(id) = &lease.holder else { return Alive::Unknown };
     let dir = layout.worker(id);
     let locked = workers::is_alive(&dir).ok();
-    let state = records::read_json::<WorkerState>(&dir.state()).ok().flatten();
+    let state = json_file::read_json::<WorkerState>(&dir.state()).ok().flatten();
     lease::alive(lease, locked, state.as_ref().map(|state| &state.supervisor))
 }
 

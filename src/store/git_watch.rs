@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::file::Durability;
-use super::records;
 use crate::model::boxing::Sandbox;
 use crate::model::user_side::UserSidePath;
+use crate::store::json_file;
 use crate::sys::sandbox::GitWatch;
 
 /// Writes the record, before the child begins. A child without a sandbox gets none: it may do all that the user may.
@@ -17,7 +17,7 @@ pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Re
     let Some(sandbox) = sandbox else { return Ok(()) };
     let mut walls = sandbox.walls.clone();
     walls.write.retain(|dir| Some(dir.as_path()) != own);
-    records::write_json(record, &GitWatch::begin(&walls), Durability::Whole)
+    json_file::write_json(record, &GitWatch::begin(&walls), Durability::Whole)
 }
 
 /// Renames new git directories that can run commands, once the child and its descendants have ended. Does nothing
@@ -26,7 +26,7 @@ pub fn begin(record: &Path, sandbox: Option<&Sandbox>, own: Option<&Path>) -> Re
 /// # Errors
 /// When the record cannot be read or removed.
 pub fn end(record: &Path) -> Result<Vec<UserSidePath>> {
-    let Some(watch) = records::read_json::<GitWatch>(record)? else { return Ok(Vec::new()) };
+    let Some(watch) = json_file::read_json::<GitWatch>(record)? else { return Ok(Vec::new()) };
     let found = watch.end();
     std::fs::remove_file(record).with_context(|| format!("could not remove `{}`", record.display()))?;
     Ok(found)

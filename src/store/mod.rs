@@ -11,6 +11,7 @@ pub mod file;
 pub mod fixes;
 pub mod git_watch;
 pub mod history;
+pub mod json_file;
 pub mod layout;
 pub mod ledger;
 pub mod lock;

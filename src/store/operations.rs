@@ -200,7 +200,7 @@ pub fn drop_schedule(
     let relative = super::layout::schedule_path(name);
     let path = layout.file(&relative);
     let seen = content(layout, &relative)?;
-    let now: Option<crate::model::schedule::Schedule> = super::records::read_json(&path)?;
+    let now: Option<crate::model::schedule::Schedule> = super::json_file::read_json(&path)?;
     let Some(seen) = seen.filter(|_| now.as_ref() == Some(read)) else { return Ok(()) };
     remember(relative)?;
     // A timer that was set again in the meantime stays.

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Durability};
 use super::layout::Layout;
-use super::{lock, records};
+use super::lock;
 use crate::model::fault::Fault;
 use crate::model::time::Now;
+use crate::store::json_file;
 
 /// The form of `fix/trust.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ pub fn all(layout: &Layout) -> Result<BTreeMap<String, TrustEntry>> {
         let fault = Fault::failed(format!("could not use `{shown}`: other users can write it"));
         return Err(fault.hint(format!("look at it, then run `chmod 600 {shown}`")).into());
     }
-    Ok(records::read_json::<TrustFile>(&path)?.unwrap_or_default().files)
+    Ok(json_file::read_json::<TrustFile>(&path)?.unwrap_or_default().files)
 }
 
 /// Returns whether the file at this path may be used with these bytes.
@@ -101,7 +102,7 @@ fn change(layout: &Layout, edit: impl FnOnce(&mut BTreeMap<String, TrustEntry>))
     let _store = lock::store(&layout.store_lock())?;
     let mut files = all(layout)?;
     edit(&mut files);
-    records::write_json(&path_of(layout), &TrustFile { files }, Durability::Durable)
+    json_file::write_json(&path_of(layout), &TrustFile { files }, Durability::Durable)
 }
 
 #[cfg(test)]

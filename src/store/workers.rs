@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::file::{self, Durability};
 use super::layout::{Layout, WorkerDir};
-use super::{lock, records};
+use super::lock;
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
 use crate::model::process::Started;
 use crate::model::user_side::UserSidePath;
 use crate::model::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
+use crate::store::json_file;
 use crate::sys::tree;
 
 /// A worker as its files describe it.
@@ -66,8 +67,8 @@ pub fn load(layout: &Layout, id: &Name) -> Result<Option<Worker>> {
 pub fn load_from(dir: &WorkerDir) -> Result<Option<Worker>> {
     // Check the lock before reading the state: a supervisor writes its last state and then releases the lock.
     let alive = is_alive(dir)?;
-    let Some(spec) = records::read_json::<Spec>(&dir.spec())? else { return Ok(None) };
-    let state = match records::read_json::<WorkerState>(&dir.state())? {
+    let Some(spec) = json_file::read_json::<Spec>(&dir.spec())? else { return Ok(None) };
+    let state = match json_file::read_json::<WorkerState>(&dir.state())? {
         Some(state) if state.phase.is_over() => state,
         Some(state) if alive && tree::is_stopped(state.supervisor.pid, state.supervisor.start) => {
             WorkerState {
@@ -154,7 +155,7 @@ pub fn live_at_most(layout: &Layout, ids: &[Name]) -> usize {
 /// starter keeps the returned lock until the supervisor has reported its start, and only then syncs the name: a sync
 /// while the command starts would only delay it. Returns `None` if there is a worker of that name.
 pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> Result<Option<lock::Held>> {
-    file::write(&staged.spec(), records::json_text(spec)?.as_bytes(), 0o600, Durability::Whole)?;
+    file::write(&staged.spec(), json_file::json_text(spec)?.as_bytes(), 0o600, Durability::Whole)?;
     file::write(&staged.brief(), brief.as_bytes(), 0o600, Durability::Whole)?;
     file::write(&staged.alive(), b"", 0o600, Durability::Whole)?;
     let held = lock::store(&staged.spec())?;
@@ -195,7 +196,7 @@ pub fn unstage(staged: &WorkerDir) {
 
 /// Replaces a worker's state. Transitions survive a power loss; other updates only change times, and these may be lost.
 pub fn save_state(dir: &WorkerDir, state: &WorkerState) -> Result<()> {
-    records::write_json(&dir.state(), state, Durability::Whole)
+    json_file::write_json(&dir.state(), state, Durability::Whole)
 }
 
 /// One line of `workers/past/index.jsonl`: an ended worker without its long texts.
@@ -339,7 +340,7 @@ pub fn supervisors(layout: &Layout) -> Result<Vec<(u32, u64)>> {
     let (mut all, mut unread) = (Vec::new(), Vec::new());
     for id in ids(layout)? {
         let dir = layout.worker(&id);
-        match records::read_json::<WorkerState>(&dir.state()) {
+        match json_file::read_json::<WorkerState>(&dir.state()) {
             Ok(Some(state)) => all.push((state.supervisor.pid, state.supervisor.start)),
             Ok(None) | Err(_) => unread.push(dir.alive()),
         }

@@ -14,6 +14,7 @@ use crate::model::user_side;
 use crate::store::boxes::SandboxBuilder;
 use crate::store::coverage::SealedFolders;
 use crate::store::exchange::Fallback;
+use crate::store::json_file;
 use crate::store::operations::{self, ChangeResult};
 use crate::store::{file, git_watch, layout, ledger, logs, records, workers};
 use crate::sys::descendants;
@@ -43,7 +44,7 @@ pub fn carry_out(ctx: &mut Ctx, beat: &mut LoopState, event: LoopEvent) -> Resul
         Effect::Journal(line) => logs::journal(ctx.layout, &ctx.settings.secrets.redact(line)).map(|()| None),
         Effect::Flag(ask) => {
             let path = ctx.layout.file(&layout::ask_path(&ask.id));
-            let text = records::json_text(ask.as_ref())?;
+            let text = json_file::json_text(ask.as_ref())?;
             file::create(&path, ctx.settings.secrets.redact(&text).as_bytes(), 0o600).map(|_| None)
         }
         Effect::Sync(found) => match found {

@@ -262,7 +262,7 @@ pub fn rebuild(history: &History, commit: &str) -> Result<Frame> {
 
 /// Returns the files of a frame as in its commit: relative path and bytes.
 pub fn files(frame: &Frame) -> Result<BTreeMap<String, Vec<u8>>> {
-    use crate::store::records::json_text;
+    use crate::store::json_file::json_text;
     let mut files = BTreeMap::from([
         ("PLAYBOOK.md".to_owned(), frame.playbook.clone().into_bytes()),
         ("world.json".to_owned(), json_text(&frame.context)?.into_bytes()),

@@ -23,6 +23,7 @@ use crate::model::step::{Decided, LoopEvent, ObservedInputs};
 use crate::model::time::beat_id;
 use crate::model::world::Frame;
 use crate::store::commits::{self, Commits};
+use crate::store::json_file;
 use crate::store::{budget, file, layout, ledger, logs, operations, records};
 
 /// The report of a beat.
@@ -135,7 +136,7 @@ fn tell_budget(ctx: &Ctx, hit: &Hit, why: &str) -> Result<()> {
         clean: true,
     };
     let path = ctx.layout.file(&layout::ask_path(&ask.id));
-    file::create(&path, records::json_text(&ask)?.as_bytes(), 0o600).map(|_| ())
+    file::create(&path, json_file::json_text(&ask)?.as_bytes(), 0o600).map(|_| ())
 }
 
 fn report(ctx: &mut Ctx, what: BeatResult, next_look_ms: Option<i64>) -> BeatReport {

@@ -21,6 +21,7 @@ use crate::model::worker::{Deliverable, WorkerView};
 use crate::model::world::{BudgetState, Goal, SensorReading, Trust, World};
 use crate::store::boxes::{Cell, SandboxBuilder};
 use crate::store::budget::{self, BudgetRequest};
+use crate::store::json_file;
 use crate::store::layout::{self, Layout};
 use crate::store::records::Asks;
 use crate::store::texts::SensorFile;
@@ -134,7 +135,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Sens
     let cache_path = ctx.layout.sensor_runs();
     let mut runs: LastRuns = match sensors.iter().any(has_interval) {
         // An unreadable record means that the sensor runs again.
-        true => records::read_json(&cache_path).ok().flatten().unwrap_or_default(),
+        true => json_file::read_json(&cache_path).ok().flatten().unwrap_or_default(),
         false => LastRuns::new(),
     };
     let mut readings = BTreeMap::new();
@@ -189,7 +190,7 @@ fn readings(ctx: &mut Ctx, sensors: &[SensorFile]) -> Result<BTreeMap<Name, Sens
     if ran_timed && !ctx.dry {
         runs.retain(|name, _| readings.contains_key(name));
         let kept = file::make_dir(ctx.layout.cache())
-            .and_then(|()| records::write_json(&cache_path, &runs, file::Durability::Whole));
+            .and_then(|()| json_file::write_json(&cache_path, &runs, file::Durability::Whole));
         // If the cache cannot be written, those sensors run again, and the beat continues.
         log::warn_on_error(ctx, kept);
     }

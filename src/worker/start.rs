@@ -21,8 +21,9 @@ use crate::model::time::Now;
 use crate::model::worker::{Check, Objects, Spec, WorkerLimits};
 use crate::store::boxes::Cell;
 use crate::store::file::Durability;
+use crate::store::json_file;
 use crate::store::layout::{Layout, WorkerDir};
-use crate::store::{budget, file, lock, records, workers};
+use crate::store::{budget, file, lock, workers};
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
 use crate::sys::wait::pause_ms;
@@ -330,7 +331,7 @@ impl WorkerStarter<'_> {
                 sandbox.walls.read.push(found.common.join("objects"));
             }
         }
-        records::write_json(&staged.spec(), spec, Durability::Whole)?;
+        json_file::write_json(&staged.spec(), spec, Durability::Whole)?;
         let repo = clone::repo_of(&found, &spec.id)?;
         clone::make_for(&git, &found, &staged.clone_dir(), &repo, objects)?;
         Ok(Ok(()))
@@ -352,7 +353,7 @@ impl WorkerStarter<'_> {
 
     /// Removes the prepared directory of a worker that is not started. It contains no work.
     fn discard(&self, staged: &WorkerDir) -> Result<()> {
-        let spec = records::read_json::<Spec>(&staged.spec()).ok().flatten();
+        let spec = json_file::read_json::<Spec>(&staged.spec()).ok().flatten();
         if let Some(repo) = spec.and_then(|spec| spec.repo) {
             clone::discard(&self.git()?, &repo, &staged.clone_dir(), true)?;
         }

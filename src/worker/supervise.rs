@@ -32,9 +32,10 @@ use crate::model::secret::Secrets;
 use crate::model::time::Now;
 use crate::model::wire::WireReply;
 use crate::model::worker::{Phase, Spec, WorkerState};
+use crate::store::json_file;
 use crate::store::layout::{Layout, WorkerDir};
 use crate::store::transcript::TranscriptWriter;
-use crate::store::{claims, git_watch, lock, records, workers};
+use crate::store::{claims, git_watch, lock, workers};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::pty::{Size, Terminal};
 use crate::sys::signal::SignalPipe;
@@ -145,7 +146,7 @@ fn begin(
     let alive = lock::store(&dir.alive())?;
     let (human, inner) = (bind(&dir.attach_socket())?, bind(&dir.worker_socket())?);
     // Read here, so that the reader is not on the stack below the rest of the start.
-    let spec: Box<Spec> = records::read_json(&dir.spec())?.context("the worker has no spec.json")?;
+    let spec: Box<Spec> = json_file::read_json(&dir.spec())?.context("the worker has no spec.json")?;
     Ok((Supervisor::begin(layout, dir.clone(), *spec, secrets)?, human, inner, alive))
 }
 

@@ -16,9 +16,10 @@ use anyhow::{Context, Result};
 use crate::model::text::visible;
 use crate::model::time::Now;
 use crate::store::file::Durability;
+use crate::store::json_file;
 use crate::store::layout::Layout;
+use crate::store::lock;
 use crate::store::workers::{self, Worker};
-use crate::store::{lock, records};
 use crate::sys::program;
 pub use asks::untold;
 use notify::Notice;
@@ -88,7 +89,7 @@ pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<SurfaceRepo
     let mut all = BTreeMap::new();
     for worker in listed {
         let key = format!("{}@{}", worker.spec.id, worker.spec.created_ms);
-        let past = records::read_json(&layout.worker(&worker.spec.id).surfaced());
+        let past = json_file::read_json(&layout.worker(&worker.spec.id).surfaced());
         let past: Surfaced = report.note(past).flatten().unwrap_or_default();
         all.insert(key, ShownWorker { worker, past });
     }
@@ -228,7 +229,7 @@ impl TmuxServer<'_> {
 }
 
 fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
-    records::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Durability::Whole)
+    json_file::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Durability::Whole)
 }
 
 /// Returns the notices to send, and their files. They are recorded before, so that each is sent at most once.
@@ -251,7 +252,7 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut SurfaceReport) -> Ve
 /// Returns true if the notifier of an ended worker was not told what the worker left behind.
 pub fn is_untold(layout: &Layout, worker: &Worker) -> bool {
     let call = Attention::notice(&worker.state).filter(|_| worker.state.phase.is_over());
-    let past = || records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
+    let past = || json_file::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
     let notified = |past: Option<Surfaced>| past.unwrap_or_default().notified;
     !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&notified(past())))
 }
@@ -261,7 +262,7 @@ pub fn unshown(layout: &Layout, workers: Vec<Worker>) -> Vec<Worker> {
     let is_unshown = |worker: &Worker| {
         let Some(call) = Attention::of(&worker.state) else { return false };
         // An unreadable record counts as not shown.
-        let past = records::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
+        let past = json_file::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
         let past: Surfaced = past.unwrap_or_default();
         call.is_news(&past.shown)
     };

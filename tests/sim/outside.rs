@@ -10,8 +10,9 @@ use looop::model::schedule::Schedule;
 use looop::model::settings::{Limits, PolicyRules, RunRule};
 use looop::model::time::Now;
 use looop::model::world::{BudgetState, Goal, SensorReading, Trust};
+use looop::store::json_file::json_text;
 use looop::store::layout;
-use looop::store::records::{Asks, json_text};
+use looop::store::records::Asks;
 use serde_json::json;
 
 use super::budget_model::BudgetModel;

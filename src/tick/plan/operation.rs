@@ -13,7 +13,8 @@ use crate::model::schedule::{FireTime, Schedule};
 use crate::model::sensor::stamp_untrusted;
 use crate::model::time::Now;
 use crate::model::world::Goal;
-use crate::store::{layout, records};
+use crate::store::json_file;
+use crate::store::layout;
 use crate::tick::sense::Sensed;
 
 /// Plans a move that needs no approval, or has one. `exec` finds the program and the directory of a command; its inner
@@ -89,7 +90,7 @@ pub fn free(
 }
 
 pub(super) fn write_ask(ask: &QuestionFile) -> Result<Operation> {
-    let text = records::json_text(ask)?;
+    let text = json_file::json_text(ask)?;
     Ok(Operation::Write { path: layout::ask_path(&ask.id), text, executable: false, replaces: None })
 }
 
@@ -130,7 +131,7 @@ pub fn replacement(sensed: &Sensed, now: Now, decided: &Move) -> Result<Option<R
             let when = FireTime::from_parts(*in_s, *every_s, cron.as_deref()).map_err(anyhow::Error::msg)?;
             let clean = !sensed.tainted;
             let schedule = Schedule { when, note: note.clone(), created_ms: now.unix_ms, clean };
-            Some(over(layout::schedule_path(name), records::json_text(&schedule)?, false))
+            Some(over(layout::schedule_path(name), json_file::json_text(&schedule)?, false))
         }
         _ => None,
     })

@@ -7,6 +7,7 @@ use super::{LOOK_MS, Supervisor, now};
 use crate::model::ask::{AskKind, AskReply, QuestionFile};
 use crate::model::name::Name;
 use crate::model::wire::{MAX_TEXT, WireReply};
+use crate::store::json_file;
 use crate::store::{file, layout, records};
 use crate::sys::clock::Deadline;
 
@@ -74,7 +75,7 @@ impl Supervisor {
             let name: String = name.take(NAME_CHARS).collect();
             for nth in 0..100 {
                 let id = Name::joined("ask", &format!("{name}{at:x}{nth}"));
-                let text = records::json_text(&ask(id.clone()))?;
+                let text = json_file::json_text(&ask(id.clone()))?;
                 if file::create(&self.layout.file(&layout::ask_path(&id)), text.as_bytes(), 0o600)? {
                     return Ok(id);
                 }

@@ -12,6 +12,7 @@ use crate::model::card::barred;
 use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::store::file::Durability;
+use crate::store::json_file;
 use crate::store::layout::Layout;
 use crate::store::records;
 
@@ -28,7 +29,7 @@ struct NotifiedQuestions {
 /// # Errors
 /// When the asks or the record cannot be read: no notice is sent then.
 pub fn untold(layout: &Layout, now: Now) -> Result<Vec<QuestionFile>> {
-    let notified: NotifiedQuestions = records::read_json(&layout.notified_asks())?.unwrap_or_default();
+    let notified: NotifiedQuestions = json_file::read_json(&layout.notified_asks())?.unwrap_or_default();
     Ok(open(layout, now)?.into_iter().filter(|ask| !notified.asks.contains(&ask.id)).collect())
 }
 
@@ -54,7 +55,7 @@ pub fn due(layout: &Layout, argv: &[String], now: Now) -> Result<Vec<Notice>> {
     let news = untold(layout, now)?;
     if !news.is_empty() {
         let asks = open(layout, now)?.into_iter().map(|ask| ask.id).collect();
-        records::write_json(&layout.notified_asks(), &NotifiedQuestions { asks }, Durability::Whole)?;
+        json_file::write_json(&layout.notified_asks(), &NotifiedQuestions { asks }, Durability::Whole)?;
     }
     Ok(news.iter().map(|ask| notice(layout, argv, ask)).collect())
 }

@@ -13,9 +13,10 @@ use crate::model::card::barred;
 use crate::model::text::visible;
 use crate::model::time::Now;
 use crate::store::file::{self, Durability};
+use crate::store::json_file;
 use crate::store::layout::{Layout, ask_path};
+use crate::store::logs;
 use crate::store::workers::Worker;
-use crate::store::{logs, records};
 use crate::sys::proc::{self, Input, Job};
 use crate::sys::program;
 use crate::sys::signal::Cancel;
@@ -46,7 +47,7 @@ pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &At
     let flag = flag.map(|flag| notice(body(layout, worker, "flag", &flag.text, &[], flag.at_ms)));
     let ask = call.ask.as_ref().filter(|_| call.has_new_ask(notified)).map(|id| {
         // An unreadable question still waits for an answer.
-        let ask = records::read_json::<QuestionFile>(&layout.file(&ask_path(id))).ok().flatten();
+        let ask = json_file::read_json::<QuestionFile>(&layout.file(&ask_path(id))).ok().flatten();
         let at_ms = ask.as_ref().map_or(worker.state.since_ms, |ask| ask.created_ms);
         let (text, options) = ask.map(|ask| (ask.text, ask.options)).unwrap_or_default();
         notice(body(layout, worker, "ask", &text, &options, at_ms))

@@ -14,7 +14,7 @@ use looop::model::name::Name;
 use looop::model::process::Started;
 use looop::model::worker::{Flag, Phase, Spec, WorkerLimits, WorkerState};
 use looop::store::layout::{Layout, WorkerDir};
-use looop::store::{records, workers};
+use looop::store::{json_file, workers};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 
 use super::profile::{LOOOP, Profile, Ran, wait_until};
@@ -281,9 +281,9 @@ impl Mock<'_> {
 
     /// Changes what it was started with.
     pub fn change_spec(&self, change: impl FnOnce(&mut Spec)) -> &Self {
-        let mut spec: Spec = records::read_json(&self.dir.spec()).unwrap().unwrap();
+        let mut spec: Spec = json_file::read_json(&self.dir.spec()).unwrap().unwrap();
         change(&mut spec);
-        fs::write(self.dir.spec(), records::json_text(&spec).unwrap()).unwrap();
+        fs::write(self.dir.spec(), json_file::json_text(&spec).unwrap()).unwrap();
         self
     }
 
@@ -294,7 +294,7 @@ impl Mock<'_> {
 
     /// Changes where it stands.
     pub fn change(&self, change: impl FnOnce(&mut WorkerState)) {
-        let mut state: WorkerState = records::read_json(&self.dir.state()).unwrap().unwrap();
+        let mut state: WorkerState = json_file::read_json(&self.dir.state()).unwrap().unwrap();
         change(&mut state);
         workers::save_state(&self.dir, &state).unwrap();
     }
