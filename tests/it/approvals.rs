@@ -229,7 +229,7 @@ fn an_ask_expires_and_so_does_its_yes() {
     let all = profile.looop(&["asks", "--all", "--json"]).ok().json();
     assert_eq!(all["asks"][0]["state"], "expired");
     let late = approve(&profile, &all["asks"][0]);
-    assert!(late.code == 1 && late.stderr.contains("it has expired"), "{late:?}");
+    assert!(late.code == 1 && late.stderr.contains("it is expired already"), "{late:?}");
     let expired = r#""state":"expired""#;
     assert!(profile.looop(&["tick", "--dry-run"]).ok().stdout.contains(expired));
     // The beat that learns of it cannot wait for what is just put away.

@@ -36,7 +36,9 @@ fn edits_and_decides(profile: &Profile, path: &str, text: &str, decided: &Value)
     fs::write(profile.path("reply"), decided.to_string()).unwrap();
     let files = [profile.path("text"), profile.data().join(path), profile.path("reply")];
     let [from, to, reply] = files.map(|path| path.display().to_string());
-    profile.shell_runner(&format!("cat >/dev/null; cat {from} >{to}; cat {reply}"));
+    // A sensor counts as one, and is in git, while it is executable.
+    let mode = if path.starts_with("sensors/") { 755 } else { 644 };
+    profile.shell_runner(&format!("cat >/dev/null; cat {from} >{to}; chmod {mode} {to}; cat {reply}"));
 }
 
 /// Moves on a file that is there and on one that is not, and what the human writes there meanwhile.
