@@ -15,7 +15,7 @@ use crate::store::workers::{self, Past, Worker};
 use crate::store::{file, lock};
 use crate::sys::signal::Cancel;
 use crate::worker::clone::{self, Git};
-use crate::worker::fleet;
+use crate::worker::orphans;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop prune --dry-run\n  looop prune --older 7d")]
@@ -126,7 +126,7 @@ fn remove(app: &App, args: &Args, one: &EndedWorker, cancel: &Cancel) -> Result<
             return Ok(Some(why));
         }
         let _store = lock::store(&app.layout.store_lock())?;
-        fleet::put_away(&app.layout, worker)?;
+        orphans::put_away(&app.layout, worker)?;
     }
     let dir = WorkerDir(app.layout.past_workers().join(&one.past.dir));
     let repo = match repo(&dir) {

@@ -20,7 +20,7 @@ use crate::sys::signal::Cancel;
 use crate::sys::wait::pause_ms;
 use crate::sys::{descendants, detach, tree};
 use crate::worker::start::{WorkerRequest, WorkerStarter};
-use crate::worker::{client, fleet};
+use crate::worker::{client, orphans};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum WorkerVerb {
@@ -166,7 +166,7 @@ pub fn kill(app: &App, args: &KillArgs) -> Result<u8> {
     if worker.state.phase == Phase::Lost {
         let _store = lock::store(&app.layout.store_lock())?;
         let now = workers::load(&app.layout, &id)?.filter(|now| now.state.phase == Phase::Lost);
-        fleet::end_lost(&app.layout, now.as_slice());
+        orphans::end_lost(&app.layout, now.as_slice());
     }
     if worker.state.phase.is_over() {
         let word = worker.state.phase.word();
@@ -232,7 +232,7 @@ fn kill_by_force(app: &App, worker: &Worker) -> Result<u8> {
         print::line(&format!("{id}: ended"));
         return Ok(0);
     };
-    fleet::end_lost(&app.layout, std::slice::from_ref(&lost));
+    orphans::end_lost(&app.layout, std::slice::from_ref(&lost));
     let leases = lost.state.leases.clone();
     let state = WorkerState {
         phase: Phase::Killed,

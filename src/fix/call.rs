@@ -6,18 +6,13 @@ use super::agent::Fixer;
 use super::compress::{compress, diagnosis};
 use super::context::{self, Built, Parts};
 use super::ctx::FixContext;
-use super::leanfile::{CONTEXT_BUDGET, Task};
+use super::leanfile::Task;
 use super::{Tone, hands, retrieve, sources, testing};
 use crate::model::attempt::EpisodeState;
 use crate::model::fix::{Called, FixSession, UnderWay};
 use crate::model::name::Name;
 use crate::model::signature::{self, TestFramework};
 use crate::store::file;
-
-/// The most characters of files in a task's prompt.
-pub(super) fn budget(task: &Task) -> usize {
-    task.context_budget.unwrap_or(CONTEXT_BUDGET)
-}
 
 /// Keeps the last output of the tests for the next prompt.
 pub(super) fn keep_output(ctx: &FixContext, goal: &Name, output: &str) -> Result<()> {
@@ -127,7 +122,7 @@ fn prompt(
         global: &ctx.leanfile.defaults.global_message,
         files: &listed.files,
         unmatched: &listed.unmatched,
-        budget: budget(task),
+        budget: task.context_chars(),
         window: ctx.leanfile.defaults.source_window,
         diff: &diff,
         command: &command(task),
@@ -141,10 +136,10 @@ fn prompt(
     loop {
         let mut built = context::attempt(&parts);
         if built.text.len() <= chosen.max_prompt_bytes() || parts.budget == 0 {
-            if parts.budget < budget(task) {
+            if parts.budget < task.context_chars() {
                 let why = format!(
                     "context_budget is {} and {} was used: {} gets its prompt as one argument",
-                    budget(task),
+                    task.context_chars(),
                     parts.budget,
                     chosen.name
                 );

@@ -167,7 +167,7 @@ fn replan(ctx: &FixContext, run: &mut FixSession, at: usize, task: &Task, now: &
         attempts: &now.attempts,
         failure: Some((failure.as_str(), left_out)),
         diff: &diff,
-        budget: call::budget(task),
+        budget: task.context_chars(),
         answer: now.answer,
         ..Parts::default()
     };

@@ -139,6 +139,13 @@ pub struct Task {
     pub test_files: Vec<String>,
 }
 
+impl Task {
+    /// The most characters of files in its prompt.
+    pub fn context_chars(&self) -> usize {
+        self.context_budget.unwrap_or(CONTEXT_BUDGET)
+    }
+}
+
 /// The default budget of a task, in characters.
 pub const CONTEXT_BUDGET: usize = 24_000;
 

@@ -1,11 +1,11 @@
 //! Finds more files for the prompt, besides those that a task lists: those that the failure and the task's
 //! words point to.
 
+use super::Tone;
 use super::context::Shown;
 use super::ctx::FixContext;
 use super::leanfile::Task;
 use super::sources::{self, Sources};
-use super::{Tone, call};
 use crate::map::{self, MapLimits, Question};
 use crate::model::signature;
 
@@ -32,7 +32,7 @@ pub(super) fn add(ctx: &FixContext, sources: &mut Sources, task: &Task, output: 
     let listed = |path: &str| sources.files.iter().any(|shown| shown.path == path);
     let wanted = answer.files.iter().filter(|_| answer.aimed);
     let wanted = wanted.filter(|file| !listed(&file.path) && paths.contains(&file.path));
-    let mut left = call::budget(task);
+    let mut left = task.context_chars();
     let mut added = Vec::new();
     for file in wanted.take(MAX_FILES) {
         // Files that cannot be read are skipped: the task did not ask for them.

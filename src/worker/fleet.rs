@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::orphans::{end_lost, lost, put_away};
 use super::start::{FIX, WorkerRequest, WorkerStarter};
 use super::{Described, Fleet, client, recover, surface};
 use crate::model::decision::{Action, Move};
@@ -15,7 +16,6 @@ use crate::model::worker::{Phase, WorkerExit, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
-use crate::sys::{descendants, tree};
 
 /// The workers of one data dir.
 pub struct LocalFleet<'a>(pub WorkerStarter<'a>);
@@ -181,42 +181,6 @@ impl LocalFleet<'_> {
             None => Err(format!("there is no worker {id}")),
         })
     }
-}
-
-/// Lists the workers without a supervisor.
-fn lost(layout: &Layout) -> Result<Vec<Worker>> {
-    let (mut all, _) = workers::list(layout)?;
-    all.retain(|worker| worker.state.phase == Phase::Lost);
-    Ok(all)
-}
-
-/// Ends what workers without a supervisor left running: processes with their sockets in the environment, and the
-/// session of their program, whose environment may be closed. The caller holds the store's lock, so that no other
-/// process starts a worker of these names in the meantime.
-pub fn end_lost(layout: &Layout, lost: &[Worker]) {
-    let socket = |worker: &Worker| layout.worker(&worker.spec.id).worker_socket();
-    let sockets: Vec<String> =
-        lost.iter().map(|worker| socket(worker).to_string_lossy().into_owned()).collect();
-    let boot = tree::boot_id();
-    let children = lost.iter().filter_map(|worker| worker.state.child.as_ref());
-    let children: Vec<_> = children.filter(|child| child.boot == boot).collect();
-    descendants::end_all(|| {
-        let mut left = descendants::marked("LOOOP_SOCKET", &sockets);
-        left.extend(children.iter().flat_map(|child| tree::session_of(child.pid, child.start)));
-        left
-    });
-}
-
-/// Archives an ended worker, and ends what a lost one left running, because no later check would find that. The caller
-/// holds the store's lock.
-///
-/// # Errors
-/// When it still lives, or a file cannot be moved or written; the caller can try again.
-pub fn put_away(layout: &Layout, worker: &Worker) -> Result<()> {
-    if worker.state.phase == Phase::Lost {
-        end_lost(layout, std::slice::from_ref(worker));
-    }
-    workers::put_away(layout, worker)
 }
 
 /// Returns a worker as decisions see it. Leaves out ages and counters: they would wake the loop.

@@ -6,6 +6,7 @@ pub mod clone;
 pub mod export;
 pub mod fleet;
 pub mod keys;
+pub mod orphans;
 pub mod paint;
 mod recover;
 pub mod screen;

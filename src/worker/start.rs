@@ -410,7 +410,7 @@ impl WorkerStarter<'_> {
                      again. Take another name, or give its work up with `looop prune {id} --force`"
                 )));
             }
-            super::fleet::end_lost(self.layout, std::slice::from_ref(&old));
+            super::orphans::end_lost(self.layout, std::slice::from_ref(&old));
             workers::put_away(self.layout, &old)?;
         }
         if let Some(hit) = self.reserve(spec)? {
