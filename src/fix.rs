@@ -214,7 +214,7 @@ pub fn run(means: &Means, asked: &FixRequest, say: &mut dyn FnMut(&Progress)) ->
     Ok(Finished { run, landed, id: ctx.id })
 }
 
-/// The keys of [lean] that have no effect, because the leanfile names no agent.
+/// The keys of `[lean]` that have no effect, because the leanfile names no agent.
 fn idle_keys(lean: &leanfile::Lean) -> Option<String> {
     let named = lean.binary.is_some() || (lean.base_url.is_some() && lean.model.is_some());
     let all = [

@@ -34,7 +34,7 @@
 //!    [`tick::plan`] binds an approval to the exact bytes.
 //! 4. *Finished work is never lost*: [`store::file`] replaces whole files, [`store::operations`] never overwrites a change
 //!    of the user, [`store::commits`] keeps the history.
-//! 5. *Level-triggered*: a tick reads only files; [`model::beat::Beat`] is its whole memory.
+//! 5. *Level-triggered*: a tick reads only files; [`model::beat::LoopState`] is its whole memory.
 
 pub mod agents;
 pub mod cli;
