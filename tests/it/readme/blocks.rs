@@ -16,7 +16,7 @@ use crate::support::profile::{LOOOP, Profile, Ran, git_in};
 /// Why a block is not run, and how many blocks may say so.
 const REASONS: [(&str, &str, usize); 5] = [
     ("terminal", "it needs a person at a terminal, or runs until it is stopped", 6),
-    ("gate", "it builds, installs or tests looop itself, which the gate does", 10),
+    ("gate", "it builds, installs or tests looop itself, which the gate does", 11),
     ("elsewhere", "it needs another machine, or the system's service manager", 3),
     ("model", "it asks a real model, or needs an agent program that is logged in", 3),
     ("ids", "its ids and hashes are those of another moment", 3),
