@@ -66,6 +66,7 @@ fn approve(profile: &Profile, ask: &Value) -> Ran {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_run_waits_for_exactly_its_yes_and_is_made_once() {
     let profile = profile(&["RUN", NOOP]);
     let ran = profile.looop(&["tick"]).ok();
@@ -248,6 +249,7 @@ fn an_ask_expires_and_so_does_its_yes() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_write_of_playbook_or_sensor_waits_and_shows_its_diff() {
     let playbook = r#"{"move":"write_playbook","body":"Be bold.\n","why":"x"}"#;
     let sensor = r##"{"move":"write_sensor","name":"disk","script":"#!/bin/sh\n# looop: trust=trusted\necho '{}'\n","why":"x"}"##;

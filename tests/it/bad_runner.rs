@@ -84,6 +84,7 @@ fn a_call_that_ends_badly_is_one_failure() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_runner_that_is_not_there_is_missing() {
     for argv in [json!(["nosuchprogram"]), json!(["/nowhere/x"]), json!([]), json!(["./plain.txt"])] {
         let profile = Profile::scripted(&[NOOP]);

@@ -135,6 +135,7 @@ fn commits_on_a_detached_head_and_on_another_branch_come_back() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_is_nowhere_else_is_named_with_a_command_that_brings_it_in() {
     let scene = Scene::new();
     let script = "git switch -qc topic; echo t >topic; git add topic; git commit -qm topic
@@ -169,6 +170,7 @@ fn what_is_nowhere_else_is_named_with_a_command_that_brings_it_in() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn work_that_did_not_pass_its_check_or_was_killed_is_named() {
     let scene = Scene::new();
     let work = "echo new >new; git add new; git commit -qm work";
@@ -253,6 +255,7 @@ fn a_beat_says_what_a_worker_without_a_supervisor_left() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     let scene = Scene::new();
     scene.start("good", "good", "echo new >new; echo x >.envrc; git add new .envrc; git commit -qm work");
@@ -296,6 +299,7 @@ fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
     let scene = Scene::new();
     let (repo, away) = (scene.repo(), scene.repo().with_file_name("away"));

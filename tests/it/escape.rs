@@ -248,6 +248,7 @@ fn a_run_in_a_full_box_reads_the_files_of_its_human_and_changes_nothing() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn nothing_gets_out_of_the_box_of_a_fix_by_hand() {
     if lacks_tools() {
         return;

@@ -38,6 +38,7 @@ fn asks(profile: &Profile) -> Vec<Value> {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_yes_that_was_used_is_not_used_again_after_a_loss() {
     for loss in LOSSES {
         let profile = Profile::scripted(&[r#"{"move":"run","argv":["../work.sh"],"why":"w"}"#, NOOP]);
@@ -106,6 +107,7 @@ fn resume_ends_the_halt_of_a_memory_that_no_beat_has_looked_for() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn after_a_loss_a_goal_is_a_humans_again_when_a_human_edits_it() {
     for loss in LOSSES {
         let profile = Profile::scripted(&[NOOP]);

@@ -149,6 +149,7 @@ fn the_command_ranks_says_why_and_renders_into_a_budget() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_fix_is_shown_what_the_failure_leads_to_and_the_agent_knows() {
     let files = [
         (

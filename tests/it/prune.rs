@@ -89,6 +89,7 @@ fn an_ended_worker_that_a_human_names_is_removed_at_once_and_one_with_work_is_no
 }
 
 #[test]
+#[ignore = "slow"]
 fn work_is_kept_where_the_files_that_tell_of_it_are_gone_or_torn() {
     for wreck in [None, Some("{")] {
         let profile = Profile::scripted(&[NOOP]);

@@ -301,6 +301,7 @@ fn an_edit_made_during_a_beat_is_seen_by_the_next() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_pulse_whose_data_dir_is_gone_stops_and_makes_nothing_in_its_place() {
     for place in ["nothing", "an empty directory", "another profile"] {
         let profile = Profile::scripted(&[NOOP]);

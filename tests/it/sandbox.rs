@@ -30,6 +30,7 @@ fn has(level: &str) -> bool {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_worker_speaks_to_its_supervisor_from_each_kind_of_box() {
     for level in ["full", "partial", "none"].into_iter().filter(|level| has(level)) {
         let profile = Profile::scripted(&[NOOP]);
@@ -115,6 +116,7 @@ fn kill_supervisor(profile: &Profile, id: &str) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn only_full_boxes_free_a_worker_and_its_checks_from_a_yes() {
     if !has("full") {
         return;

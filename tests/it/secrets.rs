@@ -125,6 +125,7 @@ fn what_a_worker_says_is_redacted_before_it_is_kept_and_on_its_way_out() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_secret_that_a_reply_spells_with_escapes_is_in_no_file_and_in_no_commit() {
     let spelled: String = SECRET.chars().map(|c| format!("\\u{:04x}", c as u32)).collect();
     let why = format!("the key is {spelled}");

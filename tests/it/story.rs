@@ -206,6 +206,7 @@ fn without_tmux_the_pulse_says_it_once_and_a_server_that_comes_later_shows_it() 
 
 /// The pulse ends what a beat leaves behind, and a notifier that it has started itself is nothing of that kind.
 #[test]
+#[ignore = "slow"]
 fn a_slow_notifier_outlives_the_beat_during_which_it_was_started() {
     let fixture = fixture(&[noop()], "");
     let file = |name: &str| fixture.profile.path(name);

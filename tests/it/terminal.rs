@@ -141,6 +141,7 @@ fn start(mut command: Command) -> Child {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_caller_that_ignores_or_blocks_signals_changes_nothing() {
     for how in [IGNORE, BLOCK, IGNORE_ALL] {
         // In the sandbox of this machine, and out of it.

@@ -266,6 +266,7 @@ const SPELLINGS: [&[&str]; 30] = [
 
 /// The files lie in the home directory, which no yes covers as a folder: so each must be found by its spelling.
 #[test]
+#[ignore = "slow"]
 fn a_file_that_is_swapped_voids_a_yes_in_each_way_of_naming_it() {
     let name = |n: usize, part: &str| {
         let file = if part.contains("/F") && !part.contains("//") { "F" } else { "HOME/F" };
@@ -344,6 +345,7 @@ fn freed(args: &[&str], rule: &[&str]) -> Profile {
 
 /// looop cannot tell whether a command reads or writes what it names.
 #[test]
+#[ignore = "slow"]
 fn a_path_that_executes_on_the_users_side_is_on_the_card_and_no_wildcard_frees_it() {
     let profile = freed(&["--output=sub/.envrc", "HOME/proj/.vscode/tasks.json"], &["**"]);
     let ask = waiting(&profile, "a wildcard");

@@ -213,6 +213,7 @@ fn reject_all(profile: &Profile) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn text_of_strangers_takes_wildcards_away() {
     let profile = profile(&[NOOP]);
     let work = profile.path("work");
@@ -333,6 +334,7 @@ fn a_command_that_names_too_much_to_read_is_refused() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_beat_that_reads_what_a_command_names_can_be_interrupted() {
     if Command::new("strace").arg("--version").output().is_err() {
         return skipped("no strace");

@@ -60,6 +60,7 @@ fn waiting(profile: &Profile, what: &str) -> Value {
 type Swap = fn(&Profile);
 
 #[test]
+#[ignore = "slow"]
 fn each_kind_of_swap_voids_a_yes_to_a_worker() {
     let profile = scene();
     let swaps: [(&str, Swap); 15] = [

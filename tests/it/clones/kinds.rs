@@ -178,6 +178,7 @@ fn in_the_middle_of_something_head_is_taken_and_the_middle_stays() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_detached_head_and_a_name_that_git_does_not_like() {
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");

@@ -13,6 +13,7 @@ use super::fixture::{Fixture, shell};
 use crate::support::profile::git_in;
 
 #[test]
+#[ignore = "slow"]
 fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
     let fixture = Fixture::new();
     let repo = hostile(&fixture, "repo");
@@ -237,6 +238,7 @@ fn a_commit_that_multiplies_is_counted_and_refused() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_commit_that_multiplies_does_not_come_back() {
     let fixture = Fixture::new();
     let (repo, own, clone) = fixture.start("repo", "fix");

@@ -154,6 +154,7 @@ fn a_server_that_never_answers_costs_its_sensor_the_deadline() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_value_never_runs() {
     let profile = Profile::scripted(&[NOOP]);
     let trap = profile.path("home/ran");

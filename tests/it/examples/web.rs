@@ -114,6 +114,7 @@ fn each(check: impl Fn(&Asker, &Web, &Bench) + Sync) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_good_answer_is_a_reading_and_only_its_detail_moves() {
     each(|asker, web, bench| {
         web.answer(asker.page(&[item("the title", "2026-11-20T10:00:00Z")]));

@@ -324,6 +324,7 @@ fn a_clone_that_became_a_link_counts_as_gone() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_clone_whose_repository_became_a_link_is_made_again() {
     let scene = adder::fixture(TASK);
     let outside = scene.profile.path("outside");

@@ -82,6 +82,7 @@ fn the_figures_of_the_rule_are_the_config_s() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_edited_task_is_not_parked() {
     let fixture = fixture(20);
     fixture.agent(":");

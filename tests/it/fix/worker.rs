@@ -55,6 +55,7 @@ fn state(fixture: &Fixture) -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn the_result_of_a_worker_is_its_branch() {
     let fixture = wants(&format!("case \"$p\" in *'make add ADD'*) {FIXED};; esac"), "none");
     let before = fixture.read("lib.sh");
@@ -90,6 +91,7 @@ fn a_stuck_worker_asks_through_its_supervisor_and_resumes_with_the_answer() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn what_a_fixing_worker_starts_is_sandboxed_and_its_tests_have_no_network() {
     if !has_bwrap() {
         return skipped("missing: bwrap");
@@ -137,6 +139,7 @@ fn a_human_may_have_a_fix_sandboxed() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_worker_never_uses_what_a_leanfile_of_the_project_asks_for() {
     let scene = Fixture::new(&[("lib.sh", LIB), ("check.sh", CHECK)]);
     let canary = scene.profile.path("canary");

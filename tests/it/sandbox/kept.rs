@@ -268,6 +268,7 @@ fn a_git_directory_of_a_run_that_was_cut_off_is_renamed_by_the_next_beat() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn a_git_directory_that_a_worker_made_is_renamed_if_it_can_run_commands() {
     for (level, killed) in [("full", false), ("partial", false), ("full", true)] {
         let Some(profile) = profile() else { return };

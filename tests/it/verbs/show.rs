@@ -360,6 +360,7 @@ fn colours_come_when_they_are_wanted() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn nothing_that_was_read_reaches_the_terminal_raw() {
     let evil = "\u{1b}[2J\u{9b}31m\u{202e}x\n[fake]";
     let profile = Profile::scripted(&[NOOP]);
