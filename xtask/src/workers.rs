@@ -39,9 +39,14 @@ pub fn run(looop: &Path, quick: bool) -> usize {
 }
 
 impl Run<'_> {
-    /// Prints a row; a figure over its target is a miss. Only time may take longer on a busy machine.
+    /// Prints a row; a figure over its target is a miss. With `--quick`, time and memory have some slack.
     fn row(&mut self, what: &str, figure: f64, target: f64, unit: &str) {
-        let most = if unit == "ms" { target * self.slack } else { target };
+        // The kernel counts memory in pages of 4 kB, and two of them may differ from one machine to the next.
+        let most = match unit {
+            "ms" => target * self.slack,
+            "kB" if self.slack > 1.0 => target + 8.0,
+            _ => target,
+        };
         let met = figure <= most;
         self.missed += usize::from(!met);
         let verdict = match met {
