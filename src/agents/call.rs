@@ -1,4 +1,4 @@
-//! One call of a model: the trait that each runner has, what it is asked with, and what comes back.
+//! One call of a model: the trait of all runners, its input and its result.
 
 use std::path::PathBuf;
 

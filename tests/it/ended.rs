@@ -298,16 +298,22 @@ fn the_reason_and_the_next_step_stay_in_the_list_when_a_worker_is_archived() {
     );
 }
 
-#[test]
-#[ignore = "slow"]
-fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
-    let scene = Scene::new();
+/// Starts `w1`, which commits, and renames its repository before it ends. Returns both paths of the repository.
+fn source_goes_away(scene: &Scene) -> (std::path::PathBuf, std::path::PathBuf) {
     let (repo, away) = (scene.repo(), scene.repo().with_file_name("away"));
     let work = "echo new >new; git add new; git commit -qm work; touch .git/ready; while [ ! -e .git/go ]; do sleep 0.02; done";
     scene.start("w1", "", work);
     wait_until("the commit", || scene.clone_of("w1").join(".git/ready").exists());
     fs::rename(&repo, &away).unwrap();
     fs::write(scene.clone_of("w1").join(".git/go"), "").unwrap();
+    (repo, away)
+}
+
+#[test]
+#[ignore = "slow"]
+fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
+    let scene = Scene::new();
+    let (repo, away) = source_goes_away(&scene);
     let row = scene.wait_end("w1");
     let why = row["why"].as_str().unwrap().to_owned();
     assert!(
@@ -341,12 +347,7 @@ fn a_branch_that_could_not_be_fetched_is_tried_again_by_each_beat() {
 #[test]
 fn a_branch_that_cannot_be_fetched_keeps_its_name_until_its_work_is_given_up() {
     let scene = Scene::new();
-    let (repo, away) = (scene.repo(), scene.repo().with_file_name("away"));
-    let work = "echo new >new; git add new; git commit -qm work; touch .git/ready; while [ ! -e .git/go ]; do sleep 0.02; done";
-    scene.start("w1", "", work);
-    wait_until("the commit", || scene.clone_of("w1").join(".git/ready").exists());
-    fs::rename(&repo, &away).unwrap();
-    fs::write(scene.clone_of("w1").join(".git/go"), "").unwrap();
+    source_goes_away(&scene);
     scene.wait_end("w1");
     assert_eq!(scene.profile.looop(&["worker", "start", "w1", "--", "true"]).code, 1);
     scene.profile.looop(&["prune", "w1", "--force"]).ok();

@@ -10,7 +10,7 @@ const WAIT_LIMIT_MS: u64 = 5_000;
 /// How often `look` is called, in milliseconds.
 const LOOK_MS: u64 = 50;
 
-/// Why there is no status.
+/// The reason why no HTTP status came back.
 pub enum NoStatus<E> {
     /// The address does not answer; the cause, in words.
     Down(String),

@@ -5,20 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::kept::profile;
 use crate::support::model_server::{ModelServer, Reply};
-use crate::support::pi::{self, skipped};
-use crate::support::profile::{Profile, has_bwrap, wait_until};
+use crate::support::pi;
+use crate::support::profile::{Profile, wait_until};
 use crate::support::{claude, codex};
-
-const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
-
-fn profile() -> Option<Profile> {
-    if !has_bwrap() {
-        skipped("missing: bwrap");
-        return None;
-    }
-    Some(Profile::scripted(&[NOOP]))
-}
 
 fn row(profile: &Profile) -> Value {
     profile.looop(&["ls", "--all", "--json"]).ok().json()["workers"][0].clone()

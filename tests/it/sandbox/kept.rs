@@ -13,7 +13,8 @@ use crate::support::profile::{Profile, git_in, has_bwrap, wait_until};
 
 const NOOP: &str = r#"{"move":"noop","why":"w"}"#;
 
-fn profile() -> Option<Profile> {
+/// A profile whose decider does nothing; none: the test is skipped, because there is no bubblewrap.
+pub(super) fn profile() -> Option<Profile> {
     if !has_bwrap() {
         skipped("missing: bwrap");
         return None;
