@@ -105,7 +105,7 @@ fn sweep(scenes: &[Scene]) -> [usize; 2] {
         for uses in 0.. {
             stage.reset();
             let mut command: Command =
-                stage.profile.other_command(this.to_str().unwrap(), &["--exact", TEST]);
+                stage.profile.other_command(this.to_str().unwrap(), &["--include-ignored", "--exact", TEST]);
             let ran = command.env(FUSE, uses.to_string()).output().unwrap();
             if ran.status.success() {
                 assert!(stage.profile.asked() == 1, "{ran:?}");
