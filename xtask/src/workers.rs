@@ -1,8 +1,9 @@
 //! Times and memory of workers, in numbers and alone: `cargo xtask bench workers [--quick]`.
 //!
 //! Each figure is a median, and what has a rival in Debian runs in turn with it. The run fails when a target is
-//! missed; `--quick` takes fewer rounds and, for machines that are busy, fails only at four times a target's time, but
-//! says of each time that is over its target. Everything that it starts ends with it, also when it fails.
+//! missed. `--quick` takes fewer rounds and, for machines that are busy, fails only at four times a target's time, but
+//! says of each time that is over its target. It measures the release build, whose supervisors use more memory than
+//! those of the `dist` build. Everything that it starts ends with it, also when it fails.
 
 use std::fs;
 use std::io::Read;
@@ -23,13 +24,15 @@ struct Run<'a> {
     looop: &'a Path,
     rounds: usize,
     slack: f64,
+    /// The most private memory of a supervisor, in kB.
+    memory: f64,
     missed: usize,
 }
 
 /// Measures all of it; returns how many targets were missed.
 pub fn run(looop: &Path, quick: bool) -> usize {
-    let (rounds, slack) = if quick { (11, 4.0) } else { (41, 1.0) };
-    let mut run = Run { looop, rounds, slack, missed: 0 };
+    let (rounds, slack, memory) = if quick { (11, 4.0, 600.0) } else { (41, 1.0, 400.0) };
+    let mut run = Run { looop, rounds, slack, memory, missed: 0 };
     println!("cargo xtask bench workers{}", if quick { " --quick" } else { "" });
     println!("{:<64} {:>10}  target", "what", "measured");
     first_byte(&mut run);
@@ -39,14 +42,9 @@ pub fn run(looop: &Path, quick: bool) -> usize {
 }
 
 impl Run<'_> {
-    /// Prints a row; a figure over its target is a miss. With `--quick`, time and memory have some slack.
+    /// Prints a row; a figure over its target is a miss. With `--quick`, a time has some slack.
     fn row(&mut self, what: &str, figure: f64, target: f64, unit: &str) {
-        // The kernel counts memory in pages of 4 kB, and two of them may differ from one machine to the next.
-        let most = match unit {
-            "ms" => target * self.slack,
-            "kB" if self.slack > 1.0 => target + 8.0,
-            _ => target,
-        };
+        let most = if unit == "ms" { target * self.slack } else { target };
         let met = figure <= most;
         self.missed += usize::from(!met);
         let verdict = match met {
@@ -286,8 +284,8 @@ fn memory(run: &mut Run, profile: &Profile) {
     let mut sizes: Vec<u64> = pids.iter().map(|pid| private_kb(*pid)).collect();
     sizes.sort();
     let median = sizes[sizes.len() / 2] as f64;
-    run.row("private memory of a supervisor (clean + dirty)", median, 400.0, "kB");
-    run.row("private memory of the largest of them", sizes[sizes.len() - 1] as f64, 400.0, "kB");
+    run.row("private memory of a supervisor (clean + dirty)", median, run.memory, "kB");
+    run.row("private memory of the largest of them", sizes[sizes.len() - 1] as f64, run.memory, "kB");
     let threads = |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
     run.row("threads of a supervisor, at most", pids.iter().map(threads).max().unwrap() as f64, 1.0, "");
     let mut elf = [0_u8; 18];

@@ -17,12 +17,12 @@ pub fn scenes() -> Vec<Scene> {
     let timer = json!({"move": "drop_schedule", "name": "later", "why": "w"});
     vec![
         Scene {
-            every: 15,
+            every: 30,
             prepare: approve,
             ..scene("approved write_playbook", playbook.clone(), playbook_written)
         },
-        Scene { every: 15, prepare: approve, ..scene("approved write_sensor", sensor, sensor_written) },
-        Scene { every: 15, prepare: set_timer, ..scene("drop_schedule", timer, dropped) },
+        Scene { every: 30, prepare: approve, ..scene("approved write_sensor", sensor, sensor_written) },
+        Scene { every: 30, prepare: set_timer, ..scene("drop_schedule", timer, dropped) },
         Scene { prepare: wait, verb: &["answer", "ask", "red"], ..scene("answer", question, answered) },
         Scene { prepare: wait, verb: &["reject", "ap", "no"], ..scene("reject", playbook, rejected) },
         Scene { verb: &["claim", "thing", "--ttl", "1h"], ..scene("claim", noop(), claimed) },

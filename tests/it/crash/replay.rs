@@ -21,7 +21,7 @@ const CALLS: &str = "open,openat,write,pwrite64,rename,renameat,renameat2,link,l
      fsync,fdatasync,ftruncate,fchmod,lseek,close";
 /// One of so many states is tried by the daily tests, and one of so many by the gate.
 const SAMPLE: usize = 128;
-const GATE: usize = 16;
+const GATE: usize = 32;
 
 /// One thing that a beat does to its disk.
 #[derive(Clone, Debug)]
