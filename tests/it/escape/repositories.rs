@@ -12,7 +12,7 @@ use crate::support::profile::Profile;
 fn profile() -> Profile {
     let profile = Profile::empty();
     profile.config(json!({}));
-    profile.looop(&["init"]).ok();
+    profile.set_up();
     profile
 }
 

@@ -38,7 +38,7 @@ impl Fixture {
         // Its agents count and leave traces outside.
         profile.unboxed(&["fix"]);
         profile.config(serde_json::json!({}));
-        profile.looop(&["init"]).ok();
+        profile.set_up();
         fs::create_dir(profile.path("project")).unwrap();
         fs::create_dir(profile.path("state")).unwrap();
         let fixture = Fixture { profile };

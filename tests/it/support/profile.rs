@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use serde_json::{Value, json};
 
@@ -102,11 +102,19 @@ impl Profile {
     pub fn scripted(replies: &[&str]) -> Profile {
         let profile = Profile::empty();
         profile.script(replies);
-        profile.looop(&["init"]).ok();
+        profile.set_up();
         fs::remove_file(profile.data().join("goals/setup.md")).unwrap();
         fs::remove_file(profile.data().join("goals/playbook-daily.md")).unwrap();
         fs::remove_file(profile.data().join("sensors/today.sh")).unwrap();
         profile
+    }
+
+    /// Gives the profile the data dir that `looop init` makes.
+    pub fn set_up(&self) {
+        let data = self.vars.iter().find(|(key, _)| key == "LOOOP_DATA_DIR");
+        let data = data.map_or_else(|| self.data(), |(_, path)| PathBuf::from(path));
+        let copied = Command::new("cp").arg("-a").arg(template()).arg(data).status().unwrap();
+        assert!(copied.success());
     }
 
     /// Makes a scripted runner the decider and gives it these lines to answer with.
@@ -291,6 +299,28 @@ impl Profile {
     pub fn git(&self, args: &[&str]) -> String {
         git_in(&self.data(), args)
     }
+}
+
+/// A data dir as `looop init` makes it. Each test process makes one and removes those of processes that have ended.
+fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("profiles");
+        fs::create_dir_all(&all).unwrap();
+        for old in fs::read_dir(&all).unwrap().flatten() {
+            if !Path::new("/proc").join(old.file_name()).exists() {
+                // Another process may remove it too.
+                drop(fs::remove_dir_all(old.path()));
+            }
+        }
+        let profile = Profile::empty();
+        profile.config(json!({}));
+        profile.looop(&["init"]).ok();
+        let dir = all.join(std::process::id().to_string());
+        let copied = Command::new("cp").arg("-a").args([profile.data(), dir.clone()]).status().unwrap();
+        assert!(copied.success());
+        dir
+    })
 }
 
 /// Runs real git in a directory, with nothing of the caller's environment or config.

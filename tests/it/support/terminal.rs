@@ -77,7 +77,7 @@ impl TmuxFixture {
         profile.var("TMUX", &format!("{},1,0", server.dir.path().join("s").display()));
         profile.var("TMUX_TMPDIR", server.dir.path().to_str().unwrap());
         profile.script(&[r#"{"move":"noop","why":"nothing"}"#]);
-        profile.looop(&["init"]).ok();
+        profile.set_up();
         // A pulse at this desk is not the first one.
         fs::write(data.join("pulse.json"), r#"{"at_ms":1}"#).unwrap();
         TmuxFixture { profile, data, server, locks: RefCell::default() }
