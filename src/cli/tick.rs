@@ -111,7 +111,7 @@ pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalF
         settings: &config.settings,
         cancel,
         now: app.now,
-        leads: map::leads,
+        context_hints: map::context_hints,
     })
 }
 

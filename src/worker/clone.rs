@@ -39,7 +39,7 @@ pub use crate::model::leftovers::{Leftovers, Paths};
 pub use crate::sys::git::Git;
 pub use collect::{Collected, collect, collect_within};
 pub use leftovers::{discard, leftovers};
-pub use source::{Source, inspect, stores, top_of};
+pub use source::{InspectError, Source, Unclonable, inspect, stores, top_of};
 pub use trees::{Grown, TreeDifference, Trees, is_empty};
 
 /// Config of a clone that overrides the user's and the system's, which the worker's git reads as well: no signature,

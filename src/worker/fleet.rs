@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::orphans::{end_lost, lost, put_away};
-use super::start::{FIX, WorkerRequest, WorkerStarter};
+use super::refusal::{WorkerError, WorkerRefusal};
+use super::start::{FIX, WorkerProgram, WorkerRequest, WorkerStarter, Workplace};
 use super::{Described, Fleet, client, recover, surface};
 use crate::model::decision::{Action, Move};
 use crate::model::entry::MoveOutcome;
@@ -26,13 +27,8 @@ impl Fleet for LocalFleet<'_> {
         Ok((all.iter().map(|worker| view(self.0.layout, worker, self.0.now)).collect(), problems))
     }
 
-    fn describe(&self, decided: &Move) -> Result<Result<Described, String>> {
-        let Action::StartWorker { .. } = &decided.action else { return Ok(Ok(Described::default())) };
-        let wanted = self.wanted(decided, "");
-        let spec = match self.0.spec(&wanted)? {
-            Ok(spec) => spec,
-            Err(why) => return Ok(Err(why)),
-        };
+    fn describe(&self, decided: &Move) -> Result<Described, WorkerError> {
+        let spec = self.0.spec(&self.wanted(decided, "")?)?;
         let free_check =
             spec.verify.iter().any(|check| !self.0.settings.workers.verify.contains_key(&check.name));
         let settings = self.0.settings;
@@ -42,11 +38,11 @@ impl Fleet for LocalFleet<'_> {
         } else {
             runner.is_none_or(|runner| !runner.free)
         };
-        Ok(Ok(Described { is_full: spec.is_full(), free_check, paid }))
+        Ok(Described { is_full: spec.is_full(), free_check, paid })
     }
 
-    fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>> {
-        self.0.scope(&self.wanted(decided, ""))
+    fn scope(&self, decided: &Move) -> Result<ApprovalScope, WorkerError> {
+        self.0.scope(&self.wanted(decided, "")?)
     }
 
     fn perform(
@@ -56,42 +52,10 @@ impl Fleet for LocalFleet<'_> {
         is_tainted: bool,
         approved: Option<&ApprovalScope>,
     ) -> Result<MoveOutcome> {
-        let refused = |why: String| Ok(MoveOutcome::Refused { why });
-        match &decided.action {
-            Action::StartWorker { .. } => {
-                let approved = approved.cloned();
-                let wanted = WorkerRequest { is_tainted, approved, ..self.wanted(decided, beat) };
-                match self.0.start(&wanted)? {
-                    Ok(spec) => Ok(MoveOutcome::Done { note: spec.argv.join(" ") }),
-                    Err(why) => refused(why),
-                }
-            }
-            Action::StopWorker { id } => match self.live(id)? {
-                Ok(_) => {
-                    let notified = client::call(&self.0.layout.worker(id).attach_socket(), WireRequest::Kill);
-                    // If the worker ended by itself in the meantime, the goal is reached.
-                    if notified.is_err() && self.live(id)?.is_ok() {
-                        notified?;
-                    }
-                    Ok(MoveOutcome::Done { note: String::new() })
-                }
-                Err(why) => refused(why),
-            },
-            Action::TellWorker { id, text } => match self.live(id)? {
-                Ok(_) => {
-                    let dir = self.0.layout.worker(id);
-                    let notified = mail::InboxMessage {
-                        by: beat.to_owned(),
-                        at_ms: self.0.now.unix_ms,
-                        text: text.clone(),
-                    };
-                    let _store = lock::store(&self.0.layout.store_lock())?;
-                    mail::tell(&dir, &notified)?;
-                    Ok(MoveOutcome::Done { note: String::new() })
-                }
-                Err(why) => refused(why),
-            },
-            _ => refused("it is not a move about workers".to_owned()),
+        match self.make(beat, decided, is_tainted, approved) {
+            Ok(note) => Ok(MoveOutcome::Done { note }),
+            Err(WorkerError::Refused(why)) => Ok(MoveOutcome::Refused { why: why.to_string() }),
+            Err(WorkerError::Failed(error)) => Err(error),
         }
     }
 
@@ -115,7 +79,7 @@ impl Fleet for LocalFleet<'_> {
                     Probe::NotMade
                 }
             }
-            _ => Probe::Unknown("it is not a move about workers".to_owned()),
+            _ => Probe::Unknown(WorkerRefusal::OtherMove.to_string()),
         })
     }
 
@@ -149,37 +113,75 @@ impl Fleet for LocalFleet<'_> {
 }
 
 impl LocalFleet<'_> {
+    /// Makes a move about workers; returns a note on it.
+    fn make(
+        &self,
+        beat: &str,
+        decided: &Move,
+        is_tainted: bool,
+        approved: Option<&ApprovalScope>,
+    ) -> Result<String, WorkerError> {
+        let layout = self.0.layout;
+        match &decided.action {
+            Action::StopWorker { id } => {
+                self.check_live(id)?;
+                if let Err(error) = client::call(&layout.worker(id).attach_socket(), WireRequest::Kill) {
+                    match self.check_live(id) {
+                        Ok(()) => return Err(error.into()),
+                        // It ended by itself in the meantime, so the goal is reached.
+                        Err(WorkerError::Refused(_)) => {}
+                        Err(failed) => return Err(failed),
+                    }
+                }
+                Ok(String::new())
+            }
+            Action::TellWorker { id, text } => {
+                self.check_live(id)?;
+                let (by, at_ms, text) = (beat.to_owned(), self.0.now.unix_ms, text.clone());
+                let _store = lock::store(&layout.store_lock())?;
+                mail::tell(&layout.worker(id), &mail::InboxMessage { by, at_ms, text })?;
+                Ok(String::new())
+            }
+            _ => {
+                let approved = approved.cloned();
+                let wanted = WorkerRequest { is_tainted, approved, ..self.wanted(decided, beat)? };
+                Ok(self.0.start(&wanted)?.argv.join(" "))
+            }
+        }
+    }
+
     /// Converts a move into a request. Resolves its paths, independently of the directory of the beat.
-    fn wanted(&self, decided: &Move, beat: &str) -> WorkerRequest {
+    fn wanted(&self, decided: &Move, beat: &str) -> Result<WorkerRequest, WorkerError> {
         let Action::StartWorker { id, kind, brief, verify, claims, repo, grant, .. } = &decided.action else {
-            return WorkerRequest::default();
+            return Err(WorkerRefusal::OtherMove.into());
         };
         let resolved = |text: &String| {
             let path = self.0.settings.path_of(self.0.layout.root(), text);
             // A missing path is refused later.
-            std::fs::canonicalize(&path).unwrap_or(path)
+            Workplace::Clone(std::fs::canonicalize(&path).unwrap_or(path))
         };
-        WorkerRequest {
+        Ok(WorkerRequest {
             id: id.to_string(),
             goal: decided.goal.clone(),
-            kind: kind.clone(),
+            program: WorkerProgram::choose(Vec::new(), kind.as_deref(), None),
+            place: repo.as_ref().map_or(Workplace::Empty, resolved),
             brief: brief.clone(),
             verify: verify.iter().cloned().collect(),
             free_check: true,
             claims: claims.clone(),
             grant: grant.clone(),
-            repo: repo.as_ref().map(resolved),
+            is_tainted: false,
             by: beat.to_owned(),
-            ..WorkerRequest::default()
-        }
+            approved: None,
+        })
     }
 
-    fn live(&self, id: &Name) -> Result<Result<Worker, String>> {
-        Ok(match workers::load(self.0.layout, id)? {
-            Some(worker) if !worker.state.phase.is_over() => Ok(worker),
-            Some(worker) => Err(format!("worker {id} has ended: {}", worker.state.phase.word())),
-            None => Err(format!("there is no worker {id}")),
-        })
+    fn check_live(&self, id: &Name) -> Result<(), WorkerError> {
+        match workers::load(self.0.layout, id)? {
+            Some(worker) if !worker.state.phase.is_over() => Ok(()),
+            Some(worker) => Err(WorkerRefusal::Ended(id.clone(), worker.state.phase).into()),
+            None => Err(WorkerRefusal::NoWorker(id.clone()).into()),
+        }
     }
 }
 

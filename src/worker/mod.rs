@@ -9,6 +9,7 @@ pub mod keys;
 pub mod orphans;
 pub mod paint;
 mod recover;
+pub mod refusal;
 pub mod screen;
 mod secrets_pipe;
 pub mod start;
@@ -22,6 +23,7 @@ use crate::model::entry::MoveOutcome;
 use crate::model::scope::ApprovalScope;
 use crate::model::step::Probe;
 use crate::model::worker::WorkerView;
+use refusal::WorkerError;
 
 /// Facts that policy needs about a worker that a move would start.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,13 +44,17 @@ pub trait Fleet {
     /// When they cannot be listed: an error never counts as "none".
     fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)>;
 
-    /// Describes what a move would run; empty for one that runs nothing. The inner error says why the move is
-    /// impossible.
-    fn describe(&self, decided: &Move) -> Result<Result<Described, String>>;
+    /// Describes what the start of a worker would run.
+    ///
+    /// # Errors
+    /// When the worker cannot be started.
+    fn describe(&self, decided: &Move) -> Result<Described, WorkerError>;
 
     /// Returns what an approval of the start of a worker would cover now; `form` and `action` are left to the caller.
-    /// The inner error says why the worker cannot be started.
-    fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>>;
+    ///
+    /// # Errors
+    /// When the worker cannot be started.
+    fn scope(&self, decided: &Move) -> Result<ApprovalScope, WorkerError>;
 
     /// Makes a move of this beat that concerns workers. `is_tainted` means that the decider read untrusted content.
     /// `approved` is what the user approved: if any part of it differs now, the worker does not start.

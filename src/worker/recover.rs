@@ -74,9 +74,7 @@ fn fetch(starter: &WorkerStarter, worker: &Worker, repo: &Repo) -> Option<CloneO
         return None;
     }
     let git = git(starter).ok()?;
-    if !matches!(clone::inspect(&git, repo.source.as_ref()), Ok(Ok(_))) {
-        return None;
-    }
+    clone::inspect(&git, repo.source.as_ref()).ok()?;
     Some(match clone::collect(&git, repo, &clone) {
         Ok(collected) => CloneOutcome::Fetched(collected),
         Err(error) => CloneOutcome::Unfetched(format!("{error:#}")),

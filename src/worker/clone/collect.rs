@@ -49,7 +49,7 @@ pub type Fence<'a> = &'a dyn Fn(&mut dyn FnMut() -> Result<String>) -> Result<St
 /// # Errors
 /// As [`collect()`], and when the fence refuses the update.
 pub fn collect_within(git: &Git, repo: &Repo, clone: &Path, fence: Fence) -> Result<Collected> {
-    let source = inspect(git, Path::new(&repo.source))?.map_err(|why| fault("bring commits back", &why))?;
+    let source = inspect(git, Path::new(&repo.source)).map_err(|error| error.during("bring commits back"))?;
     let brought = {
         let view = View::open(git, &source, clone)?;
         bring(git, &source, &view, repo, fence)?

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::files::{FileEntry, FileRecord, Folder, GITLINK, LINK, Records, walk};
-use super::source::{MIDDLES, Source, inspect};
+use super::source::{InspectError, MIDDLES, Source, inspect};
 use super::trees::records_of;
 use super::view::{self, View};
 use crate::model::leftovers::{Leftovers, Paths, Tip};
@@ -35,7 +35,7 @@ pub fn leftovers(git: &Git, repo: &Repo, clone: &Path) -> Leftovers {
 }
 
 fn look(git: &Git, repo: &Repo, clone: &Path) -> Result<Leftovers> {
-    let source = inspect(git, Path::new(&repo.source))?.map_err(|why| fault("look at the clone", &why))?;
+    let source = inspect(git, Path::new(&repo.source)).map_err(|error| error.during("look at the clone"))?;
     let view = View::open(git, &source, clone)?;
     let head = head(git, &view)?;
     let own = commits(git, &source, &view, head.as_deref())?;
@@ -249,8 +249,11 @@ pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Opti
         fs::rename(clone, &gone).with_context(|| format!("could not move `{}`", clone.display()))?;
     }
     if is_there(&gone) {
-        if let Ok(source) = inspect(git, Path::new(&repo.source))? {
-            source.release_base(git, repo)?;
+        match inspect(git, Path::new(&repo.source)) {
+            Ok(source) => source.release_base(git, repo)?,
+            // Without the repository there is no base.
+            Err(InspectError::Refused(..)) => {}
+            Err(InspectError::Failed(error)) => return Err(error),
         }
         file::remove_tree(&gone)?;
     }

@@ -458,7 +458,7 @@ impl Trees {
     /// When HEAD is not on a branch or moved in the meantime, or when a file cannot be written.
     pub fn commit_into(&self, git: &Git, clone: &Path, word: &str, message: &str) -> Result<()> {
         let doing = || format!("commit in `{}`", clone.display());
-        let source = inspect(git, clone)?.map_err(|why| fault(&doing(), &why))?;
+        let source = inspect(git, clone).map_err(|error| error.during(&doing()))?;
         let branch = source.branch()?.ok_or_else(|| fault(&doing(), "its HEAD is on no branch"))?;
         let tree = self.snapshot(git, clone, word)?;
         if self.tree_of(git, &source.head)? == tree {

@@ -68,7 +68,7 @@ impl Fixture {
     #[track_caller]
     pub fn clone_of(&self, repo: &Path, dir: &str, id: &str) -> (Repo, PathBuf) {
         let git = self.git();
-        let source = inspect(&git, repo).unwrap().unwrap();
+        let source = inspect(&git, repo).unwrap();
         fs::create_dir_all(self.path(dir)).unwrap();
         let clone = self.path(dir).join("clone");
         let own = make(&git, &source, &clone, &id.parse().unwrap()).unwrap();

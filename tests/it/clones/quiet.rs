@@ -97,7 +97,7 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
     let staged = git_in(&repo, &["rev-parse", ":.env"]).trim().to_owned();
     git_in(&repo, &["rm", "-q", "--cached", ".env"]);
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     for (objects, has) in [(Objects::Shared, true), (Objects::Reachable, false)] {
         let clone = fixture.path("w").join(objects.word());
         let own = repo_of(&source, &objects.word().parse().unwrap()).unwrap();

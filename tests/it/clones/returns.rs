@@ -205,9 +205,9 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     profile.looop(&["init"]).ok();
     let layout = Layout::new(profile.data(), profile.path("cache"));
     let id: looop::model::name::Name = "fix".parse().unwrap();
-    let (staged, _preparing) = workers::stage(&layout, &id).unwrap();
+    let (staged, _preparing) = workers::prepare_dir(&layout, &id).unwrap();
     let git = fixture.git();
-    let source = looop::worker::clone::inspect(&git, &repo).unwrap().unwrap();
+    let source = looop::worker::clone::inspect(&git, &repo).unwrap();
     let own = looop::worker::clone::make(&git, &source, &staged.clone_dir(), &id).unwrap();
     let spec = Spec {
         id: id.clone(),

@@ -33,7 +33,7 @@ fn names_that_are_not_text_are_kept_compared_and_restored() {
     git_in(&repo, &["add", "-A"]);
     git_in(&repo, &["commit", "-qm", "odd names"]);
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     assert_eq!(trees.snapshot(&git, &repo, "project").unwrap(), head);
@@ -70,7 +70,7 @@ fn a_folder_that_did_not_change_is_known_without_git_and_without_reading() {
         put(&repo, format!("d{}/f{n}", n % 20).as_bytes(), &n.to_string());
     }
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     program(&fixture.path("none/git"), "exit 9");
@@ -108,7 +108,7 @@ fn a_state_is_what_git_would_have_made_of_the_files() {
     git_in(&repo, &["commit", "-qm", "ignored and known"]);
     put(&repo, b"built/more", "not known");
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     git_in(&repo, &["add", "-A"]);

@@ -76,7 +76,7 @@ fn beat(uses: usize) {
             settings: &config.settings,
             cancel: &cancel,
             now,
-            leads: looop::map::leads,
+            context_hints: looop::map::context_hints,
         }),
         cancel: &cancel,
         now,
