@@ -128,12 +128,9 @@ fn take(state: &mut WorkerState, finding: CloneOutcome, now_ms: i64) {
 
 /// Redacts secrets: the worker chose names and messages.
 fn clean(starter: &WorkerStarter, state: &mut WorkerState) -> Result<()> {
-    let mut value: Value = serde_json::to_value(&state.left)?;
+    let mut value: Value = serde_json::to_value((&state.left, &state.user_side))?;
     starter.settings.secrets.redact_json(&mut value);
-    state.left = serde_json::from_value(value)?;
-    let mut value: Value = serde_json::to_value(&state.user_side)?;
-    starter.settings.secrets.redact_json(&mut value);
-    state.user_side = serde_json::from_value(value)?;
+    (state.left, state.user_side) = serde_json::from_value(value)?;
     for text in [&mut state.why, &mut state.unfetched].into_iter().flatten() {
         *text = starter.settings.secrets.redact(text).into_owned();
     }

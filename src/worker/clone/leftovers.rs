@@ -110,12 +110,11 @@ fn commits(git: &Git, source: &Source, view: &View, head: Option<&str>) -> Resul
             _ => {}
         }
     }
-    let mut wanted: Vec<String> = tips.iter().chain(&odd).map(|(oid, _)| oid.clone()).collect();
+    let mut wanted: String = tips.iter().chain(&odd).map(|(oid, _)| format!("{oid}\n")).collect();
     let theirs = source.refs(git, &[])?;
-    wanted.extend(theirs.values().map(|at| format!("^{}", at.oid)));
-    wanted.push(format!("^{}", source.head));
-    let input = view.input(&wanted)?;
-    let own = git.run_with(&view.git_dir, &GitCommand::Commits, Some(input))?;
+    let theirs = theirs.values().map(|at| &at.oid).chain([&source.head]);
+    wanted.extend(theirs.map(|oid| format!("^{oid}\n")));
+    let own = git.feed(&view.git_dir, &GitCommand::Commits, wanted.as_bytes())?;
     let own: BTreeSet<String> = lines(&own).into_iter().collect();
     tips.retain(|(oid, _)| own.contains(oid));
     let named = tips.iter().map(|(oid, name)| Tip::new(name, oid)).collect();
@@ -186,9 +185,9 @@ fn hashes(
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let input = view.input(&files.iter().map(|(file, _)| quoted(&file.path)).collect::<Vec<_>>())?;
+    let paths: String = files.iter().map(|(file, _)| quoted(&file.path) + "\n").collect();
     let place = view.git_dir.clone().with_files(clone)?;
-    let oids = lines(&git.run_with(&place, &GitCommand::HashFiles { raw }, Some(input))?);
+    let oids = lines(&git.feed(&place, &GitCommand::HashFiles { raw }, paths.as_bytes())?);
     if oids.len() == files.len() {
         Ok(oids)
     } else {

@@ -305,9 +305,8 @@ impl Source {
     /// Copies what a commit reaches into a repository of looop, as a pack.
     pub(super) fn give_pack(&self, git: &Git, to: &GitDir, commit: &str) -> Result<()> {
         to.cut_off_as(&self.common)?;
-        let scratch = crate::sys::git::Scratch::new()?;
-        let wanted = scratch.input(format!("{commit}\n").as_bytes())?;
-        super::pack(git, self.git_dir(), wanted, &to.path().join("objects/pack/pack")).map(drop)
+        let stem = to.path().join("objects/pack/pack");
+        super::pack(git, self.git_dir(), &format!("{commit}\n"), &stem).map(drop)
     }
 
     /// Stores a pack after a check of each object. Returns the file that keeps the pack from `gc` until it is removed.

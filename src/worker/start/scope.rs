@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::walls::is_path;
 use super::{WorkerError, WorkerRefusal, WorkerRequest, WorkerStarter};
-use crate::model::scope::{ApprovalScope, CheckScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use crate::model::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::{Objects, Spec};
 use crate::store::boxes::SandboxBuilder;
@@ -85,16 +85,13 @@ impl WorkerStarter<'_> {
         });
         let checked = spec.verify.iter().flat_map(|check| user_side::named_by(&check.argv, &home));
         let user_side = granted.chain(checked).collect();
-        let checks = spec.verify.iter();
-        let checks =
-            checks.map(|check| CheckScope { name: check.name.clone(), argv: check.argv.clone() }).collect();
         let exe = spec.argv.first().map(Path::new).unwrap_or(Path::new(""));
         let command = scan.command(spec.argv.clone(), exe, Path::new(&spec.cwd), &spec.env)?;
         Ok(ApprovalScope {
             grants,
             command: Some(command),
             sandbox: sandbox_scope(spec),
-            checks,
+            checks: spec.verify.clone(),
             files: covered.files,
             folders: covered.folders,
             beyond: covered.beyond,
