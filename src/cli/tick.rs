@@ -21,8 +21,6 @@ use crate::tick::gate::{GateDecision, Hold};
 use crate::tick::log::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx, diff, frame, prompt, sense};
 use crate::worker::Fleet;
-use crate::worker::fleet::LocalFleet;
-use crate::worker::start::WorkerStarter;
 use crate::worker::surface;
 
 #[derive(Debug, clap::Args)]
@@ -105,14 +103,14 @@ fn voice(json: bool, quiet: bool, pulse: bool) -> Voice {
 }
 
 /// The workers of this machine.
-pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalFleet<'a> {
-    LocalFleet(WorkerStarter {
+pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> Fleet<'a> {
+    Fleet {
         layout: &app.layout,
         settings: &config.settings,
         cancel,
         now: app.now,
         context_hints: map::context_hints,
-    })
+    }
 }
 
 /// Refuses to decide by a clock that is certainly wrong: ids, budgets and timers depend on it.
@@ -210,7 +208,7 @@ pub fn ctx<'a>(
     app: &'a App,
     config: &'a Config,
     runner: &'a dyn Runner,
-    fleet: &'a dyn Fleet,
+    fleet: &'a Fleet,
     cancel: &'a Cancel,
 ) -> Ctx<'a> {
     tree::become_subreaper();

@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use super::ls::Chosen;
 use super::{App, complete, input, ls, print};
-use crate::map;
 use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::lease::Holder;
@@ -20,7 +19,7 @@ use crate::sys::signal::Cancel;
 use crate::sys::wait::pause_ms;
 use crate::sys::{descendants, detach, tree};
 use crate::worker::refusal::WorkerError;
-use crate::worker::start::{WorkerProgram, WorkerRequest, WorkerStarter, Workplace};
+use crate::worker::start::{WorkerProgram, WorkerRequest, Workplace};
 use crate::worker::{client, orphans};
 
 #[derive(Debug, clap::Subcommand)]
@@ -118,13 +117,7 @@ pub fn run(app: &App, verb: WorkerVerb) -> Result<u8> {
     };
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
-    let starter = WorkerStarter {
-        layout: &app.layout,
-        settings: &config.settings,
-        cancel: &cancel,
-        now: app.now,
-        context_hints: map::context_hints,
-    };
+    let fleet = super::tick::fleet(app, &config, &cancel);
     let wanted = WorkerRequest {
         id: args.id.clone(),
         goal: args.goal,
@@ -143,7 +136,7 @@ pub fn run(app: &App, verb: WorkerVerb) -> Result<u8> {
         by: "human".to_owned(),
         approved: None,
     };
-    let spec = starter.start(&wanted).map_err(|error| match error {
+    let spec = fleet.start(&wanted).map_err(|error| match error {
         WorkerError::Refused(why) => {
             Fault::failed(format!("could not start worker {}: {why}", args.id)).into()
         }

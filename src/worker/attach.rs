@@ -8,9 +8,6 @@ mod link;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::keys::{KeyEvent, Keys};
-use super::paint::{self, Painter};
-use super::screen::{DEFAULT_SIZE, PIECE_BYTES, REPLAY_BYTES, Screen};
 use crate::model::fault::Fault;
 use crate::model::json::clip;
 use crate::model::name::Name;
@@ -24,6 +21,9 @@ use crate::store::workers;
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
 use crate::sys::tty::{self, Raw, Resized};
+use crate::worker::keys::{KeyEvent, Keys};
+use crate::worker::paint::{self, Painter};
+use crate::worker::screen::{DEFAULT_SIZE, PIECE_BYTES, REPLAY_BYTES, Screen};
 use link::Link;
 
 /// The least time between two frames, in milliseconds.

@@ -7,9 +7,9 @@ use vt100::capture::{
     BasicFormattedCaptureRange, BasicFormattedCaptureState, RowContents, basic_formatted_to_plain,
 };
 
-use super::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 use crate::model::secret::{RedactStream, Secrets};
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
+use crate::worker::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 16 * 1024;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::clone::InspectError;
 use crate::model::name::Name;
 use crate::model::worker::Phase;
+use crate::worker::clone::InspectError;
 
 /// An error of a start, or of another move about a worker.
 #[derive(Debug)]

@@ -9,24 +9,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::refusal::{WorkerError, WorkerRefusal};
-use super::{clone, secrets_pipe};
+use super::{Fleet, secrets_pipe};
 use crate::agents;
 use crate::model::fault::Fault;
 use crate::model::lease;
 use crate::model::name::Name;
 use crate::model::scope::ApprovalScope;
-use crate::model::settings::{Settings, WorkerRunner};
+use crate::model::settings::WorkerRunner;
 use crate::model::text::quote_argv;
-use crate::model::time::Now;
 use crate::model::worker::{Objects, Spec, WorkerLimits};
 use crate::store::file::Durability;
 use crate::store::json_file;
-use crate::store::layout::{Layout, WorkerDir};
+use crate::store::layout::WorkerDir;
 use crate::store::{budget, file, lock, workers};
 use crate::sys::clock::Deadline;
-use crate::sys::signal::Cancel;
 use crate::sys::wait::pause_ms;
 use crate::sys::{detach::Launched, program};
+use crate::worker::clone;
 
 /// The contract between looop and a worker; every brief begins with it.
 const CONTRACT: &str = include_str!("../../seed/worker.md");
@@ -106,20 +105,7 @@ impl Workplace {
     }
 }
 
-/// The context for starting workers.
-pub struct WorkerStarter<'a> {
-    pub layout: &'a Layout,
-    pub settings: &'a Settings,
-    pub cancel: &'a Cancel,
-    pub now: Now,
-    pub context_hints: ContextHints,
-}
-
-/// Returns the places in a clone to which a brief refers, as a part of the brief; empty if they are unknown. The first
-/// path is a file in which it may cache what it knows of the project.
-pub type ContextHints = fn(&Path, &Path, &str) -> String;
-
-impl WorkerStarter<'_> {
+impl Fleet<'_> {
     /// Describes what would run: everything about the worker that does not depend on the time of its start.
     ///
     /// # Errors

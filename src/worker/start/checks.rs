@@ -2,17 +2,18 @@
 
 use anyhow::{Context, Result};
 
-use super::{WorkerError, WorkerRefusal, WorkerRequest, WorkerStarter};
+use super::{WorkerError, WorkerRefusal, WorkerRequest};
 use crate::model::json::clip;
 use crate::model::worker::Check;
 use crate::model::world;
 use crate::store::texts::MAX_TEXT_BYTES;
 use crate::store::{file, layout};
+use crate::worker::Fleet;
 
 /// How much of a shell line becomes the name of its check, in characters.
 const MAX_CHECK_NAME: usize = 80;
 
-impl WorkerStarter<'_> {
+impl Fleet<'_> {
     /// Returns the checks of the worker's work.
     pub(super) fn checks(&self, wanted: &WorkerRequest) -> Result<Vec<Check>, WorkerError> {
         let workers = &self.settings.workers;

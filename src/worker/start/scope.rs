@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::walls::is_path;
-use super::{WorkerError, WorkerRefusal, WorkerRequest, WorkerStarter};
+use super::{WorkerError, WorkerRefusal, WorkerRequest};
 use crate::model::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::{Objects, Spec};
@@ -14,20 +14,13 @@ use crate::store::boxes::SandboxBuilder;
 use crate::store::coverage::{self, Coverage, CoverageScan};
 use crate::store::{file, layout};
 use crate::sys::{identity, program};
+use crate::worker::Fleet;
 use crate::worker::clone;
 
 /// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;
 
-impl WorkerStarter<'_> {
-    /// Returns what an approval of this start would cover now.
-    ///
-    /// # Errors
-    /// When the worker cannot be started, a file cannot be read, or the search for files is ended.
-    pub fn scope(&self, wanted: &WorkerRequest) -> Result<ApprovalScope, WorkerError> {
-        self.scope_of(wanted, &self.spec(wanted)?)
-    }
-
+impl Fleet<'_> {
     /// Compares what the user approved with the worker that is about to start, when its clone and its files are ready.
     /// `described` is the worker before they were made, and `made` is the worker with its clone.
     ///
@@ -49,7 +42,15 @@ impl WorkerStarter<'_> {
         Ok(approved.check(&now).map_err(WorkerRefusal::Approval)?)
     }
 
-    fn scope_of(&self, wanted: &WorkerRequest, spec: &Spec) -> Result<ApprovalScope, WorkerError> {
+    /// Returns what an approval of this start would cover now.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the search for files is ended.
+    pub(in crate::worker) fn scope_of(
+        &self,
+        wanted: &WorkerRequest,
+        spec: &Spec,
+    ) -> Result<ApprovalScope, WorkerError> {
         let stop = || self.cancel.is_set();
         let scan = CoverageScan {
             layout: self.layout,

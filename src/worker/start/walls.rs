@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{FIX, WorkerRefusal, WorkerRequest, WorkerStarter, Workplace};
+use super::{FIX, WorkerRefusal, WorkerRequest, Workplace};
 use crate::agents;
 use crate::model::boxing::{Level, Sandbox, SandboxSubject};
 use crate::model::worker::Spec;
 use crate::store::boxes::{AgentSandbox, Cell, Rooms, SandboxBuilder};
 use crate::store::layout::WorkerDir;
 use crate::sys::program;
+use crate::worker::Fleet;
 
 /// Returns true for a grant of a path; any other grant is the name of a variable.
 pub(super) fn is_path(grant: &str) -> bool {
@@ -21,7 +22,7 @@ fn rooms(dir: &WorkerDir) -> Rooms {
     Rooms { home: dir.home(), caches: dir.caches(), temp: dir.temp() }
 }
 
-impl WorkerStarter<'_> {
+impl Fleet<'_> {
     /// Sets the sandboxes of the worker and of its checks, and the variables that they and the grants add.
     pub(super) fn set_sandboxes(
         &self,
