@@ -56,7 +56,7 @@ use crate::store::layout::Layout;
 use crate::store::{file, fixes, lock};
 use crate::sys::signal::Cancel;
 use crate::sys::{clock, descendants};
-use crate::worker::clone::{self, Git, InspectError, Source, Trees, Unclonable};
+use crate::vcs::clone::{self, Git, InspectError, Source, Trees, Unclonable};
 use ctx::FixContext;
 use leanfile::{Leanfile, Task};
 

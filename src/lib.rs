@@ -10,13 +10,14 @@
 //!
 //! # The map
 //! A module imports itself and what stands left of it, and a test holds that:
-//! `model < sys < store < agents < worker < tick < map < fix < config < cli`.
+//! `model < sys < store < vcs < agents < worker < tick < map < fix < config < cli`.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`model`] | pure values and rules: no file, clock or process |
 //! | [`sys`] | the operating system: clock, processes, signals, watching |
 //! | [`store`] | the data dir: the only place that knows file names; git history through gix |
+//! | [`vcs`] | clones of repositories, and states of their files |
 //! | [`agents`] | agent CLIs, one file each, and model endpoints |
 //! | [`worker`] | detached workers: who starts, supervises, shows and ends them |
 //! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
@@ -46,4 +47,5 @@ pub mod model;
 pub mod store;
 pub mod sys;
 pub mod tick;
+pub mod vcs;
 pub mod worker;

@@ -24,8 +24,8 @@ use crate::store::layout::{FixDir, Layout};
 use crate::store::{file, fixes, ledger};
 use crate::sys::signal::Cancel;
 use crate::sys::{beneath, clock};
+use crate::vcs::clone::{self, Git, Grown, Source, Trees};
 use crate::worker::client;
-use crate::worker::clone::{self, Git, Grown, Source, Trees};
 
 /// The timeout of one git command, in milliseconds.
 const GIT_MS: i64 = 10 * 60_000;

@@ -2,7 +2,6 @@
 
 pub mod attach;
 pub mod client;
-pub mod clone;
 pub mod export;
 pub mod fleet;
 pub mod keys;

@@ -14,7 +14,7 @@ use crate::model::user_side::UserSidePath;
 use crate::model::worker::{Phase, Repo, WorkerState};
 use crate::store::workers::{self, Worker};
 use crate::store::{git_watch, lock, logs};
-use crate::worker::clone::{self, Collected, Git};
+use crate::vcs::clone::{self, Collected, Git};
 
 /// The timeout of git for one clone, in milliseconds: a beat waits for it.
 const GIT_MS: i64 = 30_000;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::model::name::Name;
 use crate::model::worker::Phase;
-use crate::worker::clone::InspectError;
+use crate::vcs::clone::InspectError;
 
 /// An error of a start, or of another move about a worker.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ use crate::store::{budget, file, lock, workers};
 use crate::sys::clock::Deadline;
 use crate::sys::wait::pause_ms;
 use crate::sys::{detach::Launched, program};
-use crate::worker::clone;
+use crate::vcs::clone;
 
 /// The contract between looop and a worker; every brief begins with it.
 const CONTRACT: &str = include_str!("../../seed/worker.md");

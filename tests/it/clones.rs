@@ -13,7 +13,7 @@ mod states;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use looop::worker::clone::{Git, collect, discard, inspect, make};
+use looop::vcs::clone::{Git, collect, discard, inspect, make};
 
 use crate::support::profile::git_in;
 use fixture::{Fixture, PATH, fingerprint, program};

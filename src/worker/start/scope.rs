@@ -14,8 +14,8 @@ use crate::store::boxes::SandboxBuilder;
 use crate::store::coverage::{self, Coverage, CoverageScan};
 use crate::store::{file, layout};
 use crate::sys::{identity, program};
+use crate::vcs::clone;
 use crate::worker::Fleet;
-use crate::worker::clone;
 
 /// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use looop::model::worker::Repo;
 use looop::sys::signal::Cancel;
-use looop::worker::clone::{Git, inspect, make};
+use looop::vcs::clone::{Git, inspect, make};
 
 use crate::support::profile::git_in;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use looop::worker::clone::{collect, inspect};
+use looop::vcs::clone::{collect, inspect};
 
 use super::fixture::{Fixture, shell};
 use crate::support::profile::git_in;

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use looop::model::worker::Objects;
-use looop::worker::clone::{Trees, collect, discard, inspect, leftovers, make, make_for, repo_of};
+use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make, make_for, repo_of};
 
 use super::commands::hostile;
 use super::fixture::{Fixture, shell};

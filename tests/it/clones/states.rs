@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use looop::worker::clone::{Trees, collect, discard, inspect, leftovers, make};
+use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make};
 
 use super::fixture::{Fixture, program, shell};
 use crate::support::profile::{git_in, wait_until};
@@ -75,7 +75,7 @@ fn a_folder_that_did_not_change_is_known_without_git_and_without_reading() {
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     program(&fixture.path("none/git"), "exit 9");
     let none = fixture.path("none").display().to_string();
-    let none = looop::worker::clone::Git::find(&none, 60_000, &fixture.cancel).unwrap();
+    let none = looop::vcs::clone::Git::find(&none, 60_000, &fixture.cancel).unwrap();
     wait_until("the files are old enough that a time alone tells the next change", || {
         trees.snapshot(&git, &repo, "project").unwrap();
         trees.snapshot(&none, &repo, "project").is_ok()

@@ -121,7 +121,7 @@ fn crates_stay_behind_their_fences() {
     let gix = "//! A user of it.\nuse gix::Repository;\n";
     let two = [user("src/store/history.rs", gix), user("src/store/history/edits.rs", gix)];
     assert_eq!(broken_tree(&two), NONE);
-    assert_eq!(broken_tree(&[two[0], two[1], user("src/worker/clone.rs", gix)]), ["fences"]);
+    assert_eq!(broken_tree(&[two[0], two[1], user("src/vcs/clone.rs", gix)]), ["fences"]);
     assert_eq!(
         broken_tree(&[two[0], two[1], user("src/map/mod.rs", "//! It is not gix that names it.\n")]),
         NONE
