@@ -1,15 +1,10 @@
 //! Workers of this machine: their start, their supervisor and their clients.
 
-pub mod attach;
 pub mod client;
-pub mod export;
 pub mod fleet;
-pub mod keys;
 pub mod orphans;
-pub mod paint;
 mod recover;
 pub mod refusal;
-pub mod screen;
 mod secrets_pipe;
 pub mod start;
 pub mod supervise;

@@ -13,8 +13,8 @@ mod source;
 use source::{File, files};
 
 /// A module of the crate imports itself and what stands left of it.
-const LAYERS: [&str; 11] =
-    ["model", "sys", "store", "vcs", "agents", "worker", "tick", "map", "fix", "config", "cli"];
+const LAYERS: [&str; 12] =
+    ["model", "sys", "store", "vcs", "agents", "screen", "worker", "tick", "map", "fix", "config", "cli"];
 
 /// What a file marked `Pure.` cannot name: with none of these, the same input gives the same result.
 const IMPURE: [&str; 10] = [

@@ -8,8 +8,8 @@ use vt100::capture::{
 };
 
 use crate::model::secret::{RedactStream, Secrets};
+use crate::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
-use crate::worker::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 16 * 1024;

@@ -3,7 +3,7 @@
 //! written here can happen: no clipboard, no device strings, no titles, no queries.
 
 use crate::model::name::Name;
-use crate::worker::screen::{self, Screen, is_plain};
+use crate::screen::{self, Screen, is_plain};
 
 /// From this height on the last row is the status line, in rows.
 const STATUS_FROM_ROWS: u16 = 3;

@@ -15,15 +15,15 @@ use crate::model::process::Started;
 use crate::model::text::visible;
 use crate::model::wire::ViewerState;
 use crate::model::worker::{Flag, Phase, WorkerState};
+use crate::screen::keys::{KeyEvent, Keys};
+use crate::screen::paint::{self, Painter};
+use crate::screen::{DEFAULT_SIZE, PIECE_BYTES, REPLAY_BYTES, Screen};
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::TranscriptReader;
 use crate::store::workers;
 use crate::sys::clock::Deadline;
 use crate::sys::signal::Cancel;
 use crate::sys::tty::{self, Raw, Resized};
-use crate::worker::keys::{KeyEvent, Keys};
-use crate::worker::paint::{self, Painter};
-use crate::worker::screen::{DEFAULT_SIZE, PIECE_BYTES, REPLAY_BYTES, Screen};
 use link::Link;
 
 /// The least time between two frames, in milliseconds.
