@@ -10,7 +10,7 @@
 //!
 //! # The map
 //! A module imports itself and what stands left of it, and a test holds that:
-//! `model < sys < store < vcs < agents < screen < worker < tick < map < fix < config < cli`.
+//! `model < sys < store < vcs < agents < screen < alerts < worker < tick < map < fix < config < cli`.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -20,6 +20,7 @@
 //! | [`vcs`] | clones of repositories, and states of their files |
 //! | [`agents`] | agent CLIs, one file each, and model endpoints |
 //! | [`screen`] | a worker's screen: its model, its drawing on a terminal, keys, export |
+//! | [`alerts`] | tmux windows and notifiers that call the user |
 //! | [`worker`] | detached workers: who starts, supervises and ends them |
 //! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
 //! | [`map`] | the code map: which files of a project matter for a question |
@@ -39,6 +40,7 @@
 //! 5. *Level-triggered*: a tick reads only files; [`model::beat::LoopState`] is its whole memory.
 
 pub mod agents;
+pub mod alerts;
 pub mod cli;
 pub mod config;
 pub mod fix;

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{App, envelope, forms, print};
 use crate::agents::Runner;
+use crate::alerts;
 use crate::config::Config;
 use crate::map;
 use crate::model::charge::dollars;
@@ -21,7 +22,6 @@ use crate::tick::gate::{GateDecision, Hold};
 use crate::tick::log::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx, diff, frame, prompt, sense};
 use crate::worker::Fleet;
-use crate::worker::surface;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop tick --dry-run\n  looop tick --quiet")]
@@ -182,9 +182,9 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
 /// determined.
 pub fn has_news(app: &App, config: &Config) -> bool {
     !config.settings.workers.notify.is_empty()
-        && (surface::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
+        && (alerts::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
             || workers::list(&app.layout)
-                .map_or(true, |(all, _)| all.iter().any(|worker| surface::is_untold(&app.layout, worker))))
+                .map_or(true, |(all, _)| all.iter().any(|worker| alerts::is_untold(&app.layout, worker))))
 }
 
 /// Why a beat that had to decide for a goal asked no model.

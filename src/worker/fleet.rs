@@ -6,6 +6,7 @@ use super::orphans::{end_lost, lost, put_away};
 use super::refusal::{WorkerError, WorkerRefusal};
 use super::start::{FIX, WorkerProgram, WorkerRequest, Workplace};
 use super::{Described, Fleet, client, recover};
+use crate::alerts;
 use crate::model::decision::{Action, Move};
 use crate::model::entry::MoveOutcome;
 use crate::model::name::Name;
@@ -17,7 +18,6 @@ use crate::model::worker::{Phase, WorkerExit, WorkerView};
 use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
-use crate::worker::surface;
 
 impl Fleet<'_> {
     /// Lists live workers, and ended ones that no decision has seen; and a line for each unreadable one.
@@ -129,7 +129,7 @@ impl Fleet<'_> {
                 && worker.state.phase.word() == view.state
                 // Its branch must still be fetched, or its notice must still be sent.
                 && worker.state.unfetched.is_none()
-                && !surface::is_untold(self.layout, &worker)
+                && !alerts::is_untold(self.layout, &worker)
             {
                 put_away(self.layout, &worker)?;
             }

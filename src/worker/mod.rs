@@ -8,7 +8,6 @@ pub mod refusal;
 mod secrets_pipe;
 pub mod start;
 pub mod supervise;
-pub mod surface;
 
 use std::path::Path;
 
