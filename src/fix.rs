@@ -56,7 +56,7 @@ use crate::store::layout::Layout;
 use crate::store::{file, fixes, lock};
 use crate::sys::signal::Cancel;
 use crate::sys::{clock, descendants};
-use crate::worker::clone::{self, Git, Source, Trees};
+use crate::vcs::clone::{self, Git, InspectError, Source, Trees, Unclonable};
 use ctx::FixContext;
 use leanfile::{Leanfile, Task};
 
@@ -250,11 +250,11 @@ fn project_of(git: &Git, root: &Path, inside: Option<&Path>) -> Result<(PathBuf,
     }
     let Some(top) = clone::top_of(&real) else { return Ok((real, PathBuf::new(), None)) };
     let sub = real.strip_prefix(&top).map(Path::to_owned).unwrap_or_default();
-    match clone::inspect(git, &top)? {
+    match clone::inspect(git, &top) {
         Ok(source) => Ok((top, sub, Some(source))),
         // Without a commit the clone starts empty, and no history can be lost.
-        Err(why) if why.contains("has no commit yet") => Ok((top, sub, None)),
-        Err(why) => Err(Fault::failed(format!("could not clone the project: {why}")).into()),
+        Err(InspectError::Refused(_, Unclonable::NoCommit)) => Ok((top, sub, None)),
+        Err(error) => Err(error.during("clone the project")),
     }
 }
 

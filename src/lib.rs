@@ -10,15 +10,18 @@
 //!
 //! # The map
 //! A module imports itself and what stands left of it, and a test holds that:
-//! `model < sys < store < agents < worker < tick < map < fix < config < cli`.
+//! `model < sys < store < vcs < agents < screen < alerts < worker < tick < map < fix < config < cli`.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`model`] | pure values and rules: no file, clock or process |
 //! | [`sys`] | the operating system: clock, processes, signals, watching |
 //! | [`store`] | the data dir: the only place that knows file names; git history through gix |
+//! | [`vcs`] | clones of repositories, and states of their files |
 //! | [`agents`] | agent CLIs, one file each, and model endpoints |
-//! | [`worker`] | detached workers: who starts, supervises, shows and ends them |
+//! | [`screen`] | a worker's screen: its model, its drawing on a terminal, keys, export |
+//! | [`alerts`] | tmux windows and notifiers that call the user |
+//! | [`worker`] | detached workers: who starts, supervises and ends them |
 //! | [`tick`](mod@tick) | the pipeline, as a screen of verbs |
 //! | [`map`] | the code map: which files of a project matter for a question |
 //! | [`fix`] | the fix loop: attempts in a private clone, judged by tests, stopped if they repeat |
@@ -37,13 +40,16 @@
 //! 5. *Level-triggered*: a tick reads only files; [`model::beat::LoopState`] is its whole memory.
 
 pub mod agents;
+pub mod alerts;
 pub mod cli;
 pub mod config;
 pub mod fix;
 pub mod map;
 
 pub mod model;
+pub mod screen;
 pub mod store;
 pub mod sys;
 pub mod tick;
+pub mod vcs;
 pub mod worker;

@@ -175,17 +175,17 @@ pub fn ask(index: &MapIndex, question: &Question) -> MapAnswer {
 }
 
 /// How long a worker's brief waits for the map, in milliseconds.
-const LEADS_MS: i64 = 3_000;
+const HINTS_MS: i64 = 3_000;
 /// The most files that a brief names.
-const LEADS: usize = 8;
+const HINTS: usize = 8;
 
 /// Lists files that the text of a brief points to, as a section of the brief. Empty if it points to none, or if
 /// the map fails. The index is stored in `cache`.
-pub fn leads(cache: &Path, root: &Path, words: &str) -> String {
-    let limits = MapLimits { timeout_ms: LEADS_MS, ..MapLimits::default() };
+pub fn context_hints(cache: &Path, root: &Path, words: &str) -> String {
+    let limits = MapLimits { timeout_ms: HINTS_MS, ..MapLimits::default() };
     let Ok((index, _)) = open(root, Some(cache), &limits) else { return String::new() };
     let answer = ask(&index, &Question { words, ..Question::default() });
-    let named = answer.files.iter().filter(|file| answer.aimed && !file.is_test).take(LEADS);
+    let named = answer.files.iter().filter(|file| answer.aimed && !file.is_test).take(HINTS);
     let lines: String = named
         .map(|file| format!("- {}: {}\n", file.path, file.why.first().map_or("", String::as_str)))
         .collect();

@@ -7,8 +7,8 @@ use super::{App, complete, ls, pick, print};
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 use crate::model::worker::Phase;
+use crate::screen::attach::{self, AttachEnd, Options};
 use crate::store::workers;
-use crate::worker::attach::{self, AttachEnd, Options};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop attach\n  looop attach fix-ci --view")]

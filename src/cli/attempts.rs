@@ -13,7 +13,7 @@ use crate::model::time::human_ms;
 use crate::store::fixes;
 use crate::store::layout::FixDir;
 use crate::sys::signal::Cancel;
-use crate::worker::clone::{Git, Trees};
+use crate::vcs::clone::{Git, Trees};
 
 /// The timeout of git, in milliseconds.
 const GIT_MS: i64 = 120_000;

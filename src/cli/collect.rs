@@ -12,7 +12,7 @@ use crate::model::name::Name;
 use crate::store::layout::Layout;
 use crate::store::{claims, workers};
 use crate::sys::signal::Cancel;
-use crate::worker::clone::{self, Collected, Git};
+use crate::vcs::clone::{self, Collected, Git};
 
 /// The timeout for fetching commits, in milliseconds.
 const COLLECT_MS: i64 = 10 * 60_000;

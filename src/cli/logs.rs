@@ -9,6 +9,8 @@ use crate::model::fault::Fault;
 use crate::model::secret::{RedactStream, Secrets};
 use crate::model::strip::Strip;
 use crate::model::worker::Spec;
+use crate::screen::export;
+use crate::screen::{REPLAY_BYTES, Screen};
 use crate::store::json_file;
 use crate::store::layout::WorkerDir;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
@@ -16,8 +18,6 @@ use crate::store::workers;
 use crate::sys::path;
 use crate::sys::signal::Cancel;
 use crate::sys::wait::wait_readable;
-use crate::worker::export;
-use crate::worker::screen::{REPLAY_BYTES, Screen};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop logs fix-ci -f\n  looop logs fix-ci --cast > fix-ci.cast")]

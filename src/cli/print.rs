@@ -6,7 +6,7 @@
 //!
 //! # Exceptions
 //! `looop logs --raw` prints what a worker sent to its terminal ([`as_is`]). `looop attach` draws its own
-//! screen (`worker::paint`) from cells that a terminal emulator has read.
+//! screen (`screen::paint`) from cells that a terminal emulator has read.
 
 #![allow(
     clippy::disallowed_macros,

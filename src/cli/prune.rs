@@ -14,7 +14,7 @@ use crate::store::layout::WorkerDir;
 use crate::store::workers::{self, Past, Worker};
 use crate::store::{file, lock};
 use crate::sys::signal::Cancel;
-use crate::worker::clone::{self, Git};
+use crate::vcs::clone::{self, Git};
 use crate::worker::orphans;
 
 #[derive(Debug, clap::Args)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{App, print};
+use crate::alerts::{self, Reach};
 use crate::store::layout;
-use crate::worker::surface::{self, Reach};
 
 /// Updates the windows and notifications once.
 pub fn run(app: &App) -> Result<u8> {
@@ -30,7 +30,7 @@ pub fn bring_in_line(app: &App) -> Result<bool> {
         config: env.config_path(),
         notify,
     };
-    let report = surface::reconcile(&app.layout, &reach, app.now)?;
+    let report = alerts::reconcile(&app.layout, &reach, app.now)?;
     for problem in &report.problems {
         print::note(&format!("warning: {problem}"));
     }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{App, envelope, forms, print};
 use crate::agents::Runner;
+use crate::alerts;
 use crate::config::Config;
 use crate::map;
 use crate::model::charge::dollars;
@@ -21,9 +22,6 @@ use crate::tick::gate::{GateDecision, Hold};
 use crate::tick::log::{BeatReport, BeatResult};
 use crate::tick::{self, Ctx, diff, frame, prompt, sense};
 use crate::worker::Fleet;
-use crate::worker::fleet::LocalFleet;
-use crate::worker::start::WorkerStarter;
-use crate::worker::surface;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  looop tick --dry-run\n  looop tick --quiet")]
@@ -105,14 +103,14 @@ fn voice(json: bool, quiet: bool, pulse: bool) -> Voice {
 }
 
 /// The workers of this machine.
-pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> LocalFleet<'a> {
-    LocalFleet(WorkerStarter {
+pub fn fleet<'a>(app: &'a App, config: &'a Config, cancel: &'a Cancel) -> Fleet<'a> {
+    Fleet {
         layout: &app.layout,
         settings: &config.settings,
         cancel,
         now: app.now,
-        leads: map::leads,
-    })
+        context_hints: map::context_hints,
+    }
 }
 
 /// Refuses to decide by a clock that is certainly wrong: ids, budgets and timers depend on it.
@@ -184,9 +182,9 @@ fn beat(app: &App, cancel: &Cancel, goal: Option<Name>, voice: Voice, held: lock
 /// determined.
 pub fn has_news(app: &App, config: &Config) -> bool {
     !config.settings.workers.notify.is_empty()
-        && (surface::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
+        && (alerts::untold(&app.layout, clock::now()).map_or(true, |asks| !asks.is_empty())
             || workers::list(&app.layout)
-                .map_or(true, |(all, _)| all.iter().any(|worker| surface::is_untold(&app.layout, worker))))
+                .map_or(true, |(all, _)| all.iter().any(|worker| alerts::is_untold(&app.layout, worker))))
 }
 
 /// Why a beat that had to decide for a goal asked no model.
@@ -210,7 +208,7 @@ pub fn ctx<'a>(
     app: &'a App,
     config: &'a Config,
     runner: &'a dyn Runner,
-    fleet: &'a dyn Fleet,
+    fleet: &'a Fleet,
     cancel: &'a Cancel,
 ) -> Ctx<'a> {
     tree::become_subreaper();

@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use super::ls::Chosen;
 use super::{App, complete, input, ls, print};
-use crate::map;
 use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::lease::Holder;
@@ -19,7 +18,8 @@ use crate::sys::clock::{self, Deadline};
 use crate::sys::signal::Cancel;
 use crate::sys::wait::pause_ms;
 use crate::sys::{descendants, detach, tree};
-use crate::worker::start::{WorkerRequest, WorkerStarter};
+use crate::worker::refusal::WorkerError;
+use crate::worker::start::{WorkerProgram, WorkerRequest, Workplace};
 use crate::worker::{client, orphans};
 
 #[derive(Debug, clap::Subcommand)]
@@ -117,42 +117,36 @@ pub fn run(app: &App, verb: WorkerVerb) -> Result<u8> {
     };
     let config = app.config()?;
     let cancel = Cancel::on_signals()?;
-    let starter = WorkerStarter {
-        layout: &app.layout,
-        settings: &config.settings,
-        cancel: &cancel,
-        now: app.now,
-        leads: map::leads,
-    };
+    let fleet = super::tick::fleet(app, &config, &cancel);
     let wanted = WorkerRequest {
         id: args.id.clone(),
         goal: args.goal,
-        kind: args.kind,
-        runner: args.runner,
-        argv: args.argv,
+        program: WorkerProgram::choose(args.argv, args.kind.as_deref(), args.runner),
+        place: match (args.repo, args.cwd) {
+            (Some(dir), _) => Workplace::Clone(app.env.here(&dir)),
+            (None, Some(dir)) => Workplace::Directory(app.env.here(&dir)),
+            (None, None) => Workplace::Empty,
+        },
         brief,
         verify: args.verify,
         free_check: false,
         claims: args.claim,
         grant: args.grant,
-        repo: args.repo.map(|dir| app.env.here(&dir)),
         is_tainted: false,
-        cwd: args.cwd.map(|dir| app.env.here(&dir)),
         by: "human".to_owned(),
         approved: None,
     };
-    match starter.start(&wanted)? {
-        Ok(spec) => {
-            if let Some(goal) = spec.goal.as_ref().filter(|goal| !has_goal(app, goal)) {
-                print::note(&format!(
-                    "warning: there is no goal {goal}; the worker has its lease all the same"
-                ));
-            }
-            print::line(spec.id.as_str());
-            Ok(0)
+    let spec = fleet.start(&wanted).map_err(|error| match error {
+        WorkerError::Refused(why) => {
+            Fault::failed(format!("could not start worker {}: {why}", args.id)).into()
         }
-        Err(why) => Err(Fault::failed(format!("could not start worker {}: {why}", args.id)).into()),
+        WorkerError::Failed(error) => error,
+    })?;
+    if let Some(goal) = spec.goal.as_ref().filter(|goal| !has_goal(app, goal)) {
+        print::note(&format!("warning: there is no goal {goal}; the worker has its lease all the same"));
     }
+    print::line(spec.id.as_str());
+    Ok(0)
 }
 
 fn has_goal(app: &App, goal: &Name) -> bool {

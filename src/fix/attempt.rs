@@ -15,7 +15,7 @@ use crate::model::fix::{Counts, FixSession, UnderWay};
 use crate::model::time::human_ms;
 use crate::store::fixes;
 use crate::sys::clock::{self, Deadline};
-use crate::worker::clone::{TreeDifference, is_empty};
+use crate::vcs::clone::{TreeDifference, is_empty};
 
 /// The largest diff that is analysed, in bytes.
 const MAX_DIFF_BYTES: usize = 1 << 20;

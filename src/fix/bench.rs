@@ -82,7 +82,7 @@ impl Bench<'_> {
             fault.hint("`looop doctor` shows what is available")
         })?;
         if let Some(sandbox) = &cell.sandbox {
-            sandboxes.furnish(sandbox.has_files(), agent, &rooms, start.cwd)?;
+            sandboxes.create_dirs(sandbox.has_files(), agent, &rooms, start.cwd)?;
         }
         Ok(cell)
     }

@@ -24,8 +24,8 @@ use crate::store::layout::{FixDir, Layout};
 use crate::store::{file, fixes, ledger};
 use crate::sys::signal::Cancel;
 use crate::sys::{beneath, clock};
+use crate::vcs::clone::{self, Git, Grown, Source, Trees};
 use crate::worker::client;
-use crate::worker::clone::{self, Git, Grown, Source, Trees};
 
 /// The timeout of one git command, in milliseconds.
 const GIT_MS: i64 = 10 * 60_000;
@@ -289,8 +289,8 @@ impl FixContext<'_> {
     /// The repository of attempts as a source for a clone.
     fn kept(&self) -> Result<Source> {
         let git = self.git()?;
-        let mut kept = clone::inspect(&git, self.trees.dir())?
-            .map_err(|why| Fault::failed(format!("could not use the kept attempts: {why}")))?;
+        let mut kept =
+            clone::inspect(&git, self.trees.dir()).map_err(|error| error.during("use the kept attempts"))?;
         // looop itself arranged what it borrows from the project.
         kept.borrows = false;
         Ok(kept)

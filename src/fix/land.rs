@@ -19,7 +19,7 @@ use crate::model::worker::Repo;
 use crate::store::exchange::{self, Exchanged, Fallback};
 use crate::store::file;
 use crate::sys::beneath::{self, FilePlace, Parents};
-use crate::worker::clone::{self, Git, TreeDifference};
+use crate::vcs::clone::{self, Git, TreeDifference};
 
 /// Git's modes of entries that are not regular files.
 const LINK: u32 = 0o120_000;

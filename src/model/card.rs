@@ -10,7 +10,7 @@ use super::ask::{Approval, OUTDATED, QuestionFile};
 use super::decision::{Action, Move, RunCommand};
 use super::json::clip;
 use super::scope::{
-    ApprovalScope, CheckScope, CommandScope, FileScope, FolderScope, GoalScope, GrantScope, RepoScope,
+    ApprovalScope, Check, CommandScope, FileScope, FolderScope, GoalScope, GrantScope, RepoScope,
     SandboxScope,
 };
 use super::time::{Now, human_ms};
@@ -124,7 +124,7 @@ pub fn approval(ask: &QuestionFile, approval: &Approval, now: Now) -> Vec<CardRo
     rows.put("move", action.tag());
     action_rows(&mut rows, action, grants, command.as_ref(), diff);
     command.iter().for_each(|command| command_rows(&mut rows, command));
-    for CheckScope { name, argv } in checks {
+    for Check { name, argv } in checks {
         rows.put("check", &format!("{name}: {}", quote_argv(argv)));
     }
     files.iter().for_each(|file| file_row(&mut rows, file));
@@ -193,9 +193,9 @@ fn action_rows(
     command: Option<&CommandScope>,
     diff: &str,
 ) {
-    let text = |rows: &mut CardRows, text: &str| {
+    let text = |rows: &mut CardRows, label: &str, text: &str| {
         let content = blake3::hash(text.as_bytes()).to_hex();
-        rows.put("text", &format!("{} bytes, {}", text.len(), digest(&content)));
+        rows.put(label, &format!("{} bytes, {}", text.len(), digest(&content)));
         if diff.is_empty() {
             rows.foreign(text);
         }
@@ -212,16 +212,16 @@ fn action_rows(
         }
         Action::WriteGoal { id, body } => {
             rows.put("on", id.as_str());
-            text(rows, body);
+            text(rows, "text", body);
         }
         Action::ArchiveGoal { id } | Action::StopWorker { id } => rows.put("on", id.as_str()),
         Action::WriteSensor { name, script } => {
             rows.put("on", name.as_str());
-            text(rows, script);
+            text(rows, "text", script);
         }
         Action::WritePlaybook { body } => {
             rows.put("on", "PLAYBOOK.md");
-            text(rows, body);
+            text(rows, "text", body);
         }
         Action::StartWorker { id, kind, brief, verify, claims, repo, grant } => {
             let unresolved = grant.iter().filter(|name| !grants.iter().any(|grant| grant.name == **name));
@@ -231,11 +231,7 @@ fn action_rows(
             verify.iter().for_each(|verify| rows.put("verify", verify));
             claims.iter().for_each(|claim| rows.put("claims", claim));
             repo.iter().for_each(|repo| rows.put("repo", repo));
-            let content = blake3::hash(brief.as_bytes()).to_hex();
-            rows.put("brief", &format!("{} bytes, {}", brief.len(), digest(&content)));
-            if diff.is_empty() {
-                rows.foreign(brief);
-            }
+            text(rows, "brief", brief);
         }
         Action::TellWorker { id, text } => {
             rows.put("on", id.as_str());

@@ -22,7 +22,7 @@ pub struct ApprovalScope {
     /// The command of a `run` or of a worker.
     pub command: Option<CommandScope>,
     /// The commands that decide whether a worker's work is done.
-    pub checks: Vec<CheckScope>,
+    pub checks: Vec<Check>,
     /// Files that the command starts with, names or reads.
     pub files: Vec<FileScope>,
     /// Folders that the command runs in or names.
@@ -76,10 +76,11 @@ pub struct CommandScope {
 
 /// One command that decides whether a worker's work is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CheckScope {
+#[serde(deny_unknown_fields)]
+pub struct Check {
     /// Its name in the config or the goal.
     pub name: String,
-    /// The argument vector.
+    /// The argument vector; it runs in the worker's directory.
     pub argv: Vec<String>,
 }
 

@@ -28,7 +28,7 @@ pub fn whole() -> ApprovalScope {
             env: vec![text("PATH")],
             values: text("v"),
         }),
-        checks: vec![CheckScope { name: text("tests"), argv: vec![text("make")] }],
+        checks: vec![Check { name: text("tests"), argv: vec![text("make")] }],
         files: vec![FileScope {
             role: text("program"),
             path: text("/bin/ls"),

@@ -1,5 +1,6 @@
-//! Pure. The only list of paths that execute on the user's side: files that git, an editor, a shell, a package manager,
-//! a coding agent or CI runs or obeys automatically, when the user opens, enters, commits or pushes a project.
+//! Pure. Paths that execute on the user's side: files that git, an editor, a shell, a package manager, a coding agent
+//! or CI runs or obeys automatically, when the user opens, enters, commits or pushes a project. The only list of them
+//! is `user_side.txt`.
 //!
 //! looop never copies a change of such a path into the user's files silently. Build files (`Makefile`, `build.rs`,
 //! `package.json`, `setup.py`) are not in the list: they run only when the user runs the build, as all code of the
@@ -36,283 +37,22 @@ pub struct TreeChange<'a> {
     pub target: Option<&'a [u8]>,
 }
 
-/// Names with the same reason.
-struct NameGroup {
-    reason: &'static str,
-    /// Folders, with everything in them.
-    folders: &'static [&'static str],
-    /// Two consecutive parts of a path, with everything below.
-    pairs: &'static [(&'static str, &'static str)],
-    /// Names of files.
-    files: &'static [&'static str],
-    /// Prefixes of file names.
-    starts: &'static [&'static str],
-    /// Suffixes of file names.
-    ends: &'static [&'static str],
-}
-
-const NAME_GROUPS: [NameGroup; 13] = [
-    NameGroup {
-        reason: "git runs or obeys it",
-        folders: &[".git", ".githooks", ".git-hooks"],
-        pairs: &[(".config", "git")],
-        files: &[".gitattributes", ".gitmodules", ".gitconfig", ".lfsconfig", ".git-blame-ignore-revs"],
-        starts: &[".gitconfig"],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "git hooks run it at the next commit",
-        folders: &[".husky", ".lefthook", ".overcommit", ".captainhook", ".pre-commit"],
-        pairs: &[],
-        files: &[
-            ".overcommit.yml",
-            "captainhook.json",
-            "simple-git-hooks.js",
-            "simple-git-hooks.cjs",
-            "simple-git-hooks.json",
-        ],
-        starts: &[
-            ".huskyrc",
-            "lefthook.",
-            ".lefthook.",
-            "lefthook-local.",
-            ".lefthook-local.",
-            ".pre-commit-config.",
-            ".pre-commit-hooks.",
-            ".simple-git-hooks.",
-            ".lintstagedrc",
-            "lint-staged.config.",
-        ],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "the shell runs it when you enter the folder or open a shell",
-        folders: &[".direnv"],
-        pairs: &[(".config", "fish"), (".config", "direnv")],
-        files: &[
-            ".envrc",
-            ".direnvrc",
-            "direnv.toml",
-            ".autoenv",
-            ".autoenv.zsh",
-            ".autoenv_leave.zsh",
-            ".bashrc",
-            ".bash_profile",
-            ".bash_login",
-            ".bash_logout",
-            ".bash_aliases",
-            ".profile",
-            ".zshrc",
-            ".zshenv",
-            ".zprofile",
-            ".zlogin",
-            ".zlogout",
-            ".kshrc",
-            ".inputrc",
-        ],
-        starts: &[".envrc."],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "tools read variables from it, such as the addresses of models",
-        folders: &[],
-        pairs: &[],
-        files: &[".env", ".env.local"],
-        starts: &[],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "an editor runs or obeys it when you open the project",
-        folders: &[".vscode", ".vs", ".idea", ".run", ".fleet", ".zed", ".helix", ".nvim", ".vim"],
-        pairs: &[],
-        files: &[
-            ".nvimrc",
-            ".nvim.lua",
-            ".exrc",
-            ".vimrc",
-            ".gvimrc",
-            ".lvimrc",
-            "_vimrc",
-            "_exrc",
-            ".dir-locals.el",
-            ".dir-locals-2.el",
-            ".kakrc",
-        ],
-        starts: &[".local.vimrc"],
-        ends: &[".code-workspace", ".sublime-project", ".sublime-workspace", ".iml"],
-    },
-    NameGroup {
-        reason: "a coding agent runs or obeys it",
-        folders: &[
-            ".claude",
-            ".cursor",
-            ".codex",
-            ".gemini",
-            ".qwen",
-            ".opencode",
-            ".pi",
-            ".windsurf",
-            ".clinerules",
-            ".cline",
-            ".roo",
-            ".continue",
-            ".kiro",
-            ".junie",
-            ".augment",
-            ".amp",
-            ".goose",
-            ".factory",
-            ".trae",
-            ".aider",
-            ".agents",
-            ".agent",
-        ],
-        pairs: &[
-            (".github", "copilot-instructions.md"),
-            (".github", "instructions"),
-            (".github", "prompts"),
-            (".github", "agents"),
-            (".github", "chatmodes"),
-        ],
-        files: &[
-            "claude.md",
-            "claude.local.md",
-            "agents.md",
-            "agents.override.md",
-            "agent.md",
-            "gemini.md",
-            "qwen.md",
-            ".cursorrules",
-            ".windsurfrules",
-            ".roomodes",
-            ".goosehints",
-            ".mcp.json",
-            "mcp.json",
-            "opencode.json",
-            "opencode.jsonc",
-        ],
-        starts: &[".roorules", ".aider.", ".clinerules"],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "a package manager obeys it or runs it",
-        folders: &[".yarn", ".bundle", ".pnpm"],
-        pairs: &[(".config", "pip")],
-        files: &[
-            ".npmrc",
-            ".pnp.cjs",
-            ".pnp.js",
-            ".pnp.loader.mjs",
-            ".pnpmfile.cjs",
-            ".pnpmfile.mjs",
-            "pnpmfile.js",
-            "pnpmfile.cjs",
-            "bunfig.toml",
-            ".pypirc",
-            "pip.conf",
-            "uv.toml",
-            ".condarc",
-            ".gemrc",
-            "nuget.config",
-            ".bazelrc",
-            ".bazeliskrc",
-            ".bazelversion",
-        ],
-        starts: &[".yarnrc", ".bazelrc."],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "a version manager runs it or chooses programs by it",
-        folders: &[".mise", "mise", ".rtx"],
-        pairs: &[(".config", "mise")],
-        files: &[
-            ".tool-versions",
-            ".asdfrc",
-            "rust-toolchain",
-            "rust-toolchain.toml",
-            ".sdkmanrc",
-            "devbox.json",
-            "devenv.nix",
-            "devenv.yaml",
-        ],
-        starts: &[".mise.", "mise.", ".rtx."],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "cargo obeys it in every command",
-        folders: &[".cargo"],
-        pairs: &[],
-        files: &[],
-        starts: &[],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "an editor or a cloud workspace builds a container from it",
-        folders: &[".devcontainer", ".idx"],
-        pairs: &[],
-        files: &[".devcontainer.json", ".gitpod.yml", ".gitpod.yaml", ".gitpod.dockerfile"],
-        starts: &[],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "CI runs it with the project's rights after a push",
-        folders: &[".circleci", ".buildkite", ".woodpecker", ".tekton", ".semaphore", ".azure-pipelines"],
-        pairs: &[
-            (".github", "workflows"),
-            (".github", "actions"),
-            (".forgejo", "workflows"),
-            (".gitea", "workflows"),
-            (".gitlab", "ci"),
-        ],
-        files: &[
-            "jenkinsfile",
-            ".travis.yml",
-            ".drone.yml",
-            ".cirrus.yml",
-            "appveyor.yml",
-            ".appveyor.yml",
-            "azure-pipelines.yml",
-            "bitbucket-pipelines.yml",
-            "cloudbuild.yaml",
-            "cloudbuild.yml",
-        ],
-        starts: &[".gitlab-ci.", ".woodpecker.", "jenkinsfile."],
-        ends: &[],
-    },
-    NameGroup {
-        reason: "an interpreter or a debugger runs it at its start",
-        folders: &[],
-        pairs: &[],
-        files: &[
-            "sitecustomize.py",
-            "usercustomize.py",
-            ".pdbrc",
-            ".irbrc",
-            ".pryrc",
-            ".gdbinit",
-            ".lldbinit",
-            ".rprofile",
-            "desktop.ini",
-            "autorun.inf",
-        ],
-        starts: &[],
-        ends: &[".pth"],
-    },
-    NameGroup {
-        reason: "looop runs commands from it",
-        folders: &[],
-        pairs: &[],
-        files: &["leanfile.toml", "looop.json"],
-        starts: &[],
-        ends: &[],
-    },
-];
+/// The list: groups of patterns, each after its reason.
+const LIST: &str = include_str!("user_side.txt");
 
 /// Returns why a change of this path executes on the user's side; `None` for normal code.
 pub fn runs_on_user_side(path: &str) -> Option<&'static str> {
     let parts: Vec<String> =
         path.split(['/', '\\']).map(folded).filter(|part| !matches!(part.as_str(), "" | ".")).collect();
-    NAME_GROUPS.iter().find(|group| group.holds(&parts)).map(|group| group.reason)
+    let mut reason = "";
+    for line in LIST.lines().filter(|line| !line.starts_with('#')) {
+        match line.strip_prefix("    ") {
+            None => reason = line,
+            Some(pattern) if holds(pattern, &parts) => return Some(reason),
+            Some(_) => {}
+        }
+    }
+    None
 }
 
 /// The paths of the list that the arguments of a command name, each once. The first argument is the program. A path is
@@ -399,16 +139,19 @@ fn leads_out(path: &str, target: &[u8]) -> bool {
     false
 }
 
-impl NameGroup {
-    fn holds(&self, parts: &[String]) -> bool {
-        let Some(name) = parts.last() else { return false };
-        self.folders.iter().any(|folder| parts.iter().any(|part| matches_name(folder, part)))
-            || self.pairs.iter().any(|(first, second)| {
-                parts.windows(2).any(|two| matches_name(first, &two[0]) && matches_name(second, &two[1]))
-            })
-            || self.files.iter().any(|file| matches_name(file, name))
-            || self.starts.iter().any(|start| name.starts_with(start) || is_short_of(start, name))
-            || self.ends.iter().any(|end| name.ends_with(end))
+/// Returns true if a pattern of the list holds for the parts of a path.
+fn holds(pattern: &str, parts: &[String]) -> bool {
+    let Some(name) = parts.last() else { return false };
+    if let Some(start) = pattern.strip_suffix('*') {
+        name.starts_with(start) || is_short_of(start, name)
+    } else if let Some(end) = pattern.strip_prefix('*') {
+        name.ends_with(end)
+    } else if let Some(folder) = pattern.strip_suffix('/') {
+        parts.iter().any(|part| matches_name(folder, part))
+    } else if let Some((first, second)) = pattern.split_once('/') {
+        parts.windows(2).any(|two| matches_name(first, &two[0]) && matches_name(second, &two[1]))
+    } else {
+        matches_name(pattern, name)
     }
 }
 

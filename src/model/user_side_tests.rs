@@ -199,3 +199,17 @@ fn the_arguments_of_a_command_name_paths_of_the_list() {
     assert_eq!(named(&["cp", "/u/.run/src/a", "/u/.run/src/.npmrc"]), ["/u/.run/src/.npmrc"]);
     assert_eq!(named(&["cp", ".envrc", "CLAUDE.md"]), [".envrc", "CLAUDE.md"]);
 }
+
+#[test]
+fn the_list_consists_of_reasons_and_patterns() {
+    let mut groups = 0;
+    for line in LIST.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let Some(pattern) = line.strip_prefix("    ") else {
+            groups += 1;
+            continue;
+        };
+        assert!(groups > 0 && !pattern.contains(char::is_whitespace), "{line}");
+        assert_eq!(pattern.to_lowercase(), pattern);
+    }
+    assert_eq!(groups, 13);
+}

@@ -7,6 +7,7 @@ use super::boxing::{Level, Net, Sandbox};
 use super::budget::Budget;
 use super::leftovers::Leftovers;
 use super::name::Name;
+pub use super::scope::Check;
 use super::user_side::UserSidePath;
 use crate::model::process::Started;
 
@@ -101,16 +102,6 @@ pub fn network_words(net: &Net, to_model: bool) -> String {
         Net::Off => "none".to_owned(),
         Net::Ports(ports) => format!("ports {ports:?}"),
     }
-}
-
-/// One command that checks a worker's work.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Check {
-    /// The entry's name in the config or goal.
-    pub name: String,
-    /// The command; it runs in the worker's directory.
-    pub argv: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

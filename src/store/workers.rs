@@ -167,7 +167,7 @@ pub fn create(layout: &Layout, spec: &Spec, brief: &str, staged: &WorkerDir) -> 
 const STAGED: &str = ".new-";
 
 /// Makes a directory in which a worker is prepared, and a lock that shows to others that it is in use.
-pub fn stage(layout: &Layout, id: &Name) -> Result<(WorkerDir, lock::Held)> {
+pub fn prepare_dir(layout: &Layout, id: &Name) -> Result<(WorkerDir, lock::Held)> {
     let pid = std::process::id();
     let staged = WorkerDir(layout.workers().join(format!("{STAGED}{id}-{pid}")));
     // A search for abandoned directories must not come between these two steps.
@@ -189,7 +189,7 @@ pub fn abandoned(layout: &Layout) -> Result<Vec<WorkerDir>> {
 }
 
 /// Removes the prepared directory of a worker that is not started.
-pub fn unstage(staged: &WorkerDir) {
+pub fn discard_dir(staged: &WorkerDir) {
     // If the directory stays behind, it has a hidden name, and the next start removes it.
     drop(file::remove_tree(staged.path()));
 }

@@ -9,7 +9,9 @@
 
 pub mod dir;
 
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -307,12 +309,18 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// Passes the output of git to a function piece by piece; if it returns false, git is ended.
+    /// As [`Git::run`], with these bytes on stdin.
+    pub fn feed(&self, dir: &GitDir, command: &GitCommand, input: &[u8]) -> Result<Vec<u8>> {
+        self.run_with(dir, command, Some(input_of(dir, input)?))
+    }
+
+    /// Runs git with these bytes on stdin, and passes its output to a function piece by piece; if that returns false,
+    /// git is ended.
     ///
     /// # Errors
     /// As [`Git::run`].
-    pub fn stream(&self, dir: &GitDir, command: &GitCommand, input: Option<File>, sink: Sink) -> Result<()> {
-        match self.start(dir, command, input, Some(sink))? {
+    pub fn stream(&self, dir: &GitDir, command: &GitCommand, input: &[u8], sink: Sink) -> Result<()> {
+        match self.start(dir, command, Some(input_of(dir, input)?), Some(sink))? {
             (ProcessExit::Code(0), ..) => Ok(()),
             (exit, _, stderr) => Err(failed(command, &exit, &stderr)),
         }
@@ -363,13 +371,34 @@ impl<'a> Git<'a> {
             listed.extend_from_slice(bytes);
             count <= MAX_ENTRIES && listed.len() <= MAX_OUTPUT_BYTES
         });
-        let ended = self.stream(dir, &GitCommand::Entries(tree), None, sink);
+        let ended = self.stream(dir, &GitCommand::Entries(tree), b"", sink);
         if count > MAX_ENTRIES || listed.len() > MAX_OUTPUT_BYTES {
             let what = format!("could not read the files of {tree}: it has more than {MAX_ENTRIES}");
             return Err(Fault::failed(what).hint("looop does not work on a commit of that size").into());
         }
         ended?;
         listed.split(|byte| *byte == 0).filter(|line| !line.is_empty()).map(TreeEntry::parse).collect()
+    }
+
+    /// Lists the paths in which two trees differ.
+    ///
+    /// # Errors
+    /// When a tree does not exist.
+    pub fn changes(&self, dir: &GitDir, from: &str, to: &str) -> Result<Vec<TreeDifference>> {
+        let raw = self.run(dir, &GitCommand::Changes(from, to))?;
+        let mut parts = raw.split(|byte| *byte == 0);
+        let mut changes = Vec::new();
+        while let (Some(head), Some(path)) = (parts.next().filter(|head| !head.is_empty()), parts.next()) {
+            let head = String::from_utf8_lossy(head);
+            let fields: Vec<&str> = head.trim_start_matches(':').split(' ').collect();
+            let side = |mode: usize, oid: usize| {
+                let mode = u32::from_str_radix(fields.get(mode)?, 8).ok().filter(|mode| *mode != 0)?;
+                Some((mode, (*fields.get(oid)?).to_owned()))
+            };
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            changes.push(TreeDifference { path, old: side(0, 2), new: side(1, 3) });
+        }
+        Ok(changes)
     }
 
     fn start(
@@ -412,6 +441,24 @@ impl<'a> Git<'a> {
         }
         env
     }
+}
+
+/// Writes input into a file, so that git never waits for looop.
+fn input_of(dir: &GitDir, bytes: &[u8]) -> Result<File> {
+    let path = dir.path().join("input");
+    let written = fs::write(&path, bytes).and_then(|()| File::open(&path));
+    written.context("could not write the input of git")
+}
+
+/// One path in which two trees differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeDifference {
+    /// The path, from the top, with `/`; any bytes.
+    pub path: PathBuf,
+    /// The old mode and blob; `None` if the path is new.
+    pub old: Option<(u32, String)>,
+    /// The new mode and blob; `None` if the path was removed.
+    pub new: Option<(u32, String)>,
 }
 
 fn failed(command: &GitCommand, exit: &ProcessExit, stderr: &str) -> anyhow::Error {

@@ -24,6 +24,7 @@ use crate::model::world::Goal;
 use crate::store::file;
 use crate::sys::{path, program};
 use crate::worker::Described;
+use crate::worker::refusal::WorkerError;
 
 /// A move with the results of policy and the store.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ pub fn plan(ctx: &Ctx, beat: &LoopState, sensed: &Sensed, id: &str, decided: &Mo
 /// made.
 fn described(ctx: &Ctx, decided: &Move) -> Option<Described> {
     let is_start = matches!(decided.action, Action::StartWorker { .. });
-    is_start.then(|| ctx.fleet.describe(decided).ok()?.ok()).flatten()
+    is_start.then(|| ctx.fleet.describe(decided).ok()).flatten()
 }
 
 /// True if the loop may clone a repository without approval: the config lists it, or the front matter of the goal that
@@ -202,10 +203,11 @@ fn scope_of(ctx: &Ctx, sensed: &Sensed, decided: &Move) -> Result<Result<(Approv
     };
     if let Action::StartWorker { id, brief, .. } = &decided.action {
         let brief = diff::unified("/dev/null", &format!("the brief of {id}"), "", &format!("{brief}\n"));
-        return Ok(ctx
-            .fleet
-            .scope(decided)?
-            .map(|found| (ApprovalScope { form: scope.form, action: scope.action, ..found }, brief)));
+        return match ctx.fleet.scope(decided) {
+            Ok(found) => Ok(Ok((ApprovalScope { form: scope.form, action: scope.action, ..found }, brief))),
+            Err(WorkerError::Refused(why)) => Ok(Err(why.to_string())),
+            Err(WorkerError::Failed(error)) => Err(error),
+        };
     }
     if let Action::Run(run) = &decided.action {
         return Ok(command::scope(ctx, decided, run.full_argv(), scope)?.map(|scope| (scope, String::new())));

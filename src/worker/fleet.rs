@@ -3,8 +3,10 @@
 use anyhow::Result;
 
 use super::orphans::{end_lost, lost, put_away};
-use super::start::{FIX, WorkerRequest, WorkerStarter};
-use super::{Described, Fleet, client, recover, surface};
+use super::refusal::{WorkerError, WorkerRefusal};
+use super::start::{FIX, WorkerProgram, WorkerRequest, Workplace};
+use super::{Described, Fleet, client, recover};
+use crate::alerts;
 use crate::model::decision::{Action, Move};
 use crate::model::entry::MoveOutcome;
 use crate::model::name::Name;
@@ -17,86 +19,68 @@ use crate::store::layout::Layout;
 use crate::store::workers::Worker;
 use crate::store::{lock, mail, workers};
 
-/// The workers of one data dir.
-pub struct LocalFleet<'a>(pub WorkerStarter<'a>);
-
-impl Fleet for LocalFleet<'_> {
-    fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)> {
-        let (all, problems) = workers::list(self.0.layout)?;
-        Ok((all.iter().map(|worker| view(self.0.layout, worker, self.0.now)).collect(), problems))
+impl Fleet<'_> {
+    /// Lists live workers, and ended ones that no decision has seen; and a line for each unreadable one.
+    ///
+    /// # Errors
+    /// When they cannot be listed: an error never counts as "none".
+    pub fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)> {
+        let (all, problems) = workers::list(self.layout)?;
+        Ok((all.iter().map(|worker| view(self.layout, worker, self.now)).collect(), problems))
     }
 
-    fn describe(&self, decided: &Move) -> Result<Result<Described, String>> {
-        let Action::StartWorker { .. } = &decided.action else { return Ok(Ok(Described::default())) };
-        let wanted = self.wanted(decided, "");
-        let spec = match self.0.spec(&wanted)? {
-            Ok(spec) => spec,
-            Err(why) => return Ok(Err(why)),
-        };
+    /// Describes what the start of a worker would run.
+    ///
+    /// # Errors
+    /// When the worker cannot be started.
+    pub fn describe(&self, decided: &Move) -> Result<Described, WorkerError> {
+        let spec = self.spec(&self.wanted(decided, "")?)?;
         let free_check =
-            spec.verify.iter().any(|check| !self.0.settings.workers.verify.contains_key(&check.name));
-        let settings = self.0.settings;
+            spec.verify.iter().any(|check| !self.settings.workers.verify.contains_key(&check.name));
+        let settings = self.settings;
         let runner = spec.runner.as_ref().and_then(|name| settings.workers.runners.get(name));
         let paid = if spec.kind == FIX {
             settings.fixes.is_paid()
         } else {
             runner.is_none_or(|runner| !runner.free)
         };
-        Ok(Ok(Described { is_full: spec.is_full(), free_check, paid }))
+        Ok(Described { is_full: spec.is_full(), free_check, paid })
     }
 
-    fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>> {
-        self.0.scope(&self.wanted(decided, ""))
+    /// Returns what an approval of the start of a worker would cover now; `form` and `action` are left to the caller.
+    ///
+    /// # Errors
+    /// When the worker cannot be started.
+    pub fn scope(&self, decided: &Move) -> Result<ApprovalScope, WorkerError> {
+        let wanted = self.wanted(decided, "")?;
+        self.scope_of(&wanted, &self.spec(&wanted)?)
     }
 
-    fn perform(
+    /// Makes a move of this beat that concerns workers. `is_tainted` means that the decider read untrusted content.
+    /// `approved` is what the user approved: if any part of it differs now, the worker does not start.
+    ///
+    /// # Errors
+    /// When it could not be made.
+    pub fn perform(
         &self,
         beat: &str,
         decided: &Move,
         is_tainted: bool,
         approved: Option<&ApprovalScope>,
     ) -> Result<MoveOutcome> {
-        let refused = |why: String| Ok(MoveOutcome::Refused { why });
-        match &decided.action {
-            Action::StartWorker { .. } => {
-                let approved = approved.cloned();
-                let wanted = WorkerRequest { is_tainted, approved, ..self.wanted(decided, beat) };
-                match self.0.start(&wanted)? {
-                    Ok(spec) => Ok(MoveOutcome::Done { note: spec.argv.join(" ") }),
-                    Err(why) => refused(why),
-                }
-            }
-            Action::StopWorker { id } => match self.live(id)? {
-                Ok(_) => {
-                    let notified = client::call(&self.0.layout.worker(id).attach_socket(), WireRequest::Kill);
-                    // If the worker ended by itself in the meantime, the goal is reached.
-                    if notified.is_err() && self.live(id)?.is_ok() {
-                        notified?;
-                    }
-                    Ok(MoveOutcome::Done { note: String::new() })
-                }
-                Err(why) => refused(why),
-            },
-            Action::TellWorker { id, text } => match self.live(id)? {
-                Ok(_) => {
-                    let dir = self.0.layout.worker(id);
-                    let notified = mail::InboxMessage {
-                        by: beat.to_owned(),
-                        at_ms: self.0.now.unix_ms,
-                        text: text.clone(),
-                    };
-                    let _store = lock::store(&self.0.layout.store_lock())?;
-                    mail::tell(&dir, &notified)?;
-                    Ok(MoveOutcome::Done { note: String::new() })
-                }
-                Err(why) => refused(why),
-            },
-            _ => refused("it is not a move about workers".to_owned()),
+        match self.make(beat, decided, is_tainted, approved) {
+            Ok(note) => Ok(MoveOutcome::Done { note }),
+            Err(WorkerError::Refused(why)) => Ok(MoveOutcome::Refused { why: why.to_string() }),
+            Err(WorkerError::Failed(error)) => Err(error),
         }
     }
 
-    fn probe(&self, beat: &str, decided: &Move) -> Result<Probe> {
-        let layout = self.0.layout;
+    /// Finds out whether this beat made the move before it was interrupted.
+    ///
+    /// # Errors
+    /// When that cannot be found out now.
+    pub fn probe(&self, beat: &str, decided: &Move) -> Result<Probe> {
+        let layout = self.layout;
         Ok(match &decided.action {
             Action::StartWorker { id, .. } => {
                 let present = workers::load(layout, id)?;
@@ -115,71 +99,113 @@ impl Fleet for LocalFleet<'_> {
                     Probe::NotMade
                 }
             }
-            _ => Probe::Unknown("it is not a move about workers".to_owned()),
+            _ => Probe::Unknown(WorkerRefusal::OtherMove.to_string()),
         })
     }
 
-    fn end_lost(&self) -> Result<()> {
-        let layout = self.0.layout;
+    /// Ends processes of workers whose supervisors died, finds out what ended workers left in their clones, and fetches
+    /// branches that could not be fetched before.
+    pub fn end_lost(&self) -> Result<()> {
+        let layout = self.layout;
         if !lost(layout)?.is_empty() {
             // Check again under the lock that a starter takes: all workers of one name have the same socket, and a
             // newly started worker must not be ended because of an earlier one.
             let _store = lock::store(&layout.store_lock())?;
             end_lost(layout, &lost(layout)?);
         }
-        recover::ended(&self.0)
+        recover::ended(self)
     }
 
-    fn put_away(&self, seen: &[WorkerView]) -> Result<()> {
-        let _store = lock::store(&self.0.layout.store_lock())?;
+    /// Archives those of these workers that have ended: a decision has seen them.
+    ///
+    /// # Errors
+    /// When one cannot be archived; a later decision sees it again then.
+    pub fn put_away(&self, seen: &[WorkerView]) -> Result<()> {
+        let _store = lock::store(&self.layout.store_lock())?;
         for view in seen {
             // If the worker ended after the decision read its state, a decision must still see that.
-            if let Some(worker) = workers::load(self.0.layout, &view.id)?
+            if let Some(worker) = workers::load(self.layout, &view.id)?
                 && worker.state.phase.is_over()
                 && worker.state.phase.word() == view.state
                 // Its branch must still be fetched, or its notice must still be sent.
                 && worker.state.unfetched.is_none()
-                && !surface::is_untold(self.0.layout, &worker)
+                && !alerts::is_untold(self.layout, &worker)
             {
-                put_away(self.0.layout, &worker)?;
+                put_away(self.layout, &worker)?;
             }
         }
         Ok(())
     }
-}
 
-impl LocalFleet<'_> {
+    /// Makes a move about workers; returns a note on it.
+    fn make(
+        &self,
+        beat: &str,
+        decided: &Move,
+        is_tainted: bool,
+        approved: Option<&ApprovalScope>,
+    ) -> Result<String, WorkerError> {
+        let layout = self.layout;
+        match &decided.action {
+            Action::StopWorker { id } => {
+                self.check_live(id)?;
+                if let Err(error) = client::call(&layout.worker(id).attach_socket(), WireRequest::Kill) {
+                    match self.check_live(id) {
+                        Ok(()) => return Err(error.into()),
+                        // It ended by itself in the meantime, so the goal is reached.
+                        Err(WorkerError::Refused(_)) => {}
+                        Err(failed) => return Err(failed),
+                    }
+                }
+                Ok(String::new())
+            }
+            Action::TellWorker { id, text } => {
+                self.check_live(id)?;
+                let (by, at_ms, text) = (beat.to_owned(), self.now.unix_ms, text.clone());
+                let _store = lock::store(&layout.store_lock())?;
+                mail::tell(&layout.worker(id), &mail::InboxMessage { by, at_ms, text })?;
+                Ok(String::new())
+            }
+            _ => {
+                let approved = approved.cloned();
+                let wanted = WorkerRequest { is_tainted, approved, ..self.wanted(decided, beat)? };
+                Ok(self.start(&wanted)?.argv.join(" "))
+            }
+        }
+    }
+
     /// Converts a move into a request. Resolves its paths, independently of the directory of the beat.
-    fn wanted(&self, decided: &Move, beat: &str) -> WorkerRequest {
+    fn wanted(&self, decided: &Move, beat: &str) -> Result<WorkerRequest, WorkerError> {
         let Action::StartWorker { id, kind, brief, verify, claims, repo, grant, .. } = &decided.action else {
-            return WorkerRequest::default();
+            return Err(WorkerRefusal::OtherMove.into());
         };
         let resolved = |text: &String| {
-            let path = self.0.settings.path_of(self.0.layout.root(), text);
+            let path = self.settings.path_of(self.layout.root(), text);
             // A missing path is refused later.
-            std::fs::canonicalize(&path).unwrap_or(path)
+            Workplace::Clone(std::fs::canonicalize(&path).unwrap_or(path))
         };
-        WorkerRequest {
+        Ok(WorkerRequest {
             id: id.to_string(),
             goal: decided.goal.clone(),
-            kind: kind.clone(),
+            program: WorkerProgram::choose(Vec::new(), kind.as_deref(), None),
+            place: repo.as_ref().map_or(Workplace::Empty, resolved),
             brief: brief.clone(),
             verify: verify.iter().cloned().collect(),
             free_check: true,
             claims: claims.clone(),
             grant: grant.clone(),
-            repo: repo.as_ref().map(resolved),
+            is_tainted: false,
             by: beat.to_owned(),
-            ..WorkerRequest::default()
-        }
+            approved: None,
+        })
     }
 
-    fn live(&self, id: &Name) -> Result<Result<Worker, String>> {
-        Ok(match workers::load(self.0.layout, id)? {
-            Some(worker) if !worker.state.phase.is_over() => Ok(worker),
-            Some(worker) => Err(format!("worker {id} has ended: {}", worker.state.phase.word())),
-            None => Err(format!("there is no worker {id}")),
-        })
+    fn check_live(&self, id: &Name) -> Result<(), WorkerError> {
+        match workers::load(self.layout, id)? {
+            Some(worker) if !worker.state.phase.is_over() => Ok(()),
+            Some(worker) => Err(WorkerRefusal::Ended(id.clone(), worker.state.phase).into()),
+            None => Err(WorkerRefusal::NoWorker(id.clone()).into()),
+        }
     }
 }
 

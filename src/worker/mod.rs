@@ -1,27 +1,20 @@
-//! Workers: the interface that the loop uses, and its implementation on this machine.
+//! Workers of this machine: their start, their supervisor and their clients.
 
-pub mod attach;
 pub mod client;
-pub mod clone;
-pub mod export;
 pub mod fleet;
-pub mod keys;
 pub mod orphans;
-pub mod paint;
 mod recover;
-pub mod screen;
+pub mod refusal;
 mod secrets_pipe;
 pub mod start;
 pub mod supervise;
-pub mod surface;
 
-use anyhow::Result;
+use std::path::Path;
 
-use crate::model::decision::Move;
-use crate::model::entry::MoveOutcome;
-use crate::model::scope::ApprovalScope;
-use crate::model::step::Probe;
-use crate::model::worker::WorkerView;
+use crate::model::settings::Settings;
+use crate::model::time::Now;
+use crate::store::layout::Layout;
+use crate::sys::signal::Cancel;
 
 /// Facts that policy needs about a worker that a move would start.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,48 +27,15 @@ pub struct Described {
     pub paid: bool,
 }
 
-/// A runner of workers. A trait because workers are slow and random; the loop is tested with a scripted one.
-pub trait Fleet {
-    /// Lists live workers, and ended ones that no decision has seen; and a line for each unreadable one.
-    ///
-    /// # Errors
-    /// When they cannot be listed: an error never counts as "none".
-    fn workers(&self) -> Result<(Vec<WorkerView>, Vec<String>)>;
-
-    /// Describes what a move would run; empty for one that runs nothing. The inner error says why the move is
-    /// impossible.
-    fn describe(&self, decided: &Move) -> Result<Result<Described, String>>;
-
-    /// Returns what an approval of the start of a worker would cover now; `form` and `action` are left to the caller.
-    /// The inner error says why the worker cannot be started.
-    fn scope(&self, decided: &Move) -> Result<Result<ApprovalScope, String>>;
-
-    /// Makes a move of this beat that concerns workers. `is_tainted` means that the decider read untrusted content.
-    /// `approved` is what the user approved: if any part of it differs now, the worker does not start.
-    ///
-    /// # Errors
-    /// When it could not be made.
-    fn perform(
-        &self,
-        beat: &str,
-        decided: &Move,
-        is_tainted: bool,
-        approved: Option<&ApprovalScope>,
-    ) -> Result<MoveOutcome>;
-
-    /// Finds out whether this beat made the move before it was interrupted.
-    ///
-    /// # Errors
-    /// When that cannot be found out now.
-    fn probe(&self, beat: &str, decided: &Move) -> Result<Probe>;
-
-    /// Ends processes of workers whose supervisors died, finds out what ended workers left in their clones, and fetches
-    /// branches that could not be fetched before.
-    fn end_lost(&self) -> Result<()>;
-
-    /// Archives those of these workers that have ended: a decision has seen them.
-    ///
-    /// # Errors
-    /// When one cannot be archived; a later decision sees it again then.
-    fn put_away(&self, seen: &[WorkerView]) -> Result<()>;
+/// The workers of one data dir: what the loop and the user do with them.
+pub struct Fleet<'a> {
+    pub layout: &'a Layout,
+    pub settings: &'a Settings,
+    pub cancel: &'a Cancel,
+    pub now: Now,
+    pub context_hints: ContextHints,
 }
+
+/// Returns the places in a clone to which a brief refers, as a part of the brief; empty if they are unknown. The first
+/// path is a file in which it may cache what it knows of the project.
+pub type ContextHints = fn(&Path, &Path, &str) -> String;

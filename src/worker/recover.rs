@@ -7,14 +7,14 @@ use std::fs;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::clone::{self, Collected, Git};
-use super::start::WorkerStarter;
+use super::Fleet;
 use crate::model::entry::worker_line;
 use crate::model::leftovers::Leftovers;
 use crate::model::user_side::UserSidePath;
 use crate::model::worker::{Phase, Repo, WorkerState};
 use crate::store::workers::{self, Worker};
 use crate::store::{git_watch, lock, logs};
+use crate::vcs::clone::{self, Collected, Git};
 
 /// The timeout of git for one clone, in milliseconds: a beat waits for it.
 const GIT_MS: i64 = 30_000;
@@ -35,48 +35,46 @@ enum CloneOutcome {
 ///
 /// # Errors
 /// When the workers cannot be listed, or a result cannot be written.
-pub(super) fn ended(starter: &WorkerStarter) -> Result<()> {
-    let (all, _) = workers::list(starter.layout)?;
+pub(super) fn ended(fleet: &Fleet) -> Result<()> {
+    let (all, _) = workers::list(fleet.layout)?;
     for worker in all.iter().filter(|worker| worker.state.phase.is_over()) {
-        let made = git_watch::end(&starter.layout.worker(&worker.spec.id).git_watch())?;
+        let made = git_watch::end(&fleet.layout.worker(&worker.spec.id).git_watch())?;
         if !made.is_empty() {
-            keep(starter, worker, CloneOutcome::MadeGitDirs(made))?;
+            keep(fleet, worker, CloneOutcome::MadeGitDirs(made))?;
         }
         let Some(repo) = &worker.spec.repo else { continue };
         let finding = match (&worker.state.unfetched, &worker.state.left) {
-            (Some(_), _) => fetch(starter, worker, repo),
-            (None, None) => Some(CloneOutcome::Left(left(starter, worker, repo))),
+            (Some(_), _) => fetch(fleet, worker, repo),
+            (None, None) => Some(CloneOutcome::Left(left(fleet, worker, repo))),
             (None, Some(_)) => None,
         };
         if let Some(finding) = finding {
-            keep(starter, worker, finding)?;
+            keep(fleet, worker, finding)?;
         }
     }
     Ok(())
 }
 
-fn git<'a>(starter: &'a WorkerStarter) -> Result<Git<'a>> {
-    Git::find(&starter.settings.path, GIT_MS, starter.cancel)
+fn git<'a>(fleet: &'a Fleet) -> Result<Git<'a>> {
+    Git::find(&fleet.settings.path, GIT_MS, fleet.cancel)
 }
 
-fn left(starter: &WorkerStarter, worker: &Worker, repo: &Repo) -> Leftovers {
-    let clone = starter.layout.worker(&worker.spec.id).clone_dir();
-    match git(starter) {
+fn left(fleet: &Fleet, worker: &Worker, repo: &Repo) -> Leftovers {
+    let clone = fleet.layout.worker(&worker.spec.id).clone_dir();
+    match git(fleet) {
         Ok(git) => clone::leftovers(&git, repo, &clone),
         Err(error) => Leftovers { unclear: Some(format!("{error:#}")), ..Leftovers::default() },
     }
 }
 
 /// Fetches a branch. Returns `None` if nothing can have changed; then it does not even make a view of the clone.
-fn fetch(starter: &WorkerStarter, worker: &Worker, repo: &Repo) -> Option<CloneOutcome> {
-    let clone = starter.layout.worker(&worker.spec.id).clone_dir();
+fn fetch(fleet: &Fleet, worker: &Worker, repo: &Repo) -> Option<CloneOutcome> {
+    let clone = fleet.layout.worker(&worker.spec.id).clone_dir();
     if !fs::symlink_metadata(clone.join(".git")).is_ok_and(|meta| meta.is_dir()) {
         return None;
     }
-    let git = git(starter).ok()?;
-    if !matches!(clone::inspect(&git, repo.source.as_ref()), Ok(Ok(_))) {
-        return None;
-    }
+    let git = git(fleet).ok()?;
+    clone::inspect(&git, repo.source.as_ref()).ok()?;
     Some(match clone::collect(&git, repo, &clone) {
         Ok(collected) => CloneOutcome::Fetched(collected),
         Err(error) => CloneOutcome::Unfetched(format!("{error:#}")),
@@ -84,8 +82,8 @@ fn fetch(starter: &WorkerStarter, worker: &Worker, repo: &Repo) -> Option<CloneO
 }
 
 /// Writes a result, unless another worker has the name by now.
-fn keep(starter: &WorkerStarter, seen: &Worker, finding: CloneOutcome) -> Result<()> {
-    let (layout, now) = (starter.layout, starter.now);
+fn keep(fleet: &Fleet, seen: &Worker, finding: CloneOutcome) -> Result<()> {
+    let (layout, now) = (fleet.layout, fleet.now);
     let dir = layout.worker(&seen.spec.id);
     let line = {
         let _store = lock::store(&layout.store_lock())?;
@@ -95,7 +93,7 @@ fn keep(starter: &WorkerStarter, seen: &Worker, finding: CloneOutcome) -> Result
         let mut state = worker.state;
         let is_news = matches!(finding, CloneOutcome::Fetched(_)) || state.phase == Phase::Lost;
         take(&mut state, finding, now.unix_ms);
-        clean(starter, &mut state)?;
+        clean(fleet, &mut state)?;
         if state == before {
             return Ok(());
         }
@@ -105,7 +103,7 @@ fn keep(starter: &WorkerStarter, seen: &Worker, finding: CloneOutcome) -> Result
         is_news.then(|| worker_line(&worker.spec, &state, next.as_deref(), now))
     };
     match line {
-        Some(line) => logs::journal(layout, &starter.settings.secrets.redact(&line)),
+        Some(line) => logs::journal(layout, &fleet.settings.secrets.redact(&line)),
         None => Ok(()),
     }
 }
@@ -129,15 +127,12 @@ fn take(state: &mut WorkerState, finding: CloneOutcome, now_ms: i64) {
 }
 
 /// Redacts secrets: the worker chose names and messages.
-fn clean(starter: &WorkerStarter, state: &mut WorkerState) -> Result<()> {
-    let mut value: Value = serde_json::to_value(&state.left)?;
-    starter.settings.secrets.redact_json(&mut value);
-    state.left = serde_json::from_value(value)?;
-    let mut value: Value = serde_json::to_value(&state.user_side)?;
-    starter.settings.secrets.redact_json(&mut value);
-    state.user_side = serde_json::from_value(value)?;
+fn clean(fleet: &Fleet, state: &mut WorkerState) -> Result<()> {
+    let mut value: Value = serde_json::to_value((&state.left, &state.user_side))?;
+    fleet.settings.secrets.redact_json(&mut value);
+    (state.left, state.user_side) = serde_json::from_value(value)?;
     for text in [&mut state.why, &mut state.unfetched].into_iter().flatten() {
-        *text = starter.settings.secrets.redact(text).into_owned();
+        *text = fleet.settings.secrets.redact(text).into_owned();
     }
     Ok(())
 }

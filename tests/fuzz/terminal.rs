@@ -8,13 +8,13 @@ use looop::model::silence;
 use looop::model::strip::Strip;
 use looop::model::text::is_hidden;
 use looop::model::wire::{self, Decoder, Hello, MAX_PAYLOAD, Resize, ViewerState, WireFrame, WireReply};
+use looop::screen::export;
+use looop::screen::keys::{KeyEvent, Keys};
+use looop::screen::paint::Painter;
+use looop::screen::{Screen, is_plain};
 use looop::store::layout::WorkerDir;
 use looop::store::mail::InboxMessage;
 use looop::store::transcript::{TranscriptEvent, TranscriptReader};
-use looop::worker::export;
-use looop::worker::keys::{KeyEvent, Keys};
-use looop::worker::paint::Painter;
-use looop::worker::screen::{Screen, is_plain};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

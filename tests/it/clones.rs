@@ -13,7 +13,7 @@ mod states;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use looop::worker::clone::{Git, collect, discard, inspect, make};
+use looop::vcs::clone::{Git, collect, discard, inspect, make};
 
 use crate::support::profile::git_in;
 use fixture::{Fixture, PATH, fingerprint, program};
@@ -60,7 +60,7 @@ fn the_humans_checkout_stays_as_it_is_to_the_last_byte() {
         assert!(!fixture.is_sprung(), "nothing ran while the scene was set");
         let before = fingerprint(&repo);
         let git = fixture.git();
-        let source = inspect(&git, &repo).unwrap().unwrap();
+        let source = inspect(&git, &repo).unwrap();
         let own = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap();
         assert_eq!(fingerprint(&repo), before, "after make");
         fixture.commit(&fixture.path("w/clone"), "new", "by the worker");
@@ -115,7 +115,7 @@ fn each_call_of_git_is_deaf_to_what_could_run_code() {
         vars.display(),
     );
     let git = fixture.git_behind(&line);
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let own = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap();
     fixture.commit(&fixture.path("w/clone"), "new", "x");
     collect(&git, &own, &fixture.path("w/clone")).unwrap();
@@ -140,7 +140,7 @@ fn without_git_or_time_the_fault_says_so() {
     let repo = fixture.repo("repo");
     program(&fixture.path("bin/git"), "exec sleep 600");
     let git = Git::find(&format!("{}:{PATH}", fixture.path("bin").display()), 200, &fixture.cancel).unwrap();
-    let error = inspect(&git, &repo).unwrap_err().to_string();
+    let error = inspect(&git, &repo).unwrap_err().during("clone it").to_string();
     assert!(error.contains("it ran into its timeout"), "{error}");
 }
 
@@ -150,7 +150,7 @@ fn a_clone_that_could_not_be_made_leaves_nothing_behind() {
     let repo = fixture.repo("repo");
     let before = fingerprint(&repo);
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     fs::create_dir_all(fixture.path("w/taken")).unwrap();
     assert!(make(&git, &source, &fixture.path("w/taken"), &"fix".parse().unwrap()).is_err());
     assert!(fixture.path("w/taken").exists(), "what was there is not ours to remove");

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use looop::alerts::{lines, unshown};
 use looop::model::worker::Phase;
 use looop::store::layout::Layout;
-use looop::worker::surface::{lines, unshown};
 
 use crate::support::profile::wait_until;
 use crate::support::terminal::{Human, TmuxFixture};

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::super::{App, print, tick};
+use crate::alerts::{self, Attention};
 use crate::config::Config;
 use crate::store::file;
 use crate::store::workers::{self, Worker};
 use crate::sys::clock::Deadline;
 use crate::sys::{detach, tree};
-use crate::worker::surface::{self, Attention};
 
 /// How long the user's windows may take to open before the pulse prints a line instead, in milliseconds.
 const WINDOW_MS: i64 = 800;
@@ -52,7 +52,7 @@ impl<'a> WakeSignals<'a> {
             }
             self.awaited = None;
             let silent = self.silent();
-            surface::lines(&silent, &mut self.notified).iter().for_each(|line| print::ring(line));
+            alerts::lines(&silent, &mut self.notified).iter().for_each(|line| print::ring(line));
         }
         let wake = file::open(&self.app.layout.wake()).ok().flatten();
         let poked = wake.and_then(|wake| file::stamp(&wake).ok());
@@ -77,7 +77,7 @@ impl<'a> WakeSignals<'a> {
         let started = detach::helper(&["__sync-windows"], &self.app.env.all());
         let helper = started.ok().and_then(|pid| Some((pid, tree::start_of(pid)?)));
         self.helpers.extend(helper);
-        if !surface::lines(&silent, &mut self.notified.clone()).is_empty() {
+        if !alerts::lines(&silent, &mut self.notified.clone()).is_empty() {
             self.awaited = Some((helper.unwrap_or_default(), Deadline::after_ms(WINDOW_MS)));
         }
     }
@@ -85,7 +85,7 @@ impl<'a> WakeSignals<'a> {
     /// The workers that call the user and that no window has shown. The beat reports workers that cannot be listed.
     fn silent(&self) -> Vec<Worker> {
         let (all, _) = workers::list(&self.app.layout).unwrap_or_default();
-        surface::unshown(&self.app.layout, all)
+        alerts::unshown(&self.app.layout, all)
     }
 }
 

@@ -98,7 +98,13 @@ impl SandboxBuilder<'_> {
     }
 
     /// Makes the private directories of such a sandbox.
-    pub fn furnish(&self, is_full: bool, agent: Option<&AgentHome>, rooms: &Rooms, cwd: &Path) -> Result<()> {
+    pub fn create_dirs(
+        &self,
+        is_full: bool,
+        agent: Option<&AgentHome>,
+        rooms: &Rooms,
+        cwd: &Path,
+    ) -> Result<()> {
         let Rooms { home, caches, temp } = rooms;
         file::make_dir(temp)?;
         if let (true, Ok(own)) = (is_full, self.home()) {

@@ -2,7 +2,7 @@
 //! repository of another owner.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -215,14 +215,20 @@ pub fn read_plain(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes one.
-    pub fn new() -> Result<Scratch> {
+    /// Makes one in the system's directory for temporary files.
+    fn new() -> Result<Scratch> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let around = std::env::temp_dir();
         let around = fs::canonicalize(&around).unwrap_or(around);
-        for _ in 0..1000 {
+        Scratch::first_free(std::iter::from_fn(|| {
             let n = NEXT.fetch_add(1, Ordering::Relaxed);
-            let dir = around.join(format!("looop-git-{}-{n}", std::process::id()));
+            Some(around.join(format!("looop-git-{}-{n}", std::process::id())))
+        }))
+    }
+
+    /// Makes the first of these directories that does not exist.
+    pub fn first_free(dirs: impl Iterator<Item = PathBuf>) -> Result<Scratch> {
+        for dir in dirs.take(1000) {
             match fs::DirBuilder::new().mode(0o700).create(&dir) {
                 Ok(()) => return Ok(Scratch(dir)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -237,18 +243,11 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         &self.0
     }
-
-    /// Writes lines for git's stdin.
-    pub fn input(&self, bytes: &[u8]) -> Result<File> {
-        let path = self.0.join("input");
-        let written = fs::write(&path, bytes);
-        written.and_then(|()| File::open(&path)).context("could not write the input of git")
-    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // If it stays behind, it is in the system's directory for temporary files.
+        // If it stays behind, it is among temporary files, or in a clone that will be removed.
         drop(fs::remove_dir_all(&self.0));
     }
 }

@@ -2,19 +2,20 @@
 
 use anyhow::{Context, Result};
 
-use super::{Refusal, WorkerRequest, WorkerStarter};
+use super::{WorkerError, WorkerRefusal, WorkerRequest};
 use crate::model::json::clip;
 use crate::model::worker::Check;
 use crate::model::world;
 use crate::store::texts::MAX_TEXT_BYTES;
 use crate::store::{file, layout};
+use crate::worker::Fleet;
 
 /// How much of a shell line becomes the name of its check, in characters.
 const MAX_CHECK_NAME: usize = 80;
 
-impl WorkerStarter<'_> {
+impl Fleet<'_> {
     /// Returns the checks of the worker's work.
-    pub(super) fn checks(&self, wanted: &WorkerRequest) -> Result<Result<Vec<Check>, Refusal>> {
+    pub(super) fn checks(&self, wanted: &WorkerRequest) -> Result<Vec<Check>, WorkerError> {
         let workers = &self.settings.workers;
         let mut verify = Vec::new();
         let names = if wanted.verify.is_empty() { self.of_goal(wanted)? } else { wanted.verify.clone() };
@@ -28,15 +29,12 @@ impl WorkerStarter<'_> {
                     verify.push(Check { name: clip(name, MAX_CHECK_NAME), argv });
                 }
                 None => {
-                    let known: Vec<&str> = workers.verify.keys().map(String::as_str).collect();
-                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                    return Ok(Err(format!(
-                        "{name:?} is not an entry of `verify` in the config; known: {known}"
-                    )));
+                    let known = workers.verify.keys().cloned().collect();
+                    return Err(WorkerRefusal::UnknownCheck(name.clone(), known).into());
                 }
             }
         }
-        Ok(Ok(verify))
+        Ok(verify)
     }
 
     /// Returns the check that the worker's goal asks for.

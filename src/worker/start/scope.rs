@@ -6,56 +6,51 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::walls::is_path;
-use super::{Refusal, WorkerRequest, WorkerStarter};
-use crate::model::scope::{ApprovalScope, CheckScope, GoalScope, GrantScope, RepoScope, SandboxScope};
+use super::{WorkerError, WorkerRefusal, WorkerRequest};
+use crate::model::scope::{ApprovalScope, GoalScope, GrantScope, RepoScope, SandboxScope};
 use crate::model::user_side::{self, UserSidePath};
 use crate::model::worker::{Objects, Spec};
 use crate::store::boxes::SandboxBuilder;
 use crate::store::coverage::{self, Coverage, CoverageScan};
 use crate::store::{file, layout};
 use crate::sys::{identity, program};
-use crate::worker::clone;
+use crate::vcs::clone;
+use crate::worker::Fleet;
 
 /// The longest HEAD file that is read, in bytes.
 const MAX_HEAD_BYTES: usize = 4096;
 
-impl WorkerStarter<'_> {
-    /// Returns what an approval of this start would cover now. The inner error says why the worker cannot be started.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or when the search for files is ended.
-    pub fn scope(&self, wanted: &WorkerRequest) -> Result<Result<ApprovalScope, Refusal>> {
-        match self.spec(wanted)? {
-            Ok(spec) => self.scope_of(wanted, &spec),
-            Err(why) => Ok(Err(why)),
-        }
-    }
-
+impl Fleet<'_> {
     /// Compares what the user approved with the worker that is about to start, when its clone and its files are ready.
     /// `described` is the worker before they were made, and `made` is the worker with its clone.
     ///
     /// # Errors
-    /// When a file cannot be read, or the search for files is ended. The inner error says why the approval is void.
+    /// When the approval is void, a file cannot be read, or the search for files is ended.
     pub(super) fn check_approved(
         &self,
         wanted: &WorkerRequest,
         described: &Spec,
         made: &Spec,
-    ) -> Result<Result<(), Refusal>> {
-        let Some(approved) = &wanted.approved else { return Ok(Ok(())) };
-        let now = match self.scope_of(wanted, described)? {
-            Ok(now) => now,
-            Err(why) => return Ok(Err(why)),
-        };
+    ) -> Result<(), WorkerError> {
+        let Some(approved) = &wanted.approved else { return Ok(()) };
+        let now = self.scope_of(wanted, described)?;
         let mut now = ApprovalScope { form: approved.form, action: approved.action.clone(), ..now };
         // The clone counts, not the current state of its repository.
         if let (Some(repo), Some(clone)) = (&mut now.repo, &made.repo) {
             repo.base.clone_from(&clone.base);
         }
-        Ok(approved.check(&now))
+        Ok(approved.check(&now).map_err(WorkerRefusal::Approval)?)
     }
 
-    fn scope_of(&self, wanted: &WorkerRequest, spec: &Spec) -> Result<Result<ApprovalScope, Refusal>> {
+    /// Returns what an approval of this start would cover now.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the search for files is ended.
+    pub(in crate::worker) fn scope_of(
+        &self,
+        wanted: &WorkerRequest,
+        spec: &Spec,
+    ) -> Result<ApprovalScope, WorkerError> {
         let stop = || self.cancel.is_set();
         let scan = CoverageScan {
             layout: self.layout,
@@ -70,22 +65,10 @@ impl WorkerStarter<'_> {
             let Some(exe) = program::find_program(name, &self.settings.path, Path::new("/")) else {
                 continue;
             };
-            match scan.run(argv, &exe)? {
-                Ok(found) => covered.add(found),
-                Err(why) => return Ok(Err(why)),
-            }
+            covered.add(scan.run(argv, &exe)?.map_err(WorkerRefusal::Approval)?);
         }
-        let repo = match &wanted.repo {
-            Some(path) => match self.repo_scope(path, spec)? {
-                Ok(repo) => Some(repo),
-                Err(why) => return Ok(Err(why)),
-            },
-            None => None,
-        };
-        let grants = match self.grant_scopes(wanted, &scan)? {
-            Ok(grants) => grants,
-            Err(why) => return Ok(Err(why)),
-        };
+        let repo = wanted.place.repo().map(|path| self.repo_scope(path, spec)).transpose()?;
+        let grants = self.grant_scopes(wanted, &scan)?;
         let folders = grants.iter().filter(|grant| grant.kind == "folder");
         covered
             .beyond
@@ -103,16 +86,13 @@ impl WorkerStarter<'_> {
         });
         let checked = spec.verify.iter().flat_map(|check| user_side::named_by(&check.argv, &home));
         let user_side = granted.chain(checked).collect();
-        let checks = spec.verify.iter();
-        let checks =
-            checks.map(|check| CheckScope { name: check.name.clone(), argv: check.argv.clone() }).collect();
         let exe = spec.argv.first().map(Path::new).unwrap_or(Path::new(""));
         let command = scan.command(spec.argv.clone(), exe, Path::new(&spec.cwd), &spec.env)?;
-        Ok(Ok(ApprovalScope {
+        Ok(ApprovalScope {
             grants,
             command: Some(command),
             sandbox: sandbox_scope(spec),
-            checks,
+            checks: spec.verify.clone(),
             files: covered.files,
             folders: covered.folders,
             beyond: covered.beyond,
@@ -120,14 +100,14 @@ impl WorkerStarter<'_> {
             repo,
             user_side,
             ..ApprovalScope::default()
-        }))
+        })
     }
 
     fn grant_scopes(
         &self,
         wanted: &WorkerRequest,
         scan: &CoverageScan,
-    ) -> Result<Result<Vec<GrantScope>, Refusal>> {
+    ) -> Result<Vec<GrantScope>, WorkerError> {
         let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
         let mut grants = Vec::new();
         for name in &wanted.grant {
@@ -139,10 +119,7 @@ impl WorkerStarter<'_> {
                 grants.push(GrantScope { name, kind, path: None, content, place: None });
                 continue;
             }
-            let real = match sandboxes.grantable(name) {
-                Ok(real) => real,
-                Err(why) => return Ok(Err(format!("a grant: {why}"))),
-            };
+            let real = sandboxes.grantable(name).map_err(WorkerRefusal::Grant)?;
             let shown = real.display();
             let content = match real.is_file() {
                 true => file::digest(&real).with_context(|| format!("could not read `{shown}`"))?,
@@ -156,27 +133,24 @@ impl WorkerStarter<'_> {
                 place: Some(identity::place(&real).with_context(|| format!("could not look at `{shown}`"))?),
             });
         }
-        Ok(Ok(grants))
+        Ok(grants)
     }
 
-    fn repo_scope(&self, path: &Path, spec: &Spec) -> Result<Result<RepoScope, Refusal>> {
-        let found = match clone::inspect(&self.git()?, path)? {
-            Ok(found) => found,
-            Err(why) => return Ok(Err(format!("could not clone it: {why}"))),
-        };
+    fn repo_scope(&self, path: &Path, spec: &Spec) -> Result<RepoScope, WorkerError> {
+        let found = clone::inspect(&self.git()?, path)?;
         let dirs =
             [coverage::git_dirs(&found.repo), vec![found.repo.join(".git"), found.repo.clone()]].concat();
         let head =
             dirs.iter().find_map(|dir| file::read_text(&dir.join("HEAD"), MAX_HEAD_BYTES).ok().flatten());
         let place = identity::place(&found.repo)
             .with_context(|| format!("could not look at `{}`", found.repo.display()))?;
-        Ok(Ok(RepoScope {
+        Ok(RepoScope {
             path: found.repo.to_string_lossy().into_owned(),
             place,
             head: head.unwrap_or_default().trim_end().to_owned(),
             base: found.head,
             objects: Objects::words(self.settings.workers.objects, spec.has_network()).to_owned(),
-        }))
+        })
     }
 }
 

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Refusal, WorkerRequest, WorkerStarter};
+use super::{FIX, WorkerRefusal, WorkerRequest, Workplace};
 use crate::agents;
 use crate::model::boxing::{Level, Sandbox, SandboxSubject};
-use crate::model::worker::{Check, Spec};
+use crate::model::worker::Spec;
 use crate::store::boxes::{AgentSandbox, Cell, Rooms, SandboxBuilder};
 use crate::store::layout::WorkerDir;
 use crate::sys::program;
+use crate::worker::Fleet;
 
 /// Returns true for a grant of a path; any other grant is the name of a variable.
 pub(super) fn is_path(grant: &str) -> bool {
@@ -21,33 +22,29 @@ fn rooms(dir: &WorkerDir) -> Rooms {
     Rooms { home: dir.home(), caches: dir.caches(), temp: dir.temp() }
 }
 
-impl WorkerStarter<'_> {
-    /// Builds the sandboxes of the worker and of its checks.
-    pub(super) fn boxes(
+impl Fleet<'_> {
+    /// Sets the sandboxes of the worker and of its checks, and the variables that they and the grants add.
+    pub(super) fn set_sandboxes(
         &self,
         wanted: &WorkerRequest,
         dir: &WorkerDir,
-        cwd: &Path,
-        runner: Option<&str>,
-        argv: &[String],
-        checks: &[Check],
-    ) -> Result<(Cell, Cell), Refusal> {
+        spec: &mut Spec,
+    ) -> Result<(), WorkerRefusal> {
         let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
-        let levels = [sandboxes.level(SandboxSubject::Worker)?, sandboxes.level(SandboxSubject::Verify)?];
-        if wanted.repo.is_none()
+        let level = |kind| sandboxes.level(kind).map_err(WorkerRefusal::Sandbox);
+        let levels = [level(SandboxSubject::Worker)?, level(SandboxSubject::Verify)?];
+        if let Workplace::Directory(_) = wanted.place
             && levels != [Level::None; 2]
-            && let Some(cwd) = &wanted.cwd
         {
-            sandboxes
-                .grantable(&cwd.to_string_lossy())
-                .map_err(|why| format!("it may not run here: {why}"))?;
+            sandboxes.grantable(&spec.cwd).map_err(WorkerRefusal::Directory)?;
         }
-        let program = argv.first().map(Path::new).unwrap_or(Path::new(""));
+        let cwd = Path::new(&spec.cwd);
+        let program = spec.argv.first().map(Path::new).unwrap_or(Path::new(""));
         let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let mut write = vec![dir.worker_socket()];
-        let table = runner.and_then(|name| self.settings.workers.runners.get(name));
+        let table = spec.runner.as_ref().and_then(|name| self.settings.workers.runners.get(name));
         write.extend(table.iter().flat_map(|runner| runner.write.clone()));
-        let checks = checks.iter().filter_map(|check| check.argv.first());
+        let checks = spec.verify.iter().filter_map(|check| check.argv.first());
         let path = &self.settings.path;
         let programs: Vec<PathBuf> = std::iter::once(program.to_owned())
             .chain(checks.filter_map(|name| program::find_program(name, path, cwd)))
@@ -55,9 +52,9 @@ impl WorkerStarter<'_> {
         let mut read = vec![dir.brief(), program.to_owned()];
         read.extend(table.and_then(|runner| runner.status).map(|file| dir.status(file)));
         for path in wanted.grant.iter().filter(|text| is_path(text)) {
-            read.push(sandboxes.grantable(path).map_err(|why| format!("a grant: {why}"))?);
+            read.push(sandboxes.grantable(path).map_err(WorkerRefusal::Grant)?);
         }
-        let (rooms, names) = (rooms(dir), [runner.unwrap_or_default(), name]);
+        let (rooms, names) = (rooms(dir), [spec.runner.as_deref().unwrap_or_default(), name]);
         let agent_sandbox = AgentSandbox {
             rooms: &rooms,
             cwd,
@@ -68,34 +65,32 @@ impl WorkerStarter<'_> {
             write: &write,
             read: &read,
         };
-        Ok((
-            sandboxes.agent_sandbox(SandboxSubject::Worker, &agent_sandbox)?,
-            sandboxes.agent_sandbox(SandboxSubject::Verify, &agent_sandbox)?,
-        ))
-    }
-
-    /// Returns the variables that are granted by name.
-    pub(super) fn grants(&self, wanted: &WorkerRequest) -> Result<Vec<(String, String)>, Refusal> {
-        let names = wanted.grant.iter().filter(|text| !is_path(text));
-        names
-            .map(|name| {
-                let found = self.settings.full_env.iter().find(|(key, _)| key == name);
-                found.cloned().ok_or_else(|| {
-                    format!("a grant: {name:?} is neither a path nor a variable that is set here")
-                })
-            })
-            .collect()
+        let build = |kind| sandboxes.agent_sandbox(kind, &agent_sandbox).map_err(WorkerRefusal::Sandbox);
+        // A fix is looop itself, which needs its own files.
+        let own = build(SandboxSubject::Worker)?;
+        let own = if spec.kind == FIX { Cell::default() } else { own };
+        let checks = build(SandboxSubject::Verify)?;
+        spec.env.extend(own.env);
+        for name in wanted.grant.iter().filter(|text| !is_path(text)) {
+            let found = self.settings.full_env.iter().find(|(key, _)| key == name);
+            spec.env.push(found.cloned().ok_or_else(|| WorkerRefusal::NoVariable(name.clone()))?);
+        }
+        (spec.sandbox, spec.checks_sandbox) = (own.sandbox, checks.sandbox);
+        if spec.runner.is_some() {
+            agents::fill_box(&mut spec.argv, spec.sandbox.is_some());
+        }
+        Ok(())
     }
 
     /// Makes the private directories of its sandboxes.
-    pub(super) fn furnish(&self, spec: &Spec, staged: &WorkerDir) -> Result<()> {
+    pub(super) fn create_sandbox_dirs(&self, spec: &Spec, staged: &WorkerDir) -> Result<()> {
         let boxes: Vec<&Sandbox> = spec.sandbox.iter().chain(&spec.checks_sandbox).collect();
         if !boxes.is_empty() {
             let program = spec.argv.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
             let names = [spec.runner.as_deref().unwrap_or_default(), program.to_str().unwrap_or_default()];
             let is_full = boxes.iter().any(|sandbox| sandbox.has_files());
             let sandboxes = SandboxBuilder::new(self.layout, self.settings, true);
-            sandboxes.furnish(is_full, agents::home_of(&names), &rooms(staged), Path::new(&spec.cwd))?;
+            sandboxes.create_dirs(is_full, agents::home_of(&names), &rooms(staged), Path::new(&spec.cwd))?;
         }
         Ok(())
     }

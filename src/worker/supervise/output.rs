@@ -8,9 +8,9 @@ use super::stage::Stage;
 use super::{Conn, LOOK_MS, MAX_KEYS, Supervisor, now};
 use crate::model::query::{self, ProgramState, ProgramStatus, TerminalQuery};
 use crate::model::worker::{Phase, WorkerExit};
+use crate::screen::{self, Screen};
 use crate::sys::clock::Deadline;
 use crate::sys::sandbox;
-use crate::worker::screen::{self, Screen};
 
 /// How much is read at once of a process's output or a client's message, in bytes: a terminal returns no more at once,
 /// and each page of a used buffer stays in every supervisor.

@@ -21,7 +21,7 @@ use crate::store::{boxes, claims, file, git_watch};
 use crate::sys::clock::Deadline;
 use crate::sys::pty::{self, Size, Terminal};
 use crate::sys::{detach, proc, program, sandbox, sandbox_probe, tree};
-use crate::worker::clone::Collected;
+use crate::vcs::clone::Collected;
 
 /// The timeout for fetching the branch, in milliseconds.
 const COLLECT_MS: i64 = 10 * 60_000;

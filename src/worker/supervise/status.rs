@@ -12,8 +12,8 @@ use crate::agents;
 use crate::model::json::clip;
 use crate::model::query::{ProgramState, ProgramStatus};
 use crate::model::silence;
+use crate::screen;
 use crate::sys::clock::Deadline;
-use crate::worker::screen;
 
 /// The longest text of such a flag, in bytes.
 const TEXT_BYTES: usize = 2_000;

@@ -90,7 +90,7 @@ impl Fake {
             created_ms: 0,
         };
         std::fs::create_dir_all(layout.workers()).unwrap();
-        let (staged, _preparing) = workers::stage(&layout, &spec.id).unwrap();
+        let (staged, _preparing) = workers::prepare_dir(&layout, &spec.id).unwrap();
         let held = workers::create(&layout, &spec, "", &staged).unwrap().unwrap();
         let dir = layout.worker(&spec.id);
         let alive = hold(&dir);

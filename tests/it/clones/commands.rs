@@ -304,14 +304,14 @@ fn git_has_a_limit_on_its_memory() {
     let repo = fixture.repo("repo");
     let seen = fixture.path("seen");
     let git = fixture.git_behind(&format!("ulimit -d >>'{}'", seen.display()));
-    looop::worker::clone::inspect(&git, &repo).unwrap().unwrap();
+    looop::vcs::clone::inspect(&git, &repo).unwrap();
     let seen = fs::read_to_string(seen).unwrap();
     assert!(!seen.is_empty() && seen.lines().all(|line| line == "2097152"), "{seen}");
     // Git says in its own words that there was not enough.
     program(&fixture.path("bin/git"), "echo 'fatal: Out of memory, malloc failed' >&2; exit 128");
     let git =
-        looop::worker::clone::Git::find(&fixture.path("bin").display().to_string(), 60_000, &fixture.cancel);
-    let error = looop::worker::clone::inspect(&git.unwrap(), &repo).unwrap_err();
+        looop::vcs::clone::Git::find(&fixture.path("bin").display().to_string(), 60_000, &fixture.cancel);
+    let error = looop::vcs::clone::inspect(&git.unwrap(), &repo).unwrap_err().during("clone it");
     let fault = error.downcast_ref::<looop::model::fault::Fault>().unwrap();
     assert!(fault.hints[0].contains("2 GiB of memory"), "{fault:?}");
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use looop::model::worker::Repo;
 use looop::sys::signal::Cancel;
-use looop::worker::clone::{Git, inspect, make};
+use looop::vcs::clone::{Git, inspect, make};
 
 use crate::support::profile::git_in;
 
@@ -68,7 +68,7 @@ impl Fixture {
     #[track_caller]
     pub fn clone_of(&self, repo: &Path, dir: &str, id: &str) -> (Repo, PathBuf) {
         let git = self.git();
-        let source = inspect(&git, repo).unwrap().unwrap();
+        let source = inspect(&git, repo).unwrap();
         fs::create_dir_all(self.path(dir)).unwrap();
         let clone = self.path(dir).join("clone");
         let own = make(&git, &source, &clone, &id.parse().unwrap()).unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use looop::model::worker::Repo;
-use looop::worker::clone::{Leftovers, collect, discard, leftovers};
+use looop::vcs::clone::{Leftovers, collect, discard, leftovers};
 
 use super::fixture::{Fixture, fingerprint, shell};
 use crate::support::profile::git_in;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use looop::worker::clone::{collect, inspect};
+use looop::vcs::clone::{collect, inspect};
 
 use super::fixture::{Fixture, shell};
 use crate::support::profile::git_in;
@@ -11,7 +11,7 @@ use crate::support::profile::git_in;
 /// Clones, commits, collects, and checks that the branch is there with HEAD as its parent.
 #[track_caller]
 fn works(fixture: &Fixture, repo: &Path) -> Vec<String> {
-    let notes = inspect(&fixture.git(), repo).unwrap().unwrap().notes;
+    let notes = inspect(&fixture.git(), repo).unwrap().notes;
     let (own, clone) = fixture.clone_of(repo, "w", "fix");
     assert_eq!(own.base, git_in(repo, &["rev-parse", "HEAD"]).trim());
     fixture.commit(&clone, "new", "text\n");
@@ -27,7 +27,7 @@ fn works(fixture: &Fixture, repo: &Path) -> Vec<String> {
 
 #[track_caller]
 fn refused(fixture: &Fixture, repo: &Path, why: &str) {
-    let printed = inspect(&fixture.git(), repo).unwrap().unwrap_err();
+    let printed = inspect(&fixture.git(), repo).unwrap_err().during("clone it").to_string();
     assert!(printed.contains(why), "{printed}");
 }
 
@@ -58,7 +58,7 @@ fn a_repository_of_another_user_is_refused() {
     let repo = fixture.repo("repo");
     let mut git = fixture.git();
     git.owner += 1;
-    let printed = inspect(&git, &repo).unwrap().unwrap_err();
+    let printed = inspect(&git, &repo).unwrap_err().during("clone it").to_string();
     assert!(printed.contains("belongs to user") && printed.contains("of yours"), "{printed}");
     // Only root can make this scene: the worktree is mine, and what it shares is not.
     git_in(&repo, &["worktree", "add", "-q", "../tree"]);
@@ -168,7 +168,7 @@ fn in_the_middle_of_something_head_is_taken_and_the_middle_stays() {
     git_in(&repo, &["switch", "-q", "main"]);
     assert!(!shell(&repo, "git -c user.name=ada -c user.email=ada@localhost merge other").status.success());
     let before = super::fingerprint(&repo);
-    let notes = inspect(&fixture.git(), &repo).unwrap().unwrap().notes;
+    let notes = inspect(&fixture.git(), &repo).unwrap().notes;
     assert_eq!(notes, ["a merge is in progress there; the clone starts at HEAD"]);
     let (own, clone) = fixture.clone_of(&repo, "w", "fix");
     fixture.commit(&clone, "new", "x");

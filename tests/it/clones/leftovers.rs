@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use looop::model::worker::Repo;
-use looop::worker::clone::{Leftovers, discard, leftovers};
+use looop::vcs::clone::{Leftovers, discard, leftovers};
 
 use super::fixture::Fixture;
 use crate::support::profile::git_in;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use looop::model::worker::Objects;
-use looop::worker::clone::{inspect, make_for, repo_of};
+use looop::vcs::clone::{inspect, make_for, repo_of};
 
 use super::fixture::{Fixture, PATH, shell};
 use crate::support::profile::git_in;
@@ -97,7 +97,7 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
     let staged = git_in(&repo, &["rev-parse", ":.env"]).trim().to_owned();
     git_in(&repo, &["rm", "-q", "--cached", ".env"]);
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     for (objects, has) in [(Objects::Shared, true), (Objects::Reachable, false)] {
         let clone = fixture.path("w").join(objects.word());
         let own = repo_of(&source, &objects.word().parse().unwrap()).unwrap();
@@ -109,7 +109,7 @@ fn a_clone_with_reachable_objects_has_no_other_ones() {
         assert_eq!(git_in(&clone, &["rev-list", "--count", "HEAD"]), "2\n");
         git_in(&clone, &["fsck", "--strict"]);
         fixture.commit(&clone, "new", objects.word());
-        let collected = looop::worker::clone::collect(&git, &own, &clone).unwrap();
+        let collected = looop::vcs::clone::collect(&git, &own, &clone).unwrap();
         assert!(collected.branch.is_some() && collected.left.is_empty(), "{collected:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use looop::worker::clone::{collect, discard};
+use looop::vcs::clone::{collect, discard};
 
 use super::fixture::Fixture;
 use crate::support::profile::git_in;
@@ -171,7 +171,7 @@ fn workers_side_by_side_lose_nothing_even_under_one_name() {
     let repo = fixture.repo("repo");
     let work = |n: usize| {
         let fixture_git = looop::sys::signal::Cancel::never().unwrap();
-        let git = looop::worker::clone::Git::find(super::PATH, 120_000, &fixture_git).unwrap();
+        let git = looop::vcs::clone::Git::find(super::PATH, 120_000, &fixture_git).unwrap();
         let (own, clone) = fixture.clone_of(&repo, &format!("w{n}"), if n < 4 { "same" } else { "other" });
         let tip = fixture.commit(&clone, "new", &format!("{n}\n"));
         let collected = collect(&git, &own, &clone).unwrap();
@@ -205,10 +205,10 @@ fn a_fresh_process_brings_commits_back_and_prints_one_line() {
     profile.looop(&["init"]).ok();
     let layout = Layout::new(profile.data(), profile.path("cache"));
     let id: looop::model::name::Name = "fix".parse().unwrap();
-    let (staged, _preparing) = workers::stage(&layout, &id).unwrap();
+    let (staged, _preparing) = workers::prepare_dir(&layout, &id).unwrap();
     let git = fixture.git();
-    let source = looop::worker::clone::inspect(&git, &repo).unwrap().unwrap();
-    let own = looop::worker::clone::make(&git, &source, &staged.clone_dir(), &id).unwrap();
+    let source = looop::vcs::clone::inspect(&git, &repo).unwrap();
+    let own = looop::vcs::clone::make(&git, &source, &staged.clone_dir(), &id).unwrap();
     let spec = Spec {
         id: id.clone(),
         goal: None,

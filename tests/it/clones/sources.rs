@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use looop::model::worker::Objects;
-use looop::worker::clone::{Trees, collect, discard, inspect, leftovers, make, make_for, repo_of};
+use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make, make_for, repo_of};
 
 use super::commands::hostile;
 use super::fixture::{Fixture, shell};
@@ -18,7 +18,7 @@ fn all_that_is_done_with_a_hostile_checkout_runs_nothing_of_it() {
     let fixture = Fixture::new();
     let repo = hostile(&fixture, "repo");
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     trees.grown(&git, &repo, "project").unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
@@ -49,7 +49,7 @@ fn a_submodule_that_an_agent_made_its_own_is_not_asked() {
     git_in(&repo, &["add", "-A"]);
     git_in(&repo, &["commit", "-qm", "a submodule"]);
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let work = fixture.path("w/clone");
     make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
@@ -78,7 +78,7 @@ fn a_new_repository_inside_is_named_and_goes_with_a_restore() {
     let fixture = Fixture::new();
     let repo = fixture.repo("repo");
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let work = fixture.path("w/clone");
     make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
@@ -105,7 +105,7 @@ fn no_link_leads_a_restore_out_of_the_folder() {
     fs::create_dir(repo.join("dir")).unwrap();
     fixture.commit(&repo, "dir/file", "inside\n");
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let work = fixture.path("w/clone");
     make(&git, &source, &work, &"fix".parse().unwrap()).unwrap();
@@ -136,12 +136,11 @@ fn a_checkout_that_leads_elsewhere_is_refused() {
     let secret = fixture.repo("secret");
     let refused = |repo: &Path, why: &str| {
         let printed = match inspect(&fixture.git(), repo) {
-            Ok(Ok(source)) => format!(
+            Ok(source) => format!(
                 "{:#}",
                 make(&fixture.git(), &source, &fixture.path("w/x"), &"x".parse().unwrap()).unwrap_err()
             ),
-            Ok(Err(printed)) => printed,
-            Err(error) => format!("{error:#}"),
+            Err(error) => format!("{:#}", error.during("clone it")),
         };
         assert!(printed.contains(why), "{printed}");
         assert_eq!(git_in(&secret, &["for-each-ref", "refs/looop"]), "", "nothing was written there");
@@ -188,7 +187,7 @@ fn what_a_checkout_borrows_is_not_lent_to_a_worker() {
     )
     .unwrap();
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     assert!(source.borrows);
     let clone = fixture.path("w/clone");
     make(&git, &source, &clone, &"fix".parse().unwrap()).unwrap();
@@ -227,7 +226,7 @@ fn a_commit_that_multiplies_is_counted_and_refused() {
         let evil = bomb(&repo, 8, with_files);
         git_in(&repo, &["update-ref", "refs/heads/main", &evil]);
         let git = fixture.git();
-        let source = inspect(&git, &repo).unwrap().unwrap();
+        let source = inspect(&git, &repo).unwrap();
         let error = make(&git, &source, &fixture.path("w/clone"), &"fix".parse().unwrap()).unwrap_err();
         assert!(format!("{error:#}").contains("it has more than 500000"), "{error:#}");
         assert!(!fixture.path("w/clone").exists());

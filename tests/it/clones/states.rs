@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use looop::worker::clone::{Trees, collect, discard, inspect, leftovers, make};
+use looop::vcs::clone::{Trees, collect, discard, inspect, leftovers, make};
 
 use super::fixture::{Fixture, program, shell};
 use crate::support::profile::{git_in, wait_until};
@@ -33,7 +33,7 @@ fn names_that_are_not_text_are_kept_compared_and_restored() {
     git_in(&repo, &["add", "-A"]);
     git_in(&repo, &["commit", "-qm", "odd names"]);
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let head = trees.tree_of(&git, &source.head).unwrap();
     assert_eq!(trees.snapshot(&git, &repo, "project").unwrap(), head);
@@ -70,12 +70,12 @@ fn a_folder_that_did_not_change_is_known_without_git_and_without_reading() {
         put(&repo, format!("d{}/f{n}", n % 20).as_bytes(), &n.to_string());
     }
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     program(&fixture.path("none/git"), "exit 9");
     let none = fixture.path("none").display().to_string();
-    let none = looop::worker::clone::Git::find(&none, 60_000, &fixture.cancel).unwrap();
+    let none = looop::vcs::clone::Git::find(&none, 60_000, &fixture.cancel).unwrap();
     wait_until("the files are old enough that a time alone tells the next change", || {
         trees.snapshot(&git, &repo, "project").unwrap();
         trees.snapshot(&none, &repo, "project").is_ok()
@@ -108,7 +108,7 @@ fn a_state_is_what_git_would_have_made_of_the_files() {
     git_in(&repo, &["commit", "-qm", "ignored and known"]);
     put(&repo, b"built/more", "not known");
     let git = fixture.git();
-    let source = inspect(&git, &repo).unwrap().unwrap();
+    let source = inspect(&git, &repo).unwrap();
     let trees = Trees::open(&git, &fixture.path("attempts"), Some(&source)).unwrap();
     let tree = trees.snapshot(&git, &repo, "project").unwrap();
     git_in(&repo, &["add", "-A"]);

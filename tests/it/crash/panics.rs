@@ -13,8 +13,7 @@ use looop::store::lock;
 use looop::sys::signal::Cancel;
 use looop::sys::{clock, tree};
 use looop::tick::{self, Ctx};
-use looop::worker::fleet::LocalFleet;
-use looop::worker::start::WorkerStarter;
+use looop::worker::Fleet;
 use serde_json::Value;
 
 use super::{Scene, Stage, scenes};
@@ -71,13 +70,13 @@ fn beat(uses: usize) {
         layout: &layout,
         settings: &config.settings,
         runner: &runner,
-        fleet: &LocalFleet(WorkerStarter {
+        fleet: &Fleet {
             layout: &layout,
             settings: &config.settings,
             cancel: &cancel,
             now,
-            leads: looop::map::leads,
-        }),
+            context_hints: looop::map::context_hints,
+        },
         cancel: &cancel,
         now,
         clock: &clock,

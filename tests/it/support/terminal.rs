@@ -266,7 +266,7 @@ impl Mock<'_> {
         };
         let layout = self.terminal.layout();
         fs::create_dir_all(layout.workers()).unwrap();
-        let (staged, _preparing) = workers::stage(&layout, &self.id).unwrap();
+        let (staged, _preparing) = workers::prepare_dir(&layout, &self.id).unwrap();
         let _held = workers::create(&layout, &spec, "", &staged).unwrap().unwrap();
         let lock = File::open(self.dir.alive()).unwrap();
         lock.lock().unwrap();

@@ -121,7 +121,7 @@ fn crates_stay_behind_their_fences() {
     let gix = "//! A user of it.\nuse gix::Repository;\n";
     let two = [user("src/store/history.rs", gix), user("src/store/history/edits.rs", gix)];
     assert_eq!(broken_tree(&two), NONE);
-    assert_eq!(broken_tree(&[two[0], two[1], user("src/worker/clone.rs", gix)]), ["fences"]);
+    assert_eq!(broken_tree(&[two[0], two[1], user("src/vcs/clone.rs", gix)]), ["fences"]);
     assert_eq!(
         broken_tree(&[two[0], two[1], user("src/map/mod.rs", "//! It is not gix that names it.\n")]),
         NONE
@@ -129,7 +129,7 @@ fn crates_stay_behind_their_fences() {
     let code = "//! A user of it.\nuse portable_pty::All;\nfn f(a: portable_pty::One) {}\n";
     assert_eq!(broken_tree(&[("src/worker/a.rs", code)]), NONE);
     assert_eq!(broken_tree(&[("src/worker/a.rs", code), ("src/worker/b.rs", code)]), ["fences"]);
-    for (path, rules) in [("src/worker/surface/tmux.rs", &NONE[..]), ("src/worker/surface.rs", &["fences"])] {
+    for (path, rules) in [("src/alerts/tmux.rs", &NONE[..]), ("src/alerts/mod.rs", &["fences"])] {
         assert_eq!(broken(path, "use tmux_interface::NewWindow;\n"), rules, "{path}");
     }
     for (path, rules) in [

@@ -1,6 +1,11 @@
 //! A model of a worker's screen: output goes in, cells and a cursor come out. looop shows output of a worker only
 //! through this model, so that no escape sequence of the worker reaches a terminal.
 
+pub mod attach;
+pub mod export;
+pub mod keys;
+pub mod paint;
+
 use std::cell::Cell;
 use std::num::NonZeroU16;
 use std::panic::{self, AssertUnwindSafe};

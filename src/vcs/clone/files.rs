@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat, unlinkat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::model::fault::Fault;
 use crate::store::history::ignored::Ignored;
@@ -31,7 +32,7 @@ const MAX_DEPTH: usize = 200;
 const MAX_FILES: usize = 1_000_000;
 
 /// Stat data of a file; if they are unchanged, so is the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileStat {
     pub size: u64,
     /// When its content changed, in nanoseconds since the Unix epoch.
@@ -55,7 +56,7 @@ impl FileStat {
 }
 
 /// What is known of a path: its mode and object, and the stat data of the file that had them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileRecord {
     /// The mode in git.
     pub mode: u32,
@@ -216,12 +217,12 @@ fn too_large(what: &str, path: &str) -> anyhow::Error {
     fault.hint("name what is generated in .gitignore").into()
 }
 
-fn open_dir(at: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
+pub(super) fn open_dir(at: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(at, name, flags, Mode::empty())?)
 }
 
-fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {
         let name = entry?.file_name().to_bytes().to_vec();

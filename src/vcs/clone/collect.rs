@@ -16,7 +16,7 @@ use crate::model::worker::Repo;
 use crate::sys::git::{Git, GitCommand, fault};
 
 /// The result of a fetch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Collected {
     /// The branch of the user's repository that holds the commits; `None` if there were none.
@@ -49,41 +49,23 @@ pub type Fence<'a> = &'a dyn Fn(&mut dyn FnMut() -> Result<String>) -> Result<St
 /// # Errors
 /// As [`collect()`], and when the fence refuses the update.
 pub fn collect_within(git: &Git, repo: &Repo, clone: &Path, fence: Fence) -> Result<Collected> {
-    let source = inspect(git, Path::new(&repo.source))?.map_err(|why| fault("bring commits back", &why))?;
-    let brought = {
+    let source = inspect(git, Path::new(&repo.source)).map_err(|error| error.during("bring commits back"))?;
+    let collected = {
         let view = View::open(git, &source, clone)?;
         bring(git, &source, &view, repo, fence)?
     };
-    let left = leftovers(git, repo, clone);
-    Ok(match brought {
-        Some(brought) => Collected {
-            branch: Some(brought.branch),
-            tip: Some(brought.tip),
-            commits: brought.commits,
-            user_side: brought.user_side,
-            left,
-        },
-        None => Collected { branch: None, tip: None, commits: 0, user_side: Vec::new(), left },
-    })
-}
-
-/// Commits that were fetched.
-struct BranchImport {
-    branch: String,
-    tip: String,
-    commits: u64,
-    user_side: Vec<UserSidePath>,
+    Ok(Collected { left: leftovers(git, repo, clone), ..collected })
 }
 
 /// Fetches the commits of the worker's branch, if it has any.
-fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> Result<Option<BranchImport>> {
+fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> Result<Collected> {
     // Resolved once: this stays the commit, whatever the worker's files say from here on.
-    let Some(tip) = head(git, view)? else { return Ok(None) };
+    let Some(tip) = head(git, view)? else { return Ok(Collected::default()) };
     let range = format!("{}..{tip}", repo.base);
     let commits = git.line(&view.git_dir, &GitCommand::CountCommits(&range))?;
     let commits: u64 = commits.parse().context("could not count the commits")?;
     if commits == 0 {
-        return Ok(None);
+        return Ok(Collected::default());
     }
     // A commit that a checkout cannot hold is not fetched.
     git.entries(&view.git_dir, &tip)?;
@@ -92,16 +74,16 @@ fn bring(git: &Git, source: &Source, view: &View, repo: &Repo, fence: Fence) -> 
     let placed = fence(&mut || source.set_ref(git, &tip, || pick(git, source, view, repo, &tip)));
     // Only needed until a ref holds the pack; without a ref, `gc` may remove the pack.
     drop(fs::remove_file(kept));
-    let branch = placed?.trim_start_matches("refs/heads/").to_owned();
-    Ok(Some(BranchImport { branch, tip, commits, user_side }))
+    let branch = Some(placed?.trim_start_matches("refs/heads/").to_owned());
+    Ok(Collected { branch, tip: Some(tip), commits, user_side, left: Leftovers::default() })
 }
 
 /// Copies what the tip needs besides the base into the source as one pack. Checks the hash of every object, and that
 /// the objects to which it points exist, so that a clone with false objects adds nothing; the base is complete because
 /// a ref keeps it. Returns the file that keeps the pack from `gc` until a ref does.
 fn carry(git: &Git, source: &Source, view: &View, base: &str, tip: &str) -> Result<PathBuf> {
-    let wanted = view.input(&[tip.to_owned(), format!("^{base}")])?;
-    source.take_pack(git, &super::pack(git, &view.git_dir, wanted, &view.file("out"))?)
+    let wanted = format!("{tip}\n^{base}\n");
+    source.take_pack(git, &super::pack(git, &view.git_dir, &wanted, &view.file("out"))?)
 }
 
 /// Returns the first branch that may become the tip, with its current value.

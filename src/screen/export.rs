@@ -7,8 +7,8 @@ use vt100::capture::{
     BasicFormattedCaptureRange, BasicFormattedCaptureState, RowContents, basic_formatted_to_plain,
 };
 
-use super::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 use crate::model::secret::{RedactStream, Secrets};
+use crate::screen::{self, DEFAULT_SIZE, guarded, is_plain};
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 
 /// How much is read at once, in bytes.

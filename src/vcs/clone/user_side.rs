@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
+use super::files::LINK;
 use super::view::View;
 use crate::model::json::clip;
 use crate::model::user_side::{TreeChange, UserSidePath, reason_of};
@@ -17,33 +18,25 @@ const MAX_PATH_CHARS: usize = 200;
 const MAX_LINKS: usize = 1000;
 /// The longest target of a link that is read, in bytes.
 const MAX_TARGET_BYTES: u64 = 4096;
-/// The mode of a link.
-const LINK: u32 = 0o120_000;
 
 /// Compares two commits that the view holds.
 ///
 /// # Errors
 /// When git cannot compare them.
 pub(super) fn between(git: &Git, view: &View, base: &str, tip: &str) -> Result<Vec<UserSidePath>> {
-    let raw = git.run(&view.git_dir, &GitCommand::Changes(base, tip))?;
-    let mut parts = raw.split(|byte| *byte == 0);
     let (mut found, mut links, mut others) = (BTreeSet::new(), 0, 0);
-    while let (Some(head), Some(path)) = (parts.next().filter(|head| !head.is_empty()), parts.next()) {
-        let head = String::from_utf8_lossy(head).into_owned();
-        let fields: Vec<&str> = head.trim_start_matches(':').split(' ').collect();
-        let mode = |at: usize| {
-            fields.get(at).and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mode| *mode != 0)
-        };
-        let (old_mode, new_mode) = (mode(0), mode(1));
-        let is_link = new_mode == Some(LINK);
-        links += usize::from(is_link);
-        let oid = fields.get(3).filter(|_| is_link && links <= MAX_LINKS);
-        let target = match oid {
-            Some(oid) => target_of(git, view, oid)?,
-            None => None,
+    for change in git.changes(&view.git_dir, base, tip)? {
+        let mode = |side: &Option<(u32, String)>| side.as_ref().map(|(mode, _)| *mode);
+        let target = match &change.new {
+            Some((LINK, oid)) => {
+                links += 1;
+                if links <= MAX_LINKS { target_of(git, view, oid)? } else { None }
+            }
+            _ => None,
         };
         // Bytes that are not UTF-8 are replaced: the name is only shown.
-        let path = String::from_utf8_lossy(path).into_owned();
+        let path = change.path.to_string_lossy().into_owned();
+        let (old_mode, new_mode) = (mode(&change.old), mode(&change.new));
         let change = TreeChange { path: &path, old_mode, new_mode, target: target.as_deref() };
         let Some(reason) = reason_of(&change) else { continue };
         match found.len() < MAX_KEPT {

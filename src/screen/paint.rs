@@ -2,8 +2,8 @@
 //! looop's own title and status line. It writes from the model and never passes a byte of output on, so only what is
 //! written here can happen: no clipboard, no device strings, no titles, no queries.
 
-use super::screen::{self, Screen, is_plain};
 use crate::model::name::Name;
+use crate::screen::{self, Screen, is_plain};
 
 /// From this height on the last row is the status line, in rows.
 const STATUS_FROM_ROWS: u16 = 3;

@@ -6,9 +6,8 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::notify::Notice;
+use super::notify::{self, Notice};
 use crate::model::ask::QuestionFile;
-use crate::model::card::barred;
 use crate::model::name::Name;
 use crate::model::time::Now;
 use crate::store::file::Durability;
@@ -62,19 +61,11 @@ pub fn due(layout: &Layout, argv: &[String], now: Now) -> Result<Vec<Notice>> {
 
 fn notice(layout: &Layout, argv: &[String], ask: &QuestionFile) -> Notice {
     let (kind, text) = match &ask.approval {
-        Some(approval) => ("approval", barred(&format!("{}: {}", approval.decided.action.tag(), ask.text))),
-        None => ("ask", barred(&ask.text)),
+        Some(approval) => ("approval", &format!("{}: {}", approval.decided.action.tag(), ask.text)),
+        None => ("ask", &ask.text),
     };
-    let body = json!({
-        "schema_version": 1,
-        "worker": null,
-        "goal": ask.goal,
-        "kind": kind,
-        "text": text,
-        "ask": ask.id,
-        "options": ask.options,
-        "at": ask.created_ms,
-        "data_dir": layout.root().to_string_lossy(),
+    let fields = json!({
+        "worker": null, "goal": ask.goal, "ask": ask.id, "options": ask.options, "at": ask.created_ms,
     });
-    Notice { argv: argv.to_vec(), body }
+    notify::notice(layout, argv, kind, text, fields)
 }

@@ -5,9 +5,8 @@
 //! repository.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +18,7 @@ use crate::store::history::ignored::Ignored;
 use crate::store::history::repository::RepoForm;
 use crate::sys::clock;
 use crate::sys::git::dir::read_plain;
-use crate::sys::git::{Git, GitCommand, GitDir, fault, text};
+use crate::sys::git::{Git, GitCommand, GitDir, TreeDifference, fault, text};
 use crate::sys::proc::Sink;
 
 /// The branch from which clones of the states are made.
@@ -29,7 +28,7 @@ const BATCH: (u64, usize) = (64 << 20, 5_000);
 /// How old a file's last change must be before a new time alone proves the next change, in milliseconds.
 const SETTLED_MS: i64 = 200;
 /// The first line of the remembered list of a folder.
-const FORM: &str = "looop files 1";
+const FORM: &str = "looop files 2";
 /// The longest such list, in bytes.
 const MAX_LIST_BYTES: u64 = 1 << 30;
 
@@ -80,17 +79,6 @@ pub struct Grown {
     pub bytes: u64,
     /// The directories that are nested repositories: their files are not stored.
     pub nested: Vec<String>,
-}
-
-/// One path in which two trees differ.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TreeDifference {
-    /// The path, from the top, with `/`; any bytes.
-    pub path: PathBuf,
-    /// The old mode and blob; `None` if the path is new.
-    pub old: Option<(u32, String)>,
-    /// The new mode and blob; `None` if the path was removed.
-    pub new: Option<(u32, String)>,
 }
 
 impl Trees {
@@ -257,7 +245,7 @@ impl Trees {
     fn remember(&self, word: &str, what: &FolderMemory) -> Result<()> {
         let path = self.list_of(word);
         let new = path.with_extension("new");
-        let written = fs::write(&new, what.bytes()).and_then(|()| fs::rename(&new, &path));
+        let written = fs::write(&new, what.bytes()?).and_then(|()| fs::rename(&new, &path));
         written.with_context(|| format!("could not write `{}`", path.display()))
     }
 
@@ -331,43 +319,31 @@ impl Trees {
             lines.extend_from_slice(path);
             lines.push(0);
         }
-        let input = self.input(&lines)?;
-        git.run_with(&place, &GitCommand::FillIndex, Some(input))?;
+        git.feed(&place, &GitCommand::FillIndex, &lines)?;
         let tree = git.line(&place, &GitCommand::WriteTree)?;
         drop(fs::remove_file(&index));
         Ok(tree)
     }
 
-    fn input(&self, bytes: &[u8]) -> Result<File> {
-        let path = self.git_dir.path().join("input");
-        let written = fs::write(&path, bytes);
-        written.and_then(|()| File::open(&path)).context("could not write the input of git")
-    }
-
     fn write_files(&self, git: &Git, folder: &Folder, files: &[(&Vec<u8>, &FileRecord)]) -> Result<()> {
-        if files.is_empty() {
-            return Ok(());
+        let blobs = self.git_dir.path().join("blobs");
+        let failed = || format!("could not write `{}`", blobs.display());
+        for batch in files.chunks(BATCH.1) {
+            let oids: String = batch.iter().map(|(_, record)| format!("{}\n", record.oid)).collect();
+            let mut out = File::create(&blobs).with_context(failed)?;
+            let mut written = Ok(());
+            let sink: Sink = Box::new(|bytes| {
+                written = out.write_all(bytes);
+                written.is_ok()
+            });
+            let ended = git.stream(&self.git_dir, &GitCommand::Blobs, oids.as_bytes(), sink);
+            written.with_context(failed)?;
+            ended?;
+            let mut from = BufReader::new(File::open(&blobs).with_context(failed)?);
+            batch.iter().try_for_each(|(path, record)| write_file(folder, &mut from, path, record))?;
         }
-        let oids: String = files.iter().map(|(_, record)| format!("{}\n", record.oid)).collect();
-        let input = self.input(oids.as_bytes())?;
-        let mut writer = BlobWriter { folder, files, at: 0, line: Vec::new(), open: None, error: None };
-        let sink: Sink = Box::new(|bytes| match writer.take(bytes) {
-            Ok(()) => true,
-            Err(error) => {
-                writer.error = Some(error);
-                false
-            }
-        });
-        let ended = git.stream(&self.git_dir, &GitCommand::Blobs, Some(input), sink);
-        if let Some(error) = writer.error {
-            return Err(error);
-        }
-        ended?;
-        if writer.at == files.len() {
-            Ok(())
-        } else {
-            Err(fault("write files", "git did not give all of them"))
-        }
+        drop(fs::remove_file(&blobs));
+        Ok(())
     }
 
     /// Makes a commit of a tree.
@@ -415,23 +391,7 @@ impl Trees {
     /// # Errors
     /// When a tree does not exist.
     pub fn changes(&self, git: &Git, from: &str, to: &str) -> Result<Vec<TreeDifference>> {
-        if from == to {
-            return Ok(Vec::new());
-        }
-        let raw = git.run(&self.git_dir, &GitCommand::Changes(from, to))?;
-        let mut parts = raw.split(|byte| *byte == 0);
-        let mut changes = Vec::new();
-        while let (Some(head), Some(path)) = (parts.next().filter(|head| !head.is_empty()), parts.next()) {
-            let head = String::from_utf8_lossy(head).into_owned();
-            let fields: Vec<&str> = head.trim_start_matches(':').split(' ').collect();
-            let side = |mode: usize, oid: usize| {
-                let mode = u32::from_str_radix(fields.get(mode)?, 8).ok().filter(|mode| *mode != 0)?;
-                Some((mode, (*fields.get(oid)?).to_owned()))
-            };
-            let path = PathBuf::from(OsStr::from_bytes(path));
-            changes.push(TreeDifference { path, old: side(0, 2), new: side(1, 3) });
-        }
-        Ok(changes)
+        if from == to { Ok(Vec::new()) } else { git.changes(&self.git_dir, from, to) }
     }
 
     /// Returns the bytes of a blob.
@@ -458,7 +418,7 @@ impl Trees {
     /// When HEAD is not on a branch or moved in the meantime, or when a file cannot be written.
     pub fn commit_into(&self, git: &Git, clone: &Path, word: &str, message: &str) -> Result<()> {
         let doing = || format!("commit in `{}`", clone.display());
-        let source = inspect(git, clone)?.map_err(|why| fault(&doing(), &why))?;
+        let source = inspect(git, clone).map_err(|error| error.during(&doing()))?;
         let branch = source.branch()?.ok_or_else(|| fault(&doing(), "its HEAD is on no branch"))?;
         let tree = self.snapshot(git, clone, word)?;
         if self.tree_of(git, &source.head)? == tree {
@@ -469,8 +429,7 @@ impl Trees {
         let commit = GitCommand::Commit { tree: &tree, parent: Some(&source.head), message };
         let tip = git.line(&place, &commit)?;
         let stem = self.git_dir.path().join("out");
-        let wanted = self.input(format!("{tip}\n^{}\n", source.head).as_bytes())?;
-        let pack = super::pack(git, &self.git_dir, wanted, &stem)?;
+        let pack = super::pack(git, &self.git_dir, &format!("{tip}\n^{}\n", source.head), &stem)?;
         let kept = source.take_pack(git, &pack)?;
         drop((fs::remove_file(pack.with_extension("idx")), fs::remove_file(&pack)));
         let old = Some(source.head.clone());
@@ -505,10 +464,10 @@ fn is_settled(stat: &FileStat, began_ms: i64) -> bool {
 }
 
 fn same_files(one: &Records, other: &Records) -> bool {
-    let parts = |records: &Records| -> Vec<(Vec<u8>, u32, String)> {
-        records.iter().map(|(path, record)| (path.clone(), record.mode, record.oid.clone())).collect()
+    let is_same = |((path, one), (other_path, other)): ((&Vec<u8>, &FileRecord), (&Vec<u8>, &FileRecord))| {
+        path == other_path && one.mode == other.mode && one.oid == other.oid
     };
-    one.len() == other.len() && parts(one) == parts(other)
+    one.len() == other.len() && one.iter().zip(other).all(is_same)
 }
 
 /// What was seen of a folder: the tree of its files, and the stat data of each.
@@ -519,18 +478,14 @@ struct FolderMemory {
 }
 
 impl FolderMemory {
-    fn bytes(&self) -> Vec<u8> {
+    /// Formats it as lines: the form, the tree, and for each file its record, a tab, its path and a zero byte.
+    fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = format!("{FORM}\n{}\n", self.tree).into_bytes();
         for (path, record) in &self.records {
-            let stat = record.stat.map_or("-".to_owned(), |stat| {
-                let settled = u8::from(record.is_settled);
-                format!("{} {} {} {} {settled}", stat.size, stat.mtime_ns, stat.ctime_ns, stat.ino)
-            });
-            bytes.extend(format!("{:o} {} {stat}\t", record.mode, record.oid).into_bytes());
-            bytes.extend_from_slice(path);
-            bytes.push(0);
+            serde_json::to_writer(&mut bytes, record)?;
+            bytes.extend([b"\t", path.as_slice(), b"\0"].concat());
         }
-        bytes
+        Ok(bytes)
     }
 
     /// Returns `None` if another version wrote it or if it is torn.
@@ -540,92 +495,32 @@ impl FolderMemory {
             return None;
         }
         let tree = String::from_utf8(lines.next()?.to_vec()).ok()?;
-        let mut records = Records::new();
-        for one in lines.next()?.split(|byte| *byte == 0).filter(|one| !one.is_empty()) {
-            let tab = one.iter().position(|byte| *byte == b'\t')?;
-            let head = std::str::from_utf8(&one[..tab]).ok()?;
-            let fields: Vec<&str> = head.split(' ').collect();
-            let (mode, oid) = (u32::from_str_radix(fields.first()?, 8).ok()?, (*fields.get(1)?).to_owned());
-            let stat = match fields[2..] {
-                [size, mtime, ctime, ino, _] => Some(FileStat {
-                    size: size.parse().ok()?,
-                    mtime_ns: mtime.parse().ok()?,
-                    ctime_ns: ctime.parse().ok()?,
-                    ino: ino.parse().ok()?,
-                }),
-                _ => None,
-            };
-            let is_settled = fields.get(6) == Some(&"1");
-            records.insert(one[tab + 1..].to_vec(), FileRecord { mode, oid, stat, is_settled });
-        }
-        Some(FolderMemory { tree, records })
-    }
-}
-
-/// Writes the blobs that git prints one after the other into their files.
-struct BlobWriter<'a> {
-    folder: &'a Folder,
-    files: &'a [(&'a Vec<u8>, &'a FileRecord)],
-    at: usize,
-    line: Vec<u8>,
-    open: Option<OpenBlob>,
-    error: Option<anyhow::Error>,
-}
-
-/// The blob whose bytes come next: their number, and the line break after them.
-struct OpenBlob {
-    left: u64,
-    file: Option<File>,
-    link: Vec<u8>,
-}
-
-impl BlobWriter<'_> {
-    fn take(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let Some(blob) = &mut self.open else {
-                let end = bytes.iter().position(|byte| *byte == b'\n');
-                self.line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
-                let Some(end) = end else { return Ok(()) };
-                bytes = &bytes[end + 1..];
-                self.begin()?;
-                continue;
-            };
-            if blob.left == 0 {
-                bytes = &bytes[1..];
-                self.finish()?;
-                continue;
-            }
-            let most = usize::try_from(blob.left).unwrap_or(usize::MAX).min(bytes.len());
-            let (now, later) = bytes.split_at(most);
-            match &mut blob.file {
-                Some(file) => file.write_all(now).context("could not write a file")?,
-                None => blob.link.extend_from_slice(now),
-            }
-            blob.left -= now.len() as u64;
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self) -> Result<()> {
-        let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
-        let (path, record) = self.files.get(self.at).context("could not write files: git gave too many")?;
-        let size = line.strip_prefix(&record.oid).and_then(|rest| rest.strip_prefix(" blob ")?.parse().ok());
-        let Some(left) = size else {
-            let path = String::from_utf8_lossy(path).into_owned();
-            return Err(fault(&format!("write `{path}`"), &format!("git says {line:?}")));
+        let files = lines.next()?.split(|byte| *byte == 0).filter(|file| !file.is_empty());
+        let record = |file: &[u8]| {
+            let tab = file.iter().position(|byte| *byte == b'\t')?;
+            Some((file[tab + 1..].to_vec(), serde_json::from_slice(&file[..tab]).ok()?))
         };
-        let file = if record.mode == LINK { None } else { Some(self.folder.create(path, record.mode)?) };
-        self.open = Some(OpenBlob { left, file, link: Vec::new() });
-        Ok(())
+        Some(FolderMemory { tree, records: files.map(record).collect::<Option<Records>>()? })
     }
+}
 
-    fn finish(&mut self) -> Result<()> {
-        let (path, _) = self.files[self.at];
-        if let Some(OpenBlob { file: None, link, .. }) = self.open.take() {
-            self.folder.create_link(path, &link)?;
-        }
-        self.at += 1;
-        Ok(())
+/// Writes the file whose blob comes next in the output of git: a line with its id and size, its bytes and a line break.
+fn write_file(folder: &Folder, from: &mut impl BufRead, path: &[u8], record: &FileRecord) -> Result<()> {
+    let mut head = String::new();
+    from.read_line(&mut head).context("could not read the output of git")?;
+    let size = head.strip_prefix(&record.oid).and_then(|rest| rest.strip_prefix(" blob "));
+    let Some(size) = size.and_then(|size| size.trim_end().parse().ok()) else {
+        let path = String::from_utf8_lossy(path);
+        return Err(fault(&format!("write `{path}`"), &format!("git says {head:?}")));
+    };
+    let mut blob = from.take(size);
+    if record.mode == LINK {
+        let mut to = Vec::new();
+        blob.read_to_end(&mut to).context("could not read the output of git")?;
+        folder.create_link(path, &to)?;
+    } else {
+        let mut file = folder.create(path, record.mode)?;
+        io::copy(&mut blob, &mut file).context("could not write a file")?;
     }
+    from.read_exact(&mut [0]).context("could not write files: git did not give all of them")
 }

@@ -89,8 +89,7 @@ pub fn reconcile(layout: &Layout, reach: &Reach, now: Now) -> Result<SurfaceRepo
     let mut all = BTreeMap::new();
     for worker in listed {
         let key = format!("{}@{}", worker.spec.id, worker.spec.created_ms);
-        let past = json_file::read_json(&layout.worker(&worker.spec.id).surfaced());
-        let past: Surfaced = report.note(past).flatten().unwrap_or_default();
+        let past = report.note(past(layout, &worker)).unwrap_or_default();
         all.insert(key, ShownWorker { worker, past });
     }
     windows(layout, reach, &mut all, &mut report);
@@ -228,6 +227,12 @@ impl TmuxServer<'_> {
     }
 }
 
+/// Reads what the user was shown of a worker.
+fn past(layout: &Layout, worker: &Worker) -> Result<Surfaced> {
+    let past = json_file::read_json(&layout.worker(&worker.spec.id).surfaced())?;
+    Ok(past.unwrap_or_default())
+}
+
 fn save(layout: &Layout, seen: &ShownWorker) -> Result<()> {
     json_file::write_json(&layout.worker(&seen.worker.spec.id).surfaced(), &seen.past, Durability::Whole)
 }
@@ -252,9 +257,8 @@ fn due_notices(layout: &Layout, all: &mut All, report: &mut SurfaceReport) -> Ve
 /// Returns true if the notifier of an ended worker was not told what the worker left behind.
 pub fn is_untold(layout: &Layout, worker: &Worker) -> bool {
     let call = Attention::notice(&worker.state).filter(|_| worker.state.phase.is_over());
-    let past = || json_file::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
-    let notified = |past: Option<Surfaced>| past.unwrap_or_default().notified;
-    !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&notified(past())))
+    let notified = || past(layout, worker).unwrap_or_default().notified;
+    !worker.spec.notify.is_empty() && call.is_some_and(|call| call.has_new_flag(&notified()))
 }
 
 /// Returns those of these workers that need the user for something that no window has shown.
@@ -262,9 +266,7 @@ pub fn unshown(layout: &Layout, workers: Vec<Worker>) -> Vec<Worker> {
     let is_unshown = |worker: &Worker| {
         let Some(call) = Attention::of(&worker.state) else { return false };
         // An unreadable record counts as not shown.
-        let past = json_file::read_json(&layout.worker(&worker.spec.id).surfaced()).ok().flatten();
-        let past: Surfaced = past.unwrap_or_default();
-        call.is_news(&past.shown)
+        call.is_news(&past(layout, worker).unwrap_or_default().shown)
     };
     workers.into_iter().filter(is_unshown).collect()
 }

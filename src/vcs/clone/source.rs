@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fmt, io};
 
 use anyhow::{Context, Result};
 
@@ -99,83 +100,143 @@ fn names_back(git_dir: &Path, repo: &Path, form: &RepoForm) -> bool {
 }
 
 /// Finds the repository of a folder as git does, by the names of files alone.
-fn place_of(dir: &Path) -> Result<Option<RepoPlace>, String> {
+fn place_of(dir: &Path) -> Result<RepoPlace, Unclonable> {
     for top in dir.ancestors() {
         let inner = top.join(".git");
-        match fs::symlink_metadata(&inner) {
+        let git_dir = match fs::symlink_metadata(&inner) {
             Ok(meta) if meta.is_file() => {
                 let named = pointed(&inner, b"gitdir: ").filter(|git_dir| is_git_dir(git_dir));
-                return match named {
-                    Some(git_dir) => Ok(Some(RepoPlace { top: top.to_owned(), git_dir })),
-                    None => Err("is not a git repository: its `.git` is a file that names none".to_owned()),
-                };
+                named.ok_or(Unclonable::EmptyPointer)?
             }
-            Ok(_) if is_git_dir(&inner) => {
-                return Ok(Some(RepoPlace { top: top.to_owned(), git_dir: inner }));
-            }
-            _ if is_git_dir(top) => {
-                return Ok(Some(RepoPlace { top: top.to_owned(), git_dir: top.to_owned() }));
-            }
-            _ => {}
-        }
+            Ok(_) if is_git_dir(&inner) => inner,
+            _ if is_git_dir(top) => top.to_owned(),
+            _ => continue,
+        };
+        return Ok(RepoPlace { top: top.to_owned(), git_dir });
     }
-    Ok(None)
+    Err(Unclonable::NoRepository)
 }
 
 /// Returns the top of the repository of a folder; `None` outside of a repository, or in the git directory itself.
 pub fn top_of(dir: &Path) -> Option<PathBuf> {
-    let place = place_of(dir).ok().flatten()?;
+    let place = place_of(dir).ok()?;
     (place.top != place.git_dir).then_some(place.top)
 }
 
-/// Finds out what can be cloned at a path: the top of a repository or of a linked worktree, a submodule, or a bare
-/// repository. The inner error says why it cannot be cloned.
-pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
-    git.check()?;
-    let refused = |why: String| Ok(Err(format!("`{}` {why}", repo.display())));
-    let repo = match fs::canonicalize(repo) {
-        Ok(path) if path.to_str().is_none() => return refused("has a path that is not UTF-8".to_owned()),
-        Ok(path) if path.is_dir() => path,
-        Ok(_) => return refused("is not a directory".to_owned()),
-        Err(error) => return refused(format!("cannot be opened: {error}")),
-    };
-    if let Some(why) = foreign(&repo, git.owner)? {
-        return refused(why);
+/// The reason why a repository cannot be cloned.
+#[derive(Debug)]
+pub enum Unclonable {
+    NotUtf8,
+    NotDirectory,
+    Unopened(io::Error),
+    /// It belongs to the first user, and looop runs as the second one.
+    OtherOwner(u32, u32),
+    NoRepository,
+    /// Its `.git` is a file that names no git directory.
+    EmptyPointer,
+    NotTop,
+    ForeignRefs,
+    /// Its `.git` names the git directory of another folder.
+    OtherFolder(PathBuf),
+    /// Its format is unknown, for this reason.
+    Format(String),
+    PartialClone,
+    NoCommit,
+}
+
+impl fmt::Display for Unclonable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unclonable::NotUtf8 => "has a path that is not UTF-8",
+            Unclonable::NotDirectory => "is not a directory",
+            Unclonable::Unopened(error) => return write!(f, "cannot be opened: {error}"),
+            Unclonable::OtherOwner(uid, own) => {
+                return write!(f, "belongs to user {uid} and you are {own}; name a repository of yours");
+            }
+            Unclonable::NoRepository => "is not a git repository",
+            Unclonable::EmptyPointer => "is not a git repository: its `.git` is a file that names none",
+            Unclonable::NotTop => "is a directory inside a git repository, not its top",
+            Unclonable::ForeignRefs => {
+                "has a git directory that takes its refs from elsewhere, and is not a linked worktree"
+            }
+            Unclonable::OtherFolder(git_dir) => {
+                let named = git_dir.display();
+                return write!(
+                    f,
+                    "has a `.git` file that leads to `{named}`, which belongs to another folder"
+                );
+            }
+            Unclonable::Format(why) => why,
+            Unclonable::PartialClone => "is a partial clone, so what it lacks cannot be borrowed",
+            Unclonable::NoCommit => "has no commit yet",
+        })
     }
-    let place = match place_of(&repo) {
-        Ok(Some(place)) => place,
-        Ok(None) => return refused("is not a git repository".to_owned()),
-        Err(why) => return refused(why),
-    };
-    if place.top != repo {
-        return refused("is a directory inside a git repository, not its top".to_owned());
+}
+
+/// An error of [`inspect`].
+#[derive(Debug)]
+pub enum InspectError {
+    /// The repository at this path cannot be cloned.
+    Refused(PathBuf, Unclonable),
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for InspectError {
+    fn from(error: anyhow::Error) -> InspectError {
+        InspectError::Failed(error)
     }
-    let open =
-        |path: &Path| fs::canonicalize(path).with_context(|| format!("could not open `{}`", path.display()));
-    let git_dir = open(&place.git_dir)?;
-    let common = open(&pointed(&git_dir.join("commondir"), b"").unwrap_or_else(|| git_dir.clone()))?;
-    for dir in [&git_dir, &common] {
-        if let Some(why) = foreign(dir, git.owner)? {
-            return refused(why);
+}
+
+impl InspectError {
+    /// Makes the error for an action that needs the repository.
+    pub fn during(self, doing: &str) -> anyhow::Error {
+        match self {
+            InspectError::Refused(repo, why) => fault(doing, &format!("`{}` {why}", repo.display())),
+            InspectError::Failed(error) => error,
         }
     }
-    if common != git_dir && git_dir.parent() != Some(&common.join("worktrees")) {
-        return refused(
-            "has a git directory that takes its refs from elsewhere, and is not a linked worktree".to_owned(),
-        );
-    }
-    let form = match RepoForm::read(&common) {
-        Ok(form) => form,
-        Err(why) => return refused(why),
+}
+
+/// Finds out what can be cloned at a path: the top of a repository or of a linked worktree, a submodule, or a bare
+/// repository.
+///
+/// # Errors
+/// When it cannot be cloned, or cannot be read.
+pub fn inspect(git: &Git, repo: &Path) -> Result<Source, InspectError> {
+    git.check()?;
+    let refused = |why: Unclonable| InspectError::Refused(repo.to_owned(), why);
+    let repo = match fs::canonicalize(repo) {
+        Ok(path) if path.to_str().is_none() => return Err(refused(Unclonable::NotUtf8)),
+        Ok(path) if path.is_dir() => path,
+        Ok(_) => return Err(refused(Unclonable::NotDirectory)),
+        Err(error) => return Err(refused(Unclonable::Unopened(error))),
     };
+    // A repository of another user may have a config that runs that user's programs, so git refuses it, and so does
+    // looop, even for root.
+    let check_owner = |path: &Path| match fs::metadata(path) {
+        Ok(meta) if meta.uid() == git.owner => Ok(()),
+        Ok(meta) => Err(refused(Unclonable::OtherOwner(meta.uid(), git.owner))),
+        Err(error) => Err(anyhow::Error::from(error).context(unopened(path)).into()),
+    };
+    check_owner(&repo)?;
+    let place = place_of(&repo).map_err(refused)?;
+    if place.top != repo {
+        return Err(refused(Unclonable::NotTop));
+    }
+    let open = |path: &Path| fs::canonicalize(path).with_context(|| unopened(path));
+    let git_dir = open(&place.git_dir)?;
+    let common = open(&pointed(&git_dir.join("commondir"), b"").unwrap_or_else(|| git_dir.clone()))?;
+    check_owner(&git_dir)?;
+    check_owner(&common)?;
+    if common != git_dir && git_dir.parent() != Some(&common.join("worktrees")) {
+        return Err(refused(Unclonable::ForeignRefs));
+    }
+    let form = RepoForm::read(&common).map_err(|why| refused(Unclonable::Format(why)))?;
     if git_dir.parent() != Some(&repo) && git_dir != repo && !names_back(&git_dir, &repo, &form) {
-        let named = git_dir.display();
-        return refused(format!(
-            "has a `.git` file that leads to `{named}`, which belongs to another folder"
-        ));
+        return Err(refused(Unclonable::OtherFolder(git_dir)));
     }
     if form.is_partial {
-        return refused("is a partial clone, so what it lacks cannot be borrowed".to_owned());
+        return Err(refused(Unclonable::PartialClone));
     }
     let borrows = !borrowed(&common.join("objects"))?.is_empty();
     let link = Arc::new(RepoLink::open(&common, &form.format)?);
@@ -184,24 +245,19 @@ pub fn inspect(git: &Git, repo: &Path) -> Result<Result<Source, String>> {
         Ok(name) => format!("worktrees/{}/HEAD^{{commit}}", name.display()),
         Err(_) => "HEAD^{commit}".to_owned(),
     };
-    let Some(head) = git.answer(&link.dir, &GitCommand::Resolve(&head))? else {
-        return refused("has no commit yet".to_owned());
-    };
+    let head = git.answer(&link.dir, &GitCommand::Resolve(&head))?;
+    let head = head.ok_or_else(|| refused(Unclonable::NoCommit))?;
     let middle = MIDDLES.iter().find(|(mark, _)| git_dir.join(mark).exists());
     let mut notes: Vec<String> = Vec::new();
     notes.extend(middle.map(|(_, what)| format!("{what} is in progress there; the clone starts at HEAD")));
     if common.join("shallow").exists() {
         notes.push("its history is cut off; so is the clone's".to_owned());
     }
-    Ok(Ok(Source { repo, common, head, notes, borrows, format: form.format, git_dir, link }))
+    Ok(Source { repo, common, head, notes, borrows, format: form.format, git_dir, link })
 }
 
-/// A repository of another user may have a config that runs that user's programs, so git refuses it, and so does looop,
-/// even for root.
-fn foreign(path: &Path, owner: u32) -> Result<Option<String>> {
-    let uid = fs::metadata(path).with_context(|| format!("could not open `{}`", path.display()))?.uid();
-    Ok((uid != owner)
-        .then(|| format!("belongs to user {uid} and you are {owner}; name a repository of yours")))
+fn unopened(path: &Path) -> String {
+    format!("could not open `{}`", path.display())
 }
 
 /// Returns a worker's name as a part of a ref's name, which must not end with `.lock`.
@@ -249,9 +305,8 @@ impl Source {
     /// Copies what a commit reaches into a repository of looop, as a pack.
     pub(super) fn give_pack(&self, git: &Git, to: &GitDir, commit: &str) -> Result<()> {
         to.cut_off_as(&self.common)?;
-        let scratch = crate::sys::git::Scratch::new()?;
-        let wanted = scratch.input(format!("{commit}\n").as_bytes())?;
-        super::pack(git, self.git_dir(), wanted, &to.path().join("objects/pack/pack")).map(drop)
+        let stem = to.path().join("objects/pack/pack");
+        super::pack(git, self.git_dir(), &format!("{commit}\n"), &stem).map(drop)
     }
 
     /// Stores a pack after a check of each object. Returns the file that keeps the pack from `gc` until it is removed.

@@ -36,37 +36,38 @@ pub struct Notice {
     pub body: Value,
 }
 
+/// Makes a notice; `fields` has those of its fields that depend on its kind.
+pub fn notice(layout: &Layout, argv: &[String], kind: &str, text: &str, fields: Value) -> Notice {
+    let mut body = fields;
+    body["schema_version"] = 1.into();
+    body["kind"] = kind.into();
+    body["text"] = barred(text).into();
+    body["data_dir"] = layout.root().to_string_lossy().into();
+    Notice { argv: argv.to_vec(), body }
+}
+
 /// Returns the notices about what a worker needs and its notifier does not know yet.
 pub fn notices(layout: &Layout, worker: &Worker, call: &Attention, notified: &Attention) -> Vec<Notice> {
-    let argv = &worker.spec.notify;
-    if argv.is_empty() {
+    let (spec, state) = (&worker.spec, &worker.state);
+    if spec.notify.is_empty() {
         return Vec::new();
     }
-    let notice = |body| Notice { argv: argv.clone(), body };
-    let flag = worker.state.flag.as_ref().filter(|_| call.has_new_flag(notified));
-    let flag = flag.map(|flag| notice(body(layout, worker, "flag", &flag.text, &[], flag.at_ms)));
+    let notice = |kind, text: &str, options: &[String], at_ms: i64| {
+        let fields = json!({
+            "worker": spec.id, "goal": spec.goal, "ask": state.ask, "options": options, "at": at_ms,
+        });
+        notice(layout, &spec.notify, kind, text, fields)
+    };
+    let flag = state.flag.as_ref().filter(|_| call.has_new_flag(notified));
+    let flag = flag.map(|flag| notice("flag", &flag.text, &[], flag.at_ms));
     let ask = call.ask.as_ref().filter(|_| call.has_new_ask(notified)).map(|id| {
         // An unreadable question still waits for an answer.
         let ask = json_file::read_json::<QuestionFile>(&layout.file(&ask_path(id))).ok().flatten();
-        let at_ms = ask.as_ref().map_or(worker.state.since_ms, |ask| ask.created_ms);
+        let at_ms = ask.as_ref().map_or(state.since_ms, |ask| ask.created_ms);
         let (text, options) = ask.map(|ask| (ask.text, ask.options)).unwrap_or_default();
-        notice(body(layout, worker, "ask", &text, &options, at_ms))
+        notice("ask", &text, &options, at_ms)
     });
     flag.into_iter().chain(ask).collect()
-}
-
-fn body(layout: &Layout, worker: &Worker, kind: &str, text: &str, options: &[String], at_ms: i64) -> Value {
-    json!({
-        "schema_version": 1,
-        "worker": worker.spec.id,
-        "goal": worker.spec.goal,
-        "kind": kind,
-        "text": barred(text),
-        "ask": worker.state.ask,
-        "options": options,
-        "at": at_ms,
-        "data_dir": layout.root().to_string_lossy(),
-    })
 }
 
 /// Runs the notifiers in parallel, with each notice in `file`, and logs how they ended.

@@ -8,14 +8,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, linkat, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, openat, statat};
 
+use super::files;
 use super::source::{Source, numbered};
-use crate::sys::git::{Git, GitDir, fault};
+use crate::sys::git::{Git, GitDir, Scratch, fault};
 
 /// How deep directories of refs are followed.
 const MAX_DEPTH: usize = 24;
@@ -28,25 +29,18 @@ const OTHERS: [(&str, &str); 3] =
 /// A view, removed with this value.
 #[derive(Debug)]
 pub(super) struct View {
-    dir: PathBuf,
+    dir: Scratch,
     /// The view for git, without files.
     pub git_dir: GitDir,
     /// Further contents of the clone's `.git`.
     pub others: Vec<&'static str>,
 }
 
-impl Drop for View {
-    fn drop(&mut self) {
-        // If it stays, it is removed with the clone.
-        drop(fs::remove_dir_all(&self.dir));
-    }
-}
-
 impl View {
     /// Opens a view of a clone.
     pub fn open(git: &Git, source: &Source, clone: &Path) -> Result<View> {
-        let dir = free_dir(clone)?;
-        let git_dir = GitDir::create(&dir.join(".git"), &source.objects_format(), "none", "")?;
+        let dir = Scratch::first_free(numbered(NAME).map(|name| clone.with_file_name(name)))?;
+        let git_dir = GitDir::create(&dir.path().join(".git"), &source.objects_format(), "none", "")?;
         let mut view = View { dir, git_dir, others: Vec::new() };
         view.git_dir.borrow_from(&source.common.join("objects"))?;
         view.git_dir.cut_off_as(&source.common)?;
@@ -56,7 +50,7 @@ impl View {
             return Err(fault("look at the clone", "its refs are in a reftable, which is not read"));
         }
         let links = Links { git, what: clone };
-        let to = view.dir.join(".git");
+        let to = view.file(".git");
         for name in ["HEAD", "packed-refs", "index"] {
             links.file(&inside, name, &to.join(name))?;
         }
@@ -76,37 +70,13 @@ impl View {
 
     /// Returns the path of a file of looop in the view.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+        self.dir.path().join(name)
     }
 
     /// Returns the path of the index that the worker left.
     pub fn index(&self) -> PathBuf {
-        self.dir.join(".git/index")
+        self.file(".git/index")
     }
-
-    /// Writes lines for git's stdin.
-    pub fn input(&self, lines: &[String]) -> Result<File> {
-        self.input_bytes(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())
-    }
-
-    /// Writes bytes for git's stdin.
-    pub fn input_bytes(&self, bytes: &[u8]) -> Result<File> {
-        let path = self.file("input");
-        let written = fs::write(&path, bytes);
-        written.and_then(|()| File::open(&path)).context("could not write the input of git")
-    }
-}
-
-fn free_dir(clone: &Path) -> Result<PathBuf> {
-    for name in numbered(NAME).take(1000) {
-        let dir = clone.with_file_name(name);
-        match fs::DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => return Ok(dir),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("could not make `{}`", dir.display())),
-        }
-    }
-    Err(fault("look at the clone", "1000 processes look at it already"))
 }
 
 /// Accepts objects and packs by their names; not `info`, nor derived files that git would trust.
@@ -123,10 +93,8 @@ fn is_object(depth: usize, name: &str) -> bool {
 }
 
 fn open_dir(at: impl std::os::fd::AsFd, path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = openat(at, path, flags, Mode::empty());
-    opened.map_err(|error| {
-        let why = format!("`{}` is not a plain directory ({})", path.display(), io::Error::from(error));
+    files::open_dir(at, path.as_os_str().as_bytes()).map_err(|error| {
+        let why = format!("`{}` is not a plain directory ({error})", path.display());
         fault("look at the clone", &why)
     })
 }
@@ -139,14 +107,9 @@ fn is_absent_or_empty(at: &OwnedFd, name: &str) -> Result<bool> {
 }
 
 fn names(dir: &OwnedFd) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir).context("could not list the clone")? {
-        let entry = entry.context("could not list the clone")?;
-        // Git makes no name that is not UTF-8 here.
-        let name = entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | ".."));
-        names.extend(name.map(str::to_owned));
-    }
-    Ok(names)
+    let names = files::names(dir).context("could not list the clone")?;
+    // Git makes no name that is not UTF-8 here.
+    Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
 }
 
 /// Copies files into the view: by a hard link if possible, otherwise by content.

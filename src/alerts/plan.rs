@@ -21,9 +21,7 @@ pub struct Attention {
 impl Attention {
     /// Returns why a worker needs the user; `None` if it does not, or if it has ended and cannot be helped.
     pub fn of(state: &WorkerState) -> Option<Attention> {
-        let flag = state.flag.as_ref().map_or(0, |flag| flag.nth);
-        let waits = state.needs_human() && !state.phase.is_over();
-        waits.then(|| Attention { flag, ask: state.ask.clone() })
+        Attention::notice(state).filter(|_| !state.phase.is_over())
     }
 
     /// Returns what a notifier is told: also the flag of an ended worker that left work behind.

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::files::{FileEntry, FileRecord, Folder, GITLINK, LINK, Records, walk};
-use super::source::{MIDDLES, Source, inspect};
+use super::source::{InspectError, MIDDLES, Source, inspect};
 use super::trees::records_of;
 use super::view::{self, View};
 use crate::model::leftovers::{Leftovers, Paths, Tip};
@@ -35,7 +35,7 @@ pub fn leftovers(git: &Git, repo: &Repo, clone: &Path) -> Leftovers {
 }
 
 fn look(git: &Git, repo: &Repo, clone: &Path) -> Result<Leftovers> {
-    let source = inspect(git, Path::new(&repo.source))?.map_err(|why| fault("look at the clone", &why))?;
+    let source = inspect(git, Path::new(&repo.source)).map_err(|error| error.during("look at the clone"))?;
     let view = View::open(git, &source, clone)?;
     let head = head(git, &view)?;
     let own = commits(git, &source, &view, head.as_deref())?;
@@ -110,12 +110,11 @@ fn commits(git: &Git, source: &Source, view: &View, head: Option<&str>) -> Resul
             _ => {}
         }
     }
-    let mut wanted: Vec<String> = tips.iter().chain(&odd).map(|(oid, _)| oid.clone()).collect();
+    let mut wanted: String = tips.iter().chain(&odd).map(|(oid, _)| format!("{oid}\n")).collect();
     let theirs = source.refs(git, &[])?;
-    wanted.extend(theirs.values().map(|at| format!("^{}", at.oid)));
-    wanted.push(format!("^{}", source.head));
-    let input = view.input(&wanted)?;
-    let own = git.run_with(&view.git_dir, &GitCommand::Commits, Some(input))?;
+    let theirs = theirs.values().map(|at| &at.oid).chain([&source.head]);
+    wanted.extend(theirs.map(|oid| format!("^{oid}\n")));
+    let own = git.feed(&view.git_dir, &GitCommand::Commits, wanted.as_bytes())?;
     let own: BTreeSet<String> = lines(&own).into_iter().collect();
     tips.retain(|(oid, _)| own.contains(oid));
     let named = tips.iter().map(|(oid, name)| Tip::new(name, oid)).collect();
@@ -186,9 +185,9 @@ fn hashes(
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let input = view.input(&files.iter().map(|(file, _)| quoted(&file.path)).collect::<Vec<_>>())?;
+    let paths: String = files.iter().map(|(file, _)| quoted(&file.path) + "\n").collect();
     let place = view.git_dir.clone().with_files(clone)?;
-    let oids = lines(&git.run_with(&place, &GitCommand::HashFiles { raw }, Some(input))?);
+    let oids = lines(&git.feed(&place, &GitCommand::HashFiles { raw }, paths.as_bytes())?);
     if oids.len() == files.len() {
         Ok(oids)
     } else {
@@ -249,8 +248,11 @@ pub fn discard(git: &Git, repo: &Repo, clone: &Path, force: bool) -> Result<Opti
         fs::rename(clone, &gone).with_context(|| format!("could not move `{}`", clone.display()))?;
     }
     if is_there(&gone) {
-        if let Ok(source) = inspect(git, Path::new(&repo.source))? {
-            source.release_base(git, repo)?;
+        match inspect(git, Path::new(&repo.source)) {
+            Ok(source) => source.release_base(git, repo)?,
+            // Without the repository there is no base.
+            Err(InspectError::Refused(..)) => {}
+            Err(InspectError::Failed(error)) => return Err(error),
         }
         file::remove_tree(&gone)?;
     }

@@ -25,7 +25,7 @@ mod trees;
 mod user_side;
 mod view;
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -36,58 +36,15 @@ use crate::model::worker::{Objects, Repo};
 use crate::sys::git::{GitCommand, GitDir, text};
 
 pub use crate::model::leftovers::{Leftovers, Paths};
-pub use crate::sys::git::Git;
+pub use crate::sys::git::{Git, TreeDifference};
 pub use collect::{Collected, collect, collect_within};
 pub use leftovers::{discard, leftovers};
-pub use source::{Source, inspect, stores, top_of};
-pub use trees::{Grown, TreeDifference, Trees, is_empty};
+pub use source::{InspectError, Source, Unclonable, inspect, stores, top_of};
+pub use trees::{Grown, Trees, is_empty};
 
 /// Config of a clone that overrides the user's and the system's, which the worker's git reads as well: no signature,
 /// hook, monitor, editor, pager, prompt or filter of theirs can wait for input or run a program.
-const QUIET: &str = "\
-[commit]
-\tgpgsign = false
-[tag]
-\tgpgsign = false
-\tforcesignannotated = false
-[push]
-\tgpgsign = false
-[merge]
-\tverifysignatures = false
-[log]
-\tshowsignature = false
-[gpg]
-\tformat = openpgp
-\tprogram = false
-[gpg \"openpgp\"]
-\tprogram = false
-[gpg \"x509\"]
-\tprogram = false
-[gpg \"ssh\"]
-\tprogram = false
-\tdefaultkeycommand = false
-[core]
-\thookspath = /dev/null
-\tfsmonitor = false
-\tuntrackedcache = false
-\teditor = true
-\tpager = cat
-\taskpass = true
-\tattributesfile = /dev/null
-\texcludesfile = /dev/null
-\talternaterefscommand = true
-[sequence]
-\teditor = true
-[credential]
-\thelper =
-\tinteractive = false
-[gc]
-\tauto = 0
-[maintenance]
-\tauto = false
-[rerere]
-\tenabled = false
-";
+const QUIET: &str = include_str!("clone/quiet.gitconfig");
 
 /// Describes the clone of worker `id`, before it is made as well as after.
 ///
@@ -148,9 +105,9 @@ fn author(id: &str) -> (String, String) {
     (format!("looop worker {id}"), "worker@looop.invalid".to_owned())
 }
 
-/// Packs what the lines of a file reach into files with this stem; returns the pack's path.
-fn pack(git: &Git, dir: &GitDir, wanted: File, stem: &Path) -> Result<PathBuf> {
-    let hash = git.run_with(dir, &GitCommand::Pack { stem: &text(stem)? }, Some(wanted))?;
+/// Packs what these lines reach into files with this stem; returns the pack's path.
+fn pack(git: &Git, dir: &GitDir, wanted: &str, stem: &Path) -> Result<PathBuf> {
+    let hash = git.feed(dir, &GitCommand::Pack { stem: &text(stem)? }, wanted.as_bytes())?;
     let mut name = stem.as_os_str().to_owned();
     name.push(format!("-{}.pack", String::from_utf8_lossy(&hash).trim()));
     Ok(PathBuf::from(name))

@@ -1,0 +1,3 @@
+//! Repositories that workers and fixes work on: clones, and the states of their files.
+
+pub mod clone;
