@@ -7,7 +7,9 @@ use super::{App, envelope, print};
 use crate::model::entry;
 use crate::model::fault::Fault;
 use crate::model::text::visible;
-use crate::store::history::History;
+use crate::model::world::PROMPT_VERSION;
+use crate::store::exchange::digest_of;
+use crate::store::history::{History, LogEntry};
 use crate::store::{file, logs};
 use crate::tick::{act, frame, prompt};
 
@@ -86,17 +88,45 @@ pub fn run(app: &App, args: &Args) -> Result<u8> {
 /// # Errors
 /// Git has no such commit.
 pub fn world_of(history: &History, beat: &str) -> Result<String> {
-    let marker = format!("\nBeat: {beat}\n");
-    let entries = history.log(SEARCH_COMMITS)?;
-    let world =
-        entries.iter().find(|entry| entry.message.starts_with("world: ") && entry.message.contains(&marker));
+    let world = find_commit(history, "world: ", &format!("\nBeat: {beat}\n"))?;
     let what = || Fault::failed(format!("could not find the world of beat {beat}: git has no commit of it"));
-    Ok(world.ok_or_else(what)?.id.clone())
+    Ok(world.ok_or_else(what)?.id)
 }
 
+/// Finds the newest commit whose message begins with `kind` and contains `mark`.
+fn find_commit(history: &History, kind: &str, mark: &str) -> Result<Option<LogEntry>> {
+    let entries = history.log(SEARCH_COMMITS)?;
+    Ok(entries.into_iter().find(|entry| entry.message.starts_with(kind) && entry.message.contains(mark)))
+}
+
+/// Prints the prompt of a beat, and compares it with the digest in the commit of its move. A beat without a move has no
+/// digest.
 fn rebuild(app: &App, beat: &str) -> Result<u8> {
     let history = History::open(app.layout.root())?;
     let frame = frame::rebuild(&history, &world_of(&history, beat)?)?;
-    print::raw(prompt::render(&frame).text.as_bytes());
+    let fault =
+        |cause: String| Fault::failed(format!("could not rebuild the prompt of beat {beat}: {cause}"));
+    let version = frame.context.prompt_version;
+    if version > PROMPT_VERSION {
+        let cause =
+            format!("it has version {version}, and this program knows the versions up to {PROMPT_VERSION}");
+        return Err(fault(cause).hint("use a newer looop").into());
+    }
+    let text = prompt::render(&frame).text;
+    let commit = find_commit(&history, "move: ", &format!("\nBeat: {beat}\nWorld: "))?;
+    let recorded = commit
+        .as_ref()
+        .and_then(|commit| commit.message.lines().rev().find_map(|line| line.strip_prefix("Prompt: ")));
+    if recorded.is_some_and(|recorded| recorded != digest_of(text.as_bytes())) {
+        let cause = "its digest differs from the trailer `Prompt:` of the commit of its move";
+        let sent = app.layout.runs().join(beat).join("prompt.md");
+        let hint = if sent.exists() {
+            format!("read the prompt as it was sent: `{}`", sent.display())
+        } else {
+            "another build of looop made this prompt; that build can show it".to_owned()
+        };
+        return Err(fault(cause.to_owned()).hint(hint).into());
+    }
+    print::raw(text.as_bytes());
     Ok(0)
 }

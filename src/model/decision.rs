@@ -1,6 +1,7 @@
 //! Pure. The closed set of moves, their JSON form, and the parser that finds one in a runner's reply.
 
-use schemars::{JsonSchema, schema_for};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -16,16 +17,16 @@ pub const MAX_TEXT_BYTES: usize = 8 * 1024;
 pub const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
 /// One decided move: what to do and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
     pub action: Action,
-    /// The reason, in the decider's words.
+    /// One sentence for the journal.
     pub why: String,
     /// The goal that the move serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<Name>,
-    /// When the decider wants to look again, in seconds; clamped by the gate.
+    /// Look again after this number of seconds, 30 to 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_beat_s: Option<u32>,
 }
@@ -324,30 +325,24 @@ pub fn parse_reply(text: &str) -> Result<Move, String> {
 
 /// The JSON Schema of a move in its flat form, generated from the types above.
 pub fn schema() -> Value {
-    let root = schema_for!(Action).to_value();
-    let run = root.pointer("/$defs/RunCommand").cloned().unwrap_or_default();
-    let variants = root.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
-    let flat: Vec<Value> = variants.iter().filter_map(|variant| flat_schema(variant, &run)).collect();
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let root = settings.into_generator().into_root_schema_for::<Move>().to_value();
+    let variants = root["properties"]["action"]["oneOf"].as_array().into_iter().flatten();
+    let flat: Vec<Value> = variants.filter_map(|variant| flat_schema(variant, &root)).collect();
     json!({ "oneOf": flat })
 }
 
-/// Turns `{properties:{tag:{properties:{…}}}}` into one object with the tag in `move`.
-fn flat_schema(variant: &Value, run: &Value) -> Option<Value> {
-    let (tag, inner) = variant.get("properties")?.as_object()?.iter().next()?;
-    let inner = if inner.get("$ref").is_some() { run } else { inner };
-    let mut properties = Map::new();
+/// Turns `{properties:{tag:{properties:{…}}}}` into one object with the tag in `move` and the fields of every move.
+fn flat_schema(variant: &Value, root: &Value) -> Option<Value> {
+    let (tag, inner) = variant["properties"].as_object()?.iter().next()?;
+    let mut properties = root["properties"].as_object()?.clone();
+    properties.remove("action");
     properties.insert("move".to_owned(), json!({ "const": tag }));
-    for (name, property) in inner.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        properties.insert(name.clone(), property.clone());
-    }
-    properties.insert("why".to_owned(), json!({ "type": "string" }));
-    properties.insert("goal".to_owned(), json!({ "type": "string", "description": "The goal it serves." }));
-    let again = "Look again after this number of seconds, 30 to 300.";
-    properties.insert("next_beat_s".to_owned(), json!({ "type": "integer", "description": again }));
+    properties.extend(inner["properties"].as_object().cloned().unwrap_or_default());
     let mut required = vec![json!("move"), json!("why")];
-    required.extend(inner.get("required").and_then(Value::as_array).cloned().unwrap_or_default());
+    required.extend(inner["required"].as_array().cloned().unwrap_or_default());
     Some(json!({
-        "description": variant.get("description"),
+        "description": variant["description"],
         "type": "object",
         "properties": properties,
         "required": required,

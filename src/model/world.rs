@@ -16,7 +16,7 @@ use super::time::Now;
 use super::worker::{Deliverable, WorkerView};
 
 /// The version of the prompt's format; a recorded world contains the version of its prompt.
-pub const PROMPT_VERSION: u32 = 1;
+pub const PROMPT_VERSION: u32 = 2;
 
 /// Whether the user trusts what a sensor prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::ask::AnsweredQuestion;
 use crate::model::beat::{Failure, LastResult};
+use crate::model::decision;
 use crate::model::entry::MoveOutcome;
 use crate::model::failing::Class;
 use crate::model::json::PathChange;
@@ -141,7 +142,7 @@ fn section<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
 /// Returns the first line that is not a heading, nor the user's text behind its margin, nor JSON, nor looop's last
 /// line.
 fn orphan(text: &str) -> Option<&str> {
-    let body = text.strip_prefix(NORMS).unwrap();
+    let body = text.strip_prefix(VERSIONS.last().unwrap().fixed).unwrap();
     let is_ours = |line: &str| line.is_empty() || line.starts_with("# ") || line.starts_with("| ");
     let last = ["Answer with one JSON object: your move.", "Answer again with one JSON object: your move."];
     let is_json = |line: &str| serde_json::from_str::<Value>(line).is_ok();
@@ -185,6 +186,81 @@ proptest! {
     ) {
         assert_forges_nothing(&parts.concat());
     }
+}
+
+/// A released version of the prompt never changes: old beats are shown as they were sent. If this test fails, add a
+/// version with the new words instead.
+#[test]
+fn each_version_has_the_same_bytes_for_ever() {
+    let digests = [
+        "ff2238ff768d12d07f2ea26f303e08b810b527fbb8a38889be91d3a8a0c5e160",
+        "9969fa9eecc9da40d489ac783205d7446ecaedfc62067dedba5a7a80284e1347",
+    ];
+    for (version, expected) in (1..).zip(digests) {
+        let mut frame = saying("calm");
+        frame.context.prompt_version = version;
+        frame.context.last.as_mut().unwrap().object = "long ".repeat(2_000);
+        let prompt = render(&frame);
+        assert!(prompt.text.starts_with(VERSIONS[version as usize - 1].fixed));
+        assert_eq!(blake3::hash(prompt.text.as_bytes()).to_hex().as_str(), expected, "version {version}");
+    }
+}
+
+/// Returns the forms of the moves in the prompt: for each move its keys, with their types and if they are required.
+fn forms(fixed: &str) -> BTreeMap<String, BTreeMap<String, (String, bool)>> {
+    let key = |text: &str| {
+        let (name, kind) = text.split_once(": ").unwrap();
+        let required = !name.ends_with('?');
+        let name = name.trim_end_matches('?').trim_matches('"').to_owned();
+        (name, (kind.split(" // ").next().unwrap().to_owned(), required))
+    };
+    let common: Vec<_> = fixed.lines().filter(|line| line.starts_with('"')).map(key).collect();
+    let forms = fixed.lines().filter_map(|line| line.strip_prefix("{\"move\": ")?.strip_suffix('}'));
+    let form = |text: &str| {
+        let mut parts = text.split(", ");
+        let tag = parts.next().unwrap().trim_matches('"').to_owned();
+        (tag, parts.map(key).chain(common.clone()).collect())
+    };
+    forms.map(form).collect()
+}
+
+/// Returns the type of a property of the schema, in the words of the prompt.
+fn type_of(property: &Value) -> String {
+    let kind = property["type"].as_array().map_or(&property["type"], |kinds| &kinds[0]);
+    match kind.as_str().unwrap() {
+        "array" => format!("{}[]", type_of(&property["items"])),
+        "string" if property["pattern"].is_string() => "Name".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+#[test]
+fn the_forms_in_the_prompt_are_those_of_the_schema() {
+    let schema = decision::schema();
+    let mut expected = BTreeMap::new();
+    for form in schema["oneOf"].as_array().unwrap() {
+        let properties = form["properties"].as_object().unwrap();
+        let required = form["required"].as_array().unwrap();
+        let mut keys: BTreeMap<&String, &Value> = properties.iter().collect();
+        let tag = keys.remove(&"move".to_owned()).unwrap()["const"].as_str().unwrap().to_owned();
+        let key = |(name, property): (&String, &Value)| {
+            (name.clone(), (type_of(property), required.contains(&json!(name))))
+        };
+        expected.insert(tag, keys.into_iter().map(key).collect());
+    }
+    let newest = VERSIONS.last().unwrap().fixed;
+    assert_eq!(forms(newest), expected);
+    let lines: Vec<&str> = newest.lines().collect();
+    let has_comment = |at: usize| !lines[at].starts_with("{\"move\"") || lines[at - 1].starts_with("// ");
+    assert!((1..lines.len()).all(has_comment), "each form has a comment");
+}
+
+#[test]
+fn the_fixed_part_is_small_and_its_example_is_a_move() {
+    let fixed = VERSIONS.last().unwrap().fixed;
+    assert!(fixed.len() <= 4_096, "{} bytes", fixed.len());
+    let example = fixed.lines().find_map(|line| line.strip_prefix("Example: ")).unwrap();
+    assert!(decision::parse_reply(example).is_ok());
 }
 
 #[test]

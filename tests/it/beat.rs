@@ -129,6 +129,49 @@ fn the_prompt_of_a_past_decision_is_rebuilt_from_git() {
 }
 
 #[test]
+fn a_prompt_that_cannot_be_rebuilt_is_an_error() {
+    let profile = Profile::scripted(&[NOOP]);
+    profile.looop(&["tick"]).ok();
+    let beat = profile.read_json("beat.json")["last"]["beat"].as_str().unwrap().to_owned();
+    let prompt = || profile.looop(&["log", &beat, "--prompt"]);
+    let sent = prompt().ok().stdout;
+    // Another build rendered it, so the trailer has another digest.
+    let message = profile.git(&["log", "-1", "--format=%B"]);
+    let (before, after) = message.split_once("Prompt: ").unwrap();
+    let other = format!("{before}Prompt: 00{}", &after[2..]);
+    profile.git(&["commit", "--amend", "-qm", &other]);
+    let ran = prompt();
+    let what =
+        format!("error: could not rebuild the prompt of beat {beat}: its digest differs from the trailer");
+    let kept = profile.data().join(format!("runs/{beat}/prompt.md"));
+    assert!(ran.code == 1 && ran.stdout.is_empty() && ran.stderr.starts_with(&what), "{ran:?}");
+    assert!(
+        ran.stderr.contains(&format!("hint: read the prompt as it was sent: `{}`", kept.display())),
+        "{ran:?}"
+    );
+    assert_eq!(fs::read_to_string(&kept).unwrap(), sent);
+    fs::remove_file(&kept).unwrap();
+    assert!(prompt().stderr.contains("hint: another build of looop made this prompt"), "{:?}", prompt());
+    // A newer program made the beat.
+    profile.git(&["commit", "--amend", "-qm", &message]);
+    assert_eq!(prompt().ok().stdout, sent);
+    let world = profile.read("world.json").replace("\"prompt_version\": 2", "\"prompt_version\": 99");
+    fs::write(
+        profile.data().join("world.json"),
+        world.replace("\"prompt_version\":2", "\"prompt_version\":99"),
+    )
+    .unwrap();
+    profile.git(&["commit", "-qam", &format!("world: later\n\nBeat: {beat}\n")]);
+    let ran = prompt();
+    assert!(
+        ran.code == 1
+            && ran.stderr.contains("it has version 99, and this program knows the versions up to 2"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("hint: use a newer looop"), "{ran:?}");
+}
+
+#[test]
 fn a_humans_edit_made_while_the_model_thinks_is_never_overwritten() {
     let profile = Profile::scripted(&[NOOP]);
     profile.goal("g", "before\n");

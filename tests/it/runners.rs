@@ -82,9 +82,9 @@ fn a_beat_is_decided_and_what_it_used_is_in_the_ledger() {
     }
 }
 
-/// What a cache of the provider sees of a request, in its order: system first, then messages.
+/// What a cache of the provider sees of a request, in its order: tools, system, messages.
 fn as_cached(body: &Value) -> String {
-    let parts = [&body["system"], &body["messages"], &body["input"]];
+    let parts = [&body["tools"], &body["system"], &body["messages"], &body["input"]];
     parts.iter().filter(|part| !part.is_null()).map(|part| part.to_string()).collect()
 }
 
@@ -155,6 +155,7 @@ fn a_long_prompt_arrives_whole_and_an_open_stdin_blocks_no_beat() {
     for decider in ALL {
         let server = ModelServer::start(vec![Reply::text(NOOP)]);
         let Some(profile) = profile(decider, &server.url()) else { continue };
+        fs::write(profile.data().join("PLAYBOOK.md"), "A line of judgment.\n".repeat(500)).unwrap();
         for n in 0..6 {
             profile.goal(&format!("g{n}"), &"a line of a goal with some words in it\n".repeat(1500));
         }
