@@ -14,8 +14,8 @@ use crate::store::layout::WorkerDir;
 use crate::store::transcript::{TranscriptEvent, TranscriptReader};
 use crate::store::workers;
 use crate::sys::path;
+use crate::sys::process::wait::wait_readable;
 use crate::sys::signal::Cancel;
-use crate::sys::wait::wait_readable;
 use crate::worker::export;
 use crate::worker::screen::{REPLAY_BYTES, Screen};
 

@@ -19,7 +19,8 @@ use crate::model::name::Name;
 use crate::model::worker::{Holding, WorkerState};
 use crate::store::json_file;
 use crate::store::json_file::Parsed;
-use crate::sys::{clock, tree};
+use crate::sys::clock;
+use crate::sys::process::tree;
 
 /// Returns this machine and this moment, for the rules.
 pub fn here() -> Here {

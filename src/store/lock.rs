@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 
 use crate::model::fault::{ErrorKind, Fault};
 use crate::sys::clock::Deadline;
+use crate::sys::process::wait::pause_ms;
 use crate::sys::signal::Cancel;
-use crate::sys::wait::pause_ms;
 
 /// A held lock; dropping it releases it.
 #[derive(Debug)]

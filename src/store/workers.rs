@@ -17,7 +17,7 @@ use crate::model::process::Started;
 use crate::model::user_side::UserSidePath;
 use crate::model::worker::{CheckResult, Phase, Spec, WorkerExit, WorkerState};
 use crate::store::json_file;
-use crate::sys::tree;
+use crate::sys::process::tree;
 
 /// A worker as its files describe it.
 #[derive(Clone, Debug)]

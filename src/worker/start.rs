@@ -25,8 +25,8 @@ use crate::store::json_file;
 use crate::store::layout::{Layout, WorkerDir};
 use crate::store::{budget, file, lock, workers};
 use crate::sys::clock::Deadline;
+use crate::sys::process::wait::pause_ms;
 use crate::sys::signal::Cancel;
-use crate::sys::wait::pause_ms;
 use crate::sys::{detach::Launched, program};
 
 /// The contract between looop and a worker; every brief begins with it.
