@@ -23,7 +23,7 @@ use crate::store::boxes::Cell;
 use crate::store::file::Durability;
 use crate::store::json_file;
 use crate::store::layout::{Layout, WorkerDir};
-use crate::store::{budget, file, lock, workers};
+use crate::store::{Denied, budget, file, lock, workers};
 use crate::sys::clock::Deadline;
 use crate::sys::process::wait::pause_ms;
 use crate::sys::signal::Cancel;
@@ -379,8 +379,9 @@ impl WorkerStarter<'_> {
         if !is_agent && agents::events_of(&spec.argv).is_none() {
             return Ok(None);
         }
-        Ok(budget::reserve(self.layout, &spec.limits.budget, budget::BudgetRequest::turn(spec, 0), self.now)?
-            .err())
+        let wanted = budget::BudgetRequest::turn(spec, 0);
+        let reserved = budget::reserve(self.layout, &spec.limits.budget, wanted, self.now);
+        reserved.err().map(Denied::refusal).transpose()
     }
 
     /// Gives the prepared worker its name, unless there are too many workers or one of that name lives.

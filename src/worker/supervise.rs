@@ -410,9 +410,9 @@ fn take_leases(layout: &Layout, spec: &Spec, claimant: &Claimant, state: &mut Wo
         wanted.push(lease::free_name(claim).map_err(anyhow::Error::msg)?);
     }
     for resource in wanted {
-        match claims::acquire(layout, &resource, claimant, &claims::here())? {
+        match claims::acquire(layout, &resource, claimant, &claims::here()) {
             Ok(granted) => state.leases.push(granted.holding),
-            Err(refusal) => anyhow::bail!("could not take the lease on {resource}: {refusal}"),
+            Err(denied) => anyhow::bail!("could not take the lease on {resource}: {}", denied.refusal()?),
         }
     }
     Ok(())

@@ -70,9 +70,9 @@ impl WorkerStarter<'_> {
             let Some(exe) = program::find_program(name, &self.settings.path, Path::new("/")) else {
                 continue;
             };
-            match scan.run(argv, &exe)? {
+            match scan.run(argv, &exe) {
                 Ok(found) => covered.add(found),
-                Err(why) => return Ok(Err(why)),
+                Err(denied) => return Ok(Err(denied.refusal()?)),
             }
         }
         let repo = match &wanted.repo {
