@@ -4,9 +4,8 @@
 //! lock shows: the kernel releases the lock on any death, so a crash leaves no money reserved.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::file::Durability;
 use super::layout::Layout;
@@ -253,10 +252,7 @@ fn lives(layout: &Layout, key: &str) -> Result<bool> {
     if key != Spender::BEAT {
         return Name::parse(key).map_or(Ok(false), |id| workers::is_alive(&layout.worker(&id)));
     }
-    let path = layout.tick_lock();
-    let file = File::open(&path).with_context(|| format!("could not open `{}`", path.display()))?;
-    lock::is_locked(file, lock::Mode::Alone)
-        .with_context(|| format!("could not look at the lock `{}`", path.display()))
+    lock::is_taken(&layout.tick_lock())
 }
 
 #[cfg(test)]
@@ -264,6 +260,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use std::fs::File;
+
     use crate::model::charge::{Charge, Usage};
     use crate::store::file;
 

@@ -11,7 +11,7 @@
 mod bubblewrap;
 #[cfg(target_os = "linux")]
 pub(super) mod filter;
-mod git_dirs;
+pub(super) mod git_dirs;
 mod git_watch;
 #[cfg(target_os = "linux")]
 mod layer;
